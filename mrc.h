@@ -1,0 +1,2797 @@
+// mrc.h - v0.1.0 - extractive question answering in plain C: train a reader, run it, measure it
+//
+// A single-header library: RoBERTa and BERT encoders with a linear or BiLSTM head, their tokenizer,
+// data sets, training with resumable checkpoints, decoding and metrics.  C11 and POSIX, no
+// dependency beyond libc, libm and pthreads.
+//
+// Do this in *one* C file to create the implementation:
+//     #define MRC_IMPLEMENTATION
+//     #include "mrc.h"
+// Include it before any system header, or compile with -D_POSIX_C_SOURCE=200809L.  If you rename
+// the file, define MRC_SELF as its new name in quotes: the file includes itself.
+//
+// CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
+//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.file
+//     >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
+//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
+//     >>api.model  >>api.checkpoint  >>api.reader
+//     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
+//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.tensor  >>impl.grad
+//     >>impl.tape  >>impl.recompute  >>impl.random
+//     >>op.common  >>op.linear  >>op.gelu  >>op.layer_norm  >>op.dropout  >>op.cross_entropy
+//     >>op.custom  >>op.table
+//     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.tokenizer  >>impl.dataset  >>impl.encode
+//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.model  >>impl.checkpoint
+//     >>impl.reader  >>impl.tables
+
+#ifndef MRC_H
+#define MRC_H
+
+//==============================================================================
+// >>api.config
+//==============================================================================
+// Before the first system header: <stdint.h> already fixes what POSIX shows.
+#if defined(MRC_IMPLEMENTATION) && !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MRC_VERSION_MAJOR 0
+#define MRC_VERSION_MINOR 1
+#define MRC_VERSION_PATCH 0
+#define MRC_VERSION (MRC_VERSION_MAJOR * 10000 + MRC_VERSION_MINOR * 100 + MRC_VERSION_PATCH)
+
+#ifndef MRCDEF
+#ifdef MRC_STATIC
+#define MRCDEF static __attribute__((unused))
+#else
+#define MRCDEF extern
+#endif
+#endif
+
+#define MRC_MAX_DIMS  4
+#define MRC_ALIGNMENT 64            // of every buffer: a cache line, an AVX-512 vector
+
+// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets).
+#define MRC_DTYPE_LIST(X) \
+    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4)
+typedef enum mrc_dtype {
+#define MRC_X(NAME, name, bytes) MRC_DTYPE_##NAME,
+    MRC_DTYPE_LIST(MRC_X)
+#undef MRC_X
+    MRC_DTYPE_COUNT
+} mrc_dtype;
+
+MRCDEF size_t      mrc_dtype_bytes(mrc_dtype dtype);        // 0 for a value that is no dtype
+MRCDEF const char *mrc_dtype_name(mrc_dtype dtype);
+
+// Zero-initialised means malloc and free; give both or neither.
+typedef struct mrc_allocator {
+    void *(*alloc)(void *user, size_t bytes);
+    void  (*free)(void *user, void *ptr);
+    void  *user;
+} mrc_allocator;
+
+//==============================================================================
+// >>api.status   every fallible function returns one of these, or NULL
+//==============================================================================
+#define MRC_STATUS_LIST(X)                                              \
+    X(OK,              0, "ok")                                         \
+    X(ERR_ARG,         1, "invalid argument")                           \
+    X(ERR_SHAPE,       2, "shapes do not agree")                        \
+    X(ERR_MEM,         3, "out of memory")                              \
+    X(ERR_FORMAT,      4, "malformed file")                             \
+    X(ERR_UNSUPPORTED, 5, "not supported by this backend or build")     \
+    X(ERR_IO,          6, "input or output failed")                     \
+    X(ERR_NUMERIC,     7, "not a finite number")                        \
+    X(ERR_INTERRUPTED, 8, "interrupted")
+
+typedef enum mrc_status {
+#define MRC_X(name, value, text) MRC_##name = value,
+    MRC_STATUS_LIST(MRC_X)
+#undef MRC_X
+} mrc_status;
+
+MRCDEF const char *mrc_status_string(mrc_status status);    // static text, never NULL
+
+//==============================================================================
+// >>api.backend   contract A: what backends/openblas.c and backends/cuda.cu implement
+//
+// Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
+//   - no kernel allocates: results, saved values and workspace are given to it;
+//   - a forward output is overwritten, never read; a gradient output is overwritten when its
+//     accumulate bit is 0 (so its old contents, NaN included, do not matter) and added to when 1;
+//   - data NULL in a gradient or saved output means "not wanted";
+//   - gradient outputs are finished in the order of the struct: a tensor used twice by one op
+//     appears twice with one address, and the second has accumulate = 1;
+//   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
+//   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
+//     a stream: to later work of that stream);
+//   - statistics, losses and weights' gradients are f32 where activations are f16 or bf16;
+//   - what forward saved may be overwritten by backward, which is its last reader;
+//   - gelu_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
+//==============================================================================
+typedef struct mrc_backend mrc_backend;
+
+// Vectors are matrices of one row: ld is not read.
+typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
+typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
+
+typedef enum mrc_act { MRC_ACT_NONE, MRC_ACT_GELU } mrc_act;
+
+// c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
+typedef struct mrc_gemm_args {
+    size_t  m, n, k;
+    int     a_transposed, b_transposed;
+    mrc_in  a, b;
+    mrc_out c;
+    void   *workspace;
+} mrc_gemm_args;
+
+typedef struct mrc_linear_fwd_args {
+    size_t  n, in, out;             // rows, columns of x, columns of y
+    mrc_act act;
+    mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
+    mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
+    void   *workspace;
+} mrc_linear_fwd_args;
+
+typedef struct mrc_linear_bwd_args {
+    size_t  n, in, out;
+    mrc_act act;
+    mrc_in  x, weight, dy;
+    mrc_out z, dx, dweight, dbias;  // z: as saved; afterwards dz, or anything
+    void   *workspace;
+} mrc_linear_bwd_args;
+
+typedef struct mrc_gelu_fwd_args { size_t n; mrc_in x; mrc_out y; void *workspace; }
+    mrc_gelu_fwd_args;
+typedef struct mrc_gelu_bwd_args { size_t n; mrc_in x, dy; mrc_out dx; void *workspace; }
+    mrc_gelu_bwd_args;
+
+typedef struct mrc_layer_norm_fwd_args {
+    size_t  n, h;                   // rows, columns
+    double  eps;
+    mrc_in  x, weight, bias;
+    mrc_out y, mean, rstd;          // mean, rstd (N): saved for backward
+    void   *workspace;
+} mrc_layer_norm_fwd_args;
+
+typedef struct mrc_layer_norm_bwd_args {
+    size_t  n, h;
+    mrc_in  x, weight, mean, rstd, dy;
+    mrc_out dx, dweight, dbias;
+    void   *workspace;
+} mrc_layer_norm_bwd_args;
+
+// Forward and backward are the same map: to = keep(element) ? from * scale : 0.
+typedef struct mrc_dropout_args {
+    size_t   n_sequences, h;
+    uint32_t key[2];                // mrc_dropout_key()
+    uint64_t threshold;             // floor(p * 2^32); an element is dropped when its u32 is below
+    double   scale;                 // 1 / (1 - p)
+    mrc_in   cu_seqlens, sequence_index, from;
+    mrc_out  to;
+    void    *workspace;
+} mrc_dropout_args;
+typedef mrc_dropout_args mrc_dropout_fwd_args, mrc_dropout_bwd_args;
+
+typedef struct mrc_cross_entropy_fwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, targets;        // (N, C) (C, B)
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;      // (B + 1) (B) (B) (C)
+    mrc_out loss, lse;              // scalar; (C, B): saved for backward
+    void   *workspace;
+} mrc_cross_entropy_fwd_args;
+
+typedef struct mrc_cross_entropy_bwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, targets;
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_in  lse, dloss;
+    mrc_out dlogits;
+    void   *workspace;
+} mrc_cross_entropy_bwd_args;
+
+// The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
+// Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
+#define MRC_KERNEL_LIST(X)                                                                  \
+    X(gemm) X(linear_fwd) X(linear_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)           \
+    X(layer_norm_bwd) X(dropout_fwd) X(dropout_bwd) X(cross_entropy_fwd) X(cross_entropy_bwd)
+typedef struct mrc_kernels {
+#define MRC_X(name)                                                                         \
+    mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
+    size_t     (*name##_workspace)(mrc_backend *be, const mrc_##name##_args *a);
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
+} mrc_kernels;
+
+// An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
+// make an instance, replace entries, and keep your own state in `derived`.
+#define MRC_BACKEND_API 1
+struct mrc_backend {
+    size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
+    uint32_t    api;                // a mismatch is refused when a context is made
+    int         is_host;            // 1: the library may dereference data
+    const char *name, *isa;         // "cpu", "avx2": recorded with results, as both fix their bits
+    void       *self;               // the constructor's state
+    void       *derived;            // the state of whoever replaced entries
+    void       (*destroy)(mrc_backend *be);
+    void      *(*alloc)(mrc_backend *be, size_t bytes);         // 64-byte aligned; NULL: no memory
+    void       (*free)(mrc_backend *be, void *ptr);
+    // src may be reused on return; only download waits for the device.
+    mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
+    mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
+    // One table per element type of the activations: a kernel is written for one type and choosing
+    // it is a lookup.  Matrices still carry their dtype, for tables that mix (bf16 with f32).
+    mrc_kernels kernels[MRC_DTYPE_COUNT];
+};
+
+typedef enum mrc_isa { MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2 } mrc_isa;
+
+typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
+    mrc_allocator allocator;
+    mrc_isa       isa;              // cpu only; one that the machine lacks is MRC_ERR_UNSUPPORTED
+} mrc_backend_desc;
+
+// naive: plain loops, f32 and f64, the oracle.  cpu: the same with a fast gemm and a linear on it.
+MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
+MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
+MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
+
+//==============================================================================
+// >>api.ctx   one context per thread; no global state
+//==============================================================================
+typedef struct mrc_ctx mrc_ctx;
+
+typedef struct mrc_ctx_desc {
+    mrc_allocator allocator;        // of host memory: nodes, tensor records
+    void  (*log)(void *user, mrc_status status, const char *message);  // NULL: silent
+    void  *log_user;
+    mrc_backend *backend;           // not owned; NULL: a context for text and files, no tensors
+    size_t step_chunk_bytes;        // the step arena's first chunk: its planned extent; 0: 1 MiB
+} mrc_ctx_desc;
+
+// Why a context could not be made goes to desc->log, as there is no context to keep it in.
+MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
+MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
+// The first error since the last clear, and its text (which op, which argument, which numbers).
+// NULL is fine here, in mrc_ctx_free() and in ops; other functions want a context.  Messages about
+// files begin "file:line:column: " as far as known, and say what was found and what was expected.
+MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
+MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
+MRCDEF void        mrc_ctx_clear_error(mrc_ctx *ctx);
+
+// Bytes of the step arena (activations and their gradients) and of the parameters' gradients.
+// peak is since the context was made; extent is peak with the holes between buffers: what a first
+// chunk must have so that the arena never grows.  On the null backend, with a chunk that nothing
+// fills ((size_t)1 << 46), these are the plan of a step.
+typedef struct mrc_memory {
+    size_t step_live, step_peak, step_extent, step_reserved, grads;
+} mrc_memory;
+MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
+
+//==============================================================================
+// >>api.utf8   text is UTF-8; the positions that users see count code points
+//==============================================================================
+// One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
+MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
+MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);            // bytes written
+MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes);          // of the well-formed beginning
+MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code points of valid text
+// The byte where code point `index` of valid text begins; `bytes` for one past the end.
+MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index);
+
+//==============================================================================
+// >>api.json   a tree that is read-only, and text that grows
+//==============================================================================
+typedef enum mrc_json_type {
+    MRC_JSON_NULL, MRC_JSON_FALSE, MRC_JSON_TRUE, MRC_JSON_NUMBER, MRC_JSON_STRING, MRC_JSON_ARRAY,
+    MRC_JSON_OBJECT
+} mrc_json_type;
+
+typedef struct mrc_json mrc_json;
+struct mrc_json {
+    mrc_json_type   type;
+    int             is_int;         // NUMBER: written as an integer that fits `integer`
+    double          number;
+    int64_t         integer;
+    const char     *string;         // STRING: `bytes` long, may hold NUL, and ends with one more
+    size_t          bytes;
+    const char     *key;            // in an object: the member's name
+    size_t          key_bytes;
+    const mrc_json *child, *next;   // elements or members in file order
+    size_t          n;              // how many
+    size_t          line, column;   // from 1, column in code points
+};
+
+// RFC 8259 as PARITY has it (RELIABILITY 3.3); duplicate keys are kept.  name is for messages:
+// "name:line:column: what".  max_depth 0: 512.  The tree owns copies of all text.
+MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes, size_t max_depth);
+MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path);
+MRCDEF void       mrc_json_free(mrc_json *root);                    // NULL is fine
+// The first member of that name; NULL: there is none, or this is no object.
+MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key);
+
+// Text under construction.  A failed allocation is kept in `failed` and asked about once.
+typedef struct mrc_text {
+    mrc_allocator host;
+    char  *data;                    // NUL-terminated once anything was added
+    size_t bytes, capacity;
+    int    failed;
+} mrc_text;
+MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx);
+MRCDEF void mrc_text_free(mrc_text *t);
+MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes);
+MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// A JSON string with quotes; ascii 1: everything above 0x7e as \u escapes, as Python's json.dumps.
+MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
+// The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
+MRCDEF void mrc_text_number(mrc_text *t, double x);
+
+//==============================================================================
+// >>api.file   reading whole files; writing them whole or not at all
+//==============================================================================
+// A file's bytes and one NUL behind them, freed by mrc_file_free.  A missing file is MRC_ERR_ARG
+// (bad input), a failing read MRC_ERR_IO.
+MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
+MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
+// Written beside its target (path.tmp.<pid>), synced, renamed, folder synced.
+MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
+
+// The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
+typedef struct mrc_file_writer mrc_file_writer;
+MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path);
+MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size_t bytes);
+MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w);       // frees w either way
+MRCDEF void       mrc_file_writer_abort(mrc_file_writer *w);        // NULL is fine
+
+MRCDEF uint32_t   mrc_crc32c(uint32_t crc, const void *data, size_t bytes);     // start with 0
+MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc, uint64_t *bytes);
+MRCDEF int        mrc_file_exists(const char *path);                // 1: file, 2: folder, 0: neither
+MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path);      // with its parents; may exist
+MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path);
+MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path);   // with all below; may be absent
+// Calls fn with each name but "." and "..", in byte order, until it returns something else than OK.
+MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
+                               mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
+                               void *user);
+
+//==============================================================================
+// >>api.safetensors   RELIABILITY 3.1, both ways
+//==============================================================================
+// A reader checks the whole header before it shows a tensor.  Data stays in the file until read.
+typedef struct mrc_st_entry {
+    const char *name, *dtype;       // "F32"
+    int         ndim;
+    uint64_t    shape[8], numel;
+    uint64_t    begin, end;         // bytes, within the data area
+} mrc_st_entry;
+typedef struct mrc_safetensors mrc_safetensors;
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);       // NULL is fine
+MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index); // or NULL
+MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
+// Metadata by key; NULL when absent.
+MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
+// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, I32, I64 (in range).
+MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
+                                       void *dst);
+
+// What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
+// (called with rising offsets), so that a device's tensors need no second copy of the model.
+typedef struct mrc_st_tensor {
+    const char *name, *dtype;
+    int         ndim;
+    uint64_t    shape[8];
+    const void *data;
+    mrc_status (*fill)(mrc_ctx *ctx, void *user, uint64_t offset, void *dst, size_t bytes);
+    void       *user;
+} mrc_st_tensor;
+// metadata: key, value, key, value, .., NULL; NULL is {"format": "pt"} alone, which is always in.
+// Atomic, as mrc_file_write.
+MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
+                                        size_t n, const char *const *metadata);
+
+//==============================================================================
+// >>api.tensor   a tensor holds no context: weights may be shared by several
+//==============================================================================
+// Read-only for users.  data is a backend address: use upload and download.
+typedef struct mrc_tensor {
+    mrc_dtype dtype;
+    int       ndim;
+    size_t    shape[MRC_MAX_DIMS];
+    size_t    numel;
+    int       requires_grad;        // of a parameter: may be changed between steps
+    void     *data;                 // NULL while dropped
+    // Parameters only: the state_dict's name, and the 16-bit copy that kernels read in its place.
+    const char *name;
+    mrc_dtype copy_dtype;
+    void     *copy;
+    // The tape's, constant in parameters so that threads can share them:
+    uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
+    struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
+    int       dropped, pinned;      // see mrc_drop()
+} mrc_tensor;
+
+// Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
+// it: their gradients are found by the tensor's address.
+typedef struct mrc_params mrc_params;
+MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
+                                 const mrc_allocator *allocator);
+// name is copied; a second parameter of that name is MRC_ERR_ARG.  Moments and averages of an
+// optimizer are mrc_params of the same names.
+MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                mrc_dtype dtype, int ndim, const size_t *shape);
+// In the order they were made, the same in every run; NULL past the end, or for a name not there.
+MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index);
+MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
+// Gives a matrix a working copy, contents undefined: ops whose x has that dtype read the copy, the
+// tape and the gradient stay the master's.  The optimizer and loaders write both.
+MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
+MRCDEF void       mrc_params_free(mrc_params *params);
+
+// A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
+MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
+                                  int requires_grad);
+// src and dst hold numel elements of t's dtype.  Download waits for the device; nothing else does.
+MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
+MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
+
+// What these ops read of a packed batch (contract B): sequence s is rows cu_seqlens[s] to
+// cu_seqlens[s + 1] - 1.
+typedef struct mrc_batch {
+    size_t      n_tokens, n_sequences;
+    size_t      max_length;         // of a sequence: what a device needs to size a launch
+    mrc_tensor *cu_seqlens;         // (B + 1) i32
+    mrc_tensor *sequence_index;     // (B) i32: the sequence's index within the optimizer step
+    mrc_tensor *loss_begin, *loss_end;  // (B) i32: the rows of a sequence that the loss looks at
+} mrc_batch;
+MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, size_t n_sequences,
+                                const int32_t *cu_seqlens, const int32_t *sequence_index,
+                                const int32_t *loss_begin, const int32_t *loss_end);
+
+//==============================================================================
+// >>api.tape   contract C
+//==============================================================================
+// Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
+// is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
+// output and what it saved; so a second backward from y is an error.  The data of tensors stays
+// until a reset, a rewind or mrc_drop().
+// After an error: mrc_ctx_reset(), mrc_grad_clear() if backward had begun, mrc_ctx_clear_error();
+// then the context is as good as new.
+MRCDEF mrc_status mrc_backward(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy);
+// mrc_backward() in two: makes dy the gradient of y; then mrc_tape_backward(), in pieces if wanted.
+MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy);
+// The address of t's gradient in this context; NULL: no backward reached t since the last clear.
+MRCDEF void      *mrc_grad(mrc_ctx *ctx, const mrc_tensor *t);
+// Ends the accumulation into parameters' gradients: the next writer overwrites.  Touches no memory.
+MRCDEF void       mrc_grad_clear(mrc_ctx *ctx);
+// Ends a forward and backward: frees all tensors of the step.  Parameters' gradients stay.
+MRCDEF void       mrc_ctx_reset(mrc_ctx *ctx);
+// In no-grad mode ops record nothing and save nothing.  Returns the previous mode.
+MRCDEF int        mrc_no_grad(mrc_ctx *ctx, int on);
+
+// Marks nest.  Backward from a mark runs the nodes recorded since, newest first; rewinding forgets
+// nodes and tensors made since, but keeps gradients of tensors that are older than the mark.  {0}
+// is the beginning.  With a mark before each layer, backward in pieces hands over the gradients of
+// one layer while the next one runs.
+typedef struct mrc_mark { uint64_t frame; } mrc_mark;
+MRCDEF mrc_mark   mrc_tape_mark(mrc_ctx *ctx);
+MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark);
+MRCDEF void       mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark);
+
+// y = fn(ctx, user, in), keeping only y: backward runs fn again.  fn must return a tensor it made
+// and do the same both times; dropout does, as its masks are counted.  Parameters may come through
+// user, which must live until backward.
+typedef mrc_tensor *(*mrc_segment_fn)(mrc_ctx *ctx, void *user, mrc_tensor *const *in, size_t n_in);
+MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
+                                    mrc_tensor *const *in, size_t n_in);
+
+// Says that the forward pass will not read t again.  In no-grad mode its memory is free at once: a
+// forward pass that drops what it has read holds one layer, not all.  Where backward may read t, it
+// goes if it can be made again without a matrix product (from what its op saved, or from inputs
+// that are kept), else it stays: a hint is never an error.  In a segment only its own tensors go.
+// An op that returned its input (dropout with p = 0) made no second tensor: drop it once.
+MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t);
+
+// Custom node: the user computed out (from mrc_tensor_new) by any means; backward receives dy and
+// writes the gradient of each input that wants one where mrc_grad_target() says.
+typedef struct mrc_custom_call {
+    mrc_tensor *const *in;
+    size_t             n_in;
+    const mrc_tensor  *out;
+    mrc_in             dy;
+} mrc_custom_call;
+typedef struct mrc_custom_desc {
+    const char  *name;              // for error messages; must outlive the node, as user must
+    mrc_status (*backward)(mrc_ctx *ctx, void *user, const mrc_custom_call *call);
+    void        *user;
+} mrc_custom_desc;
+MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
+                              mrc_tensor *const *in, size_t n_in);
+// Where to write t's gradient, and whether to add.  out->data is NULL when t wants none.
+MRCDEF mrc_status  mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out);
+
+//==============================================================================
+// >>api.random   contract D: masks are counted, not drawn
+//
+//   mask key = words 0, 1 of philox(counter {step, pass, site, "drop"}, key {seed low, seed high})
+//   element  = word f % 4 of philox(counter {f / 4, position, sequence, head}, mask key)
+//
+// f is the feature (attention: the key's position), position the token's within its sequence
+// (attention: the query's), sequence the index within the optimizer step, head 0 but in attention.
+//==============================================================================
+typedef struct mrc_random {
+    uint64_t seed;
+    uint32_t step;                  // optimizer step
+    uint32_t pass;                  // 0; 1, 2.. when one step runs the *same* sequences again
+} mrc_random;                       // (R-Drop, adversarial): micro-batches do not count it up
+
+MRCDEF void     mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random);
+MRCDEF uint32_t mrc_site(const char *module_name);          // FNV-1a of "encoder.layer.0.output"
+MRCDEF void     mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]);
+
+//==============================================================================
+// >>api.ops   NULL in -> NULL out; the first error stays in the context
+//
+// So NULL never means "none": a linear without bias will be another function.
+//==============================================================================
+MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                              mrc_act act);
+MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
+MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                                  double eps);
+// 0 <= p < 1; p = 0 returns x itself.
+MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
+                               const mrc_batch *batch);
+// logits (N, C): column c has targets[c] (B) i32, which count from the sequence's start, and is
+// divided by denominator[c], what the optimizer step counts: splitting it changes no gradient.
+// The two ends of an answer are C = 2 with denominators of twice the sequences counted.
+MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, const mrc_batch *batch);
+
+//==============================================================================
+// >>api.optim
+//==============================================================================
+
+//==============================================================================
+// >>api.tokenizer   WordPiece as BertTokenizerFast has it (PARITY 3.8, 3.9)
+//==============================================================================
+// A loaded tokenizer is immutable and may be shared by threads.
+typedef struct mrc_tokenizer mrc_tokenizer;
+// path: a folder (tokenizer.json if it is there, else vocab.txt with tokenizer_config.json and
+// special_tokens_map.json), a vocab.txt, or a tokenizer.json.
+MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
+MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
+MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
+MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id);   // NULL: no such id
+MRCDEF int32_t     mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token);   // -1: none
+MRCDEF size_t      mrc_tokenizer_max_length(const mrc_tokenizer *tok);  // model_max_length; 0: none
+typedef struct mrc_special_ids { int32_t cls, sep, pad, unk, mask; } mrc_special_ids;   // -1: none
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok);
+
+typedef enum mrc_truncation {
+    MRC_TRUNCATION_NONE, MRC_TRUNCATION_LONGEST_FIRST, MRC_TRUNCATION_ONLY_SECOND
+} mrc_truncation;
+typedef struct mrc_encode_options { // a desc: zero is the default
+    mrc_truncation truncation;
+    size_t         max_length;      // tokens with the special ones; 0: no limit
+    size_t         stride;          // only_second: the *overlap* of two windows, as in HF
+    int            no_special_tokens;
+} mrc_encode_options;
+
+typedef struct mrc_encoding {
+    size_t    n;
+    int32_t  *input_ids, *token_type_ids;   // 0 .. 0 1 .. 1 (a model with one type ignores them)
+    int32_t (*offset_mapping)[2];   // code points of its own text, half-open; special ones (0, 0)
+    int32_t  *word_ids;             // the pre-token's number in its text; -1: special
+    int32_t  *sequence_ids;         // 0 text, 1 pair, -1 special
+    int32_t   overflow_to_sample_mapping;
+} mrc_encoding;
+// The windows of one text or pair: one, or with only_second as many as it takes.
+typedef struct mrc_encodings {
+    mrc_allocator host;
+    size_t        n;
+    mrc_encoding *list;
+} mrc_encodings;
+// pair NULL: a single text.  Ill-formed UTF-8 counts as U+FFFD by maximal subparts.
+MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, mrc_encodings *out,
+                                       const char *text, size_t text_bytes,
+                                       const char *pair, size_t pair_bytes,
+                                       const mrc_encode_options *options);
+MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is fine
+
+//==============================================================================
+// >>api.dataset   SQuAD, KorQuAD, KLUE JSON and flat JSONL, one record type out
+//==============================================================================
+typedef struct mrc_answer { const char *text; size_t bytes; int64_t answer_start; } mrc_answer;
+typedef struct mrc_example {        // answer_start counts code points of context
+    const char *id, *title, *context, *question;        // valid UTF-8, NUL-terminated; title may be ""
+    size_t      context_bytes, question_bytes;
+    mrc_answer *answers;            // checked: context has the text at answer_start
+    size_t      n_answers;
+} mrc_example;
+typedef struct mrc_dataset mrc_dataset;
+// Rows that cannot be used are left out, counted by reason, and the first ten logged.
+MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path);
+MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is fine
+MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
+MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
+MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);        // "squad_v1", "jsonl", ...
+// Reasons and counts of the rows left out, in a fixed order; NULL past the end.
+MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
+
+//==============================================================================
+// >>api.encode   examples -> features: what the model is given
+//==============================================================================
+// One window of one example.  Positions count rows of the window.
+typedef struct mrc_feature {
+    int32_t  example_index, window_index;
+    int32_t  length;                // rows, pads included
+    int32_t  real_len;              // without pads
+    int32_t *input_ids, *token_type_ids;
+    int32_t (*offset_mapping)[2];   // code points of the context; (-1, -1) outside the passage
+    int32_t  loss_begin, loss_end;  // the rows that the loss and argmax look at
+    int32_t  start_position, end_position;      // -1: not counted
+} mrc_feature;
+
+typedef enum mrc_encoding_kind { MRC_ENCODING_OFFSETS, MRC_ENCODING_SENTINEL } mrc_encoding_kind;
+#define MRC_FEATURES_MAGIC 0x66656174
+typedef struct mrc_features_config {
+    uint32_t          magic;
+    mrc_encoding_kind kind;         // offsets (PARITY 3.4) or the reference run's (3.14)
+    size_t            max_seq_length;
+    size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
+    int               pad_to_max_length;
+    int               with_targets; // 0: positions are -1, and examples need no answers
+} mrc_features_config;
+MRCDEF mrc_features_config mrc_features_config_default(void);
+
+typedef struct mrc_features {
+    mrc_allocator host;
+    size_t       n;
+    mrc_feature *list;              // by example, then window
+    size_t       rows, kept;        // examples looked at, and those with a feature
+    struct { const char *reason; size_t count; } dropped[8];    // reason NULL ends it
+} mrc_features;
+MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_dataset *d,
+                                   const mrc_tokenizer *tok, const mrc_features_config *config);
+MRCDEF void       mrc_features_free(mrc_features *f);
+
+//==============================================================================
+// >>api.batch   which features go together (their order), and how they reach the device
+//==============================================================================
+typedef enum mrc_batching {
+    MRC_BATCHING_RANDOM, MRC_BATCHING_SEQUENTIAL, MRC_BATCHING_SORTED, MRC_BATCHING_TOKEN_BUDGET
+} mrc_batching;
+// The batches of one epoch, a function of its arguments alone: resuming makes it again.  Features
+// are shuffled by Philox counters; sorted: by length inside chunks of 50 batches, batches shuffled;
+// token_budget: at most batch_size * the longest feature's rows, padding aside.
+typedef struct mrc_batch_plan {
+    mrc_allocator host;
+    size_t    n_batches;
+    uint32_t *feature;              // indices into the features
+    size_t   *begin;                // (n_batches + 1): batch b is feature[begin[b] .. begin[b + 1])
+} mrc_batch_plan;
+MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mrc_features *f,
+                                     mrc_batching kind, size_t batch_size, uint64_t seed,
+                                     uint32_t epoch);
+MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
+
+//==============================================================================
+// >>api.decode   logits -> answers (PARITY 3.5)
+//==============================================================================
+typedef struct mrc_span {           // a candidate answer
+    float   start_logit, end_logit;
+    int32_t begin, end;             // code points of the context, half-open
+    double  probability;            // softmax over the n-best list
+    int     empty;                  // the "empty" fallback: no span could be read
+} mrc_span;
+#define MRC_DECODE_MAGIC 0x6465636f
+typedef struct mrc_decode_config { uint32_t magic; size_t n_best_size, max_answer_length; }
+    mrc_decode_config;
+MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30
+// The windows of one example and their logits, length long each -> at most n_best_size spans,
+// best first, into out; at least one (the fallback).  Returns how many.
+typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
+    mrc_window_logits;
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
+                             const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+
+//==============================================================================
+// >>api.metrics   EM and F1 digit for digit (PARITY 3.1, 3.3)
+//==============================================================================
+typedef enum mrc_metric { MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD } mrc_metric;
+// Of one prediction against all answers: exact 0 or 1, f1 0 to 1, each the best over the answers.
+MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
+                                   size_t bytes, const mrc_answer *answers, size_t n_answers,
+                                   double *exact, double *f1);
+
+//==============================================================================
+// >>api.model
+//==============================================================================
+
+//==============================================================================
+// >>api.checkpoint
+//==============================================================================
+
+//==============================================================================
+// >>api.reader
+//==============================================================================
+
+#ifdef __cplusplus
+}
+#endif
+#endif // MRC_H
+
+//
+// Stop here if you only want the API.  The implementation follows.
+//
+
+//==============================================================================
+// >>impl.passes   how one file is read several times
+//
+// A kernel is written once.  The core pass reads everything but kernels; then impl.naive and
+// impl.cpu include this file again, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and
+//     MRC__REAL      the element type        MRC__T(name)   the name with its suffix
+//     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
+// and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
+// The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
+// looked up from the folder of the file that includes it.
+//==============================================================================
+#ifndef MRC_SELF
+#define MRC_SELF "mrc.h"
+#endif
+
+#if defined(MRC_IMPLEMENTATION) && !defined(MRC_IMPLEMENTATION_ONCE)
+#define MRC_IMPLEMENTATION_ONCE
+#define MRC__PASS_CORE
+#ifdef __cplusplus
+#error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
+#endif
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>                  // vsnprintf only
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifndef CLOCK_MONOTONIC             // mrc.h's clock and threads need POSIX.1-2008
+#error "include mrc.h before system headers, or compile with -D_POSIX_C_SOURCE=200809L"
+#endif
+
+// Under ASan, released arena memory is poisoned: a read after release is found at once.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MRC__ASAN
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define MRC__ASAN
+#endif
+#ifdef MRC__ASAN
+#include <sanitizer/asan_interface.h>
+#define MRC__POISON(ptr, bytes)   ASAN_POISON_MEMORY_REGION(ptr, bytes)
+#define MRC__UNPOISON(ptr, bytes) ASAN_UNPOISON_MEMORY_REGION(ptr, bytes)
+#else
+#define MRC__POISON(ptr, bytes)   ((void)(ptr), (void)(bytes))
+#define MRC__UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
+#endif
+
+//==============================================================================
+// >>impl.status
+//==============================================================================
+MRCDEF const char *mrc_status_string(mrc_status status) {
+    switch (status) {
+#define MRC_X(name, value, text) case MRC_##name: return text;
+        MRC_STATUS_LIST(MRC_X)
+#undef MRC_X
+    }
+    return "unknown status";
+}
+
+static const struct { const char *name; size_t bytes; } mrc__dtypes[MRC_DTYPE_COUNT] = {
+#define MRC_X(NAME, name, bytes) { #name, bytes },
+    MRC_DTYPE_LIST(MRC_X)
+#undef MRC_X
+};
+
+MRCDEF size_t mrc_dtype_bytes(mrc_dtype dtype) {
+    return (unsigned)dtype < MRC_DTYPE_COUNT ? mrc__dtypes[dtype].bytes : 0;
+}
+MRCDEF const char *mrc_dtype_name(mrc_dtype dtype) {
+    return (unsigned)dtype < MRC_DTYPE_COUNT ? mrc__dtypes[dtype].name : "no dtype";
+}
+
+//==============================================================================
+// >>impl.alloc   checked sizes, allocator hooks
+//==============================================================================
+// a * b and a + b, or failure.  Sizes come from files: never compute them bare.
+static int mrc__mul(size_t a, size_t b, size_t *out) {
+    if (b != 0 && a > SIZE_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+static int mrc__add(size_t a, size_t b, size_t *out) {
+    if (a > SIZE_MAX - b) return 0;
+    *out = a + b;
+    return 1;
+}
+
+static void *mrc__std_alloc(void *user, size_t bytes) { (void)user; return malloc(bytes); }
+static void  mrc__std_free(void *user, void *ptr)     { (void)user; free(ptr); }
+
+// Fills in malloc and free; 0 when only one of the two is given.
+static int mrc__allocator_init(mrc_allocator *a, const mrc_allocator *given) {
+    memset(a, 0, sizeof *a);
+    if (given) *a = *given;
+    if (!a->alloc != !a->free) return 0;
+    if (!a->alloc) { a->alloc = mrc__std_alloc; a->free = mrc__std_free; }
+    return 1;
+}
+
+static void *mrc__host_zalloc(const mrc_allocator *host, size_t bytes) {
+    void *p = host->alloc(host->user, bytes);
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+//==============================================================================
+// >>impl.threads
+//==============================================================================
+
+//==============================================================================
+// >>impl.arena
+//
+// Buffers on a backend.  The library never reads a buffer, so the book-keeping is in host memory:
+//
+//     chunk (one backend alloc)      chunk
+//     [live][free  ][live][live]     [live][free       ]      blocks in address order
+//
+// Allocation is best fit, and a chunk's tail comes last: so offsets depend on the sequence of calls
+// only, not on addresses nor on the size of a chunk that is large enough, and the extent that the
+// null backend finds is exact.  Release merges neighbours of one chunk, rewind releases every block
+// whose frame is not older.  An empty arena of several chunks makes them one at the next
+// allocation, so unplanned sizes settle.  Searches are linear: a step has hundreds of blocks.
+//==============================================================================
+typedef struct mrc__block {
+    struct mrc__block *next;
+    char    *data;
+    size_t   bytes;                 // a multiple of MRC_ALIGNMENT
+    uint64_t frame;
+    int      live;
+    struct mrc__block *chunk;       // the chunk's first block: itself, if it is that one
+    size_t   extent;                // of a first block: the end of what was ever live in its chunk
+} mrc__block;
+
+typedef struct mrc__arena {
+    mrc_backend  *be;
+    mrc_allocator host;
+    mrc__block   *first;
+    size_t        chunk_bytes, n_chunks, live, peak, extent, reserved;
+} mrc__arena;
+
+// Of an arena with nothing live, where each chunk is one block.
+static void mrc__arena_free(mrc__arena *a) {
+    for (mrc__block *b = a->first, *next; b; b = next) {
+        next = b->next;
+        if (a->be->is_host) MRC__UNPOISON(b->data, b->bytes);
+        a->be->free(a->be, b->data);
+        a->host.free(a->host.user, b);
+    }
+    a->first = NULL;
+    a->n_chunks = a->extent = a->reserved = 0;
+}
+
+// A free chunk of at least `bytes` at the front of the list, or NULL.  After the first it is an
+// eighth of the arena: a plan that was a little short must not double the memory.
+static mrc__block *mrc__arena_grow(mrc__arena *a, size_t bytes) {
+    size_t chunk = a->reserved && a->chunk_bytes ? a->reserved / 8 : a->chunk_bytes;
+    chunk -= chunk % MRC_ALIGNMENT;
+    if (bytes < chunk) bytes = chunk;
+    mrc__block *b = mrc__host_zalloc(&a->host, sizeof *b);
+    if (!b) return NULL;
+    b->data = a->be->alloc(a->be, bytes);
+    if (!b->data) {
+        a->host.free(a->host.user, b);
+        return NULL;
+    }
+    if (a->be->is_host) MRC__POISON(b->data, bytes);
+    b->bytes = bytes;
+    b->chunk = b;
+    b->next = a->first;
+    a->first = b;
+    a->n_chunks++;
+    a->reserved += bytes;
+    return b;
+}
+
+// Whether `bytes` go rather to a than to b: holes before tails, then the smaller one.
+static int mrc__block_better(const mrc__block *a, const mrc__block *b) {
+    int tail_a = !a->next || a->next->chunk == a->next;
+    int tail_b = b && (!b->next || b->next->chunk == b->next);
+    return !b || (tail_a != tail_b ? tail_b : a->bytes < b->bytes);
+}
+
+// NULL: out of memory; nothing has changed then but that the arena may have grown.
+static void *mrc__arena_alloc(mrc__arena *a, size_t bytes, uint64_t frame) {
+    size_t need;
+    if (!mrc__add(bytes ? bytes : 1, MRC_ALIGNMENT - 1, &need)) return NULL;
+    need -= need % MRC_ALIGNMENT;
+    if (a->n_chunks > 1 && a->live == 0) {
+        a->chunk_bytes = a->reserved;
+        mrc__arena_free(a);
+    }
+    mrc__block *best = NULL;
+    for (mrc__block *b = a->first; b; b = b->next) {
+        if (!b->live && b->bytes >= need && mrc__block_better(b, best)) best = b;
+    }
+    if (!best) best = mrc__arena_grow(a, need);
+    if (!best) return NULL;
+    if (best->bytes > need) {
+        mrc__block *rest = mrc__host_zalloc(&a->host, sizeof *rest);
+        if (!rest) return NULL;
+        *rest = (mrc__block){ .next = best->next, .data = best->data + need,
+                              .bytes = best->bytes - need, .chunk = best->chunk };
+        best->next = rest;
+        best->bytes = need;
+    }
+    best->live = 1;
+    best->frame = frame;
+    a->live += need;
+    if (a->live > a->peak) a->peak = a->live;
+    size_t end = (size_t)(best->data - best->chunk->data) + need;
+    if (end > best->chunk->extent) {
+        a->extent += end - best->chunk->extent;
+        best->chunk->extent = end;
+    }
+    if (a->be->is_host) MRC__UNPOISON(best->data, bytes);
+    return best->data;
+}
+
+static mrc__block *mrc__arena_find(const mrc__arena *a, const void *data) {
+    mrc__block *b = a->first;
+    while (b && (!b->live || b->data != data)) b = b->next;
+    return b;
+}
+
+static void mrc__arena_release_block(mrc__arena *a, mrc__block *b) {
+    b->live = 0;
+    a->live -= b->bytes;
+    if (a->be->is_host) MRC__POISON(b->data, b->bytes);
+}
+
+// Joins free neighbours of one chunk.
+static void mrc__arena_merge(mrc__arena *a) {
+    for (mrc__block *b = a->first; b; b = b->next) {
+        mrc__block *right = b->next;
+        while (!b->live && right && !right->live && right->chunk != right) {
+            b->bytes += right->bytes;
+            b->next = right->next;
+            a->host.free(a->host.user, right);
+            right = b->next;
+        }
+    }
+}
+
+static void mrc__arena_release(mrc__arena *a, const void *data) {
+    mrc__block *b = data ? mrc__arena_find(a, data) : NULL;
+    if (!b) return;
+    mrc__arena_release_block(a, b);
+    mrc__arena_merge(a);
+}
+
+static void mrc__arena_rewind(mrc__arena *a, uint64_t frame) {
+    for (mrc__block *b = a->first; b; b = b->next) {
+        if (b->live && b->frame >= frame) mrc__arena_release_block(a, b);
+    }
+    mrc__arena_merge(a);
+}
+
+//==============================================================================
+// >>impl.ctx
+//==============================================================================
+typedef struct mrc_node mrc_node;
+
+// Host records that die with a frame: tensors and nodes.  Newest first, so frames never rise.
+typedef struct mrc__object {
+    struct mrc__object *next;
+    uint64_t            frame;
+} mrc__object;
+#define MRC__OBJECT_BYTES ((sizeof(mrc__object) + 15) / 16 * 16)    // keeps what follows aligned
+
+#define MRC__GRAD_BUCKETS 256
+struct mrc_ctx {
+    mrc_allocator     host;
+    void            (*log)(void *user, mrc_status status, const char *message);
+    void             *log_user;
+    mrc_backend      *be;
+    mrc_status        status;
+    char              message[1024];
+    mrc__arena        step, grads;
+    mrc__object      *objects;
+    mrc_node         *tape;         // newest first: already reverse topological
+    uint64_t          frame;        // of what is made now; a mark opens the next one
+    uint64_t          segment;      // first frame of the running segment: see mrc_drop()
+    int               grad_mode;
+    int               saw_trainable;    // an op had an input that wants a gradient
+    mrc_random        random;
+    struct mrc__grad *grad_table[MRC__GRAD_BUCKETS];
+};
+
+// Records the first error, logs every one, returns the status: `return mrc__fail(...)`.
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+    char text[sizeof ctx->message];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (ctx->status == MRC_OK) {
+        ctx->status = status;
+        memcpy(ctx->message, text, sizeof text);
+    }
+    if (ctx->log) ctx->log(ctx->log_user, status, text);
+    return status;
+}
+// In a function that returns a pointer: return mrc__fail_null(...).
+#define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
+#define MRC__TRY(expr) do { mrc_status try_ = (expr); if (try_ != MRC_OK) return try_; } while (0)
+
+static void *mrc__object_new(const mrc_allocator *host, mrc__object **list, uint64_t frame,
+                             size_t bytes) {
+    mrc__object *o = mrc__host_zalloc(host, MRC__OBJECT_BYTES + bytes);
+    if (!o) return NULL;
+    o->next = *list;
+    o->frame = frame;
+    *list = o;
+    return (char *)o + MRC__OBJECT_BYTES;
+}
+
+static void mrc__objects_rewind(const mrc_allocator *host, mrc__object **list, uint64_t frame) {
+    while (*list && (*list)->frame >= frame) {
+        mrc__object *dead = *list;
+        *list = dead->next;
+        host->free(host->user, dead);
+    }
+}
+
+// The text of what is wrong with a backend as such, NULL when nothing is.
+static const char *mrc__backend_refusal(const mrc_backend *be) {
+    if (!be) return "no backend given";
+    if (be->size != sizeof *be) return "backend struct has another size";
+    if (be->api != MRC_BACKEND_API) return "backend was made for another API number";
+    if (!be->alloc || !be->free || !be->upload || !be->download) return "backend has no memory";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
+    mrc_allocator host;
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!desc || !mrc__allocator_init(&host, &desc->allocator)) return MRC_ERR_ARG;
+    const char *refusal = desc->backend ? mrc__backend_refusal(desc->backend) : NULL;
+    if (refusal) {
+        char text[160];
+        snprintf(text, sizeof text, "%s: size %zu, library's %zu; API %u, library's %u", refusal,
+                 desc->backend->size, sizeof(mrc_backend), (unsigned)desc->backend->api,
+                 (unsigned)MRC_BACKEND_API);
+        if (desc->log) desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, text);
+        return MRC_ERR_UNSUPPORTED;
+    }
+    mrc_ctx *ctx = mrc__host_zalloc(&host, sizeof *ctx);
+    if (!ctx) return MRC_ERR_MEM;
+    ctx->host = host;
+    ctx->log = desc->log;
+    ctx->log_user = desc->log_user;
+    ctx->be = desc->backend;
+    ctx->step.be = ctx->grads.be = desc->backend;
+    ctx->step.host = ctx->grads.host = host;
+    ctx->step.chunk_bytes = desc->step_chunk_bytes ? desc->step_chunk_bytes : (size_t)1 << 20;
+    ctx->step.chunk_bytes -= ctx->step.chunk_bytes % MRC_ALIGNMENT;
+    ctx->grad_mode = 1;
+    ctx->frame = 1;
+    *out = ctx;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_ctx_status(const mrc_ctx *ctx) { return ctx ? ctx->status : MRC_ERR_ARG; }
+MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx) { return ctx ? ctx->message : "no context"; }
+MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
+    ctx->status = MRC_OK;
+    ctx->message[0] = 0;
+}
+
+MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
+    return (mrc_memory){ .step_live = ctx->step.live, .step_peak = ctx->step.peak,
+                         .step_extent = ctx->step.extent, .step_reserved = ctx->step.reserved,
+                         .grads = ctx->grads.live };
+}
+
+MRCDEF void mrc_backend_free(mrc_backend *be) {
+    if (be) be->destroy(be);
+}
+
+//==============================================================================
+// >>impl.utf8
+//==============================================================================
+
+//==============================================================================
+// >>impl.json
+//==============================================================================
+
+//==============================================================================
+// >>impl.file
+//==============================================================================
+
+//==============================================================================
+// >>impl.safetensors
+//==============================================================================
+
+//==============================================================================
+// >>impl.tensor
+//==============================================================================
+// Fills in t but for its memory; the message for a bad shape, NULL when it is good.
+static const char *mrc__tensor_init(mrc_tensor *t, mrc_dtype dtype, int ndim, const size_t *shape,
+                                    size_t *bytes) {
+    int fits = 1;
+    memset(t, 0, sizeof *t);
+    if (ndim < 0 || ndim > MRC_MAX_DIMS) return "ndim is not 0 to 4";
+    if (mrc_dtype_bytes(dtype) == 0) return "no such dtype";
+    t->dtype = dtype;
+    t->ndim = ndim;
+    t->numel = 1;
+    for (int i = 0; i < ndim; i++) {
+        t->shape[i] = shape[i];
+        fits = fits && mrc__mul(t->numel, shape[i], &t->numel);
+    }
+    return fits && mrc__mul(t->numel, mrc_dtype_bytes(dtype), bytes) ? NULL : "size overflows";
+}
+
+// The last axis: the leading dimension, as tensors are contiguous.
+static size_t mrc__columns(const mrc_tensor *t) { return t->ndim ? t->shape[t->ndim - 1] : 1; }
+
+// data NULL: allocates it; else t takes over a buffer of the step arena.
+static mrc_tensor *mrc__tensor_make(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
+                                    void *data) {
+    size_t bytes;
+    if (!ctx->be) return mrc__fail_null(ctx, MRC_ERR_ARG, "tensor: the context has no backend");
+    mrc_tensor *t = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *t);
+    if (!t) return mrc__fail_null(ctx, MRC_ERR_MEM, "tensor: no host memory");
+    const char *bad = mrc__tensor_init(t, dtype, ndim, shape, &bytes);
+    if (bad) return mrc__fail_null(ctx, MRC_ERR_ARG, "tensor: %s", bad);
+    t->frame = ctx->frame;
+    t->data = data ? data : mrc__arena_alloc(&ctx->step, bytes, ctx->frame);
+    if (!t->data) return mrc__fail_null(ctx, MRC_ERR_MEM, "%s: %zu bytes", ctx->be->name, bytes);
+    return t;
+}
+
+MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
+                                  int requires_grad) {
+    if (!ctx || (ndim > 0 && !shape)) return NULL;
+    mrc_tensor *t = mrc__tensor_make(ctx, dtype, ndim, shape, NULL);
+    if (t) t->requires_grad = requires_grad != 0;
+    return t;
+}
+
+MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
+    if (!ctx || !t || !src) return MRC_ERR_ARG;
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
+    if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
+    mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
+}
+
+MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
+    if (!ctx || !t || !dst) return MRC_ERR_ARG;
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
+    if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
+    mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
+}
+
+// Parameters have frame 0: no rewind reaches them.
+struct mrc_params {
+    mrc_allocator host;
+    mrc__arena    arena;
+    mrc__object  *objects;
+    mrc_tensor  **list;             // in the order they were made
+    size_t        n, capacity;
+};
+
+MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
+                                 const mrc_allocator *allocator) {
+    mrc_allocator host;
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (mrc__backend_refusal(be) || !mrc__allocator_init(&host, allocator)) return MRC_ERR_ARG;
+    mrc_params *p = mrc__host_zalloc(&host, sizeof *p);
+    if (!p) return MRC_ERR_MEM;
+    p->host = p->arena.host = host;
+    p->arena.be = be;
+    *out = p;
+    return MRC_OK;
+}
+
+// Room for one more in the list.
+static mrc_status mrc__params_grow(mrc_params *p) {
+    size_t bytes, capacity = p->capacity ? p->capacity * 2 : 64;
+    if (p->n < p->capacity) return MRC_OK;
+    mrc_tensor **list = mrc__mul(capacity, sizeof *list, &bytes)
+                      ? p->host.alloc(p->host.user, bytes) : NULL;
+    if (!list) return MRC_ERR_MEM;
+    if (p->n) memcpy(list, p->list, p->n * sizeof *list);
+    if (p->list) p->host.free(p->host.user, p->list);
+    p->list = list;
+    p->capacity = capacity;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                mrc_dtype dtype, int ndim, const size_t *shape) {
+    size_t bytes;
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!params || !name || (ndim > 0 && !shape)) return MRC_ERR_ARG;
+    if (mrc_params_find(params, name)) return MRC_ERR_ARG;
+    MRC__TRY(mrc__params_grow(params));
+    size_t name_bytes = strlen(name) + 1;
+    mrc_tensor *t = mrc__object_new(&params->host, &params->objects, 0, sizeof *t + name_bytes);
+    if (!t) return MRC_ERR_MEM;
+    if (mrc__tensor_init(t, dtype, ndim, shape, &bytes)) return MRC_ERR_ARG;
+    t->requires_grad = 1;
+    t->name = memcpy(t + 1, name, name_bytes);
+    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
+    if (!t->data) return MRC_ERR_MEM;
+    params->list[params->n++] = t;
+    *out = t;
+    return MRC_OK;
+}
+
+MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index) {
+    return params && index < params->n ? params->list[index] : NULL;
+}
+
+MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
+    for (size_t i = 0; params && name && i < params->n; i++) {
+        if (!strcmp(params->list[i]->name, name)) return params->list[i];
+    }
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
+    if (!params || !t || t->frame || t->copy) return MRC_ERR_ARG;
+    if (dtype != MRC_DTYPE_F16 && dtype != MRC_DTYPE_BF16) return MRC_ERR_ARG;
+    t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
+    if (!t->copy) return MRC_ERR_MEM;
+    t->copy_dtype = dtype;
+    return MRC_OK;
+}
+
+MRCDEF void mrc_params_free(mrc_params *params) {
+    if (!params) return;
+    mrc__arena_rewind(&params->arena, 0);
+    mrc__arena_free(&params->arena);
+    mrc__objects_rewind(&params->host, &params->objects, 0);
+    if (params->list) params->host.free(params->host.user, params->list);
+    params->host.free(params->host.user, params);
+}
+
+static mrc_tensor *mrc__batch_array(mrc_ctx *ctx, size_t n, const int32_t *values) {
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    return t && mrc_tensor_upload(ctx, t, values) == MRC_OK ? t : NULL;
+}
+
+// Offsets are checked here, on the host, so that kernels may trust them.
+MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, size_t n_sequences,
+                                const int32_t *cu_seqlens, const int32_t *sequence_index,
+                                const int32_t *loss_begin, const int32_t *loss_end) {
+    if (!ctx || !out || !cu_seqlens || !sequence_index || !loss_begin || !loss_end) {
+        return MRC_ERR_ARG;
+    }
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < n_sequences; i++) {
+        if (cu_seqlens[0] != 0 || cu_seqlens[i + 1] < cu_seqlens[i]) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "batch: cu_seqlens goes from %d to %d at %zu",
+                             (int)cu_seqlens[i], (int)cu_seqlens[i + 1], i);
+        }
+        int32_t length = cu_seqlens[i + 1] - cu_seqlens[i];
+        if (loss_begin[i] < 0 || loss_end[i] < loss_begin[i] || loss_end[i] > length) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "batch: loss window %d to %d of %d rows at %zu",
+                             (int)loss_begin[i], (int)loss_end[i], (int)length, i);
+        }
+        if ((size_t)length > out->max_length) out->max_length = (size_t)length;
+    }
+    out->n_tokens = n_sequences ? (size_t)cu_seqlens[n_sequences] : 0;
+    out->n_sequences = n_sequences;
+    out->cu_seqlens = mrc__batch_array(ctx, n_sequences + 1, cu_seqlens);
+    out->sequence_index = mrc__batch_array(ctx, n_sequences, sequence_index);
+    out->loss_begin = mrc__batch_array(ctx, n_sequences, loss_begin);
+    out->loss_end = mrc__batch_array(ctx, n_sequences, loss_end);
+    return out->cu_seqlens && out->sequence_index && out->loss_begin && out->loss_end
+               ? MRC_OK : ctx->status;
+}
+
+//==============================================================================
+// >>impl.grad   gradients belong to the context: a table keyed by tensor
+//
+// Not a field of the tensor, as weights are shared by contexts.  Gradients of a step's tensors are
+// in the step arena with the tensor's frame; those of parameters (frame 0) are in an arena of their
+// own, made once, so that they outlive steps and do not cut the step arena into pieces.
+// `written` 0 means that the contents do not count: the next writer overwrites.
+//==============================================================================
+typedef struct mrc__grad {
+    struct mrc__grad *next;
+    const mrc_tensor *tensor;
+    uint64_t          frame;        // the tensor's
+    void             *data;
+    int               written;
+    int               borrowed;     // a seed: the user's, only to be read
+} mrc__grad;
+
+// The link that holds t's entry, or the NULL at the end of its chain, where one can be put.
+static mrc__grad **mrc__grad_slot(mrc_ctx *ctx, const mrc_tensor *t) {
+    mrc__grad **at = &ctx->grad_table[((uintptr_t)t >> 5) % MRC__GRAD_BUCKETS];
+    while (*at && (*at)->tensor != t) at = &(*at)->next;
+    return at;
+}
+
+static void mrc__grad_release(mrc_ctx *ctx, const mrc_tensor *t) {
+    mrc__grad **at = mrc__grad_slot(ctx, t), *g = *at;
+    if (!g) return;
+    *at = g->next;
+    if (!g->borrowed) mrc__arena_release(&ctx->step, g->data);
+    ctx->host.free(ctx->host.user, g);
+}
+
+// Forgets the gradients of tensors of this and later frames; rewinding the arena frees the data.
+static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
+    for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
+        for (mrc__grad **at = &ctx->grad_table[i]; *at; ) {
+            mrc__grad *g = *at;
+            if (g->frame < frame) {
+                at = &g->next;
+            } else {
+                *at = g->next;
+                ctx->host.free(ctx->host.user, g);
+            }
+        }
+    }
+}
+
+MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
+    if (!ctx || !t || !out) return MRC_ERR_ARG;
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
+    if (!t->requires_grad) return MRC_OK;
+    mrc__grad **at = mrc__grad_slot(ctx, t), *g = *at;
+    if (!g) {
+        g = mrc__host_zalloc(&ctx->host, sizeof *g);
+        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+        *g = (mrc__grad){ .tensor = t, .frame = t->frame };
+        g->data = mrc__arena_alloc(t->frame ? &ctx->step : &ctx->grads, bytes, t->frame);
+        if (!g->data) {
+            ctx->host.free(ctx->host.user, g);
+            return mrc__fail(ctx, MRC_ERR_MEM, "%s: gradient of %zu bytes", ctx->be->name, bytes);
+        }
+        *at = g;
+    }
+    if (g->borrowed) return mrc__fail(ctx, MRC_ERR_ARG, "gradient: is the dy that was given");
+    out->data = g->data;
+    out->accumulate = g->written;
+    g->written = 1;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy) {
+    const float one_f32 = 1;
+    const double one_f64 = 1;
+    mrc_out seed;
+    if (!ctx) return MRC_ERR_ARG;
+    if (!y && ctx->status != MRC_OK) return ctx->status;        // the op that failed said why
+    if (!y || !y->producer) return mrc__fail(ctx, MRC_ERR_ARG, "backward: no recorded op made y");
+    if (dy && (dy->numel != y->numel || dy->dtype != y->dtype || !dy->data)) {
+        return mrc__fail(ctx, MRC_ERR_SHAPE, "backward: y has %zu elements of %s, dy %zu of %s",
+                         y->numel, mrc_dtype_name(y->dtype), dy->numel, mrc_dtype_name(dy->dtype));
+    }
+    if (!dy && (y->numel != 1 || y->dtype > MRC_DTYPE_F64)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "backward: y has %zu elements of %s and no dy given",
+                         y->numel, mrc_dtype_name(y->dtype));
+    }
+    if (dy) {
+        if (*mrc__grad_slot(ctx, y)) return mrc__fail(ctx, MRC_ERR_ARG, "backward: y has a seed");
+        mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
+        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+        *g = (mrc__grad){ .tensor = y, .frame = y->frame, .data = dy->data, .written = 1,
+                          .borrowed = 1 };
+        *mrc__grad_slot(ctx, y) = g;
+        return MRC_OK;
+    }
+    MRC__TRY(mrc_grad_target(ctx, y, &seed));
+    const void *one = y->dtype == MRC_DTYPE_F64 ? (const void *)&one_f64 : &one_f32;
+    mrc_status s = ctx->be->upload(ctx->be, seed.data, one, mrc_dtype_bytes(y->dtype));
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "backward: upload on %s", ctx->be->name);
+}
+
+MRCDEF void *mrc_grad(mrc_ctx *ctx, const mrc_tensor *t) {
+    const mrc__grad *g = ctx && t ? *mrc__grad_slot(ctx, t) : NULL;
+    return g && g->written ? g->data : NULL;
+}
+
+MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
+    for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
+        for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
+            if (g->frame == 0) g->written = 0;
+        }
+    }
+}
+
+//==============================================================================
+// >>impl.tape
+//==============================================================================
+// The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
+// from this list, so an op without a backward does not compile.
+#define MRC__OPS(OP)                                                            \
+    OP(LINEAR,        linear)                                                   \
+    OP(GELU,          gelu)                                                     \
+    OP(LAYER_NORM,    layer_norm)                                               \
+    OP(DROPOUT,       dropout)                                                  \
+    OP(CROSS_ENTROPY, cross_entropy)                                            \
+    OP(CUSTOM,        custom)                                                   \
+    OP(CHECKPOINT,    checkpoint)
+
+typedef enum mrc__op {
+#define MRC_X(NAME, name) MRC__OP_##NAME,
+    MRC__OPS(MRC_X)
+#undef MRC_X
+    MRC__OP_COUNT
+} mrc__op;
+
+#define MRC__MAX_SAVED 4
+struct mrc_node {
+    mrc_node   *prev;
+    uint64_t    frame;
+    mrc__op     op;
+    mrc_status (*remake)(mrc_ctx *ctx, mrc_node *node);     // out again, cheaply; NULL: it is kept
+    int         recorded;               // 0: no gradient wanted, or no-grad mode
+    mrc_tensor *out;
+    mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
+    union {                             // what the kernels need beyond tensors
+        struct { mrc_act act; } linear;
+        struct { double eps; } layer_norm;
+        struct { uint32_t key[2]; uint64_t threshold; double scale; } dropout;
+        mrc_custom_desc custom;
+        struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
+    } attr;
+    size_t      n_in;
+    mrc_tensor *in[];
+};
+
+typedef struct mrc__opdef {
+    const char *name;
+    mrc_status (*forward)(mrc_ctx *ctx, mrc_node *node);    // writes node->out and node->saved
+    mrc_status (*backward)(mrc_ctx *ctx, mrc_node *node);   // reads the gradient of node->out
+} mrc__opdef;
+static const mrc__opdef mrc__ops[MRC__OP_COUNT];            // filled in after the last op
+
+static mrc_in mrc__in(const mrc_tensor *t) {
+    return (mrc_in){ .dtype = t->dtype, .ld = mrc__columns(t), .data = t->data };
+}
+
+// A buffer to write; with t NULL one that is not wanted.
+static mrc_out mrc__out(const mrc_tensor *t) {
+    if (!t) return (mrc_out){ .data = NULL };
+    return (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t), .data = t->data };
+}
+
+// The gradient of node's output; backward runs only where it has been written.
+static mrc_in mrc__dy(mrc_ctx *ctx, const mrc_node *node) {
+    mrc_in dy = mrc__in(node->out);
+    dy.data = mrc_grad(ctx, node->out);
+    return dy;
+}
+
+// What stays precise where activations are 16 bits wide: statistics, losses.
+static mrc_dtype mrc__stat_dtype(mrc_dtype dtype) {
+    return dtype == MRC_DTYPE_F64 ? MRC_DTYPE_F64 : MRC_DTYPE_F32;
+}
+
+// A parameter as an op of this dtype reads it: its working copy, if it has one of that dtype.
+static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
+    if (t->dtype == dtype || !t->copy || t->copy_dtype != dtype) return mrc__in(t);
+    return (mrc_in){ .dtype = dtype, .ld = mrc__columns(t), .data = t->copy };
+}
+
+// A matrix must come in x's dtype; a vector may also be what statistics are.
+static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
+    mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype;
+    if (dtype == x->dtype || (t->ndim < 2 && dtype == mrc__stat_dtype(x->dtype))) return 1;
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s %s without a copy", mrc__ops[op].name,
+              mrc_dtype_name(x->dtype), t->name ? t->name : "a weight", mrc_dtype_name(t->dtype));
+    return 0;
+}
+
+// Runs one kernel of the context's backend, by the element type of x, in its workspace.
+#define MRC__RUN(ctx, type, kernel, args)                                                   \
+    (!(ctx)->be->kernels[type].kernel                                                       \
+         ? mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "backend %s has no %s for %s",               \
+                     (ctx)->be->name, #kernel, mrc_dtype_name(type))                        \
+     : mrc__workspace(ctx, &(args)->workspace, !(ctx)->be->kernels[type].kernel##_workspace \
+             ? 0 : (ctx)->be->kernels[type].kernel##_workspace((ctx)->be, args)) != MRC_OK  \
+         ? MRC_ERR_MEM                                                                      \
+     : mrc__ran(ctx, (ctx)->be->kernels[type].kernel((ctx)->be, args), #kernel, type,       \
+                (args)->workspace))
+
+static mrc_status mrc__workspace(mrc_ctx *ctx, void **out, size_t bytes) {
+    *out = bytes ? mrc__arena_alloc(&ctx->step, bytes, ctx->frame) : NULL;
+    if (*out || !bytes) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "%s: workspace of %zu bytes", ctx->be->name, bytes);
+}
+
+static mrc_status mrc__ran(mrc_ctx *ctx, mrc_status s, const char *kernel, mrc_dtype dtype,
+                           const void *workspace) {
+    mrc__arena_release(&ctx->step, workspace);
+    if (s == MRC_OK) return s;
+    return mrc__fail(ctx, s, "%s for %s failed on backend %s", kernel, mrc_dtype_name(dtype),
+                     ctx->be->name);
+}
+
+// A node that is not on the tape yet.  NULL with an error when an input was dropped.
+static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, size_t n_in) {
+    size_t bytes;
+    int wants = 0;
+    if (!ctx->be) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: the context has no backend",
+                              mrc__ops[op].name);
+    }
+    for (size_t i = 0; i < n_in; i++) {
+        wants |= in[i]->requires_grad;
+        if (!in[i]->data) {
+            return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: input %zu was dropped",
+                                  mrc__ops[op].name, i);
+        }
+    }
+    if (!mrc__mul(n_in, sizeof *in, &bytes) || !mrc__add(bytes, sizeof(mrc_node), &bytes)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: %zu inputs", mrc__ops[op].name, n_in);
+    }
+    mrc_node *node = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, bytes);
+    if (!node) return mrc__fail_null(ctx, MRC_ERR_MEM, "%s: no host memory", mrc__ops[op].name);
+    node->op = op;
+    node->frame = ctx->frame;
+    node->n_in = n_in;
+    for (size_t i = 0; i < n_in; i++) node->in[i] = in[i];
+    node->recorded = wants && ctx->grad_mode;
+    ctx->saw_trainable |= wants;
+    return node;
+}
+
+// A buffer of `count` elements that forward fills for backward; none when nothing is recorded.
+static mrc_status mrc__node_save(mrc_ctx *ctx, mrc_node *node, int slot, mrc_dtype dtype,
+                                 size_t count) {
+    if (!node->recorded) return MRC_OK;
+    node->saved[slot] = mrc__tensor_make(ctx, dtype, 1, &count, NULL);
+    return node->saved[slot] ? MRC_OK : MRC_ERR_MEM;
+}
+
+static mrc_tensor *mrc__record(mrc_ctx *ctx, mrc_node *node, mrc_tensor *out) {
+    node->out = out;
+    if (!node->recorded) return out;
+    out->requires_grad = 1;
+    out->producer = node;
+    for (size_t i = 0; i < node->n_in; i++) {           // backward cannot make a leaf again
+        if (node->in[i]->frame && !node->in[i]->producer) node->in[i]->pinned = 1;
+    }
+    node->prev = ctx->tape;
+    ctx->tape = node;
+    return out;
+}
+
+// Makes the output, runs forward, records.  The last step of most builders.
+static mrc_tensor *mrc__apply(mrc_ctx *ctx, mrc_node *node, mrc_dtype dtype, int ndim,
+                              const size_t *shape) {
+    node->out = mrc__tensor_make(ctx, dtype, ndim, shape, NULL);
+    if (!node->out || mrc__ops[node->op].forward(ctx, node) != MRC_OK) return NULL;
+    return mrc__record(ctx, node, node->out);
+}
+
+MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t) {
+    if (!ctx || !t || t->dropped || t->pinned || t->frame == 0 || t->frame < ctx->segment) return;
+    mrc_node *node = t->producer;               // none: a leaf, or made in no-grad mode
+    if (node ? !node->remake : ctx->grad_mode) return;
+    size_t n_read = node && node->remake == mrc__ops[node->op].forward ? node->n_in : 0;
+    for (size_t i = 0; i < n_read; i++) {
+        if (node->in[i]->dropped) return;
+    }
+    for (size_t i = 0; i < n_read; i++) {
+        if (node->in[i]->frame) node->in[i]->pinned = 1;
+    }
+    mrc__arena_release(&ctx->step, t->data);
+    t->data = NULL;
+    t->dropped = 1;
+}
+
+// Makes a dropped tensor again.  Every backward calls it for the inputs that it reads.
+static mrc_status mrc__need(mrc_ctx *ctx, mrc_tensor *t) {
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    if (t->data) return MRC_OK;
+    if (!t->producer) return mrc__fail(ctx, MRC_ERR_ARG, "backward: an input was dropped for good");
+    t->data = mrc__arena_alloc(&ctx->step, bytes, t->frame);
+    if (!t->data) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %zu bytes", ctx->be->name, bytes);
+    return t->producer->remake(ctx, t->producer);
+}
+
+// What only this node and later ones needed goes back to the arena.
+static void mrc__node_release(mrc_ctx *ctx, mrc_node *node) {
+    mrc__grad_release(ctx, node->out);
+    for (int i = 0; i < MRC__MAX_SAVED; i++) {
+        if (!node->saved[i]) continue;
+        mrc__arena_release(&ctx->step, node->saved[i]->data);
+        node->saved[i]->data = NULL;
+    }
+    if (node->out->dropped && node->out->data) {
+        mrc__arena_release(&ctx->step, node->out->data);
+        node->out->data = NULL;
+    }
+    node->out->producer = NULL;
+}
+
+MRCDEF mrc_mark mrc_tape_mark(mrc_ctx *ctx) {
+    return (mrc_mark){ .frame = ++ctx->frame };
+}
+
+MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
+    int was_on = !ctx->grad_mode;
+    ctx->grad_mode = !on;
+    return was_on;
+}
+
+// Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
+// and they run in no-grad mode, so a custom backward may use ops.
+MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
+    mrc_status s = MRC_OK;
+    int was_on = mrc_no_grad(ctx, 1);
+    while (s == MRC_OK && ctx->tape && ctx->tape->frame >= mark.frame) {
+        mrc_node *node = ctx->tape;
+        ctx->tape = node->prev;
+        if (mrc_grad(ctx, node->out)) s = mrc__ops[node->op].backward(ctx, node);
+        mrc__node_release(ctx, node);
+        if (s != MRC_OK) mrc__fail(ctx, s, "backward of %s", mrc__ops[node->op].name);
+    }
+    mrc_no_grad(ctx, was_on);
+    return s;
+}
+
+// Frame 0 takes the parameters' gradients too.
+static void mrc__rewind(mrc_ctx *ctx, uint64_t frame) {
+    for (; ctx->tape && ctx->tape->frame >= frame; ctx->tape = ctx->tape->prev) {
+        ctx->tape->out->producer = NULL;        // a custom node's out may be older than the mark
+    }
+    if (frame < ctx->frame) ctx->frame = frame;
+    mrc__grad_rewind(ctx, frame);
+    mrc__arena_rewind(&ctx->step, frame);
+    mrc__objects_rewind(&ctx->host, &ctx->objects, frame);
+}
+
+MRCDEF void mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark) {
+    mrc__rewind(ctx, mark.frame ? mark.frame : 1);
+}
+
+MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) { mrc__rewind(ctx, 1); }
+
+MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
+    if (!ctx) return;
+    mrc__rewind(ctx, 0);
+    mrc__arena_rewind(&ctx->grads, 0);
+    mrc__arena_free(&ctx->step);
+    mrc__arena_free(&ctx->grads);
+    ctx->host.free(ctx->host.user, ctx);
+}
+
+MRCDEF mrc_status mrc_backward(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *dy) {
+    MRC__TRY(mrc_grad_seed(ctx, y, dy));
+    return mrc_tape_backward(ctx, (mrc_mark){0});
+}
+
+//==============================================================================
+// >>impl.recompute   activation checkpointing
+//
+// Forward runs fn in no-grad mode inside a frame of its own, moves the result's buffer out of that
+// frame and rewinds it.  Backward runs fn again, recording, between a mark and a rewind; the nodes
+// write straight into the gradients of in[] and of the parameters, which are older than the mark.
+// The order of additions is that of a plain run, so gradients are the same to the last bit.
+// Segments may nest; the C stack grows with the nesting, not with the length of the tape.
+//==============================================================================
+static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *y) {
+    if (!y && ctx->status == MRC_OK) mrc__fail(ctx, MRC_ERR_ARG, "checkpointed: fn returned NULL");
+    if (!y) return NULL;
+    if (y->frame >= mark.frame && y->data) return y;
+    return mrc__fail_null(ctx, MRC_ERR_ARG, "checkpointed: fn did not return a tensor it made");
+}
+
+MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
+                                    mrc_tensor *const *in, size_t n_in) {
+    if (!ctx || !fn || (n_in > 0 && !in)) return NULL;
+    for (size_t i = 0; i < n_in; i++) {
+        if (!in[i]) return NULL;
+    }
+    int grad_mode = ctx->grad_mode, saw_before = ctx->saw_trainable;
+    uint64_t segment = ctx->segment;
+    mrc_random random = ctx->random;            // as fn finds it, whatever it does to it
+    mrc_mark mark = mrc_tape_mark(ctx);
+    ctx->segment = mark.frame;
+    ctx->grad_mode = 0;
+    ctx->saw_trainable = 0;
+    mrc_tensor *inner = mrc__segment_result(ctx, mark, fn(ctx, user, in, n_in)), kept = {0};
+    int trainable = ctx->saw_trainable;         // through in[] or through parameters in user
+    ctx->grad_mode = grad_mode;
+    ctx->segment = segment;
+    ctx->saw_trainable = saw_before || trainable;
+    if (inner) {
+        kept = *inner;
+        mrc__arena_find(&ctx->step, kept.data)->frame = mark.frame - 1;
+    }
+    mrc_tape_rewind(ctx, mark);
+    if (!inner) return NULL;
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CHECKPOINT, in, n_in);
+    mrc_tensor *y = !node ? NULL
+                  : mrc__tensor_make(ctx, kept.dtype, kept.ndim, kept.shape, kept.data);
+    if (!y) {
+        mrc__arena_release(&ctx->step, kept.data);
+        return NULL;
+    }
+    node->recorded = trainable && grad_mode;
+    node->attr.checkpoint.fn = fn;
+    node->attr.checkpoint.user = user;
+    node->attr.checkpoint.random = random;
+    return mrc__record(ctx, node, y);
+}
+
+// Hands the gradient of `from` to `to`, which was made again in a newer frame.
+static mrc_status mrc__grad_move(mrc_ctx *ctx, const mrc_tensor *from, const mrc_tensor *to) {
+    if (from->numel != to->numel || from->dtype != to->dtype || !to->requires_grad) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "checkpointed: %zu elements, %zu in the second run",
+                         from->numel, to->numel);
+    }
+    mrc__grad **at = mrc__grad_slot(ctx, from), *g = *at;
+    *at = g->next;
+    if (!g->borrowed) mrc__arena_find(&ctx->step, g->data)->frame = to->frame;
+    *g = (mrc__grad){ .tensor = to, .frame = to->frame, .data = g->data, .written = 1,
+                      .borrowed = g->borrowed };
+    *mrc__grad_slot(ctx, to) = g;
+    return MRC_OK;
+}
+
+static mrc_status mrc__checkpoint_forward(mrc_ctx *ctx, mrc_node *node) {
+    (void)node;
+    return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "checkpointed: has no kernel of its own");
+}
+
+static mrc_status mrc__checkpoint_backward(mrc_ctx *ctx, mrc_node *node) {
+    for (size_t i = 0; i < node->n_in; i++) MRC__TRY(mrc__need(ctx, node->in[i]));
+    mrc_random random = ctx->random;
+    uint64_t segment = ctx->segment;
+    mrc_mark mark = mrc_tape_mark(ctx);
+    int was_on = mrc_no_grad(ctx, 0);
+    ctx->segment = mark.frame;
+    ctx->random = node->attr.checkpoint.random;
+    mrc_tensor *y = mrc__segment_result(ctx, mark, node->attr.checkpoint.fn(
+                        ctx, node->attr.checkpoint.user, node->in, node->n_in));
+    mrc_status s = y ? mrc__grad_move(ctx, node->out, y) : ctx->status;
+    if (s == MRC_OK) s = mrc_tape_backward(ctx, mark);
+    mrc_tape_rewind(ctx, mark);
+    ctx->segment = segment;
+    ctx->random = random;
+    mrc_no_grad(ctx, was_on);
+    return s;
+}
+
+//==============================================================================
+// >>impl.random
+//==============================================================================
+// Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+MRCDEF void mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
+    uint32_t c[4] = { counter[0], counter[1], counter[2], counter[3] };
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53 * c[0], p1 = (uint64_t)0xCD9E8D57 * c[2];
+        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
+        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
+        c[1] = (uint32_t)p1;
+        c[3] = (uint32_t)p0;
+        k0 += 0x9E3779B9;
+        k1 += 0xBB67AE85;
+    }
+    memcpy(out, c, sizeof c);
+}
+
+MRCDEF void mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]) {
+    const uint32_t domain = 0x64726f70;         // "drop": other uses of the seed take another word
+    const uint32_t counter[4] = { random.step, random.pass, site, domain };
+    const uint32_t seed[2] = { (uint32_t)random.seed, (uint32_t)(random.seed >> 32) };
+    uint32_t words[4];
+    mrc_philox4x32(counter, seed, words);
+    key[0] = words[0];
+    key[1] = words[1];
+}
+
+MRCDEF uint32_t mrc_site(const char *module_name) {
+    uint32_t h = 2166136261u;
+    for (; module_name && *module_name; module_name++) {
+        h = (h ^ (unsigned char)*module_name) * 16777619u;
+    }
+    return h;
+}
+
+MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = random; }
+
+//==============================================================================
+// >>op.common   what the kernels of several ops share
+//==============================================================================
+// Shared by kernels of every type: double inside, rounded once.
+static double mrc__gelu(double x) { return x * (0.5 * (1.0 + erf(x * 0.70710678118654752440))); }
+
+static double mrc__gelu_slope(double x) {
+    double Phi = 0.5 * (1.0 + erf(x * 0.70710678118654752440));
+    return Phi + x * (0.39894228040143267794 * exp(-0.5 * x * x));
+}
+#endif // core pass
+
+#ifdef MRC__PASS_NAIVE
+// Element (r, c) as double; rounded once when put back.  The one place that obeys accumulate bits.
+static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
+    return ((const MRC__REAL *)m.data)[r * m.ld + c];
+}
+static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
+    if (!m.data) return;
+    MRC__REAL *to = (MRC__REAL *)m.data + r * m.ld + c;
+    *to = (MRC__REAL)(m.accumulate ? *to + value : value);
+}
+#endif
+
+//==============================================================================
+// >>op.linear
+//   z = x W^T + b,  y = act(z)
+//   dz = dy * act'(z)
+//   dx = dz W          dW = dz^T x          db = sum over rows of dz
+//
+// x (N, I), weight (O, I), bias (O) -> y (N, O).  As torch.nn.Linear, then torch.nn.GELU.
+// Saves z (N, O) when there is an activation.  Fusing it saves a pass over y, the largest
+// activation of an encoder layer.  x and weight may be one tensor: the gradients are then written
+// one after the other (see the rules of all kernels).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t o = 0; o < a->out; o++) {
+            double z = MRC__T(at)(a->bias, 0, o);
+            for (size_t i = 0; i < a->in; i++) {
+                z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
+            }
+            z = (MRC__REAL)z;                   // y is of the z that backward sees
+            MRC__T(put)(a->z, r, o, z);
+            MRC__T(put)(a->y, r, o, a->act == MRC_ACT_GELU ? mrc__gelu(z) : z);
+        }
+    }
+    return MRC_OK;
+}
+
+static double MRC__T(linear_dz)(const mrc_linear_bwd_args *a, size_t r, size_t o) {
+    double dy = MRC__T(at)(a->dy, r, o);
+    // forward was: y = act(z)
+    if (a->act != MRC_ACT_GELU) return dy;
+    return dy * mrc__gelu_slope(((const MRC__REAL *)a->z.data)[r * a->z.ld + o]);
+}
+
+static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
+    (void)be;
+    // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dx = 0;
+            for (size_t o = 0; o < a->out; o++) {
+                dx += MRC__T(linear_dz)(a, r, o) * MRC__T(at)(a->weight, o, i);
+            }
+            MRC__T(put)(a->dx, r, i, dx);
+        }
+    }
+    for (size_t o = 0; a->dweight.data && o < a->out; o++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dw = 0;
+            for (size_t r = 0; r < a->n; r++) {
+                dw += MRC__T(linear_dz)(a, r, o) * MRC__T(at)(a->x, r, i);
+            }
+            MRC__T(put)(a->dweight, o, i, dw);
+        }
+    }
+    for (size_t o = 0; a->dbias.data && o < a->out; o++) {
+        double db = 0;
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(linear_dz)(a, r, o);
+        MRC__T(put)(a->dbias, 0, o, db);
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+// y = act(z), from the saved z.
+static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
+    mrc_gelu_fwd_args a = { .n = node->out->numel, .x = mrc__in(node->saved[0]),
+                            .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, gelu_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                              mrc_act act) {
+    size_t shape[MRC_MAX_DIMS];
+    if (!ctx || !x || !weight || !bias) return NULL;
+    size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
+    if (in == 0 || weight->ndim != 2 || weight->shape[1] != in) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE,
+                              "linear: x has %zu columns, weight (O, I) has %zu", in,
+                              weight->ndim == 2 ? weight->shape[1] : 0);
+    }
+    if (bias->numel != weight->shape[0]) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
+                              bias->numel, weight->shape[0]);
+    }
+    if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, weight)) return NULL;
+    if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
+    memcpy(shape, x->shape, sizeof shape);
+    shape[x->ndim - 1] = weight->shape[0];
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_LINEAR, (mrc_tensor *[]){ x, weight, bias }, 3);
+    if (!node) return NULL;
+    node->attr.linear.act = act;
+    if (act != MRC_ACT_NONE) {
+        size_t count = x->numel / in * weight->shape[0];        // y's, which mrc__apply checks
+        if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
+        node->remake = mrc__linear_remake;
+    }
+    return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
+}
+
+static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0], *w = node->in[1];
+    mrc_linear_fwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+                              .act = node->attr.linear.act, .x = mrc__in(x),
+                              .weight = mrc__param_in(w, x->dtype),
+                              .bias = mrc__param_in(node->in[2], x->dtype),
+                              .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
+    a.z.ld = a.out;                                             // saved flat, used as (N, O)
+    return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
+}
+
+static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0], *w = node->in[1];
+    MRC__TRY(mrc__need(ctx, x));
+    MRC__TRY(mrc__need(ctx, w));
+    mrc_linear_bwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+                              .act = node->attr.linear.act, .x = mrc__in(x),
+                              .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
+    a.z = mrc__out(node->saved[0]);
+    a.z.ld = a.out;
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
+    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.gelu
+//   y  = x * Phi(x),  Phi(x) = (1 + erf(x / sqrt 2)) / 2
+//   dx = dy * (Phi(x) + x * phi(x)),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
+//
+// Any shape.  Saves nothing.  The erf form: hidden_act "gelu" of HF.  "gelu_new" (tanh) is another
+// function and differs by up to 5e-4; checkpoints of one must not be run with the other.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(gelu_fwd)(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+    (void)be;
+    for (size_t i = 0; i < a->n; i++) MRC__T(put)(a->y, 0, i, mrc__gelu(MRC__T(at)(a->x, 0, i)));
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+    (void)be;
+    for (size_t i = 0; i < a->n; i++) {
+        // forward was: y = x * Phi(x)
+        double slope = mrc__gelu_slope(MRC__T(at)(a->x, 0, i));
+        MRC__T(put)(a->dx, 0, i, MRC__T(at)(a->dy, 0, i) * slope);
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__gelu_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gelu_fwd_args a = { .n = x->numel, .x = mrc__in(x), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, x->dtype, gelu_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x) {
+    if (!ctx || !x) return NULL;
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_GELU, &x, 1);
+    if (!node) return NULL;
+    node->remake = mrc__gelu_forward;
+    return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
+}
+
+static mrc_status mrc__gelu_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    MRC__TRY(mrc__need(ctx, x));
+    mrc_gelu_bwd_args a = { .n = x->numel, .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, gelu_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.layer_norm
+//   xhat = (x - mean) * rstd,  rstd = 1 / sqrt(var + eps),  over the last axis
+//   y    = xhat * weight + bias
+//   dx      = rstd * (g - mean(g) - xhat * mean(g * xhat)),  g = dy * weight
+//   dweight = sum over rows of dy * xhat
+//   dbias   = sum over rows of dy
+//
+// x (N, H), weight (H), bias (H) -> y (N, H).  Saves mean (N) and rstd (N).  As torch.nn.LayerNorm.
+// var is the two-pass form: E[x^2] - E[x]^2 cancels when |mean| is much larger than the deviation.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(layer_norm_fwd)(mrc_backend *be, const mrc_layer_norm_fwd_args *a) {
+    const double h = (double)a->h;
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        double mean = 0, var = 0;
+        for (size_t i = 0; i < a->h; i++) mean += MRC__T(at)(a->x, r, i) / h;
+        for (size_t i = 0; i < a->h; i++) {
+            double d = MRC__T(at)(a->x, r, i) - mean;
+            var += d * d / h;
+        }
+        double rstd = 1.0 / sqrt(var + a->eps);
+        for (size_t i = 0; i < a->h; i++) {
+            double xhat = (MRC__T(at)(a->x, r, i) - mean) * rstd;
+            MRC__T(put)(a->y, r, i, xhat * MRC__T(at)(a->weight, 0, i) + MRC__T(at)(a->bias, 0, i));
+        }
+        MRC__T(put)(a->mean, 0, r, mean);
+        MRC__T(put)(a->rstd, 0, r, rstd);
+    }
+    return MRC_OK;
+}
+
+static double MRC__T(layer_norm_xhat)(const mrc_layer_norm_bwd_args *a, size_t r, size_t i) {
+    // forward was: xhat = (x - mean) * rstd
+    return (MRC__T(at)(a->x, r, i) - MRC__T(at)(a->mean, 0, r)) * MRC__T(at)(a->rstd, 0, r);
+}
+
+static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be, const mrc_layer_norm_bwd_args *a) {
+    const double h = (double)a->h;
+    (void)be;
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        double mean_g = 0, mean_gx = 0;
+        for (size_t i = 0; i < a->h; i++) {
+            double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
+            mean_g += g / h;
+            mean_gx += g * MRC__T(layer_norm_xhat)(a, r, i) / h;
+        }
+        for (size_t i = 0; i < a->h; i++) {
+            double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
+            double centred = g - mean_g - MRC__T(layer_norm_xhat)(a, r, i) * mean_gx;
+            MRC__T(put)(a->dx, r, i, MRC__T(at)(a->rstd, 0, r) * centred);
+        }
+    }
+    for (size_t i = 0; i < a->h; i++) {
+        double dweight = 0, dbias = 0;
+        for (size_t r = 0; r < a->n; r++) {
+            // forward was: y = xhat * weight + bias
+            dweight += MRC__T(at)(a->dy, r, i) * MRC__T(layer_norm_xhat)(a, r, i);
+            dbias += MRC__T(at)(a->dy, r, i);
+        }
+        MRC__T(put)(a->dweight, 0, i, dweight);
+        MRC__T(put)(a->dbias, 0, i, dbias);
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_layer_norm_fwd_args a = { .n = x->numel / node->in[1]->numel, .h = node->in[1]->numel,
+                                  .eps = node->attr.layer_norm.eps, .x = mrc__in(x),
+                                  .weight = mrc__in(node->in[1]), .bias = mrc__in(node->in[2]),
+                                  .y = mrc__out(node->out), .mean = mrc__out(node->saved[0]),
+                                  .rstd = mrc__out(node->saved[1]) };
+    return MRC__RUN(ctx, x->dtype, layer_norm_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                                  double eps) {
+    if (!ctx || !x || !weight || !bias) return NULL;
+    size_t h = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
+    if (h == 0 || weight->numel != h || bias->numel != h) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE,
+                              "layer_norm: last axis of x is %zu, weight %zu, bias %zu", h,
+                              weight->numel, bias->numel);
+    }
+    if (!mrc__param_fits(ctx, MRC__OP_LAYER_NORM, x, weight)) return NULL;
+    if (!mrc__param_fits(ctx, MRC__OP_LAYER_NORM, x, bias)) return NULL;
+    mrc_dtype stat = mrc__stat_dtype(x->dtype);
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_LAYER_NORM, (mrc_tensor *[]){ x, weight, bias }, 3);
+    if (!node || mrc__node_save(ctx, node, 0, stat, x->numel / h) != MRC_OK
+              || mrc__node_save(ctx, node, 1, stat, x->numel / h) != MRC_OK) return NULL;
+    node->attr.layer_norm.eps = eps;
+    node->remake = mrc__layer_norm_forward;
+    return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
+}
+
+static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0], *w = node->in[1];
+    MRC__TRY(mrc__need(ctx, x));
+    MRC__TRY(mrc__need(ctx, w));
+    mrc_layer_norm_bwd_args a = { .n = x->numel / w->numel, .h = w->numel, .x = mrc__in(x),
+                                  .weight = mrc__in(w), .mean = mrc__in(node->saved[0]),
+                                  .rstd = mrc__in(node->saved[1]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
+    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    return MRC__RUN(ctx, x->dtype, layer_norm_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.dropout
+//   y  = keep * x  / (1 - p)       keep = not (u < floor(p * 2^32)), u as in api.random
+//   dx = keep * dy / (1 - p)
+//
+// x (N, H) packed rows.  Saves nothing: backward draws the mask again, from the key in the node.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t row = cu[s]; row < cu[s + 1]; row++) {
+            uint32_t u[4] = {0}, position = (uint32_t)(row - cu[s]);
+            for (uint32_t f = 0; f < a->h; f++) {
+                const uint32_t counter[4] = { f / 4, position, (uint32_t)index[s], 0 };
+                if (f % 4 == 0) mrc_philox4x32(counter, a->key, u);
+                double kept = MRC__T(at)(a->from, (size_t)row, f) * a->scale;
+                MRC__T(put)(a->to, (size_t)row, f, u[f % 4] < a->threshold ? 0 : kept);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_dropout_args mrc__dropout_args(const mrc_node *node, mrc_in from, mrc_out to) {
+    return (mrc_dropout_args){
+        .n_sequences = node->in[2]->numel, .h = node->in[0]->shape[1],
+        .key = { node->attr.dropout.key[0], node->attr.dropout.key[1] },
+        .threshold = node->attr.dropout.threshold, .scale = node->attr.dropout.scale,
+        .cu_seqlens = mrc__in(node->in[1]), .sequence_index = mrc__in(node->in[2]),
+        .from = from, .to = to };
+}
+
+static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_dropout_args a = mrc__dropout_args(node, mrc__in(node->in[0]), mrc__out(node->out));
+    return MRC__RUN(ctx, node->out->dtype, dropout_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
+                               const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->cu_seqlens || !batch->sequence_index) return NULL;
+    if (!(p >= 0 && p < 1)) return mrc__fail_null(ctx, MRC_ERR_ARG, "dropout: p is %g", p);
+    if (x->ndim != 2 || x->shape[0] != batch->n_tokens) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "dropout: x has %zu rows, the batch %zu tokens",
+                              x->ndim == 2 ? x->shape[0] : 0, batch->n_tokens);
+    }
+    if (p == 0) return x;
+    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->sequence_index };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_DROPOUT, in, 3);
+    if (!node) return NULL;
+    mrc_dropout_key(ctx->random, site, node->attr.dropout.key);
+    node->attr.dropout.threshold = (uint64_t)(p * 4294967296.0);
+    node->attr.dropout.scale = 1.0 / (1.0 - p);
+    node->remake = mrc__dropout_forward;
+    return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
+}
+
+static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_out dx;
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &dx));
+    mrc_dropout_args a = mrc__dropout_args(node, mrc__dy(ctx, node), dx);
+    return MRC__RUN(ctx, node->out->dtype, dropout_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.cross_entropy
+//   lse_cs = log sum over rows i of sequence s, in its loss window, of exp(l_ic)
+//   loss   = sum over c of (sum over counted s of (lse_cs - l_target)) / denominator_c
+//   dl_ic  = dloss * (exp(l_ic - lse_cs) - [i is the target]) / denominator_c,
+//            0 outside the window and where s is not counted
+//
+// logits (N, C) or (N), targets (C, B), denominator (C) -> loss ().  The softmax is over rows of a
+// sequence: the start (column 0) or the end (1) of an answer.  A target outside the window is not
+// counted (-1 by convention; HF ignores positions past the window too).  The denominators come from
+// the caller, who knows the optimizer step; 0 means that nothing counts.  Saves lse (C, B).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static double MRC__T(cross_entropy_share)(mrc_in denominator, size_t c) {
+    double d = MRC__T(at)(denominator, 0, c);
+    return d > 0 ? 1 / d : 0;
+}
+
+static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_entropy_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    double loss = 0;
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        const int32_t *targets = (const int32_t *)a->targets.data + c * a->n_sequences;
+        double column = 0;
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
+            double max = -HUGE_VAL, sum = 0;
+            for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(a->logits, i, c));
+            for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(a->logits, i, c) - max);
+            double lse = max + log(sum);        // of an empty window -inf, which nothing reads
+            MRC__T(put)(a->lse, c, s, lse);
+            if (targets[s] < from[s] || targets[s] >= to[s]) continue;
+            column += lse - MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c);
+        }
+        loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
+    }
+    MRC__T(put)(a->loss, 0, 0, loss);
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_entropy_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    double dloss = MRC__T(at)(a->dloss, 0, 0);
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        const int32_t *targets = (const int32_t *)a->targets.data + c * a->n_sequences;
+        double scale = dloss * MRC__T(cross_entropy_share)(a->denominator, c);
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            int counted = targets[s] >= from[s] && targets[s] < to[s];
+            for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
+                size_t row = (size_t)(cu[s] + i);
+                double dl = 0;
+                if (counted && i >= from[s] && i < to[s]) {
+                    // forward was: column += lse - l_target
+                    double p = exp(MRC__T(at)(a->logits, row, c) - MRC__T(at)(a->lse, c, s));
+                    dl = scale * (p - (i == targets[s]));
+                }
+                MRC__T(put)(a->dlogits, row, c, dl);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, const mrc_batch *batch) {
+    if (!ctx || !logits || !targets || !denominator || !batch || !batch->loss_end) return NULL;
+    size_t columns = logits->ndim == 2 ? logits->shape[1] : 1;
+    if (logits->ndim < 1 || logits->ndim > 2 || logits->shape[0] != batch->n_tokens
+        || targets->numel != batch->n_sequences * columns || denominator->numel != columns) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: %zu logits, %zu tokens, %zu "
+                              "columns; %zu targets, %zu sequences; %zu denominators",
+                              logits->numel, batch->n_tokens, columns, targets->numel,
+                              batch->n_sequences, denominator->numel);
+    }
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
+    if (targets->dtype != MRC_DTYPE_I32 || denominator->dtype != stat) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: targets are %s, not i32; "
+                              "denominators %s, not %s", mrc_dtype_name(targets->dtype),
+                              mrc_dtype_name(denominator->dtype), mrc_dtype_name(stat));
+    }
+    mrc_tensor *in[] = { logits, targets, batch->cu_seqlens, batch->loss_begin, batch->loss_end,
+                         denominator };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, 6);
+    if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
+    return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_cross_entropy_fwd_args a = {
+        .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
+        .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
+        .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
+        .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
+    a.logits.ld = a.columns;
+    a.lse.ld = a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_fwd, &a);
+}
+
+static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
+    MRC__TRY(mrc__need(ctx, node->in[0]));
+    mrc_cross_entropy_bwd_args a = {
+        .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
+        .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
+        .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
+        .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
+    a.logits.ld = a.dlogits.ld = a.columns;
+    a.lse.ld = a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_bwd, &a);
+}
+
+//==============================================================================
+// >>op.custom   the user's forward result and backward function
+//==============================================================================
+MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
+                              mrc_tensor *const *in, size_t n_in) {
+    if (!ctx || !out || !in) return NULL;
+    for (size_t i = 0; i < n_in; i++) {
+        if (!in[i]) return NULL;
+    }
+    if (!desc || !desc->backward || n_in == 0) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: no backward, or %zu inputs", n_in);
+    }
+    if (out->producer || out->frame == 0) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: out is a parameter or an op's result");
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CUSTOM, in, n_in);
+    if (!node) return NULL;
+    node->attr.custom = *desc;
+    return mrc__record(ctx, node, out);
+}
+
+static mrc_status mrc__custom_forward(mrc_ctx *ctx, mrc_node *node) {
+    (void)node;
+    return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "custom: forward was the user's");
+}
+
+static mrc_status mrc__custom_backward(mrc_ctx *ctx, mrc_node *node) {
+    const mrc_custom_desc *desc = &node->attr.custom;
+    for (size_t i = 0; i < node->n_in; i++) MRC__TRY(mrc__need(ctx, node->in[i]));
+    mrc_custom_call call = { .in = node->in, .n_in = node->n_in, .out = node->out,
+                             .dy = mrc__dy(ctx, node) };
+    mrc_mark mark = mrc_tape_mark(ctx);         // what the user makes on the way goes at once
+    uint64_t segment = ctx->segment;
+    ctx->segment = mark.frame;
+    mrc_status s = desc->backward(ctx, desc->user, &call);
+    ctx->segment = segment;
+    mrc_tape_rewind(ctx, mark);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "custom node %s", desc->name ? desc->name : "");
+}
+
+//==============================================================================
+// >>op.table
+//==============================================================================
+static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
+#define MRC_X(NAME, name) { #name, mrc__##name##_forward, mrc__##name##_backward },
+    MRC__OPS(MRC_X)
+#undef MRC_X
+};
+#endif // core pass
+
+//==============================================================================
+// >>impl.naive   the oracle: plain loops, sums in double, f32 and f64
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
+    (void)be;
+    for (size_t i = 0; i < g->m; i++) {
+        for (size_t j = 0; j < g->n; j++) {
+            double c = 0;
+            for (size_t p = 0; p < g->k; p++) {
+                c += (g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p))
+                   * (g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
+            }
+            MRC__T(put)(g->c, i, j, c);
+        }
+    }
+    return MRC_OK;
+}
+
+static void MRC__T(fill)(mrc_kernels *k) {
+    k->gemm              = MRC__T(gemm);
+    k->linear_fwd        = MRC__T(linear_fwd);
+    k->linear_bwd        = MRC__T(linear_bwd);
+    k->gelu_fwd          = MRC__T(gelu_fwd);
+    k->gelu_bwd          = MRC__T(gelu_bwd);
+    k->layer_norm_fwd    = MRC__T(layer_norm_fwd);
+    k->layer_norm_bwd    = MRC__T(layer_norm_bwd);
+    k->dropout_fwd       = MRC__T(dropout);
+    k->dropout_bwd       = MRC__T(dropout);
+    k->cross_entropy_fwd = MRC__T(cross_entropy_fwd);
+    k->cross_entropy_bwd = MRC__T(cross_entropy_bwd);
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+#undef MRC__PASS_CORE
+#define MRC__PASS_NAIVE
+
+#define MRC__REAL    float
+#define MRC__T(name) mrc__naive_##name##_f32
+#include MRC_SELF
+
+#define MRC__REAL    double
+#define MRC__T(name) mrc__naive_##name##_f64
+#include MRC_SELF
+
+#undef MRC__PASS_NAIVE
+#define MRC__PASS_CORE
+
+// What the two host backends own.  Instance and state are one allocation, and die together.
+typedef struct mrc__host_backend {
+    mrc_backend   base;
+    mrc_allocator host;
+    void         *pack_a, *pack_b;  // cpu: the gemm's scratch
+} mrc__host_backend;
+
+// The hooks promise no alignment: take more, and keep the hook's address just before ours.
+static void *mrc__host_alloc(mrc_backend *be, size_t bytes) {
+    mrc__host_backend *h = be->self;
+    size_t total;
+    if (!mrc__add(bytes, MRC_ALIGNMENT + sizeof(void *), &total)) return NULL;
+    char *raw = h->host.alloc(h->host.user, total);
+    if (!raw) return NULL;
+    char *ptr = raw + sizeof(void *);
+    ptr += (MRC_ALIGNMENT - (uintptr_t)ptr % MRC_ALIGNMENT) % MRC_ALIGNMENT;
+    memcpy(ptr - sizeof raw, &raw, sizeof raw);
+    return ptr;
+}
+
+static void mrc__host_free(mrc_backend *be, void *ptr) {
+    mrc__host_backend *h = be->self;
+    char *raw;
+    if (!ptr) return;
+    memcpy(&raw, (char *)ptr - sizeof raw, sizeof raw);
+    h->host.free(h->host.user, raw);
+}
+
+static mrc_status mrc__host_copy(mrc_backend *be, void *dst, const void *src, size_t bytes) {
+    (void)be;
+    if (bytes) memcpy(dst, src, bytes);
+    return MRC_OK;
+}
+
+static void mrc__host_destroy(mrc_backend *be) {
+    mrc__host_backend *h = be->self;
+    mrc_allocator host = h->host;
+    mrc__host_free(be, h->pack_a);
+    mrc__host_free(be, h->pack_b);
+    host.free(host.user, h);
+}
+
+MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc) {
+    mrc_allocator host;
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!mrc__allocator_init(&host, desc ? &desc->allocator : NULL)) return MRC_ERR_ARG;
+    mrc__host_backend *h = mrc__host_zalloc(&host, sizeof *h);
+    if (!h) return MRC_ERR_MEM;
+    h->host = host;
+    mrc_backend *be = &h->base;
+    be->size = sizeof *be;
+    be->api = MRC_BACKEND_API;
+    be->is_host = 1;
+    be->name = "naive";
+    be->isa = "c";
+    be->self = h;
+    be->destroy = mrc__host_destroy;
+    be->alloc = mrc__host_alloc;
+    be->free = mrc__host_free;
+    be->upload = mrc__host_copy;
+    be->download = mrc__host_copy;
+    mrc__naive_fill_f32(&be->kernels[MRC_DTYPE_F32]);
+    mrc__naive_fill_f64(&be->kernels[MRC_DTYPE_F64]);
+    *out = be;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.cpu   a blocked gemm per instruction set, and a linear made of it
+//
+//   for each KC slice of k, MC slice of m, NC slice of n:
+//       pack a into panels of ROWS rows, b into panels of COLS columns, padded with 0:
+//           a panel  [k = 0: r0 r1 .. r5][k = 1: r0 r1 .. r5] ..       b panel alike
+//       for each pair of panels: a tile ROWS x COLS in registers, then stored to c
+//
+// Blocks depend on the shape only, so the bits of a result do too.  The packs are the instance's
+// scratch, made with it.  Products are fused to FMA on purpose: gcc does not in -std=c11 unless
+// told so (DESIGN 7: results are per build and instruction set, not across them).
+//==============================================================================
+#ifdef MRC__PASS_CPU
+typedef MRC__REAL MRC__T(vec) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
+enum {
+    MRC__T(COLS) = 2 * MRC__VEC_BYTES / sizeof(MRC__REAL)       // two vectors wide
+};
+
+// dst[k][0 .. width): `width` rows or columns of src from `first`, those past `limit` as 0.
+// Element (line, k) of src is src[line * line_step + k * k_step].
+MRC__TARGET static void MRC__T(pack_panel)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
+                                           size_t k_step, size_t first, size_t limit,
+                                           size_t width, size_t kc) {
+    for (size_t k = 0; k < kc; k++) {
+        for (size_t i = 0; i < width; i++) {
+            size_t line = first + i;
+            *dst++ = line < limit ? src[line * line_step + k * k_step] : 0;
+        }
+    }
+}
+
+MRC__TARGET static void MRC__T(tile)(size_t kc, const MRC__REAL *a, const MRC__REAL *b,
+                                     MRC__T(vec) acc[MRC__ROWS][2]) {
+    MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
+    for (size_t k = 0; k < kc; k++) {
+        const MRC__T(vec) *bk = (const MRC__T(vec) *)(b + k * MRC__T(COLS));
+        const MRC__T(vec) b0 = bk[0], b1 = bk[1];
+        const MRC__REAL *ak = a + k * MRC__ROWS;
+#pragma GCC unroll 8
+        for (int i = 0; i < MRC__ROWS; i++) {       // unrolled: sum must stay in registers
+            sum[i][0] += ak[i] * b0;
+            sum[i][1] += ak[i] * b1;
+        }
+    }
+    memcpy(acc, sum, sizeof sum);
+}
+
+// c[i0 .., j0 ..] gets one tile; at the edges only what is inside (m, n).
+MRC__TARGET static void MRC__T(store)(const mrc_gemm_args *g, size_t i0, size_t j0,
+                                      const MRC__REAL *acc, int accumulate) {
+    for (size_t i = i0; i < g->m && i < i0 + MRC__ROWS; i++, acc += MRC__T(COLS)) {
+        MRC__REAL *row = (MRC__REAL *)g->c.data + i * g->c.ld + j0;
+        for (size_t j = 0; j0 + j < g->n && j < MRC__T(COLS); j++) {
+            row[j] = accumulate ? row[j] + acc[j] : acc[j];
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
+    const mrc__host_backend *h = be->self;
+    const MRC__REAL *a = g->a.data, *b = g->b.data;
+    size_t a_line = g->a_transposed ? 1 : g->a.ld, a_k = g->a_transposed ? g->a.ld : 1;
+    size_t b_line = g->b_transposed ? g->b.ld : 1, b_k = g->b_transposed ? 1 : g->b.ld;
+    MRC__T(vec) acc[MRC__ROWS][2];
+    for (size_t k0 = 0; k0 == 0 || k0 < g->k; k0 += MRC__KC) {     // k = 0 still writes c
+        size_t kc = g->k - k0 < MRC__KC ? g->k - k0 : MRC__KC;
+        int accumulate = k0 > 0 || g->c.accumulate;
+        for (size_t j0 = 0; j0 < g->n; j0 += MRC__NC) {
+            size_t nc = g->n - j0 < MRC__NC ? g->n - j0 : MRC__NC;
+            for (size_t j = 0; j < nc; j += MRC__T(COLS)) {
+                MRC__T(pack_panel)((MRC__REAL *)h->pack_b + j * kc, b + k0 * b_k, b_line, b_k,
+                                   j0 + j, g->n, MRC__T(COLS), kc);
+            }
+            for (size_t i0 = 0; i0 < g->m; i0 += MRC__MC) {
+                size_t mc = g->m - i0 < MRC__MC ? g->m - i0 : MRC__MC;
+                for (size_t i = 0; i < mc; i += MRC__ROWS) {
+                    MRC__T(pack_panel)((MRC__REAL *)h->pack_a + i * kc, a + k0 * a_k, a_line, a_k,
+                                       i0 + i, g->m, MRC__ROWS, kc);
+                }
+                for (size_t i = 0; i < mc; i += MRC__ROWS) {
+                    for (size_t j = 0; j < nc; j += MRC__T(COLS)) {
+                        MRC__T(tile)(kc, (const MRC__REAL *)h->pack_a + i * kc,
+                                     (const MRC__REAL *)h->pack_b + j * kc, acc);
+                        MRC__T(store)(g, i0 + i, j0 + j, (const MRC__REAL *)acc, accumulate);
+                    }
+                }
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+// The fused linear calls gemm through the table: whoever replaces gemm speeds this up too.
+MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
+    mrc_out z = a->z.data ? a->z : a->y;
+    const MRC__REAL *bias = a->bias.data;
+    mrc_gemm_args g = { .m = a->n, .n = a->out, .k = a->in, .b_transposed = 1,
+                        .a = a->x, .b = a->weight, .c = z };
+    MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+    for (size_t r = 0; r < a->n; r++) {
+        MRC__REAL *zr = (MRC__REAL *)z.data + r * z.ld, *y = (MRC__REAL *)a->y.data + r * a->y.ld;
+        for (size_t o = 0; o < a->out; o++) {
+            zr[o] += bias[o];
+            y[o] = a->act == MRC_ACT_GELU ? (MRC__REAL)mrc__gelu(zr[o]) : zr[o];
+        }
+    }
+    return MRC_OK;
+}
+
+MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
+    const MRC__REAL *dy = a->dy.data;
+    MRC__REAL *dbias = a->dbias.data;
+    mrc_in dz = a->dy;
+    if (a->act == MRC_ACT_GELU) {
+        for (size_t i = 0; i < a->n * a->out; i++) {
+            size_t r = i / a->out, o = i % a->out;
+            MRC__REAL *z = (MRC__REAL *)a->z.data + r * a->z.ld + o;
+            // forward was: y = gelu(z)
+            *z = (MRC__REAL)(dy[r * a->dy.ld + o] * mrc__gelu_slope(*z));
+        }
+        dz.data = a->z.data;
+        dz.ld = a->z.ld;
+    }
+    // forward was: z = x W^T + b
+    mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dz, .b = a->weight, .c = a->dx };
+    mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz, .b = a->x,
+                         .c = a->dweight };
+    if (dx.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
+    if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+    for (size_t o = 0; dbias && o < a->out; o++) {
+        MRC__REAL sum = 0;
+        for (size_t r = 0; r < a->n; r++) sum += ((const MRC__REAL *)dz.data)[r * dz.ld + o];
+        dbias[o] = a->dbias.accumulate ? dbias[o] + sum : sum;
+    }
+    return MRC_OK;
+}
+
+static void MRC__T(fill)(mrc_kernels *k) {
+    k->gemm       = MRC__T(gemm);
+    k->linear_fwd = MRC__T(linear_fwd);
+    k->linear_bwd = MRC__T(linear_bwd);
+}
+#endif // cpu pass
+
+#ifdef MRC__PASS_CORE
+#undef MRC__PASS_CORE
+#define MRC__PASS_CPU
+#define MRC__KC 256                 // a panel of b, KC x COLS, stays in the L1 cache
+#define MRC__MC 96                  // a multiple of every ROWS: pack_a, MC x KC, stays in L2
+#define MRC__NC 512                 // a multiple of every COLS
+
+#define MRC__ROWS      4
+#define MRC__VEC_BYTES 16
+#define MRC__TARGET
+#define MRC__REAL      float
+#define MRC__T(name)   mrc__cpu_##name##_f32
+#include MRC_SELF
+#define MRC__REAL      double
+#define MRC__T(name)   mrc__cpu_##name##_f64
+#include MRC_SELF
+#undef MRC__ROWS
+#undef MRC__VEC_BYTES
+#undef MRC__TARGET
+
+#if defined(__x86_64__)
+#define MRC__ROWS      6            // 12 sums + 2 of b + 1 of a: 15 of AVX2's 16 registers
+#define MRC__VEC_BYTES 32
+#ifdef __clang__
+#define MRC__TARGET    __attribute__((target("avx2,fma")))
+#else
+#define MRC__TARGET    __attribute__((target("avx2,fma"), optimize("fp-contract=fast")))
+#endif
+#define MRC__REAL      float
+#define MRC__T(name)   mrc__cpu_##name##_avx2_f32
+#include MRC_SELF
+#define MRC__REAL      double
+#define MRC__T(name)   mrc__cpu_##name##_avx2_f64
+#include MRC_SELF
+#undef MRC__ROWS
+#undef MRC__VEC_BYTES
+#undef MRC__TARGET
+#endif
+
+#undef MRC__PASS_CPU
+#define MRC__PASS_CORE
+
+static int mrc__cpu_has_avx2(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 0;
+#endif
+}
+
+MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc) {
+    mrc_isa isa = desc ? desc->isa : MRC_ISA_AUTO;
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (isa == MRC_ISA_AVX2 && !mrc__cpu_has_avx2()) return MRC_ERR_UNSUPPORTED;
+    if (isa == MRC_ISA_AUTO) isa = mrc__cpu_has_avx2() ? MRC_ISA_AVX2 : MRC_ISA_BASELINE;
+    mrc_backend *be;
+    MRC__TRY(mrc_backend_naive_new(&be, desc));
+    mrc__host_backend *h = be->self;
+    be->name = "cpu";
+    be->isa = isa == MRC_ISA_AVX2 ? "avx2" : "baseline";
+    h->pack_a = mrc__host_alloc(be, (size_t)MRC__MC * MRC__KC * sizeof(double));
+    h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
+    if (!h->pack_a || !h->pack_b) {
+        mrc_backend_free(be);
+        return MRC_ERR_MEM;
+    }
+    mrc__cpu_fill_f32(&be->kernels[MRC_DTYPE_F32]);
+    mrc__cpu_fill_f64(&be->kernels[MRC_DTYPE_F64]);
+#if defined(__x86_64__)
+    if (isa == MRC_ISA_AVX2) {
+        mrc__cpu_fill_avx2_f32(&be->kernels[MRC_DTYPE_F32]);
+        mrc__cpu_fill_avx2_f64(&be->kernels[MRC_DTYPE_F64]);
+    }
+#endif
+    *out = be;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.optim
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.tokenizer
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.dataset
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.encode
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.batch
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.decode
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.metrics
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.model
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.checkpoint
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.reader
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+//==============================================================================
+// >>impl.tables
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#endif // core pass
+
+#undef MRC__PASS_CORE
+// Each kernel pass ends here and takes its parameters with it.
+#undef MRC__REAL
+#undef MRC__T

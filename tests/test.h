@@ -1,0 +1,93 @@
+// What all tests share: counting checks, fixed random numbers, reading and writing any dtype.
+#ifndef TEST_H
+#define TEST_H
+#define _DEFAULT_SOURCE             // MAP_ANONYMOUS, for the fake device
+#define MRC_IMPLEMENTATION
+#include "../mrc.h"
+#include "../mrc.h"            // including twice must not matter
+
+// For what not every test uses.
+#define TEST_HELPER __attribute__((unused)) static
+
+static int test_passed, test_failed;
+
+// Counts, and prints failures: CHECK(condition, "what %d", detail).
+#define CHECK(condition, ...) test_check((condition) ? 1 : 0, __FILE__, __LINE__, __VA_ARGS__)
+__attribute__((format(printf, 4, 5)))
+static int test_check(int ok, const char *file, int line, const char *fmt, ...) {
+    if (ok) {
+        test_passed++;
+        return 1;
+    }
+    va_list ap;
+    test_failed++;
+    printf("FAIL %s:%d: ", file, line);
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+    return 0;
+}
+
+static int test_end(void) {
+    printf("%d passed, %d failed\n", test_passed, test_failed);
+    return test_failed != 0;
+}
+
+// In [-1, 1), exact in float, and the same in every run: a failure must reproduce.
+static _Thread_local uint64_t test_rng = 42;
+TEST_HELPER double test_random(void) {
+    test_rng = test_rng * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (double)(test_rng >> 40) / 8388608.0 - 1.0;
+}
+
+TEST_HELPER mrc_tensor *test_tensor(mrc_ctx *ctx, mrc_tensor *t, const double *values) {
+    float *f32 = t ? malloc((t->numel + 1) * sizeof *f32) : NULL;
+    if (!f32) return NULL;
+    for (size_t i = 0; i < t->numel; i++) f32[i] = (float)values[i];
+    const void *src = t->dtype == MRC_DTYPE_F64 ? (const void *)values : f32;
+    mrc_status s = mrc_tensor_upload(ctx, t, src);
+    free(f32);
+    return s == MRC_OK ? t : NULL;
+}
+
+// Backward from y with dy given as doubles.
+TEST_HELPER mrc_status test_backward(mrc_ctx *ctx, mrc_tensor *y, const double *dy) {
+    mrc_tensor *seed = y ? mrc_tensor_new(ctx, y->dtype, y->ndim, y->shape, 0) : NULL;
+    return mrc_backward(ctx, y, test_tensor(ctx, seed, dy));
+}
+
+// A packed batch from lengths; at most 8 sequences.
+TEST_HELPER mrc_status test_batch(mrc_ctx *ctx, mrc_batch *batch, size_t n, const int32_t *lengths,
+                                  const int32_t *index) {
+    int32_t cu[9] = {0}, begin[8] = {0};
+    for (size_t i = 0; i < n; i++) cu[i + 1] = cu[i] + lengths[i];
+    return mrc_batch_new(ctx, batch, n, cu, index, begin, lengths);
+}
+
+// Copies n elements at a backend address to host doubles; NULL gives NaN, which fails comparisons.
+TEST_HELPER void test_read(mrc_backend *be, mrc_dtype dtype, const void *data, size_t n,
+                           double *out) {
+    float *f32 = malloc((n + 1) * sizeof *f32);
+    for (size_t i = 0; i < n; i++) out[i] = NAN;
+    if (f32 && data && dtype == MRC_DTYPE_F64) be->download(be, out, data, n * sizeof *out);
+    if (f32 && data && dtype == MRC_DTYPE_F32) {
+        be->download(be, f32, data, n * sizeof *f32);
+        for (size_t i = 0; i < n; i++) out[i] = f32[i];
+    }
+    free(f32);
+}
+
+// max |a - b| / max(1, max |b|); a NaN in either gives infinity.
+TEST_HELPER double test_error(const double *a, const double *b, size_t n) {
+    double scale = 1, worst = 0;
+    for (size_t i = 0; i < n; i++) scale = fabs(b[i]) > scale ? fabs(b[i]) : scale;
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs(a[i] - b[i]);
+        if (!(e <= worst)) worst = e;
+        if (!(e < HUGE_VAL)) return HUGE_VAL;
+    }
+    return worst / scale;
+}
+
+#endif
