@@ -18,8 +18,9 @@
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.tensor  >>impl.grad
 //     >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.linear  >>op.gelu  >>op.layer_norm  >>op.dropout  >>op.cross_entropy
-//     >>op.custom  >>op.table
+//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm  >>op.dropout
+//     >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim  >>op.custom
+//     >>op.table
 //     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.tokenizer  >>impl.dataset  >>impl.encode
 //     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.model  >>impl.checkpoint
 //     >>impl.reader  >>impl.tables
@@ -169,12 +170,17 @@ typedef struct mrc_layer_norm_bwd_args {
     void   *workspace;
 } mrc_layer_norm_bwd_args;
 
-// Forward and backward are the same map: to = keep(element) ? from * scale : 0.
-typedef struct mrc_dropout_args {
-    size_t   n_sequences, h;
+// What a dropout mask is made of (contract D); threshold 0: nothing is dropped, scale is 1.
+typedef struct mrc_mask {
     uint32_t key[2];                // mrc_dropout_key()
     uint64_t threshold;             // floor(p * 2^32); an element is dropped when its u32 is below
     double   scale;                 // 1 / (1 - p)
+} mrc_mask;
+
+// Forward and backward are the same map: to = keep(element) ? from * scale : 0.
+typedef struct mrc_dropout_args {
+    size_t   n, n_sequences, h;
+    mrc_mask mask;
     mrc_in   cu_seqlens, sequence_index, from;
     mrc_out  to;
     void    *workspace;
@@ -198,11 +204,130 @@ typedef struct mrc_cross_entropy_bwd_args {
     void   *workspace;
 } mrc_cross_entropy_bwd_args;
 
+// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids are checked before.
+typedef struct mrc_embedding_fwd_args {
+    size_t  n, h;                   // rows, columns
+    mrc_in  input_ids, position_ids, token_type_ids;            // (N) i32
+    mrc_in  word, position, token_type;                         // (V, H) (P, H) (Y, H): masters
+    mrc_out y;                      // (N, H)
+    void   *workspace;
+} mrc_embedding_fwd_args;
+
+typedef struct mrc_embedding_bwd_args {
+    size_t  n, h, n_words, n_positions, n_types;                // the tables' rows
+    int32_t word_padding, position_padding;     // rows that get no gradient; -1: none
+    mrc_in  input_ids, position_ids, token_type_ids, dy;
+    mrc_out dword, dposition, dtoken_type;
+    void   *workspace;
+} mrc_embedding_bwd_args;
+
+// Three linear maps of one x into the columns of one y: query, key, value.
+typedef struct mrc_qkv_fwd_args {
+    size_t  n, in, out;             // out: of each
+    mrc_in  x, weight[3], bias[3];  // (N, I) (O, I) (O)
+    mrc_out y;                      // (N, 3 O)
+    void   *workspace;
+} mrc_qkv_fwd_args;
+
+typedef struct mrc_qkv_bwd_args {
+    size_t  n, in, out;
+    mrc_in  x, weight[3], dy;
+    mrc_out dx, dweight[3], dbias[3];
+    void   *workspace;
+} mrc_qkv_bwd_args;
+
+typedef struct mrc_attention_fwd_args {
+    size_t   n, n_sequences, max_length, heads, d;
+    double   scale;                 // of the scores: 1 / sqrt(d)
+    mrc_mask mask;                  // of the weights
+    mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
+    mrc_in   qkv;                   // (N, 3 A D): queries, keys, values, each by head
+    mrc_out  y, lse;                // (N, A D); (A, N): log-sum-exp of scores, saved for backward
+    void    *workspace;
+} mrc_attention_fwd_args;
+
+typedef struct mrc_attention_bwd_args {
+    size_t   n, n_sequences, max_length, heads, d;
+    double   scale;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, real_len, sequence_index, qkv, lse, dy;
+    mrc_out  dqkv;
+    void    *workspace;
+} mrc_attention_bwd_args;
+
+// y = layer_norm(residual + dropout(x)): the end of each half of an encoder layer.
+typedef struct mrc_add_norm_fwd_args {
+    size_t   n, h, n_sequences;
+    double   eps;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, x, residual, weight, bias;
+    mrc_out  y, sum, mean, rstd;    // sum (N, H), mean, rstd (N): saved for backward
+    void    *workspace;
+} mrc_add_norm_fwd_args;
+
+typedef struct mrc_add_norm_bwd_args {
+    size_t   n, h, n_sequences;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
+    mrc_out  sum;                   // as saved; afterwards anything
+    mrc_out  dx, dresidual, dweight, dbias;
+    void    *workspace;
+} mrc_add_norm_bwd_args;
+
+// A bidirectional layer; index 0 runs forward, 1 in reverse.  Gates i, f, g, o, as in PyTorch.
+typedef struct mrc_lstm_fwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (4H, I) (4H, H) (4H) (4H)
+    mrc_out y;                      // (N, 2 H)
+    mrc_out gates, cells;           // (N, 8 H) after activation, (N, 2 H): saved for backward
+    void   *workspace;
+} mrc_lstm_fwd_args;
+
+typedef struct mrc_lstm_bwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
+    mrc_out gates, cells;           // as saved; afterwards the gates' gradients, or anything
+    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
+    void   *workspace;
+} mrc_lstm_bwd_args;
+
+// What the optimizer's kernels do to one parameter.  The array is host memory.
+typedef struct mrc_optim_tensor {
+    size_t  numel;
+    mrc_in  grad;
+    mrc_out param, copy, m, v;      // copy: the 16-bit one, data NULL when there is none
+    double  lr, weight_decay;
+} mrc_optim_tensor;
+
+// Begins an optimizer step: norm = ||all gradients||, clip = min(1, max_norm / (norm + 1e-6)), or 1
+// with max_norm 0.  state (2) i32: [0] counts the steps applied; [1] is 1 and nothing is counted
+// when the norm is not finite.
+typedef struct mrc_grad_norm_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  max_norm;
+    mrc_out norm, clip, state;
+    void   *workspace;
+} mrc_grad_norm_args;
+
+typedef enum mrc_adamw { MRC_ADAMW_HF, MRC_ADAMW_TORCH } mrc_adamw;     // PARITY 3.11
+typedef struct mrc_adamw_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    mrc_adamw variant;
+    double  beta1, beta2, eps;
+    mrc_in  clip, state;            // as mrc_grad_norm left them; state[1]: do nothing
+    void   *workspace;
+} mrc_adamw_args;
+
 // The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
 // Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
 #define MRC_KERNEL_LIST(X)                                                                  \
-    X(gemm) X(linear_fwd) X(linear_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)           \
-    X(layer_norm_bwd) X(dropout_fwd) X(dropout_bwd) X(cross_entropy_fwd) X(cross_entropy_bwd)
+    X(gemm) X(embedding_fwd) X(embedding_bwd) X(linear_fwd) X(linear_bwd) X(qkv_fwd)        \
+    X(qkv_bwd) X(attention_fwd) X(attention_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)  \
+    X(layer_norm_bwd) X(add_norm_fwd) X(add_norm_bwd) X(dropout_fwd) X(dropout_bwd)         \
+    X(lstm_fwd) X(lstm_bwd) X(cross_entropy_fwd) X(cross_entropy_bwd) X(grad_norm) X(adamw)
 typedef struct mrc_kernels {
 #define MRC_X(name)                                                                         \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
@@ -232,11 +357,12 @@ struct mrc_backend {
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
-typedef enum mrc_isa { MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2 } mrc_isa;
+typedef enum mrc_isa { MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 } mrc_isa;
 
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
     mrc_isa       isa;              // cpu only; one that the machine lacks is MRC_ERR_UNSUPPORTED
+    size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
 // naive: plain loops, f32 and f64, the oracle.  cpu: the same with a fast gemm and a linear on it.
@@ -444,18 +570,31 @@ MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const
 MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
 MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
 
-// What these ops read of a packed batch (contract B): sequence s is rows cu_seqlens[s] to
-// cu_seqlens[s + 1] - 1.
+// A packed batch (contract B): sequence s is rows cu_seqlens[s] to cu_seqlens[s + 1] - 1.  Pads, if
+// any, are rows from real_len[s] on: no attention looks at them, but they have outputs.
 typedef struct mrc_batch {
     size_t      n_tokens, n_sequences;
     size_t      max_length;         // of a sequence: what a device needs to size a launch
-    mrc_tensor *cu_seqlens;         // (B + 1) i32
-    mrc_tensor *sequence_index;     // (B) i32: the sequence's index within the optimizer step
-    mrc_tensor *loss_begin, *loss_end;  // (B) i32: the rows of a sequence that the loss looks at
+    mrc_tensor *cu_seqlens;         // (B + 1) i32, and so the rest
+    mrc_tensor *sequence_index;     // (B): the sequence's index within the optimizer step
+    mrc_tensor *real_len;           // (B)
+    mrc_tensor *loss_begin, *loss_end;  // (B): the rows of a sequence that the loss looks at
+    mrc_tensor *targets;            // (2, B): start and end positions; outside: not counted
+    mrc_tensor *input_ids, *token_type_ids, *position_ids;      // (N); NULL: none were given
+    int32_t     max_input_id, max_token_type_id, max_position_id;
 } mrc_batch;
-MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, size_t n_sequences,
-                                const int32_t *cu_seqlens, const int32_t *sequence_index,
-                                const int32_t *loss_begin, const int32_t *loss_end);
+
+// Host arrays, checked here so that kernels may trust them.
+typedef struct mrc_batch_desc {
+    size_t         n_sequences;
+    const int32_t *cu_seqlens;                          // required
+    const int32_t *sequence_index;                      // NULL: 0, 1, ..
+    const int32_t *real_len, *loss_begin, *loss_end;    // NULL: the length, 0, the length
+    const int32_t *start_positions, *end_positions;     // NULL: -1
+    const int32_t *input_ids;                           // NULL: no ids at all
+    const int32_t *token_type_ids, *position_ids;       // NULL: 0; counted from 0
+} mrc_batch_desc;
+MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc);
 
 //==============================================================================
 // >>api.tape   contract C
@@ -547,6 +686,25 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
 MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
+// word (V, H), position (P, H), token_type (Y, H) -> (N, H).  Rows word_padding and
+// position_padding get no gradient; -1: all do.
+MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
+                                 mrc_tensor *token_type, int32_t word_padding,
+                                 int32_t position_padding, const mrc_batch *batch);
+// weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
+MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
+                           mrc_tensor *const bias[3]);
+// qkv (N, 3 H) -> (N, H); weights are dropped with probability p.
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *qkv, size_t heads, double p,
+                                 uint32_t site, const mrc_batch *batch);
+// layer_norm(residual + dropout(x)).
+MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
+                                mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
+                                uint32_t site, const mrc_batch *batch);
+// One bidirectional layer, x (N, I) -> (N, 2 H).  weights: weight_ih (4H, I), weight_hh (4H, H),
+// bias_ih, bias_hh (4H), then the same of the reverse direction.
+MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                            const mrc_batch *batch);
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps);
 // 0 <= p < 1; p = 0 returns x itself.
@@ -759,6 +917,7 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
 
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>                  // vsnprintf only
@@ -1285,39 +1444,133 @@ MRCDEF void mrc_params_free(mrc_params *params) {
     params->host.free(params->host.user, params);
 }
 
-static mrc_tensor *mrc__batch_array(mrc_ctx *ctx, size_t n, const int32_t *values) {
+// n values, those given or `first`, `first` + step, ..
+static mrc_tensor *mrc__batch_array(mrc_ctx *ctx, size_t n, const int32_t *values, int32_t first,
+                                    int32_t step) {
     mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
-    return t && mrc_tensor_upload(ctx, t, values) == MRC_OK ? t : NULL;
+    int32_t *made = NULL;
+    if (!t) return NULL;
+    if (!values && n) {
+        size_t bytes;
+        made = mrc__mul(n, sizeof *made, &bytes) ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!made) return mrc__fail_null(ctx, MRC_ERR_MEM, "batch: no host memory");
+        for (size_t i = 0; i < n; i++) made[i] = first + step * (int32_t)i;
+        values = made;
+    }
+    mrc_status s = n ? mrc_tensor_upload(ctx, t, values) : MRC_OK;
+    if (made) ctx->host.free(ctx->host.user, made);
+    return s == MRC_OK ? t : NULL;
 }
 
-// Offsets are checked here, on the host, so that kernels may trust them.
-MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, size_t n_sequences,
-                                const int32_t *cu_seqlens, const int32_t *sequence_index,
-                                const int32_t *loss_begin, const int32_t *loss_end) {
-    if (!ctx || !out || !cu_seqlens || !sequence_index || !loss_begin || !loss_end) {
-        return MRC_ERR_ARG;
-    }
-    memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < n_sequences; i++) {
-        if (cu_seqlens[0] != 0 || cu_seqlens[i + 1] < cu_seqlens[i]) {
+static mrc_status mrc__batch_check(mrc_ctx *ctx, const mrc_batch_desc *d, mrc_batch *out) {
+    const int32_t *cu = d->cu_seqlens;
+    for (size_t i = 0; i < d->n_sequences; i++) {
+        if (cu[0] != 0 || cu[i + 1] < cu[i]) {
             return mrc__fail(ctx, MRC_ERR_ARG, "batch: cu_seqlens goes from %d to %d at %zu",
-                             (int)cu_seqlens[i], (int)cu_seqlens[i + 1], i);
+                             (int)cu[i], (int)cu[i + 1], i);
         }
-        int32_t length = cu_seqlens[i + 1] - cu_seqlens[i];
-        if (loss_begin[i] < 0 || loss_end[i] < loss_begin[i] || loss_end[i] > length) {
+        int32_t length = cu[i + 1] - cu[i], begin = d->loss_begin ? d->loss_begin[i] : 0;
+        int32_t end = d->loss_end ? d->loss_end[i] : length;
+        if (begin < 0 || end < begin || end > length) {
             return mrc__fail(ctx, MRC_ERR_ARG, "batch: loss window %d to %d of %d rows at %zu",
-                             (int)loss_begin[i], (int)loss_end[i], (int)length, i);
+                             (int)begin, (int)end, (int)length, i);
+        }
+        if (d->real_len && (d->real_len[i] < 0 || d->real_len[i] > length)) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "batch: real_len %d of %d rows at %zu",
+                             (int)d->real_len[i], (int)length, i);
         }
         if ((size_t)length > out->max_length) out->max_length = (size_t)length;
     }
-    out->n_tokens = n_sequences ? (size_t)cu_seqlens[n_sequences] : 0;
-    out->n_sequences = n_sequences;
-    out->cu_seqlens = mrc__batch_array(ctx, n_sequences + 1, cu_seqlens);
-    out->sequence_index = mrc__batch_array(ctx, n_sequences, sequence_index);
-    out->loss_begin = mrc__batch_array(ctx, n_sequences, loss_begin);
-    out->loss_end = mrc__batch_array(ctx, n_sequences, loss_end);
-    return out->cu_seqlens && out->sequence_index && out->loss_begin && out->loss_end
-               ? MRC_OK : ctx->status;
+    out->n_sequences = d->n_sequences;
+    out->n_tokens = d->n_sequences ? (size_t)cu[d->n_sequences] : 0;
+    return MRC_OK;
+}
+
+// The largest of n ids; an error when one is negative.
+static mrc_status mrc__batch_max(mrc_ctx *ctx, const char *name, const int32_t *ids, size_t n,
+                                 int32_t *max) {
+    *max = 0;
+    for (size_t i = 0; ids && i < n; i++) {
+        if (ids[i] < 0) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "batch: %s[%zu] is %d", name, i, (int)ids[i]);
+        }
+        if (ids[i] > *max) *max = ids[i];
+    }
+    return MRC_OK;
+}
+
+// Position ids that count from 0 in every sequence.
+static mrc_tensor *mrc__batch_positions(mrc_ctx *ctx, const mrc_batch_desc *d, mrc_batch *out) {
+    size_t n = out->n_tokens, bytes;
+    if (d->position_ids) return mrc__batch_array(ctx, n, d->position_ids, 0, 0);
+    int32_t *made = mrc__mul(n + 1, sizeof *made, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!made) return mrc__fail_null(ctx, MRC_ERR_MEM, "batch: no host memory");
+    for (size_t s = 0; s < d->n_sequences; s++) {
+        for (int32_t i = d->cu_seqlens[s]; i < d->cu_seqlens[s + 1]; i++) {
+            made[i] = i - d->cu_seqlens[s];
+        }
+    }
+    out->max_position_id = out->max_length ? (int32_t)out->max_length - 1 : 0;
+    mrc_tensor *t = mrc__batch_array(ctx, n, made, 0, 0);
+    ctx->host.free(ctx->host.user, made);
+    return t;
+}
+
+// real_len and loss_end are the lengths where none are given, targets -1.
+static mrc_tensor *mrc__batch_lengths(mrc_ctx *ctx, const mrc_batch_desc *d, const int32_t *given) {
+    mrc_tensor *t = mrc__batch_array(ctx, d->n_sequences, given ? given : d->cu_seqlens, 0, 0);
+    size_t bytes;
+    if (!t || given || !d->n_sequences) return t;
+    int32_t *made = mrc__mul(d->n_sequences, sizeof *made, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!made) return mrc__fail_null(ctx, MRC_ERR_MEM, "batch: no host memory");
+    for (size_t i = 0; i < d->n_sequences; i++) made[i] = d->cu_seqlens[i + 1] - d->cu_seqlens[i];
+    mrc_status s = mrc_tensor_upload(ctx, t, made);
+    ctx->host.free(ctx->host.user, made);
+    return s == MRC_OK ? t : NULL;
+}
+
+static mrc_tensor *mrc__batch_targets(mrc_ctx *ctx, const mrc_batch_desc *d) {
+    const size_t n = d->n_sequences, shape[2] = { 2, n };
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 2, shape, 0);
+    size_t bytes;
+    if (!t) return NULL;
+    int32_t *made = mrc__mul(2 * n + 1, sizeof *made, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!made) return mrc__fail_null(ctx, MRC_ERR_MEM, "batch: no host memory");
+    for (size_t i = 0; i < n; i++) {
+        made[i] = d->start_positions ? d->start_positions[i] : -1;
+        made[n + i] = d->end_positions ? d->end_positions[i] : -1;
+    }
+    mrc_status s = n ? mrc_tensor_upload(ctx, t, made) : MRC_OK;
+    ctx->host.free(ctx->host.user, made);
+    return s == MRC_OK ? t : NULL;
+}
+
+MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc) {
+    if (!ctx || !out || !desc || !desc->cu_seqlens) return MRC_ERR_ARG;
+    memset(out, 0, sizeof *out);
+    size_t b = desc->n_sequences;
+    MRC__TRY(mrc__batch_check(ctx, desc, out));
+    size_t n = out->n_tokens;
+    MRC__TRY(mrc__batch_max(ctx, "input_ids", desc->input_ids, n, &out->max_input_id));
+    MRC__TRY(mrc__batch_max(ctx, "token_type_ids", desc->token_type_ids, n,
+                            &out->max_token_type_id));
+    MRC__TRY(mrc__batch_max(ctx, "position_ids", desc->position_ids, n, &out->max_position_id));
+    out->cu_seqlens = mrc__batch_array(ctx, b + 1, desc->cu_seqlens, 0, 0);
+    out->sequence_index = mrc__batch_array(ctx, b, desc->sequence_index, 0, 1);
+    out->real_len = mrc__batch_lengths(ctx, desc, desc->real_len);
+    out->loss_begin = mrc__batch_array(ctx, b, desc->loss_begin, 0, 0);
+    out->loss_end = mrc__batch_lengths(ctx, desc, desc->loss_end);
+    out->targets = mrc__batch_targets(ctx, desc);
+    int ok = out->cu_seqlens && out->sequence_index && out->real_len && out->loss_begin
+          && out->loss_end && out->targets;
+    if (!ok || !desc->input_ids) return ok ? MRC_OK : ctx->status;
+    out->input_ids = mrc__batch_array(ctx, n, desc->input_ids, 0, 0);
+    out->token_type_ids = mrc__batch_array(ctx, n, desc->token_type_ids, 0, 0);
+    out->position_ids = mrc__batch_positions(ctx, desc, out);
+    return out->input_ids && out->token_type_ids && out->position_ids ? MRC_OK : ctx->status;
 }
 
 //==============================================================================
@@ -1440,10 +1693,15 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 // The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
 // from this list, so an op without a backward does not compile.
 #define MRC__OPS(OP)                                                            \
+    OP(EMBEDDING,     embedding)                                                \
     OP(LINEAR,        linear)                                                   \
+    OP(QKV,           qkv)                                                      \
+    OP(ATTENTION,     attention)                                                \
     OP(GELU,          gelu)                                                     \
     OP(LAYER_NORM,    layer_norm)                                               \
+    OP(ADD_NORM,      add_norm)                                                 \
     OP(DROPOUT,       dropout)                                                  \
+    OP(LSTM,          lstm)                                                     \
     OP(CROSS_ENTROPY, cross_entropy)                                            \
     OP(CUSTOM,        custom)                                                   \
     OP(CHECKPOINT,    checkpoint)
@@ -1467,7 +1725,11 @@ struct mrc_node {
     union {                             // what the kernels need beyond tensors
         struct { mrc_act act; } linear;
         struct { double eps; } layer_norm;
-        struct { uint32_t key[2]; uint64_t threshold; double scale; } dropout;
+        struct { mrc_mask mask; } dropout;
+        struct { mrc_mask mask; double eps; } add_norm;
+        struct { mrc_mask mask; size_t heads, max_length; } attention;
+        struct { int32_t word_padding, position_padding; } embedding;
+        struct { size_t max_length; } lstm;
         mrc_custom_desc custom;
         struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
     } attr;
@@ -1857,6 +2119,114 @@ static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
 #endif
 
 //==============================================================================
+// >>op.embedding
+//   y = word[input_ids] + position[position_ids] + token_type[token_type_ids]
+//   dword[v] = sum of dy over the rows with input_ids = v, and so the other two
+//
+// word (V, H), position (P, H), token_type (Y, H) -> y (N, H).  The rows padding_idx of word and
+// position get no gradient, as torch.nn.Embedding(padding_idx=..): it shows when an LSTM runs over
+// pads.  The tables are read as masters, whatever y's type.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(embedding_fwd)(mrc_backend *be, const mrc_embedding_fwd_args *a) {
+    const int32_t *ids = a->input_ids.data, *positions = a->position_ids.data;
+    const int32_t *types = a->token_type_ids.data;
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t i = 0; i < a->h; i++) {
+            double y = MRC__T(at)(a->word, (size_t)ids[r], i);
+            y += MRC__T(at)(a->position, (size_t)positions[r], i);
+            y += MRC__T(at)(a->token_type, (size_t)types[r], i);
+            MRC__T(put)(a->y, r, i, y);
+        }
+    }
+    return MRC_OK;
+}
+
+// d[v] = sum of dy's rows whose id is v, but for padding.
+static void MRC__T(embedding_scatter)(mrc_out d, const int32_t *ids, int32_t padding,
+                                      size_t n_rows, const mrc_embedding_bwd_args *a) {
+    for (size_t v = 0; d.data && v < n_rows; v++) {
+        for (size_t i = 0; i < a->h; i++) {
+            double sum = 0;
+            for (size_t r = 0; r < a->n; r++) {
+                if (ids[r] == (int32_t)v && ids[r] != padding) sum += MRC__T(at)(a->dy, r, i);
+            }
+            MRC__T(put)(d, v, i, sum);
+        }
+    }
+}
+
+static mrc_status MRC__T(embedding_bwd)(mrc_backend *be, const mrc_embedding_bwd_args *a) {
+    (void)be;
+    MRC__T(embedding_scatter)(a->dword, a->input_ids.data, a->word_padding, a->n_words, a);
+    MRC__T(embedding_scatter)(a->dposition, a->position_ids.data, a->position_padding,
+                              a->n_positions, a);
+    MRC__T(embedding_scatter)(a->dtoken_type, a->token_type_ids.data, -1, a->n_types, a);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor *table,
+                               const mrc_tensor *word, int32_t max_id) {
+    if (table->ndim == 2 && table->shape[1] == word->shape[1] && table->dtype == word->dtype
+        && (size_t)max_id < table->shape[0]) return 1;
+    mrc__fail(ctx, MRC_ERR_SHAPE, "embedding: %s (%zu, %zu) of %s, word has %zu columns of %s, and "
+              "the batch id %d", name, table->ndim == 2 ? table->shape[0] : 0,
+              table->ndim == 2 ? table->shape[1] : 0, mrc_dtype_name(table->dtype), word->shape[1],
+              mrc_dtype_name(word->dtype), (int)max_id);
+    return 0;
+}
+
+MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
+                                 mrc_tensor *token_type, int32_t word_padding,
+                                 int32_t position_padding, const mrc_batch *batch) {
+    if (!ctx || !word || !position || !token_type || !batch) return NULL;
+    if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
+    }
+    if (word->ndim != 2) return mrc__fail_null(ctx, MRC_ERR_SHAPE, "embedding: word is no matrix");
+    if (!mrc__embedding_fits(ctx, "word", word, word, batch->max_input_id)
+        || !mrc__embedding_fits(ctx, "position", position, word, batch->max_position_id)
+        || !mrc__embedding_fits(ctx, "token_type", token_type, word, batch->max_token_type_id)) {
+        return NULL;
+    }
+    mrc_tensor *in[] = { word, position, token_type, batch->input_ids, batch->position_ids,
+                         batch->token_type_ids };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_EMBEDDING, in, 6);
+    if (!node) return NULL;
+    node->attr.embedding.word_padding = word_padding;
+    node->attr.embedding.position_padding = position_padding;
+    const size_t shape[2] = { batch->n_tokens, word->shape[1] };
+    return mrc__apply(ctx, node, word->copy ? word->copy_dtype : word->dtype, 2, shape);
+}
+
+static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_embedding_fwd_args a = {
+        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__in(node->in[0]),
+        .position = mrc__in(node->in[1]), .token_type = mrc__in(node->in[2]),
+        .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
+        .token_type_ids = mrc__in(node->in[5]), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, embedding_fwd, &a);
+}
+
+static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_embedding_bwd_args a = {
+        .n = node->out->shape[0], .h = node->out->shape[1], .n_words = node->in[0]->shape[0],
+        .n_positions = node->in[1]->shape[0], .n_types = node->in[2]->shape[0],
+        .word_padding = node->attr.embedding.word_padding,
+        .position_padding = node->attr.embedding.position_padding,
+        .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
+        .token_type_ids = mrc__in(node->in[5]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dword));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dposition));
+    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dtoken_type));
+    return MRC__RUN(ctx, node->out->dtype, embedding_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.linear
 //   z = x W^T + b,  y = act(z)
 //   dz = dy * act'(z)
@@ -1982,6 +2352,112 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.qkv
+//   y[:, k O .. (k + 1) O) = x W_k^T + b_k,  k = 0, 1, 2: query, key, value
+//   dx = sum over k of dy_k W_k     dW_k = dy_k^T x     db_k = sum over rows of dy_k
+//
+// x (N, I), W_k (O, I), b_k (O) -> y (N, 3 O).  Three parameters, as they are three in every file,
+// and one op: x is read once, and attention finds its operands side by side.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Columns k O .. (k + 1) O of a matrix of three.
+static mrc_in MRC__T(third_in)(mrc_in m, size_t k, size_t out) {
+    m.data = (const MRC__REAL *)m.data + k * out;
+    return m;
+}
+static mrc_out MRC__T(third_out)(mrc_out m, size_t k, size_t out) {
+    m.data = (MRC__REAL *)m.data + k * out;
+    return m;
+}
+
+static mrc_status MRC__T(qkv_fwd)(mrc_backend *be, const mrc_qkv_fwd_args *a) {
+    for (size_t k = 0; k < 3; k++) {
+        mrc_linear_fwd_args one = { .n = a->n, .in = a->in, .out = a->out, .x = a->x,
+                                    .weight = a->weight[k], .bias = a->bias[k],
+                                    .y = MRC__T(third_out)(a->y, k, a->out) };
+        MRC__TRY(MRC__T(linear_fwd)(be, &one));
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
+    // forward was: y_k = x W_k^T + b_k.  All of dx first: outputs are finished in order.
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dx = 0;
+            for (size_t o = 0; o < 3 * a->out; o++) {
+                dx += MRC__T(at)(a->dy, r, o) * MRC__T(at)(a->weight[o / a->out], o % a->out, i);
+            }
+            MRC__T(put)(a->dx, r, i, dx);
+        }
+    }
+    for (size_t pass = 0; pass < 2; pass++) {
+        for (size_t k = 0; k < 3; k++) {
+            mrc_linear_bwd_args one = { .n = a->n, .in = a->in, .out = a->out, .x = a->x,
+                                        .weight = a->weight[k],
+                                        .dy = MRC__T(third_in)(a->dy, k, a->out) };
+            if (pass == 0) one.dweight = a->dweight[k];
+            else one.dbias = a->dbias[k];
+            MRC__TRY(MRC__T(linear_bwd)(be, &one));
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
+                           mrc_tensor *const bias[3]) {
+    if (!ctx || !x || !weight || !bias) return NULL;
+    for (int k = 0; k < 3; k++) {
+        if (!weight[k] || !bias[k]) return NULL;
+        if (x->ndim != 2 || weight[k]->ndim != 2 || weight[k]->shape[1] != x->shape[1]
+            || weight[k]->shape[0] != weight[0]->shape[0]
+            || bias[k]->numel != weight[0]->shape[0]) {
+            return mrc__fail_null(ctx, MRC_ERR_SHAPE, "qkv: x has %zu columns, weight %d (%zu, "
+                                  "%zu), its bias %zu", x->ndim == 2 ? x->shape[1] : 0, k,
+                                  weight[k]->shape[0], weight[k]->ndim == 2 ? weight[k]->shape[1]
+                                  : 0, bias[k]->numel);
+        }
+        if (!mrc__param_fits(ctx, MRC__OP_QKV, x, weight[k])) return NULL;
+        if (!mrc__param_fits(ctx, MRC__OP_QKV, x, bias[k])) return NULL;
+    }
+    mrc_tensor *in[] = { x, weight[0], weight[1], weight[2], bias[0], bias[1], bias[2] };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_QKV, in, 7);
+    if (!node) return NULL;
+    const size_t shape[2] = { x->shape[0], 3 * weight[0]->shape[0] };
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__qkv_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0], *w = node->in[1];
+    mrc_qkv_fwd_args a = { .n = x->shape[0], .in = w->shape[1], .out = w->shape[0],
+                           .x = mrc__in(x), .y = mrc__out(node->out) };
+    for (int k = 0; k < 3; k++) {
+        a.weight[k] = mrc__param_in(node->in[1 + k], x->dtype);
+        a.bias[k] = mrc__param_in(node->in[4 + k], x->dtype);
+    }
+    return MRC__RUN(ctx, x->dtype, qkv_fwd, &a);
+}
+
+static mrc_status mrc__qkv_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0], *w = node->in[1];
+    MRC__TRY(mrc__need(ctx, x));
+    mrc_qkv_bwd_args a = { .n = x->shape[0], .in = w->shape[1], .out = w->shape[0],
+                           .dy = mrc__dy(ctx, node) };
+    for (int k = 0; k < 3; k++) {
+        MRC__TRY(mrc__need(ctx, node->in[1 + k]));
+        a.weight[k] = mrc__param_in(node->in[1 + k], x->dtype);
+    }
+    a.x = mrc__in(x);
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    for (int k = 0; k < 3; k++) MRC__TRY(mrc_grad_target(ctx, node->in[1 + k], &a.dweight[k]));
+    for (int k = 0; k < 3; k++) MRC__TRY(mrc_grad_target(ctx, node->in[4 + k], &a.dbias[k]));
+    return MRC__RUN(ctx, x->dtype, qkv_bwd, &a);
 }
 #endif
 
@@ -2156,17 +2632,26 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 // x (N, H) packed rows.  Saves nothing: backward draws the mask again, from the key in the node.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
+// What row and feature are multiplied by: 0 or scale.
+static double MRC__T(kept)(const mrc_mask *mask, uint32_t head, uint32_t sequence,
+                           uint32_t position, uint32_t f) {
+    const uint32_t counter[4] = { f / 4, position, sequence, head };
+    uint32_t u[4];
+    if (mask->threshold == 0) return mask->scale;
+    mrc_philox4x32(counter, mask->key, u);
+    return u[f % 4] < mask->threshold ? 0 : mask->scale;
+}
+
 static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     (void)be;
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int32_t row = cu[s]; row < cu[s + 1]; row++) {
-            uint32_t u[4] = {0}, position = (uint32_t)(row - cu[s]);
             for (uint32_t f = 0; f < a->h; f++) {
-                const uint32_t counter[4] = { f / 4, position, (uint32_t)index[s], 0 };
-                if (f % 4 == 0) mrc_philox4x32(counter, a->key, u);
-                double kept = MRC__T(at)(a->from, (size_t)row, f) * a->scale;
-                MRC__T(put)(a->to, (size_t)row, f, u[f % 4] < a->threshold ? 0 : kept);
+                double keep = MRC__T(kept)(&a->mask, 0, (uint32_t)index[s],
+                                           (uint32_t)(row - cu[s]), f);
+                MRC__T(put)(a->to, (size_t)row, f,
+                            keep > 0 ? MRC__T(at)(a->from, (size_t)row, f) * keep : 0);
             }
         }
     }
@@ -2175,11 +2660,31 @@ static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
 #endif
 
 #ifdef MRC__PASS_CORE
+// The mask of this site in the running pass; 0 with an error for a p that is no probability.
+static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_mask *mask, double p, uint32_t site) {
+    if (!(p >= 0 && p < 1)) {
+        mrc__fail(ctx, MRC_ERR_ARG, "%s: dropout p is %g, not in [0, 1)", op, p);
+        return 0;
+    }
+    mrc_dropout_key(ctx->random, site, mask->key);
+    mask->threshold = (uint64_t)(p * 4294967296.0);
+    mask->scale = mask->threshold ? 1.0 / (1.0 - p) : 1;
+    return 1;
+}
+
+// x is packed rows of this batch; 0 with an error when it is not.
+static int mrc__rows_fit(mrc_ctx *ctx, const char *op, const mrc_tensor *x,
+                         const mrc_batch *batch) {
+    if (x->ndim == 2 && x->shape[0] == batch->n_tokens) return 1;
+    mrc__fail(ctx, MRC_ERR_SHAPE, "%s: x has %zu axes and %zu rows, the batch %zu tokens", op,
+              (size_t)x->ndim, x->ndim ? x->shape[0] : 0, batch->n_tokens);
+    return 0;
+}
+
 static mrc_dropout_args mrc__dropout_args(const mrc_node *node, mrc_in from, mrc_out to) {
     return (mrc_dropout_args){
-        .n_sequences = node->in[2]->numel, .h = node->in[0]->shape[1],
-        .key = { node->attr.dropout.key[0], node->attr.dropout.key[1] },
-        .threshold = node->attr.dropout.threshold, .scale = node->attr.dropout.scale,
+        .n = node->in[0]->shape[0], .n_sequences = node->in[2]->numel,
+        .h = node->in[0]->shape[1], .mask = node->attr.dropout.mask,
         .cu_seqlens = mrc__in(node->in[1]), .sequence_index = mrc__in(node->in[2]),
         .from = from, .to = to };
 }
@@ -2191,19 +2696,15 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
+    mrc_mask mask;
     if (!ctx || !x || !batch || !batch->cu_seqlens || !batch->sequence_index) return NULL;
-    if (!(p >= 0 && p < 1)) return mrc__fail_null(ctx, MRC_ERR_ARG, "dropout: p is %g", p);
-    if (x->ndim != 2 || x->shape[0] != batch->n_tokens) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "dropout: x has %zu rows, the batch %zu tokens",
-                              x->ndim == 2 ? x->shape[0] : 0, batch->n_tokens);
-    }
-    if (p == 0) return x;
+    if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
+    if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
+    if (mask.threshold == 0) return x;
     mrc_tensor *in[] = { x, batch->cu_seqlens, batch->sequence_index };
     mrc_node *node = mrc__node_new(ctx, MRC__OP_DROPOUT, in, 3);
     if (!node) return NULL;
-    mrc_dropout_key(ctx->random, site, node->attr.dropout.key);
-    node->attr.dropout.threshold = (uint64_t)(p * 4294967296.0);
-    node->attr.dropout.scale = 1.0 / (1.0 - p);
+    node->attr.dropout.mask = mask;
     node->remake = mrc__dropout_forward;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
@@ -2213,6 +2714,547 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, node->in[0], &dx));
     mrc_dropout_args a = mrc__dropout_args(node, mrc__dy(ctx, node), dx);
     return MRC__RUN(ctx, node->out->dtype, dropout_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.attention
+//   per sequence and head, over its rows i, j, keys j < real_len:
+//   s_ij = scale q_i . k_j      p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
+//   y_i  = sum_j m_ij p_ij v_j           m: 0 or 1 / (1 - p), the dropout mask of the weights
+//
+//   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
+//   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
+//
+// qkv (N, 3 A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
+// T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
+// has gradient 0.  Pads are queries as any other row, as in HF.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// One query of one head: what the loops below need to find its numbers.
+typedef struct MRC__T(query) {
+    size_t   first, row, head, d, width;    // first row of the sequence, this row; width: A D
+    size_t   keys;
+    uint32_t sequence, position;
+} MRC__T(query);
+
+static double MRC__T(score)(mrc_in qkv, double scale, const MRC__T(query) *q, size_t j) {
+    double s = 0;
+    for (size_t e = 0; e < q->d; e++) {
+        s += MRC__T(at)(qkv, q->row, q->head * q->d + e)
+           * MRC__T(at)(qkv, q->first + j, q->width + q->head * q->d + e);
+    }
+    return s * scale;
+}
+
+static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(query) *q) {
+    double max = -HUGE_VAL, sum = 0;
+    for (size_t j = 0; j < q->keys; j++) max = fmax(max, MRC__T(score)(a->qkv, a->scale, q, j));
+    for (size_t j = 0; j < q->keys; j++) {
+        sum += exp(MRC__T(score)(a->qkv, a->scale, q, j) - max);
+    }
+    double lse = q->keys ? max + log(sum) : 0;
+    MRC__T(put)(a->lse, q->head, q->row, lse);
+    for (size_t e = 0; e < q->d; e++) {
+        double y = 0;
+        for (size_t j = 0; j < q->keys; j++) {
+            double m = MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position,
+                                    (uint32_t)j);
+            y += m * exp(MRC__T(score)(a->qkv, a->scale, q, j) - lse)
+               * MRC__T(at)(a->qkv, q->first + j, 2 * q->width + q->head * q->d + e);
+        }
+        MRC__T(put)(a->y, q->row, q->head * q->d + e, y);
+    }
+}
+
+static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    const int32_t *index = a->sequence_index.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t i = cu[s]; i < cu[s + 1]; i++) {
+            for (size_t head = 0; head < a->heads; head++) {
+                MRC__T(query) q = { (size_t)cu[s], (size_t)i, head, a->d, a->heads * a->d,
+                                    (size_t)real[s], (uint32_t)index[s], (uint32_t)(i - cu[s]) };
+                MRC__T(attend)(a, &q);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+// p and dp of one query and key.
+static double MRC__T(weight)(const mrc_attention_bwd_args *a, const MRC__T(query) *q, size_t j,
+                             double *dp) {
+    double m = MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position, (uint32_t)j);
+    *dp = 0;
+    for (size_t e = 0; e < q->d; e++) {
+        *dp += m * MRC__T(at)(a->dy, q->row, q->head * q->d + e)
+             * MRC__T(at)(a->qkv, q->first + j, 2 * q->width + q->head * q->d + e);
+    }
+    return exp(MRC__T(score)(a->qkv, a->scale, q, j) - MRC__T(at)(a->lse, q->head, q->row));
+}
+
+static void MRC__T(add)(mrc_out m, size_t r, size_t c, double value) {
+    m.accumulate = 1;
+    MRC__T(put)(m, r, c, value);
+}
+
+static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(query) *q) {
+    const size_t h = q->head * q->d, w = q->width;
+    double mean = 0, dp;
+    for (size_t j = 0; j < q->keys; j++) {
+        double p = MRC__T(weight)(a, q, j, &dp);
+        mean += p * dp;
+    }
+    for (size_t j = 0; j < q->keys; j++) {
+        // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
+        double p = MRC__T(weight)(a, q, j, &dp), ds = p * (dp - mean) * a->scale;
+        double mp = p * MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position,
+                                     (uint32_t)j);
+        for (size_t e = 0; e < q->d; e++) {
+            size_t key = q->first + j;
+            MRC__T(add)(a->dqkv, q->row, h + e, ds * MRC__T(at)(a->qkv, key, w + h + e));
+            MRC__T(add)(a->dqkv, key, w + h + e, ds * MRC__T(at)(a->qkv, q->row, h + e));
+            MRC__T(add)(a->dqkv, key, 2 * w + h + e, mp * MRC__T(at)(a->dy, q->row, h + e));
+        }
+    }
+}
+
+static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    const int32_t *index = a->sequence_index.data;
+    (void)be;
+    for (size_t r = 0; a->dqkv.data && !a->dqkv.accumulate && r < a->n; r++) {
+        for (size_t c = 0; c < 3 * a->heads * a->d; c++) MRC__T(put)(a->dqkv, r, c, 0);
+    }
+    for (size_t s = 0; a->dqkv.data && s < a->n_sequences; s++) {
+        for (int32_t i = cu[s]; i < cu[s + 1]; i++) {
+            for (size_t head = 0; head < a->heads; head++) {
+                MRC__T(query) q = { (size_t)cu[s], (size_t)i, head, a->d, a->heads * a->d,
+                                    (size_t)real[s], (uint32_t)index[s], (uint32_t)(i - cu[s]) };
+                MRC__T(attend_bwd)(a, &q);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *qkv, size_t heads, double p,
+                                 uint32_t site, const mrc_batch *batch) {
+    mrc_mask mask;
+    if (!ctx || !qkv || !batch || !batch->real_len) return NULL;
+    if (!mrc__rows_fit(ctx, "attention", qkv, batch)) return NULL;
+    if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
+    size_t columns = qkv->shape[1];
+    if (heads == 0 || columns == 0 || columns % 3 || columns / 3 % heads) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "attention: qkv has %zu columns, not three times "
+                              "a multiple of %zu heads", columns, heads);
+    }
+    mrc_tensor *in[] = { qkv, batch->cu_seqlens, batch->real_len, batch->sequence_index };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 4);
+    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(qkv->dtype),
+                                heads * qkv->shape[0]) != MRC_OK) return NULL;
+    node->attr.attention.mask = mask;
+    node->attr.attention.heads = heads;
+    node->attr.attention.max_length = batch->max_length;
+    const size_t shape[2] = { qkv->shape[0], columns / 3 };
+    return mrc__apply(ctx, node, qkv->dtype, 2, shape);
+}
+
+static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
+    size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
+    mrc_attention_fwd_args a = {
+        .n = node->out->shape[0], .n_sequences = node->in[2]->numel, .heads = heads, .d = d,
+        .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
+        .mask = node->attr.attention.mask, .qkv = mrc__in(node->in[0]),
+        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
+        .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out),
+        .lse = mrc__out(node->saved[0]) };
+    a.lse.ld = a.n;
+    return MRC__RUN(ctx, node->out->dtype, attention_fwd, &a);
+}
+
+static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
+    size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
+    MRC__TRY(mrc__need(ctx, node->in[0]));
+    mrc_attention_bwd_args a = {
+        .n = node->out->shape[0], .n_sequences = node->in[2]->numel, .heads = heads, .d = d,
+        .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
+        .mask = node->attr.attention.mask, .qkv = mrc__in(node->in[0]),
+        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
+        .sequence_index = mrc__in(node->in[3]), .lse = mrc__in(node->saved[0]),
+        .dy = mrc__dy(ctx, node) };
+    a.lse.ld = a.n;
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dqkv));
+    return MRC__RUN(ctx, node->out->dtype, attention_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.add_norm
+//   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
+//   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
+//
+// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u, mean
+// and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep two.
+// x and residual may be one tensor.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
+    mrc_out u = a->sum.data ? a->sum : a->y;            // nobody wants u: y is room enough
+    mrc_dropout_args drop = { .n = a->n, .n_sequences = a->n_sequences, .h = a->h, .mask = a->mask,
+                              .cu_seqlens = a->cu_seqlens, .sequence_index = a->sequence_index,
+                              .from = a->x, .to = u };
+    MRC__TRY(MRC__T(dropout)(be, &drop));
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t i = 0; i < a->h; i++) {
+            double sum = ((const MRC__REAL *)u.data)[r * u.ld + i];
+            MRC__T(put)(u, r, i, sum + MRC__T(at)(a->residual, r, i));
+        }
+    }
+    mrc_layer_norm_fwd_args norm = { .n = a->n, .h = a->h, .eps = a->eps,
+                                     .x = { u.dtype, u.ld, u.data }, .weight = a->weight,
+                                     .bias = a->bias, .y = a->y, .mean = a->mean, .rstd = a->rstd };
+    return MRC__T(layer_norm_fwd)(be, &norm);
+}
+
+// to = du of row r, each element times its factor of the mask, or as it is with mask NULL.
+static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_mask *mask, mrc_out to,
+                                size_t r, uint32_t sequence, uint32_t position) {
+    mrc_layer_norm_bwd_args norm = { .mean = a->mean, .rstd = a->rstd,
+                                     .x = { a->sum.dtype, a->sum.ld, a->sum.data } };
+    double mean_g = 0, mean_gx = 0, h = (double)a->h;
+    for (size_t i = 0; i < a->h; i++) {
+        double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
+        mean_g += g / h;
+        mean_gx += g * MRC__T(layer_norm_xhat)(&norm, r, i) / h;
+    }
+    for (size_t i = 0; i < a->h; i++) {
+        // forward was: u = residual + dropout(x); y = layer_norm(u)
+        double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
+        double du = g - mean_g - MRC__T(layer_norm_xhat)(&norm, r, i) * mean_gx;
+        if (mask) du *= MRC__T(kept)(mask, 0, sequence, position, (uint32_t)i);
+        MRC__T(put)(to, r, i, MRC__T(at)(a->rstd, 0, r) * du);
+    }
+}
+
+static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be, const mrc_add_norm_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    for (size_t s = 0; a->dx.data && s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            MRC__T(add_norm_du)(a, &a->mask, a->dx, (size_t)r, (uint32_t)index[s],
+                                (uint32_t)(r - cu[s]));
+        }
+    }
+    for (size_t r = 0; a->dresidual.data && r < a->n; r++) {
+        MRC__T(add_norm_du)(a, NULL, a->dresidual, r, 0, 0);
+    }
+    mrc_layer_norm_bwd_args norm = { .n = a->n, .h = a->h, .weight = a->weight, .mean = a->mean,
+                                     .rstd = a->rstd, .dy = a->dy, .dweight = a->dweight,
+                                     .dbias = a->dbias,
+                                     .x = { a->sum.dtype, a->sum.ld, a->sum.data } };
+    return MRC__T(layer_norm_bwd)(be, &norm);
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
+                                mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
+                                uint32_t site, const mrc_batch *batch) {
+    mrc_mask mask;
+    if (!ctx || !x || !residual || !weight || !bias || !batch) return NULL;
+    if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
+    if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
+    size_t h = x->shape[1];
+    if (h == 0 || residual->ndim != 2 || residual->shape[0] != x->shape[0]
+        || residual->shape[1] != h || weight->numel != h || bias->numel != h
+        || residual->dtype != x->dtype) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "add_norm: x (%zu, %zu), residual of %zu "
+                              "elements, weight %zu, bias %zu", x->shape[0], h, residual->numel,
+                              weight->numel, bias->numel);
+    }
+    if (!mrc__param_fits(ctx, MRC__OP_ADD_NORM, x, weight)) return NULL;
+    if (!mrc__param_fits(ctx, MRC__OP_ADD_NORM, x, bias)) return NULL;
+    mrc_tensor *in[] = { x, residual, weight, bias, batch->cu_seqlens, batch->sequence_index };
+    mrc_dtype stat = mrc__stat_dtype(x->dtype);
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD_NORM, in, 6);
+    if (!node || mrc__node_save(ctx, node, 0, x->dtype, x->numel) != MRC_OK
+              || mrc__node_save(ctx, node, 1, stat, x->shape[0]) != MRC_OK
+              || mrc__node_save(ctx, node, 2, stat, x->shape[0]) != MRC_OK) return NULL;
+    node->attr.add_norm.mask = mask;
+    node->attr.add_norm.eps = eps;
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_add_norm_fwd_args a = {
+        .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .eps = node->attr.add_norm.eps, .mask = node->attr.add_norm.mask,
+        .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
+        .weight = mrc__in(node->in[2]), .bias = mrc__in(node->in[3]),
+        .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
+        .y = mrc__out(node->out), .sum = mrc__out(node->saved[0]),
+        .mean = mrc__out(node->saved[1]), .rstd = mrc__out(node->saved[2]) };
+    a.sum.ld = a.h;                                     // saved flat
+    return MRC__RUN(ctx, node->out->dtype, add_norm_fwd, &a);
+}
+
+static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
+    MRC__TRY(mrc__need(ctx, node->in[2]));
+    mrc_add_norm_bwd_args a = {
+        .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .mask = node->attr.add_norm.mask, .weight = mrc__in(node->in[2]),
+        .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
+        .sum = mrc__out(node->saved[0]), .mean = mrc__in(node->saved[1]),
+        .rstd = mrc__in(node->saved[2]), .dy = mrc__dy(ctx, node) };
+    a.sum.ld = a.h;
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
+    MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dweight));
+    MRC__TRY(mrc_grad_target(ctx, node->in[3], &a.dbias));
+    return MRC__RUN(ctx, node->out->dtype, add_norm_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.lstm
+//   per sequence and direction, t running from its first row (reverse: from its last):
+//   i, f, o = sigmoid, g = tanh of  W_ih x_t + b_ih + W_hh h_(t-1) + b_hh     (gates i, f, g, o)
+//   c_t = f c_(t-1) + i g         h_t = o tanh(c_t)         y_t = h_t
+//
+//   dh = dy_t + W_hh^T dz_(t+1)   dc = dh o (1 - tanh^2 c_t) + f_(t+1) dc_(t+1)
+//   dz = (dc g i(1-i), dc c_(t-1) f(1-f), dc i (1-g^2), dh tanh(c_t) o(1-o))
+//   dx = dz W_ih     dW_ih = dz^T x     dW_hh = dz^T h_(t-1)     db_ih = db_hh = sum of dz
+//
+// x (N, I) -> y (N, 2 H), the forward direction's h in the first H columns, as torch.nn.LSTM with
+// bidirectional=True on unpadded sequences: every sequence starts from h = c = 0 and ends at its
+// own last row (pads that are rows count).  Saves the gates (N, 8 H) and cells (N, 2 H); backward
+// writes dz over the gates.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
+
+// One row of one direction; before is the row that was computed before it, or -1.
+static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, MRC__REAL *gates, MRC__REAL *cells,
+                              int dir, size_t row, ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir;
+    MRC__REAL *z = gates + row * 8 * h + d * 4 * h, *c = cells + row * 2 * h + d * h;
+    for (size_t o = 0; o < 4 * h; o++) {
+        double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
+        for (size_t i = 0; i < a->in; i++) {
+            sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+        }
+        for (size_t j = 0; before >= 0 && j < h; j++) {
+            double y = ((const MRC__REAL *)a->y.data)[(size_t)before * a->y.ld + d * h + j];
+            sum += MRC__T(at)(a->weight_hh[dir], o, j) * y;
+        }
+        z[o] = (MRC__REAL)(o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
+    }
+    for (size_t j = 0; j < h; j++) {
+        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + d * h + j];
+        c[j] = (MRC__REAL)(z[h + j] * was + (double)z[j] * z[2 * h + j]);
+        MRC__T(put)(a->y, row, d * h + j, z[3 * h + j] * tanh(c[j]));
+    }
+}
+
+// Where nothing is saved the gates of all rows live in the workspace.
+static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+    (void)be;
+    return a->gates.data ? 0 : a->n * a->h * 10 * sizeof(MRC__REAL);
+}
+
+static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    MRC__REAL *gates = a->gates.data ? a->gates.data : a->workspace;
+    MRC__REAL *cells = a->gates.data ? a->cells.data : gates + a->n * a->h * 8;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        int32_t n = cu[s + 1] - cu[s];
+        for (int32_t t = 0; t < n; t++) {
+            MRC__T(lstm_cell)(a, gates, cells, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            int32_t last = cu[s + 1] - 1 - t;
+            MRC__T(lstm_cell)(a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
+        }
+    }
+    return MRC_OK;
+}
+
+// dz of one row over its gates, and dc for the row before it; after: the row computed after it.
+static void MRC__T(lstm_cell_bwd)(const mrc_lstm_bwd_args *a, double *dc, int dir, size_t row,
+                                  ptrdiff_t before, ptrdiff_t after) {
+    const size_t h = a->h, d = (size_t)dir;
+    MRC__REAL *gates = a->gates.data, *z = gates + row * 8 * h + d * 4 * h;
+    const MRC__REAL *cells = (const MRC__REAL *)a->cells.data + d * h;
+    for (size_t j = 0; j < h; j++) {
+        double dh = MRC__T(at)(a->dy, row, d * h + j);
+        for (size_t o = 0; after >= 0 && o < 4 * h; o++) {
+            dh += gates[(size_t)after * 8 * h + d * 4 * h + o]
+                * MRC__T(at)(a->weight_hh[dir], o, j);
+        }
+        // forward was: c_t = f c_(t-1) + i g;  h_t = o tanh(c_t)
+        double i = z[j], f = z[h + j], g = z[2 * h + j], o = z[3 * h + j];
+        double t = tanh(cells[row * 2 * h + j]);
+        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + j];
+        double dcj = dc[j] + dh * o * (1 - t * t);
+        z[j] = (MRC__REAL)(dcj * g * i * (1 - i));
+        z[h + j] = (MRC__REAL)(dcj * was * f * (1 - f));
+        z[2 * h + j] = (MRC__REAL)(dcj * i * (1 - g * g));
+        z[3 * h + j] = (MRC__REAL)(dh * t * o * (1 - o));
+        dc[j] = dcj * f;
+    }
+}
+
+static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+    (void)be;
+    return a->h * sizeof(double);
+}
+
+// The weights' gradients of one direction from dz; before(row) is row - 1 or row + 1.
+static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a, int dir) {
+    const size_t h = a->h, d = (size_t)dir;
+    const int32_t *cu = a->cu_seqlens.data;
+    const mrc_in dz = { a->gates.dtype, 8 * h, (const MRC__REAL *)a->gates.data + d * 4 * h };
+    for (size_t o = 0; o < 4 * h; o++) {
+        for (size_t i = 0; a->dweight_ih[dir].data && i < a->in; i++) {
+            double dw = 0;
+            for (size_t r = 0; r < a->n; r++) {
+                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+            }
+            MRC__T(put)(a->dweight_ih[dir], o, i, dw);
+        }
+        for (size_t j = 0; a->dweight_hh[dir].data && j < h; j++) {
+            double dw = 0;
+            for (size_t s = 0; s < a->n_sequences; s++) {
+                for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+                    int32_t before = dir ? r + 1 : r - 1;
+                    if (before < cu[s] || before >= cu[s + 1]) continue;
+                    dw += MRC__T(at)(dz, (size_t)r, o)
+                        * MRC__T(at)(a->y, (size_t)before, d * h + j);
+                }
+            }
+            MRC__T(put)(a->dweight_hh[dir], o, j, dw);
+        }
+        double db = 0;
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, o);
+        MRC__T(put)(a->dbias_ih[dir], 0, o, db);
+        MRC__T(put)(a->dbias_hh[dir], 0, o, db);
+    }
+}
+
+static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    double *dc = a->workspace;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int dir = 0; dir < 2; dir++) {
+            for (size_t j = 0; j < a->h; j++) dc[j] = 0;
+            int32_t n = cu[s + 1] - cu[s];
+            for (int32_t t = n - 1; t >= 0; t--) {      // against the order of forward
+                int32_t row = dir ? cu[s + 1] - 1 - t : cu[s] + t, step = dir ? -1 : 1;
+                MRC__T(lstm_cell_bwd)(a, dc, dir, (size_t)row, t ? row - step : -1,
+                                      t < n - 1 ? row + step : -1);
+            }
+        }
+    }
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dx = 0;
+            for (size_t o = 0; o < 8 * a->h; o++) {
+                dx += ((const MRC__REAL *)a->gates.data)[r * 8 * a->h + o]
+                    * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
+            }
+            MRC__T(put)(a->dx, r, i, dx);
+        }
+    }
+    MRC__T(lstm_weights)(a, 0);
+    MRC__T(lstm_weights)(a, 1);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static int mrc__lstm_fits(mrc_ctx *ctx, const mrc_tensor *x, mrc_tensor *const weights[8]) {
+    size_t in = x->shape[1], h = weights[1]->ndim == 2 ? weights[1]->shape[1] : 0;
+    for (int k = 0; k < 8; k++) {
+        const mrc_tensor *w = weights[k];
+        size_t columns = k % 4 == 0 ? in : h;
+        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == 4 * h && w->shape[1] == columns
+                           : w->numel == 4 * h;
+        if (h == 0 || !ok) {
+            mrc__fail(ctx, MRC_ERR_SHAPE, "lstm: weight %d has %zu rows of %zu, expected %zu of "
+                      "%zu (x has %zu columns)", k, w->ndim ? w->shape[0] : 0,
+                      w->ndim == 2 ? w->shape[1] : 1, 4 * h, k % 4 < 2 ? columns : 1, in);
+            return 0;
+        }
+        if (!mrc__param_fits(ctx, MRC__OP_LSTM, x, w)) return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                            const mrc_batch *batch) {
+    mrc_tensor *in[10] = { x };
+    if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
+    for (int k = 0; k < 8; k++) {
+        if (!weights[k]) return NULL;
+        in[1 + k] = weights[k];
+    }
+    if (!mrc__rows_fit(ctx, "lstm", x, batch) || !mrc__lstm_fits(ctx, x, weights)) return NULL;
+    in[9] = batch->cu_seqlens;
+    size_t n = x->shape[0], h = weights[1]->shape[1];
+    mrc_dtype stat = mrc__stat_dtype(x->dtype);
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_LSTM, in, 10);
+    if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK
+              || mrc__node_save(ctx, node, 1, stat, n * 2 * h) != MRC_OK) return NULL;
+    node->attr.lstm.max_length = batch->max_length;
+    const size_t shape[2] = { n, 2 * h };
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_lstm_fwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
+    for (int k = 0; k < 2; k++) {
+        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
+        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
+        a.bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], x->dtype);
+        a.bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], x->dtype);
+    }
+    a.gates.ld = 8 * a.h;
+    a.cells.ld = 2 * a.h;
+    return MRC__RUN(ctx, x->dtype, lstm_fwd, &a);
+}
+
+static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    MRC__TRY(mrc__need(ctx, x));
+    MRC__TRY(mrc__need(ctx, node->out));
+    mrc_lstm_bwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__in(node->out),
+        .dy = mrc__dy(ctx, node), .gates = mrc__out(node->saved[0]),
+        .cells = mrc__out(node->saved[1]) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    for (int k = 0; k < 2; k++) {
+        for (int j = 1; j <= 4; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
+        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
+        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
+        MRC__TRY(mrc_grad_target(ctx, node->in[1 + 4 * k], &a.dweight_ih[k]));
+        MRC__TRY(mrc_grad_target(ctx, node->in[2 + 4 * k], &a.dweight_hh[k]));
+        MRC__TRY(mrc_grad_target(ctx, node->in[3 + 4 * k], &a.dbias_ih[k]));
+        MRC__TRY(mrc_grad_target(ctx, node->in[4 + 4 * k], &a.dbias_hh[k]));
+    }
+    a.gates.ld = 8 * a.h;
+    a.cells.ld = 2 * a.h;
+    return MRC__RUN(ctx, x->dtype, lstm_bwd, &a);
 }
 #endif
 
@@ -2332,10 +3374,74 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
     a.lse.ld = a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_bwd, &a);
 }
+#endif
+
+//==============================================================================
+// >>op.optim   the optimizer's kernels: no nodes, run by mrc_optimizer_step()
+//   norm = sqrt(sum over all gradients of g^2)      clip = min(1, max_norm / (norm + 1e-6))
+//   g = clip * gradient     m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2,  t: steps applied
+//   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
+//   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+//
+// PARITY 3.11.  The two differ in where eps stands and in the order of the decay.  A gradient that
+// is not finite makes the norm so: then nothing is written and t does not count.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
+    int32_t *state = a->state.data;
+    double sum = 0;
+    (void)be;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        for (size_t i = 0; i < a->tensors[k].numel; i++) {
+            double g = MRC__T(at)(a->tensors[k].grad, 0, i);
+            sum += g * g;
+        }
+    }
+    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
+    MRC__T(put)(a->norm, 0, 0, norm);
+    MRC__T(put)(a->clip, 0, 0, clip < 1 ? clip : 1);
+    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
+    state[0] += !state[1];
+    return MRC_OK;
+}
+
+static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t, double clip,
+                              double c1, double c2) {
+    const int hf = a->variant == MRC_ADAMW_HF;
+    for (size_t i = 0; i < t->numel; i++) {
+        double g = clip * MRC__T(at)(t->grad, 0, i), p = ((const MRC__REAL *)t->param.data)[i];
+        double m = ((const MRC__REAL *)t->m.data)[i], v = ((const MRC__REAL *)t->v.data)[i];
+        m = a->beta1 * m + (1 - a->beta1) * g;
+        v = a->beta2 * v + (1 - a->beta2) * g * g;
+        if (hf) {
+            p -= t->lr * sqrt(c2) / c1 * m / (sqrt(v) + a->eps);
+            p -= t->lr * t->weight_decay * p;
+        } else {
+            p -= t->lr * t->weight_decay * p;
+            p -= t->lr / c1 * m / (sqrt(v) / sqrt(c2) + a->eps);
+        }
+        ((MRC__REAL *)t->m.data)[i] = (MRC__REAL)m;
+        ((MRC__REAL *)t->v.data)[i] = (MRC__REAL)v;
+        ((MRC__REAL *)t->param.data)[i] = (MRC__REAL)p;
+    }
+}
+
+static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
+    const int32_t *state = a->state.data;
+    (void)be;
+    if (state[1]) return MRC_OK;
+    double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(adamw_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+#endif
 
 //==============================================================================
 // >>op.custom   the user's forward result and backward function
 //==============================================================================
+#ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
                               mrc_tensor *const *in, size_t n_in) {
     if (!ctx || !out || !in) return NULL;
@@ -2404,6 +3510,20 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
 
 static void MRC__T(fill)(mrc_kernels *k) {
     k->gemm              = MRC__T(gemm);
+    k->embedding_fwd     = MRC__T(embedding_fwd);
+    k->embedding_bwd     = MRC__T(embedding_bwd);
+    k->qkv_fwd           = MRC__T(qkv_fwd);
+    k->qkv_bwd           = MRC__T(qkv_bwd);
+    k->attention_fwd     = MRC__T(attention_fwd);
+    k->attention_bwd     = MRC__T(attention_bwd);
+    k->add_norm_fwd      = MRC__T(add_norm_fwd);
+    k->add_norm_bwd      = MRC__T(add_norm_bwd);
+    k->lstm_fwd          = MRC__T(lstm_fwd);
+    k->lstm_bwd          = MRC__T(lstm_bwd);
+    k->lstm_fwd_workspace = MRC__T(lstm_fwd_workspace);
+    k->lstm_bwd_workspace = MRC__T(lstm_bwd_workspace);
+    k->grad_norm         = MRC__T(grad_norm);
+    k->adamw             = MRC__T(adamw);
     k->linear_fwd        = MRC__T(linear_fwd);
     k->linear_bwd        = MRC__T(linear_bwd);
     k->gelu_fwd          = MRC__T(gelu_fwd);
