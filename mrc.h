@@ -717,8 +717,41 @@ MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
                                      mrc_tensor *denominator, const mrc_batch *batch);
 
 //==============================================================================
-// >>api.optim
+// >>api.optim   AdamW in both variants, schedules (PARITY 3.11, 3.12)
 //==============================================================================
+#define MRC_OPTIMIZER_MAGIC 0x6f707469
+typedef struct mrc_optimizer_config {
+    uint32_t  magic;
+    mrc_adamw variant;
+    double    beta1, beta2, eps, weight_decay;
+    double    max_grad_norm;        // 0: no clipping
+    int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
+} mrc_optimizer_config;
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);     // torch's AdamW, clip 1
+
+// Owns the moments: two lists of parameters with the names and shapes of those that require a
+// gradient now.
+typedef struct mrc_optimizer mrc_optimizer;
+MRCDEF mrc_status  mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
+                                     const mrc_optimizer_config *config);
+MRCDEF void        mrc_optimizer_free(mrc_optimizer *o);            // NULL is fine
+// One step from the gradients that are in ctx; then they are cleared.  Parameters that backward did
+// not reach are left alone.  A norm that is not finite changes nothing (see stats).
+MRCDEF mrc_status  mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr);
+// Waits for the device: the last step's gradient norm, before clipping; the steps applied so far;
+// whether the last one was skipped.  Each may be NULL.
+MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
+                                       int64_t *applied, int *skipped);
+// Moments "exp_avg.<name>" and "exp_avg_sq.<name>", and the count of steps; load wants all of them.
+MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
+MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
+
+typedef enum mrc_schedule {
+    MRC_SCHEDULE_LINEAR, MRC_SCHEDULE_CONSTANT, MRC_SCHEDULE_CONSTANT_WITH_WARMUP
+} mrc_schedule;
+// The factor of the learning rate for optimizer step `step`, from 0.
+MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t warmup_steps,
+                                  uint64_t total_steps);
 
 //==============================================================================
 // >>api.tokenizer   WordPiece as BertTokenizerFast has it (PARITY 3.8, 3.9)
@@ -875,16 +908,146 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
                                    double *exact, double *f1);
 
 //==============================================================================
-// >>api.model
+// >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
 //==============================================================================
+typedef enum mrc_model_type { MRC_MODEL_ROBERTA, MRC_MODEL_BERT } mrc_model_type;
+typedef enum mrc_head_type { MRC_HEAD_LINEAR, MRC_HEAD_BILSTM } mrc_head_type;
+
+#define MRC_MODEL_MAGIC 0x6d6f6465
+typedef struct mrc_model_config {
+    uint32_t       magic;
+    mrc_model_type model_type;
+    size_t         vocab_size, hidden_size, num_hidden_layers, num_attention_heads;
+    size_t         intermediate_size, max_position_embeddings, type_vocab_size;
+    double         hidden_dropout_prob, attention_probs_dropout_prob;
+    double         initializer_range, layer_norm_eps;
+    int32_t        pad_token_id;
+    // The head: "mrc_head" of config.json; none there means linear.
+    mrc_head_type  head;
+    size_t         num_rnn_layers, rnn_hidden_size;
+    double         rnn_dropout;     // between layers
+    int            pad_to_max_length;   // was trained over pads: inference must pad too
+} mrc_model_config;
+MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's numbers, linear head
+// path: a config.json or a folder that has one.  All numbers are checked against each other.
+MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
+// The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
+
+typedef struct mrc_model {          // read-only for users
+    mrc_allocator    host;
+    mrc_model_config config;
+    mrc_params      *params;        // names as saved (TOOLS, "The model directory")
+    char            *config_json;   // of the source folder: its other keys are carried through
+    struct mrc_encoder_weights *weights;
+} mrc_model;
+
+// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64.
+MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
+                                mrc_dtype dtype, uint64_t seed);
+typedef enum mrc_load_note { MRC_LOAD_MISSING, MRC_LOAD_UNEXPECTED } mrc_load_note;
+typedef struct mrc_model_load_desc {
+    const char             *path;   // the folder
+    const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
+    mrc_dtype               dtype;  // f32 (0) or f64
+    uint64_t                seed;   // of what the file may lack: the head, the pooler
+    // Called for each weight that was initialised, or is in the file and has no place here.
+    void                  (*note)(void *user, mrc_load_note note, const char *name);
+    void                   *user;
+} mrc_model_load_desc;
+// A missing encoder weight or a wrong shape is an error; names are matched with any prefix.
+MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc);
+MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; after its contexts
+// config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
+// that is made if it is not there.  Each file appears whole or not at all.
+MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
+                                 const char *tokenizer_dir);
+
+#define MRC_FORWARD_MAGIC 0x666f7277
+typedef struct mrc_forward_config {
+    uint32_t magic;
+    int      dropout;                   // 1: as in training
+    int      gradient_checkpointing;    // 1: keep one tensor per layer and run it again
+} mrc_forward_config;
+MRCDEF mrc_forward_config mrc_forward_config_default(void); // both 0
+// Logits (N, 2): column 0 start, 1 end.  NULL on error.
+MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                     const mrc_forward_config *config);
+// The features as one packed batch, the first with sequence_index first_index.  The model says how
+// position ids count and whether it has token types.
+MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *out,
+                                   const mrc_feature *const *features, size_t n,
+                                   size_t first_index);
 
 //==============================================================================
-// >>api.checkpoint
+// >>api.checkpoint   contract E: resumable states on disk
 //==============================================================================
+// Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
+// trainer_state.json, which is `state` (a JSON object) with checksums added.  Built beside its place
+// and renamed: the rename is the commit.  An older folder of that name is replaced.
+MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
+                                      const mrc_model *m, const char *tokenizer_dir,
+                                      mrc_optimizer *o, const char *state);
+// The newest checkpoint of output_dir whose checksums hold: its path, "" when there is none, into
+// path (capacity bytes).  Those that do not hold are logged; leftovers of a killed save are removed.
+MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
+                                      size_t capacity);
+// MRC_OK when every checksum of this checkpoint holds; else says which does not.
+MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
+// Removes the oldest checkpoints until `keep` are left, never the newest; 0 keeps all.
+MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.reader
+// >>api.reader   the whole system: train on features, predict, evaluate
 //==============================================================================
+// One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
+// the mean over what is counted in the whole step; random.step must rise from step to step.
+// counted: targets that lay inside their windows.  A loss or gradient that is not finite changes no
+// weight and is reported in *skipped; the loss then says what it was.
+typedef struct mrc_step_result { double loss, grad_norm; int skipped; size_t counted; }
+    mrc_step_result;
+typedef struct mrc_step_desc {
+    const mrc_feature *const *features;
+    size_t     n, micro_batch;
+    double     lr;
+    mrc_random random;
+    mrc_forward_config forward;
+} mrc_step_desc;
+MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
+                                 const mrc_step_desc *desc, mrc_step_result *out);
+
+// Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
+// stop the run with a status.  Holds one batch.
+typedef struct mrc_predict_desc {
+    const mrc_features *features;
+    size_t              batch_size;
+    int                 dropout;    // 1: the reference run validated with dropout on
+    mrc_random          random;
+    mrc_status (*fn)(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                     const float *end);
+    void               *user;
+    void (*progress)(void *user, size_t done, size_t total);    // NULL: none
+} mrc_predict_desc;
+MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc);
+
+// Metrics over features: token positions as they are labelled; with a dataset, answers too.
+typedef struct mrc_eval_result {
+    size_t n_features, n_questions;
+    double loss, start_accuracy, end_accuracy, accuracy;    // means over features; 0 to 1
+    double exact_match, f1;                                 // 0 to 100; with a dataset
+} mrc_eval_result;
+typedef struct mrc_eval_desc {
+    mrc_predict_desc    predict;    // its fn and user are not used
+    const mrc_dataset  *dataset;    // NULL: no answers are decoded
+    mrc_metric          metric;
+    mrc_decode_config   decode;
+    // With a dataset: each example's best spans, in the dataset's order of examples with features.
+    mrc_status (*answer)(mrc_ctx *ctx, void *user, const mrc_example *e, const mrc_span *spans,
+                         size_t n_spans);
+    void               *user;
+} mrc_eval_desc;
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out);
 
 #ifdef __cplusplus
 }
