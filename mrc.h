@@ -22,8 +22,8 @@
 //     >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim  >>op.custom
 //     >>op.table
 //     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.tokenizer  >>impl.dataset  >>impl.encode
-//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.model  >>impl.checkpoint
-//     >>impl.reader  >>impl.tables
+//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1080,6 +1080,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
 
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -4009,9 +4010,293 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
-// >>impl.optim
+// >>impl.optim   moments, the step, learning rates; parameters to and from files
 //==============================================================================
 #ifdef MRC__PASS_CORE
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
+    return (mrc_optimizer_config){ .magic = MRC_OPTIMIZER_MAGIC, .variant = MRC_ADAMW_TORCH,
+                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1 };
+}
+
+struct mrc_optimizer {
+    mrc_allocator        host;
+    mrc_optimizer_config config;
+    const mrc_params    *params;
+    mrc_params          *exp_avg, *exp_avg_sq, *scalars;
+    mrc_tensor          *norm, *clip, *state;
+    mrc_optim_tensor    *list;      // room for every parameter; filled in each step
+};
+
+// t = 0, element by element: no backend has a fill.
+static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    void *zeros = mrc__host_zalloc(&ctx->host, bytes ? bytes : 1);
+    if (!zeros) return mrc__fail(ctx, MRC_ERR_MEM, "zeros: no %zu bytes of host memory", bytes);
+    mrc_status s = mrc_tensor_upload(ctx, t, zeros);
+    ctx->host.free(ctx->host.user, zeros);
+    return s;
+}
+
+static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
+    mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    for (size_t i = 0; ; i++) {
+        const mrc_tensor *p = mrc_params_at(o->params, i);
+        if (!p) return MRC_OK;
+        for (int k = 0; k < 2 && p->requires_grad; k++) {
+            mrc_tensor *t;
+            mrc_status s = mrc_param_new(lists[k], &t, p->name, p->dtype, p->ndim, p->shape);
+            if (s != MRC_OK) {
+                return mrc__fail(ctx, s, "optimizer: no memory for a moment of %s", p->name);
+            }
+            MRC__TRY(mrc__tensor_zero(ctx, t));
+        }
+    }
+}
+
+static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
+    size_t n = 0, bytes;
+    const size_t two = 2;
+    while (mrc_params_at(o->params, n)) n++;
+    const mrc_tensor *first = mrc_params_at(o->params, 0);
+    mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
+    if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
+    o->list = ctx->host.alloc(ctx->host.user, bytes);
+    if (!o->list
+        || mrc_params_new(&o->exp_avg, ctx->be, &ctx->host) != MRC_OK
+        || mrc_params_new(&o->exp_avg_sq, ctx->be, &ctx->host) != MRC_OK
+        || mrc_params_new(&o->scalars, ctx->be, &ctx->host) != MRC_OK
+        || mrc_param_new(o->scalars, &o->norm, "norm", stat, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->clip, "clip", stat, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for %zu parameters", n);
+    }
+    MRC__TRY(mrc__tensor_zero(ctx, o->norm));
+    MRC__TRY(mrc__tensor_zero(ctx, o->clip));
+    MRC__TRY(mrc__tensor_zero(ctx, o->state));
+    return mrc__optimizer_moments(ctx, o);
+}
+
+MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
+                                    const mrc_optimizer_config *config) {
+    if (out) *out = NULL;
+    if (!ctx || !out || !params || !config) return MRC_ERR_ARG;
+    if (config->magic != MRC_OPTIMIZER_MAGIC) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the config is not from "
+                         "mrc_optimizer_config_default()");
+    }
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
+    mrc_optimizer *o = mrc__host_zalloc(&ctx->host, sizeof *o);
+    if (!o) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
+    o->host = ctx->host;
+    o->config = *config;
+    o->params = params;
+    mrc_status s = mrc__optimizer_make(ctx, o);
+    if (s != MRC_OK) {
+        mrc_optimizer_free(o);
+        return s;
+    }
+    *out = o;
+    return MRC_OK;
+}
+
+MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
+    if (!o) return;
+    mrc_params_free(o->exp_avg);
+    mrc_params_free(o->exp_avg_sq);
+    mrc_params_free(o->scalars);
+    if (o->list) o->host.free(o->host.user, o->list);
+    o->host.free(o->host.user, o);
+}
+
+// HF's rule: biases and the weights of LayerNorm are not decayed.
+static int mrc__decays(const char *name) {
+    return !strstr(name, "bias") && !strstr(name, "LayerNorm.weight");
+}
+
+static mrc_in mrc__flat_in(const mrc_tensor *t, const void *data) {
+    return (mrc_in){ .dtype = t->dtype, .ld = t->numel, .data = data };
+}
+static mrc_out mrc__flat_out(const mrc_tensor *t) {
+    return (mrc_out){ .dtype = t->dtype, .ld = t->numel, .data = t->data };
+}
+
+// Fills in the list; returns how many parameters have a gradient.
+static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    size_t n = 0, moment = 0;
+    for (size_t i = 0; ; i++) {
+        mrc_tensor *p = mrc_params_at(o->params, i);
+        if (!p) return n;
+        mrc_tensor *m = mrc_params_at(o->exp_avg, moment);
+        if (!m || strcmp(m->name, p->name)) continue;   // wanted no gradient from the start
+        mrc_tensor *v = mrc_params_at(o->exp_avg_sq, moment++);
+        const void *grad = mrc_grad(ctx, p);
+        if (!grad) continue;
+        mrc_out copy = { .dtype = p->copy_dtype, .ld = p->numel, .data = p->copy };
+        int decays = o->config.decay_all || mrc__decays(p->name);
+        o->list[n++] = (mrc_optim_tensor){
+            .numel = p->numel, .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
+            .copy = copy, .m = mrc__flat_out(m), .v = mrc__flat_out(v), .lr = lr,
+            .weight_decay = decays ? o->config.weight_decay : 0 };
+    }
+}
+
+MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    if (!ctx || !o) return MRC_ERR_ARG;
+    if (!(lr >= 0 && lr <= DBL_MAX)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
+    }
+    size_t n = mrc__optimizer_list(ctx, o, lr);
+    if (n == 0) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
+    mrc_dtype dtype = o->list[0].param.dtype;
+    mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
+                                .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
+                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+    MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
+    mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = o->config.variant,
+                             .beta1 = o->config.beta1, .beta2 = o->config.beta2,
+                             .eps = o->config.eps, .clip = mrc__in(o->clip),
+                             .state = mrc__in(o->state) };
+    MRC__TRY(MRC__RUN(ctx, dtype, adamw, &adamw));
+    mrc_grad_clear(ctx);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
+                                      int64_t *applied, int *skipped) {
+    int32_t state[2];
+    double f64 = 0;
+    float f32 = 0;
+    if (!ctx || !o) return MRC_ERR_ARG;
+    int is_f64 = o->norm->dtype == MRC_DTYPE_F64;
+    MRC__TRY(mrc_tensor_download(ctx, o->norm, is_f64 ? (void *)&f64 : &f32));
+    MRC__TRY(mrc_tensor_download(ctx, o->state, state));
+    if (grad_norm) *grad_norm = is_f64 ? f64 : (double)f32;
+    if (applied) *applied = state[0];
+    if (skipped) *skipped = state[1];
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Parameters to and from safetensors: models and optimizers share these.
+//------------------------------------------------------------------------------
+static mrc_status mrc__st_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
+                               size_t bytes) {
+    const mrc_tensor *t = user;
+    mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+}
+
+static void mrc__st_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
+    *to = (mrc_st_tensor){ .name = name, .ndim = t->ndim, .fill = mrc__st_fill, .user = t,
+                           .dtype = t->dtype == MRC_DTYPE_F64 ? "F64"
+                                  : t->dtype == MRC_DTYPE_I32 ? "I32" : "F32" };
+    for (int i = 0; i < t->ndim; i++) to->shape[i] = t->shape[i];
+}
+
+// "(768, 3072)" for messages.
+static const char *mrc__shape_text(char text[96], int ndim, const uint64_t *shape) {
+    size_t at = 0;
+    text[at++] = '(';
+    for (int i = 0; i < ndim && at < 80; i++) {
+        at += (size_t)snprintf(text + at, 96 - at, i ? ", %llu" : "%llu",
+                               (unsigned long long)shape[i]);
+    }
+    snprintf(text + at, 96 - at, ")");
+    return text;
+}
+
+// Reads one tensor of a file into t; its shape must be t's.
+static mrc_status mrc__st_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+                               mrc_tensor *t, const char *path) {
+    uint64_t want[MRC_MAX_DIMS] = {0};
+    char found[96], expected[96];
+    int same = e->ndim == t->ndim;
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    for (int i = 0; i < t->ndim; i++) {
+        want[i] = t->shape[i];
+        same = same && e->shape[i] == t->shape[i];
+    }
+    if (!same) {
+        return mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %s has another shape (found %s, expected %s)",
+                         path, e->name, mrc__shape_text(found, e->ndim, e->shape),
+                         mrc__shape_text(expected, t->ndim, want));
+    }
+    void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
+    mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+static size_t mrc__params_count(const mrc_params *params) {
+    size_t n = 0;
+    while (mrc_params_at(params, n)) n++;
+    return n;
+}
+
+MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    size_t n = mrc__params_count(o->exp_avg), bytes, k = 0;
+    const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    mrc_text names;
+    mrc_text_init(&names, ctx);
+    for (int l = 0; l < 2; l++) {                       // all names first: the text may move
+        for (size_t i = 0; i < n; i++) {
+            mrc_text_printf(&names, "%s.%s", l ? "exp_avg_sq" : "exp_avg",
+                            mrc_params_at(lists[l], i)->name);
+            mrc_text_add(&names, "", 1);
+        }
+    }
+    mrc_st_tensor *list = mrc__mul(2 * n + 1, sizeof *list, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_status s = list && !names.failed ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    const char *name = names.data;
+    for (int l = 0; s == MRC_OK && l < 2; l++) {
+        for (size_t i = 0; i < n; i++, name += strlen(name) + 1) {
+            mrc__st_describe(&list[k++], mrc_params_at(lists[l], i), name);
+        }
+    }
+    if (s == MRC_OK) {
+        mrc__st_describe(&list[k++], o->state, "state");
+        s = mrc_safetensors_write(ctx, path, list, k, NULL);
+    }
+    if (list) ctx->host.free(ctx->host.user, list);
+    mrc_text_free(&names);
+    return s;
+}
+
+MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    mrc_safetensors *st;
+    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__TRY(mrc_safetensors_open(ctx, &st, path));
+    const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; s == MRC_OK && i < 2 * mrc__params_count(o->exp_avg); i++) {
+        char name[512];
+        mrc_tensor *t = mrc_params_at(lists[i % 2], i / 2);
+        snprintf(name, sizeof name, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
+        const mrc_st_entry *e = mrc_safetensors_find(st, name);
+        s = e ? mrc__st_load(ctx, st, e, t, path)
+              : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
+    }
+    const mrc_st_entry *e = mrc_safetensors_find(st, "state");
+    if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
+    if (s == MRC_OK) s = mrc__st_load(ctx, st, e, o->state, path);
+    mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t warmup_steps,
+                                  uint64_t total_steps) {
+    double t = (double)step, w = (double)warmup_steps, total = (double)total_steps;
+    if (kind == MRC_SCHEDULE_CONSTANT) return 1;
+    if (step < warmup_steps) return t / (w > 1 ? w : 1);
+    if (kind == MRC_SCHEDULE_CONSTANT_WITH_WARMUP) return 1;
+    double rest = total - w > 1 ? total - w : 1;
+    return total > t ? (total - t) / rest : 0;
+}
 #endif // core pass
 
 //==============================================================================
@@ -4051,21 +4336,1439 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
-// >>impl.model
+// >>impl.config   config.json: the numbers of a model, checked
 //==============================================================================
 #ifdef MRC__PASS_CORE
+MRCDEF mrc_model_config mrc_model_config_default(void) {
+    return (mrc_model_config){
+        .magic = MRC_MODEL_MAGIC, .vocab_size = 50265, .hidden_size = 768, .num_hidden_layers = 12,
+        .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 514,
+        .type_vocab_size = 1, .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
+        .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1, .num_rnn_layers = 2,
+        .rnn_hidden_size = 768, .rnn_dropout = 0.2 };
+}
+
+MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
+    size_t first = config->model_type == MRC_MODEL_ROBERTA ? (size_t)config->pad_token_id + 1 : 0;
+    return config->max_position_embeddings > first ? config->max_position_embeddings - first : 0;
+}
+
+// What is read from an object: its file for messages, the first error in the context.
+typedef struct mrc__fields { mrc_ctx *ctx; const char *path; const mrc_json *object; } mrc__fields;
+
+static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
+    const mrc_json *v = mrc_json_get(f->object, key);
+    return v && v->type != MRC_JSON_NULL ? v : NULL;
+}
+
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    char found[64] = "another type";
+    if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
+    if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
+    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
+                     "%s)", f->path, v->line, v->column, key, found, expected);
+}
+
+// An integer from min to max; absent: *out stays, unless it is required.
+static mrc_status mrc__field_size(const mrc__fields *f, const char *key, int64_t min, int64_t max,
+                                  int required, size_t *out) {
+    const mrc_json *v = mrc__field(f, key);
+    char expected[64];
+    if (!v && !required) return MRC_OK;
+    if (!v) return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s: has no %s", f->path, key);
+    if (v->type != MRC_JSON_NUMBER || !v->is_int || v->integer < min || v->integer > max) {
+        snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)min,
+                 (long long)max);
+        return mrc__field_wrong(f, v, key, expected);
+    }
+    *out = (size_t)v->integer;
+    return MRC_OK;
+}
+
+// A number in [min, max).
+static mrc_status mrc__field_number(const mrc__fields *f, const char *key, double min, double max,
+                                    double *out) {
+    const mrc_json *v = mrc__field(f, key);
+    char expected[64];
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_NUMBER || !(v->number >= min && v->number < max)) {
+        snprintf(expected, sizeof expected, "a number from %g to below %g", min, max);
+        return mrc__field_wrong(f, v, key, expected);
+    }
+    *out = v->number;
+    return MRC_OK;
+}
+
+// One of the words, or an error; absent: the first.
+static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const char *const *words,
+                                  int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    *out = 0;
+    if (!v) return MRC_OK;
+    for (int i = 0; words[i] && v->type == MRC_JSON_STRING; i++) {
+        if (!strcmp(v->string, words[i])) {
+            *out = i;
+            return MRC_OK;
+        }
+    }
+    char expected[96];
+    snprintf(expected, sizeof expected, "%s%s%s", words[0], words[1] ? " or " : "",
+             words[1] ? words[1] : "");
+    mrc_status s = mrc__field_wrong(f, v, key, expected);
+    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+}
+
+static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
+    static const char *const types[] = { "linear", "bilstm", NULL };
+    const mrc_json *head = mrc__field(f, "mrc_head");
+    mrc__fields h = { f->ctx, f->path, head };
+    int type;
+    c->rnn_hidden_size = c->hidden_size;
+    if (!head) return MRC_OK;
+    if (head->type != MRC_JSON_OBJECT) {
+        return mrc__field_wrong(f, head, "mrc_head", "an object");
+    }
+    MRC__TRY(mrc__field_word(&h, "type", types, &type));
+    c->head = type ? MRC_HEAD_BILSTM : MRC_HEAD_LINEAR;
+    MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, 0, &c->num_rnn_layers));
+    MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, 0, &c->rnn_hidden_size));
+    MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->rnn_dropout));
+    const mrc_json *pad = mrc__field(&h, "pad_to_max_length");
+    if (pad && pad->type != MRC_JSON_TRUE && pad->type != MRC_JSON_FALSE) {
+        return mrc__field_wrong(&h, pad, "pad_to_max_length", "true or false");
+    }
+    c->pad_to_max_length = pad && pad->type == MRC_JSON_TRUE;
+    return MRC_OK;
+}
+
+static mrc_status mrc__config_sizes(const mrc__fields *f, mrc_model_config *c) {
+    size_t pad = c->model_type == MRC_MODEL_ROBERTA;
+    MRC__TRY(mrc__field_size(f, "vocab_size", 1, 1 << 28, 1, &c->vocab_size));
+    MRC__TRY(mrc__field_size(f, "hidden_size", 1, 1 << 16, 1, &c->hidden_size));
+    MRC__TRY(mrc__field_size(f, "num_hidden_layers", 1, 1000, 1, &c->num_hidden_layers));
+    MRC__TRY(mrc__field_size(f, "num_attention_heads", 1, 1 << 12, 1, &c->num_attention_heads));
+    MRC__TRY(mrc__field_size(f, "intermediate_size", 1, 1 << 20, 1, &c->intermediate_size));
+    MRC__TRY(mrc__field_size(f, "max_position_embeddings", 4, 1 << 24, 1,
+                             &c->max_position_embeddings));
+    MRC__TRY(mrc__field_size(f, "type_vocab_size", 1, 1 << 16, 0, &c->type_vocab_size));
+    MRC__TRY(mrc__field_size(f, "pad_token_id", 0, (1 << 28) - 1, 0, &pad));
+    MRC__TRY(mrc__field_number(f, "hidden_dropout_prob", 0, 1, &c->hidden_dropout_prob));
+    MRC__TRY(mrc__field_number(f, "attention_probs_dropout_prob", 0, 1,
+                               &c->attention_probs_dropout_prob));
+    MRC__TRY(mrc__field_number(f, "initializer_range", 0, 100, &c->initializer_range));
+    MRC__TRY(mrc__field_number(f, "layer_norm_eps", 1e-30, 1, &c->layer_norm_eps));
+    c->pad_token_id = (int32_t)pad;
+    return MRC_OK;
+}
+
+// Numbers that must fit each other; the config may also come from a program.
+static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, const char *path) {
+    if (c->magic != MRC_MODEL_MAGIC) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: the config is not from "
+                         "mrc_model_config_default()", path);
+    }
+    if (!c->hidden_size || !c->num_attention_heads || !c->vocab_size || !c->num_hidden_layers
+        || !c->intermediate_size || !c->type_vocab_size || !c->rnn_hidden_size
+        || c->pad_token_id < 0) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
+    }
+    if (c->hidden_size % c->num_attention_heads) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
+                         "num_attention_heads %zu", path, c->hidden_size, c->num_attention_heads);
+    }
+    if ((size_t)c->pad_token_id >= c->vocab_size) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: pad_token_id %d is not below vocab_size %zu",
+                         path, (int)c->pad_token_id, c->vocab_size);
+    }
+    if (mrc_model_config_max_length(c) < 1) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: max_position_embeddings %zu leaves no position "
+                         "after pad_token_id %d", path, c->max_position_embeddings,
+                         (int)c->pad_token_id);
+    }
+    return MRC_OK;
+}
+
+// Duplicate keys are a defect here: which one counts would be a guess.
+static mrc_status mrc__config_unique(const mrc__fields *f) {
+    if (f->object->type != MRC_JSON_OBJECT) {
+        return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", f->path,
+                         f->object->line, f->object->column);
+    }
+    for (const mrc_json *a = f->object->child; a; a = a->next) {
+        for (const mrc_json *b = a->next; b; b = b->next) {
+            if (a->key_bytes == b->key_bytes && !memcmp(a->key, b->key, a->key_bytes)) {
+                return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: key \"%s\" a second time",
+                                 f->path, b->line, b->column, b->key);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
+                                    const char *path) {
+    static const char *const types[] = { "roberta", "bert", NULL };
+    static const char *const acts[] = { "gelu", NULL }, *const positions[] = { "absolute", NULL };
+    mrc__fields f = { ctx, path, root };
+    int type, ignored;
+    *c = mrc_model_config_default();
+    MRC__TRY(mrc__config_unique(&f));
+    if (!mrc__field(&f, "model_type")) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
+    }
+    MRC__TRY(mrc__field_word(&f, "model_type", types, &type));
+    c->model_type = type ? MRC_MODEL_BERT : MRC_MODEL_ROBERTA;
+    if (type) c->layer_norm_eps = 1e-12;
+    if (type) c->type_vocab_size = 2;
+    MRC__TRY(mrc__field_word(&f, "hidden_act", acts, &ignored));
+    MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
+    MRC__TRY(mrc__config_sizes(&f, c));
+    MRC__TRY(mrc__config_head(&f, c));
+    return mrc__config_check(ctx, c, path);
+}
+
+// path, or path/name when path is a folder.
+static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
+                               const char *name) {
+    int n = name ? snprintf(out, capacity, "%s/%s", path, name)
+                 : snprintf(out, capacity, "%s", path);
+    if (n >= 0 && (size_t)n < capacity) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%.200s...: the path has %d bytes, %zu at most", path, n,
+                     capacity - 1);
+}
+#define MRC__PATH_BYTES 4400
+
+// The config and, when json is not NULL, the file's text.
+static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                   char **json) {
+    char file[MRC__PATH_BYTES], *text;
+    mrc_json *root;
+    size_t bytes;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path,
+                          mrc_file_exists(path) == 2 ? "config.json" : NULL));
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
+    mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, 0);
+    if (s == MRC_OK) {
+        s = mrc__config_parse(ctx, out, root, file);
+        mrc_json_free(root);
+    }
+    if (s == MRC_OK && json) *json = text;
+    else mrc_file_free(ctx, text);
+    return s;
+}
+
+MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path) {
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    return mrc__config_load(ctx, out, path, NULL);
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.checkpoint
+// >>impl.model   parameters, their initialisation, the forward pass
 //==============================================================================
 #ifdef MRC__PASS_CORE
+typedef struct mrc__layer_weights {
+    mrc_tensor *qkv_weight[3], *qkv_bias[3];            // query, key, value
+    mrc_tensor *attention_weight, *attention_bias, *attention_norm_weight, *attention_norm_bias;
+    mrc_tensor *intermediate_weight, *intermediate_bias;
+    mrc_tensor *output_weight, *output_bias, *output_norm_weight, *output_norm_bias;
+} mrc__layer_weights;
+
+typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM }
+    mrc__init_kind;
+typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; } mrc__init;
+
+typedef struct mrc_encoder_weights {
+    mrc_tensor *word, *position, *token_type, *norm_weight, *norm_bias;
+    mrc__layer_weights *layers;
+    mrc_tensor *(*lstm)[8];
+    mrc_tensor *head_weight, *head_bias;
+    mrc__init  *init;               // by index of the parameter
+} mrc_encoder_weights;
+
+// While the parameters are being made.
+typedef struct mrc__builder {
+    mrc_ctx   *ctx;
+    mrc_model *m;
+    mrc_dtype  dtype;
+    size_t     n;
+    mrc_status status;
+} mrc__builder;
+
+// rows x columns, or a vector with columns 0.
+__attribute__((format(printf, 6, 7)))
+static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__init_kind kind,
+                             double range, const char *fmt, ...) {
+    char name[256];
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t = NULL;
+    va_list ap;
+    if (b->status != MRC_OK) return NULL;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    b->status = mrc_param_new(b->m->params, &t, name, b->dtype, columns ? 2 : 1, shape);
+    if (b->status != MRC_OK) {
+        mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, rows, columns);
+        return NULL;
+    }
+    b->m->weights->init[b->n++] = (mrc__init){ kind, range, -1 };
+    return t;
+}
+
+// What is before "embeddings..." in the names of a model as it is saved.
+static const char *mrc__prefix(const mrc_model_config *c) {
+    if (c->head == MRC_HEAD_BILSTM) return "transformer.";
+    return c->model_type == MRC_MODEL_BERT ? "bert." : "roberta.";
+}
+
+static void mrc__make_layer(mrc__builder *b, size_t l) {
+    static const char *const qkv[3] = { "query", "key", "value" };
+    const mrc_model_config *c = &b->m->config;
+    mrc__layer_weights *w = &b->m->weights->layers[l];
+    char p[64];
+    size_t h = c->hidden_size, in = c->intermediate_size;
+    double r = c->initializer_range;
+    snprintf(p, sizeof p, "%sencoder.layer.%zu", mrc__prefix(c), l);
+    for (int k = 0; k < 3; k++) {
+        w->qkv_weight[k] = mrc__make(b, h, h, MRC__INIT_NORMAL, r, "%s.attention.self.%s.weight",
+                                     p, qkv[k]);
+        w->qkv_bias[k] = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.self.%s.bias", p,
+                                   qkv[k]);
+    }
+    w->attention_weight = mrc__make(b, h, h, MRC__INIT_NORMAL, r,
+                                    "%s.attention.output.dense.weight", p);
+    w->attention_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.output.dense.bias", p);
+    w->attention_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0,
+                                         "%s.attention.output.LayerNorm.weight", p);
+    w->attention_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0,
+                                       "%s.attention.output.LayerNorm.bias", p);
+    w->intermediate_weight = mrc__make(b, in, h, MRC__INIT_NORMAL, r,
+                                       "%s.intermediate.dense.weight", p);
+    w->intermediate_bias = mrc__make(b, in, 0, MRC__INIT_ZERO, 0, "%s.intermediate.dense.bias", p);
+    w->output_weight = mrc__make(b, h, in, MRC__INIT_NORMAL, r, "%s.output.dense.weight", p);
+    w->output_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.dense.bias", p);
+    w->output_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.output.LayerNorm.weight", p);
+    w->output_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.LayerNorm.bias", p);
+}
+
+// The reference module's pooler is never used: it is kept for its state_dict, and not trained.
+static void mrc__make_pooler(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    size_t h = c->hidden_size;
+    mrc_tensor *weight = mrc__make(b, h, h, MRC__INIT_NORMAL, 0.02, "%spooler.dense.weight",
+                                   mrc__prefix(c));
+    mrc_tensor *bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%spooler.dense.bias",
+                                 mrc__prefix(c));
+    if (weight) weight->requires_grad = 0;
+    if (bias) bias->requires_grad = 0;
+}
+
+static void mrc__make_head(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    mrc_encoder_weights *w = b->m->weights;
+    size_t h = c->rnn_hidden_size, in = c->hidden_size;
+    if (c->head == MRC_HEAD_LINEAR) {
+        w->head_weight = mrc__make(b, 2, in, MRC__INIT_NORMAL, c->initializer_range,
+                                   "qa_outputs.weight");
+        w->head_bias = mrc__make(b, 2, 0, MRC__INIT_ZERO, 0, "qa_outputs.bias");
+        return;
+    }
+    double bound = 1 / sqrt((double)h), fan = 1 / sqrt(2.0 * (double)h);
+    for (size_t l = 0; l < c->num_rnn_layers; l++, in = 2 * h) {
+        for (int d = 0; d < 2; d++) {
+            const char *reverse = d ? "_reverse" : "";
+            mrc_tensor **to = w->lstm[l] + 4 * d;
+            to[0] = mrc__make(b, 4 * h, in, MRC__INIT_UNIFORM, bound, "lstm.weight_ih_l%zu%s", l,
+                              reverse);
+            to[1] = mrc__make(b, 4 * h, h, MRC__INIT_UNIFORM, bound, "lstm.weight_hh_l%zu%s", l,
+                              reverse);
+            to[2] = mrc__make(b, 4 * h, 0, MRC__INIT_UNIFORM, bound, "lstm.bias_ih_l%zu%s", l,
+                              reverse);
+            to[3] = mrc__make(b, 4 * h, 0, MRC__INIT_UNIFORM, bound, "lstm.bias_hh_l%zu%s", l,
+                              reverse);
+        }
+    }
+    w->head_weight = mrc__make(b, 2, 2 * h, MRC__INIT_UNIFORM, fan, "qa_head.weight");
+    w->head_bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
+}
+
+static mrc_status mrc__make_all(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    mrc_encoder_weights *w = b->m->weights;
+    size_t h = c->hidden_size;
+    double r = c->initializer_range;
+    const char *p = mrc__prefix(c);
+    w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
+                        "%sembeddings.word_embeddings.weight", p);
+    if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
+    w->position = mrc__make(b, c->max_position_embeddings, h, MRC__INIT_NORMAL, r,
+                            "%sembeddings.position_embeddings.weight", p);
+    if (w->position && c->model_type == MRC_MODEL_ROBERTA) {
+        w->init[b->n - 1].zero_row = c->pad_token_id;
+    }
+    w->token_type = mrc__make(b, c->type_vocab_size, h, MRC__INIT_NORMAL, r,
+                              "%sembeddings.token_type_embeddings.weight", p);
+    w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
+    w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
+    for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
+    mrc__make_head(b);
+    return b->status;
+}
+
+// The parameters, with undefined contents.
+static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
+                                  mrc_dtype dtype) {
+    size_t n, bytes;
+    *out = NULL;
+    MRC__TRY(mrc__config_check(ctx, config, "model"));
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
+    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_F64) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: weights are f32 or f64, not %s",
+                         mrc_dtype_name(dtype));
+    }
+    mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
+    if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
+    m->host = ctx->host;
+    m->config = *config;
+    mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
+    n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
+    int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
+    if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && mrc__mul(config->num_hidden_layers, sizeof *w->layers, &bytes);
+    if (ok) w->layers = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && mrc__mul(config->num_rnn_layers + 1, sizeof *w->lstm, &bytes);
+    if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && w->init && w->layers && w->lstm
+      && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
+    mrc__builder b = { .ctx = ctx, .m = m, .dtype = dtype };
+    mrc_status s = ok ? mrc__make_all(&b)
+                 : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
+                             config->num_hidden_layers);
+    if (s != MRC_OK) {
+        mrc_model_free(m);
+        return s;
+    }
+    *out = m;
+    return MRC_OK;
+}
+
+MRCDEF void mrc_model_free(mrc_model *m) {
+    if (!m) return;
+    mrc_encoder_weights *w = m->weights;
+    mrc_params_free(m->params);
+    if (w && w->init) m->host.free(m->host.user, w->init);
+    if (w && w->layers) m->host.free(m->host.user, w->layers);
+    if (w && w->lstm) m->host.free(m->host.user, w->lstm);
+    if (w) m->host.free(m->host.user, w);
+    if (m->config_json) m->host.free(m->host.user, m->config_json);
+    m->host.free(m->host.user, m);
+}
+
+// Random numbers are counted here too: element i of a parameter is word i % 4 of
+// philox({i / 4, i / 2^34, site of its name, "init"}, seed), so that neither the order of
+// initialisation nor what a file lacks changes any other weight.
+static double mrc__init_value(const mrc__init *init, const uint32_t u[4], size_t i) {
+    const double unit = 1.0 / 4294967296.0;
+    if (init->kind == MRC__INIT_UNIFORM) return (2 * (u[i % 4] + 0.5) * unit - 1) * init->range;
+    // Box-Muller: words 0, 1 make elements 0, 1, words 2, 3 make 2, 3
+    size_t pair = i % 4 / 2 * 2;
+    double radius = sqrt(-2 * log((u[pair] + 0.5) * unit));
+    double angle = 6.28318530717958647692 * (u[pair + 1] * unit);
+    return init->range * radius * (i % 2 ? sin(angle) : cos(angle));
+}
+
+static void mrc__init_fill(const mrc__init *init, const mrc_tensor *t, uint64_t seed, void *to) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) }, domain = 0x696e6974;
+    uint32_t u[4] = {0};
+    for (size_t i = 0; i < t->numel; i++) {
+        double value = init->kind == MRC__INIT_ONE;
+        if (init->kind == MRC__INIT_NORMAL || init->kind == MRC__INIT_UNIFORM) {
+            const uint32_t counter[4] = { (uint32_t)(i / 4), (uint32_t)((uint64_t)i >> 34),
+                                          mrc_site(t->name), domain };
+            if (i % 4 == 0) mrc_philox4x32(counter, key, u);
+            value = mrc__init_value(init, u, i);
+        }
+        if (init->zero_row >= 0 && t->ndim == 2 && i / t->shape[1] == (size_t)init->zero_row) {
+            value = 0;
+        }
+        if (t->dtype == MRC_DTYPE_F64) ((double *)to)[i] = value;
+        else ((float *)to)[i] = (float)value;
+    }
+}
+
+static mrc_status mrc__init_param(mrc_ctx *ctx, mrc_model *m, size_t index, uint64_t seed) {
+    mrc_tensor *t = mrc_params_at(m->params, index);
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    void *values = ctx->host.alloc(ctx->host.user, bytes);
+    if (!values) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", t->name, bytes);
+    mrc__init_fill(&m->weights->init[index], t, seed, values);
+    mrc_status s = mrc_tensor_upload(ctx, t, values);
+    ctx->host.free(ctx->host.user, values);
+    return s;
+}
+
+MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
+                                mrc_dtype dtype, uint64_t seed) {
+    if (out) *out = NULL;
+    if (!ctx || !out || !config) return MRC_ERR_ARG;
+    mrc_model *m;
+    MRC__TRY(mrc__model_make(ctx, &m, config, dtype));
+    for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+        mrc_status s = mrc__init_param(ctx, m, i, seed);
+        if (s == MRC_OK) continue;
+        mrc_model_free(m);
+        return s;
+    }
+    *out = m;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Forward
+//------------------------------------------------------------------------------
+MRCDEF mrc_forward_config mrc_forward_config_default(void) {
+    return (mrc_forward_config){ .magic = MRC_FORWARD_MAGIC };
+}
+
+// One encoder layer as a segment: it may run a second time in backward, so what it reads beside
+// in[0] lives in the step.
+typedef struct mrc__layer_run {
+    const mrc_model *m;
+    const mrc_batch *batch;
+    size_t           index;
+    int              dropout;
+} mrc__layer_run;
+
+static uint32_t mrc__layer_site(size_t layer, const char *module) {
+    char name[96];
+    snprintf(name, sizeof name, "encoder.layer.%zu.%s", layer, module);
+    return mrc_site(name);
+}
+
+static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                      size_t n_in) {
+    const mrc__layer_run *run = user;
+    const mrc_model_config *c = &run->m->config;
+    const mrc__layer_weights *w = &run->m->weights->layers[run->index];
+    double p = run->dropout ? c->hidden_dropout_prob : 0, eps = c->layer_norm_eps;
+    double p_attention = run->dropout ? c->attention_probs_dropout_prob : 0;
+    (void)n_in;
+    mrc_tensor *qkv = mrc_qkv(ctx, in[0], w->qkv_weight, w->qkv_bias);
+    mrc_tensor *a = mrc_attention(ctx, qkv, c->num_attention_heads, p_attention,
+                                  mrc__layer_site(run->index, "attention.self.dropout"),
+                                  run->batch);
+    mrc_drop(ctx, qkv);
+    mrc_tensor *o = mrc_linear(ctx, a, w->attention_weight, w->attention_bias, MRC_ACT_NONE);
+    mrc_drop(ctx, a);
+    mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->attention_norm_weight, w->attention_norm_bias,
+                                 eps, p, mrc__layer_site(run->index, "attention.output.dropout"),
+                                 run->batch);
+    mrc_drop(ctx, o);
+    mrc_tensor *i = mrc_linear(ctx, h, w->intermediate_weight, w->intermediate_bias, MRC_ACT_GELU);
+    mrc_tensor *y = mrc_linear(ctx, i, w->output_weight, w->output_bias, MRC_ACT_NONE);
+    mrc_drop(ctx, i);
+    mrc_tensor *out = mrc_add_norm(ctx, y, h, w->output_norm_weight, w->output_norm_bias, eps, p,
+                                   mrc__layer_site(run->index, "output.dropout"), run->batch);
+    mrc_drop(ctx, y);
+    mrc_drop(ctx, h);
+    return out;
+}
+
+static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                     const mrc_batch *batch, int dropout) {
+    const mrc_model_config *c = &m->config;
+    for (size_t l = 0; c->head == MRC_HEAD_BILSTM && l < c->num_rnn_layers; l++) {
+        char site[48];
+        snprintf(site, sizeof site, "lstm.dropout.%zu", l);
+        mrc_tensor *h = mrc_lstm(ctx, x, m->weights->lstm[l], batch);
+        mrc_drop(ctx, x);
+        int last = l + 1 == c->num_rnn_layers;
+        x = mrc_dropout(ctx, h, dropout && !last ? c->rnn_dropout : 0, mrc_site(site), batch);
+    }
+    return mrc_linear(ctx, x, m->weights->head_weight, m->weights->head_bias, MRC_ACT_NONE);
+}
+
+MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                     const mrc_forward_config *config) {
+    if (!ctx || !m || !batch || !config) return NULL;
+    if (config->magic != MRC_FORWARD_MAGIC) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
+                              "mrc_forward_config_default()");
+    }
+    const mrc_model_config *c = &m->config;
+    mrc_encoder_weights *w = m->weights;
+    int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
+    double p = config->dropout ? c->hidden_dropout_prob : 0;
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
+                                  pad_position, batch);
+    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
+    mrc_drop(ctx, e);
+    mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
+    if (x != n) mrc_drop(ctx, n);
+    for (size_t l = 0; x && l < c->num_hidden_layers; l++) {
+        mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
+        mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
+        if (!run) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+        *run = (mrc__layer_run){ m, batch, l, config->dropout };
+        mrc_tensor *y = config->gradient_checkpointing
+                      ? mrc_checkpointed(ctx, mrc__layer_forward, run, &x, 1)
+                      : mrc__layer_forward(ctx, run, &x, 1);
+        if (!config->gradient_checkpointing) mrc_drop(ctx, x);
+        x = y;
+    }
+    return mrc__head_forward(ctx, m, x, batch, config->dropout);
+}
+
+// Position ids as HF makes them: RoBERTa counts ids that are not pads, from pad + 1.
+static void mrc__batch_rows(const mrc_model_config *c, const mrc_feature *f, int32_t *ids,
+                            int32_t *types, int32_t *positions) {
+    int32_t next = c->pad_token_id + 1;
+    for (int32_t i = 0; i < f->length; i++) {
+        ids[i] = f->input_ids[i];
+        types[i] = c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
+        positions[i] = i;
+        if (c->model_type == MRC_MODEL_BERT) continue;
+        positions[i] = ids[i] == c->pad_token_id ? c->pad_token_id : next++;
+    }
+}
+
+MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *out,
+                                  const mrc_feature *const *features, size_t n,
+                                  size_t first_index) {
+    size_t rows = 0, bytes, total;
+    if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
+    // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
+    if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: %zu sequences of %zu rows", n, rows);
+    }
+    int32_t *block = ctx->host.alloc(ctx->host.user, bytes), *a = block, *array[6];
+    if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "batch: no %zu bytes", bytes);
+    int32_t *cu = a;
+    a += n + 1;
+    for (int k = 0; k < 6; k++, a += n) array[k] = a;
+    int32_t *ids = a, *types = ids + rows, *positions = types + rows;
+    cu[0] = 0;
+    total = 0;
+    for (size_t i = 0; i < n; i++) {
+        const mrc_feature *f = features[i];
+        mrc__batch_rows(&m->config, f, ids + total, types + total, positions + total);
+        total += (size_t)f->length;
+        cu[i + 1] = (int32_t)total;
+        array[0][i] = (int32_t)(first_index + i);
+        array[1][i] = f->real_len;
+        array[2][i] = f->loss_begin;
+        array[3][i] = f->loss_end;
+        array[4][i] = f->start_position;
+        array[5][i] = f->end_position;
+    }
+    mrc_status s = mrc_batch_new(ctx, out, &(mrc_batch_desc){
+        .n_sequences = n, .cu_seqlens = cu, .sequence_index = array[0], .real_len = array[1],
+        .loss_begin = array[2], .loss_end = array[3], .start_positions = array[4],
+        .end_positions = array[5], .input_ids = ids, .token_type_ids = types,
+        .position_ids = positions });
+    ctx->host.free(ctx->host.user, block);
+    return s;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader
+// >>impl.model_dir   weights by name in any prefix; saving as Hugging Face does
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// The weights' file: its reader, and what stands before the encoder's names in it.
+typedef struct mrc__weights_file {
+    mrc_safetensors *st;
+    char             path[MRC__PATH_BYTES];
+    const char      *prefix;
+} mrc__weights_file;
+
+static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir) {
+    static const char *const prefixes[] = { "roberta.", "bert.", "transformer.", "", NULL };
+    MRC__TRY(mrc__path_in(ctx, f->path, sizeof f->path, dir, "model.safetensors"));
+    MRC__TRY(mrc_safetensors_open(ctx, &f->st, f->path));
+    for (int i = 0; prefixes[i]; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefixes[i]);
+        f->prefix = prefixes[i];
+        if (mrc_safetensors_find(f->st, name)) return MRC_OK;
+    }
+    mrc_safetensors_close(f->st);
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no embeddings.word_embeddings.weight under any "
+                     "of the prefixes roberta., bert., transformer. or none", f->path);
+}
+
+// The file's name for one of our parameters.
+static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const mrc_model *m,
+                                             const char *name) {
+    const char *own = mrc__prefix(&m->config);
+    char there[320];
+    int encoder = !strncmp(name, own, strlen(own));
+    snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
+             encoder ? name + strlen(own) : name);
+    return mrc_safetensors_find(f->st, there);
+}
+
+// Whether a file's tensor has a place in the model, or is one that nobody misses.
+static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
+                                 const char *name) {
+    char ours[1024];
+    size_t prefix = strlen(f->prefix);
+    size_t bytes = strlen(name), tail = strlen("embeddings.position_ids");
+    if (bytes >= tail && !strcmp(name + bytes - tail, "embeddings.position_ids")) return 1;
+    if (!strncmp(name, f->prefix, prefix)) {
+        snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
+        if (mrc_params_find(m->params, ours)) return 1;
+    }
+    return mrc_params_find(m->params, name) != NULL;
+}
+
+static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
+                                    const mrc_model_load_desc *desc) {
+    for (size_t i = 0; ; i++) {
+        mrc_tensor *t = mrc_params_at(m->params, i);
+        if (!t) break;
+        const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
+        if (e) {
+            MRC__TRY(mrc__st_load(ctx, f->st, e, t, f->path));
+            continue;
+        }
+        const char *own = mrc__prefix(&m->config);
+        if (!strncmp(t->name, own, strlen(own)) && !strstr(t->name, "pooler.")) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
+                             "layers in config.json needs", f->path, f->prefix,
+                             t->name + strlen(own), m->config.num_hidden_layers);
+        }
+        MRC__TRY(mrc__init_param(ctx, m, i, desc->seed));
+        if (desc->note) desc->note(desc->user, MRC_LOAD_MISSING, t->name);
+    }
+    const mrc_st_entry *e;
+    for (size_t i = 0; desc->note && (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
+        if (!mrc__weights_expected(f, m, e->name)) {
+            desc->note(desc->user, MRC_LOAD_UNEXPECTED, e->name);
+        }
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
+    if (out) *out = NULL;
+    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    mrc_model_config config;
+    mrc__weights_file f = {0};
+    mrc_model *m = NULL;
+    char *json = NULL;
+    if (mrc_file_exists(desc->path) != 2) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
+    }
+    MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
+    if (desc->config) {
+        config.head = desc->config->head;
+        config.num_rnn_layers = desc->config->num_rnn_layers;
+        config.rnn_hidden_size = desc->config->rnn_hidden_size;
+        config.rnn_dropout = desc->config->rnn_dropout;
+        config.pad_to_max_length = desc->config->pad_to_max_length;
+    }
+    mrc_status s = mrc__weights_open(ctx, &f, desc->path);
+    if (s == MRC_OK) {
+        s = mrc__model_make(ctx, &m, &config, desc->dtype);
+        if (s == MRC_OK) s = mrc__weights_read(ctx, m, &f, desc);
+        mrc_safetensors_close(f.st);
+    }
+    if (s != MRC_OK) {
+        mrc_file_free(ctx, json);
+        mrc_model_free(m);
+        return s;
+    }
+    m->config_json = json;
+    *out = m;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Saving
+//------------------------------------------------------------------------------
+static void mrc__json_write(mrc_text *t, const mrc_json *v);
+
+static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
+    for (const mrc_json *c = v->child; c; c = c->next) {
+        if (c != v->child) mrc_text_add(t, ", ", 2);
+        if (v->type == MRC_JSON_OBJECT) {
+            mrc_text_json_string(t, c->key, c->key_bytes, 0);
+            mrc_text_add(t, ": ", 2);
+        }
+        mrc__json_write(t, c);
+    }
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
+}
+
+// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
+static void mrc__json_write(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
+    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
+    case MRC_JSON_ARRAY:
+    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        break;
+    }
+}
+
+static const char *const mrc__config_keys[] = {
+    "architectures", "attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob",
+    "hidden_size", "initializer_range", "intermediate_size", "layer_norm_eps",
+    "max_position_embeddings", "model_type", "mrc_head", "num_attention_heads",
+    "num_hidden_layers", "pad_token_id", "type_vocab_size", "vocab_size", "dtype", "torch_dtype",
+    NULL };
+
+static void mrc__config_number(mrc_text *t, const char *key, double value) {
+    mrc_text_printf(t, ",\n  \"%s\": ", key);
+    mrc_text_number(t, value);
+}
+
+static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
+    if (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length) return;
+    if (c->head == MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"linear\"");
+    } else {
+        mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"bilstm\", \"num_layers\": %zu, "
+                        "\"hidden_size\": %zu, \"dropout\": ", c->num_rnn_layers,
+                        c->rnn_hidden_size);
+        mrc_text_number(t, c->rnn_dropout);
+    }
+    if (c->pad_to_max_length) mrc_text_printf(t, ", \"pad_to_max_length\": true");
+    mrc_text_printf(t, "}");
+}
+
+// The keys that the library reads, then what else the source's config.json had.
+static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *source) {
+    const mrc_model_config *c = &m->config;
+    int bert = c->model_type == MRC_MODEL_BERT;
+    mrc_text_printf(t, "{\n  \"model_type\": \"%s\"", bert ? "bert" : "roberta");
+    if (c->head == MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"%sForQuestionAnswering\"]",
+                        bert ? "Bert" : "Roberta");
+    }
+    mrc_text_printf(t, ",\n  \"dtype\": \"%s\",\n  \"vocab_size\": %zu,\n  \"hidden_size\": %zu,\n"
+                    "  \"num_hidden_layers\": %zu,\n  \"num_attention_heads\": %zu,\n"
+                    "  \"intermediate_size\": %zu,\n  \"hidden_act\": \"gelu\",\n"
+                    "  \"max_position_embeddings\": %zu,\n  \"type_vocab_size\": %zu,\n"
+                    "  \"pad_token_id\": %d",
+                    m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32",
+                    c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
+                    c->intermediate_size, c->max_position_embeddings, c->type_vocab_size,
+                    (int)c->pad_token_id);
+    mrc__config_number(t, "hidden_dropout_prob", c->hidden_dropout_prob);
+    mrc__config_number(t, "attention_probs_dropout_prob", c->attention_probs_dropout_prob);
+    mrc__config_number(t, "initializer_range", c->initializer_range);
+    mrc__config_number(t, "layer_norm_eps", c->layer_norm_eps);
+    mrc__config_write_head(t, c);
+    for (const mrc_json *v = source ? source->child : NULL; v; v = v->next) {
+        int known = 0;
+        for (int i = 0; mrc__config_keys[i]; i++) known |= !strcmp(v->key, mrc__config_keys[i]);
+        if (known) continue;
+        mrc_text_printf(t, ",\n  ");
+        mrc_text_json_string(t, v->key, v->key_bytes, 0);
+        mrc_text_add(t, ": ", 2);
+        mrc__json_write(t, v);
+    }
+    mrc_text_printf(t, "\n}\n");
+}
+
+static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    char path[MRC__PATH_BYTES];
+    mrc_json *source = NULL;
+    mrc_text text;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "config.json"));
+    if (m->config_json) {
+        MRC__TRY(mrc_json_parse(ctx, &source, path, m->config_json, strlen(m->config_json), 64));
+    }
+    mrc_text_init(&text, ctx);
+    mrc__config_write(&text, m, source);
+    mrc_json_free(source);
+    mrc_status s = text.failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path)
+                 : mrc_file_write(ctx, path, text.data, text.bytes);
+    mrc_text_free(&text);
+    return s;
+}
+
+static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    char path[MRC__PATH_BYTES];
+    size_t n = mrc__params_count(m->params), bytes;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "model.safetensors"));
+    mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    for (size_t i = 0; i < n; i++) {
+        mrc_tensor *t = mrc_params_at(m->params, i);
+        mrc__st_describe(&list[i], t, t->name);
+    }
+    mrc_status s = mrc_safetensors_write(ctx, path, list, n, NULL);
+    ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+// Byte for byte; a file that the source lacks is not written, and one that is the same file stays.
+static mrc_status mrc__save_tokenizer(mrc_ctx *ctx, const char *dir, const char *source) {
+    static const char *const names[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+                                         "special_tokens_map.json", NULL };
+    for (int i = 0; names[i]; i++) {
+        char from[MRC__PATH_BYTES], to[MRC__PATH_BYTES], *data;
+        size_t bytes;
+        MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, names[i]));
+        MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir, names[i]));
+        if (mrc_file_exists(from) != 1) continue;
+        MRC__TRY(mrc_file_read(ctx, &data, &bytes, from));
+        mrc_status s = mrc_file_write(ctx, to, data, bytes);
+        mrc_file_free(ctx, data);
+        MRC__TRY(s);
+    }
+    return MRC_OK;
+}
+
+// tokenizer_dir may be a vocab.txt too.
+static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *source) {
+    char to[MRC__PATH_BYTES], *data;
+    const char *slash = strrchr(source, '/'), *name = slash ? slash + 1 : source;
+    size_t bytes;
+    MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir,
+                          strcmp(name, "tokenizer.json") ? "vocab.txt" : name));
+    MRC__TRY(mrc_file_read(ctx, &data, &bytes, source));
+    mrc_status s = mrc_file_write(ctx, to, data, bytes);
+    mrc_file_free(ctx, data);
+    return s;
+}
+
+MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
+                                 const char *tokenizer_dir) {
+    if (!ctx || !m || !path) return MRC_ERR_ARG;
+    MRC__TRY(mrc_dir_new(ctx, path));
+    if (tokenizer_dir) {
+        MRC__TRY(mrc_file_exists(tokenizer_dir) == 1 ? mrc__save_vocab(ctx, path, tokenizer_dir)
+                 : mrc__save_tokenizer(ctx, path, tokenizer_dir));
+    }
+    MRC__TRY(mrc__save_weights(ctx, m, path));
+    return mrc__save_config(ctx, m, path);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.checkpoint   a folder that is complete and right, or is not taken
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// While the checksums of a folder's files are collected, in the order of mrc_dir_list.
+typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
+#define MRC__STATE_FILE "trainer_state.json"
+
+static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
+    mrc__sums *sums = user;
+    char path[MRC__PATH_BYTES];
+    uint32_t crc;
+    uint64_t bytes;
+    if (!strcmp(name, MRC__STATE_FILE)) return MRC_OK;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
+    MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
+    mrc_text_printf(&sums->text, "%s", sums->n++ ? ", " : "");
+    mrc_text_json_string(&sums->text, name, strlen(name), 0);
+    mrc_text_printf(&sums->text, ": {\"crc32c\": %lu, \"bytes\": %llu}", (unsigned long)crc,
+                    (unsigned long long)bytes);
+    return MRC_OK;
+}
+
+// The state with "files", each other file's checksum, and last "state_crc32c", that of all before.
+static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *state) {
+    char path[MRC__PATH_BYTES];
+    mrc__sums sums = { .dir = dir };
+    size_t bytes = strlen(state);
+    while (bytes && (state[bytes - 1] == '\n' || state[bytes - 1] == ' ')) bytes--;
+    if (bytes < 2 || state[0] != '{' || state[bytes - 1] != '}') {
+        return mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
+    }
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, MRC__STATE_FILE));
+    mrc_text_init(&sums.text, ctx);
+    mrc_text_add(&sums.text, state, bytes - 1);
+    mrc_text_printf(&sums.text, "%s\"files\": {", bytes > 2 ? ", " : "");
+    mrc_status s = mrc_dir_list(ctx, dir, mrc__sums_add, &sums);
+    mrc_text_printf(&sums.text, "}, ");
+    if (s == MRC_OK && sums.text.failed) {
+        s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    }
+    if (s == MRC_OK) {
+        uint32_t crc = mrc_crc32c(0, sums.text.data, sums.text.bytes);
+        mrc_text_printf(&sums.text, "\"state_crc32c\": %lu}\n", (unsigned long)crc);
+        s = sums.text.failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path)
+          : mrc_file_write(ctx, path, sums.text.data, sums.text.bytes);
+    }
+    mrc_text_free(&sums.text);
+    return s;
+}
+
+static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
+    if (rename(from, to) == 0) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to,
+                     strerror(errno));
+}
+
+MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
+                                      const mrc_model *m, const char *tokenizer_dir,
+                                      mrc_optimizer *o, const char *state) {
+    char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
+    char moments[MRC__PATH_BYTES];
+    if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
+    MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
+    snprintf(name, sizeof name, ".checkpoint-%llu.tmp", (unsigned long long)step);
+    MRC__TRY(mrc__path_in(ctx, temporary, sizeof temporary, output_dir, name));
+    snprintf(name, sizeof name, ".checkpoint-%llu.old.tmp", (unsigned long long)step);
+    MRC__TRY(mrc__path_in(ctx, old, sizeof old, output_dir, name));
+    MRC__TRY(mrc__path_in(ctx, moments, sizeof moments, temporary, "optimizer.safetensors"));
+    MRC__TRY(mrc_dir_remove(ctx, temporary));
+    MRC__TRY(mrc_dir_remove(ctx, old));
+    mrc_status s = mrc_model_save(ctx, m, temporary, tokenizer_dir);
+    if (s == MRC_OK) s = mrc_optimizer_save(ctx, o, moments);
+    if (s == MRC_OK) s = mrc__state_write(ctx, temporary, state);
+    if (s == MRC_OK) s = mrc_dir_sync(ctx, temporary);
+    if (s == MRC_OK && mrc_file_exists(final)) s = mrc__rename(ctx, final, old);
+    if (s == MRC_OK) s = mrc__rename(ctx, temporary, final);
+    if (s == MRC_OK) s = mrc_dir_sync(ctx, output_dir);
+    mrc_status removed = mrc_dir_remove(ctx, s == MRC_OK ? old : temporary);
+    return s == MRC_OK ? removed : s;
+}
+
+// "files" against the folder: every file is there, with its bytes and checksum.
+static mrc_status mrc__sums_check(mrc_ctx *ctx, const char *dir, const mrc_json *files) {
+    for (const mrc_json *f = files->child; f; f = f->next) {
+        const mrc_json *want_crc = mrc_json_get(f, "crc32c"), *want = mrc_json_get(f, "bytes");
+        char path[MRC__PATH_BYTES];
+        uint32_t crc;
+        uint64_t bytes;
+        if (!want_crc || !want || !want_crc->is_int || !want->is_int || strchr(f->key, '/')) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s/" MRC__STATE_FILE ": no checksum of %s", dir,
+                             f->key);
+        }
+        MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, f->key));
+        MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
+        if (bytes != (uint64_t)want->integer || crc != (uint64_t)want_crc->integer) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found %llu bytes with checksum "
+                             "%lu, expected %lld with %lld)", path, (unsigned long long)bytes,
+                             (unsigned long)crc, (long long)want->integer,
+                             (long long)want_crc->integer);
+        }
+    }
+    return MRC_OK;
+}
+
+// The state's own checksum stands last, so that it covers everything before it.
+static mrc_status mrc__state_check(mrc_ctx *ctx, const char *path, const char *text,
+                                   size_t bytes) {
+    static const char key[] = "\"state_crc32c\": ";
+    const char *at = NULL;
+    for (const char *p = text; (p = strstr(p, key)) != NULL; p++) at = p;
+    size_t before = at ? (size_t)(at - text) : 0;
+    unsigned long found = at ? mrc_crc32c(0, text, before) : 0;
+    char expected[64];
+    if (at) {
+        snprintf(expected, sizeof expected, "%s%lu}\n", key, found);
+        if (bytes - before == strlen(expected) && !memcmp(at, expected, bytes - before)) {
+            return MRC_OK;
+        }
+    }
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (checksum found %lu, the file ends "
+                     "\"%.40s\")", path, found, at ? at : "without one");
+}
+
+MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
+    char file[MRC__PATH_BYTES], *text;
+    mrc_json *root = NULL;
+    size_t bytes;
+    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
+    mrc_status s = mrc__state_check(ctx, file, text, bytes);
+    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, 64);
+    const mrc_json *files = s == MRC_OK ? mrc_json_get(root, "files") : NULL;
+    if (s == MRC_OK && (!files || files->type != MRC_JSON_OBJECT || files->n < 3)) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: names %zu files, at least 3 make a checkpoint",
+                      file, files ? files->n : 0);
+    }
+    if (s == MRC_OK) s = mrc__sums_check(ctx, path, files);
+    mrc_json_free(root);
+    mrc_file_free(ctx, text);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// The checkpoints of an output folder
+//------------------------------------------------------------------------------
+typedef struct mrc__steps { const char *dir; uint64_t *list; size_t n, capacity; } mrc__steps;
+
+// The number of "checkpoint-N", or 0 with *ok = 0.
+static uint64_t mrc__step_of(const char *name, int *ok) {
+    uint64_t step = 0;
+    *ok = !strncmp(name, "checkpoint-", 11) && name[11];
+    for (const char *p = name + 11; *ok && *p; p++) {
+        if (*p < '0' || *p > '9' || step > (UINT64_MAX - 9) / 10) *ok = 0;
+        step = step * 10 + (uint64_t)(*p - '0');
+    }
+    return *ok ? step : 0;
+}
+
+// Collects the steps; removes what a killed save left behind.
+static mrc_status mrc__steps_add(mrc_ctx *ctx, void *user, const char *name) {
+    mrc__steps *steps = user;
+    size_t bytes = strlen(name);
+    char path[MRC__PATH_BYTES];
+    int ok;
+    if (bytes > 16 && !strncmp(name, ".checkpoint-", 12) && !strcmp(name + bytes - 4, ".tmp")) {
+        MRC__TRY(mrc__path_in(ctx, path, sizeof path, steps->dir, name));
+        return mrc_dir_remove(ctx, path);
+    }
+    uint64_t step = mrc__step_of(name, &ok);
+    if (!ok) return MRC_OK;
+    if (steps->n == steps->capacity) {
+        size_t capacity = steps->capacity ? 2 * steps->capacity : 64, want;
+        uint64_t *list = mrc__mul(capacity, sizeof *list, &want)
+                       ? ctx->host.alloc(ctx->host.user, want) : NULL;
+        if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", steps->dir);
+        if (steps->n) memcpy(list, steps->list, steps->n * sizeof *list);
+        if (steps->list) ctx->host.free(ctx->host.user, steps->list);
+        steps->list = list;
+        steps->capacity = capacity;
+    }
+    size_t at = steps->n++;
+    for (; at > 0 && steps->list[at - 1] < step; at--) steps->list[at] = steps->list[at - 1];
+    steps->list[at] = step;                             // newest first
+    return MRC_OK;
+}
+
+static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *dir) {
+    *steps = (mrc__steps){ .dir = dir };
+    if (mrc_file_exists(dir) != 2) return MRC_OK;
+    return mrc_dir_list(ctx, dir, mrc__steps_add, steps);
+}
+
+MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
+                                      size_t capacity) {
+    mrc__steps steps;
+    if (!ctx || !output_dir || !path || capacity == 0) return MRC_ERR_ARG;
+    path[0] = 0;
+    mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
+    for (size_t i = 0; s == MRC_OK && i < steps.n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
+        s = mrc__path_in(ctx, path, capacity, output_dir, name);
+        if (s != MRC_OK) break;
+        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure has been logged
+        if (held == MRC_OK) break;
+        path[0] = 0;
+        if (held == MRC_ERR_MEM) s = held;
+        else mrc_ctx_clear_error(ctx);
+    }
+    if (s != MRC_OK) path[0] = 0;
+    if (steps.list) ctx->host.free(ctx->host.user, steps.list);
+    return s;
+}
+
+MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep) {
+    mrc__steps steps;
+    if (!ctx || !output_dir) return MRC_ERR_ARG;
+    if (keep == 0) return MRC_OK;
+    mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
+    for (size_t i = keep; s == MRC_OK && i < steps.n; i++) {
+        char name[64], path[MRC__PATH_BYTES];
+        snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
+        s = mrc__path_in(ctx, path, sizeof path, output_dir, name);
+        if (s == MRC_OK) s = mrc_dir_remove(ctx, path);
+    }
+    if (steps.list) ctx->host.free(ctx->host.user, steps.list);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.reader   one optimizer step, one pass over features
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Whether a target lies inside the window that the loss looks at.
+static int mrc__counts(const mrc_feature *f, int32_t position) {
+    return position >= f->loss_begin && position < f->loss_end;
+}
+
+// n values of t's dtype on the host, as float.
+static mrc_status mrc__download_f32(mrc_ctx *ctx, const mrc_tensor *t, float *out) {
+    if (t->dtype == MRC_DTYPE_F32) return mrc_tensor_download(ctx, t, out);
+    size_t bytes;
+    double *wide = mrc__mul(t->numel + 1, sizeof *wide, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!wide) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
+    mrc_status s = mrc_tensor_download(ctx, t, wide);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) out[i] = (float)wide[i];
+    ctx->host.free(ctx->host.user, wide);
+    return s;
+}
+
+static mrc_status mrc__download_scalar(mrc_ctx *ctx, const mrc_tensor *t, double *out) {
+    float f32;
+    if (t->dtype == MRC_DTYPE_F64) return mrc_tensor_download(ctx, t, out);
+    MRC__TRY(mrc_tensor_download(ctx, t, &f32));
+    *out = f32;
+    return MRC_OK;
+}
+
+// The denominators of the two columns: a span's loss is the mean of its two ends.
+static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const size_t counted[2]) {
+    const size_t two = 2;
+    mrc_dtype dtype = mrc__stat_dtype(m->weights->word->dtype);
+    const double f64[2] = { 2.0 * (double)counted[0], 2.0 * (double)counted[1] };
+    const float f32[2] = { (float)f64[0], (float)f64[1] };
+    mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &two, 0);
+    const void *src = dtype == MRC_DTYPE_F64 ? (const void *)f64 : f32;
+    return t && mrc_tensor_upload(ctx, t, src) == MRC_OK ? t : NULL;
+}
+
+// Forward and backward of features first .. first + n: gradients add up in ctx.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_step_desc *desc,
+                                   size_t first, size_t n, const size_t counted[2], double *loss) {
+    mrc_batch batch;
+    double value;
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, desc->features + first, n, first));
+    mrc_tensor *denominators = mrc__denominators(ctx, m, counted);
+    mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &desc->forward);
+    mrc_tensor *t = mrc_cross_entropy(ctx, logits, batch.targets, denominators, &batch);
+    MRC__TRY(mrc_backward(ctx, t, NULL));
+    MRC__TRY(mrc__download_scalar(ctx, t, &value));
+    *loss += value;
+    mrc_ctx_reset(ctx);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
+                                 const mrc_step_desc *desc, mrc_step_result *out) {
+    size_t counted[2] = { 0, 0 };
+    if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    *out = (mrc_step_result){0};
+    for (size_t i = 0; i < desc->n; i++) {
+        const mrc_feature *f = desc->features[i];
+        counted[0] += (size_t)mrc__counts(f, f->start_position);
+        counted[1] += (size_t)mrc__counts(f, f->end_position);
+    }
+    out->counted = counted[0] + counted[1];
+    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
+    mrc_status s = MRC_OK;
+    mrc_ctx_set_random(ctx, desc->random);
+    for (size_t first = 0; s == MRC_OK && first < desc->n; first += micro) {
+        size_t n = desc->n - first < micro ? desc->n - first : micro;
+        s = mrc__micro_batch(ctx, m, desc, first, n, counted, &out->loss);
+    }
+    int finite = fabs(out->loss) <= DBL_MAX;
+    if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && finite) {
+        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (!finite) out->skipped = 1;
+    if (s == MRC_OK && finite) return MRC_OK;
+    mrc_ctx_reset(ctx);                     // as good as new but for the message
+    mrc_grad_clear(ctx);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Prediction
+//------------------------------------------------------------------------------
+// The logits of one batch, column by column on the host: (2, N).
+static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
+                                     const mrc_feature *const *list, size_t n, size_t first) {
+    mrc_forward_config forward = mrc_forward_config_default();
+    mrc_batch batch;
+    size_t bytes;
+    forward.dropout = desc->dropout;
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, list, n, first));
+    mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &forward);
+    if (!logits) return ctx->status;
+    size_t rows = batch.n_tokens;
+    float *host = mrc__mul(4 * rows + 1, sizeof *host, &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
+    mrc_status s = mrc__download_f32(ctx, logits, host);
+    float *start = host + 2 * rows, *end = start + rows;
+    for (size_t r = 0; r < rows; r++) {
+        start[r] = host[2 * r];
+        end[r] = host[2 * r + 1];
+    }
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        s = desc->fn(ctx, desc->user, list[i], start, end);
+        start += list[i]->length;
+        end += list[i]->length;
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
+    if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
+        return MRC_ERR_ARG;
+    }
+    const mrc_features *f = desc->features;
+    size_t bytes, at_once = desc->batch_size < f->n ? desc->batch_size : f->n;
+    const mrc_feature **list = mrc__mul(at_once + 1, sizeof *list, &bytes)
+                             ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    mrc_status s = MRC_OK;
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_ctx_set_random(ctx, desc->random);
+    for (size_t first = 0; s == MRC_OK && first < f->n; first += at_once) {
+        size_t n = f->n - first < at_once ? f->n - first : at_once;
+        for (size_t i = 0; i < n; i++) list[i] = &f->list[first + i];
+        s = mrc__predict_batch(ctx, m, desc, list, n, first);
+        mrc_ctx_reset(ctx);
+        if (s == MRC_OK && desc->progress) desc->progress(desc->user, first + n, f->n);
+    }
+    mrc_no_grad(ctx, was_on);
+    ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Evaluation
+//------------------------------------------------------------------------------
+// The windows of the example that is being collected, and the sums so far.
+typedef struct mrc__eval {
+    const mrc_eval_desc *desc;
+    mrc_eval_result     *out;
+    mrc_allocator        host;
+    mrc_window_logits   *windows;
+    size_t               n, capacity;
+    mrc_span            *spans;
+} mrc__eval;
+
+// -log softmax of one target over the feature's window; which row is the largest, the first of equals.
+static double mrc__eval_loss(const mrc_feature *f, const float *logits, int32_t target,
+                             int32_t *best) {
+    double sum = 0;
+    *best = f->loss_begin;
+    for (int32_t i = f->loss_begin; i < f->loss_end; i++) {
+        if (logits[i] > logits[*best]) *best = i;
+    }
+    for (int32_t i = f->loss_begin; i < f->loss_end; i++) {
+        sum += exp((double)logits[i] - (double)logits[*best]);
+    }
+    return log(sum) + (double)logits[*best] - (double)logits[target];
+}
+
+static void mrc__eval_windows_free(mrc__eval *e) {
+    for (size_t i = 0; i < e->n; i++) {
+        e->host.free(e->host.user, (void *)(uintptr_t)e->windows[i].start);
+    }
+    e->n = 0;
+}
+
+// Decodes the collected example and scores it.
+static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
+    const mrc_eval_desc *desc = e->desc;
+    size_t n_spans;
+    double exact, f1;
+    if (e->n == 0) return MRC_OK;
+    const mrc_example *x = mrc_dataset_at(desc->dataset,
+                                          (size_t)e->windows[0].feature->example_index);
+    if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
+    MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
+    mrc__eval_windows_free(e);
+    const mrc_span *best = &e->spans[0];
+    size_t begin = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->begin);
+    size_t end = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->end);
+    const char *text = best->empty ? "empty" : x->context + begin;
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, best->empty ? 5 : end - begin, x->answers,
+                              x->n_answers, &exact, &f1));
+    e->out->exact_match += exact;
+    e->out->f1 += f1;
+    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
+}
+
+// Keeps a copy of one window's logits until its example is complete.
+static mrc_status mrc__eval_keep(mrc_ctx *ctx, mrc__eval *e, const mrc_feature *f,
+                                 const float *start, const float *end) {
+    size_t n = (size_t)f->length, bytes;
+    if (e->n && e->windows[0].feature->example_index != f->example_index) {
+        MRC__TRY(mrc__eval_example(ctx, e));
+    }
+    if (e->n == e->capacity) {
+        size_t capacity = e->capacity ? 2 * e->capacity : 16;
+        mrc_window_logits *windows = mrc__mul(capacity, sizeof *windows, &bytes)
+                                   ? e->host.alloc(e->host.user, bytes) : NULL;
+        if (!windows) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
+        if (e->n) memcpy(windows, e->windows, e->n * sizeof *windows);
+        if (e->windows) e->host.free(e->host.user, e->windows);
+        e->windows = windows;
+        e->capacity = capacity;
+    }
+    float *copy = mrc__mul(2 * n + 1, sizeof *copy, &bytes)
+                ? e->host.alloc(e->host.user, bytes) : NULL;
+    if (!copy) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
+    memcpy(copy, start, n * sizeof *copy);
+    memcpy(copy + n, end, n * sizeof *copy);
+    e->windows[e->n++] = (mrc_window_logits){ .feature = f, .start = copy, .end = copy + n };
+    return MRC_OK;
+}
+
+static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                    const float *start, const float *end) {
+    mrc__eval *e = user;
+    if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
+        int32_t s, t;
+        double loss = mrc__eval_loss(f, start, f->start_position, &s);
+        loss += mrc__eval_loss(f, end, f->end_position, &t);
+        e->out->loss += loss / 2;
+        e->out->start_accuracy += s == f->start_position;
+        e->out->end_accuracy += t == f->end_position;
+        e->out->accuracy += s == f->start_position && t == f->end_position;
+        e->out->n_features++;
+    }
+    return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
+}
+
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out) {
+    if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
+    *out = (mrc_eval_result){0};
+    if (desc->dataset && desc->decode.magic != MRC_DECODE_MAGIC) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: decode is not from "
+                         "mrc_decode_config_default()");
+    }
+    size_t bytes;
+    mrc__eval e = { .desc = desc, .out = out, .host = ctx->host };
+    if (desc->dataset) {
+        e.spans = mrc__mul(desc->decode.n_best_size + 1, sizeof *e.spans, &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!e.spans) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
+    }
+    mrc_predict_desc predict = desc->predict;
+    predict.fn = mrc__eval_feature;
+    predict.user = &e;
+    predict.progress = NULL;
+    mrc_status s = mrc_predict(ctx, m, &predict);
+    if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
+    mrc__eval_windows_free(&e);
+    if (e.windows) ctx->host.free(ctx->host.user, e.windows);
+    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
+    double n = out->n_features ? (double)out->n_features : 1;
+    out->n_questions = desc->dataset ? mrc_dataset_size(desc->dataset) : 0;
+    double questions = out->n_questions ? (double)out->n_questions : 1;
+    out->loss /= n;
+    out->start_accuracy /= n;
+    out->end_accuracy /= n;
+    out->accuracy /= n;
+    out->exact_match *= 100 / questions;
+    out->f1 *= 100 / questions;
+    return s;
+}
 #endif // core pass
 
 //==============================================================================
