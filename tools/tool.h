@@ -118,7 +118,7 @@ TOOL_DEF void tool_check(const mrc_ctx *ctx, mrc_status status) {
 //==============================================================================
 _Noreturn TOOL_DEF void tool_fail_stdout(void) {
     int e = errno;
-    tool_fail(TOOL_IO, "stdout: cannot be written: %s", e ? strerror(e) : "an earlier write failed");
+    tool_fail(TOOL_IO, "stdout: cannot be written: %s", e ? strerror(e) : "a write has failed");
 }
 
 // Results, any bytes.  Stops the program as soon as nobody can receive them.
@@ -419,7 +419,7 @@ static void tool__positional(tool_program *p, const char *text) {
         tool__assign(f, text);
         return;
     }
-    tool_fail(TOOL_USAGE, "one argument too many (found %s, expected flags only; see --help)", text);
+    tool_fail(TOOL_USAGE, "one argument too many (found %s, expected none; see --help)", text);
 }
 
 TOOL_DEF int tool_given(const tool_program *p, const char *name) {
@@ -451,7 +451,7 @@ static void tool__wrap(const char *text, size_t at, size_t indent) {
 }
 
 static void tool__help_flag(const tool_flag *f) {
-    char line[1024], head[256], range[128];
+    char line[1024], head[256], range[128] = "";
     const char *value = f->positional || f->flag ? "" : f->choices ? f->choices
                       : f->value ? f->value : f->real ? "X" : f->string ? "TEXT" : "N";
     int n = snprintf(head, sizeof head, "  %s%s%s%s%s%s", f->positional ? "" : "--", f->name,
@@ -459,21 +459,14 @@ static void tool__help_flag(const tool_flag *f) {
     tool_print("%s", head);
     if (n > 32) tool_print("\n%34s", "");
     else tool_print("%*s", 34 - n, "");
-    tool__expected(f, range, sizeof range);
     int numeric = f->integer || f->size || f->real;
+    if (numeric) tool__expected(f, range, sizeof range);
     const char *preset = f->preset ? f->preset : f->otherwise ? f->otherwise
                        : f->flag ? "false" : "none";
-    n = snprintf(line, sizeof line, "%s (%s%s", f->help, numeric ? range : "",
-                 numeric && f->unit ? ", " : "");
-    if ((size_t)n < sizeof line) {
-        n += snprintf(line + n, sizeof line - (size_t)n, "%s%s%s%s", numeric && f->unit ? f->unit : "",
-                      numeric ? "; " : "", f->required ? "required" : "default: ",
-                      f->required ? "" : preset);
-    }
-    if (f->alias && (size_t)n < sizeof line) {
-        n += snprintf(line + n, sizeof line - (size_t)n, "; also --%s", f->alias);
-    }
-    if ((size_t)n < sizeof line) snprintf(line + n, sizeof line - (size_t)n, ")");
+    snprintf(line, sizeof line, "%s (%s%s%s%s%s%s%s%s)", f->help, range,
+             numeric && f->unit ? ", " : "", numeric && f->unit ? f->unit : "",
+             numeric ? "; " : "", f->required ? "required" : "default: ",
+             f->required ? "" : preset, f->alias ? "; also --" : "", f->alias ? f->alias : "");
     tool__wrap(line, 34, 34);
 }
 
