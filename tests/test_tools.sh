@@ -95,7 +95,7 @@ test_refusals() {
         fails 2 "expected a number above 0, below 1" "$probe" --dropout $value f
     done
     fails 2 "found -2, expected an integer from -1" "$probe" --max_steps -2 f
-    for value in 9223372036854775808 -9223372036854775809; do
+    for value in 9223372036854775808 18446744073709551617 -9223372036854775809; do
         fails 2 "found $value, expected an integer from -1" "$probe" "--max_steps=$value" f
     done
     fails 2 "found maybe, expected true or false" "$probe" --do_eval=maybe f
