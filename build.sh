@@ -97,6 +97,28 @@ demo_predict() {
     "$OUT/predict" --model_name_or_path "$1" --test_file "$2" --output_dir "$3"
 }
 
+# The only answer in predictions.json, which is ASCII as Python writes it: \uXXXX into UTF-8.
+only_answer() {
+    LC_ALL=C awk '
+        function unit(hex,   i, x) {
+            for (i = 1; i <= 4; i++) x = x * 16 + index("0123456789abcdef", substr(hex, i, 1)) - 1
+            return x
+        }
+        function utf8(x) {
+            if (x < 128) return sprintf("%c", x)
+            if (x < 2048) return sprintf("%c%c", 192 + int(x / 64), 128 + x % 64)
+            return sprintf("%c%c%c", 224 + int(x / 4096), 128 + int(x / 64) % 64, 128 + x % 64)
+        }
+        sub(/^ *"[^"]*": *"/, "") {
+            sub(/",?$/, "")
+            while (match($0, /\\u[0-9a-f][0-9a-f][0-9a-f][0-9a-f]/)) {
+                $0 = substr($0, 1, RSTART - 1) utf8(unit(substr($0, RSTART + 2, 4))) \
+                    substr($0, RSTART + 6)
+            }
+            print
+        }' "$1"
+}
+
 # The string under KEY in a file of one flat row without escapes.
 json_string() { sed -n 's/.*"'"$1"'": *"\([^"]*\)".*/\1/p' "$2" | head -n 1; }
 
@@ -118,7 +140,7 @@ demo() {
 
     echo "passage:  $(json_string context "$DEMO_QUESTION")"
     echo "question: $(json_string question "$DEMO_QUESTION")"
-    echo "answer:   $(sed -n 's/^ *"[^"]*": *"\(.*\)",*$/\1/p' "$dir/question/predictions.json")"
+    echo "answer:   $(only_answer "$dir/question/predictions.json")"
     # Ids of held-out questions stand one a line, as Python's indent=4 has it.
     echo "$scores" | awk -v questions="$(grep -c '^    "' "$dir/held_out/predictions.json")" \
         -v seconds="$begun $(now)" -v limit="$DEMO_LIMIT" -v answered="$answered" '{
@@ -260,8 +282,10 @@ run_tests() {
 "
         done
     done
-    [ -n "$jobs$skipped" ] && [ "$jobs$skipped" != 0 ] || die 2 "test: no such suite (found" \
-        "$wanted, expected $(echo "$CONFIGS" | sed 's/ /, /g') or the name of a test)"
+    if [ "$jobs$skipped" = 0 ]; then
+        die 2 "test: no such suite (found $wanted, expected $(echo "$CONFIGS" | sed 's/ /, /g')" \
+            "or the name of a test)"
+    fi
     build_all
     printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
     printf '%s' "$jobs" | while read -r config suite; do
