@@ -10,6 +10,57 @@
 // Include it before any system header, or compile with -D_POSIX_C_SOURCE=200809L.  If you rename
 // the file, define MRC_SELF as its new name in quotes: the file includes itself.
 //
+// MANUAL
+//
+//   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring it),
+//   no byte-level BPE yet.  Its text of reference for "the same as" is Hugging Face's code for
+//   BERT and RoBERTa readers.
+//
+//   Predict, in a dozen calls (tests/test_example.sh compiles this; every call returns a status):
+//
+//       mrc_backend_cpu_new(&be, NULL);                       threads and instruction set by itself
+//       mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be });
+//       mrc_model_load(ctx, &model, &(mrc_model_load_desc){ .path = dir });
+//       mrc_tokenizer_load(ctx, &tok, dir);
+//       mrc_dataset_load(ctx, &data, "questions.jsonl");
+//       mrc_features_config fc = mrc_features_config_default();
+//       mrc_features_new(ctx, &features, data, tok, &fc);
+//       mrc_evaluate(ctx, model, &(mrc_eval_desc){ .. .answer = print_it }, &result);
+//
+//   Train: mrc_optimizer_new() once; mrc_batch_plan_new() in each epoch; for each batch of the plan
+//   mrc_train_step() with a rising random.step and lr * mrc_schedule_factor(); now and then
+//   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
+//
+//   A new loss or head: compute it from tensors of the step, hand the result and a backward function
+//   to mrc_custom(): no change here.  A new op: one block >>op.name (formula, naive kernels, builder,
+//   backward), its args struct and entry in >>api.backend, a line in MRC__OPS, cases in
+//   tests/test_ops.c, which fails while there are none.
+//
+//   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
+//   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
+//   None changes a declared layout.  Compile with -O2 and -pthread; no -march flag is needed.
+//
+//   Errors.  Every fallible function returns an mrc_status, or NULL for a pointer; constructors set
+//   *out to NULL first.  The context keeps the first error and its text; ops given NULL return NULL,
+//   so model code is written as formulas and checked once.  The library never exits or prints.
+//
+//   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
+//   die with mrc_ctx_reset(); parameters live in their mrc_params.  Free in this order: contexts,
+//   then optimizers and models, then the backend.
+//
+//   Threads.  No global mutable state.  A context, and everything made from it, belongs to one thread
+//   at a time; so does a backend instance, which has its own pool.  A loaded tokenizer, dataset or
+//   model is not changed by prediction and may be shared by threads that each have a context and an
+//   instance.  Log callbacks run on the calling thread.
+//
+//   Numbers.  For one backend, build and instruction set, results are the same bits for any number
+//   of threads.  Dropout masks are counted, not drawn: the same for every backend, packing, split
+//   into micro-batches, recomputation and resume.  -ffast-math is refused.
+//
+//   Text is UTF-8; positions count code points and ranges are half-open.  `doc_stride` and `stride`
+//   are the *overlap* of two windows (HF's meaning, not BERT's).  A dropout p is the probability of
+//   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
+//
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.file
 //     >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
@@ -1082,6 +1133,9 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #if defined(MRC_IMPLEMENTATION) && !defined(MRC_IMPLEMENTATION_ONCE)
 #define MRC_IMPLEMENTATION_ONCE
 #define MRC__PASS_CORE
+#ifdef __FAST_MATH__
+#error "mrc.h needs IEEE arithmetic (NaN, infinity, order of sums): compile without -ffast-math"
+#endif
 #ifdef __cplusplus
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
