@@ -5589,15 +5589,15 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
 //------------------------------------------------------------------------------
 // Parameters to and from safetensors: models and optimizers share these.
 //------------------------------------------------------------------------------
-static mrc_status mrc__st_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
+static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
 }
 
-static void mrc__st_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
-    *to = (mrc_st_tensor){ .name = name, .ndim = t->ndim, .fill = mrc__st_fill, .user = t,
+static void mrc__param_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
+    *to = (mrc_st_tensor){ .name = name, .ndim = t->ndim, .fill = mrc__param_fill, .user = t,
                            .dtype = t->dtype == MRC_DTYPE_F64 ? "F64"
                                   : t->dtype == MRC_DTYPE_I32 ? "I32" : "F32" };
     for (int i = 0; i < t->ndim; i++) to->shape[i] = t->shape[i];
@@ -5616,7 +5616,7 @@ static const char *mrc__shape_text(char text[96], int ndim, const uint64_t *shap
 }
 
 // Reads one tensor of a file into t; its shape must be t's.
-static mrc_status mrc__st_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
@@ -5665,11 +5665,11 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
     const char *name = names.data;
     for (int l = 0; s == MRC_OK && l < 2; l++) {
         for (size_t i = 0; i < n; i++, name += strlen(name) + 1) {
-            mrc__st_describe(&list[k++], mrc_params_at(lists[l], i), name);
+            mrc__param_describe(&list[k++], mrc_params_at(lists[l], i), name);
         }
     }
     if (s == MRC_OK) {
-        mrc__st_describe(&list[k++], o->state, "state");
+        mrc__param_describe(&list[k++], o->state, "state");
         s = mrc_safetensors_write(ctx, path, list, k, NULL);
     }
     if (list) ctx->host.free(ctx->host.user, list);
@@ -5688,12 +5688,12 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
         mrc_tensor *t = mrc_params_at(lists[i % 2], i / 2);
         snprintf(name, sizeof name, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
         const mrc_st_entry *e = mrc_safetensors_find(st, name);
-        s = e ? mrc__st_load(ctx, st, e, t, path)
+        s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
     const mrc_st_entry *e = mrc_safetensors_find(st, "state");
     if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
-    if (s == MRC_OK) s = mrc__st_load(ctx, st, e, o->state, path);
+    if (s == MRC_OK) s = mrc__param_load(ctx, st, e, o->state, path);
     mrc_safetensors_close(st);
     return s;
 }
@@ -6443,7 +6443,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         if (!t) break;
         const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
         if (e) {
-            MRC__TRY(mrc__st_load(ctx, f->st, e, t, f->path));
+            MRC__TRY(mrc__param_load(ctx, f->st, e, t, f->path));
             continue;
         }
         const char *own = mrc__prefix(&m->config);
@@ -6619,7 +6619,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
     for (size_t i = 0; i < n; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
-        mrc__st_describe(&list[i], t, t->name);
+        mrc__param_describe(&list[i], t, t->name);
     }
     mrc_status s = mrc_safetensors_write(ctx, path, list, n, NULL);
     ctx->host.free(ctx->host.user, list);
