@@ -512,7 +512,8 @@ typedef struct mrc_text {
 MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx);
 MRCDEF void mrc_text_free(mrc_text *t);
 MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes);
-MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+__attribute__((format(printf, 2, 3)))
+MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
 // A JSON string with quotes; ascii 1: everything above 0x7e as \u escapes, as Python's json.dumps.
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
 // The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
@@ -537,7 +538,7 @@ MRCDEF void       mrc_file_writer_abort(mrc_file_writer *w);        // NULL is f
 
 MRCDEF uint32_t   mrc_crc32c(uint32_t crc, const void *data, size_t bytes);     // start with 0
 MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc, uint64_t *bytes);
-MRCDEF int        mrc_file_exists(const char *path);                // 1: file, 2: folder, 0: neither
+MRCDEF int        mrc_file_exists(const char *path);        // 1: file, 2: folder, 0: neither
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path);      // with its parents; may exist
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path);   // with all below; may be absent
@@ -559,11 +560,13 @@ typedef struct mrc_st_entry {
 typedef struct mrc_safetensors mrc_safetensors;
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
 MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);       // NULL is fine
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index); // or NULL
+// In the order of the data; NULL past the last.
+MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
 MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
 // Metadata by key; NULL when absent.
 MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
-// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, I32, I64 (in range).
+// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, I32, I64.  A value that
+// the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst);
 
@@ -578,7 +581,7 @@ typedef struct mrc_st_tensor {
     void       *user;
 } mrc_st_tensor;
 // metadata: key, value, key, value, .., NULL; NULL is {"format": "pt"} alone, which is always in.
-// Atomic, as mrc_file_write.
+// list may be in any order.  Atomic, as mrc_file_write.
 MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
                                         size_t n, const char *const *metadata);
 
@@ -2002,7 +2005,7 @@ static mrc_status mrc__lexer_number(mrc__lexer *lx) {
         lx->whole = 0;
         digits = p + 1;
         p = mrc__json_digits(digits, lx->end);
-        if (p == digits) return mrc__lexer_fail(lx, lx->column, "a point without a digit behind it");
+        if (p == digits) return mrc__lexer_fail(lx, lx->column, "a point without digits behind it");
     }
     if (p < lx->end && (*p == 'e' || *p == 'E')) {
         lx->whole = 0;
@@ -2096,16 +2099,17 @@ static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__pool *pool, const char **
     return MRC_OK;
 }
 
-// A whole number's digits without its sign; 0 when they do not fit.
+// A whole number without its sign; 0 when it is not whole or does not fit.
 static int mrc__lexer_u64(const mrc__lexer *lx, uint64_t *out) {
     uint64_t value = 0;
+    if (!lx->whole) return 0;
     for (size_t i = lx->text[0] == '-'; i < lx->bytes; i++) {
         uint64_t digit = (uint64_t)(lx->text[i] - '0');
         if (value > (UINT64_MAX - digit) / 10) return 0;
         value = value * 10 + digit;
     }
     *out = value;
-    return lx->whole;
+    return 1;
 }
 
 typedef struct mrc__json_doc {
@@ -2785,8 +2789,8 @@ MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
     if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
-    mrc_status s = fsync(fd) != 0 && errno != EINVAL ? mrc__write_fail(ctx, path, "sync this folder")
-                                                     : MRC_OK;
+    mrc_status s = MRC_OK;
+    if (fsync(fd) != 0 && errno != EINVAL) s = mrc__write_fail(ctx, path, "sync this folder");
     close(fd);
     return s;
 }
@@ -2867,7 +2871,697 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 
 //==============================================================================
 // >>impl.safetensors
+//
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
+// nothing: the length is held against the file's size before anything is allocated, the header is
+// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
+// than its own size), and the ranges must tile the data area exactly.  Every size is computed with
+// overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
+// The writer makes what the format's own library makes: the same order, the same padding.
 //==============================================================================
+#define MRC__ST_HEADER_MAX 100000000u
+#define MRC__ST_COUNT_MAX  1000000u
+#define MRC__ST_NAME_MAX   65535u
+#define MRC__ST_PIECE      16384u   // bytes of scratch, on the stack
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "mrc.h reads and writes tensors as they lie in memory: little-endian machines only"
+#endif
+
+// In the reference library's order, which is that of its writer, backwards.
+static const struct { const char *name; unsigned bits; } mrc__st_dtypes[] = {
+    { "BOOL", 8 }, { "F4", 4 }, { "F6_E2M3", 6 }, { "F6_E3M2", 6 }, { "U8", 8 }, { "I8", 8 },
+    { "F8_E5M2", 8 }, { "F8_E4M3", 8 }, { "F8_E8M0", 8 }, { "F8_E4M3FNUZ", 8 },
+    { "F8_E5M2FNUZ", 8 }, { "I16", 16 }, { "U16", 16 }, { "F16", 16 }, { "BF16", 16 },
+    { "I32", 32 }, { "U32", 32 }, { "F32", 32 }, { "C64", 64 }, { "F64", 64 }, { "I64", 64 },
+    { "U64", 64 },
+};
+#define MRC__ST_DTYPES (sizeof mrc__st_dtypes / sizeof mrc__st_dtypes[0])
+
+// The dtype's index; MRC__ST_DTYPES: there is none of that name.
+static size_t mrc__st_dtype(const char *name, size_t bytes) {
+    size_t i = 0;
+    while (i < MRC__ST_DTYPES && (strlen(mrc__st_dtypes[i].name) != bytes
+                                  || memcmp(mrc__st_dtypes[i].name, name, bytes))) i++;
+    return i;
+}
+
+static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+
+// numel and bytes of a shape; NULL, or what is wrong with it.
+static const char *mrc__st_size(size_t dtype, int ndim, const uint64_t *shape, uint64_t *numel,
+                                uint64_t *bytes) {
+    uint64_t bits;
+    *numel = 1;
+    for (int i = 0; i < ndim; i++) {
+        if (!mrc__mul_u64(*numel, shape[i], numel)) return "the shape's product overflows";
+    }
+    if (!mrc__mul_u64(*numel, mrc__st_dtypes[dtype].bits, &bits)) return "the size overflows";
+    if (bits % 8) return "the size is no whole number of bytes";
+    *bytes = bits / 8;
+    return NULL;
+}
+
+// Unlike tensors' names, keys may hold NUL: their length counts.
+typedef struct mrc__st_meta { const char *key, *value; size_t key_bytes; } mrc__st_meta;
+
+struct mrc_safetensors {
+    mrc_ctx      *ctx;
+    int           fd;
+    const char   *path;
+    uint64_t      data_begin;       // in the file
+    mrc__pool     pool;             // entries, names, metadata
+    const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
+    const void  **by_name;
+    size_t        n, capacity;
+    const void  **meta;             // mrc__st_meta by key
+    size_t        n_meta, meta_capacity;
+};
+
+// Reads exactly these bytes of the file, wherever the descriptor stands.
+static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
+                                size_t bytes) {
+    char *p = to;
+    while (bytes > 0) {
+        ssize_t n = pread(fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30, (off_t)at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return mrc__file_fail(ctx, path, "read it");
+        if (n == 0) {
+            return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there "
+                             "when it was opened", path, (unsigned long long)at, bytes);
+        }
+        p += n;
+        at += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return MRC_OK;
+}
+
+// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
+static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
+                                   int *n) {
+    *n = 0;
+    if (lx->token != '[') return mrc__lexer_expected(lx, field);
+    MRC__TRY(mrc__lexer_next(lx));
+    while (lx->token != ']') {
+        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
+        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
+        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
+        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
+            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
+                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
+        }
+        ++*n;
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    return MRC_OK;
+}
+
+// One field of a tensor's object, the current token its value; *seen gathers which there were.
+static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
+                                unsigned *seen) {
+    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
+    uint64_t offsets[2];
+    size_t i = 0;
+    int n;
+    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
+        i++;
+    }
+    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
+    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
+    *seen |= 1u << i;
+    if (i == 0) {
+        size_t dtype = lx->token == '"' ? mrc__st_dtype(lx->text, lx->bytes) : MRC__ST_DTYPES;
+        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
+        e->dtype = mrc__st_dtypes[dtype].name;
+        return MRC_OK;
+    }
+    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
+    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
+    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
+    e->begin = offsets[0];
+    e->end = offsets[1];
+    return MRC_OK;
+}
+
+// Keys are compared as they stand in the file: an escape in one of the three fields' names would
+// go unrecognised, so it is undone first.
+static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
+    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
+    *key = *lx;
+    if (lx->escaped && lx->bytes <= room_bytes) {
+        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
+        key->text = room;
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+    return mrc__lexer_next(lx);
+}
+
+// Between members: 1 in *more when another key is the current token.
+static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
+    *more = lx->token != '}';
+    if (!*more || first) return MRC_OK;
+    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
+    return mrc__lexer_next(lx);
+}
+
+static mrc_status mrc__st_memory(const mrc_safetensors *st) {
+    return mrc__fail(st->ctx, MRC_ERR_MEM, "%s: no memory for its header", st->path);
+}
+
+// The list with room for one more pointer.
+static int mrc__st_push(mrc_safetensors *st, const void ***list, size_t *capacity, size_t *n,
+                        const void *item) {
+    void *data = (void *)*list;
+    if (!mrc__grow(&st->ctx->host, &data, capacity, *n + 1, sizeof **list)) return 0;
+    *list = data;
+    (*list)[(*n)++] = item;
+    return 1;
+}
+
+// A tensor's object; the current token is its opening, `key` its name.
+static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc__lexer *key) {
+    mrc__lexer field;
+    char room[128];
+    unsigned seen = 0;
+    uint64_t bytes;
+    size_t name_bytes;
+    int more;
+    mrc_st_entry *e = mrc__pool_alloc(&st->pool, sizeof *e, 16);
+    if (!e) return mrc__st_memory(st);
+    memset(e, 0, sizeof *e);
+    mrc__lexer name = *key;
+    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
+    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
+        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
+                               name_bytes, MRC__ST_NAME_MAX);
+    }
+    if (st->n == MRC__ST_COUNT_MAX) {
+        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
+    }
+    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
+        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    if (seen != 7) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
+                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
+    }
+    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
+                                   &e->numel, &bytes);
+    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
+    if (e->end < e->begin || e->end - e->begin != bytes) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
+                               "shape and dtype need %llu bytes", e->name,
+                               (unsigned long long)e->begin, (unsigned long long)e->end,
+                               (unsigned long long)bytes);
+    }
+    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
+                                                                      : mrc__st_memory(st);
+}
+
+// The object of __metadata__, strings all of it.
+static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
+    int more;
+    size_t bytes;
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer key;
+        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
+        mrc__st_meta *m = mrc__pool_alloc(&st->pool, sizeof *m, 16);
+        if (!m) return mrc__st_memory(st);
+        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
+        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
+        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
+            return mrc__st_memory(st);
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_header(mrc_safetensors *st, mrc__lexer *lx) {
+    static const char metadata[] = "__metadata__";
+    mrc__lexer key;
+    char room[128];
+    int more, n_metadata = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer as_written = *lx;
+        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
+        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
+            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
+            MRC__TRY(mrc__st_metadata(st, lx));
+        } else {
+            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+}
+
+static int mrc__st_compare_offset(const void *a, const void *b) {
+    const mrc_st_entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin > y->begin ? 1 : -1;
+    if (x->end != y->end) return x->end > y->end ? 1 : -1;
+    return strcmp(x->name, y->name);
+}
+static int mrc__st_compare_name(const void *a, const void *b) {
+    return strcmp(((const mrc_st_entry *)a)->name, ((const mrc_st_entry *)b)->name);
+}
+static int mrc__st_compare_meta(const void *a, const void *b) {
+    const mrc__st_meta *x = a, *y = b;
+    return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
+}
+
+// Names once each, and ranges that follow each other from 0 to the end of the file.
+static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    uint64_t at = 0;
+    size_t bytes = 0;
+    if (st->n) {
+        st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!st->by_name) return mrc__st_memory(st);
+        memcpy(st->by_name, st->by_offset, bytes);
+    }
+    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
+    mrc__sort(st->by_name, st->n, mrc__st_compare_name);
+    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
+    for (size_t i = 1; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_name[i];
+        if (!mrc__st_compare_name(st->by_name[i - 1], e)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two tensors named \"%.100s\"", st->path,
+                             e->name);
+        }
+    }
+    for (size_t i = 1; i < st->n_meta; i++) {
+        const mrc__st_meta *m = st->meta[i];
+        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
+                             m->key);
+        }
+    }
+    for (size_t i = 0; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_offset[i];
+        if (e->begin != at) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
+                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
+                             (unsigned long long)at);
+        }
+        at = e->end;
+    }
+    if (at == data_bytes) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
+                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
+}
+
+// Length, header, checks.  The header's text is freed: entries own copies.
+static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    unsigned char length[8];
+    if (file_bytes < 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
+                         st->path, (unsigned long long)file_bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
+    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
+    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
+                         "most %u: truncated, or no safetensors file", st->path,
+                         (unsigned long long)n, (unsigned long long)file_bytes,
+                         MRC__ST_HEADER_MAX);
+    }
+    st->data_begin = 8 + n;
+    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
+    if (!header) return mrc__st_memory(st);
+    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
+    if (s == MRC_OK) s = mrc__st_header(st, &lx);
+    ctx->host.free(ctx->host.user, header);
+    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
+}
+
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    struct stat info;
+    size_t bytes;
+    int fd;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    if (!S_ISREG(info.st_mode)) {
+        close(fd);
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
+    }
+    bytes = strlen(path) + 1;
+    mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
+                        ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!st) {
+        close(fd);
+        return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to open it", path);
+    }
+    st->ctx = ctx;
+    st->fd = fd;
+    st->path = memcpy(st + 1, path, bytes - sizeof *st);
+    st->pool.host = ctx->host;
+    mrc_status s = mrc__st_load(st, (uint64_t)info.st_size);
+    if (s == MRC_OK) *out = st;
+    else mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
+    if (!st) return;
+    const mrc_allocator *host = &st->ctx->host;
+    close(st->fd);
+    if (st->by_offset) host->free(host->user, st->by_offset);
+    if (st->by_name) host->free(host->user, st->by_name);
+    if (st->meta) host->free(host->user, st->meta);
+    mrc__pool_free(&st->pool);
+    host->free(host->user, st);
+}
+
+MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
+    return st && index < st->n ? st->by_offset[index] : NULL;
+}
+
+// The first of n sorted items that `key` is not above.
+static size_t mrc__st_search(const void *const *list, size_t n, const void *key,
+                             int (*compare)(const void *a, const void *b)) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare(list[middle], key) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low < n && !compare(list[low], key) ? low : n;
+}
+
+MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name) {
+    if (!st || !name) return NULL;
+    const mrc_st_entry key = { .name = name };
+    size_t i = mrc__st_search(st->by_name, st->n, &key, mrc__st_compare_name);
+    return i < st->n ? st->by_name[i] : NULL;
+}
+
+MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key) {
+    if (!st || !key) return NULL;
+    const mrc__st_meta wanted = { .key = key, .key_bytes = strlen(key) };
+    size_t i = mrc__st_search(st->meta, st->n_meta, &wanted, mrc__st_compare_meta);
+    return i < st->n_meta ? ((const mrc__st_meta *)st->meta[i])->value : NULL;
+}
+
+// Half precision: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.
+static double mrc__st_half(uint16_t h) {
+    int exponent = h >> 10 & 31;
+    double mantissa = h & 1023, sign = h & 0x8000 ? -1.0 : 1.0;
+    if (exponent == 31) return mantissa > 0 ? (double)NAN : sign * HUGE_VAL;
+    return sign * (exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24));
+}
+
+// What the reader converts from; each element goes through a double or an int64.
+typedef enum mrc__st_from {
+    MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64
+} mrc__st_from;
+
+static mrc__st_from mrc__st_source(const char *dtype) {
+    static const char *const names[] = { "F32", "F64", "F16", "BF16", "I32", "I64" };
+    for (int i = 0; i < 6; i++) if (!strcmp(dtype, names[i])) return (mrc__st_from)(i + 1);
+    return MRC__ST_NONE;
+}
+
+static double mrc__st_real(mrc__st_from from, const char *p) {
+    uint32_t bits;
+    uint16_t half;
+    float f32;
+    double f64;
+    switch (from) {
+    case MRC__ST_F32: memcpy(&f32, p, 4); return (double)f32;
+    case MRC__ST_F64: memcpy(&f64, p, 8); return f64;
+    case MRC__ST_F16: memcpy(&half, p, 2); return mrc__st_half(half);
+    default:                        // BF16: the upper half of a float
+        memcpy(&half, p, 2);
+        bits = (uint32_t)half << 16;
+        memcpy(&f32, &bits, 4);
+        return (double)f32;
+    }
+}
+
+static int64_t mrc__st_integer(mrc__st_from from, const char *p) {
+    int32_t i32;
+    int64_t i64;
+    if (from == MRC__ST_I64) return memcpy(&i64, p, 8), i64;
+    return memcpy(&i32, p, 4), (int64_t)i32;
+}
+
+// One element; 0 when the target cannot hold it.
+static int mrc__st_convert(mrc__st_from from, const char *p, mrc_dtype to, char *out) {
+    int32_t i32;
+    float f32;
+    double f64;
+    if (from >= MRC__ST_I32) {
+        int64_t value = mrc__st_integer(from, p);
+        int64_t most = to == MRC_DTYPE_I32 ? INT32_MAX
+                     : (int64_t)1 << (to == MRC_DTYPE_F32 ? 24 : 53);   // exact up to here
+        if (value > most || value < -most - (to == MRC_DTYPE_I32)) return 0;
+        i32 = to == MRC_DTYPE_I32 ? (int32_t)value : 0;
+        f64 = (double)value;
+        if (to == MRC_DTYPE_I32) return memcpy(out, &i32, 4), 1;
+    } else {
+        f64 = mrc__st_real(from, p);
+    }
+    if (to == MRC_DTYPE_F64) return memcpy(out, &f64, 8), 1;
+    if (isfinite(f64) && fabs(f64) >= 0x1.ffffffp127) return 0;     // would round to infinity
+    f32 = (float)f64;
+    return memcpy(out, &f32, 4), 1;
+}
+
+MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
+                                       void *dst) {
+    char piece[MRC__ST_PIECE];
+    if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
+    mrc__st_from from = mrc__st_source(e->dtype);
+    int real = to == MRC_DTYPE_F32 || to == MRC_DTYPE_F64;
+    if (from == MRC__ST_NONE || !(real || (to == MRC_DTYPE_I32 && from >= MRC__ST_I32))) {
+        return mrc__fail(st->ctx, MRC_ERR_UNSUPPORTED, "%s: \"%.100s\" is %s, cannot be read as %s",
+                         st->path, e->name, e->dtype, mrc_dtype_name(to));
+    }
+    uint64_t at = st->data_begin + e->begin, bytes = e->end - e->begin;
+    if (e->numel == 0) return MRC_OK;
+    if ((from == MRC__ST_F32 && to == MRC_DTYPE_F32) || (from == MRC__ST_F64 && to == MRC_DTYPE_F64)
+        || (from == MRC__ST_I32 && to == MRC_DTYPE_I32)) {
+        return mrc__st_pread(st->ctx, st->path, st->fd, at, dst, (size_t)bytes);
+    }
+    size_t step = (size_t)(bytes / e->numel), out_step = mrc_dtype_bytes(to);
+    char *out = dst;
+    for (uint64_t done = 0; done < bytes; ) {
+        size_t n = bytes - done < sizeof piece ? (size_t)(bytes - done) : sizeof piece;
+        MRC__TRY(mrc__st_pread(st->ctx, st->path, st->fd, at + done, piece, n));
+        for (size_t i = 0; i < n; i += step, out += out_step) {
+            if (mrc__st_convert(from, piece + i, to, out)) continue;
+            return mrc__fail(st->ctx, MRC_ERR_NUMERIC, "%s: \"%.100s\" element %llu of %s is out "
+                             "of range for %s", st->path, e->name,
+                             (unsigned long long)((done + i) / step), e->dtype,
+                             mrc_dtype_name(to));
+        }
+        done += n;
+    }
+    return MRC_OK;
+}
+
+// The tensors in the order in which they are written: wide dtypes first, then by name.
+static int mrc__st_compare_write(const void *a, const void *b) {
+    const mrc_st_tensor *x = a, *y = b;
+    size_t dx = mrc__st_dtype(x->dtype, strlen(x->dtype));
+    size_t dy = mrc__st_dtype(y->dtype, strlen(y->dtype));
+    if (dx != dy) return dx < dy ? 1 : -1;
+    return strcmp(x->name, y->name);
+}
+
+static int mrc__st_compare_write_name(const void *a, const void *b) {
+    return strcmp(((const mrc_st_tensor *)a)->name, ((const mrc_st_tensor *)b)->name);
+}
+
+static int mrc__st_text_ok(const char *s) {
+    size_t bytes = strlen(s);
+    return mrc_utf8_valid(s, bytes) == bytes;
+}
+
+// One tensor of the writer's list by itself; *bytes is its size.
+static mrc_status mrc__st_check_tensor(mrc_ctx *ctx, const char *path, const mrc_st_tensor *t,
+                                       uint64_t *bytes) {
+    uint64_t numel;
+    size_t dtype = t->dtype ? mrc__st_dtype(t->dtype, strlen(t->dtype)) : MRC__ST_DTYPES;
+    const char *bad = NULL;
+    *bytes = 0;
+    if (!t->name || !*t->name || strlen(t->name) > MRC__ST_NAME_MAX) {
+        bad = "a name has 1 to 65535 bytes";
+    } else if (!strcmp(t->name, "__metadata__") || !mrc__st_text_ok(t->name)) {
+        bad = "not a name for a tensor";
+    } else if (dtype == MRC__ST_DTYPES) {
+        bad = "no dtype of the format";
+    } else if (t->ndim < 0 || t->ndim > 8) {
+        bad = "ndim is not 0 to 8";
+    } else {
+        bad = mrc__st_size(dtype, t->ndim, t->shape, &numel, bytes);
+    }
+    if (!bad && *bytes && !t->data && !t->fill) bad = "neither data nor fill";
+    if (!bad) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: tensor \"%.100s\": %s", path, t->name ? t->name : "",
+                     bad);
+}
+
+static mrc_status mrc__st_check_metadata(mrc_ctx *ctx, const char *path,
+                                         const char *const *metadata) {
+    for (size_t i = 0; metadata && metadata[i]; i += 2) {
+        int bad = !metadata[i + 1] || !mrc__st_text_ok(metadata[i])
+               || !mrc__st_text_ok(metadata[i + 1]) || !strcmp(metadata[i], "format");
+        for (size_t j = 0; j < i; j += 2) bad = bad || !strcmp(metadata[j], metadata[i]);
+        if (bad) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "%s: metadata \"%.100s\": twice, \"format\", no "
+                             "value, or no UTF-8", path, metadata[i]);
+        }
+    }
+    return MRC_OK;
+}
+
+static void mrc__st_add_string(mrc_text *t, const char *s) {
+    mrc_text_json_string(t, s, strlen(s), 0);
+}
+
+// All tensors good, and their names different; leaves the list in the order of the file.
+static mrc_status mrc__st_arrange(mrc_ctx *ctx, const char *path, const void **list, size_t n) {
+    uint64_t bytes;
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__st_check_tensor(ctx, path, list[i], &bytes));
+    mrc__sort(list, n, mrc__st_compare_write_name);
+    for (size_t i = 1; i < n; i++) {
+        const mrc_st_tensor *t = list[i];
+        if (mrc__st_compare_write_name(list[i - 1], t)) continue;
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: two tensors named \"%.100s\"", path, t->name);
+    }
+    mrc__sort(list, n, mrc__st_compare_write);
+    return MRC_OK;
+}
+
+// The header's text, padded so that the data begins at a multiple of 8; *data_bytes: what follows.
+static mrc_status mrc__st_make_header(mrc_ctx *ctx, const char *path, const void *const *list,
+                                      size_t n, const char *const *metadata, mrc_text *t,
+                                      uint64_t *data_bytes) {
+    uint64_t at = 0, bytes;
+    mrc_text_printf(t, "{\"__metadata__\":{\"format\":\"pt\"");
+    for (size_t i = 0; metadata && metadata[i]; i++) {
+        mrc_text_add(t, i % 2 ? ":" : ",", 1);
+        mrc__st_add_string(t, metadata[i]);
+    }
+    mrc_text_add(t, "}", 1);
+    for (size_t i = 0; i < n; i++) {
+        const mrc_st_tensor *x = list[i];
+        MRC__TRY(mrc__st_check_tensor(ctx, path, x, &bytes));
+        if (bytes > (uint64_t)INT64_MAX / 2 - at) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "%s: more than 2^62 bytes", path);
+        }
+        mrc_text_add(t, ",", 1);
+        mrc__st_add_string(t, x->name);
+        mrc_text_printf(t, ":{\"dtype\":\"%s\",\"shape\":[", x->dtype);
+        for (int k = 0; k < x->ndim; k++) {
+            mrc_text_printf(t, "%s%llu", k ? "," : "", (unsigned long long)x->shape[k]);
+        }
+        mrc_text_printf(t, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
+                        (unsigned long long)(at + bytes));
+        at += bytes;
+    }
+    mrc_text_add(t, "}", 1);
+    if (t->bytes % 8) mrc_text_add(t, "       ", 8 - t->bytes % 8);
+    *data_bytes = at;
+    if (t->failed) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its header", path);
+    if (t->bytes <= MRC__ST_HEADER_MAX) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: a header of %zu bytes, at most %u", path, t->bytes,
+                     MRC__ST_HEADER_MAX);
+}
+
+// A tensor's bytes: at once from memory, or in pieces that `fill` brings.
+static mrc_status mrc__st_write_data(mrc_file_writer *w, const mrc_st_tensor *t, char *piece,
+                                     size_t piece_bytes) {
+    mrc_ctx *ctx = w->ctx;
+    uint64_t bytes;
+    MRC__TRY(mrc__st_check_tensor(ctx, w->path, t, &bytes));
+    if (t->data) return mrc_file_writer_add(w, t->data, (size_t)bytes);
+    for (uint64_t at = 0; at < bytes; ) {
+        size_t n = bytes - at < piece_bytes ? (size_t)(bytes - at) : piece_bytes;
+        mrc_status s = t->fill(ctx, t->user, at, piece, n);
+        if (s != MRC_OK) {
+            return mrc__fail(ctx, s, "%s: no data for \"%.100s\" at byte %llu", w->path, t->name,
+                             (unsigned long long)at);
+        }
+        MRC__TRY(mrc_file_writer_add(w, piece, n));
+        at += n;
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_write_all(mrc_file_writer *w, const void *const *list, size_t n,
+                                    const mrc_text *header, uint64_t data_bytes) {
+    const size_t piece_bytes = (size_t)1 << 18;     // a multiple of every dtype's size
+    mrc_ctx *ctx = w->ctx;
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->bytes >> 8 * i);
+    char *piece = ctx->host.alloc(ctx->host.user, piece_bytes);
+    if (!piece) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to write it", w->path);
+    mrc_status s = mrc__writer_reserve(w, 8 + header->bytes + data_bytes);
+    if (s == MRC_OK) s = mrc_file_writer_add(w, length, 8);
+    if (s == MRC_OK) s = mrc_file_writer_add(w, header->data, header->bytes);
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        s = mrc__st_write_data(w, list[i], piece, piece_bytes);
+    }
+    ctx->host.free(ctx->host.user, piece);
+    return s;
+}
+
+MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
+                                        size_t n, const char *const *metadata) {
+    mrc_file_writer *w = NULL;
+    mrc_text header;
+    size_t bytes;
+    uint64_t data_bytes = 0;
+    if (!ctx || !path || (n && !list)) return MRC_ERR_ARG;
+    MRC__TRY(mrc__st_check_metadata(ctx, path, metadata));
+    const void **order = mrc__mul(n ? n : 1, sizeof *order, &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its header", path);
+    for (size_t i = 0; i < n; i++) order[i] = &list[i];
+    mrc_text_init(&header, ctx);
+    mrc_status s = mrc__st_arrange(ctx, path, order, n);
+    if (s == MRC_OK) s = mrc__st_make_header(ctx, path, order, n, metadata, &header, &data_bytes);
+    if (s == MRC_OK) s = mrc_file_writer_new(ctx, &w, path);
+    if (s == MRC_OK) s = mrc__st_write_all(w, order, n, &header, data_bytes);
+    if (s == MRC_OK) s = mrc_file_writer_commit(w);
+    else mrc_file_writer_abort(w);
+    mrc_text_free(&header);
+    ctx->host.free(ctx->host.user, order);
+    return s;
+}
 
 //==============================================================================
 // >>impl.tensor
