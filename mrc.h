@@ -2841,9 +2841,10 @@ static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attenti
 }
 
 static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
-    double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
     (void)be;
-    for (size_t k = 0; a->dqkv.data && k < a->n_sequences * a->heads; k++) {
+    if (!a->dqkv.data || a->n == 0) return MRC_OK;      // without rows there is no workspace
+    double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
+    for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
         MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
                                          k / a->heads, k % a->heads, a->heads, a->d);
         size_t third = q.length * q.d;
@@ -2915,9 +2916,9 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
-// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u, mean
-// and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep two.
-// x and residual may be one tensor.
+// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
+// mean and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep
+// two.  x and residual may be one tensor.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
