@@ -12,9 +12,9 @@
 //
 // MANUAL
 //
-//   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring it),
-//   no byte-level BPE yet.  Its text of reference for "the same as" is Hugging Face's code for
-//   BERT and RoBERTa readers.
+//   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
+//   it), no byte-level BPE yet.  What is right is what Hugging Face's code for BERT and RoBERTa
+//   readers computes.
 //
 //   Predict, in a dozen calls (tests/test_example.sh compiles this; every call returns a status):
 //
@@ -31,27 +31,27 @@
 //   mrc_train_step() with a rising random.step and lr * mrc_schedule_factor(); now and then
 //   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
 //
-//   A new loss or head: compute it from tensors of the step, hand the result and a backward function
-//   to mrc_custom(): no change here.  A new op: one block >>op.name (formula, naive kernels, builder,
-//   backward), its args struct and entry in >>api.backend, a line in MRC__OPS, cases in
-//   tests/test_ops.c, which fails while there are none.
+//   A new loss or head: compute it from tensors of the step, hand the result and a backward
+//   function to mrc_custom(): no change here.  A new op: one block op.NAME (formula, naive kernels,
+//   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
+//   tests/op_cases.h: test_ops fails while there are none.
 //
 //   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
 //   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
 //   None changes a declared layout.  Compile with -O2 and -pthread; no -march flag is needed.
 //
-//   Errors.  Every fallible function returns an mrc_status, or NULL for a pointer; constructors set
-//   *out to NULL first.  The context keeps the first error and its text; ops given NULL return NULL,
-//   so model code is written as formulas and checked once.  The library never exits or prints.
+//   Errors.  Every fallible function returns an mrc_status, or NULL for a pointer; constructors
+//   set *out to NULL first.  The context keeps the first error and its text; ops given NULL return
+//   NULL, so model code reads as formulas and is checked once.  The library never exits or prints.
 //
 //   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
 //   die with mrc_ctx_reset(); parameters live in their mrc_params.  Free in this order: contexts,
 //   then optimizers and models, then the backend.
 //
-//   Threads.  No global mutable state.  A context, and everything made from it, belongs to one thread
-//   at a time; so does a backend instance, which has its own pool.  A loaded tokenizer, dataset or
-//   model is not changed by prediction and may be shared by threads that each have a context and an
-//   instance.  Log callbacks run on the calling thread.
+//   Threads.  No global mutable state.  A context, and everything made from it, belongs to one
+//   thread at a time; so does a backend instance, which has its own pool.  A loaded tokenizer, data
+//   set or model is not changed by prediction and may be shared by threads that each have a context
+//   and an instance.  Log callbacks run on the calling thread.
 //
 //   Numbers.  For one backend, build and instruction set, results are the same bits for any number
 //   of threads.  Dropout masks are counted, not drawn: the same for every backend, packing, split
@@ -255,7 +255,7 @@ typedef struct mrc_cross_entropy_bwd_args {
     void   *workspace;
 } mrc_cross_entropy_bwd_args;
 
-// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids are checked before.
+// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
 typedef struct mrc_embedding_fwd_args {
     size_t  n, h;                   // rows, columns
     mrc_in  input_ids, position_ids, token_type_ids;            // (N) i32
@@ -1043,13 +1043,13 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
 // >>api.checkpoint   contract E: resumable states on disk
 //==============================================================================
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
-// trainer_state.json, which is `state` (a JSON object) with checksums added.  Built beside its place
-// and renamed: the rename is the commit.  An older folder of that name is replaced.
+// trainer_state.json, which is `state` (a JSON object) with checksums added.  Built beside its
+// place and renamed: the rename is the commit.  An older folder of that name is replaced.
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state);
 // The newest checkpoint of output_dir whose checksums hold: its path, "" when there is none, into
-// path (capacity bytes).  Those that do not hold are logged; leftovers of a killed save are removed.
+// path (capacity bytes).  Others are logged; what a killed save left behind is removed.
 MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
                                       size_t capacity);
 // MRC_OK when every checksum of this checkpoint holds; else says which does not.
@@ -6637,23 +6637,6 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     return MRC_OK;
 }
 
-// Duplicate keys are a defect here: which one counts would be a guess.
-static mrc_status mrc__config_unique(const mrc__fields *f) {
-    if (f->object->type != MRC_JSON_OBJECT) {
-        return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", f->path,
-                         f->object->line, f->object->column);
-    }
-    for (const mrc_json *a = f->object->child; a; a = a->next) {
-        for (const mrc_json *b = a->next; b; b = b->next) {
-            if (a->key_bytes == b->key_bytes && !memcmp(a->key, b->key, a->key_bytes)) {
-                return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: key \"%s\" a second time",
-                                 f->path, b->line, b->column, b->key);
-            }
-        }
-    }
-    return MRC_OK;
-}
-
 static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
                                     const char *path) {
     static const char *const types[] = { "roberta", "bert", NULL };
@@ -6661,7 +6644,11 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     mrc__fields f = { ctx, path, root };
     int type, ignored;
     *c = mrc_model_config_default();
-    MRC__TRY(mrc__config_unique(&f));
+    if (root->type != MRC_JSON_OBJECT) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", path, root->line,
+                         root->column);
+    }
+    MRC__TRY(mrc_json_unique_keys(ctx, root, path));
     if (!mrc__field(&f, "model_type")) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
     }
@@ -7797,7 +7784,7 @@ typedef struct mrc__eval {
     mrc_span            *spans;
 } mrc__eval;
 
-// -log softmax of one target over the feature's window; which row is the largest, the first of equals.
+// -log softmax of one target over the feature's window; *best: the first of its largest rows.
 static double mrc__eval_loss(const mrc_feature *f, const float *logits, int32_t target,
                              int32_t *best) {
     double sum = 0;
