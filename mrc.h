@@ -282,7 +282,10 @@ MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
 //==============================================================================
 // One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
-MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);            // bytes written
+// The same for live text: ill-formed bytes read as U+FFFD, one for each maximal subpart.  0 only
+// when there are no bytes.
+MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp);
+MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);    // bytes written; 0: not a scalar value
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes);          // of the well-formed beginning
 MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code points of valid text
 // The byte where code point `index` of valid text begins; `bytes` for one past the end.
@@ -319,6 +322,9 @@ MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 MRCDEF void       mrc_json_free(mrc_json *root);                    // NULL is fine
 // The first member of that name; NULL: there is none, or this is no object.
 MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key);
+// MRC_ERR_FORMAT when two members have one name: what a config, a tokenizer or a data set must not
+// have.  Only this object's own members are looked at; anything but an object passes.
+MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name);
 
 // Text under construction.  A failed allocation is kept in `failed` and asked about once.
 typedef struct mrc_text {
@@ -846,6 +852,94 @@ static void *mrc__host_zalloc(const mrc_allocator *host, size_t bytes) {
     return p ? memset(p, 0, bytes) : NULL;
 }
 
+// Makes room for n elements, old contents kept; 0: no memory, and nothing has changed.
+static int mrc__grow(const mrc_allocator *host, void **data, size_t *capacity, size_t n,
+                     size_t element) {
+    size_t bytes, more = *capacity > SIZE_MAX / 2 ? n : *capacity * 2;
+    if (n <= *capacity) return 1;
+    if (more < n) more = n;
+    if (more < 16) more = 16;
+    void *grown = mrc__mul(more, element, &bytes) ? host->alloc(host->user, bytes) : NULL;
+    if (!grown) return 0;
+    if (*data) {
+        memcpy(grown, *data, *capacity * element);
+        host->free(host->user, *data);
+    }
+    *data = grown;
+    *capacity = more;
+    return 1;
+}
+
+// Host memory that is freed all at once: the nodes and texts of a parsed file.
+typedef struct mrc__chunk { struct mrc__chunk *next; char pad[16 - sizeof(void *)]; } mrc__chunk;
+typedef struct mrc__pool {
+    mrc_allocator host;
+    mrc__chunk   *chunks;
+    char         *at;
+    size_t        left, chunk_bytes;
+} mrc__pool;
+
+// align: 1 to 16, a power of two.  What is large gets a chunk of its own, so that no tail is lost.
+static void *mrc__pool_alloc(mrc__pool *p, size_t bytes, size_t align) {
+    size_t pad = (align - (uintptr_t)p->at % align) % align, total;
+    if (p->left < pad || p->left - pad < bytes) {
+        size_t next = p->chunk_bytes ? p->chunk_bytes : 2048;
+        int own = bytes > next / 4;
+        if (!mrc__add(own ? bytes : next, sizeof(mrc__chunk), &total)) return NULL;
+        mrc__chunk *c = p->host.alloc(p->host.user, total);
+        if (!c) return NULL;
+        c->next = p->chunks;
+        p->chunks = c;
+        if (own) return c + 1;
+        p->chunk_bytes = next < (size_t)1 << 20 ? next * 2 : next;
+        p->at = (char *)(c + 1);
+        p->left = next;
+        pad = 0;
+    }
+    void *data = p->at + pad;
+    p->at += pad + bytes;
+    p->left -= pad + bytes;
+    return data;
+}
+
+static void mrc__pool_free(mrc__pool *p) {
+    for (mrc__chunk *c = p->chunks, *next; c; c = next) {
+        next = c->next;
+        p->host.free(p->host.user, c);
+    }
+    p->chunks = NULL;
+    p->left = 0;
+}
+
+// Heapsort of pointers: in place, n log n on every input, no memory behind the hooks' back.
+static void mrc__sort(const void **list, size_t n,
+                      int (*compare)(const void *a, const void *b)) {
+    for (size_t heap = n / 2, end = n; end > 1; ) {
+        const void *moving;
+        if (heap > 0) {
+            moving = list[--heap];
+        } else {
+            moving = list[--end];
+            list[end] = list[0];
+        }
+        size_t at = heap, child;
+        while ((child = 2 * at + 1) < end) {
+            if (child + 1 < end && compare(list[child], list[child + 1]) < 0) child++;
+            if (compare(moving, list[child]) >= 0) break;
+            list[at] = list[child];
+            at = child;
+        }
+        list[at] = moving;
+    }
+}
+
+// Names by bytes, the shorter of two equal beginnings first.
+static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    size_t n = a_bytes < b_bytes ? a_bytes : b_bytes;
+    int order = n ? memcmp(a, b, n) : 0;
+    return order ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
 //==============================================================================
 // >>impl.threads
 //==============================================================================
@@ -1124,15 +1218,1277 @@ MRCDEF void mrc_backend_free(mrc_backend *be) {
 
 //==============================================================================
 // >>impl.utf8
+//
+// The well-formed sequences are those of Unicode's table 3-7: a lead byte fixes the length and the
+// range of the second byte, every later byte is 80..BF.  So nothing overlong, no surrogate and
+// nothing above 10FFFF gets through, and U+0000 and noncharacters do.  An ill-formed sequence ends
+// before the byte that broke it (Unicode 3.9, "maximal subpart"): that byte may begin the next one.
+// No read passes the end that the caller gave.
 //==============================================================================
+// The longest beginning of s that a well-formed sequence could have; the sequence is complete when
+// that is *need bytes.  bytes is at least 1; *need is 0 when no sequence begins so.
+static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *need) {
+    const unsigned char *p = (const unsigned char *)s;
+    unsigned lead = p[0], low = 0x80, high = 0xBF;
+    size_t n = 1;
+    if (lead < 0x80) {
+        *need = 1;
+        *cp = lead;
+    } else if (lead < 0xC2 || lead > 0xF4) {
+        *need = 0;
+    } else if (lead < 0xE0) {
+        *need = 2;
+        *cp = lead & 0x1F;
+    } else if (lead < 0xF0) {
+        *need = 3;
+        *cp = lead & 0x0F;
+        if (lead == 0xE0) low = 0xA0;
+        if (lead == 0xED) high = 0x9F;
+    } else {
+        *need = 4;
+        *cp = lead & 0x07;
+        if (lead == 0xF0) low = 0x90;
+        if (lead == 0xF4) high = 0x8F;
+    }
+    for (; n < *need && n < bytes && p[n] >= low && p[n] <= high; n++) {
+        *cp = *cp << 6 | (p[n] & 0x3Fu);
+        low = 0x80;
+        high = 0xBF;
+    }
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
+    uint32_t value = 0;
+    size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
+    if (n == 0 || n != need) return 0;
+    *cp = value;
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp) {
+    uint32_t value = 0;
+    size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
+    *cp = n == need ? value : 0xFFFD;
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    if (cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF)) return 0;
+    size_t n = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    uint32_t lead = n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0;
+    for (size_t i = n; i-- > 1; cp >>= 6) out[i] = (char)(0x80 | (cp & 0x3F));
+    out[0] = (char)(lead | cp);
+    return n;
+}
+
+// Eight bytes at once where they are all ASCII: most of most files.
+MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
+    size_t at = 0, n = 1;
+    uint32_t cp;
+    while (at < bytes && n) {
+        uint64_t eight;
+        while (bytes - at >= 8 && (memcpy(&eight, s + at, 8), !(eight & 0x8080808080808080u))) {
+            at += 8;
+        }
+        n = mrc_utf8_decode(s + at, bytes - at, &cp);
+        at += n;
+    }
+    return at;
+}
+
+// Continuation bytes do not count.
+MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes) {
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) n += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
+    for (size_t i = 0; i < bytes; i++) {
+        if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
+    }
+    return bytes;
+}
 
 //==============================================================================
 // >>impl.json
+//
+// RFC 8259 to the letter (RELIABILITY 3.3).  Three layers: a lexer that checks every byte once and
+// never allocates (safetensors headers are read with it alone), a builder of the read-only tree,
+// and text that grows.  The builder keeps its open containers in a list, so that nesting costs no
+// C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
+// read by exact integer arithmetic, and of what printf writes only the digits are used.
 //==============================================================================
+#include <float.h>
+
+// Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
+// a number needs: 769 digits, or 5^1099 (see mrc__decimal_round), each under 2560 bits.
+#define MRC__BIG_LIMBS 96
+typedef struct mrc__big { uint32_t limb[MRC__BIG_LIMBS]; size_t n; } mrc__big;
+
+static void mrc__big_muladd(mrc__big *b, uint32_t factor, uint32_t term) {
+    uint64_t carry = term;
+    for (size_t i = 0; i < b->n; i++) {
+        carry += (uint64_t)b->limb[i] * factor;
+        b->limb[i] = (uint32_t)carry;
+        carry >>= 32;
+    }
+    if (carry && b->n < MRC__BIG_LIMBS) b->limb[b->n++] = (uint32_t)carry;
+}
+
+static void mrc__big_mul_pow5(mrc__big *b, unsigned power) {
+    for (; power >= 13; power -= 13) mrc__big_muladd(b, 1220703125u, 0);        // 5^13
+    for (; power > 0; power--) mrc__big_muladd(b, 5, 0);
+}
+
+static int mrc__big_bits(const mrc__big *b) {
+    int bits = (int)b->n * 32;
+    for (uint32_t top = b->n ? b->limb[b->n - 1] : 1; b->n && !(top & 0x80000000u); top <<= 1) {
+        bits--;
+    }
+    return bits;
+}
+
+static void mrc__big_shift(mrc__big *b, unsigned bits) {
+    size_t limbs = bits / 32;
+    if (b->n == 0 || b->n + limbs > MRC__BIG_LIMBS) return;
+    memmove(b->limb + limbs, b->limb, b->n * sizeof b->limb[0]);
+    memset(b->limb, 0, limbs * sizeof b->limb[0]);
+    b->n += limbs;
+    mrc__big_muladd(b, (uint32_t)1 << bits % 32, 0);
+}
+
+static int mrc__big_compare(const mrc__big *a, const mrc__big *b) {
+    if (a->n != b->n) return a->n > b->n ? 1 : -1;
+    for (size_t i = a->n; i-- > 0; ) {
+        if (a->limb[i] != b->limb[i]) return a->limb[i] > b->limb[i] ? 1 : -1;
+    }
+    return 0;
+}
+
+// a -= b, where a >= b.
+static void mrc__big_subtract(mrc__big *a, const mrc__big *b) {
+    uint64_t borrow = 0;
+    for (size_t i = 0; i < a->n; i++) {
+        uint64_t difference = (uint64_t)a->limb[i] - (i < b->n ? b->limb[i] : 0) - borrow;
+        a->limb[i] = (uint32_t)difference;
+        borrow = difference >> 63;
+    }
+    while (a->n && a->limb[a->n - 1] == 0) a->n--;
+}
+
+// numerator / denominator * 2^exponent to the nearest double, ties to even: 56 bits of the quotient
+// by shift and subtract, one for whether anything is left, then a single rounding at the place
+// that the result's exponent leaves (subnormals have fewer bits).
+static double mrc__big_ratio(mrc__big *numerator, mrc__big *denominator, int exponent) {
+    int align = mrc__big_bits(numerator) - mrc__big_bits(denominator);
+    if (align < 0) mrc__big_shift(numerator, (unsigned)-align);
+    if (align > 0) mrc__big_shift(denominator, (unsigned)align);
+    uint64_t q = 0;
+    for (int i = 0; i < 56; i++) {
+        q <<= 1;
+        if (mrc__big_compare(numerator, denominator) >= 0) {
+            mrc__big_subtract(numerator, denominator);
+            q |= 1;
+        }
+        mrc__big_shift(numerator, 1);
+    }
+    exponent += align - 55;                         // the value is q * 2^exponent, and a rest
+    int bits = q >> 55 ? 56 : 55, drop = bits - 53;
+    if (exponent + drop < -1074) drop = -1074 - exponent;
+    if (drop > bits) return 0;                      // below half of the smallest double
+    uint64_t kept = q >> drop, half = (uint64_t)1 << (drop - 1);
+    int above = (q & (half - 1)) != 0 || numerator->n != 0;
+    if ((q & half) && (above || (kept & 1))) kept++;
+    return ldexp((double)kept, exponent + drop);
+}
+
+// Digits with a point at `exponent` places from their end.  No double or middle between two has
+// more than 767 digits, so of what follows 768 only matters whether it is all zeros.
+#define MRC__DECIMAL_DIGITS 768
+typedef struct mrc__decimal {
+    uint64_t    low;                // the first 19 digits as an integer
+    int64_t     n, exponent;        // significant digits, all of them
+    const char *first;              // the first that is no zero; a point may be among them
+} mrc__decimal;
+
+static double mrc__decimal_round(const mrc__decimal *d) {
+    static const double power[] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
+                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
+                                    1e22 };
+    if (d->n == 0 || d->n + d->exponent < -330) return 0;
+    if (d->n + d->exponent > 310) return HUGE_VAL;
+    // Both factors are exact, so the one operation rounds correctly (Clinger's fast case).
+    if (FLT_EVAL_METHOD == 0 && d->n <= 19 && d->low <= (uint64_t)1 << 53
+        && d->exponent >= -22 && d->exponent <= 22) {
+        double low = (double)d->low;
+        return d->exponent < 0 ? low / power[-d->exponent] : low * power[d->exponent];
+    }
+    mrc__big numerator, denominator;
+    numerator.n = denominator.n = 0;
+    int64_t used = d->n <= 19 ? d->n : 0, exponent = d->exponent;
+    if (used) {
+        mrc__big_muladd(&numerator, 1, (uint32_t)(d->low >> 32));
+        mrc__big_shift(&numerator, 32);
+        mrc__big_muladd(&numerator, 1, (uint32_t)d->low);
+    }
+    for (const char *p = d->first; used < d->n && used < MRC__DECIMAL_DIGITS; p++) {
+        if (*p == '.') continue;
+        mrc__big_muladd(&numerator, 10, (uint32_t)(*p - '0'));
+        used++;
+    }
+    if (used < d->n) {              // the rest as one digit: trailing zeros were not counted
+        mrc__big_muladd(&numerator, 10, 1);
+        used++;
+    }
+    exponent += d->n - used;
+    mrc__big_muladd(&denominator, 1, 1);
+    if (exponent < 0) mrc__big_mul_pow5(&denominator, (unsigned)-exponent);
+    if (exponent > 0) mrc__big_mul_pow5(&numerator, (unsigned)exponent);
+    return mrc__big_ratio(&numerator, &denominator, (int)exponent);
+}
+
+// The double nearest to a text of JSON's number grammar: infinite when it overflows.
+static double mrc__decimal_parse(const char *s, size_t bytes) {
+    const char *p = s, *end = s + bytes;
+    mrc__decimal d = { .first = s };
+    int negative = *p == '-', point = 0, exponent_negative = 0;
+    int64_t zeros = 0, exponent = 0;        // zeros: at the end of the digits so far
+    for (p += negative; p < end && *p != 'e' && *p != 'E'; p++) {
+        if (*p == '.') {
+            point = 1;
+            continue;
+        }
+        if (point) d.exponent--;
+        if (*p == '0') {
+            zeros += d.n > 0;
+            continue;
+        }
+        if (d.n == 0) d.first = p;
+        for (d.n += zeros; zeros > 0; zeros--) if (d.n - zeros < 19) d.low *= 10;
+        if (d.n < 19) d.low = d.low * 10 + (uint64_t)(*p - '0');
+        d.n++;
+    }
+    d.exponent += zeros;
+    if (p < end) p++;
+    if (p < end && (*p == '-' || *p == '+')) exponent_negative = *p++ == '-';
+    for (; p < end; p++) {
+        if (exponent < (int64_t)1 << 40) exponent = exponent * 10 + (*p - '0');
+    }
+    d.exponent += exponent_negative ? -exponent : exponent;
+    double x = mrc__decimal_round(&d);
+    return negative ? -x : x;
+}
+
+// One token at a time.  A token is its first character, '0' for a number, 0 for the end of the
+// text; for strings and numbers `text` is what stands in the file, without quotes.
+typedef struct mrc__lexer {
+    mrc_ctx    *ctx;
+    const char *name;               // for messages
+    const char *at, *end, *line_start;
+    size_t      line, wide;         // wide: bytes since line_start that begin no code point
+    char        token;
+    int         escaped;            // STRING: holds a backslash
+    int         whole;              // NUMBER: no point, no exponent
+    const char *text;
+    size_t      bytes, column;      // column: of the token
+} mrc__lexer;
+
+static void mrc__lexer_init(mrc__lexer *lx, mrc_ctx *ctx, const char *name, const char *text,
+                            size_t bytes, size_t line) {
+    *lx = (mrc__lexer){ .ctx = ctx, .name = name, .at = text, .end = text + bytes,
+                        .line_start = text, .line = line, .text = text, .column = 1 };
+}
+
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__lexer_fail(const mrc__lexer *lx, size_t column, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(lx->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", lx->name, lx->line, column, what);
+}
+
+static size_t mrc__lexer_column(const mrc__lexer *lx, const char *at) {
+    return (size_t)(at - lx->line_start) - lx->wide + 1;
+}
+
+// The token that stands where something else should.
+static mrc_status mrc__lexer_expected(const mrc__lexer *lx, const char *what) {
+    if (!lx->token) return mrc__lexer_fail(lx, lx->column, "expected %s, found the end", what);
+    if (lx->token == '"') {
+        return mrc__lexer_fail(lx, lx->column, "expected %s, found a string", what);
+    }
+    if (lx->token == '0') {
+        return mrc__lexer_fail(lx, lx->column, "expected %s, found a number", what);
+    }
+    return mrc__lexer_fail(lx, lx->column, "expected %s, found '%c'", what, lx->token);
+}
+
+// The value of four hexadecimal digits, or -1.
+static int mrc__json_hex4(const char *s, const char *end) {
+    int value = 0;
+    if (end - s < 4) return -1;
+    for (int i = 0; i < 4; i++) {
+        int c = (unsigned char)s[i], lower = c | 0x20;
+        if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
+        else if (lower >= 'a' && lower <= 'f') value = value * 16 + (lower - 'a' + 10);
+        else return -1;
+    }
+    return value;
+}
+
+// The bytes of the escape at s, which is a backslash: 2, 6, or 12 for a pair; 0 and *what if wrong.
+static size_t mrc__json_escape(const char *s, const char *end, const char **what) {
+    *what = "not an escape";
+    if (end - s < 2 || !s[1]) return 0;
+    if (s[1] != 'u') return strchr("\"\\/bfnrt", s[1]) ? 2 : 0;
+    int unit = mrc__json_hex4(s + 2, end), second = -1;
+    *what = "expected four hexadecimal digits";
+    if (unit < 0) return 0;
+    if (unit < 0xD800 || unit > 0xDFFF) return 6;
+    *what = "half of a surrogate pair alone";
+    if (end - s >= 12 && s[6] == '\\' && s[7] == 'u') second = mrc__json_hex4(s + 8, end);
+    return unit < 0xDC00 && second >= 0xDC00 && second <= 0xDFFF ? 12 : 0;
+}
+
+// Past printable ASCII, eight bytes at once.  The sums find bytes below 0x20, quotes, backslashes,
+// 0x7f and what is above; they may stop early, never late.
+static const char *mrc__json_plain(const char *p, const char *end) {
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t x;
+    while (end - p >= 8) {
+        memcpy(&x, p, 8);
+        uint64_t quote = x ^ ones * '"', slash = x ^ ones * '\\';
+        if (((x - ones * 0x20) | (quote - ones) | (slash - ones) | (x + ones) | x) & tops) break;
+        p += 8;
+    }
+    while (p < end && *p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\') p++;
+    return p;
+}
+
+// A string whose opening quote is passed: every byte is checked here, so unescaping cannot fail.
+static mrc_status mrc__lexer_string(mrc__lexer *lx) {
+    const char *p = lx->at, *what;
+    uint32_t cp;
+    lx->text = p;
+    lx->escaped = 0;
+    for (;;) {
+        p = mrc__json_plain(p, lx->end);
+        if (p == lx->end) {
+            return mrc__lexer_fail(lx, lx->column, "the string that begins here has no end");
+        }
+        if (*p == '"') break;
+        unsigned char c = (unsigned char)*p;
+        if (c == '\\') {
+            size_t n = mrc__json_escape(p, lx->end, &what);
+            if (n == 0) return mrc__lexer_fail(lx, mrc__lexer_column(lx, p), "%s", what);
+            lx->escaped = 1;
+            p += n;
+        } else if (c < 0x20) {
+            return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
+                                   "control character 0x%02x in a string", c);
+        } else {
+            size_t n = mrc_utf8_decode(p, (size_t)(lx->end - p), &cp);
+            if (n == 0) {
+                return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
+                                       "ill-formed UTF-8, byte 0x%02x", c);
+            }
+            lx->wide += n - 1;
+            p += n;
+        }
+    }
+    lx->bytes = (size_t)(p - lx->text);
+    lx->at = p + 1;
+    return MRC_OK;
+}
+
+static const char *mrc__json_digits(const char *p, const char *end) {
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    return p;
+}
+
+static mrc_status mrc__lexer_number(mrc__lexer *lx) {
+    const char *p = lx->at, *digits = p + (*p == '-');
+    lx->text = p;
+    lx->whole = 1;
+    p = mrc__json_digits(digits, lx->end);
+    if (p == digits) return mrc__lexer_fail(lx, lx->column, "a minus without a digit behind it");
+    if (*digits == '0' && p - digits > 1) {
+        return mrc__lexer_fail(lx, lx->column, "a number with a leading zero");
+    }
+    if (p < lx->end && *p == '.') {
+        lx->whole = 0;
+        digits = p + 1;
+        p = mrc__json_digits(digits, lx->end);
+        if (p == digits) return mrc__lexer_fail(lx, lx->column, "a point without a digit behind it");
+    }
+    if (p < lx->end && (*p == 'e' || *p == 'E')) {
+        lx->whole = 0;
+        digits = p + 1;
+        if (digits < lx->end && (*digits == '-' || *digits == '+')) digits++;
+        p = mrc__json_digits(digits, lx->end);
+        if (p == digits) return mrc__lexer_fail(lx, lx->column, "an exponent without a digit");
+    }
+    lx->bytes = (size_t)(p - lx->text);
+    lx->at = p;
+    return MRC_OK;
+}
+
+static mrc_status mrc__lexer_next(mrc__lexer *lx) {
+    static const char *const words[] = { "true", "false", "null" };
+    const char *p = lx->at;
+    for (; p < lx->end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'); p++) {
+        if (*p != '\n') continue;
+        lx->line++;
+        lx->line_start = p + 1;
+        lx->wide = 0;
+    }
+    lx->at = p;
+    lx->column = mrc__lexer_column(lx, p);
+    lx->token = 0;
+    if (p == lx->end) return MRC_OK;
+    unsigned char c = (unsigned char)*p;
+    if (c == '"') {
+        lx->token = '"';
+        lx->at++;
+        return mrc__lexer_string(lx);
+    }
+    if (c == '-' || (c >= '0' && c <= '9')) {
+        lx->token = '0';
+        return mrc__lexer_number(lx);
+    }
+    if (c && strchr("{}[]:,", c)) {
+        lx->token = *p;
+        lx->at++;
+        return MRC_OK;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t)(lx->end - p) < n || memcmp(p, words[i], n)) continue;
+        lx->token = *p;
+        lx->at += n;
+        return MRC_OK;
+    }
+    if (c > 0x20 && c < 0x7f) return mrc__lexer_fail(lx, lx->column, "unexpected '%c'", c);
+    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x", c);
+}
+
+// What a checked string means; out has room for as many bytes as the file's text.
+static size_t mrc__json_unescape(const char *s, size_t bytes, char *out) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *end = s + bytes;
+    char *o = out;
+    while (s < end) {
+        if (*s != '\\') {
+            *o++ = *s++;
+        } else if (s[1] != 'u') {
+            *o++ = to[strchr(from, s[1]) - from];
+            s += 2;
+        } else {
+            uint32_t cp = (uint32_t)mrc__json_hex4(s + 2, end);
+            int pair = cp >= 0xD800 && cp <= 0xDBFF;
+            if (pair) {
+                uint32_t low = (uint32_t)mrc__json_hex4(s + 8, end);
+                cp = 0x10000 + ((cp - 0xD800) << 10) + (low - 0xDC00);
+            }
+            o += mrc_utf8_encode(cp, o);
+            s += pair ? 12 : 6;
+        }
+    }
+    return (size_t)(o - out);
+}
+
+// The string token's meaning with a NUL behind it, in the pool.
+static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__pool *pool, const char **out,
+                                  size_t *bytes) {
+    char *text = mrc__pool_alloc(pool, lx->bytes + 1, 1);
+    if (!text) {
+        return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a string of %zu bytes",
+                         lx->name, lx->bytes);
+    }
+    *bytes = lx->bytes;
+    if (lx->escaped) *bytes = mrc__json_unescape(lx->text, lx->bytes, text);
+    else memcpy(text, lx->text, lx->bytes);
+    text[*bytes] = 0;
+    *out = text;
+    return MRC_OK;
+}
+
+// A whole number's digits without its sign; 0 when they do not fit.
+static int mrc__lexer_u64(const mrc__lexer *lx, uint64_t *out) {
+    uint64_t value = 0;
+    for (size_t i = lx->text[0] == '-'; i < lx->bytes; i++) {
+        uint64_t digit = (uint64_t)(lx->text[i] - '0');
+        if (value > (UINT64_MAX - digit) / 10) return 0;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return lx->whole;
+}
+
+typedef struct mrc__json_doc {
+    mrc_json      root;             // first: freeing the root frees the whole
+    mrc_allocator host;
+    mrc__pool     pool;
+} mrc__json_doc;
+
+// A container that is still open.
+typedef struct mrc__json_level { mrc_json *node, *last; } mrc__json_level;
+
+static mrc_status mrc__json_number(mrc__lexer *lx, mrc_json *node) {
+    uint64_t digits;
+    int negative = lx->text[0] == '-';
+    node->type = MRC_JSON_NUMBER;
+    if (mrc__lexer_u64(lx, &digits) && digits <= (uint64_t)INT64_MAX + (negative ? 1u : 0u)) {
+        node->is_int = 1;
+        node->integer = negative && digits ? -(int64_t)(digits - 1) - 1 : (int64_t)digits;
+    }
+    node->number = mrc__decimal_parse(lx->text, lx->bytes);
+    if (!isfinite(node->number)) {
+        return mrc__lexer_fail(lx, lx->column, "a number too large for a double");
+    }
+    return MRC_OK;
+}
+
+// The value that begins with the current token: all of a scalar, of a container its opening.
+static mrc_status mrc__json_value(mrc__lexer *lx, mrc__pool *pool, mrc_json *node) {
+    node->line = lx->line;
+    node->column = lx->column;
+    switch (lx->token) {
+    case '{': node->type = MRC_JSON_OBJECT; return MRC_OK;
+    case '[': node->type = MRC_JSON_ARRAY; return MRC_OK;
+    case 't': node->type = MRC_JSON_TRUE; return MRC_OK;
+    case 'f': node->type = MRC_JSON_FALSE; return MRC_OK;
+    case 'n': node->type = MRC_JSON_NULL; return MRC_OK;
+    case '0': return mrc__json_number(lx, node);
+    case '"':
+        node->type = MRC_JSON_STRING;
+        return mrc__lexer_text(lx, pool, &node->string, &node->bytes);
+    default: return mrc__lexer_expected(lx, "a value");
+    }
+}
+
+// A new last child of an open container, its key read; the current token is then the value's.
+static mrc_status mrc__json_child(mrc__lexer *lx, mrc__pool *pool, mrc__json_level *level,
+                                  mrc_json **out) {
+    mrc_json *node = mrc__pool_alloc(pool, sizeof *node, 16);
+    if (!node) return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a node", lx->name);
+    memset(node, 0, sizeof *node);
+    if (level->node->type == MRC_JSON_OBJECT) {
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a member's name in quotes");
+        MRC__TRY(mrc__lexer_text(lx, pool, &node->key, &node->key_bytes));
+        MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    if (level->last) level->last->next = node;
+    else level->node->child = node;
+    level->last = node;
+    level->node->n++;
+    *out = node;
+    return MRC_OK;
+}
+
+// The tree below doc->root, and nothing behind it.  levels has room for max_depth.
+static mrc_status mrc__json_build(mrc__lexer *lx, mrc__json_doc *doc, mrc__json_level *levels,
+                                  size_t max_depth) {
+    mrc_json *node = &doc->root;
+    size_t depth = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    for (;;) {
+        MRC__TRY(mrc__json_value(lx, &doc->pool, node));
+        int opened = node->type == MRC_JSON_ARRAY || node->type == MRC_JSON_OBJECT;
+        if (opened && depth == max_depth) {
+            return mrc__lexer_fail(lx, lx->column, "nested deeper than %zu", max_depth);
+        }
+        if (opened) levels[depth++] = (mrc__json_level){ .node = node };
+        for (;;) {                  // to the next value, closing what ends before it
+            MRC__TRY(mrc__lexer_next(lx));
+            if (depth == 0) return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+            mrc__json_level *level = &levels[depth - 1];
+            int object = level->node->type == MRC_JSON_OBJECT;
+            if (lx->token == (object ? '}' : ']')) {
+                depth--;
+                opened = 0;
+                continue;
+            }
+            if (!opened) {
+                if (lx->token != ',') return mrc__lexer_expected(lx, object ? "',' or '}'"
+                                                                            : "',' or ']'");
+                MRC__TRY(mrc__lexer_next(lx));
+            }
+            MRC__TRY(mrc__json_child(lx, &doc->pool, level, &node));
+            break;
+        }
+    }
+}
+
+// Other encodings, told by their marks, or by the zeros that ASCII has in them.
+static const char *mrc__json_encoding(const char *s, size_t bytes) {
+    if (bytes >= 4 && (!memcmp(s, "\0\0\xFE\xFF", 4) || !memcmp(s, "\xFF\xFE\0\0", 4))) {
+        return "UTF-32";
+    }
+    if (bytes >= 2 && (!memcmp(s, "\xFE\xFF", 2) || !memcmp(s, "\xFF\xFE", 2))) return "UTF-16";
+    if (bytes >= 4 && ((!s[0] && !s[1] && !s[2]) || (!s[1] && !s[2] && !s[3]))) return "UTF-32";
+    if (bytes >= 2 && (!s[0] != !s[1])) return "UTF-16";
+    return NULL;
+}
+
+// One value that begins on the given line of a larger text: what JSONL readers call.
+static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *name, size_t line,
+                                     const char *text, size_t bytes, size_t max_depth) {
+    mrc__lexer lx;
+    size_t levels_bytes;
+    if (max_depth == 0) max_depth = 512;
+    mrc__lexer_init(&lx, ctx, name, text, bytes, line);
+    if (bytes > UINT32_MAX) return mrc__lexer_fail(&lx, 1, "%zu bytes, at most 4 GiB", bytes);
+    const char *encoding = mrc__json_encoding(text, bytes);
+    if (encoding) return mrc__lexer_fail(&lx, 1, "this is %s: save it as UTF-8", encoding);
+    if (line == 1 && bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {
+        lx.at = lx.line_start = text + 3;
+    }
+    mrc__json_doc *doc = mrc__host_zalloc(&ctx->host, sizeof *doc);
+    mrc__json_level *levels = mrc__mul(max_depth, sizeof *levels, &levels_bytes)
+                            ? ctx->host.alloc(ctx->host.user, levels_bytes) : NULL;
+    if (doc) doc->host = doc->pool.host = ctx->host;
+    mrc_status s = doc && levels ? mrc__json_build(&lx, doc, levels, max_depth)
+                                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", name);
+    if (levels) ctx->host.free(ctx->host.user, levels);
+    if (s == MRC_OK) *out = &doc->root;
+    else if (doc) mrc_json_free(&doc->root);
+    return s;
+}
+
+MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes, size_t max_depth) {
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "json: no text given");
+    return mrc__json_parse_at(ctx, out, name ? name : "json", 1, text, bytes, max_depth);
+}
+
+MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
+    char *text;
+    size_t bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_status s = mrc_json_parse(ctx, out, path, text, bytes, 0);
+    mrc_file_free(ctx, text);
+    return s;
+}
+
+MRCDEF void mrc_json_free(mrc_json *root) {
+    if (!root) return;
+    mrc__json_doc *doc = (mrc__json_doc *)root;
+    mrc__pool_free(&doc->pool);
+    doc->host.free(doc->host.user, doc);
+}
+
+MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key) {
+    if (!object || !key || object->type != MRC_JSON_OBJECT) return NULL;
+    size_t bytes = strlen(key);
+    for (const mrc_json *m = object->child; m; m = m->next) {
+        if (m->key_bytes == bytes && !memcmp(m->key, key, bytes)) return m;
+    }
+    return NULL;
+}
+
+static int mrc__json_compare_keys(const void *a, const void *b) {
+    const mrc_json *x = a, *y = b;
+    return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
+}
+
+MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name) {
+    size_t bytes, n = 0;
+    if (!ctx || !object || !name) return MRC_ERR_ARG;
+    if (object->type != MRC_JSON_OBJECT || object->n < 2) return MRC_OK;
+    const void **list = mrc__mul(object->n, sizeof *list, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for %zu keys", name, object->n);
+    for (const mrc_json *m = object->child; m; m = m->next) list[n++] = m;
+    mrc__sort(list, n, mrc__json_compare_keys);
+    mrc_status s = MRC_OK;
+    for (size_t i = 1; s == MRC_OK && i < n; i++) {
+        const mrc_json *m = list[i];
+        if (mrc__json_compare_keys(list[i - 1], m)) continue;
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: the key \"%.100s\" appears twice", name,
+                      m->line, m->column, m->key);
+    }
+    ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx) {
+    *t = (mrc_text){ .host = ctx->host };
+}
+
+MRCDEF void mrc_text_free(mrc_text *t) {
+    if (t->data) t->host.free(t->host.user, t->data);
+    *t = (mrc_text){ .host = t->host };
+}
+
+// Room for `bytes` more and a NUL: where they go, or NULL.
+static char *mrc__text_room(mrc_text *t, size_t bytes) {
+    size_t need;
+    void *data = t->data;
+    if (t->failed || !mrc__add(t->bytes, bytes, &need) || !mrc__add(need, 1, &need)
+        || !mrc__grow(&t->host, &data, &t->capacity, need, 1)) {
+        t->failed = 1;
+        return NULL;
+    }
+    t->data = data;
+    return t->data + t->bytes;
+}
+
+MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
+    char *to = mrc__text_room(t, bytes);
+    if (!to) return;
+    if (bytes) memcpy(to, s, bytes);
+    t->bytes += bytes;
+    t->data[t->bytes] = 0;
+}
+
+MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *to = n >= 0 ? mrc__text_room(t, (size_t)n) : NULL;
+    if (!to) {
+        t->failed = 1;
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(to, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    t->bytes += (size_t)n;
+}
+
+// Ill-formed bytes become U+FFFD, so that what is written can be read back.
+MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+    uint32_t cp;
+    mrc_text_add(t, "\"", 1);
+    for (size_t at = 0, n; at < bytes && !t->failed; at += n) {
+        const char *plain = mrc__json_plain(s + at, s + bytes), *known;
+        n = (size_t)(plain - (s + at));
+        mrc_text_add(t, s + at, n);
+        at += n;
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        if (n == 0) break;
+        if (cp && cp < 0x80 && (known = strchr(from, (int)cp)) != NULL) {
+            const char escape[2] = { '\\', to[known - from] };
+            mrc_text_add(t, escape, 2);
+        } else if (cp < 0x20 || (ascii && cp < 0x10000)) {
+            mrc_text_printf(t, "\\u%04x", (unsigned)cp);
+        } else if (ascii) {
+            mrc_text_printf(t, "\\u%04x\\u%04x", (unsigned)(0xD800 + ((cp - 0x10000) >> 10)),
+                            (unsigned)(0xDC00 + ((cp - 0x10000) & 0x3FF)));
+        } else {
+            char utf8[4];
+            mrc_text_add(t, utf8, mrc_utf8_encode(cp, utf8));
+        }
+    }
+    mrc_text_add(t, "\"", 1);
+}
+
+// The n significant digits nearest to x > 0, and the power of ten of the first.  printf's digits
+// are exact; its point, which the locale chooses, is skipped.
+static int mrc__number_digits(double x, int n, char *digits) {
+    char text[64];
+    int found = 0, exponent = 0, negative;
+    const char *p = text;
+    snprintf(text, sizeof text, "%.*e", n - 1, x);
+    for (; *p && *p != 'e'; p++) if (*p >= '0' && *p <= '9' && found < n) digits[found++] = *p;
+    negative = *p == 'e' && p[1] == '-';
+    for (p += *p == 'e' ? 2 : 0; *p; p++) exponent = exponent * 10 + (*p - '0');
+    return negative ? -exponent : exponent;
+}
+
+static int mrc__number_reads_back(double x, const char *digits, int n, int exponent) {
+    char text[64];
+    int bytes = snprintf(text, sizeof text, "%.*se%d", n, digits, exponent - (n - 1));
+    return mrc__decimal_parse(text, (size_t)bytes) == x;
+}
+
+// One more in the last place.
+static void mrc__number_next(char *digits, int n, int *exponent) {
+    int i = n - 1;
+    for (; i >= 0 && digits[i] == '9'; i--) digits[i] = '0';
+    if (i >= 0) {
+        digits[i]++;
+        return;
+    }
+    digits[0] = '1';                // 99..9 became 00..0: it is 10..0
+    ++*exponent;
+}
+
+// The fewest digits that read back as x > 0, the nearest of them: how many.  Fifteen digits always
+// survive the way through a normal double, so anything that short is among them with zeros behind.
+// Below a power of two doubles lie closer than above it: there the nearest decimal may miss x where
+// the one above it does not.
+static int mrc__number_shortest(double x, char *digits, int *exponent) {
+    for (int n = x < DBL_MIN ? 1 : 15; n < 17; n++) {
+        *exponent = mrc__number_digits(x, n, digits);
+        int found = mrc__number_reads_back(x, digits, n, *exponent);
+        if (!found) {
+            mrc__number_next(digits, n, exponent);
+            found = mrc__number_reads_back(x, digits, n, *exponent);
+        }
+        if (!found) continue;
+        while (n > 1 && digits[n - 1] == '0') n--;
+        return n;
+    }
+    *exponent = mrc__number_digits(x, 17, digits);
+    return 17;
+}
+
+MRCDEF void mrc_text_number(mrc_text *t, double x) {
+    char digits[20];
+    int exponent = 0, n = 1;
+    if (isnan(x)) {
+        mrc_text_add(t, "NaN", 3);
+        return;
+    }
+    if (signbit(x)) mrc_text_add(t, "-", 1);
+    x = fabs(x);
+    if (isinf(x)) {
+        mrc_text_add(t, "Infinity", 8);
+        return;
+    }
+    digits[0] = '0';
+    if (x > 0) n = mrc__number_shortest(x, digits, &exponent);
+    if (exponent < -4 || exponent >= 16) {
+        mrc_text_add(t, digits, 1);
+        if (n > 1) mrc_text_printf(t, ".%.*s", n - 1, digits + 1);
+        mrc_text_printf(t, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+    } else if (exponent < 0) {
+        mrc_text_printf(t, "0.%.*s%.*s", -exponent - 1, "000", n, digits);
+    } else if (n <= exponent + 1) {
+        mrc_text_printf(t, "%.*s%.*s.0", n, digits, exponent + 1 - n, "000000000000000");
+    } else {
+        mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
+                        digits + exponent + 1);
+    }
+}
 
 //==============================================================================
 // >>impl.file
+//
+// Reading is read() of what is there now, not mmap: a file cut while it is open is an error, not a
+// signal.  Writing is the protocol of RELIABILITY 3.6: everything goes to a temporary file beside
+// the target, and the rename after its fsync is the only moment at which the target changes.  A
+// failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
+// Errors name the file and the system's reason.
 //==============================================================================
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// What a failed system call on an input file means: no such file is the caller's mistake.
+static mrc_status mrc__file_fail(mrc_ctx *ctx, const char *path, const char *doing) {
+    int e = errno;
+    int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
+    return mrc__fail(ctx, absent ? MRC_ERR_ARG : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
+                     strerror(e));
+}
+static mrc_status mrc__write_fail(mrc_ctx *ctx, const char *path, const char *doing) {
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot %s: %s", path, doing, strerror(errno));
+}
+
+// An open file and its size; a folder is refused.
+static mrc_status mrc__file_open(mrc_ctx *ctx, const char *path, int *fd, struct stat *info) {
+    do *fd = open(path, O_RDONLY | O_CLOEXEC); while (*fd < 0 && errno == EINTR);
+    if (*fd < 0) return mrc__file_fail(ctx, path, "open it");
+    if (fstat(*fd, info) == 0 && !S_ISDIR(info->st_mode)) return MRC_OK;
+    if (S_ISDIR(info->st_mode)) errno = EISDIR;
+    mrc_status s = mrc__file_fail(ctx, path, "read it");
+    close(*fd);
+    return s;
+}
+
+// What one read brings, at most a gigabyte; 0 at the end, -1 and errno on failure.
+static ssize_t mrc__file_read_some(int fd, void *to, size_t bytes) {
+    ssize_t n;
+    do n = read(fd, to, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+// To the end of the file, whatever size it said: pipes say none, and files grow.
+static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, size_t expected,
+                                     char **out, size_t *bytes) {
+    void *data = NULL;
+    size_t capacity = 0, n = 0, need = expected;
+    for (;;) {
+        if (!mrc__add(need, 2, &need) || !mrc__grow(&ctx->host, &data, &capacity, need, 1)) {
+            mrc_file_free(ctx, data);
+            return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for %zu bytes", path, need);
+        }
+        ssize_t got = mrc__file_read_some(fd, (char *)data + n, capacity - n - 1);
+        if (got < 0) {
+            mrc_file_free(ctx, data);
+            return mrc__file_fail(ctx, path, "read it");
+        }
+        if (got == 0) break;
+        n += (size_t)got;
+        need = n;
+    }
+    ((char *)data)[n] = 0;
+    *out = data;
+    *bytes = n;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path) {
+    struct stat info;
+    int fd;
+    if (!ctx || !out || !bytes) return MRC_ERR_ARG;
+    *out = NULL;
+    *bytes = 0;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "file read: no path given");
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    size_t expected = info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX - 2
+                    ? (size_t)info.st_size : 0;
+    mrc_status s = mrc__file_read_all(ctx, path, fd, expected, out, bytes);
+    close(fd);
+    return s;
+}
+
+MRCDEF void mrc_file_free(mrc_ctx *ctx, char *data) {
+    if (data) ctx->host.free(ctx->host.user, data);
+}
+
+struct mrc_file_writer {
+    mrc_ctx   *ctx;
+    int        fd;                  // -1 after a failure: the temporary file is gone
+    mrc_status failure;
+    uint64_t   written, reserved;
+    char      *temporary, *path;    // both behind the struct
+};
+
+// Keeps the failure for commit, and leaves nothing behind.
+static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
+    if (w->failure == MRC_OK) w->failure = failure;
+    if (w->fd >= 0) close(w->fd);
+    if (w->fd >= 0) unlink(w->temporary);
+    w->fd = -1;
+    return failure;
+}
+
+// The temporary file carries this process's number: one that already exists is left over from a
+// dead process that had the same.
+static int mrc__writer_open(const char *temporary) {
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
+    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+    if (fd >= 0 || errno != EEXIST || unlink(temporary) != 0) return fd;
+    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path) {
+    size_t total, bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path || !*path) return mrc__fail(ctx, MRC_ERR_ARG, "file write: no path given");
+    bytes = strlen(path) + 1;
+    mrc_file_writer *w = NULL;
+    if (mrc__mul(bytes, 2, &total) && mrc__add(total, sizeof *w + 32, &total)) {
+        w = mrc__host_zalloc(&ctx->host, total);
+    }
+    if (!w) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a writer", path);
+    w->ctx = ctx;
+    w->path = memcpy(w + 1, path, bytes);
+    w->temporary = w->path + bytes;
+    snprintf(w->temporary, bytes + 32, "%s.tmp.%ld", path, (long)getpid());
+    w->fd = mrc__writer_open(w->temporary);
+    if (w->fd < 0) {
+        mrc_status s = mrc__write_fail(ctx, w->temporary, "create it");
+        ctx->host.free(ctx->host.user, w);
+        return s;
+    }
+    *out = w;
+    return MRC_OK;
+}
+
+// The whole size before the first byte: a full disk shows now.  File systems that cannot reserve
+// say so, and are written to all the same.
+static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
+    int e = 0;
+    if (bytes == 0) return MRC_OK;
+    if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
+    while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
+    if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
+        return mrc__writer_drop(w, mrc__fail(w->ctx, MRC_ERR_IO, "%s: cannot reserve %llu bytes: "
+                                             "%s", w->path, (unsigned long long)bytes,
+                                             strerror(e)));
+    }
+    w->reserved = e ? 0 : bytes;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size_t bytes) {
+    const char *p = data;
+    if (!w || (bytes && !data)) return MRC_ERR_ARG;
+    if (w->failure != MRC_OK) return w->failure;
+    while (bytes > 0) {
+        ssize_t n = write(w->fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) errno = ENOSPC;
+        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, w->path, "write it"));
+        p += n;
+        bytes -= (size_t)n;
+        w->written += (uint64_t)n;
+    }
+    return MRC_OK;
+}
+
+MRCDEF void mrc_file_writer_abort(mrc_file_writer *w) {
+    if (!w) return;
+    mrc__writer_drop(w, MRC_OK);
+    w->ctx->host.free(w->ctx->host.user, w);
+}
+
+// The folder that holds path, synced.  path is cut at its last slash meanwhile.
+static mrc_status mrc__writer_sync_folder(mrc_file_writer *w) {
+    char *slash = strrchr(w->path, '/');
+    if (!slash) return mrc_dir_sync(w->ctx, ".");
+    if (slash == w->path) return mrc_dir_sync(w->ctx, "/");
+    *slash = 0;
+    return mrc_dir_sync(w->ctx, w->path);
+}
+
+static mrc_status mrc__writer_finish(mrc_file_writer *w) {
+    if (w->failure != MRC_OK) return w->failure;
+    if (w->reserved && w->reserved != w->written) {
+        return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
+                         (unsigned long long)w->written, (unsigned long long)w->reserved);
+    }
+    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, w->path, "sync it");
+    int fd = w->fd;
+    w->fd = -1;                     // close is not repeated either: the number may be taken anew
+    if (close(fd) != 0 && errno != EINTR) {
+        mrc_status s = mrc__write_fail(w->ctx, w->path, "close it");
+        unlink(w->temporary);
+        return s;
+    }
+    if (rename(w->temporary, w->path) != 0) {
+        mrc_status s = mrc__write_fail(w->ctx, w->path, "put it in its place");
+        unlink(w->temporary);
+        return s;
+    }
+    return mrc__writer_sync_folder(w);
+}
+
+MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w) {
+    if (!w) return MRC_ERR_ARG;
+    mrc_status s = mrc__writer_finish(w);
+    mrc_file_writer_abort(w);       // after success there is nothing left to remove
+    return s;
+}
+
+MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes) {
+    mrc_file_writer *w;
+    MRC__TRY(mrc_file_writer_new(ctx, &w, path));
+    mrc_status s = mrc__writer_reserve(w, bytes);
+    if (s == MRC_OK) s = mrc_file_writer_add(w, data, bytes);
+    if (s == MRC_OK) return mrc_file_writer_commit(w);
+    mrc_file_writer_abort(w);
+    return s;
+}
+
+// CRC-32C (Castagnoli, reflected), eight bytes per step.  Table k holds the effect of a byte that
+// k more bytes follow; it is linear, so each entry is the sum of those of its bits, and the
+// preprocessor writes the tables from eight numbers each.
+#define MRC__CRC_BIT(i, bit, value) ((i) & (1u << (bit)) ? (value) : 0u)
+#define MRC__CRC_1(i, a, b, c, d, e, f, g, h)                                               \
+    MRC__CRC_BIT(i, 0, a) ^ MRC__CRC_BIT(i, 1, b) ^ MRC__CRC_BIT(i, 2, c)                   \
+        ^ MRC__CRC_BIT(i, 3, d) ^ MRC__CRC_BIT(i, 4, e) ^ MRC__CRC_BIT(i, 5, f)             \
+        ^ MRC__CRC_BIT(i, 6, g) ^ MRC__CRC_BIT(i, 7, h)
+#define MRC__CRC_4(i, ...)  MRC__CRC_1((i), __VA_ARGS__), MRC__CRC_1((i) + 1u, __VA_ARGS__),  \
+                            MRC__CRC_1((i) + 2u, __VA_ARGS__), MRC__CRC_1((i) + 3u, __VA_ARGS__)
+#define MRC__CRC_16(i, ...) MRC__CRC_4((i), __VA_ARGS__), MRC__CRC_4((i) + 4u, __VA_ARGS__),  \
+                            MRC__CRC_4((i) + 8u, __VA_ARGS__), MRC__CRC_4((i) + 12u, __VA_ARGS__)
+#define MRC__CRC_64(i, ...) MRC__CRC_16((i), __VA_ARGS__), MRC__CRC_16((i) + 16u, __VA_ARGS__), \
+                            MRC__CRC_16((i) + 32u, __VA_ARGS__),                            \
+                            MRC__CRC_16((i) + 48u, __VA_ARGS__)
+#define MRC__CRC_256(...)   { MRC__CRC_64(0u, __VA_ARGS__), MRC__CRC_64(64u, __VA_ARGS__),    \
+                              MRC__CRC_64(128u, __VA_ARGS__), MRC__CRC_64(192u, __VA_ARGS__) }
+static const uint32_t mrc__crc32c_table[8][256] = {
+    MRC__CRC_256(0xf26b8303u, 0xe13b70f7u, 0xc79a971fu, 0x8ad958cfu,
+                 0x105ec76fu, 0x20bd8edeu, 0x417b1dbcu, 0x82f63b78u),
+    MRC__CRC_256(0x13a29877u, 0x274530eeu, 0x4e8a61dcu, 0x9d14c3b8u,
+                 0x3fc5f181u, 0x7f8be302u, 0xff17c604u, 0xfbc3faf9u),
+    MRC__CRC_256(0xa541927eu, 0x4f6f520du, 0x9edea41au, 0x38513ec5u,
+                 0x70a27d8au, 0xe144fb14u, 0xc76580d9u, 0x8b277743u),
+    MRC__CRC_256(0xdd45aab8u, 0xbf672381u, 0x7b2231f3u, 0xf64463e6u,
+                 0xe964b13du, 0xd725148bu, 0xaba65fe7u, 0x52a0c93fu),
+    MRC__CRC_256(0x38116facu, 0x7022df58u, 0xe045beb0u, 0xc5670b91u,
+                 0x8f2261d3u, 0x1ba8b557u, 0x37516aaeu, 0x6ea2d55cu),
+    MRC__CRC_256(0xef306b19u, 0xdb8ca0c3u, 0xb2f53777u, 0x6006181fu,
+                 0xc00c303eu, 0x85f4168du, 0x0e045bebu, 0x1c08b7d6u),
+    MRC__CRC_256(0x68032cc8u, 0xd0065990u, 0xa5e0c5d1u, 0x4e2dfd53u,
+                 0x9c5bfaa6u, 0x3d5b83bdu, 0x7ab7077au, 0xf56e0ef4u),
+    MRC__CRC_256(0x493c7d27u, 0x9278fa4eu, 0x211d826du, 0x423b04dau,
+                 0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
+};
+
+static uint32_t mrc__load_u32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    const uint32_t (*t)[256] = mrc__crc32c_table;
+    const unsigned char *p = data;
+    crc = ~crc;
+    for (; bytes >= 8; bytes -= 8, p += 8) {
+        uint32_t a = crc ^ mrc__load_u32(p), b = mrc__load_u32(p + 4);
+        crc = t[7][a & 255] ^ t[6][a >> 8 & 255] ^ t[5][a >> 16 & 255] ^ t[4][a >> 24]
+            ^ t[3][b & 255] ^ t[2][b >> 8 & 255] ^ t[1][b >> 16 & 255] ^ t[0][b >> 24];
+    }
+    for (; bytes > 0; bytes--, p++) crc = crc >> 8 ^ t[0][(crc ^ *p) & 255];
+    return ~crc;
+}
+
+MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
+                                  uint64_t *bytes) {
+    unsigned char piece[16384];
+    struct stat info;
+    int fd;
+    ssize_t n;
+    if (!ctx || !path || !crc || !bytes) return MRC_ERR_ARG;
+    *crc = 0;
+    *bytes = 0;
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    while ((n = mrc__file_read_some(fd, piece, sizeof piece)) > 0) {
+        *crc = mrc_crc32c(*crc, piece, (size_t)n);
+        *bytes += (uint64_t)n;
+    }
+    mrc_status s = n < 0 ? mrc__file_fail(ctx, path, "read it") : MRC_OK;
+    close(fd);
+    return s;
+}
+
+MRCDEF int mrc_file_exists(const char *path) {
+    struct stat info;
+    if (!path || stat(path, &info) != 0) return 0;
+    return S_ISDIR(info.st_mode) ? 2 : 1;
+}
+
+MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
+    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    size_t bytes = strlen(path) + 1;
+    char *part = ctx->host.alloc(ctx->host.user, bytes);
+    if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its name", path);
+    mrc_status s = MRC_OK;
+    for (size_t i = 1; s == MRC_OK && i < bytes; i++) {
+        if (path[i] && path[i] != '/') continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        // Some systems name another reason than EEXIST for a folder that is there.
+        if (mkdir(part, 0777) != 0 && mrc_file_exists(part) != 2) {
+            s = mrc__write_fail(ctx, part, "make this folder");
+        }
+    }
+    ctx->host.free(ctx->host.user, part);
+    return s;
+}
+
+MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
+    int fd;
+    if (!ctx || !path) return MRC_ERR_ARG;
+    do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+    if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
+    // EINVAL: a file system that has nothing to sync for a folder.
+    mrc_status s = fsync(fd) != 0 && errno != EINVAL ? mrc__write_fail(ctx, path, "sync this folder")
+                                                     : MRC_OK;
+    close(fd);
+    return s;
+}
+
+static int mrc__dir_is_dot(const char *name) {
+    return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+}
+
+// Removes what the name in an open folder stands for; links go, what they point to stays.  Returns
+// 0 or an errno.  Depth is bounded, as each level holds a descriptor.
+static int mrc__dir_remove_at(int folder, const char *name, int depth) {
+    const struct dirent *entry;
+    int e = 0;
+    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT) return 0;
+    if (errno != EISDIR && errno != EPERM) return errno;
+    if (depth == 0) return ENAMETOOLONG;
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        e = errno;
+        if (fd >= 0) close(fd);
+        return e;
+    }
+    while (!e && (errno = 0, entry = readdir(dir)) != NULL) {
+        if (!mrc__dir_is_dot(entry->d_name)) e = mrc__dir_remove_at(fd, entry->d_name, depth - 1);
+    }
+    if (!e) e = errno;
+    closedir(dir);
+    if (!e && unlinkat(folder, name, AT_REMOVEDIR) != 0 && errno != ENOENT) e = errno;
+    return e;
+}
+
+MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
+    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
+    if (!e) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot remove it: %s", path, strerror(e));
+}
+
+static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
+
+// The names into the pool and the list; 0 or an errno.
+static int mrc__dir_names(DIR *dir, mrc__pool *pool, void **list, size_t *capacity, size_t *n) {
+    const struct dirent *entry;
+    while ((errno = 0, entry = readdir(dir)) != NULL) {
+        if (mrc__dir_is_dot(entry->d_name)) continue;
+        size_t bytes = strlen(entry->d_name) + 1;
+        char *name = mrc__pool_alloc(pool, bytes, 1);
+        if (!name || !mrc__grow(&pool->host, list, capacity, *n + 1, sizeof(void *))) {
+            return ENOMEM;
+        }
+        ((const void **)*list)[(*n)++] = memcpy(name, entry->d_name, bytes);
+    }
+    return errno;
+}
+
+MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
+                               mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
+                               void *user) {
+    if (!ctx || !path || !fn) return MRC_ERR_ARG;
+    mrc__pool pool = { .host = ctx->host };
+    void *list = NULL;
+    size_t capacity = 0, n = 0;
+    DIR *dir = opendir(path);
+    if (!dir) return mrc__file_fail(ctx, path, "list this folder");
+    int e = mrc__dir_names(dir, &pool, &list, &capacity, &n);
+    closedir(dir);
+    mrc_status s = MRC_OK;
+    if (e == ENOMEM) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to list it", path);
+    else if (e) s = mrc__fail(ctx, MRC_ERR_IO, "%s: cannot list it: %s", path, strerror(e));
+    if (s == MRC_OK) mrc__sort(list, n, mrc__dir_compare);
+    const void **names = list;
+    for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
+    if (list) ctx->host.free(ctx->host.user, list);
+    mrc__pool_free(&pool);
+    return s;
+}
 
 //==============================================================================
 // >>impl.safetensors
