@@ -4135,29 +4135,20 @@ static int mrc__tok_grow(const mrc_allocator *host, void **data, size_t *capacit
     return 1;
 }
 
-// The next code point of s .. end, which is not empty; what is ill-formed counts as one U+FFFD for
-// each maximal subpart.  Returns the bytes taken.
+// mrc_utf8_next() of s .. end, which is not empty, with the two lengths that most text has in line.
 static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char *end,
                                      uint32_t *cp) {
-    uint32_t c = s[0];
-    if (c < 0x80) {
-        *cp = c;
+    uint32_t lead = s[0];
+    if (lead < 0x80) {
+        *cp = lead;
         return 1;
     }
-    size_t more = c >= 0xF0 ? 3 : c >= 0xE0 ? 2 : 1;
-    unsigned lo = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-    unsigned hi = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    *cp = 0xFFFD;
-    if (c < 0xC2 || c > 0xF4) return 1;
-    c &= 0x3Fu >> more;
-    for (size_t i = 1; i <= more; i++) {
-        if (s + i >= end || s[i] < lo || s[i] > hi) return i;
-        c = c << 6 | (s[i] & 0x3Fu);
-        lo = 0x80;
-        hi = 0xBF;
+    // E1 .. EC: any two continuation bytes may follow, so the checks are two.
+    if (lead - 0xE1 < 12 && end - s >= 3 && (s[1] & 0xC0) == 0x80 && (s[2] & 0xC0) == 0x80) {
+        *cp = (lead & 0x0F) << 12 | (s[1] & 0x3Fu) << 6 | (s[2] & 0x3Fu);
+        return 3;
     }
-    *cp = c;
-    return more + 1;
+    return mrc_utf8_next((const char *)s, (size_t)(end - s), cp);
 }
 
 //
@@ -4318,7 +4309,7 @@ MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
 }
 
 //
-// Loading.  mrc__tok_source is what the files say: settings, and the JSON trees while they are used.
+// Loading.  mrc__tok_source is what the files say: settings, and the JSON trees as long as needed.
 //
 enum { MRC__TOK_CLS, MRC__TOK_SEP, MRC__TOK_PAD, MRC__TOK_UNK, MRC__TOK_MASK, MRC__TOK_BOS,
        MRC__TOK_EOS, MRC__TOK_NAMES };
@@ -4347,22 +4338,11 @@ static const char *mrc__tok_type(const mrc_json *j) {
     return names[j->type];
 }
 
-// Objects of settings are small; a larger one is refused before the search for twins gets long.
 static mrc_status mrc__tok_object(mrc__tok_source *src, const mrc_json *j, const char *what) {
     if (j->type != MRC_JSON_OBJECT)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %s, expected an object", what,
                              mrc__tok_type(j));
-    if (j->n > 4096)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s has %zu members, expected at most 4096",
-                             what, j->n);
-    for (const mrc_json *a = j->child; a; a = a->next) {
-        for (const mrc_json *b = a->next; b; b = b->next) {
-            if (a->key_bytes == b->key_bytes && !memcmp(a->key, b->key, a->key_bytes))
-                return mrc__tok_fail(src, MRC_ERR_FORMAT, b, "\"%s\" is there twice (also line "
-                                     "%zu)", b->key, a->line);
-        }
-    }
-    return MRC_OK;
+    return mrc_json_unique_keys(src->ctx, j, src->path.data);
 }
 
 // A member that is true or false; absent and null leave *out alone.
