@@ -165,6 +165,23 @@ def random_strings(n, seed):
         yield "".join(parts)
 
 
+def characters(where, strings):
+    """A vocabulary in which every character of the normalised strings is a token, inside words too:
+    nothing that the normaliser does is hidden by an [UNK]."""
+    from tokenizers import normalizers
+    found = set("".join(strings))
+    for lower in (False, True):
+        for strip in (False, True):
+            n = normalizers.BertNormalizer(strip_accents=strip, lowercase=lower)
+            found |= set("".join(n.normalize_str(x) for x in strings))
+    found = sorted(c for c in found if not c.isspace() and c not in "#\0")
+    path = os.path.join(where, "characters.txt")
+    with open(path, "w", encoding="utf-8", newline="\n") as f:
+        for token in SPECIAL + found + ["##" + c for c in found]:
+            f.write(token + "\n")
+    return path
+
+
 def truncations(report, name, t, label, items):
     """Both strategies; of only_second what can be cut, as HF takes the rest for an error."""
     for length in (8, 17, 64, 385):
@@ -209,7 +226,8 @@ def main():
             at, t = folder(where, name, path, lower), reference(path, lower)
             report.compare(f"{name} questions and contexts", at, t, texts)
             report.compare(f"{name} code points alone", at, t, points)
-            report.compare(f"{name} code points inside", at, t, (f"a{c}e{c}\u0301 \uac00{c}" for c in points))
+            report.compare(f"{name} code points inside", at, t,
+                           (f"a{c}e{c}\u0301 \uac00{c}" for c in points))
             strings = list(random_strings(20000 // every, 1))
             report.compare(f"{name} random strings", at, t, strings)
             report.compare(f"{name} random strings, no special tokens", at, t, strings[::4],
@@ -223,9 +241,16 @@ def main():
         path = os.path.join(SHARED, VOCABULARIES[1][1])
         for lower, strip, chinese in ((True, False, True), (False, True, True), (True, None, False)):
             label = f"lower {lower}, strip {strip}, chinese {chinese}"
-            at, t = folder(where, label, path, lower, strip, chinese), reference(path, lower, strip, chinese)
+            at = folder(where, label, path, lower, strip, chinese)
+            t = reference(path, lower, strip, chinese)
             report.compare(f"{label}: code points", at, t, (f"a{c}e{c}" for c in points))
             report.compare(f"{label}: random strings", at, t, random_strings(20000 // every, 3))
+        strings = list(random_strings(20000 // every, 4))
+        path = characters(where, strings)
+        for lower, strip in ((True, None), (True, False), (False, True), (False, None)):
+            label = f"characters as tokens, lower {lower}, strip {strip}"
+            at, t = folder(where, label, path, lower, strip), reference(path, lower, strip)
+            report.compare(label, at, t, strings)
     print(f"{report.texts} texts, {report.windows} windows, {report.differences} differences")
     return report.differences > 0
 
