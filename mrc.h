@@ -4110,7 +4110,7 @@ typedef struct mrc__unicode {
     const uint32_t       *parts;
     size_t                n_classes, n_combining, n_lowers, n_runs;
 } mrc__unicode;
-static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in >>impl.tables
+static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
 #define MRC__UNI_POINTS 0x110000u
 enum {
