@@ -2407,21 +2407,29 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
     return MRC_OK;
 }
 
-static double MRC__T(linear_dz)(const mrc_linear_bwd_args *a, size_t r, size_t o) {
-    double dy = MRC__T(at)(a->dy, r, o);
-    // forward was: y = act(z)
-    if (a->act != MRC_ACT_GELU) return dy;
-    return dy * mrc__gelu_slope(((const MRC__REAL *)a->z.data)[r * a->z.ld + o]);
+// dz over the saved z; without an activation dy is dz.
+static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
+    if (a->act != MRC_ACT_GELU) return a->dy;
+    const mrc_in z = { a->z.dtype, a->z.ld, a->z.data };
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t o = 0; o < a->out; o++) {
+            // forward was: y = act(z)
+            double slope = mrc__gelu_slope(MRC__T(at)(z, r, o));
+            MRC__T(put)(a->z, r, o, MRC__T(at)(a->dy, r, o) * slope);
+        }
+    }
+    return z;
 }
 
 static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
+    const mrc_in dz = MRC__T(linear_dz)(a);
     (void)be;
     // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
     for (size_t r = 0; a->dx.data && r < a->n; r++) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < a->out; o++) {
-                dx += MRC__T(linear_dz)(a, r, o) * MRC__T(at)(a->weight, o, i);
+                dx += MRC__T(at)(dz, r, o) * MRC__T(at)(a->weight, o, i);
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -2430,14 +2438,14 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
         for (size_t i = 0; i < a->in; i++) {
             double dw = 0;
             for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(linear_dz)(a, r, o) * MRC__T(at)(a->x, r, i);
+                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
             }
             MRC__T(put)(a->dweight, o, i, dw);
         }
     }
     for (size_t o = 0; a->dbias.data && o < a->out; o++) {
         double db = 0;
-        for (size_t r = 0; r < a->n; r++) db += MRC__T(linear_dz)(a, r, o);
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, o);
         MRC__T(put)(a->dbias, 0, o, db);
     }
     return MRC_OK;
@@ -2884,110 +2892,120 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 // has gradient 0.  Pads are queries as any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
-// One query of one head: what the loops below need to find its numbers.
-typedef struct MRC__T(query) {
-    size_t   first, row, head, d, width;    // first row of the sequence, this row; width: A D
-    size_t   keys;
-    uint32_t sequence, position;
-} MRC__T(query);
+// One head of one sequence: its first row and length, its columns, and what its masks count.
+typedef struct MRC__T(span) {
+    size_t   first, length, keys, head, d, width;       // width: A D
+    uint32_t sequence;
+} MRC__T(span);
 
-static double MRC__T(score)(mrc_in qkv, double scale, const MRC__T(query) *q, size_t j) {
-    double s = 0;
-    for (size_t e = 0; e < q->d; e++) {
-        s += MRC__T(at)(qkv, q->row, q->head * q->d + e)
-           * MRC__T(at)(qkv, q->first + j, q->width + q->head * q->d + e);
-    }
-    return s * scale;
+static MRC__T(span) MRC__T(span_of)(mrc_in cu_seqlens, mrc_in real_len, mrc_in sequence_index,
+                                    size_t s, size_t head, size_t heads, size_t d) {
+    const int32_t *cu = cu_seqlens.data, *real = real_len.data, *index = sequence_index.data;
+    return (MRC__T(span)){ (size_t)cu[s], (size_t)(cu[s + 1] - cu[s]), (size_t)real[s], head, d,
+                           heads * d, (uint32_t)index[s] };
 }
 
-static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(query) *q) {
-    double max = -HUGE_VAL, sum = 0;
-    for (size_t j = 0; j < q->keys; j++) max = fmax(max, MRC__T(score)(a->qkv, a->scale, q, j));
+// Element e of row i's query, key or value (0, 1, 2).
+static double MRC__T(part)(mrc_in qkv, const MRC__T(span) *q, size_t part, size_t i, size_t e) {
+    return MRC__T(at)(qkv, q->first + i, part * q->width + q->head * q->d + e);
+}
+
+// s[j] of query i, by key.
+static void MRC__T(scores)(mrc_in qkv, double scale, const MRC__T(span) *q, size_t i, double *s) {
     for (size_t j = 0; j < q->keys; j++) {
-        sum += exp(MRC__T(score)(a->qkv, a->scale, q, j) - max);
+        double dot = 0;
+        for (size_t e = 0; e < q->d; e++) {
+            dot += MRC__T(part)(qkv, q, 0, i, e) * MRC__T(part)(qkv, q, 1, j, e);
+        }
+        s[j] = dot * scale;
     }
+}
+
+static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, size_t i, size_t j) {
+    return MRC__T(kept)(mask, (uint32_t)q->head, q->sequence, (uint32_t)i, (uint32_t)j);
+}
+
+static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *q, size_t i) {
+    double max = -HUGE_VAL, sum = 0, *w = a->workspace;
+    MRC__T(scores)(a->qkv, a->scale, q, i, w);
+    for (size_t j = 0; j < q->keys; j++) max = fmax(max, w[j]);
+    for (size_t j = 0; j < q->keys; j++) sum += exp(w[j] - max);
     double lse = q->keys ? max + log(sum) : 0;
-    MRC__T(put)(a->lse, q->head, q->row, lse);
+    MRC__T(put)(a->lse, q->head, q->first + i, lse);
+    for (size_t j = 0; j < q->keys; j++) {
+        w[j] = MRC__T(weight_kept)(&a->mask, q, i, j) * exp(w[j] - lse);
+    }
     for (size_t e = 0; e < q->d; e++) {
         double y = 0;
-        for (size_t j = 0; j < q->keys; j++) {
-            double m = MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position,
-                                    (uint32_t)j);
-            y += m * exp(MRC__T(score)(a->qkv, a->scale, q, j) - lse)
-               * MRC__T(at)(a->qkv, q->first + j, 2 * q->width + q->head * q->d + e);
-        }
-        MRC__T(put)(a->y, q->row, q->head * q->d + e, y);
+        for (size_t j = 0; j < q->keys; j++) y += w[j] * MRC__T(part)(a->qkv, q, 2, j, e);
+        MRC__T(put)(a->y, q->first + i, q->head * q->d + e, y);
     }
+}
+
+// One row of weights.
+static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attention_fwd_args *a) {
+    (void)be;
+    return a->max_length * sizeof(double);
 }
 
 static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
-    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
-    const int32_t *index = a->sequence_index.data;
     (void)be;
     for (size_t s = 0; s < a->n_sequences; s++) {
-        for (int32_t i = cu[s]; i < cu[s + 1]; i++) {
-            for (size_t head = 0; head < a->heads; head++) {
-                MRC__T(query) q = { (size_t)cu[s], (size_t)i, head, a->d, a->heads * a->d,
-                                    (size_t)real[s], (uint32_t)index[s], (uint32_t)(i - cu[s]) };
-                MRC__T(attend)(a, &q);
-            }
+        for (size_t head = 0; head < a->heads; head++) {
+            MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index, s,
+                                             head, a->heads, a->d);
+            for (size_t i = 0; i < q.length; i++) MRC__T(attend)(a, &q, i);
         }
     }
     return MRC_OK;
 }
 
-// p and dp of one query and key.
-static double MRC__T(weight)(const mrc_attention_bwd_args *a, const MRC__T(query) *q, size_t j,
-                             double *dp) {
-    double m = MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position, (uint32_t)j);
-    *dp = 0;
-    for (size_t e = 0; e < q->d; e++) {
-        *dp += m * MRC__T(at)(a->dy, q->row, q->head * q->d + e)
-             * MRC__T(at)(a->qkv, q->first + j, 2 * q->width + q->head * q->d + e);
-    }
-    return exp(MRC__T(score)(a->qkv, a->scale, q, j) - MRC__T(at)(a->lse, q->head, q->row));
-}
-
-static void MRC__T(add)(mrc_out m, size_t r, size_t c, double value) {
-    m.accumulate = 1;
-    MRC__T(put)(m, r, c, value);
-}
-
-static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(query) *q) {
-    const size_t h = q->head * q->d, w = q->width;
-    double mean = 0, dp;
-    for (size_t j = 0; j < q->keys; j++) {
-        double p = MRC__T(weight)(a, q, j, &dp);
-        mean += p * dp;
-    }
+// Adds what query i gives to sum: dq, dk and dv of the span, each (T, D).
+static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(span) *q, size_t i,
+                               double *p, double *dp, double *sum) {
+    double mean = 0, lse = MRC__T(at)(a->lse, q->head, q->first + i);
+    double *dq = sum, *dk = dq + q->length * q->d, *dv = dk + q->length * q->d;
+    MRC__T(scores)(a->qkv, a->scale, q, i, p);
     for (size_t j = 0; j < q->keys; j++) {
         // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
-        double p = MRC__T(weight)(a, q, j, &dp), ds = p * (dp - mean) * a->scale;
-        double mp = p * MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position,
-                                     (uint32_t)j);
+        double m = MRC__T(weight_kept)(&a->mask, q, i, j);
+        p[j] = exp(p[j] - lse);
+        dp[j] = 0;
         for (size_t e = 0; e < q->d; e++) {
-            size_t key = q->first + j;
-            MRC__T(add)(a->dqkv, q->row, h + e, ds * MRC__T(at)(a->qkv, key, w + h + e));
-            MRC__T(add)(a->dqkv, key, w + h + e, ds * MRC__T(at)(a->qkv, q->row, h + e));
-            MRC__T(add)(a->dqkv, key, 2 * w + h + e, mp * MRC__T(at)(a->dy, q->row, h + e));
+            double dy = MRC__T(at)(a->dy, q->first + i, q->head * q->d + e);
+            dp[j] += m * dy * MRC__T(part)(a->qkv, q, 2, j, e);
+            dv[j * q->d + e] += m * p[j] * dy;
+        }
+        mean += p[j] * dp[j];
+    }
+    for (size_t j = 0; j < q->keys; j++) {
+        double ds = p[j] * (dp[j] - mean) * a->scale;
+        for (size_t e = 0; e < q->d; e++) {
+            dq[i * q->d + e] += ds * MRC__T(part)(a->qkv, q, 1, j, e);
+            dk[j * q->d + e] += ds * MRC__T(part)(a->qkv, q, 0, i, e);
         }
     }
 }
 
-static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
-    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
-    const int32_t *index = a->sequence_index.data;
+// A row of p, one of dp, and the sums of one span.
+static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
-    for (size_t r = 0; a->dqkv.data && !a->dqkv.accumulate && r < a->n; r++) {
-        for (size_t c = 0; c < 3 * a->heads * a->d; c++) MRC__T(put)(a->dqkv, r, c, 0);
-    }
-    for (size_t s = 0; a->dqkv.data && s < a->n_sequences; s++) {
-        for (int32_t i = cu[s]; i < cu[s + 1]; i++) {
-            for (size_t head = 0; head < a->heads; head++) {
-                MRC__T(query) q = { (size_t)cu[s], (size_t)i, head, a->d, a->heads * a->d,
-                                    (size_t)real[s], (uint32_t)index[s], (uint32_t)(i - cu[s]) };
-                MRC__T(attend_bwd)(a, &q);
-            }
+    return a->max_length * (2 + 3 * a->d) * sizeof(double);
+}
+
+static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
+    (void)be;
+    if (!a->dqkv.data || a->n == 0) return MRC_OK;      // without rows there is no workspace
+    double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
+    for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
+        MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
+                                         k / a->heads, k % a->heads, a->heads, a->d);
+        size_t third = q.length * q.d;
+        for (size_t e = 0; e < 3 * third; e++) sum[e] = 0;
+        for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, sum);
+        for (size_t e = 0; e < 3 * third; e++) {
+            MRC__T(put)(a->dqkv, q.first + e % third / q.d,
+                        e / third * q.width + q.head * q.d + e % q.d, sum[e]);
         }
     }
     return MRC_OK;
@@ -3051,9 +3069,9 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
-// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u, mean
-// and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep two.
-// x and residual may be one tensor.
+// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
+// mean and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep
+// two.  x and residual may be one tensor.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
@@ -3265,35 +3283,60 @@ static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_arg
     return a->h * sizeof(double);
 }
 
-// The weights' gradients of one direction from dz; before(row) is row - 1 or row + 1.
-static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a, int dir) {
-    const size_t h = a->h, d = (size_t)dir;
+// dz of one direction: the gradient of what its gates were made of.
+static mrc_in MRC__T(lstm_dz)(const mrc_lstm_bwd_args *a, int dir) {
+    return (mrc_in){ a->gates.dtype, 8 * a->h,
+                     (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
+}
+
+static void MRC__T(lstm_dweight_hh)(const mrc_lstm_bwd_args *a, int dir) {
+    const size_t h = a->h;
     const int32_t *cu = a->cu_seqlens.data;
-    const mrc_in dz = { a->gates.dtype, 8 * h, (const MRC__REAL *)a->gates.data + d * 4 * h };
-    for (size_t o = 0; o < 4 * h; o++) {
-        for (size_t i = 0; a->dweight_ih[dir].data && i < a->in; i++) {
-            double dw = 0;
-            for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
-            }
-            MRC__T(put)(a->dweight_ih[dir], o, i, dw);
-        }
-        for (size_t j = 0; a->dweight_hh[dir].data && j < h; j++) {
+    const mrc_in dz = MRC__T(lstm_dz)(a, dir);
+    for (size_t o = 0; a->dweight_hh[dir].data && o < 4 * h; o++) {
+        for (size_t j = 0; j < h; j++) {
             double dw = 0;
             for (size_t s = 0; s < a->n_sequences; s++) {
                 for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
                     int32_t before = dir ? r + 1 : r - 1;
                     if (before < cu[s] || before >= cu[s + 1]) continue;
                     dw += MRC__T(at)(dz, (size_t)r, o)
-                        * MRC__T(at)(a->y, (size_t)before, d * h + j);
+                        * MRC__T(at)(a->y, (size_t)before, (size_t)dir * h + j);
                 }
             }
             MRC__T(put)(a->dweight_hh[dir], o, j, dw);
         }
+    }
+}
+
+static void MRC__T(lstm_dbias)(mrc_out dbias, const mrc_in dz, size_t h, size_t n) {
+    for (size_t o = 0; dbias.data && o < 4 * h; o++) {
         double db = 0;
-        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, o);
-        MRC__T(put)(a->dbias_ih[dir], 0, o, db);
-        MRC__T(put)(a->dbias_hh[dir], 0, o, db);
+        for (size_t r = 0; r < n; r++) db += MRC__T(at)(dz, r, o);
+        MRC__T(put)(dbias, 0, o, db);
+    }
+}
+
+// The weights' gradients from dz, in the order of the struct.
+static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
+    for (int dir = 0; dir < 2; dir++) {
+        const mrc_in dz = MRC__T(lstm_dz)(a, dir);
+        for (size_t o = 0; a->dweight_ih[dir].data && o < 4 * a->h; o++) {
+            for (size_t i = 0; i < a->in; i++) {
+                double dw = 0;
+                for (size_t r = 0; r < a->n; r++) {
+                    dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                }
+                MRC__T(put)(a->dweight_ih[dir], o, i, dw);
+            }
+        }
+    }
+    for (int dir = 0; dir < 2; dir++) MRC__T(lstm_dweight_hh)(a, dir);
+    for (int dir = 0; dir < 2; dir++) {
+        MRC__T(lstm_dbias)(a->dbias_ih[dir], MRC__T(lstm_dz)(a, dir), a->h, a->n);
+    }
+    for (int dir = 0; dir < 2; dir++) {
+        MRC__T(lstm_dbias)(a->dbias_hh[dir], MRC__T(lstm_dz)(a, dir), a->h, a->n);
     }
 }
 
@@ -3322,8 +3365,7 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    MRC__T(lstm_weights)(a, 0);
-    MRC__T(lstm_weights)(a, 1);
+    MRC__T(lstm_weights)(a);
     return MRC_OK;
 }
 #endif
@@ -3397,13 +3439,13 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
         .cells = mrc__out(node->saved[1]) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     for (int k = 0; k < 2; k++) {
-        for (int j = 1; j <= 4; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
+        for (int j = 1; j <= 2; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
         a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
         a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + 4 * k], &a.dweight_ih[k]));
-        MRC__TRY(mrc_grad_target(ctx, node->in[2 + 4 * k], &a.dweight_hh[k]));
-        MRC__TRY(mrc_grad_target(ctx, node->in[3 + 4 * k], &a.dbias_ih[k]));
-        MRC__TRY(mrc_grad_target(ctx, node->in[4 + 4 * k], &a.dbias_hh[k]));
+    }
+    mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
+    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
+        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
     }
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
@@ -3550,10 +3592,10 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
             sum += g * g;
         }
     }
-    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
+    double norm = (MRC__REAL)sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
     MRC__T(put)(a->norm, 0, 0, norm);
     MRC__T(put)(a->clip, 0, 0, clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
+    state[1] = !(norm <= DBL_MAX);                      // NaN, infinity, too large for the type
     state[0] += !state[1];
     return MRC_OK;
 }
@@ -3669,6 +3711,8 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->qkv_bwd           = MRC__T(qkv_bwd);
     k->attention_fwd     = MRC__T(attention_fwd);
     k->attention_bwd     = MRC__T(attention_bwd);
+    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
+    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
     k->add_norm_fwd      = MRC__T(add_norm_fwd);
     k->add_norm_bwd      = MRC__T(add_norm_bwd);
     k->lstm_fwd          = MRC__T(lstm_fwd);
