@@ -1252,15 +1252,15 @@ static int mrc__grow(const mrc_allocator *host, void **data, size_t *capacity, s
 
 // Host memory that is freed all at once: the nodes and texts of a parsed file.
 typedef struct mrc__chunk { struct mrc__chunk *next; char pad[16 - sizeof(void *)]; } mrc__chunk;
-typedef struct mrc__pool {
+typedef struct mrc__bump {
     mrc_allocator host;
     mrc__chunk   *chunks;
     char         *at;
     size_t        left, chunk_bytes;
-} mrc__pool;
+} mrc__bump;
 
 // align: 1 to 16, a power of two.  What is large gets a chunk of its own, so that no tail is lost.
-static void *mrc__pool_alloc(mrc__pool *p, size_t bytes, size_t align) {
+static void *mrc__bump_alloc(mrc__bump *p, size_t bytes, size_t align) {
     size_t pad = (align - (uintptr_t)p->at % align) % align, total;
     if (p->left < pad || p->left - pad < bytes) {
         size_t next = p->chunk_bytes ? p->chunk_bytes : 2048;
@@ -1282,7 +1282,7 @@ static void *mrc__pool_alloc(mrc__pool *p, size_t bytes, size_t align) {
     return data;
 }
 
-static void mrc__pool_free(mrc__pool *p) {
+static void mrc__bump_free(mrc__bump *p) {
     for (mrc__chunk *c = p->chunks, *next; c; c = next) {
         next = c->next;
         p->host.free(p->host.user, c);
@@ -2238,9 +2238,9 @@ static size_t mrc__json_unescape(const char *s, size_t bytes, char *out) {
 }
 
 // The string token's meaning with a NUL behind it, in the pool.
-static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__pool *pool, const char **out,
+static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__bump *pool, const char **out,
                                   size_t *bytes) {
-    char *text = mrc__pool_alloc(pool, lx->bytes + 1, 1);
+    char *text = mrc__bump_alloc(pool, lx->bytes + 1, 1);
     if (!text) {
         return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a string of %zu bytes",
                          lx->name, lx->bytes);
@@ -2269,7 +2269,7 @@ static int mrc__lexer_u64(const mrc__lexer *lx, uint64_t *out) {
 typedef struct mrc__json_doc {
     mrc_json      root;             // first: freeing the root frees the whole
     mrc_allocator host;
-    mrc__pool     pool;
+    mrc__bump     pool;
 } mrc__json_doc;
 
 // A container that is still open.
@@ -2291,7 +2291,7 @@ static mrc_status mrc__json_number(mrc__lexer *lx, mrc_json *node) {
 }
 
 // The value that begins with the current token: all of a scalar, of a container its opening.
-static mrc_status mrc__json_value(mrc__lexer *lx, mrc__pool *pool, mrc_json *node) {
+static mrc_status mrc__json_value(mrc__lexer *lx, mrc__bump *pool, mrc_json *node) {
     node->line = lx->line;
     node->column = lx->column;
     switch (lx->token) {
@@ -2309,9 +2309,9 @@ static mrc_status mrc__json_value(mrc__lexer *lx, mrc__pool *pool, mrc_json *nod
 }
 
 // A new last child of an open container, its key read; the current token is then the value's.
-static mrc_status mrc__json_child(mrc__lexer *lx, mrc__pool *pool, mrc__json_level *level,
+static mrc_status mrc__json_child(mrc__lexer *lx, mrc__bump *pool, mrc__json_level *level,
                                   mrc_json **out) {
-    mrc_json *node = mrc__pool_alloc(pool, sizeof *node, 16);
+    mrc_json *node = mrc__bump_alloc(pool, sizeof *node, 16);
     if (!node) return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a node", lx->name);
     memset(node, 0, sizeof *node);
     if (level->node->type == MRC_JSON_OBJECT) {
@@ -2421,7 +2421,7 @@ MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) 
 MRCDEF void mrc_json_free(mrc_json *root) {
     if (!root) return;
     mrc__json_doc *doc = (mrc__json_doc *)root;
-    mrc__pool_free(&doc->pool);
+    mrc__bump_free(&doc->pool);
     doc->host.free(doc->host.user, doc);
 }
 
@@ -2987,12 +2987,12 @@ MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
 static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
 
 // The names into the pool and the list; 0 or an errno.
-static int mrc__dir_names(DIR *dir, mrc__pool *pool, void **list, size_t *capacity, size_t *n) {
+static int mrc__dir_names(DIR *dir, mrc__bump *pool, void **list, size_t *capacity, size_t *n) {
     const struct dirent *entry;
     while ((errno = 0, entry = readdir(dir)) != NULL) {
         if (mrc__dir_is_dot(entry->d_name)) continue;
         size_t bytes = strlen(entry->d_name) + 1;
-        char *name = mrc__pool_alloc(pool, bytes, 1);
+        char *name = mrc__bump_alloc(pool, bytes, 1);
         if (!name || !mrc__grow(&pool->host, list, capacity, *n + 1, sizeof(void *))) {
             return ENOMEM;
         }
@@ -3005,7 +3005,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
                                void *user) {
     if (!ctx || !path || !fn) return MRC_ERR_ARG;
-    mrc__pool pool = { .host = ctx->host };
+    mrc__bump pool = { .host = ctx->host };
     void *list = NULL;
     size_t capacity = 0, n = 0;
     DIR *dir = opendir(path);
@@ -3019,7 +3019,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     const void **names = list;
     for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
     if (list) ctx->host.free(ctx->host.user, list);
-    mrc__pool_free(&pool);
+    mrc__bump_free(&pool);
     return s;
 }
 
@@ -3088,7 +3088,7 @@ struct mrc_safetensors {
     int           fd;
     const char   *path;
     uint64_t      data_begin;       // in the file
-    mrc__pool     pool;             // entries, names, metadata
+    mrc__bump     pool;             // entries, names, metadata
     const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
     const void  **by_name;
     size_t        n, capacity;
@@ -3207,7 +3207,7 @@ static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc_
     uint64_t bytes;
     size_t name_bytes;
     int more;
-    mrc_st_entry *e = mrc__pool_alloc(&st->pool, sizeof *e, 16);
+    mrc_st_entry *e = mrc__bump_alloc(&st->pool, sizeof *e, 16);
     if (!e) return mrc__st_memory(st);
     memset(e, 0, sizeof *e);
     mrc__lexer name = *key;
@@ -3255,7 +3255,7 @@ static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
     while (more) {
         mrc__lexer key;
         MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
-        mrc__st_meta *m = mrc__pool_alloc(&st->pool, sizeof *m, 16);
+        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
         if (!m) return mrc__st_memory(st);
         MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
         if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
@@ -3413,7 +3413,7 @@ MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
     if (st->by_offset) host->free(host->user, st->by_offset);
     if (st->by_name) host->free(host->user, st->by_name);
     if (st->meta) host->free(host->user, st->meta);
-    mrc__pool_free(&st->pool);
+    mrc__bump_free(&st->pool);
     host->free(host->user, st);
 }
 
