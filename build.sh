@@ -1,0 +1,460 @@
+#!/bin/sh
+# Builds and checks everything: ./build.sh [all|demo|test [NAME]|lint|clean]
+#
+# Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
+# the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
+# run at a time (default: the cores there are).  A verb's last line on stdout is its result.
+cd "$(dirname "$0")" || exit 2
+
+STD="-std=c11"
+WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+LIBS="-lm -lpthread"
+JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
+OUT=build
+VERBS="all, demo, test, lint or clean"
+
+say() { echo "$*" >&2; }
+die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
+
+# The first word of CC, as CC="ccache gcc" is allowed.
+have() { command -v "${1%% *}" >/dev/null 2>&1; }
+
+find_cc() {
+    if [ -n "$CC" ]; then
+        have "$CC" || die 3 "CC: no such compiler (found $CC, expected the name of a program)"
+        return
+    fi
+    for CC in cc gcc clang; do have "$CC" && return; done
+    die 3 "no C compiler (found none of cc, gcc, clang; expected one of them, or CC=...)"
+}
+
+# newer TARGET SOURCE...: whether TARGET stands and no source is newer.
+newer() {
+    [ -e "$1" ] || return 1
+    target=$1
+    shift
+    [ -z "$(find "$@" -newer "$target" 2>/dev/null)" ]
+}
+
+# compile CC TARGET ARGUMENTS...: the target appears whole or not at all.
+compile() {
+    compiler=$1 target=$2 libs=$LIBS
+    shift 2
+    case " $* " in *" -c "*) libs= ;; esac      # clang complains of libraries it does not link
+    # shellcheck disable=SC2086
+    if $compiler $STD $WARN -pthread "$@" $CFLAGS $libs -o "$target.tmp.$$"; then
+        mv -f "$target.tmp.$$" "$target"
+    else
+        rm -f "$target.tmp.$$"
+        return 1
+    fi
+}
+
+#===================================================================================================
+# all: the library as one object, each tools/*.c a program
+#===================================================================================================
+build_all() {
+    find_cc
+    mkdir -p "$OUT" || exit 5
+    # Another compiler or other flags make everything anew.
+    flags="$CC $STD $WARN $CFLAGS $($CC --version 2>/dev/null | head -n 1)"
+    if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
+        rm -f "$OUT/mrc.o"
+        echo "$flags" >"$OUT/flags"
+    fi
+    if ! newer "$OUT/mrc.o" mrc.h tools/mrc.c; then
+        say "$CC $OUT/mrc.o"
+        compile "$CC" "$OUT/mrc.o" -O3 -c tools/mrc.c || exit 3
+    fi
+    for source in tools/*.c; do
+        name=$(basename "$source" .c)
+        [ "$name" = mrc ] && continue
+        newer "$OUT/$name" "$source" tools/tool.h "$OUT/mrc.o" && continue
+        say "$CC $OUT/$name"
+        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" || exit 3
+    done
+}
+
+#===================================================================================================
+# demo: train the reader on data/ from random weights, measure it, ask it the README's question
+#===================================================================================================
+DEMO_TRAIN=data/train.jsonl
+DEMO_HELD_OUT=data/validation.jsonl
+DEMO_QUESTION=data/question.jsonl               # one row: the README's passage, question, answer
+DEMO_LIMIT=0.90                                 # exact match on held-out passages
+
+# The options of the demo's training run; everything else is the default.
+demo_train() {
+    "$OUT/train" --config_name data/config.json --tokenizer_name data \
+        --train_file "$DEMO_TRAIN" --validation_file "$DEMO_HELD_OUT" --output_dir "$1" \
+        --head bilstm --num_rnn_layers 2 --rnn_hidden_size 64 --rnn_dropout 0 \
+        --per_device_train_batch_size 8 --learning_rate 1e-3 --lr_scheduler_type linear \
+        --num_train_epochs 1 --seed 1
+}
+
+# demo_predict MODEL FILE DIR: predictions.json into DIR.
+demo_predict() {
+    "$OUT/predict" --model_name_or_path "$1" --test_file "$2" --output_dir "$3"
+}
+
+# The only answer in predictions.json, which is ASCII as Python writes it: \uXXXX into UTF-8.
+only_answer() {
+    LC_ALL=C awk '
+        function unit(hex,   i, x) {
+            for (i = 1; i <= 4; i++) x = x * 16 + index("0123456789abcdef", substr(hex, i, 1)) - 1
+            return x
+        }
+        function utf8(x) {
+            if (x < 128) return sprintf("%c", x)
+            if (x < 2048) return sprintf("%c%c", 192 + int(x / 64), 128 + x % 64)
+            return sprintf("%c%c%c", 224 + int(x / 4096), 128 + int(x / 64) % 64, 128 + x % 64)
+        }
+        sub(/^ *"[^"]*": *"/, "") {
+            sub(/",?$/, "")
+            while (match($0, /\\u[0-9a-f][0-9a-f][0-9a-f][0-9a-f]/)) {
+                $0 = substr($0, 1, RSTART - 1) utf8(unit(substr($0, RSTART + 2, 4))) \
+                    substr($0, RSTART + 6)
+            }
+            print
+        }' "$1"
+}
+
+# The string under KEY in a file of one flat row without escapes.
+json_string() { sed -n 's/.*"'"$1"'": *"\([^"]*\)".*/\1/p' "$2" | head -n 1; }
+
+# Seconds since 1970, with a fraction where date knows one.
+now() { date +%s.%N 2>/dev/null | sed 's/[^0-9.]//g; s/\.$//'; }
+
+demo() {
+    build_all
+    dir=$OUT/demo
+    rm -rf "$dir"
+    begun=$(now)
+    demo_train "$dir/model" || exit $?
+    demo_predict "$dir/model" "$DEMO_HELD_OUT" "$dir/held_out" || exit $?
+    scores=$("$OUT/evaluate" --metric korquad "$DEMO_HELD_OUT" "$dir/held_out/predictions.json") \
+        || exit $?
+    demo_predict "$dir/model" "$DEMO_QUESTION" "$dir/question" || exit $?
+    answered=$("$OUT/evaluate" --metric korquad "$DEMO_QUESTION" \
+        "$dir/question/predictions.json") || exit $?
+
+    echo "passage:  $(json_string context "$DEMO_QUESTION")"
+    echo "question: $(json_string question "$DEMO_QUESTION")"
+    echo "answer:   $(only_answer "$dir/question/predictions.json")"
+    # Ids of held-out questions stand one a line, as Python's indent=4 has it.
+    echo "$scores" | awk -v questions="$(grep -c '^    "' "$dir/held_out/predictions.json")" \
+        -v seconds="$begun $(now)" -v limit="$DEMO_LIMIT" -v answered="$answered" '{
+        split(seconds, t, " ")
+        sub(/.*"exact_match": */, ""); sub(/[,}].*/, "")
+        right = answered ~ /"exact_match": 100/
+        if (!right) print "the answer is wrong"
+        printf "{\"exact_match\": %.4g, \"questions\": %d, \"seconds\": %.1f}\n",
+            $0 / 100, questions, t[2] - t[1]
+        exit !(right && $0 / 100 >= limit)
+    }'
+}
+
+#===================================================================================================
+# test [NAME]: every suite in every configuration, or those that NAME selects
+#
+# A job is a configuration and a suite.  It leaves a log whose last line says "N passed, N failed,
+# N skipped"; a job without that line has died, which is a failure.  Configurations:
+#     gcc, clang              tests/test_*.c at -O2
+#     gcc-asan, clang-asan    the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#     gcc-tsan, clang-tsan    those that use threads, under ThreadSanitizer
+#     sh                      tests/test_*.sh, on the programs in build/
+#     header-gcc, header-clang    mrc.h as C++ declarations, static, from another folder; tools
+#     lint                    the style of the sources
+#===================================================================================================
+CONFIGS="gcc-asan clang-asan gcc-tsan clang-tsan gcc clang sh header-gcc header-clang lint"
+TEST_LIMIT=1200                         # seconds a suite may run
+
+# The flags of a configuration.  Sanitizers make gcc suspect what it does not suspect without them;
+# warnings are the business of the plain configurations.
+config_flags() {
+    case $1 in
+    *-asan) echo "-w -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined" \
+                 "-fno-sanitize-recover=all" ;;
+    *-tsan) echo "-w -O1 -g -fsanitize=thread" ;;
+    *)      echo "-O2" ;;
+    esac
+}
+
+# Suites of a configuration, one a line.
+suites() {
+    case $1 in
+    sh)       for f in tests/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
+    lint)     echo lint ;;
+    header-*) echo header ;;
+    *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' ;;
+    *)        for f in tests/test_*.c; do basename "$f" .c; done ;;
+    esac
+}
+
+# Why a configuration cannot run here; nothing when it can.  Some kernels lay memory out in ways
+# that a sanitizer's runtime refuses, so it is tried.
+config_missing() {
+    case $1 in
+    sh|lint) return ;;
+    header-*) have "${1#header-}" || echo "no ${1#header-}"; return ;;
+    esac
+    if ! have "${1%%-*}"; then echo "no ${1%%-*}"; return; fi
+    case $1 in *-*)
+        probe=$OUT/test/probe-$1
+        echo 'int main(void) { return 0; }' >"$probe.c"
+        # shellcheck disable=SC2046
+        "${1%%-*}" $(config_flags "$1") "$probe.c" -o "$probe" >/dev/null 2>&1 \
+            && "$probe" >/dev/null 2>&1 || echo "this compiler or machine cannot run -fsanitize" ;;
+    esac
+}
+
+# Runs in front of what it is given, where there is such a program.
+limited() {
+    if have timeout; then timeout -k 10 "$TEST_LIMIT" "$@"; else "$@"; fi
+}
+
+# run_suite CONFIG SUITE: the job itself, its output going to the log.
+run_suite() {
+    case $1 in
+    sh)       limited sh "tests/$2.sh"; return ;;
+    lint)     lint; return ;;
+    header-*) check_header "${1#header-}"; return ;;
+    esac
+    binary=$OUT/test/$1/$2
+    if ! newer "$binary" "tests/$2.c" tests/*.h mrc.h build.sh; then
+        # shellcheck disable=SC2046
+        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" || return 1
+    fi
+    MRC_TEST_CONFIG=$1 limited "$binary"
+}
+
+# One job: runs, counts, and says how it went.
+run_job() {
+    log=$OUT/test/$1/$2.log
+    begun=$(date +%s)
+    run_suite "$1" "$2" >"$log" 2>&1
+    code=$?
+    seconds=$(($(date +%s) - begun))
+    line='s/^\([0-9]*\) passed, \([0-9]*\) failed'
+    counts=$(tail -n 1 "$log" | sed -n "$line\$/\1 \2 0/p
+        $line, \([0-9]*\) skipped\$/\1 \2 \3/p")
+    # shellcheck disable=SC2086
+    set -- "$1" "$2" $counts
+    # What was skipped, and each failure with the lines that explain it.
+    report=$(awk '/^SKIP/ && ++skips <= 20 { print }
+        /^FAIL/ { if (++fails <= 20) lines = 8 }
+        lines > 0 && !/ passed, .* failed/ { print; lines-- }' "$log")
+    if [ $# -lt 5 ]; then
+        set -- "$1" "$2" 0 1 0
+        report="FAIL $1 $2 ended without a result, exit code $code
+$(tail -n 40 "$log")"
+    elif [ "$4" -eq 0 ] && [ $code -ne 0 ]; then
+        set -- "$1" "$2" "$3" 1 "$5"
+        report="FAIL $1 $2: nothing failed, but exit code $code
+$(tail -n 10 "$log")"
+    fi
+    echo "$3 $4 $5" >"$OUT/test/$1/$2.count"
+    printf '%s\n' "$1 $2: $3 passed, $4 failed, $5 skipped ($seconds s)${report:+
+$report}"
+}
+
+run_tests() {
+    wanted=$1 skipped=0 jobs=
+    mkdir -p "$OUT/test" || exit 5
+    for config in $CONFIGS; do
+        chosen=
+        for suite in $(suites "$config"); do
+            case $wanted in
+            ''|"$config"|"$suite"|"${suite#test_}") chosen="$chosen $suite" ;;
+            esac
+        done
+        [ -n "$chosen" ] || continue
+        missing=$(config_missing "$config")
+        if [ -n "$missing" ]; then
+            for suite in $chosen; do skipped=$((skipped + 1)); done
+            echo "SKIP $config: $missing; not run:$chosen"
+            continue
+        fi
+        mkdir -p "$OUT/test/$config"
+        for suite in $chosen; do
+            rm -f "$OUT/test/$config/$suite.count"
+            jobs="$jobs$config $suite
+"
+        done
+    done
+    if [ "$jobs$skipped" = 0 ]; then
+        die 2 "test: no such suite (found $wanted, expected $(echo "$CONFIGS" | sed 's/ /, /g')" \
+            "or the name of a test)"
+    fi
+    build_all
+    printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
+    printf '%s' "$jobs" | while read -r config suite; do
+        cat "$OUT/test/$config/$suite.count" 2>/dev/null || echo "0 1 0"
+    done | awk -v skipped="$skipped" '
+        { passed += $1; failed += $2; skipped += $3 }
+        END {
+            printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+            exit failed > 0
+        }'
+}
+
+#===================================================================================================
+# What lint and the header's check count
+#===================================================================================================
+passed=0 failed=0 skipped=0
+ok()      { passed=$((passed + 1)); }
+bad()     { failed=$((failed + 1)); echo "FAIL $*"; }
+skip()    { skipped=$((skipped + 1)); echo "SKIP: $*"; }
+summary() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+}
+
+# none WHAT COMMAND...: COMMAND prints the violations, one a line.
+none() {
+    what=$1
+    shift
+    found=$("$@" 2>&1)
+    if [ -z "$found" ]; then ok; else
+        bad "$what:"
+        printf '%s\n' "$found" | head -n 20
+    fi
+}
+
+#===================================================================================================
+# mrc.h with one compiler: as C++, static, from another folder; the programs
+#===================================================================================================
+check_header() {
+    cc=$1 dir=$OUT/test/header-$1
+    cxx=$(echo "$cc" | sed 's/gcc/g++/; s/clang/clang++/')
+    mkdir -p "$dir/folder"
+    cp mrc.h "$dir/folder/"
+    printf '#define MRC_IMPLEMENTATION\n#include "folder/mrc.h"\n' >"$dir/impl.c"
+    if compile "$cc" "$dir/impl.o" -c "$dir/impl.c"; then ok
+    else bad "$cc: mrc.h included from another folder"; fi
+
+    if ! have "$cxx"; then skip "no $cxx: mrc.h's declarations as C++17"
+    elif echo 'int main() { return 0; }' | "$cxx" -x c++ - -o "$dir/probe" 2>/dev/null; then
+        if "$cxx" -std=c++17 -Wall -Wextra -Wpedantic -Werror tests/compile_cxx.cc "$dir/impl.o" \
+            -lm -lpthread -o "$dir/cxx" && "$dir/cxx"; then ok
+        else bad "$cxx: mrc.h's declarations as C++17, twice"; fi
+    else skip "$cxx makes no programs here: mrc.h's declarations as C++17"; fi
+
+    # Static with all functions unused, included twice.
+    printf '#define MRC_STATIC\n#include "impl.c"\n#include "impl.c"\n' >"$dir/static.c"
+    echo 'int main(void) { return 0; }' >>"$dir/static.c"
+    if compile "$cc" "$dir/static" "$dir/static.c"; then ok; else bad "$cc: MRC_STATIC"; fi
+
+    # A system header first hides POSIX in strict C: that must be said, not end in odd errors.
+    printf '#include <stdio.h>\n#include "impl.c"\n' >"$dir/late.c"
+    if "$cc" -std=c11 -fsyntax-only "$dir/late.c" 2>&1 | grep -q 'before system headers'; then ok
+    else bad "$cc: POSIX is hidden and nothing is said"; fi
+
+    for source in tools/*.c; do
+        if compile "$cc" "$dir/tool.o" -O2 -c "$source"; then ok
+        else bad "$cc: $source"; fi
+    done
+    summary
+}
+
+#===================================================================================================
+# lint
+#===================================================================================================
+# Files that people write.  Columns are code points, so bytes 80-bf do not count.
+FOLDERS="backends data tests tools"
+sources() {
+    # shellcheck disable=SC2086
+    find mrc.h $FOLDERS '(' -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' ')' 2>/dev/null
+}
+scripts() {
+    # shellcheck disable=SC2086
+    find build.sh .ci/run $FOLDERS '(' -name '*.sh' -o -name '*.py' -o -name run ')' 2>/dev/null
+}
+
+# CONTENTS against the sections.
+lint_tags() {
+    sed '/#ifndef MRC_H/q' mrc.h | grep -o '>>[a-z_]*\.[a-z_0-9]*' >"$OUT/tags.contents"
+    sed '1,/#ifndef MRC_H/d' mrc.h | grep -o '>>[a-z_]*\.[a-z_0-9]*' >"$OUT/tags.sections"
+    diff "$OUT/tags.contents" "$OUT/tags.sections"
+    sort "$OUT/tags.contents" | uniq -d
+    rm -f "$OUT/tags.contents" "$OUT/tags.sections"
+}
+
+lint_sections() {
+    awk 'function close_section(end) {
+            if (tag != "" && tag != ">>impl.tables" && end - begun > 900)
+                print "mrc.h:" begun ": " tag " has " end - begun " lines"
+        }
+        /^\/\/ >>[a-z]/ { close_section(NR); tag = $2; begun = NR }
+        END { close_section(NR) }' mrc.h
+}
+
+# A function begins at the last line in column 1 before its "}" in column 1.
+lint_functions() {
+    # shellcheck disable=SC2046
+    awk '/^[A-Za-z_]/ { begun = FNR; head = $0 }
+        /^}$/ && FNR - begun >= 60 {
+            print FILENAME ":" begun ": " FNR - begun + 1 " lines: " head
+        }' mrc.h $(find tools -name '*.[ch]')
+}
+
+lint_columns() {
+    # shellcheck disable=SC2046
+    LC_ALL=C awk '{ line = $0; gsub(/[\200-\277]/, "", line) }
+        length(line) > 100 { print FILENAME ":" FNR ": " length(line) " columns" }' \
+        $(sources) build.sh
+}
+
+lint_blanks() {
+    # shellcheck disable=SC2046
+    awk '/[ \t]$/ { print FILENAME ":" FNR ": trailing blank" }
+        /\t/ { print FILENAME ":" FNR ": tab" }' $(sources) $(scripts)
+}
+
+# Code without comments and strings, for the searches below.
+code_of() {
+    awk '{ gsub(/\\./, ""); gsub(/"[^"]*"/, "\"\""); sub(/\/\/.*/, ""); print NR ": " $0 }' "$1"
+}
+lint_calls() {
+    code_of mrc.h \
+        | grep -E '[^A-Za-z0-9_](_?exit|abort|assert|v?f?printf|perror|f?puts|f?putchar) *\('
+}
+lint_globals() {
+    code_of mrc.h | grep -E '^[0-9]+: static ' | grep -E '(=.*|;)[ ]*$' | grep -v '(\|const '
+}
+lint_marks() {
+    # The words themselves are split, or this line would be found.
+    # shellcheck disable=SC2046
+    grep -n -E '(TO''DO|FIX''ME|(^|[^X])X''XX([^X]|$))' $(sources) $(scripts) README.md
+}
+
+lint() {
+    mkdir -p "$OUT" || exit 5
+    none "each tag stands in CONTENTS and, in that order, at its section" lint_tags
+    none "a section has at most 900 lines" lint_sections
+    none "a function has at most 60 lines" lint_functions
+    none "a line has at most 100 columns" lint_columns
+    none "no tabs, no trailing blanks" lint_blanks
+    none "mrc.h never ends the program nor prints" lint_calls
+    none "mrc.h has no mutable globals" lint_globals
+    none "nothing is marked as unfinished" lint_marks
+    summary
+}
+
+#===================================================================================================
+verb=${1:-all}
+[ $# -gt 0 ] && shift
+case $verb in
+test) [ $# -le 1 ] || die 2 "test: one name at most (found $#: $*)" ;;
+run-job) ;;                             # what test gives to xargs
+*) [ $# -eq 0 ] || die 2 "$verb: no argument expected (found $*)" ;;
+esac
+case $verb in
+all)     build_all ;;
+demo)    demo ;;
+test)    run_tests "$1" ;;
+run-job) run_job "$1" "$2" ;;
+lint)    lint ;;
+clean)   rm -rf "$OUT" ;;
+*)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;
+esac
