@@ -10,6 +10,57 @@
 // Include it before any system header, or compile with -D_POSIX_C_SOURCE=200809L.  If you rename
 // the file, define MRC_SELF as its new name in quotes: the file includes itself.
 //
+// MANUAL
+//
+//   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring it),
+//   no byte-level BPE yet.  Its text of reference for "the same as" is Hugging Face's code for
+//   BERT and RoBERTa readers.
+//
+//   Predict, in a dozen calls (tests/test_example.sh compiles this; every call returns a status):
+//
+//       mrc_backend_cpu_new(&be, NULL);                       threads and instruction set by itself
+//       mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be });
+//       mrc_model_load(ctx, &model, &(mrc_model_load_desc){ .path = dir });
+//       mrc_tokenizer_load(ctx, &tok, dir);
+//       mrc_dataset_load(ctx, &data, "questions.jsonl");
+//       mrc_features_config fc = mrc_features_config_default();
+//       mrc_features_new(ctx, &features, data, tok, &fc);
+//       mrc_evaluate(ctx, model, &(mrc_eval_desc){ .. .answer = print_it }, &result);
+//
+//   Train: mrc_optimizer_new() once; mrc_batch_plan_new() in each epoch; for each batch of the plan
+//   mrc_train_step() with a rising random.step and lr * mrc_schedule_factor(); now and then
+//   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
+//
+//   A new loss or head: compute it from tensors of the step, hand the result and a backward function
+//   to mrc_custom(): no change here.  A new op: one block >>op.name (formula, naive kernels, builder,
+//   backward), its args struct and entry in >>api.backend, a line in MRC__OPS, cases in
+//   tests/test_ops.c, which fails while there are none.
+//
+//   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
+//   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
+//   None changes a declared layout.  Compile with -O2 and -pthread; no -march flag is needed.
+//
+//   Errors.  Every fallible function returns an mrc_status, or NULL for a pointer; constructors set
+//   *out to NULL first.  The context keeps the first error and its text; ops given NULL return NULL,
+//   so model code is written as formulas and checked once.  The library never exits or prints.
+//
+//   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
+//   die with mrc_ctx_reset(); parameters live in their mrc_params.  Free in this order: contexts,
+//   then optimizers and models, then the backend.
+//
+//   Threads.  No global mutable state.  A context, and everything made from it, belongs to one thread
+//   at a time; so does a backend instance, which has its own pool.  A loaded tokenizer, dataset or
+//   model is not changed by prediction and may be shared by threads that each have a context and an
+//   instance.  Log callbacks run on the calling thread.
+//
+//   Numbers.  For one backend, build and instruction set, results are the same bits for any number
+//   of threads.  Dropout masks are counted, not drawn: the same for every backend, packing, split
+//   into micro-batches, recomputation and resume.  -ffast-math is refused.
+//
+//   Text is UTF-8; positions count code points and ranges are half-open.  `doc_stride` and `stride`
+//   are the *overlap* of two windows (HF's meaning, not BERT's).  A dropout p is the probability of
+//   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
+//
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.file
 //     >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
@@ -22,8 +73,8 @@
 //     >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim  >>op.custom
 //     >>op.table
 //     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.tokenizer  >>impl.dataset  >>impl.encode
-//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.model  >>impl.checkpoint
-//     >>impl.reader  >>impl.tables
+//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -407,7 +458,10 @@ MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
 //==============================================================================
 // One code point from at most `bytes` bytes: how many it took, 0 when they are ill-formed or none.
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp);
-MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);            // bytes written
+// The same for live text: ill-formed bytes read as U+FFFD, one for each maximal subpart.  0 only
+// when there are no bytes.
+MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp);
+MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]);    // bytes written; 0: not a scalar value
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes);          // of the well-formed beginning
 MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes);         // code points of valid text
 // The byte where code point `index` of valid text begins; `bytes` for one past the end.
@@ -444,6 +498,9 @@ MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 MRCDEF void       mrc_json_free(mrc_json *root);                    // NULL is fine
 // The first member of that name; NULL: there is none, or this is no object.
 MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key);
+// MRC_ERR_FORMAT when two members have one name: what a config, a tokenizer or a data set must not
+// have.  Only this object's own members are looked at; anything but an object passes.
+MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name);
 
 // Text under construction.  A failed allocation is kept in `failed` and asked about once.
 typedef struct mrc_text {
@@ -1076,10 +1133,14 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #if defined(MRC_IMPLEMENTATION) && !defined(MRC_IMPLEMENTATION_ONCE)
 #define MRC_IMPLEMENTATION_ONCE
 #define MRC__PASS_CORE
+#ifdef __FAST_MATH__
+#error "mrc.h needs IEEE arithmetic (NaN, infinity, order of sums): compile without -ffast-math"
+#endif
 #ifdef __cplusplus
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
 
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -1164,6 +1225,94 @@ static int mrc__allocator_init(mrc_allocator *a, const mrc_allocator *given) {
 static void *mrc__host_zalloc(const mrc_allocator *host, size_t bytes) {
     void *p = host->alloc(host->user, bytes);
     return p ? memset(p, 0, bytes) : NULL;
+}
+
+// Makes room for n elements, old contents kept; 0: no memory, and nothing has changed.
+static int mrc__grow(const mrc_allocator *host, void **data, size_t *capacity, size_t n,
+                     size_t element) {
+    size_t bytes, more = *capacity > SIZE_MAX / 2 ? n : *capacity * 2;
+    if (n <= *capacity) return 1;
+    if (more < n) more = n;
+    if (more < 16) more = 16;
+    void *grown = mrc__mul(more, element, &bytes) ? host->alloc(host->user, bytes) : NULL;
+    if (!grown) return 0;
+    if (*data) {
+        memcpy(grown, *data, *capacity * element);
+        host->free(host->user, *data);
+    }
+    *data = grown;
+    *capacity = more;
+    return 1;
+}
+
+// Host memory that is freed all at once: the nodes and texts of a parsed file.
+typedef struct mrc__chunk { struct mrc__chunk *next; char pad[16 - sizeof(void *)]; } mrc__chunk;
+typedef struct mrc__pool {
+    mrc_allocator host;
+    mrc__chunk   *chunks;
+    char         *at;
+    size_t        left, chunk_bytes;
+} mrc__pool;
+
+// align: 1 to 16, a power of two.  What is large gets a chunk of its own, so that no tail is lost.
+static void *mrc__pool_alloc(mrc__pool *p, size_t bytes, size_t align) {
+    size_t pad = (align - (uintptr_t)p->at % align) % align, total;
+    if (p->left < pad || p->left - pad < bytes) {
+        size_t next = p->chunk_bytes ? p->chunk_bytes : 2048;
+        int own = bytes > next / 4;
+        if (!mrc__add(own ? bytes : next, sizeof(mrc__chunk), &total)) return NULL;
+        mrc__chunk *c = p->host.alloc(p->host.user, total);
+        if (!c) return NULL;
+        c->next = p->chunks;
+        p->chunks = c;
+        if (own) return c + 1;
+        p->chunk_bytes = next < (size_t)1 << 20 ? next * 2 : next;
+        p->at = (char *)(c + 1);
+        p->left = next;
+        pad = 0;
+    }
+    void *data = p->at + pad;
+    p->at += pad + bytes;
+    p->left -= pad + bytes;
+    return data;
+}
+
+static void mrc__pool_free(mrc__pool *p) {
+    for (mrc__chunk *c = p->chunks, *next; c; c = next) {
+        next = c->next;
+        p->host.free(p->host.user, c);
+    }
+    p->chunks = NULL;
+    p->left = 0;
+}
+
+// Heapsort of pointers: in place, n log n on every input, no memory behind the hooks' back.
+static void mrc__sort(const void **list, size_t n,
+                      int (*compare)(const void *a, const void *b)) {
+    for (size_t heap = n / 2, end = n; end > 1; ) {
+        const void *moving;
+        if (heap > 0) {
+            moving = list[--heap];
+        } else {
+            moving = list[--end];
+            list[end] = list[0];
+        }
+        size_t at = heap, child;
+        while ((child = 2 * at + 1) < end) {
+            if (child + 1 < end && compare(list[child], list[child + 1]) < 0) child++;
+            if (compare(moving, list[child]) >= 0) break;
+            list[at] = list[child];
+            at = child;
+        }
+        list[at] = moving;
+    }
+}
+
+// Names by bytes, the shorter of two equal beginnings first.
+static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    size_t n = a_bytes < b_bytes ? a_bytes : b_bytes;
+    int order = n ? memcmp(a, b, n) : 0;
+    return order ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
 }
 
 //==============================================================================
@@ -1444,15 +1593,1277 @@ MRCDEF void mrc_backend_free(mrc_backend *be) {
 
 //==============================================================================
 // >>impl.utf8
+//
+// The well-formed sequences are those of Unicode's table 3-7: a lead byte fixes the length and the
+// range of the second byte, every later byte is 80..BF.  So nothing overlong, no surrogate and
+// nothing above 10FFFF gets through, and U+0000 and noncharacters do.  An ill-formed sequence ends
+// before the byte that broke it (Unicode 3.9, "maximal subpart"): that byte may begin the next one.
+// No read passes the end that the caller gave.
 //==============================================================================
+// The longest beginning of s that a well-formed sequence could have; the sequence is complete when
+// that is *need bytes.  bytes is at least 1; *need is 0 when no sequence begins so.
+static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *need) {
+    const unsigned char *p = (const unsigned char *)s;
+    unsigned lead = p[0], low = 0x80, high = 0xBF;
+    size_t n = 1;
+    if (lead < 0x80) {
+        *need = 1;
+        *cp = lead;
+    } else if (lead < 0xC2 || lead > 0xF4) {
+        *need = 0;
+    } else if (lead < 0xE0) {
+        *need = 2;
+        *cp = lead & 0x1F;
+    } else if (lead < 0xF0) {
+        *need = 3;
+        *cp = lead & 0x0F;
+        if (lead == 0xE0) low = 0xA0;
+        if (lead == 0xED) high = 0x9F;
+    } else {
+        *need = 4;
+        *cp = lead & 0x07;
+        if (lead == 0xF0) low = 0x90;
+        if (lead == 0xF4) high = 0x8F;
+    }
+    for (; n < *need && n < bytes && p[n] >= low && p[n] <= high; n++) {
+        *cp = *cp << 6 | (p[n] & 0x3Fu);
+        low = 0x80;
+        high = 0xBF;
+    }
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
+    uint32_t value = 0;
+    size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
+    if (n == 0 || n != need) return 0;
+    *cp = value;
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp) {
+    uint32_t value = 0;
+    size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
+    *cp = n == need ? value : 0xFFFD;
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    if (cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF)) return 0;
+    size_t n = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    uint32_t lead = n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0;
+    for (size_t i = n; i-- > 1; cp >>= 6) out[i] = (char)(0x80 | (cp & 0x3F));
+    out[0] = (char)(lead | cp);
+    return n;
+}
+
+// Eight bytes at once where they are all ASCII: most of most files.
+MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
+    size_t at = 0, n = 1;
+    uint32_t cp;
+    while (at < bytes && n) {
+        uint64_t eight;
+        while (bytes - at >= 8 && (memcpy(&eight, s + at, 8), !(eight & 0x8080808080808080u))) {
+            at += 8;
+        }
+        n = mrc_utf8_decode(s + at, bytes - at, &cp);
+        at += n;
+    }
+    return at;
+}
+
+// Continuation bytes do not count.
+MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes) {
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) n += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return n;
+}
+
+MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
+    for (size_t i = 0; i < bytes; i++) {
+        if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
+    }
+    return bytes;
+}
 
 //==============================================================================
 // >>impl.json
+//
+// RFC 8259 to the letter (RELIABILITY 3.3).  Three layers: a lexer that checks every byte once and
+// never allocates (safetensors headers are read with it alone), a builder of the read-only tree,
+// and text that grows.  The builder keeps its open containers in a list, so that nesting costs no
+// C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
+// read by exact integer arithmetic, and of what printf writes only the digits are used.
 //==============================================================================
+#include <float.h>
+
+// Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
+// a number needs: 769 digits, or 5^1099 (see mrc__decimal_round), each under 2560 bits.
+#define MRC__BIG_LIMBS 96
+typedef struct mrc__big { uint32_t limb[MRC__BIG_LIMBS]; size_t n; } mrc__big;
+
+static void mrc__big_muladd(mrc__big *b, uint32_t factor, uint32_t term) {
+    uint64_t carry = term;
+    for (size_t i = 0; i < b->n; i++) {
+        carry += (uint64_t)b->limb[i] * factor;
+        b->limb[i] = (uint32_t)carry;
+        carry >>= 32;
+    }
+    if (carry && b->n < MRC__BIG_LIMBS) b->limb[b->n++] = (uint32_t)carry;
+}
+
+static void mrc__big_mul_pow5(mrc__big *b, unsigned power) {
+    for (; power >= 13; power -= 13) mrc__big_muladd(b, 1220703125u, 0);        // 5^13
+    for (; power > 0; power--) mrc__big_muladd(b, 5, 0);
+}
+
+static int mrc__big_bits(const mrc__big *b) {
+    int bits = (int)b->n * 32;
+    for (uint32_t top = b->n ? b->limb[b->n - 1] : 1; b->n && !(top & 0x80000000u); top <<= 1) {
+        bits--;
+    }
+    return bits;
+}
+
+static void mrc__big_shift(mrc__big *b, unsigned bits) {
+    size_t limbs = bits / 32;
+    if (b->n == 0 || b->n + limbs > MRC__BIG_LIMBS) return;
+    memmove(b->limb + limbs, b->limb, b->n * sizeof b->limb[0]);
+    memset(b->limb, 0, limbs * sizeof b->limb[0]);
+    b->n += limbs;
+    mrc__big_muladd(b, (uint32_t)1 << bits % 32, 0);
+}
+
+static int mrc__big_compare(const mrc__big *a, const mrc__big *b) {
+    if (a->n != b->n) return a->n > b->n ? 1 : -1;
+    for (size_t i = a->n; i-- > 0; ) {
+        if (a->limb[i] != b->limb[i]) return a->limb[i] > b->limb[i] ? 1 : -1;
+    }
+    return 0;
+}
+
+// a -= b, where a >= b.
+static void mrc__big_subtract(mrc__big *a, const mrc__big *b) {
+    uint64_t borrow = 0;
+    for (size_t i = 0; i < a->n; i++) {
+        uint64_t difference = (uint64_t)a->limb[i] - (i < b->n ? b->limb[i] : 0) - borrow;
+        a->limb[i] = (uint32_t)difference;
+        borrow = difference >> 63;
+    }
+    while (a->n && a->limb[a->n - 1] == 0) a->n--;
+}
+
+// numerator / denominator * 2^exponent to the nearest double, ties to even: 56 bits of the quotient
+// by shift and subtract, one for whether anything is left, then a single rounding at the place
+// that the result's exponent leaves (subnormals have fewer bits).
+static double mrc__big_ratio(mrc__big *numerator, mrc__big *denominator, int exponent) {
+    int align = mrc__big_bits(numerator) - mrc__big_bits(denominator);
+    if (align < 0) mrc__big_shift(numerator, (unsigned)-align);
+    if (align > 0) mrc__big_shift(denominator, (unsigned)align);
+    uint64_t q = 0;
+    for (int i = 0; i < 56; i++) {
+        q <<= 1;
+        if (mrc__big_compare(numerator, denominator) >= 0) {
+            mrc__big_subtract(numerator, denominator);
+            q |= 1;
+        }
+        mrc__big_shift(numerator, 1);
+    }
+    exponent += align - 55;                         // the value is q * 2^exponent, and a rest
+    int bits = q >> 55 ? 56 : 55, drop = bits - 53;
+    if (exponent + drop < -1074) drop = -1074 - exponent;
+    if (drop > bits) return 0;                      // below half of the smallest double
+    uint64_t kept = q >> drop, half = (uint64_t)1 << (drop - 1);
+    int above = (q & (half - 1)) != 0 || numerator->n != 0;
+    if ((q & half) && (above || (kept & 1))) kept++;
+    return ldexp((double)kept, exponent + drop);
+}
+
+// Digits with a point at `exponent` places from their end.  No double or middle between two has
+// more than 767 digits, so of what follows 768 only matters whether it is all zeros.
+#define MRC__DECIMAL_DIGITS 768
+typedef struct mrc__decimal {
+    uint64_t    low;                // the first 19 digits as an integer
+    int64_t     n, exponent;        // significant digits, all of them
+    const char *first;              // the first that is no zero; a point may be among them
+} mrc__decimal;
+
+static double mrc__decimal_round(const mrc__decimal *d) {
+    static const double power[] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
+                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
+                                    1e22 };
+    if (d->n == 0 || d->n + d->exponent < -330) return 0;
+    if (d->n + d->exponent > 310) return HUGE_VAL;
+    // Both factors are exact, so the one operation rounds correctly (Clinger's fast case).
+    if (FLT_EVAL_METHOD == 0 && d->n <= 19 && d->low <= (uint64_t)1 << 53
+        && d->exponent >= -22 && d->exponent <= 22) {
+        double low = (double)d->low;
+        return d->exponent < 0 ? low / power[-d->exponent] : low * power[d->exponent];
+    }
+    mrc__big numerator, denominator;
+    numerator.n = denominator.n = 0;
+    int64_t used = d->n <= 19 ? d->n : 0, exponent = d->exponent;
+    if (used) {
+        mrc__big_muladd(&numerator, 1, (uint32_t)(d->low >> 32));
+        mrc__big_shift(&numerator, 32);
+        mrc__big_muladd(&numerator, 1, (uint32_t)d->low);
+    }
+    for (const char *p = d->first; used < d->n && used < MRC__DECIMAL_DIGITS; p++) {
+        if (*p == '.') continue;
+        mrc__big_muladd(&numerator, 10, (uint32_t)(*p - '0'));
+        used++;
+    }
+    if (used < d->n) {              // the rest as one digit: trailing zeros were not counted
+        mrc__big_muladd(&numerator, 10, 1);
+        used++;
+    }
+    exponent += d->n - used;
+    mrc__big_muladd(&denominator, 1, 1);
+    if (exponent < 0) mrc__big_mul_pow5(&denominator, (unsigned)-exponent);
+    if (exponent > 0) mrc__big_mul_pow5(&numerator, (unsigned)exponent);
+    return mrc__big_ratio(&numerator, &denominator, (int)exponent);
+}
+
+// The double nearest to a text of JSON's number grammar: infinite when it overflows.
+static double mrc__decimal_parse(const char *s, size_t bytes) {
+    const char *p = s, *end = s + bytes;
+    mrc__decimal d = { .first = s };
+    int negative = *p == '-', point = 0, exponent_negative = 0;
+    int64_t zeros = 0, exponent = 0;        // zeros: at the end of the digits so far
+    for (p += negative; p < end && *p != 'e' && *p != 'E'; p++) {
+        if (*p == '.') {
+            point = 1;
+            continue;
+        }
+        if (point) d.exponent--;
+        if (*p == '0') {
+            zeros += d.n > 0;
+            continue;
+        }
+        if (d.n == 0) d.first = p;
+        for (d.n += zeros; zeros > 0; zeros--) if (d.n - zeros < 19) d.low *= 10;
+        if (d.n < 19) d.low = d.low * 10 + (uint64_t)(*p - '0');
+        d.n++;
+    }
+    d.exponent += zeros;
+    if (p < end) p++;
+    if (p < end && (*p == '-' || *p == '+')) exponent_negative = *p++ == '-';
+    for (; p < end; p++) {
+        if (exponent < (int64_t)1 << 40) exponent = exponent * 10 + (*p - '0');
+    }
+    d.exponent += exponent_negative ? -exponent : exponent;
+    double x = mrc__decimal_round(&d);
+    return negative ? -x : x;
+}
+
+// One token at a time.  A token is its first character, '0' for a number, 0 for the end of the
+// text; for strings and numbers `text` is what stands in the file, without quotes.
+typedef struct mrc__lexer {
+    mrc_ctx    *ctx;
+    const char *name;               // for messages
+    const char *at, *end, *line_start;
+    size_t      line, wide;         // wide: bytes since line_start that begin no code point
+    char        token;
+    int         escaped;            // STRING: holds a backslash
+    int         whole;              // NUMBER: no point, no exponent
+    const char *text;
+    size_t      bytes, column;      // column: of the token
+} mrc__lexer;
+
+static void mrc__lexer_init(mrc__lexer *lx, mrc_ctx *ctx, const char *name, const char *text,
+                            size_t bytes, size_t line) {
+    *lx = (mrc__lexer){ .ctx = ctx, .name = name, .at = text, .end = text + bytes,
+                        .line_start = text, .line = line, .text = text, .column = 1 };
+}
+
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__lexer_fail(const mrc__lexer *lx, size_t column, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(lx->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", lx->name, lx->line, column, what);
+}
+
+static size_t mrc__lexer_column(const mrc__lexer *lx, const char *at) {
+    return (size_t)(at - lx->line_start) - lx->wide + 1;
+}
+
+// The token that stands where something else should.
+static mrc_status mrc__lexer_expected(const mrc__lexer *lx, const char *what) {
+    if (!lx->token) return mrc__lexer_fail(lx, lx->column, "expected %s, found the end", what);
+    if (lx->token == '"') {
+        return mrc__lexer_fail(lx, lx->column, "expected %s, found a string", what);
+    }
+    if (lx->token == '0') {
+        return mrc__lexer_fail(lx, lx->column, "expected %s, found a number", what);
+    }
+    return mrc__lexer_fail(lx, lx->column, "expected %s, found '%c'", what, lx->token);
+}
+
+// The value of four hexadecimal digits, or -1.
+static int mrc__json_hex4(const char *s, const char *end) {
+    int value = 0;
+    if (end - s < 4) return -1;
+    for (int i = 0; i < 4; i++) {
+        int c = (unsigned char)s[i], lower = c | 0x20;
+        if (c >= '0' && c <= '9') value = value * 16 + (c - '0');
+        else if (lower >= 'a' && lower <= 'f') value = value * 16 + (lower - 'a' + 10);
+        else return -1;
+    }
+    return value;
+}
+
+// The bytes of the escape at s, which is a backslash: 2, 6, or 12 for a pair; 0 and *what if wrong.
+static size_t mrc__json_escape(const char *s, const char *end, const char **what) {
+    *what = "not an escape";
+    if (end - s < 2 || !s[1]) return 0;
+    if (s[1] != 'u') return strchr("\"\\/bfnrt", s[1]) ? 2 : 0;
+    int unit = mrc__json_hex4(s + 2, end), second = -1;
+    *what = "expected four hexadecimal digits";
+    if (unit < 0) return 0;
+    if (unit < 0xD800 || unit > 0xDFFF) return 6;
+    *what = "half of a surrogate pair alone";
+    if (end - s >= 12 && s[6] == '\\' && s[7] == 'u') second = mrc__json_hex4(s + 8, end);
+    return unit < 0xDC00 && second >= 0xDC00 && second <= 0xDFFF ? 12 : 0;
+}
+
+// Past printable ASCII, eight bytes at once.  The sums find bytes below 0x20, quotes, backslashes,
+// 0x7f and what is above; they may stop early, never late.
+static const char *mrc__json_plain(const char *p, const char *end) {
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t x;
+    while (end - p >= 8) {
+        memcpy(&x, p, 8);
+        uint64_t quote = x ^ ones * '"', slash = x ^ ones * '\\';
+        if (((x - ones * 0x20) | (quote - ones) | (slash - ones) | (x + ones) | x) & tops) break;
+        p += 8;
+    }
+    while (p < end && *p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\') p++;
+    return p;
+}
+
+// A string whose opening quote is passed: every byte is checked here, so unescaping cannot fail.
+static mrc_status mrc__lexer_string(mrc__lexer *lx) {
+    const char *p = lx->at, *what;
+    uint32_t cp;
+    lx->text = p;
+    lx->escaped = 0;
+    for (;;) {
+        p = mrc__json_plain(p, lx->end);
+        if (p == lx->end) {
+            return mrc__lexer_fail(lx, lx->column, "the string that begins here has no end");
+        }
+        if (*p == '"') break;
+        unsigned char c = (unsigned char)*p;
+        if (c == '\\') {
+            size_t n = mrc__json_escape(p, lx->end, &what);
+            if (n == 0) return mrc__lexer_fail(lx, mrc__lexer_column(lx, p), "%s", what);
+            lx->escaped = 1;
+            p += n;
+        } else if (c < 0x20) {
+            return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
+                                   "control character 0x%02x in a string", c);
+        } else {
+            size_t n = mrc_utf8_decode(p, (size_t)(lx->end - p), &cp);
+            if (n == 0) {
+                return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
+                                       "ill-formed UTF-8, byte 0x%02x", c);
+            }
+            lx->wide += n - 1;
+            p += n;
+        }
+    }
+    lx->bytes = (size_t)(p - lx->text);
+    lx->at = p + 1;
+    return MRC_OK;
+}
+
+static const char *mrc__json_digits(const char *p, const char *end) {
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    return p;
+}
+
+static mrc_status mrc__lexer_number(mrc__lexer *lx) {
+    const char *p = lx->at, *digits = p + (*p == '-');
+    lx->text = p;
+    lx->whole = 1;
+    p = mrc__json_digits(digits, lx->end);
+    if (p == digits) return mrc__lexer_fail(lx, lx->column, "a minus without a digit behind it");
+    if (*digits == '0' && p - digits > 1) {
+        return mrc__lexer_fail(lx, lx->column, "a number with a leading zero");
+    }
+    if (p < lx->end && *p == '.') {
+        lx->whole = 0;
+        digits = p + 1;
+        p = mrc__json_digits(digits, lx->end);
+        if (p == digits) return mrc__lexer_fail(lx, lx->column, "a point without a digit behind it");
+    }
+    if (p < lx->end && (*p == 'e' || *p == 'E')) {
+        lx->whole = 0;
+        digits = p + 1;
+        if (digits < lx->end && (*digits == '-' || *digits == '+')) digits++;
+        p = mrc__json_digits(digits, lx->end);
+        if (p == digits) return mrc__lexer_fail(lx, lx->column, "an exponent without a digit");
+    }
+    lx->bytes = (size_t)(p - lx->text);
+    lx->at = p;
+    return MRC_OK;
+}
+
+static mrc_status mrc__lexer_next(mrc__lexer *lx) {
+    static const char *const words[] = { "true", "false", "null" };
+    const char *p = lx->at;
+    for (; p < lx->end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'); p++) {
+        if (*p != '\n') continue;
+        lx->line++;
+        lx->line_start = p + 1;
+        lx->wide = 0;
+    }
+    lx->at = p;
+    lx->column = mrc__lexer_column(lx, p);
+    lx->token = 0;
+    if (p == lx->end) return MRC_OK;
+    unsigned char c = (unsigned char)*p;
+    if (c == '"') {
+        lx->token = '"';
+        lx->at++;
+        return mrc__lexer_string(lx);
+    }
+    if (c == '-' || (c >= '0' && c <= '9')) {
+        lx->token = '0';
+        return mrc__lexer_number(lx);
+    }
+    if (c && strchr("{}[]:,", c)) {
+        lx->token = *p;
+        lx->at++;
+        return MRC_OK;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t)(lx->end - p) < n || memcmp(p, words[i], n)) continue;
+        lx->token = *p;
+        lx->at += n;
+        return MRC_OK;
+    }
+    if (c > 0x20 && c < 0x7f) return mrc__lexer_fail(lx, lx->column, "unexpected '%c'", c);
+    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x", c);
+}
+
+// What a checked string means; out has room for as many bytes as the file's text.
+static size_t mrc__json_unescape(const char *s, size_t bytes, char *out) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *end = s + bytes;
+    char *o = out;
+    while (s < end) {
+        if (*s != '\\') {
+            *o++ = *s++;
+        } else if (s[1] != 'u') {
+            *o++ = to[strchr(from, s[1]) - from];
+            s += 2;
+        } else {
+            uint32_t cp = (uint32_t)mrc__json_hex4(s + 2, end);
+            int pair = cp >= 0xD800 && cp <= 0xDBFF;
+            if (pair) {
+                uint32_t low = (uint32_t)mrc__json_hex4(s + 8, end);
+                cp = 0x10000 + ((cp - 0xD800) << 10) + (low - 0xDC00);
+            }
+            o += mrc_utf8_encode(cp, o);
+            s += pair ? 12 : 6;
+        }
+    }
+    return (size_t)(o - out);
+}
+
+// The string token's meaning with a NUL behind it, in the pool.
+static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__pool *pool, const char **out,
+                                  size_t *bytes) {
+    char *text = mrc__pool_alloc(pool, lx->bytes + 1, 1);
+    if (!text) {
+        return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a string of %zu bytes",
+                         lx->name, lx->bytes);
+    }
+    *bytes = lx->bytes;
+    if (lx->escaped) *bytes = mrc__json_unescape(lx->text, lx->bytes, text);
+    else memcpy(text, lx->text, lx->bytes);
+    text[*bytes] = 0;
+    *out = text;
+    return MRC_OK;
+}
+
+// A whole number's digits without its sign; 0 when they do not fit.
+static int mrc__lexer_u64(const mrc__lexer *lx, uint64_t *out) {
+    uint64_t value = 0;
+    for (size_t i = lx->text[0] == '-'; i < lx->bytes; i++) {
+        uint64_t digit = (uint64_t)(lx->text[i] - '0');
+        if (value > (UINT64_MAX - digit) / 10) return 0;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return lx->whole;
+}
+
+typedef struct mrc__json_doc {
+    mrc_json      root;             // first: freeing the root frees the whole
+    mrc_allocator host;
+    mrc__pool     pool;
+} mrc__json_doc;
+
+// A container that is still open.
+typedef struct mrc__json_level { mrc_json *node, *last; } mrc__json_level;
+
+static mrc_status mrc__json_number(mrc__lexer *lx, mrc_json *node) {
+    uint64_t digits;
+    int negative = lx->text[0] == '-';
+    node->type = MRC_JSON_NUMBER;
+    if (mrc__lexer_u64(lx, &digits) && digits <= (uint64_t)INT64_MAX + (negative ? 1u : 0u)) {
+        node->is_int = 1;
+        node->integer = negative && digits ? -(int64_t)(digits - 1) - 1 : (int64_t)digits;
+    }
+    node->number = mrc__decimal_parse(lx->text, lx->bytes);
+    if (!isfinite(node->number)) {
+        return mrc__lexer_fail(lx, lx->column, "a number too large for a double");
+    }
+    return MRC_OK;
+}
+
+// The value that begins with the current token: all of a scalar, of a container its opening.
+static mrc_status mrc__json_value(mrc__lexer *lx, mrc__pool *pool, mrc_json *node) {
+    node->line = lx->line;
+    node->column = lx->column;
+    switch (lx->token) {
+    case '{': node->type = MRC_JSON_OBJECT; return MRC_OK;
+    case '[': node->type = MRC_JSON_ARRAY; return MRC_OK;
+    case 't': node->type = MRC_JSON_TRUE; return MRC_OK;
+    case 'f': node->type = MRC_JSON_FALSE; return MRC_OK;
+    case 'n': node->type = MRC_JSON_NULL; return MRC_OK;
+    case '0': return mrc__json_number(lx, node);
+    case '"':
+        node->type = MRC_JSON_STRING;
+        return mrc__lexer_text(lx, pool, &node->string, &node->bytes);
+    default: return mrc__lexer_expected(lx, "a value");
+    }
+}
+
+// A new last child of an open container, its key read; the current token is then the value's.
+static mrc_status mrc__json_child(mrc__lexer *lx, mrc__pool *pool, mrc__json_level *level,
+                                  mrc_json **out) {
+    mrc_json *node = mrc__pool_alloc(pool, sizeof *node, 16);
+    if (!node) return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a node", lx->name);
+    memset(node, 0, sizeof *node);
+    if (level->node->type == MRC_JSON_OBJECT) {
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a member's name in quotes");
+        MRC__TRY(mrc__lexer_text(lx, pool, &node->key, &node->key_bytes));
+        MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    if (level->last) level->last->next = node;
+    else level->node->child = node;
+    level->last = node;
+    level->node->n++;
+    *out = node;
+    return MRC_OK;
+}
+
+// The tree below doc->root, and nothing behind it.  levels has room for max_depth.
+static mrc_status mrc__json_build(mrc__lexer *lx, mrc__json_doc *doc, mrc__json_level *levels,
+                                  size_t max_depth) {
+    mrc_json *node = &doc->root;
+    size_t depth = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    for (;;) {
+        MRC__TRY(mrc__json_value(lx, &doc->pool, node));
+        int opened = node->type == MRC_JSON_ARRAY || node->type == MRC_JSON_OBJECT;
+        if (opened && depth == max_depth) {
+            return mrc__lexer_fail(lx, lx->column, "nested deeper than %zu", max_depth);
+        }
+        if (opened) levels[depth++] = (mrc__json_level){ .node = node };
+        for (;;) {                  // to the next value, closing what ends before it
+            MRC__TRY(mrc__lexer_next(lx));
+            if (depth == 0) return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+            mrc__json_level *level = &levels[depth - 1];
+            int object = level->node->type == MRC_JSON_OBJECT;
+            if (lx->token == (object ? '}' : ']')) {
+                depth--;
+                opened = 0;
+                continue;
+            }
+            if (!opened) {
+                if (lx->token != ',') return mrc__lexer_expected(lx, object ? "',' or '}'"
+                                                                            : "',' or ']'");
+                MRC__TRY(mrc__lexer_next(lx));
+            }
+            MRC__TRY(mrc__json_child(lx, &doc->pool, level, &node));
+            break;
+        }
+    }
+}
+
+// Other encodings, told by their marks, or by the zeros that ASCII has in them.
+static const char *mrc__json_encoding(const char *s, size_t bytes) {
+    if (bytes >= 4 && (!memcmp(s, "\0\0\xFE\xFF", 4) || !memcmp(s, "\xFF\xFE\0\0", 4))) {
+        return "UTF-32";
+    }
+    if (bytes >= 2 && (!memcmp(s, "\xFE\xFF", 2) || !memcmp(s, "\xFF\xFE", 2))) return "UTF-16";
+    if (bytes >= 4 && ((!s[0] && !s[1] && !s[2]) || (!s[1] && !s[2] && !s[3]))) return "UTF-32";
+    if (bytes >= 2 && (!s[0] != !s[1])) return "UTF-16";
+    return NULL;
+}
+
+// One value that begins on the given line of a larger text: what JSONL readers call.
+static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *name, size_t line,
+                                     const char *text, size_t bytes, size_t max_depth) {
+    mrc__lexer lx;
+    size_t levels_bytes;
+    if (max_depth == 0) max_depth = 512;
+    mrc__lexer_init(&lx, ctx, name, text, bytes, line);
+    if (bytes > UINT32_MAX) return mrc__lexer_fail(&lx, 1, "%zu bytes, at most 4 GiB", bytes);
+    const char *encoding = mrc__json_encoding(text, bytes);
+    if (encoding) return mrc__lexer_fail(&lx, 1, "this is %s: save it as UTF-8", encoding);
+    if (line == 1 && bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {
+        lx.at = lx.line_start = text + 3;
+    }
+    mrc__json_doc *doc = mrc__host_zalloc(&ctx->host, sizeof *doc);
+    mrc__json_level *levels = mrc__mul(max_depth, sizeof *levels, &levels_bytes)
+                            ? ctx->host.alloc(ctx->host.user, levels_bytes) : NULL;
+    if (doc) doc->host = doc->pool.host = ctx->host;
+    mrc_status s = doc && levels ? mrc__json_build(&lx, doc, levels, max_depth)
+                                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", name);
+    if (levels) ctx->host.free(ctx->host.user, levels);
+    if (s == MRC_OK) *out = &doc->root;
+    else if (doc) mrc_json_free(&doc->root);
+    return s;
+}
+
+MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes, size_t max_depth) {
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "json: no text given");
+    return mrc__json_parse_at(ctx, out, name ? name : "json", 1, text, bytes, max_depth);
+}
+
+MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
+    char *text;
+    size_t bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_status s = mrc_json_parse(ctx, out, path, text, bytes, 0);
+    mrc_file_free(ctx, text);
+    return s;
+}
+
+MRCDEF void mrc_json_free(mrc_json *root) {
+    if (!root) return;
+    mrc__json_doc *doc = (mrc__json_doc *)root;
+    mrc__pool_free(&doc->pool);
+    doc->host.free(doc->host.user, doc);
+}
+
+MRCDEF const mrc_json *mrc_json_get(const mrc_json *object, const char *key) {
+    if (!object || !key || object->type != MRC_JSON_OBJECT) return NULL;
+    size_t bytes = strlen(key);
+    for (const mrc_json *m = object->child; m; m = m->next) {
+        if (m->key_bytes == bytes && !memcmp(m->key, key, bytes)) return m;
+    }
+    return NULL;
+}
+
+static int mrc__json_compare_keys(const void *a, const void *b) {
+    const mrc_json *x = a, *y = b;
+    return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
+}
+
+MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name) {
+    size_t bytes, n = 0;
+    if (!ctx || !object || !name) return MRC_ERR_ARG;
+    if (object->type != MRC_JSON_OBJECT || object->n < 2) return MRC_OK;
+    const void **list = mrc__mul(object->n, sizeof *list, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for %zu keys", name, object->n);
+    for (const mrc_json *m = object->child; m; m = m->next) list[n++] = m;
+    mrc__sort(list, n, mrc__json_compare_keys);
+    mrc_status s = MRC_OK;
+    for (size_t i = 1; s == MRC_OK && i < n; i++) {
+        const mrc_json *m = list[i];
+        if (mrc__json_compare_keys(list[i - 1], m)) continue;
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: the key \"%.100s\" appears twice", name,
+                      m->line, m->column, m->key);
+    }
+    ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx) {
+    *t = (mrc_text){ .host = ctx->host };
+}
+
+MRCDEF void mrc_text_free(mrc_text *t) {
+    if (t->data) t->host.free(t->host.user, t->data);
+    *t = (mrc_text){ .host = t->host };
+}
+
+// Room for `bytes` more and a NUL: where they go, or NULL.
+static char *mrc__text_room(mrc_text *t, size_t bytes) {
+    size_t need;
+    void *data = t->data;
+    if (t->failed || !mrc__add(t->bytes, bytes, &need) || !mrc__add(need, 1, &need)
+        || !mrc__grow(&t->host, &data, &t->capacity, need, 1)) {
+        t->failed = 1;
+        return NULL;
+    }
+    t->data = data;
+    return t->data + t->bytes;
+}
+
+MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
+    char *to = mrc__text_room(t, bytes);
+    if (!to) return;
+    if (bytes) memcpy(to, s, bytes);
+    t->bytes += bytes;
+    t->data[t->bytes] = 0;
+}
+
+MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *to = n >= 0 ? mrc__text_room(t, (size_t)n) : NULL;
+    if (!to) {
+        t->failed = 1;
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(to, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    t->bytes += (size_t)n;
+}
+
+// Ill-formed bytes become U+FFFD, so that what is written can be read back.
+MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+    uint32_t cp;
+    mrc_text_add(t, "\"", 1);
+    for (size_t at = 0, n; at < bytes && !t->failed; at += n) {
+        const char *plain = mrc__json_plain(s + at, s + bytes), *known;
+        n = (size_t)(plain - (s + at));
+        mrc_text_add(t, s + at, n);
+        at += n;
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        if (n == 0) break;
+        if (cp && cp < 0x80 && (known = strchr(from, (int)cp)) != NULL) {
+            const char escape[2] = { '\\', to[known - from] };
+            mrc_text_add(t, escape, 2);
+        } else if (cp < 0x20 || (ascii && cp < 0x10000)) {
+            mrc_text_printf(t, "\\u%04x", (unsigned)cp);
+        } else if (ascii) {
+            mrc_text_printf(t, "\\u%04x\\u%04x", (unsigned)(0xD800 + ((cp - 0x10000) >> 10)),
+                            (unsigned)(0xDC00 + ((cp - 0x10000) & 0x3FF)));
+        } else {
+            char utf8[4];
+            mrc_text_add(t, utf8, mrc_utf8_encode(cp, utf8));
+        }
+    }
+    mrc_text_add(t, "\"", 1);
+}
+
+// The n significant digits nearest to x > 0, and the power of ten of the first.  printf's digits
+// are exact; its point, which the locale chooses, is skipped.
+static int mrc__number_digits(double x, int n, char *digits) {
+    char text[64];
+    int found = 0, exponent = 0, negative;
+    const char *p = text;
+    snprintf(text, sizeof text, "%.*e", n - 1, x);
+    for (; *p && *p != 'e'; p++) if (*p >= '0' && *p <= '9' && found < n) digits[found++] = *p;
+    negative = *p == 'e' && p[1] == '-';
+    for (p += *p == 'e' ? 2 : 0; *p; p++) exponent = exponent * 10 + (*p - '0');
+    return negative ? -exponent : exponent;
+}
+
+static int mrc__number_reads_back(double x, const char *digits, int n, int exponent) {
+    char text[64];
+    int bytes = snprintf(text, sizeof text, "%.*se%d", n, digits, exponent - (n - 1));
+    return mrc__decimal_parse(text, (size_t)bytes) == x;
+}
+
+// One more in the last place.
+static void mrc__number_next(char *digits, int n, int *exponent) {
+    int i = n - 1;
+    for (; i >= 0 && digits[i] == '9'; i--) digits[i] = '0';
+    if (i >= 0) {
+        digits[i]++;
+        return;
+    }
+    digits[0] = '1';                // 99..9 became 00..0: it is 10..0
+    ++*exponent;
+}
+
+// The fewest digits that read back as x > 0, the nearest of them: how many.  Fifteen digits always
+// survive the way through a normal double, so anything that short is among them with zeros behind.
+// Below a power of two doubles lie closer than above it: there the nearest decimal may miss x where
+// the one above it does not.
+static int mrc__number_shortest(double x, char *digits, int *exponent) {
+    for (int n = x < DBL_MIN ? 1 : 15; n < 17; n++) {
+        *exponent = mrc__number_digits(x, n, digits);
+        int found = mrc__number_reads_back(x, digits, n, *exponent);
+        if (!found) {
+            mrc__number_next(digits, n, exponent);
+            found = mrc__number_reads_back(x, digits, n, *exponent);
+        }
+        if (!found) continue;
+        while (n > 1 && digits[n - 1] == '0') n--;
+        return n;
+    }
+    *exponent = mrc__number_digits(x, 17, digits);
+    return 17;
+}
+
+MRCDEF void mrc_text_number(mrc_text *t, double x) {
+    char digits[20];
+    int exponent = 0, n = 1;
+    if (isnan(x)) {
+        mrc_text_add(t, "NaN", 3);
+        return;
+    }
+    if (signbit(x)) mrc_text_add(t, "-", 1);
+    x = fabs(x);
+    if (isinf(x)) {
+        mrc_text_add(t, "Infinity", 8);
+        return;
+    }
+    digits[0] = '0';
+    if (x > 0) n = mrc__number_shortest(x, digits, &exponent);
+    if (exponent < -4 || exponent >= 16) {
+        mrc_text_add(t, digits, 1);
+        if (n > 1) mrc_text_printf(t, ".%.*s", n - 1, digits + 1);
+        mrc_text_printf(t, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+    } else if (exponent < 0) {
+        mrc_text_printf(t, "0.%.*s%.*s", -exponent - 1, "000", n, digits);
+    } else if (n <= exponent + 1) {
+        mrc_text_printf(t, "%.*s%.*s.0", n, digits, exponent + 1 - n, "000000000000000");
+    } else {
+        mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
+                        digits + exponent + 1);
+    }
+}
 
 //==============================================================================
 // >>impl.file
+//
+// Reading is read() of what is there now, not mmap: a file cut while it is open is an error, not a
+// signal.  Writing is the protocol of RELIABILITY 3.6: everything goes to a temporary file beside
+// the target, and the rename after its fsync is the only moment at which the target changes.  A
+// failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
+// Errors name the file and the system's reason.
 //==============================================================================
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// What a failed system call on an input file means: no such file is the caller's mistake.
+static mrc_status mrc__file_fail(mrc_ctx *ctx, const char *path, const char *doing) {
+    int e = errno;
+    int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
+    return mrc__fail(ctx, absent ? MRC_ERR_ARG : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
+                     strerror(e));
+}
+static mrc_status mrc__write_fail(mrc_ctx *ctx, const char *path, const char *doing) {
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot %s: %s", path, doing, strerror(errno));
+}
+
+// An open file and its size; a folder is refused.
+static mrc_status mrc__file_open(mrc_ctx *ctx, const char *path, int *fd, struct stat *info) {
+    do *fd = open(path, O_RDONLY | O_CLOEXEC); while (*fd < 0 && errno == EINTR);
+    if (*fd < 0) return mrc__file_fail(ctx, path, "open it");
+    if (fstat(*fd, info) == 0 && !S_ISDIR(info->st_mode)) return MRC_OK;
+    if (S_ISDIR(info->st_mode)) errno = EISDIR;
+    mrc_status s = mrc__file_fail(ctx, path, "read it");
+    close(*fd);
+    return s;
+}
+
+// What one read brings, at most a gigabyte; 0 at the end, -1 and errno on failure.
+static ssize_t mrc__file_read_some(int fd, void *to, size_t bytes) {
+    ssize_t n;
+    do n = read(fd, to, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+// To the end of the file, whatever size it said: pipes say none, and files grow.
+static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, size_t expected,
+                                     char **out, size_t *bytes) {
+    void *data = NULL;
+    size_t capacity = 0, n = 0, need = expected;
+    for (;;) {
+        if (!mrc__add(need, 2, &need) || !mrc__grow(&ctx->host, &data, &capacity, need, 1)) {
+            mrc_file_free(ctx, data);
+            return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for %zu bytes", path, need);
+        }
+        ssize_t got = mrc__file_read_some(fd, (char *)data + n, capacity - n - 1);
+        if (got < 0) {
+            mrc_file_free(ctx, data);
+            return mrc__file_fail(ctx, path, "read it");
+        }
+        if (got == 0) break;
+        n += (size_t)got;
+        need = n;
+    }
+    ((char *)data)[n] = 0;
+    *out = data;
+    *bytes = n;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path) {
+    struct stat info;
+    int fd;
+    if (!ctx || !out || !bytes) return MRC_ERR_ARG;
+    *out = NULL;
+    *bytes = 0;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "file read: no path given");
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    size_t expected = info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX - 2
+                    ? (size_t)info.st_size : 0;
+    mrc_status s = mrc__file_read_all(ctx, path, fd, expected, out, bytes);
+    close(fd);
+    return s;
+}
+
+MRCDEF void mrc_file_free(mrc_ctx *ctx, char *data) {
+    if (data) ctx->host.free(ctx->host.user, data);
+}
+
+struct mrc_file_writer {
+    mrc_ctx   *ctx;
+    int        fd;                  // -1 after a failure: the temporary file is gone
+    mrc_status failure;
+    uint64_t   written, reserved;
+    char      *temporary, *path;    // both behind the struct
+};
+
+// Keeps the failure for commit, and leaves nothing behind.
+static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
+    if (w->failure == MRC_OK) w->failure = failure;
+    if (w->fd >= 0) close(w->fd);
+    if (w->fd >= 0) unlink(w->temporary);
+    w->fd = -1;
+    return failure;
+}
+
+// The temporary file carries this process's number: one that already exists is left over from a
+// dead process that had the same.
+static int mrc__writer_open(const char *temporary) {
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
+    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+    if (fd >= 0 || errno != EEXIST || unlink(temporary) != 0) return fd;
+    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path) {
+    size_t total, bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path || !*path) return mrc__fail(ctx, MRC_ERR_ARG, "file write: no path given");
+    bytes = strlen(path) + 1;
+    mrc_file_writer *w = NULL;
+    if (mrc__mul(bytes, 2, &total) && mrc__add(total, sizeof *w + 32, &total)) {
+        w = mrc__host_zalloc(&ctx->host, total);
+    }
+    if (!w) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a writer", path);
+    w->ctx = ctx;
+    w->path = memcpy(w + 1, path, bytes);
+    w->temporary = w->path + bytes;
+    snprintf(w->temporary, bytes + 32, "%s.tmp.%ld", path, (long)getpid());
+    w->fd = mrc__writer_open(w->temporary);
+    if (w->fd < 0) {
+        mrc_status s = mrc__write_fail(ctx, w->temporary, "create it");
+        ctx->host.free(ctx->host.user, w);
+        return s;
+    }
+    *out = w;
+    return MRC_OK;
+}
+
+// The whole size before the first byte: a full disk shows now.  File systems that cannot reserve
+// say so, and are written to all the same.
+static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
+    int e = 0;
+    if (bytes == 0) return MRC_OK;
+    if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
+    while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
+    if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
+        return mrc__writer_drop(w, mrc__fail(w->ctx, MRC_ERR_IO, "%s: cannot reserve %llu bytes: "
+                                             "%s", w->path, (unsigned long long)bytes,
+                                             strerror(e)));
+    }
+    w->reserved = e ? 0 : bytes;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size_t bytes) {
+    const char *p = data;
+    if (!w || (bytes && !data)) return MRC_ERR_ARG;
+    if (w->failure != MRC_OK) return w->failure;
+    while (bytes > 0) {
+        ssize_t n = write(w->fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) errno = ENOSPC;
+        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, w->path, "write it"));
+        p += n;
+        bytes -= (size_t)n;
+        w->written += (uint64_t)n;
+    }
+    return MRC_OK;
+}
+
+MRCDEF void mrc_file_writer_abort(mrc_file_writer *w) {
+    if (!w) return;
+    mrc__writer_drop(w, MRC_OK);
+    w->ctx->host.free(w->ctx->host.user, w);
+}
+
+// The folder that holds path, synced.  path is cut at its last slash meanwhile.
+static mrc_status mrc__writer_sync_folder(mrc_file_writer *w) {
+    char *slash = strrchr(w->path, '/');
+    if (!slash) return mrc_dir_sync(w->ctx, ".");
+    if (slash == w->path) return mrc_dir_sync(w->ctx, "/");
+    *slash = 0;
+    return mrc_dir_sync(w->ctx, w->path);
+}
+
+static mrc_status mrc__writer_finish(mrc_file_writer *w) {
+    if (w->failure != MRC_OK) return w->failure;
+    if (w->reserved && w->reserved != w->written) {
+        return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
+                         (unsigned long long)w->written, (unsigned long long)w->reserved);
+    }
+    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, w->path, "sync it");
+    int fd = w->fd;
+    w->fd = -1;                     // close is not repeated either: the number may be taken anew
+    if (close(fd) != 0 && errno != EINTR) {
+        mrc_status s = mrc__write_fail(w->ctx, w->path, "close it");
+        unlink(w->temporary);
+        return s;
+    }
+    if (rename(w->temporary, w->path) != 0) {
+        mrc_status s = mrc__write_fail(w->ctx, w->path, "put it in its place");
+        unlink(w->temporary);
+        return s;
+    }
+    return mrc__writer_sync_folder(w);
+}
+
+MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w) {
+    if (!w) return MRC_ERR_ARG;
+    mrc_status s = mrc__writer_finish(w);
+    mrc_file_writer_abort(w);       // after success there is nothing left to remove
+    return s;
+}
+
+MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes) {
+    mrc_file_writer *w;
+    MRC__TRY(mrc_file_writer_new(ctx, &w, path));
+    mrc_status s = mrc__writer_reserve(w, bytes);
+    if (s == MRC_OK) s = mrc_file_writer_add(w, data, bytes);
+    if (s == MRC_OK) return mrc_file_writer_commit(w);
+    mrc_file_writer_abort(w);
+    return s;
+}
+
+// CRC-32C (Castagnoli, reflected), eight bytes per step.  Table k holds the effect of a byte that
+// k more bytes follow; it is linear, so each entry is the sum of those of its bits, and the
+// preprocessor writes the tables from eight numbers each.
+#define MRC__CRC_BIT(i, bit, value) ((i) & (1u << (bit)) ? (value) : 0u)
+#define MRC__CRC_1(i, a, b, c, d, e, f, g, h)                                               \
+    MRC__CRC_BIT(i, 0, a) ^ MRC__CRC_BIT(i, 1, b) ^ MRC__CRC_BIT(i, 2, c)                   \
+        ^ MRC__CRC_BIT(i, 3, d) ^ MRC__CRC_BIT(i, 4, e) ^ MRC__CRC_BIT(i, 5, f)             \
+        ^ MRC__CRC_BIT(i, 6, g) ^ MRC__CRC_BIT(i, 7, h)
+#define MRC__CRC_4(i, ...)  MRC__CRC_1((i), __VA_ARGS__), MRC__CRC_1((i) + 1u, __VA_ARGS__),  \
+                            MRC__CRC_1((i) + 2u, __VA_ARGS__), MRC__CRC_1((i) + 3u, __VA_ARGS__)
+#define MRC__CRC_16(i, ...) MRC__CRC_4((i), __VA_ARGS__), MRC__CRC_4((i) + 4u, __VA_ARGS__),  \
+                            MRC__CRC_4((i) + 8u, __VA_ARGS__), MRC__CRC_4((i) + 12u, __VA_ARGS__)
+#define MRC__CRC_64(i, ...) MRC__CRC_16((i), __VA_ARGS__), MRC__CRC_16((i) + 16u, __VA_ARGS__), \
+                            MRC__CRC_16((i) + 32u, __VA_ARGS__),                            \
+                            MRC__CRC_16((i) + 48u, __VA_ARGS__)
+#define MRC__CRC_256(...)   { MRC__CRC_64(0u, __VA_ARGS__), MRC__CRC_64(64u, __VA_ARGS__),    \
+                              MRC__CRC_64(128u, __VA_ARGS__), MRC__CRC_64(192u, __VA_ARGS__) }
+static const uint32_t mrc__crc32c_table[8][256] = {
+    MRC__CRC_256(0xf26b8303u, 0xe13b70f7u, 0xc79a971fu, 0x8ad958cfu,
+                 0x105ec76fu, 0x20bd8edeu, 0x417b1dbcu, 0x82f63b78u),
+    MRC__CRC_256(0x13a29877u, 0x274530eeu, 0x4e8a61dcu, 0x9d14c3b8u,
+                 0x3fc5f181u, 0x7f8be302u, 0xff17c604u, 0xfbc3faf9u),
+    MRC__CRC_256(0xa541927eu, 0x4f6f520du, 0x9edea41au, 0x38513ec5u,
+                 0x70a27d8au, 0xe144fb14u, 0xc76580d9u, 0x8b277743u),
+    MRC__CRC_256(0xdd45aab8u, 0xbf672381u, 0x7b2231f3u, 0xf64463e6u,
+                 0xe964b13du, 0xd725148bu, 0xaba65fe7u, 0x52a0c93fu),
+    MRC__CRC_256(0x38116facu, 0x7022df58u, 0xe045beb0u, 0xc5670b91u,
+                 0x8f2261d3u, 0x1ba8b557u, 0x37516aaeu, 0x6ea2d55cu),
+    MRC__CRC_256(0xef306b19u, 0xdb8ca0c3u, 0xb2f53777u, 0x6006181fu,
+                 0xc00c303eu, 0x85f4168du, 0x0e045bebu, 0x1c08b7d6u),
+    MRC__CRC_256(0x68032cc8u, 0xd0065990u, 0xa5e0c5d1u, 0x4e2dfd53u,
+                 0x9c5bfaa6u, 0x3d5b83bdu, 0x7ab7077au, 0xf56e0ef4u),
+    MRC__CRC_256(0x493c7d27u, 0x9278fa4eu, 0x211d826du, 0x423b04dau,
+                 0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
+};
+
+static uint32_t mrc__load_u32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    const uint32_t (*t)[256] = mrc__crc32c_table;
+    const unsigned char *p = data;
+    crc = ~crc;
+    for (; bytes >= 8; bytes -= 8, p += 8) {
+        uint32_t a = crc ^ mrc__load_u32(p), b = mrc__load_u32(p + 4);
+        crc = t[7][a & 255] ^ t[6][a >> 8 & 255] ^ t[5][a >> 16 & 255] ^ t[4][a >> 24]
+            ^ t[3][b & 255] ^ t[2][b >> 8 & 255] ^ t[1][b >> 16 & 255] ^ t[0][b >> 24];
+    }
+    for (; bytes > 0; bytes--, p++) crc = crc >> 8 ^ t[0][(crc ^ *p) & 255];
+    return ~crc;
+}
+
+MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
+                                  uint64_t *bytes) {
+    unsigned char piece[16384];
+    struct stat info;
+    int fd;
+    ssize_t n;
+    if (!ctx || !path || !crc || !bytes) return MRC_ERR_ARG;
+    *crc = 0;
+    *bytes = 0;
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    while ((n = mrc__file_read_some(fd, piece, sizeof piece)) > 0) {
+        *crc = mrc_crc32c(*crc, piece, (size_t)n);
+        *bytes += (uint64_t)n;
+    }
+    mrc_status s = n < 0 ? mrc__file_fail(ctx, path, "read it") : MRC_OK;
+    close(fd);
+    return s;
+}
+
+MRCDEF int mrc_file_exists(const char *path) {
+    struct stat info;
+    if (!path || stat(path, &info) != 0) return 0;
+    return S_ISDIR(info.st_mode) ? 2 : 1;
+}
+
+MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
+    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    size_t bytes = strlen(path) + 1;
+    char *part = ctx->host.alloc(ctx->host.user, bytes);
+    if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its name", path);
+    mrc_status s = MRC_OK;
+    for (size_t i = 1; s == MRC_OK && i < bytes; i++) {
+        if (path[i] && path[i] != '/') continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        // Some systems name another reason than EEXIST for a folder that is there.
+        if (mkdir(part, 0777) != 0 && mrc_file_exists(part) != 2) {
+            s = mrc__write_fail(ctx, part, "make this folder");
+        }
+    }
+    ctx->host.free(ctx->host.user, part);
+    return s;
+}
+
+MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
+    int fd;
+    if (!ctx || !path) return MRC_ERR_ARG;
+    do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
+    if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
+    // EINVAL: a file system that has nothing to sync for a folder.
+    mrc_status s = fsync(fd) != 0 && errno != EINVAL ? mrc__write_fail(ctx, path, "sync this folder")
+                                                     : MRC_OK;
+    close(fd);
+    return s;
+}
+
+static int mrc__dir_is_dot(const char *name) {
+    return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+}
+
+// Removes what the name in an open folder stands for; links go, what they point to stays.  Returns
+// 0 or an errno.  Depth is bounded, as each level holds a descriptor.
+static int mrc__dir_remove_at(int folder, const char *name, int depth) {
+    const struct dirent *entry;
+    int e = 0;
+    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT) return 0;
+    if (errno != EISDIR && errno != EPERM) return errno;
+    if (depth == 0) return ENAMETOOLONG;
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        e = errno;
+        if (fd >= 0) close(fd);
+        return e;
+    }
+    while (!e && (errno = 0, entry = readdir(dir)) != NULL) {
+        if (!mrc__dir_is_dot(entry->d_name)) e = mrc__dir_remove_at(fd, entry->d_name, depth - 1);
+    }
+    if (!e) e = errno;
+    closedir(dir);
+    if (!e && unlinkat(folder, name, AT_REMOVEDIR) != 0 && errno != ENOENT) e = errno;
+    return e;
+}
+
+MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
+    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
+    if (!e) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot remove it: %s", path, strerror(e));
+}
+
+static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
+
+// The names into the pool and the list; 0 or an errno.
+static int mrc__dir_names(DIR *dir, mrc__pool *pool, void **list, size_t *capacity, size_t *n) {
+    const struct dirent *entry;
+    while ((errno = 0, entry = readdir(dir)) != NULL) {
+        if (mrc__dir_is_dot(entry->d_name)) continue;
+        size_t bytes = strlen(entry->d_name) + 1;
+        char *name = mrc__pool_alloc(pool, bytes, 1);
+        if (!name || !mrc__grow(&pool->host, list, capacity, *n + 1, sizeof(void *))) {
+            return ENOMEM;
+        }
+        ((const void **)*list)[(*n)++] = memcpy(name, entry->d_name, bytes);
+    }
+    return errno;
+}
+
+MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
+                               mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
+                               void *user) {
+    if (!ctx || !path || !fn) return MRC_ERR_ARG;
+    mrc__pool pool = { .host = ctx->host };
+    void *list = NULL;
+    size_t capacity = 0, n = 0;
+    DIR *dir = opendir(path);
+    if (!dir) return mrc__file_fail(ctx, path, "list this folder");
+    int e = mrc__dir_names(dir, &pool, &list, &capacity, &n);
+    closedir(dir);
+    mrc_status s = MRC_OK;
+    if (e == ENOMEM) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to list it", path);
+    else if (e) s = mrc__fail(ctx, MRC_ERR_IO, "%s: cannot list it: %s", path, strerror(e));
+    if (s == MRC_OK) mrc__sort(list, n, mrc__dir_compare);
+    const void **names = list;
+    for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
+    if (list) ctx->host.free(ctx->host.user, list);
+    mrc__pool_free(&pool);
+    return s;
+}
 
 //==============================================================================
 // >>impl.safetensors
@@ -4009,9 +5420,293 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
-// >>impl.optim
+// >>impl.optim   moments, the step, learning rates; parameters to and from files
 //==============================================================================
 #ifdef MRC__PASS_CORE
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
+    return (mrc_optimizer_config){ .magic = MRC_OPTIMIZER_MAGIC, .variant = MRC_ADAMW_TORCH,
+                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1 };
+}
+
+struct mrc_optimizer {
+    mrc_allocator        host;
+    mrc_optimizer_config config;
+    const mrc_params    *params;
+    mrc_params          *exp_avg, *exp_avg_sq, *scalars;
+    mrc_tensor          *norm, *clip, *state;
+    mrc_optim_tensor    *list;      // room for every parameter; filled in each step
+};
+
+// t = 0, element by element: no backend has a fill.
+static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    void *zeros = mrc__host_zalloc(&ctx->host, bytes ? bytes : 1);
+    if (!zeros) return mrc__fail(ctx, MRC_ERR_MEM, "zeros: no %zu bytes of host memory", bytes);
+    mrc_status s = mrc_tensor_upload(ctx, t, zeros);
+    ctx->host.free(ctx->host.user, zeros);
+    return s;
+}
+
+static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
+    mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    for (size_t i = 0; ; i++) {
+        const mrc_tensor *p = mrc_params_at(o->params, i);
+        if (!p) return MRC_OK;
+        for (int k = 0; k < 2 && p->requires_grad; k++) {
+            mrc_tensor *t;
+            mrc_status s = mrc_param_new(lists[k], &t, p->name, p->dtype, p->ndim, p->shape);
+            if (s != MRC_OK) {
+                return mrc__fail(ctx, s, "optimizer: no memory for a moment of %s", p->name);
+            }
+            MRC__TRY(mrc__tensor_zero(ctx, t));
+        }
+    }
+}
+
+static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
+    size_t n = 0, bytes;
+    const size_t two = 2;
+    while (mrc_params_at(o->params, n)) n++;
+    const mrc_tensor *first = mrc_params_at(o->params, 0);
+    mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
+    if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
+    o->list = ctx->host.alloc(ctx->host.user, bytes);
+    if (!o->list
+        || mrc_params_new(&o->exp_avg, ctx->be, &ctx->host) != MRC_OK
+        || mrc_params_new(&o->exp_avg_sq, ctx->be, &ctx->host) != MRC_OK
+        || mrc_params_new(&o->scalars, ctx->be, &ctx->host) != MRC_OK
+        || mrc_param_new(o->scalars, &o->norm, "norm", stat, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->clip, "clip", stat, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->state, "state", MRC_DTYPE_I32, 1, &two) != MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for %zu parameters", n);
+    }
+    MRC__TRY(mrc__tensor_zero(ctx, o->norm));
+    MRC__TRY(mrc__tensor_zero(ctx, o->clip));
+    MRC__TRY(mrc__tensor_zero(ctx, o->state));
+    return mrc__optimizer_moments(ctx, o);
+}
+
+MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
+                                    const mrc_optimizer_config *config) {
+    if (out) *out = NULL;
+    if (!ctx || !out || !params || !config) return MRC_ERR_ARG;
+    if (config->magic != MRC_OPTIMIZER_MAGIC) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the config is not from "
+                         "mrc_optimizer_config_default()");
+    }
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
+    mrc_optimizer *o = mrc__host_zalloc(&ctx->host, sizeof *o);
+    if (!o) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
+    o->host = ctx->host;
+    o->config = *config;
+    o->params = params;
+    mrc_status s = mrc__optimizer_make(ctx, o);
+    if (s != MRC_OK) {
+        mrc_optimizer_free(o);
+        return s;
+    }
+    *out = o;
+    return MRC_OK;
+}
+
+MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
+    if (!o) return;
+    mrc_params_free(o->exp_avg);
+    mrc_params_free(o->exp_avg_sq);
+    mrc_params_free(o->scalars);
+    if (o->list) o->host.free(o->host.user, o->list);
+    o->host.free(o->host.user, o);
+}
+
+// HF's rule: biases and the weights of LayerNorm are not decayed.
+static int mrc__decays(const char *name) {
+    return !strstr(name, "bias") && !strstr(name, "LayerNorm.weight");
+}
+
+static mrc_in mrc__flat_in(const mrc_tensor *t, const void *data) {
+    return (mrc_in){ .dtype = t->dtype, .ld = t->numel, .data = data };
+}
+static mrc_out mrc__flat_out(const mrc_tensor *t) {
+    return (mrc_out){ .dtype = t->dtype, .ld = t->numel, .data = t->data };
+}
+
+// Fills in the list; returns how many parameters have a gradient.
+static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    size_t n = 0, moment = 0;
+    for (size_t i = 0; ; i++) {
+        mrc_tensor *p = mrc_params_at(o->params, i);
+        if (!p) return n;
+        mrc_tensor *m = mrc_params_at(o->exp_avg, moment);
+        if (!m || strcmp(m->name, p->name)) continue;   // wanted no gradient from the start
+        mrc_tensor *v = mrc_params_at(o->exp_avg_sq, moment++);
+        const void *grad = mrc_grad(ctx, p);
+        if (!grad) continue;
+        mrc_out copy = { .dtype = p->copy_dtype, .ld = p->numel, .data = p->copy };
+        int decays = o->config.decay_all || mrc__decays(p->name);
+        o->list[n++] = (mrc_optim_tensor){
+            .numel = p->numel, .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
+            .copy = copy, .m = mrc__flat_out(m), .v = mrc__flat_out(v), .lr = lr,
+            .weight_decay = decays ? o->config.weight_decay : 0 };
+    }
+}
+
+MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    if (!ctx || !o) return MRC_ERR_ARG;
+    if (!(lr >= 0 && lr <= DBL_MAX)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
+    }
+    size_t n = mrc__optimizer_list(ctx, o, lr);
+    if (n == 0) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
+    mrc_dtype dtype = o->list[0].param.dtype;
+    mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
+                                .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
+                                .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+    MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
+    mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = o->config.variant,
+                             .beta1 = o->config.beta1, .beta2 = o->config.beta2,
+                             .eps = o->config.eps, .clip = mrc__in(o->clip),
+                             .state = mrc__in(o->state) };
+    MRC__TRY(MRC__RUN(ctx, dtype, adamw, &adamw));
+    mrc_grad_clear(ctx);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
+                                      int64_t *applied, int *skipped) {
+    int32_t state[2];
+    double f64 = 0;
+    float f32 = 0;
+    if (!ctx || !o) return MRC_ERR_ARG;
+    int is_f64 = o->norm->dtype == MRC_DTYPE_F64;
+    MRC__TRY(mrc_tensor_download(ctx, o->norm, is_f64 ? (void *)&f64 : &f32));
+    MRC__TRY(mrc_tensor_download(ctx, o->state, state));
+    if (grad_norm) *grad_norm = is_f64 ? f64 : (double)f32;
+    if (applied) *applied = state[0];
+    if (skipped) *skipped = state[1];
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Parameters to and from safetensors: models and optimizers share these.
+//------------------------------------------------------------------------------
+static mrc_status mrc__st_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
+                               size_t bytes) {
+    const mrc_tensor *t = user;
+    mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+}
+
+static void mrc__st_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
+    *to = (mrc_st_tensor){ .name = name, .ndim = t->ndim, .fill = mrc__st_fill, .user = t,
+                           .dtype = t->dtype == MRC_DTYPE_F64 ? "F64"
+                                  : t->dtype == MRC_DTYPE_I32 ? "I32" : "F32" };
+    for (int i = 0; i < t->ndim; i++) to->shape[i] = t->shape[i];
+}
+
+// "(768, 3072)" for messages.
+static const char *mrc__shape_text(char text[96], int ndim, const uint64_t *shape) {
+    size_t at = 0;
+    text[at++] = '(';
+    for (int i = 0; i < ndim && at < 80; i++) {
+        at += (size_t)snprintf(text + at, 96 - at, i ? ", %llu" : "%llu",
+                               (unsigned long long)shape[i]);
+    }
+    snprintf(text + at, 96 - at, ")");
+    return text;
+}
+
+// Reads one tensor of a file into t; its shape must be t's.
+static mrc_status mrc__st_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+                               mrc_tensor *t, const char *path) {
+    uint64_t want[MRC_MAX_DIMS] = {0};
+    char found[96], expected[96];
+    int same = e->ndim == t->ndim;
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    for (int i = 0; i < t->ndim; i++) {
+        want[i] = t->shape[i];
+        same = same && e->shape[i] == t->shape[i];
+    }
+    if (!same) {
+        return mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %s has another shape (found %s, expected %s)",
+                         path, e->name, mrc__shape_text(found, e->ndim, e->shape),
+                         mrc__shape_text(expected, t->ndim, want));
+    }
+    void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
+    mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+static size_t mrc__params_count(const mrc_params *params) {
+    size_t n = 0;
+    while (mrc_params_at(params, n)) n++;
+    return n;
+}
+
+MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    size_t n = mrc__params_count(o->exp_avg), bytes, k = 0;
+    const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    mrc_text names;
+    mrc_text_init(&names, ctx);
+    for (int l = 0; l < 2; l++) {                       // all names first: the text may move
+        for (size_t i = 0; i < n; i++) {
+            mrc_text_printf(&names, "%s.%s", l ? "exp_avg_sq" : "exp_avg",
+                            mrc_params_at(lists[l], i)->name);
+            mrc_text_add(&names, "", 1);
+        }
+    }
+    mrc_st_tensor *list = mrc__mul(2 * n + 1, sizeof *list, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_status s = list && !names.failed ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    const char *name = names.data;
+    for (int l = 0; s == MRC_OK && l < 2; l++) {
+        for (size_t i = 0; i < n; i++, name += strlen(name) + 1) {
+            mrc__st_describe(&list[k++], mrc_params_at(lists[l], i), name);
+        }
+    }
+    if (s == MRC_OK) {
+        mrc__st_describe(&list[k++], o->state, "state");
+        s = mrc_safetensors_write(ctx, path, list, k, NULL);
+    }
+    if (list) ctx->host.free(ctx->host.user, list);
+    mrc_text_free(&names);
+    return s;
+}
+
+MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    mrc_safetensors *st;
+    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__TRY(mrc_safetensors_open(ctx, &st, path));
+    const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; s == MRC_OK && i < 2 * mrc__params_count(o->exp_avg); i++) {
+        char name[512];
+        mrc_tensor *t = mrc_params_at(lists[i % 2], i / 2);
+        snprintf(name, sizeof name, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
+        const mrc_st_entry *e = mrc_safetensors_find(st, name);
+        s = e ? mrc__st_load(ctx, st, e, t, path)
+              : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
+    }
+    const mrc_st_entry *e = mrc_safetensors_find(st, "state");
+    if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
+    if (s == MRC_OK) s = mrc__st_load(ctx, st, e, o->state, path);
+    mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t warmup_steps,
+                                  uint64_t total_steps) {
+    double t = (double)step, w = (double)warmup_steps, total = (double)total_steps;
+    if (kind == MRC_SCHEDULE_CONSTANT) return 1;
+    if (step < warmup_steps) return t / (w > 1 ? w : 1);
+    if (kind == MRC_SCHEDULE_CONSTANT_WITH_WARMUP) return 1;
+    double rest = total - w > 1 ? total - w : 1;
+    return total > t ? (total - t) / rest : 0;
+}
 #endif // core pass
 
 //==============================================================================
@@ -4051,21 +5746,1439 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
-// >>impl.model
+// >>impl.config   config.json: the numbers of a model, checked
 //==============================================================================
 #ifdef MRC__PASS_CORE
+MRCDEF mrc_model_config mrc_model_config_default(void) {
+    return (mrc_model_config){
+        .magic = MRC_MODEL_MAGIC, .vocab_size = 50265, .hidden_size = 768, .num_hidden_layers = 12,
+        .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 514,
+        .type_vocab_size = 1, .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
+        .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1, .num_rnn_layers = 2,
+        .rnn_hidden_size = 768, .rnn_dropout = 0.2 };
+}
+
+MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
+    size_t first = config->model_type == MRC_MODEL_ROBERTA ? (size_t)config->pad_token_id + 1 : 0;
+    return config->max_position_embeddings > first ? config->max_position_embeddings - first : 0;
+}
+
+// What is read from an object: its file for messages, the first error in the context.
+typedef struct mrc__fields { mrc_ctx *ctx; const char *path; const mrc_json *object; } mrc__fields;
+
+static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
+    const mrc_json *v = mrc_json_get(f->object, key);
+    return v && v->type != MRC_JSON_NULL ? v : NULL;
+}
+
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    char found[64] = "another type";
+    if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
+    if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
+    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
+                     "%s)", f->path, v->line, v->column, key, found, expected);
+}
+
+// An integer from min to max; absent: *out stays, unless it is required.
+static mrc_status mrc__field_size(const mrc__fields *f, const char *key, int64_t min, int64_t max,
+                                  int required, size_t *out) {
+    const mrc_json *v = mrc__field(f, key);
+    char expected[64];
+    if (!v && !required) return MRC_OK;
+    if (!v) return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s: has no %s", f->path, key);
+    if (v->type != MRC_JSON_NUMBER || !v->is_int || v->integer < min || v->integer > max) {
+        snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)min,
+                 (long long)max);
+        return mrc__field_wrong(f, v, key, expected);
+    }
+    *out = (size_t)v->integer;
+    return MRC_OK;
+}
+
+// A number in [min, max).
+static mrc_status mrc__field_number(const mrc__fields *f, const char *key, double min, double max,
+                                    double *out) {
+    const mrc_json *v = mrc__field(f, key);
+    char expected[64];
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_NUMBER || !(v->number >= min && v->number < max)) {
+        snprintf(expected, sizeof expected, "a number from %g to below %g", min, max);
+        return mrc__field_wrong(f, v, key, expected);
+    }
+    *out = v->number;
+    return MRC_OK;
+}
+
+// One of the words, or an error; absent: the first.
+static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const char *const *words,
+                                  int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    *out = 0;
+    if (!v) return MRC_OK;
+    for (int i = 0; words[i] && v->type == MRC_JSON_STRING; i++) {
+        if (!strcmp(v->string, words[i])) {
+            *out = i;
+            return MRC_OK;
+        }
+    }
+    char expected[96];
+    snprintf(expected, sizeof expected, "%s%s%s", words[0], words[1] ? " or " : "",
+             words[1] ? words[1] : "");
+    mrc_status s = mrc__field_wrong(f, v, key, expected);
+    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+}
+
+static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
+    static const char *const types[] = { "linear", "bilstm", NULL };
+    const mrc_json *head = mrc__field(f, "mrc_head");
+    mrc__fields h = { f->ctx, f->path, head };
+    int type;
+    c->rnn_hidden_size = c->hidden_size;
+    if (!head) return MRC_OK;
+    if (head->type != MRC_JSON_OBJECT) {
+        return mrc__field_wrong(f, head, "mrc_head", "an object");
+    }
+    MRC__TRY(mrc__field_word(&h, "type", types, &type));
+    c->head = type ? MRC_HEAD_BILSTM : MRC_HEAD_LINEAR;
+    MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, 0, &c->num_rnn_layers));
+    MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, 0, &c->rnn_hidden_size));
+    MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->rnn_dropout));
+    const mrc_json *pad = mrc__field(&h, "pad_to_max_length");
+    if (pad && pad->type != MRC_JSON_TRUE && pad->type != MRC_JSON_FALSE) {
+        return mrc__field_wrong(&h, pad, "pad_to_max_length", "true or false");
+    }
+    c->pad_to_max_length = pad && pad->type == MRC_JSON_TRUE;
+    return MRC_OK;
+}
+
+static mrc_status mrc__config_sizes(const mrc__fields *f, mrc_model_config *c) {
+    size_t pad = c->model_type == MRC_MODEL_ROBERTA;
+    MRC__TRY(mrc__field_size(f, "vocab_size", 1, 1 << 28, 1, &c->vocab_size));
+    MRC__TRY(mrc__field_size(f, "hidden_size", 1, 1 << 16, 1, &c->hidden_size));
+    MRC__TRY(mrc__field_size(f, "num_hidden_layers", 1, 1000, 1, &c->num_hidden_layers));
+    MRC__TRY(mrc__field_size(f, "num_attention_heads", 1, 1 << 12, 1, &c->num_attention_heads));
+    MRC__TRY(mrc__field_size(f, "intermediate_size", 1, 1 << 20, 1, &c->intermediate_size));
+    MRC__TRY(mrc__field_size(f, "max_position_embeddings", 4, 1 << 24, 1,
+                             &c->max_position_embeddings));
+    MRC__TRY(mrc__field_size(f, "type_vocab_size", 1, 1 << 16, 0, &c->type_vocab_size));
+    MRC__TRY(mrc__field_size(f, "pad_token_id", 0, (1 << 28) - 1, 0, &pad));
+    MRC__TRY(mrc__field_number(f, "hidden_dropout_prob", 0, 1, &c->hidden_dropout_prob));
+    MRC__TRY(mrc__field_number(f, "attention_probs_dropout_prob", 0, 1,
+                               &c->attention_probs_dropout_prob));
+    MRC__TRY(mrc__field_number(f, "initializer_range", 0, 100, &c->initializer_range));
+    MRC__TRY(mrc__field_number(f, "layer_norm_eps", 1e-30, 1, &c->layer_norm_eps));
+    c->pad_token_id = (int32_t)pad;
+    return MRC_OK;
+}
+
+// Numbers that must fit each other; the config may also come from a program.
+static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, const char *path) {
+    if (c->magic != MRC_MODEL_MAGIC) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: the config is not from "
+                         "mrc_model_config_default()", path);
+    }
+    if (!c->hidden_size || !c->num_attention_heads || !c->vocab_size || !c->num_hidden_layers
+        || !c->intermediate_size || !c->type_vocab_size || !c->rnn_hidden_size
+        || c->pad_token_id < 0) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
+    }
+    if (c->hidden_size % c->num_attention_heads) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
+                         "num_attention_heads %zu", path, c->hidden_size, c->num_attention_heads);
+    }
+    if ((size_t)c->pad_token_id >= c->vocab_size) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: pad_token_id %d is not below vocab_size %zu",
+                         path, (int)c->pad_token_id, c->vocab_size);
+    }
+    if (mrc_model_config_max_length(c) < 1) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: max_position_embeddings %zu leaves no position "
+                         "after pad_token_id %d", path, c->max_position_embeddings,
+                         (int)c->pad_token_id);
+    }
+    return MRC_OK;
+}
+
+// Duplicate keys are a defect here: which one counts would be a guess.
+static mrc_status mrc__config_unique(const mrc__fields *f) {
+    if (f->object->type != MRC_JSON_OBJECT) {
+        return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", f->path,
+                         f->object->line, f->object->column);
+    }
+    for (const mrc_json *a = f->object->child; a; a = a->next) {
+        for (const mrc_json *b = a->next; b; b = b->next) {
+            if (a->key_bytes == b->key_bytes && !memcmp(a->key, b->key, a->key_bytes)) {
+                return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: key \"%s\" a second time",
+                                 f->path, b->line, b->column, b->key);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
+                                    const char *path) {
+    static const char *const types[] = { "roberta", "bert", NULL };
+    static const char *const acts[] = { "gelu", NULL }, *const positions[] = { "absolute", NULL };
+    mrc__fields f = { ctx, path, root };
+    int type, ignored;
+    *c = mrc_model_config_default();
+    MRC__TRY(mrc__config_unique(&f));
+    if (!mrc__field(&f, "model_type")) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
+    }
+    MRC__TRY(mrc__field_word(&f, "model_type", types, &type));
+    c->model_type = type ? MRC_MODEL_BERT : MRC_MODEL_ROBERTA;
+    if (type) c->layer_norm_eps = 1e-12;
+    if (type) c->type_vocab_size = 2;
+    MRC__TRY(mrc__field_word(&f, "hidden_act", acts, &ignored));
+    MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
+    MRC__TRY(mrc__config_sizes(&f, c));
+    MRC__TRY(mrc__config_head(&f, c));
+    return mrc__config_check(ctx, c, path);
+}
+
+// path, or path/name when path is a folder.
+static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
+                               const char *name) {
+    int n = name ? snprintf(out, capacity, "%s/%s", path, name)
+                 : snprintf(out, capacity, "%s", path);
+    if (n >= 0 && (size_t)n < capacity) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%.200s...: the path has %d bytes, %zu at most", path, n,
+                     capacity - 1);
+}
+#define MRC__PATH_BYTES 4400
+
+// The config and, when json is not NULL, the file's text.
+static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                   char **json) {
+    char file[MRC__PATH_BYTES], *text;
+    mrc_json *root;
+    size_t bytes;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path,
+                          mrc_file_exists(path) == 2 ? "config.json" : NULL));
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
+    mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, 0);
+    if (s == MRC_OK) {
+        s = mrc__config_parse(ctx, out, root, file);
+        mrc_json_free(root);
+    }
+    if (s == MRC_OK && json) *json = text;
+    else mrc_file_free(ctx, text);
+    return s;
+}
+
+MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path) {
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    return mrc__config_load(ctx, out, path, NULL);
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.checkpoint
+// >>impl.model   parameters, their initialisation, the forward pass
 //==============================================================================
 #ifdef MRC__PASS_CORE
+typedef struct mrc__layer_weights {
+    mrc_tensor *qkv_weight[3], *qkv_bias[3];            // query, key, value
+    mrc_tensor *attention_weight, *attention_bias, *attention_norm_weight, *attention_norm_bias;
+    mrc_tensor *intermediate_weight, *intermediate_bias;
+    mrc_tensor *output_weight, *output_bias, *output_norm_weight, *output_norm_bias;
+} mrc__layer_weights;
+
+typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM }
+    mrc__init_kind;
+typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; } mrc__init;
+
+typedef struct mrc_encoder_weights {
+    mrc_tensor *word, *position, *token_type, *norm_weight, *norm_bias;
+    mrc__layer_weights *layers;
+    mrc_tensor *(*lstm)[8];
+    mrc_tensor *head_weight, *head_bias;
+    mrc__init  *init;               // by index of the parameter
+} mrc_encoder_weights;
+
+// While the parameters are being made.
+typedef struct mrc__builder {
+    mrc_ctx   *ctx;
+    mrc_model *m;
+    mrc_dtype  dtype;
+    size_t     n;
+    mrc_status status;
+} mrc__builder;
+
+// rows x columns, or a vector with columns 0.
+__attribute__((format(printf, 6, 7)))
+static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__init_kind kind,
+                             double range, const char *fmt, ...) {
+    char name[256];
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t = NULL;
+    va_list ap;
+    if (b->status != MRC_OK) return NULL;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    b->status = mrc_param_new(b->m->params, &t, name, b->dtype, columns ? 2 : 1, shape);
+    if (b->status != MRC_OK) {
+        mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, rows, columns);
+        return NULL;
+    }
+    b->m->weights->init[b->n++] = (mrc__init){ kind, range, -1 };
+    return t;
+}
+
+// What is before "embeddings..." in the names of a model as it is saved.
+static const char *mrc__prefix(const mrc_model_config *c) {
+    if (c->head == MRC_HEAD_BILSTM) return "transformer.";
+    return c->model_type == MRC_MODEL_BERT ? "bert." : "roberta.";
+}
+
+static void mrc__make_layer(mrc__builder *b, size_t l) {
+    static const char *const qkv[3] = { "query", "key", "value" };
+    const mrc_model_config *c = &b->m->config;
+    mrc__layer_weights *w = &b->m->weights->layers[l];
+    char p[64];
+    size_t h = c->hidden_size, in = c->intermediate_size;
+    double r = c->initializer_range;
+    snprintf(p, sizeof p, "%sencoder.layer.%zu", mrc__prefix(c), l);
+    for (int k = 0; k < 3; k++) {
+        w->qkv_weight[k] = mrc__make(b, h, h, MRC__INIT_NORMAL, r, "%s.attention.self.%s.weight",
+                                     p, qkv[k]);
+        w->qkv_bias[k] = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.self.%s.bias", p,
+                                   qkv[k]);
+    }
+    w->attention_weight = mrc__make(b, h, h, MRC__INIT_NORMAL, r,
+                                    "%s.attention.output.dense.weight", p);
+    w->attention_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.output.dense.bias", p);
+    w->attention_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0,
+                                         "%s.attention.output.LayerNorm.weight", p);
+    w->attention_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0,
+                                       "%s.attention.output.LayerNorm.bias", p);
+    w->intermediate_weight = mrc__make(b, in, h, MRC__INIT_NORMAL, r,
+                                       "%s.intermediate.dense.weight", p);
+    w->intermediate_bias = mrc__make(b, in, 0, MRC__INIT_ZERO, 0, "%s.intermediate.dense.bias", p);
+    w->output_weight = mrc__make(b, h, in, MRC__INIT_NORMAL, r, "%s.output.dense.weight", p);
+    w->output_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.dense.bias", p);
+    w->output_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.output.LayerNorm.weight", p);
+    w->output_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.LayerNorm.bias", p);
+}
+
+// The reference module's pooler is never used: it is kept for its state_dict, and not trained.
+static void mrc__make_pooler(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    size_t h = c->hidden_size;
+    mrc_tensor *weight = mrc__make(b, h, h, MRC__INIT_NORMAL, 0.02, "%spooler.dense.weight",
+                                   mrc__prefix(c));
+    mrc_tensor *bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%spooler.dense.bias",
+                                 mrc__prefix(c));
+    if (weight) weight->requires_grad = 0;
+    if (bias) bias->requires_grad = 0;
+}
+
+static void mrc__make_head(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    mrc_encoder_weights *w = b->m->weights;
+    size_t h = c->rnn_hidden_size, in = c->hidden_size;
+    if (c->head == MRC_HEAD_LINEAR) {
+        w->head_weight = mrc__make(b, 2, in, MRC__INIT_NORMAL, c->initializer_range,
+                                   "qa_outputs.weight");
+        w->head_bias = mrc__make(b, 2, 0, MRC__INIT_ZERO, 0, "qa_outputs.bias");
+        return;
+    }
+    double bound = 1 / sqrt((double)h), fan = 1 / sqrt(2.0 * (double)h);
+    for (size_t l = 0; l < c->num_rnn_layers; l++, in = 2 * h) {
+        for (int d = 0; d < 2; d++) {
+            const char *reverse = d ? "_reverse" : "";
+            mrc_tensor **to = w->lstm[l] + 4 * d;
+            to[0] = mrc__make(b, 4 * h, in, MRC__INIT_UNIFORM, bound, "lstm.weight_ih_l%zu%s", l,
+                              reverse);
+            to[1] = mrc__make(b, 4 * h, h, MRC__INIT_UNIFORM, bound, "lstm.weight_hh_l%zu%s", l,
+                              reverse);
+            to[2] = mrc__make(b, 4 * h, 0, MRC__INIT_UNIFORM, bound, "lstm.bias_ih_l%zu%s", l,
+                              reverse);
+            to[3] = mrc__make(b, 4 * h, 0, MRC__INIT_UNIFORM, bound, "lstm.bias_hh_l%zu%s", l,
+                              reverse);
+        }
+    }
+    w->head_weight = mrc__make(b, 2, 2 * h, MRC__INIT_UNIFORM, fan, "qa_head.weight");
+    w->head_bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
+}
+
+static mrc_status mrc__make_all(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    mrc_encoder_weights *w = b->m->weights;
+    size_t h = c->hidden_size;
+    double r = c->initializer_range;
+    const char *p = mrc__prefix(c);
+    w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
+                        "%sembeddings.word_embeddings.weight", p);
+    if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
+    w->position = mrc__make(b, c->max_position_embeddings, h, MRC__INIT_NORMAL, r,
+                            "%sembeddings.position_embeddings.weight", p);
+    if (w->position && c->model_type == MRC_MODEL_ROBERTA) {
+        w->init[b->n - 1].zero_row = c->pad_token_id;
+    }
+    w->token_type = mrc__make(b, c->type_vocab_size, h, MRC__INIT_NORMAL, r,
+                              "%sembeddings.token_type_embeddings.weight", p);
+    w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
+    w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
+    for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
+    mrc__make_head(b);
+    return b->status;
+}
+
+// The parameters, with undefined contents.
+static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
+                                  mrc_dtype dtype) {
+    size_t n, bytes;
+    *out = NULL;
+    MRC__TRY(mrc__config_check(ctx, config, "model"));
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
+    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_F64) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: weights are f32 or f64, not %s",
+                         mrc_dtype_name(dtype));
+    }
+    mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
+    if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
+    m->host = ctx->host;
+    m->config = *config;
+    mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
+    n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
+    int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
+    if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && mrc__mul(config->num_hidden_layers, sizeof *w->layers, &bytes);
+    if (ok) w->layers = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && mrc__mul(config->num_rnn_layers + 1, sizeof *w->lstm, &bytes);
+    if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && w->init && w->layers && w->lstm
+      && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
+    mrc__builder b = { .ctx = ctx, .m = m, .dtype = dtype };
+    mrc_status s = ok ? mrc__make_all(&b)
+                 : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
+                             config->num_hidden_layers);
+    if (s != MRC_OK) {
+        mrc_model_free(m);
+        return s;
+    }
+    *out = m;
+    return MRC_OK;
+}
+
+MRCDEF void mrc_model_free(mrc_model *m) {
+    if (!m) return;
+    mrc_encoder_weights *w = m->weights;
+    mrc_params_free(m->params);
+    if (w && w->init) m->host.free(m->host.user, w->init);
+    if (w && w->layers) m->host.free(m->host.user, w->layers);
+    if (w && w->lstm) m->host.free(m->host.user, w->lstm);
+    if (w) m->host.free(m->host.user, w);
+    if (m->config_json) m->host.free(m->host.user, m->config_json);
+    m->host.free(m->host.user, m);
+}
+
+// Random numbers are counted here too: element i of a parameter is word i % 4 of
+// philox({i / 4, i / 2^34, site of its name, "init"}, seed), so that neither the order of
+// initialisation nor what a file lacks changes any other weight.
+static double mrc__init_value(const mrc__init *init, const uint32_t u[4], size_t i) {
+    const double unit = 1.0 / 4294967296.0;
+    if (init->kind == MRC__INIT_UNIFORM) return (2 * (u[i % 4] + 0.5) * unit - 1) * init->range;
+    // Box-Muller: words 0, 1 make elements 0, 1, words 2, 3 make 2, 3
+    size_t pair = i % 4 / 2 * 2;
+    double radius = sqrt(-2 * log((u[pair] + 0.5) * unit));
+    double angle = 6.28318530717958647692 * (u[pair + 1] * unit);
+    return init->range * radius * (i % 2 ? sin(angle) : cos(angle));
+}
+
+static void mrc__init_fill(const mrc__init *init, const mrc_tensor *t, uint64_t seed, void *to) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) }, domain = 0x696e6974;
+    uint32_t u[4] = {0};
+    for (size_t i = 0; i < t->numel; i++) {
+        double value = init->kind == MRC__INIT_ONE;
+        if (init->kind == MRC__INIT_NORMAL || init->kind == MRC__INIT_UNIFORM) {
+            const uint32_t counter[4] = { (uint32_t)(i / 4), (uint32_t)((uint64_t)i >> 34),
+                                          mrc_site(t->name), domain };
+            if (i % 4 == 0) mrc_philox4x32(counter, key, u);
+            value = mrc__init_value(init, u, i);
+        }
+        if (init->zero_row >= 0 && t->ndim == 2 && i / t->shape[1] == (size_t)init->zero_row) {
+            value = 0;
+        }
+        if (t->dtype == MRC_DTYPE_F64) ((double *)to)[i] = value;
+        else ((float *)to)[i] = (float)value;
+    }
+}
+
+static mrc_status mrc__init_param(mrc_ctx *ctx, mrc_model *m, size_t index, uint64_t seed) {
+    mrc_tensor *t = mrc_params_at(m->params, index);
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    void *values = ctx->host.alloc(ctx->host.user, bytes);
+    if (!values) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", t->name, bytes);
+    mrc__init_fill(&m->weights->init[index], t, seed, values);
+    mrc_status s = mrc_tensor_upload(ctx, t, values);
+    ctx->host.free(ctx->host.user, values);
+    return s;
+}
+
+MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
+                                mrc_dtype dtype, uint64_t seed) {
+    if (out) *out = NULL;
+    if (!ctx || !out || !config) return MRC_ERR_ARG;
+    mrc_model *m;
+    MRC__TRY(mrc__model_make(ctx, &m, config, dtype));
+    for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+        mrc_status s = mrc__init_param(ctx, m, i, seed);
+        if (s == MRC_OK) continue;
+        mrc_model_free(m);
+        return s;
+    }
+    *out = m;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Forward
+//------------------------------------------------------------------------------
+MRCDEF mrc_forward_config mrc_forward_config_default(void) {
+    return (mrc_forward_config){ .magic = MRC_FORWARD_MAGIC };
+}
+
+// One encoder layer as a segment: it may run a second time in backward, so what it reads beside
+// in[0] lives in the step.
+typedef struct mrc__layer_run {
+    const mrc_model *m;
+    const mrc_batch *batch;
+    size_t           index;
+    int              dropout;
+} mrc__layer_run;
+
+static uint32_t mrc__layer_site(size_t layer, const char *module) {
+    char name[96];
+    snprintf(name, sizeof name, "encoder.layer.%zu.%s", layer, module);
+    return mrc_site(name);
+}
+
+static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                      size_t n_in) {
+    const mrc__layer_run *run = user;
+    const mrc_model_config *c = &run->m->config;
+    const mrc__layer_weights *w = &run->m->weights->layers[run->index];
+    double p = run->dropout ? c->hidden_dropout_prob : 0, eps = c->layer_norm_eps;
+    double p_attention = run->dropout ? c->attention_probs_dropout_prob : 0;
+    (void)n_in;
+    mrc_tensor *qkv = mrc_qkv(ctx, in[0], w->qkv_weight, w->qkv_bias);
+    mrc_tensor *a = mrc_attention(ctx, qkv, c->num_attention_heads, p_attention,
+                                  mrc__layer_site(run->index, "attention.self.dropout"),
+                                  run->batch);
+    mrc_drop(ctx, qkv);
+    mrc_tensor *o = mrc_linear(ctx, a, w->attention_weight, w->attention_bias, MRC_ACT_NONE);
+    mrc_drop(ctx, a);
+    mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->attention_norm_weight, w->attention_norm_bias,
+                                 eps, p, mrc__layer_site(run->index, "attention.output.dropout"),
+                                 run->batch);
+    mrc_drop(ctx, o);
+    mrc_tensor *i = mrc_linear(ctx, h, w->intermediate_weight, w->intermediate_bias, MRC_ACT_GELU);
+    mrc_tensor *y = mrc_linear(ctx, i, w->output_weight, w->output_bias, MRC_ACT_NONE);
+    mrc_drop(ctx, i);
+    mrc_tensor *out = mrc_add_norm(ctx, y, h, w->output_norm_weight, w->output_norm_bias, eps, p,
+                                   mrc__layer_site(run->index, "output.dropout"), run->batch);
+    mrc_drop(ctx, y);
+    mrc_drop(ctx, h);
+    return out;
+}
+
+static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                     const mrc_batch *batch, int dropout) {
+    const mrc_model_config *c = &m->config;
+    for (size_t l = 0; c->head == MRC_HEAD_BILSTM && l < c->num_rnn_layers; l++) {
+        char site[48];
+        snprintf(site, sizeof site, "lstm.dropout.%zu", l);
+        mrc_tensor *h = mrc_lstm(ctx, x, m->weights->lstm[l], batch);
+        mrc_drop(ctx, x);
+        int last = l + 1 == c->num_rnn_layers;
+        x = mrc_dropout(ctx, h, dropout && !last ? c->rnn_dropout : 0, mrc_site(site), batch);
+    }
+    return mrc_linear(ctx, x, m->weights->head_weight, m->weights->head_bias, MRC_ACT_NONE);
+}
+
+MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                     const mrc_forward_config *config) {
+    if (!ctx || !m || !batch || !config) return NULL;
+    if (config->magic != MRC_FORWARD_MAGIC) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
+                              "mrc_forward_config_default()");
+    }
+    const mrc_model_config *c = &m->config;
+    mrc_encoder_weights *w = m->weights;
+    int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
+    double p = config->dropout ? c->hidden_dropout_prob : 0;
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
+                                  pad_position, batch);
+    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
+    mrc_drop(ctx, e);
+    mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
+    if (x != n) mrc_drop(ctx, n);
+    for (size_t l = 0; x && l < c->num_hidden_layers; l++) {
+        mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
+        mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
+        if (!run) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+        *run = (mrc__layer_run){ m, batch, l, config->dropout };
+        mrc_tensor *y = config->gradient_checkpointing
+                      ? mrc_checkpointed(ctx, mrc__layer_forward, run, &x, 1)
+                      : mrc__layer_forward(ctx, run, &x, 1);
+        if (!config->gradient_checkpointing) mrc_drop(ctx, x);
+        x = y;
+    }
+    return mrc__head_forward(ctx, m, x, batch, config->dropout);
+}
+
+// Position ids as HF makes them: RoBERTa counts ids that are not pads, from pad + 1.
+static void mrc__batch_rows(const mrc_model_config *c, const mrc_feature *f, int32_t *ids,
+                            int32_t *types, int32_t *positions) {
+    int32_t next = c->pad_token_id + 1;
+    for (int32_t i = 0; i < f->length; i++) {
+        ids[i] = f->input_ids[i];
+        types[i] = c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
+        positions[i] = i;
+        if (c->model_type == MRC_MODEL_BERT) continue;
+        positions[i] = ids[i] == c->pad_token_id ? c->pad_token_id : next++;
+    }
+}
+
+MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *out,
+                                  const mrc_feature *const *features, size_t n,
+                                  size_t first_index) {
+    size_t rows = 0, bytes, total;
+    if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
+    // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
+    if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: %zu sequences of %zu rows", n, rows);
+    }
+    int32_t *block = ctx->host.alloc(ctx->host.user, bytes), *a = block, *array[6];
+    if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "batch: no %zu bytes", bytes);
+    int32_t *cu = a;
+    a += n + 1;
+    for (int k = 0; k < 6; k++, a += n) array[k] = a;
+    int32_t *ids = a, *types = ids + rows, *positions = types + rows;
+    cu[0] = 0;
+    total = 0;
+    for (size_t i = 0; i < n; i++) {
+        const mrc_feature *f = features[i];
+        mrc__batch_rows(&m->config, f, ids + total, types + total, positions + total);
+        total += (size_t)f->length;
+        cu[i + 1] = (int32_t)total;
+        array[0][i] = (int32_t)(first_index + i);
+        array[1][i] = f->real_len;
+        array[2][i] = f->loss_begin;
+        array[3][i] = f->loss_end;
+        array[4][i] = f->start_position;
+        array[5][i] = f->end_position;
+    }
+    mrc_status s = mrc_batch_new(ctx, out, &(mrc_batch_desc){
+        .n_sequences = n, .cu_seqlens = cu, .sequence_index = array[0], .real_len = array[1],
+        .loss_begin = array[2], .loss_end = array[3], .start_positions = array[4],
+        .end_positions = array[5], .input_ids = ids, .token_type_ids = types,
+        .position_ids = positions });
+    ctx->host.free(ctx->host.user, block);
+    return s;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader
+// >>impl.model_dir   weights by name in any prefix; saving as Hugging Face does
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// The weights' file: its reader, and what stands before the encoder's names in it.
+typedef struct mrc__weights_file {
+    mrc_safetensors *st;
+    char             path[MRC__PATH_BYTES];
+    const char      *prefix;
+} mrc__weights_file;
+
+static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir) {
+    static const char *const prefixes[] = { "roberta.", "bert.", "transformer.", "", NULL };
+    MRC__TRY(mrc__path_in(ctx, f->path, sizeof f->path, dir, "model.safetensors"));
+    MRC__TRY(mrc_safetensors_open(ctx, &f->st, f->path));
+    for (int i = 0; prefixes[i]; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefixes[i]);
+        f->prefix = prefixes[i];
+        if (mrc_safetensors_find(f->st, name)) return MRC_OK;
+    }
+    mrc_safetensors_close(f->st);
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no embeddings.word_embeddings.weight under any "
+                     "of the prefixes roberta., bert., transformer. or none", f->path);
+}
+
+// The file's name for one of our parameters.
+static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const mrc_model *m,
+                                             const char *name) {
+    const char *own = mrc__prefix(&m->config);
+    char there[320];
+    int encoder = !strncmp(name, own, strlen(own));
+    snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
+             encoder ? name + strlen(own) : name);
+    return mrc_safetensors_find(f->st, there);
+}
+
+// Whether a file's tensor has a place in the model, or is one that nobody misses.
+static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
+                                 const char *name) {
+    char ours[1024];
+    size_t prefix = strlen(f->prefix);
+    size_t bytes = strlen(name), tail = strlen("embeddings.position_ids");
+    if (bytes >= tail && !strcmp(name + bytes - tail, "embeddings.position_ids")) return 1;
+    if (!strncmp(name, f->prefix, prefix)) {
+        snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
+        if (mrc_params_find(m->params, ours)) return 1;
+    }
+    return mrc_params_find(m->params, name) != NULL;
+}
+
+static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
+                                    const mrc_model_load_desc *desc) {
+    for (size_t i = 0; ; i++) {
+        mrc_tensor *t = mrc_params_at(m->params, i);
+        if (!t) break;
+        const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
+        if (e) {
+            MRC__TRY(mrc__st_load(ctx, f->st, e, t, f->path));
+            continue;
+        }
+        const char *own = mrc__prefix(&m->config);
+        if (!strncmp(t->name, own, strlen(own)) && !strstr(t->name, "pooler.")) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
+                             "layers in config.json needs", f->path, f->prefix,
+                             t->name + strlen(own), m->config.num_hidden_layers);
+        }
+        MRC__TRY(mrc__init_param(ctx, m, i, desc->seed));
+        if (desc->note) desc->note(desc->user, MRC_LOAD_MISSING, t->name);
+    }
+    const mrc_st_entry *e;
+    for (size_t i = 0; desc->note && (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
+        if (!mrc__weights_expected(f, m, e->name)) {
+            desc->note(desc->user, MRC_LOAD_UNEXPECTED, e->name);
+        }
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
+    if (out) *out = NULL;
+    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    mrc_model_config config;
+    mrc__weights_file f = {0};
+    mrc_model *m = NULL;
+    char *json = NULL;
+    if (mrc_file_exists(desc->path) != 2) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
+    }
+    MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
+    if (desc->config) {
+        config.head = desc->config->head;
+        config.num_rnn_layers = desc->config->num_rnn_layers;
+        config.rnn_hidden_size = desc->config->rnn_hidden_size;
+        config.rnn_dropout = desc->config->rnn_dropout;
+        config.pad_to_max_length = desc->config->pad_to_max_length;
+    }
+    mrc_status s = mrc__weights_open(ctx, &f, desc->path);
+    if (s == MRC_OK) {
+        s = mrc__model_make(ctx, &m, &config, desc->dtype);
+        if (s == MRC_OK) s = mrc__weights_read(ctx, m, &f, desc);
+        mrc_safetensors_close(f.st);
+    }
+    if (s != MRC_OK) {
+        mrc_file_free(ctx, json);
+        mrc_model_free(m);
+        return s;
+    }
+    m->config_json = json;
+    *out = m;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Saving
+//------------------------------------------------------------------------------
+static void mrc__json_write(mrc_text *t, const mrc_json *v);
+
+static void mrc__json_write_members(mrc_text *t, const mrc_json *v) {
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "[" : "{", 1);
+    for (const mrc_json *c = v->child; c; c = c->next) {
+        if (c != v->child) mrc_text_add(t, ", ", 2);
+        if (v->type == MRC_JSON_OBJECT) {
+            mrc_text_json_string(t, c->key, c->key_bytes, 0);
+            mrc_text_add(t, ": ", 2);
+        }
+        mrc__json_write(t, c);
+    }
+    mrc_text_add(t, v->type == MRC_JSON_ARRAY ? "]" : "}", 1);
+}
+
+// A parsed value as JSON.  The parser bounds the depth, 64 levels here.
+static void mrc__json_write(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_NULL:   mrc_text_add(t, "null", 4); break;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
+    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
+    case MRC_JSON_ARRAY:
+    case MRC_JSON_OBJECT: mrc__json_write_members(t, v); break;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        break;
+    }
+}
+
+static const char *const mrc__config_keys[] = {
+    "architectures", "attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob",
+    "hidden_size", "initializer_range", "intermediate_size", "layer_norm_eps",
+    "max_position_embeddings", "model_type", "mrc_head", "num_attention_heads",
+    "num_hidden_layers", "pad_token_id", "type_vocab_size", "vocab_size", "dtype", "torch_dtype",
+    NULL };
+
+static void mrc__config_number(mrc_text *t, const char *key, double value) {
+    mrc_text_printf(t, ",\n  \"%s\": ", key);
+    mrc_text_number(t, value);
+}
+
+static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
+    if (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length) return;
+    if (c->head == MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"linear\"");
+    } else {
+        mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"bilstm\", \"num_layers\": %zu, "
+                        "\"hidden_size\": %zu, \"dropout\": ", c->num_rnn_layers,
+                        c->rnn_hidden_size);
+        mrc_text_number(t, c->rnn_dropout);
+    }
+    if (c->pad_to_max_length) mrc_text_printf(t, ", \"pad_to_max_length\": true");
+    mrc_text_printf(t, "}");
+}
+
+// The keys that the library reads, then what else the source's config.json had.
+static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *source) {
+    const mrc_model_config *c = &m->config;
+    int bert = c->model_type == MRC_MODEL_BERT;
+    mrc_text_printf(t, "{\n  \"model_type\": \"%s\"", bert ? "bert" : "roberta");
+    if (c->head == MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"%sForQuestionAnswering\"]",
+                        bert ? "Bert" : "Roberta");
+    }
+    mrc_text_printf(t, ",\n  \"dtype\": \"%s\",\n  \"vocab_size\": %zu,\n  \"hidden_size\": %zu,\n"
+                    "  \"num_hidden_layers\": %zu,\n  \"num_attention_heads\": %zu,\n"
+                    "  \"intermediate_size\": %zu,\n  \"hidden_act\": \"gelu\",\n"
+                    "  \"max_position_embeddings\": %zu,\n  \"type_vocab_size\": %zu,\n"
+                    "  \"pad_token_id\": %d",
+                    m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32",
+                    c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
+                    c->intermediate_size, c->max_position_embeddings, c->type_vocab_size,
+                    (int)c->pad_token_id);
+    mrc__config_number(t, "hidden_dropout_prob", c->hidden_dropout_prob);
+    mrc__config_number(t, "attention_probs_dropout_prob", c->attention_probs_dropout_prob);
+    mrc__config_number(t, "initializer_range", c->initializer_range);
+    mrc__config_number(t, "layer_norm_eps", c->layer_norm_eps);
+    mrc__config_write_head(t, c);
+    for (const mrc_json *v = source ? source->child : NULL; v; v = v->next) {
+        int known = 0;
+        for (int i = 0; mrc__config_keys[i]; i++) known |= !strcmp(v->key, mrc__config_keys[i]);
+        if (known) continue;
+        mrc_text_printf(t, ",\n  ");
+        mrc_text_json_string(t, v->key, v->key_bytes, 0);
+        mrc_text_add(t, ": ", 2);
+        mrc__json_write(t, v);
+    }
+    mrc_text_printf(t, "\n}\n");
+}
+
+static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    char path[MRC__PATH_BYTES];
+    mrc_json *source = NULL;
+    mrc_text text;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "config.json"));
+    if (m->config_json) {
+        MRC__TRY(mrc_json_parse(ctx, &source, path, m->config_json, strlen(m->config_json), 64));
+    }
+    mrc_text_init(&text, ctx);
+    mrc__config_write(&text, m, source);
+    mrc_json_free(source);
+    mrc_status s = text.failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path)
+                 : mrc_file_write(ctx, path, text.data, text.bytes);
+    mrc_text_free(&text);
+    return s;
+}
+
+static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    char path[MRC__PATH_BYTES];
+    size_t n = mrc__params_count(m->params), bytes;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "model.safetensors"));
+    mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    for (size_t i = 0; i < n; i++) {
+        mrc_tensor *t = mrc_params_at(m->params, i);
+        mrc__st_describe(&list[i], t, t->name);
+    }
+    mrc_status s = mrc_safetensors_write(ctx, path, list, n, NULL);
+    ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+// Byte for byte; a file that the source lacks is not written, and one that is the same file stays.
+static mrc_status mrc__save_tokenizer(mrc_ctx *ctx, const char *dir, const char *source) {
+    static const char *const names[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+                                         "special_tokens_map.json", NULL };
+    for (int i = 0; names[i]; i++) {
+        char from[MRC__PATH_BYTES], to[MRC__PATH_BYTES], *data;
+        size_t bytes;
+        MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, names[i]));
+        MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir, names[i]));
+        if (mrc_file_exists(from) != 1) continue;
+        MRC__TRY(mrc_file_read(ctx, &data, &bytes, from));
+        mrc_status s = mrc_file_write(ctx, to, data, bytes);
+        mrc_file_free(ctx, data);
+        MRC__TRY(s);
+    }
+    return MRC_OK;
+}
+
+// tokenizer_dir may be a vocab.txt too.
+static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *source) {
+    char to[MRC__PATH_BYTES], *data;
+    const char *slash = strrchr(source, '/'), *name = slash ? slash + 1 : source;
+    size_t bytes;
+    MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir,
+                          strcmp(name, "tokenizer.json") ? "vocab.txt" : name));
+    MRC__TRY(mrc_file_read(ctx, &data, &bytes, source));
+    mrc_status s = mrc_file_write(ctx, to, data, bytes);
+    mrc_file_free(ctx, data);
+    return s;
+}
+
+MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
+                                 const char *tokenizer_dir) {
+    if (!ctx || !m || !path) return MRC_ERR_ARG;
+    MRC__TRY(mrc_dir_new(ctx, path));
+    if (tokenizer_dir) {
+        MRC__TRY(mrc_file_exists(tokenizer_dir) == 1 ? mrc__save_vocab(ctx, path, tokenizer_dir)
+                 : mrc__save_tokenizer(ctx, path, tokenizer_dir));
+    }
+    MRC__TRY(mrc__save_weights(ctx, m, path));
+    return mrc__save_config(ctx, m, path);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.checkpoint   a folder that is complete and right, or is not taken
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// While the checksums of a folder's files are collected, in the order of mrc_dir_list.
+typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
+#define MRC__STATE_FILE "trainer_state.json"
+
+static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
+    mrc__sums *sums = user;
+    char path[MRC__PATH_BYTES];
+    uint32_t crc;
+    uint64_t bytes;
+    if (!strcmp(name, MRC__STATE_FILE)) return MRC_OK;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
+    MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
+    mrc_text_printf(&sums->text, "%s", sums->n++ ? ", " : "");
+    mrc_text_json_string(&sums->text, name, strlen(name), 0);
+    mrc_text_printf(&sums->text, ": {\"crc32c\": %lu, \"bytes\": %llu}", (unsigned long)crc,
+                    (unsigned long long)bytes);
+    return MRC_OK;
+}
+
+// The state with "files", each other file's checksum, and last "state_crc32c", that of all before.
+static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *state) {
+    char path[MRC__PATH_BYTES];
+    mrc__sums sums = { .dir = dir };
+    size_t bytes = strlen(state);
+    while (bytes && (state[bytes - 1] == '\n' || state[bytes - 1] == ' ')) bytes--;
+    if (bytes < 2 || state[0] != '{' || state[bytes - 1] != '}') {
+        return mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
+    }
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, MRC__STATE_FILE));
+    mrc_text_init(&sums.text, ctx);
+    mrc_text_add(&sums.text, state, bytes - 1);
+    mrc_text_printf(&sums.text, "%s\"files\": {", bytes > 2 ? ", " : "");
+    mrc_status s = mrc_dir_list(ctx, dir, mrc__sums_add, &sums);
+    mrc_text_printf(&sums.text, "}, ");
+    if (s == MRC_OK && sums.text.failed) {
+        s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    }
+    if (s == MRC_OK) {
+        uint32_t crc = mrc_crc32c(0, sums.text.data, sums.text.bytes);
+        mrc_text_printf(&sums.text, "\"state_crc32c\": %lu}\n", (unsigned long)crc);
+        s = sums.text.failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path)
+          : mrc_file_write(ctx, path, sums.text.data, sums.text.bytes);
+    }
+    mrc_text_free(&sums.text);
+    return s;
+}
+
+static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
+    if (rename(from, to) == 0) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to,
+                     strerror(errno));
+}
+
+MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
+                                      const mrc_model *m, const char *tokenizer_dir,
+                                      mrc_optimizer *o, const char *state) {
+    char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
+    char moments[MRC__PATH_BYTES];
+    if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
+    MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
+    snprintf(name, sizeof name, ".checkpoint-%llu.tmp", (unsigned long long)step);
+    MRC__TRY(mrc__path_in(ctx, temporary, sizeof temporary, output_dir, name));
+    snprintf(name, sizeof name, ".checkpoint-%llu.old.tmp", (unsigned long long)step);
+    MRC__TRY(mrc__path_in(ctx, old, sizeof old, output_dir, name));
+    MRC__TRY(mrc__path_in(ctx, moments, sizeof moments, temporary, "optimizer.safetensors"));
+    MRC__TRY(mrc_dir_remove(ctx, temporary));
+    MRC__TRY(mrc_dir_remove(ctx, old));
+    mrc_status s = mrc_model_save(ctx, m, temporary, tokenizer_dir);
+    if (s == MRC_OK) s = mrc_optimizer_save(ctx, o, moments);
+    if (s == MRC_OK) s = mrc__state_write(ctx, temporary, state);
+    if (s == MRC_OK) s = mrc_dir_sync(ctx, temporary);
+    if (s == MRC_OK && mrc_file_exists(final)) s = mrc__rename(ctx, final, old);
+    if (s == MRC_OK) s = mrc__rename(ctx, temporary, final);
+    if (s == MRC_OK) s = mrc_dir_sync(ctx, output_dir);
+    mrc_status removed = mrc_dir_remove(ctx, s == MRC_OK ? old : temporary);
+    return s == MRC_OK ? removed : s;
+}
+
+// "files" against the folder: every file is there, with its bytes and checksum.
+static mrc_status mrc__sums_check(mrc_ctx *ctx, const char *dir, const mrc_json *files) {
+    for (const mrc_json *f = files->child; f; f = f->next) {
+        const mrc_json *want_crc = mrc_json_get(f, "crc32c"), *want = mrc_json_get(f, "bytes");
+        char path[MRC__PATH_BYTES];
+        uint32_t crc;
+        uint64_t bytes;
+        if (!want_crc || !want || !want_crc->is_int || !want->is_int || strchr(f->key, '/')) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s/" MRC__STATE_FILE ": no checksum of %s", dir,
+                             f->key);
+        }
+        MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, f->key));
+        MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
+        if (bytes != (uint64_t)want->integer || crc != (uint64_t)want_crc->integer) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found %llu bytes with checksum "
+                             "%lu, expected %lld with %lld)", path, (unsigned long long)bytes,
+                             (unsigned long)crc, (long long)want->integer,
+                             (long long)want_crc->integer);
+        }
+    }
+    return MRC_OK;
+}
+
+// The state's own checksum stands last, so that it covers everything before it.
+static mrc_status mrc__state_check(mrc_ctx *ctx, const char *path, const char *text,
+                                   size_t bytes) {
+    static const char key[] = "\"state_crc32c\": ";
+    const char *at = NULL;
+    for (const char *p = text; (p = strstr(p, key)) != NULL; p++) at = p;
+    size_t before = at ? (size_t)(at - text) : 0;
+    unsigned long found = at ? mrc_crc32c(0, text, before) : 0;
+    char expected[64];
+    if (at) {
+        snprintf(expected, sizeof expected, "%s%lu}\n", key, found);
+        if (bytes - before == strlen(expected) && !memcmp(at, expected, bytes - before)) {
+            return MRC_OK;
+        }
+    }
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (checksum found %lu, the file ends "
+                     "\"%.40s\")", path, found, at ? at : "without one");
+}
+
+MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
+    char file[MRC__PATH_BYTES], *text;
+    mrc_json *root = NULL;
+    size_t bytes;
+    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
+    mrc_status s = mrc__state_check(ctx, file, text, bytes);
+    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, 64);
+    const mrc_json *files = s == MRC_OK ? mrc_json_get(root, "files") : NULL;
+    if (s == MRC_OK && (!files || files->type != MRC_JSON_OBJECT || files->n < 3)) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: names %zu files, at least 3 make a checkpoint",
+                      file, files ? files->n : 0);
+    }
+    if (s == MRC_OK) s = mrc__sums_check(ctx, path, files);
+    mrc_json_free(root);
+    mrc_file_free(ctx, text);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// The checkpoints of an output folder
+//------------------------------------------------------------------------------
+typedef struct mrc__steps { const char *dir; uint64_t *list; size_t n, capacity; } mrc__steps;
+
+// The number of "checkpoint-N", or 0 with *ok = 0.
+static uint64_t mrc__step_of(const char *name, int *ok) {
+    uint64_t step = 0;
+    *ok = !strncmp(name, "checkpoint-", 11) && name[11];
+    for (const char *p = name + 11; *ok && *p; p++) {
+        if (*p < '0' || *p > '9' || step > (UINT64_MAX - 9) / 10) *ok = 0;
+        step = step * 10 + (uint64_t)(*p - '0');
+    }
+    return *ok ? step : 0;
+}
+
+// Collects the steps; removes what a killed save left behind.
+static mrc_status mrc__steps_add(mrc_ctx *ctx, void *user, const char *name) {
+    mrc__steps *steps = user;
+    size_t bytes = strlen(name);
+    char path[MRC__PATH_BYTES];
+    int ok;
+    if (bytes > 16 && !strncmp(name, ".checkpoint-", 12) && !strcmp(name + bytes - 4, ".tmp")) {
+        MRC__TRY(mrc__path_in(ctx, path, sizeof path, steps->dir, name));
+        return mrc_dir_remove(ctx, path);
+    }
+    uint64_t step = mrc__step_of(name, &ok);
+    if (!ok) return MRC_OK;
+    if (steps->n == steps->capacity) {
+        size_t capacity = steps->capacity ? 2 * steps->capacity : 64, want;
+        uint64_t *list = mrc__mul(capacity, sizeof *list, &want)
+                       ? ctx->host.alloc(ctx->host.user, want) : NULL;
+        if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", steps->dir);
+        if (steps->n) memcpy(list, steps->list, steps->n * sizeof *list);
+        if (steps->list) ctx->host.free(ctx->host.user, steps->list);
+        steps->list = list;
+        steps->capacity = capacity;
+    }
+    size_t at = steps->n++;
+    for (; at > 0 && steps->list[at - 1] < step; at--) steps->list[at] = steps->list[at - 1];
+    steps->list[at] = step;                             // newest first
+    return MRC_OK;
+}
+
+static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *dir) {
+    *steps = (mrc__steps){ .dir = dir };
+    if (mrc_file_exists(dir) != 2) return MRC_OK;
+    return mrc_dir_list(ctx, dir, mrc__steps_add, steps);
+}
+
+MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
+                                      size_t capacity) {
+    mrc__steps steps;
+    if (!ctx || !output_dir || !path || capacity == 0) return MRC_ERR_ARG;
+    path[0] = 0;
+    mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
+    for (size_t i = 0; s == MRC_OK && i < steps.n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
+        s = mrc__path_in(ctx, path, capacity, output_dir, name);
+        if (s != MRC_OK) break;
+        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure has been logged
+        if (held == MRC_OK) break;
+        path[0] = 0;
+        if (held == MRC_ERR_MEM) s = held;
+        else mrc_ctx_clear_error(ctx);
+    }
+    if (s != MRC_OK) path[0] = 0;
+    if (steps.list) ctx->host.free(ctx->host.user, steps.list);
+    return s;
+}
+
+MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep) {
+    mrc__steps steps;
+    if (!ctx || !output_dir) return MRC_ERR_ARG;
+    if (keep == 0) return MRC_OK;
+    mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
+    for (size_t i = keep; s == MRC_OK && i < steps.n; i++) {
+        char name[64], path[MRC__PATH_BYTES];
+        snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
+        s = mrc__path_in(ctx, path, sizeof path, output_dir, name);
+        if (s == MRC_OK) s = mrc_dir_remove(ctx, path);
+    }
+    if (steps.list) ctx->host.free(ctx->host.user, steps.list);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.reader   one optimizer step, one pass over features
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Whether a target lies inside the window that the loss looks at.
+static int mrc__counts(const mrc_feature *f, int32_t position) {
+    return position >= f->loss_begin && position < f->loss_end;
+}
+
+// n values of t's dtype on the host, as float.
+static mrc_status mrc__download_f32(mrc_ctx *ctx, const mrc_tensor *t, float *out) {
+    if (t->dtype == MRC_DTYPE_F32) return mrc_tensor_download(ctx, t, out);
+    size_t bytes;
+    double *wide = mrc__mul(t->numel + 1, sizeof *wide, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!wide) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
+    mrc_status s = mrc_tensor_download(ctx, t, wide);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) out[i] = (float)wide[i];
+    ctx->host.free(ctx->host.user, wide);
+    return s;
+}
+
+static mrc_status mrc__download_scalar(mrc_ctx *ctx, const mrc_tensor *t, double *out) {
+    float f32;
+    if (t->dtype == MRC_DTYPE_F64) return mrc_tensor_download(ctx, t, out);
+    MRC__TRY(mrc_tensor_download(ctx, t, &f32));
+    *out = f32;
+    return MRC_OK;
+}
+
+// The denominators of the two columns: a span's loss is the mean of its two ends.
+static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const size_t counted[2]) {
+    const size_t two = 2;
+    mrc_dtype dtype = mrc__stat_dtype(m->weights->word->dtype);
+    const double f64[2] = { 2.0 * (double)counted[0], 2.0 * (double)counted[1] };
+    const float f32[2] = { (float)f64[0], (float)f64[1] };
+    mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &two, 0);
+    const void *src = dtype == MRC_DTYPE_F64 ? (const void *)f64 : f32;
+    return t && mrc_tensor_upload(ctx, t, src) == MRC_OK ? t : NULL;
+}
+
+// Forward and backward of features first .. first + n: gradients add up in ctx.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_step_desc *desc,
+                                   size_t first, size_t n, const size_t counted[2], double *loss) {
+    mrc_batch batch;
+    double value;
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, desc->features + first, n, first));
+    mrc_tensor *denominators = mrc__denominators(ctx, m, counted);
+    mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &desc->forward);
+    mrc_tensor *t = mrc_cross_entropy(ctx, logits, batch.targets, denominators, &batch);
+    MRC__TRY(mrc_backward(ctx, t, NULL));
+    MRC__TRY(mrc__download_scalar(ctx, t, &value));
+    *loss += value;
+    mrc_ctx_reset(ctx);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
+                                 const mrc_step_desc *desc, mrc_step_result *out) {
+    size_t counted[2] = { 0, 0 };
+    if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    *out = (mrc_step_result){0};
+    for (size_t i = 0; i < desc->n; i++) {
+        const mrc_feature *f = desc->features[i];
+        counted[0] += (size_t)mrc__counts(f, f->start_position);
+        counted[1] += (size_t)mrc__counts(f, f->end_position);
+    }
+    out->counted = counted[0] + counted[1];
+    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
+    mrc_status s = MRC_OK;
+    mrc_ctx_set_random(ctx, desc->random);
+    for (size_t first = 0; s == MRC_OK && first < desc->n; first += micro) {
+        size_t n = desc->n - first < micro ? desc->n - first : micro;
+        s = mrc__micro_batch(ctx, m, desc, first, n, counted, &out->loss);
+    }
+    int finite = fabs(out->loss) <= DBL_MAX;
+    if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && finite) {
+        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (!finite) out->skipped = 1;
+    if (s == MRC_OK && finite) return MRC_OK;
+    mrc_ctx_reset(ctx);                     // as good as new but for the message
+    mrc_grad_clear(ctx);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Prediction
+//------------------------------------------------------------------------------
+// The logits of one batch, column by column on the host: (2, N).
+static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
+                                     const mrc_feature *const *list, size_t n, size_t first) {
+    mrc_forward_config forward = mrc_forward_config_default();
+    mrc_batch batch;
+    size_t bytes;
+    forward.dropout = desc->dropout;
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, list, n, first));
+    mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &forward);
+    if (!logits) return ctx->status;
+    size_t rows = batch.n_tokens;
+    float *host = mrc__mul(4 * rows + 1, sizeof *host, &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
+    mrc_status s = mrc__download_f32(ctx, logits, host);
+    float *start = host + 2 * rows, *end = start + rows;
+    for (size_t r = 0; r < rows; r++) {
+        start[r] = host[2 * r];
+        end[r] = host[2 * r + 1];
+    }
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        s = desc->fn(ctx, desc->user, list[i], start, end);
+        start += list[i]->length;
+        end += list[i]->length;
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
+    if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
+        return MRC_ERR_ARG;
+    }
+    const mrc_features *f = desc->features;
+    size_t bytes, at_once = desc->batch_size < f->n ? desc->batch_size : f->n;
+    const mrc_feature **list = mrc__mul(at_once + 1, sizeof *list, &bytes)
+                             ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    mrc_status s = MRC_OK;
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_ctx_set_random(ctx, desc->random);
+    for (size_t first = 0; s == MRC_OK && first < f->n; first += at_once) {
+        size_t n = f->n - first < at_once ? f->n - first : at_once;
+        for (size_t i = 0; i < n; i++) list[i] = &f->list[first + i];
+        s = mrc__predict_batch(ctx, m, desc, list, n, first);
+        mrc_ctx_reset(ctx);
+        if (s == MRC_OK && desc->progress) desc->progress(desc->user, first + n, f->n);
+    }
+    mrc_no_grad(ctx, was_on);
+    ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Evaluation
+//------------------------------------------------------------------------------
+// The windows of the example that is being collected, and the sums so far.
+typedef struct mrc__eval {
+    const mrc_eval_desc *desc;
+    mrc_eval_result     *out;
+    mrc_allocator        host;
+    mrc_window_logits   *windows;
+    size_t               n, capacity;
+    mrc_span            *spans;
+} mrc__eval;
+
+// -log softmax of one target over the feature's window; which row is the largest, the first of equals.
+static double mrc__eval_loss(const mrc_feature *f, const float *logits, int32_t target,
+                             int32_t *best) {
+    double sum = 0;
+    *best = f->loss_begin;
+    for (int32_t i = f->loss_begin; i < f->loss_end; i++) {
+        if (logits[i] > logits[*best]) *best = i;
+    }
+    for (int32_t i = f->loss_begin; i < f->loss_end; i++) {
+        sum += exp((double)logits[i] - (double)logits[*best]);
+    }
+    return log(sum) + (double)logits[*best] - (double)logits[target];
+}
+
+static void mrc__eval_windows_free(mrc__eval *e) {
+    for (size_t i = 0; i < e->n; i++) {
+        e->host.free(e->host.user, (void *)(uintptr_t)e->windows[i].start);
+    }
+    e->n = 0;
+}
+
+// Decodes the collected example and scores it.
+static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
+    const mrc_eval_desc *desc = e->desc;
+    size_t n_spans;
+    double exact, f1;
+    if (e->n == 0) return MRC_OK;
+    const mrc_example *x = mrc_dataset_at(desc->dataset,
+                                          (size_t)e->windows[0].feature->example_index);
+    if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
+    MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
+    mrc__eval_windows_free(e);
+    const mrc_span *best = &e->spans[0];
+    size_t begin = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->begin);
+    size_t end = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->end);
+    const char *text = best->empty ? "empty" : x->context + begin;
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, best->empty ? 5 : end - begin, x->answers,
+                              x->n_answers, &exact, &f1));
+    e->out->exact_match += exact;
+    e->out->f1 += f1;
+    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
+}
+
+// Keeps a copy of one window's logits until its example is complete.
+static mrc_status mrc__eval_keep(mrc_ctx *ctx, mrc__eval *e, const mrc_feature *f,
+                                 const float *start, const float *end) {
+    size_t n = (size_t)f->length, bytes;
+    if (e->n && e->windows[0].feature->example_index != f->example_index) {
+        MRC__TRY(mrc__eval_example(ctx, e));
+    }
+    if (e->n == e->capacity) {
+        size_t capacity = e->capacity ? 2 * e->capacity : 16;
+        mrc_window_logits *windows = mrc__mul(capacity, sizeof *windows, &bytes)
+                                   ? e->host.alloc(e->host.user, bytes) : NULL;
+        if (!windows) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
+        if (e->n) memcpy(windows, e->windows, e->n * sizeof *windows);
+        if (e->windows) e->host.free(e->host.user, e->windows);
+        e->windows = windows;
+        e->capacity = capacity;
+    }
+    float *copy = mrc__mul(2 * n + 1, sizeof *copy, &bytes)
+                ? e->host.alloc(e->host.user, bytes) : NULL;
+    if (!copy) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
+    memcpy(copy, start, n * sizeof *copy);
+    memcpy(copy + n, end, n * sizeof *copy);
+    e->windows[e->n++] = (mrc_window_logits){ .feature = f, .start = copy, .end = copy + n };
+    return MRC_OK;
+}
+
+static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                    const float *start, const float *end) {
+    mrc__eval *e = user;
+    if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
+        int32_t s, t;
+        double loss = mrc__eval_loss(f, start, f->start_position, &s);
+        loss += mrc__eval_loss(f, end, f->end_position, &t);
+        e->out->loss += loss / 2;
+        e->out->start_accuracy += s == f->start_position;
+        e->out->end_accuracy += t == f->end_position;
+        e->out->accuracy += s == f->start_position && t == f->end_position;
+        e->out->n_features++;
+    }
+    return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
+}
+
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out) {
+    if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
+    *out = (mrc_eval_result){0};
+    if (desc->dataset && desc->decode.magic != MRC_DECODE_MAGIC) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: decode is not from "
+                         "mrc_decode_config_default()");
+    }
+    size_t bytes;
+    mrc__eval e = { .desc = desc, .out = out, .host = ctx->host };
+    if (desc->dataset) {
+        e.spans = mrc__mul(desc->decode.n_best_size + 1, sizeof *e.spans, &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!e.spans) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
+    }
+    mrc_predict_desc predict = desc->predict;
+    predict.fn = mrc__eval_feature;
+    predict.user = &e;
+    predict.progress = NULL;
+    mrc_status s = mrc_predict(ctx, m, &predict);
+    if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
+    mrc__eval_windows_free(&e);
+    if (e.windows) ctx->host.free(ctx->host.user, e.windows);
+    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
+    double n = out->n_features ? (double)out->n_features : 1;
+    out->n_questions = desc->dataset ? mrc_dataset_size(desc->dataset) : 0;
+    double questions = out->n_questions ? (double)out->n_questions : 1;
+    out->loss /= n;
+    out->start_accuracy /= n;
+    out->end_accuracy /= n;
+    out->accuracy /= n;
+    out->exact_match *= 100 / questions;
+    out->f1 *= 100 / questions;
+    return s;
+}
 #endif // core pass
 
 //==============================================================================
