@@ -1082,8 +1082,9 @@ typedef struct mrc_predict_desc {
     mrc_random          random;
     mrc_status (*fn)(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
                      const float *end);
-    void               *user;
-    void (*progress)(void *user, size_t done, size_t total);    // NULL: none
+    void               *user;       // of both
+    // After each batch; NULL: none.  What it returns stops the run unless it is MRC_OK.
+    mrc_status (*progress)(void *user, size_t done, size_t total);
 } mrc_predict_desc;
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc);
 
@@ -1094,7 +1095,7 @@ typedef struct mrc_eval_result {
     double exact_match, f1;                                 // 0 to 100; with a dataset
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
-    mrc_predict_desc    predict;    // its fn and user are not used
+    mrc_predict_desc    predict;    // its fn is not used
     const mrc_dataset  *dataset;    // NULL: no answers are decoded
     mrc_metric          metric;
     mrc_decode_config   decode;
@@ -7039,7 +7040,7 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
         for (size_t i = 0; i < n; i++) list[i] = &f->list[first + i];
         s = mrc__predict_batch(ctx, m, desc, list, n, first);
         mrc_ctx_reset(ctx);
-        if (s == MRC_OK && desc->progress) desc->progress(desc->user, first + n, f->n);
+        if (s == MRC_OK && desc->progress) s = desc->progress(desc->user, first + n, f->n);
     }
     mrc_no_grad(ctx, was_on);
     ctx->host.free(ctx->host.user, list);
@@ -7144,6 +7145,11 @@ static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature 
     return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
 }
 
+static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
+    const mrc_predict_desc *predict = &((mrc__eval *)user)->desc->predict;
+    return predict->progress(predict->user, done, total);
+}
+
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out) {
     if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
@@ -7162,7 +7168,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
     mrc_predict_desc predict = desc->predict;
     predict.fn = mrc__eval_feature;
     predict.user = &e;
-    predict.progress = NULL;
+    if (predict.progress) predict.progress = mrc__eval_progress;
     mrc_status s = mrc_predict(ctx, m, &predict);
     if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
     mrc__eval_windows_free(&e);
