@@ -12,9 +12,9 @@
 //
 // MANUAL
 //
-//   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring it),
-//   no byte-level BPE yet.  Its text of reference for "the same as" is Hugging Face's code for
-//   BERT and RoBERTa readers.
+//   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
+//   it), no byte-level BPE yet.  What is right is what Hugging Face's code for BERT and RoBERTa
+//   readers computes.
 //
 //   Predict, in a dozen calls (tests/test_example.sh compiles this; every call returns a status):
 //
@@ -31,27 +31,27 @@
 //   mrc_train_step() with a rising random.step and lr * mrc_schedule_factor(); now and then
 //   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
 //
-//   A new loss or head: compute it from tensors of the step, hand the result and a backward function
-//   to mrc_custom(): no change here.  A new op: one block >>op.name (formula, naive kernels, builder,
-//   backward), its args struct and entry in >>api.backend, a line in MRC__OPS, cases in
-//   tests/test_ops.c, which fails while there are none.
+//   A new loss or head: compute it from tensors of the step, hand the result and a backward
+//   function to mrc_custom(): no change here.  A new op: one block op.NAME (formula, naive kernels,
+//   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
+//   tests/op_cases.h: test_ops fails while there are none.
 //
 //   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
 //   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
 //   None changes a declared layout.  Compile with -O2 and -pthread; no -march flag is needed.
 //
-//   Errors.  Every fallible function returns an mrc_status, or NULL for a pointer; constructors set
-//   *out to NULL first.  The context keeps the first error and its text; ops given NULL return NULL,
-//   so model code is written as formulas and checked once.  The library never exits or prints.
+//   Errors.  Every fallible function returns an mrc_status, or NULL for a pointer; constructors
+//   set *out to NULL first.  The context keeps the first error and its text; ops given NULL return
+//   NULL, so model code reads as formulas and is checked once.  The library never exits or prints.
 //
 //   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
 //   die with mrc_ctx_reset(); parameters live in their mrc_params.  Free in this order: contexts,
 //   then optimizers and models, then the backend.
 //
-//   Threads.  No global mutable state.  A context, and everything made from it, belongs to one thread
-//   at a time; so does a backend instance, which has its own pool.  A loaded tokenizer, dataset or
-//   model is not changed by prediction and may be shared by threads that each have a context and an
-//   instance.  Log callbacks run on the calling thread.
+//   Threads.  No global mutable state.  A context, and everything made from it, belongs to one
+//   thread at a time; so does a backend instance, which has its own pool.  A loaded tokenizer, data
+//   set or model is not changed by prediction and may be shared by threads that each have a context
+//   and an instance.  Log callbacks run on the calling thread.
 //
 //   Numbers.  For one backend, build and instruction set, results are the same bits for any number
 //   of threads.  Dropout masks are counted, not drawn: the same for every backend, packing, split
@@ -69,11 +69,11 @@
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.tensor  >>impl.grad
 //     >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm  >>op.dropout
-//     >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim  >>op.custom
-//     >>op.table
-//     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.tokenizer  >>impl.dataset  >>impl.encode
-//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
+//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
+//     >>op.custom  >>op.table
+//     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.vocabulary  >>impl.tokenizer  >>impl.dataset
+//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
 //     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
@@ -255,7 +255,7 @@ typedef struct mrc_cross_entropy_bwd_args {
     void   *workspace;
 } mrc_cross_entropy_bwd_args;
 
-// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids are checked before.
+// y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
 typedef struct mrc_embedding_fwd_args {
     size_t  n, h;                   // rows, columns
     mrc_in  input_ids, position_ids, token_type_ids;            // (N) i32
@@ -512,7 +512,8 @@ typedef struct mrc_text {
 MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx);
 MRCDEF void mrc_text_free(mrc_text *t);
 MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes);
-MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+__attribute__((format(printf, 2, 3)))
+MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
 // A JSON string with quotes; ascii 1: everything above 0x7e as \u escapes, as Python's json.dumps.
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
 // The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
@@ -537,7 +538,7 @@ MRCDEF void       mrc_file_writer_abort(mrc_file_writer *w);        // NULL is f
 
 MRCDEF uint32_t   mrc_crc32c(uint32_t crc, const void *data, size_t bytes);     // start with 0
 MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc, uint64_t *bytes);
-MRCDEF int        mrc_file_exists(const char *path);                // 1: file, 2: folder, 0: neither
+MRCDEF int        mrc_file_exists(const char *path);        // 1: file, 2: folder, 0: neither
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path);      // with its parents; may exist
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path);   // with all below; may be absent
@@ -559,11 +560,13 @@ typedef struct mrc_st_entry {
 typedef struct mrc_safetensors mrc_safetensors;
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
 MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);       // NULL is fine
-MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index); // or NULL
+// In the order of the data; NULL past the last.
+MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
 MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
 // Metadata by key; NULL when absent.
 MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
-// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, I32, I64 (in range).
+// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, I32, I64.  A value that
+// the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst);
 
@@ -578,7 +581,7 @@ typedef struct mrc_st_tensor {
     void       *user;
 } mrc_st_tensor;
 // metadata: key, value, key, value, .., NULL; NULL is {"format": "pt"} alone, which is always in.
-// Atomic, as mrc_file_write.
+// list may be in any order.  Atomic, as mrc_file_write.
 MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
                                         size_t n, const char *const *metadata);
 
@@ -827,12 +830,13 @@ typedef struct mrc_special_ids { int32_t cls, sep, pad, unk, mask; } mrc_special
 MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok);
 
 typedef enum mrc_truncation {
-    MRC_TRUNCATION_NONE, MRC_TRUNCATION_LONGEST_FIRST, MRC_TRUNCATION_ONLY_SECOND
+    MRC_TRUNCATION_NONE, MRC_TRUNCATION_LONGEST_FIRST, MRC_TRUNCATION_ONLY_SECOND,
+    MRC_TRUNCATION_ONLY_FIRST
 } mrc_truncation;
 typedef struct mrc_encode_options { // a desc: zero is the default
     mrc_truncation truncation;
     size_t         max_length;      // tokens with the special ones; 0: no limit
-    size_t         stride;          // only_second: the *overlap* of two windows, as in HF
+    size_t         stride;          // only_*: the *overlap* of two windows, as in HF
     int            no_special_tokens;
 } mrc_encode_options;
 
@@ -844,7 +848,7 @@ typedef struct mrc_encoding {
     int32_t  *sequence_ids;         // 0 text, 1 pair, -1 special
     int32_t   overflow_to_sample_mapping;
 } mrc_encoding;
-// The windows of one text or pair: one, or with only_second as many as it takes.
+// The windows of one text or pair: one, or with only_* as many as it takes.
 typedef struct mrc_encodings {
     mrc_allocator host;
     size_t        n;
@@ -1040,13 +1044,13 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
 // >>api.checkpoint   contract E: resumable states on disk
 //==============================================================================
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
-// trainer_state.json, which is `state` (a JSON object) with checksums added.  Built beside its place
-// and renamed: the rename is the commit.  An older folder of that name is replaced.
+// trainer_state.json, which is `state` (a JSON object) with checksums added.  Built beside its
+// place and renamed: the rename is the commit.  An older folder of that name is replaced.
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state);
 // The newest checkpoint of output_dir whose checksums hold: its path, "" when there is none, into
-// path (capacity bytes).  Those that do not hold are logged; leftovers of a killed save are removed.
+// path (capacity bytes).  Others are logged; what a killed save left behind is removed.
 MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
                                       size_t capacity);
 // MRC_OK when every checksum of this checkpoint holds; else says which does not.
@@ -2003,7 +2007,7 @@ static mrc_status mrc__lexer_number(mrc__lexer *lx) {
         lx->whole = 0;
         digits = p + 1;
         p = mrc__json_digits(digits, lx->end);
-        if (p == digits) return mrc__lexer_fail(lx, lx->column, "a point without a digit behind it");
+        if (p == digits) return mrc__lexer_fail(lx, lx->column, "a point without digits behind it");
     }
     if (p < lx->end && (*p == 'e' || *p == 'E')) {
         lx->whole = 0;
@@ -2097,16 +2101,17 @@ static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__pool *pool, const char **
     return MRC_OK;
 }
 
-// A whole number's digits without its sign; 0 when they do not fit.
+// A whole number without its sign; 0 when it is not whole or does not fit.
 static int mrc__lexer_u64(const mrc__lexer *lx, uint64_t *out) {
     uint64_t value = 0;
+    if (!lx->whole) return 0;
     for (size_t i = lx->text[0] == '-'; i < lx->bytes; i++) {
         uint64_t digit = (uint64_t)(lx->text[i] - '0');
         if (value > (UINT64_MAX - digit) / 10) return 0;
         value = value * 10 + digit;
     }
     *out = value;
-    return lx->whole;
+    return 1;
 }
 
 typedef struct mrc__json_doc {
@@ -2786,8 +2791,8 @@ MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
     if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
-    mrc_status s = fsync(fd) != 0 && errno != EINVAL ? mrc__write_fail(ctx, path, "sync this folder")
-                                                     : MRC_OK;
+    mrc_status s = MRC_OK;
+    if (fsync(fd) != 0 && errno != EINVAL) s = mrc__write_fail(ctx, path, "sync this folder");
     close(fd);
     return s;
 }
@@ -2868,7 +2873,697 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 
 //==============================================================================
 // >>impl.safetensors
+//
+// Eight bytes of header length, a JSON header, then the tensors end to end.  The reader believes
+// nothing: the length is held against the file's size before anything is allocated, the header is
+// read with the JSON lexer straight into entries (no tree, so a hostile header costs no more memory
+// than its own size), and the ranges must tile the data area exactly.  Every size is computed with
+// overflow checks, those of empty tensors too: [2^40, 2^40, 0] is refused, [0, 2^40, 2^40] is not.
+// The writer makes what the format's own library makes: the same order, the same padding.
 //==============================================================================
+#define MRC__ST_HEADER_MAX 100000000u
+#define MRC__ST_COUNT_MAX  1000000u
+#define MRC__ST_NAME_MAX   65535u
+#define MRC__ST_PIECE      16384u   // bytes of scratch, on the stack
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "mrc.h reads and writes tensors as they lie in memory: little-endian machines only"
+#endif
+
+// In the reference library's order, which is that of its writer, backwards.
+static const struct { const char *name; unsigned bits; } mrc__st_dtypes[] = {
+    { "BOOL", 8 }, { "F4", 4 }, { "F6_E2M3", 6 }, { "F6_E3M2", 6 }, { "U8", 8 }, { "I8", 8 },
+    { "F8_E5M2", 8 }, { "F8_E4M3", 8 }, { "F8_E8M0", 8 }, { "F8_E4M3FNUZ", 8 },
+    { "F8_E5M2FNUZ", 8 }, { "I16", 16 }, { "U16", 16 }, { "F16", 16 }, { "BF16", 16 },
+    { "I32", 32 }, { "U32", 32 }, { "F32", 32 }, { "C64", 64 }, { "F64", 64 }, { "I64", 64 },
+    { "U64", 64 },
+};
+#define MRC__ST_DTYPES (sizeof mrc__st_dtypes / sizeof mrc__st_dtypes[0])
+
+// The dtype's index; MRC__ST_DTYPES: there is none of that name.
+static size_t mrc__st_dtype(const char *name, size_t bytes) {
+    size_t i = 0;
+    while (i < MRC__ST_DTYPES && (strlen(mrc__st_dtypes[i].name) != bytes
+                                  || memcmp(mrc__st_dtypes[i].name, name, bytes))) i++;
+    return i;
+}
+
+static int mrc__mul_u64(uint64_t a, uint64_t b, uint64_t *out) {
+    if (b != 0 && a > UINT64_MAX / b) return 0;
+    *out = a * b;
+    return 1;
+}
+
+// numel and bytes of a shape; NULL, or what is wrong with it.
+static const char *mrc__st_size(size_t dtype, int ndim, const uint64_t *shape, uint64_t *numel,
+                                uint64_t *bytes) {
+    uint64_t bits;
+    *numel = 1;
+    for (int i = 0; i < ndim; i++) {
+        if (!mrc__mul_u64(*numel, shape[i], numel)) return "the shape's product overflows";
+    }
+    if (!mrc__mul_u64(*numel, mrc__st_dtypes[dtype].bits, &bits)) return "the size overflows";
+    if (bits % 8) return "the size is no whole number of bytes";
+    *bytes = bits / 8;
+    return NULL;
+}
+
+// Unlike tensors' names, keys may hold NUL: their length counts.
+typedef struct mrc__st_meta { const char *key, *value; size_t key_bytes; } mrc__st_meta;
+
+struct mrc_safetensors {
+    mrc_ctx      *ctx;
+    int           fd;
+    const char   *path;
+    uint64_t      data_begin;       // in the file
+    mrc__pool     pool;             // entries, names, metadata
+    const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
+    const void  **by_name;
+    size_t        n, capacity;
+    const void  **meta;             // mrc__st_meta by key
+    size_t        n_meta, meta_capacity;
+};
+
+// Reads exactly these bytes of the file, wherever the descriptor stands.
+static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
+                                size_t bytes) {
+    char *p = to;
+    while (bytes > 0) {
+        ssize_t n = pread(fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30, (off_t)at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return mrc__file_fail(ctx, path, "read it");
+        if (n == 0) {
+            return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there "
+                             "when it was opened", path, (unsigned long long)at, bytes);
+        }
+        p += n;
+        at += (uint64_t)n;
+        bytes -= (size_t)n;
+    }
+    return MRC_OK;
+}
+
+// "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
+static mrc_status mrc__st_integers(mrc__lexer *lx, const char *field, uint64_t *out, int most,
+                                   int *n) {
+    *n = 0;
+    if (lx->token != '[') return mrc__lexer_expected(lx, field);
+    MRC__TRY(mrc__lexer_next(lx));
+    while (lx->token != ']') {
+        if (*n > 0 && lx->token != ',') return mrc__lexer_expected(lx, "',' or ']'");
+        if (*n > 0) MRC__TRY(mrc__lexer_next(lx));
+        if (lx->token != '0') return mrc__lexer_expected(lx, "an integer");
+        if (*n == most) return mrc__lexer_fail(lx, lx->column, "more than %d in %s", most, field);
+        if (lx->text[0] == '-' || !mrc__lexer_u64(lx, &out[*n])) {
+            return mrc__lexer_fail(lx, lx->column, "%.*s is no integer of 0 to 2^64 - 1",
+                                   lx->bytes < 40 ? (int)lx->bytes : 40, lx->text);
+        }
+        ++*n;
+        MRC__TRY(mrc__lexer_next(lx));
+    }
+    return MRC_OK;
+}
+
+// One field of a tensor's object, the current token its value; *seen gathers which there were.
+static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_entry *e,
+                                unsigned *seen) {
+    static const char *const fields[] = { "dtype", "shape", "data_offsets" };
+    uint64_t offsets[2];
+    size_t i = 0;
+    int n;
+    while (i < 3 && (key->bytes != strlen(fields[i]) || memcmp(key->text, fields[i], key->bytes))) {
+        i++;
+    }
+    if (i == 3) return mrc__lexer_fail(key, key->column, "unknown field in a tensor's entry");
+    if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
+    *seen |= 1u << i;
+    if (i == 0) {
+        size_t dtype = lx->token == '"' ? mrc__st_dtype(lx->text, lx->bytes) : MRC__ST_DTYPES;
+        if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
+        e->dtype = mrc__st_dtypes[dtype].name;
+        return MRC_OK;
+    }
+    if (i == 1) return mrc__st_integers(lx, "a shape of at most 8 sizes", e->shape, 8, &e->ndim);
+    MRC__TRY(mrc__st_integers(lx, "data_offsets of 2 integers", offsets, 2, &n));
+    if (n != 2) return mrc__lexer_fail(lx, lx->column, "%d data_offsets, expected 2", n);
+    e->begin = offsets[0];
+    e->end = offsets[1];
+    return MRC_OK;
+}
+
+// Keys are compared as they stand in the file: an escape in one of the three fields' names would
+// go unrecognised, so it is undone first.
+static mrc_status mrc__st_key(mrc__lexer *lx, mrc__lexer *key, char *room, size_t room_bytes) {
+    if (lx->token != '"') return mrc__lexer_expected(lx, "a name in quotes");
+    *key = *lx;
+    if (lx->escaped && lx->bytes <= room_bytes) {
+        key->bytes = mrc__json_unescape(lx->text, lx->bytes, room);
+        key->text = room;
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != ':') return mrc__lexer_expected(lx, "':'");
+    return mrc__lexer_next(lx);
+}
+
+// Between members: 1 in *more when another key is the current token.
+static mrc_status mrc__st_more(mrc__lexer *lx, int first, int *more) {
+    *more = lx->token != '}';
+    if (!*more || first) return MRC_OK;
+    if (lx->token != ',') return mrc__lexer_expected(lx, "',' or '}'");
+    return mrc__lexer_next(lx);
+}
+
+static mrc_status mrc__st_memory(const mrc_safetensors *st) {
+    return mrc__fail(st->ctx, MRC_ERR_MEM, "%s: no memory for its header", st->path);
+}
+
+// The list with room for one more pointer.
+static int mrc__st_push(mrc_safetensors *st, const void ***list, size_t *capacity, size_t *n,
+                        const void *item) {
+    void *data = (void *)*list;
+    if (!mrc__grow(&st->ctx->host, &data, capacity, *n + 1, sizeof **list)) return 0;
+    *list = data;
+    (*list)[(*n)++] = item;
+    return 1;
+}
+
+// A tensor's object; the current token is its opening, `key` its name.
+static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc__lexer *key) {
+    mrc__lexer field;
+    char room[128];
+    unsigned seen = 0;
+    uint64_t bytes;
+    size_t name_bytes;
+    int more;
+    mrc_st_entry *e = mrc__pool_alloc(&st->pool, sizeof *e, 16);
+    if (!e) return mrc__st_memory(st);
+    memset(e, 0, sizeof *e);
+    mrc__lexer name = *key;
+    MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
+    if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
+        return mrc__lexer_fail(key, key->column, "a name of %zu bytes, expected 1 to %u, no NUL",
+                               name_bytes, MRC__ST_NAME_MAX);
+    }
+    if (st->n == MRC__ST_COUNT_MAX) {
+        return mrc__lexer_fail(key, key->column, "more than %u tensors", MRC__ST_COUNT_MAX);
+    }
+    if (lx->token != '{') return mrc__lexer_expected(lx, "a tensor's entry");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        MRC__TRY(mrc__st_key(lx, &field, room, sizeof room));
+        MRC__TRY(mrc__st_field(lx, &field, e, &seen));
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    if (seen != 7) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has no %s", e->name, !(seen & 1)
+                               ? "dtype" : !(seen & 2) ? "shape" : "data_offsets");
+    }
+    const char *bad = mrc__st_size(mrc__st_dtype(e->dtype, strlen(e->dtype)), e->ndim, e->shape,
+                                   &e->numel, &bytes);
+    if (bad) return mrc__lexer_fail(key, key->column, "\"%.100s\": %s", e->name, bad);
+    if (e->end < e->begin || e->end - e->begin != bytes) {
+        return mrc__lexer_fail(key, key->column, "\"%.100s\" has data_offsets %llu to %llu, its "
+                               "shape and dtype need %llu bytes", e->name,
+                               (unsigned long long)e->begin, (unsigned long long)e->end,
+                               (unsigned long long)bytes);
+    }
+    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, e) ? MRC_OK
+                                                                      : mrc__st_memory(st);
+}
+
+// The object of __metadata__, strings all of it.
+static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
+    int more;
+    size_t bytes;
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object of strings");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer key;
+        MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
+        mrc__st_meta *m = mrc__pool_alloc(&st->pool, sizeof *m, 16);
+        if (!m) return mrc__st_memory(st);
+        MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
+        if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
+        MRC__TRY(mrc__lexer_text(lx, &st->pool, &m->value, &bytes));
+        if (!mrc__st_push(st, &st->meta, &st->meta_capacity, &st->n_meta, m)) {
+            return mrc__st_memory(st);
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_header(mrc_safetensors *st, mrc__lexer *lx) {
+    static const char metadata[] = "__metadata__";
+    mrc__lexer key;
+    char room[128];
+    int more, n_metadata = 0;
+    MRC__TRY(mrc__lexer_next(lx));
+    if (lx->token != '{') return mrc__lexer_expected(lx, "an object");
+    MRC__TRY(mrc__lexer_next(lx));
+    MRC__TRY(mrc__st_more(lx, 1, &more));
+    while (more) {
+        mrc__lexer as_written = *lx;
+        MRC__TRY(mrc__st_key(lx, &key, room, sizeof room));
+        if (key.bytes == sizeof metadata - 1 && !memcmp(key.text, metadata, key.bytes)) {
+            if (n_metadata++) return mrc__lexer_fail(&key, key.column, "a second %s", metadata);
+            MRC__TRY(mrc__st_metadata(st, lx));
+        } else {
+            MRC__TRY(mrc__st_tensor(st, lx, &as_written));
+        }
+        MRC__TRY(mrc__lexer_next(lx));
+        MRC__TRY(mrc__st_more(lx, 0, &more));
+    }
+    MRC__TRY(mrc__lexer_next(lx));
+    return lx->token ? mrc__lexer_expected(lx, "the end") : MRC_OK;
+}
+
+static int mrc__st_compare_offset(const void *a, const void *b) {
+    const mrc_st_entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin > y->begin ? 1 : -1;
+    if (x->end != y->end) return x->end > y->end ? 1 : -1;
+    return strcmp(x->name, y->name);
+}
+static int mrc__st_compare_name(const void *a, const void *b) {
+    return strcmp(((const mrc_st_entry *)a)->name, ((const mrc_st_entry *)b)->name);
+}
+static int mrc__st_compare_meta(const void *a, const void *b) {
+    const mrc__st_meta *x = a, *y = b;
+    return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
+}
+
+// Names once each, and ranges that follow each other from 0 to the end of the file.
+static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    uint64_t at = 0;
+    size_t bytes = 0;
+    if (st->n) {
+        st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!st->by_name) return mrc__st_memory(st);
+        memcpy(st->by_name, st->by_offset, bytes);
+    }
+    mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
+    mrc__sort(st->by_name, st->n, mrc__st_compare_name);
+    mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
+    for (size_t i = 1; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_name[i];
+        if (!mrc__st_compare_name(st->by_name[i - 1], e)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two tensors named \"%.100s\"", st->path,
+                             e->name);
+        }
+    }
+    for (size_t i = 1; i < st->n_meta; i++) {
+        const mrc__st_meta *m = st->meta[i];
+        if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two metadata keys \"%.100s\"", st->path,
+                             m->key);
+        }
+    }
+    for (size_t i = 0; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_offset[i];
+        if (e->begin != at) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: \"%.100s\" begins at data byte %llu, "
+                             "expected %llu", st->path, e->name, (unsigned long long)e->begin,
+                             (unsigned long long)at);
+        }
+        at = e->end;
+    }
+    if (at == data_bytes) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: holds %llu bytes of data, its tensors need %llu",
+                     st->path, (unsigned long long)data_bytes, (unsigned long long)at);
+}
+
+// Length, header, checks.  The header's text is freed: entries own copies.
+static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
+    mrc_ctx *ctx = st->ctx;
+    unsigned char length[8];
+    if (file_bytes < 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %llu bytes, a safetensors file has 8 at least",
+                         st->path, (unsigned long long)file_bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, st->path, st->fd, 0, length, 8));
+    uint64_t n = (uint64_t)mrc__load_u32(length) | (uint64_t)mrc__load_u32(length + 4) << 32;
+    if (n > MRC__ST_HEADER_MAX || n > file_bytes - 8) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: a header of %llu bytes in a file of %llu, at "
+                         "most %u: truncated, or no safetensors file", st->path,
+                         (unsigned long long)n, (unsigned long long)file_bytes,
+                         MRC__ST_HEADER_MAX);
+    }
+    st->data_begin = 8 + n;
+    char *header = ctx->host.alloc(ctx->host.user, n ? (size_t)n : 1);
+    if (!header) return mrc__st_memory(st);
+    mrc_status s = mrc__st_pread(ctx, st->path, st->fd, 8, header, (size_t)n);
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, ctx, st->path, header, (size_t)n, 1);
+    if (s == MRC_OK) s = mrc__st_header(st, &lx);
+    ctx->host.free(ctx->host.user, header);
+    return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
+}
+
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    struct stat info;
+    size_t bytes;
+    int fd;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    if (!S_ISREG(info.st_mode)) {
+        close(fd);
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
+    }
+    bytes = strlen(path) + 1;
+    mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
+                        ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!st) {
+        close(fd);
+        return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to open it", path);
+    }
+    st->ctx = ctx;
+    st->fd = fd;
+    st->path = memcpy(st + 1, path, bytes - sizeof *st);
+    st->pool.host = ctx->host;
+    mrc_status s = mrc__st_load(st, (uint64_t)info.st_size);
+    if (s == MRC_OK) *out = st;
+    else mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
+    if (!st) return;
+    const mrc_allocator *host = &st->ctx->host;
+    close(st->fd);
+    if (st->by_offset) host->free(host->user, st->by_offset);
+    if (st->by_name) host->free(host->user, st->by_name);
+    if (st->meta) host->free(host->user, st->meta);
+    mrc__pool_free(&st->pool);
+    host->free(host->user, st);
+}
+
+MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
+    return st && index < st->n ? st->by_offset[index] : NULL;
+}
+
+// The first of n sorted items that `key` is not above.
+static size_t mrc__st_search(const void *const *list, size_t n, const void *key,
+                             int (*compare)(const void *a, const void *b)) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare(list[middle], key) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low < n && !compare(list[low], key) ? low : n;
+}
+
+MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name) {
+    if (!st || !name) return NULL;
+    const mrc_st_entry key = { .name = name };
+    size_t i = mrc__st_search(st->by_name, st->n, &key, mrc__st_compare_name);
+    return i < st->n ? st->by_name[i] : NULL;
+}
+
+MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key) {
+    if (!st || !key) return NULL;
+    const mrc__st_meta wanted = { .key = key, .key_bytes = strlen(key) };
+    size_t i = mrc__st_search(st->meta, st->n_meta, &wanted, mrc__st_compare_meta);
+    return i < st->n_meta ? ((const mrc__st_meta *)st->meta[i])->value : NULL;
+}
+
+// Half precision: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.
+static double mrc__st_half(uint16_t h) {
+    int exponent = h >> 10 & 31;
+    double mantissa = h & 1023, sign = h & 0x8000 ? -1.0 : 1.0;
+    if (exponent == 31) return mantissa > 0 ? (double)NAN : sign * HUGE_VAL;
+    return sign * (exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24));
+}
+
+// What the reader converts from; each element goes through a double or an int64.
+typedef enum mrc__st_from {
+    MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64
+} mrc__st_from;
+
+static mrc__st_from mrc__st_source(const char *dtype) {
+    static const char *const names[] = { "F32", "F64", "F16", "BF16", "I32", "I64" };
+    for (int i = 0; i < 6; i++) if (!strcmp(dtype, names[i])) return (mrc__st_from)(i + 1);
+    return MRC__ST_NONE;
+}
+
+static double mrc__st_real(mrc__st_from from, const char *p) {
+    uint32_t bits;
+    uint16_t half;
+    float f32;
+    double f64;
+    switch (from) {
+    case MRC__ST_F32: memcpy(&f32, p, 4); return (double)f32;
+    case MRC__ST_F64: memcpy(&f64, p, 8); return f64;
+    case MRC__ST_F16: memcpy(&half, p, 2); return mrc__st_half(half);
+    default:                        // BF16: the upper half of a float
+        memcpy(&half, p, 2);
+        bits = (uint32_t)half << 16;
+        memcpy(&f32, &bits, 4);
+        return (double)f32;
+    }
+}
+
+static int64_t mrc__st_integer(mrc__st_from from, const char *p) {
+    int32_t i32;
+    int64_t i64;
+    if (from == MRC__ST_I64) return memcpy(&i64, p, 8), i64;
+    return memcpy(&i32, p, 4), (int64_t)i32;
+}
+
+// One element; 0 when the target cannot hold it.
+static int mrc__st_convert(mrc__st_from from, const char *p, mrc_dtype to, char *out) {
+    int32_t i32;
+    float f32;
+    double f64;
+    if (from >= MRC__ST_I32) {
+        int64_t value = mrc__st_integer(from, p);
+        int64_t most = to == MRC_DTYPE_I32 ? INT32_MAX
+                     : (int64_t)1 << (to == MRC_DTYPE_F32 ? 24 : 53);   // exact up to here
+        if (value > most || value < -most - (to == MRC_DTYPE_I32)) return 0;
+        i32 = to == MRC_DTYPE_I32 ? (int32_t)value : 0;
+        f64 = (double)value;
+        if (to == MRC_DTYPE_I32) return memcpy(out, &i32, 4), 1;
+    } else {
+        f64 = mrc__st_real(from, p);
+    }
+    if (to == MRC_DTYPE_F64) return memcpy(out, &f64, 8), 1;
+    if (isfinite(f64) && fabs(f64) >= 0x1.ffffffp127) return 0;     // would round to infinity
+    f32 = (float)f64;
+    return memcpy(out, &f32, 4), 1;
+}
+
+MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
+                                       void *dst) {
+    char piece[MRC__ST_PIECE];
+    if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
+    mrc__st_from from = mrc__st_source(e->dtype);
+    int real = to == MRC_DTYPE_F32 || to == MRC_DTYPE_F64;
+    if (from == MRC__ST_NONE || !(real || (to == MRC_DTYPE_I32 && from >= MRC__ST_I32))) {
+        return mrc__fail(st->ctx, MRC_ERR_UNSUPPORTED, "%s: \"%.100s\" is %s, cannot be read as %s",
+                         st->path, e->name, e->dtype, mrc_dtype_name(to));
+    }
+    uint64_t at = st->data_begin + e->begin, bytes = e->end - e->begin;
+    if (e->numel == 0) return MRC_OK;
+    if ((from == MRC__ST_F32 && to == MRC_DTYPE_F32) || (from == MRC__ST_F64 && to == MRC_DTYPE_F64)
+        || (from == MRC__ST_I32 && to == MRC_DTYPE_I32)) {
+        return mrc__st_pread(st->ctx, st->path, st->fd, at, dst, (size_t)bytes);
+    }
+    size_t step = (size_t)(bytes / e->numel), out_step = mrc_dtype_bytes(to);
+    char *out = dst;
+    for (uint64_t done = 0; done < bytes; ) {
+        size_t n = bytes - done < sizeof piece ? (size_t)(bytes - done) : sizeof piece;
+        MRC__TRY(mrc__st_pread(st->ctx, st->path, st->fd, at + done, piece, n));
+        for (size_t i = 0; i < n; i += step, out += out_step) {
+            if (mrc__st_convert(from, piece + i, to, out)) continue;
+            return mrc__fail(st->ctx, MRC_ERR_NUMERIC, "%s: \"%.100s\" element %llu of %s is out "
+                             "of range for %s", st->path, e->name,
+                             (unsigned long long)((done + i) / step), e->dtype,
+                             mrc_dtype_name(to));
+        }
+        done += n;
+    }
+    return MRC_OK;
+}
+
+// The tensors in the order in which they are written: wide dtypes first, then by name.
+static int mrc__st_compare_write(const void *a, const void *b) {
+    const mrc_st_tensor *x = a, *y = b;
+    size_t dx = mrc__st_dtype(x->dtype, strlen(x->dtype));
+    size_t dy = mrc__st_dtype(y->dtype, strlen(y->dtype));
+    if (dx != dy) return dx < dy ? 1 : -1;
+    return strcmp(x->name, y->name);
+}
+
+static int mrc__st_compare_write_name(const void *a, const void *b) {
+    return strcmp(((const mrc_st_tensor *)a)->name, ((const mrc_st_tensor *)b)->name);
+}
+
+static int mrc__st_text_ok(const char *s) {
+    size_t bytes = strlen(s);
+    return mrc_utf8_valid(s, bytes) == bytes;
+}
+
+// One tensor of the writer's list by itself; *bytes is its size.
+static mrc_status mrc__st_check_tensor(mrc_ctx *ctx, const char *path, const mrc_st_tensor *t,
+                                       uint64_t *bytes) {
+    uint64_t numel;
+    size_t dtype = t->dtype ? mrc__st_dtype(t->dtype, strlen(t->dtype)) : MRC__ST_DTYPES;
+    const char *bad = NULL;
+    *bytes = 0;
+    if (!t->name || !*t->name || strlen(t->name) > MRC__ST_NAME_MAX) {
+        bad = "a name has 1 to 65535 bytes";
+    } else if (!strcmp(t->name, "__metadata__") || !mrc__st_text_ok(t->name)) {
+        bad = "not a name for a tensor";
+    } else if (dtype == MRC__ST_DTYPES) {
+        bad = "no dtype of the format";
+    } else if (t->ndim < 0 || t->ndim > 8) {
+        bad = "ndim is not 0 to 8";
+    } else {
+        bad = mrc__st_size(dtype, t->ndim, t->shape, &numel, bytes);
+    }
+    if (!bad && *bytes && !t->data && !t->fill) bad = "neither data nor fill";
+    if (!bad) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: tensor \"%.100s\": %s", path, t->name ? t->name : "",
+                     bad);
+}
+
+static mrc_status mrc__st_check_metadata(mrc_ctx *ctx, const char *path,
+                                         const char *const *metadata) {
+    for (size_t i = 0; metadata && metadata[i]; i += 2) {
+        int bad = !metadata[i + 1] || !mrc__st_text_ok(metadata[i])
+               || !mrc__st_text_ok(metadata[i + 1]) || !strcmp(metadata[i], "format");
+        for (size_t j = 0; j < i; j += 2) bad = bad || !strcmp(metadata[j], metadata[i]);
+        if (bad) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "%s: metadata \"%.100s\": twice, \"format\", no "
+                             "value, or no UTF-8", path, metadata[i]);
+        }
+    }
+    return MRC_OK;
+}
+
+static void mrc__st_add_string(mrc_text *t, const char *s) {
+    mrc_text_json_string(t, s, strlen(s), 0);
+}
+
+// All tensors good, and their names different; leaves the list in the order of the file.
+static mrc_status mrc__st_arrange(mrc_ctx *ctx, const char *path, const void **list, size_t n) {
+    uint64_t bytes;
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__st_check_tensor(ctx, path, list[i], &bytes));
+    mrc__sort(list, n, mrc__st_compare_write_name);
+    for (size_t i = 1; i < n; i++) {
+        const mrc_st_tensor *t = list[i];
+        if (mrc__st_compare_write_name(list[i - 1], t)) continue;
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: two tensors named \"%.100s\"", path, t->name);
+    }
+    mrc__sort(list, n, mrc__st_compare_write);
+    return MRC_OK;
+}
+
+// The header's text, padded so that the data begins at a multiple of 8; *data_bytes: what follows.
+static mrc_status mrc__st_make_header(mrc_ctx *ctx, const char *path, const void *const *list,
+                                      size_t n, const char *const *metadata, mrc_text *t,
+                                      uint64_t *data_bytes) {
+    uint64_t at = 0, bytes;
+    mrc_text_printf(t, "{\"__metadata__\":{\"format\":\"pt\"");
+    for (size_t i = 0; metadata && metadata[i]; i++) {
+        mrc_text_add(t, i % 2 ? ":" : ",", 1);
+        mrc__st_add_string(t, metadata[i]);
+    }
+    mrc_text_add(t, "}", 1);
+    for (size_t i = 0; i < n; i++) {
+        const mrc_st_tensor *x = list[i];
+        MRC__TRY(mrc__st_check_tensor(ctx, path, x, &bytes));
+        if (bytes > (uint64_t)INT64_MAX / 2 - at) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "%s: more than 2^62 bytes", path);
+        }
+        mrc_text_add(t, ",", 1);
+        mrc__st_add_string(t, x->name);
+        mrc_text_printf(t, ":{\"dtype\":\"%s\",\"shape\":[", x->dtype);
+        for (int k = 0; k < x->ndim; k++) {
+            mrc_text_printf(t, "%s%llu", k ? "," : "", (unsigned long long)x->shape[k]);
+        }
+        mrc_text_printf(t, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
+                        (unsigned long long)(at + bytes));
+        at += bytes;
+    }
+    mrc_text_add(t, "}", 1);
+    if (t->bytes % 8) mrc_text_add(t, "       ", 8 - t->bytes % 8);
+    *data_bytes = at;
+    if (t->failed) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its header", path);
+    if (t->bytes <= MRC__ST_HEADER_MAX) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: a header of %zu bytes, at most %u", path, t->bytes,
+                     MRC__ST_HEADER_MAX);
+}
+
+// A tensor's bytes: at once from memory, or in pieces that `fill` brings.
+static mrc_status mrc__st_write_data(mrc_file_writer *w, const mrc_st_tensor *t, char *piece,
+                                     size_t piece_bytes) {
+    mrc_ctx *ctx = w->ctx;
+    uint64_t bytes;
+    MRC__TRY(mrc__st_check_tensor(ctx, w->path, t, &bytes));
+    if (t->data) return mrc_file_writer_add(w, t->data, (size_t)bytes);
+    for (uint64_t at = 0; at < bytes; ) {
+        size_t n = bytes - at < piece_bytes ? (size_t)(bytes - at) : piece_bytes;
+        mrc_status s = t->fill(ctx, t->user, at, piece, n);
+        if (s != MRC_OK) {
+            return mrc__fail(ctx, s, "%s: no data for \"%.100s\" at byte %llu", w->path, t->name,
+                             (unsigned long long)at);
+        }
+        MRC__TRY(mrc_file_writer_add(w, piece, n));
+        at += n;
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__st_write_all(mrc_file_writer *w, const void *const *list, size_t n,
+                                    const mrc_text *header, uint64_t data_bytes) {
+    const size_t piece_bytes = (size_t)1 << 18;     // a multiple of every dtype's size
+    mrc_ctx *ctx = w->ctx;
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header->bytes >> 8 * i);
+    char *piece = ctx->host.alloc(ctx->host.user, piece_bytes);
+    if (!piece) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to write it", w->path);
+    mrc_status s = mrc__writer_reserve(w, 8 + header->bytes + data_bytes);
+    if (s == MRC_OK) s = mrc_file_writer_add(w, length, 8);
+    if (s == MRC_OK) s = mrc_file_writer_add(w, header->data, header->bytes);
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        s = mrc__st_write_data(w, list[i], piece, piece_bytes);
+    }
+    ctx->host.free(ctx->host.user, piece);
+    return s;
+}
+
+MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
+                                        size_t n, const char *const *metadata) {
+    mrc_file_writer *w = NULL;
+    mrc_text header;
+    size_t bytes;
+    uint64_t data_bytes = 0;
+    if (!ctx || !path || (n && !list)) return MRC_ERR_ARG;
+    MRC__TRY(mrc__st_check_metadata(ctx, path, metadata));
+    const void **order = mrc__mul(n ? n : 1, sizeof *order, &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its header", path);
+    for (size_t i = 0; i < n; i++) order[i] = &list[i];
+    mrc_text_init(&header, ctx);
+    mrc_status s = mrc__st_arrange(ctx, path, order, n);
+    if (s == MRC_OK) s = mrc__st_make_header(ctx, path, order, n, metadata, &header, &data_bytes);
+    if (s == MRC_OK) s = mrc_file_writer_new(ctx, &w, path);
+    if (s == MRC_OK) s = mrc__st_write_all(w, order, n, &header, data_bytes);
+    if (s == MRC_OK) s = mrc_file_writer_commit(w);
+    else mrc_file_writer_abort(w);
+    mrc_text_free(&header);
+    ctx->host.free(ctx->host.user, order);
+    return s;
+}
 
 //==============================================================================
 // >>impl.tensor
@@ -3829,21 +4524,29 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
     return MRC_OK;
 }
 
-static double MRC__T(linear_dz)(const mrc_linear_bwd_args *a, size_t r, size_t o) {
-    double dy = MRC__T(at)(a->dy, r, o);
-    // forward was: y = act(z)
-    if (a->act != MRC_ACT_GELU) return dy;
-    return dy * mrc__gelu_slope(((const MRC__REAL *)a->z.data)[r * a->z.ld + o]);
+// dz over the saved z; without an activation dy is dz.
+static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
+    if (a->act != MRC_ACT_GELU) return a->dy;
+    const mrc_in z = { a->z.dtype, a->z.ld, a->z.data };
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t o = 0; o < a->out; o++) {
+            // forward was: y = act(z)
+            double slope = mrc__gelu_slope(MRC__T(at)(z, r, o));
+            MRC__T(put)(a->z, r, o, MRC__T(at)(a->dy, r, o) * slope);
+        }
+    }
+    return z;
 }
 
 static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
+    const mrc_in dz = MRC__T(linear_dz)(a);
     (void)be;
     // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
     for (size_t r = 0; a->dx.data && r < a->n; r++) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < a->out; o++) {
-                dx += MRC__T(linear_dz)(a, r, o) * MRC__T(at)(a->weight, o, i);
+                dx += MRC__T(at)(dz, r, o) * MRC__T(at)(a->weight, o, i);
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -3852,14 +4555,14 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
         for (size_t i = 0; i < a->in; i++) {
             double dw = 0;
             for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(linear_dz)(a, r, o) * MRC__T(at)(a->x, r, i);
+                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
             }
             MRC__T(put)(a->dweight, o, i, dw);
         }
     }
     for (size_t o = 0; a->dbias.data && o < a->out; o++) {
         double db = 0;
-        for (size_t r = 0; r < a->n; r++) db += MRC__T(linear_dz)(a, r, o);
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, o);
         MRC__T(put)(a->dbias, 0, o, db);
     }
     return MRC_OK;
@@ -4306,110 +5009,120 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 // has gradient 0.  Pads are queries as any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
-// One query of one head: what the loops below need to find its numbers.
-typedef struct MRC__T(query) {
-    size_t   first, row, head, d, width;    // first row of the sequence, this row; width: A D
-    size_t   keys;
-    uint32_t sequence, position;
-} MRC__T(query);
+// One head of one sequence: its first row and length, its columns, and what its masks count.
+typedef struct MRC__T(span) {
+    size_t   first, length, keys, head, d, width;       // width: A D
+    uint32_t sequence;
+} MRC__T(span);
 
-static double MRC__T(score)(mrc_in qkv, double scale, const MRC__T(query) *q, size_t j) {
-    double s = 0;
-    for (size_t e = 0; e < q->d; e++) {
-        s += MRC__T(at)(qkv, q->row, q->head * q->d + e)
-           * MRC__T(at)(qkv, q->first + j, q->width + q->head * q->d + e);
-    }
-    return s * scale;
+static MRC__T(span) MRC__T(span_of)(mrc_in cu_seqlens, mrc_in real_len, mrc_in sequence_index,
+                                    size_t s, size_t head, size_t heads, size_t d) {
+    const int32_t *cu = cu_seqlens.data, *real = real_len.data, *index = sequence_index.data;
+    return (MRC__T(span)){ (size_t)cu[s], (size_t)(cu[s + 1] - cu[s]), (size_t)real[s], head, d,
+                           heads * d, (uint32_t)index[s] };
 }
 
-static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(query) *q) {
-    double max = -HUGE_VAL, sum = 0;
-    for (size_t j = 0; j < q->keys; j++) max = fmax(max, MRC__T(score)(a->qkv, a->scale, q, j));
+// Element e of row i's query, key or value (0, 1, 2).
+static double MRC__T(part)(mrc_in qkv, const MRC__T(span) *q, size_t part, size_t i, size_t e) {
+    return MRC__T(at)(qkv, q->first + i, part * q->width + q->head * q->d + e);
+}
+
+// s[j] of query i, by key.
+static void MRC__T(scores)(mrc_in qkv, double scale, const MRC__T(span) *q, size_t i, double *s) {
     for (size_t j = 0; j < q->keys; j++) {
-        sum += exp(MRC__T(score)(a->qkv, a->scale, q, j) - max);
+        double dot = 0;
+        for (size_t e = 0; e < q->d; e++) {
+            dot += MRC__T(part)(qkv, q, 0, i, e) * MRC__T(part)(qkv, q, 1, j, e);
+        }
+        s[j] = dot * scale;
     }
+}
+
+static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, size_t i, size_t j) {
+    return MRC__T(kept)(mask, (uint32_t)q->head, q->sequence, (uint32_t)i, (uint32_t)j);
+}
+
+static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *q, size_t i) {
+    double max = -HUGE_VAL, sum = 0, *w = a->workspace;
+    MRC__T(scores)(a->qkv, a->scale, q, i, w);
+    for (size_t j = 0; j < q->keys; j++) max = fmax(max, w[j]);
+    for (size_t j = 0; j < q->keys; j++) sum += exp(w[j] - max);
     double lse = q->keys ? max + log(sum) : 0;
-    MRC__T(put)(a->lse, q->head, q->row, lse);
+    MRC__T(put)(a->lse, q->head, q->first + i, lse);
+    for (size_t j = 0; j < q->keys; j++) {
+        w[j] = MRC__T(weight_kept)(&a->mask, q, i, j) * exp(w[j] - lse);
+    }
     for (size_t e = 0; e < q->d; e++) {
         double y = 0;
-        for (size_t j = 0; j < q->keys; j++) {
-            double m = MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position,
-                                    (uint32_t)j);
-            y += m * exp(MRC__T(score)(a->qkv, a->scale, q, j) - lse)
-               * MRC__T(at)(a->qkv, q->first + j, 2 * q->width + q->head * q->d + e);
-        }
-        MRC__T(put)(a->y, q->row, q->head * q->d + e, y);
+        for (size_t j = 0; j < q->keys; j++) y += w[j] * MRC__T(part)(a->qkv, q, 2, j, e);
+        MRC__T(put)(a->y, q->first + i, q->head * q->d + e, y);
     }
+}
+
+// One row of weights.
+static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attention_fwd_args *a) {
+    (void)be;
+    return a->max_length * sizeof(double);
 }
 
 static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
-    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
-    const int32_t *index = a->sequence_index.data;
     (void)be;
     for (size_t s = 0; s < a->n_sequences; s++) {
-        for (int32_t i = cu[s]; i < cu[s + 1]; i++) {
-            for (size_t head = 0; head < a->heads; head++) {
-                MRC__T(query) q = { (size_t)cu[s], (size_t)i, head, a->d, a->heads * a->d,
-                                    (size_t)real[s], (uint32_t)index[s], (uint32_t)(i - cu[s]) };
-                MRC__T(attend)(a, &q);
-            }
+        for (size_t head = 0; head < a->heads; head++) {
+            MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index, s,
+                                             head, a->heads, a->d);
+            for (size_t i = 0; i < q.length; i++) MRC__T(attend)(a, &q, i);
         }
     }
     return MRC_OK;
 }
 
-// p and dp of one query and key.
-static double MRC__T(weight)(const mrc_attention_bwd_args *a, const MRC__T(query) *q, size_t j,
-                             double *dp) {
-    double m = MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position, (uint32_t)j);
-    *dp = 0;
-    for (size_t e = 0; e < q->d; e++) {
-        *dp += m * MRC__T(at)(a->dy, q->row, q->head * q->d + e)
-             * MRC__T(at)(a->qkv, q->first + j, 2 * q->width + q->head * q->d + e);
-    }
-    return exp(MRC__T(score)(a->qkv, a->scale, q, j) - MRC__T(at)(a->lse, q->head, q->row));
-}
-
-static void MRC__T(add)(mrc_out m, size_t r, size_t c, double value) {
-    m.accumulate = 1;
-    MRC__T(put)(m, r, c, value);
-}
-
-static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(query) *q) {
-    const size_t h = q->head * q->d, w = q->width;
-    double mean = 0, dp;
-    for (size_t j = 0; j < q->keys; j++) {
-        double p = MRC__T(weight)(a, q, j, &dp);
-        mean += p * dp;
-    }
+// Adds what query i gives to sum: dq, dk and dv of the span, each (T, D).
+static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(span) *q, size_t i,
+                               double *p, double *dp, double *sum) {
+    double mean = 0, lse = MRC__T(at)(a->lse, q->head, q->first + i);
+    double *dq = sum, *dk = dq + q->length * q->d, *dv = dk + q->length * q->d;
+    MRC__T(scores)(a->qkv, a->scale, q, i, p);
     for (size_t j = 0; j < q->keys; j++) {
         // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
-        double p = MRC__T(weight)(a, q, j, &dp), ds = p * (dp - mean) * a->scale;
-        double mp = p * MRC__T(kept)(&a->mask, (uint32_t)q->head, q->sequence, q->position,
-                                     (uint32_t)j);
+        double m = MRC__T(weight_kept)(&a->mask, q, i, j);
+        p[j] = exp(p[j] - lse);
+        dp[j] = 0;
         for (size_t e = 0; e < q->d; e++) {
-            size_t key = q->first + j;
-            MRC__T(add)(a->dqkv, q->row, h + e, ds * MRC__T(at)(a->qkv, key, w + h + e));
-            MRC__T(add)(a->dqkv, key, w + h + e, ds * MRC__T(at)(a->qkv, q->row, h + e));
-            MRC__T(add)(a->dqkv, key, 2 * w + h + e, mp * MRC__T(at)(a->dy, q->row, h + e));
+            double dy = MRC__T(at)(a->dy, q->first + i, q->head * q->d + e);
+            dp[j] += m * dy * MRC__T(part)(a->qkv, q, 2, j, e);
+            dv[j * q->d + e] += m * p[j] * dy;
+        }
+        mean += p[j] * dp[j];
+    }
+    for (size_t j = 0; j < q->keys; j++) {
+        double ds = p[j] * (dp[j] - mean) * a->scale;
+        for (size_t e = 0; e < q->d; e++) {
+            dq[i * q->d + e] += ds * MRC__T(part)(a->qkv, q, 1, j, e);
+            dk[j * q->d + e] += ds * MRC__T(part)(a->qkv, q, 0, i, e);
         }
     }
 }
 
-static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
-    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
-    const int32_t *index = a->sequence_index.data;
+// A row of p, one of dp, and the sums of one span.
+static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
-    for (size_t r = 0; a->dqkv.data && !a->dqkv.accumulate && r < a->n; r++) {
-        for (size_t c = 0; c < 3 * a->heads * a->d; c++) MRC__T(put)(a->dqkv, r, c, 0);
-    }
-    for (size_t s = 0; a->dqkv.data && s < a->n_sequences; s++) {
-        for (int32_t i = cu[s]; i < cu[s + 1]; i++) {
-            for (size_t head = 0; head < a->heads; head++) {
-                MRC__T(query) q = { (size_t)cu[s], (size_t)i, head, a->d, a->heads * a->d,
-                                    (size_t)real[s], (uint32_t)index[s], (uint32_t)(i - cu[s]) };
-                MRC__T(attend_bwd)(a, &q);
-            }
+    return a->max_length * (2 + 3 * a->d) * sizeof(double);
+}
+
+static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
+    (void)be;
+    if (!a->dqkv.data || a->n == 0) return MRC_OK;      // without rows there is no workspace
+    double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
+    for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
+        MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
+                                         k / a->heads, k % a->heads, a->heads, a->d);
+        size_t third = q.length * q.d;
+        for (size_t e = 0; e < 3 * third; e++) sum[e] = 0;
+        for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, sum);
+        for (size_t e = 0; e < 3 * third; e++) {
+            MRC__T(put)(a->dqkv, q.first + e % third / q.d,
+                        e / third * q.width + q.head * q.d + e % q.d, sum[e]);
         }
     }
     return MRC_OK;
@@ -4473,9 +5186,9 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //   u = residual + dropout(x)      y = layer_norm(u) * weight + bias
 //   du as op.layer_norm's dx;  dresidual = du,  dx = mask * du
 //
-// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u, mean
-// and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep two.
-// x and residual may be one tensor.
+// x, residual (N, H) -> y (N, H): the end of each half of an encoder layer (post-LN).  Saves u,
+// mean and rstd: one (N, H) buffer where dropout, addition and layer_norm as ops of their own keep
+// two.  x and residual may be one tensor.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
@@ -4687,35 +5400,60 @@ static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_arg
     return a->h * sizeof(double);
 }
 
-// The weights' gradients of one direction from dz; before(row) is row - 1 or row + 1.
-static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a, int dir) {
-    const size_t h = a->h, d = (size_t)dir;
+// dz of one direction: the gradient of what its gates were made of.
+static mrc_in MRC__T(lstm_dz)(const mrc_lstm_bwd_args *a, int dir) {
+    return (mrc_in){ a->gates.dtype, 8 * a->h,
+                     (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
+}
+
+static void MRC__T(lstm_dweight_hh)(const mrc_lstm_bwd_args *a, int dir) {
+    const size_t h = a->h;
     const int32_t *cu = a->cu_seqlens.data;
-    const mrc_in dz = { a->gates.dtype, 8 * h, (const MRC__REAL *)a->gates.data + d * 4 * h };
-    for (size_t o = 0; o < 4 * h; o++) {
-        for (size_t i = 0; a->dweight_ih[dir].data && i < a->in; i++) {
-            double dw = 0;
-            for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
-            }
-            MRC__T(put)(a->dweight_ih[dir], o, i, dw);
-        }
-        for (size_t j = 0; a->dweight_hh[dir].data && j < h; j++) {
+    const mrc_in dz = MRC__T(lstm_dz)(a, dir);
+    for (size_t o = 0; a->dweight_hh[dir].data && o < 4 * h; o++) {
+        for (size_t j = 0; j < h; j++) {
             double dw = 0;
             for (size_t s = 0; s < a->n_sequences; s++) {
                 for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
                     int32_t before = dir ? r + 1 : r - 1;
                     if (before < cu[s] || before >= cu[s + 1]) continue;
                     dw += MRC__T(at)(dz, (size_t)r, o)
-                        * MRC__T(at)(a->y, (size_t)before, d * h + j);
+                        * MRC__T(at)(a->y, (size_t)before, (size_t)dir * h + j);
                 }
             }
             MRC__T(put)(a->dweight_hh[dir], o, j, dw);
         }
+    }
+}
+
+static void MRC__T(lstm_dbias)(mrc_out dbias, const mrc_in dz, size_t h, size_t n) {
+    for (size_t o = 0; dbias.data && o < 4 * h; o++) {
         double db = 0;
-        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, o);
-        MRC__T(put)(a->dbias_ih[dir], 0, o, db);
-        MRC__T(put)(a->dbias_hh[dir], 0, o, db);
+        for (size_t r = 0; r < n; r++) db += MRC__T(at)(dz, r, o);
+        MRC__T(put)(dbias, 0, o, db);
+    }
+}
+
+// The weights' gradients from dz, in the order of the struct.
+static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
+    for (int dir = 0; dir < 2; dir++) {
+        const mrc_in dz = MRC__T(lstm_dz)(a, dir);
+        for (size_t o = 0; a->dweight_ih[dir].data && o < 4 * a->h; o++) {
+            for (size_t i = 0; i < a->in; i++) {
+                double dw = 0;
+                for (size_t r = 0; r < a->n; r++) {
+                    dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                }
+                MRC__T(put)(a->dweight_ih[dir], o, i, dw);
+            }
+        }
+    }
+    for (int dir = 0; dir < 2; dir++) MRC__T(lstm_dweight_hh)(a, dir);
+    for (int dir = 0; dir < 2; dir++) {
+        MRC__T(lstm_dbias)(a->dbias_ih[dir], MRC__T(lstm_dz)(a, dir), a->h, a->n);
+    }
+    for (int dir = 0; dir < 2; dir++) {
+        MRC__T(lstm_dbias)(a->dbias_hh[dir], MRC__T(lstm_dz)(a, dir), a->h, a->n);
     }
 }
 
@@ -4744,8 +5482,7 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    MRC__T(lstm_weights)(a, 0);
-    MRC__T(lstm_weights)(a, 1);
+    MRC__T(lstm_weights)(a);
     return MRC_OK;
 }
 #endif
@@ -4819,13 +5556,13 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
         .cells = mrc__out(node->saved[1]) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     for (int k = 0; k < 2; k++) {
-        for (int j = 1; j <= 4; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
+        for (int j = 1; j <= 2; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
         a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
         a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + 4 * k], &a.dweight_ih[k]));
-        MRC__TRY(mrc_grad_target(ctx, node->in[2 + 4 * k], &a.dweight_hh[k]));
-        MRC__TRY(mrc_grad_target(ctx, node->in[3 + 4 * k], &a.dbias_ih[k]));
-        MRC__TRY(mrc_grad_target(ctx, node->in[4 + 4 * k], &a.dbias_hh[k]));
+    }
+    mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
+    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
+        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
     }
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
@@ -4972,10 +5709,10 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
             sum += g * g;
         }
     }
-    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
+    double norm = (MRC__REAL)sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
     MRC__T(put)(a->norm, 0, 0, norm);
     MRC__T(put)(a->clip, 0, 0, clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
+    state[1] = !(norm <= DBL_MAX);                      // NaN, infinity, too large for the type
     state[0] += !state[1];
     return MRC_OK;
 }
@@ -5091,6 +5828,8 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->qkv_bwd           = MRC__T(qkv_bwd);
     k->attention_fwd     = MRC__T(attention_fwd);
     k->attention_bwd     = MRC__T(attention_bwd);
+    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
+    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
     k->add_norm_fwd      = MRC__T(add_norm_fwd);
     k->add_norm_bwd      = MRC__T(add_norm_bwd);
     k->lstm_fwd          = MRC__T(lstm_fwd);
@@ -5590,15 +6329,15 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
 //------------------------------------------------------------------------------
 // Parameters to and from safetensors: models and optimizers share these.
 //------------------------------------------------------------------------------
-static mrc_status mrc__st_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
+static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
 }
 
-static void mrc__st_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
-    *to = (mrc_st_tensor){ .name = name, .ndim = t->ndim, .fill = mrc__st_fill, .user = t,
+static void mrc__param_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
+    *to = (mrc_st_tensor){ .name = name, .ndim = t->ndim, .fill = mrc__param_fill, .user = t,
                            .dtype = t->dtype == MRC_DTYPE_F64 ? "F64"
                                   : t->dtype == MRC_DTYPE_I32 ? "I32" : "F32" };
     for (int i = 0; i < t->ndim; i++) to->shape[i] = t->shape[i];
@@ -5617,7 +6356,7 @@ static const char *mrc__shape_text(char text[96], int ndim, const uint64_t *shap
 }
 
 // Reads one tensor of a file into t; its shape must be t's.
-static mrc_status mrc__st_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
@@ -5666,11 +6405,11 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
     const char *name = names.data;
     for (int l = 0; s == MRC_OK && l < 2; l++) {
         for (size_t i = 0; i < n; i++, name += strlen(name) + 1) {
-            mrc__st_describe(&list[k++], mrc_params_at(lists[l], i), name);
+            mrc__param_describe(&list[k++], mrc_params_at(lists[l], i), name);
         }
     }
     if (s == MRC_OK) {
-        mrc__st_describe(&list[k++], o->state, "state");
+        mrc__param_describe(&list[k++], o->state, "state");
         s = mrc_safetensors_write(ctx, path, list, k, NULL);
     }
     if (list) ctx->host.free(ctx->host.user, list);
@@ -5689,12 +6428,12 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
         mrc_tensor *t = mrc_params_at(lists[i % 2], i / 2);
         snprintf(name, sizeof name, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
         const mrc_st_entry *e = mrc_safetensors_find(st, name);
-        s = e ? mrc__st_load(ctx, st, e, t, path)
+        s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
     const mrc_st_entry *e = mrc_safetensors_find(st, "state");
     if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
-    if (s == MRC_OK) s = mrc__st_load(ctx, st, e, o->state, path);
+    if (s == MRC_OK) s = mrc__param_load(ctx, st, e, o->state, path);
     mrc_safetensors_close(st);
     return s;
 }
@@ -5711,9 +6450,1302 @@ MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t war
 #endif // core pass
 
 //==============================================================================
-// >>impl.tokenizer
+// >>impl.vocabulary   a tokenizer's files: vocab.txt with Hugging Face's settings, tokenizer.json
+//
+// The vocabulary is a trie over code points: the longest match, which is all that WordPiece asks
+// for, is one walk, and no choice of tokens makes it slow.  What to do with a character is one byte
+// per code point, made at load: the bits of stages that are switched off are clear.
+// Ids are 0 to n - 1, each with one token: twins, holes and strangers are refused.
+// Byte-level BPE would be another model beside mrc__tok_read_model().
 //==============================================================================
 #ifdef MRC__PASS_CORE
+typedef struct mrc__uni_range { uint32_t first, last, value; } mrc__uni_range;
+typedef struct mrc__uni_lower { uint32_t first, last, step; int32_t delta; } mrc__uni_lower;
+// `count` code points from `first` on, each decomposing to `length` parts: the first from `at`.
+typedef struct mrc__uni_run { uint32_t first, count, length, at; } mrc__uni_run;
+typedef struct mrc__unicode {
+    const mrc__uni_range *classes, *combining;
+    const mrc__uni_lower *lowers;
+    const mrc__uni_run   *runs;
+    const uint32_t       *parts;
+    size_t                n_classes, n_combining, n_lowers, n_runs;
+} mrc__unicode;
+static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
+
+#define MRC__UNI_POINTS 0x110000u
+enum {
+    MRC__UNI_DROP = 1, MRC__UNI_SPACE = 2, MRC__UNI_PUNCT = 4, MRC__UNI_CJK = 8, MRC__UNI_MARK = 16,
+    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128
+};
+
+// Doubles *data (n elements of `bytes`) when it is full; 0: out of memory, nothing has changed.
+static int mrc__tok_grow(const mrc_allocator *host, void **data, size_t *capacity, size_t n,
+                         size_t bytes) {
+    size_t total, want = *capacity ? *capacity : 64;
+    if (n < *capacity) return 1;
+    if (*capacity && !mrc__mul(*capacity, 2, &want)) return 0;
+    void *to = mrc__mul(want, bytes, &total) ? host->alloc(host->user, total) : NULL;
+    if (!to) return 0;
+    if (*data) {
+        memcpy(to, *data, n * bytes);
+        host->free(host->user, *data);
+    }
+    *data = to;
+    *capacity = want;
+    return 1;
+}
+
+// mrc_utf8_next() of s .. end, which is not empty, with the two lengths that most text has in line.
+static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char *end,
+                                     uint32_t *cp) {
+    uint32_t lead = s[0];
+    if (lead < 0x80) {
+        *cp = lead;
+        return 1;
+    }
+    // E1 .. EC: any two continuation bytes may follow, so the checks are two.
+    if (lead - 0xE1 < 12 && end - s >= 3 && (s[1] & 0xC0) == 0x80 && (s[2] & 0xC0) == 0x80) {
+        *cp = (lead & 0x0F) << 12 | (s[1] & 0x3Fu) << 6 | (s[2] & 0x3Fu);
+        return 3;
+    }
+    return mrc_utf8_next((const char *)s, (size_t)(end - s), cp);
+}
+
+//
+// Trie: strings of code points, each with a number.  The root is node 0; all edges are in one open
+// table from (node, code point) to node, hashed with a seed so that no vocabulary can choose its
+// collisions.
+//
+typedef struct mrc__tok_edge { uint64_t key; uint32_t node; } mrc__tok_edge;     // key 0: empty
+typedef struct mrc__tok_trie {
+    mrc__tok_edge *edges;
+    int32_t       *value;           // by node; -1: no string ends here
+    size_t         n_nodes, node_capacity;
+    size_t         mask;            // of the edge table, whose size is a power of two
+    uint64_t       seed;
+} mrc__tok_trie;
+#define MRC__TOK_NONE UINT32_MAX
+
+static inline size_t mrc__tok_slot(const mrc__tok_trie *t, uint64_t key) {
+    uint64_t h = (key ^ t->seed) * 0x9E3779B97F4A7C15u;
+    h = (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
+    size_t slot = (size_t)(h >> 32) & t->mask;
+    while (t->edges[slot].key != key && t->edges[slot].key != 0) slot = (slot + 1) & t->mask;
+    return slot;
+}
+static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
+    return ((uint64_t)node << 21 | cp) + 1;
+}
+static inline uint32_t mrc__tok_next(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
+    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, cp))];
+    return e->key ? e->node : MRC__TOK_NONE;
+}
+
+static int mrc__tok_rehash(const mrc_allocator *host, mrc__tok_trie *t, size_t capacity) {
+    mrc__tok_trie old = *t;
+    size_t bytes;
+    t->edges = mrc__mul(capacity, sizeof *t->edges, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
+    if (!t->edges) {
+        t->edges = old.edges;
+        return 0;
+    }
+    t->mask = capacity - 1;
+    for (size_t i = 0; old.edges && i <= old.mask; i++) {
+        if (old.edges[i].key) t->edges[mrc__tok_slot(t, old.edges[i].key)] = old.edges[i];
+    }
+    if (old.edges) host->free(host->user, old.edges);
+    return 1;
+}
+
+// 0: out of memory.
+static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t) {
+    void *value = t->value;
+    if (t->n_nodes >= INT32_MAX) return 0;
+    if (!mrc__tok_grow(host, &value, &t->node_capacity, t->n_nodes, sizeof *t->value)) return 0;
+    t->value = value;
+    t->value[t->n_nodes++] = -1;
+    return 1;
+}
+
+// The clock and an address are enough of a seed: it only has to be unknown to who made the file.
+static int mrc__tok_trie_init(const mrc_allocator *host, mrc__tok_trie *t) {
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    t->seed = (uint64_t)now.tv_nsec * 0x2545F4914F6CDD1Du ^ (uint64_t)now.tv_sec << 32
+            ^ (uint64_t)(uintptr_t)t;
+    return mrc__tok_node_new(host, t) && mrc__tok_rehash(host, t, 64);
+}
+
+static void mrc__tok_trie_free(const mrc_allocator *host, mrc__tok_trie *t) {
+    if (t->edges) host->free(host->user, t->edges);
+    if (t->value) host->free(host->user, t->value);
+}
+
+// The node of a string, made if it is not there; 0: out of memory.
+static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const char *text,
+                             size_t bytes, uint32_t *node) {
+    const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
+    *node = 0;
+    while (s < end) {
+        uint32_t cp;
+        s += mrc__tok_decode(s, end, &cp);
+        uint64_t key = mrc__tok_key(*node, cp);
+        mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
+        if (!e->key) {
+            if (t->n_nodes * 2 > t->mask) {
+                if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
+                e = &t->edges[mrc__tok_slot(t, key)];
+            }
+            if (!mrc__tok_node_new(host, t)) return 0;
+            *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
+        }
+        *node = e->node;
+    }
+    return 1;
+}
+
+static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, size_t bytes) {
+    const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
+    uint32_t cp, node = 0;
+    while (s < end && node != MRC__TOK_NONE) {
+        s += mrc__tok_decode(s, end, &cp);
+        node = mrc__tok_next(t, node, cp);
+    }
+    return node;
+}
+
+//
+// The tokenizer and what is asked of it
+//
+#define MRC__TOK_TEMPLATE_ITEMS 16
+typedef struct mrc__tok_item {
+    int32_t sequence, type_id, id;  // sequence 0 or 1 (id is not read), -1: the special token id
+} mrc__tok_item;
+typedef struct mrc__tok_template {
+    size_t        n, n_special;
+    mrc__tok_item item[MRC__TOK_TEMPLATE_ITEMS];
+} mrc__tok_template;
+
+struct mrc_tokenizer {
+    mrc_allocator     host;
+    mrc__tok_trie     words, added; // the vocabulary; the tokens that are found in the raw text
+    uint32_t          suffix;       // the node of the continuing prefix "##"
+    uint8_t           added_first[256];     // whether an added token begins with this byte
+    uint8_t          *classes;      // by code point
+    mrc_text          pool;         // the tokens' texts
+    size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
+    size_t            n, capacity;
+    size_t            max_length, max_chars;
+    mrc_special_ids   special;
+    mrc__tok_template single, pair;
+};
+
+MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
+    if (!tok) return;
+    mrc_allocator host = tok->host;
+    mrc__tok_trie_free(&host, &tok->words);
+    mrc__tok_trie_free(&host, &tok->added);
+    if (tok->classes) host.free(host.user, tok->classes);
+    if (tok->token_at) host.free(host.user, tok->token_at);
+    mrc_text_free(&tok->pool);
+    host.free(host.user, tok);
+}
+
+MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
+MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
+    return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
+}
+static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
+    uint32_t node = mrc__tok_trie_find(&tok->words, token, bytes);
+    int32_t id = node == MRC__TOK_NONE ? -1 : tok->words.value[node];
+    if (id >= 0) return id;
+    node = mrc__tok_trie_find(&tok->added, token, bytes);
+    return node == MRC__TOK_NONE ? -1 : tok->added.value[node];
+}
+MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
+    return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
+}
+
+//
+// Loading.  mrc__tok_source is what the files say: settings, and the JSON trees as long as needed.
+//
+enum { MRC__TOK_CLS, MRC__TOK_SEP, MRC__TOK_PAD, MRC__TOK_UNK, MRC__TOK_MASK, MRC__TOK_BOS,
+       MRC__TOK_EOS, MRC__TOK_NAMES };
+static const struct { const char *key, *usual; } mrc__tok_names[MRC__TOK_NAMES] = {
+    { "cls_token", "[CLS]" }, { "sep_token", "[SEP]" }, { "pad_token", "[PAD]" },
+    { "unk_token", "[UNK]" }, { "mask_token", "[MASK]" }, { "bos_token", NULL },
+    { "eos_token", NULL },
+};
+
+typedef struct mrc__tok_source {
+    mrc_ctx    *ctx;
+    mrc_text    path;               // of the file in work; messages name it
+    mrc_text    names[MRC__TOK_NAMES];      // empty: not given
+    mrc_json   *config, *map, *json;
+    int         lowercase, strip_accents, chinese, clean;   // -1: not given
+    size_t      max_length, max_chars;
+} mrc__tok_source;
+
+#define mrc__tok_fail(src, status, at, fmt, ...)                                            \
+    mrc__fail((src)->ctx, status, "%s:%zu:%zu: " fmt, (src)->path.data, (at)->line, (at)->column, \
+              __VA_ARGS__)
+
+static const char *mrc__tok_type(const mrc_json *j) {
+    static const char *const names[] = { "null", "false", "true", "a number", "a string",
+                                         "an array", "an object" };
+    return names[j->type];
+}
+
+static mrc_status mrc__tok_object(mrc__tok_source *src, const mrc_json *j, const char *what) {
+    if (j->type != MRC_JSON_OBJECT)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %s, expected an object", what,
+                             mrc__tok_type(j));
+    return mrc_json_unique_keys(src->ctx, j, src->path.data);
+}
+
+// A member that is true or false; absent and null leave *out alone.
+static mrc_status mrc__tok_bool(mrc__tok_source *src, const mrc_json *object, const char *key,
+                                int *out) {
+    const mrc_json *j = mrc_json_get(object, key);
+    if (!j || j->type == MRC_JSON_NULL) return MRC_OK;
+    if (j->type != MRC_JSON_TRUE && j->type != MRC_JSON_FALSE)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %s, expected true or false", key,
+                             mrc__tok_type(j));
+    int value = j->type == MRC_JSON_TRUE;
+    if (*out >= 0 && *out != value)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %d here and %d in "
+                             "tokenizer_config.json", key, value, *out);
+    *out = value;
+    return MRC_OK;
+}
+
+// A member that is a string; *out NULL: it is absent or null.
+static mrc_status mrc__tok_string(mrc__tok_source *src, const mrc_json *object, const char *key,
+                                  const mrc_json **out) {
+    const mrc_json *j = mrc_json_get(object, key);
+    *out = NULL;
+    if (!j || j->type == MRC_JSON_NULL) return MRC_OK;
+    if (j->type != MRC_JSON_STRING)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %s, expected a string", key,
+                             mrc__tok_type(j));
+    *out = j;
+    return MRC_OK;
+}
+
+// An integer from lo to hi.
+static mrc_status mrc__tok_int(mrc__tok_source *src, const mrc_json *j, const char *what,
+                               int64_t lo, int64_t hi, int64_t *out) {
+    if (j->type != MRC_JSON_NUMBER)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %s, expected an integer", what,
+                             mrc__tok_type(j));
+    if (!j->is_int || j->integer < lo || j->integer > hi)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is %.17g, expected an integer from %lld "
+                             "to %lld", what, j->number, (long long)lo, (long long)hi);
+    *out = j->integer;
+    return MRC_OK;
+}
+
+// Puts a token at an id; `at` is where it stands in the file.
+static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_trie *trie,
+                               const mrc_json *at, const char *text, size_t bytes, int64_t id) {
+    uint32_t node;
+    if (bytes == 0 || memchr(text, 0, bytes))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", bytes ? "token with a NUL character"
+                                                                  : "empty token");
+    if (id < 0 || (uint64_t)id >= tok->capacity)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has id %lld, expected 0 to "
+                             "%zu: there are %zu tokens", text, (long long)id, tok->capacity - 1,
+                             tok->capacity);
+    if (!mrc__tok_trie_put(&tok->host, trie, text, bytes, &node))
+        return mrc__tok_fail(src, MRC_ERR_MEM, at, "no memory for %zu tokens", tok->capacity);
+    if (trie->value[node] >= 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" is there twice: with id %d "
+                             "and id %lld", text, (int)trie->value[node], (long long)id);
+    trie->value[node] = (int32_t)id;
+    const char *old = tok->token_at[id] == SIZE_MAX ? NULL : tok->pool.data + tok->token_at[id];
+    if (old && strcmp(old, text) == 0) return MRC_OK;
+    if (old)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "id %lld has two tokens: \"%.60s\" and "
+                             "\"%.60s\"", (long long)id, old, text);
+    tok->token_at[id] = tok->pool.bytes;
+    mrc_text_add(&tok->pool, text, bytes);
+    mrc_text_add(&tok->pool, "", 1);
+    if (tok->pool.failed)
+        return mrc__tok_fail(src, MRC_ERR_MEM, at, "no memory for %zu tokens", tok->capacity);
+    if ((size_t)id >= tok->n) tok->n = (size_t)id + 1;
+    return MRC_OK;
+}
+
+// Makes a token one that is found in the raw text.
+static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                       const char *text, size_t bytes, int64_t id) {
+    uint32_t node = mrc__tok_trie_find(&tok->added, text, bytes);
+    if (node != MRC__TOK_NONE && tok->added.value[node] == id) return MRC_OK;
+    int32_t known = mrc__tok_id(tok, text, bytes);
+    if (known >= 0 && known != id)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has two ids: %d in the "
+                             "vocabulary and %lld as an added token", text, (int)known,
+                             (long long)id);
+    MRC__TRY(mrc__tok_add(src, tok, &tok->added, at, text, bytes, id));
+    tok->added_first[(unsigned char)text[0]] = 1;
+    return MRC_OK;
+}
+
+// Room for ids 0 .. capacity - 1.
+static mrc_status mrc__tok_room(mrc__tok_source *src, mrc_tokenizer *tok, size_t capacity) {
+    size_t bytes;
+    if (capacity == 0)
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no tokens", src->path.data);
+    if (capacity > INT32_MAX)
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %zu tokens, expected at most %d",
+                         src->path.data, capacity, INT32_MAX);
+    tok->token_at = mrc__mul(capacity, sizeof *tok->token_at, &bytes)
+                  ? tok->host.alloc(tok->host.user, bytes) : NULL;
+    if (!tok->token_at)
+        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for %zu tokens", src->path.data,
+                         capacity);
+    for (size_t i = 0; i < capacity; i++) tok->token_at[i] = SIZE_MAX;
+    tok->capacity = capacity;
+    return MRC_OK;
+}
+
+// Trailing White_Space is cut, as Rust's trim_end does.
+static size_t mrc__tok_trim(const char *s, size_t bytes) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    for (;;) {
+        size_t at = bytes;
+        while (at > 0 && ((unsigned char)s[at - 1] & 0xC0) == 0x80) at--;
+        if (at == 0) return bytes;
+        uint32_t cp, space = 0;
+        at--;
+        mrc__tok_decode((const unsigned char *)s + at, (const unsigned char *)s + bytes, &cp);
+        for (size_t i = 0; i < u->n_classes && u->classes[i].first <= cp; i++) {
+            if (cp <= u->classes[i].last) space = u->classes[i].value & MRC__UNI_SPACE;
+        }
+        if (!space) return bytes;
+        bytes = at;
+    }
+}
+
+static mrc_status mrc__tok_read_vocab(mrc__tok_source *src, mrc_tokenizer *tok, char *data,
+                                      size_t bytes) {
+    const char *path = src->path.data;
+    size_t lines = 0, valid = mrc_utf8_valid(data, bytes);
+    for (size_t i = 0; i < bytes; i++) lines += data[i] == '\n';
+    if (bytes && data[bytes - 1] != '\n') lines++;
+    if (valid != bytes) {
+        size_t line = 1;
+        for (size_t i = 0; i < valid; i++) line += data[i] == '\n';
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", path,
+                         line, (unsigned)(unsigned char)data[valid]);
+    }
+    MRC__TRY(mrc__tok_room(src, tok, lines));
+    char *s = data;
+    for (size_t id = 0; id < lines; id++) {
+        mrc_json at = { .line = id + 1, .column = 1 };
+        char *end = memchr(s, '\n', (size_t)(data + bytes - s));
+        if (!end) end = data + bytes;
+        size_t n = mrc__tok_trim(s, (size_t)(end - s));
+        s[n] = 0;                   // the file's own line end, or the NUL behind it
+        MRC__TRY(mrc__tok_add(src, tok, &tok->words, &at, s, n, (int64_t)id));
+        s = end + 1;
+    }
+    return MRC_OK;
+}
+
+// One added token: {"content": .., flags}, or its text alone.
+static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                 int64_t id) {
+    static const char *const flags[] = { "single_word", "lstrip", "rstrip", "normalized" };
+    const mrc_json *content = j;
+    if (j->type != MRC_JSON_STRING) {
+        MRC__TRY(mrc__tok_object(src, j, "an added token"));
+        MRC__TRY(mrc__tok_string(src, j, "content", &content));
+        if (!content)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "an added token without %s", "content");
+        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+            int on = -1;
+            MRC__TRY(mrc__tok_bool(src, j, flags[i], &on));
+            if (on == 1)
+                return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "added token \"%.60s\" has %s: "
+                                     "true, which is not supported", content->string, flags[i]);
+        }
+    }
+    if (id < 0) {
+        id = mrc__tok_id(tok, content->string, content->bytes);
+        if (id < 0)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "special token \"%.60s\" is not in the "
+                                 "vocabulary of %zu tokens", content->string, tok->n);
+    }
+    return mrc__tok_add_special(src, tok, j, content->string, content->bytes, id);
+}
+
+//
+// tokenizer_config.json and special_tokens_map.json
+//
+// The names of special tokens; one that another file gave differently is refused.
+static mrc_status mrc__tok_read_names(mrc__tok_source *src, const mrc_json *root) {
+    for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
+        const mrc_json *j = mrc_json_get(root, mrc__tok_names[i].key);
+        mrc_text *name = &src->names[i];
+        if (j && j->type == MRC_JSON_OBJECT) {
+            MRC__TRY(mrc__tok_object(src, j, mrc__tok_names[i].key));
+            MRC__TRY(mrc__tok_string(src, j, "content", &j));
+        } else {
+            MRC__TRY(mrc__tok_string(src, root, mrc__tok_names[i].key, &j));
+        }
+        if (!j) continue;
+        if (name->bytes && (name->bytes != j->bytes || memcmp(name->data, j->string, j->bytes)))
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "%s is \"%.60s\" here and \"%.60s\" in "
+                                 "tokenizer_config.json", mrc__tok_names[i].key, j->string,
+                                 name->data);
+        if (name->bytes == 0) mrc_text_add(name, j->string, j->bytes);
+        if (name->failed) return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_config(mrc__tok_source *src, const mrc_json *root) {
+    int basic = -1;
+    MRC__TRY(mrc__tok_object(src, root, "the tokenizer's configuration"));
+    MRC__TRY(mrc__tok_bool(src, root, "do_lower_case", &src->lowercase));
+    MRC__TRY(mrc__tok_bool(src, root, "strip_accents", &src->strip_accents));
+    MRC__TRY(mrc__tok_bool(src, root, "tokenize_chinese_chars", &src->chinese));
+    MRC__TRY(mrc__tok_bool(src, root, "do_basic_tokenize", &basic));
+    const mrc_json *never = mrc_json_get(root, "never_split");
+    const mrc_json *length = mrc_json_get(root, "model_max_length");
+    if (basic == 0)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: do_basic_tokenize is false, which is "
+                         "not supported", src->path.data);
+    if (never && never->type != MRC_JSON_NULL && never->n > 0)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, never, "never_split has %zu entries, which "
+                             "is not supported", never->n);
+    // Hugging Face writes 1e30, as an integer, for "none".
+    if (length && length->type == MRC_JSON_NUMBER && length->number > INT32_MAX) length = NULL;
+    if (length && length->type != MRC_JSON_NULL) {
+        int64_t n;
+        MRC__TRY(mrc__tok_int(src, length, "model_max_length", 1, INT32_MAX, &n));
+        src->max_length = (size_t)n;
+    }
+    return mrc__tok_read_names(src, root);
+}
+
+// Writes path: dir/name or name.
+static mrc_status mrc__tok_path(mrc__tok_source *src, const char *dir, const char *name) {
+    src->path.bytes = 0;
+    if (dir) mrc_text_printf(&src->path, "%s/%s", dir, name);
+    else mrc_text_printf(&src->path, "%s", name);
+    return src->path.failed ? mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", name) : MRC_OK;
+}
+
+// *out NULL: there is no such file.
+static mrc_status mrc__tok_optional(mrc__tok_source *src, mrc_json **out, const char *dir,
+                                    const char *name) {
+    *out = NULL;
+    MRC__TRY(mrc__tok_path(src, dir, name));
+    if (mrc_file_exists(src->path.data) != 1) return MRC_OK;
+    return mrc_json_load(src->ctx, out, src->path.data);
+}
+
+static mrc_status mrc__tok_read_configs(mrc__tok_source *src, const char *dir) {
+    MRC__TRY(mrc__tok_optional(src, &src->config, dir, "tokenizer_config.json"));
+    if (src->config) MRC__TRY(mrc__tok_read_config(src, src->config));
+    MRC__TRY(mrc__tok_optional(src, &src->map, dir, "special_tokens_map.json"));
+    if (!src->map) return MRC_OK;
+    MRC__TRY(mrc__tok_object(src, src->map, "the map of special tokens"));
+    return mrc__tok_read_names(src, src->map);
+}
+
+//
+// tokenizer.json
+//
+static int mrc__tok_is(const mrc_json *j, const char *text) {
+    return j && j->type == MRC_JSON_STRING && j->bytes == strlen(text)
+        && memcmp(j->string, text, j->bytes) == 0;
+}
+
+// A part of the pipeline, which must be of one of two types (b may be NULL).
+static mrc_status mrc__tok_part(mrc__tok_source *src, const char *key, const char *a,
+                                const char *b, const mrc_json **out) {
+    const mrc_json *part = mrc_json_get(src->json, key);
+    *out = part;
+    if (!part || part->type == MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, src->json, "no %s, expected %s", key, a);
+    MRC__TRY(mrc__tok_object(src, part, key));
+    const mrc_json *type = mrc_json_get(part, "type");
+    if (mrc__tok_is(type, a) || (b && mrc__tok_is(type, b))) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "%s of type %.60s, supported is %s%s%s",
+                         key, type && type->type == MRC_JSON_STRING ? type->string : "unknown", a,
+                         b ? " or " : "", b ? b : "");
+}
+
+// "vocab": {token: id}, with the ids of the added tokens after or among them.
+static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *added) {
+    const mrc_json *model, *prefix, *unk;
+    MRC__TRY(mrc__tok_part(src, "model", "WordPiece", NULL, &model));
+    const mrc_json *vocab = mrc_json_get(model, "vocab");
+    const mrc_json *max_chars = mrc_json_get(model, "max_input_chars_per_word");
+    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
+    MRC__TRY(mrc__tok_string(src, model, "continuing_subword_prefix", &prefix));
+    if (!vocab || vocab->type != MRC_JSON_OBJECT)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "vocab is %s, expected an object",
+                             vocab ? mrc__tok_type(vocab) : "absent");
+    MRC__TRY(mrc__tok_room(src, tok, vocab->n + (added ? added->n : 0)));
+    for (const mrc_json *j = vocab->child; j; j = j->next) {
+        int64_t id;
+        MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
+        MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
+    }
+    if (max_chars) {
+        int64_t n;
+        MRC__TRY(mrc__tok_int(src, max_chars, "max_input_chars_per_word", 1, INT32_MAX, &n));
+        tok->max_chars = (size_t)n;
+    }
+    mrc_text *name = &src->names[MRC__TOK_UNK];
+    const char *text = unk ? unk->string : "[UNK]";
+    if (name->bytes && strcmp(name->data, text))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "unk_token is \"%.60s\" here and \"%.60s\""
+                             " in tokenizer_config.json", text, name->data);
+    if (name->bytes == 0) mrc_text_printf(name, "%s", text);
+    if (!mrc__tok_trie_put(&tok->host, &tok->words, prefix ? prefix->string : "##",
+                           prefix ? prefix->bytes : 2, &tok->suffix) || name->failed)
+        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_template_add(mrc__tok_source *src, const mrc_json *at,
+                                        mrc__tok_template *t, mrc__tok_item item) {
+    if (t->n == MRC__TOK_TEMPLATE_ITEMS)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, at, "a template of more than %d tokens",
+                             MRC__TOK_TEMPLATE_ITEMS);
+    t->item[t->n++] = item;
+    t->n_special += item.sequence < 0;
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_template_special(mrc__tok_source *src, mrc_tokenizer *tok,
+                                            const mrc_json *specials, const mrc_json *name,
+                                            mrc__tok_template *t, int32_t type_id) {
+    const mrc_json *entry = mrc_json_get(specials, name->string);
+    const mrc_json *ids = mrc_json_get(entry, "ids");
+    if (!ids || ids->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, name, "the template's special token \"%.60s\" "
+                             "has no ids", name->string);
+    for (const mrc_json *j = ids->child; j; j = j->next) {
+        int64_t id;
+        MRC__TRY(mrc__tok_int(src, j, "a special token's id", 0, (int64_t)tok->n - 1, &id));
+        MRC__TRY(mrc__tok_template_add(src, j, t, (mrc__tok_item){ -1, type_id, (int32_t)id }));
+    }
+    return MRC_OK;
+}
+
+// [{"SpecialToken": {"id", "type_id"}}, {"Sequence": {"id": "A", "type_id"}}, ..]
+static mrc_status mrc__tok_read_template(mrc__tok_source *src, mrc_tokenizer *tok,
+                                         const mrc_json *part, const char *key, int32_t n_sequences,
+                                         mrc__tok_template *t) {
+    const mrc_json *list = mrc_json_get(part, key);
+    const mrc_json *specials = mrc_json_get(part, "special_tokens");
+    int32_t next = 0;
+    if (!list || list->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, part, "the post_processor's %s is %s, expected "
+                             "an array", key, list ? mrc__tok_type(list) : "absent");
+    for (const mrc_json *j = list->child; j; j = j->next) {
+        const mrc_json *sequence = mrc_json_get(j, "Sequence"), *name;
+        const mrc_json *item = sequence ? sequence : mrc_json_get(j, "SpecialToken");
+        const mrc_json *type = mrc_json_get(item, "type_id");
+        int64_t type_id = 0;
+        if (!item)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a piece of the template's %s is neither "
+                                 "Sequence nor SpecialToken", key);
+        MRC__TRY(mrc__tok_string(src, item, "id", &name));
+        if (!name)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a piece of the template's %s has no id",
+                                 key);
+        if (type) MRC__TRY(mrc__tok_int(src, type, "type_id", 0, INT32_MAX, &type_id));
+        if (!sequence) {
+            MRC__TRY(mrc__tok_template_special(src, tok, specials, name, t, (int32_t)type_id));
+            continue;
+        }
+        if (!mrc__tok_is(name, next == 0 ? "A" : "B") || next == n_sequences)
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, name, "the template's %s has sequence "
+                                 "%.60s as number %d, supported is A%s", key, name->string,
+                                 (int)next + 1, n_sequences == 2 ? " then B" : "");
+        MRC__TRY(mrc__tok_template_add(src, j, t, (mrc__tok_item){ next++, (int32_t)type_id, 0 }));
+    }
+    if (next == n_sequences) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_FORMAT, list, "the template's %s has %d sequences, expected "
+                         "%d", key, (int)next, (int)n_sequences);
+}
+
+// [CLS] A [SEP] and [CLS] A [SEP] B [SEP], types 0 0 0 1 1.
+static void mrc__tok_bert_template(mrc_tokenizer *tok, int32_t cls, int32_t sep) {
+    tok->single = (mrc__tok_template){ 3, 2, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep } } };
+    tok->pair = (mrc__tok_template){ 5, 3, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
+                                             { 1, 1, 0 }, { -1, 1, sep } } };
+}
+
+// "sep": ["[SEP]", 102]
+static mrc_status mrc__tok_bert_pair(mrc__tok_source *src, const mrc_tokenizer *tok,
+                                     const mrc_json *part, const char *key, int32_t *out) {
+    const mrc_json *j = mrc_json_get(part, key);
+    int64_t id;
+    if (!j || j->type != MRC_JSON_ARRAY || j->n != 2)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, part, "BertProcessing without \"%s\": [token, "
+                             "id]", key);
+    MRC__TRY(mrc__tok_int(src, j->child->next, "a special token's id", 0, (int64_t)tok->n - 1,
+                          &id));
+    *out = (int32_t)id;
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_processor(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc_json *part;
+    int32_t cls, sep;
+    MRC__TRY(mrc__tok_part(src, "post_processor", "TemplateProcessing", "BertProcessing", &part));
+    if (mrc__tok_is(mrc_json_get(part, "type"), "TemplateProcessing")) {
+        MRC__TRY(mrc__tok_read_template(src, tok, part, "single", 1, &tok->single));
+        return mrc__tok_read_template(src, tok, part, "pair", 2, &tok->pair);
+    }
+    MRC__TRY(mrc__tok_bert_pair(src, tok, part, "cls", &cls));
+    MRC__TRY(mrc__tok_bert_pair(src, tok, part, "sep", &sep));
+    mrc__tok_bert_template(tok, cls, sep);
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc_json *part;
+    MRC__TRY(mrc_json_load(src->ctx, &src->json, src->path.data));
+    MRC__TRY(mrc__tok_object(src, src->json, "the tokenizer"));
+    MRC__TRY(mrc__tok_part(src, "normalizer", "BertNormalizer", NULL, &part));
+    MRC__TRY(mrc__tok_bool(src, part, "lowercase", &src->lowercase));
+    MRC__TRY(mrc__tok_bool(src, part, "strip_accents", &src->strip_accents));
+    MRC__TRY(mrc__tok_bool(src, part, "handle_chinese_chars", &src->chinese));
+    MRC__TRY(mrc__tok_bool(src, part, "clean_text", &src->clean));
+    MRC__TRY(mrc__tok_part(src, "pre_tokenizer", "BertPreTokenizer", NULL, &part));
+    const mrc_json *added = mrc_json_get(src->json, "added_tokens");
+    if (added && added->type == MRC_JSON_NULL) added = NULL;
+    if (added && added->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, added, "added_tokens is %s, expected an array",
+                             mrc__tok_type(added));
+    MRC__TRY(mrc__tok_read_model(src, tok, added));
+    for (const mrc_json *j = added ? added->child : NULL; j; j = j->next) {
+        const mrc_json *id = mrc_json_get(j, "id");
+        int64_t number;
+        if (!id) return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "an added token without %s", "id");
+        MRC__TRY(mrc__tok_int(src, id, "an added token's id", 0, INT32_MAX, &number));
+        MRC__TRY(mrc__tok_added(src, tok, j, number));
+    }
+    return mrc__tok_read_processor(src, tok);
+}
+
+//
+// vocab.txt, and what both kinds end with
+//
+// "added_tokens_decoder": {"0": {"content": ..}}; "additional_special_tokens": [..]
+static mrc_status mrc__tok_read_extra(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *root) {
+    const mrc_json *extra = mrc_json_get(root, "additional_special_tokens");
+    if (extra && extra->type != MRC_JSON_ARRAY && extra->type != MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, extra, "additional_special_tokens is %s, "
+                             "expected an array", mrc__tok_type(extra));
+    for (const mrc_json *j = extra ? extra->child : NULL; j; j = j->next) {
+        MRC__TRY(mrc__tok_added(src, tok, j, -1));
+    }
+    extra = mrc_json_get(root, "added_tokens_decoder");
+    if (extra) MRC__TRY(mrc__tok_object(src, extra, "added_tokens_decoder"));
+    for (const mrc_json *j = extra ? extra->child : NULL; j; j = j->next) {
+        MRC__TRY(mrc__tok_object(src, j, "an added token"));
+        MRC__TRY(mrc__tok_added(src, tok, j, -1));
+        const mrc_json *content = mrc_json_get(j, "content");
+        int32_t id = mrc__tok_id(tok, content->string, content->bytes);
+        char number[16];
+        snprintf(number, sizeof number, "%d", (int)id);
+        if (strcmp(number, j->key))
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "token \"%.60s\" has id %.20s here and %d "
+                                 "in the vocabulary", content->string, j->key, (int)id);
+    }
+    return MRC_OK;
+}
+
+// The special tokens by name.  One that a file names must be there; one that only is usual may be
+// missing, but for those that every encoding needs.
+static mrc_status mrc__tok_find_special(mrc__tok_source *src, mrc_tokenizer *tok) {
+    int32_t *const out[] = { &tok->special.cls, &tok->special.sep, &tok->special.pad,
+                             &tok->special.unk, &tok->special.mask };
+    for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
+        int given = src->names[i].bytes > 0;
+        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual;
+        if (!name) continue;
+        int32_t id = mrc_tokenizer_id(tok, name);
+        int needed = i == MRC__TOK_UNK || (!src->json && (i == MRC__TOK_CLS || i == MRC__TOK_SEP));
+        if (id < 0 && (given || needed))
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s \"%.60s\" is not in the vocabulary "
+                             "of %zu tokens", src->path.data, mrc__tok_names[i].key, name, tok->n);
+        if (i < sizeof out / sizeof *out) *out[i] = id;
+        // tokenizer.json lists by itself what is found in the raw text.
+        mrc_json at = { .line = (size_t)(id + 1), .column = 1 };
+        if (id >= 0 && !src->json)
+            MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    char *data;
+    size_t bytes;
+    MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes);
+    mrc_file_free(src->ctx, data);
+    MRC__TRY(s);
+    if (!mrc__tok_trie_put(&tok->host, &tok->words, "##", 2, &tok->suffix))
+        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    MRC__TRY(mrc__tok_find_special(src, tok));
+    mrc__tok_bert_template(tok, tok->special.cls, tok->special.sep);
+    if (src->config) {
+        MRC__TRY(mrc__tok_path(src, dir, "tokenizer_config.json"));
+        MRC__TRY(mrc__tok_read_extra(src, tok, src->config));
+    }
+    if (src->map) {
+        MRC__TRY(mrc__tok_path(src, dir, "special_tokens_map.json"));
+        MRC__TRY(mrc__tok_read_extra(src, tok, src->map));
+    }
+    return MRC_OK;
+}
+
+// The byte per code point, with the bits of stages that are off cleared.
+static mrc_status mrc__tok_read_classes(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    int lower = src->lowercase == 1;
+    int strip = src->strip_accents >= 0 ? src->strip_accents : lower;
+    unsigned keep = MRC__UNI_SPACE | MRC__UNI_PUNCT;
+    if (src->clean != 0) keep |= MRC__UNI_DROP;
+    if (src->chinese != 0) keep |= MRC__UNI_CJK;
+    if (strip) keep |= MRC__UNI_MARK;
+    uint8_t *c = tok->classes = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
+    if (!c) return mrc__fail(src->ctx, MRC_ERR_MEM, "tokenizer: no memory for the character table");
+    for (size_t i = 0; i < u->n_classes; i++) {
+        for (uint32_t cp = u->classes[i].first; cp <= u->classes[i].last; cp++)
+            c[cp] = (uint8_t)(u->classes[i].value & keep);
+    }
+    for (size_t i = 0; strip && i < u->n_combining; i++) {
+        for (uint32_t cp = u->combining[i].first; cp <= u->combining[i].last; cp++)
+            c[cp] |= MRC__UNI_COMBINING;
+    }
+    for (size_t i = 0; strip && i < u->n_runs; i++) {
+        for (uint32_t k = 0; k < u->runs[i].count; k++) c[u->runs[i].first + k] |= MRC__UNI_NFD;
+    }
+    for (uint32_t cp = 0xAC00; strip && cp <= 0xD7A3; cp++) c[cp] |= MRC__UNI_NFD;
+    for (size_t i = 0; lower && i < u->n_lowers; i++) {
+        const mrc__uni_lower *l = &u->lowers[i];
+        for (uint32_t cp = l->first; cp <= l->last; cp += l->step) c[cp] |= MRC__UNI_LOWER;
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
+    int kind = mrc_file_exists(path);
+    size_t length = strlen(path);
+    const char *dir = kind == 2 ? path : NULL;
+    int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
+    if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
+    if (!mrc__tok_trie_init(&tok->host, &tok->words)
+        || !mrc__tok_trie_init(&tok->host, &tok->added))
+        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", path);
+    MRC__TRY(mrc__tok_path(src, NULL, path));
+    if (dir) {
+        MRC__TRY(mrc__tok_read_configs(src, dir));
+        MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
+        json = mrc_file_exists(src->path.data) == 1;
+        if (!json) MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+        if (!json && mrc_file_exists(src->path.data) != 1)
+            return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt in "
+                             "this folder", dir);
+        // What Hugging Face does where a configuration says nothing.
+        if (!json && src->config && src->lowercase < 0) src->lowercase = 1;
+    }
+    MRC__TRY(json ? mrc__tok_read_json(src, tok) : mrc__tok_read_text(src, tok, dir));
+    if (json) MRC__TRY(mrc__tok_find_special(src, tok));
+    for (size_t id = 0; id < tok->n; id++) {
+        if (tok->token_at[id] == SIZE_MAX)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no token has id %zu, but one has %zu",
+                             src->path.data, id, tok->n - 1);
+    }
+    tok->max_length = src->max_length;
+    return mrc__tok_read_classes(src, tok);
+}
+
+MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = NULL;
+    mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
+    if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
+    mrc__tok_source src = { .ctx = ctx, .lowercase = -1, .strip_accents = -1, .chinese = -1,
+                            .clean = -1 };
+    tok->host = ctx->host;
+    tok->max_chars = 100;
+    tok->special = (mrc_special_ids){ -1, -1, -1, -1, -1 };
+    mrc_text_init(&tok->pool, ctx);
+    mrc_text_init(&src.path, ctx);
+    for (size_t i = 0; i < MRC__TOK_NAMES; i++) mrc_text_init(&src.names[i], ctx);
+    mrc_status s = mrc__tok_read(&src, tok, path);
+    mrc_json_free(src.config);
+    mrc_json_free(src.map);
+    mrc_json_free(src.json);
+    mrc_text_free(&src.path);
+    for (size_t i = 0; i < MRC__TOK_NAMES; i++) mrc_text_free(&src.names[i]);
+    if (s == MRC_OK) *out = tok;
+    else mrc_tokenizer_free(tok);
+    return s;
+}
+
+#endif // core pass
+
+//==============================================================================
+// >>impl.tokenizer
+//
+// The normaliser, pre-tokeniser and WordPiece of BertTokenizerFast as the Rust package `tokenizers`
+// has them (PARITY 3.8), truncation and windows (3.9).  Text runs once through
+//
+//     decode -> clean -> space around CJK -> NFD -> drop marks -> lower case -> words -> pieces
+//
+// a code point at a time, and each carries the position in the original text that it is aligned to.
+// Byte-level BPE would replace mrc__tok_segment(); added tokens, templates and windows are shared.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// A mrc__tok_run takes a text apart into pieces; its buffers serve both texts of a pair.
+typedef struct mrc__tok_piece { int32_t id, begin, end, word; } mrc__tok_piece;
+typedef struct mrc__tok_mark { uint32_t cp, order, follows; int32_t from; } mrc__tok_mark;
+typedef struct mrc__tok_run {
+    const mrc_allocator *host;      // the caller's: threads share the tokenizer
+    const mrc_tokenizer *tok;
+    mrc__tok_piece *pieces;
+    size_t          n, capacity;
+    uint32_t       *word;           // the word being collected: its code points
+    int32_t        *from;           // and where each stands in the text
+    size_t          n_word, word_capacity;
+    int32_t         last_from;      // of the word's last code point, kept or not
+    int32_t         words;          // words so far
+    mrc__tok_mark  *marks;          // combining marks that wait to be put in order
+    size_t          n_marks, mark_capacity;
+    int32_t         aligned;        // where the latest code point that replaced another stands
+    int             failed;         // out of memory: asked about once, at the end
+} mrc__tok_run;
+
+static void mrc__tok_run_free(mrc__tok_run *r) {
+    const mrc_allocator *host = r->host;
+    if (r->pieces) host->free(host->user, r->pieces);
+    if (r->word) host->free(host->user, r->word);
+    if (r->marks) host->free(host->user, r->marks);
+}
+
+static inline void mrc__tok_piece_add(mrc__tok_run *r, int32_t id, int32_t begin, int32_t end) {
+    if (r->n == r->capacity) {
+        void *to = r->pieces;
+        if (!mrc__tok_grow(r->host, &to, &r->capacity, r->n, sizeof *r->pieces)) {
+            r->failed = 1;
+            return;
+        }
+        r->pieces = to;
+    }
+    r->pieces[r->n++] = (mrc__tok_piece){ id, begin, end, r->words };
+}
+
+// Ends the word: greedy, the longest piece first; a word that does not come out is one [UNK].
+static void mrc__tok_word_end(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    const mrc__tok_trie *t = &tok->words;
+    size_t n = r->n_word, first = r->n;
+    if (n == 0) return;
+    for (size_t begin = 0, end = 0; begin < n && n <= tok->max_chars; begin = end) {
+        uint32_t node = begin ? tok->suffix : 0;
+        int32_t id = -1;
+        for (size_t i = begin; i < n; i++) {
+            node = mrc__tok_next(t, node, r->word[i]);
+            if (node == MRC__TOK_NONE) break;
+            if (t->value[node] >= 0) {
+                id = t->value[node];
+                end = i + 1;
+            }
+        }
+        if (id < 0) {
+            r->n = first;
+            break;
+        }
+        mrc__tok_piece_add(r, id, r->from[begin], r->from[end - 1] + 1);
+    }
+    if (r->n == first) mrc__tok_piece_add(r, tok->special.unk, r->from[0], r->last_from + 1);
+    r->n_word = 0;
+    r->words++;
+}
+
+// Room for twice the word; 0: out of memory.
+static int mrc__tok_word_grow(mrc__tok_run *r) {
+    const mrc_allocator *host = r->host;
+    size_t bytes, want = r->word_capacity ? r->word_capacity : 64;
+    if (!mrc__mul(want, 4 * sizeof *r->word, &bytes)) return 0;
+    uint32_t *word = host->alloc(host->user, bytes);
+    if (!word) return 0;
+    want *= 2;
+    int32_t *from = (int32_t *)(word + want);
+    if (r->word) {
+        memcpy(word, r->word, r->n_word * sizeof *word);
+        memcpy(from, r->from, r->n_word * sizeof *from);
+        host->free(host->user, r->word);
+    }
+    r->word = word;
+    r->from = from;
+    r->word_capacity = want;
+    return 1;
+}
+
+// Beyond max_chars only the length and the end count.
+static inline void mrc__tok_word_add(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    if (r->n_word < r->tok->max_chars) {
+        if (r->n_word == r->word_capacity && !mrc__tok_word_grow(r)) {
+            r->failed = 1;
+            return;
+        }
+        r->word[r->n_word] = cp;
+        r->from[r->n_word] = from;
+    }
+    r->n_word++;
+    r->last_from = from;
+}
+
+// Pre-tokeniser: white space ends a word, punctuation is one.
+static void mrc__tok_put(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    unsigned k = r->tok->classes[cp];
+    if (k & (MRC__UNI_SPACE | MRC__UNI_PUNCT)) mrc__tok_word_end(r);
+    if (!(k & MRC__UNI_SPACE)) mrc__tok_word_add(r, cp, from);
+    if (k & MRC__UNI_PUNCT) mrc__tok_word_end(r);
+}
+
+// Drops marks, lower case.  A code point at a time: no final sigma, and only U+0130 becomes two.
+static void mrc__tok_put_lower(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    unsigned k = r->tok->classes[cp];
+    size_t lo = 0, hi = u->n_lowers;
+    if (k & MRC__UNI_MARK) return;
+    if (k & MRC__UNI_LOWER) {
+        while (hi - lo > 1) {       // the last range that begins at or before cp
+            size_t mid = lo + (hi - lo) / 2;
+            if (u->lowers[mid].first <= cp) lo = mid;
+            else hi = mid;
+        }
+        mrc__tok_put(r, (uint32_t)((int32_t)cp + u->lowers[lo].delta), from);
+        if (cp == 0x130) mrc__tok_put(r, 0x307, from);
+        return;
+    }
+    mrc__tok_put(r, cp, from);
+}
+
+// Stable, in linear time: a text may be all marks.
+static int mrc__tok_marks_sort(mrc__tok_run *r) {
+    const mrc_allocator *host = r->host;
+    size_t at[257] = {0}, bytes;
+    if (r->n_marks < 2) return 1;
+    mrc__tok_mark *sorted = mrc__mul(r->mark_capacity, sizeof *sorted, &bytes)
+                          ? host->alloc(host->user, bytes) : NULL;
+    if (!sorted) return 0;
+    for (size_t i = 0; i < r->n_marks; i++) at[r->marks[i].order + 1]++;
+    for (size_t k = 0; k < 256; k++) at[k + 1] += at[k];
+    for (size_t i = 0; i < r->n_marks; i++) sorted[at[r->marks[i].order]++] = r->marks[i];
+    // The k-th code point that replaces one is aligned to the k-th replaced, whatever the order; a
+    // code point that was inserted goes with the one before it.
+    for (size_t i = 0, k = 0; i < r->n_marks; i++) {
+        if (sorted[i].follows) continue;
+        while (r->marks[k].follows) k++;
+        sorted[i].from = r->marks[k++].from;
+    }
+    host->free(host->user, r->marks);
+    r->marks = sorted;
+    return 1;
+}
+
+static void mrc__tok_marks_end(mrc__tok_run *r) {
+    if (!mrc__tok_marks_sort(r)) r->failed = 1;
+    for (size_t i = 0; i < r->n_marks; i++) {
+        if (!r->marks[i].follows) r->aligned = r->marks[i].from;
+        mrc__tok_put_lower(r, r->marks[i].cp, r->aligned);
+    }
+    r->n_marks = 0;
+}
+
+// One code point of the decomposed text; follows: not the first of what it decomposed from.
+static void mrc__tok_put_part(mrc__tok_run *r, uint32_t cp, uint32_t follows, int32_t from) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t lo = 0, hi = u->n_combining;
+    if (!(r->tok->classes[cp] & MRC__UNI_COMBINING)) {
+        if (r->n_marks) mrc__tok_marks_end(r);
+        if (!follows) r->aligned = from;
+        mrc__tok_put_lower(r, cp, r->aligned);
+        return;
+    }
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (u->combining[mid].first <= cp) lo = mid;
+        else hi = mid;
+    }
+    void *to = r->marks;
+    if (!mrc__tok_grow(r->host, &to, &r->mark_capacity, r->n_marks, sizeof *r->marks)) {
+        r->failed = 1;
+        return;
+    }
+    r->marks = to;
+    r->marks[r->n_marks++] = (mrc__tok_mark){ cp, u->combining[lo].value, follows, from };
+}
+
+static void mrc__tok_put_nfd(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t lo = 0, hi = u->n_runs;
+    if (!(r->tok->classes[cp] & MRC__UNI_NFD)) {
+        mrc__tok_put_part(r, cp, 0, from);
+        return;
+    }
+    if (cp >= 0xAC00 && cp <= 0xD7A3) {     // Hangul syllables by arithmetic (Unicode 3.12)
+        uint32_t s = cp - 0xAC00;
+        mrc__tok_put_part(r, 0x1100 + s / 588, 0, from);
+        mrc__tok_put_part(r, 0x1161 + s % 588 / 28, 1, from);
+        if (s % 28) mrc__tok_put_part(r, 0x11A7 + s % 28, 1, from);
+        return;
+    }
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (u->runs[mid].first <= cp) lo = mid;
+        else hi = mid;
+    }
+    const uint32_t *part = u->parts + u->runs[lo].at
+                         + (size_t)(cp - u->runs[lo].first) * u->runs[lo].length;
+    for (uint32_t i = 0; i < u->runs[lo].length; i++) mrc__tok_put_part(r, part[i], i > 0, from);
+}
+
+static void mrc__tok_boundary(mrc__tok_run *r) {
+    if (r->n_marks) mrc__tok_marks_end(r);
+    mrc__tok_word_end(r);
+}
+
+// A text without added tokens that begins at code point `at`; returns where it ends.
+static int32_t mrc__tok_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                                int32_t at) {
+    const uint8_t *classes = r->tok->classes;
+    for (; s < end; at++) {
+        uint32_t cp;
+        s += mrc__tok_decode(s, end, &cp);
+        unsigned k = classes[cp];
+        if (k == 0 && r->n_marks == 0) {
+            mrc__tok_word_add(r, cp, at);
+        } else if (!(k & MRC__UNI_DROP)) {
+            if (k & (MRC__UNI_SPACE | MRC__UNI_CJK)) mrc__tok_boundary(r);
+            if (!(k & MRC__UNI_SPACE)) mrc__tok_put_nfd(r, cp, at);
+            if (k & MRC__UNI_CJK) mrc__tok_boundary(r);
+        }
+    }
+    mrc__tok_boundary(r);
+    return at;
+}
+
+// The longest added token at s: its id, bytes and code points; -1: none.
+static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
+                                 const unsigned char *end, size_t *bytes, int32_t *chars) {
+    const unsigned char *p = s;
+    uint32_t node = 0, cp;
+    int32_t id = -1, n = 0;
+    while (p < end) {
+        p += mrc__tok_decode(p, end, &cp);
+        n++;
+        node = mrc__tok_next(t, node, cp);
+        if (node == MRC__TOK_NONE) break;
+        if (t->value[node] < 0) continue;
+        id = t->value[node];
+        *bytes = (size_t)(p - s);
+        *chars = n;
+    }
+    return id;
+}
+
+// Appends a text's pieces to r.
+static void mrc__tok_text(mrc__tok_run *r, const char *text, size_t n_bytes) {
+    const unsigned char *s = (const unsigned char *)text, *begin = s, *end = s + n_bytes;
+    int32_t at = 0;
+    r->words = 0;
+    while (s < end) {
+        size_t bytes;
+        int32_t chars, id = -1;
+        if (r->tok->added_first[*s]) id = mrc__tok_added_at(&r->tok->added, s, end, &bytes, &chars);
+        if (id < 0) {
+            s++;
+            continue;
+        }
+        at = mrc__tok_segment(r, begin, s, at);
+        mrc__tok_piece_add(r, id, at, at + chars);
+        r->words++;
+        at += chars;
+        begin = s += bytes;
+    }
+    mrc__tok_segment(r, begin, end, at);
+}
+
+//
+// Truncation and windows (PARITY 3.9)
+//
+// A window of sequence `cut` has `size` pieces, and begins `step` after the one before; the other
+// sequence is whole, or cut to n[].
+typedef struct mrc__tok_plan {
+    size_t n[2];                    // pieces of each text that are used
+    size_t n_windows, size, step;
+    int    cut;                     // which text the windows go through; -1: none
+} mrc__tok_plan;
+
+static void mrc__tok_longest_first(size_t room, size_t n[2]) {
+    int swap = n[0] > n[1];
+    size_t a = n[swap], b = n[!swap];
+    b = a > room ? a : a > room - a ? a : room - a;
+    if (a + b > room) {
+        a = room / 2;
+        b = a + room % 2;
+    }
+    n[swap] = a;
+    n[!swap] = b;
+}
+
+static mrc_status mrc__tok_plan_windows(mrc_ctx *ctx, mrc__tok_plan *plan, size_t room, int cut,
+                                        size_t stride, size_t max_length) {
+    size_t other = plan->n[!cut], length = plan->n[cut];
+    if (other >= room)
+        return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: max_length %zu leaves no room for the %s: "
+                         "the other has %zu tokens and %zu are left for both", max_length,
+                         cut ? "second text" : "first text", other, room);
+    plan->size = room - other;
+    if (stride >= plan->size)
+        return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: stride %zu, expected less than the %zu "
+                         "tokens that a window of max_length %zu has room for", stride,
+                         plan->size, max_length);
+    plan->cut = cut;
+    plan->step = plan->size - stride;
+    plan->n_windows = 1 + (length - plan->size + plan->step - 1) / plan->step;
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_plan_make(mrc_ctx *ctx, mrc__tok_plan *plan, int pair, size_t n_special,
+                                     const mrc_encode_options *o) {
+    plan->n_windows = 1;
+    plan->cut = -1;
+    if (o->max_length == 0 || o->truncation == MRC_TRUNCATION_NONE) return MRC_OK;
+    if (o->truncation == MRC_TRUNCATION_ONLY_SECOND && !pair)
+        return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: only_second, but there is one text");
+    if (o->max_length < n_special)
+        return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: max_length %zu, but %zu special tokens are "
+                         "added", o->max_length, n_special);
+    size_t room = o->max_length - n_special;
+    if (plan->n[0] + plan->n[1] <= room) return MRC_OK;
+    switch (o->truncation) {
+    case MRC_TRUNCATION_ONLY_FIRST:
+    case MRC_TRUNCATION_ONLY_SECOND:
+        return mrc__tok_plan_windows(ctx, plan, room, o->truncation == MRC_TRUNCATION_ONLY_SECOND,
+                                     o->stride, o->max_length);
+    case MRC_TRUNCATION_LONGEST_FIRST:
+        if (pair) mrc__tok_longest_first(room, plan->n);
+        else plan->n[0] = room;
+        return MRC_OK;
+    case MRC_TRUNCATION_NONE: break;
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no truncation of number %d", (int)o->truncation);
+}
+
+static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int special,
+                            const mrc__tok_piece *const text[2], const size_t n[2]) {
+    size_t at = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        int32_t which = t->item[i].sequence;
+        size_t count = which >= 0 ? n[which] : special ? 1 : 0;
+        for (size_t k = 0; k < count; k++, at++) {
+            mrc__tok_piece p = which >= 0 ? text[which][k]
+                                          : (mrc__tok_piece){ t->item[i].id, 0, 0, -1 };
+            e->input_ids[at] = p.id;
+            e->token_type_ids[at] = t->item[i].type_id;
+            e->offset_mapping[at][0] = p.begin;
+            e->offset_mapping[at][1] = p.end;
+            e->word_ids[at] = p.word;
+            e->sequence_ids[at] = which;
+        }
+    }
+}
+
+// All windows in one allocation: the list, then six numbers per token.
+static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out,
+                                   const mrc__tok_piece *const text[2], const mrc__tok_plan *plan,
+                                   const mrc__tok_template *t, int special) {
+    size_t per_window, n_tokens, list_bytes, bytes, n[2] = { plan->n[0], plan->n[1] };
+    if (plan->cut >= 0) n[plan->cut] = plan->size;
+    per_window = n[0] + n[1] + (special ? t->n_special : 0);
+    int fits = mrc__mul(plan->n_windows, per_window, &n_tokens)
+            && mrc__mul(n_tokens, 6 * sizeof(int32_t), &bytes)
+            && mrc__mul(plan->n_windows, sizeof *out->list, &list_bytes)
+            && mrc__add(bytes, list_bytes, &bytes);
+    out->list = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!out->list)
+        return mrc__fail(ctx, MRC_ERR_MEM, "tokenizer: no memory for %zu windows of %zu tokens",
+                         plan->n_windows, per_window);
+    int32_t *room = (int32_t *)(out->list + plan->n_windows);
+    out->n = plan->n_windows;
+    for (size_t w = 0; w < out->n; w++) {
+        const mrc__tok_piece *from[2] = { text[0], text[1] };
+        if (plan->cut >= 0) {
+            size_t begin = w * plan->step, left = plan->n[plan->cut] - begin;
+            from[plan->cut] += begin;
+            n[plan->cut] = left < plan->size ? left : plan->size;
+        }
+        mrc_encoding *e = &out->list[w];
+        *e = (mrc_encoding){ .n = n[0] + n[1] + (special ? t->n_special : 0) };
+        e->input_ids = room;
+        e->token_type_ids = room + e->n;
+        e->word_ids = room + 2 * e->n;
+        e->sequence_ids = room + 3 * e->n;
+        e->offset_mapping = (int32_t (*)[2])(room + 4 * e->n);
+        room += 6 * e->n;
+        mrc__tok_window(e, t, special, from, n);
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, mrc_encodings *out,
+                                       const char *text, size_t text_bytes,
+                                       const char *pair, size_t pair_bytes,
+                                       const mrc_encode_options *options) {
+    static const mrc_encode_options none;
+    if (!out) return MRC_ERR_ARG;
+    *out = (mrc_encodings){0};
+    if (!ctx) return MRC_ERR_ARG;
+    out->host = ctx->host;
+    if (!tok || (!text && text_bytes)) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no text");
+    if (text_bytes > INT32_MAX || (pair && pair_bytes > INT32_MAX))
+        return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: texts of %zu and %zu bytes, at most %d",
+                         text_bytes, pair ? pair_bytes : 0, INT32_MAX);
+    const mrc_encode_options *o = options ? options : &none;
+    const mrc__tok_template *t = pair ? &tok->pair : &tok->single;
+    mrc__tok_run r = { .host = &ctx->host, .tok = tok };
+    mrc__tok_plan plan = {0};
+    int special = !o->no_special_tokens;
+    if (text_bytes) mrc__tok_text(&r, text, text_bytes);
+    plan.n[0] = r.n;
+    if (pair) mrc__tok_text(&r, pair, pair_bytes);
+    plan.n[1] = r.n - plan.n[0];
+    const mrc__tok_piece *const texts[2] = { r.pieces, r.pieces ? r.pieces + plan.n[0] : NULL };
+    mrc_status s = r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "tokenizer: no memory for %zu tokens",
+                                        r.n)
+                 : mrc__tok_plan_make(ctx, &plan, pair != NULL, special ? t->n_special : 0, o);
+    if (s == MRC_OK) s = mrc__tok_windows(ctx, out, texts, &plan, t, special);
+    mrc__tok_run_free(&r);
+    return s;
+}
+
+MRCDEF void mrc_encodings_free(mrc_encodings *e) {
+    if (e->list) e->host.free(e->host.user, e->list);
+    *e = (mrc_encodings){ .host = e->host };
+}
 #endif // core pass
 
 //==============================================================================
@@ -5900,23 +7932,6 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     return MRC_OK;
 }
 
-// Duplicate keys are a defect here: which one counts would be a guess.
-static mrc_status mrc__config_unique(const mrc__fields *f) {
-    if (f->object->type != MRC_JSON_OBJECT) {
-        return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", f->path,
-                         f->object->line, f->object->column);
-    }
-    for (const mrc_json *a = f->object->child; a; a = a->next) {
-        for (const mrc_json *b = a->next; b; b = b->next) {
-            if (a->key_bytes == b->key_bytes && !memcmp(a->key, b->key, a->key_bytes)) {
-                return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: key \"%s\" a second time",
-                                 f->path, b->line, b->column, b->key);
-            }
-        }
-    }
-    return MRC_OK;
-}
-
 static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
                                     const char *path) {
     static const char *const types[] = { "roberta", "bert", NULL };
@@ -5924,7 +7939,11 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     mrc__fields f = { ctx, path, root };
     int type, ignored;
     *c = mrc_model_config_default();
-    MRC__TRY(mrc__config_unique(&f));
+    if (root->type != MRC_JSON_OBJECT) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", path, root->line,
+                         root->column);
+    }
+    MRC__TRY(mrc_json_unique_keys(ctx, root, path));
     if (!mrc__field(&f, "model_type")) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
     }
@@ -6444,7 +8463,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         if (!t) break;
         const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
         if (e) {
-            MRC__TRY(mrc__st_load(ctx, f->st, e, t, f->path));
+            MRC__TRY(mrc__param_load(ctx, f->st, e, t, f->path));
             continue;
         }
         const char *own = mrc__prefix(&m->config);
@@ -6620,7 +8639,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
     for (size_t i = 0; i < n; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
-        mrc__st_describe(&list[i], t, t->name);
+        mrc__param_describe(&list[i], t, t->name);
     }
     mrc_status s = mrc_safetensors_write(ctx, path, list, n, NULL);
     ctx->host.free(ctx->host.user, list);
@@ -7060,7 +9079,7 @@ typedef struct mrc__eval {
     mrc_span            *spans;
 } mrc__eval;
 
-// -log softmax of one target over the feature's window; which row is the largest, the first of equals.
+// -log softmax of one target over the feature's window; *best: the first of its largest rows.
 static double mrc__eval_loss(const mrc_feature *f, const float *logits, int32_t target,
                              int32_t *best) {
     double sum = 0;
@@ -7188,9 +9207,600 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.tables
+// >>impl.tables   generated data: what the tokenizer knows about characters
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// begin of what tests/tables/make_tables.py wrote
+// Measured from tokenizers 0.23.3.
+static const mrc__uni_range mrc__uni_classes[] = {
+    {0x0,0x8,1}, {0x9,0xA,2}, {0xB,0xC,3}, {0xD,0xD,2}, {0xE,0x1F,1}, {0x20,0x20,2}, {0x21,0x2F,4},
+    {0x3A,0x40,4}, {0x5B,0x60,4}, {0x7B,0x7E,4}, {0x7F,0x84,1}, {0x85,0x85,3}, {0x86,0x9F,1},
+    {0xA0,0xA0,2}, {0xA1,0xA1,4}, {0xA7,0xA7,4}, {0xAB,0xAB,4}, {0xAD,0xAD,1}, {0xB6,0xB7,4},
+    {0xBB,0xBB,4}, {0xBF,0xBF,4}, {0x300,0x33F,16}, {0x342,0x342,16}, {0x345,0x36F,16},
+    {0x37E,0x37E,4}, {0x387,0x387,4}, {0x483,0x487,16}, {0x55A,0x55F,4}, {0x589,0x58A,4},
+    {0x591,0x5BD,16}, {0x5BE,0x5BE,4}, {0x5BF,0x5BF,16}, {0x5C0,0x5C0,4}, {0x5C1,0x5C2,16},
+    {0x5C3,0x5C3,4}, {0x5C4,0x5C5,16}, {0x5C6,0x5C6,4}, {0x5C7,0x5C7,16}, {0x5F3,0x5F4,4},
+    {0x600,0x605,1}, {0x609,0x60A,4}, {0x60C,0x60D,4}, {0x610,0x61A,16}, {0x61B,0x61B,4},
+    {0x61C,0x61C,1}, {0x61E,0x61F,4}, {0x64B,0x65F,16}, {0x66A,0x66D,4}, {0x670,0x670,16},
+    {0x6D4,0x6D4,4}, {0x6D6,0x6DC,16}, {0x6DD,0x6DD,1}, {0x6DF,0x6E4,16}, {0x6E7,0x6E8,16},
+    {0x6EA,0x6ED,16}, {0x700,0x70D,4}, {0x70F,0x70F,1}, {0x711,0x711,16}, {0x730,0x74A,16},
+    {0x7A6,0x7B0,16}, {0x7EB,0x7F3,16}, {0x7F7,0x7F9,4}, {0x816,0x819,16}, {0x81B,0x823,16},
+    {0x825,0x827,16}, {0x829,0x82D,16}, {0x830,0x83E,4}, {0x859,0x85B,16}, {0x85E,0x85E,4},
+    {0x8E3,0x902,16}, {0x93A,0x93A,16}, {0x93C,0x93C,16}, {0x941,0x948,16}, {0x94D,0x94D,16},
+    {0x951,0x957,16}, {0x962,0x963,16}, {0x964,0x965,4}, {0x970,0x970,4}, {0x981,0x981,16},
+    {0x9BC,0x9BC,16}, {0x9C1,0x9C4,16}, {0x9CD,0x9CD,16}, {0x9E2,0x9E3,16}, {0xA01,0xA02,16},
+    {0xA3C,0xA3C,16}, {0xA41,0xA42,16}, {0xA47,0xA48,16}, {0xA4B,0xA4D,16}, {0xA51,0xA51,16},
+    {0xA70,0xA71,16}, {0xA75,0xA75,16}, {0xA81,0xA82,16}, {0xABC,0xABC,16}, {0xAC1,0xAC5,16},
+    {0xAC7,0xAC8,16}, {0xACD,0xACD,16}, {0xAE2,0xAE3,16}, {0xAF0,0xAF0,4}, {0xB01,0xB01,16},
+    {0xB3C,0xB3C,16}, {0xB3F,0xB3F,16}, {0xB41,0xB44,16}, {0xB4D,0xB4D,16}, {0xB56,0xB56,16},
+    {0xB62,0xB63,16}, {0xB82,0xB82,16}, {0xBC0,0xBC0,16}, {0xBCD,0xBCD,16}, {0xC00,0xC00,16},
+    {0xC3E,0xC40,16}, {0xC46,0xC47,16}, {0xC4A,0xC4D,16}, {0xC55,0xC56,16}, {0xC62,0xC63,16},
+    {0xC81,0xC81,16}, {0xCBC,0xCBC,16}, {0xCBF,0xCBF,16}, {0xCC6,0xCC6,16}, {0xCCC,0xCCD,16},
+    {0xCE2,0xCE3,16}, {0xD01,0xD01,16}, {0xD41,0xD44,16}, {0xD4D,0xD4D,16}, {0xD62,0xD63,16},
+    {0xDCA,0xDCA,16}, {0xDD2,0xDD4,16}, {0xDD6,0xDD6,16}, {0xDF4,0xDF4,4}, {0xE31,0xE31,16},
+    {0xE34,0xE3A,16}, {0xE47,0xE4E,16}, {0xE4F,0xE4F,4}, {0xE5A,0xE5B,4}, {0xEB1,0xEB1,16},
+    {0xEB4,0xEB9,16}, {0xEBB,0xEBC,16}, {0xEC8,0xECD,16}, {0xF04,0xF12,4}, {0xF14,0xF14,4},
+    {0xF18,0xF19,16}, {0xF35,0xF35,16}, {0xF37,0xF37,16}, {0xF39,0xF39,16}, {0xF3A,0xF3D,4},
+    {0xF71,0xF72,16}, {0xF74,0xF74,16}, {0xF77,0xF77,16}, {0xF79,0xF7E,16}, {0xF80,0xF80,16},
+    {0xF82,0xF84,16}, {0xF85,0xF85,4}, {0xF86,0xF87,16}, {0xF8D,0xF92,16}, {0xF94,0xF97,16},
+    {0xF99,0xF9C,16}, {0xF9E,0xFA1,16}, {0xFA3,0xFA6,16}, {0xFA8,0xFAB,16}, {0xFAD,0xFB8,16},
+    {0xFBA,0xFBC,16}, {0xFC6,0xFC6,16}, {0xFD0,0xFD4,4}, {0xFD9,0xFDA,4}, {0x102D,0x1030,16},
+    {0x1032,0x1037,16}, {0x1039,0x103A,16}, {0x103D,0x103E,16}, {0x104A,0x104F,4},
+    {0x1058,0x1059,16}, {0x105E,0x1060,16}, {0x1071,0x1074,16}, {0x1082,0x1082,16},
+    {0x1085,0x1086,16}, {0x108D,0x108D,16}, {0x109D,0x109D,16}, {0x10FB,0x10FB,4},
+    {0x135D,0x135F,16}, {0x1360,0x1368,4}, {0x1400,0x1400,4}, {0x166D,0x166E,4}, {0x1680,0x1680,2},
+    {0x169B,0x169C,4}, {0x16EB,0x16ED,4}, {0x1712,0x1714,16}, {0x1732,0x1734,16},
+    {0x1735,0x1736,4}, {0x1752,0x1753,16}, {0x1772,0x1773,16}, {0x17B4,0x17B5,16},
+    {0x17B7,0x17BD,16}, {0x17C6,0x17C6,16}, {0x17C9,0x17D3,16}, {0x17D4,0x17D6,4},
+    {0x17D8,0x17DA,4}, {0x17DD,0x17DD,16}, {0x1800,0x180A,4}, {0x180B,0x180D,16},
+    {0x180E,0x180E,1}, {0x18A9,0x18A9,16}, {0x1920,0x1922,16}, {0x1927,0x1928,16},
+    {0x1932,0x1932,16}, {0x1939,0x193B,16}, {0x1944,0x1945,4}, {0x1A17,0x1A18,16},
+    {0x1A1B,0x1A1B,16}, {0x1A1E,0x1A1F,4}, {0x1A56,0x1A56,16}, {0x1A58,0x1A5E,16},
+    {0x1A60,0x1A60,16}, {0x1A62,0x1A62,16}, {0x1A65,0x1A6C,16}, {0x1A73,0x1A7C,16},
+    {0x1A7F,0x1A7F,16}, {0x1AA0,0x1AA6,4}, {0x1AA8,0x1AAD,4}, {0x1AB0,0x1ABD,16},
+    {0x1B00,0x1B03,16}, {0x1B34,0x1B34,16}, {0x1B36,0x1B3A,16}, {0x1B3C,0x1B3C,16},
+    {0x1B42,0x1B42,16}, {0x1B5A,0x1B60,4}, {0x1B6B,0x1B73,16}, {0x1B80,0x1B81,16},
+    {0x1BA2,0x1BA5,16}, {0x1BA8,0x1BA9,16}, {0x1BAB,0x1BAD,16}, {0x1BE6,0x1BE6,16},
+    {0x1BE8,0x1BE9,16}, {0x1BED,0x1BED,16}, {0x1BEF,0x1BF1,16}, {0x1BFC,0x1BFF,4},
+    {0x1C2C,0x1C33,16}, {0x1C36,0x1C37,16}, {0x1C3B,0x1C3F,4}, {0x1C7E,0x1C7F,4},
+    {0x1CC0,0x1CC7,4}, {0x1CD0,0x1CD2,16}, {0x1CD3,0x1CD3,4}, {0x1CD4,0x1CE0,16},
+    {0x1CE2,0x1CE8,16}, {0x1CED,0x1CED,16}, {0x1CF4,0x1CF4,16}, {0x1CF8,0x1CF9,16},
+    {0x1DC0,0x1DF5,16}, {0x1DFC,0x1DFF,16}, {0x2000,0x200A,2}, {0x200B,0x200F,1},
+    {0x2010,0x2027,4}, {0x2028,0x2029,2}, {0x202A,0x202E,1}, {0x202F,0x202F,2}, {0x2030,0x2043,4},
+    {0x2045,0x2051,4}, {0x2053,0x205E,4}, {0x205F,0x205F,2}, {0x2060,0x2064,1}, {0x2066,0x206F,1},
+    {0x207D,0x207E,4}, {0x208D,0x208E,4}, {0x20D0,0x20DC,16}, {0x20E1,0x20E1,16},
+    {0x20E5,0x20F0,16}, {0x2308,0x230B,4}, {0x2329,0x232A,4}, {0x2768,0x2775,4}, {0x27C5,0x27C6,4},
+    {0x27E6,0x27EF,4}, {0x2983,0x2998,4}, {0x29D8,0x29DB,4}, {0x29FC,0x29FD,4}, {0x2CEF,0x2CF1,16},
+    {0x2CF9,0x2CFC,4}, {0x2CFE,0x2CFF,4}, {0x2D70,0x2D70,4}, {0x2D7F,0x2D7F,16},
+    {0x2DE0,0x2DFF,16}, {0x2E00,0x2E2E,4}, {0x2E30,0x2E42,4}, {0x3000,0x3000,2}, {0x3001,0x3003,4},
+    {0x3008,0x3011,4}, {0x3014,0x301F,4}, {0x302A,0x302D,16}, {0x3030,0x3030,4}, {0x303D,0x303D,4},
+    {0x3099,0x309A,16}, {0x30A0,0x30A0,4}, {0x30FB,0x30FB,4}, {0x3400,0x4DBF,8}, {0x4E00,0x9FFF,8},
+    {0xA4FE,0xA4FF,4}, {0xA60D,0xA60F,4}, {0xA66F,0xA66F,16}, {0xA673,0xA673,4},
+    {0xA674,0xA67D,16}, {0xA67E,0xA67E,4}, {0xA69E,0xA69F,16}, {0xA6F0,0xA6F1,16},
+    {0xA6F2,0xA6F7,4}, {0xA802,0xA802,16}, {0xA806,0xA806,16}, {0xA80B,0xA80B,16},
+    {0xA825,0xA826,16}, {0xA874,0xA877,4}, {0xA8C4,0xA8C4,16}, {0xA8CE,0xA8CF,4},
+    {0xA8E0,0xA8F1,16}, {0xA8F8,0xA8FA,4}, {0xA8FC,0xA8FC,4}, {0xA926,0xA92D,16},
+    {0xA92E,0xA92F,4}, {0xA947,0xA951,16}, {0xA95F,0xA95F,4}, {0xA980,0xA982,16},
+    {0xA9B3,0xA9B3,16}, {0xA9B6,0xA9B9,16}, {0xA9BC,0xA9BC,16}, {0xA9C1,0xA9CD,4},
+    {0xA9DE,0xA9DF,4}, {0xA9E5,0xA9E5,16}, {0xAA29,0xAA2E,16}, {0xAA31,0xAA32,16},
+    {0xAA35,0xAA36,16}, {0xAA43,0xAA43,16}, {0xAA4C,0xAA4C,16}, {0xAA5C,0xAA5F,4},
+    {0xAA7C,0xAA7C,16}, {0xAAB0,0xAAB0,16}, {0xAAB2,0xAAB4,16}, {0xAAB7,0xAAB8,16},
+    {0xAABE,0xAABF,16}, {0xAAC1,0xAAC1,16}, {0xAADE,0xAADF,4}, {0xAAEC,0xAAED,16},
+    {0xAAF0,0xAAF1,4}, {0xAAF6,0xAAF6,16}, {0xABE5,0xABE5,16}, {0xABE8,0xABE8,16},
+    {0xABEB,0xABEB,4}, {0xABED,0xABED,16}, {0xE000,0xF8FF,1}, {0xF900,0xFAFF,8},
+    {0xFB1E,0xFB1E,16}, {0xFD3E,0xFD3F,4}, {0xFE00,0xFE0F,16}, {0xFE10,0xFE19,4},
+    {0xFE20,0xFE2F,16}, {0xFE30,0xFE52,4}, {0xFE54,0xFE61,4}, {0xFE63,0xFE63,4}, {0xFE68,0xFE68,4},
+    {0xFE6A,0xFE6B,4}, {0xFEFF,0xFEFF,1}, {0xFF01,0xFF03,4}, {0xFF05,0xFF0A,4}, {0xFF0C,0xFF0F,4},
+    {0xFF1A,0xFF1B,4}, {0xFF1F,0xFF20,4}, {0xFF3B,0xFF3D,4}, {0xFF3F,0xFF3F,4}, {0xFF5B,0xFF5B,4},
+    {0xFF5D,0xFF5D,4}, {0xFF5F,0xFF65,4}, {0xFFF9,0xFFFB,1}, {0xFFFD,0xFFFD,1},
+    {0x10100,0x10102,4}, {0x101FD,0x101FD,16}, {0x102E0,0x102E0,16}, {0x10376,0x1037A,16},
+    {0x1039F,0x1039F,4}, {0x103D0,0x103D0,4}, {0x1056F,0x1056F,4}, {0x10857,0x10857,4},
+    {0x1091F,0x1091F,4}, {0x1093F,0x1093F,4}, {0x10A01,0x10A03,16}, {0x10A05,0x10A06,16},
+    {0x10A0C,0x10A0F,16}, {0x10A38,0x10A3A,16}, {0x10A3F,0x10A3F,16}, {0x10A50,0x10A58,4},
+    {0x10A7F,0x10A7F,4}, {0x10AE5,0x10AE6,16}, {0x10AF0,0x10AF6,4}, {0x10B39,0x10B3F,4},
+    {0x10B99,0x10B9C,4}, {0x11001,0x11001,16}, {0x11038,0x11046,16}, {0x11047,0x1104D,4},
+    {0x1107F,0x11081,16}, {0x110B3,0x110B6,16}, {0x110B9,0x110BA,16}, {0x110BB,0x110BC,4},
+    {0x110BD,0x110BD,1}, {0x110BE,0x110C1,4}, {0x11100,0x11102,16}, {0x11127,0x1112B,16},
+    {0x1112D,0x1112D,16}, {0x11130,0x11134,16}, {0x11140,0x11143,4}, {0x11173,0x11173,16},
+    {0x11174,0x11175,4}, {0x11180,0x11181,16}, {0x111B6,0x111BE,16}, {0x111C5,0x111C9,4},
+    {0x111CA,0x111CC,16}, {0x111CD,0x111CD,4}, {0x111DB,0x111DB,4}, {0x111DD,0x111DF,4},
+    {0x1122F,0x11231,16}, {0x11234,0x11234,16}, {0x11236,0x11237,16}, {0x11238,0x1123D,4},
+    {0x112A9,0x112A9,4}, {0x112DF,0x112DF,16}, {0x112E3,0x112EA,16}, {0x11300,0x11301,16},
+    {0x1133C,0x1133C,16}, {0x11340,0x11340,16}, {0x11366,0x1136C,16}, {0x11370,0x11374,16},
+    {0x114B3,0x114B8,16}, {0x114BA,0x114BA,16}, {0x114BF,0x114C0,16}, {0x114C2,0x114C3,16},
+    {0x114C6,0x114C6,4}, {0x115B2,0x115B5,16}, {0x115BC,0x115BD,16}, {0x115BF,0x115C0,16},
+    {0x115C1,0x115D7,4}, {0x115DC,0x115DD,16}, {0x11633,0x1163A,16}, {0x1163D,0x1163D,16},
+    {0x1163F,0x11640,16}, {0x11641,0x11643,4}, {0x116AB,0x116AB,16}, {0x116AD,0x116AD,16},
+    {0x116B0,0x116B5,16}, {0x116B7,0x116B7,16}, {0x1171D,0x1171F,16}, {0x11722,0x11725,16},
+    {0x11727,0x1172B,16}, {0x1173C,0x1173E,4}, {0x12470,0x12474,4}, {0x16A6E,0x16A6F,4},
+    {0x16AF0,0x16AF4,16}, {0x16AF5,0x16AF5,4}, {0x16B30,0x16B36,16}, {0x16B37,0x16B3B,4},
+    {0x16B44,0x16B44,4}, {0x16F8F,0x16F92,16}, {0x1BC9D,0x1BC9E,16}, {0x1BC9F,0x1BC9F,4},
+    {0x1BCA0,0x1BCA3,1}, {0x1D167,0x1D169,16}, {0x1D173,0x1D17A,1}, {0x1D17B,0x1D182,16},
+    {0x1D185,0x1D18B,16}, {0x1D1AA,0x1D1AD,16}, {0x1D242,0x1D244,16}, {0x1DA00,0x1DA36,16},
+    {0x1DA3B,0x1DA6C,16}, {0x1DA75,0x1DA75,16}, {0x1DA84,0x1DA84,16}, {0x1DA87,0x1DA8B,4},
+    {0x1DA9B,0x1DA9F,16}, {0x1DAA1,0x1DAAF,16}, {0x1E8D0,0x1E8D6,16}, {0x20000,0x2A6DF,8},
+    {0x2A700,0x2B81F,8}, {0x2B920,0x2CEAF,8}, {0x2F800,0x2FA1F,8}, {0xE0001,0xE0001,1},
+    {0xE0020,0xE007F,1}, {0xE0100,0xE01EF,16}, {0xF0000,0xFFFFD,1}, {0x100000,0x10FFFD,1},
+};
+static const mrc__uni_range mrc__uni_combining[] = {
+    {0x300,0x314,230}, {0x315,0x315,232}, {0x316,0x319,220}, {0x31A,0x31A,232}, {0x31B,0x31B,216},
+    {0x31C,0x320,220}, {0x321,0x322,202}, {0x323,0x326,220}, {0x327,0x328,202}, {0x329,0x333,220},
+    {0x334,0x338,1}, {0x339,0x33C,220}, {0x33D,0x33F,230}, {0x342,0x342,230}, {0x345,0x345,240},
+    {0x346,0x346,230}, {0x347,0x349,220}, {0x34A,0x34C,230}, {0x34D,0x34E,220}, {0x350,0x352,230},
+    {0x353,0x356,220}, {0x357,0x357,230}, {0x358,0x358,232}, {0x359,0x35A,220}, {0x35B,0x35B,230},
+    {0x35C,0x35C,233}, {0x35D,0x35E,234}, {0x35F,0x35F,233}, {0x360,0x361,234}, {0x362,0x362,233},
+    {0x363,0x36F,230}, {0x483,0x487,230}, {0x591,0x591,220}, {0x592,0x595,230}, {0x596,0x596,220},
+    {0x597,0x599,230}, {0x59A,0x59A,222}, {0x59B,0x59B,220}, {0x59C,0x5A1,230}, {0x5A2,0x5A7,220},
+    {0x5A8,0x5A9,230}, {0x5AA,0x5AA,220}, {0x5AB,0x5AC,230}, {0x5AD,0x5AD,222}, {0x5AE,0x5AE,228},
+    {0x5AF,0x5AF,230}, {0x5B0,0x5B0,10}, {0x5B1,0x5B1,11}, {0x5B2,0x5B2,12}, {0x5B3,0x5B3,13},
+    {0x5B4,0x5B4,14}, {0x5B5,0x5B5,15}, {0x5B6,0x5B6,16}, {0x5B7,0x5B7,17}, {0x5B8,0x5B8,18},
+    {0x5B9,0x5BA,19}, {0x5BB,0x5BB,20}, {0x5BC,0x5BC,21}, {0x5BD,0x5BD,22}, {0x5BF,0x5BF,23},
+    {0x5C1,0x5C1,24}, {0x5C2,0x5C2,25}, {0x5C4,0x5C4,230}, {0x5C5,0x5C5,220}, {0x5C7,0x5C7,18},
+    {0x610,0x617,230}, {0x618,0x618,30}, {0x619,0x619,31}, {0x61A,0x61A,32}, {0x64B,0x64B,27},
+    {0x64C,0x64C,28}, {0x64D,0x64D,29}, {0x64E,0x64E,30}, {0x64F,0x64F,31}, {0x650,0x650,32},
+    {0x651,0x651,33}, {0x652,0x652,34}, {0x653,0x654,230}, {0x655,0x656,220}, {0x657,0x65B,230},
+    {0x65C,0x65C,220}, {0x65D,0x65E,230}, {0x65F,0x65F,220}, {0x670,0x670,35}, {0x6D6,0x6DC,230},
+    {0x6DF,0x6E2,230}, {0x6E3,0x6E3,220}, {0x6E4,0x6E4,230}, {0x6E7,0x6E8,230}, {0x6EA,0x6EA,220},
+    {0x6EB,0x6EC,230}, {0x6ED,0x6ED,220}, {0x711,0x711,36}, {0x730,0x730,230}, {0x731,0x731,220},
+    {0x732,0x733,230}, {0x734,0x734,220}, {0x735,0x736,230}, {0x737,0x739,220}, {0x73A,0x73A,230},
+    {0x73B,0x73C,220}, {0x73D,0x73D,230}, {0x73E,0x73E,220}, {0x73F,0x741,230}, {0x742,0x742,220},
+    {0x743,0x743,230}, {0x744,0x744,220}, {0x745,0x745,230}, {0x746,0x746,220}, {0x747,0x747,230},
+    {0x748,0x748,220}, {0x749,0x74A,230}, {0x7EB,0x7F1,230}, {0x7F2,0x7F2,220}, {0x7F3,0x7F3,230},
+    {0x816,0x819,230}, {0x81B,0x823,230}, {0x825,0x827,230}, {0x829,0x82D,230}, {0x859,0x85B,220},
+    {0x8D4,0x8E1,230}, {0x8E3,0x8E3,220}, {0x8E4,0x8E5,230}, {0x8E6,0x8E6,220}, {0x8E7,0x8E8,230},
+    {0x8E9,0x8E9,220}, {0x8EA,0x8EC,230}, {0x8ED,0x8EF,220}, {0x8F0,0x8F0,27}, {0x8F1,0x8F1,28},
+    {0x8F2,0x8F2,29}, {0x8F3,0x8F5,230}, {0x8F6,0x8F6,220}, {0x8F7,0x8F8,230}, {0x8F9,0x8FA,220},
+    {0x8FB,0x8FF,230}, {0x93C,0x93C,7}, {0x94D,0x94D,9}, {0x951,0x951,230}, {0x952,0x952,220},
+    {0x953,0x954,230}, {0x9BC,0x9BC,7}, {0x9CD,0x9CD,9}, {0xA3C,0xA3C,7}, {0xA4D,0xA4D,9},
+    {0xABC,0xABC,7}, {0xACD,0xACD,9}, {0xB3C,0xB3C,7}, {0xB4D,0xB4D,9}, {0xBCD,0xBCD,9},
+    {0xC4D,0xC4D,9}, {0xC55,0xC55,84}, {0xC56,0xC56,91}, {0xCBC,0xCBC,7}, {0xCCD,0xCCD,9},
+    {0xD4D,0xD4D,9}, {0xDCA,0xDCA,9}, {0xE38,0xE39,103}, {0xE3A,0xE3A,9}, {0xE48,0xE4B,107},
+    {0xEB8,0xEB9,118}, {0xEC8,0xECB,122}, {0xF18,0xF19,220}, {0xF35,0xF35,220}, {0xF37,0xF37,220},
+    {0xF39,0xF39,216}, {0xF71,0xF71,129}, {0xF72,0xF72,130}, {0xF74,0xF74,132}, {0xF7A,0xF7D,130},
+    {0xF80,0xF80,130}, {0xF82,0xF83,230}, {0xF84,0xF84,9}, {0xF86,0xF87,230}, {0xFC6,0xFC6,220},
+    {0x1037,0x1037,7}, {0x1039,0x103A,9}, {0x108D,0x108D,220}, {0x135D,0x135F,230},
+    {0x1714,0x1714,9}, {0x1734,0x1734,9}, {0x17D2,0x17D2,9}, {0x17DD,0x17DD,230},
+    {0x18A9,0x18A9,228}, {0x1939,0x1939,222}, {0x193A,0x193A,230}, {0x193B,0x193B,220},
+    {0x1A17,0x1A17,230}, {0x1A18,0x1A18,220}, {0x1A60,0x1A60,9}, {0x1A75,0x1A7C,230},
+    {0x1A7F,0x1A7F,220}, {0x1AB0,0x1AB4,230}, {0x1AB5,0x1ABA,220}, {0x1ABB,0x1ABC,230},
+    {0x1ABD,0x1ABD,220}, {0x1B34,0x1B34,7}, {0x1B44,0x1B44,9}, {0x1B6B,0x1B6B,230},
+    {0x1B6C,0x1B6C,220}, {0x1B6D,0x1B73,230}, {0x1BAA,0x1BAB,9}, {0x1BE6,0x1BE6,7},
+    {0x1BF2,0x1BF3,9}, {0x1C37,0x1C37,7}, {0x1CD0,0x1CD2,230}, {0x1CD4,0x1CD4,1},
+    {0x1CD5,0x1CD9,220}, {0x1CDA,0x1CDB,230}, {0x1CDC,0x1CDF,220}, {0x1CE0,0x1CE0,230},
+    {0x1CE2,0x1CE8,1}, {0x1CED,0x1CED,220}, {0x1CF4,0x1CF4,230}, {0x1CF8,0x1CF9,230},
+    {0x1DC0,0x1DC1,230}, {0x1DC2,0x1DC2,220}, {0x1DC3,0x1DC9,230}, {0x1DCA,0x1DCA,220},
+    {0x1DCB,0x1DCC,230}, {0x1DCD,0x1DCD,234}, {0x1DCE,0x1DCE,214}, {0x1DCF,0x1DCF,220},
+    {0x1DD0,0x1DD0,202}, {0x1DD1,0x1DF5,230}, {0x1DFB,0x1DFB,230}, {0x1DFC,0x1DFC,233},
+    {0x1DFD,0x1DFD,220}, {0x1DFE,0x1DFE,230}, {0x1DFF,0x1DFF,220}, {0x20D0,0x20D1,230},
+    {0x20D2,0x20D3,1}, {0x20D4,0x20D7,230}, {0x20D8,0x20DA,1}, {0x20DB,0x20DC,230},
+    {0x20E1,0x20E1,230}, {0x20E5,0x20E6,1}, {0x20E7,0x20E7,230}, {0x20E8,0x20E8,220},
+    {0x20E9,0x20E9,230}, {0x20EA,0x20EB,1}, {0x20EC,0x20EF,220}, {0x20F0,0x20F0,230},
+    {0x2CEF,0x2CF1,230}, {0x2D7F,0x2D7F,9}, {0x2DE0,0x2DFF,230}, {0x302A,0x302A,218},
+    {0x302B,0x302B,228}, {0x302C,0x302C,232}, {0x302D,0x302D,222}, {0x302E,0x302F,224},
+    {0x3099,0x309A,8}, {0xA66F,0xA66F,230}, {0xA674,0xA67D,230}, {0xA69E,0xA69F,230},
+    {0xA6F0,0xA6F1,230}, {0xA806,0xA806,9}, {0xA8C4,0xA8C4,9}, {0xA8E0,0xA8F1,230},
+    {0xA92B,0xA92D,220}, {0xA953,0xA953,9}, {0xA9B3,0xA9B3,7}, {0xA9C0,0xA9C0,9},
+    {0xAAB0,0xAAB0,230}, {0xAAB2,0xAAB3,230}, {0xAAB4,0xAAB4,220}, {0xAAB7,0xAAB8,230},
+    {0xAABE,0xAABF,230}, {0xAAC1,0xAAC1,230}, {0xAAF6,0xAAF6,9}, {0xABED,0xABED,9},
+    {0xFB1E,0xFB1E,26}, {0xFE20,0xFE26,230}, {0xFE27,0xFE2D,220}, {0xFE2E,0xFE2F,230},
+    {0x101FD,0x101FD,220}, {0x102E0,0x102E0,220}, {0x10376,0x1037A,230}, {0x10A0D,0x10A0D,220},
+    {0x10A0F,0x10A0F,230}, {0x10A38,0x10A38,230}, {0x10A39,0x10A39,1}, {0x10A3A,0x10A3A,220},
+    {0x10A3F,0x10A3F,9}, {0x10AE5,0x10AE5,230}, {0x10AE6,0x10AE6,220}, {0x11046,0x11046,9},
+    {0x1107F,0x1107F,9}, {0x110B9,0x110B9,9}, {0x110BA,0x110BA,7}, {0x11100,0x11102,230},
+    {0x11133,0x11134,9}, {0x11173,0x11173,7}, {0x111C0,0x111C0,9}, {0x111CA,0x111CA,7},
+    {0x11235,0x11235,9}, {0x11236,0x11236,7}, {0x112E9,0x112E9,7}, {0x112EA,0x112EA,9},
+    {0x1133C,0x1133C,7}, {0x1134D,0x1134D,9}, {0x11366,0x1136C,230}, {0x11370,0x11374,230},
+    {0x11442,0x11442,9}, {0x11446,0x11446,7}, {0x114C2,0x114C2,9}, {0x114C3,0x114C3,7},
+    {0x115BF,0x115BF,9}, {0x115C0,0x115C0,7}, {0x1163F,0x1163F,9}, {0x116B6,0x116B6,9},
+    {0x116B7,0x116B7,7}, {0x1172B,0x1172B,9}, {0x11C3F,0x11C3F,9}, {0x16AF0,0x16AF4,1},
+    {0x16B30,0x16B36,230}, {0x1BC9E,0x1BC9E,1}, {0x1D165,0x1D166,216}, {0x1D167,0x1D169,1},
+    {0x1D16D,0x1D16D,226}, {0x1D16E,0x1D172,216}, {0x1D17B,0x1D182,220}, {0x1D185,0x1D189,230},
+    {0x1D18A,0x1D18B,220}, {0x1D1AA,0x1D1AD,230}, {0x1D242,0x1D244,230}, {0x1E000,0x1E006,230},
+    {0x1E008,0x1E018,230}, {0x1E01B,0x1E021,230}, {0x1E023,0x1E024,230}, {0x1E026,0x1E02A,230},
+    {0x1E8D0,0x1E8D6,220}, {0x1E944,0x1E949,230}, {0x1E94A,0x1E94A,7},
+};
+static const mrc__uni_lower mrc__uni_lowers[] = {
+    {0x41,0x5A,1,32}, {0xC0,0xD6,1,32}, {0xD8,0xDE,1,32}, {0x100,0x12E,2,1}, {0x130,0x130,1,-199},
+    {0x132,0x136,2,1}, {0x139,0x147,2,1}, {0x14A,0x176,2,1}, {0x178,0x178,1,-121},
+    {0x179,0x17D,2,1}, {0x181,0x181,1,210}, {0x182,0x184,2,1}, {0x186,0x186,1,206},
+    {0x187,0x187,1,1}, {0x189,0x18A,1,205}, {0x18B,0x18B,1,1}, {0x18E,0x18E,1,79},
+    {0x18F,0x18F,1,202}, {0x190,0x190,1,203}, {0x191,0x191,1,1}, {0x193,0x193,1,205},
+    {0x194,0x194,1,207}, {0x196,0x196,1,211}, {0x197,0x197,1,209}, {0x198,0x198,1,1},
+    {0x19C,0x19C,1,211}, {0x19D,0x19D,1,213}, {0x19F,0x19F,1,214}, {0x1A0,0x1A4,2,1},
+    {0x1A6,0x1A6,1,218}, {0x1A7,0x1A7,1,1}, {0x1A9,0x1A9,1,218}, {0x1AC,0x1AC,1,1},
+    {0x1AE,0x1AE,1,218}, {0x1AF,0x1AF,1,1}, {0x1B1,0x1B2,1,217}, {0x1B3,0x1B5,2,1},
+    {0x1B7,0x1B7,1,219}, {0x1B8,0x1B8,1,1}, {0x1BC,0x1BC,1,1}, {0x1C4,0x1C4,1,2},
+    {0x1C5,0x1C5,1,1}, {0x1C7,0x1C7,1,2}, {0x1C8,0x1C8,1,1}, {0x1CA,0x1CA,1,2}, {0x1CB,0x1DB,2,1},
+    {0x1DE,0x1EE,2,1}, {0x1F1,0x1F1,1,2}, {0x1F2,0x1F4,2,1}, {0x1F6,0x1F6,1,-97},
+    {0x1F7,0x1F7,1,-56}, {0x1F8,0x21E,2,1}, {0x220,0x220,1,-130}, {0x222,0x232,2,1},
+    {0x23A,0x23A,1,10795}, {0x23B,0x23B,1,1}, {0x23D,0x23D,1,-163}, {0x23E,0x23E,1,10792},
+    {0x241,0x241,1,1}, {0x243,0x243,1,-195}, {0x244,0x244,1,69}, {0x245,0x245,1,71},
+    {0x246,0x24E,2,1}, {0x370,0x372,2,1}, {0x376,0x376,1,1}, {0x37F,0x37F,1,116},
+    {0x386,0x386,1,38}, {0x388,0x38A,1,37}, {0x38C,0x38C,1,64}, {0x38E,0x38F,1,63},
+    {0x391,0x3A1,1,32}, {0x3A3,0x3AB,1,32}, {0x3CF,0x3CF,1,8}, {0x3D8,0x3EE,2,1},
+    {0x3F4,0x3F4,1,-60}, {0x3F7,0x3F7,1,1}, {0x3F9,0x3F9,1,-7}, {0x3FA,0x3FA,1,1},
+    {0x3FD,0x3FF,1,-130}, {0x400,0x40F,1,80}, {0x410,0x42F,1,32}, {0x460,0x480,2,1},
+    {0x48A,0x4BE,2,1}, {0x4C0,0x4C0,1,15}, {0x4C1,0x4CD,2,1}, {0x4D0,0x52E,2,1},
+    {0x531,0x556,1,48}, {0x10A0,0x10C5,1,7264}, {0x10C7,0x10C7,1,7264}, {0x10CD,0x10CD,1,7264},
+    {0x13A0,0x13EF,1,38864}, {0x13F0,0x13F5,1,8}, {0x1C89,0x1C89,1,1}, {0x1C90,0x1CBA,1,-3008},
+    {0x1CBD,0x1CBF,1,-3008}, {0x1E00,0x1E94,2,1}, {0x1E9E,0x1E9E,1,-7615}, {0x1EA0,0x1EFE,2,1},
+    {0x1F08,0x1F0F,1,-8}, {0x1F18,0x1F1D,1,-8}, {0x1F28,0x1F2F,1,-8}, {0x1F38,0x1F3F,1,-8},
+    {0x1F48,0x1F4D,1,-8}, {0x1F59,0x1F5F,2,-8}, {0x1F68,0x1F6F,1,-8}, {0x1F88,0x1F8F,1,-8},
+    {0x1F98,0x1F9F,1,-8}, {0x1FA8,0x1FAF,1,-8}, {0x1FB8,0x1FB9,1,-8}, {0x1FBA,0x1FBB,1,-74},
+    {0x1FBC,0x1FBC,1,-9}, {0x1FC8,0x1FCB,1,-86}, {0x1FCC,0x1FCC,1,-9}, {0x1FD8,0x1FD9,1,-8},
+    {0x1FDA,0x1FDB,1,-100}, {0x1FE8,0x1FE9,1,-8}, {0x1FEA,0x1FEB,1,-112}, {0x1FEC,0x1FEC,1,-7},
+    {0x1FF8,0x1FF9,1,-128}, {0x1FFA,0x1FFB,1,-126}, {0x1FFC,0x1FFC,1,-9}, {0x2126,0x2126,1,-7517},
+    {0x212A,0x212A,1,-8383}, {0x212B,0x212B,1,-8262}, {0x2132,0x2132,1,28}, {0x2160,0x216F,1,16},
+    {0x2183,0x2183,1,1}, {0x24B6,0x24CF,1,26}, {0x2C00,0x2C2F,1,48}, {0x2C60,0x2C60,1,1},
+    {0x2C62,0x2C62,1,-10743}, {0x2C63,0x2C63,1,-3814}, {0x2C64,0x2C64,1,-10727},
+    {0x2C67,0x2C6B,2,1}, {0x2C6D,0x2C6D,1,-10780}, {0x2C6E,0x2C6E,1,-10749},
+    {0x2C6F,0x2C6F,1,-10783}, {0x2C70,0x2C70,1,-10782}, {0x2C72,0x2C72,1,1}, {0x2C75,0x2C75,1,1},
+    {0x2C7E,0x2C7F,1,-10815}, {0x2C80,0x2CE2,2,1}, {0x2CEB,0x2CED,2,1}, {0x2CF2,0x2CF2,1,1},
+    {0xA640,0xA66C,2,1}, {0xA680,0xA69A,2,1}, {0xA722,0xA72E,2,1}, {0xA732,0xA76E,2,1},
+    {0xA779,0xA77B,2,1}, {0xA77D,0xA77D,1,-35332}, {0xA77E,0xA786,2,1}, {0xA78B,0xA78B,1,1},
+    {0xA78D,0xA78D,1,-42280}, {0xA790,0xA792,2,1}, {0xA796,0xA7A8,2,1}, {0xA7AA,0xA7AA,1,-42308},
+    {0xA7AB,0xA7AB,1,-42319}, {0xA7AC,0xA7AC,1,-42315}, {0xA7AD,0xA7AD,1,-42305},
+    {0xA7AE,0xA7AE,1,-42308}, {0xA7B0,0xA7B0,1,-42258}, {0xA7B1,0xA7B1,1,-42282},
+    {0xA7B2,0xA7B2,1,-42261}, {0xA7B3,0xA7B3,1,928}, {0xA7B4,0xA7C2,2,1}, {0xA7C4,0xA7C4,1,-48},
+    {0xA7C5,0xA7C5,1,-42307}, {0xA7C6,0xA7C6,1,-35384}, {0xA7C7,0xA7C9,2,1},
+    {0xA7CB,0xA7CB,1,-42343}, {0xA7CC,0xA7DA,2,1}, {0xA7DC,0xA7DC,1,-42561}, {0xA7F5,0xA7F5,1,1},
+    {0xFF21,0xFF3A,1,32}, {0x10400,0x10427,1,40}, {0x104B0,0x104D3,1,40}, {0x10570,0x1057A,1,39},
+    {0x1057C,0x1058A,1,39}, {0x1058C,0x10592,1,39}, {0x10594,0x10595,1,39}, {0x10C80,0x10CB2,1,64},
+    {0x10D50,0x10D65,1,32}, {0x118A0,0x118BF,1,32}, {0x16E40,0x16E5F,1,32}, {0x16EA0,0x16EB8,1,27},
+    {0x1E900,0x1E921,1,34},
+};
+static const mrc__uni_run mrc__uni_runs[] = {
+    {0xC0,6,2,0}, {0xC7,9,2,12}, {0xD1,6,2,30}, {0xD9,5,2,42}, {0xE0,6,2,52}, {0xE7,9,2,64},
+    {0xF1,6,2,82}, {0xF9,5,2,94}, {0xFF,17,2,104}, {0x112,20,2,138}, {0x128,9,2,178},
+    {0x134,4,2,196}, {0x139,6,2,204}, {0x143,6,2,216}, {0x14C,6,2,228}, {0x154,18,2,240},
+    {0x168,23,2,276}, {0x1A0,2,2,322}, {0x1AF,2,2,326}, {0x1CD,8,2,330}, {0x1D5,8,3,346},
+    {0x1DE,4,3,370}, {0x1E2,2,2,382}, {0x1E6,6,2,386}, {0x1EC,2,3,398}, {0x1EE,3,2,404},
+    {0x1F4,2,2,410}, {0x1F8,2,2,414}, {0x1FA,2,3,418}, {0x1FC,32,2,424}, {0x21E,2,2,488},
+    {0x226,4,2,492}, {0x22A,4,3,500}, {0x22E,2,2,512}, {0x230,2,3,516}, {0x232,2,2,522},
+    {0x340,2,1,526}, {0x343,1,1,528}, {0x344,1,2,529}, {0x374,1,1,531}, {0x37E,1,1,532},
+    {0x385,2,2,533}, {0x387,1,1,537}, {0x388,3,2,538}, {0x38C,1,2,544}, {0x38E,2,2,546},
+    {0x390,1,3,550}, {0x3AA,6,2,553}, {0x3B0,1,3,565}, {0x3CA,5,2,568}, {0x3D3,2,2,578},
+    {0x400,2,2,582}, {0x403,1,2,586}, {0x407,1,2,588}, {0x40C,3,2,590}, {0x419,1,2,596},
+    {0x439,1,2,598}, {0x450,2,2,600}, {0x453,1,2,604}, {0x457,1,2,606}, {0x45C,3,2,608},
+    {0x476,2,2,614}, {0x4C1,2,2,618}, {0x4D0,4,2,622}, {0x4D6,2,2,630}, {0x4DA,6,2,634},
+    {0x4E2,6,2,646}, {0x4EA,12,2,658}, {0x4F8,2,2,682}, {0x622,5,2,686}, {0x6C0,1,2,696},
+    {0x6C2,1,2,698}, {0x6D3,1,2,700}, {0x929,1,2,702}, {0x931,1,2,704}, {0x934,1,2,706},
+    {0x958,8,2,708}, {0x9CB,2,2,724}, {0x9DC,2,2,728}, {0x9DF,1,2,732}, {0xA33,1,2,734},
+    {0xA36,1,2,736}, {0xA59,3,2,738}, {0xA5E,1,2,744}, {0xB48,1,2,746}, {0xB4B,2,2,748},
+    {0xB5C,2,2,752}, {0xB94,1,2,756}, {0xBCA,3,2,758}, {0xC48,1,2,764}, {0xCC0,1,2,766},
+    {0xCC7,2,2,768}, {0xCCA,1,2,772}, {0xCCB,1,3,774}, {0xD4A,3,2,777}, {0xDDA,1,2,783},
+    {0xDDC,1,2,785}, {0xDDD,1,3,787}, {0xDDE,1,2,790}, {0xF43,1,2,792}, {0xF4D,1,2,794},
+    {0xF52,1,2,796}, {0xF57,1,2,798}, {0xF5C,1,2,800}, {0xF69,1,2,802}, {0xF73,1,2,804},
+    {0xF75,2,2,806}, {0xF78,1,2,810}, {0xF81,1,2,812}, {0xF93,1,2,814}, {0xF9D,1,2,816},
+    {0xFA2,1,2,818}, {0xFA7,1,2,820}, {0xFAC,1,2,822}, {0xFB9,1,2,824}, {0x1026,1,2,826},
+    {0x1B06,1,2,828}, {0x1B08,1,2,830}, {0x1B0A,1,2,832}, {0x1B0C,1,2,834}, {0x1B0E,1,2,836},
+    {0x1B12,1,2,838}, {0x1B3B,1,2,840}, {0x1B3D,1,2,842}, {0x1B40,2,2,844}, {0x1B43,1,2,848},
+    {0x1E00,8,2,850}, {0x1E08,2,3,866}, {0x1E0A,10,2,872}, {0x1E14,4,3,892}, {0x1E18,4,2,904},
+    {0x1E1C,2,3,912}, {0x1E1E,16,2,918}, {0x1E2E,2,3,950}, {0x1E30,8,2,956}, {0x1E38,2,3,972},
+    {0x1E3A,18,2,978}, {0x1E4C,8,3,1014}, {0x1E54,8,2,1038}, {0x1E5C,2,3,1054}, {0x1E5E,6,2,1060},
+    {0x1E64,6,3,1072}, {0x1E6A,14,2,1090}, {0x1E78,4,3,1118}, {0x1E7C,30,2,1130},
+    {0x1E9B,1,2,1190}, {0x1EA0,4,2,1192}, {0x1EA4,20,3,1200}, {0x1EB8,6,2,1260},
+    {0x1EBE,10,3,1272}, {0x1EC8,8,2,1302}, {0x1ED0,20,3,1318}, {0x1EE4,4,2,1378},
+    {0x1EE8,10,3,1386}, {0x1EF2,8,2,1416}, {0x1F00,2,2,1432}, {0x1F02,6,3,1436}, {0x1F08,2,2,1454},
+    {0x1F0A,6,3,1458}, {0x1F10,2,2,1476}, {0x1F12,4,3,1480}, {0x1F18,2,2,1492}, {0x1F1A,4,3,1496},
+    {0x1F20,2,2,1508}, {0x1F22,6,3,1512}, {0x1F28,2,2,1530}, {0x1F2A,6,3,1534}, {0x1F30,2,2,1552},
+    {0x1F32,6,3,1556}, {0x1F38,2,2,1574}, {0x1F3A,6,3,1578}, {0x1F40,2,2,1596}, {0x1F42,4,3,1600},
+    {0x1F48,2,2,1612}, {0x1F4A,4,3,1616}, {0x1F50,2,2,1628}, {0x1F52,6,3,1632}, {0x1F59,1,2,1650},
+    {0x1F5B,1,3,1652}, {0x1F5D,1,3,1655}, {0x1F5F,1,3,1658}, {0x1F60,2,2,1661}, {0x1F62,6,3,1665},
+    {0x1F68,2,2,1683}, {0x1F6A,6,3,1687}, {0x1F70,14,2,1705}, {0x1F80,2,3,1733}, {0x1F82,6,4,1739},
+    {0x1F88,2,3,1763}, {0x1F8A,6,4,1769}, {0x1F90,2,3,1793}, {0x1F92,6,4,1799}, {0x1F98,2,3,1823},
+    {0x1F9A,6,4,1829}, {0x1FA0,2,3,1853}, {0x1FA2,6,4,1859}, {0x1FA8,2,3,1883}, {0x1FAA,6,4,1889},
+    {0x1FB0,2,2,1913}, {0x1FB2,1,3,1917}, {0x1FB3,1,2,1920}, {0x1FB4,1,3,1922}, {0x1FB6,1,2,1925},
+    {0x1FB7,1,3,1927}, {0x1FB8,5,2,1930}, {0x1FBE,1,1,1940}, {0x1FC1,1,2,1941}, {0x1FC2,1,3,1943},
+    {0x1FC3,1,2,1946}, {0x1FC4,1,3,1948}, {0x1FC6,1,2,1951}, {0x1FC7,1,3,1953}, {0x1FC8,10,2,1956},
+    {0x1FD2,2,3,1976}, {0x1FD6,1,2,1982}, {0x1FD7,1,3,1984}, {0x1FD8,4,2,1987}, {0x1FDD,5,2,1995},
+    {0x1FE2,2,3,2005}, {0x1FE4,3,2,2011}, {0x1FE7,1,3,2017}, {0x1FE8,7,2,2020}, {0x1FEF,1,1,2034},
+    {0x1FF2,1,3,2035}, {0x1FF3,1,2,2038}, {0x1FF4,1,3,2040}, {0x1FF6,1,2,2043}, {0x1FF7,1,3,2045},
+    {0x1FF8,5,2,2048}, {0x1FFD,1,1,2058}, {0x2000,2,1,2059}, {0x2126,1,1,2061}, {0x212A,1,1,2062},
+    {0x212B,1,2,2063}, {0x219A,2,2,2065}, {0x21AE,1,2,2069}, {0x21CD,3,2,2071}, {0x2204,1,2,2077},
+    {0x2209,1,2,2079}, {0x220C,1,2,2081}, {0x2224,1,2,2083}, {0x2226,1,2,2085}, {0x2241,1,2,2087},
+    {0x2244,1,2,2089}, {0x2247,1,2,2091}, {0x2249,1,2,2093}, {0x2260,1,2,2095}, {0x2262,1,2,2097},
+    {0x226D,5,2,2099}, {0x2274,2,2,2109}, {0x2278,2,2,2113}, {0x2280,2,2,2117}, {0x2284,2,2,2121},
+    {0x2288,2,2,2125}, {0x22AC,4,2,2129}, {0x22E0,4,2,2137}, {0x22EA,4,2,2145}, {0x2329,2,1,2153},
+    {0x2ADC,1,2,2155}, {0x304C,1,2,2157}, {0x304E,1,2,2159}, {0x3050,1,2,2161}, {0x3052,1,2,2163},
+    {0x3054,1,2,2165}, {0x3056,1,2,2167}, {0x3058,1,2,2169}, {0x305A,1,2,2171}, {0x305C,1,2,2173},
+    {0x305E,1,2,2175}, {0x3060,1,2,2177}, {0x3062,1,2,2179}, {0x3065,1,2,2181}, {0x3067,1,2,2183},
+    {0x3069,1,2,2185}, {0x3070,2,2,2187}, {0x3073,2,2,2191}, {0x3076,2,2,2195}, {0x3079,2,2,2199},
+    {0x307C,2,2,2203}, {0x3094,1,2,2207}, {0x309E,1,2,2209}, {0x30AC,1,2,2211}, {0x30AE,1,2,2213},
+    {0x30B0,1,2,2215}, {0x30B2,1,2,2217}, {0x30B4,1,2,2219}, {0x30B6,1,2,2221}, {0x30B8,1,2,2223},
+    {0x30BA,1,2,2225}, {0x30BC,1,2,2227}, {0x30BE,1,2,2229}, {0x30C0,1,2,2231}, {0x30C2,1,2,2233},
+    {0x30C5,1,2,2235}, {0x30C7,1,2,2237}, {0x30C9,1,2,2239}, {0x30D0,2,2,2241}, {0x30D3,2,2,2245},
+    {0x30D6,2,2,2249}, {0x30D9,2,2,2253}, {0x30DC,2,2,2257}, {0x30F4,1,2,2261}, {0x30F7,4,2,2263},
+    {0x30FE,1,2,2271}, {0xF900,270,1,2273}, {0xFA10,1,1,2543}, {0xFA12,1,1,2544},
+    {0xFA15,10,1,2545}, {0xFA20,1,1,2555}, {0xFA22,1,1,2556}, {0xFA25,2,1,2557},
+    {0xFA2A,68,1,2559}, {0xFA70,106,1,2627}, {0xFB1D,1,2,2733}, {0xFB1F,1,2,2735},
+    {0xFB2A,2,2,2737}, {0xFB2C,2,3,2741}, {0xFB2E,9,2,2747}, {0xFB38,5,2,2765}, {0xFB3E,1,2,2775},
+    {0xFB40,2,2,2777}, {0xFB43,2,2,2781}, {0xFB46,9,2,2785}, {0x1109A,1,2,2803},
+    {0x1109C,1,2,2805}, {0x110AB,1,2,2807}, {0x1112E,2,2,2809}, {0x1134B,2,2,2813},
+    {0x114BB,2,2,2817}, {0x114BE,1,2,2821}, {0x115BA,2,2,2823}, {0x1D15E,2,2,2827},
+    {0x1D160,5,3,2831}, {0x1D1BB,2,2,2846}, {0x1D1BD,4,3,2850}, {0x2F800,542,1,2862},
+};
+static const uint32_t mrc__uni_parts[] = {
+    0x41, 0x300, 0x41, 0x301, 0x41, 0x302, 0x41, 0x303, 0x41, 0x308, 0x41, 0x30A, 0x43, 0x327,
+    0x45, 0x300, 0x45, 0x301, 0x45, 0x302, 0x45, 0x308, 0x49, 0x300, 0x49, 0x301, 0x49, 0x302,
+    0x49, 0x308, 0x4E, 0x303, 0x4F, 0x300, 0x4F, 0x301, 0x4F, 0x302, 0x4F, 0x303, 0x4F, 0x308,
+    0x55, 0x300, 0x55, 0x301, 0x55, 0x302, 0x55, 0x308, 0x59, 0x301, 0x61, 0x300, 0x61, 0x301,
+    0x61, 0x302, 0x61, 0x303, 0x61, 0x308, 0x61, 0x30A, 0x63, 0x327, 0x65, 0x300, 0x65, 0x301,
+    0x65, 0x302, 0x65, 0x308, 0x69, 0x300, 0x69, 0x301, 0x69, 0x302, 0x69, 0x308, 0x6E, 0x303,
+    0x6F, 0x300, 0x6F, 0x301, 0x6F, 0x302, 0x6F, 0x303, 0x6F, 0x308, 0x75, 0x300, 0x75, 0x301,
+    0x75, 0x302, 0x75, 0x308, 0x79, 0x301, 0x79, 0x308, 0x41, 0x304, 0x61, 0x304, 0x41, 0x306,
+    0x61, 0x306, 0x41, 0x328, 0x61, 0x328, 0x43, 0x301, 0x63, 0x301, 0x43, 0x302, 0x63, 0x302,
+    0x43, 0x307, 0x63, 0x307, 0x43, 0x30C, 0x63, 0x30C, 0x44, 0x30C, 0x64, 0x30C, 0x45, 0x304,
+    0x65, 0x304, 0x45, 0x306, 0x65, 0x306, 0x45, 0x307, 0x65, 0x307, 0x45, 0x328, 0x65, 0x328,
+    0x45, 0x30C, 0x65, 0x30C, 0x47, 0x302, 0x67, 0x302, 0x47, 0x306, 0x67, 0x306, 0x47, 0x307,
+    0x67, 0x307, 0x47, 0x327, 0x67, 0x327, 0x48, 0x302, 0x68, 0x302, 0x49, 0x303, 0x69, 0x303,
+    0x49, 0x304, 0x69, 0x304, 0x49, 0x306, 0x69, 0x306, 0x49, 0x328, 0x69, 0x328, 0x49, 0x307,
+    0x4A, 0x302, 0x6A, 0x302, 0x4B, 0x327, 0x6B, 0x327, 0x4C, 0x301, 0x6C, 0x301, 0x4C, 0x327,
+    0x6C, 0x327, 0x4C, 0x30C, 0x6C, 0x30C, 0x4E, 0x301, 0x6E, 0x301, 0x4E, 0x327, 0x6E, 0x327,
+    0x4E, 0x30C, 0x6E, 0x30C, 0x4F, 0x304, 0x6F, 0x304, 0x4F, 0x306, 0x6F, 0x306, 0x4F, 0x30B,
+    0x6F, 0x30B, 0x52, 0x301, 0x72, 0x301, 0x52, 0x327, 0x72, 0x327, 0x52, 0x30C, 0x72, 0x30C,
+    0x53, 0x301, 0x73, 0x301, 0x53, 0x302, 0x73, 0x302, 0x53, 0x327, 0x73, 0x327, 0x53, 0x30C,
+    0x73, 0x30C, 0x54, 0x327, 0x74, 0x327, 0x54, 0x30C, 0x74, 0x30C, 0x55, 0x303, 0x75, 0x303,
+    0x55, 0x304, 0x75, 0x304, 0x55, 0x306, 0x75, 0x306, 0x55, 0x30A, 0x75, 0x30A, 0x55, 0x30B,
+    0x75, 0x30B, 0x55, 0x328, 0x75, 0x328, 0x57, 0x302, 0x77, 0x302, 0x59, 0x302, 0x79, 0x302,
+    0x59, 0x308, 0x5A, 0x301, 0x7A, 0x301, 0x5A, 0x307, 0x7A, 0x307, 0x5A, 0x30C, 0x7A, 0x30C,
+    0x4F, 0x31B, 0x6F, 0x31B, 0x55, 0x31B, 0x75, 0x31B, 0x41, 0x30C, 0x61, 0x30C, 0x49, 0x30C,
+    0x69, 0x30C, 0x4F, 0x30C, 0x6F, 0x30C, 0x55, 0x30C, 0x75, 0x30C, 0x55, 0x308, 0x304, 0x75,
+    0x308, 0x304, 0x55, 0x308, 0x301, 0x75, 0x308, 0x301, 0x55, 0x308, 0x30C, 0x75, 0x308, 0x30C,
+    0x55, 0x308, 0x300, 0x75, 0x308, 0x300, 0x41, 0x308, 0x304, 0x61, 0x308, 0x304, 0x41, 0x307,
+    0x304, 0x61, 0x307, 0x304, 0xC6, 0x304, 0xE6, 0x304, 0x47, 0x30C, 0x67, 0x30C, 0x4B, 0x30C,
+    0x6B, 0x30C, 0x4F, 0x328, 0x6F, 0x328, 0x4F, 0x328, 0x304, 0x6F, 0x328, 0x304, 0x1B7, 0x30C,
+    0x292, 0x30C, 0x6A, 0x30C, 0x47, 0x301, 0x67, 0x301, 0x4E, 0x300, 0x6E, 0x300, 0x41, 0x30A,
+    0x301, 0x61, 0x30A, 0x301, 0xC6, 0x301, 0xE6, 0x301, 0xD8, 0x301, 0xF8, 0x301, 0x41, 0x30F,
+    0x61, 0x30F, 0x41, 0x311, 0x61, 0x311, 0x45, 0x30F, 0x65, 0x30F, 0x45, 0x311, 0x65, 0x311,
+    0x49, 0x30F, 0x69, 0x30F, 0x49, 0x311, 0x69, 0x311, 0x4F, 0x30F, 0x6F, 0x30F, 0x4F, 0x311,
+    0x6F, 0x311, 0x52, 0x30F, 0x72, 0x30F, 0x52, 0x311, 0x72, 0x311, 0x55, 0x30F, 0x75, 0x30F,
+    0x55, 0x311, 0x75, 0x311, 0x53, 0x326, 0x73, 0x326, 0x54, 0x326, 0x74, 0x326, 0x48, 0x30C,
+    0x68, 0x30C, 0x41, 0x307, 0x61, 0x307, 0x45, 0x327, 0x65, 0x327, 0x4F, 0x308, 0x304, 0x6F,
+    0x308, 0x304, 0x4F, 0x303, 0x304, 0x6F, 0x303, 0x304, 0x4F, 0x307, 0x6F, 0x307, 0x4F, 0x307,
+    0x304, 0x6F, 0x307, 0x304, 0x59, 0x304, 0x79, 0x304, 0x300, 0x301, 0x313, 0x308, 0x301, 0x2B9,
+    0x3B, 0xA8, 0x301, 0x391, 0x301, 0xB7, 0x395, 0x301, 0x397, 0x301, 0x399, 0x301, 0x39F, 0x301,
+    0x3A5, 0x301, 0x3A9, 0x301, 0x3B9, 0x308, 0x301, 0x399, 0x308, 0x3A5, 0x308, 0x3B1, 0x301,
+    0x3B5, 0x301, 0x3B7, 0x301, 0x3B9, 0x301, 0x3C5, 0x308, 0x301, 0x3B9, 0x308, 0x3C5, 0x308,
+    0x3BF, 0x301, 0x3C5, 0x301, 0x3C9, 0x301, 0x3D2, 0x301, 0x3D2, 0x308, 0x415, 0x300, 0x415,
+    0x308, 0x413, 0x301, 0x406, 0x308, 0x41A, 0x301, 0x418, 0x300, 0x423, 0x306, 0x418, 0x306,
+    0x438, 0x306, 0x435, 0x300, 0x435, 0x308, 0x433, 0x301, 0x456, 0x308, 0x43A, 0x301, 0x438,
+    0x300, 0x443, 0x306, 0x474, 0x30F, 0x475, 0x30F, 0x416, 0x306, 0x436, 0x306, 0x410, 0x306,
+    0x430, 0x306, 0x410, 0x308, 0x430, 0x308, 0x415, 0x306, 0x435, 0x306, 0x4D8, 0x308, 0x4D9,
+    0x308, 0x416, 0x308, 0x436, 0x308, 0x417, 0x308, 0x437, 0x308, 0x418, 0x304, 0x438, 0x304,
+    0x418, 0x308, 0x438, 0x308, 0x41E, 0x308, 0x43E, 0x308, 0x4E8, 0x308, 0x4E9, 0x308, 0x42D,
+    0x308, 0x44D, 0x308, 0x423, 0x304, 0x443, 0x304, 0x423, 0x308, 0x443, 0x308, 0x423, 0x30B,
+    0x443, 0x30B, 0x427, 0x308, 0x447, 0x308, 0x42B, 0x308, 0x44B, 0x308, 0x627, 0x653, 0x627,
+    0x654, 0x648, 0x654, 0x627, 0x655, 0x64A, 0x654, 0x6D5, 0x654, 0x6C1, 0x654, 0x6D2, 0x654,
+    0x928, 0x93C, 0x930, 0x93C, 0x933, 0x93C, 0x915, 0x93C, 0x916, 0x93C, 0x917, 0x93C, 0x91C,
+    0x93C, 0x921, 0x93C, 0x922, 0x93C, 0x92B, 0x93C, 0x92F, 0x93C, 0x9C7, 0x9BE, 0x9C7, 0x9D7,
+    0x9A1, 0x9BC, 0x9A2, 0x9BC, 0x9AF, 0x9BC, 0xA32, 0xA3C, 0xA38, 0xA3C, 0xA16, 0xA3C, 0xA17,
+    0xA3C, 0xA1C, 0xA3C, 0xA2B, 0xA3C, 0xB47, 0xB56, 0xB47, 0xB3E, 0xB47, 0xB57, 0xB21, 0xB3C,
+    0xB22, 0xB3C, 0xB92, 0xBD7, 0xBC6, 0xBBE, 0xBC7, 0xBBE, 0xBC6, 0xBD7, 0xC46, 0xC56, 0xCBF,
+    0xCD5, 0xCC6, 0xCD5, 0xCC6, 0xCD6, 0xCC6, 0xCC2, 0xCC6, 0xCC2, 0xCD5, 0xD46, 0xD3E, 0xD47,
+    0xD3E, 0xD46, 0xD57, 0xDD9, 0xDCA, 0xDD9, 0xDCF, 0xDD9, 0xDCF, 0xDCA, 0xDD9, 0xDDF, 0xF42,
+    0xFB7, 0xF4C, 0xFB7, 0xF51, 0xFB7, 0xF56, 0xFB7, 0xF5B, 0xFB7, 0xF40, 0xFB5, 0xF71, 0xF72,
+    0xF71, 0xF74, 0xFB2, 0xF80, 0xFB3, 0xF80, 0xF71, 0xF80, 0xF92, 0xFB7, 0xF9C, 0xFB7, 0xFA1,
+    0xFB7, 0xFA6, 0xFB7, 0xFAB, 0xFB7, 0xF90, 0xFB5, 0x1025, 0x102E, 0x1B05, 0x1B35, 0x1B07,
+    0x1B35, 0x1B09, 0x1B35, 0x1B0B, 0x1B35, 0x1B0D, 0x1B35, 0x1B11, 0x1B35, 0x1B3A, 0x1B35, 0x1B3C,
+    0x1B35, 0x1B3E, 0x1B35, 0x1B3F, 0x1B35, 0x1B42, 0x1B35, 0x41, 0x325, 0x61, 0x325, 0x42, 0x307,
+    0x62, 0x307, 0x42, 0x323, 0x62, 0x323, 0x42, 0x331, 0x62, 0x331, 0x43, 0x327, 0x301, 0x63,
+    0x327, 0x301, 0x44, 0x307, 0x64, 0x307, 0x44, 0x323, 0x64, 0x323, 0x44, 0x331, 0x64, 0x331,
+    0x44, 0x327, 0x64, 0x327, 0x44, 0x32D, 0x64, 0x32D, 0x45, 0x304, 0x300, 0x65, 0x304, 0x300,
+    0x45, 0x304, 0x301, 0x65, 0x304, 0x301, 0x45, 0x32D, 0x65, 0x32D, 0x45, 0x330, 0x65, 0x330,
+    0x45, 0x327, 0x306, 0x65, 0x327, 0x306, 0x46, 0x307, 0x66, 0x307, 0x47, 0x304, 0x67, 0x304,
+    0x48, 0x307, 0x68, 0x307, 0x48, 0x323, 0x68, 0x323, 0x48, 0x308, 0x68, 0x308, 0x48, 0x327,
+    0x68, 0x327, 0x48, 0x32E, 0x68, 0x32E, 0x49, 0x330, 0x69, 0x330, 0x49, 0x308, 0x301, 0x69,
+    0x308, 0x301, 0x4B, 0x301, 0x6B, 0x301, 0x4B, 0x323, 0x6B, 0x323, 0x4B, 0x331, 0x6B, 0x331,
+    0x4C, 0x323, 0x6C, 0x323, 0x4C, 0x323, 0x304, 0x6C, 0x323, 0x304, 0x4C, 0x331, 0x6C, 0x331,
+    0x4C, 0x32D, 0x6C, 0x32D, 0x4D, 0x301, 0x6D, 0x301, 0x4D, 0x307, 0x6D, 0x307, 0x4D, 0x323,
+    0x6D, 0x323, 0x4E, 0x307, 0x6E, 0x307, 0x4E, 0x323, 0x6E, 0x323, 0x4E, 0x331, 0x6E, 0x331,
+    0x4E, 0x32D, 0x6E, 0x32D, 0x4F, 0x303, 0x301, 0x6F, 0x303, 0x301, 0x4F, 0x303, 0x308, 0x6F,
+    0x303, 0x308, 0x4F, 0x304, 0x300, 0x6F, 0x304, 0x300, 0x4F, 0x304, 0x301, 0x6F, 0x304, 0x301,
+    0x50, 0x301, 0x70, 0x301, 0x50, 0x307, 0x70, 0x307, 0x52, 0x307, 0x72, 0x307, 0x52, 0x323,
+    0x72, 0x323, 0x52, 0x323, 0x304, 0x72, 0x323, 0x304, 0x52, 0x331, 0x72, 0x331, 0x53, 0x307,
+    0x73, 0x307, 0x53, 0x323, 0x73, 0x323, 0x53, 0x301, 0x307, 0x73, 0x301, 0x307, 0x53, 0x30C,
+    0x307, 0x73, 0x30C, 0x307, 0x53, 0x323, 0x307, 0x73, 0x323, 0x307, 0x54, 0x307, 0x74, 0x307,
+    0x54, 0x323, 0x74, 0x323, 0x54, 0x331, 0x74, 0x331, 0x54, 0x32D, 0x74, 0x32D, 0x55, 0x324,
+    0x75, 0x324, 0x55, 0x330, 0x75, 0x330, 0x55, 0x32D, 0x75, 0x32D, 0x55, 0x303, 0x301, 0x75,
+    0x303, 0x301, 0x55, 0x304, 0x308, 0x75, 0x304, 0x308, 0x56, 0x303, 0x76, 0x303, 0x56, 0x323,
+    0x76, 0x323, 0x57, 0x300, 0x77, 0x300, 0x57, 0x301, 0x77, 0x301, 0x57, 0x308, 0x77, 0x308,
+    0x57, 0x307, 0x77, 0x307, 0x57, 0x323, 0x77, 0x323, 0x58, 0x307, 0x78, 0x307, 0x58, 0x308,
+    0x78, 0x308, 0x59, 0x307, 0x79, 0x307, 0x5A, 0x302, 0x7A, 0x302, 0x5A, 0x323, 0x7A, 0x323,
+    0x5A, 0x331, 0x7A, 0x331, 0x68, 0x331, 0x74, 0x308, 0x77, 0x30A, 0x79, 0x30A, 0x17F, 0x307,
+    0x41, 0x323, 0x61, 0x323, 0x41, 0x309, 0x61, 0x309, 0x41, 0x302, 0x301, 0x61, 0x302, 0x301,
+    0x41, 0x302, 0x300, 0x61, 0x302, 0x300, 0x41, 0x302, 0x309, 0x61, 0x302, 0x309, 0x41, 0x302,
+    0x303, 0x61, 0x302, 0x303, 0x41, 0x323, 0x302, 0x61, 0x323, 0x302, 0x41, 0x306, 0x301, 0x61,
+    0x306, 0x301, 0x41, 0x306, 0x300, 0x61, 0x306, 0x300, 0x41, 0x306, 0x309, 0x61, 0x306, 0x309,
+    0x41, 0x306, 0x303, 0x61, 0x306, 0x303, 0x41, 0x323, 0x306, 0x61, 0x323, 0x306, 0x45, 0x323,
+    0x65, 0x323, 0x45, 0x309, 0x65, 0x309, 0x45, 0x303, 0x65, 0x303, 0x45, 0x302, 0x301, 0x65,
+    0x302, 0x301, 0x45, 0x302, 0x300, 0x65, 0x302, 0x300, 0x45, 0x302, 0x309, 0x65, 0x302, 0x309,
+    0x45, 0x302, 0x303, 0x65, 0x302, 0x303, 0x45, 0x323, 0x302, 0x65, 0x323, 0x302, 0x49, 0x309,
+    0x69, 0x309, 0x49, 0x323, 0x69, 0x323, 0x4F, 0x323, 0x6F, 0x323, 0x4F, 0x309, 0x6F, 0x309,
+    0x4F, 0x302, 0x301, 0x6F, 0x302, 0x301, 0x4F, 0x302, 0x300, 0x6F, 0x302, 0x300, 0x4F, 0x302,
+    0x309, 0x6F, 0x302, 0x309, 0x4F, 0x302, 0x303, 0x6F, 0x302, 0x303, 0x4F, 0x323, 0x302, 0x6F,
+    0x323, 0x302, 0x4F, 0x31B, 0x301, 0x6F, 0x31B, 0x301, 0x4F, 0x31B, 0x300, 0x6F, 0x31B, 0x300,
+    0x4F, 0x31B, 0x309, 0x6F, 0x31B, 0x309, 0x4F, 0x31B, 0x303, 0x6F, 0x31B, 0x303, 0x4F, 0x31B,
+    0x323, 0x6F, 0x31B, 0x323, 0x55, 0x323, 0x75, 0x323, 0x55, 0x309, 0x75, 0x309, 0x55, 0x31B,
+    0x301, 0x75, 0x31B, 0x301, 0x55, 0x31B, 0x300, 0x75, 0x31B, 0x300, 0x55, 0x31B, 0x309, 0x75,
+    0x31B, 0x309, 0x55, 0x31B, 0x303, 0x75, 0x31B, 0x303, 0x55, 0x31B, 0x323, 0x75, 0x31B, 0x323,
+    0x59, 0x300, 0x79, 0x300, 0x59, 0x323, 0x79, 0x323, 0x59, 0x309, 0x79, 0x309, 0x59, 0x303,
+    0x79, 0x303, 0x3B1, 0x313, 0x3B1, 0x314, 0x3B1, 0x313, 0x300, 0x3B1, 0x314, 0x300, 0x3B1,
+    0x313, 0x301, 0x3B1, 0x314, 0x301, 0x3B1, 0x313, 0x342, 0x3B1, 0x314, 0x342, 0x391, 0x313,
+    0x391, 0x314, 0x391, 0x313, 0x300, 0x391, 0x314, 0x300, 0x391, 0x313, 0x301, 0x391, 0x314,
+    0x301, 0x391, 0x313, 0x342, 0x391, 0x314, 0x342, 0x3B5, 0x313, 0x3B5, 0x314, 0x3B5, 0x313,
+    0x300, 0x3B5, 0x314, 0x300, 0x3B5, 0x313, 0x301, 0x3B5, 0x314, 0x301, 0x395, 0x313, 0x395,
+    0x314, 0x395, 0x313, 0x300, 0x395, 0x314, 0x300, 0x395, 0x313, 0x301, 0x395, 0x314, 0x301,
+    0x3B7, 0x313, 0x3B7, 0x314, 0x3B7, 0x313, 0x300, 0x3B7, 0x314, 0x300, 0x3B7, 0x313, 0x301,
+    0x3B7, 0x314, 0x301, 0x3B7, 0x313, 0x342, 0x3B7, 0x314, 0x342, 0x397, 0x313, 0x397, 0x314,
+    0x397, 0x313, 0x300, 0x397, 0x314, 0x300, 0x397, 0x313, 0x301, 0x397, 0x314, 0x301, 0x397,
+    0x313, 0x342, 0x397, 0x314, 0x342, 0x3B9, 0x313, 0x3B9, 0x314, 0x3B9, 0x313, 0x300, 0x3B9,
+    0x314, 0x300, 0x3B9, 0x313, 0x301, 0x3B9, 0x314, 0x301, 0x3B9, 0x313, 0x342, 0x3B9, 0x314,
+    0x342, 0x399, 0x313, 0x399, 0x314, 0x399, 0x313, 0x300, 0x399, 0x314, 0x300, 0x399, 0x313,
+    0x301, 0x399, 0x314, 0x301, 0x399, 0x313, 0x342, 0x399, 0x314, 0x342, 0x3BF, 0x313, 0x3BF,
+    0x314, 0x3BF, 0x313, 0x300, 0x3BF, 0x314, 0x300, 0x3BF, 0x313, 0x301, 0x3BF, 0x314, 0x301,
+    0x39F, 0x313, 0x39F, 0x314, 0x39F, 0x313, 0x300, 0x39F, 0x314, 0x300, 0x39F, 0x313, 0x301,
+    0x39F, 0x314, 0x301, 0x3C5, 0x313, 0x3C5, 0x314, 0x3C5, 0x313, 0x300, 0x3C5, 0x314, 0x300,
+    0x3C5, 0x313, 0x301, 0x3C5, 0x314, 0x301, 0x3C5, 0x313, 0x342, 0x3C5, 0x314, 0x342, 0x3A5,
+    0x314, 0x3A5, 0x314, 0x300, 0x3A5, 0x314, 0x301, 0x3A5, 0x314, 0x342, 0x3C9, 0x313, 0x3C9,
+    0x314, 0x3C9, 0x313, 0x300, 0x3C9, 0x314, 0x300, 0x3C9, 0x313, 0x301, 0x3C9, 0x314, 0x301,
+    0x3C9, 0x313, 0x342, 0x3C9, 0x314, 0x342, 0x3A9, 0x313, 0x3A9, 0x314, 0x3A9, 0x313, 0x300,
+    0x3A9, 0x314, 0x300, 0x3A9, 0x313, 0x301, 0x3A9, 0x314, 0x301, 0x3A9, 0x313, 0x342, 0x3A9,
+    0x314, 0x342, 0x3B1, 0x300, 0x3B1, 0x301, 0x3B5, 0x300, 0x3B5, 0x301, 0x3B7, 0x300, 0x3B7,
+    0x301, 0x3B9, 0x300, 0x3B9, 0x301, 0x3BF, 0x300, 0x3BF, 0x301, 0x3C5, 0x300, 0x3C5, 0x301,
+    0x3C9, 0x300, 0x3C9, 0x301, 0x3B1, 0x313, 0x345, 0x3B1, 0x314, 0x345, 0x3B1, 0x313, 0x300,
+    0x345, 0x3B1, 0x314, 0x300, 0x345, 0x3B1, 0x313, 0x301, 0x345, 0x3B1, 0x314, 0x301, 0x345,
+    0x3B1, 0x313, 0x342, 0x345, 0x3B1, 0x314, 0x342, 0x345, 0x391, 0x313, 0x345, 0x391, 0x314,
+    0x345, 0x391, 0x313, 0x300, 0x345, 0x391, 0x314, 0x300, 0x345, 0x391, 0x313, 0x301, 0x345,
+    0x391, 0x314, 0x301, 0x345, 0x391, 0x313, 0x342, 0x345, 0x391, 0x314, 0x342, 0x345, 0x3B7,
+    0x313, 0x345, 0x3B7, 0x314, 0x345, 0x3B7, 0x313, 0x300, 0x345, 0x3B7, 0x314, 0x300, 0x345,
+    0x3B7, 0x313, 0x301, 0x345, 0x3B7, 0x314, 0x301, 0x345, 0x3B7, 0x313, 0x342, 0x345, 0x3B7,
+    0x314, 0x342, 0x345, 0x397, 0x313, 0x345, 0x397, 0x314, 0x345, 0x397, 0x313, 0x300, 0x345,
+    0x397, 0x314, 0x300, 0x345, 0x397, 0x313, 0x301, 0x345, 0x397, 0x314, 0x301, 0x345, 0x397,
+    0x313, 0x342, 0x345, 0x397, 0x314, 0x342, 0x345, 0x3C9, 0x313, 0x345, 0x3C9, 0x314, 0x345,
+    0x3C9, 0x313, 0x300, 0x345, 0x3C9, 0x314, 0x300, 0x345, 0x3C9, 0x313, 0x301, 0x345, 0x3C9,
+    0x314, 0x301, 0x345, 0x3C9, 0x313, 0x342, 0x345, 0x3C9, 0x314, 0x342, 0x345, 0x3A9, 0x313,
+    0x345, 0x3A9, 0x314, 0x345, 0x3A9, 0x313, 0x300, 0x345, 0x3A9, 0x314, 0x300, 0x345, 0x3A9,
+    0x313, 0x301, 0x345, 0x3A9, 0x314, 0x301, 0x345, 0x3A9, 0x313, 0x342, 0x345, 0x3A9, 0x314,
+    0x342, 0x345, 0x3B1, 0x306, 0x3B1, 0x304, 0x3B1, 0x300, 0x345, 0x3B1, 0x345, 0x3B1, 0x301,
+    0x345, 0x3B1, 0x342, 0x3B1, 0x342, 0x345, 0x391, 0x306, 0x391, 0x304, 0x391, 0x300, 0x391,
+    0x301, 0x391, 0x345, 0x3B9, 0xA8, 0x342, 0x3B7, 0x300, 0x345, 0x3B7, 0x345, 0x3B7, 0x301,
+    0x345, 0x3B7, 0x342, 0x3B7, 0x342, 0x345, 0x395, 0x300, 0x395, 0x301, 0x397, 0x300, 0x397,
+    0x301, 0x397, 0x345, 0x1FBF, 0x300, 0x1FBF, 0x301, 0x1FBF, 0x342, 0x3B9, 0x306, 0x3B9, 0x304,
+    0x3B9, 0x308, 0x300, 0x3B9, 0x308, 0x301, 0x3B9, 0x342, 0x3B9, 0x308, 0x342, 0x399, 0x306,
+    0x399, 0x304, 0x399, 0x300, 0x399, 0x301, 0x1FFE, 0x300, 0x1FFE, 0x301, 0x1FFE, 0x342, 0x3C5,
+    0x306, 0x3C5, 0x304, 0x3C5, 0x308, 0x300, 0x3C5, 0x308, 0x301, 0x3C1, 0x313, 0x3C1, 0x314,
+    0x3C5, 0x342, 0x3C5, 0x308, 0x342, 0x3A5, 0x306, 0x3A5, 0x304, 0x3A5, 0x300, 0x3A5, 0x301,
+    0x3A1, 0x314, 0xA8, 0x300, 0xA8, 0x301, 0x60, 0x3C9, 0x300, 0x345, 0x3C9, 0x345, 0x3C9, 0x301,
+    0x345, 0x3C9, 0x342, 0x3C9, 0x342, 0x345, 0x39F, 0x300, 0x39F, 0x301, 0x3A9, 0x300, 0x3A9,
+    0x301, 0x3A9, 0x345, 0xB4, 0x2002, 0x2003, 0x3A9, 0x4B, 0x41, 0x30A, 0x2190, 0x338, 0x2192,
+    0x338, 0x2194, 0x338, 0x21D0, 0x338, 0x21D4, 0x338, 0x21D2, 0x338, 0x2203, 0x338, 0x2208,
+    0x338, 0x220B, 0x338, 0x2223, 0x338, 0x2225, 0x338, 0x223C, 0x338, 0x2243, 0x338, 0x2245,
+    0x338, 0x2248, 0x338, 0x3D, 0x338, 0x2261, 0x338, 0x224D, 0x338, 0x3C, 0x338, 0x3E, 0x338,
+    0x2264, 0x338, 0x2265, 0x338, 0x2272, 0x338, 0x2273, 0x338, 0x2276, 0x338, 0x2277, 0x338,
+    0x227A, 0x338, 0x227B, 0x338, 0x2282, 0x338, 0x2283, 0x338, 0x2286, 0x338, 0x2287, 0x338,
+    0x22A2, 0x338, 0x22A8, 0x338, 0x22A9, 0x338, 0x22AB, 0x338, 0x227C, 0x338, 0x227D, 0x338,
+    0x2291, 0x338, 0x2292, 0x338, 0x22B2, 0x338, 0x22B3, 0x338, 0x22B4, 0x338, 0x22B5, 0x338,
+    0x3008, 0x3009, 0x2ADD, 0x338, 0x304B, 0x3099, 0x304D, 0x3099, 0x304F, 0x3099, 0x3051, 0x3099,
+    0x3053, 0x3099, 0x3055, 0x3099, 0x3057, 0x3099, 0x3059, 0x3099, 0x305B, 0x3099, 0x305D, 0x3099,
+    0x305F, 0x3099, 0x3061, 0x3099, 0x3064, 0x3099, 0x3066, 0x3099, 0x3068, 0x3099, 0x306F, 0x3099,
+    0x306F, 0x309A, 0x3072, 0x3099, 0x3072, 0x309A, 0x3075, 0x3099, 0x3075, 0x309A, 0x3078, 0x3099,
+    0x3078, 0x309A, 0x307B, 0x3099, 0x307B, 0x309A, 0x3046, 0x3099, 0x309D, 0x3099, 0x30AB, 0x3099,
+    0x30AD, 0x3099, 0x30AF, 0x3099, 0x30B1, 0x3099, 0x30B3, 0x3099, 0x30B5, 0x3099, 0x30B7, 0x3099,
+    0x30B9, 0x3099, 0x30BB, 0x3099, 0x30BD, 0x3099, 0x30BF, 0x3099, 0x30C1, 0x3099, 0x30C4, 0x3099,
+    0x30C6, 0x3099, 0x30C8, 0x3099, 0x30CF, 0x3099, 0x30CF, 0x309A, 0x30D2, 0x3099, 0x30D2, 0x309A,
+    0x30D5, 0x3099, 0x30D5, 0x309A, 0x30D8, 0x3099, 0x30D8, 0x309A, 0x30DB, 0x3099, 0x30DB, 0x309A,
+    0x30A6, 0x3099, 0x30EF, 0x3099, 0x30F0, 0x3099, 0x30F1, 0x3099, 0x30F2, 0x3099, 0x30FD, 0x3099,
+    0x8C48, 0x66F4, 0x8ECA, 0x8CC8, 0x6ED1, 0x4E32, 0x53E5, 0x9F9C, 0x9F9C, 0x5951, 0x91D1, 0x5587,
+    0x5948, 0x61F6, 0x7669, 0x7F85, 0x863F, 0x87BA, 0x88F8, 0x908F, 0x6A02, 0x6D1B, 0x70D9, 0x73DE,
+    0x843D, 0x916A, 0x99F1, 0x4E82, 0x5375, 0x6B04, 0x721B, 0x862D, 0x9E1E, 0x5D50, 0x6FEB, 0x85CD,
+    0x8964, 0x62C9, 0x81D8, 0x881F, 0x5ECA, 0x6717, 0x6D6A, 0x72FC, 0x90CE, 0x4F86, 0x51B7, 0x52DE,
+    0x64C4, 0x6AD3, 0x7210, 0x76E7, 0x8001, 0x8606, 0x865C, 0x8DEF, 0x9732, 0x9B6F, 0x9DFA, 0x788C,
+    0x797F, 0x7DA0, 0x83C9, 0x9304, 0x9E7F, 0x8AD6, 0x58DF, 0x5F04, 0x7C60, 0x807E, 0x7262, 0x78CA,
+    0x8CC2, 0x96F7, 0x58D8, 0x5C62, 0x6A13, 0x6DDA, 0x6F0F, 0x7D2F, 0x7E37, 0x964B, 0x52D2, 0x808B,
+    0x51DC, 0x51CC, 0x7A1C, 0x7DBE, 0x83F1, 0x9675, 0x8B80, 0x62CF, 0x6A02, 0x8AFE, 0x4E39, 0x5BE7,
+    0x6012, 0x7387, 0x7570, 0x5317, 0x78FB, 0x4FBF, 0x5FA9, 0x4E0D, 0x6CCC, 0x6578, 0x7D22, 0x53C3,
+    0x585E, 0x7701, 0x8449, 0x8AAA, 0x6BBA, 0x8FB0, 0x6C88, 0x62FE, 0x82E5, 0x63A0, 0x7565, 0x4EAE,
+    0x5169, 0x51C9, 0x6881, 0x7CE7, 0x826F, 0x8AD2, 0x91CF, 0x52F5, 0x5442, 0x5973, 0x5EEC, 0x65C5,
+    0x6FFE, 0x792A, 0x95AD, 0x9A6A, 0x9E97, 0x9ECE, 0x529B, 0x66C6, 0x6B77, 0x8F62, 0x5E74, 0x6190,
+    0x6200, 0x649A, 0x6F23, 0x7149, 0x7489, 0x79CA, 0x7DF4, 0x806F, 0x8F26, 0x84EE, 0x9023, 0x934A,
+    0x5217, 0x52A3, 0x54BD, 0x70C8, 0x88C2, 0x8AAA, 0x5EC9, 0x5FF5, 0x637B, 0x6BAE, 0x7C3E, 0x7375,
+    0x4EE4, 0x56F9, 0x5BE7, 0x5DBA, 0x601C, 0x73B2, 0x7469, 0x7F9A, 0x8046, 0x9234, 0x96F6, 0x9748,
+    0x9818, 0x4F8B, 0x79AE, 0x91B4, 0x96B8, 0x60E1, 0x4E86, 0x50DA, 0x5BEE, 0x5C3F, 0x6599, 0x6A02,
+    0x71CE, 0x7642, 0x84FC, 0x907C, 0x9F8D, 0x6688, 0x962E, 0x5289, 0x677B, 0x67F3, 0x6D41, 0x6E9C,
+    0x7409, 0x7559, 0x786B, 0x7D10, 0x985E, 0x516D, 0x622E, 0x9678, 0x502B, 0x5D19, 0x6DEA, 0x8F2A,
+    0x5F8B, 0x6144, 0x6817, 0x7387, 0x9686, 0x5229, 0x540F, 0x5C65, 0x6613, 0x674E, 0x68A8, 0x6CE5,
+    0x7406, 0x75E2, 0x7F79, 0x88CF, 0x88E1, 0x91CC, 0x96E2, 0x533F, 0x6EBA, 0x541D, 0x71D0, 0x7498,
+    0x85FA, 0x96A3, 0x9C57, 0x9E9F, 0x6797, 0x6DCB, 0x81E8, 0x7ACB, 0x7B20, 0x7C92, 0x72C0, 0x7099,
+    0x8B58, 0x4EC0, 0x8336, 0x523A, 0x5207, 0x5EA6, 0x62D3, 0x7CD6, 0x5B85, 0x6D1E, 0x66B4, 0x8F3B,
+    0x884C, 0x964D, 0x898B, 0x5ED3, 0x5140, 0x55C0, 0x585A, 0x6674, 0x51DE, 0x732A, 0x76CA, 0x793C,
+    0x795E, 0x7965, 0x798F, 0x9756, 0x7CBE, 0x7FBD, 0x8612, 0x8AF8, 0x9038, 0x90FD, 0x98EF, 0x98FC,
+    0x9928, 0x9DB4, 0x90DE, 0x96B7, 0x4FAE, 0x50E7, 0x514D, 0x52C9, 0x52E4, 0x5351, 0x559D, 0x5606,
+    0x5668, 0x5840, 0x58A8, 0x5C64, 0x5C6E, 0x6094, 0x6168, 0x618E, 0x61F2, 0x654F, 0x65E2, 0x6691,
+    0x6885, 0x6D77, 0x6E1A, 0x6F22, 0x716E, 0x722B, 0x7422, 0x7891, 0x793E, 0x7949, 0x7948, 0x7950,
+    0x7956, 0x795D, 0x798D, 0x798E, 0x7A40, 0x7A81, 0x7BC0, 0x7DF4, 0x7E09, 0x7E41, 0x7F72, 0x8005,
+    0x81ED, 0x8279, 0x8279, 0x8457, 0x8910, 0x8996, 0x8B01, 0x8B39, 0x8CD3, 0x8D08, 0x8FB6, 0x9038,
+    0x96E3, 0x97FF, 0x983B, 0x6075, 0x242EE, 0x8218, 0x4E26, 0x51B5, 0x5168, 0x4F80, 0x5145,
+    0x5180, 0x52C7, 0x52FA, 0x559D, 0x5555, 0x5599, 0x55E2, 0x585A, 0x58B3, 0x5944, 0x5954, 0x5A62,
+    0x5B28, 0x5ED2, 0x5ED9, 0x5F69, 0x5FAD, 0x60D8, 0x614E, 0x6108, 0x618E, 0x6160, 0x61F2, 0x6234,
+    0x63C4, 0x641C, 0x6452, 0x6556, 0x6674, 0x6717, 0x671B, 0x6756, 0x6B79, 0x6BBA, 0x6D41, 0x6EDB,
+    0x6ECB, 0x6F22, 0x701E, 0x716E, 0x77A7, 0x7235, 0x72AF, 0x732A, 0x7471, 0x7506, 0x753B, 0x761D,
+    0x761F, 0x76CA, 0x76DB, 0x76F4, 0x774A, 0x7740, 0x78CC, 0x7AB1, 0x7BC0, 0x7C7B, 0x7D5B, 0x7DF4,
+    0x7F3E, 0x8005, 0x8352, 0x83EF, 0x8779, 0x8941, 0x8986, 0x8996, 0x8ABF, 0x8AF8, 0x8ACB, 0x8B01,
+    0x8AFE, 0x8AED, 0x8B39, 0x8B8A, 0x8D08, 0x8F38, 0x9072, 0x9199, 0x9276, 0x967C, 0x96E3, 0x9756,
+    0x97DB, 0x97FF, 0x980B, 0x983B, 0x9B12, 0x9F9C, 0x2284A, 0x22844, 0x233D5, 0x3B9D, 0x4018,
+    0x4039, 0x25249, 0x25CD0, 0x27ED3, 0x9F43, 0x9F8E, 0x5D9, 0x5B4, 0x5F2, 0x5B7, 0x5E9, 0x5C1,
+    0x5E9, 0x5C2, 0x5E9, 0x5BC, 0x5C1, 0x5E9, 0x5BC, 0x5C2, 0x5D0, 0x5B7, 0x5D0, 0x5B8, 0x5D0,
+    0x5BC, 0x5D1, 0x5BC, 0x5D2, 0x5BC, 0x5D3, 0x5BC, 0x5D4, 0x5BC, 0x5D5, 0x5BC, 0x5D6, 0x5BC,
+    0x5D8, 0x5BC, 0x5D9, 0x5BC, 0x5DA, 0x5BC, 0x5DB, 0x5BC, 0x5DC, 0x5BC, 0x5DE, 0x5BC, 0x5E0,
+    0x5BC, 0x5E1, 0x5BC, 0x5E3, 0x5BC, 0x5E4, 0x5BC, 0x5E6, 0x5BC, 0x5E7, 0x5BC, 0x5E8, 0x5BC,
+    0x5E9, 0x5BC, 0x5EA, 0x5BC, 0x5D5, 0x5B9, 0x5D1, 0x5BF, 0x5DB, 0x5BF, 0x5E4, 0x5BF, 0x11099,
+    0x110BA, 0x1109B, 0x110BA, 0x110A5, 0x110BA, 0x11131, 0x11127, 0x11132, 0x11127, 0x11347,
+    0x1133E, 0x11347, 0x11357, 0x114B9, 0x114BA, 0x114B9, 0x114B0, 0x114B9, 0x114BD, 0x115B8,
+    0x115AF, 0x115B9, 0x115AF, 0x1D157, 0x1D165, 0x1D158, 0x1D165, 0x1D158, 0x1D165, 0x1D16E,
+    0x1D158, 0x1D165, 0x1D16F, 0x1D158, 0x1D165, 0x1D170, 0x1D158, 0x1D165, 0x1D171, 0x1D158,
+    0x1D165, 0x1D172, 0x1D1B9, 0x1D165, 0x1D1BA, 0x1D165, 0x1D1B9, 0x1D165, 0x1D16E, 0x1D1BA,
+    0x1D165, 0x1D16E, 0x1D1B9, 0x1D165, 0x1D16F, 0x1D1BA, 0x1D165, 0x1D16F, 0x4E3D, 0x4E38, 0x4E41,
+    0x20122, 0x4F60, 0x4FAE, 0x4FBB, 0x5002, 0x507A, 0x5099, 0x50E7, 0x50CF, 0x349E, 0x2063A,
+    0x514D, 0x5154, 0x5164, 0x5177, 0x2051C, 0x34B9, 0x5167, 0x518D, 0x2054B, 0x5197, 0x51A4,
+    0x4ECC, 0x51AC, 0x51B5, 0x291DF, 0x51F5, 0x5203, 0x34DF, 0x523B, 0x5246, 0x5272, 0x5277,
+    0x3515, 0x52C7, 0x52C9, 0x52E4, 0x52FA, 0x5305, 0x5306, 0x5317, 0x5349, 0x5351, 0x535A, 0x5373,
+    0x537D, 0x537F, 0x537F, 0x537F, 0x20A2C, 0x7070, 0x53CA, 0x53DF, 0x20B63, 0x53EB, 0x53F1,
+    0x5406, 0x549E, 0x5438, 0x5448, 0x5468, 0x54A2, 0x54F6, 0x5510, 0x5553, 0x5563, 0x5584, 0x5584,
+    0x5599, 0x55AB, 0x55B3, 0x55C2, 0x5716, 0x5606, 0x5717, 0x5651, 0x5674, 0x5207, 0x58EE, 0x57CE,
+    0x57F4, 0x580D, 0x578B, 0x5832, 0x5831, 0x58AC, 0x214E4, 0x58F2, 0x58F7, 0x5906, 0x591A,
+    0x5922, 0x5962, 0x216A8, 0x216EA, 0x59EC, 0x5A1B, 0x5A27, 0x59D8, 0x5A66, 0x36EE, 0x36FC,
+    0x5B08, 0x5B3E, 0x5B3E, 0x219C8, 0x5BC3, 0x5BD8, 0x5BE7, 0x5BF3, 0x21B18, 0x5BFF, 0x5C06,
+    0x5F53, 0x5C22, 0x3781, 0x5C60, 0x5C6E, 0x5CC0, 0x5C8D, 0x21DE4, 0x5D43, 0x21DE6, 0x5D6E,
+    0x5D6B, 0x5D7C, 0x5DE1, 0x5DE2, 0x382F, 0x5DFD, 0x5E28, 0x5E3D, 0x5E69, 0x3862, 0x22183,
+    0x387C, 0x5EB0, 0x5EB3, 0x5EB6, 0x5ECA, 0x2A392, 0x5EFE, 0x22331, 0x22331, 0x8201, 0x5F22,
+    0x5F22, 0x38C7, 0x232B8, 0x261DA, 0x5F62, 0x5F6B, 0x38E3, 0x5F9A, 0x5FCD, 0x5FD7, 0x5FF9,
+    0x6081, 0x393A, 0x391C, 0x6094, 0x226D4, 0x60C7, 0x6148, 0x614C, 0x614E, 0x614C, 0x617A,
+    0x618E, 0x61B2, 0x61A4, 0x61AF, 0x61DE, 0x61F2, 0x61F6, 0x6210, 0x621B, 0x625D, 0x62B1, 0x62D4,
+    0x6350, 0x22B0C, 0x633D, 0x62FC, 0x6368, 0x6383, 0x63E4, 0x22BF1, 0x6422, 0x63C5, 0x63A9,
+    0x3A2E, 0x6469, 0x647E, 0x649D, 0x6477, 0x3A6C, 0x654F, 0x656C, 0x2300A, 0x65E3, 0x66F8,
+    0x6649, 0x3B19, 0x6691, 0x3B08, 0x3AE4, 0x5192, 0x5195, 0x6700, 0x669C, 0x80AD, 0x43D9, 0x6717,
+    0x671B, 0x6721, 0x675E, 0x6753, 0x233C3, 0x3B49, 0x67FA, 0x6785, 0x6852, 0x6885, 0x2346D,
+    0x688E, 0x681F, 0x6914, 0x3B9D, 0x6942, 0x69A3, 0x69EA, 0x6AA8, 0x236A3, 0x6ADB, 0x3C18,
+    0x6B21, 0x238A7, 0x6B54, 0x3C4E, 0x6B72, 0x6B9F, 0x6BBA, 0x6BBB, 0x23A8D, 0x21D0B, 0x23AFA,
+    0x6C4E, 0x23CBC, 0x6CBF, 0x6CCD, 0x6C67, 0x6D16, 0x6D3E, 0x6D77, 0x6D41, 0x6D69, 0x6D78,
+    0x6D85, 0x23D1E, 0x6D34, 0x6E2F, 0x6E6E, 0x3D33, 0x6ECB, 0x6EC7, 0x23ED1, 0x6DF9, 0x6F6E,
+    0x23F5E, 0x23F8E, 0x6FC6, 0x7039, 0x701E, 0x701B, 0x3D96, 0x704A, 0x707D, 0x7077, 0x70AD,
+    0x20525, 0x7145, 0x24263, 0x719C, 0x243AB, 0x7228, 0x7235, 0x7250, 0x24608, 0x7280, 0x7295,
+    0x24735, 0x24814, 0x737A, 0x738B, 0x3EAC, 0x73A5, 0x3EB8, 0x3EB8, 0x7447, 0x745C, 0x7471,
+    0x7485, 0x74CA, 0x3F1B, 0x7524, 0x24C36, 0x753E, 0x24C92, 0x7570, 0x2219F, 0x7610, 0x24FA1,
+    0x24FB8, 0x25044, 0x3FFC, 0x4008, 0x76F4, 0x250F3, 0x250F2, 0x25119, 0x25133, 0x771E, 0x771F,
+    0x771F, 0x774A, 0x4039, 0x778B, 0x4046, 0x4096, 0x2541D, 0x784E, 0x788C, 0x78CC, 0x40E3,
+    0x25626, 0x7956, 0x2569A, 0x256C5, 0x798F, 0x79EB, 0x412F, 0x7A40, 0x7A4A, 0x7A4F, 0x2597C,
+    0x25AA7, 0x25AA7, 0x7AEE, 0x4202, 0x25BAB, 0x7BC6, 0x7BC9, 0x4227, 0x25C80, 0x7CD2, 0x42A0,
+    0x7CE8, 0x7CE3, 0x7D00, 0x25F86, 0x7D63, 0x4301, 0x7DC7, 0x7E02, 0x7E45, 0x4334, 0x26228,
+    0x26247, 0x4359, 0x262D9, 0x7F7A, 0x2633E, 0x7F95, 0x7FFA, 0x8005, 0x264DA, 0x26523, 0x8060,
+    0x265A8, 0x8070, 0x2335F, 0x43D5, 0x80B2, 0x8103, 0x440B, 0x813E, 0x5AB5, 0x267A7, 0x267B5,
+    0x23393, 0x2339C, 0x8201, 0x8204, 0x8F9E, 0x446B, 0x8291, 0x828B, 0x829D, 0x52B3, 0x82B1,
+    0x82B3, 0x82BD, 0x82E6, 0x26B3C, 0x82E5, 0x831D, 0x8363, 0x83AD, 0x8323, 0x83BD, 0x83E7,
+    0x8457, 0x8353, 0x83CA, 0x83CC, 0x83DC, 0x26C36, 0x26D6B, 0x26CD5, 0x452B, 0x84F1, 0x84F3,
+    0x8516, 0x273CA, 0x8564, 0x26F2C, 0x455D, 0x4561, 0x26FB1, 0x270D2, 0x456B, 0x8650, 0x865C,
+    0x8667, 0x8669, 0x86A9, 0x8688, 0x870E, 0x86E2, 0x8779, 0x8728, 0x876B, 0x8786, 0x45D7, 0x87E1,
+    0x8801, 0x45F9, 0x8860, 0x8863, 0x27667, 0x88D7, 0x88DE, 0x4635, 0x88FA, 0x34BB, 0x278AE,
+    0x27966, 0x46BE, 0x46C7, 0x8AA0, 0x8AED, 0x8B8A, 0x8C55, 0x27CA8, 0x8CAB, 0x8CC1, 0x8D1B,
+    0x8D77, 0x27F2F, 0x20804, 0x8DCB, 0x8DBC, 0x8DF0, 0x208DE, 0x8ED4, 0x8F38, 0x285D2, 0x285ED,
+    0x9094, 0x90F1, 0x9111, 0x2872E, 0x911B, 0x9238, 0x92D7, 0x92D8, 0x927C, 0x93F9, 0x9415,
+    0x28BFA, 0x958B, 0x4995, 0x95B7, 0x28D77, 0x49E6, 0x96C3, 0x5DB2, 0x9723, 0x29145, 0x2921A,
+    0x4A6E, 0x4A76, 0x97E0, 0x2940A, 0x4AB2, 0x29496, 0x980B, 0x980B, 0x9829, 0x295B6, 0x98E2,
+    0x4B33, 0x9929, 0x99A7, 0x99C2, 0x99FE, 0x4BCE, 0x29B30, 0x9B12, 0x9C40, 0x9CFD, 0x4CCE,
+    0x4CED, 0x9D67, 0x2A0CE, 0x4CF8, 0x2A105, 0x2A20E, 0x2A291, 0x9EBB, 0x4D56, 0x9EF9, 0x9EFE,
+    0x9F05, 0x9F0F, 0x9F16, 0x9F3B, 0x2A600,
+};
+// end of what tests/tables/make_tables.py wrote
+
+static const mrc__unicode mrc__unicode_tables = {
+    .classes = mrc__uni_classes, .n_classes = sizeof mrc__uni_classes / sizeof *mrc__uni_classes,
+    .combining = mrc__uni_combining,
+    .n_combining = sizeof mrc__uni_combining / sizeof *mrc__uni_combining,
+    .lowers = mrc__uni_lowers, .n_lowers = sizeof mrc__uni_lowers / sizeof *mrc__uni_lowers,
+    .runs = mrc__uni_runs, .n_runs = sizeof mrc__uni_runs / sizeof *mrc__uni_runs,
+    .parts = mrc__uni_parts,
+};
 #endif // core pass
 
 #undef MRC__PASS_CORE

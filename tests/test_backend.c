@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 // One worst-case step through the same code on the null backend plans the real step's memory.
-static void test_memory_plan(mrc_backend *real, mrc_dtype dtype) {
+static void test_memory_plan(mrc_backend *real, mrc_dtype dtype, int full) {
     static null_state null;
     mrc_backend *be[2] = { real, null_new(&null, real) };
     mrc_memory memory[3][2];
@@ -14,7 +14,7 @@ static void test_memory_plan(mrc_backend *real, mrc_dtype dtype) {
         for (int i = 0; i < 2; i++) {
             model m;
             mrc_ctx *ctx;
-            CHECK(model_new(&m, be[i], NULL, dtype) == MRC_OK, "model on %s", be[i]->name);
+            CHECK(model_make(&m, be[i], NULL, dtype, full) == MRC_OK, "model on %s", be[i]->name);
             mrc_ctx_desc desc = { .backend = be[i], .step_chunk_bytes = 4096 };
             CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK, "context on %s", be[i]->name);
             null.flops = 0;
@@ -33,7 +33,7 @@ static void test_memory_plan(mrc_backend *real, mrc_dtype dtype) {
 }
 
 // The extent that the null backend finds is exact: one chunk of it holds the real step.
-static void test_extent(mrc_backend *real) {
+static void test_extent(mrc_backend *real, int full) {
     static null_state null;
     mrc_backend *be[2] = { null_new(&null, real), real };
     for (int mode = PLAIN; mode <= NESTED; mode++) {
@@ -41,7 +41,7 @@ static void test_extent(mrc_backend *real) {
         for (int i = 0; i < 2; i++) {
             model m;
             mrc_ctx *ctx;
-            CHECK(model_new(&m, be[i], NULL, MRC_DTYPE_F32) == MRC_OK, "model");
+            CHECK(model_make(&m, be[i], NULL, MRC_DTYPE_F32, full) == MRC_OK, "model");
             mrc_ctx_desc desc = { .backend = be[i], .step_chunk_bytes = extent };
             CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK, "context on %s", be[i]->name);
             CHECK(model_step(ctx, be[i], &m, (model_mode)mode, NULL) == MRC_OK, "%s",
@@ -202,7 +202,7 @@ static void test_flops(mrc_backend *like) {
     mrc_params_free(m.params);
 }
 
-static void test_fake_device(mrc_backend *naive) {
+static void test_fake_device(mrc_backend *naive, int full) {
     static fake_state fake;
     static double want[MODEL_NUMBERS], got[MODEL_NUMBERS];
     mrc_backend *be[2] = { naive, fake_new(&fake) };
@@ -210,7 +210,7 @@ static void test_fake_device(mrc_backend *naive) {
         for (int i = 0; i < 2; i++) {
             model m;
             mrc_ctx *ctx;
-            CHECK(model_new(&m, be[i], NULL, MRC_DTYPE_F32) == MRC_OK, "model");
+            CHECK(model_make(&m, be[i], NULL, MRC_DTYPE_F32, full) == MRC_OK, "model");
             CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be[i] }) == MRC_OK, "context");
             memset(got, 0, sizeof got);
             CHECK(model_step(ctx, be[i], &m, (model_mode)mode, i ? got : want) == MRC_OK, "%s",
@@ -316,15 +316,16 @@ static void test_refused(void) {
 }
 
 // Everything from backend to a second step, with one allocator for all of it.
-static mrc_status whole_life(failing *f, model_mode mode, mrc_isa isa) {
+static mrc_status whole_life(failing *f, model_mode mode, mrc_isa isa, int full) {
     const mrc_allocator hooks = failing_hooks(f);
     mrc_backend *be = NULL;
     mrc_ctx *ctx = NULL;
     model m = {0};
     mrc_status s = isa == MRC_ISA_AUTO
         ? mrc_backend_naive_new(&be, &(mrc_backend_desc){ .allocator = hooks })
-        : mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .allocator = hooks, .isa = isa });
-    if (s == MRC_OK) s = model_new(&m, be, &hooks, MRC_DTYPE_F32);
+        : mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .allocator = hooks, .isa = isa,
+                                                        .threads = (size_t)full + 1 });
+    if (s == MRC_OK) s = model_make(&m, be, &hooks, MRC_DTYPE_F32, full);
     mrc_ctx_desc desc = { .backend = be, .allocator = hooks, .step_chunk_bytes = 2048 };
     if (s == MRC_OK) s = mrc_ctx_new(&ctx, &desc);
     if (s == MRC_OK) s = model_step(ctx, be, &m, mode, NULL);
@@ -336,14 +337,15 @@ static mrc_status whole_life(failing *f, model_mode mode, mrc_isa isa) {
     return s;
 }
 
-static void test_allocation_failures(void) {
+// The k-th allocation fails, for every k.
+static void test_allocation_failures(int full) {
     const mrc_isa isa[] = { MRC_ISA_AUTO, MRC_ISA_BASELINE };
     long swept = 0, wrong = 0, leaks = 0;
-    for (int mode = PLAIN; mode <= NESTED; mode++) {
+    for (int mode = PLAIN; mode <= NESTED; mode += full ? 2 : 1) {
         for (int variant = 0; variant < 4; variant++) {
             for (long k = 0; ; k++) {
                 failing f = { .fail_at = k, .from_then_on = variant / 2 };
-                mrc_status s = whole_life(&f, (model_mode)mode, isa[variant % 2]);
+                mrc_status s = whole_life(&f, (model_mode)mode, isa[variant % 2], full);
                 leaks += f.live != 0;
                 if (f.calls <= k) {
                     CHECK(s == MRC_OK, "no allocation failed: %s", mrc_status_string(s));
@@ -354,7 +356,7 @@ static void test_allocation_failures(void) {
             }
         }
     }
-    printf("%ld failing allocations swept\n", swept);
+    printf("%ld failing allocations swept, %s model\n", swept, full ? "full" : "small");
     CHECK(wrong == 0, "%ld failed allocations gave another status", wrong);
     CHECK(leaks == 0, "%ld runs leak", leaks);
     CHECK(swept > 1000, "only %ld allocations failed", swept);
@@ -364,26 +366,28 @@ int main(void) {
     mrc_backend *naive, *cpu;
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     CHECK(mrc_backend_cpu_new(&cpu, NULL) == MRC_OK, "cpu");
-    test_memory_plan(naive, MRC_DTYPE_F32);
-    test_memory_plan(cpu, MRC_DTYPE_F32);
-    test_memory_plan(cpu, MRC_DTYPE_F64);
     derived_state derived = {0};
     mrc_backend *query;
     CHECK(derived_new(&query, &derived) == MRC_OK, "derived");
-    test_memory_plan(query, MRC_DTYPE_F32);
-    test_extent(cpu);
-    test_extent(query);
+    for (int full = 0; full < 2; full++) {
+        test_memory_plan(naive, MRC_DTYPE_F32, full);
+        test_memory_plan(cpu, MRC_DTYPE_F32, full);
+        test_memory_plan(cpu, MRC_DTYPE_F64, full);
+        test_memory_plan(query, MRC_DTYPE_F32, full);
+        test_extent(cpu, full);
+        test_extent(query, full);
+        test_fake_device(naive, full);
+        test_allocation_failures(full);
+    }
     test_extent_of_anything(naive);
     test_growth(naive);
     test_mixed_precision(naive);
     mrc_backend_free(query);
     mrc_backend_free(derived.naive);
     test_flops(naive);
-    test_fake_device(naive);
     test_derived();
     test_missing_kernel();
     test_refused();
-    test_allocation_failures();
     mrc_backend_free(cpu);
     mrc_backend_free(naive);
     return test_end();

@@ -193,9 +193,9 @@ static void test_once(mrc_backend *be, mrc_dtype dtype, const char *name, const 
     }
     test_gradients(ctx, be, m, &g, "micro-batches");
     free(positions), free(made), free(want);
+    golden_close(&g);
     mrc_ctx_free(ctx);
     mrc_model_free(m);
-    golden_close(&g);
 }
 
 static void test_weights(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g,
@@ -237,23 +237,24 @@ static void test_steps(mrc_backend *be, const char *name, const char *form,
                                .forward = mrc_forward_config_default() };
         mrc_step_result r;
         CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK, "%s", mrc_ctx_message(ctx));
-        CHECK(!lr || fabs(rate - lr[step]) <= 1e-15, "rate %.17g, %.17g expected", rate, lr[step]);
+        CHECK(!lr || fabs(rate - lr[step]) <= 1e-15, "rate %.17g, not the %.17g expected",
+              rate, lr ? lr[step] : 0);
         CHECK(fabs(r.loss - losses[step]) <= 1e-6, "%s on %s: loss %u is %.9g, %.9g expected",
               g.path, be->name, (unsigned)step, r.loss, losses[step]);
         CHECK(!norms || fabs(r.grad_norm - norms[step]) <= 1e-6, "norm %u is %.9g, %.9g expected",
-              (unsigned)step, r.grad_norm, norms[step]);
+              (unsigned)step, r.grad_norm, norms ? norms[step] : 0);
         CHECK(!r.skipped && r.counted == 2 * g.b, "step %u: %zu counted", (unsigned)step,
               r.counted);
     }
     test_weights(ctx, be, m, &g, prefix, top);
-    int64_t applied;
+    int64_t applied = 0;
     CHECK(mrc_optimizer_stats(ctx, o, NULL, &applied, NULL) == MRC_OK && applied == 10,
           "%lld steps applied", (long long)applied);
     free(losses), free(lr), free(norms);
     mrc_optimizer_free(o);
+    golden_close(&g);
     mrc_ctx_free(ctx);
     mrc_model_free(m);
-    golden_close(&g);
 }
 
 static void test_backend(mrc_backend *be) {
@@ -476,9 +477,9 @@ static void test_not_finite(mrc_backend *be) {
     CHECK(mrc_ctx_memory(ctx).step_live == 0, "a skipped step keeps memory");
     free(before), free(after);
     mrc_optimizer_free(o);
+    golden_close(&g);
     mrc_ctx_free(ctx);
     mrc_model_free(m);
-    golden_close(&g);
 }
 
 int main(void) {

@@ -1,0 +1,239 @@
+// What the ops are tested on: a table of shapes, and how a row of it becomes an op's arguments.
+#ifndef OP_CASES_H
+#define OP_CASES_H
+#include "backends.h"
+
+enum { MAX_IN = 9, MAX_NUMEL = 18000, MAX_SEQUENCES = 6 };
+
+// A case: input shapes, scalars, and why it exists.
+typedef struct op_case {
+    mrc__op     op;
+    int         n_in, ndim[MAX_IN];
+    size_t      shape[MAX_IN][MRC_MAX_DIMS];
+    int         same[MAX_IN];       // k: this input is the tensor of input k - 1
+    double      eps, p;
+    mrc_act     act;
+    size_t      heads;
+    int32_t     padding[2];         // embedding: rows of word and position without a gradient
+    int32_t     first_position;     // 0: position ids are left to count from 0
+    size_t      n_sequences;
+    int32_t     lengths[MAX_SEQUENCES];
+    int32_t     pads[MAX_SEQUENCES];                    // rows past real_len
+    int32_t     targets[2 * MAX_SEQUENCES];
+    int32_t     begin[MAX_SEQUENCES], end[MAX_SEQUENCES];   // loss windows; all 0: all rows
+    double      denominator[2];
+    const char *why;
+} op_case;
+
+#define LINEAR_CASE(n, i, o) .op = MRC__OP_LINEAR, .n_in = 3, .ndim = { 2, 2, 1 },             \
+    .shape = { { n, i }, { o, i }, { o } }
+#define QKV_CASE(n, i, o) .op = MRC__OP_QKV, .n_in = 7, .ndim = { 2, 2, 2, 2, 1, 1, 1 },       \
+    .shape = { { n, i }, { o, i }, { o, i }, { o, i }, { o }, { o }, { o } }
+#define ATTENTION_CASE(n, a, d) .op = MRC__OP_ATTENTION, .n_in = 1, .ndim = { 2 },             \
+    .shape = { { n, 3 * (a) * (d) } }, .heads = a
+#define NORM_CASE(n, h) .op = MRC__OP_LAYER_NORM, .n_in = 3, .ndim = { 2, 1, 1 },              \
+    .shape = { { n, h }, { h }, { h } }
+#define ADD_NORM_CASE(n, h) .op = MRC__OP_ADD_NORM, .n_in = 4, .ndim = { 2, 2, 1, 1 },         \
+    .shape = { { n, h }, { n, h }, { h }, { h } }
+#define LSTM_CASE(n, i, h) .op = MRC__OP_LSTM, .n_in = 9,                                      \
+    .ndim = { 2, 2, 2, 1, 1, 2, 2, 1, 1 },                                                     \
+    .shape = { { n, i }, { 4 * (h), i }, { 4 * (h), h }, { 4 * (h) }, { 4 * (h) },             \
+               { 4 * (h), i }, { 4 * (h), h }, { 4 * (h) }, { 4 * (h) } }
+#define EMBEDDING_CASE(v, p, y, h) .op = MRC__OP_EMBEDDING, .n_in = 3, .ndim = { 2, 2, 2 },    \
+    .shape = { { v, h }, { p, h }, { y, h } }
+#define LOSS_CASE(n, c) .op = MRC__OP_CROSS_ENTROPY, .n_in = 1, .ndim = { 2 },                 \
+    .shape = { { n, c } }
+
+static const op_case cases[] = {
+    { EMBEDDING_CASE(11, 9, 2, 5), .padding = { -1, -1 }, .n_sequences = 3, .lengths = { 4, 0, 7 },
+      .why = "odd sizes, an empty sequence" },
+    { EMBEDDING_CASE(11, 9, 1, 5), .padding = { 3, 1 }, .first_position = 2, .n_sequences = 2,
+      .lengths = { 4, 7 }, .pads = { 1, 0 }, .why = "RoBERTa: padding rows, one type" },
+    { EMBEDDING_CASE(1, 1, 1, 1), .padding = { -1, -1 }, .n_sequences = 1, .lengths = { 1 },
+      .why = "one element" },
+    { EMBEDDING_CASE(7, 7, 2, 3), .same = { [1] = 1 }, .padding = { 0, -1 }, .n_sequences = 1,
+      .lengths = { 7 }, .why = "word and position are one table" },
+    { EMBEDDING_CASE(40, 101, 2, 70), .padding = { 0, -1 }, .n_sequences = 2,
+      .lengths = { 101, 30 }, .why = "many rows" },
+    { LINEAR_CASE(3, 5, 7), .why = "odd sizes" },
+    { LINEAR_CASE(1, 1, 1), .act = MRC_ACT_GELU, .why = "one element" },
+    { .op = MRC__OP_LINEAR, .n_in = 3, .ndim = { 3, 2, 1 },
+      .shape = { { 2, 3, 6 }, { 5, 6 }, { 5 } }, .act = MRC_ACT_GELU, .why = "three axes" },
+    { LINEAR_CASE(5, 5, 5), .same = { [1] = 1 },
+      .why = "x is the weight: two gradients, one address" },
+    { LINEAR_CASE(7, 300, 19), .why = "k above one slice" },
+    { LINEAR_CASE(101, 3, 33), .act = MRC_ACT_GELU, .why = "m above one block" },
+    { LINEAR_CASE(101, 70, 17), .act = MRC_ACT_GELU, .why = "m above one block, k and n odd" },
+    { LINEAR_CASE(2, 3, 530), .why = "n above one block" },
+    { LINEAR_CASE(0, 5, 3), .why = "no rows: the weight's gradient is written all the same" },
+    { QKV_CASE(3, 5, 7), .why = "odd sizes" },
+    { QKV_CASE(1, 1, 1), .why = "one element" },
+    { QKV_CASE(6, 6, 6), .same = { [1] = 1 }, .why = "x is a weight" },
+    { QKV_CASE(4, 3, 5), .same = { [2] = 2, [3] = 2, [5] = 5, [6] = 5 }, .why = "one weight" },
+    { QKV_CASE(101, 33, 40), .why = "m above one block" },
+    { QKV_CASE(5, 270, 9), .why = "k above one slice" },
+    { QKV_CASE(0, 3, 5), .why = "no rows" },
+    { ATTENTION_CASE(12, 3, 5), .n_sequences = 3, .lengths = { 5, 0, 7 },
+      .why = "odd sizes, an empty sequence" },
+    { ATTENTION_CASE(1, 1, 1), .n_sequences = 1, .lengths = { 1 }, .why = "one element" },
+    { ATTENTION_CASE(14, 2, 4), .n_sequences = 4, .lengths = { 5, 1, 3, 5 },
+      .pads = { 2, 0, 3, 4 }, .why = "pads, and a sequence that is masked whole" },
+    { ATTENTION_CASE(3, 2, 4), .n_sequences = 1, .lengths = { 3 }, .pads = { 3 },
+      .why = "everything is masked" },
+    { ATTENTION_CASE(17, 2, 8), .p = 0.4, .n_sequences = 3, .lengths = { 9, 2, 6 },
+      .pads = { 0, 1, 2 }, .why = "dropout, pads" },
+    { ATTENTION_CASE(20, 2, 32), .n_sequences = 2, .lengths = { 13, 7 }, .why = "heads of 32" },
+    { ATTENTION_CASE(19, 2, 33), .p = 0.1, .n_sequences = 2, .lengths = { 2, 17 },
+      .pads = { 0, 3 }, .why = "heads of 33" },
+    { ATTENTION_CASE(8, 5, 1), .n_sequences = 1, .lengths = { 8 }, .why = "heads of 1" },
+    { ATTENTION_CASE(80, 1, 64), .n_sequences = 2, .lengths = { 70, 10 }, .pads = { 5, 0 },
+      .why = "T above 64, heads of 64" },
+    { ATTENTION_CASE(95, 2, 7), .p = 0.2, .n_sequences = 2, .lengths = { 94, 1 },
+      .pads = { 25, 0 }, .why = "T above 64 with dropout and pads" },
+    { ATTENTION_CASE(300, 2, 8), .n_sequences = 2, .lengths = { 270, 30 }, .pads = { 3, 0 },
+      .why = "T above 256" },
+    { ATTENTION_CASE(283, 1, 5), .p = 0.1, .n_sequences = 3, .lengths = { 1, 273, 9 },
+      .pads = { 0, 140, 0 }, .why = "T above 256 with dropout, half of it pads" },
+    { ATTENTION_CASE(0, 2, 3), .n_sequences = 2, .lengths = { 0, 0 }, .why = "no rows" },
+    { .op = MRC__OP_GELU, .n_in = 1, .ndim = { 2 }, .shape = { { 3, 5 } }, .why = "odd sizes" },
+    { .op = MRC__OP_GELU, .n_in = 1, .ndim = { 0 }, .why = "one element" },
+    { .op = MRC__OP_GELU, .n_in = 1, .ndim = { 3 }, .shape = { { 7, 11, 13 } }, .why = "many" },
+    { NORM_CASE(4, 8), .eps = 1e-5, .why = "RoBERTa eps" },
+    { .op = MRC__OP_LAYER_NORM, .n_in = 3, .ndim = { 3, 1, 1 },
+      .shape = { { 2, 3, 7 }, { 7 }, { 7 } }, .eps = 1e-12, .why = "BERT eps, odd H" },
+    { NORM_CASE(3, 1), .eps = 1e-5, .why = "one column: variance 0" },
+    { NORM_CASE(5, 300), .eps = 1e-5, .why = "h above 256" },
+    { NORM_CASE(130, 9), .eps = 1e-5, .why = "many rows" },
+    { NORM_CASE(4, 4), .same = { [2] = 2 }, .eps = 1e-5, .why = "weight is the bias" },
+    { NORM_CASE(0, 5), .eps = 1e-5, .why = "no rows" },
+    { ADD_NORM_CASE(9, 7), .eps = 1e-12, .n_sequences = 3, .lengths = { 4, 0, 5 },
+      .why = "odd sizes, an empty sequence" },
+    { ADD_NORM_CASE(9, 13), .eps = 1e-5, .p = 0.3, .n_sequences = 2, .lengths = { 4, 5 },
+      .why = "dropout" },
+    { ADD_NORM_CASE(6, 5), .same = { [1] = 1 }, .eps = 1e-5, .p = 0.3, .n_sequences = 2,
+      .lengths = { 1, 5 }, .why = "x is the residual: two gradients, one address" },
+    { ADD_NORM_CASE(1, 1), .eps = 1e-5, .n_sequences = 1, .lengths = { 1 },
+      .why = "one element: variance 0" },
+    { ADD_NORM_CASE(5, 290), .eps = 1e-5, .p = 0.1, .n_sequences = 1, .lengths = { 5 },
+      .why = "h above 256" },
+    { ADD_NORM_CASE(130, 6), .eps = 1e-5, .p = 0.1, .n_sequences = 2, .lengths = { 127, 3 },
+      .why = "many rows" },
+    { ADD_NORM_CASE(0, 6), .eps = 1e-5, .p = 0.1, .n_sequences = 1, .lengths = { 0 },
+      .why = "no rows" },
+    { .op = MRC__OP_DROPOUT, .n_in = 1, .ndim = { 2 }, .shape = { { 7, 9 } }, .p = 0.3,
+      .n_sequences = 3, .lengths = { 3, 0, 4 }, .why = "odd H, an empty sequence" },
+    { .op = MRC__OP_DROPOUT, .n_in = 1, .ndim = { 2 }, .shape = { { 1, 1 } }, .p = 0.5,
+      .n_sequences = 1, .lengths = { 1 }, .why = "one element" },
+    { .op = MRC__OP_DROPOUT, .n_in = 1, .ndim = { 2 }, .shape = { { 130, 67 } }, .p = 0.1,
+      .n_sequences = 2, .lengths = { 128, 2 }, .why = "many rows" },
+    { LSTM_CASE(10, 3, 5), .n_sequences = 4, .lengths = { 6, 0, 1, 3 },
+      .why = "odd sizes, an empty sequence, one of one row" },
+    { LSTM_CASE(9, 6, 4), .n_sequences = 2, .lengths = { 5, 4 }, .pads = { 2, 0 },
+      .why = "pads are rows" },
+    { LSTM_CASE(1, 1, 1), .n_sequences = 1, .lengths = { 1 }, .why = "one element" },
+    { LSTM_CASE(7, 4, 4), .same = { [5] = 3, [8] = 4 }, .n_sequences = 2, .lengths = { 3, 4 },
+      .why = "weight_hh is the reverse weight_ih, a bias is used twice" },
+    { LSTM_CASE(6, 3, 2), .same = { [4] = 4, [5] = 2, [6] = 3, [7] = 4, [8] = 4 },
+      .n_sequences = 1, .lengths = { 6 }, .why = "one set of weights for both directions" },
+    { LSTM_CASE(110, 5, 9), .n_sequences = 2, .lengths = { 70, 40 }, .why = "many rows" },
+    { LSTM_CASE(6, 270, 6), .n_sequences = 1, .lengths = { 6 }, .why = "inputs above 256" },
+    { LSTM_CASE(5, 7, 66), .n_sequences = 2, .lengths = { 3, 2 }, .why = "4 H above 256" },
+    { LSTM_CASE(0, 3, 2), .n_sequences = 1, .lengths = { 0 }, .why = "no rows" },
+    { .op = MRC__OP_CROSS_ENTROPY, .n_in = 1, .ndim = { 1 }, .shape = { { 9 } }, .n_sequences = 4,
+      .lengths = { 3, 1, 0, 5 }, .targets = { 2, 0, 0, -1 }, .denominator = { 2 },
+      .why = "uncounted, empty, length 1" },
+    { LOSS_CASE(6, 1), .n_sequences = 2, .lengths = { 4, 2 }, .targets = { 1, 2 },
+      .denominator = { 1 }, .why = "a target past its end" },
+    { LOSS_CASE(5, 1), .n_sequences = 2, .lengths = { 2, 3 }, .targets = { -1, -1 },
+      .why = "none counted" },
+    { LOSS_CASE(1, 1), .n_sequences = 1, .lengths = { 1 }, .denominator = { 1 },
+      .why = "one element" },
+    { LOSS_CASE(9, 2), .n_sequences = 2, .lengths = { 5, 4 }, .targets = { 2, 0, 4, 3 },
+      .begin = { 1, 0 }, .end = { 5, 4 }, .denominator = { 6, 4 },
+      .why = "two ends of a span, part of a step" },
+    { LOSS_CASE(9, 2), .n_sequences = 2, .lengths = { 5, 4 }, .targets = { 1, 2, 3, 2 },
+      .begin = { 2, 2 }, .end = { 4, 2 }, .denominator = { 2, 2 },
+      .why = "targets before, at and past the window" },
+    { LOSS_CASE(430, 2), .n_sequences = 3, .lengths = { 301, 128, 1 },
+      .targets = { 2, 100, 0, 300, 127, 0 }, .denominator = { 3, 3 }, .why = "long sequences" },
+};
+enum { N_CASES = sizeof cases / sizeof cases[0] };
+
+// Ids of a batch: every table's first row, repeats, and both of its ends.
+static void case_ids(const op_case *c, size_t n, int32_t ids[3][512], const int32_t *cu) {
+    const int32_t v = (int32_t)c->shape[0][0], y = (int32_t)c->shape[2][0];
+    size_t s = 0;
+    for (size_t r = 0; r < n && r < 512; r++) {
+        while (s + 1 < c->n_sequences && (int32_t)r >= cu[s + 1]) s++;
+        int32_t at = (int32_t)r - cu[s];
+        int pad = at >= cu[s + 1] - cu[s] - c->pads[s];
+        ids[0][r] = pad && c->padding[0] >= 0 ? c->padding[0]
+                  : r % 3 == 0 ? (v - 1) * (r % 2 == 0) : (int32_t)(r * 5) % v;
+        ids[1][r] = (int32_t)r % y;
+        ids[2][r] = pad && c->padding[1] >= 0 ? c->padding[1] : c->first_position + at;
+    }
+}
+
+static mrc_status case_batch(mrc_ctx *ctx, const op_case *c, mrc_batch *batch) {
+    static const int32_t index[MAX_SEQUENCES] = { 5, 0, 2, 9, 1, 7 };
+    int32_t cu[MAX_SEQUENCES + 1] = {0}, real[MAX_SEQUENCES], ids[3][512];
+    int windows = 0, pads = 0;
+    for (size_t s = 0; s < c->n_sequences; s++) {
+        cu[s + 1] = cu[s] + c->lengths[s];
+        real[s] = c->lengths[s] - c->pads[s];
+        windows |= c->end[s] != 0;
+        pads |= c->pads[s] != 0;
+    }
+    mrc_batch_desc desc = { .n_sequences = c->n_sequences, .cu_seqlens = cu,
+                            .sequence_index = index, .real_len = pads ? real : NULL,
+                            .loss_begin = windows ? c->begin : NULL,
+                            .loss_end = windows ? c->end : NULL,
+                            .start_positions = c->targets,
+                            .end_positions = c->targets + c->n_sequences };
+    if (c->op == MRC__OP_EMBEDDING) {
+        case_ids(c, (size_t)cu[c->n_sequences], ids, cu);
+        desc.input_ids = ids[0];
+        desc.token_type_ids = c->shape[2][0] > 1 ? ids[1] : NULL;
+        desc.position_ids = c->first_position ? ids[2] : NULL;
+    }
+    return mrc_batch_new(ctx, batch, &desc);
+}
+
+static mrc_tensor *case_loss(mrc_ctx *ctx, const op_case *c, mrc_tensor *logits,
+                             const mrc_batch *batch) {
+    const size_t columns = c->ndim[0] == 2 ? c->shape[0][1] : 1, n = c->n_sequences;
+    mrc_tensor *targets = batch->targets;
+    mrc_tensor *denominator = test_tensor(
+        ctx, mrc_tensor_new(ctx, logits->dtype, 1, &columns, 0), c->denominator);
+    if (columns == 1) {
+        targets = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+        if (targets) mrc_tensor_upload(ctx, targets, c->targets);
+    }
+    return mrc_cross_entropy(ctx, logits, targets, denominator, batch);
+}
+
+static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_tensor **in) {
+    const uint32_t site = mrc_site("a");
+    mrc_batch batch = {0};
+    if (c->n_sequences && case_batch(ctx, c, &batch) != MRC_OK) return NULL;
+    switch (c->op) {
+    case MRC__OP_EMBEDDING:     return mrc_embedding(ctx, in[0], in[1], in[2], c->padding[0],
+                                                     c->padding[1], &batch);
+    case MRC__OP_LINEAR:        return mrc_linear(ctx, in[0], in[1], in[2], c->act);
+    case MRC__OP_QKV:           return mrc_qkv(ctx, in[0], in + 1, in + 4);
+    case MRC__OP_ATTENTION:     return mrc_attention(ctx, in[0], c->heads, c->p, site, &batch);
+    case MRC__OP_GELU:          return mrc_gelu(ctx, in[0]);
+    case MRC__OP_LAYER_NORM:    return mrc_layer_norm(ctx, in[0], in[1], in[2], c->eps);
+    case MRC__OP_ADD_NORM:      return mrc_add_norm(ctx, in[0], in[1], in[2], in[3], c->eps, c->p,
+                                                    site, &batch);
+    case MRC__OP_DROPOUT:       return mrc_dropout(ctx, in[0], c->p, site, &batch);
+    case MRC__OP_LSTM:          return mrc_lstm(ctx, in[0], in + 1, &batch);
+    case MRC__OP_CROSS_ENTROPY: return case_loss(ctx, c, in[0], &batch);
+    case MRC__OP_CUSTOM:        // test_tape.c has these two
+    case MRC__OP_CHECKPOINT:
+    case MRC__OP_COUNT:         break;
+    }
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,326 @@
+// The kernels that no op's case reaches in all their forms, called as a backend's author would:
+// gemm, and the optimizer's grad_norm and adamw.
+#include "backends.h"
+
+// Runs one kernel in a workspace of its own query.
+#define RUN(be, dtype, kernel, args)                                                        \
+    run_done(be, (args)->workspace = run_workspace(be, !(be)->kernels[dtype].kernel##_workspace  \
+                 ? 0 : (be)->kernels[dtype].kernel##_workspace(be, args)),                  \
+             (be)->kernels[dtype].kernel(be, args))
+static void *run_workspace(mrc_backend *be, size_t bytes) {
+    return bytes ? be->alloc(be, bytes) : NULL;
+}
+static mrc_status run_done(mrc_backend *be, void *workspace, mrc_status s) {
+    if (workspace) be->free(be, workspace);
+    return s;
+}
+
+// n numbers on a backend, in its type.
+static void *put(mrc_backend *be, mrc_dtype dtype, const double *values, size_t n) {
+    float *f32 = malloc((n + 1) * sizeof *f32);
+    void *data = be->alloc(be, (n + 1) * mrc_dtype_bytes(dtype));
+    if (!f32 || !data) abort();
+    for (size_t i = 0; i < n; i++) f32[i] = (float)values[i];
+    const void *src = dtype == MRC_DTYPE_F64 ? (const void *)values : f32;
+    be->upload(be, data, src, n * mrc_dtype_bytes(dtype));
+    free(f32);
+    return data;
+}
+
+static double error_of(const double *a, const double *b, size_t n) {
+    double worst = 0, scale = 1e-30;
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs(a[i] - b[i]);
+        if (!(e < HUGE_VAL)) return HUGE_VAL;
+        worst = fmax(worst, e);
+        scale = fmax(scale, fabs(b[i]));
+    }
+    return worst / scale;
+}
+
+//==============================================================================
+// gemm: both operands both ways round, leading dimensions with room to spare, old contents
+//==============================================================================
+enum { GAP = 3, MAX_MATRIX = 300 * 310 };
+static const double sentinel = 1234.5;
+
+typedef struct matrix { size_t rows, columns, ld, n; double values[MAX_MATRIX]; } matrix;
+
+static void matrix_init(matrix *m, size_t rows, size_t columns) {
+    m->rows = rows;
+    m->columns = columns;
+    m->ld = columns + GAP;
+    m->n = rows * m->ld + GAP;
+    for (size_t i = 0; i < m->n; i++) {
+        m->values[i] = i % m->ld < columns && i / m->ld < rows ? test_random() : sentinel;
+    }
+}
+
+static void gemm_formula(const mrc_gemm_args *g, const matrix *a, const matrix *b, matrix *c) {
+    for (size_t i = 0; i < g->m; i++) {
+        for (size_t j = 0; j < g->n; j++) {
+            double sum = 0;
+            for (size_t p = 0; p < g->k; p++) {
+                sum += a->values[g->a_transposed ? p * a->ld + i : i * a->ld + p]
+                     * b->values[g->b_transposed ? j * b->ld + p : p * b->ld + j];
+            }
+            double *to = &c->values[i * c->ld + j];
+            *to = g->c.accumulate ? *to + sum : sum;
+        }
+    }
+}
+
+static void gemm_on(const all_backends *all, const mrc_gemm_args *shape, const matrix *a,
+                    const matrix *b, const matrix *c, const matrix *want, mrc_dtype dtype) {
+    static double kept[MAX_BACKENDS][MAX_MATRIX];
+    for (int k = 0; k < all->n; k++) {
+        mrc_backend *be = all->be[k];
+        mrc_gemm_args g = *shape;
+        if (!strcmp(be->name, "guard")) continue;       // these buffers are in no arena
+        g.a = (mrc_in){ dtype, a->ld, put(be, dtype, a->values, a->n) };
+        g.b = (mrc_in){ dtype, b->ld, put(be, dtype, b->values, b->n) };
+        g.c = (mrc_out){ dtype, c->ld, put(be, dtype, c->values, c->n), shape->c.accumulate };
+        CHECK(RUN(be, dtype, gemm, &g) == MRC_OK, "gemm on %s", all->label[k]);
+        test_read(be, dtype, g.c.data, c->n, kept[k]);
+        double e = 0, scale = 1;
+        for (size_t i = 0; i < c->n; i++) {
+            int inside = i % c->ld < c->columns && i / c->ld < c->rows;
+            if (inside) scale = fmax(scale, fabs(want->values[i]));
+            if (inside ? !(fabs(kept[k][i] - want->values[i]) <= e)
+                       : kept[k][i] != sentinel) {
+                e = inside ? fabs(kept[k][i] - want->values[i]) : HUGE_VAL;
+            }
+            if (e != e) e = HUGE_VAL;
+        }
+        CHECK(e / scale <= (dtype == MRC_DTYPE_F32 ? 2e-6 : 3e-15), "gemm %zu x %zu x %zu, %d %d, "
+              "+ %d, %s on %s: off by %g", g.m, g.n, g.k, g.a_transposed, g.b_transposed,
+              g.c.accumulate, mrc_dtype_name(dtype), all->label[k], e / scale);
+        int other = all->same_as[k];
+        CHECK(other < 0 || !memcmp(kept[k], kept[other], c->n * sizeof(double)),
+              "gemm %zu x %zu x %zu: %s has other bits", g.m, g.n, g.k, all->label[k]);
+        be->free(be, (void *)(uintptr_t)g.a.data);
+        be->free(be, (void *)(uintptr_t)g.b.data);
+        be->free(be, g.c.data);
+    }
+}
+
+static void test_gemm(const all_backends *all) {
+    static const size_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 7, 19, 0 }, { 0, 3, 2 },
+        { 97, 33, 1 }, { 1, 290, 3 }, { 6, 16, 257 }, { 101, 70, 300 }, { 130, 65, 40 },
+        { 48, 64, 64 } };
+    static matrix a, b, c, want;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (int form = 0; form < 8; form++) {
+            mrc_gemm_args g = { .m = sizes[i][0], .n = sizes[i][1], .k = sizes[i][2],
+                                .a_transposed = form & 1, .b_transposed = form >> 1 & 1 };
+            g.c.accumulate = form >> 2;
+            matrix_init(&a, g.a_transposed ? g.k : g.m, g.a_transposed ? g.m : g.k);
+            matrix_init(&b, g.b_transposed ? g.n : g.k, g.b_transposed ? g.k : g.n);
+            matrix_init(&c, g.m, g.n);
+            want = c;
+            gemm_formula(&g, &a, &b, &want);
+            for (size_t k = 0; !g.c.accumulate && k < c.n; k++) {
+                if (k % c.ld < c.columns && k / c.ld < c.rows) c.values[k] = NAN;
+            }
+            gemm_on(all, &g, &a, &b, &c, &want, MRC_DTYPE_F32);
+            gemm_on(all, &g, &a, &b, &c, &want, MRC_DTYPE_F64);
+        }
+    }
+}
+
+//==============================================================================
+// grad_norm and adamw over several tensors and steps
+//==============================================================================
+enum { N_TENSORS = 5, MAX_SIZE = 4099, TOTAL = 8192 };
+static const size_t tensor_sizes[N_TENSORS] = { 1, 7, 300, 0, MAX_SIZE };
+
+// The optimizer's numbers, all tensors after one another, each followed by a sentinel.
+typedef struct optim { double p[TOTAL], m[TOTAL], v[TOTAL], g[TOTAL]; int t; } optim;
+static size_t optim_at(int k) {
+    size_t at = 0;
+    for (int i = 0; i < k; i++) at += tensor_sizes[i] + 1;
+    return at;
+}
+static double optim_lr(int k) { return 0.01 * (k + 1); }
+static double optim_decay(int k) { return k % 2 ? 0 : 0.1; }
+
+static void optim_init(optim *o) {
+    memset(o, 0, sizeof *o);
+    for (int k = 0; k < N_TENSORS; k++) {
+        size_t at = optim_at(k), n = tensor_sizes[k];
+        for (size_t i = at; i < at + n; i++) o->p[i] = test_random();
+        o->p[at + n] = o->m[at + n] = o->v[at + n] = sentinel;
+    }
+}
+
+static void optim_gradients(optim *o, double scale) {
+    for (size_t i = 0; i < optim_at(N_TENSORS); i++) o->g[i] = scale * test_random();
+}
+
+// PARITY's formulas, in double.
+static void optim_formula(optim *o, mrc_adamw variant, double max_norm, double *norm,
+                          double *clip) {
+    double sum = 0;
+    for (int k = 0; k < N_TENSORS; k++) {
+        for (size_t i = optim_at(k); i < optim_at(k) + tensor_sizes[k]; i++) sum += o->g[i] * o->g[i];
+    }
+    *norm = sqrt(sum);
+    *clip = max_norm > 0 ? fmin(1, max_norm / (*norm + 1e-6)) : 1;
+    o->t++;
+    double c1 = 1 - pow(0.9, o->t), c2 = 1 - pow(0.999, o->t);
+    for (int k = 0; k < N_TENSORS; k++) {
+        double lr = optim_lr(k), decay = optim_decay(k);
+        for (size_t i = optim_at(k); i < optim_at(k) + tensor_sizes[k]; i++) {
+            double g = *clip * o->g[i];
+            o->m[i] = 0.9 * o->m[i] + 0.1 * g;
+            o->v[i] = 0.999 * o->v[i] + 0.001 * g * g;
+            if (variant == MRC_ADAMW_TORCH) o->p[i] *= 1 - lr * decay;
+            o->p[i] -= variant == MRC_ADAMW_HF
+                     ? lr * sqrt(c2) / c1 * o->m[i] / (sqrt(o->v[i]) + 1e-6)
+                     : lr / c1 * o->m[i] / (sqrt(o->v[i] / c2) + 1e-6);
+            if (variant == MRC_ADAMW_HF) o->p[i] *= 1 - lr * decay;
+        }
+    }
+}
+
+// What lives on the backend.
+typedef struct device_optim {
+    mrc_backend     *be;
+    mrc_dtype        dtype;
+    char            *p, *m, *v, *g;
+    void            *norm, *clip;
+    int32_t         *state;
+    mrc_optim_tensor tensors[N_TENSORS];
+} device_optim;
+
+static void device_new(device_optim *d, mrc_backend *be, mrc_dtype dtype, const optim *o) {
+    const size_t n = optim_at(N_TENSORS), bytes = mrc_dtype_bytes(dtype);
+    const int32_t state[2] = { 0, 0 };
+    *d = (device_optim){ .be = be, .dtype = dtype };
+    d->p = put(be, dtype, o->p, n);
+    d->m = put(be, dtype, o->m, n);
+    d->v = put(be, dtype, o->v, n);
+    d->g = put(be, dtype, o->g, n);
+    d->norm = put(be, dtype, &sentinel, 1);
+    d->clip = put(be, dtype, &sentinel, 1);
+    d->state = be->alloc(be, sizeof state);
+    be->upload(be, d->state, state, sizeof state);
+    for (int k = 0; k < N_TENSORS; k++) {
+        size_t at = optim_at(k) * bytes, ld = tensor_sizes[k];
+        d->tensors[k] = (mrc_optim_tensor){
+            .numel = tensor_sizes[k], .lr = optim_lr(k), .weight_decay = optim_decay(k),
+            .grad = { dtype, ld, d->g + at }, .param = { dtype, ld, d->p + at, 0 },
+            .m = { dtype, ld, d->m + at, 0 }, .v = { dtype, ld, d->v + at, 0 } };
+    }
+}
+
+static void device_free(device_optim *d) {
+    void *all[] = { d->p, d->m, d->v, d->g, d->norm, d->clip, d->state };
+    for (int i = 0; i < 7; i++) d->be->free(d->be, all[i]);
+}
+
+// One step with o's gradients; the norm and the clip it found.
+static mrc_status device_step(device_optim *d, const optim *o, mrc_adamw variant, double max_norm,
+                              double *norm, double *clip) {
+    mrc_backend *be = d->be;
+    float f32[TOTAL];
+    const size_t n = optim_at(N_TENSORS);
+    for (size_t i = 0; i < n; i++) f32[i] = (float)o->g[i];
+    be->upload(be, d->g, d->dtype == MRC_DTYPE_F64 ? (const void *)o->g : f32,
+               n * mrc_dtype_bytes(d->dtype));
+    mrc_grad_norm_args first = { .n_tensors = N_TENSORS, .tensors = d->tensors,
+        .max_norm = max_norm, .norm = { d->dtype, 1, d->norm, 0 },
+        .clip = { d->dtype, 1, d->clip, 0 }, .state = { MRC_DTYPE_I32, 1, d->state, 0 } };
+    mrc_adamw_args second = { .n_tensors = N_TENSORS, .tensors = d->tensors, .variant = variant,
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6, .clip = { d->dtype, 1, d->clip },
+        .state = { MRC_DTYPE_I32, 1, d->state } };
+    mrc_status s = RUN(be, d->dtype, grad_norm, &first);
+    if (s == MRC_OK) s = RUN(be, d->dtype, adamw, &second);
+    test_read(be, d->dtype, d->norm, 1, norm);
+    test_read(be, d->dtype, d->clip, 1, clip);
+    return s;
+}
+
+static void device_read(const device_optim *d, optim *o, int32_t state[2]) {
+    const size_t n = optim_at(N_TENSORS);
+    test_read(d->be, d->dtype, d->p, n, o->p);
+    test_read(d->be, d->dtype, d->m, n, o->m);
+    test_read(d->be, d->dtype, d->v, n, o->v);
+    d->be->download(d->be, state, d->state, 2 * sizeof *state);
+}
+
+// A gradient that is not finite: flagged, not counted, nothing written.
+static void optim_refuses(device_optim *d, optim *o, mrc_adamw variant, double bad,
+                          const char *label) {
+    static optim before, after;
+    int32_t was[2], state[2];
+    double norm, clip;
+    device_read(d, &before, was);
+    optim_gradients(o, 1);
+    o->g[optim_at(4) + 2000] = bad;
+    CHECK(device_step(d, o, variant, 1, &norm, &clip) == MRC_OK, "%s: %g", label, bad);
+    device_read(d, &after, state);
+    const size_t bytes = optim_at(N_TENSORS) * sizeof(double);
+    CHECK(state[1] == 1 && state[0] == was[0], "%s: %g gives state %d, %d", label, bad,
+          (int)state[0], (int)state[1]);
+    CHECK(!memcmp(before.p, after.p, bytes) && !memcmp(before.m, after.m, bytes)
+          && !memcmp(before.v, after.v, bytes), "%s: %g was written", label, bad);
+}
+
+static void optim_on(const all_backends *all, mrc_dtype dtype, mrc_adamw variant) {
+    static const double max_norms[] = { 0, 1e9, 1, 0.5 }, bad[] = { NAN, HUGE_VAL, -HUGE_VAL };
+    static optim want, got, kept[MAX_BACKENDS];
+    for (int k = 0; k < all->n; k++) {
+        device_optim d;
+        int32_t state[2];
+        if (!strcmp(all->be[k]->name, "guard")) continue;
+        test_rng = 5;
+        optim_init(&want);
+        device_new(&d, all->be[k], dtype, &want);
+        const double tolerance = dtype == MRC_DTYPE_F32 ? 1e-6 : 1e-14;
+        for (int step = 0; step < 8; step++) {
+            double norm, clip, want_norm, want_clip;
+            if (step % 4 == 2) optim_refuses(&d, &want, variant, bad[step / 4], all->label[k]);
+            if (step == 5) optim_refuses(&d, &want, variant, bad[2], all->label[k]);
+            optim_gradients(&want, step % 2 ? 1 : 1e-3);
+            optim_formula(&want, variant, max_norms[step % 4], &want_norm, &want_clip);
+            CHECK(device_step(&d, &want, variant, max_norms[step % 4], &norm, &clip) == MRC_OK,
+                  "step on %s", all->label[k]);
+            CHECK(fabs(norm / want_norm - 1) <= tolerance
+                  && fabs(clip / want_clip - 1) <= tolerance, "%s: norm %g, %g expected; clip %g, %g",
+                  all->label[k], norm, want_norm, clip, want_clip);
+            CHECK(step % 4 < 2 ? want_clip == 1 : step % 4 == 2 || want_clip < 1, "the plan");
+        }
+        device_read(&d, &got, state);
+        double e = 0;
+        for (int i = 0; i < N_TENSORS; i++) {
+            size_t at = optim_at(i), size = tensor_sizes[i];
+            CHECK(got.p[at + size] == sentinel && got.m[at + size] == sentinel
+                  && got.v[at + size] == sentinel, "%s writes past tensor %d", all->label[k], i);
+            e = fmax(e, error_of(got.p + at, want.p + at, size));
+            e = fmax(e, error_of(got.m + at, want.m + at, size));
+            e = fmax(e, error_of(got.v + at, want.v + at, size));
+        }
+        CHECK(e <= 4 * tolerance, "adamw %d, %s on %s: off by %g", variant, mrc_dtype_name(dtype),
+              all->label[k], e);
+        CHECK(state[0] == 8 && state[1] == 0, "%d steps counted", (int)state[0]);
+        memcpy(&kept[k], &got, sizeof got);
+        int other = all->same_as[k];
+        CHECK(other < 0 || (!memcmp(got.p, kept[other].p, sizeof got.p)
+                            && !memcmp(got.v, kept[other].v, sizeof got.v)),
+              "adamw: %s has other bits", all->label[k]);
+        device_free(&d);
+    }
+}
+
+int main(void) {
+    static all_backends all;
+    all_new(&all);
+    test_gemm(&all);
+    for (int variant = MRC_ADAMW_HF; variant <= MRC_ADAMW_TORCH; variant++) {
+        optim_on(&all, MRC_DTYPE_F32, (mrc_adamw)variant);
+        optim_on(&all, MRC_DTYPE_F64, (mrc_adamw)variant);
+    }
+    all_free(&all);
+    return test_end();
+}
