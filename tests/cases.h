@@ -1,0 +1,43 @@
+// Test files that lie outside the repository: where, one after the other, and what if they do not.
+#ifndef CASES_H
+#define CASES_H
+#include "test.h"
+
+static int cases_skipped;
+
+// The path of a folder or file below ../shared (or $MRC_SHARED) in `path`; 0, said aloud: absent.
+TEST_HELPER int cases_find(char *path, size_t bytes, const char *below) {
+    const char *root = getenv("MRC_SHARED");
+    snprintf(path, bytes, "%s/%s", root ? root : "../shared", below);
+    if (mrc_file_exists(path)) return 1;
+    printf("SKIP: %s is not here\n", path);
+    cases_skipped++;
+    return 0;
+}
+
+TEST_HELPER int cases_end(void) {
+    if (!cases_skipped) return test_end();
+    printf("%d passed, %d failed, %d skipped\n", test_passed, test_failed, cases_skipped);
+    return test_failed != 0;
+}
+
+// Cuts the next line off *text, which is changed; NULL at the end.
+TEST_HELPER char *cases_line(char **text) {
+    char *line = *text, *end;
+    if (!line || !*line) return NULL;
+    end = strchr(line, '\n');
+    *text = end ? end + 1 : NULL;
+    if (end) *end = 0;
+    return line;
+}
+
+// Cuts the next field of a tab-separated line off *line; "" when there is none.
+TEST_HELPER char *cases_field(char **line) {
+    static char none[1];
+    char *field = *line, *end = field ? strchr(field, '\t') : NULL;
+    *line = end ? end + 1 : NULL;
+    if (end) *end = 0;
+    return field ? field : none;
+}
+
+#endif

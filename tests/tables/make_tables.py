@@ -1,0 +1,199 @@
+"""Makes the generated part of mrc.h's >>impl.tables: what the tokenizer knows about characters.
+
+The tables are measured, character by character, from the implementation they must equal: the
+`tokenizers` package (Rust), whose parts follow different versions of Unicode (punctuation and marks
+8, combining classes 9, decompositions 14 without U+11938, lower case 17).
+
+    pip install tokenizers==0.23.3
+    python tests/tables/make_tables.py            prints the tables
+    python tests/tables/make_tables.py --write    puts them into mrc.h
+    python tests/tables/make_tables.py --check    exit 1 if mrc.h holds others
+
+Needs Python 3.11 (its unicodedata is Unicode 14, from which candidates for combining classes are
+taken; each is then measured).
+"""
+import os
+import sys
+import unicodedata
+
+import tokenizers
+from tokenizers import normalizers, pre_tokenizers
+
+HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "mrc.h")
+BEGIN = "// begin of what tests/tables/make_tables.py wrote\n"
+END = "// end of what tests/tables/make_tables.py wrote\n"
+POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+HANGUL = range(0xAC00, 0xD7A4)
+
+
+def bert(**on):
+    off = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+    return normalizers.BertNormalizer(**{**off, **on}).normalize_str
+
+
+def measure_classes():
+    """Code point -> set of DROP, SPACE, PUNCT, CJK, MARK."""
+    clean, cjk, strip = bert(clean_text=True), bert(handle_chinese_chars=True), bert(strip_accents=True)
+    split, nfd = pre_tokenizers.BertPreTokenizer().pre_tokenize_str, normalizers.NFD().normalize_str
+    classes = {}
+    for c in POINTS:
+        text, found = f"a{chr(c)}b", set()
+        words = [w for w, _ in split(text)]
+        if words == ["a", "b"]:
+            found.add("SPACE")
+        elif words == ["a", chr(c), "b"]:
+            found.add("PUNCT")
+        else:
+            assert words == [text], hex(c)
+        cleaned = clean(text)
+        if cleaned == "ab":
+            found.add("DROP")
+        else:
+            assert cleaned == ("a b" if "SPACE" in found else text), hex(c)
+        spaced = cjk(text)
+        if spaced == f"a {chr(c)} b":
+            found.add("CJK")
+        else:
+            assert spaced == text, hex(c)
+        if nfd(chr(c)) == chr(c) and strip(text) == "ab":
+            found.add("MARK")
+        if found:
+            classes[c] = "|".join(k for k in ("DROP", "SPACE", "PUNCT", "CJK", "MARK") if k in found)
+    return classes
+
+
+def measure_decompositions():
+    nfd = normalizers.NFD().normalize_str
+    full = {c: [ord(x) for x in nfd(chr(c))] for c in POINTS}
+    for c in HANGUL:                # by arithmetic in C
+        lv, t = divmod(c - 0xAC00, 28)
+        jamo = [0x1100 + lv // 21, 0x1161 + lv % 21] + ([0x11A7 + t] if t else [])
+        assert full.pop(c) == jamo
+    return {c: d for c, d in full.items() if d != [c]}
+
+
+def measure_combining(decompositions):
+    """Code point -> canonical combining class, as NFD sorts by it."""
+    nfd = normalizers.NFD().normalize_str
+    candidates = [c for c in POINTS if c not in decompositions and c not in HANGUL]
+    # Two characters of known classes around every other: U+0334 has 1, U+0345 240.
+    low, high = "\u0334", "\u0345"
+    classes = {}
+    for c in candidates:
+        x = chr(c)
+        if nfd("a" + high + x) == "a" + x + high or nfd("a" + x + low) == "a" + low + x \
+                or unicodedata.combining(x) in (1, 240):
+            classes[c] = unicodedata.combining(x)
+            assert classes[c], hex(c)
+    first = {}                      # one character of each class
+    for c, k in classes.items():
+        first.setdefault(k, chr(c))
+    for c, k in classes.items():    # the order against every class is what the number says
+        for other, y in first.items():
+            x = chr(c)
+            assert nfd("a" + y + x) == "a" + (x + y if k < other else y + x), (hex(c), other)
+            assert nfd("a" + x + y) == "a" + (y + x if k > other else x + y), (hex(c), other)
+    return classes
+
+
+def measure_lower():
+    lower = normalizers.Lowercase().normalize_str
+    table = {}
+    for c in POINTS:
+        to = [ord(x) for x in lower(chr(c))]
+        if to != [c]:
+            assert len(to) == 1 or (c, to) == (0x130, [0x69, 0x307]), hex(c)   # as the C code says
+            table[c] = to[0]
+    return table
+
+
+def ranges(table):
+    """Consecutive code points of equal value: (first, last, value)."""
+    out = []
+    for c, value in sorted(table.items()):
+        if out and out[-1][1] == c - 1 and out[-1][2] == value:
+            out[-1][1] = c
+        else:
+            out.append([c, c, value])
+    return out
+
+
+def stepped(table):
+    """Runs of code points 1 or 2 apart that move by the same distance: (first, last, step, delta)."""
+    out = []
+    for c, to in sorted(table.items()):
+        if out:
+            first, last, step, delta = out[-1]
+            gap = c - last
+            if delta == to - c and (gap == step or (first == last and gap <= 2)):
+                out[-1] = [first, c, gap, delta]
+                continue
+        out.append([c, c, 1, to - c])
+    return out
+
+
+def lines(items, indent="    "):
+    """Items joined into lines of at most 100 columns."""
+    out, line = [], indent
+    for item in items:
+        if len(line) + len(item) + 1 > 100:
+            out.append(line.rstrip())
+            line = indent
+        line += item + " "
+    out.append(line.rstrip())
+    return "\n".join(out)
+
+
+def array(kind, name, items):
+    return f"static const {kind} {name}[] = {{\n{lines(items)}\n}};\n"
+
+
+def generate():
+    classes = measure_classes()
+    decompositions = measure_decompositions()
+    combining = measure_combining(decompositions)
+    lower = measure_lower()
+    bits = {k: i for i, k in enumerate(("DROP", "SPACE", "PUNCT", "CJK", "MARK"))}
+    flags = {c: sum(1 << bits[k] for k in v.split("|")) for c, v in classes.items()}
+    runs, parts = [], []            # decompositions of equal length, of consecutive code points
+    for c, d in sorted(decompositions.items()):
+        if runs and runs[-1][0] + runs[-1][1] == c and runs[-1][2] == len(d):
+            runs[-1][1] += 1
+        else:
+            runs.append([c, 1, len(d), len(parts)])
+        parts += d
+    out = BEGIN
+    out += f"// Measured from tokenizers {tokenizers.__version__}.\n"
+    out += array("mrc__uni_range", "mrc__uni_classes",
+                 [f"{{0x{a:X},0x{b:X},{v}}}," for a, b, v in ranges(flags)])
+    out += array("mrc__uni_range", "mrc__uni_combining",
+                 [f"{{0x{a:X},0x{b:X},{v}}}," for a, b, v in ranges(combining)])
+    out += array("mrc__uni_lower", "mrc__uni_lowers",
+                 [f"{{0x{a:X},0x{b:X},{s},{d}}}," for a, b, s, d in stepped(lower)])
+    out += array("mrc__uni_run", "mrc__uni_runs",
+                 [f"{{0x{c:X},{n},{k},{at}}}," for c, n, k, at in runs])
+    out += array("uint32_t", "mrc__uni_parts", [f"0x{c:X}," for c in parts])
+    return out + END
+
+
+def main():
+    assert unicodedata.unidata_version == "14.0.0", "Python 3.11 is needed"
+    text = generate()
+    if not sys.argv[1:]:
+        sys.stdout.write(text)
+        return 0
+    with open(HEADER, encoding="utf-8") as f:
+        header = f.read()
+    begin, end = header.index(BEGIN), header.index(END) + len(END)
+    if sys.argv[1:] == ["--check"]:
+        same = header[begin:end] == text
+        print("the tables in mrc.h are these" if same else "the tables in mrc.h are others")
+        return not same
+    assert sys.argv[1:] == ["--write"], "usage: make_tables.py [--write | --check]"
+    with open(HEADER, "w", encoding="utf-8") as f:
+        f.write(header[:begin] + text + header[end:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
