@@ -47,11 +47,7 @@ static void load_inputs(prediction_run *p) {
     tool_check(p->ctx, mrc_model_load(p->ctx, &p->model, &desc));
     tool_load_notes_end(&notes);
     tool_check_fit(&p->model->config, a->model_name_or_path, p->tok, tokenizer,
-                   &a->max_seq_length);
-    if (a->encoding == MRC_ENCODING_OFFSETS && a->doc_stride >= a->max_seq_length) {
-        tool_fail(TOOL_USAGE, "--doc_stride: the overlap of two windows must be shorter than they "
-                  "are (found %zu, expected below %zu)", a->doc_stride, a->max_seq_length);
-    }
+                   &a->max_seq_length, &a->doc_stride);
     mrc_features_config config = mrc_features_config_default();
     config.kind = (mrc_encoding_kind)a->encoding;
     config.max_seq_length = a->max_seq_length;
@@ -298,8 +294,8 @@ static tool_flag the_flags[] = {
     { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
       .unit = "tokens", .otherwise = "512, or what the model allows",
       .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &A.doc_stride, .preset = "128", .max = 65536,
-      .unit = "tokens", .help = "overlap of two windows" },
+    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
     { .name = "pad_to_max_length", .flag = &A.pad_to_max_length,
       .help = "pad all windows to --max_seq_length; a model that was trained so always is" },
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
@@ -324,5 +320,6 @@ int main(int argc, char **argv) {
                       "predict --model_name_or_path out --test_file dev.json --output_dir answers "
                       "--max_seq_length 384 --save_logits answers/logits.safetensors" }
     };
+    the_run.a.doc_stride = SIZE_MAX;
     return run_program(&the_run, &program, argc, argv);
 }

@@ -122,12 +122,6 @@ static void check_usage(run *r, const tool_program *p) {
         a->resume_from_checkpoint = "";     // as run_qa.py's users write it
     }
     resolve_compat(r, p);
-    if (a->doc_stride >= a->max_seq_length && a->max_seq_length
-        && a->encoding == MRC_ENCODING_OFFSETS) {
-        tool_fail(TOOL_USAGE, "--doc_stride: the overlap of two windows must be shorter than they "
-                  "are (found %zu, expected below --max_seq_length %zu)", a->doc_stride,
-                  a->max_seq_length);
-    }
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
     if (!a->do_eval) a->validation_file = NULL;
@@ -728,7 +722,8 @@ static int load_inputs(run *r, const tool_program *p) {
     const char *from = r->a.model_name_or_path ? r->a.model_name_or_path : r->a.config_name;
     mrc_model_config config = model_config(r, p, from);
     tool_check(r->ctx, mrc_tokenizer_load(r->ctx, &r->tok, r->tokenizer_dir));
-    tool_check_fit(&config, from, r->tok, r->tokenizer_dir, &r->a.max_seq_length);
+    tool_check_fit(&config, from, r->tok, r->tokenizer_dir, &r->a.max_seq_length,
+                   &r->a.doc_stride);
     identify(r);
     if (is_finished(r)) return 0;
     load_features(r, &r->train_set, &r->train, r->a.train_file);
@@ -1204,8 +1199,8 @@ static tool_flag the_flags[] = {
     { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
       .unit = "tokens", .otherwise = "512, or what the model allows",
       .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &A.doc_stride, .preset = "128", .max = 65536,
-      .unit = "tokens", .help = "overlap of two windows" },
+    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
     { .name = "pad_to_max_length", .flag = &A.pad_to_max_length,
       .help = "pad all windows to --max_seq_length; by default nothing is padded" },
     { .name = "batching", .choice = &A.batching,
@@ -1276,5 +1271,6 @@ int main(int argc, char **argv) {
                       "data/train.jsonl --output_dir out --max_steps 100" }
     };
     the_run.a.head = -1;
+    the_run.a.doc_stride = SIZE_MAX;
     return run_program(&the_run, &program, argc, argv);
 }
