@@ -555,12 +555,13 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
 // Contexts and backends
 //==============================================================================
 static char tool_log_text[1024];        // the latest error, for what has no context to keep it
+static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
 
 // The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
 TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
     (void)user;
-    if (status == MRC_OK) tool_note("%s", message);
-    else snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
+    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
+    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
 }
 
 // be NULL: for text and files only.
@@ -577,9 +578,10 @@ TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
 TOOL_DEF mrc_backend *tool_backend_new(void) {
     mrc_backend *be = NULL;
     mrc_status status = MRC_ERR_UNSUPPORTED;
-    if (tool_common.backend == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, NULL);
+    mrc_backend_desc desc = { .threads = tool_common.threads };
+    if (tool_common.backend == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
     if (tool_common.backend == TOOL_BACKEND_CPU || tool_common.backend == TOOL_BACKEND_AUTO) {
-        status = mrc_backend_cpu_new(&be, NULL);
+        status = mrc_backend_cpu_new(&be, &desc);
     }
     if (status == MRC_OK) return be;
     const char *word = tool_common.backend == TOOL_BACKEND_OPENBLAS ? "openblas"
@@ -587,6 +589,86 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
                      : tool_common.backend == TOOL_BACKEND_NAIVE ? "naive" : "cpu";
     tool_fail(tool_exit_code(status), "--backend: %s (found %s, expected naive or cpu)",
               mrc_status_string(status), word);
+}
+
+//==============================================================================
+// Models and data
+//==============================================================================
+#define TOOL_PATH_BYTES 4096
+
+// "dir/name" into a buffer of TOOL_PATH_BYTES.
+TOOL_DEF const char *tool_path(char *out, const char *dir, const char *name) {
+    int n = snprintf(out, TOOL_PATH_BYTES, "%s/%s", dir, name);
+    if (n < 0 || n >= TOOL_PATH_BYTES) {
+        tool_fail(TOOL_USAGE, "%.60s...: the path is too long (found %d bytes, expected at most "
+                  "%d)", dir, n, TOOL_PATH_BYTES - 1);
+    }
+    return out;
+}
+
+// Weights that were initialised, or that the file has and the model has not: ten names, then counts.
+typedef struct tool_load_notes { const char *path; size_t n[2]; } tool_load_notes;
+TOOL_DEF void tool_load_note(void *user, mrc_load_note note, const char *name) {
+    tool_load_notes *notes = user;
+    if (++notes->n[note == MRC_LOAD_UNEXPECTED] > 10) return;
+    if (note == MRC_LOAD_MISSING) {
+        tool_note("%s: has no %s: initialised from --seed", notes->path, name);
+    } else {
+        tool_note("%s: %s has no place in the model: left out", notes->path, name);
+    }
+}
+TOOL_DEF void tool_load_notes_end(const tool_load_notes *notes) {
+    for (int i = 0; i < 2; i++) {
+        if (notes->n[i] <= 10) continue;
+        tool_note("%s: and %zu more weights, %zu in all, were %s", notes->path, notes->n[i] - 10,
+                  notes->n[i], i ? "left out" : "initialised from --seed");
+    }
+}
+
+// The vocabulary must fit the embedding, and the windows the table of positions.  *length 0: the
+// longest up to 512 that fits; *stride SIZE_MAX: 128, or a third of shorter windows.
+#define TOOL_STRIDE_HELP "128, or a third of --max_seq_length where that is less"
+TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
+                             const mrc_tokenizer *tok, const char *tokenizer, size_t *length,
+                             size_t *stride) {
+    size_t tokens = mrc_tokenizer_size(tok), longest = mrc_model_config_max_length(config);
+    int32_t pad = mrc_tokenizer_special(tok).pad;
+    if (tokens > config->vocab_size) {
+        tool_fail(TOOL_BAD_INPUT, "%s: the vocabulary is too large for the model %s (found %zu "
+                  "tokens, expected at most its vocab_size %zu)", tokenizer, model, tokens,
+                  config->vocab_size);
+    }
+    if (pad != config->pad_token_id) {
+        tool_fail(TOOL_BAD_INPUT, "%s: the padding token is not that of the model %s (found id "
+                  "%d, expected its pad_token_id %d)", tokenizer, model, (int)pad,
+                  (int)config->pad_token_id);
+    }
+    if (!*length) *length = longest < 512 ? longest : 512;
+    if (*length > longest) {
+        tool_fail(TOOL_BAD_INPUT, "--max_seq_length: longer than the model %s can read (found "
+                  "%zu, expected at most %zu)", model, *length, longest);
+    }
+    if (*stride == SIZE_MAX) *stride = *length / 3 < 128 ? *length / 3 : 128;
+    if (*stride >= *length) {
+        tool_fail(TOOL_USAGE, "--doc_stride: the overlap of two windows must be shorter than they "
+                  "are (found %zu, expected below %zu)", *stride, *length);
+    }
+}
+
+// "FILE: 3952 rows -> 3706 kept (reason: 246)": a result, there before the work begins.
+TOOL_DEF void tool_print_rows(const char *path, const mrc_dataset *d, const mrc_features *f) {
+    const char *reason, *before = " (";
+    size_t count;
+    tool_print("%s: %zu rows -> %zu kept", path, mrc_dataset_rows(d), f->kept);
+    for (size_t i = 0; (reason = mrc_dataset_skipped(d, i, &count)) != NULL; i++, before = ", ") {
+        tool_print("%s%s: %zu", before, reason, count);
+    }
+    for (size_t i = 0; i < sizeof f->dropped / sizeof *f->dropped && f->dropped[i].reason; i++) {
+        tool_print("%s%s: %zu", before, f->dropped[i].reason, f->dropped[i].count);
+        before = ", ";
+    }
+    tool_print(*before == ',' ? ")\n" : "\n");
+    tool_flush();
 }
 
 //==============================================================================

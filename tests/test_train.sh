@@ -1,0 +1,487 @@
+#!/bin/sh
+# train and predict from outside: results and files, exact resuming after kills, equal results for
+# any number of threads, refusals and their exit codes.  A model and data so small that a run takes
+# a second.  Run from the repository root after ./build.sh; the last line is the count.
+dir=$(mktemp -d) || exit 2
+pids=
+trap 'for pid in $pids; do kill -9 "$pid" 2>/dev/null; done; rm -rf "$dir"' EXIT
+passed=0 failed=0 skipped=0
+unset TERM
+
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
+skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
+
+# run COMMAND...: its exit code in $code, its streams in files.
+run() {
+    "$@" >"$dir/out" 2>"$dir/err" </dev/null
+    code=$?
+}
+shows() {
+    echo "    exit $code"
+    sed 's/^/    out: /' "$dir/out" | tail -n 3
+    sed 's/^/    err: /' "$dir/err" | tail -n 5
+}
+# works COMMAND...: exit 0.
+works() {
+    run "$@"
+    if [ "$code" = 0 ]; then ok; else bad "$*"; shows; fi
+}
+# says TEXT: the last command's streams hold it.
+says() {
+    if grep -qF -e "$1" "$dir/out" "$dir/err"; then ok; else bad "expected '$1'"; shows; fi
+}
+# fails CODE TEXT COMMAND...: that exit code, and the last line of stderr holds TEXT.
+fails() {
+    expected=$1 text=$2
+    shift 2
+    run "$@"
+    name=$(basename "$1")
+    case $name in train_in|from_model) name=train ;; esac
+    if [ "$code" = "$expected" ] && tail -n 1 "$dir/err" | grep -q "^$name: " \
+        && tail -n 1 "$dir/err" | grep -qF -e "$text"; then ok
+    else bad "$*: expected exit $expected and '$text'"; shows; fi
+}
+# same A B: equal files.
+same() {
+    if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi
+}
+# same_run A B: what a run is known by.
+same_run() {
+    same "$1/log.jsonl" "$2/log.jsonl"
+    same "$1/model.safetensors" "$2/model.safetensors"
+    same "$1/best/model.safetensors" "$2/best/model.safetensors"
+}
+absent() {
+    if [ -e "$1" ]; then bad "$1 was left behind"; else ok; fi
+}
+
+#---------------------------------------------------------------------------------------------------
+# Data: who lives where, in passages that state four facts in shuffled order
+#---------------------------------------------------------------------------------------------------
+make_rows() {                           # SEED ROWS
+    awk -v set="$1" -v seed="$1" -v rows="$2" '
+        function random(n) { seed = (seed * 7919 + 12345) % 99991; return seed % n }
+        BEGIN {
+            for (row = 0; row < rows; row++) {
+                asked = random(4); text = ""; first = random(4)
+                for (i = 0; i < 4; i++) {
+                    who = (first + i) % 4; place = "town" random(20)
+                    if (who == asked) { start = length(text "p" who " lives in "); answer = place }
+                    text = text "p" who " lives in " place " . "
+                }
+                printf "{\"id\": \"%s-%d\", \"title\": \"\", \"context\": \"%s\", ", set, row, text
+                printf "\"question\": \"where does p%d live ?\", ", asked
+                printf "\"answers\": {\"answer_start\": [%d], \"text\": [\"%s\"]}}\n", start, answer
+            }
+        }'
+}
+make_inputs() {
+    mkdir -p "$dir/tok"
+    {
+        printf '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nlives\nin\nwhere\ndoes\nlive\n?\n.\n'
+        awk 'BEGIN { for (i = 0; i < 4; i++) print "p" i; for (i = 0; i < 20; i++) print "town" i }'
+    } >"$dir/tok/vocab.txt"
+    echo '{"do_lower_case": false, "tokenizer_class": "BertTokenizer"}' \
+        >"$dir/tok/tokenizer_config.json"
+    cat >"$dir/config.json" <<'EOF'
+{"model_type": "bert", "vocab_size": 36, "hidden_size": 16, "num_hidden_layers": 1,
+ "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
+ "type_vocab_size": 2, "pad_token_id": 0, "hidden_dropout_prob": 0.1,
+ "attention_probs_dropout_prob": 0.1, "layer_norm_eps": 1e-12}
+EOF
+    make_rows 1 60 >"$dir/train.jsonl"
+    make_rows 2 16 >"$dir/dev.jsonl"
+}
+
+# train_in DIR FLAG...: the run that most tests repeat.
+train_in() {
+    to=$1
+    shift
+    $exec build/train --config_name "$dir/config.json" --tokenizer_name "$dir/tok" \
+        --train_file "$dir/train.jsonl" --validation_file "$dir/dev.jsonl" --output_dir "$to" \
+        --head bilstm --num_rnn_layers 2 --rnn_hidden_size 8 --learning_rate 3e-3 \
+        --per_device_train_batch_size 3 --gradient_accumulation_steps 2 --num_train_epochs 2.5 \
+        --logging_steps 3 --eval_steps 5 --save_steps 8 --save_total_limit 3 "$@"
+}
+
+#---------------------------------------------------------------------------------------------------
+# One run and what it leaves
+#---------------------------------------------------------------------------------------------------
+test_run() {
+    works train_in "$dir/base" --threads 1 --save_steps 1
+    says "train.jsonl: 60 rows -> 60 kept"
+    says "dev.jsonl: 16 rows -> 16 kept"
+    if [ "$(wc -l <"$dir/out")" -eq 2 ]; then ok; else bad "stdout has more than the rows"; fi
+    for file in config.json model.safetensors vocab.txt tokenizer_config.json best/config.json \
+        best/model.safetensors best/vocab.txt checkpoint-25/optimizer.safetensors \
+        checkpoint-25/trainer_state.json checkpoint-23/model.safetensors trainer_state.json \
+        train_results.json eval_results.json all_results.json log.jsonl; do
+        if [ -s "$dir/base/$file" ]; then ok; else bad "$file is missing"; fi
+    done
+    absent "$dir/base/checkpoint-22"
+    same "$dir/tok/vocab.txt" "$dir/base/vocab.txt"
+    same "$dir/base/model.safetensors" "$dir/base/checkpoint-25/model.safetensors"
+    # 25 steps: 8 losses, 5 evaluations.
+    if [ "$(grep -c '"train/loss"' "$dir/base/log.jsonl")" -eq 8 ] \
+        && [ "$(grep -c '"eval/f1"' "$dir/base/log.jsonl")" -eq 5 ]; then ok
+    else bad "log.jsonl has other events"; fi
+    keys=$(sed -n 1p "$dir/base/log.jsonl" | tr ',' '\n' | sed 's/.*"\(.*\)".*/\1/' | tr '\n' ' ')
+    if [ "$keys" = "step epoch train/loss train/learning_rate train/grad_norm " ]; then ok
+    else bad "keys of log.jsonl: $keys"; fi
+    keys=$(sed -n 's/^    "\(.*\)":.*/\1/p' "$dir/base/train_results.json" | tr '\n' ' ')
+    if [ "$keys" = "epoch train_loss train_runtime train_samples train_samples_per_second \
+train_skipped_steps train_steps_per_second " ]; then ok; else bad "train_results.json: $keys"; fi
+    for key in eval_exact_match eval_f1 eval_samples train_loss epoch; do
+        if [ "$(grep -c "\"$key\"" "$dir/base/all_results.json")" -eq 1 ]; then ok
+        else bad "all_results.json: $key"; fi
+    done
+    if grep -q '"type": "bilstm"' "$dir/base/config.json"; then ok; else bad "config.json"; fi
+    works train_in "$dir/t2" --threads 2
+    same_run "$dir/base" "$dir/t2"
+    works train_in "$dir/t3" --threads 3
+    same_run "$dir/base" "$dir/t3"
+    works train_in "$dir/other" --threads 2 --seed 43
+    if cmp -s "$dir/base/log.jsonl" "$dir/other/log.jsonl"; then bad "--seed changes nothing"
+    else ok; fi
+}
+
+#---------------------------------------------------------------------------------------------------
+# Stopping and going on
+#---------------------------------------------------------------------------------------------------
+# start COMMAND...: in the background, as process $pid; its messages in $dir/started.
+start() {
+    : >"$dir/started"                   # what the last one said must not be taken for this one's
+    (exec=exec; "$@" >/dev/null 2>"$dir/started" </dev/null) &
+    pid=$!
+    pids="$pids $pid"
+}
+# killed_in DIR KILLS FLAG...: kills the run after ever other times, then lets it end.
+killed_in() {
+    goal=$1 kills=$2
+    shift 2
+    for i in $(seq "$kills"); do
+        start train_in "$goal" --resume_from_checkpoint "$@" --save_steps 1
+        sleep "0.$(printf '%03d' $((i * 7919 % 290 + 3)))"
+        kill -9 "$pid"
+        wait "$pid" 2>/dev/null
+    done
+    works train_in "$goal" --resume_from_checkpoint "$@"
+}
+
+test_resume() {
+    killed_in "$dir/killed" 12 --threads 2
+    same_run "$dir/base" "$dir/killed"
+    left=$(find "$dir/killed" -name '*.tmp*' -o -name '.best*')
+    if [ -z "$left" ]; then ok; else bad "left behind: $left"; fi
+
+    # From each checkpoint that is left, and from a copy elsewhere with its log.
+    for step in 23 24 25; do
+        cp -R "$dir/base" "$dir/copy"
+        works train_in "$dir/copy" --resume_from_checkpoint "$dir/base/checkpoint-$step" --threads 1
+        same_run "$dir/base" "$dir/copy"
+        rm -r "$dir/copy"
+    done
+
+    # A finished run is left alone.
+    sum=$(cat "$dir/base/"*.json | cksum)
+    works train_in "$dir/base" --resume_from_checkpoint
+    says "nothing to do"
+    if [ "$(cat "$dir/base/"*.json | cksum)" = "$sum" ]; then ok; else bad "it was changed"; fi
+
+    # Nothing to resume from is a fresh run, and is said.
+    works train_in "$dir/fresh" --resume_from_checkpoint
+    says "starting at step 0"
+    same_run "$dir/base" "$dir/fresh"
+
+    # The newest checkpoint is damaged: the one before it serves.
+    cp -R "$dir/base" "$dir/copy"
+    rm "$dir/copy/trainer_state.json"
+    printf x >>"$dir/copy/checkpoint-25/model.safetensors"
+    works train_in "$dir/copy" --resume_from_checkpoint
+    says "checkpoint-25/model.safetensors: is damaged"
+    says "resumed from $dir/copy/checkpoint-24"
+    same_run "$dir/base" "$dir/copy"
+    rm -r "$dir/copy"
+}
+
+# A signal after a while: the state is saved, exit 7, and the run goes on from there.
+test_signals() {
+    for signal in INT TERM HUP; do
+        start train_in "$dir/stopped" --resume_from_checkpoint --save_steps 1000
+        for i in $(seq 200); do
+            [ "$(grep -c 'loss' "$dir/started")" -ge 2 ] && break
+            sleep 0.01
+        done
+        kill -$signal "$pid"
+        wait "$pid"
+        code=$?
+        # INT and others may come after the last step: then there is nothing left to stop.
+        if [ $code = 7 ] && tail -n 1 "$dir/started" | grep -q 'saved .*/checkpoint-'; then ok
+        elif [ $code = 0 ] && [ -e "$dir/stopped/trainer_state.json" ]; then ok
+        else
+            bad "SIG$signal: expected exit 7, found $code"
+            tail -n 3 "$dir/started"
+        fi
+    done
+    works train_in "$dir/stopped" --resume_from_checkpoint --save_steps 1000
+    same_run "$dir/base" "$dir/stopped"
+}
+
+# Other ways to train: each is the same after kills, and by other threads.
+test_forms() {
+    for form in "--compat reference --eval_steps 7 --max_seq_length 48" \
+        "--compat reference --max_steps 30 --max_seq_length 48" \
+        "--encoding sentinel --batching sorted --lr_scheduler_type constant_with_warmup" \
+        "--batching token_budget --head linear --warmup_ratio 0.2 --gradient_checkpointing" \
+        "--batching sequential --optim adamw_hf --weight_decay 0.1 --pad_to_max_length"; do
+        rm -rf "$dir/one" "$dir/two"
+        # shellcheck disable=SC2086
+        works train_in "$dir/one" --threads 1 $form
+        # shellcheck disable=SC2086
+        killed_in "$dir/two" 3 --threads 3 $form
+        same_run "$dir/one" "$dir/two"
+    done
+    # The study's validation steps, counted in each epoch; its losses are logged with them.
+    rm -rf "$dir/one"
+    make_rows 3 102 >"$dir/more.jsonl"
+    works train_in "$dir/one" --train_file "$dir/more.jsonl" --per_device_train_batch_size 1 \
+        --gradient_accumulation_steps 1 --num_train_epochs 2 --compat reference \
+        --head linear --eval_steps 1000 --logging_steps 1000 --save_steps 0
+    rm -rf "$dir/one"
+    works build/train --config_name "$dir/config.json" --tokenizer_name "$dir/tok" \
+        --train_file "$dir/more.jsonl" --validation_file "$dir/dev.jsonl" \
+        --output_dir "$dir/one" --per_device_train_batch_size 1 --num_train_epochs 2 \
+        --compat reference --save_steps 0
+    steps=$(sed 's/{"step": \([0-9]*\),.*\(train\|eval\).loss.*/\2\1/' "$dir/one/log.jsonl" \
+        | tr '\n' ' ')
+    if [ "$steps" = "train101 eval101 train203 eval203 " ]; then ok
+    else bad "--compat reference: events $steps"; fi
+}
+
+#---------------------------------------------------------------------------------------------------
+# predict
+#---------------------------------------------------------------------------------------------------
+test_predict() {
+    works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/answers" --save_logits "$dir/logits.safetensors"
+    if [ ! -s "$dir/out" ]; then ok; else bad "predict prints to stdout"; shows; fi
+    if [ "$(grep -c '^    "2-[0-9]*": "' "$dir/answers/predictions.json")" -eq 16 ]; then ok
+    else bad "predictions.json"; fi
+    # What train measured on its final model is what predict and evaluate say.
+    expected=$(sed -n 's/.*"eval_exact_match": \(.*\),/\1/p' "$dir/base/eval_results.json")
+    works build/evaluate --metric korquad "$dir/dev.jsonl" "$dir/answers/predictions.json"
+    says "\"exact_match\": $expected,"
+    for name in '"input_ids":{"dtype":"I64","shape":\[16,' '"offset_mapping":{"dtype":"I64"' \
+        '"example_index":{"dtype":"I64","shape":\[16\]' '"start_logits":{"dtype":"F32"'; do
+        if head -c 1000 "$dir/logits.safetensors" | tr -d ' ' | grep -aq "$name"; then ok
+        else bad "--save_logits: no $name"; fi
+    done
+    cp "$dir/answers/predictions.json" "$dir/first.json"
+    for flags in "--threads 1" "--threads 3 --per_device_eval_batch_size 1"; do
+        # shellcheck disable=SC2086
+        works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+            --output_dir "$dir/answers" $flags
+        same "$dir/first.json" "$dir/answers/predictions.json"
+    done
+    # Answers are not needed, and need not be right; without a passage there is none.
+    sed 's/"answers".*/"answers": {"answer_start": [3], "text": ["no such text"]}}/' \
+        "$dir/dev.jsonl" >"$dir/test.jsonl"
+    works build/predict --model_name_or_path "$dir/base" --test_file "$dir/test.jsonl" \
+        --output_dir "$dir/answers"
+    same "$dir/first.json" "$dir/answers/predictions.json"
+    sed 's/, "answers".*/}/' "$dir/dev.jsonl" >"$dir/test.jsonl"
+    works build/predict --model_name_or_path "$dir/base" --test_file "$dir/test.jsonl" \
+        --output_dir "$dir/answers"
+    same "$dir/first.json" "$dir/answers/predictions.json"
+    works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+        --encoding sentinel --save_logits "$dir/sentinel.safetensors"
+    fails 2 "--output_dir is missing" build/predict --model_name_or_path "$dir/base" \
+        --test_file "$dir/dev.jsonl"
+    fails 2 "--save_logits is missing" build/predict --model_name_or_path "$dir/base" \
+        --test_file "$dir/dev.jsonl" --encoding sentinel
+    fails 3 "no/such" build/predict --model_name_or_path "$dir/base" --test_file no/such \
+        --output_dir "$dir/nowhere"
+    fails 3 "no/such" build/predict --model_name_or_path no/such --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/nowhere"
+    fails 3 "found 65, expected at most 64" build/predict --model_name_or_path "$dir/base" \
+        --test_file "$dir/dev.jsonl" --output_dir "$dir/nowhere" --max_seq_length 65
+    absent "$dir/nowhere"
+}
+
+#---------------------------------------------------------------------------------------------------
+# Refusals
+#---------------------------------------------------------------------------------------------------
+test_usage() {
+    for flags in "--model_name_or_path $dir/base" "--max_steps 0" "--do_train=false" \
+        "--compat reference --encoding offsets" "--compat reference --max_grad_norm 1" \
+        "--doc_stride 60 --max_seq_length 60" "--overwrite_output_dir --resume_from_checkpoint" \
+        "--learning_rate nan" "--head gru" "--num_train_epochs 0" "--batching none"; do
+        # shellcheck disable=SC2086
+        fails 2 "expected" train_in "$dir/refused" $flags
+    done
+    fails 2 "expected" build/train --train_file x --output_dir y
+    fails 2 "--tokenizer_name is missing" build/train --train_file x --output_dir y --config_name z
+    absent "$dir/refused"
+}
+
+# Inputs that do not fit name the file, the thing and both numbers, and leave nothing behind.
+test_inputs() {
+    refused=$dir/refused
+    fails 3 "no/such.jsonl" train_in "$refused" --train_file no/such.jsonl
+    fails 3 "no/such.jsonl" train_in "$refused" --validation_file no/such.jsonl
+    fails 3 "no/such" train_in "$refused" --config_name no/such
+    fails 3 "no/such" train_in "$refused" --tokenizer_name no/such
+    fails 3 "found 65, expected at most 64" train_in "$refused" --max_seq_length 65
+    sed 's/"vocab_size": 36/"vocab_size": 35/' "$dir/config.json" >"$dir/other.json"
+    fails 3 "found 36 tokens, expected at most its vocab_size 35" train_in "$refused" \
+        --config_name "$dir/other.json"
+    sed 's/"pad_token_id": 0/"pad_token_id": 3/' "$dir/config.json" >"$dir/other.json"
+    fails 3 "found id 0, expected its pad_token_id 3" train_in "$refused" \
+        --config_name "$dir/other.json"
+    sed 's/"num_attention_heads": 2/"num_attention_heads": 3/' "$dir/config.json" \
+        >"$dir/other.json"
+    fails 3 "other.json" train_in "$refused" --config_name "$dir/other.json"
+    : >"$dir/empty.jsonl"
+    fails 3 "empty.jsonl" train_in "$refused" --train_file "$dir/empty.jsonl"
+    head -n 1 "$dir/train.jsonl" | sed 's/"text": \["/&x/' >"$dir/wrong.jsonl"
+    fails 3 "found 0 of 1 kept" train_in "$refused" --train_file "$dir/wrong.jsonl"
+    { cat "$dir/dev.jsonl"; echo '{"id"'; } >"$dir/wrong.jsonl"
+    fails 3 "wrong.jsonl:17:" train_in "$refused" --train_file "$dir/wrong.jsonl"
+    { cat "$dir/dev.jsonl"; sed 's/"text": \["/&x/' "$dir/dev.jsonl"; } >"$dir/wrong.jsonl"
+    works train_in "$dir/half" --train_file "$dir/wrong.jsonl" --max_steps 1
+    says "wrong.jsonl: 32 rows -> 16 kept ("
+    absent "$refused"
+
+    # A model directory whose weights are cut short, or of another shape, or lack the encoder.
+    cp -R "$dir/base/best" "$dir/model"
+    head -c 3000 "$dir/base/model.safetensors" >"$dir/model/model.safetensors"
+    fails 3 "model/model.safetensors" from_model "$refused"
+    cp "$dir/base/model.safetensors" "$dir/model/"
+    sed 's/"hidden_size": 16/"hidden_size": 32/' "$dir/base/config.json" >"$dir/model/config.json"
+    fails 3 "(found (36, 16), expected (36, 32))" from_model "$refused"
+    sed 's/"num_hidden_layers": 1/"num_hidden_layers": 2/' "$dir/base/config.json" \
+        >"$dir/model/config.json"
+    fails 3 "encoder.layer.1." from_model "$refused"
+    # Another head: the old one is left out, the new one initialised, by name.
+    cp "$dir/base/config.json" "$dir/model/"
+    works from_model "$dir/headless" --head linear --max_steps 1
+    says "has no qa_outputs.weight: initialised from --seed"
+    says "lstm.bias_hh_l0 has no place in the model: left out"
+    works from_model "$dir/head" --max_steps 1
+    if grep -q "initialised" "$dir/err"; then bad "a head that was there"; shows; else ok; fi
+    absent "$refused"
+}
+from_model() {
+    to=$1
+    shift
+    build/train --model_name_or_path "$dir/model" --train_file "$dir/train.jsonl" \
+        --output_dir "$to" "$@"
+}
+
+test_directories() {
+    sum=$(cat "$dir/base/"*.json* | cksum)
+    fails 3 "not empty" train_in "$dir/base"
+    fails 3 "found a file" train_in "$dir/config.json"
+    fails 3 "which would be overwritten" build/train --model_name_or_path "$dir/base/best" \
+        --train_file "$dir/train.jsonl" --output_dir "$dir/base" --overwrite_output_dir
+    fails 3 "--learning_rate is not that of the run to be resumed (found 0.001, expected 0.003)" \
+        train_in "$dir/base" --resume_from_checkpoint --learning_rate 1e-3
+    fails 3 "--seed" train_in "$dir/base" --resume_from_checkpoint --seed 1
+    fails 3 "train_file is not that of the run" train_in "$dir/base" --resume_from_checkpoint \
+        --train_file "$dir/dev.jsonl"
+    fails 3 "validation_file is not that of the run" train_in "$dir/base" \
+        --resume_from_checkpoint --do_eval false
+    fails 3 "no/such" train_in "$dir/base" --resume_from_checkpoint no/such
+    if [ "$(cat "$dir/base/"*.json* | cksum)" = "$sum" ]; then ok; else bad "it was changed"; fi
+    cp -R "$dir/base" "$dir/copy"
+    printf x >>"$dir/copy/checkpoint-24/optimizer.safetensors"
+    fails 3 "is damaged" train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-24"
+    head -n 2 "$dir/base/log.jsonl" >"$dir/copy/log.jsonl"
+    fails 3 "log.jsonl: is not the log of" train_in "$dir/copy" \
+        --resume_from_checkpoint "$dir/copy/checkpoint-25"
+    # Beginning anew removes what a run wrote and nothing else.
+    echo mine >"$dir/copy/notes.txt"
+    works train_in "$dir/copy" --overwrite_output_dir --max_steps 3 --save_steps 2
+    if [ -s "$dir/copy/notes.txt" ] && [ ! -e "$dir/copy/checkpoint-25" ] \
+        && [ "$(grep -c . "$dir/copy/log.jsonl")" -eq 2 ]; then ok; else bad "not begun anew"; fi
+    rm -r "$dir/copy"
+
+    # Two of them in one place.
+    start train_in "$dir/two_at_once" --num_train_epochs 1000
+    for i in $(seq 300); do
+        [ -s "$dir/two_at_once/log.jsonl" ] && break
+        sleep 0.01
+    done
+    fails 3 "another train is writing there" train_in "$dir/two_at_once" --resume_from_checkpoint
+    kill -9 "$pid"
+    wait "$pid" 2>/dev/null
+}
+
+#---------------------------------------------------------------------------------------------------
+# Numbers, memory, disks
+#---------------------------------------------------------------------------------------------------
+test_faults() {
+    fails 6 "not finite 3 times in a row" train_in "$dir/nan" --learning_rate 1e6 \
+        --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
+        --eval_steps 1000 --num_train_epochs 50 --save_steps 1000
+
+    # A file may not grow beyond a size: each write that fails ends the run with exit 5, and what
+    # was saved before stays good.
+    for blocks in 1 4 8 16; do
+        rm -rf "$dir/full"
+        works train_in "$dir/full" --max_steps 25 --num_train_epochs 2.5 --logging_steps 1 \
+            --save_steps 1000
+        rm -rf "$dir/full"
+        (ulimit -f $blocks; exec=exec; train_in "$dir/full" >/dev/null 2>"$dir/err")
+        code=$?
+        if [ $code = 5 ] && tail -n 1 "$dir/err" | grep -q '^train: .*/full'; then ok
+        else bad "ulimit -f $blocks: expected exit 5"; shows; fi
+        if find "$dir/full" -name '*.tmp.*' 2>/dev/null | grep -q .; then
+            bad "ulimit -f $blocks: left behind"; else ok; fi
+        works train_in "$dir/full" --resume_from_checkpoint
+        same_run "$dir/base" "$dir/full"
+    done
+    fails 5 "cannot" train_in /dev/null/x
+    if [ -w /dev/full ]; then
+        (exec=exec; train_in "$dir/stdout" >/dev/full 2>"$dir/err")
+        code=$?
+        if [ $code = 5 ] && grep -q 'stdout' "$dir/err"; then ok; else bad "/dev/full"; shows; fi
+    else skip "no /dev/full"; fi
+
+    # Less memory than it takes: exit 4 or success, never a signal.
+    refused=0
+    for kib in $(seq 6000 2500 60000); do
+        rm -rf "$dir/memory"
+        (ulimit -v "$kib" 2>/dev/null || exit 0
+         exec=exec; train_in "$dir/memory" --threads 1 --max_steps 2) >/dev/null 2>"$dir/err"
+        code=$?
+        case $code in
+        0) ;;
+        4) refused=$((refused + 1)) ;;
+        127) continue ;;                # the program itself could not be loaded
+        *) bad "ulimit -v $kib"; shows ;;
+        esac
+    done
+    ok
+}
+
+#---------------------------------------------------------------------------------------------------
+exec=
+for program in train predict evaluate; do
+    [ -x build/$program ] || { skip "build/$program is not built"; set -- none; }
+done
+if [ $# -eq 0 ]; then
+    make_inputs
+    test_run
+    test_resume
+    test_signals
+    test_forms
+    test_predict
+    test_usage
+    test_inputs
+    test_directories
+    test_faults
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

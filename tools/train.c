@@ -1,0 +1,1276 @@
+// train: teaches a reader from question-answering data; saves, resumes, keeps the best.
+//
+// A run is a function of its flags, its input files, the backend and the build.  Everything that
+// decides the next weights and the next line of log.jsonl is in `run_state`, which each checkpoint
+// records, so that a killed run goes on and ends with the bytes of one that was not killed.  The
+// order within a step is what makes that hold: weights, log line, evaluation, best/, checkpoint.
+//
+// The output directory, in the order in which things appear there:
+//     log.jsonl               appended to; synced before a checkpoint records its length
+//     best/                   a model directory, replaced by renaming
+//     checkpoint-<step>/      contract E of mrc.h
+//     the final model, *_results.json, and last trainer_state.json with "finished": true
+#include "tool.h"
+#include <sys/file.h>
+#include <sys/stat.h>
+
+enum { COMPAT_NONE, COMPAT_REFERENCE };
+#define SKIPS_IN_A_ROW 3                // steps without finite numbers before the run gives up
+
+typedef struct train_args {
+    const char *model_name_or_path, *config_name, *tokenizer_name;
+    const char *train_file, *validation_file, *output_dir, *resume_from_checkpoint;
+    int     head, encoding, batching, optim, schedule, compat, metric;
+    size_t  num_rnn_layers, rnn_hidden_size;
+    double  rnn_dropout;
+    size_t  max_seq_length, doc_stride, n_best_size, max_answer_length;
+    size_t  train_batch_size, eval_batch_size, accumulation;
+    double  learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
+    double  warmup_ratio, num_train_epochs;
+    size_t  warmup_steps, eval_steps, logging_steps, save_steps, save_total_limit;
+    int64_t max_steps;
+    int     pad_to_max_length, gradient_checkpointing, overwrite_output_dir, do_train, do_eval;
+} train_args;
+
+// What a checkpoint brings back, beside weights and moments.
+typedef struct run_state {
+    uint64_t step;                      // optimizer steps attempted
+    double   window_sum, window_weight; // losses since the last logging event
+    double   loss_sum;                  // of all steps that were not skipped
+    uint64_t skipped, skipped_in_a_row;
+    int      has_best, has_eval, evaluate;  // evaluate: the one of this step is still to be done
+    double   best_metric;
+    uint64_t best_step, eval_step;
+    mrc_eval_result eval;               // the latest
+    double   eval_seconds, seconds;     // seconds: of training, all processes of the run together
+    uint64_t log_bytes;
+    uint32_t log_crc;
+} run_state;
+
+typedef struct run {
+    train_args     a;
+    tool_flag     *flags;
+    mrc_backend   *be;
+    mrc_ctx       *ctx;
+    mrc_tokenizer *tok;
+    const char    *tokenizer_dir;
+    mrc_dataset   *train_set, *validation_set;
+    mrc_features   train, validation;
+    mrc_model     *model;
+    mrc_optimizer *optimizer;
+    run_state      s;
+    mrc_text       identity;            // flags and inputs as JSON members
+    char           checkpoint[TOOL_PATH_BYTES]; // resumed from; "": began at step 0
+    uint64_t       saved_step;          // of the newest checkpoint, UINT64_MAX: none
+    mrc_batch_plan plan;                // of `epoch`; batch `at` is next
+    uint32_t       epoch;
+    size_t         at, fixed_batches;   // fixed_batches: of every epoch; 0: they differ
+    uint64_t       total_steps, warmup_steps;
+    const mrc_feature **batch;          // room for one optimizer step's
+    int            lock, log;           // file descriptors; -1: not open
+    double         begun;               // seconds
+    tool_bar       bar;
+} run;
+
+//==============================================================================
+// Flags
+//==============================================================================
+// What --compat reference means (PARITY 0), and what contradicts it.
+static void resolve_compat(run *r, const tool_program *p) {
+    train_args *a = &r->a;
+    if (a->compat != COMPAT_REFERENCE) return;
+    if (tool_given(p, "encoding") && a->encoding != MRC_ENCODING_SENTINEL) {
+        tool_fail(TOOL_USAGE, "--encoding: --compat reference trains on sentinels (found offsets, "
+                  "expected sentinel)");
+    }
+    if (tool_given(p, "max_grad_norm") && a->max_grad_norm != 0) {
+        tool_fail(TOOL_USAGE, "--max_grad_norm: --compat reference does not clip (found %g, "
+                  "expected 0)", a->max_grad_norm);
+    }
+    if (tool_given(p, "pad_to_max_length") && !a->pad_to_max_length) {
+        tool_fail(TOOL_USAGE, "--pad_to_max_length: --compat reference pads (found false, "
+                  "expected true)");
+    }
+    a->encoding = MRC_ENCODING_SENTINEL;
+    a->pad_to_max_length = 1;
+    a->max_grad_norm = 0;
+}
+
+static void check_usage(run *r, const tool_program *p) {
+    train_args *a = &r->a;
+    if (!a->model_name_or_path == !a->config_name) {
+        tool_fail(TOOL_USAGE, "the model is not given once (found %s, expected "
+                  "--model_name_or_path DIR or --config_name FILE --tokenizer_name DIR)",
+                  a->config_name ? "--model_name_or_path and --config_name" : "neither");
+    }
+    if (a->config_name && !a->tokenizer_name) {
+        tool_fail(TOOL_USAGE, "--tokenizer_name is missing (found --config_name alone, expected a "
+                  "DIR or vocab.txt with it)");
+    }
+    if (a->max_steps == 0) {
+        tool_fail(TOOL_USAGE, "--max_steps: nothing to train (found 0, expected -1 or above 0)");
+    }
+    if (!a->do_train) {
+        tool_fail(TOOL_USAGE, "--do_train: this program trains (found false, expected true; "
+                  "predict and evaluate measure a model)");
+    }
+    if (a->overwrite_output_dir && a->resume_from_checkpoint) {
+        tool_fail(TOOL_USAGE, "--overwrite_output_dir: contradicts --resume_from_checkpoint (found "
+                  "both, expected one)");
+    }
+    if (a->resume_from_checkpoint && strcmp(a->resume_from_checkpoint, "true") == 0) {
+        a->resume_from_checkpoint = "";     // as run_qa.py's users write it
+    }
+    resolve_compat(r, p);
+    // Under --compat reference losses are reported where the study did: at its validations.
+    if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
+    if (!a->do_eval) a->validation_file = NULL;
+    r->tokenizer_dir = a->tokenizer_name ? a->tokenizer_name : a->model_name_or_path;
+}
+
+static const char *best_key(const run *r) {
+    return r->a.encoding == MRC_ENCODING_OFFSETS ? "eval/exact_match" : "eval/accuracy";
+}
+
+//==============================================================================
+// Files of the output directory
+//==============================================================================
+static int is_run_file(const char *name) {
+    static const char *const names[] = {
+        "log.jsonl", "trainer_state.json", "train_results.json", "eval_results.json",
+        "all_results.json", "config.json", "model.safetensors", "vocab.txt", "tokenizer.json",
+        "tokenizer_config.json", "special_tokens_map.json", "best", ".best.tmp", ".best.old",
+        NULL };
+    for (int i = 0; names[i]; i++) {
+        size_t n = strlen(names[i]);
+        if (strcmp(name, names[i]) == 0) return 1;
+        // What a killed process was writing: NAME.tmp.PID.
+        if (strncmp(name, names[i], n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
+            && strspn(name + n + 5, "0123456789") == strlen(name + n + 5)) return 2;
+    }
+    return 0;
+}
+
+static int is_checkpoint(const char *name) {
+    if (strncmp(name, ".checkpoint-", 12) == 0) return 1;
+    return strncmp(name, "checkpoint-", 11) == 0 && name[11]
+        && strspn(name + 11, "0123456789") == strlen(name + 11);
+}
+
+typedef struct cleaning { const char *dir; int checkpoints, leftovers_only; } cleaning;
+static mrc_status clean_one(mrc_ctx *ctx, void *user, const char *name) {
+    const cleaning *c = user;
+    char path[TOOL_PATH_BYTES];
+    int kind = is_run_file(name);
+    if (c->leftovers_only ? kind != 2 : !kind && !(c->checkpoints && is_checkpoint(name))) {
+        return MRC_OK;
+    }
+    return mrc_dir_remove(ctx, tool_path(path, c->dir, name));
+}
+
+static mrc_status count_one(mrc_ctx *ctx, void *user, const char *name) {
+    (void)ctx;
+    (void)name;
+    ++*(size_t *)user;
+    return MRC_OK;
+}
+
+// The file locks of other programs and machines do not matter: this is against a second trainer.
+static void lock_output(run *r) {
+    r->lock = open(r->a.output_dir, O_RDONLY | O_CLOEXEC);
+    if (r->lock < 0) {
+        tool_fail(TOOL_IO, "%s: cannot be opened: %s", r->a.output_dir, strerror(errno));
+    }
+    if (flock(r->lock, LOCK_EX | LOCK_NB) == 0) return;
+    if (errno == EWOULDBLOCK || errno == EAGAIN) {
+        tool_fail(TOOL_BAD_INPUT, "%s: another train is writing there (found its lock, expected "
+                  "none)", r->a.output_dir);
+    }
+    tool_note("%s: cannot be locked (%s): no second train may write there", r->a.output_dir,
+              strerror(errno));
+}
+
+static void refuse_full(run *r) {
+    size_t n = 0;
+    tool_check(r->ctx, mrc_dir_list(r->ctx, r->a.output_dir, count_one, &n));
+    if (n && !r->a.overwrite_output_dir && !r->a.resume_from_checkpoint) {
+        tool_fail(TOOL_BAD_INPUT, "%s: the output directory is not empty (found %zu entries, "
+                  "expected none, --overwrite_output_dir or --resume_from_checkpoint)",
+                  r->a.output_dir, n);
+    }
+}
+
+// What the run begins with must not lie where it writes.
+static void refuse_own_source(const run *r, const char *flag, const char *path) {
+    char *out = path ? realpath(r->a.output_dir, NULL) : NULL;
+    char *source = out ? realpath(path, NULL) : NULL;
+    if (source) {
+        size_t n = strlen(out);
+        if (strncmp(source, out, n) == 0 && (!source[n] || source[n] == '/')) {
+            tool_fail(TOOL_BAD_INPUT, "%s: --output_dir holds what %s begins with, which would be "
+                      "overwritten (found %s, expected another directory)", r->a.output_dir, flag,
+                      path);
+        }
+    }
+    free(source);
+    free(out);
+}
+
+// Before the inputs are read: an output directory that cannot be used ends the run early.
+static void open_output(run *r) {
+    int kind = mrc_file_exists(r->a.output_dir);
+    r->lock = r->log = -1;
+    if (kind == 1) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", r->a.output_dir);
+    }
+    refuse_own_source(r, "--model_name_or_path", r->a.model_name_or_path);
+    refuse_own_source(r, "--config_name", r->a.config_name);
+    refuse_own_source(r, "--tokenizer_name", r->a.tokenizer_name);
+    if (kind == 2) {
+        lock_output(r);
+        refuse_full(r);
+    }
+}
+
+//==============================================================================
+// log.jsonl
+//==============================================================================
+static void log_fail(const run *r, const char *what) {
+    tool_fail(TOOL_IO, "%s/log.jsonl: cannot be %s: %s", r->a.output_dir, what, strerror(errno));
+}
+
+static void log_append(run *r, const mrc_text *line) {
+    if (line->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    for (size_t done = 0; done < line->bytes;) {
+        ssize_t n = write(r->log, line->data + done, line->bytes - done);
+        if (n < 0 && errno != EINTR) log_fail(r, "written");
+        if (n > 0) done += (size_t)n;
+    }
+    r->s.log_bytes += line->bytes;
+    r->s.log_crc = mrc_crc32c(r->s.log_crc, line->data, line->bytes);
+}
+
+// Makes the log end where the state says; what a checkpoint recorded must still be there.
+static void log_open(run *r) {
+    char path[TOOL_PATH_BYTES], *data;
+    size_t bytes = 0;
+    uint32_t crc = 0;
+    tool_path(path, r->a.output_dir, "log.jsonl");
+    if (r->s.log_bytes) {
+        tool_check(r->ctx, mrc_file_read(r->ctx, &data, &bytes, path));
+        if (bytes >= r->s.log_bytes) crc = mrc_crc32c(0, data, (size_t)r->s.log_bytes);
+        mrc_file_free(r->ctx, data);
+        if (bytes < r->s.log_bytes || crc != r->s.log_crc) {
+            tool_fail(TOOL_BAD_INPUT, "%s: is not the log of %s (found %zu bytes with checksum "
+                      "%lu, expected %llu with %lu to begin with)", path, r->checkpoint, bytes,
+                      (unsigned long)crc, (unsigned long long)r->s.log_bytes,
+                      (unsigned long)r->s.log_crc);
+        }
+    }
+    r->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (r->log < 0) log_fail(r, "opened");
+    if (ftruncate(r->log, (off_t)r->s.log_bytes) != 0) log_fail(r, "truncated");
+}
+
+// A number that JSON has: losses of skipped steps may be NaN.
+static void log_number(mrc_text *t, const char *key, double x) {
+    if (isfinite(x)) {
+        tool_json_number(t, key, x);
+    } else {
+        tool_json_key(t, key);
+        mrc_text_add(t, "null", 4);
+    }
+}
+
+//==============================================================================
+// The identity of a run: what a resumed run must have in common with the first
+//==============================================================================
+// Flags that change neither weights nor log.jsonl, and files, which count by what is in them.
+static int is_free_flag(const char *name) {
+    static const char *const names[] = {
+        "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
+        "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
+        "save_steps", "save_total_limit", "gradient_checkpointing", NULL };
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(name, names[i]) == 0) return 1;
+    }
+    return 0;
+}
+
+// A flag's value as text, after resolution.
+static void flag_value(mrc_text *t, const tool_flag *f) {
+    if (f->real) mrc_text_number(t, *f->real);
+    else if (f->size) mrc_text_printf(t, "%zu", *f->size);
+    else if (f->integer) mrc_text_printf(t, "%lld", (long long)*f->integer);
+    else if (f->flag) mrc_text_printf(t, "%s", *f->flag ? "true" : "false");
+    else if (f->string) mrc_text_printf(t, "%s", *f->string ? *f->string : "");
+    else {
+        const char *word = f->choices;
+        for (int i = 0; word && i < *f->choice; i++) word = strchr(word, '|') + 1;
+        mrc_text_printf(t, "%.*s", (int)strcspn(word, "|"), word);
+    }
+    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+}
+
+static void flags_add(mrc_text *t, const run *r) {
+    mrc_text_printf(t, "\"flags\": {");
+    for (const tool_flag *f = r->flags; f->name; f++) {
+        mrc_text value;
+        if (is_free_flag(f->name)) continue;
+        mrc_text_init(&value, r->ctx);
+        flag_value(&value, f);
+        tool_json_string(t, f->name, value.data);
+        mrc_text_free(&value);
+    }
+    mrc_text_printf(t, ", \"seed\": \"%lld\"}", (long long)tool_common.seed);
+}
+
+// Calls fn for each file that the run is made from; key is what trainer_state.json calls it.
+typedef void (*input_fn)(run *r, void *user, const char *key, const char *path);
+static void each_input(run *r, input_fn fn, void *user) {
+    static const char *const files[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+                                         "special_tokens_map.json", NULL };
+    char path[TOOL_PATH_BYTES];
+    fn(r, user, "train_file", r->a.train_file);
+    fn(r, user, "validation_file", r->a.validation_file);
+    fn(r, user, "config.json", r->a.model_name_or_path
+       ? tool_path(path, r->a.model_name_or_path, "config.json") : r->a.config_name);
+    for (int i = 0; files[i]; i++) {
+        const char *dir = r->tokenizer_dir;
+        int is_dir = mrc_file_exists(dir) == 2;
+        const char *of = is_dir ? tool_path(path, dir, files[i]) : i == 0 ? dir : NULL;
+        fn(r, user, files[i], of && mrc_file_exists(of) == 1 ? of : NULL);
+    }
+}
+
+static void input_add(run *r, void *user, const char *key, const char *path) {
+    mrc_text *t = user;
+    uint32_t crc;
+    uint64_t bytes;
+    if (!path) return;
+    if (mrc_file_exists(path) == 2) {   // --config_name may be a folder
+        char file[TOOL_PATH_BYTES];
+        input_add(r, user, key, tool_path(file, path, "config.json"));
+        return;
+    }
+    tool_check(r->ctx, mrc_file_crc32c(r->ctx, path, &crc, &bytes));
+    tool_json_key(t, key);
+    mrc_text_printf(t, "\"%llu bytes, crc32c %08lx\"", (unsigned long long)bytes,
+                    (unsigned long)crc);
+}
+
+// Flags and inputs as members of a JSON object, once: files may change while the run goes on.
+static void identify(run *r) {
+    mrc_text *t = &r->identity;
+    mrc_text_init(t, r->ctx);
+    flags_add(t, r);
+    mrc_text_add(t, ", \"inputs\": {", 13);
+    each_input(r, input_add, t);
+    mrc_text_add(t, "}", 1);
+    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+}
+
+// Every member of `now` must be in `then` with the same text, and the reverse.
+static void same_members(const char *path, const char *what, const mrc_json *now,
+                         const mrc_json *then, int reversed) {
+    for (const mrc_json *a = now ? now->child : NULL; a; a = a->next) {
+        const mrc_json *b = then ? mrc_json_get(then, a->key) : NULL;
+        if (b && a->type == MRC_JSON_STRING && b->type == MRC_JSON_STRING
+            && strcmp(a->string, b->string) == 0) continue;
+        const char *here = a->string ? a->string : "?";
+        const char *there = b && b->string ? b->string : "none";
+        tool_fail(TOOL_BAD_INPUT, "%s: %s%s is not that of the run to be resumed (found %s, "
+                  "expected %s)", path, what, a->key, reversed ? there : here,
+                  reversed ? here : there);
+    }
+}
+
+// The recorded identity against this command line; path names the state that recorded it.
+static void same_run(run *r, const char *path, const mrc_json *state) {
+    mrc_text t;
+    mrc_json *now;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_printf(&t, "{%s}", r->identity.data);
+    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check(r->ctx, mrc_json_parse(r->ctx, &now, "flags", t.data, t.bytes, 0));
+    const mrc_json *flags = mrc_json_get(state, "flags"), *inputs = mrc_json_get(state, "inputs");
+    same_members(path, "--", mrc_json_get(now, "flags"), flags, 0);
+    same_members(path, "--", flags, mrc_json_get(now, "flags"), 1);
+    same_members(path, "", mrc_json_get(now, "inputs"), inputs, 0);
+    same_members(path, "", inputs, mrc_json_get(now, "inputs"), 1);
+    mrc_json_free(now);
+    mrc_text_free(&t);
+}
+
+//==============================================================================
+// trainer_state.json
+//==============================================================================
+static double epoch_now(const run *r) {
+    return (double)r->epoch + (double)r->at / (double)(r->plan.n_batches ? r->plan.n_batches : 1);
+}
+
+static void state_add_eval(mrc_text *t, const run *r) {
+    const mrc_eval_result *e = &r->s.eval;
+    tool_json_key(t, "last_evaluation");
+    if (!r->s.has_eval) {
+        mrc_text_add(t, "null", 4);
+        return;
+    }
+    mrc_text_add(t, "{", 1);
+    tool_json_integer(t, "step", (int64_t)r->s.eval_step);
+    tool_json_integer(t, "features", (int64_t)e->n_features);
+    tool_json_integer(t, "questions", (int64_t)e->n_questions);
+    log_number(t, "loss", e->loss);
+    tool_json_number(t, "start_accuracy", e->start_accuracy);
+    tool_json_number(t, "end_accuracy", e->end_accuracy);
+    tool_json_number(t, "accuracy", e->accuracy);
+    tool_json_number(t, "exact_match", e->exact_match);
+    tool_json_number(t, "f1", e->f1);
+    tool_json_number(t, "seconds", r->s.eval_seconds);
+    mrc_text_add(t, "}", 1);
+}
+
+// The keys that Hugging Face's trainer_state.json has, as far as they mean something here.
+static void state_add_known(mrc_text *t, const run *r) {
+    char best[TOOL_PATH_BYTES];
+    tool_json_key(t, "best_global_step");
+    if (r->s.has_best) mrc_text_printf(t, "%llu", (unsigned long long)r->s.best_step);
+    else mrc_text_add(t, "null", 4);
+    log_number(t, "best_metric", r->s.has_best ? r->s.best_metric : (double)NAN);
+    tool_json_key(t, "best_model_checkpoint");
+    if (r->s.has_best) {
+        tool_path(best, r->a.output_dir, "best");
+        mrc_text_json_string(t, best, strlen(best), 0);
+    } else {
+        mrc_text_add(t, "null", 4);
+    }
+    tool_json_number(t, "epoch", epoch_now(r));
+    tool_json_integer(t, "eval_steps", (int64_t)r->a.eval_steps);
+    tool_json_integer(t, "global_step", (int64_t)r->s.step);
+    tool_json_integer(t, "logging_steps", (int64_t)r->a.logging_steps);
+    tool_json_integer(t, "max_steps", (int64_t)r->total_steps);
+    tool_json_number(t, "num_train_epochs", r->a.num_train_epochs);
+    tool_json_integer(t, "save_steps", (int64_t)r->a.save_steps);
+    tool_json_integer(t, "train_batch_size", (int64_t)r->a.train_batch_size);
+}
+
+// The whole state as JSON; freed by the caller.
+static mrc_text state_text(run *r, int finished) {
+    const run_state *s = &r->s;
+    int64_t applied;
+    mrc_text t;
+    tool_check(r->ctx, mrc_optimizer_stats(r->ctx, r->optimizer, NULL, &applied, NULL));
+    mrc_text_init(&t, r->ctx);
+    mrc_text_add(&t, "{", 1);
+    state_add_known(&t, r);
+    mrc_text_printf(&t, ", \"format_version\": 1, \"mrc_version\": \"%d.%d.%d\", \"backend\": "
+                    "\"%s\", \"isa\": \"%s\"", MRC_VERSION_MAJOR, MRC_VERSION_MINOR,
+                    MRC_VERSION_PATCH, r->be->name, r->be->isa ? r->be->isa : "");
+    mrc_text_printf(&t, ", \"finished\": %s, \"evaluate\": %s", finished ? "true" : "false",
+                    s->evaluate ? "true" : "false");
+    mrc_text_printf(&t, ", \"random\": {\"seed\": %lld, \"step\": %llu}",
+                    (long long)tool_common.seed, (unsigned long long)s->step);
+    mrc_text_printf(&t, ", \"log\": {\"bytes\": %llu, \"crc32c\": %lu}",
+                    (unsigned long long)s->log_bytes, (unsigned long)s->log_crc);
+    tool_json_key(&t, "loss");
+    mrc_text_add(&t, "{", 1);
+    tool_json_number(&t, "window_sum", s->window_sum);
+    tool_json_number(&t, "window_weight", s->window_weight);
+    tool_json_number(&t, "sum", s->loss_sum);
+    mrc_text_add(&t, "}", 1);
+    mrc_text_printf(&t, ", \"applied_steps\": %lld, \"skipped_steps\": %llu, "
+                    "\"skipped_in_a_row\": %llu", (long long)applied,
+                    (unsigned long long)s->skipped, (unsigned long long)s->skipped_in_a_row);
+    tool_json_number(&t, "train_seconds", s->seconds + (tool_seconds() - r->begun));
+    state_add_eval(&t, r);
+    mrc_text_printf(&t, ", %s}\n", r->identity.data);
+    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    return t;
+}
+
+// A member that must be there, of that type.
+static const mrc_json *member(const char *path, const mrc_json *object, const char *key,
+                              mrc_json_type type) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    int is_bool = type == MRC_JSON_TRUE && v && v->type == MRC_JSON_FALSE;
+    if (!v || (v->type != type && !is_bool)) {
+        tool_fail(TOOL_BAD_INPUT, "%s: %s is %s", path, key, v ? "of another type" : "missing");
+    }
+    return v;
+}
+static double number_of(const char *path, const mrc_json *object, const char *key) {
+    return member(path, object, key, MRC_JSON_NUMBER)->number;
+}
+static uint64_t count_of(const char *path, const mrc_json *object, const char *key) {
+    const mrc_json *v = member(path, object, key, MRC_JSON_NUMBER);
+    if (!v->is_int || v->integer < 0) {
+        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is no count (found %g)", path, v->line,
+                  v->column, key, v->number);
+    }
+    return (uint64_t)v->integer;
+}
+
+static void state_read_eval(run *r, const char *path, const mrc_json *e) {
+    if (!e || e->type == MRC_JSON_NULL) return;
+    const mrc_json *loss = mrc_json_get(e, "loss");
+    r->s.has_eval = 1;
+    r->s.eval_step = count_of(path, e, "step");
+    r->s.eval = (mrc_eval_result){
+        .n_features = (size_t)count_of(path, e, "features"),
+        .n_questions = (size_t)count_of(path, e, "questions"),
+        .loss = loss && loss->type == MRC_JSON_NUMBER ? loss->number : (double)NAN,
+        .start_accuracy = number_of(path, e, "start_accuracy"),
+        .end_accuracy = number_of(path, e, "end_accuracy"),
+        .accuracy = number_of(path, e, "accuracy"),
+        .exact_match = number_of(path, e, "exact_match"), .f1 = number_of(path, e, "f1") };
+    r->s.eval_seconds = number_of(path, e, "seconds");
+}
+
+static void state_read(run *r, const char *path, const mrc_json *root) {
+    const mrc_json *log = member(path, root, "log", MRC_JSON_OBJECT);
+    const mrc_json *loss = member(path, root, "loss", MRC_JSON_OBJECT);
+    const mrc_json *best = mrc_json_get(root, "best_metric");
+    uint64_t version = count_of(path, root, "format_version");
+    if (version != 1) {
+        tool_fail(TOOL_BAD_INPUT, "%s: of another version (found %llu, expected 1)", path,
+                  (unsigned long long)version);
+    }
+    same_run(r, path, root);
+    r->s = (run_state){
+        .step = count_of(path, root, "global_step"),
+        .window_sum = number_of(path, loss, "window_sum"),
+        .window_weight = number_of(path, loss, "window_weight"),
+        .loss_sum = number_of(path, loss, "sum"),
+        .skipped = count_of(path, root, "skipped_steps"),
+        .skipped_in_a_row = count_of(path, root, "skipped_in_a_row"),
+        .evaluate = member(path, root, "evaluate", MRC_JSON_TRUE)->type == MRC_JSON_TRUE,
+        .seconds = number_of(path, root, "train_seconds"),
+        .log_bytes = count_of(path, log, "bytes"),
+        .log_crc = (uint32_t)count_of(path, log, "crc32c") };
+    if (best && best->type == MRC_JSON_NUMBER) {
+        r->s.has_best = 1;
+        r->s.best_metric = best->number;
+        r->s.best_step = count_of(path, root, "best_global_step");
+    }
+    state_read_eval(r, path, mrc_json_get(root, "last_evaluation"));
+    const char *backend = member(path, root, "backend", MRC_JSON_STRING)->string;
+    const char *isa = member(path, root, "isa", MRC_JSON_STRING)->string;
+    if (strcmp(backend, r->be->name) || strcmp(isa, r->be->isa ? r->be->isa : "")) {
+        tool_note("%s: was written on %s %s: on %s %s the run goes on, but with other last bits",
+                  path, backend, isa, r->be->name, r->be->isa ? r->be->isa : "");
+    }
+}
+
+//==============================================================================
+// Resuming
+//==============================================================================
+// The newest valid checkpoint, or the one that was named, into r->checkpoint.
+static void find_checkpoint(run *r) {
+    const char *wanted = r->a.resume_from_checkpoint;
+    r->checkpoint[0] = 0;
+    if (!wanted) return;
+    if (*wanted) {
+        if (mrc_file_exists(wanted) != 2) {
+            tool_fail(TOOL_BAD_INPUT, "%s: no such checkpoint (expected a directory)", wanted);
+        }
+        tool_check(r->ctx, mrc_checkpoint_check(r->ctx, wanted));
+        if (strlen(wanted) >= sizeof r->checkpoint) {
+            tool_fail(TOOL_USAGE, "--resume_from_checkpoint: the path is too long");
+        }
+        memcpy(r->checkpoint, wanted, strlen(wanted) + 1);
+        return;
+    }
+    tool_log_errors = 1;                // those that do not hold are skipped, and said
+    mrc_status status = mrc_checkpoint_find(r->ctx, r->a.output_dir, r->checkpoint,
+                                            sizeof r->checkpoint);
+    tool_log_errors = 0;
+    tool_check(r->ctx, status);
+    if (!r->checkpoint[0]) {
+        tool_note("%s: no valid checkpoint to resume from: starting at step 0", r->a.output_dir);
+    }
+}
+
+// A run that has its final model is left alone.
+static int is_finished(run *r) {
+    char path[TOOL_PATH_BYTES];
+    mrc_json *root;
+    const char *wanted = r->a.resume_from_checkpoint;
+    if (!wanted || *wanted) return 0;
+    if (mrc_file_exists(tool_path(path, r->a.output_dir, "trainer_state.json")) != 1) return 0;
+    tool_check(r->ctx, mrc_json_load(r->ctx, &root, path));
+    const mrc_json *finished = mrc_json_get(root, "finished");
+    int done = finished && finished->type == MRC_JSON_TRUE;
+    if (done) {
+        same_run(r, path, root);
+        tool_note("%s: the run is finished (step %llu of %llu): nothing to do", r->a.output_dir,
+                  (unsigned long long)count_of(path, root, "global_step"),
+                  (unsigned long long)count_of(path, root, "max_steps"));
+    }
+    mrc_json_free(root);
+    return done;
+}
+
+static void move(const char *from, const char *to) {
+    if (rename(from, to) != 0) {
+        tool_fail(TOOL_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+    }
+}
+
+// A process that was killed while it replaced best/ left the previous one beside its place.
+static void restore_best(run *r) {
+    char best[TOOL_PATH_BYTES], old[TOOL_PATH_BYTES], fresh[TOOL_PATH_BYTES];
+    tool_path(best, r->a.output_dir, "best");
+    tool_path(old, r->a.output_dir, ".best.old");
+    if (!mrc_file_exists(best) && mrc_file_exists(old)) move(old, best);
+    tool_check(r->ctx, mrc_dir_remove(r->ctx, old));
+    tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(fresh, r->a.output_dir, ".best.tmp")));
+}
+
+// The output directory as the state wants it: nothing in it is newer than the state but checkpoints
+// of the same run, which will be written again to the same bytes.
+static void begin_output(run *r) {
+    char path[TOOL_PATH_BYTES];
+    cleaning c = { .dir = r->a.output_dir, .checkpoints = r->a.overwrite_output_dir,
+                   .leftovers_only = r->checkpoint[0] != 0 };
+    if (r->lock < 0) {
+        tool_check(r->ctx, mrc_dir_new(r->ctx, r->a.output_dir));
+        lock_output(r);
+        refuse_full(r);
+    }
+    tool_check(r->ctx, mrc_dir_list(r->ctx, r->a.output_dir, clean_one, &c));
+    if (r->checkpoint[0]) {
+        restore_best(r);
+        tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(path, r->a.output_dir,
+                                                            "trainer_state.json")));
+    }
+    log_open(r);
+}
+
+//==============================================================================
+// Inputs: tokenizer, data, model
+//==============================================================================
+static void load_features(run *r, mrc_dataset **set, mrc_features *features, const char *path) {
+    mrc_features_config config = mrc_features_config_default();
+    config.kind = (mrc_encoding_kind)r->a.encoding;
+    config.max_seq_length = r->a.max_seq_length;
+    config.doc_stride = r->a.doc_stride;
+    config.pad_to_max_length = r->a.pad_to_max_length;
+    config.with_targets = 1;
+    tool_check(r->ctx, mrc_dataset_load(r->ctx, set, path));
+    tool_check(r->ctx, mrc_features_new(r->ctx, features, *set, r->tok, &config));
+    tool_print_rows(path, *set, features);
+    if (features->n == 0) {
+        tool_fail(TOOL_BAD_INPUT, "%s: no row is left (found 0 of %zu kept, expected at least 1)",
+                  path, mrc_dataset_rows(*set));
+    }
+}
+
+// The numbers of the model: its config.json, then the flags that describe the head.
+static mrc_model_config model_config(run *r, const tool_program *p, const char *from) {
+    mrc_model_config config;
+    train_args *a = &r->a;
+    tool_check(r->ctx, mrc_model_config_load(r->ctx, &config, from));
+    if (a->head >= 0) config.head = (mrc_head_type)a->head;
+    if (tool_given(p, "num_rnn_layers") || !config.num_rnn_layers || a->head >= 0) {
+        config.num_rnn_layers = a->num_rnn_layers;
+    }
+    if (a->rnn_hidden_size) config.rnn_hidden_size = a->rnn_hidden_size;
+    else if (!config.rnn_hidden_size || a->head >= 0) config.rnn_hidden_size = config.hidden_size;
+    if (tool_given(p, "rnn_dropout") || a->head >= 0) config.rnn_dropout = a->rnn_dropout;
+    if (config.pad_to_max_length) a->pad_to_max_length = 1;
+    config.pad_to_max_length = config.head == MRC_HEAD_BILSTM && a->pad_to_max_length;
+    a->head = (int)config.head;
+    a->num_rnn_layers = config.num_rnn_layers;
+    a->rnn_hidden_size = config.rnn_hidden_size;
+    a->rnn_dropout = config.rnn_dropout;
+    return config;
+}
+
+static void load_model(run *r, const mrc_model_config *config) {
+    uint64_t seed = (uint64_t)tool_common.seed;
+    if (r->a.config_name && !r->checkpoint[0]) {
+        tool_check(r->ctx, mrc_model_new(r->ctx, &r->model, config, MRC_DTYPE_F32, seed));
+        return;
+    }
+    const char *path = r->checkpoint[0] ? r->checkpoint : r->a.model_name_or_path;
+    tool_load_notes notes = { .path = path };
+    mrc_model_load_desc desc = { .path = path, .config = r->checkpoint[0] ? NULL : config,
+                                 .dtype = MRC_DTYPE_F32, .seed = seed, .note = tool_load_note,
+                                 .user = &notes };
+    tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
+    tool_load_notes_end(&notes);
+}
+
+static void load_optimizer(run *r) {
+    char path[TOOL_PATH_BYTES];
+    mrc_optimizer_config config = mrc_optimizer_config_default();
+    config.variant = r->a.optim ? MRC_ADAMW_HF : MRC_ADAMW_TORCH;
+    config.beta1 = r->a.adam_beta1;
+    config.beta2 = r->a.adam_beta2;
+    config.eps = r->a.adam_epsilon;
+    config.weight_decay = r->a.weight_decay;
+    config.max_grad_norm = r->a.max_grad_norm;
+    config.decay_all = r->a.compat == COMPAT_REFERENCE;
+    tool_check(r->ctx, mrc_optimizer_new(r->ctx, &r->optimizer, r->model->params, &config));
+    if (!r->checkpoint[0]) return;
+    tool_path(path, r->checkpoint, "optimizer.safetensors");
+    tool_check(r->ctx, mrc_optimizer_load(r->ctx, r->optimizer, path));
+}
+
+// All inputs; 0: the run is finished already and there is nothing to do.
+static int load_inputs(run *r, const tool_program *p) {
+    const char *from = r->a.model_name_or_path ? r->a.model_name_or_path : r->a.config_name;
+    mrc_model_config config = model_config(r, p, from);
+    tool_check(r->ctx, mrc_tokenizer_load(r->ctx, &r->tok, r->tokenizer_dir));
+    tool_check_fit(&config, from, r->tok, r->tokenizer_dir, &r->a.max_seq_length,
+                   &r->a.doc_stride);
+    identify(r);
+    if (is_finished(r)) return 0;
+    load_features(r, &r->train_set, &r->train, r->a.train_file);
+    if (r->a.validation_file) {
+        load_features(r, &r->validation_set, &r->validation, r->a.validation_file);
+    }
+    find_checkpoint(r);
+    if (r->checkpoint[0]) {
+        char path[TOOL_PATH_BYTES];
+        mrc_json *root;
+        tool_path(path, r->checkpoint, "trainer_state.json");
+        tool_check(r->ctx, mrc_json_load(r->ctx, &root, path));
+        state_read(r, path, root);
+        mrc_json_free(root);
+        r->saved_step = r->s.evaluate ? UINT64_MAX : r->s.step;
+    }
+    load_model(r, &config);
+    load_optimizer(r);
+    return 1;
+}
+
+//==============================================================================
+// The order of the data
+//==============================================================================
+static void plan_epoch(run *r, uint32_t epoch) {
+    mrc_batch_plan_free(&r->plan);
+    tool_check(r->ctx, mrc_batch_plan_new(r->ctx, &r->plan, &r->train, (mrc_batching)r->a.batching,
+                                          r->a.train_batch_size * r->a.accumulation,
+                                          (uint64_t)tool_common.seed, epoch));
+    r->epoch = epoch;
+    r->at = 0;
+}
+
+static size_t epoch_batches(run *r, uint32_t epoch) {
+    if (r->fixed_batches) return r->fixed_batches;
+    if (r->epoch != epoch || !r->plan.n_batches) plan_epoch(r, epoch);
+    return r->plan.n_batches;
+}
+
+// How many steps the run has, and where in the data step r->s.step stands.
+static void plan_run(run *r) {
+    plan_epoch(r, 0);
+    if (r->a.batching != MRC_BATCHING_TOKEN_BUDGET) r->fixed_batches = r->plan.n_batches;
+    if (r->a.max_steps > 0) {
+        r->total_steps = (uint64_t)r->a.max_steps;
+    } else {
+        double left = r->a.num_train_epochs;
+        for (uint32_t e = 0; left > 0; e++, left -= 1) {
+            double part = left < 1 ? left : 1;
+            r->total_steps += (uint64_t)ceil(part * (double)epoch_batches(r, e) - 1e-9);
+        }
+    }
+    r->warmup_steps = r->a.warmup_steps ? r->a.warmup_steps
+                    : (uint64_t)ceil((double)r->total_steps * r->a.warmup_ratio - 1e-9);
+    if (r->s.step > r->total_steps) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is past the end of the run (found step %llu, expected at "
+                  "most %llu)", r->checkpoint, (unsigned long long)r->s.step,
+                  (unsigned long long)r->total_steps);
+    }
+    uint32_t epoch = 0;
+    uint64_t before = 0;
+    // A step that ends an epoch stands at the end of that epoch's plan, as without a break.
+    while (r->s.step - before > epoch_batches(r, epoch)) before += epoch_batches(r, epoch++);
+    plan_epoch(r, epoch);
+    r->at = (size_t)(r->s.step - before);
+    size_t most = 1;
+    for (size_t i = 0; i < r->train.n; i++) most++;
+    r->batch = malloc(most * sizeof *r->batch);
+    if (!r->batch) tool_fail(TOOL_NO_MEMORY, "no memory for a batch of %zu features", most);
+}
+
+//==============================================================================
+// Evaluation, best/, checkpoints
+//==============================================================================
+static mrc_status eval_progress(void *user, size_t done, size_t total) {
+    tool_bar *bar = user;
+    (void)total;
+    tool_bar_update(bar, done, NULL);
+    return tool_signal ? MRC_ERR_INTERRUPTED : MRC_OK;
+}
+
+static void save_best(run *r) {
+    char best[TOOL_PATH_BYTES], old[TOOL_PATH_BYTES], fresh[TOOL_PATH_BYTES];
+    tool_path(best, r->a.output_dir, "best");
+    tool_path(old, r->a.output_dir, ".best.old");
+    tool_path(fresh, r->a.output_dir, ".best.tmp");
+    tool_check(r->ctx, mrc_dir_remove(r->ctx, fresh));
+    tool_check(r->ctx, mrc_model_save(r->ctx, r->model, fresh, r->tokenizer_dir));
+    tool_check(r->ctx, mrc_dir_sync(r->ctx, fresh));
+    if (mrc_file_exists(best)) move(best, old);
+    move(fresh, best);
+    tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a.output_dir));
+    tool_check(r->ctx, mrc_dir_remove(r->ctx, old));
+}
+
+static void log_eval(run *r) {
+    const mrc_eval_result *e = &r->s.eval;
+    mrc_text t;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_add(&t, "{", 1);
+    tool_json_integer(&t, "step", (int64_t)r->s.step);
+    tool_json_number(&t, "epoch", epoch_now(r));
+    log_number(&t, "eval/loss", e->loss);
+    tool_json_number(&t, "eval/start_accuracy", e->start_accuracy);
+    tool_json_number(&t, "eval/end_accuracy", e->end_accuracy);
+    tool_json_number(&t, "eval/accuracy", e->accuracy);
+    if (r->a.encoding == MRC_ENCODING_OFFSETS) {
+        tool_json_number(&t, "eval/exact_match", e->exact_match);
+        tool_json_number(&t, "eval/f1", e->f1);
+        tool_note("step %llu: eval loss %.4f, accuracy %.4f, exact_match %.2f, f1 %.2f",
+                  (unsigned long long)r->s.step, e->loss, e->accuracy, e->exact_match, e->f1);
+    } else {
+        tool_note("step %llu: eval loss %.4f, accuracy %.4f (start %.4f, end %.4f)",
+                  (unsigned long long)r->s.step, e->loss, e->accuracy, e->start_accuracy,
+                  e->end_accuracy);
+    }
+    mrc_text_add(&t, "}\n", 2);
+    log_append(r, &t);
+    mrc_text_free(&t);
+}
+
+// 0: a signal came first.
+static int evaluate(run *r) {
+    tool_bar bar;
+    int offsets = r->a.encoding == MRC_ENCODING_OFFSETS;
+    double begun = tool_seconds();
+    mrc_eval_desc desc = {
+        .predict = { .features = &r->validation, .batch_size = r->a.eval_batch_size,
+                     .dropout = r->a.compat == COMPAT_REFERENCE,
+                     .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 1 },
+                     .progress = eval_progress, .user = &bar },
+        .dataset = offsets ? r->validation_set : NULL,
+        .metric = r->a.metric ? MRC_METRIC_SQUAD : MRC_METRIC_KORQUAD,
+        .decode = mrc_decode_config_default() };
+    desc.decode.n_best_size = r->a.n_best_size;
+    desc.decode.max_answer_length = r->a.max_answer_length;
+    tool_bar_begin(&bar, "eval", r->validation.n, 0);
+    mrc_eval_result result;
+    mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
+    tool_bar_end(&bar, NULL);
+    if (status == MRC_ERR_INTERRUPTED) return 0;
+    tool_check(r->ctx, status);
+    r->s.eval = result;
+    r->s.has_eval = 1;
+    r->s.eval_step = r->s.step;
+    r->s.eval_seconds = tool_seconds() - begun;
+    r->s.evaluate = 0;
+    log_eval(r);
+    double metric = offsets ? result.exact_match : result.accuracy;
+    if (!r->s.has_best || metric > r->s.best_metric) {
+        save_best(r);
+        r->s.has_best = 1;
+        r->s.best_metric = metric;
+        r->s.best_step = r->s.step;
+    }
+    return 1;
+}
+
+static void save_checkpoint(run *r) {
+    if (r->saved_step == r->s.step) return;
+    if (fsync(r->log) != 0) log_fail(r, "synced");
+    mrc_text state = state_text(r, 0);
+    tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a.output_dir, r->s.step, r->model,
+                                           r->tokenizer_dir, r->optimizer, state.data));
+    mrc_text_free(&state);
+    tool_check(r->ctx, mrc_checkpoint_prune(r->ctx, r->a.output_dir, r->a.save_total_limit));
+    r->saved_step = r->s.step;
+}
+
+_Noreturn static void leave(run *r) {
+    if (r->s.step == 0) tool_fail(TOOL_INTERRUPTED, "stopped by a signal before the first step");
+    save_checkpoint(r);
+    tool_fail(TOOL_INTERRUPTED, "stopped by a signal after step %llu of %llu: saved %s/checkpoint-"
+              "%llu, --resume_from_checkpoint goes on", (unsigned long long)r->s.step,
+              (unsigned long long)r->total_steps, r->a.output_dir, (unsigned long long)r->s.step);
+}
+
+//==============================================================================
+// Training
+//==============================================================================
+// Whether the step that has just been done is followed by an evaluation.
+static int eval_due(const run *r) {
+    int last = r->s.step == r->total_steps;
+    if (!r->a.validation_file) return 0;
+    if (r->a.eval_steps) return last || r->s.step % r->a.eval_steps == 0;
+    // The study: at step != 0 && step % 100 == 0, counted from 0 in each epoch, after the step.
+    if (r->a.compat) return (r->at > 1 && (r->at - 1) % 100 == 0) || (last && !r->s.has_eval);
+    return last || r->at == r->plan.n_batches;
+}
+
+static void log_train(run *r, double grad_norm) {
+    double loss = r->s.window_weight > 0 ? r->s.window_sum / r->s.window_weight : (double)NAN;
+    // As Hugging Face logs it: the rate of the step to come.
+    double rate = r->a.learning_rate * mrc_schedule_factor((mrc_schedule)r->a.schedule, r->s.step,
+                                                           r->warmup_steps, r->total_steps);
+    mrc_text t;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_add(&t, "{", 1);
+    tool_json_integer(&t, "step", (int64_t)r->s.step);
+    tool_json_number(&t, "epoch", epoch_now(r));
+    log_number(&t, "train/loss", loss);
+    tool_json_number(&t, "train/learning_rate", rate);
+    log_number(&t, "train/grad_norm", grad_norm);
+    mrc_text_add(&t, "}\n", 2);
+    log_append(r, &t);
+    mrc_text_free(&t);
+    r->s.window_sum = r->s.window_weight = 0;
+    double done = (double)(r->s.step - r->bar.first), seconds = tool_seconds() - r->begun;
+    double speed = seconds > 0 ? done / seconds : 0;
+    tool_note("step %llu/%llu: epoch %.2f, loss %.4f, learning_rate %.3g, grad_norm %.3g, %.2f "
+              "steps/s, %.0f s left", (unsigned long long)r->s.step,
+              (unsigned long long)r->total_steps, epoch_now(r), loss, rate, grad_norm, speed,
+              speed > 0 ? (double)(r->total_steps - r->s.step) / speed : 0);
+}
+
+// A loss or gradient that is not finite has changed no weight.
+static void skip_step(run *r, const mrc_step_result *result, size_t n) {
+    char ids[512] = "";
+    r->s.skipped++;
+    if (++r->s.skipped_in_a_row < SKIPS_IN_A_ROW) {
+        tool_note("step %llu: not finite (loss %g, grad_norm %g): the step is skipped",
+                  (unsigned long long)r->s.step, result->loss, result->grad_norm);
+        return;
+    }
+    for (size_t i = 0, at = 0; i < n && at < sizeof ids - 1; i++) {
+        const mrc_example *x = mrc_dataset_at(r->train_set, (size_t)r->batch[i]->example_index);
+        int k = snprintf(ids + at, sizeof ids - at, "%s%s", i ? ", " : "", x->id);
+        at += k > 0 ? (size_t)k : 0;
+    }
+    tool_fail(TOOL_NUMERIC, "step %llu: not finite %d times in a row (found loss %g, grad_norm %g; "
+              "expected finite numbers): the batch was %s", (unsigned long long)r->s.step,
+              SKIPS_IN_A_ROW, result->loss, result->grad_norm, ids);
+}
+
+static mrc_step_result one_step(run *r) {
+    if (r->at == r->plan.n_batches) plan_epoch(r, r->epoch + 1);
+    size_t first = r->plan.begin[r->at], n = r->plan.begin[r->at + 1] - first;
+    for (size_t i = 0; i < n; i++) r->batch[i] = &r->train.list[r->plan.feature[first + i]];
+    // A token budget says nothing about how many sequences there are: it is split evenly.
+    size_t micro = r->a.batching == MRC_BATCHING_TOKEN_BUDGET
+                 ? (n + r->a.accumulation - 1) / r->a.accumulation : r->a.train_batch_size;
+    mrc_step_desc desc = {
+        .features = r->batch, .n = n, .micro_batch = micro,
+        .lr = r->a.learning_rate * mrc_schedule_factor((mrc_schedule)r->a.schedule, r->s.step,
+                                                       r->warmup_steps, r->total_steps),
+        .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 0 },
+        .forward = mrc_forward_config_default() };
+    desc.forward.dropout = 1;
+    desc.forward.gradient_checkpointing = r->a.gradient_checkpointing;
+    mrc_step_result result;
+    tool_check(r->ctx, mrc_train_step(r->ctx, r->model, r->optimizer, &desc, &result));
+    r->s.step++;
+    r->at++;
+    if (result.skipped) {
+        skip_step(r, &result, n);
+        return result;
+    }
+    // The study weighted its mean by the batches' sizes, Hugging Face does not.
+    double weight = r->a.compat ? (double)n : 1;
+    r->s.skipped_in_a_row = 0;
+    r->s.window_sum += weight * result.loss;
+    r->s.window_weight += weight;
+    r->s.loss_sum += result.loss;
+    return result;
+}
+
+// What may follow a step, again after resuming in the middle of it.
+static void after_step(run *r) {
+    if (r->s.evaluate && !evaluate(r)) leave(r);
+    int last = r->s.step == r->total_steps;
+    if (last || (r->a.save_steps && r->s.step % r->a.save_steps == 0)) save_checkpoint(r);
+    if (tool_signal) leave(r);
+}
+
+static void train(run *r) {
+    r->begun = tool_seconds();
+    tool_bar_begin(&r->bar, "train", (size_t)r->total_steps, (size_t)r->s.step);
+    if (r->s.evaluate) after_step(r);
+    if (tool_signal) leave(r);
+    while (r->s.step < r->total_steps) {
+        char note[64];
+        mrc_step_result result = one_step(r);
+        r->s.evaluate = eval_due(r);
+        snprintf(note, sizeof note, "loss=%.4g", result.loss);
+        tool_bar_update(&r->bar, (size_t)r->s.step, note);
+        // The study printed its losses when it validated.
+        if ((r->a.logging_steps && r->s.step % r->a.logging_steps == 0)
+            || (!r->a.logging_steps && r->a.compat && r->s.evaluate)) {
+            log_train(r, result.grad_norm);
+        }
+        after_step(r);
+    }
+    tool_bar_end(&r->bar, NULL);
+    r->s.seconds += tool_seconds() - r->begun;
+}
+
+//==============================================================================
+// The end: results and the final model
+//==============================================================================
+typedef struct result { const char *key; double value; int is_count; } result;
+
+static int by_result_key(const void *a, const void *b) {
+    return strcmp(((const result *)a)->key, ((const result *)b)->key);
+}
+
+// As Hugging Face's save_metrics: sorted, indented by 4.
+static void save_results(run *r, const char *name, result *list, size_t n) {
+    char path[TOOL_PATH_BYTES];
+    mrc_text t;
+    qsort(list, n, sizeof *list, by_result_key);
+    mrc_text_init(&t, r->ctx);
+    for (size_t i = 0; i < n; i++) {
+        mrc_text_printf(&t, "%s\n    \"%s\": ", i ? "," : "{", list[i].key);
+        if (list[i].is_count) mrc_text_printf(&t, "%.0f", list[i].value);
+        else if (isfinite(list[i].value)) mrc_text_number(&t, list[i].value);
+        else mrc_text_add(&t, "null", 4);
+    }
+    mrc_text_add(&t, "\n}\n", 3);
+    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a.output_dir, name), t.data,
+                                      t.bytes));
+    mrc_text_free(&t);
+}
+
+static size_t train_results(const run *r, result *to) {
+    double steps = (double)r->s.step, seconds = r->s.seconds > 0 ? r->s.seconds : 1e-9;
+    double applied = steps - (double)r->s.skipped, samples = epoch_now(r) * (double)r->train.n;
+    result list[] = {
+        { "epoch", epoch_now(r), 0 },
+        { "train_loss", applied > 0 ? r->s.loss_sum / applied : (double)NAN, 0 },
+        { "train_runtime", r->s.seconds, 0 },
+        { "train_samples", (double)r->train.n, 1 },
+        { "train_samples_per_second", samples / seconds, 0 },
+        { "train_skipped_steps", (double)r->s.skipped, 1 },
+        { "train_steps_per_second", steps / seconds, 0 } };
+    memcpy(to, list, sizeof list);
+    return sizeof list / sizeof *list;
+}
+
+static size_t eval_results(const run *r, result *to) {
+    const mrc_eval_result *e = &r->s.eval;
+    double seconds = r->s.eval_seconds > 0 ? r->s.eval_seconds : 1e-9;
+    double batches = ceil((double)r->validation.n / (double)r->a.eval_batch_size);
+    result list[] = {
+        { "epoch", epoch_now(r), 0 },
+        { "eval_accuracy", e->accuracy, 0 },
+        { "eval_end_accuracy", e->end_accuracy, 0 },
+        { "eval_loss", e->loss, 0 },
+        { "eval_runtime", r->s.eval_seconds, 0 },
+        { "eval_samples", (double)r->validation.n, 1 },
+        { "eval_samples_per_second", (double)r->validation.n / seconds, 0 },
+        { "eval_start_accuracy", e->start_accuracy, 0 },
+        { "eval_steps_per_second", batches / seconds, 0 },
+        { "eval_exact_match", e->exact_match, 0 },  // these two only where answers are decoded
+        { "eval_f1", e->f1, 0 } };
+    size_t n = sizeof list / sizeof *list - (r->a.encoding == MRC_ENCODING_OFFSETS ? 0 : 2);
+    memcpy(to, list, n * sizeof *list);
+    return n;
+}
+
+static void finish(run *r) {
+    result list[32];
+    char path[TOOL_PATH_BYTES];
+    tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a.output_dir, r->tokenizer_dir));
+    size_t n = train_results(r, list);
+    save_results(r, "train_results.json", list, n);
+    if (r->s.has_eval) {
+        size_t n_eval = eval_results(r, list);
+        save_results(r, "eval_results.json", list, n_eval);
+        n = train_results(r, list);
+        // Both have "epoch", the first of the unsorted evaluation results.
+        result more[16];
+        n_eval = eval_results(r, more);
+        memcpy(list + n, more + 1, (n_eval - 1) * sizeof *more);
+        n += n_eval - 1;
+    }
+    save_results(r, "all_results.json", list, n);
+    r->begun = tool_seconds();          // what follows is no training
+    mrc_text state = state_text(r, 1);
+    tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a.output_dir,
+                                                        "trainer_state.json"), state.data,
+                                      state.bytes));
+    mrc_text_free(&state);
+    tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a.output_dir));
+    tool_note("%s: finished %llu steps in %.0f s, %zu MiB at most%s", r->a.output_dir,
+              (unsigned long long)r->s.step, r->s.seconds, tool_peak_bytes() >> 20,
+              r->s.skipped ? ", some of them skipped" : "");
+    if (r->s.has_best) {
+        tool_note("%s/best: %s %.4f at step %llu", r->a.output_dir, best_key(r),
+                  r->s.best_metric, (unsigned long long)r->s.best_step);
+    }
+}
+
+static void close_run(run *r) {
+    mrc_features_free(&r->train);
+    mrc_features_free(&r->validation);
+    mrc_dataset_free(r->train_set);
+    mrc_dataset_free(r->validation_set);
+    mrc_batch_plan_free(&r->plan);
+    mrc_tokenizer_free(r->tok);
+    mrc_optimizer_free(r->optimizer);
+    mrc_ctx_free(r->ctx);
+    mrc_model_free(r->model);
+    mrc_backend_free(r->be);
+    free(r->batch);
+    mrc_text_free(&r->identity);
+    if (r->log >= 0) close(r->log);
+    if (r->lock >= 0) close(r->lock);
+}
+
+static int run_program(run *r, tool_program *program, int argc, char **argv) {
+    r->flags = program->flags;
+    r->saved_step = UINT64_MAX;
+    tool_start(program, argc, argv);
+    check_usage(r, program);
+    tool_catch_signals();
+    r->be = tool_backend_new();
+    r->ctx = tool_ctx_new(r->be, 0);
+    open_output(r);
+    if (load_inputs(r, program)) {
+        plan_run(r);
+        begin_output(r);
+        tool_note("%s: %zu features, %llu steps%s%s", r->a.train_file, r->train.n,
+                  (unsigned long long)r->total_steps, r->checkpoint[0] ? ", resumed from " : "",
+                  r->checkpoint);
+        train(r);
+        finish(r);
+    }
+    close_run(r);
+    return tool_finish();
+}
+
+static run the_run;
+#define A the_run.a
+static tool_flag the_flags[] = {
+    { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
+      .help = "the model directory to begin with: config.json, model.safetensors, vocab.txt" },
+    { .name = "config_name", .string = &A.config_name, .value = "FILE",
+      .help = "instead: a config.json; the weights come from --seed" },
+    { .name = "tokenizer_name", .string = &A.tokenizer_name, .value = "DIR",
+      .otherwise = "the model directory", .help = "a directory with the vocabulary, or vocab.txt" },
+    { .name = "train_file", .string = &A.train_file, .value = "FILE", .required = 1,
+      .help = "SQuAD, KorQuAD or KLUE JSON, or JSONL" },
+    { .name = "validation_file", .string = &A.validation_file, .value = "FILE",
+      .help = "the same, to measure on; rows that cannot be used are left out, kept questions "
+              "without a feature count as wrong" },
+    { .name = "output_dir", .string = &A.output_dir, .value = "DIR", .required = 1,
+      .help = "for the final model, best/, checkpoints, log.jsonl and results" },
+    { .name = "overwrite_output_dir", .flag = &A.overwrite_output_dir,
+      .help = "remove what an earlier run left there and begin anew" },
+    { .name = "resume_from_checkpoint", .string = &A.resume_from_checkpoint, .value = "DIR",
+      .bare = "", .help = "go on from this checkpoint; without DIR from the newest valid one of "
+                          "the output directory" },
+    { .name = "do_train", .flag = &A.do_train, .preset = "true",
+      .help = "as in run_qa.py; this program always trains" },
+    { .name = "do_eval", .flag = &A.do_eval, .preset = "true",
+      .help = "measure on --validation_file, if there is one" },
+    { .name = "compat", .choice = &A.compat, .choices = "none|reference", .preset = "none",
+      .help = "reference: do as the study's program did: sentinel encoding, all padded, dropout "
+              "on while validating, validation after 101, 201, 301 steps of each epoch, one "
+              "parameter group, no clipping" },
+    { .name = "head", .choice = &A.head, .choices = "linear|bilstm",
+      .otherwise = "the model's, else linear", .help = "what stands on the encoder" },
+    { .name = "num_rnn_layers", .size = &A.num_rnn_layers, .preset = "2", .min = 1, .max = 64,
+      .help = "of the BiLSTM" },
+    { .name = "rnn_hidden_size", .size = &A.rnn_hidden_size, .min = 1, .max = 65536,
+      .otherwise = "the model's hidden_size", .help = "of the BiLSTM, each direction" },
+    { .name = "rnn_dropout", .real = &A.rnn_dropout, .preset = "0.2", .max = 1, .below_max = 1,
+      .help = "between the layers of the BiLSTM" },
+    { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
+      .preset = "offsets", .help = "offsets: windows with a stride; sentinel: the study's, one "
+                                   "truncated sequence, dropped where it loses the answer" },
+    { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
+      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .help = "of a window, question and special tokens included" },
+    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    { .name = "pad_to_max_length", .flag = &A.pad_to_max_length,
+      .help = "pad all windows to --max_seq_length; by default nothing is padded" },
+    { .name = "batching", .choice = &A.batching,
+      .choices = "random|sequential|sorted|token_budget", .preset = "random",
+      .help = "which rows go together: shuffled; in file order; of similar length; as many as "
+              "have the tokens of --per_device_train_batch_size longest ones" },
+    { .name = "per_device_train_batch_size", .size = &A.train_batch_size, .preset = "8",
+      .min = 1, .max = 65536, .help = "windows in memory at a time" },
+    { .name = "per_device_eval_batch_size", .size = &A.eval_batch_size, .preset = "8",
+      .min = 1, .max = 65536, .help = "the same while measuring" },
+    { .name = "gradient_accumulation_steps", .size = &A.accumulation, .preset = "1",
+      .min = 1, .max = 65536, .help = "such batches in one optimizer step" },
+    { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
+      .help = "less memory, more time, the same results" },
+    { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
+      .help = "at its highest" },
+    { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
+      .help = "of AdamW; biases and LayerNorm weights are spared" },
+    { .name = "adam_beta1", .real = &A.adam_beta1, .preset = "0.9", .max = 1, .below_max = 1,
+      .help = "of AdamW" },
+    { .name = "adam_beta2", .real = &A.adam_beta2, .preset = "0.999", .max = 1, .below_max = 1,
+      .help = "of AdamW" },
+    { .name = "adam_epsilon", .real = &A.adam_epsilon, .preset = "1e-8", .max = 1e6,
+      .help = "of AdamW" },
+    { .name = "max_grad_norm", .real = &A.max_grad_norm, .preset = "1", .max = 1e9,
+      .help = "gradients are scaled down to this norm; 0: no clipping" },
+    { .name = "optim", .choice = &A.optim, .choices = "adamw_torch|adamw_hf",
+      .preset = "adamw_torch", .help = "whose AdamW" },
+    { .name = "lr_scheduler_type", .choice = &A.schedule,
+      .choices = "linear|constant|constant_with_warmup", .preset = "linear",
+      .help = "linear falls to 0 at the last step" },
+    { .name = "warmup_steps", .size = &A.warmup_steps, .preset = "0", .max = 1e12,
+      .unit = "steps", .help = "the learning rate rises from 0" },
+    { .name = "warmup_ratio", .real = &A.warmup_ratio, .preset = "0", .max = 1,
+      .help = "instead of --warmup_steps: the part of all steps" },
+    { .name = "num_train_epochs", .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
+      .above_min = 1, .help = "times that the data is seen; may be a fraction" },
+    { .name = "max_steps", .integer = &A.max_steps, .preset = "-1", .min = -1, .max = 4e9,
+      .unit = "steps", .help = "instead of --num_train_epochs; -1: not used" },
+    { .name = "eval_steps", .size = &A.eval_steps, .min = 1, .max = 1e12, .unit = "steps",
+      .otherwise = "each epoch's end; the last step is always measured",
+      .help = "between two measurements" },
+    { .name = "logging_steps", .size = &A.logging_steps, .preset = "500", .max = 1e12,
+      .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
+    { .name = "save_steps", .size = &A.save_steps, .preset = "500", .max = 1e12,
+      .unit = "steps", .help = "between two checkpoints; the last step has one; 0: only that" },
+    { .name = "save_total_limit", .size = &A.save_total_limit, .preset = "0", .max = 1e12,
+      .help = "checkpoints kept, the newest; 0: all" },
+    { .name = "metric", .choice = &A.metric, .choices = "korquad|squad", .preset = "korquad",
+      .help = "whose definition of eval/exact_match and eval/f1" },
+    { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
+      .help = "candidates for an answer while measuring" },
+    { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
+      .max = 65536, .unit = "tokens", .help = "of an answer while measuring" },
+    { 0 }
+};
+#undef A
+
+int main(int argc, char **argv) {
+    tool_program program = {
+        .name = "train", .flags = the_flags,
+        .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
+                   "answer to a question in a passage. Measures it on the way, saves, resumes.",
+        .usage = "--model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
+        .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
+                      "--validation_file dev.json --output_dir out --learning_rate 3e-5",
+                      "train --config_name data/config.json --tokenizer_name data --train_file "
+                      "data/train.jsonl --output_dir out --max_steps 100" }
+    };
+    the_run.a.head = -1;
+    the_run.a.doc_stride = SIZE_MAX;
+    return run_program(&the_run, &program, argc, argv);
+}
