@@ -435,7 +435,8 @@ typedef struct mrc_ctx_desc {
     size_t step_chunk_bytes;        // the step arena's first chunk: its planned extent; 0: 1 MiB
 } mrc_ctx_desc;
 
-// Why a context could not be made goes to desc->log, as there is no context to keep it in.
+// desc NULL: malloc, no log, no backend.  Why a context could not be made goes to desc->log, as
+// there is no context to keep it in.
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
@@ -1159,7 +1160,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdio.h>                  // vsnprintf only
+#include <stdio.h>                  // snprintf and its kin only
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -1715,7 +1716,9 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     mrc_allocator host;
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
-    if (!desc || !mrc__allocator_init(&host, &desc->allocator)) return MRC_ERR_ARG;
+    const mrc_ctx_desc none = {0};
+    if (!desc) desc = &none;
+    if (!mrc__allocator_init(&host, &desc->allocator)) return MRC_ERR_ARG;
     const char *refusal = desc->backend ? mrc__backend_refusal(desc->backend) : NULL;
     if (refusal) {
         char text[160];
