@@ -4,9 +4,9 @@
 
 // Runs one kernel in a workspace of its own query.
 #define RUN(be, dtype, kernel, args)                                                        \
-    run_done(be, (args)->workspace = run_workspace(be, !(be)->kernels[dtype].kernel##_workspace  \
-                 ? 0 : (be)->kernels[dtype].kernel##_workspace(be, args)),                  \
-             (be)->kernels[dtype].kernel(be, args))
+    ((args)->workspace = run_workspace(be, !(be)->kernels[dtype].kernel##_workspace         \
+         ? 0 : (be)->kernels[dtype].kernel##_workspace(be, args)),                          \
+     run_done(be, (args)->workspace, (be)->kernels[dtype].kernel(be, args)))
 static void *run_workspace(mrc_backend *be, size_t bytes) {
     return bytes ? be->alloc(be, bytes) : NULL;
 }
@@ -287,8 +287,9 @@ static void optim_on(const all_backends *all, mrc_dtype dtype, mrc_adamw variant
             CHECK(device_step(&d, &want, variant, max_norms[step % 4], &norm, &clip) == MRC_OK,
                   "step on %s", all->label[k]);
             CHECK(fabs(norm / want_norm - 1) <= tolerance
-                  && fabs(clip / want_clip - 1) <= tolerance, "%s: norm %g, %g expected; clip %g, %g",
-                  all->label[k], norm, want_norm, clip, want_clip);
+                  && fabs(clip / want_clip - 1) <= tolerance,
+                  "%s: norm %g, %g expected; clip %g, %g", all->label[k], norm, want_norm, clip,
+                  want_clip);
             CHECK(step % 4 < 2 ? want_clip == 1 : step % 4 == 2 || want_clip < 1, "the plan");
         }
         device_read(&d, &got, state);
