@@ -72,9 +72,10 @@
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
 //     >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu  >>impl.optim  >>impl.vocabulary  >>impl.tokenizer  >>impl.dataset
-//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
-//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
+//     >>impl.cpu_lstm  >>impl.cpu  >>impl.optim  >>impl.vocabulary  >>impl.tokenizer
+//     >>impl.dataset  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config
+//     >>impl.model  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -870,7 +871,7 @@ typedef struct mrc_answer {
     int64_t     answer_start;       // -1: unknown (only after mrc_dataset_load_questions)
 } mrc_answer;
 typedef struct mrc_example {        // answer_start counts code points of context
-    const char *id, *title, *context, *question;    // valid UTF-8, NUL-terminated; title may be ""
+    const char *id, *title, *context, *question;        // UTF-8; the title may be ""
     size_t      context_bytes, question_bytes;
     mrc_answer *answers;            // checked: context has the text at answer_start
     size_t      n_answers;
@@ -1261,15 +1262,15 @@ static int mrc__grow(const mrc_allocator *host, void **data, size_t *capacity, s
 
 // Host memory that is freed all at once: the nodes and texts of a parsed file.
 typedef struct mrc__chunk { struct mrc__chunk *next; char pad[16 - sizeof(void *)]; } mrc__chunk;
-typedef struct mrc__pool {
+typedef struct mrc__bump {
     mrc_allocator host;
     mrc__chunk   *chunks;
     char         *at;
     size_t        left, chunk_bytes;
-} mrc__pool;
+} mrc__bump;
 
 // align: 1 to 16, a power of two.  What is large gets a chunk of its own, so that no tail is lost.
-static void *mrc__pool_alloc(mrc__pool *p, size_t bytes, size_t align) {
+static void *mrc__bump_alloc(mrc__bump *p, size_t bytes, size_t align) {
     size_t pad = (align - (uintptr_t)p->at % align) % align, total;
     if (p->left < pad || p->left - pad < bytes) {
         size_t next = p->chunk_bytes ? p->chunk_bytes : 2048;
@@ -1291,7 +1292,7 @@ static void *mrc__pool_alloc(mrc__pool *p, size_t bytes, size_t align) {
     return data;
 }
 
-static void mrc__pool_free(mrc__pool *p) {
+static void mrc__bump_free(mrc__bump *p) {
     for (mrc__chunk *c = p->chunks, *next; c; c = next) {
         next = c->next;
         p->host.free(p->host.user, c);
@@ -1330,8 +1331,160 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
 }
 
 //==============================================================================
-// >>impl.threads
+// >>impl.threads   a pool of threads, and one loop shared by them
+//
+// mrc__pool_run(pool, n, work, fn, arg) calls fn(arg, task, worker) once for each task below n and
+// returns when all are done.  Which thread runs a task is chance, so a task must own what it
+// writes; what a task is follows from shapes only, never from the number of threads: that keeps bits
+// equal.  `left` counts tasks that nobody has claimed.  Who takes it from i to i - 1 owns task n - i;
+// the job's other fields are read by owners only, and the caller writes them when all tasks are done,
+// so a thread that wakes late finds either nothing or a job of which it owns a part.
+// Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
+// sleep.
 //==============================================================================
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#define MRC__POOL_MAX  64
+#define MRC__POOL_SPIN 600          // pauses: 10 to 20 microseconds
+#define MRC__POOL_WORK 5000         // nanoseconds of work below which waking others does not pay
+
+typedef void (*mrc__task_fn)(void *arg, size_t task, size_t worker);
+
+typedef struct mrc__pool mrc__pool;
+typedef struct mrc__worker { mrc__pool *pool; size_t index; pthread_t thread; } mrc__worker;
+struct mrc__pool {
+    pthread_mutex_t lock;
+    pthread_cond_t  wake, finished;
+    atomic_size_t   left, done;     // tasks not claimed; tasks finished
+    atomic_int      sleepers, stop;
+    size_t          n;              // the job
+    mrc__task_fn    fn;
+    void           *arg;
+    size_t          n_workers;      // with the caller, who is worker 0
+    mrc__worker     workers[MRC__POOL_MAX];
+};
+
+static void mrc__pool_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+// Runs tasks until none is left to claim.
+static void mrc__pool_work(mrc__pool *p, size_t worker) {
+    size_t left = atomic_load_explicit(&p->left, memory_order_acquire);
+    while (left) {
+        if (!atomic_compare_exchange_weak_explicit(&p->left, &left, left - 1, memory_order_acq_rel,
+                                                   memory_order_acquire)) continue;
+        size_t n = p->n;            // after the last task is done the job may change
+        p->fn(p->arg, n - left, worker);
+        if (atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel) + 1 == n) {
+            pthread_mutex_lock(&p->lock);
+            pthread_cond_signal(&p->finished);
+            pthread_mutex_unlock(&p->lock);
+        }
+        left = atomic_load_explicit(&p->left, memory_order_acquire);
+    }
+}
+
+static void *mrc__pool_thread(void *arg) {
+    mrc__worker *w = arg;
+    mrc__pool *p = w->pool;
+    while (!atomic_load(&p->stop)) {
+        for (int i = 0; i < MRC__POOL_SPIN; i++) {
+            if (atomic_load_explicit(&p->left, memory_order_relaxed)) break;
+            mrc__pool_pause();
+        }
+        if (!atomic_load_explicit(&p->left, memory_order_relaxed)) {
+            pthread_mutex_lock(&p->lock);
+            atomic_fetch_add(&p->sleepers, 1);          // before left is read again: see pool_run
+            while (!atomic_load(&p->left) && !atomic_load(&p->stop)) {
+                pthread_cond_wait(&p->wake, &p->lock);
+            }
+            atomic_fetch_sub(&p->sleepers, 1);
+            pthread_mutex_unlock(&p->lock);
+        }
+        mrc__pool_work(p, w->index);
+    }
+    return NULL;
+}
+
+// work: what all tasks take together in nanoseconds on one core, roughly, and from shapes only.
+static void mrc__pool_run(mrc__pool *p, size_t n, size_t work, mrc__task_fn fn, void *arg) {
+    if (n < 2 || p->n_workers < 2 || work < MRC__POOL_WORK) {
+        for (size_t task = 0; task < n; task++) fn(arg, task, 0);
+        return;
+    }
+    p->n = n;
+    p->fn = fn;
+    p->arg = arg;
+    atomic_store_explicit(&p->done, 0, memory_order_relaxed);
+    atomic_store(&p->left, n);
+    if (atomic_load(&p->sleepers)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_broadcast(&p->wake);
+        pthread_mutex_unlock(&p->lock);
+    }
+    mrc__pool_work(p, 0);
+    for (int i = 0; i < MRC__POOL_SPIN; i++) {
+        if (atomic_load_explicit(&p->done, memory_order_acquire) == n) return;
+        mrc__pool_pause();
+    }
+    pthread_mutex_lock(&p->lock);
+    while (atomic_load_explicit(&p->done, memory_order_acquire) != n) {
+        pthread_cond_wait(&p->finished, &p->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
+    if (!p) return;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->stop, 1);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    for (size_t i = 1; i < p->n_workers; i++) pthread_join(p->workers[i].thread, NULL);
+    pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->finished);
+    pthread_mutex_destroy(&p->lock);
+    host->free(host->user, p);
+}
+
+// threads 0: the processors online, at most 64.
+static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
+    *out = NULL;
+    if (threads == 0) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        threads = online > 0 ? (size_t)online : 1;
+        if (threads > MRC__POOL_MAX) threads = MRC__POOL_MAX;
+    }
+    if (threads > MRC__POOL_MAX) return MRC_ERR_ARG;
+    mrc__pool *p = mrc__host_zalloc(host, sizeof *p);
+    if (!p) return MRC_ERR_MEM;
+    p->n_workers = 1;
+    int ok = pthread_mutex_init(&p->lock, NULL) == 0;
+    int woken = ok && pthread_cond_init(&p->wake, NULL) == 0;
+    if (!woken || pthread_cond_init(&p->finished, NULL) != 0) {
+        if (woken) pthread_cond_destroy(&p->wake);
+        if (ok) pthread_mutex_destroy(&p->lock);
+        host->free(host->user, p);
+        return MRC_ERR_MEM;
+    }
+    while (p->n_workers < threads) {
+        mrc__worker *w = &p->workers[p->n_workers];
+        w->pool = p;
+        w->index = p->n_workers;
+        if (pthread_create(&w->thread, NULL, mrc__pool_thread, w) != 0) {
+            mrc__pool_free(p, host);
+            return MRC_ERR_MEM;
+        }
+        p->n_workers++;
+    }
+    *out = p;
+    return MRC_OK;
+}
 
 //==============================================================================
 // >>impl.arena
@@ -2095,9 +2248,9 @@ static size_t mrc__json_unescape(const char *s, size_t bytes, char *out) {
 }
 
 // The string token's meaning with a NUL behind it, in the pool.
-static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__pool *pool, const char **out,
+static mrc_status mrc__lexer_text(mrc__lexer *lx, mrc__bump *pool, const char **out,
                                   size_t *bytes) {
-    char *text = mrc__pool_alloc(pool, lx->bytes + 1, 1);
+    char *text = mrc__bump_alloc(pool, lx->bytes + 1, 1);
     if (!text) {
         return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a string of %zu bytes",
                          lx->name, lx->bytes);
@@ -2126,7 +2279,7 @@ static int mrc__lexer_u64(const mrc__lexer *lx, uint64_t *out) {
 typedef struct mrc__json_doc {
     mrc_json      root;             // first: freeing the root frees the whole
     mrc_allocator host;
-    mrc__pool     pool;
+    mrc__bump     pool;
 } mrc__json_doc;
 
 // A container that is still open.
@@ -2148,7 +2301,7 @@ static mrc_status mrc__json_number(mrc__lexer *lx, mrc_json *node) {
 }
 
 // The value that begins with the current token: all of a scalar, of a container its opening.
-static mrc_status mrc__json_value(mrc__lexer *lx, mrc__pool *pool, mrc_json *node) {
+static mrc_status mrc__json_value(mrc__lexer *lx, mrc__bump *pool, mrc_json *node) {
     node->line = lx->line;
     node->column = lx->column;
     switch (lx->token) {
@@ -2166,9 +2319,9 @@ static mrc_status mrc__json_value(mrc__lexer *lx, mrc__pool *pool, mrc_json *nod
 }
 
 // A new last child of an open container, its key read; the current token is then the value's.
-static mrc_status mrc__json_child(mrc__lexer *lx, mrc__pool *pool, mrc__json_level *level,
+static mrc_status mrc__json_child(mrc__lexer *lx, mrc__bump *pool, mrc__json_level *level,
                                   mrc_json **out) {
-    mrc_json *node = mrc__pool_alloc(pool, sizeof *node, 16);
+    mrc_json *node = mrc__bump_alloc(pool, sizeof *node, 16);
     if (!node) return mrc__fail(lx->ctx, MRC_ERR_MEM, "%s: no memory for a node", lx->name);
     memset(node, 0, sizeof *node);
     if (level->node->type == MRC_JSON_OBJECT) {
@@ -2278,7 +2431,7 @@ MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) 
 MRCDEF void mrc_json_free(mrc_json *root) {
     if (!root) return;
     mrc__json_doc *doc = (mrc__json_doc *)root;
-    mrc__pool_free(&doc->pool);
+    mrc__bump_free(&doc->pool);
     doc->host.free(doc->host.user, doc);
 }
 
@@ -2844,12 +2997,12 @@ MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
 static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
 
 // The names into the pool and the list; 0 or an errno.
-static int mrc__dir_names(DIR *dir, mrc__pool *pool, void **list, size_t *capacity, size_t *n) {
+static int mrc__dir_names(DIR *dir, mrc__bump *pool, void **list, size_t *capacity, size_t *n) {
     const struct dirent *entry;
     while ((errno = 0, entry = readdir(dir)) != NULL) {
         if (mrc__dir_is_dot(entry->d_name)) continue;
         size_t bytes = strlen(entry->d_name) + 1;
-        char *name = mrc__pool_alloc(pool, bytes, 1);
+        char *name = mrc__bump_alloc(pool, bytes, 1);
         if (!name || !mrc__grow(&pool->host, list, capacity, *n + 1, sizeof(void *))) {
             return ENOMEM;
         }
@@ -2862,7 +3015,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
                                void *user) {
     if (!ctx || !path || !fn) return MRC_ERR_ARG;
-    mrc__pool pool = { .host = ctx->host };
+    mrc__bump pool = { .host = ctx->host };
     void *list = NULL;
     size_t capacity = 0, n = 0;
     DIR *dir = opendir(path);
@@ -2876,7 +3029,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     const void **names = list;
     for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
     if (list) ctx->host.free(ctx->host.user, list);
-    mrc__pool_free(&pool);
+    mrc__bump_free(&pool);
     return s;
 }
 
@@ -2945,7 +3098,7 @@ struct mrc_safetensors {
     int           fd;
     const char   *path;
     uint64_t      data_begin;       // in the file
-    mrc__pool     pool;             // entries, names, metadata
+    mrc__bump     pool;             // entries, names, metadata
     const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
     const void  **by_name;
     size_t        n, capacity;
@@ -3064,7 +3217,7 @@ static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc_
     uint64_t bytes;
     size_t name_bytes;
     int more;
-    mrc_st_entry *e = mrc__pool_alloc(&st->pool, sizeof *e, 16);
+    mrc_st_entry *e = mrc__bump_alloc(&st->pool, sizeof *e, 16);
     if (!e) return mrc__st_memory(st);
     memset(e, 0, sizeof *e);
     mrc__lexer name = *key;
@@ -3112,7 +3265,7 @@ static mrc_status mrc__st_metadata(mrc_safetensors *st, mrc__lexer *lx) {
     while (more) {
         mrc__lexer key;
         MRC__TRY(mrc__st_key(lx, &key, NULL, 0));
-        mrc__st_meta *m = mrc__pool_alloc(&st->pool, sizeof *m, 16);
+        mrc__st_meta *m = mrc__bump_alloc(&st->pool, sizeof *m, 16);
         if (!m) return mrc__st_memory(st);
         MRC__TRY(mrc__lexer_text(&key, &st->pool, &m->key, &m->key_bytes));
         if (lx->token != '"') return mrc__lexer_expected(lx, "a string");
@@ -3270,7 +3423,7 @@ MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
     if (st->by_offset) host->free(host->user, st->by_offset);
     if (st->by_name) host->free(host->user, st->by_name);
     if (st->meta) host->free(host->user, st->meta);
-    mrc__pool_free(&st->pool);
+    mrc__bump_free(&st->pool);
     host->free(host->user, st);
 }
 
@@ -5879,7 +6032,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
 typedef struct mrc__host_backend {
     mrc_backend   base;
     mrc_allocator host;
-    void         *pack_a, *pack_b;  // cpu: the gemm's scratch
+    struct mrc__pool *pool;         // cpu: its threads
+    char         *pack_a;           // cpu: the gemm's scratch: one of pack_a_bytes a thread, and
+    void         *pack_b;           // one that all share
+    size_t        pack_a_bytes;
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -5912,6 +6068,7 @@ static mrc_status mrc__host_copy(mrc_backend *be, void *dst, const void *src, si
 static void mrc__host_destroy(mrc_backend *be) {
     mrc__host_backend *h = be->self;
     mrc_allocator host = h->host;
+    mrc__pool_free(h->pool, &host);
     mrc__host_free(be, h->pack_a);
     mrc__host_free(be, h->pack_b);
     host.free(host.user, h);
@@ -5945,127 +6102,667 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
 #endif // core pass
 
 //==============================================================================
-// >>impl.cpu   a blocked gemm per instruction set, and a linear made of it
+// >>impl.cpu_math   vectors, and the functions that activations need
 //
-//   for each KC slice of k, MC slice of m, NC slice of n:
-//       pack a into panels of ROWS rows, b into panels of COLS columns, padded with 0:
-//           a panel  [k = 0: r0 r1 .. r5][k = 1: r0 r1 .. r5] ..       b panel alike
-//       for each pair of panels: a tile ROWS x COLS in registers, then stored to c
-//
-// Blocks depend on the shape only, so the bits of a result do too.  The packs are the instance's
-// scratch, made with it.  Products are fused to FMA on purpose: gcc does not in -std=c11 unless
-// told so (DESIGN 7: results are per build and instruction set, not across them).
+// A vector is a GCC/Clang vector of the pass's width: vec in registers, mem at any address.
+// Element i of a result depends on element i alone, so tails go through the same code in a padded
+// vector and a value has the same bits wherever it stands.  f64 calls libm for each lane: it is there
+// for tests.
+// Polynomials are least-squares fits of our own, reweighted towards equal ripple.  Measured against
+// libm in double, in units of the last place: exp 1.1, sigmoid 2.2, tanh 2.1 at most; Phi 2.9 above
+// -1 and 4e-7 relative down to -5 (its argument x^2 / 2 is rounded once).
 //==============================================================================
 #ifdef MRC__PASS_CPU
+#define MRC__INLINE MRC__TARGET static inline __attribute__((always_inline))
 typedef MRC__REAL MRC__T(vec) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
+typedef MRC__REAL MRC__T(mem) __attribute__((vector_size(MRC__VEC_BYTES), may_alias,
+                                             aligned(sizeof(MRC__REAL))));
+#if MRC__F32
+typedef int32_t MRC__T(ivec) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
+typedef uint32_t MRC__T(uvec) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
+#else
+typedef int64_t MRC__T(ivec) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
+#endif
 enum {
-    MRC__T(COLS) = 2 * MRC__VEC_BYTES / sizeof(MRC__REAL)       // two vectors wide
+    MRC__T(LANES) = MRC__VEC_BYTES / sizeof(MRC__REAL),
+    MRC__T(COLS) = 2 * MRC__VEC_BYTES / sizeof(MRC__REAL)       // of a register block
 };
 
-// dst[k][0 .. width): `width` rows or columns of src from `first`, those past `limit` as 0.
-// Element (line, k) of src is src[line * line_step + k * k_step].
-MRC__TARGET static void MRC__T(pack_panel)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
-                                           size_t k_step, size_t first, size_t limit,
-                                           size_t width, size_t kc) {
-    for (size_t k = 0; k < kc; k++) {
-        for (size_t i = 0; i < width; i++) {
-            size_t line = first + i;
-            *dst++ = line < limit ? src[line * line_step + k * k_step] : 0;
-        }
+MRC__INLINE MRC__T(vec) MRC__T(splat)(MRC__REAL x) { return x - (MRC__T(vec)){0}; }
+MRC__INLINE MRC__T(vec) MRC__T(load)(const MRC__REAL *p) { return *(const MRC__T(mem) *)p; }
+MRC__INLINE void MRC__T(store)(MRC__REAL *p, MRC__T(vec) v) { *(MRC__T(mem) *)p = v; }
+
+// The first n elements, n at most LANES; the others are 0, or not written.
+MRC__INLINE MRC__T(vec) MRC__T(load_n)(const MRC__REAL *p, size_t n) {
+    if (n >= MRC__T(LANES)) return MRC__T(load)(p);
+    MRC__T(vec) v = {0};
+    for (size_t i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+MRC__INLINE void MRC__T(store_n)(MRC__REAL *p, MRC__T(vec) v, size_t n) {
+    if (n >= MRC__T(LANES)) {
+        MRC__T(store)(p, v);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) p[i] = v[i];
+}
+// How a gradient is written.
+MRC__INLINE void MRC__T(write_n)(MRC__REAL *p, MRC__T(vec) v, size_t n, int accumulate) {
+    if (accumulate) v = v + MRC__T(load_n)(p, n);
+    MRC__T(store_n)(p, v, n);
+}
+
+MRC__INLINE MRC__T(vec) MRC__T(select)(MRC__T(ivec) mask, MRC__T(vec) a, MRC__T(vec) b) {
+    return (MRC__T(vec))((mask & (MRC__T(ivec))a) | (~mask & (MRC__T(ivec))b));
+}
+MRC__INLINE MRC__T(vec) MRC__T(max)(MRC__T(vec) a, MRC__T(vec) b) {
+    return MRC__T(select)((MRC__T(ivec))(a > b), a, b);
+}
+// From left to right: the same order for every caller.
+MRC__INLINE double MRC__T(sum)(MRC__T(vec) v) {
+    double s = 0;
+    for (size_t i = 0; i < MRC__T(LANES); i++) s += (double)v[i];
+    return s;
+}
+
+MRC__INLINE MRC__T(vec) MRC__T(sqrt)(MRC__T(vec) v) {
+#if defined(__x86_64__) && MRC__F32 && MRC__VEC_BYTES == 64
+    return (MRC__T(vec))_mm512_sqrt_ps((__m512)v);
+#elif defined(__x86_64__) && MRC__F32 && MRC__VEC_BYTES == 32
+    return (MRC__T(vec))_mm256_sqrt_ps((__m256)v);
+#elif defined(__x86_64__) && MRC__F32
+    return (MRC__T(vec))_mm_sqrt_ps((__m128)v);
+#else
+    for (size_t i = 0; i < MRC__T(LANES); i++) v[i] = (MRC__REAL)sqrt((double)v[i]);
+    return v;
+#endif
+}
+
+#if MRC__F32
+// e^r - 1 for |r| <= ln 2 / 2.
+MRC__INLINE MRC__T(vec) MRC__T(expm1_part)(MRC__T(vec) r) {
+    MRC__T(vec) q = MRC__T(splat)(0.00019857828738167882f);
+    q = q * r + 0.0013933687005192041f;
+    q = q * r + 0.008333360776305199f;
+    q = q * r + 0.041666463017463684f;
+    q = q * r + 0.1666666716337204f;
+    q = q * r + 0.5f;
+    return r + r * r * q;
+}
+
+// x = n ln 2 + r, |r| <= ln 2 / 2; returns r.  x is clamped to where e^x is 0 or infinite.
+MRC__INLINE MRC__T(vec) MRC__T(exp_reduce)(MRC__T(vec) x, MRC__T(ivec) *n) {
+    const float round = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    const MRC__T(vec) top = MRC__T(splat)(89.0f), bottom = MRC__T(splat)(-104.5f);
+    x = MRC__T(select)((MRC__T(ivec))(x > top), top, x);
+    x = MRC__T(select)((MRC__T(ivec))(x < bottom), bottom, x);
+    MRC__T(vec) t = x * 1.4426950408889634f + round, k = t - round;
+    *n = (MRC__T(ivec))((MRC__T(uvec))t - 0x4b400000u);
+    x = x - k * 0.693359375f;                           // ln 2 in two parts: the first is exact
+    return x + k * 2.12194440054690583e-4f;
+}
+
+MRC__INLINE MRC__T(vec) MRC__T(exp)(MRC__T(vec) x) {
+    MRC__T(ivec) n;
+    MRC__T(vec) y = MRC__T(expm1_part)(MRC__T(exp_reduce)(x, &n)) + 1.0f;
+    MRC__T(ivec) half = n >> 1;                         // two steps: 2^128 is no float
+    MRC__T(uvec) a = ((MRC__T(uvec))half + 127u) << 23;
+    MRC__T(uvec) b = ((MRC__T(uvec))n - (MRC__T(uvec))half + 127u) << 23;
+    return y * (MRC__T(vec))a * (MRC__T(vec))b;
+}
+
+MRC__INLINE MRC__T(vec) MRC__T(sigmoid)(MRC__T(vec) x) {
+    return 1.0f / (1.0f + MRC__T(exp)(-x));
+}
+
+// -(e^(-2|x|) - 1) / (e^(-2|x|) + 1) with x's sign: exact where x is small, no overflow.
+MRC__INLINE MRC__T(vec) MRC__T(tanh)(MRC__T(vec) x) {
+    const MRC__T(ivec) sign = (MRC__T(ivec))x & (MRC__T(ivec))MRC__T(splat)(-0.0f);
+    MRC__T(ivec) n;
+    MRC__T(vec) size = (MRC__T(vec))((MRC__T(ivec))x ^ sign);
+    MRC__T(vec) most = MRC__T(splat)(20.0f);
+    size = MRC__T(select)((MRC__T(ivec))(size > most), most, size);
+    MRC__T(vec) p = MRC__T(expm1_part)(MRC__T(exp_reduce)(-2.0f * size, &n));
+    MRC__T(vec) two_n = (MRC__T(vec))(((MRC__T(uvec))n + 127u) << 23);
+    p = two_n * p + (two_n - 1.0f);
+    return (MRC__T(vec))((MRC__T(ivec))(-p / (p + 2.0f)) | sign);
+}
+
+// The normal distribution: its integral up to x, and *density its density at x.
+// For u = |x|: Phi(-u) = e^(-u^2 / 2) Q(t), t = (u - 3) / (u + 3).
+MRC__INLINE MRC__T(vec) MRC__T(normal)(MRC__T(vec) x, MRC__T(vec) *density) {
+    const MRC__T(ivec) sign = (MRC__T(ivec))MRC__T(splat)(-0.0f);
+    MRC__T(vec) u = (MRC__T(vec))((MRC__T(ivec))x & ~sign), most = MRC__T(splat)(20.0f);
+    u = MRC__T(select)((MRC__T(ivec))(u > most), most, u);
+    MRC__T(vec) e = MRC__T(exp)(-0.5f * u * u), t = (u - 3.0f) / (u + 3.0f);
+    MRC__T(vec) q = MRC__T(splat)(4.83368662e-5f);
+    q = q * t + 0.000110464886f;
+    q = q * t - 0.000333459741f;
+    q = q * t - 0.000978736324f;
+    q = q * t + 0.00290196109f;
+    q = q * t + 0.00613055651f;
+    q = q * t - 0.0462128122f;
+    q = q * t + 0.123225165f;
+    q = q * t - 0.206402645f;
+    q = q * t + 0.121513946f;
+    MRC__T(vec) lower = e * q;
+    *density = e * 0.3989422804f;
+    return MRC__T(select)((MRC__T(ivec))(x > 0.0f), 1.0f - lower, lower);
+}
+#else
+MRC__INLINE MRC__T(vec) MRC__T(exp)(MRC__T(vec) x) {
+    for (size_t i = 0; i < MRC__T(LANES); i++) x[i] = exp(x[i]);
+    return x;
+}
+MRC__INLINE MRC__T(vec) MRC__T(sigmoid)(MRC__T(vec) x) {
+    return 1.0 / (1.0 + MRC__T(exp)(-x));
+}
+MRC__INLINE MRC__T(vec) MRC__T(tanh)(MRC__T(vec) x) {
+    for (size_t i = 0; i < MRC__T(LANES); i++) x[i] = tanh(x[i]);
+    return x;
+}
+MRC__INLINE MRC__T(vec) MRC__T(normal)(MRC__T(vec) x, MRC__T(vec) *density) {
+    *density = MRC__T(exp)(-0.5 * x * x) * 0.39894228040143267794;
+    for (size_t i = 0; i < MRC__T(LANES); i++) {
+        x[i] = 0.5 * (1.0 + erf(x[i] * 0.70710678118654752440));
+    }
+    return x;
+}
+#endif
+
+// GELU and its gradient over n elements.  Not inlined: linear_fwd and gelu_fwd must agree bitwise.
+MRC__TARGET static __attribute__((noinline)) void MRC__T(gelu_span)(const MRC__REAL *x,
+                                                                    MRC__REAL *y, size_t n) {
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
+        MRC__T(store_n)(y + i, v * MRC__T(normal)(v, &density), n - i);
     }
 }
 
-MRC__TARGET static void MRC__T(tile)(size_t kc, const MRC__REAL *a, const MRC__REAL *b,
-                                     MRC__T(vec) acc[MRC__ROWS][2]) {
+MRC__TARGET static __attribute__((noinline)) void MRC__T(gelu_bwd_span)(
+    const MRC__REAL *x, const MRC__REAL *dy, MRC__REAL *dx, size_t n, int accumulate) {
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        // forward was: y = x * Phi(x)
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
+        MRC__T(vec) slope = MRC__T(normal)(v, &density);
+        slope = slope + v * density;
+        MRC__T(write_n)(dx + i, MRC__T(load_n)(dy + i, n - i) * slope, n - i, accumulate);
+    }
+}
+
+#if MRC__F32 && defined(__x86_64__)
+#define MRC__PHILOX_VECTOR
+typedef uint64_t MRC__T(wide) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
+
+// The product of the low halves of each 64-bit lane.
+MRC__INLINE MRC__T(wide) MRC__T(mul32)(MRC__T(wide) a, MRC__T(wide) b) {
+#if MRC__VEC_BYTES == 64
+    return (MRC__T(wide))_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif MRC__VEC_BYTES == 32
+    return (MRC__T(wide))_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+    return (MRC__T(wide))_mm_mul_epu32((__m128i)a, (__m128i)b);
+#endif
+}
+
+// Words of the COLS features from f, a multiple of COLS, in order.  Each 64-bit lane runs one
+// counter in its low half; high halves hold rubbish, which no product reads.  The counters are laid
+// out so that interleaving pairs of lanes leaves words in order.
+MRC__INLINE void MRC__T(philox)(const uint32_t key[2], const uint32_t where[3], size_t f,
+                                MRC__T(uvec) out[2]) {
+#if MRC__VEC_BYTES == 64
+    const MRC__T(wide) order = { 0, 4, 1, 5, 2, 6, 3, 7 };
+#elif MRC__VEC_BYTES == 32
+    const MRC__T(wide) order = { 0, 2, 1, 3 };
+#else
+    const MRC__T(wide) order = { 0, 1 };
+#endif
+    const MRC__T(wide) zero = {0}, low = zero + 0xffffffffu;
+    const MRC__T(wide) m0 = zero + 0xD2511F53u, m1 = zero + 0xCD9E8D57u;
+    MRC__T(wide) c0 = order + (uint64_t)(f / 4), c1 = zero + (uint64_t)where[0];
+    MRC__T(wide) c2 = zero + (uint64_t)where[1], c3 = zero + (uint64_t)where[2];
+    uint32_t k0 = key[0], k1 = key[1];
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; round++) {
+        MRC__T(wide) p0 = MRC__T(mul32)(c0, m0), p1 = MRC__T(mul32)(c2, m1);
+        c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0;
+        c2 = (p0 >> 32) ^ c3 ^ (uint64_t)k1;
+        c1 = p1;
+        c3 = p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    MRC__T(wide) a = (c0 & low) | (c1 << 32), b = (c2 & low) | (c3 << 32);
+#if MRC__VEC_BYTES == 64
+    out[0] = (MRC__T(uvec))_mm512_unpacklo_epi64((__m512i)a, (__m512i)b);
+    out[1] = (MRC__T(uvec))_mm512_unpackhi_epi64((__m512i)a, (__m512i)b);
+#elif MRC__VEC_BYTES == 32
+    out[0] = (MRC__T(uvec))_mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
+    out[1] = (MRC__T(uvec))_mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
+#else
+    out[0] = (MRC__T(uvec))_mm_unpacklo_epi64((__m128i)a, (__m128i)b);
+    out[1] = (MRC__T(uvec))_mm_unpackhi_epi64((__m128i)a, (__m128i)b);
+#endif
+}
+#endif
+
+// Factors, 0 or the scale, of the features f .. f + COLS - 1 of a row; where: position, sequence,
+// head.  f is a multiple of COLS.
+MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], size_t f,
+                                 MRC__T(vec) out[2]) {
+    out[0] = out[1] = MRC__T(splat)((MRC__REAL)mask->scale);
+    if (mask->threshold == 0) return;
+#ifdef MRC__PHILOX_VECTOR
+    MRC__T(uvec) u[2];
+    const MRC__T(uvec) least = (MRC__T(uvec)){0} + (uint32_t)mask->threshold;
+    MRC__T(philox)(mask->key, where, f, u);
+    out[0] = (MRC__T(vec))((MRC__T(ivec))out[0] & (MRC__T(ivec))(u[0] >= least));
+    out[1] = (MRC__T(vec))((MRC__T(ivec))out[1] & (MRC__T(ivec))(u[1] >= least));
+#else
+    for (uint32_t i = 0; i < MRC__T(COLS); i += 4) {
+        const uint32_t counter[4] = { (uint32_t)(f + i) / 4, where[0], where[1], where[2] };
+        uint32_t u[4];
+        mrc_philox4x32(counter, mask->key, u);
+        for (uint32_t w = 0; w < 4; w++) {
+            size_t at = i + w;
+            if (u[w] < mask->threshold) out[at / MRC__T(LANES)][at % MRC__T(LANES)] = 0;
+        }
+    }
+#endif
+}
+#undef MRC__PHILOX_VECTOR
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_gemm   packed, register-blocked matrix products
+//
+//   for each NC slice of n, KC slice of k:
+//       all threads: pack b into panels of COLS columns, padded with 0
+//           panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
+//       tasks, each some rows by some of the panels:
+//           pack a into panels of ROWS rows alike; for each pair of panels: a tile in registers
+//
+// An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
+// shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
+// does not in -std=c11 unless told so (DESIGN 7: results are per build and instruction set).
+// Blocking as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#define MRC__KC 384                 // a panel of b, KC x COLS, is read from L2, one of a from L1
+#define MRC__NC 1024                // a multiple of every COLS
+#define MRC__MC 96                  // a multiple of every ROWS: a's pack, MC x KC, stays in L2
+
+static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
+static size_t mrc__min(size_t a, size_t b) { return a < b ? a : b; }
+
+// The size of equal slices of n, none above `most`, each a multiple of `unit`.
+static size_t mrc__slice(size_t n, size_t most, size_t unit) {
+    size_t slices = mrc__ceil_div(n, most);
+    return slices ? mrc__round_up(mrc__ceil_div(n, slices), unit) : unit;
+}
+#endif
+
+#ifdef MRC__PASS_CPU
+// dst[k][0 .. width): `lines` rows or columns of src, then 0.  Element (line, k) of src is
+// src[line * line_step + k * k_step], where one of the steps is 1.
+MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
+                              size_t k_step, size_t lines, size_t width, size_t kc) {
+    if (line_step == 1 && lines == width) {
+        for (size_t k = 0; k < kc; k++) {
+            memcpy(dst + k * width, src + k * k_step, width * sizeof *dst);
+        }
+        return;
+    }
+    size_t line = 0;
+#if defined(__x86_64__) && MRC__F32
+    for (; k_step == 1 && line + 4 <= lines; line += 4) {       // 4 x 4 transposed in registers
+        const float *s = src + line * line_step;
+        float *to = dst + line;
+        size_t k = 0;
+        for (; k + 4 <= kc; k += 4) {
+            __m128 a = _mm_loadu_ps(s + k), b = _mm_loadu_ps(s + line_step + k);
+            __m128 c = _mm_loadu_ps(s + 2 * line_step + k), d = _mm_loadu_ps(s + 3 * line_step + k);
+            __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
+            __m128 ab2 = _mm_unpackhi_ps(a, b), cd2 = _mm_unpackhi_ps(c, d);
+            _mm_storeu_ps(to + k * width, _mm_movelh_ps(ab, cd));
+            _mm_storeu_ps(to + (k + 1) * width, _mm_movehl_ps(cd, ab));
+            _mm_storeu_ps(to + (k + 2) * width, _mm_movelh_ps(ab2, cd2));
+            _mm_storeu_ps(to + (k + 3) * width, _mm_movehl_ps(cd2, ab2));
+        }
+        for (; k < kc; k++) {
+            for (size_t i = 0; i < 4; i++) to[k * width + i] = s[i * line_step + k];
+        }
+    }
+#endif
+    for (; line < width; line++) {
+        const MRC__REAL *s = src + line * line_step;
+        for (size_t k = 0; k < kc; k++) dst[k * width + line] = line < lines ? s[k * k_step] : 0;
+    }
+}
+
+MRC__TARGET static void MRC__T(pack_a)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
+                                       size_t k_step, size_t lines, size_t kc) {
+    MRC__T(pack)(dst, src, line_step, k_step, mrc__min(lines, MRC__ROWS), MRC__ROWS, kc);
+}
+MRC__TARGET static void MRC__T(pack_b)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
+                                       size_t k_step, size_t lines, size_t kc) {
+    MRC__T(pack)(dst, src, line_step, k_step, mrc__min(lines, MRC__T(COLS)), MRC__T(COLS), kc);
+}
+
+// c (m, n) = or += a b, b packed.  Element (i, k) of a is rows[i][k] or, where rows is NULL,
+// a[i / ROWS * a_step + i % ROWS + k * a_k]: packed (a_step ROWS kc, a_k ROWS), or a transposed
+// matrix in place (a_step ROWS, a_k its ld).  Up to ROWS - 1 elements past m are read, not used.
+typedef struct MRC__T(block) {
+    size_t m, n, kc;
+    const MRC__REAL *a, *const *rows, *b;
+    size_t a_step, a_k, b_step;     // b_step: from panel to panel
+    MRC__REAL *c;
+    size_t ld;
+    int accumulate;
+} MRC__T(block);
+
+// One tile of up to r rows; r and by_rows are constants where this is inlined.
+MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block) *t) {
     MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
-    for (size_t k = 0; k < kc; k++) {
-        const MRC__T(vec) *bk = (const MRC__T(vec) *)(b + k * MRC__T(COLS));
-        const MRC__T(vec) b0 = bk[0], b1 = bk[1];
-        const MRC__REAL *ak = a + k * MRC__ROWS;
-#pragma GCC unroll 8
-        for (int i = 0; i < MRC__ROWS; i++) {       // unrolled: sum must stay in registers
-            sum[i][0] += ak[i] * b0;
-            sum[i][1] += ak[i] * b1;
+    const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
+    const size_t kc = t->kc, a_k = t->a_k;
+    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a += a_k) {
+        const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
+#pragma GCC unroll 16
+        for (int i = 0; i < r; i++) {               // unrolled: sum must stay in registers
+            const MRC__REAL ai = by_rows ? rows[i][k] : a[i];
+            sum[i][0] += ai * b0;
+            sum[i][1] += ai * b1;
         }
     }
-    memcpy(acc, sum, sizeof sum);
+    if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
+#pragma GCC unroll 16
+        for (int i = 0; i < r; i++) {
+            MRC__REAL *c = t->c + (size_t)i * t->ld;
+            if (t->accumulate) {
+                sum[i][0] += MRC__T(load)(c);
+                sum[i][1] += MRC__T(load)(c + MRC__T(LANES));
+            }
+            MRC__T(store)(c, sum[i][0]);
+            MRC__T(store)(c + MRC__T(LANES), sum[i][1]);
+        }
+        return;
+    }
+    MRC__T(vec) edge[MRC__ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < r; i++) {
+        edge[i][0] = sum[i][0];
+        edge[i][1] = sum[i][1];
+    }
+    for (size_t i = 0; i < mrc__min(t->m, (size_t)r); i++) {
+        for (size_t j = 0; j < 2; j++) {
+            size_t left = t->n > j * MRC__T(LANES) ? t->n - j * MRC__T(LANES) : 0;
+            MRC__REAL *c = t->c + i * t->ld + j * MRC__T(LANES);
+            if (left) MRC__T(write_n)(c, edge[i][j], left, t->accumulate);
+        }
+    }
 }
 
-// c[i0 .., j0 ..] gets one tile; at the edges only what is inside (m, n).
-MRC__TARGET static void MRC__T(store)(const mrc_gemm_args *g, size_t i0, size_t j0,
-                                      const MRC__REAL *acc, int accumulate) {
-    for (size_t i = i0; i < g->m && i < i0 + MRC__ROWS; i++, acc += MRC__T(COLS)) {
-        MRC__REAL *row = (MRC__REAL *)g->c.data + i * g->c.ld + j0;
-        for (size_t j = 0; j0 + j < g->n && j < MRC__T(COLS); j++) {
-            row[j] = accumulate ? row[j] + acc[j] : acc[j];
+MRC__TARGET static void MRC__T(tile_max)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS, 0, t); }
+MRC__TARGET static void MRC__T(tile_mid)(const MRC__T(block) *t) {
+    MRC__T(tile)(MRC__ROWS_MID, 0, t);
+}
+MRC__TARGET static void MRC__T(tile_min)(const MRC__T(block) *t) {
+    MRC__T(tile)(MRC__ROWS_MIN, 0, t);
+}
+MRC__TARGET static void MRC__T(rows_max)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS, 1, t); }
+MRC__TARGET static void MRC__T(rows_mid)(const MRC__T(block) *t) {
+    MRC__T(tile)(MRC__ROWS_MID, 1, t);
+}
+MRC__TARGET static void MRC__T(rows_min)(const MRC__T(block) *t) {
+    MRC__T(tile)(MRC__ROWS_MIN, 1, t);
+}
+
+// All tiles of a block, panel of b by panel of b.
+MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
+    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
+        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+            MRC__T(block) t = *all;
+            t.m = mrc__min(all->m - i, MRC__ROWS);
+            t.n = mrc__min(all->n - j, MRC__T(COLS));
+            t.b = all->b + j / MRC__T(COLS) * all->b_step;
+            t.c = all->c + i * all->ld + j;
+            if (all->rows) {
+                t.rows = all->rows + i;
+                if (t.m > MRC__ROWS_MID) MRC__T(rows_max)(&t);
+                else if (t.m > MRC__ROWS_MIN) MRC__T(rows_mid)(&t);
+                else MRC__T(rows_min)(&t);
+                continue;
+            }
+            t.a = all->a + i / MRC__ROWS * all->a_step;
+            if (t.m > MRC__ROWS_MID) MRC__T(tile_max)(&t);
+            else if (t.m > MRC__ROWS_MIN) MRC__T(tile_mid)(&t);
+            else MRC__T(tile_min)(&t);
         }
     }
+}
+
+// What a linear layer does to a finished block: z += bias, y = gelu(z) where there is one.
+typedef struct MRC__T(finish) {
+    const MRC__REAL *bias;
+    MRC__REAL *y;                   // NULL: z is the result
+    size_t ld;
+} MRC__T(finish);
+
+MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
+                                            size_t last, size_t begin, size_t end) {
+    for (size_t r = first; r < last; r++) {
+        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
+        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
+            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+        }
+        if (f->y) MRC__T(gelu_span)(to + begin, f->y + r * f->ld + begin, end - begin);
+    }
+}
+
+// One slice of the loops above; shared by its tasks.
+typedef struct MRC__T(gemm_job) {
+    const mrc_gemm_args *g;
+    const MRC__T(finish) *finish;   // NULL but in the last slice of k
+    const mrc__host_backend *h;
+    size_t k0, kc, j0, nc, mc;      // mc: rows of a task
+    size_t groups, group_cols;      // columns of a task, a multiple of COLS
+    int accumulate;
+} MRC__T(gemm_job);
+
+MRC__TARGET static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
+    const MRC__T(gemm_job) *job = arg;
+    const mrc_gemm_args *g = job->g;
+    size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
+    size_t j = task * MRC__T(COLS);
+    (void)worker;
+    MRC__T(pack_b)((MRC__REAL *)job->h->pack_b + j * job->kc,
+                   (const MRC__REAL *)g->b.data + job->k0 * k_step + (job->j0 + j) * line, line,
+                   k_step, job->nc - j, job->kc);
+}
+
+MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(gemm_job) *job = arg;
+    const mrc_gemm_args *g = job->g;
+    size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
+    size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
+    size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
+    MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
+    for (size_t i = 0; i < mc; i += MRC__ROWS) {
+        MRC__T(pack_a)(pack + i * job->kc,
+                       (const MRC__REAL *)g->a.data + job->k0 * k_step + (i0 + i) * line, line,
+                       k_step, mc - i, job->kc);
+    }
+    MRC__T(block) block = {
+        .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
+        .a_k = MRC__ROWS, .b = (const MRC__REAL *)job->h->pack_b + begin * job->kc,
+        .b_step = MRC__T(COLS) * job->kc, .ld = g->c.ld, .accumulate = job->accumulate,
+        .c = (MRC__REAL *)g->c.data + i0 * g->c.ld + job->j0 + begin };
+    MRC__T(multiply)(&block);
+    if (job->finish) {
+        MRC__T(finish_rows)(job->finish, g->c, i0, i0 + mc, job->j0 + begin,
+                            job->j0 + begin + cols);
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
+                                               const MRC__T(finish) *finish) {
+    const mrc__host_backend *h = be->self;
+    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = mrc__slice(g->k, MRC__KC, 4);
+    size_t panels = mrc__ceil_div(g->m, MRC__ROWS);
+    size_t mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
+    size_t row_tasks = mrc__ceil_div(g->m, mc ? mc : 1);
+    if (row_tasks == 0) return MRC_OK;
+    for (size_t j0 = 0; j0 < g->n; j0 += nc) {
+        for (size_t k0 = 0; k0 == 0 || k0 < g->k; k0 += kc) {   // k = 0 still writes c
+            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, g->k - k0),
+                                     .j0 = j0, .nc = mrc__min(nc, g->n - j0), .mc = mc,
+                                     .finish = k0 + kc >= g->k ? finish : NULL,
+                                     .accumulate = k0 > 0 || g->c.accumulate };
+            size_t b_panels = mrc__ceil_div(job.nc, MRC__T(COLS));
+            size_t split = mrc__min(mrc__ceil_div(16, row_tasks), b_panels);
+            job.group_cols = mrc__ceil_div(b_panels, split) * MRC__T(COLS);
+            job.groups = mrc__ceil_div(job.nc, job.group_cols);
+            size_t work = g->m * job.nc * job.kc / 64;
+            mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
+            mrc__pool_run(h->pool, row_tasks * job.groups, work, MRC__T(gemm_task), &job);
+        }
+    }
+    return MRC_OK;
 }
 
 MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    const mrc__host_backend *h = be->self;
-    const MRC__REAL *a = g->a.data, *b = g->b.data;
-    size_t a_line = g->a_transposed ? 1 : g->a.ld, a_k = g->a_transposed ? g->a.ld : 1;
-    size_t b_line = g->b_transposed ? g->b.ld : 1, b_k = g->b_transposed ? 1 : g->b.ld;
-    MRC__T(vec) acc[MRC__ROWS][2];
-    for (size_t k0 = 0; k0 == 0 || k0 < g->k; k0 += MRC__KC) {     // k = 0 still writes c
-        size_t kc = g->k - k0 < MRC__KC ? g->k - k0 : MRC__KC;
-        int accumulate = k0 > 0 || g->c.accumulate;
-        for (size_t j0 = 0; j0 < g->n; j0 += MRC__NC) {
-            size_t nc = g->n - j0 < MRC__NC ? g->n - j0 : MRC__NC;
-            for (size_t j = 0; j < nc; j += MRC__T(COLS)) {
-                MRC__T(pack_panel)((MRC__REAL *)h->pack_b + j * kc, b + k0 * b_k, b_line, b_k,
-                                   j0 + j, g->n, MRC__T(COLS), kc);
-            }
-            for (size_t i0 = 0; i0 < g->m; i0 += MRC__MC) {
-                size_t mc = g->m - i0 < MRC__MC ? g->m - i0 : MRC__MC;
-                for (size_t i = 0; i < mc; i += MRC__ROWS) {
-                    MRC__T(pack_panel)((MRC__REAL *)h->pack_a + i * kc, a + k0 * a_k, a_line, a_k,
-                                       i0 + i, g->m, MRC__ROWS, kc);
-                }
-                for (size_t i = 0; i < mc; i += MRC__ROWS) {
-                    for (size_t j = 0; j < nc; j += MRC__T(COLS)) {
-                        MRC__T(tile)(kc, (const MRC__REAL *)h->pack_a + i * kc,
-                                     (const MRC__REAL *)h->pack_b + j * kc, acc);
-                        MRC__T(store)(g, i0 + i, j0 + j, (const MRC__REAL *)acc, accumulate);
-                    }
-                }
-            }
+    return MRC__T(gemm_run)(be, g, NULL);
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_ops   linear, qkv, gelu, layer_norm, add_norm, dropout, embedding, the optimizer
+//
+// Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
+// COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
+// short one.  Products go through the table's gemm, so that who replaces gemm speeds all of this
+// up; with our own gemm a linear layer's bias and GELU are applied to each block while in cache.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_ROWS = 16, MRC__CPU_RUN = 64, MRC__CPU_CHUNK = 8192 };
+
+static size_t mrc__cpu_row_tasks(size_t n) { return mrc__ceil_div(n, MRC__CPU_ROWS); }
+
+// The sequence of row r; s only grows from row to row of a task.
+static size_t mrc__cpu_sequence(const int32_t *cu, size_t s, size_t r) {
+    while ((size_t)cu[s + 1] <= r) s++;
+    return s;
+}
+#endif
+
+#ifdef MRC__PASS_CPU
+MRC__INLINE const MRC__REAL *MRC__T(row)(mrc_in m, size_t r) {
+    return (const MRC__REAL *)m.data + r * m.ld;
+}
+MRC__INLINE MRC__REAL *MRC__T(out_row)(mrc_out m, size_t r) {
+    return (MRC__REAL *)m.data + r * m.ld;
+}
+static mrc_in MRC__T(saved)(mrc_out m) { return (mrc_in){ m.dtype, m.ld, m.data }; }
+
+// Sums over the rows of dy, with LayerNorm's: of dy * xhat, where x is given.
+typedef struct MRC__T(columns) {
+    size_t  n, h;
+    mrc_in  dy, x, mean, rstd;      // x.data NULL: only the plain sum
+    mrc_out dweight, dbias;
+} MRC__T(columns);
+
+MRC__TARGET static void MRC__T(columns_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(columns) *c = arg;
+    const MRC__REAL *mean = c->mean.data, *rstd = c->rstd.data;
+    const size_t j = task * MRC__T(COLS), left = c->h - j;
+    const size_t right = left > MRC__T(LANES) ? left - MRC__T(LANES) : 0;
+    MRC__T(vec) total[4] = {{0}};
+    (void)worker;
+    for (size_t r0 = 0; r0 < c->n; r0 += MRC__CPU_RUN) {
+        MRC__T(vec) w0 = {0}, w1 = {0}, b0 = {0}, b1 = {0};
+        for (size_t r = r0; r < c->n && r < r0 + MRC__CPU_RUN; r++) {
+            const MRC__REAL *dy = MRC__T(row)(c->dy, r) + j;
+            MRC__T(vec) d0 = MRC__T(load_n)(dy, left), d1 = {0};
+            if (right) d1 = MRC__T(load_n)(dy + MRC__T(LANES), right);
+            b0 += d0;
+            b1 += d1;
+            if (!c->x.data) continue;
+            const MRC__REAL *x = MRC__T(row)(c->x, r) + j;
+            w0 += d0 * ((MRC__T(load_n)(x, left) - mean[r]) * rstd[r]);
+            if (right) w1 += d1 * ((MRC__T(load_n)(x + MRC__T(LANES), right) - mean[r]) * rstd[r]);
+        }
+        total[0] += w0;
+        total[1] += w1;
+        total[2] += b0;
+        total[3] += b1;
+    }
+    const mrc_out out[2] = { c->dweight, c->dbias };
+    for (size_t k = 0; k < 2; k++) {
+        MRC__REAL *to = (MRC__REAL *)out[k].data + j;
+        if (!out[k].data) continue;
+        MRC__T(write_n)(to, total[2 * k], left, out[k].accumulate);
+        if (right) {
+            MRC__T(write_n)(to + MRC__T(LANES), total[2 * k + 1], right, out[k].accumulate);
         }
     }
+}
+
+MRC__TARGET static void MRC__T(sum_columns)(mrc_backend *be, MRC__T(columns) c) {
+    const mrc__host_backend *h = be->self;
+    if (!c.dweight.data && !c.dbias.data) return;
+    mrc__pool_run(h->pool, mrc__ceil_div(c.h, MRC__T(COLS)), c.n * c.h / 8,
+                  MRC__T(columns_task), &c);
+}
+
+// ---- linear, qkv ----
+
+typedef struct MRC__T(finish_job) { MRC__T(finish) f; mrc_out z; size_t n, out; }
+    MRC__T(finish_job);
+MRC__TARGET static void MRC__T(finish_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(finish_job) *j = arg;
+    size_t first = task * MRC__CPU_ROWS;
+    (void)worker;
+    MRC__T(finish_rows)(&j->f, j->z, first, mrc__min(j->n, first + MRC__CPU_ROWS), 0, j->out);
+}
+
+MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    const int gelu = a->act == MRC_ACT_GELU;
+    const mrc_gemm_args g = { .m = a->n, .n = a->out, .k = a->in, .b_transposed = 1, .a = a->x,
+                              .b = a->weight, .c = gelu && a->z.data ? a->z : a->y };
+    MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .y = gelu ? a->y.data : NULL,
+                                      .ld = a->y.ld }, .z = g.c, .n = a->n, .out = a->out };
+    if (be->kernels[a->x.dtype].gemm == MRC__T(gemm)) return MRC__T(gemm_run)(be, &g, &job.f);
+    MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
     return MRC_OK;
 }
 
-// The fused linear calls gemm through the table: whoever replaces gemm speeds this up too.
-MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
-    mrc_out z = a->z.data ? a->z : a->y;
-    const MRC__REAL *bias = a->bias.data;
-    mrc_gemm_args g = { .m = a->n, .n = a->out, .k = a->in, .b_transposed = 1,
-                        .a = a->x, .b = a->weight, .c = z };
-    MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
-    for (size_t r = 0; r < a->n; r++) {
-        MRC__REAL *zr = (MRC__REAL *)z.data + r * z.ld, *y = (MRC__REAL *)a->y.data + r * a->y.ld;
-        for (size_t o = 0; o < a->out; o++) {
-            zr[o] += bias[o];
-            y[o] = a->act == MRC_ACT_GELU ? (MRC__REAL)mrc__gelu(zr[o]) : zr[o];
-        }
+MRC__TARGET static void MRC__T(linear_dz_task)(void *arg, size_t task, size_t worker) {
+    const mrc_linear_bwd_args *a = arg;
+    size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS);
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        MRC__REAL *z = MRC__T(out_row)(a->z, r);
+        MRC__T(gelu_bwd_span)(z, MRC__T(row)(a->dy, r), z, a->out, 0);
     }
-    return MRC_OK;
 }
 
 MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
-    const MRC__REAL *dy = a->dy.data;
-    MRC__REAL *dbias = a->dbias.data;
+    const mrc__host_backend *h = be->self;
+    mrc_linear_bwd_args job = *a;
     mrc_in dz = a->dy;
     if (a->act == MRC_ACT_GELU) {
-        for (size_t i = 0; i < a->n * a->out; i++) {
-            size_t r = i / a->out, o = i % a->out;
-            MRC__REAL *z = (MRC__REAL *)a->z.data + r * a->z.ld + o;
-            // forward was: y = gelu(z)
-            *z = (MRC__REAL)(dy[r * a->dy.ld + o] * mrc__gelu_slope(*z));
-        }
-        dz.data = a->z.data;
-        dz.ld = a->z.ld;
+        mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 2,
+                      MRC__T(linear_dz_task), &job);
+        dz = MRC__T(saved)(a->z);
+        dz.dtype = a->dy.dtype;
     }
     // forward was: z = x W^T + b
     mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dz, .b = a->weight, .c = a->dx };
@@ -6073,98 +6770,1249 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
                          .c = a->dweight };
     if (dx.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
     if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
-    for (size_t o = 0; dbias && o < a->out; o++) {
-        MRC__REAL sum = 0;
-        for (size_t r = 0; r < a->n; r++) sum += ((const MRC__REAL *)dz.data)[r * dz.ld + o];
-        dbias[o] = a->dbias.accumulate ? dbias[o] + sum : sum;
+    MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dz,
+                                               .dbias = a->dbias });
+    return MRC_OK;
+}
+
+MRC__TARGET static mrc_status MRC__T(qkv_fwd)(mrc_backend *be, const mrc_qkv_fwd_args *a) {
+    for (size_t k = 0; k < 3; k++) {
+        mrc_linear_fwd_args one = { .n = a->n, .in = a->in, .out = a->out, .x = a->x,
+                                    .weight = a->weight[k], .bias = a->bias[k], .y = a->y };
+        one.y.data = (MRC__REAL *)a->y.data + k * a->out;
+        MRC__TRY(MRC__T(linear_fwd)(be, &one));
     }
     return MRC_OK;
 }
 
-static void MRC__T(fill)(mrc_kernels *k) {
-    k->gemm       = MRC__T(gemm);
-    k->linear_fwd = MRC__T(linear_fwd);
-    k->linear_bwd = MRC__T(linear_bwd);
+MRC__TARGET static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
+    mrc_in dy[3];
+    for (size_t k = 0; k < 3; k++) {
+        dy[k] = a->dy;
+        dy[k].data = (const MRC__REAL *)a->dy.data + k * a->out;
+    }
+    // forward was: y_k = x W_k^T + b_k.  In the order of the outputs.
+    for (size_t k = 0; a->dx.data && k < 3; k++) {
+        mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dy[k], .b = a->weight[k],
+                             .c = a->dx };
+        dx.c.accumulate |= k > 0;
+        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
+    }
+    for (size_t k = 0; k < 3; k++) {
+        mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dy[k],
+                             .b = a->x, .c = a->dweight[k] };
+        if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+    }
+    for (size_t k = 0; k < 3; k++) {
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dy[k],
+                                                   .dbias = a->dbias[k] });
+    }
+    return MRC_OK;
 }
+
+// ---- gelu ----
+
+MRC__TARGET static void MRC__T(gelu_task)(void *arg, size_t task, size_t worker) {
+    const mrc_gelu_fwd_args *a = arg;
+    size_t i = task * MRC__CPU_CHUNK;
+    (void)worker;
+    MRC__T(gelu_span)((const MRC__REAL *)a->x.data + i, (MRC__REAL *)a->y.data + i,
+                      mrc__min(a->n - i, MRC__CPU_CHUNK));
+}
+MRC__TARGET static mrc_status MRC__T(gelu_fwd)(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_gelu_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2, MRC__T(gelu_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(gelu_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_gelu_bwd_args *a = arg;
+    size_t i = task * MRC__CPU_CHUNK;
+    (void)worker;
+    MRC__T(gelu_bwd_span)((const MRC__REAL *)a->x.data + i, (const MRC__REAL *)a->dy.data + i,
+                          (MRC__REAL *)a->dx.data + i, mrc__min(a->n - i, MRC__CPU_CHUNK),
+                          a->dx.accumulate);
+}
+MRC__TARGET static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_gelu_bwd_args job = *a;
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2, MRC__T(gelu_bwd_task),
+                  &job);
+    return MRC_OK;
+}
+
+// ---- layer_norm, add_norm ----
+
+// One row: mean and rstd of x, y = (x - mean) * rstd * weight + bias.  `rest` is what rounding the
+// mean left over: it matters where the mean is much larger than the deviation.
+MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__REAL *weight,
+                                  const MRC__REAL *bias, size_t h, double eps, MRC__REAL *mean_out,
+                                  MRC__REAL *rstd_out) {
+    MRC__T(vec) sum = {0}, squares = {0}, rests = {0};
+    for (size_t i = 0; i < h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, h - i);
+    const MRC__REAL mean = (MRC__REAL)(MRC__T(sum)(sum) / (double)h);
+    for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+        MRC__T(vec) d = MRC__T(load_n)(x + i, h - i) - mean;
+        if (h - i < MRC__T(LANES)) {                    // lanes past the row are no elements
+            for (size_t k = h - i; k < MRC__T(LANES); k++) d[k] = 0;
+        }
+        squares += d * d;
+        rests += d;
+    }
+    const double off = MRC__T(sum)(rests) / (double)h;
+    const double var = fmax(MRC__T(sum)(squares) / (double)h - off * off, 0);
+    const MRC__REAL rstd = (MRC__REAL)(1 / sqrt(var + eps)), rest = (MRC__REAL)off;
+    for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+        MRC__T(vec) xhat = (MRC__T(load_n)(x + i, h - i) - mean - rest) * rstd;
+        xhat = xhat * MRC__T(load_n)(weight + i, h - i) + MRC__T(load_n)(bias + i, h - i);
+        MRC__T(store_n)(y + i, xhat, h - i);
+    }
+    if (mean_out) *mean_out = mean;
+    if (rstd_out) *rstd_out = rstd;
+}
+
+MRC__TARGET static void MRC__T(add_norm_task)(void *arg, size_t task, size_t worker) {
+    const mrc_add_norm_fwd_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS), s = 0;
+    mrc_out u = a->sum.data ? a->sum : a->y;            // nobody wants u: y is room enough
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(cu, s, r);
+        const uint32_t where[3] = { (uint32_t)r - (uint32_t)cu[s], (uint32_t)index[s], 0 };
+        const MRC__REAL *x = MRC__T(row)(a->x, r), *residual = MRC__T(row)(a->residual, r);
+        MRC__REAL *to = MRC__T(out_row)(u, r), *mean = a->mean.data, *rstd = a->rstd.data;
+        for (size_t i = 0; i < a->h; i += MRC__T(COLS)) {
+            MRC__T(vec) keep[2];
+            MRC__T(factors)(&a->mask, where, i, keep);
+            for (size_t k = 0, j = i; k < 2 && j < a->h; k++, j += MRC__T(LANES)) {
+                MRC__T(vec) v = MRC__T(load_n)(x + j, a->h - j);
+                v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v * keep[k], (MRC__T(vec)){0});
+                MRC__T(store_n)(to + j, v + MRC__T(load_n)(residual + j, a->h - j), a->h - j);
+            }
+        }
+        MRC__T(norm_row)(to, MRC__T(out_row)(a->y, r), a->weight.data, a->bias.data, a->h, a->eps,
+                         mean ? mean + r : NULL, rstd ? rstd + r : NULL);
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be,
+                                                   const mrc_add_norm_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_add_norm_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 4, MRC__T(add_norm_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(layer_norm_task)(void *arg, size_t task, size_t worker) {
+    const mrc_layer_norm_fwd_args *a = arg;
+    size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS);
+    MRC__REAL *mean = a->mean.data, *rstd = a->rstd.data;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        MRC__T(norm_row)(MRC__T(row)(a->x, r), MRC__T(out_row)(a->y, r), a->weight.data,
+                         a->bias.data, a->h, a->eps, mean ? mean + r : NULL,
+                         rstd ? rstd + r : NULL);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(layer_norm_fwd)(mrc_backend *be,
+                                                     const mrc_layer_norm_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_layer_norm_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(layer_norm_task),
+                  &job);
+    return MRC_OK;
+}
+
+// dresidual gets du, the gradient of what was normalised, and dx the part that dropout kept.
+MRC__TARGET static void MRC__T(add_norm_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_add_norm_bwd_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    const MRC__REAL *w = a->weight.data;
+    const size_t h = a->h, first = task * MRC__CPU_ROWS;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_ROWS); r++) {
+        const MRC__REAL *dy = MRC__T(row)(a->dy, r), *x = MRC__T(out_row)(a->sum, r);
+        const MRC__REAL mean = ((const MRC__REAL *)a->mean.data)[r];
+        const MRC__REAL rstd = ((const MRC__REAL *)a->rstd.data)[r];
+        uint32_t where[3] = {0};
+        MRC__T(vec) sum_g = {0}, sum_gx = {0};
+        for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+            MRC__T(vec) g = MRC__T(load_n)(dy + i, h - i) * MRC__T(load_n)(w + i, h - i);
+            sum_g += g;
+            sum_gx += g * ((MRC__T(load_n)(x + i, h - i) - mean) * rstd);
+        }
+        const MRC__REAL mean_g = (MRC__REAL)(MRC__T(sum)(sum_g) / (double)h);
+        const MRC__REAL mean_gx = (MRC__REAL)(MRC__T(sum)(sum_gx) / (double)h);
+        if (a->dx.data && a->mask.threshold) {
+            s = mrc__cpu_sequence(cu, s, r);
+            where[0] = (uint32_t)r - (uint32_t)cu[s];
+            where[1] = (uint32_t)index[s];
+        }
+        for (size_t i = 0; i < h; i += MRC__T(COLS)) {
+            MRC__T(vec) keep[2];
+            if (a->dx.data) MRC__T(factors)(&a->mask, where, i, keep);
+            for (size_t k = 0, j = i; k < 2 && j < h; k++, j += MRC__T(LANES)) {
+                MRC__T(vec) g = MRC__T(load_n)(dy + j, h - j) * MRC__T(load_n)(w + j, h - j);
+                MRC__T(vec) xhat = (MRC__T(load_n)(x + j, h - j) - mean) * rstd;
+                // forward was: u = residual + dropout(x); y = layer_norm(u)
+                MRC__T(vec) du = (g - mean_g - xhat * mean_gx) * rstd;
+                if (a->dx.data) {
+                    MRC__T(write_n)(MRC__T(out_row)(a->dx, r) + j, du * keep[k], h - j,
+                                    a->dx.accumulate);
+                }
+                if (a->dresidual.data) {
+                    MRC__T(write_n)(MRC__T(out_row)(a->dresidual, r) + j, du, h - j,
+                                    a->dresidual.accumulate);
+                }
+            }
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be,
+                                                   const mrc_add_norm_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_add_norm_bwd_args job = *a;
+    if (a->dx.data || a->dresidual.data) {
+        mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 4,
+                      MRC__T(add_norm_bwd_task), &job);
+    }
+    MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->h, .dy = a->dy,
+        .x = MRC__T(saved)(a->sum), .mean = a->mean, .rstd = a->rstd, .dweight = a->dweight,
+        .dbias = a->dbias });
+    return MRC_OK;
+}
+
+// An add_norm of which only the residual's gradient is wanted.
+MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
+                                                     const mrc_layer_norm_bwd_args *a) {
+    mrc_add_norm_bwd_args same = { .n = a->n, .h = a->h, .weight = a->weight, .mean = a->mean,
+                                   .rstd = a->rstd, .dy = a->dy, .dresidual = a->dx,
+                                   .dweight = a->dweight, .dbias = a->dbias };
+    MRC__REAL *x;                   // read only: sum is an output just because others may spoil it
+    memcpy(&x, &a->x.data, sizeof x);
+    same.sum = (mrc_out){ .dtype = a->x.dtype, .ld = a->x.ld, .data = x };
+    return MRC__T(add_norm_bwd)(be, &same);
+}
+
+// ---- dropout ----
+
+MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t worker) {
+    const mrc_dropout_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS), s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(cu, s, r);
+        const uint32_t where[3] = { (uint32_t)r - (uint32_t)cu[s], (uint32_t)index[s], 0 };
+        const MRC__REAL *from = MRC__T(row)(a->from, r);
+        MRC__REAL *to = MRC__T(out_row)(a->to, r);
+        for (size_t i = 0; i < a->h; i += MRC__T(COLS)) {
+            MRC__T(vec) keep[2];
+            MRC__T(factors)(&a->mask, where, i, keep);
+            for (size_t k = 0, j = i; k < 2 && j < a->h; k++, j += MRC__T(LANES)) {
+                MRC__T(vec) v = MRC__T(load_n)(from + j, a->h - j) * keep[k];
+                v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v, (MRC__T(vec)){0});
+                MRC__T(write_n)(to + j, v, a->h - j, a->to.accumulate);
+            }
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_dropout_args job = *a;
+    if (!a->to.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(dropout_task), &job);
+    return MRC_OK;
+}
+
+// ---- embedding ----
+
+MRC__TARGET static void MRC__T(embedding_task)(void *arg, size_t task, size_t worker) {
+    const mrc_embedding_fwd_args *a = arg;
+    const int32_t *ids = a->input_ids.data, *positions = a->position_ids.data;
+    const int32_t *types = a->token_type_ids.data;
+    size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS);
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        const MRC__REAL *word = MRC__T(row)(a->word, (size_t)ids[r]);
+        const MRC__REAL *position = MRC__T(row)(a->position, (size_t)positions[r]);
+        const MRC__REAL *type = MRC__T(row)(a->token_type, (size_t)types[r]);
+        MRC__REAL *y = MRC__T(out_row)(a->y, r);
+        for (size_t i = 0; i < a->h; i += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(word + i, a->h - i);
+            v = v + MRC__T(load_n)(position + i, a->h - i);
+            MRC__T(store_n)(y + i, v + MRC__T(load_n)(type + i, a->h - i), a->h - i);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(embedding_fwd)(mrc_backend *be,
+                                                    const mrc_embedding_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_embedding_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(embedding_task),
+                  &job);
+    return MRC_OK;
+}
+
+// One table's gradient.
+typedef struct MRC__T(scatter) {
+    size_t  n, h, rows;
+    const int32_t *ids;
+    int32_t padding;
+    mrc_in  dy;
+    mrc_out d;
+} MRC__T(scatter);
+
+MRC__TARGET static void MRC__T(zero_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(scatter) *j = arg;
+    size_t first = task * MRC__CPU_RUN, last = mrc__min(j->rows, first + MRC__CPU_RUN);
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        memset(MRC__T(out_row)(j->d, r), 0, j->h * sizeof(MRC__REAL));
+    }
+}
+
+// COLS columns of all rows in order; rows in turn with one id are summed first, 64 at most.
+MRC__TARGET static void MRC__T(scatter_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(scatter) *j = arg;
+    const size_t begin = task * MRC__T(COLS), end = mrc__min(j->h, begin + MRC__T(COLS));
+    (void)worker;
+    for (size_t r = 0, next; r < j->n; r = next) {
+        next = r + 1;
+        while (next < j->n && next < r + MRC__CPU_RUN && j->ids[next] == j->ids[r]) next++;
+        if (j->ids[r] == j->padding) continue;
+        MRC__REAL *to = MRC__T(out_row)(j->d, (size_t)j->ids[r]);
+        for (size_t i = begin; i < end; i += MRC__T(LANES)) {
+            MRC__T(vec) sum = {0};
+            for (size_t k = r; k < next; k++) {
+                sum += MRC__T(load_n)(MRC__T(row)(j->dy, k) + i, end - i);
+            }
+            MRC__T(write_n)(to + i, sum, end - i, 1);
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(embedding_bwd)(mrc_backend *be,
+                                                    const mrc_embedding_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(scatter) jobs[3] = {
+        { .rows = a->n_words, .ids = a->input_ids.data, .padding = a->word_padding,
+          .d = a->dword },
+        { .rows = a->n_positions, .ids = a->position_ids.data, .padding = a->position_padding,
+          .d = a->dposition },
+        { .rows = a->n_types, .ids = a->token_type_ids.data, .padding = -1, .d = a->dtoken_type }
+    };
+    for (size_t k = 0; k < 3; k++) {
+        MRC__T(scatter) *j = &jobs[k];
+        j->n = a->n;
+        j->h = a->h;
+        j->dy = a->dy;
+        if (!j->d.data) continue;
+        if (!j->d.accumulate) {
+            mrc__pool_run(h->pool, mrc__ceil_div(j->rows, MRC__CPU_RUN), j->rows * j->h / 8,
+                          MRC__T(zero_task), j);
+        }
+        mrc__pool_run(h->pool, mrc__ceil_div(j->h, MRC__T(COLS)), j->n * j->h / 4,
+                      MRC__T(scatter_task), j);
+    }
+    return MRC_OK;
+}
+
+// ---- the optimizer ----
+
+// Tasks are chunks of all tensors in turn: the one that `task` is in, and where it begins.
+MRC__INLINE const mrc_optim_tensor *MRC__T(chunk)(const mrc_optim_tensor *list, size_t task,
+                                                  size_t *begin, size_t *end) {
+    size_t n;
+    for (; task >= (n = mrc__ceil_div(list->numel, MRC__CPU_CHUNK)); list++) task -= n;
+    *begin = task * MRC__CPU_CHUNK;
+    *end = mrc__min(list->numel, *begin + MRC__CPU_CHUNK);
+    return list;
+}
+static size_t MRC__T(chunks)(const mrc_optim_tensor *list, size_t n) {
+    size_t chunks = 0;
+    for (size_t k = 0; k < n; k++) chunks += mrc__ceil_div(list[k].numel, MRC__CPU_CHUNK);
+    return chunks;
+}
+
+MRC__TARGET static void MRC__T(grad_norm_task)(void *arg, size_t task, size_t worker) {
+    const mrc_grad_norm_args *a = arg;
+    size_t i, end;
+    const MRC__REAL *g = MRC__T(chunk)(a->tensors, task, &i, &end)->grad.data;
+    double sum[8] = {0};
+    (void)worker;
+    for (; i + 8 <= end; i += 8) {
+#pragma GCC unroll 8
+        for (size_t k = 0; k < 8; k++) sum[k] += (double)g[i + k] * (double)g[i + k];
+    }
+    for (; i < end; i++) sum[0] += (double)g[i] * (double)g[i];
+    ((double *)a->workspace)[task] = ((sum[0] + sum[1]) + (sum[2] + sum[3]))
+                                   + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+static size_t MRC__T(grad_norm_workspace)(mrc_backend *be, const mrc_grad_norm_args *a) {
+    (void)be;
+    return MRC__T(chunks)(a->tensors, a->n_tensors) * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_grad_norm_args job = *a;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    const double *part = a->workspace;
+    int32_t *state = a->state.data;
+    double sum = 0;
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &job);
+    for (size_t i = 0; i < chunks; i++) sum += part[i];
+    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
+    if (a->norm.data) *(MRC__REAL *)a->norm.data = (MRC__REAL)norm;
+    if (a->clip.data) *(MRC__REAL *)a->clip.data = (MRC__REAL)(clip < 1 ? clip : 1);
+    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
+    state[0] += !state[1];
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker) {
+    const mrc_adamw_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const int hf = a->variant == MRC_ADAMW_HF;
+    const int32_t steps = *(const int32_t *)a->state.data;
+    const double c1 = 1 - pow(a->beta1, steps), c2 = 1 - pow(a->beta2, steps);
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data, *grad = t->grad.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL b2 = (MRC__REAL)a->beta2, r2 = (MRC__REAL)(1 - a->beta2);
+    const MRC__REAL rate = (MRC__REAL)(hf ? t->lr * sqrt(c2) / c1 : t->lr / c1);
+    const MRC__REAL root = (MRC__REAL)(hf ? 1 : 1 / sqrt(c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL decay = (MRC__REAL)(t->lr * t->weight_decay);
+    MRC__REAL *param = t->param.data, *pm = t->m.data, *pv = t->v.data;
+    (void)worker;
+    for (; i < end; i += MRC__T(LANES)) {
+        size_t n = end - i;
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
+        MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
+        MRC__T(vec) step = rate * m / (MRC__T(sqrt)(v) * root + eps);
+        if (!hf) p = p - decay * p;
+        p = p - step;
+        if (hf) p = p - decay * p;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(pv + i, v, n);
+        MRC__T(store_n)(param + i, p, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_adamw_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 4000, MRC__T(adamw_task), &job);
+    return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+//
+// Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
+// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
+// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
+// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
+// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
+// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
+// cache holds 60 of them.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_QUERIES = 60 };     // a multiple of every ROWS
+#endif
+
+#ifdef MRC__PASS_CPU
+// One worker's scratch; what forward does not need has no room there.
+typedef struct MRC__T(scratch) {
+    size_t bytes, columns, d;       // of S's rows; of V's, padded
+    MRC__REAL *kt, *v;              // packed: K^T; forward V, backward V^T
+    MRC__REAL *s, *dp, *k;          // scores, dP, K packed
+    MRC__REAL *q, *dy, *dk, *dv;    // a block of Q and dY packed, and the sums
+} MRC__T(scratch);
+
+static MRC__REAL *MRC__T(take)(MRC__T(scratch) *w, MRC__REAL *base, size_t n) {
+    MRC__REAL *at = base ? base + w->bytes / sizeof(MRC__REAL) : NULL;
+    w->bytes += mrc__round_up(n * sizeof(MRC__REAL), MRC_ALIGNMENT);
+    return at;
+}
+
+static MRC__T(scratch) MRC__T(scratch_of)(MRC__REAL *base, size_t length, size_t d, int backward) {
+    MRC__T(scratch) w = { .columns = mrc__round_up(length, MRC__T(COLS)),
+                          .d = mrc__round_up(d, MRC__T(COLS)) };
+    const size_t queries = MRC__CPU_QUERIES;
+    w.kt = MRC__T(take)(&w, base, w.columns * d);
+    w.v = MRC__T(take)(&w, base, backward ? w.columns * d : length * w.d);
+    w.s = MRC__T(take)(&w, base, queries * w.columns + MRC__ROWS);      // see block, past m
+    if (!backward) return w;
+    w.dp = MRC__T(take)(&w, base, queries * w.columns + MRC__ROWS);
+    w.k = MRC__T(take)(&w, base, length * w.d);
+    w.q = MRC__T(take)(&w, base, queries * w.d);
+    w.dy = MRC__T(take)(&w, base, queries * w.d);
+    w.dk = MRC__T(take)(&w, base, length * w.d);
+    w.dv = MRC__T(take)(&w, base, length * w.d);
+    return w;
+}
+
+// src (n, d), one row a line: packed as (d, n), that is its transpose, or as (n, d).
+MRC__TARGET static void MRC__T(pack_transpose)(MRC__REAL *dst, const MRC__REAL *src, size_t ld,
+                                               size_t n, size_t d) {
+    for (size_t i = 0; i < n; i += MRC__T(COLS)) {
+        MRC__T(pack_b)(dst + i * d, src + i * ld, ld, 1, n - i, d);
+    }
+}
+MRC__TARGET static void MRC__T(pack_rows)(MRC__REAL *dst, const MRC__REAL *src, size_t ld,
+                                          size_t n, size_t d) {
+    for (size_t i = 0; i < d; i += MRC__T(COLS)) {
+        MRC__T(pack_b)(dst + i * n, src + i, 1, ld, d - i, n);
+    }
+}
+
+// Pointers to the rows of a, `ld` apart; those past m repeat the last, for tiles read them.
+MRC__INLINE void MRC__T(point)(const MRC__REAL **rows, const MRC__REAL *a, size_t ld, size_t m) {
+    for (size_t i = 0; i < MRC__CPU_QUERIES; i++) rows[i] = a + (i < m ? i : m - 1) * ld;
+}
+
+// c (m, n) = or += rows (m, k) b, b packed.
+MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *b, size_t m,
+                                 size_t n, size_t k, MRC__REAL *c, size_t ld, int accumulate) {
+    const MRC__T(block) block = { .m = m, .n = n, .kc = k, .rows = rows, .b = b,
+                                  .b_step = MRC__T(COLS) * k, .c = c, .ld = ld,
+                                  .accumulate = accumulate };
+    MRC__T(multiply)(&block);
+}
+
+// What forward and backward tasks share: a sequence's head.
+typedef struct MRC__T(head) {
+    size_t   first, length, keys, d, ld;        // ld: of qkv
+    uint32_t sequence, head;
+    const MRC__REAL *q, *k, *v;
+} MRC__T(head);
+
+MRC__INLINE MRC__T(head) MRC__T(head_of)(const int32_t *cu, const int32_t *real,
+                                         const int32_t *index, mrc_in qkv, size_t s, size_t head,
+                                         size_t heads, size_t d) {
+    MRC__T(head) t = { .first = (size_t)cu[s], .length = (size_t)(cu[s + 1] - cu[s]),
+                       .keys = (size_t)real[s], .d = d, .ld = qkv.ld,
+                       .sequence = (uint32_t)index[s], .head = (uint32_t)head };
+    t.q = MRC__T(row)(qkv, t.first) + head * d;
+    t.k = t.q + heads * d;
+    t.v = t.k + heads * d;
+    return t;
+}
+
+// A row of scores becomes weights, dropped ones 0; returns lse.
+MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
+                                   const mrc_mask *mask, const uint32_t where[3]) {
+    const size_t end = mrc__round_up(keys, MRC__T(LANES));
+    MRC__T(vec) most = MRC__T(splat)((MRC__REAL)-HUGE_VAL), sums = {0};
+    for (size_t j = keys; j < end; j++) s[j] = (MRC__REAL)-HUGE_VAL;
+    for (size_t j = 0; j < end; j += MRC__T(LANES)) {
+        most = MRC__T(max)(MRC__T(load)(s + j), most);
+    }
+    MRC__REAL max = most[0];
+    for (size_t i = 1; i < MRC__T(LANES); i++) max = most[i] > max ? most[i] : max;
+    max *= scale;
+    for (size_t j = 0; j < end; j += MRC__T(LANES)) {
+        MRC__T(vec) e = MRC__T(exp)(MRC__T(load)(s + j) * scale - max);
+        MRC__T(store)(s + j, e);
+        sums += e;
+    }
+    const double sum = MRC__T(sum)(sums);
+    const MRC__REAL share = (MRC__REAL)(1 / sum);
+    for (size_t j = 0; j < keys; j += MRC__T(COLS)) {
+        MRC__T(vec) keep[2];
+        MRC__T(factors)(mask, where, j, keep);
+        MRC__T(store)(s + j, MRC__T(load)(s + j) * share * keep[0]);
+        MRC__REAL *right = s + j + MRC__T(LANES);
+        if (j + MRC__T(LANES) < end) MRC__T(store)(right, MRC__T(load)(right) * share * keep[1]);
+    }
+    return (double)max + log(sum);
+}
+
+MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t worker) {
+    const mrc_attention_fwd_args *a = arg;
+    const size_t d = a->d, head = task % a->heads;
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens.data, a->real_len.data,
+                                           a->sequence_index.data, a->qkv, task / a->heads, head,
+                                           a->heads, d);
+    size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 0).bytes;
+    char *mine = (char *)a->workspace + worker * bytes;
+    const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 0);
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    MRC__REAL *lse = a->lse.data ? MRC__T(out_row)(a->lse, head) + t.first : NULL;
+    MRC__REAL *y = MRC__T(out_row)(a->y, t.first) + head * d;
+    MRC__T(pack_transpose)(w.kt, t.k, t.ld, t.keys, d);
+    MRC__T(pack_rows)(w.v, t.v, t.ld, t.keys, d);
+    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
+        size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
+        MRC__T(point)(rows, t.q + i * t.ld, t.ld, n);
+        MRC__T(by_rows)(rows, w.kt, n, mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
+        for (size_t r = 0; r < n; r++) {
+            const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
+            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, t.keys, (MRC__REAL)a->scale,
+                                                &a->mask, where) : 0;
+            if (lse) lse[i + r] = (MRC__REAL)l;
+        }
+        MRC__T(point)(rows, w.s, w.columns, n);
+        MRC__T(by_rows)(rows, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+    }
+}
+
+static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attention_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 0).bytes;
+}
+
+MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
+                                                    const mrc_attention_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_attention_fwd_args job = *a;
+    mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
+                  MRC__T(attention_task), &job);
+    return MRC_OK;
+}
+
+// One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds.
+MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, MRC__REAL scale,
+                                     MRC__REAL lse, const mrc_mask *mask,
+                                     const uint32_t where[3]) {
+    const size_t end = mrc__round_up(keys, MRC__T(LANES));
+    MRC__T(vec) sums = {0};
+    for (size_t j = keys; j < end; j++) {
+        s[j] = (MRC__REAL)-HUGE_VAL;                    // weight 0
+        dp[j] = 0;
+    }
+    for (size_t j = 0; j < end; j += MRC__T(COLS)) {
+        MRC__T(vec) keep[2];
+        MRC__T(factors)(mask, where, j, keep);
+        for (size_t k = 0, i = j; k < 2 && i < end; k++, i += MRC__T(LANES)) {
+            // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
+            MRC__T(vec) p = MRC__T(exp)(MRC__T(load)(s + i) * scale - lse);
+            MRC__T(vec) pdp = p * (MRC__T(load)(dp + i) * keep[k]);
+            sums += pdp;
+            MRC__T(store)(dp + i, pdp);
+            // the sign bit tells a dropped weight from a kept one below: p itself is needed there
+            MRC__T(store)(s + i, MRC__T(select)((MRC__T(ivec))(keep[k] > 0), p, -p));
+        }
+    }
+    const MRC__REAL mean = (MRC__REAL)MRC__T(sum)(sums), keep = (MRC__REAL)mask->scale;
+    for (size_t i = 0; i < end; i += MRC__T(LANES)) {
+        const MRC__T(ivec) sign = (MRC__T(ivec))MRC__T(splat)((MRC__REAL)-0.0);
+        const MRC__T(vec) signed_p = MRC__T(load)(s + i), none = {0};
+        MRC__T(vec) p = (MRC__T(vec))((MRC__T(ivec))signed_p & ~sign);
+        MRC__T(store)(dp + i, (MRC__T(load)(dp + i) - p * mean) * scale);
+        MRC__T(store)(s + i, MRC__T(select)((MRC__T(ivec))(signed_p > 0), p * keep, none));
+    }
+}
+
+// dk += ds^T q and dv += (m p)^T dy: a matrix in place, read along its columns.
+MRC__INLINE void MRC__T(by_columns)(const MRC__T(scratch) *w, const MRC__REAL *a,
+                                    const MRC__REAL *b, size_t keys, size_t n, MRC__REAL *c,
+                                    int accumulate) {
+    const MRC__T(block) block = { .m = keys, .n = w->d, .kc = n, .a = a, .a_step = MRC__ROWS,
+                                  .a_k = w->columns, .b = b, .b_step = MRC__T(COLS) * n, .c = c,
+                                  .ld = w->d, .accumulate = accumulate };
+    MRC__T(multiply)(&block);
+}
+
+// Rows of dK or dV to where they belong; rows from `keys` on are pads, which got no weight.
+MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head) *t,
+                                    const MRC__REAL *from, size_t ld) {
+    for (size_t r = 0; r < t->length; r++) {
+        MRC__REAL *row = MRC__T(out_row)(to, t->first + r) + column;
+        for (size_t i = 0; i < t->d; i += MRC__T(LANES)) {
+            MRC__T(vec) v = {0};
+            if (r < t->keys) v = MRC__T(load_n)(from + r * ld + i, t->d - i);
+            MRC__T(write_n)(row + i, v, t->d - i, to.accumulate);
+        }
+    }
+}
+
+MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_attention_bwd_args *a = arg;
+    const size_t d = a->d, head = task % a->heads, width = a->heads * d;
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens.data, a->real_len.data,
+                                           a->sequence_index.data, a->qkv, task / a->heads, head,
+                                           a->heads, d);
+    size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 1).bytes;
+    char *mine = (char *)a->workspace + worker * bytes;
+    const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 1);
+    const size_t columns = mrc__round_up(t.keys, MRC__T(COLS));
+    const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t.first;
+    const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
+    MRC__T(pack_transpose)(w.kt, t.k, t.ld, t.keys, d);
+    MRC__T(pack_transpose)(w.v, t.v, t.ld, t.keys, d);
+    MRC__T(pack_rows)(w.k, t.k, t.ld, t.keys, d);
+    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
+        size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
+        MRC__T(point)(rows, t.q + i * t.ld, t.ld, n);
+        MRC__T(by_rows)(rows, w.kt, n, columns, d, w.s, w.columns, 0);
+        MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
+        MRC__T(by_rows)(rows, w.v, n, columns, d, w.dp, w.columns, 0);
+        for (size_t r = 0; t.keys && r < n; r++) {
+            const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
+            MRC__T(softmax_bwd)(w.s + r * w.columns, w.dp + r * w.columns, t.keys,
+                                (MRC__REAL)a->scale, lse[i + r], &a->mask, where);
+        }
+        MRC__T(point)(rows, w.dp, w.columns, n);
+        MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dqkv, t.first + i) + head * d,
+                        a->dqkv.ld, a->dqkv.accumulate);
+        MRC__T(pack_rows)(w.q, t.q + i * t.ld, t.ld, n, d);
+        MRC__T(pack_rows)(w.dy, dy + i * a->dy.ld, a->dy.ld, n, d);
+        MRC__T(by_columns)(&w, w.dp, w.q, t.keys, n, w.dk, i > 0);
+        MRC__T(by_columns)(&w, w.s, w.dy, t.keys, n, w.dv, i > 0);
+    }
+    MRC__T(write_rows)(a->dqkv, width + head * d, &t, w.dk, w.d);
+    MRC__T(write_rows)(a->dqkv, 2 * width + head * d, &t, w.dv, w.d);
+}
+
+static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 1).bytes;
+}
+
+MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
+                                                    const mrc_attention_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_attention_bwd_args job = *a;
+    if (!a->dqkv.data) return MRC_OK;
+    mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 12,
+                  MRC__T(attention_bwd_task), &job);
+    return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_lstm   one sweep over time for the whole batch
+//
+// What does not depend on the step before is a gemm over all rows, for both directions: x W_ih^T,
+// and after the sweep dx and the weights' gradients.  The sweep goes through the steps with all
+// sequences that are that long: they are sorted by length, longest first, so the running ones are
+// the first ones, and their states are found by pointers to rows of y and of the gates.
+// A unit of work is a direction and COLS hidden units: its columns of W_hh, packed once a call, for
+// all four gates, so that the cell follows its products at once.  Narrow layers run a direction as
+// one task over all steps; wide ones split each step.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth splitting
+#endif
+
+#ifdef MRC__PASS_CPU
+// Forward and backward in one: what a sweep reads, and the workspace.
+typedef struct MRC__T(sweep) {
+    size_t n_sequences, h, groups;  // groups: units of COLS
+    const int32_t *cu;
+    MRC__REAL *bias[2];             // forward: b_ih + b_hh, (4H)
+    MRC__REAL *gates, *cells;       // (N, 8 H), (N, 2 H)
+    size_t gates_ld, cells_ld;
+    mrc_out y;                      // forward
+    mrc_in  dy;                     // backward
+    MRC__REAL *pack[2], *dc;        // W_hh by panels; dc (2, B, H)
+    int32_t *order;                 // sequences, longest first
+    size_t *running;                // (max_length + 1): sequences longer than t
+    size_t steps, step;
+    int backward;
+} MRC__T(sweep);
+
+// Row of step t of a sequence.
+MRC__INLINE size_t MRC__T(lstm_row)(const int32_t *cu, int32_t s, size_t t, int dir) {
+    return dir ? (size_t)cu[s + 1] - 1 - t : (size_t)cu[s] + t;
+}
+
+// One group of units of up to ROWS sequences from `first`: gates, cells and y of step t.
+MRC__INLINE void MRC__T(lstm_cells)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                    size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS));
+    const MRC__REAL *rows[MRC__ROWS], *bias = w->bias[d] + unit;
+    MRC__REAL z[MRC__ROWS][4][MRC__T(COLS)];
+    for (size_t i = 0; t && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < m ? i : m - 1)];
+        rows[i] = MRC__T(out_row)(w->y, MRC__T(lstm_row)(w->cu, s, t - 1, (int)d)) + d * h;
+    }
+    if (t) {
+        const MRC__T(block) block = {
+            .m = m, .n = 4 * MRC__T(COLS), .kc = h, .rows = rows, .c = z[0][0],
+            .b = w->pack[d] + unit * 4 * h, .b_step = MRC__T(COLS) * h, .ld = 4 * MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    } else {
+        memset(z, 0, sizeof z);
+    }
+    for (size_t i = 0; i < m; i++) {
+        int32_t s = w->order[first + i];
+        size_t row = MRC__T(lstm_row)(w->cu, s, t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        MRC__REAL *c = w->cells + row * w->cells_ld + d * h + unit;
+        const MRC__REAL *was = d ? c + w->cells_ld : t ? c - w->cells_ld : NULL;
+        MRC__REAL *y = MRC__T(out_row)(w->y, row) + d * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            MRC__T(vec) v[4], before = {0};
+            size_t n = units - j;
+            for (size_t q = 0; q < 4; q++) {
+                v[q] = MRC__T(load_n)(gates + q * h + j, n) + MRC__T(load_n)(bias + q * h + j, n);
+                v[q] = v[q] + MRC__T(load)(&z[i][q][j]);
+                v[q] = q == 2 ? MRC__T(tanh)(v[q]) : MRC__T(sigmoid)(v[q]);
+                MRC__T(store_n)(gates + q * h + j, v[q], n);
+            }
+            if (t) before = MRC__T(load_n)(was + j, n);
+            MRC__T(vec) cell = v[1] * before + v[0] * v[2];
+            MRC__T(store_n)(c + j, cell, n);
+            MRC__T(store_n)(y + j, v[3] * MRC__T(tanh)(cell), n);
+        }
+    }
+}
+
+// The same backward: dz over the gates, and dc for the step before.
+MRC__INLINE void MRC__T(lstm_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                        size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS)), after = w->running[t + 1];
+    const size_t linked = after > first ? mrc__min(after - first, m) : 0;   // have a step t + 1
+    const MRC__REAL *rows[MRC__ROWS];
+    MRC__REAL dh[MRC__ROWS][MRC__T(COLS)];
+    for (size_t i = 0; linked && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < linked ? i : linked - 1)];
+        rows[i] = w->gates + MRC__T(lstm_row)(w->cu, s, t + 1, (int)d) * w->gates_ld + d * 4 * h;
+    }
+    memset(dh, 0, sizeof dh);
+    if (linked) {
+        const MRC__T(block) block = {
+            .m = linked, .n = MRC__T(COLS), .kc = 4 * h, .rows = rows, .c = dh[0],
+            .b = w->pack[d] + unit * 4 * h, .ld = MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        int32_t s = w->order[first + i];
+        size_t row = MRC__T(lstm_row)(w->cu, s, t, (int)d);
+        MRC__REAL *z = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        const MRC__REAL *c = w->cells + row * w->cells_ld + d * h + unit;
+        const MRC__REAL *was = d ? c + w->cells_ld : t ? c - w->cells_ld : NULL;
+        const MRC__REAL *dy = MRC__T(row)(w->dy, row) + d * h + unit;
+        MRC__REAL *dc = w->dc + (d * w->n_sequences + first + i) * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            size_t n = units - j;
+            // forward was: c_t = f c_(t-1) + i g;  h_t = o tanh(c_t)
+            MRC__T(vec) in = MRC__T(load_n)(z + j, n), f = MRC__T(load_n)(z + h + j, n);
+            MRC__T(vec) g = MRC__T(load_n)(z + 2 * h + j, n), o = MRC__T(load_n)(z + 3 * h + j, n);
+            MRC__T(vec) th = MRC__T(tanh)(MRC__T(load_n)(c + j, n)), before = {0}, dcj = {0};
+            MRC__T(vec) dhj = MRC__T(load_n)(dy + j, n) + MRC__T(load)(&dh[i][j]);
+            if (t) before = MRC__T(load_n)(was + j, n);
+            if (i < linked) dcj = MRC__T(load_n)(dc + j, n);
+            dcj = dcj + dhj * o * (1 - th * th);
+            MRC__T(store_n)(z + j, dcj * g * in * (1 - in), n);
+            MRC__T(store_n)(z + h + j, dcj * before * f * (1 - f), n);
+            MRC__T(store_n)(z + 2 * h + j, dcj * in * (1 - g * g), n);
+            MRC__T(store_n)(z + 3 * h + j, dhj * th * o * (1 - o), n);
+            MRC__T(store_n)(dc + j, dcj * f, n);
+        }
+    }
+}
+
+MRC__TARGET static void MRC__T(lstm_unit)(const MRC__T(sweep) *w, size_t t, size_t d,
+                                          size_t group) {
+    for (size_t i = 0; i < w->running[t]; i += MRC__ROWS) {
+        size_t m = mrc__min(w->running[t] - i, MRC__ROWS);
+        if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, group * MRC__T(COLS), i, m);
+        else MRC__T(lstm_cells)(w, t, d, group * MRC__T(COLS), i, m);
+    }
+}
+
+MRC__TARGET static void MRC__T(lstm_step_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(sweep) *w = arg;
+    (void)worker;
+    MRC__T(lstm_unit)(w, w->step, task / w->groups, task % w->groups);
+}
+
+MRC__TARGET static void MRC__T(lstm_direction_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(sweep) *w = arg;
+    (void)worker;
+    for (size_t k = 0; k < w->steps; k++) {
+        size_t t = w->backward ? w->steps - 1 - k : k;
+        for (size_t g = 0; g < w->groups; g++) MRC__T(lstm_unit)(w, t, task, g);
+    }
+}
+
+static void MRC__T(lstm_sweep)(const mrc__host_backend *b, MRC__T(sweep) *w) {
+    if (w->h < MRC__CPU_WIDE) {
+        mrc__pool_run(b->pool, 2, w->steps * w->h * w->h, MRC__T(lstm_direction_task), w);
+        return;
+    }
+    for (size_t k = 0; k < w->steps; k++) {
+        w->step = w->backward ? w->steps - 1 - k : k;
+        mrc__pool_run(b->pool, 2 * w->groups, w->h * w->h, MRC__T(lstm_step_task), w);
+    }
+}
+
+// Packs W_hh: panels of one group together.  Forward (H, 4H): four panels a group, one a gate;
+// backward (4H, H): one panel.
+typedef struct MRC__T(lstm_packing) {
+    const MRC__T(sweep) *w;
+    const MRC__REAL *weight[2];
+    size_t ld[2];
+} MRC__T(lstm_packing);
+
+MRC__TARGET static void MRC__T(lstm_pack_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(lstm_packing) *p = arg;
+    const size_t h = p->w->h, d = task / p->w->groups, unit = task % p->w->groups * MRC__T(COLS);
+    MRC__REAL *to = p->w->pack[d] + unit * 4 * h;
+    (void)worker;
+    if (p->w->backward) {
+        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, 4 * h);
+        return;
+    }
+    for (size_t q = 0; q < 4; q++) {
+        MRC__T(pack_b)(to + q * MRC__T(COLS) * h, p->weight[d] + (q * h + unit) * p->ld[d],
+                       p->ld[d], 1, h - unit, h);
+    }
+}
+
+// Sorts the sequences, and counts those longer than each t.
+static void MRC__T(lstm_order)(MRC__T(sweep) *w) {
+    const int32_t *cu = w->cu;
+    w->steps = 0;
+    for (size_t i = 0; i < w->n_sequences; i++) {
+        int32_t length = cu[i + 1] - cu[i];
+        size_t at = i;
+        for (; at > 0 && cu[w->order[at - 1] + 1] - cu[w->order[at - 1]] < length; at--) {
+            w->order[at] = w->order[at - 1];
+        }
+        w->order[at] = (int32_t)i;
+        if ((size_t)length > w->steps) w->steps = (size_t)length;
+    }
+    for (size_t t = 0, n = w->n_sequences; t <= w->steps; t++) {
+        while (n && (size_t)(cu[w->order[n - 1] + 1] - cu[w->order[n - 1]]) <= t) n--;
+        w->running[t] = n;
+    }
+}
+
+// Lays the sweep's scratch out from base, or from NULL; returns its bytes.
+static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_length) {
+    const size_t padded = mrc__round_up(w->h, MRC__T(COLS));
+    size_t bytes[6] = { padded * 4 * w->h * sizeof(MRC__REAL), 0, 0, 0, 0, 0 }, total = 0;
+    void *at[6];
+    bytes[1] = bytes[0];
+    bytes[2] = 8 * w->h * sizeof(MRC__REAL);                            // biases
+    bytes[3] = w->backward ? 2 * w->n_sequences * w->h * sizeof(MRC__REAL) : 0;
+    bytes[4] = w->n_sequences * sizeof(int32_t);
+    bytes[5] = (max_length + 1) * sizeof(size_t);
+    for (size_t i = 0; i < 6; i++) {
+        at[i] = base ? (char *)base + total : NULL;
+        total += mrc__round_up(bytes[i], MRC_ALIGNMENT);
+    }
+    w->pack[0] = at[0];
+    w->pack[1] = at[1];
+    w->bias[0] = at[2];
+    w->bias[1] = base ? w->bias[0] + 4 * w->h : NULL;
+    w->dc = at[3];
+    w->order = at[4];
+    w->running = at[5];
+    return total;
+}
+
+static size_t MRC__T(lstm_fwd_bytes)(const mrc_lstm_fwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+
+// Where nothing is saved the gates and cells of all rows live in the workspace too.
+static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+    MRC__T(sweep) w;
+    size_t rows = a->gates.data ? 0 : a->n * a->h * 10 * sizeof(MRC__REAL);
+    (void)be;
+    return MRC__T(lstm_fwd_bytes)(a, &w) + rows;
+}
+
+MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    const size_t h = a->h;
+    MRC__T(sweep) w;
+    MRC__REAL *rest = (MRC__REAL *)(void *)((char *)a->workspace + MRC__T(lstm_fwd_bytes)(a, &w));
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data ? a->gates.data : rest;
+    w.gates_ld = a->gates.data ? a->gates.ld : 8 * h;
+    w.cells = a->gates.data ? a->cells.data : rest + a->n * 8 * h;
+    w.cells_ld = a->gates.data ? a->cells.ld : 2 * h;
+    w.y = a->y;
+    for (size_t d = 0; d < 2; d++) {
+        const MRC__REAL *ih = a->bias_ih[d].data, *hh = a->bias_hh[d].data;
+        for (size_t i = 0; i < 4 * h; i++) w.bias[d][i] = ih[i] + hh[i];
+        mrc_gemm_args g = { .m = a->n, .n = 4 * h, .k = a->in, .b_transposed = 1, .a = a->x,
+                            .b = a->weight_ih[d],
+                            .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
+        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+    }
+    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
+                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
+    mrc__pool_run(b->pool, 2 * w.groups, h * h, MRC__T(lstm_pack_task), &p);
+    MRC__T(lstm_order)(&w);
+    MRC__T(lstm_sweep)(b, &w);
+    return MRC_OK;
+}
+
+// Behind the sweep's scratch: h of the step before, one direction at a time (N, H).
+static size_t MRC__T(lstm_bwd_bytes)(const mrc_lstm_bwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .backward = 1 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+    MRC__T(sweep) w;
+    (void)be;
+    return MRC__T(lstm_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
+}
+
+MRC__TARGET static void MRC__T(lstm_before)(const mrc_lstm_bwd_args *a, size_t d,
+                                            MRC__REAL *to) {
+    const int32_t *cu = a->cu_seqlens.data;
+    const size_t h = a->h;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (size_t r = (size_t)cu[s]; r < (size_t)cu[s + 1]; r++) {
+            int first = d ? r + 1 == (size_t)cu[s + 1] : r == (size_t)cu[s];
+            if (first) memset(to + r * h, 0, h * sizeof *to);
+            else memcpy(to + r * h, MRC__T(row)(a->y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
+        }
+    }
+}
+
+// Outputs in the order of the struct, from dz.
+MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_lstm_bwd_args *a,
+                                                     MRC__REAL *before) {
+    const size_t h = a->h;
+    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
+    mrc_in dz[2];
+    for (size_t d = 0; d < 2; d++) {
+        dz[d] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data + d * 4 * h };
+    }
+    for (size_t d = 0; a->dx.data && d < 2; d++) {
+        mrc_gemm_args g = { .m = a->n, .n = a->in, .k = 4 * h, .a = dz[d], .b = a->weight_ih[d],
+                            .c = a->dx };
+        g.c.accumulate |= d > 0;
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t d = 0; d < 2; d++) {
+        mrc_gemm_args g = { .m = 4 * h, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz[d],
+                            .b = a->x, .c = a->dweight_ih[d] };
+        if (g.c.data) MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t d = 0; d < 2; d++) {
+        mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
+                            .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
+        if (!g.c.data) continue;
+        MRC__T(lstm_before)(a, d, before);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_out out = k < 2 ? a->dbias_ih[k] : a->dbias_hh[k - 2];
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = 4 * h, .dy = dz[k % 2],
+                                                   .dbias = out });
+    }
+    return MRC_OK;
+}
+
+MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    MRC__T(sweep) w;
+    char *before = (char *)a->workspace + MRC__T(lstm_bwd_bytes)(a, &w);
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data;
+    w.gates_ld = a->gates.ld;
+    w.cells = a->cells.data;
+    w.cells_ld = a->cells.ld;
+    w.dy = a->dy;
+    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
+                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
+    mrc__pool_run(b->pool, 2 * w.groups, a->h * a->h, MRC__T(lstm_pack_task), &p);
+    MRC__T(lstm_order)(&w);
+    MRC__T(lstm_sweep)(b, &w);
+    return MRC__T(lstm_gradients)(be, a, (MRC__REAL *)(void *)before);
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
+//
+// Three paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
+// vectors elsewhere), AVX2 with FMA, AVX-512 (F, DQ, BW, VL).  The register block of each is chosen
+// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy stays naive: its sums
+// are in double anyway, and it reads two columns.
+//==============================================================================
+#ifdef MRC__PASS_CPU
+static void MRC__T(fill)(mrc_kernels *k) {
+    k->gemm                    = MRC__T(gemm);
+    k->linear_fwd              = MRC__T(linear_fwd);
+    k->linear_bwd              = MRC__T(linear_bwd);
+    k->qkv_fwd                 = MRC__T(qkv_fwd);
+    k->qkv_bwd                 = MRC__T(qkv_bwd);
+    k->gelu_fwd                = MRC__T(gelu_fwd);
+    k->gelu_bwd                = MRC__T(gelu_bwd);
+    k->layer_norm_fwd          = MRC__T(layer_norm_fwd);
+    k->layer_norm_bwd          = MRC__T(layer_norm_bwd);
+    k->add_norm_fwd            = MRC__T(add_norm_fwd);
+    k->add_norm_bwd            = MRC__T(add_norm_bwd);
+    k->dropout_fwd             = MRC__T(dropout);
+    k->dropout_bwd             = MRC__T(dropout);
+    k->embedding_fwd           = MRC__T(embedding_fwd);
+    k->embedding_bwd           = MRC__T(embedding_bwd);
+    k->attention_fwd           = MRC__T(attention_fwd);
+    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
+    k->attention_bwd           = MRC__T(attention_bwd);
+    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
+    k->lstm_fwd                = MRC__T(lstm_fwd);
+    k->lstm_fwd_workspace      = MRC__T(lstm_fwd_workspace);
+    k->lstm_bwd                = MRC__T(lstm_bwd);
+    k->lstm_bwd_workspace      = MRC__T(lstm_bwd_workspace);
+    k->grad_norm               = MRC__T(grad_norm);
+    k->grad_norm_workspace     = MRC__T(grad_norm_workspace);
+    k->adamw                   = MRC__T(adamw);
+}
+#undef MRC__INLINE
 #endif // cpu pass
 
 #ifdef MRC__PASS_CORE
 #undef MRC__PASS_CORE
 #define MRC__PASS_CPU
-#define MRC__KC 256                 // a panel of b, KC x COLS, stays in the L1 cache
-#define MRC__MC 96                  // a multiple of every ROWS: pack_a, MC x KC, stays in L2
-#define MRC__NC 512                 // a multiple of every COLS
+#ifdef __clang__
+#define MRC__TARGETS(list) __attribute__((target(list)))
+#else
+#define MRC__TARGETS(list) __attribute__((target(list), optimize("fp-contract=fast")))
+#endif
 
-#define MRC__ROWS      4
+#define MRC__ROWS      4            // 8 sums + 2 of b + 1 of a: 11 of 16 registers
+#define MRC__ROWS_MID  2
+#define MRC__ROWS_MIN  1
 #define MRC__VEC_BYTES 16
 #define MRC__TARGET
+#define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_f32
 #include MRC_SELF
+#undef MRC__F32
+#define MRC__F32       0
 #define MRC__REAL      double
 #define MRC__T(name)   mrc__cpu_##name##_f64
 #include MRC_SELF
+#undef MRC__F32
 #undef MRC__ROWS
+#undef MRC__ROWS_MID
+#undef MRC__ROWS_MIN
 #undef MRC__VEC_BYTES
 #undef MRC__TARGET
 
 #if defined(__x86_64__)
-#define MRC__ROWS      6            // 12 sums + 2 of b + 1 of a: 15 of AVX2's 16 registers
+#define MRC__ROWS      6            // 12 + 2 + 1: 15 of AVX2's 16
+#define MRC__ROWS_MID  4
+#define MRC__ROWS_MIN  2
 #define MRC__VEC_BYTES 32
-#ifdef __clang__
-#define MRC__TARGET    __attribute__((target("avx2,fma")))
-#else
-#define MRC__TARGET    __attribute__((target("avx2,fma"), optimize("fp-contract=fast")))
-#endif
+#define MRC__TARGET    MRC__TARGETS("avx2,fma")
+#define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
+#undef MRC__F32
+#define MRC__F32       0
 #define MRC__REAL      double
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f64
 #include MRC_SELF
+#undef MRC__F32
 #undef MRC__ROWS
+#undef MRC__ROWS_MID
+#undef MRC__ROWS_MIN
 #undef MRC__VEC_BYTES
 #undef MRC__TARGET
-#endif
 
+#define MRC__ROWS      12           // 24 + 2 + 1: 27 of AVX-512's 32
+#define MRC__ROWS_MID  8
+#define MRC__ROWS_MIN  4
+#define MRC__VEC_BYTES 64
+#define MRC__TARGET    MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
+#define MRC__F32       1
+#define MRC__REAL      float
+#define MRC__T(name)   mrc__cpu_##name##_avx512_f32
+#include MRC_SELF
+#undef MRC__F32
+#define MRC__F32       0
+#define MRC__REAL      double
+#define MRC__T(name)   mrc__cpu_##name##_avx512_f64
+#include MRC_SELF
+#undef MRC__F32
+#undef MRC__ROWS
+#undef MRC__ROWS_MID
+#undef MRC__ROWS_MIN
+#undef MRC__VEC_BYTES
+#undef MRC__TARGET
+#endif // x86-64
+
+#undef MRC__TARGETS
 #undef MRC__PASS_CPU
 #define MRC__PASS_CORE
 
-static int mrc__cpu_has_avx2(void) {
+static int mrc__cpu_has(mrc_isa isa) {
+    if (isa == MRC_ISA_BASELINE) return 1;
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-    return 0;
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == MRC_ISA_AVX2) return avx2;
+    if (isa == MRC_ISA_AVX512) {
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+            && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    }
 #endif
+    return 0;
+}
+
+static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
+    mrc_kernels *f32 = &be->kernels[MRC_DTYPE_F32], *f64 = &be->kernels[MRC_DTYPE_F64];
+    be->isa = "baseline";
+    mrc__cpu_fill_f32(f32);
+    mrc__cpu_fill_f64(f64);
+#if defined(__x86_64__)
+    if (isa == MRC_ISA_AVX2) {
+        be->isa = "avx2";
+        mrc__cpu_fill_avx2_f32(f32);
+        mrc__cpu_fill_avx2_f64(f64);
+    }
+    if (isa == MRC_ISA_AVX512) {
+        be->isa = "avx512";
+        mrc__cpu_fill_avx512_f32(f32);
+        mrc__cpu_fill_avx512_f64(f64);
+    }
+#endif
+}
+
+// The pool, the gemm's packs and the kernels, onto what the naive constructor made.
+static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
+    mrc__host_backend *h = be->self;
+    MRC__TRY(mrc__pool_new(&h->pool, &h->host, threads));
+    h->pack_a_bytes = (size_t)MRC__MC * MRC__KC * sizeof(double);
+    h->pack_a = mrc__host_alloc(be, h->pack_a_bytes * h->pool->n_workers);
+    h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
+    if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
+    be->name = "cpu";
+    mrc__cpu_fill(be, isa);
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc) {
     mrc_isa isa = desc ? desc->isa : MRC_ISA_AUTO;
+    mrc_backend *be;
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
-    if (isa == MRC_ISA_AVX2 && !mrc__cpu_has_avx2()) return MRC_ERR_UNSUPPORTED;
-    if (isa == MRC_ISA_AUTO) isa = mrc__cpu_has_avx2() ? MRC_ISA_AVX2 : MRC_ISA_BASELINE;
-    mrc_backend *be;
+    if (isa == MRC_ISA_AUTO) {
+        isa = mrc__cpu_has(MRC_ISA_AVX512) ? MRC_ISA_AVX512
+            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2 : MRC_ISA_BASELINE;
+    }
+    if (!mrc__cpu_has(isa)) return MRC_ERR_UNSUPPORTED;
     MRC__TRY(mrc_backend_naive_new(&be, desc));
-    mrc__host_backend *h = be->self;
-    be->name = "cpu";
-    be->isa = isa == MRC_ISA_AVX2 ? "avx2" : "baseline";
-    h->pack_a = mrc__host_alloc(be, (size_t)MRC__MC * MRC__KC * sizeof(double));
-    h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
-    if (!h->pack_a || !h->pack_b) {
-        mrc_backend_free(be);
-        return MRC_ERR_MEM;
-    }
-    mrc__cpu_fill_f32(&be->kernels[MRC_DTYPE_F32]);
-    mrc__cpu_fill_f64(&be->kernels[MRC_DTYPE_F64]);
-#if defined(__x86_64__)
-    if (isa == MRC_ISA_AVX2) {
-        mrc__cpu_fill_avx2_f32(&be->kernels[MRC_DTYPE_F32]);
-        mrc__cpu_fill_avx2_f64(&be->kernels[MRC_DTYPE_F64]);
-    }
-#endif
-    *out = be;
-    return MRC_OK;
+    mrc_status s = mrc__cpu_init(be, isa, desc ? desc->threads : 0);
+    if (s != MRC_OK) mrc_backend_free(be);
+    else *out = be;
+    return s;
 }
 #endif // core pass
 
