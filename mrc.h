@@ -620,9 +620,13 @@ MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is
 //==============================================================================
 // >>api.dataset   SQuAD, KorQuAD, KLUE JSON and flat JSONL, one record type out
 //==============================================================================
-typedef struct mrc_answer { const char *text; size_t bytes; int64_t answer_start; } mrc_answer;
+typedef struct mrc_answer {
+    const char *text;
+    size_t      bytes;
+    int64_t     answer_start;       // -1: unknown (only after mrc_dataset_load_questions)
+} mrc_answer;
 typedef struct mrc_example {        // answer_start counts code points of context
-    const char *id, *title, *context, *question;        // valid UTF-8, NUL-terminated; title may be ""
+    const char *id, *title, *context, *question;    // valid UTF-8, NUL-terminated; title may be ""
     size_t      context_bytes, question_bytes;
     mrc_answer *answers;            // checked: context has the text at answer_start
     size_t      n_answers;
@@ -630,11 +634,15 @@ typedef struct mrc_example {        // answer_start counts code points of contex
 typedef struct mrc_dataset mrc_dataset;
 // Rows that cannot be used are left out, counted by reason, and the first ten logged.
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path);
+// For answering and scoring, which must not lose a question: every row that has an id is kept, as
+// the official scripts do.  Context and question may be "", answers none or not in the context.
+MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path);
 MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is fine
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);        // "squad_v1", "jsonl", ...
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);   // squad_v1, squad_v2, json, jsonl
+MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
 
@@ -648,7 +656,7 @@ typedef struct mrc_feature {
     int32_t  real_len;              // without pads
     int32_t *input_ids, *token_type_ids;
     int32_t (*offset_mapping)[2];   // code points of the context; (-1, -1) outside the passage
-    int32_t  loss_begin, loss_end;  // the rows that the loss and argmax look at
+    int32_t  loss_begin, loss_end;  // the rows that the loss and argmax look at: all, pads included
     int32_t  start_position, end_position;      // -1: not counted
 } mrc_feature;
 
@@ -660,9 +668,9 @@ typedef struct mrc_features_config {
     size_t            max_seq_length;
     size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
     int               pad_to_max_length;
-    int               with_targets; // 0: positions are -1, and examples need no answers
+    int               with_targets; // 0: positions are -1; with offsets, no answers are needed
 } mrc_features_config;
-MRCDEF mrc_features_config mrc_features_config_default(void);
+MRCDEF mrc_features_config mrc_features_config_default(void);       // offsets, 512, 128, targets
 
 typedef struct mrc_features {
     mrc_allocator host;
@@ -682,7 +690,8 @@ typedef enum mrc_batching {
     MRC_BATCHING_RANDOM, MRC_BATCHING_SEQUENTIAL, MRC_BATCHING_SORTED, MRC_BATCHING_TOKEN_BUDGET
 } mrc_batching;
 // The batches of one epoch, a function of its arguments alone: resuming makes it again.  Features
-// are shuffled by Philox counters; sorted: by length inside chunks of 50 batches, batches shuffled;
+// are shuffled by Philox counters; sorted: by length inside chunks of 50 batches (a quarter of the
+// data at most), batches shuffled;
 // token_budget: at most batch_size * the longest feature's rows, padding aside.
 typedef struct mrc_batch_plan {
     mrc_allocator host;
@@ -5383,32 +5392,1377 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 
 //==============================================================================
 // >>impl.dataset
+//
+// Data files are foreign: a row is used only if its answers stand in its context where it says.
+// What is wrong with the file as such (not JSON, no "data") is an error; what is wrong with a row
+// leaves the row out, with a reason, a count and, for the first ten, a log line that says where.
+//
+// Two shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas), and
+// flat records as `datasets` writes them, one a line (JSONL) or in {"data": [..]}.  Answers are
+// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in either.
+//
+// The tree goes after reading: texts live in blocks of the data set, equal contexts once.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+#define MRC__SKIP_LIST(X)                                           \
+    X(OBJECT,         "not an object")                              \
+    X(TWICE,          "a key is given twice")                       \
+    X(PARAGRAPHS,     "paragraphs is not an array")                 \
+    X(QAS,            "qas is not an array")                        \
+    X(ID,             "id is missing or not text")                  \
+    X(CONTEXT,        "context is missing or not text")             \
+    X(CONTEXT_EMPTY,  "context is empty")                           \
+    X(QUESTION,       "question is missing or not text")            \
+    X(QUESTION_EMPTY, "question is empty")                          \
+    X(ANSWERS,        "answers are malformed")                      \
+    X(NO_ANSWER,      "no answer and not is_impossible")            \
+    X(ANSWER_EMPTY,   "answer text is empty")                       \
+    X(START,          "answer_start is no position in the context") \
+    X(MISMATCH,       "context has another text at answer_start")
+typedef enum mrc__skip {
+#define MRC_X(NAME, text) MRC__SKIP_##NAME,
+    MRC__SKIP_LIST(MRC_X)
+#undef MRC_X
+    MRC__SKIP_COUNT, MRC__SKIP_NONE = MRC__SKIP_COUNT
+} mrc__skip;
+static const char *const mrc__skip_text[MRC__SKIP_COUNT] = {
+#define MRC_X(NAME, text) text,
+    MRC__SKIP_LIST(MRC_X)
+#undef MRC_X
+};
+
+typedef struct mrc__ds_block { struct mrc__ds_block *next; } mrc__ds_block;
+typedef struct mrc__ds_shared { uint64_t hash; const char *text; size_t bytes; } mrc__ds_shared;
+struct mrc_dataset {
+    mrc_allocator   host;
+    mrc__ds_block  *blocks;         // their bytes hold texts and answers
+    char           *room;           // what is left of the newest block
+    size_t          room_bytes;
+    mrc__ds_shared *shared;         // open addressing, a power of two; text NULL: free
+    size_t          n_shared, shared_slots;
+    mrc_example    *list;
+    size_t          n, capacity, rows;
+    size_t          skipped[MRC__SKIP_COUNT];
+    const char     *format, *version;
+};
+
+typedef struct mrc__ds_loader {
+    mrc_ctx     *ctx;
+    mrc_dataset *d;
+    const char  *path;
+    size_t       lines_before;      // JSONL: of the line that was parsed alone
+    int          questions;         // see mrc_dataset_load_questions
+    size_t       logged;
+} mrc__ds_loader;
+
+// Python's str.isspace(), which str.split() and str.strip() go by.
+static int mrc__is_space(uint32_t cp) {
+    return (cp >= 0x09 && cp <= 0x0d) || (cp >= 0x1c && cp <= 0x20) || cp == 0x85 || cp == 0xa0 ||
+           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202f || cp == 0x205f || cp == 0x3000;
+}
+
+// Bytes of white space at the beginning; all of them when there is nothing else.
+static size_t mrc__leading_space(const char *s, size_t bytes) {
+    size_t at = 0;
+    while (at < bytes) {
+        uint32_t cp;
+        size_t taken = mrc_utf8_decode(s + at, bytes - at, &cp);
+        if (!taken || !mrc__is_space(cp)) break;
+        at += taken;
+    }
+    return at;
+}
+
+// Bytes that live as long as the data set, aligned for any record; NULL when out of memory.
+static void *mrc__ds_take(mrc_dataset *d, size_t bytes) {
+    const size_t head = (sizeof(mrc__ds_block) + 15) / 16 * 16, usual = (size_t)1 << 16;
+    size_t padded, total;
+    if (!mrc__add(bytes, 15, &padded)) return NULL;
+    padded -= padded % 16;
+    if (padded > d->room_bytes) {
+        size_t room = padded > usual ? padded : usual;
+        if (!mrc__add(room, head, &total)) return NULL;
+        mrc__ds_block *block = d->host.alloc(d->host.user, total);
+        if (!block) return NULL;
+        block->next = d->blocks;
+        d->blocks = block;
+        d->room = (char *)block + head;
+        d->room_bytes = room;
+    }
+    void *p = d->room;
+    d->room += padded;
+    d->room_bytes -= padded;
+    return p;
+}
+
+static const char *mrc__ds_copy(mrc_dataset *d, const char *s, size_t bytes) {
+    size_t total;
+    char *p = mrc__add(bytes, 1, &total) ? mrc__ds_take(d, total) : NULL;
+    if (!p) return NULL;
+    if (bytes) memcpy(p, s, bytes);
+    p[bytes] = 0;
+    return p;
+}
+
+static uint64_t mrc__ds_hash(const char *s, size_t bytes) {
+    uint64_t h = 14695981039346656037u;             // FNV-1a
+    for (size_t i = 0; i < bytes; i++) h = (h ^ (unsigned char)s[i]) * 1099511628211u;
+    return h;
+}
+
+static mrc__ds_shared *mrc__ds_slot(mrc__ds_shared *table, size_t slots, uint64_t hash,
+                                    const char *s, size_t bytes) {
+    size_t i = (size_t)hash & (slots - 1);
+    while (table[i].text && !(table[i].hash == hash && table[i].bytes == bytes &&
+                              memcmp(table[i].text, s, bytes) == 0)) {
+        i = (i + 1) & (slots - 1);
+    }
+    return &table[i];
+}
+
+// As mrc__ds_copy, but equal texts are one.
+static const char *mrc__ds_intern(mrc_dataset *d, const char *s, size_t bytes) {
+    if (d->n_shared >= d->shared_slots / 2) {
+        size_t slots = d->shared_slots ? d->shared_slots * 2 : 256, size;
+        if (!mrc__mul(slots, sizeof(mrc__ds_shared), &size)) return NULL;
+        mrc__ds_shared *table = mrc__host_zalloc(&d->host, size);
+        if (!table) return NULL;
+        for (size_t i = 0; i < d->shared_slots; i++) {
+            mrc__ds_shared *old = &d->shared[i];
+            if (old->text) *mrc__ds_slot(table, slots, old->hash, old->text, old->bytes) = *old;
+        }
+        if (d->shared) d->host.free(d->host.user, d->shared);
+        d->shared = table;
+        d->shared_slots = slots;
+    }
+    uint64_t hash = mrc__ds_hash(s, bytes);
+    mrc__ds_shared *slot = mrc__ds_slot(d->shared, d->shared_slots, hash, s, bytes);
+    if (!slot->text) {
+        const char *text = mrc__ds_copy(d, s, bytes);
+        if (!text) return NULL;
+        *slot = (mrc__ds_shared){ .hash = hash, .text = text, .bytes = bytes };
+        d->n_shared++;
+    }
+    return slot->text;
+}
+
+static mrc_status mrc__ds_no_memory(const mrc__ds_loader *l) {
+    return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: out of memory after %zu rows", l->path, l->d->rows);
+}
+
+__attribute__((format(printf, 2, 3)))
+static void mrc__ds_log(const mrc__ds_loader *l, const char *fmt, ...) {
+    char text[sizeof l->ctx->message];
+    va_list ap;
+    if (!l->ctx->log) return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    l->ctx->log(l->ctx->log_user, MRC_OK, text);
+}
+
+static void mrc__ds_skip(mrc__ds_loader *l, const mrc_json *at, mrc__skip why) {
+    l->d->skipped[why]++;
+    if (l->logged == 10) return;
+    l->logged++;
+    mrc__ds_log(l, "%s:%zu:%zu: row left out: %s%s", l->path, l->lines_before + at->line,
+                at->column, mrc__skip_text[why],
+                l->logged == 10 ? " (others are counted only)" : "");
+}
+
+// As mrc_json_get, but sets *twice if there is a second: Python's reader would take the last.
+static const mrc_json *mrc__ds_get(const mrc_json *object, const char *key, int *twice) {
+    const mrc_json *first = mrc_json_get(object, key);
+    size_t bytes = strlen(key);
+    for (const mrc_json *m = first ? first->next : NULL; m; m = m->next) {
+        if (m->key_bytes == bytes && memcmp(m->key, key, bytes) == 0) *twice = 1;
+    }
+    return first;
+}
+
+typedef struct mrc__ds_passage {
+    const char *title, *context;
+    size_t      bytes;
+    mrc__skip   why;                // what is wrong with the context
+} mrc__ds_passage;
+
+// From a paragraph or a flat row; title NULL or no text: "".
+static mrc_status mrc__ds_passage_read(mrc__ds_loader *l, mrc__ds_passage *p,
+                                       const mrc_json *holder, const mrc_json *title) {
+    int twice = 0, has_title = title && title->type == MRC_JSON_STRING;
+    const mrc_json *context = mrc__ds_get(holder, "context", &twice);
+    int has_context = context && context->type == MRC_JSON_STRING;
+    p->why = twice ? MRC__SKIP_TWICE : !has_context ? MRC__SKIP_CONTEXT : MRC__SKIP_NONE;
+    p->bytes = has_context ? context->bytes : 0;
+    p->context = mrc__ds_intern(l->d, has_context ? context->string : "", p->bytes);
+    p->title = mrc__ds_intern(l->d, has_title ? title->string : "", has_title ? title->bytes : 0);
+    if (!p->context || !p->title) return mrc__ds_no_memory(l);
+    if (p->why == MRC__SKIP_NONE && mrc__leading_space(p->context, p->bytes) == p->bytes) {
+        p->why = MRC__SKIP_CONTEXT_EMPTY;
+    }
+    return MRC_OK;
+}
+
+// Holds one answer against the context.
+static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text,
+                                      const mrc_json *start) {
+    if (!text || text->type != MRC_JSON_STRING) return MRC__SKIP_ANSWERS;
+    if (!start || start->type != MRC_JSON_NUMBER || !start->is_int || start->integer < 0 ||
+        (uint64_t)start->integer >= e->context_bytes) {
+        return MRC__SKIP_START;
+    }
+    if (!text->bytes) return MRC__SKIP_ANSWER_EMPTY;
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer);
+    if (at >= e->context_bytes) return MRC__SKIP_START;
+    if (text->bytes > e->context_bytes - at ||
+        memcmp(e->context + at, text->string, text->bytes) != 0) {
+        return MRC__SKIP_MISMATCH;
+    }
+    return MRC__SKIP_NONE;
+}
+
+// Both shapes.  The first answer that does not hold takes the row with it; among questions it only
+// loses its position, as scoring needs none.
+static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answers, mrc_example *e,
+                                       mrc__skip *why) {
+    int columns = answers->type == MRC_JSON_OBJECT, twice = 0;
+    const mrc_json *texts = columns ? mrc__ds_get(answers, "text", &twice) : answers;
+    const mrc_json *starts = columns ? mrc__ds_get(answers, "answer_start", &twice) : NULL;
+    size_t bytes;
+    if (!texts || texts->type != MRC_JSON_ARRAY || twice ||
+        (columns && !l->questions &&
+         (!starts || starts->type != MRC_JSON_ARRAY || starts->n != texts->n))) {
+        *why = twice ? MRC__SKIP_TWICE : MRC__SKIP_ANSWERS;
+        return MRC_OK;
+    }
+    if (!texts->n) return MRC_OK;
+    if (!mrc__mul(texts->n, sizeof *e->answers, &bytes) ||
+        !(e->answers = mrc__ds_take(l->d, bytes))) {
+        return mrc__ds_no_memory(l);
+    }
+    const mrc_json *column = starts && starts->type == MRC_JSON_ARRAY ? starts->child : NULL;
+    for (const mrc_json *a = texts->child; a; a = a->next) {
+        const mrc_json *text = columns ? a : mrc__ds_get(a, "text", &twice);
+        const mrc_json *start = columns ? column : mrc__ds_get(a, "answer_start", &twice);
+        mrc__skip wrong = twice ? MRC__SKIP_TWICE : mrc__ds_answer_check(e, text, start);
+        if (column) column = column->next;
+        if (wrong != MRC__SKIP_NONE && !l->questions) {
+            *why = wrong;
+            return MRC_OK;
+        }
+        if (!text || text->type != MRC_JSON_STRING) continue;
+        mrc_answer *to = &e->answers[e->n_answers++];
+        to->bytes = text->bytes;
+        to->answer_start = wrong == MRC__SKIP_NONE ? start->integer : -1;
+        if (!(to->text = mrc__ds_copy(l->d, text->string, text->bytes))) {
+            return mrc__ds_no_memory(l);
+        }
+    }
+    return MRC_OK;
+}
+
+// Text, or a whole number as its digits; NULL for anything else.
+static const char *mrc__ds_id(mrc__ds_loader *l, const mrc_json *id, mrc_status *status) {
+    char digits[24];
+    const char *copy;
+    if (!id) return NULL;
+    if (id->type == MRC_JSON_NUMBER && id->is_int) {
+        int n = snprintf(digits, sizeof digits, "%lld", (long long)id->integer);
+        copy = mrc__ds_copy(l->d, digits, (size_t)n);
+    } else if (id->type == MRC_JSON_STRING && id->bytes && !memchr(id->string, 0, id->bytes)) {
+        copy = mrc__ds_copy(l->d, id->string, id->bytes);
+    } else {
+        return NULL;
+    }
+    if (!copy) *status = mrc__ds_no_memory(l);
+    return copy;
+}
+
+// Fills in e, or says in *why what is wrong with the row.
+static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
+                                       const mrc__ds_passage *p, mrc_example *e, mrc__skip *why) {
+    mrc_status status = MRC_OK;
+    int twice = 0;
+    if (row->type != MRC_JSON_OBJECT) {
+        *why = MRC__SKIP_OBJECT;
+        return MRC_OK;
+    }
+    const mrc_json *id = mrc__ds_get(row, "id", &twice);
+    const mrc_json *question = mrc__ds_get(row, "question", &twice);
+    const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
+    const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
+    int has_question = question && question->type == MRC_JSON_STRING;
+    if (!id) id = mrc__ds_get(row, "guid", &twice);             // KLUE
+    if (impossible && !strcmp(l->d->format, "squad_v1")) l->d->format = "squad_v2";
+    e->title = p->title;
+    e->context = p->context;
+    e->context_bytes = p->bytes;
+    e->question_bytes = has_question ? question->bytes : 0;
+    e->question = mrc__ds_copy(l->d, has_question ? question->string : "", e->question_bytes);
+    if (!e->question) return mrc__ds_no_memory(l);
+    e->id = mrc__ds_id(l, id, &status);
+    if (status != MRC_OK) return status;
+    if (twice) *why = MRC__SKIP_TWICE;
+    else if (!e->id) *why = MRC__SKIP_ID;
+    else if (l->questions) *why = MRC__SKIP_NONE;
+    else if (p->why != MRC__SKIP_NONE) *why = p->why;
+    else if (!has_question) *why = MRC__SKIP_QUESTION;
+    else if (mrc__leading_space(e->question, e->question_bytes) == e->question_bytes)
+        *why = MRC__SKIP_QUESTION_EMPTY;
+    if (*why != MRC__SKIP_NONE) return MRC_OK;
+    if (answers && answers->type != MRC_JSON_NULL) {
+        MRC__TRY(mrc__ds_answers_read(l, answers, e, why));
+    }
+    if (l->questions) *why = MRC__SKIP_NONE;
+    else if (*why == MRC__SKIP_NONE && !e->n_answers &&
+             !(impossible && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    return MRC_OK;
+}
+
+static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc__ds_passage *p) {
+    mrc_dataset *d = l->d;
+    mrc_example e = {0};
+    mrc__skip why = MRC__SKIP_NONE;
+    MRC__TRY(mrc__ds_example_read(l, row, p, &e, &why));
+    d->rows++;
+    if (why != MRC__SKIP_NONE) {
+        mrc__ds_skip(l, row, why);
+        return MRC_OK;
+    }
+    if (d->n == d->capacity) {
+        size_t capacity = d->capacity ? d->capacity * 2 : 256, bytes;
+        mrc_example *list = mrc__mul(capacity, sizeof *list, &bytes)
+                                ? d->host.alloc(d->host.user, bytes) : NULL;
+        if (!list) return mrc__ds_no_memory(l);
+        if (d->n) memcpy(list, d->list, d->n * sizeof *list);
+        if (d->list) d->host.free(d->host.user, d->list);
+        d->list = list;
+        d->capacity = capacity;
+    }
+    d->list[d->n++] = e;
+    return MRC_OK;
+}
+
+static mrc_status mrc__ds_flat(mrc__ds_loader *l, const mrc_json *row) {
+    mrc__ds_passage p;
+    MRC__TRY(mrc__ds_passage_read(l, &p, row, mrc_json_get(row, "title")));
+    return mrc__ds_row(l, row, &p);
+}
+
+static mrc_status mrc__ds_article(mrc__ds_loader *l, const mrc_json *article) {
+    int twice = 0;
+    const mrc_json *paragraphs = mrc__ds_get(article, "paragraphs", &twice);
+    if (twice || !paragraphs || paragraphs->type != MRC_JSON_ARRAY) {
+        l->d->rows++;
+        mrc__ds_skip(l, article, twice ? MRC__SKIP_TWICE : MRC__SKIP_PARAGRAPHS);
+        return MRC_OK;
+    }
+    for (const mrc_json *paragraph = paragraphs->child; paragraph; paragraph = paragraph->next) {
+        const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
+        mrc__ds_passage p;
+        if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
+            l->d->rows++;
+            mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
+            twice = 0;
+            continue;
+        }
+        MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, mrc_json_get(article, "title")));
+        for (const mrc_json *row = qas->child; row; row = row->next) {
+            MRC__TRY(mrc__ds_row(l, row, &p));
+        }
+    }
+    return MRC_OK;
+}
+
+// One tree: an object with "data", or a single flat record.
+static mrc_status mrc__ds_tree(mrc__ds_loader *l, const mrc_json *root) {
+    int twice = 0;
+    const mrc_json *data = mrc__ds_get(root, "data", &twice);
+    const mrc_json *version = mrc__ds_get(root, "version", &twice);
+    if (!data && mrc_json_get(root, "context") && mrc_json_get(root, "question")) {
+        l->d->format = "jsonl";
+        return mrc__ds_flat(l, root);
+    }
+    if (twice || !data || data->type != MRC_JSON_ARRAY) {
+        const mrc_json *at = data ? data : root;
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s (expected an object with one "
+                         "\"data\" array, or one record a line)", l->path, at->line, at->column,
+                         twice ? "\"data\" or \"version\" is given twice"
+                         : data ? "\"data\" is no array"
+                         : root->type == MRC_JSON_OBJECT ? "found no \"data\"" : "found no object");
+    }
+    int nested = !data->child || mrc_json_get(data->child, "paragraphs");
+    l->d->format = nested ? "squad_v1" : "json";
+    if (version && version->type == MRC_JSON_STRING &&
+        !(l->d->version = mrc__ds_copy(l->d, version->string, version->bytes))) {
+        return mrc__ds_no_memory(l);
+    }
+    for (const mrc_json *a = data->child; a; a = a->next) {
+        int flat = !nested && !mrc_json_get(a, "paragraphs");
+        MRC__TRY(flat ? mrc__ds_flat(l, a) : mrc__ds_article(l, a));
+    }
+    return MRC_OK;
+}
+
+// Parses without telling the context: what is wrong, ":line:column: ...", goes to `what`.
+static mrc_status mrc__ds_parse_quietly(mrc_ctx *ctx, mrc_json **out, const char *text,
+                                        size_t bytes, char what[sizeof ctx->message]) {
+    char message[sizeof ctx->message];
+    mrc_status status = ctx->status;
+    void (*log)(void *, mrc_status, const char *) = ctx->log;
+    memcpy(message, ctx->message, sizeof message);
+    mrc_ctx_clear_error(ctx);
+    ctx->log = NULL;
+    mrc_status parsed = mrc_json_parse(ctx, out, "", text, bytes, 0);
+    memcpy(what, ctx->message, sizeof message);
+    ctx->log = log;
+    ctx->status = status;
+    memcpy(ctx->message, message, sizeof message);
+    return parsed;
+}
+
+// The next line from *at that is not blank: its length, 0 at the end.  Counts lines passed.
+static size_t mrc__ds_line(const char *text, size_t bytes, size_t *at, size_t *lines) {
+    while (*at < bytes) {
+        const char *begin = text + *at, *end = memchr(begin, '\n', bytes - *at);
+        size_t length = end ? (size_t)(end - begin) : bytes - *at, blank = 0;
+        while (blank < length && strchr(" \t\r", begin[blank]) && begin[blank]) blank++;
+        if (blank < length) return length;
+        *at += length + (end ? 1 : 0);
+        ++*lines;
+    }
+    return 0;
+}
+
+// Several lines, and the first alone is an object that is not a whole nested file.
+static int mrc__ds_is_jsonl(mrc_ctx *ctx, const char *text, size_t bytes) {
+    char what[sizeof ctx->message];
+    size_t at = 0, lines = 0, next;
+    size_t length = mrc__ds_line(text, bytes, &at, &lines);
+    mrc_json *first;
+    next = at + length;
+    if (!length || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
+    if (mrc__ds_parse_quietly(ctx, &first, text + at, length, what) != MRC_OK) return 0;
+    int yes = first->type == MRC_JSON_OBJECT && !mrc_json_get(first, "data");
+    mrc_json_free(first);
+    return yes;
+}
+
+static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t bytes) {
+    char what[sizeof l->ctx->message];
+    size_t at = 0, length;
+    l->d->format = "jsonl";
+    while ((length = mrc__ds_line(text, bytes, &at, &l->lines_before)) > 0) {
+        mrc_json *row;
+        mrc_status status = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
+        if (status != MRC_OK) {
+            int placed = strncmp(what, ":1:", 3) == 0;
+            return mrc__fail(l->ctx, status, "%s:%zu%s%s", l->path, l->lines_before + 1,
+                             placed ? "" : ": ", placed ? what + 2 : what);
+        }
+        status = mrc__ds_flat(l, row);
+        mrc_json_free(row);
+        MRC__TRY(status);
+        at += length + (at + length < bytes ? 1 : 0);
+        l->lines_before++;
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
+    static const char lfs[] = "version https://git-lfs";
+    mrc_json *root;
+    const char *packed = NULL;
+    if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
+    if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
+    if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
+        packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
+    }
+    if (packed) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
+                         packed);
+    }
+    size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    if (mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom)) {
+        return mrc__ds_jsonl(l, text + bom, bytes - bom);
+    }
+    MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
+    mrc_status status = mrc__ds_tree(l, root);
+    mrc_json_free(root);
+    return status;
+}
+
+static int mrc__ds_by_id(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// Answers are looked up by id: two rows of one id get one answer, which is worth a warning.
+static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
+    mrc_dataset *d = l->d;
+    size_t twins = 0, bytes;
+    const char *which = NULL;
+    if (!mrc__mul(d->n + 1, sizeof(char *), &bytes)) return mrc__ds_no_memory(l);
+    const char **ids = d->host.alloc(d->host.user, bytes);
+    if (!ids) return mrc__ds_no_memory(l);
+    for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
+    qsort(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    for (size_t i = 1; i < d->n; i++) {
+        if (strcmp(ids[i - 1], ids[i]) != 0) continue;
+        if (!twins++) which = ids[i];
+    }
+    d->host.free(d->host.user, ids);
+    if (twins) {
+        mrc__ds_log(l, "%s: %zu rows have an id that another has (as \"%.60s\"); all are kept",
+                    l->path, twins, which);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+    char *text;
+    size_t bytes;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
+    if (!d) {
+        mrc_file_free(ctx, text);
+        return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    }
+    d->host = ctx->host;
+    d->format = d->version = "";
+    mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
+    mrc_status status = mrc__ds_read(&l, text, bytes);
+    mrc_file_free(ctx, text);
+    if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
+    if (status != MRC_OK) {
+        mrc_dataset_free(d);
+        return status;
+    }
+    *out = d;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    return mrc__ds_load(ctx, out, path, 0);
+}
+MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    return mrc__ds_load(ctx, out, path, 1);
+}
+
+MRCDEF void mrc_dataset_free(mrc_dataset *d) {
+    if (!d) return;
+    mrc_allocator host = d->host;
+    while (d->blocks) {
+        mrc__ds_block *next = d->blocks->next;
+        host.free(host.user, d->blocks);
+        d->blocks = next;
+    }
+    if (d->shared) host.free(host.user, d->shared);
+    if (d->list) host.free(host.user, d->list);
+    host.free(host.user, d);
+}
+
+MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
+MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
+MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
+    return index < d->n ? &d->list[index] : NULL;
+}
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d)  { return d->format; }
+MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) { return d->version; }
+
+MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count) {
+    for (size_t why = 0; why < MRC__SKIP_COUNT; why++) {
+        if (!d->skipped[why] || index-- > 0) continue;
+        *count = d->skipped[why];
+        return mrc__skip_text[why];
+    }
+    return NULL;
+}
 #endif // core pass
 
 //==============================================================================
 // >>impl.encode
+//
+// offsets: HF run_qa's prepare_train_features (PARITY 3.4): windows over the context, labels from
+//     the answer's characters; the one deviation is that an answer which begins in the window's
+//     last token of the passage is labelled there, where HF walks on to the [SEP] or last pad.
+// sentinel: the reference run's drop_truncated_data (3.14): the answer is replaced by as many mask
+//     tokens as it has of its own, the pair truncated, and the masks replaced by the answer's ids.
+//     An answer that is cut off shows in the number of masks: that row goes.
+//
+// The loss looks at all rows, as softmax in HF and in the reference run does: without padding that
+// is 0 .. real_len, with it the pads too.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+typedef struct mrc__enc {
+    mrc_ctx                   *ctx;
+    mrc_features              *f;
+    const mrc_tokenizer       *tok;
+    const mrc_features_config *config;
+    mrc_special_ids            ids;
+    size_t                     max_length, capacity;
+} mrc__enc;
+
+MRCDEF mrc_features_config mrc_features_config_default(void) {
+    return (mrc_features_config){ .magic = MRC_FEATURES_MAGIC, .kind = MRC_ENCODING_OFFSETS,
+                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1 };
+}
+
+static mrc_status mrc__enc_no_memory(const mrc__enc *e) {
+    return mrc__fail(e->ctx, MRC_ERR_MEM, "encode: out of memory after %zu examples, %zu features",
+                     e->f->rows, e->f->n);
+}
+
+static void mrc__enc_drop(mrc__enc *e, const char *reason) {
+    size_t i = 0;
+    while (e->f->dropped[i].reason && strcmp(e->f->dropped[i].reason, reason) != 0) i++;
+    e->f->dropped[i].reason = reason;       // there are fewer reasons than places
+    e->f->dropped[i].count++;
+}
+
+// Appends a window of n rows and its pads: ids and types are the encoding's, offsets (-1, -1).
+static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encoding *w) {
+    mrc_features *f = e->f;
+    size_t rows = e->config->pad_to_max_length ? e->max_length : w->n, bytes;
+    if (f->n == e->capacity) {
+        size_t capacity = e->capacity ? e->capacity * 2 : 256;
+        mrc_feature *list = mrc__mul(capacity, sizeof *list, &bytes)
+                                ? f->host.alloc(f->host.user, bytes) : NULL;
+        if (!list) return NULL;
+        if (f->n) memcpy(list, f->list, f->n * sizeof *list);
+        if (f->list) f->host.free(f->host.user, f->list);
+        f->list = list;
+        e->capacity = capacity;
+    }
+    if (!mrc__mul(rows, 4 * sizeof(int32_t), &bytes)) return NULL;
+    int32_t *block = f->host.alloc(f->host.user, bytes);
+    if (!block) return NULL;
+    mrc_feature *x = &f->list[f->n++];
+    *x = (mrc_feature){ .example_index = (int32_t)example,
+                        .length = (int32_t)rows, .real_len = (int32_t)w->n,
+                        .offset_mapping = (int32_t (*)[2])block, .input_ids = block + 2 * rows,
+                        .token_type_ids = block + 3 * rows, .loss_end = (int32_t)rows,
+                        .start_position = -1, .end_position = -1 };
+    for (size_t i = 0; i < rows; i++) {
+        x->input_ids[i] = i < w->n ? w->input_ids[i] : e->ids.pad;
+        x->token_type_ids[i] = i < w->n ? w->token_type_ids[i] : 0;
+        x->offset_mapping[i][0] = x->offset_mapping[i][1] = -1;
+    }
+    return x;
+}
+
+// Rows first .. last - 1 of a window are the passage's.
+static void mrc__enc_passage(const mrc_encoding *w, size_t *first, size_t *last) {
+    *first = 0;
+    while (*first < w->n && w->sequence_ids[*first] != 1) ++*first;
+    *last = *first;
+    while (*last < w->n && w->sequence_ids[*last] == 1) ++*last;
+}
+
+// Start and end of characters s .. t - 1 in rows first .. last - 1, or the cls row for both.
+static void mrc__enc_label(mrc__enc *e, mrc_feature *x, size_t first, size_t last, int64_t s,
+                           int64_t t) {
+    int32_t cls = 0;
+    while (cls < x->real_len && x->input_ids[cls] != e->ids.cls) cls++;
+    if (cls == x->real_len) cls = 0;
+    x->start_position = x->end_position = cls;
+    if (s < 0 || first == last || x->offset_mapping[first][0] > s ||
+        x->offset_mapping[last - 1][1] < t) {
+        return;
+    }
+    size_t start = first, end = last - 1;
+    while (start + 1 < last && x->offset_mapping[start + 1][0] <= s) start++;
+    while (end > first && x->offset_mapping[end - 1][1] >= t) end--;
+    x->start_position = (int32_t)start;
+    x->end_position = (int32_t)end;
+}
+
+static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example *x,
+                                   const mrc_encodings *windows) {
+    const mrc_answer *a = x->n_answers ? &x->answers[0] : NULL;
+    int64_t s = a ? a->answer_start : -1;
+    int64_t t = a && s >= 0 ? s + (int64_t)mrc_utf8_length(a->text, a->bytes) : -1;
+    for (size_t i = 0; i < windows->n; i++) {
+        const mrc_encoding *w = &windows->list[i];
+        size_t first, last;
+        mrc_feature *feature = mrc__enc_push(e, index, w);
+        if (!feature) return mrc__enc_no_memory(e);
+        feature->window_index = (int32_t)i;
+        mrc__enc_passage(w, &first, &last);
+        for (size_t row = first; row < last; row++) {
+            memcpy(feature->offset_mapping[row], w->offset_mapping[row], 2 * sizeof(int32_t));
+        }
+        if (e->config->with_targets) mrc__enc_label(e, feature, first, last, s, t);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example *x) {
+    size_t space = mrc__leading_space(x->question, x->question_bytes);   // question.lstrip()
+    const char *question = x->question + space;
+    size_t bytes = x->question_bytes - space;
+    mrc_encode_options alone = { .no_special_tokens = 1 };
+    mrc_encode_options pair = { .truncation = MRC_TRUNCATION_ONLY_SECOND,
+                                .max_length = e->max_length, .stride = e->config->doc_stride };
+    mrc_encodings q = {0}, windows = {0};
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &q, question, bytes, NULL, 0, &alone));
+    size_t taken = q.n ? q.list[0].n + 3 : 3;
+    mrc_encodings_free(&q);
+    // No room for a window that moves on: such a row is kept only if nothing has to be cut.
+    int tight = taken >= e->max_length || e->max_length - taken <= e->config->doc_stride;
+    if (tight) pair = (mrc_encode_options){0};
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &windows, question, bytes, x->context,
+                                  x->context_bytes, &pair));
+    mrc_status status = MRC_OK;
+    if (tight && windows.n && windows.list[0].n > e->max_length) {
+        mrc__enc_drop(e, "question is too long");
+    } else {
+        status = mrc__enc_windows(e, index, x, &windows);
+        e->f->kept++;
+    }
+    mrc_encodings_free(&windows);
+    return status;
+}
+
+// The context with n masks in the answer's place; `at` is the answer's first byte.
+static void mrc__enc_mask(mrc_text *to, const mrc_example *x, size_t at, const char *mask,
+                          size_t n) {
+    size_t after = at + x->answers[0].bytes, mask_bytes = strlen(mask);
+    mrc_text_add(to, x->context, at);
+    for (size_t i = 0; i < n; i++) {
+        if (i) mrc_text_add(to, " ", 1);
+        mrc_text_add(to, mask, mask_bytes);
+    }
+    mrc_text_add(to, x->context + after, x->context_bytes - after);
+}
+
+// Puts the answer's ids where the masks are, and offsets of the context as it was.
+static mrc_status mrc__enc_unmask(mrc__enc *e, size_t index, const mrc_example *x,
+                                  const mrc_encoding *w, const mrc_encoding *answer,
+                                  size_t mask_length) {
+    size_t n = 0, begin = 0, end = 0, first, last;
+    for (size_t i = 0; i < w->n; i++) {
+        if (w->input_ids[i] != e->ids.mask) continue;
+        if (!n++) begin = i;
+        end = i + 1;
+    }
+    if (n != answer->n || end - begin != n) {
+        mrc__enc_drop(e, n < answer->n ? "answer truncated" : "mask token in the text");
+        return MRC_OK;
+    }
+    mrc_feature *feature = mrc__enc_push(e, index, w);
+    if (!feature) return mrc__enc_no_memory(e);
+    const mrc_answer *a = &x->answers[0];
+    int32_t start = (int32_t)a->answer_start;
+    int32_t grown = (int32_t)mask_length - (int32_t)mrc_utf8_length(a->text, a->bytes);
+    mrc__enc_passage(w, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        int in = i >= begin && i < end;
+        const int32_t *from = in ? answer->offset_mapping[i - begin] : w->offset_mapping[i];
+        int32_t shift = in ? start : i < begin ? 0 : -grown;
+        if (in) feature->input_ids[i] = answer->input_ids[i - begin];
+        feature->offset_mapping[i][0] = from[0] + shift;
+        feature->offset_mapping[i][1] = from[1] + shift;
+    }
+    if (e->config->with_targets) {
+        feature->start_position = (int32_t)begin;
+        feature->end_position = (int32_t)end - 1;
+    }
+    e->f->kept++;
+    return MRC_OK;
+}
+
+static mrc_status mrc__enc_sentinel(mrc__enc *e, size_t index, const mrc_example *x) {
+    mrc_encode_options alone = { .no_special_tokens = 1 };
+    mrc_encode_options cut = { .truncation = MRC_TRUNCATION_LONGEST_FIRST,
+                               .max_length = e->max_length };
+    const mrc_answer *a = x->n_answers ? &x->answers[0] : NULL;
+    const char *mask = mrc_tokenizer_token(e->tok, e->ids.mask);
+    mrc_encodings answer = {0}, pair = {0};
+    if (!a || a->answer_start < 0) {
+        mrc__enc_drop(e, "no answer");
+        return MRC_OK;
+    }
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &answer, a->text, a->bytes, NULL, 0, &alone));
+    size_t n = answer.n ? answer.list[0].n : 0;
+    if (!n) {
+        mrc__enc_drop(e, "answer has no token");
+        mrc_encodings_free(&answer);
+        return MRC_OK;
+    }
+    mrc_text masked;
+    mrc_text_init(&masked, e->ctx);
+    mrc__enc_mask(&masked, x, mrc_utf8_offset(x->context, x->context_bytes,
+                                              (size_t)a->answer_start), mask, n);
+    mrc_status status = masked.failed ? mrc__enc_no_memory(e)
+        : mrc_tokenizer_encode(e->ctx, e->tok, &pair, x->question, x->question_bytes,
+                               masked.data, masked.bytes, &cut);
+    if (status == MRC_OK && pair.n) {
+        size_t length = n * (mrc_utf8_length(mask, strlen(mask)) + 1) - 1;
+        status = mrc__enc_unmask(e, index, x, &pair.list[0], &answer.list[0], length);
+    }
+    mrc_text_free(&masked);
+    mrc_encodings_free(&pair);
+    mrc_encodings_free(&answer);
+    return status;
+}
+
+static mrc_status mrc__enc_check(const mrc__enc *e) {
+    const mrc_features_config *c = e->config;
+    if (c->magic != MRC_FEATURES_MAGIC) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: the config is not from "
+                         "mrc_features_config_default()");
+    }
+    if (e->ids.cls < 0 || e->ids.sep < 0) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: the tokenizer has no %s token",
+                         e->ids.cls < 0 ? "cls" : "sep");
+    }
+    if (c->pad_to_max_length && e->ids.pad < 0) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: the tokenizer has no pad token");
+    }
+    if (c->kind == MRC_ENCODING_SENTINEL && e->ids.mask < 0) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: sentinels need a mask token, and the "
+                         "tokenizer has none");
+    }
+    if (e->max_length < 4 || e->max_length > INT32_MAX) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: max_seq_length is %zu, expected at least 4",
+                         e->max_length);
+    }
+    if (c->kind == MRC_ENCODING_OFFSETS && c->doc_stride >= e->max_length - 3) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: doc_stride %zu is no overlap of windows of "
+                         "%zu tokens (expected less than %zu)", c->doc_stride, e->max_length,
+                         e->max_length - 3);
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_dataset *d,
+                                   const mrc_tokenizer *tok, const mrc_features_config *config) {
+    memset(out, 0, sizeof *out);
+    out->host = ctx->host;
+    mrc__enc e = { .ctx = ctx, .f = out, .tok = tok, .config = config,
+                   .ids = mrc_tokenizer_special(tok), .max_length = config->max_seq_length };
+    size_t longest = mrc_tokenizer_max_length(tok);         // of the model's positions
+    if (longest && e.max_length > longest) e.max_length = longest;
+    MRC__TRY(mrc__enc_check(&e));
+    for (size_t i = 0; i < mrc_dataset_size(d); i++) {
+        const mrc_example *x = mrc_dataset_at(d, i);
+        out->rows++;
+        mrc_status status = config->kind == MRC_ENCODING_SENTINEL ? mrc__enc_sentinel(&e, i, x)
+                                                                  : mrc__enc_offsets(&e, i, x);
+        if (status != MRC_OK) {
+            mrc_features_free(out);
+            return status;
+        }
+    }
+    return MRC_OK;
+}
+
+MRCDEF void mrc_features_free(mrc_features *f) {
+    for (size_t i = 0; i < f->n; i++) f->host.free(f->host.user, f->list[i].offset_mapping);
+    if (f->list) f->host.free(f->host.user, f->list);
+    memset(f, 0, sizeof *f);
+}
 #endif // core pass
 
 //==============================================================================
 // >>impl.batch
+//
+// The order of an epoch is made at once, from integers only.  Word pair of draw i in shuffle s:
+// words 0, 1 of philox(counter {i, epoch, s, "shuf"}, key {seed low, seed high}), modulo the number
+// of choices (its bias, a 2^-64th of that number, is nothing).
 //==============================================================================
 #ifdef MRC__PASS_CORE
+typedef struct mrc__plan_item { int32_t length; uint32_t at, feature; } mrc__plan_item;
+
+static size_t mrc__plan_draw(uint64_t seed, uint32_t epoch, uint32_t shuffle, size_t i,
+                             size_t choices) {
+    const uint32_t domain = 0x73687566;         // "shuf"
+    const uint32_t counter[4] = { (uint32_t)i, epoch, shuffle, domain };
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    uint32_t words[4];
+    mrc_philox4x32(counter, key, words);
+    return (size_t)(((uint64_t)words[1] << 32 | words[0]) % choices);
+}
+
+// Fisher and Yates, Durstenfeld's form.
+static void mrc__plan_shuffle(uint32_t *list, size_t n, uint64_t seed, uint32_t epoch,
+                              uint32_t shuffle) {
+    for (size_t i = n; i > 1; i--) {
+        size_t j = mrc__plan_draw(seed, epoch, shuffle, i - 1, i);
+        uint32_t other = list[j];
+        list[j] = list[i - 1];
+        list[i - 1] = other;
+    }
+}
+
+// Longest first, and stable.
+static int mrc__plan_longer(const void *a, const void *b) {
+    const mrc__plan_item *x = a, *y = b;
+    if (x->length != y->length) return x->length > y->length ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+// Sorts chunks of the shuffled list by length and shuffles the batches.  A chunk is 50 batches, or
+// fewer so that there are at least four chunks: else every epoch had the same batches (as in HF's
+// group_by_length).
+static mrc_status mrc__plan_sorted(mrc_ctx *ctx, mrc_batch_plan *p, const mrc_features *f,
+                                   size_t batch_size, uint64_t seed, uint32_t epoch) {
+    size_t n = f->n, bytes, done = 0;
+    size_t n_batches = n / batch_size + (n % batch_size != 0), batches = n_batches / 4;
+    batches = batches > 50 ? 50 : batches ? batches : 1;
+    size_t chunk = batch_size > n ? n : batches * batch_size;
+    if (!mrc__mul(n, sizeof(mrc__plan_item) + sizeof(uint32_t), &bytes)) return MRC_ERR_MEM;
+    mrc__plan_item *items = ctx->host.alloc(ctx->host.user, bytes + 1);
+    if (!items) return MRC_ERR_MEM;
+    uint32_t *order = (uint32_t *)(void *)(items + n);
+    for (size_t i = 0; i < n; i++) {
+        items[i] = (mrc__plan_item){ f->list[p->feature[i]].length, (uint32_t)i, p->feature[i] };
+    }
+    for (size_t i = 0; i < n; i += chunk) {
+        qsort(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
+    }
+    for (size_t b = 0; b < n_batches; b++) order[b] = (uint32_t)b;
+    mrc__plan_shuffle(order, n_batches, seed, epoch, 1);
+    for (size_t b = 0; b < n_batches; b++) {
+        size_t from = order[b] * batch_size, to = n - from < batch_size ? n : from + batch_size;
+        p->begin[b] = done;
+        while (from < to) p->feature[done++] = items[from++].feature;
+    }
+    p->begin[n_batches] = done;
+    p->n_batches = n_batches;
+    ctx->host.free(ctx->host.user, items);
+    return MRC_OK;
+}
+
+// Cuts the list into batches of batch_size features, or of at most `budget` rows (0: no budget).
+static void mrc__plan_cut(mrc_batch_plan *p, const mrc_features *f, size_t batch_size,
+                          uint64_t budget) {
+    uint64_t rows = 0;
+    size_t in = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        uint64_t length = (uint64_t)f->list[p->feature[i]].length;
+        if (i == 0 || (budget ? rows + length > budget : in == batch_size)) {
+            p->begin[p->n_batches++] = i;
+            rows = in = 0;
+        }
+        rows += length;
+        in++;
+    }
+    p->begin[p->n_batches] = f->n;
+}
+
+MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mrc_features *f,
+                                     mrc_batching kind, size_t batch_size, uint64_t seed,
+                                     uint32_t epoch) {
+    size_t feature_bytes, begin_bytes;
+    uint64_t longest = 0, budget = 0;
+    memset(out, 0, sizeof *out);
+    out->host = ctx->host;
+    if (!batch_size) return mrc__fail(ctx, MRC_ERR_ARG, "batch: batch_size is 0");
+    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET || f->n > UINT32_MAX) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: kind %d with %zu features", (int)kind, f->n);
+    }
+    if (mrc__mul(f->n + 1, sizeof *out->feature, &feature_bytes) &&
+        mrc__mul(f->n + 1, sizeof *out->begin, &begin_bytes)) {
+        out->feature = ctx->host.alloc(ctx->host.user, feature_bytes);
+        out->begin = ctx->host.alloc(ctx->host.user, begin_bytes);
+    }
+    mrc_status status = out->feature && out->begin ? MRC_OK : MRC_ERR_MEM;
+    if (status == MRC_OK) {
+        for (size_t i = 0; i < f->n; i++) {
+            uint64_t length = (uint64_t)f->list[i].length;
+            out->feature[i] = (uint32_t)i;
+            longest = length > longest ? length : longest;
+        }
+        if (kind != MRC_BATCHING_SEQUENTIAL) mrc__plan_shuffle(out->feature, f->n, seed, epoch, 0);
+        if (kind == MRC_BATCHING_TOKEN_BUDGET) {
+            budget = longest && batch_size > UINT64_MAX / 2 / longest ? UINT64_MAX / 2
+                                                                      : batch_size * longest;
+        }
+        if (kind == MRC_BATCHING_SORTED && f->n) {
+            status = mrc__plan_sorted(ctx, out, f, batch_size, seed, epoch);
+        } else {
+            mrc__plan_cut(out, f, batch_size, budget);
+        }
+    }
+    if (status != MRC_OK) {
+        mrc_batch_plan_free(out);
+        return mrc__fail(ctx, status, "batch: out of memory for a plan of %zu features", f->n);
+    }
+    return MRC_OK;
+}
+
+MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
+    if (p->feature) p->host.free(p->host.user, p->feature);
+    if (p->begin) p->host.free(p->host.user, p->begin);
+    memset(p, 0, sizeof *p);
+}
 #endif // core pass
 
 //==============================================================================
 // >>impl.decode
+//
+// HF's postprocess_qa_predictions without null answers (PARITY 3.5), in its arithmetic: scores are
+// sums of two floats in float; probabilities are numpy's, float32 with pairwise summation, and in
+// double when the "empty" fallback (a Python float) is in the list.
+//
+// Where HF leaves the result open: of equal logits the later row comes first (numpy's argsort is
+// not stable; this is what a stable one gives, reversed), and a score that is not finite is no
+// candidate, so that a broken model gives "empty" instead of NaN.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+MRCDEF mrc_decode_config mrc_decode_config_default(void) {
+    return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
+                                .max_answer_length = 30 };
+}
+
+// Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
+static size_t mrc__dec_top(const float *values, size_t n, size_t k, size_t *rows) {
+    size_t found = 0;
+    for (size_t i = n; i-- > 0;) {
+        float v = isnan(values[i]) ? -INFINITY : values[i];
+        size_t at = found;
+        while (at > 0) {
+            float other = values[rows[at - 1]];
+            if (!isnan(other) && !(v > other)) break;       // equal: the later row stays first
+            if (isnan(other) && !(v > -INFINITY)) break;
+            at--;
+        }
+        if (at == k) continue;
+        if (found < k) found++;
+        memmove(rows + at + 1, rows + at, (found - 1 - at) * sizeof *rows);
+        rows[at] = i;
+    }
+    return found;
+}
+
+// Python's sorted(reverse=True) is stable: after equal scores.
+static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) {
+    float score = span.start_logit + span.end_logit;
+    size_t at = n;
+    while (at > 0 && score > out[at - 1].start_logit + out[at - 1].end_logit) at--;
+    if (at == k) return n;
+    if (n < k) n++;
+    memmove(out + at + 1, out + at, (n - 1 - at) * sizeof *out);
+    out[at] = span;
+    return n;
+}
+
+// numpy's sum of fewer than 128 float32: eight lanes, then the rest.
+static float mrc__dec_sum(const float *x, size_t n) {
+    float lane[8], sum = 0;
+    size_t i = 0;
+    if (n >= 8) {
+        memcpy(lane, x, sizeof lane);
+        for (i = 8; i + 8 <= n; i += 8) {
+            for (size_t k = 0; k < 8; k++) lane[k] += x[i + k];
+        }
+        sum = ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+              ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    }
+    for (; i < n; i++) sum += x[i];
+    return sum;
+}
+
+// `e` has room for n floats.
+static void mrc__dec_softmax(mrc_span *out, size_t n, float *e) {
+    float max = out[0].start_logit + out[0].end_logit;
+    for (size_t i = 0; i < n; i++) {
+        e[i] = (float)exp((double)((out[i].start_logit + out[i].end_logit) - max));
+    }
+    float sum = mrc__dec_sum(e, n);
+    for (size_t i = 0; i < n; i++) out[i].probability = (double)(e[i] / sum);
+}
+
+// The fallback before what there is: nothing, or one span without text.
+static size_t mrc__dec_fallback(mrc_span *out, size_t n, size_t k) {
+    mrc_span other = out[0];
+    out[0] = (mrc_span){ .empty = 1, .probability = 1 };
+    if (!n || k < 2) return 1;
+    double score = (double)(other.start_logit + other.end_logit), max = score > 0 ? score : 0;
+    double a = exp(0 - max), b = exp(score - max);
+    out[0].probability = a / (a + b);
+    other.probability = b / (a + b);
+    out[1] = other;
+    return 2;
+}
+
+// Adds one window's candidates, starts from the best, for each its ends from the best.
+static size_t mrc__dec_window(const mrc_window_logits *w, const mrc_decode_config *config,
+                              size_t *starts, size_t *ends, mrc_span *out, size_t n) {
+    const mrc_feature *f = w->feature;
+    size_t k = config->n_best_size;
+    size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, starts);
+    size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, ends);
+    for (size_t a = 0; a < n_starts; a++) {
+        for (size_t b = 0; b < n_ends; b++) {
+            size_t i = starts[a], j = ends[b];
+            if (f->offset_mapping[i][0] < 0 || f->offset_mapping[j][0] < 0) continue;
+            if (j < i || j - i >= config->max_answer_length) continue;
+            mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
+                              .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1] };
+            if (!isfinite(span.start_logit + span.end_logit)) continue;
+            n = mrc__dec_insert(out, n, k, span);
+        }
+    }
+    return n;
+}
+
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
+                             const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
+    size_t bytes, n = 0, k = config->n_best_size;
+    *n_out = 0;
+    if (config->magic != MRC_DECODE_MAGIC || !k) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", k
+                         ? "the config is not from mrc_decode_config_default()"
+                         : "n_best_size is 0");
+    }
+    size_t *rows = mrc__mul(k, 2 * sizeof *rows + sizeof(float), &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
+    for (size_t i = 0; i < n_windows; i++) {
+        n = mrc__dec_window(&windows[i], config, rows, rows + k, out, n);
+    }
+    if (!n || (n == 1 && out[0].begin >= out[0].end)) n = mrc__dec_fallback(out, n, k);
+    else mrc__dec_softmax(out, n, (float *)(void *)(rows + 2 * k));
+    ctx->host.free(ctx->host.user, rows);
+    *n_out = n;
+    return MRC_OK;
+}
 #endif // core pass
 
 //==============================================================================
 // >>impl.metrics
+//
+// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.3 SQuAD v1), on code
+// points.  Python decides what lower case, white space and a word are: str.lower() with its final
+// sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the tokenizer's
+// table, which is newer: only characters that are cased in 14 are looked up there.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
+
+enum { MRC__MET_WORD, MRC__MET_CASED, MRC__MET_IGNORABLE, MRC__MET_CLASSES };
+// Pairs of (code points to skip, code points in the class).
+typedef struct mrc__met_class { const uint16_t (*pairs)[2]; size_t n; } mrc__met_class;
+static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES];     // in >>impl.tables
+
+// Asked rarely, so searched from the beginning: at the edges of what may be an article, and around
+// a capital sigma.
+static int mrc__met_is(int class, uint32_t cp) {
+    const mrc__met_class *c = &mrc__met_tables[class];
+    uint32_t at = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        at += c->pairs[i][0];
+        if (cp < at) return 0;
+        at += c->pairs[i][1];
+        if (cp < at) return 1;
+    }
+    return 0;
+}
+
+static int mrc__met_is_punctuation(uint32_t cp) {           // string.punctuation
+    return (cp >= 0x21 && cp <= 0x2f) || (cp >= 0x3a && cp <= 0x40) || (cp >= 0x5b && cp <= 0x60) ||
+           (cp >= 0x7b && cp <= 0x7e);
+}
+
+// What KorQuAD's script makes a space before all else: ' " ( ) < > and six quotes of print.
+static int mrc__met_is_quote(uint32_t cp) {
+    return cp == '\'' || cp == '"' || cp == '(' || cp == ')' || cp == '<' || cp == '>' ||
+           (cp >= 0x3008 && cp <= 0x300b) || cp == 0x2018 || cp == 0x2019;
+}
+
+// Looks from i in one direction past case-ignorable characters for a cased one.
+static int mrc__met_sees_cased(mrc__met_text t, size_t i, int step) {
+    for (;;) {
+        if (step < 0 ? i == 0 : i + 1 == t.n) return 0;
+        i = step < 0 ? i - 1 : i + 1;
+        if (!mrc__met_is(MRC__MET_IGNORABLE, t.cp[i])) return mrc__met_is(MRC__MET_CASED, t.cp[i]);
+    }
+}
+
+// The code points of s, at most as many as it has bytes.
+static mrc__met_text mrc__met_decode(uint32_t *room, const char *s, size_t bytes) {
+    mrc__met_text t = { room, 0 };
+    for (size_t at = 0; at < bytes;) {
+        uint32_t cp;
+        size_t taken = mrc_utf8_decode(s + at, bytes - at, &cp);
+        t.cp[t.n++] = taken ? cp : 0xfffd;
+        at += taken ? taken : 1;
+    }
+    return t;
+}
+
+// str.lower(); one character becomes two, so that room for twice as many is needed.
+static mrc__met_text mrc__met_lower(uint32_t *room, mrc__met_text t) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    mrc__met_text low = { room, 0 };
+    for (size_t i = 0; i < t.n; i++) {
+        uint32_t cp = t.cp[i];
+        size_t lo = 0, hi = u->n_lowers;
+        while (hi - lo > 1) {       // the last range that begins at or before cp
+            size_t mid = lo + (hi - lo) / 2;
+            if (u->lowers[mid].first <= cp) lo = mid;
+            else hi = mid;
+        }
+        const mrc__uni_lower *l = &u->lowers[lo];
+        int upper = cp >= l->first && cp <= l->last && (cp - l->first) % l->step == 0 &&
+                    (cp < 0x80 || mrc__met_is(MRC__MET_CASED, cp));
+        if (cp == 0x3a3 && mrc__met_sees_cased(t, i, -1) && !mrc__met_sees_cased(t, i, 1)) {
+            low.cp[low.n++] = 0x3c2;
+        } else {
+            low.cp[low.n++] = upper ? (uint32_t)((int32_t)cp + l->delta) : cp;
+        }
+        if (cp == 0x130) low.cp[low.n++] = 0x307;
+    }
+    return low;
+}
+
+// \b(a|an|the)\b -> ' ', in place.  An article that ends at a boundary and begins at one is a whole
+// run of word characters.
+static void mrc__met_remove_articles(mrc__met_text *t) {
+    size_t n = 0;
+    int in_word = 0;
+    for (size_t i = 0; i < t->n;) {
+        const uint32_t *c = t->cp + i;
+        size_t left = t->n - i, length = 0;
+        if (!in_word && c[0] == 't' && left >= 3 && c[1] == 'h' && c[2] == 'e') length = 3;
+        if (!in_word && c[0] == 'a') length = left >= 2 && c[1] == 'n' ? 2 : 1;
+        if (length && (left == length || !mrc__met_is(MRC__MET_WORD, c[length]))) {
+            t->cp[n++] = ' ';
+            i += length;
+            continue;
+        }
+        // Only before an a or a t does it matter whether a word is running.
+        in_word = left >= 2 && (c[1] == 'a' || c[1] == 't') && mrc__met_is(MRC__MET_WORD, c[0]);
+        t->cp[n++] = c[0];
+        i++;
+    }
+    t->n = n;
+}
+
+// Runs of white space -> one space, none at the ends, in place.
+static void mrc__met_join(mrc__met_text *t) {
+    size_t n = 0;
+    int space = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        uint32_t cp = t->cp[i];
+        if (mrc__is_space(cp)) {
+            space = n > 0;
+            continue;
+        }
+        if (space) t->cp[n++] = ' ';            // n <= i: at least one space was read
+        space = 0;
+        t->cp[n++] = cp;
+    }
+    t->n = n;
+}
+
+// Host memory of the caller's to free; cp NULL when there is none.
+static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const char *s,
+                                        size_t bytes) {
+    mrc__met_text t = {0}, low;
+    size_t size;
+    if (!mrc__mul(bytes, 3 * sizeof(uint32_t), &size) || !mrc__add(size, 4, &size)) return t;
+    uint32_t *room = ctx->host.alloc(ctx->host.user, size);
+    if (!room) return t;
+    t = mrc__met_decode(room + 2 * bytes, s, bytes);
+    for (size_t i = 0; metric == MRC_METRIC_KORQUAD && i < t.n; i++) {
+        if (mrc__met_is_quote(t.cp[i])) t.cp[i] = ' ';
+    }
+    low = mrc__met_lower(room, t);
+    size_t n = 0;
+    for (size_t i = 0; i < low.n; i++) {
+        if (!mrc__met_is_punctuation(low.cp[i])) low.cp[n++] = low.cp[i];
+    }
+    low.n = n;
+    if (metric == MRC_METRIC_SQUAD) mrc__met_remove_articles(&low);
+    mrc__met_join(&low);
+    return low;
+}
+
+// Orders tokens by length, then content: any order does that brings equal ones together.
+static int mrc__met_compare(const void *a, const void *b) {
+    const mrc__met_text *x = a, *y = b;
+    if (x->n != y->n) return x->n < y->n ? -1 : 1;
+    return memcmp(x->cp, y->cp, x->n * sizeof *x->cp);
+}
+
+// The sorted tokens of a normalised text: its words, or (KorQuAD) its characters without spaces.
+// There are at most as many as code points: that is the room needed.
+static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text *tokens) {
+    size_t n = 0;
+    for (size_t i = 0; i < t.n;) {
+        size_t end = i + 1;
+        if (metric == MRC_METRIC_SQUAD) {
+            while (end < t.n && t.cp[end] != ' ') end++;
+        }
+        if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
+        i = end + (metric == MRC_METRIC_SQUAD);
+    }
+    qsort(tokens, n, sizeof *tokens, mrc__met_compare);
+    return n;
+}
+
+// The scripts' order of operations, as the last digit depends on it.
+static double mrc__met_f1(const mrc__met_text *p, size_t n_p, const mrc__met_text *g, size_t n_g) {
+    size_t common = 0;
+    for (size_t i = 0, j = 0; i < n_p && j < n_g;) {
+        int order = mrc__met_compare(&p[i], &g[j]);
+        common += order == 0;
+        i += order <= 0;
+        j += order >= 0;
+    }
+    if (!common) return 0;
+    double precision = (double)common / (double)n_p, recall = (double)common / (double)n_g;
+    return 2 * precision * recall / (precision + recall);
+}
+
+// Scores one answer; *exact and *f1 only rise.
+static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
+                                  const mrc__met_text *p_tokens, size_t n_p,
+                                  const mrc_answer *answer, double *exact, double *f1) {
+    mrc__met_text g = mrc__met_normalize(ctx, metric, answer->text, answer->bytes);
+    size_t size;
+    mrc__met_text *tokens = g.cp && mrc__mul(g.n + 1, sizeof *tokens, &size)
+                                ? ctx->host.alloc(ctx->host.user, size) : NULL;
+    if (tokens) {
+        double f = mrc__met_f1(p_tokens, n_p, tokens, mrc__met_tokens(metric, g, tokens));
+        if (f > *f1) *f1 = f;
+        if (g.n == p.n && memcmp(g.cp, p.cp, g.n * sizeof *g.cp) == 0) *exact = 1;
+        ctx->host.free(ctx->host.user, tokens);
+    }
+    if (g.cp) ctx->host.free(ctx->host.user, g.cp);
+    return tokens ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
+}
+
+MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
+                                   size_t bytes, const mrc_answer *answers, size_t n_answers,
+                                   double *exact, double *f1) {
+    mrc_status status = MRC_OK;
+    size_t size;
+    *exact = *f1 = 0;
+    if ((unsigned)metric > MRC_METRIC_SQUAD) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "metric: no metric %d", (int)metric);
+    }
+    mrc__met_text p = mrc__met_normalize(ctx, metric, prediction, bytes);
+    mrc__met_text *tokens = p.cp && mrc__mul(p.n + 1, sizeof *tokens, &size)
+                                ? ctx->host.alloc(ctx->host.user, size) : NULL;
+    if (tokens) {
+        size_t n = mrc__met_tokens(metric, p, tokens);
+        for (size_t i = 0; i < n_answers && status == MRC_OK; i++) {
+            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], exact, f1);
+        }
+        ctx->host.free(ctx->host.user, tokens);
+    } else {
+        status = mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory for a text of %zu bytes",
+                           bytes);
+    }
+    if (p.cp) ctx->host.free(ctx->host.user, p.cp);
+    return status;
+}
 #endif // core pass
 
 //==============================================================================
@@ -5430,7 +6784,7 @@ MRCDEF void mrc_encodings_free(mrc_encodings *e) {
 #endif // core pass
 
 //==============================================================================
-// >>impl.tables   generated data: what the tokenizer knows about characters
+// >>impl.tables   generated data: what the tokenizer and the metrics know about characters
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // begin of what tests/tables/make_tables.py wrote
@@ -6023,6 +7377,135 @@ static const mrc__unicode mrc__unicode_tables = {
     .lowers = mrc__uni_lowers, .n_lowers = sizeof mrc__uni_lowers / sizeof *mrc__uni_lowers,
     .runs = mrc__uni_runs, .n_runs = sizeof mrc__uni_runs / sizeof *mrc__uni_runs,
     .parts = mrc__uni_parts,
+};
+
+// What tests/tables/metrics_tables.py prints: Python 3.11's classes.
+static const uint16_t mrc__table_word[][2] = {
+    {48,10}, {7,26}, {4,1}, {1,26}, {47,1}, {7,2}, {1,1}, {3,2}, {1,3}, {1,23}, {1,31}, {1,458},
+    {4,12}, {14,5}, {7,1}, {1,1}, {129,5}, {1,2}, {2,4}, {1,1}, {6,1}, {1,3}, {1,1}, {1,20}, {1,83},
+    {1,139}, {8,166}, {1,38}, {2,1}, {6,41}, {71,27}, {4,4}, {45,43}, {21,10}, {4,2}, {1,99}, {1,1},
+    {15,2}, {7,15}, {2,1}, {16,1}, {1,30}, {29,89}, {11,1}, {14,43}, {9,2}, {4,1}, {5,22}, {4,1},
+    {9,1}, {3,1}, {23,25}, {7,11}, {5,24}, {1,6}, {17,42}, {58,54}, {3,1}, {18,1}, {7,10}, {4,10},
+    {1,16}, {4,8}, {2,2}, {2,22}, {1,7}, {1,1}, {3,4}, {3,1}, {16,1}, {13,2}, {1,3}, {4,12}, {2,6},
+    {2,1}, {8,6}, {4,2}, {2,22}, {1,7}, {1,2}, {1,2}, {1,2}, {31,4}, {1,1}, {7,10}, {2,3}, {16,9},
+    {1,3}, {1,22}, {1,7}, {1,2}, {1,5}, {3,1}, {18,1}, {15,2}, {4,10}, {9,1}, {11,8}, {2,2}, {2,22},
+    {1,7}, {1,2}, {1,5}, {3,1}, {30,2}, {1,3}, {4,10}, {1,7}, {11,1}, {1,6}, {3,3}, {1,4}, {3,2},
+    {1,1}, {1,2}, {3,2}, {3,3}, {3,12}, {22,1}, {21,13}, {18,8}, {1,3}, {1,23}, {1,16}, {3,1},
+    {26,3}, {2,1}, {2,2}, {4,10}, {8,7}, {1,1}, {4,8}, {1,3}, {1,23}, {1,10}, {1,5}, {3,1}, {31,2},
+    {1,2}, {4,10}, {1,2}, {17,9}, {1,3}, {1,41}, {2,1}, {16,1}, {5,3}, {1,10}, {4,19}, {1,6},
+    {5,18}, {3,24}, {1,9}, {1,1}, {2,7}, {31,10}, {17,48}, {1,2}, {12,7}, {9,10}, {39,2}, {1,1},
+    {1,5}, {1,24}, {1,1}, {1,10}, {1,2}, {9,1}, {2,5}, {1,1}, {9,10}, {2,4}, {32,1}, {31,20},
+    {12,8}, {1,36}, {27,5}, {115,43}, {20,11}, {6,6}, {4,4}, {3,1}, {3,2}, {7,3}, {4,13}, {12,1},
+    {1,10}, {6,38}, {1,1}, {5,1}, {2,43}, {1,333}, {1,4}, {2,7}, {1,1}, {1,4}, {2,41}, {1,4},
+    {2,33}, {1,4}, {2,7}, {1,1}, {1,4}, {2,15}, {1,57}, {1,4}, {2,67}, {14,20}, {3,16}, {16,86},
+    {2,6}, {3,620}, {2,17}, {1,26}, {5,75}, {3,11}, {7,18}, {13,19}, {14,18}, {14,13}, {1,3},
+    {15,52}, {35,1}, {4,1}, {3,10}, {6,10}, {22,10}, {6,89}, {7,5}, {2,34}, {1,1}, {5,70}, {10,31},
+    {39,40}, {2,5}, {11,44}, {4,26}, {6,11}, {37,23}, {9,53}, {43,10}, {6,10}, {13,1}, {93,47},
+    {17,8}, {3,10}, {41,30}, {13,56}, {26,36}, {28,10}, {3,49}, {2,9}, {7,43}, {2,3}, {41,4}, {1,6},
+    {1,2}, {3,1}, {5,192}, {64,278}, {2,6}, {2,38}, {2,6}, {2,8}, {1,1}, {1,1}, {1,1}, {1,31},
+    {2,53}, {1,7}, {1,1}, {3,3}, {1,7}, {3,4}, {2,6}, {4,13}, {5,3}, {1,7}, {115,2}, {2,6}, {5,11},
+    {6,13}, {101,1}, {4,1}, {2,10}, {1,1}, {3,5}, {6,1}, {1,1}, {1,1}, {1,4}, {1,11}, {2,4}, {5,5},
+    {4,1}, {1,58}, {726,60}, {78,22}, {630,30}, {1132,229}, {6,4}, {3,2}, {9,1}, {2,38}, {1,1},
+    {5,1}, {2,56}, {7,1}, {16,23}, {9,7}, {1,7}, {1,7}, {1,7}, {1,7}, {1,7}, {1,7}, {1,7}, {80,1},
+    {469,3}, {25,9}, {7,5}, {2,5}, {4,86}, {6,3}, {1,90}, {1,4}, {5,43}, {1,94}, {3,4}, {10,32},
+    {48,16}, {32,10}, {30,8}, {1,15}, {32,10}, {39,15}, {320,6592}, {64,22157}, {67,46}, {2,269},
+    {3,28}, {20,47}, {16,31}, {2,80}, {39,9}, {2,103}, {2,64}, {5,2}, {1,1}, {1,5}, {24,16}, {1,3},
+    {1,4}, {1,23}, {13,6}, {10,52}, {14,50}, {28,10}, {24,6}, {3,1}, {1,2}, {1,38}, {10,23},
+    {25,29}, {7,47}, {28,11}, {6,5}, {1,25}, {1,41}, {23,3}, {1,8}, {4,10}, {6,23}, {3,1}, {3,50},
+    {1,1}, {3,2}, {2,5}, {2,1}, {1,1}, {24,3}, {2,11}, {7,3}, {12,6}, {2,6}, {2,6}, {9,7}, {1,7},
+    {1,43}, {1,14}, {6,115}, {13,10}, {6,11172}, {12,23}, {4,49}, {8452,366}, {2,106}, {38,7},
+    {12,5}, {5,1}, {1,10}, {1,13}, {1,5}, {1,1}, {1,2}, {1,2}, {1,108}, {33,363}, {18,64}, {2,54},
+    {40,12}, {116,5}, {1,135}, {19,10}, {7,26}, {6,26}, {11,89}, {3,6}, {2,6}, {2,6}, {2,3},
+    {35,12}, {1,26}, {1,19}, {1,2}, {1,15}, {2,14}, {34,123}, {12,45}, {12,57}, {17,2}, {244,29},
+    {3,49}, {16,27}, {4,36}, {9,30}, {5,38}, {10,30}, {2,36}, {4,8}, {1,5}, {42,158}, {2,10},
+    {6,36}, {4,36}, {4,40}, {8,52}, {12,11}, {1,15}, {1,7}, {1,2}, {1,11}, {1,15}, {1,7}, {1,2},
+    {67,311}, {9,22}, {10,8}, {24,6}, {1,42}, {1,9}, {69,6}, {2,1}, {1,44}, {1,2}, {3,1}, {2,23},
+    {2,31}, {2,38}, {8,9}, {48,19}, {1,2}, {5,33}, {4,26}, {70,56}, {4,20}, {2,47}, {15,4}, {1,3},
+    {1,29}, {10,9}, {23,31}, {1,32}, {32,8}, {1,28}, {6,5}, {16,54}, {10,22}, {2,27}, {5,26},
+    {23,7}, {80,73}, {55,51}, {13,51}, {7,42}, {12,10}, {294,31}, {1,42}, {6,2}, {78,40}, {8,22},
+    {11,4}, {27,18}, {46,28}, {20,23}, {12,53}, {26,30}, {1,2}, {2,1}, {13,45}, {32,25}, {7,10},
+    {9,36}, {15,10}, {4,1}, {2,1}, {8,35}, {3,1}, {12,48}, {14,4}, {11,11}, {1,1}, {4,20}, {11,18},
+    {1,25}, {84,7}, {1,1}, {1,4}, {1,15}, {1,10}, {7,47}, {17,10}, {11,8}, {2,2}, {2,22}, {1,7},
+    {1,2}, {1,5}, {3,1}, {18,1}, {12,5}, {158,53}, {18,4}, {5,10}, {5,3}, {30,48}, {20,2}, {1,1},
+    {8,10}, {166,47}, {41,4}, {36,48}, {20,1}, {11,10}, {38,43}, {13,1}, {7,10}, {54,27}, {21,12},
+    {4,7}, {185,44}, {116,83}, {12,8}, {2,1}, {2,8}, {1,2}, {1,24}, {15,1}, {1,1}, {14,10}, {70,8},
+    {2,39}, {16,1}, {1,1}, {28,1}, {10,40}, {7,1}, {21,1}, {11,46}, {19,1}, {18,73}, {263,9},
+    {1,37}, {17,1}, {15,29}, {5,30}, {112,7}, {1,2}, {1,38}, {21,1}, {9,10}, {6,6}, {1,2}, {1,32},
+    {14,1}, {7,10}, {310,19}, {189,1}, {15,21}, {43,922}, {102,111}, {17,196}, {2636,97}, {15,1071},
+    {4049,583}, {8633,569}, {7,31}, {1,10}, {6,79}, {1,10}, {6,30}, {18,48}, {16,4}, {12,10}, {1,7},
+    {1,21}, {5,19}, {688,87}, {105,75}, {5,1}, {66,13}, {64,2}, {1,1}, {28,6136}, {8,1238}, {42,9},
+    {8935,4}, {1,7}, {1,2}, {1,291}, {45,3}, {17,4}, {8,396}, {2308,107}, {5,13}, {3,9}, {7,10},
+    {5702,20}, {108,25}, {135,85}, {1,71}, {1,2}, {2,1}, {2,2}, {2,4}, {1,12}, {1,1}, {1,7}, {1,65},
+    {1,4}, {2,8}, {1,7}, {1,28}, {1,4}, {1,5}, {1,1}, {3,7}, {1,340}, {2,25}, {1,25}, {1,31},
+    {1,25}, {1,31}, {1,25}, {1,31}, {1,25}, {1,31}, {1,25}, {1,8}, {2,50}, {1792,31}, {481,45},
+    {10,7}, {2,10}, {4,1}, {321,30}, {18,44}, {4,10}, {1254,7}, {1,4}, {1,2}, {1,15}, {1,197},
+    {2,9}, {48,68}, {7,1}, {4,10}, {791,59}, {1,3}, {1,4}, {76,45}, {1,15}, {194,4}, {1,27}, {1,2},
+    {1,1}, {2,1}, {1,10}, {1,4}, {1,1}, {1,1}, {6,1}, {4,1}, {1,1}, {1,1}, {1,3}, {1,2}, {1,1},
+    {2,1}, {1,1}, {1,1}, {1,1}, {1,1}, {1,2}, {1,1}, {2,4}, {1,7}, {1,4}, {1,4}, {1,1}, {1,10},
+    {1,17}, {5,3}, {1,5}, {1,17}, {580,13}, {2787,10}, {1030,42720}, {32,4153}, {7,222}, {2,5762},
+    {14,7473}, {3103,542}, {1506,4939},
+};
+static const uint16_t mrc__table_cased[][2] = {
+    {65,26}, {6,26}, {47,1}, {10,1}, {4,1}, {5,23}, {1,31}, {1,195}, {1,4}, {4,208}, {1,27},
+    {192,4}, {2,2}, {3,3}, {1,1}, {6,1}, {1,3}, {1,1}, {1,20}, {1,83}, {1,139}, {8,166}, {1,38},
+    {9,41}, {2839,38}, {1,1}, {5,1}, {2,43}, {2,3}, {672,86}, {2,6}, {2178,9}, {7,43}, {2,3},
+    {64,44}, {63,13}, {1,34}, {101,278}, {2,6}, {2,38}, {2,6}, {2,8}, {1,1}, {1,1}, {1,1}, {1,31},
+    {2,53}, {1,7}, {1,1}, {3,3}, {1,7}, {3,4}, {2,6}, {4,13}, {5,3}, {1,7}, {261,1}, {4,1}, {2,10},
+    {1,1}, {3,5}, {6,1}, {1,1}, {1,1}, {1,4}, {1,6}, {4,1}, {2,4}, {5,5}, {4,1}, {17,32}, {3,2},
+    {817,52}, {1814,124}, {2,103}, {6,4}, {3,2}, {12,38}, {1,1}, {5,1}, {30994,46}, {18,28},
+    {134,78}, {1,23}, {3,4}, {1,59}, {5,2}, {1,1}, {1,5}, {27,2}, {3,1}, {821,43}, {5,9}, {7,80},
+    {20288,7}, {12,5}, {1033,26}, {6,26}, {1189,80}, {96,36}, {4,36}, {116,11}, {1,15}, {1,7},
+    {1,2}, {1,11}, {1,15}, {1,7}, {1,2}, {1731,51}, {13,51}, {2989,64}, {21856,64}, {25984,85},
+    {1,71}, {1,2}, {2,1}, {2,2}, {2,4}, {1,12}, {1,1}, {1,7}, {1,65}, {1,4}, {2,8}, {1,7}, {1,28},
+    {1,4}, {1,5}, {1,1}, {3,7}, {1,340}, {2,25}, {1,25}, {1,31}, {1,25}, {1,31}, {1,25}, {1,31},
+    {1,25}, {1,31}, {1,25}, {1,8}, {1844,10}, {1,20}, {2529,68}, {2028,26}, {6,26}, {6,26},
+};
+static const uint16_t mrc__table_ignorable[][2] = {
+    {39,1}, {6,1}, {11,1}, {35,1}, {1,1}, {71,1}, {4,1}, {1,1}, {4,1}, {2,2}, {503,192}, {4,2},
+    {4,1}, {9,2}, {1,1}, {251,7}, {207,1}, {5,1}, {49,45}, {1,1}, {1,2}, {1,2}, {1,1}, {44,1},
+    {11,6}, {10,11}, {1,1}, {35,1}, {10,21}, {16,1}, {101,8}, {1,10}, {1,4}, {33,1}, {1,1}, {30,27},
+    {91,11}, {58,11}, {4,1}, {2,1}, {24,24}, {43,3}, {44,1}, {7,2}, {6,8}, {41,58}, {55,1}, {1,1},
+    {4,8}, {4,1}, {3,7}, {10,2}, {13,1}, {15,1}, {58,1}, {4,4}, {8,1}, {20,2}, {26,1}, {2,2},
+    {57,1}, {4,2}, {4,2}, {2,3}, {3,1}, {30,2}, {3,1}, {11,2}, {57,1}, {4,5}, {1,2}, {4,1}, {20,2},
+    {22,6}, {1,1}, {58,1}, {2,1}, {1,4}, {8,1}, {7,2}, {11,2}, {30,1}, {61,1}, {12,1}, {50,1},
+    {3,1}, {55,1}, {1,3}, {5,3}, {1,4}, {7,2}, {11,2}, {29,1}, {58,1}, {2,1}, {6,1}, {5,2}, {20,2},
+    {28,2}, {57,2}, {4,4}, {8,1}, {20,2}, {29,1}, {72,1}, {7,3}, {1,1}, {90,1}, {2,7}, {11,9},
+    {98,1}, {2,9}, {9,1}, {1,6}, {74,2}, {27,1}, {1,1}, {1,1}, {55,14}, {1,5}, {1,2}, {5,11},
+    {1,36}, {9,1}, {102,4}, {1,6}, {1,2}, {2,2}, {25,2}, {4,3}, {16,4}, {13,1}, {2,2}, {6,1},
+    {15,1}, {94,1}, {608,3}, {946,3}, {29,2}, {30,2}, {30,2}, {64,2}, {1,7}, {8,1}, {2,11}, {3,1},
+    {5,1}, {45,5}, {51,1}, {65,2}, {34,1}, {118,3}, {4,2}, {9,1}, {6,3}, {219,2}, {2,1}, {58,1},
+    {1,7}, {1,1}, {1,1}, {2,8}, {6,10}, {2,1}, {39,1}, {8,31}, {49,4}, {48,1}, {1,5}, {1,1}, {5,1},
+    {40,9}, {12,2}, {32,4}, {2,2}, {1,3}, {56,1}, {1,2}, {3,1}, {1,3}, {58,8}, {2,2}, {64,6},
+    {82,3}, {1,13}, {1,7}, {4,1}, {6,1}, {3,2}, {50,63}, {13,1}, {34,101}, {445,1}, {1,3}, {11,3},
+    {13,3}, {13,3}, {13,2}, {12,5}, {8,2}, {10,1}, {2,1}, {2,5}, {49,5}, {1,10}, {1,1}, {13,1},
+    {16,13}, {51,33}, {2955,2}, {113,3}, {125,1}, {15,1}, {96,32}, {47,1}, {469,1}, {36,4}, {3,5},
+    {5,1}, {93,6}, {93,3}, {28438,1}, {1250,6}, {270,1}, {98,4}, {1,10}, {1,1}, {28,4}, {80,2},
+    {14,34}, {78,1}, {23,3}, {103,3}, {3,2}, {8,1}, {3,1}, {4,1}, {25,2}, {5,1}, {151,2}, {26,18},
+    {13,1}, {38,8}, {25,11}, {46,3}, {48,1}, {2,4}, {2,2}, {17,1}, {21,2}, {66,6}, {2,2}, {2,2},
+    {12,1}, {8,1}, {35,1}, {11,1}, {51,1}, {1,3}, {2,2}, {5,2}, {1,1}, {27,1}, {14,2}, {5,2}, {1,1},
+    {100,5}, {9,3}, {121,1}, {2,1}, {4,1}, {20272,1}, {147,17}, {573,16}, {3,1}, {12,16}, {34,1},
+    {2,1}, {169,1}, {7,1}, {6,1}, {11,1}, {35,1}, {1,1}, {47,1}, {45,2}, {67,1}, {21,3}, {513,1},
+    {226,1}, {149,5}, {1029,6}, {1,42}, {1,9}, {582,3}, {1,2}, {5,4}, {40,3}, {4,1}, {165,2},
+    {573,4}, {387,2}, {153,11}, {49,4}, {123,1}, {54,15}, {41,1}, {2,2}, {10,3}, {49,4}, {2,2},
+    {2,1}, {4,1}, {10,1}, {50,3}, {36,5}, {1,8}, {62,1}, {12,2}, {52,9}, {10,4}, {2,1}, {95,3},
+    {2,1}, {1,2}, {6,1}, {160,1}, {3,8}, {21,2}, {57,2}, {3,1}, {37,7}, {3,5}, {195,8}, {2,3},
+    {1,1}, {23,1}, {84,6}, {1,1}, {4,2}, {1,2}, {238,4}, {6,2}, {1,2}, {27,2}, {85,8}, {2,1}, {1,2},
+    {106,1}, {1,1}, {2,6}, {1,1}, {101,3}, {2,4}, {1,5}, {259,9}, {1,2}, {256,2}, {1,1}, {4,1},
+    {144,4}, {2,2}, {4,1}, {32,10}, {40,6}, {2,4}, {8,1}, {9,6}, {2,3}, {46,13}, {1,2}, {406,7},
+    {1,6}, {1,1}, {82,22}, {2,7}, {1,2}, {1,2}, {122,6}, {3,1}, {1,2}, {1,7}, {1,1}, {72,2}, {3,1},
+    {1,1}, {347,2}, {5435,9}, {14007,5}, {59,7}, {9,4}, {1035,1}, {63,17}, {64,2}, {1,2}, {16395,4},
+    {1,7}, {1,2}, {3230,2}, {1,4}, {4700,46}, {2,23}, {544,3}, {9,16}, {2,7}, {30,4}, {148,3},
+    {1979,55}, {4,50}, {8,1}, {14,1}, {22,5}, {1,15}, {1360,7}, {1,17}, {2,7}, {1,2}, {1,5},
+    {261,14}, {368,1}, {61,4}, {1504,7}, {109,8}, {2735,5}, {65535,0}, {65535,0}, {65535,0},
+    {65535,0}, {65535,0}, {65535,0}, {65535,0}, {65535,0}, {65535,0}, {65535,0}, {65535,0},
+    {65535,0}, {3085,1}, {30,96}, {128,240},
+};
+
+static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES] = {
+    [MRC__MET_WORD] = { mrc__table_word, sizeof mrc__table_word / sizeof *mrc__table_word },
+    [MRC__MET_CASED] = { mrc__table_cased, sizeof mrc__table_cased / sizeof *mrc__table_cased },
+    [MRC__MET_IGNORABLE] = { mrc__table_ignorable,
+                             sizeof mrc__table_ignorable / sizeof *mrc__table_ignorable },
 };
 #endif // core pass
 
