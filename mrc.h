@@ -4119,7 +4119,7 @@ typedef struct mrc__unicode {
     const uint32_t       *parts;
     size_t                n_classes, n_combining, n_lowers, n_runs;
 } mrc__unicode;
-static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in >>impl.tables
+static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
 #define MRC__UNI_POINTS 0x110000u
 enum {
@@ -4334,7 +4334,7 @@ typedef struct mrc__tok_source {
     mrc_text    names[MRC__TOK_NAMES];      // empty: not given
     mrc_json   *config, *map, *json;
     int         lowercase, strip_accents, chinese, clean;   // -1: not given
-    size_t      max_length, max_chars;
+    size_t      max_length;
 } mrc__tok_source;
 
 #define mrc__tok_fail(src, status, at, fmt, ...)                                            \
@@ -4797,11 +4797,16 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
 static mrc_status mrc__tok_read_extra(mrc__tok_source *src, mrc_tokenizer *tok,
                                       const mrc_json *root) {
     const mrc_json *extra = mrc_json_get(root, "additional_special_tokens");
+    if (extra && extra->type != MRC_JSON_ARRAY && extra->type != MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, extra, "additional_special_tokens is %s, "
+                             "expected an array", mrc__tok_type(extra));
     for (const mrc_json *j = extra ? extra->child : NULL; j; j = j->next) {
         MRC__TRY(mrc__tok_added(src, tok, j, -1));
     }
     extra = mrc_json_get(root, "added_tokens_decoder");
+    if (extra) MRC__TRY(mrc__tok_object(src, extra, "added_tokens_decoder"));
     for (const mrc_json *j = extra ? extra->child : NULL; j; j = j->next) {
+        MRC__TRY(mrc__tok_object(src, j, "an added token"));
         MRC__TRY(mrc__tok_added(src, tok, j, -1));
         const mrc_json *content = mrc_json_get(j, "content");
         int32_t id = mrc__tok_id(tok, content->string, content->bytes);
@@ -5360,8 +5365,10 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
                                        const char *pair, size_t pair_bytes,
                                        const mrc_encode_options *options) {
     static const mrc_encode_options none;
-    if (!ctx || !out) return MRC_ERR_ARG;
-    *out = (mrc_encodings){ .host = ctx->host };
+    if (!out) return MRC_ERR_ARG;
+    *out = (mrc_encodings){0};
+    if (!ctx) return MRC_ERR_ARG;
+    out->host = ctx->host;
     if (!tok || (!text && text_bytes)) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no text");
     if (text_bytes > INT32_MAX || (pair && pair_bytes > INT32_MAX))
         return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: texts of %zu and %zu bytes, at most %d",
