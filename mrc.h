@@ -8542,7 +8542,7 @@ typedef struct mrc__tok_source {
     mrc_text    names[MRC__TOK_NAMES];      // empty: not given
     mrc_json   *config, *map, *json;
     int         lowercase, strip_accents, chinese, clean;   // -1: not given
-    size_t      max_length, max_chars;
+    size_t      max_length;
 } mrc__tok_source;
 
 #define mrc__tok_fail(src, status, at, fmt, ...)                                            \
