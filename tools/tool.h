@@ -606,7 +606,7 @@ TOOL_DEF const char *tool_path(char *out, const char *dir, const char *name) {
     return out;
 }
 
-// Weights that were initialised, or that the file has and the model has not: ten names, then counts.
+// Weights that were initialised, or that only the file has: ten names of each, then counts.
 typedef struct tool_load_notes { const char *path; size_t n[2]; } tool_load_notes;
 TOOL_DEF void tool_load_note(void *user, mrc_load_note note, const char *name) {
     tool_load_notes *notes = user;

@@ -3,7 +3,8 @@
 // A run is a function of its flags, its input files, the backend and the build.  Everything that
 // decides the next weights and the next line of log.jsonl is in `run_state`, which each checkpoint
 // records, so that a killed run goes on and ends with the bytes of one that was not killed.  The
-// order within a step is what makes that hold: weights, log line, evaluation, best/, checkpoint.
+// order within a step: weights, log line, checkpoint (it records whether an evaluation is to come),
+// evaluation with its log line, best/.
 //
 // The output directory, in the order in which things appear there:
 //     log.jsonl               appended to; synced before a checkpoint records its length
@@ -738,7 +739,7 @@ static int load_inputs(run *r, const tool_program *p) {
         tool_check(r->ctx, mrc_json_load(r->ctx, &root, path));
         state_read(r, path, root);
         mrc_json_free(root);
-        r->saved_step = r->s.evaluate ? UINT64_MAX : r->s.step;
+        r->saved_step = r->s.step;
     }
     load_model(r, &config);
     load_optimizer(r);
@@ -990,11 +991,12 @@ static mrc_step_result one_step(run *r) {
     return result;
 }
 
-// What may follow a step, again after resuming in the middle of it.
+// What may follow a step, again after resuming in the middle of it.  The checkpoint comes first: a
+// run that is killed while it evaluates repeats the evaluation, not the steps before it.
 static void after_step(run *r) {
-    if (r->s.evaluate && !evaluate(r)) leave(r);
     int last = r->s.step == r->total_steps;
     if (last || (r->a.save_steps && r->s.step % r->a.save_steps == 0)) save_checkpoint(r);
+    if (r->s.evaluate && !evaluate(r)) leave(r);
     if (tool_signal) leave(r);
 }
 
