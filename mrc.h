@@ -366,7 +366,7 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
-// naive: plain loops, f32 and f64, the oracle.  cpu: the same with a fast gemm and a linear on it.
+// naive: plain loops, f32 and f64, the oracle.  cpu: fast kernels on threads, held to it by tests.
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
