@@ -435,7 +435,8 @@ typedef struct mrc_ctx_desc {
     size_t step_chunk_bytes;        // the step arena's first chunk: its planned extent; 0: 1 MiB
 } mrc_ctx_desc;
 
-// Why a context could not be made goes to desc->log, as there is no context to keep it in.
+// desc NULL: malloc, no log, no backend.  Why a context could not be made goes to desc->log, as
+// there is no context to keep it in.
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
@@ -1159,7 +1160,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdio.h>                  // vsnprintf only
+#include <stdio.h>                  // snprintf and its kin only
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -1335,10 +1336,10 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
 //
 // mrc__pool_run(pool, n, work, fn, arg) calls fn(arg, task, worker) once for each task below n and
 // returns when all are done.  Which thread runs a task is chance, so a task must own what it
-// writes; what a task is follows from shapes only, never from the number of threads: that keeps bits
-// equal.  `left` counts tasks that nobody has claimed.  Who takes it from i to i - 1 owns task n - i;
-// the job's other fields are read by owners only, and the caller writes them when all tasks are done,
-// so a thread that wakes late finds either nothing or a job of which it owns a part.
+// writes; what a task is follows from shapes only, never from the number of threads: that keeps
+// bits equal.  `left` counts tasks that nobody has claimed.  Who takes it from i to i - 1 owns task
+// n - i; the job's other fields are read by owners only, and the caller writes them when all tasks
+// are done, so a thread that wakes late finds either nothing or a job of which it owns a part.
 // Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
 // sleep.
 //==============================================================================
@@ -1715,7 +1716,9 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     mrc_allocator host;
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
-    if (!desc || !mrc__allocator_init(&host, &desc->allocator)) return MRC_ERR_ARG;
+    const mrc_ctx_desc none = {0};
+    if (!desc) desc = &none;
+    if (!mrc__allocator_init(&host, &desc->allocator)) return MRC_ERR_ARG;
     const char *refusal = desc->backend ? mrc__backend_refusal(desc->backend) : NULL;
     if (refusal) {
         char text[160];
@@ -6108,11 +6111,11 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
 //
 // A vector is a GCC/Clang vector of the pass's width: vec in registers, mem at any address.
 // Element i of a result depends on element i alone, so tails go through the same code in a padded
-// vector and a value has the same bits wherever it stands.  f64 calls libm for each lane: it is there
-// for tests.
-// Polynomials are least-squares fits of our own, reweighted towards equal ripple.  Measured against
-// libm in double, in units of the last place: exp 1.1, sigmoid 2.2, tanh 2.1 at most; Phi 2.9 above
-// -1 and 4e-7 relative down to -5 (its argument x^2 / 2 is rounded once).
+// vector and a value has the same bits wherever it stands.  f64 calls libm for each lane: it is
+// there for tests.
+// Polynomials are least-squares fits of our own, reweighted towards equal ripple.  Largest errors
+// against libm in double, measured, in units of the last place: exp 1.0, sigmoid 2.4, tanh 2.5, Phi
+// 5.2 above -1; below, down to -5, 7e-7 relative, as its argument x^2 / 2 is rounded once.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 #define MRC__INLINE MRC__TARGET static inline __attribute__((always_inline))
@@ -6157,14 +6160,48 @@ MRC__INLINE void MRC__T(write_n)(MRC__REAL *p, MRC__T(vec) v, size_t n, int accu
 MRC__INLINE MRC__T(vec) MRC__T(select)(MRC__T(ivec) mask, MRC__T(vec) a, MRC__T(vec) b) {
     return (MRC__T(vec))((mask & (MRC__T(ivec))a) | (~mask & (MRC__T(ivec))b));
 }
+// a > b ? a : b and a < b ? a : b, so b where one is NaN: a value that may be NaN comes second.
 MRC__INLINE MRC__T(vec) MRC__T(max)(MRC__T(vec) a, MRC__T(vec) b) {
+#if defined(__x86_64__) && MRC__F32 && MRC__VEC_BYTES == 64
+    return (MRC__T(vec))_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__x86_64__) && MRC__F32 && MRC__VEC_BYTES == 32
+    return (MRC__T(vec))_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__x86_64__) && MRC__F32
+    return (MRC__T(vec))_mm_max_ps((__m128)a, (__m128)b);
+#else
     return MRC__T(select)((MRC__T(ivec))(a > b), a, b);
+#endif
 }
-// From left to right: the same order for every caller.
+MRC__INLINE MRC__T(vec) MRC__T(min)(MRC__T(vec) a, MRC__T(vec) b) {
+#if defined(__x86_64__) && MRC__F32 && MRC__VEC_BYTES == 64
+    return (MRC__T(vec))_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__x86_64__) && MRC__F32 && MRC__VEC_BYTES == 32
+    return (MRC__T(vec))_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__x86_64__) && MRC__F32
+    return (MRC__T(vec))_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return MRC__T(select)((MRC__T(ivec))(a < b), a, b);
+#endif
+}
+// As a tree, in double.
 MRC__INLINE double MRC__T(sum)(MRC__T(vec) v) {
-    double s = 0;
-    for (size_t i = 0; i < MRC__T(LANES); i++) s += (double)v[i];
-    return s;
+    double s[MRC__T(LANES)];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < MRC__T(LANES); i++) s[i] = (double)v[i];
+#pragma GCC unroll 4
+    for (size_t half = MRC__T(LANES) / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+        for (size_t i = 0; i < half; i++) s[i] += s[i + half];
+    }
+    return s[0];
+}
+MRC__INLINE MRC__REAL MRC__T(largest)(MRC__T(vec) v) {
+#pragma GCC unroll 4
+    for (size_t half = MRC__T(LANES) / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+        for (size_t i = 0; i < half; i++) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
+    }
+    return v[0];
 }
 
 MRC__INLINE MRC__T(vec) MRC__T(sqrt)(MRC__T(vec) v) {
@@ -6195,9 +6232,7 @@ MRC__INLINE MRC__T(vec) MRC__T(expm1_part)(MRC__T(vec) r) {
 // x = n ln 2 + r, |r| <= ln 2 / 2; returns r.  x is clamped to where e^x is 0 or infinite.
 MRC__INLINE MRC__T(vec) MRC__T(exp_reduce)(MRC__T(vec) x, MRC__T(ivec) *n) {
     const float round = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
-    const MRC__T(vec) top = MRC__T(splat)(89.0f), bottom = MRC__T(splat)(-104.5f);
-    x = MRC__T(select)((MRC__T(ivec))(x > top), top, x);
-    x = MRC__T(select)((MRC__T(ivec))(x < bottom), bottom, x);
+    x = MRC__T(min)(MRC__T(splat)(89.0f), MRC__T(max)(MRC__T(splat)(-104.5f), x));
     MRC__T(vec) t = x * 1.4426950408889634f + round, k = t - round;
     *n = (MRC__T(ivec))((MRC__T(uvec))t - 0x4b400000u);
     x = x - k * 0.693359375f;                           // ln 2 in two parts: the first is exact
@@ -6221,9 +6256,7 @@ MRC__INLINE MRC__T(vec) MRC__T(sigmoid)(MRC__T(vec) x) {
 MRC__INLINE MRC__T(vec) MRC__T(tanh)(MRC__T(vec) x) {
     const MRC__T(ivec) sign = (MRC__T(ivec))x & (MRC__T(ivec))MRC__T(splat)(-0.0f);
     MRC__T(ivec) n;
-    MRC__T(vec) size = (MRC__T(vec))((MRC__T(ivec))x ^ sign);
-    MRC__T(vec) most = MRC__T(splat)(20.0f);
-    size = MRC__T(select)((MRC__T(ivec))(size > most), most, size);
+    MRC__T(vec) size = MRC__T(min)(MRC__T(splat)(20.0f), (MRC__T(vec))((MRC__T(ivec))x ^ sign));
     MRC__T(vec) p = MRC__T(expm1_part)(MRC__T(exp_reduce)(-2.0f * size, &n));
     MRC__T(vec) two_n = (MRC__T(vec))(((MRC__T(uvec))n + 127u) << 23);
     p = two_n * p + (two_n - 1.0f);
@@ -6234,8 +6267,7 @@ MRC__INLINE MRC__T(vec) MRC__T(tanh)(MRC__T(vec) x) {
 // For u = |x|: Phi(-u) = e^(-u^2 / 2) Q(t), t = (u - 3) / (u + 3).
 MRC__INLINE MRC__T(vec) MRC__T(normal)(MRC__T(vec) x, MRC__T(vec) *density) {
     const MRC__T(ivec) sign = (MRC__T(ivec))MRC__T(splat)(-0.0f);
-    MRC__T(vec) u = (MRC__T(vec))((MRC__T(ivec))x & ~sign), most = MRC__T(splat)(20.0f);
-    u = MRC__T(select)((MRC__T(ivec))(u > most), most, u);
+    MRC__T(vec) u = MRC__T(min)(MRC__T(splat)(20.0f), (MRC__T(vec))((MRC__T(ivec))x & ~sign));
     MRC__T(vec) e = MRC__T(exp)(-0.5f * u * u), t = (u - 3.0f) / (u + 3.0f);
     MRC__T(vec) q = MRC__T(splat)(4.83368662e-5f);
     q = q * t + 0.000110464886f;
@@ -6472,6 +6504,11 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
     const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
     const size_t kc = t->kc, a_k = t->a_k;
+#pragma GCC unroll 16
+    for (size_t i = 0; i < (size_t)r; i++) {        // c is on its way while the sums are made
+        __builtin_prefetch(t->c + mrc__min(i, t->m - 1) * t->ld, 1);
+        __builtin_prefetch(t->c + mrc__min(i, t->m - 1) * t->ld + MRC__T(LANES), 1);
+    }
     for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a += a_k) {
         const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
 #pragma GCC unroll 16
@@ -7319,9 +7356,7 @@ MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
     for (size_t j = 0; j < end; j += MRC__T(LANES)) {
         most = MRC__T(max)(MRC__T(load)(s + j), most);
     }
-    MRC__REAL max = most[0];
-    for (size_t i = 1; i < MRC__T(LANES); i++) max = most[i] > max ? most[i] : max;
-    max *= scale;
+    const MRC__REAL max = MRC__T(largest)(most) * scale;
     for (size_t j = 0; j < end; j += MRC__T(LANES)) {
         MRC__T(vec) e = MRC__T(exp)(MRC__T(load)(s + j) * scale - max);
         MRC__T(store)(s + j, e);
