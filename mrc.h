@@ -10799,7 +10799,7 @@ typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
 enum { MRC__MET_WORD, MRC__MET_CASED, MRC__MET_IGNORABLE, MRC__MET_CLASSES };
 // Pairs of (code points to skip, code points in the class).
 typedef struct mrc__met_class { const uint16_t (*pairs)[2]; size_t n; } mrc__met_class;
-static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES];     // in >>impl.tables
+static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES];     // in impl.tables
 
 // Asked rarely, so searched from the beginning: at the edges of what may be an article, and around
 // a capital sigma.

@@ -390,7 +390,7 @@ static void test_wrong_configs(const char *dir) {
         { "{\"model_type\": \"bert\", \"vocab_size\": 0}", "found 0" },
         { "{\"model_type\": \"bert\", \"vocab_size\": 1.5}", "found 1.5" },
         { "{\"model_type\": \"bert\", \"vocab_size\": \"ten\"}", "found \"ten\"" },
-        { "{\"model_type\": \"bert\", \"vocab_size\": 9, \"vocab_size\": 9}", "vocab_size\" appears twice" },
+        { "{\"model_type\": \"bert\", \"vocab_size\": 9, \"vocab_size\": 9}", "appears twice" },
         { "{\"model_type\": \"bert\", \"vocab_size\": 9}", "hidden_size" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"relu\"}", "relu" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"gelu_new\"}", "gelu_new" },
