@@ -2645,11 +2645,13 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
 static mrc_status mrc__file_fail(mrc_ctx *ctx, const char *path, const char *doing) {
     int e = errno;
     int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
-    return mrc__fail(ctx, absent ? MRC_ERR_ARG : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
-                     strerror(e));
+    return mrc__fail(ctx, absent ? MRC_ERR_ARG : e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO,
+                     "%s: cannot %s: %s", path, doing, strerror(e));
 }
 static mrc_status mrc__write_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot %s: %s", path, doing, strerror(errno));
+    int e = errno;
+    return mrc__fail(ctx, e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
+                     strerror(e));
 }
 
 // An open file and its size; a folder is refused.

@@ -201,13 +201,15 @@ static void refuse_full(run *r) {
     }
 }
 
-// What the run begins with must not lie where it writes.
+// What the run begins with must not be what it will replace.
 static void refuse_own_source(const run *r, const char *flag, const char *path) {
     char *out = path ? realpath(r->a.output_dir, NULL) : NULL;
     char *source = out ? realpath(path, NULL) : NULL;
-    if (source) {
-        size_t n = strlen(out);
-        if (strncmp(source, out, n) == 0 && (!source[n] || source[n] == '/')) {
+    size_t n = out ? strlen(out) : 0;
+    if (source && strncmp(source, out, n) == 0 && (!source[n] || source[n] == '/')) {
+        char *below = source + n + (source[n] == '/');
+        below[strcspn(below, "/")] = 0;
+        if (!*below || is_run_file(below) || is_checkpoint(below)) {
             tool_fail(TOOL_BAD_INPUT, "%s: --output_dir holds what %s begins with, which would be "
                       "overwritten (found %s, expected another directory)", r->a.output_dir, flag,
                       path);
