@@ -73,9 +73,10 @@
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
 //     >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
-//     >>impl.cpu_lstm  >>impl.cpu  >>impl.optim  >>impl.vocabulary  >>impl.tokenizer
-//     >>impl.dataset  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config
-//     >>impl.model  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
+//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.vocabulary
+//     >>impl.tokenizer  >>impl.dataset  >>impl.encode  >>impl.batch  >>impl.decode
+//     >>impl.metrics  >>impl.config  >>impl.model  >>impl.model_dir  >>impl.checkpoint
+//     >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -422,6 +423,17 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
 
+// null: gives out addresses without memory, computes nothing (downloads are zeros) and counts.  It
+// has the kernels of `like`, which must outlive it and is asked for their workspaces: a step on it
+// takes what one on `like` would.
+MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
+                                       const mrc_backend_desc *desc);
+typedef struct mrc_null_counts {
+    size_t live, peak;              // bytes given out, now and at most
+    double flops;                   // of matrix products with weights
+} mrc_null_counts;
+MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be);
+
 //==============================================================================
 // >>api.ctx   one context per thread; no global state
 //==============================================================================
@@ -449,11 +461,14 @@ MRCDEF void        mrc_ctx_clear_error(mrc_ctx *ctx);
 // Bytes of the step arena (activations and their gradients) and of the parameters' gradients.
 // peak is since the context was made; extent is peak with the holes between buffers: what a first
 // chunk must have so that the arena never grows.  On the null backend, with a chunk that nothing
-// fills ((size_t)1 << 46), these are the plan of a step.
+// fills (SIZE_MAX / 4), these are the plan of a step: see mrc_train_plan().
 typedef struct mrc_memory {
     size_t step_live, step_peak, step_extent, step_reserved, grads;
 } mrc_memory;
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx);
+// Makes the step arena one chunk of at least that size now, between steps: what is planned is had,
+// or is refused, before the first one.
+MRCDEF mrc_status mrc_ctx_reserve(mrc_ctx *ctx, size_t bytes);
 
 //==============================================================================
 // >>api.utf8   text is UTF-8; the positions that users see count code points
@@ -605,7 +620,7 @@ typedef struct mrc_tensor {
     // The tape's, constant in parameters so that threads can share them:
     uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
     struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
-    int       dropped, pinned;      // see mrc_drop()
+    int       dropped, pinned, read_back;   // see mrc_drop()
 } mrc_tensor;
 
 // Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
@@ -696,9 +711,10 @@ MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
                                     mrc_tensor *const *in, size_t n_in);
 
 // Says that the forward pass will not read t again.  In no-grad mode its memory is free at once: a
-// forward pass that drops what it has read holds one layer, not all.  Where backward may read t, it
-// goes if it can be made again without a matrix product (from what its op saved, or from inputs
-// that are kept), else it stays: a hint is never an error.  In a segment only its own tensors go.
+// forward pass that drops what it has read holds one layer, not all.  The same where no backward of
+// the ops that read t, or made it, looks at its data.  Where one does, it goes if it can be made
+// again without a matrix product (from what its op saved, or from inputs that are kept), else it
+// stays: a hint is never an error.  In a segment only its own tensors go.
 // An op that returned its input (dropout with p = 0) made no second tensor: drop it once.
 MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t);
 
@@ -1087,6 +1103,33 @@ typedef struct mrc_step_desc {
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
+
+// What training will take, in bytes, before it begins: one optimizer step over the largest
+// micro-batch that these features can make, and the largest batch of an evaluation, run through the
+// same code on a null backend.  Whatever the size of the model, that needs no memory to speak of;
+// ctx's backend is the one that is planned for.  mrc_ctx_reserve(ctx, out->step) makes the plan
+// true: the step arena then never grows.
+typedef struct mrc_train_plan_desc {
+    const mrc_model_config     *model;
+    const mrc_optimizer_config *optimizer;
+    mrc_dtype            dtype;         // of the weights
+    mrc_forward_config   forward;
+    const mrc_features  *features;
+    mrc_batching         batching;
+    size_t               micro_batch, accumulation;     // features; micro-batches in a step
+    const mrc_features  *eval;          // NULL: no evaluation
+    size_t               eval_batch_size;
+    int                  eval_dropout;
+} mrc_train_plan_desc;
+typedef struct mrc_train_memory {
+    size_t parameters, gradients, optimizer;
+    size_t step, step_train, step_eval; // step: the larger of the extents of the step arena
+    size_t total;                       // parameters, gradients, optimizer and step
+    size_t rows, sequences, max_length; // the most that a micro-batch can have
+    double flops;                       // of one such micro-batch, matrix products with weights
+} mrc_train_memory;
+MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
+                                 mrc_train_memory *out);
 
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.
@@ -1755,6 +1798,21 @@ MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
     return (mrc_memory){ .step_live = ctx->step.live, .step_peak = ctx->step.peak,
                          .step_extent = ctx->step.extent, .step_reserved = ctx->step.reserved,
                          .grads = ctx->grads.live };
+}
+
+MRCDEF mrc_status mrc_ctx_reserve(mrc_ctx *ctx, size_t bytes) {
+    if (!ctx) return MRC_ERR_ARG;
+    if (!ctx->be || ctx->step.live || bytes > SIZE_MAX / 2) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "reserve: %zu bytes, %zu live, %s", bytes,
+                         ctx->step.live, ctx->be ? ctx->be->name : "no backend");
+    }
+    bytes = (bytes + MRC_ALIGNMENT - 1) / MRC_ALIGNMENT * MRC_ALIGNMENT;
+    if (ctx->step.n_chunks == 1 && ctx->step.reserved >= bytes) return MRC_OK;
+    mrc__arena_free(&ctx->step);
+    if (bytes > ctx->step.chunk_bytes) ctx->step.chunk_bytes = bytes;
+    if (bytes == 0 || mrc__arena_grow(&ctx->step, bytes)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a step (found less, expected %zu bytes)",
+                     ctx->be->name, bytes);
 }
 
 MRCDEF void mrc_backend_free(mrc_backend *be) {
@@ -4128,23 +4186,26 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 // >>impl.tape
 //==============================================================================
 // The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
-// from this list, so an op without a backward does not compile.
+// from this list, so an op without a backward does not compile.  Last, what backward reads: bit i
+// is the data of in[i], MRC__OUT that of the output; -1 all of it.  What is not read, mrc_drop()
+// may let go.
+#define MRC__OUT (1 << 30)
 #define MRC__OPS(OP)                                                            \
-    OP(EMBEDDING,     embedding)                                                \
-    OP(LINEAR,        linear)                                                   \
-    OP(QKV,           qkv)                                                      \
-    OP(ATTENTION,     attention)                                                \
-    OP(GELU,          gelu)                                                     \
-    OP(LAYER_NORM,    layer_norm)                                               \
-    OP(ADD_NORM,      add_norm)                                                 \
-    OP(DROPOUT,       dropout)                                                  \
-    OP(LSTM,          lstm)                                                     \
-    OP(CROSS_ENTROPY, cross_entropy)                                            \
-    OP(CUSTOM,        custom)                                                   \
-    OP(CHECKPOINT,    checkpoint)
+    OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5)                  \
+    OP(LINEAR,        linear,        1 << 0 | 1 << 1)                           \
+    OP(QKV,           qkv,           1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
+    OP(ATTENTION,     attention,     1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
+    OP(GELU,          gelu,          1 << 0)                                    \
+    OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1)                           \
+    OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
+    OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
+    OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
+    OP(CROSS_ENTROPY, cross_entropy, 0x3f)                                      \
+    OP(CUSTOM,        custom,        -1)                                        \
+    OP(CHECKPOINT,    checkpoint,    ~MRC__OUT)
 
 typedef enum mrc__op {
-#define MRC_X(NAME, name) MRC__OP_##NAME,
+#define MRC_X(NAME, name, reads) MRC__OP_##NAME,
     MRC__OPS(MRC_X)
 #undef MRC_X
     MRC__OP_COUNT
@@ -4178,6 +4239,7 @@ typedef struct mrc__opdef {
     const char *name;
     mrc_status (*forward)(mrc_ctx *ctx, mrc_node *node);    // writes node->out and node->saved
     mrc_status (*backward)(mrc_ctx *ctx, mrc_node *node);   // reads the gradient of node->out
+    int         reads;                                      // what data: see MRC__OPS
 } mrc__opdef;
 static const mrc__opdef mrc__ops[MRC__OP_COUNT];            // filled in after the last op
 
@@ -4285,8 +4347,13 @@ static mrc_tensor *mrc__record(mrc_ctx *ctx, mrc_node *node, mrc_tensor *out) {
     if (!node->recorded) return out;
     out->requires_grad = 1;
     out->producer = node;
+    int reads = mrc__ops[node->op].reads;
+    out->read_back = (reads & MRC__OUT) != 0;
     for (size_t i = 0; i < node->n_in; i++) {           // backward cannot make a leaf again
-        if (node->in[i]->frame && !node->in[i]->producer) node->in[i]->pinned = 1;
+        mrc_tensor *in = node->in[i];
+        if (!in->frame) continue;                       // parameters are shared by threads
+        if (!in->producer) in->pinned = 1;
+        if (reads == -1 || (i < 30 && reads >> i & 1)) in->read_back = 1;
     }
     node->prev = ctx->tape;
     ctx->tape = node;
@@ -4304,8 +4371,9 @@ static mrc_tensor *mrc__apply(mrc_ctx *ctx, mrc_node *node, mrc_dtype dtype, int
 MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t) {
     if (!ctx || !t || t->dropped || t->pinned || t->frame == 0 || t->frame < ctx->segment) return;
     mrc_node *node = t->producer;               // none: a leaf, or made in no-grad mode
-    if (node ? !node->remake : ctx->grad_mode) return;
-    size_t n_read = node && node->remake == mrc__ops[node->op].forward ? node->n_in : 0;
+    int read_back = node && t->read_back;
+    if (node ? read_back && !node->remake : ctx->grad_mode) return;
+    size_t n_read = read_back && node->remake == mrc__ops[node->op].forward ? node->n_in : 0;
     for (size_t i = 0; i < n_read; i++) {
         if (node->in[i]->dropped) return;
     }
@@ -4321,7 +4389,9 @@ MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t) {
 static mrc_status mrc__need(mrc_ctx *ctx, mrc_tensor *t) {
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     if (t->data) return MRC_OK;
-    if (!t->producer) return mrc__fail(ctx, MRC_ERR_ARG, "backward: an input was dropped for good");
+    if (!t->producer || !t->read_back) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "backward: an input was dropped for good");
+    }
     t->data = mrc__arena_alloc(&ctx->step, bytes, t->frame);
     if (!t->data) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %zu bytes", ctx->be->name, bytes);
     return t->producer->remake(ctx, t->producer);
@@ -5962,7 +6032,8 @@ static mrc_status mrc__custom_backward(mrc_ctx *ctx, mrc_node *node) {
 // >>op.table
 //==============================================================================
 static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
-#define MRC_X(NAME, name) { #name, mrc__##name##_forward, mrc__##name##_backward },
+#define MRC_X(NAME, name, reads) \
+    { #name, mrc__##name##_forward, mrc__##name##_backward, reads },
     MRC__OPS(MRC_X)
 #undef MRC_X
 };
@@ -8054,6 +8125,170 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
 #endif // core pass
 
 //==============================================================================
+// >>impl.null   no memory and no arithmetic: what a step takes, without taking it
+//
+// Addresses rise and are never used again, so that none is given out twice.  A query is answered by
+// the instance that is planned for, by its own function, as it may read its own state (threads).
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__null_block {
+    struct mrc__null_block *next;
+    void  *ptr;
+    size_t bytes;
+} mrc__null_block;
+
+typedef struct mrc__null_backend {
+    mrc_backend      base;
+    mrc_allocator    host;
+    mrc_backend     *like;
+    mrc__null_block *given;         // newest first
+    uintptr_t        next;          // the next address
+    mrc_null_counts  counts;
+} mrc__null_backend;
+
+static void *mrc__null_alloc(mrc_backend *be, size_t bytes) {
+    mrc__null_backend *n = be->self;
+    size_t rounded;
+    if (!mrc__add(bytes ? bytes : 1, MRC_ALIGNMENT - 1, &rounded)) return NULL;
+    rounded -= rounded % MRC_ALIGNMENT;
+    if (rounded > UINTPTR_MAX - n->next) return NULL;
+    mrc__null_block *b = mrc__host_zalloc(&n->host, sizeof *b);
+    if (!b) return NULL;
+    *b = (mrc__null_block){ .next = n->given, .ptr = (void *)n->next, .bytes = bytes };
+    n->given = b;
+    n->next += rounded;
+    n->counts.live += bytes;
+    if (n->counts.live > n->counts.peak) n->counts.peak = n->counts.live;
+    return b->ptr;
+}
+
+static void mrc__null_free(mrc_backend *be, void *ptr) {
+    mrc__null_backend *n = be->self;
+    mrc__null_block **at = &n->given;
+    while (*at && (*at)->ptr != ptr) at = &(*at)->next;
+    mrc__null_block *b = *at;
+    if (!b) return;
+    *at = b->next;
+    n->counts.live -= b->bytes;
+    n->host.free(n->host.user, b);
+}
+
+static mrc_status mrc__null_upload(mrc_backend *be, void *dst, const void *src, size_t bytes) {
+    (void)be; (void)dst; (void)src; (void)bytes;
+    return MRC_OK;
+}
+static mrc_status mrc__null_download(mrc_backend *be, void *dst, const void *src, size_t bytes) {
+    (void)be; (void)src;
+    if (bytes) memset(dst, 0, bytes);
+    return MRC_OK;
+}
+
+// `products` times m x n x k.
+static mrc_status mrc__null_count(mrc_backend *be, size_t m, size_t n, size_t k, int products) {
+    mrc__null_backend *null = be->self;
+    null->counts.flops += 2.0 * (double)m * (double)n * (double)k * products;
+    return MRC_OK;
+}
+static mrc_status mrc__null_gemm(mrc_backend *be, const mrc_gemm_args *a) {
+    return mrc__null_count(be, a->m, a->n, a->k, 1);
+}
+static mrc_status mrc__null_linear_fwd(mrc_backend *be, const mrc_linear_fwd_args *a) {
+    return mrc__null_count(be, a->n, a->out, a->in, 1);
+}
+static mrc_status mrc__null_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a) {
+    return mrc__null_count(be, a->n, a->out, a->in, !!a->dx.data + !!a->dweight.data);
+}
+static mrc_status mrc__null_qkv_fwd(mrc_backend *be, const mrc_qkv_fwd_args *a) {
+    return mrc__null_count(be, a->n, 3 * a->out, a->in, 1);
+}
+static mrc_status mrc__null_qkv_bwd(mrc_backend *be, const mrc_qkv_bwd_args *a) {
+    return mrc__null_count(be, a->n, 3 * a->out, a->in, !!a->dx.data + !!a->dweight[0].data);
+}
+static mrc_status mrc__null_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+    return mrc__null_count(be, a->n, 8 * a->h, a->in + a->h, 1);
+}
+// Through time always; to x and to the weights where wanted.
+static mrc_status mrc__null_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+    mrc__null_count(be, a->n, 8 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
+    return mrc__null_count(be, a->n, 8 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
+}
+
+#define MRC__NULL_QUERY(name, TYPE)                                                         \
+    static size_t mrc__null_##name##_##TYPE(mrc_backend *be, const mrc_##name##_args *a) {  \
+        mrc_backend *like = ((mrc__null_backend *)be->self)->like;                          \
+        return like->kernels[MRC_DTYPE_##TYPE].name##_workspace(like, a);                   \
+    }
+#define MRC_X(name)                                                                         \
+    static mrc_status mrc__null_run_##name(mrc_backend *be, const mrc_##name##_args *a) {   \
+        (void)be; (void)a;                                                                  \
+        return MRC_OK;                                                                      \
+    }                                                                                       \
+    MRC__NULL_QUERY(name, F32) MRC__NULL_QUERY(name, F64)                                   \
+    MRC__NULL_QUERY(name, F16) MRC__NULL_QUERY(name, BF16)
+MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
+#undef MRC__NULL_QUERY
+
+// What `like` lacks stays NULL: the plan fails where the step would.
+static void mrc__null_fill(mrc_backend *be, const mrc_backend *like) {
+#define MRC__NULL_FILL(name, TYPE)                                                          \
+    if (like->kernels[MRC_DTYPE_##TYPE].name) {                                             \
+        be->kernels[MRC_DTYPE_##TYPE].name = mrc__null_run_##name;                          \
+    }                                                                                       \
+    if (like->kernels[MRC_DTYPE_##TYPE].name##_workspace) {                                 \
+        be->kernels[MRC_DTYPE_##TYPE].name##_workspace = mrc__null_##name##_##TYPE;         \
+    }
+#define MRC_X(name)                                                                         \
+    MRC__NULL_FILL(name, F32) MRC__NULL_FILL(name, F64)                                     \
+    MRC__NULL_FILL(name, F16) MRC__NULL_FILL(name, BF16)
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
+#undef MRC__NULL_FILL
+    for (int dtype = 0; dtype < MRC_DTYPE_COUNT; dtype++) {
+        mrc_kernels *k = &be->kernels[dtype];
+        if (k->gemm) k->gemm = mrc__null_gemm;
+        if (k->linear_fwd) k->linear_fwd = mrc__null_linear_fwd;
+        if (k->linear_bwd) k->linear_bwd = mrc__null_linear_bwd;
+        if (k->qkv_fwd) k->qkv_fwd = mrc__null_qkv_fwd;
+        if (k->qkv_bwd) k->qkv_bwd = mrc__null_qkv_bwd;
+        if (k->lstm_fwd) k->lstm_fwd = mrc__null_lstm_fwd;
+        if (k->lstm_bwd) k->lstm_bwd = mrc__null_lstm_bwd;
+    }
+}
+
+static void mrc__null_destroy(mrc_backend *be) {
+    mrc__null_backend *n = be->self;
+    while (n->given) mrc__null_free(be, n->given->ptr);
+    n->host.free(n->host.user, n);
+}
+
+MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
+                                       const mrc_backend_desc *desc) {
+    mrc_allocator host;
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (mrc__backend_refusal(like)
+        || !mrc__allocator_init(&host, desc ? &desc->allocator : NULL)) return MRC_ERR_ARG;
+    mrc__null_backend *n = mrc__host_zalloc(&host, sizeof *n);
+    if (!n) return MRC_ERR_MEM;
+    n->host = host;
+    n->like = like;
+    n->next = MRC_ALIGNMENT;                        // 0 is NULL
+    n->base = (mrc_backend){ .size = sizeof(mrc_backend), .api = MRC_BACKEND_API, .name = "null",
+                             .isa = like->isa, .self = n, .destroy = mrc__null_destroy,
+                             .alloc = mrc__null_alloc, .free = mrc__null_free,
+                             .upload = mrc__null_upload, .download = mrc__null_download };
+    mrc__null_fill(&n->base, like);
+    *out = &n->base;
+    return MRC_OK;
+}
+
+MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
+    return ((const mrc__null_backend *)be->self)->counts;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.optim   moments, the step, learning rates; parameters to and from files
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -8071,14 +8306,16 @@ struct mrc_optimizer {
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
 
-// t = 0, element by element: no backend has a fill.
+// t = 0, a piece at a time: no backend has a fill.
 static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
+    static const char zeros[4096];
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
-    void *zeros = mrc__host_zalloc(&ctx->host, bytes ? bytes : 1);
-    if (!zeros) return mrc__fail(ctx, MRC_ERR_MEM, "zeros: no %zu bytes of host memory", bytes);
-    mrc_status s = mrc_tensor_upload(ctx, t, zeros);
-    ctx->host.free(ctx->host.user, zeros);
-    return s;
+    for (size_t at = 0; at < bytes; at += sizeof zeros) {
+        size_t n = bytes - at < sizeof zeros ? bytes - at : sizeof zeros;
+        mrc_status s = ctx->be->upload(ctx->be, (char *)t->data + at, zeros, n);
+        if (s != MRC_OK) return mrc__fail(ctx, s, "zeros: upload on %s", ctx->be->name);
+    }
+    return MRC_OK;
 }
 
 static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
@@ -12302,6 +12539,216 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     }
     mrc_no_grad(ctx, was_on);
     ctx->host.free(ctx->host.user, list);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// The memory plan
+//------------------------------------------------------------------------------
+// What no batch of these features exceeds.
+typedef struct mrc__bound {
+    uint64_t           rows;
+    size_t             sequences;
+    const mrc_feature *longest;
+} mrc__bound;
+
+// Batches of `size` in the features' order.
+static void mrc__bound_in_order(const mrc_features *f, size_t size, mrc__bound *b) {
+    uint64_t rows = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        if (i % size == 0) rows = 0;
+        rows += (uint64_t)f->list[i].length;
+        if (rows > b->rows) b->rows = rows;
+    }
+    b->sequences = size < f->n ? size : f->n;
+}
+
+// sum[k]: the rows of the k shortest features.
+static mrc_status mrc__bound_sums(mrc_ctx *ctx, const mrc_features *f, size_t max_length,
+                                  uint64_t **out) {
+    size_t bytes, at = 0;
+    size_t *count = mrc__mul(max_length + 1, sizeof *count, &bytes)
+                  ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    uint64_t *sum = mrc__mul(f->n + 1, sizeof *sum, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    *out = sum;
+    if (count && sum) {
+        for (size_t i = 0; i < f->n; i++) count[f->list[i].length]++;
+        sum[0] = 0;
+        for (size_t length = 0; length <= max_length; length++) {
+            for (size_t k = 0; k < count[length]; k++, at++) sum[at + 1] = sum[at] + length;
+        }
+    }
+    if (count) ctx->host.free(ctx->host.user, count);
+    if (count && sum) return MRC_OK;
+    if (sum) ctx->host.free(ctx->host.user, sum);
+    return mrc__fail(ctx, MRC_ERR_MEM, "plan: no host memory for %zu features", f->n);
+}
+
+// A step of n features within a budget of rows is cut into micro-batches of m = ceil(n / parts):
+// the longest m may come together, as far as the other n - m leave them room.
+static void mrc__bound_budget(const uint64_t *sum, size_t n_features, uint64_t budget,
+                              size_t parts, mrc__bound *b) {
+    for (size_t m = 1; m <= n_features; m++) {
+        size_t n;                       // the fewest features that make such a micro-batch
+        if (!mrc__mul(m - 1, parts, &n) || n >= n_features || sum[++n] > budget) return;
+        uint64_t most = sum[n_features] - sum[n_features - m], room = budget - sum[n - m];
+        if (most > room) most = room;
+        if (most > b->rows) b->rows = most;
+        b->sequences = m;
+    }
+}
+
+static mrc_status mrc__bound_of(mrc_ctx *ctx, const mrc_features *f, mrc_batching batching,
+                                size_t size, size_t parts, mrc__bound *b) {
+    uint64_t *sum;
+    *b = (mrc__bound){ .longest = &f->list[0] };
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->list[i].length > b->longest->length) b->longest = &f->list[i];
+    }
+    if (batching == MRC_BATCHING_SEQUENTIAL) {
+        mrc__bound_in_order(f, size, b);
+        return MRC_OK;
+    }
+    size_t max_length = (size_t)b->longest->length, budget;
+    MRC__TRY(mrc__bound_sums(ctx, f, max_length, &sum));
+    if (batching == MRC_BATCHING_TOKEN_BUDGET) {
+        if (!mrc__mul(size, parts, &budget) || !mrc__mul(budget, max_length, &budget)) {
+            budget = SIZE_MAX;
+        }
+        mrc__bound_budget(sum, f->n, budget, parts, b);
+    } else {                            // any may come together
+        b->sequences = size < f->n ? size : f->n;
+        b->rows = sum[f->n] - sum[f->n - b->sequences];
+    }
+    ctx->host.free(ctx->host.user, sum);
+    return MRC_OK;
+}
+
+// Features with the rows, the number and the longest sequence of the bound, cut from its longest;
+// one block, for the caller to free.
+static mrc_status mrc__bound_batch(mrc_ctx *ctx, const mrc__bound *b, const mrc_feature ***out) {
+    size_t bytes, n = b->sequences;
+    *out = NULL;
+    if (b->rows > INT32_MAX || !mrc__mul(n, sizeof(mrc_feature) + sizeof **out, &bytes)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "plan: a batch of %zu sequences has %llu rows (expected "
+                         "at most %d)", n, (unsigned long long)b->rows, INT32_MAX);
+    }
+    mrc_feature *list = ctx->host.alloc(ctx->host.user, bytes + 1);
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "plan: no host memory for %zu sequences", n);
+    const mrc_feature **refs = (const mrc_feature **)(void *)(list + n);
+    uint64_t left = b->rows;
+    for (size_t i = 0; i < n; i++) {
+        int32_t length = b->longest->length;
+        // The first is the longest; the others have the rest in equal shares.
+        uint64_t share = (left + (n - i) - 1) / (n - i);
+        if (i > 0 && share < (uint64_t)length) length = (int32_t)share;
+        if ((uint64_t)length > left) length = (int32_t)left;
+        list[i] = *b->longest;
+        list[i].length = length;
+        if (list[i].real_len > length) list[i].real_len = length;
+        if (list[i].loss_end > length) list[i].loss_end = length;
+        if (list[i].loss_begin > list[i].loss_end) list[i].loss_begin = list[i].loss_end;
+        refs[i] = &list[i];
+        left -= (uint64_t)length;
+    }
+    *out = refs;
+    return MRC_OK;
+}
+
+// One optimizer step on a context of the null backend.
+static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc, mrc_model *m,
+                                  mrc_train_memory *out) {
+    const mrc_feature **refs;
+    mrc_optimizer *o;
+    mrc__bound b;
+    mrc_step_result result;
+    out->parameters = mrc_backend_null_counts(ctx->be).live;
+    MRC__TRY(mrc__bound_of(ctx, desc->features, desc->batching, desc->micro_batch,
+                           desc->accumulation, &b));
+    MRC__TRY(mrc_optimizer_new(ctx, &o, m->params, desc->optimizer));
+    out->optimizer = mrc_backend_null_counts(ctx->be).live - out->parameters;
+    mrc_status s = mrc__bound_batch(ctx, &b, &refs);
+    if (s == MRC_OK) {
+        mrc_step_desc step = { .features = refs, .n = b.sequences, .forward = desc->forward };
+        s = mrc_train_step(ctx, m, o, &step, &result);
+        ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
+    }
+    mrc_optimizer_free(o);
+    out->rows = (size_t)b.rows;
+    out->sequences = b.sequences;
+    out->max_length = (size_t)b.longest->length;
+    out->flops = mrc_backend_null_counts(ctx->be).flops;
+    out->gradients = mrc_ctx_memory(ctx).grads;
+    out->step_train = mrc_ctx_memory(ctx).step_extent;
+    return s;
+}
+
+static mrc_status mrc__plan_ignore(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                   const float *start, const float *end) {
+    (void)ctx; (void)user; (void)f; (void)start; (void)end;
+    return MRC_OK;
+}
+
+static mrc_status mrc__plan_eval(mrc_ctx *ctx, const mrc_train_plan_desc *desc, mrc_model *m,
+                                 mrc_train_memory *out) {
+    const mrc_feature **refs;
+    mrc__bound b;
+    MRC__TRY(mrc__bound_of(ctx, desc->eval, MRC_BATCHING_SEQUENTIAL, desc->eval_batch_size, 1, &b));
+    MRC__TRY(mrc__bound_batch(ctx, &b, &refs));
+    mrc_predict_desc predict = { .dropout = desc->eval_dropout, .fn = mrc__plan_ignore };
+    mrc_no_grad(ctx, 1);
+    mrc_status s = mrc__predict_batch(ctx, m, &predict, refs, b.sequences, 0);
+    ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
+    out->step_eval = mrc_ctx_memory(ctx).step_extent;
+    return s;
+}
+
+// Both, each on a context of its own, with one model.
+static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train_plan_desc *desc,
+                                mrc_train_memory *out) {
+    mrc_ctx_desc planner = { .allocator = ctx->host, .backend = null,
+                             .step_chunk_bytes = SIZE_MAX / 4 };
+    mrc_ctx *one[2] = { NULL, NULL };
+    mrc_model *m = NULL;
+    mrc_status s = MRC_OK;
+    for (int k = 0; k < 2 && s == MRC_OK; k++) {
+        s = mrc_ctx_new(&one[k], &planner);
+        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype);
+        if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
+        if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {
+            s = mrc__plan_eval(one[1], desc, m, out);
+        }
+        if (s != MRC_OK) {
+            mrc__fail(ctx, s, "plan: %s", one[k] ? mrc_ctx_message(one[k]) : "no host memory");
+        }
+    }
+    for (int k = 0; k < 2; k++) mrc_ctx_free(one[k]);
+    mrc_model_free(m);
+    return s;
+}
+
+MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
+                                 mrc_train_memory *out) {
+    mrc_backend *null;
+    if (!ctx || !desc || !out || !desc->model || !desc->optimizer || !desc->features) {
+        return MRC_ERR_ARG;
+    }
+    *out = (mrc_train_memory){0};
+    if (!ctx->be || !desc->features->n || !desc->micro_batch || !desc->accumulation
+        || (desc->eval && !desc->eval_batch_size)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "plan: %zu features in %zu micro-batches of %zu, "
+                         "evaluation by %zu, %s", desc->features->n, desc->accumulation,
+                         desc->micro_batch, desc->eval_batch_size,
+                         ctx->be ? ctx->be->name : "no backend");
+    }
+    mrc_status s = mrc_backend_null_new(&null, ctx->be,
+                                        &(mrc_backend_desc){ .allocator = ctx->host });
+    if (s != MRC_OK) return mrc__fail(ctx, s, "plan: no host memory");
+    s = mrc__plan_run(ctx, null, desc, out);
+    mrc_backend_free(null);
+    out->step = out->step_train > out->step_eval ? out->step_train : out->step_eval;
+    out->total = out->parameters + out->gradients + out->optimizer + out->step;
     return s;
 }
 
