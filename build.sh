@@ -89,7 +89,7 @@ demo_train() {
         --train_file "$DEMO_TRAIN" --validation_file "$DEMO_HELD_OUT" --output_dir "$1" \
         --head bilstm --num_rnn_layers 2 --rnn_hidden_size 64 --rnn_dropout 0 \
         --per_device_train_batch_size 8 --learning_rate 1e-3 --lr_scheduler_type linear \
-        --warmup_steps 0 --weight_decay 0 --max_grad_norm 1 --num_train_epochs 5 \
+        --warmup_steps 0 --weight_decay 0 --max_grad_norm 1 --num_train_epochs 3 \
         --logging_steps 500 --eval_steps 1000 --save_steps 100000 --seed 1
 }
 

@@ -417,7 +417,7 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
-// naive: plain loops, f32 and f64, the oracle.  cpu: the same with a fast gemm and a linear on it.
+// naive: plain loops, f32 and f64, the oracle.  cpu: fast kernels on threads, held to it by tests.
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
@@ -6119,6 +6119,12 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
 //==============================================================================
 #ifdef MRC__PASS_CPU
 #define MRC__INLINE MRC__TARGET static inline __attribute__((always_inline))
+#define MRC__ALONE  MRC__TARGET static __attribute__((noinline)) void
+#ifdef __clang__                    // before loops of constant length, 16 at most
+#define MRC__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define MRC__UNROLL _Pragma("GCC unroll 16")
+#endif
 typedef MRC__REAL MRC__T(vec) __attribute__((vector_size(MRC__VEC_BYTES), may_alias));
 typedef MRC__REAL MRC__T(mem) __attribute__((vector_size(MRC__VEC_BYTES), may_alias,
                                              aligned(sizeof(MRC__REAL))));
@@ -6305,16 +6311,15 @@ MRC__INLINE MRC__T(vec) MRC__T(normal)(MRC__T(vec) x, MRC__T(vec) *density) {
 #endif
 
 // GELU and its gradient over n elements.  Not inlined: linear_fwd and gelu_fwd must agree bitwise.
-MRC__TARGET static __attribute__((noinline)) void MRC__T(gelu_span)(const MRC__REAL *x,
-                                                                    MRC__REAL *y, size_t n) {
+MRC__ALONE MRC__T(gelu_span)(const MRC__REAL *x, MRC__REAL *y, size_t n) {
     for (size_t i = 0; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
         MRC__T(store_n)(y + i, v * MRC__T(normal)(v, &density), n - i);
     }
 }
 
-MRC__TARGET static __attribute__((noinline)) void MRC__T(gelu_bwd_span)(
-    const MRC__REAL *x, const MRC__REAL *dy, MRC__REAL *dx, size_t n, int accumulate) {
+MRC__ALONE MRC__T(gelu_bwd_span)(const MRC__REAL *x, const MRC__REAL *dy, MRC__REAL *dx, size_t n,
+                                 int accumulate) {
     for (size_t i = 0; i < n; i += MRC__T(LANES)) {
         // forward was: y = x * Phi(x)
         MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
@@ -6356,7 +6361,7 @@ MRC__INLINE void MRC__T(philox)(const uint32_t key[2], const uint32_t where[3], 
     MRC__T(wide) c0 = order + (uint64_t)(f / 4), c1 = zero + (uint64_t)where[0];
     MRC__T(wide) c2 = zero + (uint64_t)where[1], c3 = zero + (uint64_t)where[2];
     uint32_t k0 = key[0], k1 = key[1];
-#pragma GCC unroll 10
+    MRC__UNROLL
     for (int round = 0; round < 10; round++) {
         MRC__T(wide) p0 = MRC__T(mul32)(c0, m0), p1 = MRC__T(mul32)(c2, m1);
         c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0;
@@ -6504,14 +6509,14 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
     const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
     const size_t kc = t->kc, a_k = t->a_k;
-#pragma GCC unroll 16
+    MRC__UNROLL
     for (size_t i = 0; i < (size_t)r; i++) {        // c is on its way while the sums are made
         __builtin_prefetch(t->c + mrc__min(i, t->m - 1) * t->ld, 1);
         __builtin_prefetch(t->c + mrc__min(i, t->m - 1) * t->ld + MRC__T(LANES), 1);
     }
     for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a += a_k) {
         const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
-#pragma GCC unroll 16
+        MRC__UNROLL
         for (int i = 0; i < r; i++) {               // unrolled: sum must stay in registers
             const MRC__REAL ai = by_rows ? rows[i][k] : a[i];
             sum[i][0] += ai * b0;
@@ -6519,7 +6524,7 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
         }
     }
     if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
-#pragma GCC unroll 16
+        MRC__UNROLL
         for (int i = 0; i < r; i++) {
             MRC__REAL *c = t->c + (size_t)i * t->ld;
             if (t->accumulate) {
@@ -6532,7 +6537,7 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
         return;
     }
     MRC__T(vec) edge[MRC__ROWS][2];
-#pragma GCC unroll 16
+    MRC__UNROLL
     for (int i = 0; i < r; i++) {
         edge[i][0] = sum[i][0];
         edge[i][1] = sum[i][1];
@@ -6546,20 +6551,13 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     }
 }
 
-MRC__TARGET static void MRC__T(tile_max)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS, 0, t); }
-MRC__TARGET static void MRC__T(tile_mid)(const MRC__T(block) *t) {
-    MRC__T(tile)(MRC__ROWS_MID, 0, t);
-}
-MRC__TARGET static void MRC__T(tile_min)(const MRC__T(block) *t) {
-    MRC__T(tile)(MRC__ROWS_MIN, 0, t);
-}
-MRC__TARGET static void MRC__T(rows_max)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS, 1, t); }
-MRC__TARGET static void MRC__T(rows_mid)(const MRC__T(block) *t) {
-    MRC__T(tile)(MRC__ROWS_MID, 1, t);
-}
-MRC__TARGET static void MRC__T(rows_min)(const MRC__T(block) *t) {
-    MRC__T(tile)(MRC__ROWS_MIN, 1, t);
-}
+// Not inlined: a compiler that sees only one of these keeps its sums in registers.
+MRC__ALONE MRC__T(tile_max)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS, 0, t); }
+MRC__ALONE MRC__T(tile_mid)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS_MID, 0, t); }
+MRC__ALONE MRC__T(tile_min)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS_MIN, 0, t); }
+MRC__ALONE MRC__T(rows_max)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS, 1, t); }
+MRC__ALONE MRC__T(rows_mid)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS_MID, 1, t); }
+MRC__ALONE MRC__T(rows_min)(const MRC__T(block) *t) { MRC__T(tile)(MRC__ROWS_MIN, 1, t); }
 
 // All tiles of a block, panel of b by panel of b.
 MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
@@ -7186,7 +7184,7 @@ MRC__TARGET static void MRC__T(grad_norm_task)(void *arg, size_t task, size_t wo
     double sum[8] = {0};
     (void)worker;
     for (; i + 8 <= end; i += 8) {
-#pragma GCC unroll 8
+        MRC__UNROLL
         for (size_t k = 0; k < 8; k++) sum[k] += (double)g[i + k] * (double)g[i + k];
     }
     for (; i < end; i++) sum[0] += (double)g[i] * (double)g[i];
@@ -7910,6 +7908,8 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->adamw                   = MRC__T(adamw);
 }
 #undef MRC__INLINE
+#undef MRC__ALONE
+#undef MRC__UNROLL
 #endif // cpu pass
 
 #ifdef MRC__PASS_CORE

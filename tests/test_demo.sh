@@ -23,7 +23,7 @@ case $(tail -n 1 $out.log) in
 '{"exact_match": '*', "questions": 400, "seconds": '*'}') ok ;;
 *) bad "demo: the last line is no result" ;;
 esac
-grep -q '^answer:   해온항$' $out.log && ok || bad "demo: $(grep '^answer' $out.log)"
+grep -q '^answer:   나래마을$' $out.log && ok || bad "demo: $(grep '^answer' $out.log)"
 
 # The kind of answer and its place must not give it away.
 sed 's/"question": "[^"]*"/"question": "?"/' data/validation.jsonl >$out/blank.jsonl
