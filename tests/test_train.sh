@@ -440,7 +440,7 @@ test_faults() {
         code=$?
         if [ $code = 5 ] && tail -n 1 "$dir/err" | grep -q '^train: .*/full'; then ok
         else bad "ulimit -f $blocks: expected exit 5"; shows; fi
-        if find "$dir/full" -name '*.tmp.*' 2>/dev/null | grep -q .; then
+        if find "$dir/full" -name '*.tmp*' 2>/dev/null | grep -q .; then
             bad "ulimit -f $blocks: left behind"; else ok; fi
         works train_in "$dir/full" --resume_from_checkpoint
         same_run "$dir/base" "$dir/full"
