@@ -16,7 +16,7 @@
 //   it), no byte-level BPE yet.  What is right is what Hugging Face's code for BERT and RoBERTa
 //   readers computes.
 //
-//   Predict, in a dozen calls (tests/test_example.sh compiles this; every call returns a status):
+//   Predict, in a dozen calls, each of which returns a status (tools/predict.c is the whole of it):
 //
 //       mrc_backend_cpu_new(&be, NULL);                       threads and instruction set by itself
 //       mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be });
