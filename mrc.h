@@ -1808,9 +1808,12 @@ MRCDEF mrc_status mrc_ctx_reserve(mrc_ctx *ctx, size_t bytes) {
     }
     bytes = (bytes + MRC_ALIGNMENT - 1) / MRC_ALIGNMENT * MRC_ALIGNMENT;
     if (ctx->step.n_chunks == 1 && ctx->step.reserved >= bytes) return MRC_OK;
+    size_t chunk_bytes = ctx->step.chunk_bytes;
     mrc__arena_free(&ctx->step);
-    if (bytes > ctx->step.chunk_bytes) ctx->step.chunk_bytes = bytes;
-    if (bytes == 0 || mrc__arena_grow(&ctx->step, bytes)) return MRC_OK;
+    ctx->step.chunk_bytes = bytes;
+    if (bytes && mrc__arena_grow(&ctx->step, bytes)) return MRC_OK;
+    ctx->step.chunk_bytes = chunk_bytes;
+    if (!bytes) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a step (found less, expected %zu bytes)",
                      ctx->be->name, bytes);
 }

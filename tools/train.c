@@ -69,6 +69,7 @@ typedef struct run {
     uint64_t       total_steps, warmup_steps;
     const mrc_feature **batch;          // room for one optimizer step's
     int            lock, log;           // file descriptors; -1: not open
+    size_t         step_bytes;          // of the step arena, as planned
     double         begun;               // seconds
     tool_bar       bar;
 } run;
@@ -704,8 +705,7 @@ static void load_model(run *r, const mrc_model_config *config) {
     tool_load_notes_end(&notes);
 }
 
-static void load_optimizer(run *r) {
-    char path[TOOL_PATH_BYTES];
+static mrc_optimizer_config optimizer_config(const run *r) {
     mrc_optimizer_config config = mrc_optimizer_config_default();
     config.variant = r->a.optim ? MRC_ADAMW_HF : MRC_ADAMW_TORCH;
     config.beta1 = r->a.adam_beta1;
@@ -714,10 +714,117 @@ static void load_optimizer(run *r) {
     config.weight_decay = r->a.weight_decay;
     config.max_grad_norm = r->a.max_grad_norm;
     config.decay_all = r->a.compat == COMPAT_REFERENCE;
+    return config;
+}
+
+static void load_optimizer(run *r) {
+    char path[TOOL_PATH_BYTES];
+    mrc_optimizer_config config = optimizer_config(r);
     tool_check(r->ctx, mrc_optimizer_new(r->ctx, &r->optimizer, r->model->params, &config));
     if (!r->checkpoint[0]) return;
     tool_path(path, r->checkpoint, "optimizer.safetensors");
     tool_check(r->ctx, mrc_optimizer_load(r->ctx, r->optimizer, path));
+}
+
+//==============================================================================
+// Memory: planned, and refused before training where it cannot be had
+//==============================================================================
+#define MIB(bytes) (((bytes) + (1 << 20) - 1) >> 20)
+
+// What training takes with another micro-batch size, checkpointing or evaluation batch.
+static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t micro_batch,
+                                  int checkpointing, size_t eval_batch) {
+    mrc_optimizer_config optimizer = optimizer_config(r);
+    mrc_train_memory memory;
+    mrc_train_plan_desc desc = {
+        .model = model, .optimizer = &optimizer, .dtype = MRC_DTYPE_F32,
+        .forward = mrc_forward_config_default(), .features = &r->train,
+        .batching = (mrc_batching)r->a.batching, .micro_batch = micro_batch,
+        .accumulation = r->a.train_batch_size / micro_batch * r->a.accumulation,
+        .eval = r->validation_set ? &r->validation : NULL, .eval_batch_size = eval_batch,
+        .eval_dropout = r->a.compat == COMPAT_REFERENCE };
+    desc.forward.dropout = 1;
+    desc.forward.gradient_checkpointing = checkpointing;
+    tool_check(r->ctx, mrc_train_plan(r->ctx, &desc, &memory));
+    return memory;
+}
+
+// The memory that a container may use, SIZE_MAX where nothing says so.
+static size_t memory_limit(void) {
+    static const char *const files[] = { "/sys/fs/cgroup/memory.max",
+                                         "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
+    size_t limit = SIZE_MAX;
+    for (int i = 0; i < 2; i++) {
+        char text[32] = "";
+        FILE *f = fopen(files[i], "r");
+        if (!f) continue;
+        if (fgets(text, sizeof text, f) && text[0] >= '0' && text[0] <= '9') {
+            unsigned long long bytes = strtoull(text, NULL, 10);
+            if (bytes < limit) limit = (size_t)bytes;
+        }
+        fclose(f);
+    }
+    return limit;
+}
+
+static int can_have(run *r, size_t bytes) {
+    void *probe = r->be->alloc(r->be, bytes);
+    if (probe) r->be->free(r->be, probe);
+    return probe != NULL;
+}
+
+// The most that can be had, up to `wanted`, to the MiB.
+static size_t memory_to_be_had(run *r, size_t wanted) {
+    size_t limit = memory_limit(), used = tool_peak_bytes();
+    size_t room = limit > used ? limit - used : 0, low = 0, high = wanted < room ? wanted : room;
+    if (can_have(r, high)) return high;
+    while (high - low > 1 << 20) {
+        size_t middle = low + (high - low) / 2;
+        if (can_have(r, middle)) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+// What would fit, of the same optimizer steps: checkpointing, then smaller micro-batches, then both.
+static void advise(run *r, const mrc_model_config *model, size_t limit, char *out, size_t n) {
+    size_t batch = r->a.train_batch_size, total = 0;
+    for (int stage = 0; stage < 3; stage++) {
+        int checkpointing = stage == 1 ? r->a.gradient_checkpointing : 1;
+        for (size_t micro = batch; micro >= (stage == 0 ? batch : 1); micro--) {
+            if (batch % micro) continue;
+            size_t eval = r->a.eval_batch_size < micro ? r->a.eval_batch_size : micro;
+            total = memory_of(r, model, micro, checkpointing, eval).total;
+            if (total > limit) continue;
+            snprintf(out, n, "%s--per_device_train_batch_size %zu --gradient_accumulation_steps %zu "
+                     "--per_device_eval_batch_size %zu needs %zu MiB",
+                     checkpointing ? "--gradient_checkpointing " : "", micro,
+                     batch / micro * r->a.accumulation, eval, MIB(total));
+            return;
+        }
+    }
+    snprintf(out, n, "one window at a time with --gradient_checkpointing needs %zu MiB",
+             MIB(total));
+}
+
+static void plan_memory(run *r, const mrc_model_config *model) {
+    const train_args *a = &r->a;
+    mrc_train_memory m = memory_of(r, model, a->train_batch_size, a->gradient_checkpointing,
+                                   a->eval_batch_size);
+    tool_note("memory: %zu MiB for parameters, %zu gradients, %zu optimizer, %zu one step (training "
+              "%zu: at most %zu windows, %zu rows; evaluation %zu): %zu in all, beside %zu MiB of "
+              "program and data", MIB(m.parameters), MIB(m.gradients), MIB(m.optimizer),
+              MIB(m.step), MIB(m.step_train), m.sequences, m.rows, MIB(m.step_eval), MIB(m.total),
+              MIB(tool_peak_bytes()));
+    size_t had = memory_to_be_had(r, m.total);
+    if (had < m.total) {
+        char advice[320];
+        advise(r, model, had, advice, sizeof advice);
+        tool_fail(TOOL_NO_MEMORY, "memory: training does not fit (found %zu MiB, expected at least "
+                  "%zu): %s", had >> 20, MIB(m.total), advice);
+    }
+    tool_check(r->ctx, mrc_ctx_reserve(r->ctx, m.step));
+    r->step_bytes = m.step;
 }
 
 // All inputs; 0: the run is finished already and there is nothing to do.
@@ -743,6 +850,7 @@ static int load_inputs(run *r, const tool_program *p) {
         mrc_json_free(root);
         r->saved_step = r->s.step;
     }
+    plan_memory(r, &config);
     load_model(r, &config);
     load_optimizer(r);
     return 1;
@@ -1114,6 +1222,10 @@ static void finish(run *r) {
                                       state.bytes));
     mrc_text_free(&state);
     tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a.output_dir));
+    if (mrc_ctx_memory(r->ctx).step_reserved > r->step_bytes) {
+        tool_note("memory: the plan of %zu bytes for a step was short of %zu", r->step_bytes,
+                  mrc_ctx_memory(r->ctx).step_reserved);
+    }
     tool_note("%s: finished %llu steps in %.0f s, %zu MiB at most%s", r->a.output_dir,
               (unsigned long long)r->s.step, r->s.seconds, tool_peak_bytes() >> 20,
               r->s.skipped ? ", some of them skipped" : "");
@@ -1220,7 +1332,8 @@ static tool_flag the_flags[] = {
     { .name = "gradient_accumulation_steps", .size = &A.accumulation, .preset = "1",
       .min = 1, .max = 65536, .help = "such batches in one optimizer step" },
     { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
-      .help = "less memory, more time, the same results" },
+      .help = "keep one tensor of each layer and compute the rest again: less memory, a third more "
+              "time, the same results to the bit; the memory is printed before the first step" },
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
     { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
