@@ -218,8 +218,8 @@ static void test_budget_bounds(mrc_ctx *ctx) {
                 }
                 mrc_batch_plan_free(&order);
             }
-            CHECK(rows_most <= b.rows && sequences_most <= b.sequences, "%zu x %zu: %zu rows of %zu "
-                  "sequences, bound %zu of %zu", parts, size, rows_most, sequences_most,
+            CHECK(rows_most <= b.rows && sequences_most <= b.sequences, "%zu x %zu: %zu rows of "
+                  "%zu sequences, bound %zu of %zu", parts, size, rows_most, sequences_most,
                   (size_t)b.rows, b.sequences);
             CHECK(rows_most * 2 > b.rows, "the bound is far off: %zu, %zu", rows_most,
                   (size_t)b.rows);

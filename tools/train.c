@@ -786,7 +786,7 @@ static size_t memory_to_be_had(run *r, size_t wanted) {
     return low;
 }
 
-// What would fit, of the same optimizer steps: checkpointing, then smaller micro-batches, then both.
+// What would fit, of the same optimizer steps: checkpointing, smaller micro-batches, then both.
 static void advise(run *r, const mrc_model_config *model, size_t limit, char *out, size_t n) {
     size_t batch = r->a.train_batch_size, total = 0;
     for (int stage = 0; stage < 3; stage++) {
@@ -796,8 +796,8 @@ static void advise(run *r, const mrc_model_config *model, size_t limit, char *ou
             size_t eval = r->a.eval_batch_size < micro ? r->a.eval_batch_size : micro;
             total = memory_of(r, model, micro, checkpointing, eval).total;
             if (total > limit) continue;
-            snprintf(out, n, "%s--per_device_train_batch_size %zu --gradient_accumulation_steps %zu "
-                     "--per_device_eval_batch_size %zu needs %zu MiB",
+            snprintf(out, n, "%s--per_device_train_batch_size %zu --gradient_accumulation_steps "
+                     "%zu --per_device_eval_batch_size %zu needs %zu MiB",
                      checkpointing ? "--gradient_checkpointing " : "", micro,
                      batch / micro * r->a.accumulation, eval, MIB(total));
             return;
@@ -811,9 +811,9 @@ static void plan_memory(run *r, const mrc_model_config *model) {
     const train_args *a = &r->a;
     mrc_train_memory m = memory_of(r, model, a->train_batch_size, a->gradient_checkpointing,
                                    a->eval_batch_size);
-    tool_note("memory: %zu MiB for parameters, %zu gradients, %zu optimizer, %zu one step (training "
-              "%zu: at most %zu windows, %zu rows; evaluation %zu): %zu in all, beside %zu MiB of "
-              "program and data", MIB(m.parameters), MIB(m.gradients), MIB(m.optimizer),
+    tool_note("memory: %zu MiB for parameters, %zu gradients, %zu optimizer, %zu one step "
+              "(training %zu: at most %zu windows, %zu rows; evaluation %zu): %zu in all, beside "
+              "%zu MiB of program and data", MIB(m.parameters), MIB(m.gradients), MIB(m.optimizer),
               MIB(m.step), MIB(m.step_train), m.sequences, m.rows, MIB(m.step_eval), MIB(m.total),
               MIB(tool_peak_bytes()));
     size_t had = memory_to_be_had(r, m.total);
