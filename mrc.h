@@ -45,7 +45,8 @@
 //   NULL, so model code reads as formulas and is checked once.  The library never exits or prints.
 //
 //   Memory.  A context, a backend and every loaded object take a mrc_allocator.  Tensors of a step
-//   die with mrc_ctx_reset(); parameters live in their mrc_params.  Free in this order: contexts,
+//   die with mrc_ctx_reset(); parameters live in their mrc_params.  mrc_train_plan() says what
+//   training takes before it begins, mrc_ctx_reserve() takes it.  Free in this order: contexts,
 //   then optimizers and models, then the backend.
 //
 //   Threads.  No global mutable state.  A context, and everything made from it, belongs to one
