@@ -6591,7 +6591,7 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
         __builtin_prefetch((const void *)row, 1);
         __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
     }
-    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a += a_k) {
+    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a = by_rows ? a : a + a_k) {
         const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
         MRC__UNROLL
         for (int i = 0; i < r; i++) {               // unrolled: sum must stay in registers
