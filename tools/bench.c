@@ -835,7 +835,7 @@ static void cold_row(const char *name) {
     mrc_ctx_free(ctx);
 }
 
-// ---- the whole real job: fine-tuning a pretrained BERT on SQuAD, then answering; only on request ----
+// ---- the whole real job, on request: fine-tuning a pretrained BERT on SQuAD, then answering ----
 
 // Runs a command; its seconds, and its last line of stdout.
 static double job(words *w, char *last, size_t bytes) {
