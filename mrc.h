@@ -16,7 +16,7 @@
 //   it), no byte-level BPE yet.  What is right is what Hugging Face's code for BERT and RoBERTa
 //   readers computes.
 //
-//   Predict, in a dozen calls (tests/test_example.sh compiles this; every call returns a status):
+//   Predict, in a dozen calls, each of which returns a status (tools/predict.c is the whole of it):
 //
 //       mrc_backend_cpu_new(&be, NULL);                       threads and instruction set by itself
 //       mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be });
@@ -6510,11 +6510,13 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
     const size_t kc = t->kc, a_k = t->a_k;
     MRC__UNROLL
-    for (size_t i = 0; i < (size_t)r; i++) {        // c is on its way while the sums are made
-        __builtin_prefetch(t->c + mrc__min(i, t->m - 1) * t->ld, 1);
-        __builtin_prefetch(t->c + mrc__min(i, t->m - 1) * t->ld + MRC__T(LANES), 1);
+    for (size_t i = 0; i < (size_t)r; i++) {        // c is on its way while the sums are made;
+        uintptr_t row = (uintptr_t)t->c             // as a number: it may be no place to write
+                      + mrc__min(i, t->m - 1) * t->ld * sizeof(MRC__REAL);
+        __builtin_prefetch((const void *)row, 1);
+        __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
     }
-    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a += a_k) {
+    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a = by_rows ? a : a + a_k) {
         const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
         MRC__UNROLL
         for (int i = 0; i < r; i++) {               // unrolled: sum must stay in registers
@@ -6741,8 +6743,8 @@ MRC__TARGET static void MRC__T(columns_task)(void *arg, size_t task, size_t work
     }
     const mrc_out out[2] = { c->dweight, c->dbias };
     for (size_t k = 0; k < 2; k++) {
-        MRC__REAL *to = (MRC__REAL *)out[k].data + j;
         if (!out[k].data) continue;
+        MRC__REAL *to = (MRC__REAL *)out[k].data + j;
         MRC__T(write_n)(to, total[2 * k], left, out[k].accumulate);
         if (right) {
             MRC__T(write_n)(to + MRC__T(LANES), total[2 * k + 1], right, out[k].accumulate);

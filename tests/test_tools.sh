@@ -181,7 +181,7 @@ test_common() {
         if grep -q -e "^  --$word\b" -e "^  $word\b" -e "^$word - " "$dir/help"; then ok
         else bad "$1 --help does not know $word"; fi
     done
-    if [ "$(sed '1,/^examples:/d; /^$/,$d' "$dir/help" | wc -l)" -eq 2 ]; then ok
+    if [ "$(sed '1,/^examples:/d; /^$/,$d' "$dir/help" | grep -c "^  [^ ]")" -eq 2 ]; then ok
     else bad "$1 --help: expected two examples"; fi
     if grep -q '.\{101\}' "$dir/help"; then bad "$1 --help has a line over 100 columns"; else ok; fi
 

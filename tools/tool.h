@@ -473,6 +473,22 @@ static void tool__help_flag(const tool_flag *f) {
     tool__wrap(line, 34, 34);
 }
 
+// A command line, broken as a shell allows before column 80.
+static void tool__help_example(const char *text) {
+    size_t at = 0;
+    for (int first = 1; *text; first = 0) {
+        size_t n = strcspn(text, " ");
+        if (!first && at + 1 + n > 76) {
+            tool_print(" \\\n     ");
+            at = 5;
+        }
+        tool_print(first ? "  %.*s" : " %.*s", (int)n, text);
+        at += n + (first ? 2 : 1);
+        text += n + (text[n] == ' ');
+    }
+    tool_print("\n");
+}
+
 _Noreturn static void tool__help(const tool_program *p) {
     tool_print("%s - ", p->name);
     tool__wrap(p->purpose, strlen(p->name) + 3, 0);
@@ -488,7 +504,7 @@ _Noreturn static void tool__help(const tool_program *p) {
     tool_print("\nof every program:\n");
     for (const tool_flag *f = tool_common_flags; f->name; f++) tool__help_flag(f);
     tool_print("\nA flag is written --flag value or --flag=value.\n\nexamples:\n");
-    for (int i = 0; i < 2 && p->examples[i]; i++) tool_print("  %s\n", p->examples[i]);
+    for (int i = 0; i < 2 && p->examples[i]; i++) tool__help_example(p->examples[i]);
     tool_print("\nexit codes: 0 done, 2 usage, 3 bad input, 4 out of memory, 5 input or output\n"
                "failed, 6 numerical failure, 7 interrupted and saved\n");
     exit(tool_finish());

@@ -814,8 +814,10 @@ static void save_best(run *r) {
     tool_path(old, r->a.output_dir, ".best.old");
     tool_path(fresh, r->a.output_dir, ".best.tmp");
     tool_check(r->ctx, mrc_dir_remove(r->ctx, fresh));
-    tool_check(r->ctx, mrc_model_save(r->ctx, r->model, fresh, r->tokenizer_dir));
-    tool_check(r->ctx, mrc_dir_sync(r->ctx, fresh));
+    mrc_status status = mrc_model_save(r->ctx, r->model, fresh, r->tokenizer_dir);
+    if (status == MRC_OK) status = mrc_dir_sync(r->ctx, fresh);
+    if (status != MRC_OK) mrc_dir_remove(r->ctx, fresh);    // the first error is the one to report
+    tool_check(r->ctx, status);
     if (mrc_file_exists(best)) move(best, old);
     move(fresh, best);
     tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a.output_dir));
