@@ -83,6 +83,23 @@ for row in train_base_bilstm forward_base_8 onnx_base_1 tokenizer cold_start; do
     else ok; fi
 done
 
+# --backend openblas: the cpu backend's answer, or one line that says what is missing.
+build/bench --worker model layers=2 hidden=32 heads=2 ffn=64 vocab=4096 seq=254 threads=1 \
+    tokenizer=data to="$dir/model" >/dev/null 2>&1
+predict() {
+    build/predict --model_name_or_path "$dir/model" --test_file data/question.jsonl \
+        --output_dir "$dir/$1" --backend "$1" >/dev/null 2>"$dir/stderr" </dev/null
+    code=$?
+}
+predict cpu
+if [ $code = 0 ]; then ok; else bad "predict --backend cpu: exit $code"; fi
+predict openblas
+if [ $code = 3 ] && grep -q "^predict: --backend: this build has no OpenBLAS" "$dir/stderr"; then
+    ok
+    skip "no OpenBLAS: predict --backend openblas"
+elif [ $code = 0 ] && cmp -s "$dir/cpu/predictions.json" "$dir/openblas/predictions.json"; then ok
+else bad "predict --backend openblas: exit $code: $(cat "$dir/stderr")"; fi
+
 build/bench --output_dir "$dir/out" --quick no_such_row >/dev/null 2>"$dir/stderr"
 code=$?
 if [ $code = 2 ] && grep -q "no_such_row: no such row" "$dir/stderr"; then ok

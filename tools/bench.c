@@ -13,7 +13,8 @@
 enum { MAX_WORDS = 32, MAX_REPEATS = 100, MAX_NAMES = 8 };
 
 static struct bench_args {
-    const char *output_dir, *python, *script, *korquad_file, *minilm, *squad_dir, *squad_script;
+    const char *output_dir, *python, *script, *korquad_file, *tokenizer;
+    const char *minilm, *squad_dir, *squad_script;
     const char *names[MAX_NAMES];
     size_t      repeats;
     int         quick;
@@ -738,6 +739,11 @@ static const char *questions(void) {
     return "data/validation.jsonl";
 }
 
+static const char *vocabulary(void) {
+    if (!args.quick && mrc_file_exists(args.tokenizer) == 2) return args.tokenizer;
+    return "data";
+}
+
 // Runs a worker that makes files.
 static void make(words *w) {
     side s = { 0 };
@@ -756,7 +762,7 @@ static void epoch_row(const char *name) {
     for (int pad = 0; pad < 2; pad++) {
         w[pad] = ours("epoch");
         add_shape(&w[pad], &s, 0, 4, args.quick ? 64 : 512);
-        add_word(&w[pad], "tokenizer=data");
+        add_word(&w[pad], "tokenizer=%s", vocabulary());
         add_word(&w[pad], "text=%s", questions());
         add_word(&w[pad], "pad=%d", pad);
     }
@@ -774,7 +780,7 @@ static void tokenizer_row(const char *name) {
     make(&text);
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
-        add_word(both[i], "tokenizer=data");
+        add_word(both[i], "tokenizer=%s", vocabulary());
         add_word(both[i], "text=%s", path);
     }
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
@@ -974,6 +980,8 @@ static tool_flag the_flags[] = {
     { .name = "korquad_file", .string = &args.korquad_file, .value = "FILE",
       .preset = "../shared/data/korquad/KorQuAD_v1.0_dev.json",
       .help = "real questions, for the epoch and the tokenizer; without it our own" },
+    { .name = "tokenizer_name", .string = &args.tokenizer, .value = "DIR",
+      .preset = "../shared/data/klue", .help = "a vocabulary of real size for them, likewise" },
     { .name = "minilm", .string = &args.minilm, .value = "DIR",
       .otherwise = "those rows are left out",
       .help = "a pretrained BERT: also the rows minilm, two epochs on each side, an hour or so" },
