@@ -1,9 +1,10 @@
 #!/bin/sh
-# Builds and checks everything: ./build.sh [all|demo|test [NAME]|lint|clean]
+# Builds and checks everything: ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
-# run at a time (default: the cores there are).  A verb's last line on stdout is its result.
+# run at a time (default: the cores there are), OPENBLAS=0 leaves OpenBLAS out where it is found,
+# PYTHON is who runs the peers of bench.  A verb's last line on stdout is its result.
 cd "$(dirname "$0")" || exit 2
 
 STD="-std=c11"
@@ -11,7 +12,7 @@ WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, test, lint or clean"
+VERBS="all, demo, test, lint, bench or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -26,6 +27,33 @@ find_cc() {
     fi
     for CC in cc gcc clang; do have "$CC" && return; done
     die 3 "no C compiler (found none of cc, gcc, clang; expected one of them, or CC=...)"
+}
+
+# Sets BLAS, the flags of what may use OpenBLAS: empty where there is none.  It is loaded when asked
+# for and never linked, so it is enough that a program here can load it and multiply.
+find_openblas() {
+    [ -z "${BLAS+set}" ] || return 0                # an outer build.sh has looked
+    BLAS=
+    if [ "$OPENBLAS" != 0 ]; then
+        probe=$OUT/openblas-probe.$$
+        cat >"$probe.c" <<'END'
+#include "../mrc.h"
+#include "../backends/openblas.h"
+mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc) {
+    return out && desc ? MRC_OK : MRC_ERR_ARG;
+}
+void mrc_backend_free(mrc_backend *be) { if (be) be->destroy(be); }
+int main(void) { return mrc_openblas_version() == 0; }
+END
+        for library in "" -ldl; do
+            # shellcheck disable=SC2086
+            $CC -w "$probe.c" $library -o "$probe" 2>/dev/null && "$probe" || continue
+            BLAS="-DMRC_OPENBLAS $library"
+            break
+        done
+        rm -f "$probe" "$probe.c"
+    fi
+    export BLAS
 }
 
 # newer TARGET SOURCE...: whether TARGET stands and no source is newer.
@@ -56,8 +84,9 @@ compile() {
 build_all() {
     find_cc
     mkdir -p "$OUT" || exit 5
+    find_openblas
     # Another compiler or other flags make everything anew.
-    flags="$CC $STD $WARN $CFLAGS $($CC --version 2>/dev/null | head -n 1)"
+    flags="$CC $STD $WARN $CFLAGS $BLAS $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
         echo "$flags" >"$OUT/flags"
@@ -69,9 +98,10 @@ build_all() {
     for source in tools/*.c; do
         name=$(basename "$source" .c)
         [ "$name" = mrc ] && continue
-        newer "$OUT/$name" "$source" tools/tool.h "$OUT/mrc.o" && continue
+        newer "$OUT/$name" "$source" tools/tool.h backends/openblas.h "$OUT/mrc.o" && continue
         say "$CC $OUT/$name"
-        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" || exit 3
+        # shellcheck disable=SC2086
+        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" $BLAS || exit 3
     done
 }
 
@@ -156,6 +186,14 @@ demo() {
 }
 
 #===================================================================================================
+# bench [--quick] [ROW]..: the table of ratios, build/bench.tsv
+#===================================================================================================
+bench() {
+    build_all
+    "$OUT/bench" --output_dir "$OUT" --python "${PYTHON:-python3}" "$@"
+}
+
+#===================================================================================================
 # test [NAME]: every suite in every configuration, or those that NAME selects
 #
 # A job is a configuration and a suite.  It leaves a log whose last line says "N passed, N failed,
@@ -222,9 +260,9 @@ run_suite() {
     header-*) check_header "${1#header-}"; return ;;
     esac
     binary=$OUT/test/$1/$2
-    if ! newer "$binary" "tests/$2.c" tests/*.h mrc.h build.sh; then
-        # shellcheck disable=SC2046
-        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" || return 1
+    if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
+        # shellcheck disable=SC2046,SC2086
+        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" $BLAS || return 1
     fi
     MRC_TEST_CONFIG=$1 limited "$binary"
 }
@@ -352,8 +390,11 @@ check_header() {
     else bad "$cc: POSIX is hidden and nothing is said"; fi
 
     for source in tools/*.c; do
-        if compile "$cc" "$dir/tool.o" -O2 -c "$source"; then ok
-        else bad "$cc: $source"; fi
+        for blas in "" -DMRC_OPENBLAS; do
+            # shellcheck disable=SC2086
+            if compile "$cc" "$dir/tool.o" -O2 -c "$source" $blas; then ok
+            else bad "$cc: $source $blas"; fi
+        done
     done
     summary
 }
@@ -447,7 +488,7 @@ verb=${1:-all}
 [ $# -gt 0 ] && shift
 case $verb in
 test) [ $# -le 1 ] || die 2 "test: one name at most (found $#: $*)" ;;
-run-job) ;;                             # what test gives to xargs
+run-job|bench) ;;                       # what test gives to xargs; build/bench looks itself
 *) [ $# -eq 0 ] || die 2 "$verb: no argument expected (found $*)" ;;
 esac
 case $verb in
@@ -456,6 +497,7 @@ demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
 lint)    lint ;;
+bench)   bench "$@" ;;
 clean)   rm -rf "$OUT" ;;
 *)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;
 esac

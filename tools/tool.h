@@ -31,6 +31,9 @@
 #define _DARWIN_C_SOURCE
 #endif
 #include "../mrc.h"
+#ifdef MRC_OPENBLAS                     // build.sh has found one
+#include "../backends/openblas.h"
+#endif
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -590,20 +593,49 @@ TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
               *tool_log_text ? tool_log_text : mrc_status_string(status));
 }
 
+#ifdef MRC_OPENBLAS
+#define TOOL_BACKENDS "naive, cpu or openblas"
+#else
+#define TOOL_BACKENDS "naive or cpu"
+#endif
+
+// OpenBLAS's threads are its own business unless --threads was given.
+static mrc_status tool__openblas_new(mrc_backend **out, mrc_backend_desc desc) {
+#ifdef MRC_OPENBLAS
+    const tool_flag *threads = tool_common_flags;
+    while (strcmp(threads->name, "threads") != 0) threads++;
+    if (!threads->given) desc.threads = 0;
+    return mrc_backend_openblas_new(out, &desc);
+#else
+    (void)out; (void)desc;
+    return MRC_ERR_UNSUPPORTED;
+#endif
+}
+
 // What --backend asks for.
 TOOL_DEF mrc_backend *tool_backend_new(void) {
     mrc_backend *be = NULL;
     mrc_status status = MRC_ERR_UNSUPPORTED;
     mrc_backend_desc desc = { .threads = tool_common.threads };
-    if (tool_common.backend == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
-    if (tool_common.backend == TOOL_BACKEND_CPU || tool_common.backend == TOOL_BACKEND_AUTO) {
+    const int kind = tool_common.backend;
+    if (kind == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
+    if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
         status = mrc_backend_cpu_new(&be, &desc);
     }
+    if (kind == TOOL_BACKEND_OPENBLAS) status = tool__openblas_new(&be, desc);
     if (status == MRC_OK) return be;
-    const char *word = tool_common.backend == TOOL_BACKEND_OPENBLAS ? "openblas"
-                     : tool_common.backend == TOOL_BACKEND_CUDA ? "cuda"
-                     : tool_common.backend == TOOL_BACKEND_NAIVE ? "naive" : "cpu";
-    tool_fail(tool_exit_code(status), "--backend: %s (found %s, expected naive or cpu)",
+    if (status == MRC_ERR_UNSUPPORTED && kind == TOOL_BACKEND_OPENBLAS) {
+#ifdef MRC_OPENBLAS
+        tool_fail(TOOL_BAD_INPUT, "--backend: libopenblas was there when this was built and cannot "
+                  "be loaded now (found openblas, expected " TOOL_BACKENDS ")");
+#else
+        tool_fail(TOOL_BAD_INPUT, "--backend: this build has no OpenBLAS: install it and run "
+                  "./build.sh again (found openblas, expected " TOOL_BACKENDS ")");
+#endif
+    }
+    const char *word = kind == TOOL_BACKEND_CUDA ? "cuda" : kind == TOOL_BACKEND_NAIVE ? "naive"
+                     : kind == TOOL_BACKEND_OPENBLAS ? "openblas" : "cpu";
+    tool_fail(tool_exit_code(status), "--backend: %s (found %s, expected " TOOL_BACKENDS ")",
               mrc_status_string(status), word);
 }
 

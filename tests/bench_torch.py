@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""The peers of build/bench: PyTorch, ONNX Runtime, HF tokenizers and transformers, one per process.
+
+usage: bench_torch.py KIND [key=value ..]
+
+build/bench starts this beside its own worker with the same arguments and talks to both by lines:
+
+    this prints     ready NAME VERSION          once it can work
+                    missing HOW TO INSTALL      when a package is not here; it ends then
+    is told         go SECONDS                  repeat the work for at least so long, at least once
+    this prints     MEAN_SECONDS CHECK          of one repetition; CHECK counts what was made
+    is told         peak
+    this prints     BYTES 0                     of resident memory, at its highest so far
+
+KIND: train, forward (PyTorch); onnx (a forward pass by ONNX Runtime); tokenize (HF tokenizers).
+The model is the reader of the study: a RoBERTa encoder and a linear or a BiLSTM head, as PyTorch's
+own modules compute it, random weights, dropout 0.1, AdamW as it comes.  All sequences are full, so
+no mask is given to attention: its fastest form.
+
+    bench_torch.py answer MODEL_DIR FILE.jsonl
+
+loads the model with transformers, prints the answer to FILE's first question and ends.
+"""
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+
+INSTALL = {"torch": "pip install torch", "onnxruntime": "pip install onnx onnxruntime",
+           "onnx": "pip install onnx onnxruntime", "tokenizers": "pip install tokenizers",
+           "transformers": "pip install transformers"}
+
+
+def missing(error):
+    name = (error.name or "").split(".")[0]
+    print("missing", INSTALL.get(name, f"pip install {name}"), flush=True)
+    raise SystemExit(0)
+
+
+def arguments(words):
+    found = dict(word.split("=", 1) for word in words)
+    return {k: int(v) if v.lstrip("-").isdigit() else v for k, v in found.items()}
+
+
+def serve(name, version, work):
+    """work() does one repetition and returns what to check, a number."""
+    print("ready", name, version, flush=True)
+    for line in sys.stdin:
+        word = line.split()
+        if word and word[0] == "peak":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            print(peak if sys.platform == "darwin" else peak * 1024, 0, flush=True)
+            continue
+        least, n, begun = float(word[1]), 0, time.perf_counter()
+        while True:
+            check = work()
+            n += 1
+            passed = time.perf_counter() - begun
+            if passed >= least:
+                break
+        print(passed / n, check, flush=True)
+
+
+# ---------------------------------------------------------------------------- the reader
+
+def make_reader(a):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Layer(nn.Module):
+        def __init__(self, hidden, heads, ffn, p):
+            super().__init__()
+            self.heads, self.p = heads, p
+            self.query, self.key, self.value, self.out = (nn.Linear(hidden, hidden)
+                                                          for _ in range(4))
+            self.up, self.down = nn.Linear(hidden, ffn), nn.Linear(ffn, hidden)
+            self.norm = nn.ModuleList(nn.LayerNorm(hidden, 1e-5) for _ in range(2))
+            self.drop = nn.Dropout(p)
+
+        def forward(self, x):
+            b, t, h = x.shape
+            q, k, v = (f(x).view(b, t, self.heads, h // self.heads).transpose(1, 2)
+                       for f in (self.query, self.key, self.value))
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.p if self.training else 0.0)
+            y = self.out(y.transpose(1, 2).reshape(b, t, h))
+            x = self.norm[0](x + self.drop(y))
+            return self.norm[1](x + self.drop(self.down(F.gelu(self.up(x)))))
+
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            h = a["hidden"]
+            self.word, self.place = nn.Embedding(a["vocab"], h), nn.Embedding(a["seq"] + 2, h)
+            self.kind = nn.Parameter(torch.zeros(h))
+            self.norm, self.drop = nn.LayerNorm(h, 1e-5), nn.Dropout(0.1)
+            self.layers = nn.ModuleList(Layer(h, a["heads"], a["ffn"], 0.1)
+                                        for _ in range(a["layers"]))
+            rnn = a.get("rnn", 0)
+            self.lstm = nn.LSTM(h, h, rnn, dropout=0.2, batch_first=True,
+                                bidirectional=True) if rnn else None
+            self.head = nn.Linear(2 * h if rnn else h, 2)
+
+        def forward(self, ids, places):
+            x = self.drop(self.norm(self.word(ids) + self.place(places) + self.kind))
+            for layer in self.layers:
+                x = layer(x)
+            if self.lstm is not None:
+                x = self.lstm(x)[0]
+            return self.head(x)
+
+    torch.manual_seed(0)
+    torch.set_num_threads(a["threads"])
+    ids = torch.randint(5, a["vocab"], (a["batch"], a["seq"]))
+    places = torch.arange(2, a["seq"] + 2).expand(a["batch"], -1)
+    return torch, F, Reader(), ids, places
+
+
+def train(a):
+    torch, F, model, ids, places = make_reader(a)
+    targets = torch.randint(0, a["seq"], (2, a["batch"]))
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-5, eps=1e-8, weight_decay=0.0)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        start, end = model(ids, places).unbind(-1)
+        loss = (F.cross_entropy(start, targets[0]) + F.cross_entropy(end, targets[1])) / 2
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        return ids.numel()
+    serve("PyTorch", torch.__version__, step)
+
+
+def forward(a):
+    torch, _, model, ids, places = make_reader(a)
+    model.eval()
+
+    def run():
+        with torch.inference_mode():
+            return model(ids, places).numel()
+    serve("PyTorch", torch.__version__, run)
+
+
+def onnx(a):
+    import onnx as _                    # what PyTorch exports with
+    import onnxruntime
+    torch, _, model, ids, places = make_reader(a)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        out, sys.stdout = sys.stdout, sys.stderr        # exporters talk
+        torch.onnx.export(model.eval(), (ids, places), path, input_names=["ids", "places"],
+                          opset_version=17, dynamo=False)
+        sys.stdout = out
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = a["threads"], 1
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    feed = {"ids": ids.numpy(), "places": places.contiguous().numpy()}
+    del model
+    serve("ONNX Runtime", onnxruntime.__version__, lambda: session.run(None, feed)[0].size)
+
+
+# ---------------------------------------------------------------------------- text
+
+def tokenize(a):
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    import tokenizers
+    folder = a["tokenizer"]
+    try:
+        with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf8") as f:
+            config = json.load(f)
+    except OSError:
+        config = {}
+    lower = bool(config.get("do_lower_case", False))
+    tok = tokenizers.BertWordPieceTokenizer(
+        os.path.join(folder, "vocab.txt"), lowercase=lower,
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True))
+    with open(a["text"], encoding="utf8", newline="\n") as f:
+        lines = f.read().split("\n")[:-1]
+    serve("tokenizers", tokenizers.__version__,
+          lambda: sum(len(e.ids) for e in tok.encode_batch(lines)))
+
+
+def answer(folder, path):
+    import torch
+    from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
+    with open(path, encoding="utf8") as f:
+        row = json.loads(f.readline())
+    tok = BertTokenizerFast.from_pretrained(folder)
+    model = AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+    x = tok(row["question"], row["context"], truncation="only_second", max_length=384,
+            return_offsets_mapping=True, return_tensors="pt")
+    offsets = x.pop("offset_mapping")[0].tolist()
+    x.pop("token_type_ids", None)
+    with torch.inference_mode():
+        y = model(**x)
+    begin, end = int(y.start_logits.argmax()), int(y.end_logits.argmax())
+    print(row["context"][offsets[begin][0]:max(offsets[end][1], offsets[begin][0])])
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return
+    kinds = {"train": train, "forward": forward, "onnx": onnx, "tokenize": tokenize}
+    try:
+        if sys.argv[1] == "answer":
+            answer(*sys.argv[2:4])
+        elif sys.argv[1] in kinds:
+            kinds[sys.argv[1]](arguments(sys.argv[2:]))
+        elif sys.argv[1] == "transformers":
+            import torch as _
+            import transformers
+            print("ready transformers", transformers.__version__, flush=True)
+        else:
+            raise SystemExit(f"bench_torch: {sys.argv[1]}: no such kind")
+    except ModuleNotFoundError as error:
+        missing(error)
+
+
+main()

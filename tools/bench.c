@@ -1,0 +1,1036 @@
+// bench: one table of ratios, ours against a peer, each measured in one run.
+//
+// Both sides of a row are processes that this starts: ours is this program again (--worker), the
+// peer a script or OpenBLAS in another worker.  Each makes its model or matrices and then waits to
+// be told "go", so the two take turns on a machine that is otherwise theirs: what slows one slows
+// the other, memory is counted apart, and thread counts are each process's own.
+//
+//     to a side:    go SECONDS          repeat the work for at least so long, at least once
+//     from it:      MEAN_SECONDS CHECK  of one repetition; CHECK counts what was made, 0: nothing
+#include "tool.h"
+#include <sys/wait.h>
+
+enum { MAX_WORDS = 32, MAX_REPEATS = 100, MAX_NAMES = 8 };
+
+static struct bench_args {
+    const char *output_dir, *python, *script, *korquad_file, *tokenizer;
+    const char *minilm, *squad_dir, *squad_script;
+    const char *names[MAX_NAMES];
+    size_t      repeats;
+    int         quick;
+} args;
+static const char *self_path;           // of this program, to start it again
+
+//==============================================================================
+// Workers: our side of a row
+//==============================================================================
+static char **worker_words;             // key=value .., ended by NULL
+
+static const char *option(const char *key, const char *otherwise) {
+    size_t n = strlen(key);
+    for (char **w = worker_words; *w; w++) {
+        if (strncmp(*w, key, n) == 0 && (*w)[n] == '=') return *w + n + 1;
+    }
+    return otherwise;
+}
+static size_t number(const char *key) {
+    const char *text = option(key, "0");
+    return (size_t)strtoull(text, NULL, 10);
+}
+
+static void *room(size_t n, size_t each) {
+    void *p = calloc(n ? n : 1, each);
+    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
+    return p;
+}
+
+// Says that the work can begin, then does it as often as told.
+static int serve(const char *name, size_t (*work)(void *), void *state) {
+    char line[256];
+    tool_print("ready %s\n", name);
+    tool_flush();
+    while (fgets(line, sizeof line, stdin)) {
+        size_t n = 0, check = 0;
+        if (strncmp(line, "peak", 4) == 0) {
+            tool_print("%zu 0\n", tool_peak_bytes());
+        } else {
+            double least = strtod(line + 2, NULL), begun = tool_seconds(), passed;
+            do {
+                check = work(state);
+                n++;
+                passed = tool_seconds() - begun;
+            } while (passed < least);
+            tool_print("%.9f %zu\n", passed / (double)n, check);
+        }
+        tool_flush();
+    }
+    return tool_finish();
+}
+
+static mrc_backend *worker_backend(void) {
+    tool_common.threads = number("threads");
+    tool_common.backend = strcmp(option("backend", "cpu"), "openblas") == 0
+                        ? TOOL_BACKEND_OPENBLAS : TOOL_BACKEND_CPU;
+    tool_common_flags[0].given = 1;             // --threads, for who asks whether it was
+    return tool_backend_new();
+}
+
+// ---- gemm: the three products of a linear layer's step, of one or of all in an encoder layer ----
+
+typedef struct gemm_work { mrc_backend *be; size_t n, hidden, ffn; float *x, *w, *y; int which; }
+    gemm_work;
+
+static void gemm_linear(const gemm_work *g, size_t in, size_t out) {
+    const mrc_in x = { MRC_DTYPE_F32, in, g->x }, w = { MRC_DTYPE_F32, in, g->w };
+    const mrc_in y = { MRC_DTYPE_F32, out, g->y };
+    const mrc_gemm_args products[] = {
+        { .m = g->n, .n = out, .k = in, .b_transposed = 1, .a = x, .b = w,
+          .c = { MRC_DTYPE_F32, out, g->y, 0 } },                       // y = x W^T
+        { .m = g->n, .n = in, .k = out, .a = y, .b = w,
+          .c = { MRC_DTYPE_F32, in, g->x, 0 } },                        // dx = dy W
+        { .m = out, .n = in, .k = g->n, .a_transposed = 1, .a = y, .b = x,
+          .c = { MRC_DTYPE_F32, in, g->w, 0 } },                        // dW = dy^T x
+    };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        mrc_status s = g->be->kernels[MRC_DTYPE_F32].gemm(g->be, &products[i]);
+        if (s != MRC_OK) tool_fail(tool_exit_code(s), "gemm: %s", mrc_status_string(s));
+    }
+}
+
+static size_t gemm_repeat(void *state) {
+    gemm_work *g = state;
+    size_t widest = g->hidden > g->ffn ? g->hidden : g->ffn;
+    // The products feed each other and would grow: begin from the same small numbers.
+    for (size_t i = 0; i < g->n * widest; i += 16) g->x[i] = g->y[i] = 1e-3f;
+    for (size_t i = 0; i < g->hidden * widest; i += 16) g->w[i] = 1e-3f;
+    for (int k = 0; k < 4 && (g->which == 'a' || g->which == 'l'); k++) {
+        gemm_linear(g, g->hidden, g->hidden);
+        if (g->which == 'a') break;
+    }
+    if (g->which == 'u' || g->which == 'l') gemm_linear(g, g->hidden, g->ffn);
+    if (g->which == 'd' || g->which == 'l') gemm_linear(g, g->ffn, g->hidden);
+    return 0;
+}
+
+// A peer at its best, whatever the environment says of it: some versions of OpenBLAS do not know
+// younger processors and take AVX2 there.  It reads this when it is loaded, and names its core in
+// peer_version.
+static void widest_openblas(void) {
+    mrc_backend *be;
+    if (mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 1 }) != MRC_OK) return;
+    if (strcmp(be->isa, "avx512") == 0) setenv("OPENBLAS_CORETYPE", "SkylakeX", 1);
+    else unsetenv("OPENBLAS_CORETYPE");
+    unsetenv("OPENBLAS_L2_SIZE");
+    mrc_backend_free(be);
+}
+
+static int work_gemm(void) {
+    char name[256];
+    int openblas = strcmp(option("backend", "cpu"), "openblas") == 0;
+    if (openblas) widest_openblas();
+    gemm_work g = { .be = worker_backend(), .n = number("tokens"), .hidden = number("hidden"),
+                    .ffn = number("ffn"), .which = *option("which", "l") };
+    size_t widest = g.hidden > g.ffn ? g.hidden : g.ffn;
+    g.x = room(g.n * widest, sizeof(float));
+    g.y = room(g.n * widest, sizeof(float));
+    g.w = room(g.hidden * widest, sizeof(float));
+#ifdef MRC_OPENBLAS
+    if (openblas) {
+        snprintf(name, sizeof name, "%s", mrc_openblas_version());
+        return serve(name, gemm_repeat, &g);
+    }
+#endif
+    snprintf(name, sizeof name, "mrc %s", g.be->isa);
+    return serve(name, gemm_repeat, &g);
+}
+
+// ---- train, forward: a reader with random weights on random full sequences ----
+
+typedef struct model_work {
+    mrc_backend   *be;
+    mrc_ctx       *ctx;
+    mrc_model     *model;
+    mrc_optimizer *optimizer;
+    mrc_dataset   *data;
+    mrc_features   features;
+    mrc_batch_plan plan;
+    const mrc_feature **list;
+    size_t         n, step;
+} model_work;
+
+static mrc_model_config worker_config(void) {
+    mrc_model_config c = mrc_model_config_default();
+    c.num_hidden_layers = number("layers");
+    c.hidden_size = number("hidden");
+    c.num_attention_heads = number("heads");
+    c.intermediate_size = number("ffn");
+    c.vocab_size = number("vocab");
+    c.max_position_embeddings = number("seq") + 2;
+    c.type_vocab_size = 1;
+    if (number("rnn")) {
+        c.head = MRC_HEAD_BILSTM;
+        c.num_rnn_layers = number("rnn");
+        c.rnn_hidden_size = c.hidden_size;
+        c.rnn_dropout = 0.2;
+    }
+    return c;
+}
+
+static uint32_t next_random(uint32_t *state) {
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+static void random_features(model_work *w) {
+    size_t seq = number("seq"), vocab = number("vocab");
+    uint32_t random = 1;
+    w->n = number("batch");
+    w->list = room(w->n, sizeof *w->list);
+    for (size_t i = 0; i < w->n; i++) {
+        mrc_feature *f = room(1, sizeof *f);
+        f->example_index = (int32_t)i;
+        f->length = f->real_len = f->loss_end = (int32_t)seq;
+        f->input_ids = room(seq, sizeof *f->input_ids);
+        f->token_type_ids = room(seq, sizeof *f->token_type_ids);
+        f->offset_mapping = room(seq, sizeof *f->offset_mapping);
+        for (size_t t = 0; t < seq; t++) {
+            f->input_ids[t] = 5 + (int32_t)(next_random(&random) % (vocab - 5));
+        }
+        f->start_position = (int32_t)(next_random(&random) % seq);
+        f->end_position = (int32_t)(next_random(&random) % seq);
+        w->list[i] = f;
+    }
+}
+
+static void worker_model(model_work *w, int training) {
+    mrc_model_config config = worker_config();
+    mrc_optimizer_config o = mrc_optimizer_config_default();
+    o.weight_decay = 0;
+    o.max_grad_norm = 0;
+    w->be = worker_backend();
+    w->ctx = tool_ctx_new(w->be, 0);
+    tool_check(w->ctx, mrc_model_new(w->ctx, &w->model, &config, MRC_DTYPE_F32, 1));
+    if (!training) return;
+    tool_check(w->ctx, mrc_optimizer_new(w->ctx, &w->optimizer, w->model->params, &o));
+}
+
+static void train_step(model_work *w, const mrc_feature *const *list, size_t n) {
+    mrc_step_result result;
+    mrc_step_desc desc = { .features = list, .n = n, .micro_batch = n, .lr = 2e-5,
+                           .random = { 1, (uint32_t)w->step++, 0 },
+                           .forward = mrc_forward_config_default() };
+    desc.forward.dropout = 1;
+    desc.forward.gradient_checkpointing = number("checkpointing") != 0;
+    tool_check(w->ctx, mrc_train_step(w->ctx, w->model, w->optimizer, &desc, &result));
+}
+
+static size_t train_repeat(void *state) {
+    model_work *w = state;
+    train_step(w, w->list, w->n);
+    return w->n * (size_t)w->list[0]->length;
+}
+
+static size_t forward_repeat(void *state) {
+    model_work *w = state;
+    mrc_batch batch;
+    mrc_forward_config config = mrc_forward_config_default();
+    mrc_no_grad(w->ctx, 1);
+    tool_check(w->ctx, mrc_model_batch(w->ctx, w->model, &batch, w->list, w->n, 0));
+    mrc_tensor *y = mrc_model_forward(w->ctx, w->model, &batch, &config);
+    if (!y) tool_check(w->ctx, mrc_ctx_status(w->ctx));
+    size_t numel = y->numel;
+    float *logits = room(numel, sizeof *logits);
+    tool_check(w->ctx, mrc_tensor_download(w->ctx, y, logits));
+    free(logits);
+    mrc_ctx_reset(w->ctx);
+    return numel;
+}
+
+static int work_train(void) {
+    model_work w = { 0 };
+    worker_model(&w, 1);
+    random_features(&w);
+    return serve("mrc", train_repeat, &w);
+}
+static int work_forward(void) {
+    model_work w = { 0 };
+    worker_model(&w, 0);
+    random_features(&w);
+    return serve("mrc", forward_repeat, &w);
+}
+
+// ---- epoch: training steps on batches of real questions ----
+
+static size_t epoch_repeat(void *state) {
+    model_work *w = state;
+    size_t b = w->step % w->plan.n_batches, n = w->plan.begin[b + 1] - w->plan.begin[b];
+    for (size_t i = 0; i < n; i++) {
+        w->list[i] = &w->features.list[w->plan.feature[w->plan.begin[b] + i]];
+    }
+    train_step(w, w->list, n);
+    return 0;
+}
+
+static int work_epoch(void) {
+    model_work w = { 0 };
+    mrc_tokenizer *tok;
+    mrc_features_config config = mrc_features_config_default();
+    worker_model(&w, 1);
+    config.max_seq_length = number("seq");
+    config.doc_stride = config.max_seq_length / 4;
+    config.pad_to_max_length = number("pad") != 0;
+    tool_check(w.ctx, mrc_tokenizer_load(w.ctx, &tok, option("tokenizer", "data")));
+    tool_check(w.ctx, mrc_dataset_load(w.ctx, &w.data, option("text", "")));
+    tool_check(w.ctx, mrc_features_new(w.ctx, &w.features, w.data, tok, &config));
+    tool_check(w.ctx, mrc_batch_plan_new(w.ctx, &w.plan, &w.features, MRC_BATCHING_RANDOM,
+                                         number("batch"), 1, 0));
+    w.list = room(number("batch"), sizeof *w.list);
+    return serve(config.pad_to_max_length ? "mrc padded" : "mrc", epoch_repeat, &w);
+}
+
+// ---- tokenize: ids and offsets of each line ----
+
+typedef struct text_work { mrc_ctx *ctx; mrc_tokenizer *tok; char *text; size_t bytes; } text_work;
+
+static size_t tokenize_repeat(void *state) {
+    text_work *w = state;
+    size_t tokens = 0;
+    for (const char *line = w->text, *end; line < w->text + w->bytes; line = end + 1) {
+        mrc_encodings e;
+        end = memchr(line, '\n', (size_t)(w->text + w->bytes - line));
+        tool_check(w->ctx, mrc_tokenizer_encode(w->ctx, w->tok, &e, line, (size_t)(end - line),
+                                                NULL, 0, NULL));
+        tokens += e.list[0].n;
+        mrc_encodings_free(&e);
+    }
+    return tokens;
+}
+
+static int work_tokenize(void) {
+    text_work w = { .ctx = tool_ctx_new(NULL, 0) };
+    tool_check(w.ctx, mrc_tokenizer_load(w.ctx, &w.tok, option("tokenizer", "data")));
+    tool_check(w.ctx, mrc_file_read(w.ctx, &w.text, &w.bytes, option("text", "")));
+    return serve("mrc", tokenize_repeat, &w);
+}
+
+// Contexts of a data set, each once, a line each: what both tokenizers are given.
+static int work_text(void) {
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_dataset *d;
+    mrc_text out;
+    mrc_text_init(&out, ctx);
+    tool_check(ctx, mrc_dataset_load_questions(ctx, &d, option("from", "")));
+    for (size_t i = 0; i < mrc_dataset_size(d); i++) {
+        const mrc_example *x = mrc_dataset_at(d, i), *before = i ? mrc_dataset_at(d, i - 1) : NULL;
+        if (before && strcmp(before->context, x->context) == 0) continue;
+        size_t begin = out.bytes;
+        mrc_text_add(&out, x->context, x->context_bytes);
+        for (size_t k = begin; k < out.bytes; k++) {
+            if (out.data[k] == '\n' || out.data[k] == '\r') out.data[k] = ' ';
+        }
+        mrc_text_add(&out, "\n", 1);
+    }
+    tool_check(ctx, out.failed ? MRC_ERR_MEM : MRC_OK);
+    tool_check(ctx, mrc_file_write(ctx, option("to", ""), out.data, out.bytes));
+    return tool_finish();
+}
+
+// A model directory with random weights, for programs that load one.
+static int work_model(void) {
+    mrc_model *m;
+    mrc_ctx *ctx = tool_ctx_new(worker_backend(), 0);
+    mrc_model_config config = worker_config(), data;
+    tool_check(ctx, mrc_model_config_load(ctx, &data, option("tokenizer", "data")));
+    config.pad_token_id = data.pad_token_id;
+    tool_check(ctx, mrc_model_new(ctx, &m, &config, MRC_DTYPE_F32, 1));
+    tool_check(ctx, mrc_model_save(ctx, m, option("to", ""), option("tokenizer", "data")));
+    return tool_finish();
+}
+
+static int run_worker(const char *kind, char **words) {
+    static const struct { const char *kind; int (*run)(void); } kinds[] = {
+        { "gemm", work_gemm }, { "train", work_train }, { "forward", work_forward },
+        { "epoch", work_epoch }, { "tokenize", work_tokenize }, { "text", work_text },
+        { "model", work_model } };
+    worker_words = words;
+    tool_name = "bench --worker";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(kinds[i].kind, kind) == 0) return kinds[i].run();
+    }
+    tool_fail(TOOL_USAGE, "no such kind (found %s, expected gemm, train, forward, ..)", kind);
+}
+
+//==============================================================================
+// Sides: processes that wait for "go"
+//==============================================================================
+typedef struct words { char text[MAX_WORDS][512]; size_t n; } words;     // a command line
+
+__attribute__((format(printf, 2, 3)))
+static void add_word(words *w, const char *fmt, ...) {
+    va_list ap;
+    if (w->n == MAX_WORDS) tool_fail(TOOL_USAGE, "a command line is too long");
+    va_start(ap, fmt);
+    int n = vsnprintf(w->text[w->n], sizeof w->text[0], fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof w->text[0]) {
+        tool_fail(TOOL_USAGE, "%.60s...: the path is too long", w->text[w->n]);
+    }
+    w->n++;
+}
+static words ours(const char *kind) {
+    words w = { .n = 0 };
+    add_word(&w, "%s", self_path);
+    add_word(&w, "--worker");
+    add_word(&w, "%s", kind);
+    return w;
+}
+static words theirs(const char *kind) {
+    words w = { .n = 0 };
+    add_word(&w, "%s", args.python);
+    add_word(&w, "%s", args.script);
+    add_word(&w, "%s", kind);
+    return w;
+}
+
+// A program beside this one.
+static words beside(const char *name) {
+    const char *slash = strrchr(self_path, '/');
+    words w = { .n = 0 };
+    add_word(&w, "%.*s%s", slash ? (int)(slash + 1 - self_path) : 0, self_path, name);
+    return w;
+}
+
+typedef struct side {
+    pid_t pid;
+    FILE *to, *from;
+    int   missing;                  // the peer is not installed
+    char  version[256];             // or how to install it
+} side;
+
+static void side_start(side *s, words *w) {
+    int in[2], out[2];
+    char *argv[MAX_WORDS + 1] = { NULL };
+    for (size_t i = 0; i < w->n; i++) argv[i] = w->text[i];
+    if (pipe(in) != 0 || pipe(out) != 0) tool_fail(TOOL_IO, "pipe: %s", strerror(errno));
+    fcntl(in[1], F_SETFD, FD_CLOEXEC);
+    fcntl(out[0], F_SETFD, FD_CLOEXEC);
+    char log[TOOL_PATH_BYTES];
+    tool_path(log, args.output_dir, "bench.log");
+    fflush(stdout);
+    s->pid = fork();
+    if (s->pid < 0) tool_fail(TOOL_NO_MEMORY, "fork: %s", strerror(errno));
+    if (s->pid == 0) {
+        dup2(in[0], STDIN_FILENO);
+        dup2(out[1], STDOUT_FILENO);
+        int err = open(log, O_WRONLY | O_CREAT | O_APPEND, 0666);
+        if (err >= 0) dup2(err, STDERR_FILENO);         // models talk while they load
+        close(in[0]);
+        close(out[1]);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    s->to = fdopen(in[1], "w");
+    s->from = fdopen(out[0], "r");
+    if (!s->to || !s->from) tool_fail(TOOL_NO_MEMORY, "fdopen: %s", strerror(errno));
+}
+
+// Its exit code, or -1.
+static int side_end(side *s) {
+    int status = 0;
+    char line[256];
+    if (!s->pid) return -1;
+    fclose(s->to);
+    while (fgets(line, sizeof line, s->from)) continue;
+    fclose(s->from);
+    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) continue;
+    s->pid = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// Starts a side and waits until it is ready; what is not there is said to be missing.
+static void side_new(side *s, words *w) {
+    char line[256] = "";
+    memset(s, 0, sizeof *s);
+    side_start(s, w);
+    int any = fgets(line, sizeof line, s->from) != NULL;
+    line[strcspn(line, "\n")] = '\0';
+    if (any && strncmp(line, "ready ", 6) == 0) {
+        snprintf(s->version, sizeof s->version, "%.200s", line + 6);
+        return;
+    }
+    int code = side_end(s);
+    s->missing = 1;
+    if (any && strncmp(line, "missing ", 8) == 0) {
+        snprintf(s->version, sizeof s->version, "%.200s", line + 8);
+    } else if (code == 127) {
+        snprintf(s->version, sizeof s->version, "install Python 3, or name it in PYTHON");
+    } else {
+        snprintf(s->version, sizeof s->version, "%.180s ended with exit code %d: see bench.log",
+                 w->text[2], code);
+    }
+}
+
+static double side_ask(side *s, const char *what, double seconds, size_t *check) {
+    char line[256];
+    double value;
+    fprintf(s->to, "%s %.3f\n", what, seconds);
+    fflush(s->to);
+    if (!fgets(line, sizeof line, s->from) || sscanf(line, "%lf %zu", &value, check) != 2) {
+        tool_fail(TOOL_BAD_INPUT, "%s: has ended in the middle (exit code %d, see bench.log)",
+                  s->version, side_end(s));
+    }
+    return value;
+}
+
+// Threads of the side that has just worked may still spin; OpenBLAS's do so for 26 ms at 2.6 GHz.
+static void settle(void) {
+    nanosleep(&(struct timespec){ .tv_nsec = args.quick ? 1000000 : 80000000 }, NULL);
+}
+
+//==============================================================================
+// Rows
+//==============================================================================
+typedef struct measured {
+    double ours[MAX_REPEATS], peer[MAX_REPEATS];    // seconds, turn by turn
+    size_t n;
+    double our_peak, peer_peak;                     // bytes
+    int    missing;
+    char   version[256];
+} measured;
+
+static struct table {
+    mrc_text tsv;
+    size_t   rows, compared, missing, below;
+    double   begun;
+} table;
+
+static int wanted(const char *name) {
+    if (!args.names[0]) return 1;
+    for (size_t i = 0; i < MAX_NAMES && args.names[i]; i++) {
+        if (strncmp(name, args.names[i], strlen(args.names[i])) == 0) return 1;
+    }
+    return 0;
+}
+
+// Both sides once to warm up, then in turns.  least: seconds a side works for each turn.
+static measured compare(const char *name, words *our_words, words *peer_words, double least) {
+    measured m = { .n = args.repeats };
+    side us, peer;
+    size_t check[2] = { 0, 0 };
+    tool_note("%s", name);
+    side_new(&us, our_words);
+    if (us.missing) tool_fail(TOOL_BAD_INPUT, "%s: our side: %s", name, us.version);
+    side_new(&peer, peer_words);
+    m.missing = peer.missing;
+    memcpy(m.version, peer.version, sizeof m.version);
+    if (args.quick) least = 0;
+    side_ask(&us, "go", 0, &check[0]);
+    if (!peer.missing) side_ask(&peer, "go", 0, &check[1]);
+    if (check[0] && check[1] && check[0] != check[1]) {
+        tool_note("%s: the sides do not do the same (found %zu here, %zu there)", name, check[0],
+                  check[1]);
+    }
+    for (size_t i = 0; i < m.n; i++) {
+        settle();
+        m.ours[i] = side_ask(&us, "go", least, &check[0]);
+        if (peer.missing) continue;
+        settle();
+        m.peer[i] = side_ask(&peer, "go", least, &check[1]);
+    }
+    m.our_peak = side_ask(&us, "peak", 0, &check[0]);
+    if (!peer.missing) m.peer_peak = side_ask(&peer, "peak", 0, &check[1]);
+    side_end(&us);
+    side_end(&peer);
+    return m;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+static double median(const double *x, size_t n) {
+    double sorted[MAX_REPEATS];
+    memcpy(sorted, x, n * sizeof *x);
+    qsort(sorted, n, sizeof *sorted, by_size);
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static void add_field(const char *fmt, double x) {
+    char text[64];
+    snprintf(text, sizeof text, fmt, x);
+    mrc_text_printf(&table.tsv, "%s\t", x > 0 ? text : "-");
+}
+
+// One line of the table.  Figures are work / seconds, or with work 0 the seconds themselves; the
+// ratio is how many times faster, or smaller, ours is.  bar: what the ratio should reach; 0: none.
+static void add_row(const char *name, const char *unit, const measured *m, double work,
+                    double bar) {
+    double ratio[MAX_REPEATS], us = median(m->ours, m->n), peer = median(m->peer, m->n);
+    char verdict[64] = "";
+    size_t begin = table.tsv.bytes;
+    for (size_t i = 0; i < m->n; i++) ratio[i] = m->missing ? 0 : m->peer[i] / m->ours[i];
+    qsort(ratio, m->n, sizeof *ratio, by_size);
+    double middle = median(ratio, m->n);
+    mrc_text_printf(&table.tsv, "%s\t", name);
+    add_field("%.4g", work > 0 ? work / us : us);
+    add_field("%.4g", m->missing ? 0 : work > 0 ? work / peer : peer);
+    mrc_text_printf(&table.tsv, "%s\t", m->missing ? "-" : m->version);
+    add_field("%.3f", middle);
+    add_field("%.3f", ratio[0]);
+    add_field("%.3f", ratio[m->n - 1]);
+    mrc_text_printf(&table.tsv, "%s\n", unit);
+    if (table.tsv.failed) tool_fail(TOOL_NO_MEMORY, "no memory for the table");
+    table.rows++;
+    table.compared += !m->missing;
+    table.missing += m->missing != 0;
+    if (!m->missing && bar > 0 && !args.quick) {
+        int below = middle < bar;
+        table.below += below != 0;
+        snprintf(verdict, sizeof verdict, "  %s %.2f", below ? "BELOW" : "reaches", bar);
+    }
+    tool_print("%.*s%s\n", (int)(table.tsv.bytes - begin - 1), table.tsv.data + begin, verdict);
+    tool_flush();
+    if (m->missing) tool_note("%s: no peer: %s", name, m->version);
+}
+
+// A figure of each side that was measured once, smaller is better.
+static void add_single(const char *name, const char *unit, const measured *m, double us,
+                       double peer, double bar) {
+    measured one = { .ours = { us }, .peer = { peer }, .n = 1, .missing = m->missing };
+    memcpy(one.version, m->version, sizeof one.version);
+    if (wanted(name)) add_row(name, unit, &one, 0, bar);
+}
+
+// ---- models: what the rows are about; --quick makes them small ----
+
+typedef struct shape { const char *name; size_t layers, hidden, heads, ffn, vocab; } shape;
+static const shape shapes[] = { { "base", 12, 768, 12, 3072, 32000 },
+                                { "large", 24, 1024, 16, 4096, 32000 } };
+static shape shape_of(int large) {
+    shape s = shapes[large];
+    if (!args.quick) return s;
+    return (shape){ s.name, 2, 32, 2, 64, 4096 };
+}
+
+static void add_shape(words *w, const shape *s, size_t rnn, size_t batch, size_t seq) {
+    add_word(w, "layers=%zu", s->layers);
+    add_word(w, "hidden=%zu", s->hidden);
+    add_word(w, "heads=%zu", s->heads);
+    add_word(w, "ffn=%zu", s->ffn);
+    add_word(w, "vocab=%zu", s->vocab);
+    add_word(w, "rnn=%zu", rnn);
+    add_word(w, "batch=%zu", batch);
+    add_word(w, "seq=%zu", seq);
+    add_word(w, "threads=%zu", tool_common.threads);
+}
+
+// ---- gemm ----
+
+static words gemm_words(const shape *s, size_t tokens, const char *which, size_t threads,
+                        const char *backend) {
+    words w = ours("gemm");
+    add_word(&w, "hidden=%zu", s->hidden);
+    add_word(&w, "ffn=%zu", s->ffn);
+    add_word(&w, "tokens=%zu", tokens);
+    add_word(&w, "which=%s", which);
+    add_word(&w, "threads=%zu", threads);
+    add_word(&w, "backend=%s", backend);
+    return w;
+}
+
+static void gemm_row(int large, size_t tokens, const char *which, size_t threads) {
+    char name[64];
+    shape s = shape_of(large);
+    snprintf(name, sizeof name, "gemm_%s_%zu_%s_t%zu", s.name, tokens, which, threads);
+    if (!wanted(name)) return;
+    if (args.quick) tokens = 40;
+    words us = gemm_words(&s, tokens, which, threads, "cpu");
+    words peer = gemm_words(&s, tokens, which, threads, "openblas");
+    double width = (double)(*which == 'a' ? s.hidden : s.ffn);
+    double flops = 6.0 * (double)tokens * (double)s.hidden * width;
+#ifdef MRC_OPENBLAS
+    measured m = compare(name, &us, &peer, 0.3);
+#else
+    words none = ours("none");
+    (void)peer;
+    measured m = compare(name, &us, &none, 0.3);
+    snprintf(m.version, sizeof m.version, "install OpenBLAS (Debian: apt-get install "
+             "libopenblas-dev) and run ./build.sh again");
+#endif
+    add_row(name, "GFLOP/s", &m, flops * 1e-9, 0.95);
+}
+
+static void gemm_rows(void) {
+    static const char *const which[] = { "attn", "up", "down" };
+    static const size_t tokens[] = { 1024, 5120 };
+    for (int large = 0; large < 2; large++) {
+        for (size_t t = 0; t < 2; t++) {
+            for (size_t i = 0; i < 3; i++) {
+                gemm_row(large, tokens[t], which[i], 1);
+                gemm_row(large, tokens[t], which[i], 2);
+            }
+        }
+    }
+}
+
+// ---- whole steps ----
+
+static void train_row(const char *name, int large, size_t rnn, size_t batch, double bar) {
+    char memory[64], checkpointed[64];
+    shape s = shape_of(large);
+    size_t seq = args.quick ? 24 : 512;
+    words us = ours("train"), peer = theirs("train");
+    snprintf(memory, sizeof memory, "memory_%s", name + strlen("train_"));
+    snprintf(checkpointed, sizeof checkpointed, "memory_checkpointed_%s", name + strlen("train_"));
+    if (!wanted(name) && !wanted(memory) && !wanted(checkpointed)) return;
+    add_shape(&us, &s, rnn, batch, seq);
+    add_shape(&peer, &s, rnn, batch, seq);
+    measured m = compare(name, &us, &peer, 0);
+    if (wanted(name)) add_row(name, "s/step", &m, 0, bar);
+    add_single(memory, "MiB", &m, m.our_peak / 1048576, m.peer_peak / 1048576, 1);
+    if (!wanted(checkpointed)) return;
+    side less;
+    size_t check;
+    add_word(&us, "checkpointing=1");
+    side_new(&less, &us);
+    if (less.missing) tool_fail(TOOL_BAD_INPUT, "%s: our side: %s", checkpointed, less.version);
+    for (int i = 0; i < 2; i++) side_ask(&less, "go", 0, &check);
+    double peak = side_ask(&less, "peak", 0, &check);
+    side_end(&less);
+    add_single(checkpointed, "MiB", &m, peak / 1048576, m.peer_peak / 1048576, 2);
+}
+
+static void forward_row(const char *name, const char *kind, size_t batch, double bar) {
+    shape s = shape_of(0);
+    size_t seq = args.quick ? 24 : 384;
+    words us = ours("forward"), peer = theirs(kind);
+    if (!wanted(name)) return;
+    add_shape(&us, &s, 0, batch, seq);
+    add_shape(&peer, &s, 0, batch, seq);
+    measured m = compare(name, &us, &peer, 0.3);
+    add_row(name, "s", &m, 0, bar);
+}
+
+// FLOP/s of a whole step's matrix products against the bare products of its encoder layers.
+static void rate_row(const char *name) {
+    shape s = shape_of(0);
+    size_t batch = 2, seq = args.quick ? 24 : 512, tokens = batch * seq;
+    words us = ours("train");
+    words peer = gemm_words(&s, tokens, "layer", tool_common.threads, "cpu");
+    if (!wanted(name)) return;
+    add_shape(&us, &s, 0, batch, seq);
+    measured m = compare(name, &us, &peer, 0);
+    // Forward 2, backward 4 for each weight and token; the same of scores and their products.
+    double weights = (double)s.hidden * (4.0 * (double)s.hidden + 2.0 * (double)s.ffn);
+    double products = 6.0 * weights * (double)tokens;
+    double attention = 12.0 * (double)batch * (double)seq * (double)seq * (double)s.hidden;
+    double step = (double)s.layers * (products + attention);
+    for (size_t i = 0; i < m.n; i++) m.peer[i] *= step / products;   // at that rate, the step
+    add_row(name, "GFLOP/s", &m, step * 1e-9, 0.8);
+}
+
+// ---- real text ----
+
+// The file of questions: KorQuAD where it is, else our own.
+static const char *questions(void) {
+    if (!args.quick && mrc_file_exists(args.korquad_file) == 1) return args.korquad_file;
+    return "data/validation.jsonl";
+}
+
+static const char *vocabulary(void) {
+    if (!args.quick && mrc_file_exists(args.tokenizer) == 2) return args.tokenizer;
+    return "data";
+}
+
+// Runs a worker that makes files.
+static void make(words *w) {
+    side s = { 0 };
+    side_start(&s, w);
+    if (side_end(&s) != 0) tool_fail(TOOL_BAD_INPUT, "--worker %s: failed, see bench.log",
+                                    w->text[2]);
+}
+
+static void epoch_row(const char *name) {
+    shape s = shape_of(0);
+    words w[2];
+    if (!wanted(name)) return;
+    if (!args.quick && strcmp(questions(), args.korquad_file) != 0) {
+        tool_note("%s: no KorQuAD at %s: with our own short passages", name, args.korquad_file);
+    }
+    for (int pad = 0; pad < 2; pad++) {
+        w[pad] = ours("epoch");
+        add_shape(&w[pad], &s, 0, 4, args.quick ? 64 : 512);
+        add_word(&w[pad], "tokenizer=%s", vocabulary());
+        add_word(&w[pad], "text=%s", questions());
+        add_word(&w[pad], "pad=%d", pad);
+    }
+    measured m = compare(name, &w[0], &w[1], 0);
+    add_row(name, "s/batch", &m, 0, 1.5);
+}
+
+static void tokenizer_row(const char *name) {
+    char path[TOOL_PATH_BYTES];
+    words text = ours("text"), us = ours("tokenize"), peer = theirs("tokenize");
+    if (!wanted(name)) return;
+    tool_path(path, args.output_dir, "bench_text.txt");
+    add_word(&text, "from=%s", questions());
+    add_word(&text, "to=%s", path);
+    make(&text);
+    words *both[2] = { &us, &peer };
+    for (int i = 0; i < 2; i++) {
+        add_word(both[i], "tokenizer=%s", vocabulary());
+        add_word(both[i], "text=%s", path);
+    }
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    char *data;
+    size_t bytes;
+    tool_check(ctx, mrc_file_read(ctx, &data, &bytes, path));
+    mrc_file_free(ctx, data);
+    mrc_ctx_free(ctx);
+    measured m = compare(name, &us, &peer, 0.3);
+    add_row(name, "MB/s", &m, (double)bytes * 1e-6, 20);
+    unlink(path);
+}
+
+// ---- cold start: a process from its beginning to its first answer ----
+
+static double cold_seconds(words *w) {
+    char line[4096];
+    side s = { 0 };
+    double begun = tool_seconds();
+    side_start(&s, w);
+    (void)fgets(line, sizeof line, s.from);     // an answer, or the end
+    double passed = tool_seconds() - begun;
+    if (side_end(&s) != 0) tool_fail(TOOL_BAD_INPUT, "%s: failed, see bench.log", w->text[0]);
+    return passed;
+}
+
+static void cold_row(const char *name) {
+    char model[TOOL_PATH_BYTES];
+    shape s = shape_of(0);
+    words make_it = ours("model"), us = beside("predict"), peer = theirs("answer");
+    words probe = theirs("transformers");
+    side there;
+    if (!wanted(name)) return;
+    tool_note("%s", name);
+    tool_path(model, args.output_dir, "bench_model");
+    add_shape(&make_it, &s, 0, 1, 512);
+    add_word(&make_it, "tokenizer=data");
+    add_word(&make_it, "to=%s", model);
+    make(&make_it);
+    add_word(&us, "--model_name_or_path=%s", model);
+    add_word(&us, "--test_file=data/question.jsonl");
+    add_word(&us, "--output_dir=%s", model);
+    add_word(&us, "--threads=%zu", tool_common.threads);
+    add_word(&peer, "%s", model);
+    add_word(&peer, "data/question.jsonl");
+    side_new(&there, &probe);
+    measured m = { .n = args.repeats, .missing = there.missing };
+    memcpy(m.version, there.version, sizeof m.version);
+    side_end(&there);
+    for (size_t i = 0; i <= m.n; i++) {         // the first fills the page cache
+        size_t at = i ? i - 1 : 0;
+        m.ours[at] = cold_seconds(&us);
+        if (!m.missing) m.peer[at] = cold_seconds(&peer);
+    }
+    add_row(name, "s", &m, 0, 10);
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_remove(ctx, model));
+    mrc_ctx_free(ctx);
+}
+
+// ---- the whole real job, on request: fine-tuning a pretrained BERT on SQuAD, then answering ----
+
+// Runs a command; its seconds, and its last line of stdout.
+static double job(words *w, char *last, size_t bytes) {
+    side s = { 0 };
+    double begun = tool_seconds();
+    side_start(&s, w);
+    *last = '\0';
+    while (fgets(last, (int)bytes, s.from)) continue;
+    if (side_end(&s) != 0) {
+        tool_fail(TOOL_BAD_INPUT, "%s: failed, see bench.log", w->text[0]);
+    }
+    return tool_seconds() - begun;
+}
+
+static double json_figure(const char *text, const char *key) {
+    char quoted[64];
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    const char *at = strstr(text, quoted);
+    return at ? strtod(at + strlen(quoted), NULL) : 0;
+}
+
+// Trains, predicts, scores; seconds of the two and the scores into out.
+static void minilm_ours(const char *dir, double out[4]) {
+    char last[4096], path[TOOL_PATH_BYTES], *text;
+    size_t bytes;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    words t = beside("train"), p = beside("predict"), e = beside("evaluate");
+    const char *const recipe[] = { "--max_seq_length=384", "--doc_stride=128",
+        "--batching=sorted", "--per_device_train_batch_size=16", "--learning_rate=1e-4",
+        "--num_train_epochs=2", "--warmup_ratio=0.1", "--save_steps=1000000000",
+        "--do_eval=false", "--overwrite_output_dir" };
+    add_word(&t, "--model_name_or_path=%s", args.minilm);
+    add_word(&t, "--train_file=%s/squad_v1.1_dev_a.json", args.squad_dir);
+    add_word(&t, "--output_dir=%s", dir);
+    add_word(&t, "--threads=%zu", tool_common.threads);
+    for (size_t i = 0; i < sizeof recipe / sizeof *recipe; i++) add_word(&t, "%s", recipe[i]);
+    job(&t, last, sizeof last);
+    tool_check(ctx, mrc_file_read(ctx, &text, &bytes,
+                                  tool_path(path, dir, "train_results.json")));
+    out[0] = json_figure(text, "train_runtime");
+    mrc_file_free(ctx, text);
+    add_word(&p, "--model_name_or_path=%s", dir);
+    add_word(&p, "--test_file=%s/squad_v1.1_dev_b.json", args.squad_dir);
+    add_word(&p, "--output_dir=%s/answers", dir);
+    add_word(&p, "--max_seq_length=384");
+    add_word(&p, "--doc_stride=128");
+    add_word(&p, "--threads=%zu", tool_common.threads);
+    out[1] = job(&p, last, sizeof last);
+    add_word(&e, "--metric=squad");
+    add_word(&e, "%s/squad_v1.1_dev_b.json", args.squad_dir);
+    add_word(&e, "%s/answers/predictions.json", dir);
+    job(&e, last, sizeof last);
+    out[2] = json_figure(last, "exact_match");
+    out[3] = json_figure(last, "f1");
+    mrc_ctx_free(ctx);
+}
+
+static void minilm_rows(void) {
+    static const char *const names[] = { "minilm_train", "minilm_predict", "minilm_exact_match",
+                                         "minilm_f1" };
+    static const char *const keys[] = { "train_seconds", "predict_seconds", "exact_match", "f1" };
+    char dir[TOOL_PATH_BYTES], last[4096] = "";
+    double figures[4];
+    words peer = { .n = 0 }, probe = theirs("transformers");
+    side there;
+    if (!args.minilm || !wanted("minilm")) return;
+    tool_note("minilm: two epochs on each side");
+    tool_path(dir, args.output_dir, "bench_minilm");
+    minilm_ours(dir, figures);
+    side_new(&there, &probe);
+    measured m = { .n = 1, .missing = there.missing || mrc_file_exists(args.squad_script) != 1 };
+    memcpy(m.version, there.version, sizeof m.version);
+    side_end(&there);
+    add_word(&peer, "%s", args.python);
+    add_word(&peer, "%s", args.squad_script);
+    add_word(&peer, "%s", args.minilm);
+    add_word(&peer, "%s/squad_v1.1_dev_a.json", args.squad_dir);
+    add_word(&peer, "%s/squad_v1.1_dev_b.json", args.squad_dir);
+    add_word(&peer, "%s/peer", dir);
+    add_word(&peer, "--threads=%zu", tool_common.threads);
+    if (!m.missing) job(&peer, last, sizeof last);
+    for (int i = 0; i < 4; i++) {
+        m.ours[0] = i < 2 ? figures[i] : 1 / figures[i];        // scores: larger is better
+        m.peer[0] = json_figure(last, keys[i]);
+        if (i >= 2 && !m.missing) m.peer[0] = 1 / m.peer[0];
+        add_row(names[i], i < 2 ? "s" : "%", &m, i < 2 ? 0 : 1, i < 2 ? 2 : 0.98);
+    }
+}
+
+//==============================================================================
+// main
+//==============================================================================
+static void all_rows(void) {
+    gemm_rows();
+    train_row("train_base_linear", 0, 0, 2, 1.6);
+    train_row("train_base_bilstm", 0, 2, 2, 1.8);
+    train_row("train_large_bilstm", 1, 2, 1, 1.6);
+    rate_row("rate_base_linear");
+    forward_row("forward_base_1x384", "forward", 1, 1.3);
+    forward_row("forward_base_8x384", "forward", 8, 1.3);
+    forward_row("onnx_base_1x384", "onnx", 1, 1);
+    forward_row("onnx_base_8x384", "onnx", 8, 1);
+    epoch_row("epoch_packed");
+    tokenizer_row("tokenizer");
+    cold_row("cold_start");
+    minilm_rows();
+}
+
+static void finish_table(void) {
+    char path[TOOL_PATH_BYTES];
+    mrc_text json;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_file_write(ctx, tool_path(path, args.output_dir, "bench.tsv"),
+                                   table.tsv.data, table.tsv.bytes));
+    mrc_text_init(&json, ctx);
+    mrc_text_add(&json, "{", 1);
+    tool_json_integer(&json, "rows", (int64_t)table.rows);
+    tool_json_integer(&json, "compared", (int64_t)table.compared);
+    tool_json_integer(&json, "without_peer", (int64_t)table.missing);
+    tool_json_integer(&json, "below_bar", (int64_t)table.below);
+    tool_json_key(&json, "seconds");
+    mrc_text_printf(&json, "%.1f}\n", tool_seconds() - table.begun);
+    tool_write_text(&json);
+    mrc_text_free(&json);
+    mrc_text_free(&table.tsv);
+    mrc_ctx_free(ctx);
+}
+
+static tool_flag the_flags[] = {
+    { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+      .help = "where bench.tsv goes, and what is made on the way" },
+    { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
+      .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers" },
+    { .name = "peer_script", .string = &args.script, .value = "FILE",
+      .preset = "tests/bench_torch.py", .help = "what it runs" },
+    { .name = "korquad_file", .string = &args.korquad_file, .value = "FILE",
+      .preset = "../shared/data/korquad/KorQuAD_v1.0_dev.json",
+      .help = "real questions, for the epoch and the tokenizer; without it our own" },
+    { .name = "tokenizer_name", .string = &args.tokenizer, .value = "DIR",
+      .preset = "../shared/data/klue", .help = "a vocabulary of real size for them, likewise" },
+    { .name = "minilm", .string = &args.minilm, .value = "DIR",
+      .otherwise = "those rows are left out",
+      .help = "a pretrained BERT: also the rows minilm, two epochs on each side, an hour or so" },
+    { .name = "squad_dir", .string = &args.squad_dir, .value = "DIR",
+      .preset = "../shared/data/english",
+      .help = "where minilm finds squad_v1.1_dev_a.json and _b.json" },
+    { .name = "squad_script", .string = &args.squad_script, .value = "FILE",
+      .preset = "../shared/peers/hf_squad.py", .help = "who trains the peer of minilm" },
+    { .name = "repeats", .size = &args.repeats, .preset = "5", .min = 1, .max = MAX_REPEATS,
+      .help = "turns of both sides after a warm-up: the ratio is their median" },
+    { .name = "quick", .flag = &args.quick,
+      .help = "tiny sizes, one turn: whether it works, no figure means anything" },
+    { .name = "ROW", .string = &args.names[0], .positional = 1, .otherwise = "all",
+      .help = "names of rows, or how they begin: gemm, train_base, memory, rate, forward, onnx, "
+              "epoch, tokenizer, cold_start" },
+    { .name = "ROW2", .string = &args.names[1], .positional = 1, .help = "another" },
+    { .name = "ROW3", .string = &args.names[2], .positional = 1, .help = "another" },
+    { .name = "ROW4", .string = &args.names[3], .positional = 1, .help = "another" },
+    { .name = "ROW5", .string = &args.names[4], .positional = 1, .help = "another" },
+    { .name = "ROW6", .string = &args.names[5], .positional = 1, .help = "another" },
+    { .name = "ROW7", .string = &args.names[6], .positional = 1, .help = "another" },
+    { .name = "ROW8", .string = &args.names[7], .positional = 1, .help = "another" },
+    { 0 }
+};
+
+int main(int argc, char **argv) {
+    tool_program program = {
+        .name = "bench", .flags = the_flags,
+        .purpose = "Measures this library against its peers, side by side in one run, and writes "
+                   "one table of ratios: above 1, ours is that many times faster or smaller.",
+        .usage = "--output_dir DIR [flags] [ROW ..]",
+        .examples = { "bench --output_dir build",
+                      "bench --output_dir build --python venv/bin/python gemm_base train_base" }
+    };
+    if (argc > 2 && strcmp(argv[1], "--worker") == 0) return run_worker(argv[2], argv + 3);
+    self_path = argv[0];
+    tool_start(&program, argc, argv);
+    if (args.quick) args.repeats = 1;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_new(ctx, args.output_dir));
+    mrc_text_init(&table.tsv, ctx);
+    mrc_text_printf(&table.tsv, "row\tours\tpeer\tpeer_version\tratio\tratio_min\tratio_max\t"
+                    "unit\n");
+    table.begun = tool_seconds();
+    char log[TOOL_PATH_BYTES];
+    unlink(tool_path(log, args.output_dir, "bench.log"));
+    all_rows();
+    if (table.rows == 0) tool_fail(TOOL_USAGE, "%s: no such row (see --help)", args.names[0]);
+    finish_table();
+    mrc_ctx_free(ctx);
+    return tool_finish();
+}
