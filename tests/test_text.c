@@ -126,7 +126,7 @@ static mrc_status suite_file(mrc_ctx *ctx, void *user, const char *name) {
     char path[1024], row[256];
     char *text;
     size_t bytes;
-    mrc_json *root;
+    mrc_json *root = NULL;
     snprintf(path, sizeof path, "%s/%s", run->folder, name);
     if (!CHECK(mrc_file_read(ctx, &text, &bytes, path) == MRC_OK, "%s", path)) return MRC_OK;
     mrc_status s = text_parse(ctx, &root, text, bytes);
