@@ -4018,16 +4018,15 @@ static mrc_tensor *mrc__batch_positions(mrc_ctx *ctx, const mrc_batch_desc *d, m
 
 // real_len and loss_end are the lengths where none are given, targets -1.
 static mrc_tensor *mrc__batch_lengths(mrc_ctx *ctx, const mrc_batch_desc *d, const int32_t *given) {
-    mrc_tensor *t = mrc__batch_array(ctx, d->n_sequences, given ? given : d->cu_seqlens, 0, 0);
-    size_t bytes;
-    if (!t || given || !d->n_sequences) return t;
-    int32_t *made = mrc__mul(d->n_sequences, sizeof *made, &bytes)
-                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    size_t n = d->n_sequences, bytes;
+    if (given || !n) return mrc__batch_array(ctx, n, given, 0, 0);
+    int32_t *made = mrc__mul(n, sizeof *made, &bytes) ? ctx->host.alloc(ctx->host.user, bytes)
+                                                      : NULL;
     if (!made) return mrc__fail_null(ctx, MRC_ERR_MEM, "batch: no host memory");
-    for (size_t i = 0; i < d->n_sequences; i++) made[i] = d->cu_seqlens[i + 1] - d->cu_seqlens[i];
-    mrc_status s = mrc_tensor_upload(ctx, t, made);
+    for (size_t i = 0; i < n; i++) made[i] = d->cu_seqlens[i + 1] - d->cu_seqlens[i];
+    mrc_tensor *t = mrc__batch_array(ctx, n, made, 0, 0);
     ctx->host.free(ctx->host.user, made);
-    return s == MRC_OK ? t : NULL;
+    return t;
 }
 
 static mrc_tensor *mrc__batch_targets(mrc_ctx *ctx, const mrc_batch_desc *d) {
@@ -8341,9 +8340,8 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
 }
 
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
-    size_t n = 0, bytes;
+    size_t n = o->params->n, bytes;
     const size_t two = 2;
-    while (mrc_params_at(o->params, n)) n++;
     const mrc_tensor *first = mrc_params_at(o->params, 0);
     mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
     if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
@@ -8516,15 +8514,9 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     return s;
 }
 
-static size_t mrc__params_count(const mrc_params *params) {
-    size_t n = 0;
-    while (mrc_params_at(params, n)) n++;
-    return n;
-}
-
 MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
     if (!ctx || !o || !path) return MRC_ERR_ARG;
-    size_t n = mrc__params_count(o->exp_avg), bytes, k = 0;
+    size_t n = o->exp_avg->n, bytes, k = 0;
     const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
     mrc_text names;
     mrc_text_init(&names, ctx);
@@ -8560,7 +8552,7 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
     const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
     mrc_status s = MRC_OK;
-    for (size_t i = 0; s == MRC_OK && i < 2 * mrc__params_count(o->exp_avg); i++) {
+    for (size_t i = 0; s == MRC_OK && i < 2 * o->exp_avg->n; i++) {
         char name[512];
         mrc_tensor *t = mrc_params_at(lists[i % 2], i / 2);
         snprintf(name, sizeof name, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
@@ -12114,7 +12106,7 @@ static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char 
 
 static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
     char path[MRC__PATH_BYTES];
-    size_t n = mrc__params_count(m->params), bytes;
+    size_t n = m->params->n, bytes;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "model.safetensors"));
     mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
