@@ -564,7 +564,7 @@ static size_t decode_slowly(const mrc_window_logits *w, size_t n_windows, size_t
     return n < best ? n : best;
 }
 
-static void test_decode(void) {
+static void test_decode_spans(void) {
     mrc_ctx *ctx = ctx_new();
     static candidate expected[4 * ROWS * ROWS];
     int wrong = 0, empty = 0;
@@ -915,7 +915,7 @@ int main(void) {
     test_sentinel();
     test_plans();
     test_plan_padding();
-    test_decode();
+    test_decode_spans();
     test_decode_edges();
     test_decode_max_context();
     test_decode_negative();
