@@ -3229,7 +3229,7 @@ static mrc_status mrc__yaml_flow_value(mrc__yaml *y, mrc_json *node, ptrdiff_t p
 // One "key: value" of braces.
 static mrc_status mrc__yaml_flow_pair(mrc__yaml *y, mrc__json_level *level, ptrdiff_t parent) {
     mrc__yaml_scalar key;
-    mrc_json *child;
+    mrc_json *child = NULL;
     if (*y->at == '[' || *y->at == '{') return mrc__yaml_unsupported(y, "a collection as a key");
     MRC__TRY(mrc__yaml_scalar_at(y, 1, &key));
     MRC__TRY(mrc__yaml_child(y, level, &key, &child));
@@ -3253,7 +3253,7 @@ static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent)
     int mapping = *y->at == '{';
     char close = mapping ? '}' : ']';
     mrc__json_level level = { .node = node };
-    mrc_json *child;
+    mrc_json *child = NULL;
     if (y->flows == MRC__YAML_FLOWS) {
         return mrc__yaml_fail(y, y->at, "brackets nested deeper than %d", MRC__YAML_FLOWS);
     }
@@ -3299,7 +3299,7 @@ static mrc_status mrc__yaml_next(mrc__yaml *y, ptrdiff_t column, int *more) {
 // Entries "- value" at one column.
 static mrc_status mrc__yaml_sequence(mrc__yaml *y, mrc_json *node, ptrdiff_t column) {
     mrc__json_level level = { .node = node };
-    mrc_json *child;
+    mrc_json *child = NULL;
     int more;
     node->type = MRC_JSON_ARRAY;
     do {
@@ -3336,7 +3336,7 @@ static mrc_status mrc__yaml_value(mrc__yaml *y, mrc_json *child, ptrdiff_t colum
 static mrc_status mrc__yaml_mapping(mrc__yaml *y, mrc_json *node, ptrdiff_t column,
                                     mrc__yaml_scalar *key) {
     mrc__json_level level = { .node = node };
-    mrc_json *child;
+    mrc_json *child = NULL;
     int more;
     node->type = MRC_JSON_OBJECT;
     for (;;) {
@@ -4053,7 +4053,7 @@ static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc_
     char room[128];
     unsigned seen = 0;
     uint64_t bytes;
-    size_t name_bytes;
+    size_t name_bytes = 0;
     int more;
     mrc_st_entry *e = mrc__bump_alloc(&st->pool, sizeof *e, 16);
     if (!e) return mrc__st_memory(st);
