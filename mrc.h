@@ -62,13 +62,13 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.file
-//     >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
+//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
 //     >>api.model  >>api.checkpoint  >>api.reader
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.tensor  >>impl.grad
-//     >>impl.tape  >>impl.recompute  >>impl.random
+//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.tensor
+//     >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
 //     >>op.custom  >>op.table
@@ -166,7 +166,9 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
 //   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
 //     a stream: to later work of that stream);
-//   - statistics, losses and weights' gradients are f32 where activations are f16 or bf16;
+//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
+//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
+//     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
 //   - gelu_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
 //==============================================================================
@@ -349,17 +351,30 @@ typedef struct mrc_lstm_bwd_args {
 typedef struct mrc_optim_tensor {
     size_t  numel;
     mrc_in  grad;
-    mrc_out param, copy, m, v;      // copy: the 16-bit one, data NULL when there is none
+    mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
     double  lr, weight_decay;
 } mrc_optim_tensor;
 
-// Begins an optimizer step: norm = ||all gradients||, clip = min(1, max_norm / (norm + 1e-6)), or 1
-// with max_norm 0.  state (2) i32: [0] counts the steps applied; [1] is 1 and nothing is counted
-// when the norm is not finite.
+// Dynamic loss scaling: small gradients would be 0 in f16, so the loss is multiplied by a scale and
+// the gradients are divided by it.  At an overflow (a norm that is not finite) the scale is halved,
+// but for the first hysteresis - 1 since it last grew, and is 1 at least; after growth_interval
+// steps without one it is doubled.
+typedef struct mrc_loss_scale {
+    mrc_out scale;                  // f32 scalar, read and written; data NULL: there is none
+    mrc_out counts;                 // (2) i32, read and written: steps without an overflow since
+    int32_t growth_interval, hysteresis;    // it changed; overflows since it grew, to hysteresis
+} mrc_loss_scale;
+
+// Begins an optimizer step: norm = ||all gradients / scale||, clip = min(1, max_norm / (norm +
+// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  state (2)
+// i32: [0] counts the steps applied; [1] is 1 and nothing is counted when the norm is not finite.
+// Then the scale becomes that of the next step.  This kernel and the optimizers' stand in the table
+// of the parameters' own type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
     size_t  n_tensors;
     const mrc_optim_tensor *tensors;
     double  max_norm;
+    mrc_loss_scale loss_scale;
     mrc_out norm, clip, state;
     void   *workspace;
 } mrc_grad_norm_args;
@@ -391,7 +406,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 1
+#define MRC_BACKEND_API 2
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -406,7 +421,7 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // One table per element type of the activations: a kernel is written for one type and choosing
-    // it is a lookup.  Matrices still carry their dtype, for tables that mix (bf16 with f32).
+    // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
@@ -418,7 +433,8 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
-// naive: plain loops, f32 and f64, the oracle.  cpu: fast kernels on threads, held to it by tests.
+// naive: plain loops, f32, f64, f16 and bf16, the oracle.  cpu: fast kernels on threads, f32 and
+// f64, held to it by tests.
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
@@ -537,6 +553,16 @@ MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int a
 MRCDEF void mrc_text_number(mrc_text *t, double x);
 
 //==============================================================================
+// >>api.yaml   configuration files, into the same tree
+//==============================================================================
+// The subset of RELIABILITY 3.5: block mappings and lists, [ ] and { }, plain and quoted values of
+// one line, comments, one "---"; types by YAML 1.2's core schema.  All else is refused by name,
+// with line and column, and so are keys that stand twice.  Free the tree with mrc_json_free().
+MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes);
+MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
+
+//==============================================================================
 // >>api.file   reading whole files; writing them whole or not at all
 //==============================================================================
 // A file's bytes and one NUL behind them, freed by mrc_file_free.  A missing file is MRC_ERR_ARG
@@ -635,15 +661,16 @@ MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char
 // In the order they were made, the same in every run; NULL past the end, or for a name not there.
 MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index);
 MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
-// Gives a matrix a working copy, contents undefined: ops whose x has that dtype read the copy, the
-// tape and the gradient stay the master's.  The optimizer and loaders write both.
+// Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
+// read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
 MRCDEF void       mrc_params_free(mrc_params *params);
 
 // A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad);
-// src and dst hold numel elements of t's dtype.  Download waits for the device; nothing else does.
+// src and dst hold numel elements of t's dtype; a working copy is made anew by an upload.  Download
+// waits for the device; nothing else does.
 MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
 MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
 
@@ -764,11 +791,12 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
 MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
-// word (V, H), position (P, H), token_type (Y, H) -> (N, H).  Rows word_padding and
-// position_padding get no gradient; -1: all do.
+// word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
+// bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
                                  mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, const mrc_batch *batch);
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch);
 // weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
 MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
                            mrc_tensor *const bias[3]);
@@ -804,8 +832,12 @@ typedef struct mrc_optimizer_config {
     double    beta1, beta2, eps, weight_decay;
     double    max_grad_norm;        // 0: no clipping
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
+    double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
+    int32_t   loss_scale_interval, loss_scale_hysteresis;
 } mrc_optimizer_config;
-MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);     // torch's AdamW, clip 1
+// torch's AdamW, clip 1; no loss scale, were there one it would grow after 2000 steps and fall at
+// the second overflow.
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);
 
 // Owns the moments: two lists of parameters with the names and shapes of those that require a
 // gradient now.
@@ -820,7 +852,11 @@ MRCDEF mrc_status  mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr)
 // whether the last one was skipped.  Each may be NULL.
 MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
                                        int64_t *applied, int *skipped);
+// The loss scale of the next step, an f32 scalar on the backend: dy of mrc_backward() from a loss.
+// NULL: the optimizer has none.
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
 // Moments "exp_avg.<name>" and "exp_avg_sq.<name>", and the count of steps; load wants all of them.
+// The loss scale and its counts, if there is one, are saved and loaded too.
 MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 
@@ -893,6 +929,7 @@ typedef struct mrc_example {        // answer_start counts code points of contex
     size_t      context_bytes, question_bytes;
     mrc_answer *answers;            // checked: context has the text at answer_start
     size_t      n_answers;
+    int         question_type;      // KLUE: 1 paraphrase, 2 several sentences, 3 no answer; 0: none
 } mrc_example;
 typedef struct mrc_dataset mrc_dataset;
 // Rows that cannot be used are left out, counted by reason, and the first ten logged.
@@ -970,28 +1007,50 @@ MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 //==============================================================================
 // >>api.decode   logits -> answers (PARITY 3.5)
 //==============================================================================
+typedef enum mrc_span_kind {
+    MRC_SPAN_TEXT,                  // code points begin to end of the context
+    MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
+    MRC_SPAN_EMPTY                  // the word "empty": no span could be read
+} mrc_span_kind;
 typedef struct mrc_span {           // a candidate answer
+    mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
     double  probability;            // softmax over the n-best list
-    int     empty;                  // the "empty" fallback: no span could be read
 } mrc_span;
 #define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config { uint32_t magic; size_t n_best_size, max_answer_length; }
-    mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30
-// The windows of one example and their logits, length long each -> at most n_best_size spans,
-// best first, into out; at least one (the fallback).  Returns how many.
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    size_t   n_best_size, max_answer_length;    // the latter in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // 1: an answer begins only in the window that shows most of
+                                    // what is around its first token (HF's token_is_max_context)
+    double   temperature;           // scores are divided by it before the softmax
+} mrc_decode_config;
+MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
+// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
+// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
 typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
     mrc_window_logits;
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+// The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
+// the best that has text unless null's score is ahead by more than the threshold.  By how much it
+// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff);
+// What a span of the example says, in place; its length in *bytes.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
 
 //==============================================================================
-// >>api.metrics   EM and F1 digit for digit (PARITY 3.1, 3.3)
+// >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
 //==============================================================================
-typedef enum mrc_metric { MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD } mrc_metric;
+typedef enum mrc_metric {
+    MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD, MRC_METRIC_SQUAD_V2, MRC_METRIC_KLUE
+} mrc_metric;
 // Of one prediction against all answers: exact 0 or 1, f1 0 to 1, each the best over the answers.
+// KLUE's second score is ROUGE-W.  Without answers SQuAD 2 and KLUE expect "", the others score 0.
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
@@ -1026,19 +1085,22 @@ MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 typedef struct mrc_model {          // read-only for users
     mrc_allocator    host;
     mrc_model_config config;
+    mrc_dtype        dtype;         // of activations and logits
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
 } mrc_model;
 
-// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64.
+// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64; f16 and
+// bf16 are mixed precision: weights in f32, 16-bit working copies of the matrices but for embedding
+// tables, activations in 16 bits.
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed);
 typedef enum mrc_load_note { MRC_LOAD_MISSING, MRC_LOAD_UNEXPECTED } mrc_load_note;
 typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
-    mrc_dtype               dtype;  // f32 (0) or f64
+    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
@@ -1092,9 +1154,13 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
 // counted: targets that lay inside their windows.  A loss or gradient that is not finite changes no
-// weight and is reported in *skipped; the loss then says what it was.
-typedef struct mrc_step_result { double loss, grad_norm; int skipped; size_t counted; }
-    mrc_step_result;
+// weight and is reported in *skipped; the loss then says what it was.  loss_scale: of the next
+// step, 0 where the optimizer has none.
+typedef struct mrc_step_result {
+    double loss, grad_norm, loss_scale;
+    int    skipped;
+    size_t counted;
+} mrc_step_result;
 typedef struct mrc_step_desc {
     const mrc_feature *const *features;
     size_t     n, micro_batch;
@@ -1113,7 +1179,7 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
 typedef struct mrc_train_plan_desc {
     const mrc_model_config     *model;
     const mrc_optimizer_config *optimizer;
-    mrc_dtype            dtype;         // of the weights
+    mrc_dtype            dtype;         // of the model
     mrc_forward_config   forward;
     const mrc_features  *features;
     mrc_batching         batching;
@@ -1137,6 +1203,8 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
+    int                 by_length;  // 1: longest first, as many at a time as have no more rows than
+                                    // batch_size of the longest; fn sees them in that order
     int                 dropout;    // 1: the reference run validated with dropout on
     mrc_random          random;
     mrc_status (*fn)(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
@@ -1182,6 +1250,8 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 // impl.cpu include this file again, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and
 //     MRC__REAL      the element type        MRC__T(name)   the name with its suffix
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
+//     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
+//                    bits wide and other operands may be f32 (naive)
 // and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
 // The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
 // looked up from the folder of the file that includes it.
@@ -1253,6 +1323,63 @@ MRCDEF size_t mrc_dtype_bytes(mrc_dtype dtype) {
 }
 MRCDEF const char *mrc_dtype_name(mrc_dtype dtype) {
     return (unsigned)dtype < MRC_DTYPE_COUNT ? mrc__dtypes[dtype].name : "no dtype";
+}
+
+// f16: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.  bf16: the upper half of a float.
+// To the nearest, ties to even; a NaN stays one.
+static uint32_t mrc__float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static float mrc__bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static float mrc__from_bf16(uint16_t h) { return mrc__bits_float((uint32_t)h << 16); }
+static float mrc__from_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
+    if (exponent == 0) return (sign ? -0x1p-24f : 0x1p-24f) * (float)mantissa;
+    exponent = exponent == 31 ? 255 : exponent + 112;
+    return mrc__bits_float(sign | exponent << 23 | mantissa << 13);
+}
+static uint16_t mrc__to_bf16(float x) {
+    uint32_t u = mrc__float_bits(x);
+    if (x != x) return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+static uint16_t mrc__to_f16(float x) {
+    uint32_t u = mrc__float_bits(x) & 0x7fffffff, sign = mrc__float_bits(x) >> 16 & 0x8000;
+    if (x != x) return (uint16_t)(sign | 0x7e00);
+    if (u >= 0x477ff000) return (uint16_t)(sign | 0x7c00);      // 65520 and above
+    if (u < 0x38800000) {                                       // below 2^-14: 1/2 has ulp 2^-24
+        u = mrc__float_bits(mrc__bits_float(u) + 0.5f) - 0x3f000000;
+    } else {
+        u = (u + 0xfff + (u >> 13 & 1) - 0x38000000) >> 13;
+    }
+    return (uint16_t)(sign | u);
+}
+
+static float mrc__widen(mrc_dtype dtype, uint16_t h) {
+    return dtype == MRC_DTYPE_F16 ? mrc__from_f16(h) : mrc__from_bf16(h);
+}
+static void mrc__narrow(mrc_dtype dtype, uint16_t *to, const float *from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        to[i] = dtype == MRC_DTYPE_F16 ? mrc__to_f16(from[i]) : mrc__to_bf16(from[i]);
+    }
+}
+static int mrc__is_half(mrc_dtype dtype) {
+    return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
+}
+
+// A float from which x is rounded further as if at once: cut, with an odd last bit where inexact.
+static float mrc__odd(double x) {
+    float f = (float)x;
+    if ((double)f == x || x != x) return f;
+    uint32_t bits = mrc__float_bits(f);
+    if (fabs((double)f) > fabs(x)) bits--;
+    return mrc__bits_float(bits | 1);
 }
 
 //==============================================================================
@@ -2525,8 +2652,11 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
     mrc__sort(list, n, mrc__json_compare_keys);
     mrc_status s = MRC_OK;
     for (size_t i = 1; s == MRC_OK && i < n; i++) {
-        const mrc_json *m = list[i];
-        if (mrc__json_compare_keys(list[i - 1], m)) continue;
+        const mrc_json *m = list[i], *other = list[i - 1];
+        if (mrc__json_compare_keys(other, m)) continue;
+        if (other->line > m->line || (other->line == m->line && other->column > m->column)) {
+            m = other;              // the sort keeps no order among equals
+        }
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: the key \"%.100s\" appears twice", name,
                       m->line, m->column, m->key);
     }
@@ -2686,6 +2816,647 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
         mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
                         digits + exponent + 1);
     }
+}
+
+//==============================================================================
+// >>impl.yaml
+//
+// The YAML that configurations are written in (RELIABILITY 3.5), into the tree that JSON has.  What
+// is outside of it is refused by name and place; nothing is read as something else than YAML 1.2
+// means by it.  A value stands on one line; only collections go over several.  Blocks nest 64 deep
+// and flows 32, so that recursion has a bound.
+//==============================================================================
+#define MRC__YAML_BYTES (1 << 20)
+#define MRC__YAML_NODES 10000
+#define MRC__YAML_BLOCKS 64
+#define MRC__YAML_FLOWS 32
+
+typedef struct mrc__yaml {
+    mrc_ctx        *ctx;
+    const char     *name;
+    const char     *at, *end, *line_start;
+    size_t          line, nodes, blocks, flows;
+    const char     *counted;        // columns of this line are counted up to here: how many
+    size_t          count;
+    int             fresh;          // the token at `at` is the first of its line
+    int             begun;          // the first token was found: "---" now begins a second document
+    mrc__json_doc  *doc;
+} mrc__yaml;
+
+// The column of p, from 1, in code points.  Long lines are not counted anew for each value.
+static size_t mrc__yaml_place(mrc__yaml *y, const char *p) {
+    if (y->counted < y->line_start || y->counted > p) {
+        y->counted = y->line_start;
+        y->count = 0;
+    }
+    y->count += mrc_utf8_length(y->counted, (size_t)(p - y->counted));
+    y->counted = p;
+    return y->count + 1;
+}
+
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__yaml_fail(mrc__yaml *y, const char *at, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", y->name, y->line,
+                     mrc__yaml_place(y, at), what);
+}
+
+static mrc_status mrc__yaml_unsupported(mrc__yaml *y, const char *what) {
+    return mrc__yaml_fail(y, y->at, "unsupported YAML: %s", what);
+}
+
+static int mrc__yaml_blank(char c) { return c == ' ' || c == '\t'; }
+
+// Lines end with \n or \r\n: other \r were refused.
+static int mrc__yaml_line_end(const mrc__yaml *y, const char *p) {
+    return p == y->end || *p == '\n' || *p == '\r';
+}
+static int mrc__yaml_flow_mark(char c) { return c && strchr(",[]{}", c) != NULL; }
+
+// An indicator that counts only with a blank behind it: "- ", ": ", "? ".
+static int mrc__yaml_indicator(const mrc__yaml *y, char c) {
+    const char *p = y->at;
+    if (p == y->end || *p != c) return 0;
+    return mrc__yaml_line_end(y, p + 1) || mrc__yaml_blank(p[1]);
+}
+
+static int mrc__yaml_marker(const mrc__yaml *y, const char *marker) {
+    const char *p = y->at;
+    return y->end - p >= 3 && !memcmp(p, marker, 3)
+           && (mrc__yaml_line_end(y, p + 3) || mrc__yaml_blank(p[3]));
+}
+
+static ptrdiff_t mrc__yaml_column(const mrc__yaml *y) { return y->at - y->line_start; }
+
+// To the next token, over blanks, comments and lines.
+static mrc_status mrc__yaml_skip(mrc__yaml *y) {
+    const char *p = y->at;
+    y->fresh = 0;
+    for (;; p++) {
+        const char *from = p;
+        if (p == y->line_start) y->fresh = 1;
+        while (p < y->end && mrc__yaml_blank(*p)) p++;
+        if (p < y->end && *p == '#' && (p > from || p == y->line_start)) {
+            while (!mrc__yaml_line_end(y, p)) p++;
+        }
+        if (p < y->end && *p == '\r') p++;
+        if (p == y->end || *p != '\n') break;
+        y->line++;
+        y->line_start = p + 1;
+    }
+    y->at = p;
+    if (p == y->end || !y->fresh) return MRC_OK;
+    for (const char *q = y->line_start; q < p; q++) {
+        if (*q == '\t') return mrc__yaml_fail(y, q, "unsupported YAML: a tab in indentation");
+    }
+    if (p > y->line_start) return MRC_OK;
+    if (mrc__yaml_marker(y, "---") && y->begun) {
+        return mrc__yaml_unsupported(y, "several documents");
+    }
+    if (mrc__yaml_marker(y, "...")) return mrc__yaml_unsupported(y, "an end of document (...)");
+    return MRC_OK;
+}
+
+// Whether nothing but a comment follows on this line.
+static int mrc__yaml_rest_empty(const mrc__yaml *y) {
+    const char *p = y->at;
+    while (p < y->end && mrc__yaml_blank(*p)) p++;
+    return mrc__yaml_line_end(y, p) || (*p == '#' && p > y->at);
+}
+
+static mrc_status mrc__yaml_expect_line_end(mrc__yaml *y) {
+    if (mrc__yaml_rest_empty(y)) return MRC_OK;
+    while (mrc__yaml_blank(*y->at)) y->at++;
+    return mrc__yaml_fail(y, y->at, "expected the end of the line behind a value");
+}
+
+// What begins with a character that has a meaning outside of the subset, by its name.
+static mrc_status mrc__yaml_refuse(mrc__yaml *y) {
+    static const struct { char c; const char *what; } marks[] = {
+        { '&', "an anchor" }, { '*', "an alias" }, { '!', "a tag" }, { '|', "a block scalar" },
+        { '>', "a block scalar" }, { '%', "a directive" }, { '@', "a reserved character" },
+        { '`', "a reserved character" },
+    };
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        if (*y->at == marks[i].c) return mrc__yaml_unsupported(y, marks[i].what);
+    }
+    if (mrc__yaml_indicator(y, '?')) return mrc__yaml_unsupported(y, "a key with a question mark");
+    return MRC_OK;
+}
+
+typedef struct mrc__yaml_scalar {
+    char  *text;                    // in the pool, NUL-terminated
+    size_t bytes, line, column;
+    int    quoted;
+} mrc__yaml_scalar;
+
+static mrc_status mrc__yaml_escape(mrc__yaml *y, const char **from, char **to) {
+    static const char letters[] = "0abtnvfre\"/\\ \t", values[] = "\0\a\b\t\n\v\f\r\033\"/\\ \t";
+    const char *p = *from + 1, *found;
+    uint32_t cp = 0;
+    size_t digits = 0;
+    if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
+    if (*p && (found = strchr(letters, *p)) != NULL) {
+        *(*to)++ = values[found - letters];
+        *from = p + 1;
+        return MRC_OK;
+    }
+    switch (*p) {
+    case 'N': cp = 0x85; break;
+    case '_': cp = 0xA0; break;
+    case 'L': cp = 0x2028; break;
+    case 'P': cp = 0x2029; break;
+    case 'x': digits = 2; break;
+    case 'u': digits = 4; break;
+    case 'U': digits = 8; break;
+    default: return mrc__yaml_fail(y, *from, "not an escape");
+    }
+    for (p++; digits > 0; digits--, p++) {
+        int c = p < y->end ? (unsigned char)*p : 0, lower = c | 0x20;
+        int digit = c >= '0' && c <= '9' ? c - '0'
+                  : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+        if (digit < 0) return mrc__yaml_fail(y, *from, "an escape with too few digits");
+        cp = cp << 4 | (uint32_t)digit;
+    }
+    size_t n = mrc_utf8_encode(cp, *to);
+    if (n == 0) return mrc__yaml_fail(y, *from, "an escape that is no character");
+    *to += n;
+    *from = p;
+    return MRC_OK;
+}
+
+// The length of a plain scalar at y->at, blanks behind it not counted.
+static size_t mrc__yaml_plain(const mrc__yaml *y, int flow) {
+    const char *p = y->at, *first = p;
+    for (; !mrc__yaml_line_end(y, p); p++) {
+        int last = mrc__yaml_line_end(y, p + 1);
+        if (*p == ':' && (last || mrc__yaml_blank(p[1]) || (flow && mrc__yaml_flow_mark(p[1])))) {
+            break;
+        }
+        if (*p == '#' && p > first && mrc__yaml_blank(p[-1])) break;
+        if (flow && mrc__yaml_flow_mark(*p)) break;
+    }
+    while (p > first && mrc__yaml_blank(p[-1])) p--;
+    return (size_t)(p - first);
+}
+
+// Bytes that are enough for the quoted scalar at y->at: an escape of two can stand for three.
+static size_t mrc__yaml_quoted_room(const mrc__yaml *y, char quote) {
+    const char *p = y->at + 1;
+    for (; !mrc__yaml_line_end(y, p); p++) {
+        int pair = !mrc__yaml_line_end(y, p + 1)
+                   && (quote == '"' ? *p == '\\' : *p == quote && p[1] == quote);
+        if (pair) p++;
+        else if (*p == quote) break;
+    }
+    return 2 * (size_t)(p - y->at);
+}
+
+static mrc_status mrc__yaml_quoted(mrc__yaml *y, char quote, char *out, size_t *bytes) {
+    const char *p = y->at + 1;
+    char *o = out;
+    for (;;) {
+        if (p == y->end) {
+            return mrc__yaml_fail(y, y->at, "the string that begins here has no end");
+        }
+        if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
+        if (*p == quote && quote == '\'' && p + 1 < y->end && p[1] == quote) {
+            *o++ = quote;
+            p += 2;
+        } else if (*p == quote) {
+            break;
+        } else if (*p == '\\' && quote == '"') {
+            MRC__TRY(mrc__yaml_escape(y, &p, &o));
+        } else {
+            *o++ = *p++;
+        }
+    }
+    *o = 0;
+    *bytes = (size_t)(o - out);
+    y->at = p + 1;
+    return MRC_OK;
+}
+
+// A plain or quoted scalar, which ends on its line.
+static mrc_status mrc__yaml_scalar_at(mrc__yaml *y, int flow, mrc__yaml_scalar *out) {
+    const char *p = y->at;
+    size_t room;
+    MRC__TRY(mrc__yaml_refuse(y));
+    *out = (mrc__yaml_scalar){ .line = y->line, .quoted = *p == '"' || *p == '\'' };
+    out->column = mrc__yaml_place(y, p);
+    if (out->quoted) {
+        room = mrc__yaml_quoted_room(y, *p);
+    } else {
+        int follows = p + 1 < y->end && !mrc__yaml_line_end(y, p + 1) && !mrc__yaml_blank(p[1])
+                      && !(flow && mrc__yaml_flow_mark(p[1]));
+        if (mrc__yaml_flow_mark(*p) || *p == '#' || (strchr("-?:", *p) && !follows)) {
+            return mrc__yaml_fail(y, p, "expected a value, found '%c'", *p);
+        }
+        room = out->bytes = mrc__yaml_plain(y, flow);
+    }
+    out->text = mrc__bump_alloc(&y->doc->pool, room + 1, 1);
+    if (!out->text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a value", y->name);
+    if (out->quoted) return mrc__yaml_quoted(y, *p, out->text, &out->bytes);
+    memcpy(out->text, p, room);
+    out->text[room] = 0;
+    y->at += room;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char *text,
+                                   mrc_json *node) {
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, y->ctx, y->name, text, strlen(text), s->line);
+    lx.column = s->column;
+    MRC__TRY(mrc__lexer_number(&lx));
+    return mrc__json_number(&lx, node);
+}
+
+// 0x1F: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                int *is_number) {
+    uint64_t value = 0;
+    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
+                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+    for (const char *p = s->text + 2; *is_number && *p; p++) {
+        unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
+        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
+                             "bits", y->name, s->line, s->column);
+        }
+        value = value * 16 + digit;
+    }
+    if (!*is_number) return MRC_OK;
+    node->type = MRC_JSON_NUMBER;
+    node->is_int = 1;
+    node->integer = (int64_t)value;
+    node->number = (double)value;
+    return MRC_OK;
+}
+
+// Integers and fractions of the core schema, rewritten as JSON has them: no plus, no leading zeros,
+// digits on both sides of the point.
+static mrc_status mrc__yaml_decimal(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                    int *is_number) {
+    const char *p = s->text + (*s->text == '-' || *s->text == '+'), *digits = p;
+    size_t whole = strspn(p, "0123456789"), fraction = 0;
+    *is_number = 0;
+    p += whole;
+    if (*p == '.') fraction = strspn(++p, "0123456789");
+    if (whole + fraction == 0) return MRC_OK;
+    const char *point = p;
+    p += fraction;
+    const char *exponent = *p == 'e' || *p == 'E' ? p : NULL;
+    if (exponent) {
+        p += 1 + (p[1] == '-' || p[1] == '+');
+        size_t n = strspn(p, "0123456789");
+        p += n;
+        if (n == 0) return MRC_OK;
+    }
+    if (p != s->text + s->bytes) return MRC_OK;         // a NUL in it, or other text
+    *is_number = 1;
+    while (whole > 1 && *digits == '0') digits++, whole--;
+    char *text = mrc__bump_alloc(&y->doc->pool, s->bytes + 4, 1), *o = text;
+    if (!text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a number", y->name);
+    if (*s->text == '-') *o++ = '-';
+    if (whole == 0) *o++ = '0';
+    memcpy(o, digits, whole);
+    o += whole;
+    if (point > digits && point[-1] == '.') {
+        *o++ = '.';
+        if (fraction == 0) *o++ = '0';
+        memcpy(o, point, fraction);
+        o += fraction;
+    }
+    size_t rest = exponent ? (size_t)(p - exponent) : 0;
+    if (rest) memcpy(o, exponent, rest);
+    o[rest] = 0;
+    return mrc__yaml_number(y, s, text, node);
+}
+
+// What a scalar is by the core schema, but for 0o17, which stays a string.
+static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node) {
+    static const struct { const char *words; mrc_json_type type; } types[] = {
+        { "|~|null|Null|NULL|", MRC_JSON_NULL }, { "|true|True|TRUE|", MRC_JSON_TRUE },
+        { "|false|False|FALSE|", MRC_JSON_FALSE },
+    };
+    char word[8];
+    int is_number = 0;
+    node->line = s->line;
+    node->column = s->column;
+    node->type = MRC_JSON_STRING;
+    node->string = s->text;
+    node->bytes = s->bytes;
+    if (s->quoted || s->bytes == 0) return MRC_OK;
+    if (s->bytes < 6 && !strchr(s->text, '|')) {
+        snprintf(word, sizeof word, "|%s|", s->text);
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+            if (strstr(types[i].words, word)) node->type = types[i].type;
+        }
+        const char *p = s->text + (*s->text == '-' || *s->text == '+');
+        if (!strcmp(p, ".inf") || !strcmp(p, ".Inf") || !strcmp(p, ".INF") || !strcmp(p, ".nan")
+            || !strcmp(p, ".NaN") || !strcmp(p, ".NAN")) {
+            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not a finite number", y->name,
+                             s->line, s->column);
+        }
+    }
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) return MRC_OK;
+    node->string = NULL;
+    node->bytes = 0;
+    return MRC_OK;
+}
+
+// Whether ": " comes next, which makes a key of what was read; y->at is then at the colon.
+static int mrc__yaml_colon(mrc__yaml *y) {
+    const char *before = y->at;
+    while (y->at < y->end && mrc__yaml_blank(*y->at)) y->at++;
+    if (mrc__yaml_indicator(y, ':')) return 1;
+    y->at = before;
+    return 0;
+}
+
+static mrc_status mrc__yaml_child(mrc__yaml *y, mrc__json_level *level,
+                                  const mrc__yaml_scalar *key, mrc_json **out) {
+    if (++y->nodes > MRC__YAML_NODES) {
+        return mrc__yaml_fail(y, y->at, "more than %d values", MRC__YAML_NODES);
+    }
+    mrc_json *node = mrc__bump_alloc(&y->doc->pool, sizeof *node, 16);
+    if (!node) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a node", y->name);
+    memset(node, 0, sizeof *node);
+    node->line = key ? key->line : y->line;
+    node->column = key ? key->column : mrc__yaml_place(y, y->at);
+    if (key) {
+        if (key->bytes > 1024) return mrc__yaml_fail(y, y->at, "a key of more than 1024 bytes");
+        if (!key->quoted && key->bytes == 2 && !memcmp(key->text, "<<", 2)) {
+            return mrc__yaml_fail(y, y->at, "unsupported YAML: a merge key");
+        }
+        node->key = key->text;
+        node->key_bytes = key->bytes;
+    }
+    if (level->last) level->last->next = node;
+    else level->node->child = node;
+    level->last = node;
+    level->node->n++;
+    *out = node;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent);
+
+// Inside brackets lines are free, but stay to the right of what the flow belongs to.
+static mrc_status mrc__yaml_flow_skip(mrc__yaml *y, ptrdiff_t parent) {
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "a bracket is not closed");
+    if (y->fresh && mrc__yaml_column(y) <= parent) {
+        return mrc__yaml_fail(y, y->at, "expected more indentation inside brackets");
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_flow_value(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
+    mrc__yaml_scalar scalar;
+    if (*y->at == '[' || *y->at == '{') return mrc__yaml_flow(y, node, parent);
+    MRC__TRY(mrc__yaml_scalar_at(y, 1, &scalar));
+    return mrc__yaml_resolve(y, &scalar, node);
+}
+
+// One "key: value" of braces.
+static mrc_status mrc__yaml_flow_pair(mrc__yaml *y, mrc__json_level *level, ptrdiff_t parent) {
+    mrc__yaml_scalar key;
+    mrc_json *child = NULL;
+    if (*y->at == '[' || *y->at == '{') return mrc__yaml_unsupported(y, "a collection as a key");
+    MRC__TRY(mrc__yaml_scalar_at(y, 1, &key));
+    MRC__TRY(mrc__yaml_child(y, level, &key, &child));
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    if (*y->at == ',' || *y->at == '}') {
+        return mrc__yaml_unsupported(y, "a key without a value in braces");
+    }
+    if (*y->at != ':') return mrc__yaml_unsupported(y, "a value of several lines");
+    const char *p = y->at + 1;
+    if (!key.quoted && !mrc__yaml_indicator(y, ':') && !(p < y->end && mrc__yaml_flow_mark(*p))) {
+        return mrc__yaml_unsupported(y, "a value of several lines");
+    }
+    y->at++;
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    if (*y->at == ',' || *y->at == '}') return MRC_OK;
+    return mrc__yaml_flow_value(y, child, parent);
+}
+
+// A [list] or {mapping}: y->at is at its bracket, and behind the closing one afterwards.
+static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
+    int mapping = *y->at == '{';
+    char close = mapping ? '}' : ']';
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    if (y->flows == MRC__YAML_FLOWS) {
+        return mrc__yaml_fail(y, y->at, "brackets nested deeper than %d", MRC__YAML_FLOWS);
+    }
+    y->flows++;
+    node->type = mapping ? MRC_JSON_OBJECT : MRC_JSON_ARRAY;
+    y->at++;
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    while (*y->at != close) {
+        if (mapping) {
+            MRC__TRY(mrc__yaml_flow_pair(y, &level, parent));
+        } else {
+            MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
+            MRC__TRY(mrc__yaml_flow_value(y, child, parent));
+        }
+        MRC__TRY(mrc__yaml_flow_skip(y, parent));
+        if (*y->at == ':') return mrc__yaml_unsupported(y, "a pair that stands in no mapping");
+        if (*y->at == close) break;
+        if (*y->at != ',') {
+            return mrc__yaml_fail(y, y->at, "expected ',' or '%c' (a value of several lines is not "
+                                  "supported)", close);
+        }
+        y->at++;
+        MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    }
+    y->at++;
+    y->flows--;
+    return mapping ? mrc_json_unique_keys(y->ctx, node, y->name) : MRC_OK;
+}
+
+static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact);
+
+// The next entry of a block at `column`: *more 0 when the block ends here.
+static mrc_status mrc__yaml_next(mrc__yaml *y, ptrdiff_t column, int *more) {
+    MRC__TRY(mrc__yaml_skip(y));
+    *more = y->at < y->end && mrc__yaml_column(y) >= column;
+    if (*more && mrc__yaml_column(y) > column) {
+        return mrc__yaml_fail(y, y->at, "indentation that fits no line above (a value of several "
+                              "lines is not supported)");
+    }
+    return MRC_OK;
+}
+
+// Entries "- value" at one column.
+static mrc_status mrc__yaml_sequence(mrc__yaml *y, mrc_json *node, ptrdiff_t column) {
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    int more;
+    node->type = MRC_JSON_ARRAY;
+    do {
+        MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
+        y->at++;
+        if (mrc__yaml_rest_empty(y)) {
+            MRC__TRY(mrc__yaml_skip(y));
+            if (y->at < y->end && mrc__yaml_column(y) > column) {
+                MRC__TRY(mrc__yaml_block(y, child, column, 1));
+            }
+        } else {
+            while (*y->at == ' ') y->at++;
+            if (*y->at == '\t') return mrc__yaml_unsupported(y, "a tab in indentation");
+            MRC__TRY(mrc__yaml_block(y, child, column, 1));
+        }
+        MRC__TRY(mrc__yaml_next(y, column, &more));
+    } while (more && mrc__yaml_indicator(y, '-'));
+    return MRC_OK;
+}
+
+// What stands behind "key:".  A list below may begin at the key's own column.
+static mrc_status mrc__yaml_value(mrc__yaml *y, mrc_json *child, ptrdiff_t column) {
+    if (!mrc__yaml_rest_empty(y)) {
+        while (mrc__yaml_blank(*y->at)) y->at++;
+        return mrc__yaml_block(y, child, column, 0);
+    }
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end || mrc__yaml_column(y) < column) return MRC_OK;
+    if (mrc__yaml_column(y) == column && !mrc__yaml_indicator(y, '-')) return MRC_OK;
+    return mrc__yaml_block(y, child, mrc__yaml_column(y) == column ? column - 1 : column, 1);
+}
+
+// Entries "key: value" at one column; the first key is read, its colon is next.
+static mrc_status mrc__yaml_mapping(mrc__yaml *y, mrc_json *node, ptrdiff_t column,
+                                    mrc__yaml_scalar *key) {
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    int more;
+    node->type = MRC_JSON_OBJECT;
+    for (;;) {
+        MRC__TRY(mrc__yaml_child(y, &level, key, &child));
+        y->at++;
+        MRC__TRY(mrc__yaml_value(y, child, column));
+        MRC__TRY(mrc__yaml_next(y, column, &more));
+        if (!more) return mrc_json_unique_keys(y->ctx, node, y->name);
+        if (*y->at == '[' || *y->at == '{') {
+            return mrc__yaml_unsupported(y, "a collection as a key");
+        }
+        MRC__TRY(mrc__yaml_scalar_at(y, 0, key));
+        if (!mrc__yaml_colon(y)) return mrc__yaml_fail(y, y->at, "expected ':' behind a key");
+    }
+}
+
+// The value at y->at, right of column `parent`.  compact 0: it stands behind a key, where no block
+// may begin.
+static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact) {
+    ptrdiff_t column = mrc__yaml_column(y);
+    mrc_status s;
+    node->line = y->line;
+    node->column = mrc__yaml_place(y, y->at);
+    if (y->blocks == MRC__YAML_BLOCKS) {
+        return mrc__yaml_fail(y, y->at, "nested deeper than %d", MRC__YAML_BLOCKS);
+    }
+    y->blocks++;
+    if (*y->at == '[' || *y->at == '{') {
+        MRC__TRY(mrc__yaml_flow(y, node, parent));
+        if (mrc__yaml_colon(y)) return mrc__yaml_unsupported(y, "a collection as a key");
+        s = mrc__yaml_expect_line_end(y);
+    } else if (compact && mrc__yaml_indicator(y, '-')) {
+        s = mrc__yaml_sequence(y, node, column);
+    } else {
+        mrc__yaml_scalar scalar;
+        MRC__TRY(mrc__yaml_scalar_at(y, 0, &scalar));
+        if (mrc__yaml_colon(y)) {
+            if (!compact) return mrc__yaml_fail(y, y->at, "a second ':' on the line of a key");
+            s = mrc__yaml_mapping(y, node, column, &scalar);
+        } else {
+            MRC__TRY(mrc__yaml_resolve(y, &scalar, node));
+            s = mrc__yaml_expect_line_end(y);
+        }
+    }
+    y->blocks--;
+    return s;
+}
+
+// Characters that YAML has no place for; afterwards \r stands only before \n.
+static mrc_status mrc__yaml_check_text(mrc__yaml *y) {
+    uint32_t cp;
+    for (const char *p = y->at; p < y->end; ) {
+        size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
+        if (n == 0) return mrc__yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x", (unsigned char)*p);
+        int crlf = cp == '\r' && p + 1 < y->end && p[1] == '\n';
+        if ((cp < 0x20 && cp != '\t' && cp != '\n' && !crlf) || (cp >= 0x7F && cp < 0xA0)
+            || cp == 0xFEFF || cp == 0xFFFE || cp == 0xFFFF || cp == 0x2028 || cp == 0x2029) {
+            return mrc__yaml_fail(y, p, "the control character U+%04X", (unsigned)cp);
+        }
+        p += n;
+        if (cp != '\n') continue;
+        y->line++;
+        y->line_start = p;
+    }
+    y->line = 1;
+    y->line_start = y->at;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_document(mrc__yaml *y) {
+    mrc_json *root = &y->doc->root;
+    MRC__TRY(mrc__yaml_check_text(y));
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "no value: the file is empty");
+    root->line = y->line;
+    root->column = 1;
+    y->begun = 1;
+    if (mrc__yaml_column(y) > 0 || !mrc__yaml_marker(y, "---")) {
+        MRC__TRY(mrc__yaml_block(y, root, -1, 1));
+    } else {
+        y->at += 3;
+        int same_line = !mrc__yaml_rest_empty(y);
+        MRC__TRY(mrc__yaml_skip(y));
+        if (y->at < y->end) MRC__TRY(mrc__yaml_block(y, root, -1, !same_line));
+    }
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return MRC_OK;
+    return mrc__yaml_fail(y, y->at, "expected the end (a value of several lines is not supported)");
+}
+
+MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes) {
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
+    mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
+    if (bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, bytes -= 3;
+    y.at = y.line_start = text;
+    y.end = text + bytes;
+    if (bytes > MRC__YAML_BYTES) {
+        return mrc__yaml_fail(&y, text, "%zu bytes, at most %d", bytes, MRC__YAML_BYTES);
+    }
+    y.doc = mrc__host_zalloc(&ctx->host, sizeof *y.doc);
+    if (!y.doc) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", y.name);
+    y.doc->host = y.doc->pool.host = ctx->host;
+    mrc_status s = mrc__yaml_document(&y);
+    if (s == MRC_OK) *out = &y.doc->root;
+    else mrc_json_free(&y.doc->root);
+    return s;
+}
+
+MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
+    char *text;
+    size_t bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
+    mrc_file_free(ctx, text);
+    return s;
 }
 
 //==============================================================================
@@ -3282,7 +4053,7 @@ static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc_
     char room[128];
     unsigned seen = 0;
     uint64_t bytes;
-    size_t name_bytes;
+    size_t name_bytes = 0;
     int more;
     mrc_st_entry *e = mrc__bump_alloc(&st->pool, sizeof *e, 16);
     if (!e) return mrc__st_memory(st);
@@ -3524,14 +4295,6 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
     return i < st->n_meta ? ((const mrc__st_meta *)st->meta[i])->value : NULL;
 }
 
-// Half precision: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.
-static double mrc__st_half(uint16_t h) {
-    int exponent = h >> 10 & 31;
-    double mantissa = h & 1023, sign = h & 0x8000 ? -1.0 : 1.0;
-    if (exponent == 31) return mantissa > 0 ? (double)NAN : sign * HUGE_VAL;
-    return sign * (exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24));
-}
-
 // What the reader converts from; each element goes through a double or an int64.
 typedef enum mrc__st_from {
     MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64
@@ -3544,19 +4307,14 @@ static mrc__st_from mrc__st_source(const char *dtype) {
 }
 
 static double mrc__st_real(mrc__st_from from, const char *p) {
-    uint32_t bits;
     uint16_t half;
     float f32;
     double f64;
     switch (from) {
     case MRC__ST_F32: memcpy(&f32, p, 4); return (double)f32;
     case MRC__ST_F64: memcpy(&f64, p, 8); return f64;
-    case MRC__ST_F16: memcpy(&half, p, 2); return mrc__st_half(half);
-    default:                        // BF16: the upper half of a float
-        memcpy(&half, p, 2);
-        bits = (uint32_t)half << 16;
-        memcpy(&f32, &bits, 4);
-        return (double)f32;
+    case MRC__ST_F16: memcpy(&half, p, 2); return (double)mrc__from_f16(half);
+    default:          memcpy(&half, p, 2); return (double)mrc__from_bf16(half);     // BF16
     }
 }
 
@@ -3840,11 +4598,24 @@ MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const
     return t;
 }
 
+// The working copy of n floats, a piece at a time.
+static mrc_status mrc__upload_copy(mrc_ctx *ctx, const mrc_tensor *t, const float *src) {
+    uint16_t piece[8192];
+    mrc_status s = MRC_OK;
+    for (size_t i = 0, n; s == MRC_OK && i < t->numel; i += n) {
+        n = t->numel - i < 8192 ? t->numel - i : 8192;
+        mrc__narrow(t->copy_dtype, piece, src + i, n);
+        s = ctx->be->upload(ctx->be, (uint16_t *)t->copy + i, piece, n * sizeof *piece);
+    }
+    return s;
+}
+
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
+    if (s == MRC_OK && t->copy) s = mrc__upload_copy(ctx, t, src);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
@@ -3926,8 +4697,8 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 }
 
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
-    if (!params || !t || t->frame || t->copy) return MRC_ERR_ARG;
-    if (dtype != MRC_DTYPE_F16 && dtype != MRC_DTYPE_BF16) return MRC_ERR_ARG;
+    if (!params || !t || t->frame || t->copy || t->ndim != 2) return MRC_ERR_ARG;
+    if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
     t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
     if (!t->copy) return MRC_ERR_MEM;
     t->copy_dtype = dtype;
@@ -4274,10 +5045,12 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
     return (mrc_in){ .dtype = dtype, .ld = mrc__columns(t), .data = t->copy };
 }
 
-// A matrix must come in x's dtype; a vector may also be what statistics are.
+// A matrix must come in x's dtype, a vector in that of statistics; so must the gradient of either.
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
-    mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype;
-    if (dtype == x->dtype || (t->ndim < 2 && dtype == mrc__stat_dtype(x->dtype))) return 1;
+    const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
+    if (dtype == (t->ndim < 2 ? stat : x->dtype) && (t->dtype == stat || !t->requires_grad)) {
+        return 1;
+    }
     mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s %s without a copy", mrc__ops[op].name,
               mrc_dtype_name(x->dtype), t->name ? t->name : "a weight", mrc_dtype_name(t->dtype));
     return 0;
@@ -4619,12 +5392,17 @@ static double mrc__gelu_slope(double x) {
 #ifdef MRC__PASS_NAIVE
 // Element (r, c) as double; rounded once when put back.  The one place that obeys accumulate bits.
 static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
-    return ((const MRC__REAL *)m.data)[r * m.ld + c];
+    if (MRC__MIXED && m.dtype == MRC_DTYPE_F32) return ((const float *)m.data)[r * m.ld + c];
+    return MRC__GET(((const MRC__REAL *)m.data)[r * m.ld + c]);
+}
+static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
+    return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
-    MRC__REAL *to = (MRC__REAL *)m.data + r * m.ld + c;
-    *to = (MRC__REAL)(m.accumulate ? *to + value : value);
+    if (m.accumulate) value += MRC__T(peek)(m, r, c);
+    if (MRC__MIXED && m.dtype == MRC_DTYPE_F32) ((float *)m.data)[r * m.ld + c] = (float)value;
+    else ((MRC__REAL *)m.data)[r * m.ld + c] = MRC__SET(value);
 }
 #endif
 
@@ -4691,12 +5469,17 @@ static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor 
 
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
                                  mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, const mrc_batch *batch) {
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch) {
     if (!ctx || !word || !position || !token_type || !batch) return NULL;
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
     if (word->ndim != 2) return mrc__fail_null(ctx, MRC_ERR_SHAPE, "embedding: word is no matrix");
+    if (dtype != word->dtype && !(mrc__is_half(dtype) && word->dtype == MRC_DTYPE_F32)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: %s from tables of %s",
+                              mrc_dtype_name(dtype), mrc_dtype_name(word->dtype));
+    }
     if (!mrc__embedding_fits(ctx, "word", word, word, batch->max_input_id)
         || !mrc__embedding_fits(ctx, "position", position, word, batch->max_position_id)
         || !mrc__embedding_fits(ctx, "token_type", token_type, word, batch->max_token_type_id)) {
@@ -4709,7 +5492,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
     node->attr.embedding.word_padding = word_padding;
     node->attr.embedding.position_padding = position_padding;
     const size_t shape[2] = { batch->n_tokens, word->shape[1] };
-    return mrc__apply(ctx, node, word->copy ? word->copy_dtype : word->dtype, 2, shape);
+    return mrc__apply(ctx, node, dtype, 2, shape);
 }
 
 static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -4756,7 +5539,7 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
             for (size_t i = 0; i < a->in; i++) {
                 z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
             }
-            z = (MRC__REAL)z;                   // y is of the z that backward sees
+            z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
             MRC__T(put)(a->y, r, o, a->act == MRC_ACT_GELU ? mrc__gelu(z) : z);
         }
@@ -5432,15 +6215,16 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     mrc_out u = a->sum.data ? a->sum : a->y;            // nobody wants u: y is room enough
-    mrc_dropout_args drop = { .n = a->n, .n_sequences = a->n_sequences, .h = a->h, .mask = a->mask,
-                              .cu_seqlens = a->cu_seqlens, .sequence_index = a->sequence_index,
-                              .from = a->x, .to = u };
-    MRC__TRY(MRC__T(dropout)(be, &drop));
-    for (size_t r = 0; r < a->n; r++) {
-        for (size_t i = 0; i < a->h; i++) {
-            double sum = ((const MRC__REAL *)u.data)[r * u.ld + i];
-            MRC__T(put)(u, r, i, sum + MRC__T(at)(a->residual, r, i));
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (uint32_t i = 0; i < a->h; i++) {
+                double keep = MRC__T(kept)(&a->mask, 0, (uint32_t)index[s], (uint32_t)(r - cu[s]),
+                                           i);
+                double x = keep > 0 ? MRC__T(at)(a->x, (size_t)r, i) * keep : 0;
+                MRC__T(put)(u, (size_t)r, i, x + MRC__T(at)(a->residual, (size_t)r, i));
+            }
         }
     }
     mrc_layer_norm_fwd_args norm = { .n = a->n, .h = a->h, .eps = a->eps,
@@ -5566,39 +6350,44 @@ static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, MRC__REAL *gates, MRC__REAL *cells,
-                              int dir, size_t row, ptrdiff_t before) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *z = gates + row * 8 * h + d * 4 * h, *c = cells + row * 2 * h + d * h;
+static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
+                              size_t row, ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
             sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
-            double y = ((const MRC__REAL *)a->y.data)[(size_t)before * a->y.ld + d * h + j];
-            sum += MRC__T(at)(a->weight_hh[dir], o, j) * y;
+            sum += MRC__T(at)(a->weight_hh[dir], o, j)
+                 * MRC__T(peek)(a->y, (size_t)before, d * h + j);
         }
-        z[o] = (MRC__REAL)(o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
+        MRC__T(put)(gates, row, z + o, o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
     }
     for (size_t j = 0; j < h; j++) {
-        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + d * h + j];
-        c[j] = (MRC__REAL)(z[h + j] * was + (double)z[j] * z[2 * h + j]);
-        MRC__T(put)(a->y, row, d * h + j, z[3 * h + j] * tanh(c[j]));
+        double i = MRC__T(peek)(gates, row, z + j), f = MRC__T(peek)(gates, row, z + h + j);
+        double g = MRC__T(peek)(gates, row, z + 2 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(cells, (size_t)before, d * h + j);
+        MRC__T(put)(cells, row, d * h + j, f * was + i * g);
+        MRC__T(put)(a->y, row, d * h + j, MRC__T(peek)(gates, row, z + 3 * h + j)
+                                          * tanh(MRC__T(peek)(cells, row, d * h + j)));
     }
 }
 
-// Where nothing is saved the gates of all rows live in the workspace.
+// Where nothing is saved the cells and gates of all rows live in the workspace.
 static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     (void)be;
-    return a->gates.data ? 0 : a->n * a->h * 10 * sizeof(MRC__REAL);
+    return a->gates.data ? 0 : a->n * a->h * (2 * sizeof(MRC__STAT) + 8 * sizeof(MRC__REAL));
 }
 
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
-    MRC__REAL *gates = a->gates.data ? a->gates.data : a->workspace;
-    MRC__REAL *cells = a->gates.data ? a->cells.data : gates + a->n * a->h * 8;
+    mrc_out gates = a->gates, cells = a->cells;
     (void)be;
+    if (!gates.data) {
+        cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
+        gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
+    }
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
@@ -5613,24 +6402,23 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
 // dz of one row over its gates, and dc for the row before it; after: the row computed after it.
 static void MRC__T(lstm_cell_bwd)(const mrc_lstm_bwd_args *a, double *dc, int dir, size_t row,
                                   ptrdiff_t before, ptrdiff_t after) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *gates = a->gates.data, *z = gates + row * 8 * h + d * 4 * h;
-    const MRC__REAL *cells = (const MRC__REAL *)a->cells.data + d * h;
+    const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t j = 0; j < h; j++) {
-        double dh = MRC__T(at)(a->dy, row, d * h + j);
+        double gate[4], dh = MRC__T(at)(a->dy, row, d * h + j);
         for (size_t o = 0; after >= 0 && o < 4 * h; o++) {
-            dh += gates[(size_t)after * 8 * h + d * 4 * h + o]
+            dh += MRC__T(peek)(a->gates, (size_t)after, z + o)
                 * MRC__T(at)(a->weight_hh[dir], o, j);
         }
         // forward was: c_t = f c_(t-1) + i g;  h_t = o tanh(c_t)
-        double i = z[j], f = z[h + j], g = z[2 * h + j], o = z[3 * h + j];
-        double t = tanh(cells[row * 2 * h + j]);
-        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + j];
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, z + k * h + j);
+        double i = gate[0], f = gate[1], g = gate[2], o = gate[3];
+        double t = tanh(MRC__T(peek)(a->cells, row, d * h + j));
+        double was = before < 0 ? 0 : MRC__T(peek)(a->cells, (size_t)before, d * h + j);
         double dcj = dc[j] + dh * o * (1 - t * t);
-        z[j] = (MRC__REAL)(dcj * g * i * (1 - i));
-        z[h + j] = (MRC__REAL)(dcj * was * f * (1 - f));
-        z[2 * h + j] = (MRC__REAL)(dcj * i * (1 - g * g));
-        z[3 * h + j] = (MRC__REAL)(dh * t * o * (1 - o));
+        MRC__T(put)(a->gates, row, z + j, dcj * g * i * (1 - i));
+        MRC__T(put)(a->gates, row, z + h + j, dcj * was * f * (1 - f));
+        MRC__T(put)(a->gates, row, z + 2 * h + j, dcj * i * (1 - g * g));
+        MRC__T(put)(a->gates, row, z + 3 * h + j, dh * t * o * (1 - o));
         dc[j] = dcj * f;
     }
 }
@@ -5716,7 +6504,7 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += ((const MRC__REAL *)a->gates.data)[r * 8 * a->h + o]
+                dx += MRC__T(peek)(a->gates, r, o)
                     * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
             }
             MRC__T(put)(a->dx, r, i, dx);
@@ -5930,7 +6718,8 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.optim   the optimizer's kernels: no nodes, run by mrc_optimizer_step()
-//   norm = sqrt(sum over all gradients of g^2)      clip = min(1, max_norm / (norm + 1e-6))
+//   norm = sqrt(sum over all gradients of g^2) / s     clip = min(1, max_norm / (norm + 1e-6)) / s,
+//   s: the loss scale, or 1
 //   g = clip * gradient     m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2,  t: steps applied
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
@@ -5938,9 +6727,43 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
 // PARITY 3.11.  The two differ in where eps stands and in the order of the decay.  A gradient that
 // is not finite makes the norm so: then nothing is written and t does not count.
 //==============================================================================
-#ifdef MRC__PASS_NAIVE
-static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
+#ifdef MRC__PASS_CORE
+static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
+    float *scale = l->scale.data;
+    int32_t *counts = l->counts.data;
+    if (overflow) {
+        counts[0] = 0;
+        if (counts[1] < l->hysteresis) counts[1]++;
+        if (counts[1] == l->hysteresis && *scale > 1) *scale = *scale > 2 ? *scale / 2 : 1;
+    } else if (++counts[0] >= l->growth_interval) {
+        counts[0] = counts[1] = 0;
+        if (*scale < 0x1p126f) *scale *= 2;
+    }
+}
+
+// A scalar of a host backend.
+static void mrc__put_scalar(mrc_out to, double value) {
+    if (!to.data) return;
+    if (to.dtype == MRC_DTYPE_F64) *(double *)to.data = value;
+    else *(float *)to.data = (float)value;
+}
+
+// What grad_norm does once it has the sum of squares, on a host backend of any type.
+static void mrc__grad_norm_end(const mrc_grad_norm_args *a, double sum) {
+    const double scale = a->loss_scale.scale.data ? *(float *)a->loss_scale.scale.data : 1;
+    const double norm = sqrt(sum) / scale;
+    double clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
     int32_t *state = a->state.data;
+    mrc__put_scalar(a->norm, norm);
+    mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
+    state[1] = !(norm <= (a->norm.dtype == MRC_DTYPE_F64 ? DBL_MAX : (double)FLT_MAX));
+    state[0] += !state[1];
+    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
+}
+#endif
+
+#if defined(MRC__PASS_NAIVE) && !MRC__MIXED
+static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
     double sum = 0;
     (void)be;
     for (size_t k = 0; k < a->n_tensors; k++) {
@@ -5949,11 +6772,7 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
             sum += g * g;
         }
     }
-    double norm = (MRC__REAL)sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    MRC__T(put)(a->norm, 0, 0, norm);
-    MRC__T(put)(a->clip, 0, 0, clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN, infinity, too large for the type
-    state[0] += !state[1];
+    mrc__grad_norm_end(a, sum);
     return MRC_OK;
 }
 
@@ -5976,6 +6795,7 @@ static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t
         ((MRC__REAL *)t->v.data)[i] = (MRC__REAL)v;
         ((MRC__REAL *)t->param.data)[i] = (MRC__REAL)p;
     }
+    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
 }
 
 static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -6043,7 +6863,7 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.naive   the oracle: plain loops, sums in double, f32 and f64
+// >>impl.naive   the oracle: plain loops, sums in double, one instance for each type
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
@@ -6077,8 +6897,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->lstm_bwd          = MRC__T(lstm_bwd);
     k->lstm_fwd_workspace = MRC__T(lstm_fwd_workspace);
     k->lstm_bwd_workspace = MRC__T(lstm_bwd_workspace);
+#if !MRC__MIXED
     k->grad_norm         = MRC__T(grad_norm);
     k->adamw             = MRC__T(adamw);
+#endif
     k->linear_fwd        = MRC__T(linear_fwd);
     k->linear_bwd        = MRC__T(linear_bwd);
     k->gelu_fwd          = MRC__T(gelu_fwd);
@@ -6096,6 +6918,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #undef MRC__PASS_CORE
 #define MRC__PASS_NAIVE
 
+#define MRC__MIXED   0
+#define MRC__GET(x)  ((double)(x))
+#define MRC__SET(d)  ((MRC__REAL)(d))
+#define MRC__STAT    MRC__REAL
 #define MRC__REAL    float
 #define MRC__T(name) mrc__naive_##name##_f32
 #include MRC_SELF
@@ -6103,6 +6929,30 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__REAL    double
 #define MRC__T(name) mrc__naive_##name##_f64
 #include MRC_SELF
+#undef MRC__MIXED
+#undef MRC__GET
+#undef MRC__SET
+#undef MRC__STAT
+
+#define MRC__MIXED   1
+#define MRC__STAT    float
+#define MRC__GET(x)  ((double)mrc__from_f16(x))
+#define MRC__SET(d)  mrc__to_f16(mrc__odd(d))
+#define MRC__REAL    uint16_t
+#define MRC__T(name) mrc__naive_##name##_f16
+#include MRC_SELF
+#undef MRC__GET
+#undef MRC__SET
+
+#define MRC__GET(x)  ((double)mrc__from_bf16(x))
+#define MRC__SET(d)  mrc__to_bf16(mrc__odd(d))
+#define MRC__REAL    uint16_t
+#define MRC__T(name) mrc__naive_##name##_bf16
+#include MRC_SELF
+#undef MRC__MIXED
+#undef MRC__GET
+#undef MRC__SET
+#undef MRC__STAT
 
 #undef MRC__PASS_NAIVE
 #define MRC__PASS_CORE
@@ -6175,6 +7025,8 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->download = mrc__host_copy;
     mrc__naive_fill_f32(&be->kernels[MRC_DTYPE_F32]);
     mrc__naive_fill_f64(&be->kernels[MRC_DTYPE_F64]);
+    mrc__naive_fill_f16(&be->kernels[MRC_DTYPE_F16]);
+    mrc__naive_fill_bf16(&be->kernels[MRC_DTYPE_BF16]);
     *out = be;
     return MRC_OK;
 }
@@ -7276,15 +8128,10 @@ MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_
     mrc_grad_norm_args job = *a;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     const double *part = a->workspace;
-    int32_t *state = a->state.data;
     double sum = 0;
     mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &job);
     for (size_t i = 0; i < chunks; i++) sum += part[i];
-    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    if (a->norm.data) *(MRC__REAL *)a->norm.data = (MRC__REAL)norm;
-    if (a->clip.data) *(MRC__REAL *)a->clip.data = (MRC__REAL)(clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
-    state[0] += !state[1];
+    mrc__grad_norm_end(a, sum);
     return MRC_OK;
 }
 
@@ -7303,8 +8150,8 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
     const MRC__REAL decay = (MRC__REAL)(t->lr * t->weight_decay);
     MRC__REAL *param = t->param.data, *pm = t->m.data, *pv = t->v.data;
     (void)worker;
-    for (; i < end; i += MRC__T(LANES)) {
-        size_t n = end - i;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
         MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
         MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
         MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
@@ -7315,6 +8162,11 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
         MRC__T(store_n)(pm + i, m, n);
         MRC__T(store_n)(pv + i, v, n);
         MRC__T(store_n)(param + i, p, n);
+#if MRC__F32
+        if (t->copy.data) {
+            mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
+        }
+#endif
     }
 }
 MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -8107,6 +8959,7 @@ static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
     h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
     if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
     be->name = "cpu";
+    be->kernels[MRC_DTYPE_F16] = be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){0};
     mrc__cpu_fill(be, isa);
     return MRC_OK;
 }
@@ -8299,7 +9152,8 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
     return (mrc_optimizer_config){ .magic = MRC_OPTIMIZER_MAGIC, .variant = MRC_ADAMW_TORCH,
-                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1 };
+                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1,
+                                   .loss_scale_interval = 2000, .loss_scale_hysteresis = 2 };
 }
 
 struct mrc_optimizer {
@@ -8308,6 +9162,7 @@ struct mrc_optimizer {
     const mrc_params    *params;
     mrc_params          *exp_avg, *exp_avg_sq, *scalars;
     mrc_tensor          *norm, *clip, *state;
+    mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
 
@@ -8339,6 +9194,18 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
     }
 }
 
+static mrc_status mrc__optimizer_scale(mrc_ctx *ctx, mrc_optimizer *o) {
+    const size_t two = 2;
+    const float scale = (float)o->config.loss_scale;
+    if (mrc_param_new(o->scalars, &o->loss_scale, "loss_scale", MRC_DTYPE_F32, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->loss_scale_counts, "loss_scale_counts", MRC_DTYPE_I32, 1,
+                         &two) != MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for the loss scale");
+    }
+    MRC__TRY(mrc__tensor_zero(ctx, o->loss_scale_counts));
+    return mrc_tensor_upload(ctx, o->loss_scale, &scale);
+}
+
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     size_t n = o->params->n, bytes;
     const size_t two = 2;
@@ -8358,6 +9225,7 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     MRC__TRY(mrc__tensor_zero(ctx, o->norm));
     MRC__TRY(mrc__tensor_zero(ctx, o->clip));
     MRC__TRY(mrc__tensor_zero(ctx, o->state));
+    if (o->config.loss_scale > 0) MRC__TRY(mrc__optimizer_scale(ctx, o));
     return mrc__optimizer_moments(ctx, o);
 }
 
@@ -8370,6 +9238,13 @@ MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc
                          "mrc_optimizer_config_default()");
     }
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
+    double scale = config->loss_scale;
+    if (scale != 0 && !(scale >= 1 && scale <= 0x1p126 && config->loss_scale_interval > 0
+                        && config->loss_scale_hysteresis > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the loss scale begins with %g, grows after "
+                         "%d steps, falls at overflow %d (expected 1 or more each)", scale,
+                         (int)config->loss_scale_interval, (int)config->loss_scale_hysteresis);
+    }
     mrc_optimizer *o = mrc__host_zalloc(&ctx->host, sizeof *o);
     if (!o) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
     o->host = ctx->host;
@@ -8436,6 +9311,12 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
                                 .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+    if (o->loss_scale) {
+        norm.loss_scale = (mrc_loss_scale){
+            .scale = mrc__flat_out(o->loss_scale), .counts = mrc__flat_out(o->loss_scale_counts),
+            .growth_interval = o->config.loss_scale_interval,
+            .hysteresis = o->config.loss_scale_hysteresis };
+    }
     MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
     mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = o->config.variant,
                              .beta1 = o->config.beta1, .beta2 = o->config.beta2,
@@ -8459,6 +9340,10 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     if (applied) *applied = state[0];
     if (skipped) *skipped = state[1];
     return MRC_OK;
+}
+
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o) {
+    return o ? o->loss_scale : NULL;
 }
 
 //------------------------------------------------------------------------------
@@ -8527,7 +9412,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
             mrc_text_add(&names, "", 1);
         }
     }
-    mrc_st_tensor *list = mrc__mul(2 * n + 1, sizeof *list, &bytes)
+    mrc_st_tensor *list = mrc__mul(2 * n + 3, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     mrc_status s = list && !names.failed ? MRC_OK
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
@@ -8538,7 +9423,10 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
         }
     }
     if (s == MRC_OK) {
-        mrc__param_describe(&list[k++], o->state, "state");
+        mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+        for (int i = 0; i < (o->loss_scale ? 3 : 1); i++) {
+            mrc__param_describe(&list[k++], scalars[i], scalars[i]->name);
+        }
         s = mrc_safetensors_write(ctx, path, list, k, NULL);
     }
     if (list) ctx->host.free(ctx->host.user, list);
@@ -8560,9 +9448,12 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
-    const mrc_st_entry *e = mrc_safetensors_find(st, "state");
-    if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
-    if (s == MRC_OK) s = mrc__param_load(ctx, st, e, o->state, path);
+    mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+    for (int i = 0; s == MRC_OK && i < (o->loss_scale ? 3 : 1); i++) {
+        const mrc_st_entry *e = mrc_safetensors_find(st, scalars[i]->name);
+        s = e ? mrc__param_load(ctx, st, e, scalars[i], path)
+              : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, scalars[i]->name);
+    }
     mrc_safetensors_close(st);
     return s;
 }
@@ -10750,7 +11641,11 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     const mrc_json *question = mrc__ds_get(row, "question", &twice);
     const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
     const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
+    const mrc_json *kind = mrc__ds_get(row, "question_type", &twice);
     int has_question = question && question->type == MRC_JSON_STRING;
+    if (kind && kind->is_int && kind->integer >= 1 && kind->integer <= 3) {
+        e->question_type = (int)kind->integer;
+    }
     if (!id) id = mrc__ds_get(row, "guid", &twice);             // KLUE
     if (impossible && !strcmp(l->d->format, "squad_v1")) l->d->format = "squad_v2";
     e->title = p->title;
@@ -11463,9 +12358,9 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 //==============================================================================
 // >>impl.decode
 //
-// HF's postprocess_qa_predictions without null answers (PARITY 3.5), in its arithmetic: scores are
-// sums of two floats in float; probabilities are numpy's, float32 with pairwise summation, and in
-// double when the "empty" fallback (a Python float) is in the list.
+// HF's postprocess_qa_predictions (PARITY 3.5) in its arithmetic: scores are sums of two floats in
+// float; probabilities are numpy's, float32 with its exp() and its pairwise sum, and in double when
+// the "empty" fallback (a Python float) is in the list.
 //
 // Where HF leaves the result open: of equal logits the later row comes first (numpy's argsort is
 // not stable; this is what a stable one gives, reversed), and a score that is not finite is no
@@ -11474,7 +12369,7 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30 };
+                                .max_answer_length = 30, .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -11497,11 +12392,13 @@ static size_t mrc__dec_top(const float *values, size_t n, size_t k, size_t *rows
     return found;
 }
 
+static float mrc__dec_score(const mrc_span *span) { return span->start_logit + span->end_logit; }
+
 // Python's sorted(reverse=True) is stable: after equal scores.
 static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) {
-    float score = span.start_logit + span.end_logit;
+    float score = mrc__dec_score(&span);
     size_t at = n;
-    while (at > 0 && score > out[at - 1].start_logit + out[at - 1].end_logit) at--;
+    while (at > 0 && score > mrc__dec_score(&out[at - 1])) at--;
     if (at == k) return n;
     if (n < k) n++;
     memmove(out + at + 1, out + at, (n - 1 - at) * sizeof *out);
@@ -11509,10 +12406,14 @@ static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) 
     return n;
 }
 
-// numpy's sum of fewer than 128 float32: eight lanes, then the rest.
+// numpy's sum of float32: eight lanes, then the rest; above 128 the sum of two halves.
 static float mrc__dec_sum(const float *x, size_t n) {
     float lane[8], sum = 0;
     size_t i = 0;
+    if (n > 128) {
+        size_t half = n / 2 - n / 2 % 8;
+        return mrc__dec_sum(x, half) + mrc__dec_sum(x + half, n - half);
+    }
     if (n >= 8) {
         memcpy(lane, x, sizeof lane);
         for (i = 8; i + 8 <= n; i += 8) {
@@ -11525,80 +12426,189 @@ static float mrc__dec_sum(const float *x, size_t n) {
     return sum;
 }
 
+// numpy's exp() of a float32 that is at most 0, as AVX2 and AVX-512 compute it: x = q ln 2 + r with
+// ln 2 in two parts, then a rational function of r.  It is not correctly rounded, and shows in the
+// digits of nbest_predictions.json.
+static float mrc__dec_exp(float x) {
+    if (!(x > -103.97f)) return 0;
+    float q = rintf(x * 1.44269504f);
+    float r = fmaf(q, -1.42860677e-6f, fmaf(q, -6.93145752e-1f, x));
+    float p = fmaf(5.08276253e-04f, r, 6.75789705e-03f);
+    p = fmaf(p, r, 5.11451215e-02f);
+    p = fmaf(p, r, 2.47361541e-01f);
+    p = fmaf(p, r, 7.25766461e-01f);
+    p = fmaf(p, r, 1.0f);
+    float d = fmaf(fmaf(2.15950938e-02f, r, -2.74233538e-01f), r, 1.0f);
+    return ldexpf(p / d, (int)q);
+}
+
 // `e` has room for n floats.
-static void mrc__dec_softmax(mrc_span *out, size_t n, float *e) {
-    float max = out[0].start_logit + out[0].end_logit;
+static void mrc__dec_softmax(mrc_span *out, size_t n, double temperature, float *e) {
+    float max = mrc__dec_score(&out[0]), t = (float)temperature;
+    for (size_t i = 1; i < n; i++) {                    // null's may stand last and be above
+        if (mrc__dec_score(&out[i]) > max) max = mrc__dec_score(&out[i]);
+    }
     for (size_t i = 0; i < n; i++) {
-        e[i] = (float)exp((double)((out[i].start_logit + out[i].end_logit) - max));
+        e[i] = mrc__dec_exp((mrc__dec_score(&out[i]) - max) / t);
     }
     float sum = mrc__dec_sum(e, n);
     for (size_t i = 0; i < n; i++) out[i].probability = (double)(e[i] / sum);
 }
 
 // The fallback before what there is: nothing, or one span without text.
-static size_t mrc__dec_fallback(mrc_span *out, size_t n, size_t k) {
+static size_t mrc__dec_fallback(mrc_span *out, size_t n, double temperature) {
     mrc_span other = out[0];
-    out[0] = (mrc_span){ .empty = 1, .probability = 1 };
-    if (!n || k < 2) return 1;
-    double score = (double)(other.start_logit + other.end_logit), max = score > 0 ? score : 0;
-    double a = exp(0 - max), b = exp(score - max);
+    out[0] = (mrc_span){ .kind = MRC_SPAN_EMPTY, .probability = 1 };
+    if (!n) return 1;
+    double score = (double)mrc__dec_score(&other), max = score > 0 ? score : 0;
+    double a = exp((0 - max) / temperature), b = exp((score - max) / temperature);
     out[0].probability = a / (a + b);
     other.probability = b / (a + b);
     out[1] = other;
     return 2;
 }
 
+// The rows of the passage: first to last, last excluded.
+static void mrc__dec_passage(const mrc_feature *f, size_t *first, size_t *last) {
+    size_t n = (size_t)f->length;
+    for (*first = 0; *first < n && f->offset_mapping[*first][0] < 0; ) ++*first;
+    for (*last = *first; *last < n && f->offset_mapping[*last][0] >= 0; ) ++*last;
+}
+
+// What a window shows around the token at these code points; -1: it does not have it.
+static double mrc__dec_context(const mrc_feature *f, const int32_t offsets[2]) {
+    size_t first, last, low, high;
+    mrc__dec_passage(f, &first, &last);
+    for (low = first, high = last; low < high; ) {
+        size_t middle = low + (high - low) / 2;
+        if (f->offset_mapping[middle][0] < offsets[0]) low = middle + 1;
+        else high = middle;
+    }
+    while (low < last && f->offset_mapping[low][0] == offsets[0]
+           && f->offset_mapping[low][1] != offsets[1]) low++;
+    if (low == last || f->offset_mapping[low][0] != offsets[0]) return -1;
+    size_t left = low - first, right = last - 1 - low;
+    return (double)(left < right ? left : right) + 0.01 * (double)(last - first);
+}
+
+// Whether window `at` shows most around its token `row`; of several the first.
+static int mrc__dec_is_max_context(const mrc_window_logits *windows, size_t n, size_t at,
+                                   size_t row) {
+    const int32_t *offsets = windows[at].feature->offset_mapping[row];
+    double own = mrc__dec_context(windows[at].feature, offsets);
+    for (size_t i = 0; i < n; i++) {
+        double other = i == at ? -1 : mrc__dec_context(windows[i].feature, offsets);
+        if (other > own || (i < at && other >= own)) return 0;
+    }
+    return 1;
+}
+
 // Adds one window's candidates, starts from the best, for each its ends from the best.
-static size_t mrc__dec_window(const mrc_window_logits *w, const mrc_decode_config *config,
-                              size_t *starts, size_t *ends, mrc_span *out, size_t n) {
+static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
+                              const mrc_decode_config *config, size_t *rows, mrc_span *out,
+                              size_t n) {
+    const mrc_window_logits *w = &windows[at];
     const mrc_feature *f = w->feature;
-    size_t k = config->n_best_size;
+    size_t k = config->n_best_size, *starts = rows, *ends = rows + k;
     size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, starts);
     size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, ends);
     for (size_t a = 0; a < n_starts; a++) {
+        size_t i = starts[a];
+        if (f->offset_mapping[i][0] < 0) continue;
+        if (config->max_context && !mrc__dec_is_max_context(windows, n_windows, at, i)) continue;
         for (size_t b = 0; b < n_ends; b++) {
-            size_t i = starts[a], j = ends[b];
-            if (f->offset_mapping[i][0] < 0 || f->offset_mapping[j][0] < 0) continue;
+            size_t j = ends[b];
+            if (f->offset_mapping[j][0] < 0) continue;
             if (j < i || j - i >= config->max_answer_length) continue;
             mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
                               .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1] };
-            if (!isfinite(span.start_logit + span.end_logit)) continue;
+            if (!isfinite(mrc__dec_score(&span))) continue;
             n = mrc__dec_insert(out, n, k, span);
         }
     }
     return n;
 }
 
+// "No answer" scores what the window that is least sure of it gives its first row.  It is always
+// in the list, as one more where it is not among the best.
+static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, size_t k,
+                            mrc_span *out, size_t n) {
+    mrc_span null = { .kind = MRC_SPAN_NULL };
+    int found = 0;
+    for (size_t i = 0; i < n_windows; i++) {
+        mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
+                          .end_logit = windows[i].end[0] };
+        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
+        found = 1;
+    }
+    if (!found) return n;
+    if (n == k && mrc__dec_score(&null) <= mrc__dec_score(&out[n - 1])) {
+        out[n] = null;
+        return n + 1;
+    }
+    return mrc__dec_insert(out, n, k, null);
+}
+
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
     size_t bytes, n = 0, k = config->n_best_size;
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", k
-                         ? "the config is not from mrc_decode_config_default()"
-                         : "n_best_size is 0");
+    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", !k ? "n_best_size is 0"
+                         : config->magic == MRC_DECODE_MAGIC ? "the temperature is not above 0"
+                         : "the config is not from mrc_decode_config_default()");
     }
-    size_t *rows = mrc__mul(k, 2 * sizeof *rows + sizeof(float), &bytes)
+    size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
     for (size_t i = 0; i < n_windows; i++) {
-        n = mrc__dec_window(&windows[i], config, rows, rows + k, out, n);
+        n = mrc__dec_window(windows, n_windows, i, config, rows, out, n);
     }
-    if (!n || (n == 1 && out[0].begin >= out[0].end)) n = mrc__dec_fallback(out, n, k);
-    else mrc__dec_softmax(out, n, (float *)(void *)(rows + 2 * k));
+    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
+        n = mrc__dec_fallback(out, n, config->temperature);
+    } else {
+        mrc__dec_softmax(out, n, config->temperature, (float *)(void *)(rows + 2 * k));
+    }
     ctx->host.free(ctx->host.user, rows);
     *n_out = n;
     return MRC_OK;
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    const mrc_span *null = NULL, *best = NULL;
+    if (null_score_diff) *null_score_diff = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].kind == MRC_SPAN_NULL) null = &spans[i];
+        else if (!best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
+            best = &spans[i];
+        }
+    }
+    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
+    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
+    if (null_score_diff) *null_score_diff = (double)diff;
+    return (double)diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+    *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
+    if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
+    size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
+    size_t end = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->end);
+    *bytes = end > begin ? end - begin : 0;
+    return e->context + begin;
 }
 #endif // core pass
 
 //==============================================================================
 // >>impl.metrics
 //
-// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.3 SQuAD v1), on code
-// points.  Python decides what lower case, white space and a word are: str.lower() with its final
-// sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the tokenizer's
-// table, which is newer: only characters that are cased in 14 are looked up there.
+// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
+// code points.  Python decides what lower case, white space and a word are: str.lower() with its
+// final sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the
+// tokenizer's table, which is newer: only characters that are cased in 14 are looked up there.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
@@ -11719,6 +12729,27 @@ static void mrc__met_join(mrc__met_text *t) {
     t->n = n;
 }
 
+// KLUE's pattern, which hardly ever occurs: one of these, then ( ) and both single quotes.
+static void mrc__met_klue_pattern(mrc__met_text *t) {
+    static const uint32_t tail[4] = { '(', ')', 0x2018, 0x2019 };
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        uint32_t c = t->cp[i];
+        int head = mrc__met_is_quote(c) && c != '(' && c != ')' && c != 0x2018 && c != 0x2019;
+        if (head && t->n - i > 4 && !memcmp(&t->cp[i + 1], tail, sizeof tail)) {
+            t->cp[n++] = ' ';
+            i += 4;
+        } else {
+            t->cp[n++] = c;
+        }
+    }
+    t->n = n;
+}
+
+static int mrc__met_has_words(mrc_metric metric) {
+    return metric == MRC_METRIC_SQUAD || metric == MRC_METRIC_SQUAD_V2;
+}
+
 // Host memory of the caller's to free; cp NULL when there is none.
 static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const char *s,
                                         size_t bytes) {
@@ -11732,12 +12763,13 @@ static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const c
         if (mrc__met_is_quote(t.cp[i])) t.cp[i] = ' ';
     }
     low = mrc__met_lower(room, t);
+    if (metric == MRC_METRIC_KLUE) mrc__met_klue_pattern(&low);
     size_t n = 0;
     for (size_t i = 0; i < low.n; i++) {
         if (!mrc__met_is_punctuation(low.cp[i])) low.cp[n++] = low.cp[i];
     }
     low.n = n;
-    if (metric == MRC_METRIC_SQUAD) mrc__met_remove_articles(&low);
+    if (mrc__met_has_words(metric)) mrc__met_remove_articles(&low);
     mrc__met_join(&low);
     return low;
 }
@@ -11755,11 +12787,11 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
     size_t n = 0;
     for (size_t i = 0; i < t.n;) {
         size_t end = i + 1;
-        if (metric == MRC_METRIC_SQUAD) {
+        if (mrc__met_has_words(metric)) {
             while (end < t.n && t.cp[end] != ' ') end++;
         }
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
-        i = end + (metric == MRC_METRIC_SQUAD);
+        i = end + (size_t)mrc__met_has_words(metric);
     }
     qsort(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
@@ -11779,31 +12811,105 @@ static double mrc__met_f1(const mrc__met_text *p, size_t n_p, const mrc__met_tex
     return 2 * precision * recall / (precision + recall);
 }
 
-// Scores one answer; *exact and *f1 only rise.
+static int mrc__met_compare_cp(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// difflib's autojunk: of a text of at least 200 characters, those that make more than one in a
+// hundred begin no match.  Sets skip[j]; `sorted` is room for b.n.
+static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sorted) {
+    memset(skip, 0, b.n);
+    if (b.n < 200) return;
+    memcpy(sorted, b.cp, b.n * sizeof *sorted);
+    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    for (size_t i = 0, end; i < b.n; i = end) {
+        for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
+        for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
+            if (b.cp[j] == sorted[i]) skip[j] = 1;
+        }
+    }
+}
+
+// The length of difflib's find_longest_match(): the longest common block of characters that may
+// begin a match, the first in a, then in b, made longer at both ends by any that agree.  `row` is
+// room for b.n + 1 lengths, all 0.
+static size_t mrc__met_block(mrc__met_text a, mrc__met_text b, const unsigned char *skip,
+                             size_t *row) {
+    size_t best = 0, at_a = 0, at_b = 0;
+    for (size_t i = 0; i < a.n; i++) {
+        for (size_t j = b.n; j-- > 0;) {
+            row[j + 1] = a.cp[i] == b.cp[j] && !skip[j] ? row[j] + 1 : 0;
+        }
+        for (size_t j = 0; j < b.n; j++) {
+            if (row[j + 1] <= best) continue;
+            best = row[j + 1];
+            at_a = i + 1 - best;
+            at_b = j + 1 - best;
+        }
+    }
+    while (at_a && at_b && a.cp[at_a - 1] == b.cp[at_b - 1]) at_a--, at_b--, best++;
+    while (at_a + best < a.n && at_b + best < b.n && a.cp[at_a + best] == b.cp[at_b + best]) best++;
+    return best;
+}
+
+// ROUGE-W of KLUE, the label not empty; -1: no memory.
+static double mrc__met_rouge_w(mrc_ctx *ctx, mrc__met_text p, mrc__met_text label) {
+    const size_t each = sizeof(size_t) + sizeof(uint32_t) + 1;
+    size_t bytes;
+    size_t *row = mrc__mul(label.n + 1, each, &bytes) ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!row) return -1;
+    uint32_t *sorted = (uint32_t *)(void *)(row + label.n + 1);
+    unsigned char *skip = (unsigned char *)(sorted + label.n + 1);
+    mrc__met_popular(label, skip, sorted);
+    double block = (double)mrc__met_block(p, label, skip, row);
+    ctx->host.free(ctx->host.user, row);
+    double precision = p.n ? block / (double)p.n : 0, recall = block / (double)label.n;
+    return precision + recall > 0 ? 2 * (precision * recall) / (precision + recall) : 0;
+}
+
+// The second score of one normalised answer; -1: no memory.
+static double mrc__met_second(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
+                              const mrc__met_text *p_tokens, size_t n_p, mrc__met_text g) {
+    size_t size;
+    if (metric == MRC_METRIC_KLUE) {
+        return g.n ? mrc__met_rouge_w(ctx, p, g) : p.n ? 0 : 1;
+    }
+    mrc__met_text *tokens = mrc__mul(g.n + 1, sizeof *tokens, &size)
+                          ? ctx->host.alloc(ctx->host.user, size) : NULL;
+    if (!tokens) return -1;
+    size_t n_g = mrc__met_tokens(metric, g, tokens);
+    double f1 = mrc__met_f1(p_tokens, n_p, tokens, n_g);
+    if (metric == MRC_METRIC_SQUAD_V2 && (!n_p || !n_g)) f1 = n_p == n_g;
+    ctx->host.free(ctx->host.user, tokens);
+    return f1;
+}
+
+// Scores one answer; *exact and *f1 only rise.  *counted: SQuAD 2 drops answers that normalise to
+// nothing.
 static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
                                   const mrc__met_text *p_tokens, size_t n_p,
-                                  const mrc_answer *answer, double *exact, double *f1) {
+                                  const mrc_answer *answer, size_t *counted, double *exact,
+                                  double *f1) {
+    double f = 0;
     mrc__met_text g = mrc__met_normalize(ctx, metric, answer->text, answer->bytes);
-    size_t size;
-    mrc__met_text *tokens = g.cp && mrc__mul(g.n + 1, sizeof *tokens, &size)
-                                ? ctx->host.alloc(ctx->host.user, size) : NULL;
-    if (tokens) {
-        double f = mrc__met_f1(p_tokens, n_p, tokens, mrc__met_tokens(metric, g, tokens));
+    if (g.cp && (g.n || metric != MRC_METRIC_SQUAD_V2)) {
+        f = mrc__met_second(ctx, metric, p, p_tokens, n_p, g);
         if (f > *f1) *f1 = f;
         if (g.n == p.n && memcmp(g.cp, p.cp, g.n * sizeof *g.cp) == 0) *exact = 1;
-        ctx->host.free(ctx->host.user, tokens);
+        ++*counted;
     }
     if (g.cp) ctx->host.free(ctx->host.user, g.cp);
-    return tokens ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
+    return g.cp && f >= 0 ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
 }
 
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
     mrc_status status = MRC_OK;
-    size_t size;
+    size_t size, counted = 0;
     *exact = *f1 = 0;
-    if ((unsigned)metric > MRC_METRIC_SQUAD) {
+    if ((unsigned)metric > MRC_METRIC_KLUE) {
         return mrc__fail(ctx, MRC_ERR_ARG, "metric: no metric %d", (int)metric);
     }
     mrc__met_text p = mrc__met_normalize(ctx, metric, prediction, bytes);
@@ -11812,7 +12918,10 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (tokens) {
         size_t n = mrc__met_tokens(metric, p, tokens);
         for (size_t i = 0; i < n_answers && status == MRC_OK; i++) {
-            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], exact, f1);
+            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], &counted, exact, f1);
+        }
+        if (!counted && (metric == MRC_METRIC_SQUAD_V2 || metric == MRC_METRIC_KLUE)) {
+            *exact = *f1 = p.n == 0;
         }
         ctx->host.free(ctx->host.user, tokens);
     } else {
@@ -12067,7 +13176,7 @@ typedef struct mrc_encoder_weights {
 typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
-    mrc_dtype  dtype;
+    int        copies;              // matrices get working copies of the model's type
     size_t     n;
     mrc_status status;
 } mrc__builder;
@@ -12084,7 +13193,11 @@ static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    b->status = mrc_param_new(b->m->params, &t, name, b->dtype, columns ? 2 : 1, shape);
+    b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype),
+                              columns ? 2 : 1, shape);
+    if (b->status == MRC_OK && b->copies && columns) {
+        b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
+    }
     if (b->status != MRC_OK) {
         mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, rows, columns);
         return NULL;
@@ -12188,8 +13301,11 @@ static mrc_status mrc__make_all(mrc__builder *b) {
                               "%sembeddings.token_type_embeddings.weight", p);
     w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
     w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
+    b->copies = mrc__is_half(b->m->dtype);
     for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    b->copies = 0;
     if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
+    b->copies = mrc__is_half(b->m->dtype);
     mrc__make_head(b);
     return b->status;
 }
@@ -12201,14 +13317,15 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
-    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_F64) {
-        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: weights are f32 or f64, not %s",
-                         mrc_dtype_name(dtype));
+    if (dtype >= MRC_DTYPE_I32 || !ctx->be->kernels[dtype].linear_fwd) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
+                         ctx->be->name, mrc_dtype_name(dtype));
     }
     mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
     if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
     m->host = ctx->host;
     m->config = *config;
+    m->dtype = dtype;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
     n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
@@ -12219,7 +13336,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->lstm
       && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
-    mrc__builder b = { .ctx = ctx, .m = m, .dtype = dtype };
+    mrc__builder b = { .ctx = ctx, .m = m };
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
                              config->num_hidden_layers);
@@ -12379,7 +13496,7 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
     int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
     double p = config->dropout ? c->hidden_dropout_prob : 0;
     mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  pad_position, batch);
+                                  pad_position, m->dtype, batch);
     mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
     mrc_drop(ctx, e);
     mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
@@ -12982,12 +14099,15 @@ static int mrc__counts(const mrc_feature *f, int32_t position) {
 static mrc_status mrc__download_f32(mrc_ctx *ctx, const mrc_tensor *t, float *out) {
     if (t->dtype == MRC_DTYPE_F32) return mrc_tensor_download(ctx, t, out);
     size_t bytes;
-    double *wide = mrc__mul(t->numel + 1, sizeof *wide, &bytes)
-                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!wide) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
-    mrc_status s = mrc_tensor_download(ctx, t, wide);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) out[i] = (float)wide[i];
-    ctx->host.free(ctx->host.user, wide);
+    void *raw = mrc__mul(t->numel + 1, mrc_dtype_bytes(t->dtype), &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!raw) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
+    mrc_status s = mrc_tensor_download(ctx, t, raw);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
+        out[i] = t->dtype == MRC_DTYPE_F64 ? (float)((const double *)raw)[i]
+               : mrc__widen(t->dtype, ((const uint16_t *)raw)[i]);
+    }
+    ctx->host.free(ctx->host.user, raw);
     return s;
 }
 
@@ -13010,16 +14130,17 @@ static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const siz
     return t && mrc_tensor_upload(ctx, t, src) == MRC_OK ? t : NULL;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_step_desc *desc,
-                                   size_t first, size_t n, const size_t counted[2], double *loss) {
+// Forward and backward of features first .. first + n: gradients add up in ctx, times the scale.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_tensor *scale,
+                                   const mrc_step_desc *desc, size_t first, size_t n,
+                                   const size_t counted[2], double *loss) {
     mrc_batch batch;
     double value;
     MRC__TRY(mrc_model_batch(ctx, m, &batch, desc->features + first, n, first));
     mrc_tensor *denominators = mrc__denominators(ctx, m, counted);
     mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &desc->forward);
     mrc_tensor *t = mrc_cross_entropy(ctx, logits, batch.targets, denominators, &batch);
-    MRC__TRY(mrc_backward(ctx, t, NULL));
+    MRC__TRY(mrc_backward(ctx, t, scale));
     MRC__TRY(mrc__download_scalar(ctx, t, &value));
     *loss += value;
     mrc_ctx_reset(ctx);
@@ -13042,12 +14163,15 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     mrc_ctx_set_random(ctx, desc->random);
     for (size_t first = 0; s == MRC_OK && first < desc->n; first += micro) {
         size_t n = desc->n - first < micro ? desc->n - first : micro;
-        s = mrc__micro_batch(ctx, m, desc, first, n, counted, &out->loss);
+        s = mrc__micro_batch(ctx, m, o->loss_scale, desc, first, n, counted, &out->loss);
     }
     int finite = fabs(out->loss) <= DBL_MAX;
     if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
     if (s == MRC_OK && finite) {
         s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (s == MRC_OK && o->loss_scale) {
+        s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
     }
     if (!finite) out->skipped = 1;
     if (s == MRC_OK && finite) return MRC_OK;
@@ -13088,22 +14212,42 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     return s;
 }
 
+// Longest first; of one length as they come.
+static int mrc__predict_order(const void *a, const void *b) {
+    const mrc_feature *x = a, *y = b;
+    if (x->length != y->length) return x->length > y->length ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+// How many of the n features in list make the next batch.
+static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature *const *list,
+                                 size_t n, size_t longest) {
+    size_t count = 0, budget, rows = 0;
+    if (!desc->by_length) return n < desc->batch_size ? n : desc->batch_size;
+    if (!mrc__mul(desc->batch_size, longest, &budget) || budget > INT32_MAX) budget = INT32_MAX;
+    while (count < n && (size_t)list[count]->length <= budget - rows) {
+        rows += (size_t)list[count++]->length;
+    }
+    return count ? count : 1;
+}
+
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
     if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
         return MRC_ERR_ARG;
     }
     const mrc_features *f = desc->features;
-    size_t bytes, at_once = desc->batch_size < f->n ? desc->batch_size : f->n;
-    const mrc_feature **list = mrc__mul(at_once + 1, sizeof *list, &bytes)
-                             ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    size_t bytes, n;
+    const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
+                             ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    for (size_t i = 0; i < f->n; i++) list[i] = &f->list[i];
+    if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     mrc_ctx_set_random(ctx, desc->random);
-    for (size_t first = 0; s == MRC_OK && first < f->n; first += at_once) {
-        size_t n = f->n - first < at_once ? f->n - first : at_once;
-        for (size_t i = 0; i < n; i++) list[i] = &f->list[first + i];
-        s = mrc__predict_batch(ctx, m, desc, list, n, first);
+    for (size_t first = 0; s == MRC_OK && first < f->n; first += n) {
+        n = mrc__predict_count(desc, list + first, f->n - first, (size_t)list[0]->length);
+        s = mrc__predict_batch(ctx, m, desc, list + first, n, first);
         mrc_ctx_reset(ctx);
         if (s == MRC_OK && desc->progress) s = desc->progress(desc->user, first + n, f->n);
     }
@@ -13367,12 +14511,11 @@ static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
     if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
     MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
     mrc__eval_windows_free(e);
-    const mrc_span *best = &e->spans[0];
-    size_t begin = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->begin);
-    size_t end = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->end);
-    const char *text = best->empty ? "empty" : x->context + begin;
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, best->empty ? 5 : end - begin, x->answers,
-                              x->n_answers, &exact, &f1));
+    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
+    size_t bytes;
+    const char *text = mrc_span_text(best, x, &bytes);
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
+                              &f1));
     e->out->exact_match += exact;
     e->out->f1 += f1;
     return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
