@@ -10080,7 +10080,7 @@ static mrc_status mrc__tok_read_ids(mrc__tok_source *src, mrc_tokenizer *tok, co
                                     size_t n_added) {
     MRC__TRY(mrc__tok_room(src, tok, vocab->n + n_added));
     for (const mrc_json *j = vocab->child; j; j = j->next) {
-        int64_t id;
+        int64_t id = -1;
         MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
         MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
     }
