@@ -3,6 +3,9 @@
 #define MRC_CUDA_COMMON_CUH
 #include "compat.cuh"
 #include "../../mrc.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 // What backends/cuda.cu keeps of a device.  Kernels are launched on `stream`.
 typedef struct mrc_cuda {
