@@ -167,7 +167,9 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
 //   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
 //     a stream: to later work of that stream);
-//   - statistics, losses and weights' gradients are f32 where activations are f16 or bf16;
+//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
+//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
+//     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
 //   - gelu_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
 //==============================================================================
@@ -419,17 +421,30 @@ typedef struct mrc_unfold_bwd_args {
 typedef struct mrc_optim_tensor {
     size_t  numel, rows;            // rows: shape[0]; 0: a vector or a scalar
     mrc_in  grad;
-    mrc_out param, copy, m, v;      // copy: the 16-bit one, data NULL when there is none
+    mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
     double  lr, weight_decay;
 } mrc_optim_tensor;
 
-// Begins an optimizer step: norm = ||all gradients||, clip = min(1, max_norm / (norm + 1e-6)), or 1
-// with max_norm 0.  state (2) i32: [0] counts the steps applied; [1] is 1 and nothing is counted
-// when the norm is not finite.
+// Dynamic loss scaling: small gradients would be 0 in f16, so the loss is multiplied by a scale and
+// the gradients are divided by it.  At an overflow (a norm that is not finite) the scale is halved,
+// but for the first hysteresis - 1 since it last grew, and is 1 at least; after growth_interval
+// steps without one it is doubled.
+typedef struct mrc_loss_scale {
+    mrc_out scale;                  // f32 scalar, read and written; data NULL: there is none
+    mrc_out counts;                 // (2) i32, read and written: steps without an overflow since
+    int32_t growth_interval, hysteresis;    // it changed; overflows since it grew, to hysteresis
+} mrc_loss_scale;
+
+// Begins an optimizer step: norm = ||all gradients / scale||, clip = min(1, max_norm / (norm +
+// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  state (2)
+// i32: [0] counts the steps applied; [1] is 1 and nothing is counted when the norm is not finite.
+// Then the scale becomes that of the next step.  This kernel and the optimizers' stand in the table
+// of the parameters' own type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
     size_t  n_tensors;
     const mrc_optim_tensor *tensors;
     double  max_norm;
+    mrc_loss_scale loss_scale;
     mrc_out norm, clip, state;
     void   *workspace;
 } mrc_grad_norm_args;
@@ -501,7 +516,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 1
+#define MRC_BACKEND_API 2
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -516,7 +531,7 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // One table per element type of the activations: a kernel is written for one type and choosing
-    // it is a lookup.  Matrices still carry their dtype, for tables that mix (bf16 with f32).
+    // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
@@ -528,7 +543,8 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
-// naive: plain loops, f32 and f64, the oracle.  cpu: fast kernels on threads, held to it by tests.
+// naive: plain loops, f32, f64, f16 and bf16, the oracle.  cpu: fast kernels on threads, f32 and
+// f64, held to it by tests.
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
@@ -745,15 +761,16 @@ MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char
 // In the order they were made, the same in every run; NULL past the end, or for a name not there.
 MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index);
 MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
-// Gives a matrix a working copy, contents undefined: ops whose x has that dtype read the copy, the
-// tape and the gradient stay the master's.  The optimizer and loaders write both.
+// Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
+// read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
 MRCDEF void       mrc_params_free(mrc_params *params);
 
 // A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad);
-// src and dst hold numel elements of t's dtype.  Download waits for the device; nothing else does.
+// src and dst hold numel elements of t's dtype; a working copy is made anew by an upload.  Download
+// waits for the device; nothing else does.
 MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
 MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
 
@@ -875,11 +892,12 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
 MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
-// word (V, H), position (P, H), token_type (Y, H) -> (N, H).  Rows word_padding and
-// position_padding get no gradient; -1: all do.
+// word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
+// bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
                                  mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, const mrc_batch *batch);
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch);
 // weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
 MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
                            mrc_tensor *const bias[3]);
@@ -933,8 +951,12 @@ typedef struct mrc_optimizer_config {
     double    beta1, beta2, eps, weight_decay;
     double    max_grad_norm;        // 0: no clipping
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
+    double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
+    int32_t   loss_scale_interval, loss_scale_hysteresis;
 } mrc_optimizer_config;
-MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);     // torch's AdamW, clip 1
+// torch's AdamW, clip 1; no loss scale, were there one it would grow after 2000 steps and fall at
+// the second overflow.
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);
 
 // Owns the moments: two lists of parameters with the names and shapes of those that require a
 // gradient now.
@@ -949,7 +971,11 @@ MRCDEF mrc_status  mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr)
 // whether the last one was skipped.  Each may be NULL.
 MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
                                        int64_t *applied, int *skipped);
+// The loss scale of the next step, an f32 scalar on the backend: dy of mrc_backward() from a loss.
+// NULL: the optimizer has none.
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
 // Moments "exp_avg.<name>" and "exp_avg_sq.<name>", and the count of steps; load wants all of them.
+// The loss scale and its counts, if there is one, are saved and loaded too.
 MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 
@@ -1154,19 +1180,22 @@ MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 typedef struct mrc_model {          // read-only for users
     mrc_allocator    host;
     mrc_model_config config;
+    mrc_dtype        dtype;         // of activations and logits
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
 } mrc_model;
 
-// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64.
+// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64; f16 and
+// bf16 are mixed precision: weights in f32, 16-bit working copies of the matrices but for embedding
+// tables, activations in 16 bits.
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed);
 typedef enum mrc_load_note { MRC_LOAD_MISSING, MRC_LOAD_UNEXPECTED } mrc_load_note;
 typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
-    mrc_dtype               dtype;  // f32 (0) or f64
+    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
@@ -1220,9 +1249,13 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
 // counted: targets that lay inside their windows.  A loss or gradient that is not finite changes no
-// weight and is reported in *skipped; the loss then says what it was.
-typedef struct mrc_step_result { double loss, grad_norm; int skipped; size_t counted; }
-    mrc_step_result;
+// weight and is reported in *skipped; the loss then says what it was.  loss_scale: of the next
+// step, 0 where the optimizer has none.
+typedef struct mrc_step_result {
+    double loss, grad_norm, loss_scale;
+    int    skipped;
+    size_t counted;
+} mrc_step_result;
 typedef struct mrc_step_desc {
     const mrc_feature *const *features;
     size_t     n, micro_batch;
@@ -1241,7 +1274,7 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
 typedef struct mrc_train_plan_desc {
     const mrc_model_config     *model;
     const mrc_optimizer_config *optimizer;
-    mrc_dtype            dtype;         // of the weights
+    mrc_dtype            dtype;         // of the model
     mrc_forward_config   forward;
     const mrc_features  *features;
     mrc_batching         batching;
@@ -1310,6 +1343,8 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 // impl.cpu include this file again, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and
 //     MRC__REAL      the element type        MRC__T(name)   the name with its suffix
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
+//     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
+//                    bits wide and other operands may be f32 (naive)
 // and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
 // The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
 // looked up from the folder of the file that includes it.
@@ -1381,6 +1416,63 @@ MRCDEF size_t mrc_dtype_bytes(mrc_dtype dtype) {
 }
 MRCDEF const char *mrc_dtype_name(mrc_dtype dtype) {
     return (unsigned)dtype < MRC_DTYPE_COUNT ? mrc__dtypes[dtype].name : "no dtype";
+}
+
+// f16: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.  bf16: the upper half of a float.
+// To the nearest, ties to even; a NaN stays one.
+static uint32_t mrc__float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static float mrc__bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static float mrc__from_bf16(uint16_t h) { return mrc__bits_float((uint32_t)h << 16); }
+static float mrc__from_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
+    if (exponent == 0) return (sign ? -0x1p-24f : 0x1p-24f) * (float)mantissa;
+    exponent = exponent == 31 ? 255 : exponent + 112;
+    return mrc__bits_float(sign | exponent << 23 | mantissa << 13);
+}
+static uint16_t mrc__to_bf16(float x) {
+    uint32_t u = mrc__float_bits(x);
+    if (x != x) return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+static uint16_t mrc__to_f16(float x) {
+    uint32_t u = mrc__float_bits(x) & 0x7fffffff, sign = mrc__float_bits(x) >> 16 & 0x8000;
+    if (x != x) return (uint16_t)(sign | 0x7e00);
+    if (u >= 0x477ff000) return (uint16_t)(sign | 0x7c00);      // 65520 and above
+    if (u < 0x38800000) {                                       // below 2^-14: 1/2 has ulp 2^-24
+        u = mrc__float_bits(mrc__bits_float(u) + 0.5f) - 0x3f000000;
+    } else {
+        u = (u + 0xfff + (u >> 13 & 1) - 0x38000000) >> 13;
+    }
+    return (uint16_t)(sign | u);
+}
+
+static float mrc__widen(mrc_dtype dtype, uint16_t h) {
+    return dtype == MRC_DTYPE_F16 ? mrc__from_f16(h) : mrc__from_bf16(h);
+}
+static void mrc__narrow(mrc_dtype dtype, uint16_t *to, const float *from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        to[i] = dtype == MRC_DTYPE_F16 ? mrc__to_f16(from[i]) : mrc__to_bf16(from[i]);
+    }
+}
+static int mrc__is_half(mrc_dtype dtype) {
+    return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
+}
+
+// A float from which x is rounded further as if at once: cut, with an odd last bit where inexact.
+static float mrc__odd(double x) {
+    float f = (float)x;
+    if ((double)f == x || x != x) return f;
+    uint32_t bits = mrc__float_bits(f);
+    if (fabs((double)f) > fabs(x)) bits--;
+    return mrc__bits_float(bits | 1);
 }
 
 //==============================================================================
@@ -3652,14 +3744,6 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
     return i < st->n_meta ? ((const mrc__st_meta *)st->meta[i])->value : NULL;
 }
 
-// Half precision: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.
-static double mrc__st_half(uint16_t h) {
-    int exponent = h >> 10 & 31;
-    double mantissa = h & 1023, sign = h & 0x8000 ? -1.0 : 1.0;
-    if (exponent == 31) return mantissa > 0 ? (double)NAN : sign * HUGE_VAL;
-    return sign * (exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24));
-}
-
 // What the reader converts from; each element goes through a double or an int64.
 typedef enum mrc__st_from {
     MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64
@@ -3672,19 +3756,14 @@ static mrc__st_from mrc__st_source(const char *dtype) {
 }
 
 static double mrc__st_real(mrc__st_from from, const char *p) {
-    uint32_t bits;
     uint16_t half;
     float f32;
     double f64;
     switch (from) {
     case MRC__ST_F32: memcpy(&f32, p, 4); return (double)f32;
     case MRC__ST_F64: memcpy(&f64, p, 8); return f64;
-    case MRC__ST_F16: memcpy(&half, p, 2); return mrc__st_half(half);
-    default:                        // BF16: the upper half of a float
-        memcpy(&half, p, 2);
-        bits = (uint32_t)half << 16;
-        memcpy(&f32, &bits, 4);
-        return (double)f32;
+    case MRC__ST_F16: memcpy(&half, p, 2); return (double)mrc__from_f16(half);
+    default:          memcpy(&half, p, 2); return (double)mrc__from_bf16(half);     // BF16
     }
 }
 
@@ -3968,11 +4047,24 @@ MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const
     return t;
 }
 
+// The working copy of n floats, a piece at a time.
+static mrc_status mrc__upload_copy(mrc_ctx *ctx, const mrc_tensor *t, const float *src) {
+    uint16_t piece[8192];
+    mrc_status s = MRC_OK;
+    for (size_t i = 0, n; s == MRC_OK && i < t->numel; i += n) {
+        n = t->numel - i < 8192 ? t->numel - i : 8192;
+        mrc__narrow(t->copy_dtype, piece, src + i, n);
+        s = ctx->be->upload(ctx->be, (uint16_t *)t->copy + i, piece, n * sizeof *piece);
+    }
+    return s;
+}
+
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
+    if (s == MRC_OK && t->copy) s = mrc__upload_copy(ctx, t, src);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
@@ -4054,8 +4146,8 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 }
 
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
-    if (!params || !t || t->frame || t->copy) return MRC_ERR_ARG;
-    if (dtype != MRC_DTYPE_F16 && dtype != MRC_DTYPE_BF16) return MRC_ERR_ARG;
+    if (!params || !t || t->frame || t->copy || t->ndim != 2) return MRC_ERR_ARG;
+    if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
     t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
     if (!t->copy) return MRC_ERR_MEM;
     t->copy_dtype = dtype;
@@ -4407,10 +4499,12 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
     return (mrc_in){ .dtype = dtype, .ld = mrc__columns(t), .data = t->copy };
 }
 
-// A matrix must come in x's dtype; a vector may also be what statistics are.
+// A matrix must come in x's dtype, a vector in that of statistics; so must the gradient of either.
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
-    mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype;
-    if (dtype == x->dtype || (t->ndim < 2 && dtype == mrc__stat_dtype(x->dtype))) return 1;
+    const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
+    if (dtype == (t->ndim < 2 ? stat : x->dtype) && (t->dtype == stat || !t->requires_grad)) {
+        return 1;
+    }
     mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s %s without a copy", mrc__ops[op].name,
               mrc_dtype_name(x->dtype), t->name ? t->name : "a weight", mrc_dtype_name(t->dtype));
     return 0;
@@ -4752,12 +4846,17 @@ static double mrc__gelu_slope(double x) {
 #ifdef MRC__PASS_NAIVE
 // Element (r, c) as double; rounded once when put back.  The one place that obeys accumulate bits.
 static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
-    return ((const MRC__REAL *)m.data)[r * m.ld + c];
+    if (MRC__MIXED && m.dtype == MRC_DTYPE_F32) return ((const float *)m.data)[r * m.ld + c];
+    return MRC__GET(((const MRC__REAL *)m.data)[r * m.ld + c]);
+}
+static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
+    return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
-    MRC__REAL *to = (MRC__REAL *)m.data + r * m.ld + c;
-    *to = (MRC__REAL)(m.accumulate ? *to + value : value);
+    if (m.accumulate) value += MRC__T(peek)(m, r, c);
+    if (MRC__MIXED && m.dtype == MRC_DTYPE_F32) ((float *)m.data)[r * m.ld + c] = (float)value;
+    else ((MRC__REAL *)m.data)[r * m.ld + c] = MRC__SET(value);
 }
 #endif
 
@@ -4824,12 +4923,17 @@ static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor 
 
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
                                  mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, const mrc_batch *batch) {
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch) {
     if (!ctx || !word || !position || !token_type || !batch) return NULL;
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
     if (word->ndim != 2) return mrc__fail_null(ctx, MRC_ERR_SHAPE, "embedding: word is no matrix");
+    if (dtype != word->dtype && !(mrc__is_half(dtype) && word->dtype == MRC_DTYPE_F32)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: %s from tables of %s",
+                              mrc_dtype_name(dtype), mrc_dtype_name(word->dtype));
+    }
     if (!mrc__embedding_fits(ctx, "word", word, word, batch->max_input_id)
         || !mrc__embedding_fits(ctx, "position", position, word, batch->max_position_id)
         || !mrc__embedding_fits(ctx, "token_type", token_type, word, batch->max_token_type_id)) {
@@ -4842,7 +4946,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
     node->attr.embedding.word_padding = word_padding;
     node->attr.embedding.position_padding = position_padding;
     const size_t shape[2] = { batch->n_tokens, word->shape[1] };
-    return mrc__apply(ctx, node, word->copy ? word->copy_dtype : word->dtype, 2, shape);
+    return mrc__apply(ctx, node, dtype, 2, shape);
 }
 
 static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -4889,7 +4993,7 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
             for (size_t i = 0; i < a->in; i++) {
                 z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
             }
-            z = (MRC__REAL)z;                   // y is of the z that backward sees
+            z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
             MRC__T(put)(a->y, r, o, a->act == MRC_ACT_GELU ? mrc__gelu(z) : z);
         }
@@ -5574,15 +5678,16 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     mrc_out u = a->sum.data ? a->sum : a->y;            // nobody wants u: y is room enough
-    mrc_dropout_args drop = { .n = a->n, .n_sequences = a->n_sequences, .h = a->h, .mask = a->mask,
-                              .cu_seqlens = a->cu_seqlens, .sequence_index = a->sequence_index,
-                              .from = a->x, .to = u };
-    MRC__TRY(MRC__T(dropout)(be, &drop));
-    for (size_t r = 0; r < a->n; r++) {
-        for (size_t i = 0; i < a->h; i++) {
-            double sum = ((const MRC__REAL *)u.data)[r * u.ld + i];
-            MRC__T(put)(u, r, i, sum + MRC__T(at)(a->residual, r, i));
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (uint32_t i = 0; i < a->h; i++) {
+                double keep = MRC__T(kept)(&a->mask, 0, (uint32_t)index[s], (uint32_t)(r - cu[s]),
+                                           i);
+                double x = keep > 0 ? MRC__T(at)(a->x, (size_t)r, i) * keep : 0;
+                MRC__T(put)(u, (size_t)r, i, x + MRC__T(at)(a->residual, (size_t)r, i));
+            }
         }
     }
     mrc_layer_norm_fwd_args norm = { .n = a->n, .h = a->h, .eps = a->eps,
@@ -5708,39 +5813,44 @@ static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, MRC__REAL *gates, MRC__REAL *cells,
-                              int dir, size_t row, ptrdiff_t before) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *z = gates + row * 8 * h + d * 4 * h, *c = cells + row * 2 * h + d * h;
+static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
+                              size_t row, ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
             sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
-            double y = ((const MRC__REAL *)a->y.data)[(size_t)before * a->y.ld + d * h + j];
-            sum += MRC__T(at)(a->weight_hh[dir], o, j) * y;
+            sum += MRC__T(at)(a->weight_hh[dir], o, j)
+                 * MRC__T(peek)(a->y, (size_t)before, d * h + j);
         }
-        z[o] = (MRC__REAL)(o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
+        MRC__T(put)(gates, row, z + o, o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
     }
     for (size_t j = 0; j < h; j++) {
-        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + d * h + j];
-        c[j] = (MRC__REAL)(z[h + j] * was + (double)z[j] * z[2 * h + j]);
-        MRC__T(put)(a->y, row, d * h + j, z[3 * h + j] * tanh(c[j]));
+        double i = MRC__T(peek)(gates, row, z + j), f = MRC__T(peek)(gates, row, z + h + j);
+        double g = MRC__T(peek)(gates, row, z + 2 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(cells, (size_t)before, d * h + j);
+        MRC__T(put)(cells, row, d * h + j, f * was + i * g);
+        MRC__T(put)(a->y, row, d * h + j, MRC__T(peek)(gates, row, z + 3 * h + j)
+                                          * tanh(MRC__T(peek)(cells, row, d * h + j)));
     }
 }
 
-// Where nothing is saved the gates of all rows live in the workspace.
+// Where nothing is saved the cells and gates of all rows live in the workspace.
 static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     (void)be;
-    return a->gates.data ? 0 : a->n * a->h * 10 * sizeof(MRC__REAL);
+    return a->gates.data ? 0 : a->n * a->h * (2 * sizeof(MRC__STAT) + 8 * sizeof(MRC__REAL));
 }
 
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
-    MRC__REAL *gates = a->gates.data ? a->gates.data : a->workspace;
-    MRC__REAL *cells = a->gates.data ? a->cells.data : gates + a->n * a->h * 8;
+    mrc_out gates = a->gates, cells = a->cells;
     (void)be;
+    if (!gates.data) {
+        cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
+        gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
+    }
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
@@ -5755,24 +5865,23 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
 // dz of one row over its gates, and dc for the row before it; after: the row computed after it.
 static void MRC__T(lstm_cell_bwd)(const mrc_lstm_bwd_args *a, double *dc, int dir, size_t row,
                                   ptrdiff_t before, ptrdiff_t after) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *gates = a->gates.data, *z = gates + row * 8 * h + d * 4 * h;
-    const MRC__REAL *cells = (const MRC__REAL *)a->cells.data + d * h;
+    const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t j = 0; j < h; j++) {
-        double dh = MRC__T(at)(a->dy, row, d * h + j);
+        double gate[4], dh = MRC__T(at)(a->dy, row, d * h + j);
         for (size_t o = 0; after >= 0 && o < 4 * h; o++) {
-            dh += gates[(size_t)after * 8 * h + d * 4 * h + o]
+            dh += MRC__T(peek)(a->gates, (size_t)after, z + o)
                 * MRC__T(at)(a->weight_hh[dir], o, j);
         }
         // forward was: c_t = f c_(t-1) + i g;  h_t = o tanh(c_t)
-        double i = z[j], f = z[h + j], g = z[2 * h + j], o = z[3 * h + j];
-        double t = tanh(cells[row * 2 * h + j]);
-        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + j];
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, z + k * h + j);
+        double i = gate[0], f = gate[1], g = gate[2], o = gate[3];
+        double t = tanh(MRC__T(peek)(a->cells, row, d * h + j));
+        double was = before < 0 ? 0 : MRC__T(peek)(a->cells, (size_t)before, d * h + j);
         double dcj = dc[j] + dh * o * (1 - t * t);
-        z[j] = (MRC__REAL)(dcj * g * i * (1 - i));
-        z[h + j] = (MRC__REAL)(dcj * was * f * (1 - f));
-        z[2 * h + j] = (MRC__REAL)(dcj * i * (1 - g * g));
-        z[3 * h + j] = (MRC__REAL)(dh * t * o * (1 - o));
+        MRC__T(put)(a->gates, row, z + j, dcj * g * i * (1 - i));
+        MRC__T(put)(a->gates, row, z + h + j, dcj * was * f * (1 - f));
+        MRC__T(put)(a->gates, row, z + 2 * h + j, dcj * i * (1 - g * g));
+        MRC__T(put)(a->gates, row, z + 3 * h + j, dh * t * o * (1 - o));
         dc[j] = dcj * f;
     }
 }
@@ -5858,7 +5967,7 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += ((const MRC__REAL *)a->gates.data)[r * 8 * a->h + o]
+                dx += MRC__T(peek)(a->gates, r, o)
                     * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
             }
             MRC__T(put)(a->dx, r, i, dx);
@@ -5994,30 +6103,31 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 // Element o of the 3 H of W_ih's rows, among the saved ones.
 static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
 
-static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, MRC__REAL *gates, int dir, size_t row,
+static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
                              ptrdiff_t before) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *g = gates + row * 8 * h + d * 4 * h;
+    const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
     for (size_t o = 0; o < 3 * h; o++) {
         double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
             in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
-            double y = ((const MRC__REAL *)a->y.data)[(size_t)before * a->y.ld + d * h + j];
-            state += MRC__T(at)(a->weight_hh[dir], o, j) * y;
+            state += MRC__T(at)(a->weight_hh[dir], o, j)
+                   * MRC__T(peek)(a->y, (size_t)before, d * h + j);
         }
         if (o < 2 * h) {
-            g[o] = (MRC__REAL)MRC__T(sigmoid)(in + state);
-        } else {
-            g[o] = (MRC__REAL)state;
-            g[o + h] = (MRC__REAL)tanh(in + g[o - 2 * h] * (double)g[o]);
+            MRC__T(put)(gates, row, g + o, MRC__T(sigmoid)(in + state));
+            continue;
         }
+        MRC__T(put)(gates, row, g + o, state);
+        state = MRC__T(peek)(gates, row, g + o);
+        MRC__T(put)(gates, row, g + o + h,
+                    tanh(in + MRC__T(peek)(gates, row, g + o - 2 * h) * state));
     }
     for (size_t j = 0; j < h; j++) {
-        const MRC__REAL *y = a->y.data;
-        double was = before < 0 ? 0 : (double)y[(size_t)before * a->y.ld + d * h + j];
-        MRC__T(put)(a->y, row, d * h + j, (1 - (double)g[h + j]) * g[3 * h + j] + g[h + j] * was);
+        double z = MRC__T(peek)(gates, row, g + h + j), n = MRC__T(peek)(gates, row, g + 3 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        MRC__T(put)(a->y, row, d * h + j, (1 - z) * n + z * was);
     }
 }
 
@@ -6029,8 +6139,9 @@ static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args 
 
 static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
-    MRC__REAL *gates = a->gates.data ? a->gates.data : a->workspace;
+    mrc_out gates = a->gates;
     (void)be;
+    if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
@@ -6045,22 +6156,22 @@ static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
 // Gradients of one row over its gates; dh: z dh of the row after it, then of this one.
 static void MRC__T(gru_cell_bwd)(const mrc_gru_bwd_args *a, double *dh, int dir, size_t row,
                                  ptrdiff_t before, ptrdiff_t after) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *gates = a->gates.data, *own = gates + row * 8 * h + d * 4 * h;
+    const size_t h = a->h, d = (size_t)dir, own = d * 4 * h;
     for (size_t j = 0; j < h; j++) {
-        double sum = dh[j] + MRC__T(at)(a->dy, row, d * h + j);
+        double gate[4], sum = dh[j] + MRC__T(at)(a->dy, row, d * h + j);
         for (size_t o = 0; after >= 0 && o < 3 * h; o++) {
-            sum += gates[(size_t)after * 8 * h + d * 4 * h + o]
+            sum += MRC__T(peek)(a->gates, (size_t)after, own + o)
                  * MRC__T(at)(a->weight_hh[dir], o, j);
         }
         // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
-        double r = own[j], z = own[h + j], q = own[2 * h + j], n = own[3 * h + j];
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, own + k * h + j);
+        double r = gate[0], z = gate[1], q = gate[2], n = gate[3];
         double was = before < 0 ? 0 : MRC__T(at)(a->y, (size_t)before, d * h + j);
         double dn = sum * (1 - z) * (1 - n * n);
-        own[j] = (MRC__REAL)(dn * q * r * (1 - r));
-        own[h + j] = (MRC__REAL)(sum * (was - n) * z * (1 - z));
-        own[2 * h + j] = (MRC__REAL)(dn * r);
-        own[3 * h + j] = (MRC__REAL)dn;
+        MRC__T(put)(a->gates, row, own + j, dn * q * r * (1 - r));
+        MRC__T(put)(a->gates, row, own + h + j, sum * (was - n) * z * (1 - z));
+        MRC__T(put)(a->gates, row, own + 2 * h + j, dn * r);
+        MRC__T(put)(a->gates, row, own + 3 * h + j, dn);
         dh[j] = sum * z;
     }
 }
@@ -6617,7 +6728,8 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 
 //==============================================================================
 // >>op.optim   the optimizer's kernels: no nodes, run by mrc_optimizer_step()
-//   norm = sqrt(sum over all gradients of g^2)      clip = min(1, max_norm / (norm + 1e-6))
+//   norm = sqrt(sum over all gradients of g^2) / s     clip = min(1, max_norm / (norm + 1e-6)) / s,
+//   s: the loss scale, or 1
 //   g = clip * gradient     m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2,  t: steps applied
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
@@ -6641,11 +6753,42 @@ static double mrc__cosine(double gg, double pp, double gp, double eps) {
 static double mrc__perturb_scale(double eps, double sum_of_squares) {
     return sum_of_squares > 0 && sum_of_squares <= DBL_MAX ? eps / sqrt(sum_of_squares) : 0;
 }
+static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
+    float *scale = l->scale.data;
+    int32_t *counts = l->counts.data;
+    if (overflow) {
+        counts[0] = 0;
+        if (counts[1] < l->hysteresis) counts[1]++;
+        if (counts[1] == l->hysteresis && *scale > 1) *scale = *scale > 2 ? *scale / 2 : 1;
+    } else if (++counts[0] >= l->growth_interval) {
+        counts[0] = counts[1] = 0;
+        if (*scale < 0x1p126f) *scale *= 2;
+    }
+}
+
+// A scalar of a host backend.
+static void mrc__put_scalar(mrc_out to, double value) {
+    if (!to.data) return;
+    if (to.dtype == MRC_DTYPE_F64) *(double *)to.data = value;
+    else *(float *)to.data = (float)value;
+}
+
+// What grad_norm does once it has the sum of squares, on a host backend of any type.
+static void mrc__grad_norm_end(const mrc_grad_norm_args *a, double sum) {
+    const double scale = a->loss_scale.scale.data ? *(float *)a->loss_scale.scale.data : 1;
+    const double norm = sqrt(sum) / scale;
+    double clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
+    int32_t *state = a->state.data;
+    mrc__put_scalar(a->norm, norm);
+    mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
+    state[1] = !(norm <= (a->norm.dtype == MRC_DTYPE_F64 ? DBL_MAX : (double)FLT_MAX));
+    state[0] += !state[1];
+    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
+}
 #endif
 
-#ifdef MRC__PASS_NAIVE
+#if defined(MRC__PASS_NAIVE) && !MRC__MIXED
 static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
-    int32_t *state = a->state.data;
     double sum = 0;
     (void)be;
     for (size_t k = 0; k < a->n_tensors; k++) {
@@ -6654,12 +6797,12 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
             sum += g * g;
         }
     }
-    double norm = (MRC__REAL)sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    MRC__T(put)(a->norm, 0, 0, norm);
-    MRC__T(put)(a->clip, 0, 0, clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN, infinity, too large for the type
-    state[0] += !state[1];
+    mrc__grad_norm_end(a, sum);
     return MRC_OK;
+}
+
+static void MRC__T(write_copy)(const mrc_optim_tensor *t) {
+    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
 }
 
 static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t, double clip,
@@ -6681,6 +6824,7 @@ static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t
         ((MRC__REAL *)t->v.data)[i] = (MRC__REAL)v;
         ((MRC__REAL *)t->param.data)[i] = (MRC__REAL)p;
     }
+    MRC__T(write_copy)(t);
 }
 
 static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -6749,6 +6893,7 @@ static void MRC__T(adamp_one)(const mrc_adamp_args *a, const mrc_optim_tensor *t
             param[i] = (MRC__REAL)(param[i] * decay - t->lr / c1 * u);
         }
     }
+    MRC__T(write_copy)(t);
 }
 
 static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
@@ -6775,6 +6920,7 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
             *m = (MRC__REAL)next;
             *p = (MRC__REAL)(*p - t->lr * next);
         }
+        MRC__T(write_copy)(t);
     }
     return MRC_OK;
 }
@@ -6812,6 +6958,7 @@ static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
             // 0 times a gradient that is not finite is not 0
             if (scale > 0) p[i] = (MRC__REAL)(p[i] + scale * MRC__T(at)(t->grad, 0, i));
         }
+        MRC__T(write_copy)(t);
     }
     return MRC_OK;
 }
@@ -6870,7 +7017,7 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.naive   the oracle: plain loops, sums in double, f32 and f64
+// >>impl.naive   the oracle: plain loops, sums in double, one instance for each type
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
@@ -6904,12 +7051,14 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->lstm_bwd          = MRC__T(lstm_bwd);
     k->lstm_fwd_workspace = MRC__T(lstm_fwd_workspace);
     k->lstm_bwd_workspace = MRC__T(lstm_bwd_workspace);
+#if !MRC__MIXED
     k->grad_norm         = MRC__T(grad_norm);
     k->adamw             = MRC__T(adamw);
     k->adamp             = MRC__T(adamp);
     k->sgd               = MRC__T(sgd);
     k->ema               = MRC__T(ema);
     k->perturb           = MRC__T(perturb);
+#endif
     k->gru_fwd           = MRC__T(gru_fwd);
     k->gru_bwd           = MRC__T(gru_bwd);
     k->gru_fwd_workspace = MRC__T(gru_fwd_workspace);
@@ -6935,6 +7084,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #undef MRC__PASS_CORE
 #define MRC__PASS_NAIVE
 
+#define MRC__MIXED   0
+#define MRC__GET(x)  ((double)(x))
+#define MRC__SET(d)  ((MRC__REAL)(d))
+#define MRC__STAT    MRC__REAL
 #define MRC__REAL    float
 #define MRC__T(name) mrc__naive_##name##_f32
 #include MRC_SELF
@@ -6942,6 +7095,30 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__REAL    double
 #define MRC__T(name) mrc__naive_##name##_f64
 #include MRC_SELF
+#undef MRC__MIXED
+#undef MRC__GET
+#undef MRC__SET
+#undef MRC__STAT
+
+#define MRC__MIXED   1
+#define MRC__STAT    float
+#define MRC__GET(x)  ((double)mrc__from_f16(x))
+#define MRC__SET(d)  mrc__to_f16(mrc__odd(d))
+#define MRC__REAL    uint16_t
+#define MRC__T(name) mrc__naive_##name##_f16
+#include MRC_SELF
+#undef MRC__GET
+#undef MRC__SET
+
+#define MRC__GET(x)  ((double)mrc__from_bf16(x))
+#define MRC__SET(d)  mrc__to_bf16(mrc__odd(d))
+#define MRC__REAL    uint16_t
+#define MRC__T(name) mrc__naive_##name##_bf16
+#include MRC_SELF
+#undef MRC__MIXED
+#undef MRC__GET
+#undef MRC__SET
+#undef MRC__STAT
 
 #undef MRC__PASS_NAIVE
 #define MRC__PASS_CORE
@@ -7014,6 +7191,8 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->download = mrc__host_copy;
     mrc__naive_fill_f32(&be->kernels[MRC_DTYPE_F32]);
     mrc__naive_fill_f64(&be->kernels[MRC_DTYPE_F64]);
+    mrc__naive_fill_f16(&be->kernels[MRC_DTYPE_F16]);
+    mrc__naive_fill_bf16(&be->kernels[MRC_DTYPE_BF16]);
     *out = be;
     return MRC_OK;
 }
@@ -8115,16 +8294,21 @@ MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_
     mrc_grad_norm_args job = *a;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     const double *part = a->workspace;
-    int32_t *state = a->state.data;
     double sum = 0;
     mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &job);
     for (size_t i = 0; i < chunks; i++) sum += part[i];
-    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    if (a->norm.data) *(MRC__REAL *)a->norm.data = (MRC__REAL)norm;
-    if (a->clip.data) *(MRC__REAL *)a->clip.data = (MRC__REAL)(clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
-    state[0] += !state[1];
+    mrc__grad_norm_end(a, sum);
     return MRC_OK;
+}
+
+// Elements i to i + n of a parameter into its working copy.
+MRC__INLINE void MRC__T(write_copy)(const mrc_optim_tensor *t, size_t i, size_t n) {
+#if MRC__F32
+    const float *param = t->param.data;
+    if (t->copy.data) mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
+#else
+    (void)t; (void)i; (void)n;
+#endif
 }
 
 MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker) {
@@ -8142,8 +8326,8 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
     const MRC__REAL decay = (MRC__REAL)(t->lr * t->weight_decay);
     MRC__REAL *param = t->param.data, *pm = t->m.data, *pv = t->v.data;
     (void)worker;
-    for (; i < end; i += MRC__T(LANES)) {
-        size_t n = end - i;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
         MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
         MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
         MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
@@ -8154,6 +8338,7 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
         MRC__T(store_n)(pm + i, m, n);
         MRC__T(store_n)(pv + i, v, n);
         MRC__T(store_n)(param + i, p, n);
+        MRC__T(write_copy)(t, i, n);
     }
 }
 MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -8242,6 +8427,7 @@ MRC__TARGET static void MRC__T(adamp_move)(const MRC__T(adamp_job) *j, const mrc
         u = u - p * along;
         MRC__T(store_n)(param + i, p - p * decay - u * rate, n);
     }
+    MRC__T(write_copy)(t, begin, columns);
 }
 
 MRC__TARGET static void MRC__T(adamp_task)(void *arg, size_t task, size_t worker) {
@@ -8319,13 +8505,14 @@ MRC__TARGET static void MRC__T(sgd_task)(void *arg, size_t task, size_t worker) 
     const MRC__REAL decay = (MRC__REAL)t->weight_decay;
     MRC__REAL *param = t->param.data, *pm = t->m.data;
     (void)worker;
-    for (; i < end; i += MRC__T(LANES)) {
-        size_t n = end - i;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
         MRC__T(vec) p = MRC__T(load_n)(param + i, n);
         MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip + p * decay;
         MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * momentum + g;
         MRC__T(store_n)(pm + i, m, n);
         MRC__T(store_n)(param + i, p - m * rate, n);
+        MRC__T(write_copy)(t, i, n);
     }
 }
 MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
@@ -8372,15 +8559,14 @@ MRC__TARGET static void MRC__T(perturb_task)(void *arg, size_t task, size_t work
     MRC__REAL *param = j->t->param.data, *pm = j->t->m.data;
     size_t i = task * MRC__CPU_CHUNK, end = mrc__min(j->t->numel, i + MRC__CPU_CHUNK);
     (void)worker;
-    for (; i < end; i += MRC__T(LANES)) {
-        size_t n = end - i;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
         MRC__T(vec) p = MRC__T(load_n)(param + i, n);
-        if (j->restore) {
-            MRC__T(store_n)(param + i, MRC__T(load_n)(pm + i, n), n);
-            continue;
-        }
-        MRC__T(store_n)(pm + i, p, n);
-        if (scale > 0) MRC__T(store_n)(param + i, p + MRC__T(load_n)(grad + i, n) * scale, n);
+        if (!j->restore) MRC__T(store_n)(pm + i, p, n);
+        if (j->restore) p = MRC__T(load_n)(pm + i, n);
+        else if (scale > 0) p = p + MRC__T(load_n)(grad + i, n) * scale;
+        MRC__T(store_n)(param + i, p, n);
+        MRC__T(write_copy)(j->t, i, n);
     }
 }
 static size_t MRC__T(perturb_workspace)(mrc_backend *be, const mrc_perturb_args *a) {
@@ -9451,6 +9637,7 @@ static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
     h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
     if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
     be->name = "cpu";
+    be->kernels[MRC_DTYPE_F16] = be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){0};
     mrc__cpu_fill(be, isa);
     return MRC_OK;
 }
@@ -9653,7 +9840,8 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
     return (mrc_optimizer_config){ .magic = MRC_OPTIMIZER_MAGIC, .variant = MRC_ADAMW_TORCH,
-                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1 };
+                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1,
+                                   .loss_scale_interval = 2000, .loss_scale_hysteresis = 2 };
 }
 
 struct mrc_optimizer {
@@ -9662,6 +9850,7 @@ struct mrc_optimizer {
     const mrc_params    *params;
     mrc_params          *exp_avg, *exp_avg_sq, *scalars;
     mrc_tensor          *norm, *clip, *state;
+    mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
 
@@ -9693,6 +9882,18 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
     }
 }
 
+static mrc_status mrc__optimizer_scale(mrc_ctx *ctx, mrc_optimizer *o) {
+    const size_t two = 2;
+    const float scale = (float)o->config.loss_scale;
+    if (mrc_param_new(o->scalars, &o->loss_scale, "loss_scale", MRC_DTYPE_F32, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->loss_scale_counts, "loss_scale_counts", MRC_DTYPE_I32, 1,
+                         &two) != MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for the loss scale");
+    }
+    MRC__TRY(mrc__tensor_zero(ctx, o->loss_scale_counts));
+    return mrc_tensor_upload(ctx, o->loss_scale, &scale);
+}
+
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     size_t n = o->params->n, bytes;
     const size_t two = 2;
@@ -9712,6 +9913,7 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     MRC__TRY(mrc__tensor_zero(ctx, o->norm));
     MRC__TRY(mrc__tensor_zero(ctx, o->clip));
     MRC__TRY(mrc__tensor_zero(ctx, o->state));
+    if (o->config.loss_scale > 0) MRC__TRY(mrc__optimizer_scale(ctx, o));
     return mrc__optimizer_moments(ctx, o);
 }
 
@@ -9724,6 +9926,13 @@ MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc
                          "mrc_optimizer_config_default()");
     }
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
+    double scale = config->loss_scale;
+    if (scale != 0 && !(scale >= 1 && scale <= 0x1p126 && config->loss_scale_interval > 0
+                        && config->loss_scale_hysteresis > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the loss scale begins with %g, grows after "
+                         "%d steps, falls at overflow %d (expected 1 or more each)", scale,
+                         (int)config->loss_scale_interval, (int)config->loss_scale_hysteresis);
+    }
     mrc_optimizer *o = mrc__host_zalloc(&ctx->host, sizeof *o);
     if (!o) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
     o->host = ctx->host;
@@ -9791,6 +10000,12 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
                                 .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+    if (o->loss_scale) {
+        norm.loss_scale = (mrc_loss_scale){
+            .scale = mrc__flat_out(o->loss_scale), .counts = mrc__flat_out(o->loss_scale_counts),
+            .growth_interval = o->config.loss_scale_interval,
+            .hysteresis = o->config.loss_scale_hysteresis };
+    }
     MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
     mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = o->config.variant,
                              .beta1 = o->config.beta1, .beta2 = o->config.beta2,
@@ -9814,6 +10029,10 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     if (applied) *applied = state[0];
     if (skipped) *skipped = state[1];
     return MRC_OK;
+}
+
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o) {
+    return o ? o->loss_scale : NULL;
 }
 
 //------------------------------------------------------------------------------
@@ -9882,7 +10101,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
             mrc_text_add(&names, "", 1);
         }
     }
-    mrc_st_tensor *list = mrc__mul(2 * n + 1, sizeof *list, &bytes)
+    mrc_st_tensor *list = mrc__mul(2 * n + 3, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     mrc_status s = list && !names.failed ? MRC_OK
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
@@ -9893,7 +10112,10 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
         }
     }
     if (s == MRC_OK) {
-        mrc__param_describe(&list[k++], o->state, "state");
+        mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+        for (int i = 0; i < (o->loss_scale ? 3 : 1); i++) {
+            mrc__param_describe(&list[k++], scalars[i], scalars[i]->name);
+        }
         s = mrc_safetensors_write(ctx, path, list, k, NULL);
     }
     if (list) ctx->host.free(ctx->host.user, list);
@@ -9915,9 +10137,12 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
-    const mrc_st_entry *e = mrc_safetensors_find(st, "state");
-    if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
-    if (s == MRC_OK) s = mrc__param_load(ctx, st, e, o->state, path);
+    mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+    for (int i = 0; s == MRC_OK && i < (o->loss_scale ? 3 : 1); i++) {
+        const mrc_st_entry *e = mrc_safetensors_find(st, scalars[i]->name);
+        s = e ? mrc__param_load(ctx, st, e, scalars[i], path)
+              : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, scalars[i]->name);
+    }
     mrc_safetensors_close(st);
     return s;
 }
@@ -12850,7 +13075,7 @@ typedef struct mrc_encoder_weights {
 typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
-    mrc_dtype  dtype;
+    int        copies;              // matrices get working copies of the model's type
     size_t     n;
     mrc_status status;
 } mrc__builder;
@@ -12867,7 +13092,11 @@ static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    b->status = mrc_param_new(b->m->params, &t, name, b->dtype, columns ? 2 : 1, shape);
+    b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype),
+                              columns ? 2 : 1, shape);
+    if (b->status == MRC_OK && b->copies && columns) {
+        b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
+    }
     if (b->status != MRC_OK) {
         mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, rows, columns);
         return NULL;
@@ -12971,8 +13200,11 @@ static mrc_status mrc__make_all(mrc__builder *b) {
                               "%sembeddings.token_type_embeddings.weight", p);
     w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
     w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
+    b->copies = mrc__is_half(b->m->dtype);
     for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    b->copies = 0;
     if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
+    b->copies = mrc__is_half(b->m->dtype);
     mrc__make_head(b);
     return b->status;
 }
@@ -12984,14 +13216,15 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
-    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_F64) {
-        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: weights are f32 or f64, not %s",
-                         mrc_dtype_name(dtype));
+    if (dtype >= MRC_DTYPE_I32 || !ctx->be->kernels[dtype].linear_fwd) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
+                         ctx->be->name, mrc_dtype_name(dtype));
     }
     mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
     if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
     m->host = ctx->host;
     m->config = *config;
+    m->dtype = dtype;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
     n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
@@ -13002,7 +13235,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->lstm
       && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
-    mrc__builder b = { .ctx = ctx, .m = m, .dtype = dtype };
+    mrc__builder b = { .ctx = ctx, .m = m };
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
                              config->num_hidden_layers);
@@ -13162,7 +13395,7 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
     int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
     double p = config->dropout ? c->hidden_dropout_prob : 0;
     mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  pad_position, batch);
+                                  pad_position, m->dtype, batch);
     mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
     mrc_drop(ctx, e);
     mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
@@ -13765,12 +13998,15 @@ static int mrc__counts(const mrc_feature *f, int32_t position) {
 static mrc_status mrc__download_f32(mrc_ctx *ctx, const mrc_tensor *t, float *out) {
     if (t->dtype == MRC_DTYPE_F32) return mrc_tensor_download(ctx, t, out);
     size_t bytes;
-    double *wide = mrc__mul(t->numel + 1, sizeof *wide, &bytes)
-                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!wide) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
-    mrc_status s = mrc_tensor_download(ctx, t, wide);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) out[i] = (float)wide[i];
-    ctx->host.free(ctx->host.user, wide);
+    void *raw = mrc__mul(t->numel + 1, mrc_dtype_bytes(t->dtype), &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!raw) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
+    mrc_status s = mrc_tensor_download(ctx, t, raw);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
+        out[i] = t->dtype == MRC_DTYPE_F64 ? (float)((const double *)raw)[i]
+               : mrc__widen(t->dtype, ((const uint16_t *)raw)[i]);
+    }
+    ctx->host.free(ctx->host.user, raw);
     return s;
 }
 
@@ -13793,16 +14029,17 @@ static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const siz
     return t && mrc_tensor_upload(ctx, t, src) == MRC_OK ? t : NULL;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_step_desc *desc,
-                                   size_t first, size_t n, const size_t counted[2], double *loss) {
+// Forward and backward of features first .. first + n: gradients add up in ctx, times the scale.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_tensor *scale,
+                                   const mrc_step_desc *desc, size_t first, size_t n,
+                                   const size_t counted[2], double *loss) {
     mrc_batch batch;
     double value;
     MRC__TRY(mrc_model_batch(ctx, m, &batch, desc->features + first, n, first));
     mrc_tensor *denominators = mrc__denominators(ctx, m, counted);
     mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &desc->forward);
     mrc_tensor *t = mrc_cross_entropy(ctx, logits, batch.targets, denominators, &batch);
-    MRC__TRY(mrc_backward(ctx, t, NULL));
+    MRC__TRY(mrc_backward(ctx, t, scale));
     MRC__TRY(mrc__download_scalar(ctx, t, &value));
     *loss += value;
     mrc_ctx_reset(ctx);
@@ -13825,12 +14062,15 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     mrc_ctx_set_random(ctx, desc->random);
     for (size_t first = 0; s == MRC_OK && first < desc->n; first += micro) {
         size_t n = desc->n - first < micro ? desc->n - first : micro;
-        s = mrc__micro_batch(ctx, m, desc, first, n, counted, &out->loss);
+        s = mrc__micro_batch(ctx, m, o->loss_scale, desc, first, n, counted, &out->loss);
     }
     int finite = fabs(out->loss) <= DBL_MAX;
     if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
     if (s == MRC_OK && finite) {
         s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (s == MRC_OK && o->loss_scale) {
+        s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
     }
     if (!finite) out->skipped = 1;
     if (s == MRC_OK && finite) return MRC_OK;
