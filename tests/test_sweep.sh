@@ -41,7 +41,7 @@ END
 # In one go, two at a time; then one at a time, stopped in the middle.
 if build/sweep "$dir/grid.yaml" --output_dir "$dir/whole" --jobs 2 >"$dir/table" 2>"$dir/err"; then ok
 else bad "sweep"; cat "$dir/err"; fi
-if [ "$(wc -l <"$dir/table")" -eq 5 ] && grep -q '^head	learning_rate	eval_exact_match' "$dir/table"
+if [ "$(wc -l <"$dir/table")" -eq 5 ] && head -n 1 "$dir/table" | tr '\t' ' ' | grep -q '^head learning_rate eval_exact_match '
 then ok; else bad "the table of a sweep"; cat "$dir/table"; fi
 stopped=0
 for signal in TERM KILL; do
