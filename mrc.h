@@ -1065,6 +1065,10 @@ MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *
 // For answering and scoring, which must not lose a question: every row that has an id is kept, as
 // the official scripts do.  Context and question may be "", answers none or not in the context.
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path);
+// From memory: copies n examples, id NULL becoming the index in list.  Texts are UTF-8 (title NULL:
+// ""); text that is not, and an answer that context does not have at answer_start, are MRC_ERR_ARG.
+MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
+                                  size_t n);
 MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is fine
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
@@ -13041,16 +13045,8 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     return MRC_OK;
 }
 
-static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc__ds_passage *p) {
+static mrc_status mrc__ds_push(mrc__ds_loader *l, const mrc_example *e) {
     mrc_dataset *d = l->d;
-    mrc_example e = {0};
-    mrc__skip why = MRC__SKIP_NONE;
-    MRC__TRY(mrc__ds_example_read(l, row, p, &e, &why));
-    d->rows++;
-    if (why != MRC__SKIP_NONE) {
-        mrc__ds_skip(l, row, why);
-        return MRC_OK;
-    }
     if (d->n == d->capacity) {
         size_t capacity = d->capacity ? d->capacity * 2 : 256, bytes;
         mrc_example *list = mrc__mul(capacity, sizeof *list, &bytes)
@@ -13061,8 +13057,21 @@ static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc_
         d->list = list;
         d->capacity = capacity;
     }
-    d->list[d->n++] = e;
+    d->list[d->n++] = *e;
     return MRC_OK;
+}
+
+static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc__ds_passage *p) {
+    mrc_dataset *d = l->d;
+    mrc_example e = {0};
+    mrc__skip why = MRC__SKIP_NONE;
+    MRC__TRY(mrc__ds_example_read(l, row, p, &e, &why));
+    d->rows++;
+    if (why != MRC__SKIP_NONE) {
+        mrc__ds_skip(l, row, why);
+        return MRC_OK;
+    }
+    return mrc__ds_push(l, &e);
 }
 
 static mrc_status mrc__ds_flat(mrc__ds_loader *l, const mrc_json *row) {
@@ -13266,6 +13275,64 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
 
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
     return mrc__ds_load(ctx, out, path, 0);
+}
+
+static int mrc__ds_has_answer(const mrc_example *e, const mrc_answer *a) {
+    if (a->answer_start < 0 || (uint64_t)a->answer_start >= e->context_bytes) return 0;
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)a->answer_start);
+    return a->bytes && a->bytes <= e->context_bytes - at &&
+           memcmp(e->context + at, a->text, a->bytes) == 0;
+}
+
+// A copy of *from that lives in the data set.
+static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
+    mrc_dataset *d = l->d;
+    mrc_example e = *from;
+    char number[24];
+    size_t bytes;
+    snprintf(number, sizeof number, "%zu", d->n);
+    if (!from->context || !from->question || (from->n_answers && !from->answers) ||
+        mrc_utf8_valid(from->context, from->context_bytes) != from->context_bytes ||
+        mrc_utf8_valid(from->question, from->question_bytes) != from->question_bytes) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has no context, no "
+                         "question, or text that is not UTF-8", d->n);
+    }
+    const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    e.id = mrc__ds_copy(d, id, strlen(id));
+    e.title = mrc__ds_intern(d, title, strlen(title));
+    e.context = mrc__ds_intern(d, from->context, from->context_bytes);
+    e.question = mrc__ds_copy(d, from->question, from->question_bytes);
+    e.answers = mrc__mul(from->n_answers, sizeof *e.answers, &bytes) ? mrc__ds_take(d, bytes) : NULL;
+    if (!e.id || !e.title || !e.context || !e.question || !e.answers) return mrc__ds_no_memory(l);
+    for (size_t i = 0; i < from->n_answers; i++) {
+        const mrc_answer *a = &from->answers[i];
+        if (!a->text || !mrc__ds_has_answer(&e, a)) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu: context does not "
+                             "have answer %zu at %lld", d->n, i, (long long)a->answer_start);
+        }
+        e.answers[i] = *a;
+        e.answers[i].text = mrc__ds_copy(d, a->text, a->bytes);
+        if (!e.answers[i].text) return mrc__ds_no_memory(l);
+    }
+    d->rows++;
+    return mrc__ds_push(l, &e);
+}
+
+MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
+                                  size_t n) {
+    mrc_status status = MRC_OK;
+    *out = NULL;
+    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
+    d->host = ctx->host;
+    d->format = "memory";
+    d->version = "";
+    mrc__ds_loader l = { .ctx = ctx, .d = d, .path = "mrc_dataset_new" };
+    for (size_t i = 0; i < n && status == MRC_OK; i++) status = mrc__ds_import(&l, &list[i]);
+    if (status == MRC_OK) *out = d;
+    else mrc_dataset_free(d);
+    return status;
 }
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
     return mrc__ds_load(ctx, out, path, 1);
