@@ -13302,7 +13302,8 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
     e.title = mrc__ds_intern(d, title, strlen(title));
     e.context = mrc__ds_intern(d, from->context, from->context_bytes);
     e.question = mrc__ds_copy(d, from->question, from->question_bytes);
-    e.answers = mrc__mul(from->n_answers, sizeof *e.answers, &bytes) ? mrc__ds_take(d, bytes) : NULL;
+    e.answers = mrc__mul(from->n_answers, sizeof *e.answers, &bytes) ? mrc__ds_take(d, bytes)
+                                                                     : NULL;
     if (!e.id || !e.title || !e.context || !e.question || !e.answers) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < from->n_answers; i++) {
         const mrc_answer *a = &from->answers[i];
