@@ -252,6 +252,15 @@ limited() {
     if have timeout; then timeout -k 10 "$TEST_LIMIT" "$@"; else "$@"; fi
 }
 
+# Suites that call public functions only are linked with one mrc.o of their configuration.
+is_linked() { grep -q '^#define TEST_LINKED' "tests/$1.c"; }
+run_object() {
+    object=$OUT/test/$1/mrc.o
+    newer "$object" mrc.h tools/mrc.c build.sh && return
+    # shellcheck disable=SC2046
+    compile "${1%%-*}" "$object" $(config_flags "$1") -c tools/mrc.c
+}
+
 # run_suite CONFIG SUITE: the job itself, its output going to the log.
 run_suite() {
     case $1 in
@@ -260,9 +269,15 @@ run_suite() {
     header-*) check_header "${1#header-}"; return ;;
     esac
     binary=$OUT/test/$1/$2
+    object=
+    if is_linked "$2"; then
+        run_object "$1" || return 1
+        object=$OUT/test/$1/mrc.o
+    fi
     if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
         # shellcheck disable=SC2046,SC2086
-        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" $BLAS || return 1
+        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" $object $BLAS \
+            || return 1
     fi
     MRC_TEST_CONFIG=$1 limited "$binary"
 }
@@ -326,6 +341,10 @@ run_tests() {
             "or the name of a test)"
     fi
     build_all
+    # First what several jobs need; one that cannot be built fails its jobs.
+    printf '%s' "$jobs" | while read -r config suite; do
+        [ ! -e "tests/$suite.c" ] || ! is_linked "$suite" || echo "$config"
+    done | sort -u | xargs -P "$JOBS" -n 1 ./build.sh run-object 2>/dev/null
     printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
     printf '%s' "$jobs" | while read -r config suite; do
         cat "$OUT/test/$config/$suite.count" 2>/dev/null || echo "0 1 0"
@@ -489,7 +508,7 @@ verb=${1:-all}
 [ $# -gt 0 ] && shift
 case $verb in
 test) [ $# -le 1 ] || die 2 "test: one name at most (found $#: $*)" ;;
-run-job|bench) ;;                       # what test gives to xargs; build/bench looks itself
+run-job|run-object|bench) ;;                   # what test gives to xargs; build/bench looks itself
 *) [ $# -eq 0 ] || die 2 "$verb: no argument expected (found $*)" ;;
 esac
 case $verb in
@@ -497,6 +516,7 @@ all)     build_all ;;
 demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
+run-object) run_object "$1" ;;
 lint)    lint ;;
 bench)   bench "$@" ;;
 clean)   rm -rf "$OUT" ;;
