@@ -919,6 +919,7 @@ typedef struct mrc_example {        // answer_start counts code points of contex
     size_t      context_bytes, question_bytes;
     mrc_answer *answers;            // checked: context has the text at answer_start
     size_t      n_answers;
+    int         question_type;      // KLUE: 1 paraphrase, 2 several sentences, 3 no answer; 0: none
 } mrc_example;
 typedef struct mrc_dataset mrc_dataset;
 // Rows that cannot be used are left out, counted by reason, and the first ten logged.
@@ -996,28 +997,50 @@ MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 //==============================================================================
 // >>api.decode   logits -> answers (PARITY 3.5)
 //==============================================================================
+typedef enum mrc_span_kind {
+    MRC_SPAN_TEXT,                  // code points begin to end of the context
+    MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
+    MRC_SPAN_EMPTY                  // the word "empty": no span could be read
+} mrc_span_kind;
 typedef struct mrc_span {           // a candidate answer
+    mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
     double  probability;            // softmax over the n-best list
-    int     empty;                  // the "empty" fallback: no span could be read
 } mrc_span;
 #define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config { uint32_t magic; size_t n_best_size, max_answer_length; }
-    mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30
-// The windows of one example and their logits, length long each -> at most n_best_size spans,
-// best first, into out; at least one (the fallback).  Returns how many.
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    size_t   n_best_size, max_answer_length;    // the latter in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // 1: an answer begins only in the window that shows most of
+                                    // what is around its first token (HF's token_is_max_context)
+    double   temperature;           // scores are divided by it before the softmax
+} mrc_decode_config;
+MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
+// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
+// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
 typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
     mrc_window_logits;
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+// The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
+// the best that has text unless null's score is ahead by more than the threshold.  By how much it
+// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff);
+// What a span of the example says, in place; its length in *bytes.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
 
 //==============================================================================
-// >>api.metrics   EM and F1 digit for digit (PARITY 3.1, 3.3)
+// >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
 //==============================================================================
-typedef enum mrc_metric { MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD } mrc_metric;
+typedef enum mrc_metric {
+    MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD, MRC_METRIC_SQUAD_V2, MRC_METRIC_KLUE
+} mrc_metric;
 // Of one prediction against all answers: exact 0 or 1, f1 0 to 1, each the best over the answers.
+// KLUE's second score is ROUGE-W.  Without answers SQuAD 2 and KLUE expect "", the others score 0.
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
@@ -1170,6 +1193,8 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
+    int                 by_length;  // 1: longest first, as many at a time as have no more rows than
+                                    // batch_size of the longest; fn sees them in that order
     int                 dropout;    // 1: the reference run validated with dropout on
     mrc_random          random;
     mrc_status (*fn)(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
@@ -10391,7 +10416,11 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     const mrc_json *question = mrc__ds_get(row, "question", &twice);
     const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
     const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
+    const mrc_json *kind = mrc__ds_get(row, "question_type", &twice);
     int has_question = question && question->type == MRC_JSON_STRING;
+    if (kind && kind->is_int && kind->integer >= 1 && kind->integer <= 3) {
+        e->question_type = (int)kind->integer;
+    }
     if (!id) id = mrc__ds_get(row, "guid", &twice);             // KLUE
     if (impossible && !strcmp(l->d->format, "squad_v1")) l->d->format = "squad_v2";
     e->title = p->title;
@@ -11103,9 +11132,9 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 //==============================================================================
 // >>impl.decode
 //
-// HF's postprocess_qa_predictions without null answers (PARITY 3.5), in its arithmetic: scores are
-// sums of two floats in float; probabilities are numpy's, float32 with pairwise summation, and in
-// double when the "empty" fallback (a Python float) is in the list.
+// HF's postprocess_qa_predictions (PARITY 3.5) in its arithmetic: scores are sums of two floats in
+// float; probabilities are numpy's, float32 with its exp() and its pairwise sum, and in double when
+// the "empty" fallback (a Python float) is in the list.
 //
 // Where HF leaves the result open: of equal logits the later row comes first (numpy's argsort is
 // not stable; this is what a stable one gives, reversed), and a score that is not finite is no
@@ -11114,7 +11143,7 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30 };
+                                .max_answer_length = 30, .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -11137,11 +11166,13 @@ static size_t mrc__dec_top(const float *values, size_t n, size_t k, size_t *rows
     return found;
 }
 
+static float mrc__dec_score(const mrc_span *span) { return span->start_logit + span->end_logit; }
+
 // Python's sorted(reverse=True) is stable: after equal scores.
 static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) {
-    float score = span.start_logit + span.end_logit;
+    float score = mrc__dec_score(&span);
     size_t at = n;
-    while (at > 0 && score > out[at - 1].start_logit + out[at - 1].end_logit) at--;
+    while (at > 0 && score > mrc__dec_score(&out[at - 1])) at--;
     if (at == k) return n;
     if (n < k) n++;
     memmove(out + at + 1, out + at, (n - 1 - at) * sizeof *out);
@@ -11149,10 +11180,14 @@ static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) 
     return n;
 }
 
-// numpy's sum of fewer than 128 float32: eight lanes, then the rest.
+// numpy's sum of float32: eight lanes, then the rest; above 128 the sum of two halves.
 static float mrc__dec_sum(const float *x, size_t n) {
     float lane[8], sum = 0;
     size_t i = 0;
+    if (n > 128) {
+        size_t half = n / 2 - n / 2 % 8;
+        return mrc__dec_sum(x, half) + mrc__dec_sum(x + half, n - half);
+    }
     if (n >= 8) {
         memcpy(lane, x, sizeof lane);
         for (i = 8; i + 8 <= n; i += 8) {
@@ -11165,80 +11200,189 @@ static float mrc__dec_sum(const float *x, size_t n) {
     return sum;
 }
 
+// numpy's exp() of a float32 that is at most 0, as AVX2 and AVX-512 compute it: x = q ln 2 + r with
+// ln 2 in two parts, then a rational function of r.  It is not correctly rounded, and shows in the
+// digits of nbest_predictions.json.
+static float mrc__dec_exp(float x) {
+    if (!(x > -103.97f)) return 0;
+    float q = rintf(x * 1.44269504f);
+    float r = fmaf(q, -1.42860677e-6f, fmaf(q, -6.93145752e-1f, x));
+    float p = fmaf(5.08276253e-04f, r, 6.75789705e-03f);
+    p = fmaf(p, r, 5.11451215e-02f);
+    p = fmaf(p, r, 2.47361541e-01f);
+    p = fmaf(p, r, 7.25766461e-01f);
+    p = fmaf(p, r, 1.0f);
+    float d = fmaf(fmaf(2.15950938e-02f, r, -2.74233538e-01f), r, 1.0f);
+    return ldexpf(p / d, (int)q);
+}
+
 // `e` has room for n floats.
-static void mrc__dec_softmax(mrc_span *out, size_t n, float *e) {
-    float max = out[0].start_logit + out[0].end_logit;
+static void mrc__dec_softmax(mrc_span *out, size_t n, double temperature, float *e) {
+    float max = mrc__dec_score(&out[0]), t = (float)temperature;
+    for (size_t i = 1; i < n; i++) {                    // null's may stand last and be above
+        if (mrc__dec_score(&out[i]) > max) max = mrc__dec_score(&out[i]);
+    }
     for (size_t i = 0; i < n; i++) {
-        e[i] = (float)exp((double)((out[i].start_logit + out[i].end_logit) - max));
+        e[i] = mrc__dec_exp((mrc__dec_score(&out[i]) - max) / t);
     }
     float sum = mrc__dec_sum(e, n);
     for (size_t i = 0; i < n; i++) out[i].probability = (double)(e[i] / sum);
 }
 
 // The fallback before what there is: nothing, or one span without text.
-static size_t mrc__dec_fallback(mrc_span *out, size_t n, size_t k) {
+static size_t mrc__dec_fallback(mrc_span *out, size_t n, double temperature) {
     mrc_span other = out[0];
-    out[0] = (mrc_span){ .empty = 1, .probability = 1 };
-    if (!n || k < 2) return 1;
-    double score = (double)(other.start_logit + other.end_logit), max = score > 0 ? score : 0;
-    double a = exp(0 - max), b = exp(score - max);
+    out[0] = (mrc_span){ .kind = MRC_SPAN_EMPTY, .probability = 1 };
+    if (!n) return 1;
+    double score = (double)mrc__dec_score(&other), max = score > 0 ? score : 0;
+    double a = exp((0 - max) / temperature), b = exp((score - max) / temperature);
     out[0].probability = a / (a + b);
     other.probability = b / (a + b);
     out[1] = other;
     return 2;
 }
 
+// The rows of the passage: first to last, last excluded.
+static void mrc__dec_passage(const mrc_feature *f, size_t *first, size_t *last) {
+    size_t n = (size_t)f->length;
+    for (*first = 0; *first < n && f->offset_mapping[*first][0] < 0; ) ++*first;
+    for (*last = *first; *last < n && f->offset_mapping[*last][0] >= 0; ) ++*last;
+}
+
+// What a window shows around the token at these code points; -1: it does not have it.
+static double mrc__dec_context(const mrc_feature *f, const int32_t offsets[2]) {
+    size_t first, last, low, high;
+    mrc__dec_passage(f, &first, &last);
+    for (low = first, high = last; low < high; ) {
+        size_t middle = low + (high - low) / 2;
+        if (f->offset_mapping[middle][0] < offsets[0]) low = middle + 1;
+        else high = middle;
+    }
+    while (low < last && f->offset_mapping[low][0] == offsets[0]
+           && f->offset_mapping[low][1] != offsets[1]) low++;
+    if (low == last || f->offset_mapping[low][0] != offsets[0]) return -1;
+    size_t left = low - first, right = last - 1 - low;
+    return (double)(left < right ? left : right) + 0.01 * (double)(last - first);
+}
+
+// Whether window `at` shows most around its token `row`; of several the first.
+static int mrc__dec_is_max_context(const mrc_window_logits *windows, size_t n, size_t at,
+                                   size_t row) {
+    const int32_t *offsets = windows[at].feature->offset_mapping[row];
+    double own = mrc__dec_context(windows[at].feature, offsets);
+    for (size_t i = 0; i < n; i++) {
+        double other = i == at ? -1 : mrc__dec_context(windows[i].feature, offsets);
+        if (other > own || (i < at && other >= own)) return 0;
+    }
+    return 1;
+}
+
 // Adds one window's candidates, starts from the best, for each its ends from the best.
-static size_t mrc__dec_window(const mrc_window_logits *w, const mrc_decode_config *config,
-                              size_t *starts, size_t *ends, mrc_span *out, size_t n) {
+static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
+                              const mrc_decode_config *config, size_t *rows, mrc_span *out,
+                              size_t n) {
+    const mrc_window_logits *w = &windows[at];
     const mrc_feature *f = w->feature;
-    size_t k = config->n_best_size;
+    size_t k = config->n_best_size, *starts = rows, *ends = rows + k;
     size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, starts);
     size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, ends);
     for (size_t a = 0; a < n_starts; a++) {
+        size_t i = starts[a];
+        if (f->offset_mapping[i][0] < 0) continue;
+        if (config->max_context && !mrc__dec_is_max_context(windows, n_windows, at, i)) continue;
         for (size_t b = 0; b < n_ends; b++) {
-            size_t i = starts[a], j = ends[b];
-            if (f->offset_mapping[i][0] < 0 || f->offset_mapping[j][0] < 0) continue;
+            size_t j = ends[b];
+            if (f->offset_mapping[j][0] < 0) continue;
             if (j < i || j - i >= config->max_answer_length) continue;
             mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
                               .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1] };
-            if (!isfinite(span.start_logit + span.end_logit)) continue;
+            if (!isfinite(mrc__dec_score(&span))) continue;
             n = mrc__dec_insert(out, n, k, span);
         }
     }
     return n;
 }
 
+// "No answer" scores what the window that is least sure of it gives its first row.  It is always
+// in the list, as one more where it is not among the best.
+static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, size_t k,
+                            mrc_span *out, size_t n) {
+    mrc_span null = { .kind = MRC_SPAN_NULL };
+    int found = 0;
+    for (size_t i = 0; i < n_windows; i++) {
+        mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
+                          .end_logit = windows[i].end[0] };
+        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
+        found = 1;
+    }
+    if (!found) return n;
+    if (n == k && mrc__dec_score(&null) <= mrc__dec_score(&out[n - 1])) {
+        out[n] = null;
+        return n + 1;
+    }
+    return mrc__dec_insert(out, n, k, null);
+}
+
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
     size_t bytes, n = 0, k = config->n_best_size;
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", k
-                         ? "the config is not from mrc_decode_config_default()"
-                         : "n_best_size is 0");
+    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", !k ? "n_best_size is 0"
+                         : config->magic == MRC_DECODE_MAGIC ? "the temperature is not above 0"
+                         : "the config is not from mrc_decode_config_default()");
     }
-    size_t *rows = mrc__mul(k, 2 * sizeof *rows + sizeof(float), &bytes)
+    size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
     for (size_t i = 0; i < n_windows; i++) {
-        n = mrc__dec_window(&windows[i], config, rows, rows + k, out, n);
+        n = mrc__dec_window(windows, n_windows, i, config, rows, out, n);
     }
-    if (!n || (n == 1 && out[0].begin >= out[0].end)) n = mrc__dec_fallback(out, n, k);
-    else mrc__dec_softmax(out, n, (float *)(void *)(rows + 2 * k));
+    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
+        n = mrc__dec_fallback(out, n, config->temperature);
+    } else {
+        mrc__dec_softmax(out, n, config->temperature, (float *)(void *)(rows + 2 * k));
+    }
     ctx->host.free(ctx->host.user, rows);
     *n_out = n;
     return MRC_OK;
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    const mrc_span *null = NULL, *best = NULL;
+    if (null_score_diff) *null_score_diff = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].kind == MRC_SPAN_NULL) null = &spans[i];
+        else if (!best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
+            best = &spans[i];
+        }
+    }
+    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
+    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
+    if (null_score_diff) *null_score_diff = (double)diff;
+    return (double)diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+    *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
+    if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
+    size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
+    size_t end = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->end);
+    *bytes = end > begin ? end - begin : 0;
+    return e->context + begin;
 }
 #endif // core pass
 
 //==============================================================================
 // >>impl.metrics
 //
-// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.3 SQuAD v1), on code
-// points.  Python decides what lower case, white space and a word are: str.lower() with its final
-// sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the tokenizer's
-// table, which is newer: only characters that are cased in 14 are looked up there.
+// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
+// code points.  Python decides what lower case, white space and a word are: str.lower() with its
+// final sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the
+// tokenizer's table, which is newer: only characters that are cased in 14 are looked up there.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
@@ -11359,6 +11503,27 @@ static void mrc__met_join(mrc__met_text *t) {
     t->n = n;
 }
 
+// KLUE's pattern, which hardly ever occurs: one of these, then ( ) and both single quotes.
+static void mrc__met_klue_pattern(mrc__met_text *t) {
+    static const uint32_t tail[4] = { '(', ')', 0x2018, 0x2019 };
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        uint32_t c = t->cp[i];
+        int head = mrc__met_is_quote(c) && c != '(' && c != ')' && c != 0x2018 && c != 0x2019;
+        if (head && t->n - i > 4 && !memcmp(&t->cp[i + 1], tail, sizeof tail)) {
+            t->cp[n++] = ' ';
+            i += 4;
+        } else {
+            t->cp[n++] = c;
+        }
+    }
+    t->n = n;
+}
+
+static int mrc__met_has_words(mrc_metric metric) {
+    return metric == MRC_METRIC_SQUAD || metric == MRC_METRIC_SQUAD_V2;
+}
+
 // Host memory of the caller's to free; cp NULL when there is none.
 static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const char *s,
                                         size_t bytes) {
@@ -11372,12 +11537,13 @@ static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const c
         if (mrc__met_is_quote(t.cp[i])) t.cp[i] = ' ';
     }
     low = mrc__met_lower(room, t);
+    if (metric == MRC_METRIC_KLUE) mrc__met_klue_pattern(&low);
     size_t n = 0;
     for (size_t i = 0; i < low.n; i++) {
         if (!mrc__met_is_punctuation(low.cp[i])) low.cp[n++] = low.cp[i];
     }
     low.n = n;
-    if (metric == MRC_METRIC_SQUAD) mrc__met_remove_articles(&low);
+    if (mrc__met_has_words(metric)) mrc__met_remove_articles(&low);
     mrc__met_join(&low);
     return low;
 }
@@ -11395,11 +11561,11 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
     size_t n = 0;
     for (size_t i = 0; i < t.n;) {
         size_t end = i + 1;
-        if (metric == MRC_METRIC_SQUAD) {
+        if (mrc__met_has_words(metric)) {
             while (end < t.n && t.cp[end] != ' ') end++;
         }
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
-        i = end + (metric == MRC_METRIC_SQUAD);
+        i = end + (size_t)mrc__met_has_words(metric);
     }
     qsort(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
@@ -11419,31 +11585,105 @@ static double mrc__met_f1(const mrc__met_text *p, size_t n_p, const mrc__met_tex
     return 2 * precision * recall / (precision + recall);
 }
 
-// Scores one answer; *exact and *f1 only rise.
+static int mrc__met_compare_cp(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// difflib's autojunk: of a text of at least 200 characters, those that make more than one in a
+// hundred begin no match.  Sets skip[j]; `sorted` is room for b.n.
+static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sorted) {
+    memset(skip, 0, b.n);
+    if (b.n < 200) return;
+    memcpy(sorted, b.cp, b.n * sizeof *sorted);
+    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    for (size_t i = 0, end; i < b.n; i = end) {
+        for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
+        for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
+            if (b.cp[j] == sorted[i]) skip[j] = 1;
+        }
+    }
+}
+
+// The length of difflib's find_longest_match(): the longest common block of characters that may
+// begin a match, the first in a, then in b, made longer at both ends by any that agree.  `row` is
+// room for b.n + 1 lengths, all 0.
+static size_t mrc__met_block(mrc__met_text a, mrc__met_text b, const unsigned char *skip,
+                             size_t *row) {
+    size_t best = 0, at_a = 0, at_b = 0;
+    for (size_t i = 0; i < a.n; i++) {
+        for (size_t j = b.n; j-- > 0;) {
+            row[j + 1] = a.cp[i] == b.cp[j] && !skip[j] ? row[j] + 1 : 0;
+        }
+        for (size_t j = 0; j < b.n; j++) {
+            if (row[j + 1] <= best) continue;
+            best = row[j + 1];
+            at_a = i + 1 - best;
+            at_b = j + 1 - best;
+        }
+    }
+    while (at_a && at_b && a.cp[at_a - 1] == b.cp[at_b - 1]) at_a--, at_b--, best++;
+    while (at_a + best < a.n && at_b + best < b.n && a.cp[at_a + best] == b.cp[at_b + best]) best++;
+    return best;
+}
+
+// ROUGE-W of KLUE, the label not empty; -1: no memory.
+static double mrc__met_rouge_w(mrc_ctx *ctx, mrc__met_text p, mrc__met_text label) {
+    const size_t each = sizeof(size_t) + sizeof(uint32_t) + 1;
+    size_t bytes;
+    size_t *row = mrc__mul(label.n + 1, each, &bytes) ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!row) return -1;
+    uint32_t *sorted = (uint32_t *)(void *)(row + label.n + 1);
+    unsigned char *skip = (unsigned char *)(sorted + label.n + 1);
+    mrc__met_popular(label, skip, sorted);
+    double block = (double)mrc__met_block(p, label, skip, row);
+    ctx->host.free(ctx->host.user, row);
+    double precision = p.n ? block / (double)p.n : 0, recall = block / (double)label.n;
+    return precision + recall > 0 ? 2 * (precision * recall) / (precision + recall) : 0;
+}
+
+// The second score of one normalised answer; -1: no memory.
+static double mrc__met_second(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
+                              const mrc__met_text *p_tokens, size_t n_p, mrc__met_text g) {
+    size_t size;
+    if (metric == MRC_METRIC_KLUE) {
+        return g.n ? mrc__met_rouge_w(ctx, p, g) : p.n ? 0 : 1;
+    }
+    mrc__met_text *tokens = mrc__mul(g.n + 1, sizeof *tokens, &size)
+                          ? ctx->host.alloc(ctx->host.user, size) : NULL;
+    if (!tokens) return -1;
+    size_t n_g = mrc__met_tokens(metric, g, tokens);
+    double f1 = mrc__met_f1(p_tokens, n_p, tokens, n_g);
+    if (metric == MRC_METRIC_SQUAD_V2 && (!n_p || !n_g)) f1 = n_p == n_g;
+    ctx->host.free(ctx->host.user, tokens);
+    return f1;
+}
+
+// Scores one answer; *exact and *f1 only rise.  *counted: SQuAD 2 drops answers that normalise to
+// nothing.
 static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
                                   const mrc__met_text *p_tokens, size_t n_p,
-                                  const mrc_answer *answer, double *exact, double *f1) {
+                                  const mrc_answer *answer, size_t *counted, double *exact,
+                                  double *f1) {
+    double f = 0;
     mrc__met_text g = mrc__met_normalize(ctx, metric, answer->text, answer->bytes);
-    size_t size;
-    mrc__met_text *tokens = g.cp && mrc__mul(g.n + 1, sizeof *tokens, &size)
-                                ? ctx->host.alloc(ctx->host.user, size) : NULL;
-    if (tokens) {
-        double f = mrc__met_f1(p_tokens, n_p, tokens, mrc__met_tokens(metric, g, tokens));
+    if (g.cp && (g.n || metric != MRC_METRIC_SQUAD_V2)) {
+        f = mrc__met_second(ctx, metric, p, p_tokens, n_p, g);
         if (f > *f1) *f1 = f;
         if (g.n == p.n && memcmp(g.cp, p.cp, g.n * sizeof *g.cp) == 0) *exact = 1;
-        ctx->host.free(ctx->host.user, tokens);
+        ++*counted;
     }
     if (g.cp) ctx->host.free(ctx->host.user, g.cp);
-    return tokens ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
+    return g.cp && f >= 0 ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
 }
 
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
     mrc_status status = MRC_OK;
-    size_t size;
+    size_t size, counted = 0;
     *exact = *f1 = 0;
-    if ((unsigned)metric > MRC_METRIC_SQUAD) {
+    if ((unsigned)metric > MRC_METRIC_KLUE) {
         return mrc__fail(ctx, MRC_ERR_ARG, "metric: no metric %d", (int)metric);
     }
     mrc__met_text p = mrc__met_normalize(ctx, metric, prediction, bytes);
@@ -11452,7 +11692,10 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (tokens) {
         size_t n = mrc__met_tokens(metric, p, tokens);
         for (size_t i = 0; i < n_answers && status == MRC_OK; i++) {
-            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], exact, f1);
+            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], &counted, exact, f1);
+        }
+        if (!counted && (metric == MRC_METRIC_SQUAD_V2 || metric == MRC_METRIC_KLUE)) {
+            *exact = *f1 = p.n == 0;
         }
         ctx->host.free(ctx->host.user, tokens);
     } else {
@@ -12743,22 +12986,42 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     return s;
 }
 
+// Longest first; of one length as they come.
+static int mrc__predict_order(const void *a, const void *b) {
+    const mrc_feature *x = a, *y = b;
+    if (x->length != y->length) return x->length > y->length ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+// How many of the n features in list make the next batch.
+static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature *const *list,
+                                 size_t n, size_t longest) {
+    size_t count = 0, budget, rows = 0;
+    if (!desc->by_length) return n < desc->batch_size ? n : desc->batch_size;
+    if (!mrc__mul(desc->batch_size, longest, &budget) || budget > INT32_MAX) budget = INT32_MAX;
+    while (count < n && (size_t)list[count]->length <= budget - rows) {
+        rows += (size_t)list[count++]->length;
+    }
+    return count ? count : 1;
+}
+
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
     if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
         return MRC_ERR_ARG;
     }
     const mrc_features *f = desc->features;
-    size_t bytes, at_once = desc->batch_size < f->n ? desc->batch_size : f->n;
-    const mrc_feature **list = mrc__mul(at_once + 1, sizeof *list, &bytes)
-                             ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    size_t bytes, n;
+    const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
+                             ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    for (size_t i = 0; i < f->n; i++) list[i] = &f->list[i];
+    if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     mrc_ctx_set_random(ctx, desc->random);
-    for (size_t first = 0; s == MRC_OK && first < f->n; first += at_once) {
-        size_t n = f->n - first < at_once ? f->n - first : at_once;
-        for (size_t i = 0; i < n; i++) list[i] = &f->list[first + i];
-        s = mrc__predict_batch(ctx, m, desc, list, n, first);
+    for (size_t first = 0; s == MRC_OK && first < f->n; first += n) {
+        n = mrc__predict_count(desc, list + first, f->n - first, (size_t)list[0]->length);
+        s = mrc__predict_batch(ctx, m, desc, list + first, n, first);
         mrc_ctx_reset(ctx);
         if (s == MRC_OK && desc->progress) s = desc->progress(desc->user, first + n, f->n);
     }
@@ -13022,12 +13285,11 @@ static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
     if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
     MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
     mrc__eval_windows_free(e);
-    const mrc_span *best = &e->spans[0];
-    size_t begin = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->begin);
-    size_t end = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->end);
-    const char *text = best->empty ? "empty" : x->context + begin;
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, best->empty ? 5 : end - begin, x->answers,
-                              x->n_answers, &exact, &f1));
+    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
+    size_t bytes;
+    const char *text = mrc_span_text(best, x, &bytes);
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
+                              &f1));
     e->out->exact_match += exact;
     e->out->f1 += f1;
     return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
