@@ -426,7 +426,9 @@ struct mrc_backend {
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
-typedef enum mrc_isa { MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 } mrc_isa;
+typedef enum mrc_isa {
+    MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512, MRC_ISA_NEON
+} mrc_isa;
 
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
@@ -1541,6 +1543,8 @@ struct mrc__pool {
 static void mrc__pool_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
 #endif
 }
 
@@ -8801,10 +8805,11 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
 //==============================================================================
 // >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
 //
-// Three paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
-// vectors elsewhere), AVX2 with FMA, AVX-512 (F, DQ, BW, VL).  The register block of each is chosen
-// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy stays naive: its sums
-// are in double anyway, and it reads two columns.
+// Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
+// vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
+// baseline's vectors with all registers and with products fused into sums.  The register block of
+// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy stays
+// naive: its sums are in double anyway, and it reads two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 static void MRC__T(fill)(mrc_kernels *k) {
@@ -8914,6 +8919,33 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #undef MRC__TARGET
 #endif // x86-64
 
+#if defined(__aarch64__)
+#define MRC__ROWS      12           // 24 + 2 + 1: 27 of 32
+#define MRC__ROWS_MID  8
+#define MRC__ROWS_MIN  4
+#define MRC__VEC_BYTES 16
+#ifdef __clang__                    // fuses anyway
+#define MRC__TARGET
+#else
+#define MRC__TARGET    __attribute__((optimize("fp-contract=fast")))
+#endif
+#define MRC__F32       1
+#define MRC__REAL      float
+#define MRC__T(name)   mrc__cpu_##name##_neon_f32
+#include MRC_SELF
+#undef MRC__F32
+#define MRC__F32       0
+#define MRC__REAL      double
+#define MRC__T(name)   mrc__cpu_##name##_neon_f64
+#include MRC_SELF
+#undef MRC__F32
+#undef MRC__ROWS
+#undef MRC__ROWS_MID
+#undef MRC__ROWS_MIN
+#undef MRC__VEC_BYTES
+#undef MRC__TARGET
+#endif // aarch64
+
 #undef MRC__TARGETS
 #undef MRC__PASS_CPU
 #define MRC__PASS_CORE
@@ -8927,6 +8959,8 @@ static int mrc__cpu_has(mrc_isa isa) {
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
     }
+#elif defined(__aarch64__)
+    if (isa == MRC_ISA_NEON) return 1;
 #endif
     return 0;
 }
@@ -8947,6 +8981,14 @@ static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
         mrc__cpu_fill_avx512_f32(f32);
         mrc__cpu_fill_avx512_f64(f64);
     }
+#elif defined(__aarch64__)
+    if (isa == MRC_ISA_NEON) {
+        be->isa = "neon";
+        mrc__cpu_fill_neon_f32(f32);
+        mrc__cpu_fill_neon_f64(f64);
+    }
+#else
+    (void)isa;
 #endif
 }
 
@@ -8971,7 +9013,8 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
     *out = NULL;
     if (isa == MRC_ISA_AUTO) {
         isa = mrc__cpu_has(MRC_ISA_AVX512) ? MRC_ISA_AVX512
-            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2 : MRC_ISA_BASELINE;
+            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2
+            : mrc__cpu_has(MRC_ISA_NEON) ? MRC_ISA_NEON : MRC_ISA_BASELINE;
     }
     if (!mrc__cpu_has(isa)) return MRC_ERR_UNSUPPORTED;
     MRC__TRY(mrc_backend_naive_new(&be, desc));
