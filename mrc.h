@@ -71,8 +71,8 @@
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.tensor
 //     >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
-//     >>op.custom  >>op.table
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
+//     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.vocabulary
 //     >>impl.tokenizer  >>impl.dataset  >>impl.encode  >>impl.batch  >>impl.decode
@@ -243,22 +243,57 @@ typedef struct mrc_dropout_args {
 } mrc_dropout_args;
 typedef mrc_dropout_args mrc_dropout_fwd_args, mrc_dropout_bwd_args;
 
+// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
+// p = exp(lp_y).  Zero-initialised: cross-entropy.
+//   CE                -lp_y
+//   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
+//   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
+//                     reference: t_k = s / (K - 1), t_y = 1 - s
+typedef enum mrc_loss_kind { MRC_LOSS_CE, MRC_LOSS_FOCAL, MRC_LOSS_LABEL_SMOOTHING } mrc_loss_kind;
+typedef struct mrc_loss {
+    mrc_loss_kind kind;
+    int           reference;
+    double        gamma, smoothing; // gamma >= 0; 0 <= s < 1
+} mrc_loss;
+
 typedef struct mrc_cross_entropy_fwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, targets;        // (N, C) (C, B)
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;      // (B + 1) (B) (B) (C)
-    mrc_out loss, lse;              // scalar; (C, B): saved for backward
-    void   *workspace;
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;       // (N, C) (C, B)
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator;     // (B + 1) (B) (B) (C)
+    mrc_in   alpha;                 // (T): the loss of target y is multiplied by alpha[y]; or NULL
+    mrc_out  loss, lse;             // scalar; (C, B): saved for backward
+    void    *workspace;
 } mrc_cross_entropy_fwd_args;
 
 typedef struct mrc_cross_entropy_bwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, targets;
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
-    mrc_in  lse, dloss;
-    mrc_out dlogits;
-    void   *workspace;
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator, alpha;
+    mrc_in   lse, dloss;
+    mrc_out  dlogits;
+    void    *workspace;
 } mrc_cross_entropy_bwd_args;
+
+// How far two passes over the same sequences are apart: (KL(p || q) + KL(q || p)) / 2 of the two
+// softmaxes over a sequence's window, added up as in cross_entropy over the targets that count.
+typedef struct mrc_symmetric_kl_fwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets; // (N, C) (N, C) (C, B)
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_out loss, saved;            // scalar; (4, C B): both lse, KL(p || q), KL(q || p)
+    void   *workspace;
+} mrc_symmetric_kl_fwd_args;
+
+typedef struct mrc_symmetric_kl_bwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets;
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_in  saved, dloss;
+    mrc_out dlogits, dother;
+    void   *workspace;
+} mrc_symmetric_kl_bwd_args;
 
 // y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
 typedef struct mrc_embedding_fwd_args {
@@ -348,9 +383,43 @@ typedef struct mrc_lstm_bwd_args {
     void   *workspace;
 } mrc_lstm_bwd_args;
 
+// A bidirectional GRU layer: the gates r, z, n of PyTorch.
+typedef struct mrc_gru_fwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (3H, I) (3H, H) (3H) (3H)
+    mrc_out y;                      // (N, 2 H)
+    mrc_out gates;                  // (N, 8 H), of each direction r, z, W_hn h + b_hn, n: saved
+    void   *workspace;
+} mrc_gru_fwd_args;
+
+typedef struct mrc_gru_bwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
+    mrc_out gates;                  // as saved; afterwards their gradients, or anything
+    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
+    void   *workspace;
+} mrc_gru_bwd_args;
+
+// y (N, I K): column i K + k of row r is x[r + k - K / 2][i], 0 where that row is not of r's
+// sequence.  A convolution is this and a linear map.  K is odd.
+typedef struct mrc_unfold_fwd_args {
+    size_t  n, n_sequences, in, size;                           // size: K
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_out y;
+    void   *workspace;
+} mrc_unfold_fwd_args;
+
+typedef struct mrc_unfold_bwd_args {
+    size_t  n, n_sequences, in, size;
+    mrc_in  cu_seqlens, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_unfold_bwd_args;
+
 // What the optimizer's kernels do to one parameter.  The array is host memory.
 typedef struct mrc_optim_tensor {
-    size_t  numel;
+    size_t  numel, rows;            // rows: shape[0]; 0: a vector or a scalar
     mrc_in  grad;
     mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
     double  lr, weight_decay;
@@ -380,15 +449,53 @@ typedef struct mrc_grad_norm_args {
     void   *workspace;
 } mrc_grad_norm_args;
 
-typedef enum mrc_adamw { MRC_ADAMW_HF, MRC_ADAMW_TORCH } mrc_adamw;     // PARITY 3.11
+typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
 typedef struct mrc_adamw_args {
     size_t  n_tensors;
     const mrc_optim_tensor *tensors;
-    mrc_adamw variant;
+    mrc_optim variant;              // MRC_ADAMW_HF or MRC_ADAMW_TORCH (PARITY 3.11)
     double  beta1, beta2, eps;
     mrc_in  clip, state;            // as mrc_grad_norm left them; state[1]: do nothing
     void   *workspace;
 } mrc_adamw_args;
+
+// AdamP 0.3.0: where a matrix's gradient is almost at right angles to its weights, by rows or else
+// as a whole, the step loses its part along them, and decay is multiplied by wd_ratio.
+typedef struct mrc_adamp_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  beta1, beta2, eps, delta, wd_ratio;
+    int     nesterov;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_adamp_args;
+
+typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient; v is not used
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  momentum;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_sgd_args;
+
+// m = decay m + (1 - decay) param: an average of the weights.
+typedef struct mrc_ema_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  decay;
+    mrc_in  state;                  // state[1]: do nothing
+    void   *workspace;
+} mrc_ema_args;
+
+// Of each tensor: m = param, param += eps grad / ||grad||, the step of an adversary; a norm that is
+// 0 or not finite moves nothing.  restore: param = m.
+typedef struct mrc_perturb_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  eps;
+    int     restore;
+    void   *workspace;
+} mrc_perturb_args;
 
 // The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
 // Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
@@ -396,7 +503,9 @@ typedef struct mrc_adamw_args {
     X(gemm) X(embedding_fwd) X(embedding_bwd) X(linear_fwd) X(linear_bwd) X(qkv_fwd)        \
     X(qkv_bwd) X(attention_fwd) X(attention_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)  \
     X(layer_norm_bwd) X(add_norm_fwd) X(add_norm_bwd) X(dropout_fwd) X(dropout_bwd)         \
-    X(lstm_fwd) X(lstm_bwd) X(cross_entropy_fwd) X(cross_entropy_bwd) X(grad_norm) X(adamw)
+    X(lstm_fwd) X(lstm_bwd) X(gru_fwd) X(gru_bwd) X(unfold_fwd) X(unfold_bwd)               \
+    X(cross_entropy_fwd) X(cross_entropy_bwd) X(symmetric_kl_fwd) X(symmetric_kl_bwd)       \
+    X(grad_norm) X(adamw) X(adamp) X(sgd) X(ema) X(perturb)
 typedef struct mrc_kernels {
 #define MRC_X(name)                                                                         \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
@@ -791,6 +900,7 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 //
 // So NULL never means "none": a linear without bias will be another function.
 //==============================================================================
+// weight (O, I), or more axes whose product is I.
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
 MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
@@ -814,6 +924,12 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
 // bias_ih, bias_hh (4H), then the same of the reverse direction.
 MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
                             const mrc_batch *batch);
+// The same of a GRU: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H), and reverse.
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch);
+// Windows of `size` rows, an odd number, around each row of its sequence: x (N, I) -> (N, I size),
+// 0 beyond the ends.  mrc_linear() of it with a weight (O, I, size) is torch.nn.Conv1d.
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch);
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps);
 // 0 <= p < 1; p = 0 returns x itself.
@@ -824,6 +940,18 @@ MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t s
 // The two ends of an answer are C = 2 with denominators of twice the sequences counted.
 MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, const mrc_batch *batch);
+// The same with another loss; and with alpha, a weight for each target position, for as many as the
+// longest sequence has rows at least.
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch);
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch);
+// (KL(p || q) + KL(q || p)) / 2 of two passes' logits (R-Drop), counted and divided as above.
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch);
 
 //==============================================================================
 // >>api.optim   AdamW in both variants, schedules (PARITY 3.11, 3.12)
@@ -831,7 +959,7 @@ MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 #define MRC_OPTIMIZER_MAGIC 0x6f707469
 typedef struct mrc_optimizer_config {
     uint32_t  magic;
-    mrc_adamw variant;
+    mrc_optim variant;
     double    beta1, beta2, eps, weight_decay;
     double    max_grad_norm;        // 0: no clipping
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
@@ -4978,7 +5106,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
     OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
     OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
-    OP(CROSS_ENTROPY, cross_entropy, 0x3f)                                      \
+    OP(GRU,           gru,           0x3ff | MRC__OUT)                          \
+    OP(UNFOLD,        unfold,        1 << 1)                                    \
+    OP(CROSS_ENTROPY, cross_entropy, 0x7f)                                      \
+    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f)                                      \
     OP(CUSTOM,        custom,        -1)                                        \
     OP(CHECKPOINT,    checkpoint,    ~MRC__OUT)
 
@@ -5005,7 +5136,9 @@ struct mrc_node {
         struct { mrc_mask mask; double eps; } add_norm;
         struct { mrc_mask mask; size_t heads, max_length; } attention;
         struct { int32_t word_padding, position_padding; } embedding;
-        struct { size_t max_length; } lstm;
+        struct { size_t max_length; } lstm, gru;
+        struct { size_t size; } unfold;
+        struct { mrc_loss criterion; } loss;
         mrc_custom_desc custom;
         struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
     } attr;
@@ -5597,6 +5730,11 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+// Of a weight seen as (O, I).
+static size_t mrc__weight_columns(const mrc_tensor *w) {
+    return w->shape[0] ? w->numel / w->shape[0] : w->shape[w->ndim - 1];
+}
+
 // y = act(z), from the saved z.
 static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     mrc_gelu_fwd_args a = { .n = node->out->numel, .x = mrc__in(node->saved[0]),
@@ -5609,10 +5747,10 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     size_t shape[MRC_MAX_DIMS];
     if (!ctx || !x || !weight || !bias) return NULL;
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (in == 0 || weight->ndim != 2 || weight->shape[1] != in) {
+    if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
                               "linear: x has %zu columns, weight (O, I) has %zu", in,
-                              weight->ndim == 2 ? weight->shape[1] : 0);
+                              weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
     }
     if (bias->numel != weight->shape[0]) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
@@ -5635,12 +5773,14 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
-    mrc_linear_fwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+    const size_t in = mrc__weight_columns(w);
+    mrc_linear_fwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype),
                               .bias = mrc__param_in(node->in[2], x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
+    a.weight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
@@ -5648,7 +5788,8 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
     MRC__TRY(mrc__need(ctx, x));
     MRC__TRY(mrc__need(ctx, w));
-    mrc_linear_bwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+    const size_t in = mrc__weight_columns(w);
+    mrc_linear_bwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
     a.z = mrc__out(node->saved[0]);
@@ -5656,6 +5797,7 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    a.weight.ld = a.dweight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
 }
 #endif
@@ -6520,42 +6662,78 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
-static int mrc__lstm_fits(mrc_ctx *ctx, const mrc_tensor *x, mrc_tensor *const weights[8]) {
+// What op.gru shares: weights of `gates` H rows.  A node whose inputs are x, the 8 weights and
+// cu_seqlens.
+static int mrc__rnn_fits(mrc_ctx *ctx, mrc__op op, size_t gates, const mrc_tensor *x,
+                         mrc_tensor *const weights[8]) {
     size_t in = x->shape[1], h = weights[1]->ndim == 2 ? weights[1]->shape[1] : 0;
     for (int k = 0; k < 8; k++) {
         const mrc_tensor *w = weights[k];
         size_t columns = k % 4 == 0 ? in : h;
-        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == 4 * h && w->shape[1] == columns
-                           : w->numel == 4 * h;
+        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == gates * h && w->shape[1] == columns
+                           : w->numel == gates * h;
         if (h == 0 || !ok) {
-            mrc__fail(ctx, MRC_ERR_SHAPE, "lstm: weight %d has %zu rows of %zu, expected %zu of "
-                      "%zu (x has %zu columns)", k, w->ndim ? w->shape[0] : 0,
-                      w->ndim == 2 ? w->shape[1] : 1, 4 * h, k % 4 < 2 ? columns : 1, in);
+            mrc__fail(ctx, MRC_ERR_SHAPE, "%s: weight %d has %zu rows of %zu, expected %zu of "
+                      "%zu (x has %zu columns)", mrc__ops[op].name, k, w->ndim ? w->shape[0] : 0,
+                      w->ndim == 2 ? w->shape[1] : 1, gates * h, k % 4 < 2 ? columns : 1, in);
             return 0;
         }
-        if (!mrc__param_fits(ctx, MRC__OP_LSTM, x, w)) return 0;
+        if (!mrc__param_fits(ctx, op, x, w)) return 0;
     }
     return 1;
 }
 
-MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
-                            const mrc_batch *batch) {
+static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tensor *x,
+                               mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
+                               size_t *h) {
     mrc_tensor *in[10] = { x };
     if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
     }
-    if (!mrc__rows_fit(ctx, "lstm", x, batch) || !mrc__lstm_fits(ctx, x, weights)) return NULL;
+    if (!mrc__rows_fit(ctx, mrc__ops[op].name, x, batch)) return NULL;
+    if (!mrc__rnn_fits(ctx, op, gates, x, weights)) return NULL;
     in[9] = batch->cu_seqlens;
-    size_t n = x->shape[0], h = weights[1]->shape[1];
-    mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LSTM, in, 10);
+    *n = x->shape[0];
+    *h = weights[1]->shape[1];
+    return mrc__node_new(ctx, op, in, 10);
+}
+
+static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in weight_hh[2],
+                             mrc_in *bias_ih, mrc_in *bias_hh) {
+    const mrc_dtype dtype = node->in[0]->dtype;
+    for (int k = 0; k < 2; k++) {
+        weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], dtype);
+        weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], dtype);
+        if (bias_ih) bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], dtype);
+        if (bias_hh) bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], dtype);
+    }
+}
+
+// What backward reads, and where it writes: targets are dweight_ih, dweight_hh, dbias_ih, dbias_hh.
+static mrc_status mrc__rnn_backward(mrc_ctx *ctx, mrc_node *node, mrc_out *dx,
+                                    mrc_out *const targets[4]) {
+    MRC__TRY(mrc__need(ctx, node->in[0]));
+    MRC__TRY(mrc__need(ctx, node->out));
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], dx));
+    for (int k = 0; k < 4; k++) MRC__TRY(mrc__need(ctx, node->in[1 + k % 2 + 4 * (k / 2)]));
+    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
+        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                            const mrc_batch *batch) {
+    size_t n, h;
+    mrc_node *node = mrc__rnn_node(ctx, MRC__OP_LSTM, 4, x, weights, batch, &n, &h);
     if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK
-              || mrc__node_save(ctx, node, 1, stat, n * 2 * h) != MRC_OK) return NULL;
+              || mrc__node_save(ctx, node, 1, mrc__stat_dtype(x->dtype), n * 2 * h) != MRC_OK) {
+        return NULL;
+    }
     node->attr.lstm.max_length = batch->max_length;
-    const size_t shape[2] = { n, 2 * h };
-    return mrc__apply(ctx, node, x->dtype, 2, shape);
+    return mrc__apply(ctx, node, x->dtype, 2, (const size_t[]){ n, 2 * h });
 }
 
 static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -6565,12 +6743,7 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
         .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
-    for (int k = 0; k < 2; k++) {
-        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
-        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-        a.bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], x->dtype);
-        a.bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], x->dtype);
-    }
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
     return MRC__RUN(ctx, x->dtype, lstm_fwd, &a);
@@ -6578,24 +6751,16 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    MRC__TRY(mrc__need(ctx, x));
-    MRC__TRY(mrc__need(ctx, node->out));
     mrc_lstm_bwd_args a = {
         .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__in(node->out),
-        .dy = mrc__dy(ctx, node), .gates = mrc__out(node->saved[0]),
-        .cells = mrc__out(node->saved[1]) };
-    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    for (int k = 0; k < 2; k++) {
-        for (int j = 1; j <= 2; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
-        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
-        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-    }
+        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
-    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
-    }
+    MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
+    a.x = mrc__in(x);                           // where it is now: it may have been made again
+    a.y = mrc__in(node->out);
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, NULL, NULL);
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
     return MRC__RUN(ctx, x->dtype, lstm_bwd, &a);
@@ -6603,21 +6768,350 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.gru
+//   per sequence and direction, as in op.lstm:
+//   r, z = sigmoid of  W_ih x_t + b_ih + W_hh h_(t-1) + b_hh        q = W_hn h_(t-1) + b_hn
+//   n = tanh(W_in x_t + b_in + r q)         h_t = (1 - z) n + z h_(t-1)         y_t = h_t
+//
+//   dh = dy_t + z_(t+1) dh_(t+1) + W_hh^T (dr, dz, dq)_(t+1)
+//   dn = dh (1-z) (1-n^2)   dz = dh (h_(t-1) - n) z(1-z)   dr = dn q r(1-r)   dq = dn r
+//   dx = (dr, dz, dn) W_ih        dW_ih = (dr, dz, dn)^T x        db_ih = sum of (dr, dz, dn)
+//   dW_hh = (dr, dz, dq)^T h_(t-1)                                db_hh = sum of (dr, dz, dq)
+//
+// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H) in that
+// order, so that what meets W_hh, and r and z of what meets W_ih, stand side by side; backward
+// writes the gradients over them.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Element o of the 3 H of W_ih's rows, among the saved ones.
+static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
+
+static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
+                             ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
+    for (size_t o = 0; o < 3 * h; o++) {
+        double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
+        for (size_t i = 0; i < a->in; i++) {
+            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+        }
+        for (size_t j = 0; before >= 0 && j < h; j++) {
+            state += MRC__T(at)(a->weight_hh[dir], o, j)
+                   * MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        }
+        if (o < 2 * h) {
+            MRC__T(put)(gates, row, g + o, MRC__T(sigmoid)(in + state));
+            continue;
+        }
+        MRC__T(put)(gates, row, g + o, state);
+        state = MRC__T(peek)(gates, row, g + o);
+        MRC__T(put)(gates, row, g + o + h,
+                    tanh(in + MRC__T(peek)(gates, row, g + o - 2 * h) * state));
+    }
+    for (size_t j = 0; j < h; j++) {
+        double z = MRC__T(peek)(gates, row, g + h + j), n = MRC__T(peek)(gates, row, g + 3 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        MRC__T(put)(a->y, row, d * h + j, (1 - z) * n + z * was);
+    }
+}
+
+// Where nothing is saved the gates of all rows live in the workspace.
+static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    (void)be;
+    return a->gates.data ? 0 : a->n * a->h * 8 * sizeof(MRC__REAL);
+}
+
+static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    mrc_out gates = a->gates;
+    (void)be;
+    if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        int32_t n = cu[s + 1] - cu[s];
+        for (int32_t t = 0; t < n; t++) {
+            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            int32_t last = cu[s + 1] - 1 - t;
+            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+        }
+    }
+    return MRC_OK;
+}
+
+// Gradients of one row over its gates; dh: z dh of the row after it, then of this one.
+static void MRC__T(gru_cell_bwd)(const mrc_gru_bwd_args *a, double *dh, int dir, size_t row,
+                                 ptrdiff_t before, ptrdiff_t after) {
+    const size_t h = a->h, d = (size_t)dir, own = d * 4 * h;
+    for (size_t j = 0; j < h; j++) {
+        double gate[4], sum = dh[j] + MRC__T(at)(a->dy, row, d * h + j);
+        for (size_t o = 0; after >= 0 && o < 3 * h; o++) {
+            sum += MRC__T(peek)(a->gates, (size_t)after, own + o)
+                 * MRC__T(at)(a->weight_hh[dir], o, j);
+        }
+        // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, own + k * h + j);
+        double r = gate[0], z = gate[1], q = gate[2], n = gate[3];
+        double was = before < 0 ? 0 : MRC__T(at)(a->y, (size_t)before, d * h + j);
+        double dn = sum * (1 - z) * (1 - n * n);
+        MRC__T(put)(a->gates, row, own + j, dn * q * r * (1 - r));
+        MRC__T(put)(a->gates, row, own + h + j, sum * (was - n) * z * (1 - z));
+        MRC__T(put)(a->gates, row, own + 2 * h + j, dn * r);
+        MRC__T(put)(a->gates, row, own + 3 * h + j, dn);
+        dh[j] = sum * z;
+    }
+}
+
+static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    (void)be;
+    return a->h * sizeof(double);
+}
+
+// The gradients of one direction's gates as a matrix (N, 4 H).
+static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
+    return (mrc_in){ a->gates.dtype, 8 * a->h,
+                     (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
+}
+
+static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+    const mrc_in dz = MRC__T(gru_dz)(a, dir);
+    const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
+    const int32_t *cu = a->cu_seqlens.data;
+    for (size_t o = 0; to.data && o < 3 * a->h; o++) {
+        size_t column = of_hh ? o : MRC__T(gru_column)(o, a->h);
+        for (size_t i = 0; i < (of_hh ? a->h : a->in); i++) {
+            double dw = 0;
+            for (size_t s = 0; s < a->n_sequences; s++) {
+                for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+                    int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
+                    if (from < cu[s] || from >= cu[s + 1]) continue;
+                    dw += MRC__T(at)(dz, (size_t)r, column)
+                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
+                                 : MRC__T(at)(a->x, (size_t)from, i));
+                }
+            }
+            MRC__T(put)(to, o, i, dw);
+        }
+    }
+}
+
+static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+    const mrc_in dz = MRC__T(gru_dz)(a, dir);
+    const mrc_out to = of_hh ? a->dbias_hh[dir] : a->dbias_ih[dir];
+    for (size_t o = 0; to.data && o < 3 * a->h; o++) {
+        size_t column = of_hh ? o : MRC__T(gru_column)(o, a->h);
+        double db = 0;
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, column);
+        MRC__T(put)(to, 0, o, db);
+    }
+}
+
+static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    double *dh = a->workspace;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int dir = 0; dir < 2; dir++) {
+            for (size_t j = 0; j < a->h; j++) dh[j] = 0;
+            int32_t n = cu[s + 1] - cu[s];
+            for (int32_t t = n - 1; t >= 0; t--) {      // against the order of forward
+                int32_t row = dir ? cu[s + 1] - 1 - t : cu[s] + t, step = dir ? -1 : 1;
+                MRC__T(gru_cell_bwd)(a, dh, dir, (size_t)row, t ? row - step : -1,
+                                     t < n - 1 ? row + step : -1);
+            }
+        }
+    }
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dx = 0;
+            for (size_t o = 0; o < 6 * a->h; o++) {
+                int dir = o >= 3 * a->h;
+                size_t row = o % (3 * a->h);
+                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
+                    * MRC__T(at)(a->weight_ih[dir], row, i);
+            }
+            MRC__T(put)(a->dx, r, i, dx);
+        }
+    }
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch) {
+    size_t n, h;
+    mrc_node *node = mrc__rnn_node(ctx, MRC__OP_GRU, 3, x, weights, batch, &n, &h);
+    if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK) return NULL;
+    node->attr.gru.max_length = batch->max_length;
+    return mrc__apply(ctx, node, x->dtype, 2, (const size_t[]){ n, 2 * h });
+}
+
+static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gru_fwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .gates = mrc__out(node->saved[0]) };
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
+    a.gates.ld = 8 * a.h;
+    return MRC__RUN(ctx, x->dtype, gru_fwd, &a);
+}
+
+static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gru_bwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .gates = mrc__out(node->saved[0]) };
+    mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
+    MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
+    a.x = mrc__in(x);
+    a.y = mrc__in(node->out);
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, NULL, NULL);
+    a.gates.ld = 8 * a.h;
+    return MRC__RUN(ctx, x->dtype, gru_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.unfold
+//   y[r][i K + k] = x[r + k - K / 2][i]   within r's sequence, else 0
+//   dx[r][i] = sum over k of dy[r - k + K / 2][i K + k]
+//
+// x (N, I) -> (N, I K), K odd: the windows of a convolution with "same" padding.  Saves nothing;
+// backward does not read x, and a dropped y is made again.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, half = (int32_t)(a->size / 2);
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (size_t o = 0; o < a->in * a->size; o++) {
+                int32_t from = r + (int32_t)(o % a->size) - half;
+                double x = from < cu[s] || from >= cu[s + 1] ? 0
+                         : MRC__T(at)(a->x, (size_t)from, o / a->size);
+                MRC__T(put)(a->y, (size_t)r, o, x);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, half = (int32_t)(a->size / 2);
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (size_t i = 0; i < a->in; i++) {
+                double dx = 0;
+                for (size_t k = 0; k < a->size; k++) {
+                    // forward was: y[to] has x[to + k - half]
+                    int32_t to = r - (int32_t)k + half;
+                    if (to < cu[s] || to >= cu[s + 1]) continue;
+                    dx += MRC__T(at)(a->dy, (size_t)to, i * a->size + k);
+                }
+                MRC__T(put)(a->dx, (size_t)r, i, dx);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+                              .in = x->shape[1], .size = node->attr.unfold.size,
+                              .cu_seqlens = mrc__in(node->in[1]), .x = mrc__in(x),
+                              .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, x->dtype, unfold_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
+    size_t shape[2] = { x->shape[0], 0 };
+    if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "unfold: windows of %zu rows, not an odd number",
+                              size);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_UNFOLD,
+                                   (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    if (!node) return NULL;
+    node->attr.unfold.size = size;
+    node->remake = mrc__unfold_forward;
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+                              .in = x->shape[1], .size = node->attr.unfold.size,
+                              .cu_seqlens = mrc__in(node->in[1]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, unfold_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.cross_entropy
 //   lse_cs = log sum over rows i of sequence s, in its loss window, of exp(l_ic)
-//   loss   = sum over c of (sum over counted s of (lse_cs - l_target)) / denominator_c
-//   dl_ic  = dloss * (exp(l_ic - lse_cs) - [i is the target]) / denominator_c,
+//   loss   = sum over c of (sum over counted s of alpha f(lp)) / denominator_c
+//   dl_ic  = dloss * alpha slope (exp(l_ic - lse_cs) - t_i) / denominator_c,
 //            0 outside the window and where s is not counted
+//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
+//     cross-entropy    f = -lp_y                       slope = 1
+//     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
+//                      (reference: the first term alone, as its backward takes p for a constant)
+//     label smoothing  f = -sum over i of t_i lp_i     slope = 1, as the sum of t_i is 1
 //
 // logits (N, C) or (N), targets (C, B), denominator (C) -> loss ().  The softmax is over rows of a
 // sequence: the start (column 0) or the end (1) of an answer.  A target outside the window is not
 // counted (-1 by convention; HF ignores positions past the window too).  The denominators come from
 // the caller, who knows the optimizer step; 0 means that nothing counts.  Saves lse (C, B).
 //==============================================================================
+#ifdef MRC__PASS_CORE
+// t_y and the t of the other k - 1 rows, if there are any: the sum is 1.
+static void mrc__loss_targets(const mrc_loss *loss, size_t k, double *own, double *other) {
+    double s = loss->kind == MRC_LOSS_LABEL_SMOOTHING ? loss->smoothing : 0, n = (double)k;
+    *other = k < 2 ? 0 : loss->reference ? s / (n - 1) : s / n;
+    *own = k < 2 ? 1 : 1 - s + (loss->reference ? 0 : *other);
+}
+
+// f, from lp_y and the sum of lp over the k rows.
+static double mrc__loss_value(const mrc_loss *loss, size_t k, double lp, double sum) {
+    double own, other;
+    if (loss->kind == MRC_LOSS_FOCAL) return -pow(-expm1(lp), loss->gamma) * lp;
+    if (loss->kind != MRC_LOSS_LABEL_SMOOTHING) return -lp;
+    mrc__loss_targets(loss, k, &own, &other);
+    return -(own * lp + other * (sum - lp));
+}
+
+static double mrc__loss_slope(const mrc_loss *loss, double lp) {
+    double gamma = loss->gamma, left = -expm1(lp);      // 1 - p
+    if (loss->kind != MRC_LOSS_FOCAL) return 1;
+    double slope = pow(left, gamma);
+    if (loss->reference || !(left > 0) || gamma == 0) return slope;
+    return slope - gamma * pow(left, gamma - 1) * exp(lp) * lp;
+}
+#endif
+
 #ifdef MRC__PASS_NAIVE
 static double MRC__T(cross_entropy_share)(mrc_in denominator, size_t c) {
     double d = MRC__T(at)(denominator, 0, c);
     return d > 0 ? 1 / d : 0;
+}
+
+// log sum of exp over rows begin to end of column c.
+static double MRC__T(window_lse)(mrc_in logits, size_t begin, size_t end, size_t c) {
+    double max = -HUGE_VAL, sum = 0;
+    for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(logits, i, c));
+    for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(logits, i, c) - max);
+    return max + log(sum);
 }
 
 static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_entropy_fwd_args *a) {
@@ -6629,13 +7123,15 @@ static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_ent
         double column = 0;
         for (size_t s = 0; s < a->n_sequences; s++) {
             size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
-            double max = -HUGE_VAL, sum = 0;
-            for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(a->logits, i, c));
-            for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(a->logits, i, c) - max);
-            double lse = max + log(sum);        // of an empty window -inf, which nothing reads
-            MRC__T(put)(a->lse, c, s, lse);
+            double lse = MRC__T(window_lse)(a->logits, begin, end, c), sum = 0;
+            MRC__T(put)(a->lse, c, s, lse);     // of an empty window -inf, which nothing reads
             if (targets[s] < from[s] || targets[s] >= to[s]) continue;
-            column += lse - MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c);
+            double lp = MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c) - lse;
+            double alpha = a->alpha.data ? MRC__T(at)(a->alpha, 0, (size_t)targets[s]) : 1;
+            if (a->criterion.kind == MRC_LOSS_LABEL_SMOOTHING) {
+                for (size_t i = begin; i < end; i++) sum += MRC__T(at)(a->logits, i, c) - lse;
+            }
+            column += alpha * mrc__loss_value(&a->criterion, end - begin, lp, sum);
         }
         loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
     }
@@ -6652,13 +7148,20 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
         double scale = dloss * MRC__T(cross_entropy_share)(a->denominator, c);
         for (size_t s = 0; s < a->n_sequences; s++) {
             int counted = targets[s] >= from[s] && targets[s] < to[s];
+            double slope = 0, own, other, lse = MRC__T(at)(a->lse, c, s);
+            mrc__loss_targets(&a->criterion, (size_t)(to[s] - from[s]), &own, &other);
+            if (counted) {
+                // forward was: column += alpha * f(l_target - lse)
+                double lp = MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c) - lse;
+                slope = scale * mrc__loss_slope(&a->criterion, lp);
+                if (a->alpha.data) slope *= MRC__T(at)(a->alpha, 0, (size_t)targets[s]);
+            }
             for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
                 size_t row = (size_t)(cu[s] + i);
                 double dl = 0;
                 if (counted && i >= from[s] && i < to[s]) {
-                    // forward was: column += lse - l_target
-                    double p = exp(MRC__T(at)(a->logits, row, c) - MRC__T(at)(a->lse, c, s));
-                    dl = scale * (p - (i == targets[s]));
+                    double p = exp(MRC__T(at)(a->logits, row, c) - lse);
+                    dl = slope * (p - (i == targets[s] ? own : other));
                 }
                 MRC__T(put)(a->dlogits, row, c, dl);
             }
@@ -6669,37 +7172,82 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
 #endif
 
 #ifdef MRC__PASS_CORE
-MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
-                                     mrc_tensor *denominator, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !batch || !batch->loss_end) return NULL;
+// Whether logits, targets and denominators are of the batch; 0 with an error when not.
+static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits,
+                          const mrc_tensor *targets, const mrc_tensor *denominator,
+                          const mrc_batch *batch) {
     size_t columns = logits->ndim == 2 ? logits->shape[1] : 1;
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if (logits->ndim < 1 || logits->ndim > 2 || logits->shape[0] != batch->n_tokens
         || targets->numel != batch->n_sequences * columns || denominator->numel != columns) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: %zu logits, %zu tokens, %zu "
-                              "columns; %zu targets, %zu sequences; %zu denominators",
-                              logits->numel, batch->n_tokens, columns, targets->numel,
-                              batch->n_sequences, denominator->numel);
+        mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %zu logits, %zu tokens, %zu columns; %zu targets, %zu "
+                  "sequences; %zu denominators", op, logits->numel, batch->n_tokens, columns,
+                  targets->numel, batch->n_sequences, denominator->numel);
+        return 0;
     }
+    if (targets->dtype == MRC_DTYPE_I32 && denominator->dtype == stat) return 1;
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: targets are %s, not i32; denominators %s, not %s", op,
+              mrc_dtype_name(targets->dtype), mrc_dtype_name(denominator->dtype),
+              mrc_dtype_name(stat));
+    return 0;
+}
+
+// alpha NULL: every target has the weight 1.
+static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                   mrc_tensor *denominator, mrc_tensor *alpha,
+                                   const mrc_loss *loss, const mrc_batch *batch) {
+    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
+        return NULL;
+    }
+    if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
-    if (targets->dtype != MRC_DTYPE_I32 || denominator->dtype != stat) {
-        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: targets are %s, not i32; "
-                              "denominators %s, not %s", mrc_dtype_name(targets->dtype),
-                              mrc_dtype_name(denominator->dtype), mrc_dtype_name(stat));
+    if (!(loss->gamma >= 0 && loss->gamma <= DBL_MAX)
+        || !(loss->smoothing >= 0 && loss->smoothing < 1)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: gamma is %g, not finite from 0; "
+                              "smoothing %g, not in [0, 1)", loss->gamma, loss->smoothing);
+    }
+    if (alpha && (alpha->numel < batch->max_length || alpha->dtype != stat)) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: alpha has %zu elements of %s, "
+                              "the longest sequence %zu rows of %s", alpha->numel,
+                              mrc_dtype_name(alpha->dtype), batch->max_length,
+                              mrc_dtype_name(stat));
     }
     mrc_tensor *in[] = { logits, targets, batch->cu_seqlens, batch->loss_begin, batch->loss_end,
-                         denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, 6);
+                         denominator, alpha };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, alpha ? 7 : 6);
     if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
+    node->attr.loss.criterion = *loss;
     return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, const mrc_batch *batch) {
+    const mrc_loss loss = { .kind = MRC_LOSS_CE };
+    return mrc__loss_build(ctx, logits, targets, denominator, NULL, &loss, batch);
+}
+
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch) {
+    return mrc__loss_build(ctx, logits, targets, denominator, NULL, loss, batch);
+}
+
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch) {
+    if (!alpha) return NULL;
+    return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
 static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_cross_entropy_fwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .criterion = node->attr.loss.criterion,
         .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
         .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
         .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
+    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
     a.logits.ld = a.columns;
     a.lse.ld = a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_fwd, &a);
@@ -6709,14 +7257,155 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc__need(ctx, node->in[0]));
     mrc_cross_entropy_bwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .criterion = node->attr.loss.criterion,
         .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
         .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
         .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
+    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
     MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
     a.logits.ld = a.dlogits.ld = a.columns;
     a.lse.ld = a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.symmetric_kl
+//   p, q: softmax over a sequence's loss window of logits and of other
+//   loss = sum over c of (sum over counted s of (KL(p || q) + KL(q || p)) / 2) / denominator_c
+//   KL(p || q) = sum over i of p_i (lp_i - lq_i)
+//   dlogits_i = dloss / (2 denominator_c) * (p_i (lp_i - lq_i - KL(p || q)) + p_i - q_i)
+//   dother_i  = the same with p and q exchanged
+//
+// R-Drop's distance between two passes that differ in dropout only (Liang et al., "R-Drop:
+// regularized dropout for neural networks", 2021).  Counted as in op.cross_entropy.  Saves
+// (4, C B): log-sum-exp of logits and of other, KL(p || q), KL(q || p).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Sequence s, column c: its four saved numbers; returns whether it counts.
+static int MRC__T(symmetric_kl_of)(const mrc_symmetric_kl_fwd_args *a, size_t c, size_t s,
+                                   double saved[4]) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    const int32_t target = ((const int32_t *)a->targets.data)[c * a->n_sequences + s];
+    size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
+    for (int k = 0; k < 4; k++) saved[k] = 0;
+    if (target < from[s] || target >= to[s]) return 0;
+    saved[0] = MRC__T(window_lse)(a->logits, begin, end, c);
+    saved[1] = MRC__T(window_lse)(a->other, begin, end, c);
+    for (size_t i = begin; i < end; i++) {
+        double lp = MRC__T(at)(a->logits, i, c) - saved[0];
+        double lq = MRC__T(at)(a->other, i, c) - saved[1];
+        saved[2] += exp(lp) * (lp - lq);
+        saved[3] += exp(lq) * (lq - lp);
+    }
+    return 1;
+}
+
+static mrc_status MRC__T(symmetric_kl_fwd)(mrc_backend *be, const mrc_symmetric_kl_fwd_args *a) {
+    double loss = 0, saved[4];
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        double column = 0;
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            MRC__T(symmetric_kl_of)(a, c, s, saved);
+            column += (saved[2] + saved[3]) / 2;
+            for (size_t k = 0; k < 4; k++) {
+                MRC__T(put)(a->saved, k, c * a->n_sequences + s, saved[k]);
+            }
+        }
+        loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
+    }
+    MRC__T(put)(a->loss, 0, 0, loss);
+    return MRC_OK;
+}
+
+// The gradient of one side; mine: 0 logits, 1 other.
+static void MRC__T(symmetric_kl_side)(const mrc_symmetric_kl_bwd_args *a, size_t mine) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    const mrc_in own = mine ? a->other : a->logits, its = mine ? a->logits : a->other;
+    const mrc_out d = mine ? a->dother : a->dlogits;
+    for (size_t c = 0; d.data && c < a->columns; c++) {
+        const int32_t *targets = (const int32_t *)a->targets.data + c * a->n_sequences;
+        double scale = MRC__T(at)(a->dloss, 0, 0) / 2;
+        scale *= MRC__T(cross_entropy_share)(a->denominator, c);
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            int counted = targets[s] >= from[s] && targets[s] < to[s];
+            double saved[4];
+            for (size_t k = 0; k < 4; k++) {
+                saved[k] = MRC__T(at)(a->saved, k, c * a->n_sequences + s);
+            }
+            for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
+                size_t row = (size_t)(cu[s] + i);
+                double dl = 0;
+                if (counted && i >= from[s] && i < to[s]) {
+                    // forward was: KL(p || q) = sum of p (lp - lq), and the same of q
+                    double lp = MRC__T(at)(own, row, c) - saved[mine];
+                    double lq = MRC__T(at)(its, row, c) - saved[1 - mine];
+                    dl = scale * (exp(lp) * (lp - lq - saved[2 + mine]) + exp(lp) - exp(lq));
+                }
+                MRC__T(put)(d, row, c, dl);
+            }
+        }
+    }
+}
+
+static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_kl_bwd_args *a) {
+    (void)be;
+    MRC__T(symmetric_kl_side)(a, 0);
+    MRC__T(symmetric_kl_side)(a, 1);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch) {
+    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
+        return NULL;
+    }
+    if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
+    if (other->numel != logits->numel || other->dtype != logits->dtype) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
+                              "%s", logits->numel, mrc_dtype_name(logits->dtype), other->numel,
+                              mrc_dtype_name(other->dtype));
+    }
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
+    mrc_tensor *in[] = { logits, other, targets, batch->cu_seqlens, batch->loss_begin,
+                         batch->loss_end, denominator };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_SYMMETRIC_KL, in, 7);
+    if (!node || mrc__node_save(ctx, node, 0, stat, 4 * targets->numel) != MRC_OK) return NULL;
+    return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+static mrc_status mrc__symmetric_kl_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_symmetric_kl_fwd_args a = {
+        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
+        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
+        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
+        .denominator = mrc__in(node->in[6]), .loss = mrc__out(node->out),
+        .saved = mrc__out(node->saved[0]) };
+    a.logits.ld = a.other.ld = a.columns;
+    a.saved.ld = a.columns * a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_fwd, &a);
+}
+
+static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
+    for (int k = 0; k < 2; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
+    mrc_symmetric_kl_bwd_args a = {
+        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
+        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
+        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
+        .denominator = mrc__in(node->in[6]), .saved = mrc__in(node->saved[0]),
+        .dloss = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dother));
+    a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
+    a.saved.ld = a.columns * a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
 }
 #endif
 
@@ -6727,11 +7416,26 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
 //   g = clip * gradient     m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2,  t: steps applied
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+//   adamp:  u = m / (sqrt(v) / sqrt(1 - b2^t) + eps), nesterov with b1 m + (1 - b1) g for m;
+//           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
+//           p -= lr wd p;  p -= lr / (1 - b1^t) * u
+//   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
+//   ema:    m = decay m + (1 - decay) p                  perturb:  p += eps g / |g|
 //
-// PARITY 3.11.  The two differ in where eps stands and in the order of the decay.  A gradient that
-// is not finite makes the norm so: then nothing is written and t does not count.
+// PARITY 3.11.  The two AdamWs differ in where eps stands and in the order of the decay.  AdamP is
+// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as package
+// 0.3.0 does it.  A gradient that is not finite makes the norm so: then nothing is written and t
+// does not count.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// |cos| of two vectors, from their products; norms below eps count as eps.
+static double mrc__cosine(double gg, double pp, double gp, double eps) {
+    return fabs(gp) / (fmax(sqrt(gg), eps) * fmax(sqrt(pp), eps));
+}
+
+static double mrc__perturb_scale(double eps, double sum_of_squares) {
+    return sum_of_squares > 0 && sum_of_squares <= DBL_MAX ? eps / sqrt(sum_of_squares) : 0;
+}
 static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
     float *scale = l->scale.data;
     int32_t *counts = l->counts.data;
@@ -6780,6 +7484,10 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
     return MRC_OK;
 }
 
+static void MRC__T(write_copy)(const mrc_optim_tensor *t) {
+    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
+}
+
 static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t, double clip,
                               double c1, double c2) {
     const int hf = a->variant == MRC_ADAMW_HF;
@@ -6799,7 +7507,7 @@ static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t
         ((MRC__REAL *)t->v.data)[i] = (MRC__REAL)v;
         ((MRC__REAL *)t->param.data)[i] = (MRC__REAL)p;
     }
-    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
+    MRC__T(write_copy)(t);
 }
 
 static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -6809,6 +7517,131 @@ static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
     double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
     for (size_t k = 0; k < a->n_tensors; k++) {
         MRC__T(adamw_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+
+// The step m / d of element i, from the moments as they are stored.
+static double MRC__T(adamp_step)(const mrc_adamp_args *a, const mrc_optim_tensor *t, size_t i,
+                                 double clip, double c2) {
+    double m = ((const MRC__REAL *)t->m.data)[i], v = ((const MRC__REAL *)t->v.data)[i];
+    if (a->nesterov) m = a->beta1 * m + (1 - a->beta1) * clip * MRC__T(at)(t->grad, 0, i);
+    return m / (sqrt(v) / sqrt(c2) + a->eps);
+}
+
+// Whether no row of this view has |cos(gradient, weight)| of delta / sqrt(columns) or more.
+static int MRC__T(adamp_across)(const mrc_adamp_args *a, const mrc_optim_tensor *t, double clip,
+                                size_t rows) {
+    size_t columns = t->numel / rows;
+    double most = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double gg = 0, pp = 0, gp = 0;
+        for (size_t i = r * columns; i < (r + 1) * columns; i++) {
+            double g = clip * MRC__T(at)(t->grad, 0, i), p = ((const MRC__REAL *)t->param.data)[i];
+            gg += g * g;
+            pp += p * p;
+            gp += g * p;
+        }
+        double cosine = mrc__cosine(gg, pp, gp, a->eps);
+        if (!(cosine <= most)) most = cosine;
+    }
+    return most < a->delta / sqrt((double)columns);
+}
+
+static void MRC__T(adamp_one)(const mrc_adamp_args *a, const mrc_optim_tensor *t, double clip,
+                              double c1, double c2) {
+    size_t rows = 0;                            // of the view that is projected; 0: none
+    for (size_t i = 0; i < t->numel; i++) {
+        double g = clip * MRC__T(at)(t->grad, 0, i);
+        MRC__REAL *m = (MRC__REAL *)t->m.data + i, *v = (MRC__REAL *)t->v.data + i;
+        *m = (MRC__REAL)(a->beta1 * *m + (1 - a->beta1) * g);
+        *v = (MRC__REAL)(a->beta2 * *v + (1 - a->beta2) * g * g);
+    }
+    if (t->rows && t->numel) {
+        rows = MRC__T(adamp_across)(a, t, clip, t->rows) ? t->rows
+             : MRC__T(adamp_across)(a, t, clip, 1) ? 1 : 0;
+    }
+    double decay = 1 - t->lr * t->weight_decay * (rows ? a->wd_ratio : 1);
+    size_t n = rows ? rows : 1, columns = t->numel / n;
+    for (size_t r = 0; r < n; r++) {
+        MRC__REAL *param = (MRC__REAL *)t->param.data + r * columns;
+        double pp = 0, pu = 0;
+        for (size_t i = 0; rows && i < columns; i++) {
+            pp += (double)param[i] * param[i];
+            pu += param[i] * MRC__T(adamp_step)(a, t, r * columns + i, clip, c2);
+        }
+        double norm = sqrt(pp) + a->eps, along = rows ? pu / (norm * norm) : 0;
+        for (size_t i = 0; i < columns; i++) {
+            double u = MRC__T(adamp_step)(a, t, r * columns + i, clip, c2) - along * param[i];
+            param[i] = (MRC__REAL)(param[i] * decay - t->lr / c1 * u);
+        }
+    }
+    MRC__T(write_copy)(t);
+}
+
+static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
+    const int32_t *state = a->state.data;
+    (void)be;
+    if (state[1]) return MRC_OK;
+    double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(adamp_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
+    (void)be;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    double clip = MRC__T(at)(a->clip, 0, 0);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            MRC__REAL *p = (MRC__REAL *)t->param.data + i, *m = (MRC__REAL *)t->m.data + i;
+            double g = clip * MRC__T(at)(t->grad, 0, i) + t->weight_decay * *p;
+            double next = a->momentum * *m + g;
+            *m = (MRC__REAL)next;
+            *p = (MRC__REAL)(*p - t->lr * next);
+        }
+        MRC__T(write_copy)(t);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
+    (void)be;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            MRC__REAL *m = (MRC__REAL *)t->m.data + i, p = ((const MRC__REAL *)t->param.data)[i];
+            *m = (MRC__REAL)(a->decay * *m + (1 - a->decay) * p);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
+    (void)be;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        MRC__REAL *p = t->param.data, *m = t->m.data;
+        double sum = 0;
+        for (size_t i = 0; !a->restore && i < t->numel; i++) {
+            double g = MRC__T(at)(t->grad, 0, i);
+            sum += g * g;
+        }
+        double scale = mrc__perturb_scale(a->eps, sum);
+        for (size_t i = 0; i < t->numel; i++) {
+            if (a->restore) {
+                p[i] = m[i];
+                continue;
+            }
+            m[i] = p[i];
+            // 0 times a gradient that is not finite is not 0
+            if (scale > 0) p[i] = (MRC__REAL)(p[i] + scale * MRC__T(at)(t->grad, 0, i));
+        }
+        MRC__T(write_copy)(t);
     }
     return MRC_OK;
 }
@@ -6904,7 +7737,19 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #if !MRC__MIXED
     k->grad_norm         = MRC__T(grad_norm);
     k->adamw             = MRC__T(adamw);
+    k->adamp             = MRC__T(adamp);
+    k->sgd               = MRC__T(sgd);
+    k->ema               = MRC__T(ema);
+    k->perturb           = MRC__T(perturb);
 #endif
+    k->gru_fwd           = MRC__T(gru_fwd);
+    k->gru_bwd           = MRC__T(gru_bwd);
+    k->gru_fwd_workspace = MRC__T(gru_fwd_workspace);
+    k->gru_bwd_workspace = MRC__T(gru_bwd_workspace);
+    k->unfold_fwd        = MRC__T(unfold_fwd);
+    k->unfold_bwd        = MRC__T(unfold_bwd);
+    k->symmetric_kl_fwd  = MRC__T(symmetric_kl_fwd);
+    k->symmetric_kl_bwd  = MRC__T(symmetric_kl_bwd);
     k->linear_fwd        = MRC__T(linear_fwd);
     k->linear_bwd        = MRC__T(linear_bwd);
     k->gelu_fwd          = MRC__T(gelu_fwd);
@@ -8139,6 +8984,16 @@ MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_
     return MRC_OK;
 }
 
+// Elements i to i + n of a parameter into its working copy.
+MRC__INLINE void MRC__T(write_copy)(const mrc_optim_tensor *t, size_t i, size_t n) {
+#if MRC__F32
+    const float *param = t->param.data;
+    if (t->copy.data) mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
+#else
+    (void)t; (void)i; (void)n;
+#endif
+}
+
 MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker) {
     const mrc_adamw_args *a = arg;
     size_t i, end;
@@ -8166,11 +9021,7 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
         MRC__T(store_n)(pm + i, m, n);
         MRC__T(store_n)(pv + i, v, n);
         MRC__T(store_n)(param + i, p, n);
-#if MRC__F32
-        if (t->copy.data) {
-            mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
-        }
-#endif
+        MRC__T(write_copy)(t, i, n);
     }
 }
 MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -8179,6 +9030,300 @@ MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_arg
     if (((const int32_t *)a->state.data)[1]) return MRC_OK;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     mrc__pool_run(h->pool, chunks, chunks * 4000, MRC__T(adamw_task), &job);
+    return MRC_OK;
+}
+
+// AdamP: the moments and, by row, the products that its decision needs; then the step.
+typedef struct MRC__T(adamp_row) { double gg, pp, gp, pu; } MRC__T(adamp_row);
+typedef struct MRC__T(adamp_job) {
+    const mrc_adamp_args *a;
+    MRC__T(adamp_row) *rows;        // of all tensors, one after the other
+    double *along, *decay;          // of each row what the step loses along it; of each tensor
+    double  c1, c2;
+    int     step;                   // 0: moments; 1: the step
+} MRC__T(adamp_job);
+
+static size_t MRC__T(adamp_rows)(const mrc_optim_tensor *t) { return t->rows ? t->rows : 1; }
+// Rows of one task: about CHUNK elements.
+static size_t MRC__T(adamp_run)(const mrc_optim_tensor *t) {
+    size_t columns = t->numel / MRC__T(adamp_rows)(t);
+    return columns >= MRC__CPU_CHUNK || !columns ? 1 : MRC__CPU_CHUNK / columns;
+}
+static size_t MRC__T(adamp_tasks)(const mrc_adamp_args *a, size_t *rows) {
+    size_t tasks = 0;
+    *rows = 0;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        tasks += mrc__ceil_div(MRC__T(adamp_rows)(t), MRC__T(adamp_run)(t));
+        *rows += MRC__T(adamp_rows)(t);
+    }
+    return tasks;
+}
+
+MRC__TARGET static void MRC__T(adamp_moments)(const MRC__T(adamp_job) *j,
+                                              const mrc_optim_tensor *t, size_t begin,
+                                              size_t columns, MRC__T(adamp_row) *row) {
+    const mrc_adamp_args *a = j->a;
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL b2 = (MRC__REAL)a->beta2, r2 = (MRC__REAL)(1 - a->beta2);
+    const MRC__REAL root = (MRC__REAL)(1 / sqrt(j->c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL *grad = (const MRC__REAL *)t->grad.data + begin;
+    const MRC__REAL *param = (const MRC__REAL *)t->param.data + begin;
+    MRC__REAL *pm = (MRC__REAL *)t->m.data + begin, *pv = (MRC__REAL *)t->v.data + begin;
+    *row = (MRC__T(adamp_row)){0};
+    for (size_t i = 0; i < columns; i += MRC__T(LANES)) {
+        size_t n = columns - i;
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
+        MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(pv + i, v, n);
+        if (!t->rows) continue;
+        MRC__T(vec) u = a->nesterov ? m * b1 + g * r1 : m * 1;
+        u = u / (MRC__T(sqrt)(v) * root + eps);
+        row->gg += MRC__T(sum)(g * g);
+        row->pp += MRC__T(sum)(p * p);
+        row->gp += MRC__T(sum)(g * p);
+        row->pu += MRC__T(sum)(p * u);
+    }
+}
+
+MRC__TARGET static void MRC__T(adamp_move)(const MRC__T(adamp_job) *j, const mrc_optim_tensor *t,
+                                           size_t begin, size_t columns, double lost,
+                                           double decay_by) {
+    const mrc_adamp_args *a = j->a;
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL root = (MRC__REAL)(1 / sqrt(j->c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL rate = (MRC__REAL)(t->lr / j->c1), along = (MRC__REAL)lost;
+    const MRC__REAL decay = (MRC__REAL)decay_by;
+    const MRC__REAL *grad = (const MRC__REAL *)t->grad.data + begin;
+    const MRC__REAL *pm = (const MRC__REAL *)t->m.data + begin;
+    const MRC__REAL *pv = (const MRC__REAL *)t->v.data + begin;
+    MRC__REAL *param = (MRC__REAL *)t->param.data + begin;
+    for (size_t i = 0; i < columns; i += MRC__T(LANES)) {
+        size_t n = columns - i;
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n), m = MRC__T(load_n)(pm + i, n);
+        if (a->nesterov) m = m * b1 + MRC__T(load_n)(grad + i, n) * clip * r1;
+        MRC__T(vec) u = m / (MRC__T(sqrt)(MRC__T(load_n)(pv + i, n)) * root + eps);
+        u = u - p * along;
+        MRC__T(store_n)(param + i, p - p * decay - u * rate, n);
+    }
+    MRC__T(write_copy)(t, begin, columns);
+}
+
+MRC__TARGET static void MRC__T(adamp_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(adamp_job) *j = arg;
+    const mrc_optim_tensor *t = j->a->tensors;
+    size_t first = 0, n;
+    (void)worker;
+    for (; task >= (n = mrc__ceil_div(MRC__T(adamp_rows)(t), MRC__T(adamp_run)(t))); t++) {
+        task -= n;
+        first += MRC__T(adamp_rows)(t);
+    }
+    size_t rows = MRC__T(adamp_rows)(t), columns = t->numel / rows, run = MRC__T(adamp_run)(t);
+    for (size_t r = task * run; r < mrc__min(rows, (task + 1) * run); r++) {
+        if (!j->step) MRC__T(adamp_moments)(j, t, r * columns, columns, &j->rows[first + r]);
+        else MRC__T(adamp_move)(j, t, r * columns, columns, j->along[first + r],
+                                j->decay[t - j->a->tensors]);
+    }
+}
+
+// What each row of one tensor loses, and the tensor's decay.
+static double MRC__T(adamp_decide)(const mrc_adamp_args *a, const mrc_optim_tensor *t,
+                                   const MRC__T(adamp_row) *row, double *along) {
+    const size_t rows = MRC__T(adamp_rows)(t);
+    const double columns = (double)(t->numel / rows);
+    MRC__T(adamp_row) all = {0};
+    double most = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double cosine = mrc__cosine(row[r].gg, row[r].pp, row[r].gp, a->eps);
+        if (!(cosine <= most)) most = cosine;
+        all.gg += row[r].gg;
+        all.pp += row[r].pp;
+        all.gp += row[r].gp;
+        all.pu += row[r].pu;
+    }
+    int by_rows = t->rows && most < a->delta / sqrt(columns);
+    int whole = t->rows && !by_rows && mrc__cosine(all.gg, all.pp, all.gp, a->eps)
+                                     < a->delta / sqrt(columns * (double)rows);
+    for (size_t r = 0; r < rows; r++) {
+        double norm = sqrt(by_rows ? row[r].pp : all.pp) + a->eps;
+        along[r] = by_rows || whole ? (by_rows ? row[r].pu : all.pu) / (norm * norm) : 0;
+    }
+    return t->lr * t->weight_decay * (by_rows || whole ? a->wd_ratio : 1);
+}
+
+static size_t MRC__T(adamp_workspace)(mrc_backend *be, const mrc_adamp_args *a) {
+    size_t rows;
+    (void)be;
+    MRC__T(adamp_tasks)(a, &rows);
+    return rows * (sizeof(MRC__T(adamp_row)) + sizeof(double)) + a->n_tensors * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
+    const mrc__host_backend *h = be->self;
+    const int32_t *state = a->state.data;
+    size_t rows, tasks = MRC__T(adamp_tasks)(a, &rows), first = 0;
+    if (state[1]) return MRC_OK;
+    MRC__T(adamp_job) j = { .a = a, .rows = a->workspace, .c1 = 1 - pow(a->beta1, state[0]),
+                            .c2 = 1 - pow(a->beta2, state[0]) };
+    j.along = (double *)(void *)(j.rows + rows);
+    j.decay = j.along + rows;
+    mrc__pool_run(h->pool, tasks, tasks * 4000, MRC__T(adamp_task), &j);
+    for (size_t k = 0; k < a->n_tensors; first += MRC__T(adamp_rows)(&a->tensors[k++])) {
+        j.decay[k] = MRC__T(adamp_decide)(a, &a->tensors[k], j.rows + first, j.along + first);
+    }
+    j.step = 1;
+    mrc__pool_run(h->pool, tasks, tasks * 4000, MRC__T(adamp_task), &j);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(sgd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_sgd_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data, *grad = t->grad.data;
+    const MRC__REAL momentum = (MRC__REAL)a->momentum, rate = (MRC__REAL)t->lr;
+    const MRC__REAL decay = (MRC__REAL)t->weight_decay;
+    MRC__REAL *param = t->param.data, *pm = t->m.data;
+    (void)worker;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip + p * decay;
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * momentum + g;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(param + i, p - m * rate, n);
+        MRC__T(write_copy)(t, i, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_sgd_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(sgd_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(ema_task)(void *arg, size_t task, size_t worker) {
+    const mrc_ema_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const MRC__REAL keep = (MRC__REAL)a->decay, take = (MRC__REAL)(1 - a->decay);
+    const MRC__REAL *param = t->param.data;
+    MRC__REAL *pm = t->m.data;
+    (void)worker;
+    for (; i < end; i += MRC__T(LANES)) {
+        size_t n = end - i;
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n) * take;
+        MRC__T(store_n)(pm + i, MRC__T(load_n)(pm + i, n) * keep + p, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_ema_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(ema_task), &job);
+    return MRC_OK;
+}
+
+// One tensor at a time: there are few of them.
+typedef struct MRC__T(perturb_job) {
+    const mrc_optim_tensor *t;
+    double scale;
+    int    restore;
+} MRC__T(perturb_job);
+MRC__TARGET static void MRC__T(perturb_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(perturb_job) *j = arg;
+    const MRC__REAL *grad = j->t->grad.data, scale = (MRC__REAL)j->scale;
+    MRC__REAL *param = j->t->param.data, *pm = j->t->m.data;
+    size_t i = task * MRC__CPU_CHUNK, end = mrc__min(j->t->numel, i + MRC__CPU_CHUNK);
+    (void)worker;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
+        if (!j->restore) MRC__T(store_n)(pm + i, p, n);
+        if (j->restore) p = MRC__T(load_n)(pm + i, n);
+        else if (scale > 0) p = p + MRC__T(load_n)(grad + i, n) * scale;
+        MRC__T(store_n)(param + i, p, n);
+        MRC__T(write_copy)(j->t, i, n);
+    }
+}
+static size_t MRC__T(perturb_workspace)(mrc_backend *be, const mrc_perturb_args *a) {
+    (void)be;
+    return a->restore ? 0 : MRC__T(chunks)(a->tensors, a->n_tensors) * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_grad_norm_args squares = { .n_tensors = a->n_tensors, .tensors = a->tensors,
+                                   .workspace = a->workspace };
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    const double *part = a->workspace;
+    if (!a->restore) {
+        mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &squares);
+    }
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(perturb_job) j = { .t = &a->tensors[k], .restore = a->restore };
+        size_t n = mrc__ceil_div(j.t->numel, MRC__CPU_CHUNK);
+        double sum = 0;
+        for (size_t i = 0; !a->restore && i < n; i++) sum += *part++;
+        j.scale = mrc__perturb_scale(a->eps, sum);
+        mrc__pool_run(h->pool, n, n * 2000, MRC__T(perturb_task), &j);
+    }
+    return MRC_OK;
+}
+
+// ---- unfold ----
+
+typedef struct MRC__T(unfolding) {
+    const int32_t *cu;
+    size_t  n, in, size;
+    mrc_in  from;                   // x, or dy
+    mrc_out to;
+    int     backward;
+} MRC__T(unfolding);
+MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(unfolding) *u = arg;
+    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
+    const size_t half = u->size / 2;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(u->cu, s, r);
+        MRC__REAL *to = MRC__T(out_row)(u->to, r);
+        for (size_t k = 0; k < u->size; k++) {
+            // forward takes row r + k - half; backward is given by row r - k + half
+            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
+                         - (ptrdiff_t)(u->backward ? k : half);
+            int inside = at >= u->cu[s] && at < u->cu[s + 1];
+            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
+            for (size_t i = 0; i < u->in; i++) {
+                if (!u->backward) {
+                    to[i * u->size + k] = from ? from[i] : 0;
+                } else {
+                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
+                    to[i] = from ? before + from[i * u->size + k] : before;
+                }
+            }
+        }
+    }
+}
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
     return MRC_OK;
 }
 #endif // cpu pass
@@ -8467,6 +9612,7 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 // A unit of work is a direction and COLS hidden units: its columns of W_hh, packed once a call, for
 // all four gates, so that the cell follows its products at once.  Narrow layers run a direction as
 // one task over all steps; wide ones split each step.
+// A GRU is the same sweep with three panels of W_hh a group, and cells of its own.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth splitting
@@ -8476,13 +9622,14 @@ enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth s
 // Forward and backward in one: what a sweep reads, and the workspace.
 typedef struct MRC__T(sweep) {
     size_t n_sequences, h, groups;  // groups: units of COLS
+    size_t parts;                   // of W_hh's rows: 4 H or, of a GRU, 3 H
     const int32_t *cu;
-    MRC__REAL *bias[2];             // forward: b_ih + b_hh, (4H)
+    MRC__REAL *bias[2];             // forward (4H): b_ih + b_hh; GRU: r, z, then b_hn, b_in
     MRC__REAL *gates, *cells;       // (N, 8 H), (N, 2 H)
     size_t gates_ld, cells_ld;
     mrc_out y;                      // forward
-    mrc_in  dy;                     // backward
-    MRC__REAL *pack[2], *dc;        // W_hh by panels; dc (2, B, H)
+    mrc_in  dy, state;              // backward; state: a GRU's y
+    MRC__REAL *pack[2], *dc;        // W_hh by panels; (2, B, H): dc, or z dh of a GRU
     int32_t *order;                 // sequences, longest first
     size_t *running;                // (max_length + 1): sequences longer than t
     size_t steps, step;
@@ -8581,12 +9728,97 @@ MRC__INLINE void MRC__T(lstm_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t
     }
 }
 
+// The same of a GRU: gates r, z, q, n.
+MRC__INLINE void MRC__T(gru_cells)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                   size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS));
+    const MRC__REAL *rows[MRC__ROWS], *bias = w->bias[d] + unit;
+    MRC__REAL q[MRC__ROWS][3][MRC__T(COLS)];
+    for (size_t i = 0; t && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < m ? i : m - 1)];
+        rows[i] = MRC__T(out_row)(w->y, MRC__T(lstm_row)(w->cu, s, t - 1, (int)d)) + d * h;
+    }
+    memset(q, 0, sizeof q);
+    if (t) {
+        const MRC__T(block) block = {
+            .m = m, .n = 3 * MRC__T(COLS), .kc = h, .rows = rows, .c = q[0][0],
+            .b = w->pack[d] + unit * 3 * h, .b_step = MRC__T(COLS) * h, .ld = 3 * MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        size_t row = MRC__T(lstm_row)(w->cu, w->order[first + i], t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        MRC__REAL *y = MRC__T(out_row)(w->y, row) + d * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            MRC__T(vec) v[4], b[4], before = {0};
+            size_t n = units - j;
+            for (size_t k = 0; k < 4; k++) {
+                b[k] = MRC__T(load_n)(bias + k * h + j, n);
+                if (k != 2) v[k] = MRC__T(load_n)(gates + k * h + j, n) + b[k];
+            }
+            v[0] = MRC__T(sigmoid)(v[0] + MRC__T(load)(&q[i][0][j]));
+            v[1] = MRC__T(sigmoid)(v[1] + MRC__T(load)(&q[i][1][j]));
+            v[2] = MRC__T(load)(&q[i][2][j]) + b[2];
+            v[3] = MRC__T(tanh)(v[3] + v[0] * v[2]);
+            for (size_t k = 0; k < 4; k++) MRC__T(store_n)(gates + k * h + j, v[k], n);
+            if (t) before = MRC__T(load_n)(rows[i] + unit + j, n);
+            MRC__T(store_n)(y + j, (1 - v[1]) * v[3] + v[1] * before, n);
+        }
+    }
+}
+
+MRC__INLINE void MRC__T(gru_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                       size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS)), after = w->running[t + 1];
+    const size_t linked = after > first ? mrc__min(after - first, m) : 0;   // have a step t + 1
+    const MRC__REAL *rows[MRC__ROWS];
+    MRC__REAL dh[MRC__ROWS][MRC__T(COLS)];
+    for (size_t i = 0; linked && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < linked ? i : linked - 1)];
+        rows[i] = w->gates + MRC__T(lstm_row)(w->cu, s, t + 1, (int)d) * w->gates_ld + d * 4 * h;
+    }
+    memset(dh, 0, sizeof dh);
+    if (linked) {
+        const MRC__T(block) block = {
+            .m = linked, .n = MRC__T(COLS), .kc = 3 * h, .rows = rows, .c = dh[0],
+            .b = w->pack[d] + unit * 3 * h, .ld = MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        int32_t s = w->order[first + i];
+        size_t row = MRC__T(lstm_row)(w->cu, s, t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        const MRC__REAL *dy = MRC__T(row)(w->dy, row) + d * h + unit;
+        const MRC__REAL *was = MRC__T(row)(w->state, !t ? row : d ? row + 1 : row - 1)
+                             + d * h + unit;
+        MRC__REAL *kept = w->dc + (d * w->n_sequences + first + i) * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            size_t n = units - j;
+            // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
+            MRC__T(vec) r = MRC__T(load_n)(gates + j, n), z = MRC__T(load_n)(gates + h + j, n);
+            MRC__T(vec) q = MRC__T(load_n)(gates + 2 * h + j, n), before = {0};
+            MRC__T(vec) th = MRC__T(load_n)(gates + 3 * h + j, n);
+            MRC__T(vec) sum = MRC__T(load_n)(dy + j, n) + MRC__T(load)(&dh[i][j]);
+            if (t) before = MRC__T(load_n)(was + j, n);
+            if (i < linked) sum = sum + MRC__T(load_n)(kept + j, n);
+            MRC__T(vec) dn = sum * (1 - z) * (1 - th * th);
+            MRC__T(store_n)(gates + j, dn * q * r * (1 - r), n);
+            MRC__T(store_n)(gates + h + j, sum * (before - th) * z * (1 - z), n);
+            MRC__T(store_n)(gates + 2 * h + j, dn * r, n);
+            MRC__T(store_n)(gates + 3 * h + j, dn, n);
+            MRC__T(store_n)(kept + j, sum * z, n);
+        }
+    }
+}
+
 MRC__TARGET static void MRC__T(lstm_unit)(const MRC__T(sweep) *w, size_t t, size_t d,
                                           size_t group) {
     for (size_t i = 0; i < w->running[t]; i += MRC__ROWS) {
-        size_t m = mrc__min(w->running[t] - i, MRC__ROWS);
-        if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, group * MRC__T(COLS), i, m);
-        else MRC__T(lstm_cells)(w, t, d, group * MRC__T(COLS), i, m);
+        size_t m = mrc__min(w->running[t] - i, MRC__ROWS), unit = group * MRC__T(COLS);
+        if (w->parts == 3 && w->backward) MRC__T(gru_cells_bwd)(w, t, d, unit, i, m);
+        else if (w->parts == 3) MRC__T(gru_cells)(w, t, d, unit, i, m);
+        else if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, unit, i, m);
+        else MRC__T(lstm_cells)(w, t, d, unit, i, m);
     }
 }
 
@@ -8617,7 +9849,7 @@ static void MRC__T(lstm_sweep)(const mrc__host_backend *b, MRC__T(sweep) *w) {
 }
 
 // Packs W_hh: panels of one group together.  Forward (H, 4H): four panels a group, one a gate;
-// backward (4H, H): one panel.
+// backward (4H, H): one panel.  (A GRU's: 3H, three.)
 typedef struct MRC__T(lstm_packing) {
     const MRC__T(sweep) *w;
     const MRC__REAL *weight[2];
@@ -8627,13 +9859,13 @@ typedef struct MRC__T(lstm_packing) {
 MRC__TARGET static void MRC__T(lstm_pack_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(lstm_packing) *p = arg;
     const size_t h = p->w->h, d = task / p->w->groups, unit = task % p->w->groups * MRC__T(COLS);
-    MRC__REAL *to = p->w->pack[d] + unit * 4 * h;
+    MRC__REAL *to = p->w->pack[d] + unit * p->w->parts * h;
     (void)worker;
     if (p->w->backward) {
-        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, 4 * h);
+        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, p->w->parts * h);
         return;
     }
-    for (size_t q = 0; q < 4; q++) {
+    for (size_t q = 0; q < p->w->parts; q++) {
         MRC__T(pack_b)(to + q * MRC__T(COLS) * h, p->weight[d] + (q * h + unit) * p->ld[d],
                        p->ld[d], 1, h - unit, h);
     }
@@ -8658,10 +9890,19 @@ static void MRC__T(lstm_order)(MRC__T(sweep) *w) {
     }
 }
 
+static void MRC__T(lstm_run)(const mrc__host_backend *b, MRC__T(sweep) *w,
+                             const mrc_in weight_hh[2]) {
+    MRC__T(lstm_packing) p = { .w = w, .weight = { weight_hh[0].data, weight_hh[1].data },
+                               .ld = { weight_hh[0].ld, weight_hh[1].ld } };
+    mrc__pool_run(b->pool, 2 * w->groups, w->h * w->h, MRC__T(lstm_pack_task), &p);
+    MRC__T(lstm_order)(w);
+    MRC__T(lstm_sweep)(b, w);
+}
+
 // Lays the sweep's scratch out from base, or from NULL; returns its bytes.
 static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_length) {
     const size_t padded = mrc__round_up(w->h, MRC__T(COLS));
-    size_t bytes[6] = { padded * 4 * w->h * sizeof(MRC__REAL), 0, 0, 0, 0, 0 }, total = 0;
+    size_t bytes[6] = { padded * w->parts * w->h * sizeof(MRC__REAL), 0 }, total = 0;
     void *at[6];
     bytes[1] = bytes[0];
     bytes[2] = 8 * w->h * sizeof(MRC__REAL);                            // biases
@@ -8683,7 +9924,7 @@ static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_leng
 }
 
 static size_t MRC__T(lstm_fwd_bytes)(const mrc_lstm_fwd_args *a, MRC__T(sweep) *w) {
-    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h };
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 4 };
     w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
     return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
 }
@@ -8715,17 +9956,13 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
         MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     }
-    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
-                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
-    mrc__pool_run(b->pool, 2 * w.groups, h * h, MRC__T(lstm_pack_task), &p);
-    MRC__T(lstm_order)(&w);
-    MRC__T(lstm_sweep)(b, &w);
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
 }
 
 // Behind the sweep's scratch: h of the step before, one direction at a time (N, H).
 static size_t MRC__T(lstm_bwd_bytes)(const mrc_lstm_bwd_args *a, MRC__T(sweep) *w) {
-    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .backward = 1 };
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 4, .backward = 1 };
     w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
     return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
 }
@@ -8735,15 +9972,13 @@ static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_arg
     return MRC__T(lstm_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
 }
 
-MRC__TARGET static void MRC__T(lstm_before)(const mrc_lstm_bwd_args *a, size_t d,
-                                            MRC__REAL *to) {
-    const int32_t *cu = a->cu_seqlens.data;
-    const size_t h = a->h;
-    for (size_t s = 0; s < a->n_sequences; s++) {
+MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequences, mrc_in y,
+                                            size_t h, size_t d, MRC__REAL *to) {
+    for (size_t s = 0; s < n_sequences; s++) {
         for (size_t r = (size_t)cu[s]; r < (size_t)cu[s + 1]; r++) {
             int first = d ? r + 1 == (size_t)cu[s + 1] : r == (size_t)cu[s];
             if (first) memset(to + r * h, 0, h * sizeof *to);
-            else memcpy(to + r * h, MRC__T(row)(a->y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
+            else memcpy(to + r * h, MRC__T(row)(y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
         }
     }
 }
@@ -8772,7 +10007,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
-        MRC__T(lstm_before)(a, d, before);
+        MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
         MRC__TRY(kernels->gemm(be, &g));
     }
     for (size_t k = 0; k < 4; k++) {
@@ -8793,12 +10028,122 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
     w.cells = a->cells.data;
     w.cells_ld = a->cells.ld;
     w.dy = a->dy;
-    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
-                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
-    mrc__pool_run(b->pool, 2 * w.groups, a->h * a->h, MRC__T(lstm_pack_task), &p);
-    MRC__T(lstm_order)(&w);
-    MRC__T(lstm_sweep)(b, &w);
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC__T(lstm_gradients)(be, a, (MRC__REAL *)(void *)before);
+}
+
+// ---- GRU ----
+
+// A weight from its row o on.
+MRC__TARGET static mrc_in MRC__T(gru_rows)(mrc_in weight, size_t o) {
+    weight.data = MRC__T(row)(weight, o);
+    return weight;
+}
+
+static size_t MRC__T(gru_fwd_bytes)(const mrc_gru_fwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 3 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    MRC__T(sweep) w;
+    size_t rows = a->gates.data ? 0 : a->n * a->h * 8 * sizeof(MRC__REAL);
+    (void)be;
+    return MRC__T(gru_fwd_bytes)(a, &w) + rows;
+}
+
+MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    const size_t h = a->h;
+    MRC__T(sweep) w;
+    MRC__REAL *rest = (MRC__REAL *)(void *)((char *)a->workspace + MRC__T(gru_fwd_bytes)(a, &w));
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data ? a->gates.data : rest;
+    w.gates_ld = a->gates.data ? a->gates.ld : 8 * h;
+    w.y = a->y;
+    for (size_t d = 0; d < 2; d++) {
+        const MRC__REAL *ih = a->bias_ih[d].data, *hh = a->bias_hh[d].data;
+        for (size_t i = 0; i < 2 * h; i++) w.bias[d][i] = ih[i] + hh[i];
+        memcpy(w.bias[d] + 2 * h, hh + 2 * h, h * sizeof *hh);
+        memcpy(w.bias[d] + 3 * h, ih + 2 * h, h * sizeof *ih);
+        for (size_t n = 0; n < 2; n++) {
+            mrc_gemm_args g = { .m = a->n, .n = n ? h : 2 * h, .k = a->in, .b_transposed = 1,
+                                .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
+                                .c = { a->x.dtype, w.gates_ld,
+                                       w.gates + d * 4 * h + n * 3 * h, 0 } };
+            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        }
+    }
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
+    return MRC_OK;
+}
+
+static size_t MRC__T(gru_bwd_bytes)(const mrc_gru_bwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 3, .backward = 1 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    MRC__T(sweep) w;
+    (void)be;
+    return MRC__T(gru_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
+}
+
+// Outputs in the order of the struct.  What W_ih's rows meet is in two pieces: n 0: r and z, 1: n.
+MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
+                                                    MRC__REAL *before) {
+    const size_t h = a->h;
+    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
+    mrc_in dz[2][2];
+    for (size_t k = 0; k < 4; k++) {
+        dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
+                                     + k / 2 * 4 * h + k % 2 * 3 * h };
+    }
+    for (size_t k = 0; a->dx.data && k < 4; k++) {
+        mrc_gemm_args g = { .m = a->n, .n = a->in, .k = k % 2 ? h : 2 * h, .a = dz[k / 2][k % 2],
+                            .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
+                            .c = a->dx };
+        g.c.accumulate |= k > 0;
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
+                            .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
+        if (!g.c.data) continue;
+        g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t d = 0; d < 2; d++) {
+        mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
+                            .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
+        if (!g.c.data) continue;
+        MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_out out = a->dbias_ih[k / 2];
+        if (out.data) out.data = (MRC__REAL *)out.data + k % 2 * 2 * h;
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = k % 2 ? h : 2 * h,
+                                                   .dy = dz[k / 2][k % 2], .dbias = out });
+    }
+    for (size_t d = 0; d < 2; d++) {
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = 3 * h, .dy = dz[d][0],
+                                                   .dbias = a->dbias_hh[d] });
+    }
+    return MRC_OK;
+}
+
+MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    MRC__T(sweep) w;
+    char *before = (char *)a->workspace + MRC__T(gru_bwd_bytes)(a, &w);
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data;
+    w.gates_ld = a->gates.ld;
+    w.dy = a->dy;
+    w.state = a->y;
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
+    return MRC__T(gru_gradients)(be, a, (MRC__REAL *)(void *)before);
 }
 #endif // cpu pass
 
@@ -8808,8 +10153,8 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
 // Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
 // vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
 // baseline's vectors with all registers and with products fused into sums.  The register block of
-// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy stays
-// naive: its sums are in double anyway, and it reads two columns.
+// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and
+// symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 static void MRC__T(fill)(mrc_kernels *k) {
@@ -8839,6 +10184,18 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->grad_norm               = MRC__T(grad_norm);
     k->grad_norm_workspace     = MRC__T(grad_norm_workspace);
     k->adamw                   = MRC__T(adamw);
+    k->adamp                   = MRC__T(adamp);
+    k->adamp_workspace         = MRC__T(adamp_workspace);
+    k->sgd                     = MRC__T(sgd);
+    k->ema                     = MRC__T(ema);
+    k->perturb                 = MRC__T(perturb);
+    k->perturb_workspace       = MRC__T(perturb_workspace);
+    k->gru_fwd                 = MRC__T(gru_fwd);
+    k->gru_fwd_workspace       = MRC__T(gru_fwd_workspace);
+    k->gru_bwd                 = MRC__T(gru_bwd);
+    k->gru_bwd_workspace       = MRC__T(gru_bwd_workspace);
+    k->unfold_fwd              = MRC__T(unfold_fwd);
+    k->unfold_bwd              = MRC__T(unfold_bwd);
 }
 #undef MRC__INLINE
 #undef MRC__ALONE
@@ -9114,6 +10471,14 @@ static mrc_status mrc__null_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a
     return mrc__null_count(be, a->n, 8 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
 
+static mrc_status mrc__null_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    return mrc__null_count(be, a->n, 6 * a->h, a->in + a->h, 1);
+}
+static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    mrc__null_count(be, a->n, 6 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
+    return mrc__null_count(be, a->n, 6 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
+}
+
 #define MRC__NULL_QUERY(name, TYPE)                                                         \
     static size_t mrc__null_##name##_##TYPE(mrc_backend *be, const mrc_##name##_args *a) {  \
         mrc_backend *like = ((mrc__null_backend *)be->self)->like;                          \
@@ -9154,6 +10519,8 @@ static void mrc__null_fill(mrc_backend *be, const mrc_backend *like) {
         if (k->qkv_bwd) k->qkv_bwd = mrc__null_qkv_bwd;
         if (k->lstm_fwd) k->lstm_fwd = mrc__null_lstm_fwd;
         if (k->lstm_bwd) k->lstm_bwd = mrc__null_lstm_bwd;
+        if (k->gru_fwd) k->gru_fwd = mrc__null_gru_fwd;
+        if (k->gru_bwd) k->gru_bwd = mrc__null_gru_bwd;
     }
 }
 
@@ -9337,7 +10704,8 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
         mrc_out copy = { .dtype = p->copy_dtype, .ld = p->numel, .data = p->copy };
         int decays = o->config.decay_all || mrc__decays(p->name);
         o->list[n++] = (mrc_optim_tensor){
-            .numel = p->numel, .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
+            .numel = p->numel, .rows = p->ndim > 1 ? p->shape[0] : 0,
+            .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
             .copy = copy, .m = mrc__flat_out(m), .v = mrc__flat_out(v), .lr = lr,
             .weight_decay = decays ? o->config.weight_decay : 0 };
     }
