@@ -1,5 +1,6 @@
 // Mixed precision as a whole: models with f16 and bf16 activations against the same in f32, the
-// loss scale over many steps, what a skipped step leaves alone, resuming.
+// loss scale over many steps, what a skipped step leaves alone, resuming.  And weights for
+// prediction, packed: f32 to the bit of plain ones, bf16 with activations in f32.
 #include "backends.h"
 #include <unistd.h>
 
@@ -209,6 +210,145 @@ static void test_steps(mrc_backend *be, const char *label, mrc_dtype dtype) {
     trained_free(&t);
 }
 
+//==============================================================================
+// Weights for prediction
+//==============================================================================
+// y = x W^T + b on an instance, from weights that are packed as `dtype`, or plain; freed by nobody.
+static mrc_status packed_linear(mrc_backend *be, const size_t n[3], const float *x, const float *w,
+                                const float *b, int packed, mrc_dtype dtype, float *y) {
+    mrc_linear_fwd_args a = { .n = n[0], .in = n[1], .out = n[2], .x = { MRC_DTYPE_F32, n[1], x },
+                              .weight = { MRC_DTYPE_F32, n[1], w }, .bias = { MRC_DTYPE_F32, 0, b },
+                              .y = { MRC_DTYPE_F32, n[2], y, 0 } };
+    char *data = NULL;
+    size_t bytes = packed ? be->prepack_bytes(be, dtype, n[2], n[1]) : 0;
+    if (packed) {
+        data = be->alloc(be, bytes + 64);
+        memset(data, 0xff, bytes + 64);
+        mrc_status s = be->prepack(be, data, dtype, n[2], n[1], w);
+        if (s != MRC_OK) return s;
+        for (int i = 0; i < 64; i++) CHECK(data[bytes + (size_t)i] == -1, "prepack writes past");
+        a.weight = (mrc_in){ dtype, 0, data };
+    }
+    mrc_status s = be->kernels[MRC_DTYPE_F32].linear_fwd(be, &a);
+    be->free(be, data);
+    return s;
+}
+
+static void round_bf16(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = mrc__from_bf16(mrc__to_bf16(x[i]));
+}
+
+static void test_packed(mrc_backend *be, const char *label) {
+    enum { X = 100 * 1700, W = 1100 * 1700, Y = 100 * 1100 };
+    static const size_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 2 }, { 13, 7, 33 }, { 100, 131, 70 },
+        { 5, 40, 1065 }, { 14, 801, 40 }, { 2, 1601, 35 }, { 0, 3, 4 } };
+    static float x[X], w[W], b[1100], want[Y], got[Y];
+    mrc__host_backend *h = be->self;
+    const int dot = h->dot_bf16;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        const size_t *n = sizes[s];
+        for (size_t i = 0; i < n[0] * n[1]; i++) x[i] = (float)test_random();
+        for (size_t i = 0; i < n[2] * n[1]; i++) w[i] = (float)test_random();
+        for (size_t i = 0; i < n[2]; i++) b[i] = (float)test_random();
+        memset(got, 0xff, sizeof got);
+        int same = be->prepack_bytes(be, MRC_DTYPE_F32, 1, 1) != 0;
+        CHECK(same == (strcmp(be->name, "cpu") == 0), "%s packs f32", label);
+        packed_linear(be, n, x, w, b, 0, MRC_DTYPE_F32, want);
+        if (same) {
+            CHECK(packed_linear(be, n, x, w, b, 1, MRC_DTYPE_F32, got) == MRC_OK, "%s", label);
+            CHECK(!memcmp(want, got, n[0] * n[2] * sizeof *got), "%s: packed f32 weights, %zu x "
+                  "%zu x %zu: other bits", label, n[0], n[1], n[2]);
+        }
+        for (h->dot_bf16 = 0; h->dot_bf16 <= dot; h->dot_bf16++) {
+            double worst = 0, scale = 1;
+            memset(got, 0xff, sizeof got);
+            CHECK(packed_linear(be, n, x, w, b, 1, MRC_DTYPE_BF16, got) == MRC_OK, "%s", label);
+            round_bf16(w, n[2] * n[1]);             // the kernels' own rounding does nothing more
+            if (h->dot_bf16) round_bf16(x, n[0] * n[1]);
+            for (size_t i = 0; i < n[0] * n[2]; i++) {
+                double y = b[i % n[2]];
+                for (size_t k = 0; k < n[1]; k++) {
+                    y += (double)x[i / n[2] * n[1] + k] * (double)w[i % n[2] * n[1] + k];
+                }
+                double e = fabs(y - (double)got[i]);
+                scale = fmax(scale, fabs(y));
+                if (!(e <= worst)) worst = e == e ? e : HUGE_VAL;
+            }
+            CHECK(worst <= 2e-6 * scale, "%s: packed bf16 weights, %zu x %zu x %zu, dot %d: off by "
+                  "%g of %g", label, n[0], n[1], n[2], h->dot_bf16, worst, scale);
+        }
+        h->dot_bf16 = dot;
+    }
+}
+
+// The logits of a model that was loaded in some way.
+static size_t predicted(mrc_backend *be, const char *dir, mrc_dtype dtype, int for_prediction,
+                        double *out) {
+    const mrc_forward_config forward = mrc_forward_config_default();
+    mrc_ctx *ctx = all_ctx(be);
+    mrc_model *m;
+    mrc_batch batch;
+    CHECK(mrc_model_load(ctx, &m, &(mrc_model_load_desc){ .path = dir, .dtype = dtype,
+              .for_prediction = for_prediction }) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    mrc_no_grad(ctx, 1);
+    CHECK(mrc_model_batch(ctx, m, &batch, feature_list, N_FEATURES, 0) == MRC_OK, "batch");
+    mrc_tensor *y = mrc_model_forward(ctx, m, &batch, &forward);
+    if (!CHECK(y, "%s: %s", be->name, mrc_ctx_message(ctx))) exit(1);
+    test_read(be, y->dtype, y->data, y->numel, out);
+    size_t n = y->numel;
+    if (for_prediction) {
+        mrc_ctx_reset(ctx);
+        CHECK(mrc_model_save(ctx, m, dir, NULL) == MRC_ERR_ARG, "saved");
+        CHECK(strstr(mrc_ctx_message(ctx), "loaded for prediction only"), "%s",
+              mrc_ctx_message(ctx));
+        mrc_ctx_clear_error(ctx);
+    }
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+    return n;
+}
+
+static void test_prediction(mrc_backend *be, const char *label, const char *dir) {
+    double want[200], got[200];
+    size_t n = predicted(be, dir, MRC_DTYPE_F32, 0, want);
+    CHECK(n == predicted(be, dir, MRC_DTYPE_F32, 1, got) && !memcmp(want, got, n * sizeof *got),
+          "%s: packed weights have other bits", label);
+    CHECK(n == predicted(be, dir, MRC_DTYPE_BF16, 1, got), "%s", label);
+    double e = test_error(got, want, n);
+    CHECK(e > 0 && e <= 0x1p-5, "%s: bf16 weights move logits by %g", label, e);
+}
+
+// A weight that is packed has no backward, and no op reads it but those that can.
+static void test_packed_refusals(mrc_backend *cpu) {
+    const size_t shape[2] = { 3, 5 }, three = 3;
+    static const double zeros[15];
+    mrc_params *params;
+    mrc_tensor *w, *b, *y;
+    mrc_ctx *ctx = all_ctx(cpu);
+    float back[15];
+    CHECK(mrc_params_new(&params, cpu, NULL) == MRC_OK, "params");
+    CHECK(mrc_param_packed_new(params, &w, "w", MRC_DTYPE_F16, 3, 5) == MRC_ERR_UNSUPPORTED && !w,
+          "f16 on cpu");
+    CHECK(mrc_param_packed_new(params, &w, "w", MRC_DTYPE_BF16, 3, 5) == MRC_OK, "bf16");
+    CHECK(mrc_param_new(params, &b, "b", MRC_DTYPE_F32, 1, &three) == MRC_OK, "b");
+    CHECK(test_tensor(ctx, w, zeros) && test_tensor(ctx, b, zeros), "upload");
+    mrc_tensor *x = test_tensor(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0), zeros);
+    CHECK(mrc_tensor_download(ctx, w, back) == MRC_ERR_ARG, "download");
+    mrc_ctx_clear_error(ctx);
+    CHECK(!mrc_linear(ctx, x, w, b, MRC_ACT_NONE), "b wants a gradient");
+    CHECK(!strcmp(mrc_ctx_message(ctx), "linear: w is for prediction and has no backward"), "%s",
+          mrc_ctx_message(ctx));
+    mrc_ctx_clear_error(ctx);
+    mrc_no_grad(ctx, 1);
+    CHECK((y = mrc_linear(ctx, x, w, b, MRC_ACT_NONE)) != NULL, "%s", mrc_ctx_message(ctx));
+    mrc_tensor *wide = mrc_tensor_new(ctx, MRC_DTYPE_F64, 2, shape, 0);
+    CHECK(!mrc_linear(ctx, wide, w, b, MRC_ACT_NONE), "x is f64");
+    CHECK(!strcmp(mrc_ctx_message(ctx), "linear: x is f64, w is for prediction"), "%s",
+          mrc_ctx_message(ctx));
+    mrc_ctx_free(ctx);
+    mrc_params_free(params);
+}
+
 // What cannot be is said.
 static void test_refusals(mrc_backend *cpu) {
     mrc_ctx *ctx = all_ctx(cpu);
@@ -232,17 +372,28 @@ static void test_refusals(mrc_backend *cpu) {
 
 int main(void) {
     static all_backends all;
+    char dir[64];
     all_new(&all);
     features_make();
+    snprintf(dir, sizeof dir, "/tmp/mrc-half-model-%ld", (long)getpid());
+    trained t = trained_new(all.be[0], MRC_DTYPE_F32, NULL);
+    CHECK(mrc_model_save(t.ctx, t.m, dir, NULL) == MRC_OK, "%s", mrc_ctx_message(t.ctx));
     for (int k = 0; k < all.n; k++) {
         if (!strcmp(all.be[k]->name, "guard")) continue;
-        if (!strcmp(all.label[k], "cpu baseline x1")) test_refusals(all.be[k]);
+        if (!strcmp(all.label[k], "cpu baseline x1")) {
+            test_refusals(all.be[k]);
+            test_packed_refusals(all.be[k]);
+        }
+        if (all.be[k]->prepack) test_packed(all.be[k], all.label[k]);
+        test_prediction(all.be[k], all.label[k], dir);
         for (mrc_dtype dtype = MRC_DTYPE_F16; dtype <= MRC_DTYPE_BF16; dtype++) {
             if (!all_has(all.be[k], dtype)) continue;
             test_gradients(all.be[0], all.be[k], all.label[k], dtype);
             test_steps(all.be[k], all.label[k], dtype);
         }
     }
+    CHECK(mrc_dir_remove(t.ctx, dir) == MRC_OK, "%s", dir);
+    trained_free(&t);
     all_free(&all);
     return test_end();
 }

@@ -292,6 +292,16 @@ test_predict() {
         else bad "--save_logits: no $name"; fi
     done
     cp "$dir/answers/predictions.json" "$dir/first.json"
+    # Weights in 16 bits, in each way that a backend has them.
+    for flags in "--dtype bf16" "--dtype bf16 --backend naive" "--dtype fp16 --backend naive"; do
+        # shellcheck disable=SC2086
+        works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+            --output_dir "$dir/half" $flags
+        if [ "$(grep -c '^    "2-[0-9]*": "' "$dir/half/predictions.json")" -eq 16 ]; then ok
+        else bad "predict $flags"; fi
+    done
+    fails 3 "model: backend cpu has no kernels for f16" build/predict --model_name_or_path \
+        "$dir/base" --test_file "$dir/dev.jsonl" --output_dir "$dir/none" --dtype fp16
     for flags in "--threads 1" "--threads 3 --per_device_eval_batch_size 1"; do
         # shellcheck disable=SC2086
         works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
