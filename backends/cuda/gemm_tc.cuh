@@ -10,7 +10,7 @@
 // their order: how often depends on the shape alone, so neither the device nor chance is in the
 // bits.
 #pragma once
-#include "common.cuh"
+#include "gemm.cuh"
 #include "mma.cuh"
 
 enum {
@@ -18,7 +18,7 @@ enum {
     TC_SLICE = 64,                      // bytes of k in a slice
     TC_WN = 32,                         // columns of c of a warp
     TC_BLOCKS = 264,                    // as many as a large device runs at once, twice
-    TC_SCRATCH = 16 << 20               // bytes that the parts of a split product may take
+    TC_PARTS = 32                       // of k, at most
 };
 
 typedef struct tc_operand {
@@ -34,7 +34,7 @@ typedef struct tc_args {
     void *c, *z;                        // z: c before the activation, NULL: not wanted
     size_t ldc, ldz;
     int c_f32, accumulate, gelu;
-    const float *bias;
+    mrc_cuda_vector bias;
     float *parts;                       // not NULL: (parts, m, n)
 } tc_args;
 
@@ -198,20 +198,13 @@ template <class T> __device__ void tc_put(const tc_args &g, int row, int col, fl
         g.parts[((size_t)blockIdx.y * g.m + row) * g.n + col] = v;
         return;
     }
-    if (g.bias) v += g.bias[col];
-    if (g.gelu) {                       // of what z holds, wanted or not: see mrc_drop()
-        T z = (T)v;
-        if (g.z) ((T *)g.z)[(size_t)row * g.ldz + col] = z;
-        v = mrc_cuda_gelu((float)z);
-    }
+    if (g.bias.data) v += mrc_cuda_at(g.bias, (size_t)col);
+    if (g.z) ((T *)g.z)[(size_t)row * g.ldz + col] = (T)v;
+    // Of what z holds, wanted or not: see mrc_drop().
+    if (g.gelu) v = mrc_cuda_gelu((float)(T)v);
     size_t at = (size_t)row * g.ldc + col;
-    if (g.c_f32) {
-        float *c = (float *)g.c + at;
-        *c = g.accumulate ? *c + v : v;
-    } else {
-        T *c = (T *)g.c + at;
-        *c = (T)(g.accumulate ? (float)*c + v : v);
-    }
+    if (g.c_f32) mrc_cuda_give((float *)g.c + at, v, g.accumulate);
+    else mrc_cuda_give((T *)g.c + at, v, g.accumulate);
 }
 
 // Grid (tiles, parts).
@@ -343,40 +336,55 @@ static int tc_pick_path(T, const tc_args &g, int, bool a_by_k, bool b_by_k, int 
     return tc_pick_form<T, 80>(g, a_by_k, b_by_k, large, parts, stream);
 }
 
-static int tc_blocks(int m, int n, int tile) {
-    int64_t blocks = (int64_t)((m + tile - 1) / tile) * ((n + tile - 1) / tile);
-    return blocks > INT32_MAX ? INT32_MAX : (int)blocks;
+static int tc_is_large(const mrc_cuda_product *p) {
+    return p->m > 64 && p->n > 64 && mrc_cuda_gemm_tiles(p, 128) >= TC_BLOCKS / 4;
 }
 
 // How many parts k is split into: enough to fill a device, none shorter than 256.
-static int tc_parts(const tc_args &g, int blocks) {
-    size_t room = TC_SCRATCH / sizeof(float) / ((size_t)g.m * g.n);
-    int parts = TC_BLOCKS / blocks;
-    if (parts > g.k / 256) parts = g.k / 256;
-    if ((size_t)parts > room) parts = (int)room;
-    return g.bias || g.gelu || parts < 2 ? 1 : parts;
+static size_t tc_parts(const mrc_cuda_product *p) {
+    size_t tiles = mrc_cuda_gemm_tiles(p, tc_is_large(p) ? 128 : 64), parts = p->k / 256;
+    if (tiles == 0) return 1;
+    if (parts > TC_BLOCKS / tiles) parts = TC_BLOCKS / tiles;
+    if (parts > TC_PARTS) parts = TC_PARTS;
+    return parts < 2 ? 1 : parts;
+}
+static inline size_t mrc_cuda_gemm_tc_scratch(const mrc_cuda_product *p) {
+    size_t parts = tc_parts(p);
+    return parts < 2 ? 0 : parts * p->m * p->n * sizeof(float);
 }
 
-// g->a.. as the kernel has them, but for rows, aligned and the parts; scratch: TC_SCRATCH bytes.
-// path: 70 or 80, which only 80 has for bf16 and TF32.  The result is a cudaError_t.
+template <class T> static tc_operand tc_operand_of(mrc_in v, size_t rows) {
+    return { v.data, v.ld, (int)rows,
+             (uintptr_t)v.data % TC_CHUNK == 0 && v.ld % (TC_CHUNK / sizeof(T)) == 0 };
+}
+
+// scratch: mrc_cuda_gemm_tc_scratch() bytes, or NULL: k is not split.
 template <class T>
-static int tc_gemm(tc_args g, bool a_by_k, bool b_by_k, int path, float *scratch,
-                   cudaStream_t stream) {
-    if (g.m == 0 || g.n == 0) return 0;
-    const size_t per_chunk = TC_CHUNK / sizeof(T);
-    const int large = g.m > 64 && g.n > 64 && tc_blocks(g.m, g.n, 128) >= TC_BLOCKS / 4;
-    const int slice = TC_SLICE / (int)sizeof(T);
-    const int parts = tc_parts(g, tc_blocks(g.m, g.n, large ? 128 : 64));
-    g.a.rows = g.m;
-    g.b.rows = g.n;
-    g.a.aligned = (uintptr_t)g.a.data % TC_CHUNK == 0 && g.a.ld % per_chunk == 0;
-    g.b.aligned = (uintptr_t)g.b.data % TC_CHUNK == 0 && g.b.ld % per_chunk == 0;
-    g.k_part = ((g.k + parts - 1) / parts + slice - 1) / slice * slice;
-    g.parts = parts > 1 ? scratch : nullptr;
-    int e = tc_pick_path(T(), g, path, a_by_k, b_by_k, large, parts, stream);
-    if (e || parts == 1) return e;
+static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
+    if (p->m == 0 || p->n == 0) return MRC_OK;
+    if (p->m > INT32_MAX / 2 || p->n > INT32_MAX / 2 || p->k > INT32_MAX / 2
+        || mrc_cuda_gemm_tiles(p, 64) > INT32_MAX) return MRC_ERR_UNSUPPORTED;
+    const size_t parts = scratch ? tc_parts(p) : 1, slice = TC_SLICE / sizeof(T);
+    tc_args g = {};
+    g.a = tc_operand_of<T>(p->a, p->m);
+    g.b = tc_operand_of<T>(p->b, p->n);
+    g.m = (int)p->m;
+    g.n = (int)p->n;
+    g.k = (int)p->k;
+    g.k_part = (int)(((p->k + parts - 1) / parts + slice - 1) / slice * slice);
+    g.c = p->c.data;
+    g.ldc = p->c.ld;
+    g.c_f32 = p->c.dtype == MRC_DTYPE_F32;
+    g.accumulate = p->c.accumulate;
+    g.z = p->z.data;
+    g.ldz = p->z.ld;
+    g.gelu = p->act == MRC_ACT_GELU;
+    g.bias = mrc_cuda_vector_of(p->bias);
+    g.parts = parts > 1 ? (float *)scratch : nullptr;
+    int e = tc_pick_path(T(), g, c->path, !p->a_transposed, p->b_transposed, tc_is_large(p),
+                         (int)parts, c->stream);
+    if (e || parts == 1) return mrc_cuda_check(c, e);
     g.parts = nullptr;
-    size_t all = (size_t)g.m * g.n;
-    return MRC_LAUNCH(tc_sum_kernel<T>, (unsigned)((all + 255) / 256), 256, 0, stream, g, scratch,
-                      parts);
+    return mrc_cuda_check(c, MRC_LAUNCH(tc_sum_kernel<T>, mrc_cuda_blocks(p->m * p->n, 256), 256,
+                                        0, c->stream, g, (const float *)scratch, (int)parts));
 }

@@ -50,7 +50,7 @@ __device__ __forceinline__ void lstm_barrier(unsigned *arrived, unsigned target)
     __syncthreads();
     if (gridDim.x > 1) {
         if (threadIdx.x == 0) {
-#ifdef MRC_MUTANT_RELEASE
+#ifdef MRC_CUDA_BUG_NO_RELEASE     // planted: what the tests must catch
             atomicAdd(arrived, 1u);
 #else
             mrc_red_release(arrived, 1u);
@@ -253,7 +253,7 @@ __device__ __forceinline__ int lstm_active(const lstm_sweep &a, int active, int 
 
 // Grid (blocks, directions).  Block b does the groups b, b + blocks, ..
 template <class T, bool BACKWARD>
-__global__ void __launch_bounds__(LSTM_THREADS) lstm_shared_kernel(lstm_sweep a) {
+__global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_shared_kernel(lstm_sweep a) {
     typedef lstm_shared<T, BACKWARD ? 16 : 64> shape;
     MRC_DYN_SMEM(unsigned char, smem);
     float *x = (float *)smem, *part = (float *)(smem + shape::X_BYTES);
@@ -305,6 +305,8 @@ template <class T, int H, int ARCH, bool BACKWARD> struct lstm_registers {
         // On path 70 backward the quad pairs of a warp share its k in halves.
         K_LANE = K / PARTS / (BACKWARD && ARCH == 70 ? 2 : 1),
         WORDS = ARCH == 70 ? K_LANE / 2 : K_LANE / 4,
+        // Sequences at a time, in eights: on path 70 registers are too few for both.
+        EIGHTS = ARCH == 70 ? 1 : 2,
         SUM_BYTES = PARTS * ROWS * (LSTM_BATCH + 1) * 4
     };
     static __device__ int part(int warp) {
@@ -387,23 +389,23 @@ __device__ __forceinline__ void lstm_mma(__nv_bfloat16 tag, float *d, const unsi
     mma_16816(tag, d, a + 4, b + 2);
 }
 
-template <class T, int H, int ARCH, bool BACKWARD, int WORDS>
-__device__ void lstm_fragments(float (&sums)[2][8], const unsigned (&w)[WORDS],
+template <class T, int H, int ARCH, bool BACKWARD, int EIGHTS, int WORDS>
+__device__ void lstm_fragments(float (&sums)[EIGHTS][8], const unsigned (&w)[WORDS],
                                const lstm_sweep &a, int dir, int first, int last, int s) {
     typedef lstm_registers<T, H, ARCH, BACKWARD> shape;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, k0 = shape::first_k(warp, lane);
     const int column = ARCH == 70 ? (lane & 3) + (lane >> 4) * 4 : lane >> 2;
     const int skip = ARCH == 70 ? 8 : 32, mine = ARCH == 70 ? 0 : (lane & 3) * 8;
-    const T *x[2];
+    const T *x[EIGHTS];
 #pragma unroll
-    for (int j = 0; j < 2; j++) {
+    for (int j = 0; j < EIGHTS; j++) {
         x[j] = lstm_vector<T, H, BACKWARD>(a, first + column + 8 * j, last, s, dir, k0 + mine);
     }
 #pragma unroll
     for (int k = 0; k < shape::K_LANE; k += skip) {
         const unsigned *wk = w + k * WORDS / shape::K_LANE;
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < EIGHTS; j++) {
             uint4 v = lstm_load16(x[j] ? x[j] + k : nullptr);
             unsigned b[4] = { v.x, v.y, v.z, v.w };
             lstm_mma<ARCH>(T(), sums[j], wk, b);
@@ -412,13 +414,13 @@ __device__ void lstm_fragments(float (&sums)[2][8], const unsigned (&w)[WORDS],
 }
 
 // Element e of a lane's sums over sequences j: path 80 has 4 of 16 rows, path 70 8 of 8.
-template <class T, int H, int ARCH, bool BACKWARD>
-__device__ void lstm_share_fragments(float (&sums)[2][8], float *part) {
+template <class T, int H, int ARCH, bool BACKWARD, int EIGHTS>
+__device__ void lstm_share_fragments(float (&sums)[EIGHTS][8], float *part) {
     typedef lstm_registers<T, H, ARCH, BACKWARD> shape;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int r0 = shape::part(warp) * shape::ROWS + shape::first_row(warp, lane);
 #pragma unroll
-    for (int j = 0; j < 2; j++) {
+    for (int j = 0; j < EIGHTS; j++) {
 #pragma unroll
         for (int e = 0; e < (ARCH == 70 ? 8 : 4); e++) {
             int row = ARCH == 70 ? (lane & 1) + (e & 2) + (lane >> 4) * 4
@@ -473,9 +475,12 @@ __global__ void __launch_bounds__(LSTM_REGISTER_THREADS, 1) lstm_register_kernel
             const int last = active - first < LSTM_BATCH ? active : first + LSTM_BATCH;
             const bool products = BACKWARD ? s + 1 < a.length[first] : s > 0;
             if (products) {
-                float sums[2][8] = {};
-                lstm_fragments<T, H, ARCH, BACKWARD>(sums, w, a, dir, first, last, s);
-                lstm_share_fragments<T, H, ARCH, BACKWARD>(sums, part);
+#pragma unroll 1
+                for (int j = 0; j < LSTM_BATCH; j += 8 * shape::EIGHTS) {
+                    float sums[shape::EIGHTS][8] = {};
+                    lstm_fragments<T, H, ARCH, BACKWARD>(sums, w, a, dir, first + j, last, s);
+                    lstm_share_fragments<T, H, ARCH, BACKWARD>(sums, part + j);
+                }
                 __syncthreads();
             }
             const int i = first + threadIdx.x / LSTM_UNITS;
@@ -611,14 +616,14 @@ static size_t lstm_z_bytes(const mrc_lstm_fwd_args *a, size_t element) {
     return element == sizeof(float) && a->gates.data ? 0 : a->n * a->h * 8 * sizeof(float);
 }
 template <class T>
-static size_t mrc_cuda_lstm_fwd_workspace(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+static size_t mrc_cuda_lstm_fwd_scratch(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     (void)be;
     return lstm_list_bytes(a->n_sequences) + lstm_z_bytes(a, sizeof(T))
          + (a->gates.data ? 0 : a->n * a->h * 2 * sizeof(float));
 }
 
 template <class T>
-static mrc_status mrc_cuda_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+static mrc_status mrc_cuda_lstm_fwd_run(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     if (!lstm_counts(a->n, a->n_sequences, a->in, a->h)) return MRC_ERR_UNSUPPORTED;
     if (a->n == 0) return MRC_OK;
@@ -689,7 +694,7 @@ __global__ void lstm_bias_kernel(const T *dz, int n, int h, lstm_biases g) {
 }
 
 template <class T>
-static size_t mrc_cuda_lstm_bwd_workspace(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+static size_t mrc_cuda_lstm_bwd_scratch(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     (void)be;
     return lstm_list_bytes(a->n_sequences) + a->n * a->h * 2 * sizeof(T);
 }
@@ -724,7 +729,7 @@ static mrc_status lstm_weights(mrc_backend *be, const mrc_lstm_bwd_args *a, T *b
 }
 
 template <class T>
-static mrc_status mrc_cuda_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+static mrc_status mrc_cuda_lstm_bwd_run(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     const size_t h = a->h;
     if (!lstm_counts(a->n, a->n_sequences, a->in, h)) return MRC_ERR_UNSUPPORTED;
