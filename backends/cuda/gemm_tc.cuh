@@ -214,6 +214,7 @@ __global__ void __launch_bounds__(BM / WM *(BN / TC_WN) * 32) tc_gemm_kernel(tc_
     typedef tc_tile<T, BN, B_BY_K> tile_b;
     const int threads = BM / WM * (BN / TC_WN) * 32, stages = ARCH == 70 ? 2 : 3;
     const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES, K = tile_a::K;
+    if (!MRC_HAS_PATH(ARCH)) return;
     MRC_DYN_SMEM(unsigned char, smem);
     const int across = (g.n + BN - 1) / BN, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int m0 = blockIdx.x / across * BM, n0 = blockIdx.x % across * BN;

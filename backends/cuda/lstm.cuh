@@ -7,9 +7,9 @@
 // barrier, as every unit reads all of h.  Backward is the same sweep against time, a group being 16
 // columns of W_hh; dx and the weights' gradients are products over all rows again.
 //
-// Two kinds of sweep.  "Registers" (16 bits wide, hidden sizes of a table): W_hh in the registers of
-// the tensor cores' fragments.  "Shared" (any size and type): W_hh in shared memory slices of 128
-// columns wide, as many as fit; the others are read again in every step.  A sweep of one block per
+// Two kinds of sweep.  "Registers" (16 bits wide, hidden sizes of a table): W_hh in registers, as
+// the tensor cores' fragments.  "Shared" (any size and type): W_hh in shared memory in slices of
+// 128 columns, as many as fit; the others are read again in every step.  A sweep of one block per
 // direction needs no barrier and is an ordinary launch.  Which is chosen depends on shapes and on
 // the device, and each sums in an order of its own: bits are the same for the same device.
 //
@@ -298,16 +298,19 @@ __global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_shared_kernel(lstm_sweep
 template <class T, int H, int ARCH, bool BACKWARD> struct lstm_registers {
     enum {
         K = BACKWARD ? 4 * H : H,
-        // Path 80 forward: a warp has one gate's 16 rows and a quarter of k; path 70: 32 rows and an
-        // eighth.  Backward every warp has the 16 units, and a sixteenth.
+        // Path 80 forward: a warp has one gate's 16 rows and a quarter of k; path 70: 32 rows and
+        // an eighth.  Backward every warp has the 16 units, and a sixteenth.
         PARTS = BACKWARD ? 16 : ARCH == 70 ? 8 : 4,
         ROWS = BACKWARD ? 16 : 64,
         // On path 70 backward the quad pairs of a warp share its k in halves.
         K_LANE = K / PARTS / (BACKWARD && ARCH == 70 ? 2 : 1),
         WORDS = ARCH == 70 ? K_LANE / 2 : K_LANE / 4,
-        // Sequences at a time, in eights: on path 70 registers are too few for both.
+        // Path 70 has no registers to spare: one eight of sequences at a time, and of many words
+        // a few wait in shared memory.
         EIGHTS = ARCH == 70 ? 1 : 2,
-        SUM_BYTES = PARTS * ROWS * (LSTM_BATCH + 1) * 4
+        HELD = ARCH == 70 && WORDS > 48 ? 48 : WORDS,
+        SUMS = PARTS * ROWS * (LSTM_BATCH + 1),
+        BYTES = (SUMS + (WORDS - HELD) * LSTM_REGISTER_THREADS) * 4
     };
     static __device__ int part(int warp) {
         return BACKWARD ? warp : ARCH == 70 ? warp >> 1 : warp >> 2;
@@ -336,14 +339,15 @@ __device__ unsigned lstm_pair(const T *w, size_t ld, int u0, int row, int k) {
     return p[0] | (unsigned)p[1] << 16;
 }
 
-template <class T, int H, int ARCH, bool BACKWARD, int WORDS>
-__device__ void lstm_load_weights(unsigned (&w)[WORDS], const lstm_sweep &a, int dir) {
+template <class T, int H, int ARCH, bool BACKWARD, int HELD>
+__device__ void lstm_load_weights(unsigned (&w)[HELD], unsigned *others, const lstm_sweep &a,
+                                  int dir) {
     typedef lstm_registers<T, H, ARCH, BACKWARD> shape;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, u0 = blockIdx.x * LSTM_UNITS;
     const int k0 = shape::first_k(warp, lane), r0 = shape::first_row(warp, lane);
     const T *from = (const T *)a.weight_hh[dir];
 #pragma unroll
-    for (int i = 0; i < WORDS; i++) {
+    for (int i = 0; i < shape::WORDS; i++) {
         int row, k;
         if (ARCH == 70) {                       // two words are 4 k of a row
             row = r0 + (lane & 3) + (lane >> 4) * 4;
@@ -352,7 +356,9 @@ __device__ void lstm_load_weights(unsigned (&w)[WORDS], const lstm_sweep &a, int
             row = r0 + (lane >> 2) + (i & 1) * 8;
             k = k0 + i / 8 * 32 + (lane & 3) * 8 + (i / 4 & 1) * 4 + (i / 2 & 1) * 2;
         }
-        w[i] = lstm_pair<T, H, BACKWARD>(from, a.ld_weight[dir], u0, row, k);
+        unsigned pair = lstm_pair<T, H, BACKWARD>(from, a.ld_weight[dir], u0, row, k);
+        if (i < HELD) w[i < HELD ? i : 0] = pair;
+        else others[(i - HELD) * LSTM_REGISTER_THREADS + threadIdx.x] = pair;
     }
 }
 
@@ -389,9 +395,10 @@ __device__ __forceinline__ void lstm_mma(__nv_bfloat16 tag, float *d, const unsi
     mma_16816(tag, d, a + 4, b + 2);
 }
 
-template <class T, int H, int ARCH, bool BACKWARD, int EIGHTS, int WORDS>
-__device__ void lstm_fragments(float (&sums)[EIGHTS][8], const unsigned (&w)[WORDS],
-                               const lstm_sweep &a, int dir, int first, int last, int s) {
+template <class T, int H, int ARCH, bool BACKWARD, int EIGHTS, int HELD>
+__device__ void lstm_fragments(float (&sums)[EIGHTS][8], const unsigned (&w)[HELD],
+                               const unsigned *others, const lstm_sweep &a, int dir, int first,
+                               int last, int s) {
     typedef lstm_registers<T, H, ARCH, BACKWARD> shape;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, k0 = shape::first_k(warp, lane);
     const int column = ARCH == 70 ? (lane & 3) + (lane >> 4) * 4 : lane >> 2;
@@ -403,7 +410,13 @@ __device__ void lstm_fragments(float (&sums)[EIGHTS][8], const unsigned (&w)[WOR
     }
 #pragma unroll
     for (int k = 0; k < shape::K_LANE; k += skip) {
-        const unsigned *wk = w + k * WORDS / shape::K_LANE;
+        const int words = ARCH == 70 ? 4 : 8, at = k / skip * words;
+        unsigned wk[words];
+#pragma unroll
+        for (int i = 0; i < words; i++) {
+            if (at + i < HELD) wk[i] = w[at + i < HELD ? at + i : 0];
+            else wk[i] = others[(at + i - HELD) * LSTM_REGISTER_THREADS + threadIdx.x];
+        }
 #pragma unroll
         for (int j = 0; j < EIGHTS; j++) {
             uint4 v = lstm_load16(x[j] ? x[j] + k : nullptr);
@@ -463,10 +476,11 @@ __device__ void lstm_unit_of_parts(const lstm_sweep &a, const float *part, bool 
 template <class T, int H, int ARCH, bool BACKWARD>
 __global__ void __launch_bounds__(LSTM_REGISTER_THREADS, 1) lstm_register_kernel(lstm_sweep a) {
     typedef lstm_registers<T, H, ARCH, BACKWARD> shape;
+    if (!MRC_HAS_PATH(ARCH)) return;
     MRC_DYN_SMEM(float, part);
     const int dir = a.first_dir + blockIdx.y, steps = a.length[0];
-    unsigned w[shape::WORDS];
-    lstm_load_weights<T, H, ARCH, BACKWARD>(w, a, dir);
+    unsigned w[shape::HELD], *others = (unsigned *)(part + shape::SUMS);
+    lstm_load_weights<T, H, ARCH, BACKWARD>(w, others, a, dir);
     int active = BACKWARD ? 0 : a.sequences;
     for (int step = 0; step < steps; step++) {
         const int s = BACKWARD ? steps - 1 - step : step;
@@ -478,7 +492,8 @@ __global__ void __launch_bounds__(LSTM_REGISTER_THREADS, 1) lstm_register_kernel
 #pragma unroll 1
                 for (int j = 0; j < LSTM_BATCH; j += 8 * shape::EIGHTS) {
                     float sums[shape::EIGHTS][8] = {};
-                    lstm_fragments<T, H, ARCH, BACKWARD>(sums, w, a, dir, first + j, last, s);
+                    lstm_fragments<T, H, ARCH, BACKWARD>(sums, w, others, a, dir, first + j, last,
+                                                         s);
                     lstm_share_fragments<T, H, ARCH, BACKWARD>(sums, part + j);
                 }
                 __syncthreads();
@@ -527,7 +542,7 @@ static int lstm_launch(mrc_cuda *c, K *kernel, int threads, size_t smem, int blo
 // Returns whether there is such a kernel and the device holds it; then *e is how launching went.
 template <class T, int H, int ARCH, bool BACKWARD>
 static bool lstm_try_registers(mrc_cuda *c, const lstm_sweep &a, int *e) {
-    const size_t smem = lstm_registers<T, H, ARCH, BACKWARD>::SUM_BYTES;
+    const size_t smem = lstm_registers<T, H, ARCH, BACKWARD>::BYTES;
     auto *kernel = lstm_register_kernel<T, H, ARCH, BACKWARD>;
     if (!lstm_fit(c, kernel, LSTM_REGISTER_THREADS, smem, H / LSTM_UNITS)) return false;
     *e = lstm_launch(c, kernel, LSTM_REGISTER_THREADS, smem, H / LSTM_UNITS, a);

@@ -5,10 +5,18 @@
 // from mma_shim.h, which keeps the maps that the PTX manual documents.
 #pragma once
 #include "compat.cuh"
+
+// Whether code of a path is worth compiling for this device.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define MRC_HAS_PATH(path) ((path) < 80)
+#else
+#define MRC_HAS_PATH(path) ((path) > 0)
+#endif
+
 #ifdef __CUDACC__
 
-// d (8 x 8 per quad pair) += a (8 x 4) b (4 x 8), f16 in, f32 sums.  A lane's two words of a are, by
-// rows, a[t + 4 h][0..3], else a[4 h + 0..3][t]; of b, by columns, b[0..3][t + 4 h], else
+// d (8 x 8 per quad pair) += a (8 x 4) b (4 x 8), f16 in, f32 sums.  A lane's two words of a are,
+// by rows, a[t + 4 h][0..3], else a[4 h + 0..3][t]; of b, by columns, b[0..3][t + 4 h], else
 // b[t][4 h + 0..3].  d[i] is row (t & 1) + (i & 2) + 4 h, column (i & 4) + (t & 2) + (i & 1).
 template <bool A_ROWS, bool B_COLUMNS>
 __device__ __forceinline__ void mma_884(float *d, const unsigned *a, const unsigned *b) {
@@ -47,8 +55,8 @@ __device__ __forceinline__ void mma_16816(__nv_bfloat16, float *d, const unsigne
 }
 #undef MRC_MMA_16816
 
-// d (16 x 8) += a (16 x 8) b (8 x 8) in TF32.  Word i of a is row g + 8 (i & 1), column t + 4 (i / 2);
-// word i of b row t + 4 i, column g; d as above.
+// d (16 x 8) += a (16 x 8) b (8 x 8) in TF32.  Word i of a is row g + 8 (i & 1), column
+// t + 4 (i / 2); word i of b row t + 4 i, column g; d as above.
 __device__ __forceinline__ void mma_1688(float *d, const unsigned *a, const unsigned *b) {
 #if __CUDA_ARCH__ >= 800
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "

@@ -119,7 +119,8 @@ template <bool TRANSPOSED> static inline void ldmatrix_x4(unsigned *d, const voi
             for (int i = 0; i < 4; i++) {
                 unsigned w = 0;
                 for (int e = 0; e < 2; e++) {
-                    int r = TRANSPOSED ? l % 4 * 2 + e : l / 4, c = TRANSPOSED ? l / 4 : l % 4 * 2 + e;
+                    int pair = l % 4 * 2 + e, g = l / 4;
+                    int r = TRANSPOSED ? pair : g, c = TRANSPOSED ? g : pair;
                     w |= (unsigned)((Lane *)all[8 * i + r])->row[c] << (16 * e);
                 }
                 ((Lane *)all[l])->d[i] = w;
