@@ -2,6 +2,9 @@
 // optimizer steps, clipping; the model directory both ways and what is wrong with one.
 #include "test.h"
 #include <unistd.h>
+#ifdef MRC_TEST_CUDA
+#include "../backends/cuda.h"
+#endif
 
 #define GOLDEN "tests/golden/"
 
@@ -482,6 +485,17 @@ static void test_not_finite(mrc_backend *be) {
     mrc_model_free(m);
 }
 
+#ifdef MRC_TEST_CUDA
+// The CUDA source on the tests' shim: every golden.
+int main(void) {
+    mrc_backend *be;
+    if (CHECK(mrc_backend_cuda_new(&be, NULL) == MRC_OK, "cuda")) {
+        test_backend(be);
+        mrc_backend_free(be);
+    }
+    return test_end();
+}
+#else
 int main(void) {
     static const mrc_isa isas[] = { MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 };
     char dir[64];
@@ -513,3 +527,4 @@ int main(void) {
     mrc_backend_free(naive);
     return test_end();
 }
+#endif
