@@ -18,6 +18,7 @@ static mrc_ctx *ctx_on(mrc_backend *be) {
 // Ten steps of a tiny reader with dropout and a BiLSTM
 //==============================================================================
 enum { N_FEATURES = 4, LONGEST = 40, STEPS = 10 };
+#define RATE 1e-3
 static int32_t ids[LONGEST], types[LONGEST];
 static mrc_feature feature[N_FEATURES];
 static const mrc_feature *features[N_FEATURES];
@@ -80,6 +81,12 @@ static void copy_list(mrc_backend *be, const mrc_params *from, const mrc_params 
     }
 }
 
+// Biases whose exact gradient is 0, as a softmax does not change when all its logits move: Adam makes
+// steps of either sign of what rounding leaves.
+static int has_no_gradient(const char *name) {
+    return strstr(name, "key.bias") || strstr(name, "qa_head.bias");
+}
+
 // The largest difference of two lists, relative to 1 and the largest element.
 static double list_error(const trained *a, const trained *b, const char **where) {
     double worst = 0;
@@ -89,6 +96,7 @@ static double list_error(const trained *a, const trained *b, const char **where)
         test_read(a->be, MRC_DTYPE_F32, x->data, x->numel, u);
         test_read(b->be, MRC_DTYPE_F32, y->data, y->numel, v);
         double e = test_error(u, v, x->numel);
+        if (has_no_gradient(x->name) && e <= 10 * RATE) e = 0;
         if (!(e <= worst)) {
             worst = e;
             *where = x->name;
@@ -105,7 +113,7 @@ static void test_steps(mrc_backend *naive, mrc_backend *cuda, mrc_optim variant,
     for (uint32_t step = 0; step < (uint32_t)steps; step++) {
         const char *where = "";
         mrc_step_result r[2];
-        mrc_step_desc desc = { .features = features, .n = N_FEATURES, .micro_batch = 3, .lr = 1e-3,
+        mrc_step_desc desc = { .features = features, .n = N_FEATURES, .micro_batch = 3, .lr = RATE,
                                .random = { .seed = 1, .step = step },
                                .forward = mrc_forward_config_default() };
         desc.forward.dropout = 1;
