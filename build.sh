@@ -259,18 +259,20 @@ bench() {
 #     gcc, clang              tests/test_*.c at -O2
 #     gcc-asan, clang-asan    the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #     gcc-tsan, clang-tsan    those that use threads, under ThreadSanitizer
+#     arm64                   some of them for aarch64 with NEON, by a cross compiler, under qemu
 #     sh                      tests/test_*.sh, on the programs in build/
 #     header-gcc, header-clang    mrc.h as C++ declarations, static, from another folder; tools
 #     lint                    the style of the sources
 #===================================================================================================
 CUDA_CONFIGS="cuda-asan cuda-tsan cuda-gcc cuda-clang"
-CONFIGS="gcc-asan clang-asan $CUDA_CONFIGS gcc-tsan clang-tsan gcc clang sh header-gcc header-clang
-    lint"
+CONFIGS="gcc-asan clang-asan $CUDA_CONFIGS gcc-tsan clang-tsan gcc clang arm64 sh header-gcc
+    header-clang lint"
 TEST_LIMIT=1200                         # seconds a suite may run
 
 # The C compiler of a configuration, and the C++ compiler that goes with it.
 config_cc() {
     case $1 in
+    arm64)      echo aarch64-linux-gnu-gcc ;;
     cuda-clang) echo clang ;;
     cuda-*)     echo gcc ;;
     *)          echo "${1%%-*}" ;;
@@ -285,9 +287,12 @@ config_flags() {
     *-asan) echo "-w -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined" \
                  "-fno-sanitize-recover=all" ;;
     *-tsan) echo "-w -O1 -g -fsanitize=thread" ;;
+    arm64)  echo "-O2 -static" ;;       # then qemu needs no libraries of that architecture
     *)      echo "-O2" ;;
     esac
 }
+
+ARM64_SUITES="test_kernels test_ops test_model"     # all kernels, and both models; two minutes
 
 # Suites of a configuration, one a line.
 suites() {
@@ -298,6 +303,7 @@ suites() {
     cuda-tsan) echo test_cuda ;;
     cuda-gcc) echo test_ops test_model test_cuda cuda_planted cuda_nvcc cuda_volta ;;
     cuda-*)   echo test_ops test_cuda ;;
+    arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
     *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' ;;
     *)        for f in tests/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda$' ;;
     esac
@@ -311,10 +317,12 @@ config_missing() {
     header-*) have "${1#header-}" || echo "no ${1#header-}"; return ;;
     esac
     if ! have "$(config_cc "$1")"; then echo "no $(config_cc "$1")"; return; fi
-    case $1 in cuda-*)
-        if ! have "$(config_cxx "$1")"; then echo "no $(config_cxx "$1")"; return; fi ;;
+    case $1 in
+    arm64) have qemu-aarch64 || echo "no qemu-aarch64" ;;
+    cuda-*) if ! have "$(config_cxx "$1")"; then echo "no $(config_cxx "$1")"; return; fi ;;
     esac
-    case $1 in *-asan|*-tsan)
+    case $1 in
+    arm64|*-asan|*-tsan)
         probe=$OUT/test/probe-$1
         echo 'int main(void) { return 0; }' >"$probe.c"
         # shellcheck disable=SC2046
@@ -336,12 +344,14 @@ run_suite() {
     header-*) check_header "${1#header-}"; return ;;
     cuda-*)   run_cuda_suite "$1" "$2"; return ;;
     esac
-    binary=$OUT/test/$1/$2
+    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS
+    [ "$1" = arm64 ] && emulator=qemu-aarch64 blas=''
     if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
         # shellcheck disable=SC2046,SC2086
-        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" $BLAS || return 1
+        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") "tests/$2.c" $blas || return 1
     fi
-    MRC_TEST_CONFIG=$1 limited "$binary"
+    # shellcheck disable=SC2086
+    MRC_TEST_CONFIG=$1 limited $emulator "$binary"
 }
 
 # The CUDA source compiled for the CPU, with a test or, for planted bugs, a program of its own.

@@ -81,8 +81,8 @@ static void copy_list(mrc_backend *be, const mrc_params *from, const mrc_params 
     }
 }
 
-// Biases whose exact gradient is 0, as a softmax does not change when all its logits move: Adam makes
-// steps of either sign of what rounding leaves.
+// Biases whose exact gradient is 0, as a softmax does not change when all its logits move: Adam
+// makes steps of either sign of what rounding leaves.
 static int has_no_gradient(const char *name) {
     return strstr(name, "key.bias") || strstr(name, "qa_head.bias");
 }
@@ -135,6 +135,94 @@ static void test_steps(mrc_backend *naive, mrc_backend *cuda, mrc_optim variant,
     }
     trained_free(&a);
     trained_free(&b);
+}
+
+//==============================================================================
+// The optimizer's kernels on their own, which a step of a reader may not choose
+//==============================================================================
+enum { OPTIM_TENSORS = 4 };
+static const size_t optim_shape[OPTIM_TENSORS][2] = { { 6, 40 }, { 3, 7 }, { 0, 9001 }, { 5, 3 } };
+
+// Tensors on be: 0 with gradients across its weights row by row, 1 along them, 2 a vector of more
+// than one chunk, 3 across as a whole only.
+static void optim_fill(mrc_backend *be, mrc_optim_tensor *t) {
+    test_rng = 11;
+    for (int k = 0; k < OPTIM_TENSORS; k++) {
+        size_t rows = optim_shape[k][0], columns = optim_shape[k][1];
+        size_t n = (rows ? rows : 1) * columns;
+        float *host = malloc(4 * n * sizeof *host);
+        for (size_t i = 0; i < n; i++) {
+            float p = (float)test_random() + 1.5f, other = (float)test_random();
+            host[i] = p;
+            host[n + i] = k == 1 ? 0.5f * p : other;
+            host[2 * n + i] = (float)test_random();
+            host[3 * n + i] = (float)fabs(test_random());
+        }
+        for (size_t r = 0; k != 1 && r < rows; r++) {           // g -= p (g . p) / (p . p)
+            double gp = 0, pp = 0;
+            float *p = host + r * columns, *g = host + n + r * columns;
+            for (size_t i = 0; i < columns; i++) {
+                gp += (double)g[i] * p[i];
+                pp += (double)p[i] * p[i];
+            }
+            double along = k == 3 ? gp / pp - (r == 0) * 0.2 + (r == 1) * 0.2 : gp / pp;
+            for (size_t i = 0; i < columns; i++) g[i] -= (float)along * p[i];
+        }
+        void *far = be->alloc(be, 4 * n * sizeof *host);
+        be->upload(be, far, host, 4 * n * sizeof *host);
+        float *at = far;                        // an address: only counted with
+        t[k] = (mrc_optim_tensor){ .numel = n, .rows = rows, .grad = { MRC_DTYPE_F32, n, at + n },
+                                   .param = { MRC_DTYPE_F32, n, at, 0 },
+                                   .m = { MRC_DTYPE_F32, n, at + 2 * n, 0 },
+                                   .v = { MRC_DTYPE_F32, n, at + 3 * n, 0 },
+                                   .lr = 1e-2, .weight_decay = 0.1 };
+        free(host);
+    }
+}
+
+// What each kernel leaves: parameters and moments, one after the other.
+static size_t optim_run(mrc_backend *be, int which, double *out) {
+    mrc_optim_tensor t[OPTIM_TENSORS];
+    const mrc_kernels *k = &be->kernels[MRC_DTYPE_F32];
+    const float clip[2] = { 0.7f, 0 };
+    const int32_t state[2] = { 3, 0 };
+    size_t n = 0;
+    optim_fill(be, t);
+    void *scalars = be->alloc(be, 128), *workspace = be->alloc(be, 1 << 16);
+    be->upload(be, scalars, clip, sizeof clip);
+    be->upload(be, (char *)scalars + 64, state, sizeof state);
+    const mrc_in in[2] = { { MRC_DTYPE_F32, 1, scalars },
+                           { MRC_DTYPE_I32, 2, (char *)scalars + 64 } };
+    mrc_adamp_args adamp = { .n_tensors = OPTIM_TENSORS, .tensors = t, .beta1 = 0.9,
+                             .beta2 = 0.99, .eps = 1e-8, .delta = 0.1, .wd_ratio = 0.1,
+                             .nesterov = which == 1, .clip = in[0], .state = in[1],
+                             .workspace = workspace };
+    mrc_sgd_args sgd = { .n_tensors = OPTIM_TENSORS, .tensors = t, .momentum = 0.9, .clip = in[0],
+                         .state = in[1], .workspace = workspace };
+    mrc_ema_args ema = { .n_tensors = OPTIM_TENSORS, .tensors = t, .decay = 0.9, .state = in[1],
+                         .workspace = workspace };
+    mrc_perturb_args perturb = { .n_tensors = OPTIM_TENSORS, .tensors = t, .eps = 0.3,
+                                 .restore = which == 5, .workspace = workspace };
+    mrc_status s = which < 2 ? k->adamp(be, &adamp) : which == 2 ? k->sgd(be, &sgd)
+                 : which == 3 ? k->ema(be, &ema) : k->perturb(be, &perturb);
+    CHECK(s == MRC_OK, "optimizer kernel %d on %s", which, be->name);
+    for (int i = 0; i < OPTIM_TENSORS; i++) {
+        test_read(be, MRC_DTYPE_F32, t[i].param.data, 4 * t[i].numel, out + n);
+        n += 4 * t[i].numel;
+        be->free(be, t[i].param.data);
+    }
+    be->free(be, scalars);
+    be->free(be, workspace);
+    return n;
+}
+
+static void test_optim(mrc_backend *naive, mrc_backend *cuda) {
+    static double want[40000], got[40000];
+    for (int which = 0; which < 6; which++) {
+        size_t n = optim_run(naive, which, want), m = optim_run(cuda, which, got);
+        double e = test_error(got, want, n);
+        CHECK(n == m && e <= 2e-6, "optimizer kernel %d off by %g", which, e);
+    }
 }
 
 //==============================================================================
@@ -346,8 +434,7 @@ int main(void) {
         test_steps(naive, paths[k], MRC_ADAMW_TORCH, slow ? 1 : STEPS);
         if (slow) continue;
         test_steps(naive, paths[k], MRC_ADAMW_HF, 2);
-        test_steps(naive, paths[k], MRC_ADAMP, 3);
-        test_steps(naive, paths[k], MRC_SGD, 2);
+        test_optim(naive, paths[k]);
         test_copies(paths[k]);
     }
     product(naive, paths[1], 700, 33, 35);
