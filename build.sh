@@ -322,7 +322,7 @@ config_missing() {
     cuda-*) if ! have "$(config_cxx "$1")"; then echo "no $(config_cxx "$1")"; return; fi ;;
     esac
     case $1 in
-    arm64|*-asan|*-tsan)
+    *-asan|*-tsan)
         probe=$OUT/test/probe-$1
         echo 'int main(void) { return 0; }' >"$probe.c"
         # shellcheck disable=SC2046
@@ -393,8 +393,8 @@ cuda_planted() {
         "$2/planted-$bug" >"$2/planted-$bug.out" 2>&1
         code=$?
         case $bug in
-        NONE) if [ $code -eq 0 ]; then ok; else bad "planted.cu without a bug: exit code $code"; fi ;;
-        *)    if [ $code -ne 0 ]; then ok; else bad "the planted bug $bug goes unnoticed"; fi ;;
+        NONE) [ $code -eq 0 ] && ok || bad "planted.cu without a bug: exit code $code" ;;
+        *)    [ $code -ne 0 ] && ok || bad "the planted bug $bug goes unnoticed" ;;
         esac
     done
     summary
@@ -402,7 +402,11 @@ cuda_planted() {
 
 # Whether nvcc takes the source, for the devices it knows, with its warnings as errors.
 cuda_nvcc() {
-    if [ -z "$(cuda_compiler)" ]; then skip "no nvcc: the CUDA source for devices"; summary; return; fi
+    if [ -z "$(cuda_compiler)" ]; then
+        skip "no nvcc: the CUDA source for devices"
+        summary
+        return
+    fi
     if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
     summary
 }

@@ -81,7 +81,8 @@ __device__ __forceinline__ void mrc_cuda_gemm_pick(float (&v)[E], const float *r
 
 // A_BY_K: a is (m, k) as it stands, else transposed; B_BY_K: b is transposed, (n, k).
 template <int E, bool A_BY_K, bool B_BY_K>
-__global__ void __launch_bounds__(MRC_CUDA_GEMM_THREADS) mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
+__global__ void __launch_bounds__(MRC_CUDA_GEMM_THREADS)
+mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
     struct slices { float a[MRC_CUDA_SLICE][16 * E + 4], b[MRC_CUDA_SLICE][16 * E + 4]; };
     MRC_DYN_SMEM(slices, s);
     const int m0 = (int)blockIdx.x * 16 * E, n0 = (int)blockIdx.y * 16 * E;

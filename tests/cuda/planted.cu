@@ -1,4 +1,4 @@
-// A test of the tests: bugs that stand in the kernels behind macros, MRC_CUDA_BUG_..., must end this
+// A test of the tests: bugs that stand in the kernels behind macros, MRC_CUDA_BUG_.., must end this
 // program with a failure; without one it must pass.  On the shim only.
 #include "../../backends/cuda/gemm.cuh"
 #include "../../backends/cuda/lstm.cuh"
