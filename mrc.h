@@ -13,8 +13,7 @@
 // MANUAL
 //
 //   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
-//   it), no byte-level BPE yet.  What is right is what Hugging Face's code for BERT and RoBERTa
-//   readers computes.
+//   it).  What is right is what Hugging Face's code for BERT and RoBERTa readers computes.
 //
 //   Predict, in a dozen calls, each of which returns a status (tools/predict.c is the whole of it):
 //
@@ -63,21 +62,22 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.file
-//     >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
+//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
 //     >>api.model  >>api.checkpoint  >>api.reader  >>api.retrieval
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.tensor  >>impl.grad
-//     >>impl.tape  >>impl.recompute  >>impl.random
+//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.tensor
+//     >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
-//     >>op.custom  >>op.table
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
+//     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
-//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.vocabulary
-//     >>impl.tokenizer  >>impl.dataset  >>impl.encode  >>impl.batch  >>impl.decode
-//     >>impl.metrics  >>impl.config  >>impl.model  >>impl.model_dir  >>impl.checkpoint
-//     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.encode
+//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.corpus  >>impl.analyze
+//     >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -243,22 +243,57 @@ typedef struct mrc_dropout_args {
 } mrc_dropout_args;
 typedef mrc_dropout_args mrc_dropout_fwd_args, mrc_dropout_bwd_args;
 
+// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
+// p = exp(lp_y).  Zero-initialised: cross-entropy.
+//   CE                -lp_y
+//   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
+//   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
+//                     reference: t_k = s / (K - 1), t_y = 1 - s
+typedef enum mrc_loss_kind { MRC_LOSS_CE, MRC_LOSS_FOCAL, MRC_LOSS_LABEL_SMOOTHING } mrc_loss_kind;
+typedef struct mrc_loss {
+    mrc_loss_kind kind;
+    int           reference;
+    double        gamma, smoothing; // gamma >= 0; 0 <= s < 1
+} mrc_loss;
+
 typedef struct mrc_cross_entropy_fwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, targets;        // (N, C) (C, B)
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;      // (B + 1) (B) (B) (C)
-    mrc_out loss, lse;              // scalar; (C, B): saved for backward
-    void   *workspace;
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;       // (N, C) (C, B)
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator;     // (B + 1) (B) (B) (C)
+    mrc_in   alpha;                 // (T): the loss of target y is multiplied by alpha[y]; or NULL
+    mrc_out  loss, lse;             // scalar; (C, B): saved for backward
+    void    *workspace;
 } mrc_cross_entropy_fwd_args;
 
 typedef struct mrc_cross_entropy_bwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, targets;
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
-    mrc_in  lse, dloss;
-    mrc_out dlogits;
-    void   *workspace;
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator, alpha;
+    mrc_in   lse, dloss;
+    mrc_out  dlogits;
+    void    *workspace;
 } mrc_cross_entropy_bwd_args;
+
+// How far two passes over the same sequences are apart: (KL(p || q) + KL(q || p)) / 2 of the two
+// softmaxes over a sequence's window, added up as in cross_entropy over the targets that count.
+typedef struct mrc_symmetric_kl_fwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets; // (N, C) (N, C) (C, B)
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_out loss, saved;            // scalar; (4, C B): both lse, KL(p || q), KL(q || p)
+    void   *workspace;
+} mrc_symmetric_kl_fwd_args;
+
+typedef struct mrc_symmetric_kl_bwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets;
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_in  saved, dloss;
+    mrc_out dlogits, dother;
+    void   *workspace;
+} mrc_symmetric_kl_bwd_args;
 
 // y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
 typedef struct mrc_embedding_fwd_args {
@@ -348,9 +383,43 @@ typedef struct mrc_lstm_bwd_args {
     void   *workspace;
 } mrc_lstm_bwd_args;
 
+// A bidirectional GRU layer: the gates r, z, n of PyTorch.
+typedef struct mrc_gru_fwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (3H, I) (3H, H) (3H) (3H)
+    mrc_out y;                      // (N, 2 H)
+    mrc_out gates;                  // (N, 8 H), of each direction r, z, W_hn h + b_hn, n: saved
+    void   *workspace;
+} mrc_gru_fwd_args;
+
+typedef struct mrc_gru_bwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
+    mrc_out gates;                  // as saved; afterwards their gradients, or anything
+    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
+    void   *workspace;
+} mrc_gru_bwd_args;
+
+// y (N, I K): column i K + k of row r is x[r + k - K / 2][i], 0 where that row is not of r's
+// sequence.  A convolution is this and a linear map.  K is odd.
+typedef struct mrc_unfold_fwd_args {
+    size_t  n, n_sequences, in, size;                           // size: K
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_out y;
+    void   *workspace;
+} mrc_unfold_fwd_args;
+
+typedef struct mrc_unfold_bwd_args {
+    size_t  n, n_sequences, in, size;
+    mrc_in  cu_seqlens, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_unfold_bwd_args;
+
 // What the optimizer's kernels do to one parameter.  The array is host memory.
 typedef struct mrc_optim_tensor {
-    size_t  numel;
+    size_t  numel, rows;            // rows: shape[0]; 0: a vector or a scalar
     mrc_in  grad;
     mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
     double  lr, weight_decay;
@@ -380,15 +449,53 @@ typedef struct mrc_grad_norm_args {
     void   *workspace;
 } mrc_grad_norm_args;
 
-typedef enum mrc_adamw { MRC_ADAMW_HF, MRC_ADAMW_TORCH } mrc_adamw;     // PARITY 3.11
+typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
 typedef struct mrc_adamw_args {
     size_t  n_tensors;
     const mrc_optim_tensor *tensors;
-    mrc_adamw variant;
+    mrc_optim variant;              // MRC_ADAMW_HF or MRC_ADAMW_TORCH (PARITY 3.11)
     double  beta1, beta2, eps;
     mrc_in  clip, state;            // as mrc_grad_norm left them; state[1]: do nothing
     void   *workspace;
 } mrc_adamw_args;
+
+// AdamP 0.3.0: where a matrix's gradient is almost at right angles to its weights, by rows or else
+// as a whole, the step loses its part along them, and decay is multiplied by wd_ratio.
+typedef struct mrc_adamp_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  beta1, beta2, eps, delta, wd_ratio;
+    int     nesterov;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_adamp_args;
+
+typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient; v is not used
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  momentum;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_sgd_args;
+
+// m = decay m + (1 - decay) param: an average of the weights.
+typedef struct mrc_ema_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  decay;
+    mrc_in  state;                  // state[1]: do nothing
+    void   *workspace;
+} mrc_ema_args;
+
+// Of each tensor: m = param, param += eps grad / ||grad||, the step of an adversary; a norm that is
+// 0 or not finite moves nothing.  restore: param = m.
+typedef struct mrc_perturb_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  eps;
+    int     restore;
+    void   *workspace;
+} mrc_perturb_args;
 
 // The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
 // Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
@@ -396,7 +503,9 @@ typedef struct mrc_adamw_args {
     X(gemm) X(embedding_fwd) X(embedding_bwd) X(linear_fwd) X(linear_bwd) X(qkv_fwd)        \
     X(qkv_bwd) X(attention_fwd) X(attention_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)  \
     X(layer_norm_bwd) X(add_norm_fwd) X(add_norm_bwd) X(dropout_fwd) X(dropout_bwd)         \
-    X(lstm_fwd) X(lstm_bwd) X(cross_entropy_fwd) X(cross_entropy_bwd) X(grad_norm) X(adamw)
+    X(lstm_fwd) X(lstm_bwd) X(gru_fwd) X(gru_bwd) X(unfold_fwd) X(unfold_bwd)               \
+    X(cross_entropy_fwd) X(cross_entropy_bwd) X(symmetric_kl_fwd) X(symmetric_kl_bwd)       \
+    X(grad_norm) X(adamw) X(adamp) X(sgd) X(ema) X(perturb)
 typedef struct mrc_kernels {
 #define MRC_X(name)                                                                         \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
@@ -552,6 +661,16 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
 // The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
 MRCDEF void mrc_text_number(mrc_text *t, double x);
+
+//==============================================================================
+// >>api.yaml   configuration files, into the same tree
+//==============================================================================
+// The subset of RELIABILITY 3.5: block mappings and lists, [ ] and { }, plain and quoted values of
+// one line, comments, one "---"; types by YAML 1.2's core schema.  All else is refused by name,
+// with line and column, and so are keys that stand twice.  Free the tree with mrc_json_free().
+MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes);
+MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 
 //==============================================================================
 // >>api.file   reading whole files; writing them whole or not at all
@@ -779,6 +898,7 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 //
 // So NULL never means "none": a linear without bias will be another function.
 //==============================================================================
+// weight (O, I), or more axes whose product is I.
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
 MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
@@ -802,6 +922,12 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
 // bias_ih, bias_hh (4H), then the same of the reverse direction.
 MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
                             const mrc_batch *batch);
+// The same of a GRU: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H), and reverse.
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch);
+// Windows of `size` rows, an odd number, around each row of its sequence: x (N, I) -> (N, I size),
+// 0 beyond the ends.  mrc_linear() of it with a weight (O, I, size) is torch.nn.Conv1d.
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch);
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps);
 // 0 <= p < 1; p = 0 returns x itself.
@@ -812,6 +938,18 @@ MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t s
 // The two ends of an answer are C = 2 with denominators of twice the sequences counted.
 MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, const mrc_batch *batch);
+// The same with another loss; and with alpha, a weight for each target position, for as many as the
+// longest sequence has rows at least.
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch);
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch);
+// (KL(p || q) + KL(q || p)) / 2 of two passes' logits (R-Drop), counted and divided as above.
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch);
 
 //==============================================================================
 // >>api.optim   AdamW in both variants, schedules (PARITY 3.11, 3.12)
@@ -819,7 +957,7 @@ MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 #define MRC_OPTIMIZER_MAGIC 0x6f707469
 typedef struct mrc_optimizer_config {
     uint32_t  magic;
-    mrc_adamw variant;
+    mrc_optim variant;
     double    beta1, beta2, eps, weight_decay;
     double    max_grad_norm;        // 0: no clipping
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
@@ -859,12 +997,13 @@ MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t war
                                   uint64_t total_steps);
 
 //==============================================================================
-// >>api.tokenizer   WordPiece as BertTokenizerFast has it (PARITY 3.8, 3.9)
+// >>api.tokenizer   BertTokenizerFast's WordPiece (PARITY 3.8, 3.9), RobertaTokenizerFast's BPE
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 typedef struct mrc_tokenizer mrc_tokenizer;
-// path: a folder (tokenizer.json if it is there, else vocab.txt with tokenizer_config.json and
-// special_tokens_map.json), a vocab.txt, or a tokenizer.json.
+// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, with
+// tokenizer_config.json and special_tokens_map.json), a vocab.txt, or a tokenizer.json.  Files of
+// more than 64 MiB and tokens of more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -1293,7 +1432,7 @@ MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
 typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config);
-MRCDEF void       mrc_searcher_free(mrc_searcher *s);               // NULL is fine; before its index
+MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
 typedef struct mrc_query { const char *text; size_t bytes; } mrc_query;
 typedef struct mrc_hit { uint32_t passage; double score; } mrc_hit;
 // The best passages that have a term of the query, best first, of equal ones the first.  Query q's
@@ -2719,8 +2858,11 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
     mrc__sort(list, n, mrc__json_compare_keys);
     mrc_status s = MRC_OK;
     for (size_t i = 1; s == MRC_OK && i < n; i++) {
-        const mrc_json *m = list[i];
-        if (mrc__json_compare_keys(list[i - 1], m)) continue;
+        const mrc_json *m = list[i], *other = list[i - 1];
+        if (mrc__json_compare_keys(other, m)) continue;
+        if (other->line > m->line || (other->line == m->line && other->column > m->column)) {
+            m = other;              // the sort keeps no order among equals
+        }
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: the key \"%.100s\" appears twice", name,
                       m->line, m->column, m->key);
     }
@@ -2880,6 +3022,647 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
         mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
                         digits + exponent + 1);
     }
+}
+
+//==============================================================================
+// >>impl.yaml
+//
+// The YAML that configurations are written in (RELIABILITY 3.5), into the tree that JSON has.  What
+// is outside of it is refused by name and place; nothing is read as something else than YAML 1.2
+// means by it.  A value stands on one line; only collections go over several.  Blocks nest 64 deep
+// and flows 32, so that recursion has a bound.
+//==============================================================================
+#define MRC__YAML_BYTES (1 << 20)
+#define MRC__YAML_NODES 10000
+#define MRC__YAML_BLOCKS 64
+#define MRC__YAML_FLOWS 32
+
+typedef struct mrc__yaml {
+    mrc_ctx        *ctx;
+    const char     *name;
+    const char     *at, *end, *line_start;
+    size_t          line, nodes, blocks, flows;
+    const char     *counted;        // columns of this line are counted up to here: how many
+    size_t          count;
+    int             fresh;          // the token at `at` is the first of its line
+    int             begun;          // the first token was found: "---" now begins a second document
+    mrc__json_doc  *doc;
+} mrc__yaml;
+
+// The column of p, from 1, in code points.  Long lines are not counted anew for each value.
+static size_t mrc__yaml_place(mrc__yaml *y, const char *p) {
+    if (y->counted < y->line_start || y->counted > p) {
+        y->counted = y->line_start;
+        y->count = 0;
+    }
+    y->count += mrc_utf8_length(y->counted, (size_t)(p - y->counted));
+    y->counted = p;
+    return y->count + 1;
+}
+
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__yaml_fail(mrc__yaml *y, const char *at, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", y->name, y->line,
+                     mrc__yaml_place(y, at), what);
+}
+
+static mrc_status mrc__yaml_unsupported(mrc__yaml *y, const char *what) {
+    return mrc__yaml_fail(y, y->at, "unsupported YAML: %s", what);
+}
+
+static int mrc__yaml_blank(char c) { return c == ' ' || c == '\t'; }
+
+// Lines end with \n or \r\n: other \r were refused.
+static int mrc__yaml_line_end(const mrc__yaml *y, const char *p) {
+    return p == y->end || *p == '\n' || *p == '\r';
+}
+static int mrc__yaml_flow_mark(char c) { return c && strchr(",[]{}", c) != NULL; }
+
+// An indicator that counts only with a blank behind it: "- ", ": ", "? ".
+static int mrc__yaml_indicator(const mrc__yaml *y, char c) {
+    const char *p = y->at;
+    if (p == y->end || *p != c) return 0;
+    return mrc__yaml_line_end(y, p + 1) || mrc__yaml_blank(p[1]);
+}
+
+static int mrc__yaml_marker(const mrc__yaml *y, const char *marker) {
+    const char *p = y->at;
+    return y->end - p >= 3 && !memcmp(p, marker, 3)
+           && (mrc__yaml_line_end(y, p + 3) || mrc__yaml_blank(p[3]));
+}
+
+static ptrdiff_t mrc__yaml_column(const mrc__yaml *y) { return y->at - y->line_start; }
+
+// To the next token, over blanks, comments and lines.
+static mrc_status mrc__yaml_skip(mrc__yaml *y) {
+    const char *p = y->at;
+    y->fresh = 0;
+    for (;; p++) {
+        const char *from = p;
+        if (p == y->line_start) y->fresh = 1;
+        while (p < y->end && mrc__yaml_blank(*p)) p++;
+        if (p < y->end && *p == '#' && (p > from || p == y->line_start)) {
+            while (!mrc__yaml_line_end(y, p)) p++;
+        }
+        if (p < y->end && *p == '\r') p++;
+        if (p == y->end || *p != '\n') break;
+        y->line++;
+        y->line_start = p + 1;
+    }
+    y->at = p;
+    if (p == y->end || !y->fresh) return MRC_OK;
+    for (const char *q = y->line_start; q < p; q++) {
+        if (*q == '\t') return mrc__yaml_fail(y, q, "unsupported YAML: a tab in indentation");
+    }
+    if (p > y->line_start) return MRC_OK;
+    if (mrc__yaml_marker(y, "---") && y->begun) {
+        return mrc__yaml_unsupported(y, "several documents");
+    }
+    if (mrc__yaml_marker(y, "...")) return mrc__yaml_unsupported(y, "an end of document (...)");
+    return MRC_OK;
+}
+
+// Whether nothing but a comment follows on this line.
+static int mrc__yaml_rest_empty(const mrc__yaml *y) {
+    const char *p = y->at;
+    while (p < y->end && mrc__yaml_blank(*p)) p++;
+    return mrc__yaml_line_end(y, p) || (*p == '#' && p > y->at);
+}
+
+static mrc_status mrc__yaml_expect_line_end(mrc__yaml *y) {
+    if (mrc__yaml_rest_empty(y)) return MRC_OK;
+    while (mrc__yaml_blank(*y->at)) y->at++;
+    return mrc__yaml_fail(y, y->at, "expected the end of the line behind a value");
+}
+
+// What begins with a character that has a meaning outside of the subset, by its name.
+static mrc_status mrc__yaml_refuse(mrc__yaml *y) {
+    static const struct { char c; const char *what; } marks[] = {
+        { '&', "an anchor" }, { '*', "an alias" }, { '!', "a tag" }, { '|', "a block scalar" },
+        { '>', "a block scalar" }, { '%', "a directive" }, { '@', "a reserved character" },
+        { '`', "a reserved character" },
+    };
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        if (*y->at == marks[i].c) return mrc__yaml_unsupported(y, marks[i].what);
+    }
+    if (mrc__yaml_indicator(y, '?')) return mrc__yaml_unsupported(y, "a key with a question mark");
+    return MRC_OK;
+}
+
+typedef struct mrc__yaml_scalar {
+    char  *text;                    // in the pool, NUL-terminated
+    size_t bytes, line, column;
+    int    quoted;
+} mrc__yaml_scalar;
+
+static mrc_status mrc__yaml_escape(mrc__yaml *y, const char **from, char **to) {
+    static const char letters[] = "0abtnvfre\"/\\ \t", values[] = "\0\a\b\t\n\v\f\r\033\"/\\ \t";
+    const char *p = *from + 1, *found;
+    uint32_t cp = 0;
+    size_t digits = 0;
+    if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
+    if (*p && (found = strchr(letters, *p)) != NULL) {
+        *(*to)++ = values[found - letters];
+        *from = p + 1;
+        return MRC_OK;
+    }
+    switch (*p) {
+    case 'N': cp = 0x85; break;
+    case '_': cp = 0xA0; break;
+    case 'L': cp = 0x2028; break;
+    case 'P': cp = 0x2029; break;
+    case 'x': digits = 2; break;
+    case 'u': digits = 4; break;
+    case 'U': digits = 8; break;
+    default: return mrc__yaml_fail(y, *from, "not an escape");
+    }
+    for (p++; digits > 0; digits--, p++) {
+        int c = p < y->end ? (unsigned char)*p : 0, lower = c | 0x20;
+        int digit = c >= '0' && c <= '9' ? c - '0'
+                  : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+        if (digit < 0) return mrc__yaml_fail(y, *from, "an escape with too few digits");
+        cp = cp << 4 | (uint32_t)digit;
+    }
+    size_t n = mrc_utf8_encode(cp, *to);
+    if (n == 0) return mrc__yaml_fail(y, *from, "an escape that is no character");
+    *to += n;
+    *from = p;
+    return MRC_OK;
+}
+
+// The length of a plain scalar at y->at, blanks behind it not counted.
+static size_t mrc__yaml_plain(const mrc__yaml *y, int flow) {
+    const char *p = y->at, *first = p;
+    for (; !mrc__yaml_line_end(y, p); p++) {
+        int last = mrc__yaml_line_end(y, p + 1);
+        if (*p == ':' && (last || mrc__yaml_blank(p[1]) || (flow && mrc__yaml_flow_mark(p[1])))) {
+            break;
+        }
+        if (*p == '#' && p > first && mrc__yaml_blank(p[-1])) break;
+        if (flow && mrc__yaml_flow_mark(*p)) break;
+    }
+    while (p > first && mrc__yaml_blank(p[-1])) p--;
+    return (size_t)(p - first);
+}
+
+// Bytes that are enough for the quoted scalar at y->at: an escape of two can stand for three.
+static size_t mrc__yaml_quoted_room(const mrc__yaml *y, char quote) {
+    const char *p = y->at + 1;
+    for (; !mrc__yaml_line_end(y, p); p++) {
+        int pair = !mrc__yaml_line_end(y, p + 1)
+                   && (quote == '"' ? *p == '\\' : *p == quote && p[1] == quote);
+        if (pair) p++;
+        else if (*p == quote) break;
+    }
+    return 2 * (size_t)(p - y->at);
+}
+
+static mrc_status mrc__yaml_quoted(mrc__yaml *y, char quote, char *out, size_t *bytes) {
+    const char *p = y->at + 1;
+    char *o = out;
+    for (;;) {
+        if (p == y->end) {
+            return mrc__yaml_fail(y, y->at, "the string that begins here has no end");
+        }
+        if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
+        if (*p == quote && quote == '\'' && p + 1 < y->end && p[1] == quote) {
+            *o++ = quote;
+            p += 2;
+        } else if (*p == quote) {
+            break;
+        } else if (*p == '\\' && quote == '"') {
+            MRC__TRY(mrc__yaml_escape(y, &p, &o));
+        } else {
+            *o++ = *p++;
+        }
+    }
+    *o = 0;
+    *bytes = (size_t)(o - out);
+    y->at = p + 1;
+    return MRC_OK;
+}
+
+// A plain or quoted scalar, which ends on its line.
+static mrc_status mrc__yaml_scalar_at(mrc__yaml *y, int flow, mrc__yaml_scalar *out) {
+    const char *p = y->at;
+    size_t room;
+    MRC__TRY(mrc__yaml_refuse(y));
+    *out = (mrc__yaml_scalar){ .line = y->line, .quoted = *p == '"' || *p == '\'' };
+    out->column = mrc__yaml_place(y, p);
+    if (out->quoted) {
+        room = mrc__yaml_quoted_room(y, *p);
+    } else {
+        int follows = p + 1 < y->end && !mrc__yaml_line_end(y, p + 1) && !mrc__yaml_blank(p[1])
+                      && !(flow && mrc__yaml_flow_mark(p[1]));
+        if (mrc__yaml_flow_mark(*p) || *p == '#' || (strchr("-?:", *p) && !follows)) {
+            return mrc__yaml_fail(y, p, "expected a value, found '%c'", *p);
+        }
+        room = out->bytes = mrc__yaml_plain(y, flow);
+    }
+    out->text = mrc__bump_alloc(&y->doc->pool, room + 1, 1);
+    if (!out->text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a value", y->name);
+    if (out->quoted) return mrc__yaml_quoted(y, *p, out->text, &out->bytes);
+    memcpy(out->text, p, room);
+    out->text[room] = 0;
+    y->at += room;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char *text,
+                                   mrc_json *node) {
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, y->ctx, y->name, text, strlen(text), s->line);
+    lx.column = s->column;
+    MRC__TRY(mrc__lexer_number(&lx));
+    return mrc__json_number(&lx, node);
+}
+
+// 0x1F: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                int *is_number) {
+    uint64_t value = 0;
+    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
+                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+    for (const char *p = s->text + 2; *is_number && *p; p++) {
+        unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
+        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
+                             "bits", y->name, s->line, s->column);
+        }
+        value = value * 16 + digit;
+    }
+    if (!*is_number) return MRC_OK;
+    node->type = MRC_JSON_NUMBER;
+    node->is_int = 1;
+    node->integer = (int64_t)value;
+    node->number = (double)value;
+    return MRC_OK;
+}
+
+// Integers and fractions of the core schema, rewritten as JSON has them: no plus, no leading zeros,
+// digits on both sides of the point.
+static mrc_status mrc__yaml_decimal(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                    int *is_number) {
+    const char *p = s->text + (*s->text == '-' || *s->text == '+'), *digits = p;
+    size_t whole = strspn(p, "0123456789"), fraction = 0;
+    *is_number = 0;
+    p += whole;
+    if (*p == '.') fraction = strspn(++p, "0123456789");
+    if (whole + fraction == 0) return MRC_OK;
+    const char *point = p;
+    p += fraction;
+    const char *exponent = *p == 'e' || *p == 'E' ? p : NULL;
+    if (exponent) {
+        p += 1 + (p[1] == '-' || p[1] == '+');
+        size_t n = strspn(p, "0123456789");
+        p += n;
+        if (n == 0) return MRC_OK;
+    }
+    if (p != s->text + s->bytes) return MRC_OK;         // a NUL in it, or other text
+    *is_number = 1;
+    while (whole > 1 && *digits == '0') digits++, whole--;
+    char *text = mrc__bump_alloc(&y->doc->pool, s->bytes + 4, 1), *o = text;
+    if (!text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a number", y->name);
+    if (*s->text == '-') *o++ = '-';
+    if (whole == 0) *o++ = '0';
+    memcpy(o, digits, whole);
+    o += whole;
+    if (point > digits && point[-1] == '.') {
+        *o++ = '.';
+        if (fraction == 0) *o++ = '0';
+        memcpy(o, point, fraction);
+        o += fraction;
+    }
+    size_t rest = exponent ? (size_t)(p - exponent) : 0;
+    if (rest) memcpy(o, exponent, rest);
+    o[rest] = 0;
+    return mrc__yaml_number(y, s, text, node);
+}
+
+// What a scalar is by the core schema, but for 0o17, which stays a string.
+static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node) {
+    static const struct { const char *words; mrc_json_type type; } types[] = {
+        { "|~|null|Null|NULL|", MRC_JSON_NULL }, { "|true|True|TRUE|", MRC_JSON_TRUE },
+        { "|false|False|FALSE|", MRC_JSON_FALSE },
+    };
+    char word[8];
+    int is_number = 0;
+    node->line = s->line;
+    node->column = s->column;
+    node->type = MRC_JSON_STRING;
+    node->string = s->text;
+    node->bytes = s->bytes;
+    if (s->quoted || s->bytes == 0) return MRC_OK;
+    if (s->bytes < 6 && !strchr(s->text, '|')) {
+        snprintf(word, sizeof word, "|%s|", s->text);
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+            if (strstr(types[i].words, word)) node->type = types[i].type;
+        }
+        const char *p = s->text + (*s->text == '-' || *s->text == '+');
+        if (!strcmp(p, ".inf") || !strcmp(p, ".Inf") || !strcmp(p, ".INF") || !strcmp(p, ".nan")
+            || !strcmp(p, ".NaN") || !strcmp(p, ".NAN")) {
+            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not a finite number", y->name,
+                             s->line, s->column);
+        }
+    }
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) return MRC_OK;
+    node->string = NULL;
+    node->bytes = 0;
+    return MRC_OK;
+}
+
+// Whether ": " comes next, which makes a key of what was read; y->at is then at the colon.
+static int mrc__yaml_colon(mrc__yaml *y) {
+    const char *before = y->at;
+    while (y->at < y->end && mrc__yaml_blank(*y->at)) y->at++;
+    if (mrc__yaml_indicator(y, ':')) return 1;
+    y->at = before;
+    return 0;
+}
+
+static mrc_status mrc__yaml_child(mrc__yaml *y, mrc__json_level *level,
+                                  const mrc__yaml_scalar *key, mrc_json **out) {
+    if (++y->nodes > MRC__YAML_NODES) {
+        return mrc__yaml_fail(y, y->at, "more than %d values", MRC__YAML_NODES);
+    }
+    mrc_json *node = mrc__bump_alloc(&y->doc->pool, sizeof *node, 16);
+    if (!node) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a node", y->name);
+    memset(node, 0, sizeof *node);
+    node->line = key ? key->line : y->line;
+    node->column = key ? key->column : mrc__yaml_place(y, y->at);
+    if (key) {
+        if (key->bytes > 1024) return mrc__yaml_fail(y, y->at, "a key of more than 1024 bytes");
+        if (!key->quoted && key->bytes == 2 && !memcmp(key->text, "<<", 2)) {
+            return mrc__yaml_fail(y, y->at, "unsupported YAML: a merge key");
+        }
+        node->key = key->text;
+        node->key_bytes = key->bytes;
+    }
+    if (level->last) level->last->next = node;
+    else level->node->child = node;
+    level->last = node;
+    level->node->n++;
+    *out = node;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent);
+
+// Inside brackets lines are free, but stay to the right of what the flow belongs to.
+static mrc_status mrc__yaml_flow_skip(mrc__yaml *y, ptrdiff_t parent) {
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "a bracket is not closed");
+    if (y->fresh && mrc__yaml_column(y) <= parent) {
+        return mrc__yaml_fail(y, y->at, "expected more indentation inside brackets");
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_flow_value(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
+    mrc__yaml_scalar scalar;
+    if (*y->at == '[' || *y->at == '{') return mrc__yaml_flow(y, node, parent);
+    MRC__TRY(mrc__yaml_scalar_at(y, 1, &scalar));
+    return mrc__yaml_resolve(y, &scalar, node);
+}
+
+// One "key: value" of braces.
+static mrc_status mrc__yaml_flow_pair(mrc__yaml *y, mrc__json_level *level, ptrdiff_t parent) {
+    mrc__yaml_scalar key;
+    mrc_json *child = NULL;
+    if (*y->at == '[' || *y->at == '{') return mrc__yaml_unsupported(y, "a collection as a key");
+    MRC__TRY(mrc__yaml_scalar_at(y, 1, &key));
+    MRC__TRY(mrc__yaml_child(y, level, &key, &child));
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    if (*y->at == ',' || *y->at == '}') {
+        return mrc__yaml_unsupported(y, "a key without a value in braces");
+    }
+    if (*y->at != ':') return mrc__yaml_unsupported(y, "a value of several lines");
+    const char *p = y->at + 1;
+    if (!key.quoted && !mrc__yaml_indicator(y, ':') && !(p < y->end && mrc__yaml_flow_mark(*p))) {
+        return mrc__yaml_unsupported(y, "a value of several lines");
+    }
+    y->at++;
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    if (*y->at == ',' || *y->at == '}') return MRC_OK;
+    return mrc__yaml_flow_value(y, child, parent);
+}
+
+// A [list] or {mapping}: y->at is at its bracket, and behind the closing one afterwards.
+static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
+    int mapping = *y->at == '{';
+    char close = mapping ? '}' : ']';
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    if (y->flows == MRC__YAML_FLOWS) {
+        return mrc__yaml_fail(y, y->at, "brackets nested deeper than %d", MRC__YAML_FLOWS);
+    }
+    y->flows++;
+    node->type = mapping ? MRC_JSON_OBJECT : MRC_JSON_ARRAY;
+    y->at++;
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    while (*y->at != close) {
+        if (mapping) {
+            MRC__TRY(mrc__yaml_flow_pair(y, &level, parent));
+        } else {
+            MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
+            MRC__TRY(mrc__yaml_flow_value(y, child, parent));
+        }
+        MRC__TRY(mrc__yaml_flow_skip(y, parent));
+        if (*y->at == ':') return mrc__yaml_unsupported(y, "a pair that stands in no mapping");
+        if (*y->at == close) break;
+        if (*y->at != ',') {
+            return mrc__yaml_fail(y, y->at, "expected ',' or '%c' (a value of several lines is not "
+                                  "supported)", close);
+        }
+        y->at++;
+        MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    }
+    y->at++;
+    y->flows--;
+    return mapping ? mrc_json_unique_keys(y->ctx, node, y->name) : MRC_OK;
+}
+
+static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact);
+
+// The next entry of a block at `column`: *more 0 when the block ends here.
+static mrc_status mrc__yaml_next(mrc__yaml *y, ptrdiff_t column, int *more) {
+    MRC__TRY(mrc__yaml_skip(y));
+    *more = y->at < y->end && mrc__yaml_column(y) >= column;
+    if (*more && mrc__yaml_column(y) > column) {
+        return mrc__yaml_fail(y, y->at, "indentation that fits no line above (a value of several "
+                              "lines is not supported)");
+    }
+    return MRC_OK;
+}
+
+// Entries "- value" at one column.
+static mrc_status mrc__yaml_sequence(mrc__yaml *y, mrc_json *node, ptrdiff_t column) {
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    int more;
+    node->type = MRC_JSON_ARRAY;
+    do {
+        MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
+        y->at++;
+        if (mrc__yaml_rest_empty(y)) {
+            MRC__TRY(mrc__yaml_skip(y));
+            if (y->at < y->end && mrc__yaml_column(y) > column) {
+                MRC__TRY(mrc__yaml_block(y, child, column, 1));
+            }
+        } else {
+            while (*y->at == ' ') y->at++;
+            if (*y->at == '\t') return mrc__yaml_unsupported(y, "a tab in indentation");
+            MRC__TRY(mrc__yaml_block(y, child, column, 1));
+        }
+        MRC__TRY(mrc__yaml_next(y, column, &more));
+    } while (more && mrc__yaml_indicator(y, '-'));
+    return MRC_OK;
+}
+
+// What stands behind "key:".  A list below may begin at the key's own column.
+static mrc_status mrc__yaml_value(mrc__yaml *y, mrc_json *child, ptrdiff_t column) {
+    if (!mrc__yaml_rest_empty(y)) {
+        while (mrc__yaml_blank(*y->at)) y->at++;
+        return mrc__yaml_block(y, child, column, 0);
+    }
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end || mrc__yaml_column(y) < column) return MRC_OK;
+    if (mrc__yaml_column(y) == column && !mrc__yaml_indicator(y, '-')) return MRC_OK;
+    return mrc__yaml_block(y, child, mrc__yaml_column(y) == column ? column - 1 : column, 1);
+}
+
+// Entries "key: value" at one column; the first key is read, its colon is next.
+static mrc_status mrc__yaml_mapping(mrc__yaml *y, mrc_json *node, ptrdiff_t column,
+                                    mrc__yaml_scalar *key) {
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    int more;
+    node->type = MRC_JSON_OBJECT;
+    for (;;) {
+        MRC__TRY(mrc__yaml_child(y, &level, key, &child));
+        y->at++;
+        MRC__TRY(mrc__yaml_value(y, child, column));
+        MRC__TRY(mrc__yaml_next(y, column, &more));
+        if (!more) return mrc_json_unique_keys(y->ctx, node, y->name);
+        if (*y->at == '[' || *y->at == '{') {
+            return mrc__yaml_unsupported(y, "a collection as a key");
+        }
+        MRC__TRY(mrc__yaml_scalar_at(y, 0, key));
+        if (!mrc__yaml_colon(y)) return mrc__yaml_fail(y, y->at, "expected ':' behind a key");
+    }
+}
+
+// The value at y->at, right of column `parent`.  compact 0: it stands behind a key, where no block
+// may begin.
+static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact) {
+    ptrdiff_t column = mrc__yaml_column(y);
+    mrc_status s;
+    node->line = y->line;
+    node->column = mrc__yaml_place(y, y->at);
+    if (y->blocks == MRC__YAML_BLOCKS) {
+        return mrc__yaml_fail(y, y->at, "nested deeper than %d", MRC__YAML_BLOCKS);
+    }
+    y->blocks++;
+    if (*y->at == '[' || *y->at == '{') {
+        MRC__TRY(mrc__yaml_flow(y, node, parent));
+        if (mrc__yaml_colon(y)) return mrc__yaml_unsupported(y, "a collection as a key");
+        s = mrc__yaml_expect_line_end(y);
+    } else if (compact && mrc__yaml_indicator(y, '-')) {
+        s = mrc__yaml_sequence(y, node, column);
+    } else {
+        mrc__yaml_scalar scalar;
+        MRC__TRY(mrc__yaml_scalar_at(y, 0, &scalar));
+        if (mrc__yaml_colon(y)) {
+            if (!compact) return mrc__yaml_fail(y, y->at, "a second ':' on the line of a key");
+            s = mrc__yaml_mapping(y, node, column, &scalar);
+        } else {
+            MRC__TRY(mrc__yaml_resolve(y, &scalar, node));
+            s = mrc__yaml_expect_line_end(y);
+        }
+    }
+    y->blocks--;
+    return s;
+}
+
+// Characters that YAML has no place for; afterwards \r stands only before \n.
+static mrc_status mrc__yaml_check_text(mrc__yaml *y) {
+    uint32_t cp;
+    for (const char *p = y->at; p < y->end; ) {
+        size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
+        if (n == 0) return mrc__yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x", (unsigned char)*p);
+        int crlf = cp == '\r' && p + 1 < y->end && p[1] == '\n';
+        if ((cp < 0x20 && cp != '\t' && cp != '\n' && !crlf) || (cp >= 0x7F && cp < 0xA0)
+            || cp == 0xFEFF || cp == 0xFFFE || cp == 0xFFFF || cp == 0x2028 || cp == 0x2029) {
+            return mrc__yaml_fail(y, p, "the control character U+%04X", (unsigned)cp);
+        }
+        p += n;
+        if (cp != '\n') continue;
+        y->line++;
+        y->line_start = p;
+    }
+    y->line = 1;
+    y->line_start = y->at;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_document(mrc__yaml *y) {
+    mrc_json *root = &y->doc->root;
+    MRC__TRY(mrc__yaml_check_text(y));
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "no value: the file is empty");
+    root->line = y->line;
+    root->column = 1;
+    y->begun = 1;
+    if (mrc__yaml_column(y) > 0 || !mrc__yaml_marker(y, "---")) {
+        MRC__TRY(mrc__yaml_block(y, root, -1, 1));
+    } else {
+        y->at += 3;
+        int same_line = !mrc__yaml_rest_empty(y);
+        MRC__TRY(mrc__yaml_skip(y));
+        if (y->at < y->end) MRC__TRY(mrc__yaml_block(y, root, -1, !same_line));
+    }
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return MRC_OK;
+    return mrc__yaml_fail(y, y->at, "expected the end (a value of several lines is not supported)");
+}
+
+MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes) {
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
+    mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
+    if (bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, bytes -= 3;
+    y.at = y.line_start = text;
+    y.end = text + bytes;
+    if (bytes > MRC__YAML_BYTES) {
+        return mrc__yaml_fail(&y, text, "%zu bytes, at most %d", bytes, MRC__YAML_BYTES);
+    }
+    y.doc = mrc__host_zalloc(&ctx->host, sizeof *y.doc);
+    if (!y.doc) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", y.name);
+    y.doc->host = y.doc->pool.host = ctx->host;
+    mrc_status s = mrc__yaml_document(&y);
+    if (s == MRC_OK) *out = &y.doc->root;
+    else mrc_json_free(&y.doc->root);
+    return s;
+}
+
+MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
+    char *text;
+    size_t bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
+    mrc_file_free(ctx, text);
+    return s;
 }
 
 //==============================================================================
@@ -4397,7 +5180,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
     OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
     OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
-    OP(CROSS_ENTROPY, cross_entropy, 0x3f)                                      \
+    OP(GRU,           gru,           0x3ff | MRC__OUT)                          \
+    OP(UNFOLD,        unfold,        1 << 1)                                    \
+    OP(CROSS_ENTROPY, cross_entropy, 0x7f)                                      \
+    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f)                                      \
     OP(CUSTOM,        custom,        -1)                                        \
     OP(CHECKPOINT,    checkpoint,    ~MRC__OUT)
 
@@ -4424,7 +5210,9 @@ struct mrc_node {
         struct { mrc_mask mask; double eps; } add_norm;
         struct { mrc_mask mask; size_t heads, max_length; } attention;
         struct { int32_t word_padding, position_padding; } embedding;
-        struct { size_t max_length; } lstm;
+        struct { size_t max_length; } lstm, gru;
+        struct { size_t size; } unfold;
+        struct { mrc_loss criterion; } loss;
         mrc_custom_desc custom;
         struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
     } attr;
@@ -5016,6 +5804,11 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+// Of a weight seen as (O, I).
+static size_t mrc__weight_columns(const mrc_tensor *w) {
+    return w->shape[0] ? w->numel / w->shape[0] : w->shape[w->ndim - 1];
+}
+
 // y = act(z), from the saved z.
 static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     mrc_gelu_fwd_args a = { .n = node->out->numel, .x = mrc__in(node->saved[0]),
@@ -5028,10 +5821,10 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     size_t shape[MRC_MAX_DIMS];
     if (!ctx || !x || !weight || !bias) return NULL;
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (in == 0 || weight->ndim != 2 || weight->shape[1] != in) {
+    if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
                               "linear: x has %zu columns, weight (O, I) has %zu", in,
-                              weight->ndim == 2 ? weight->shape[1] : 0);
+                              weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
     }
     if (bias->numel != weight->shape[0]) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
@@ -5054,12 +5847,14 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
-    mrc_linear_fwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+    const size_t in = mrc__weight_columns(w);
+    mrc_linear_fwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype),
                               .bias = mrc__param_in(node->in[2], x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
+    a.weight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
@@ -5067,7 +5862,8 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
     MRC__TRY(mrc__need(ctx, x));
     MRC__TRY(mrc__need(ctx, w));
-    mrc_linear_bwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+    const size_t in = mrc__weight_columns(w);
+    mrc_linear_bwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
     a.z = mrc__out(node->saved[0]);
@@ -5075,6 +5871,7 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    a.weight.ld = a.dweight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
 }
 #endif
@@ -5939,42 +6736,78 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
-static int mrc__lstm_fits(mrc_ctx *ctx, const mrc_tensor *x, mrc_tensor *const weights[8]) {
+// What op.gru shares: weights of `gates` H rows.  A node whose inputs are x, the 8 weights and
+// cu_seqlens.
+static int mrc__rnn_fits(mrc_ctx *ctx, mrc__op op, size_t gates, const mrc_tensor *x,
+                         mrc_tensor *const weights[8]) {
     size_t in = x->shape[1], h = weights[1]->ndim == 2 ? weights[1]->shape[1] : 0;
     for (int k = 0; k < 8; k++) {
         const mrc_tensor *w = weights[k];
         size_t columns = k % 4 == 0 ? in : h;
-        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == 4 * h && w->shape[1] == columns
-                           : w->numel == 4 * h;
+        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == gates * h && w->shape[1] == columns
+                           : w->numel == gates * h;
         if (h == 0 || !ok) {
-            mrc__fail(ctx, MRC_ERR_SHAPE, "lstm: weight %d has %zu rows of %zu, expected %zu of "
-                      "%zu (x has %zu columns)", k, w->ndim ? w->shape[0] : 0,
-                      w->ndim == 2 ? w->shape[1] : 1, 4 * h, k % 4 < 2 ? columns : 1, in);
+            mrc__fail(ctx, MRC_ERR_SHAPE, "%s: weight %d has %zu rows of %zu, expected %zu of "
+                      "%zu (x has %zu columns)", mrc__ops[op].name, k, w->ndim ? w->shape[0] : 0,
+                      w->ndim == 2 ? w->shape[1] : 1, gates * h, k % 4 < 2 ? columns : 1, in);
             return 0;
         }
-        if (!mrc__param_fits(ctx, MRC__OP_LSTM, x, w)) return 0;
+        if (!mrc__param_fits(ctx, op, x, w)) return 0;
     }
     return 1;
 }
 
-MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
-                            const mrc_batch *batch) {
+static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tensor *x,
+                               mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
+                               size_t *h) {
     mrc_tensor *in[10] = { x };
     if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
     }
-    if (!mrc__rows_fit(ctx, "lstm", x, batch) || !mrc__lstm_fits(ctx, x, weights)) return NULL;
+    if (!mrc__rows_fit(ctx, mrc__ops[op].name, x, batch)) return NULL;
+    if (!mrc__rnn_fits(ctx, op, gates, x, weights)) return NULL;
     in[9] = batch->cu_seqlens;
-    size_t n = x->shape[0], h = weights[1]->shape[1];
-    mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LSTM, in, 10);
+    *n = x->shape[0];
+    *h = weights[1]->shape[1];
+    return mrc__node_new(ctx, op, in, 10);
+}
+
+static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in weight_hh[2],
+                             mrc_in *bias_ih, mrc_in *bias_hh) {
+    const mrc_dtype dtype = node->in[0]->dtype;
+    for (int k = 0; k < 2; k++) {
+        weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], dtype);
+        weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], dtype);
+        if (bias_ih) bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], dtype);
+        if (bias_hh) bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], dtype);
+    }
+}
+
+// What backward reads, and where it writes: targets are dweight_ih, dweight_hh, dbias_ih, dbias_hh.
+static mrc_status mrc__rnn_backward(mrc_ctx *ctx, mrc_node *node, mrc_out *dx,
+                                    mrc_out *const targets[4]) {
+    MRC__TRY(mrc__need(ctx, node->in[0]));
+    MRC__TRY(mrc__need(ctx, node->out));
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], dx));
+    for (int k = 0; k < 4; k++) MRC__TRY(mrc__need(ctx, node->in[1 + k % 2 + 4 * (k / 2)]));
+    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
+        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                            const mrc_batch *batch) {
+    size_t n, h;
+    mrc_node *node = mrc__rnn_node(ctx, MRC__OP_LSTM, 4, x, weights, batch, &n, &h);
     if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK
-              || mrc__node_save(ctx, node, 1, stat, n * 2 * h) != MRC_OK) return NULL;
+              || mrc__node_save(ctx, node, 1, mrc__stat_dtype(x->dtype), n * 2 * h) != MRC_OK) {
+        return NULL;
+    }
     node->attr.lstm.max_length = batch->max_length;
-    const size_t shape[2] = { n, 2 * h };
-    return mrc__apply(ctx, node, x->dtype, 2, shape);
+    return mrc__apply(ctx, node, x->dtype, 2, (const size_t[]){ n, 2 * h });
 }
 
 static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -5984,12 +6817,7 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
         .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
-    for (int k = 0; k < 2; k++) {
-        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
-        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-        a.bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], x->dtype);
-        a.bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], x->dtype);
-    }
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
     return MRC__RUN(ctx, x->dtype, lstm_fwd, &a);
@@ -5997,24 +6825,16 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    MRC__TRY(mrc__need(ctx, x));
-    MRC__TRY(mrc__need(ctx, node->out));
     mrc_lstm_bwd_args a = {
         .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__in(node->out),
-        .dy = mrc__dy(ctx, node), .gates = mrc__out(node->saved[0]),
-        .cells = mrc__out(node->saved[1]) };
-    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    for (int k = 0; k < 2; k++) {
-        for (int j = 1; j <= 2; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
-        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
-        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-    }
+        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
-    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
-    }
+    MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
+    a.x = mrc__in(x);                           // where it is now: it may have been made again
+    a.y = mrc__in(node->out);
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, NULL, NULL);
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
     return MRC__RUN(ctx, x->dtype, lstm_bwd, &a);
@@ -6022,21 +6842,350 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.gru
+//   per sequence and direction, as in op.lstm:
+//   r, z = sigmoid of  W_ih x_t + b_ih + W_hh h_(t-1) + b_hh        q = W_hn h_(t-1) + b_hn
+//   n = tanh(W_in x_t + b_in + r q)         h_t = (1 - z) n + z h_(t-1)         y_t = h_t
+//
+//   dh = dy_t + z_(t+1) dh_(t+1) + W_hh^T (dr, dz, dq)_(t+1)
+//   dn = dh (1-z) (1-n^2)   dz = dh (h_(t-1) - n) z(1-z)   dr = dn q r(1-r)   dq = dn r
+//   dx = (dr, dz, dn) W_ih        dW_ih = (dr, dz, dn)^T x        db_ih = sum of (dr, dz, dn)
+//   dW_hh = (dr, dz, dq)^T h_(t-1)                                db_hh = sum of (dr, dz, dq)
+//
+// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H) in that
+// order, so that what meets W_hh, and r and z of what meets W_ih, stand side by side; backward
+// writes the gradients over them.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Element o of the 3 H of W_ih's rows, among the saved ones.
+static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
+
+static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
+                             ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
+    for (size_t o = 0; o < 3 * h; o++) {
+        double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
+        for (size_t i = 0; i < a->in; i++) {
+            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+        }
+        for (size_t j = 0; before >= 0 && j < h; j++) {
+            state += MRC__T(at)(a->weight_hh[dir], o, j)
+                   * MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        }
+        if (o < 2 * h) {
+            MRC__T(put)(gates, row, g + o, MRC__T(sigmoid)(in + state));
+            continue;
+        }
+        MRC__T(put)(gates, row, g + o, state);
+        state = MRC__T(peek)(gates, row, g + o);
+        MRC__T(put)(gates, row, g + o + h,
+                    tanh(in + MRC__T(peek)(gates, row, g + o - 2 * h) * state));
+    }
+    for (size_t j = 0; j < h; j++) {
+        double z = MRC__T(peek)(gates, row, g + h + j), n = MRC__T(peek)(gates, row, g + 3 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        MRC__T(put)(a->y, row, d * h + j, (1 - z) * n + z * was);
+    }
+}
+
+// Where nothing is saved the gates of all rows live in the workspace.
+static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    (void)be;
+    return a->gates.data ? 0 : a->n * a->h * 8 * sizeof(MRC__REAL);
+}
+
+static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    mrc_out gates = a->gates;
+    (void)be;
+    if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        int32_t n = cu[s + 1] - cu[s];
+        for (int32_t t = 0; t < n; t++) {
+            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            int32_t last = cu[s + 1] - 1 - t;
+            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+        }
+    }
+    return MRC_OK;
+}
+
+// Gradients of one row over its gates; dh: z dh of the row after it, then of this one.
+static void MRC__T(gru_cell_bwd)(const mrc_gru_bwd_args *a, double *dh, int dir, size_t row,
+                                 ptrdiff_t before, ptrdiff_t after) {
+    const size_t h = a->h, d = (size_t)dir, own = d * 4 * h;
+    for (size_t j = 0; j < h; j++) {
+        double gate[4], sum = dh[j] + MRC__T(at)(a->dy, row, d * h + j);
+        for (size_t o = 0; after >= 0 && o < 3 * h; o++) {
+            sum += MRC__T(peek)(a->gates, (size_t)after, own + o)
+                 * MRC__T(at)(a->weight_hh[dir], o, j);
+        }
+        // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, own + k * h + j);
+        double r = gate[0], z = gate[1], q = gate[2], n = gate[3];
+        double was = before < 0 ? 0 : MRC__T(at)(a->y, (size_t)before, d * h + j);
+        double dn = sum * (1 - z) * (1 - n * n);
+        MRC__T(put)(a->gates, row, own + j, dn * q * r * (1 - r));
+        MRC__T(put)(a->gates, row, own + h + j, sum * (was - n) * z * (1 - z));
+        MRC__T(put)(a->gates, row, own + 2 * h + j, dn * r);
+        MRC__T(put)(a->gates, row, own + 3 * h + j, dn);
+        dh[j] = sum * z;
+    }
+}
+
+static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    (void)be;
+    return a->h * sizeof(double);
+}
+
+// The gradients of one direction's gates as a matrix (N, 4 H).
+static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
+    return (mrc_in){ a->gates.dtype, 8 * a->h,
+                     (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
+}
+
+static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+    const mrc_in dz = MRC__T(gru_dz)(a, dir);
+    const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
+    const int32_t *cu = a->cu_seqlens.data;
+    for (size_t o = 0; to.data && o < 3 * a->h; o++) {
+        size_t column = of_hh ? o : MRC__T(gru_column)(o, a->h);
+        for (size_t i = 0; i < (of_hh ? a->h : a->in); i++) {
+            double dw = 0;
+            for (size_t s = 0; s < a->n_sequences; s++) {
+                for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+                    int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
+                    if (from < cu[s] || from >= cu[s + 1]) continue;
+                    dw += MRC__T(at)(dz, (size_t)r, column)
+                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
+                                 : MRC__T(at)(a->x, (size_t)from, i));
+                }
+            }
+            MRC__T(put)(to, o, i, dw);
+        }
+    }
+}
+
+static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+    const mrc_in dz = MRC__T(gru_dz)(a, dir);
+    const mrc_out to = of_hh ? a->dbias_hh[dir] : a->dbias_ih[dir];
+    for (size_t o = 0; to.data && o < 3 * a->h; o++) {
+        size_t column = of_hh ? o : MRC__T(gru_column)(o, a->h);
+        double db = 0;
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, column);
+        MRC__T(put)(to, 0, o, db);
+    }
+}
+
+static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    double *dh = a->workspace;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int dir = 0; dir < 2; dir++) {
+            for (size_t j = 0; j < a->h; j++) dh[j] = 0;
+            int32_t n = cu[s + 1] - cu[s];
+            for (int32_t t = n - 1; t >= 0; t--) {      // against the order of forward
+                int32_t row = dir ? cu[s + 1] - 1 - t : cu[s] + t, step = dir ? -1 : 1;
+                MRC__T(gru_cell_bwd)(a, dh, dir, (size_t)row, t ? row - step : -1,
+                                     t < n - 1 ? row + step : -1);
+            }
+        }
+    }
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dx = 0;
+            for (size_t o = 0; o < 6 * a->h; o++) {
+                int dir = o >= 3 * a->h;
+                size_t row = o % (3 * a->h);
+                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
+                    * MRC__T(at)(a->weight_ih[dir], row, i);
+            }
+            MRC__T(put)(a->dx, r, i, dx);
+        }
+    }
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch) {
+    size_t n, h;
+    mrc_node *node = mrc__rnn_node(ctx, MRC__OP_GRU, 3, x, weights, batch, &n, &h);
+    if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK) return NULL;
+    node->attr.gru.max_length = batch->max_length;
+    return mrc__apply(ctx, node, x->dtype, 2, (const size_t[]){ n, 2 * h });
+}
+
+static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gru_fwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .gates = mrc__out(node->saved[0]) };
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
+    a.gates.ld = 8 * a.h;
+    return MRC__RUN(ctx, x->dtype, gru_fwd, &a);
+}
+
+static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gru_bwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .gates = mrc__out(node->saved[0]) };
+    mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
+    MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
+    a.x = mrc__in(x);
+    a.y = mrc__in(node->out);
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, NULL, NULL);
+    a.gates.ld = 8 * a.h;
+    return MRC__RUN(ctx, x->dtype, gru_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.unfold
+//   y[r][i K + k] = x[r + k - K / 2][i]   within r's sequence, else 0
+//   dx[r][i] = sum over k of dy[r - k + K / 2][i K + k]
+//
+// x (N, I) -> (N, I K), K odd: the windows of a convolution with "same" padding.  Saves nothing;
+// backward does not read x, and a dropped y is made again.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, half = (int32_t)(a->size / 2);
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (size_t o = 0; o < a->in * a->size; o++) {
+                int32_t from = r + (int32_t)(o % a->size) - half;
+                double x = from < cu[s] || from >= cu[s + 1] ? 0
+                         : MRC__T(at)(a->x, (size_t)from, o / a->size);
+                MRC__T(put)(a->y, (size_t)r, o, x);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, half = (int32_t)(a->size / 2);
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (size_t i = 0; i < a->in; i++) {
+                double dx = 0;
+                for (size_t k = 0; k < a->size; k++) {
+                    // forward was: y[to] has x[to + k - half]
+                    int32_t to = r - (int32_t)k + half;
+                    if (to < cu[s] || to >= cu[s + 1]) continue;
+                    dx += MRC__T(at)(a->dy, (size_t)to, i * a->size + k);
+                }
+                MRC__T(put)(a->dx, (size_t)r, i, dx);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+                              .in = x->shape[1], .size = node->attr.unfold.size,
+                              .cu_seqlens = mrc__in(node->in[1]), .x = mrc__in(x),
+                              .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, x->dtype, unfold_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
+    size_t shape[2] = { x->shape[0], 0 };
+    if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "unfold: windows of %zu rows, not an odd number",
+                              size);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_UNFOLD,
+                                   (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    if (!node) return NULL;
+    node->attr.unfold.size = size;
+    node->remake = mrc__unfold_forward;
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+                              .in = x->shape[1], .size = node->attr.unfold.size,
+                              .cu_seqlens = mrc__in(node->in[1]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, unfold_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.cross_entropy
 //   lse_cs = log sum over rows i of sequence s, in its loss window, of exp(l_ic)
-//   loss   = sum over c of (sum over counted s of (lse_cs - l_target)) / denominator_c
-//   dl_ic  = dloss * (exp(l_ic - lse_cs) - [i is the target]) / denominator_c,
+//   loss   = sum over c of (sum over counted s of alpha f(lp)) / denominator_c
+//   dl_ic  = dloss * alpha slope (exp(l_ic - lse_cs) - t_i) / denominator_c,
 //            0 outside the window and where s is not counted
+//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
+//     cross-entropy    f = -lp_y                       slope = 1
+//     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
+//                      (reference: the first term alone, as its backward takes p for a constant)
+//     label smoothing  f = -sum over i of t_i lp_i     slope = 1, as the sum of t_i is 1
 //
 // logits (N, C) or (N), targets (C, B), denominator (C) -> loss ().  The softmax is over rows of a
 // sequence: the start (column 0) or the end (1) of an answer.  A target outside the window is not
 // counted (-1 by convention; HF ignores positions past the window too).  The denominators come from
 // the caller, who knows the optimizer step; 0 means that nothing counts.  Saves lse (C, B).
 //==============================================================================
+#ifdef MRC__PASS_CORE
+// t_y and the t of the other k - 1 rows, if there are any: the sum is 1.
+static void mrc__loss_targets(const mrc_loss *loss, size_t k, double *own, double *other) {
+    double s = loss->kind == MRC_LOSS_LABEL_SMOOTHING ? loss->smoothing : 0, n = (double)k;
+    *other = k < 2 ? 0 : loss->reference ? s / (n - 1) : s / n;
+    *own = k < 2 ? 1 : 1 - s + (loss->reference ? 0 : *other);
+}
+
+// f, from lp_y and the sum of lp over the k rows.
+static double mrc__loss_value(const mrc_loss *loss, size_t k, double lp, double sum) {
+    double own, other;
+    if (loss->kind == MRC_LOSS_FOCAL) return -pow(-expm1(lp), loss->gamma) * lp;
+    if (loss->kind != MRC_LOSS_LABEL_SMOOTHING) return -lp;
+    mrc__loss_targets(loss, k, &own, &other);
+    return -(own * lp + other * (sum - lp));
+}
+
+static double mrc__loss_slope(const mrc_loss *loss, double lp) {
+    double gamma = loss->gamma, left = -expm1(lp);      // 1 - p
+    if (loss->kind != MRC_LOSS_FOCAL) return 1;
+    double slope = pow(left, gamma);
+    if (loss->reference || !(left > 0) || gamma == 0) return slope;
+    return slope - gamma * pow(left, gamma - 1) * exp(lp) * lp;
+}
+#endif
+
 #ifdef MRC__PASS_NAIVE
 static double MRC__T(cross_entropy_share)(mrc_in denominator, size_t c) {
     double d = MRC__T(at)(denominator, 0, c);
     return d > 0 ? 1 / d : 0;
+}
+
+// log sum of exp over rows begin to end of column c.
+static double MRC__T(window_lse)(mrc_in logits, size_t begin, size_t end, size_t c) {
+    double max = -HUGE_VAL, sum = 0;
+    for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(logits, i, c));
+    for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(logits, i, c) - max);
+    return max + log(sum);
 }
 
 static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_entropy_fwd_args *a) {
@@ -6048,13 +7197,15 @@ static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_ent
         double column = 0;
         for (size_t s = 0; s < a->n_sequences; s++) {
             size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
-            double max = -HUGE_VAL, sum = 0;
-            for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(a->logits, i, c));
-            for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(a->logits, i, c) - max);
-            double lse = max + log(sum);        // of an empty window -inf, which nothing reads
-            MRC__T(put)(a->lse, c, s, lse);
+            double lse = MRC__T(window_lse)(a->logits, begin, end, c), sum = 0;
+            MRC__T(put)(a->lse, c, s, lse);     // of an empty window -inf, which nothing reads
             if (targets[s] < from[s] || targets[s] >= to[s]) continue;
-            column += lse - MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c);
+            double lp = MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c) - lse;
+            double alpha = a->alpha.data ? MRC__T(at)(a->alpha, 0, (size_t)targets[s]) : 1;
+            if (a->criterion.kind == MRC_LOSS_LABEL_SMOOTHING) {
+                for (size_t i = begin; i < end; i++) sum += MRC__T(at)(a->logits, i, c) - lse;
+            }
+            column += alpha * mrc__loss_value(&a->criterion, end - begin, lp, sum);
         }
         loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
     }
@@ -6071,13 +7222,20 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
         double scale = dloss * MRC__T(cross_entropy_share)(a->denominator, c);
         for (size_t s = 0; s < a->n_sequences; s++) {
             int counted = targets[s] >= from[s] && targets[s] < to[s];
+            double slope = 0, own, other, lse = MRC__T(at)(a->lse, c, s);
+            mrc__loss_targets(&a->criterion, (size_t)(to[s] - from[s]), &own, &other);
+            if (counted) {
+                // forward was: column += alpha * f(l_target - lse)
+                double lp = MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c) - lse;
+                slope = scale * mrc__loss_slope(&a->criterion, lp);
+                if (a->alpha.data) slope *= MRC__T(at)(a->alpha, 0, (size_t)targets[s]);
+            }
             for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
                 size_t row = (size_t)(cu[s] + i);
                 double dl = 0;
                 if (counted && i >= from[s] && i < to[s]) {
-                    // forward was: column += lse - l_target
-                    double p = exp(MRC__T(at)(a->logits, row, c) - MRC__T(at)(a->lse, c, s));
-                    dl = scale * (p - (i == targets[s]));
+                    double p = exp(MRC__T(at)(a->logits, row, c) - lse);
+                    dl = slope * (p - (i == targets[s] ? own : other));
                 }
                 MRC__T(put)(a->dlogits, row, c, dl);
             }
@@ -6088,37 +7246,82 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
 #endif
 
 #ifdef MRC__PASS_CORE
-MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
-                                     mrc_tensor *denominator, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !batch || !batch->loss_end) return NULL;
+// Whether logits, targets and denominators are of the batch; 0 with an error when not.
+static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits,
+                          const mrc_tensor *targets, const mrc_tensor *denominator,
+                          const mrc_batch *batch) {
     size_t columns = logits->ndim == 2 ? logits->shape[1] : 1;
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if (logits->ndim < 1 || logits->ndim > 2 || logits->shape[0] != batch->n_tokens
         || targets->numel != batch->n_sequences * columns || denominator->numel != columns) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: %zu logits, %zu tokens, %zu "
-                              "columns; %zu targets, %zu sequences; %zu denominators",
-                              logits->numel, batch->n_tokens, columns, targets->numel,
-                              batch->n_sequences, denominator->numel);
+        mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %zu logits, %zu tokens, %zu columns; %zu targets, %zu "
+                  "sequences; %zu denominators", op, logits->numel, batch->n_tokens, columns,
+                  targets->numel, batch->n_sequences, denominator->numel);
+        return 0;
     }
+    if (targets->dtype == MRC_DTYPE_I32 && denominator->dtype == stat) return 1;
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: targets are %s, not i32; denominators %s, not %s", op,
+              mrc_dtype_name(targets->dtype), mrc_dtype_name(denominator->dtype),
+              mrc_dtype_name(stat));
+    return 0;
+}
+
+// alpha NULL: every target has the weight 1.
+static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                   mrc_tensor *denominator, mrc_tensor *alpha,
+                                   const mrc_loss *loss, const mrc_batch *batch) {
+    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
+        return NULL;
+    }
+    if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
-    if (targets->dtype != MRC_DTYPE_I32 || denominator->dtype != stat) {
-        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: targets are %s, not i32; "
-                              "denominators %s, not %s", mrc_dtype_name(targets->dtype),
-                              mrc_dtype_name(denominator->dtype), mrc_dtype_name(stat));
+    if (!(loss->gamma >= 0 && loss->gamma <= DBL_MAX)
+        || !(loss->smoothing >= 0 && loss->smoothing < 1)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: gamma is %g, not finite from 0; "
+                              "smoothing %g, not in [0, 1)", loss->gamma, loss->smoothing);
+    }
+    if (alpha && (alpha->numel < batch->max_length || alpha->dtype != stat)) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: alpha has %zu elements of %s, "
+                              "the longest sequence %zu rows of %s", alpha->numel,
+                              mrc_dtype_name(alpha->dtype), batch->max_length,
+                              mrc_dtype_name(stat));
     }
     mrc_tensor *in[] = { logits, targets, batch->cu_seqlens, batch->loss_begin, batch->loss_end,
-                         denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, 6);
+                         denominator, alpha };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, alpha ? 7 : 6);
     if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
+    node->attr.loss.criterion = *loss;
     return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, const mrc_batch *batch) {
+    const mrc_loss loss = { .kind = MRC_LOSS_CE };
+    return mrc__loss_build(ctx, logits, targets, denominator, NULL, &loss, batch);
+}
+
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch) {
+    return mrc__loss_build(ctx, logits, targets, denominator, NULL, loss, batch);
+}
+
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch) {
+    if (!alpha) return NULL;
+    return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
 static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_cross_entropy_fwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .criterion = node->attr.loss.criterion,
         .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
         .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
         .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
+    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
     a.logits.ld = a.columns;
     a.lse.ld = a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_fwd, &a);
@@ -6128,14 +7331,155 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc__need(ctx, node->in[0]));
     mrc_cross_entropy_bwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .criterion = node->attr.loss.criterion,
         .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
         .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
         .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
+    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
     MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
     a.logits.ld = a.dlogits.ld = a.columns;
     a.lse.ld = a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.symmetric_kl
+//   p, q: softmax over a sequence's loss window of logits and of other
+//   loss = sum over c of (sum over counted s of (KL(p || q) + KL(q || p)) / 2) / denominator_c
+//   KL(p || q) = sum over i of p_i (lp_i - lq_i)
+//   dlogits_i = dloss / (2 denominator_c) * (p_i (lp_i - lq_i - KL(p || q)) + p_i - q_i)
+//   dother_i  = the same with p and q exchanged
+//
+// R-Drop's distance between two passes that differ in dropout only (Liang et al., "R-Drop:
+// regularized dropout for neural networks", 2021).  Counted as in op.cross_entropy.  Saves
+// (4, C B): log-sum-exp of logits and of other, KL(p || q), KL(q || p).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Sequence s, column c: its four saved numbers; returns whether it counts.
+static int MRC__T(symmetric_kl_of)(const mrc_symmetric_kl_fwd_args *a, size_t c, size_t s,
+                                   double saved[4]) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    const int32_t target = ((const int32_t *)a->targets.data)[c * a->n_sequences + s];
+    size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
+    for (int k = 0; k < 4; k++) saved[k] = 0;
+    if (target < from[s] || target >= to[s]) return 0;
+    saved[0] = MRC__T(window_lse)(a->logits, begin, end, c);
+    saved[1] = MRC__T(window_lse)(a->other, begin, end, c);
+    for (size_t i = begin; i < end; i++) {
+        double lp = MRC__T(at)(a->logits, i, c) - saved[0];
+        double lq = MRC__T(at)(a->other, i, c) - saved[1];
+        saved[2] += exp(lp) * (lp - lq);
+        saved[3] += exp(lq) * (lq - lp);
+    }
+    return 1;
+}
+
+static mrc_status MRC__T(symmetric_kl_fwd)(mrc_backend *be, const mrc_symmetric_kl_fwd_args *a) {
+    double loss = 0, saved[4];
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        double column = 0;
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            MRC__T(symmetric_kl_of)(a, c, s, saved);
+            column += (saved[2] + saved[3]) / 2;
+            for (size_t k = 0; k < 4; k++) {
+                MRC__T(put)(a->saved, k, c * a->n_sequences + s, saved[k]);
+            }
+        }
+        loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
+    }
+    MRC__T(put)(a->loss, 0, 0, loss);
+    return MRC_OK;
+}
+
+// The gradient of one side; mine: 0 logits, 1 other.
+static void MRC__T(symmetric_kl_side)(const mrc_symmetric_kl_bwd_args *a, size_t mine) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    const mrc_in own = mine ? a->other : a->logits, its = mine ? a->logits : a->other;
+    const mrc_out d = mine ? a->dother : a->dlogits;
+    for (size_t c = 0; d.data && c < a->columns; c++) {
+        const int32_t *targets = (const int32_t *)a->targets.data + c * a->n_sequences;
+        double scale = MRC__T(at)(a->dloss, 0, 0) / 2;
+        scale *= MRC__T(cross_entropy_share)(a->denominator, c);
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            int counted = targets[s] >= from[s] && targets[s] < to[s];
+            double saved[4];
+            for (size_t k = 0; k < 4; k++) {
+                saved[k] = MRC__T(at)(a->saved, k, c * a->n_sequences + s);
+            }
+            for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
+                size_t row = (size_t)(cu[s] + i);
+                double dl = 0;
+                if (counted && i >= from[s] && i < to[s]) {
+                    // forward was: KL(p || q) = sum of p (lp - lq), and the same of q
+                    double lp = MRC__T(at)(own, row, c) - saved[mine];
+                    double lq = MRC__T(at)(its, row, c) - saved[1 - mine];
+                    dl = scale * (exp(lp) * (lp - lq - saved[2 + mine]) + exp(lp) - exp(lq));
+                }
+                MRC__T(put)(d, row, c, dl);
+            }
+        }
+    }
+}
+
+static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_kl_bwd_args *a) {
+    (void)be;
+    MRC__T(symmetric_kl_side)(a, 0);
+    MRC__T(symmetric_kl_side)(a, 1);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch) {
+    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
+        return NULL;
+    }
+    if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
+    if (other->numel != logits->numel || other->dtype != logits->dtype) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
+                              "%s", logits->numel, mrc_dtype_name(logits->dtype), other->numel,
+                              mrc_dtype_name(other->dtype));
+    }
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
+    mrc_tensor *in[] = { logits, other, targets, batch->cu_seqlens, batch->loss_begin,
+                         batch->loss_end, denominator };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_SYMMETRIC_KL, in, 7);
+    if (!node || mrc__node_save(ctx, node, 0, stat, 4 * targets->numel) != MRC_OK) return NULL;
+    return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+static mrc_status mrc__symmetric_kl_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_symmetric_kl_fwd_args a = {
+        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
+        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
+        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
+        .denominator = mrc__in(node->in[6]), .loss = mrc__out(node->out),
+        .saved = mrc__out(node->saved[0]) };
+    a.logits.ld = a.other.ld = a.columns;
+    a.saved.ld = a.columns * a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_fwd, &a);
+}
+
+static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
+    for (int k = 0; k < 2; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
+    mrc_symmetric_kl_bwd_args a = {
+        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
+        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
+        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
+        .denominator = mrc__in(node->in[6]), .saved = mrc__in(node->saved[0]),
+        .dloss = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dother));
+    a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
+    a.saved.ld = a.columns * a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
 }
 #endif
 
@@ -6146,11 +7490,26 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
 //   g = clip * gradient     m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2,  t: steps applied
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+//   adamp:  u = m / (sqrt(v) / sqrt(1 - b2^t) + eps), nesterov with b1 m + (1 - b1) g for m;
+//           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
+//           p -= lr wd p;  p -= lr / (1 - b1^t) * u
+//   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
+//   ema:    m = decay m + (1 - decay) p                  perturb:  p += eps g / |g|
 //
-// PARITY 3.11.  The two differ in where eps stands and in the order of the decay.  A gradient that
-// is not finite makes the norm so: then nothing is written and t does not count.
+// PARITY 3.11.  The two AdamWs differ in where eps stands and in the order of the decay.  AdamP is
+// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as package
+// 0.3.0 does it.  A gradient that is not finite makes the norm so: then nothing is written and t
+// does not count.
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// |cos| of two vectors, from their products; norms below eps count as eps.
+static double mrc__cosine(double gg, double pp, double gp, double eps) {
+    return fabs(gp) / (fmax(sqrt(gg), eps) * fmax(sqrt(pp), eps));
+}
+
+static double mrc__perturb_scale(double eps, double sum_of_squares) {
+    return sum_of_squares > 0 && sum_of_squares <= DBL_MAX ? eps / sqrt(sum_of_squares) : 0;
+}
 static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
     float *scale = l->scale.data;
     int32_t *counts = l->counts.data;
@@ -6199,6 +7558,10 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
     return MRC_OK;
 }
 
+static void MRC__T(write_copy)(const mrc_optim_tensor *t) {
+    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
+}
+
 static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t, double clip,
                               double c1, double c2) {
     const int hf = a->variant == MRC_ADAMW_HF;
@@ -6218,7 +7581,7 @@ static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t
         ((MRC__REAL *)t->v.data)[i] = (MRC__REAL)v;
         ((MRC__REAL *)t->param.data)[i] = (MRC__REAL)p;
     }
-    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
+    MRC__T(write_copy)(t);
 }
 
 static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -6228,6 +7591,131 @@ static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
     double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
     for (size_t k = 0; k < a->n_tensors; k++) {
         MRC__T(adamw_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+
+// The step m / d of element i, from the moments as they are stored.
+static double MRC__T(adamp_step)(const mrc_adamp_args *a, const mrc_optim_tensor *t, size_t i,
+                                 double clip, double c2) {
+    double m = ((const MRC__REAL *)t->m.data)[i], v = ((const MRC__REAL *)t->v.data)[i];
+    if (a->nesterov) m = a->beta1 * m + (1 - a->beta1) * clip * MRC__T(at)(t->grad, 0, i);
+    return m / (sqrt(v) / sqrt(c2) + a->eps);
+}
+
+// Whether no row of this view has |cos(gradient, weight)| of delta / sqrt(columns) or more.
+static int MRC__T(adamp_across)(const mrc_adamp_args *a, const mrc_optim_tensor *t, double clip,
+                                size_t rows) {
+    size_t columns = t->numel / rows;
+    double most = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double gg = 0, pp = 0, gp = 0;
+        for (size_t i = r * columns; i < (r + 1) * columns; i++) {
+            double g = clip * MRC__T(at)(t->grad, 0, i), p = ((const MRC__REAL *)t->param.data)[i];
+            gg += g * g;
+            pp += p * p;
+            gp += g * p;
+        }
+        double cosine = mrc__cosine(gg, pp, gp, a->eps);
+        if (!(cosine <= most)) most = cosine;
+    }
+    return most < a->delta / sqrt((double)columns);
+}
+
+static void MRC__T(adamp_one)(const mrc_adamp_args *a, const mrc_optim_tensor *t, double clip,
+                              double c1, double c2) {
+    size_t rows = 0;                            // of the view that is projected; 0: none
+    for (size_t i = 0; i < t->numel; i++) {
+        double g = clip * MRC__T(at)(t->grad, 0, i);
+        MRC__REAL *m = (MRC__REAL *)t->m.data + i, *v = (MRC__REAL *)t->v.data + i;
+        *m = (MRC__REAL)(a->beta1 * *m + (1 - a->beta1) * g);
+        *v = (MRC__REAL)(a->beta2 * *v + (1 - a->beta2) * g * g);
+    }
+    if (t->rows && t->numel) {
+        rows = MRC__T(adamp_across)(a, t, clip, t->rows) ? t->rows
+             : MRC__T(adamp_across)(a, t, clip, 1) ? 1 : 0;
+    }
+    double decay = 1 - t->lr * t->weight_decay * (rows ? a->wd_ratio : 1);
+    size_t n = rows ? rows : 1, columns = t->numel / n;
+    for (size_t r = 0; r < n; r++) {
+        MRC__REAL *param = (MRC__REAL *)t->param.data + r * columns;
+        double pp = 0, pu = 0;
+        for (size_t i = 0; rows && i < columns; i++) {
+            pp += (double)param[i] * param[i];
+            pu += param[i] * MRC__T(adamp_step)(a, t, r * columns + i, clip, c2);
+        }
+        double norm = sqrt(pp) + a->eps, along = rows ? pu / (norm * norm) : 0;
+        for (size_t i = 0; i < columns; i++) {
+            double u = MRC__T(adamp_step)(a, t, r * columns + i, clip, c2) - along * param[i];
+            param[i] = (MRC__REAL)(param[i] * decay - t->lr / c1 * u);
+        }
+    }
+    MRC__T(write_copy)(t);
+}
+
+static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
+    const int32_t *state = a->state.data;
+    (void)be;
+    if (state[1]) return MRC_OK;
+    double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(adamp_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
+    (void)be;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    double clip = MRC__T(at)(a->clip, 0, 0);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            MRC__REAL *p = (MRC__REAL *)t->param.data + i, *m = (MRC__REAL *)t->m.data + i;
+            double g = clip * MRC__T(at)(t->grad, 0, i) + t->weight_decay * *p;
+            double next = a->momentum * *m + g;
+            *m = (MRC__REAL)next;
+            *p = (MRC__REAL)(*p - t->lr * next);
+        }
+        MRC__T(write_copy)(t);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
+    (void)be;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            MRC__REAL *m = (MRC__REAL *)t->m.data + i, p = ((const MRC__REAL *)t->param.data)[i];
+            *m = (MRC__REAL)(a->decay * *m + (1 - a->decay) * p);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
+    (void)be;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        MRC__REAL *p = t->param.data, *m = t->m.data;
+        double sum = 0;
+        for (size_t i = 0; !a->restore && i < t->numel; i++) {
+            double g = MRC__T(at)(t->grad, 0, i);
+            sum += g * g;
+        }
+        double scale = mrc__perturb_scale(a->eps, sum);
+        for (size_t i = 0; i < t->numel; i++) {
+            if (a->restore) {
+                p[i] = m[i];
+                continue;
+            }
+            m[i] = p[i];
+            // 0 times a gradient that is not finite is not 0
+            if (scale > 0) p[i] = (MRC__REAL)(p[i] + scale * MRC__T(at)(t->grad, 0, i));
+        }
+        MRC__T(write_copy)(t);
     }
     return MRC_OK;
 }
@@ -6323,7 +7811,19 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #if !MRC__MIXED
     k->grad_norm         = MRC__T(grad_norm);
     k->adamw             = MRC__T(adamw);
+    k->adamp             = MRC__T(adamp);
+    k->sgd               = MRC__T(sgd);
+    k->ema               = MRC__T(ema);
+    k->perturb           = MRC__T(perturb);
 #endif
+    k->gru_fwd           = MRC__T(gru_fwd);
+    k->gru_bwd           = MRC__T(gru_bwd);
+    k->gru_fwd_workspace = MRC__T(gru_fwd_workspace);
+    k->gru_bwd_workspace = MRC__T(gru_bwd_workspace);
+    k->unfold_fwd        = MRC__T(unfold_fwd);
+    k->unfold_bwd        = MRC__T(unfold_bwd);
+    k->symmetric_kl_fwd  = MRC__T(symmetric_kl_fwd);
+    k->symmetric_kl_bwd  = MRC__T(symmetric_kl_bwd);
     k->linear_fwd        = MRC__T(linear_fwd);
     k->linear_bwd        = MRC__T(linear_bwd);
     k->gelu_fwd          = MRC__T(gelu_fwd);
@@ -7558,6 +9058,16 @@ MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_
     return MRC_OK;
 }
 
+// Elements i to i + n of a parameter into its working copy.
+MRC__INLINE void MRC__T(write_copy)(const mrc_optim_tensor *t, size_t i, size_t n) {
+#if MRC__F32
+    const float *param = t->param.data;
+    if (t->copy.data) mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
+#else
+    (void)t; (void)i; (void)n;
+#endif
+}
+
 MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker) {
     const mrc_adamw_args *a = arg;
     size_t i, end;
@@ -7585,11 +9095,7 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
         MRC__T(store_n)(pm + i, m, n);
         MRC__T(store_n)(pv + i, v, n);
         MRC__T(store_n)(param + i, p, n);
-#if MRC__F32
-        if (t->copy.data) {
-            mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
-        }
-#endif
+        MRC__T(write_copy)(t, i, n);
     }
 }
 MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -7598,6 +9104,300 @@ MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_arg
     if (((const int32_t *)a->state.data)[1]) return MRC_OK;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     mrc__pool_run(h->pool, chunks, chunks * 4000, MRC__T(adamw_task), &job);
+    return MRC_OK;
+}
+
+// AdamP: the moments and, by row, the products that its decision needs; then the step.
+typedef struct MRC__T(adamp_row) { double gg, pp, gp, pu; } MRC__T(adamp_row);
+typedef struct MRC__T(adamp_job) {
+    const mrc_adamp_args *a;
+    MRC__T(adamp_row) *rows;        // of all tensors, one after the other
+    double *along, *decay;          // of each row what the step loses along it; of each tensor
+    double  c1, c2;
+    int     step;                   // 0: moments; 1: the step
+} MRC__T(adamp_job);
+
+static size_t MRC__T(adamp_rows)(const mrc_optim_tensor *t) { return t->rows ? t->rows : 1; }
+// Rows of one task: about CHUNK elements.
+static size_t MRC__T(adamp_run)(const mrc_optim_tensor *t) {
+    size_t columns = t->numel / MRC__T(adamp_rows)(t);
+    return columns >= MRC__CPU_CHUNK || !columns ? 1 : MRC__CPU_CHUNK / columns;
+}
+static size_t MRC__T(adamp_tasks)(const mrc_adamp_args *a, size_t *rows) {
+    size_t tasks = 0;
+    *rows = 0;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        tasks += mrc__ceil_div(MRC__T(adamp_rows)(t), MRC__T(adamp_run)(t));
+        *rows += MRC__T(adamp_rows)(t);
+    }
+    return tasks;
+}
+
+MRC__TARGET static void MRC__T(adamp_moments)(const MRC__T(adamp_job) *j,
+                                              const mrc_optim_tensor *t, size_t begin,
+                                              size_t columns, MRC__T(adamp_row) *row) {
+    const mrc_adamp_args *a = j->a;
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL b2 = (MRC__REAL)a->beta2, r2 = (MRC__REAL)(1 - a->beta2);
+    const MRC__REAL root = (MRC__REAL)(1 / sqrt(j->c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL *grad = (const MRC__REAL *)t->grad.data + begin;
+    const MRC__REAL *param = (const MRC__REAL *)t->param.data + begin;
+    MRC__REAL *pm = (MRC__REAL *)t->m.data + begin, *pv = (MRC__REAL *)t->v.data + begin;
+    *row = (MRC__T(adamp_row)){0};
+    for (size_t i = 0; i < columns; i += MRC__T(LANES)) {
+        size_t n = columns - i;
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
+        MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(pv + i, v, n);
+        if (!t->rows) continue;
+        MRC__T(vec) u = a->nesterov ? m * b1 + g * r1 : m * 1;
+        u = u / (MRC__T(sqrt)(v) * root + eps);
+        row->gg += MRC__T(sum)(g * g);
+        row->pp += MRC__T(sum)(p * p);
+        row->gp += MRC__T(sum)(g * p);
+        row->pu += MRC__T(sum)(p * u);
+    }
+}
+
+MRC__TARGET static void MRC__T(adamp_move)(const MRC__T(adamp_job) *j, const mrc_optim_tensor *t,
+                                           size_t begin, size_t columns, double lost,
+                                           double decay_by) {
+    const mrc_adamp_args *a = j->a;
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL root = (MRC__REAL)(1 / sqrt(j->c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL rate = (MRC__REAL)(t->lr / j->c1), along = (MRC__REAL)lost;
+    const MRC__REAL decay = (MRC__REAL)decay_by;
+    const MRC__REAL *grad = (const MRC__REAL *)t->grad.data + begin;
+    const MRC__REAL *pm = (const MRC__REAL *)t->m.data + begin;
+    const MRC__REAL *pv = (const MRC__REAL *)t->v.data + begin;
+    MRC__REAL *param = (MRC__REAL *)t->param.data + begin;
+    for (size_t i = 0; i < columns; i += MRC__T(LANES)) {
+        size_t n = columns - i;
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n), m = MRC__T(load_n)(pm + i, n);
+        if (a->nesterov) m = m * b1 + MRC__T(load_n)(grad + i, n) * clip * r1;
+        MRC__T(vec) u = m / (MRC__T(sqrt)(MRC__T(load_n)(pv + i, n)) * root + eps);
+        u = u - p * along;
+        MRC__T(store_n)(param + i, p - p * decay - u * rate, n);
+    }
+    MRC__T(write_copy)(t, begin, columns);
+}
+
+MRC__TARGET static void MRC__T(adamp_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(adamp_job) *j = arg;
+    const mrc_optim_tensor *t = j->a->tensors;
+    size_t first = 0, n;
+    (void)worker;
+    for (; task >= (n = mrc__ceil_div(MRC__T(adamp_rows)(t), MRC__T(adamp_run)(t))); t++) {
+        task -= n;
+        first += MRC__T(adamp_rows)(t);
+    }
+    size_t rows = MRC__T(adamp_rows)(t), columns = t->numel / rows, run = MRC__T(adamp_run)(t);
+    for (size_t r = task * run; r < mrc__min(rows, (task + 1) * run); r++) {
+        if (!j->step) MRC__T(adamp_moments)(j, t, r * columns, columns, &j->rows[first + r]);
+        else MRC__T(adamp_move)(j, t, r * columns, columns, j->along[first + r],
+                                j->decay[t - j->a->tensors]);
+    }
+}
+
+// What each row of one tensor loses, and the tensor's decay.
+static double MRC__T(adamp_decide)(const mrc_adamp_args *a, const mrc_optim_tensor *t,
+                                   const MRC__T(adamp_row) *row, double *along) {
+    const size_t rows = MRC__T(adamp_rows)(t);
+    const double columns = (double)(t->numel / rows);
+    MRC__T(adamp_row) all = {0};
+    double most = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double cosine = mrc__cosine(row[r].gg, row[r].pp, row[r].gp, a->eps);
+        if (!(cosine <= most)) most = cosine;
+        all.gg += row[r].gg;
+        all.pp += row[r].pp;
+        all.gp += row[r].gp;
+        all.pu += row[r].pu;
+    }
+    int by_rows = t->rows && most < a->delta / sqrt(columns);
+    int whole = t->rows && !by_rows && mrc__cosine(all.gg, all.pp, all.gp, a->eps)
+                                     < a->delta / sqrt(columns * (double)rows);
+    for (size_t r = 0; r < rows; r++) {
+        double norm = sqrt(by_rows ? row[r].pp : all.pp) + a->eps;
+        along[r] = by_rows || whole ? (by_rows ? row[r].pu : all.pu) / (norm * norm) : 0;
+    }
+    return t->lr * t->weight_decay * (by_rows || whole ? a->wd_ratio : 1);
+}
+
+static size_t MRC__T(adamp_workspace)(mrc_backend *be, const mrc_adamp_args *a) {
+    size_t rows;
+    (void)be;
+    MRC__T(adamp_tasks)(a, &rows);
+    return rows * (sizeof(MRC__T(adamp_row)) + sizeof(double)) + a->n_tensors * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
+    const mrc__host_backend *h = be->self;
+    const int32_t *state = a->state.data;
+    size_t rows, tasks = MRC__T(adamp_tasks)(a, &rows), first = 0;
+    if (state[1]) return MRC_OK;
+    MRC__T(adamp_job) j = { .a = a, .rows = a->workspace, .c1 = 1 - pow(a->beta1, state[0]),
+                            .c2 = 1 - pow(a->beta2, state[0]) };
+    j.along = (double *)(void *)(j.rows + rows);
+    j.decay = j.along + rows;
+    mrc__pool_run(h->pool, tasks, tasks * 4000, MRC__T(adamp_task), &j);
+    for (size_t k = 0; k < a->n_tensors; first += MRC__T(adamp_rows)(&a->tensors[k++])) {
+        j.decay[k] = MRC__T(adamp_decide)(a, &a->tensors[k], j.rows + first, j.along + first);
+    }
+    j.step = 1;
+    mrc__pool_run(h->pool, tasks, tasks * 4000, MRC__T(adamp_task), &j);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(sgd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_sgd_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data, *grad = t->grad.data;
+    const MRC__REAL momentum = (MRC__REAL)a->momentum, rate = (MRC__REAL)t->lr;
+    const MRC__REAL decay = (MRC__REAL)t->weight_decay;
+    MRC__REAL *param = t->param.data, *pm = t->m.data;
+    (void)worker;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip + p * decay;
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * momentum + g;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(param + i, p - m * rate, n);
+        MRC__T(write_copy)(t, i, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_sgd_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(sgd_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(ema_task)(void *arg, size_t task, size_t worker) {
+    const mrc_ema_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const MRC__REAL keep = (MRC__REAL)a->decay, take = (MRC__REAL)(1 - a->decay);
+    const MRC__REAL *param = t->param.data;
+    MRC__REAL *pm = t->m.data;
+    (void)worker;
+    for (; i < end; i += MRC__T(LANES)) {
+        size_t n = end - i;
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n) * take;
+        MRC__T(store_n)(pm + i, MRC__T(load_n)(pm + i, n) * keep + p, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_ema_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(ema_task), &job);
+    return MRC_OK;
+}
+
+// One tensor at a time: there are few of them.
+typedef struct MRC__T(perturb_job) {
+    const mrc_optim_tensor *t;
+    double scale;
+    int    restore;
+} MRC__T(perturb_job);
+MRC__TARGET static void MRC__T(perturb_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(perturb_job) *j = arg;
+    const MRC__REAL *grad = j->t->grad.data, scale = (MRC__REAL)j->scale;
+    MRC__REAL *param = j->t->param.data, *pm = j->t->m.data;
+    size_t i = task * MRC__CPU_CHUNK, end = mrc__min(j->t->numel, i + MRC__CPU_CHUNK);
+    (void)worker;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
+        if (!j->restore) MRC__T(store_n)(pm + i, p, n);
+        if (j->restore) p = MRC__T(load_n)(pm + i, n);
+        else if (scale > 0) p = p + MRC__T(load_n)(grad + i, n) * scale;
+        MRC__T(store_n)(param + i, p, n);
+        MRC__T(write_copy)(j->t, i, n);
+    }
+}
+static size_t MRC__T(perturb_workspace)(mrc_backend *be, const mrc_perturb_args *a) {
+    (void)be;
+    return a->restore ? 0 : MRC__T(chunks)(a->tensors, a->n_tensors) * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_grad_norm_args squares = { .n_tensors = a->n_tensors, .tensors = a->tensors,
+                                   .workspace = a->workspace };
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    const double *part = a->workspace;
+    if (!a->restore) {
+        mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &squares);
+    }
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(perturb_job) j = { .t = &a->tensors[k], .restore = a->restore };
+        size_t n = mrc__ceil_div(j.t->numel, MRC__CPU_CHUNK);
+        double sum = 0;
+        for (size_t i = 0; !a->restore && i < n; i++) sum += *part++;
+        j.scale = mrc__perturb_scale(a->eps, sum);
+        mrc__pool_run(h->pool, n, n * 2000, MRC__T(perturb_task), &j);
+    }
+    return MRC_OK;
+}
+
+// ---- unfold ----
+
+typedef struct MRC__T(unfolding) {
+    const int32_t *cu;
+    size_t  n, in, size;
+    mrc_in  from;                   // x, or dy
+    mrc_out to;
+    int     backward;
+} MRC__T(unfolding);
+MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(unfolding) *u = arg;
+    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
+    const size_t half = u->size / 2;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(u->cu, s, r);
+        MRC__REAL *to = MRC__T(out_row)(u->to, r);
+        for (size_t k = 0; k < u->size; k++) {
+            // forward takes row r + k - half; backward is given by row r - k + half
+            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
+                         - (ptrdiff_t)(u->backward ? k : half);
+            int inside = at >= u->cu[s] && at < u->cu[s + 1];
+            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
+            for (size_t i = 0; i < u->in; i++) {
+                if (!u->backward) {
+                    to[i * u->size + k] = from ? from[i] : 0;
+                } else {
+                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
+                    to[i] = from ? before + from[i * u->size + k] : before;
+                }
+            }
+        }
+    }
+}
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
     return MRC_OK;
 }
 #endif // cpu pass
@@ -7886,6 +9686,7 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 // A unit of work is a direction and COLS hidden units: its columns of W_hh, packed once a call, for
 // all four gates, so that the cell follows its products at once.  Narrow layers run a direction as
 // one task over all steps; wide ones split each step.
+// A GRU is the same sweep with three panels of W_hh a group, and cells of its own.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth splitting
@@ -7895,13 +9696,14 @@ enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth s
 // Forward and backward in one: what a sweep reads, and the workspace.
 typedef struct MRC__T(sweep) {
     size_t n_sequences, h, groups;  // groups: units of COLS
+    size_t parts;                   // of W_hh's rows: 4 H or, of a GRU, 3 H
     const int32_t *cu;
-    MRC__REAL *bias[2];             // forward: b_ih + b_hh, (4H)
+    MRC__REAL *bias[2];             // forward (4H): b_ih + b_hh; GRU: r, z, then b_hn, b_in
     MRC__REAL *gates, *cells;       // (N, 8 H), (N, 2 H)
     size_t gates_ld, cells_ld;
     mrc_out y;                      // forward
-    mrc_in  dy;                     // backward
-    MRC__REAL *pack[2], *dc;        // W_hh by panels; dc (2, B, H)
+    mrc_in  dy, state;              // backward; state: a GRU's y
+    MRC__REAL *pack[2], *dc;        // W_hh by panels; (2, B, H): dc, or z dh of a GRU
     int32_t *order;                 // sequences, longest first
     size_t *running;                // (max_length + 1): sequences longer than t
     size_t steps, step;
@@ -8000,12 +9802,97 @@ MRC__INLINE void MRC__T(lstm_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t
     }
 }
 
+// The same of a GRU: gates r, z, q, n.
+MRC__INLINE void MRC__T(gru_cells)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                   size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS));
+    const MRC__REAL *rows[MRC__ROWS], *bias = w->bias[d] + unit;
+    MRC__REAL q[MRC__ROWS][3][MRC__T(COLS)];
+    for (size_t i = 0; t && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < m ? i : m - 1)];
+        rows[i] = MRC__T(out_row)(w->y, MRC__T(lstm_row)(w->cu, s, t - 1, (int)d)) + d * h;
+    }
+    memset(q, 0, sizeof q);
+    if (t) {
+        const MRC__T(block) block = {
+            .m = m, .n = 3 * MRC__T(COLS), .kc = h, .rows = rows, .c = q[0][0],
+            .b = w->pack[d] + unit * 3 * h, .b_step = MRC__T(COLS) * h, .ld = 3 * MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        size_t row = MRC__T(lstm_row)(w->cu, w->order[first + i], t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        MRC__REAL *y = MRC__T(out_row)(w->y, row) + d * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            MRC__T(vec) v[4], b[4], before = {0};
+            size_t n = units - j;
+            for (size_t k = 0; k < 4; k++) {
+                b[k] = MRC__T(load_n)(bias + k * h + j, n);
+                if (k != 2) v[k] = MRC__T(load_n)(gates + k * h + j, n) + b[k];
+            }
+            v[0] = MRC__T(sigmoid)(v[0] + MRC__T(load)(&q[i][0][j]));
+            v[1] = MRC__T(sigmoid)(v[1] + MRC__T(load)(&q[i][1][j]));
+            v[2] = MRC__T(load)(&q[i][2][j]) + b[2];
+            v[3] = MRC__T(tanh)(v[3] + v[0] * v[2]);
+            for (size_t k = 0; k < 4; k++) MRC__T(store_n)(gates + k * h + j, v[k], n);
+            if (t) before = MRC__T(load_n)(rows[i] + unit + j, n);
+            MRC__T(store_n)(y + j, (1 - v[1]) * v[3] + v[1] * before, n);
+        }
+    }
+}
+
+MRC__INLINE void MRC__T(gru_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                       size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS)), after = w->running[t + 1];
+    const size_t linked = after > first ? mrc__min(after - first, m) : 0;   // have a step t + 1
+    const MRC__REAL *rows[MRC__ROWS];
+    MRC__REAL dh[MRC__ROWS][MRC__T(COLS)];
+    for (size_t i = 0; linked && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < linked ? i : linked - 1)];
+        rows[i] = w->gates + MRC__T(lstm_row)(w->cu, s, t + 1, (int)d) * w->gates_ld + d * 4 * h;
+    }
+    memset(dh, 0, sizeof dh);
+    if (linked) {
+        const MRC__T(block) block = {
+            .m = linked, .n = MRC__T(COLS), .kc = 3 * h, .rows = rows, .c = dh[0],
+            .b = w->pack[d] + unit * 3 * h, .ld = MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        int32_t s = w->order[first + i];
+        size_t row = MRC__T(lstm_row)(w->cu, s, t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        const MRC__REAL *dy = MRC__T(row)(w->dy, row) + d * h + unit;
+        const MRC__REAL *was = MRC__T(row)(w->state, !t ? row : d ? row + 1 : row - 1)
+                             + d * h + unit;
+        MRC__REAL *kept = w->dc + (d * w->n_sequences + first + i) * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            size_t n = units - j;
+            // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
+            MRC__T(vec) r = MRC__T(load_n)(gates + j, n), z = MRC__T(load_n)(gates + h + j, n);
+            MRC__T(vec) q = MRC__T(load_n)(gates + 2 * h + j, n), before = {0};
+            MRC__T(vec) th = MRC__T(load_n)(gates + 3 * h + j, n);
+            MRC__T(vec) sum = MRC__T(load_n)(dy + j, n) + MRC__T(load)(&dh[i][j]);
+            if (t) before = MRC__T(load_n)(was + j, n);
+            if (i < linked) sum = sum + MRC__T(load_n)(kept + j, n);
+            MRC__T(vec) dn = sum * (1 - z) * (1 - th * th);
+            MRC__T(store_n)(gates + j, dn * q * r * (1 - r), n);
+            MRC__T(store_n)(gates + h + j, sum * (before - th) * z * (1 - z), n);
+            MRC__T(store_n)(gates + 2 * h + j, dn * r, n);
+            MRC__T(store_n)(gates + 3 * h + j, dn, n);
+            MRC__T(store_n)(kept + j, sum * z, n);
+        }
+    }
+}
+
 MRC__TARGET static void MRC__T(lstm_unit)(const MRC__T(sweep) *w, size_t t, size_t d,
                                           size_t group) {
     for (size_t i = 0; i < w->running[t]; i += MRC__ROWS) {
-        size_t m = mrc__min(w->running[t] - i, MRC__ROWS);
-        if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, group * MRC__T(COLS), i, m);
-        else MRC__T(lstm_cells)(w, t, d, group * MRC__T(COLS), i, m);
+        size_t m = mrc__min(w->running[t] - i, MRC__ROWS), unit = group * MRC__T(COLS);
+        if (w->parts == 3 && w->backward) MRC__T(gru_cells_bwd)(w, t, d, unit, i, m);
+        else if (w->parts == 3) MRC__T(gru_cells)(w, t, d, unit, i, m);
+        else if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, unit, i, m);
+        else MRC__T(lstm_cells)(w, t, d, unit, i, m);
     }
 }
 
@@ -8036,7 +9923,7 @@ static void MRC__T(lstm_sweep)(const mrc__host_backend *b, MRC__T(sweep) *w) {
 }
 
 // Packs W_hh: panels of one group together.  Forward (H, 4H): four panels a group, one a gate;
-// backward (4H, H): one panel.
+// backward (4H, H): one panel.  (A GRU's: 3H, three.)
 typedef struct MRC__T(lstm_packing) {
     const MRC__T(sweep) *w;
     const MRC__REAL *weight[2];
@@ -8046,13 +9933,13 @@ typedef struct MRC__T(lstm_packing) {
 MRC__TARGET static void MRC__T(lstm_pack_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(lstm_packing) *p = arg;
     const size_t h = p->w->h, d = task / p->w->groups, unit = task % p->w->groups * MRC__T(COLS);
-    MRC__REAL *to = p->w->pack[d] + unit * 4 * h;
+    MRC__REAL *to = p->w->pack[d] + unit * p->w->parts * h;
     (void)worker;
     if (p->w->backward) {
-        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, 4 * h);
+        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, p->w->parts * h);
         return;
     }
-    for (size_t q = 0; q < 4; q++) {
+    for (size_t q = 0; q < p->w->parts; q++) {
         MRC__T(pack_b)(to + q * MRC__T(COLS) * h, p->weight[d] + (q * h + unit) * p->ld[d],
                        p->ld[d], 1, h - unit, h);
     }
@@ -8077,10 +9964,19 @@ static void MRC__T(lstm_order)(MRC__T(sweep) *w) {
     }
 }
 
+static void MRC__T(lstm_run)(const mrc__host_backend *b, MRC__T(sweep) *w,
+                             const mrc_in weight_hh[2]) {
+    MRC__T(lstm_packing) p = { .w = w, .weight = { weight_hh[0].data, weight_hh[1].data },
+                               .ld = { weight_hh[0].ld, weight_hh[1].ld } };
+    mrc__pool_run(b->pool, 2 * w->groups, w->h * w->h, MRC__T(lstm_pack_task), &p);
+    MRC__T(lstm_order)(w);
+    MRC__T(lstm_sweep)(b, w);
+}
+
 // Lays the sweep's scratch out from base, or from NULL; returns its bytes.
 static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_length) {
     const size_t padded = mrc__round_up(w->h, MRC__T(COLS));
-    size_t bytes[6] = { padded * 4 * w->h * sizeof(MRC__REAL), 0, 0, 0, 0, 0 }, total = 0;
+    size_t bytes[6] = { padded * w->parts * w->h * sizeof(MRC__REAL), 0 }, total = 0;
     void *at[6];
     bytes[1] = bytes[0];
     bytes[2] = 8 * w->h * sizeof(MRC__REAL);                            // biases
@@ -8102,7 +9998,7 @@ static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_leng
 }
 
 static size_t MRC__T(lstm_fwd_bytes)(const mrc_lstm_fwd_args *a, MRC__T(sweep) *w) {
-    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h };
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 4 };
     w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
     return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
 }
@@ -8134,17 +10030,13 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
         MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     }
-    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
-                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
-    mrc__pool_run(b->pool, 2 * w.groups, h * h, MRC__T(lstm_pack_task), &p);
-    MRC__T(lstm_order)(&w);
-    MRC__T(lstm_sweep)(b, &w);
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
 }
 
 // Behind the sweep's scratch: h of the step before, one direction at a time (N, H).
 static size_t MRC__T(lstm_bwd_bytes)(const mrc_lstm_bwd_args *a, MRC__T(sweep) *w) {
-    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .backward = 1 };
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 4, .backward = 1 };
     w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
     return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
 }
@@ -8154,15 +10046,13 @@ static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_arg
     return MRC__T(lstm_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
 }
 
-MRC__TARGET static void MRC__T(lstm_before)(const mrc_lstm_bwd_args *a, size_t d,
-                                            MRC__REAL *to) {
-    const int32_t *cu = a->cu_seqlens.data;
-    const size_t h = a->h;
-    for (size_t s = 0; s < a->n_sequences; s++) {
+MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequences, mrc_in y,
+                                            size_t h, size_t d, MRC__REAL *to) {
+    for (size_t s = 0; s < n_sequences; s++) {
         for (size_t r = (size_t)cu[s]; r < (size_t)cu[s + 1]; r++) {
             int first = d ? r + 1 == (size_t)cu[s + 1] : r == (size_t)cu[s];
             if (first) memset(to + r * h, 0, h * sizeof *to);
-            else memcpy(to + r * h, MRC__T(row)(a->y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
+            else memcpy(to + r * h, MRC__T(row)(y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
         }
     }
 }
@@ -8191,7 +10081,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
-        MRC__T(lstm_before)(a, d, before);
+        MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
         MRC__TRY(kernels->gemm(be, &g));
     }
     for (size_t k = 0; k < 4; k++) {
@@ -8212,12 +10102,122 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
     w.cells = a->cells.data;
     w.cells_ld = a->cells.ld;
     w.dy = a->dy;
-    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
-                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
-    mrc__pool_run(b->pool, 2 * w.groups, a->h * a->h, MRC__T(lstm_pack_task), &p);
-    MRC__T(lstm_order)(&w);
-    MRC__T(lstm_sweep)(b, &w);
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC__T(lstm_gradients)(be, a, (MRC__REAL *)(void *)before);
+}
+
+// ---- GRU ----
+
+// A weight from its row o on.
+MRC__TARGET static mrc_in MRC__T(gru_rows)(mrc_in weight, size_t o) {
+    weight.data = MRC__T(row)(weight, o);
+    return weight;
+}
+
+static size_t MRC__T(gru_fwd_bytes)(const mrc_gru_fwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 3 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    MRC__T(sweep) w;
+    size_t rows = a->gates.data ? 0 : a->n * a->h * 8 * sizeof(MRC__REAL);
+    (void)be;
+    return MRC__T(gru_fwd_bytes)(a, &w) + rows;
+}
+
+MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    const size_t h = a->h;
+    MRC__T(sweep) w;
+    MRC__REAL *rest = (MRC__REAL *)(void *)((char *)a->workspace + MRC__T(gru_fwd_bytes)(a, &w));
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data ? a->gates.data : rest;
+    w.gates_ld = a->gates.data ? a->gates.ld : 8 * h;
+    w.y = a->y;
+    for (size_t d = 0; d < 2; d++) {
+        const MRC__REAL *ih = a->bias_ih[d].data, *hh = a->bias_hh[d].data;
+        for (size_t i = 0; i < 2 * h; i++) w.bias[d][i] = ih[i] + hh[i];
+        memcpy(w.bias[d] + 2 * h, hh + 2 * h, h * sizeof *hh);
+        memcpy(w.bias[d] + 3 * h, ih + 2 * h, h * sizeof *ih);
+        for (size_t n = 0; n < 2; n++) {
+            mrc_gemm_args g = { .m = a->n, .n = n ? h : 2 * h, .k = a->in, .b_transposed = 1,
+                                .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
+                                .c = { a->x.dtype, w.gates_ld,
+                                       w.gates + d * 4 * h + n * 3 * h, 0 } };
+            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        }
+    }
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
+    return MRC_OK;
+}
+
+static size_t MRC__T(gru_bwd_bytes)(const mrc_gru_bwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 3, .backward = 1 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    MRC__T(sweep) w;
+    (void)be;
+    return MRC__T(gru_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
+}
+
+// Outputs in the order of the struct.  What W_ih's rows meet is in two pieces: n 0: r and z, 1: n.
+MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
+                                                    MRC__REAL *before) {
+    const size_t h = a->h;
+    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
+    mrc_in dz[2][2];
+    for (size_t k = 0; k < 4; k++) {
+        dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
+                                     + k / 2 * 4 * h + k % 2 * 3 * h };
+    }
+    for (size_t k = 0; a->dx.data && k < 4; k++) {
+        mrc_gemm_args g = { .m = a->n, .n = a->in, .k = k % 2 ? h : 2 * h, .a = dz[k / 2][k % 2],
+                            .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
+                            .c = a->dx };
+        g.c.accumulate |= k > 0;
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
+                            .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
+        if (!g.c.data) continue;
+        g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t d = 0; d < 2; d++) {
+        mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
+                            .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
+        if (!g.c.data) continue;
+        MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_out out = a->dbias_ih[k / 2];
+        if (out.data) out.data = (MRC__REAL *)out.data + k % 2 * 2 * h;
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = k % 2 ? h : 2 * h,
+                                                   .dy = dz[k / 2][k % 2], .dbias = out });
+    }
+    for (size_t d = 0; d < 2; d++) {
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = 3 * h, .dy = dz[d][0],
+                                                   .dbias = a->dbias_hh[d] });
+    }
+    return MRC_OK;
+}
+
+MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    MRC__T(sweep) w;
+    char *before = (char *)a->workspace + MRC__T(gru_bwd_bytes)(a, &w);
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data;
+    w.gates_ld = a->gates.ld;
+    w.dy = a->dy;
+    w.state = a->y;
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
+    return MRC__T(gru_gradients)(be, a, (MRC__REAL *)(void *)before);
 }
 #endif // cpu pass
 
@@ -8226,8 +10226,8 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
 //
 // Three paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
 // vectors elsewhere), AVX2 with FMA, AVX-512 (F, DQ, BW, VL).  The register block of each is chosen
-// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy stays naive: its sums
-// are in double anyway, and it reads two columns.
+// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and symmetric_kl stay
+// naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 static void MRC__T(fill)(mrc_kernels *k) {
@@ -8257,6 +10257,18 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->grad_norm               = MRC__T(grad_norm);
     k->grad_norm_workspace     = MRC__T(grad_norm_workspace);
     k->adamw                   = MRC__T(adamw);
+    k->adamp                   = MRC__T(adamp);
+    k->adamp_workspace         = MRC__T(adamp_workspace);
+    k->sgd                     = MRC__T(sgd);
+    k->ema                     = MRC__T(ema);
+    k->perturb                 = MRC__T(perturb);
+    k->perturb_workspace       = MRC__T(perturb_workspace);
+    k->gru_fwd                 = MRC__T(gru_fwd);
+    k->gru_fwd_workspace       = MRC__T(gru_fwd_workspace);
+    k->gru_bwd                 = MRC__T(gru_bwd);
+    k->gru_bwd_workspace       = MRC__T(gru_bwd_workspace);
+    k->unfold_fwd              = MRC__T(unfold_fwd);
+    k->unfold_bwd              = MRC__T(unfold_bwd);
 }
 #undef MRC__INLINE
 #undef MRC__ALONE
@@ -8494,6 +10506,14 @@ static mrc_status mrc__null_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a
     return mrc__null_count(be, a->n, 8 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
 
+static mrc_status mrc__null_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    return mrc__null_count(be, a->n, 6 * a->h, a->in + a->h, 1);
+}
+static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    mrc__null_count(be, a->n, 6 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
+    return mrc__null_count(be, a->n, 6 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
+}
+
 #define MRC__NULL_QUERY(name, TYPE)                                                         \
     static size_t mrc__null_##name##_##TYPE(mrc_backend *be, const mrc_##name##_args *a) {  \
         mrc_backend *like = ((mrc__null_backend *)be->self)->like;                          \
@@ -8534,6 +10554,8 @@ static void mrc__null_fill(mrc_backend *be, const mrc_backend *like) {
         if (k->qkv_bwd) k->qkv_bwd = mrc__null_qkv_bwd;
         if (k->lstm_fwd) k->lstm_fwd = mrc__null_lstm_fwd;
         if (k->lstm_bwd) k->lstm_bwd = mrc__null_lstm_bwd;
+        if (k->gru_fwd) k->gru_fwd = mrc__null_gru_fwd;
+        if (k->gru_bwd) k->gru_bwd = mrc__null_gru_bwd;
     }
 }
 
@@ -8717,7 +10739,8 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
         mrc_out copy = { .dtype = p->copy_dtype, .ld = p->numel, .data = p->copy };
         int decays = o->config.decay_all || mrc__decays(p->name);
         o->list[n++] = (mrc_optim_tensor){
-            .numel = p->numel, .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
+            .numel = p->numel, .rows = p->ndim > 1 ? p->shape[0] : 0,
+            .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
             .copy = copy, .m = mrc__flat_out(m), .v = mrc__flat_out(v), .lr = lr,
             .weight_decay = decays ? o->config.weight_decay : 0 };
     }
@@ -8893,13 +10916,10 @@ MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t war
 #endif // core pass
 
 //==============================================================================
-// >>impl.vocabulary   a tokenizer's files: vocab.txt with Hugging Face's settings, tokenizer.json
+// >>impl.trie   the vocabulary as a table, and what is known of characters
 //
 // The vocabulary is a trie over code points: the longest match, which is all that WordPiece asks
-// for, is one walk, and no choice of tokens makes it slow.  What to do with a character is one byte
-// per code point, made at load: the bits of stages that are switched off are clear.
-// Ids are 0 to n - 1, each with one token: twins, holes and strangers are refused.
-// Byte-level BPE would be another model beside mrc__tok_read_model().
+// for, is one walk, and no choice of tokens makes it slow.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__uni_range { uint32_t first, last, value; } mrc__uni_range;
@@ -8907,19 +10927,21 @@ typedef struct mrc__uni_lower { uint32_t first, last, step; int32_t delta; } mrc
 // `count` code points from `first` on, each decomposing to `length` parts: the first from `at`.
 typedef struct mrc__uni_run { uint32_t first, count, length, at; } mrc__uni_run;
 typedef struct mrc__unicode {
-    const mrc__uni_range *classes, *combining;
+    const mrc__uni_range *classes, *combining, *gpt2;
     const mrc__uni_lower *lowers;
     const mrc__uni_run   *runs;
     const uint32_t       *parts;
-    size_t                n_classes, n_combining, n_lowers, n_runs;
+    size_t                n_classes, n_combining, n_gpt2, n_lowers, n_runs;
 } mrc__unicode;
 static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
 #define MRC__UNI_POINTS 0x110000u
 enum {
     MRC__UNI_DROP = 1, MRC__UNI_SPACE = 2, MRC__UNI_PUNCT = 4, MRC__UNI_CJK = 8, MRC__UNI_MARK = 16,
-    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128
+    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128,
+    MRC__GPT2_LETTER = 4, MRC__GPT2_NUMBER = 8      // byte-level BPE, with SPACE
 };
+#define MRC__BPE_SPACE 0x120u       // what stands for a space in byte-level BPE's tokens
 
 // Doubles *data (n elements of `bytes`) when it is full; 0: out of memory, nothing has changed.
 static int mrc__tok_grow(const mrc_allocator *host, void **data, size_t *capacity, size_t n,
@@ -9024,6 +11046,22 @@ static void mrc__tok_trie_free(const mrc_allocator *host, mrc__tok_trie *t) {
     if (t->value) host->free(host->user, t->value);
 }
 
+// The node behind an edge, made if it is not there; 0: out of memory.
+static int mrc__tok_edge_put(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key,
+                             uint32_t *node) {
+    mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
+    if (!e->key) {
+        if (t->n_nodes * 2 > t->mask) {
+            if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
+            e = &t->edges[mrc__tok_slot(t, key)];
+        }
+        if (!mrc__tok_node_new(host, t)) return 0;
+        *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
+    }
+    *node = e->node;
+    return 1;
+}
+
 // The node of a string, made if it is not there; 0: out of memory.
 static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const char *text,
                              size_t bytes, uint32_t *node) {
@@ -9032,34 +11070,37 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
     while (s < end) {
         uint32_t cp;
         s += mrc__tok_decode(s, end, &cp);
-        uint64_t key = mrc__tok_key(*node, cp);
-        mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-        if (!e->key) {
-            if (t->n_nodes * 2 > t->mask) {
-                if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
-                e = &t->edges[mrc__tok_slot(t, key)];
-            }
-            if (!mrc__tok_node_new(host, t)) return 0;
-            *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
-        }
-        *node = e->node;
+        if (!mrc__tok_edge_put(host, t, mrc__tok_key(*node, cp), node)) return 0;
     }
     return 1;
 }
 
-static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, size_t bytes) {
+// From a node on, which may be none.
+static uint32_t mrc__tok_trie_walk(const mrc__tok_trie *t, uint32_t node, const char *text,
+                                   size_t bytes) {
     const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
-    uint32_t cp, node = 0;
+    uint32_t cp;
     while (s < end && node != MRC__TOK_NONE) {
         s += mrc__tok_decode(s, end, &cp);
         node = mrc__tok_next(t, node, cp);
     }
     return node;
 }
+static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, size_t bytes) {
+    return mrc__tok_trie_walk(t, 0, text, bytes);
+}
 
+#endif // core pass
+
+//==============================================================================
+// >>impl.vocabulary   a tokenizer's files: vocab.txt with Hugging Face's settings, tokenizer.json
 //
-// The tokenizer and what is asked of it
-//
+// What to do with a character is one byte per code point, made at load: the bits of stages that are
+// switched off are clear.
+// Ids are 0 to n - 1, each with one token: twins, holes and strangers are refused.
+// What byte-level BPE has more, its merges, is read in impl.bpe.
+//==============================================================================
+#ifdef MRC__PASS_CORE
 #define MRC__TOK_TEMPLATE_ITEMS 16
 typedef struct mrc__tok_item {
     int32_t sequence, type_id, id;  // sequence 0 or 1 (id is not read), -1: the special token id
@@ -9069,14 +11110,24 @@ typedef struct mrc__tok_template {
     mrc__tok_item item[MRC__TOK_TEMPLATE_ITEMS];
 } mrc__tok_template;
 
+// The tokens that are found in the raw text; those that tokenizer.json calls "normalized" are
+// looked for in what the others left.
+#define MRC__TOK_PASSES 2
+enum { MRC__TOK_LSTRIP = 1, MRC__TOK_WHOLE = 2 };   // takes white space before it; see impl.bpe
+
 struct mrc_tokenizer {
     mrc_allocator     host;
-    mrc__tok_trie     words, added; // the vocabulary; the tokens that are found in the raw text
+    mrc__tok_trie     words, added[MRC__TOK_PASSES];    // the vocabulary; added tokens by pass
+    mrc__tok_trie     merges;       // byte-level BPE: no edges without it
     uint32_t          suffix;       // the node of the continuing prefix "##"
-    uint8_t           added_first[256];     // whether an added token begins with this byte
+    uint8_t           added_first[256];     // bit p: an added token of pass p begins so
     uint8_t          *classes;      // by code point
     mrc_text          pool;         // the tokens' texts
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
+    uint8_t          *flags;        // by id
+    int32_t           byte_id[256];         // BPE: the tokens of single bytes
+    int               prefix_space;         // BPE: a space is put before the text
+    int               trim, trim_prefix;    // BPE: offsets spare spaces, but for one put there
     size_t            n, capacity;
     size_t            max_length, max_chars;
     mrc_special_ids   special;
@@ -9087,7 +11138,9 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     mrc__tok_trie_free(&host, &tok->words);
-    mrc__tok_trie_free(&host, &tok->added);
+    mrc__tok_trie_free(&host, &tok->merges);
+    for (int p = 0; p < MRC__TOK_PASSES; p++) mrc__tok_trie_free(&host, &tok->added[p]);
+    if (tok->flags) host.free(host.user, tok->flags);
     if (tok->classes) host.free(host.user, tok->classes);
     if (tok->token_at) host.free(host.user, tok->token_at);
     mrc_text_free(&tok->pool);
@@ -9100,12 +11153,15 @@ MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return 
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
+static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
+    return node == MRC__TOK_NONE ? -1 : t->value[node];
+}
 static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
-    uint32_t node = mrc__tok_trie_find(&tok->words, token, bytes);
-    int32_t id = node == MRC__TOK_NONE ? -1 : tok->words.value[node];
-    if (id >= 0) return id;
-    node = mrc__tok_trie_find(&tok->added, token, bytes);
-    return node == MRC__TOK_NONE ? -1 : tok->added.value[node];
+    int32_t id = mrc__tok_value(&tok->words, mrc__tok_trie_find(&tok->words, token, bytes));
+    for (int p = 0; id < 0 && p < MRC__TOK_PASSES; p++) {
+        id = mrc__tok_value(&tok->added[p], mrc__tok_trie_find(&tok->added[p], token, bytes));
+    }
+    return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
     return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
@@ -9116,10 +11172,12 @@ MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
 //
 enum { MRC__TOK_CLS, MRC__TOK_SEP, MRC__TOK_PAD, MRC__TOK_UNK, MRC__TOK_MASK, MRC__TOK_BOS,
        MRC__TOK_EOS, MRC__TOK_NAMES };
-static const struct { const char *key, *usual; } mrc__tok_names[MRC__TOK_NAMES] = {
-    { "cls_token", "[CLS]" }, { "sep_token", "[SEP]" }, { "pad_token", "[PAD]" },
-    { "unk_token", "[UNK]" }, { "mask_token", "[MASK]" }, { "bos_token", NULL },
-    { "eos_token", NULL },
+// usual: in WordPiece, in byte-level BPE.
+static const struct { const char *key, *usual[2]; } mrc__tok_names[MRC__TOK_NAMES] = {
+    { "cls_token", { "[CLS]", "<s>" } }, { "sep_token", { "[SEP]", "</s>" } },
+    { "pad_token", { "[PAD]", "<pad>" } }, { "unk_token", { "[UNK]", "<unk>" } },
+    { "mask_token", { "[MASK]", "<mask>" } }, { "bos_token", { NULL, NULL } },
+    { "eos_token", { NULL, NULL } },
 };
 
 typedef struct mrc__tok_source {
@@ -9128,8 +11186,17 @@ typedef struct mrc__tok_source {
     mrc_text    names[MRC__TOK_NAMES];      // empty: not given
     mrc_json   *config, *map, *json;
     int         lowercase, strip_accents, chinese, clean;   // -1: not given
+    int         prefix_space, mask_lstrip;                  // -1: not given
+    int         bpe;
     size_t      max_length;
 } mrc__tok_source;
+
+// In impl.bpe.
+static mrc_status mrc__bpe_read_pipeline(mrc__tok_source *src, mrc_tokenizer *tok);
+static mrc_status mrc__bpe_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *model);
+static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir);
+static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok);
 
 #define mrc__tok_fail(src, status, at, fmt, ...)                                            \
     mrc__fail((src)->ctx, status, "%s:%zu:%zu: " fmt, (src)->path.data, (at)->line, (at)->column, \
@@ -9190,6 +11257,9 @@ static mrc_status mrc__tok_int(mrc__tok_source *src, const mrc_json *j, const ch
     return MRC_OK;
 }
 
+#define MRC__TOK_TOKEN_BYTES 65536u
+#define MRC__TOK_FILE_BYTES  (64u << 20)    // the largest vocabularies in use have half of that
+
 // Puts a token at an id; `at` is where it stands in the file.
 static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_trie *trie,
                                const mrc_json *at, const char *text, size_t bytes, int64_t id) {
@@ -9197,6 +11267,9 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__to
     if (bytes == 0 || memchr(text, 0, bytes))
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", bytes ? "token with a NUL character"
                                                                   : "empty token");
+    if (bytes > MRC__TOK_TOKEN_BYTES)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token of %zu bytes, expected at most %u",
+                             bytes, MRC__TOK_TOKEN_BYTES);
     if (id < 0 || (uint64_t)id >= tok->capacity)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has id %lld, expected 0 to "
                              "%zu: there are %zu tokens", text, (long long)id, tok->capacity - 1,
@@ -9221,18 +11294,20 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__to
     return MRC_OK;
 }
 
-// Makes a token one that is found in the raw text.
+// Makes a token one that is found in the raw text, in this pass; one that is already keeps its.
 static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
-                                       const char *text, size_t bytes, int64_t id) {
-    uint32_t node = mrc__tok_trie_find(&tok->added, text, bytes);
-    if (node != MRC__TOK_NONE && tok->added.value[node] == id) return MRC_OK;
+                                       const char *text, size_t bytes, int64_t id, int pass) {
+    for (int p = 0; p < MRC__TOK_PASSES; p++) {
+        uint32_t node = mrc__tok_trie_find(&tok->added[p], text, bytes);
+        if (mrc__tok_value(&tok->added[p], node) == id) return MRC_OK;
+    }
     int32_t known = mrc__tok_id(tok, text, bytes);
     if (known >= 0 && known != id)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has two ids: %d in the "
                              "vocabulary and %lld as an added token", text, (int)known,
                              (long long)id);
-    MRC__TRY(mrc__tok_add(src, tok, &tok->added, at, text, bytes, id));
-    tok->added_first[(unsigned char)text[0]] = 1;
+    MRC__TRY(mrc__tok_add(src, tok, &tok->added[pass], at, text, bytes, id));
+    tok->added_first[(unsigned char)text[0]] |= (uint8_t)(1 << pass);
     return MRC_OK;
 }
 
@@ -9246,7 +11321,8 @@ static mrc_status mrc__tok_room(mrc__tok_source *src, mrc_tokenizer *tok, size_t
                          src->path.data, capacity, INT32_MAX);
     tok->token_at = mrc__mul(capacity, sizeof *tok->token_at, &bytes)
                   ? tok->host.alloc(tok->host.user, bytes) : NULL;
-    if (!tok->token_at)
+    tok->flags = tok->token_at ? mrc__host_zalloc(&tok->host, capacity) : NULL;
+    if (!tok->flags)
         return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for %zu tokens", src->path.data,
                          capacity);
     for (size_t i = 0; i < capacity; i++) tok->token_at[i] = SIZE_MAX;
@@ -9272,18 +11348,32 @@ static size_t mrc__tok_trim(const char *s, size_t bytes) {
     }
 }
 
+static mrc_status mrc__tok_too_large(mrc__tok_source *src) {
+    struct stat info;
+    if (stat(src->path.data, &info) != 0 || info.st_size <= (off_t)MRC__TOK_FILE_BYTES)
+        return MRC_OK;
+    return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: a file of %lld bytes, expected at most %u",
+                     src->path.data, (long long)info.st_size, MRC__TOK_FILE_BYTES);
+}
+
+// The text of src->path and the number of its lines.
+static mrc_status mrc__tok_lines(mrc__tok_source *src, char **data, size_t *bytes, size_t *lines) {
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_file_read(src->ctx, data, bytes, src->path.data));
+    size_t valid = mrc_utf8_valid(*data, *bytes), line = 1;
+    *lines = 0;
+    for (size_t i = 0; i < *bytes; i++) *lines += (*data)[i] == '\n';
+    if (*bytes && (*data)[*bytes - 1] != '\n') ++*lines;
+    if (valid == *bytes) return MRC_OK;
+    for (size_t i = 0; i < valid; i++) line += (*data)[i] == '\n';
+    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)",
+                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid]);
+    mrc_file_free(src->ctx, *data);
+    return s;
+}
+
 static mrc_status mrc__tok_read_vocab(mrc__tok_source *src, mrc_tokenizer *tok, char *data,
-                                      size_t bytes) {
-    const char *path = src->path.data;
-    size_t lines = 0, valid = mrc_utf8_valid(data, bytes);
-    for (size_t i = 0; i < bytes; i++) lines += data[i] == '\n';
-    if (bytes && data[bytes - 1] != '\n') lines++;
-    if (valid != bytes) {
-        size_t line = 1;
-        for (size_t i = 0; i < valid; i++) line += data[i] == '\n';
-        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", path,
-                         line, (unsigned)(unsigned char)data[valid]);
-    }
+                                      size_t bytes, size_t lines) {
     MRC__TRY(mrc__tok_room(src, tok, lines));
     char *s = data;
     for (size_t id = 0; id < lines; id++) {
@@ -9301,8 +11391,9 @@ static mrc_status mrc__tok_read_vocab(mrc__tok_source *src, mrc_tokenizer *tok, 
 // One added token: {"content": .., flags}, or its text alone.
 static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
                                  int64_t id) {
-    static const char *const flags[] = { "single_word", "lstrip", "rstrip", "normalized" };
+    static const char *const flags[] = { "single_word", "rstrip", "lstrip", "normalized" };
     const mrc_json *content = j;
+    int lstrip = -1, pass = 0;
     if (j->type != MRC_JSON_STRING) {
         MRC__TRY(mrc__tok_object(src, j, "an added token"));
         MRC__TRY(mrc__tok_string(src, j, "content", &content));
@@ -9311,7 +11402,9 @@ static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const
         for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
             int on = -1;
             MRC__TRY(mrc__tok_bool(src, j, flags[i], &on));
-            if (on == 1)
+            if (i == 2) lstrip = on;
+            else if (i == 3 && src->bpe) pass = on == 1;    // nothing is normalised there
+            else if (on == 1)
                 return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "added token \"%.60s\" has %s: "
                                      "true, which is not supported", content->string, flags[i]);
         }
@@ -9322,7 +11415,9 @@ static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const
             return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "special token \"%.60s\" is not in the "
                                  "vocabulary of %zu tokens", content->string, tok->n);
     }
-    return mrc__tok_add_special(src, tok, j, content->string, content->bytes, id);
+    MRC__TRY(mrc__tok_add_special(src, tok, j, content->string, content->bytes, id, pass));
+    if (lstrip >= 0) tok->flags[id] = lstrip ? MRC__TOK_LSTRIP : 0;
+    return MRC_OK;
 }
 
 //
@@ -9335,6 +11430,7 @@ static mrc_status mrc__tok_read_names(mrc__tok_source *src, const mrc_json *root
         mrc_text *name = &src->names[i];
         if (j && j->type == MRC_JSON_OBJECT) {
             MRC__TRY(mrc__tok_object(src, j, mrc__tok_names[i].key));
+            if (i == MRC__TOK_MASK) MRC__TRY(mrc__tok_bool(src, j, "lstrip", &src->mask_lstrip));
             MRC__TRY(mrc__tok_string(src, j, "content", &j));
         } else {
             MRC__TRY(mrc__tok_string(src, root, mrc__tok_names[i].key, &j));
@@ -9357,6 +11453,7 @@ static mrc_status mrc__tok_read_config(mrc__tok_source *src, const mrc_json *roo
     MRC__TRY(mrc__tok_bool(src, root, "strip_accents", &src->strip_accents));
     MRC__TRY(mrc__tok_bool(src, root, "tokenize_chinese_chars", &src->chinese));
     MRC__TRY(mrc__tok_bool(src, root, "do_basic_tokenize", &basic));
+    MRC__TRY(mrc__tok_bool(src, root, "add_prefix_space", &src->prefix_space));
     const mrc_json *never = mrc_json_get(root, "never_split");
     const mrc_json *length = mrc_json_get(root, "model_max_length");
     if (basic == 0)
@@ -9424,11 +11521,21 @@ static mrc_status mrc__tok_part(mrc__tok_source *src, const char *key, const cha
                          b ? " or " : "", b ? b : "");
 }
 
-// "vocab": {token: id}, with the ids of the added tokens after or among them.
-static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
-                                      const mrc_json *added) {
+// {token: id}, with the ids of n_added tokens after or among them.
+static mrc_status mrc__tok_read_ids(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *vocab,
+                                    size_t n_added) {
+    MRC__TRY(mrc__tok_room(src, tok, vocab->n + n_added));
+    for (const mrc_json *j = vocab->child; j; j = j->next) {
+        int64_t id = -1;
+        MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
+        MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
     const mrc_json *model, *prefix, *unk;
-    MRC__TRY(mrc__tok_part(src, "model", "WordPiece", NULL, &model));
+    MRC__TRY(mrc__tok_part(src, "model", "WordPiece", "BPE", &model));
     const mrc_json *vocab = mrc_json_get(model, "vocab");
     const mrc_json *max_chars = mrc_json_get(model, "max_input_chars_per_word");
     MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
@@ -9436,12 +11543,8 @@ static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
     if (!vocab || vocab->type != MRC_JSON_OBJECT)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "vocab is %s, expected an object",
                              vocab ? mrc__tok_type(vocab) : "absent");
-    MRC__TRY(mrc__tok_room(src, tok, vocab->n + (added ? added->n : 0)));
-    for (const mrc_json *j = vocab->child; j; j = j->next) {
-        int64_t id;
-        MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
-        MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
-    }
+    MRC__TRY(mrc__tok_read_ids(src, tok, vocab, n_added));
+    if (src->bpe) return mrc__bpe_read_model(src, tok, model);
     if (max_chars) {
         int64_t n;
         MRC__TRY(mrc__tok_int(src, max_chars, "max_input_chars_per_word", 1, INT32_MAX, &n));
@@ -9523,11 +11626,16 @@ static mrc_status mrc__tok_read_template(mrc__tok_source *src, mrc_tokenizer *to
                          "%d", key, (int)next, (int)n_sequences);
 }
 
-// [CLS] A [SEP] and [CLS] A [SEP] B [SEP], types 0 0 0 1 1.
-static void mrc__tok_bert_template(mrc_tokenizer *tok, int32_t cls, int32_t sep) {
+// [CLS] A [SEP] and [CLS] A [SEP] B [SEP], types 0 0 0 1 1; RoBERTa: <s> A </s> and
+// <s> A </s> </s> B </s>, types 0.
+static void mrc__tok_usual_template(mrc_tokenizer *tok, int32_t cls, int32_t sep, int roberta) {
     tok->single = (mrc__tok_template){ 3, 2, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep } } };
-    tok->pair = (mrc__tok_template){ 5, 3, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
-                                             { 1, 1, 0 }, { -1, 1, sep } } };
+    if (roberta)
+        tok->pair = (mrc__tok_template){ 6, 4, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
+                                                 { -1, 0, sep }, { 1, 0, 0 }, { -1, 0, sep } } };
+    else
+        tok->pair = (mrc__tok_template){ 5, 3, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
+                                                 { 1, 1, 0 }, { -1, 1, sep } } };
 }
 
 // "sep": ["[SEP]", 102]
@@ -9547,33 +11655,46 @@ static mrc_status mrc__tok_bert_pair(mrc__tok_source *src, const mrc_tokenizer *
 static mrc_status mrc__tok_read_processor(mrc__tok_source *src, mrc_tokenizer *tok) {
     const mrc_json *part;
     int32_t cls, sep;
-    MRC__TRY(mrc__tok_part(src, "post_processor", "TemplateProcessing", "BertProcessing", &part));
+    MRC__TRY(mrc__tok_part(src, "post_processor", "TemplateProcessing",
+                           src->bpe ? "RobertaProcessing" : "BertProcessing", &part));
     if (mrc__tok_is(mrc_json_get(part, "type"), "TemplateProcessing")) {
         MRC__TRY(mrc__tok_read_template(src, tok, part, "single", 1, &tok->single));
         return mrc__tok_read_template(src, tok, part, "pair", 2, &tok->pair);
     }
     MRC__TRY(mrc__tok_bert_pair(src, tok, part, "cls", &cls));
     MRC__TRY(mrc__tok_bert_pair(src, tok, part, "sep", &sep));
-    mrc__tok_bert_template(tok, cls, sep);
+    mrc__tok_usual_template(tok, cls, sep, src->bpe);
+    if (!src->bpe) return MRC_OK;
+    int trim = -1, prefix = -1;         // both are meant where nothing is said
+    MRC__TRY(mrc__tok_bool(src, part, "trim_offsets", &trim));
+    MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &prefix));
+    tok->trim = trim != 0;
+    tok->trim_prefix = prefix != 0;
     return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
+static mrc_status mrc__tok_read_normalizer(mrc__tok_source *src) {
     const mrc_json *part;
-    MRC__TRY(mrc_json_load(src->ctx, &src->json, src->path.data));
-    MRC__TRY(mrc__tok_object(src, src->json, "the tokenizer"));
     MRC__TRY(mrc__tok_part(src, "normalizer", "BertNormalizer", NULL, &part));
     MRC__TRY(mrc__tok_bool(src, part, "lowercase", &src->lowercase));
     MRC__TRY(mrc__tok_bool(src, part, "strip_accents", &src->strip_accents));
     MRC__TRY(mrc__tok_bool(src, part, "handle_chinese_chars", &src->chinese));
     MRC__TRY(mrc__tok_bool(src, part, "clean_text", &src->clean));
-    MRC__TRY(mrc__tok_part(src, "pre_tokenizer", "BertPreTokenizer", NULL, &part));
+    return mrc__tok_part(src, "pre_tokenizer", "BertPreTokenizer", NULL, &part);
+}
+
+static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_json_load(src->ctx, &src->json, src->path.data));
+    MRC__TRY(mrc__tok_object(src, src->json, "the tokenizer"));
+    src->bpe = mrc__tok_is(mrc_json_get(mrc_json_get(src->json, "model"), "type"), "BPE");
+    MRC__TRY(src->bpe ? mrc__bpe_read_pipeline(src, tok) : mrc__tok_read_normalizer(src));
     const mrc_json *added = mrc_json_get(src->json, "added_tokens");
     if (added && added->type == MRC_JSON_NULL) added = NULL;
     if (added && added->type != MRC_JSON_ARRAY)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, added, "added_tokens is %s, expected an array",
                              mrc__tok_type(added));
-    MRC__TRY(mrc__tok_read_model(src, tok, added));
+    MRC__TRY(mrc__tok_read_model(src, tok, added ? added->n : 0));
     for (const mrc_json *j = added ? added->child : NULL; j; j = j->next) {
         const mrc_json *id = mrc_json_get(j, "id");
         int64_t number;
@@ -9620,33 +11741,41 @@ static mrc_status mrc__tok_find_special(mrc__tok_source *src, mrc_tokenizer *tok
                              &tok->special.unk, &tok->special.mask };
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
         int given = src->names[i].bytes > 0;
-        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual;
+        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual[src->bpe];
         if (!name) continue;
         int32_t id = mrc_tokenizer_id(tok, name);
-        int needed = i == MRC__TOK_UNK || (!src->json && (i == MRC__TOK_CLS || i == MRC__TOK_SEP));
+        int ends = i == MRC__TOK_CLS || i == MRC__TOK_SEP;
+        int needed = src->json ? i == MRC__TOK_UNK && !src->bpe : ends || i == MRC__TOK_UNK;
         if (id < 0 && (given || needed))
             return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s \"%.60s\" is not in the vocabulary "
                              "of %zu tokens", src->path.data, mrc__tok_names[i].key, name, tok->n);
         if (i < sizeof out / sizeof *out) *out[i] = id;
         // tokenizer.json lists by itself what is found in the raw text.
         mrc_json at = { .line = (size_t)(id + 1), .column = 1 };
-        if (id >= 0 && !src->json)
-            MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id));
+        if (id < 0 || src->json) continue;
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id, 0));
+        // RobertaTokenizer's mask takes the space before it.
+        int lstrip = src->mask_lstrip < 0 ? src->bpe : src->mask_lstrip;
+        if (i == MRC__TOK_MASK && lstrip) tok->flags[id] |= MRC__TOK_LSTRIP;
     }
     return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok) {
     char *data;
-    size_t bytes;
-    MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
-    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes);
+    size_t bytes, lines;
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines);
     mrc_file_free(src->ctx, data);
     MRC__TRY(s);
-    if (!mrc__tok_trie_put(&tok->host, &tok->words, "##", 2, &tok->suffix))
-        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    if (mrc__tok_trie_put(&tok->host, &tok->words, "##", 2, &tok->suffix)) return MRC_OK;
+    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+}
+
+static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    MRC__TRY(src->bpe ? mrc__bpe_read_files(src, tok, dir) : mrc__tok_read_lines(src, tok));
     MRC__TRY(mrc__tok_find_special(src, tok));
-    mrc__tok_bert_template(tok, tok->special.cls, tok->special.sep);
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->bpe);
     if (src->config) {
         MRC__TRY(mrc__tok_path(src, dir, "tokenizer_config.json"));
         MRC__TRY(mrc__tok_read_extra(src, tok, src->config));
@@ -9669,6 +11798,13 @@ static mrc_status mrc__tok_read_classes(mrc__tok_source *src, mrc_tokenizer *tok
     if (strip) keep |= MRC__UNI_MARK;
     uint8_t *c = tok->classes = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
     if (!c) return mrc__fail(src->ctx, MRC_ERR_MEM, "tokenizer: no memory for the character table");
+    if (src->bpe) {
+        for (size_t i = 0; i < u->n_gpt2; i++) {
+            for (uint32_t cp = u->gpt2[i].first; cp <= u->gpt2[i].last; cp++)
+                c[cp] = (uint8_t)u->gpt2[i].value;
+        }
+        return MRC_OK;
+    }
     for (size_t i = 0; i < u->n_classes; i++) {
         for (uint32_t cp = u->classes[i].first; cp <= u->classes[i].last; cp++)
             c[cp] = (uint8_t)(u->classes[i].value & keep);
@@ -9695,7 +11831,9 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
     if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
     if (!mrc__tok_trie_init(&tok->host, &tok->words)
-        || !mrc__tok_trie_init(&tok->host, &tok->added))
+        || !mrc__tok_trie_init(&tok->host, &tok->merges)
+        || !mrc__tok_trie_init(&tok->host, &tok->added[0])
+        || !mrc__tok_trie_init(&tok->host, &tok->added[1]))
         return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", path);
     MRC__TRY(mrc__tok_path(src, NULL, path));
     if (dir) {
@@ -9703,9 +11841,13 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
         MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
         json = mrc_file_exists(src->path.data) == 1;
         if (!json) MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-        if (!json && mrc_file_exists(src->path.data) != 1)
-            return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt in "
-                             "this folder", dir);
+        if (!json && mrc_file_exists(src->path.data) != 1) {
+            MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
+            src->bpe = mrc_file_exists(src->path.data) == 1;
+            if (!src->bpe)
+                return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt "
+                                 "nor vocab.json in this folder", dir);
+        }
         // What Hugging Face does where a configuration says nothing.
         if (!json && src->config && src->lowercase < 0) src->lowercase = 1;
     }
@@ -9717,7 +11859,8 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
                              src->path.data, id, tok->n - 1);
     }
     tok->max_length = src->max_length;
-    return mrc__tok_read_classes(src, tok);
+    MRC__TRY(mrc__tok_read_classes(src, tok));
+    return src->bpe ? mrc__bpe_find_whole(src, tok) : MRC_OK;
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
@@ -9726,7 +11869,7 @@ MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const ch
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
     mrc__tok_source src = { .ctx = ctx, .lowercase = -1, .strip_accents = -1, .chinese = -1,
-                            .clean = -1 };
+                            .clean = -1, .prefix_space = -1, .mask_lstrip = -1 };
     tok->host = ctx->host;
     tok->max_chars = 100;
     tok->special = (mrc_special_ids){ -1, -1, -1, -1, -1 };
@@ -9755,12 +11898,13 @@ MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const ch
 //     decode -> clean -> space around CJK -> NFD -> drop marks -> lower case -> words -> pieces
 //
 // a code point at a time, and each carries the position in the original text that it is aligned to.
-// Byte-level BPE would replace mrc__tok_segment(); added tokens, templates and windows are shared.
+// Byte-level BPE has mrc__bpe_segment() instead; added tokens, templates and windows are shared.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // A mrc__tok_run takes a text apart into pieces; its buffers serve both texts of a pair.
 typedef struct mrc__tok_piece { int32_t id, begin, end, word; } mrc__tok_piece;
 typedef struct mrc__tok_mark { uint32_t cp, order, follows; int32_t from; } mrc__tok_mark;
+typedef struct mrc__bpe_symbol { int32_t id, previous, next; } mrc__bpe_symbol;     // id -1: gone
 typedef struct mrc__tok_run {
     const mrc_allocator *host;      // the caller's: threads share the tokenizer
     const mrc_tokenizer *tok;
@@ -9774,6 +11918,9 @@ typedef struct mrc__tok_run {
     mrc__tok_mark  *marks;          // combining marks that wait to be put in order
     size_t          n_marks, mark_capacity;
     int32_t         aligned;        // where the latest code point that replaced another stands
+    uint64_t       *heap;           // BPE: room for pairs, then symbols; as large as the word
+    mrc__bpe_symbol *symbols;
+    size_t          n_heap, symbol_capacity;
     int             failed;         // out of memory: asked about once, at the end
 } mrc__tok_run;
 
@@ -9781,6 +11928,7 @@ static void mrc__tok_run_free(mrc__tok_run *r) {
     const mrc_allocator *host = r->host;
     if (r->pieces) host->free(host->user, r->pieces);
     if (r->word) host->free(host->user, r->word);
+    if (r->heap) host->free(host->user, r->heap);
     if (r->marks) host->free(host->user, r->marks);
 }
 
@@ -10009,26 +12157,58 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
     return id;
 }
 
-// Appends a text's pieces to r.
-static void mrc__tok_text(mrc__tok_run *r, const char *text, size_t n_bytes) {
-    const unsigned char *s = (const unsigned char *)text, *begin = s, *end = s + n_bytes;
-    int32_t at = 0;
-    r->words = 0;
+static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                                int32_t at);        // in impl.bpe
+
+// The White_Space before s, from begin on: where it begins, and its code points.
+static const unsigned char *mrc__tok_space_before(const mrc_tokenizer *tok,
+                                                  const unsigned char *begin,
+                                                  const unsigned char *s, int32_t *chars) {
+    for (*chars = 0; s > begin; ++*chars) {
+        const unsigned char *p = s - 1;
+        uint32_t cp;
+        while (p > begin && s - p < 3 && (*p & 0xC0) == 0x80) p--;
+        size_t bytes = mrc__tok_decode(p, s, &cp);
+        if (p + bytes != s || !(tok->classes[cp] & MRC__UNI_SPACE)) break;
+        s = p;
+    }
+    return s;
+}
+
+// Appends the pieces of a text that begins at code point `at` and has no added tokens of earlier
+// passes; returns where it ends.
+static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                             int32_t at, int pass) {
+    const mrc_tokenizer *tok = r->tok;
+    const unsigned char *begin = s;
+    if (pass == MRC__TOK_PASSES)
+        return tok->merges.n_nodes > 1 ? mrc__bpe_segment(r, s, end, at)
+                                       : mrc__tok_segment(r, s, end, at);
     while (s < end) {
         size_t bytes;
-        int32_t chars, id = -1;
-        if (r->tok->added_first[*s]) id = mrc__tok_added_at(&r->tok->added, s, end, &bytes, &chars);
+        int32_t chars, spaces = 0, id = -1;
+        if (tok->added_first[*s] >> pass & 1)
+            id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
             s++;
             continue;
         }
-        at = mrc__tok_segment(r, begin, s, at);
-        mrc__tok_piece_add(r, id, at, at + chars);
+        const unsigned char *stop = tok->flags[id] & MRC__TOK_LSTRIP
+                                  ? mrc__tok_space_before(tok, begin, s, &spaces) : s;
+        at = mrc__tok_pass(r, begin, stop, at, pass + 1);
+        mrc__tok_piece_add(r, id, at, at + spaces + chars);
         r->words++;
-        at += chars;
+        at += spaces + chars;
         begin = s += bytes;
     }
-    mrc__tok_segment(r, begin, end, at);
+    return mrc__tok_pass(r, begin, end, at, pass + 1);
+}
+
+// Appends a text's pieces to r.
+static void mrc__tok_text(mrc__tok_run *r, const char *text, size_t n_bytes) {
+    const unsigned char *s = (const unsigned char *)text;
+    r->words = 0;
+    mrc__tok_pass(r, s, s + n_bytes, 0, 0);
 }
 
 //
@@ -10098,8 +12278,27 @@ static mrc_status mrc__tok_plan_make(mrc_ctx *ctx, mrc__tok_plan *plan, int pair
     return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no truncation of number %d", (int)o->truncation);
 }
 
-static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int special,
-                            const mrc__tok_piece *const text[2], const size_t n[2]) {
+// Spaces at the ends of a token, with those that it took, are not of its offsets.  That is how
+// RobertaProcessing has it, which believes that one space of a window's first token was put there.
+static void mrc__tok_trim_piece(const mrc_tokenizer *tok, mrc__tok_piece *p, int first) {
+    const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[p->id];
+    const unsigned char *end = s + strlen((const char *)s);
+    int32_t leading = 0, trailing = 0, n = 0;
+    for (uint32_t cp; s < end; n++) {
+        s += mrc__tok_decode(s, end, &cp);
+        int space = cp == MRC__BPE_SPACE || (tok->classes[cp] & MRC__UNI_SPACE);
+        trailing = space ? trailing + 1 : 0;
+        if (space && leading == n) leading++;
+    }
+    if (tok->flags[p->id] & MRC__TOK_LSTRIP) leading += p->end - p->begin - n;
+    if (leading == 1 && tok->trim_prefix && (first || p->begin == 0)) leading = 0;
+    p->begin = p->begin + leading < p->end ? p->begin + leading : p->end;
+    if (trailing && p->end >= trailing)
+        p->end = p->end - trailing > p->begin ? p->end - trailing : p->begin;
+}
+
+static void mrc__tok_window(const mrc_tokenizer *tok, mrc_encoding *e, const mrc__tok_template *t,
+                            int special, const mrc__tok_piece *const text[2], const size_t n[2]) {
     size_t at = 0;
     for (size_t i = 0; i < t->n; i++) {
         int32_t which = t->item[i].sequence;
@@ -10107,6 +12306,7 @@ static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int spe
         for (size_t k = 0; k < count; k++, at++) {
             mrc__tok_piece p = which >= 0 ? text[which][k]
                                           : (mrc__tok_piece){ t->item[i].id, 0, 0, -1 };
+            if (tok->trim && which >= 0) mrc__tok_trim_piece(tok, &p, k == 0);
             e->input_ids[at] = p.id;
             e->token_type_ids[at] = t->item[i].type_id;
             e->offset_mapping[at][0] = p.begin;
@@ -10118,7 +12318,7 @@ static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int spe
 }
 
 // All windows in one allocation: the list, then six numbers per token.
-static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out,
+static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out, const mrc_tokenizer *tok,
                                    const mrc__tok_piece *const text[2], const mrc__tok_plan *plan,
                                    const mrc__tok_template *t, int special) {
     size_t per_window, n_tokens, list_bytes, bytes, n[2] = { plan->n[0], plan->n[1] };
@@ -10149,7 +12349,7 @@ static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out,
         e->sequence_ids = room + 3 * e->n;
         e->offset_mapping = (int32_t (*)[2])(room + 4 * e->n);
         room += 6 * e->n;
-        mrc__tok_window(e, t, special, from, n);
+        mrc__tok_window(tok, e, t, special, from, n);
     }
     return MRC_OK;
 }
@@ -10180,7 +12380,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
     mrc_status s = r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "tokenizer: no memory for %zu tokens",
                                         r.n)
                  : mrc__tok_plan_make(ctx, &plan, pair != NULL, special ? t->n_special : 0, o);
-    if (s == MRC_OK) s = mrc__tok_windows(ctx, out, texts, &plan, t, special);
+    if (s == MRC_OK) s = mrc__tok_windows(ctx, out, tok, texts, &plan, t, special);
     mrc__tok_run_free(&r);
     return s;
 }
@@ -10188,6 +12388,400 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.bpe   byte-level BPE as RobertaTokenizerFast has it
+//
+// A text is cut into words by GPT-2's pattern
+//
+//     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+//
+// and the bytes of a word, each a token at first, are merged pair by pair: the pair that stands
+// first in the list of merges before others, the leftmost of equals first.  In the files a byte is
+// a printable character: itself where it is one, U+0100 and on in turn where it is not.
+// Merges are edges from (left id, right id) in a table like the vocabulary's; their nodes are
+// numbered by rank, and the value of a node is the id of the two together.  Most words are tokens
+// that their bytes merge into: those are marked at load, and found without merging.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static uint32_t mrc__bpe_char(unsigned byte) {
+    if (byte < 33) return 256 + byte;
+    if (byte >= 127 && byte < 161) return 256 + 33 + byte - 127;
+    return byte == 173 ? 256 + 67 : byte;
+}
+
+//
+// Merging
+//
+static inline uint64_t mrc__bpe_key(int32_t left, int32_t right) {
+    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
+}
+
+// Puts the pair that begins at symbol `left`, if it can be merged, into the heap.
+static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    const mrc__bpe_symbol *s = r->symbols;
+    if (left < 0 || s[left].next < 0) return;
+    uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
+    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
+    if (!e->key) return;
+    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
+    size_t at = r->n_heap++;
+    while (at > 0 && r->heap[(at - 1) / 2] > pair) {
+        r->heap[at] = r->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    r->heap[at] = pair;
+}
+
+static uint64_t mrc__bpe_pop(mrc__tok_run *r) {
+    uint64_t top = r->heap[0], last = r->heap[--r->n_heap];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < r->n_heap; at = child) {
+        if (child + 1 < r->n_heap && r->heap[child + 1] < r->heap[child]) child++;
+        if (r->heap[child] >= last) break;
+        r->heap[at] = r->heap[child];
+    }
+    r->heap[at] = last;
+    return top;
+}
+
+// Room for n symbols and their pairs: n - 1 at first, and two more for each merge.
+static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
+    size_t bytes, want = r->symbol_capacity ? r->symbol_capacity : 64;
+    if (n <= r->symbol_capacity) return 1;
+    while (want < n) {
+        if (!mrc__mul(want, 2, &want)) return 0;
+    }
+    if (!mrc__mul(want, 3 * sizeof *r->heap + sizeof *r->symbols, &bytes)) return 0;
+    uint64_t *room = r->host->alloc(r->host->user, bytes);
+    if (!room) return 0;
+    if (r->heap) r->host->free(r->host->user, r->heap);
+    r->heap = room;
+    r->symbols = (mrc__bpe_symbol *)(room + 3 * want);
+    r->symbol_capacity = want;
+    return 1;
+}
+
+// Merges the word: what is left are the symbols from 0 along next; 0: out of memory.
+static int mrc__bpe_merge_word(mrc__tok_run *r) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    int32_t n = (int32_t)r->n_word;
+    if (!mrc__bpe_room(r, r->n_word)) return 0;
+    mrc__bpe_symbol *s = r->symbols;
+    for (int32_t i = 0; i < n; i++) {
+        s[i] = (mrc__bpe_symbol){ r->tok->byte_id[r->word[i]], i - 1, i + 1 < n ? i + 1 : -1 };
+    }
+    r->n_heap = 0;
+    for (int32_t i = 0; i < n; i++) mrc__bpe_push(r, i);
+    while (r->n_heap) {
+        uint64_t pair = mrc__bpe_pop(r);
+        int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
+        if (s[left].id < 0 || right < 0) continue;
+        // A pair of which one has been merged elsewhere since is another, or none.
+        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
+                                                                        s[right].id))];
+        if (!e->key || e->node != pair >> 32) continue;
+        s[left].id = t->value[e->node];
+        s[left].next = s[right].next;
+        s[right].id = -1;
+        if (s[left].next >= 0) s[s[left].next].previous = left;
+        mrc__bpe_push(r, s[left].previous);
+        mrc__bpe_push(r, left);
+    }
+    return 1;
+}
+
+static void mrc__bpe_word_end(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    const mrc__tok_trie *t = &tok->words;
+    size_t n = r->n_word, i = 0;
+    uint32_t node = 0;
+    if (n == 0 || r->failed) return;
+    for (; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
+    }
+    int32_t id = mrc__tok_value(t, node);
+    if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
+        mrc__tok_piece_add(r, id, r->from[0], r->from[n - 1] + 1);
+    } else if (!mrc__bpe_merge_word(r)) {
+        r->failed = 1;
+    } else {
+        for (int32_t k = 0, next; k >= 0; k = next) {
+            next = r->symbols[k].next;
+            size_t end = next < 0 ? n : (size_t)next;
+            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
+        }
+    }
+    r->n_word = 0;
+    r->words++;
+}
+
+//
+// GPT-2's pattern
+//
+// What is left of a text, whose first code point is number `at`.
+typedef struct mrc__bpe_text { const unsigned char *s, *end; int32_t at; } mrc__bpe_text;
+
+// The class of the code point at p; 0xFF past the end.
+static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char *p,
+                                      const unsigned char *end, size_t *bytes) {
+    uint32_t cp;
+    if (p == end) return 0xFF;
+    *bytes = mrc__tok_decode(p, end, &cp);
+    return r->tok->classes[cp];
+}
+
+// Adds the bytes of one code point to the word; what is ill-formed is U+FFFD's.
+static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
+    uint32_t cp;
+    size_t n = mrc__tok_decode(x->s, x->end, &cp);
+    static const unsigned char replacement[3] = { 0xEF, 0xBF, 0xBD };
+    const unsigned char *from = cp == 0xFFFD ? replacement : x->s;
+    size_t bytes = cp == 0xFFFD ? 3 : n;
+    for (size_t i = 0; i < bytes; i++) mrc__tok_word_add(r, from[i], x->at);
+    x->s += n;
+    x->at++;
+}
+
+// How many bytes of 's 't 're 've 'm 'll 'd are at p; 0: none.
+static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
+    if (end - p < 2 || p[0] != '\'') return 0;
+    if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
+    if (end - p < 3) return 0;
+    if ((p[1] == 'r' || p[1] == 'v') && p[2] == 'e') return 3;
+    return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
+}
+
+// White space: all of it at the end, else all but the last, which may begin the next word.  taken:
+// how many of it the word has already.
+static void mrc__bpe_spaces(mrc__tok_run *r, mrc__bpe_text *x, int taken) {
+    size_t n = (size_t)taken, bytes = 0;
+    unsigned k;
+    for (const unsigned char *p = x->s;; p += bytes, n++) {
+        k = mrc__bpe_class(r, p, x->end, &bytes);
+        if (k == 0xFF || !(k & MRC__UNI_SPACE)) break;
+    }
+    if (k != 0xFF && n > 1) n--;
+    for (n -= (size_t)taken; n; n--) mrc__bpe_take(r, x);
+}
+
+// A text without added tokens that begins at code point `at`; returns where it ends.
+static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                                int32_t at) {
+    mrc__bpe_text x = { s, end, at };
+    int prefix = r->tok->prefix_space && s < end && *s != ' ';
+    while (x.s < x.end && !r->failed) {
+        // A space that is put before the text is aligned to its first code point.
+        int space = prefix || *x.s == ' ';
+        size_t bytes = 1, n = prefix ? 0 : mrc__bpe_contraction(x.s, x.end);
+        unsigned k = mrc__bpe_class(r, x.s + (space && !prefix), x.end, &bytes);
+        if (prefix) mrc__tok_word_add(r, ' ', x.at);
+        if (n) {
+            while (n--) mrc__bpe_take(r, &x);
+        } else if (k == 0xFF || (k & MRC__UNI_SPACE)) {
+            mrc__bpe_spaces(r, &x, prefix);
+        } else {
+            if (space && !prefix) mrc__bpe_take(r, &x);
+            while (mrc__bpe_class(r, x.s, x.end, &bytes) == k) mrc__bpe_take(r, &x);
+        }
+        prefix = 0;
+        mrc__bpe_word_end(r);
+    }
+    return x.at;
+}
+
+//
+// Loading
+//
+static mrc_status mrc__bpe_no_memory(mrc__tok_source *src) {
+    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the merges", src->path.data);
+}
+
+// The merge of rank n: the n-th call.
+static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                 const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    const mrc__tok_trie *t = &tok->words;
+    uint32_t first = mrc__tok_trie_find(t, a, a_bytes), node;
+    int32_t left = mrc__tok_value(t, first);
+    int32_t right = mrc__tok_value(t, mrc__tok_trie_find(t, b, b_bytes));
+    int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
+    if (left < 0 || right < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
+                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
+                             left < 0 ? a : b);
+    if (both < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
+                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
+                             b);
+    size_t n = tok->merges.n_nodes;
+    if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
+        return mrc__bpe_no_memory(src);
+    if (node < n)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
+                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
+                             (int)(b_bytes % 61), b, (unsigned)node, n);
+    tok->merges.value[node] = both;
+    return MRC_OK;
+}
+
+// "left right"
+static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                      const char *text, size_t bytes) {
+    const char *space = memchr(text, ' ', bytes);
+    size_t n = space ? (size_t)(space - text) : 0;
+    if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
+                             "tokens with a space between them)", (int)(bytes % 61), text);
+    return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
+}
+
+// What every byte-level vocabulary must have, or texts would lose characters.
+static mrc_status mrc__bpe_read_bytes(mrc__tok_source *src, mrc_tokenizer *tok) {
+    for (unsigned b = 0; b < 256; b++) {
+        uint32_t node = mrc__tok_next(&tok->words, 0, mrc__bpe_char(b));
+        tok->byte_id[b] = mrc__tok_value(&tok->words, node);
+        if (tok->byte_id[b] < 0)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no token for byte "
+                             "0x%02x (U+%04X), expected one for each byte", src->path.data, b,
+                             (unsigned)mrc__bpe_char(b));
+    }
+    tok->max_chars = SIZE_MAX;
+    return MRC_OK;
+}
+
+// Nothing may be left that would make other tokens than plain byte-level BPE.
+static mrc_status mrc__bpe_check_model(mrc__tok_source *src, const mrc_json *model) {
+    static const char *const off[] = { "byte_fallback", "ignore_merges" };
+    static const char *const none[] = { "continuing_subword_prefix", "end_of_word_suffix" };
+    for (int i = 0; i < 2; i++) {
+        const mrc_json *text;
+        int on = -1;
+        MRC__TRY(mrc__tok_bool(src, model, off[i], &on));
+        if (on == 1)
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, model, "%s is true, which is not "
+                                 "supported", off[i]);
+        MRC__TRY(mrc__tok_string(src, model, none[i], &text));
+        if (text && text->bytes)
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "%s is \"%.60s\", supported is "
+                                 "none", none[i], text->string);
+    }
+    const mrc_json *dropout = mrc_json_get(model, "dropout");
+    if (!dropout || dropout->type == MRC_JSON_NULL
+        || (dropout->type == MRC_JSON_NUMBER && dropout->number == 0)) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, dropout, "dropout is %s, supported is none",
+                         mrc__tok_type(dropout));
+}
+
+// "merges": ["a b", ..] or [["a", "b"], ..]
+static mrc_status mrc__bpe_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *model) {
+    const mrc_json *merges = mrc_json_get(model, "merges"), *unk;
+    MRC__TRY(mrc__bpe_check_model(src, model));
+    MRC__TRY(mrc__bpe_read_bytes(src, tok));
+    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
+    if (unk && mrc__tok_id(tok, unk->string, unk->bytes) < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, unk, "unk_token \"%.60s\" is not in the "
+                             "vocabulary of %zu tokens", unk->string, tok->n);
+    if (!merges || merges->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "merges is %s, expected an array",
+                             merges ? mrc__tok_type(merges) : "absent");
+    for (const mrc_json *j = merges->child; j; j = j->next) {
+        const mrc_json *a = j->type == MRC_JSON_ARRAY && j->n == 2 ? j->child : NULL;
+        if (j->type == MRC_JSON_STRING) {
+            MRC__TRY(mrc__bpe_merge_text(src, tok, j, j->string, j->bytes));
+        } else if (a && a->type == MRC_JSON_STRING && a->next->type == MRC_JSON_STRING) {
+            MRC__TRY(mrc__bpe_merge(src, tok, j, a->string, a->bytes, a->next->string,
+                                    a->next->bytes));
+        } else {
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a merge is %s, expected two tokens",
+                                 mrc__tok_type(j));
+        }
+    }
+    return MRC_OK;
+}
+
+// The parts of tokenizer.json before the model.
+static mrc_status mrc__bpe_read_pipeline(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc_json *part = mrc_json_get(src->json, "normalizer");
+    int pattern = -1;
+    if (part && part->type != MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "byte-level BPE with a %s, which is "
+                             "not supported", "normalizer");
+    MRC__TRY(mrc__tok_part(src, "pre_tokenizer", "ByteLevel", NULL, &part));
+    MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &src->prefix_space));
+    MRC__TRY(mrc__tok_bool(src, part, "use_regex", &pattern));
+    if (pattern == 0)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "%s is false, which is not supported",
+                             "use_regex");
+    tok->prefix_space = src->prefix_space != 0;
+    return MRC_OK;
+}
+
+static mrc_status mrc__bpe_read_merges(mrc__tok_source *src, mrc_tokenizer *tok, const char *data,
+                                       size_t bytes, size_t lines) {
+    const char *s = data, *version = "#version";
+    for (size_t line = 1; line <= lines; line++) {
+        mrc_json at = { .line = line, .column = 1 };
+        const char *end = memchr(s, '\n', (size_t)(data + bytes - s));
+        if (!end) end = data + bytes;
+        size_t n = (size_t)(end - s);
+        if (n && s[n - 1] == '\r') n--;
+        int skip = n >= strlen(version) && memcmp(s, version, strlen(version)) == 0;
+        if (!skip) MRC__TRY(mrc__bpe_merge_text(src, tok, &at, s, n));
+        s = end + 1;
+    }
+    return MRC_OK;
+}
+
+// vocab.json, whose path is in src, and merges.txt beside it.
+static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    mrc_json *vocab;
+    char *data;
+    size_t bytes, lines;
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_json_load(src->ctx, &vocab, src->path.data));
+    mrc_status s = mrc__tok_object(src, vocab, "the vocabulary");
+    if (s == MRC_OK) s = mrc__tok_read_ids(src, tok, vocab, 0);
+    mrc_json_free(vocab);
+    MRC__TRY(s);
+    MRC__TRY(mrc__bpe_read_bytes(src, tok));
+    MRC__TRY(mrc__tok_path(src, dir, "merges.txt"));
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    s = mrc__bpe_read_merges(src, tok, data, bytes, lines);
+    mrc_file_free(src->ctx, data);
+    tok->prefix_space = tok->trim_prefix = src->prefix_space == 1;
+    tok->trim = 1;
+    return s;
+}
+
+// Marks the tokens that their bytes merge into.
+static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) {
+    int16_t byte_of[256 + 68];
+    mrc__tok_run r = { .host = &tok->host, .tok = tok };
+    mrc_status s = MRC_OK;
+    for (int i = 0; i < 256 + 68; i++) byte_of[i] = -1;
+    for (int b = 0; b < 256; b++) byte_of[mrc__bpe_char((unsigned)b)] = (int16_t)b;
+    for (size_t id = 0; s == MRC_OK && id < tok->n; id++) {
+        const unsigned char *p = (const unsigned char *)mrc_tokenizer_token(tok, (int32_t)id);
+        const unsigned char *end = p + strlen((const char *)p);
+        r.n_word = 0;
+        while (p < end && !r.failed) {
+            uint32_t cp;
+            p += mrc__tok_decode(p, end, &cp);
+            int byte = cp < 256 + 68 ? byte_of[cp] : -1;
+            if (byte < 0) break;
+            mrc__tok_word_add(&r, (uint32_t)byte, 0);
+        }
+        if (p < end && !r.failed) continue;
+        if (r.failed || !mrc__bpe_merge_word(&r)) s = mrc__bpe_no_memory(src);
+        else if (r.symbols[0].next < 0 && r.symbols[0].id == (int32_t)id)
+            tok->flags[id] |= MRC__TOK_WHOLE;
+    }
+    mrc__tok_run_free(&r);
+    return s;
 }
 #endif // core pass
 
@@ -10912,7 +13506,7 @@ static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example 
                                 .max_length = e->max_length, .stride = e->config->doc_stride };
     mrc_encodings q = {0}, windows = {0};
     MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &q, question, bytes, NULL, 0, &alone));
-    size_t taken = q.n ? q.list[0].n + 3 : 3;
+    size_t special = e->tok->pair.n_special, taken = special + (q.n ? q.list[0].n : 0);
     mrc_encodings_free(&q);
     // No room for a window that moves on: such a row is kept only if nothing has to be cut.
     int tight = taken >= e->max_length || e->max_length - taken <= e->config->doc_stride;
@@ -11030,14 +13624,15 @@ static mrc_status mrc__enc_check(const mrc__enc *e) {
         return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: sentinels need a mask token, and the "
                          "tokenizer has none");
     }
-    if (e->max_length < 4 || e->max_length > INT32_MAX) {
-        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: max_seq_length is %zu, expected at least 4",
-                         e->max_length);
+    size_t special = e->tok->pair.n_special;
+    if (e->max_length <= special || e->max_length > INT32_MAX) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: max_seq_length is %zu, expected at least "
+                         "%zu", e->max_length, special + 1);
     }
-    if (c->kind == MRC_ENCODING_OFFSETS && c->doc_stride >= e->max_length - 3) {
+    if (c->kind == MRC_ENCODING_OFFSETS && c->doc_stride >= e->max_length - special) {
         return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: doc_stride %zu is no overlap of windows of "
                          "%zu tokens (expected less than %zu)", c->doc_stride, e->max_length,
-                         e->max_length - 3);
+                         e->max_length - special);
     }
     return MRC_OK;
 }
@@ -12662,8 +15257,8 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
 
 // Byte for byte; a file that the source lacks is not written, and one that is the same file stays.
 static mrc_status mrc__save_tokenizer(mrc_ctx *ctx, const char *dir, const char *source) {
-    static const char *const names[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
-                                         "special_tokens_map.json", NULL };
+    static const char *const names[] = { "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json",
+                                         "tokenizer_config.json", "special_tokens_map.json", NULL };
     for (int i = 0; names[i]; i++) {
         char from[MRC__PATH_BYTES], to[MRC__PATH_BYTES], *data;
         size_t bytes;
@@ -15600,6 +18195,193 @@ static const uint32_t mrc__uni_parts[] = {
     0x4CED, 0x9D67, 0x2A0CE, 0x4CF8, 0x2A105, 0x2A20E, 0x2A291, 0x9EBB, 0x4D56, 0x9EF9, 0x9EFE,
     0x9F05, 0x9F0F, 0x9F16, 0x9F3B, 0x2A600,
 };
+static const mrc__uni_range mrc__uni_gpt2[] = {
+    {0x9,0xD,2}, {0x20,0x20,2}, {0x30,0x39,8}, {0x41,0x5A,4}, {0x61,0x7A,4}, {0x85,0x85,2},
+    {0xA0,0xA0,2}, {0xAA,0xAA,4}, {0xB2,0xB3,8}, {0xB5,0xB5,4}, {0xB9,0xB9,8}, {0xBA,0xBA,4},
+    {0xBC,0xBE,8}, {0xC0,0xD6,4}, {0xD8,0xF6,4}, {0xF8,0x2C1,4}, {0x2C6,0x2D1,4}, {0x2E0,0x2E4,4},
+    {0x2EC,0x2EC,4}, {0x2EE,0x2EE,4}, {0x370,0x374,4}, {0x376,0x377,4}, {0x37A,0x37D,4},
+    {0x37F,0x37F,4}, {0x386,0x386,4}, {0x388,0x38A,4}, {0x38C,0x38C,4}, {0x38E,0x3A1,4},
+    {0x3A3,0x3F5,4}, {0x3F7,0x481,4}, {0x48A,0x52F,4}, {0x531,0x556,4}, {0x559,0x559,4},
+    {0x560,0x588,4}, {0x5D0,0x5EA,4}, {0x5EF,0x5F2,4}, {0x620,0x64A,4}, {0x660,0x669,8},
+    {0x66E,0x66F,4}, {0x671,0x6D3,4}, {0x6D5,0x6D5,4}, {0x6E5,0x6E6,4}, {0x6EE,0x6EF,4},
+    {0x6F0,0x6F9,8}, {0x6FA,0x6FC,4}, {0x6FF,0x6FF,4}, {0x710,0x710,4}, {0x712,0x72F,4},
+    {0x74D,0x7A5,4}, {0x7B1,0x7B1,4}, {0x7C0,0x7C9,8}, {0x7CA,0x7EA,4}, {0x7F4,0x7F5,4},
+    {0x7FA,0x7FA,4}, {0x800,0x815,4}, {0x81A,0x81A,4}, {0x824,0x824,4}, {0x828,0x828,4},
+    {0x840,0x858,4}, {0x860,0x86A,4}, {0x870,0x887,4}, {0x889,0x88E,4}, {0x8A0,0x8C9,4},
+    {0x904,0x939,4}, {0x93D,0x93D,4}, {0x950,0x950,4}, {0x958,0x961,4}, {0x966,0x96F,8},
+    {0x971,0x980,4}, {0x985,0x98C,4}, {0x98F,0x990,4}, {0x993,0x9A8,4}, {0x9AA,0x9B0,4},
+    {0x9B2,0x9B2,4}, {0x9B6,0x9B9,4}, {0x9BD,0x9BD,4}, {0x9CE,0x9CE,4}, {0x9DC,0x9DD,4},
+    {0x9DF,0x9E1,4}, {0x9E6,0x9EF,8}, {0x9F0,0x9F1,4}, {0x9F4,0x9F9,8}, {0x9FC,0x9FC,4},
+    {0xA05,0xA0A,4}, {0xA0F,0xA10,4}, {0xA13,0xA28,4}, {0xA2A,0xA30,4}, {0xA32,0xA33,4},
+    {0xA35,0xA36,4}, {0xA38,0xA39,4}, {0xA59,0xA5C,4}, {0xA5E,0xA5E,4}, {0xA66,0xA6F,8},
+    {0xA72,0xA74,4}, {0xA85,0xA8D,4}, {0xA8F,0xA91,4}, {0xA93,0xAA8,4}, {0xAAA,0xAB0,4},
+    {0xAB2,0xAB3,4}, {0xAB5,0xAB9,4}, {0xABD,0xABD,4}, {0xAD0,0xAD0,4}, {0xAE0,0xAE1,4},
+    {0xAE6,0xAEF,8}, {0xAF9,0xAF9,4}, {0xB05,0xB0C,4}, {0xB0F,0xB10,4}, {0xB13,0xB28,4},
+    {0xB2A,0xB30,4}, {0xB32,0xB33,4}, {0xB35,0xB39,4}, {0xB3D,0xB3D,4}, {0xB5C,0xB5D,4},
+    {0xB5F,0xB61,4}, {0xB66,0xB6F,8}, {0xB71,0xB71,4}, {0xB72,0xB77,8}, {0xB83,0xB83,4},
+    {0xB85,0xB8A,4}, {0xB8E,0xB90,4}, {0xB92,0xB95,4}, {0xB99,0xB9A,4}, {0xB9C,0xB9C,4},
+    {0xB9E,0xB9F,4}, {0xBA3,0xBA4,4}, {0xBA8,0xBAA,4}, {0xBAE,0xBB9,4}, {0xBD0,0xBD0,4},
+    {0xBE6,0xBF2,8}, {0xC05,0xC0C,4}, {0xC0E,0xC10,4}, {0xC12,0xC28,4}, {0xC2A,0xC39,4},
+    {0xC3D,0xC3D,4}, {0xC58,0xC5A,4}, {0xC5D,0xC5D,4}, {0xC60,0xC61,4}, {0xC66,0xC6F,8},
+    {0xC78,0xC7E,8}, {0xC80,0xC80,4}, {0xC85,0xC8C,4}, {0xC8E,0xC90,4}, {0xC92,0xCA8,4},
+    {0xCAA,0xCB3,4}, {0xCB5,0xCB9,4}, {0xCBD,0xCBD,4}, {0xCDD,0xCDE,4}, {0xCE0,0xCE1,4},
+    {0xCE6,0xCEF,8}, {0xCF1,0xCF2,4}, {0xD04,0xD0C,4}, {0xD0E,0xD10,4}, {0xD12,0xD3A,4},
+    {0xD3D,0xD3D,4}, {0xD4E,0xD4E,4}, {0xD54,0xD56,4}, {0xD58,0xD5E,8}, {0xD5F,0xD61,4},
+    {0xD66,0xD78,8}, {0xD7A,0xD7F,4}, {0xD85,0xD96,4}, {0xD9A,0xDB1,4}, {0xDB3,0xDBB,4},
+    {0xDBD,0xDBD,4}, {0xDC0,0xDC6,4}, {0xDE6,0xDEF,8}, {0xE01,0xE30,4}, {0xE32,0xE33,4},
+    {0xE40,0xE46,4}, {0xE50,0xE59,8}, {0xE81,0xE82,4}, {0xE84,0xE84,4}, {0xE86,0xE8A,4},
+    {0xE8C,0xEA3,4}, {0xEA5,0xEA5,4}, {0xEA7,0xEB0,4}, {0xEB2,0xEB3,4}, {0xEBD,0xEBD,4},
+    {0xEC0,0xEC4,4}, {0xEC6,0xEC6,4}, {0xED0,0xED9,8}, {0xEDC,0xEDF,4}, {0xF00,0xF00,4},
+    {0xF20,0xF33,8}, {0xF40,0xF47,4}, {0xF49,0xF6C,4}, {0xF88,0xF8C,4}, {0x1000,0x102A,4},
+    {0x103F,0x103F,4}, {0x1040,0x1049,8}, {0x1050,0x1055,4}, {0x105A,0x105D,4}, {0x1061,0x1061,4},
+    {0x1065,0x1066,4}, {0x106E,0x1070,4}, {0x1075,0x1081,4}, {0x108E,0x108E,4}, {0x1090,0x1099,8},
+    {0x10A0,0x10C5,4}, {0x10C7,0x10C7,4}, {0x10CD,0x10CD,4}, {0x10D0,0x10FA,4}, {0x10FC,0x1248,4},
+    {0x124A,0x124D,4}, {0x1250,0x1256,4}, {0x1258,0x1258,4}, {0x125A,0x125D,4}, {0x1260,0x1288,4},
+    {0x128A,0x128D,4}, {0x1290,0x12B0,4}, {0x12B2,0x12B5,4}, {0x12B8,0x12BE,4}, {0x12C0,0x12C0,4},
+    {0x12C2,0x12C5,4}, {0x12C8,0x12D6,4}, {0x12D8,0x1310,4}, {0x1312,0x1315,4}, {0x1318,0x135A,4},
+    {0x1369,0x137C,8}, {0x1380,0x138F,4}, {0x13A0,0x13F5,4}, {0x13F8,0x13FD,4}, {0x1401,0x166C,4},
+    {0x166F,0x167F,4}, {0x1680,0x1680,2}, {0x1681,0x169A,4}, {0x16A0,0x16EA,4}, {0x16EE,0x16F0,8},
+    {0x16F1,0x16F8,4}, {0x1700,0x1711,4}, {0x171F,0x1731,4}, {0x1740,0x1751,4}, {0x1760,0x176C,4},
+    {0x176E,0x1770,4}, {0x1780,0x17B3,4}, {0x17D7,0x17D7,4}, {0x17DC,0x17DC,4}, {0x17E0,0x17E9,8},
+    {0x17F0,0x17F9,8}, {0x1810,0x1819,8}, {0x1820,0x1878,4}, {0x1880,0x1884,4}, {0x1887,0x18A8,4},
+    {0x18AA,0x18AA,4}, {0x18B0,0x18F5,4}, {0x1900,0x191E,4}, {0x1946,0x194F,8}, {0x1950,0x196D,4},
+    {0x1970,0x1974,4}, {0x1980,0x19AB,4}, {0x19B0,0x19C9,4}, {0x19D0,0x19DA,8}, {0x1A00,0x1A16,4},
+    {0x1A20,0x1A54,4}, {0x1A80,0x1A89,8}, {0x1A90,0x1A99,8}, {0x1AA7,0x1AA7,4}, {0x1B05,0x1B33,4},
+    {0x1B45,0x1B4C,4}, {0x1B50,0x1B59,8}, {0x1B83,0x1BA0,4}, {0x1BAE,0x1BAF,4}, {0x1BB0,0x1BB9,8},
+    {0x1BBA,0x1BE5,4}, {0x1C00,0x1C23,4}, {0x1C40,0x1C49,8}, {0x1C4D,0x1C4F,4}, {0x1C50,0x1C59,8},
+    {0x1C5A,0x1C7D,4}, {0x1C80,0x1C8A,4}, {0x1C90,0x1CBA,4}, {0x1CBD,0x1CBF,4}, {0x1CE9,0x1CEC,4},
+    {0x1CEE,0x1CF3,4}, {0x1CF5,0x1CF6,4}, {0x1CFA,0x1CFA,4}, {0x1D00,0x1DBF,4}, {0x1E00,0x1F15,4},
+    {0x1F18,0x1F1D,4}, {0x1F20,0x1F45,4}, {0x1F48,0x1F4D,4}, {0x1F50,0x1F57,4}, {0x1F59,0x1F59,4},
+    {0x1F5B,0x1F5B,4}, {0x1F5D,0x1F5D,4}, {0x1F5F,0x1F7D,4}, {0x1F80,0x1FB4,4}, {0x1FB6,0x1FBC,4},
+    {0x1FBE,0x1FBE,4}, {0x1FC2,0x1FC4,4}, {0x1FC6,0x1FCC,4}, {0x1FD0,0x1FD3,4}, {0x1FD6,0x1FDB,4},
+    {0x1FE0,0x1FEC,4}, {0x1FF2,0x1FF4,4}, {0x1FF6,0x1FFC,4}, {0x2000,0x200A,2}, {0x2028,0x2029,2},
+    {0x202F,0x202F,2}, {0x205F,0x205F,2}, {0x2070,0x2070,8}, {0x2071,0x2071,4}, {0x2074,0x2079,8},
+    {0x207F,0x207F,4}, {0x2080,0x2089,8}, {0x2090,0x209C,4}, {0x2102,0x2102,4}, {0x2107,0x2107,4},
+    {0x210A,0x2113,4}, {0x2115,0x2115,4}, {0x2119,0x211D,4}, {0x2124,0x2124,4}, {0x2126,0x2126,4},
+    {0x2128,0x2128,4}, {0x212A,0x212D,4}, {0x212F,0x2139,4}, {0x213C,0x213F,4}, {0x2145,0x2149,4},
+    {0x214E,0x214E,4}, {0x2150,0x2182,8}, {0x2183,0x2184,4}, {0x2185,0x2189,8}, {0x2460,0x249B,8},
+    {0x24EA,0x24FF,8}, {0x2776,0x2793,8}, {0x2C00,0x2CE4,4}, {0x2CEB,0x2CEE,4}, {0x2CF2,0x2CF3,4},
+    {0x2CFD,0x2CFD,8}, {0x2D00,0x2D25,4}, {0x2D27,0x2D27,4}, {0x2D2D,0x2D2D,4}, {0x2D30,0x2D67,4},
+    {0x2D6F,0x2D6F,4}, {0x2D80,0x2D96,4}, {0x2DA0,0x2DA6,4}, {0x2DA8,0x2DAE,4}, {0x2DB0,0x2DB6,4},
+    {0x2DB8,0x2DBE,4}, {0x2DC0,0x2DC6,4}, {0x2DC8,0x2DCE,4}, {0x2DD0,0x2DD6,4}, {0x2DD8,0x2DDE,4},
+    {0x2E2F,0x2E2F,4}, {0x3000,0x3000,2}, {0x3005,0x3006,4}, {0x3007,0x3007,8}, {0x3021,0x3029,8},
+    {0x3031,0x3035,4}, {0x3038,0x303A,8}, {0x303B,0x303C,4}, {0x3041,0x3096,4}, {0x309D,0x309F,4},
+    {0x30A1,0x30FA,4}, {0x30FC,0x30FF,4}, {0x3105,0x312F,4}, {0x3131,0x318E,4}, {0x3192,0x3195,8},
+    {0x31A0,0x31BF,4}, {0x31F0,0x31FF,4}, {0x3220,0x3229,8}, {0x3248,0x324F,8}, {0x3251,0x325F,8},
+    {0x3280,0x3289,8}, {0x32B1,0x32BF,8}, {0x3400,0x4DBF,4}, {0x4E00,0xA48C,4}, {0xA4D0,0xA4FD,4},
+    {0xA500,0xA60C,4}, {0xA610,0xA61F,4}, {0xA620,0xA629,8}, {0xA62A,0xA62B,4}, {0xA640,0xA66E,4},
+    {0xA67F,0xA69D,4}, {0xA6A0,0xA6E5,4}, {0xA6E6,0xA6EF,8}, {0xA717,0xA71F,4}, {0xA722,0xA788,4},
+    {0xA78B,0xA7CD,4}, {0xA7D0,0xA7D1,4}, {0xA7D3,0xA7D3,4}, {0xA7D5,0xA7DC,4}, {0xA7F2,0xA801,4},
+    {0xA803,0xA805,4}, {0xA807,0xA80A,4}, {0xA80C,0xA822,4}, {0xA830,0xA835,8}, {0xA840,0xA873,4},
+    {0xA882,0xA8B3,4}, {0xA8D0,0xA8D9,8}, {0xA8F2,0xA8F7,4}, {0xA8FB,0xA8FB,4}, {0xA8FD,0xA8FE,4},
+    {0xA900,0xA909,8}, {0xA90A,0xA925,4}, {0xA930,0xA946,4}, {0xA960,0xA97C,4}, {0xA984,0xA9B2,4},
+    {0xA9CF,0xA9CF,4}, {0xA9D0,0xA9D9,8}, {0xA9E0,0xA9E4,4}, {0xA9E6,0xA9EF,4}, {0xA9F0,0xA9F9,8},
+    {0xA9FA,0xA9FE,4}, {0xAA00,0xAA28,4}, {0xAA40,0xAA42,4}, {0xAA44,0xAA4B,4}, {0xAA50,0xAA59,8},
+    {0xAA60,0xAA76,4}, {0xAA7A,0xAA7A,4}, {0xAA7E,0xAAAF,4}, {0xAAB1,0xAAB1,4}, {0xAAB5,0xAAB6,4},
+    {0xAAB9,0xAABD,4}, {0xAAC0,0xAAC0,4}, {0xAAC2,0xAAC2,4}, {0xAADB,0xAADD,4}, {0xAAE0,0xAAEA,4},
+    {0xAAF2,0xAAF4,4}, {0xAB01,0xAB06,4}, {0xAB09,0xAB0E,4}, {0xAB11,0xAB16,4}, {0xAB20,0xAB26,4},
+    {0xAB28,0xAB2E,4}, {0xAB30,0xAB5A,4}, {0xAB5C,0xAB69,4}, {0xAB70,0xABE2,4}, {0xABF0,0xABF9,8},
+    {0xAC00,0xD7A3,4}, {0xD7B0,0xD7C6,4}, {0xD7CB,0xD7FB,4}, {0xF900,0xFA6D,4}, {0xFA70,0xFAD9,4},
+    {0xFB00,0xFB06,4}, {0xFB13,0xFB17,4}, {0xFB1D,0xFB1D,4}, {0xFB1F,0xFB28,4}, {0xFB2A,0xFB36,4},
+    {0xFB38,0xFB3C,4}, {0xFB3E,0xFB3E,4}, {0xFB40,0xFB41,4}, {0xFB43,0xFB44,4}, {0xFB46,0xFBB1,4},
+    {0xFBD3,0xFD3D,4}, {0xFD50,0xFD8F,4}, {0xFD92,0xFDC7,4}, {0xFDF0,0xFDFB,4}, {0xFE70,0xFE74,4},
+    {0xFE76,0xFEFC,4}, {0xFF10,0xFF19,8}, {0xFF21,0xFF3A,4}, {0xFF41,0xFF5A,4}, {0xFF66,0xFFBE,4},
+    {0xFFC2,0xFFC7,4}, {0xFFCA,0xFFCF,4}, {0xFFD2,0xFFD7,4}, {0xFFDA,0xFFDC,4},
+    {0x10000,0x1000B,4}, {0x1000D,0x10026,4}, {0x10028,0x1003A,4}, {0x1003C,0x1003D,4},
+    {0x1003F,0x1004D,4}, {0x10050,0x1005D,4}, {0x10080,0x100FA,4}, {0x10107,0x10133,8},
+    {0x10140,0x10178,8}, {0x1018A,0x1018B,8}, {0x10280,0x1029C,4}, {0x102A0,0x102D0,4},
+    {0x102E1,0x102FB,8}, {0x10300,0x1031F,4}, {0x10320,0x10323,8}, {0x1032D,0x10340,4},
+    {0x10341,0x10341,8}, {0x10342,0x10349,4}, {0x1034A,0x1034A,8}, {0x10350,0x10375,4},
+    {0x10380,0x1039D,4}, {0x103A0,0x103C3,4}, {0x103C8,0x103CF,4}, {0x103D1,0x103D5,8},
+    {0x10400,0x1049D,4}, {0x104A0,0x104A9,8}, {0x104B0,0x104D3,4}, {0x104D8,0x104FB,4},
+    {0x10500,0x10527,4}, {0x10530,0x10563,4}, {0x10570,0x1057A,4}, {0x1057C,0x1058A,4},
+    {0x1058C,0x10592,4}, {0x10594,0x10595,4}, {0x10597,0x105A1,4}, {0x105A3,0x105B1,4},
+    {0x105B3,0x105B9,4}, {0x105BB,0x105BC,4}, {0x105C0,0x105F3,4}, {0x10600,0x10736,4},
+    {0x10740,0x10755,4}, {0x10760,0x10767,4}, {0x10780,0x10785,4}, {0x10787,0x107B0,4},
+    {0x107B2,0x107BA,4}, {0x10800,0x10805,4}, {0x10808,0x10808,4}, {0x1080A,0x10835,4},
+    {0x10837,0x10838,4}, {0x1083C,0x1083C,4}, {0x1083F,0x10855,4}, {0x10858,0x1085F,8},
+    {0x10860,0x10876,4}, {0x10879,0x1087F,8}, {0x10880,0x1089E,4}, {0x108A7,0x108AF,8},
+    {0x108E0,0x108F2,4}, {0x108F4,0x108F5,4}, {0x108FB,0x108FF,8}, {0x10900,0x10915,4},
+    {0x10916,0x1091B,8}, {0x10920,0x10939,4}, {0x10980,0x109B7,4}, {0x109BC,0x109BD,8},
+    {0x109BE,0x109BF,4}, {0x109C0,0x109CF,8}, {0x109D2,0x109FF,8}, {0x10A00,0x10A00,4},
+    {0x10A10,0x10A13,4}, {0x10A15,0x10A17,4}, {0x10A19,0x10A35,4}, {0x10A40,0x10A48,8},
+    {0x10A60,0x10A7C,4}, {0x10A7D,0x10A7E,8}, {0x10A80,0x10A9C,4}, {0x10A9D,0x10A9F,8},
+    {0x10AC0,0x10AC7,4}, {0x10AC9,0x10AE4,4}, {0x10AEB,0x10AEF,8}, {0x10B00,0x10B35,4},
+    {0x10B40,0x10B55,4}, {0x10B58,0x10B5F,8}, {0x10B60,0x10B72,4}, {0x10B78,0x10B7F,8},
+    {0x10B80,0x10B91,4}, {0x10BA9,0x10BAF,8}, {0x10C00,0x10C48,4}, {0x10C80,0x10CB2,4},
+    {0x10CC0,0x10CF2,4}, {0x10CFA,0x10CFF,8}, {0x10D00,0x10D23,4}, {0x10D30,0x10D39,8},
+    {0x10D40,0x10D49,8}, {0x10D4A,0x10D65,4}, {0x10D6F,0x10D85,4}, {0x10E60,0x10E7E,8},
+    {0x10E80,0x10EA9,4}, {0x10EB0,0x10EB1,4}, {0x10EC2,0x10EC4,4}, {0x10F00,0x10F1C,4},
+    {0x10F1D,0x10F26,8}, {0x10F27,0x10F27,4}, {0x10F30,0x10F45,4}, {0x10F51,0x10F54,8},
+    {0x10F70,0x10F81,4}, {0x10FB0,0x10FC4,4}, {0x10FC5,0x10FCB,8}, {0x10FE0,0x10FF6,4},
+    {0x11003,0x11037,4}, {0x11052,0x1106F,8}, {0x11071,0x11072,4}, {0x11075,0x11075,4},
+    {0x11083,0x110AF,4}, {0x110D0,0x110E8,4}, {0x110F0,0x110F9,8}, {0x11103,0x11126,4},
+    {0x11136,0x1113F,8}, {0x11144,0x11144,4}, {0x11147,0x11147,4}, {0x11150,0x11172,4},
+    {0x11176,0x11176,4}, {0x11183,0x111B2,4}, {0x111C1,0x111C4,4}, {0x111D0,0x111D9,8},
+    {0x111DA,0x111DA,4}, {0x111DC,0x111DC,4}, {0x111E1,0x111F4,8}, {0x11200,0x11211,4},
+    {0x11213,0x1122B,4}, {0x1123F,0x11240,4}, {0x11280,0x11286,4}, {0x11288,0x11288,4},
+    {0x1128A,0x1128D,4}, {0x1128F,0x1129D,4}, {0x1129F,0x112A8,4}, {0x112B0,0x112DE,4},
+    {0x112F0,0x112F9,8}, {0x11305,0x1130C,4}, {0x1130F,0x11310,4}, {0x11313,0x11328,4},
+    {0x1132A,0x11330,4}, {0x11332,0x11333,4}, {0x11335,0x11339,4}, {0x1133D,0x1133D,4},
+    {0x11350,0x11350,4}, {0x1135D,0x11361,4}, {0x11380,0x11389,4}, {0x1138B,0x1138B,4},
+    {0x1138E,0x1138E,4}, {0x11390,0x113B5,4}, {0x113B7,0x113B7,4}, {0x113D1,0x113D1,4},
+    {0x113D3,0x113D3,4}, {0x11400,0x11434,4}, {0x11447,0x1144A,4}, {0x11450,0x11459,8},
+    {0x1145F,0x11461,4}, {0x11480,0x114AF,4}, {0x114C4,0x114C5,4}, {0x114C7,0x114C7,4},
+    {0x114D0,0x114D9,8}, {0x11580,0x115AE,4}, {0x115D8,0x115DB,4}, {0x11600,0x1162F,4},
+    {0x11644,0x11644,4}, {0x11650,0x11659,8}, {0x11680,0x116AA,4}, {0x116B8,0x116B8,4},
+    {0x116C0,0x116C9,8}, {0x116D0,0x116E3,8}, {0x11700,0x1171A,4}, {0x11730,0x1173B,8},
+    {0x11740,0x11746,4}, {0x11800,0x1182B,4}, {0x118A0,0x118DF,4}, {0x118E0,0x118F2,8},
+    {0x118FF,0x11906,4}, {0x11909,0x11909,4}, {0x1190C,0x11913,4}, {0x11915,0x11916,4},
+    {0x11918,0x1192F,4}, {0x1193F,0x1193F,4}, {0x11941,0x11941,4}, {0x11950,0x11959,8},
+    {0x119A0,0x119A7,4}, {0x119AA,0x119D0,4}, {0x119E1,0x119E1,4}, {0x119E3,0x119E3,4},
+    {0x11A00,0x11A00,4}, {0x11A0B,0x11A32,4}, {0x11A3A,0x11A3A,4}, {0x11A50,0x11A50,4},
+    {0x11A5C,0x11A89,4}, {0x11A9D,0x11A9D,4}, {0x11AB0,0x11AF8,4}, {0x11BC0,0x11BE0,4},
+    {0x11BF0,0x11BF9,8}, {0x11C00,0x11C08,4}, {0x11C0A,0x11C2E,4}, {0x11C40,0x11C40,4},
+    {0x11C50,0x11C6C,8}, {0x11C72,0x11C8F,4}, {0x11D00,0x11D06,4}, {0x11D08,0x11D09,4},
+    {0x11D0B,0x11D30,4}, {0x11D46,0x11D46,4}, {0x11D50,0x11D59,8}, {0x11D60,0x11D65,4},
+    {0x11D67,0x11D68,4}, {0x11D6A,0x11D89,4}, {0x11D98,0x11D98,4}, {0x11DA0,0x11DA9,8},
+    {0x11EE0,0x11EF2,4}, {0x11F02,0x11F02,4}, {0x11F04,0x11F10,4}, {0x11F12,0x11F33,4},
+    {0x11F50,0x11F59,8}, {0x11FB0,0x11FB0,4}, {0x11FC0,0x11FD4,8}, {0x12000,0x12399,4},
+    {0x12400,0x1246E,8}, {0x12480,0x12543,4}, {0x12F90,0x12FF0,4}, {0x13000,0x1342F,4},
+    {0x13441,0x13446,4}, {0x13460,0x143FA,4}, {0x14400,0x14646,4}, {0x16100,0x1611D,4},
+    {0x16130,0x16139,8}, {0x16800,0x16A38,4}, {0x16A40,0x16A5E,4}, {0x16A60,0x16A69,8},
+    {0x16A70,0x16ABE,4}, {0x16AC0,0x16AC9,8}, {0x16AD0,0x16AED,4}, {0x16B00,0x16B2F,4},
+    {0x16B40,0x16B43,4}, {0x16B50,0x16B59,8}, {0x16B5B,0x16B61,8}, {0x16B63,0x16B77,4},
+    {0x16B7D,0x16B8F,4}, {0x16D40,0x16D6C,4}, {0x16D70,0x16D79,8}, {0x16E40,0x16E7F,4},
+    {0x16E80,0x16E96,8}, {0x16F00,0x16F4A,4}, {0x16F50,0x16F50,4}, {0x16F93,0x16F9F,4},
+    {0x16FE0,0x16FE1,4}, {0x16FE3,0x16FE3,4}, {0x17000,0x187F7,4}, {0x18800,0x18CD5,4},
+    {0x18CFF,0x18D08,4}, {0x1AFF0,0x1AFF3,4}, {0x1AFF5,0x1AFFB,4}, {0x1AFFD,0x1AFFE,4},
+    {0x1B000,0x1B122,4}, {0x1B132,0x1B132,4}, {0x1B150,0x1B152,4}, {0x1B155,0x1B155,4},
+    {0x1B164,0x1B167,4}, {0x1B170,0x1B2FB,4}, {0x1BC00,0x1BC6A,4}, {0x1BC70,0x1BC7C,4},
+    {0x1BC80,0x1BC88,4}, {0x1BC90,0x1BC99,4}, {0x1CCF0,0x1CCF9,8}, {0x1D2C0,0x1D2D3,8},
+    {0x1D2E0,0x1D2F3,8}, {0x1D360,0x1D378,8}, {0x1D400,0x1D454,4}, {0x1D456,0x1D49C,4},
+    {0x1D49E,0x1D49F,4}, {0x1D4A2,0x1D4A2,4}, {0x1D4A5,0x1D4A6,4}, {0x1D4A9,0x1D4AC,4},
+    {0x1D4AE,0x1D4B9,4}, {0x1D4BB,0x1D4BB,4}, {0x1D4BD,0x1D4C3,4}, {0x1D4C5,0x1D505,4},
+    {0x1D507,0x1D50A,4}, {0x1D50D,0x1D514,4}, {0x1D516,0x1D51C,4}, {0x1D51E,0x1D539,4},
+    {0x1D53B,0x1D53E,4}, {0x1D540,0x1D544,4}, {0x1D546,0x1D546,4}, {0x1D54A,0x1D550,4},
+    {0x1D552,0x1D6A5,4}, {0x1D6A8,0x1D6C0,4}, {0x1D6C2,0x1D6DA,4}, {0x1D6DC,0x1D6FA,4},
+    {0x1D6FC,0x1D714,4}, {0x1D716,0x1D734,4}, {0x1D736,0x1D74E,4}, {0x1D750,0x1D76E,4},
+    {0x1D770,0x1D788,4}, {0x1D78A,0x1D7A8,4}, {0x1D7AA,0x1D7C2,4}, {0x1D7C4,0x1D7CB,4},
+    {0x1D7CE,0x1D7FF,8}, {0x1DF00,0x1DF1E,4}, {0x1DF25,0x1DF2A,4}, {0x1E030,0x1E06D,4},
+    {0x1E100,0x1E12C,4}, {0x1E137,0x1E13D,4}, {0x1E140,0x1E149,8}, {0x1E14E,0x1E14E,4},
+    {0x1E290,0x1E2AD,4}, {0x1E2C0,0x1E2EB,4}, {0x1E2F0,0x1E2F9,8}, {0x1E4D0,0x1E4EB,4},
+    {0x1E4F0,0x1E4F9,8}, {0x1E5D0,0x1E5ED,4}, {0x1E5F0,0x1E5F0,4}, {0x1E5F1,0x1E5FA,8},
+    {0x1E7E0,0x1E7E6,4}, {0x1E7E8,0x1E7EB,4}, {0x1E7ED,0x1E7EE,4}, {0x1E7F0,0x1E7FE,4},
+    {0x1E800,0x1E8C4,4}, {0x1E8C7,0x1E8CF,8}, {0x1E900,0x1E943,4}, {0x1E94B,0x1E94B,4},
+    {0x1E950,0x1E959,8}, {0x1EC71,0x1ECAB,8}, {0x1ECAD,0x1ECAF,8}, {0x1ECB1,0x1ECB4,8},
+    {0x1ED01,0x1ED2D,8}, {0x1ED2F,0x1ED3D,8}, {0x1EE00,0x1EE03,4}, {0x1EE05,0x1EE1F,4},
+    {0x1EE21,0x1EE22,4}, {0x1EE24,0x1EE24,4}, {0x1EE27,0x1EE27,4}, {0x1EE29,0x1EE32,4},
+    {0x1EE34,0x1EE37,4}, {0x1EE39,0x1EE39,4}, {0x1EE3B,0x1EE3B,4}, {0x1EE42,0x1EE42,4},
+    {0x1EE47,0x1EE47,4}, {0x1EE49,0x1EE49,4}, {0x1EE4B,0x1EE4B,4}, {0x1EE4D,0x1EE4F,4},
+    {0x1EE51,0x1EE52,4}, {0x1EE54,0x1EE54,4}, {0x1EE57,0x1EE57,4}, {0x1EE59,0x1EE59,4},
+    {0x1EE5B,0x1EE5B,4}, {0x1EE5D,0x1EE5D,4}, {0x1EE5F,0x1EE5F,4}, {0x1EE61,0x1EE62,4},
+    {0x1EE64,0x1EE64,4}, {0x1EE67,0x1EE6A,4}, {0x1EE6C,0x1EE72,4}, {0x1EE74,0x1EE77,4},
+    {0x1EE79,0x1EE7C,4}, {0x1EE7E,0x1EE7E,4}, {0x1EE80,0x1EE89,4}, {0x1EE8B,0x1EE9B,4},
+    {0x1EEA1,0x1EEA3,4}, {0x1EEA5,0x1EEA9,4}, {0x1EEAB,0x1EEBB,4}, {0x1F100,0x1F10C,8},
+    {0x1FBF0,0x1FBF9,8}, {0x20000,0x2A6DF,4}, {0x2A700,0x2B739,4}, {0x2B740,0x2B81D,4},
+    {0x2B820,0x2CEA1,4}, {0x2CEB0,0x2EBE0,4}, {0x2EBF0,0x2EE5D,4}, {0x2F800,0x2FA1D,4},
+    {0x30000,0x3134A,4}, {0x31350,0x323AF,4},
+};
 // end of what tests/tables/make_tables.py wrote
 
 static const mrc__unicode mrc__unicode_tables = {
@@ -15608,6 +18390,7 @@ static const mrc__unicode mrc__unicode_tables = {
     .n_combining = sizeof mrc__uni_combining / sizeof *mrc__uni_combining,
     .lowers = mrc__uni_lowers, .n_lowers = sizeof mrc__uni_lowers / sizeof *mrc__uni_lowers,
     .runs = mrc__uni_runs, .n_runs = sizeof mrc__uni_runs / sizeof *mrc__uni_runs,
+    .gpt2 = mrc__uni_gpt2, .n_gpt2 = sizeof mrc__uni_gpt2 / sizeof *mrc__uni_gpt2,
     .parts = mrc__uni_parts,
 };
 

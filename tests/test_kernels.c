@@ -1,5 +1,5 @@
 // The kernels that no op's case reaches in all their forms, called as a backend's author would:
-// gemm, and the optimizer's grad_norm and adamw; and how numbers become 16 bits wide.
+// gemm, and the optimizers' kernels; and how numbers become 16 bits wide.
 #include "backends.h"
 
 // Runs one kernel in a workspace of its own query.
@@ -133,10 +133,14 @@ static void test_gemm(const all_backends *all) {
 }
 
 //==============================================================================
-// grad_norm and adamw over several tensors and steps
+// grad_norm and the optimizers over several tensors and steps
 //==============================================================================
-enum { N_TENSORS = 5, MAX_SIZE = 4099, TOTAL = 8192 };
-static const size_t tensor_sizes[N_TENSORS] = { 1, 7, 300, 0, MAX_SIZE };
+enum { N_TENSORS = 6, MAX_SIZE = 4099, TOTAL = 8192 };
+static const size_t tensor_sizes[N_TENSORS] = { 1, 7, 300, 0, MAX_SIZE, 1190 };
+static const size_t tensor_rows[N_TENSORS] = { 0, 7, 12, 0, 1, 34 };
+
+// What is run after grad_norm: an optimizer of PARITY 3.11, or an average of the weights.
+typedef enum update { AS_OPTIM = MRC_SGD, ADAMP_NESTEROV, EMA, N_UPDATES } update;
 
 // The optimizer's numbers, all tensors after one another, each followed by a sentinel.
 typedef struct optim { double p[TOTAL], m[TOTAL], v[TOTAL], g[TOTAL]; int t; } optim;
@@ -161,9 +165,65 @@ static void optim_gradients(optim *o, double scale) {
     for (size_t i = 0; i < optim_at(N_TENSORS); i++) o->g[i] = scale * test_random();
 }
 
+// The first has tensors that are projected as a whole and some that are not, the second by rows.
+static double adamp_delta(update kind) { return kind == ADAMP_NESTEROV ? 4 : 0.5; }
+
+// AdamP's change of the step u of one tensor, and what decay is multiplied by.
+static double adamp_project(const double *p, const double *g, double *u, size_t rows, size_t size,
+                            double delta) {
+    const size_t views[2] = { rows, 1 };
+    for (int view = 0; rows && size && view < 2; view++) {
+        size_t columns = size / views[view];
+        double most = 0, norms[64], dots[64];
+        for (size_t r = 0; r < views[view]; r++) {
+            double gg = 0, pp = 0, gp = 0, pu = 0;
+            for (size_t i = r * columns; i < (r + 1) * columns; i++) {
+                gg += g[i] * g[i], pp += p[i] * p[i], gp += g[i] * p[i], pu += p[i] * u[i];
+            }
+            most = fmax(most, fabs(gp) / (fmax(sqrt(gg), 1e-6) * fmax(sqrt(pp), 1e-6)));
+            norms[r] = sqrt(pp) + 1e-6;
+            dots[r] = pu / norms[r];
+        }
+        if (most >= delta / sqrt((double)columns)) continue;
+        for (size_t i = 0; i < size; i++) u[i] -= p[i] / norms[i / columns] * dots[i / columns];
+        return 0.1;
+    }
+    return 1;
+}
+
 // PARITY's formulas, in double.
-static void optim_formula(optim *o, mrc_adamw variant, double max_norm, double *norm,
-                          double *clip) {
+static void optim_tensor(optim *o, int k, update kind, double clip) {
+    static double u[TOTAL], scaled[TOTAL];
+    const size_t at = optim_at(k), n = tensor_sizes[k];
+    const int hf = kind == (update)MRC_ADAMW_HF, nesterov = kind == ADAMP_NESTEROV;
+    double lr = optim_lr(k), decay = optim_decay(k), *p = o->p + at, *m = o->m + at;
+    double *v = o->v + at, c1 = 1 - pow(0.9, o->t), c2 = 1 - pow(0.999, o->t);
+    for (size_t i = 0; i < n; i++) {
+        double g = scaled[i] = clip * o->g[at + i];
+        if (kind == EMA) {
+            m[i] = 0.97 * m[i] + 0.03 * p[i];
+        } else if (kind == (update)MRC_SGD) {
+            m[i] = 0.8 * m[i] + (g + decay * p[i]);
+            p[i] -= lr * m[i];
+        } else {
+            m[i] = 0.9 * m[i] + 0.1 * g;
+            v[i] = 0.999 * v[i] + 0.001 * g * g;
+            u[i] = hf ? m[i] * sqrt(c2) / (sqrt(v[i]) + 1e-6)
+                      : (nesterov ? 0.9 * m[i] + 0.1 * g : m[i]) / (sqrt(v[i] / c2) + 1e-6);
+        }
+    }
+    if (kind == EMA || kind == (update)MRC_SGD) return;
+    if (kind == (update)MRC_ADAMP || nesterov) {
+        decay *= adamp_project(p, scaled, u, tensor_rows[k], n, adamp_delta(kind));
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!hf) p[i] *= 1 - lr * decay;
+        p[i] -= lr / c1 * u[i];
+        if (hf) p[i] *= 1 - lr * decay;
+    }
+}
+
+static void optim_formula(optim *o, update kind, double max_norm, double *norm, double *clip) {
     double sum = 0;
     for (int k = 0; k < N_TENSORS; k++) {
         const double *g = o->g + optim_at(k);
@@ -172,20 +232,7 @@ static void optim_formula(optim *o, mrc_adamw variant, double max_norm, double *
     *norm = sqrt(sum);
     *clip = max_norm > 0 ? fmin(1, max_norm / (*norm + 1e-6)) : 1;
     o->t++;
-    double c1 = 1 - pow(0.9, o->t), c2 = 1 - pow(0.999, o->t);
-    for (int k = 0; k < N_TENSORS; k++) {
-        double lr = optim_lr(k), decay = optim_decay(k);
-        for (size_t i = optim_at(k); i < optim_at(k) + tensor_sizes[k]; i++) {
-            double g = *clip * o->g[i];
-            o->m[i] = 0.9 * o->m[i] + 0.1 * g;
-            o->v[i] = 0.999 * o->v[i] + 0.001 * g * g;
-            if (variant == MRC_ADAMW_TORCH) o->p[i] *= 1 - lr * decay;
-            o->p[i] -= variant == MRC_ADAMW_HF
-                     ? lr * sqrt(c2) / c1 * o->m[i] / (sqrt(o->v[i]) + 1e-6)
-                     : lr / c1 * o->m[i] / (sqrt(o->v[i] / c2) + 1e-6);
-            if (variant == MRC_ADAMW_HF) o->p[i] *= 1 - lr * decay;
-        }
-    }
+    for (int k = 0; k < N_TENSORS; k++) optim_tensor(o, k, kind, *clip);
 }
 
 // Working copies, of f32 parameters alone: one in f16, one in bf16, the last with a vector's tail.
@@ -221,7 +268,8 @@ static void device_new(device_optim *d, mrc_backend *be, mrc_dtype dtype, const 
     for (int k = 0; k < N_TENSORS; k++) {
         size_t at = optim_at(k) * bytes, ld = tensor_sizes[k];
         d->tensors[k] = (mrc_optim_tensor){
-            .numel = tensor_sizes[k], .lr = optim_lr(k), .weight_decay = optim_decay(k),
+            .numel = tensor_sizes[k], .rows = tensor_rows[k], .lr = optim_lr(k),
+            .weight_decay = optim_decay(k),
             .grad = { dtype, ld, d->g + at }, .param = { dtype, ld, d->p + at, 0 },
             .m = { dtype, ld, d->m + at, 0 }, .v = { dtype, ld, d->v + at, 0 } };
         if (!mrc__is_half(optim_copy(dtype, k))) continue;
@@ -234,8 +282,28 @@ static void device_free(device_optim *d) {
     for (int i = 0; i < 8; i++) d->be->free(d->be, all[i]);
 }
 
+static mrc_status device_update(device_optim *d, update kind) {
+    const mrc_in clip = { d->dtype, 1, d->clip }, state = { MRC_DTYPE_I32, 1, d->state };
+    mrc_adamw_args adamw = { .n_tensors = N_TENSORS, .tensors = d->tensors,
+        .variant = (mrc_optim)kind, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6, .clip = clip,
+        .state = state };
+    mrc_adamp_args adamp = { .n_tensors = N_TENSORS, .tensors = d->tensors, .beta1 = 0.9,
+        .beta2 = 0.999, .eps = 1e-6, .delta = adamp_delta(kind), .wd_ratio = 0.1,
+        .nesterov = kind == ADAMP_NESTEROV, .clip = clip, .state = state };
+    mrc_sgd_args sgd = { .n_tensors = N_TENSORS, .tensors = d->tensors, .momentum = 0.8,
+        .clip = clip, .state = state };
+    mrc_ema_args ema = { .n_tensors = N_TENSORS, .tensors = d->tensors, .decay = 0.97,
+        .state = state };
+    if (kind == EMA) return RUN(d->be, d->dtype, ema, &ema);
+    if (kind == (update)MRC_SGD) return RUN(d->be, d->dtype, sgd, &sgd);
+    if (kind == (update)MRC_ADAMP || kind == ADAMP_NESTEROV) {
+        return RUN(d->be, d->dtype, adamp, &adamp);
+    }
+    return RUN(d->be, d->dtype, adamw, &adamw);
+}
+
 // One step with o's gradients; the norm and the clip it found.
-static mrc_status device_step(device_optim *d, const optim *o, mrc_adamw variant, double max_norm,
+static mrc_status device_step(device_optim *d, const optim *o, update kind, double max_norm,
                               double *norm, double *clip) {
     mrc_backend *be = d->be;
     float f32[TOTAL];
@@ -246,11 +314,8 @@ static mrc_status device_step(device_optim *d, const optim *o, mrc_adamw variant
     mrc_grad_norm_args first = { .n_tensors = N_TENSORS, .tensors = d->tensors,
         .max_norm = max_norm, .norm = { d->dtype, 1, d->norm, 0 },
         .clip = { d->dtype, 1, d->clip, 0 }, .state = { MRC_DTYPE_I32, 1, d->state, 0 } };
-    mrc_adamw_args second = { .n_tensors = N_TENSORS, .tensors = d->tensors, .variant = variant,
-        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6, .clip = { d->dtype, 1, d->clip },
-        .state = { MRC_DTYPE_I32, 1, d->state } };
     mrc_status s = RUN(be, d->dtype, grad_norm, &first);
-    if (s == MRC_OK) s = RUN(be, d->dtype, adamw, &second);
+    if (s == MRC_OK) s = device_update(d, kind);
     test_read(be, d->dtype, d->norm, 1, norm);
     test_read(be, d->dtype, d->clip, 1, clip);
     return s;
@@ -265,7 +330,7 @@ static void device_read(const device_optim *d, optim *o, int32_t state[2]) {
 }
 
 // A gradient that is not finite: flagged, not counted, nothing written.
-static void optim_refuses(device_optim *d, optim *o, mrc_adamw variant, double bad,
+static void optim_refuses(device_optim *d, optim *o, update kind, double bad,
                           const char *label) {
     static optim before, after;
     int32_t was[2], state[2];
@@ -275,7 +340,7 @@ static void optim_refuses(device_optim *d, optim *o, mrc_adamw variant, double b
     d->be->download(d->be, copies[0], d->copies, optim_at(N_TENSORS) * 2);
     optim_gradients(o, 1);
     o->g[optim_at(4) + 2000] = bad;
-    CHECK(device_step(d, o, variant, 1, &norm, &clip) == MRC_OK, "%s: %g", label, bad);
+    CHECK(device_step(d, o, kind, 1, &norm, &clip) == MRC_OK, "%s: %g", label, bad);
     device_read(d, &after, state);
     d->be->download(d->be, copies[1], d->copies, optim_at(N_TENSORS) * 2);
     CHECK(!memcmp(copies[0], copies[1], optim_at(N_TENSORS) * 2), "%s: a copy was written", label);
@@ -298,7 +363,7 @@ static void optim_copies(const device_optim *d, const optim *o, const char *labe
     CHECK(!memcmp(copies, want, optim_at(N_TENSORS) * 2), "%s: copies are not the masters", label);
 }
 
-static void optim_on(const all_backends *all, mrc_dtype dtype, mrc_adamw variant) {
+static void optim_on(const all_backends *all, mrc_dtype dtype, update kind) {
     static const double max_norms[] = { 0, 1e9, 1, 0.5 }, bad[] = { NAN, HUGE_VAL, -HUGE_VAL };
     static optim want, got, kept[MAX_BACKENDS];
     for (int k = 0; k < all->n; k++) {
@@ -311,10 +376,10 @@ static void optim_on(const all_backends *all, mrc_dtype dtype, mrc_adamw variant
         const double tolerance = dtype == MRC_DTYPE_F32 ? 1e-6 : 1e-14;
         for (int step = 0; step < 8; step++) {
             double norm, clip, want_norm, want_clip;
-            if (step > 4) optim_refuses(&d, &want, variant, bad[step - 5], all->label[k]);
+            if (step > 4) optim_refuses(&d, &want, kind, bad[step - 5], all->label[k]);
             optim_gradients(&want, step % 2 ? 1 : 1e-3);
-            optim_formula(&want, variant, max_norms[step % 4], &want_norm, &want_clip);
-            CHECK(device_step(&d, &want, variant, max_norms[step % 4], &norm, &clip) == MRC_OK,
+            optim_formula(&want, kind, max_norms[step % 4], &want_norm, &want_clip);
+            CHECK(device_step(&d, &want, kind, max_norms[step % 4], &norm, &clip) == MRC_OK,
                   "step on %s", all->label[k]);
             CHECK(fabs(norm / want_norm - 1) <= tolerance
                   && fabs(clip / want_clip - 1) <= tolerance,
@@ -323,7 +388,7 @@ static void optim_on(const all_backends *all, mrc_dtype dtype, mrc_adamw variant
             CHECK(step % 4 < 2 ? want_clip == 1 : step % 4 == 2 || want_clip < 1, "the plan");
         }
         device_read(&d, &got, state);
-        optim_copies(&d, &got, all->label[k]);
+        if (kind != EMA) optim_copies(&d, &got, all->label[k]);
         double e = 0;
         for (int i = 0; i < N_TENSORS; i++) {
             size_t at = optim_at(i), size = tensor_sizes[i];
@@ -333,14 +398,52 @@ static void optim_on(const all_backends *all, mrc_dtype dtype, mrc_adamw variant
             e = fmax(e, error_of(got.m + at, want.m + at, size));
             e = fmax(e, error_of(got.v + at, want.v + at, size));
         }
-        CHECK(e <= 4 * tolerance, "adamw %d, %s on %s: off by %g", variant, mrc_dtype_name(dtype),
+        CHECK(e <= 4 * tolerance, "update %d, %s on %s: off by %g", kind, mrc_dtype_name(dtype),
               all->label[k], e);
         CHECK(state[0] == 8 && state[1] == 0, "%d steps counted", (int)state[0]);
         memcpy(&kept[k], &got, sizeof got);
         int other = all->same_as[k];
         CHECK(other < 0 || (!memcmp(got.p, kept[other].p, sizeof got.p)
                             && !memcmp(got.v, kept[other].v, sizeof got.v)),
-              "adamw: %s has other bits", all->label[k]);
+              "update %d: %s has other bits", kind, all->label[k]);
+        device_free(&d);
+    }
+}
+
+// An adversary's step and back: each tensor by eps along its own gradient, and the very same bits
+// again; a gradient of norm 0, or one that is not finite, moves nothing.
+static void perturb_on(const all_backends *all, mrc_dtype dtype) {
+    static optim begun, want, got;
+    for (int k = 0; k < all->n; k++) {
+        device_optim d;
+        int32_t state[2];
+        if (!strcmp(all->be[k]->name, "guard")) continue;
+        test_rng = 9;
+        optim_init(&want);
+        optim_gradients(&want, 1);
+        for (size_t i = 0; i < tensor_sizes[1]; i++) want.g[optim_at(1) + i] = 0;
+        want.g[optim_at(2) + 5] = NAN;
+        device_new(&d, all->be[k], dtype, &want);
+        device_read(&d, &begun, state);
+        for (int t = 0; t < N_TENSORS; t++) {
+            size_t at = optim_at(t);
+            double sum = 0;
+            for (size_t i = 0; i < tensor_sizes[t]; i++) sum += want.g[at + i] * want.g[at + i];
+            for (size_t i = 0; sum > 0 && i < tensor_sizes[t]; i++) {
+                want.p[at + i] += 0.3 * want.g[at + i] / sqrt(sum);
+            }
+        }
+        mrc_perturb_args a = { .n_tensors = N_TENSORS, .tensors = d.tensors, .eps = 0.3 };
+        CHECK(RUN(d.be, dtype, perturb, &a) == MRC_OK, "perturb on %s", all->label[k]);
+        device_read(&d, &got, state);
+        double e = error_of(got.p, want.p, optim_at(N_TENSORS));
+        CHECK(e <= (dtype == MRC_DTYPE_F32 ? 1e-6 : 1e-14), "perturb on %s: off by %g",
+              all->label[k], e);
+        a.restore = 1;
+        CHECK(RUN(d.be, dtype, perturb, &a) == MRC_OK, "restore on %s", all->label[k]);
+        device_read(&d, &got, state);
+        CHECK(!memcmp(got.p, begun.p, sizeof got.p), "%s does not restore", all->label[k]);
+        optim_copies(&d, &got, all->label[k]);
         device_free(&d);
     }
 }
@@ -458,10 +561,12 @@ int main(void) {
         if (strcmp(all.be[k]->name, "guard")) scale_on(all.be[k], all.label[k]);
     }
     test_gemm(&all);
-    for (int variant = MRC_ADAMW_HF; variant <= MRC_ADAMW_TORCH; variant++) {
-        optim_on(&all, MRC_DTYPE_F32, (mrc_adamw)variant);
-        optim_on(&all, MRC_DTYPE_F64, (mrc_adamw)variant);
+    for (int kind = MRC_ADAMW_HF; kind < N_UPDATES; kind++) {
+        optim_on(&all, MRC_DTYPE_F32, (update)kind);
+        optim_on(&all, MRC_DTYPE_F64, (update)kind);
     }
+    perturb_on(&all, MRC_DTYPE_F32);
+    perturb_on(&all, MRC_DTYPE_F64);
     all_free(&all);
     return test_end();
 }
