@@ -15,16 +15,15 @@
 //   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
 //   it).  What is right is what Hugging Face's code for BERT and RoBERTa readers computes.
 //
-//   Predict, in a dozen calls, each of which returns a status (tools/predict.c is the whole of it):
+//   Answer a question, in four calls (tools/ask.c; README has the whole program):
 //
 //       mrc_backend_cpu_new(&be, NULL);                       threads and instruction set by itself
 //       mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be });
-//       mrc_model_load(ctx, &model, &(mrc_model_load_desc){ .path = dir });
-//       mrc_tokenizer_load(ctx, &tok, dir);
-//       mrc_dataset_load(ctx, &data, "questions.jsonl");
-//       mrc_features_config fc = mrc_features_config_default();
-//       mrc_features_new(ctx, &features, data, tok, &fc);
-//       mrc_evaluate(ctx, model, &(mrc_eval_desc){ .. .answer = print_it }, &result);
+//       mrc_reader_new(ctx, &reader, model_dir, NULL);
+//       mrc_reader_answer(reader, &question, 1, &reply);
+//
+//   A file of them: mrc_dataset_load_questions(), mrc_features_new(), mrc_predict(), mrc_decode(),
+//   which tools/predict.c puts together; mrc_evaluate() does the last two and scores.
 //
 //   Train: mrc_optimizer_new() once; mrc_batch_plan_new() in each epoch; for each batch of the plan
 //   mrc_train_step() with a rising random.step and lr * mrc_schedule_factor(); now and then
@@ -65,7 +64,7 @@
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
-//     >>api.model  >>api.checkpoint  >>api.reader  >>api.retrieval
+//     >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -76,8 +75,8 @@
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.encode
 //     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.corpus
-//     >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
+//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1378,6 +1377,32 @@ typedef struct mrc_eval_desc {
 } mrc_eval_desc;
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out);
+
+//==============================================================================
+// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+//==============================================================================
+typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
+typedef struct mrc_reader_desc {    // zero-initialised is the default
+    mrc_model           *model;     // NULL: loaded from the folder and owned; else shared
+    const mrc_tokenizer *tokenizer; // the same
+    size_t               max_seq_length, doc_stride;    // tokens; 0: what fits to 512; 128 or less
+    size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
+    const mrc_decode_config *decode;        // copied; NULL: the default
+} mrc_reader_desc;
+// path: a model directory.  desc NULL: all defaults.
+MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
+                                 const mrc_reader_desc *desc);
+MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its context
+typedef struct mrc_reply {
+    const mrc_span *spans;          // best first; the reader's, until its next call
+    size_t          n_spans;
+    const mrc_span *answer;         // one of them: see mrc_decode_answer()
+    double          null_score_diff;
+} mrc_reply;
+// Answers n questions, whose windows go through the model together.  Of an example the question and
+// the context are read, both with their bytes.  mrc_span_text() says what a span says.
+MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
+                                    mrc_reply *replies);
 
 //==============================================================================
 // >>api.retrieval   passages by words: BM25 over an inverted index on disk (PARITY 3.10)
@@ -17604,6 +17629,160 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
     out->accuracy /= n;
     out->exact_match *= 100 / questions;
     out->f1 *= 100 / questions;
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.answer
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_reader {
+    mrc_ctx             *ctx;
+    mrc_model           *model, *own_model;
+    const mrc_tokenizer *tok;
+    mrc_tokenizer       *own_tok;
+    mrc_features_config  features;
+    mrc_decode_config    decode;
+    size_t               batch_size;
+    mrc_span            *spans;     // of the last call, n_best_size + 1 for each question
+};
+
+static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
+    r->model = desc->model;
+    r->tok = desc->tokenizer;
+    if (!r->tok) {
+        MRC__TRY(mrc_tokenizer_load(r->ctx, &r->own_tok, path));
+        r->tok = r->own_tok;
+    }
+    if (!r->model) {
+        MRC__TRY(mrc_model_load(r->ctx, &r->own_model, &(mrc_model_load_desc){ .path = path }));
+        r->model = r->own_model;
+    }
+    const mrc_model_config *config = &r->model->config;
+    size_t longest = mrc_model_config_max_length(config);
+    size_t length = desc->max_seq_length ? desc->max_seq_length : longest < 512 ? longest : 512;
+    size_t stride = desc->doc_stride ? desc->doc_stride : length / 3 < 128 ? length / 3 : 128;
+    if (mrc_tokenizer_size(r->tok) > config->vocab_size || length > longest || stride >= length) {
+        return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: the model does not fit (found %zu tokens, "
+                         "windows of %zu, overlap %zu, expected at most %zu, %zu and less than a "
+                         "window)", path, mrc_tokenizer_size(r->tok), length, stride,
+                         config->vocab_size, longest);
+    }
+    r->features = mrc_features_config_default();
+    r->features.max_seq_length = length;
+    r->features.doc_stride = stride;
+    r->features.pad_to_max_length = config->pad_to_max_length;
+    r->features.with_targets = 0;
+    r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
+    r->batch_size = desc->batch_size ? desc->batch_size : 8;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
+                                 const mrc_reader_desc *desc) {
+    const mrc_reader_desc none = {0};
+    *out = NULL;
+    mrc_reader *r = mrc__host_zalloc(&ctx->host, sizeof *r);
+    if (!r) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    r->ctx = ctx;
+    mrc_status s = mrc__reader_load(r, path, desc ? desc : &none);
+    if (s == MRC_OK) *out = r;
+    else mrc_reader_free(r);
+    return s;
+}
+
+MRCDEF void mrc_reader_free(mrc_reader *r) {
+    if (!r) return;
+    mrc_ctx *ctx = r->ctx;
+    if (r->spans) ctx->host.free(ctx->host.user, r->spans);
+    mrc_tokenizer_free(r->own_tok);
+    mrc_model_free(r->own_model);
+    ctx->host.free(ctx->host.user, r);
+}
+
+typedef struct mrc__answering {
+    mrc_features features;
+    size_t      *begin;             // by feature: where its start logits are, its end's behind
+    float       *logits;
+    mrc_window_logits *windows;
+} mrc__answering;
+
+static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                     const float *start, const float *end) {
+    mrc__answering *a = user;
+    float *to = a->logits + a->begin[f - a->features.list];
+    (void)ctx;
+    memcpy(to, start, (size_t)f->length * sizeof *to);
+    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+    return MRC_OK;
+}
+
+// Room for the logits, and for the windows of any one question.
+static int mrc__answer_room(mrc_reader *r, mrc__answering *a) {
+    const mrc_allocator *host = &r->ctx->host;
+    size_t rows = 0, n = a->features.n, bytes;
+    a->begin = mrc__mul(n + 1, sizeof *a->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
+    a->windows = mrc__mul(n + 1, sizeof *a->windows, &bytes) ? host->alloc(host->user, bytes)
+                                                             : NULL;
+    for (size_t i = 0; i < n && a->begin; i++) {
+        a->begin[i] = rows;
+        rows += 2 * (size_t)a->features.list[i].length;
+    }
+    a->logits = mrc__mul(rows + 1, sizeof *a->logits, &bytes) ? host->alloc(host->user, bytes)
+                                                              : NULL;
+    return a->begin && a->windows && a->logits;
+}
+
+static mrc_status mrc__answer_decode(mrc_reader *r, mrc__answering *a, size_t n,
+                                     mrc_reply *replies) {
+    size_t each = r->decode.n_best_size + 1;
+    for (size_t q = 0, at = 0; q < n; q++) {
+        size_t k = 0;
+        mrc_span *spans = r->spans + q * each;
+        for (; at < a->features.n && (size_t)a->features.list[at].example_index == q; at++, k++) {
+            const mrc_feature *f = &a->features.list[at];
+            const float *logits = a->logits + a->begin[at];
+            a->windows[k] = (mrc_window_logits){ f, logits, logits + f->length };
+        }
+        MRC__TRY(mrc_decode(r->ctx, a->windows, k, &r->decode, spans, &replies[q].n_spans));
+        replies[q].spans = spans;
+        replies[q].answer = mrc_decode_answer(&r->decode, spans, replies[q].n_spans,
+                                              &replies[q].null_score_diff);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__answer_run(mrc_reader *r, mrc__answering *a, size_t n,
+                                  mrc_reply *replies) {
+    size_t bytes;
+    mrc_predict_desc predict = { .features = &a->features, .batch_size = r->batch_size,
+                                 .by_length = 1, .fn = mrc__answer_window, .user = a };
+    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
+    r->spans = r->decode.n_best_size < SIZE_MAX / sizeof *r->spans - 1
+            && mrc__mul(n + 1, (r->decode.n_best_size + 1) * sizeof *r->spans, &bytes)
+             ? r->ctx->host.alloc(r->ctx->host.user, bytes) : NULL;
+    if (!r->spans || !mrc__answer_room(r, a)) {
+        return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
+    }
+    if (a->features.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
+    return mrc__answer_decode(r, a, n, replies);
+}
+
+MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
+                                    mrc_reply *replies) {
+    const mrc_allocator *host = &r->ctx->host;
+    mrc__answering a = {0};
+    // A data set of what the caller has: only read, so nothing is copied.
+    mrc_dataset set = { .host = *host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
+                        .rows = n, .format = "", .version = "" };
+    mrc_status s = mrc_features_new(r->ctx, &a.features, &set, r->tok, &r->features);
+    if (s == MRC_OK) s = mrc__answer_run(r, &a, n, replies);
+    void *parts[] = { a.begin, a.logits, a.windows };
+    for (size_t i = 0; i < 3; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+    mrc_features_free(&a.features);
     return s;
 }
 #endif // core pass
