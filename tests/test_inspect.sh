@@ -30,7 +30,7 @@ manifest() {
     tail -n +2 "$2/manifest.tsv" >"$dir/manifest"
     while read -r file verdict reason; do
         case $verdict in
-        bad)     gives 3 "$file" --as "$1" "$2/$file" ;;
+        bad|error) gives 3 "$file" --as "$1" "$2/$file" ;;
         skip)    gives 0 '"skipped": 1' --as "$1" "$2/$file" ;;
         ok|warn) gives 0 '"kind": ' --as "$1" "$2/$file" ;;
         *)       bad "$2/$file: verdict $verdict ($reason)" ;;
@@ -93,8 +93,9 @@ else skip "$torch is not here"; fi
 
 gives 0 '"format": "arrow", "examples": 2, "skipped": 1' tests/fixtures/small.arrow
 gives 0 '"kind": "config"' data/config.json
-gives 0 '"kind": "tokenizer"' data
+gives 0 '"kind": "tokenizer"' --as tokenizer data
+gives 0 '"kind": "tokenizer"' data/vocab.txt
 gives 0 '"kind": "dataset", "format": "jsonl"' data/train.jsonl
-gives 3 'no such' "$dir/nothing"
+gives 3 'No such' "$dir/nothing"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
