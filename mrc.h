@@ -1262,7 +1262,8 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
 // >>api.checkpoint   contract E: resumable states on disk
 //==============================================================================
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
-// trainer_state.json, which is `state` (a JSON object) with checksums added.  Built beside its
+// trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
+// that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  Built beside its
 // place and renamed: the rename is the commit.  An older folder of that name is replaced.
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
@@ -3890,7 +3891,9 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
 
 MRCDEF int mrc_file_exists(const char *path) {
     struct stat info;
-    if (!path || stat(path, &info) != 0) return 0;
+    if (!path) return 0;
+    // What cannot be looked at may be there: whoever opens it says why it cannot.
+    if (stat(path, &info) != 0) return errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG;
     return S_ISDIR(info.st_mode) ? 2 : 1;
 }
 
@@ -10717,11 +10720,31 @@ MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o) {
 //------------------------------------------------------------------------------
 // Parameters to and from safetensors: models and optimizers share these.
 //------------------------------------------------------------------------------
+// Whether all of these numbers are; bytes from a backend, aligned as they were written.
+static int mrc__all_finite(const void *data, mrc_dtype dtype, size_t bytes) {
+    uint64_t odd = 0;
+    for (size_t i = 0; dtype == MRC_DTYPE_F32 && i < bytes / sizeof(float); i++) {
+        uint32_t u;
+        memcpy(&u, (const char *)data + i * sizeof u, sizeof u);
+        odd |= (u & 0x7F800000u) == 0x7F800000u;
+    }
+    for (size_t i = 0; dtype == MRC_DTYPE_F64 && i < bytes / sizeof(double); i++) {
+        uint64_t u;
+        memcpy(&u, (const char *)data + i * sizeof u, sizeof u);
+        odd |= (u >> 52 & 0x7FF) == 0x7FF;
+    }
+    return !odd;
+}
+
+// What is not finite is not saved: it would only be found when the last good weights are gone.
 static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
     mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
-    return s == MRC_OK ? s : mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
+    if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
+                     t->name);
 }
 
 static void mrc__param_describe(mrc_st_tensor *to, mrc_tensor *t, const char *name) {
@@ -13156,7 +13179,7 @@ static size_t mrc__ds_line(const char *text, size_t bytes, size_t *at, size_t *l
     return 0;
 }
 
-// Several lines, and the first alone is an object that is not a whole nested file.
+// Several lines, and the first alone is an object that is not a whole nested file; -1: no memory.
 static int mrc__ds_is_jsonl(mrc_ctx *ctx, const char *text, size_t bytes) {
     char what[sizeof ctx->message];
     size_t at = 0, lines = 0, next;
@@ -13164,7 +13187,8 @@ static int mrc__ds_is_jsonl(mrc_ctx *ctx, const char *text, size_t bytes) {
     mrc_json *first;
     next = at + length;
     if (!length || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
-    if (mrc__ds_parse_quietly(ctx, &first, text + at, length, what) != MRC_OK) return 0;
+    mrc_status s = mrc__ds_parse_quietly(ctx, &first, text + at, length, what);
+    if (s != MRC_OK) return s == MRC_ERR_MEM ? -1 : 0;
     int yes = first->type == MRC_JSON_OBJECT && !mrc_json_get(first, "data");
     mrc_json_free(first);
     return yes;
@@ -13205,9 +13229,9 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
                          packed);
     }
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-    if (mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom)) {
-        return mrc__ds_jsonl(l, text + bom, bytes - bom);
-    }
+    int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom);
+    if (is_jsonl < 0) return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: no memory to read it", l->path);
+    if (is_jsonl) return mrc__ds_jsonl(l, text + bom, bytes - bom);
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
     mrc_status status = mrc__ds_tree(l, root);
     mrc_json_free(root);
@@ -15278,6 +15302,12 @@ static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
                      strerror(errno));
 }
 
+// A checkpoint that was moved aside for its successor, which never came, goes back.
+static mrc_status mrc__checkpoint_restore(mrc_ctx *ctx, const char *old, const char *final) {
+    if (mrc_file_exists(final) || !mrc_file_exists(old)) return MRC_OK;
+    return mrc__rename(ctx, old, final);
+}
+
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state) {
@@ -15292,6 +15322,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     MRC__TRY(mrc__path_in(ctx, old, sizeof old, output_dir, name));
     MRC__TRY(mrc__path_in(ctx, moments, sizeof moments, temporary, "optimizer.safetensors"));
     MRC__TRY(mrc_dir_remove(ctx, temporary));
+    MRC__TRY(mrc__checkpoint_restore(ctx, old, final));
     MRC__TRY(mrc_dir_remove(ctx, old));
     mrc_status s = mrc_model_save(ctx, m, temporary, tokenizer_dir);
     if (s == MRC_OK) s = mrc_optimizer_save(ctx, o, moments);
@@ -15300,6 +15331,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     if (s == MRC_OK && mrc_file_exists(final)) s = mrc__rename(ctx, final, old);
     if (s == MRC_OK) s = mrc__rename(ctx, temporary, final);
     if (s == MRC_OK) s = mrc_dir_sync(ctx, output_dir);
+    if (s != MRC_OK) mrc__checkpoint_restore(ctx, old, final);
     mrc_status removed = mrc_dir_remove(ctx, s == MRC_OK ? old : temporary);
     return s == MRC_OK ? removed : s;
 }
@@ -15382,15 +15414,20 @@ static uint64_t mrc__step_of(const char *name, int *ok) {
     return *ok ? step : 0;
 }
 
-// Collects the steps; removes what a killed save left behind.
+// Collects the steps; removes what a killed save left behind, and puts back what it moved aside.
 static mrc_status mrc__steps_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__steps *steps = user;
     size_t bytes = strlen(name);
-    char path[MRC__PATH_BYTES];
+    char path[MRC__PATH_BYTES], final[MRC__PATH_BYTES], step_name[64];
     int ok;
     if (bytes > 16 && !strncmp(name, ".checkpoint-", 12) && !strcmp(name + bytes - 4, ".tmp")) {
+        int old = bytes < sizeof step_name && !strcmp(name + bytes - 8, ".old.tmp");
+        snprintf(step_name, sizeof step_name, "%.*s", old ? (int)bytes - 9 : 0, name + 1);
         MRC__TRY(mrc__path_in(ctx, path, sizeof path, steps->dir, name));
-        return mrc_dir_remove(ctx, path);
+        MRC__TRY(mrc__path_in(ctx, final, sizeof final, steps->dir, step_name));
+        if (!old || mrc_file_exists(final)) return mrc_dir_remove(ctx, path);
+        MRC__TRY(mrc__checkpoint_restore(ctx, path, final));
+        name = step_name;
     }
     uint64_t step = mrc__step_of(name, &ok);
     if (!ok) return MRC_OK;
@@ -15412,7 +15449,7 @@ static mrc_status mrc__steps_add(mrc_ctx *ctx, void *user, const char *name) {
 
 static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *dir) {
     *steps = (mrc__steps){ .dir = dir };
-    if (mrc_file_exists(dir) != 2) return MRC_OK;
+    if (!mrc_file_exists(dir)) return MRC_OK;
     return mrc_dir_list(ctx, dir, mrc__steps_add, steps);
 }
 

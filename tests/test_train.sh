@@ -173,7 +173,7 @@ killed_in() {
 }
 
 test_resume() {
-    killed_in "$dir/killed" 12 --threads 2
+    killed_in "$dir/killed" "$KILLS" --threads 2
     same_run "$dir/base" "$dir/killed"
     left=$(find "$dir/killed" -name '*.tmp*' -o -name '.best*')
     if [ -z "$left" ]; then ok; else bad "left behind: $left"; fi
@@ -206,6 +206,32 @@ test_resume() {
     says "resumed from $dir/copy/checkpoint-24"
     same_run "$dir/base" "$dir/copy"
     rm -r "$dir/copy"
+}
+
+# Each step of a run of 50 saved, each gone on from; and any number of threads.  All of them only
+# when MRC_FAULTS is full.
+test_each() {
+    steps="--num_train_epochs 5 --save_steps 1 --save_total_limit 0"
+    # shellcheck disable=SC2086
+    works train_in "$dir/fifty" --threads 2 $steps
+    for step in $EACH; do
+        cp -R "$dir/fifty" "$dir/copy"
+        rm "$dir/copy/trainer_state.json" "$dir/copy/model.safetensors"
+        # shellcheck disable=SC2086
+        works train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-$step" --threads 1 \
+            $steps
+        says "resumed from $dir/copy/checkpoint-$step"
+        same_run "$dir/fifty" "$dir/copy"
+        rm -r "$dir/copy"
+    done
+    for threads in $THREADS; do
+        # shellcheck disable=SC2086
+        works train_in "$dir/threads" --threads "$threads" $steps
+        same_run "$dir/fifty" "$dir/threads"
+        same "$dir/fifty/checkpoint-50/optimizer.safetensors" \
+            "$dir/threads/checkpoint-50/optimizer.safetensors"
+        rm -r "$dir/threads"
+    done
 }
 
 # A signal after a while: the state is saved, exit 7, and the run goes on from there.
@@ -428,6 +454,13 @@ test_faults() {
     fails 6 "not finite 3 times in a row" train_in "$dir/nan" --learning_rate 1e6 \
         --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
         --eval_steps 1000 --num_train_epochs 50 --save_steps 1000
+    # By steps that are finite into weights that are not: those are not saved, the last that are stay.
+    fails 6 "not finite" train_in "$dir/nan" --overwrite_output_dir --learning_rate 1e6 --save_steps 1 \
+        --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
+        --eval_steps 1000 --num_train_epochs 50
+    kept=$(find "$dir/nan" -name 'checkpoint-*' | sort -t - -k 2 -n | tail -n 1)
+    works build/predict --model_name_or_path "$kept" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/nan_predictions"
 
     # A file may not grow beyond a size: each write that fails ends the run with exit 5, and what
     # was saved before stays good.
@@ -473,6 +506,11 @@ test_faults() {
 }
 
 #---------------------------------------------------------------------------------------------------
+if [ "$MRC_FAULTS" = full ]; then
+    KILLS=200 EACH=$(seq 50) THREADS="1 2 3 4 7 8 16"
+else
+    KILLS=12 EACH="1 26" THREADS="7"
+fi
 exec=
 for program in train predict evaluate; do
     [ -x build/$program ] || { skip "build/$program is not built"; set -- none; }
@@ -481,6 +519,7 @@ if [ $# -eq 0 ]; then
     make_inputs
     test_run
     test_resume
+    test_each
     test_signals
     test_forms
     test_predict
