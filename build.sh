@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds and checks everything: ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|faults|clean]
+# Builds and checks everything:
+#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|faults|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests

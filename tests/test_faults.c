@@ -1,6 +1,6 @@
-// Failing memory, system calls, disks and numbers: nothing crashes or leaks, errors say what failed,
-// and what was saved before is there.  The usual run takes every so many of the places to fail, a
-// run with MRC_FAULTS=full takes all of them.
+// Failing memory, system calls, disks and numbers: nothing crashes or leaks, errors say what
+// failed, and what was saved before is there.  The usual run takes every so many of the places to
+// fail, a run with MRC_FAULTS=full takes all of them.
 #include "faults.h"
 #include "test.h"
 
