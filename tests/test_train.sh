@@ -257,6 +257,54 @@ test_signals() {
     same_run "$dir/base" "$dir/stopped"
 }
 
+# Stopped by a signal again and again at odd times, and gone on with each time.
+test_stops() {
+    saved=0
+    rm -rf "$dir/stops"
+    for i in $(seq "$STOPS"); do
+        case $((i % 3)) in 0) signal=INT ;; 1) signal=TERM ;; *) signal=HUP ;; esac
+        start train_in "$dir/stops" --resume_from_checkpoint --save_steps 1000
+        sleep "0.$(printf '%03d' $((i * 37 % 90 + 3)))"
+        kill -$signal "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+        code=$?
+        case $code in
+        7) saved=$((saved + 1)) ;;
+        0) rm -rf "$dir/stops" ;;       # it had ended
+        129|130|143) ;;                 # it had hardly begun
+        *) bad "SIG$signal: exit $code"; tail -n 3 "$dir/started" ;;
+        esac
+    done
+    if [ $((3 * saved)) -ge "$STOPS" ]; then ok; else skip "only $saved of $STOPS stops in time"; fi
+    works train_in "$dir/stops" --resume_from_checkpoint --save_steps 1000
+    same_run "$dir/base" "$dir/stops"
+}
+
+# Where it may be asked to write, and in what surroundings.
+test_places() {
+    exec="env -i"
+    works train_in "$dir/a b  c" --save_steps 1000
+    same_run "$dir/base" "$dir/a b  c"
+    exec=
+    works train_in "$dir/한국어 \"x\"" --save_steps 1000
+    same_run "$dir/base" "$dir/한국어 \"x\""
+    long=$(printf '%0250d' 0)
+    works train_in "$dir/$long/$long" --max_steps 2
+    fails 5 "cannot" train_in "$dir/${long}0123456789" --max_steps 2
+    run train_in "$(printf "$dir/%04095d" 0)" --max_steps 2
+    if [ "$code" = 2 ] || [ "$code" = 3 ] || [ "$code" = 5 ]; then ok
+    else bad "a name of 4096 characters"; shows; fi
+    if [ -d /proc/self ]; then fails 5 "/proc/" train_in /proc/none --max_steps 2
+    else skip "no /proc: a folder that cannot be written to"; fi
+    # What another left under the name of a temporary folder is not followed.
+    mkdir -p "$dir/linked" "$dir/victim"
+    echo mine >"$dir/victim/mine"
+    ln -s "$dir/victim" "$dir/linked/.checkpoint-2.tmp"
+    works train_in "$dir/linked" --overwrite_output_dir --max_steps 2
+    if [ "$(ls -A "$dir/victim")" = mine ] && [ -s "$dir/linked/checkpoint-2/config.json" ]; then ok
+    else bad "a symbolic link was followed"; fi
+}
+
 # Other ways to train: each is the same after kills, and by other threads.
 test_forms() {
     for form in "--compat reference --eval_steps 7 --max_seq_length 48" \
@@ -507,9 +555,9 @@ test_faults() {
 
 #---------------------------------------------------------------------------------------------------
 if [ "$MRC_FAULTS" = full ]; then
-    KILLS=200 EACH=$(seq 50) THREADS="1 2 3 4 7 8 16"
+    KILLS=200 STOPS=100 EACH=$(seq 50) THREADS="1 2 3 4 7 8 16"
 else
-    KILLS=12 EACH="1 26" THREADS="7"
+    KILLS=12 STOPS=6 EACH="1 26" THREADS="7"
 fi
 exec=
 for program in train predict evaluate; do
@@ -521,6 +569,8 @@ if [ $# -eq 0 ]; then
     test_resume
     test_each
     test_signals
+    test_stops
+    test_places
     test_forms
     test_predict
     test_usage
