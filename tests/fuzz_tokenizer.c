@@ -1,6 +1,6 @@
 // Fuzz target: the tokenizer's files and its texts.  The first byte says what the rest is: a
-// tokenizer.json, a vocab.txt, vocab.json and merges.txt (a NUL between them), or a text.  What loads
-// must encode: ids of the vocabulary, offsets in the text and in order.
+// tokenizer.json, a vocab.txt, vocab.json and merges.txt (a NUL between them), or a text.  What
+// loads must encode: ids of the vocabulary, offsets in the text and in order.
 #include "fuzz.h"
 
 static char folder[64];
