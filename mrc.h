@@ -690,7 +690,8 @@ MRCDEF void       mrc_file_writer_abort(mrc_file_writer *w);        // NULL is f
 
 MRCDEF uint32_t   mrc_crc32c(uint32_t crc, const void *data, size_t bytes);     // start with 0
 MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc, uint64_t *bytes);
-MRCDEF int        mrc_file_exists(const char *path);        // 1: file, 2: folder, 0: neither
+// 1: file, 2: folder, 0: neither.  What cannot be looked at counts as a file: opening it says why.
+MRCDEF int        mrc_file_exists(const char *path);
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path);      // with its parents; may exist
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path);   // with all below; may be absent
