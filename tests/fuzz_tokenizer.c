@@ -44,7 +44,7 @@ static void check_text(mrc_ctx *ctx, const mrc_tokenizer *tok, const uint8_t *te
 
 static void check_load(mrc_ctx *ctx, const char *path, const uint8_t *text, size_t n) {
     static const char sample[] = "The reader's caf\xC3\xA9 <mask> [MASK] 19  \n\xED\x95\x9C.";
-    mrc_tokenizer *tok;
+    mrc_tokenizer *tok = NULL;
     mrc_status s = mrc_tokenizer_load(ctx, &tok, path);
     FUZZ_CHECK((s == MRC_OK) == (tok != NULL) && (s == MRC_OK || mrc_ctx_message(ctx)[0]));
     mrc_ctx_clear_error(ctx);
@@ -55,7 +55,7 @@ static void check_load(mrc_ctx *ctx, const char *path, const uint8_t *text, size
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char *const fixtures[] = { "cased", "uncased", "bytes", "prefix" };
-    mrc_ctx *ctx;
+    mrc_ctx *ctx = NULL;
     if (!folder[0]) {
         const char *in = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
         snprintf(folder, sizeof folder, "%s/mrc-fuzz-XXXXXX", in);

@@ -29,7 +29,7 @@ static char *seed(mrc_ctx *ctx, const char *dir, int kind, const char *a, const 
 
 int main(void) {
     char dir[] = "/tmp/mrc-fuzz-seeds-XXXXXX", *argv[16] = { "fuzz", "--runs", "3000" };
-    mrc_ctx *ctx;
+    mrc_ctx *ctx = NULL;
     int n = 3;
     if (!mkdtemp(dir) || mrc_ctx_new(&ctx, NULL) != MRC_OK) return 1;
     argv[n++] = seed(ctx, dir, 0, "prefix/tokenizer.json", NULL);
