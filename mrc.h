@@ -74,7 +74,7 @@
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.encode
+//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset  >>impl.encode
 //     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
 
@@ -732,6 +732,8 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst);
 
+// All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
 MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
 MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
@@ -1073,7 +1075,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is fine
 
 //==============================================================================
-// >>api.dataset   SQuAD, KorQuAD, KLUE JSON and flat JSONL, one record type out
+// >>api.dataset   SQuAD, KorQuAD, KLUE JSON, flat JSONL and Arrow, one record type out
 //==============================================================================
 typedef struct mrc_answer {
     const char *text;
@@ -1101,7 +1103,8 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);   // squad_v1, squad_v2, json, jsonl
+// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
@@ -4699,6 +4702,26 @@ MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *
                              (size_t)e->numel * t.element);
     }
     return mrc__st_stream(item, t.element, mrc__st_convert_piece, &t);
+}
+
+static mrc_status mrc__st_copy_piece(const mrc__st_item *item, void *user, uint64_t first,
+                                     const char *piece, size_t n) {
+    mrc__st_target *t = user;
+    (void)item;
+    memcpy(t->out + first * t->element, piece, n * t->element);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst) {
+    const mrc__st_item *item = (const mrc__st_item *)e;
+    if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
+    mrc__st_target t = { .out = dst };
+    if (!item->strided) {           // elements of less than a byte too
+        return mrc__st_pread(st->ctx, item->owner->path, item->owner->fd, item->at, dst,
+                             (size_t)(e->end - e->begin));
+    }
+    t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
+    return mrc__st_stream(item, t.element, mrc__st_copy_piece, &t);
 }
 
 // A plain cast, as `(float)x`: what is too large becomes infinite.
@@ -14371,6 +14394,410 @@ static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) 
 #endif // core pass
 
 //==============================================================================
+// >>impl.arrow   the stream that datasets.save_to_disk writes
+//
+// Messages of metadata (flatbuffers) and buffers.  Every position is held against what is there
+// before it is read, offsets must rise, text must be UTF-8.  A row becomes the JSON object that it
+// would be in a JSONL file, so that all that is checked of rows is checked in one place.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__ARROW_FIELDS 1000
+#define MRC__ARROW_DEPTH  8
+
+enum { MRC__ARROW_NULL = 1, MRC__ARROW_INT = 2, MRC__ARROW_FLOAT = 3, MRC__ARROW_BINARY = 4,
+       MRC__ARROW_UTF8 = 5, MRC__ARROW_BOOL = 6, MRC__ARROW_LIST = 12, MRC__ARROW_STRUCT = 13,
+       MRC__ARROW_LARGE_BINARY = 19, MRC__ARROW_LARGE_UTF8 = 20, MRC__ARROW_LARGE_LIST = 21 };
+
+typedef struct mrc__arrow_column {
+    struct mrc__arrow_column *next, *child;
+    const char *name;
+    size_t      name_bytes;
+    int         type, bytes, is_signed, wide;   // bytes: of a number; wide: 64-bit offsets
+    // Of the batch that is being read:
+    uint64_t    n, data_bytes;
+    const unsigned char *valid, *offsets, *data;        // valid NULL: all are
+} mrc__arrow_column;
+
+typedef struct mrc__arrow {
+    mrc_ctx    *ctx;
+    const char *path;
+    const unsigned char *file, *meta, *body;
+    size_t      file_bytes, at, meta_bytes, n_fields;
+    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, nodes, buffers;
+    mrc__bump   pool, row;
+    mrc__arrow_column *columns;
+} mrc__arrow;
+
+static mrc_status mrc__arrow_fail(const mrc__arrow *a, const char *what) {
+    return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: Arrow stream, message at byte %zu: %s", a->path,
+                     a->at, what);
+}
+
+// A number in the metadata; 0 when it would lie outside.
+static int mrc__fb_get(const mrc__arrow *a, uint64_t at, int bytes, uint64_t *out) {
+    if (at > a->meta_bytes || a->meta_bytes - at < (uint64_t)bytes) return 0;
+    *out = mrc__load_le(a->meta + at, bytes);
+    return 1;
+}
+
+// Where field `index` of the table lies; 0: it is absent.  *bad: a position outside.
+static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, int *bad) {
+    uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
+    if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
+    uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
+    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (slot + 2 > size) return 0;
+    if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
+    return offset ? table + offset : 0;
+}
+
+// What a reference at a field points to; 0: absent.
+static uint64_t mrc__fb_follow(const mrc__arrow *a, uint64_t table, int index, int *bad) {
+    uint64_t offset, field = mrc__fb_field(a, table, index, bad);
+    if (!field) return 0;
+    if (!mrc__fb_get(a, field, 4, &offset) || offset == 0) return *bad = 1, 0;
+    return field + offset;
+}
+
+static uint64_t mrc__fb_scalar(const mrc__arrow *a, uint64_t table, int index, int bytes,
+                               int *bad) {
+    uint64_t value = 0, field = mrc__fb_field(a, table, index, bad);
+    if (field && !mrc__fb_get(a, field, bytes, &value)) *bad = 1;
+    return value;
+}
+
+// The first element of a vector of *n, which lie inside; 0: absent.
+static uint64_t mrc__fb_vector(const mrc__arrow *a, uint64_t table, int index, size_t element,
+                               uint64_t *n, int *bad) {
+    uint64_t at = mrc__fb_follow(a, table, index, bad);
+    *n = 0;
+    if (!at) return 0;
+    if (!mrc__fb_get(a, at, 4, n) || *n > (a->meta_bytes - at - 4) / element) return *bad = 1, 0;
+    return at + 4;
+}
+
+static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_column *c) {
+    int bad = 0;
+    c->type = (int)mrc__fb_scalar(a, field, 2, 1, &bad);
+    uint64_t type = mrc__fb_follow(a, field, 3, &bad);
+    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8
+              || c->type == MRC__ARROW_LARGE_BINARY;
+    if (bad || (!type && c->type != MRC__ARROW_NULL)) return mrc__arrow_fail(a, "a bad schema");
+    if (mrc__fb_field(a, field, 4, &bad)) {
+        return mrc__arrow_fail(a, "a column with a dictionary, which is not supported");
+    }
+    switch (c->type) {
+    case MRC__ARROW_INT: {
+        uint64_t bits = mrc__fb_scalar(a, type, 0, 4, &bad);
+        c->is_signed = mrc__fb_scalar(a, type, 1, 1, &bad) != 0;
+        c->bytes = (int)(bits / 8 % 16);
+        if (bits != 8 && bits != 16 && bits != 32 && bits != 64) bad = 1;
+        break;
+    }
+    case MRC__ARROW_FLOAT: {
+        uint64_t precision = mrc__fb_scalar(a, type, 0, 2, &bad);
+        if (precision > 2) bad = 1;
+        c->bytes = precision == 0 ? 2 : precision == 1 ? 4 : 8;
+        break;
+    }
+    case MRC__ARROW_NULL: case MRC__ARROW_BINARY: case MRC__ARROW_UTF8: case MRC__ARROW_BOOL:
+    case MRC__ARROW_LIST: case MRC__ARROW_STRUCT: case MRC__ARROW_LARGE_BINARY:
+    case MRC__ARROW_LARGE_UTF8: case MRC__ARROW_LARGE_LIST: break;
+    default:
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: a column of Arrow type %d, which is not "
+                         "supported", a->path, c->type);
+    }
+    return bad ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, int depth,
+                                    mrc__arrow_column **list, size_t *count) {
+    uint64_t n, offset;
+    int bad = 0;
+    uint64_t at = mrc__fb_vector(a, table, index, 4, &n, &bad);
+    *count = 0;
+    if (depth > MRC__ARROW_DEPTH) return mrc__arrow_fail(a, "columns nested deeper than 8");
+    for (uint64_t i = 0; !bad && i < n; i++) {
+        mrc__arrow_column *c = mrc__bump_alloc(&a->pool, sizeof *c, 16);
+        if (!c) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for its schema", a->path);
+        if (++a->n_fields > MRC__ARROW_FIELDS) return mrc__arrow_fail(a, "more than 1000 columns");
+        memset(c, 0, sizeof *c);
+        if (!mrc__fb_get(a, at + 4 * i, 4, &offset)) break;
+        uint64_t field = at + 4 * i + offset, bytes = 0, children = 0;
+        uint64_t name = mrc__fb_vector(a, field, 0, 1, &bytes, &bad);
+        if (bad) break;
+        char *text = mrc__bump_alloc(&a->pool, (size_t)bytes + 1, 1);
+        if (!text) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a name", a->path);
+        if (bytes) memcpy(text, a->meta + name, (size_t)bytes);
+        text[bytes] = 0;
+        c->name = text;
+        c->name_bytes = (size_t)bytes;
+        MRC__TRY(mrc__arrow_type(a, field, c));
+        size_t n_children = 0;
+        MRC__TRY(mrc__arrow_fields(a, field, 5, depth + 1, &c->child, &n_children));
+        children = n_children;
+        int list_type = c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
+        if (list_type ? children != 1 : c->type != MRC__ARROW_STRUCT && children) bad = 1;
+        *list = c;
+        list = &c->next;
+        ++*count;
+    }
+    return bad || *count != n ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+// The next buffer of the batch, at least `least` bytes of it.
+static mrc_status mrc__arrow_buffer(mrc__arrow *a, uint64_t least, const unsigned char **out,
+                                    uint64_t *bytes) {
+    uint64_t at = 0, n = 0;
+    if (a->buffer == a->n_buffers) return mrc__arrow_fail(a, "too few buffers");
+    mrc__fb_get(a, a->buffers + 16 * a->buffer, 8, &at);        // the vector lies inside
+    mrc__fb_get(a, a->buffers + 16 * a->buffer + 8, 8, &n);
+    a->buffer++;
+    if (at > a->body_bytes || n > a->body_bytes - at) return mrc__arrow_fail(a, "a buffer outside");
+    if (n < least) return mrc__arrow_fail(a, "a buffer that is too short");
+    *out = a->body + at;
+    *bytes = n;
+    return MRC_OK;
+}
+
+static uint64_t mrc__arrow_offset(const mrc__arrow_column *c, uint64_t i) {
+    int bytes = c->wide ? 8 : 4;
+    return mrc__load_le(c->offsets + i * (uint64_t)bytes, bytes);
+}
+
+// Offsets of a list or of texts: n + 1 of them, rising, the last within `most`.
+static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64_t *last) {
+    uint64_t bytes, before = 0;
+    *last = 0;
+    if (c->n == 0) {
+        MRC__TRY(mrc__arrow_buffer(a, 0, &c->offsets, &bytes));
+        return MRC_OK;
+    }
+    MRC__TRY(mrc__arrow_buffer(a, (c->n + 1) * (c->wide ? 8 : 4), &c->offsets, &bytes));
+    for (uint64_t i = 0; i <= c->n; i++) {
+        uint64_t offset = mrc__arrow_offset(c, i);
+        if (offset < before) return mrc__arrow_fail(a, "offsets that do not rise");
+        before = offset;
+    }
+    *last = before;
+    return MRC_OK;
+}
+
+// One column of a batch and those below it.
+static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected) {
+    uint64_t nulls = 0, bytes, last;
+    const unsigned char *valid;
+    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    mrc__fb_get(a, a->nodes + 16 * a->node, 8, &c->n);
+    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, &nulls);
+    a->node++;
+    if (c->n != expected && expected != UINT64_MAX) {
+        return mrc__arrow_fail(a, "columns of different lengths");
+    }
+    if (c->n > (uint64_t)1 << 40 || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
+    c->valid = c->data = c->offsets = NULL;
+    if (c->type == MRC__ARROW_NULL) return MRC_OK;
+    MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
+    if (nulls) {
+        if (bytes < (c->n + 7) / 8) return mrc__arrow_fail(a, "a buffer that is too short");
+        c->valid = valid;
+    }
+    switch (c->type) {
+    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &c->data_bytes);
+    case MRC__ARROW_BOOL:
+        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &c->data_bytes);
+    case MRC__ARROW_STRUCT:
+        for (mrc__arrow_column *child = c->child; child; child = child->next) {
+            MRC__TRY(mrc__arrow_column_read(a, child, c->n));
+        }
+        return MRC_OK;
+    default: break;
+    }
+    MRC__TRY(mrc__arrow_offsets(a, c, &last));
+    if (!c->child) return mrc__arrow_buffer(a, last, &c->data, &c->data_bytes);
+    MRC__TRY(mrc__arrow_column_read(a, c->child, UINT64_MAX));
+    return c->child->n < last ? mrc__arrow_fail(a, "a list that is too short") : MRC_OK;
+}
+
+static mrc_status mrc__arrow_node(mrc__arrow *a, mrc_json *parent, mrc_json **last,
+                                  mrc_json **out) {
+    mrc_json *node = mrc__bump_alloc(&a->row, sizeof *node, 16);
+    if (!node) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a row", a->path);
+    memset(node, 0, sizeof *node);
+    node->line = node->column = 1;
+    if (parent) {
+        if (*last) (*last)->next = node;
+        else parent->child = node;
+        *last = node;
+        parent->n++;
+    }
+    *out = node;
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uint64_t i,
+                                  mrc_json *node) {
+    uint64_t begin = mrc__arrow_offset(c, i), end = mrc__arrow_offset(c, i + 1);
+    size_t bytes = (size_t)(end - begin);
+    if (c->type == MRC__ARROW_BINARY || c->type == MRC__ARROW_LARGE_BINARY) return MRC_OK;
+    const char *from = (const char *)c->data + begin;
+    if (mrc_utf8_valid(from, bytes) != bytes) return mrc__arrow_fail(a, "a text that is no UTF-8");
+    char *text = mrc__bump_alloc(&a->row, bytes + 1, 1);
+    if (!text) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a row", a->path);
+    if (bytes) memcpy(text, from, bytes);
+    text[bytes] = 0;
+    node->type = MRC_JSON_STRING;
+    node->string = text;
+    node->bytes = bytes;
+    return MRC_OK;
+}
+
+static void mrc__arrow_number(const mrc__arrow_column *c, uint64_t i, mrc_json *node) {
+    const unsigned char *p = c->data + i * (uint64_t)c->bytes;
+    uint64_t bits = mrc__load_le(p, c->bytes), top = (uint64_t)1 << (8 * c->bytes - 1);
+    float f32;
+    node->type = MRC_JSON_NUMBER;
+    if (c->type == MRC__ARROW_FLOAT) {
+        memcpy(&f32, p, c->bytes == 4 ? 4 : 0);
+        if (c->bytes == 8) memcpy(&node->number, p, 8);
+        else node->number = c->bytes == 4 ? (double)f32 : (double)mrc__from_f16((uint16_t)bits);
+        return;
+    }
+    int negative = c->is_signed && (bits & top);
+    node->is_int = c->is_signed || bits <= (uint64_t)INT64_MAX;
+    if (negative) node->integer = -(int64_t)((top - 1) - (bits & (top - 1))) - 1;
+    else if (node->is_int) node->integer = (int64_t)bits;
+    node->number = node->is_int ? (double)node->integer : (double)bits;
+}
+
+// Element i of a column as JSON.  Columns nest 8 deep, so does this.
+static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, uint64_t i,
+                                   mrc_json *node) {
+    mrc_json *last = NULL, *child = NULL;
+    if (c->valid && !(c->valid[i / 8] >> i % 8 & 1)) return MRC_OK;
+    switch (c->type) {
+    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+        mrc__arrow_number(c, i, node);
+        return MRC_OK;
+    case MRC__ARROW_BOOL:
+        node->type = c->data[i / 8] >> i % 8 & 1 ? MRC_JSON_TRUE : MRC_JSON_FALSE;
+        return MRC_OK;
+    case MRC__ARROW_STRUCT:
+        node->type = MRC_JSON_OBJECT;
+        for (const mrc__arrow_column *f = c->child; f; f = f->next) {
+            MRC__TRY(mrc__arrow_node(a, node, &last, &child));
+            child->key = f->name;
+            child->key_bytes = f->name_bytes;
+            MRC__TRY(mrc__arrow_value(a, f, i, child));
+        }
+        return MRC_OK;
+    case MRC__ARROW_LIST: case MRC__ARROW_LARGE_LIST:
+        node->type = MRC_JSON_ARRAY;
+        for (uint64_t k = mrc__arrow_offset(c, i); k < mrc__arrow_offset(c, i + 1); k++) {
+            MRC__TRY(mrc__arrow_node(a, node, &last, &child));
+            MRC__TRY(mrc__arrow_value(a, c->child, k, child));
+        }
+        return MRC_OK;
+    case MRC__ARROW_NULL: return MRC_OK;
+    default: return mrc__arrow_text(a, c, i, node);
+    }
+}
+
+// A batch of rows, each given to fn.
+static mrc_status mrc__arrow_batch(mrc__arrow *a, uint64_t header,
+                                   mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    int bad = 0;
+    uint64_t rows = mrc__fb_scalar(a, header, 0, 8, &bad);
+    if (mrc__fb_field(a, header, 3, &bad)) {
+        return mrc__arrow_fail(a, "compressed buffers, which are not supported");
+    }
+    a->nodes = mrc__fb_vector(a, header, 1, 16, &a->n_nodes, &bad);
+    a->buffers = mrc__fb_vector(a, header, 2, 16, &a->n_buffers, &bad);
+    a->node = a->buffer = 0;
+    if (bad || !a->columns) return mrc__arrow_fail(a, "a bad batch");
+    for (mrc__arrow_column *c = a->columns; c; c = c->next) {
+        MRC__TRY(mrc__arrow_column_read(a, c, rows));
+    }
+    if (a->node != a->n_nodes || a->buffer != a->n_buffers) {
+        return mrc__arrow_fail(a, "more buffers than columns need");
+    }
+    const mrc__arrow_column whole = { .type = MRC__ARROW_STRUCT, .child = a->columns, .n = rows };
+    mrc_status s = MRC_OK;
+    for (uint64_t i = 0; s == MRC_OK && i < rows; i++) {
+        mrc_json *row = NULL;
+        s = mrc__arrow_node(a, NULL, NULL, &row);
+        if (s == MRC_OK) s = mrc__arrow_value(a, &whole, i, row);
+        if (s == MRC_OK) s = fn(user, row);
+        mrc__bump_free(&a->row);
+    }
+    return s;
+}
+
+// One message: its metadata and body; *end at the mark that ends the stream.
+static mrc_status mrc__arrow_message(mrc__arrow *a, size_t *next, int *end) {
+    const unsigned char *p = a->file + a->at;
+    size_t left = a->file_bytes - a->at;
+    int bad = 0;
+    *end = 0;
+    if (left < 8) return mrc__arrow_fail(a, "the file ends without the stream's end: it is cut");
+    if (mrc__load_le(p, 4) != UINT32_MAX) return mrc__arrow_fail(a, "not the begin of a message");
+    uint64_t n = mrc__load_le(p + 4, 4), root, body;
+    if (n == 0) {
+        *end = 1;
+        return left == 8 ? MRC_OK : mrc__arrow_fail(a, "something follows the stream's end");
+    }
+    if (n > left - 8) return mrc__arrow_fail(a, "the file ends in a message: it is cut");
+    a->meta = p + 8;
+    a->meta_bytes = (size_t)n;
+    if (!mrc__fb_get(a, 0, 4, &root)) return mrc__arrow_fail(a, "bad metadata");
+    body = mrc__fb_scalar(a, root, 3, 8, &bad);
+    if (bad) return mrc__arrow_fail(a, "bad metadata");
+    if (body > left - 8 - n) return mrc__arrow_fail(a, "the file ends in a message: it is cut");
+    a->body = p + 8 + n;
+    a->body_bytes = body;
+    *next = a->at + 8 + (size_t)n + (size_t)body;
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_messages(mrc__arrow *a, mrc_status (*fn)(void *, const mrc_json *),
+                                      void *user) {
+    uint64_t root = 0;
+    size_t next = 0, n;
+    for (int end = 0, bad = 0; ; a->at = next) {
+        MRC__TRY(mrc__arrow_message(a, &next, &end));
+        if (end) return a->columns ? MRC_OK : mrc__arrow_fail(a, "no schema");
+        mrc__fb_get(a, 0, 4, &root);
+        uint64_t type = mrc__fb_scalar(a, root, 1, 1, &bad);
+        uint64_t header = mrc__fb_follow(a, root, 2, &bad);
+        if (bad || !header) return mrc__arrow_fail(a, "bad metadata");
+        if (type == 1 && !a->columns) {
+            if (mrc__fb_scalar(a, header, 0, 2, &bad)) {
+                return mrc__arrow_fail(a, "a big-endian stream");
+            }
+            MRC__TRY(mrc__arrow_fields(a, header, 1, 0, &a->columns, &n));
+            if (bad || n == 0) return mrc__arrow_fail(a, "a schema without columns");
+        } else if (type == 3) {
+            MRC__TRY(mrc__arrow_batch(a, header, fn, user));
+        } else {
+            return mrc__arrow_fail(a, "neither a schema nor a batch of rows");
+        }
+    }
+}
+
+// All rows of a stream, as JSON objects that live until fn returns.
+static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *data, size_t bytes,
+                                  mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    mrc__arrow a = { .ctx = ctx, .path = path, .file = (const unsigned char *)data,
+                     .file_bytes = bytes };
+    a.pool.host = a.row.host = ctx->host;
+    mrc_status s = mrc__arrow_messages(&a, fn, user);
+    mrc__bump_free(&a.pool);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.dataset
 //
 // Data files are foreign: a row is used only if its answers stand in its context where it says.
@@ -14860,18 +15287,33 @@ static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t byte
     return MRC_OK;
 }
 
+// A row of an Arrow stream; its place is its number, as it would be in a JSONL file.
+static mrc_status mrc__ds_arrow_row(void *user, const mrc_json *row) {
+    mrc__ds_loader *l = user;
+    mrc_status s = mrc__ds_flat(l, row);
+    l->lines_before++;
+    return s;
+}
+
 static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
     static const char lfs[] = "version https://git-lfs";
     mrc_json *root;
     const char *packed = NULL;
     if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
     if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
+    if (bytes >= 6 && memcmp(text, "ARROW1", 6) == 0) {
+        packed = "an Arrow file, which is not the stream that datasets.save_to_disk writes";
+    }
     if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
         packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
     }
     if (packed) {
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
                          packed);
+    }
+    if (bytes >= 4 && memcmp(text, "\xff\xff\xff\xff", 4) == 0) {
+        l->d->format = "arrow";
+        return mrc__arrow_read(l->ctx, l->path, text, bytes, mrc__ds_arrow_row, l);
     }
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom);
@@ -14909,21 +15351,80 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     return MRC_OK;
 }
 
-static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+static mrc_status mrc__ds_file(mrc__ds_loader *l, const char *path) {
     char *text;
     size_t bytes;
-    *out = NULL;
-    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
-    if (!d) {
-        mrc_file_free(ctx, text);
-        return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    l->path = path;
+    l->lines_before = 0;
+    MRC__TRY(mrc_file_read(l->ctx, &text, &bytes, path));
+    mrc_status status = mrc__ds_read(l, text, bytes);
+    mrc_file_free(l->ctx, text);
+    return status;
+}
+
+// The names of a split's streams stand in its state.json.
+static mrc_status mrc__ds_state(mrc__ds_loader *l, const char *dir, const mrc_json *root,
+                                const char *path) {
+    const mrc_json *files = mrc_json_get(root, "_data_files");
+    const mrc_json *indices = mrc_json_get(root, "_indices_data_files");
+    MRC__TRY(mrc_json_unique_keys(l->ctx, root, path));
+    if (indices && indices->type != MRC_JSON_NULL && indices->n) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: rows chosen by an index are not "
+                         "supported (save the data set after flatten_indices())", path,
+                         indices->line, indices->column);
     }
+    if (!files || files->type != MRC_JSON_ARRAY || !files->n) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: has no list _data_files", path,
+                         root->line, root->column);
+    }
+    for (const mrc_json *f = files->child; f; f = f->next) {
+        char file[4096];
+        const mrc_json *name = mrc_json_get(f, "filename");
+        if (!name || name->type != MRC_JSON_STRING || !name->bytes
+            || memchr(name->string, 0, name->bytes) || strchr(name->string, '/')
+            || name->string[0] == '.') {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not the name of a file beside "
+                             "it", path, f->line, f->column);
+        }
+        if ((size_t)snprintf(file, sizeof file, "%s/%s", dir, name->string) >= sizeof file) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
+        }
+        MRC__TRY(mrc__ds_file(l, file));
+        if (strcmp(l->d->format, "arrow")) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: not an Arrow stream", file);
+        }
+    }
+    return MRC_OK;
+}
+
+// A folder of datasets.save_to_disk: one split.
+static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
+    char path[4096];
+    mrc_json *root;
+    if ((size_t)snprintf(path, sizeof path, "%s/dataset_dict.json", dir) >= sizeof path) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
+    }
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: holds several splits (expected the folder of "
+                         "one, as %s/validation)", dir, dir);
+    }
+    snprintf(path, sizeof path, "%s/state.json", dir);
+    MRC__TRY(mrc_json_load(l->ctx, &root, path));
+    mrc_status status = mrc__ds_state(l, dir, root, path);
+    l->path = dir;
+    mrc_json_free(root);
+    return status;
+}
+
+static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+    *out = NULL;
+    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
     d->host = ctx->host;
     d->format = d->version = "";
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
-    mrc_status status = mrc__ds_read(&l, text, bytes);
-    mrc_file_free(ctx, text);
+    mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
+                                                   : mrc__ds_file(&l, path);
     if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
     if (status != MRC_OK) {
         mrc_dataset_free(d);
