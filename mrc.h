@@ -6504,9 +6504,11 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#define MRC__KC 384                 // a panel of b, KC x COLS, is read from L2, one of a from L1
+#define MRC__KC 512                 // a panel of b, KC x COLS, is read from L2, one of a from L1
 #define MRC__NC 1024                // a multiple of every COLS
 #define MRC__MC 96                  // a multiple of every ROWS: a's pack, MC x KC, stays in L2
+#define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
+#define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
 
 static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
@@ -6520,12 +6522,21 @@ static size_t mrc__slice(size_t n, size_t most, size_t unit) {
 #endif
 
 #ifdef MRC__PASS_CPU
+// Brings n elements, `ahead` elements from p, on their way.  They may be none of the matrix's.
+MRC__INLINE void MRC__T(fetch)(const MRC__REAL *p, size_t ahead, size_t n) {
+    uintptr_t at = (uintptr_t)p + ahead * sizeof *p;
+    for (size_t i = 0; i < n * sizeof *p; i += MRC_ALIGNMENT) {
+        __builtin_prefetch((const void *)(at + i));
+    }
+}
+
 // dst[k][0 .. width): `lines` rows or columns of src, then 0.  Element (line, k) of src is
 // src[line * line_step + k * k_step], where one of the steps is 1.
 MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
                               size_t k_step, size_t lines, size_t width, size_t kc) {
     if (line_step == 1 && lines == width) {
         for (size_t k = 0; k < kc; k++) {
+            MRC__T(fetch)(src + k * k_step, MRC__AHEAD * k_step, width);
             memcpy(dst + k * width, src + k * k_step, width * sizeof *dst);
         }
         return;
@@ -6537,6 +6548,9 @@ MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_
         float *to = dst + line;
         size_t k = 0;
         for (; k + 4 <= kc; k += 4) {
+            for (size_t i = 0; k % 16 == 0 && i < 4; i++) {         // the next four lines
+                MRC__T(fetch)(s + i * line_step + k, 4 * line_step, 1);
+            }
             __m128 a = _mm_loadu_ps(s + k), b = _mm_loadu_ps(s + line_step + k);
             __m128 c = _mm_loadu_ps(s + 2 * line_step + k), d = _mm_loadu_ps(s + 3 * line_step + k);
             __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
@@ -6557,9 +6571,21 @@ MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_
     }
 }
 
+// All panels of a block of a.  Where k runs down the matrix, each line of memory is read once.
 MRC__TARGET static void MRC__T(pack_a)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
                                        size_t k_step, size_t lines, size_t kc) {
-    MRC__T(pack)(dst, src, line_step, k_step, mrc__min(lines, MRC__ROWS), MRC__ROWS, kc);
+    size_t whole = line_step == 1 ? lines / MRC__ROWS * MRC__ROWS : 0;
+    for (size_t k = 0; whole && k < kc; k++) {
+        const MRC__REAL *s = src + k * k_step;
+        MRC__T(fetch)(s, MRC__AHEAD * k_step, whole);
+        for (size_t i = 0; i < whole; i += MRC__ROWS) {
+            memcpy(dst + i * kc + k * MRC__ROWS, s + i, MRC__ROWS * sizeof *dst);
+        }
+    }
+    for (size_t i = whole; i < lines; i += MRC__ROWS) {
+        MRC__T(pack)(dst + i * kc, src + i * line_step, line_step, k_step,
+                     mrc__min(lines - i, MRC__ROWS), MRC__ROWS, kc);
+    }
 }
 MRC__TARGET static void MRC__T(pack_b)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
                                        size_t k_step, size_t lines, size_t kc) {
@@ -6583,20 +6609,24 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
     const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
     const size_t kc = t->kc, a_k = t->a_k;
-    MRC__UNROLL
-    for (size_t i = 0; i < (size_t)r; i++) {        // c is on its way while the sums are made;
-        uintptr_t row = (uintptr_t)t->c             // as a number: it may be no place to write
-                      + mrc__min(i, t->m - 1) * t->ld * sizeof(MRC__REAL);
-        __builtin_prefetch((const void *)row, 1);
-        __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
-    }
-    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a = by_rows ? a : a + a_k) {
-        const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
+    // c is fetched twice: at first, as it may be far, and shortly before it is read, as a row of a
+    // power of two shares its set of L1 with the other rows and with what is read meanwhile.
+    size_t k = 0, part = kc > MRC__NEAR ? kc - MRC__NEAR : 0;
+    for (int parts = 0; parts < 2; parts++, part = kc) {
         MRC__UNROLL
-        for (int i = 0; i < r; i++) {               // unrolled: sum must stay in registers
-            const MRC__REAL ai = by_rows ? rows[i][k] : a[i];
-            sum[i][0] += ai * b0;
-            sum[i][1] += ai * b1;
+        for (size_t i = 0; i < (size_t)r; i++) {    // as a number: it may be no place to write
+            uintptr_t row = (uintptr_t)t->c + mrc__min(i, t->m - 1) * t->ld * sizeof(MRC__REAL);
+            __builtin_prefetch((const void *)row, 1);
+            __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
+        }
+        for (; k < part; k++, b += MRC__T(COLS), a = by_rows ? a : a + a_k) {
+            const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
+            MRC__UNROLL
+            for (int i = 0; i < r; i++) {           // unrolled: sum must stay in registers
+                const MRC__REAL ai = by_rows ? rows[i][k] : a[i];
+                sum[i][0] += ai * b0;
+                sum[i][1] += ai * b1;
+            }
         }
     }
     if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
@@ -6706,11 +6736,8 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
     MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    for (size_t i = 0; i < mc; i += MRC__ROWS) {
-        MRC__T(pack_a)(pack + i * job->kc,
-                       (const MRC__REAL *)g->a.data + job->k0 * k_step + (i0 + i) * line, line,
-                       k_step, mc - i, job->kc);
-    }
+    MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line, k_step,
+                   mc, job->kc);
     MRC__T(block) block = {
         .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
         .a_k = MRC__ROWS, .b = (const MRC__REAL *)job->h->pack_b + begin * job->kc,
@@ -8506,6 +8533,8 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
                          path, e->name, mrc__shape_text(found, e->ndim, e->shape),
                          mrc__shape_text(expected, t->ndim, want));
     }
+    // Where the host may write to it, without a second copy: half of the time of loading a model.
+    if (ctx->be->is_host) return mrc_safetensors_read(st, e, t->dtype, t->data);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
