@@ -63,16 +63,16 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.file
-//     >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
+//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
 //     >>api.model  >>api.checkpoint  >>api.reader
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.tensor  >>impl.grad
-//     >>impl.tape  >>impl.recompute  >>impl.random
+//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.tensor
+//     >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.cross_entropy  >>op.optim
-//     >>op.custom  >>op.table
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
+//     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.vocabulary
 //     >>impl.tokenizer  >>impl.dataset  >>impl.encode  >>impl.batch  >>impl.decode
@@ -167,7 +167,9 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //   - a scalar that a kernel makes (loss, norm) is a backend address: nothing waits for the host;
 //   - `workspace` is what the kernel's own query asked for, given back when the kernel returns (on
 //     a stream: to later work of that stream);
-//   - statistics, losses and weights' gradients are f32 where activations are f16 or bf16;
+//   - where activations are f16 or bf16, so are their gradients and matrices of weights; vectors
+//     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
+//     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
 //   - gelu_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
 //==============================================================================
@@ -241,22 +243,57 @@ typedef struct mrc_dropout_args {
 } mrc_dropout_args;
 typedef mrc_dropout_args mrc_dropout_fwd_args, mrc_dropout_bwd_args;
 
+// What one target costs (PARITY 3.13).  lp: log softmax over the window's K rows; y: the target,
+// p = exp(lp_y).  Zero-initialised: cross-entropy.
+//   CE                -lp_y
+//   FOCAL             -(1 - p)^gamma lp_y;  reference: (1 - p)^gamma is a constant in backward
+//   LABEL_SMOOTHING   -sum over k of t_k lp_k;  t_k = s / K, t_y = 1 - s + s / K;
+//                     reference: t_k = s / (K - 1), t_y = 1 - s
+typedef enum mrc_loss_kind { MRC_LOSS_CE, MRC_LOSS_FOCAL, MRC_LOSS_LABEL_SMOOTHING } mrc_loss_kind;
+typedef struct mrc_loss {
+    mrc_loss_kind kind;
+    int           reference;
+    double        gamma, smoothing; // gamma >= 0; 0 <= s < 1
+} mrc_loss;
+
 typedef struct mrc_cross_entropy_fwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, targets;        // (N, C) (C, B)
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;      // (B + 1) (B) (B) (C)
-    mrc_out loss, lse;              // scalar; (C, B): saved for backward
-    void   *workspace;
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;       // (N, C) (C, B)
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator;     // (B + 1) (B) (B) (C)
+    mrc_in   alpha;                 // (T): the loss of target y is multiplied by alpha[y]; or NULL
+    mrc_out  loss, lse;             // scalar; (C, B): saved for backward
+    void    *workspace;
 } mrc_cross_entropy_fwd_args;
 
 typedef struct mrc_cross_entropy_bwd_args {
-    size_t  n_sequences, columns;
-    mrc_in  logits, targets;
-    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
-    mrc_in  lse, dloss;
-    mrc_out dlogits;
-    void   *workspace;
+    size_t   n_sequences, columns;
+    mrc_loss criterion;
+    mrc_in   logits, targets;
+    mrc_in   cu_seqlens, loss_begin, loss_end, denominator, alpha;
+    mrc_in   lse, dloss;
+    mrc_out  dlogits;
+    void    *workspace;
 } mrc_cross_entropy_bwd_args;
+
+// How far two passes over the same sequences are apart: (KL(p || q) + KL(q || p)) / 2 of the two
+// softmaxes over a sequence's window, added up as in cross_entropy over the targets that count.
+typedef struct mrc_symmetric_kl_fwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets; // (N, C) (N, C) (C, B)
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_out loss, saved;            // scalar; (4, C B): both lse, KL(p || q), KL(q || p)
+    void   *workspace;
+} mrc_symmetric_kl_fwd_args;
+
+typedef struct mrc_symmetric_kl_bwd_args {
+    size_t  n_sequences, columns;
+    mrc_in  logits, other, targets;
+    mrc_in  cu_seqlens, loss_begin, loss_end, denominator;
+    mrc_in  saved, dloss;
+    mrc_out dlogits, dother;
+    void   *workspace;
+} mrc_symmetric_kl_bwd_args;
 
 // y = word[input_ids] + position[position_ids] + token_type[token_type_ids]; ids were checked.
 typedef struct mrc_embedding_fwd_args {
@@ -346,34 +383,119 @@ typedef struct mrc_lstm_bwd_args {
     void   *workspace;
 } mrc_lstm_bwd_args;
 
+// A bidirectional GRU layer: the gates r, z, n of PyTorch.
+typedef struct mrc_gru_fwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_in  weight_ih[2], weight_hh[2], bias_ih[2], bias_hh[2]; // (3H, I) (3H, H) (3H) (3H)
+    mrc_out y;                      // (N, 2 H)
+    mrc_out gates;                  // (N, 8 H), of each direction r, z, W_hn h + b_hn, n: saved
+    void   *workspace;
+} mrc_gru_fwd_args;
+
+typedef struct mrc_gru_bwd_args {
+    size_t  n, n_sequences, max_length, in, h;
+    mrc_in  cu_seqlens, x, weight_ih[2], weight_hh[2], y, dy;
+    mrc_out gates;                  // as saved; afterwards their gradients, or anything
+    mrc_out dx, dweight_ih[2], dweight_hh[2], dbias_ih[2], dbias_hh[2];
+    void   *workspace;
+} mrc_gru_bwd_args;
+
+// y (N, I K): column i K + k of row r is x[r + k - K / 2][i], 0 where that row is not of r's
+// sequence.  A convolution is this and a linear map.  K is odd.
+typedef struct mrc_unfold_fwd_args {
+    size_t  n, n_sequences, in, size;                           // size: K
+    mrc_in  cu_seqlens, x;          // (B + 1), (N, I)
+    mrc_out y;
+    void   *workspace;
+} mrc_unfold_fwd_args;
+
+typedef struct mrc_unfold_bwd_args {
+    size_t  n, n_sequences, in, size;
+    mrc_in  cu_seqlens, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_unfold_bwd_args;
+
 // What the optimizer's kernels do to one parameter.  The array is host memory.
 typedef struct mrc_optim_tensor {
-    size_t  numel;
+    size_t  numel, rows;            // rows: shape[0]; 0: a vector or a scalar
     mrc_in  grad;
-    mrc_out param, copy, m, v;      // copy: the 16-bit one, data NULL when there is none
+    mrc_out param, copy, m, v;      // copy: f16 or bf16, data NULL when there is none
     double  lr, weight_decay;
 } mrc_optim_tensor;
 
-// Begins an optimizer step: norm = ||all gradients||, clip = min(1, max_norm / (norm + 1e-6)), or 1
-// with max_norm 0.  state (2) i32: [0] counts the steps applied; [1] is 1 and nothing is counted
-// when the norm is not finite.
+// Dynamic loss scaling: small gradients would be 0 in f16, so the loss is multiplied by a scale and
+// the gradients are divided by it.  At an overflow (a norm that is not finite) the scale is halved,
+// but for the first hysteresis - 1 since it last grew, and is 1 at least; after growth_interval
+// steps without one it is doubled.
+typedef struct mrc_loss_scale {
+    mrc_out scale;                  // f32 scalar, read and written; data NULL: there is none
+    mrc_out counts;                 // (2) i32, read and written: steps without an overflow since
+    int32_t growth_interval, hysteresis;    // it changed; overflows since it grew, to hysteresis
+} mrc_loss_scale;
+
+// Begins an optimizer step: norm = ||all gradients / scale||, clip = min(1, max_norm / (norm +
+// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  state (2)
+// i32: [0] counts the steps applied; [1] is 1 and nothing is counted when the norm is not finite.
+// Then the scale becomes that of the next step.  This kernel and the optimizers' stand in the table
+// of the parameters' own type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
     size_t  n_tensors;
     const mrc_optim_tensor *tensors;
     double  max_norm;
+    mrc_loss_scale loss_scale;
     mrc_out norm, clip, state;
     void   *workspace;
 } mrc_grad_norm_args;
 
-typedef enum mrc_adamw { MRC_ADAMW_HF, MRC_ADAMW_TORCH } mrc_adamw;     // PARITY 3.11
+typedef enum mrc_optim { MRC_ADAMW_HF, MRC_ADAMW_TORCH, MRC_ADAMP, MRC_SGD } mrc_optim;
 typedef struct mrc_adamw_args {
     size_t  n_tensors;
     const mrc_optim_tensor *tensors;
-    mrc_adamw variant;
+    mrc_optim variant;              // MRC_ADAMW_HF or MRC_ADAMW_TORCH (PARITY 3.11)
     double  beta1, beta2, eps;
     mrc_in  clip, state;            // as mrc_grad_norm left them; state[1]: do nothing
     void   *workspace;
 } mrc_adamw_args;
+
+// AdamP 0.3.0: where a matrix's gradient is almost at right angles to its weights, by rows or else
+// as a whole, the step loses its part along them, and decay is multiplied by wd_ratio.
+typedef struct mrc_adamp_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  beta1, beta2, eps, delta, wd_ratio;
+    int     nesterov;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_adamp_args;
+
+typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient; v is not used
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  momentum;
+    mrc_in  clip, state;
+    void   *workspace;
+} mrc_sgd_args;
+
+// m = decay m + (1 - decay) param: an average of the weights.
+typedef struct mrc_ema_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  decay;
+    mrc_in  state;                  // state[1]: do nothing
+    void   *workspace;
+} mrc_ema_args;
+
+// Of each tensor: m = param, param += eps grad / ||grad||, the step of an adversary; a norm that is
+// 0 or not finite moves nothing.  restore: param = m.
+typedef struct mrc_perturb_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;
+    double  eps;
+    int     restore;
+    void   *workspace;
+} mrc_perturb_args;
 
 // The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
 // Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
@@ -381,7 +503,9 @@ typedef struct mrc_adamw_args {
     X(gemm) X(embedding_fwd) X(embedding_bwd) X(linear_fwd) X(linear_bwd) X(qkv_fwd)        \
     X(qkv_bwd) X(attention_fwd) X(attention_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)  \
     X(layer_norm_bwd) X(add_norm_fwd) X(add_norm_bwd) X(dropout_fwd) X(dropout_bwd)         \
-    X(lstm_fwd) X(lstm_bwd) X(cross_entropy_fwd) X(cross_entropy_bwd) X(grad_norm) X(adamw)
+    X(lstm_fwd) X(lstm_bwd) X(gru_fwd) X(gru_bwd) X(unfold_fwd) X(unfold_bwd)               \
+    X(cross_entropy_fwd) X(cross_entropy_bwd) X(symmetric_kl_fwd) X(symmetric_kl_bwd)       \
+    X(grad_norm) X(adamw) X(adamp) X(sgd) X(ema) X(perturb)
 typedef struct mrc_kernels {
 #define MRC_X(name)                                                                         \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
@@ -392,7 +516,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 1
+#define MRC_BACKEND_API 2
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -407,7 +531,7 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // One table per element type of the activations: a kernel is written for one type and choosing
-    // it is a lookup.  Matrices still carry their dtype, for tables that mix (bf16 with f32).
+    // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
@@ -419,7 +543,8 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
-// naive: plain loops, f32 and f64, the oracle.  cpu: fast kernels on threads, held to it by tests.
+// naive: plain loops, f32, f64, f16 and bf16, the oracle.  cpu: fast kernels on threads, f32 and
+// f64, held to it by tests.
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
@@ -538,6 +663,16 @@ MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int a
 MRCDEF void mrc_text_number(mrc_text *t, double x);
 
 //==============================================================================
+// >>api.yaml   configuration files, into the same tree
+//==============================================================================
+// The subset of RELIABILITY 3.5: block mappings and lists, [ ] and { }, plain and quoted values of
+// one line, comments, one "---"; types by YAML 1.2's core schema.  All else is refused by name,
+// with line and column, and so are keys that stand twice.  Free the tree with mrc_json_free().
+MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes);
+MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
+
+//==============================================================================
 // >>api.file   reading whole files; writing them whole or not at all
 //==============================================================================
 // A file's bytes and one NUL behind them, freed by mrc_file_free.  A missing file is MRC_ERR_ARG
@@ -636,15 +771,16 @@ MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char
 // In the order they were made, the same in every run; NULL past the end, or for a name not there.
 MRCDEF mrc_tensor *mrc_params_at(const mrc_params *params, size_t index);
 MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
-// Gives a matrix a working copy, contents undefined: ops whose x has that dtype read the copy, the
-// tape and the gradient stay the master's.  The optimizer and loaders write both.
+// Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
+// read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
 MRCDEF void       mrc_params_free(mrc_params *params);
 
 // A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad);
-// src and dst hold numel elements of t's dtype.  Download waits for the device; nothing else does.
+// src and dst hold numel elements of t's dtype; a working copy is made anew by an upload.  Download
+// waits for the device; nothing else does.
 MRCDEF mrc_status  mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src);
 MRCDEF mrc_status  mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst);
 
@@ -762,14 +898,16 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 //
 // So NULL never means "none": a linear without bias will be another function.
 //==============================================================================
+// weight (O, I), or more axes whose product is I.
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
 MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
-// word (V, H), position (P, H), token_type (Y, H) -> (N, H).  Rows word_padding and
-// position_padding get no gradient; -1: all do.
+// word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
+// bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
                                  mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, const mrc_batch *batch);
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch);
 // weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
 MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
                            mrc_tensor *const bias[3]);
@@ -784,6 +922,12 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
 // bias_ih, bias_hh (4H), then the same of the reverse direction.
 MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
                             const mrc_batch *batch);
+// The same of a GRU: weight_ih (3H, I), weight_hh (3H, H), bias_ih, bias_hh (3H), and reverse.
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch);
+// Windows of `size` rows, an odd number, around each row of its sequence: x (N, I) -> (N, I size),
+// 0 beyond the ends.  mrc_linear() of it with a weight (O, I, size) is torch.nn.Conv1d.
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch);
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps);
 // 0 <= p < 1; p = 0 returns x itself.
@@ -794,6 +938,18 @@ MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t s
 // The two ends of an answer are C = 2 with denominators of twice the sequences counted.
 MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, const mrc_batch *batch);
+// The same with another loss; and with alpha, a weight for each target position, for as many as the
+// longest sequence has rows at least.
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch);
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch);
+// (KL(p || q) + KL(q || p)) / 2 of two passes' logits (R-Drop), counted and divided as above.
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch);
 
 //==============================================================================
 // >>api.optim   AdamW in both variants, schedules (PARITY 3.11, 3.12)
@@ -801,12 +957,16 @@ MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 #define MRC_OPTIMIZER_MAGIC 0x6f707469
 typedef struct mrc_optimizer_config {
     uint32_t  magic;
-    mrc_adamw variant;
+    mrc_optim variant;
     double    beta1, beta2, eps, weight_decay;
     double    max_grad_norm;        // 0: no clipping
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
+    double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
+    int32_t   loss_scale_interval, loss_scale_hysteresis;
 } mrc_optimizer_config;
-MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);     // torch's AdamW, clip 1
+// torch's AdamW, clip 1; no loss scale, were there one it would grow after 2000 steps and fall at
+// the second overflow.
+MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);
 
 // Owns the moments: two lists of parameters with the names and shapes of those that require a
 // gradient now.
@@ -821,7 +981,11 @@ MRCDEF mrc_status  mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr)
 // whether the last one was skipped.  Each may be NULL.
 MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
                                        int64_t *applied, int *skipped);
+// The loss scale of the next step, an f32 scalar on the backend: dy of mrc_backward() from a loss.
+// NULL: the optimizer has none.
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
 // Moments "exp_avg.<name>" and "exp_avg_sq.<name>", and the count of steps; load wants all of them.
+// The loss scale and its counts, if there is one, are saved and loaded too.
 MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 
@@ -893,6 +1057,7 @@ typedef struct mrc_example {        // answer_start counts code points of contex
     size_t      context_bytes, question_bytes;
     mrc_answer *answers;            // checked: context has the text at answer_start
     size_t      n_answers;
+    int         question_type;      // KLUE: 1 paraphrase, 2 several sentences, 3 no answer; 0: none
 } mrc_example;
 typedef struct mrc_dataset mrc_dataset;
 // Rows that cannot be used are left out, counted by reason, and the first ten logged.
@@ -970,28 +1135,50 @@ MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 //==============================================================================
 // >>api.decode   logits -> answers (PARITY 3.5)
 //==============================================================================
+typedef enum mrc_span_kind {
+    MRC_SPAN_TEXT,                  // code points begin to end of the context
+    MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
+    MRC_SPAN_EMPTY                  // the word "empty": no span could be read
+} mrc_span_kind;
 typedef struct mrc_span {           // a candidate answer
+    mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
     double  probability;            // softmax over the n-best list
-    int     empty;                  // the "empty" fallback: no span could be read
 } mrc_span;
 #define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config { uint32_t magic; size_t n_best_size, max_answer_length; }
-    mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30
-// The windows of one example and their logits, length long each -> at most n_best_size spans,
-// best first, into out; at least one (the fallback).  Returns how many.
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    size_t   n_best_size, max_answer_length;    // the latter in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // 1: an answer begins only in the window that shows most of
+                                    // what is around its first token (HF's token_is_max_context)
+    double   temperature;           // scores are divided by it before the softmax
+} mrc_decode_config;
+MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
+// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
+// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
 typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
     mrc_window_logits;
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+// The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
+// the best that has text unless null's score is ahead by more than the threshold.  By how much it
+// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff);
+// What a span of the example says, in place; its length in *bytes.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
 
 //==============================================================================
-// >>api.metrics   EM and F1 digit for digit (PARITY 3.1, 3.3)
+// >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
 //==============================================================================
-typedef enum mrc_metric { MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD } mrc_metric;
+typedef enum mrc_metric {
+    MRC_METRIC_KORQUAD, MRC_METRIC_SQUAD, MRC_METRIC_SQUAD_V2, MRC_METRIC_KLUE
+} mrc_metric;
 // Of one prediction against all answers: exact 0 or 1, f1 0 to 1, each the best over the answers.
+// KLUE's second score is ROUGE-W.  Without answers SQuAD 2 and KLUE expect "", the others score 0.
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
@@ -1026,19 +1213,22 @@ MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 typedef struct mrc_model {          // read-only for users
     mrc_allocator    host;
     mrc_model_config config;
+    mrc_dtype        dtype;         // of activations and logits
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
 } mrc_model;
 
-// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64.
+// Weights from seed, as PyTorch initialises them (other random numbers).  dtype f32 or f64; f16 and
+// bf16 are mixed precision: weights in f32, 16-bit working copies of the matrices but for embedding
+// tables, activations in 16 bits.
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed);
 typedef enum mrc_load_note { MRC_LOAD_MISSING, MRC_LOAD_UNEXPECTED } mrc_load_note;
 typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
-    mrc_dtype               dtype;  // f32 (0) or f64
+    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
@@ -1092,9 +1282,13 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
 // counted: targets that lay inside their windows.  A loss or gradient that is not finite changes no
-// weight and is reported in *skipped; the loss then says what it was.
-typedef struct mrc_step_result { double loss, grad_norm; int skipped; size_t counted; }
-    mrc_step_result;
+// weight and is reported in *skipped; the loss then says what it was.  loss_scale: of the next
+// step, 0 where the optimizer has none.
+typedef struct mrc_step_result {
+    double loss, grad_norm, loss_scale;
+    int    skipped;
+    size_t counted;
+} mrc_step_result;
 typedef struct mrc_step_desc {
     const mrc_feature *const *features;
     size_t     n, micro_batch;
@@ -1113,7 +1307,7 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
 typedef struct mrc_train_plan_desc {
     const mrc_model_config     *model;
     const mrc_optimizer_config *optimizer;
-    mrc_dtype            dtype;         // of the weights
+    mrc_dtype            dtype;         // of the model
     mrc_forward_config   forward;
     const mrc_features  *features;
     mrc_batching         batching;
@@ -1137,6 +1331,8 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
+    int                 by_length;  // 1: longest first, as many at a time as have no more rows than
+                                    // batch_size of the longest; fn sees them in that order
     int                 dropout;    // 1: the reference run validated with dropout on
     mrc_random          random;
     mrc_status (*fn)(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
@@ -1182,6 +1378,8 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 // impl.cpu include this file again, with MRC__PASS_NAIVE or MRC__PASS_CPU defined and
 //     MRC__REAL      the element type        MRC__T(name)   the name with its suffix
 //     MRC__TARGET    function attributes     MRC__VEC_BYTES, MRC__ROWS   the register block (cpu)
+//     MRC__GET(x), MRC__SET(d)   an element as double and back; MRC__MIXED 1: the elements are 16
+//                    bits wide and other operands may be f32 (naive)
 // and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
 // The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
 // looked up from the folder of the file that includes it.
@@ -1253,6 +1451,63 @@ MRCDEF size_t mrc_dtype_bytes(mrc_dtype dtype) {
 }
 MRCDEF const char *mrc_dtype_name(mrc_dtype dtype) {
     return (unsigned)dtype < MRC_DTYPE_COUNT ? mrc__dtypes[dtype].name : "no dtype";
+}
+
+// f16: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.  bf16: the upper half of a float.
+// To the nearest, ties to even; a NaN stays one.
+static uint32_t mrc__float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static float mrc__bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static float mrc__from_bf16(uint16_t h) { return mrc__bits_float((uint32_t)h << 16); }
+static float mrc__from_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
+    if (exponent == 0) return (sign ? -0x1p-24f : 0x1p-24f) * (float)mantissa;
+    exponent = exponent == 31 ? 255 : exponent + 112;
+    return mrc__bits_float(sign | exponent << 23 | mantissa << 13);
+}
+static uint16_t mrc__to_bf16(float x) {
+    uint32_t u = mrc__float_bits(x);
+    if (x != x) return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+static uint16_t mrc__to_f16(float x) {
+    uint32_t u = mrc__float_bits(x) & 0x7fffffff, sign = mrc__float_bits(x) >> 16 & 0x8000;
+    if (x != x) return (uint16_t)(sign | 0x7e00);
+    if (u >= 0x477ff000) return (uint16_t)(sign | 0x7c00);      // 65520 and above
+    if (u < 0x38800000) {                                       // below 2^-14: 1/2 has ulp 2^-24
+        u = mrc__float_bits(mrc__bits_float(u) + 0.5f) - 0x3f000000;
+    } else {
+        u = (u + 0xfff + (u >> 13 & 1) - 0x38000000) >> 13;
+    }
+    return (uint16_t)(sign | u);
+}
+
+static float mrc__widen(mrc_dtype dtype, uint16_t h) {
+    return dtype == MRC_DTYPE_F16 ? mrc__from_f16(h) : mrc__from_bf16(h);
+}
+static void mrc__narrow(mrc_dtype dtype, uint16_t *to, const float *from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        to[i] = dtype == MRC_DTYPE_F16 ? mrc__to_f16(from[i]) : mrc__to_bf16(from[i]);
+    }
+}
+static int mrc__is_half(mrc_dtype dtype) {
+    return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
+}
+
+// A float from which x is rounded further as if at once: cut, with an odd last bit where inexact.
+static float mrc__odd(double x) {
+    float f = (float)x;
+    if ((double)f == x || x != x) return f;
+    uint32_t bits = mrc__float_bits(f);
+    if (fabs((double)f) > fabs(x)) bits--;
+    return mrc__bits_float(bits | 1);
 }
 
 //==============================================================================
@@ -2525,8 +2780,11 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
     mrc__sort(list, n, mrc__json_compare_keys);
     mrc_status s = MRC_OK;
     for (size_t i = 1; s == MRC_OK && i < n; i++) {
-        const mrc_json *m = list[i];
-        if (mrc__json_compare_keys(list[i - 1], m)) continue;
+        const mrc_json *m = list[i], *other = list[i - 1];
+        if (mrc__json_compare_keys(other, m)) continue;
+        if (other->line > m->line || (other->line == m->line && other->column > m->column)) {
+            m = other;              // the sort keeps no order among equals
+        }
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: the key \"%.100s\" appears twice", name,
                       m->line, m->column, m->key);
     }
@@ -2686,6 +2944,647 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
         mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
                         digits + exponent + 1);
     }
+}
+
+//==============================================================================
+// >>impl.yaml
+//
+// The YAML that configurations are written in (RELIABILITY 3.5), into the tree that JSON has.  What
+// is outside of it is refused by name and place; nothing is read as something else than YAML 1.2
+// means by it.  A value stands on one line; only collections go over several.  Blocks nest 64 deep
+// and flows 32, so that recursion has a bound.
+//==============================================================================
+#define MRC__YAML_BYTES (1 << 20)
+#define MRC__YAML_NODES 10000
+#define MRC__YAML_BLOCKS 64
+#define MRC__YAML_FLOWS 32
+
+typedef struct mrc__yaml {
+    mrc_ctx        *ctx;
+    const char     *name;
+    const char     *at, *end, *line_start;
+    size_t          line, nodes, blocks, flows;
+    const char     *counted;        // columns of this line are counted up to here: how many
+    size_t          count;
+    int             fresh;          // the token at `at` is the first of its line
+    int             begun;          // the first token was found: "---" now begins a second document
+    mrc__json_doc  *doc;
+} mrc__yaml;
+
+// The column of p, from 1, in code points.  Long lines are not counted anew for each value.
+static size_t mrc__yaml_place(mrc__yaml *y, const char *p) {
+    if (y->counted < y->line_start || y->counted > p) {
+        y->counted = y->line_start;
+        y->count = 0;
+    }
+    y->count += mrc_utf8_length(y->counted, (size_t)(p - y->counted));
+    y->counted = p;
+    return y->count + 1;
+}
+
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__yaml_fail(mrc__yaml *y, const char *at, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", y->name, y->line,
+                     mrc__yaml_place(y, at), what);
+}
+
+static mrc_status mrc__yaml_unsupported(mrc__yaml *y, const char *what) {
+    return mrc__yaml_fail(y, y->at, "unsupported YAML: %s", what);
+}
+
+static int mrc__yaml_blank(char c) { return c == ' ' || c == '\t'; }
+
+// Lines end with \n or \r\n: other \r were refused.
+static int mrc__yaml_line_end(const mrc__yaml *y, const char *p) {
+    return p == y->end || *p == '\n' || *p == '\r';
+}
+static int mrc__yaml_flow_mark(char c) { return c && strchr(",[]{}", c) != NULL; }
+
+// An indicator that counts only with a blank behind it: "- ", ": ", "? ".
+static int mrc__yaml_indicator(const mrc__yaml *y, char c) {
+    const char *p = y->at;
+    if (p == y->end || *p != c) return 0;
+    return mrc__yaml_line_end(y, p + 1) || mrc__yaml_blank(p[1]);
+}
+
+static int mrc__yaml_marker(const mrc__yaml *y, const char *marker) {
+    const char *p = y->at;
+    return y->end - p >= 3 && !memcmp(p, marker, 3)
+           && (mrc__yaml_line_end(y, p + 3) || mrc__yaml_blank(p[3]));
+}
+
+static ptrdiff_t mrc__yaml_column(const mrc__yaml *y) { return y->at - y->line_start; }
+
+// To the next token, over blanks, comments and lines.
+static mrc_status mrc__yaml_skip(mrc__yaml *y) {
+    const char *p = y->at;
+    y->fresh = 0;
+    for (;; p++) {
+        const char *from = p;
+        if (p == y->line_start) y->fresh = 1;
+        while (p < y->end && mrc__yaml_blank(*p)) p++;
+        if (p < y->end && *p == '#' && (p > from || p == y->line_start)) {
+            while (!mrc__yaml_line_end(y, p)) p++;
+        }
+        if (p < y->end && *p == '\r') p++;
+        if (p == y->end || *p != '\n') break;
+        y->line++;
+        y->line_start = p + 1;
+    }
+    y->at = p;
+    if (p == y->end || !y->fresh) return MRC_OK;
+    for (const char *q = y->line_start; q < p; q++) {
+        if (*q == '\t') return mrc__yaml_fail(y, q, "unsupported YAML: a tab in indentation");
+    }
+    if (p > y->line_start) return MRC_OK;
+    if (mrc__yaml_marker(y, "---") && y->begun) {
+        return mrc__yaml_unsupported(y, "several documents");
+    }
+    if (mrc__yaml_marker(y, "...")) return mrc__yaml_unsupported(y, "an end of document (...)");
+    return MRC_OK;
+}
+
+// Whether nothing but a comment follows on this line.
+static int mrc__yaml_rest_empty(const mrc__yaml *y) {
+    const char *p = y->at;
+    while (p < y->end && mrc__yaml_blank(*p)) p++;
+    return mrc__yaml_line_end(y, p) || (*p == '#' && p > y->at);
+}
+
+static mrc_status mrc__yaml_expect_line_end(mrc__yaml *y) {
+    if (mrc__yaml_rest_empty(y)) return MRC_OK;
+    while (mrc__yaml_blank(*y->at)) y->at++;
+    return mrc__yaml_fail(y, y->at, "expected the end of the line behind a value");
+}
+
+// What begins with a character that has a meaning outside of the subset, by its name.
+static mrc_status mrc__yaml_refuse(mrc__yaml *y) {
+    static const struct { char c; const char *what; } marks[] = {
+        { '&', "an anchor" }, { '*', "an alias" }, { '!', "a tag" }, { '|', "a block scalar" },
+        { '>', "a block scalar" }, { '%', "a directive" }, { '@', "a reserved character" },
+        { '`', "a reserved character" },
+    };
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        if (*y->at == marks[i].c) return mrc__yaml_unsupported(y, marks[i].what);
+    }
+    if (mrc__yaml_indicator(y, '?')) return mrc__yaml_unsupported(y, "a key with a question mark");
+    return MRC_OK;
+}
+
+typedef struct mrc__yaml_scalar {
+    char  *text;                    // in the pool, NUL-terminated
+    size_t bytes, line, column;
+    int    quoted;
+} mrc__yaml_scalar;
+
+static mrc_status mrc__yaml_escape(mrc__yaml *y, const char **from, char **to) {
+    static const char letters[] = "0abtnvfre\"/\\ \t", values[] = "\0\a\b\t\n\v\f\r\033\"/\\ \t";
+    const char *p = *from + 1, *found;
+    uint32_t cp = 0;
+    size_t digits = 0;
+    if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
+    if (*p && (found = strchr(letters, *p)) != NULL) {
+        *(*to)++ = values[found - letters];
+        *from = p + 1;
+        return MRC_OK;
+    }
+    switch (*p) {
+    case 'N': cp = 0x85; break;
+    case '_': cp = 0xA0; break;
+    case 'L': cp = 0x2028; break;
+    case 'P': cp = 0x2029; break;
+    case 'x': digits = 2; break;
+    case 'u': digits = 4; break;
+    case 'U': digits = 8; break;
+    default: return mrc__yaml_fail(y, *from, "not an escape");
+    }
+    for (p++; digits > 0; digits--, p++) {
+        int c = p < y->end ? (unsigned char)*p : 0, lower = c | 0x20;
+        int digit = c >= '0' && c <= '9' ? c - '0'
+                  : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+        if (digit < 0) return mrc__yaml_fail(y, *from, "an escape with too few digits");
+        cp = cp << 4 | (uint32_t)digit;
+    }
+    size_t n = mrc_utf8_encode(cp, *to);
+    if (n == 0) return mrc__yaml_fail(y, *from, "an escape that is no character");
+    *to += n;
+    *from = p;
+    return MRC_OK;
+}
+
+// The length of a plain scalar at y->at, blanks behind it not counted.
+static size_t mrc__yaml_plain(const mrc__yaml *y, int flow) {
+    const char *p = y->at, *first = p;
+    for (; !mrc__yaml_line_end(y, p); p++) {
+        int last = mrc__yaml_line_end(y, p + 1);
+        if (*p == ':' && (last || mrc__yaml_blank(p[1]) || (flow && mrc__yaml_flow_mark(p[1])))) {
+            break;
+        }
+        if (*p == '#' && p > first && mrc__yaml_blank(p[-1])) break;
+        if (flow && mrc__yaml_flow_mark(*p)) break;
+    }
+    while (p > first && mrc__yaml_blank(p[-1])) p--;
+    return (size_t)(p - first);
+}
+
+// Bytes that are enough for the quoted scalar at y->at: an escape of two can stand for three.
+static size_t mrc__yaml_quoted_room(const mrc__yaml *y, char quote) {
+    const char *p = y->at + 1;
+    for (; !mrc__yaml_line_end(y, p); p++) {
+        int pair = !mrc__yaml_line_end(y, p + 1)
+                   && (quote == '"' ? *p == '\\' : *p == quote && p[1] == quote);
+        if (pair) p++;
+        else if (*p == quote) break;
+    }
+    return 2 * (size_t)(p - y->at);
+}
+
+static mrc_status mrc__yaml_quoted(mrc__yaml *y, char quote, char *out, size_t *bytes) {
+    const char *p = y->at + 1;
+    char *o = out;
+    for (;;) {
+        if (p == y->end) {
+            return mrc__yaml_fail(y, y->at, "the string that begins here has no end");
+        }
+        if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
+        if (*p == quote && quote == '\'' && p + 1 < y->end && p[1] == quote) {
+            *o++ = quote;
+            p += 2;
+        } else if (*p == quote) {
+            break;
+        } else if (*p == '\\' && quote == '"') {
+            MRC__TRY(mrc__yaml_escape(y, &p, &o));
+        } else {
+            *o++ = *p++;
+        }
+    }
+    *o = 0;
+    *bytes = (size_t)(o - out);
+    y->at = p + 1;
+    return MRC_OK;
+}
+
+// A plain or quoted scalar, which ends on its line.
+static mrc_status mrc__yaml_scalar_at(mrc__yaml *y, int flow, mrc__yaml_scalar *out) {
+    const char *p = y->at;
+    size_t room;
+    MRC__TRY(mrc__yaml_refuse(y));
+    *out = (mrc__yaml_scalar){ .line = y->line, .quoted = *p == '"' || *p == '\'' };
+    out->column = mrc__yaml_place(y, p);
+    if (out->quoted) {
+        room = mrc__yaml_quoted_room(y, *p);
+    } else {
+        int follows = p + 1 < y->end && !mrc__yaml_line_end(y, p + 1) && !mrc__yaml_blank(p[1])
+                      && !(flow && mrc__yaml_flow_mark(p[1]));
+        if (mrc__yaml_flow_mark(*p) || *p == '#' || (strchr("-?:", *p) && !follows)) {
+            return mrc__yaml_fail(y, p, "expected a value, found '%c'", *p);
+        }
+        room = out->bytes = mrc__yaml_plain(y, flow);
+    }
+    out->text = mrc__bump_alloc(&y->doc->pool, room + 1, 1);
+    if (!out->text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a value", y->name);
+    if (out->quoted) return mrc__yaml_quoted(y, *p, out->text, &out->bytes);
+    memcpy(out->text, p, room);
+    out->text[room] = 0;
+    y->at += room;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char *text,
+                                   mrc_json *node) {
+    mrc__lexer lx;
+    mrc__lexer_init(&lx, y->ctx, y->name, text, strlen(text), s->line);
+    lx.column = s->column;
+    MRC__TRY(mrc__lexer_number(&lx));
+    return mrc__json_number(&lx, node);
+}
+
+// 0x1F: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                int *is_number) {
+    uint64_t value = 0;
+    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
+                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+    for (const char *p = s->text + 2; *is_number && *p; p++) {
+        unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
+        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
+                             "bits", y->name, s->line, s->column);
+        }
+        value = value * 16 + digit;
+    }
+    if (!*is_number) return MRC_OK;
+    node->type = MRC_JSON_NUMBER;
+    node->is_int = 1;
+    node->integer = (int64_t)value;
+    node->number = (double)value;
+    return MRC_OK;
+}
+
+// Integers and fractions of the core schema, rewritten as JSON has them: no plus, no leading zeros,
+// digits on both sides of the point.
+static mrc_status mrc__yaml_decimal(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                    int *is_number) {
+    const char *p = s->text + (*s->text == '-' || *s->text == '+'), *digits = p;
+    size_t whole = strspn(p, "0123456789"), fraction = 0;
+    *is_number = 0;
+    p += whole;
+    if (*p == '.') fraction = strspn(++p, "0123456789");
+    if (whole + fraction == 0) return MRC_OK;
+    const char *point = p;
+    p += fraction;
+    const char *exponent = *p == 'e' || *p == 'E' ? p : NULL;
+    if (exponent) {
+        p += 1 + (p[1] == '-' || p[1] == '+');
+        size_t n = strspn(p, "0123456789");
+        p += n;
+        if (n == 0) return MRC_OK;
+    }
+    if (p != s->text + s->bytes) return MRC_OK;         // a NUL in it, or other text
+    *is_number = 1;
+    while (whole > 1 && *digits == '0') digits++, whole--;
+    char *text = mrc__bump_alloc(&y->doc->pool, s->bytes + 4, 1), *o = text;
+    if (!text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a number", y->name);
+    if (*s->text == '-') *o++ = '-';
+    if (whole == 0) *o++ = '0';
+    memcpy(o, digits, whole);
+    o += whole;
+    if (point > digits && point[-1] == '.') {
+        *o++ = '.';
+        if (fraction == 0) *o++ = '0';
+        memcpy(o, point, fraction);
+        o += fraction;
+    }
+    size_t rest = exponent ? (size_t)(p - exponent) : 0;
+    if (rest) memcpy(o, exponent, rest);
+    o[rest] = 0;
+    return mrc__yaml_number(y, s, text, node);
+}
+
+// What a scalar is by the core schema, but for 0o17, which stays a string.
+static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node) {
+    static const struct { const char *words; mrc_json_type type; } types[] = {
+        { "|~|null|Null|NULL|", MRC_JSON_NULL }, { "|true|True|TRUE|", MRC_JSON_TRUE },
+        { "|false|False|FALSE|", MRC_JSON_FALSE },
+    };
+    char word[8];
+    int is_number = 0;
+    node->line = s->line;
+    node->column = s->column;
+    node->type = MRC_JSON_STRING;
+    node->string = s->text;
+    node->bytes = s->bytes;
+    if (s->quoted || s->bytes == 0) return MRC_OK;
+    if (s->bytes < 6 && !strchr(s->text, '|')) {
+        snprintf(word, sizeof word, "|%s|", s->text);
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+            if (strstr(types[i].words, word)) node->type = types[i].type;
+        }
+        const char *p = s->text + (*s->text == '-' || *s->text == '+');
+        if (!strcmp(p, ".inf") || !strcmp(p, ".Inf") || !strcmp(p, ".INF") || !strcmp(p, ".nan")
+            || !strcmp(p, ".NaN") || !strcmp(p, ".NAN")) {
+            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not a finite number", y->name,
+                             s->line, s->column);
+        }
+    }
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) return MRC_OK;
+    node->string = NULL;
+    node->bytes = 0;
+    return MRC_OK;
+}
+
+// Whether ": " comes next, which makes a key of what was read; y->at is then at the colon.
+static int mrc__yaml_colon(mrc__yaml *y) {
+    const char *before = y->at;
+    while (y->at < y->end && mrc__yaml_blank(*y->at)) y->at++;
+    if (mrc__yaml_indicator(y, ':')) return 1;
+    y->at = before;
+    return 0;
+}
+
+static mrc_status mrc__yaml_child(mrc__yaml *y, mrc__json_level *level,
+                                  const mrc__yaml_scalar *key, mrc_json **out) {
+    if (++y->nodes > MRC__YAML_NODES) {
+        return mrc__yaml_fail(y, y->at, "more than %d values", MRC__YAML_NODES);
+    }
+    mrc_json *node = mrc__bump_alloc(&y->doc->pool, sizeof *node, 16);
+    if (!node) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a node", y->name);
+    memset(node, 0, sizeof *node);
+    node->line = key ? key->line : y->line;
+    node->column = key ? key->column : mrc__yaml_place(y, y->at);
+    if (key) {
+        if (key->bytes > 1024) return mrc__yaml_fail(y, y->at, "a key of more than 1024 bytes");
+        if (!key->quoted && key->bytes == 2 && !memcmp(key->text, "<<", 2)) {
+            return mrc__yaml_fail(y, y->at, "unsupported YAML: a merge key");
+        }
+        node->key = key->text;
+        node->key_bytes = key->bytes;
+    }
+    if (level->last) level->last->next = node;
+    else level->node->child = node;
+    level->last = node;
+    level->node->n++;
+    *out = node;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent);
+
+// Inside brackets lines are free, but stay to the right of what the flow belongs to.
+static mrc_status mrc__yaml_flow_skip(mrc__yaml *y, ptrdiff_t parent) {
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "a bracket is not closed");
+    if (y->fresh && mrc__yaml_column(y) <= parent) {
+        return mrc__yaml_fail(y, y->at, "expected more indentation inside brackets");
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_flow_value(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
+    mrc__yaml_scalar scalar;
+    if (*y->at == '[' || *y->at == '{') return mrc__yaml_flow(y, node, parent);
+    MRC__TRY(mrc__yaml_scalar_at(y, 1, &scalar));
+    return mrc__yaml_resolve(y, &scalar, node);
+}
+
+// One "key: value" of braces.
+static mrc_status mrc__yaml_flow_pair(mrc__yaml *y, mrc__json_level *level, ptrdiff_t parent) {
+    mrc__yaml_scalar key;
+    mrc_json *child = NULL;
+    if (*y->at == '[' || *y->at == '{') return mrc__yaml_unsupported(y, "a collection as a key");
+    MRC__TRY(mrc__yaml_scalar_at(y, 1, &key));
+    MRC__TRY(mrc__yaml_child(y, level, &key, &child));
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    if (*y->at == ',' || *y->at == '}') {
+        return mrc__yaml_unsupported(y, "a key without a value in braces");
+    }
+    if (*y->at != ':') return mrc__yaml_unsupported(y, "a value of several lines");
+    const char *p = y->at + 1;
+    if (!key.quoted && !mrc__yaml_indicator(y, ':') && !(p < y->end && mrc__yaml_flow_mark(*p))) {
+        return mrc__yaml_unsupported(y, "a value of several lines");
+    }
+    y->at++;
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    if (*y->at == ',' || *y->at == '}') return MRC_OK;
+    return mrc__yaml_flow_value(y, child, parent);
+}
+
+// A [list] or {mapping}: y->at is at its bracket, and behind the closing one afterwards.
+static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
+    int mapping = *y->at == '{';
+    char close = mapping ? '}' : ']';
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    if (y->flows == MRC__YAML_FLOWS) {
+        return mrc__yaml_fail(y, y->at, "brackets nested deeper than %d", MRC__YAML_FLOWS);
+    }
+    y->flows++;
+    node->type = mapping ? MRC_JSON_OBJECT : MRC_JSON_ARRAY;
+    y->at++;
+    MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    while (*y->at != close) {
+        if (mapping) {
+            MRC__TRY(mrc__yaml_flow_pair(y, &level, parent));
+        } else {
+            MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
+            MRC__TRY(mrc__yaml_flow_value(y, child, parent));
+        }
+        MRC__TRY(mrc__yaml_flow_skip(y, parent));
+        if (*y->at == ':') return mrc__yaml_unsupported(y, "a pair that stands in no mapping");
+        if (*y->at == close) break;
+        if (*y->at != ',') {
+            return mrc__yaml_fail(y, y->at, "expected ',' or '%c' (a value of several lines is not "
+                                  "supported)", close);
+        }
+        y->at++;
+        MRC__TRY(mrc__yaml_flow_skip(y, parent));
+    }
+    y->at++;
+    y->flows--;
+    return mapping ? mrc_json_unique_keys(y->ctx, node, y->name) : MRC_OK;
+}
+
+static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact);
+
+// The next entry of a block at `column`: *more 0 when the block ends here.
+static mrc_status mrc__yaml_next(mrc__yaml *y, ptrdiff_t column, int *more) {
+    MRC__TRY(mrc__yaml_skip(y));
+    *more = y->at < y->end && mrc__yaml_column(y) >= column;
+    if (*more && mrc__yaml_column(y) > column) {
+        return mrc__yaml_fail(y, y->at, "indentation that fits no line above (a value of several "
+                              "lines is not supported)");
+    }
+    return MRC_OK;
+}
+
+// Entries "- value" at one column.
+static mrc_status mrc__yaml_sequence(mrc__yaml *y, mrc_json *node, ptrdiff_t column) {
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    int more;
+    node->type = MRC_JSON_ARRAY;
+    do {
+        MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
+        y->at++;
+        if (mrc__yaml_rest_empty(y)) {
+            MRC__TRY(mrc__yaml_skip(y));
+            if (y->at < y->end && mrc__yaml_column(y) > column) {
+                MRC__TRY(mrc__yaml_block(y, child, column, 1));
+            }
+        } else {
+            while (*y->at == ' ') y->at++;
+            if (*y->at == '\t') return mrc__yaml_unsupported(y, "a tab in indentation");
+            MRC__TRY(mrc__yaml_block(y, child, column, 1));
+        }
+        MRC__TRY(mrc__yaml_next(y, column, &more));
+    } while (more && mrc__yaml_indicator(y, '-'));
+    return MRC_OK;
+}
+
+// What stands behind "key:".  A list below may begin at the key's own column.
+static mrc_status mrc__yaml_value(mrc__yaml *y, mrc_json *child, ptrdiff_t column) {
+    if (!mrc__yaml_rest_empty(y)) {
+        while (mrc__yaml_blank(*y->at)) y->at++;
+        return mrc__yaml_block(y, child, column, 0);
+    }
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end || mrc__yaml_column(y) < column) return MRC_OK;
+    if (mrc__yaml_column(y) == column && !mrc__yaml_indicator(y, '-')) return MRC_OK;
+    return mrc__yaml_block(y, child, mrc__yaml_column(y) == column ? column - 1 : column, 1);
+}
+
+// Entries "key: value" at one column; the first key is read, its colon is next.
+static mrc_status mrc__yaml_mapping(mrc__yaml *y, mrc_json *node, ptrdiff_t column,
+                                    mrc__yaml_scalar *key) {
+    mrc__json_level level = { .node = node };
+    mrc_json *child = NULL;
+    int more;
+    node->type = MRC_JSON_OBJECT;
+    for (;;) {
+        MRC__TRY(mrc__yaml_child(y, &level, key, &child));
+        y->at++;
+        MRC__TRY(mrc__yaml_value(y, child, column));
+        MRC__TRY(mrc__yaml_next(y, column, &more));
+        if (!more) return mrc_json_unique_keys(y->ctx, node, y->name);
+        if (*y->at == '[' || *y->at == '{') {
+            return mrc__yaml_unsupported(y, "a collection as a key");
+        }
+        MRC__TRY(mrc__yaml_scalar_at(y, 0, key));
+        if (!mrc__yaml_colon(y)) return mrc__yaml_fail(y, y->at, "expected ':' behind a key");
+    }
+}
+
+// The value at y->at, right of column `parent`.  compact 0: it stands behind a key, where no block
+// may begin.
+static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact) {
+    ptrdiff_t column = mrc__yaml_column(y);
+    mrc_status s;
+    node->line = y->line;
+    node->column = mrc__yaml_place(y, y->at);
+    if (y->blocks == MRC__YAML_BLOCKS) {
+        return mrc__yaml_fail(y, y->at, "nested deeper than %d", MRC__YAML_BLOCKS);
+    }
+    y->blocks++;
+    if (*y->at == '[' || *y->at == '{') {
+        MRC__TRY(mrc__yaml_flow(y, node, parent));
+        if (mrc__yaml_colon(y)) return mrc__yaml_unsupported(y, "a collection as a key");
+        s = mrc__yaml_expect_line_end(y);
+    } else if (compact && mrc__yaml_indicator(y, '-')) {
+        s = mrc__yaml_sequence(y, node, column);
+    } else {
+        mrc__yaml_scalar scalar;
+        MRC__TRY(mrc__yaml_scalar_at(y, 0, &scalar));
+        if (mrc__yaml_colon(y)) {
+            if (!compact) return mrc__yaml_fail(y, y->at, "a second ':' on the line of a key");
+            s = mrc__yaml_mapping(y, node, column, &scalar);
+        } else {
+            MRC__TRY(mrc__yaml_resolve(y, &scalar, node));
+            s = mrc__yaml_expect_line_end(y);
+        }
+    }
+    y->blocks--;
+    return s;
+}
+
+// Characters that YAML has no place for; afterwards \r stands only before \n.
+static mrc_status mrc__yaml_check_text(mrc__yaml *y) {
+    uint32_t cp;
+    for (const char *p = y->at; p < y->end; ) {
+        size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
+        if (n == 0) return mrc__yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x", (unsigned char)*p);
+        int crlf = cp == '\r' && p + 1 < y->end && p[1] == '\n';
+        if ((cp < 0x20 && cp != '\t' && cp != '\n' && !crlf) || (cp >= 0x7F && cp < 0xA0)
+            || cp == 0xFEFF || cp == 0xFFFE || cp == 0xFFFF || cp == 0x2028 || cp == 0x2029) {
+            return mrc__yaml_fail(y, p, "the control character U+%04X", (unsigned)cp);
+        }
+        p += n;
+        if (cp != '\n') continue;
+        y->line++;
+        y->line_start = p;
+    }
+    y->line = 1;
+    y->line_start = y->at;
+    return MRC_OK;
+}
+
+static mrc_status mrc__yaml_document(mrc__yaml *y) {
+    mrc_json *root = &y->doc->root;
+    MRC__TRY(mrc__yaml_check_text(y));
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "no value: the file is empty");
+    root->line = y->line;
+    root->column = 1;
+    y->begun = 1;
+    if (mrc__yaml_column(y) > 0 || !mrc__yaml_marker(y, "---")) {
+        MRC__TRY(mrc__yaml_block(y, root, -1, 1));
+    } else {
+        y->at += 3;
+        int same_line = !mrc__yaml_rest_empty(y);
+        MRC__TRY(mrc__yaml_skip(y));
+        if (y->at < y->end) MRC__TRY(mrc__yaml_block(y, root, -1, !same_line));
+    }
+    MRC__TRY(mrc__yaml_skip(y));
+    if (y->at == y->end) return MRC_OK;
+    return mrc__yaml_fail(y, y->at, "expected the end (a value of several lines is not supported)");
+}
+
+MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
+                                 size_t bytes) {
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
+    mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
+    if (bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, bytes -= 3;
+    y.at = y.line_start = text;
+    y.end = text + bytes;
+    if (bytes > MRC__YAML_BYTES) {
+        return mrc__yaml_fail(&y, text, "%zu bytes, at most %d", bytes, MRC__YAML_BYTES);
+    }
+    y.doc = mrc__host_zalloc(&ctx->host, sizeof *y.doc);
+    if (!y.doc) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", y.name);
+    y.doc->host = y.doc->pool.host = ctx->host;
+    mrc_status s = mrc__yaml_document(&y);
+    if (s == MRC_OK) *out = &y.doc->root;
+    else mrc_json_free(&y.doc->root);
+    return s;
+}
+
+MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
+    char *text;
+    size_t bytes;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
+    mrc_file_free(ctx, text);
+    return s;
 }
 
 //==============================================================================
@@ -3282,7 +4181,7 @@ static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc_
     char room[128];
     unsigned seen = 0;
     uint64_t bytes;
-    size_t name_bytes;
+    size_t name_bytes = 0;
     int more;
     mrc_st_entry *e = mrc__bump_alloc(&st->pool, sizeof *e, 16);
     if (!e) return mrc__st_memory(st);
@@ -3524,14 +4423,6 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
     return i < st->n_meta ? ((const mrc__st_meta *)st->meta[i])->value : NULL;
 }
 
-// Half precision: 5 bits of exponent, 10 of mantissa, subnormals of 2^-24.
-static double mrc__st_half(uint16_t h) {
-    int exponent = h >> 10 & 31;
-    double mantissa = h & 1023, sign = h & 0x8000 ? -1.0 : 1.0;
-    if (exponent == 31) return mantissa > 0 ? (double)NAN : sign * HUGE_VAL;
-    return sign * (exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24));
-}
-
 // What the reader converts from; each element goes through a double or an int64.
 typedef enum mrc__st_from {
     MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64
@@ -3544,19 +4435,14 @@ static mrc__st_from mrc__st_source(const char *dtype) {
 }
 
 static double mrc__st_real(mrc__st_from from, const char *p) {
-    uint32_t bits;
     uint16_t half;
     float f32;
     double f64;
     switch (from) {
     case MRC__ST_F32: memcpy(&f32, p, 4); return (double)f32;
     case MRC__ST_F64: memcpy(&f64, p, 8); return f64;
-    case MRC__ST_F16: memcpy(&half, p, 2); return mrc__st_half(half);
-    default:                        // BF16: the upper half of a float
-        memcpy(&half, p, 2);
-        bits = (uint32_t)half << 16;
-        memcpy(&f32, &bits, 4);
-        return (double)f32;
+    case MRC__ST_F16: memcpy(&half, p, 2); return (double)mrc__from_f16(half);
+    default:          memcpy(&half, p, 2); return (double)mrc__from_bf16(half);     // BF16
     }
 }
 
@@ -3840,11 +4726,24 @@ MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const
     return t;
 }
 
+// The working copy of n floats, a piece at a time.
+static mrc_status mrc__upload_copy(mrc_ctx *ctx, const mrc_tensor *t, const float *src) {
+    uint16_t piece[8192];
+    mrc_status s = MRC_OK;
+    for (size_t i = 0, n; s == MRC_OK && i < t->numel; i += n) {
+        n = t->numel - i < 8192 ? t->numel - i : 8192;
+        mrc__narrow(t->copy_dtype, piece, src + i, n);
+        s = ctx->be->upload(ctx->be, (uint16_t *)t->copy + i, piece, n * sizeof *piece);
+    }
+    return s;
+}
+
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
+    if (s == MRC_OK && t->copy) s = mrc__upload_copy(ctx, t, src);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
 
@@ -3926,8 +4825,8 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 }
 
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
-    if (!params || !t || t->frame || t->copy) return MRC_ERR_ARG;
-    if (dtype != MRC_DTYPE_F16 && dtype != MRC_DTYPE_BF16) return MRC_ERR_ARG;
+    if (!params || !t || t->frame || t->copy || t->ndim != 2) return MRC_ERR_ARG;
+    if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
     t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
     if (!t->copy) return MRC_ERR_MEM;
     t->copy_dtype = dtype;
@@ -4203,7 +5102,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
     OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
     OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
-    OP(CROSS_ENTROPY, cross_entropy, 0x3f)                                      \
+    OP(GRU,           gru,           0x3ff | MRC__OUT)                          \
+    OP(UNFOLD,        unfold,        1 << 1)                                    \
+    OP(CROSS_ENTROPY, cross_entropy, 0x7f)                                      \
+    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f)                                      \
     OP(CUSTOM,        custom,        -1)                                        \
     OP(CHECKPOINT,    checkpoint,    ~MRC__OUT)
 
@@ -4230,7 +5132,9 @@ struct mrc_node {
         struct { mrc_mask mask; double eps; } add_norm;
         struct { mrc_mask mask; size_t heads, max_length; } attention;
         struct { int32_t word_padding, position_padding; } embedding;
-        struct { size_t max_length; } lstm;
+        struct { size_t max_length; } lstm, gru;
+        struct { size_t size; } unfold;
+        struct { mrc_loss criterion; } loss;
         mrc_custom_desc custom;
         struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
     } attr;
@@ -4274,10 +5178,12 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
     return (mrc_in){ .dtype = dtype, .ld = mrc__columns(t), .data = t->copy };
 }
 
-// A matrix must come in x's dtype; a vector may also be what statistics are.
+// A matrix must come in x's dtype, a vector in that of statistics; so must the gradient of either.
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
-    mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype;
-    if (dtype == x->dtype || (t->ndim < 2 && dtype == mrc__stat_dtype(x->dtype))) return 1;
+    const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
+    if (dtype == (t->ndim < 2 ? stat : x->dtype) && (t->dtype == stat || !t->requires_grad)) {
+        return 1;
+    }
     mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s %s without a copy", mrc__ops[op].name,
               mrc_dtype_name(x->dtype), t->name ? t->name : "a weight", mrc_dtype_name(t->dtype));
     return 0;
@@ -4619,12 +5525,17 @@ static double mrc__gelu_slope(double x) {
 #ifdef MRC__PASS_NAIVE
 // Element (r, c) as double; rounded once when put back.  The one place that obeys accumulate bits.
 static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
-    return ((const MRC__REAL *)m.data)[r * m.ld + c];
+    if (MRC__MIXED && m.dtype == MRC_DTYPE_F32) return ((const float *)m.data)[r * m.ld + c];
+    return MRC__GET(((const MRC__REAL *)m.data)[r * m.ld + c]);
+}
+static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
+    return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
-    MRC__REAL *to = (MRC__REAL *)m.data + r * m.ld + c;
-    *to = (MRC__REAL)(m.accumulate ? *to + value : value);
+    if (m.accumulate) value += MRC__T(peek)(m, r, c);
+    if (MRC__MIXED && m.dtype == MRC_DTYPE_F32) ((float *)m.data)[r * m.ld + c] = (float)value;
+    else ((MRC__REAL *)m.data)[r * m.ld + c] = MRC__SET(value);
 }
 #endif
 
@@ -4691,12 +5602,17 @@ static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor 
 
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
                                  mrc_tensor *token_type, int32_t word_padding,
-                                 int32_t position_padding, const mrc_batch *batch) {
+                                 int32_t position_padding, mrc_dtype dtype,
+                                 const mrc_batch *batch) {
     if (!ctx || !word || !position || !token_type || !batch) return NULL;
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
     if (word->ndim != 2) return mrc__fail_null(ctx, MRC_ERR_SHAPE, "embedding: word is no matrix");
+    if (dtype != word->dtype && !(mrc__is_half(dtype) && word->dtype == MRC_DTYPE_F32)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: %s from tables of %s",
+                              mrc_dtype_name(dtype), mrc_dtype_name(word->dtype));
+    }
     if (!mrc__embedding_fits(ctx, "word", word, word, batch->max_input_id)
         || !mrc__embedding_fits(ctx, "position", position, word, batch->max_position_id)
         || !mrc__embedding_fits(ctx, "token_type", token_type, word, batch->max_token_type_id)) {
@@ -4709,7 +5625,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
     node->attr.embedding.word_padding = word_padding;
     node->attr.embedding.position_padding = position_padding;
     const size_t shape[2] = { batch->n_tokens, word->shape[1] };
-    return mrc__apply(ctx, node, word->copy ? word->copy_dtype : word->dtype, 2, shape);
+    return mrc__apply(ctx, node, dtype, 2, shape);
 }
 
 static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -4756,7 +5672,7 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
             for (size_t i = 0; i < a->in; i++) {
                 z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
             }
-            z = (MRC__REAL)z;                   // y is of the z that backward sees
+            z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
             MRC__T(put)(a->y, r, o, a->act == MRC_ACT_GELU ? mrc__gelu(z) : z);
         }
@@ -4810,6 +5726,11 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
 #endif
 
 #ifdef MRC__PASS_CORE
+// Of a weight seen as (O, I).
+static size_t mrc__weight_columns(const mrc_tensor *w) {
+    return w->shape[0] ? w->numel / w->shape[0] : w->shape[w->ndim - 1];
+}
+
 // y = act(z), from the saved z.
 static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     mrc_gelu_fwd_args a = { .n = node->out->numel, .x = mrc__in(node->saved[0]),
@@ -4822,10 +5743,10 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     size_t shape[MRC_MAX_DIMS];
     if (!ctx || !x || !weight || !bias) return NULL;
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
-    if (in == 0 || weight->ndim != 2 || weight->shape[1] != in) {
+    if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
                               "linear: x has %zu columns, weight (O, I) has %zu", in,
-                              weight->ndim == 2 ? weight->shape[1] : 0);
+                              weight->ndim >= 2 ? mrc__weight_columns(weight) : 0);
     }
     if (bias->numel != weight->shape[0]) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
@@ -4848,12 +5769,14 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
-    mrc_linear_fwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+    const size_t in = mrc__weight_columns(w);
+    mrc_linear_fwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype),
                               .bias = mrc__param_in(node->in[2], x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
+    a.weight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
@@ -4861,7 +5784,8 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
     MRC__TRY(mrc__need(ctx, x));
     MRC__TRY(mrc__need(ctx, w));
-    mrc_linear_bwd_args a = { .n = x->numel / w->shape[1], .in = w->shape[1], .out = w->shape[0],
+    const size_t in = mrc__weight_columns(w);
+    mrc_linear_bwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype), .dy = mrc__dy(ctx, node) };
     a.z = mrc__out(node->saved[0]);
@@ -4869,6 +5793,7 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
     MRC__TRY(mrc_grad_target(ctx, w, &a.dweight));
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
+    a.weight.ld = a.dweight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
 }
 #endif
@@ -5432,15 +6357,16 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     mrc_out u = a->sum.data ? a->sum : a->y;            // nobody wants u: y is room enough
-    mrc_dropout_args drop = { .n = a->n, .n_sequences = a->n_sequences, .h = a->h, .mask = a->mask,
-                              .cu_seqlens = a->cu_seqlens, .sequence_index = a->sequence_index,
-                              .from = a->x, .to = u };
-    MRC__TRY(MRC__T(dropout)(be, &drop));
-    for (size_t r = 0; r < a->n; r++) {
-        for (size_t i = 0; i < a->h; i++) {
-            double sum = ((const MRC__REAL *)u.data)[r * u.ld + i];
-            MRC__T(put)(u, r, i, sum + MRC__T(at)(a->residual, r, i));
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (uint32_t i = 0; i < a->h; i++) {
+                double keep = MRC__T(kept)(&a->mask, 0, (uint32_t)index[s], (uint32_t)(r - cu[s]),
+                                           i);
+                double x = keep > 0 ? MRC__T(at)(a->x, (size_t)r, i) * keep : 0;
+                MRC__T(put)(u, (size_t)r, i, x + MRC__T(at)(a->residual, (size_t)r, i));
+            }
         }
     }
     mrc_layer_norm_fwd_args norm = { .n = a->n, .h = a->h, .eps = a->eps,
@@ -5566,39 +6492,44 @@ static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, MRC__REAL *gates, MRC__REAL *cells,
-                              int dir, size_t row, ptrdiff_t before) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *z = gates + row * 8 * h + d * 4 * h, *c = cells + row * 2 * h + d * h;
+static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
+                              size_t row, ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
             sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
-            double y = ((const MRC__REAL *)a->y.data)[(size_t)before * a->y.ld + d * h + j];
-            sum += MRC__T(at)(a->weight_hh[dir], o, j) * y;
+            sum += MRC__T(at)(a->weight_hh[dir], o, j)
+                 * MRC__T(peek)(a->y, (size_t)before, d * h + j);
         }
-        z[o] = (MRC__REAL)(o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
+        MRC__T(put)(gates, row, z + o, o / h == 2 ? tanh(sum) : MRC__T(sigmoid)(sum));
     }
     for (size_t j = 0; j < h; j++) {
-        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + d * h + j];
-        c[j] = (MRC__REAL)(z[h + j] * was + (double)z[j] * z[2 * h + j]);
-        MRC__T(put)(a->y, row, d * h + j, z[3 * h + j] * tanh(c[j]));
+        double i = MRC__T(peek)(gates, row, z + j), f = MRC__T(peek)(gates, row, z + h + j);
+        double g = MRC__T(peek)(gates, row, z + 2 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(cells, (size_t)before, d * h + j);
+        MRC__T(put)(cells, row, d * h + j, f * was + i * g);
+        MRC__T(put)(a->y, row, d * h + j, MRC__T(peek)(gates, row, z + 3 * h + j)
+                                          * tanh(MRC__T(peek)(cells, row, d * h + j)));
     }
 }
 
-// Where nothing is saved the gates of all rows live in the workspace.
+// Where nothing is saved the cells and gates of all rows live in the workspace.
 static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     (void)be;
-    return a->gates.data ? 0 : a->n * a->h * 10 * sizeof(MRC__REAL);
+    return a->gates.data ? 0 : a->n * a->h * (2 * sizeof(MRC__STAT) + 8 * sizeof(MRC__REAL));
 }
 
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
-    MRC__REAL *gates = a->gates.data ? a->gates.data : a->workspace;
-    MRC__REAL *cells = a->gates.data ? a->cells.data : gates + a->n * a->h * 8;
+    mrc_out gates = a->gates, cells = a->cells;
     (void)be;
+    if (!gates.data) {
+        cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
+        gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
+    }
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
@@ -5613,24 +6544,23 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
 // dz of one row over its gates, and dc for the row before it; after: the row computed after it.
 static void MRC__T(lstm_cell_bwd)(const mrc_lstm_bwd_args *a, double *dc, int dir, size_t row,
                                   ptrdiff_t before, ptrdiff_t after) {
-    const size_t h = a->h, d = (size_t)dir;
-    MRC__REAL *gates = a->gates.data, *z = gates + row * 8 * h + d * 4 * h;
-    const MRC__REAL *cells = (const MRC__REAL *)a->cells.data + d * h;
+    const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t j = 0; j < h; j++) {
-        double dh = MRC__T(at)(a->dy, row, d * h + j);
+        double gate[4], dh = MRC__T(at)(a->dy, row, d * h + j);
         for (size_t o = 0; after >= 0 && o < 4 * h; o++) {
-            dh += gates[(size_t)after * 8 * h + d * 4 * h + o]
+            dh += MRC__T(peek)(a->gates, (size_t)after, z + o)
                 * MRC__T(at)(a->weight_hh[dir], o, j);
         }
         // forward was: c_t = f c_(t-1) + i g;  h_t = o tanh(c_t)
-        double i = z[j], f = z[h + j], g = z[2 * h + j], o = z[3 * h + j];
-        double t = tanh(cells[row * 2 * h + j]);
-        double was = before < 0 ? 0 : cells[(size_t)before * 2 * h + j];
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, z + k * h + j);
+        double i = gate[0], f = gate[1], g = gate[2], o = gate[3];
+        double t = tanh(MRC__T(peek)(a->cells, row, d * h + j));
+        double was = before < 0 ? 0 : MRC__T(peek)(a->cells, (size_t)before, d * h + j);
         double dcj = dc[j] + dh * o * (1 - t * t);
-        z[j] = (MRC__REAL)(dcj * g * i * (1 - i));
-        z[h + j] = (MRC__REAL)(dcj * was * f * (1 - f));
-        z[2 * h + j] = (MRC__REAL)(dcj * i * (1 - g * g));
-        z[3 * h + j] = (MRC__REAL)(dh * t * o * (1 - o));
+        MRC__T(put)(a->gates, row, z + j, dcj * g * i * (1 - i));
+        MRC__T(put)(a->gates, row, z + h + j, dcj * was * f * (1 - f));
+        MRC__T(put)(a->gates, row, z + 2 * h + j, dcj * i * (1 - g * g));
+        MRC__T(put)(a->gates, row, z + 3 * h + j, dh * t * o * (1 - o));
         dc[j] = dcj * f;
     }
 }
@@ -5716,7 +6646,7 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += ((const MRC__REAL *)a->gates.data)[r * 8 * a->h + o]
+                dx += MRC__T(peek)(a->gates, r, o)
                     * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
             }
             MRC__T(put)(a->dx, r, i, dx);
@@ -5728,42 +6658,78 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
-static int mrc__lstm_fits(mrc_ctx *ctx, const mrc_tensor *x, mrc_tensor *const weights[8]) {
+// What op.gru shares: weights of `gates` H rows.  A node whose inputs are x, the 8 weights and
+// cu_seqlens.
+static int mrc__rnn_fits(mrc_ctx *ctx, mrc__op op, size_t gates, const mrc_tensor *x,
+                         mrc_tensor *const weights[8]) {
     size_t in = x->shape[1], h = weights[1]->ndim == 2 ? weights[1]->shape[1] : 0;
     for (int k = 0; k < 8; k++) {
         const mrc_tensor *w = weights[k];
         size_t columns = k % 4 == 0 ? in : h;
-        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == 4 * h && w->shape[1] == columns
-                           : w->numel == 4 * h;
+        int ok = k % 4 < 2 ? w->ndim == 2 && w->shape[0] == gates * h && w->shape[1] == columns
+                           : w->numel == gates * h;
         if (h == 0 || !ok) {
-            mrc__fail(ctx, MRC_ERR_SHAPE, "lstm: weight %d has %zu rows of %zu, expected %zu of "
-                      "%zu (x has %zu columns)", k, w->ndim ? w->shape[0] : 0,
-                      w->ndim == 2 ? w->shape[1] : 1, 4 * h, k % 4 < 2 ? columns : 1, in);
+            mrc__fail(ctx, MRC_ERR_SHAPE, "%s: weight %d has %zu rows of %zu, expected %zu of "
+                      "%zu (x has %zu columns)", mrc__ops[op].name, k, w->ndim ? w->shape[0] : 0,
+                      w->ndim == 2 ? w->shape[1] : 1, gates * h, k % 4 < 2 ? columns : 1, in);
             return 0;
         }
-        if (!mrc__param_fits(ctx, MRC__OP_LSTM, x, w)) return 0;
+        if (!mrc__param_fits(ctx, op, x, w)) return 0;
     }
     return 1;
 }
 
-MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
-                            const mrc_batch *batch) {
+static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tensor *x,
+                               mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
+                               size_t *h) {
     mrc_tensor *in[10] = { x };
     if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
     }
-    if (!mrc__rows_fit(ctx, "lstm", x, batch) || !mrc__lstm_fits(ctx, x, weights)) return NULL;
+    if (!mrc__rows_fit(ctx, mrc__ops[op].name, x, batch)) return NULL;
+    if (!mrc__rnn_fits(ctx, op, gates, x, weights)) return NULL;
     in[9] = batch->cu_seqlens;
-    size_t n = x->shape[0], h = weights[1]->shape[1];
-    mrc_dtype stat = mrc__stat_dtype(x->dtype);
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_LSTM, in, 10);
+    *n = x->shape[0];
+    *h = weights[1]->shape[1];
+    return mrc__node_new(ctx, op, in, 10);
+}
+
+static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in weight_hh[2],
+                             mrc_in *bias_ih, mrc_in *bias_hh) {
+    const mrc_dtype dtype = node->in[0]->dtype;
+    for (int k = 0; k < 2; k++) {
+        weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], dtype);
+        weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], dtype);
+        if (bias_ih) bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], dtype);
+        if (bias_hh) bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], dtype);
+    }
+}
+
+// What backward reads, and where it writes: targets are dweight_ih, dweight_hh, dbias_ih, dbias_hh.
+static mrc_status mrc__rnn_backward(mrc_ctx *ctx, mrc_node *node, mrc_out *dx,
+                                    mrc_out *const targets[4]) {
+    MRC__TRY(mrc__need(ctx, node->in[0]));
+    MRC__TRY(mrc__need(ctx, node->out));
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], dx));
+    for (int k = 0; k < 4; k++) MRC__TRY(mrc__need(ctx, node->in[1 + k % 2 + 4 * (k / 2)]));
+    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
+        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_tensor *mrc_lstm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                            const mrc_batch *batch) {
+    size_t n, h;
+    mrc_node *node = mrc__rnn_node(ctx, MRC__OP_LSTM, 4, x, weights, batch, &n, &h);
     if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK
-              || mrc__node_save(ctx, node, 1, stat, n * 2 * h) != MRC_OK) return NULL;
+              || mrc__node_save(ctx, node, 1, mrc__stat_dtype(x->dtype), n * 2 * h) != MRC_OK) {
+        return NULL;
+    }
     node->attr.lstm.max_length = batch->max_length;
-    const size_t shape[2] = { n, 2 * h };
-    return mrc__apply(ctx, node, x->dtype, 2, shape);
+    return mrc__apply(ctx, node, x->dtype, 2, (const size_t[]){ n, 2 * h });
 }
 
 static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -5773,12 +6739,7 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
         .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
         .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
-    for (int k = 0; k < 2; k++) {
-        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
-        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-        a.bias_ih[k] = mrc__param_in(node->in[3 + 4 * k], x->dtype);
-        a.bias_hh[k] = mrc__param_in(node->in[4 + 4 * k], x->dtype);
-    }
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
     return MRC__RUN(ctx, x->dtype, lstm_fwd, &a);
@@ -5786,24 +6747,16 @@ static mrc_status mrc__lstm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    MRC__TRY(mrc__need(ctx, x));
-    MRC__TRY(mrc__need(ctx, node->out));
     mrc_lstm_bwd_args a = {
         .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
         .h = node->out->shape[1] / 2, .max_length = node->attr.lstm.max_length,
-        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__in(node->out),
-        .dy = mrc__dy(ctx, node), .gates = mrc__out(node->saved[0]),
-        .cells = mrc__out(node->saved[1]) };
-    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    for (int k = 0; k < 2; k++) {
-        for (int j = 1; j <= 2; j++) MRC__TRY(mrc__need(ctx, node->in[j + 4 * k]));
-        a.weight_ih[k] = mrc__param_in(node->in[1 + 4 * k], x->dtype);
-        a.weight_hh[k] = mrc__param_in(node->in[2 + 4 * k], x->dtype);
-    }
+        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .gates = mrc__out(node->saved[0]), .cells = mrc__out(node->saved[1]) };
     mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
-    for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
-        MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
-    }
+    MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
+    a.x = mrc__in(x);                           // where it is now: it may have been made again
+    a.y = mrc__in(node->out);
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, NULL, NULL);
     a.gates.ld = 8 * a.h;
     a.cells.ld = 2 * a.h;
     return MRC__RUN(ctx, x->dtype, lstm_bwd, &a);
@@ -5811,21 +6764,350 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.gru
+//   per sequence and direction, as in op.lstm:
+//   r, z = sigmoid of  W_ih x_t + b_ih + W_hh h_(t-1) + b_hh        q = W_hn h_(t-1) + b_hn
+//   n = tanh(W_in x_t + b_in + r q)         h_t = (1 - z) n + z h_(t-1)         y_t = h_t
+//
+//   dh = dy_t + z_(t+1) dh_(t+1) + W_hh^T (dr, dz, dq)_(t+1)
+//   dn = dh (1-z) (1-n^2)   dz = dh (h_(t-1) - n) z(1-z)   dr = dn q r(1-r)   dq = dn r
+//   dx = (dr, dz, dn) W_ih        dW_ih = (dr, dz, dn)^T x        db_ih = sum of (dr, dz, dn)
+//   dW_hh = (dr, dz, dq)^T h_(t-1)                                db_hh = sum of (dr, dz, dq)
+//
+// As torch.nn.GRU with bidirectional=True.  Saves r, z, q, n of each direction (N, 8 H) in that
+// order, so that what meets W_hh, and r and z of what meets W_ih, stand side by side; backward
+// writes the gradients over them.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Element o of the 3 H of W_ih's rows, among the saved ones.
+static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
+
+static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
+                             ptrdiff_t before) {
+    const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
+    for (size_t o = 0; o < 3 * h; o++) {
+        double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
+        for (size_t i = 0; i < a->in; i++) {
+            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+        }
+        for (size_t j = 0; before >= 0 && j < h; j++) {
+            state += MRC__T(at)(a->weight_hh[dir], o, j)
+                   * MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        }
+        if (o < 2 * h) {
+            MRC__T(put)(gates, row, g + o, MRC__T(sigmoid)(in + state));
+            continue;
+        }
+        MRC__T(put)(gates, row, g + o, state);
+        state = MRC__T(peek)(gates, row, g + o);
+        MRC__T(put)(gates, row, g + o + h,
+                    tanh(in + MRC__T(peek)(gates, row, g + o - 2 * h) * state));
+    }
+    for (size_t j = 0; j < h; j++) {
+        double z = MRC__T(peek)(gates, row, g + h + j), n = MRC__T(peek)(gates, row, g + 3 * h + j);
+        double was = before < 0 ? 0 : MRC__T(peek)(a->y, (size_t)before, d * h + j);
+        MRC__T(put)(a->y, row, d * h + j, (1 - z) * n + z * was);
+    }
+}
+
+// Where nothing is saved the gates of all rows live in the workspace.
+static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    (void)be;
+    return a->gates.data ? 0 : a->n * a->h * 8 * sizeof(MRC__REAL);
+}
+
+static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    mrc_out gates = a->gates;
+    (void)be;
+    if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        int32_t n = cu[s + 1] - cu[s];
+        for (int32_t t = 0; t < n; t++) {
+            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            int32_t last = cu[s + 1] - 1 - t;
+            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+        }
+    }
+    return MRC_OK;
+}
+
+// Gradients of one row over its gates; dh: z dh of the row after it, then of this one.
+static void MRC__T(gru_cell_bwd)(const mrc_gru_bwd_args *a, double *dh, int dir, size_t row,
+                                 ptrdiff_t before, ptrdiff_t after) {
+    const size_t h = a->h, d = (size_t)dir, own = d * 4 * h;
+    for (size_t j = 0; j < h; j++) {
+        double gate[4], sum = dh[j] + MRC__T(at)(a->dy, row, d * h + j);
+        for (size_t o = 0; after >= 0 && o < 3 * h; o++) {
+            sum += MRC__T(peek)(a->gates, (size_t)after, own + o)
+                 * MRC__T(at)(a->weight_hh[dir], o, j);
+        }
+        // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
+        for (size_t k = 0; k < 4; k++) gate[k] = MRC__T(peek)(a->gates, row, own + k * h + j);
+        double r = gate[0], z = gate[1], q = gate[2], n = gate[3];
+        double was = before < 0 ? 0 : MRC__T(at)(a->y, (size_t)before, d * h + j);
+        double dn = sum * (1 - z) * (1 - n * n);
+        MRC__T(put)(a->gates, row, own + j, dn * q * r * (1 - r));
+        MRC__T(put)(a->gates, row, own + h + j, sum * (was - n) * z * (1 - z));
+        MRC__T(put)(a->gates, row, own + 2 * h + j, dn * r);
+        MRC__T(put)(a->gates, row, own + 3 * h + j, dn);
+        dh[j] = sum * z;
+    }
+}
+
+static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    (void)be;
+    return a->h * sizeof(double);
+}
+
+// The gradients of one direction's gates as a matrix (N, 4 H).
+static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
+    return (mrc_in){ a->gates.dtype, 8 * a->h,
+                     (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
+}
+
+static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+    const mrc_in dz = MRC__T(gru_dz)(a, dir);
+    const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
+    const int32_t *cu = a->cu_seqlens.data;
+    for (size_t o = 0; to.data && o < 3 * a->h; o++) {
+        size_t column = of_hh ? o : MRC__T(gru_column)(o, a->h);
+        for (size_t i = 0; i < (of_hh ? a->h : a->in); i++) {
+            double dw = 0;
+            for (size_t s = 0; s < a->n_sequences; s++) {
+                for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+                    int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
+                    if (from < cu[s] || from >= cu[s + 1]) continue;
+                    dw += MRC__T(at)(dz, (size_t)r, column)
+                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
+                                 : MRC__T(at)(a->x, (size_t)from, i));
+                }
+            }
+            MRC__T(put)(to, o, i, dw);
+        }
+    }
+}
+
+static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+    const mrc_in dz = MRC__T(gru_dz)(a, dir);
+    const mrc_out to = of_hh ? a->dbias_hh[dir] : a->dbias_ih[dir];
+    for (size_t o = 0; to.data && o < 3 * a->h; o++) {
+        size_t column = of_hh ? o : MRC__T(gru_column)(o, a->h);
+        double db = 0;
+        for (size_t r = 0; r < a->n; r++) db += MRC__T(at)(dz, r, column);
+        MRC__T(put)(to, 0, o, db);
+    }
+}
+
+static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    double *dh = a->workspace;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int dir = 0; dir < 2; dir++) {
+            for (size_t j = 0; j < a->h; j++) dh[j] = 0;
+            int32_t n = cu[s + 1] - cu[s];
+            for (int32_t t = n - 1; t >= 0; t--) {      // against the order of forward
+                int32_t row = dir ? cu[s + 1] - 1 - t : cu[s] + t, step = dir ? -1 : 1;
+                MRC__T(gru_cell_bwd)(a, dh, dir, (size_t)row, t ? row - step : -1,
+                                     t < n - 1 ? row + step : -1);
+            }
+        }
+    }
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->in; i++) {
+            double dx = 0;
+            for (size_t o = 0; o < 6 * a->h; o++) {
+                int dir = o >= 3 * a->h;
+                size_t row = o % (3 * a->h);
+                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
+                    * MRC__T(at)(a->weight_ih[dir], row, i);
+            }
+            MRC__T(put)(a->dx, r, i, dx);
+        }
+    }
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_gru(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weights[8],
+                           const mrc_batch *batch) {
+    size_t n, h;
+    mrc_node *node = mrc__rnn_node(ctx, MRC__OP_GRU, 3, x, weights, batch, &n, &h);
+    if (!node || mrc__node_save(ctx, node, 0, x->dtype, n * 8 * h) != MRC_OK) return NULL;
+    node->attr.gru.max_length = batch->max_length;
+    return mrc__apply(ctx, node, x->dtype, 2, (const size_t[]){ n, 2 * h });
+}
+
+static mrc_status mrc__gru_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gru_fwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .x = mrc__in(x), .y = mrc__out(node->out),
+        .gates = mrc__out(node->saved[0]) };
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, a.bias_ih, a.bias_hh);
+    a.gates.ld = 8 * a.h;
+    return MRC__RUN(ctx, x->dtype, gru_fwd, &a);
+}
+
+static mrc_status mrc__gru_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_gru_bwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[9]->numel - 1, .in = x->shape[1],
+        .h = node->out->shape[1] / 2, .max_length = node->attr.gru.max_length,
+        .cu_seqlens = mrc__in(node->in[9]), .dy = mrc__dy(ctx, node),
+        .gates = mrc__out(node->saved[0]) };
+    mrc_out *const targets[] = { a.dweight_ih, a.dweight_hh, a.dbias_ih, a.dbias_hh };
+    MRC__TRY(mrc__rnn_backward(ctx, node, &a.dx, targets));
+    a.x = mrc__in(x);
+    a.y = mrc__in(node->out);
+    mrc__rnn_weights(node, a.weight_ih, a.weight_hh, NULL, NULL);
+    a.gates.ld = 8 * a.h;
+    return MRC__RUN(ctx, x->dtype, gru_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.unfold
+//   y[r][i K + k] = x[r + k - K / 2][i]   within r's sequence, else 0
+//   dx[r][i] = sum over k of dy[r - k + K / 2][i K + k]
+//
+// x (N, I) -> (N, I K), K odd: the windows of a convolution with "same" padding.  Saves nothing;
+// backward does not read x, and a dropped y is made again.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, half = (int32_t)(a->size / 2);
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (size_t o = 0; o < a->in * a->size; o++) {
+                int32_t from = r + (int32_t)(o % a->size) - half;
+                double x = from < cu[s] || from >= cu[s + 1] ? 0
+                         : MRC__T(at)(a->x, (size_t)from, o / a->size);
+                MRC__T(put)(a->y, (size_t)r, o, x);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, half = (int32_t)(a->size / 2);
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (size_t i = 0; i < a->in; i++) {
+                double dx = 0;
+                for (size_t k = 0; k < a->size; k++) {
+                    // forward was: y[to] has x[to + k - half]
+                    int32_t to = r - (int32_t)k + half;
+                    if (to < cu[s] || to >= cu[s + 1]) continue;
+                    dx += MRC__T(at)(a->dy, (size_t)to, i * a->size + k);
+                }
+                MRC__T(put)(a->dx, (size_t)r, i, dx);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_unfold_fwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+                              .in = x->shape[1], .size = node->attr.unfold.size,
+                              .cu_seqlens = mrc__in(node->in[1]), .x = mrc__in(x),
+                              .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, x->dtype, unfold_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
+    size_t shape[2] = { x->shape[0], 0 };
+    if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "unfold: windows of %zu rows, not an odd number",
+                              size);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_UNFOLD,
+                                   (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    if (!node) return NULL;
+    node->attr.unfold.size = size;
+    node->remake = mrc__unfold_forward;
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__unfold_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_unfold_bwd_args a = { .n = x->shape[0], .n_sequences = node->in[1]->numel - 1,
+                              .in = x->shape[1], .size = node->attr.unfold.size,
+                              .cu_seqlens = mrc__in(node->in[1]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, unfold_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.cross_entropy
 //   lse_cs = log sum over rows i of sequence s, in its loss window, of exp(l_ic)
-//   loss   = sum over c of (sum over counted s of (lse_cs - l_target)) / denominator_c
-//   dl_ic  = dloss * (exp(l_ic - lse_cs) - [i is the target]) / denominator_c,
+//   loss   = sum over c of (sum over counted s of alpha f(lp)) / denominator_c
+//   dl_ic  = dloss * alpha slope (exp(l_ic - lse_cs) - t_i) / denominator_c,
 //            0 outside the window and where s is not counted
+//   with lp_i = l_ic - lse_cs, y the target, p = exp(lp_y), t_i = [i = y] unless smoothed:
+//     cross-entropy    f = -lp_y                       slope = 1
+//     focal            f = -(1 - p)^g lp_y             slope = (1 - p)^g - g (1 - p)^(g-1) p lp_y
+//                      (reference: the first term alone, as its backward takes p for a constant)
+//     label smoothing  f = -sum over i of t_i lp_i     slope = 1, as the sum of t_i is 1
 //
 // logits (N, C) or (N), targets (C, B), denominator (C) -> loss ().  The softmax is over rows of a
 // sequence: the start (column 0) or the end (1) of an answer.  A target outside the window is not
 // counted (-1 by convention; HF ignores positions past the window too).  The denominators come from
 // the caller, who knows the optimizer step; 0 means that nothing counts.  Saves lse (C, B).
 //==============================================================================
+#ifdef MRC__PASS_CORE
+// t_y and the t of the other k - 1 rows, if there are any: the sum is 1.
+static void mrc__loss_targets(const mrc_loss *loss, size_t k, double *own, double *other) {
+    double s = loss->kind == MRC_LOSS_LABEL_SMOOTHING ? loss->smoothing : 0, n = (double)k;
+    *other = k < 2 ? 0 : loss->reference ? s / (n - 1) : s / n;
+    *own = k < 2 ? 1 : 1 - s + (loss->reference ? 0 : *other);
+}
+
+// f, from lp_y and the sum of lp over the k rows.
+static double mrc__loss_value(const mrc_loss *loss, size_t k, double lp, double sum) {
+    double own, other;
+    if (loss->kind == MRC_LOSS_FOCAL) return -pow(-expm1(lp), loss->gamma) * lp;
+    if (loss->kind != MRC_LOSS_LABEL_SMOOTHING) return -lp;
+    mrc__loss_targets(loss, k, &own, &other);
+    return -(own * lp + other * (sum - lp));
+}
+
+static double mrc__loss_slope(const mrc_loss *loss, double lp) {
+    double gamma = loss->gamma, left = -expm1(lp);      // 1 - p
+    if (loss->kind != MRC_LOSS_FOCAL) return 1;
+    double slope = pow(left, gamma);
+    if (loss->reference || !(left > 0) || gamma == 0) return slope;
+    return slope - gamma * pow(left, gamma - 1) * exp(lp) * lp;
+}
+#endif
+
 #ifdef MRC__PASS_NAIVE
 static double MRC__T(cross_entropy_share)(mrc_in denominator, size_t c) {
     double d = MRC__T(at)(denominator, 0, c);
     return d > 0 ? 1 / d : 0;
+}
+
+// log sum of exp over rows begin to end of column c.
+static double MRC__T(window_lse)(mrc_in logits, size_t begin, size_t end, size_t c) {
+    double max = -HUGE_VAL, sum = 0;
+    for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(logits, i, c));
+    for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(logits, i, c) - max);
+    return max + log(sum);
 }
 
 static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_entropy_fwd_args *a) {
@@ -5837,13 +7119,15 @@ static mrc_status MRC__T(cross_entropy_fwd)(mrc_backend *be, const mrc_cross_ent
         double column = 0;
         for (size_t s = 0; s < a->n_sequences; s++) {
             size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
-            double max = -HUGE_VAL, sum = 0;
-            for (size_t i = begin; i < end; i++) max = fmax(max, MRC__T(at)(a->logits, i, c));
-            for (size_t i = begin; i < end; i++) sum += exp(MRC__T(at)(a->logits, i, c) - max);
-            double lse = max + log(sum);        // of an empty window -inf, which nothing reads
-            MRC__T(put)(a->lse, c, s, lse);
+            double lse = MRC__T(window_lse)(a->logits, begin, end, c), sum = 0;
+            MRC__T(put)(a->lse, c, s, lse);     // of an empty window -inf, which nothing reads
             if (targets[s] < from[s] || targets[s] >= to[s]) continue;
-            column += lse - MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c);
+            double lp = MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c) - lse;
+            double alpha = a->alpha.data ? MRC__T(at)(a->alpha, 0, (size_t)targets[s]) : 1;
+            if (a->criterion.kind == MRC_LOSS_LABEL_SMOOTHING) {
+                for (size_t i = begin; i < end; i++) sum += MRC__T(at)(a->logits, i, c) - lse;
+            }
+            column += alpha * mrc__loss_value(&a->criterion, end - begin, lp, sum);
         }
         loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
     }
@@ -5860,13 +7144,20 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
         double scale = dloss * MRC__T(cross_entropy_share)(a->denominator, c);
         for (size_t s = 0; s < a->n_sequences; s++) {
             int counted = targets[s] >= from[s] && targets[s] < to[s];
+            double slope = 0, own, other, lse = MRC__T(at)(a->lse, c, s);
+            mrc__loss_targets(&a->criterion, (size_t)(to[s] - from[s]), &own, &other);
+            if (counted) {
+                // forward was: column += alpha * f(l_target - lse)
+                double lp = MRC__T(at)(a->logits, (size_t)(cu[s] + targets[s]), c) - lse;
+                slope = scale * mrc__loss_slope(&a->criterion, lp);
+                if (a->alpha.data) slope *= MRC__T(at)(a->alpha, 0, (size_t)targets[s]);
+            }
             for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
                 size_t row = (size_t)(cu[s] + i);
                 double dl = 0;
                 if (counted && i >= from[s] && i < to[s]) {
-                    // forward was: column += lse - l_target
-                    double p = exp(MRC__T(at)(a->logits, row, c) - MRC__T(at)(a->lse, c, s));
-                    dl = scale * (p - (i == targets[s]));
+                    double p = exp(MRC__T(at)(a->logits, row, c) - lse);
+                    dl = slope * (p - (i == targets[s] ? own : other));
                 }
                 MRC__T(put)(a->dlogits, row, c, dl);
             }
@@ -5877,37 +7168,82 @@ static mrc_status MRC__T(cross_entropy_bwd)(mrc_backend *be, const mrc_cross_ent
 #endif
 
 #ifdef MRC__PASS_CORE
-MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
-                                     mrc_tensor *denominator, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !batch || !batch->loss_end) return NULL;
+// Whether logits, targets and denominators are of the batch; 0 with an error when not.
+static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits,
+                          const mrc_tensor *targets, const mrc_tensor *denominator,
+                          const mrc_batch *batch) {
     size_t columns = logits->ndim == 2 ? logits->shape[1] : 1;
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if (logits->ndim < 1 || logits->ndim > 2 || logits->shape[0] != batch->n_tokens
         || targets->numel != batch->n_sequences * columns || denominator->numel != columns) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: %zu logits, %zu tokens, %zu "
-                              "columns; %zu targets, %zu sequences; %zu denominators",
-                              logits->numel, batch->n_tokens, columns, targets->numel,
-                              batch->n_sequences, denominator->numel);
+        mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %zu logits, %zu tokens, %zu columns; %zu targets, %zu "
+                  "sequences; %zu denominators", op, logits->numel, batch->n_tokens, columns,
+                  targets->numel, batch->n_sequences, denominator->numel);
+        return 0;
     }
+    if (targets->dtype == MRC_DTYPE_I32 && denominator->dtype == stat) return 1;
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: targets are %s, not i32; denominators %s, not %s", op,
+              mrc_dtype_name(targets->dtype), mrc_dtype_name(denominator->dtype),
+              mrc_dtype_name(stat));
+    return 0;
+}
+
+// alpha NULL: every target has the weight 1.
+static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                   mrc_tensor *denominator, mrc_tensor *alpha,
+                                   const mrc_loss *loss, const mrc_batch *batch) {
+    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
+        return NULL;
+    }
+    if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
-    if (targets->dtype != MRC_DTYPE_I32 || denominator->dtype != stat) {
-        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: targets are %s, not i32; "
-                              "denominators %s, not %s", mrc_dtype_name(targets->dtype),
-                              mrc_dtype_name(denominator->dtype), mrc_dtype_name(stat));
+    if (!(loss->gamma >= 0 && loss->gamma <= DBL_MAX)
+        || !(loss->smoothing >= 0 && loss->smoothing < 1)) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: gamma is %g, not finite from 0; "
+                              "smoothing %g, not in [0, 1)", loss->gamma, loss->smoothing);
+    }
+    if (alpha && (alpha->numel < batch->max_length || alpha->dtype != stat)) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "cross_entropy: alpha has %zu elements of %s, "
+                              "the longest sequence %zu rows of %s", alpha->numel,
+                              mrc_dtype_name(alpha->dtype), batch->max_length,
+                              mrc_dtype_name(stat));
     }
     mrc_tensor *in[] = { logits, targets, batch->cu_seqlens, batch->loss_begin, batch->loss_end,
-                         denominator };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, 6);
+                         denominator, alpha };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_CROSS_ENTROPY, in, alpha ? 7 : 6);
     if (!node || mrc__node_save(ctx, node, 0, stat, targets->numel) != MRC_OK) return NULL;
+    node->attr.loss.criterion = *loss;
     return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+MRCDEF mrc_tensor *mrc_cross_entropy(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, const mrc_batch *batch) {
+    const mrc_loss loss = { .kind = MRC_LOSS_CE };
+    return mrc__loss_build(ctx, logits, targets, denominator, NULL, &loss, batch);
+}
+
+MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                 mrc_tensor *denominator, const mrc_loss *loss,
+                                 const mrc_batch *batch) {
+    return mrc__loss_build(ctx, logits, targets, denominator, NULL, loss, batch);
+}
+
+MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
+                                     mrc_tensor *denominator, mrc_tensor *alpha,
+                                     const mrc_loss *loss, const mrc_batch *batch) {
+    if (!alpha) return NULL;
+    return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
 static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_cross_entropy_fwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .criterion = node->attr.loss.criterion,
         .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
         .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
         .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
         .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
+    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
     a.logits.ld = a.columns;
     a.lse.ld = a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, cross_entropy_fwd, &a);
@@ -5917,10 +7253,12 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc__need(ctx, node->in[0]));
     mrc_cross_entropy_bwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
+        .criterion = node->attr.loss.criterion,
         .logits = mrc__in(node->in[0]), .targets = mrc__in(node->in[1]),
         .cu_seqlens = mrc__in(node->in[2]), .loss_begin = mrc__in(node->in[3]),
         .loss_end = mrc__in(node->in[4]), .denominator = mrc__in(node->in[5]),
         .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
+    if (node->n_in > 6) a.alpha = mrc__in(node->in[6]);
     MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
     a.logits.ld = a.dlogits.ld = a.columns;
     a.lse.ld = a.n_sequences;
@@ -5929,18 +7267,207 @@ static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.symmetric_kl
+//   p, q: softmax over a sequence's loss window of logits and of other
+//   loss = sum over c of (sum over counted s of (KL(p || q) + KL(q || p)) / 2) / denominator_c
+//   KL(p || q) = sum over i of p_i (lp_i - lq_i)
+//   dlogits_i = dloss / (2 denominator_c) * (p_i (lp_i - lq_i - KL(p || q)) + p_i - q_i)
+//   dother_i  = the same with p and q exchanged
+//
+// R-Drop's distance between two passes that differ in dropout only (Liang et al., "R-Drop:
+// regularized dropout for neural networks", 2021).  Counted as in op.cross_entropy.  Saves
+// (4, C B): log-sum-exp of logits and of other, KL(p || q), KL(q || p).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// Sequence s, column c: its four saved numbers; returns whether it counts.
+static int MRC__T(symmetric_kl_of)(const mrc_symmetric_kl_fwd_args *a, size_t c, size_t s,
+                                   double saved[4]) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    const int32_t target = ((const int32_t *)a->targets.data)[c * a->n_sequences + s];
+    size_t begin = (size_t)(cu[s] + from[s]), end = (size_t)(cu[s] + to[s]);
+    for (int k = 0; k < 4; k++) saved[k] = 0;
+    if (target < from[s] || target >= to[s]) return 0;
+    saved[0] = MRC__T(window_lse)(a->logits, begin, end, c);
+    saved[1] = MRC__T(window_lse)(a->other, begin, end, c);
+    for (size_t i = begin; i < end; i++) {
+        double lp = MRC__T(at)(a->logits, i, c) - saved[0];
+        double lq = MRC__T(at)(a->other, i, c) - saved[1];
+        saved[2] += exp(lp) * (lp - lq);
+        saved[3] += exp(lq) * (lq - lp);
+    }
+    return 1;
+}
+
+static mrc_status MRC__T(symmetric_kl_fwd)(mrc_backend *be, const mrc_symmetric_kl_fwd_args *a) {
+    double loss = 0, saved[4];
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        double column = 0;
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            MRC__T(symmetric_kl_of)(a, c, s, saved);
+            column += (saved[2] + saved[3]) / 2;
+            for (size_t k = 0; k < 4; k++) {
+                MRC__T(put)(a->saved, k, c * a->n_sequences + s, saved[k]);
+            }
+        }
+        loss += column * MRC__T(cross_entropy_share)(a->denominator, c);
+    }
+    MRC__T(put)(a->loss, 0, 0, loss);
+    return MRC_OK;
+}
+
+// The gradient of one side; mine: 0 logits, 1 other.
+static void MRC__T(symmetric_kl_side)(const mrc_symmetric_kl_bwd_args *a, size_t mine) {
+    const int32_t *cu = a->cu_seqlens.data, *from = a->loss_begin.data, *to = a->loss_end.data;
+    const mrc_in own = mine ? a->other : a->logits, its = mine ? a->logits : a->other;
+    const mrc_out d = mine ? a->dother : a->dlogits;
+    for (size_t c = 0; d.data && c < a->columns; c++) {
+        const int32_t *targets = (const int32_t *)a->targets.data + c * a->n_sequences;
+        double scale = MRC__T(at)(a->dloss, 0, 0) / 2;
+        scale *= MRC__T(cross_entropy_share)(a->denominator, c);
+        for (size_t s = 0; s < a->n_sequences; s++) {
+            int counted = targets[s] >= from[s] && targets[s] < to[s];
+            double saved[4];
+            for (size_t k = 0; k < 4; k++) {
+                saved[k] = MRC__T(at)(a->saved, k, c * a->n_sequences + s);
+            }
+            for (int32_t i = 0; i < cu[s + 1] - cu[s]; i++) {
+                size_t row = (size_t)(cu[s] + i);
+                double dl = 0;
+                if (counted && i >= from[s] && i < to[s]) {
+                    // forward was: KL(p || q) = sum of p (lp - lq), and the same of q
+                    double lp = MRC__T(at)(own, row, c) - saved[mine];
+                    double lq = MRC__T(at)(its, row, c) - saved[1 - mine];
+                    dl = scale * (exp(lp) * (lp - lq - saved[2 + mine]) + exp(lp) - exp(lq));
+                }
+                MRC__T(put)(d, row, c, dl);
+            }
+        }
+    }
+}
+
+static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_kl_bwd_args *a) {
+    (void)be;
+    MRC__T(symmetric_kl_side)(a, 0);
+    MRC__T(symmetric_kl_side)(a, 1);
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
+                                    mrc_tensor *targets, mrc_tensor *denominator,
+                                    const mrc_batch *batch) {
+    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
+        return NULL;
+    }
+    if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
+    if (other->numel != logits->numel || other->dtype != logits->dtype) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
+                              "%s", logits->numel, mrc_dtype_name(logits->dtype), other->numel,
+                              mrc_dtype_name(other->dtype));
+    }
+    mrc_dtype stat = mrc__stat_dtype(logits->dtype);
+    mrc_tensor *in[] = { logits, other, targets, batch->cu_seqlens, batch->loss_begin,
+                         batch->loss_end, denominator };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_SYMMETRIC_KL, in, 7);
+    if (!node || mrc__node_save(ctx, node, 0, stat, 4 * targets->numel) != MRC_OK) return NULL;
+    return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+static mrc_status mrc__symmetric_kl_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_symmetric_kl_fwd_args a = {
+        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
+        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
+        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
+        .denominator = mrc__in(node->in[6]), .loss = mrc__out(node->out),
+        .saved = mrc__out(node->saved[0]) };
+    a.logits.ld = a.other.ld = a.columns;
+    a.saved.ld = a.columns * a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_fwd, &a);
+}
+
+static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
+    for (int k = 0; k < 2; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
+    mrc_symmetric_kl_bwd_args a = {
+        .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
+        .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .cu_seqlens = mrc__in(node->in[3]),
+        .loss_begin = mrc__in(node->in[4]), .loss_end = mrc__in(node->in[5]),
+        .denominator = mrc__in(node->in[6]), .saved = mrc__in(node->saved[0]),
+        .dloss = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dlogits));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dother));
+    a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
+    a.saved.ld = a.columns * a.n_sequences;
+    return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.optim   the optimizer's kernels: no nodes, run by mrc_optimizer_step()
-//   norm = sqrt(sum over all gradients of g^2)      clip = min(1, max_norm / (norm + 1e-6))
+//   norm = sqrt(sum over all gradients of g^2) / s     clip = min(1, max_norm / (norm + 1e-6)) / s,
+//   s: the loss scale, or 1
 //   g = clip * gradient     m = b1 m + (1 - b1) g     v = b2 v + (1 - b2) g^2,  t: steps applied
 //   hf:     p -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr wd p
 //   torch:  p -= lr wd p;  p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+//   adamp:  u = m / (sqrt(v) / sqrt(1 - b2^t) + eps), nesterov with b1 m + (1 - b1) g for m;
+//           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
+//           p -= lr wd p;  p -= lr / (1 - b1^t) * u
+//   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
+//   ema:    m = decay m + (1 - decay) p                  perturb:  p += eps g / |g|
 //
-// PARITY 3.11.  The two differ in where eps stands and in the order of the decay.  A gradient that
-// is not finite makes the norm so: then nothing is written and t does not count.
+// PARITY 3.11.  The two AdamWs differ in where eps stands and in the order of the decay.  AdamP is
+// that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as package
+// 0.3.0 does it.  A gradient that is not finite makes the norm so: then nothing is written and t
+// does not count.
 //==============================================================================
-#ifdef MRC__PASS_NAIVE
-static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
+#ifdef MRC__PASS_CORE
+// |cos| of two vectors, from their products; norms below eps count as eps.
+static double mrc__cosine(double gg, double pp, double gp, double eps) {
+    return fabs(gp) / (fmax(sqrt(gg), eps) * fmax(sqrt(pp), eps));
+}
+
+static double mrc__perturb_scale(double eps, double sum_of_squares) {
+    return sum_of_squares > 0 && sum_of_squares <= DBL_MAX ? eps / sqrt(sum_of_squares) : 0;
+}
+static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
+    float *scale = l->scale.data;
+    int32_t *counts = l->counts.data;
+    if (overflow) {
+        counts[0] = 0;
+        if (counts[1] < l->hysteresis) counts[1]++;
+        if (counts[1] == l->hysteresis && *scale > 1) *scale = *scale > 2 ? *scale / 2 : 1;
+    } else if (++counts[0] >= l->growth_interval) {
+        counts[0] = counts[1] = 0;
+        if (*scale < 0x1p126f) *scale *= 2;
+    }
+}
+
+// A scalar of a host backend.
+static void mrc__put_scalar(mrc_out to, double value) {
+    if (!to.data) return;
+    if (to.dtype == MRC_DTYPE_F64) *(double *)to.data = value;
+    else *(float *)to.data = (float)value;
+}
+
+// What grad_norm does once it has the sum of squares, on a host backend of any type.
+static void mrc__grad_norm_end(const mrc_grad_norm_args *a, double sum) {
+    const double scale = a->loss_scale.scale.data ? *(float *)a->loss_scale.scale.data : 1;
+    const double norm = sqrt(sum) / scale;
+    double clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
     int32_t *state = a->state.data;
+    mrc__put_scalar(a->norm, norm);
+    mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
+    state[1] = !(norm <= (a->norm.dtype == MRC_DTYPE_F64 ? DBL_MAX : (double)FLT_MAX));
+    state[0] += !state[1];
+    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
+}
+#endif
+
+#if defined(MRC__PASS_NAIVE) && !MRC__MIXED
+static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
     double sum = 0;
     (void)be;
     for (size_t k = 0; k < a->n_tensors; k++) {
@@ -5949,12 +7476,12 @@ static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a
             sum += g * g;
         }
     }
-    double norm = (MRC__REAL)sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    MRC__T(put)(a->norm, 0, 0, norm);
-    MRC__T(put)(a->clip, 0, 0, clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN, infinity, too large for the type
-    state[0] += !state[1];
+    mrc__grad_norm_end(a, sum);
     return MRC_OK;
+}
+
+static void MRC__T(write_copy)(const mrc_optim_tensor *t) {
+    if (t->copy.data) mrc__narrow(t->copy.dtype, t->copy.data, t->param.data, t->numel);
 }
 
 static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t, double clip,
@@ -5976,6 +7503,7 @@ static void MRC__T(adamw_one)(const mrc_adamw_args *a, const mrc_optim_tensor *t
         ((MRC__REAL *)t->v.data)[i] = (MRC__REAL)v;
         ((MRC__REAL *)t->param.data)[i] = (MRC__REAL)p;
     }
+    MRC__T(write_copy)(t);
 }
 
 static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -5985,6 +7513,131 @@ static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
     double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
     for (size_t k = 0; k < a->n_tensors; k++) {
         MRC__T(adamw_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+
+// The step m / d of element i, from the moments as they are stored.
+static double MRC__T(adamp_step)(const mrc_adamp_args *a, const mrc_optim_tensor *t, size_t i,
+                                 double clip, double c2) {
+    double m = ((const MRC__REAL *)t->m.data)[i], v = ((const MRC__REAL *)t->v.data)[i];
+    if (a->nesterov) m = a->beta1 * m + (1 - a->beta1) * clip * MRC__T(at)(t->grad, 0, i);
+    return m / (sqrt(v) / sqrt(c2) + a->eps);
+}
+
+// Whether no row of this view has |cos(gradient, weight)| of delta / sqrt(columns) or more.
+static int MRC__T(adamp_across)(const mrc_adamp_args *a, const mrc_optim_tensor *t, double clip,
+                                size_t rows) {
+    size_t columns = t->numel / rows;
+    double most = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double gg = 0, pp = 0, gp = 0;
+        for (size_t i = r * columns; i < (r + 1) * columns; i++) {
+            double g = clip * MRC__T(at)(t->grad, 0, i), p = ((const MRC__REAL *)t->param.data)[i];
+            gg += g * g;
+            pp += p * p;
+            gp += g * p;
+        }
+        double cosine = mrc__cosine(gg, pp, gp, a->eps);
+        if (!(cosine <= most)) most = cosine;
+    }
+    return most < a->delta / sqrt((double)columns);
+}
+
+static void MRC__T(adamp_one)(const mrc_adamp_args *a, const mrc_optim_tensor *t, double clip,
+                              double c1, double c2) {
+    size_t rows = 0;                            // of the view that is projected; 0: none
+    for (size_t i = 0; i < t->numel; i++) {
+        double g = clip * MRC__T(at)(t->grad, 0, i);
+        MRC__REAL *m = (MRC__REAL *)t->m.data + i, *v = (MRC__REAL *)t->v.data + i;
+        *m = (MRC__REAL)(a->beta1 * *m + (1 - a->beta1) * g);
+        *v = (MRC__REAL)(a->beta2 * *v + (1 - a->beta2) * g * g);
+    }
+    if (t->rows && t->numel) {
+        rows = MRC__T(adamp_across)(a, t, clip, t->rows) ? t->rows
+             : MRC__T(adamp_across)(a, t, clip, 1) ? 1 : 0;
+    }
+    double decay = 1 - t->lr * t->weight_decay * (rows ? a->wd_ratio : 1);
+    size_t n = rows ? rows : 1, columns = t->numel / n;
+    for (size_t r = 0; r < n; r++) {
+        MRC__REAL *param = (MRC__REAL *)t->param.data + r * columns;
+        double pp = 0, pu = 0;
+        for (size_t i = 0; rows && i < columns; i++) {
+            pp += (double)param[i] * param[i];
+            pu += param[i] * MRC__T(adamp_step)(a, t, r * columns + i, clip, c2);
+        }
+        double norm = sqrt(pp) + a->eps, along = rows ? pu / (norm * norm) : 0;
+        for (size_t i = 0; i < columns; i++) {
+            double u = MRC__T(adamp_step)(a, t, r * columns + i, clip, c2) - along * param[i];
+            param[i] = (MRC__REAL)(param[i] * decay - t->lr / c1 * u);
+        }
+    }
+    MRC__T(write_copy)(t);
+}
+
+static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
+    const int32_t *state = a->state.data;
+    (void)be;
+    if (state[1]) return MRC_OK;
+    double c1 = 1 - pow(a->beta1, state[0]), c2 = 1 - pow(a->beta2, state[0]);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(adamp_one)(a, &a->tensors[k], MRC__T(at)(a->clip, 0, 0), c1, c2);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
+    (void)be;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    double clip = MRC__T(at)(a->clip, 0, 0);
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            MRC__REAL *p = (MRC__REAL *)t->param.data + i, *m = (MRC__REAL *)t->m.data + i;
+            double g = clip * MRC__T(at)(t->grad, 0, i) + t->weight_decay * *p;
+            double next = a->momentum * *m + g;
+            *m = (MRC__REAL)next;
+            *p = (MRC__REAL)(*p - t->lr * next);
+        }
+        MRC__T(write_copy)(t);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
+    (void)be;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            MRC__REAL *m = (MRC__REAL *)t->m.data + i, p = ((const MRC__REAL *)t->param.data)[i];
+            *m = (MRC__REAL)(a->decay * *m + (1 - a->decay) * p);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
+    (void)be;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        MRC__REAL *p = t->param.data, *m = t->m.data;
+        double sum = 0;
+        for (size_t i = 0; !a->restore && i < t->numel; i++) {
+            double g = MRC__T(at)(t->grad, 0, i);
+            sum += g * g;
+        }
+        double scale = mrc__perturb_scale(a->eps, sum);
+        for (size_t i = 0; i < t->numel; i++) {
+            if (a->restore) {
+                p[i] = m[i];
+                continue;
+            }
+            m[i] = p[i];
+            // 0 times a gradient that is not finite is not 0
+            if (scale > 0) p[i] = (MRC__REAL)(p[i] + scale * MRC__T(at)(t->grad, 0, i));
+        }
+        MRC__T(write_copy)(t);
     }
     return MRC_OK;
 }
@@ -6043,7 +7696,7 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 #endif // core pass
 
 //==============================================================================
-// >>impl.naive   the oracle: plain loops, sums in double, f32 and f64
+// >>impl.naive   the oracle: plain loops, sums in double, one instance for each type
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
@@ -6077,8 +7730,22 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->lstm_bwd          = MRC__T(lstm_bwd);
     k->lstm_fwd_workspace = MRC__T(lstm_fwd_workspace);
     k->lstm_bwd_workspace = MRC__T(lstm_bwd_workspace);
+#if !MRC__MIXED
     k->grad_norm         = MRC__T(grad_norm);
     k->adamw             = MRC__T(adamw);
+    k->adamp             = MRC__T(adamp);
+    k->sgd               = MRC__T(sgd);
+    k->ema               = MRC__T(ema);
+    k->perturb           = MRC__T(perturb);
+#endif
+    k->gru_fwd           = MRC__T(gru_fwd);
+    k->gru_bwd           = MRC__T(gru_bwd);
+    k->gru_fwd_workspace = MRC__T(gru_fwd_workspace);
+    k->gru_bwd_workspace = MRC__T(gru_bwd_workspace);
+    k->unfold_fwd        = MRC__T(unfold_fwd);
+    k->unfold_bwd        = MRC__T(unfold_bwd);
+    k->symmetric_kl_fwd  = MRC__T(symmetric_kl_fwd);
+    k->symmetric_kl_bwd  = MRC__T(symmetric_kl_bwd);
     k->linear_fwd        = MRC__T(linear_fwd);
     k->linear_bwd        = MRC__T(linear_bwd);
     k->gelu_fwd          = MRC__T(gelu_fwd);
@@ -6096,6 +7763,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #undef MRC__PASS_CORE
 #define MRC__PASS_NAIVE
 
+#define MRC__MIXED   0
+#define MRC__GET(x)  ((double)(x))
+#define MRC__SET(d)  ((MRC__REAL)(d))
+#define MRC__STAT    MRC__REAL
 #define MRC__REAL    float
 #define MRC__T(name) mrc__naive_##name##_f32
 #include MRC_SELF
@@ -6103,6 +7774,30 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__REAL    double
 #define MRC__T(name) mrc__naive_##name##_f64
 #include MRC_SELF
+#undef MRC__MIXED
+#undef MRC__GET
+#undef MRC__SET
+#undef MRC__STAT
+
+#define MRC__MIXED   1
+#define MRC__STAT    float
+#define MRC__GET(x)  ((double)mrc__from_f16(x))
+#define MRC__SET(d)  mrc__to_f16(mrc__odd(d))
+#define MRC__REAL    uint16_t
+#define MRC__T(name) mrc__naive_##name##_f16
+#include MRC_SELF
+#undef MRC__GET
+#undef MRC__SET
+
+#define MRC__GET(x)  ((double)mrc__from_bf16(x))
+#define MRC__SET(d)  mrc__to_bf16(mrc__odd(d))
+#define MRC__REAL    uint16_t
+#define MRC__T(name) mrc__naive_##name##_bf16
+#include MRC_SELF
+#undef MRC__MIXED
+#undef MRC__GET
+#undef MRC__SET
+#undef MRC__STAT
 
 #undef MRC__PASS_NAIVE
 #define MRC__PASS_CORE
@@ -6175,6 +7870,8 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->download = mrc__host_copy;
     mrc__naive_fill_f32(&be->kernels[MRC_DTYPE_F32]);
     mrc__naive_fill_f64(&be->kernels[MRC_DTYPE_F64]);
+    mrc__naive_fill_f16(&be->kernels[MRC_DTYPE_F16]);
+    mrc__naive_fill_bf16(&be->kernels[MRC_DTYPE_BF16]);
     *out = be;
     return MRC_OK;
 }
@@ -7303,16 +9000,21 @@ MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_
     mrc_grad_norm_args job = *a;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     const double *part = a->workspace;
-    int32_t *state = a->state.data;
     double sum = 0;
     mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &job);
     for (size_t i = 0; i < chunks; i++) sum += part[i];
-    double norm = sqrt(sum), clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    if (a->norm.data) *(MRC__REAL *)a->norm.data = (MRC__REAL)norm;
-    if (a->clip.data) *(MRC__REAL *)a->clip.data = (MRC__REAL)(clip < 1 ? clip : 1);
-    state[1] = !(norm <= DBL_MAX);                      // NaN and infinity
-    state[0] += !state[1];
+    mrc__grad_norm_end(a, sum);
     return MRC_OK;
+}
+
+// Elements i to i + n of a parameter into its working copy.
+MRC__INLINE void MRC__T(write_copy)(const mrc_optim_tensor *t, size_t i, size_t n) {
+#if MRC__F32
+    const float *param = t->param.data;
+    if (t->copy.data) mrc__narrow(t->copy.dtype, (uint16_t *)t->copy.data + i, param + i, n);
+#else
+    (void)t; (void)i; (void)n;
+#endif
 }
 
 MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker) {
@@ -7330,8 +9032,8 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
     const MRC__REAL decay = (MRC__REAL)(t->lr * t->weight_decay);
     MRC__REAL *param = t->param.data, *pm = t->m.data, *pv = t->v.data;
     (void)worker;
-    for (; i < end; i += MRC__T(LANES)) {
-        size_t n = end - i;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
         MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
         MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
         MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
@@ -7342,6 +9044,7 @@ MRC__TARGET static void MRC__T(adamw_task)(void *arg, size_t task, size_t worker
         MRC__T(store_n)(pm + i, m, n);
         MRC__T(store_n)(pv + i, v, n);
         MRC__T(store_n)(param + i, p, n);
+        MRC__T(write_copy)(t, i, n);
     }
 }
 MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_args *a) {
@@ -7350,6 +9053,300 @@ MRC__TARGET static mrc_status MRC__T(adamw)(mrc_backend *be, const mrc_adamw_arg
     if (((const int32_t *)a->state.data)[1]) return MRC_OK;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     mrc__pool_run(h->pool, chunks, chunks * 4000, MRC__T(adamw_task), &job);
+    return MRC_OK;
+}
+
+// AdamP: the moments and, by row, the products that its decision needs; then the step.
+typedef struct MRC__T(adamp_row) { double gg, pp, gp, pu; } MRC__T(adamp_row);
+typedef struct MRC__T(adamp_job) {
+    const mrc_adamp_args *a;
+    MRC__T(adamp_row) *rows;        // of all tensors, one after the other
+    double *along, *decay;          // of each row what the step loses along it; of each tensor
+    double  c1, c2;
+    int     step;                   // 0: moments; 1: the step
+} MRC__T(adamp_job);
+
+static size_t MRC__T(adamp_rows)(const mrc_optim_tensor *t) { return t->rows ? t->rows : 1; }
+// Rows of one task: about CHUNK elements.
+static size_t MRC__T(adamp_run)(const mrc_optim_tensor *t) {
+    size_t columns = t->numel / MRC__T(adamp_rows)(t);
+    return columns >= MRC__CPU_CHUNK || !columns ? 1 : MRC__CPU_CHUNK / columns;
+}
+static size_t MRC__T(adamp_tasks)(const mrc_adamp_args *a, size_t *rows) {
+    size_t tasks = 0;
+    *rows = 0;
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        const mrc_optim_tensor *t = &a->tensors[k];
+        tasks += mrc__ceil_div(MRC__T(adamp_rows)(t), MRC__T(adamp_run)(t));
+        *rows += MRC__T(adamp_rows)(t);
+    }
+    return tasks;
+}
+
+MRC__TARGET static void MRC__T(adamp_moments)(const MRC__T(adamp_job) *j,
+                                              const mrc_optim_tensor *t, size_t begin,
+                                              size_t columns, MRC__T(adamp_row) *row) {
+    const mrc_adamp_args *a = j->a;
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL b2 = (MRC__REAL)a->beta2, r2 = (MRC__REAL)(1 - a->beta2);
+    const MRC__REAL root = (MRC__REAL)(1 / sqrt(j->c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL *grad = (const MRC__REAL *)t->grad.data + begin;
+    const MRC__REAL *param = (const MRC__REAL *)t->param.data + begin;
+    MRC__REAL *pm = (MRC__REAL *)t->m.data + begin, *pv = (MRC__REAL *)t->v.data + begin;
+    *row = (MRC__T(adamp_row)){0};
+    for (size_t i = 0; i < columns; i += MRC__T(LANES)) {
+        size_t n = columns - i;
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip, p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * b1 + g * r1;
+        MRC__T(vec) v = MRC__T(load_n)(pv + i, n) * b2 + g * g * r2;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(pv + i, v, n);
+        if (!t->rows) continue;
+        MRC__T(vec) u = a->nesterov ? m * b1 + g * r1 : m * 1;
+        u = u / (MRC__T(sqrt)(v) * root + eps);
+        row->gg += MRC__T(sum)(g * g);
+        row->pp += MRC__T(sum)(p * p);
+        row->gp += MRC__T(sum)(g * p);
+        row->pu += MRC__T(sum)(p * u);
+    }
+}
+
+MRC__TARGET static void MRC__T(adamp_move)(const MRC__T(adamp_job) *j, const mrc_optim_tensor *t,
+                                           size_t begin, size_t columns, double lost,
+                                           double decay_by) {
+    const mrc_adamp_args *a = j->a;
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data;
+    const MRC__REAL b1 = (MRC__REAL)a->beta1, r1 = (MRC__REAL)(1 - a->beta1);
+    const MRC__REAL root = (MRC__REAL)(1 / sqrt(j->c2)), eps = (MRC__REAL)a->eps;
+    const MRC__REAL rate = (MRC__REAL)(t->lr / j->c1), along = (MRC__REAL)lost;
+    const MRC__REAL decay = (MRC__REAL)decay_by;
+    const MRC__REAL *grad = (const MRC__REAL *)t->grad.data + begin;
+    const MRC__REAL *pm = (const MRC__REAL *)t->m.data + begin;
+    const MRC__REAL *pv = (const MRC__REAL *)t->v.data + begin;
+    MRC__REAL *param = (MRC__REAL *)t->param.data + begin;
+    for (size_t i = 0; i < columns; i += MRC__T(LANES)) {
+        size_t n = columns - i;
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n), m = MRC__T(load_n)(pm + i, n);
+        if (a->nesterov) m = m * b1 + MRC__T(load_n)(grad + i, n) * clip * r1;
+        MRC__T(vec) u = m / (MRC__T(sqrt)(MRC__T(load_n)(pv + i, n)) * root + eps);
+        u = u - p * along;
+        MRC__T(store_n)(param + i, p - p * decay - u * rate, n);
+    }
+    MRC__T(write_copy)(t, begin, columns);
+}
+
+MRC__TARGET static void MRC__T(adamp_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(adamp_job) *j = arg;
+    const mrc_optim_tensor *t = j->a->tensors;
+    size_t first = 0, n;
+    (void)worker;
+    for (; task >= (n = mrc__ceil_div(MRC__T(adamp_rows)(t), MRC__T(adamp_run)(t))); t++) {
+        task -= n;
+        first += MRC__T(adamp_rows)(t);
+    }
+    size_t rows = MRC__T(adamp_rows)(t), columns = t->numel / rows, run = MRC__T(adamp_run)(t);
+    for (size_t r = task * run; r < mrc__min(rows, (task + 1) * run); r++) {
+        if (!j->step) MRC__T(adamp_moments)(j, t, r * columns, columns, &j->rows[first + r]);
+        else MRC__T(adamp_move)(j, t, r * columns, columns, j->along[first + r],
+                                j->decay[t - j->a->tensors]);
+    }
+}
+
+// What each row of one tensor loses, and the tensor's decay.
+static double MRC__T(adamp_decide)(const mrc_adamp_args *a, const mrc_optim_tensor *t,
+                                   const MRC__T(adamp_row) *row, double *along) {
+    const size_t rows = MRC__T(adamp_rows)(t);
+    const double columns = (double)(t->numel / rows);
+    MRC__T(adamp_row) all = {0};
+    double most = 0;
+    for (size_t r = 0; r < rows; r++) {
+        double cosine = mrc__cosine(row[r].gg, row[r].pp, row[r].gp, a->eps);
+        if (!(cosine <= most)) most = cosine;
+        all.gg += row[r].gg;
+        all.pp += row[r].pp;
+        all.gp += row[r].gp;
+        all.pu += row[r].pu;
+    }
+    int by_rows = t->rows && most < a->delta / sqrt(columns);
+    int whole = t->rows && !by_rows && mrc__cosine(all.gg, all.pp, all.gp, a->eps)
+                                     < a->delta / sqrt(columns * (double)rows);
+    for (size_t r = 0; r < rows; r++) {
+        double norm = sqrt(by_rows ? row[r].pp : all.pp) + a->eps;
+        along[r] = by_rows || whole ? (by_rows ? row[r].pu : all.pu) / (norm * norm) : 0;
+    }
+    return t->lr * t->weight_decay * (by_rows || whole ? a->wd_ratio : 1);
+}
+
+static size_t MRC__T(adamp_workspace)(mrc_backend *be, const mrc_adamp_args *a) {
+    size_t rows;
+    (void)be;
+    MRC__T(adamp_tasks)(a, &rows);
+    return rows * (sizeof(MRC__T(adamp_row)) + sizeof(double)) + a->n_tensors * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(adamp)(mrc_backend *be, const mrc_adamp_args *a) {
+    const mrc__host_backend *h = be->self;
+    const int32_t *state = a->state.data;
+    size_t rows, tasks = MRC__T(adamp_tasks)(a, &rows), first = 0;
+    if (state[1]) return MRC_OK;
+    MRC__T(adamp_job) j = { .a = a, .rows = a->workspace, .c1 = 1 - pow(a->beta1, state[0]),
+                            .c2 = 1 - pow(a->beta2, state[0]) };
+    j.along = (double *)(void *)(j.rows + rows);
+    j.decay = j.along + rows;
+    mrc__pool_run(h->pool, tasks, tasks * 4000, MRC__T(adamp_task), &j);
+    for (size_t k = 0; k < a->n_tensors; first += MRC__T(adamp_rows)(&a->tensors[k++])) {
+        j.decay[k] = MRC__T(adamp_decide)(a, &a->tensors[k], j.rows + first, j.along + first);
+    }
+    j.step = 1;
+    mrc__pool_run(h->pool, tasks, tasks * 4000, MRC__T(adamp_task), &j);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(sgd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_sgd_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const MRC__REAL clip = *(const MRC__REAL *)a->clip.data, *grad = t->grad.data;
+    const MRC__REAL momentum = (MRC__REAL)a->momentum, rate = (MRC__REAL)t->lr;
+    const MRC__REAL decay = (MRC__REAL)t->weight_decay;
+    MRC__REAL *param = t->param.data, *pm = t->m.data;
+    (void)worker;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
+        MRC__T(vec) g = MRC__T(load_n)(grad + i, n) * clip + p * decay;
+        MRC__T(vec) m = MRC__T(load_n)(pm + i, n) * momentum + g;
+        MRC__T(store_n)(pm + i, m, n);
+        MRC__T(store_n)(param + i, p - m * rate, n);
+        MRC__T(write_copy)(t, i, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_sgd_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(sgd_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(ema_task)(void *arg, size_t task, size_t worker) {
+    const mrc_ema_args *a = arg;
+    size_t i, end;
+    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
+    const MRC__REAL keep = (MRC__REAL)a->decay, take = (MRC__REAL)(1 - a->decay);
+    const MRC__REAL *param = t->param.data;
+    MRC__REAL *pm = t->m.data;
+    (void)worker;
+    for (; i < end; i += MRC__T(LANES)) {
+        size_t n = end - i;
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n) * take;
+        MRC__T(store_n)(pm + i, MRC__T(load_n)(pm + i, n) * keep + p, n);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_ema_args job = *a;
+    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(ema_task), &job);
+    return MRC_OK;
+}
+
+// One tensor at a time: there are few of them.
+typedef struct MRC__T(perturb_job) {
+    const mrc_optim_tensor *t;
+    double scale;
+    int    restore;
+} MRC__T(perturb_job);
+MRC__TARGET static void MRC__T(perturb_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(perturb_job) *j = arg;
+    const MRC__REAL *grad = j->t->grad.data, scale = (MRC__REAL)j->scale;
+    MRC__REAL *param = j->t->param.data, *pm = j->t->m.data;
+    size_t i = task * MRC__CPU_CHUNK, end = mrc__min(j->t->numel, i + MRC__CPU_CHUNK);
+    (void)worker;
+    for (size_t n; i < end; i += n) {
+        n = mrc__min(end - i, MRC__T(LANES));
+        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
+        if (!j->restore) MRC__T(store_n)(pm + i, p, n);
+        if (j->restore) p = MRC__T(load_n)(pm + i, n);
+        else if (scale > 0) p = p + MRC__T(load_n)(grad + i, n) * scale;
+        MRC__T(store_n)(param + i, p, n);
+        MRC__T(write_copy)(j->t, i, n);
+    }
+}
+static size_t MRC__T(perturb_workspace)(mrc_backend *be, const mrc_perturb_args *a) {
+    (void)be;
+    return a->restore ? 0 : MRC__T(chunks)(a->tensors, a->n_tensors) * sizeof(double);
+}
+MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_grad_norm_args squares = { .n_tensors = a->n_tensors, .tensors = a->tensors,
+                                   .workspace = a->workspace };
+    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
+    const double *part = a->workspace;
+    if (!a->restore) {
+        mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &squares);
+    }
+    for (size_t k = 0; k < a->n_tensors; k++) {
+        MRC__T(perturb_job) j = { .t = &a->tensors[k], .restore = a->restore };
+        size_t n = mrc__ceil_div(j.t->numel, MRC__CPU_CHUNK);
+        double sum = 0;
+        for (size_t i = 0; !a->restore && i < n; i++) sum += *part++;
+        j.scale = mrc__perturb_scale(a->eps, sum);
+        mrc__pool_run(h->pool, n, n * 2000, MRC__T(perturb_task), &j);
+    }
+    return MRC_OK;
+}
+
+// ---- unfold ----
+
+typedef struct MRC__T(unfolding) {
+    const int32_t *cu;
+    size_t  n, in, size;
+    mrc_in  from;                   // x, or dy
+    mrc_out to;
+    int     backward;
+} MRC__T(unfolding);
+MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(unfolding) *u = arg;
+    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
+    const size_t half = u->size / 2;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(u->cu, s, r);
+        MRC__REAL *to = MRC__T(out_row)(u->to, r);
+        for (size_t k = 0; k < u->size; k++) {
+            // forward takes row r + k - half; backward is given by row r - k + half
+            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
+                         - (ptrdiff_t)(u->backward ? k : half);
+            int inside = at >= u->cu[s] && at < u->cu[s + 1];
+            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
+            for (size_t i = 0; i < u->in; i++) {
+                if (!u->backward) {
+                    to[i * u->size + k] = from ? from[i] : 0;
+                } else {
+                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
+                    to[i] = from ? before + from[i * u->size + k] : before;
+                }
+            }
+        }
+    }
+}
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
     return MRC_OK;
 }
 #endif // cpu pass
@@ -7638,6 +9635,7 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 // A unit of work is a direction and COLS hidden units: its columns of W_hh, packed once a call, for
 // all four gates, so that the cell follows its products at once.  Narrow layers run a direction as
 // one task over all steps; wide ones split each step.
+// A GRU is the same sweep with three panels of W_hh a group, and cells of its own.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth splitting
@@ -7647,13 +9645,14 @@ enum { MRC__CPU_WIDE = 512 };       // hidden units from which a step is worth s
 // Forward and backward in one: what a sweep reads, and the workspace.
 typedef struct MRC__T(sweep) {
     size_t n_sequences, h, groups;  // groups: units of COLS
+    size_t parts;                   // of W_hh's rows: 4 H or, of a GRU, 3 H
     const int32_t *cu;
-    MRC__REAL *bias[2];             // forward: b_ih + b_hh, (4H)
+    MRC__REAL *bias[2];             // forward (4H): b_ih + b_hh; GRU: r, z, then b_hn, b_in
     MRC__REAL *gates, *cells;       // (N, 8 H), (N, 2 H)
     size_t gates_ld, cells_ld;
     mrc_out y;                      // forward
-    mrc_in  dy;                     // backward
-    MRC__REAL *pack[2], *dc;        // W_hh by panels; dc (2, B, H)
+    mrc_in  dy, state;              // backward; state: a GRU's y
+    MRC__REAL *pack[2], *dc;        // W_hh by panels; (2, B, H): dc, or z dh of a GRU
     int32_t *order;                 // sequences, longest first
     size_t *running;                // (max_length + 1): sequences longer than t
     size_t steps, step;
@@ -7752,12 +9751,97 @@ MRC__INLINE void MRC__T(lstm_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t
     }
 }
 
+// The same of a GRU: gates r, z, q, n.
+MRC__INLINE void MRC__T(gru_cells)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                   size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS));
+    const MRC__REAL *rows[MRC__ROWS], *bias = w->bias[d] + unit;
+    MRC__REAL q[MRC__ROWS][3][MRC__T(COLS)];
+    for (size_t i = 0; t && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < m ? i : m - 1)];
+        rows[i] = MRC__T(out_row)(w->y, MRC__T(lstm_row)(w->cu, s, t - 1, (int)d)) + d * h;
+    }
+    memset(q, 0, sizeof q);
+    if (t) {
+        const MRC__T(block) block = {
+            .m = m, .n = 3 * MRC__T(COLS), .kc = h, .rows = rows, .c = q[0][0],
+            .b = w->pack[d] + unit * 3 * h, .b_step = MRC__T(COLS) * h, .ld = 3 * MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        size_t row = MRC__T(lstm_row)(w->cu, w->order[first + i], t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        MRC__REAL *y = MRC__T(out_row)(w->y, row) + d * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            MRC__T(vec) v[4], b[4], before = {0};
+            size_t n = units - j;
+            for (size_t k = 0; k < 4; k++) {
+                b[k] = MRC__T(load_n)(bias + k * h + j, n);
+                if (k != 2) v[k] = MRC__T(load_n)(gates + k * h + j, n) + b[k];
+            }
+            v[0] = MRC__T(sigmoid)(v[0] + MRC__T(load)(&q[i][0][j]));
+            v[1] = MRC__T(sigmoid)(v[1] + MRC__T(load)(&q[i][1][j]));
+            v[2] = MRC__T(load)(&q[i][2][j]) + b[2];
+            v[3] = MRC__T(tanh)(v[3] + v[0] * v[2]);
+            for (size_t k = 0; k < 4; k++) MRC__T(store_n)(gates + k * h + j, v[k], n);
+            if (t) before = MRC__T(load_n)(rows[i] + unit + j, n);
+            MRC__T(store_n)(y + j, (1 - v[1]) * v[3] + v[1] * before, n);
+        }
+    }
+}
+
+MRC__INLINE void MRC__T(gru_cells_bwd)(const MRC__T(sweep) *w, size_t t, size_t d, size_t unit,
+                                       size_t first, size_t m) {
+    const size_t h = w->h, units = mrc__min(h - unit, MRC__T(COLS)), after = w->running[t + 1];
+    const size_t linked = after > first ? mrc__min(after - first, m) : 0;   // have a step t + 1
+    const MRC__REAL *rows[MRC__ROWS];
+    MRC__REAL dh[MRC__ROWS][MRC__T(COLS)];
+    for (size_t i = 0; linked && i < MRC__ROWS; i++) {
+        int32_t s = w->order[first + (i < linked ? i : linked - 1)];
+        rows[i] = w->gates + MRC__T(lstm_row)(w->cu, s, t + 1, (int)d) * w->gates_ld + d * 4 * h;
+    }
+    memset(dh, 0, sizeof dh);
+    if (linked) {
+        const MRC__T(block) block = {
+            .m = linked, .n = MRC__T(COLS), .kc = 3 * h, .rows = rows, .c = dh[0],
+            .b = w->pack[d] + unit * 3 * h, .ld = MRC__T(COLS) };
+        MRC__T(multiply)(&block);
+    }
+    for (size_t i = 0; i < m; i++) {
+        int32_t s = w->order[first + i];
+        size_t row = MRC__T(lstm_row)(w->cu, s, t, (int)d);
+        MRC__REAL *gates = w->gates + row * w->gates_ld + d * 4 * h + unit;
+        const MRC__REAL *dy = MRC__T(row)(w->dy, row) + d * h + unit;
+        const MRC__REAL *was = MRC__T(row)(w->state, !t ? row : d ? row + 1 : row - 1)
+                             + d * h + unit;
+        MRC__REAL *kept = w->dc + (d * w->n_sequences + first + i) * h + unit;
+        for (size_t j = 0; j < units; j += MRC__T(LANES)) {
+            size_t n = units - j;
+            // forward was: n = tanh(.. + r q);  h_t = (1 - z) n + z h_(t-1)
+            MRC__T(vec) r = MRC__T(load_n)(gates + j, n), z = MRC__T(load_n)(gates + h + j, n);
+            MRC__T(vec) q = MRC__T(load_n)(gates + 2 * h + j, n), before = {0};
+            MRC__T(vec) th = MRC__T(load_n)(gates + 3 * h + j, n);
+            MRC__T(vec) sum = MRC__T(load_n)(dy + j, n) + MRC__T(load)(&dh[i][j]);
+            if (t) before = MRC__T(load_n)(was + j, n);
+            if (i < linked) sum = sum + MRC__T(load_n)(kept + j, n);
+            MRC__T(vec) dn = sum * (1 - z) * (1 - th * th);
+            MRC__T(store_n)(gates + j, dn * q * r * (1 - r), n);
+            MRC__T(store_n)(gates + h + j, sum * (before - th) * z * (1 - z), n);
+            MRC__T(store_n)(gates + 2 * h + j, dn * r, n);
+            MRC__T(store_n)(gates + 3 * h + j, dn, n);
+            MRC__T(store_n)(kept + j, sum * z, n);
+        }
+    }
+}
+
 MRC__TARGET static void MRC__T(lstm_unit)(const MRC__T(sweep) *w, size_t t, size_t d,
                                           size_t group) {
     for (size_t i = 0; i < w->running[t]; i += MRC__ROWS) {
-        size_t m = mrc__min(w->running[t] - i, MRC__ROWS);
-        if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, group * MRC__T(COLS), i, m);
-        else MRC__T(lstm_cells)(w, t, d, group * MRC__T(COLS), i, m);
+        size_t m = mrc__min(w->running[t] - i, MRC__ROWS), unit = group * MRC__T(COLS);
+        if (w->parts == 3 && w->backward) MRC__T(gru_cells_bwd)(w, t, d, unit, i, m);
+        else if (w->parts == 3) MRC__T(gru_cells)(w, t, d, unit, i, m);
+        else if (w->backward) MRC__T(lstm_cells_bwd)(w, t, d, unit, i, m);
+        else MRC__T(lstm_cells)(w, t, d, unit, i, m);
     }
 }
 
@@ -7788,7 +9872,7 @@ static void MRC__T(lstm_sweep)(const mrc__host_backend *b, MRC__T(sweep) *w) {
 }
 
 // Packs W_hh: panels of one group together.  Forward (H, 4H): four panels a group, one a gate;
-// backward (4H, H): one panel.
+// backward (4H, H): one panel.  (A GRU's: 3H, three.)
 typedef struct MRC__T(lstm_packing) {
     const MRC__T(sweep) *w;
     const MRC__REAL *weight[2];
@@ -7798,13 +9882,13 @@ typedef struct MRC__T(lstm_packing) {
 MRC__TARGET static void MRC__T(lstm_pack_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(lstm_packing) *p = arg;
     const size_t h = p->w->h, d = task / p->w->groups, unit = task % p->w->groups * MRC__T(COLS);
-    MRC__REAL *to = p->w->pack[d] + unit * 4 * h;
+    MRC__REAL *to = p->w->pack[d] + unit * p->w->parts * h;
     (void)worker;
     if (p->w->backward) {
-        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, 4 * h);
+        MRC__T(pack_b)(to, p->weight[d] + unit, 1, p->ld[d], h - unit, p->w->parts * h);
         return;
     }
-    for (size_t q = 0; q < 4; q++) {
+    for (size_t q = 0; q < p->w->parts; q++) {
         MRC__T(pack_b)(to + q * MRC__T(COLS) * h, p->weight[d] + (q * h + unit) * p->ld[d],
                        p->ld[d], 1, h - unit, h);
     }
@@ -7829,10 +9913,19 @@ static void MRC__T(lstm_order)(MRC__T(sweep) *w) {
     }
 }
 
+static void MRC__T(lstm_run)(const mrc__host_backend *b, MRC__T(sweep) *w,
+                             const mrc_in weight_hh[2]) {
+    MRC__T(lstm_packing) p = { .w = w, .weight = { weight_hh[0].data, weight_hh[1].data },
+                               .ld = { weight_hh[0].ld, weight_hh[1].ld } };
+    mrc__pool_run(b->pool, 2 * w->groups, w->h * w->h, MRC__T(lstm_pack_task), &p);
+    MRC__T(lstm_order)(w);
+    MRC__T(lstm_sweep)(b, w);
+}
+
 // Lays the sweep's scratch out from base, or from NULL; returns its bytes.
 static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_length) {
     const size_t padded = mrc__round_up(w->h, MRC__T(COLS));
-    size_t bytes[6] = { padded * 4 * w->h * sizeof(MRC__REAL), 0, 0, 0, 0, 0 }, total = 0;
+    size_t bytes[6] = { padded * w->parts * w->h * sizeof(MRC__REAL), 0 }, total = 0;
     void *at[6];
     bytes[1] = bytes[0];
     bytes[2] = 8 * w->h * sizeof(MRC__REAL);                            // biases
@@ -7854,7 +9947,7 @@ static size_t MRC__T(lstm_scratch)(MRC__T(sweep) *w, void *base, size_t max_leng
 }
 
 static size_t MRC__T(lstm_fwd_bytes)(const mrc_lstm_fwd_args *a, MRC__T(sweep) *w) {
-    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h };
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 4 };
     w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
     return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
 }
@@ -7886,17 +9979,13 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
         MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     }
-    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
-                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
-    mrc__pool_run(b->pool, 2 * w.groups, h * h, MRC__T(lstm_pack_task), &p);
-    MRC__T(lstm_order)(&w);
-    MRC__T(lstm_sweep)(b, &w);
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
 }
 
 // Behind the sweep's scratch: h of the step before, one direction at a time (N, H).
 static size_t MRC__T(lstm_bwd_bytes)(const mrc_lstm_bwd_args *a, MRC__T(sweep) *w) {
-    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .backward = 1 };
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 4, .backward = 1 };
     w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
     return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
 }
@@ -7906,15 +9995,13 @@ static size_t MRC__T(lstm_bwd_workspace)(mrc_backend *be, const mrc_lstm_bwd_arg
     return MRC__T(lstm_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
 }
 
-MRC__TARGET static void MRC__T(lstm_before)(const mrc_lstm_bwd_args *a, size_t d,
-                                            MRC__REAL *to) {
-    const int32_t *cu = a->cu_seqlens.data;
-    const size_t h = a->h;
-    for (size_t s = 0; s < a->n_sequences; s++) {
+MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequences, mrc_in y,
+                                            size_t h, size_t d, MRC__REAL *to) {
+    for (size_t s = 0; s < n_sequences; s++) {
         for (size_t r = (size_t)cu[s]; r < (size_t)cu[s + 1]; r++) {
             int first = d ? r + 1 == (size_t)cu[s + 1] : r == (size_t)cu[s];
             if (first) memset(to + r * h, 0, h * sizeof *to);
-            else memcpy(to + r * h, MRC__T(row)(a->y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
+            else memcpy(to + r * h, MRC__T(row)(y, d ? r + 1 : r - 1) + d * h, h * sizeof *to);
         }
     }
 }
@@ -7943,7 +10030,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
-        MRC__T(lstm_before)(a, d, before);
+        MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
         MRC__TRY(kernels->gemm(be, &g));
     }
     for (size_t k = 0; k < 4; k++) {
@@ -7964,12 +10051,122 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
     w.cells = a->cells.data;
     w.cells_ld = a->cells.ld;
     w.dy = a->dy;
-    MRC__T(lstm_packing) p = { .w = &w, .weight = { a->weight_hh[0].data, a->weight_hh[1].data },
-                               .ld = { a->weight_hh[0].ld, a->weight_hh[1].ld } };
-    mrc__pool_run(b->pool, 2 * w.groups, a->h * a->h, MRC__T(lstm_pack_task), &p);
-    MRC__T(lstm_order)(&w);
-    MRC__T(lstm_sweep)(b, &w);
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC__T(lstm_gradients)(be, a, (MRC__REAL *)(void *)before);
+}
+
+// ---- GRU ----
+
+// A weight from its row o on.
+MRC__TARGET static mrc_in MRC__T(gru_rows)(mrc_in weight, size_t o) {
+    weight.data = MRC__T(row)(weight, o);
+    return weight;
+}
+
+static size_t MRC__T(gru_fwd_bytes)(const mrc_gru_fwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 3 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    MRC__T(sweep) w;
+    size_t rows = a->gates.data ? 0 : a->n * a->h * 8 * sizeof(MRC__REAL);
+    (void)be;
+    return MRC__T(gru_fwd_bytes)(a, &w) + rows;
+}
+
+MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    const size_t h = a->h;
+    MRC__T(sweep) w;
+    MRC__REAL *rest = (MRC__REAL *)(void *)((char *)a->workspace + MRC__T(gru_fwd_bytes)(a, &w));
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data ? a->gates.data : rest;
+    w.gates_ld = a->gates.data ? a->gates.ld : 8 * h;
+    w.y = a->y;
+    for (size_t d = 0; d < 2; d++) {
+        const MRC__REAL *ih = a->bias_ih[d].data, *hh = a->bias_hh[d].data;
+        for (size_t i = 0; i < 2 * h; i++) w.bias[d][i] = ih[i] + hh[i];
+        memcpy(w.bias[d] + 2 * h, hh + 2 * h, h * sizeof *hh);
+        memcpy(w.bias[d] + 3 * h, ih + 2 * h, h * sizeof *ih);
+        for (size_t n = 0; n < 2; n++) {
+            mrc_gemm_args g = { .m = a->n, .n = n ? h : 2 * h, .k = a->in, .b_transposed = 1,
+                                .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
+                                .c = { a->x.dtype, w.gates_ld,
+                                       w.gates + d * 4 * h + n * 3 * h, 0 } };
+            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        }
+    }
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
+    return MRC_OK;
+}
+
+static size_t MRC__T(gru_bwd_bytes)(const mrc_gru_bwd_args *a, MRC__T(sweep) *w) {
+    *w = (MRC__T(sweep)){ .n_sequences = a->n_sequences, .h = a->h, .parts = 3, .backward = 1 };
+    w->groups = mrc__ceil_div(a->h, MRC__T(COLS));
+    return MRC__T(lstm_scratch)(w, a->workspace, a->max_length);
+}
+static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    MRC__T(sweep) w;
+    (void)be;
+    return MRC__T(gru_bwd_bytes)(a, &w) + a->n * a->h * sizeof(MRC__REAL);
+}
+
+// Outputs in the order of the struct.  What W_ih's rows meet is in two pieces: n 0: r and z, 1: n.
+MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
+                                                    MRC__REAL *before) {
+    const size_t h = a->h;
+    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
+    mrc_in dz[2][2];
+    for (size_t k = 0; k < 4; k++) {
+        dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
+                                     + k / 2 * 4 * h + k % 2 * 3 * h };
+    }
+    for (size_t k = 0; a->dx.data && k < 4; k++) {
+        mrc_gemm_args g = { .m = a->n, .n = a->in, .k = k % 2 ? h : 2 * h, .a = dz[k / 2][k % 2],
+                            .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
+                            .c = a->dx };
+        g.c.accumulate |= k > 0;
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
+                            .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
+        if (!g.c.data) continue;
+        g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t d = 0; d < 2; d++) {
+        mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
+                            .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
+        if (!g.c.data) continue;
+        MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
+        MRC__TRY(kernels->gemm(be, &g));
+    }
+    for (size_t k = 0; k < 4; k++) {
+        mrc_out out = a->dbias_ih[k / 2];
+        if (out.data) out.data = (MRC__REAL *)out.data + k % 2 * 2 * h;
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = k % 2 ? h : 2 * h,
+                                                   .dy = dz[k / 2][k % 2], .dbias = out });
+    }
+    for (size_t d = 0; d < 2; d++) {
+        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = 3 * h, .dy = dz[d][0],
+                                                   .dbias = a->dbias_hh[d] });
+    }
+    return MRC_OK;
+}
+
+MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    const mrc__host_backend *b = be->self;
+    MRC__T(sweep) w;
+    char *before = (char *)a->workspace + MRC__T(gru_bwd_bytes)(a, &w);
+    w.cu = a->cu_seqlens.data;
+    w.gates = a->gates.data;
+    w.gates_ld = a->gates.ld;
+    w.dy = a->dy;
+    w.state = a->y;
+    MRC__T(lstm_run)(b, &w, a->weight_hh);
+    return MRC__T(gru_gradients)(be, a, (MRC__REAL *)(void *)before);
 }
 #endif // cpu pass
 
@@ -7978,8 +10175,8 @@ MRC__TARGET static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_b
 //
 // Three paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
 // vectors elsewhere), AVX2 with FMA, AVX-512 (F, DQ, BW, VL).  The register block of each is chosen
-// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy stays naive: its sums
-// are in double anyway, and it reads two columns.
+// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and symmetric_kl stay
+// naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 static void MRC__T(fill)(mrc_kernels *k) {
@@ -8009,6 +10206,18 @@ static void MRC__T(fill)(mrc_kernels *k) {
     k->grad_norm               = MRC__T(grad_norm);
     k->grad_norm_workspace     = MRC__T(grad_norm_workspace);
     k->adamw                   = MRC__T(adamw);
+    k->adamp                   = MRC__T(adamp);
+    k->adamp_workspace         = MRC__T(adamp_workspace);
+    k->sgd                     = MRC__T(sgd);
+    k->ema                     = MRC__T(ema);
+    k->perturb                 = MRC__T(perturb);
+    k->perturb_workspace       = MRC__T(perturb_workspace);
+    k->gru_fwd                 = MRC__T(gru_fwd);
+    k->gru_fwd_workspace       = MRC__T(gru_fwd_workspace);
+    k->gru_bwd                 = MRC__T(gru_bwd);
+    k->gru_bwd_workspace       = MRC__T(gru_bwd_workspace);
+    k->unfold_fwd              = MRC__T(unfold_fwd);
+    k->unfold_bwd              = MRC__T(unfold_bwd);
 }
 #undef MRC__INLINE
 #undef MRC__ALONE
@@ -8134,6 +10343,7 @@ static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
     h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
     if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
     be->name = "cpu";
+    be->kernels[MRC_DTYPE_F16] = be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){0};
     mrc__cpu_fill(be, isa);
     return MRC_OK;
 }
@@ -8245,6 +10455,14 @@ static mrc_status mrc__null_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a
     return mrc__null_count(be, a->n, 8 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
 
+static mrc_status mrc__null_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
+    return mrc__null_count(be, a->n, 6 * a->h, a->in + a->h, 1);
+}
+static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
+    mrc__null_count(be, a->n, 6 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
+    return mrc__null_count(be, a->n, 6 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
+}
+
 #define MRC__NULL_QUERY(name, TYPE)                                                         \
     static size_t mrc__null_##name##_##TYPE(mrc_backend *be, const mrc_##name##_args *a) {  \
         mrc_backend *like = ((mrc__null_backend *)be->self)->like;                          \
@@ -8285,6 +10503,8 @@ static void mrc__null_fill(mrc_backend *be, const mrc_backend *like) {
         if (k->qkv_bwd) k->qkv_bwd = mrc__null_qkv_bwd;
         if (k->lstm_fwd) k->lstm_fwd = mrc__null_lstm_fwd;
         if (k->lstm_bwd) k->lstm_bwd = mrc__null_lstm_bwd;
+        if (k->gru_fwd) k->gru_fwd = mrc__null_gru_fwd;
+        if (k->gru_bwd) k->gru_bwd = mrc__null_gru_bwd;
     }
 }
 
@@ -8326,7 +10546,8 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
     return (mrc_optimizer_config){ .magic = MRC_OPTIMIZER_MAGIC, .variant = MRC_ADAMW_TORCH,
-                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1 };
+                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1,
+                                   .loss_scale_interval = 2000, .loss_scale_hysteresis = 2 };
 }
 
 struct mrc_optimizer {
@@ -8335,6 +10556,7 @@ struct mrc_optimizer {
     const mrc_params    *params;
     mrc_params          *exp_avg, *exp_avg_sq, *scalars;
     mrc_tensor          *norm, *clip, *state;
+    mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
 
@@ -8366,6 +10588,18 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
     }
 }
 
+static mrc_status mrc__optimizer_scale(mrc_ctx *ctx, mrc_optimizer *o) {
+    const size_t two = 2;
+    const float scale = (float)o->config.loss_scale;
+    if (mrc_param_new(o->scalars, &o->loss_scale, "loss_scale", MRC_DTYPE_F32, 0, NULL) != MRC_OK
+        || mrc_param_new(o->scalars, &o->loss_scale_counts, "loss_scale_counts", MRC_DTYPE_I32, 1,
+                         &two) != MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no memory for the loss scale");
+    }
+    MRC__TRY(mrc__tensor_zero(ctx, o->loss_scale_counts));
+    return mrc_tensor_upload(ctx, o->loss_scale, &scale);
+}
+
 static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     size_t n = o->params->n, bytes;
     const size_t two = 2;
@@ -8385,6 +10619,7 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     MRC__TRY(mrc__tensor_zero(ctx, o->norm));
     MRC__TRY(mrc__tensor_zero(ctx, o->clip));
     MRC__TRY(mrc__tensor_zero(ctx, o->state));
+    if (o->config.loss_scale > 0) MRC__TRY(mrc__optimizer_scale(ctx, o));
     return mrc__optimizer_moments(ctx, o);
 }
 
@@ -8397,6 +10632,13 @@ MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc
                          "mrc_optimizer_config_default()");
     }
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
+    double scale = config->loss_scale;
+    if (scale != 0 && !(scale >= 1 && scale <= 0x1p126 && config->loss_scale_interval > 0
+                        && config->loss_scale_hysteresis > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the loss scale begins with %g, grows after "
+                         "%d steps, falls at overflow %d (expected 1 or more each)", scale,
+                         (int)config->loss_scale_interval, (int)config->loss_scale_hysteresis);
+    }
     mrc_optimizer *o = mrc__host_zalloc(&ctx->host, sizeof *o);
     if (!o) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
     o->host = ctx->host;
@@ -8446,7 +10688,8 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
         mrc_out copy = { .dtype = p->copy_dtype, .ld = p->numel, .data = p->copy };
         int decays = o->config.decay_all || mrc__decays(p->name);
         o->list[n++] = (mrc_optim_tensor){
-            .numel = p->numel, .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
+            .numel = p->numel, .rows = p->ndim > 1 ? p->shape[0] : 0,
+            .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
             .copy = copy, .m = mrc__flat_out(m), .v = mrc__flat_out(v), .lr = lr,
             .weight_decay = decays ? o->config.weight_decay : 0 };
     }
@@ -8463,6 +10706,12 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
                                 .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
+    if (o->loss_scale) {
+        norm.loss_scale = (mrc_loss_scale){
+            .scale = mrc__flat_out(o->loss_scale), .counts = mrc__flat_out(o->loss_scale_counts),
+            .growth_interval = o->config.loss_scale_interval,
+            .hysteresis = o->config.loss_scale_hysteresis };
+    }
     MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
     mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = o->config.variant,
                              .beta1 = o->config.beta1, .beta2 = o->config.beta2,
@@ -8486,6 +10735,10 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     if (applied) *applied = state[0];
     if (skipped) *skipped = state[1];
     return MRC_OK;
+}
+
+MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o) {
+    return o ? o->loss_scale : NULL;
 }
 
 //------------------------------------------------------------------------------
@@ -8556,7 +10809,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
             mrc_text_add(&names, "", 1);
         }
     }
-    mrc_st_tensor *list = mrc__mul(2 * n + 1, sizeof *list, &bytes)
+    mrc_st_tensor *list = mrc__mul(2 * n + 3, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     mrc_status s = list && !names.failed ? MRC_OK
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
@@ -8567,7 +10820,10 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
         }
     }
     if (s == MRC_OK) {
-        mrc__param_describe(&list[k++], o->state, "state");
+        mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+        for (int i = 0; i < (o->loss_scale ? 3 : 1); i++) {
+            mrc__param_describe(&list[k++], scalars[i], scalars[i]->name);
+        }
         s = mrc_safetensors_write(ctx, path, list, k, NULL);
     }
     if (list) ctx->host.free(ctx->host.user, list);
@@ -8589,9 +10845,12 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
     }
-    const mrc_st_entry *e = mrc_safetensors_find(st, "state");
-    if (s == MRC_OK && !e) s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor state", path);
-    if (s == MRC_OK) s = mrc__param_load(ctx, st, e, o->state, path);
+    mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+    for (int i = 0; s == MRC_OK && i < (o->loss_scale ? 3 : 1); i++) {
+        const mrc_st_entry *e = mrc_safetensors_find(st, scalars[i]->name);
+        s = e ? mrc__param_load(ctx, st, e, scalars[i], path)
+              : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, scalars[i]->name);
+    }
     mrc_safetensors_close(st);
     return s;
 }
@@ -10208,7 +12467,11 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     const mrc_json *question = mrc__ds_get(row, "question", &twice);
     const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
     const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
+    const mrc_json *kind = mrc__ds_get(row, "question_type", &twice);
     int has_question = question && question->type == MRC_JSON_STRING;
+    if (kind && kind->is_int && kind->integer >= 1 && kind->integer <= 3) {
+        e->question_type = (int)kind->integer;
+    }
     if (!id) id = mrc__ds_get(row, "guid", &twice);             // KLUE
     if (impossible && !strcmp(l->d->format, "squad_v1")) l->d->format = "squad_v2";
     e->title = p->title;
@@ -10920,9 +13183,9 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 //==============================================================================
 // >>impl.decode
 //
-// HF's postprocess_qa_predictions without null answers (PARITY 3.5), in its arithmetic: scores are
-// sums of two floats in float; probabilities are numpy's, float32 with pairwise summation, and in
-// double when the "empty" fallback (a Python float) is in the list.
+// HF's postprocess_qa_predictions (PARITY 3.5) in its arithmetic: scores are sums of two floats in
+// float; probabilities are numpy's, float32 with its exp() and its pairwise sum, and in double when
+// the "empty" fallback (a Python float) is in the list.
 //
 // Where HF leaves the result open: of equal logits the later row comes first (numpy's argsort is
 // not stable; this is what a stable one gives, reversed), and a score that is not finite is no
@@ -10931,7 +13194,7 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30 };
+                                .max_answer_length = 30, .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -10954,11 +13217,13 @@ static size_t mrc__dec_top(const float *values, size_t n, size_t k, size_t *rows
     return found;
 }
 
+static float mrc__dec_score(const mrc_span *span) { return span->start_logit + span->end_logit; }
+
 // Python's sorted(reverse=True) is stable: after equal scores.
 static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) {
-    float score = span.start_logit + span.end_logit;
+    float score = mrc__dec_score(&span);
     size_t at = n;
-    while (at > 0 && score > out[at - 1].start_logit + out[at - 1].end_logit) at--;
+    while (at > 0 && score > mrc__dec_score(&out[at - 1])) at--;
     if (at == k) return n;
     if (n < k) n++;
     memmove(out + at + 1, out + at, (n - 1 - at) * sizeof *out);
@@ -10966,10 +13231,14 @@ static size_t mrc__dec_insert(mrc_span *out, size_t n, size_t k, mrc_span span) 
     return n;
 }
 
-// numpy's sum of fewer than 128 float32: eight lanes, then the rest.
+// numpy's sum of float32: eight lanes, then the rest; above 128 the sum of two halves.
 static float mrc__dec_sum(const float *x, size_t n) {
     float lane[8], sum = 0;
     size_t i = 0;
+    if (n > 128) {
+        size_t half = n / 2 - n / 2 % 8;
+        return mrc__dec_sum(x, half) + mrc__dec_sum(x + half, n - half);
+    }
     if (n >= 8) {
         memcpy(lane, x, sizeof lane);
         for (i = 8; i + 8 <= n; i += 8) {
@@ -10982,80 +13251,189 @@ static float mrc__dec_sum(const float *x, size_t n) {
     return sum;
 }
 
+// numpy's exp() of a float32 that is at most 0, as AVX2 and AVX-512 compute it: x = q ln 2 + r with
+// ln 2 in two parts, then a rational function of r.  It is not correctly rounded, and shows in the
+// digits of nbest_predictions.json.
+static float mrc__dec_exp(float x) {
+    if (!(x > -103.97f)) return 0;
+    float q = rintf(x * 1.44269504f);
+    float r = fmaf(q, -1.42860677e-6f, fmaf(q, -6.93145752e-1f, x));
+    float p = fmaf(5.08276253e-04f, r, 6.75789705e-03f);
+    p = fmaf(p, r, 5.11451215e-02f);
+    p = fmaf(p, r, 2.47361541e-01f);
+    p = fmaf(p, r, 7.25766461e-01f);
+    p = fmaf(p, r, 1.0f);
+    float d = fmaf(fmaf(2.15950938e-02f, r, -2.74233538e-01f), r, 1.0f);
+    return ldexpf(p / d, (int)q);
+}
+
 // `e` has room for n floats.
-static void mrc__dec_softmax(mrc_span *out, size_t n, float *e) {
-    float max = out[0].start_logit + out[0].end_logit;
+static void mrc__dec_softmax(mrc_span *out, size_t n, double temperature, float *e) {
+    float max = mrc__dec_score(&out[0]), t = (float)temperature;
+    for (size_t i = 1; i < n; i++) {                    // null's may stand last and be above
+        if (mrc__dec_score(&out[i]) > max) max = mrc__dec_score(&out[i]);
+    }
     for (size_t i = 0; i < n; i++) {
-        e[i] = (float)exp((double)((out[i].start_logit + out[i].end_logit) - max));
+        e[i] = mrc__dec_exp((mrc__dec_score(&out[i]) - max) / t);
     }
     float sum = mrc__dec_sum(e, n);
     for (size_t i = 0; i < n; i++) out[i].probability = (double)(e[i] / sum);
 }
 
 // The fallback before what there is: nothing, or one span without text.
-static size_t mrc__dec_fallback(mrc_span *out, size_t n, size_t k) {
+static size_t mrc__dec_fallback(mrc_span *out, size_t n, double temperature) {
     mrc_span other = out[0];
-    out[0] = (mrc_span){ .empty = 1, .probability = 1 };
-    if (!n || k < 2) return 1;
-    double score = (double)(other.start_logit + other.end_logit), max = score > 0 ? score : 0;
-    double a = exp(0 - max), b = exp(score - max);
+    out[0] = (mrc_span){ .kind = MRC_SPAN_EMPTY, .probability = 1 };
+    if (!n) return 1;
+    double score = (double)mrc__dec_score(&other), max = score > 0 ? score : 0;
+    double a = exp((0 - max) / temperature), b = exp((score - max) / temperature);
     out[0].probability = a / (a + b);
     other.probability = b / (a + b);
     out[1] = other;
     return 2;
 }
 
+// The rows of the passage: first to last, last excluded.
+static void mrc__dec_passage(const mrc_feature *f, size_t *first, size_t *last) {
+    size_t n = (size_t)f->length;
+    for (*first = 0; *first < n && f->offset_mapping[*first][0] < 0; ) ++*first;
+    for (*last = *first; *last < n && f->offset_mapping[*last][0] >= 0; ) ++*last;
+}
+
+// What a window shows around the token at these code points; -1: it does not have it.
+static double mrc__dec_context(const mrc_feature *f, const int32_t offsets[2]) {
+    size_t first, last, low, high;
+    mrc__dec_passage(f, &first, &last);
+    for (low = first, high = last; low < high; ) {
+        size_t middle = low + (high - low) / 2;
+        if (f->offset_mapping[middle][0] < offsets[0]) low = middle + 1;
+        else high = middle;
+    }
+    while (low < last && f->offset_mapping[low][0] == offsets[0]
+           && f->offset_mapping[low][1] != offsets[1]) low++;
+    if (low == last || f->offset_mapping[low][0] != offsets[0]) return -1;
+    size_t left = low - first, right = last - 1 - low;
+    return (double)(left < right ? left : right) + 0.01 * (double)(last - first);
+}
+
+// Whether window `at` shows most around its token `row`; of several the first.
+static int mrc__dec_is_max_context(const mrc_window_logits *windows, size_t n, size_t at,
+                                   size_t row) {
+    const int32_t *offsets = windows[at].feature->offset_mapping[row];
+    double own = mrc__dec_context(windows[at].feature, offsets);
+    for (size_t i = 0; i < n; i++) {
+        double other = i == at ? -1 : mrc__dec_context(windows[i].feature, offsets);
+        if (other > own || (i < at && other >= own)) return 0;
+    }
+    return 1;
+}
+
 // Adds one window's candidates, starts from the best, for each its ends from the best.
-static size_t mrc__dec_window(const mrc_window_logits *w, const mrc_decode_config *config,
-                              size_t *starts, size_t *ends, mrc_span *out, size_t n) {
+static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
+                              const mrc_decode_config *config, size_t *rows, mrc_span *out,
+                              size_t n) {
+    const mrc_window_logits *w = &windows[at];
     const mrc_feature *f = w->feature;
-    size_t k = config->n_best_size;
+    size_t k = config->n_best_size, *starts = rows, *ends = rows + k;
     size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, starts);
     size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, ends);
     for (size_t a = 0; a < n_starts; a++) {
+        size_t i = starts[a];
+        if (f->offset_mapping[i][0] < 0) continue;
+        if (config->max_context && !mrc__dec_is_max_context(windows, n_windows, at, i)) continue;
         for (size_t b = 0; b < n_ends; b++) {
-            size_t i = starts[a], j = ends[b];
-            if (f->offset_mapping[i][0] < 0 || f->offset_mapping[j][0] < 0) continue;
+            size_t j = ends[b];
+            if (f->offset_mapping[j][0] < 0) continue;
             if (j < i || j - i >= config->max_answer_length) continue;
             mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
                               .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1] };
-            if (!isfinite(span.start_logit + span.end_logit)) continue;
+            if (!isfinite(mrc__dec_score(&span))) continue;
             n = mrc__dec_insert(out, n, k, span);
         }
     }
     return n;
 }
 
+// "No answer" scores what the window that is least sure of it gives its first row.  It is always
+// in the list, as one more where it is not among the best.
+static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, size_t k,
+                            mrc_span *out, size_t n) {
+    mrc_span null = { .kind = MRC_SPAN_NULL };
+    int found = 0;
+    for (size_t i = 0; i < n_windows; i++) {
+        mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
+                          .end_logit = windows[i].end[0] };
+        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
+        found = 1;
+    }
+    if (!found) return n;
+    if (n == k && mrc__dec_score(&null) <= mrc__dec_score(&out[n - 1])) {
+        out[n] = null;
+        return n + 1;
+    }
+    return mrc__dec_insert(out, n, k, null);
+}
+
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
     size_t bytes, n = 0, k = config->n_best_size;
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", k
-                         ? "the config is not from mrc_decode_config_default()"
-                         : "n_best_size is 0");
+    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", !k ? "n_best_size is 0"
+                         : config->magic == MRC_DECODE_MAGIC ? "the temperature is not above 0"
+                         : "the config is not from mrc_decode_config_default()");
     }
-    size_t *rows = mrc__mul(k, 2 * sizeof *rows + sizeof(float), &bytes)
+    size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
     for (size_t i = 0; i < n_windows; i++) {
-        n = mrc__dec_window(&windows[i], config, rows, rows + k, out, n);
+        n = mrc__dec_window(windows, n_windows, i, config, rows, out, n);
     }
-    if (!n || (n == 1 && out[0].begin >= out[0].end)) n = mrc__dec_fallback(out, n, k);
-    else mrc__dec_softmax(out, n, (float *)(void *)(rows + 2 * k));
+    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
+        n = mrc__dec_fallback(out, n, config->temperature);
+    } else {
+        mrc__dec_softmax(out, n, config->temperature, (float *)(void *)(rows + 2 * k));
+    }
     ctx->host.free(ctx->host.user, rows);
     *n_out = n;
     return MRC_OK;
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    const mrc_span *null = NULL, *best = NULL;
+    if (null_score_diff) *null_score_diff = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].kind == MRC_SPAN_NULL) null = &spans[i];
+        else if (!best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
+            best = &spans[i];
+        }
+    }
+    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
+    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
+    if (null_score_diff) *null_score_diff = (double)diff;
+    return (double)diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+    *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
+    if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
+    size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
+    size_t end = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->end);
+    *bytes = end > begin ? end - begin : 0;
+    return e->context + begin;
 }
 #endif // core pass
 
 //==============================================================================
 // >>impl.metrics
 //
-// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.3 SQuAD v1), on code
-// points.  Python decides what lower case, white space and a word are: str.lower() with its final
-// sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the tokenizer's
-// table, which is newer: only characters that are cased in 14 are looked up there.
+// The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
+// code points.  Python decides what lower case, white space and a word are: str.lower() with its
+// final sigma, str.split(), and \w of re, as of Unicode 14 (Python 3.11).  Lower case is the
+// tokenizer's table, which is newer: only characters that are cased in 14 are looked up there.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__met_text { uint32_t *cp; size_t n; } mrc__met_text;
@@ -11176,6 +13554,27 @@ static void mrc__met_join(mrc__met_text *t) {
     t->n = n;
 }
 
+// KLUE's pattern, which hardly ever occurs: one of these, then ( ) and both single quotes.
+static void mrc__met_klue_pattern(mrc__met_text *t) {
+    static const uint32_t tail[4] = { '(', ')', 0x2018, 0x2019 };
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        uint32_t c = t->cp[i];
+        int head = mrc__met_is_quote(c) && c != '(' && c != ')' && c != 0x2018 && c != 0x2019;
+        if (head && t->n - i > 4 && !memcmp(&t->cp[i + 1], tail, sizeof tail)) {
+            t->cp[n++] = ' ';
+            i += 4;
+        } else {
+            t->cp[n++] = c;
+        }
+    }
+    t->n = n;
+}
+
+static int mrc__met_has_words(mrc_metric metric) {
+    return metric == MRC_METRIC_SQUAD || metric == MRC_METRIC_SQUAD_V2;
+}
+
 // Host memory of the caller's to free; cp NULL when there is none.
 static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const char *s,
                                         size_t bytes) {
@@ -11189,12 +13588,13 @@ static mrc__met_text mrc__met_normalize(mrc_ctx *ctx, mrc_metric metric, const c
         if (mrc__met_is_quote(t.cp[i])) t.cp[i] = ' ';
     }
     low = mrc__met_lower(room, t);
+    if (metric == MRC_METRIC_KLUE) mrc__met_klue_pattern(&low);
     size_t n = 0;
     for (size_t i = 0; i < low.n; i++) {
         if (!mrc__met_is_punctuation(low.cp[i])) low.cp[n++] = low.cp[i];
     }
     low.n = n;
-    if (metric == MRC_METRIC_SQUAD) mrc__met_remove_articles(&low);
+    if (mrc__met_has_words(metric)) mrc__met_remove_articles(&low);
     mrc__met_join(&low);
     return low;
 }
@@ -11212,11 +13612,11 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
     size_t n = 0;
     for (size_t i = 0; i < t.n;) {
         size_t end = i + 1;
-        if (metric == MRC_METRIC_SQUAD) {
+        if (mrc__met_has_words(metric)) {
             while (end < t.n && t.cp[end] != ' ') end++;
         }
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
-        i = end + (metric == MRC_METRIC_SQUAD);
+        i = end + (size_t)mrc__met_has_words(metric);
     }
     qsort(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
@@ -11236,31 +13636,105 @@ static double mrc__met_f1(const mrc__met_text *p, size_t n_p, const mrc__met_tex
     return 2 * precision * recall / (precision + recall);
 }
 
-// Scores one answer; *exact and *f1 only rise.
+static int mrc__met_compare_cp(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// difflib's autojunk: of a text of at least 200 characters, those that make more than one in a
+// hundred begin no match.  Sets skip[j]; `sorted` is room for b.n.
+static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sorted) {
+    memset(skip, 0, b.n);
+    if (b.n < 200) return;
+    memcpy(sorted, b.cp, b.n * sizeof *sorted);
+    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    for (size_t i = 0, end; i < b.n; i = end) {
+        for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
+        for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
+            if (b.cp[j] == sorted[i]) skip[j] = 1;
+        }
+    }
+}
+
+// The length of difflib's find_longest_match(): the longest common block of characters that may
+// begin a match, the first in a, then in b, made longer at both ends by any that agree.  `row` is
+// room for b.n + 1 lengths, all 0.
+static size_t mrc__met_block(mrc__met_text a, mrc__met_text b, const unsigned char *skip,
+                             size_t *row) {
+    size_t best = 0, at_a = 0, at_b = 0;
+    for (size_t i = 0; i < a.n; i++) {
+        for (size_t j = b.n; j-- > 0;) {
+            row[j + 1] = a.cp[i] == b.cp[j] && !skip[j] ? row[j] + 1 : 0;
+        }
+        for (size_t j = 0; j < b.n; j++) {
+            if (row[j + 1] <= best) continue;
+            best = row[j + 1];
+            at_a = i + 1 - best;
+            at_b = j + 1 - best;
+        }
+    }
+    while (at_a && at_b && a.cp[at_a - 1] == b.cp[at_b - 1]) at_a--, at_b--, best++;
+    while (at_a + best < a.n && at_b + best < b.n && a.cp[at_a + best] == b.cp[at_b + best]) best++;
+    return best;
+}
+
+// ROUGE-W of KLUE, the label not empty; -1: no memory.
+static double mrc__met_rouge_w(mrc_ctx *ctx, mrc__met_text p, mrc__met_text label) {
+    const size_t each = sizeof(size_t) + sizeof(uint32_t) + 1;
+    size_t bytes;
+    size_t *row = mrc__mul(label.n + 1, each, &bytes) ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!row) return -1;
+    uint32_t *sorted = (uint32_t *)(void *)(row + label.n + 1);
+    unsigned char *skip = (unsigned char *)(sorted + label.n + 1);
+    mrc__met_popular(label, skip, sorted);
+    double block = (double)mrc__met_block(p, label, skip, row);
+    ctx->host.free(ctx->host.user, row);
+    double precision = p.n ? block / (double)p.n : 0, recall = block / (double)label.n;
+    return precision + recall > 0 ? 2 * (precision * recall) / (precision + recall) : 0;
+}
+
+// The second score of one normalised answer; -1: no memory.
+static double mrc__met_second(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
+                              const mrc__met_text *p_tokens, size_t n_p, mrc__met_text g) {
+    size_t size;
+    if (metric == MRC_METRIC_KLUE) {
+        return g.n ? mrc__met_rouge_w(ctx, p, g) : p.n ? 0 : 1;
+    }
+    mrc__met_text *tokens = mrc__mul(g.n + 1, sizeof *tokens, &size)
+                          ? ctx->host.alloc(ctx->host.user, size) : NULL;
+    if (!tokens) return -1;
+    size_t n_g = mrc__met_tokens(metric, g, tokens);
+    double f1 = mrc__met_f1(p_tokens, n_p, tokens, n_g);
+    if (metric == MRC_METRIC_SQUAD_V2 && (!n_p || !n_g)) f1 = n_p == n_g;
+    ctx->host.free(ctx->host.user, tokens);
+    return f1;
+}
+
+// Scores one answer; *exact and *f1 only rise.  *counted: SQuAD 2 drops answers that normalise to
+// nothing.
 static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text p,
                                   const mrc__met_text *p_tokens, size_t n_p,
-                                  const mrc_answer *answer, double *exact, double *f1) {
+                                  const mrc_answer *answer, size_t *counted, double *exact,
+                                  double *f1) {
+    double f = 0;
     mrc__met_text g = mrc__met_normalize(ctx, metric, answer->text, answer->bytes);
-    size_t size;
-    mrc__met_text *tokens = g.cp && mrc__mul(g.n + 1, sizeof *tokens, &size)
-                                ? ctx->host.alloc(ctx->host.user, size) : NULL;
-    if (tokens) {
-        double f = mrc__met_f1(p_tokens, n_p, tokens, mrc__met_tokens(metric, g, tokens));
+    if (g.cp && (g.n || metric != MRC_METRIC_SQUAD_V2)) {
+        f = mrc__met_second(ctx, metric, p, p_tokens, n_p, g);
         if (f > *f1) *f1 = f;
         if (g.n == p.n && memcmp(g.cp, p.cp, g.n * sizeof *g.cp) == 0) *exact = 1;
-        ctx->host.free(ctx->host.user, tokens);
+        ++*counted;
     }
     if (g.cp) ctx->host.free(ctx->host.user, g.cp);
-    return tokens ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
+    return g.cp && f >= 0 ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory");
 }
 
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
     mrc_status status = MRC_OK;
-    size_t size;
+    size_t size, counted = 0;
     *exact = *f1 = 0;
-    if ((unsigned)metric > MRC_METRIC_SQUAD) {
+    if ((unsigned)metric > MRC_METRIC_KLUE) {
         return mrc__fail(ctx, MRC_ERR_ARG, "metric: no metric %d", (int)metric);
     }
     mrc__met_text p = mrc__met_normalize(ctx, metric, prediction, bytes);
@@ -11269,7 +13743,10 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (tokens) {
         size_t n = mrc__met_tokens(metric, p, tokens);
         for (size_t i = 0; i < n_answers && status == MRC_OK; i++) {
-            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], exact, f1);
+            status = mrc__met_answer(ctx, metric, p, tokens, n, &answers[i], &counted, exact, f1);
+        }
+        if (!counted && (metric == MRC_METRIC_SQUAD_V2 || metric == MRC_METRIC_KLUE)) {
+            *exact = *f1 = p.n == 0;
         }
         ctx->host.free(ctx->host.user, tokens);
     } else {
@@ -11524,7 +14001,7 @@ typedef struct mrc_encoder_weights {
 typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
-    mrc_dtype  dtype;
+    int        copies;              // matrices get working copies of the model's type
     size_t     n;
     mrc_status status;
 } mrc__builder;
@@ -11541,7 +14018,11 @@ static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    b->status = mrc_param_new(b->m->params, &t, name, b->dtype, columns ? 2 : 1, shape);
+    b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype),
+                              columns ? 2 : 1, shape);
+    if (b->status == MRC_OK && b->copies && columns) {
+        b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
+    }
     if (b->status != MRC_OK) {
         mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, rows, columns);
         return NULL;
@@ -11645,8 +14126,11 @@ static mrc_status mrc__make_all(mrc__builder *b) {
                               "%sembeddings.token_type_embeddings.weight", p);
     w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
     w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
+    b->copies = mrc__is_half(b->m->dtype);
     for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    b->copies = 0;
     if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
+    b->copies = mrc__is_half(b->m->dtype);
     mrc__make_head(b);
     return b->status;
 }
@@ -11658,14 +14142,15 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
-    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_F64) {
-        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: weights are f32 or f64, not %s",
-                         mrc_dtype_name(dtype));
+    if (dtype >= MRC_DTYPE_I32 || !ctx->be->kernels[dtype].linear_fwd) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
+                         ctx->be->name, mrc_dtype_name(dtype));
     }
     mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
     if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
     m->host = ctx->host;
     m->config = *config;
+    m->dtype = dtype;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
     n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
@@ -11676,7 +14161,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->lstm
       && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
-    mrc__builder b = { .ctx = ctx, .m = m, .dtype = dtype };
+    mrc__builder b = { .ctx = ctx, .m = m };
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
                              config->num_hidden_layers);
@@ -11836,7 +14321,7 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
     int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
     double p = config->dropout ? c->hidden_dropout_prob : 0;
     mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  pad_position, batch);
+                                  pad_position, m->dtype, batch);
     mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
     mrc_drop(ctx, e);
     mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
@@ -12439,12 +14924,15 @@ static int mrc__counts(const mrc_feature *f, int32_t position) {
 static mrc_status mrc__download_f32(mrc_ctx *ctx, const mrc_tensor *t, float *out) {
     if (t->dtype == MRC_DTYPE_F32) return mrc_tensor_download(ctx, t, out);
     size_t bytes;
-    double *wide = mrc__mul(t->numel + 1, sizeof *wide, &bytes)
-                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!wide) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
-    mrc_status s = mrc_tensor_download(ctx, t, wide);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) out[i] = (float)wide[i];
-    ctx->host.free(ctx->host.user, wide);
+    void *raw = mrc__mul(t->numel + 1, mrc_dtype_bytes(t->dtype), &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!raw) return mrc__fail(ctx, MRC_ERR_MEM, "download: no host memory");
+    mrc_status s = mrc_tensor_download(ctx, t, raw);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
+        out[i] = t->dtype == MRC_DTYPE_F64 ? (float)((const double *)raw)[i]
+               : mrc__widen(t->dtype, ((const uint16_t *)raw)[i]);
+    }
+    ctx->host.free(ctx->host.user, raw);
     return s;
 }
 
@@ -12467,16 +14955,17 @@ static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const siz
     return t && mrc_tensor_upload(ctx, t, src) == MRC_OK ? t : NULL;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_step_desc *desc,
-                                   size_t first, size_t n, const size_t counted[2], double *loss) {
+// Forward and backward of features first .. first + n: gradients add up in ctx, times the scale.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_tensor *scale,
+                                   const mrc_step_desc *desc, size_t first, size_t n,
+                                   const size_t counted[2], double *loss) {
     mrc_batch batch;
     double value;
     MRC__TRY(mrc_model_batch(ctx, m, &batch, desc->features + first, n, first));
     mrc_tensor *denominators = mrc__denominators(ctx, m, counted);
     mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &desc->forward);
     mrc_tensor *t = mrc_cross_entropy(ctx, logits, batch.targets, denominators, &batch);
-    MRC__TRY(mrc_backward(ctx, t, NULL));
+    MRC__TRY(mrc_backward(ctx, t, scale));
     MRC__TRY(mrc__download_scalar(ctx, t, &value));
     *loss += value;
     mrc_ctx_reset(ctx);
@@ -12499,12 +14988,15 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     mrc_ctx_set_random(ctx, desc->random);
     for (size_t first = 0; s == MRC_OK && first < desc->n; first += micro) {
         size_t n = desc->n - first < micro ? desc->n - first : micro;
-        s = mrc__micro_batch(ctx, m, desc, first, n, counted, &out->loss);
+        s = mrc__micro_batch(ctx, m, o->loss_scale, desc, first, n, counted, &out->loss);
     }
     int finite = fabs(out->loss) <= DBL_MAX;
     if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
     if (s == MRC_OK && finite) {
         s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (s == MRC_OK && o->loss_scale) {
+        s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
     }
     if (!finite) out->skipped = 1;
     if (s == MRC_OK && finite) return MRC_OK;
@@ -12545,22 +15037,42 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     return s;
 }
 
+// Longest first; of one length as they come.
+static int mrc__predict_order(const void *a, const void *b) {
+    const mrc_feature *x = a, *y = b;
+    if (x->length != y->length) return x->length > y->length ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+// How many of the n features in list make the next batch.
+static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature *const *list,
+                                 size_t n, size_t longest) {
+    size_t count = 0, budget, rows = 0;
+    if (!desc->by_length) return n < desc->batch_size ? n : desc->batch_size;
+    if (!mrc__mul(desc->batch_size, longest, &budget) || budget > INT32_MAX) budget = INT32_MAX;
+    while (count < n && (size_t)list[count]->length <= budget - rows) {
+        rows += (size_t)list[count++]->length;
+    }
+    return count ? count : 1;
+}
+
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
     if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
         return MRC_ERR_ARG;
     }
     const mrc_features *f = desc->features;
-    size_t bytes, at_once = desc->batch_size < f->n ? desc->batch_size : f->n;
-    const mrc_feature **list = mrc__mul(at_once + 1, sizeof *list, &bytes)
-                             ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    size_t bytes, n;
+    const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
+                             ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    for (size_t i = 0; i < f->n; i++) list[i] = &f->list[i];
+    if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     mrc_ctx_set_random(ctx, desc->random);
-    for (size_t first = 0; s == MRC_OK && first < f->n; first += at_once) {
-        size_t n = f->n - first < at_once ? f->n - first : at_once;
-        for (size_t i = 0; i < n; i++) list[i] = &f->list[first + i];
-        s = mrc__predict_batch(ctx, m, desc, list, n, first);
+    for (size_t first = 0; s == MRC_OK && first < f->n; first += n) {
+        n = mrc__predict_count(desc, list + first, f->n - first, (size_t)list[0]->length);
+        s = mrc__predict_batch(ctx, m, desc, list + first, n, first);
         mrc_ctx_reset(ctx);
         if (s == MRC_OK && desc->progress) s = desc->progress(desc->user, first + n, f->n);
     }
@@ -12824,12 +15336,11 @@ static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
     if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
     MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
     mrc__eval_windows_free(e);
-    const mrc_span *best = &e->spans[0];
-    size_t begin = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->begin);
-    size_t end = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->end);
-    const char *text = best->empty ? "empty" : x->context + begin;
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, best->empty ? 5 : end - begin, x->answers,
-                              x->n_answers, &exact, &f1));
+    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
+    size_t bytes;
+    const char *text = mrc_span_text(best, x, &bytes);
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
+                              &f1));
     e->out->exact_match += exact;
     e->out->f1 += f1;
     return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;

@@ -22,6 +22,9 @@ typedef struct op_case {
     int32_t     targets[2 * MAX_SEQUENCES];
     int32_t     begin[MAX_SEQUENCES], end[MAX_SEQUENCES];   // loss windows; all 0: all rows
     double      denominator[2];
+    mrc_loss    loss;
+    int         weighted;           // loss: alpha is given
+    size_t      size;               // unfold
     const char *why;
 } op_case;
 
@@ -39,6 +42,13 @@ typedef struct op_case {
     .ndim = { 2, 2, 2, 1, 1, 2, 2, 1, 1 },                                                     \
     .shape = { { n, i }, { 4 * (h), i }, { 4 * (h), h }, { 4 * (h) }, { 4 * (h) },             \
                { 4 * (h), i }, { 4 * (h), h }, { 4 * (h) }, { 4 * (h) } }
+#define GRU_CASE(n, i, h) .op = MRC__OP_GRU, .n_in = 9, .ndim = { 2, 2, 2, 1, 1, 2, 2, 1, 1 },   \
+    .shape = { { n, i }, { 3 * (h), i }, { 3 * (h), h }, { 3 * (h) }, { 3 * (h) },             \
+               { 3 * (h), i }, { 3 * (h), h }, { 3 * (h) }, { 3 * (h) } }
+#define UNFOLD_CASE(n, i, k) .op = MRC__OP_UNFOLD, .n_in = 1, .ndim = { 2 },                   \
+    .shape = { { n, i } }, .size = k
+#define KL_CASE(n, c) .op = MRC__OP_SYMMETRIC_KL, .n_in = 2, .ndim = { 2, 2 },                 \
+    .shape = { { n, c }, { n, c } }
 #define EMBEDDING_CASE(v, p, y, h) .op = MRC__OP_EMBEDDING, .n_in = 3, .ndim = { 2, 2, 2 },    \
     .shape = { { v, h }, { p, h }, { y, h } }
 #define LOSS_CASE(n, c) .op = MRC__OP_CROSS_ENTROPY, .n_in = 1, .ndim = { 2 },                 \
@@ -156,6 +166,51 @@ static const op_case cases[] = {
       .why = "targets before, at and past the window" },
     { LOSS_CASE(430, 2), .n_sequences = 3, .lengths = { 301, 128, 1 },
       .targets = { 2, 100, 0, 300, 127, 0 }, .denominator = { 3, 3 }, .why = "long sequences" },
+    { LOSS_CASE(9, 2), .n_sequences = 3, .lengths = { 5, 3, 1 }, .targets = { 2, 0, 0, 3, -1, 0 },
+      .denominator = { 6, 4 }, .loss = { MRC_LOSS_FOCAL, 0, 2, 0 }, .why = "focal" },
+    { LOSS_CASE(9, 2), .n_sequences = 2, .lengths = { 5, 4 }, .targets = { 2, 0, 4, 3 },
+      .begin = { 1, 0 }, .end = { 5, 3 }, .denominator = { 6, 4 },
+      .loss = { MRC_LOSS_FOCAL, 0, 0.5, 0 }, .why = "focal, gamma below 1, windows" },
+    { LOSS_CASE(9, 2), .n_sequences = 2, .lengths = { 5, 4 }, .targets = { 2, 0, 4, 3 },
+      .begin = { 1, 0 }, .end = { 5, 4 }, .denominator = { 6, 4 },
+      .loss = { MRC_LOSS_FOCAL, 1, 1, 0 }, .why = "focal of the reference" },
+    { LOSS_CASE(9, 2), .n_sequences = 3, .lengths = { 5, 3, 1 }, .targets = { 2, 0, 0, 3, -1, 0 },
+      .denominator = { 6, 4 }, .loss = { MRC_LOSS_LABEL_SMOOTHING, 0, 0, 0.2 },
+      .why = "label smoothing, a sequence of one row" },
+    { LOSS_CASE(9, 2), .n_sequences = 3, .lengths = { 5, 3, 1 }, .targets = { 2, 0, 0, 3, -1, 0 },
+      .begin = { 1, 0, 0 }, .end = { 5, 3, 1 }, .denominator = { 6, 4 },
+      .loss = { MRC_LOSS_LABEL_SMOOTHING, 1, 0, 0.2 }, .why = "label smoothing of the reference" },
+    { LOSS_CASE(9, 2), .n_sequences = 2, .lengths = { 5, 4 }, .targets = { 2, 0, 4, 3 },
+      .denominator = { 6, 4 },
+      .loss = { MRC_LOSS_FOCAL, 0, 2, 0 }, .weighted = 1, .why = "focal with alpha" },
+    { KL_CASE(9, 2), .n_sequences = 3, .lengths = { 5, 3, 1 }, .targets = { 2, 0, 0, 3, -1, 0 },
+      .denominator = { 6, 4 }, .why = "one uncounted, one of one row" },
+    { KL_CASE(9, 2), .n_sequences = 2, .lengths = { 5, 4 }, .targets = { 2, 0, 4, 3 },
+      .begin = { 1, 0 }, .end = { 5, 3 }, .denominator = { 2, 2 }, .why = "windows" },
+    { KL_CASE(6, 1), .same = { [1] = 1 }, .n_sequences = 1, .lengths = { 6 }, .targets = { 1 },
+      .denominator = { 1 }, .why = "with itself: 0" },
+    { KL_CASE(430, 2), .n_sequences = 3, .lengths = { 301, 128, 1 },
+      .targets = { 2, 100, 0, 300, 127, 0 }, .denominator = { 3, 3 }, .why = "long sequences" },
+    { GRU_CASE(10, 3, 5), .n_sequences = 4, .lengths = { 6, 0, 1, 3 },
+      .why = "odd sizes, an empty sequence, one of one row" },
+    { GRU_CASE(1, 1, 1), .n_sequences = 1, .lengths = { 1 }, .why = "one element" },
+    { GRU_CASE(7, 4, 4), .same = { [5] = 3, [8] = 4 }, .n_sequences = 2, .lengths = { 3, 4 },
+      .why = "weight_hh is the reverse weight_ih, a bias is used twice" },
+    { GRU_CASE(6, 3, 2), .same = { [4] = 4, [5] = 2, [6] = 3, [7] = 4, [8] = 4 },
+      .n_sequences = 1, .lengths = { 6 }, .why = "one set of weights for both directions" },
+    { GRU_CASE(110, 5, 9), .n_sequences = 2, .lengths = { 70, 40 }, .why = "many rows" },
+    { GRU_CASE(5, 260, 6), .n_sequences = 2, .lengths = { 3, 2 }, .why = "inputs above 256" },
+    { GRU_CASE(5, 7, 70), .n_sequences = 2, .lengths = { 3, 2 }, .why = "3 H above 200" },
+    { GRU_CASE(33, 3, 18), .n_sequences = 6, .lengths = { 9, 2, 8, 1, 7, 6 },
+      .why = "sequences that end one after the other" },
+    { GRU_CASE(0, 3, 2), .n_sequences = 1, .lengths = { 0 }, .why = "no rows" },
+    { UNFOLD_CASE(9, 5, 3), .n_sequences = 4, .lengths = { 5, 0, 3, 1 }, .why = "odd sizes" },
+    { UNFOLD_CASE(6, 2, 5), .n_sequences = 2, .lengths = { 2, 4 }, .why = "wider than a sequence" },
+    { UNFOLD_CASE(3, 1, 1), .n_sequences = 1, .lengths = { 3 }, .why = "one row is itself" },
+    { UNFOLD_CASE(130, 7, 3), .n_sequences = 2, .lengths = { 127, 3 }, .why = "many rows" },
+    { UNFOLD_CASE(0, 4, 3), .n_sequences = 1, .lengths = { 0 }, .why = "no rows" },
+    { .op = MRC__OP_LINEAR, .n_in = 3, .ndim = { 2, 3, 1 },
+      .shape = { { 4, 6 }, { 5, 2, 3 }, { 5 } }, .act = MRC_ACT_GELU, .why = "Conv1d's weight" },
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
@@ -199,26 +254,68 @@ static mrc_status case_batch(mrc_ctx *ctx, const op_case *c, mrc_batch *batch) {
     return mrc_batch_new(ctx, batch, &desc);
 }
 
-static mrc_tensor *case_loss(mrc_ctx *ctx, const op_case *c, mrc_tensor *logits,
+// Whether input i is an activation; else it is a parameter.
+static int case_activation(const op_case *c, int i) {
+    if (c->op == MRC__OP_EMBEDDING) return 0;
+    return i == 0 || ((c->op == MRC__OP_ADD_NORM || c->op == MRC__OP_SYMMETRIC_KL) && i == 1);
+}
+
+// With 16 bits an activation is no parameter: their gradients have different types.
+static int case_mixed(const op_case *c) {
+    for (int i = 1; i < c->n_in; i++) {
+        if (c->same[i] == 1 && !case_activation(c, i) && case_activation(c, 0)) return 0;
+    }
+    return 1;
+}
+
+// Input i of a case whose activations are of that type.  16 bits: parameters are f32, matrices with
+// a working copy, which the upload fills.
+static mrc_tensor *case_input(mrc_ctx *ctx, const op_case *c, int i, mrc_dtype dtype,
+                              int trainable) {
+    const int mixed = mrc__is_half(dtype) && !case_activation(c, i);
+    mrc_tensor *t = mrc_tensor_new(ctx, mixed ? MRC_DTYPE_F32 : dtype, c->ndim[i], c->shape[i],
+                                   trainable);
+    if (!t || !mixed || c->ndim[i] < 2 || c->op == MRC__OP_EMBEDDING) return t;
+    mrc_tensor *copy = mrc_tensor_new(ctx, dtype, c->ndim[i], c->shape[i], 0);
+    t->copy = copy ? copy->data : NULL;
+    t->copy_dtype = dtype;
+    return copy ? t : NULL;
+}
+
+static mrc_tensor *case_loss(mrc_ctx *ctx, const op_case *c, mrc_tensor **in,
                              const mrc_batch *batch) {
     const size_t columns = c->ndim[0] == 2 ? c->shape[0][1] : 1, n = c->n_sequences;
+    mrc_tensor *logits = in[0];
     mrc_tensor *targets = batch->targets;
     mrc_tensor *denominator = test_tensor(
-        ctx, mrc_tensor_new(ctx, logits->dtype, 1, &columns, 0), c->denominator);
+        ctx, mrc_tensor_new(ctx, mrc__stat_dtype(logits->dtype), 1, &columns, 0), c->denominator);
     if (columns == 1) {
         targets = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
         if (targets) mrc_tensor_upload(ctx, targets, c->targets);
     }
-    return mrc_cross_entropy(ctx, logits, targets, denominator, batch);
+    if (c->op == MRC__OP_SYMMETRIC_KL) {
+        return mrc_symmetric_kl(ctx, logits, in[1], targets, denominator, batch);
+    }
+    if (c->weighted) {
+        static const double weights[] = { 0.25, 2, 0.5, 3, 1.5, 1 };
+        const size_t count = 6;
+        mrc_tensor *alpha = test_tensor(ctx, mrc_tensor_new(ctx, denominator->dtype, 1, &count, 0),
+                                        weights);
+        return mrc_weighted_loss(ctx, logits, targets, denominator, alpha, &c->loss, batch);
+    }
+    if (c->loss.kind == MRC_LOSS_CE) {
+        return mrc_cross_entropy(ctx, logits, targets, denominator, batch);
+    }
+    return mrc_span_loss(ctx, logits, targets, denominator, &c->loss, batch);
 }
 
-static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_tensor **in) {
+static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, mrc_tensor **in) {
     const uint32_t site = mrc_site("a");
     mrc_batch batch = {0};
     if (c->n_sequences && case_batch(ctx, c, &batch) != MRC_OK) return NULL;
     switch (c->op) {
     case MRC__OP_EMBEDDING:     return mrc_embedding(ctx, in[0], in[1], in[2], c->padding[0],
-                                                     c->padding[1], &batch);
+                                                     c->padding[1], dtype, &batch);
     case MRC__OP_LINEAR:        return mrc_linear(ctx, in[0], in[1], in[2], c->act);
     case MRC__OP_QKV:           return mrc_qkv(ctx, in[0], in + 1, in + 4);
     case MRC__OP_ATTENTION:     return mrc_attention(ctx, in[0], c->heads, c->p, site, &batch);
@@ -228,7 +325,10 @@ static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_tensor **in) {
                                                     site, &batch);
     case MRC__OP_DROPOUT:       return mrc_dropout(ctx, in[0], c->p, site, &batch);
     case MRC__OP_LSTM:          return mrc_lstm(ctx, in[0], in + 1, &batch);
-    case MRC__OP_CROSS_ENTROPY: return case_loss(ctx, c, in[0], &batch);
+    case MRC__OP_GRU:           return mrc_gru(ctx, in[0], in + 1, &batch);
+    case MRC__OP_UNFOLD:        return mrc_unfold(ctx, in[0], c->size, &batch);
+    case MRC__OP_SYMMETRIC_KL:
+    case MRC__OP_CROSS_ENTROPY: return case_loss(ctx, c, in, &batch);
     case MRC__OP_CUSTOM:        // test_tape.c has these two
     case MRC__OP_CHECKPOINT:
     case MRC__OP_COUNT:         break;

@@ -49,13 +49,36 @@ TEST_HELPER double test_random(void) {
     return (double)(test_rng >> 40) / 8388608.0 - 1.0;
 }
 
+// n doubles as elements of a type, rounded once.
+TEST_HELPER void test_encode(mrc_dtype dtype, const double *values, size_t n, void *out) {
+    for (size_t i = 0; i < n; i++) {
+        switch (dtype) {
+        case MRC_DTYPE_F32:  ((float *)out)[i] = (float)values[i]; break;
+        case MRC_DTYPE_F64:  ((double *)out)[i] = values[i]; break;
+        case MRC_DTYPE_F16:  ((uint16_t *)out)[i] = mrc__to_f16(mrc__odd(values[i])); break;
+        case MRC_DTYPE_BF16: ((uint16_t *)out)[i] = mrc__to_bf16(mrc__odd(values[i])); break;
+        default:             memset((char *)out + i, 0xff, 1);
+        }
+    }
+}
+TEST_HELPER void test_decode(mrc_dtype dtype, const void *data, size_t n, double *out) {
+    for (size_t i = 0; i < n; i++) {
+        switch (dtype) {
+        case MRC_DTYPE_F32: out[i] = (double)((const float *)data)[i]; break;
+        case MRC_DTYPE_F64: out[i] = ((const double *)data)[i]; break;
+        case MRC_DTYPE_F16:
+        case MRC_DTYPE_BF16: out[i] = (double)mrc__widen(dtype, ((const uint16_t *)data)[i]); break;
+        default:             out[i] = NAN;
+        }
+    }
+}
+
 TEST_HELPER mrc_tensor *test_tensor(mrc_ctx *ctx, mrc_tensor *t, const double *values) {
-    float *f32 = t ? malloc((t->numel + 1) * sizeof *f32) : NULL;
-    if (!f32) return NULL;
-    for (size_t i = 0; i < t->numel; i++) f32[i] = (float)values[i];
-    const void *src = t->dtype == MRC_DTYPE_F64 ? (const void *)values : f32;
-    mrc_status s = mrc_tensor_upload(ctx, t, src);
-    free(f32);
+    void *raw = t ? malloc((t->numel + 1) * sizeof(double)) : NULL;
+    if (!raw) return NULL;
+    test_encode(t->dtype, values, t->numel, raw);
+    mrc_status s = mrc_tensor_upload(ctx, t, raw);
+    free(raw);
     return s == MRC_OK ? t : NULL;
 }
 
@@ -77,14 +100,12 @@ TEST_HELPER mrc_status test_batch(mrc_ctx *ctx, mrc_batch *batch, size_t n, cons
 // Copies n elements at a backend address to host doubles; NULL gives NaN, which fails comparisons.
 TEST_HELPER void test_read(mrc_backend *be, mrc_dtype dtype, const void *data, size_t n,
                            double *out) {
-    float *f32 = malloc((n + 1) * sizeof *f32);
+    void *raw = malloc((n + 1) * sizeof(double));
     for (size_t i = 0; i < n; i++) out[i] = NAN;
-    if (f32 && data && dtype == MRC_DTYPE_F64) be->download(be, out, data, n * sizeof *out);
-    if (f32 && data && dtype == MRC_DTYPE_F32) {
-        be->download(be, f32, data, n * sizeof *f32);
-        for (size_t i = 0; i < n; i++) out[i] = f32[i];
+    if (raw && data && be->download(be, raw, data, n * mrc_dtype_bytes(dtype)) == MRC_OK) {
+        test_decode(dtype, raw, n, out);
     }
-    free(f32);
+    free(raw);
 }
 
 // max |a - b| / max(1, max |b|); a NaN in either gives infinity.

@@ -423,7 +423,7 @@ static void optim_run(call *x) {
                              .state = { MRC_DTYPE_I32, 0, state, 0 } };
     RUN(x, grad_norm, &g);
     CHECK(state[0] == 7 && state[1] == 0, "state %d %d", (int)state[0], (int)state[1]);
-    mrc_adamw_args a = { .n_tensors = 3, .tensors = t, .variant = (mrc_adamw)c->kind, .beta1 = 0.9,
+    mrc_adamw_args a = { .n_tensors = 3, .tensors = t, .variant = (mrc_optim)c->kind, .beta1 = 0.9,
                          .beta2 = 0.999, .eps = 1e-6, .clip = { x->dtype, 0, g.clip.data },
                          .state = ids(state) };
     RUN(x, adamw, &a);

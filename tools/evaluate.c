@@ -1,4 +1,4 @@
-// Scores predictions as the official scripts do: PARITY 3.1 (KorQuAD v1), 3.3 (SQuAD v1).
+// Scores predictions as the official scripts do: PARITY 3.1 (KorQuAD v1), 3.2 (KLUE), 3.3 (SQuAD).
 //
 // The data file's questions are all counted, also rows that training leaves out.  The sums run in
 // file order, in double: the last digit depends on it.
@@ -16,19 +16,21 @@ static int by_key(const void *a, const void *b) {
     return (i > j) - (i < j);
 }
 
-// {"id": "answer", ..}, sorted by id; freed by the caller.
-static prediction *predictions_sort(const mrc_json *root, const char *path) {
+// {"id": value, ..}, sorted by id, each value of that type; freed by the caller.
+static prediction *predictions_sort(const mrc_json *root, const char *path, mrc_json_type type) {
+    const char *what = type == MRC_JSON_STRING ? "text" : type == MRC_JSON_NUMBER ? "number"
+                     : "list of candidates";
     if (root->type != MRC_JSON_OBJECT) {
-        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: predictions must be one object of id and answer "
-                  "(found another kind of value)", path, root->line, root->column);
+        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: predictions must be one object of id and %s "
+                  "(found another kind of value)", path, root->line, root->column, what);
     }
     prediction *list = malloc((root->n + 1) * sizeof *list);
     size_t n = 0;
     if (!list) tool_fail(TOOL_NO_MEMORY, "%s: out of memory for %zu predictions", path, root->n);
     for (const mrc_json *p = root->child; p; p = p->next) {
-        if (p->type != MRC_JSON_STRING) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: the prediction for \"%.60s\" is no text", path,
-                      p->line, p->column, p->key);
+        if (p->type != type) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: the prediction for \"%.60s\" is no %s", path,
+                      p->line, p->column, p->key, what);
         }
         list[n] = (prediction){ p, n };
         n++;
@@ -54,8 +56,9 @@ static const mrc_json *prediction_find(const prediction *list, size_t n, const c
 }
 
 // The first ten by name, as the official scripts name all, then their number.
-static void note_missing(size_t *count, const char *id) {
-    if (++*count <= 10) tool_note("no prediction for question %s: it scores 0", id);
+static void note_missing(size_t *count, const char *id, int skipped) {
+    if (++*count > 10) return;
+    tool_note("no prediction for question %s: it %s", id, skipped ? "is not counted" : "scores 0");
 }
 
 // KorQuAD's script compares the version without its last part.
@@ -67,42 +70,292 @@ static void check_version(const mrc_dataset *d, const char *path) {
     tool_note("%s: the metric is for %s (found version \"%.60s\")", path, expected, version);
 }
 
-// In per cent of all questions.
-static void score(mrc_ctx *ctx, mrc_metric metric, const mrc_dataset *d, const char *path,
-                  const prediction *list, size_t n_list, double *exact, double *f1) {
-    size_t n = mrc_dataset_size(d), missing = 0, unanswered = 0;
-    double exact_sum = 0, f1_sum = 0;
-    if (!n) tool_fail(TOOL_BAD_INPUT, "%s: nothing to score (found 0 questions)", path);
-    if (metric == MRC_METRIC_KORQUAD) check_version(d, path);
+// A question's scores; p NULL: it has no prediction.
+typedef struct scored { const mrc_example *x; const mrc_json *p; double exact, f1; } scored;
+
+typedef struct evaluation {
+    mrc_ctx     *ctx;
+    mrc_metric   metric;
+    const char  *data, *predictions, *na_prob_file, *nbest_file;
+    double       na_prob_thresh;
+    mrc_dataset *set;
+    scored      *list;
+    size_t       n;
+    mrc_text     out;
+} evaluation;
+
+// Fills in the list; predictions that are missing are noted.
+static void score(evaluation *e, const prediction *sorted, size_t n_sorted) {
+    size_t missing = 0, unanswered = 0, skips = e->metric == MRC_METRIC_SQUAD_V2;
+    e->n = mrc_dataset_size(e->set);
+    if (!e->n) tool_fail(TOOL_BAD_INPUT, "%s: nothing to score (found 0 questions)", e->data);
+    if (e->metric == MRC_METRIC_KORQUAD) check_version(e->set, e->data);
+    e->list = calloc(e->n, sizeof *e->list);
+    if (!e->list) tool_fail(TOOL_NO_MEMORY, "%s: out of memory for %zu questions", e->data, e->n);
+    for (size_t i = 0; i < e->n; i++) {
+        scored *s = &e->list[i];
+        s->x = mrc_dataset_at(e->set, i);
+        s->p = prediction_find(sorted, n_sorted, s->x->id);
+        if (!s->x->n_answers) unanswered++;
+        if (!s->p) note_missing(&missing, s->x->id, (int)skips);
+        else tool_check(e->ctx, mrc_metric_score(e->ctx, e->metric, s->p->string, s->p->bytes,
+                                                 s->x->answers, s->x->n_answers, &s->exact,
+                                                 &s->f1));
+    }
+    if (missing) tool_note("%zu of %zu questions have no prediction", missing, e->n);
+    if (unanswered && (e->metric == MRC_METRIC_KORQUAD || e->metric == MRC_METRIC_SQUAD)) {
+        tool_note("%s: %zu of %zu questions have no answer to compare with and score 0", e->data,
+                  unanswered, e->n);
+    }
+}
+
+//==============================================================================
+// korquad, squad, klue
+//==============================================================================
+// In per cent of the questions of that type; 0: of all.
+static void add_means(evaluation *e, int type, const char *exact_key, const char *f1_key) {
+    double exact = 0, f1 = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < e->n; i++) {
+        if (type && e->list[i].x->question_type != type) continue;
+        exact += e->list[i].exact;
+        f1 += e->list[i].f1;
+        n++;
+    }
+    tool_json_number(&e->out, exact_key, 100.0 * exact / (double)n);
+    tool_json_number(&e->out, f1_key, 100.0 * f1 / (double)n);
+    if (type) tool_json_integer(&e->out, "total", (int64_t)n);
+}
+
+static void add_question_types(evaluation *e) {
+    for (int type = 1; type <= 3; type++) {
+        char key[32];
+        size_t n = 0;
+        for (size_t i = 0; i < e->n; i++) n += e->list[i].x->question_type == type;
+        if (!n) continue;
+        snprintf(key, sizeof key, "question_type_%d", type);
+        tool_json_key(&e->out, key);
+        mrc_text_add(&e->out, "{", 1);
+        add_means(e, type, "exact_match", "rouge_w");
+        mrc_text_add(&e->out, "}", 1);
+    }
+}
+
+//==============================================================================
+// squad_v2
+//==============================================================================
+// Which questions: all, with an answer, without one.
+enum { OF_ALL, OF_HAS, OF_NONE };
+
+// na: the probabilities of "no answer", by question, NaN where there is none.  The script takes 0
+// for all without a file.
+static void add_v2(evaluation *e, int of, const double *na) {
+    static const char *const prefix[] = { "", "HasAns_", "NoAns_" };
+    double exact = 0, f1 = 0;
+    char key[32];
+    size_t n = 0;
+    for (size_t i = 0; i < e->n; i++) {
+        const scored *s = &e->list[i];
+        int has = s->x->n_answers > 0;
+        if (!s->p || (of == OF_HAS && !has) || (of == OF_NONE && has)) continue;
+        int none = na && na[i] > e->na_prob_thresh;
+        exact += none ? !has : s->exact;
+        f1 += none ? !has : s->f1;
+        n++;
+    }
+    if (!n && of != OF_ALL) return;
+    if (!n) tool_fail(TOOL_BAD_INPUT, "%s: no question of %s has a prediction", e->predictions,
+                      e->data);
+    snprintf(key, sizeof key, "%sexact", prefix[of]);
+    tool_json_number(&e->out, key, 100.0 * exact / (double)n);
+    snprintf(key, sizeof key, "%sf1", prefix[of]);
+    tool_json_number(&e->out, key, 100.0 * f1 / (double)n);
+    snprintf(key, sizeof key, "%stotal", prefix[of]);
+    tool_json_integer(&e->out, key, (int64_t)n);
+}
+
+typedef struct na_prob { double p; size_t at, question; } na_prob;
+
+static int by_na_prob(const void *a, const void *b) {
+    const na_prob *x = a, *y = b;
+    if (x->p < y->p || x->p > y->p) return x->p < y->p ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+// The best score that some threshold gives, and the threshold; list in the order of probabilities.
+static void add_best(evaluation *e, const na_prob *list, size_t n_list, int is_f1) {
+    double now = 0, best, threshold = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < e->n; i++) {
+        now += !e->list[i].x->n_answers;
+        n += e->list[i].p != NULL;
+    }
+    best = now;
+    for (size_t k = 0; k < n_list; k++) {
+        const scored *s = &e->list[list[k].question];
+        if (s->x->n_answers) now += is_f1 ? s->f1 : s->exact;
+        else now -= s->p->bytes > 0;
+        if (now > best) {
+            best = now;
+            threshold = list[k].p;
+        }
+    }
+    tool_json_number(&e->out, is_f1 ? "best_f1" : "best_exact", 100.0 * best / (double)n);
+    tool_json_number(&e->out, is_f1 ? "best_f1_thresh" : "best_exact_thresh", threshold);
+}
+
+static void add_squad_v2(evaluation *e) {
+    if (!e->na_prob_file) {
+        for (int of = OF_ALL; of <= OF_NONE; of++) add_v2(e, of, NULL);
+        return;
+    }
+    mrc_json *root;
+    tool_check(e->ctx, mrc_json_load(e->ctx, &root, e->na_prob_file));
+    prediction *sorted = predictions_sort(root, e->na_prob_file, MRC_JSON_NUMBER);
+    na_prob *list = calloc(e->n, sizeof *list);
+    double *na = calloc(e->n, sizeof *na);
+    size_t n = 0;
+    if (!list || !na) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", e->na_prob_file);
+    for (size_t i = 0; i < e->n; i++) {
+        const mrc_json *p = prediction_find(sorted, root->n, e->list[i].x->id);
+        if (!p && e->list[i].p) {
+            tool_fail(TOOL_BAD_INPUT, "%s: no value for question %.60s, which has a prediction",
+                      e->na_prob_file, e->list[i].x->id);
+        }
+        if (!p || !e->list[i].p) continue;
+        na[i] = p->number;
+        // Places in the file decide between equal values, as in Python's sort.
+        list[n++] = (na_prob){ p->number, p->line * 65536 + p->column, i };
+    }
+    qsort(list, n, sizeof *list, by_na_prob);
+    for (int of = OF_ALL; of <= OF_NONE; of++) add_v2(e, of, na);
+    for (int is_f1 = 0; is_f1 < 2; is_f1++) add_best(e, list, n, is_f1);
+    free(list);
+    free(na);
+    free(sorted);
+    mrc_json_free(root);
+}
+
+//==============================================================================
+// Calibration: how far the probability of the first answer can be believed
+//==============================================================================
+typedef struct believed { const mrc_json *spans; int right; } believed;
+
+// The softmax of the first candidate at a temperature.
+static double confidence(const mrc_json *spans, double temperature) {
+    double max = -HUGE_VAL, sum = 0, first = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (const mrc_json *s = spans->child; s; s = s->next) {
+            const mrc_json *a = mrc_json_get(s, "start_logit"), *b = mrc_json_get(s, "end_logit");
+            double score = (a ? a->number : 0) + (b ? b->number : 0);
+            if (pass == 0) {
+                if (score > max) max = score;
+                continue;
+            }
+            double weight = exp((score - max) / temperature);
+            sum += weight;
+            if (s == spans->child) first = weight;
+        }
+    }
+    return first / sum;
+}
+
+// Mean negative log-likelihood of what was right; *ece: the expected calibration error, ten bins.
+static double disbelief(const believed *list, size_t n, double temperature, double *ece) {
+    double loss = 0, gap[10] = { 0 };
     for (size_t i = 0; i < n; i++) {
-        const mrc_example *x = mrc_dataset_at(d, i);
-        const mrc_json *p = prediction_find(list, n_list, x->id);
-        double e = 0, f = 0;
-        if (!x->n_answers) unanswered++;
-        if (!p) note_missing(&missing, x->id);
-        else tool_check(ctx, mrc_metric_score(ctx, metric, p->string, p->bytes, x->answers,
-                                              x->n_answers, &e, &f));
-        exact_sum += e;
-        f1_sum += f;
+        double p = confidence(list[i].spans, temperature), q = 1 - p;
+        loss -= log(fmax(list[i].right ? p : q, 1e-12));
+        gap[p >= 1 ? 9 : (int)(p * 10)] += list[i].right - p;
     }
-    if (missing) tool_note("%zu of %zu questions have no prediction", missing, n);
-    if (unanswered) {
-        tool_note("%s: %zu of %zu questions have no answer to compare with and score 0", path,
-                  unanswered, n);
+    *ece = 0;
+    for (int i = 0; i < 10; i++) *ece += fabs(gap[i]) / (double)n;
+    return loss / (double)n;
+}
+
+// The temperature with the least loss, by golden section on its logarithm.
+static void add_calibration(evaluation *e) {
+    mrc_json *root;
+    double ece, low = log(0.05), high = log(20), exact, f1;
+    size_t n = 0;
+    tool_check(e->ctx, mrc_json_load(e->ctx, &root, e->nbest_file));
+    prediction *sorted = predictions_sort(root, e->nbest_file, MRC_JSON_ARRAY);
+    believed *list = calloc(e->n, sizeof *list);
+    if (!list) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", e->nbest_file);
+    for (size_t i = 0; i < e->n; i++) {
+        const mrc_example *x = e->list[i].x;
+        const mrc_json *spans = prediction_find(sorted, root->n, x->id);
+        const mrc_json *text = spans && spans->child ? mrc_json_get(spans->child, "text") : NULL;
+        if (!text || text->type != MRC_JSON_STRING) continue;
+        tool_check(e->ctx, mrc_metric_score(e->ctx, e->metric, text->string, text->bytes,
+                                            x->answers, x->n_answers, &exact, &f1));
+        list[n++] = (believed){ spans, exact > 0 };
     }
-    *exact = 100.0 * exact_sum / (double)n;
-    *f1 = 100.0 * f1_sum / (double)n;
+    if (!n) tool_fail(TOOL_BAD_INPUT, "%s: no candidates for the questions of %s", e->nbest_file,
+                      e->data);
+    for (int i = 0; i < 60; i++) {
+        double third = 0.381966011250105 * (high - low);
+        double a = disbelief(list, n, exp(low + third), &ece);
+        if (a < disbelief(list, n, exp(high - third), &ece)) high -= third;
+        else low += third;
+    }
+    double temperature = exp((low + high) / 2);
+    tool_json_number(&e->out, "temperature", temperature);
+    disbelief(list, n, 1, &ece);
+    tool_json_number(&e->out, "calibration_error", ece);
+    disbelief(list, n, temperature, &ece);
+    tool_json_number(&e->out, "calibration_error_at_temperature", ece);
+    free(list);
+    free(sorted);
+    mrc_json_free(root);
+}
+
+//==============================================================================
+// main
+//==============================================================================
+static void evaluate(evaluation *e) {
+    mrc_json *root;
+    e->ctx = tool_ctx_new(NULL, 0);
+    tool_check(e->ctx, mrc_dataset_load_questions(e->ctx, &e->set, e->data));
+    tool_check(e->ctx, mrc_json_load(e->ctx, &root, e->predictions));
+    prediction *sorted = predictions_sort(root, e->predictions, MRC_JSON_STRING);
+    score(e, sorted, root->n);
+    mrc_text_init(&e->out, e->ctx);
+    mrc_text_add(&e->out, "{", 1);
+    if (e->metric == MRC_METRIC_SQUAD_V2) add_squad_v2(e);
+    else add_means(e, 0, "exact_match", e->metric == MRC_METRIC_KLUE ? "rouge_w" : "f1");
+    if (e->metric == MRC_METRIC_KLUE) add_question_types(e);
+    if (e->nbest_file) add_calibration(e);
+    mrc_text_add(&e->out, "}\n", 2);
+    tool_write_text(&e->out);
+    mrc_text_free(&e->out);
+    free(sorted);
+    free(e->list);
+    mrc_json_free(root);
+    mrc_dataset_free(e->set);
+    mrc_ctx_free(e->ctx);
 }
 
 int main(int argc, char **argv) {
-    struct { const char *data, *predictions; int metric; } a = { 0 };
+    evaluation e = { 0 };
+    int metric = 0;
     tool_flag flags[] = {
-        { .name = "metric", .choice = &a.metric, .choices = "korquad|squad", .required = 1,
-          .help = "whose definition: korquad (KorQuAD v1, F1 over characters) or squad "
-                  "(SQuAD v1, F1 over words)" },
-        { .name = "DATA_FILE", .string = &a.data, .positional = 1, .required = 1,
+        { .name = "metric", .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
+          .required = 1,
+          .help = "whose definition: korquad (KorQuAD v1, F1 over characters), squad or squad_v2 "
+                  "(F1 over words; v2: with questions that have no answer) or klue (ROUGE-W, by "
+                  "question type)" },
+        { .name = "na_prob_file", .string = &e.na_prob_file, .value = "FILE",
+          .help = "squad_v2: how sure the reader is that there is no answer, as null_odds.json; "
+                  "adds the best thresholds" },
+        { .name = "na_prob_thresh", .real = &e.na_prob_thresh, .preset = "1",
+          .help = "squad_v2: above it the answer counts as none" },
+        { .name = "nbest_file", .string = &e.nbest_file, .value = "FILE",
+          .help = "nbest_predictions.json: adds the --temperature at which its probabilities say "
+                  "how often the first answer is right, and by how much they are off" },
+        { .name = "DATA_FILE", .string = &e.data, .positional = 1, .required = 1,
           .help = "questions and answers: SQuAD, KorQuAD or KLUE JSON, or JSONL records" },
-        { .name = "PREDICTIONS_FILE", .string = &a.predictions, .positional = 1, .required = 1,
+        { .name = "PREDICTIONS_FILE", .string = &e.predictions, .positional = 1, .required = 1,
           .help = "one JSON object of id and answer, as predict writes it" },
         { 0 }
     };
@@ -110,32 +363,16 @@ int main(int argc, char **argv) {
         .name = "evaluate", .flags = flags,
         .purpose = "Scores predicted answers: exact match and F1, in per cent, as the official "
                    "scripts print them.",
-        .usage = "--metric korquad|squad DATA_FILE PREDICTIONS_FILE",
+        .usage = "--metric korquad|squad|squad_v2|klue DATA_FILE PREDICTIONS_FILE",
         .examples = { "evaluate --metric korquad KorQuAD_v1.0_dev.json out/predictions.json",
-                      "evaluate --metric squad dev-v1.1.json out/predictions.json" }
+                      "evaluate --metric squad_v2 --na_prob_file out/null_odds.json dev-v2.0.json "
+                      "out/predictions.json" }
     };
     tool_start(&program, argc, argv);
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    mrc_dataset *d;
-    mrc_json *root;
-    tool_check(ctx, mrc_dataset_load_questions(ctx, &d, a.data));
-    tool_check(ctx, mrc_json_load(ctx, &root, a.predictions));
-    prediction *list = predictions_sort(root, a.predictions);
-    double exact, f1;
-    score(ctx, a.metric ? MRC_METRIC_SQUAD : MRC_METRIC_KORQUAD, d, a.data, list, root->n, &exact,
-          &f1);
-    mrc_text t;
-    mrc_text_init(&t, ctx);
-    mrc_text_printf(&t, "{\"exact_match\": ");
-    mrc_text_number(&t, exact);
-    mrc_text_printf(&t, ", \"f1\": ");
-    mrc_text_number(&t, f1);
-    mrc_text_printf(&t, "}\n");
-    tool_write_text(&t);
-    mrc_text_free(&t);
-    free(list);
-    mrc_json_free(root);
-    mrc_dataset_free(d);
-    mrc_ctx_free(ctx);
+    e.metric = (mrc_metric)metric;
+    if (e.na_prob_file && e.metric != MRC_METRIC_SQUAD_V2) {
+        tool_fail(TOOL_USAGE, "--na_prob_file: only squad_v2 has it (found another --metric)");
+    }
+    evaluate(&e);
     return tool_finish();
 }

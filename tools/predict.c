@@ -1,13 +1,16 @@
 // predict: answers the questions of a file with a trained reader.
 //
-// Each window of a passage gets a start and an end logit per token.  The windows of one question
-// follow one another, so they are decoded as soon as the next question begins.
+// Each window of a passage gets a start and an end logit per token: from the model, which takes
+// windows of one length together, or from a file that an earlier run saved.  Then each question is
+// answered from its windows.
 #include "tool.h"
 
 typedef struct predict_args {
-    const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits;
-    int    encoding, pad_to_max_length;
+    const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits, *logits;
+    const char *prefix;
+    int    encoding, pad_to_max_length, version_2_with_negative, max_context;
     size_t n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
+    double null_score_diff_threshold, temperature;
 } predict_args;
 
 typedef struct prediction_run {
@@ -16,14 +19,15 @@ typedef struct prediction_run {
     mrc_tokenizer *tok;
     mrc_dataset   *set;
     mrc_features   features;
-    mrc_model     *model;
+    mrc_model     *model;               // NULL with --logits
+    int32_t        pad_token_id;
     size_t         width;               // rows of the longest window
-    float         *logits;              // (W, 2, width): -inf where a window has no row
-    size_t         done;                // windows that have their logits
+    size_t        *begin;               // (W): where a window's logits begin: start, then end
+    float         *logits;
     mrc_span      *spans;
     mrc_window_logits *windows;         // room for those of one question
-    mrc_text       answers;             // predictions.json, growing
-    size_t         answered;            // examples written to it
+    size_t         most;                // that room
+    mrc_text       answers, n_best, odds;   // the three files, growing
     tool_bar       bar;
 } prediction_run;
 
@@ -36,6 +40,18 @@ static void *allocate(size_t n, size_t each) {
 //==============================================================================
 // Inputs
 //==============================================================================
+static mrc_features_config features_config(const prediction_run *p) {
+    mrc_features_config config = mrc_features_config_default();
+    config.kind = (mrc_encoding_kind)p->a.encoding;
+    config.max_seq_length = p->a.max_seq_length;
+    config.doc_stride = p->a.doc_stride;
+    // A reader that was trained over pads is run over pads.
+    config.pad_to_max_length = p->a.pad_to_max_length
+                             || (p->model && p->model->config.pad_to_max_length);
+    config.with_targets = p->a.encoding == MRC_ENCODING_SENTINEL;
+    return config;
+}
+
 static void load_inputs(prediction_run *p) {
     predict_args *a = &p->a;
     const char *tokenizer = a->tokenizer_name ? a->tokenizer_name : a->model_name_or_path;
@@ -44,17 +60,17 @@ static void load_inputs(prediction_run *p) {
                                  .seed = (uint64_t)tool_common.seed, .note = tool_load_note,
                                  .user = &notes };
     tool_check(p->ctx, mrc_tokenizer_load(p->ctx, &p->tok, tokenizer));
-    tool_check(p->ctx, mrc_model_load(p->ctx, &p->model, &desc));
-    tool_load_notes_end(&notes);
-    tool_check_fit(&p->model->config, a->model_name_or_path, p->tok, tokenizer,
-                   &a->max_seq_length, &a->doc_stride);
-    mrc_features_config config = mrc_features_config_default();
-    config.kind = (mrc_encoding_kind)a->encoding;
-    config.max_seq_length = a->max_seq_length;
-    config.doc_stride = a->doc_stride;
-    // A reader that was trained over pads is run over pads.
-    config.pad_to_max_length = a->pad_to_max_length || p->model->config.pad_to_max_length;
-    config.with_targets = a->encoding == MRC_ENCODING_SENTINEL;
+    p->pad_token_id = mrc_tokenizer_special(p->tok).pad;
+    if (!a->logits) {
+        tool_check(p->ctx, mrc_model_load(p->ctx, &p->model, &desc));
+        tool_load_notes_end(&notes);
+        tool_check_fit(&p->model->config, a->model_name_or_path, p->tok, tokenizer,
+                       &a->max_seq_length, &a->doc_stride);
+    } else {
+        if (!a->max_seq_length) a->max_seq_length = 512;
+        tool_check_stride(a->max_seq_length, &a->doc_stride);
+    }
+    mrc_features_config config = features_config(p);
     // The study's encoder looks for the answer; otherwise every question gets its answer, also one
     // whose own answers are missing or wrong.
     tool_check(p->ctx, a->encoding == MRC_ENCODING_SENTINEL
@@ -70,81 +86,32 @@ static void load_inputs(prediction_run *p) {
 }
 
 static void make_room(prediction_run *p) {
-    size_t most = 0, run = 0;
+    size_t run = 0, at = 0;
+    p->begin = allocate(p->features.n, sizeof *p->begin);
     for (size_t i = 0; i < p->features.n; i++) {
         const mrc_feature *f = &p->features.list[i];
         run = i && f->example_index == f[-1].example_index ? run + 1 : 1;
-        if (run > most) most = run;
+        if (run > p->most) p->most = run;
         if ((size_t)f->length > p->width) p->width = (size_t)f->length;
+        p->begin[i] = at;               // ids take more, so this cannot overflow
+        at += 2 * (size_t)f->length;
     }
-    // All logits are kept only to be saved; else those of one question.
-    size_t kept = p->a.save_logits ? p->features.n : most;
-    if (p->width > SIZE_MAX / 8 / (kept + 1)) {
-        tool_fail(TOOL_NO_MEMORY, "no memory for the logits of %zu windows", kept);
-    }
-    p->logits = allocate(kept * 2 * p->width, sizeof *p->logits);
-    p->windows = allocate(most, sizeof *p->windows);
+    p->logits = allocate(at, sizeof *p->logits);
+    p->windows = allocate(p->most, sizeof *p->windows);
     p->spans = allocate(p->a.n_best_size + 1, sizeof *p->spans);
 }
 
 //==============================================================================
-// Answers
+// Logits: from the model, or from --logits
 //==============================================================================
-// A member of predictions.json, as json.dumps(indent=4) writes it.
-static void add_answer(prediction_run *p, const mrc_example *x, const char *text, size_t bytes) {
-    mrc_text_printf(&p->answers, "%s\n    ", p->answered++ ? "," : "{");
-    mrc_text_json_string(&p->answers, x->id, strlen(x->id), 1);
-    mrc_text_add(&p->answers, ": ", 2);
-    mrc_text_json_string(&p->answers, text, bytes, 1);
-}
-
-// Questions before `index` that have not been answered have no window: nothing can be read there.
-static void add_unread(prediction_run *p, size_t index) {
-    while (p->answered < index) add_answer(p, mrc_dataset_at(p->set, p->answered), "empty", 5);
-}
-
-// The question whose n windows, the first at `first`, have their logits.
-static mrc_status answer(prediction_run *p, size_t first, size_t n) {
-    mrc_decode_config config = mrc_decode_config_default();
-    size_t index = (size_t)p->features.list[first].example_index, n_spans;
-    config.n_best_size = p->a.n_best_size;
-    config.max_answer_length = p->a.max_answer_length;
-    for (size_t i = 0; i < n; i++) {
-        const float *logits = p->logits + (p->a.save_logits ? first + i : i) * 2 * p->width;
-        p->windows[i] = (mrc_window_logits){ .feature = &p->features.list[first + i],
-                                             .start = logits, .end = logits + p->width };
-    }
-    mrc_status status = mrc_decode(p->ctx, p->windows, n, &config, p->spans, &n_spans);
-    if (status != MRC_OK) return status;
-    const mrc_example *x = mrc_dataset_at(p->set, index);
-    const mrc_span *best = &p->spans[0];
-    add_unread(p, index);
-    if (best->empty) {
-        add_answer(p, x, "empty", 5);
-        return MRC_OK;
-    }
-    size_t begin = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->begin);
-    size_t end = mrc_utf8_offset(x->context, x->context_bytes, (size_t)best->end);
-    add_answer(p, x, x->context + begin, end - begin);
-    return MRC_OK;
-}
-
-// One more window; the last of a question ends it.
 static mrc_status take_window(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
                               const float *end) {
     prediction_run *p = user;
-    size_t at = p->done++, first = at;
+    float *logits = p->logits + p->begin[f - p->features.list];
     (void)ctx;
-    while (first > 0 && p->features.list[first - 1].example_index == f->example_index) first--;
-    float *logits = p->logits + (p->a.save_logits ? at : at - first) * 2 * p->width;
-    for (size_t i = 0; i < p->width; i++) {
-        int inside = i < (size_t)f->length;
-        logits[i] = inside ? start[i] : -HUGE_VALF;
-        logits[p->width + i] = inside ? end[i] : -HUGE_VALF;
-    }
-    int last = at + 1 == p->features.n || f[1].example_index != f->example_index;
-    if (!last || p->a.encoding == MRC_ENCODING_SENTINEL) return MRC_OK;
-    return answer(p, first, at - first + 1);
+    memcpy(logits, start, (size_t)f->length * sizeof *logits);
+    memcpy(logits + f->length, end, (size_t)f->length * sizeof *logits);
+    return MRC_OK;
 }
 
 static mrc_status show_progress(void *user, size_t done, size_t total) {
@@ -156,8 +123,8 @@ static mrc_status show_progress(void *user, size_t done, size_t total) {
 
 static void run_model(prediction_run *p) {
     mrc_predict_desc desc = { .features = &p->features, .batch_size = p->a.batch_size,
-                              .random = { (uint64_t)tool_common.seed, 0, 0 }, .fn = take_window,
-                              .user = p, .progress = show_progress };
+                              .by_length = 1, .random = { (uint64_t)tool_common.seed, 0, 0 },
+                              .fn = take_window, .user = p, .progress = show_progress };
     double begun = tool_seconds();
     tool_bar_begin(&p->bar, "predict", p->features.n, 0);
     tool_check(p->ctx, mrc_predict(p->ctx, p->model, &desc));
@@ -168,14 +135,128 @@ static void run_model(prediction_run *p) {
               tool_peak_bytes() >> 20);
 }
 
+// One of the two tensors: `which` 0 start, 1 end.
+static void read_logits(prediction_run *p, mrc_safetensors *file, int which) {
+    const char *name = which ? "end_logits" : "start_logits";
+    const mrc_st_entry *e = mrc_safetensors_find(file, name);
+    if (!e || e->ndim != 2 || e->shape[0] != p->features.n || e->shape[1] < p->width) {
+        tool_fail(TOOL_BAD_INPUT, "%s: %s does not fit %s (found %llu windows of %llu tokens, "
+                  "expected %zu of at least %zu)", p->a.logits, name, p->a.test_file,
+                  e ? (unsigned long long)e->shape[0] : 0,
+                  e && e->ndim > 1 ? (unsigned long long)e->shape[1] : 0, p->features.n, p->width);
+    }
+    float *rows = allocate((size_t)e->numel, sizeof *rows);
+    tool_check(p->ctx, mrc_safetensors_read(file, e, MRC_DTYPE_F32, rows));
+    for (size_t i = 0; i < p->features.n; i++) {
+        size_t n = (size_t)p->features.list[i].length;
+        memcpy(p->logits + p->begin[i] + (which ? n : 0), rows + i * (size_t)e->shape[1],
+               n * sizeof *rows);
+    }
+    free(rows);
+}
+
+static void load_logits(prediction_run *p) {
+    mrc_safetensors *file;
+    tool_check(p->ctx, mrc_safetensors_open(p->ctx, &file, p->a.logits));
+    for (int which = 0; which < 2; which++) read_logits(p, file, which);
+    mrc_safetensors_close(file);
+}
+
+//==============================================================================
+// Answers: three files as Python's json.dumps(indent=4) writes them
+//==============================================================================
+static mrc_decode_config decode_config(const predict_args *a) {
+    mrc_decode_config config = mrc_decode_config_default();
+    config.n_best_size = a->n_best_size;
+    config.max_answer_length = a->max_answer_length;
+    config.version_2_with_negative = a->version_2_with_negative;
+    config.null_score_diff_threshold = a->null_score_diff_threshold;
+    config.max_context = a->max_context;
+    config.temperature = a->temperature;
+    return config;
+}
+
+static void add_id(mrc_text *t, size_t index, const mrc_example *x) {
+    mrc_text_printf(t, "%s\n    ", index ? "," : "{");
+    mrc_text_json_string(t, x->id, strlen(x->id), 1);
+    mrc_text_add(t, ": ", 2);
+}
+
+// HF's fallback has its text first.
+static void add_span(mrc_text *t, const mrc_span *span, const mrc_example *x, int last) {
+    size_t bytes;
+    const char *text = mrc_span_text(span, x, &bytes);
+    int logits_at = span->kind == MRC_SPAN_EMPTY;
+    mrc_text_printf(t, "        {\n");
+    for (int part = 0; part < 2; part++) {
+        if (part == logits_at) {
+            mrc_text_printf(t, "            \"start_logit\": ");
+            mrc_text_number(t, (double)span->start_logit);
+            mrc_text_printf(t, ",\n            \"end_logit\": ");
+            mrc_text_number(t, (double)span->end_logit);
+        } else {
+            mrc_text_printf(t, "            \"text\": ");
+            mrc_text_json_string(t, text, bytes, 1);
+        }
+        mrc_text_printf(t, ",\n");
+    }
+    mrc_text_printf(t, "            \"probability\": ");
+    mrc_text_number(t, span->probability);
+    mrc_text_printf(t, "\n        }%s\n", last ? "" : ",");
+}
+
+// The question at `index`, whose n windows are the features from `first` on; of one that has none
+// nothing can be read.
+static void answer(prediction_run *p, size_t index, size_t first, size_t n) {
+    mrc_decode_config config = decode_config(&p->a);
+    const mrc_example *x = mrc_dataset_at(p->set, index);
+    size_t n_spans, bytes;
+    double odds;
+    for (size_t i = 0; i < n; i++) {
+        const mrc_feature *f = &p->features.list[first + i];
+        const float *logits = p->logits + p->begin[first + i];
+        p->windows[i] = (mrc_window_logits){ .feature = f, .start = logits,
+                                             .end = logits + f->length };
+    }
+    tool_check(p->ctx, mrc_decode(p->ctx, p->windows, n, &config, p->spans, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&config, p->spans, n_spans, &odds);
+    const char *text = mrc_span_text(best, x, &bytes);
+    add_id(&p->answers, index, x);
+    mrc_text_json_string(&p->answers, text, bytes, 1);
+    add_id(&p->n_best, index, x);
+    mrc_text_printf(&p->n_best, "[\n");
+    for (size_t i = 0; i < n_spans; i++) add_span(&p->n_best, &p->spans[i], x, i + 1 == n_spans);
+    mrc_text_printf(&p->n_best, "    ]");
+    add_id(&p->odds, index, x);
+    mrc_text_number(&p->odds, odds);
+}
+
+static void answer_all(prediction_run *p) {
+    size_t first = 0;
+    for (size_t index = 0; index < mrc_dataset_size(p->set); index++) {
+        size_t n = 0;
+        while (first + n < p->features.n
+               && (size_t)p->features.list[first + n].example_index == index) n++;
+        answer(p, index, first, n);
+        first += n;
+    }
+}
+
+static void save_file(prediction_run *p, mrc_text *t, const char *name) {
+    char path[TOOL_PATH_BYTES], file[TOOL_PATH_BYTES];
+    mrc_text_add(t, "\n}\n", 3);
+    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    snprintf(file, sizeof file, "%s%s%s", p->a.prefix ? p->a.prefix : "", p->a.prefix ? "_" : "",
+             name);
+    tool_check(p->ctx, mrc_file_write(p->ctx, tool_path(path, p->a.output_dir, file), t->data,
+                                      t->bytes));
+}
+
 static void save_answers(prediction_run *p) {
-    char path[TOOL_PATH_BYTES];
-    add_unread(p, mrc_dataset_size(p->set));
-    mrc_text_add(&p->answers, "\n}\n", 3);
-    if (p->answers.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
     tool_check(p->ctx, mrc_dir_new(p->ctx, p->a.output_dir));
-    tool_check(p->ctx, mrc_file_write(p->ctx, tool_path(path, p->a.output_dir, "predictions.json"),
-                                      p->answers.data, p->answers.bytes));
+    save_file(p, &p->n_best, "nbest_predictions.json");
+    if (p->a.version_2_with_negative) save_file(p, &p->odds, "null_odds.json");
+    save_file(p, &p->answers, "predictions.json");
 }
 
 //==============================================================================
@@ -192,14 +273,17 @@ static int64_t part_element(const logits_part *of, uint64_t index, float *f) {
     size_t row = (size_t)(index / per_row), at = (size_t)(index % per_row);
     const mrc_feature *feature = &p->features.list[row];
     size_t length = (size_t)feature->length;
-    int32_t pad = p->model->config.pad_token_id;
+    int32_t pad = p->pad_token_id;
     switch (of->part) {
     case PART_INPUT_IDS: return at < length ? feature->input_ids[at] : pad;
     case PART_MASK:      return at < (size_t)feature->real_len;
     case PART_OFFSETS:   return at / 2 < length ? feature->offset_mapping[at / 2][at % 2] : -1;
     case PART_EXAMPLE:   return feature->example_index;
     default:
-        *f = p->logits[(2 * row + (of->part == PART_END)) * p->width + at];
+        *f = -HUGE_VALF;
+        if (at < length) {
+            *f = p->logits[p->begin[row] + (of->part == PART_END ? length : 0) + at];
+        }
         return 0;
     }
 }
@@ -246,6 +330,14 @@ static void check_usage(const predict_args *a) {
         tool_fail(TOOL_USAGE, "--save_logits is missing: sentinel windows are not decoded (found "
                   "nothing, expected FILE.safetensors)");
     }
+    if (!a->model_name_or_path && !(a->logits && a->tokenizer_name)) {
+        tool_fail(TOOL_USAGE, "--model_name_or_path is missing (found nothing, expected DIR, or "
+                  "--logits with --tokenizer_name; see --help)");
+    }
+    if (a->logits && a->encoding == MRC_ENCODING_SENTINEL) {
+        tool_fail(TOOL_USAGE, "--logits: sentinel windows are not decoded (found %s, expected no "
+                  "--encoding sentinel)", a->logits);
+    }
     if (a->output_dir && mrc_file_exists(a->output_dir) == 1) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", a->output_dir);
     }
@@ -254,21 +346,27 @@ static void check_usage(const predict_args *a) {
 static int run_program(prediction_run *p, tool_program *program, int argc, char **argv) {
     tool_start(program, argc, argv);
     check_usage(&p->a);
-    mrc_backend *be = tool_backend_new();
+    mrc_backend *be = p->a.logits ? NULL : tool_backend_new();
     p->ctx = tool_ctx_new(be, 0);
-    mrc_text_init(&p->answers, p->ctx);
+    mrc_text *texts[] = { &p->answers, &p->n_best, &p->odds };
+    for (size_t i = 0; i < 3; i++) mrc_text_init(texts[i], p->ctx);
     load_inputs(p);
     make_room(p);
-    run_model(p);
-    if (p->a.encoding == MRC_ENCODING_OFFSETS) save_answers(p);
+    if (p->a.logits) load_logits(p);
+    else run_model(p);
+    if (p->a.encoding == MRC_ENCODING_OFFSETS) {
+        answer_all(p);
+        save_answers(p);
+    }
     if (p->a.save_logits) save_logits(p);
-    mrc_text_free(&p->answers);
+    for (size_t i = 0; i < 3; i++) mrc_text_free(texts[i]);
     mrc_features_free(&p->features);
     mrc_dataset_free(p->set);
     mrc_tokenizer_free(p->tok);
     mrc_ctx_free(p->ctx);
     mrc_model_free(p->model);
     mrc_backend_free(be);
+    free(p->begin);
     free(p->logits);
     free(p->windows);
     free(p->spans);
@@ -279,18 +377,31 @@ static prediction_run the_run;
 #define A the_run.a
 static tool_flag the_flags[] = {
     { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
-      .required = 1, .help = "a model directory: what train wrote, or Hugging Face's" },
+      .otherwise = "none; needed but with --logits",
+      .help = "a model directory: what train wrote, or Hugging Face's" },
     { .name = "tokenizer_name", .string = &A.tokenizer_name, .value = "DIR",
       .otherwise = "the model directory", .help = "a directory with the vocabulary, or vocab.txt" },
     { .name = "test_file", .string = &A.test_file, .value = "FILE", .required = 1,
       .help = "the questions: SQuAD, KorQuAD or KLUE JSON, or JSONL; answers are not needed" },
     { .name = "output_dir", .string = &A.output_dir, .value = "DIR",
       .otherwise = "none; needed but with --encoding sentinel",
-      .help = "where predictions.json goes" },
+      .help = "where predictions.json, nbest_predictions.json and null_odds.json go" },
+    { .name = "prefix", .string = &A.prefix, .value = "TEXT", .otherwise = "none",
+      .help = "begins the names of these files: TEXT_predictions.json" },
+    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
+      .help = "a question may have no answer in its passage: the answer is then \"\"" },
+    { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
+      .help = "the answer is \"\" when that scores more than this above the best span; evaluate "
+              "finds the best one" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "best starts and best ends that are combined" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
       .max = 65536, .unit = "tokens", .help = "of an answer" },
+    { .name = "max_context", .flag = &A.max_context,
+      .help = "an answer begins only in the window that shows most around its first token" },
+    { .name = "temperature", .real = &A.temperature, .preset = "1", .min = 0, .max = 1000,
+      .above_min = 1, .help = "scores are divided by it before they become probabilities; "
+                              "evaluate finds the best one" },
     { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
       .unit = "tokens", .otherwise = "512, or what the model allows",
       .help = "of a window, question and special tokens included" },
@@ -302,9 +413,11 @@ static tool_flag the_flags[] = {
       .preset = "offsets", .help = "offsets: windows over the passage; sentinel: the study's "
                                    "sequences, only with --save_logits" },
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
-      .max = 65536, .help = "windows in memory at a time" },
+      .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { .name = "save_logits", .string = &A.save_logits, .value = "FILE.safetensors",
       .help = "write ids, offsets and logits of all windows too" },
+    { .name = "logits", .string = &A.logits, .value = "FILE.safetensors",
+      .help = "decode what --save_logits wrote in place of running the model" },
     { 0 }
 };
 #undef A

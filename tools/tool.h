@@ -673,8 +673,17 @@ TOOL_DEF void tool_load_notes_end(const tool_load_notes *notes) {
     }
 }
 
+// *stride SIZE_MAX: 128, or a third of shorter windows.
+TOOL_DEF void tool_check_stride(size_t length, size_t *stride) {
+    if (*stride == SIZE_MAX) *stride = length / 3 < 128 ? length / 3 : 128;
+    if (*stride >= length) {
+        tool_fail(TOOL_USAGE, "--doc_stride: the overlap of two windows must be shorter than they "
+                  "are (found %zu, expected below %zu)", *stride, length);
+    }
+}
+
 // The vocabulary must fit the embedding, and the windows the table of positions.  *length 0: the
-// longest up to 512 that fits; *stride SIZE_MAX: 128, or a third of shorter windows.
+// longest up to 512 that fits; *stride as above.
 #define TOOL_STRIDE_HELP "128, or a third of --max_seq_length where that is less"
 TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
                              const mrc_tokenizer *tok, const char *tokenizer, size_t *length,
@@ -696,11 +705,7 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
         tool_fail(TOOL_BAD_INPUT, "--max_seq_length: longer than the model %s can read (found "
                   "%zu, expected at most %zu)", model, *length, longest);
     }
-    if (*stride == SIZE_MAX) *stride = *length / 3 < 128 ? *length / 3 : 128;
-    if (*stride >= *length) {
-        tool_fail(TOOL_USAGE, "--doc_stride: the overlap of two windows must be shorter than they "
-                  "are (found %zu, expected below %zu)", *stride, *length);
-    }
+    tool_check_stride(*length, stride);
 }
 
 // "FILE: 3952 rows -> 3706 kept (reason: 246)": a result, there before the work begins.

@@ -31,6 +31,7 @@ typedef struct train_args {
     size_t  warmup_steps, eval_steps, logging_steps, save_steps, save_total_limit;
     int64_t max_steps;
     int     pad_to_max_length, gradient_checkpointing, overwrite_output_dir, do_train, do_eval;
+    int     fp16, bf16;
 } train_args;
 
 // What a checkpoint brings back, beside weights and moments.
@@ -123,6 +124,9 @@ static void check_usage(run *r, const tool_program *p) {
     if (a->resume_from_checkpoint && strcmp(a->resume_from_checkpoint, "true") == 0) {
         a->resume_from_checkpoint = "";     // as run_qa.py's users write it
     }
+    if (a->fp16 && a->bf16) {
+        tool_fail(TOOL_USAGE, "--bf16: contradicts --fp16 (found both, expected one)");
+    }
     resolve_compat(r, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
@@ -132,6 +136,20 @@ static void check_usage(run *r, const tool_program *p) {
 
 static const char *best_key(const run *r) {
     return r->a.encoding == MRC_ENCODING_OFFSETS ? "eval/exact_match" : "eval/accuracy";
+}
+
+// What the model computes in; its weights are f32 in any case.
+static mrc_dtype model_dtype(const run *r) {
+    return r->a.fp16 ? MRC_DTYPE_F16 : r->a.bf16 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32;
+}
+
+// Before anything is read: a backend that cannot train in this precision.
+static void check_precision(const run *r) {
+    const mrc_dtype dtype = model_dtype(r);
+    if (r->be->kernels[dtype].linear_bwd) return;
+    tool_fail(TOOL_BAD_INPUT, "--%s: the %s backend does not compute in %s (found --%s, expected "
+              "no such flag, or --backend naive, which is slow)", r->a.fp16 ? "fp16" : "bf16",
+              r->be->name, mrc_dtype_name(dtype), r->a.fp16 ? "fp16" : "bf16");
 }
 
 //==============================================================================
@@ -693,13 +711,13 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
 static void load_model(run *r, const mrc_model_config *config) {
     uint64_t seed = (uint64_t)tool_common.seed;
     if (r->a.config_name && !r->checkpoint[0]) {
-        tool_check(r->ctx, mrc_model_new(r->ctx, &r->model, config, MRC_DTYPE_F32, seed));
+        tool_check(r->ctx, mrc_model_new(r->ctx, &r->model, config, model_dtype(r), seed));
         return;
     }
     const char *path = r->checkpoint[0] ? r->checkpoint : r->a.model_name_or_path;
     tool_load_notes notes = { .path = path };
     mrc_model_load_desc desc = { .path = path, .config = r->checkpoint[0] ? NULL : config,
-                                 .dtype = MRC_DTYPE_F32, .seed = seed, .note = tool_load_note,
+                                 .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
                                  .user = &notes };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
     tool_load_notes_end(&notes);
@@ -714,6 +732,7 @@ static mrc_optimizer_config optimizer_config(const run *r) {
     config.weight_decay = r->a.weight_decay;
     config.max_grad_norm = r->a.max_grad_norm;
     config.decay_all = r->a.compat == COMPAT_REFERENCE;
+    if (r->a.fp16) config.loss_scale = 65536;   // as PyTorch's GradScaler begins
     return config;
 }
 
@@ -737,7 +756,7 @@ static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t 
     mrc_optimizer_config optimizer = optimizer_config(r);
     mrc_train_memory memory;
     mrc_train_plan_desc desc = {
-        .model = model, .optimizer = &optimizer, .dtype = MRC_DTYPE_F32,
+        .model = model, .optimizer = &optimizer, .dtype = model_dtype(r),
         .forward = mrc_forward_config_default(), .features = &r->train,
         .batching = (mrc_batching)r->a.batching, .micro_batch = micro_batch,
         .accumulation = r->a.train_batch_size / micro_batch * r->a.accumulation,
@@ -1027,7 +1046,7 @@ static int eval_due(const run *r) {
     return last || r->at == r->plan.n_batches;
 }
 
-static void log_train(run *r, double grad_norm) {
+static void log_train(run *r, const mrc_step_result *result) {
     double loss = r->s.window_weight > 0 ? r->s.window_sum / r->s.window_weight : (double)NAN;
     // As Hugging Face logs it: the rate of the step to come.
     double rate = r->a.learning_rate * mrc_schedule_factor((mrc_schedule)r->a.schedule, r->s.step,
@@ -1039,7 +1058,8 @@ static void log_train(run *r, double grad_norm) {
     tool_json_number(&t, "epoch", epoch_now(r));
     log_number(&t, "train/loss", loss);
     tool_json_number(&t, "train/learning_rate", rate);
-    log_number(&t, "train/grad_norm", grad_norm);
+    log_number(&t, "train/grad_norm", result->grad_norm);
+    if (r->a.fp16) tool_json_number(&t, "train/loss_scale", result->loss_scale);
     mrc_text_add(&t, "}\n", 2);
     log_append(r, &t);
     mrc_text_free(&t);
@@ -1048,14 +1068,20 @@ static void log_train(run *r, double grad_norm) {
     double speed = seconds > 0 ? done / seconds : 0;
     tool_note("step %llu/%llu: epoch %.2f, loss %.4f, learning_rate %.3g, grad_norm %.3g, %.2f "
               "steps/s, %.0f s left", (unsigned long long)r->s.step,
-              (unsigned long long)r->total_steps, epoch_now(r), loss, rate, grad_norm, speed,
-              speed > 0 ? (double)(r->total_steps - r->s.step) / speed : 0);
+              (unsigned long long)r->total_steps, epoch_now(r), loss, rate, result->grad_norm,
+              speed, speed > 0 ? (double)(r->total_steps - r->s.step) / speed : 0);
 }
 
 // A loss or gradient that is not finite has changed no weight.
 static void skip_step(run *r, const mrc_step_result *result, size_t n) {
     char ids[512] = "";
     r->s.skipped++;
+    // A loss scale that is still above its floor is looking for the gradients' range.
+    if (isfinite(result->loss) && result->loss_scale > 1) {
+        tool_note("step %llu: gradients overflow: the step is skipped, the loss scale is %g",
+                  (unsigned long long)r->s.step, result->loss_scale);
+        return;
+    }
     if (++r->s.skipped_in_a_row < SKIPS_IN_A_ROW) {
         tool_note("step %llu: not finite (loss %g, grad_norm %g): the step is skipped",
                   (unsigned long long)r->s.step, result->loss, result->grad_norm);
@@ -1126,7 +1152,7 @@ static void train(run *r) {
         // The study printed its losses when it validated.
         if ((r->a.logging_steps && r->s.step % r->a.logging_steps == 0)
             || (!r->a.logging_steps && r->a.compat && r->s.evaluate)) {
-            log_train(r, result.grad_norm);
+            log_train(r, &result);
         }
         after_step(r);
     }
@@ -1259,6 +1285,7 @@ static int run_program(run *r, tool_program *program, int argc, char **argv) {
     check_usage(r, program);
     tool_catch_signals();
     r->be = tool_backend_new();
+    check_precision(r);
     r->ctx = tool_ctx_new(r->be, 0);
     open_output(r);
     if (load_inputs(r, program)) {
@@ -1334,6 +1361,11 @@ static tool_flag the_flags[] = {
     { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
       .help = "keep one tensor of each layer and compute the rest again: less memory, a third more "
               "time, the same results to the bit; the memory is printed before the first step" },
+    { .name = "fp16", .flag = &A.fp16,
+      .help = "mixed precision: activations and working copies of the weights in 16 bits, the loss "
+              "scaled so that small gradients survive; where the backend has it" },
+    { .name = "bf16", .flag = &A.bf16,
+      .help = "the same in bfloat16, which has the range of float: no scaling" },
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
     { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
