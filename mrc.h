@@ -10787,7 +10787,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
                          mrc__shape_text(expected, t->ndim, want));
     }
     // Where the host may write to it, without a second copy: half of the time of loading a model.
-    if (ctx->be->is_host) return mrc_safetensors_read(st, e, t->dtype, t->data);
+    if (ctx->be->is_host && !t->copy) return mrc_safetensors_read(st, e, t->dtype, t->data);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
