@@ -4072,23 +4072,32 @@ struct mrc_safetensors {
     size_t        n_meta, meta_capacity;
 };
 
-// Reads exactly these bytes of the file, wherever the descriptor stands.
+// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
+// the file's end, with errno 0, and where reading failed.
+static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t most = mrc__min(bytes - done, (size_t)1 << 30);
+        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) {
+            errno = 0;
+            continue;
+        }
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    return done;
+}
+
+// Exactly these bytes.
 static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
                                 size_t bytes) {
-    char *p = to;
-    while (bytes > 0) {
-        ssize_t n = pread(fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return mrc__file_fail(ctx, path, "read it");
-        if (n == 0) {
-            return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there "
-                             "when it was opened", path, (unsigned long long)at, bytes);
-        }
-        p += n;
-        at += (uint64_t)n;
-        bytes -= (size_t)n;
-    }
-    return MRC_OK;
+    size_t n = mrc__pread(fd, at, to, bytes);
+    if (n == bytes) return MRC_OK;
+    if (errno) return mrc__file_fail(ctx, path, "read it");
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there when it "
+                     "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
 
 // "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
@@ -4391,6 +4400,22 @@ MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
     if (st->meta) host->free(host->user, st->meta);
     mrc__bump_free(&st->pool);
     host->free(host->user, st);
+}
+
+// Part of a tensor that needs no conversion, to be read by any thread.
+typedef struct mrc__st_part {
+    int      fd, ok;
+    uint64_t at;
+    char    *to;
+    size_t   bytes;
+} mrc__st_part;
+
+// The task of a pool whose arg is an array of parts.  What fails is not ok: whoever reads it again
+// says why.
+static void mrc__st_part_task(void *arg, size_t task, size_t worker) {
+    mrc__st_part *p = (mrc__st_part *)arg + task;
+    (void)worker;
+    p->ok = mrc__pread(p->fd, p->at, p->to, p->bytes) == p->bytes;
 }
 
 MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
