@@ -1230,6 +1230,7 @@ typedef struct mrc_model_load_desc {
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
     mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
     uint64_t                seed;   // of what the file may lack: the head, the pooler
+    size_t                  threads;    // that read the file, on a host; 0: the processors online
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -4078,7 +4079,7 @@ static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
     size_t done = 0;
     errno = 0;
     while (done < bytes) {
-        size_t most = mrc__min(bytes - done, (size_t)1 << 30);
+        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
         ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
         if (n < 0 && errno == EINTR) {
             errno = 0;
@@ -4404,6 +4405,7 @@ MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
 
 // Part of a tensor that needs no conversion, to be read by any thread.
 typedef struct mrc__st_part {
+    size_t   owner;                 // whose part it is, to whoever asked
     int      fd, ok;
     uint64_t at;
     char    *to;
@@ -10795,24 +10797,33 @@ static const char *mrc__shape_text(char text[96], int ndim, const uint64_t *shap
     return text;
 }
 
+// Whether t has the shape of a file's tensor.
+static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
+    int same = e->ndim == t->ndim;
+    for (int i = 0; i < t->ndim; i++) same = same && e->shape[i] == t->shape[i];
+    return same;
+}
+
+// Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
+static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
+    return ctx->be->is_host && !t->copy && t->dtype == MRC_DTYPE_F32 && !strcmp(e->dtype, "F32")
+        && mrc__param_like(e, t);
+}
+
 // Reads one tensor of a file into t; its shape must be t's.
 static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
-    int same = e->ndim == t->ndim;
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
-    for (int i = 0; i < t->ndim; i++) {
-        want[i] = t->shape[i];
-        same = same && e->shape[i] == t->shape[i];
-    }
-    if (!same) {
+    for (int i = 0; i < t->ndim; i++) want[i] = t->shape[i];
+    if (!mrc__param_like(e, t)) {
         return mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %s has another shape (found %s, expected %s)",
                          path, e->name, mrc__shape_text(found, e->ndim, e->shape),
                          mrc__shape_text(expected, t->ndim, want));
     }
-    // Where the host may write to it, without a second copy: half of the time of loading a model.
-    if (ctx->be->is_host && !t->copy) return mrc_safetensors_read(st, e, t->dtype, t->data);
+    // Without a second copy, which was half of the time of loading a model.
+    if (mrc__param_plain(ctx, e, t)) return mrc_safetensors_read(st, e, t->dtype, t->data);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
@@ -15041,12 +15052,52 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     return mrc_params_find(m->params, name) != NULL;
 }
 
+// The parts of all weights that are only to be copied; with parts NULL only their number.
+static size_t mrc__weights_parts(mrc_ctx *ctx, const mrc_model *m, const mrc__weights_file *f,
+                                 mrc__st_part *parts) {
+    const size_t most = (size_t)4 << 20;
+    mrc_tensor *t;
+    size_t n = 0;
+    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
+        if (!e || !mrc__param_plain(ctx, e, t)) continue;
+        size_t bytes = (size_t)(e->end - e->begin);
+        for (size_t at = 0; at < bytes; at += most, n++) {
+            if (!parts) continue;
+            parts[n] = (mrc__st_part){ .owner = i, .fd = f->st->fd, .to = (char *)t->data + at,
+                                       .at = f->st->data_begin + e->begin + at,
+                                       .bytes = bytes - at < most ? bytes - at : most };
+        }
+    }
+    return n;
+}
+
+// Reads with several threads what it can: half of a cold start is the first touch of the weights'
+// memory.  ready, one a parameter, says which are done; the others are left to who reports errors.
+static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weights_file *f,
+                               size_t threads, unsigned char *ready) {
+    mrc__pool *pool = NULL;
+    size_t bytes, n = mrc__weights_parts(ctx, m, f, NULL);
+    mrc__st_part *parts = n && mrc__mul(n, sizeof *parts, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!parts) return;
+    mrc__weights_parts(ctx, m, f, parts);
+    if (mrc__pool_new(&pool, &ctx->host, threads) == MRC_OK) {
+        mrc__pool_run(pool, n, n * MRC__POOL_WORK, mrc__st_part_task, parts);
+        mrc__pool_free(pool, &ctx->host);
+        for (size_t i = 0; i < n; i++) ready[parts[i].owner] = 1;
+        for (size_t i = 0; i < n; i++) if (!parts[i].ok) ready[parts[i].owner] = 0;
+    }
+    ctx->host.free(ctx->host.user, parts);
+}
+
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
-                                    const mrc_model_load_desc *desc) {
+                                    const mrc_model_load_desc *desc, const unsigned char *ready) {
     for (size_t i = 0; ; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
         if (!t) break;
         const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
+        if (ready[i]) continue;
         if (e) {
             MRC__TRY(mrc__param_load(ctx, f->st, e, t, f->path));
             continue;
@@ -15067,6 +15118,16 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         }
     }
     return MRC_OK;
+}
+
+static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
+                                    const mrc_model_load_desc *desc) {
+    unsigned char *ready = mrc__host_zalloc(&ctx->host, m->params->n);
+    if (!ready) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", f->path);
+    mrc__weights_ahead(ctx, m, f, desc->threads, ready);
+    mrc_status s = mrc__weights_read(ctx, m, f, desc, ready);
+    ctx->host.free(ctx->host.user, ready);
+    return s;
 }
 
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
@@ -15090,7 +15151,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     mrc_status s = mrc__weights_open(ctx, &f, desc->path);
     if (s == MRC_OK) {
         s = mrc__model_make(ctx, &m, &config, desc->dtype);
-        if (s == MRC_OK) s = mrc__weights_read(ctx, m, &f, desc);
+        if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
     if (s != MRC_OK) {
