@@ -191,8 +191,8 @@ static void test_find(mrc_backend *be) {
     run_free(&r);
 }
 
-// On every instruction set, training is the same bits by 1, 2, 3 and 7 threads.  The layers are wide
-// enough that each loop has work for more than one.
+// On every instruction set, training is the same bits by 1, 2, 3 and 7 threads.  The layers are
+// wide enough that each loop has work for more than one.
 static void test_threads(void) {
     static const mrc_isa isas[] = { MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 };
     static const size_t threads[] = { 1, 2, 3, 7 };
