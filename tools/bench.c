@@ -596,7 +596,7 @@ static void add_row(const char *name, const char *unit, const measured *m, doubl
     table.compared += !m->missing;
     table.missing += m->missing != 0;
     if (!m->missing && bar > 0 && !args.quick) {
-        int below = middle < bar;
+        int below = !(middle >= bar);           // no number is below
         table.below += below != 0;
         snprintf(verdict, sizeof verdict, "  %s %.2f", below ? "BELOW" : "reaches", bar);
     }
