@@ -515,7 +515,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 2
+#define MRC_BACKEND_API 3
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -529,12 +529,21 @@ struct mrc_backend {
     // src may be reused on return; only download waits for the device.
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
+    // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
+    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it, as f32 or bf16,
+    // where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
+    // 0: there is none of that type.  Both NULL: there is none at all.
+    size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
+    mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
+                          const float *host_src);
     // One table per element type of the activations: a kernel is written for one type and choosing
     // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
-typedef enum mrc_isa { MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 } mrc_isa;
+typedef enum mrc_isa {
+    MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512, MRC_ISA_NEON
+} mrc_isa;
 
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
@@ -764,6 +773,7 @@ typedef struct mrc_tensor {
     const char *name;
     mrc_dtype copy_dtype;
     void     *copy;
+    int       packed;               // 1: data is the backend's prepack(), of type copy_dtype
     // The tape's, constant in parameters so that threads can share them:
     uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
     struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
@@ -785,6 +795,11 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
 // Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
 // read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
+// An f32 matrix for prediction only, which the backend keeps in its own form as f32 or bf16: it is
+// uploaded as f32 and read by mrc_linear() and mrc_qkv() alone, not downloaded and not trained.
+// MRC_ERR_UNSUPPORTED: the backend has no such form.
+MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                       mrc_dtype dtype, size_t rows, size_t columns);
 MRCDEF void       mrc_params_free(mrc_params *params);
 
 // A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
@@ -1230,6 +1245,7 @@ typedef struct mrc_model {          // read-only for users
     mrc_allocator    host;
     mrc_model_config config;
     mrc_dtype        dtype;         // of activations and logits
+    int              for_prediction;
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
@@ -1245,6 +1261,11 @@ typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
     mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
+    // 1: weights are read only by forward passes, so they take the form in which the backend reads
+    // them fastest; such a model is not trained or saved.  f32 gives the same results to the bit.
+    // bf16 then means weights of linear layers in bf16 and activations in f32, where the backend
+    // has that (cpu: half the memory), else as mrc_model_new().
+    int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: the processors online
     // Called for each weight that was initialised, or is in the file and has no place here.
@@ -1686,6 +1707,8 @@ struct mrc__pool {
 static void mrc__pool_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
 #endif
 }
 
@@ -6078,6 +6101,11 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
+    if (t->packed) {
+        mrc_status p = ctx->be->prepack(ctx->be, t->data, t->copy_dtype, t->shape[0], t->shape[1],
+                                        src);
+        return p == MRC_OK ? p : mrc__fail(ctx, p, "prepack on %s", ctx->be->name);
+    }
     mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
     if (s == MRC_OK && t->copy) s = mrc__upload_copy(ctx, t, src);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
@@ -6087,6 +6115,7 @@ MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *d
     if (!ctx || !t || !dst) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
+    if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
     mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
     return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
 }
@@ -6128,24 +6157,46 @@ static mrc_status mrc__params_grow(mrc_params *p) {
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
-                                mrc_dtype dtype, int ndim, const size_t *shape) {
+// packed_bytes 0: as large as its elements are.
+static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
+                                  mrc_dtype dtype, int ndim, const size_t *shape,
+                                  size_t packed_bytes) {
     size_t bytes;
-    if (!out) return MRC_ERR_ARG;
-    *out = NULL;
-    if (!params || !name || (ndim > 0 && !shape)) return MRC_ERR_ARG;
     if (mrc_params_find(params, name)) return MRC_ERR_ARG;
     MRC__TRY(mrc__params_grow(params));
     size_t name_bytes = strlen(name) + 1;
     mrc_tensor *t = mrc__object_new(&params->host, &params->objects, 0, sizeof *t + name_bytes);
     if (!t) return MRC_ERR_MEM;
     if (mrc__tensor_init(t, dtype, ndim, shape, &bytes)) return MRC_ERR_ARG;
-    t->requires_grad = 1;
+    t->requires_grad = !packed_bytes;
     t->name = memcpy(t + 1, name, name_bytes);
-    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
+    t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
     if (!t->data) return MRC_ERR_MEM;
     params->list[params->n++] = t;
     *out = t;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                mrc_dtype dtype, int ndim, const size_t *shape) {
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!params || !name || (ndim > 0 && !shape)) return MRC_ERR_ARG;
+    return mrc__param_make(params, out, name, dtype, ndim, shape, 0);
+}
+
+MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                       mrc_dtype dtype, size_t rows, size_t columns) {
+    const size_t shape[2] = { rows, columns };
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!params || !name) return MRC_ERR_ARG;
+    mrc_backend *be = params->arena.be;
+    size_t bytes = be->prepack_bytes ? be->prepack_bytes(be, dtype, rows, columns) : 0;
+    if (!bytes) return MRC_ERR_UNSUPPORTED;
+    MRC__TRY(mrc__param_make(params, out, name, MRC_DTYPE_F32, 2, shape, bytes));
+    (*out)->packed = 1;
+    (*out)->copy_dtype = dtype;
     return MRC_OK;
 }
 
@@ -6161,7 +6212,7 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 }
 
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
-    if (!params || !t || t->frame || t->copy || t->ndim != 2) return MRC_ERR_ARG;
+    if (!params || !t || t->frame || t->copy || t->ndim < 2) return MRC_ERR_ARG;
     if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
     t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
     if (!t->copy) return MRC_ERR_MEM;
@@ -6510,6 +6561,7 @@ static mrc_dtype mrc__stat_dtype(mrc_dtype dtype) {
 
 // A parameter as an op of this dtype reads it: its working copy, if it has one of that dtype.
 static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
+    if (t->packed) return (mrc_in){ .dtype = t->copy_dtype, .data = t->data };
     if (t->dtype == dtype || !t->copy || t->copy_dtype != dtype) return mrc__in(t);
     return (mrc_in){ .dtype = dtype, .ld = mrc__columns(t), .data = t->copy };
 }
@@ -6517,6 +6569,12 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
 // A matrix must come in x's dtype, a vector in that of statistics; so must the gradient of either.
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
     const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
+    if (t->packed) {
+        if (x->dtype == MRC_DTYPE_F32 && (op == MRC__OP_LINEAR || op == MRC__OP_QKV)) return 1;
+        mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s is for prediction", mrc__ops[op].name,
+                  mrc_dtype_name(x->dtype), t->name);
+        return 0;
+    }
     if (dtype == (t->ndim < 2 ? stat : x->dtype) && (t->dtype == stat || !t->requires_grad)) {
         return 1;
     }
@@ -6573,8 +6631,13 @@ static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, 
     node->op = op;
     node->frame = ctx->frame;
     node->n_in = n_in;
-    for (size_t i = 0; i < n_in; i++) node->in[i] = in[i];
     node->recorded = wants && ctx->grad_mode;
+    for (size_t i = 0; i < n_in; i++) {
+        node->in[i] = in[i];
+        if (!node->recorded || !in[i]->packed) continue;
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: %s is for prediction and has no backward",
+                              mrc__ops[op].name, in[i]->name);
+    }
     ctx->saw_trainable |= wants;
     return node;
 }
@@ -7112,7 +7175,7 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
                               .bias = mrc__param_in(node->in[2], x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
-    a.weight.ld = in;
+    if (!w->packed) a.weight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
@@ -9146,6 +9209,7 @@ typedef struct mrc__host_backend {
     char         *pack_a;           // cpu: the gemm's scratch: one of pack_a_bytes a thread, and
     void         *pack_b;           // one that all share
     size_t        pack_a_bytes;
+    int           dot_bf16;         // cpu: products of bf16 by the instruction for them
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -9528,6 +9592,10 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 //       tasks, each some rows by some of the panels:
 //           pack a into panels of ROWS rows alike; for each pair of panels: a tile in registers
 //
+// Weights for prediction come packed: gemm_pack's result for all slices, one after the other.  In
+// bf16 an element of that is a pair, k and k + 1, so that k counts pairs: where the machine
+// multiplies pairs, a is made of pairs too; elsewhere a panel is made floats before its slice.
+//
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
 // does not in -std=c11 unless told so (DESIGN 7: results are per build and instruction set).
@@ -9741,11 +9809,104 @@ MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, 
     }
 }
 
+#if MRC__F32
+// A panel of pairs of bf16 as floats: k = 2 p in the low halves, 2 p + 1 in the high ones.
+MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc) {
+    for (size_t k = 0; k < kc; k++) {
+        for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
+            MRC__T(uvec) pair = (MRC__T(uvec))MRC__T(load)(
+                (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i));
+            if (k % 2) pair &= 0xffff0000u;
+            else pair <<= 16;
+            MRC__T(store)(dst + k * MRC__T(COLS) + i, (MRC__T(vec))pair);
+        }
+    }
+}
+#endif
+
+#if MRC__F32 && defined(MRC__TARGET_BF16)
+// `lines` rows of n floats as pairs, rows of `pairs` pairs; what is past n is 0.
+MRC__TARGET_BF16 static void MRC__T(narrow)(float *dst, const float *src, size_t ld, size_t lines,
+                                            size_t n, size_t pairs) {
+    for (size_t i = 0; i < lines; i++, src += ld, dst += pairs) {
+        for (size_t k = 0; k < 2 * pairs; k += 16) {
+            const __mmask16 in = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffff);
+            const size_t left = pairs - k / 2;
+            __m256bh h = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(in, src + k));
+            _mm256_mask_storeu_epi32(dst + k / 2, (__mmask8)(left < 8 ? (1u << left) - 1 : 0xff),
+                                     (__m256i)h);
+        }
+    }
+}
+
+// Up to r rows of a by one panel of b, both packed pairs.
+MRC__TARGET_BF16 static inline __attribute__((always_inline))
+void MRC__T(tile_pairs)(const int r, const MRC__T(block) *t) {
+    __m512 sum[MRC__ROWS][2];
+    const float *a = t->a, *b = t->b;
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (size_t k = 0; k < t->kc; k++, b += MRC__T(COLS), a += MRC__ROWS) {
+        const __m512bh b0 = (__m512bh)_mm512_loadu_ps(b), b1 = (__m512bh)_mm512_loadu_ps(b + 16);
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
+        }
+    }
+    const __mmask16 in[2] = { (__mmask16)(t->n < 16 ? (1u << t->n) - 1 : 0xffff),
+                              (__mmask16)(t->n >= 32 ? 0xffff : t->n > 16 ? (1u << (t->n - 16)) - 1
+                                          : 0) };
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        if ((size_t)i >= t->m) break;
+        for (int j = 0; j < 2; j++) {
+            float *c = t->c + (size_t)i * t->ld + 16 * j;
+            __m512 value = sum[i][j];
+            if (t->accumulate) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(in[j], c));
+            _mm512_mask_storeu_ps(c, in[j], value);
+        }
+    }
+}
+#define MRC__PAIRS_ALONE MRC__TARGET_BF16 static __attribute__((noinline)) void
+MRC__PAIRS_ALONE MRC__T(pairs_max)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS, t); }
+MRC__PAIRS_ALONE MRC__T(pairs_mid)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MID, t); }
+MRC__PAIRS_ALONE MRC__T(pairs_min)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MIN, t); }
+#undef MRC__PAIRS_ALONE
+
+// As multiply, of pairs; a is rows of floats as they came, scratch is room for one block of pairs.
+MRC__TARGET_BF16 static void MRC__T(multiply_pairs)(const MRC__T(block) *all, const float *a,
+                                                    size_t ld, size_t n, float *pack,
+                                                    float *scratch) {
+    for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+        size_t lines = mrc__min(all->m - i, MRC__ROWS);
+        MRC__T(narrow)(scratch, a + i * ld, ld, lines, n, all->kc);
+        MRC__T(pack)(pack + i * all->kc, scratch, all->kc, 1, lines, MRC__ROWS, all->kc);
+    }
+    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
+        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+            MRC__T(block) t = *all;
+            t.m = mrc__min(all->m - i, MRC__ROWS);
+            t.n = mrc__min(all->n - j, MRC__T(COLS));
+            t.a = pack + i * all->kc;
+            t.b = all->b + j / MRC__T(COLS) * all->b_step;
+            t.c = all->c + i * all->ld + j;
+            if (t.m > MRC__ROWS_MID) MRC__T(pairs_max)(&t);
+            else if (t.m > MRC__ROWS_MIN) MRC__T(pairs_mid)(&t);
+            else MRC__T(pairs_min)(&t);
+        }
+    }
+}
+#endif
+
 // One slice of the loops above; shared by its tasks.
 typedef struct MRC__T(gemm_job) {
     const mrc_gemm_args *g;
     const MRC__T(finish) *finish;   // NULL but in the last slice of k
     const mrc__host_backend *h;
+    const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
+    int pairs;                      // 1: a and b are pairs of bf16, and so k0 and kc count
     size_t k0, kc, j0, nc, mc;      // mc: rows of a task
     size_t groups, group_cols;      // columns of a task, a multiple of COLS
     int accumulate;
@@ -9757,6 +9918,14 @@ MRC__TARGET static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker)
     size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
     size_t j = task * MRC__T(COLS);
     (void)worker;
+#if MRC__F32
+    if (job->packed) {
+        MRC__T(widen)((float *)job->h->pack_b + j * job->kc,
+                      (const uint32_t *)(const void *)job->packed + j * mrc__ceil_div(job->kc, 2),
+                      job->kc);
+        return;
+    }
+#endif
     MRC__T(pack_b)((MRC__REAL *)job->h->pack_b + j * job->kc,
                    (const MRC__REAL *)g->b.data + job->k0 * k_step + (job->j0 + j) * line, line,
                    k_step, job->nc - j, job->kc);
@@ -9769,13 +9938,22 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
     MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line, k_step,
-                   mc, job->kc);
+    if (!job->pairs) {
+        MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line,
+                       k_step, mc, job->kc);
+    }
     MRC__T(block) block = {
         .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
-        .a_k = MRC__ROWS, .b = (const MRC__REAL *)job->h->pack_b + begin * job->kc,
+        .a_k = MRC__ROWS, .b = job->b + begin * job->kc,
         .b_step = MRC__T(COLS) * job->kc, .ld = g->c.ld, .accumulate = job->accumulate,
         .c = (MRC__REAL *)g->c.data + i0 * g->c.ld + job->j0 + begin };
+#if MRC__F32 && defined(MRC__TARGET_BF16)
+    if (job->pairs) {               // half of the scratch is enough for a block of them
+        MRC__T(multiply_pairs)(&block, (const float *)g->a.data + 2 * job->k0 + i0 * line, line,
+                               mrc__min(2 * job->kc, g->k - 2 * job->k0), pack,
+                               pack + MRC__MC * MRC__KC);
+    } else
+#endif
     MRC__T(multiply)(&block);
     if (job->finish) {
         MRC__T(finish_rows)(job->finish, g->c, i0, i0 + mc, job->j0 + begin,
@@ -9783,26 +9961,51 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     }
 }
 
+// Elements of k in a slice: those of pairs hold twice as many, as their panels are as large.
+static size_t MRC__T(k_slice)(size_t k, int halves, int pairs) {
+    if (!halves) return mrc__slice(k, MRC__KC, 4);
+    size_t slice = mrc__slice(mrc__ceil_div(k, 2), MRC__KC, 4);
+    return pairs ? slice : 2 * slice;
+}
+
+// Where the block of columns j0 .. j0 + nc and of k from k0 on begins in a packed matrix, counted
+// in floats or pairs.  nc n and k0 0 at j0 0: its size.
+static size_t MRC__T(packed_at)(size_t k, int halves, size_t j0, size_t nc, size_t k0) {
+    if (halves) return j0 * mrc__ceil_div(k, 2) + mrc__round_up(nc, MRC__T(COLS)) * (k0 / 2);
+    return j0 * k + mrc__round_up(nc, MRC__T(COLS)) * k0;
+}
+
 MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
                                                const MRC__T(finish) *finish) {
     const mrc__host_backend *h = be->self;
-    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = mrc__slice(g->k, MRC__KC, 4);
+    const int packed = g->b.ld == 0 && g->b_transposed, halves = g->b.dtype == MRC_DTYPE_BF16;
+    const int pairs = packed && halves && h->dot_bf16;
+    const size_t k_all = pairs ? mrc__ceil_div(g->k, 2) : g->k;
+    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = MRC__T(k_slice)(g->k, halves, pairs);
     size_t panels = mrc__ceil_div(g->m, MRC__ROWS);
     size_t mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
     size_t row_tasks = mrc__ceil_div(g->m, mc ? mc : 1);
     if (row_tasks == 0) return MRC_OK;
     for (size_t j0 = 0; j0 < g->n; j0 += nc) {
-        for (size_t k0 = 0; k0 == 0 || k0 < g->k; k0 += kc) {   // k = 0 still writes c
-            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, g->k - k0),
+        for (size_t k0 = 0; k0 == 0 || k0 < k_all; k0 += kc) {  // k = 0 still writes c
+            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, k_all - k0),
                                      .j0 = j0, .nc = mrc__min(nc, g->n - j0), .mc = mc,
-                                     .finish = k0 + kc >= g->k ? finish : NULL,
+                                     .pairs = pairs, .b = h->pack_b,
+                                     .finish = k0 + kc >= k_all ? finish : NULL,
                                      .accumulate = k0 > 0 || g->c.accumulate };
+            if (packed) {
+                job.packed = (const MRC__REAL *)g->b.data
+                           + MRC__T(packed_at)(g->k, halves, j0, job.nc, pairs ? 2 * k0 : k0);
+                if (pairs || !halves) job.b = job.packed;
+            }
             size_t b_panels = mrc__ceil_div(job.nc, MRC__T(COLS));
             size_t split = mrc__min(mrc__ceil_div(16, row_tasks), b_panels);
             job.group_cols = mrc__ceil_div(b_panels, split) * MRC__T(COLS);
             job.groups = mrc__ceil_div(job.nc, job.group_cols);
             size_t work = g->m * job.nc * job.kc / 64;
-            mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
+            if (job.b != job.packed) {
+                mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
+            }
             mrc__pool_run(h->pool, row_tasks * job.groups, work, MRC__T(gemm_task), &job);
         }
     }
@@ -9812,6 +10015,61 @@ MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_a
 MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
     return MRC__T(gemm_run)(be, g, NULL);
 }
+
+#if MRC__F32
+// Who replaced gemm has its own products of f32.
+static size_t MRC__T(prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows,
+                                    size_t columns) {
+    const int halves = dtype == MRC_DTYPE_BF16;
+    size_t room = mrc__round_up(rows, MRC__T(COLS)), elements, bytes;
+    if (!halves && (dtype != MRC_DTYPE_F32 || be->kernels[dtype].gemm != MRC__T(gemm))) return 0;
+    if (room < rows || !mrc__mul(room, columns, &elements)
+        || !mrc__mul(elements, sizeof(float), &bytes)) return 0;
+    return MRC__T(packed_at)(columns, halves, room, 0, 0) * sizeof(float);
+}
+
+typedef struct MRC__T(prepack_job) {
+    const mrc__host_backend *h;
+    float       *dst;
+    const float *src;
+    size_t       rows, columns;
+    int          halves;
+} MRC__T(prepack_job);
+
+// One panel, slice by slice.
+MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(prepack_job) *p = arg;
+    const size_t nc = mrc__slice(p->rows, MRC__NC, MRC__T(COLS));
+    const size_t k_all = p->columns, kc = MRC__T(k_slice)(k_all, p->halves, 0);
+    const size_t row = task * MRC__T(COLS), j0 = row / nc * nc, lines = p->rows - row;
+    uint16_t *halves = (uint16_t *)(void *)(p->h->pack_a + worker * p->h->pack_a_bytes);
+    for (size_t k0 = 0; k0 < k_all; k0 += kc) {
+        const size_t n = mrc__min(kc, k_all - k0), pairs = mrc__ceil_div(n, 2);
+        const float *src = p->src + row * k_all + k0;
+        float *dst = p->dst + MRC__T(packed_at)(k_all, p->halves, j0, mrc__min(nc, p->rows - j0),
+                                                k0);
+        if (!p->halves) {
+            MRC__T(pack_b)(dst + (row - j0) * n, src, k_all, 1, lines, n);
+            continue;
+        }
+        for (size_t i = 0; i < mrc__min(lines, MRC__T(COLS)); i++) {
+            halves[(i + 1) * 2 * pairs - 1] = 0;                // n may be odd
+            mrc__narrow(MRC_DTYPE_BF16, halves + i * 2 * pairs, src + i * k_all, n);
+        }
+        MRC__T(pack_b)(dst + (row - j0) * pairs, (const float *)(const void *)halves, pairs, 1,
+                       lines, pairs);
+    }
+}
+
+static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
+                                  size_t columns, const float *host_src) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(prepack_job) job = { h, dst, host_src, rows, columns, dtype == MRC_DTYPE_BF16 };
+    mrc__pool_run(h->pool, mrc__ceil_div(rows, MRC__T(COLS)), rows * columns / 2,
+                  MRC__T(prepack_task), &job);
+    return MRC_OK;
+}
+#endif
 #endif // cpu pass
 
 //==============================================================================
@@ -9911,7 +10169,9 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
                               .b = a->weight, .c = gelu && a->z.data ? a->z : a->y };
     MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .y = gelu ? a->y.data : NULL,
                                       .ld = a->y.ld }, .z = g.c, .n = a->n, .out = a->out };
-    if (be->kernels[a->x.dtype].gemm == MRC__T(gemm)) return MRC__T(gemm_run)(be, &g, &job.f);
+    if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
+        return MRC__T(gemm_run)(be, &g, &job.f);
+    }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
     return MRC_OK;
@@ -11509,10 +11769,11 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 //==============================================================================
 // >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
 //
-// Three paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
-// vectors elsewhere), AVX2 with FMA, AVX-512 (F, DQ, BW, VL).  The register block of each is chosen
-// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and symmetric_kl stay
-// naive: their sums are in double anyway, and they read two columns.
+// Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
+// vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
+// baseline's vectors with all registers and with products fused into sums.  The register block of
+// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and
+// symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 static void MRC__T(fill)(mrc_kernels *k) {
@@ -11617,6 +11878,9 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__ROWS_MIN  4
 #define MRC__VEC_BYTES 64
 #define MRC__TARGET    MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
+#if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10
+#define MRC__TARGET_BF16 MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
@@ -11626,6 +11890,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__REAL      double
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f64
 #include MRC_SELF
+#ifdef MRC__TARGET_BF16
+#undef MRC__TARGET_BF16
+#define MRC__HAS_BF16
+#endif
 #undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
@@ -11633,6 +11901,33 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #undef MRC__VEC_BYTES
 #undef MRC__TARGET
 #endif // x86-64
+
+#if defined(__aarch64__)
+#define MRC__ROWS      12           // 24 + 2 + 1: 27 of 32
+#define MRC__ROWS_MID  8
+#define MRC__ROWS_MIN  4
+#define MRC__VEC_BYTES 16
+#ifdef __clang__                    // fuses anyway
+#define MRC__TARGET
+#else
+#define MRC__TARGET    __attribute__((optimize("fp-contract=fast")))
+#endif
+#define MRC__F32       1
+#define MRC__REAL      float
+#define MRC__T(name)   mrc__cpu_##name##_neon_f32
+#include MRC_SELF
+#undef MRC__F32
+#define MRC__F32       0
+#define MRC__REAL      double
+#define MRC__T(name)   mrc__cpu_##name##_neon_f64
+#include MRC_SELF
+#undef MRC__F32
+#undef MRC__ROWS
+#undef MRC__ROWS_MID
+#undef MRC__ROWS_MIN
+#undef MRC__VEC_BYTES
+#undef MRC__TARGET
+#endif // aarch64
 
 #undef MRC__TARGETS
 #undef MRC__PASS_CPU
@@ -11647,6 +11942,8 @@ static int mrc__cpu_has(mrc_isa isa) {
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
     }
+#elif defined(__aarch64__)
+    if (isa == MRC_ISA_NEON) return 1;
 #endif
     return 0;
 }
@@ -11654,19 +11951,38 @@ static int mrc__cpu_has(mrc_isa isa) {
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
     mrc_kernels *f32 = &be->kernels[MRC_DTYPE_F32], *f64 = &be->kernels[MRC_DTYPE_F64];
     be->isa = "baseline";
+    be->prepack_bytes = mrc__cpu_prepack_bytes_f32;
+    be->prepack = mrc__cpu_prepack_f32;
     mrc__cpu_fill_f32(f32);
     mrc__cpu_fill_f64(f64);
 #if defined(__x86_64__)
     if (isa == MRC_ISA_AVX2) {
         be->isa = "avx2";
+        be->prepack_bytes = mrc__cpu_prepack_bytes_avx2_f32;
+        be->prepack = mrc__cpu_prepack_avx2_f32;
         mrc__cpu_fill_avx2_f32(f32);
         mrc__cpu_fill_avx2_f64(f64);
     }
     if (isa == MRC_ISA_AVX512) {
         be->isa = "avx512";
+        be->prepack_bytes = mrc__cpu_prepack_bytes_avx512_f32;
+        be->prepack = mrc__cpu_prepack_avx512_f32;
         mrc__cpu_fill_avx512_f32(f32);
         mrc__cpu_fill_avx512_f64(f64);
+#ifdef MRC__HAS_BF16
+        ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+#endif
     }
+#elif defined(__aarch64__)
+    if (isa == MRC_ISA_NEON) {
+        be->isa = "neon";
+        be->prepack_bytes = mrc__cpu_prepack_bytes_neon_f32;
+        be->prepack = mrc__cpu_prepack_neon_f32;
+        mrc__cpu_fill_neon_f32(f32);
+        mrc__cpu_fill_neon_f64(f64);
+    }
+#else
+    (void)isa;
 #endif
 }
 
@@ -11691,7 +12007,8 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
     *out = NULL;
     if (isa == MRC_ISA_AUTO) {
         isa = mrc__cpu_has(MRC_ISA_AVX512) ? MRC_ISA_AVX512
-            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2 : MRC_ISA_BASELINE;
+            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2
+            : mrc__cpu_has(MRC_ISA_NEON) ? MRC_ISA_NEON : MRC_ISA_BASELINE;
     }
     if (!mrc__cpu_has(isa)) return MRC_ERR_UNSUPPORTED;
     MRC__TRY(mrc_backend_naive_new(&be, desc));
@@ -11758,6 +12075,17 @@ static mrc_status mrc__null_upload(mrc_backend *be, void *dst, const void *src, 
 static mrc_status mrc__null_download(mrc_backend *be, void *dst, const void *src, size_t bytes) {
     (void)be; (void)src;
     if (bytes) memset(dst, 0, bytes);
+    return MRC_OK;
+}
+
+static size_t mrc__null_prepack_bytes(mrc_backend *be, mrc_dtype dtype, size_t rows,
+                                      size_t columns) {
+    mrc_backend *like = ((mrc__null_backend *)be->self)->like;
+    return like->prepack_bytes(like, dtype, rows, columns);
+}
+static mrc_status mrc__null_prepack(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
+                                    size_t columns, const float *src) {
+    (void)be; (void)dst; (void)dtype; (void)rows; (void)columns; (void)src;
     return MRC_OK;
 }
 
@@ -11866,6 +12194,10 @@ MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
                              .isa = like->isa, .self = n, .destroy = mrc__null_destroy,
                              .alloc = mrc__null_alloc, .free = mrc__null_free,
                              .upload = mrc__null_upload, .download = mrc__null_download };
+    if (like->prepack_bytes) {
+        n->base.prepack_bytes = mrc__null_prepack_bytes;
+        n->base.prepack = mrc__null_prepack;
+    }
     mrc__null_fill(&n->base, like);
     *out = &n->base;
     return MRC_OK;
@@ -12115,8 +12447,8 @@ static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
 
 // Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
 static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
-    return ctx->be->is_host && !t->copy && t->dtype == MRC_DTYPE_F32 && !strcmp(e->dtype, "F32")
-        && mrc__param_like(e, t);
+    return ctx->be->is_host && !t->copy && !t->packed && t->dtype == MRC_DTYPE_F32
+        && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
 
 // Reads one tensor of a file into t; its shape must be t's.
@@ -15983,6 +16315,8 @@ typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
     int        copies;              // matrices get working copies of the model's type
+    int        packed;              // matrices are for prediction, in packed_dtype
+    mrc_dtype  packed_dtype;
     size_t     n;
     mrc_status status;
 } mrc__builder;
@@ -15999,8 +16333,11 @@ static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
-    b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype),
+    b->status = b->packed && columns
+              ? mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, rows, columns)
+              : mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype),
                               columns ? 2 : 1, shape);
+    if (t && b->m->for_prediction) t->requires_grad = 0;
     if (b->status == MRC_OK && b->copies && columns) {
         b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
     }
@@ -16092,9 +16429,11 @@ static void mrc__make_head(mrc__builder *b) {
 static mrc_status mrc__make_all(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
     mrc_encoder_weights *w = b->m->weights;
+    const int copies = mrc__is_half(b->m->dtype), packed = b->packed;
     size_t h = c->hidden_size;
     double r = c->initializer_range;
     const char *p = mrc__prefix(c);
+    b->packed = 0;                  // tables and LSTMs are read as they are
     w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
                         "%sembeddings.word_embeddings.weight", p);
     if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
@@ -16107,23 +16446,28 @@ static mrc_status mrc__make_all(mrc__builder *b) {
                               "%sembeddings.token_type_embeddings.weight", p);
     w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
     w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
-    b->copies = mrc__is_half(b->m->dtype);
+    b->copies = copies;
+    b->packed = packed;
     for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
-    b->copies = 0;
+    b->copies = b->packed = 0;
     if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
-    b->copies = mrc__is_half(b->m->dtype);
+    b->copies = copies;
     mrc__make_head(b);
     return b->status;
 }
 
 // The parameters, with undefined contents.
 static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
-                                  mrc_dtype dtype) {
+                                  mrc_dtype dtype, int for_prediction) {
     size_t n, bytes;
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
-    if (dtype >= MRC_DTYPE_I32 || !ctx->be->kernels[dtype].linear_fwd) {
+    mrc_backend *be = ctx->be;
+    mrc__builder b = { .ctx = ctx, .packed_dtype = dtype };
+    b.packed = for_prediction && be->prepack_bytes && be->prepack_bytes(be, dtype, 1, 1) > 0;
+    if (b.packed) dtype = MRC_DTYPE_F32;
+    if (dtype >= MRC_DTYPE_I32 || !be->kernels[dtype].linear_fwd) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
                          ctx->be->name, mrc_dtype_name(dtype));
     }
@@ -16132,6 +16476,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->host = ctx->host;
     m->config = *config;
     m->dtype = dtype;
+    m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
     n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
@@ -16142,7 +16487,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->lstm
       && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
-    mrc__builder b = { .ctx = ctx, .m = m };
+    b.m = m;
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
                              config->num_hidden_layers);
@@ -16214,7 +16559,7 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
     if (out) *out = NULL;
     if (!ctx || !out || !config) return MRC_ERR_ARG;
     mrc_model *m;
-    MRC__TRY(mrc__model_make(ctx, &m, config, dtype));
+    MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
         mrc_status s = mrc__init_param(ctx, m, i, seed);
         if (s == MRC_OK) continue;
@@ -16705,7 +17050,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path);
     if (s == MRC_OK) {
-        s = mrc__model_make(ctx, &m, &config, desc->dtype);
+        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -16881,6 +17226,9 @@ static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *sou
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     if (!ctx || !m || !path) return MRC_ERR_ARG;
+    if (m->for_prediction) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
+    }
     MRC__TRY(mrc_dir_new(ctx, path));
     if (tokenizer_dir) {
         MRC__TRY(mrc_file_exists(tokenizer_dir) == 1 ? mrc__save_vocab(ctx, path, tokenizer_dir)
@@ -17466,7 +17814,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
     mrc_status s = MRC_OK;
     for (int k = 0; k < 2 && s == MRC_OK; k++) {
         s = mrc_ctx_new(&one[k], &planner);
-        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype);
+        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0);
         if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
         if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {
             s = mrc__plan_eval(one[1], desc, m, out);
