@@ -1,7 +1,9 @@
 // What all tests share: counting checks, fixed random numbers, reading and writing any dtype.
 #ifndef TEST_H
 #define TEST_H
+#ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE             // MAP_ANONYMOUS, for the fake device
+#endif
 #ifdef TEST_LINKED                  // calls public functions only: linked with one mrc.o for many
 #define _POSIX_C_SOURCE 200809L
 #include "../mrc.h"
@@ -15,6 +17,18 @@
 #include "../mrc.h"
 #endif
 #include "../mrc.h"                 // including twice must not matter
+
+#ifdef MRC_TEST_CUDA
+#include "../backends/cuda.h"
+enum { TEST_ON_CUDA = 1 };              // the CUDA source alone, against the naive kernels
+#else
+enum { TEST_ON_CUDA = 0 };
+#endif
+#ifdef MRC_TEST_GPU
+enum { TEST_ON_GPU = 1 };               // a real one: tests/gpu.sh
+#else
+enum { TEST_ON_GPU = 0 };
+#endif
 
 // For what not every test uses.
 #define TEST_HELPER __attribute__((unused)) static
