@@ -8,6 +8,18 @@
 #include "../mrc.h"
 #include "../mrc.h"            // including twice must not matter
 
+#ifdef MRC_TEST_CUDA
+#include "../backends/cuda.h"
+enum { TEST_ON_CUDA = 1 };              // the CUDA source alone, against the naive kernels
+#else
+enum { TEST_ON_CUDA = 0 };
+#endif
+#ifdef MRC_TEST_GPU
+enum { TEST_ON_GPU = 1 };               // a real one: tests/gpu.sh
+#else
+enum { TEST_ON_GPU = 0 };
+#endif
+
 // For what not every test uses.
 #define TEST_HELPER __attribute__((unused)) static
 

@@ -551,9 +551,22 @@ static void test_not_finite(mrc_backend *be) {
     mrc_model_free(m);
 }
 
+// The CUDA source on the tests' shim: every golden.
+static int test_cuda(void) {
+#ifdef MRC_TEST_CUDA
+    mrc_backend *be;
+    if (CHECK(mrc_backend_cuda_new(&be, NULL) == MRC_OK, "cuda")) {
+        test_backend(be);
+        mrc_backend_free(be);
+    }
+#endif
+    return test_end();
+}
+
 int main(void) {
     char dir[64];
     mrc_backend *naive, *be;
+    if (TEST_ON_CUDA) return test_cuda();
     snprintf(dir, sizeof dir, "build/test_model.%ld", (long)getpid());
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     test_backend(naive);

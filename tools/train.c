@@ -795,6 +795,8 @@ static int can_have(run *r, size_t bytes) {
 
 // The most that can be had, up to `wanted`, to the MiB.
 static size_t memory_to_be_had(run *r, size_t wanted) {
+    size_t had;
+    if (tool_backend_reserve(r->be, wanted, &had)) return had;
     size_t limit = memory_limit(), used = tool_peak_bytes();
     size_t room = limit > used ? limit - used : 0, low = 0, high = wanted < room ? wanted : room;
     if (can_have(r, high)) return high;
