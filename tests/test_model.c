@@ -108,7 +108,7 @@ static mrc_tensor *golden_loss(mrc_ctx *ctx, mrc_model *m, golden *g, mrc_batch 
     CHECK(mrc_model_batch(ctx, m, batch, g->list + first, n, first) == MRC_OK, "%s",
           mrc_ctx_message(ctx));
     *logits = mrc_model_forward(ctx, m, batch, &forward);
-    return mrc_cross_entropy(ctx, *logits, batch->targets, mrc__denominators(ctx, m, counted),
+    return mrc_cross_entropy(ctx, *logits, batch->targets, mrc__denominators(ctx, m, counted, 1),
                              batch);
 }
 
@@ -231,7 +231,10 @@ static void test_steps(mrc_backend *be, const char *name, const char *form,
     if (!CHECK(mrc_optimizer_new(ctx, &o, m->params, config) == MRC_OK, "%s",
                mrc_ctx_message(ctx))) exit(1);
     for (uint32_t step = 0; step < 10; step++) {
-        double rate = top * (lr ? mrc_schedule_factor(MRC_SCHEDULE_LINEAR, step, 3, 10) : 1);
+        mrc_schedule_config schedule = mrc_schedule_config_default(MRC_SCHEDULE_LINEAR);
+        schedule.warmup_steps = 3;
+        schedule.total_steps = 10;
+        double rate = top * (lr ? mrc_schedule_factor(&schedule, step) : 1);
         mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 3, .lr = rate,
                                .random = { .seed = 1, .step = step },
                                .forward = mrc_forward_config_default() };
