@@ -970,8 +970,8 @@ typedef struct mrc_optimizer_config {
     double    ema_decay;            // of an average of the weights, below 1; 0: there is none
     double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
     int32_t   loss_scale_interval, loss_scale_hysteresis;
-    // Called once for each parameter, with a learning rate of 1 times that of the step and the decay
-    // that the rules above give it: may change both.  NULL: all are as given.
+    // Called once for each parameter, with 1 times the step's learning rate and the decay that the
+    // rules above give it: may change both.  NULL: all are as given.
     void    (*group)(void *user, const mrc_tensor *p, mrc_param_group *g);
     void     *user;
 } mrc_optimizer_config;
@@ -1015,7 +1015,7 @@ typedef struct mrc_schedule_config {
     uint32_t     magic;
     mrc_schedule kind;
     uint64_t     warmup_steps, total_steps;
-    double       num_cycles;        // cosine: 0.5, to 0 once; with restarts: 1, how often from 1 to 0
+    double       num_cycles;        // cosine: 0.5, once to 0; with restarts: 1, how often to 0
     double       lr, lr_end, power; // polynomial: from the peak lr to lr_end; 1e-7, 1
     double       timescale;         // inverse_sqrt, in steps; 0: warmup_steps, or 10000 without
 } mrc_schedule_config;
@@ -1092,10 +1092,10 @@ MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *
 // For answering and scoring, which must not lose a question: every row that has an id is kept, as
 // the official scripts do.  Context and question may be "", answers none or not in the context.
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path);
-// Some examples of a data set, by index, as one of their own; their texts stay d's, so free d later.
+// Some examples of a data set, by index, as one of their own; their texts stay d's: free d later.
 MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_dataset *d,
                                      const size_t *indices, size_t n);
-// fold[i] of row i when n rows are split into k folds as scikit-learn does it, for a seed below 2^32:
+// fold[i] of row i when n rows are split into k folds as scikit-learn does it, seed below 2^32:
 // KFold(k, shuffle=True, random_state=seed).  2 <= k <= n.
 MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold);
 MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is fine
@@ -1336,8 +1336,8 @@ typedef struct mrc_step_result {
 // What a step minimises.  Zero-initialised: cross-entropy.
 //   R-Drop: the mean of the losses of two passes that differ in dropout, plus rdrop_alpha times
 //   their symmetric KL divergence, averaged as the loss is.
-//   FGM: a second pass with the word embeddings moved by fgm_epsilon along the gradient of the first
-//   one adds its gradient; the loss that is reported is the first pass's.
+//   FGM: a second pass, with the word embeddings moved by fgm_epsilon along the gradient of the
+//   first one, adds its gradient; the loss that is reported is the first pass's.
 typedef struct mrc_objective {
     mrc_loss loss;
     double   rdrop_alpha, fgm_epsilon;  // 0: not at all
@@ -10615,7 +10615,7 @@ static int mrc__decays(const char *name) {
 static mrc_status mrc__tensor_copy(mrc_ctx *ctx, mrc_tensor *t, const mrc_tensor *from) {
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
-    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes of host memory", t->name, bytes);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", t->name, bytes);
     mrc_status s = mrc_tensor_download(ctx, from, host);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
@@ -12933,8 +12933,8 @@ MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_
 // >>impl.folds   parts of a data set; the folds of scikit-learn, numpy's generator behind them
 //
 // MT19937: Matsumoto and Nishimura, "Mersenne twister", 1998.  numpy's legacy RandomState seeds it
-// by Knuth's recurrence and shuffles from the end (Fisher-Yates); an index comes from the low bits of
-// a word, taken anew while it is too large.
+// by Knuth's recurrence and shuffles from the end (Fisher-Yates); an index comes from the low bits
+// of a word, taken anew while it is too large.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__mt { uint32_t word[624]; int at; } mrc__mt;
@@ -13077,7 +13077,8 @@ static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encodin
     *x = (mrc_feature){ .example_index = (int32_t)example,
                         .length = (int32_t)rows, .real_len = (int32_t)w->n,
                         .offset_mapping = (int32_t (*)[2])block, .input_ids = block + 2 * rows,
-                        .token_type_ids = block + 3 * rows, .loss_end = (int32_t)(e->config->loss_valid ? w->n : rows),
+                        .token_type_ids = block + 3 * rows,
+                        .loss_end = (int32_t)(e->config->loss_valid ? w->n : rows),
                         .start_position = -1, .end_position = -1 };
     for (size_t i = 0; i < rows; i++) {
         x->input_ids[i] = i < w->n ? w->input_ids[i] : e->ids.pad;

@@ -708,6 +708,28 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
     tool_check_stride(*length, stride);
 }
 
+// The examples of one of k folds (KFold with --seed), or those of all others; freed before d.
+TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *path, size_t k,
+                                size_t fold, int inside) {
+    size_t n = mrc_dataset_size(d), kept = 0;
+    size_t *folds = malloc((2 * n + 1) * sizeof *folds);
+    mrc_dataset *part;
+    if (!folds) tool_fail(TOOL_NO_MEMORY, "no memory for the folds of %zu examples", n);
+    if (k > n) {
+        tool_fail(TOOL_BAD_INPUT, "%s: has fewer examples than folds (found %zu, expected at least "
+                  "%zu)", path, n, k);
+    }
+    tool_check(ctx, mrc_kfold(ctx, n, k, (uint64_t)tool_common.seed, folds));
+    for (size_t i = 0; i < n; i++) {
+        if ((folds[i] == fold) == (inside != 0)) folds[n + kept++] = i;
+    }
+    tool_check(ctx, mrc_dataset_subset(ctx, &part, d, folds + n, kept));
+    tool_note("%s: fold %zu of %zu: %zu of %zu examples to %s", path, fold, k, kept, n,
+              inside ? "measure on" : "train on");
+    free(folds);
+    return part;
+}
+
 // "FILE: 3952 rows -> 3706 kept (reason: 246)": a result, there before the work begins.
 TOOL_DEF void tool_print_rows(const char *path, const mrc_dataset *d, const mrc_features *f) {
     const char *reason, *before = " (";
