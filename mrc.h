@@ -32,7 +32,8 @@
 //   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
 //
 //   A new loss or head: compute it from tensors of the step, hand the result and a backward
-//   function to mrc_custom(): no change here.  A new op: one block op.NAME (formula, naive kernels,
+//   function to mrc_custom(): no change here; tests/custom_head.c is one of each, with its training
+//   loop.  A new op: one block op.NAME (formula, naive kernels,
 //   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
 //   tests/op_cases.h: test_ops fails while there are none.
 //
@@ -65,8 +66,8 @@
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
-//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
-//     >>api.model  >>api.checkpoint  >>api.reader
+//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
+//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.tensor
 //     >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -76,8 +77,8 @@
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.vocabulary
 //     >>impl.tokenizer  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode
-//     >>impl.metrics  >>impl.config  >>impl.model  >>impl.model_dir  >>impl.checkpoint
-//     >>impl.reader  >>impl.tables
+//     >>impl.ensemble  >>impl.metrics  >>impl.config  >>impl.model  >>impl.model_dir
+//     >>impl.checkpoint  >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1206,6 +1207,26 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
 
 //==============================================================================
+// >>api.ensemble   one answer out of several models' (PARITY 3.16)
+//==============================================================================
+typedef enum mrc_ensemble {
+    MRC_ENSEMBLE_PROBABILITY_SUM,   // the text with the largest sum over all lists
+    MRC_ENSEMBLE_HARD_VOTE,         // the most first places; a tie: the most probable of them
+    MRC_ENSEMBLE_FOLD_COMBINE       // the largest sum of each model's best probability of the text
+} mrc_ensemble;
+typedef struct mrc_vote { const char *text; size_t bytes; double probability; } mrc_vote;
+typedef struct mrc_votes { const mrc_vote *list; size_t n; } mrc_votes;  // n-best, best first
+// The answer to one question: the vote that has its text, with the text's score in probability.
+// Lists are read rank by rank, then model by model (fold_combine: model by model), and of equal
+// scores the text that was seen first wins.  weights: of each model; NULL: 1.  No votes at all:
+// MRC_ERR_ARG.
+MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
+                                    size_t n_models, const double *weights, mrc_vote *out);
+// The weighted mean of n logits of each model, summed in double.
+MRCDEF void       mrc_ensemble_mean(const float *const *logits, size_t n_models,
+                                    const double *weights, size_t n, float *out);
+
+//==============================================================================
 // >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
 //==============================================================================
 typedef enum mrc_metric {
@@ -1293,6 +1314,9 @@ typedef struct mrc_forward_config {
     int      gradient_checkpointing;    // 1: keep one tensor per layer and run it again
 } mrc_forward_config;
 MRCDEF mrc_forward_config mrc_forward_config_default(void); // both 0
+// The encoder alone: what its last layer makes of each row, (N, H); for a head of one's own.
+MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                    const mrc_forward_config *config);
 // Logits (N, 2): column 0 start, 1 end.  NULL on error.
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                      const mrc_forward_config *config);
@@ -13685,6 +13709,89 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, siz
 #endif // core pass
 
 //==============================================================================
+// >>impl.ensemble
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__tally {
+    mrc_vote vote;
+    double   score, best;           // best: of the model that is being read (fold_combine)
+    size_t   model;                 // whose best it is
+} mrc__tally;
+
+static int mrc__same_text(const mrc_vote *a, const mrc_vote *b) {
+    return a->bytes == b->bytes && !memcmp(a->text, b->text, a->bytes);
+}
+
+// One vote into the tallies; there are few texts to a question.
+static void mrc__tally_add(mrc__tally *list, size_t *n, mrc_ensemble kind, const mrc_vote *vote,
+                           size_t model, double weight) {
+    size_t k = 0;
+    double value = weight * vote->probability;
+    while (k < *n && !mrc__same_text(&list[k].vote, vote)) k++;
+    mrc__tally *t = &list[k];
+    if (k == *n) *t = (mrc__tally){ .vote = *vote, .model = SIZE_MAX };
+    *n += k == *n;
+    if (kind == MRC_ENSEMBLE_PROBABILITY_SUM) {
+        t->score += value;
+    } else if (kind == MRC_ENSEMBLE_HARD_VOTE) {
+        t->score += weight;
+        if (value > t->best) t->best = value;
+    } else {                                    // a model's best of a text counts once
+        double before = t->model == model ? t->best : 0;
+        t->best = value > before ? value : before;
+        t->score += t->best - before;
+        t->model = model;
+    }
+}
+
+MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
+                                    size_t n_models, const double *weights, mrc_vote *out) {
+    size_t total = 0, most = 0, n = 0, bytes, winner = 0;
+    if (!ctx || !models || !out) return MRC_ERR_ARG;
+    for (size_t m = 0; m < n_models; m++) {
+        total += models[m].n;
+        if (models[m].n > most) most = models[m].n;
+    }
+    if (total == 0) return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no votes");
+    mrc__tally *list = mrc__mul(total, sizeof *list, &bytes)
+                     ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "ensemble: no host memory for %zu votes", total);
+    if (kind == MRC_ENSEMBLE_HARD_VOTE) most = 1;
+    // A model's list at a time where its best of each text counts, else rank by rank.
+    size_t outer = kind == MRC_ENSEMBLE_FOLD_COMBINE ? n_models : most;
+    size_t inner = kind == MRC_ENSEMBLE_FOLD_COMBINE ? most : n_models;
+    for (size_t i = 0; i < outer * inner; i++) {
+        size_t a = i / inner, b = i % inner;
+        size_t m = kind == MRC_ENSEMBLE_FOLD_COMBINE ? a : b, rank = a + b - m;
+        if (rank >= models[m].n) continue;
+        mrc__tally_add(list, &n, kind, &models[m].list[rank], m, weights ? weights[m] : 1);
+    }
+    for (size_t k = 1; k < n; k++) {
+        const mrc__tally *t = &list[k], *w = &list[winner];
+        int tie = kind == MRC_ENSEMBLE_HARD_VOTE && t->score == w->score && t->best > w->best;
+        if (t->score > w->score || tie) winner = k;
+    }
+    *out = list[winner].vote;
+    out->probability = list[winner].score;
+    ctx->host.free(ctx->host.user, list);
+    return MRC_OK;
+}
+
+MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const double *weights,
+                              size_t n, float *out) {
+    double all = 0;
+    for (size_t m = 0; m < n_models; m++) all += weights ? weights[m] : 1;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t m = 0; m < n_models; m++) {
+            sum += (weights ? weights[m] : 1) * (double)logits[m][i];
+        }
+        out[i] = (float)(sum / all);
+    }
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.metrics
 //
 // The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
@@ -14627,8 +14734,8 @@ static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
     return mrc_linear(ctx, x, m->weights->head_weight, m->weights->head_bias, MRC_ACT_NONE);
 }
 
-MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
-                                     const mrc_forward_config *config) {
+MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                    const mrc_forward_config *config) {
     if (!ctx || !m || !batch || !config) return NULL;
     if (config->magic != MRC_FORWARD_MAGIC) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
@@ -14655,7 +14762,13 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
         if (!config->gradient_checkpointing) mrc_drop(ctx, x);
         x = y;
     }
-    return mrc__head_forward(ctx, m, x, batch, config->dropout);
+    return x;
+}
+
+MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                     const mrc_forward_config *config) {
+    mrc_tensor *x = mrc_model_encode(ctx, m, batch, config);
+    return x ? mrc__head_forward(ctx, m, x, batch, config->dropout) : NULL;
 }
 
 // Position ids as HF makes them: RoBERTa counts ids that are not pads, from pad + 1.
