@@ -406,7 +406,8 @@ check_header() {
 FOLDERS="backends data tests tools"
 sources() {
     # shellcheck disable=SC2086
-    find mrc.h $FOLDERS '(' -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' ')' 2>/dev/null
+    find mrc.h $FOLDERS '(' -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc' ')' \
+        2>/dev/null
 }
 scripts() {
     # shellcheck disable=SC2086

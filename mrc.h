@@ -13,8 +13,7 @@
 // MANUAL
 //
 //   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
-//   it), no byte-level BPE yet.  What is right is what Hugging Face's code for BERT and RoBERTa
-//   readers computes.
+//   it).  What is right is what Hugging Face's code for BERT and RoBERTa readers computes.
 //
 //   Predict, in a dozen calls, each of which returns a status (tools/predict.c is the whole of it):
 //
@@ -75,10 +74,11 @@
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
-//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.vocabulary
-//     >>impl.tokenizer  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode
-//     >>impl.ensemble  >>impl.metrics  >>impl.config  >>impl.model  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.reader  >>impl.tables
+//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.folds
+//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
+//     >>impl.config  >>impl.model  >>impl.model_dir  >>impl.checkpoint  >>impl.reader
+//     >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1025,12 +1025,13 @@ MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
 
 //==============================================================================
-// >>api.tokenizer   WordPiece as BertTokenizerFast has it (PARITY 3.8, 3.9)
+// >>api.tokenizer   BertTokenizerFast's WordPiece (PARITY 3.8, 3.9), RobertaTokenizerFast's BPE
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 typedef struct mrc_tokenizer mrc_tokenizer;
-// path: a folder (tokenizer.json if it is there, else vocab.txt with tokenizer_config.json and
-// special_tokens_map.json), a vocab.txt, or a tokenizer.json.
+// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, with
+// tokenizer_config.json and special_tokens_map.json), a vocab.txt, or a tokenizer.json.  Files of
+// more than 64 MiB and tokens of more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -11060,13 +11061,10 @@ MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t st
 #endif // core pass
 
 //==============================================================================
-// >>impl.vocabulary   a tokenizer's files: vocab.txt with Hugging Face's settings, tokenizer.json
+// >>impl.trie   the vocabulary as a table, and what is known of characters
 //
 // The vocabulary is a trie over code points: the longest match, which is all that WordPiece asks
-// for, is one walk, and no choice of tokens makes it slow.  What to do with a character is one byte
-// per code point, made at load: the bits of stages that are switched off are clear.
-// Ids are 0 to n - 1, each with one token: twins, holes and strangers are refused.
-// Byte-level BPE would be another model beside mrc__tok_read_model().
+// for, is one walk, and no choice of tokens makes it slow.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__uni_range { uint32_t first, last, value; } mrc__uni_range;
@@ -11074,19 +11072,21 @@ typedef struct mrc__uni_lower { uint32_t first, last, step; int32_t delta; } mrc
 // `count` code points from `first` on, each decomposing to `length` parts: the first from `at`.
 typedef struct mrc__uni_run { uint32_t first, count, length, at; } mrc__uni_run;
 typedef struct mrc__unicode {
-    const mrc__uni_range *classes, *combining;
+    const mrc__uni_range *classes, *combining, *gpt2;
     const mrc__uni_lower *lowers;
     const mrc__uni_run   *runs;
     const uint32_t       *parts;
-    size_t                n_classes, n_combining, n_lowers, n_runs;
+    size_t                n_classes, n_combining, n_gpt2, n_lowers, n_runs;
 } mrc__unicode;
 static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
 #define MRC__UNI_POINTS 0x110000u
 enum {
     MRC__UNI_DROP = 1, MRC__UNI_SPACE = 2, MRC__UNI_PUNCT = 4, MRC__UNI_CJK = 8, MRC__UNI_MARK = 16,
-    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128
+    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128,
+    MRC__GPT2_LETTER = 4, MRC__GPT2_NUMBER = 8      // byte-level BPE, with SPACE
 };
+#define MRC__BPE_SPACE 0x120u       // what stands for a space in byte-level BPE's tokens
 
 // Doubles *data (n elements of `bytes`) when it is full; 0: out of memory, nothing has changed.
 static int mrc__tok_grow(const mrc_allocator *host, void **data, size_t *capacity, size_t n,
@@ -11191,6 +11191,22 @@ static void mrc__tok_trie_free(const mrc_allocator *host, mrc__tok_trie *t) {
     if (t->value) host->free(host->user, t->value);
 }
 
+// The node behind an edge, made if it is not there; 0: out of memory.
+static int mrc__tok_edge_put(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key,
+                             uint32_t *node) {
+    mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
+    if (!e->key) {
+        if (t->n_nodes * 2 > t->mask) {
+            if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
+            e = &t->edges[mrc__tok_slot(t, key)];
+        }
+        if (!mrc__tok_node_new(host, t)) return 0;
+        *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
+    }
+    *node = e->node;
+    return 1;
+}
+
 // The node of a string, made if it is not there; 0: out of memory.
 static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const char *text,
                              size_t bytes, uint32_t *node) {
@@ -11199,34 +11215,37 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
     while (s < end) {
         uint32_t cp;
         s += mrc__tok_decode(s, end, &cp);
-        uint64_t key = mrc__tok_key(*node, cp);
-        mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-        if (!e->key) {
-            if (t->n_nodes * 2 > t->mask) {
-                if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
-                e = &t->edges[mrc__tok_slot(t, key)];
-            }
-            if (!mrc__tok_node_new(host, t)) return 0;
-            *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
-        }
-        *node = e->node;
+        if (!mrc__tok_edge_put(host, t, mrc__tok_key(*node, cp), node)) return 0;
     }
     return 1;
 }
 
-static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, size_t bytes) {
+// From a node on, which may be none.
+static uint32_t mrc__tok_trie_walk(const mrc__tok_trie *t, uint32_t node, const char *text,
+                                   size_t bytes) {
     const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
-    uint32_t cp, node = 0;
+    uint32_t cp;
     while (s < end && node != MRC__TOK_NONE) {
         s += mrc__tok_decode(s, end, &cp);
         node = mrc__tok_next(t, node, cp);
     }
     return node;
 }
+static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, size_t bytes) {
+    return mrc__tok_trie_walk(t, 0, text, bytes);
+}
 
+#endif // core pass
+
+//==============================================================================
+// >>impl.vocabulary   a tokenizer's files: vocab.txt with Hugging Face's settings, tokenizer.json
 //
-// The tokenizer and what is asked of it
-//
+// What to do with a character is one byte per code point, made at load: the bits of stages that are
+// switched off are clear.
+// Ids are 0 to n - 1, each with one token: twins, holes and strangers are refused.
+// What byte-level BPE has more, its merges, is read in impl.bpe.
+//==============================================================================
+#ifdef MRC__PASS_CORE
 #define MRC__TOK_TEMPLATE_ITEMS 16
 typedef struct mrc__tok_item {
     int32_t sequence, type_id, id;  // sequence 0 or 1 (id is not read), -1: the special token id
@@ -11236,14 +11255,24 @@ typedef struct mrc__tok_template {
     mrc__tok_item item[MRC__TOK_TEMPLATE_ITEMS];
 } mrc__tok_template;
 
+// The tokens that are found in the raw text; those that tokenizer.json calls "normalized" are
+// looked for in what the others left.
+#define MRC__TOK_PASSES 2
+enum { MRC__TOK_LSTRIP = 1, MRC__TOK_WHOLE = 2 };   // takes white space before it; see impl.bpe
+
 struct mrc_tokenizer {
     mrc_allocator     host;
-    mrc__tok_trie     words, added; // the vocabulary; the tokens that are found in the raw text
+    mrc__tok_trie     words, added[MRC__TOK_PASSES];    // the vocabulary; added tokens by pass
+    mrc__tok_trie     merges;       // byte-level BPE: no edges without it
     uint32_t          suffix;       // the node of the continuing prefix "##"
-    uint8_t           added_first[256];     // whether an added token begins with this byte
+    uint8_t           added_first[256];     // bit p: an added token of pass p begins so
     uint8_t          *classes;      // by code point
     mrc_text          pool;         // the tokens' texts
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
+    uint8_t          *flags;        // by id
+    int32_t           byte_id[256];         // BPE: the tokens of single bytes
+    int               prefix_space;         // BPE: a space is put before the text
+    int               trim, trim_prefix;    // BPE: offsets spare spaces, but for one put there
     size_t            n, capacity;
     size_t            max_length, max_chars;
     mrc_special_ids   special;
@@ -11254,7 +11283,9 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     mrc__tok_trie_free(&host, &tok->words);
-    mrc__tok_trie_free(&host, &tok->added);
+    mrc__tok_trie_free(&host, &tok->merges);
+    for (int p = 0; p < MRC__TOK_PASSES; p++) mrc__tok_trie_free(&host, &tok->added[p]);
+    if (tok->flags) host.free(host.user, tok->flags);
     if (tok->classes) host.free(host.user, tok->classes);
     if (tok->token_at) host.free(host.user, tok->token_at);
     mrc_text_free(&tok->pool);
@@ -11267,12 +11298,15 @@ MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return 
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
+static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
+    return node == MRC__TOK_NONE ? -1 : t->value[node];
+}
 static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
-    uint32_t node = mrc__tok_trie_find(&tok->words, token, bytes);
-    int32_t id = node == MRC__TOK_NONE ? -1 : tok->words.value[node];
-    if (id >= 0) return id;
-    node = mrc__tok_trie_find(&tok->added, token, bytes);
-    return node == MRC__TOK_NONE ? -1 : tok->added.value[node];
+    int32_t id = mrc__tok_value(&tok->words, mrc__tok_trie_find(&tok->words, token, bytes));
+    for (int p = 0; id < 0 && p < MRC__TOK_PASSES; p++) {
+        id = mrc__tok_value(&tok->added[p], mrc__tok_trie_find(&tok->added[p], token, bytes));
+    }
+    return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
     return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
@@ -11283,10 +11317,12 @@ MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
 //
 enum { MRC__TOK_CLS, MRC__TOK_SEP, MRC__TOK_PAD, MRC__TOK_UNK, MRC__TOK_MASK, MRC__TOK_BOS,
        MRC__TOK_EOS, MRC__TOK_NAMES };
-static const struct { const char *key, *usual; } mrc__tok_names[MRC__TOK_NAMES] = {
-    { "cls_token", "[CLS]" }, { "sep_token", "[SEP]" }, { "pad_token", "[PAD]" },
-    { "unk_token", "[UNK]" }, { "mask_token", "[MASK]" }, { "bos_token", NULL },
-    { "eos_token", NULL },
+// usual: in WordPiece, in byte-level BPE.
+static const struct { const char *key, *usual[2]; } mrc__tok_names[MRC__TOK_NAMES] = {
+    { "cls_token", { "[CLS]", "<s>" } }, { "sep_token", { "[SEP]", "</s>" } },
+    { "pad_token", { "[PAD]", "<pad>" } }, { "unk_token", { "[UNK]", "<unk>" } },
+    { "mask_token", { "[MASK]", "<mask>" } }, { "bos_token", { NULL, NULL } },
+    { "eos_token", { NULL, NULL } },
 };
 
 typedef struct mrc__tok_source {
@@ -11295,8 +11331,17 @@ typedef struct mrc__tok_source {
     mrc_text    names[MRC__TOK_NAMES];      // empty: not given
     mrc_json   *config, *map, *json;
     int         lowercase, strip_accents, chinese, clean;   // -1: not given
+    int         prefix_space, mask_lstrip;                  // -1: not given
+    int         bpe;
     size_t      max_length;
 } mrc__tok_source;
+
+// In impl.bpe.
+static mrc_status mrc__bpe_read_pipeline(mrc__tok_source *src, mrc_tokenizer *tok);
+static mrc_status mrc__bpe_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *model);
+static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir);
+static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok);
 
 #define mrc__tok_fail(src, status, at, fmt, ...)                                            \
     mrc__fail((src)->ctx, status, "%s:%zu:%zu: " fmt, (src)->path.data, (at)->line, (at)->column, \
@@ -11357,6 +11402,9 @@ static mrc_status mrc__tok_int(mrc__tok_source *src, const mrc_json *j, const ch
     return MRC_OK;
 }
 
+#define MRC__TOK_TOKEN_BYTES 65536u
+#define MRC__TOK_FILE_BYTES  (64u << 20)    // the largest vocabularies in use have half of that
+
 // Puts a token at an id; `at` is where it stands in the file.
 static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_trie *trie,
                                const mrc_json *at, const char *text, size_t bytes, int64_t id) {
@@ -11364,6 +11412,9 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__to
     if (bytes == 0 || memchr(text, 0, bytes))
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", bytes ? "token with a NUL character"
                                                                   : "empty token");
+    if (bytes > MRC__TOK_TOKEN_BYTES)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token of %zu bytes, expected at most %u",
+                             bytes, MRC__TOK_TOKEN_BYTES);
     if (id < 0 || (uint64_t)id >= tok->capacity)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has id %lld, expected 0 to "
                              "%zu: there are %zu tokens", text, (long long)id, tok->capacity - 1,
@@ -11388,18 +11439,20 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__to
     return MRC_OK;
 }
 
-// Makes a token one that is found in the raw text.
+// Makes a token one that is found in the raw text, in this pass; one that is already keeps its.
 static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
-                                       const char *text, size_t bytes, int64_t id) {
-    uint32_t node = mrc__tok_trie_find(&tok->added, text, bytes);
-    if (node != MRC__TOK_NONE && tok->added.value[node] == id) return MRC_OK;
+                                       const char *text, size_t bytes, int64_t id, int pass) {
+    for (int p = 0; p < MRC__TOK_PASSES; p++) {
+        uint32_t node = mrc__tok_trie_find(&tok->added[p], text, bytes);
+        if (mrc__tok_value(&tok->added[p], node) == id) return MRC_OK;
+    }
     int32_t known = mrc__tok_id(tok, text, bytes);
     if (known >= 0 && known != id)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has two ids: %d in the "
                              "vocabulary and %lld as an added token", text, (int)known,
                              (long long)id);
-    MRC__TRY(mrc__tok_add(src, tok, &tok->added, at, text, bytes, id));
-    tok->added_first[(unsigned char)text[0]] = 1;
+    MRC__TRY(mrc__tok_add(src, tok, &tok->added[pass], at, text, bytes, id));
+    tok->added_first[(unsigned char)text[0]] |= (uint8_t)(1 << pass);
     return MRC_OK;
 }
 
@@ -11413,7 +11466,8 @@ static mrc_status mrc__tok_room(mrc__tok_source *src, mrc_tokenizer *tok, size_t
                          src->path.data, capacity, INT32_MAX);
     tok->token_at = mrc__mul(capacity, sizeof *tok->token_at, &bytes)
                   ? tok->host.alloc(tok->host.user, bytes) : NULL;
-    if (!tok->token_at)
+    tok->flags = tok->token_at ? mrc__host_zalloc(&tok->host, capacity) : NULL;
+    if (!tok->flags)
         return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for %zu tokens", src->path.data,
                          capacity);
     for (size_t i = 0; i < capacity; i++) tok->token_at[i] = SIZE_MAX;
@@ -11439,18 +11493,32 @@ static size_t mrc__tok_trim(const char *s, size_t bytes) {
     }
 }
 
+static mrc_status mrc__tok_too_large(mrc__tok_source *src) {
+    struct stat info;
+    if (stat(src->path.data, &info) != 0 || info.st_size <= (off_t)MRC__TOK_FILE_BYTES)
+        return MRC_OK;
+    return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: a file of %lld bytes, expected at most %u",
+                     src->path.data, (long long)info.st_size, MRC__TOK_FILE_BYTES);
+}
+
+// The text of src->path and the number of its lines.
+static mrc_status mrc__tok_lines(mrc__tok_source *src, char **data, size_t *bytes, size_t *lines) {
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_file_read(src->ctx, data, bytes, src->path.data));
+    size_t valid = mrc_utf8_valid(*data, *bytes), line = 1;
+    *lines = 0;
+    for (size_t i = 0; i < *bytes; i++) *lines += (*data)[i] == '\n';
+    if (*bytes && (*data)[*bytes - 1] != '\n') ++*lines;
+    if (valid == *bytes) return MRC_OK;
+    for (size_t i = 0; i < valid; i++) line += (*data)[i] == '\n';
+    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)",
+                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid]);
+    mrc_file_free(src->ctx, *data);
+    return s;
+}
+
 static mrc_status mrc__tok_read_vocab(mrc__tok_source *src, mrc_tokenizer *tok, char *data,
-                                      size_t bytes) {
-    const char *path = src->path.data;
-    size_t lines = 0, valid = mrc_utf8_valid(data, bytes);
-    for (size_t i = 0; i < bytes; i++) lines += data[i] == '\n';
-    if (bytes && data[bytes - 1] != '\n') lines++;
-    if (valid != bytes) {
-        size_t line = 1;
-        for (size_t i = 0; i < valid; i++) line += data[i] == '\n';
-        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", path,
-                         line, (unsigned)(unsigned char)data[valid]);
-    }
+                                      size_t bytes, size_t lines) {
     MRC__TRY(mrc__tok_room(src, tok, lines));
     char *s = data;
     for (size_t id = 0; id < lines; id++) {
@@ -11468,8 +11536,9 @@ static mrc_status mrc__tok_read_vocab(mrc__tok_source *src, mrc_tokenizer *tok, 
 // One added token: {"content": .., flags}, or its text alone.
 static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
                                  int64_t id) {
-    static const char *const flags[] = { "single_word", "lstrip", "rstrip", "normalized" };
+    static const char *const flags[] = { "single_word", "rstrip", "lstrip", "normalized" };
     const mrc_json *content = j;
+    int lstrip = -1, pass = 0;
     if (j->type != MRC_JSON_STRING) {
         MRC__TRY(mrc__tok_object(src, j, "an added token"));
         MRC__TRY(mrc__tok_string(src, j, "content", &content));
@@ -11478,7 +11547,9 @@ static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const
         for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
             int on = -1;
             MRC__TRY(mrc__tok_bool(src, j, flags[i], &on));
-            if (on == 1)
+            if (i == 2) lstrip = on;
+            else if (i == 3 && src->bpe) pass = on == 1;    // nothing is normalised there
+            else if (on == 1)
                 return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "added token \"%.60s\" has %s: "
                                      "true, which is not supported", content->string, flags[i]);
         }
@@ -11489,7 +11560,9 @@ static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const
             return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "special token \"%.60s\" is not in the "
                                  "vocabulary of %zu tokens", content->string, tok->n);
     }
-    return mrc__tok_add_special(src, tok, j, content->string, content->bytes, id);
+    MRC__TRY(mrc__tok_add_special(src, tok, j, content->string, content->bytes, id, pass));
+    if (lstrip >= 0) tok->flags[id] = lstrip ? MRC__TOK_LSTRIP : 0;
+    return MRC_OK;
 }
 
 //
@@ -11502,6 +11575,7 @@ static mrc_status mrc__tok_read_names(mrc__tok_source *src, const mrc_json *root
         mrc_text *name = &src->names[i];
         if (j && j->type == MRC_JSON_OBJECT) {
             MRC__TRY(mrc__tok_object(src, j, mrc__tok_names[i].key));
+            if (i == MRC__TOK_MASK) MRC__TRY(mrc__tok_bool(src, j, "lstrip", &src->mask_lstrip));
             MRC__TRY(mrc__tok_string(src, j, "content", &j));
         } else {
             MRC__TRY(mrc__tok_string(src, root, mrc__tok_names[i].key, &j));
@@ -11524,6 +11598,7 @@ static mrc_status mrc__tok_read_config(mrc__tok_source *src, const mrc_json *roo
     MRC__TRY(mrc__tok_bool(src, root, "strip_accents", &src->strip_accents));
     MRC__TRY(mrc__tok_bool(src, root, "tokenize_chinese_chars", &src->chinese));
     MRC__TRY(mrc__tok_bool(src, root, "do_basic_tokenize", &basic));
+    MRC__TRY(mrc__tok_bool(src, root, "add_prefix_space", &src->prefix_space));
     const mrc_json *never = mrc_json_get(root, "never_split");
     const mrc_json *length = mrc_json_get(root, "model_max_length");
     if (basic == 0)
@@ -11591,11 +11666,21 @@ static mrc_status mrc__tok_part(mrc__tok_source *src, const char *key, const cha
                          b ? " or " : "", b ? b : "");
 }
 
-// "vocab": {token: id}, with the ids of the added tokens after or among them.
-static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
-                                      const mrc_json *added) {
+// {token: id}, with the ids of n_added tokens after or among them.
+static mrc_status mrc__tok_read_ids(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *vocab,
+                                    size_t n_added) {
+    MRC__TRY(mrc__tok_room(src, tok, vocab->n + n_added));
+    for (const mrc_json *j = vocab->child; j; j = j->next) {
+        int64_t id = -1;
+        MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
+        MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
     const mrc_json *model, *prefix, *unk;
-    MRC__TRY(mrc__tok_part(src, "model", "WordPiece", NULL, &model));
+    MRC__TRY(mrc__tok_part(src, "model", "WordPiece", "BPE", &model));
     const mrc_json *vocab = mrc_json_get(model, "vocab");
     const mrc_json *max_chars = mrc_json_get(model, "max_input_chars_per_word");
     MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
@@ -11603,12 +11688,8 @@ static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
     if (!vocab || vocab->type != MRC_JSON_OBJECT)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "vocab is %s, expected an object",
                              vocab ? mrc__tok_type(vocab) : "absent");
-    MRC__TRY(mrc__tok_room(src, tok, vocab->n + (added ? added->n : 0)));
-    for (const mrc_json *j = vocab->child; j; j = j->next) {
-        int64_t id;
-        MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
-        MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
-    }
+    MRC__TRY(mrc__tok_read_ids(src, tok, vocab, n_added));
+    if (src->bpe) return mrc__bpe_read_model(src, tok, model);
     if (max_chars) {
         int64_t n;
         MRC__TRY(mrc__tok_int(src, max_chars, "max_input_chars_per_word", 1, INT32_MAX, &n));
@@ -11690,11 +11771,16 @@ static mrc_status mrc__tok_read_template(mrc__tok_source *src, mrc_tokenizer *to
                          "%d", key, (int)next, (int)n_sequences);
 }
 
-// [CLS] A [SEP] and [CLS] A [SEP] B [SEP], types 0 0 0 1 1.
-static void mrc__tok_bert_template(mrc_tokenizer *tok, int32_t cls, int32_t sep) {
+// [CLS] A [SEP] and [CLS] A [SEP] B [SEP], types 0 0 0 1 1; RoBERTa: <s> A </s> and
+// <s> A </s> </s> B </s>, types 0.
+static void mrc__tok_usual_template(mrc_tokenizer *tok, int32_t cls, int32_t sep, int roberta) {
     tok->single = (mrc__tok_template){ 3, 2, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep } } };
-    tok->pair = (mrc__tok_template){ 5, 3, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
-                                             { 1, 1, 0 }, { -1, 1, sep } } };
+    if (roberta)
+        tok->pair = (mrc__tok_template){ 6, 4, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
+                                                 { -1, 0, sep }, { 1, 0, 0 }, { -1, 0, sep } } };
+    else
+        tok->pair = (mrc__tok_template){ 5, 3, { { -1, 0, cls }, { 0, 0, 0 }, { -1, 0, sep },
+                                                 { 1, 1, 0 }, { -1, 1, sep } } };
 }
 
 // "sep": ["[SEP]", 102]
@@ -11714,33 +11800,46 @@ static mrc_status mrc__tok_bert_pair(mrc__tok_source *src, const mrc_tokenizer *
 static mrc_status mrc__tok_read_processor(mrc__tok_source *src, mrc_tokenizer *tok) {
     const mrc_json *part;
     int32_t cls, sep;
-    MRC__TRY(mrc__tok_part(src, "post_processor", "TemplateProcessing", "BertProcessing", &part));
+    MRC__TRY(mrc__tok_part(src, "post_processor", "TemplateProcessing",
+                           src->bpe ? "RobertaProcessing" : "BertProcessing", &part));
     if (mrc__tok_is(mrc_json_get(part, "type"), "TemplateProcessing")) {
         MRC__TRY(mrc__tok_read_template(src, tok, part, "single", 1, &tok->single));
         return mrc__tok_read_template(src, tok, part, "pair", 2, &tok->pair);
     }
     MRC__TRY(mrc__tok_bert_pair(src, tok, part, "cls", &cls));
     MRC__TRY(mrc__tok_bert_pair(src, tok, part, "sep", &sep));
-    mrc__tok_bert_template(tok, cls, sep);
+    mrc__tok_usual_template(tok, cls, sep, src->bpe);
+    if (!src->bpe) return MRC_OK;
+    int trim = -1, prefix = -1;         // both are meant where nothing is said
+    MRC__TRY(mrc__tok_bool(src, part, "trim_offsets", &trim));
+    MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &prefix));
+    tok->trim = trim != 0;
+    tok->trim_prefix = prefix != 0;
     return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
+static mrc_status mrc__tok_read_normalizer(mrc__tok_source *src) {
     const mrc_json *part;
-    MRC__TRY(mrc_json_load(src->ctx, &src->json, src->path.data));
-    MRC__TRY(mrc__tok_object(src, src->json, "the tokenizer"));
     MRC__TRY(mrc__tok_part(src, "normalizer", "BertNormalizer", NULL, &part));
     MRC__TRY(mrc__tok_bool(src, part, "lowercase", &src->lowercase));
     MRC__TRY(mrc__tok_bool(src, part, "strip_accents", &src->strip_accents));
     MRC__TRY(mrc__tok_bool(src, part, "handle_chinese_chars", &src->chinese));
     MRC__TRY(mrc__tok_bool(src, part, "clean_text", &src->clean));
-    MRC__TRY(mrc__tok_part(src, "pre_tokenizer", "BertPreTokenizer", NULL, &part));
+    return mrc__tok_part(src, "pre_tokenizer", "BertPreTokenizer", NULL, &part);
+}
+
+static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_json_load(src->ctx, &src->json, src->path.data));
+    MRC__TRY(mrc__tok_object(src, src->json, "the tokenizer"));
+    src->bpe = mrc__tok_is(mrc_json_get(mrc_json_get(src->json, "model"), "type"), "BPE");
+    MRC__TRY(src->bpe ? mrc__bpe_read_pipeline(src, tok) : mrc__tok_read_normalizer(src));
     const mrc_json *added = mrc_json_get(src->json, "added_tokens");
     if (added && added->type == MRC_JSON_NULL) added = NULL;
     if (added && added->type != MRC_JSON_ARRAY)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, added, "added_tokens is %s, expected an array",
                              mrc__tok_type(added));
-    MRC__TRY(mrc__tok_read_model(src, tok, added));
+    MRC__TRY(mrc__tok_read_model(src, tok, added ? added->n : 0));
     for (const mrc_json *j = added ? added->child : NULL; j; j = j->next) {
         const mrc_json *id = mrc_json_get(j, "id");
         int64_t number;
@@ -11787,33 +11886,41 @@ static mrc_status mrc__tok_find_special(mrc__tok_source *src, mrc_tokenizer *tok
                              &tok->special.unk, &tok->special.mask };
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
         int given = src->names[i].bytes > 0;
-        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual;
+        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual[src->bpe];
         if (!name) continue;
         int32_t id = mrc_tokenizer_id(tok, name);
-        int needed = i == MRC__TOK_UNK || (!src->json && (i == MRC__TOK_CLS || i == MRC__TOK_SEP));
+        int ends = i == MRC__TOK_CLS || i == MRC__TOK_SEP;
+        int needed = src->json ? i == MRC__TOK_UNK && !src->bpe : ends || i == MRC__TOK_UNK;
         if (id < 0 && (given || needed))
             return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s \"%.60s\" is not in the vocabulary "
                              "of %zu tokens", src->path.data, mrc__tok_names[i].key, name, tok->n);
         if (i < sizeof out / sizeof *out) *out[i] = id;
         // tokenizer.json lists by itself what is found in the raw text.
         mrc_json at = { .line = (size_t)(id + 1), .column = 1 };
-        if (id >= 0 && !src->json)
-            MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id));
+        if (id < 0 || src->json) continue;
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id, 0));
+        // RobertaTokenizer's mask takes the space before it.
+        int lstrip = src->mask_lstrip < 0 ? src->bpe : src->mask_lstrip;
+        if (i == MRC__TOK_MASK && lstrip) tok->flags[id] |= MRC__TOK_LSTRIP;
     }
     return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok) {
     char *data;
-    size_t bytes;
-    MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
-    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes);
+    size_t bytes, lines;
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines);
     mrc_file_free(src->ctx, data);
     MRC__TRY(s);
-    if (!mrc__tok_trie_put(&tok->host, &tok->words, "##", 2, &tok->suffix))
-        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    if (mrc__tok_trie_put(&tok->host, &tok->words, "##", 2, &tok->suffix)) return MRC_OK;
+    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+}
+
+static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    MRC__TRY(src->bpe ? mrc__bpe_read_files(src, tok, dir) : mrc__tok_read_lines(src, tok));
     MRC__TRY(mrc__tok_find_special(src, tok));
-    mrc__tok_bert_template(tok, tok->special.cls, tok->special.sep);
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->bpe);
     if (src->config) {
         MRC__TRY(mrc__tok_path(src, dir, "tokenizer_config.json"));
         MRC__TRY(mrc__tok_read_extra(src, tok, src->config));
@@ -11836,6 +11943,13 @@ static mrc_status mrc__tok_read_classes(mrc__tok_source *src, mrc_tokenizer *tok
     if (strip) keep |= MRC__UNI_MARK;
     uint8_t *c = tok->classes = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
     if (!c) return mrc__fail(src->ctx, MRC_ERR_MEM, "tokenizer: no memory for the character table");
+    if (src->bpe) {
+        for (size_t i = 0; i < u->n_gpt2; i++) {
+            for (uint32_t cp = u->gpt2[i].first; cp <= u->gpt2[i].last; cp++)
+                c[cp] = (uint8_t)u->gpt2[i].value;
+        }
+        return MRC_OK;
+    }
     for (size_t i = 0; i < u->n_classes; i++) {
         for (uint32_t cp = u->classes[i].first; cp <= u->classes[i].last; cp++)
             c[cp] = (uint8_t)(u->classes[i].value & keep);
@@ -11862,7 +11976,9 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
     if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
     if (!mrc__tok_trie_init(&tok->host, &tok->words)
-        || !mrc__tok_trie_init(&tok->host, &tok->added))
+        || !mrc__tok_trie_init(&tok->host, &tok->merges)
+        || !mrc__tok_trie_init(&tok->host, &tok->added[0])
+        || !mrc__tok_trie_init(&tok->host, &tok->added[1]))
         return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", path);
     MRC__TRY(mrc__tok_path(src, NULL, path));
     if (dir) {
@@ -11870,9 +11986,13 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
         MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
         json = mrc_file_exists(src->path.data) == 1;
         if (!json) MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-        if (!json && mrc_file_exists(src->path.data) != 1)
-            return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt in "
-                             "this folder", dir);
+        if (!json && mrc_file_exists(src->path.data) != 1) {
+            MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
+            src->bpe = mrc_file_exists(src->path.data) == 1;
+            if (!src->bpe)
+                return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt "
+                                 "nor vocab.json in this folder", dir);
+        }
         // What Hugging Face does where a configuration says nothing.
         if (!json && src->config && src->lowercase < 0) src->lowercase = 1;
     }
@@ -11884,7 +12004,8 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
                              src->path.data, id, tok->n - 1);
     }
     tok->max_length = src->max_length;
-    return mrc__tok_read_classes(src, tok);
+    MRC__TRY(mrc__tok_read_classes(src, tok));
+    return src->bpe ? mrc__bpe_find_whole(src, tok) : MRC_OK;
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
@@ -11893,7 +12014,7 @@ MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const ch
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
     mrc__tok_source src = { .ctx = ctx, .lowercase = -1, .strip_accents = -1, .chinese = -1,
-                            .clean = -1 };
+                            .clean = -1, .prefix_space = -1, .mask_lstrip = -1 };
     tok->host = ctx->host;
     tok->max_chars = 100;
     tok->special = (mrc_special_ids){ -1, -1, -1, -1, -1 };
@@ -11922,12 +12043,13 @@ MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const ch
 //     decode -> clean -> space around CJK -> NFD -> drop marks -> lower case -> words -> pieces
 //
 // a code point at a time, and each carries the position in the original text that it is aligned to.
-// Byte-level BPE would replace mrc__tok_segment(); added tokens, templates and windows are shared.
+// Byte-level BPE has mrc__bpe_segment() instead; added tokens, templates and windows are shared.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // A mrc__tok_run takes a text apart into pieces; its buffers serve both texts of a pair.
 typedef struct mrc__tok_piece { int32_t id, begin, end, word; } mrc__tok_piece;
 typedef struct mrc__tok_mark { uint32_t cp, order, follows; int32_t from; } mrc__tok_mark;
+typedef struct mrc__bpe_symbol { int32_t id, previous, next; } mrc__bpe_symbol;     // id -1: gone
 typedef struct mrc__tok_run {
     const mrc_allocator *host;      // the caller's: threads share the tokenizer
     const mrc_tokenizer *tok;
@@ -11941,6 +12063,9 @@ typedef struct mrc__tok_run {
     mrc__tok_mark  *marks;          // combining marks that wait to be put in order
     size_t          n_marks, mark_capacity;
     int32_t         aligned;        // where the latest code point that replaced another stands
+    uint64_t       *heap;           // BPE: room for pairs, then symbols; as large as the word
+    mrc__bpe_symbol *symbols;
+    size_t          n_heap, symbol_capacity;
     int             failed;         // out of memory: asked about once, at the end
 } mrc__tok_run;
 
@@ -11948,6 +12073,7 @@ static void mrc__tok_run_free(mrc__tok_run *r) {
     const mrc_allocator *host = r->host;
     if (r->pieces) host->free(host->user, r->pieces);
     if (r->word) host->free(host->user, r->word);
+    if (r->heap) host->free(host->user, r->heap);
     if (r->marks) host->free(host->user, r->marks);
 }
 
@@ -12176,26 +12302,58 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
     return id;
 }
 
-// Appends a text's pieces to r.
-static void mrc__tok_text(mrc__tok_run *r, const char *text, size_t n_bytes) {
-    const unsigned char *s = (const unsigned char *)text, *begin = s, *end = s + n_bytes;
-    int32_t at = 0;
-    r->words = 0;
+static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                                int32_t at);        // in impl.bpe
+
+// The White_Space before s, from begin on: where it begins, and its code points.
+static const unsigned char *mrc__tok_space_before(const mrc_tokenizer *tok,
+                                                  const unsigned char *begin,
+                                                  const unsigned char *s, int32_t *chars) {
+    for (*chars = 0; s > begin; ++*chars) {
+        const unsigned char *p = s - 1;
+        uint32_t cp;
+        while (p > begin && s - p < 3 && (*p & 0xC0) == 0x80) p--;
+        size_t bytes = mrc__tok_decode(p, s, &cp);
+        if (p + bytes != s || !(tok->classes[cp] & MRC__UNI_SPACE)) break;
+        s = p;
+    }
+    return s;
+}
+
+// Appends the pieces of a text that begins at code point `at` and has no added tokens of earlier
+// passes; returns where it ends.
+static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                             int32_t at, int pass) {
+    const mrc_tokenizer *tok = r->tok;
+    const unsigned char *begin = s;
+    if (pass == MRC__TOK_PASSES)
+        return tok->merges.n_nodes > 1 ? mrc__bpe_segment(r, s, end, at)
+                                       : mrc__tok_segment(r, s, end, at);
     while (s < end) {
         size_t bytes;
-        int32_t chars, id = -1;
-        if (r->tok->added_first[*s]) id = mrc__tok_added_at(&r->tok->added, s, end, &bytes, &chars);
+        int32_t chars, spaces = 0, id = -1;
+        if (tok->added_first[*s] >> pass & 1)
+            id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
             s++;
             continue;
         }
-        at = mrc__tok_segment(r, begin, s, at);
-        mrc__tok_piece_add(r, id, at, at + chars);
+        const unsigned char *stop = tok->flags[id] & MRC__TOK_LSTRIP
+                                  ? mrc__tok_space_before(tok, begin, s, &spaces) : s;
+        at = mrc__tok_pass(r, begin, stop, at, pass + 1);
+        mrc__tok_piece_add(r, id, at, at + spaces + chars);
         r->words++;
-        at += chars;
+        at += spaces + chars;
         begin = s += bytes;
     }
-    mrc__tok_segment(r, begin, end, at);
+    return mrc__tok_pass(r, begin, end, at, pass + 1);
+}
+
+// Appends a text's pieces to r.
+static void mrc__tok_text(mrc__tok_run *r, const char *text, size_t n_bytes) {
+    const unsigned char *s = (const unsigned char *)text;
+    r->words = 0;
+    mrc__tok_pass(r, s, s + n_bytes, 0, 0);
 }
 
 //
@@ -12265,8 +12423,27 @@ static mrc_status mrc__tok_plan_make(mrc_ctx *ctx, mrc__tok_plan *plan, int pair
     return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no truncation of number %d", (int)o->truncation);
 }
 
-static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int special,
-                            const mrc__tok_piece *const text[2], const size_t n[2]) {
+// Spaces at the ends of a token, with those that it took, are not of its offsets.  That is how
+// RobertaProcessing has it, which believes that one space of a window's first token was put there.
+static void mrc__tok_trim_piece(const mrc_tokenizer *tok, mrc__tok_piece *p, int first) {
+    const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[p->id];
+    const unsigned char *end = s + strlen((const char *)s);
+    int32_t leading = 0, trailing = 0, n = 0;
+    for (uint32_t cp; s < end; n++) {
+        s += mrc__tok_decode(s, end, &cp);
+        int space = cp == MRC__BPE_SPACE || (tok->classes[cp] & MRC__UNI_SPACE);
+        trailing = space ? trailing + 1 : 0;
+        if (space && leading == n) leading++;
+    }
+    if (tok->flags[p->id] & MRC__TOK_LSTRIP) leading += p->end - p->begin - n;
+    if (leading == 1 && tok->trim_prefix && (first || p->begin == 0)) leading = 0;
+    p->begin = p->begin + leading < p->end ? p->begin + leading : p->end;
+    if (trailing && p->end >= trailing)
+        p->end = p->end - trailing > p->begin ? p->end - trailing : p->begin;
+}
+
+static void mrc__tok_window(const mrc_tokenizer *tok, mrc_encoding *e, const mrc__tok_template *t,
+                            int special, const mrc__tok_piece *const text[2], const size_t n[2]) {
     size_t at = 0;
     for (size_t i = 0; i < t->n; i++) {
         int32_t which = t->item[i].sequence;
@@ -12274,6 +12451,7 @@ static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int spe
         for (size_t k = 0; k < count; k++, at++) {
             mrc__tok_piece p = which >= 0 ? text[which][k]
                                           : (mrc__tok_piece){ t->item[i].id, 0, 0, -1 };
+            if (tok->trim && which >= 0) mrc__tok_trim_piece(tok, &p, k == 0);
             e->input_ids[at] = p.id;
             e->token_type_ids[at] = t->item[i].type_id;
             e->offset_mapping[at][0] = p.begin;
@@ -12285,7 +12463,7 @@ static void mrc__tok_window(mrc_encoding *e, const mrc__tok_template *t, int spe
 }
 
 // All windows in one allocation: the list, then six numbers per token.
-static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out,
+static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out, const mrc_tokenizer *tok,
                                    const mrc__tok_piece *const text[2], const mrc__tok_plan *plan,
                                    const mrc__tok_template *t, int special) {
     size_t per_window, n_tokens, list_bytes, bytes, n[2] = { plan->n[0], plan->n[1] };
@@ -12316,7 +12494,7 @@ static mrc_status mrc__tok_windows(mrc_ctx *ctx, mrc_encodings *out,
         e->sequence_ids = room + 3 * e->n;
         e->offset_mapping = (int32_t (*)[2])(room + 4 * e->n);
         room += 6 * e->n;
-        mrc__tok_window(e, t, special, from, n);
+        mrc__tok_window(tok, e, t, special, from, n);
     }
     return MRC_OK;
 }
@@ -12347,7 +12525,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
     mrc_status s = r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "tokenizer: no memory for %zu tokens",
                                         r.n)
                  : mrc__tok_plan_make(ctx, &plan, pair != NULL, special ? t->n_special : 0, o);
-    if (s == MRC_OK) s = mrc__tok_windows(ctx, out, texts, &plan, t, special);
+    if (s == MRC_OK) s = mrc__tok_windows(ctx, out, tok, texts, &plan, t, special);
     mrc__tok_run_free(&r);
     return s;
 }
@@ -12355,6 +12533,400 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.bpe   byte-level BPE as RobertaTokenizerFast has it
+//
+// A text is cut into words by GPT-2's pattern
+//
+//     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+//
+// and the bytes of a word, each a token at first, are merged pair by pair: the pair that stands
+// first in the list of merges before others, the leftmost of equals first.  In the files a byte is
+// a printable character: itself where it is one, U+0100 and on in turn where it is not.
+// Merges are edges from (left id, right id) in a table like the vocabulary's; their nodes are
+// numbered by rank, and the value of a node is the id of the two together.  Most words are tokens
+// that their bytes merge into: those are marked at load, and found without merging.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static uint32_t mrc__bpe_char(unsigned byte) {
+    if (byte < 33) return 256 + byte;
+    if (byte >= 127 && byte < 161) return 256 + 33 + byte - 127;
+    return byte == 173 ? 256 + 67 : byte;
+}
+
+//
+// Merging
+//
+static inline uint64_t mrc__bpe_key(int32_t left, int32_t right) {
+    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
+}
+
+// Puts the pair that begins at symbol `left`, if it can be merged, into the heap.
+static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    const mrc__bpe_symbol *s = r->symbols;
+    if (left < 0 || s[left].next < 0) return;
+    uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
+    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
+    if (!e->key) return;
+    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
+    size_t at = r->n_heap++;
+    while (at > 0 && r->heap[(at - 1) / 2] > pair) {
+        r->heap[at] = r->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    r->heap[at] = pair;
+}
+
+static uint64_t mrc__bpe_pop(mrc__tok_run *r) {
+    uint64_t top = r->heap[0], last = r->heap[--r->n_heap];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < r->n_heap; at = child) {
+        if (child + 1 < r->n_heap && r->heap[child + 1] < r->heap[child]) child++;
+        if (r->heap[child] >= last) break;
+        r->heap[at] = r->heap[child];
+    }
+    r->heap[at] = last;
+    return top;
+}
+
+// Room for n symbols and their pairs: n - 1 at first, and two more for each merge.
+static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
+    size_t bytes, want = r->symbol_capacity ? r->symbol_capacity : 64;
+    if (n <= r->symbol_capacity) return 1;
+    while (want < n) {
+        if (!mrc__mul(want, 2, &want)) return 0;
+    }
+    if (!mrc__mul(want, 3 * sizeof *r->heap + sizeof *r->symbols, &bytes)) return 0;
+    uint64_t *room = r->host->alloc(r->host->user, bytes);
+    if (!room) return 0;
+    if (r->heap) r->host->free(r->host->user, r->heap);
+    r->heap = room;
+    r->symbols = (mrc__bpe_symbol *)(room + 3 * want);
+    r->symbol_capacity = want;
+    return 1;
+}
+
+// Merges the word: what is left are the symbols from 0 along next; 0: out of memory.
+static int mrc__bpe_merge_word(mrc__tok_run *r) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    int32_t n = (int32_t)r->n_word;
+    if (!mrc__bpe_room(r, r->n_word)) return 0;
+    mrc__bpe_symbol *s = r->symbols;
+    for (int32_t i = 0; i < n; i++) {
+        s[i] = (mrc__bpe_symbol){ r->tok->byte_id[r->word[i]], i - 1, i + 1 < n ? i + 1 : -1 };
+    }
+    r->n_heap = 0;
+    for (int32_t i = 0; i < n; i++) mrc__bpe_push(r, i);
+    while (r->n_heap) {
+        uint64_t pair = mrc__bpe_pop(r);
+        int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
+        if (s[left].id < 0 || right < 0) continue;
+        // A pair of which one has been merged elsewhere since is another, or none.
+        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
+                                                                        s[right].id))];
+        if (!e->key || e->node != pair >> 32) continue;
+        s[left].id = t->value[e->node];
+        s[left].next = s[right].next;
+        s[right].id = -1;
+        if (s[left].next >= 0) s[s[left].next].previous = left;
+        mrc__bpe_push(r, s[left].previous);
+        mrc__bpe_push(r, left);
+    }
+    return 1;
+}
+
+static void mrc__bpe_word_end(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    const mrc__tok_trie *t = &tok->words;
+    size_t n = r->n_word, i = 0;
+    uint32_t node = 0;
+    if (n == 0 || r->failed) return;
+    for (; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
+    }
+    int32_t id = mrc__tok_value(t, node);
+    if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
+        mrc__tok_piece_add(r, id, r->from[0], r->from[n - 1] + 1);
+    } else if (!mrc__bpe_merge_word(r)) {
+        r->failed = 1;
+    } else {
+        for (int32_t k = 0, next; k >= 0; k = next) {
+            next = r->symbols[k].next;
+            size_t end = next < 0 ? n : (size_t)next;
+            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
+        }
+    }
+    r->n_word = 0;
+    r->words++;
+}
+
+//
+// GPT-2's pattern
+//
+// What is left of a text, whose first code point is number `at`.
+typedef struct mrc__bpe_text { const unsigned char *s, *end; int32_t at; } mrc__bpe_text;
+
+// The class of the code point at p; 0xFF past the end.
+static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char *p,
+                                      const unsigned char *end, size_t *bytes) {
+    uint32_t cp;
+    if (p == end) return 0xFF;
+    *bytes = mrc__tok_decode(p, end, &cp);
+    return r->tok->classes[cp];
+}
+
+// Adds the bytes of one code point to the word; what is ill-formed is U+FFFD's.
+static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
+    uint32_t cp;
+    size_t n = mrc__tok_decode(x->s, x->end, &cp);
+    static const unsigned char replacement[3] = { 0xEF, 0xBF, 0xBD };
+    const unsigned char *from = cp == 0xFFFD ? replacement : x->s;
+    size_t bytes = cp == 0xFFFD ? 3 : n;
+    for (size_t i = 0; i < bytes; i++) mrc__tok_word_add(r, from[i], x->at);
+    x->s += n;
+    x->at++;
+}
+
+// How many bytes of 's 't 're 've 'm 'll 'd are at p; 0: none.
+static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
+    if (end - p < 2 || p[0] != '\'') return 0;
+    if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
+    if (end - p < 3) return 0;
+    if ((p[1] == 'r' || p[1] == 'v') && p[2] == 'e') return 3;
+    return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
+}
+
+// White space: all of it at the end, else all but the last, which may begin the next word.  taken:
+// how many of it the word has already.
+static void mrc__bpe_spaces(mrc__tok_run *r, mrc__bpe_text *x, int taken) {
+    size_t n = (size_t)taken, bytes = 0;
+    unsigned k;
+    for (const unsigned char *p = x->s;; p += bytes, n++) {
+        k = mrc__bpe_class(r, p, x->end, &bytes);
+        if (k == 0xFF || !(k & MRC__UNI_SPACE)) break;
+    }
+    if (k != 0xFF && n > 1) n--;
+    for (n -= (size_t)taken; n; n--) mrc__bpe_take(r, x);
+}
+
+// A text without added tokens that begins at code point `at`; returns where it ends.
+static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                                int32_t at) {
+    mrc__bpe_text x = { s, end, at };
+    int prefix = r->tok->prefix_space && s < end && *s != ' ';
+    while (x.s < x.end && !r->failed) {
+        // A space that is put before the text is aligned to its first code point.
+        int space = prefix || *x.s == ' ';
+        size_t bytes = 1, n = prefix ? 0 : mrc__bpe_contraction(x.s, x.end);
+        unsigned k = mrc__bpe_class(r, x.s + (space && !prefix), x.end, &bytes);
+        if (prefix) mrc__tok_word_add(r, ' ', x.at);
+        if (n) {
+            while (n--) mrc__bpe_take(r, &x);
+        } else if (k == 0xFF || (k & MRC__UNI_SPACE)) {
+            mrc__bpe_spaces(r, &x, prefix);
+        } else {
+            if (space && !prefix) mrc__bpe_take(r, &x);
+            while (mrc__bpe_class(r, x.s, x.end, &bytes) == k) mrc__bpe_take(r, &x);
+        }
+        prefix = 0;
+        mrc__bpe_word_end(r);
+    }
+    return x.at;
+}
+
+//
+// Loading
+//
+static mrc_status mrc__bpe_no_memory(mrc__tok_source *src) {
+    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the merges", src->path.data);
+}
+
+// The merge of rank n: the n-th call.
+static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                 const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    const mrc__tok_trie *t = &tok->words;
+    uint32_t first = mrc__tok_trie_find(t, a, a_bytes), node;
+    int32_t left = mrc__tok_value(t, first);
+    int32_t right = mrc__tok_value(t, mrc__tok_trie_find(t, b, b_bytes));
+    int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
+    if (left < 0 || right < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
+                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
+                             left < 0 ? a : b);
+    if (both < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
+                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
+                             b);
+    size_t n = tok->merges.n_nodes;
+    if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
+        return mrc__bpe_no_memory(src);
+    if (node < n)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
+                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
+                             (int)(b_bytes % 61), b, (unsigned)node, n);
+    tok->merges.value[node] = both;
+    return MRC_OK;
+}
+
+// "left right"
+static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                      const char *text, size_t bytes) {
+    const char *space = memchr(text, ' ', bytes);
+    size_t n = space ? (size_t)(space - text) : 0;
+    if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
+                             "tokens with a space between them)", (int)(bytes % 61), text);
+    return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
+}
+
+// What every byte-level vocabulary must have, or texts would lose characters.
+static mrc_status mrc__bpe_read_bytes(mrc__tok_source *src, mrc_tokenizer *tok) {
+    for (unsigned b = 0; b < 256; b++) {
+        uint32_t node = mrc__tok_next(&tok->words, 0, mrc__bpe_char(b));
+        tok->byte_id[b] = mrc__tok_value(&tok->words, node);
+        if (tok->byte_id[b] < 0)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no token for byte "
+                             "0x%02x (U+%04X), expected one for each byte", src->path.data, b,
+                             (unsigned)mrc__bpe_char(b));
+    }
+    tok->max_chars = SIZE_MAX;
+    return MRC_OK;
+}
+
+// Nothing may be left that would make other tokens than plain byte-level BPE.
+static mrc_status mrc__bpe_check_model(mrc__tok_source *src, const mrc_json *model) {
+    static const char *const off[] = { "byte_fallback", "ignore_merges" };
+    static const char *const none[] = { "continuing_subword_prefix", "end_of_word_suffix" };
+    for (int i = 0; i < 2; i++) {
+        const mrc_json *text;
+        int on = -1;
+        MRC__TRY(mrc__tok_bool(src, model, off[i], &on));
+        if (on == 1)
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, model, "%s is true, which is not "
+                                 "supported", off[i]);
+        MRC__TRY(mrc__tok_string(src, model, none[i], &text));
+        if (text && text->bytes)
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "%s is \"%.60s\", supported is "
+                                 "none", none[i], text->string);
+    }
+    const mrc_json *dropout = mrc_json_get(model, "dropout");
+    if (!dropout || dropout->type == MRC_JSON_NULL
+        || (dropout->type == MRC_JSON_NUMBER && dropout->number == 0)) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, dropout, "dropout is %s, supported is none",
+                         mrc__tok_type(dropout));
+}
+
+// "merges": ["a b", ..] or [["a", "b"], ..]
+static mrc_status mrc__bpe_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *model) {
+    const mrc_json *merges = mrc_json_get(model, "merges"), *unk;
+    MRC__TRY(mrc__bpe_check_model(src, model));
+    MRC__TRY(mrc__bpe_read_bytes(src, tok));
+    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
+    if (unk && mrc__tok_id(tok, unk->string, unk->bytes) < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, unk, "unk_token \"%.60s\" is not in the "
+                             "vocabulary of %zu tokens", unk->string, tok->n);
+    if (!merges || merges->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "merges is %s, expected an array",
+                             merges ? mrc__tok_type(merges) : "absent");
+    for (const mrc_json *j = merges->child; j; j = j->next) {
+        const mrc_json *a = j->type == MRC_JSON_ARRAY && j->n == 2 ? j->child : NULL;
+        if (j->type == MRC_JSON_STRING) {
+            MRC__TRY(mrc__bpe_merge_text(src, tok, j, j->string, j->bytes));
+        } else if (a && a->type == MRC_JSON_STRING && a->next->type == MRC_JSON_STRING) {
+            MRC__TRY(mrc__bpe_merge(src, tok, j, a->string, a->bytes, a->next->string,
+                                    a->next->bytes));
+        } else {
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a merge is %s, expected two tokens",
+                                 mrc__tok_type(j));
+        }
+    }
+    return MRC_OK;
+}
+
+// The parts of tokenizer.json before the model.
+static mrc_status mrc__bpe_read_pipeline(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc_json *part = mrc_json_get(src->json, "normalizer");
+    int pattern = -1;
+    if (part && part->type != MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "byte-level BPE with a %s, which is "
+                             "not supported", "normalizer");
+    MRC__TRY(mrc__tok_part(src, "pre_tokenizer", "ByteLevel", NULL, &part));
+    MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &src->prefix_space));
+    MRC__TRY(mrc__tok_bool(src, part, "use_regex", &pattern));
+    if (pattern == 0)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "%s is false, which is not supported",
+                             "use_regex");
+    tok->prefix_space = src->prefix_space != 0;
+    return MRC_OK;
+}
+
+static mrc_status mrc__bpe_read_merges(mrc__tok_source *src, mrc_tokenizer *tok, const char *data,
+                                       size_t bytes, size_t lines) {
+    const char *s = data, *version = "#version";
+    for (size_t line = 1; line <= lines; line++) {
+        mrc_json at = { .line = line, .column = 1 };
+        const char *end = memchr(s, '\n', (size_t)(data + bytes - s));
+        if (!end) end = data + bytes;
+        size_t n = (size_t)(end - s);
+        if (n && s[n - 1] == '\r') n--;
+        int skip = n >= strlen(version) && memcmp(s, version, strlen(version)) == 0;
+        if (!skip) MRC__TRY(mrc__bpe_merge_text(src, tok, &at, s, n));
+        s = end + 1;
+    }
+    return MRC_OK;
+}
+
+// vocab.json, whose path is in src, and merges.txt beside it.
+static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    mrc_json *vocab;
+    char *data;
+    size_t bytes, lines;
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_json_load(src->ctx, &vocab, src->path.data));
+    mrc_status s = mrc__tok_object(src, vocab, "the vocabulary");
+    if (s == MRC_OK) s = mrc__tok_read_ids(src, tok, vocab, 0);
+    mrc_json_free(vocab);
+    MRC__TRY(s);
+    MRC__TRY(mrc__bpe_read_bytes(src, tok));
+    MRC__TRY(mrc__tok_path(src, dir, "merges.txt"));
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    s = mrc__bpe_read_merges(src, tok, data, bytes, lines);
+    mrc_file_free(src->ctx, data);
+    tok->prefix_space = tok->trim_prefix = src->prefix_space == 1;
+    tok->trim = 1;
+    return s;
+}
+
+// Marks the tokens that their bytes merge into.
+static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) {
+    int16_t byte_of[256 + 68];
+    mrc__tok_run r = { .host = &tok->host, .tok = tok };
+    mrc_status s = MRC_OK;
+    for (int i = 0; i < 256 + 68; i++) byte_of[i] = -1;
+    for (int b = 0; b < 256; b++) byte_of[mrc__bpe_char((unsigned)b)] = (int16_t)b;
+    for (size_t id = 0; s == MRC_OK && id < tok->n; id++) {
+        const unsigned char *p = (const unsigned char *)mrc_tokenizer_token(tok, (int32_t)id);
+        const unsigned char *end = p + strlen((const char *)p);
+        r.n_word = 0;
+        while (p < end && !r.failed) {
+            uint32_t cp;
+            p += mrc__tok_decode(p, end, &cp);
+            int byte = cp < 256 + 68 ? byte_of[cp] : -1;
+            if (byte < 0) break;
+            mrc__tok_word_add(&r, (uint32_t)byte, 0);
+        }
+        if (p < end && !r.failed) continue;
+        if (r.failed || !mrc__bpe_merge_word(&r)) s = mrc__bpe_no_memory(src);
+        else if (r.symbols[0].next < 0 && r.symbols[0].id == (int32_t)id)
+            tok->flags[id] |= MRC__TOK_WHOLE;
+    }
+    mrc__tok_run_free(&r);
+    return s;
 }
 #endif // core pass
 
@@ -13167,7 +13739,7 @@ static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example 
                                 .max_length = e->max_length, .stride = e->config->doc_stride };
     mrc_encodings q = {0}, windows = {0};
     MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &q, question, bytes, NULL, 0, &alone));
-    size_t taken = q.n ? q.list[0].n + 3 : 3;
+    size_t special = e->tok->pair.n_special, taken = special + (q.n ? q.list[0].n : 0);
     mrc_encodings_free(&q);
     // No room for a window that moves on: such a row is kept only if nothing has to be cut.
     int tight = taken >= e->max_length || e->max_length - taken <= e->config->doc_stride;
@@ -13285,14 +13857,15 @@ static mrc_status mrc__enc_check(const mrc__enc *e) {
         return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: sentinels need a mask token, and the "
                          "tokenizer has none");
     }
-    if (e->max_length < 4 || e->max_length > INT32_MAX) {
-        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: max_seq_length is %zu, expected at least 4",
-                         e->max_length);
+    size_t special = e->tok->pair.n_special;
+    if (e->max_length <= special || e->max_length > INT32_MAX) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: max_seq_length is %zu, expected at least "
+                         "%zu", e->max_length, special + 1);
     }
-    if (c->kind == MRC_ENCODING_OFFSETS && c->doc_stride >= e->max_length - 3) {
+    if (c->kind == MRC_ENCODING_OFFSETS && c->doc_stride >= e->max_length - special) {
         return mrc__fail(e->ctx, MRC_ERR_ARG, "encode: doc_stride %zu is no overlap of windows of "
                          "%zu tokens (expected less than %zu)", c->doc_stride, e->max_length,
-                         e->max_length - 3);
+                         e->max_length - special);
     }
     return MRC_OK;
 }
@@ -15069,8 +15642,8 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
 
 // Byte for byte; a file that the source lacks is not written, and one that is the same file stays.
 static mrc_status mrc__save_tokenizer(mrc_ctx *ctx, const char *dir, const char *source) {
-    static const char *const names[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
-                                         "special_tokens_map.json", NULL };
+    static const char *const names[] = { "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json",
+                                         "tokenizer_config.json", "special_tokens_map.json", NULL };
     for (int i = 0; names[i]; i++) {
         char from[MRC__PATH_BYTES], to[MRC__PATH_BYTES], *data;
         size_t bytes;
@@ -16515,6 +17088,193 @@ static const uint32_t mrc__uni_parts[] = {
     0x4CED, 0x9D67, 0x2A0CE, 0x4CF8, 0x2A105, 0x2A20E, 0x2A291, 0x9EBB, 0x4D56, 0x9EF9, 0x9EFE,
     0x9F05, 0x9F0F, 0x9F16, 0x9F3B, 0x2A600,
 };
+static const mrc__uni_range mrc__uni_gpt2[] = {
+    {0x9,0xD,2}, {0x20,0x20,2}, {0x30,0x39,8}, {0x41,0x5A,4}, {0x61,0x7A,4}, {0x85,0x85,2},
+    {0xA0,0xA0,2}, {0xAA,0xAA,4}, {0xB2,0xB3,8}, {0xB5,0xB5,4}, {0xB9,0xB9,8}, {0xBA,0xBA,4},
+    {0xBC,0xBE,8}, {0xC0,0xD6,4}, {0xD8,0xF6,4}, {0xF8,0x2C1,4}, {0x2C6,0x2D1,4}, {0x2E0,0x2E4,4},
+    {0x2EC,0x2EC,4}, {0x2EE,0x2EE,4}, {0x370,0x374,4}, {0x376,0x377,4}, {0x37A,0x37D,4},
+    {0x37F,0x37F,4}, {0x386,0x386,4}, {0x388,0x38A,4}, {0x38C,0x38C,4}, {0x38E,0x3A1,4},
+    {0x3A3,0x3F5,4}, {0x3F7,0x481,4}, {0x48A,0x52F,4}, {0x531,0x556,4}, {0x559,0x559,4},
+    {0x560,0x588,4}, {0x5D0,0x5EA,4}, {0x5EF,0x5F2,4}, {0x620,0x64A,4}, {0x660,0x669,8},
+    {0x66E,0x66F,4}, {0x671,0x6D3,4}, {0x6D5,0x6D5,4}, {0x6E5,0x6E6,4}, {0x6EE,0x6EF,4},
+    {0x6F0,0x6F9,8}, {0x6FA,0x6FC,4}, {0x6FF,0x6FF,4}, {0x710,0x710,4}, {0x712,0x72F,4},
+    {0x74D,0x7A5,4}, {0x7B1,0x7B1,4}, {0x7C0,0x7C9,8}, {0x7CA,0x7EA,4}, {0x7F4,0x7F5,4},
+    {0x7FA,0x7FA,4}, {0x800,0x815,4}, {0x81A,0x81A,4}, {0x824,0x824,4}, {0x828,0x828,4},
+    {0x840,0x858,4}, {0x860,0x86A,4}, {0x870,0x887,4}, {0x889,0x88E,4}, {0x8A0,0x8C9,4},
+    {0x904,0x939,4}, {0x93D,0x93D,4}, {0x950,0x950,4}, {0x958,0x961,4}, {0x966,0x96F,8},
+    {0x971,0x980,4}, {0x985,0x98C,4}, {0x98F,0x990,4}, {0x993,0x9A8,4}, {0x9AA,0x9B0,4},
+    {0x9B2,0x9B2,4}, {0x9B6,0x9B9,4}, {0x9BD,0x9BD,4}, {0x9CE,0x9CE,4}, {0x9DC,0x9DD,4},
+    {0x9DF,0x9E1,4}, {0x9E6,0x9EF,8}, {0x9F0,0x9F1,4}, {0x9F4,0x9F9,8}, {0x9FC,0x9FC,4},
+    {0xA05,0xA0A,4}, {0xA0F,0xA10,4}, {0xA13,0xA28,4}, {0xA2A,0xA30,4}, {0xA32,0xA33,4},
+    {0xA35,0xA36,4}, {0xA38,0xA39,4}, {0xA59,0xA5C,4}, {0xA5E,0xA5E,4}, {0xA66,0xA6F,8},
+    {0xA72,0xA74,4}, {0xA85,0xA8D,4}, {0xA8F,0xA91,4}, {0xA93,0xAA8,4}, {0xAAA,0xAB0,4},
+    {0xAB2,0xAB3,4}, {0xAB5,0xAB9,4}, {0xABD,0xABD,4}, {0xAD0,0xAD0,4}, {0xAE0,0xAE1,4},
+    {0xAE6,0xAEF,8}, {0xAF9,0xAF9,4}, {0xB05,0xB0C,4}, {0xB0F,0xB10,4}, {0xB13,0xB28,4},
+    {0xB2A,0xB30,4}, {0xB32,0xB33,4}, {0xB35,0xB39,4}, {0xB3D,0xB3D,4}, {0xB5C,0xB5D,4},
+    {0xB5F,0xB61,4}, {0xB66,0xB6F,8}, {0xB71,0xB71,4}, {0xB72,0xB77,8}, {0xB83,0xB83,4},
+    {0xB85,0xB8A,4}, {0xB8E,0xB90,4}, {0xB92,0xB95,4}, {0xB99,0xB9A,4}, {0xB9C,0xB9C,4},
+    {0xB9E,0xB9F,4}, {0xBA3,0xBA4,4}, {0xBA8,0xBAA,4}, {0xBAE,0xBB9,4}, {0xBD0,0xBD0,4},
+    {0xBE6,0xBF2,8}, {0xC05,0xC0C,4}, {0xC0E,0xC10,4}, {0xC12,0xC28,4}, {0xC2A,0xC39,4},
+    {0xC3D,0xC3D,4}, {0xC58,0xC5A,4}, {0xC5D,0xC5D,4}, {0xC60,0xC61,4}, {0xC66,0xC6F,8},
+    {0xC78,0xC7E,8}, {0xC80,0xC80,4}, {0xC85,0xC8C,4}, {0xC8E,0xC90,4}, {0xC92,0xCA8,4},
+    {0xCAA,0xCB3,4}, {0xCB5,0xCB9,4}, {0xCBD,0xCBD,4}, {0xCDD,0xCDE,4}, {0xCE0,0xCE1,4},
+    {0xCE6,0xCEF,8}, {0xCF1,0xCF2,4}, {0xD04,0xD0C,4}, {0xD0E,0xD10,4}, {0xD12,0xD3A,4},
+    {0xD3D,0xD3D,4}, {0xD4E,0xD4E,4}, {0xD54,0xD56,4}, {0xD58,0xD5E,8}, {0xD5F,0xD61,4},
+    {0xD66,0xD78,8}, {0xD7A,0xD7F,4}, {0xD85,0xD96,4}, {0xD9A,0xDB1,4}, {0xDB3,0xDBB,4},
+    {0xDBD,0xDBD,4}, {0xDC0,0xDC6,4}, {0xDE6,0xDEF,8}, {0xE01,0xE30,4}, {0xE32,0xE33,4},
+    {0xE40,0xE46,4}, {0xE50,0xE59,8}, {0xE81,0xE82,4}, {0xE84,0xE84,4}, {0xE86,0xE8A,4},
+    {0xE8C,0xEA3,4}, {0xEA5,0xEA5,4}, {0xEA7,0xEB0,4}, {0xEB2,0xEB3,4}, {0xEBD,0xEBD,4},
+    {0xEC0,0xEC4,4}, {0xEC6,0xEC6,4}, {0xED0,0xED9,8}, {0xEDC,0xEDF,4}, {0xF00,0xF00,4},
+    {0xF20,0xF33,8}, {0xF40,0xF47,4}, {0xF49,0xF6C,4}, {0xF88,0xF8C,4}, {0x1000,0x102A,4},
+    {0x103F,0x103F,4}, {0x1040,0x1049,8}, {0x1050,0x1055,4}, {0x105A,0x105D,4}, {0x1061,0x1061,4},
+    {0x1065,0x1066,4}, {0x106E,0x1070,4}, {0x1075,0x1081,4}, {0x108E,0x108E,4}, {0x1090,0x1099,8},
+    {0x10A0,0x10C5,4}, {0x10C7,0x10C7,4}, {0x10CD,0x10CD,4}, {0x10D0,0x10FA,4}, {0x10FC,0x1248,4},
+    {0x124A,0x124D,4}, {0x1250,0x1256,4}, {0x1258,0x1258,4}, {0x125A,0x125D,4}, {0x1260,0x1288,4},
+    {0x128A,0x128D,4}, {0x1290,0x12B0,4}, {0x12B2,0x12B5,4}, {0x12B8,0x12BE,4}, {0x12C0,0x12C0,4},
+    {0x12C2,0x12C5,4}, {0x12C8,0x12D6,4}, {0x12D8,0x1310,4}, {0x1312,0x1315,4}, {0x1318,0x135A,4},
+    {0x1369,0x137C,8}, {0x1380,0x138F,4}, {0x13A0,0x13F5,4}, {0x13F8,0x13FD,4}, {0x1401,0x166C,4},
+    {0x166F,0x167F,4}, {0x1680,0x1680,2}, {0x1681,0x169A,4}, {0x16A0,0x16EA,4}, {0x16EE,0x16F0,8},
+    {0x16F1,0x16F8,4}, {0x1700,0x1711,4}, {0x171F,0x1731,4}, {0x1740,0x1751,4}, {0x1760,0x176C,4},
+    {0x176E,0x1770,4}, {0x1780,0x17B3,4}, {0x17D7,0x17D7,4}, {0x17DC,0x17DC,4}, {0x17E0,0x17E9,8},
+    {0x17F0,0x17F9,8}, {0x1810,0x1819,8}, {0x1820,0x1878,4}, {0x1880,0x1884,4}, {0x1887,0x18A8,4},
+    {0x18AA,0x18AA,4}, {0x18B0,0x18F5,4}, {0x1900,0x191E,4}, {0x1946,0x194F,8}, {0x1950,0x196D,4},
+    {0x1970,0x1974,4}, {0x1980,0x19AB,4}, {0x19B0,0x19C9,4}, {0x19D0,0x19DA,8}, {0x1A00,0x1A16,4},
+    {0x1A20,0x1A54,4}, {0x1A80,0x1A89,8}, {0x1A90,0x1A99,8}, {0x1AA7,0x1AA7,4}, {0x1B05,0x1B33,4},
+    {0x1B45,0x1B4C,4}, {0x1B50,0x1B59,8}, {0x1B83,0x1BA0,4}, {0x1BAE,0x1BAF,4}, {0x1BB0,0x1BB9,8},
+    {0x1BBA,0x1BE5,4}, {0x1C00,0x1C23,4}, {0x1C40,0x1C49,8}, {0x1C4D,0x1C4F,4}, {0x1C50,0x1C59,8},
+    {0x1C5A,0x1C7D,4}, {0x1C80,0x1C8A,4}, {0x1C90,0x1CBA,4}, {0x1CBD,0x1CBF,4}, {0x1CE9,0x1CEC,4},
+    {0x1CEE,0x1CF3,4}, {0x1CF5,0x1CF6,4}, {0x1CFA,0x1CFA,4}, {0x1D00,0x1DBF,4}, {0x1E00,0x1F15,4},
+    {0x1F18,0x1F1D,4}, {0x1F20,0x1F45,4}, {0x1F48,0x1F4D,4}, {0x1F50,0x1F57,4}, {0x1F59,0x1F59,4},
+    {0x1F5B,0x1F5B,4}, {0x1F5D,0x1F5D,4}, {0x1F5F,0x1F7D,4}, {0x1F80,0x1FB4,4}, {0x1FB6,0x1FBC,4},
+    {0x1FBE,0x1FBE,4}, {0x1FC2,0x1FC4,4}, {0x1FC6,0x1FCC,4}, {0x1FD0,0x1FD3,4}, {0x1FD6,0x1FDB,4},
+    {0x1FE0,0x1FEC,4}, {0x1FF2,0x1FF4,4}, {0x1FF6,0x1FFC,4}, {0x2000,0x200A,2}, {0x2028,0x2029,2},
+    {0x202F,0x202F,2}, {0x205F,0x205F,2}, {0x2070,0x2070,8}, {0x2071,0x2071,4}, {0x2074,0x2079,8},
+    {0x207F,0x207F,4}, {0x2080,0x2089,8}, {0x2090,0x209C,4}, {0x2102,0x2102,4}, {0x2107,0x2107,4},
+    {0x210A,0x2113,4}, {0x2115,0x2115,4}, {0x2119,0x211D,4}, {0x2124,0x2124,4}, {0x2126,0x2126,4},
+    {0x2128,0x2128,4}, {0x212A,0x212D,4}, {0x212F,0x2139,4}, {0x213C,0x213F,4}, {0x2145,0x2149,4},
+    {0x214E,0x214E,4}, {0x2150,0x2182,8}, {0x2183,0x2184,4}, {0x2185,0x2189,8}, {0x2460,0x249B,8},
+    {0x24EA,0x24FF,8}, {0x2776,0x2793,8}, {0x2C00,0x2CE4,4}, {0x2CEB,0x2CEE,4}, {0x2CF2,0x2CF3,4},
+    {0x2CFD,0x2CFD,8}, {0x2D00,0x2D25,4}, {0x2D27,0x2D27,4}, {0x2D2D,0x2D2D,4}, {0x2D30,0x2D67,4},
+    {0x2D6F,0x2D6F,4}, {0x2D80,0x2D96,4}, {0x2DA0,0x2DA6,4}, {0x2DA8,0x2DAE,4}, {0x2DB0,0x2DB6,4},
+    {0x2DB8,0x2DBE,4}, {0x2DC0,0x2DC6,4}, {0x2DC8,0x2DCE,4}, {0x2DD0,0x2DD6,4}, {0x2DD8,0x2DDE,4},
+    {0x2E2F,0x2E2F,4}, {0x3000,0x3000,2}, {0x3005,0x3006,4}, {0x3007,0x3007,8}, {0x3021,0x3029,8},
+    {0x3031,0x3035,4}, {0x3038,0x303A,8}, {0x303B,0x303C,4}, {0x3041,0x3096,4}, {0x309D,0x309F,4},
+    {0x30A1,0x30FA,4}, {0x30FC,0x30FF,4}, {0x3105,0x312F,4}, {0x3131,0x318E,4}, {0x3192,0x3195,8},
+    {0x31A0,0x31BF,4}, {0x31F0,0x31FF,4}, {0x3220,0x3229,8}, {0x3248,0x324F,8}, {0x3251,0x325F,8},
+    {0x3280,0x3289,8}, {0x32B1,0x32BF,8}, {0x3400,0x4DBF,4}, {0x4E00,0xA48C,4}, {0xA4D0,0xA4FD,4},
+    {0xA500,0xA60C,4}, {0xA610,0xA61F,4}, {0xA620,0xA629,8}, {0xA62A,0xA62B,4}, {0xA640,0xA66E,4},
+    {0xA67F,0xA69D,4}, {0xA6A0,0xA6E5,4}, {0xA6E6,0xA6EF,8}, {0xA717,0xA71F,4}, {0xA722,0xA788,4},
+    {0xA78B,0xA7CD,4}, {0xA7D0,0xA7D1,4}, {0xA7D3,0xA7D3,4}, {0xA7D5,0xA7DC,4}, {0xA7F2,0xA801,4},
+    {0xA803,0xA805,4}, {0xA807,0xA80A,4}, {0xA80C,0xA822,4}, {0xA830,0xA835,8}, {0xA840,0xA873,4},
+    {0xA882,0xA8B3,4}, {0xA8D0,0xA8D9,8}, {0xA8F2,0xA8F7,4}, {0xA8FB,0xA8FB,4}, {0xA8FD,0xA8FE,4},
+    {0xA900,0xA909,8}, {0xA90A,0xA925,4}, {0xA930,0xA946,4}, {0xA960,0xA97C,4}, {0xA984,0xA9B2,4},
+    {0xA9CF,0xA9CF,4}, {0xA9D0,0xA9D9,8}, {0xA9E0,0xA9E4,4}, {0xA9E6,0xA9EF,4}, {0xA9F0,0xA9F9,8},
+    {0xA9FA,0xA9FE,4}, {0xAA00,0xAA28,4}, {0xAA40,0xAA42,4}, {0xAA44,0xAA4B,4}, {0xAA50,0xAA59,8},
+    {0xAA60,0xAA76,4}, {0xAA7A,0xAA7A,4}, {0xAA7E,0xAAAF,4}, {0xAAB1,0xAAB1,4}, {0xAAB5,0xAAB6,4},
+    {0xAAB9,0xAABD,4}, {0xAAC0,0xAAC0,4}, {0xAAC2,0xAAC2,4}, {0xAADB,0xAADD,4}, {0xAAE0,0xAAEA,4},
+    {0xAAF2,0xAAF4,4}, {0xAB01,0xAB06,4}, {0xAB09,0xAB0E,4}, {0xAB11,0xAB16,4}, {0xAB20,0xAB26,4},
+    {0xAB28,0xAB2E,4}, {0xAB30,0xAB5A,4}, {0xAB5C,0xAB69,4}, {0xAB70,0xABE2,4}, {0xABF0,0xABF9,8},
+    {0xAC00,0xD7A3,4}, {0xD7B0,0xD7C6,4}, {0xD7CB,0xD7FB,4}, {0xF900,0xFA6D,4}, {0xFA70,0xFAD9,4},
+    {0xFB00,0xFB06,4}, {0xFB13,0xFB17,4}, {0xFB1D,0xFB1D,4}, {0xFB1F,0xFB28,4}, {0xFB2A,0xFB36,4},
+    {0xFB38,0xFB3C,4}, {0xFB3E,0xFB3E,4}, {0xFB40,0xFB41,4}, {0xFB43,0xFB44,4}, {0xFB46,0xFBB1,4},
+    {0xFBD3,0xFD3D,4}, {0xFD50,0xFD8F,4}, {0xFD92,0xFDC7,4}, {0xFDF0,0xFDFB,4}, {0xFE70,0xFE74,4},
+    {0xFE76,0xFEFC,4}, {0xFF10,0xFF19,8}, {0xFF21,0xFF3A,4}, {0xFF41,0xFF5A,4}, {0xFF66,0xFFBE,4},
+    {0xFFC2,0xFFC7,4}, {0xFFCA,0xFFCF,4}, {0xFFD2,0xFFD7,4}, {0xFFDA,0xFFDC,4},
+    {0x10000,0x1000B,4}, {0x1000D,0x10026,4}, {0x10028,0x1003A,4}, {0x1003C,0x1003D,4},
+    {0x1003F,0x1004D,4}, {0x10050,0x1005D,4}, {0x10080,0x100FA,4}, {0x10107,0x10133,8},
+    {0x10140,0x10178,8}, {0x1018A,0x1018B,8}, {0x10280,0x1029C,4}, {0x102A0,0x102D0,4},
+    {0x102E1,0x102FB,8}, {0x10300,0x1031F,4}, {0x10320,0x10323,8}, {0x1032D,0x10340,4},
+    {0x10341,0x10341,8}, {0x10342,0x10349,4}, {0x1034A,0x1034A,8}, {0x10350,0x10375,4},
+    {0x10380,0x1039D,4}, {0x103A0,0x103C3,4}, {0x103C8,0x103CF,4}, {0x103D1,0x103D5,8},
+    {0x10400,0x1049D,4}, {0x104A0,0x104A9,8}, {0x104B0,0x104D3,4}, {0x104D8,0x104FB,4},
+    {0x10500,0x10527,4}, {0x10530,0x10563,4}, {0x10570,0x1057A,4}, {0x1057C,0x1058A,4},
+    {0x1058C,0x10592,4}, {0x10594,0x10595,4}, {0x10597,0x105A1,4}, {0x105A3,0x105B1,4},
+    {0x105B3,0x105B9,4}, {0x105BB,0x105BC,4}, {0x105C0,0x105F3,4}, {0x10600,0x10736,4},
+    {0x10740,0x10755,4}, {0x10760,0x10767,4}, {0x10780,0x10785,4}, {0x10787,0x107B0,4},
+    {0x107B2,0x107BA,4}, {0x10800,0x10805,4}, {0x10808,0x10808,4}, {0x1080A,0x10835,4},
+    {0x10837,0x10838,4}, {0x1083C,0x1083C,4}, {0x1083F,0x10855,4}, {0x10858,0x1085F,8},
+    {0x10860,0x10876,4}, {0x10879,0x1087F,8}, {0x10880,0x1089E,4}, {0x108A7,0x108AF,8},
+    {0x108E0,0x108F2,4}, {0x108F4,0x108F5,4}, {0x108FB,0x108FF,8}, {0x10900,0x10915,4},
+    {0x10916,0x1091B,8}, {0x10920,0x10939,4}, {0x10980,0x109B7,4}, {0x109BC,0x109BD,8},
+    {0x109BE,0x109BF,4}, {0x109C0,0x109CF,8}, {0x109D2,0x109FF,8}, {0x10A00,0x10A00,4},
+    {0x10A10,0x10A13,4}, {0x10A15,0x10A17,4}, {0x10A19,0x10A35,4}, {0x10A40,0x10A48,8},
+    {0x10A60,0x10A7C,4}, {0x10A7D,0x10A7E,8}, {0x10A80,0x10A9C,4}, {0x10A9D,0x10A9F,8},
+    {0x10AC0,0x10AC7,4}, {0x10AC9,0x10AE4,4}, {0x10AEB,0x10AEF,8}, {0x10B00,0x10B35,4},
+    {0x10B40,0x10B55,4}, {0x10B58,0x10B5F,8}, {0x10B60,0x10B72,4}, {0x10B78,0x10B7F,8},
+    {0x10B80,0x10B91,4}, {0x10BA9,0x10BAF,8}, {0x10C00,0x10C48,4}, {0x10C80,0x10CB2,4},
+    {0x10CC0,0x10CF2,4}, {0x10CFA,0x10CFF,8}, {0x10D00,0x10D23,4}, {0x10D30,0x10D39,8},
+    {0x10D40,0x10D49,8}, {0x10D4A,0x10D65,4}, {0x10D6F,0x10D85,4}, {0x10E60,0x10E7E,8},
+    {0x10E80,0x10EA9,4}, {0x10EB0,0x10EB1,4}, {0x10EC2,0x10EC4,4}, {0x10F00,0x10F1C,4},
+    {0x10F1D,0x10F26,8}, {0x10F27,0x10F27,4}, {0x10F30,0x10F45,4}, {0x10F51,0x10F54,8},
+    {0x10F70,0x10F81,4}, {0x10FB0,0x10FC4,4}, {0x10FC5,0x10FCB,8}, {0x10FE0,0x10FF6,4},
+    {0x11003,0x11037,4}, {0x11052,0x1106F,8}, {0x11071,0x11072,4}, {0x11075,0x11075,4},
+    {0x11083,0x110AF,4}, {0x110D0,0x110E8,4}, {0x110F0,0x110F9,8}, {0x11103,0x11126,4},
+    {0x11136,0x1113F,8}, {0x11144,0x11144,4}, {0x11147,0x11147,4}, {0x11150,0x11172,4},
+    {0x11176,0x11176,4}, {0x11183,0x111B2,4}, {0x111C1,0x111C4,4}, {0x111D0,0x111D9,8},
+    {0x111DA,0x111DA,4}, {0x111DC,0x111DC,4}, {0x111E1,0x111F4,8}, {0x11200,0x11211,4},
+    {0x11213,0x1122B,4}, {0x1123F,0x11240,4}, {0x11280,0x11286,4}, {0x11288,0x11288,4},
+    {0x1128A,0x1128D,4}, {0x1128F,0x1129D,4}, {0x1129F,0x112A8,4}, {0x112B0,0x112DE,4},
+    {0x112F0,0x112F9,8}, {0x11305,0x1130C,4}, {0x1130F,0x11310,4}, {0x11313,0x11328,4},
+    {0x1132A,0x11330,4}, {0x11332,0x11333,4}, {0x11335,0x11339,4}, {0x1133D,0x1133D,4},
+    {0x11350,0x11350,4}, {0x1135D,0x11361,4}, {0x11380,0x11389,4}, {0x1138B,0x1138B,4},
+    {0x1138E,0x1138E,4}, {0x11390,0x113B5,4}, {0x113B7,0x113B7,4}, {0x113D1,0x113D1,4},
+    {0x113D3,0x113D3,4}, {0x11400,0x11434,4}, {0x11447,0x1144A,4}, {0x11450,0x11459,8},
+    {0x1145F,0x11461,4}, {0x11480,0x114AF,4}, {0x114C4,0x114C5,4}, {0x114C7,0x114C7,4},
+    {0x114D0,0x114D9,8}, {0x11580,0x115AE,4}, {0x115D8,0x115DB,4}, {0x11600,0x1162F,4},
+    {0x11644,0x11644,4}, {0x11650,0x11659,8}, {0x11680,0x116AA,4}, {0x116B8,0x116B8,4},
+    {0x116C0,0x116C9,8}, {0x116D0,0x116E3,8}, {0x11700,0x1171A,4}, {0x11730,0x1173B,8},
+    {0x11740,0x11746,4}, {0x11800,0x1182B,4}, {0x118A0,0x118DF,4}, {0x118E0,0x118F2,8},
+    {0x118FF,0x11906,4}, {0x11909,0x11909,4}, {0x1190C,0x11913,4}, {0x11915,0x11916,4},
+    {0x11918,0x1192F,4}, {0x1193F,0x1193F,4}, {0x11941,0x11941,4}, {0x11950,0x11959,8},
+    {0x119A0,0x119A7,4}, {0x119AA,0x119D0,4}, {0x119E1,0x119E1,4}, {0x119E3,0x119E3,4},
+    {0x11A00,0x11A00,4}, {0x11A0B,0x11A32,4}, {0x11A3A,0x11A3A,4}, {0x11A50,0x11A50,4},
+    {0x11A5C,0x11A89,4}, {0x11A9D,0x11A9D,4}, {0x11AB0,0x11AF8,4}, {0x11BC0,0x11BE0,4},
+    {0x11BF0,0x11BF9,8}, {0x11C00,0x11C08,4}, {0x11C0A,0x11C2E,4}, {0x11C40,0x11C40,4},
+    {0x11C50,0x11C6C,8}, {0x11C72,0x11C8F,4}, {0x11D00,0x11D06,4}, {0x11D08,0x11D09,4},
+    {0x11D0B,0x11D30,4}, {0x11D46,0x11D46,4}, {0x11D50,0x11D59,8}, {0x11D60,0x11D65,4},
+    {0x11D67,0x11D68,4}, {0x11D6A,0x11D89,4}, {0x11D98,0x11D98,4}, {0x11DA0,0x11DA9,8},
+    {0x11EE0,0x11EF2,4}, {0x11F02,0x11F02,4}, {0x11F04,0x11F10,4}, {0x11F12,0x11F33,4},
+    {0x11F50,0x11F59,8}, {0x11FB0,0x11FB0,4}, {0x11FC0,0x11FD4,8}, {0x12000,0x12399,4},
+    {0x12400,0x1246E,8}, {0x12480,0x12543,4}, {0x12F90,0x12FF0,4}, {0x13000,0x1342F,4},
+    {0x13441,0x13446,4}, {0x13460,0x143FA,4}, {0x14400,0x14646,4}, {0x16100,0x1611D,4},
+    {0x16130,0x16139,8}, {0x16800,0x16A38,4}, {0x16A40,0x16A5E,4}, {0x16A60,0x16A69,8},
+    {0x16A70,0x16ABE,4}, {0x16AC0,0x16AC9,8}, {0x16AD0,0x16AED,4}, {0x16B00,0x16B2F,4},
+    {0x16B40,0x16B43,4}, {0x16B50,0x16B59,8}, {0x16B5B,0x16B61,8}, {0x16B63,0x16B77,4},
+    {0x16B7D,0x16B8F,4}, {0x16D40,0x16D6C,4}, {0x16D70,0x16D79,8}, {0x16E40,0x16E7F,4},
+    {0x16E80,0x16E96,8}, {0x16F00,0x16F4A,4}, {0x16F50,0x16F50,4}, {0x16F93,0x16F9F,4},
+    {0x16FE0,0x16FE1,4}, {0x16FE3,0x16FE3,4}, {0x17000,0x187F7,4}, {0x18800,0x18CD5,4},
+    {0x18CFF,0x18D08,4}, {0x1AFF0,0x1AFF3,4}, {0x1AFF5,0x1AFFB,4}, {0x1AFFD,0x1AFFE,4},
+    {0x1B000,0x1B122,4}, {0x1B132,0x1B132,4}, {0x1B150,0x1B152,4}, {0x1B155,0x1B155,4},
+    {0x1B164,0x1B167,4}, {0x1B170,0x1B2FB,4}, {0x1BC00,0x1BC6A,4}, {0x1BC70,0x1BC7C,4},
+    {0x1BC80,0x1BC88,4}, {0x1BC90,0x1BC99,4}, {0x1CCF0,0x1CCF9,8}, {0x1D2C0,0x1D2D3,8},
+    {0x1D2E0,0x1D2F3,8}, {0x1D360,0x1D378,8}, {0x1D400,0x1D454,4}, {0x1D456,0x1D49C,4},
+    {0x1D49E,0x1D49F,4}, {0x1D4A2,0x1D4A2,4}, {0x1D4A5,0x1D4A6,4}, {0x1D4A9,0x1D4AC,4},
+    {0x1D4AE,0x1D4B9,4}, {0x1D4BB,0x1D4BB,4}, {0x1D4BD,0x1D4C3,4}, {0x1D4C5,0x1D505,4},
+    {0x1D507,0x1D50A,4}, {0x1D50D,0x1D514,4}, {0x1D516,0x1D51C,4}, {0x1D51E,0x1D539,4},
+    {0x1D53B,0x1D53E,4}, {0x1D540,0x1D544,4}, {0x1D546,0x1D546,4}, {0x1D54A,0x1D550,4},
+    {0x1D552,0x1D6A5,4}, {0x1D6A8,0x1D6C0,4}, {0x1D6C2,0x1D6DA,4}, {0x1D6DC,0x1D6FA,4},
+    {0x1D6FC,0x1D714,4}, {0x1D716,0x1D734,4}, {0x1D736,0x1D74E,4}, {0x1D750,0x1D76E,4},
+    {0x1D770,0x1D788,4}, {0x1D78A,0x1D7A8,4}, {0x1D7AA,0x1D7C2,4}, {0x1D7C4,0x1D7CB,4},
+    {0x1D7CE,0x1D7FF,8}, {0x1DF00,0x1DF1E,4}, {0x1DF25,0x1DF2A,4}, {0x1E030,0x1E06D,4},
+    {0x1E100,0x1E12C,4}, {0x1E137,0x1E13D,4}, {0x1E140,0x1E149,8}, {0x1E14E,0x1E14E,4},
+    {0x1E290,0x1E2AD,4}, {0x1E2C0,0x1E2EB,4}, {0x1E2F0,0x1E2F9,8}, {0x1E4D0,0x1E4EB,4},
+    {0x1E4F0,0x1E4F9,8}, {0x1E5D0,0x1E5ED,4}, {0x1E5F0,0x1E5F0,4}, {0x1E5F1,0x1E5FA,8},
+    {0x1E7E0,0x1E7E6,4}, {0x1E7E8,0x1E7EB,4}, {0x1E7ED,0x1E7EE,4}, {0x1E7F0,0x1E7FE,4},
+    {0x1E800,0x1E8C4,4}, {0x1E8C7,0x1E8CF,8}, {0x1E900,0x1E943,4}, {0x1E94B,0x1E94B,4},
+    {0x1E950,0x1E959,8}, {0x1EC71,0x1ECAB,8}, {0x1ECAD,0x1ECAF,8}, {0x1ECB1,0x1ECB4,8},
+    {0x1ED01,0x1ED2D,8}, {0x1ED2F,0x1ED3D,8}, {0x1EE00,0x1EE03,4}, {0x1EE05,0x1EE1F,4},
+    {0x1EE21,0x1EE22,4}, {0x1EE24,0x1EE24,4}, {0x1EE27,0x1EE27,4}, {0x1EE29,0x1EE32,4},
+    {0x1EE34,0x1EE37,4}, {0x1EE39,0x1EE39,4}, {0x1EE3B,0x1EE3B,4}, {0x1EE42,0x1EE42,4},
+    {0x1EE47,0x1EE47,4}, {0x1EE49,0x1EE49,4}, {0x1EE4B,0x1EE4B,4}, {0x1EE4D,0x1EE4F,4},
+    {0x1EE51,0x1EE52,4}, {0x1EE54,0x1EE54,4}, {0x1EE57,0x1EE57,4}, {0x1EE59,0x1EE59,4},
+    {0x1EE5B,0x1EE5B,4}, {0x1EE5D,0x1EE5D,4}, {0x1EE5F,0x1EE5F,4}, {0x1EE61,0x1EE62,4},
+    {0x1EE64,0x1EE64,4}, {0x1EE67,0x1EE6A,4}, {0x1EE6C,0x1EE72,4}, {0x1EE74,0x1EE77,4},
+    {0x1EE79,0x1EE7C,4}, {0x1EE7E,0x1EE7E,4}, {0x1EE80,0x1EE89,4}, {0x1EE8B,0x1EE9B,4},
+    {0x1EEA1,0x1EEA3,4}, {0x1EEA5,0x1EEA9,4}, {0x1EEAB,0x1EEBB,4}, {0x1F100,0x1F10C,8},
+    {0x1FBF0,0x1FBF9,8}, {0x20000,0x2A6DF,4}, {0x2A700,0x2B739,4}, {0x2B740,0x2B81D,4},
+    {0x2B820,0x2CEA1,4}, {0x2CEB0,0x2EBE0,4}, {0x2EBF0,0x2EE5D,4}, {0x2F800,0x2FA1D,4},
+    {0x30000,0x3134A,4}, {0x31350,0x323AF,4},
+};
 // end of what tests/tables/make_tables.py wrote
 
 static const mrc__unicode mrc__unicode_tables = {
@@ -16523,6 +17283,7 @@ static const mrc__unicode mrc__unicode_tables = {
     .n_combining = sizeof mrc__uni_combining / sizeof *mrc__uni_combining,
     .lowers = mrc__uni_lowers, .n_lowers = sizeof mrc__uni_lowers / sizeof *mrc__uni_lowers,
     .runs = mrc__uni_runs, .n_runs = sizeof mrc__uni_runs / sizeof *mrc__uni_runs,
+    .gpt2 = mrc__uni_gpt2, .n_gpt2 = sizeof mrc__uni_gpt2 / sizeof *mrc__uni_gpt2,
     .parts = mrc__uni_parts,
 };
 

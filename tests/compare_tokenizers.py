@@ -18,13 +18,14 @@ import threading
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.environ.get("MRC_SHARED", os.path.join(ROOT, "..", "shared"))
-TOK = os.path.join(ROOT, "build", "tok")
+TOK = os.environ.get("TOK", os.path.join(ROOT, "build", "tok"))
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARIES = [                    # name, file, lower case
     ("klue", "data/klue/vocab.txt", False),
     ("bert-base-uncased", "data/english/bert-base-uncased.vocab.txt", True),
     ("bert-base-cased", "data/english/bert-base-cased.vocab.txt", False),
 ]
+ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 CHUNK = 20000       # texts at a time; fewer when truncating, as tokenizers keeps what it cut off
 
 
@@ -54,6 +55,29 @@ def folder(where, name, path, lower, strip=None, chinese=True):
     return at
 
 
+def byte_level(vocab, merges, prefix, trim=True):
+    """What transformers makes of a RobertaTokenizer's files."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+    t = Tokenizer(models.BPE.from_file(vocab, merges))
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    t.add_special_tokens([AddedToken(x, lstrip=x == "<mask>", normalized=False) for x in ROBERTA])
+    ends = [(x, t.token_to_id(x)) for x in ("</s>", "<s>")]
+    t.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=prefix,
+                                                    trim_offsets=trim)
+    return t
+
+
+def byte_level_folder(where, name, vocab, merges, prefix):
+    at = os.path.join(where, name)
+    os.makedirs(at)
+    for path, to in ((vocab, "vocab.json"), (merges, "merges.txt")):
+        with open(path, "rb") as f, open(os.path.join(at, to), "wb") as g:
+            g.write(f.read())
+    with open(os.path.join(at, "tokenizer_config.json"), "w") as g:
+        json.dump({"add_prefix_space": prefix, "model_max_length": 512}, g)
+    return at
+
+
 def ours(name, items, flags=()):
     """What tok makes of the items (texts or pairs): a list of windows for each."""
     lines = "".join(json.dumps(x if isinstance(x, str) else {"text": x[0], "text_pair": x[1]},
@@ -80,9 +104,11 @@ def ours(name, items, flags=()):
 
 
 def same(e, r, tokens):
+    # An added token shows the spaces that it took there; ours are the vocabulary's.
+    theirs = [x.lstrip() if x.endswith("<mask>") else x for x in r.tokens] if tokens else None
     return (e["input_ids"] == r.ids and e["offset_mapping"] == [list(x) for x in r.offsets]
             and e["sequence_ids"] == r.sequence_ids and e["token_type_ids"] == r.type_ids
-            and (not tokens or e["tokens"] == r.tokens))
+            and (not tokens or e["tokens"] == theirs))
 
 
 class Report:
@@ -141,7 +167,7 @@ def pairs():
     return out
 
 
-def random_strings(n, seed):
+def random_strings(n, seed, special=SPECIAL):
     """All planes, with the special tokens inside; some dense in what the normaliser treats."""
     import unicodedata
     rng = random.Random(seed)
@@ -155,7 +181,10 @@ def random_strings(n, seed):
     latin = list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     hangul, cjk = list("하나둘한국말이은을의에서"), list("中文字漢\uf900\U00020000")
     pools = [points, bmp, marks, composed, cased, odd, latin, hangul, cjk, [" "], ["##", "[", "]"]]
-    specials = SPECIAL + ["[CLS", "MASK]", "[mask]", "[[SEP]]", "[UNK][PAD]", "[SE[SEP]P]"]
+    specials = special + ["[CLS", "MASK]", "[mask]", "[[SEP]]", "[UNK][PAD]", "[SE[SEP]P]"]
+    if special == ROBERTA:
+        pools.append(list("'") + ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "  ", "\n"])
+        specials += ["<mask", "<mask> ", " <mask>", " \n<mask>", "<<s>>", "<s></s>", "</s"]
     for _ in range(n):
         weights = [rng.random() ** 4 for _ in pools]
         parts = []
@@ -195,14 +224,40 @@ def truncations(report, name, t, label, items):
                        [c for _, c in texts], flags)
     t.no_truncation()
     sizes = [[len(t.encode(x, add_special_tokens=False)) for x in pair] for pair in items]
+    special = t.num_special_tokens_to_add(is_pair=True)
     for length, stride in ((64, 0), (64, 13), (129, 100), (384, 128), (512, 1)):
-        room = length - 3
+        room = length - special
         good = [x for x, (n, m) in zip(items, sizes) if n + m <= room or n + stride < room]
         t.enable_truncation(length, stride=stride, strategy="only_second")
         flags = ("--max_length", str(length), "--stride", str(stride), "--truncation",
                  "only_second")
         report.compare(f"{label} only_second {length}/{stride}", name, t, good, flags)
     t.no_truncation()
+
+
+def compare_byte_level(report, where, every, questions, texts, points):
+    vocab, merges = (os.path.join(SHARED, "data/english/roberta-base." + x)
+                     for x in ("vocab.json", "merges.txt"))
+    for prefix in (False, True):
+        name = f"roberta-base, prefix {prefix}"
+        at = byte_level_folder(where, f"roberta {prefix}", vocab, merges, prefix)
+        t = byte_level(vocab, merges, prefix)
+        report.compare(f"{name} questions and contexts", at, t, texts)
+        report.compare(f"{name} code points alone", at, t, points)
+        report.compare(f"{name} code points inside", at, t,
+                       (f"a{c}e {c}1{c}{c} {c}" for c in points))
+        strings = list(random_strings(20000 // every, 5, ROBERTA))
+        report.compare(f"{name} random strings", at, t, strings)
+        report.compare(f"{name} random strings, no special tokens", at, t, strings[::4],
+                       ["--no_special_tokens"], special=False)
+        half = len(strings) // 2
+        truncations(report, at, t, name, random.Random(2).sample(questions, 2000 // every)
+                    + list(zip(strings[:half:8], strings[half::8])))
+        for trim in (True, False):
+            file = os.path.join(where, f"roberta {prefix} {trim}.json")
+            t = byte_level(vocab, merges, prefix, trim)
+            t.save(file)
+            report.compare(f"{name} tokenizer.json, trim {trim}", file, t, strings[1::4])
 
 
 def main():
@@ -224,6 +279,7 @@ def main():
     points = [chr(c) for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF][::every]
     report = Report()
     with tempfile.TemporaryDirectory() as where:
+        compare_byte_level(report, where, every, questions, texts, points)
         for name, path, lower in VOCABULARIES:
             path = os.path.join(SHARED, path)
             at, t = folder(where, name, path, lower), reference(path, lower)

@@ -17,7 +17,8 @@ typedef struct golden {
     const mrc_feature **list;
 } golden;
 
-TEST_HELPER void *golden_read(mrc_ctx *ctx, golden *g, const char *name, mrc_dtype dtype, size_t *n) {
+TEST_HELPER void *golden_read(mrc_ctx *ctx, golden *g, const char *name, mrc_dtype dtype,
+                              size_t *n) {
     const mrc_st_entry *e = mrc_safetensors_find(g->st, name);
     void *data = e ? malloc((size_t)e->numel * 8 + 8) : NULL;
     if (!CHECK(e && mrc_safetensors_read(g->st, e, dtype, data) == MRC_OK, "%s: %s: %s", g->path,

@@ -1,4 +1,4 @@
-// The choices of an experiment against PyTorch, transformers, adamp and scikit-learn: heads, losses,
+// The choices of an experiment against PyTorch, transformers, adamp, scikit-learn: heads, losses,
 // optimizers, groups, averages, FGM over twenty steps; schedules; folds.  What training is made of
 // beyond that: R-Drop, freezing, the average in the optimizer's file.
 #include "golden.h"

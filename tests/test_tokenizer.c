@@ -98,24 +98,35 @@ static void check_case(const mrc_tokenizer *tok, const mrc_json *c, size_t line)
     mrc_encodings_free(&e);
 }
 
-static void test_fixtures(void) {
-    mrc_tokenizer *cased = load("tests/fixtures/tokenizer/cased");
-    mrc_tokenizer *uncased = load("tests/fixtures/tokenizer/uncased");
+// Every line of a file, each with the tokenizer that it names.
+static void check_cases(const char *file, size_t least) {
+    static const char *const names[] = { "cased", "uncased", "bytes", "prefix" };
+    mrc_tokenizer *tok[4] = {0};
     char *data = NULL;
     size_t bytes = 0, line = 0;
-    CHECK(mrc_file_read(ctx, &data, &bytes, "tests/fixtures/tokenizer/cases.jsonl") == MRC_OK, "%s",
-          mrc_ctx_message(ctx));
-    for (char *p = data; cased && uncased && p && p < data + bytes;) {
-        mrc_json *c = parse_line(&p, data + bytes, "cases.jsonl");
+    for (int i = 0; i < 4; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "tests/fixtures/tokenizer/%s", names[i]);
+        tok[i] = load(path);
+    }
+    CHECK(mrc_file_read(ctx, &data, &bytes, file) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    for (char *p = data; p && p < data + bytes;) {
+        mrc_json *c = parse_line(&p, data + bytes, file);
         line++;
-        int is_cased = strcmp(mrc_json_get(c, "tokenizer")->string, "cased") == 0;
-        check_case(is_cased ? cased : uncased, c, line);
+        for (int i = 0; i < 4; i++) {
+            if (tok[i] && strcmp(mrc_json_get(c, "tokenizer")->string, names[i]) == 0)
+                check_case(tok[i], c, line);
+        }
         mrc_json_free(c);
     }
-    CHECK(line > 500, "%zu cases", line);
+    CHECK(line > least, "%s: %zu cases", file, line);
     if (data) mrc_file_free(ctx, data);
-    mrc_tokenizer_free(cased);
-    mrc_tokenizer_free(uncased);
+    for (int i = 0; i < 4; i++) mrc_tokenizer_free(tok[i]);
+}
+
+static void test_fixtures(void) {
+    check_cases("tests/fixtures/tokenizer/cases.jsonl", 500);
+    check_cases("tests/fixtures/tokenizer/byte_cases.jsonl", 150);
 }
 
 static void test_properties(void) {
@@ -463,7 +474,8 @@ static void test_bad_vocab(void) {
     put("vocab.txt", SPECIALS "a\0b\n", sizeof SPECIALS "a\0b\n" - 1);
     check_refused(folder, MRC_ERR_FORMAT, "vocab.txt:4:1: token with a NUL", "NUL");
     take("vocab.txt");
-    check_refused(folder, MRC_ERR_ARG, "neither tokenizer.json nor vocab.txt", "empty folder");
+    check_refused(folder, MRC_ERR_ARG, "neither tokenizer.json nor vocab.txt nor vocab.json",
+                  "empty folder");
     check_refused(in_folder("none.txt"), MRC_ERR_ARG, "no such file or folder", "missing");
     put("vocab.txt", SPECIALS "a\nb", strlen(SPECIALS "a\nb"));     // no last line end
     mrc_tokenizer *tok = load(in_folder("vocab.txt"));
@@ -496,8 +508,8 @@ static void test_bad_config(void) {
           MRC_ERR_FORMAT },
         { "{\"added_tokens_decoder\": {\"3\": {\"content\": \"[UNK]\"}}}", NULL,
           "token \"[UNK]\" has id 3 here and 2", MRC_ERR_FORMAT },
-        { "{\"added_tokens_decoder\": {\"2\": {\"content\": \"[UNK]\", \"lstrip\": true}}}", NULL,
-          "lstrip: true", MRC_ERR_UNSUPPORTED },
+        { "{\"added_tokens_decoder\": {\"2\": {\"content\": \"[UNK]\", \"rstrip\": true}}}", NULL,
+          "rstrip: true", MRC_ERR_UNSUPPORTED },
         { "{\"added_tokens_decoder\": {\"2\": \"[UNK]\"}}", NULL, "expected an object",
           MRC_ERR_FORMAT },
         { "{\"added_tokens_decoder\": [1]}", NULL, "expected an object", MRC_ERR_FORMAT },
@@ -586,7 +598,7 @@ bad_json[] = {
       MRC_ERR_UNSUPPORTED },
     { 0, 0, 0, "[{\"id\":4,\"content\":\"z\"},{\"id\":5,\"content\":\"z\"}]", 0, "two ids: 4",
       MRC_ERR_FORMAT },
-    { 0, 0, 0, 0, "{\"type\":\"BPE\"}", "model of type BPE", MRC_ERR_UNSUPPORTED },
+    { 0, 0, 0, 0, "{\"type\":\"BPE\"}", "BPE with a normalizer", MRC_ERR_UNSUPPORTED },
     { 0, 0, 0, 0, "{\"type\":\"Unigram\"}", "model of type Unigram", MRC_ERR_UNSUPPORTED },
     { 0, 0, 0, 0, "{\"type\":7}", "model of type unknown", MRC_ERR_UNSUPPORTED },
     { 0, 0, 0, 0, "{}", "model of type unknown", MRC_ERR_UNSUPPORTED },
@@ -650,6 +662,156 @@ static void test_bad_json(void) {
     put("tokenizer_config.json", config, strlen(config));
     check_refused(folder, MRC_ERR_FORMAT, "lowercase is 1 here and 0 in", "files that disagree");
     take("tokenizer_config.json");
+    take("tokenizer.json");
+}
+
+//
+// Byte-level BPE: the fixture with one thing wrong
+//
+// `text` with `what`, which must be in it, replaced.
+static void put_edited(const char *name, const char *text, size_t bytes, const char *what,
+                       const char *with) {
+    const char *at = what ? strstr(text, what) : text;
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    if (!CHECK(at, "%s: no %s to replace", name, what ? what : "")) return;
+    mrc_text_add(&t, text, (size_t)(at - text));
+    mrc_text_add(&t, with ? with : "", with ? strlen(with) : 0);
+    size_t after = (size_t)(at - text) + (what ? strlen(what) : 0);
+    mrc_text_add(&t, text + after, bytes - after);
+    put(name, t.data, t.bytes);
+    mrc_text_free(&t);
+}
+
+typedef struct edit { const char *what, *with, *message; mrc_status status; } edit;
+static const edit bad_vocab_json[] = {
+    { "\"a\": ", "\"a\": 5, \"z9\": ", "id 5 has two tokens", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": 99999, \"z9\": ", "has id 99999, expected 0 to", MRC_ERR_FORMAT },
+    { "{", "[{", "", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"b\": ", "the key \"b\" appears twice", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": -", "is -", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": 2147483648, \"z9\": ", "is 2147483648, expected", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": 4294967296, \"z9\": ", "is 4294967296, expected", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": 1e99, \"z9\": ", "expected an integer", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": null, \"z9\": ", "is null, expected an integer", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\": [1], \"z9\": ", "is an array", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"\": ", "empty token", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"a\\u0000\": ", "NUL", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"\\ud800\": ", "vocab.json:1:", MRC_ERR_FORMAT },
+    { "\"a\": ", "\"A1\": ", "no token for byte 0x61 (U+0061)", MRC_ERR_FORMAT },
+    { "\"\\u0100\": ", "\"A1\": ", "no token for byte 0x00 (U+0100)", MRC_ERR_FORMAT },
+    { "\"\\u00ff\": ", "\"<0x-1>\": ", "no token for byte 0xff (U+00FF)", MRC_ERR_FORMAT },
+    { "\"<s>\": 0", "\"<s>\": 1", "id 1 has two tokens", MRC_ERR_FORMAT },
+    { "\"<s>\": 0", "\"<t>\": 0", "cls_token \"<s>\" is not in", MRC_ERR_FORMAT },
+    { "\"</s>\": 2", "\"</t>\": 2", "sep_token \"</s>\" is not in", MRC_ERR_FORMAT },
+    { "\"<unk>\": 3", "\"<unc>\": 3", "unk_token \"<unk>\" is not in", MRC_ERR_FORMAT },
+    { "\"<s>\": 0, ", "", "has id", MRC_ERR_FORMAT },
+    { "\"ab\": ", "\"aB\": ", "what \"a\" and \"b\" merge into is not", MRC_ERR_FORMAT },
+};
+static const edit bad_merges[] = {
+    { "a b\n", "a b\na b\n", "there twice: as number", MRC_ERR_FORMAT },
+    { "a b\n", "a bq\n", "a token that is not in the vocabulary (\"bq\")", MRC_ERR_FORMAT },
+    { "a b\n", "qa b\n", "a token that is not in the vocabulary (\"qa\")", MRC_ERR_FORMAT },
+    { "a b\n", "a z\n", "what \"a\" and \"z\" merge into is not", MRC_ERR_FORMAT },
+    { "a b\n", "ab\n", "not a merge (found \"ab\"", MRC_ERR_FORMAT },
+    { "a b\n", "a  b\n", "not a merge (found \"a  b\"", MRC_ERR_FORMAT },
+    { "a b\n", "a b c\n", "not a merge (found \"a b c\"", MRC_ERR_FORMAT },
+    { "a b\n", " b\n", "not a merge (found \" b\"", MRC_ERR_FORMAT },
+    { "a b\n", "a \n", "not a merge (found \"a \"", MRC_ERR_FORMAT },
+    { "a b\n", " \n", "not a merge", MRC_ERR_FORMAT },
+    { "a b\n", "\n", "not a merge (found \"\"", MRC_ERR_FORMAT },
+    { "a b\n", "a\tb\n", "not a merge", MRC_ERR_FORMAT },
+    { "a b\n", "a <0x-1>\n", "a token that is not in the vocabulary (\"<0x-1>\")", MRC_ERR_FORMAT },
+    { "a b\n", "a \xff\n", "merges.txt:", MRC_ERR_FORMAT },
+    { "a b\n", "a \xed\xa0\x80\n", "ill-formed UTF-8 (byte 0xed", MRC_ERR_FORMAT },
+};
+#define P_MODEL "\"dropout\":null"
+static const edit bad_prefix_json[] = {
+    { P_MODEL, "\"dropout\":0.1", "dropout is a number", MRC_ERR_UNSUPPORTED },
+    { "\"byte_fallback\":false", "\"byte_fallback\":true", "byte_fallback", MRC_ERR_UNSUPPORTED },
+    { "\"ignore_merges\":false", "\"ignore_merges\":true", "ignore_merges", MRC_ERR_UNSUPPORTED },
+    { "\"ignore_merges\":false", "\"ignore_merges\":0", "expected true or", MRC_ERR_FORMAT },
+    { "\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":\"##\"",
+      "continuing_subword_prefix", MRC_ERR_UNSUPPORTED },
+    { "\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", "end_of_word_suffix",
+      MRC_ERR_UNSUPPORTED },
+    { "\"unk_token\":null", "\"unk_token\":\"<nope>\"", "unk_token \"<nope>\"", MRC_ERR_FORMAT },
+    { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "with a normalizer",
+      MRC_ERR_UNSUPPORTED },
+    { "\"type\":\"ByteLevel\"", "\"type\":\"Whitespace\"", "pre_tokenizer of type Whitespace",
+      MRC_ERR_UNSUPPORTED },
+    { "\"use_regex\":true", "\"use_regex\":false", "use_regex is false", MRC_ERR_UNSUPPORTED },
+    { "\"RobertaProcessing\"", "\"BertProcessing\"", "post_processor of type BertProcessing",
+      MRC_ERR_UNSUPPORTED },
+    { "\"sep\":[\"</s>\",2]", "\"sep\":[\"</s>\",99999]", "is 99999, expected an integer",
+      MRC_ERR_FORMAT },
+    { "\"cls\":[\"<s>\",0]", "\"cls\":\"<s>\"", "\"cls\": [token, id]", MRC_ERR_FORMAT },
+    { "\"merges\":[[", "\"merges\":[3,[", "a merge is a number", MRC_ERR_FORMAT },
+    { "\"merges\":[[", "\"merges\":[[\"a\"],[", "a merge is an array", MRC_ERR_FORMAT },
+    { "\"merges\":[[", "\"merges\":[[\"a\",7],[", "a merge is an array", MRC_ERR_FORMAT },
+    { "\"merges\":[[", "\"merges\":[\"ab\",[", "not a merge (found \"ab\"", MRC_ERR_FORMAT },
+    { "\"merges\":[[", "\"merges\":[[\"\",\"a\"],[", "a token that is not in", MRC_ERR_FORMAT },
+    { "\"merges\":[[", "\"merges\":[[\"a\\u0000\",\"a\"],[", "a token that is not in",
+      MRC_ERR_FORMAT },
+    { "\"merges\":", "\"merges\":{},\"m\":", "merges is an object", MRC_ERR_FORMAT },
+    { "\"merges\":", "\"m\":", "merges is absent", MRC_ERR_FORMAT },
+    { "\"rstrip\":false", "\"rstrip\":true", "rstrip: true", MRC_ERR_UNSUPPORTED },
+    { "\"trim_offsets\":true,\"add_prefix_space\":true}", "\"trim_offsets\":1}",
+      "trim_offsets is a", MRC_ERR_FORMAT },
+};
+
+static void test_bad_bytes(void) {
+    char *vocab = NULL, *merges = NULL, *json = NULL;
+    size_t v = 0, m = 0, j = 0;
+    CHECK(mrc_file_read(ctx, &vocab, &v, "tests/fixtures/tokenizer/bytes/vocab.json") == MRC_OK
+          && mrc_file_read(ctx, &merges, &m, "tests/fixtures/tokenizer/bytes/merges.txt") == MRC_OK
+          && mrc_file_read(ctx, &json, &j, "tests/fixtures/tokenizer/prefix/tokenizer.json")
+             == MRC_OK, "%s", mrc_ctx_message(ctx));
+    if (!vocab || !merges || !json) return;
+    put("merges.txt", merges, m);
+    for (size_t i = 0; i < sizeof bad_vocab_json / sizeof *bad_vocab_json; i++) {
+        const edit *e = &bad_vocab_json[i];
+        put_edited("vocab.json", vocab, v, e->what, e->with);
+        check_refused(folder, e->status, e->message, e->with);
+    }
+    put("vocab.json", vocab, v);
+    for (size_t i = 0; i < sizeof bad_merges / sizeof *bad_merges; i++) {
+        const edit *e = &bad_merges[i];
+        put_edited("merges.txt", merges, m, e->what, e->with);
+        check_refused(folder, e->status, e->message, e->with);
+    }
+    take("merges.txt");
+    check_refused(folder, MRC_ERR_ARG, "merges.txt: cannot open", "no merges.txt");
+    take("vocab.json");
+    for (size_t i = 0; i < sizeof bad_prefix_json / sizeof *bad_prefix_json; i++) {
+        const edit *e = &bad_prefix_json[i];
+        put_edited("tokenizer.json", json, j, e->what, e->with);
+        check_refused(folder, e->status, e->message, e->with);
+    }
+    put("tokenizer.json", json, j);
+    put("tokenizer_config.json", "{\"add_prefix_space\": false}", 27);
+    check_refused(folder, MRC_ERR_FORMAT, "add_prefix_space is 1 here and 0 in", "disagreement");
+    take("tokenizer_config.json");
+    take("tokenizer.json");
+    mrc_file_free(ctx, vocab);
+    mrc_file_free(ctx, merges);
+    mrc_file_free(ctx, json);
+}
+
+// What takes memory out of proportion is refused by its size.
+static void test_too_large(void) {
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, SPECIALS "%070000d\n", 1);
+    put("vocab.txt", t.data, t.bytes);
+    check_refused(folder, MRC_ERR_FORMAT, "vocab.txt:4:1: token of 70000 bytes", "a long token");
+    mrc_text_free(&t);
+    CHECK(truncate(in_folder("vocab.txt"), (off_t)1 << 30) == 0, "a file of 1 GiB");
+    check_refused(folder, MRC_ERR_FORMAT, "vocab.txt: a file of 1073741824 bytes", "1 GiB");
+    take("vocab.txt");
+    put("tokenizer.json", "{", 1);
+    CHECK(truncate(in_folder("tokenizer.json"), (off_t)1 << 30) == 0, "a file of 1 GiB");
+    check_refused(folder, MRC_ERR_FORMAT, "tokenizer.json: a file of 1073741824 bytes", "1 GiB");
     take("tokenizer.json");
 }
 
@@ -846,6 +1008,19 @@ static void test_linear(void) {
     CHECK(seconds() - begun < 20, "8 MB of hostile text took %.1f s", seconds() - begun);
     free(text);
     mrc_tokenizer_free(tok);
+    tok = load("tests/fixtures/tokenizer/prefix");
+    text = malloc(n);
+    for (int kind = 0; tok && text && kind < 4; kind++) {
+        mrc_encodings e;
+        for (size_t i = 0; i < n; i++) text[i] = "aab <m\n\n"[2 * (size_t)kind + i % 2];
+        CHECK(mrc_tokenizer_encode(ctx, tok, &e, text, n, NULL, 0, NULL) == MRC_OK, "%s",
+              mrc_ctx_message(ctx));
+        CHECK(kind != 0 || (e.list[0].n > n / 5 && e.list[0].n < n / 3), "%zu tokens",
+              e.list[0].n);
+        mrc_encodings_free(&e);
+    }
+    free(text);
+    mrc_tokenizer_free(tok);
     mrc_text t;
     mrc_text_init(&t, ctx);
     mrc_text_printf(&t, SPECIALS);
@@ -890,8 +1065,10 @@ static mrc_status load_and_encode(mrc_ctx *c, const char *path) {
 
 static void test_memory(void) {
     static const char *const paths[] = { "tests/fixtures/tokenizer/cased",
-                                         "tests/fixtures/tokenizer/uncased" };
-    for (int i = 0; i < 4; i++) {
+                                         "tests/fixtures/tokenizer/uncased",
+                                         "tests/fixtures/tokenizer/bytes",
+                                         "tests/fixtures/tokenizer/prefix" };
+    for (int i = 0; i < 8; i++) {
         mrc_status s = MRC_ERR_MEM;
         size_t at = 1;
         for (; s == MRC_ERR_MEM && at < 100000; at++) {
@@ -920,6 +1097,8 @@ int main(void) {
     test_bad_vocab();
     test_bad_config();
     test_bad_json();
+    test_bad_bytes();
+    test_too_large();
     test_printed();
     test_windows();
     test_upstream();

@@ -28,8 +28,9 @@ static void split_files(inputs *in, const char *files) {
         char *comma = strchr(at, ',');
         if (comma) *comma++ = 0;
         if (in->n == MAX_FILES || !*at) {
-            tool_fail(TOOL_USAGE, "--files: is no list of files (found %s after %zu names, expected "
-                      "1 to %d, separated by commas)", *at ? "more" : "nothing", in->n, MAX_FILES);
+            tool_fail(TOOL_USAGE, "--files: is no list of files (found %s after %zu names, "
+                      "expected 1 to %d, separated by commas)", *at ? "more" : "nothing", in->n,
+                      MAX_FILES);
         }
         in->weight[in->n] = 1;
         in->path[in->n++] = at;
@@ -141,8 +142,8 @@ static void *read_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const 
     int same = e && e->ndim == first->ndim && !strcmp(e->dtype, first->dtype);
     for (int i = 0; same && i < e->ndim; i++) same = e->shape[i] == first->shape[i];
     if (!same || strcmp(first->dtype, is_logit(first->name) ? "F32" : "I64")) {
-        tool_fail(TOOL_BAD_INPUT, "%s: its %s is not that of %s (expected the same windows, written "
-                  "by predict --save_logits)", in->path[m], first->name, in->path[0]);
+        tool_fail(TOOL_BAD_INPUT, "%s: its %s is not that of %s (expected the same windows, "
+                  "written by predict --save_logits)", in->path[m], first->name, in->path[0]);
     }
     const mrc_dtype dtype = is_logit(first->name) ? MRC_DTYPE_F32 : MRC_DTYPE_I32;
     void *data = malloc((size_t)e->numel * 8 + 8);
@@ -213,11 +214,11 @@ int main(int argc, char **argv) {
           .choices = "probability_sum|hard_vote|fold_combine|logit_mean",
           .preset = "probability_sum",
           .help = "the text with the largest sum of probabilities; with the most first places, a "
-                  "tie to the most probable; with the largest sum of each model's best; or the mean "
-                  "of logits, to be decoded by predict --logits" },
+                  "tie to the most probable; with the largest sum of each model's best; or the "
+                  "mean of logits, to be decoded by predict --logits" },
         { .name = "files", .string = &a.files, .value = "FILE,FILE..", .required = 1,
-          .help = "nbest_predictions.json of each model; for logit_mean what predict --save_logits "
-                  "wrote" },
+          .help = "nbest_predictions.json of each model; for logit_mean what predict "
+                  "--save_logits wrote" },
         { .name = "weights", .string = &a.weights, .value = "X,X..", .otherwise = "1 each",
           .help = "what each model's vote or logits count" },
         { .name = "output_dir", .string = &a.output_dir, .value = "DIR",

@@ -715,6 +715,10 @@ TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *
     size_t *folds = malloc((2 * n + 1) * sizeof *folds);
     mrc_dataset *part;
     if (!folds) tool_fail(TOOL_NO_MEMORY, "no memory for the folds of %zu examples", n);
+    if (k < 2 || fold >= k) {
+        tool_fail(TOOL_USAGE, "--fold: is not one of the folds (found %zu of --num_folds %zu, "
+                  "expected 0 to %zu of at least 2)", fold, k, k > 1 ? k - 1 : 1);
+    }
     if (k > n) {
         tool_fail(TOOL_BAD_INPUT, "%s: has fewer examples than folds (found %zu, expected at least "
                   "%zu)", path, n, k);

@@ -114,11 +114,6 @@ static void resolve_compat(run *r, const tool_program *p) {
 // What is of no use without another flag, or contradicts it.
 static void check_experiment(run *r, const tool_program *p) {
     train_args *a = &r->a;
-    if (a->num_folds == 1 || (a->num_folds ? a->fold >= a->num_folds : a->fold > 0)) {
-        tool_fail(TOOL_USAGE, "--fold: is not one of the folds (found %zu of --num_folds %zu, "
-                  "expected 0 to %zu of at least 2)", a->fold, a->num_folds,
-                  a->num_folds > 1 ? a->num_folds - 1 : 1);
-    }
     if (a->num_folds && a->validation_file) {
         tool_fail(TOOL_USAGE, "--num_folds: a fold of --train_file is measured on (found "
                   "--validation_file too, expected one of them)");
@@ -234,9 +229,9 @@ static void check_precision(const run *r) {
 static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "trainer_state.json", "train_results.json", "eval_results.json",
-        "all_results.json", "config.json", "model.safetensors", "vocab.txt", "tokenizer.json",
-        "tokenizer_config.json", "special_tokens_map.json", "best", ".best.tmp", ".best.old",
-        NULL };
+        "all_results.json", "config.json", "model.safetensors", "vocab.txt", "vocab.json",
+        "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "best",
+        ".best.tmp", ".best.old", NULL };
     for (int i = 0; names[i]; i++) {
         size_t n = strlen(names[i]);
         if (strcmp(name, names[i]) == 0) return 1;
@@ -427,7 +422,8 @@ static void flags_add(mrc_text *t, const run *r) {
 typedef void (*input_fn)(run *r, void *user, const char *key, const char *path);
 static void each_input(run *r, input_fn fn, void *user) {
     static const char *const files[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
-                                         "special_tokens_map.json", NULL };
+                                         "special_tokens_map.json", "vocab.json", "merges.txt",
+                                         NULL };
     char path[TOOL_PATH_BYTES];
     fn(r, user, "train_file", r->a.train_file);
     fn(r, user, "validation_file", r->a.validation_file);

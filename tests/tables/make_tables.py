@@ -17,7 +17,7 @@ import sys
 import unicodedata
 
 import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "mrc.h")
 BEGIN = "// begin of what tests/tables/make_tables.py wrote\n"
@@ -107,6 +107,22 @@ def measure_lower():
     return table
 
 
+def measure_gpt2():
+    """Code point -> SPACE, LETTER, NUMBER: what ByteLevel's pattern calls \\s, \\p{L} and \\p{N}."""
+    classes = {}
+    for name, pattern in (("SPACE", r"\s"), ("LETTER", r"\p{L}"), ("NUMBER", r"\p{N}")):
+        marked = normalizers.Replace(Regex(pattern), "\0").normalize_str
+        for at in range(0, len(POINTS), 4096):
+            part = POINTS[at:at + 4096]
+            text = marked("".join(map(chr, part)))
+            assert len(text) == len(part)
+            for c, now in zip(part, text):
+                if now == "\0" and c:
+                    assert c not in classes, hex(c)
+                    classes[c] = name
+    return classes
+
+
 def ranges(table):
     """Consecutive code points of equal value: (first, last, value)."""
     out = []
@@ -155,6 +171,11 @@ def generate():
     lower = measure_lower()
     bits = {k: i for i, k in enumerate(("DROP", "SPACE", "PUNCT", "CJK", "MARK"))}
     flags = {c: sum(1 << bits[k] for k in v.split("|")) for c, v in classes.items()}
+    gpt2 = measure_gpt2()
+    spaces = [{c for c, v in x.items() if "SPACE" in v} for x in (classes, gpt2)]
+    assert spaces[0] == spaces[1]   # Rust's White_Space and the pattern's
+    gpt2_bits = {"SPACE": 2, "LETTER": 4, "NUMBER": 8}
+    gpt2 = {c: gpt2_bits[v] for c, v in gpt2.items()}
     runs, parts = [], []            # decompositions of equal length, of consecutive code points
     for c, d in sorted(decompositions.items()):
         if runs and runs[-1][0] + runs[-1][1] == c and runs[-1][2] == len(d):
@@ -173,6 +194,8 @@ def generate():
     out += array("mrc__uni_run", "mrc__uni_runs",
                  [f"{{0x{c:X},{n},{k},{at}}}," for c, n, k, at in runs])
     out += array("uint32_t", "mrc__uni_parts", [f"0x{c:X}," for c in parts])
+    out += array("mrc__uni_range", "mrc__uni_gpt2",
+                 [f"{{0x{a:X},0x{b:X},{v}}}," for a, b, v in ranges(gpt2)])
     return out + END
 
 

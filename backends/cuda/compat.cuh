@@ -1,0 +1,53 @@
+// compat.cuh - the one include of every kernel file: CUDA under nvcc, the tests' shim elsewhere
+//
+// Kernels use only what both have: MRC_LAUNCH, MRC_DYN_SMEM, shuffles, barriers, and instructions
+// that stand wrapped here and in mma.cuh; inline PTX stands nowhere else.
+#ifndef MRC_CUDA_COMPAT_CUH
+#define MRC_CUDA_COMPAT_CUH
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <tuple>
+
+// In a loop that waits for another block.
+#define MRC_SPIN() ((void)0)
+
+// The block's dynamic shared memory.
+#define MRC_DYN_SMEM(T, name)                                                                      \
+    extern __shared__ __align__(128) unsigned char mrc_dyn_smem[];                                 \
+    T *name = (T *)mrc_dyn_smem
+
+// A launch, and its error: cudaSuccess is 0.
+#define MRC_LAUNCH(kernel, grid, block, smem, stream, ...)                                         \
+    (kernel<<<grid, block, smem, stream>>>(__VA_ARGS__), (int)cudaGetLastError())
+
+// All blocks of the grid run at once, and may wait for each other.
+template <class... P, class... A>
+static inline int mrc_launch_coop(void (*kernel)(P...), dim3 grid, dim3 block, size_t smem,
+                                  cudaStream_t stream, A... a) {
+    std::tuple<P...> params(a...);
+    return std::apply(
+        [&](P &...p) {
+            void *args[] = { (void *)&p... };
+            return (int)cudaLaunchCooperativeKernel((const void *)kernel, grid, block, args, smem,
+                                                    stream);
+        },
+        params);
+}
+#define MRC_LAUNCH_COOP(kernel, grid, block, smem, stream, ...)                                    \
+    mrc_launch_coop(kernel, dim3(grid), dim3(block), smem, stream, __VA_ARGS__)
+
+__device__ static __forceinline__ void mrc_red_release(unsigned *p, unsigned v) {
+    asm volatile("red.release.gpu.global.add.u32 [%0],%1;" ::"l"(p), "r"(v) : "memory");
+}
+__device__ static __forceinline__ unsigned mrc_ld_acquire(const unsigned *p) {
+    unsigned v;
+    asm volatile("ld.acquire.gpu.global.u32 %0,[%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+#else
+#include "cuda_shim.h"                  // the compiler is told where: -I tests/cuda
+#endif
+
+#endif

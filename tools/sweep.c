@@ -1,0 +1,427 @@
+// Runs `train` over a grid of flags, some at a time, and lays the results side by side.
+//
+// The sweep file (YAML or JSON) has the flags that all runs share and, for each flag that varies,
+// the list of its values:
+//     base:
+//       config_name: data/config.json
+//       tokenizer_name: data
+//       train_file: data/train.jsonl
+//     grid:
+//       learning_rate: [0.0005, 0.001]
+//       head: [linear, bilstm]
+// A run lives in OUTPUT_DIR/learning_rate=0.001,head=bilstm and is always started with
+// --resume_from_checkpoint: a sweep that was stopped, however that happened, goes on when the same
+// command is given again, and a run that is finished costs nothing.
+#include "tool.h"
+#include <sys/wait.h>
+
+#define MAX_KEYS 64
+#define MAX_RUNS 4096
+
+typedef struct setting { const char *key; mrc_text value; } setting;    // as on a command line
+
+typedef struct sweep_run {
+    setting *settings;                  // one for each key of the grid
+    char    *name;                      // of its folder
+    pid_t    pid;                       // 0: not running
+    int      code;                      // exit code; -1: was not started
+} sweep_run;
+
+static struct sweep_args {
+    const char *file, *output_dir, *train;
+    size_t      jobs;
+    int         json, dry_run;
+} args;
+
+static mrc_ctx         *ctx;
+static mrc_json        *root;
+static const mrc_json  *base, *grid;
+static sweep_run       *runs;
+static size_t           n_runs, n_keys;
+static char             train_path[TOOL_PATH_BYTES];
+
+//==============================================================================
+// The sweep file
+//==============================================================================
+_Noreturn static void refuse(const mrc_json *at, const char *what) {
+    tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s", args.file, at->line, at->column, what);
+}
+
+// A scalar as text for a flag.
+static void add_scalar(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_STRING: mrc_text_add(t, v->string, v->bytes); return;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); return;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); return;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        return;
+    default: refuse(v, "not a value for a flag (found a list, an object or null, expected text, "
+                       "a number or true or false)");
+    }
+}
+
+static const mrc_json *member(const char *name, int required) {
+    const mrc_json *m = mrc_json_get(root, name);
+    if (!m && required) {
+        tool_fail(TOOL_BAD_INPUT, "%s: no \"%s\" (found %zu other keys, expected base and grid)",
+                  args.file, name, root->n);
+    }
+    if (m && m->type != MRC_JSON_OBJECT) refuse(m, "expected flags and their values");
+    return m;
+}
+
+// "YAML" by its name, else JSON.
+static void load_file(void) {
+    const char *dot = strrchr(args.file, '.');
+    int yaml = dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
+    tool_check(ctx, yaml ? mrc_yaml_load(ctx, &root, args.file)
+                         : mrc_json_load(ctx, &root, args.file));
+    if (root->type != MRC_JSON_OBJECT) refuse(root, "expected an object with base and grid");
+    tool_check(ctx, mrc_json_unique_keys(ctx, root, args.file));
+    for (const mrc_json *m = root->child; m; m = m->next) {
+        if (strcmp(m->key, "base") && strcmp(m->key, "grid")) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: unknown key (found %.60s, expected base or "
+                      "grid)", args.file, m->line, m->column, m->key);
+        }
+    }
+    base = member("base", 0);
+    grid = member("grid", 1);
+    if (base) tool_check(ctx, mrc_json_unique_keys(ctx, base, args.file));
+    tool_check(ctx, mrc_json_unique_keys(ctx, grid, args.file));
+}
+
+// Keys that the sweep itself sets.
+static void check_key(const mrc_json *at) {
+    static const char *const own[] = { "output_dir", "resume_from_checkpoint",
+                                       "overwrite_output_dir", "help", "version" };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (strcmp(at->key, own[i]) == 0) refuse(at, "this flag is the sweep's own");
+    }
+    for (const char *c = at->key; *c; c++) {
+        if (!isalnum((unsigned char)*c) && *c != '_') refuse(at, "not the name of a flag");
+    }
+    if (!*at->key) refuse(at, "not the name of a flag (found nothing)");
+}
+
+static size_t count_runs(void) {
+    size_t n = 1;
+    n_keys = grid->n;
+    if (!n_keys || n_keys > MAX_KEYS) {
+        tool_fail(TOOL_BAD_INPUT, "%s: grid varies %zu flags, expected 1 to %d", args.file, n_keys,
+                  MAX_KEYS);
+    }
+    for (const mrc_json *k = grid->child; k; k = k->next) {
+        check_key(k);
+        if (base && mrc_json_get(base, k->key)) refuse(k, "this flag is in base too");
+        if (k->type != MRC_JSON_ARRAY || !k->n) refuse(k, "expected a list of values");
+        if (k->n > MAX_RUNS / n) {
+            tool_fail(TOOL_BAD_INPUT, "%s: the grid has too many runs (found over %d, expected at "
+                      "most %d)", args.file, MAX_RUNS, MAX_RUNS);
+        }
+        n *= k->n;
+    }
+    if (base) {
+        for (const mrc_json *k = base->child; k; k = k->next) check_key(k);
+    }
+    return n;
+}
+
+static void *allocate(size_t n, size_t bytes) {
+    void *p = calloc(n ? n : 1, bytes);
+    if (!p) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu runs", n_runs);
+    return p;
+}
+
+// "loss=focal,head=bilstm", what a folder's name should not have replaced by "_".
+static char *run_name(const sweep_run *r) {
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    for (size_t k = 0; k < n_keys; k++) {
+        mrc_text_printf(&t, "%s%s=%s", k ? "," : "", r->settings[k].key,
+                        r->settings[k].value.bytes ? r->settings[k].value.data : "");
+    }
+    if (t.failed) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu runs", n_runs);
+    if (t.bytes > 240) {
+        tool_fail(TOOL_BAD_INPUT, "%s: a run's settings are too long for the name of a folder "
+                  "(found %zu bytes, expected at most 240): %.60s..", args.file, t.bytes, t.data);
+    }
+    for (char *c = t.data; *c; c++) {
+        if (!isalnum((unsigned char)*c) && !strchr("._-+=,", *c)) *c = '_';
+    }
+    return t.data;                      // kept until the program ends
+}
+
+// The last key changes fastest.
+static void make_runs(void) {
+    n_runs = count_runs();
+    runs = allocate(n_runs, sizeof *runs);
+    for (size_t i = 0; i < n_runs; i++) {
+        sweep_run *r = &runs[i];
+        size_t left = n_runs, rest = i, k = 0;
+        r->code = -1;
+        r->settings = allocate(n_keys, sizeof *r->settings);
+        for (const mrc_json *key = grid->child; key; key = key->next, k++) {
+            left /= key->n;
+            const mrc_json *v = key->child;
+            for (size_t j = rest / left; j; j--) v = v->next;
+            rest %= left;
+            r->settings[k].key = key->key;
+            mrc_text_init(&r->settings[k].value, ctx);
+            add_scalar(&r->settings[k].value, v);
+        }
+        r->name = run_name(r);
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(runs[j].name, r->name) == 0) {
+                tool_fail(TOOL_BAD_INPUT, "%s: two runs of the grid have one name (found %s "
+                          "twice)", args.file, r->name);
+            }
+        }
+    }
+}
+
+//==============================================================================
+// Processes
+//==============================================================================
+typedef struct words { char **text; size_t n; } words;
+
+__attribute__((format(printf, 2, 3)))
+static void add_word(words *w, const char *fmt, ...) {
+    mrc_text t;
+    char buffer[TOOL_PATH_BYTES + 256];
+    va_list ap;
+    mrc_text_init(&t, ctx);
+    va_start(ap, fmt);
+    int n = vsnprintf(buffer, sizeof buffer, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof buffer) {
+        tool_fail(TOOL_BAD_INPUT, "%s: a value is too long (found %d bytes, expected at most %zu)",
+                  args.file, n, sizeof buffer - 1);
+    }
+    mrc_text_add(&t, buffer, (size_t)n);
+    w->text = realloc(w->text, (w->n + 2) * sizeof *w->text);
+    if (t.failed || !w->text) tool_fail(TOOL_NO_MEMORY, "out of memory for a command line");
+    w->text[w->n++] = t.data;
+    w->text[w->n] = NULL;
+}
+
+static words command_of(const sweep_run *r) {
+    words w = { 0 };
+    char dir[TOOL_PATH_BYTES];
+    add_word(&w, "%s", train_path);
+    for (const mrc_json *k = base ? base->child : NULL; k; k = k->next) {
+        mrc_text value;
+        mrc_text_init(&value, ctx);
+        add_scalar(&value, k);
+        add_word(&w, "--%s=%s", k->key, value.bytes ? value.data : "");
+        mrc_text_free(&value);
+    }
+    for (size_t k = 0; k < n_keys; k++) {
+        add_word(&w, "--%s=%s", r->settings[k].key,
+                 r->settings[k].value.bytes ? r->settings[k].value.data : "");
+    }
+    if (!(base && mrc_json_get(base, "threads")) && !mrc_json_get(grid, "threads")) {
+        size_t share = tool_common.threads / args.jobs;
+        add_word(&w, "--threads=%zu", share ? share : 1);
+    }
+    add_word(&w, "--output_dir=%s", tool_path(dir, args.output_dir, r->name));
+    add_word(&w, "--resume_from_checkpoint");
+    return w;
+}
+
+static void words_free(words *w) {
+    for (size_t i = 0; i < w->n; i++) free(w->text[i]);
+    free(w->text);
+}
+
+static void start(sweep_run *r) {
+    char log[TOOL_PATH_BYTES], file[512];
+    words w = command_of(r);
+    snprintf(file, sizeof file, "%s.log", r->name);
+    tool_path(log, args.output_dir, file);
+    int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (out < 0) tool_fail(TOOL_IO, "%s: %s", log, strerror(errno));
+    fflush(stdout);
+    r->pid = fork();
+    if (r->pid < 0) tool_fail(TOOL_NO_MEMORY, "fork: %s", strerror(errno));
+    if (r->pid == 0) {
+        setpgid(0, 0);                  // Ctrl-C reaches the sweep, which tells its runs once
+        if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0) _exit(TOOL_IO);
+        execv(train_path, w.text);
+        _exit(127);
+    }
+    close(out);
+    words_free(&w);
+}
+
+// Looks twenty times a second, as a signal does not end a wait (SA_RESTART): -1: none has ended.
+static int wait_for_one(void) {
+    int status;
+    pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) {
+        nanosleep(&(struct timespec){ .tv_nsec = 50 * 1000 * 1000 }, NULL);
+        return -1;
+    }
+    for (size_t i = 0; i < n_runs; i++) {
+        sweep_run *r = &runs[i];
+        if (r->pid != pid) continue;
+        r->pid = 0;
+        r->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        if (r->code == 0) tool_note("%s: done", r->name);
+        else if (r->code == 127) tool_fail(TOOL_BAD_INPUT, "%s: cannot be run", train_path);
+        else tool_note("%s: ended with exit code %d: see %s/%s.log", r->name, r->code,
+                       args.output_dir, r->name);
+    }
+    return 0;
+}
+
+static void run_all(void) {
+    size_t next = 0, running = 0;
+    int told = 0;
+    for (;;) {
+        while (!tool_signal && running < args.jobs && next < n_runs) {
+            tool_note("%s: run %zu of %zu", runs[next].name, next + 1, n_runs);
+            start(&runs[next++]);
+            running++;
+        }
+        if (tool_signal && !told) {
+            for (size_t i = 0; i < n_runs; i++) {
+                if (runs[i].pid) kill(runs[i].pid, SIGTERM);
+            }
+            tool_note("stopping: %zu runs save their state", running);
+            told = 1;
+        }
+        if (!running) return;
+        if (wait_for_one() == 0) running--;
+    }
+}
+
+//==============================================================================
+// Results
+//==============================================================================
+// The run's all_results.json; NULL: it has none.
+static mrc_json *results_of(const sweep_run *r) {
+    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
+    mrc_json *results = NULL;
+    tool_path(path, tool_path(dir, args.output_dir, r->name), "all_results.json");
+    if (mrc_file_exists(path) != 1) return NULL;
+    tool_check(ctx, mrc_json_load(ctx, &results, path));
+    return results;
+}
+
+static void print_json(const sweep_run *r, const mrc_json *results) {
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    mrc_text_add(&t, "{", 1);
+    tool_json_string(&t, "run", r->name);
+    tool_json_integer(&t, "exit_code", r->code);
+    for (size_t k = 0; k < n_keys; k++) {
+        tool_json_string(&t, r->settings[k].key,
+                         r->settings[k].value.bytes ? r->settings[k].value.data : "");
+    }
+    for (const mrc_json *m = results ? results->child : NULL; m; m = m->next) {
+        if (m->type == MRC_JSON_NUMBER) tool_json_number(&t, m->key, m->number);
+    }
+    mrc_text_add(&t, "}\n", 2);
+    tool_write_text(&t);
+    mrc_text_free(&t);
+}
+
+// A table with tabs: settings, then the measured figures of the first run that has them.
+static void print_row(const sweep_run *r, const mrc_json *results) {
+    static const char *const figures[] = { "eval_exact_match", "eval_f1", "eval_start_accuracy",
+        "eval_end_accuracy", "eval_accuracy", "eval_loss", "train_loss" };
+    const size_t n = sizeof figures / sizeof *figures;
+    if (r == runs) {
+        for (size_t k = 0; k < n_keys; k++) tool_print("%s\t", r->settings[k].key);
+        for (size_t i = 0; i < n; i++) tool_print("%s%s", figures[i], i + 1 < n ? "\t" : "\n");
+    }
+    for (size_t k = 0; k < n_keys; k++) {
+        tool_print("%s\t", r->settings[k].value.bytes ? r->settings[k].value.data : "");
+    }
+    for (size_t i = 0; i < n; i++) {
+        const mrc_json *m = results ? mrc_json_get(results, figures[i]) : NULL;
+        if (m && m->type == MRC_JSON_NUMBER) tool_print("%.4f", m->number);
+        else tool_print("-");
+        tool_print(i + 1 < n ? "\t" : "\n");
+    }
+}
+
+static int print_all(void) {
+    int code = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        mrc_json *results = results_of(&runs[i]);
+        if (args.json) print_json(&runs[i], results);
+        else print_row(&runs[i], results);
+        mrc_json_free(results);
+        if (runs[i].code > 0 && runs[i].code != TOOL_INTERRUPTED && !code) {
+            code = runs[i].code > 7 ? TOOL_BAD_INPUT : runs[i].code;
+        }
+    }
+    return code;
+}
+
+// The commands, for a shell.
+static void print_commands(void) {
+    for (size_t i = 0; i < n_runs; i++) {
+        words w = command_of(&runs[i]);
+        for (size_t k = 0; k < w.n; k++) tool_print("%s%s", w.text[k], k + 1 < w.n ? " " : "\n");
+        words_free(&w);
+    }
+}
+
+static void find_train(const char *self) {
+    const char *slash = strrchr(self, '/');
+    if (args.train) snprintf(train_path, sizeof train_path, "%s", args.train);
+    else snprintf(train_path, sizeof train_path, "%.*strain", slash ? (int)(slash + 1 - self) : 0,
+                  slash ? self : "");
+    if (mrc_file_exists(train_path) != 1) {
+        tool_fail(TOOL_BAD_INPUT, "%s: no such program (expected train beside sweep, or --train "
+                  "FILE)", train_path);
+    }
+}
+
+int main(int argc, char **argv) {
+    tool_flag flags[] = {
+        { .name = "SWEEP_FILE", .string = &args.file, .positional = 1, .required = 1,
+          .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values" },
+        { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+          .help = "a folder for each run, and its messages in a .log beside it" },
+        { .name = "jobs", .size = &args.jobs, .preset = "1", .min = 1, .max = 256,
+          .unit = "runs", .help = "runs at a time; they share --threads" },
+        { .name = "train", .string = &args.train, .value = "FILE", .otherwise = "beside sweep",
+          .help = "the program that is run" },
+        { .name = "json", .flag = &args.json, .help = "print one JSON object a run" },
+        { .name = "dry_run", .flag = &args.dry_run, .help = "print the command lines and leave" },
+        { 0 }
+    };
+    tool_program program = {
+        .name = "sweep",
+        .purpose = "Trains a reader for every combination of the values in a grid of flags. "
+                   "Started again after it was stopped, it goes on where it was.",
+        .usage = "SWEEP_FILE --output_dir DIR [flags]",
+        .examples = { "sweep data/sweep.yaml --output_dir runs",
+                      "sweep grid.json --output_dir runs --jobs 2 --json" },
+        .flags = flags,
+    };
+    tool_start(&program, argc, argv);
+    ctx = tool_ctx_new(NULL, 0);
+    load_file();
+    make_runs();
+    find_train(argv[0]);
+    if (args.dry_run) {
+        print_commands();
+        return tool_finish();
+    }
+    tool_catch_signals();
+    tool_check(ctx, mrc_dir_new(ctx, args.output_dir));
+    run_all();
+    if (tool_signal) {
+        tool_fail(TOOL_INTERRUPTED, "interrupted: the same command goes on from here");
+    }
+    int code = print_all();
+    tool_flush();
+    if (code) tool_fail((tool_exit)code, "not every run has ended well: see %s", args.output_dir);
+    return tool_finish();
+}
