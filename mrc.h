@@ -68,8 +68,8 @@
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
 //     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.tensor
-//     >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
+//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
+//     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
@@ -77,8 +77,8 @@
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.folds
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
-//     >>impl.config  >>impl.model  >>impl.model_dir  >>impl.checkpoint  >>impl.reader
-//     >>impl.tables
+//     >>impl.config  >>impl.model  >>impl.weights  >>impl.model_dir  >>impl.checkpoint
+//     >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -719,10 +719,22 @@ MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t 
 MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
 // Metadata by key; NULL when absent.
 MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *key);
-// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, I32, I64.  A value that
-// the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
+// numel values as `to` (f32, f64, i32) into dst; from F32, F64, F16, BF16, and integers but U64.  A
+// value that the target cannot hold is MRC_ERR_NUMERIC (NaN and infinity are values, and pass).
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst);
+
+// CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
+MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
+MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
+
+// PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
+// pickle is read, never run; what is no tensor is left out, nested names are joined by points.
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
+// A checkpoint however it is stored: a file of either kind; an index of shards; a folder with
+// model.safetensors, model.safetensors.index.json, pytorch_model.bin or its index.json: the first
+// of them that is there, and no other if that one is bad.
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
 
 // What to write: dtype "F32", "I64", ...; data is host memory, or comes piece by piece from fill
 // (called with rising offsets), so that a device's tensors need no second copy of the model.
@@ -1100,6 +1112,10 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
 // fold[i] of row i when n rows are split into k folds as scikit-learn does it, seed below 2^32:
 // KFold(k, shuffle=True, random_state=seed).  2 <= k <= n.
 MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold);
+// From memory: copies n examples, id NULL becoming the index in list.  Texts are UTF-8 (title NULL:
+// ""); text that is not, and an answer that context does not have at answer_start, are MRC_ERR_ARG.
+MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
+                                  size_t n);
 MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is fine
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
@@ -3938,8 +3954,27 @@ static uint32_t mrc__load_u32(const unsigned char *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
-    const uint32_t (*t)[256] = mrc__crc32c_table;
+// The zip format's.
+static const uint32_t mrc__crc32_table[8][256] = {
+    MRC__CRC_256(0x77073096u, 0xee0e612cu, 0x076dc419u, 0x0edb8832u,
+                 0x1db71064u, 0x3b6e20c8u, 0x76dc4190u, 0xedb88320u),
+    MRC__CRC_256(0x191b3141u, 0x32366282u, 0x646cc504u, 0xc8d98a08u,
+                 0x4ac21251u, 0x958424a2u, 0xf0794f05u, 0x3b83984bu),
+    MRC__CRC_256(0x01c26a37u, 0x0384d46eu, 0x0709a8dcu, 0x0e1351b8u,
+                 0x1c26a370u, 0x384d46e0u, 0x709a8dc0u, 0xe1351b80u),
+    MRC__CRC_256(0xb8bc6765u, 0xaa09c88bu, 0x8f629757u, 0xc5b428efu,
+                 0x5019579fu, 0xa032af3eu, 0x9b14583du, 0xed59b63bu),
+    MRC__CRC_256(0x3d6029b0u, 0x7ac05360u, 0xf580a6c0u, 0x30704bc1u,
+                 0x60e09782u, 0xc1c12f04u, 0x58f35849u, 0xb1e6b092u),
+    MRC__CRC_256(0xcb5cd3a5u, 0x4dc8a10bu, 0x9b914216u, 0xec53826du,
+                 0x03d6029bu, 0x07ac0536u, 0x0f580a6cu, 0x1eb014d8u),
+    MRC__CRC_256(0xa6770bb4u, 0x979f1129u, 0xf44f2413u, 0x33ef4e67u,
+                 0x67de9cceu, 0xcfbd399cu, 0x440b7579u, 0x8816eaf2u),
+    MRC__CRC_256(0xccaa009eu, 0x4225077du, 0x844a0efau, 0xd3e51bb5u,
+                 0x7cbb312bu, 0xf9766256u, 0x299dc2edu, 0x533b85dau),
+};
+
+static uint32_t mrc__crc(const uint32_t (*t)[256], uint32_t crc, const void *data, size_t bytes) {
     const unsigned char *p = data;
     crc = ~crc;
     for (; bytes >= 8; bytes -= 8, p += 8) {
@@ -3949,6 +3984,10 @@ MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
     }
     for (; bytes > 0; bytes--, p++) crc = crc >> 8 ^ t[0][(crc ^ *p) & 255];
     return ~crc;
+}
+
+MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    return mrc__crc(mrc__crc32c_table, crc, data, bytes);
 }
 
 MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
@@ -4141,10 +4180,24 @@ static const char *mrc__st_size(size_t dtype, int ndim, const uint64_t *shape, u
 // Unlike tensors' names, keys may hold NUL: their length counts.
 typedef struct mrc__st_meta { const char *key, *value; size_t key_bytes; } mrc__st_meta;
 
+// An entry and where its elements lie; those of PyTorch's files may be strided.
+typedef struct mrc__st_item {
+    mrc_st_entry     e;             // first: users hold its address
+    mrc_safetensors *owner;         // the file; of a sharded checkpoint, one of several
+    uint64_t         at;            // in the file, of the first element
+    int              strided;
+    uint64_t         stride[8];     // in elements
+    uint64_t         offset;        // of the first element in its storage, while a file is opened
+    const struct mrc__pt_storage *storage;
+} mrc__st_item;
+
+// One reader for safetensors files, PyTorch's and folders of shards: a list of entries.
 struct mrc_safetensors {
     mrc_ctx      *ctx;
-    int           fd;
-    const char   *path;
+    int           fd;               // -1: a sharded checkpoint, whose files are `shards`
+    const char   *path, *format;
+    mrc_safetensors **shards;
+    size_t        n_shards, shards_capacity;
     uint64_t      data_begin;       // in the file
     mrc__bump     pool;             // entries, names, metadata
     const void  **by_offset;        // mrc_st_entry: how mrc_safetensors_at counts them
@@ -4265,9 +4318,11 @@ static mrc_status mrc__st_tensor(mrc_safetensors *st, mrc__lexer *lx, const mrc_
     uint64_t bytes;
     size_t name_bytes = 0;
     int more;
-    mrc_st_entry *e = mrc__bump_alloc(&st->pool, sizeof *e, 16);
-    if (!e) return mrc__st_memory(st);
-    memset(e, 0, sizeof *e);
+    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
+    if (!item) return mrc__st_memory(st);
+    memset(item, 0, sizeof *item);
+    item->owner = st;
+    mrc_st_entry *e = &item->e;
     mrc__lexer name = *key;
     MRC__TRY(mrc__lexer_text(&name, &st->pool, &e->name, &name_bytes));
     if (name_bytes == 0 || name_bytes > MRC__ST_NAME_MAX || memchr(e->name, 0, name_bytes)) {
@@ -4366,27 +4421,37 @@ static int mrc__st_compare_meta(const void *a, const void *b) {
     return mrc__compare_bytes(x->key, x->key_bytes, y->key, y->key_bytes);
 }
 
+static mrc__st_item *mrc__st_item_of(const mrc_safetensors *st, size_t index) {
+    union { const void *from; mrc__st_item *to; } item = { .from = st->by_offset[index] };
+    return item.to;                 // ours, and still to be completed
+}
+
+// The entries by name too; two of one name are refused.
+static mrc_status mrc__st_index_names(mrc_safetensors *st) {
+    size_t bytes = 0;
+    if (st->n == 0) return MRC_OK;
+    st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
+                ? st->ctx->host.alloc(st->ctx->host.user, bytes) : NULL;
+    if (!st->by_name) return mrc__st_memory(st);
+    memcpy(st->by_name, st->by_offset, bytes);
+    mrc__sort(st->by_name, st->n, mrc__st_compare_name);
+    for (size_t i = 1; i < st->n; i++) {
+        const mrc_st_entry *e = st->by_name[i];
+        if (!mrc__st_compare_name(st->by_name[i - 1], e)) {
+            return mrc__fail(st->ctx, MRC_ERR_FORMAT, "%s: two tensors named \"%.100s\"", st->path,
+                             e->name);
+        }
+    }
+    return MRC_OK;
+}
+
 // Names once each, and ranges that follow each other from 0 to the end of the file.
 static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
     mrc_ctx *ctx = st->ctx;
     uint64_t at = 0;
-    size_t bytes = 0;
-    if (st->n) {
-        st->by_name = mrc__mul(st->n, sizeof *st->by_name, &bytes)
-                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-        if (!st->by_name) return mrc__st_memory(st);
-        memcpy(st->by_name, st->by_offset, bytes);
-    }
+    MRC__TRY(mrc__st_index_names(st));
     mrc__sort(st->by_offset, st->n, mrc__st_compare_offset);
-    mrc__sort(st->by_name, st->n, mrc__st_compare_name);
     mrc__sort(st->meta, st->n_meta, mrc__st_compare_meta);
-    for (size_t i = 1; i < st->n; i++) {
-        const mrc_st_entry *e = st->by_name[i];
-        if (!mrc__st_compare_name(st->by_name[i - 1], e)) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: two tensors named \"%.100s\"", st->path,
-                             e->name);
-        }
-    }
     for (size_t i = 1; i < st->n_meta; i++) {
         const mrc__st_meta *m = st->meta[i];
         if (!mrc__st_compare_meta(st->meta[i - 1], m)) {
@@ -4401,6 +4466,7 @@ static mrc_status mrc__st_check(mrc_safetensors *st, uint64_t data_bytes) {
                              "expected %llu", st->path, e->name, (unsigned long long)e->begin,
                              (unsigned long long)at);
         }
+        mrc__st_item_of(st, i)->at = st->data_begin + at;
         at = e->end;
     }
     if (at == data_bytes) return MRC_OK;
@@ -4435,44 +4501,65 @@ static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
     return s == MRC_OK ? mrc__st_check(st, file_bytes - st->data_begin) : s;
 }
 
-MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
-    struct stat info;
-    size_t bytes;
-    int fd;
-    if (!ctx || !out) return MRC_ERR_ARG;
-    *out = NULL;
-    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
-    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
-    if (!S_ISREG(info.st_mode)) {
+// A reader without entries yet, its file open; path NULL-free and copied.
+static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
+                              uint64_t *file_bytes) {
+    struct stat info = {0};
+    int fd = -1;
+    size_t bytes = strlen(path) + 1, path_bytes = bytes;
+    if (file_bytes) MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    if (file_bytes && !S_ISREG(info.st_mode)) {
         close(fd);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
     }
-    bytes = strlen(path) + 1;
     mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
     if (!st) {
-        close(fd);
+        if (fd >= 0) close(fd);
         return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to open it", path);
     }
     st->ctx = ctx;
     st->fd = fd;
-    st->path = memcpy(st + 1, path, bytes - sizeof *st);
+    st->path = memcpy(st + 1, path, path_bytes);
+    st->format = "safetensors";
     st->pool.host = ctx->host;
-    mrc_status s = mrc__st_load(st, (uint64_t)info.st_size);
+    if (file_bytes) *file_bytes = (uint64_t)info.st_size;
+    *out = st;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    uint64_t file_bytes = 0;
+    mrc_safetensors *st = NULL;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
+    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
+    mrc_status s = mrc__st_load(st, file_bytes);
     if (s == MRC_OK) *out = st;
     else mrc_safetensors_close(st);
     return s;
 }
 
-MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
-    if (!st) return;
+static void mrc__st_close_one(mrc_safetensors *st) {
     const mrc_allocator *host = &st->ctx->host;
-    close(st->fd);
+    if (st->fd >= 0) close(st->fd);
     if (st->by_offset) host->free(host->user, st->by_offset);
     if (st->by_name) host->free(host->user, st->by_name);
     if (st->meta) host->free(host->user, st->meta);
+    if (st->shards) host->free(host->user, st->shards);
     mrc__bump_free(&st->pool);
     host->free(host->user, st);
+}
+
+MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
+    if (!st) return;
+    for (size_t i = 0; i < st->n_shards; i++) mrc__st_close_one(st->shards[i]);
+    mrc__st_close_one(st);
+}
+
+MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st) {
+    return st ? st->format : "";
 }
 
 MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
@@ -4507,12 +4594,16 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
 
 // What the reader converts from; each element goes through a double or an int64.
 typedef enum mrc__st_from {
-    MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64
+    MRC__ST_NONE, MRC__ST_F32, MRC__ST_F64, MRC__ST_F16, MRC__ST_BF16, MRC__ST_I32, MRC__ST_I64,
+    MRC__ST_I16, MRC__ST_I8, MRC__ST_U8, MRC__ST_BOOL, MRC__ST_U16, MRC__ST_U32, MRC__ST_FROM_COUNT
 } mrc__st_from;
 
 static mrc__st_from mrc__st_source(const char *dtype) {
-    static const char *const names[] = { "F32", "F64", "F16", "BF16", "I32", "I64" };
-    for (int i = 0; i < 6; i++) if (!strcmp(dtype, names[i])) return (mrc__st_from)(i + 1);
+    static const char *const names[] = { "F32", "F64", "F16", "BF16", "I32", "I64", "I16", "I8",
+                                         "U8", "BOOL", "U16", "U32" };
+    for (int i = 0; i + 1 < MRC__ST_FROM_COUNT; i++) {
+        if (!strcmp(dtype, names[i])) return (mrc__st_from)(i + 1);
+    }
     return MRC__ST_NONE;
 }
 
@@ -4529,10 +4620,19 @@ static double mrc__st_real(mrc__st_from from, const char *p) {
 }
 
 static int64_t mrc__st_integer(mrc__st_from from, const char *p) {
-    int32_t i32;
+    const unsigned char *u = (const unsigned char *)p;
     int64_t i64;
-    if (from == MRC__ST_I64) return memcpy(&i64, p, 8), i64;
-    return memcpy(&i32, p, 4), (int64_t)i32;
+    int32_t i32;
+    switch (from) {
+    case MRC__ST_I64: return memcpy(&i64, p, 8), i64;
+    case MRC__ST_I16: i32 = u[0] | u[1] << 8; return i32 - (i32 > INT16_MAX ? 65536 : 0);
+    case MRC__ST_I8:  return u[0] - (u[0] > 127 ? 256 : 0);
+    case MRC__ST_U8:  return u[0];
+    case MRC__ST_BOOL: return u[0] != 0;
+    case MRC__ST_U16: return u[0] | u[1] << 8;
+    case MRC__ST_U32: return (int64_t)mrc__load_u32(u);
+    default:          return memcpy(&i32, p, 4), (int64_t)i32;
+    }
 }
 
 // One element; 0 when the target cannot hold it.
@@ -4557,37 +4657,137 @@ static int mrc__st_convert(mrc__st_from from, const char *p, mrc_dtype to, char 
     return memcpy(out, &f32, 4), 1;
 }
 
+// The elements from `first` on, n of them, in the order of the shape.  data: what lies between the
+// first and the last element of a strided tensor; NULL for others, which are read from the file.
+static mrc_status mrc__st_fetch(const mrc__st_item *item, const char *data, size_t element,
+                                uint64_t first, size_t n, char *out) {
+    const mrc_st_entry *e = &item->e;
+    if (!data) {
+        return mrc__st_pread(item->owner->ctx, item->owner->path, item->owner->fd,
+                             item->at + first * element, out, n * element);
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint64_t rest = first + i, at = 0;
+        for (int k = e->ndim; k-- > 0; rest /= e->shape[k]) {
+            at += rest % e->shape[k] * item->stride[k];
+        }
+        memcpy(out + i * element, data + at * element, element);
+    }
+    return MRC_OK;
+}
+
+// What mrc__st_fetch wants as data.
+static mrc_status mrc__st_span(const mrc__st_item *item, size_t element, char **data) {
+    const mrc_safetensors *st = item->owner;
+    uint64_t bytes = element;
+    *data = NULL;
+    if (!item->strided) return MRC_OK;
+    for (int k = 0; k < item->e.ndim; k++) {        // inside of the storage: was checked
+        bytes += (item->e.shape[k] - 1) * item->stride[k] * element;
+    }
+    *data = bytes <= SIZE_MAX ? st->ctx->host.alloc(st->ctx->host.user, (size_t)bytes) : NULL;
+    if (!*data) {
+        return mrc__fail(st->ctx, MRC_ERR_MEM, "%s: no %llu bytes of memory for \"%.100s\"",
+                         st->path, (unsigned long long)bytes, item->e.name);
+    }
+    mrc_status s = mrc__st_pread(st->ctx, st->path, st->fd, item->at, *data, (size_t)bytes);
+    if (s == MRC_OK) return s;
+    st->ctx->host.free(st->ctx->host.user, *data);
+    *data = NULL;
+    return s;
+}
+
+// Hands all elements to fn, piece by piece.
+static mrc_status mrc__st_stream(const mrc__st_item *item, size_t element,
+                                 mrc_status (*fn)(const mrc__st_item *item, void *user,
+                                                  uint64_t first, const char *piece, size_t n),
+                                 void *user) {
+    char piece[MRC__ST_PIECE], *data = NULL;
+    mrc_status s = item->e.numel ? mrc__st_span(item, element, &data) : MRC_OK;
+    for (uint64_t at = 0; s == MRC_OK && at < item->e.numel; ) {
+        size_t n = sizeof piece / element;
+        if (n > item->e.numel - at) n = (size_t)(item->e.numel - at);
+        s = mrc__st_fetch(item, data, element, at, n, piece);
+        if (s == MRC_OK) s = fn(item, user, at, piece, n);
+        at += n;
+    }
+    if (data) item->owner->ctx->host.free(item->owner->ctx->host.user, data);
+    return s;
+}
+
+typedef struct mrc__st_target {
+    mrc__st_from from;
+    mrc_dtype    to;
+    size_t       element;
+    char        *out;
+} mrc__st_target;
+
+static mrc_status mrc__st_convert_piece(const mrc__st_item *item, void *user, uint64_t first,
+                                        const char *piece, size_t n) {
+    mrc__st_target *t = user;
+    for (size_t i = 0; i < n; i++, t->out += mrc_dtype_bytes(t->to)) {
+        if (mrc__st_convert(t->from, piece + i * t->element, t->to, t->out)) continue;
+        return mrc__fail(item->owner->ctx, MRC_ERR_NUMERIC, "%s: \"%.100s\" element %llu of %s is "
+                         "out of range for %s", item->owner->path, item->e.name,
+                         (unsigned long long)(first + i), item->e.dtype, mrc_dtype_name(t->to));
+    }
+    return MRC_OK;
+}
+
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst) {
-    char piece[MRC__ST_PIECE];
     if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
+    const mrc__st_item *item = (const mrc__st_item *)e;
     mrc__st_from from = mrc__st_source(e->dtype);
     int real = to == MRC_DTYPE_F32 || to == MRC_DTYPE_F64;
     if (from == MRC__ST_NONE || !(real || (to == MRC_DTYPE_I32 && from >= MRC__ST_I32))) {
         return mrc__fail(st->ctx, MRC_ERR_UNSUPPORTED, "%s: \"%.100s\" is %s, cannot be read as %s",
-                         st->path, e->name, e->dtype, mrc_dtype_name(to));
+                         item->owner->path, e->name, e->dtype, mrc_dtype_name(to));
     }
-    uint64_t at = st->data_begin + e->begin, bytes = e->end - e->begin;
-    if (e->numel == 0) return MRC_OK;
-    if ((from == MRC__ST_F32 && to == MRC_DTYPE_F32) || (from == MRC__ST_F64 && to == MRC_DTYPE_F64)
-        || (from == MRC__ST_I32 && to == MRC_DTYPE_I32)) {
-        return mrc__st_pread(st->ctx, st->path, st->fd, at, dst, (size_t)bytes);
+    mrc__st_target t = { .from = from, .to = to, .out = dst };
+    t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
+    int same = (from == MRC__ST_F32 && to == MRC_DTYPE_F32)
+               || (from == MRC__ST_F64 && to == MRC_DTYPE_F64)
+               || (from == MRC__ST_I32 && to == MRC_DTYPE_I32);
+    if (same && !item->strided && e->numel) {
+        return mrc__st_pread(st->ctx, item->owner->path, item->owner->fd, item->at, dst,
+                             (size_t)e->numel * t.element);
     }
-    size_t step = (size_t)(bytes / e->numel), out_step = mrc_dtype_bytes(to);
-    char *out = dst;
-    for (uint64_t done = 0; done < bytes; ) {
-        size_t n = bytes - done < sizeof piece ? (size_t)(bytes - done) : sizeof piece;
-        MRC__TRY(mrc__st_pread(st->ctx, st->path, st->fd, at + done, piece, n));
-        for (size_t i = 0; i < n; i += step, out += out_step) {
-            if (mrc__st_convert(from, piece + i, to, out)) continue;
-            return mrc__fail(st->ctx, MRC_ERR_NUMERIC, "%s: \"%.100s\" element %llu of %s is out "
-                             "of range for %s", st->path, e->name,
-                             (unsigned long long)((done + i) / step), e->dtype,
-                             mrc_dtype_name(to));
-        }
-        done += n;
+    return mrc__st_stream(item, t.element, mrc__st_convert_piece, &t);
+}
+
+// A plain cast, as `(float)x`: what is too large becomes infinite.
+static mrc_status mrc__st_crc_piece(const mrc__st_item *item, void *user, uint64_t first,
+                                    const char *piece, size_t n) {
+    mrc__st_target *t = user;
+    uint32_t crc;
+    memcpy(&crc, t->out, 4);
+    (void)item;
+    (void)first;
+    if (t->from == MRC__ST_F32) crc = mrc_crc32c(crc, piece, n * 4);
+    for (size_t i = 0; t->from != MRC__ST_F32 && i < n; i++) {
+        const char *p = piece + i * t->element;
+        double x = t->from < MRC__ST_I32 ? mrc__st_real(t->from, p) : 0;
+        float f32 = t->from >= MRC__ST_I32 ? (float)mrc__st_integer(t->from, p)
+                  : isfinite(x) && fabs(x) >= 0x1.ffffffp127 ? (x < 0 ? -HUGE_VALF : HUGE_VALF)
+                  : (float)x;
+        crc = mrc_crc32c(crc, &f32, 4);
     }
+    memcpy(t->out, &crc, 4);
     return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e,
+                                         uint32_t *crc) {
+    if (!st || !e || !crc) return MRC_ERR_ARG;
+    mrc__st_target t = { .from = mrc__st_source(e->dtype), .out = (char *)crc };
+    *crc = 0;
+    if (t.from == MRC__ST_NONE) {
+        return mrc__fail(st->ctx, MRC_ERR_UNSUPPORTED, "%s: \"%.100s\" is %s, which is not read",
+                         st->path, e->name, e->dtype);
+    }
+    t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
+    return mrc__st_stream((const mrc__st_item *)e, t.element, mrc__st_crc_piece, &t);
 }
 
 // The tensors in the order in which they are written: wide dtypes first, then by name.
@@ -4759,6 +4959,1115 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
     else mrc_file_writer_abort(w);
     mrc_text_free(&header);
     ctx->host.free(ctx->host.user, order);
+    return s;
+}
+
+//==============================================================================
+// >>impl.pickle   what PyTorch's files say about their tensors, read and never run
+//
+// A pickle is a program (RELIABILITY 3.2).  This machine knows 31 of its instructions, four
+// functions and ten types by name, and makes nothing but values: numbers, strings, tuples, lists,
+// mappings, storages and tensors.  All else is an error, and there is nothing that an error falls
+// back to.  Values lie in a pool that a budget bounds: twice the file and 64 MiB.  There is no
+// recursion, so that nesting costs no C stack.
+//==============================================================================
+#define MRC__PT_MEMORY    ((uint64_t)64 << 20)
+#define MRC__PT_OPS       50000000u
+#define MRC__PT_MEMO      10000000u
+#define MRC__PT_MARKS     64
+#define MRC__PT_NESTING   8
+#define MRC__PT_VISITS    10000000u
+#define MRC__PT_STRING    (1u << 20)
+#define MRC__PT_DIRECTORY ((uint64_t)256 << 20)
+
+typedef enum mrc__pt_kind {
+    MRC__PT_NONE, MRC__PT_BOOL, MRC__PT_INT, MRC__PT_MAGIC, MRC__PT_FLOAT, MRC__PT_STR,
+    MRC__PT_GLOBAL, MRC__PT_TUPLE, MRC__PT_LIST, MRC__PT_DICT, MRC__PT_STORAGE, MRC__PT_TENSOR
+} mrc__pt_kind;
+
+typedef struct mrc__pt_value {
+    mrc__pt_kind kind;
+    union {
+        int64_t                   i;            // BOOL, INT; GLOBAL: which
+        struct mrc__pt_string    *string;
+        struct mrc__pt_tuple     *tuple;
+        struct mrc__pt_container *container;    // LIST, DICT
+        struct mrc__pt_storage   *storage;
+        struct mrc__st_item      *tensor;
+    } u;
+} mrc__pt_value;
+
+typedef struct mrc__pt_string { size_t bytes; char text[]; } mrc__pt_string;
+typedef struct mrc__pt_tuple { size_t n, depth; mrc__pt_value items[]; } mrc__pt_tuple;
+
+// An element of a list, or a member of a mapping.
+typedef struct mrc__pt_node {
+    struct mrc__pt_node *next, *all;            // all: every member made, newest first
+    struct mrc__pt_container *owner;
+    mrc__pt_value key, value;
+} mrc__pt_node;
+typedef struct mrc__pt_container {
+    size_t        serial, n;
+    int           ordered;                      // an OrderedDict
+    mrc__pt_node *first, *last;
+} mrc__pt_container;
+
+typedef struct mrc__pt_storage {
+    struct mrc__pt_storage *next;
+    char     key[24];
+    size_t   dtype;                             // into mrc__st_dtypes
+    uint64_t numel, at;                         // at: of its data in the file
+    int      placed;
+} mrc__pt_storage;
+
+// Storages by the digits of their keys: no key makes looking up slow.
+typedef struct mrc__pt_digit {
+    struct mrc__pt_digit *child[10];
+    mrc__pt_storage      *storage;
+} mrc__pt_digit;
+
+enum { MRC__PT_ORDERED_DICT = 100, MRC__PT_SIZE, MRC__PT_PARAMETER, MRC__PT_REBUILD };
+
+typedef struct mrc__pt {
+    mrc_safetensors     *st;
+    mrc__bump            pool;                  // dies when the file is open
+    uint64_t             budget;
+    const unsigned char *data;                  // the pickle, or the old stream
+    size_t               bytes, at;
+    int                  legacy;
+    mrc__pt_value       *stack, *memo;
+    size_t               n_stack, stack_capacity, n_memo, memo_capacity;
+    size_t               marks[MRC__PT_MARKS], n_marks, serial, n_storages, n_members;
+    mrc__pt_node        *members;
+    mrc__pt_storage     *storages, *last_storage;
+    mrc__pt_digit        digits;
+} mrc__pt;
+
+__attribute__((format(printf, 2, 3)))
+static mrc_status mrc__pt_fail(const mrc__pt *pt, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(pt->st->ctx, MRC_ERR_FORMAT, "%s: pickle, byte %zu: %s", pt->st->path, pt->at,
+                     what);
+}
+
+static mrc_status mrc__pt_alloc(mrc__pt *pt, size_t bytes, void *out) {
+    void *data = NULL;
+    if (bytes > pt->budget) return mrc__pt_fail(pt, "takes more memory than such a file may");
+    pt->budget -= bytes;
+    data = mrc__bump_alloc(&pt->pool, bytes, 16);
+    if (!data) return mrc__fail(pt->st->ctx, MRC_ERR_MEM, "%s: no memory to read it", pt->st->path);
+    memcpy(out, &data, sizeof data);
+    memset(data, 0, bytes);
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_push_to(mrc__pt *pt, mrc__pt_value **list, size_t *n, size_t *capacity,
+                                  mrc__pt_value v) {
+    const mrc_allocator *host = &pt->st->ctx->host;
+    void *data = *list;
+    size_t before = *capacity;
+    if (!mrc__grow(host, &data, capacity, *n + 1, sizeof v)) {
+        return mrc__fail(pt->st->ctx, MRC_ERR_MEM, "%s: no memory to read it", pt->st->path);
+    }
+    *list = data;
+    size_t grown = (*capacity - before) * sizeof v;
+    if (grown > pt->budget) return mrc__pt_fail(pt, "takes more memory than such a file may");
+    pt->budget -= grown;
+    (*list)[(*n)++] = v;
+    return MRC_OK;
+}
+static mrc_status mrc__pt_push(mrc__pt *pt, mrc__pt_value v) {
+    return mrc__pt_push_to(pt, &pt->stack, &pt->n_stack, &pt->stack_capacity, v);
+}
+
+// Values above the newest mark.
+static size_t mrc__pt_depth(const mrc__pt *pt) {
+    return pt->n_stack - (pt->n_marks ? pt->marks[pt->n_marks - 1] : 0);
+}
+
+static mrc_status mrc__pt_pop(mrc__pt *pt, size_t n, mrc__pt_value *out) {
+    if (mrc__pt_depth(pt) < n) return mrc__pt_fail(pt, "an instruction lacks an operand");
+    pt->n_stack -= n;
+    memcpy(out, pt->stack + pt->n_stack, n * sizeof *out);
+    return MRC_OK;
+}
+
+// The values above the newest mark, which is taken away; they stay readable until a push.
+static mrc_status mrc__pt_pop_mark(mrc__pt *pt, mrc__pt_value **items, size_t *n) {
+    if (!pt->n_marks) return mrc__pt_fail(pt, "no mark is set");
+    size_t mark = pt->marks[--pt->n_marks];
+    *items = pt->stack + mark;
+    *n = pt->n_stack - mark;
+    pt->n_stack = mark;
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_take(mrc__pt *pt, size_t n, const unsigned char **out) {
+    if (n > pt->bytes - pt->at) return mrc__pt_fail(pt, "ends in the middle");
+    *out = pt->data + pt->at;
+    pt->at += n;
+    return MRC_OK;
+}
+
+static uint64_t mrc__load_le(const unsigned char *p, int bytes) {
+    uint64_t x = 0;
+    for (int i = bytes; i-- > 0; ) x = x << 8 | p[i];
+    return x;
+}
+
+static mrc_status mrc__pt_long(mrc__pt *pt, mrc__pt_value *v) {
+    static const unsigned char magic[10] = { 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50,
+                                             0x19 };
+    const unsigned char *p = NULL, *q = NULL;
+    MRC__TRY(mrc__pt_take(pt, 1, &p));
+    int n = *p;
+    if (n > 10) return mrc__pt_fail(pt, "an integer of %d bytes, at most 10", n);
+    MRC__TRY(mrc__pt_take(pt, (size_t)n, &q));
+    if (n == 10 && !memcmp(q, magic, 10)) {
+        v->kind = MRC__PT_MAGIC;
+        return MRC_OK;
+    }
+    unsigned char fill = n && q[n - 1] & 0x80 ? 0xFF : 0, wide[10];
+    memset(wide, fill, sizeof wide);
+    memcpy(wide, q, (size_t)n);
+    uint64_t bits = mrc__load_le(wide, 8);
+    if (wide[8] != fill || wide[9] != fill || (wide[7] & 0x80) != (fill & 0x80)) {
+        return mrc__pt_fail(pt, "an integer that does not fit 64 bits");
+    }
+    v->kind = MRC__PT_INT;
+    v->u.i = bits >> 63 ? -(int64_t)~bits - 1 : (int64_t)bits;
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_text(mrc__pt *pt, mrc__pt_value *v) {
+    const unsigned char *p = NULL;
+    MRC__TRY(mrc__pt_take(pt, 4, &p));
+    size_t n = (size_t)mrc__load_le(p, 4);
+    if (n > MRC__PT_STRING) return mrc__pt_fail(pt, "a string of %zu bytes, at most 1 MiB", n);
+    MRC__TRY(mrc__pt_take(pt, n, &p));
+    if (mrc_utf8_valid((const char *)p, n) != n || memchr(p, 0, n)) {
+        return mrc__pt_fail(pt, "a string that is no UTF-8, or has a NUL");
+    }
+    MRC__TRY(mrc__pt_alloc(pt, sizeof *v->u.string + n + 1, &v->u.string));
+    v->kind = MRC__PT_STR;
+    v->u.string->bytes = n;
+    memcpy(v->u.string->text, p, n);
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_line(mrc__pt *pt, char *out, size_t room) {
+    size_t left = pt->bytes - pt->at, n;
+    const unsigned char *p = pt->data + pt->at;
+    const unsigned char *end = memchr(p, '\n', left < room ? left : room);
+    if (!end) return mrc__pt_fail(pt, "a name without an end");
+    n = (size_t)(end - p);
+    memcpy(out, p, n);
+    out[n] = 0;
+    if (memchr(out, 0, n)) out[0] = 0;
+    pt->at += n + 1;
+    return MRC_OK;
+}
+
+static const struct { const char *name, *dtype; } mrc__pt_types[] = {
+    { "FloatStorage", "F32" }, { "DoubleStorage", "F64" }, { "HalfStorage", "F16" },
+    { "BFloat16Storage", "BF16" }, { "LongStorage", "I64" }, { "IntStorage", "I32" },
+    { "ShortStorage", "I16" }, { "CharStorage", "I8" }, { "ByteStorage", "U8" },
+    { "BoolStorage", "BOOL" },
+};
+
+// Names are compared and never looked up anywhere.
+static mrc_status mrc__pt_global(mrc__pt *pt, mrc__pt_value *v) {
+    static const struct { const char *module, *name; int id; } known[] = {
+        { "collections", "OrderedDict", MRC__PT_ORDERED_DICT }, { "torch", "Size", MRC__PT_SIZE },
+        { "torch._utils", "_rebuild_tensor_v2", MRC__PT_REBUILD },
+        { "torch._utils", "_rebuild_parameter", MRC__PT_PARAMETER },
+    };
+    char module[257], name[257];
+    MRC__TRY(mrc__pt_line(pt, module, 256));
+    MRC__TRY(mrc__pt_line(pt, name, 256));
+    v->kind = MRC__PT_GLOBAL;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        v->u.i = known[i].id;
+        if (!strcmp(module, known[i].module) && !strcmp(name, known[i].name)) return MRC_OK;
+    }
+    for (size_t i = 0; i < sizeof mrc__pt_types / sizeof *mrc__pt_types; i++) {
+        v->u.i = (int64_t)i;
+        if (!strcmp(module, "torch") && !strcmp(name, mrc__pt_types[i].name)) return MRC_OK;
+    }
+    for (char *c = module; *c; c++) if (*c < 0x20 || *c > 0x7e) *c = '?';
+    for (char *c = name; *c; c++) if (*c < 0x20 || *c > 0x7e) *c = '?';
+    return mrc__pt_fail(pt, "asks for %.60s.%.60s: only tensors are read, nothing is executed",
+                        module, name);
+}
+
+static mrc_status mrc__pt_make_tuple(mrc__pt *pt, const mrc__pt_value *items, size_t n,
+                                     mrc__pt_value *v) {
+    mrc__pt_tuple *t = NULL;
+    size_t depth = 0, bytes;
+    if (!mrc__mul(n, sizeof *items, &bytes) || !mrc__add(bytes, sizeof *t, &bytes)) {
+        return mrc__pt_fail(pt, "a tuple of %zu values", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (items[i].kind == MRC__PT_TUPLE && items[i].u.tuple->depth > depth) {
+            depth = items[i].u.tuple->depth;
+        }
+    }
+    if (depth == MRC__PT_MARKS) return mrc__pt_fail(pt, "tuples nested deeper than 64");
+    MRC__TRY(mrc__pt_alloc(pt, bytes, &t));
+    t->n = n;
+    t->depth = depth + 1;
+    if (n) memcpy(t->items, items, n * sizeof *items);
+    v->kind = MRC__PT_TUPLE;
+    v->u.tuple = t;
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_container_new(mrc__pt *pt, mrc__pt_kind kind, int ordered,
+                                        mrc__pt_value *v) {
+    v->kind = kind;
+    MRC__TRY(mrc__pt_alloc(pt, sizeof *v->u.container, &v->u.container));
+    v->u.container->serial = pt->serial++;
+    v->u.container->ordered = ordered;
+    return MRC_OK;
+}
+
+// Adds to the list or mapping on the stack: n values, or keys and values in turn.
+static mrc_status mrc__pt_add(mrc__pt *pt, mrc__pt_kind kind, const mrc__pt_value *items,
+                              size_t n) {
+    size_t step = kind == MRC__PT_DICT ? 2 : 1;
+    if (mrc__pt_depth(pt) == 0 || pt->stack[pt->n_stack - 1].kind != kind) {
+        return mrc__pt_fail(pt, "adds to what is no %s", step == 2 ? "mapping" : "list");
+    }
+    if (n % step) return mrc__pt_fail(pt, "a key without a value");
+    mrc__pt_container *c = pt->stack[pt->n_stack - 1].u.container;
+    for (size_t i = 0; i < n; i += step) {
+        mrc__pt_node *node = NULL;
+        MRC__TRY(mrc__pt_alloc(pt, sizeof *node, &node));
+        if (step == 2) {
+            if (items[i].kind != MRC__PT_STR && items[i].kind != MRC__PT_INT) {
+                return mrc__pt_fail(pt, "a key that is neither a string nor an integer");
+            }
+            node->key = items[i];
+            node->all = pt->members;
+            pt->members = node;
+            pt->n_members++;
+        }
+        node->owner = c;
+        node->value = items[i + step - 1];
+        if (c->last) c->last->next = node;
+        else c->first = node;
+        c->last = node;
+        c->n++;
+    }
+    return MRC_OK;
+}
+
+// Two members of one mapping with one key: looked for once, at the end.
+static int mrc__pt_compare_members(const void *a, const void *b) {
+    const mrc__pt_node *x = a, *y = b;
+    if (x->owner != y->owner) return x->owner->serial < y->owner->serial ? -1 : 1;
+    if (x->key.kind != y->key.kind) return x->key.kind < y->key.kind ? -1 : 1;
+    if (x->key.kind == MRC__PT_INT) return (x->key.u.i > y->key.u.i) - (x->key.u.i < y->key.u.i);
+    const mrc__pt_string *s = x->key.u.string, *t = y->key.u.string;
+    return s == t ? 0 : mrc__compare_bytes(s->text, s->bytes, t->text, t->bytes);
+}
+
+static mrc_status mrc__pt_check_keys(mrc__pt *pt) {
+    const void **list = NULL;
+    size_t bytes, n = 0;
+    if (pt->n_members < 2) return MRC_OK;
+    if (!mrc__mul(pt->n_members, sizeof *list, &bytes)) return mrc__pt_fail(pt, "too many keys");
+    MRC__TRY(mrc__pt_alloc(pt, bytes, &list));
+    for (const mrc__pt_node *m = pt->members; m; m = m->all) list[n++] = m;
+    mrc__sort(list, n, mrc__pt_compare_members);
+    for (size_t i = 1; i < n; i++) {
+        if (!mrc__pt_compare_members(list[i - 1], list[i])) {
+            return mrc__pt_fail(pt, "a mapping has one key twice");
+        }
+    }
+    return MRC_OK;
+}
+
+// The storage of that key, made when it is new and `make`; NULL: there is none.
+static mrc_status mrc__pt_storage_of(mrc__pt *pt, const char *key, int make,
+                                     mrc__pt_storage **out) {
+    mrc__pt_digit *at = &pt->digits;
+    *out = NULL;
+    for (const char *p = key; *p; p++) {
+        mrc__pt_digit **child = &at->child[*p - '0'];
+        if (!*child && !make) return MRC_OK;
+        if (!*child) MRC__TRY(mrc__pt_alloc(pt, sizeof **child, child));
+        at = *child;
+    }
+    if (!at->storage && make) {
+        MRC__TRY(mrc__pt_alloc(pt, sizeof *at->storage, &at->storage));
+        snprintf(at->storage->key, sizeof at->storage->key, "%s", key);
+        at->storage->dtype = MRC__ST_DTYPES;
+        if (pt->last_storage) pt->last_storage->next = at->storage;
+        else pt->storages = at->storage;
+        pt->last_storage = at->storage;
+        pt->n_storages++;
+    }
+    *out = at->storage;
+    return MRC_OK;
+}
+
+static int mrc__pt_is_key(const mrc__pt_value *v) {
+    return v->kind == MRC__PT_STR && v->u.string->bytes >= 1 && v->u.string->bytes <= 20
+           && strspn(v->u.string->text, "0123456789") == v->u.string->bytes;
+}
+
+// ('storage', type, key, location, numel), in the old stream with a None behind.
+static mrc_status mrc__pt_persistent(mrc__pt *pt, mrc__pt_value *v) {
+    const mrc__pt_tuple *t = v->kind == MRC__PT_TUPLE ? v->u.tuple : NULL;
+    mrc__pt_storage *s = NULL;
+    if (!t || t->n != (pt->legacy ? 6u : 5u) || t->items[0].kind != MRC__PT_STR
+        || strcmp(t->items[0].u.string->text, "storage") || t->items[1].kind != MRC__PT_GLOBAL
+        || t->items[1].u.i >= MRC__PT_ORDERED_DICT || t->items[3].kind != MRC__PT_STR) {
+        return mrc__pt_fail(pt, "not the description of a storage");
+    }
+    if (!mrc__pt_is_key(&t->items[2])) {
+        return mrc__pt_fail(pt, "a storage's key is not of 1 to 20 digits");
+    }
+    if (t->items[4].kind != MRC__PT_INT || t->items[4].u.i < 0
+        || t->items[4].u.i > INT64_MAX / 8) {
+        return mrc__pt_fail(pt, "a storage's size is not of 0 to 2^60");
+    }
+    if (pt->legacy && t->items[5].kind != MRC__PT_NONE) {
+        return mrc__pt_fail(pt, "a view of a storage, which is not supported");
+    }
+    const char *type = mrc__pt_types[t->items[1].u.i].dtype;
+    size_t dtype = mrc__st_dtype(type, strlen(type));
+    MRC__TRY(mrc__pt_storage_of(pt, t->items[2].u.string->text, 1, &s));
+    if (s->dtype == MRC__ST_DTYPES) {
+        s->dtype = dtype;
+        s->numel = (uint64_t)t->items[4].u.i;
+    }
+    if (s->dtype != dtype || s->numel != (uint64_t)t->items[4].u.i) {
+        return mrc__pt_fail(pt, "storage %s is described twice, differently", s->key);
+    }
+    v->kind = MRC__PT_STORAGE;
+    v->u.storage = s;
+    return MRC_OK;
+}
+
+// A shape or strides: how many, or -1.
+static int mrc__pt_sizes(const mrc__pt_value *v, uint64_t *out) {
+    if (v->kind != MRC__PT_TUPLE || v->u.tuple->n > 8) return -1;
+    for (size_t i = 0; i < v->u.tuple->n; i++) {
+        const mrc__pt_value *item = &v->u.tuple->items[i];
+        if (item->kind != MRC__PT_INT || item->u.i < 0) return -1;
+        out[i] = (uint64_t)item->u.i;
+    }
+    return (int)v->u.tuple->n;
+}
+
+static int mrc__pt_is_empty_dict(const mrc__pt_value *v) {
+    return v->kind == MRC__PT_DICT && v->u.container->n == 0;
+}
+
+// Whether all elements lie in the storage, and there are no more of them than it has.
+static int mrc__pt_inside(const mrc_st_entry *e, const uint64_t *stride, uint64_t offset,
+                          uint64_t numel) {
+    uint64_t last = offset, step;
+    if (e->numel == 0) return offset <= numel;
+    for (int i = 0; i < e->ndim; i++) {
+        if (!mrc__mul_u64(e->shape[i] - 1, stride[i], &step) || step > UINT64_MAX - last) return 0;
+        last += step;
+    }
+    return last < numel && e->numel <= numel;
+}
+
+// (storage, offset, size, stride, requires_grad, hooks[, metadata]) -> a tensor.
+static mrc_status mrc__pt_rebuild(mrc__pt *pt, const mrc__pt_tuple *a, mrc__pt_value *out) {
+    mrc__st_item *item = NULL;
+    uint64_t stride[8], expected = 1;
+    if ((a->n != 6 && a->n != 7) || a->items[0].kind != MRC__PT_STORAGE
+        || a->items[1].kind != MRC__PT_INT || a->items[1].u.i < 0
+        || a->items[4].kind != MRC__PT_BOOL || !mrc__pt_is_empty_dict(&a->items[5])
+        || (a->n == 7 && !mrc__pt_is_empty_dict(&a->items[6]))) {
+        return mrc__pt_fail(pt, "not the arguments of a tensor");
+    }
+    const mrc__pt_storage *s = a->items[0].u.storage;
+    MRC__TRY(mrc__pt_alloc(pt, sizeof *item, &item));
+    mrc_st_entry *e = &item->e;
+    e->ndim = mrc__pt_sizes(&a->items[2], e->shape);
+    if (e->ndim < 0 || mrc__pt_sizes(&a->items[3], stride) != e->ndim) {
+        return mrc__pt_fail(pt, "a tensor's size and stride are not two tuples of up to 8 sizes");
+    }
+    e->dtype = mrc__st_dtypes[s->dtype].name;
+    e->numel = 1;
+    int empty = 0, fits = 1;
+    for (int i = 0; i < e->ndim; i++) empty = empty || e->shape[i] == 0;
+    for (int i = 0; !empty && fits && i < e->ndim; i++) {
+        fits = mrc__mul_u64(e->numel, e->shape[i], &e->numel);
+    }
+    if (empty) e->numel = 0;
+    item->offset = (uint64_t)a->items[1].u.i;
+    if (!fits || !mrc__pt_inside(e, stride, item->offset, s->numel)) {
+        return mrc__pt_fail(pt, "a tensor reaches beyond its storage of %llu elements",
+                            (unsigned long long)s->numel);
+    }
+    for (int i = e->ndim; i-- > 0 && e->numel; expected *= e->shape[i]) {
+        item->strided = item->strided || (e->shape[i] > 1 && stride[i] != expected);
+    }
+    memcpy(item->stride, stride, sizeof stride);
+    item->storage = s;
+    out->kind = MRC__PT_TENSOR;
+    out->u.tensor = item;
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_reduce(mrc__pt *pt) {
+    mrc__pt_value v[2], out = { .kind = MRC__PT_NONE };
+    MRC__TRY(mrc__pt_pop(pt, 2, v));
+    const mrc__pt_tuple *a = v[1].kind == MRC__PT_TUPLE ? v[1].u.tuple : NULL;
+    int64_t id = v[0].kind == MRC__PT_GLOBAL ? v[0].u.i : -1;
+    if (!a) return mrc__pt_fail(pt, "a call without arguments");
+    if (id == MRC__PT_ORDERED_DICT && a->n == 0) {
+        MRC__TRY(mrc__pt_container_new(pt, MRC__PT_DICT, 1, &out));
+    } else if (id == MRC__PT_REBUILD) {
+        MRC__TRY(mrc__pt_rebuild(pt, a, &out));
+    } else if (id == MRC__PT_PARAMETER && a->n == 3 && a->items[0].kind == MRC__PT_TENSOR
+               && a->items[1].kind == MRC__PT_BOOL && mrc__pt_is_empty_dict(&a->items[2])) {
+        out = a->items[0];
+    } else if (id == MRC__PT_SIZE && a->n == 1 && (a->items[0].kind == MRC__PT_TUPLE
+                                                   || a->items[0].kind == MRC__PT_LIST)) {
+        int list = a->items[0].kind == MRC__PT_LIST, ints = 1;
+        const mrc__pt_tuple *t = a->items[0].u.tuple;
+        size_t n = list ? a->items[0].u.container->n : t->n;
+        mrc__pt_node *node = list ? a->items[0].u.container->first : NULL;
+        out.kind = MRC__PT_TUPLE;
+        MRC__TRY(mrc__pt_alloc(pt, sizeof *out.u.tuple + n * sizeof v[0], &out.u.tuple));
+        out.u.tuple->n = n;
+        out.u.tuple->depth = 1;
+        for (size_t i = 0; i < n; i++) {
+            out.u.tuple->items[i] = list ? node->value : t->items[i];
+            ints = ints && out.u.tuple->items[i].kind == MRC__PT_INT;
+            if (list) node = node->next;
+        }
+        if (!ints) return mrc__pt_fail(pt, "a size that is no integer");
+    } else {
+        return mrc__pt_fail(pt, "a call that makes no tensor");
+    }
+    return mrc__pt_push(pt, out);
+}
+
+static mrc_status mrc__pt_put(mrc__pt *pt, size_t index) {
+    if (mrc__pt_depth(pt) == 0) return mrc__pt_fail(pt, "an instruction lacks an operand");
+    if (index >= MRC__PT_MEMO || index > pt->n_memo) {
+        return mrc__pt_fail(pt, "memo %zu, expected at most %zu", index, pt->n_memo);
+    }
+    mrc__pt_value top = pt->stack[pt->n_stack - 1];
+    if (index == pt->n_memo) {
+        return mrc__pt_push_to(pt, &pt->memo, &pt->n_memo, &pt->memo_capacity, top);
+    }
+    pt->memo[index] = top;
+    return MRC_OK;
+}
+
+// Instructions that push one value made of what follows in the stream.
+static mrc_status mrc__pt_literal(mrc__pt *pt, int op, int *known) {
+    mrc__pt_value v = { .kind = MRC__PT_INT };
+    const unsigned char *p = NULL;
+    *known = 1;
+    switch (op) {
+    case '}': MRC__TRY(mrc__pt_container_new(pt, MRC__PT_DICT, 0, &v)); break;
+    case ']': MRC__TRY(mrc__pt_container_new(pt, MRC__PT_LIST, 0, &v)); break;
+    case ')': MRC__TRY(mrc__pt_make_tuple(pt, NULL, 0, &v)); break;
+    case 'N': v.kind = MRC__PT_NONE; break;
+    case 0x88: case 0x89:
+        v.kind = MRC__PT_BOOL;
+        v.u.i = op == 0x88;
+        break;
+    case 'J':
+        MRC__TRY(mrc__pt_take(pt, 4, &p));
+        v.u.i = (int64_t)mrc__load_le(p, 4);
+        if (v.u.i > INT32_MAX) v.u.i -= (int64_t)1 << 32;
+        break;
+    case 'K': MRC__TRY(mrc__pt_take(pt, 1, &p)); v.u.i = *p; break;
+    case 'M': MRC__TRY(mrc__pt_take(pt, 2, &p)); v.u.i = (int64_t)mrc__load_le(p, 2); break;
+    case 0x8a: MRC__TRY(mrc__pt_long(pt, &v)); break;
+    case 'G': MRC__TRY(mrc__pt_take(pt, 8, &p)); v.kind = MRC__PT_FLOAT; break;
+    case 'X': MRC__TRY(mrc__pt_text(pt, &v)); break;
+    case 'c': MRC__TRY(mrc__pt_global(pt, &v)); break;
+    case 'h': case 'j': {
+        int wide = op == 'j' ? 4 : 1;
+        MRC__TRY(mrc__pt_take(pt, (size_t)wide, &p));
+        size_t index = (size_t)mrc__load_le(p, wide);
+        if (index >= pt->n_memo) return mrc__pt_fail(pt, "memo %zu was never set", index);
+        v = pt->memo[index];
+        break;
+    }
+    default: *known = 0; return MRC_OK;
+    }
+    return mrc__pt_push(pt, v);
+}
+
+// Instructions that work on the stack.
+static mrc_status mrc__pt_operate(mrc__pt *pt, int op) {
+    mrc__pt_value v[3], made, *items = v;
+    const unsigned char *p = NULL;
+    size_t n = 0;
+    switch (op) {
+    case '(':
+        if (pt->n_marks == MRC__PT_MARKS) return mrc__pt_fail(pt, "more than 64 marks");
+        pt->marks[pt->n_marks++] = pt->n_stack;
+        return MRC_OK;
+    case 'q': case 'r':
+        MRC__TRY(mrc__pt_take(pt, op == 'r' ? 4 : 1, &p));
+        return mrc__pt_put(pt, (size_t)mrc__load_le(p, op == 'r' ? 4 : 1));
+    case 0x85: case 0x86: case 0x87: case 't':
+        if (op == 't') MRC__TRY(mrc__pt_pop_mark(pt, &items, &n));
+        else MRC__TRY(mrc__pt_pop(pt, n = (size_t)(op - 0x84), v));
+        MRC__TRY(mrc__pt_make_tuple(pt, items, n, &made));
+        return mrc__pt_push(pt, made);
+    case 'a':
+        MRC__TRY(mrc__pt_pop(pt, 1, v));
+        return mrc__pt_add(pt, MRC__PT_LIST, v, 1);
+    case 's':
+        MRC__TRY(mrc__pt_pop(pt, 2, v));
+        return mrc__pt_add(pt, MRC__PT_DICT, v, 2);
+    case 'e': case 'u':
+        MRC__TRY(mrc__pt_pop_mark(pt, &items, &n));
+        return mrc__pt_add(pt, op == 'e' ? MRC__PT_LIST : MRC__PT_DICT, items, n);
+    case 'R': return mrc__pt_reduce(pt);
+    case 'b':                       // attributes of an OrderedDict: read and dropped
+        MRC__TRY(mrc__pt_pop(pt, 1, v));
+        if (v->kind == MRC__PT_DICT && mrc__pt_depth(pt) > 0
+            && pt->stack[pt->n_stack - 1].kind == MRC__PT_DICT
+            && pt->stack[pt->n_stack - 1].u.container->ordered) return MRC_OK;
+        return mrc__pt_fail(pt, "sets attributes of what is no OrderedDict");
+    case 'Q':
+        MRC__TRY(mrc__pt_pop(pt, 1, v));
+        MRC__TRY(mrc__pt_persistent(pt, v));
+        return mrc__pt_push(pt, v[0]);
+    default:
+        pt->at--;
+        return mrc__pt_fail(pt, "instruction 0x%02x, which is not supported", (unsigned)op);
+    }
+}
+
+// One pickle from pt->at on: its value.
+static mrc_status mrc__pt_run(mrc__pt *pt, mrc__pt_value *out) {
+    const unsigned char *p = NULL;
+    int known;
+    pt->n_stack = pt->n_marks = pt->n_memo = 0;
+    MRC__TRY(mrc__pt_take(pt, 2, &p));
+    if (p[0] != 0x80 || p[1] != 2) return mrc__pt_fail(pt, "not a pickle of protocol 2");
+    for (unsigned ops = 0; ops < MRC__PT_OPS; ops++) {
+        MRC__TRY(mrc__pt_take(pt, 1, &p));
+        if (*p == '.') {
+            MRC__TRY(mrc__pt_pop(pt, 1, out));
+            if (!pt->n_stack && !pt->n_marks) return mrc__pt_check_keys(pt);
+            return mrc__pt_fail(pt, "values are left over");
+        }
+        MRC__TRY(mrc__pt_literal(pt, *p, &known));
+        if (!known) MRC__TRY(mrc__pt_operate(pt, *p));
+    }
+    return mrc__pt_fail(pt, "more than %u instructions", MRC__PT_OPS);
+}
+
+//==============================================================================
+// >>impl.torch   PyTorch's files: tensors by name, the zip, the old stream
+//
+// A zip of stored records, one of them a pickle and the others storages; or five pickles and the
+// storages behind them.  Every size is held against the file before it is used.
+//==============================================================================
+typedef struct mrc__pt_frame {
+    mrc__pt_value value;
+    mrc__pt_node *node;
+    size_t        index, name_bytes;
+} mrc__pt_frame;
+typedef struct mrc__pt_walk {
+    mrc__pt_frame frames[MRC__PT_NESTING + 1];
+    size_t        depth, visits;
+    mrc_text      name;
+} mrc__pt_walk;
+
+static mrc_status mrc__pt_found(mrc__pt *pt, const mrc_text *name, const mrc__st_item *tensor) {
+    mrc_safetensors *st = pt->st;
+    if (name->bytes > MRC__ST_NAME_MAX || st->n == MRC__ST_COUNT_MAX) {
+        return mrc__pt_fail(pt, "a tensor's name of more than %u bytes, or more than %u tensors",
+                            MRC__ST_NAME_MAX, MRC__ST_COUNT_MAX);
+    }
+    size_t bytes = sizeof *tensor + name->bytes + 1;
+    if (bytes > pt->budget) return mrc__pt_fail(pt, "takes more memory than such a file may");
+    pt->budget -= bytes;
+    mrc__st_item *item = mrc__bump_alloc(&st->pool, sizeof *item, 16);
+    char *text = mrc__bump_alloc(&st->pool, name->bytes + 1, 1);
+    if (!item || !text) return mrc__st_memory(st);
+    *item = *tensor;
+    if (name->bytes) memcpy(text, name->data, name->bytes);
+    text[name->bytes] = 0;
+    item->e.name = text;
+    item->owner = st;
+    return mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, item) ? MRC_OK
+                                                                         : mrc__st_memory(st);
+}
+
+static mrc_status mrc__pt_visit(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value v) {
+    if (++w->visits > MRC__PT_VISITS) return mrc__pt_fail(pt, "more than 10^7 values");
+    if (w->depth > MRC__PT_NESTING) return mrc__pt_fail(pt, "nested deeper than 8");
+    if (v.kind == MRC__PT_TENSOR) return mrc__pt_found(pt, &w->name, v.u.tensor);
+    if (v.kind != MRC__PT_DICT && v.kind != MRC__PT_LIST && v.kind != MRC__PT_TUPLE) return MRC_OK;
+    mrc__pt_frame *f = &w->frames[w->depth++];
+    *f = (mrc__pt_frame){ .value = v, .name_bytes = w->name.bytes };
+    if (v.kind != MRC__PT_TUPLE) f->node = v.u.container->first;
+    return MRC_OK;
+}
+
+// Nested mappings and lists, names joined by points; what is no tensor is passed over.
+static mrc_status mrc__pt_flatten(mrc__pt *pt, mrc__pt_walk *w, mrc__pt_value root) {
+    MRC__TRY(mrc__pt_visit(pt, w, root));
+    while (w->depth > 0) {
+        mrc__pt_frame *f = &w->frames[w->depth - 1];
+        mrc__pt_value v, key = { .kind = MRC__PT_INT, .u.i = (int64_t)f->index };
+        w->name.bytes = f->name_bytes;
+        if (f->value.kind == MRC__PT_TUPLE ? f->index == f->value.u.tuple->n : !f->node) {
+            w->depth--;
+            continue;
+        }
+        if (f->value.kind == MRC__PT_TUPLE) {
+            v = f->value.u.tuple->items[f->index];
+        } else {
+            v = f->node->value;
+            if (f->value.kind == MRC__PT_DICT) key = f->node->key;
+            f->node = f->node->next;
+        }
+        f->index++;
+        if (w->name.bytes) mrc_text_add(&w->name, ".", 1);
+        if (key.kind == MRC__PT_INT) mrc_text_printf(&w->name, "%lld", (long long)key.u.i);
+        else mrc_text_add(&w->name, key.u.string->text, key.u.string->bytes);
+        if (w->name.failed) return mrc__st_memory(pt->st);
+        MRC__TRY(mrc__pt_visit(pt, w, v));
+    }
+    return MRC_OK;
+}
+
+// Lists the tensors below root, and where each begins in the file.
+static mrc_status mrc__pt_collect(mrc__pt *pt, mrc__pt_value root) {
+    mrc_safetensors *st = pt->st;
+    mrc__pt_walk w = { .depth = 0 };
+    mrc_text_init(&w.name, st->ctx);
+    mrc_status s = mrc__pt_flatten(pt, &w, root);
+    mrc_text_free(&w.name);
+    MRC__TRY(s);
+    for (size_t i = 0; i < st->n; i++) {
+        mrc__st_item *item = mrc__st_item_of(st, i);
+        size_t bytes = mrc__st_dtypes[item->storage->dtype].bits / 8;
+        item->at = item->storage->at + item->offset * bytes;    // inside of the file: was checked
+        item->e.begin = item->at;
+        item->e.end = item->at + item->e.numel * bytes;
+        item->storage = NULL;
+    }
+    return mrc__st_index_names(st);
+}
+
+//------------------------------------------------------------------------------
+// The zip
+//------------------------------------------------------------------------------
+typedef struct mrc__pt_record {
+    const char *name;               // without the top folder; not NUL-terminated
+    size_t      name_bytes;
+    uint64_t    header, at, bytes;  // in the file
+    uint32_t    crc;
+} mrc__pt_record;
+typedef struct mrc__pt_zip {
+    uint64_t     file_bytes, begin, end, n;     // the central directory, its entries
+    const unsigned char *directory;
+    const void **by_name, **by_place;
+    const char  *folder;
+    size_t       folder_bytes;
+} mrc__pt_zip;
+
+__attribute__((format(printf, 2, 3)))
+static mrc_status mrc__pt_zip_fail(const mrc__pt *pt, const char *fmt, ...) {
+    char what[320];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(pt->st->ctx, MRC_ERR_FORMAT, "%s: zip: %s", pt->st->path, what);
+}
+
+static mrc_status mrc__pt_pread(mrc__pt *pt, uint64_t at, void *to, size_t bytes) {
+    return mrc__st_pread(pt->st->ctx, pt->st->path, pt->st->fd, at, to, bytes);
+}
+
+// The end record and, where it is, the zip64 one: where the directory lies.
+static mrc_status mrc__pt_zip_end(mrc__pt *pt, mrc__pt_zip *z) {
+    unsigned char end[22], locator[20], wide[56];
+    uint64_t place = z->file_bytes - 22, size, begin;
+    if (z->file_bytes < 22) return mrc__pt_zip_fail(pt, "too small");
+    MRC__TRY(mrc__pt_pread(pt, place, end, 22));
+    if (memcmp(end, "PK\5\6", 4) || mrc__load_le(end + 20, 2)) {
+        return mrc__pt_zip_fail(pt, "does not end with its end record: cut, or with a comment");
+    }
+    z->n = mrc__load_le(end + 8, 2);
+    size = mrc__load_le(end + 12, 4);
+    begin = mrc__load_le(end + 16, 4);
+    if (mrc__load_le(end + 4, 4) || mrc__load_le(end + 10, 2) != z->n) {
+        return mrc__pt_zip_fail(pt, "of several disks");
+    }
+    z->end = place;
+    if (place >= 20) MRC__TRY(mrc__pt_pread(pt, place - 20, locator, 20));
+    if (place >= 20 && !memcmp(locator, "PK\6\7", 4)) {
+        z->end = mrc__load_le(locator + 8, 8);
+        if (mrc__load_le(locator + 4, 4) || mrc__load_le(locator + 16, 4) != 1 || place < 76
+            || z->end != place - 76) return mrc__pt_zip_fail(pt, "a bad zip64 locator");
+        MRC__TRY(mrc__pt_pread(pt, z->end, wide, 56));
+        uint64_t n64 = mrc__load_le(wide + 32, 8), size64 = mrc__load_le(wide + 40, 8);
+        uint64_t begin64 = mrc__load_le(wide + 48, 8);
+        if (memcmp(wide, "PK\6\6", 4) || mrc__load_le(wide + 4, 8) != 44
+            || mrc__load_le(wide + 16, 8) || mrc__load_le(wide + 24, 8) != n64
+            || (z->n != 0xFFFF && z->n != n64) || (size != UINT32_MAX && size != size64)
+            || (begin != UINT32_MAX && begin != begin64)) {
+            return mrc__pt_zip_fail(pt, "its zip64 end record does not fit the other one");
+        }
+        z->n = n64;
+        size = size64;
+        begin = begin64;
+    } else if (z->n == 0xFFFF || size == UINT32_MAX || begin == UINT32_MAX) {
+        return mrc__pt_zip_fail(pt, "has no zip64 end record");
+    }
+    if (z->n == 0 || z->n > 1000000) return mrc__pt_zip_fail(pt, "%llu entries, expected 1 to "
+                                                             "10^6", (unsigned long long)z->n);
+    if (size > MRC__PT_DIRECTORY || size > z->end || begin != z->end - size) {
+        return mrc__pt_zip_fail(pt, "its directory is not where it should be");
+    }
+    z->begin = begin;
+    return MRC_OK;
+}
+
+// The extra fields of a directory entry: sizes that do not fit 32 bits.
+static mrc_status mrc__pt_zip_extra(mrc__pt *pt, const unsigned char *p, size_t bytes,
+                                    uint64_t *const *wide, size_t n_wide) {
+    while (bytes >= 4) {
+        size_t id = (size_t)mrc__load_le(p, 2), length = (size_t)mrc__load_le(p + 2, 2);
+        if (length > bytes - 4) return mrc__pt_zip_fail(pt, "a cut extra field");
+        if (id == 1) {
+            if (length < 8 * n_wide) return mrc__pt_zip_fail(pt, "a short zip64 field");
+            for (size_t i = 0; i < n_wide; i++) *wide[i] = mrc__load_le(p + 4 + 8 * i, 8);
+            n_wide = 0;
+        }
+        p += 4 + length;
+        bytes -= 4 + length;
+    }
+    if (bytes) return mrc__pt_zip_fail(pt, "a cut extra field");
+    return n_wide ? mrc__pt_zip_fail(pt, "a zip64 field is missing") : MRC_OK;
+}
+
+// The entry's name: one folder for all, nothing that could leave it.
+static mrc_status mrc__pt_zip_name(mrc__pt *pt, mrc__pt_zip *z, const unsigned char *name, size_t n,
+                                   mrc__pt_record *r) {
+    const char *p = (const char *)name, *slash = memchr(p, '/', n);
+    int bad = n == 0 || n > 512 || !slash || *p == '/';
+    for (size_t i = 0; i < n; i++) bad = bad || p[i] < 0x20 || p[i] > 0x7e || p[i] == '\\';
+    for (size_t i = 0; i + 1 < n; i++) {
+        bad = bad || (p[i] == '.' && p[i + 1] == '.' && (i == 0 || p[i - 1] == '/')
+                      && (i + 2 == n || p[i + 2] == '/'));
+    }
+    if (bad) return mrc__pt_zip_fail(pt, "an entry's name is not folder/file in ASCII");
+    size_t folder = (size_t)(slash - p);
+    if (!z->folder) {
+        z->folder = p;
+        z->folder_bytes = folder;
+    }
+    if (folder != z->folder_bytes || memcmp(p, z->folder, folder)) {
+        return mrc__pt_zip_fail(pt, "two top folders");
+    }
+    r->name = slash + 1;
+    r->name_bytes = n - folder - 1;
+    return MRC_OK;
+}
+
+// The header before the data repeats the directory's: held against it.
+static mrc_status mrc__pt_zip_local(mrc__pt *pt, const mrc__pt_zip *z, const unsigned char *entry,
+                                    mrc__pt_record *r) {
+    unsigned char local[30 + 512];
+    size_t n = (size_t)mrc__load_le(entry + 28, 2);
+    if (r->header > z->begin || z->begin - r->header < 30 + n) {
+        return mrc__pt_zip_fail(pt, "an entry outside of the file");
+    }
+    MRC__TRY(mrc__pt_pread(pt, r->header, local, 30 + n));
+    uint64_t crc = mrc__load_le(local + 14, 4), packed = mrc__load_le(local + 18, 4);
+    uint64_t size = mrc__load_le(local + 22, 4);
+    if (memcmp(local, "PK\3\4", 4) || memcmp(local + 6, entry + 8, 4)
+        || memcmp(local + 26, entry + 28, 2) || memcmp(local + 30, entry + 46, n)) {
+        return mrc__pt_zip_fail(pt, "an entry differs from the directory");
+    }
+    if (!(local[6] & 8) && (crc != r->crc || (packed != UINT32_MAX && packed != r->bytes)
+                            || (size != UINT32_MAX && size != r->bytes))) {
+        return mrc__pt_zip_fail(pt, "an entry's size or checksum differs from the directory");
+    }
+    r->at = r->header + 30 + n + mrc__load_le(local + 28, 2);
+    if (r->at > z->begin || r->bytes > z->begin - r->at) {
+        return mrc__pt_zip_fail(pt, "an entry reaches outside of the file");
+    }
+    return MRC_OK;
+}
+
+// One entry of the directory at *at.
+static mrc_status mrc__pt_zip_entry(mrc__pt *pt, mrc__pt_zip *z, size_t *at, mrc__pt_record *r) {
+    size_t left = (size_t)(z->end - z->begin) - *at, n_wide = 0;
+    const unsigned char *p = z->directory + *at;
+    if (left < 46 || memcmp(p, "PK\1\2", 4)) return mrc__pt_zip_fail(pt, "a bad directory entry");
+    size_t name = (size_t)mrc__load_le(p + 28, 2), extra = (size_t)mrc__load_le(p + 30, 2);
+    size_t comment = (size_t)mrc__load_le(p + 32, 2), flags = (size_t)mrc__load_le(p + 8, 2);
+    if (name + extra + comment > left - 46) return mrc__pt_zip_fail(pt, "a cut directory entry");
+    uint64_t packed = mrc__load_le(p + 20, 4), *wide[3];
+    r->crc = (uint32_t)mrc__load_le(p + 16, 4);
+    r->bytes = mrc__load_le(p + 24, 4);
+    r->header = mrc__load_le(p + 42, 4);
+    if (r->bytes == UINT32_MAX) wide[n_wide++] = &r->bytes;
+    if (packed == UINT32_MAX) wide[n_wide++] = &packed;
+    if (r->header == UINT32_MAX) wide[n_wide++] = &r->header;
+    MRC__TRY(mrc__pt_zip_extra(pt, p + 46 + name, extra, wide, n_wide));
+    if (comment || mrc__load_le(p + 34, 2)) return mrc__pt_zip_fail(pt, "an entry with a comment");
+    if (flags & ~(size_t)0x0808) return mrc__pt_zip_fail(pt, "an entry with flags 0x%zx", flags);
+    if (mrc__load_le(p + 10, 2) || packed != r->bytes) {
+        return mrc__pt_zip_fail(pt, "a compressed entry");
+    }
+    MRC__TRY(mrc__pt_zip_name(pt, z, p + 46, name, r));
+    *at += 46 + name + extra + comment;
+    return mrc__pt_zip_local(pt, z, p, r);
+}
+
+static int mrc__pt_compare_name(const void *a, const void *b) {
+    const mrc__pt_record *x = a, *y = b;
+    return mrc__compare_bytes(x->name, x->name_bytes, y->name, y->name_bytes);
+}
+static int mrc__pt_compare_place(const void *a, const void *b) {
+    const mrc__pt_record *x = a, *y = b;
+    if (x->header != y->header) return x->header < y->header ? -1 : 1;
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+static mrc_status mrc__pt_zip_read(mrc__pt *pt, mrc__pt_zip *z) {
+    unsigned char *directory = NULL;
+    mrc__pt_record *records = NULL;
+    size_t at = 0;
+    MRC__TRY(mrc__pt_zip_end(pt, z));
+    size_t n = (size_t)z->n, bytes = (size_t)(z->end - z->begin);
+    if (n > bytes / 46) return mrc__pt_zip_fail(pt, "%zu entries in %zu bytes", n, bytes);
+    MRC__TRY(mrc__pt_alloc(pt, bytes, &directory));
+    MRC__TRY(mrc__pt_pread(pt, z->begin, directory, bytes));
+    MRC__TRY(mrc__pt_alloc(pt, n * sizeof *records, &records));
+    MRC__TRY(mrc__pt_alloc(pt, n * sizeof *z->by_name, &z->by_name));
+    MRC__TRY(mrc__pt_alloc(pt, n * sizeof *z->by_place, &z->by_place));
+    z->directory = directory;
+    for (size_t i = 0; i < n; i++) {
+        MRC__TRY(mrc__pt_zip_entry(pt, z, &at, &records[i]));
+        z->by_name[i] = z->by_place[i] = &records[i];
+    }
+    if (at != bytes) return mrc__pt_zip_fail(pt, "its directory is longer than its entries");
+    mrc__sort(z->by_name, n, mrc__pt_compare_name);
+    mrc__sort(z->by_place, n, mrc__pt_compare_place);
+    for (size_t i = 1; i < n; i++) {
+        const mrc__pt_record *before = z->by_place[i - 1], *r = z->by_place[i];
+        if (!mrc__pt_compare_name(z->by_name[i - 1], z->by_name[i])) {
+            return mrc__pt_zip_fail(pt, "two entries of one name");
+        }
+        if (r->header < before->at + before->bytes) return mrc__pt_zip_fail(pt, "entries overlap");
+    }
+    return MRC_OK;
+}
+
+static const mrc__pt_record *mrc__pt_zip_find(const mrc__pt_zip *z, const char *name) {
+    const mrc__pt_record key = { .name = name, .name_bytes = strlen(name) };
+    size_t i = mrc__st_search(z->by_name, (size_t)z->n, &key, mrc__pt_compare_name);
+    return i < z->n ? z->by_name[i] : NULL;
+}
+
+// Checks a record's CRC and, with `to`, keeps its bytes.  A stored CRC of 0 means "not computed".
+static mrc_status mrc__pt_zip_record(mrc__pt *pt, const mrc__pt_record *r, unsigned char *to) {
+    unsigned char piece[MRC__ST_PIECE];
+    uint32_t crc = 0;
+    if (to) {
+        MRC__TRY(mrc__pt_pread(pt, r->at, to, (size_t)r->bytes));
+        crc = mrc__crc(mrc__crc32_table, 0, to, (size_t)r->bytes);
+    }
+    for (uint64_t at = 0; !to && r->crc && at < r->bytes; ) {
+        size_t n = r->bytes - at < sizeof piece ? (size_t)(r->bytes - at) : sizeof piece;
+        MRC__TRY(mrc__pt_pread(pt, r->at + at, piece, n));
+        crc = mrc__crc(mrc__crc32_table, crc, piece, n);
+        at += n;
+    }
+    if (!r->crc || crc == r->crc) return MRC_OK;
+    return mrc__pt_zip_fail(pt, "%.*s is damaged (found CRC-32 %08lx, expected %08lx)",
+                            (int)r->name_bytes, r->name, (unsigned long)crc,
+                            (unsigned long)r->crc);
+}
+
+// A small text among the records, "" when it is not there.
+static mrc_status mrc__pt_zip_text(mrc__pt *pt, const mrc__pt_zip *z, const char *name, char *out) {
+    const mrc__pt_record *r = mrc__pt_zip_find(z, name);
+    out[0] = 0;
+    if (!r) return MRC_OK;
+    if (r->bytes > 16) return mrc__pt_zip_fail(pt, "%s is longer than 16 bytes", name);
+    MRC__TRY(mrc__pt_zip_record(pt, r, (unsigned char *)out));
+    out[r->bytes] = 0;
+    if (r->bytes == 0 || memchr(out, 0, (size_t)r->bytes)) strcpy(out, "?");
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_zip_version(mrc__pt *pt, const mrc__pt_zip *z) {
+    char text[17], *p = text;
+    unsigned long version = 0;
+    if (mrc__pt_zip_find(z, "constants.pkl")) {
+        return mrc__pt_zip_fail(pt, "a TorchScript archive, which is a program");
+    }
+    MRC__TRY(mrc__pt_zip_text(pt, z, "version", text));
+    if (!*text) return mrc__pt_zip_fail(pt, "has no version");
+    p += strspn(p, " \t\n\v\f\r");
+    size_t digits = strspn(p, "0123456789");
+    for (size_t i = 0; i < digits && version < 100; i++) version = version * 10
+                                                                   + (unsigned long)(p[i] - '0');
+    if (!digits || p[digits + strspn(p + digits, " \t\n\v\f\r")] || version < 1 || version > 10) {
+        return mrc__pt_zip_fail(pt, "its version is not of 1 to 10");
+    }
+    MRC__TRY(mrc__pt_zip_text(pt, z, "byteorder", text));
+    if (*text && strcmp(text, "little")) {
+        return mrc__pt_zip_fail(pt, "its byte order is not little");
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__pt_load_zip(mrc__pt *pt, uint64_t file_bytes) {
+    mrc__pt_zip z = { .file_bytes = file_bytes };
+    mrc__pt_value root;
+    unsigned char *pickle = NULL;
+    char name[32];
+    MRC__TRY(mrc__pt_zip_read(pt, &z));
+    MRC__TRY(mrc__pt_zip_version(pt, &z));
+    const mrc__pt_record *r = mrc__pt_zip_find(&z, "data.pkl");
+    if (!r) return mrc__pt_zip_fail(pt, "has no data.pkl");
+    if (r->bytes > (uint64_t)1 << 30) return mrc__pt_zip_fail(pt, "data.pkl is above 1 GiB");
+    MRC__TRY(mrc__pt_alloc(pt, (size_t)r->bytes + 1, &pickle));
+    MRC__TRY(mrc__pt_zip_record(pt, r, pickle));
+    pt->data = pickle;
+    pt->bytes = (size_t)r->bytes;
+    MRC__TRY(mrc__pt_run(pt, &root));
+    if (pt->at != pt->bytes) return mrc__pt_fail(pt, "something follows its end");
+    for (mrc__pt_storage *s = pt->storages; s; s = s->next) {
+        snprintf(name, sizeof name, "data/%s", s->key);
+        r = mrc__pt_zip_find(&z, name);
+        uint64_t want = s->numel * (mrc__st_dtypes[s->dtype].bits / 8);     // numel is below 2^60
+        if (!r) return mrc__pt_zip_fail(pt, "has no %s", name);
+        if (r->bytes != want) {
+            return mrc__pt_zip_fail(pt, "%s has %llu bytes, expected %llu", name,
+                                    (unsigned long long)r->bytes, (unsigned long long)want);
+        }
+        MRC__TRY(mrc__pt_zip_record(pt, r, NULL));
+        s->at = r->at;
+    }
+    return mrc__pt_collect(pt, root);
+}
+
+//------------------------------------------------------------------------------
+// The old stream: magic, protocol, system, the object, the storages' keys; then their data
+//------------------------------------------------------------------------------
+static mrc_status mrc__pt_legacy_keys(mrc__pt *pt, mrc__pt_value keys) {
+    mrc__pt_storage *s = NULL;
+    const unsigned char *p = NULL;
+    if (keys.kind != MRC__PT_LIST || keys.u.container->n != pt->n_storages) {
+        return mrc__pt_fail(pt, "the list of storages is not that of the tensors");
+    }
+    for (const mrc__pt_node *k = keys.u.container->first; k; k = k->next) {
+        s = NULL;
+        if (mrc__pt_is_key(&k->value)) {
+            MRC__TRY(mrc__pt_storage_of(pt, k->value.u.string->text, 0, &s));
+        }
+        if (!s || s->placed) return mrc__pt_fail(pt, "a storage that no tensor has, or one twice");
+        s->placed = 1;
+    }
+    for (const mrc__pt_node *k = keys.u.container->first; k; k = k->next) {
+        MRC__TRY(mrc__pt_storage_of(pt, k->value.u.string->text, 0, &s));
+        MRC__TRY(mrc__pt_take(pt, 8, &p));
+        if (mrc__load_le(p, 8) != s->numel) {
+            return mrc__pt_fail(pt, "storage %s has another size than its tensors say", s->key);
+        }
+        s->at = pt->at;
+        uint64_t bytes = s->numel * (mrc__st_dtypes[s->dtype].bits / 8);
+        if (bytes > pt->bytes - pt->at) return mrc__pt_fail(pt, "ends in the middle");
+        MRC__TRY(mrc__pt_take(pt, (size_t)bytes, &p));
+    }
+    return pt->at == pt->bytes ? MRC_OK : mrc__pt_fail(pt, "something follows its end");
+}
+
+static mrc_status mrc__pt_load_legacy(mrc__pt *pt) {
+    mrc__pt_value v, root;
+    int little = 0;
+    pt->legacy = 1;
+    MRC__TRY(mrc__pt_run(pt, &v));
+    if (v.kind != MRC__PT_MAGIC) return mrc__pt_fail(pt, "not a PyTorch file: another magic");
+    MRC__TRY(mrc__pt_run(pt, &v));
+    if (v.kind != MRC__PT_INT || v.u.i != 1001) return mrc__pt_fail(pt, "not protocol 1001");
+    MRC__TRY(mrc__pt_run(pt, &v));
+    if (v.kind != MRC__PT_DICT) return mrc__pt_fail(pt, "nothing about its byte order");
+    for (const mrc__pt_node *m = v.u.container->first; m; m = m->next) {
+        if (m->key.kind == MRC__PT_STR && !strcmp(m->key.u.string->text, "little_endian")) {
+            little = m->value.kind == MRC__PT_BOOL && m->value.u.i;
+        }
+    }
+    if (!little) return mrc__pt_fail(pt, "its byte order is not little");
+    pt->storages = pt->last_storage = NULL;
+    pt->n_storages = 0;
+    memset(&pt->digits, 0, sizeof pt->digits);
+    MRC__TRY(mrc__pt_run(pt, &root));
+    MRC__TRY(mrc__pt_run(pt, &v));
+    MRC__TRY(mrc__pt_legacy_keys(pt, v));
+    return mrc__pt_collect(pt, root);
+}
+
+static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
+    mrc_ctx *ctx = pt->st->ctx;
+    unsigned char first[4] = {0};
+    char *data;
+    size_t bytes;
+    MRC__TRY(mrc__pt_pread(pt, 0, first, file_bytes < 4 ? (size_t)file_bytes : 4));
+    if (!memcmp(first, "PK\3\4", 4)) return mrc__pt_load_zip(pt, file_bytes);
+    if (memcmp(first, "\x80\2", 2)) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: not a PyTorch checkpoint (expected a zip or a "
+                         "pickle of protocol 2)", pt->st->path);
+    }
+    MRC__TRY(mrc_file_read(ctx, &data, &bytes, pt->st->path));
+    pt->data = (const unsigned char *)data;
+    pt->bytes = bytes;
+    mrc_status s = mrc__pt_load_legacy(pt);
+    mrc_file_free(ctx, data);
+    return s;
+}
+
+MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    uint64_t file_bytes;
+    mrc_safetensors *st;
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
+    MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
+    st->format = "torch";
+    mrc__pt *pt = mrc__host_zalloc(&ctx->host, sizeof *pt);
+    mrc_status s = MRC_OK;
+    if (!pt) {
+        s = mrc__st_memory(st);
+    } else {
+        pt->st = st;
+        pt->pool.host = ctx->host;
+        pt->budget = file_bytes > UINT64_MAX / 4 ? UINT64_MAX : 2 * file_bytes + MRC__PT_MEMORY;
+        s = mrc__pt_load(pt, file_bytes);
+        if (pt->stack) ctx->host.free(ctx->host.user, pt->stack);
+        if (pt->memo) ctx->host.free(ctx->host.user, pt->memo);
+        mrc__bump_free(&pt->pool);
+        ctx->host.free(ctx->host.user, pt);
+    }
+    if (s == MRC_OK) *out = st;
+    else mrc_safetensors_close(st);
     return s;
 }
 
@@ -13264,16 +14573,8 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     return MRC_OK;
 }
 
-static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc__ds_passage *p) {
+static mrc_status mrc__ds_push(mrc__ds_loader *l, const mrc_example *e) {
     mrc_dataset *d = l->d;
-    mrc_example e = {0};
-    mrc__skip why = MRC__SKIP_NONE;
-    MRC__TRY(mrc__ds_example_read(l, row, p, &e, &why));
-    d->rows++;
-    if (why != MRC__SKIP_NONE) {
-        mrc__ds_skip(l, row, why);
-        return MRC_OK;
-    }
     if (d->n == d->capacity) {
         size_t capacity = d->capacity ? d->capacity * 2 : 256, bytes;
         mrc_example *list = mrc__mul(capacity, sizeof *list, &bytes)
@@ -13284,8 +14585,21 @@ static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc_
         d->list = list;
         d->capacity = capacity;
     }
-    d->list[d->n++] = e;
+    d->list[d->n++] = *e;
     return MRC_OK;
+}
+
+static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc__ds_passage *p) {
+    mrc_dataset *d = l->d;
+    mrc_example e = {0};
+    mrc__skip why = MRC__SKIP_NONE;
+    MRC__TRY(mrc__ds_example_read(l, row, p, &e, &why));
+    d->rows++;
+    if (why != MRC__SKIP_NONE) {
+        mrc__ds_skip(l, row, why);
+        return MRC_OK;
+    }
+    return mrc__ds_push(l, &e);
 }
 
 static mrc_status mrc__ds_flat(mrc__ds_loader *l, const mrc_json *row) {
@@ -13489,6 +14803,65 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
 
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
     return mrc__ds_load(ctx, out, path, 0);
+}
+
+static int mrc__ds_has_answer(const mrc_example *e, const mrc_answer *a) {
+    if (a->answer_start < 0 || (uint64_t)a->answer_start >= e->context_bytes) return 0;
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)a->answer_start);
+    return a->bytes && a->bytes <= e->context_bytes - at &&
+           memcmp(e->context + at, a->text, a->bytes) == 0;
+}
+
+// A copy of *from that lives in the data set.
+static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
+    mrc_dataset *d = l->d;
+    mrc_example e = *from;
+    char number[24];
+    size_t bytes;
+    snprintf(number, sizeof number, "%zu", d->n);
+    if (!from->context || !from->question || (from->n_answers && !from->answers) ||
+        mrc_utf8_valid(from->context, from->context_bytes) != from->context_bytes ||
+        mrc_utf8_valid(from->question, from->question_bytes) != from->question_bytes) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has no context, no "
+                         "question, or text that is not UTF-8", d->n);
+    }
+    const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    e.id = mrc__ds_copy(d, id, strlen(id));
+    e.title = mrc__ds_intern(d, title, strlen(title));
+    e.context = mrc__ds_intern(d, from->context, from->context_bytes);
+    e.question = mrc__ds_copy(d, from->question, from->question_bytes);
+    e.answers = mrc__mul(from->n_answers, sizeof *e.answers, &bytes) ? mrc__ds_take(d, bytes)
+                                                                     : NULL;
+    if (!e.id || !e.title || !e.context || !e.question || !e.answers) return mrc__ds_no_memory(l);
+    for (size_t i = 0; i < from->n_answers; i++) {
+        const mrc_answer *a = &from->answers[i];
+        if (!a->text || !mrc__ds_has_answer(&e, a)) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu: context does not "
+                             "have answer %zu at %lld", d->n, i, (long long)a->answer_start);
+        }
+        e.answers[i] = *a;
+        e.answers[i].text = mrc__ds_copy(d, a->text, a->bytes);
+        if (!e.answers[i].text) return mrc__ds_no_memory(l);
+    }
+    d->rows++;
+    return mrc__ds_push(l, &e);
+}
+
+MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
+                                  size_t n) {
+    mrc_status status = MRC_OK;
+    *out = NULL;
+    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
+    d->host = ctx->host;
+    d->format = "memory";
+    d->version = "";
+    mrc__ds_loader l = { .ctx = ctx, .d = d, .path = "mrc_dataset_new" };
+    for (size_t i = 0; i < n && status == MRC_OK; i++) status = mrc__ds_import(&l, &list[i]);
+    if (status == MRC_OK) *out = d;
+    else mrc_dataset_free(d);
+    return status;
 }
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
     return mrc__ds_load(ctx, out, path, 1);
@@ -15398,6 +16771,162 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
 #endif // core pass
 
 //==============================================================================
+// >>impl.weights   a checkpoint however it is stored: one file of either kind, or shards
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__SHARDS_MAX 4096
+
+static int mrc__ends_with(const char *s, const char *tail) {
+    size_t bytes = strlen(s), n = strlen(tail);
+    return bytes >= n && !strcmp(s + bytes - n, tail);
+}
+
+// By its name, or else by its first bytes.
+static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    static const char *const torch[] = { ".bin", ".pt", ".pth", ".ckpt", NULL };
+    unsigned char first[4] = {0};
+    struct stat info;
+    int fd;
+    if (mrc__ends_with(path, ".safetensors")) return mrc_safetensors_open(ctx, out, path);
+    for (int i = 0; torch[i]; i++) {
+        if (mrc__ends_with(path, torch[i])) return mrc_torch_open(ctx, out, path);
+    }
+    MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
+    ssize_t n = pread(fd, first, 4, 0);
+    close(fd);
+    if (n < 0) return mrc__file_fail(ctx, path, "read it");
+    if (!memcmp(first, "PK", 2) || !memcmp(first, "\x80\2", 2)) {
+        return mrc_torch_open(ctx, out, path);
+    }
+    return mrc_safetensors_open(ctx, out, path);
+}
+
+static mrc_status mrc__index_fail(mrc_ctx *ctx, const char *path, const mrc_json *at,
+                                  const char *what) {
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", path, at->line, at->column, what);
+}
+
+// A shard lies beside its index: no folder, no way out of this one.
+static int mrc__shard_name_ok(const mrc_json *v) {
+    return v->type == MRC_JSON_STRING && v->bytes > 0 && v->bytes < 256
+           && !memchr(v->string, 0, v->bytes) && !memchr(v->string, '/', v->bytes)
+           && v->string[0] != '.';
+}
+
+static int mrc__shard_compare(const void *a, const void *b) {
+    const mrc_json *x = a, *y = b;
+    return mrc__compare_bytes(x->string, x->bytes, y->string, y->bytes);
+}
+
+// Opens one shard and adds its tensors.
+static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mrc_json *name) {
+    mrc_ctx *ctx = st->ctx;
+    char path[MRC__PATH_BYTES];
+    mrc_safetensors *shard = NULL;
+    void *data = (void *)st->shards;
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, name->string));
+    if (!mrc__grow(&ctx->host, &data, &st->shards_capacity, st->n_shards + 1, sizeof shard)) {
+        return mrc__st_memory(st);
+    }
+    st->shards = data;
+    MRC__TRY(mrc__weights_file_open(ctx, &shard, path));
+    st->shards[st->n_shards++] = shard;
+    st->format = shard->format;
+    for (size_t i = 0; i < shard->n; i++) {
+        if (!mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, shard->by_offset[i])) {
+            return mrc__st_memory(st);
+        }
+    }
+    return MRC_OK;
+}
+
+// Every tensor is where the index says, and the shards have no others.
+static mrc_status mrc__index_check(mrc_safetensors *st, const mrc_json *map) {
+    for (const mrc_json *m = map->child; m; m = m->next) {
+        const mrc_st_entry *e = m->key_bytes == strlen(m->key) ? mrc_safetensors_find(st, m->key)
+                                                               : NULL;
+        const char *file = e ? ((const mrc__st_item *)e)->owner->path : "", *slash;
+        if ((slash = strrchr(file, '/')) != NULL) file = slash + 1;
+        if (!e || strcmp(file, m->string)) {
+            return mrc__fail(st->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: \"%.100s\" is not in %.100s",
+                             st->path, m->line, m->column, m->key, m->string);
+        }
+    }
+    if (st->n == map->n) return MRC_OK;
+    return mrc__fail(st->ctx, MRC_ERR_FORMAT, "%s: its files have %zu tensors, it names %zu",
+                     st->path, st->n, map->n);
+}
+
+static mrc_status mrc__index_read(mrc_safetensors *st, const mrc_json *root, const void **names) {
+    mrc_ctx *ctx = st->ctx;
+    char dir[MRC__PATH_BYTES];
+    const mrc_json *map = mrc_json_get(root, "weight_map");
+    size_t n = 0, files = 0;
+    MRC__TRY(mrc_json_unique_keys(ctx, root, st->path));
+    MRC__TRY(mrc_json_unique_keys(ctx, map, st->path));
+    for (const mrc_json *m = map->child; m; m = m->next) {
+        if (!mrc__shard_name_ok(m)) {
+            return mrc__index_fail(ctx, st->path, m, "not the name of a file beside the index");
+        }
+        names[n++] = m;
+    }
+    const char *slash = strrchr(st->path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - st->path) : 1, slash ? st->path : ".");
+    mrc__sort(names, n, mrc__shard_compare);
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 && !mrc__shard_compare(names[i - 1], names[i])) continue;
+        if (++files > MRC__SHARDS_MAX) return mrc__index_fail(ctx, st->path, map, "too many files");
+        MRC__TRY(mrc__shard_open(st, *dir ? dir : "/", names[i]));
+    }
+    MRC__TRY(mrc__st_index_names(st));
+    return mrc__index_check(st, map);
+}
+
+static mrc_status mrc__index_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    mrc_json *root = NULL;
+    mrc_safetensors *st = NULL;
+    size_t bytes;
+    MRC__TRY(mrc_json_load(ctx, &root, path));
+    const mrc_json *map = mrc_json_get(root, "weight_map");
+    const void **names = NULL;
+    mrc_status s = MRC_OK;
+    if (!map || map->type != MRC_JSON_OBJECT || !map->n) {
+        s = mrc__index_fail(ctx, path, root, "has no weight_map with names of files");
+    } else {
+        names = mrc__mul(map->n, sizeof *names, &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!names) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to read it", path);
+    }
+    if (s == MRC_OK) s = mrc__st_new(ctx, &st, path, NULL);
+    if (s == MRC_OK) s = mrc__index_read(st, root, names);
+    if (names) ctx->host.free(ctx->host.user, names);
+    mrc_json_free(root);
+    if (s == MRC_OK) *out = st;
+    else mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
+    static const char *const names[] = {
+        "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+        "pytorch_model.bin.index.json", NULL };
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
+    if (mrc_file_exists(path) == 2) {
+        for (int i = 0; ; i++) {
+            MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, names[names[i] ? i : 0]));
+            if (!names[i] || mrc_file_exists(file) == 1) break;
+        }
+        path = file;                // where there is none, the error names the first
+    }
+    if (mrc__ends_with(path, ".index.json")) return mrc__index_open(ctx, out, path);
+    return mrc__weights_file_open(ctx, out, path);
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.model_dir   weights by name in any prefix; saving as Hugging Face does
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -15410,8 +16939,9 @@ typedef struct mrc__weights_file {
 
 static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir) {
     static const char *const prefixes[] = { "roberta.", "bert.", "transformer.", "", NULL };
-    MRC__TRY(mrc__path_in(ctx, f->path, sizeof f->path, dir, "model.safetensors"));
-    MRC__TRY(mrc_safetensors_open(ctx, &f->st, f->path));
+    snprintf(f->path, sizeof f->path, "%s", dir);
+    MRC__TRY(mrc_weights_open(ctx, &f->st, dir));
+    snprintf(f->path, sizeof f->path, "%s", f->st->path);
     for (int i = 0; prefixes[i]; i++) {
         char name[96];
         snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefixes[i]);
@@ -15423,6 +16953,23 @@ static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const ch
                      "of the prefixes roberta., bert., transformer. or none", f->path);
 }
 
+// Older files say gamma and beta for a LayerNorm's weight and bias: the other name, or "".
+static void mrc__weights_alias(const char *name, char *out, size_t room) {
+    static const char *const pairs[][2] = { { "LayerNorm.weight", "LayerNorm.gamma" },
+                                            { "LayerNorm.bias", "LayerNorm.beta" } };
+    size_t bytes = strlen(name);
+    out[0] = 0;
+    for (int i = 0; i < 4; i++) {
+        const char *tail = pairs[i / 2][i % 2], *other = pairs[i / 2][1 - i % 2];
+        size_t n = strlen(tail);
+        if (bytes < n || strcmp(name + bytes - n, tail) || bytes - n + strlen(other) >= room) {
+            continue;
+        }
+        memcpy(out, name, bytes - n);
+        strcpy(out + bytes - n, other);
+    }
+}
+
 // The file's name for one of our parameters.
 static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const mrc_model *m,
                                              const char *name) {
@@ -15431,7 +16978,11 @@ static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const m
     int encoder = !strncmp(name, own, strlen(own));
     snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
              encoder ? name + strlen(own) : name);
-    return mrc_safetensors_find(f->st, there);
+    const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
+    if (e) return e;
+    char alias[320];
+    mrc__weights_alias(there, alias, sizeof alias);
+    return mrc_safetensors_find(f->st, alias);
 }
 
 // Whether a file's tensor has a place in the model, or is one that nobody misses.
@@ -15444,6 +16995,9 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     if (!strncmp(name, f->prefix, prefix)) {
         snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
         if (mrc_params_find(m->params, ours)) return 1;
+        char alias[1024];
+        mrc__weights_alias(ours, alias, sizeof alias);
+        if (mrc_params_find(m->params, alias) && !mrc_safetensors_find(f->st, alias)) return 1;
     }
     return mrc_params_find(m->params, name) != NULL;
 }

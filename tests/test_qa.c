@@ -257,6 +257,39 @@ static mrc_status encode(mrc_ctx *ctx, mrc_features *f, const char *rows,
     "\"question\": \"" question "\", \"answers\": {\"text\": [\"" text "\"], \"answer_start\": [" \
     start "]}}\n"
 
+// From memory: copies, equal contexts once, the index where there is no id.
+static void test_dataset_memory(void) {
+    mrc_ctx *ctx = ctx_new();
+    mrc_dataset *d = NULL;
+    char context[] = "\xed\x95\x9c\xea\xb5\xad is here";
+    mrc_answer right = { .text = "is", .bytes = 2, .answer_start = 3 };
+    mrc_answer wrong = { .text = "is", .bytes = 2, .answer_start = 4 };
+    mrc_answer outside = { .text = "is", .bytes = 2, .answer_start = 99 };
+    mrc_example list[2] = {
+        { .id = "a", .context = context, .context_bytes = strlen(context), .question = "where?",
+          .question_bytes = 6, .answers = &right, .n_answers = 1 },
+        { .context = context, .context_bytes = strlen(context), .question = "", .title = "t" } };
+    CHECK(mrc_dataset_new(ctx, &d, list, 2) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    context[0] = 'x';
+    const mrc_example *a = mrc_dataset_at(d, 0), *b = mrc_dataset_at(d, 1);
+    CHECK(a && b && !mrc_dataset_at(d, 2) && a->context == b->context, "two rows, one context");
+    CHECK(a && !strcmp(a->id, "a") && !strcmp(a->context, "\xed\x95\x9c\xea\xb5\xad is here")
+          && a->n_answers == 1 && !strcmp(a->answers[0].text, "is") && !*a->title, "a copy");
+    CHECK(b && !strcmp(b->id, "1") && !strcmp(b->title, "t") && !b->n_answers, "the second row");
+    mrc_dataset_free(d);
+    CHECK(mrc_dataset_new(ctx, &d, NULL, 0) == MRC_OK && mrc_dataset_size(d) == 0, "none");
+    mrc_dataset_free(d);
+    for (int i = 0; i < 4; i++) {
+        mrc_example bad = list[0];
+        bad.context = i == 0 ? "\xff" : i == 1 ? NULL : "\xed\x95\x9c\xea\xb5\xad is here";
+        bad.context_bytes = i == 0 ? 1 : 14;
+        bad.answers = i == 2 ? &wrong : i == 3 ? &outside : &right;
+        CHECK(mrc_dataset_new(ctx, &d, &bad, 1) == MRC_ERR_ARG && !d, "case %d", i);
+        mrc_ctx_clear_error(ctx);
+    }
+    mrc_ctx_free(ctx);
+}
+
 static void test_offsets(void) {
     mrc_ctx *ctx = ctx_new();
     mrc_features f = {0};
@@ -910,6 +943,7 @@ int main(void) {
     test_datasets();
     test_dataset_contents();
     test_dataset_nul();
+    test_dataset_memory();
     test_offsets();
     test_long_questions();
     test_sentinel();
