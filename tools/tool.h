@@ -179,8 +179,9 @@ typedef struct tool_flag {
     double       min, max;              // of numbers; both 0: any
     int          above_min, below_max;  // 1: that end is not allowed itself
     int          required, positional;
-    int          given;                 // out: it was on the command line
+    int          given;                 // out: TOOL_GIVEN, or TOOL_CONFIGURED by a config file
 } tool_flag;
+enum { TOOL_GIVEN = 1, TOOL_CONFIGURED = 2 };
 
 typedef struct tool_program {
     const char *name;
@@ -188,6 +189,7 @@ typedef struct tool_program {
     const char *usage;                  // what follows the name: "--output_dir DIR [flags]"
     const char *examples[2];            // whole command lines
     tool_flag  *flags;
+    const char *const *config;          // where a flag puts a config file's path; NULL: none
 } tool_program;
 
 // What every program accepts.
@@ -336,7 +338,7 @@ static void tool__assign(tool_flag *f, const char *text) {
                   f->positional ? "" : "--", f->name, f->positional ? "argument" : "flag",
                   *text ? text : "nothing", expected);
     }
-    f->given = 1;
+    f->given = TOOL_GIVEN;
 }
 
 // Edit distance of two names; names are short, longer ones count by their first 63 bytes.
@@ -372,7 +374,8 @@ static tool_flag *tool__find(tool_program *p, const char *s, size_t bytes) {
     return NULL;
 }
 
-_Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes) {
+// The flag whose name is nearest.
+static const char *tool__nearest(tool_program *p, const char *s, size_t bytes) {
     tool_flag *tables[2] = { p->flags, tool_common_flags };
     const char *nearest = "help";
     size_t least = SIZE_MAX;
@@ -382,8 +385,12 @@ _Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes
             if (d < least) { least = d; nearest = f->name; }
         }
     }
+    return nearest;
+}
+
+_Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes) {
     tool_fail(TOOL_USAGE, "unknown flag (found --%.*s, expected perhaps --%s; --help lists all)",
-              (int)bytes, s, nearest);
+              (int)bytes, s, tool__nearest(p, s, bytes));
 }
 
 // argv[i] is "--name" or "--name=value"; returns the index of the last argument it took.
@@ -532,6 +539,98 @@ static void tool__open_streams(void) {
     }
 }
 
+
+//==============================================================================
+// Contexts and backends
+//==============================================================================
+static char tool_log_text[1024];        // the latest error, for what has no context to keep it
+static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
+
+// The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
+TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
+    (void)user;
+    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
+    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
+}
+
+// be NULL: for text and files only.
+TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
+    mrc_ctx *ctx;
+    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
+    mrc_status status = mrc_ctx_new(&ctx, &desc);
+    if (status == MRC_OK) return ctx;
+    tool_fail(tool_exit_code(status), "%s",
+              *tool_log_text ? tool_log_text : mrc_status_string(status));
+}
+
+//------------------------------------------------------------------------------
+// A config file: flags by name, in sections that only order them; the command line wins
+//------------------------------------------------------------------------------
+// A value as it would stand on the command line; NULL for one that no flag takes.
+static const char *tool__config_text(const mrc_json *v, char *number, size_t capacity) {
+    switch (v->type) {
+    case MRC_JSON_STRING: return v->string;
+    case MRC_JSON_TRUE:   return "true";
+    case MRC_JSON_FALSE:  return "false";
+    case MRC_JSON_NUMBER:
+        if (v->is_int) snprintf(number, capacity, "%lld", (long long)v->integer);
+        else snprintf(number, capacity, "%.17g", v->number);
+        return number;
+    default:              return NULL;
+    }
+}
+
+static void tool__config_members(tool_program *p, const char *path, const mrc_json *object,
+                                 int depth) {
+    for (const mrc_json *v = object->child; v; v = v->next) {
+        char number[64], expected[256];
+        if (v->type == MRC_JSON_OBJECT && depth < 2) {
+            tool__config_members(p, path, v, depth + 1);
+            continue;
+        }
+        if (v->type == MRC_JSON_NULL) continue;         // as if it were not there
+        tool_flag *f = tool__find(p, v->key, v->key_bytes);
+        const char *text = tool__config_text(v, number, sizeof number);
+        if (!f) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: unknown key (found %s, expected perhaps %s; "
+                      "--help lists all)", path, v->line, v->column, v->key,
+                      tool__nearest(p, v->key, v->key_bytes));
+        }
+        if (f->given == TOOL_CONFIGURED) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s stands twice", path, v->line, v->column,
+                      f->name);
+        }
+        if (f->given) continue;
+        // The tree goes with its context, a string flag keeps pointing at its text.
+        char *kept = text ? malloc(strlen(text) + 1) : NULL;
+        if (kept) memcpy(kept, text, strlen(text) + 1);
+        if (text && !kept) tool_fail(TOOL_NO_MEMORY, "%s: no memory for %s", path, v->key);
+        if (!kept || !tool__set(f, kept)) {
+            tool__expected(f, expected, sizeof expected);
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is out of range (found %s, expected %s)", path,
+                      v->line, v->column, v->key, text ? text : "a list or mapping", expected);
+        }
+        f->given = TOOL_CONFIGURED;
+        if (!f->string) free(kept);
+    }
+}
+
+// Reads a program's config file, YAML or by its name JSON, below the flags that were given.
+TOOL_DEF void tool_config(tool_program *p, const char *path) {
+    const size_t n = strlen(path);
+    const int json = n > 5 && strcmp(path + n - 5, ".json") == 0;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_json *root;
+    tool_check(ctx, json ? mrc_json_load(ctx, &root, path) : mrc_yaml_load(ctx, &root, path));
+    if (root->type != MRC_JSON_OBJECT) {
+        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: is no mapping of flags", path, root->line,
+                  root->column);
+    }
+    tool__config_members(p, path, root, 0);
+    mrc_json_free(root);
+    mrc_ctx_free(ctx);
+}
+
 // Defaults, then the command line.  Returns when the program has work to do.
 TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
     int only_positional = 0;
@@ -561,6 +660,7 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
                    MRC_VERSION_PATCH);
         exit(tool_finish());
     }
+    if (p->config && *p->config) tool_config(p, *p->config);
     for (tool_flag *f = p->flags; f->name; f++) {
         char expected[256];
         if (!f->required || f->given) continue;
@@ -568,29 +668,6 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
         tool_fail(TOOL_USAGE, "%s%s is missing (found nothing, expected %s; see --help)",
                   f->positional ? "" : "--", f->name, expected);
     }
-}
-
-//==============================================================================
-// Contexts and backends
-//==============================================================================
-static char tool_log_text[1024];        // the latest error, for what has no context to keep it
-static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
-
-// The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
-TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
-    (void)user;
-    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
-    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
-}
-
-// be NULL: for text and files only.
-TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
-    mrc_ctx *ctx;
-    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
-    mrc_status status = mrc_ctx_new(&ctx, &desc);
-    if (status == MRC_OK) return ctx;
-    tool_fail(tool_exit_code(status), "%s",
-              *tool_log_text ? tool_log_text : mrc_status_string(status));
 }
 
 #ifdef MRC_OPENBLAS

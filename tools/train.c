@@ -37,7 +37,7 @@ typedef struct train_args {
     double  momentum, adamp_delta, adamp_wd_ratio, ema_decay, layerwise_lr_decay;
     double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
     size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
-    const char *metric_for_best_model;
+    const char *metric_for_best_model, *config;
 } train_args;
 
 // What a checkpoint brings back, beside weights and moments.
@@ -229,7 +229,7 @@ static void check_precision(const run *r) {
 static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "trainer_state.json", "train_results.json", "eval_results.json",
-        "all_results.json", "config.json", "model.safetensors", "vocab.txt", "vocab.json",
+        "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt", "vocab.json",
         "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "best",
         ".best.tmp", ".best.old", NULL };
     for (int i = 0; names[i]; i++) {
@@ -383,7 +383,7 @@ static int is_free_flag(const char *name) {
     static const char *const names[] = {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
-        "save_steps", "save_total_limit", "gradient_checkpointing", NULL };
+        "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -724,6 +724,36 @@ static void restore_best(run *r) {
     tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(fresh, r->a.output_dir, ".best.tmp")));
 }
 
+// train_args.json: every flag of the run as it was resolved, to be given again as CONFIG.
+static void save_args(run *r) {
+    char path[TOOL_PATH_BYTES];
+    mrc_text t, value;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_add(&t, "{", 1);
+    for (const tool_flag *f = r->flags; f->name; f++) {
+        static const char *const of_one_process[] = { "CONFIG", "resume_from_checkpoint",
+                                                      "overwrite_output_dir", NULL };
+        int skip = 0;
+        for (int i = 0; of_one_process[i]; i++) skip |= !strcmp(f->name, of_one_process[i]);
+        mrc_text_init(&value, r->ctx);
+        flag_value(&value, f);
+        if (!skip && !(f->string && !*f->string)) {
+            mrc_text_printf(&t, "%s\n    \"%s\": ", t.bytes > 1 ? "," : "", f->name);
+            if (f->string || f->choice) {
+                mrc_text_json_string(&t, value.bytes ? value.data : "", value.bytes, 0);
+            } else {
+                mrc_text_add(&t, value.data, value.bytes);
+            }
+        }
+        mrc_text_free(&value);
+    }
+    mrc_text_printf(&t, ",\n    \"seed\": %lld\n}\n", (long long)tool_common.seed);
+    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a.output_dir, "train_args.json"),
+                                      t.data, t.bytes));
+    mrc_text_free(&t);
+}
+
 // The output directory as the state wants it: nothing in it is newer than the state but checkpoints
 // of the same run, which will be written again to the same bytes.
 static void begin_output(run *r) {
@@ -741,6 +771,7 @@ static void begin_output(run *r) {
         tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(path, r->a.output_dir,
                                                             "trainer_state.json")));
     }
+    save_args(r);
     log_open(r);
 }
 
@@ -1479,6 +1510,8 @@ static int run_program(run *r, tool_program *program, int argc, char **argv) {
 static run the_run;
 #define A the_run.a
 static tool_flag the_flags[] = {
+    { .name = "CONFIG", .string = &A.config, .positional = 1, .value = "FILE.yaml|FILE.json",
+      .otherwise = "none", .help = "flags by name, in sections or not; those given here win" },
     { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
       .help = "the model directory to begin with: config.json, model.safetensors, vocab.txt" },
     { .name = "config_name", .string = &A.config_name, .value = "FILE",
@@ -1536,7 +1569,8 @@ static tool_flag the_flags[] = {
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
       .preset = "offsets", .help = "offsets: windows with a stride; sentinel: the study's, one "
                                    "truncated sequence, dropped where it loses the answer" },
-    { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
+    { .name = "max_seq_length", .alias = "max_length",
+      .size = &A.max_seq_length, .min = 8, .max = 65536,
       .unit = "tokens", .otherwise = "512, or what the model allows",
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
@@ -1547,9 +1581,11 @@ static tool_flag the_flags[] = {
       .choices = "random|sequential|sorted|token_budget", .preset = "random",
       .help = "which rows go together: shuffled; in file order; of similar length; as many as "
               "have the tokens of --per_device_train_batch_size longest ones" },
-    { .name = "per_device_train_batch_size", .size = &A.train_batch_size, .preset = "8",
+    { .name = "per_device_train_batch_size", .alias = "batch_size|train_batch_size",
+      .size = &A.train_batch_size, .preset = "8",
       .min = 1, .max = 65536, .help = "windows in memory at a time" },
-    { .name = "per_device_eval_batch_size", .size = &A.eval_batch_size, .preset = "8",
+    { .name = "per_device_eval_batch_size", .alias = "eval_batch_size",
+      .size = &A.eval_batch_size, .preset = "8",
       .min = 1, .max = 65536, .help = "the same while measuring" },
     { .name = "gradient_accumulation_steps", .size = &A.accumulation, .preset = "1",
       .min = 1, .max = 65536, .help = "such batches in one optimizer step" },
@@ -1602,7 +1638,8 @@ static tool_flag the_flags[] = {
       .unit = "steps", .help = "the learning rate rises from 0" },
     { .name = "warmup_ratio", .real = &A.warmup_ratio, .preset = "0", .max = 1,
       .help = "instead of --warmup_steps: the part of all steps" },
-    { .name = "num_train_epochs", .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
+    { .name = "num_train_epochs", .alias = "epochs",
+      .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
       .above_min = 1, .help = "times that the data is seen; may be a fraction" },
     { .name = "max_steps", .integer = &A.max_steps, .preset = "-1", .min = -1, .max = 4e9,
       .unit = "steps", .help = "instead of --num_train_epochs; -1: not used" },
@@ -1640,10 +1677,10 @@ static tool_flag the_flags[] = {
 
 int main(int argc, char **argv) {
     tool_program program = {
-        .name = "train", .flags = the_flags,
+        .name = "train", .flags = the_flags, .config = &the_run.a.config,
         .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
                    "answer to a question in a passage. Measures it on the way, saves, resumes.",
-        .usage = "--model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
+        .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
         .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
                       "--validation_file dev.json --output_dir out --learning_rate 3e-5",
                       "train --config_name data/config.json --tokenizer_name data --train_file "
