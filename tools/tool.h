@@ -607,8 +607,9 @@ static void tool__config_members(tool_program *p, const char *path, const mrc_js
         if (text && !kept) tool_fail(TOOL_NO_MEMORY, "%s: no memory for %s", path, v->key);
         if (!kept || !tool__set(f, kept)) {
             tool__expected(f, expected, sizeof expected);
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is out of range (found %s, expected %s)", path,
-                      v->line, v->column, v->key, text ? text : "a list or mapping", expected);
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                      path, v->line, v->column, v->key, text ? text : "a list or mapping",
+                      expected);
         }
         f->given = TOOL_CONFIGURED;
         if (!f->string) free(kept);
