@@ -229,9 +229,9 @@ static void check_precision(const run *r) {
 static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "trainer_state.json", "train_results.json", "eval_results.json",
-        "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt", "vocab.json",
-        "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "best",
-        ".best.tmp", ".best.old", NULL };
+        "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt",
+        "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+        "special_tokens_map.json", "best", ".best.tmp", ".best.old", NULL };
     for (int i = 0; names[i]; i++) {
         size_t n = strlen(names[i]);
         if (strcmp(name, names[i]) == 0) return 1;
