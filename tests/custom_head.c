@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STEPS = 30, N_FEATURES = 3, LENGTH = 6 };
+enum { STEPS = 80, N_FEATURES = 3, LENGTH = 6 };
 
 static void check(mrc_ctx *ctx, mrc_status s) {
     if (s == MRC_OK) return;
