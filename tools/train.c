@@ -129,7 +129,7 @@ static void check_experiment(run *r, const tool_program *p) {
     static const struct { const char *flag; int loss; } of[] = { { "gamma", 1 },
                                                                   { "smoothing", 2 } };
     for (int i = 0; i < 2; i++) {
-        if (!tool_given(p, of[i].flag) || a->loss == of[i].loss) continue;
+        if (tool_given(p, of[i].flag) != TOOL_GIVEN || a->loss == of[i].loss) continue;
         tool_fail(TOOL_USAGE, "--%s: is not of this --loss (found --%s, expected --loss %s with "
                   "it)", of[i].flag, of[i].flag, i ? "label_smoothing" : "focal");
     }
@@ -735,6 +735,8 @@ static void save_args(run *r) {
                                                       "overwrite_output_dir", NULL };
         int skip = 0;
         for (int i = 0; of_one_process[i]; i++) skip |= !strcmp(f->name, of_one_process[i]);
+        // A number without a default that is 0 was not given: 0 may be no value of it.
+        skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0));
         mrc_text_init(&value, r->ctx);
         flag_value(&value, f);
         if (!skip && !(f->string && !*f->string)) {
