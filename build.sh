@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds and checks everything: ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|clean]
+# Builds and checks everything:
+#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|fuzz|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
@@ -12,7 +13,7 @@ WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, test, lint, bench or clean"
+VERBS="all, demo, test, lint, bench, fuzz or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -201,11 +202,12 @@ bench() {
 #     gcc, clang              tests/test_*.c at -O2
 #     gcc-asan, clang-asan    the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #     gcc-tsan, clang-tsan    those that use threads, under ThreadSanitizer
+#     arm64                   some of them for aarch64 with NEON, by a cross compiler, under qemu
 #     sh                      tests/test_*.sh, on the programs in build/
 #     header-gcc, header-clang    mrc.h as C++ declarations, static, from another folder; tools
 #     lint                    the style of the sources
 #===================================================================================================
-CONFIGS="gcc-asan clang-asan gcc-tsan clang-tsan gcc clang sh header-gcc header-clang lint"
+CONFIGS="gcc-asan clang-asan gcc-tsan clang-tsan gcc clang arm64 sh header-gcc header-clang lint"
 TEST_LIMIT=1200                         # seconds a suite may run
 
 # The flags of a configuration.  Sanitizers make gcc suspect what it does not suspect without them;
@@ -215,9 +217,13 @@ config_flags() {
     *-asan) echo "-w -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined" \
                  "-fno-sanitize-recover=all" ;;
     *-tsan) echo "-w -O1 -g -fsanitize=thread" ;;
+    arm64)  echo "-O2 -static" ;;       # then qemu needs no libraries of that architecture
     *)      echo "-O2" ;;
     esac
 }
+
+ARM64_SUITES="test_kernels test_ops test_model"     # all kernels, and both models; two minutes
+config_cc() { case $1 in arm64) echo aarch64-linux-gnu-gcc ;; *) echo "${1%%-*}" ;; esac; }
 
 # Suites of a configuration, one a line.
 suites() {
@@ -225,6 +231,7 @@ suites() {
     sh)       for f in tests/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
+    arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
     *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' ;;
     *)        for f in tests/test_*.c; do basename "$f" .c; done ;;
     esac
@@ -237,8 +244,10 @@ config_missing() {
     sh|lint) return ;;
     header-*) have "${1#header-}" || echo "no ${1#header-}"; return ;;
     esac
-    if ! have "${1%%-*}"; then echo "no ${1%%-*}"; return; fi
-    case $1 in *-*)
+    if ! have "$(config_cc "$1")"; then echo "no $(config_cc "$1")"; return; fi
+    case $1 in
+    arm64) have qemu-aarch64 || echo "no qemu-aarch64" ;;
+    *-*)
         probe=$OUT/test/probe-$1
         echo 'int main(void) { return 0; }' >"$probe.c"
         # shellcheck disable=SC2046
@@ -259,12 +268,14 @@ run_suite() {
     lint)     lint; return ;;
     header-*) check_header "${1#header-}"; return ;;
     esac
-    binary=$OUT/test/$1/$2
+    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS
+    [ "$1" = arm64 ] && emulator=qemu-aarch64 blas=''
     if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
         # shellcheck disable=SC2046,SC2086
-        compile "${1%%-*}" "$binary" $(config_flags "$1") "tests/$2.c" $BLAS || return 1
+        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") "tests/$2.c" $blas || return 1
     fi
-    MRC_TEST_CONFIG=$1 limited "$binary"
+    # shellcheck disable=SC2086
+    MRC_TEST_CONFIG=$1 limited $emulator "$binary"
 }
 
 # One job: runs, counts, and says how it went.
@@ -335,6 +346,45 @@ run_tests() {
             printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
             exit failed > 0
         }'
+}
+
+#===================================================================================================
+# fuzz: every tests/fuzz_*.c, FUZZ_RUNS mutations each (default 100000), under ASan and UBSan
+#===================================================================================================
+# The seeds of a target, where ../shared is; each has a few of its own.
+fuzz_seeds() {
+    cases=${MRC_SHARED:-../shared}/cases
+    case $1 in
+    json)        echo "$cases/json" ;;
+    yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
+    dataset)     echo "$cases/squad tests/fixtures/small.arrow" ;;
+    safetensors) echo "$cases/safetensors" ;;
+    torch)       echo "$cases/torch $cases/torch_real" ;;
+    config)      echo data/config.json ;;
+    esac
+}
+
+fuzz() {
+    find_cc
+    mkdir -p "$OUT/fuzz" || exit 5
+    config=gcc-asan
+    have gcc || config=clang-asan
+    targets=0 bad=0
+    for source in tests/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        target=$OUT/fuzz/$name
+        if ! newer "$target" "$source" tests/fuzz.h tests/test.h mrc.h build.sh; then
+            # shellcheck disable=SC2046
+            compile "${config%-asan}" "$target" $(config_flags $config) "$source" || exit 3
+        fi
+        targets=$((targets + 1))
+        # shellcheck disable=SC2046
+        "$target" --runs "${FUZZ_RUNS:-100000}" --seed "${FUZZ_SEED:-1}" \
+            $(fuzz_seeds "${name#fuzz_}") >"$target.log" 2>&1 || bad=$((bad + 1))
+        echo "$name: $(tail -n 1 "$target.log")"
+    done
+    echo "$((targets - bad)) passed, $bad failed"
+    [ "$bad" -eq 0 ]
 }
 
 #===================================================================================================
@@ -499,6 +549,7 @@ test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
 lint)    lint ;;
 bench)   bench "$@" ;;
+fuzz)    fuzz ;;
 clean)   rm -rf "$OUT" ;;
 *)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;
 esac

@@ -75,10 +75,10 @@
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.folds
-//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
-//     >>impl.config  >>impl.model  >>impl.weights  >>impl.model_dir  >>impl.checkpoint
-//     >>impl.reader  >>impl.tables
+//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
+//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
+//     >>impl.metrics  >>impl.config  >>impl.model  >>impl.weights  >>impl.model_dir
+//     >>impl.checkpoint  >>impl.reader  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -517,7 +517,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 2
+#define MRC_BACKEND_API 3
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -531,12 +531,21 @@ struct mrc_backend {
     // src may be reused on return; only download waits for the device.
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
+    // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
+    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it, as f32 or bf16,
+    // where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
+    // 0: there is none of that type.  Both NULL: there is none at all.
+    size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
+    mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
+                          const float *host_src);
     // One table per element type of the activations: a kernel is written for one type and choosing
     // it is a lookup.  Matrices still carry their dtype, as the tables of f16 and bf16 mix.
     mrc_kernels kernels[MRC_DTYPE_COUNT];
 };
 
-typedef enum mrc_isa { MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 } mrc_isa;
+typedef enum mrc_isa {
+    MRC_ISA_AUTO, MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512, MRC_ISA_NEON
+} mrc_isa;
 
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
@@ -724,6 +733,8 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst);
 
+// All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
 MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
 MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
@@ -766,6 +777,7 @@ typedef struct mrc_tensor {
     const char *name;
     mrc_dtype copy_dtype;
     void     *copy;
+    int       packed;               // 1: data is the backend's prepack(), of type copy_dtype
     // The tape's, constant in parameters so that threads can share them:
     uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
     struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
@@ -787,6 +799,11 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
 // Gives an f32 matrix a working copy in f16 or bf16, contents undefined: ops whose x has that dtype
 // read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
+// An f32 matrix for prediction only, which the backend keeps in its own form as f32 or bf16: it is
+// uploaded as f32 and read by mrc_linear() and mrc_qkv() alone, not downloaded and not trained.
+// MRC_ERR_UNSUPPORTED: the backend has no such form.
+MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                       mrc_dtype dtype, size_t rows, size_t columns);
 MRCDEF void       mrc_params_free(mrc_params *params);
 
 // A tensor of the running step, contents undefined.  It ends with mrc_ctx_reset() or a rewind.
@@ -1086,7 +1103,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is fine
 
 //==============================================================================
-// >>api.dataset   SQuAD, KorQuAD, KLUE JSON and flat JSONL, one record type out
+// >>api.dataset   SQuAD, KorQuAD, KLUE JSON, flat JSONL and Arrow, one record type out
 //==============================================================================
 typedef struct mrc_answer {
     const char *text;
@@ -1120,7 +1137,8 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);   // squad_v1, squad_v2, json, jsonl
+// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
@@ -1291,6 +1309,7 @@ typedef struct mrc_model {          // read-only for users
     mrc_allocator    host;
     mrc_model_config config;
     mrc_dtype        dtype;         // of activations and logits
+    int              for_prediction;
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
@@ -1306,6 +1325,11 @@ typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
     mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
+    // 1: weights are read only by forward passes, so they take the form in which the backend reads
+    // them fastest; such a model is not trained or saved.  f32 gives the same results to the bit.
+    // bf16 then means weights of linear layers in bf16 and activations in f32, where the backend
+    // has that (cpu: half the memory), else as mrc_model_new().
+    int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
@@ -1767,6 +1791,8 @@ struct mrc__pool {
 static void mrc__pool_pause(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
 #endif
 }
 
@@ -4756,6 +4782,26 @@ MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *
     return mrc__st_stream(item, t.element, mrc__st_convert_piece, &t);
 }
 
+static mrc_status mrc__st_copy_piece(const mrc__st_item *item, void *user, uint64_t first,
+                                     const char *piece, size_t n) {
+    mrc__st_target *t = user;
+    (void)item;
+    memcpy(t->out + first * t->element, piece, n * t->element);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst) {
+    const mrc__st_item *item = (const mrc__st_item *)e;
+    if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
+    mrc__st_target t = { .out = dst };
+    if (!item->strided) {           // elements of less than a byte too
+        return mrc__st_pread(st->ctx, item->owner->path, item->owner->fd, item->at, dst,
+                             (size_t)(e->end - e->begin));
+    }
+    t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
+    return mrc__st_stream(item, t.element, mrc__st_copy_piece, &t);
+}
+
 // A plain cast, as `(float)x`: what is too large becomes infinite.
 static mrc_status mrc__st_crc_piece(const mrc__st_item *item, void *user, uint64_t first,
                                     const char *piece, size_t n) {
@@ -6133,6 +6179,11 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
+    if (t->packed) {
+        mrc_status p = ctx->be->prepack(ctx->be, t->data, t->copy_dtype, t->shape[0], t->shape[1],
+                                        src);
+        return p == MRC_OK ? p : mrc__fail(ctx, p, "prepack on %s", ctx->be->name);
+    }
     mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
     if (s == MRC_OK && t->copy) s = mrc__upload_copy(ctx, t, src);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
@@ -6142,6 +6193,7 @@ MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *d
     if (!ctx || !t || !dst) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
+    if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
     mrc_status s = ctx->be->download(ctx->be, dst, t->data, t->numel * mrc_dtype_bytes(t->dtype));
     return s == MRC_OK ? s : mrc__fail(ctx, s, "download on %s", ctx->be->name);
 }
@@ -6183,24 +6235,46 @@ static mrc_status mrc__params_grow(mrc_params *p) {
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
-                                mrc_dtype dtype, int ndim, const size_t *shape) {
+// packed_bytes 0: as large as its elements are.
+static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
+                                  mrc_dtype dtype, int ndim, const size_t *shape,
+                                  size_t packed_bytes) {
     size_t bytes;
-    if (!out) return MRC_ERR_ARG;
-    *out = NULL;
-    if (!params || !name || (ndim > 0 && !shape)) return MRC_ERR_ARG;
     if (mrc_params_find(params, name)) return MRC_ERR_ARG;
     MRC__TRY(mrc__params_grow(params));
     size_t name_bytes = strlen(name) + 1;
     mrc_tensor *t = mrc__object_new(&params->host, &params->objects, 0, sizeof *t + name_bytes);
     if (!t) return MRC_ERR_MEM;
     if (mrc__tensor_init(t, dtype, ndim, shape, &bytes)) return MRC_ERR_ARG;
-    t->requires_grad = 1;
+    t->requires_grad = !packed_bytes;
     t->name = memcpy(t + 1, name, name_bytes);
-    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
+    t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
     if (!t->data) return MRC_ERR_MEM;
     params->list[params->n++] = t;
     *out = t;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_param_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                mrc_dtype dtype, int ndim, const size_t *shape) {
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!params || !name || (ndim > 0 && !shape)) return MRC_ERR_ARG;
+    return mrc__param_make(params, out, name, dtype, ndim, shape, 0);
+}
+
+MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                       mrc_dtype dtype, size_t rows, size_t columns) {
+    const size_t shape[2] = { rows, columns };
+    if (!out) return MRC_ERR_ARG;
+    *out = NULL;
+    if (!params || !name) return MRC_ERR_ARG;
+    mrc_backend *be = params->arena.be;
+    size_t bytes = be->prepack_bytes ? be->prepack_bytes(be, dtype, rows, columns) : 0;
+    if (!bytes) return MRC_ERR_UNSUPPORTED;
+    MRC__TRY(mrc__param_make(params, out, name, MRC_DTYPE_F32, 2, shape, bytes));
+    (*out)->packed = 1;
+    (*out)->copy_dtype = dtype;
     return MRC_OK;
 }
 
@@ -6216,7 +6290,7 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name) {
 }
 
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype) {
-    if (!params || !t || t->frame || t->copy || t->ndim != 2) return MRC_ERR_ARG;
+    if (!params || !t || t->frame || t->copy || t->ndim < 2) return MRC_ERR_ARG;
     if (t->dtype != MRC_DTYPE_F32 || !mrc__is_half(dtype)) return MRC_ERR_ARG;
     t->copy = mrc__arena_alloc(&params->arena, t->numel * mrc_dtype_bytes(dtype), 0);
     if (!t->copy) return MRC_ERR_MEM;
@@ -6565,6 +6639,7 @@ static mrc_dtype mrc__stat_dtype(mrc_dtype dtype) {
 
 // A parameter as an op of this dtype reads it: its working copy, if it has one of that dtype.
 static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
+    if (t->packed) return (mrc_in){ .dtype = t->copy_dtype, .data = t->data };
     if (t->dtype == dtype || !t->copy || t->copy_dtype != dtype) return mrc__in(t);
     return (mrc_in){ .dtype = dtype, .ld = mrc__columns(t), .data = t->copy };
 }
@@ -6572,6 +6647,12 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
 // A matrix must come in x's dtype, a vector in that of statistics; so must the gradient of either.
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
     const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
+    if (t->packed) {
+        if (x->dtype == MRC_DTYPE_F32 && (op == MRC__OP_LINEAR || op == MRC__OP_QKV)) return 1;
+        mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s is for prediction", mrc__ops[op].name,
+                  mrc_dtype_name(x->dtype), t->name);
+        return 0;
+    }
     if (dtype == (t->ndim < 2 ? stat : x->dtype) && (t->dtype == stat || !t->requires_grad)) {
         return 1;
     }
@@ -6628,8 +6709,13 @@ static mrc_node *mrc__node_new(mrc_ctx *ctx, mrc__op op, mrc_tensor *const *in, 
     node->op = op;
     node->frame = ctx->frame;
     node->n_in = n_in;
-    for (size_t i = 0; i < n_in; i++) node->in[i] = in[i];
     node->recorded = wants && ctx->grad_mode;
+    for (size_t i = 0; i < n_in; i++) {
+        node->in[i] = in[i];
+        if (!node->recorded || !in[i]->packed) continue;
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "%s: %s is for prediction and has no backward",
+                              mrc__ops[op].name, in[i]->name);
+    }
     ctx->saw_trainable |= wants;
     return node;
 }
@@ -7167,7 +7253,7 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
                               .bias = mrc__param_in(node->in[2], x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
     a.z.ld = a.out;                                             // saved flat, used as (N, O)
-    a.weight.ld = in;
+    if (!w->packed) a.weight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_fwd, &a);
 }
 
@@ -9201,6 +9287,7 @@ typedef struct mrc__host_backend {
     char         *pack_a;           // cpu: the gemm's scratch: one of pack_a_bytes a thread, and
     void         *pack_b;           // one that all share
     size_t        pack_a_bytes;
+    int           dot_bf16;         // cpu: products of bf16 by the instruction for them
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -9583,6 +9670,10 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 //       tasks, each some rows by some of the panels:
 //           pack a into panels of ROWS rows alike; for each pair of panels: a tile in registers
 //
+// Weights for prediction come packed: gemm_pack's result for all slices, one after the other.  In
+// bf16 an element of that is a pair, k and k + 1, so that k counts pairs: where the machine
+// multiplies pairs, a is made of pairs too; elsewhere a panel is made floats before its slice.
+//
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
 // does not in -std=c11 unless told so (DESIGN 7: results are per build and instruction set).
@@ -9766,11 +9857,104 @@ MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, 
     }
 }
 
+#if MRC__F32
+// A panel of pairs of bf16 as floats: k = 2 p in the low halves, 2 p + 1 in the high ones.
+MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc) {
+    for (size_t k = 0; k < kc; k++) {
+        for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
+            MRC__T(uvec) pair = (MRC__T(uvec))MRC__T(load)(
+                (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i));
+            if (k % 2) pair &= 0xffff0000u;
+            else pair <<= 16;
+            MRC__T(store)(dst + k * MRC__T(COLS) + i, (MRC__T(vec))pair);
+        }
+    }
+}
+#endif
+
+#if MRC__F32 && defined(MRC__TARGET_BF16)
+// `lines` rows of n floats as pairs, rows of `pairs` pairs; what is past n is 0.
+MRC__TARGET_BF16 static void MRC__T(narrow)(float *dst, const float *src, size_t ld, size_t lines,
+                                            size_t n, size_t pairs) {
+    for (size_t i = 0; i < lines; i++, src += ld, dst += pairs) {
+        for (size_t k = 0; k < 2 * pairs; k += 16) {
+            const __mmask16 in = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffff);
+            const size_t left = pairs - k / 2;
+            __m256bh h = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(in, src + k));
+            _mm256_mask_storeu_epi32(dst + k / 2, (__mmask8)(left < 8 ? (1u << left) - 1 : 0xff),
+                                     (__m256i)h);
+        }
+    }
+}
+
+// Up to r rows of a by one panel of b, both packed pairs.
+MRC__TARGET_BF16 static inline __attribute__((always_inline))
+void MRC__T(tile_pairs)(const int r, const MRC__T(block) *t) {
+    __m512 sum[MRC__ROWS][2];
+    const float *a = t->a, *b = t->b;
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (size_t k = 0; k < t->kc; k++, b += MRC__T(COLS), a += MRC__ROWS) {
+        const __m512bh b0 = (__m512bh)_mm512_loadu_ps(b), b1 = (__m512bh)_mm512_loadu_ps(b + 16);
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
+        }
+    }
+    const __mmask16 in[2] = { (__mmask16)(t->n < 16 ? (1u << t->n) - 1 : 0xffff),
+                              (__mmask16)(t->n >= 32 ? 0xffff : t->n > 16 ? (1u << (t->n - 16)) - 1
+                                          : 0) };
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        if ((size_t)i >= t->m) break;
+        for (int j = 0; j < 2; j++) {
+            float *c = t->c + (size_t)i * t->ld + 16 * j;
+            __m512 value = sum[i][j];
+            if (t->accumulate) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(in[j], c));
+            _mm512_mask_storeu_ps(c, in[j], value);
+        }
+    }
+}
+#define MRC__PAIRS_ALONE MRC__TARGET_BF16 static __attribute__((noinline)) void
+MRC__PAIRS_ALONE MRC__T(pairs_max)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS, t); }
+MRC__PAIRS_ALONE MRC__T(pairs_mid)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MID, t); }
+MRC__PAIRS_ALONE MRC__T(pairs_min)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MIN, t); }
+#undef MRC__PAIRS_ALONE
+
+// As multiply, of pairs; a is rows of floats as they came, scratch is room for one block of pairs.
+MRC__TARGET_BF16 static void MRC__T(multiply_pairs)(const MRC__T(block) *all, const float *a,
+                                                    size_t ld, size_t n, float *pack,
+                                                    float *scratch) {
+    for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+        size_t lines = mrc__min(all->m - i, MRC__ROWS);
+        MRC__T(narrow)(scratch, a + i * ld, ld, lines, n, all->kc);
+        MRC__T(pack)(pack + i * all->kc, scratch, all->kc, 1, lines, MRC__ROWS, all->kc);
+    }
+    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
+        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+            MRC__T(block) t = *all;
+            t.m = mrc__min(all->m - i, MRC__ROWS);
+            t.n = mrc__min(all->n - j, MRC__T(COLS));
+            t.a = pack + i * all->kc;
+            t.b = all->b + j / MRC__T(COLS) * all->b_step;
+            t.c = all->c + i * all->ld + j;
+            if (t.m > MRC__ROWS_MID) MRC__T(pairs_max)(&t);
+            else if (t.m > MRC__ROWS_MIN) MRC__T(pairs_mid)(&t);
+            else MRC__T(pairs_min)(&t);
+        }
+    }
+}
+#endif
+
 // One slice of the loops above; shared by its tasks.
 typedef struct MRC__T(gemm_job) {
     const mrc_gemm_args *g;
     const MRC__T(finish) *finish;   // NULL but in the last slice of k
     const mrc__host_backend *h;
+    const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
+    int pairs;                      // 1: a and b are pairs of bf16, and so k0 and kc count
     size_t k0, kc, j0, nc, mc;      // mc: rows of a task
     size_t groups, group_cols;      // columns of a task, a multiple of COLS
     int accumulate;
@@ -9782,6 +9966,14 @@ MRC__TARGET static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker)
     size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
     size_t j = task * MRC__T(COLS);
     (void)worker;
+#if MRC__F32
+    if (job->packed) {
+        MRC__T(widen)((float *)job->h->pack_b + j * job->kc,
+                      (const uint32_t *)(const void *)job->packed + j * mrc__ceil_div(job->kc, 2),
+                      job->kc);
+        return;
+    }
+#endif
     MRC__T(pack_b)((MRC__REAL *)job->h->pack_b + j * job->kc,
                    (const MRC__REAL *)g->b.data + job->k0 * k_step + (job->j0 + j) * line, line,
                    k_step, job->nc - j, job->kc);
@@ -9794,16 +9986,23 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
     MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    for (size_t i = 0; i < mc; i += MRC__ROWS) {
+    for (size_t i = 0; !job->pairs && i < mc; i += MRC__ROWS) {
         MRC__T(pack_a)(pack + i * job->kc,
                        (const MRC__REAL *)g->a.data + job->k0 * k_step + (i0 + i) * line, line,
                        k_step, mc - i, job->kc);
     }
     MRC__T(block) block = {
         .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
-        .a_k = MRC__ROWS, .b = (const MRC__REAL *)job->h->pack_b + begin * job->kc,
+        .a_k = MRC__ROWS, .b = job->b + begin * job->kc,
         .b_step = MRC__T(COLS) * job->kc, .ld = g->c.ld, .accumulate = job->accumulate,
         .c = (MRC__REAL *)g->c.data + i0 * g->c.ld + job->j0 + begin };
+#if MRC__F32 && defined(MRC__TARGET_BF16)
+    if (job->pairs) {               // half of the scratch is enough for a block of them
+        MRC__T(multiply_pairs)(&block, (const float *)g->a.data + 2 * job->k0 + i0 * line, line,
+                               mrc__min(2 * job->kc, g->k - 2 * job->k0), pack,
+                               pack + MRC__MC * MRC__KC);
+    } else
+#endif
     MRC__T(multiply)(&block);
     if (job->finish) {
         MRC__T(finish_rows)(job->finish, g->c, i0, i0 + mc, job->j0 + begin,
@@ -9811,26 +10010,51 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     }
 }
 
+// Elements of k in a slice: those of pairs hold twice as many, as their panels are as large.
+static size_t MRC__T(k_slice)(size_t k, int halves, int pairs) {
+    if (!halves) return mrc__slice(k, MRC__KC, 4);
+    size_t slice = mrc__slice(mrc__ceil_div(k, 2), MRC__KC, 4);
+    return pairs ? slice : 2 * slice;
+}
+
+// Where the block of columns j0 .. j0 + nc and of k from k0 on begins in a packed matrix, counted
+// in floats or pairs.  nc n and k0 0 at j0 0: its size.
+static size_t MRC__T(packed_at)(size_t k, int halves, size_t j0, size_t nc, size_t k0) {
+    if (halves) return j0 * mrc__ceil_div(k, 2) + mrc__round_up(nc, MRC__T(COLS)) * (k0 / 2);
+    return j0 * k + mrc__round_up(nc, MRC__T(COLS)) * k0;
+}
+
 MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
                                                const MRC__T(finish) *finish) {
     const mrc__host_backend *h = be->self;
-    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = mrc__slice(g->k, MRC__KC, 4);
+    const int packed = g->b.ld == 0 && g->b_transposed, halves = g->b.dtype == MRC_DTYPE_BF16;
+    const int pairs = packed && halves && h->dot_bf16;
+    const size_t k_all = pairs ? mrc__ceil_div(g->k, 2) : g->k;
+    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = MRC__T(k_slice)(g->k, halves, pairs);
     size_t panels = mrc__ceil_div(g->m, MRC__ROWS);
     size_t mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
     size_t row_tasks = mrc__ceil_div(g->m, mc ? mc : 1);
     if (row_tasks == 0) return MRC_OK;
     for (size_t j0 = 0; j0 < g->n; j0 += nc) {
-        for (size_t k0 = 0; k0 == 0 || k0 < g->k; k0 += kc) {   // k = 0 still writes c
-            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, g->k - k0),
+        for (size_t k0 = 0; k0 == 0 || k0 < k_all; k0 += kc) {  // k = 0 still writes c
+            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, k_all - k0),
                                      .j0 = j0, .nc = mrc__min(nc, g->n - j0), .mc = mc,
-                                     .finish = k0 + kc >= g->k ? finish : NULL,
+                                     .pairs = pairs, .b = h->pack_b,
+                                     .finish = k0 + kc >= k_all ? finish : NULL,
                                      .accumulate = k0 > 0 || g->c.accumulate };
+            if (packed) {
+                job.packed = (const MRC__REAL *)g->b.data
+                           + MRC__T(packed_at)(g->k, halves, j0, job.nc, pairs ? 2 * k0 : k0);
+                if (pairs || !halves) job.b = job.packed;
+            }
             size_t b_panels = mrc__ceil_div(job.nc, MRC__T(COLS));
             size_t split = mrc__min(mrc__ceil_div(16, row_tasks), b_panels);
             job.group_cols = mrc__ceil_div(b_panels, split) * MRC__T(COLS);
             job.groups = mrc__ceil_div(job.nc, job.group_cols);
             size_t work = g->m * job.nc * job.kc / 64;
-            mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
+            if (job.b != job.packed) {
+                mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
+            }
             mrc__pool_run(h->pool, row_tasks * job.groups, work, MRC__T(gemm_task), &job);
         }
     }
@@ -9840,6 +10064,61 @@ MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_a
 MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
     return MRC__T(gemm_run)(be, g, NULL);
 }
+
+#if MRC__F32
+// Who replaced gemm has its own products of f32.
+static size_t MRC__T(prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows,
+                                    size_t columns) {
+    const int halves = dtype == MRC_DTYPE_BF16;
+    size_t room = mrc__round_up(rows, MRC__T(COLS)), elements, bytes;
+    if (!halves && (dtype != MRC_DTYPE_F32 || be->kernels[dtype].gemm != MRC__T(gemm))) return 0;
+    if (room < rows || !mrc__mul(room, columns, &elements)
+        || !mrc__mul(elements, sizeof(float), &bytes)) return 0;
+    return MRC__T(packed_at)(columns, halves, room, 0, 0) * sizeof(float);
+}
+
+typedef struct MRC__T(prepack_job) {
+    const mrc__host_backend *h;
+    float       *dst;
+    const float *src;
+    size_t       rows, columns;
+    int          halves;
+} MRC__T(prepack_job);
+
+// One panel, slice by slice.
+MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(prepack_job) *p = arg;
+    const size_t nc = mrc__slice(p->rows, MRC__NC, MRC__T(COLS));
+    const size_t k_all = p->columns, kc = MRC__T(k_slice)(k_all, p->halves, 0);
+    const size_t row = task * MRC__T(COLS), j0 = row / nc * nc, lines = p->rows - row;
+    uint16_t *halves = (uint16_t *)(void *)(p->h->pack_a + worker * p->h->pack_a_bytes);
+    for (size_t k0 = 0; k0 < k_all; k0 += kc) {
+        const size_t n = mrc__min(kc, k_all - k0), pairs = mrc__ceil_div(n, 2);
+        const float *src = p->src + row * k_all + k0;
+        float *dst = p->dst + MRC__T(packed_at)(k_all, p->halves, j0, mrc__min(nc, p->rows - j0),
+                                                k0);
+        if (!p->halves) {
+            MRC__T(pack_b)(dst + (row - j0) * n, src, k_all, 1, lines, n);
+            continue;
+        }
+        for (size_t i = 0; i < mrc__min(lines, MRC__T(COLS)); i++) {
+            halves[(i + 1) * 2 * pairs - 1] = 0;                // n may be odd
+            mrc__narrow(MRC_DTYPE_BF16, halves + i * 2 * pairs, src + i * k_all, n);
+        }
+        MRC__T(pack_b)(dst + (row - j0) * pairs, (const float *)(const void *)halves, pairs, 1,
+                       lines, pairs);
+    }
+}
+
+static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
+                                  size_t columns, const float *host_src) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(prepack_job) job = { h, dst, host_src, rows, columns, dtype == MRC_DTYPE_BF16 };
+    mrc__pool_run(h->pool, mrc__ceil_div(rows, MRC__T(COLS)), rows * columns / 2,
+                  MRC__T(prepack_task), &job);
+    return MRC_OK;
+}
+#endif
 #endif // cpu pass
 
 //==============================================================================
@@ -9939,7 +10218,9 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
                               .b = a->weight, .c = gelu && a->z.data ? a->z : a->y };
     MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .y = gelu ? a->y.data : NULL,
                                       .ld = a->y.ld }, .z = g.c, .n = a->n, .out = a->out };
-    if (be->kernels[a->x.dtype].gemm == MRC__T(gemm)) return MRC__T(gemm_run)(be, &g, &job.f);
+    if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
+        return MRC__T(gemm_run)(be, &g, &job.f);
+    }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
     return MRC_OK;
@@ -11537,10 +11818,11 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 //==============================================================================
 // >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
 //
-// Three paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
-// vectors elsewhere), AVX2 with FMA, AVX-512 (F, DQ, BW, VL).  The register block of each is chosen
-// for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and symmetric_kl stay
-// naive: their sums are in double anyway, and they read two columns.
+// Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
+// vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
+// baseline's vectors with all registers and with products fused into sums.  The register block of
+// each is chosen for its number of registers: ROWS x 2 sums, 2 of b, 1 of a.  cross_entropy and
+// symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
 static void MRC__T(fill)(mrc_kernels *k) {
@@ -11645,6 +11927,9 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__ROWS_MIN  4
 #define MRC__VEC_BYTES 64
 #define MRC__TARGET    MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
+#if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10
+#define MRC__TARGET_BF16 MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
@@ -11654,6 +11939,10 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #define MRC__REAL      double
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f64
 #include MRC_SELF
+#ifdef MRC__TARGET_BF16
+#undef MRC__TARGET_BF16
+#define MRC__HAS_BF16
+#endif
 #undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
@@ -11661,6 +11950,33 @@ static void MRC__T(fill)(mrc_kernels *k) {
 #undef MRC__VEC_BYTES
 #undef MRC__TARGET
 #endif // x86-64
+
+#if defined(__aarch64__)
+#define MRC__ROWS      12           // 24 + 2 + 1: 27 of 32
+#define MRC__ROWS_MID  8
+#define MRC__ROWS_MIN  4
+#define MRC__VEC_BYTES 16
+#ifdef __clang__                    // fuses anyway
+#define MRC__TARGET
+#else
+#define MRC__TARGET    __attribute__((optimize("fp-contract=fast")))
+#endif
+#define MRC__F32       1
+#define MRC__REAL      float
+#define MRC__T(name)   mrc__cpu_##name##_neon_f32
+#include MRC_SELF
+#undef MRC__F32
+#define MRC__F32       0
+#define MRC__REAL      double
+#define MRC__T(name)   mrc__cpu_##name##_neon_f64
+#include MRC_SELF
+#undef MRC__F32
+#undef MRC__ROWS
+#undef MRC__ROWS_MID
+#undef MRC__ROWS_MIN
+#undef MRC__VEC_BYTES
+#undef MRC__TARGET
+#endif // aarch64
 
 #undef MRC__TARGETS
 #undef MRC__PASS_CPU
@@ -11675,6 +11991,8 @@ static int mrc__cpu_has(mrc_isa isa) {
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
     }
+#elif defined(__aarch64__)
+    if (isa == MRC_ISA_NEON) return 1;
 #endif
     return 0;
 }
@@ -11682,19 +12000,38 @@ static int mrc__cpu_has(mrc_isa isa) {
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
     mrc_kernels *f32 = &be->kernels[MRC_DTYPE_F32], *f64 = &be->kernels[MRC_DTYPE_F64];
     be->isa = "baseline";
+    be->prepack_bytes = mrc__cpu_prepack_bytes_f32;
+    be->prepack = mrc__cpu_prepack_f32;
     mrc__cpu_fill_f32(f32);
     mrc__cpu_fill_f64(f64);
 #if defined(__x86_64__)
     if (isa == MRC_ISA_AVX2) {
         be->isa = "avx2";
+        be->prepack_bytes = mrc__cpu_prepack_bytes_avx2_f32;
+        be->prepack = mrc__cpu_prepack_avx2_f32;
         mrc__cpu_fill_avx2_f32(f32);
         mrc__cpu_fill_avx2_f64(f64);
     }
     if (isa == MRC_ISA_AVX512) {
         be->isa = "avx512";
+        be->prepack_bytes = mrc__cpu_prepack_bytes_avx512_f32;
+        be->prepack = mrc__cpu_prepack_avx512_f32;
         mrc__cpu_fill_avx512_f32(f32);
         mrc__cpu_fill_avx512_f64(f64);
+#ifdef MRC__HAS_BF16
+        ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+#endif
     }
+#elif defined(__aarch64__)
+    if (isa == MRC_ISA_NEON) {
+        be->isa = "neon";
+        be->prepack_bytes = mrc__cpu_prepack_bytes_neon_f32;
+        be->prepack = mrc__cpu_prepack_neon_f32;
+        mrc__cpu_fill_neon_f32(f32);
+        mrc__cpu_fill_neon_f64(f64);
+    }
+#else
+    (void)isa;
 #endif
 }
 
@@ -11719,7 +12056,8 @@ MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc 
     *out = NULL;
     if (isa == MRC_ISA_AUTO) {
         isa = mrc__cpu_has(MRC_ISA_AVX512) ? MRC_ISA_AVX512
-            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2 : MRC_ISA_BASELINE;
+            : mrc__cpu_has(MRC_ISA_AVX2) ? MRC_ISA_AVX2
+            : mrc__cpu_has(MRC_ISA_NEON) ? MRC_ISA_NEON : MRC_ISA_BASELINE;
     }
     if (!mrc__cpu_has(isa)) return MRC_ERR_UNSUPPORTED;
     MRC__TRY(mrc_backend_naive_new(&be, desc));
@@ -11786,6 +12124,17 @@ static mrc_status mrc__null_upload(mrc_backend *be, void *dst, const void *src, 
 static mrc_status mrc__null_download(mrc_backend *be, void *dst, const void *src, size_t bytes) {
     (void)be; (void)src;
     if (bytes) memset(dst, 0, bytes);
+    return MRC_OK;
+}
+
+static size_t mrc__null_prepack_bytes(mrc_backend *be, mrc_dtype dtype, size_t rows,
+                                      size_t columns) {
+    mrc_backend *like = ((mrc__null_backend *)be->self)->like;
+    return like->prepack_bytes(like, dtype, rows, columns);
+}
+static mrc_status mrc__null_prepack(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
+                                    size_t columns, const float *src) {
+    (void)be; (void)dst; (void)dtype; (void)rows; (void)columns; (void)src;
     return MRC_OK;
 }
 
@@ -11894,6 +12243,10 @@ MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
                              .isa = like->isa, .self = n, .destroy = mrc__null_destroy,
                              .alloc = mrc__null_alloc, .free = mrc__null_free,
                              .upload = mrc__null_upload, .download = mrc__null_download };
+    if (like->prepack_bytes) {
+        n->base.prepack_bytes = mrc__null_prepack_bytes;
+        n->base.prepack = mrc__null_prepack;
+    }
     mrc__null_fill(&n->base, like);
     *out = &n->base;
     return MRC_OK;
@@ -14240,6 +14593,410 @@ static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) 
 #endif // core pass
 
 //==============================================================================
+// >>impl.arrow   the stream that datasets.save_to_disk writes
+//
+// Messages of metadata (flatbuffers) and buffers.  Every position is held against what is there
+// before it is read, offsets must rise, text must be UTF-8.  A row becomes the JSON object that it
+// would be in a JSONL file, so that all that is checked of rows is checked in one place.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__ARROW_FIELDS 1000
+#define MRC__ARROW_DEPTH  8
+
+enum { MRC__ARROW_NULL = 1, MRC__ARROW_INT = 2, MRC__ARROW_FLOAT = 3, MRC__ARROW_BINARY = 4,
+       MRC__ARROW_UTF8 = 5, MRC__ARROW_BOOL = 6, MRC__ARROW_LIST = 12, MRC__ARROW_STRUCT = 13,
+       MRC__ARROW_LARGE_BINARY = 19, MRC__ARROW_LARGE_UTF8 = 20, MRC__ARROW_LARGE_LIST = 21 };
+
+typedef struct mrc__arrow_column {
+    struct mrc__arrow_column *next, *child;
+    const char *name;
+    size_t      name_bytes;
+    int         type, bytes, is_signed, wide;   // bytes: of a number; wide: 64-bit offsets
+    // Of the batch that is being read:
+    uint64_t    n, data_bytes;
+    const unsigned char *valid, *offsets, *data;        // valid NULL: all are
+} mrc__arrow_column;
+
+typedef struct mrc__arrow {
+    mrc_ctx    *ctx;
+    const char *path;
+    const unsigned char *file, *meta, *body;
+    size_t      file_bytes, at, meta_bytes, n_fields;
+    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, nodes, buffers;
+    mrc__bump   pool, row;
+    mrc__arrow_column *columns;
+} mrc__arrow;
+
+static mrc_status mrc__arrow_fail(const mrc__arrow *a, const char *what) {
+    return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: Arrow stream, message at byte %zu: %s", a->path,
+                     a->at, what);
+}
+
+// A number in the metadata; 0 when it would lie outside.
+static int mrc__fb_get(const mrc__arrow *a, uint64_t at, int bytes, uint64_t *out) {
+    if (at > a->meta_bytes || a->meta_bytes - at < (uint64_t)bytes) return 0;
+    *out = mrc__load_le(a->meta + at, bytes);
+    return 1;
+}
+
+// Where field `index` of the table lies; 0: it is absent.  *bad: a position outside.
+static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, int *bad) {
+    uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
+    if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
+    uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
+    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (slot + 2 > size) return 0;
+    if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
+    return offset ? table + offset : 0;
+}
+
+// What a reference at a field points to; 0: absent.
+static uint64_t mrc__fb_follow(const mrc__arrow *a, uint64_t table, int index, int *bad) {
+    uint64_t offset, field = mrc__fb_field(a, table, index, bad);
+    if (!field) return 0;
+    if (!mrc__fb_get(a, field, 4, &offset) || offset == 0) return *bad = 1, 0;
+    return field + offset;
+}
+
+static uint64_t mrc__fb_scalar(const mrc__arrow *a, uint64_t table, int index, int bytes,
+                               int *bad) {
+    uint64_t value = 0, field = mrc__fb_field(a, table, index, bad);
+    if (field && !mrc__fb_get(a, field, bytes, &value)) *bad = 1;
+    return value;
+}
+
+// The first element of a vector of *n, which lie inside; 0: absent.
+static uint64_t mrc__fb_vector(const mrc__arrow *a, uint64_t table, int index, size_t element,
+                               uint64_t *n, int *bad) {
+    uint64_t at = mrc__fb_follow(a, table, index, bad);
+    *n = 0;
+    if (!at) return 0;
+    if (!mrc__fb_get(a, at, 4, n) || *n > (a->meta_bytes - at - 4) / element) return *bad = 1, 0;
+    return at + 4;
+}
+
+static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_column *c) {
+    int bad = 0;
+    c->type = (int)mrc__fb_scalar(a, field, 2, 1, &bad);
+    uint64_t type = mrc__fb_follow(a, field, 3, &bad);
+    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8
+              || c->type == MRC__ARROW_LARGE_BINARY;
+    if (bad || (!type && c->type != MRC__ARROW_NULL)) return mrc__arrow_fail(a, "a bad schema");
+    if (mrc__fb_field(a, field, 4, &bad)) {
+        return mrc__arrow_fail(a, "a column with a dictionary, which is not supported");
+    }
+    switch (c->type) {
+    case MRC__ARROW_INT: {
+        uint64_t bits = mrc__fb_scalar(a, type, 0, 4, &bad);
+        c->is_signed = mrc__fb_scalar(a, type, 1, 1, &bad) != 0;
+        c->bytes = (int)(bits / 8 % 16);
+        if (bits != 8 && bits != 16 && bits != 32 && bits != 64) bad = 1;
+        break;
+    }
+    case MRC__ARROW_FLOAT: {
+        uint64_t precision = mrc__fb_scalar(a, type, 0, 2, &bad);
+        if (precision > 2) bad = 1;
+        c->bytes = precision == 0 ? 2 : precision == 1 ? 4 : 8;
+        break;
+    }
+    case MRC__ARROW_NULL: case MRC__ARROW_BINARY: case MRC__ARROW_UTF8: case MRC__ARROW_BOOL:
+    case MRC__ARROW_LIST: case MRC__ARROW_STRUCT: case MRC__ARROW_LARGE_BINARY:
+    case MRC__ARROW_LARGE_UTF8: case MRC__ARROW_LARGE_LIST: break;
+    default:
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: a column of Arrow type %d, which is not "
+                         "supported", a->path, c->type);
+    }
+    return bad ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, int depth,
+                                    mrc__arrow_column **list, size_t *count) {
+    uint64_t n, offset;
+    int bad = 0;
+    uint64_t at = mrc__fb_vector(a, table, index, 4, &n, &bad);
+    *count = 0;
+    if (depth > MRC__ARROW_DEPTH) return mrc__arrow_fail(a, "columns nested deeper than 8");
+    for (uint64_t i = 0; !bad && i < n; i++) {
+        mrc__arrow_column *c = mrc__bump_alloc(&a->pool, sizeof *c, 16);
+        if (!c) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for its schema", a->path);
+        if (++a->n_fields > MRC__ARROW_FIELDS) return mrc__arrow_fail(a, "more than 1000 columns");
+        memset(c, 0, sizeof *c);
+        if (!mrc__fb_get(a, at + 4 * i, 4, &offset)) break;
+        uint64_t field = at + 4 * i + offset, bytes = 0, children = 0;
+        uint64_t name = mrc__fb_vector(a, field, 0, 1, &bytes, &bad);
+        if (bad) break;
+        char *text = mrc__bump_alloc(&a->pool, (size_t)bytes + 1, 1);
+        if (!text) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a name", a->path);
+        if (bytes) memcpy(text, a->meta + name, (size_t)bytes);
+        text[bytes] = 0;
+        c->name = text;
+        c->name_bytes = (size_t)bytes;
+        MRC__TRY(mrc__arrow_type(a, field, c));
+        size_t n_children = 0;
+        MRC__TRY(mrc__arrow_fields(a, field, 5, depth + 1, &c->child, &n_children));
+        children = n_children;
+        int list_type = c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
+        if (list_type ? children != 1 : c->type != MRC__ARROW_STRUCT && children) bad = 1;
+        *list = c;
+        list = &c->next;
+        ++*count;
+    }
+    return bad || *count != n ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+// The next buffer of the batch, at least `least` bytes of it.
+static mrc_status mrc__arrow_buffer(mrc__arrow *a, uint64_t least, const unsigned char **out,
+                                    uint64_t *bytes) {
+    uint64_t at = 0, n = 0;
+    if (a->buffer == a->n_buffers) return mrc__arrow_fail(a, "too few buffers");
+    mrc__fb_get(a, a->buffers + 16 * a->buffer, 8, &at);        // the vector lies inside
+    mrc__fb_get(a, a->buffers + 16 * a->buffer + 8, 8, &n);
+    a->buffer++;
+    if (at > a->body_bytes || n > a->body_bytes - at) return mrc__arrow_fail(a, "a buffer outside");
+    if (n < least) return mrc__arrow_fail(a, "a buffer that is too short");
+    *out = a->body + at;
+    *bytes = n;
+    return MRC_OK;
+}
+
+static uint64_t mrc__arrow_offset(const mrc__arrow_column *c, uint64_t i) {
+    int bytes = c->wide ? 8 : 4;
+    return mrc__load_le(c->offsets + i * (uint64_t)bytes, bytes);
+}
+
+// Offsets of a list or of texts: n + 1 of them, rising, the last within `most`.
+static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64_t *last) {
+    uint64_t bytes, before = 0;
+    *last = 0;
+    if (c->n == 0) {
+        MRC__TRY(mrc__arrow_buffer(a, 0, &c->offsets, &bytes));
+        return MRC_OK;
+    }
+    MRC__TRY(mrc__arrow_buffer(a, (c->n + 1) * (c->wide ? 8 : 4), &c->offsets, &bytes));
+    for (uint64_t i = 0; i <= c->n; i++) {
+        uint64_t offset = mrc__arrow_offset(c, i);
+        if (offset < before) return mrc__arrow_fail(a, "offsets that do not rise");
+        before = offset;
+    }
+    *last = before;
+    return MRC_OK;
+}
+
+// One column of a batch and those below it.
+static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected) {
+    uint64_t nulls = 0, bytes, last;
+    const unsigned char *valid;
+    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    mrc__fb_get(a, a->nodes + 16 * a->node, 8, &c->n);
+    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, &nulls);
+    a->node++;
+    if (c->n != expected && expected != UINT64_MAX) {
+        return mrc__arrow_fail(a, "columns of different lengths");
+    }
+    if (c->n > (uint64_t)1 << 40 || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
+    c->valid = c->data = c->offsets = NULL;
+    if (c->type == MRC__ARROW_NULL) return MRC_OK;
+    MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
+    if (nulls) {
+        if (bytes < (c->n + 7) / 8) return mrc__arrow_fail(a, "a buffer that is too short");
+        c->valid = valid;
+    }
+    switch (c->type) {
+    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &c->data_bytes);
+    case MRC__ARROW_BOOL:
+        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &c->data_bytes);
+    case MRC__ARROW_STRUCT:
+        for (mrc__arrow_column *child = c->child; child; child = child->next) {
+            MRC__TRY(mrc__arrow_column_read(a, child, c->n));
+        }
+        return MRC_OK;
+    default: break;
+    }
+    MRC__TRY(mrc__arrow_offsets(a, c, &last));
+    if (!c->child) return mrc__arrow_buffer(a, last, &c->data, &c->data_bytes);
+    MRC__TRY(mrc__arrow_column_read(a, c->child, UINT64_MAX));
+    return c->child->n < last ? mrc__arrow_fail(a, "a list that is too short") : MRC_OK;
+}
+
+static mrc_status mrc__arrow_node(mrc__arrow *a, mrc_json *parent, mrc_json **last,
+                                  mrc_json **out) {
+    mrc_json *node = mrc__bump_alloc(&a->row, sizeof *node, 16);
+    if (!node) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a row", a->path);
+    memset(node, 0, sizeof *node);
+    node->line = node->column = 1;
+    if (parent) {
+        if (*last) (*last)->next = node;
+        else parent->child = node;
+        *last = node;
+        parent->n++;
+    }
+    *out = node;
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uint64_t i,
+                                  mrc_json *node) {
+    uint64_t begin = mrc__arrow_offset(c, i), end = mrc__arrow_offset(c, i + 1);
+    size_t bytes = (size_t)(end - begin);
+    if (c->type == MRC__ARROW_BINARY || c->type == MRC__ARROW_LARGE_BINARY) return MRC_OK;
+    const char *from = (const char *)c->data + begin;
+    if (mrc_utf8_valid(from, bytes) != bytes) return mrc__arrow_fail(a, "a text that is no UTF-8");
+    char *text = mrc__bump_alloc(&a->row, bytes + 1, 1);
+    if (!text) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a row", a->path);
+    if (bytes) memcpy(text, from, bytes);
+    text[bytes] = 0;
+    node->type = MRC_JSON_STRING;
+    node->string = text;
+    node->bytes = bytes;
+    return MRC_OK;
+}
+
+static void mrc__arrow_number(const mrc__arrow_column *c, uint64_t i, mrc_json *node) {
+    const unsigned char *p = c->data + i * (uint64_t)c->bytes;
+    uint64_t bits = mrc__load_le(p, c->bytes), top = (uint64_t)1 << (8 * c->bytes - 1);
+    float f32;
+    node->type = MRC_JSON_NUMBER;
+    if (c->type == MRC__ARROW_FLOAT) {
+        memcpy(&f32, p, c->bytes == 4 ? 4 : 0);
+        if (c->bytes == 8) memcpy(&node->number, p, 8);
+        else node->number = c->bytes == 4 ? (double)f32 : (double)mrc__from_f16((uint16_t)bits);
+        return;
+    }
+    int negative = c->is_signed && (bits & top);
+    node->is_int = c->is_signed || bits <= (uint64_t)INT64_MAX;
+    if (negative) node->integer = -(int64_t)((top - 1) - (bits & (top - 1))) - 1;
+    else if (node->is_int) node->integer = (int64_t)bits;
+    node->number = node->is_int ? (double)node->integer : (double)bits;
+}
+
+// Element i of a column as JSON.  Columns nest 8 deep, so does this.
+static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, uint64_t i,
+                                   mrc_json *node) {
+    mrc_json *last = NULL, *child = NULL;
+    if (c->valid && !(c->valid[i / 8] >> i % 8 & 1)) return MRC_OK;
+    switch (c->type) {
+    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+        mrc__arrow_number(c, i, node);
+        return MRC_OK;
+    case MRC__ARROW_BOOL:
+        node->type = c->data[i / 8] >> i % 8 & 1 ? MRC_JSON_TRUE : MRC_JSON_FALSE;
+        return MRC_OK;
+    case MRC__ARROW_STRUCT:
+        node->type = MRC_JSON_OBJECT;
+        for (const mrc__arrow_column *f = c->child; f; f = f->next) {
+            MRC__TRY(mrc__arrow_node(a, node, &last, &child));
+            child->key = f->name;
+            child->key_bytes = f->name_bytes;
+            MRC__TRY(mrc__arrow_value(a, f, i, child));
+        }
+        return MRC_OK;
+    case MRC__ARROW_LIST: case MRC__ARROW_LARGE_LIST:
+        node->type = MRC_JSON_ARRAY;
+        for (uint64_t k = mrc__arrow_offset(c, i); k < mrc__arrow_offset(c, i + 1); k++) {
+            MRC__TRY(mrc__arrow_node(a, node, &last, &child));
+            MRC__TRY(mrc__arrow_value(a, c->child, k, child));
+        }
+        return MRC_OK;
+    case MRC__ARROW_NULL: return MRC_OK;
+    default: return mrc__arrow_text(a, c, i, node);
+    }
+}
+
+// A batch of rows, each given to fn.
+static mrc_status mrc__arrow_batch(mrc__arrow *a, uint64_t header,
+                                   mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    int bad = 0;
+    uint64_t rows = mrc__fb_scalar(a, header, 0, 8, &bad);
+    if (mrc__fb_field(a, header, 3, &bad)) {
+        return mrc__arrow_fail(a, "compressed buffers, which are not supported");
+    }
+    a->nodes = mrc__fb_vector(a, header, 1, 16, &a->n_nodes, &bad);
+    a->buffers = mrc__fb_vector(a, header, 2, 16, &a->n_buffers, &bad);
+    a->node = a->buffer = 0;
+    if (bad || !a->columns) return mrc__arrow_fail(a, "a bad batch");
+    for (mrc__arrow_column *c = a->columns; c; c = c->next) {
+        MRC__TRY(mrc__arrow_column_read(a, c, rows));
+    }
+    if (a->node != a->n_nodes || a->buffer != a->n_buffers) {
+        return mrc__arrow_fail(a, "more buffers than columns need");
+    }
+    const mrc__arrow_column whole = { .type = MRC__ARROW_STRUCT, .child = a->columns, .n = rows };
+    mrc_status s = MRC_OK;
+    for (uint64_t i = 0; s == MRC_OK && i < rows; i++) {
+        mrc_json *row = NULL;
+        s = mrc__arrow_node(a, NULL, NULL, &row);
+        if (s == MRC_OK) s = mrc__arrow_value(a, &whole, i, row);
+        if (s == MRC_OK) s = fn(user, row);
+        mrc__bump_free(&a->row);
+    }
+    return s;
+}
+
+// One message: its metadata and body; *end at the mark that ends the stream.
+static mrc_status mrc__arrow_message(mrc__arrow *a, size_t *next, int *end) {
+    const unsigned char *p = a->file + a->at;
+    size_t left = a->file_bytes - a->at;
+    int bad = 0;
+    *end = 0;
+    if (left < 8) return mrc__arrow_fail(a, "the file ends without the stream's end: it is cut");
+    if (mrc__load_le(p, 4) != UINT32_MAX) return mrc__arrow_fail(a, "not the begin of a message");
+    uint64_t n = mrc__load_le(p + 4, 4), root, body;
+    if (n == 0) {
+        *end = 1;
+        return left == 8 ? MRC_OK : mrc__arrow_fail(a, "something follows the stream's end");
+    }
+    if (n > left - 8) return mrc__arrow_fail(a, "the file ends in a message: it is cut");
+    a->meta = p + 8;
+    a->meta_bytes = (size_t)n;
+    if (!mrc__fb_get(a, 0, 4, &root)) return mrc__arrow_fail(a, "bad metadata");
+    body = mrc__fb_scalar(a, root, 3, 8, &bad);
+    if (bad) return mrc__arrow_fail(a, "bad metadata");
+    if (body > left - 8 - n) return mrc__arrow_fail(a, "the file ends in a message: it is cut");
+    a->body = p + 8 + n;
+    a->body_bytes = body;
+    *next = a->at + 8 + (size_t)n + (size_t)body;
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_messages(mrc__arrow *a, mrc_status (*fn)(void *, const mrc_json *),
+                                      void *user) {
+    uint64_t root = 0;
+    size_t next = 0, n;
+    for (int end = 0, bad = 0; ; a->at = next) {
+        MRC__TRY(mrc__arrow_message(a, &next, &end));
+        if (end) return a->columns ? MRC_OK : mrc__arrow_fail(a, "no schema");
+        mrc__fb_get(a, 0, 4, &root);
+        uint64_t type = mrc__fb_scalar(a, root, 1, 1, &bad);
+        uint64_t header = mrc__fb_follow(a, root, 2, &bad);
+        if (bad || !header) return mrc__arrow_fail(a, "bad metadata");
+        if (type == 1 && !a->columns) {
+            if (mrc__fb_scalar(a, header, 0, 2, &bad)) {
+                return mrc__arrow_fail(a, "a big-endian stream");
+            }
+            MRC__TRY(mrc__arrow_fields(a, header, 1, 0, &a->columns, &n));
+            if (bad || n == 0) return mrc__arrow_fail(a, "a schema without columns");
+        } else if (type == 3) {
+            MRC__TRY(mrc__arrow_batch(a, header, fn, user));
+        } else {
+            return mrc__arrow_fail(a, "neither a schema nor a batch of rows");
+        }
+    }
+}
+
+// All rows of a stream, as JSON objects that live until fn returns.
+static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *data, size_t bytes,
+                                  mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    mrc__arrow a = { .ctx = ctx, .path = path, .file = (const unsigned char *)data,
+                     .file_bytes = bytes };
+    a.pool.host = a.row.host = ctx->host;
+    mrc_status s = mrc__arrow_messages(&a, fn, user);
+    mrc__bump_free(&a.pool);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.dataset
 //
 // Data files are foreign: a row is used only if its answers stand in its context where it says.
@@ -14728,18 +15485,33 @@ static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t byte
     return MRC_OK;
 }
 
+// A row of an Arrow stream; its place is its number, as it would be in a JSONL file.
+static mrc_status mrc__ds_arrow_row(void *user, const mrc_json *row) {
+    mrc__ds_loader *l = user;
+    mrc_status s = mrc__ds_flat(l, row);
+    l->lines_before++;
+    return s;
+}
+
 static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
     static const char lfs[] = "version https://git-lfs";
     mrc_json *root;
     const char *packed = NULL;
     if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
     if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
+    if (bytes >= 6 && memcmp(text, "ARROW1", 6) == 0) {
+        packed = "an Arrow file, which is not the stream that datasets.save_to_disk writes";
+    }
     if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
         packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
     }
     if (packed) {
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
                          packed);
+    }
+    if (bytes >= 4 && memcmp(text, "\xff\xff\xff\xff", 4) == 0) {
+        l->d->format = "arrow";
+        return mrc__arrow_read(l->ctx, l->path, text, bytes, mrc__ds_arrow_row, l);
     }
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     if (mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom)) {
@@ -14777,21 +15549,80 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     return MRC_OK;
 }
 
-static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+static mrc_status mrc__ds_file(mrc__ds_loader *l, const char *path) {
     char *text;
     size_t bytes;
-    *out = NULL;
-    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
-    if (!d) {
-        mrc_file_free(ctx, text);
-        return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    l->path = path;
+    l->lines_before = 0;
+    MRC__TRY(mrc_file_read(l->ctx, &text, &bytes, path));
+    mrc_status status = mrc__ds_read(l, text, bytes);
+    mrc_file_free(l->ctx, text);
+    return status;
+}
+
+// The names of a split's streams stand in its state.json.
+static mrc_status mrc__ds_state(mrc__ds_loader *l, const char *dir, const mrc_json *root,
+                                const char *path) {
+    const mrc_json *files = mrc_json_get(root, "_data_files");
+    const mrc_json *indices = mrc_json_get(root, "_indices_data_files");
+    MRC__TRY(mrc_json_unique_keys(l->ctx, root, path));
+    if (indices && indices->type != MRC_JSON_NULL && indices->n) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: rows chosen by an index are not "
+                         "supported (save the data set after flatten_indices())", path,
+                         indices->line, indices->column);
     }
+    if (!files || files->type != MRC_JSON_ARRAY || !files->n) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: has no list _data_files", path,
+                         root->line, root->column);
+    }
+    for (const mrc_json *f = files->child; f; f = f->next) {
+        char file[4096];
+        const mrc_json *name = mrc_json_get(f, "filename");
+        if (!name || name->type != MRC_JSON_STRING || !name->bytes
+            || memchr(name->string, 0, name->bytes) || strchr(name->string, '/')
+            || name->string[0] == '.') {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not the name of a file beside "
+                             "it", path, f->line, f->column);
+        }
+        if ((size_t)snprintf(file, sizeof file, "%s/%s", dir, name->string) >= sizeof file) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
+        }
+        MRC__TRY(mrc__ds_file(l, file));
+        if (strcmp(l->d->format, "arrow")) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: not an Arrow stream", file);
+        }
+    }
+    return MRC_OK;
+}
+
+// A folder of datasets.save_to_disk: one split.
+static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
+    char path[4096];
+    mrc_json *root;
+    if ((size_t)snprintf(path, sizeof path, "%s/dataset_dict.json", dir) >= sizeof path) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
+    }
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: holds several splits (expected the folder of "
+                         "one, as %s/validation)", dir, dir);
+    }
+    snprintf(path, sizeof path, "%s/state.json", dir);
+    MRC__TRY(mrc_json_load(l->ctx, &root, path));
+    mrc_status status = mrc__ds_state(l, dir, root, path);
+    l->path = dir;
+    mrc_json_free(root);
+    return status;
+}
+
+static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+    *out = NULL;
+    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
     d->host = ctx->host;
     d->format = d->version = "";
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
-    mrc_status status = mrc__ds_read(&l, text, bytes);
-    mrc_file_free(ctx, text);
+    mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
+                                                   : mrc__ds_file(&l, path);
     if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
     if (status != MRC_OK) {
         mrc_dataset_free(d);
@@ -16322,6 +17153,8 @@ typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
     int        copies;              // matrices get working copies of the model's type
+    int        packed;              // matrices are for prediction, in packed_dtype
+    mrc_dtype  packed_dtype;
     size_t     n;
     mrc_status status;
 } mrc__builder;
@@ -16330,7 +17163,10 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
                                    mrc__init_kind kind, double range, const char *name) {
     mrc_tensor *t = NULL;
     if (b->status != MRC_OK) return NULL;
-    b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim, shape);
+    b->status = b->packed && ndim == 2
+              ? mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, shape[0], shape[1])
+              : mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim, shape);
+    if (t && b->m->for_prediction) t->requires_grad = 0;
     if (b->status == MRC_OK && b->copies && ndim > 1) {
         b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
     }
@@ -16476,9 +17312,11 @@ MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
 static mrc_status mrc__make_all(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
     mrc_encoder_weights *w = b->m->weights;
+    const int copies = mrc__is_half(b->m->dtype), packed = b->packed;
     size_t h = c->hidden_size;
     double r = c->initializer_range;
     const char *p = mrc__prefix(c);
+    b->packed = 0;                  // tables and LSTMs are read as they are
     w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
                         "%sembeddings.word_embeddings.weight", p);
     if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
@@ -16491,23 +17329,28 @@ static mrc_status mrc__make_all(mrc__builder *b) {
                               "%sembeddings.token_type_embeddings.weight", p);
     w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
     w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
-    b->copies = mrc__is_half(b->m->dtype);
+    b->copies = copies;
+    b->packed = packed;
     for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
-    b->copies = 0;
+    b->copies = b->packed = 0;
     if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
-    b->copies = mrc__is_half(b->m->dtype);
+    b->copies = copies;
     mrc__make_head(b);
     return b->status;
 }
 
 // The parameters, with undefined contents.
 static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
-                                  mrc_dtype dtype) {
+                                  mrc_dtype dtype, int for_prediction) {
     size_t n, bytes;
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
-    if (dtype >= MRC_DTYPE_I32 || !ctx->be->kernels[dtype].linear_fwd) {
+    mrc_backend *be = ctx->be;
+    mrc__builder b = { .ctx = ctx, .packed_dtype = dtype };
+    b.packed = for_prediction && be->prepack_bytes && be->prepack_bytes(be, dtype, 1, 1) > 0;
+    if (b.packed) dtype = MRC_DTYPE_F32;
+    if (dtype >= MRC_DTYPE_I32 || !be->kernels[dtype].linear_fwd) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
                          ctx->be->name, mrc_dtype_name(dtype));
     }
@@ -16516,6 +17359,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->host = ctx->host;
     m->config = *config;
     m->dtype = dtype;
+    m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
     n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
@@ -16526,7 +17370,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     if (ok) w->head = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->head
       && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
-    mrc__builder b = { .ctx = ctx, .m = m };
+    b.m = m;
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
                              config->num_hidden_layers);
@@ -16598,7 +17442,7 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
     if (out) *out = NULL;
     if (!ctx || !out || !config) return MRC_ERR_ARG;
     mrc_model *m;
-    MRC__TRY(mrc__model_make(ctx, &m, config, dtype));
+    MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
         mrc_status s = mrc__init_param(ctx, m, i, seed);
         if (s == MRC_OK) continue;
@@ -17051,7 +17895,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path);
     if (s == MRC_OK) {
-        s = mrc__model_make(ctx, &m, &config, desc->dtype);
+        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
         if (s == MRC_OK) s = mrc__weights_read(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -17228,6 +18072,9 @@ static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *sou
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     if (!ctx || !m || !path) return MRC_ERR_ARG;
+    if (m->for_prediction) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
+    }
     MRC__TRY(mrc_dir_new(ctx, path));
     if (tokenizer_dir) {
         MRC__TRY(mrc_file_exists(tokenizer_dir) == 1 ? mrc__save_vocab(ctx, path, tokenizer_dir)
@@ -17875,7 +18722,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
     mrc_status s = MRC_OK;
     for (int k = 0; k < 2 && s == MRC_OK; k++) {
         s = mrc_ctx_new(&one[k], &planner);
-        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype);
+        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0);
         if (s == MRC_OK && k == 0) mrc_model_freeze(m, desc->freeze_layers);
         if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
         if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {

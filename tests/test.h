@@ -11,6 +11,18 @@
 
 static int test_passed, test_failed, test_skipped;
 
+// The instruction sets that are compiled for this architecture; the machine may lack some.
+__attribute__((unused))
+static const struct { mrc_isa isa; const char *name; } test_isas[] = {
+    { MRC_ISA_BASELINE, "baseline" },
+#if defined(__x86_64__)
+    { MRC_ISA_AVX2, "avx2" }, { MRC_ISA_AVX512, "avx512" },
+#elif defined(__aarch64__)
+    { MRC_ISA_NEON, "neon" },
+#endif
+};
+enum { TEST_ISAS = sizeof test_isas / sizeof test_isas[0] };
+
 // Counts, and prints failures: CHECK(condition, "what %d", detail).
 #define CHECK(condition, ...) test_check((condition) ? 1 : 0, __FILE__, __LINE__, __VA_ARGS__)
 __attribute__((format(printf, 4, 5)))

@@ -305,7 +305,7 @@ static void test_refused(void) {
     desc.backend = be;
     be->api = 99;
     CHECK(mrc_ctx_new(&ctx, &desc) == MRC_ERR_UNSUPPORTED && !ctx, "a wrong API number");
-    CHECK(strstr(text, "API 99, library's 2") != NULL, "%s", text);
+    CHECK(strstr(text, "API 99, library's 3") != NULL, "%s", text);
     be->api = MRC_BACKEND_API;
     be->size -= 8;
     CHECK(mrc_ctx_new(&ctx, &desc) == MRC_ERR_UNSUPPORTED && !ctx, "a wrong size");

@@ -445,13 +445,12 @@ static const kernel_case optim_case = { "optim", optim_sizes, optim_run };
 typedef struct fleet { mrc_backend *naive, *list[16]; const char *why[16]; size_t n; } fleet;
 
 static void fleet_new(fleet *f) {
-    static const mrc_isa isas[] = { MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 };
     static const size_t threads[] = { 1, 2, 3, 4, 7 };
     f->n = 0;
     CHECK(mrc_backend_naive_new(&f->naive, NULL) == MRC_OK, "naive");
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < TEST_ISAS; i++) {
         for (size_t t = 0; t < 5; t++) {
-            mrc_backend_desc desc = { .isa = isas[i], .threads = threads[t] };
+            mrc_backend_desc desc = { .isa = test_isas[i].isa, .threads = threads[t] };
             if (mrc_backend_cpu_new(&f->list[f->n], &desc) == MRC_OK) f->n++;
         }
     }

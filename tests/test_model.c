@@ -390,7 +390,6 @@ static void test_not_finite(mrc_backend *be) {
 }
 
 int main(void) {
-    static const mrc_isa isas[] = { MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 };
     char dir[64];
     mrc_backend *naive, *be;
     snprintf(dir, sizeof dir, "build/test_model.%ld", (long)getpid());
@@ -398,10 +397,10 @@ int main(void) {
     test_backend(naive);
     test_once(naive, MRC_DTYPE_F64, "roberta_bilstm", "padded", 0);
     test_once(naive, MRC_DTYPE_F64, "bert_linear", "ragged", 0);
-    for (int k = 0; k < 3; k++) {
-        mrc_backend_desc desc = { .isa = isas[k], .threads = (size_t)k + 1 };
+    for (int k = 0; k < TEST_ISAS; k++) {
+        mrc_backend_desc desc = { .isa = test_isas[k].isa, .threads = (size_t)k + 1 };
         if (mrc_backend_cpu_new(&be, &desc) != MRC_OK) {
-            printf("SKIP: this machine lacks instruction set %d\n", (int)isas[k]);
+            test_skip(test_isas[k].name);
             continue;
         }
         test_backend(be);

@@ -237,7 +237,8 @@ test_forms() {
         "--compat reference --max_steps 30 --max_seq_length 48" \
         "--encoding sentinel --batching sorted --lr_scheduler_type constant_with_warmup" \
         "--batching token_budget --head linear --warmup_ratio 0.2 --gradient_checkpointing" \
-        "--batching sequential --optim adamw_hf --weight_decay 0.1 --pad_to_max_length"; do
+        "--batching sequential --optim adamw_hf --weight_decay 0.1 --pad_to_max_length" \
+        "--backend naive --fp16 --max_steps 14" "--backend naive --bf16 --max_steps 8"; do
         rm -rf "$dir/one" "$dir/two"
         # shellcheck disable=SC2086
         works train_in "$dir/one" --threads 1 $form
@@ -245,6 +246,16 @@ test_forms() {
         killed_in "$dir/two" 3 --threads 3 $form
         same_run "$dir/one" "$dir/two"
     done
+    # 16 bits train, the loss scale is logged, and a backend that lacks them says so at once.
+    if [ "$(tail -n 2 "$dir/one/log.jsonl" | grep -c '"train/loss_scale"')" -eq 0 ]; then ok
+    else bad "bf16 has a loss scale"; fi
+    rm -rf "$dir/one"
+    works train_in "$dir/one" --backend naive --fp16 --max_steps 3
+    if grep -q '"train/loss_scale": [0-9]' "$dir/one/log.jsonl"; then ok; else bad "loss_scale"; fi
+    fails 3 "--bf16: the cpu backend does not compute in bf16 (found --bf16, expected" \
+        train_in "$dir/none" --bf16
+    absent "$dir/none"
+    fails 2 "--bf16: contradicts --fp16" train_in "$dir/none" --backend naive --bf16 --fp16
     # The study's validation steps, counted in each epoch; its losses are logged with them.
     rm -rf "$dir/one"
     make_rows 3 102 >"$dir/more.jsonl"
@@ -281,6 +292,16 @@ test_predict() {
         else bad "--save_logits: no $name"; fi
     done
     cp "$dir/answers/predictions.json" "$dir/first.json"
+    # Weights in 16 bits, in each way that a backend has them.
+    for flags in "--dtype bf16" "--dtype bf16 --backend naive" "--dtype fp16 --backend naive"; do
+        # shellcheck disable=SC2086
+        works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+            --output_dir "$dir/half" $flags
+        if [ "$(grep -c '^    "2-[0-9]*": "' "$dir/half/predictions.json")" -eq 16 ]; then ok
+        else bad "predict $flags"; fi
+    done
+    fails 3 "model: backend cpu has no kernels for f16" build/predict --model_name_or_path \
+        "$dir/base" --test_file "$dir/dev.jsonl" --output_dir "$dir/none" --dtype fp16
     for flags in "--threads 1" "--threads 3 --per_device_eval_batch_size 1"; do
         # shellcheck disable=SC2086
         works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
