@@ -671,6 +671,11 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
     }
 }
 
+// --threads for what has a pool of the library's without a backend.
+TOOL_DEF size_t tool_pool_threads(void) {
+    return tool_common.threads < 64 ? tool_common.threads : 64;
+}
+
 #ifdef MRC_OPENBLAS
 #define TOOL_BACKENDS "naive, cpu or openblas"
 #else
