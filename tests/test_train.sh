@@ -373,7 +373,7 @@ test_inputs() {
     { cat "$dir/dev.jsonl"; echo '{"id"'; } >"$dir/wrong.jsonl"
     fails 3 "wrong.jsonl:17:" train_in "$refused" --train_file "$dir/wrong.jsonl"
     { cat "$dir/dev.jsonl"; sed 's/"text": \["/&x/' "$dir/dev.jsonl"; } >"$dir/wrong.jsonl"
-    works train_in "$dir/half" --train_file "$dir/wrong.jsonl" --max_steps 1
+    works train_in "$dir/partly" --train_file "$dir/wrong.jsonl" --max_steps 1
     says "wrong.jsonl: 32 rows -> 16 kept ("
     absent "$refused"
 
