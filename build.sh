@@ -1,10 +1,11 @@
 #!/bin/sh
 # Builds and checks everything:
-#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|fuzz|clean]
+#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|faults|fuzz|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
 # run at a time (default: the cores there are), OPENBLAS=0 leaves OpenBLAS out where it is found,
+# CUDA=0 leaves CUDA out, CUDA=1 compiles it without a driver too (NVCC=.. names the compiler),
 # PYTHON is who runs the peers of bench.  A verb's last line on stdout is its result.
 cd "$(dirname "$0")" || exit 2
 
@@ -13,7 +14,7 @@ WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, test, lint, bench, fuzz or clean"
+VERBS="all, demo, test, lint, bench, faults, fuzz or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -57,6 +58,61 @@ END
     export BLAS
 }
 
+CUDA_SOURCES="backends/cuda.cu backends/cuda.h backends/cuda/*.cuh tests/cuda/* mrc.h build.sh"
+
+# nvcc, or nothing: NVCC=.. says which, CUDA=0 leaves CUDA out.
+cuda_compiler() {
+    [ "$CUDA" != 0 ] || return 0
+    for nvcc in "$NVCC" nvcc /usr/local/cuda/bin/nvcc; do
+        [ -n "$nvcc" ] && have "$nvcc" && { echo "$nvcc"; return 0; }
+    done
+    return 0
+}
+
+# cuda_targets NVCC: which of the devices that the source is for it knows, as numbers.
+cuda_targets() {
+    known=$("$1" --list-gpu-code 2>/dev/null)
+    for target in 70 80 90; do
+        echo "$known" | grep -qx "sm_$target" && printf '%s ' "$target"
+    done
+}
+
+# cuda_compile OBJECT: backends/cuda.cu for every device that nvcc knows; says which it left out.
+cuda_compile() {
+    nvcc=$(cuda_compiler) codes=
+    targets=$(cuda_targets "$nvcc")
+    for target in 70 80 90; do
+        case " $targets" in
+        *" $target "*) codes="$codes -gencode arch=compute_$target,code=sm_$target" ;;
+        *) say "CUDA: this nvcc knows no sm_$target: the object is not for such devices" ;;
+        esac
+    done
+    case " $targets" in
+    *" 90 "*) codes="$codes -gencode arch=compute_90,code=compute_90" ;;       # later ones
+    esac
+    # shellcheck disable=SC2086
+    "$nvcc" -std=c++17 -O3 -Werror all-warnings -Xcompiler -Wall $codes -c backends/cuda.cu \
+        -o "$1.tmp.$$" && mv -f "$1.tmp.$$" "$1"
+}
+
+# Sets CUDA_FLAGS, what links CUDA into a program: empty where it is left out.  A machine with nvcc
+# but no driver compiles it only when asked with CUDA=1, as it could not run it.
+find_cuda() {
+    [ -z "${CUDA_FLAGS+set}" ] || return 0
+    CUDA_FLAGS=
+    nvcc=$(cuda_compiler)
+    if [ -n "$nvcc" ] && { [ "$CUDA" = 1 ] || [ -e /dev/nvidiactl ]; }; then
+        # shellcheck disable=SC2086
+        if ! newer "$OUT/cuda.o" $CUDA_SOURCES; then
+            say "$nvcc $OUT/cuda.o"
+            cuda_compile "$OUT/cuda.o" || exit 3
+        fi
+        lib=$(dirname "$(dirname "$(command -v "$nvcc")")")/lib64
+        CUDA_FLAGS="-DMRC_CUDA $OUT/cuda.o -L$lib -lcudart_static -lstdc++ -ldl -lrt"
+    fi
+    export CUDA_FLAGS
+}
+
 # newer TARGET SOURCE...: whether TARGET stands and no source is newer.
 newer() {
     [ -e "$1" ] || return 1
@@ -86,8 +142,9 @@ build_all() {
     find_cc
     mkdir -p "$OUT" || exit 5
     find_openblas
+    find_cuda
     # Another compiler or other flags make everything anew.
-    flags="$CC $STD $WARN $CFLAGS $BLAS $($CC --version 2>/dev/null | head -n 1)"
+    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
         echo "$flags" >"$OUT/flags"
@@ -99,10 +156,11 @@ build_all() {
     for source in tools/*.c; do
         name=$(basename "$source" .c)
         [ "$name" = mrc ] && continue
-        newer "$OUT/$name" "$source" tools/tool.h backends/openblas.h "$OUT/mrc.o" && continue
+        newer "$OUT/$name" "$source" tools/tool.h backends/openblas.h backends/cuda.h "$OUT/mrc.o" \
+            && continue
         say "$CC $OUT/$name"
         # shellcheck disable=SC2086
-        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" $BLAS || exit 3
+        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" $BLAS $CUDA_FLAGS || exit 3
     done
 }
 
@@ -207,8 +265,21 @@ bench() {
 #     header-gcc, header-clang    mrc.h as C++ declarations, static, from another folder; tools
 #     lint                    the style of the sources
 #===================================================================================================
-CONFIGS="gcc-asan clang-asan gcc-tsan clang-tsan gcc clang arm64 sh header-gcc header-clang lint"
+CUDA_CONFIGS="cuda-asan cuda-tsan cuda-gcc cuda-clang"
+CONFIGS="gcc-asan clang-asan $CUDA_CONFIGS gcc-tsan clang-tsan gcc clang arm64 sh header-gcc
+    header-clang lint"
 TEST_LIMIT=1200                         # seconds a suite may run
+
+# The C compiler of a configuration, and the C++ compiler that goes with it.
+config_cc() {
+    case $1 in
+    arm64)      echo aarch64-linux-gnu-gcc ;;
+    cuda-clang) echo clang ;;
+    cuda-*)     echo gcc ;;
+    *)          echo "${1%%-*}" ;;
+    esac
+}
+config_cxx() { config_cc "$1" | sed 's/gcc/g++/; s/clang/clang++/'; }
 
 # The flags of a configuration.  Sanitizers make gcc suspect what it does not suspect without them;
 # warnings are the business of the plain configurations.
@@ -223,7 +294,6 @@ config_flags() {
 }
 
 ARM64_SUITES="test_kernels test_ops test_model"     # all kernels, and both models; two minutes
-config_cc() { case $1 in arm64) echo aarch64-linux-gnu-gcc ;; *) echo "${1%%-*}" ;; esac; }
 
 # Suites of a configuration, one a line.
 suites() {
@@ -231,9 +301,12 @@ suites() {
     sh)       for f in tests/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
+    cuda-tsan) echo test_cuda ;;
+    cuda-gcc) echo test_ops test_model test_cuda cuda_planted cuda_nvcc cuda_volta ;;
+    cuda-*)   echo test_ops test_cuda ;;
     arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
     *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' ;;
-    *)        for f in tests/test_*.c; do basename "$f" .c; done ;;
+    *)        for f in tests/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda$' ;;
     esac
 }
 
@@ -247,11 +320,14 @@ config_missing() {
     if ! have "$(config_cc "$1")"; then echo "no $(config_cc "$1")"; return; fi
     case $1 in
     arm64) have qemu-aarch64 || echo "no qemu-aarch64" ;;
-    *-*)
+    cuda-*) if ! have "$(config_cxx "$1")"; then echo "no $(config_cxx "$1")"; return; fi ;;
+    esac
+    case $1 in
+    *-asan|*-tsan)
         probe=$OUT/test/probe-$1
         echo 'int main(void) { return 0; }' >"$probe.c"
         # shellcheck disable=SC2046
-        "${1%%-*}" $(config_flags "$1") "$probe.c" -o "$probe" >/dev/null 2>&1 \
+        "$(config_cc "$1")" $(config_flags "$1") "$probe.c" -o "$probe" >/dev/null 2>&1 \
             && "$probe" >/dev/null 2>&1 || echo "this compiler or machine cannot run -fsanitize" ;;
     esac
 }
@@ -267,6 +343,7 @@ run_suite() {
     sh)       limited sh "tests/$2.sh"; return ;;
     lint)     lint; return ;;
     header-*) check_header "${1#header-}"; return ;;
+    cuda-*)   run_cuda_suite "$1" "$2"; return ;;
     esac
     binary=$OUT/test/$1/$2 emulator='' blas=$BLAS
     [ "$1" = arm64 ] && emulator=qemu-aarch64 blas=''
@@ -276,6 +353,83 @@ run_suite() {
     fi
     # shellcheck disable=SC2086
     MRC_TEST_CONFIG=$1 limited $emulator "$binary"
+}
+
+# The CUDA source compiled for the CPU, with a test or, for planted bugs, a program of its own.
+CUDA_WARN="-std=c++17 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function"
+run_cuda_suite() {
+    cxx=$(config_cxx "$1") dir=$OUT/test/$1
+    case $2 in
+    cuda_planted) cuda_planted "$cxx" "$dir"; return ;;
+    cuda_nvcc)    cuda_nvcc "$dir"; return ;;
+    cuda_volta)   cuda_volta "$dir"; return ;;
+    esac
+    # shellcheck disable=SC2086
+    if ! newer "$dir/cuda.o" $CUDA_SOURCES; then
+        # shellcheck disable=SC2046
+        "$cxx" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
+            -o "$dir/cuda.o.$$" && mv -f "$dir/cuda.o.$$" "$dir/cuda.o" || return 1
+    fi
+    if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o"; then
+        # shellcheck disable=SC2046,SC2086
+        "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA \
+            -c "tests/$2.c" -o "$dir/$2.o" \
+            && "$cxx" $(config_flags "$1") "$dir/$2.o" "$dir/cuda.o" $LIBS -o "$dir/$2" || return 1
+    fi
+    MRC_TEST_CONFIG=$1 limited "$dir/$2"
+}
+
+# Bugs that are in the source behind macros, each with the sanitizer or schedule that must catch it;
+# the same program without a bug must pass.
+cuda_planted() {
+    for bug in NONE NO_BARRIER TAIL NO_RELEASE; do
+        case $bug in
+        NO_RELEASE) flags="-O1 -g -fsanitize=thread" ;;
+        TAIL)       flags="-O1 -g -fsanitize=address" ;;
+        *)          flags="-O1" ;;
+        esac
+        # shellcheck disable=SC2086
+        "$1" $CUDA_WARN $flags -DMRC_CUDA_BUG_$bug -x c++ -Itests/cuda tests/cuda/planted.cu \
+            -o "$2/planted-$bug" || { bad "planted.cu with $bug does not compile"; continue; }
+        "$2/planted-$bug" >"$2/planted-$bug.out" 2>&1
+        code=$?
+        case $bug in
+        NONE) [ $code -eq 0 ] && ok || bad "planted.cu without a bug: exit code $code" ;;
+        *)    [ $code -ne 0 ] && ok || bad "the planted bug $bug goes unnoticed" ;;
+        esac
+    done
+    summary
+}
+
+# Whether nvcc takes the source, for the devices it knows, with its warnings as errors.
+cuda_nvcc() {
+    if [ -z "$(cuda_compiler)" ]; then
+        skip "no nvcc: the CUDA source for devices"
+        summary
+        return
+    fi
+    if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
+    summary
+}
+
+# What CUDA 11.8's ptxas makes of it for Volta: nothing spills, and f16 goes to tensor cores.
+# MRC_CUDA11 is a folder that ../shared/cuda/get_cu118.sh has filled; nothing is downloaded here.
+cuda_volta() {
+    if [ ! -x "$MRC_CUDA11/nvcc70" ]; then
+        skip "MRC_CUDA11 names no CUDA 11.8: what its compiler makes of the kernels for sm_70"
+        summary
+        return
+    fi
+    if "$MRC_CUDA11/nvcc70" -std=c++17 -O3 -arch=sm_70 -cubin -Xptxas -v -o "$1/cuda70.cubin" \
+        backends/cuda.cu >"$1/cuda70.txt" 2>&1; then ok; else bad "sm_70: backends/cuda.cu"; fi
+    none "kernels of products, attention and LSTM spill no register on sm_70" awk '
+        /Function properties for/ { name = $NF }
+        /bytes spill/ && name ~ /gemm|attention|lstm/ && !/ 0 bytes spill stores, 0 bytes spill/ {
+            print name ": " $0
+        }' "$1/cuda70.txt"
+    if "$MRC_CUDA11/usr/bin/nvdisasm" "$1/cuda70.cubin" 2>/dev/null | grep -q HMMA.884; then ok
+    else bad "sm_70: no HMMA.884"; fi
+    summary
 }
 
 # One job: runs, counts, and says how it went.
@@ -316,6 +470,7 @@ run_tests() {
         for suite in $(suites "$config"); do
             case $wanted in
             ''|"$config"|"$suite"|"${suite#test_}") chosen="$chosen $suite" ;;
+            cuda) case $config in cuda-*) chosen="$chosen $suite" ;; esac ;;
             esac
         done
         [ -n "$chosen" ] || continue
@@ -346,6 +501,34 @@ run_tests() {
             printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
             exit failed > 0
         }'
+}
+
+#===================================================================================================
+# faults: every place where memory, a system call, the disk or a process can fail
+#
+# The same suites as in test, which takes a part of the places: some minutes, so for changes of how
+# files are read, written or resumed from, and before a release.
+#===================================================================================================
+faults() {
+    build_all
+    MRC_FAULTS=full
+    export MRC_FAULTS
+    for config in gcc gcc-asan sh; do
+        suite=test_faults
+        [ $config = sh ] && suite=test_train
+        missing=$(config_missing $config)
+        if [ -n "$missing" ]; then echo "SKIP $config: $missing"; continue; fi
+        mkdir -p "$OUT/test/$config" || exit 5
+        run_job $config $suite
+        [ $config = sh ] || grep -v '^FAIL\|^SKIP\| passed, ' "$OUT/test/$config/$suite.log"
+        cat "$OUT/test/$config/$suite.count" >>"$OUT/test/faults.counts.$$"
+    done
+    awk '{ p += $1; f += $2; s += $3 }
+        END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 }' \
+        "$OUT/test/faults.counts.$$"
+    code=$?
+    rm -f "$OUT/test/faults.counts.$$"
+    return $code
 }
 
 #===================================================================================================
@@ -548,6 +731,7 @@ demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
 lint)    lint ;;
+faults)  faults ;;
 bench)   bench "$@" ;;
 fuzz)    fuzz ;;
 clean)   rm -rf "$OUT" ;;

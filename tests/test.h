@@ -1,10 +1,24 @@
 // What all tests share: counting checks, fixed random numbers, reading and writing any dtype.
 #ifndef TEST_H
 #define TEST_H
+#ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE             // MAP_ANONYMOUS, for the fake device
+#endif
 #define MRC_IMPLEMENTATION
 #include "../mrc.h"
 #include "../mrc.h"            // including twice must not matter
+
+#ifdef MRC_TEST_CUDA
+#include "../backends/cuda.h"
+enum { TEST_ON_CUDA = 1 };              // the CUDA source alone, against the naive kernels
+#else
+enum { TEST_ON_CUDA = 0 };
+#endif
+#ifdef MRC_TEST_GPU
+enum { TEST_ON_GPU = 1 };               // a real one: tests/gpu.sh
+#else
+enum { TEST_ON_GPU = 0 };
+#endif
 
 // For what not every test uses.
 #define TEST_HELPER __attribute__((unused)) static

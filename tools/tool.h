@@ -34,6 +34,9 @@
 #ifdef MRC_OPENBLAS                     // build.sh has found one
 #include "../backends/openblas.h"
 #endif
+#ifdef MRC_CUDA                         // build.sh has compiled backends/cuda.cu
+#include "../backends/cuda.h"
+#endif
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -677,10 +680,34 @@ TOOL_DEF size_t tool_pool_threads(void) {
 }
 
 #ifdef MRC_OPENBLAS
-#define TOOL_BACKENDS "naive, cpu or openblas"
+#define TOOL_WITH_OPENBLAS ", openblas"
 #else
-#define TOOL_BACKENDS "naive or cpu"
+#define TOOL_WITH_OPENBLAS ""
 #endif
+#ifdef MRC_CUDA
+#define TOOL_BACKENDS "naive, cpu" TOOL_WITH_OPENBLAS " or cuda"
+#else
+#define TOOL_BACKENDS "naive or cpu" TOOL_WITH_OPENBLAS
+#endif
+
+// CUDA, or one line that says why not: no CUDA in this build, no driver, no device.
+static mrc_status tool__cuda_new(mrc_backend **out) {
+#ifdef MRC_CUDA
+    char why[200] = "";
+    mrc_cuda_desc desc = { .why = why, .why_bytes = sizeof why };
+    mrc_status status = mrc_backend_cuda_new(out, &desc);
+    if (status == MRC_ERR_UNSUPPORTED) {
+        tool_fail(TOOL_BAD_INPUT, "--backend: %s (found cuda, expected " TOOL_BACKENDS ")", why);
+    }
+    return status;
+#else
+    *out = NULL;
+    const int driver = access("/dev/nvidiactl", F_OK) == 0;
+    tool_fail(TOOL_BAD_INPUT, "--backend: this build has no CUDA%s (found cuda, expected "
+              TOOL_BACKENDS ")", driver ? ", though this machine has a driver: install the CUDA "
+              "toolkit (nvcc) and run ./build.sh again" : ", and this machine no CUDA driver");
+#endif
+}
 
 // OpenBLAS's threads are its own business unless --threads was given.
 static mrc_status tool__openblas_new(mrc_backend **out, mrc_backend_desc desc) {
@@ -706,6 +733,7 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
         status = mrc_backend_cpu_new(&be, &desc);
     }
     if (kind == TOOL_BACKEND_OPENBLAS) status = tool__openblas_new(&be, desc);
+    if (kind == TOOL_BACKEND_CUDA) status = tool__cuda_new(&be);
     if (status == MRC_OK) return be;
     if (status == MRC_ERR_UNSUPPORTED && kind == TOOL_BACKEND_OPENBLAS) {
 #ifdef MRC_OPENBLAS
@@ -720,6 +748,23 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
                      : kind == TOOL_BACKEND_OPENBLAS ? "openblas" : "cpu";
     tool_fail(tool_exit_code(status), "--backend: %s (found %s, expected " TOOL_BACKENDS ")",
               mrc_status_string(status), word);
+}
+
+// Takes what was planned of a device's memory, in one piece; *had: wanted, or what there is.
+// Returns 0 where the backend's memory is the host's.
+TOOL_DEF int tool_backend_reserve(mrc_backend *be, size_t wanted, size_t *had) {
+#ifdef MRC_CUDA
+    if (!strcmp(be->name, "cuda")) {
+        size_t total;
+        *had = wanted;
+        if (mrc_cuda_reserve(be, wanted) == MRC_OK) return 1;
+        mrc_cuda_memory(be, had, &total);
+        if (*had >= wanted) *had = wanted - 1;
+        return 1;
+    }
+#endif
+    (void)be; (void)wanted; (void)had;
+    return 0;
 }
 
 //==============================================================================

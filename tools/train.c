@@ -861,7 +861,7 @@ static void load_weights(run *r, const mrc_model_config *config) {
     tool_load_notes notes = { .path = path };
     mrc_model_load_desc desc = { .path = path, .config = r->checkpoint[0] ? NULL : config,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
-                                 .user = &notes };
+                                 .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
     tool_load_notes_end(&notes);
 }
@@ -971,6 +971,8 @@ static int can_have(run *r, size_t bytes) {
 
 // The most that can be had, up to `wanted`, to the MiB.
 static size_t memory_to_be_had(run *r, size_t wanted) {
+    size_t had;
+    if (tool_backend_reserve(r->be, wanted, &had)) return had;
     size_t limit = memory_limit(), used = tool_peak_bytes();
     size_t room = limit > used ? limit - used : 0, low = 0, high = wanted < room ? wanted : room;
     if (can_have(r, high)) return high;

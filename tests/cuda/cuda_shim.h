@@ -715,6 +715,7 @@ template <class T>
 static inline T __ldg(const T *p) {
     return *p;
 }
+static inline int __ffs(int x) { return __builtin_ffs(x); }
 #define __expf(x) expf(x)
 #define __logf(x) logf(x) // glibc declares __expf and __logf
 static inline float __fdividef(float a, float b) { return a / b; }

@@ -1,0 +1,455 @@
+// attention.cuh - attention over packed sequences, forward and backward, without a T x T matrix
+//
+// A block has BQ queries of one head of one sequence and walks over its keys, 32 at a time; 8
+// threads share 4 queries, each with 4 consecutive keys, for which one Philox call draws the mask.
+// Backward makes the weights again from lse: one kernel with a block per queries gives dq and
+// delta_i = sum_j p_ij dp_ij, then one with a block per keys gives dk and dv.  Every sum has one
+// owner and one order.
+//
+// Rows of 32 keys stand in shared memory so that what thread x reads at once, rows 4 x + j for one
+// j, lies side by side: no two of the 8 threads meet in a bank.
+#ifndef MRC_CUDA_ATTENTION_CUH
+#define MRC_CUDA_ATTENTION_CUH
+#include "common.cuh"
+
+enum { MRC_CUDA_KEYS = 32, MRC_CUDA_WEIGHTS = MRC_CUDA_KEYS + 4 };
+
+template <class T> struct mrc_cuda_attention {
+    int      n_sequences, heads, d, tiles;      // tiles: of the longest sequence
+    size_t   width;                             // heads * d
+    float    scale;
+    mrc_cuda_mask mask;
+    const int32_t *cu, *real, *index;
+    const T *qkv, *dy;
+    T       *y, *dqkv;
+    size_t   ld_qkv, ld_y, ld_dy, ld_dqkv, ld_lse;
+    float   *lse;
+    float   *delta;                             // (A, N)
+    size_t   n;
+    int      accumulate;
+};
+
+// Which head of which sequence a block has, and where its tile begins.
+typedef struct mrc_cuda_span { int sequence, head, first, length, keys, begin; } mrc_cuda_span;
+template <class T>
+__device__ __forceinline__ mrc_cuda_span mrc_cuda_span_of(const mrc_cuda_attention<T> &a,
+                                                          int tile_rows) {
+    mrc_cuda_span q;
+    const int x = (int)blockIdx.x, rest = x / a.tiles;
+    q.begin = x % a.tiles * tile_rows;
+    q.head = rest % a.heads;
+    q.sequence = rest / a.heads;
+    q.first = a.cu[q.sequence];
+    q.length = a.cu[q.sequence + 1] - q.first;
+    q.keys = a.real[q.sequence];
+    return q;
+}
+
+__device__ __forceinline__ int mrc_cuda_key_row(int j) { return j % 4 * 8 + j / 4; }
+
+// Rows 0 .. ROWS of a tile, D columns; what is not there is 0.  KEYS: in the order of key rows.
+template <int ROWS, int D, bool KEYS, class T>
+__device__ __forceinline__ void mrc_cuda_tile(float (*to)[D + 4], const T *from, size_t ld,
+                                              int rows, int d) {
+    for (int e = (int)threadIdx.x; e < ROWS * D; e += (int)blockDim.x) {
+        const int r = e / D, c = e % D;
+        to[KEYS ? mrc_cuda_key_row(r) : r][c] =
+            r < rows && c < d ? mrc_cuda_get(from + (size_t)r * ld + c) : 0.0f;
+    }
+}
+
+// s[i][j] = q row 4 y + i times k row 4 x + j.
+template <int D>
+__device__ __forceinline__ void mrc_cuda_dots(float (&s)[4][4], const float (*q)[D + 4],
+                                              const float (*k)[D + 4], int x, int y) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
+#pragma unroll 4
+    for (int e = 0; e < D; e += 4) {
+        float4 a[4], b[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            a[i] = *(const float4 *)&q[4 * y + i][e];
+            b[i] = *(const float4 *)&k[8 * i + x][e];
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                s[i][j] += a[i].x * b[j].x;
+                s[i][j] += a[i].y * b[j].y;
+                s[i][j] += a[i].z * b[j].z;
+                s[i][j] += a[i].w * b[j].w;
+            }
+        }
+    }
+}
+
+// o[i] += sum over keys of w row 4 y + i times v: columns 4 x + 32 g + 0..3 of group g.
+template <int D>
+__device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
+                                               const float (*w)[MRC_CUDA_WEIGHTS],
+                                               const float (*v)[D + 4], int x, int y) {
+#pragma unroll 2
+    for (int j = 0; j < MRC_CUDA_KEYS; j++) {
+        const float *row = v[mrc_cuda_key_row(j)];
+        float p[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) p[i] = w[4 * y + i][j];
+#pragma unroll
+        for (int g = 0; g < D / 32; g++) {
+            const float4 f = *(const float4 *)(row + 32 * g + 4 * x);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                o[i][4 * g] += p[i] * f.x;
+                o[i][4 * g + 1] += p[i] * f.y;
+                o[i][4 * g + 2] += p[i] * f.z;
+                o[i][4 * g + 3] += p[i] * f.w;
+            }
+        }
+    }
+}
+
+template <int D, int BQ> struct mrc_cuda_fwd_tiles {
+    float q[BQ][D + 4], k[MRC_CUDA_KEYS][D + 4], v[MRC_CUDA_KEYS][D + 4];
+    float p[BQ][MRC_CUDA_WEIGHTS];
+};
+
+template <class T, int D, int BQ>
+__global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_fwd(mrc_cuda_attention<T> a) {
+    typedef mrc_cuda_fwd_tiles<D, BQ> tiles;
+    MRC_DYN_SMEM(tiles, s);
+    const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
+    if (q.begin >= q.length) return;
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
+    float max[4], sum[4] = {}, o[4][D / 8] = {};
+#pragma unroll
+    for (int i = 0; i < 4; i++) max[i] = -INFINITY;
+    mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q.begin * a.ld_qkv, a.ld_qkv,
+                                q.length - q.begin, a.d);
+    for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
+        const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
+        __syncthreads();
+        mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys, a.ld_qkv, q.keys - k0, a.d);
+        mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width, a.ld_qkv, q.keys - k0, a.d);
+        __syncthreads();
+        float p[4][4];
+        mrc_cuda_dots<D>(p, s->q, s->k, x, y);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float m = -INFINITY, keep[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                p[i][j] = k0 + 4 * x + j < q.keys ? p[i][j] * a.scale : -INFINITY;
+                m = fmaxf(m, p[i][j]);
+            }
+            m = fmaxf(max[i], mrc_cuda_max<8>(m));
+            const float shrink = expf(max[i] - m);      // 0 at first
+            max[i] = m;
+            sum[i] *= shrink;
+#pragma unroll
+            for (int e = 0; e < D / 8; e++) o[i][e] *= shrink;
+            mrc_cuda_kept(a.mask, (uint32_t)q.head, (uint32_t)a.index[q.sequence],
+                          (uint32_t)(q.begin + 4 * y + i), (uint32_t)(k0 / 4 + x), keep);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float w = expf(p[i][j] - m);
+                sum[i] += w;
+                s->p[4 * y + i][4 * x + j] = w * keep[j];
+            }
+        }
+        __syncwarp();                   // the 8 threads of these rows are in one warp
+        mrc_cuda_weigh<D>(o, s->p, s->v, x, y);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = q.begin + 4 * y + i;
+        const float all = mrc_cuda_sum<8>(sum[i]), share = q.keys ? 1 / all : 0;
+        if (row >= q.length) continue;
+        const size_t at = (size_t)(q.first + row);
+        if (x == 0 && a.lse) {
+            a.lse[q.head * a.ld_lse + at] = q.keys ? max[i] + logf(all) : 0;
+        }
+#pragma unroll
+        for (int e = 0; e < D / 8; e++) {
+            const int column = e / 4 * 32 + 4 * x + e % 4;
+            if (column >= a.d) continue;
+            mrc_cuda_put(a.y + at * a.ld_y + (size_t)q.head * a.d + column, o[i][e] * share);
+        }
+    }
+}
+
+// p_ij = exp(s_ij - lse_i) of 4 queries and 4 keys, and dp_ij = m_ij dy_i v_j; masked ones are 0.
+template <int D, class T, class Tiles>
+__device__ __forceinline__ void mrc_cuda_weights_again(const mrc_cuda_attention<T> &a,
+                                                       const mrc_cuda_span &q, const Tiles *s,
+                                                       int q0, int k0, const float (&lse)[4],
+                                                       float (&p)[4][4], float (&dp)[4][4],
+                                                       float (&keep)[4][4]) {
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+    mrc_cuda_dots<D>(p, s->q, s->k, x, y);
+    mrc_cuda_dots<D>(dp, s->dy, s->v, x, y);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = q0 + 4 * y + i;
+        mrc_cuda_kept(a.mask, (uint32_t)q.head, (uint32_t)a.index[q.sequence], (uint32_t)row,
+                      (uint32_t)(k0 / 4 + x), keep[i]);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const bool there = row < q.length && k0 + 4 * x + j < q.keys;
+            p[i][j] = there ? expf(p[i][j] * a.scale - lse[i]) : 0;
+            dp[i][j] *= keep[i][j];
+        }
+    }
+}
+
+template <int D, int BQ> struct mrc_cuda_bwd_tiles {
+    float q[BQ][D + 4], dy[BQ][D + 4], k[MRC_CUDA_KEYS][D + 4], v[MRC_CUDA_KEYS][D + 4];
+    float p[BQ][MRC_CUDA_WEIGHTS], ds[BQ][MRC_CUDA_WEIGHTS];
+};
+
+// The rows of lse that a thread needs; 0 past the end.
+template <class T>
+__device__ __forceinline__ void mrc_cuda_rows(float (&v)[4], const float *from, size_t ld,
+                                              const mrc_cuda_attention<T> &a,
+                                              const mrc_cuda_span &q, int q0) {
+    (void)a;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = q0 + (int)threadIdx.x / 8 * 4 + i;
+        v[i] = row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
+    }
+}
+
+template <class T, int D, int BQ>
+__global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_dq(mrc_cuda_attention<T> a) {
+    typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
+    MRC_DYN_SMEM(tiles, s);
+    const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
+    if (q.begin >= q.length) return;
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
+    float lse[4], delta[4] = {}, dq[4][D / 8] = {};
+    mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q.begin * a.ld_qkv, a.ld_qkv,
+                                q.length - q.begin, a.d);
+    mrc_cuda_tile<BQ, D, false>(s->dy, a.dy + (size_t)(q.first + q.begin) * a.ld_dy
+                                + (size_t)q.head * a.d, a.ld_dy, q.length - q.begin, a.d);
+    mrc_cuda_rows(lse, a.lse, a.ld_lse, a, q, q.begin);
+    for (int pass = 0; pass < 2; pass++) {              // delta, then dq
+        for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
+            const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
+            float p[4][4], dp[4][4], keep[4][4];
+            __syncthreads();
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys, a.ld_qkv, q.keys - k0, a.d);
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width, a.ld_qkv, q.keys - k0,
+                                                  a.d);
+            __syncthreads();
+            mrc_cuda_weights_again<D>(a, q, s, q.begin, k0, lse, p, dp, keep);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    if (pass == 0) delta[i] += p[i][j] * dp[i][j];
+                    else s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
+                }
+            }
+            if (pass == 0) continue;
+            __syncwarp();
+            mrc_cuda_weigh<D>(dq, s->ds, s->k, x, y);
+        }
+        if (pass) continue;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = q.begin + 4 * y + i;
+            delta[i] = mrc_cuda_sum<8>(delta[i]);
+            if (x == 0 && row < q.length) {
+                a.delta[(size_t)q.head * a.n + (size_t)(q.first + row)] = delta[i];
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = q.begin + 4 * y + i;
+        T *to = a.dqkv + (size_t)(q.first + row) * a.ld_dqkv + (size_t)q.head * a.d;
+#pragma unroll
+        for (int e = 0; e < D / 8; e++) {
+            const int column = e / 4 * 32 + 4 * x + e % 4;
+            if (row < q.length && column < a.d) {
+                mrc_cuda_give(to + column, dq[i][e], a.accumulate);
+            }
+        }
+    }
+}
+
+// sum[j][e] += weights' column 4 x + j times rows of from, columns E y + e.
+template <int D, int BQ>
+__device__ __forceinline__ void mrc_cuda_gather(float (&sum)[4][4 * D / BQ],
+                                                const float (*w)[MRC_CUDA_WEIGHTS],
+                                                const float (*from)[D + 4], int x, int y) {
+    enum { E = 4 * D / BQ };
+#pragma unroll 2
+    for (int i = 0; i < BQ; i++) {
+        const float4 p = *(const float4 *)&w[i][4 * x];
+#pragma unroll
+        for (int e = 0; e < E; e += 4) {
+            const float4 f = *(const float4 *)&from[i][E * y + e];
+            const float v[4] = { f.x, f.y, f.z, f.w };
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                sum[0][e + c] += p.x * v[c];
+                sum[1][e + c] += p.y * v[c];
+                sum[2][e + c] += p.z * v[c];
+                sum[3][e + c] += p.w * v[c];
+            }
+        }
+    }
+}
+
+template <class T, int D, int BQ>
+__global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_dkv(mrc_cuda_attention<T> a) {
+    typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
+    enum { E = 4 * D / BQ };
+    MRC_DYN_SMEM(tiles, s);
+    const mrc_cuda_span q = mrc_cuda_span_of(a, MRC_CUDA_KEYS);
+    const int k0 = q.begin;
+    if (k0 >= q.length) return;
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
+    const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
+    const T *dy = a.dy + (size_t)q.first * a.ld_dy + (size_t)q.head * a.d;
+    float dk[4][E] = {}, dv[4][E] = {};
+    mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys, a.ld_qkv, q.keys - k0, a.d);
+    mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width, a.ld_qkv, q.keys - k0, a.d);
+    for (int q0 = 0; q0 < q.length && k0 < q.keys; q0 += BQ) {
+        float lse[4], delta[4], p[4][4], dp[4][4], keep[4][4];
+        __syncthreads();
+        mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q0 * a.ld_qkv, a.ld_qkv, q.length - q0,
+                                    a.d);
+        mrc_cuda_tile<BQ, D, false>(s->dy, dy + (size_t)q0 * a.ld_dy, a.ld_dy, q.length - q0, a.d);
+        mrc_cuda_rows(lse, a.lse, a.ld_lse, a, q, q0);
+        mrc_cuda_rows(delta, a.delta, a.n, a, q, q0);
+        __syncthreads();
+        mrc_cuda_weights_again<D>(a, q, s, q0, k0, lse, p, dp, keep);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                s->p[4 * y + i][4 * x + j] = p[i][j] * keep[i][j];
+                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
+            }
+        }
+        __syncthreads();
+        mrc_cuda_gather<D, BQ>(dv, s->p, s->dy, x, y);
+        mrc_cuda_gather<D, BQ>(dk, s->ds, s->q, x, y);
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const int key = k0 + 4 * x + j;
+        T *to = a.dqkv + (size_t)(q.first + key) * a.ld_dqkv + (size_t)q.head * a.d + a.width;
+#pragma unroll
+        for (int e = 0; e < E; e++) {
+            if (key >= q.length || E * y + e >= a.d) continue;
+            mrc_cuda_give(to + E * y + e, dk[j][e], a.accumulate);
+            mrc_cuda_give(to + a.width + E * y + e, dv[j][e], a.accumulate);
+        }
+    }
+}
+
+//==============================================================================
+// Launches
+//==============================================================================
+// A grid of one dimension: tiles, then heads, then sequences.
+template <class T>
+static mrc_status mrc_cuda_attention_grid(mrc_cuda_attention<T> *a, size_t max_length, size_t rows,
+                                          unsigned *grid) {
+    const size_t tiles = (max_length + rows - 1) / rows;
+    const size_t pairs = (size_t)a->n_sequences * (size_t)a->heads;
+    if (pairs && tiles > INT32_MAX / pairs) return MRC_ERR_UNSUPPORTED;
+    a->tiles = (int)tiles;
+    *grid = (unsigned)(tiles * pairs);
+    return MRC_OK;
+}
+
+template <class T, int D, int BQ>
+static mrc_status mrc_cuda_attend(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
+    const size_t shared = sizeof(mrc_cuda_fwd_tiles<D, BQ>);
+    unsigned grid;
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, &grid));
+    if (grid == 0) return MRC_OK;
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_fwd<T, D, BQ>, shared));
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_fwd<T, D, BQ>), grid, 2 * BQ, shared,
+                                        c->stream, a));
+}
+
+template <class T, int D, int BQ>
+static mrc_status mrc_cuda_attend_bwd(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
+    const size_t shared = sizeof(mrc_cuda_bwd_tiles<D, BQ>);
+    unsigned grid;
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, &grid));
+    if (grid == 0) return MRC_OK;
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dq<T, D, BQ>, shared));
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dkv<T, D, BQ>, shared));
+    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dq<T, D, BQ>), grid, 2 * BQ,
+                                              shared, c->stream, a)));
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, MRC_CUDA_KEYS, &grid));
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dkv<T, D, BQ>), grid, 2 * BQ, shared,
+                                        c->stream, a));
+}
+
+// What forward and backward have in common; their args have the same names for it.
+template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_of(const Args *g) {
+    mrc_cuda_attention<T> a = {};
+    a.n_sequences = (int)g->n_sequences;
+    a.heads = (int)g->heads;
+    a.d = (int)g->d;
+    a.width = g->heads * g->d;
+    a.scale = (float)g->scale;
+    a.mask = mrc_cuda_mask_of(&g->mask);
+    a.cu = (const int32_t *)g->cu_seqlens.data;
+    a.real = (const int32_t *)g->real_len.data;
+    a.index = (const int32_t *)g->sequence_index.data;
+    a.qkv = (const T *)g->qkv.data;
+    a.ld_qkv = g->qkv.ld;
+    a.lse = (float *)g->lse.data;
+    a.ld_lse = g->lse.ld;
+    a.n = g->n;
+    return a;
+}
+
+// Heads of up to 128 columns.
+template <class T>
+static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attention_fwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
+    a.y = (T *)g->y.data;
+    a.ld_y = g->y.ld;
+    if (g->n == 0) return MRC_OK;
+    if (g->d <= 32) return mrc_cuda_attend<T, 32, 32>(c, a, g->max_length);
+    if (g->d <= 64) return mrc_cuda_attend<T, 64, 64>(c, a, g->max_length);
+    return g->d <= 128 ? mrc_cuda_attend<T, 128, 32>(c, a, g->max_length) : MRC_ERR_UNSUPPORTED;
+}
+
+static size_t mrc_cuda_attention_bwd_scratch(mrc_backend *be, const mrc_attention_bwd_args *g) {
+    (void)be;
+    return g->heads * g->n * sizeof(float);     // delta
+}
+
+template <class T>
+static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attention_bwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
+    a.dy = (const T *)g->dy.data;
+    a.ld_dy = g->dy.ld;
+    a.dqkv = (T *)g->dqkv.data;
+    a.ld_dqkv = g->dqkv.ld;
+    a.delta = (float *)g->workspace;
+    a.accumulate = g->dqkv.accumulate;
+    if (g->n == 0 || !g->dqkv.data) return MRC_OK;
+    if (g->d <= 32) return mrc_cuda_attend_bwd<T, 32, 32>(c, a, g->max_length);
+    if (g->d <= 64) return mrc_cuda_attend_bwd<T, 64, 64>(c, a, g->max_length);
+    return g->d <= 128 ? mrc_cuda_attend_bwd<T, 128, 32>(c, a, g->max_length)
+                       : MRC_ERR_UNSUPPORTED;
+}
+
+#endif

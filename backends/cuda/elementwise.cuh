@@ -1,0 +1,783 @@
+// elementwise.cuh - everything that reads its operands once: GELU, LayerNorm, dropout, embedding,
+// cross-entropy, sums over rows
+//
+// T is what activations are stored as; sums, statistics and weights' gradients are f32.
+#ifndef MRC_CUDA_ELEMENTWISE_CUH
+#define MRC_CUDA_ELEMENTWISE_CUH
+#include "common.cuh"
+
+enum { MRC_CUDA_BLOCK = 128, MRC_CUDA_ROWS = MRC_CUDA_BLOCK / 32, MRC_CUDA_CHUNK = 128 };
+
+// A matrix on the device: elements, columns from one row to the next.
+template <class T> struct mrc_cuda_matrix {
+    T     *data;
+    size_t ld;
+    int    accumulate;
+    __device__ __forceinline__ T *at(size_t r, size_t c) const { return data + r * ld + c; }
+};
+template <class T> static mrc_cuda_matrix<const T> mrc_cuda_from(mrc_in m) {
+    return { (const T *)m.data, m.ld, 0 };
+}
+template <class T> static mrc_cuda_matrix<T> mrc_cuda_into(mrc_out m) {
+    return { (T *)m.data, m.ld, m.accumulate };
+}
+
+//==============================================================================
+// GELU
+//==============================================================================
+template <class T> __global__ void mrc_cuda_gelu_fwd(size_t n, const T *x, T *y) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i < n) mrc_cuda_put(y + i, mrc_cuda_gelu(mrc_cuda_get(x + i)));
+}
+template <class T>
+__global__ void mrc_cuda_gelu_bwd(size_t n, const T *x, const T *dy, T *dx, int accumulate) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i >= n) return;
+    mrc_cuda_give(dx + i, mrc_cuda_get(dy + i) * mrc_cuda_gelu_slope(mrc_cuda_get(x + i)),
+                  accumulate);
+}
+// dz over z.
+template <class T>
+__global__ void mrc_cuda_gelu_dz(size_t rows, size_t cols, mrc_cuda_matrix<T> z,
+                                 mrc_cuda_matrix<const T> dy) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i >= rows * cols) return;
+    T *to = z.at(i / cols, i % cols);
+    mrc_cuda_put(to, mrc_cuda_get(dy.at(i / cols, i % cols))
+                     * mrc_cuda_gelu_slope(mrc_cuda_get(to)));
+}
+
+template <class T>
+static mrc_status mrc_cuda_gelu_fwd_run(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    if (a->n == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_gelu_fwd<T>),
+                                        mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
+                                        c->stream, a->n, (const T *)a->x.data, (T *)a->y.data));
+}
+template <class T>
+static mrc_status mrc_cuda_gelu_bwd_run(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    if (a->n == 0 || !a->dx.data) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_gelu_bwd<T>),
+                                        mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
+                                        c->stream, a->n, (const T *)a->x.data,
+                                        (const T *)a->dy.data, (T *)a->dx.data,
+                                        a->dx.accumulate));
+}
+
+//==============================================================================
+// Sums over rows: chunks of 128 rows first, then the chunks in their order
+//==============================================================================
+// f(r, c, v) gives N values; parts (chunks, N, cols).
+template <class F> __global__ void mrc_cuda_chunk_sums(F f, int rows, int cols, float *parts) {
+    struct partial { float v[F::N][8][32]; };
+    MRC_DYN_SMEM(partial, s);
+    const int x = (int)threadIdx.x % 32, y = (int)threadIdx.x / 32;
+    const int c = (int)blockIdx.x * 32 + x, first = (int)blockIdx.y * MRC_CUDA_CHUNK;
+    const int end = first + MRC_CUDA_CHUNK < rows ? first + MRC_CUDA_CHUNK : rows;
+    float sum[F::N] = {};
+    for (int r = first + y; c < cols && r < end; r += 8) {
+        float v[F::N];
+        f((size_t)r, (size_t)c, v);
+        for (int k = 0; k < F::N; k++) sum[k] += v[k];
+    }
+    for (int k = 0; k < F::N; k++) s->v[k][y][x] = sum[k];
+    __syncthreads();
+    if (y >= F::N || c >= cols) return;
+    float all = 0;
+    for (int i = 0; i < 8; i++) all += s->v[y][i][x];
+    parts[((size_t)blockIdx.y * F::N + y) * cols + c] = all;
+}
+
+typedef struct mrc_cuda_targets { float *to[2]; int accumulate[2]; } mrc_cuda_targets;
+__global__ static void mrc_cuda_add_chunks(const float *parts, int chunks, int n, int cols,
+                                           mrc_cuda_targets t) {
+    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (c >= cols) return;
+    for (int k = 0; k < n; k++) {               // in order: both may be one tensor
+        float sum = 0;
+        for (int i = 0; i < chunks; i++) sum += parts[((size_t)i * n + k) * cols + c];
+        if (t.to[k]) mrc_cuda_give(t.to[k] + c, sum, t.accumulate[k]);
+    }
+}
+
+static inline size_t mrc_cuda_chunks(size_t rows) {
+    return (rows + MRC_CUDA_CHUNK - 1) / MRC_CUDA_CHUNK;
+}
+// Of sums of n values a row and column; at least one float, as no rows still make sums of 0.
+static inline size_t mrc_cuda_row_sums_scratch(size_t rows, size_t cols, size_t n) {
+    return (mrc_cuda_chunks(rows) * n * cols + 1) * sizeof(float);
+}
+
+template <class F>
+static mrc_status mrc_cuda_row_sums(mrc_cuda *c, F f, size_t rows, size_t cols,
+                                    mrc_cuda_targets t, void *scratch) {
+    const size_t chunks = mrc_cuda_chunks(rows);
+    if (cols == 0) return MRC_OK;
+    if (chunks > 65535) return MRC_ERR_UNSUPPORTED;
+    if (chunks) {
+        MRC_CUDA_TRY(mrc_cuda_check(
+            c, MRC_LAUNCH((mrc_cuda_chunk_sums<F>), dim3(mrc_cuda_blocks(cols, 32),
+                                                         (unsigned)chunks),
+                          256, F::N * 8 * 32 * sizeof(float), c->stream, f, (int)rows, (int)cols,
+                          (float *)scratch)));
+    }
+    return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_add_chunks, mrc_cuda_blocks(cols, 64), 64, 0,
+                                        c->stream, (const float *)scratch, (int)chunks, (int)F::N,
+                                        (int)cols, t));
+}
+
+template <class T> struct mrc_cuda_plain_sum {
+    enum { N = 1 };
+    mrc_cuda_matrix<const T> m;
+    __device__ __forceinline__ void operator()(size_t r, size_t c, float (&v)[1]) const {
+        v[0] = mrc_cuda_get(m.at(r, c));
+    }
+};
+template <class T>
+static mrc_status mrc_cuda_bias_gradient(mrc_cuda *c, mrc_in dz, size_t rows, size_t cols,
+                                         mrc_out dbias, void *scratch) {
+    if (!dbias.data) return MRC_OK;
+    const mrc_cuda_targets t = { { (float *)dbias.data, NULL }, { dbias.accumulate, 0 } };
+    return mrc_cuda_row_sums(c, mrc_cuda_plain_sum<T>{ mrc_cuda_from<T>(dz) }, rows, cols, t,
+                             scratch);
+}
+
+//==============================================================================
+// LayerNorm, alone and after residual + dropout: a warp has a row
+//==============================================================================
+template <class T> struct mrc_cuda_norm {
+    int n, h, n_sequences;
+    float eps;
+    mrc_cuda_mask mask;
+    const int32_t *cu, *index;
+    mrc_cuda_matrix<const T> x, residual, dy;
+    mrc_cuda_vector weight, bias;
+    mrc_cuda_matrix<T> y, u, dx, dresidual;
+    float *mean, *rstd;
+};
+
+// ADD: u = residual + dropout(x) is made first, into u; else u is x.
+template <class T, bool ADD>
+__global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_fwd(mrc_cuda_norm<T> a) {
+    const int row = (int)blockIdx.x * MRC_CUDA_ROWS + (int)threadIdx.x / 32;
+    const int lane = (int)threadIdx.x % 32;
+    if (row >= a.n) return;                     // the whole warp
+    const T *u = ADD ? a.u.at((size_t)row, 0) : a.x.at((size_t)row, 0);
+    float sum = 0, square = 0;
+    if (ADD) {
+        const int s = mrc_cuda_sequence_of(a.cu, a.n_sequences, row);
+        for (int f = 4 * lane; f < a.h; f += 128) {
+            float keep[4];
+            mrc_cuda_kept(a.mask, 0, (uint32_t)a.index[s], (uint32_t)(row - a.cu[s]),
+                          (uint32_t)f / 4, keep);
+            for (int k = 0; k < 4 && f + k < a.h; k++) {
+                const size_t at = (size_t)(f + k);
+                const float x = keep[k] > 0 ? mrc_cuda_get(a.x.at((size_t)row, at)) * keep[k] : 0;
+                T *to = a.u.at((size_t)row, at);
+                mrc_cuda_put(to, x + mrc_cuda_get(a.residual.at((size_t)row, at)));
+                sum += mrc_cuda_get(to);
+            }
+        }
+    } else {
+        for (int f = 4 * lane; f < a.h; f += 128) {
+            for (int k = 0; k < 4 && f + k < a.h; k++) sum += mrc_cuda_get(u + f + k);
+        }
+    }
+    const float mean = mrc_cuda_sum<32>(sum) / (float)a.h;
+    for (int f = 4 * lane; f < a.h; f += 128) {         // what this lane has written
+        for (int k = 0; k < 4 && f + k < a.h; k++) {
+            const float d = mrc_cuda_get(u + f + k) - mean;
+            square += d * d;
+        }
+    }
+    const float rstd = 1 / sqrtf(mrc_cuda_sum<32>(square) / (float)a.h + a.eps);
+    for (int f = 4 * lane; f < a.h; f += 128) {
+        for (int k = 0; k < 4 && f + k < a.h; k++) {
+            const size_t at = (size_t)(f + k);
+            mrc_cuda_put(a.y.at((size_t)row, at), (mrc_cuda_get(u + at) - mean) * rstd
+                         * mrc_cuda_at(a.weight, at) + mrc_cuda_at(a.bias, at));
+        }
+    }
+    if (lane == 0 && a.mean) a.mean[row] = mean;
+    if (lane == 0 && a.rstd) a.rstd[row] = rstd;
+}
+
+// du of a row: into dresidual as it is, into dx times the mask.
+template <class T>
+__global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_bwd(mrc_cuda_norm<T> a) {
+    const int row = (int)blockIdx.x * MRC_CUDA_ROWS + (int)threadIdx.x / 32;
+    const int lane = (int)threadIdx.x % 32;
+    if (row >= a.n) return;
+    const size_t r = (size_t)row;
+    const float mean = a.mean[row], rstd = a.rstd[row];
+    float sum_g = 0, sum_gx = 0;
+    for (int f = lane; f < a.h; f += 32) {
+        const float g = mrc_cuda_get(a.dy.at(r, (size_t)f)) * mrc_cuda_at(a.weight, (size_t)f);
+        sum_g += g;
+        sum_gx += g * ((mrc_cuda_get(a.x.at(r, (size_t)f)) - mean) * rstd);
+    }
+    const float mean_g = mrc_cuda_sum<32>(sum_g) / (float)a.h;
+    const float mean_gx = mrc_cuda_sum<32>(sum_gx) / (float)a.h;
+    const int s = a.cu ? mrc_cuda_sequence_of(a.cu, a.n_sequences, row) : 0;
+    const uint32_t sequence = a.cu ? (uint32_t)a.index[s] : 0;
+    const uint32_t position = a.cu ? (uint32_t)(row - a.cu[s]) : 0;
+    for (int f = 4 * lane; f < a.h; f += 128) {
+        float keep[4];
+        mrc_cuda_kept(a.mask, 0, sequence, position, (uint32_t)f / 4, keep);
+        for (int k = 0; k < 4 && f + k < a.h; k++) {
+            const size_t at = (size_t)(f + k);
+            // forward was: y = xhat * weight + bias
+            const float g = mrc_cuda_get(a.dy.at(r, at)) * mrc_cuda_at(a.weight, at);
+            const float xhat = (mrc_cuda_get(a.x.at(r, at)) - mean) * rstd;
+            const float du = rstd * (g - mean_g - xhat * mean_gx);
+            if (a.dx.data) mrc_cuda_give(a.dx.at(r, at), du * keep[k], a.dx.accumulate);
+            if (a.dresidual.data) {
+                mrc_cuda_give(a.dresidual.at(r, at), du, a.dresidual.accumulate);
+            }
+        }
+    }
+}
+
+template <class T> struct mrc_cuda_norm_sums {          // of dweight and dbias
+    enum { N = 2 };
+    mrc_cuda_matrix<const T> x, dy;
+    const float *mean, *rstd;
+    __device__ __forceinline__ void operator()(size_t r, size_t c, float (&v)[2]) const {
+        v[1] = mrc_cuda_get(dy.at(r, c));
+        v[0] = v[1] * ((mrc_cuda_get(x.at(r, c)) - mean[r]) * rstd[r]);
+    }
+};
+
+template <class T> static mrc_status mrc_cuda_norm_fwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a) {
+    if (a.n == 0) return MRC_OK;
+    const unsigned grid = mrc_cuda_blocks((size_t)a.n, MRC_CUDA_ROWS);
+    return mrc_cuda_check(c, a.cu ? MRC_LAUNCH((mrc_cuda_norm_fwd<T, true>), grid, MRC_CUDA_BLOCK,
+                                               0, c->stream, a)
+                                  : MRC_LAUNCH((mrc_cuda_norm_fwd<T, false>), grid,
+                                               MRC_CUDA_BLOCK, 0, c->stream, a));
+}
+template <class T>
+static mrc_status mrc_cuda_norm_bwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a, mrc_out dweight,
+                                           mrc_out dbias, void *scratch) {
+    if (a.n && (a.dx.data || a.dresidual.data)) {
+        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_norm_bwd<T>),
+                                                  mrc_cuda_blocks((size_t)a.n, MRC_CUDA_ROWS),
+                                                  MRC_CUDA_BLOCK, 0, c->stream, a)));
+    }
+    if (!dweight.data && !dbias.data) return MRC_OK;
+    const mrc_cuda_targets t = { { (float *)dweight.data, (float *)dbias.data },
+                                 { dweight.accumulate, dbias.accumulate } };
+    const mrc_cuda_norm_sums<T> f = { a.x, a.dy, a.mean, a.rstd };
+    return mrc_cuda_row_sums(c, f, (size_t)a.n, (size_t)a.h, t, scratch);
+}
+
+template <class T>
+static mrc_status mrc_cuda_layer_norm_fwd_run(mrc_backend *be, const mrc_layer_norm_fwd_args *g) {
+    mrc_cuda_norm<T> a = {};
+    a.n = (int)g->n;
+    a.h = (int)g->h;
+    a.eps = (float)g->eps;
+    a.x = mrc_cuda_from<T>(g->x);
+    a.weight = mrc_cuda_vector_of(g->weight);
+    a.bias = mrc_cuda_vector_of(g->bias);
+    a.y = mrc_cuda_into<T>(g->y);
+    a.mean = (float *)g->mean.data;
+    a.rstd = (float *)g->rstd.data;
+    return mrc_cuda_norm_fwd_launch((mrc_cuda *)be->self, a);
+}
+static size_t mrc_cuda_layer_norm_bwd_scratch(mrc_backend *be, const mrc_layer_norm_bwd_args *g) {
+    (void)be;
+    return mrc_cuda_row_sums_scratch(g->n, g->h, 2);
+}
+template <class T>
+static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_norm_bwd_args *g) {
+    mrc_cuda_norm<T> a = {};
+    a.n = (int)g->n;
+    a.h = (int)g->h;
+    a.mask.scale = 1;
+    a.x = mrc_cuda_from<T>(g->x);
+    a.dy = mrc_cuda_from<T>(g->dy);
+    a.weight = mrc_cuda_vector_of(g->weight);
+    a.mean = (float *)(uintptr_t)g->mean.data;
+    a.rstd = (float *)(uintptr_t)g->rstd.data;
+    a.dx = mrc_cuda_into<T>(g->dx);
+    return mrc_cuda_norm_bwd_launch((mrc_cuda *)be->self, a, g->dweight, g->dbias, g->workspace);
+}
+
+template <class T>
+static mrc_status mrc_cuda_add_norm_fwd_run(mrc_backend *be, const mrc_add_norm_fwd_args *g) {
+    mrc_cuda_norm<T> a = {};
+    a.n = (int)g->n;
+    a.h = (int)g->h;
+    a.n_sequences = (int)g->n_sequences;
+    a.eps = (float)g->eps;
+    a.mask = mrc_cuda_mask_of(&g->mask);
+    a.cu = (const int32_t *)g->cu_seqlens.data;
+    a.index = (const int32_t *)g->sequence_index.data;
+    a.x = mrc_cuda_from<T>(g->x);
+    a.residual = mrc_cuda_from<T>(g->residual);
+    a.weight = mrc_cuda_vector_of(g->weight);
+    a.bias = mrc_cuda_vector_of(g->bias);
+    a.y = mrc_cuda_into<T>(g->y);
+    a.u = mrc_cuda_into<T>(g->sum.data ? g->sum : g->y);        // nobody wants u: y is room enough
+    a.mean = (float *)g->mean.data;
+    a.rstd = (float *)g->rstd.data;
+    return mrc_cuda_norm_fwd_launch((mrc_cuda *)be->self, a);
+}
+static size_t mrc_cuda_add_norm_bwd_scratch(mrc_backend *be, const mrc_add_norm_bwd_args *g) {
+    (void)be;
+    return mrc_cuda_row_sums_scratch(g->n, g->h, 2);
+}
+template <class T>
+static mrc_status mrc_cuda_add_norm_bwd_run(mrc_backend *be, const mrc_add_norm_bwd_args *g) {
+    mrc_cuda_norm<T> a = {};
+    a.n = (int)g->n;
+    a.h = (int)g->h;
+    a.n_sequences = (int)g->n_sequences;
+    a.mask = mrc_cuda_mask_of(&g->mask);
+    a.cu = (const int32_t *)g->cu_seqlens.data;
+    a.index = (const int32_t *)g->sequence_index.data;
+    a.x = { (const T *)g->sum.data, g->sum.ld, 0 };
+    a.dy = mrc_cuda_from<T>(g->dy);
+    a.weight = mrc_cuda_vector_of(g->weight);
+    a.mean = (float *)(uintptr_t)g->mean.data;
+    a.rstd = (float *)(uintptr_t)g->rstd.data;
+    a.dx = mrc_cuda_into<T>(g->dx);
+    a.dresidual = mrc_cuda_into<T>(g->dresidual);
+    return mrc_cuda_norm_bwd_launch((mrc_cuda *)be->self, a, g->dweight, g->dbias, g->workspace);
+}
+
+//==============================================================================
+// Dropout: a thread has four features of a row, which one Philox call decides
+//==============================================================================
+template <class T> struct mrc_cuda_drop {
+    int n_sequences, h;
+    mrc_cuda_mask mask;
+    const int32_t *cu, *index;
+    mrc_cuda_matrix<const T> from;
+    mrc_cuda_matrix<T> to;
+};
+template <class T> __global__ void mrc_cuda_dropout(mrc_cuda_drop<T> a) {
+    const int row = (int)blockIdx.x, f = 4 * (int)(blockIdx.y * blockDim.x + threadIdx.x);
+    if (f >= a.h) return;
+    const int s = mrc_cuda_sequence_of(a.cu, a.n_sequences, row);
+    float keep[4];
+    mrc_cuda_kept(a.mask, 0, (uint32_t)a.index[s], (uint32_t)(row - a.cu[s]), (uint32_t)f / 4,
+                  keep);
+    for (int k = 0; k < 4 && f + k < a.h; k++) {
+        const float x = mrc_cuda_get(a.from.at((size_t)row, (size_t)(f + k)));
+        mrc_cuda_give(a.to.at((size_t)row, (size_t)(f + k)), keep[k] > 0 ? x * keep[k] : 0,
+                      a.to.accumulate);
+    }
+}
+template <class T>
+static mrc_status mrc_cuda_dropout_run(mrc_backend *be, const mrc_dropout_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    const mrc_cuda_drop<T> a = { (int)g->n_sequences, (int)g->h, mrc_cuda_mask_of(&g->mask),
+                                 (const int32_t *)g->cu_seqlens.data,
+                                 (const int32_t *)g->sequence_index.data,
+                                 mrc_cuda_from<T>(g->from), mrc_cuda_into<T>(g->to) };
+    if (g->n == 0 || g->h == 0 || !g->to.data) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_dropout<T>),
+                                        dim3((unsigned)g->n, mrc_cuda_blocks(g->h, 4 * 64)), 64, 0,
+                                        c->stream, a));
+}
+
+//==============================================================================
+// Embedding
+//==============================================================================
+template <class T> struct mrc_cuda_lookup {
+    const int32_t *ids[3];
+    mrc_cuda_matrix<const float> table[3];      // word, position, token_type
+    mrc_cuda_matrix<T> y;
+    int h;
+};
+template <class T> __global__ void mrc_cuda_embedding_fwd(mrc_cuda_lookup<T> a) {
+    const size_t row = blockIdx.x;
+    const size_t id[3] = { (size_t)a.ids[0][row], (size_t)a.ids[1][row], (size_t)a.ids[2][row] };
+    for (size_t i = threadIdx.x; i < (size_t)a.h; i += blockDim.x) {
+        mrc_cuda_put(a.y.at(row, i), *a.table[0].at(id[0], i) + *a.table[1].at(id[1], i)
+                                     + *a.table[2].at(id[2], i));
+    }
+}
+template <class T>
+static mrc_status mrc_cuda_embedding_fwd_run(mrc_backend *be, const mrc_embedding_fwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    const mrc_cuda_lookup<T> a = {
+        { (const int32_t *)g->input_ids.data, (const int32_t *)g->position_ids.data,
+          (const int32_t *)g->token_type_ids.data },
+        { mrc_cuda_from<float>(g->word), mrc_cuda_from<float>(g->position),
+          mrc_cuda_from<float>(g->token_type) },
+        mrc_cuda_into<T>(g->y), (int)g->h };
+    if (g->n == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_embedding_fwd<T>), (unsigned)g->n,
+                                        MRC_CUDA_BLOCK, 0, c->stream, a));
+}
+
+__global__ static void mrc_cuda_zero(mrc_cuda_matrix<float> m, size_t rows, size_t cols) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i < rows * cols) *m.at(i / cols, i % cols) = 0;
+}
+
+// A block has 128 columns of the gradient of one id: it goes to the block of the first row that
+// has the id, which adds up all such rows in their order; the other blocks leave.  No sorting, no
+// atomics, one order.
+template <class T>
+__global__ void __launch_bounds__(MRC_CUDA_BLOCK)
+mrc_cuda_embedding_scatter(const int32_t *ids, int n, int32_t padding, int h,
+                           mrc_cuda_matrix<const T> dy, mrc_cuda_matrix<float> d) {
+    struct shared { unsigned hits[MRC_CUDA_ROWS]; };
+    MRC_DYN_SMEM(shared, s);
+    const int row = (int)blockIdx.x, t = (int)threadIdx.x, c = (int)blockIdx.y * MRC_CUDA_BLOCK + t;
+    const int32_t id = ids[row];
+    float sum = 0;
+    if (id == padding) return;
+    for (int r0 = 0; r0 < n; r0 += MRC_CUDA_BLOCK) {
+        const unsigned hit = __ballot_sync(0xffffffffu, r0 + t < n && ids[r0 + t] == id);
+        if (t % 32 == 0) s->hits[t / 32] = hit;
+        __syncthreads();
+        for (int w = 0; w < MRC_CUDA_ROWS; w++) {
+            for (unsigned bits = s->hits[w]; bits; bits &= bits - 1) {
+                const int r = r0 + 32 * w + __ffs((int)bits) - 1;
+                if (r < row) return;            // all threads of the block see the same
+                if (c < h) sum += mrc_cuda_get(dy.at((size_t)r, (size_t)c));
+            }
+        }
+        __syncthreads();
+    }
+    if (c < h) *d.at((size_t)id, (size_t)c) += sum;
+}
+
+template <class T>
+static mrc_status mrc_cuda_embedding_table(mrc_cuda *c, const mrc_embedding_bwd_args *g,
+                                           mrc_out d, mrc_in ids, int32_t padding, size_t rows) {
+    const mrc_cuda_matrix<float> to = mrc_cuda_into<float>(d);
+    if (!d.data || g->h == 0) return MRC_OK;
+    if (!d.accumulate && rows) {
+        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_zero,
+                                                  mrc_cuda_blocks(rows * g->h, MRC_CUDA_BLOCK),
+                                                  MRC_CUDA_BLOCK, 0, c->stream, to, rows, g->h)));
+    }
+    if (g->n == 0) return MRC_OK;
+    return mrc_cuda_check(
+        c, MRC_LAUNCH((mrc_cuda_embedding_scatter<T>),
+                      dim3((unsigned)g->n, mrc_cuda_blocks(g->h, MRC_CUDA_BLOCK)), MRC_CUDA_BLOCK,
+                      MRC_CUDA_ROWS * sizeof(unsigned), c->stream, (const int32_t *)ids.data,
+                      (int)g->n, padding, (int)g->h, mrc_cuda_from<T>(g->dy), to));
+}
+template <class T>
+static mrc_status mrc_cuda_embedding_bwd_run(mrc_backend *be, const mrc_embedding_bwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    MRC_CUDA_TRY(mrc_cuda_embedding_table<T>(c, g, g->dword, g->input_ids, g->word_padding,
+                                             g->n_words));
+    MRC_CUDA_TRY(mrc_cuda_embedding_table<T>(c, g, g->dposition, g->position_ids,
+                                             g->position_padding, g->n_positions));
+    return mrc_cuda_embedding_table<T>(c, g, g->dtoken_type, g->token_type_ids, -1, g->n_types);
+}
+
+//==============================================================================
+// Losses over the rows of each sequence: a warp has one sequence and column
+//==============================================================================
+template <class T> struct mrc_cuda_loss {
+    int n_sequences, columns, kind, reference;
+    double gamma, smoothing;
+    mrc_cuda_matrix<const T> logits, other;
+    const int32_t *targets, *cu, *begin, *end;
+    const float *denominator, *dloss, *alpha;
+    float *lse, *parts, *loss;
+    size_t ld_lse;
+    mrc_cuda_matrix<T> dlogits, dother;
+};
+__device__ __forceinline__ float mrc_cuda_share(float denominator) {
+    return denominator > 0 ? 1 / denominator : 0;
+}
+
+// What t is for the target and for each other row of a window of k (see mrc_loss).
+template <class T>
+__device__ __forceinline__ void mrc_cuda_loss_targets(const mrc_cuda_loss<T> &a, int k, float *own,
+                                                      float *other) {
+    const double s = a.kind == MRC_LOSS_LABEL_SMOOTHING ? a.smoothing : 0;
+    const double rest = k < 2 ? 0 : a.reference ? s / (k - 1) : s / k;
+    *other = (float)rest;
+    *own = (float)(k < 2 ? 1 : 1 - s + (a.reference ? 0 : rest));
+}
+
+// log sum of exp over rows begin to end of a column; all lanes have it.
+template <class T>
+__device__ __forceinline__ float mrc_cuda_window_lse(mrc_cuda_matrix<const T> logits, int begin,
+                                                     int end, int c) {
+    float max = -INFINITY, sum = 0;
+    for (int i = begin + (int)threadIdx.x; i < end; i += 32) {
+        max = fmaxf(max, mrc_cuda_get(logits.at((size_t)i, (size_t)c)));
+    }
+    max = mrc_cuda_max<32>(max);
+    for (int i = begin + (int)threadIdx.x; i < end; i += 32) {
+        sum += expf(mrc_cuda_get(logits.at((size_t)i, (size_t)c)) - max);
+    }
+    return max + logf(mrc_cuda_sum<32>(sum));
+}
+
+template <class T> __global__ void mrc_cuda_loss_fwd(mrc_cuda_loss<T> a) {
+    const int s = (int)blockIdx.x, c = (int)blockIdx.y, lane = (int)threadIdx.x;
+    const int begin = a.cu[s] + a.begin[s], end = a.cu[s] + a.end[s];
+    const int target = a.targets[c * a.n_sequences + s];
+    const bool counted = target >= a.begin[s] && target < a.end[s];
+    const float lse = mrc_cuda_window_lse(a.logits, begin, end, c);
+    float all = 0, own, other;                  // all: the sum of lp
+    if (a.kind == MRC_LOSS_LABEL_SMOOTHING && counted) {
+        for (int i = begin + lane; i < end; i += 32) {
+            all += mrc_cuda_get(a.logits.at((size_t)i, (size_t)c)) - lse;
+        }
+    }
+    all = mrc_cuda_sum<32>(all);
+    if (lane != 0) return;
+    a.lse[(size_t)c * a.ld_lse + s] = lse;      // of an empty window -inf, which nothing reads
+    float value = 0;
+    if (counted) {
+        const float lp = mrc_cuda_get(a.logits.at((size_t)(a.cu[s] + target), (size_t)c)) - lse;
+        mrc_cuda_loss_targets(a, end - begin, &own, &other);
+        value = a.kind == MRC_LOSS_FOCAL
+              ? -(float)pow(-expm1((double)lp), a.gamma) * lp
+              : -(own * lp + other * (all - lp));
+        if (a.alpha) value *= a.alpha[target];
+    }
+    a.parts[c * a.n_sequences + s] = value;
+}
+template <class T> __global__ void mrc_cuda_loss_sum(mrc_cuda_loss<T> a) {
+    double loss = 0;
+    for (int c = 0; c < a.columns; c++) {
+        double column = 0;
+        for (int s = 0; s < a.n_sequences; s++) column += a.parts[c * a.n_sequences + s];
+        loss += column * mrc_cuda_share(a.denominator[c]);
+    }
+    *a.loss = (float)loss;
+}
+
+template <class T>
+__device__ __forceinline__ float mrc_cuda_loss_slope(const mrc_cuda_loss<T> &a, float lp) {
+    if (a.kind != MRC_LOSS_FOCAL) return 1;
+    const double left = -expm1((double)lp), slope = pow(left, a.gamma);         // left: 1 - p
+    if (a.reference || !(left > 0) || a.gamma == 0) return (float)slope;
+    return (float)(slope - a.gamma * pow(left, a.gamma - 1) * exp((double)lp) * lp);
+}
+template <class T> __global__ void mrc_cuda_loss_bwd(mrc_cuda_loss<T> a) {
+    const int s = (int)blockIdx.x, c = (int)blockIdx.y;
+    const int target = a.targets[c * a.n_sequences + s], begin = a.begin[s], end = a.end[s];
+    const bool counted = target >= begin && target < end;
+    const float lse = a.lse[(size_t)c * a.ld_lse + s];
+    float slope = 0, own, other;
+    mrc_cuda_loss_targets(a, end - begin, &own, &other);
+    if (counted) {
+        // forward was: column += alpha * f(l_target - lse)
+        slope = *a.dloss * mrc_cuda_share(a.denominator[c]);
+        slope *= mrc_cuda_loss_slope(
+            a, mrc_cuda_get(a.logits.at((size_t)(a.cu[s] + target), (size_t)c)) - lse);
+        if (a.alpha) slope *= a.alpha[target];
+    }
+    for (int i = (int)threadIdx.x; i < a.cu[s + 1] - a.cu[s]; i += (int)blockDim.x) {
+        const size_t row = (size_t)(a.cu[s] + i);
+        float d = 0;
+        if (counted && i >= begin && i < end) {
+            d = expf(mrc_cuda_get(a.logits.at(row, (size_t)c)) - lse);
+            d = slope * (d - (i == target ? own : other));
+        }
+        mrc_cuda_give(a.dlogits.at(row, (size_t)c), d, a.dlogits.accumulate);
+    }
+}
+
+template <class T, class Args> static mrc_cuda_loss<T> mrc_cuda_loss_of(const Args *g) {
+    mrc_cuda_loss<T> a = {};
+    a.n_sequences = (int)g->n_sequences;
+    a.columns = (int)g->columns;
+    a.logits = mrc_cuda_from<T>(g->logits);
+    a.targets = (const int32_t *)g->targets.data;
+    a.cu = (const int32_t *)g->cu_seqlens.data;
+    a.begin = (const int32_t *)g->loss_begin.data;
+    a.end = (const int32_t *)g->loss_end.data;
+    a.denominator = (const float *)g->denominator.data;
+    return a;
+}
+template <class T, class Args> static mrc_cuda_loss<T> mrc_cuda_cross_entropy_of(const Args *g) {
+    mrc_cuda_loss<T> a = mrc_cuda_loss_of<T>(g);
+    a.kind = (int)g->criterion.kind;
+    a.reference = g->criterion.reference;
+    a.gamma = g->criterion.gamma;
+    a.smoothing = g->criterion.smoothing;
+    a.alpha = (const float *)g->alpha.data;
+    a.lse = (float *)(uintptr_t)g->lse.data;
+    a.ld_lse = g->lse.ld;
+    return a;
+}
+template <class Args> static size_t mrc_cuda_loss_scratch(mrc_backend *be, const Args *g) {
+    (void)be;
+    return g->n_sequences * g->columns * sizeof(float);
+}
+static inline dim3 mrc_cuda_loss_grid(size_t n_sequences, size_t columns) {
+    return dim3((unsigned)n_sequences, (unsigned)columns);
+}
+template <class T>
+static mrc_status mrc_cuda_cross_entropy_fwd_run(mrc_backend *be,
+                                                 const mrc_cross_entropy_fwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    mrc_cuda_loss<T> a = mrc_cuda_cross_entropy_of<T>(g);
+    a.parts = (float *)g->workspace;
+    a.loss = (float *)g->loss.data;
+    if (g->n_sequences && g->columns) {
+        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_loss_fwd<T>),
+                                                  mrc_cuda_loss_grid(g->n_sequences, g->columns),
+                                                  32, 0, c->stream, a)));
+    }
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_loss_sum<T>), 1, 1, 0, c->stream, a));
+}
+template <class T>
+static mrc_status mrc_cuda_cross_entropy_bwd_run(mrc_backend *be,
+                                                 const mrc_cross_entropy_bwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    mrc_cuda_loss<T> a = mrc_cuda_cross_entropy_of<T>(g);
+    a.dloss = (const float *)g->dloss.data;
+    a.dlogits = mrc_cuda_into<T>(g->dlogits);
+    if (!g->n_sequences || !g->columns || !g->dlogits.data) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_loss_bwd<T>),
+                                        mrc_cuda_loss_grid(g->n_sequences, g->columns), 128, 0,
+                                        c->stream, a));
+}
+
+//==============================================================================
+// The symmetric KL of two passes; saved (4, C B) as in op.symmetric_kl
+//==============================================================================
+template <class T> __global__ void mrc_cuda_kl_fwd(mrc_cuda_loss<T> a) {
+    const int s = (int)blockIdx.x, c = (int)blockIdx.y, at = c * a.n_sequences + s;
+    const int begin = a.cu[s] + a.begin[s], end = a.cu[s] + a.end[s], target = a.targets[at];
+    float saved[4] = {};
+    if (target >= a.begin[s] && target < a.end[s]) {            // the same for the whole warp
+        saved[0] = mrc_cuda_window_lse(a.logits, begin, end, c);
+        saved[1] = mrc_cuda_window_lse(a.other, begin, end, c);
+        for (int i = begin + (int)threadIdx.x; i < end; i += 32) {
+            const float lp = mrc_cuda_get(a.logits.at((size_t)i, (size_t)c)) - saved[0];
+            const float lq = mrc_cuda_get(a.other.at((size_t)i, (size_t)c)) - saved[1];
+            saved[2] += expf(lp) * (lp - lq);
+            saved[3] += expf(lq) * (lq - lp);
+        }
+        saved[2] = mrc_cuda_sum<32>(saved[2]);
+        saved[3] = mrc_cuda_sum<32>(saved[3]);
+    }
+    if (threadIdx.x != 0) return;
+    for (int k = 0; k < 4; k++) {
+        if (a.lse) a.lse[(size_t)k * a.ld_lse + at] = saved[k];
+    }
+    a.parts[at] = (saved[2] + saved[3]) / 2;
+}
+template <class T> __global__ void mrc_cuda_kl_bwd(mrc_cuda_loss<T> a) {
+    const int s = (int)blockIdx.x, c = (int)blockIdx.y, at = c * a.n_sequences + s;
+    const int target = a.targets[at], begin = a.begin[s], end = a.end[s];
+    const bool counted = target >= begin && target < end;
+    const float scale = *a.dloss / 2 * mrc_cuda_share(a.denominator[c]);
+    float saved[4];
+    for (int k = 0; k < 4; k++) saved[k] = a.lse[(size_t)k * a.ld_lse + at];
+    for (int i = (int)threadIdx.x; i < a.cu[s + 1] - a.cu[s]; i += (int)blockDim.x) {
+        const size_t row = (size_t)(a.cu[s] + i);
+        float dp = 0, dq = 0;
+        if (counted && i >= begin && i < end) {
+            // forward was: KL(p || q) = sum of p (lp - lq), and the same of q
+            const float lp = mrc_cuda_get(a.logits.at(row, (size_t)c)) - saved[0];
+            const float lq = mrc_cuda_get(a.other.at(row, (size_t)c)) - saved[1];
+            const float p = expf(lp), q = expf(lq);
+            dp = scale * (p * (lp - lq - saved[2]) + p - q);
+            dq = scale * (q * (lq - lp - saved[3]) + q - p);
+        }
+        if (a.dlogits.data) {
+            mrc_cuda_give(a.dlogits.at(row, (size_t)c), dp, a.dlogits.accumulate);
+        }
+        if (a.dother.data) mrc_cuda_give(a.dother.at(row, (size_t)c), dq, a.dother.accumulate);
+    }
+}
+template <class T, class Args> static mrc_cuda_loss<T> mrc_cuda_kl_of(const Args *g) {
+    mrc_cuda_loss<T> a = mrc_cuda_loss_of<T>(g);
+    a.other = mrc_cuda_from<T>(g->other);
+    a.lse = (float *)(uintptr_t)g->saved.data;
+    a.ld_lse = g->saved.ld;
+    return a;
+}
+template <class T>
+static mrc_status mrc_cuda_symmetric_kl_fwd_run(mrc_backend *be,
+                                                const mrc_symmetric_kl_fwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    mrc_cuda_loss<T> a = mrc_cuda_kl_of<T>(g);
+    a.parts = (float *)g->workspace;
+    a.loss = (float *)g->loss.data;
+    if (g->n_sequences && g->columns) {
+        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_kl_fwd<T>),
+                                                  mrc_cuda_loss_grid(g->n_sequences, g->columns),
+                                                  32, 0, c->stream, a)));
+    }
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_loss_sum<T>), 1, 1, 0, c->stream, a));
+}
+template <class T>
+static mrc_status mrc_cuda_symmetric_kl_bwd_run(mrc_backend *be,
+                                                const mrc_symmetric_kl_bwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    mrc_cuda_loss<T> a = mrc_cuda_kl_of<T>(g);
+    a.dloss = (const float *)g->dloss.data;
+    a.dlogits = mrc_cuda_into<T>(g->dlogits);
+    a.dother = mrc_cuda_into<T>(g->dother);
+    if (!g->n_sequences || !g->columns) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_kl_bwd<T>),
+                                        mrc_cuda_loss_grid(g->n_sequences, g->columns), 128, 0,
+                                        c->stream, a));
+}
+
+//==============================================================================
+// The windows of a convolution
+//==============================================================================
+template <class T> struct mrc_cuda_windows {
+    int n_sequences, in, size;
+    const int32_t *cu;
+    mrc_cuda_matrix<const T> from;
+    mrc_cuda_matrix<T> to;
+};
+template <class T> __global__ void mrc_cuda_unfold_fwd(mrc_cuda_windows<T> a) {
+    const int row = (int)blockIdx.x, s = mrc_cuda_sequence_of(a.cu, a.n_sequences, row);
+    for (int o = (int)threadIdx.x; o < a.in * a.size; o += (int)blockDim.x) {
+        const int from = row + o % a.size - a.size / 2;
+        const bool there = from >= a.cu[s] && from < a.cu[s + 1];
+        mrc_cuda_put(a.to.at((size_t)row, (size_t)o), there
+                     ? mrc_cuda_get(a.from.at((size_t)from, (size_t)(o / a.size))) : 0.0f);
+    }
+}
+template <class T> __global__ void mrc_cuda_unfold_bwd(mrc_cuda_windows<T> a) {
+    const int row = (int)blockIdx.x, s = mrc_cuda_sequence_of(a.cu, a.n_sequences, row);
+    for (int i = (int)threadIdx.x; i < a.in; i += (int)blockDim.x) {
+        float dx = 0;
+        for (int k = 0; k < a.size; k++) {
+            // forward was: y[to] has x[to + k - half]
+            const int to = row - k + a.size / 2;
+            if (to < a.cu[s] || to >= a.cu[s + 1]) continue;
+            dx += mrc_cuda_get(a.from.at((size_t)to, (size_t)(i * a.size + k)));
+        }
+        mrc_cuda_give(a.to.at((size_t)row, (size_t)i), dx, a.to.accumulate);
+    }
+}
+template <class T>
+static mrc_status mrc_cuda_unfold_fwd_run(mrc_backend *be, const mrc_unfold_fwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    const mrc_cuda_windows<T> a = { (int)g->n_sequences, (int)g->in, (int)g->size,
+                                    (const int32_t *)g->cu_seqlens.data,
+                                    mrc_cuda_from<T>(g->x), mrc_cuda_into<T>(g->y) };
+    if (g->n == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_unfold_fwd<T>), (unsigned)g->n, 128, 0,
+                                        c->stream, a));
+}
+template <class T>
+static mrc_status mrc_cuda_unfold_bwd_run(mrc_backend *be, const mrc_unfold_bwd_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    const mrc_cuda_windows<T> a = { (int)g->n_sequences, (int)g->in, (int)g->size,
+                                    (const int32_t *)g->cu_seqlens.data,
+                                    mrc_cuda_from<T>(g->dy), mrc_cuda_into<T>(g->dx) };
+    if (g->n == 0 || !g->dx.data) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_unfold_bwd<T>), (unsigned)g->n, 128, 0,
+                                        c->stream, a));
+}
+
+#endif

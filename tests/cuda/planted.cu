@@ -1,0 +1,61 @@
+// A test of the tests: bugs that stand in the kernels behind macros, MRC_CUDA_BUG_.., must end this
+// program with a failure; without one it must pass.  On the shim only.
+#include "../../backends/cuda/gemm.cuh"
+#include "../../backends/cuda/lstm.cuh"
+#include <vector>
+
+static int failed;
+
+// c of a product with ragged edges and several slices, in both orders of the threads.
+static void check_product(const char *order) {
+    enum { M = 70, N = 65, K = 40 };
+    std::vector<float> a(M * K), b(N * K), c(M * N);
+    for (int i = 0; i < M * K; i++) a[i] = (float)(i * 7 % 11) - 5;
+    for (int i = 0; i < N * K; i++) b[i] = (float)(i * 5 % 13) - 6;
+    mrc_cuda device = {};
+    mrc_cuda_product p = {};
+    float *far = NULL;
+    setenv("MRC_SHIM_SCHED", order, 1);
+    if (cudaMalloc((void **)&far, M * N * sizeof *far) != cudaSuccess) exit(1);
+    p.m = M;
+    p.n = N;
+    p.k = K;
+    p.b_transposed = 1;
+    p.a = { MRC_DTYPE_F32, K, a.data() };
+    p.b = { MRC_DTYPE_F32, K, b.data() };
+    p.c = { MRC_DTYPE_F32, N, far, 0 };
+    failed += mrc_cuda_gemm_f32(&device, &p, NULL) != MRC_OK;
+    for (int i = 0; i < M; i++) {
+        for (int j = 0; j < N; j++) {
+            float sum = 0;                      // of integers: exact in any order
+            for (int k = 0; k < K; k++) sum += a[i * K + k] * b[j * K + k];
+            failed += !(far[i * N + j] == sum);
+        }
+    }
+    cudaFree(far);
+}
+
+// Each block reads what the next one wrote before the barrier.
+__global__ static void pass_round(unsigned *arrived, const int *from, int *shared, int *to) {
+    const int b = (int)blockIdx.x, n = (int)gridDim.x;
+    if (threadIdx.x == 0) shared[b] = from[b];
+    lstm_barrier(arrived, gridDim.x);
+    if (threadIdx.x == 0) to[b] = shared[(b + 1) % n];
+}
+static void check_barrier(void) {
+    enum { BLOCKS = 4 };
+    unsigned arrived = 0;
+    int from[BLOCKS] = { 3, 5, 7, 9 }, shared[BLOCKS] = {}, to[BLOCKS] = {};
+    cudaStream_t stream = NULL;
+    failed += MRC_LAUNCH_COOP(pass_round, BLOCKS, 64, 0, stream, &arrived, from, shared, to) != 0;
+    for (int i = 0; i < BLOCKS; i++) failed += to[i] != from[(i + 1) % BLOCKS];
+}
+
+int main(void) {
+    check_product("fwd");
+    check_product("rev");
+    check_product("rand:1");
+    check_barrier();
+    printf("%d failed\n", failed);
+    return failed != 0;
+}
