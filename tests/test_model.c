@@ -243,6 +243,52 @@ static void note(void *user, mrc_load_note kind, const char *name) {
     strncat(n->text, " ", sizeof n->text - strlen(n->text) - 1);
 }
 
+// In two shards, without a prefix, with gamma and beta for the LayerNorms' weights and biases.
+static void test_old_names(mrc_backend *be, const char *dir) {
+    char path[1024], names[64][128], index[8192] = "{\"weight_map\": {";
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_model *a = load(ctx, "roberta_linear", MRC_DTYPE_F32), *b = NULL;
+    mrc_st_tensor list[64];
+    notes noted = {0};
+    size_t n = 0;
+    CHECK(mrc_model_save(ctx, a, dir, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(remove(path) == 0, "%s", path);
+    for (mrc_tensor *t; n < 64 && (t = mrc_params_at(a->params, n)) != NULL; n++) {
+        const char *name = strncmp(t->name, "roberta.", 8) ? t->name : t->name + 8;
+        const char *norm = strstr(name, "LayerNorm.");
+        snprintf(names[n], sizeof names[n], "%.*s%s", (int)(norm ? norm + 10 - name : 127), name,
+                 !norm ? "" : strstr(norm, "weight") ? "gamma" : "beta");
+        list[n] = (mrc_st_tensor){ .name = names[n], .dtype = "F32", .ndim = t->ndim,
+                                   .data = t->data };
+        for (int k = 0; k < t->ndim; k++) list[n].shape[k] = t->shape[k];
+        size_t used = strlen(index);
+        snprintf(index + used, sizeof index - used, "%s\"%s\": \"%s.safetensors\"",
+                 n ? ", " : "", names[n], n < 10 ? "one" : "two");
+    }
+    strncat(index, "}}", sizeof index - strlen(index) - 1);
+    CHECK(n > 20 && !mrc_params_at(a->params, n), "%zu weights", n);
+    snprintf(path, sizeof path, "%s/one.safetensors", dir);
+    CHECK(mrc_safetensors_write(ctx, path, list, 10, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    snprintf(path, sizeof path, "%s/two.safetensors", dir);
+    CHECK(mrc_safetensors_write(ctx, path, list + 10, n - 10, NULL) == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
+    CHECK(mrc_file_write(ctx, path, index, strlen(index)) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    mrc_model_load_desc desc = { .path = dir, .note = note, .user = &noted };
+    CHECK(mrc_model_load(ctx, &b, &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(noted.missing == 0 && noted.unexpected == 0, "%s", noted.text);
+    for (size_t i = 0; b && i < n; i++) {
+        mrc_tensor *t = mrc_params_at(a->params, i), *u = mrc_params_at(b->params, i);
+        CHECK(!memcmp(t->data, u->data, t->numel * sizeof(float)), "%s changed", t->name);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
+    remove(path);
+    mrc_ctx_free(ctx);
+    mrc_model_free(a);
+    mrc_model_free(b);
+}
+
 // Another head than the directory's: the encoder is kept, the head is new and reported.
 static void test_other_head(mrc_backend *be) {
     mrc_ctx *ctx = new_ctx(be);
@@ -446,6 +492,7 @@ int main(void) {
     CHECK(mrc_dir_new(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
     test_directory(naive, dir);
     test_parts(naive, dir);
+    test_old_names(naive, dir);
     test_other_head(naive);
     test_init(naive);
     test_wrong_configs(dir);
