@@ -16279,8 +16279,9 @@ typedef struct mrc_encoder_weights {
     mrc__init  *init;               // by index of the parameter
 } mrc_encoder_weights;
 
-// While the parameters are being made.
 enum { MRC__PACKED_TABLE = 2 };
+
+// While the parameters are being made.
 typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
