@@ -534,7 +534,8 @@ struct mrc_backend {
     // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
     // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it, as f32 or bf16,
     // where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
-    // 0: there is none of that type.  Both NULL: there is none at all.
+    // 0: there is none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
+    // embedding_fwd's word as plain bf16.
     size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
     mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
                           const float *host_src);
@@ -778,7 +779,8 @@ typedef struct mrc_tensor {
     const char *name;
     mrc_dtype copy_dtype;
     void     *copy;
-    int       packed;               // 1: data is the backend's prepack(), of type copy_dtype
+    int       packed;               // 1: for prediction, data is what prepack() made, of type
+                                    // copy_dtype; or copy itself, a table
     // The tape's, constant in parameters so that threads can share them:
     uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
     struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
@@ -6313,12 +6315,13 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
-    if (t->packed) {
+    if (t->packed && !t->copy) {
         mrc_status p = ctx->be->prepack(ctx->be, t->data, t->copy_dtype, t->shape[0], t->shape[1],
                                         src);
         return p == MRC_OK ? p : mrc__fail(ctx, p, "prepack on %s", ctx->be->name);
     }
-    mrc_status s = ctx->be->upload(ctx->be, t->data, src, t->numel * mrc_dtype_bytes(t->dtype));
+    mrc_status s = t->packed ? MRC_OK : ctx->be->upload(ctx->be, t->data, src,
+                                                        t->numel * mrc_dtype_bytes(t->dtype));
     if (s == MRC_OK && t->copy) s = mrc__upload_copy(ctx, t, src);
     return s == MRC_OK ? s : mrc__fail(ctx, s, "upload on %s", ctx->be->name);
 }
@@ -6409,6 +6412,19 @@ MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, con
     MRC__TRY(mrc__param_make(params, out, name, MRC_DTYPE_F32, 2, shape, bytes));
     (*out)->packed = 1;
     (*out)->copy_dtype = dtype;
+    return MRC_OK;
+}
+
+// An f32 table for prediction, kept in bf16.
+static mrc_status mrc__param_table_new(mrc_params *params, mrc_tensor **out, const char *name,
+                                       size_t rows, size_t columns) {
+    const size_t shape[2] = { rows, columns };
+    size_t bytes;
+    if (!mrc__mul(rows, columns, &bytes) || !mrc__mul(bytes, 2, &bytes)) return MRC_ERR_ARG;
+    MRC__TRY(mrc__param_make(params, out, name, MRC_DTYPE_F32, 2, shape, bytes));
+    (*out)->packed = 1;
+    (*out)->copy = (*out)->data;
+    (*out)->copy_dtype = MRC_DTYPE_BF16;
     return MRC_OK;
 }
 
@@ -6782,7 +6798,8 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
     const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
     if (t->packed) {
-        if (x->dtype == MRC_DTYPE_F32 && (op == MRC__OP_LINEAR || op == MRC__OP_QKV)) return 1;
+        const int reads = op == MRC__OP_LINEAR || op == MRC__OP_QKV;
+        if (x->dtype == MRC_DTYPE_F32 && !t->copy && reads) return 1;
         mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s is for prediction", mrc__ops[op].name,
                   mrc_dtype_name(x->dtype), t->name);
         return 0;
@@ -7239,9 +7256,16 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
     return mrc__apply(ctx, node, dtype, 2, shape);
 }
 
+// A table as it is kept: one for prediction may be bf16.
+static mrc_in mrc__table_in(const mrc_tensor *t) {
+    mrc_in table = mrc__in(t);
+    if (t->packed) table.dtype = t->copy_dtype;
+    return table;
+}
+
 static mrc_status mrc__embedding_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_embedding_fwd_args a = {
-        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__in(node->in[0]),
+        .n = node->out->shape[0], .h = node->out->shape[1], .word = mrc__table_in(node->in[0]),
         .position = mrc__in(node->in[1]), .token_type = mrc__in(node->in[2]),
         .input_ids = mrc__in(node->in[3]), .position_ids = mrc__in(node->in[4]),
         .token_type_ids = mrc__in(node->in[5]), .y = mrc__out(node->out) };
@@ -10677,6 +10701,19 @@ MRC__TARGET static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout
 
 // ---- embedding ----
 
+// Elements i and on, n of them, of a row of a table, which may be bf16 beside f32.
+MRC__INLINE MRC__T(vec) MRC__T(table_n)(mrc_in table, size_t r, size_t i, size_t n) {
+#if MRC__F32
+    if (table.dtype == MRC_DTYPE_BF16) {
+        const uint16_t *p = (const uint16_t *)table.data + r * table.ld + i;
+        MRC__T(uvec) bits = {0};
+        for (size_t k = 0; k < mrc__min(n, MRC__T(LANES)); k++) bits[k] = (uint32_t)p[k] << 16;
+        return (MRC__T(vec))bits;
+    }
+#endif
+    return MRC__T(load_n)(MRC__T(row)(table, r) + i, n);
+}
+
 MRC__TARGET static void MRC__T(embedding_task)(void *arg, size_t task, size_t worker) {
     const mrc_embedding_fwd_args *a = arg;
     const int32_t *ids = a->input_ids.data, *positions = a->position_ids.data;
@@ -10684,12 +10721,11 @@ MRC__TARGET static void MRC__T(embedding_task)(void *arg, size_t task, size_t wo
     size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS);
     (void)worker;
     for (size_t r = first; r < last; r++) {
-        const MRC__REAL *word = MRC__T(row)(a->word, (size_t)ids[r]);
         const MRC__REAL *position = MRC__T(row)(a->position, (size_t)positions[r]);
         const MRC__REAL *type = MRC__T(row)(a->token_type, (size_t)types[r]);
         MRC__REAL *y = MRC__T(out_row)(a->y, r);
         for (size_t i = 0; i < a->h; i += MRC__T(LANES)) {
-            MRC__T(vec) v = MRC__T(load_n)(word + i, a->h - i);
+            MRC__T(vec) v = MRC__T(table_n)(a->word, (size_t)ids[r], i, a->h - i);
             v = v + MRC__T(load_n)(position + i, a->h - i);
             MRC__T(store_n)(y + i, v + MRC__T(load_n)(type + i, a->h - i), a->h - i);
         }
@@ -17343,12 +17379,14 @@ typedef struct mrc_encoder_weights {
     mrc__init  *init;               // by index of the parameter
 } mrc_encoder_weights;
 
+enum { MRC__PACKED_TABLE = 2 };
+
 // While the parameters are being made.
 typedef struct mrc__builder {
     mrc_ctx   *ctx;
     mrc_model *m;
     int        copies;              // matrices get working copies of the model's type
-    int        packed;              // matrices are for prediction, in packed_dtype
+    int        packed;              // for prediction, in packed_dtype: 1: matrices; or a table
     mrc_dtype  packed_dtype;
     size_t     n;
     mrc_status status;
@@ -17358,9 +17396,14 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
                                    mrc__init_kind kind, double range, const char *name) {
     mrc_tensor *t = NULL;
     if (b->status != MRC_OK) return NULL;
-    b->status = b->packed && ndim == 2
-              ? mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, shape[0], shape[1])
-              : mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim, shape);
+    if (b->packed == MRC__PACKED_TABLE && ndim == 2) {
+        b->status = mrc__param_table_new(b->m->params, &t, name, shape[0], shape[1]);
+    } else if (b->packed && ndim == 2) {
+        b->status = mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, shape[0],
+                                         shape[1]);
+    } else {
+        b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim, shape);
+    }
     if (t && b->m->for_prediction) t->requires_grad = 0;
     if (b->status == MRC_OK && b->copies && ndim > 1) {
         b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
@@ -17511,10 +17554,11 @@ static mrc_status mrc__make_all(mrc__builder *b) {
     size_t h = c->hidden_size;
     double r = c->initializer_range;
     const char *p = mrc__prefix(c);
-    b->packed = 0;                  // tables and LSTMs are read as they are
+    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
     w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
                         "%sembeddings.word_embeddings.weight", p);
     if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
+    b->packed = 0;
     w->position = mrc__make(b, c->max_position_embeddings, h, MRC__INIT_NORMAL, r,
                             "%sembeddings.position_embeddings.weight", p);
     if (w->position && c->model_type == MRC_MODEL_ROBERTA) {
