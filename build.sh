@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds and checks everything:
-#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|fuzz|clean]
+#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|faults|fuzz|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
@@ -13,7 +13,7 @@ WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, test, lint, bench, fuzz or clean"
+VERBS="all, demo, test, lint, bench, faults, fuzz or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -349,6 +349,34 @@ run_tests() {
 }
 
 #===================================================================================================
+# faults: every place where memory, a system call, the disk or a process can fail
+#
+# The same suites as in test, which takes a part of the places: some minutes, so for changes of how
+# files are read, written or resumed from, and before a release.
+#===================================================================================================
+faults() {
+    build_all
+    MRC_FAULTS=full
+    export MRC_FAULTS
+    for config in gcc gcc-asan sh; do
+        suite=test_faults
+        [ $config = sh ] && suite=test_train
+        missing=$(config_missing $config)
+        if [ -n "$missing" ]; then echo "SKIP $config: $missing"; continue; fi
+        mkdir -p "$OUT/test/$config" || exit 5
+        run_job $config $suite
+        [ $config = sh ] || grep -v '^FAIL\|^SKIP\| passed, ' "$OUT/test/$config/$suite.log"
+        cat "$OUT/test/$config/$suite.count" >>"$OUT/test/faults.counts.$$"
+    done
+    awk '{ p += $1; f += $2; s += $3 }
+        END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 }' \
+        "$OUT/test/faults.counts.$$"
+    code=$?
+    rm -f "$OUT/test/faults.counts.$$"
+    return $code
+}
+
+#===================================================================================================
 # fuzz: every tests/fuzz_*.c, FUZZ_RUNS mutations each (default 100000), under ASan and UBSan
 #===================================================================================================
 # The seeds of a target, where ../shared is; each has a few of its own.
@@ -548,6 +576,7 @@ demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
 lint)    lint ;;
+faults)  faults ;;
 bench)   bench "$@" ;;
 fuzz)    fuzz ;;
 clean)   rm -rf "$OUT" ;;

@@ -1,7 +1,9 @@
 // What all tests share: counting checks, fixed random numbers, reading and writing any dtype.
 #ifndef TEST_H
 #define TEST_H
+#ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE             // MAP_ANONYMOUS, for the fake device
+#endif
 #define MRC_IMPLEMENTATION
 #include "../mrc.h"
 #include "../mrc.h"            // including twice must not matter

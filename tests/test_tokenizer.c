@@ -760,6 +760,18 @@ static const edit bad_prefix_json[] = {
       "trim_offsets is a", MRC_ERR_FORMAT },
 };
 
+// Each edit of a file of the folder is refused; then the file is as it was.
+#define REFUSE_EDITS(name, text, bytes, list) \
+    refuse_edits(name, text, bytes, list, sizeof list / sizeof *list)
+static void refuse_edits(const char *name, const char *text, size_t bytes, const edit *list,
+                         size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        put_edited(name, text, bytes, list[i].what, list[i].with);
+        check_refused(folder, list[i].status, list[i].message, list[i].with);
+    }
+    put(name, text, bytes);
+}
+
 static void test_bad_bytes(void) {
     char *vocab = NULL, *merges = NULL, *json = NULL;
     size_t v = 0, m = 0, j = 0;
@@ -769,26 +781,12 @@ static void test_bad_bytes(void) {
              == MRC_OK, "%s", mrc_ctx_message(ctx));
     if (!vocab || !merges || !json) return;
     put("merges.txt", merges, m);
-    for (size_t i = 0; i < sizeof bad_vocab_json / sizeof *bad_vocab_json; i++) {
-        const edit *e = &bad_vocab_json[i];
-        put_edited("vocab.json", vocab, v, e->what, e->with);
-        check_refused(folder, e->status, e->message, e->with);
-    }
-    put("vocab.json", vocab, v);
-    for (size_t i = 0; i < sizeof bad_merges / sizeof *bad_merges; i++) {
-        const edit *e = &bad_merges[i];
-        put_edited("merges.txt", merges, m, e->what, e->with);
-        check_refused(folder, e->status, e->message, e->with);
-    }
+    REFUSE_EDITS("vocab.json", vocab, v, bad_vocab_json);
+    REFUSE_EDITS("merges.txt", merges, m, bad_merges);
     take("merges.txt");
     check_refused(folder, MRC_ERR_ARG, "merges.txt: cannot open", "no merges.txt");
     take("vocab.json");
-    for (size_t i = 0; i < sizeof bad_prefix_json / sizeof *bad_prefix_json; i++) {
-        const edit *e = &bad_prefix_json[i];
-        put_edited("tokenizer.json", json, j, e->what, e->with);
-        check_refused(folder, e->status, e->message, e->with);
-    }
-    put("tokenizer.json", json, j);
+    REFUSE_EDITS("tokenizer.json", json, j, bad_prefix_json);
     put("tokenizer_config.json", "{\"add_prefix_space\": false}", 27);
     check_refused(folder, MRC_ERR_FORMAT, "add_prefix_space is 1 here and 0 in", "disagreement");
     take("tokenizer_config.json");

@@ -173,7 +173,7 @@ killed_in() {
 }
 
 test_resume() {
-    killed_in "$dir/killed" 12 --threads 2
+    killed_in "$dir/killed" "$KILLS" --threads 2
     same_run "$dir/base" "$dir/killed"
     left=$(find "$dir/killed" -name '*.tmp*' -o -name '.best*')
     if [ -z "$left" ]; then ok; else bad "left behind: $left"; fi
@@ -208,6 +208,32 @@ test_resume() {
     rm -r "$dir/copy"
 }
 
+# Each step of a run of 50 saved, each gone on from; and any number of threads.  All of them only
+# when MRC_FAULTS is full.
+test_each() {
+    steps="--num_train_epochs 5 --save_steps 1 --save_total_limit 0"
+    # shellcheck disable=SC2086
+    works train_in "$dir/fifty" --threads 2 $steps
+    for step in $EACH; do
+        cp -R "$dir/fifty" "$dir/copy"
+        rm "$dir/copy/trainer_state.json" "$dir/copy/model.safetensors"
+        # shellcheck disable=SC2086
+        works train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-$step" --threads 1 \
+            $steps
+        says "resumed from $dir/copy/checkpoint-$step"
+        same_run "$dir/fifty" "$dir/copy"
+        rm -r "$dir/copy"
+    done
+    for threads in $THREADS; do
+        # shellcheck disable=SC2086
+        works train_in "$dir/threads" --threads "$threads" $steps
+        same_run "$dir/fifty" "$dir/threads"
+        same "$dir/fifty/checkpoint-50/optimizer.safetensors" \
+            "$dir/threads/checkpoint-50/optimizer.safetensors"
+        rm -r "$dir/threads"
+    done
+}
+
 # A signal after a while: the state is saved, exit 7, and the run goes on from there.
 test_signals() {
     for signal in INT TERM HUP; do
@@ -229,6 +255,54 @@ test_signals() {
     done
     works train_in "$dir/stopped" --resume_from_checkpoint --save_steps 1000
     same_run "$dir/base" "$dir/stopped"
+}
+
+# Stopped by a signal again and again at odd times, and gone on with each time.
+test_stops() {
+    saved=0
+    rm -rf "$dir/stops"
+    for i in $(seq "$STOPS"); do
+        case $((i % 3)) in 0) signal=INT ;; 1) signal=TERM ;; *) signal=HUP ;; esac
+        start train_in "$dir/stops" --resume_from_checkpoint --save_steps 1000
+        sleep "0.$(printf '%03d' $((i * 37 % 90 + 3)))"
+        kill -$signal "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+        code=$?
+        case $code in
+        7) saved=$((saved + 1)) ;;
+        0) rm -rf "$dir/stops" ;;       # it had ended
+        129|130|143) ;;                 # it had hardly begun
+        *) bad "SIG$signal: exit $code"; tail -n 3 "$dir/started" ;;
+        esac
+    done
+    if [ $((3 * saved)) -ge "$STOPS" ]; then ok; else skip "only $saved of $STOPS stops in time"; fi
+    works train_in "$dir/stops" --resume_from_checkpoint --save_steps 1000
+    same_run "$dir/base" "$dir/stops"
+}
+
+# Where it may be asked to write, and in what surroundings.
+test_places() {
+    exec="env -i"
+    works train_in "$dir/a b  c" --save_steps 1000
+    same_run "$dir/base" "$dir/a b  c"
+    exec=
+    works train_in "$dir/한국어 \"x\"" --save_steps 1000
+    same_run "$dir/base" "$dir/한국어 \"x\""
+    long=$(printf '%0250d' 0)
+    works train_in "$dir/$long/$long" --max_steps 2
+    fails 5 "cannot" train_in "$dir/${long}0123456789" --max_steps 2
+    run train_in "$(printf "$dir/%04095d" 0)" --max_steps 2
+    if [ "$code" = 2 ] || [ "$code" = 3 ] || [ "$code" = 5 ]; then ok
+    else bad "a name of 4096 characters"; shows; fi
+    if [ -d /proc/self ]; then fails 5 "/proc/" train_in /proc/none --max_steps 2
+    else skip "no /proc: a folder that cannot be written to"; fi
+    # What another left under the name of a temporary folder is not followed.
+    mkdir -p "$dir/linked" "$dir/victim"
+    echo mine >"$dir/victim/mine"
+    ln -s "$dir/victim" "$dir/linked/.checkpoint-2.tmp"
+    works train_in "$dir/linked" --overwrite_output_dir --max_steps 2
+    if [ "$(ls -A "$dir/victim")" = mine ] && [ -s "$dir/linked/checkpoint-2/config.json" ]; then ok
+    else bad "a symbolic link was followed"; fi
 }
 
 # Other ways to train: each is the same after kills, and by other threads.
@@ -449,6 +523,13 @@ test_faults() {
     fails 6 "not finite 3 times in a row" train_in "$dir/nan" --learning_rate 1e6 \
         --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
         --eval_steps 1000 --num_train_epochs 50 --save_steps 1000
+    # By steps that are finite into weights that are not: those are not saved, the last that are stay.
+    fails 6 "not finite" train_in "$dir/nan" --overwrite_output_dir --learning_rate 1e6 --save_steps 1 \
+        --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
+        --eval_steps 1000 --num_train_epochs 50
+    kept=$(find "$dir/nan" -name 'checkpoint-*' | sort -t - -k 2 -n | tail -n 1)
+    works build/predict --model_name_or_path "$kept" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/nan_predictions"
 
     # A file may not grow beyond a size: each write that fails ends the run with exit 5, and what
     # was saved before stays good.
@@ -494,6 +575,11 @@ test_faults() {
 }
 
 #---------------------------------------------------------------------------------------------------
+if [ "$MRC_FAULTS" = full ]; then
+    KILLS=200 STOPS=100 EACH=$(seq 50) THREADS="1 2 3 4 7 8 16"
+else
+    KILLS=12 STOPS=6 EACH="1 26" THREADS="7"
+fi
 exec=
 for program in train predict evaluate; do
     [ -x build/$program ] || { skip "build/$program is not built"; set -- none; }
@@ -502,7 +588,10 @@ if [ $# -eq 0 ]; then
     make_inputs
     test_run
     test_resume
+    test_each
     test_signals
+    test_stops
+    test_places
     test_forms
     test_predict
     test_usage

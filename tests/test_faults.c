@@ -1,0 +1,637 @@
+// Failing memory, system calls, disks and numbers: nothing crashes or leaks, errors say what
+// failed, and what was saved before is there.  The usual run takes every so many of the places to
+// fail, a run with MRC_FAULTS=full takes all of them.
+#include "faults.h"
+#include "test.h"
+
+static char root[128];              // a temporary folder, and what lies in it
+static char data_file[256], model_dir[256], out_dir[256];
+static int  full;
+
+typedef struct run {
+    mrc_allocator  host;
+    mrc_backend   *be;
+    mrc_ctx       *ctx;
+    mrc_model     *m;
+    mrc_tokenizer *tok;
+    mrc_dataset   *data;
+    mrc_features   features;
+    mrc_optimizer *o;
+} run;
+
+static void run_free(run *r) {
+    mrc_features_free(&r->features);
+    mrc_ctx_free(r->ctx);
+    mrc_optimizer_free(r->o);
+    mrc_dataset_free(r->data);
+    mrc_tokenizer_free(r->tok);
+    mrc_model_free(r->m);
+    mrc_backend_free(r->be);
+}
+
+// A reader from a folder, its data, and the moments if the folder has some.
+static mrc_status run_load(run *r, const char *from, mrc_allocator host) {
+    char moments[512];
+    *r = (run){ .host = host, .features = { .host = host } };
+    MRC__TRY(mrc_backend_naive_new(&r->be, &(mrc_backend_desc){ .allocator = host }));
+    MRC__TRY(mrc_ctx_new(&r->ctx, &(mrc_ctx_desc){ .allocator = host, .backend = r->be }));
+    MRC__TRY(mrc_model_load(r->ctx, &r->m, &(mrc_model_load_desc){ .path = from, .seed = 5 }));
+    MRC__TRY(mrc_tokenizer_load(r->ctx, &r->tok, from));
+    MRC__TRY(mrc_dataset_load(r->ctx, &r->data, data_file));
+    mrc_features_config fc = mrc_features_config_default();
+    fc.max_seq_length = 32, fc.doc_stride = 8;
+    MRC__TRY(mrc_features_new(r->ctx, &r->features, r->data, r->tok, &fc));
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    MRC__TRY(mrc_optimizer_new(r->ctx, &r->o, r->m->params, &oc));
+    snprintf(moments, sizeof moments, "%s/optimizer.safetensors", from);
+    if (mrc_file_exists(moments) != 1) return MRC_OK;
+    return mrc_optimizer_load(r->ctx, r->o, moments);
+}
+
+static mrc_status add_logits(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                             const float *end) {
+    uint32_t *crc = user;
+    (void)ctx;
+    *crc = mrc_crc32c(*crc, start, (size_t)f->length * sizeof *start);
+    *crc = mrc_crc32c(*crc, end, (size_t)f->length * sizeof *end);
+    return MRC_OK;
+}
+// A checksum of all logits.
+static mrc_status run_predict(run *r, uint32_t *crc) {
+    *crc = 0;
+    return mrc_predict(r->ctx, r->m, &(mrc_predict_desc){ .features = &r->features,
+                       .batch_size = 2, .fn = add_logits, .user = crc });
+}
+
+static mrc_status run_step(run *r, uint32_t step, mrc_step_result *result) {
+    const mrc_feature *list[8];
+    size_t n = r->features.n < 8 ? r->features.n : 8;
+    for (size_t i = 0; i < n; i++) list[i] = &r->features.list[i];
+    mrc_step_desc desc = { .features = list, .n = n, .micro_batch = 2, .lr = 0.01,
+                           .random = { .seed = 9, .step = step },
+                           .forward = mrc_forward_config_default() };
+    desc.forward.dropout = 1;
+    return mrc_train_step(r->ctx, r->m, r->o, &desc, result);
+}
+
+static mrc_status run_save(run *r, uint64_t step) {
+    return mrc_checkpoint_save(r->ctx, out_dir, step, r->m, model_dir, r->o, "{\"a\": 1}");
+}
+
+static uint32_t crc_of(const mrc_params *p) {
+    uint32_t crc = 0;
+    for (size_t i = 0; mrc_params_at(p, i); i++) {
+        const mrc_tensor *t = mrc_params_at(p, i);
+        crc = mrc_crc32c(crc, t->data, t->numel * sizeof(float));
+    }
+    return crc;
+}
+// Of the weights, the moments and the count of steps.
+static uint32_t run_crc(const run *r) {
+    return crc_of(r->m->params) ^ crc_of(r->o->exp_avg) * 3 ^ crc_of(r->o->exp_avg_sq) * 5;
+}
+
+static const mrc_allocator plain;
+
+static void must(run *r, mrc_status s, const char *what) {
+    if (CHECK(s == MRC_OK, "%s: %s", what, mrc_ctx_message(r->ctx))) return;
+    exit(1);
+}
+
+static void make_files(void) {
+    static const char *const rows[] = { "the reader's reading was the book", "19 the there  <mask>",
+                                        "a caf\xC3\xA9 in the town, and the reader reads there" };
+    run r = {0};
+    char text[2048] = "";
+    mrc_model_config c = mrc_model_config_default();
+    for (int i = 0; i < 3; i++) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "{\"id\": \"%d\", \"context\": "
+                 "\"%s\", \"question\": \"who reads?\", \"answers\": {\"answer_start\": [3], "
+                 "\"text\": [\"%.2s\"]}}\n", i, rows[i], rows[i] + 3);
+    }
+    c.hidden_size = 8, c.num_hidden_layers = 1, c.num_attention_heads = 2, c.intermediate_size = 12;
+    c.max_position_embeddings = 40;
+    must(&r, mrc_backend_naive_new(&r.be, NULL), "backend");
+    must(&r, mrc_ctx_new(&r.ctx, &(mrc_ctx_desc){ .backend = r.be }), "context");
+    must(&r, mrc_file_write(r.ctx, data_file, text, strlen(text)), "data");
+    must(&r, mrc_tokenizer_load(r.ctx, &r.tok, "tests/fixtures/tokenizer/bytes"), "tokenizer");
+    c.vocab_size = mrc_tokenizer_size(r.tok);
+    must(&r, mrc_model_new(r.ctx, &r.m, &c, MRC_DTYPE_F32, 3), "model");
+    must(&r, mrc_model_save(r.ctx, r.m, model_dir, "tests/fixtures/tokenizer/bytes"), "save");
+    run_free(&r);
+}
+
+//
+// Memory: the k-th allocation fails, once or from then on
+//
+typedef struct failing { size_t n, at; int on; long live; } failing;
+static void *failing_alloc(void *user, size_t bytes) {
+    failing *f = user;
+    f->n++;
+    if (f->n == f->at || (f->on && f->n > f->at)) return NULL;
+    void *p = malloc(bytes);
+    f->live += p != NULL;
+    return p;
+}
+static void failing_free(void *user, void *p) {
+    ((failing *)user)->live -= p != NULL;
+    free(p);
+}
+
+static mrc_status load_predict_train_save(failing *f, uint32_t *crc, char *message, size_t room) {
+    mrc_allocator host = { failing_alloc, failing_free, f };
+    run r;
+    mrc_step_result result;
+    uint32_t logits = 0;
+    mrc_status s = run_load(&r, model_dir, host);
+    if (s == MRC_OK) s = run_predict(&r, &logits);
+    if (s == MRC_OK) s = run_step(&r, 0, &result);
+    if (s == MRC_OK) s = run_save(&r, 2);
+    if (s == MRC_OK) *crc = run_crc(&r) ^ logits * 7;
+    snprintf(message, room, "%.500s", r.ctx ? mrc_ctx_message(r.ctx) : "no context");
+    run_free(&r);
+    return s;
+}
+
+// The checkpoint of step 1 holds, and the newest is found.
+static void check_disk(uint64_t newest, const char *what) {
+    mrc_ctx *ctx;
+    char path[512], one[512];
+    if (!CHECK(mrc_ctx_new(&ctx, NULL) == MRC_OK, "context")) return;
+    snprintf(one, sizeof one, "%s/checkpoint-1", out_dir);
+    CHECK(mrc_checkpoint_check(ctx, one) == MRC_OK, "%s: %s", what, mrc_ctx_message(ctx));
+    mrc_ctx_clear_error(ctx);
+    CHECK(mrc_checkpoint_find(ctx, out_dir, path, sizeof path) == MRC_OK && path[0], "%s: %s", what,
+          mrc_ctx_message(ctx));
+    snprintf(one, sizeof one, "%s/checkpoint-%d", out_dir, (int)newest);
+    CHECK(newest == 0 || !strcmp(path, one), "%s: found %s, expected %s", what, path, one);
+    mrc_ctx_free(ctx);
+}
+
+static void save_one(void) {
+    run r;
+    mrc_step_result result;
+    must(&r, run_load(&r, model_dir, plain), "load");
+    must(&r, mrc_dir_remove(r.ctx, out_dir), "remove");
+    must(&r, mrc_dir_new(r.ctx, out_dir), "folder");
+    must(&r, run_step(&r, 0, &result), "step");
+    must(&r, run_save(&r, 1), "save");
+    run_free(&r);
+}
+
+static void test_memory(void) {
+    uint32_t want = 0, crc = 0;
+    char message[512];
+    failing f = {0};
+    save_one();
+    CHECK(load_predict_train_save(&f, &want, message, sizeof message) == MRC_OK && f.live == 0,
+          "%s, %ld left", message, f.live);
+    size_t n = f.n, step = full ? 1 : n / 60 + 1, tried = 0;
+    for (size_t at = 1; at <= n + 1; at += at > n - 2 ? 1 : step) {
+        for (int on = 0; on < 2; on++, tried++) {
+            f = (failing){ .at = at, .on = on };
+            mrc_status s = load_predict_train_save(&f, &crc, message, sizeof message);
+            CHECK(f.live == 0, "allocation %zu of %zu: %ld left", at, n, f.live);
+            CHECK(at > n ? s == MRC_OK && crc == want : s == MRC_ERR_MEM && message[0],
+                  "allocation %zu of %zu fails: status %d, %s", at, n, (int)s, message);
+        }
+        if (at % 16 == 1 || at > n) check_disk(0, "memory");
+    }
+    printf("%zu of %zu allocations failed, each once and from there on\n", tried / 2 - 1, n);
+}
+
+//
+// System calls
+//
+static const struct { int error; const char *name; } faults[] = {
+    { EIO, "EIO" }, { ENOSPC, "ENOSPC" }, { EINTR, "EINTR" }, { EMFILE, "EMFILE" },
+    { EACCES, "EACCES" }, { FAULT_SHORT, "half" },
+};
+
+// A failed write, sync or rename is never taken for a success.
+static int is_fatal(const char *what) {
+    return !strcmp(what, "write") || !strcmp(what, "fsync") || !strcmp(what, "rename");
+}
+
+static void check_failed(mrc_status s, const char *message, const char *phase, long at,
+                         const char *name) {
+    if (s != MRC_OK) {
+        CHECK(fault.failed > 0 && message[0] == '/', "%s: call %ld, %s, %s: status %d, \"%s\"",
+              phase, at, fault.what ? fault.what : "none", name, (int)s, message);
+        return;
+    }
+    CHECK(!fault.failed || fault.error == EINTR || fault.error == FAULT_SHORT
+          || !is_fatal(fault.what), "%s: call %ld, %s fails with %s and nothing is said", phase, at,
+          fault.what, name);
+}
+
+static long count_calls(run *r, int saves, uint32_t *logits) {
+    fault_arm(0, 0, 0);
+    mrc_status s = saves ? run_save(r, 2) : run_load(r, model_dir, plain);
+    if (s == MRC_OK && !saves) s = run_predict(r, logits);
+    fault.armed = 0;
+    must(r, s, "without faults");
+    return fault.calls;
+}
+
+static void test_load_calls(void) {
+    run r;
+    uint32_t want = 0, logits = 0;
+    long n = count_calls(&r, 0, &want), tried = 0, failed = 0;
+    run_free(&r);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        for (long at = 1; at <= n; at += full ? 1 : 3) {
+            for (int on = 0; on < 2; on++, tried++) {
+                fault_arm(at, faults[i].error, on);
+                mrc_status s = run_load(&r, model_dir, plain);
+                if (s == MRC_OK) s = run_predict(&r, &logits);
+                fault.armed = 0;
+                failed += s != MRC_OK;
+                check_failed(s, r.ctx ? mrc_ctx_message(r.ctx) : "", "load", at, faults[i].name);
+                CHECK(s != MRC_OK || logits == want, "load: call %ld, %s: %s: other logits", at,
+                      fault.what ? fault.what : "none", faults[i].name);
+                run_free(&r);
+            }
+        }
+    }
+    printf("load and predict: %ld calls, %ld faults, %ld of them errors\n", n, tried, failed);
+}
+
+static void test_save_calls(void) {
+    run r;
+    long tried = 0, failed = 0;
+    char two[512];
+    save_one();
+    snprintf(two, sizeof two, "%s/checkpoint-2", out_dir);
+    must(&r, run_load(&r, model_dir, plain), "load");
+    long n = count_calls(&r, 1, NULL);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        for (long at = 1; at <= n; at += full ? 1 : 3) {
+            for (int on = 0; on < 2; on++, tried++) {
+                must(&r, mrc_dir_remove(r.ctx, two), "remove");
+                fault_arm(at, faults[i].error, on);
+                mrc_status s = run_save(&r, 2);
+                fault.armed = 0;
+                failed += s != MRC_OK;
+                check_failed(s, mrc_ctx_message(r.ctx), "save", at, faults[i].name);
+                check_disk(s == MRC_OK ? 2 : 0, "save");
+                mrc_ctx_clear_error(r.ctx);
+            }
+        }
+    }
+    printf("save: %ld calls, %ld faults, %ld of them errors\n", n, tried, failed);
+    run_free(&r);
+}
+
+//
+// Kills: at each system call of a save, by fork
+//
+static uint32_t finish(const char *from, uint32_t step) {
+    run r;
+    mrc_step_result result;
+    must(&r, run_load(&r, from, plain), "load");
+    for (; step < 4; step++) must(&r, run_step(&r, step, &result), "step");
+    uint32_t crc = run_crc(&r);
+    run_free(&r);
+    return crc;
+}
+
+// Goes from checkpoint-1 to step `to` and saves there, being killed at call `at`; 0: it ended.
+static int killed_save(uint32_t to, long at) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        run r;
+        char one[512];
+        mrc_step_result result;
+        snprintf(one, sizeof one, "%s/checkpoint-1", out_dir);
+        mrc_status s = run_load(&r, one, plain);
+        for (uint32_t step = 1; s == MRC_OK && step < to; step++) s = run_step(&r, step, &result);
+        fault_arm(at, FAULT_KILL, 0);
+        if (s == MRC_OK) s = run_save(&r, to);
+        if (s == MRC_OK) s = mrc_checkpoint_prune(r.ctx, out_dir, 2);
+        _exit(s == MRC_OK ? 0 : 3);
+    }
+    int code = 0;
+    while (waitpid(child, &code, 0) < 0 && errno == EINTR) continue;
+    if (WIFSIGNALED(code) && WTERMSIG(code) == SIGKILL) return 1;
+    CHECK(WIFEXITED(code) && WEXITSTATUS(code) == 0, "the child ended with %d", code);
+    return 0;
+}
+
+// to 2: beside the checkpoint of step 1; to 1: in its place.
+static void test_kills(uint32_t to) {
+    save_one();
+    char path[512];
+    mrc_ctx *ctx = NULL;
+    snprintf(path, sizeof path, "%s/checkpoint-1", out_dir);
+    uint32_t want = finish(path, 1);
+    long at = 1, kills = 0;
+    CHECK(mrc_ctx_new(&ctx, NULL) == MRC_OK, "context");
+    while (killed_save(to, at)) {
+        kills++;
+        mrc_ctx_clear_error(ctx);
+        mrc_status s = mrc_checkpoint_find(ctx, out_dir, path, sizeof path);
+        const char *dash = strrchr(path, '-');
+        if (CHECK(s == MRC_OK && path[0], "killed at call %ld of saving step %d: none is found: %s",
+                  at, (int)to, mrc_ctx_message(ctx))) {
+            CHECK(finish(path, (uint32_t)atoi(dash + 1)) == want, "killed at call %ld of saving "
+                  "step %d: going on from %s ends elsewhere", at, (int)to, path);
+        } else {
+            save_one();
+        }
+        snprintf(path, sizeof path, "%s/checkpoint-2", out_dir);
+        mrc_dir_remove(ctx, path);
+        at += full ? 1 : 2;
+    }
+    CHECK(kills > 20, "only %ld kills", kills);
+    printf("saving step %d: killed at %ld system calls\n", (int)to, kills);
+    mrc_ctx_free(ctx);
+}
+
+//
+// A disk that is nearly full: file systems in memory, of growing sizes
+//
+static void test_full_disk(void) {
+    run r;
+    char normal[256], one[512], options[64];
+    long failed = 0, whole = 0;
+    memcpy(normal, out_dir, sizeof normal);
+    must(&r, run_load(&r, model_dir, plain), "load");
+    snprintf(out_dir, sizeof out_dir, "%s/disk", root);
+    must(&r, mrc_dir_new(r.ctx, out_dir), "folder");
+    snprintf(one, sizeof one, "%s/checkpoint-1", out_dir);
+    for (int i = 0; i < 64; i += full ? 1 : 4) {
+        snprintf(options, sizeof options, "size=%dk", 40 + 4 * i);
+        if (mount("tmpfs", out_dir, "tmpfs", 0, options) != 0) {
+            test_skip("a full disk: no file system can be mounted here");
+            break;
+        }
+        mrc_ctx_clear_error(r.ctx);
+        mrc_status first = run_save(&r, 1), s = first == MRC_OK ? run_save(&r, 2) : first;
+        const char *text = mrc_ctx_message(r.ctx);
+        CHECK(s == MRC_OK || (s == MRC_ERR_IO && strstr(text, out_dir)
+              && strstr(text, strerror(ENOSPC))), "%s: status %d, %s", options, (int)s, text);
+        CHECK(s == MRC_OK || strstr(text, "cannot reserve") || strstr(text, "cannot create")
+              || strstr(text, "cannot write") || strstr(text, "cannot make"), "%s: %s", options,
+              text);
+        if (first == MRC_OK) check_disk(s == MRC_OK ? 2 : 1, options);
+        failed += s != MRC_OK;
+        whole += s == MRC_OK;
+        CHECK(umount(out_dir) == 0, "umount: %s", strerror(errno));
+    }
+    CHECK(whole + failed == 0 || (whole > 0 && failed > 0), "%ld whole, %ld failed", whole, failed);
+    printf("disks of %ld sizes were too small, of %ld large enough\n", failed, whole);
+    memcpy(out_dir, normal, sizeof out_dir);
+    run_free(&r);
+}
+
+//
+// Power loss: what was not synced may be gone or torn
+//
+// Each folder keeps its changes up to a point, which is not before its last sync; a file keeps what
+// was synced, and of what was not any blocks.
+typedef struct after { int n; disk_name name[512]; } after;
+
+static uint32_t draw(uint32_t n) {
+    test_rng = test_rng * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (uint32_t)(test_rng >> 33) % n;
+}
+
+static void names_after(after *a, int crash, int how) {
+    int keep[64] = {0};             // by folder: changes that are kept
+    a->n = 0;
+    for (int i = 0, seen[64] = {0}; i < crash; i++) {
+        const disk_op *op = &disk.op[i];
+        if (op->dir >= 0 && op->dir < 64) seen[op->dir]++;
+        if (op->kind == DISK_SYNC && op->node < 64) keep[op->node] = seen[op->node];
+        if (i + 1 < crash || how == 0) continue;
+        for (int d = 0; d < 64; d++) {
+            int open = seen[d] - keep[d];
+            keep[d] += how == 1 ? open : open ? (int)draw((uint32_t)open + 1) : 0;
+        }
+    }
+    for (int i = 0, seen[64] = {0}; i < crash; i++) {
+        const disk_op *op = &disk.op[i];
+        if (op->dir < 0 || op->dir >= 64 || seen[op->dir]++ >= keep[op->dir]) continue;
+        int at = 0;
+        while (at < a->n && (a->name[at].dir != op->dir || strcmp(a->name[at].name, op->name)))
+            at++;
+        if (op->kind == DISK_LINK) {
+            disk_name *to = &a->name[a->n++];
+            *to = (disk_name){ .dir = op->dir, .node = op->node };
+            memcpy(to->name, op->name, sizeof to->name);
+            continue;
+        }
+        if (at == a->n) continue;
+        for (int k = 0; op->kind == DISK_RENAME && k < a->n; k++) {
+            if (a->name[k].dir != op->dir || strcmp(a->name[k].name, op->to)) continue;
+            a->name[k] = a->name[--a->n];
+            if (at == a->n) at = k;
+            break;
+        }
+        if (op->kind == DISK_RENAME) memcpy(a->name[at].name, op->to, sizeof a->name[at].name);
+        else a->name[at] = a->name[--a->n];
+    }
+}
+
+static void write_file(const char *path, int node, int crash, int how, size_t block) {
+    static char content[1 << 20];
+    size_t size = 0;
+    int synced = 0;
+    for (int i = 0; i < crash; i++) {
+        if (disk.op[i].kind == DISK_SYNC && disk.op[i].node == node) synced = i;
+    }
+    memset(content, 0, sizeof content);
+    for (int i = 0; i < crash; i++) {
+        const disk_op *op = &disk.op[i];
+        if (op->node != node || (op->kind != DISK_WRITE && op->kind != DISK_SIZE)) continue;
+        if (i > synced && how == 0) continue;
+        if (op->at + op->n > sizeof content) continue;
+        if (op->at + op->n > size) size = op->at + op->n;
+        for (size_t b = 0; op->kind == DISK_WRITE && op->data && b < op->n; b += block) {
+            size_t n = op->n - b < block ? op->n - b : block;
+            if (i < synced || how == 1 || draw(2)) memcpy(content + op->at + b, op->data + b, n);
+        }
+    }
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fwrite(content, 1, size, f) == size, "%s: %s", path, strerror(errno));
+    if (f) fclose(f);
+}
+
+// Makes in `where` what a crash before call `crash` leaves.
+static void rebuild(mrc_ctx *ctx, const char *where, int crash, int how, size_t block) {
+    static after a;
+    names_after(&a, crash, how);
+    CHECK(mrc_dir_remove(ctx, where) == MRC_OK && mrc_dir_new(ctx, where) == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < a.n; i++) {
+            const disk_name *x = &a.name[i];
+            char path[512];
+            int is_dir = 0, parent = -1;
+            for (int k = 0; k < disk.n; k++) is_dir |= disk.op[k].dir == x->node;
+            for (int k = 0; k < a.n; k++) if (a.name[k].node == x->dir) parent = k;
+            if ((x->dir != 0) != pass || (pass && parent < 0)) continue;
+            if (pass) snprintf(path, sizeof path, "%s/%s/%s", where, a.name[parent].name, x->name);
+            else snprintf(path, sizeof path, "%s/%s", where, x->name);
+            if (is_dir) mrc_dir_new(ctx, path);
+            else write_file(path, x->node, crash, how, block);
+        }
+    }
+}
+
+static void test_power_loss(void) {
+    run r;
+    mrc_ctx *ctx = NULL;
+    char where[256], path[512];
+    mrc_step_result result;
+    uint32_t crc[4] = {0};
+    int saved[4] = {0}, states = 0, newest[4] = {0}, variants = full ? 24 : 4;
+    must(&r, run_load(&r, model_dir, plain), "load");
+    must(&r, mrc_dir_remove(r.ctx, out_dir), "remove");
+    must(&r, mrc_dir_new(r.ctx, out_dir), "folder");
+    snprintf(disk.root, sizeof disk.root, "%s", out_dir);
+    for (uint32_t step = 1; step <= 3; step++) {        // the third in place of the second
+        must(&r, run_step(&r, step - 1, &result), "step");
+        must(&r, run_save(&r, step < 3 ? step : 2), "save");
+        saved[step] = disk.n;
+        crc[step] = run_crc(&r);
+    }
+    must(&r, mrc_checkpoint_prune(r.ctx, out_dir, 1), "prune");
+    disk.root[0] = 0;
+    CHECK(!disk.lost && disk.n > 60, "%d calls noted, %d lost", disk.n, disk.lost);
+    CHECK(mrc_ctx_new(&ctx, NULL) == MRC_OK, "context");
+    snprintf(where, sizeof where, "%s/crashed", root);
+    run_free(&r);
+    for (int crash = saved[1]; crash <= disk.n; crash += full ? 1 : 3) {
+        for (int v = 0; v < variants; v++, states++) {
+            mrc_ctx_clear_error(ctx);
+            rebuild(ctx, where, crash, v < 2 ? v : 2, v % 2 ? 512 : 4096);
+            mrc_status s = mrc_checkpoint_find(ctx, where, path, sizeof path);
+            if (!CHECK(s == MRC_OK && path[0], "power lost at call %d of %d, variant %d: no "
+                       "checkpoint: %s", crash, disk.n, v, mrc_ctx_message(ctx))) continue;
+            must(&r, run_load(&r, path, plain), path);
+            uint32_t found = run_crc(&r);
+            int which = found == crc[1] ? 1 : found == crc[2] ? 2 : found == crc[3] ? 3 : 0;
+            // What was saved before the crash is not lost again.
+            CHECK(which && which >= (crash >= saved[3] ? 3 : crash >= saved[2] ? 2 : 1), "power "
+                  "lost at call %d, variant %d: %s is state %d", crash, v, path, which);
+            newest[which]++;
+            run_free(&r);
+        }
+    }
+    printf("power lost in %d ways: the first state was found %d times, the second %d, the third "
+           "%d\n", states, newest[1], newest[2], newest[3]);
+    for (int i = 0; i < disk.n; i++) free(disk.op[i].data);
+    mrc_ctx_free(ctx);
+}
+
+//
+// Numbers: NaN in the loss, in one element of a gradient, in one weight
+//
+static mrc_status (*true_loss)(mrc_backend *be, const mrc_cross_entropy_fwd_args *a);
+static mrc_status (*true_gradient)(mrc_backend *be, const mrc_layer_norm_bwd_args *a);
+static mrc_status nan_loss(mrc_backend *be, const mrc_cross_entropy_fwd_args *a) {
+    MRC__TRY(true_loss(be, a));
+    *(float *)a->loss.data = NAN;
+    return MRC_OK;
+}
+static mrc_status nan_gradient(mrc_backend *be, const mrc_layer_norm_bwd_args *a) {
+    MRC__TRY(true_gradient(be, a));
+    if (a->dweight.data) ((float *)a->dweight.data)[a->h / 2] = NAN;
+    return MRC_OK;
+}
+
+static void test_nan(void) {
+    for (int site = 0; site < 3; site++) {
+        for (uint32_t bad = 0; bad < 20; bad++) {
+            run r, twin;
+            mrc_step_result result;
+            must(&r, run_load(&r, model_dir, plain), "load");
+            must(&twin, run_load(&twin, model_dir, plain), "load");
+            for (uint32_t step = bad < 16 ? bad : 16; step < bad; step++) {
+                must(&r, run_step(&r, step, &result), "step");
+                must(&twin, run_step(&twin, step, &result), "step");
+            }
+            mrc_kernels *k = &r.be->kernels[MRC_DTYPE_F32];
+            float *weight = mrc_params_at(r.m->params, bad % r.m->params->n)->data, old = *weight;
+            uint32_t before = run_crc(&r);
+            true_loss = k->cross_entropy_fwd, true_gradient = k->layer_norm_bwd;
+            if (site == 0) k->cross_entropy_fwd = nan_loss;
+            if (site == 1) k->layer_norm_bwd = nan_gradient;
+            // The head's bias reaches every logit, whatever the batch.
+            if (site == 2) {
+                mrc_tensor *t = mrc_params_find(r.m->params, "qa_outputs.bias");
+                weight = t ? t->data : weight;
+                old = *weight;
+                *weight = NAN;
+            }
+            mrc_status s = run_step(&r, bad, &result);
+            if (site == 2) *weight = old;
+            k->cross_entropy_fwd = true_loss, k->layer_norm_bwd = true_gradient;
+            CHECK(s == MRC_OK && result.skipped, "site %d, step %d: status %d, skipped %d", site,
+                  (int)bad, (int)s, result.skipped);
+            CHECK(site == 1 || !(result.loss - result.loss == 0), "site %d: loss %g", site,
+                  result.loss);
+            CHECK(run_crc(&r) == before, "site %d, step %d: something changed", site, (int)bad);
+            // Nothing of it is left: the next step is that of a run that saw no NaN.
+            must(&r, run_step(&r, bad + 1, &result), "step");
+            must(&twin, run_step(&twin, bad + 1, &result), "step");
+            CHECK(run_crc(&r) == run_crc(&twin), "site %d, step %d: the next step differs", site,
+                  (int)bad);
+            run_free(&r);
+            run_free(&twin);
+        }
+    }
+}
+
+// Weights and moments that are not finite are not saved, and take nothing from what was.
+static void test_save_nan(void) {
+    static const float odd[] = { NAN, HUGE_VALF, -HUGE_VALF };
+    run r;
+    save_one();
+    must(&r, run_load(&r, model_dir, plain), "load");
+    for (size_t i = 0; i < 2 * r.m->params->n; i++) {
+        const mrc_params *of = i < r.m->params->n ? r.m->params : r.o->exp_avg;
+        mrc_tensor *t = mrc_params_at(of, i % r.m->params->n);
+        if (!t) continue;
+        float *value = (float *)t->data + draw((uint32_t)t->numel), old = *value;
+        *value = odd[i % 3];
+        mrc_status s = run_save(&r, 2);
+        CHECK(s == MRC_ERR_NUMERIC && strstr(mrc_ctx_message(r.ctx), "not finite"), "%s: status "
+              "%d, %s", t->name, (int)s, mrc_ctx_message(r.ctx));
+        *value = old;
+        mrc_ctx_clear_error(r.ctx);
+        check_disk(1, t->name);
+    }
+    must(&r, run_save(&r, 2), "save");
+    check_disk(2, "finite again");
+    run_free(&r);
+}
+
+int main(void) {
+    const char *tmp = getenv("TMPDIR"), *mode = getenv("MRC_FAULTS");
+    full = mode && !strcmp(mode, "full");
+    // In memory where that can be: thousands of files are synced.
+    if (!tmp) tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(root, sizeof root, "%s/mrc-faults-XXXXXX", tmp);
+    if (!mkdtemp(root)) return 1;
+    snprintf(data_file, sizeof data_file, "%s/data.jsonl", root);
+    snprintf(model_dir, sizeof model_dir, "%s/model", root);
+    snprintf(out_dir, sizeof out_dir, "%s/out", root);
+    make_files();
+    test_memory();
+    test_load_calls();
+    test_save_calls();
+    test_kills(2);
+    test_kills(1);
+    test_full_disk();
+    test_power_loss();
+    test_nan();
+    test_save_nan();
+    mrc_ctx *ctx;
+    if (mrc_ctx_new(&ctx, NULL) == MRC_OK) mrc_dir_remove(ctx, root);
+    mrc_ctx_free(ctx);
+    return test_end();
+}
