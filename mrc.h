@@ -76,9 +76,9 @@
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.config  >>impl.model  >>impl.weights  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus  >>impl.analyze
-//     >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.metrics  >>impl.pipeline  >>impl.config  >>impl.model  >>impl.weights
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus
+//     >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1156,6 +1156,7 @@ typedef struct mrc_feature {
     int32_t  real_len;              // without pads
     int32_t *input_ids, *token_type_ids;
     int32_t (*offset_mapping)[2];   // code points of the context; (-1, -1) outside the passage
+    int32_t *word_ids;              // offsets: the pre-token's number; -1 outside the passage
     int32_t  loss_begin, loss_end;  // the rows that the loss and argmax look at: all, pads included
     int32_t  start_position, end_position;      // -1: not counted
 } mrc_feature;
@@ -1243,6 +1244,15 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
                                          size_t n, double *null_score_diff);
 // What a span of the example says, in place; its length in *bytes.
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
+// HF's question-answering pipeline instead (PARITY 3.6): start and end are softmaxes over each
+// window's passage and first row, spans are whole words, equal texts (in lower case) add up.  Out
+// of config: n_best_size (its top_k), max_answer_length, version_2_with_negative (its
+// handle_impossible_answer), temperature, by which logits are divided.  Probabilities are the
+// pipeline's scores; spans have no logits.  The answer is the first; there may be none.
+MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
+                                      size_t n_windows, const mrc_example *e,
+                                      const mrc_decode_config *config, mrc_span *out,
+                                      size_t *n_out);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -16101,20 +16111,20 @@ static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encodin
         f->list = list;
         e->capacity = capacity;
     }
-    if (!mrc__mul(rows, 4 * sizeof(int32_t), &bytes)) return NULL;
+    if (!mrc__mul(rows, 5 * sizeof(int32_t), &bytes)) return NULL;
     int32_t *block = f->host.alloc(f->host.user, bytes);
     if (!block) return NULL;
     mrc_feature *x = &f->list[f->n++];
     *x = (mrc_feature){ .example_index = (int32_t)example,
                         .length = (int32_t)rows, .real_len = (int32_t)w->n,
                         .offset_mapping = (int32_t (*)[2])block, .input_ids = block + 2 * rows,
-                        .token_type_ids = block + 3 * rows,
+                        .token_type_ids = block + 3 * rows, .word_ids = block + 4 * rows,
                         .loss_end = (int32_t)(e->config->loss_valid ? w->n : rows),
                         .start_position = -1, .end_position = -1 };
     for (size_t i = 0; i < rows; i++) {
         x->input_ids[i] = i < w->n ? w->input_ids[i] : e->ids.pad;
         x->token_type_ids[i] = i < w->n ? w->token_type_ids[i] : 0;
-        x->offset_mapping[i][0] = x->offset_mapping[i][1] = -1;
+        x->offset_mapping[i][0] = x->offset_mapping[i][1] = x->word_ids[i] = -1;
     }
     return x;
 }
@@ -16159,6 +16169,7 @@ static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example 
         mrc__enc_passage(w, &first, &last);
         for (size_t row = first; row < last; row++) {
             memcpy(feature->offset_mapping[row], w->offset_mapping[row], 2 * sizeof(int32_t));
+            feature->word_ids[row] = w->word_ids[row];
         }
         if (e->config->with_targets) mrc__enc_label(e, feature, first, last, s, t);
     }
@@ -17127,6 +17138,156 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     }
     if (p.cp) ctx->host.free(ctx->host.user, p.cp);
     return status;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.pipeline   HF's question-answering pipeline (PARITY 3.6)
+//
+// In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
+// are added in double.  Among equal products the earlier start, then the earlier end comes first;
+// numpy leaves that open.  A product of 0 is no span.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
+
+// The softmax of what stands inside; the rest counts as -10000.  The first row is inside, and is
+// what "no answer" gets: returned, then set to 0.
+static float mrc__pipe_softmax(const mrc_feature *f, const float *logits, float temperature,
+                               float *p) {
+    size_t n = (size_t)f->length;
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        int inside = i == 0 || f->offset_mapping[i][0] >= 0;
+        p[i] = inside ? logits[i] / temperature : -10000.0f;
+        if (p[i] > max) max = p[i];
+    }
+    for (size_t i = 0; i < n; i++) p[i] = mrc__dec_exp(p[i] - max);
+    float sum = mrc__dec_sum(p, n);
+    for (size_t i = 0; i < n; i++) p[i] /= sum;
+    float first = n ? p[0] : 0;
+    if (n) p[0] = 0;
+    return first;
+}
+
+// The k best products of a start and an end, best first: how many.
+static size_t mrc__pipe_best(const mrc_feature *f, const float *start, const float *end, size_t k,
+                             size_t max_length, mrc__pipe_span *best) {
+    size_t n = (size_t)f->length, found = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = i; j < n && j - i < max_length; j++) {
+            float score = start[i] * end[j];
+            size_t at = found;
+            if (!(score > 0) || (found == k && !(score > best[k - 1].score))) continue;
+            while (at > 0 && score > best[at - 1].score) at--;
+            if (found < k) found++;
+            memmove(best + at + 1, best + at, (found - 1 - at) * sizeof *best);
+            best[at] = (mrc__pipe_span){ score, (int32_t)i, (int32_t)j };
+        }
+    }
+    return found;
+}
+
+// Whole words, as far as the window shows them.
+static mrc_span mrc__pipe_words(const mrc_feature *f, const mrc__pipe_span *x) {
+    int32_t i = x->start, j = x->end, last = f->length - 1;
+    while (i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
+    while (j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
+    return (mrc_span){ .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1],
+                       .probability = (double)x->score };
+}
+
+// Whether two spans say the same in lower case; -1: no memory.
+static int mrc__pipe_same(mrc_ctx *ctx, const mrc_example *e, const mrc_span *a,
+                          const mrc_span *b) {
+    mrc__met_text low[2];
+    size_t bytes, size, total = 0;
+    const mrc_span *both[2] = { a, b };
+    if (a->begin == b->begin && a->end == b->end) return 1;
+    for (int i = 0; i < 2; i++) {
+        mrc_span_text(both[i], e, &bytes);
+        total += bytes;
+    }
+    uint32_t *room = mrc__mul(total + 1, 3 * sizeof *room, &size)
+                   ? ctx->host.alloc(ctx->host.user, size) : NULL, *at = room;
+    if (!room) return -1;
+    for (int i = 0; i < 2; i++) {
+        const char *text = mrc_span_text(both[i], e, &bytes);
+        low[i] = mrc__met_lower(at, mrc__met_decode(at + 2 * bytes, text, bytes));
+        at += 3 * bytes;
+    }
+    int same = low[0].n == low[1].n && !memcmp(low[0].cp, low[1].cp, low[0].n * sizeof *low[0].cp);
+    ctx->host.free(ctx->host.user, room);
+    return same;
+}
+
+// Adds a window's spans to the n of `all`, which has room for k more.
+static mrc_status mrc__pipe_window(mrc_ctx *ctx, const mrc_window_logits *w, const mrc_example *e,
+                                   const mrc_decode_config *c, float *p, mrc__pipe_span *best,
+                                   double *null, mrc_span *all, size_t *n) {
+    const mrc_feature *f = w->feature;
+    float *start = p, *end = p + f->length, t = (float)c->temperature;
+    float none = mrc__pipe_softmax(f, w->start, t, start);
+    none *= mrc__pipe_softmax(f, w->end, t, end);
+    if ((double)none < *null) *null = (double)none;
+    size_t found = mrc__pipe_best(f, start, end, c->n_best_size, c->max_answer_length, best);
+    for (size_t i = 0; i < found; i++) {
+        if (f->offset_mapping[best[i].start][0] < 0 || f->offset_mapping[best[i].end][0] < 0) {
+            continue;
+        }
+        mrc_span span = mrc__pipe_words(f, &best[i]);
+        int same = 0;
+        for (size_t j = 0; j < *n && !same; j++) {
+            same = mrc__pipe_same(ctx, e, &all[j], &span);
+            if (same > 0) all[j].probability += span.probability;
+        }
+        if (same < 0) return mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
+        if (!same) all[(*n)++] = span;
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
+                                      size_t n_windows, const mrc_example *e,
+                                      const mrc_decode_config *config, mrc_span *out,
+                                      size_t *n_out) {
+    size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
+    double null = 1000000;
+    *n_out = 0;
+    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "pipeline: the config is not from "
+                         "mrc_decode_config_default(), or has no n_best_size or temperature");
+    }
+    for (size_t i = 0; i < n_windows; i++) {
+        size_t length = (size_t)windows[i].feature->length;
+        if (length > longest) longest = length;
+    }
+    if (!mrc__mul(n_windows, k, &room) || !mrc__mul(room + 1, sizeof(mrc_span), &bytes)) bytes = 0;
+    mrc_span *all = bytes ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc__pipe_span *best = mrc__mul(k + 1, sizeof *best, &bytes)
+                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    float *p = ctx->host.alloc(ctx->host.user, (2 * longest + 1) * sizeof *p);
+    mrc_status s = all && best && p ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
+    for (size_t i = 0; i < n_windows && s == MRC_OK; i++) {
+        s = mrc__pipe_window(ctx, &windows[i], e, config, p, best, &null, all, &n);
+    }
+    if (s == MRC_OK && config->version_2_with_negative && n_windows) {
+        all[n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = null };
+    }
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {         // Python's sort is stable
+        size_t at = *n_out;
+        while (at > 0 && all[i].probability > out[at - 1].probability) at--;
+        if (at == k) continue;
+        if (*n_out < k) ++*n_out;
+        memmove(out + at + 1, out + at, (*n_out - 1 - at) * sizeof *out);
+        out[at] = all[i];
+    }
+    void *parts[] = { all, best, p };
+    for (size_t i = 0; i < 3; i++) {
+        if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
+    }
+    return s;
 }
 #endif // core pass
 

@@ -70,6 +70,44 @@ def postprocess(examples, features, n_best_size=20, max_answer_length=30, negati
     return {name: json.dumps(value, indent=4) + "\n" for name, value in files.items()}
 
 
+def pipeline(examples, windows, top_k, max_answer_length, negative):
+    """windows: [(example index, offsets or None, word ids, start, end)]: the pipeline's answers."""
+    result = {}
+    for index, (name, context) in enumerate(examples):
+        found, least = [], 1000000
+        for example, offsets, words, start, end in windows:
+            if example != index:
+                continue
+            n = len(words)
+            desired = np.array([i == 0 or o is not None for i, o in enumerate(offsets)])
+            p = []
+            for logits in (start, end):
+                x = np.where(desired, logits, np.float32(-10000))
+                x = np.exp(x - x.max())
+                p.append(x / x.sum())
+            least = min(least, float(p[0][0] * p[1][0]))
+            p[0][0] = p[1][0] = 0
+            outer = np.tril(np.triu(np.outer(p[0], p[1])), max_answer_length - 1).flatten()
+            order = np.argsort(-outer, kind="stable")[:top_k]
+            for i, j in zip(*np.unravel_index(order, (n, n))):
+                if not p[0][i] * p[1][j] > 0 or j < i or not (desired[i] and desired[j]):
+                    continue
+                a = min(offsets[k][0] for k in range(n) if offsets[k] and words[k] == words[i])
+                b = max(offsets[k][1] for k in range(n) if offsets[k] and words[k] == words[j])
+                text, score = context[a:b], float(p[0][i] * p[1][j])
+                same = [x for x in found if x["answer"].lower() == text.lower()]
+                if same:
+                    same[0]["score"] += score
+                else:
+                    found.append({"score": score, "start": a, "end": b, "answer": text})
+        if negative:
+            found.append({"score": least, "start": 0, "end": 0, "answer": ""})
+        result[name] = sorted(found, key=lambda x: x["score"], reverse=True)[:top_k]
+    first = {name: x[0]["answer"] if x else "" for name, x in result.items()}
+    return {"predictions.json": json.dumps(first, indent=4) + "\n",
+            "nbest_predictions.json": json.dumps(result, indent=4) + "\n"}
+
+
 def load_examples(path):
     text = open(path, encoding="utf8").read()
     try:
@@ -138,7 +176,7 @@ def make(folder):
         for w in range(len(e["input_ids"])):
             windows.append((index, e["input_ids"][w], [
                 tuple(o) if s == 1 else (-1, -1)
-                for o, s in zip(e["offset_mapping"][w], e.sequence_ids(w))]))
+                for o, s in zip(e["offset_mapping"][w], e.sequence_ids(w))], e.word_ids(w)))
     width, rng = max(len(w[1]) for w in windows), np.random.default_rng(5)
     n = len(windows)
     t = {"input_ids": np.ones((n, width), np.int64),
@@ -147,7 +185,7 @@ def make(folder):
          "example_index": np.array([w[0] for w in windows], np.int64),
          "start_logits": np.full((n, width), -np.inf, np.float32),
          "end_logits": np.full((n, width), -np.inf, np.float32)}
-    for k, (index, ids, offsets) in enumerate(windows):
+    for k, (index, ids, offsets, _) in enumerate(windows):
         m = len(ids)
         t["input_ids"][k, :m] = ids
         t["attention_mask"][k, :m] = 1
@@ -166,6 +204,14 @@ def make(folder):
         for name, text in files.items():
             if sub == "v2_7" and name != "predictions.json":
                 continue
+            with open(os.path.join(folder, sub, name), "w", encoding="utf8") as f:
+                f.write(text)
+    rows = [(w[0], f[1][:len(w[3])], w[3], f[2][:len(w[3])], f[3][:len(w[3])])
+            for w, f in zip(windows, features)]
+    for sub, negative in (("pipeline", False), ("pipeline_v2", True)):
+        os.makedirs(os.path.join(folder, sub), exist_ok=True)
+        files = pipeline([x[:2] for x in examples], rows, 5, 15, negative)
+        for name, text in files.items():
             with open(os.path.join(folder, sub, name), "w", encoding="utf8") as f:
                 f.write(text)
 

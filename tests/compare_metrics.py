@@ -82,6 +82,8 @@ def squad_v2(rows, predictions, na=None, threshold=1.0):
     result = {}
     for prefix, ids in (("", list(exact)), ("HasAns_", [i for i in exact if has[i]]),
                         ("NoAns_", [i for i in exact if not has[i]])):
+        if not ids:
+            continue
         for name, scores in (("exact", exact), ("f1", f1)):
             result[prefix + name] = 100.0 * sum(
                 float(not has[i]) if na and na[i] > threshold else scores[i]

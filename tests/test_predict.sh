@@ -24,8 +24,12 @@ decode() {
 decode v1
 decode v2 --version_2_with_negative
 decode v2_7 --version_2_with_negative --null_score_diff_threshold 7.5
-for file in "$given"/v*/*; do same "$dir/${file#"$given"/}" "$file"; done
+decode pipeline --postprocess pipeline --n_best_size 5 --max_answer_length 15
+decode pipeline_v2 --postprocess pipeline --n_best_size 5 --max_answer_length 15 \
+    --version_2_with_negative
+for file in "$given"/*/*; do same "$dir/${file#"$given"/}" "$file"; done
 [ -e "$dir/v1/null_odds.json" ] && bad "v1 has null_odds.json" || ok
+[ -e "$dir/pipeline_v2/null_odds.json" ] && bad "the pipeline has null_odds.json" || ok
 decode named --prefix eval
 same "$dir/named/eval_predictions.json" $given/v1/predictions.json
 # A temperature changes probabilities, not answers; so far apart nothing else is likely.

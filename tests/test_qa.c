@@ -904,6 +904,8 @@ static mrc_status all_of_it(mrc_ctx *ctx, const char *data, const char *words,
         float logits[16] = {0};
         mrc_window_logits w = { &f.list[0], logits, logits };
         status = mrc_decode(ctx, &w, 1, &dc, out, &n);
+        const mrc_example *x = mrc_dataset_at(d, 0);
+        if (status == MRC_OK) status = mrc_decode_pipeline(ctx, &w, 1, x, &dc, out, &n);
     }
     if (status == MRC_OK) {
         const mrc_example *x = mrc_dataset_at(d, 0);

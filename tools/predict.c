@@ -5,10 +5,11 @@
 // answered from its windows.
 #include "tool.h"
 
+enum { POSTPROCESS_SQUAD, POSTPROCESS_PIPELINE };
 typedef struct predict_args {
     const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits, *logits;
     const char *prefix;
-    int    encoding, pad_to_max_length, version_2_with_negative, max_context, dtype;
+    int    encoding, pad_to_max_length, version_2_with_negative, max_context, postprocess, dtype;
     size_t n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
     double null_score_diff_threshold, temperature;
     size_t num_folds, fold;
@@ -213,28 +214,50 @@ static void add_span(mrc_text *t, const mrc_span *span, const mrc_example *x, in
     mrc_text_printf(t, "\n        }%s\n", last ? "" : ",");
 }
 
+// What the pipeline gives for a span.
+static void add_scored(mrc_text *t, const mrc_span *span, const mrc_example *x, int last) {
+    size_t bytes;
+    const char *text = mrc_span_text(span, x, &bytes);
+    mrc_text_printf(t, "        {\n            \"score\": ");
+    mrc_text_number(t, span->probability);
+    mrc_text_printf(t, ",\n            \"start\": %d,\n            \"end\": %d,\n"
+                    "            \"answer\": ", (int)span->begin, (int)span->end);
+    mrc_text_json_string(t, text, bytes, 1);
+    mrc_text_printf(t, "\n        }%s\n", last ? "" : ",");
+}
+
 // The question at `index`, whose n windows are the features from `first` on; of one that has none
 // nothing can be read.
 static void answer(prediction_run *p, size_t index, size_t first, size_t n) {
     mrc_decode_config config = decode_config(&p->a);
     const mrc_example *x = mrc_dataset_at(p->set, index);
     size_t n_spans, bytes;
-    double odds;
+    double odds = 0;
     for (size_t i = 0; i < n; i++) {
         const mrc_feature *f = &p->features.list[first + i];
         const float *logits = p->logits + p->begin[first + i];
         p->windows[i] = (mrc_window_logits){ .feature = f, .start = logits,
                                              .end = logits + f->length };
     }
-    tool_check(p->ctx, mrc_decode(p->ctx, p->windows, n, &config, p->spans, &n_spans));
-    const mrc_span *best = mrc_decode_answer(&config, p->spans, n_spans, &odds);
+    const mrc_span none = { .kind = MRC_SPAN_NULL }, *best = &none;
+    int pipeline = p->a.postprocess == POSTPROCESS_PIPELINE;
+    if (pipeline) {
+        tool_check(p->ctx, mrc_decode_pipeline(p->ctx, p->windows, n, x, &config, p->spans,
+                                               &n_spans));
+        if (n_spans) best = &p->spans[0];
+    } else {
+        tool_check(p->ctx, mrc_decode(p->ctx, p->windows, n, &config, p->spans, &n_spans));
+        best = mrc_decode_answer(&config, p->spans, n_spans, &odds);
+    }
     const char *text = mrc_span_text(best, x, &bytes);
     add_id(&p->answers, index, x);
     mrc_text_json_string(&p->answers, text, bytes, 1);
     add_id(&p->n_best, index, x);
-    mrc_text_printf(&p->n_best, "[\n");
-    for (size_t i = 0; i < n_spans; i++) add_span(&p->n_best, &p->spans[i], x, i + 1 == n_spans);
-    mrc_text_printf(&p->n_best, "    ]");
+    mrc_text_printf(&p->n_best, n_spans ? "[\n" : "[");
+    for (size_t i = 0; i < n_spans; i++) {
+        (pipeline ? add_scored : add_span)(&p->n_best, &p->spans[i], x, i + 1 == n_spans);
+    }
+    mrc_text_printf(&p->n_best, n_spans ? "    ]" : "]");
     add_id(&p->odds, index, x);
     mrc_text_number(&p->odds, odds);
 }
@@ -263,7 +286,9 @@ static void save_file(prediction_run *p, mrc_text *t, const char *name) {
 static void save_answers(prediction_run *p) {
     tool_check(p->ctx, mrc_dir_new(p->ctx, p->a.output_dir));
     save_file(p, &p->n_best, "nbest_predictions.json");
-    if (p->a.version_2_with_negative) save_file(p, &p->odds, "null_odds.json");
+    if (p->a.version_2_with_negative && p->a.postprocess == POSTPROCESS_SQUAD) {
+        save_file(p, &p->odds, "null_odds.json");
+    }
     save_file(p, &p->answers, "predictions.json");
 }
 
@@ -406,6 +431,9 @@ static tool_flag the_flags[] = {
     { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
       .help = "the answer is \"\" when that scores more than this above the best span; evaluate "
               "finds the best one" },
+    { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline",
+      .preset = "squad", .help = "squad: as Hugging Face's question answering example; pipeline: "
+                                 "as its pipeline, whole words, equal texts added" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "best starts and best ends that are combined" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
