@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds and checks everything: ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|clean]
+# Builds and checks everything:
+#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|fuzz|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
@@ -13,7 +14,7 @@ WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, test, lint, bench or clean"
+VERBS="all, demo, test, lint, bench, fuzz or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -505,6 +506,45 @@ run_tests() {
 }
 
 #===================================================================================================
+# fuzz: every tests/fuzz_*.c, FUZZ_RUNS mutations each (default 100000), under ASan and UBSan
+#===================================================================================================
+# The seeds of a target, where ../shared is; each has a few of its own.
+fuzz_seeds() {
+    cases=${MRC_SHARED:-../shared}/cases
+    case $1 in
+    json)        echo "$cases/json" ;;
+    yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
+    dataset)     echo "$cases/squad tests/fixtures/small.arrow" ;;
+    safetensors) echo "$cases/safetensors" ;;
+    torch)       echo "$cases/torch $cases/torch_real" ;;
+    config)      echo data/config.json ;;
+    esac
+}
+
+fuzz() {
+    find_cc
+    mkdir -p "$OUT/fuzz" || exit 5
+    config=gcc-asan
+    have gcc || config=clang-asan
+    targets=0 bad=0
+    for source in tests/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        target=$OUT/fuzz/$name
+        if ! newer "$target" "$source" tests/fuzz.h tests/test.h mrc.h build.sh; then
+            # shellcheck disable=SC2046
+            compile "${config%-asan}" "$target" $(config_flags $config) "$source" || exit 3
+        fi
+        targets=$((targets + 1))
+        # shellcheck disable=SC2046
+        "$target" --runs "${FUZZ_RUNS:-100000}" --seed "${FUZZ_SEED:-1}" \
+            $(fuzz_seeds "${name#fuzz_}") >"$target.log" 2>&1 || bad=$((bad + 1))
+        echo "$name: $(tail -n 1 "$target.log")"
+    done
+    echo "$((targets - bad)) passed, $bad failed"
+    [ "$bad" -eq 0 ]
+}
+
+#===================================================================================================
 # What lint and the header's check count
 #===================================================================================================
 passed=0 failed=0 skipped=0
@@ -666,6 +706,7 @@ test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
 lint)    lint ;;
 bench)   bench "$@" ;;
+fuzz)    fuzz ;;
 clean)   rm -rf "$OUT" ;;
 *)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;
 esac

@@ -15,16 +15,15 @@
 //   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
 //   it).  What is right is what Hugging Face's code for BERT and RoBERTa readers computes.
 //
-//   Predict, in a dozen calls, each of which returns a status (tools/predict.c is the whole of it):
+//   Answer a question, in four calls (tools/ask.c; README has the whole program):
 //
 //       mrc_backend_cpu_new(&be, NULL);                       threads and instruction set by itself
 //       mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be });
-//       mrc_model_load(ctx, &model, &(mrc_model_load_desc){ .path = dir });
-//       mrc_tokenizer_load(ctx, &tok, dir);
-//       mrc_dataset_load(ctx, &data, "questions.jsonl");
-//       mrc_features_config fc = mrc_features_config_default();
-//       mrc_features_new(ctx, &features, data, tok, &fc);
-//       mrc_evaluate(ctx, model, &(mrc_eval_desc){ .. .answer = print_it }, &result);
+//       mrc_reader_new(ctx, &reader, model_dir, NULL);
+//       mrc_reader_answer(reader, &question, 1, &reply);
+//
+//   A file of them: mrc_dataset_load_questions(), mrc_features_new(), mrc_predict(), mrc_decode(),
+//   which tools/predict.c puts together; mrc_evaluate() does the last two and scores.
 //
 //   Train: mrc_optimizer_new() once; mrc_batch_plan_new() in each epoch; for each batch of the plan
 //   mrc_train_step() with a rising random.step and lr * mrc_schedule_factor(); now and then
@@ -65,7 +64,7 @@
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
-//     >>api.model  >>api.checkpoint  >>api.reader
+//     >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -74,9 +73,10 @@
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.dataset  >>impl.encode
+//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset  >>impl.encode
 //     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.tables
+//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
+//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -731,6 +731,8 @@ MRCDEF const char *mrc_safetensors_meta(const mrc_safetensors *st, const char *k
 MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *e, mrc_dtype to,
                                        void *dst);
 
+// All values as they are in the file, e->end - e->begin bytes, in the order of the shape.
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst);
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
 MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
 MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
@@ -1072,7 +1074,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is fine
 
 //==============================================================================
-// >>api.dataset   SQuAD, KorQuAD, KLUE JSON and flat JSONL, one record type out
+// >>api.dataset   SQuAD, KorQuAD, KLUE JSON, flat JSONL and Arrow, one record type out
 //==============================================================================
 typedef struct mrc_answer {
     const char *text;
@@ -1100,7 +1102,8 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);   // squad_v1, squad_v2, json, jsonl
+// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
@@ -1398,6 +1401,109 @@ typedef struct mrc_eval_desc {
 } mrc_eval_desc;
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out);
+
+//==============================================================================
+// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+//==============================================================================
+typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
+typedef struct mrc_reader_desc {    // zero-initialised is the default
+    mrc_model           *model;     // NULL: loaded from the folder and owned; else shared
+    const mrc_tokenizer *tokenizer; // the same
+    size_t               max_seq_length, doc_stride;    // tokens; 0: what fits to 512; 128 or less
+    size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
+    const mrc_decode_config *decode;        // copied; NULL: the default
+} mrc_reader_desc;
+// path: a model directory.  desc NULL: all defaults.
+MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
+                                 const mrc_reader_desc *desc);
+MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its context
+typedef struct mrc_reply {
+    const mrc_span *spans;          // best first; the reader's, until its next call
+    size_t          n_spans;
+    const mrc_span *answer;         // one of them: see mrc_decode_answer()
+    double          null_score_diff;
+} mrc_reply;
+// Answers n questions, whose windows go through the model together.  Of an example the question and
+// the context are read, both with their bytes.  mrc_span_text() says what a span says.
+MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
+                                    mrc_reply *replies);
+
+//==============================================================================
+// >>api.retrieval   passages by words: BM25 over an inverted index on disk (PARITY 3.10)
+//
+// An index is a folder: index.bin, whose 64 KiB blocks each have a checksum, and what the analyzer
+// needs (a vocabulary).  Opening reads the end of the file; a searcher reads the dictionary, and of
+// the postings what its queries ask for.
+//==============================================================================
+typedef struct mrc_passage {
+    const char *id, *title, *text;  // UTF-8, NUL behind; the title may be ""
+    size_t      text_bytes;
+} mrc_passage;
+// JSONL or JSON with "id" ("_id", "document_id") and "text" ("context", "contents"), an object of
+// such records by id, or tab-separated lines: id, text, perhaps a title (DPR, with its header).
+// text_key: a member that is taken before these, as "question" for queries; NULL: none.
+typedef struct mrc_passages mrc_passages;
+MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
+                                    const char *text_key);
+MRCDEF void       mrc_passages_free(mrc_passages *p);               // NULL is fine
+MRCDEF size_t     mrc_passages_size(const mrc_passages *p);
+// NULL past the end.
+MRCDEF const mrc_passage *mrc_passages_at(const mrc_passages *p, size_t index);
+// Leaves out passages whose text an earlier one has: how many.  0 too when there is no memory.
+MRCDEF size_t     mrc_passages_unique(mrc_passages *p);
+
+typedef enum mrc_analyzer {
+    MRC_ANALYZER_WHITESPACE,        // Python's str.split()
+    MRC_ANALYZER_WORDPIECE,         // the tokens of a tokenizer
+    MRC_ANALYZER_CHAR_BIGRAM,       // of each word, every two neighbouring characters
+    MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
+} mrc_analyzer;
+MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
+
+typedef struct mrc_index_desc {
+    const mrc_passages *passages;
+    mrc_analyzer        analyzer;
+    const char         *tokenizer;  // wordpiece: a tokenizer's folder or file; it is copied
+    size_t              threads;    // 0: the processors online; the file does not depend on it
+} mrc_index_desc;
+MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_desc *desc);
+
+typedef struct mrc_index mrc_index;     // belongs to its context's thread
+MRCDEF mrc_status   mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path);
+MRCDEF void         mrc_index_close(mrc_index *ix);                 // NULL is fine
+MRCDEF size_t       mrc_index_size(const mrc_index *ix);            // passages
+MRCDEF size_t       mrc_index_terms(const mrc_index *ix);
+MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix);
+// Reads one passage into `room`, where *out then points.
+MRCDEF mrc_status   mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
+                                      mrc_passage *out);
+// Reads all blocks and holds them against their checksums.
+MRCDEF mrc_status   mrc_index_check(mrc_index *ix);
+
+typedef enum mrc_bm25 {
+    MRC_BM25_OKAPI, MRC_BM25_L, MRC_BM25_L_RANK_BM25, MRC_BM25_PLUS,    // rank_bm25
+    MRC_BM25_LUCENE, MRC_BM25_ROBERTSON, MRC_BM25_ATIRE, MRC_BM25_BM25S_L, MRC_BM25_BM25S_PLUS,
+    MRC_BM25_ELASTICSEARCH          // Lucene itself: float32, lengths in a byte
+} mrc_bm25;
+#define MRC_SEARCH_MAGIC 0x626d3235
+typedef struct mrc_search_config {
+    uint32_t magic;
+    mrc_bm25 method;
+    double   k1, b, delta, epsilon;     // delta: of L and PLUS kinds; epsilon: of OKAPI
+    size_t   threads;                   // 0: the processors online
+} mrc_search_config;
+MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
+
+typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
+MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
+                                   const mrc_search_config *config);
+MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
+typedef struct mrc_query { const char *text; size_t bytes; } mrc_query;
+typedef struct mrc_hit { uint32_t passage; double score; } mrc_hit;
+// The best passages that have a term of the query, best first, of equal ones the first.  Query q's
+// are hits[q * top_k] and those behind it, n_hits[q] of them.
+MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
+                             mrc_hit *hits, size_t *n_hits);
 
 #ifdef __cplusplus
 }
@@ -4695,6 +4801,26 @@ MRCDEF mrc_status mrc_safetensors_read(mrc_safetensors *st, const mrc_st_entry *
                              (size_t)e->numel * t.element);
     }
     return mrc__st_stream(item, t.element, mrc__st_convert_piece, &t);
+}
+
+static mrc_status mrc__st_copy_piece(const mrc__st_item *item, void *user, uint64_t first,
+                                     const char *piece, size_t n) {
+    mrc__st_target *t = user;
+    (void)item;
+    memcpy(t->out + first * t->element, piece, n * t->element);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry *e, void *dst) {
+    const mrc__st_item *item = (const mrc__st_item *)e;
+    if (!st || !e || (e->numel && !dst)) return MRC_ERR_ARG;
+    mrc__st_target t = { .out = dst };
+    if (!item->strided) {           // elements of less than a byte too
+        return mrc__st_pread(st->ctx, item->owner->path, item->owner->fd, item->at, dst,
+                             (size_t)(e->end - e->begin));
+    }
+    t.element = mrc__st_dtypes[mrc__st_dtype(e->dtype, strlen(e->dtype))].bits / 8;
+    return mrc__st_stream(item, t.element, mrc__st_copy_piece, &t);
 }
 
 // A plain cast, as `(float)x`: what is too large becomes infinite.
@@ -14347,6 +14473,410 @@ static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) 
 #endif // core pass
 
 //==============================================================================
+// >>impl.arrow   the stream that datasets.save_to_disk writes
+//
+// Messages of metadata (flatbuffers) and buffers.  Every position is held against what is there
+// before it is read, offsets must rise, text must be UTF-8.  A row becomes the JSON object that it
+// would be in a JSONL file, so that all that is checked of rows is checked in one place.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__ARROW_FIELDS 1000
+#define MRC__ARROW_DEPTH  8
+
+enum { MRC__ARROW_NULL = 1, MRC__ARROW_INT = 2, MRC__ARROW_FLOAT = 3, MRC__ARROW_BINARY = 4,
+       MRC__ARROW_UTF8 = 5, MRC__ARROW_BOOL = 6, MRC__ARROW_LIST = 12, MRC__ARROW_STRUCT = 13,
+       MRC__ARROW_LARGE_BINARY = 19, MRC__ARROW_LARGE_UTF8 = 20, MRC__ARROW_LARGE_LIST = 21 };
+
+typedef struct mrc__arrow_column {
+    struct mrc__arrow_column *next, *child;
+    const char *name;
+    size_t      name_bytes;
+    int         type, bytes, is_signed, wide;   // bytes: of a number; wide: 64-bit offsets
+    // Of the batch that is being read:
+    uint64_t    n, data_bytes;
+    const unsigned char *valid, *offsets, *data;        // valid NULL: all are
+} mrc__arrow_column;
+
+typedef struct mrc__arrow {
+    mrc_ctx    *ctx;
+    const char *path;
+    const unsigned char *file, *meta, *body;
+    size_t      file_bytes, at, meta_bytes, n_fields;
+    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, nodes, buffers;
+    mrc__bump   pool, row;
+    mrc__arrow_column *columns;
+} mrc__arrow;
+
+static mrc_status mrc__arrow_fail(const mrc__arrow *a, const char *what) {
+    return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: Arrow stream, message at byte %zu: %s", a->path,
+                     a->at, what);
+}
+
+// A number in the metadata; 0 when it would lie outside.
+static int mrc__fb_get(const mrc__arrow *a, uint64_t at, int bytes, uint64_t *out) {
+    if (at > a->meta_bytes || a->meta_bytes - at < (uint64_t)bytes) return 0;
+    *out = mrc__load_le(a->meta + at, bytes);
+    return 1;
+}
+
+// Where field `index` of the table lies; 0: it is absent.  *bad: a position outside.
+static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, int *bad) {
+    uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
+    if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
+    uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
+    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (slot + 2 > size) return 0;
+    if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
+    return offset ? table + offset : 0;
+}
+
+// What a reference at a field points to; 0: absent.
+static uint64_t mrc__fb_follow(const mrc__arrow *a, uint64_t table, int index, int *bad) {
+    uint64_t offset, field = mrc__fb_field(a, table, index, bad);
+    if (!field) return 0;
+    if (!mrc__fb_get(a, field, 4, &offset) || offset == 0) return *bad = 1, 0;
+    return field + offset;
+}
+
+static uint64_t mrc__fb_scalar(const mrc__arrow *a, uint64_t table, int index, int bytes,
+                               int *bad) {
+    uint64_t value = 0, field = mrc__fb_field(a, table, index, bad);
+    if (field && !mrc__fb_get(a, field, bytes, &value)) *bad = 1;
+    return value;
+}
+
+// The first element of a vector of *n, which lie inside; 0: absent.
+static uint64_t mrc__fb_vector(const mrc__arrow *a, uint64_t table, int index, size_t element,
+                               uint64_t *n, int *bad) {
+    uint64_t at = mrc__fb_follow(a, table, index, bad);
+    *n = 0;
+    if (!at) return 0;
+    if (!mrc__fb_get(a, at, 4, n) || *n > (a->meta_bytes - at - 4) / element) return *bad = 1, 0;
+    return at + 4;
+}
+
+static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_column *c) {
+    int bad = 0;
+    c->type = (int)mrc__fb_scalar(a, field, 2, 1, &bad);
+    uint64_t type = mrc__fb_follow(a, field, 3, &bad);
+    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8
+              || c->type == MRC__ARROW_LARGE_BINARY;
+    if (bad || (!type && c->type != MRC__ARROW_NULL)) return mrc__arrow_fail(a, "a bad schema");
+    if (mrc__fb_field(a, field, 4, &bad)) {
+        return mrc__arrow_fail(a, "a column with a dictionary, which is not supported");
+    }
+    switch (c->type) {
+    case MRC__ARROW_INT: {
+        uint64_t bits = mrc__fb_scalar(a, type, 0, 4, &bad);
+        c->is_signed = mrc__fb_scalar(a, type, 1, 1, &bad) != 0;
+        c->bytes = (int)(bits / 8 % 16);
+        if (bits != 8 && bits != 16 && bits != 32 && bits != 64) bad = 1;
+        break;
+    }
+    case MRC__ARROW_FLOAT: {
+        uint64_t precision = mrc__fb_scalar(a, type, 0, 2, &bad);
+        if (precision > 2) bad = 1;
+        c->bytes = precision == 0 ? 2 : precision == 1 ? 4 : 8;
+        break;
+    }
+    case MRC__ARROW_NULL: case MRC__ARROW_BINARY: case MRC__ARROW_UTF8: case MRC__ARROW_BOOL:
+    case MRC__ARROW_LIST: case MRC__ARROW_STRUCT: case MRC__ARROW_LARGE_BINARY:
+    case MRC__ARROW_LARGE_UTF8: case MRC__ARROW_LARGE_LIST: break;
+    default:
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: a column of Arrow type %d, which is not "
+                         "supported", a->path, c->type);
+    }
+    return bad ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, int depth,
+                                    mrc__arrow_column **list, size_t *count) {
+    uint64_t n, offset;
+    int bad = 0;
+    uint64_t at = mrc__fb_vector(a, table, index, 4, &n, &bad);
+    *count = 0;
+    if (depth > MRC__ARROW_DEPTH) return mrc__arrow_fail(a, "columns nested deeper than 8");
+    for (uint64_t i = 0; !bad && i < n; i++) {
+        mrc__arrow_column *c = mrc__bump_alloc(&a->pool, sizeof *c, 16);
+        if (!c) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for its schema", a->path);
+        if (++a->n_fields > MRC__ARROW_FIELDS) return mrc__arrow_fail(a, "more than 1000 columns");
+        memset(c, 0, sizeof *c);
+        if (!mrc__fb_get(a, at + 4 * i, 4, &offset)) break;
+        uint64_t field = at + 4 * i + offset, bytes = 0, children = 0;
+        uint64_t name = mrc__fb_vector(a, field, 0, 1, &bytes, &bad);
+        if (bad) break;
+        char *text = mrc__bump_alloc(&a->pool, (size_t)bytes + 1, 1);
+        if (!text) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a name", a->path);
+        if (bytes) memcpy(text, a->meta + name, (size_t)bytes);
+        text[bytes] = 0;
+        c->name = text;
+        c->name_bytes = (size_t)bytes;
+        MRC__TRY(mrc__arrow_type(a, field, c));
+        size_t n_children = 0;
+        MRC__TRY(mrc__arrow_fields(a, field, 5, depth + 1, &c->child, &n_children));
+        children = n_children;
+        int list_type = c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
+        if (list_type ? children != 1 : c->type != MRC__ARROW_STRUCT && children) bad = 1;
+        *list = c;
+        list = &c->next;
+        ++*count;
+    }
+    return bad || *count != n ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+// The next buffer of the batch, at least `least` bytes of it.
+static mrc_status mrc__arrow_buffer(mrc__arrow *a, uint64_t least, const unsigned char **out,
+                                    uint64_t *bytes) {
+    uint64_t at = 0, n = 0;
+    if (a->buffer == a->n_buffers) return mrc__arrow_fail(a, "too few buffers");
+    mrc__fb_get(a, a->buffers + 16 * a->buffer, 8, &at);        // the vector lies inside
+    mrc__fb_get(a, a->buffers + 16 * a->buffer + 8, 8, &n);
+    a->buffer++;
+    if (at > a->body_bytes || n > a->body_bytes - at) return mrc__arrow_fail(a, "a buffer outside");
+    if (n < least) return mrc__arrow_fail(a, "a buffer that is too short");
+    *out = a->body + at;
+    *bytes = n;
+    return MRC_OK;
+}
+
+static uint64_t mrc__arrow_offset(const mrc__arrow_column *c, uint64_t i) {
+    int bytes = c->wide ? 8 : 4;
+    return mrc__load_le(c->offsets + i * (uint64_t)bytes, bytes);
+}
+
+// Offsets of a list or of texts: n + 1 of them, rising, the last within `most`.
+static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64_t *last) {
+    uint64_t bytes, before = 0;
+    *last = 0;
+    if (c->n == 0) {
+        MRC__TRY(mrc__arrow_buffer(a, 0, &c->offsets, &bytes));
+        return MRC_OK;
+    }
+    MRC__TRY(mrc__arrow_buffer(a, (c->n + 1) * (c->wide ? 8 : 4), &c->offsets, &bytes));
+    for (uint64_t i = 0; i <= c->n; i++) {
+        uint64_t offset = mrc__arrow_offset(c, i);
+        if (offset < before) return mrc__arrow_fail(a, "offsets that do not rise");
+        before = offset;
+    }
+    *last = before;
+    return MRC_OK;
+}
+
+// One column of a batch and those below it.
+static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected) {
+    uint64_t nulls = 0, bytes, last;
+    const unsigned char *valid;
+    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    mrc__fb_get(a, a->nodes + 16 * a->node, 8, &c->n);
+    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, &nulls);
+    a->node++;
+    if (c->n != expected && expected != UINT64_MAX) {
+        return mrc__arrow_fail(a, "columns of different lengths");
+    }
+    if (c->n > (uint64_t)1 << 40 || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
+    c->valid = c->data = c->offsets = NULL;
+    if (c->type == MRC__ARROW_NULL) return MRC_OK;
+    MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
+    if (nulls) {
+        if (bytes < (c->n + 7) / 8) return mrc__arrow_fail(a, "a buffer that is too short");
+        c->valid = valid;
+    }
+    switch (c->type) {
+    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &c->data_bytes);
+    case MRC__ARROW_BOOL:
+        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &c->data_bytes);
+    case MRC__ARROW_STRUCT:
+        for (mrc__arrow_column *child = c->child; child; child = child->next) {
+            MRC__TRY(mrc__arrow_column_read(a, child, c->n));
+        }
+        return MRC_OK;
+    default: break;
+    }
+    MRC__TRY(mrc__arrow_offsets(a, c, &last));
+    if (!c->child) return mrc__arrow_buffer(a, last, &c->data, &c->data_bytes);
+    MRC__TRY(mrc__arrow_column_read(a, c->child, UINT64_MAX));
+    return c->child->n < last ? mrc__arrow_fail(a, "a list that is too short") : MRC_OK;
+}
+
+static mrc_status mrc__arrow_node(mrc__arrow *a, mrc_json *parent, mrc_json **last,
+                                  mrc_json **out) {
+    mrc_json *node = mrc__bump_alloc(&a->row, sizeof *node, 16);
+    if (!node) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a row", a->path);
+    memset(node, 0, sizeof *node);
+    node->line = node->column = 1;
+    if (parent) {
+        if (*last) (*last)->next = node;
+        else parent->child = node;
+        *last = node;
+        parent->n++;
+    }
+    *out = node;
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uint64_t i,
+                                  mrc_json *node) {
+    uint64_t begin = mrc__arrow_offset(c, i), end = mrc__arrow_offset(c, i + 1);
+    size_t bytes = (size_t)(end - begin);
+    if (c->type == MRC__ARROW_BINARY || c->type == MRC__ARROW_LARGE_BINARY) return MRC_OK;
+    const char *from = (const char *)c->data + begin;
+    if (mrc_utf8_valid(from, bytes) != bytes) return mrc__arrow_fail(a, "a text that is no UTF-8");
+    char *text = mrc__bump_alloc(&a->row, bytes + 1, 1);
+    if (!text) return mrc__fail(a->ctx, MRC_ERR_MEM, "%s: no memory for a row", a->path);
+    if (bytes) memcpy(text, from, bytes);
+    text[bytes] = 0;
+    node->type = MRC_JSON_STRING;
+    node->string = text;
+    node->bytes = bytes;
+    return MRC_OK;
+}
+
+static void mrc__arrow_number(const mrc__arrow_column *c, uint64_t i, mrc_json *node) {
+    const unsigned char *p = c->data + i * (uint64_t)c->bytes;
+    uint64_t bits = mrc__load_le(p, c->bytes), top = (uint64_t)1 << (8 * c->bytes - 1);
+    float f32;
+    node->type = MRC_JSON_NUMBER;
+    if (c->type == MRC__ARROW_FLOAT) {
+        memcpy(&f32, p, c->bytes == 4 ? 4 : 0);
+        if (c->bytes == 8) memcpy(&node->number, p, 8);
+        else node->number = c->bytes == 4 ? (double)f32 : (double)mrc__from_f16((uint16_t)bits);
+        return;
+    }
+    int negative = c->is_signed && (bits & top);
+    node->is_int = c->is_signed || bits <= (uint64_t)INT64_MAX;
+    if (negative) node->integer = -(int64_t)((top - 1) - (bits & (top - 1))) - 1;
+    else if (node->is_int) node->integer = (int64_t)bits;
+    node->number = node->is_int ? (double)node->integer : (double)bits;
+}
+
+// Element i of a column as JSON.  Columns nest 8 deep, so does this.
+static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, uint64_t i,
+                                   mrc_json *node) {
+    mrc_json *last = NULL, *child = NULL;
+    if (c->valid && !(c->valid[i / 8] >> i % 8 & 1)) return MRC_OK;
+    switch (c->type) {
+    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+        mrc__arrow_number(c, i, node);
+        return MRC_OK;
+    case MRC__ARROW_BOOL:
+        node->type = c->data[i / 8] >> i % 8 & 1 ? MRC_JSON_TRUE : MRC_JSON_FALSE;
+        return MRC_OK;
+    case MRC__ARROW_STRUCT:
+        node->type = MRC_JSON_OBJECT;
+        for (const mrc__arrow_column *f = c->child; f; f = f->next) {
+            MRC__TRY(mrc__arrow_node(a, node, &last, &child));
+            child->key = f->name;
+            child->key_bytes = f->name_bytes;
+            MRC__TRY(mrc__arrow_value(a, f, i, child));
+        }
+        return MRC_OK;
+    case MRC__ARROW_LIST: case MRC__ARROW_LARGE_LIST:
+        node->type = MRC_JSON_ARRAY;
+        for (uint64_t k = mrc__arrow_offset(c, i); k < mrc__arrow_offset(c, i + 1); k++) {
+            MRC__TRY(mrc__arrow_node(a, node, &last, &child));
+            MRC__TRY(mrc__arrow_value(a, c->child, k, child));
+        }
+        return MRC_OK;
+    case MRC__ARROW_NULL: return MRC_OK;
+    default: return mrc__arrow_text(a, c, i, node);
+    }
+}
+
+// A batch of rows, each given to fn.
+static mrc_status mrc__arrow_batch(mrc__arrow *a, uint64_t header,
+                                   mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    int bad = 0;
+    uint64_t rows = mrc__fb_scalar(a, header, 0, 8, &bad);
+    if (mrc__fb_field(a, header, 3, &bad)) {
+        return mrc__arrow_fail(a, "compressed buffers, which are not supported");
+    }
+    a->nodes = mrc__fb_vector(a, header, 1, 16, &a->n_nodes, &bad);
+    a->buffers = mrc__fb_vector(a, header, 2, 16, &a->n_buffers, &bad);
+    a->node = a->buffer = 0;
+    if (bad || !a->columns) return mrc__arrow_fail(a, "a bad batch");
+    for (mrc__arrow_column *c = a->columns; c; c = c->next) {
+        MRC__TRY(mrc__arrow_column_read(a, c, rows));
+    }
+    if (a->node != a->n_nodes || a->buffer != a->n_buffers) {
+        return mrc__arrow_fail(a, "more buffers than columns need");
+    }
+    const mrc__arrow_column whole = { .type = MRC__ARROW_STRUCT, .child = a->columns, .n = rows };
+    mrc_status s = MRC_OK;
+    for (uint64_t i = 0; s == MRC_OK && i < rows; i++) {
+        mrc_json *row = NULL;
+        s = mrc__arrow_node(a, NULL, NULL, &row);
+        if (s == MRC_OK) s = mrc__arrow_value(a, &whole, i, row);
+        if (s == MRC_OK) s = fn(user, row);
+        mrc__bump_free(&a->row);
+    }
+    return s;
+}
+
+// One message: its metadata and body; *end at the mark that ends the stream.
+static mrc_status mrc__arrow_message(mrc__arrow *a, size_t *next, int *end) {
+    const unsigned char *p = a->file + a->at;
+    size_t left = a->file_bytes - a->at;
+    int bad = 0;
+    *end = 0;
+    if (left < 8) return mrc__arrow_fail(a, "the file ends without the stream's end: it is cut");
+    if (mrc__load_le(p, 4) != UINT32_MAX) return mrc__arrow_fail(a, "not the begin of a message");
+    uint64_t n = mrc__load_le(p + 4, 4), root, body;
+    if (n == 0) {
+        *end = 1;
+        return left == 8 ? MRC_OK : mrc__arrow_fail(a, "something follows the stream's end");
+    }
+    if (n > left - 8) return mrc__arrow_fail(a, "the file ends in a message: it is cut");
+    a->meta = p + 8;
+    a->meta_bytes = (size_t)n;
+    if (!mrc__fb_get(a, 0, 4, &root)) return mrc__arrow_fail(a, "bad metadata");
+    body = mrc__fb_scalar(a, root, 3, 8, &bad);
+    if (bad) return mrc__arrow_fail(a, "bad metadata");
+    if (body > left - 8 - n) return mrc__arrow_fail(a, "the file ends in a message: it is cut");
+    a->body = p + 8 + n;
+    a->body_bytes = body;
+    *next = a->at + 8 + (size_t)n + (size_t)body;
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_messages(mrc__arrow *a, mrc_status (*fn)(void *, const mrc_json *),
+                                      void *user) {
+    uint64_t root = 0;
+    size_t next = 0, n;
+    for (int end = 0, bad = 0; ; a->at = next) {
+        MRC__TRY(mrc__arrow_message(a, &next, &end));
+        if (end) return a->columns ? MRC_OK : mrc__arrow_fail(a, "no schema");
+        mrc__fb_get(a, 0, 4, &root);
+        uint64_t type = mrc__fb_scalar(a, root, 1, 1, &bad);
+        uint64_t header = mrc__fb_follow(a, root, 2, &bad);
+        if (bad || !header) return mrc__arrow_fail(a, "bad metadata");
+        if (type == 1 && !a->columns) {
+            if (mrc__fb_scalar(a, header, 0, 2, &bad)) {
+                return mrc__arrow_fail(a, "a big-endian stream");
+            }
+            MRC__TRY(mrc__arrow_fields(a, header, 1, 0, &a->columns, &n));
+            if (bad || n == 0) return mrc__arrow_fail(a, "a schema without columns");
+        } else if (type == 3) {
+            MRC__TRY(mrc__arrow_batch(a, header, fn, user));
+        } else {
+            return mrc__arrow_fail(a, "neither a schema nor a batch of rows");
+        }
+    }
+}
+
+// All rows of a stream, as JSON objects that live until fn returns.
+static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *data, size_t bytes,
+                                  mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    mrc__arrow a = { .ctx = ctx, .path = path, .file = (const unsigned char *)data,
+                     .file_bytes = bytes };
+    a.pool.host = a.row.host = ctx->host;
+    mrc_status s = mrc__arrow_messages(&a, fn, user);
+    mrc__bump_free(&a.pool);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.dataset
 //
 // Data files are foreign: a row is used only if its answers stand in its context where it says.
@@ -14835,18 +15365,33 @@ static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t byte
     return MRC_OK;
 }
 
+// A row of an Arrow stream; its place is its number, as it would be in a JSONL file.
+static mrc_status mrc__ds_arrow_row(void *user, const mrc_json *row) {
+    mrc__ds_loader *l = user;
+    mrc_status s = mrc__ds_flat(l, row);
+    l->lines_before++;
+    return s;
+}
+
 static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
     static const char lfs[] = "version https://git-lfs";
     mrc_json *root;
     const char *packed = NULL;
     if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
     if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
+    if (bytes >= 6 && memcmp(text, "ARROW1", 6) == 0) {
+        packed = "an Arrow file, which is not the stream that datasets.save_to_disk writes";
+    }
     if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
         packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
     }
     if (packed) {
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
                          packed);
+    }
+    if (bytes >= 4 && memcmp(text, "\xff\xff\xff\xff", 4) == 0) {
+        l->d->format = "arrow";
+        return mrc__arrow_read(l->ctx, l->path, text, bytes, mrc__ds_arrow_row, l);
     }
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     if (mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom)) {
@@ -14884,21 +15429,80 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     return MRC_OK;
 }
 
-static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+static mrc_status mrc__ds_file(mrc__ds_loader *l, const char *path) {
     char *text;
     size_t bytes;
-    *out = NULL;
-    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
-    if (!d) {
-        mrc_file_free(ctx, text);
-        return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    l->path = path;
+    l->lines_before = 0;
+    MRC__TRY(mrc_file_read(l->ctx, &text, &bytes, path));
+    mrc_status status = mrc__ds_read(l, text, bytes);
+    mrc_file_free(l->ctx, text);
+    return status;
+}
+
+// The names of a split's streams stand in its state.json.
+static mrc_status mrc__ds_state(mrc__ds_loader *l, const char *dir, const mrc_json *root,
+                                const char *path) {
+    const mrc_json *files = mrc_json_get(root, "_data_files");
+    const mrc_json *indices = mrc_json_get(root, "_indices_data_files");
+    MRC__TRY(mrc_json_unique_keys(l->ctx, root, path));
+    if (indices && indices->type != MRC_JSON_NULL && indices->n) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: rows chosen by an index are not "
+                         "supported (save the data set after flatten_indices())", path,
+                         indices->line, indices->column);
     }
+    if (!files || files->type != MRC_JSON_ARRAY || !files->n) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: has no list _data_files", path,
+                         root->line, root->column);
+    }
+    for (const mrc_json *f = files->child; f; f = f->next) {
+        char file[4096];
+        const mrc_json *name = mrc_json_get(f, "filename");
+        if (!name || name->type != MRC_JSON_STRING || !name->bytes
+            || memchr(name->string, 0, name->bytes) || strchr(name->string, '/')
+            || name->string[0] == '.') {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not the name of a file beside "
+                             "it", path, f->line, f->column);
+        }
+        if ((size_t)snprintf(file, sizeof file, "%s/%s", dir, name->string) >= sizeof file) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
+        }
+        MRC__TRY(mrc__ds_file(l, file));
+        if (strcmp(l->d->format, "arrow")) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: not an Arrow stream", file);
+        }
+    }
+    return MRC_OK;
+}
+
+// A folder of datasets.save_to_disk: one split.
+static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
+    char path[4096];
+    mrc_json *root;
+    if ((size_t)snprintf(path, sizeof path, "%s/dataset_dict.json", dir) >= sizeof path) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: the path is too long", dir);
+    }
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: holds several splits (expected the folder of "
+                         "one, as %s/validation)", dir, dir);
+    }
+    snprintf(path, sizeof path, "%s/state.json", dir);
+    MRC__TRY(mrc_json_load(l->ctx, &root, path));
+    mrc_status status = mrc__ds_state(l, dir, root, path);
+    l->path = dir;
+    mrc_json_free(root);
+    return status;
+}
+
+static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path, int questions) {
+    *out = NULL;
+    mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
     d->host = ctx->host;
     d->format = d->version = "";
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
-    mrc_status status = mrc__ds_read(&l, text, bytes);
-    mrc_file_free(ctx, text);
+    mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
+                                                   : mrc__ds_file(&l, path);
     if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
     if (status != MRC_OK) {
         mrc_dataset_free(d);
@@ -17105,6 +17709,12 @@ static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *sou
     return s;
 }
 
+// The tokenizer of a folder or file.
+static mrc_status mrc__save_tokenizer_of(mrc_ctx *ctx, const char *dir, const char *source) {
+    return mrc_file_exists(source) == 1 ? mrc__save_vocab(ctx, dir, source)
+                                        : mrc__save_tokenizer(ctx, dir, source);
+}
+
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     if (!ctx || !m || !path) return MRC_ERR_ARG;
@@ -17112,10 +17722,7 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
     MRC__TRY(mrc_dir_new(ctx, path));
-    if (tokenizer_dir) {
-        MRC__TRY(mrc_file_exists(tokenizer_dir) == 1 ? mrc__save_vocab(ctx, path, tokenizer_dir)
-                 : mrc__save_tokenizer(ctx, path, tokenizer_dir));
-    }
+    if (tokenizer_dir) MRC__TRY(mrc__save_tokenizer_of(ctx, path, tokenizer_dir));
     MRC__TRY(mrc__save_weights(ctx, m, path));
     return mrc__save_config(ctx, m, path);
 }
@@ -17870,6 +18477,1716 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
     out->exact_match *= 100 / questions;
     out->f1 *= 100 / questions;
     return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.answer
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_reader {
+    mrc_ctx             *ctx;
+    mrc_model           *model, *own_model;
+    const mrc_tokenizer *tok;
+    mrc_tokenizer       *own_tok;
+    mrc_features_config  features;
+    mrc_decode_config    decode;
+    size_t               batch_size;
+    mrc_span            *spans;     // of the last call, n_best_size + 1 for each question
+};
+
+static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
+    r->model = desc->model;
+    r->tok = desc->tokenizer;
+    if (!r->tok) {
+        MRC__TRY(mrc_tokenizer_load(r->ctx, &r->own_tok, path));
+        r->tok = r->own_tok;
+    }
+    if (!r->model) {
+        MRC__TRY(mrc_model_load(r->ctx, &r->own_model, &(mrc_model_load_desc){ .path = path }));
+        r->model = r->own_model;
+    }
+    const mrc_model_config *config = &r->model->config;
+    size_t longest = mrc_model_config_max_length(config);
+    size_t length = desc->max_seq_length ? desc->max_seq_length : longest < 512 ? longest : 512;
+    size_t stride = desc->doc_stride ? desc->doc_stride : length / 3 < 128 ? length / 3 : 128;
+    if (mrc_tokenizer_size(r->tok) > config->vocab_size || length > longest || stride >= length) {
+        return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: the model does not fit (found %zu tokens, "
+                         "windows of %zu, overlap %zu, expected at most %zu, %zu and less than a "
+                         "window)", path, mrc_tokenizer_size(r->tok), length, stride,
+                         config->vocab_size, longest);
+    }
+    r->features = mrc_features_config_default();
+    r->features.max_seq_length = length;
+    r->features.doc_stride = stride;
+    r->features.pad_to_max_length = config->pad_to_max_length;
+    r->features.with_targets = 0;
+    r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
+    r->batch_size = desc->batch_size ? desc->batch_size : 8;
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
+                                 const mrc_reader_desc *desc) {
+    const mrc_reader_desc none = {0};
+    *out = NULL;
+    mrc_reader *r = mrc__host_zalloc(&ctx->host, sizeof *r);
+    if (!r) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    r->ctx = ctx;
+    mrc_status s = mrc__reader_load(r, path, desc ? desc : &none);
+    if (s == MRC_OK) *out = r;
+    else mrc_reader_free(r);
+    return s;
+}
+
+MRCDEF void mrc_reader_free(mrc_reader *r) {
+    if (!r) return;
+    mrc_ctx *ctx = r->ctx;
+    if (r->spans) ctx->host.free(ctx->host.user, r->spans);
+    mrc_tokenizer_free(r->own_tok);
+    mrc_model_free(r->own_model);
+    ctx->host.free(ctx->host.user, r);
+}
+
+typedef struct mrc__answering {
+    mrc_features features;
+    size_t      *begin;             // by feature: where its start logits are, its end's behind
+    float       *logits;
+    mrc_window_logits *windows;
+} mrc__answering;
+
+static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                     const float *start, const float *end) {
+    mrc__answering *a = user;
+    float *to = a->logits + a->begin[f - a->features.list];
+    (void)ctx;
+    memcpy(to, start, (size_t)f->length * sizeof *to);
+    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+    return MRC_OK;
+}
+
+// Room for the logits, and for the windows of any one question.
+static int mrc__answer_room(mrc_reader *r, mrc__answering *a) {
+    const mrc_allocator *host = &r->ctx->host;
+    size_t rows = 0, n = a->features.n, bytes;
+    a->begin = mrc__mul(n + 1, sizeof *a->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
+    a->windows = mrc__mul(n + 1, sizeof *a->windows, &bytes) ? host->alloc(host->user, bytes)
+                                                             : NULL;
+    for (size_t i = 0; i < n && a->begin; i++) {
+        a->begin[i] = rows;
+        rows += 2 * (size_t)a->features.list[i].length;
+    }
+    a->logits = mrc__mul(rows + 1, sizeof *a->logits, &bytes) ? host->alloc(host->user, bytes)
+                                                              : NULL;
+    return a->begin && a->windows && a->logits;
+}
+
+static mrc_status mrc__answer_decode(mrc_reader *r, mrc__answering *a, size_t n,
+                                     mrc_reply *replies) {
+    size_t each = r->decode.n_best_size + 1;
+    for (size_t q = 0, at = 0; q < n; q++) {
+        size_t k = 0;
+        mrc_span *spans = r->spans + q * each;
+        for (; at < a->features.n && (size_t)a->features.list[at].example_index == q; at++, k++) {
+            const mrc_feature *f = &a->features.list[at];
+            const float *logits = a->logits + a->begin[at];
+            a->windows[k] = (mrc_window_logits){ f, logits, logits + f->length };
+        }
+        MRC__TRY(mrc_decode(r->ctx, a->windows, k, &r->decode, spans, &replies[q].n_spans));
+        replies[q].spans = spans;
+        replies[q].answer = mrc_decode_answer(&r->decode, spans, replies[q].n_spans,
+                                              &replies[q].null_score_diff);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__answer_run(mrc_reader *r, mrc__answering *a, size_t n,
+                                  mrc_reply *replies) {
+    size_t bytes;
+    mrc_predict_desc predict = { .features = &a->features, .batch_size = r->batch_size,
+                                 .by_length = 1, .fn = mrc__answer_window, .user = a };
+    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
+    r->spans = r->decode.n_best_size < SIZE_MAX / sizeof *r->spans - 1
+            && mrc__mul(n + 1, (r->decode.n_best_size + 1) * sizeof *r->spans, &bytes)
+             ? r->ctx->host.alloc(r->ctx->host.user, bytes) : NULL;
+    if (!r->spans || !mrc__answer_room(r, a)) {
+        return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
+    }
+    if (a->features.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
+    return mrc__answer_decode(r, a, n, replies);
+}
+
+MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
+                                    mrc_reply *replies) {
+    const mrc_allocator *host = &r->ctx->host;
+    mrc__answering a = {0};
+    // A data set of what the caller has: only read, so nothing is copied.
+    mrc_dataset set = { .host = *host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
+                        .rows = n, .format = "", .version = "" };
+    mrc_status s = mrc_features_new(r->ctx, &a.features, &set, r->tok, &r->features);
+    if (s == MRC_OK) s = mrc__answer_run(r, &a, n, replies);
+    void *parts[] = { a.begin, a.logits, a.windows };
+    for (size_t i = 0; i < 3; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+    mrc_features_free(&a.features);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.corpus   passages from JSON, JSONL and tab-separated files
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_passages {
+    mrc__bump    pool;
+    mrc_passage *list;
+    size_t       n, capacity;
+};
+
+typedef struct mrc__ps_loader {
+    mrc_ctx      *ctx;
+    mrc_passages *p;
+    const char   *path, *text_key;
+} mrc__ps_loader;
+
+static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
+    return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: out of memory after %zu passages", l->path, l->p->n);
+}
+
+static const char *mrc__ps_copy(mrc_passages *p, const char *s, size_t bytes) {
+    size_t total;
+    char *to = mrc__add(bytes, 1, &total) ? mrc__bump_alloc(&p->pool, total, 1) : NULL;
+    if (!to) return NULL;
+    if (bytes) memcpy(to, s, bytes);
+    to[bytes] = 0;
+    return to;
+}
+
+static mrc_status mrc__ps_add(mrc__ps_loader *l, const char *id, size_t id_bytes, const char *title,
+                              size_t title_bytes, const char *text, size_t bytes) {
+    mrc_passages *p = l->p;
+    void *list = p->list;
+    if (!mrc__grow(&p->pool.host, &list, &p->capacity, p->n + 1, sizeof *p->list)) {
+        return mrc__ps_no_memory(l);
+    }
+    p->list = list;
+    mrc_passage *x = &p->list[p->n];
+    *x = (mrc_passage){ mrc__ps_copy(p, id, id_bytes), mrc__ps_copy(p, title, title_bytes),
+                        mrc__ps_copy(p, text, bytes), bytes };
+    if (!x->id || !x->title || !x->text) return mrc__ps_no_memory(l);
+    p->n++;
+    return MRC_OK;
+}
+
+// The first of these members that is text; NULL: none is.
+static const mrc_json *mrc__ps_member(const mrc_json *row, const char *const *keys) {
+    for (; *keys; keys++) {
+        const mrc_json *m = mrc_json_get(row, *keys);
+        if (m && m->type == MRC_JSON_STRING) return m;
+    }
+    return NULL;
+}
+
+// A record; one without an id has its key among records, or its number.
+static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t lines_before) {
+    static const char *const id_keys[] = { "id", "_id", "document_id", NULL };
+    const char *text_keys[] = { l->text_key ? l->text_key : "text", "text", "context", "contents",
+                                NULL };
+    const mrc_json *text = mrc__ps_member(row, text_keys), *id = NULL;
+    const mrc_json *title = mrc_json_get(row, "title");
+    char digits[24];
+    if (!text) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a record without %s (expected "
+                         "\"%s\", \"text\", \"context\" or \"contents\")", l->path,
+                         lines_before + row->line, row->column, "text", text_keys[0]);
+    }
+    for (int i = 0; id_keys[i] && !id; i++) {
+        id = mrc_json_get(row, id_keys[i]);
+        if (id && id->type != MRC_JSON_STRING && !(id->type == MRC_JSON_NUMBER && id->is_int)) {
+            id = NULL;
+        }
+    }
+    const char *name = id && id->type == MRC_JSON_STRING ? id->string : digits;
+    size_t bytes = id && id->type == MRC_JSON_STRING ? id->bytes : 0;
+    if (name == digits && !id && row->key) {
+        name = row->key;
+        bytes = row->key_bytes;
+    } else if (name == digits) {
+        bytes = (size_t)snprintf(digits, sizeof digits, "%lld",
+                                 id ? (long long)id->integer : (long long)l->p->n);
+    }
+    if (memchr(name, 0, bytes)) bytes = strlen(name);
+    int has_title = title && title->type == MRC_JSON_STRING;
+    return mrc__ps_add(l, name, bytes, has_title ? title->string : "",
+                       has_title ? title->bytes : 0, text->string, text->bytes);
+}
+
+// One record, or many in an array or by their ids in an object.
+static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root, size_t lines_before) {
+    int many = root->type == MRC_JSON_ARRAY
+             || (root->child && root->child->type == MRC_JSON_OBJECT);
+    if (!many) return mrc__ps_record(l, root, lines_before);
+    for (const mrc_json *row = root->child; row; row = row->next) {
+        MRC__TRY(mrc__ps_record(l, row, lines_before));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__ps_jsonl(mrc__ps_loader *l, const char *text, size_t bytes) {
+    char what[sizeof l->ctx->message];
+    size_t at = 0, lines = 0, length;
+    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
+        mrc_json *row;
+        mrc_status s = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
+        if (s != MRC_OK) {
+            int placed = strncmp(what, ":1:", 3) == 0;
+            return mrc__fail(l->ctx, s, "%s:%zu%s%s", l->path, lines + 1, placed ? "" : ": ",
+                             placed ? what + 2 : what);
+        }
+        s = mrc__ps_tree(l, row, lines);
+        mrc_json_free(row);
+        MRC__TRY(s);
+        at += length + (at + length < bytes ? 1 : 0);
+        lines++;
+    }
+    return MRC_OK;
+}
+
+// The next field of tab-separated text, as Python's csv reads it: in quotes it may hold tabs and
+// lines, and two quotes are one.  Ends at a tab or a line's end, *at behind it; *more: a tab.
+static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
+                                size_t *line, mrc_text *field, int *more) {
+    size_t begun = *line;
+    field->bytes = 0;
+    if (*at < bytes && text[*at] == '"') {
+        for (++*at; *at < bytes; ++*at) {
+            if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
+            if (text[*at] == '"') ++*at;
+            *line += text[*at] == '\n';
+            mrc_text_add(field, text + *at, 1);
+        }
+        if (*at == bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end",
+                             l->path, begun);
+        }
+        ++*at;
+    }
+    size_t end = *at;
+    while (end < bytes && text[end] != '\t' && text[end] != '\n') end++;
+    size_t n = end - *at;
+    if (n && text[end - 1] == '\r' && (end == bytes || text[end] == '\n')) n--;
+    mrc_text_add(field, text + *at, n);
+    *more = end < bytes && text[end] == '\t';
+    *line += end < bytes && text[end] == '\n';
+    *at = end < bytes ? end + 1 : end;
+    return field->failed ? mrc__ps_no_memory(l) : MRC_OK;
+}
+
+static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t bytes,
+                                mrc_text field[3]) {
+    size_t at = 0, line = 1;
+    while (at < bytes) {
+        size_t begun = line, n = 0;
+        int more = 1;
+        if (text[at] == '\n') {
+            at++, line++;
+            continue;
+        }
+        while (more) {
+            MRC__TRY(mrc__ps_field(l, text, bytes, &at, &line, &field[n < 3 ? n : 2], &more));
+            n++;
+        }
+        if (n < 2 || n > 3) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected id, text "
+                             "and perhaps a title between tabs, or JSON)", l->path, begun, n);
+        }
+        if (begun == 1 && field[0].bytes == 2 && !memcmp(field[0].data, "id", 2)) continue;
+        MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
+                             n > 2 ? field[2].bytes : 0, field[1].data, field[1].bytes));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes) {
+    size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
+    mrc_json *root;
+    while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
+        mrc_text field[3];
+        for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
+        mrc_status s = mrc__ps_table(l, text + at, bytes - at, field);
+        for (int i = 0; i < 3; i++) mrc_text_free(&field[i]);
+        return s;
+    }
+    if (mrc__ds_is_jsonl(l->ctx, text + at, bytes - at)) {
+        return mrc__ps_jsonl(l, text + at, bytes - at);
+    }
+    MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
+    mrc_status s = mrc__ps_tree(l, root, 0);
+    mrc_json_free(root);
+    return s;
+}
+
+MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
+                                    const char *text_key) {
+    char *text;
+    size_t bytes;
+    *out = NULL;
+    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
+    mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    mrc_status s = MRC_ERR_MEM;
+    if (p) {
+        mrc__ps_loader l = { ctx, p, path, text_key };
+        p->pool.host = ctx->host;
+        s = mrc__ps_read(&l, text, bytes);
+    } else {
+        mrc__fail(ctx, s, "%s: out of memory", path);
+    }
+    mrc_file_free(ctx, text);
+    if (s == MRC_OK) *out = p;
+    else mrc_passages_free(p);
+    return s;
+}
+
+MRCDEF void mrc_passages_free(mrc_passages *p) {
+    if (!p) return;
+    mrc_allocator host = p->pool.host;
+    mrc__bump_free(&p->pool);
+    if (p->list) host.free(host.user, p->list);
+    host.free(host.user, p);
+}
+
+MRCDEF size_t mrc_passages_size(const mrc_passages *p) { return p->n; }
+MRCDEF const mrc_passage *mrc_passages_at(const mrc_passages *p, size_t index) {
+    return index < p->n ? &p->list[index] : NULL;
+}
+
+// By text, then by place.
+static int mrc__ps_compare(const void *a, const void *b) {
+    const mrc_passage *x = a, *y = b;
+    int order = mrc__compare_bytes(x->text, x->text_bytes, y->text, y->text_bytes);
+    return order ? order : (x > y) - (x < y);
+}
+
+MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
+    mrc_allocator *host = &p->pool.host;
+    size_t bytes, kept = 0, n = p->n;
+    const void **order = mrc__mul(n, sizeof *order, &bytes) ? host->alloc(host->user, bytes + 1)
+                                                            : NULL;
+    if (!order) return 0;
+    for (size_t i = 0; i < n; i++) order[i] = &p->list[i];
+    mrc__sort(order, n, mrc__ps_compare);
+    for (size_t i = n; i-- > 1;) {
+        const mrc_passage *x = order[i], *before = order[i - 1];
+        if (x->text_bytes == before->text_bytes && !memcmp(x->text, before->text, x->text_bytes)) {
+            p->list[x - p->list].id = NULL;         // a mark
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (p->list[i].id) p->list[kept++] = p->list[i];
+    }
+    host->free(host->user, order);
+    p->n = kept;
+    return n - kept;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.analyze   text -> terms
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// An analyzer at work in one thread.  Terms are given out one by one and last until the next.
+typedef struct mrc__an {
+    mrc_analyzer         kind;
+    const mrc_tokenizer *tok;       // wordpiece
+    mrc_ctx             *ctx;       // wordpiece: for its messages
+    mrc_allocator        host;
+    char                *room;      // korean: the word in lower case
+    size_t               capacity;
+    void               (*emit)(void *user, const char *s, size_t bytes);
+    void                *user;
+    int                  failed;    // out of memory
+} mrc__an;
+
+static const char *const mrc__an_names[] = { "whitespace", "wordpiece", "char_bigram", "korean" };
+MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer) {
+    return (unsigned)analyzer <= MRC_ANALYZER_KOREAN ? mrc__an_names[analyzer] : "";
+}
+
+// Bytes of the character at s, or of what is there of it.
+static size_t mrc__an_step(const char *s, size_t bytes) {
+    unsigned char c = (unsigned char)*s;
+    size_t most = c < 0xc0 || c >= 0xf8 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4, n = 1;
+    while (n < most && n < bytes && ((unsigned char)s[n] & 0xc0) == 0x80) n++;
+    return n;
+}
+
+// Bytes of white space at s, 0: none.  Only a few first bytes can begin one.
+static size_t mrc__an_space(const char *s, size_t bytes) {
+    unsigned char c = (unsigned char)*s;
+    uint32_t cp;
+    if (c > ' ' && c != 0xc2 && c != 0xe1 && c != 0xe2 && c != 0xe3) return 0;
+    size_t n = mrc_utf8_decode(s, bytes, &cp);
+    return n && mrc__is_space(cp) ? n : 0;
+}
+
+// The next word of Python's str.split(): where it begins, *length bytes; NULL: none.
+static const char *mrc__an_word(const char **s, const char *end, size_t *length) {
+    size_t n;
+    while (*s < end && (n = mrc__an_space(*s, (size_t)(end - *s))) > 0) *s += n;
+    const char *begin = *s;
+    while (*s < end && !mrc__an_space(*s, (size_t)(end - *s))) {
+        *s += mrc__an_step(*s, (size_t)(end - *s));
+    }
+    *length = (size_t)(*s - begin);
+    return *length ? begin : NULL;
+}
+
+// A word of one character is its own bigram.
+static void mrc__an_bigrams(mrc__an *a, const char *word, size_t bytes) {
+    size_t first = mrc__an_step(word, bytes);
+    if (first == bytes) a->emit(a->user, word, bytes);
+    while (first < bytes) {
+        size_t second = mrc__an_step(word + first, bytes - first);
+        a->emit(a->user, word, first + second);
+        word += first;
+        bytes -= first;
+        first = second;
+    }
+}
+
+// What ends a Korean word: particles and the copula, the longest that leaves two syllables.
+static const char *const mrc__an_particles[] = {
+    "으로써", "으로서", "으로는", "으로의", "이라는", "이라고", "이었다", "이었던", "에게서", "에게는", "에게도", "에서는", "에서도",
+    "에서의", "까지의", "까지는", "께서는", "들에게", "부터의", "이지만", "이라도", "인가요", "이나마", "은", "는", "이", "가",
+    "을", "를", "의", "에", "로", "와", "과", "랑", "도", "만", "들", "인", "다", "께", "나", "라", "란", "며",
+    "고", "자", "면", "에서", "에게", "께서", "한테", "으로", "로서", "로써", "이랑", "하고", "까지", "부터", "조차", "마저",
+    "마다", "밖에", "처럼", "보다", "같이", "이나", "이라", "라는", "라고", "이란", "이며", "이고", "이다", "였다", "에는",
+    "에도", "에만", "에의", "로는", "로의", "와의", "과의", "와는", "과는", "들이", "들은", "들을", "들의", "들과", "들도",
+    "였던", "이면", "지만", "라도", "인가", "일까", "이자"
+};
+
+// The length of the word, all three-byte characters, without its particle.
+static size_t mrc__an_stem(const char *word, size_t bytes) {
+    size_t best = bytes;
+    for (size_t i = 0; i < sizeof mrc__an_particles / sizeof *mrc__an_particles; i++) {
+        size_t n = strlen(mrc__an_particles[i]);
+        if (n + 6 > bytes || bytes - n >= best) continue;
+        if (!memcmp(word + bytes - n, mrc__an_particles[i], n)) best = bytes - n;
+    }
+    return best;
+}
+
+// 0: between words; 1: letters and digits; 2: what is written in syllables or without spaces.
+static int mrc__an_class(uint32_t cp) {
+    if (cp < 0x80) return (cp >= '0' && cp <= '9') || ((cp | 32) >= 'a' && (cp | 32) <= 'z');
+    if ((cp >= 0xac00 && cp <= 0xd7a3) || (cp >= 0x3040 && cp <= 0x30ff)
+        || (cp >= 0x3400 && cp <= 0x9fff) || (cp >= 0xf900 && cp <= 0xfaff)) return 2;
+    return !(cp < 0xc0 || (cp >= 0x2000 && cp <= 0x206f) || (cp >= 0x3000 && cp <= 0x303f)
+             || (cp >= 0xfe30 && cp <= 0xfe6f) || (cp >= 0xff00 && cp <= 0xff0f)
+             || (cp >= 0xff1a && cp <= 0xff20) || (cp >= 0xff3b && cp <= 0xff40)
+             || (cp >= 0xff5b && cp <= 0xff65) || cp == 0xfffd || mrc__is_space(cp));
+}
+
+// Words of one class; Korean ones give their stem and its bigrams.
+static void mrc__an_korean(mrc__an *a, const char *s, size_t bytes) {
+    for (size_t at = 0, next; at < bytes; at = next) {
+        uint32_t cp;
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp), length = 0;
+        int class = mrc__an_class(cp);
+        for (next = at; next < bytes; next += n) {
+            n = mrc_utf8_next(s + next, bytes - next, &cp);
+            if (mrc__an_class(cp) != class) break;
+            if (!class) continue;
+            void *room = a->room;
+            if (!mrc__grow(&a->host, &room, &a->capacity, length + 4, 1)) {
+                a->failed = 1;
+                return;
+            }
+            a->room = room;
+            memcpy(a->room + length, s + next, n);
+            if (cp >= 'A' && cp <= 'Z') a->room[length] = (char)(cp + 32);
+            length += n;
+        }
+        if (!class) continue;
+        if (class == 2) length = mrc__an_stem(a->room, length);
+        if (class == 2) mrc__an_bigrams(a, a->room, length);
+        if (class == 2) a->room[length++] = '_';    // a stem is another term than its bigram
+        a->emit(a->user, a->room, length);
+    }
+}
+
+static void mrc__an_wordpiece(mrc__an *a, const char *s, size_t bytes) {
+    mrc_encode_options options = { .no_special_tokens = 1 };
+    mrc_encodings e = {0};
+    if (mrc_tokenizer_encode(a->ctx, a->tok, &e, s, bytes, NULL, 0, &options) != MRC_OK) {
+        a->failed = 1;
+        return;
+    }
+    for (size_t i = 0; e.n && i < e.list[0].n; i++) {
+        const char *token = mrc_tokenizer_token(a->tok, e.list[0].input_ids[i]);
+        a->emit(a->user, token, strlen(token));
+    }
+    mrc_encodings_free(&e);
+}
+
+static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
+    const char *end = s + bytes, *word;
+    size_t n;
+    if (a->kind == MRC_ANALYZER_WORDPIECE) mrc__an_wordpiece(a, s, bytes);
+    if (a->kind == MRC_ANALYZER_KOREAN) mrc__an_korean(a, s, bytes);
+    if (a->kind == MRC_ANALYZER_WHITESPACE) {
+        while ((word = mrc__an_word(&s, end, &n)) != NULL) a->emit(a->user, word, n);
+    }
+    if (a->kind == MRC_ANALYZER_CHAR_BIGRAM) {
+        while ((word = mrc__an_word(&s, end, &n)) != NULL) mrc__an_bigrams(a, word, n);
+    }
+}
+
+// An allocator that several threads may use: the user's own need not be one.
+typedef struct mrc__locked { mrc_allocator inner; pthread_mutex_t lock; } mrc__locked;
+static void *mrc__locked_alloc(void *user, size_t bytes) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    void *p = l->inner.alloc(l->inner.user, bytes);
+    pthread_mutex_unlock(&l->lock);
+    return p;
+}
+static void mrc__locked_free(void *user, void *p) {
+    mrc__locked *l = user;
+    pthread_mutex_lock(&l->lock);
+    l->inner.free(l->inner.user, p);
+    pthread_mutex_unlock(&l->lock);
+}
+
+// For one task: emit is to be set.
+static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok,
+                         mrc__locked *locked) {
+    *a = (mrc__an){ .kind = kind, .tok = tok,
+                    .host = { mrc__locked_alloc, mrc__locked_free, locked } };
+    if (kind != MRC_ANALYZER_WORDPIECE) return 1;
+    return mrc_ctx_new(&a->ctx, &(mrc_ctx_desc){ .allocator = a->host }) == MRC_OK;
+}
+static void mrc__an_end(mrc__an *a) {
+    if (a->room) a->host.free(a->host.user, a->room);
+    mrc_ctx_free(a->ctx);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.index   the inverted index: built in memory, written in checked blocks
+//
+// Slabs of passages are tasks: each has its own terms, in the order it meets them, and its postings
+// by passage.  Slabs are then joined in order, so that a term's number is the order of its first
+// occurrence whoever ran the tasks.  The file:
+//
+//     postings    of each term: document (difference to the one before) and tf, as varints
+//     names       the terms' bytes, one behind the other
+//     terms       mrc__ix_term of each, and one more that ends the last
+//     slots       term + 1 by hash, open addressing, a power of two; 0: free
+//     lengths     u32: terms of each passage
+//     passages    u64: where each begins in texts, and one more
+//     texts       three u32 lengths, then id, title and text, each with a NUL
+//     checksums   u32: CRC-32C of each 64 KiB of the above
+//     mrc__ix_end
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__IX_BLOCK 65536
+#define MRC__IX_SLAB  128               // passages; the file does not depend on it
+
+enum { MRC__IX_POSTINGS, MRC__IX_NAMES, MRC__IX_TERMS, MRC__IX_SLOTS, MRC__IX_LENGTHS,
+       MRC__IX_PASSAGES, MRC__IX_TEXTS, MRC__IX_SECTIONS };
+typedef struct mrc__ix_end {
+    char     magic[8];                  // "MRCINDEX"
+    uint32_t version, analyzer;
+    uint64_t n_passages, n_terms, n_slots, n_tokens;
+    uint64_t n_filled;                  // passages that have a term
+    uint64_t at[MRC__IX_SECTIONS + 1];  // the last is where the checksums begin
+    uint32_t checksums_crc, crc;        // of all of them; of what stands before it here
+} mrc__ix_end;
+typedef struct mrc__ix_term { uint64_t postings, name; uint32_t df, hash; } mrc__ix_term;
+
+static uint32_t mrc__ix_hash(const char *s, size_t bytes) {
+    uint64_t h = bytes * 0x9E3779B97F4A7C15u, word;
+    for (; bytes >= 8; s += 8, bytes -= 8) {
+        memcpy(&word, s, 8);
+        h = (h ^ word) * 0xD6E8FEB86659FD93u;
+        h ^= h >> 32;
+    }
+    word = 0;
+    memcpy(&word, s, bytes);
+    h = (h ^ word) * 0xD6E8FEB86659FD93u;
+    return (uint32_t)(h >> 32 ^ h);
+}
+
+// Terms being collected: a name's number is the order of its arrival.
+typedef struct mrc__ix_name { const char *s; uint32_t bytes, hash, df, last; } mrc__ix_name;
+typedef struct mrc__ix_names {
+    mrc__bump     pool;
+    mrc__ix_name *list;
+    size_t        n, capacity;
+    uint32_t     *slots;
+    size_t        n_slots;              // a power of two, or 0
+} mrc__ix_names;
+
+static int mrc__ix_names_grow(mrc__ix_names *t) {
+    const mrc_allocator *host = &t->pool.host;
+    size_t n = t->n_slots ? 2 * t->n_slots : 1024, bytes;
+    uint32_t *slots = mrc__mul(n, sizeof *slots, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
+    if (!slots) return 0;
+    for (size_t i = 0; i < t->n; i++) {
+        size_t at = t->list[i].hash & (n - 1);
+        while (slots[at]) at = (at + 1) & (n - 1);
+        slots[at] = (uint32_t)(i + 1);
+    }
+    if (t->slots) host->free(host->user, t->slots);
+    t->slots = slots;
+    t->n_slots = n;
+    return 1;
+}
+
+// The number of a name, which is copied when it is new and `copy`; UINT32_MAX: no memory.
+static uint32_t mrc__ix_names_add(mrc__ix_names *t, const char *s, size_t bytes, uint32_t hash,
+                                  int copy) {
+    if (2 * t->n >= t->n_slots && !mrc__ix_names_grow(t)) return UINT32_MAX;
+    size_t at = hash & (t->n_slots - 1);
+    for (; t->slots[at]; at = (at + 1) & (t->n_slots - 1)) {
+        const mrc__ix_name *x = &t->list[t->slots[at] - 1];
+        if (x->hash == hash && x->bytes == bytes && !memcmp(x->s, s, bytes)) {
+            return t->slots[at] - 1;
+        }
+    }
+    void *list = t->list;
+    if (t->n >= UINT32_MAX - 1 || bytes > UINT32_MAX
+        || !mrc__grow(&t->pool.host, &list, &t->capacity, t->n + 1, sizeof *t->list)) {
+        return UINT32_MAX;
+    }
+    t->list = list;
+    if (copy) {
+        char *own = mrc__bump_alloc(&t->pool, bytes + 1, 1);
+        if (!own) return UINT32_MAX;
+        s = memcpy(own, s, bytes);
+    }
+    t->list[t->n] = (mrc__ix_name){ s, (uint32_t)bytes, hash, 0, 0 };
+    t->slots[at] = (uint32_t)(t->n + 1);
+    return (uint32_t)t->n++;
+}
+
+static void mrc__ix_names_free(mrc__ix_names *t) {
+    const mrc_allocator *host = &t->pool.host;
+    if (t->list) host->free(host->user, t->list);
+    if (t->slots) host->free(host->user, t->slots);
+    if (host->free) mrc__bump_free(&t->pool);
+    *t = (mrc__ix_names){0};
+}
+
+typedef struct mrc__posting { uint32_t term, passage, tf; } mrc__posting;
+typedef struct mrc__ix_slab {
+    mrc__ix_names names;
+    mrc__posting *list;                 // by passage, terms as they first come
+    size_t        n, capacity;
+    uint32_t      passage, length;      // being read
+    int           failed;
+} mrc__ix_slab;
+
+typedef struct mrc__ix_build {
+    mrc_ctx              *ctx;
+    const mrc_index_desc *desc;
+    const mrc_tokenizer  *tok;
+    mrc__locked           locked;
+    mrc__ix_slab         *slabs;
+    size_t                n_slabs, n_passages;
+    uint32_t             *lengths;
+    mrc__ix_names         names;        // of all
+    size_t               *place;        // by term: where its next posting goes
+    mrc__posting         *list;         // by term, then passage
+    size_t                n_list;
+} mrc__ix_build;
+
+static void mrc__ix_emit(void *user, const char *s, size_t bytes) {
+    mrc__ix_slab *slab = user;
+    if (slab->failed) return;
+    uint32_t term = mrc__ix_names_add(&slab->names, s, bytes, mrc__ix_hash(s, bytes), 1);
+    void *list = slab->list;
+    slab->length++;
+    if (term == UINT32_MAX
+        || !mrc__grow(&slab->names.pool.host, &list, &slab->capacity, slab->n + 1,
+                      sizeof *slab->list)) {
+        slab->failed = 1;
+        return;
+    }
+    slab->list = list;
+    mrc__ix_name *name = &slab->names.list[term];
+    if (name->df && slab->list[name->last].passage == slab->passage) {
+        slab->list[name->last].tf++;
+        return;
+    }
+    name->df++;
+    name->last = (uint32_t)slab->n;
+    slab->list[slab->n++] = (mrc__posting){ term, slab->passage, 1 };
+}
+
+static void mrc__ix_slab_run(void *arg, size_t task, size_t worker) {
+    mrc__ix_build *b = arg;
+    mrc__ix_slab *slab = &b->slabs[task];
+    mrc__an an;
+    (void)worker;
+    size_t first = task * MRC__IX_SLAB, last = first + MRC__IX_SLAB;
+    if (last > b->n_passages) last = b->n_passages;
+    slab->failed = !mrc__an_begin(&an, b->desc->analyzer, b->tok, &b->locked);
+    slab->names.pool.host = an.host;
+    an.emit = mrc__ix_emit;
+    an.user = slab;
+    for (size_t i = first; i < last && !slab->failed; i++) {
+        const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
+        slab->passage = (uint32_t)i;
+        slab->length = 0;
+        mrc__an_run(&an, x->text, x->text_bytes);
+        b->lengths[i] = slab->length;
+        if (an.failed) slab->failed = 1;
+    }
+    mrc__an_end(&an);
+}
+
+// All slabs' terms into one list, each slab's numbers into the common ones.
+static int mrc__ix_join_names(mrc__ix_build *b) {
+    for (size_t k = 0; k < b->n_slabs; k++) {
+        mrc__ix_slab *slab = &b->slabs[k];
+        if (slab->failed) return 0;
+        for (size_t i = 0; i < slab->names.n; i++) {
+            mrc__ix_name *own = &slab->names.list[i];
+            uint32_t term = mrc__ix_names_add(&b->names, own->s, own->bytes, own->hash, 0);
+            if (term == UINT32_MAX) return 0;
+            b->names.list[term].df += own->df;
+            own->last = term;
+        }
+        b->n_list += slab->n;
+    }
+    return 1;
+}
+
+static int mrc__ix_join(mrc__ix_build *b) {
+    const mrc_allocator *host = &b->ctx->host;
+    size_t bytes, at = 0;
+    if (!mrc__ix_join_names(b)) return 0;
+    b->place = mrc__mul(b->names.n + 1, sizeof *b->place, &bytes)
+             ? host->alloc(host->user, bytes) : NULL;
+    b->list = mrc__mul(b->n_list + 1, sizeof *b->list, &bytes)
+            ? host->alloc(host->user, bytes) : NULL;
+    if (!b->place || !b->list) return 0;
+    for (size_t i = 0; i < b->names.n; i++) {
+        b->place[i] = at;
+        at += b->names.list[i].df;
+    }
+    for (size_t k = 0; k < b->n_slabs; k++) {
+        const mrc__ix_slab *slab = &b->slabs[k];
+        for (size_t i = 0; i < slab->n; i++) {
+            mrc__posting x = slab->list[i];
+            x.term = slab->names.list[x.term].last;
+            b->list[b->place[x.term]++] = x;
+        }
+    }
+    return 1;
+}
+
+//------------------------------------------------------------------------------
+// Writing
+//------------------------------------------------------------------------------
+typedef struct mrc__ix_writer {
+    mrc_file_writer *file;
+    mrc_status       status;
+    mrc_text         checksums;
+    uint64_t         at;
+    uint32_t         crc;               // of the block so far
+} mrc__ix_writer;
+
+static void mrc__ix_write(mrc__ix_writer *w, const void *data, size_t bytes) {
+    const char *p = data;
+    if (w->status == MRC_OK && bytes) w->status = mrc_file_writer_add(w->file, data, bytes);
+    while (bytes) {
+        size_t left = MRC__IX_BLOCK - (size_t)(w->at % MRC__IX_BLOCK), n = bytes;
+        if (n > left) n = left;
+        w->crc = mrc_crc32c(w->crc, p, n);
+        w->at += n;
+        p += n;
+        bytes -= n;
+        if (n < left) return;
+        mrc_text_add(&w->checksums, (const char *)&w->crc, sizeof w->crc);
+        w->crc = 0;
+    }
+}
+
+static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
+    size_t n = 0;
+    for (; x >= 128; x >>= 7) to[n++] = (unsigned char)(x | 128);
+    to[n++] = (unsigned char)x;
+    return n;
+}
+
+// Postings, names, terms: mrc__ix_term is filled in on the way.
+static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end,
+                                mrc__ix_term *terms) {
+    const mrc__posting *x = b->list;
+    unsigned char room[4096];
+    uint64_t name = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < b->names.n; i++) {
+        const mrc__ix_name *own = &b->names.list[i];
+        terms[i] = (mrc__ix_term){ w->at + n, name, own->df, own->hash };
+        name += own->bytes;
+        for (uint32_t k = 0, before = 0; k < own->df; k++, x++) {
+            n += mrc__ix_varint(room + n, x->passage - before);
+            n += mrc__ix_varint(room + n, x->tf);
+            before = x->passage;
+            if (n < sizeof room - 16) continue;
+            mrc__ix_write(w, room, n);
+            n = 0;
+        }
+    }
+    mrc__ix_write(w, room, n);
+    terms[b->names.n] = (mrc__ix_term){ w->at, name, 0, 0 };
+    end->at[MRC__IX_NAMES] = w->at;
+    for (size_t i = 0; i < b->names.n; i++) {
+        mrc__ix_write(w, b->names.list[i].s, b->names.list[i].bytes);
+    }
+    end->at[MRC__IX_TERMS] = w->at;
+    mrc__ix_write(w, terms, (b->names.n + 1) * sizeof *terms);
+}
+
+static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end) {
+    uint64_t at = 0;
+    end->at[MRC__IX_PASSAGES] = w->at;
+    for (size_t i = 0; i <= b->n_passages; i++) {
+        const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
+        mrc__ix_write(w, &at, sizeof at);
+        if (x) at += 3 * sizeof(uint32_t) + strlen(x->id) + strlen(x->title) + x->text_bytes + 3;
+    }
+    end->at[MRC__IX_TEXTS] = w->at;
+    for (size_t i = 0; i < b->n_passages; i++) {
+        const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
+        uint32_t bytes[3] = { (uint32_t)strlen(x->id), (uint32_t)strlen(x->title),
+                              (uint32_t)x->text_bytes };
+        mrc__ix_write(w, bytes, sizeof bytes);
+        mrc__ix_write(w, x->id, bytes[0] + (size_t)1);
+        mrc__ix_write(w, x->title, bytes[1] + (size_t)1);
+        mrc__ix_write(w, x->text, bytes[2] + (size_t)1);
+    }
+    end->at[MRC__IX_SECTIONS] = w->at;
+}
+
+static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_term *terms) {
+    mrc__ix_end end;
+    memset(&end, 0, sizeof end);
+    memcpy(end.magic, "MRCINDEX", 8);
+    end.version = 1;
+    end.analyzer = (uint32_t)b->desc->analyzer;
+    end.n_passages = b->n_passages;
+    end.n_terms = b->names.n;
+    end.n_slots = b->names.n_slots;
+    for (size_t i = 0; i < b->n_passages; i++) {
+        end.n_tokens += b->lengths[i];
+        end.n_filled += b->lengths[i] > 0;
+    }
+    mrc__ix_write_terms(b, w, &end, terms);
+    end.at[MRC__IX_SLOTS] = w->at;
+    mrc__ix_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
+    end.at[MRC__IX_LENGTHS] = w->at;
+    mrc__ix_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
+    mrc__ix_write_texts(b, w, &end);
+    if (w->at % MRC__IX_BLOCK) mrc_text_add(&w->checksums, (const char *)&w->crc, sizeof w->crc);
+    if (w->checksums.failed) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
+    if (w->status == MRC_OK && w->checksums.bytes) {
+        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
+    }
+    end.checksums_crc = mrc_crc32c(0, w->checksums.data, w->checksums.bytes);
+    end.crc = mrc_crc32c(0, &end, offsetof(mrc__ix_end, crc));
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, &end, sizeof end);
+    return w->status;
+}
+
+static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
+    char file[MRC__PATH_BYTES];
+    size_t bytes;
+    mrc__ix_writer w = {0};
+    mrc_ctx *ctx = b->ctx;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
+    MRC__TRY(mrc_dir_new(ctx, path));
+    if (b->desc->analyzer == MRC_ANALYZER_WORDPIECE) {
+        MRC__TRY(mrc__save_tokenizer_of(ctx, path, b->desc->tokenizer));
+    }
+    mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!terms) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc_text_init(&w.checksums, ctx);
+    mrc_status s = mrc_file_writer_new(ctx, &w.file, file);
+    if (s == MRC_OK) s = mrc__ix_write_all(b, &w, terms);
+    if (s == MRC_OK) s = mrc_file_writer_commit(w.file);
+    else mrc_file_writer_abort(w.file);
+    mrc_text_free(&w.checksums);
+    ctx->host.free(ctx->host.user, terms);
+    return s;
+}
+
+static void mrc__ix_build_free(mrc__ix_build *b) {
+    const mrc_allocator *host = &b->ctx->host;
+    for (size_t i = 0; b->slabs && i < b->n_slabs; i++) {
+        mrc__ix_slab *slab = &b->slabs[i];
+        if (slab->list) host->free(host->user, slab->list);
+        if (slab->names.pool.host.free) mrc__ix_names_free(&slab->names);
+    }
+    mrc__ix_names_free(&b->names);
+    void *parts[] = { b->slabs, b->lengths, b->place, b->list };
+    for (size_t i = 0; i < 4; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+}
+
+static mrc_status mrc__ix_make(mrc__ix_build *b, const char *path) {
+    const mrc_allocator *host = &b->ctx->host;
+    size_t bytes;
+    mrc__pool *pool;
+    b->names.pool.host = *host;
+    b->n_slabs = (b->n_passages + MRC__IX_SLAB - 1) / MRC__IX_SLAB;
+    b->slabs = mrc__mul(b->n_slabs, sizeof *b->slabs, &bytes) ? mrc__host_zalloc(host, bytes)
+                                                              : NULL;
+    b->lengths = mrc__mul(b->n_passages, sizeof *b->lengths, &bytes)
+               ? mrc__host_zalloc(host, bytes) : NULL;
+    mrc_status s = b->slabs && b->lengths ? mrc__pool_new(&pool, host, b->desc->threads)
+                                          : MRC_ERR_MEM;
+    if (s != MRC_OK) return mrc__fail(b->ctx, s, "index: no memory or threads to build with");
+    mrc__pool_run(pool, b->n_slabs, SIZE_MAX, mrc__ix_slab_run, b);
+    mrc__pool_free(pool, host);
+    if (!mrc__ix_join(b)) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
+    return mrc__ix_save(b, path);
+}
+
+MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_desc *desc) {
+    if (!ctx || !path || !desc || !desc->passages) return MRC_ERR_ARG;
+    mrc__ix_build b = { .ctx = ctx, .desc = desc,
+                        .n_passages = mrc_passages_size(desc->passages) };
+    mrc_tokenizer *tok = NULL;
+    int pieces = desc->analyzer == MRC_ANALYZER_WORDPIECE;
+    if (!b.n_passages || b.n_passages >= UINT32_MAX
+        || (unsigned)desc->analyzer > MRC_ANALYZER_KOREAN || (pieces && !desc->tokenizer)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu passages)",
+                         pieces && !desc->tokenizer ? "wordpiece needs a tokenizer"
+                         : b.n_passages ? "too many passages, or no such analyzer"
+                         : "nothing to index", b.n_passages);
+    }
+    if (pieces) MRC__TRY(mrc_tokenizer_load(ctx, &tok, desc->tokenizer));
+    b.tok = tok;
+    b.locked.inner = ctx->host;
+    mrc_status s = MRC_ERR_MEM;
+    if (pthread_mutex_init(&b.locked.lock, NULL) == 0) {
+        s = mrc__ix_make(&b, path);
+        mrc__ix_build_free(&b);
+        pthread_mutex_destroy(&b.locked.lock);
+    }
+    mrc_tokenizer_free(tok);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+struct mrc_index {
+    mrc_ctx       *ctx;
+    char          *path;                // of index.bin
+    int            fd;
+    mrc__ix_end    end;
+    uint32_t      *checksums;
+    size_t         n_blocks, block;     // the one that `data` holds; SIZE_MAX: none
+    size_t         block_bytes;
+    unsigned char *data;
+    mrc_tokenizer *tok;
+};
+
+__attribute__((format(printf, 2, 3)))
+static mrc_status mrc__ix_broken(mrc_index *ix, const char *fmt, ...) {
+    char what[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(ix->ctx, MRC_ERR_FORMAT, "%s: %s", ix->path, what);
+}
+
+static mrc_status mrc__ix_block(mrc_index *ix, size_t block) {
+    uint64_t at = (uint64_t)block * MRC__IX_BLOCK, left = ix->end.at[MRC__IX_SECTIONS] - at;
+    size_t bytes = left < MRC__IX_BLOCK ? (size_t)left : MRC__IX_BLOCK;
+    if (ix->block == block) return MRC_OK;
+    ix->block = SIZE_MAX;
+    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, at, ix->data, bytes));
+    uint32_t crc = mrc_crc32c(0, ix->data, bytes);
+    if (crc != ix->checksums[block]) {
+        return mrc__ix_broken(ix, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
+                              "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
+                              (unsigned)ix->checksums[block]);
+    }
+    ix->block = block;
+    ix->block_bytes = bytes;
+    return MRC_OK;
+}
+
+// Bytes of a section, checked block by block.
+static mrc_status mrc__ix_read(mrc_index *ix, int section, uint64_t offset, void *to,
+                               size_t bytes) {
+    uint64_t room = ix->end.at[section + 1] - ix->end.at[section];
+    char *p = to;
+    if (offset > room || bytes > room - offset) {
+        return mrc__ix_broken(ix, "%zu bytes at %llu of section %d are outside it (found %llu)",
+                              bytes, (unsigned long long)offset, section,
+                              (unsigned long long)room);
+    }
+    uint64_t at = ix->end.at[section] + offset;
+    while (bytes) {
+        size_t skip = (size_t)(at % MRC__IX_BLOCK), n;
+        MRC__TRY(mrc__ix_block(ix, (size_t)(at / MRC__IX_BLOCK)));
+        n = ix->block_bytes - skip < bytes ? ix->block_bytes - skip : bytes;
+        memcpy(p, ix->data + skip, n);
+        p += n;
+        at += n;
+        bytes -= n;
+    }
+    return MRC_OK;
+}
+
+// A whole section as an array of its own, for the caller to free.
+static mrc_status mrc__ix_load(mrc_index *ix, int section, void *out) {
+    uint64_t bytes = ix->end.at[section + 1] - ix->end.at[section];
+    void *data = bytes < SIZE_MAX ? ix->ctx->host.alloc(ix->ctx->host.user, (size_t)bytes + 1)
+                                  : NULL;
+    *(void **)out = NULL;
+    if (!data) return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
+    mrc_status s = mrc__ix_read(ix, section, 0, data, (size_t)bytes);
+    if (s == MRC_OK) *(void **)out = data;
+    else ix->ctx->host.free(ix->ctx->host.user, data);
+    return s;
+}
+
+// Whether the sections have the sizes that the counts say.
+static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
+    uint64_t blocks = e->at[MRC__IX_SECTIONS] / MRC__IX_BLOCK
+                    + (e->at[MRC__IX_SECTIONS] % MRC__IX_BLOCK > 0);
+    for (int i = 0; i < MRC__IX_SECTIONS; i++) {
+        if (e->at[i] > e->at[i + 1]) return 0;
+    }
+    if (e->at[0] || e->at[MRC__IX_SECTIONS] > file_bytes || e->analyzer > MRC_ANALYZER_KOREAN
+        || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
+        || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
+        || (e->n_terms && e->n_slots <= e->n_terms)) return 0;
+    const uint64_t want[][2] = { { MRC__IX_TERMS, (e->n_terms + 1) * sizeof(mrc__ix_term) },
+        { MRC__IX_SLOTS, e->n_slots * 4 }, { MRC__IX_LENGTHS, e->n_passages * 4 },
+        { MRC__IX_PASSAGES, (e->n_passages + 1) * 8 } };
+    for (size_t i = 0; i < 4; i++) {
+        if (e->at[want[i][0] + 1] - e->at[want[i][0]] != want[i][1]) return 0;
+    }
+    return file_bytes == e->at[MRC__IX_SECTIONS] + blocks * 4 + sizeof *e;
+}
+
+static mrc_status mrc__ix_open(mrc_index *ix) {
+    struct stat info;
+    mrc__ix_end *e = &ix->end;
+    MRC__TRY(mrc__file_open(ix->ctx, ix->path, &ix->fd, &info));
+    uint64_t bytes = (uint64_t)info.st_size;
+    if (bytes < sizeof *e) return mrc__ix_broken(ix, "is no index (found %llu bytes)",
+                                                 (unsigned long long)bytes);
+    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, bytes - sizeof *e, e, sizeof *e));
+    if (memcmp(e->magic, "MRCINDEX", 8) != 0) return mrc__ix_broken(ix, "is no index, or was cut");
+    if (e->version != 1) return mrc__ix_broken(ix, "is of another version (found %u, expected 1)",
+                                               (unsigned)e->version);
+    if (mrc_crc32c(0, e, offsetof(mrc__ix_end, crc)) != e->crc || !mrc__ix_end_fits(e, bytes)) {
+        return mrc__ix_broken(ix, "its end is damaged");
+    }
+    ix->n_blocks = (size_t)((bytes - sizeof *e - e->at[MRC__IX_SECTIONS]) / 4);
+    ix->checksums = ix->ctx->host.alloc(ix->ctx->host.user, ix->n_blocks * 4 + 1);
+    ix->data = ix->ctx->host.alloc(ix->ctx->host.user, MRC__IX_BLOCK);
+    if (!ix->checksums || !ix->data) {
+        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
+    }
+    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, e->at[MRC__IX_SECTIONS], ix->checksums,
+                           ix->n_blocks * 4));
+    if (mrc_crc32c(0, ix->checksums, ix->n_blocks * 4) != e->checksums_crc) {
+        return mrc__ix_broken(ix, "its checksums are damaged");
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
+    char file[MRC__PATH_BYTES];
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
+    size_t bytes = strlen(file) + 1;
+    mrc_index *ix = mrc__host_zalloc(&ctx->host, sizeof *ix + bytes);
+    if (!ix) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    ix->ctx = ctx;
+    ix->path = memcpy(ix + 1, file, bytes);
+    ix->fd = -1;
+    ix->block = SIZE_MAX;
+    mrc_status s = mrc__ix_open(ix);
+    if (s == MRC_OK && ix->end.analyzer == MRC_ANALYZER_WORDPIECE) {
+        s = mrc_tokenizer_load(ctx, &ix->tok, path);
+    }
+    if (s == MRC_OK) *out = ix;
+    else mrc_index_close(ix);
+    return s;
+}
+
+MRCDEF void mrc_index_close(mrc_index *ix) {
+    if (!ix) return;
+    const mrc_allocator *host = &ix->ctx->host;
+    if (ix->fd >= 0) close(ix->fd);
+    if (ix->checksums) host->free(host->user, ix->checksums);
+    if (ix->data) host->free(host->user, ix->data);
+    mrc_tokenizer_free(ix->tok);
+    host->free(host->user, ix);
+}
+
+MRCDEF size_t mrc_index_size(const mrc_index *ix)  { return (size_t)ix->end.n_passages; }
+MRCDEF size_t mrc_index_terms(const mrc_index *ix) { return (size_t)ix->end.n_terms; }
+MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix) {
+    return (mrc_analyzer)ix->end.analyzer;
+}
+
+MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
+                                    mrc_passage *out) {
+    uint64_t at[2];
+    uint32_t bytes[3];
+    char *p;
+    if (index >= ix->end.n_passages) {
+        return mrc__fail(ix->ctx, MRC_ERR_ARG, "index: no passage %zu (found %zu)", index,
+                         mrc_index_size(ix));
+    }
+    MRC__TRY(mrc__ix_read(ix, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
+    if (at[1] < at[0] || at[1] - at[0] < sizeof bytes + 3 || at[1] - at[0] > SIZE_MAX / 2) {
+        return mrc__ix_broken(ix, "passage %zu has no place", index);
+    }
+    room->bytes = 0;
+    size_t all = (size_t)(at[1] - at[0]), head = sizeof bytes;
+    if (!mrc__text_room(room, all)) {
+        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
+    }
+    MRC__TRY(mrc__ix_read(ix, MRC__IX_TEXTS, at[0], room->data, all));
+    room->bytes = all;
+    memcpy(bytes, room->data, sizeof bytes);
+    if ((uint64_t)bytes[0] + bytes[1] + bytes[2] + sizeof bytes + 3 != all) {
+        return mrc__ix_broken(ix, "passage %zu has other lengths", index);
+    }
+    p = room->data + head;
+    *out = (mrc_passage){ p, p + bytes[0] + 1, p + bytes[0] + (size_t)bytes[1] + 2, bytes[2] };
+    if (p[bytes[0]] || p[bytes[0] + (size_t)bytes[1] + 1] || room->data[all - 1]) {
+        return mrc__ix_broken(ix, "passage %zu does not end", index);
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
+    for (size_t i = 0; i < ix->n_blocks; i++) MRC__TRY(mrc__ix_block(ix, i));
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.search   BM25: each posting's score once, then sums
+//
+// A term's postings are read when a query first has it, and become documents and scores: what the
+// method adds for this term to this document.  A query runs over blocks of documents whose sums
+// fit the first cache; what it adds to every document (BM25+, and L and + of bm25s) comes at the
+// end.  Queries are shared by the threads; a query's terms are added in its order, so that sums are
+// those of a loop over the query.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__SE_BLOCK 2048
+#define MRC__SE_TASK  8                 // queries
+
+typedef struct mrc__se_term {           // scores NULL: not met yet
+    double   *scores;
+    uint32_t *docs;                     // behind the scores
+    double    base;
+} mrc__se_term;
+
+struct mrc_searcher {
+    mrc_ctx          *ctx;
+    mrc_index        *ix;
+    mrc_search_config config;
+    mrc__locked       locked;
+    int               has_lock;
+    mrc__pool        *pool;
+    mrc__ix_term     *terms;            // the index's dictionary
+    uint32_t         *slots, *lengths;
+    char             *names;
+    mrc__se_term     *met;              // by term
+    double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
+    double           *sums;             // by worker: MRC__SE_BLOCK
+    double            mean_idf;
+    // The running call:
+    const mrc_query  *queries;
+    size_t            n, top_k;
+    mrc_hit          *hits;
+    size_t           *n_hits;
+    uint32_t         *ids;              // the queries' terms, one query behind the other
+    size_t           *begin;            // by query
+    struct mrc__se_task *tasks;
+};
+
+MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method) {
+    return (mrc_search_config){ .magic = MRC_SEARCH_MAGIC, .method = method,
+                                .k1 = method == MRC_BM25_ELASTICSEARCH ? 1.2 : 1.5, .b = 0.75,
+                                .delta = method == MRC_BM25_PLUS ? 1 : 0.5, .epsilon = 0.25 };
+}
+
+// Lucene's one-byte length: exact to 39, then four bits of it.
+static uint32_t mrc__se_byte_length(uint32_t length) {
+    if (length < 24) return length;
+    uint32_t x = length - 24, bits = 0;
+    if (x < 16) return length;
+    while (x >> bits) bits++;
+    return 24 + (x >> (bits - 4) << (bits - 4));
+}
+
+static double mrc__se_idf(const mrc_searcher *s, uint32_t term) {
+    double n = (double)s->ix->end.n_passages, df = s->terms[term].df;
+    switch (s->config.method) {
+    case MRC_BM25_OKAPI:       return log(n - df + 0.5) - log(df + 0.5);
+    case MRC_BM25_L:
+    case MRC_BM25_L_RANK_BM25: return log(n + 1) - log(df + 0.5);
+    case MRC_BM25_PLUS:        return log(n + 1) - log(df);
+    case MRC_BM25_LUCENE:      return log(1 + (n - df + 0.5) / (df + 0.5));
+    case MRC_BM25_ROBERTSON:   return log(fmax((n - df + 0.5) / (df + 0.5), 1));
+    case MRC_BM25_ATIRE:       return log(n / df);
+    case MRC_BM25_BM25S_L:     return log((n + 1) / (df + 0.5));
+    case MRC_BM25_BM25S_PLUS:  return log((n + 1) / df);
+    case MRC_BM25_ELASTICSEARCH:
+        n = (double)s->ix->end.n_filled;
+        return (double)(float)log(1 + (n - df + 0.5) / (df + 0.5));
+    }
+    return 0;
+}
+
+// What a document without the term gets all the same.
+static double mrc__se_base(const mrc_searcher *s, double idf) {
+    const mrc_search_config *c = &s->config;
+    if (c->method == MRC_BM25_PLUS || c->method == MRC_BM25_BM25S_PLUS) return idf * c->delta;
+    if (c->method == MRC_BM25_BM25S_L) return idf * ((c->k1 + 1) * c->delta / (c->k1 + c->delta));
+    return 0;
+}
+
+// What tf occurrences add to a document with this norm, beyond the base.
+static double mrc__se_score(const mrc_searcher *s, double idf, double base, double tf,
+                            double norm) {
+    const mrc_search_config *c = &s->config;
+    double k1 = c->k1;
+    switch (c->method) {
+    case MRC_BM25_OKAPI:
+    case MRC_BM25_PLUS:
+    case MRC_BM25_ATIRE:
+    case MRC_BM25_BM25S_PLUS: return idf * (tf * (k1 + 1) / (tf + norm));
+    case MRC_BM25_LUCENE:
+    case MRC_BM25_ROBERTSON:  return idf * (tf / (tf + norm));
+    case MRC_BM25_L:
+    case MRC_BM25_L_RANK_BM25:
+    case MRC_BM25_BM25S_L: {
+        double x = tf / norm + c->delta;
+        double y = idf * ((k1 + 1) * x / (k1 + x));
+        return c->method == MRC_BM25_L_RANK_BM25 ? tf * y : y - base;
+    }
+    case MRC_BM25_ELASTICSEARCH: {
+        float w = (float)idf;
+        return (double)(w - w / (1 + (float)tf * (float)norm));
+    }
+    }
+    return 0;
+}
+
+// By passage, what the scores need of its length.
+static void mrc__se_norms(mrc_searcher *s) {
+    const mrc_search_config *c = &s->config;
+    const mrc__ix_end *e = &s->ix->end;
+    double tokens = (double)e->n_tokens, avg = tokens / (double)e->n_passages;
+    int is_l = c->method == MRC_BM25_L || c->method == MRC_BM25_L_RANK_BM25
+            || c->method == MRC_BM25_BM25S_L;
+    float filled_avg = (float)(tokens / (double)(e->n_filled ? e->n_filled : 1));
+    for (size_t i = 0; i < e->n_passages; i++) {
+        double length = s->lengths[i];
+        double part = 1 - c->b + c->b * length / avg;
+        s->norm[i] = is_l ? part : c->k1 * part;
+        if (c->method != MRC_BM25_ELASTICSEARCH) continue;
+        float k1 = (float)c->k1, b = (float)c->b;
+        float dl = (float)mrc__se_byte_length(s->lengths[i]);
+        s->norm[i] = (double)(1 / (k1 * ((1 - b) + b * dl / filled_avg)));
+    }
+}
+
+// The term of these bytes; UINT32_MAX: the index has none.
+static uint32_t mrc__se_find(const mrc_searcher *s, const char *name, size_t bytes) {
+    size_t mask = (size_t)s->ix->end.n_slots - 1;
+    uint32_t hash = mrc__ix_hash(name, bytes), term;
+    if (!s->ix->end.n_terms) return UINT32_MAX;
+    for (size_t at = hash & mask; (term = s->slots[at]) != 0; at = (at + 1) & mask) {
+        const mrc__ix_term *t = &s->terms[term - 1];
+        if (t->hash == hash && t[1].name - t->name == bytes
+            && !memcmp(s->names + t->name, name, bytes)) return term - 1;
+    }
+    return UINT32_MAX;
+}
+
+// Checks what the dictionary says of places, so that all else may trust it.
+static mrc_status mrc__se_check(mrc_searcher *s) {
+    const mrc__ix_end *e = &s->ix->end;
+    size_t used = 0, n = (size_t)e->n_terms;
+    uint64_t tokens = 0;
+    const mrc__ix_term *last = &s->terms[n];
+    int ok = s->terms[0].postings == 0 && s->terms[0].name == 0
+          && last->postings == e->at[MRC__IX_NAMES]
+          && last->name == e->at[MRC__IX_TERMS] - e->at[MRC__IX_NAMES];
+    for (size_t i = 0; i < n && ok; i++) {
+        const mrc__ix_term *t = &s->terms[i];
+        ok = t->postings <= t[1].postings && t->name <= t[1].name && t->df
+          && t->df <= e->n_passages && t->df <= (t[1].postings - t->postings) / 2;
+    }
+    for (size_t i = 0; i < e->n_slots && ok; i++) {
+        ok = s->slots[i] <= n;
+        used += s->slots[i] > 0;
+    }
+    for (size_t i = 0; i < e->n_passages && ok; i++) tokens += s->lengths[i];
+    if (ok && used == n && tokens == e->n_tokens) return MRC_OK;
+    return mrc__ix_broken(s->ix, "its dictionary contradicts itself");
+}
+
+static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
+    const mrc_allocator *host = &s->ctx->host;
+    size_t n = (size_t)s->ix->end.n_terms, bytes;
+    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_TERMS, &s->terms));
+    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_SLOTS, &s->slots));
+    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_NAMES, &s->names));
+    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_LENGTHS, &s->lengths));
+    MRC__TRY(mrc__se_check(s));
+    mrc_status status = mrc__pool_new(&s->pool, host, threads);
+    if (status != MRC_OK) return mrc__fail(s->ctx, status, "search: no %zu threads", threads);
+    s->met = mrc__mul(n + 1, sizeof *s->met, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
+    s->norm = mrc__mul((size_t)s->ix->end.n_passages, sizeof *s->norm, &bytes)
+            ? host->alloc(host->user, bytes) : NULL;
+    s->sums = host->alloc(host->user, s->pool->n_workers * MRC__SE_BLOCK * sizeof *s->sums);
+    s->has_lock = pthread_mutex_init(&s->locked.lock, NULL) == 0;
+    if (!s->met || !s->norm || !s->sums || !s->has_lock) {
+        return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    mrc__se_norms(s);
+    if (s->config.method == MRC_BM25_OKAPI) {
+        for (uint32_t i = 0; i < n; i++) s->mean_idf += mrc__se_idf(s, i);
+        s->mean_idf /= n ? (double)n : 1;
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
+                                   const mrc_search_config *config) {
+    *out = NULL;
+    if (config->magic != MRC_SEARCH_MAGIC || (unsigned)config->method > MRC_BM25_ELASTICSEARCH
+        || !(config->k1 >= 0 && config->b >= 0 && config->b <= 1)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "search: the config is not from "
+                         "mrc_search_config_default(), or k1 or b is out of range (found %g, %g)",
+                         config->k1, config->b);
+    }
+    mrc_searcher *s = mrc__host_zalloc(&ctx->host, sizeof *s);
+    if (!s) return mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    s->ctx = ctx;
+    s->ix = ix;
+    s->config = *config;
+    s->locked.inner = ctx->host;
+    mrc_status status = mrc__se_begin(s, config->threads);
+    if (status == MRC_OK) *out = s;
+    else mrc_searcher_free(s);
+    return status;
+}
+
+MRCDEF void mrc_searcher_free(mrc_searcher *s) {
+    if (!s) return;
+    mrc_allocator host = s->ctx->host;
+    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
+        if (s->met[i].scores) host.free(host.user, s->met[i].scores);
+    }
+    mrc__pool_free(s->pool, &host);
+    if (s->has_lock) pthread_mutex_destroy(&s->locked.lock);
+    void *parts[] = { s->terms, s->slots, s->names, s->lengths, s->met, s->norm, s->sums };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host.free(host.user, parts[i]);
+    }
+    host.free(host.user, s);
+}
+
+//------------------------------------------------------------------------------
+// Postings
+//------------------------------------------------------------------------------
+static int mrc__se_varint(const unsigned char **p, const unsigned char *end, uint32_t *out) {
+    uint64_t x = 0;
+    for (int shift = 0; shift < 35; shift += 7) {
+        if (*p == end) return 0;
+        unsigned char c = *(*p)++;
+        x |= (uint64_t)(c & 127) << shift;
+        if (c < 128) {
+            *out = (uint32_t)x;
+            return x <= UINT32_MAX;
+        }
+    }
+    return 0;
+}
+
+// Reads a term's postings, at `raw`, into its scores.
+static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned char *raw) {
+    const mrc__ix_term *t = &s->terms[term];
+    const unsigned char *end = raw + (t[1].postings - t->postings);
+    mrc__se_term *m = &s->met[term];
+    size_t n = t->df;
+    double idf = mrc__se_idf(s, term);
+    if (s->config.method == MRC_BM25_OKAPI && idf < 0) idf = s->config.epsilon * s->mean_idf;
+    m->base = mrc__se_base(s, idf);
+    double *scores = s->ctx->host.alloc(s->ctx->host.user, n * (sizeof(double) + 4) + 4);
+    if (!scores) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    uint32_t *docs = (uint32_t *)(void *)(scores + n), doc = 0, step, tf;
+    for (size_t i = 0; i < n; i++) {
+        if (!mrc__se_varint(&raw, end, &step) || !mrc__se_varint(&raw, end, &tf) || !tf
+            || (i && !step) || step >= s->ix->end.n_passages - doc) {
+            s->ctx->host.free(s->ctx->host.user, scores);
+            return mrc__ix_broken(s->ix, "the postings of term %u are malformed", (unsigned)term);
+        }
+        doc += step;
+        docs[i] = doc;
+        scores[i] = mrc__se_score(s, idf, m->base, tf, s->norm[doc]);
+    }
+    m->scores = scores;
+    m->docs = docs;
+    return MRC_OK;
+}
+
+static int mrc__se_by_term(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Reads what the terms in ids have not brought yet, in the order of the file.
+static mrc_status mrc__se_meet(mrc_searcher *s, const uint32_t *ids, size_t n) {
+    const mrc_allocator *host = &s->ctx->host;
+    size_t count = 0, most = 0, bytes;
+    mrc_status status = MRC_OK;
+    uint32_t *new_ones = mrc__mul(n + 1, sizeof *new_ones, &bytes)
+                       ? host->alloc(host->user, bytes) : NULL;
+    if (!new_ones) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < n; i++) {
+        const mrc__ix_term *t = &s->terms[ids[i]];
+        if (s->met[ids[i]].scores) continue;
+        new_ones[count++] = ids[i];
+        if (t[1].postings - t->postings > most) most = (size_t)(t[1].postings - t->postings);
+    }
+    qsort(new_ones, count, sizeof *new_ones, mrc__se_by_term);
+    unsigned char *raw = host->alloc(host->user, most + 1);
+    if (!raw) status = mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < count && status == MRC_OK; i++) {
+        const mrc__ix_term *t = &s->terms[new_ones[i]];
+        if (i && new_ones[i] == new_ones[i - 1]) continue;
+        status = mrc__ix_read(s->ix, MRC__IX_POSTINGS, t->postings, raw,
+                              (size_t)(t[1].postings - t->postings));
+        if (status == MRC_OK) status = mrc__se_scores(s, new_ones[i], raw);
+    }
+    if (raw) host->free(host->user, raw);
+    host->free(host->user, new_ones);
+    return status;
+}
+
+//------------------------------------------------------------------------------
+// Queries
+//------------------------------------------------------------------------------
+typedef struct mrc__se_task {           // MRC__SE_TASK queries
+    mrc_searcher *s;
+    uint32_t     *ids;
+    size_t        n, capacity;
+    size_t        counts[MRC__SE_TASK];
+    int           failed;
+} mrc__se_task;
+
+static void mrc__se_emit(void *user, const char *name, size_t bytes) {
+    mrc__se_task *t = user;
+    uint32_t term = mrc__se_find(t->s, name, bytes);
+    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &t->s->locked };
+    void *ids = t->ids;
+    if (term == UINT32_MAX || t->failed) return;
+    if (!mrc__grow(&host, &ids, &t->capacity, t->n + 1, sizeof *t->ids)) {
+        t->failed = 1;
+        return;
+    }
+    t->ids = ids;
+    t->ids[t->n++] = term;
+}
+
+static void mrc__se_analyze(void *arg, size_t task, size_t worker) {
+    mrc_searcher *s = arg;
+    mrc__se_task *t = &s->tasks[task];
+    mrc__an an;
+    (void)worker;
+    t->s = s;
+    t->failed = !mrc__an_begin(&an, mrc_index_analyzer(s->ix), s->ix->tok, &s->locked);
+    an.emit = mrc__se_emit;
+    an.user = t;
+    for (size_t i = 0; i < MRC__SE_TASK && !t->failed; i++) {
+        size_t q = task * MRC__SE_TASK + i, before = t->n;
+        if (q >= s->n) break;
+        mrc__an_run(&an, s->queries[q].text, s->queries[q].bytes);
+        t->counts[i] = t->n - before;
+        if (an.failed) t->failed = 1;
+    }
+    mrc__an_end(&an);
+}
+
+// Whether a is behind b in the answer.
+static int mrc__se_behind(const mrc_hit *a, const mrc_hit *b) {
+    return a->score < b->score || (!(a->score > b->score) && a->passage > b->passage);
+}
+
+// The heap has what is most behind on top; puts `hit` at `at` or below.
+static void mrc__se_sift(mrc_hit *heap, size_t n, size_t at, mrc_hit hit) {
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && mrc__se_behind(&heap[child + 1], &heap[child])) child++;
+        if (!mrc__se_behind(&heap[child], &hit)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = hit;
+}
+
+static size_t mrc__se_push(mrc_hit *heap, size_t n, size_t k, mrc_hit hit) {
+    size_t at = n;
+    if (n == k) {
+        mrc__se_sift(heap, n, 0, hit);
+        return n;
+    }
+    for (; at && mrc__se_behind(&hit, &heap[(at - 1) / 2]); at = (at - 1) / 2) {
+        heap[at] = heap[(at - 1) / 2];
+    }
+    heap[at] = hit;
+    return n + 1;
+}
+
+// The block's sums into the heap.
+static size_t mrc__se_collect(const double *sums, size_t n, size_t first, mrc_hit *heap,
+                              size_t n_heap, size_t k) {
+    double least = n_heap == k ? heap[0].score : -HUGE_VAL;
+    for (size_t i = 0; i < n; i++) {
+        if (!(sums[i] > least) || (sums[i] <= 0 && sums[i] >= 0)) continue;
+        n_heap = mrc__se_push(heap, n_heap, k, (mrc_hit){ (uint32_t)(first + i), sums[i] });
+        if (n_heap == k) least = heap[0].score;
+    }
+    return n_heap;
+}
+
+// The first of n rising documents that is not before `first`.
+static size_t mrc__se_place(const uint32_t *docs, size_t n, uint32_t first) {
+    size_t low = 0;
+    while (low < n) {
+        size_t middle = low + (n - low) / 2;
+        if (docs[middle] < first) low = middle + 1;
+        else n = middle;
+    }
+    return low;
+}
+
+// Of up to 64 terms it remembers how far they are; the few queries that have more look again.
+static void mrc__se_query(mrc_searcher *s, size_t q, double *sums) {
+    const uint32_t *ids = s->ids + s->begin[q];
+    size_t n = s->begin[q + 1] - s->begin[q], n_heap = 0, k = s->top_k;
+    size_t n_docs = (size_t)s->ix->end.n_passages, place[64];
+    mrc_hit *heap = s->hits + q * k;
+    double base = 0;
+    for (size_t i = 0; i < n; i++) base += s->met[ids[i]].base;
+    for (size_t i = 0; i < 64; i++) place[i] = 0;
+    for (size_t first = 0; first < n_docs && n; first += MRC__SE_BLOCK) {
+        size_t rows = n_docs - first < MRC__SE_BLOCK ? n_docs - first : MRC__SE_BLOCK;
+        uint32_t end = (uint32_t)(first + rows);
+        memset(sums, 0, rows * sizeof *sums);
+        for (size_t i = 0; i < n; i++) {
+            const mrc__se_term *m = &s->met[ids[i]];
+            size_t df = s->terms[ids[i]].df;
+            size_t at = i < 64 ? place[i] : mrc__se_place(m->docs, df, (uint32_t)first);
+            for (; at < df && m->docs[at] < end; at++) sums[m->docs[at] - first] += m->scores[at];
+            if (i < 64) place[i] = at;
+        }
+        n_heap = mrc__se_collect(sums, rows, first, heap, n_heap, k);
+    }
+    s->n_hits[q] = n_heap;
+    for (size_t left = n_heap; left > 1;) {             // the last is taken off the top
+        mrc_hit last = heap[--left];
+        heap[left] = heap[0];
+        mrc__se_sift(heap, left, 0, last);
+    }
+    for (size_t i = 0; i < n_heap; i++) heap[i].score += base;
+}
+
+static void mrc__se_run(void *arg, size_t task, size_t worker) {
+    mrc_searcher *s = arg;
+    for (size_t i = 0; i < MRC__SE_TASK; i++) {
+        size_t q = task * MRC__SE_TASK + i;
+        if (q < s->n) mrc__se_query(s, q, s->sums + worker * MRC__SE_BLOCK);
+    }
+}
+
+// The tasks' terms into one list.
+static mrc_status mrc__se_gather(mrc_searcher *s, size_t n_tasks) {
+    size_t total = 0, bytes;
+    int failed = 0;
+    for (size_t i = 0; i < n_tasks; i++) {
+        total += s->tasks[i].n;
+        failed |= s->tasks[i].failed;
+    }
+    if (!failed && mrc__mul(total + 1, sizeof *s->ids, &bytes)) {
+        s->ids = s->ctx->host.alloc(s->ctx->host.user, bytes);
+    }
+    if (!s->ids) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    size_t at = 0;
+    for (size_t i = 0; i < n_tasks; i++) {
+        const mrc__se_task *t = &s->tasks[i];
+        size_t begin = at;
+        if (t->n) memcpy(s->ids + at, t->ids, t->n * sizeof *s->ids);
+        at += t->n;
+        for (size_t k = 0; k < MRC__SE_TASK && i * MRC__SE_TASK + k < s->n; k++) {
+            s->begin[i * MRC__SE_TASK + k] = begin;
+            begin += t->counts[k];
+        }
+    }
+    s->begin[s->n] = at;
+    return mrc__se_meet(s, s->ids, total);
+}
+
+MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
+                             mrc_hit *hits, size_t *n_hits) {
+    const mrc_allocator *host = &s->ctx->host;
+    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes, more;
+    if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
+    if (!mrc__mul(n_tasks, sizeof *s->tasks, &bytes) || !mrc__mul(n + 1, sizeof *s->begin, &more)) {
+        return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory for %zu queries", n);
+    }
+    s->queries = queries;
+    s->n = n;
+    s->top_k = top_k;
+    s->hits = hits;
+    s->n_hits = n_hits;
+    s->ids = NULL;
+    s->tasks = mrc__host_zalloc(host, bytes + 1);
+    s->begin = host->alloc(host->user, more);
+    mrc_status status = MRC_ERR_MEM;
+    if (s->tasks && s->begin) {
+        mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_analyze, s);
+        status = mrc__se_gather(s, n_tasks);
+    } else {
+        mrc__fail(s->ctx, status, "search: out of memory for %zu queries", n);
+    }
+    if (status == MRC_OK) mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_run, s);
+    for (size_t i = 0; s->tasks && i < n_tasks; i++) {
+        if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
+    }
+    void *parts[] = { s->tasks, s->begin, s->ids };
+    for (size_t i = 0; i < 3; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+    return status;
 }
 #endif // core pass
 

@@ -216,6 +216,10 @@ test_missing() {
     nowhere=$dir/nowhere
     case $1 in
     evaluate) fails 3 "$nowhere" "$2" --metric squad "$nowhere" "$nowhere.too" ;;
+    ask)      fails 3 "$nowhere" "$2" --model_name_or_path "$nowhere" --index "$nowhere.too" ;;
+    index)    fails 3 "$nowhere" "$2" --passages "$nowhere" --analyzer korean \
+                  --output "$dir/output" ;;
+    search)   fails 3 "$nowhere" "$2" --index "$nowhere" --queries "$nowhere.too" ;;
     tok)      fails 3 "$nowhere" "$2" --tokenizer_name "$nowhere" ;;
     predict)  fails 3 "$nowhere" "$2" --model_name_or_path "$nowhere" --test_file "$nowhere.json" \
                   --output_dir "$dir/output" ;;

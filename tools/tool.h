@@ -596,6 +596,11 @@ TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
               *tool_log_text ? tool_log_text : mrc_status_string(status));
 }
 
+// --threads for what has a pool of the library's without a backend.
+TOOL_DEF size_t tool_pool_threads(void) {
+    return tool_common.threads < 64 ? tool_common.threads : 64;
+}
+
 #ifdef MRC_OPENBLAS
 #define TOOL_WITH_OPENBLAS ", openblas"
 #else

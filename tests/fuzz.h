@@ -1,0 +1,201 @@
+// What all fuzz targets share.  A target includes this, names its seeds and defines
+//     static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes);
+// which reads the bytes as the library would, checks what must always hold, and returns whether
+// they were accepted.  Then:
+//     fuzz_x FILE..                          replays files, folders too
+//     fuzz_x --runs N [--seed S] FILE..      N mutations of them: no fuzzer is needed
+//     fuzz_x --emit N [--seed S] FILE..      the same to stdout, with verdicts, for an oracle
+// With -DFUZZ_LIBFUZZER and -fsanitize=fuzzer libFuzzer brings its own main.
+#ifndef FUZZ_H
+#define FUZZ_H
+#include "test.h"
+#include <fcntl.h>
+
+static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes);
+static const char *const fuzz_seeds[];      // built in, NULL ends it
+
+// Not assert(): a target must fail in every build, and say where.
+#define FUZZ_HOLDS(condition) \
+    ((condition) ? (void)0 : (printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
+
+static mrc_ctx *fuzz_ctx;
+
+static int fuzz_run(const uint8_t *data, size_t bytes) {
+    if (!fuzz_ctx) FUZZ_HOLDS(mrc_ctx_new(&fuzz_ctx, NULL) == MRC_OK);
+    int accepted = fuzz_accepts(fuzz_ctx, data, bytes);
+    FUZZ_HOLDS(accepted || *mrc_ctx_message(fuzz_ctx));
+    mrc_ctx_clear_error(fuzz_ctx);
+    return accepted;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
+    fuzz_run(data, bytes);
+    return 0;
+}
+
+// The bytes as a file, for readers that want one: always the same path.
+TEST_HELPER const char *fuzz_file(const uint8_t *data, size_t bytes) {
+    static char path[64];
+    static int fd = -1;
+    if (fd < 0) {
+        snprintf(path, sizeof path, "%s/mrc_fuzz.XXXXXX", mrc_file_exists("/dev/shm") == 2
+                 ? "/dev/shm" : "/tmp");
+        FUZZ_HOLDS((fd = mkstemp(path)) >= 0);
+    }
+    FUZZ_HOLDS(ftruncate(fd, 0) == 0);
+    FUZZ_HOLDS(pwrite(fd, data, bytes, 0) == (ssize_t)bytes);
+    return path;
+}
+TEST_HELPER void fuzz_file_end(void) { unlink(fuzz_file((const uint8_t *)"", 0)); }
+
+#ifndef FUZZ_LIBFUZZER
+static struct fuzz_corpus {
+    struct { uint8_t *data; size_t bytes; } list[4096];
+    size_t n;
+} fuzz_corpus;
+
+static void fuzz_add(const void *data, size_t bytes) {
+    if (fuzz_corpus.n == 4096) return;
+    uint8_t *copy = malloc(bytes + 1);
+    FUZZ_HOLDS(copy != NULL);
+    memcpy(copy, data, bytes);
+    fuzz_corpus.list[fuzz_corpus.n].data = copy;
+    fuzz_corpus.list[fuzz_corpus.n++].bytes = bytes;
+}
+
+static size_t fuzz_most = SIZE_MAX;         // larger seeds are left out of mutation
+
+static void fuzz_load(const char *path);
+static mrc_status fuzz_entry(mrc_ctx *ctx, void *user, const char *name) {
+    char path[4096];
+    (void)ctx;
+    snprintf(path, sizeof path, "%s/%s", (const char *)user, name);
+    fuzz_load(path);
+    return MRC_OK;
+}
+static void fuzz_load(const char *path) {
+    char *data, folder[4096];
+    size_t bytes;
+    mrc_ctx *ctx;
+    FUZZ_HOLDS(mrc_ctx_new(&ctx, NULL) == MRC_OK);
+    if (mrc_file_exists(path) == 2) {
+        snprintf(folder, sizeof folder, "%s", path);
+        FUZZ_HOLDS(mrc_dir_list(ctx, path, fuzz_entry, folder) == MRC_OK);
+    } else if (mrc_file_read(ctx, &data, &bytes, path) == MRC_OK) {
+        if (bytes <= fuzz_most) fuzz_add(data, bytes);
+        mrc_file_free(ctx, data);
+    } else {
+        printf("SKIP: %s\n", mrc_ctx_message(ctx));
+    }
+    mrc_ctx_free(ctx);
+}
+
+static uint64_t fuzz_state = 1;
+static size_t fuzz_below(size_t n) {        // 0 .. n - 1
+    fuzz_state = fuzz_state * 6364136223846793005u + 1442695040888963407u;
+    return n ? (size_t)(fuzz_state >> 33) % n : 0;
+}
+
+// Replaces `old` bytes at `at` by n others.
+static size_t fuzz_splice(uint8_t *data, size_t bytes, size_t room, size_t at, size_t old,
+                          const uint8_t *with, size_t n) {
+    if (bytes - old + n > room) return bytes;
+    memmove(data + at + n, data + at + old, bytes - at - old);
+    if (n) memmove(data + at, with, n);
+    return bytes - old + n;
+}
+
+// One change at random: bits, bytes, numbers of all widths, pieces cut, copied or from elsewhere.
+static size_t fuzz_change(uint8_t *data, size_t bytes, size_t room) {
+    static const uint64_t numbers[] = { 0, 1, 2, 4, 7, 8, 16, 127, 128, 255, 256, 32767, 32768,
+        65535, 65536, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, 0x7fffffffffffffff,
+        0x8000000000000000, 0xffffffffffffffff };
+    static const char texts[] = "{}[]\",:0123456789-.eE+truefalsn\\u \n\t#&*!|>%@`'?~\x80\xff";
+    uint8_t piece[64];
+    size_t at = fuzz_below(bytes), n = 1 + fuzz_below(8), from;
+    if (n > bytes - at) n = bytes - at;
+    switch (fuzz_below(bytes ? 9 : 1)) {
+    case 0:
+        for (size_t i = 0; i < 8; i++) piece[i] = (uint8_t)texts[fuzz_below(sizeof texts - 1)];
+        return fuzz_splice(data, bytes, room, at, 0, piece, 1 + fuzz_below(4));
+    case 1: data[at] ^= (uint8_t)(1u << fuzz_below(8)); return bytes;
+    case 2: data[at] = (uint8_t)fuzz_below(256); return bytes;
+    case 3: data[at] = (uint8_t)texts[fuzz_below(sizeof texts - 1)]; return bytes;
+    case 4: return fuzz_splice(data, bytes, room, at, n, NULL, 0);
+    case 5: {
+        uint64_t x = numbers[fuzz_below(sizeof numbers / sizeof *numbers)];
+        size_t width = (size_t)1 << fuzz_below(4);
+        if (fuzz_below(2)) x = x + fuzz_below(17) - 8;
+        if (width <= bytes - at) memcpy(data + at, &x, width);
+        return bytes;
+    }
+    case 6:
+        from = fuzz_below(bytes);
+        n = fuzz_below(sizeof piece);
+        if (n > bytes - from) n = bytes - from;
+        memcpy(piece, data + from, n);
+        return fuzz_splice(data, bytes, room, at, 0, piece, n);
+    case 7: return fuzz_below(4) ? bytes : at;              // cut
+    default: {
+        size_t other = fuzz_below(fuzz_corpus.n), size = fuzz_corpus.list[other].bytes;
+        from = fuzz_below(size);
+        n = fuzz_below(256);
+        if (n > size - from) n = size - from;
+        return fuzz_splice(data, bytes, room, at, 0, fuzz_corpus.list[other].data + from, n);
+    }
+    }
+}
+
+static void fuzz_mutate(size_t runs, int emit) {
+    size_t room = 1024, accepted = 0;
+    for (size_t i = 0; i < fuzz_corpus.n; i++) {
+        if (fuzz_corpus.list[i].bytes + 1024 > room) room = fuzz_corpus.list[i].bytes + 1024;
+    }
+    uint8_t *data = malloc(room);
+    FUZZ_HOLDS(data != NULL);
+    for (size_t i = 0; i < runs; i++) {
+        size_t seed = fuzz_below(fuzz_corpus.n), bytes = fuzz_corpus.list[seed].bytes;
+        memcpy(data, fuzz_corpus.list[seed].data, bytes);
+        for (size_t k = 1 + fuzz_below(fuzz_below(4) ? 2 : 8); k > 0; k--) {
+            bytes = fuzz_change(data, bytes, room);
+        }
+        int ok = fuzz_run(data, bytes);
+        accepted += ok != 0;
+        if (!emit) continue;
+        uint32_t head[2] = { (uint32_t)bytes, (uint32_t)ok };
+        FUZZ_HOLDS(fwrite(head, 1, sizeof head, stdout) == sizeof head);
+        FUZZ_HOLDS(fwrite(data, 1, bytes, stdout) == bytes);
+    }
+    free(data);
+    fprintf(emit ? stderr : stdout, "%zu executions of %zu seeds, %zu accepted\n", runs,
+            fuzz_corpus.n, accepted);
+}
+
+int main(int argc, char **argv) {
+    size_t runs = 0, accepted = 0;
+    int emit = 0;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--runs") || !strcmp(argv[i], "--emit")) {
+            emit = argv[i][2] == 'e';
+            runs = i + 1 < argc ? (size_t)strtoull(argv[++i], NULL, 10) : 0;
+            if (fuzz_most == SIZE_MAX) fuzz_most = 16384;
+        } else if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
+            fuzz_state = strtoull(argv[++i], NULL, 10);
+        } else {
+            fuzz_load(argv[i]);
+        }
+    }
+    for (size_t i = 0; fuzz_seeds[i]; i++) fuzz_add(fuzz_seeds[i], strlen(fuzz_seeds[i]));
+    if (runs) fuzz_mutate(runs, emit);
+    for (size_t i = 0; !runs && i < fuzz_corpus.n; i++) {
+        accepted += fuzz_run(fuzz_corpus.list[i].data, fuzz_corpus.list[i].bytes) != 0;
+    }
+    if (!runs) printf("%zu files, %zu accepted\n", fuzz_corpus.n, accepted);
+    for (size_t i = 0; i < fuzz_corpus.n; i++) free(fuzz_corpus.list[i].data);
+    fuzz_file_end();
+    mrc_ctx_free(fuzz_ctx);
+    return 0;
+}
+#endif
+#endif

@@ -1,0 +1,36 @@
+// The readers of data sets, Arrow's too: whatever they keep, answers stand where they say.
+#include "fuzz.h"
+
+static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
+    const char *path = fuzz_file(data, bytes);
+    mrc_dataset *d, *questions;
+    mrc_status s = mrc_dataset_load(ctx, &d, path);
+    FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT);
+    FUZZ_HOLDS((s == MRC_OK) == (d != NULL));
+    for (size_t i = 0; d && i < mrc_dataset_size(d); i++) {
+        const mrc_example *e = mrc_dataset_at(d, i);
+        FUZZ_HOLDS(mrc_utf8_valid(e->context, e->context_bytes) == e->context_bytes);
+        for (size_t k = 0; k < e->n_answers; k++) {
+            const mrc_answer *a = &e->answers[k];
+            size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)a->answer_start);
+            FUZZ_HOLDS(a->bytes <= e->context_bytes - at);
+            FUZZ_HOLDS(!memcmp(e->context + at, a->text, a->bytes));
+        }
+    }
+    if (d) {
+        FUZZ_HOLDS(mrc_dataset_load_questions(ctx, &questions, path) == MRC_OK);
+        FUZZ_HOLDS(mrc_dataset_size(questions) >= mrc_dataset_size(d));
+        mrc_dataset_free(questions);
+    }
+    mrc_dataset_free(d);
+    return s == MRC_OK;
+}
+
+static const char *const fuzz_seeds[] = {
+    "{\"version\": \"1\", \"data\": [{\"title\": \"t\", \"paragraphs\": [{\"context\": \"a b\", "
+    "\"qas\": [{\"id\": \"1\", \"question\": \"q\", \"answers\": [{\"text\": \"b\", "
+    "\"answer_start\": 2}]}]}]}]}",
+    "{\"id\": \"1\", \"context\": \"a b\", \"question\": \"q\", \"answers\": {\"text\": [\"b\"], "
+    "\"answer_start\": [2]}}\n{\"id\": 2, \"context\": \"c\", \"question\": \"q\", \"answers\": "
+    "{\"text\": [], \"answer_start\": []}, \"is_impossible\": true}\n", NULL
+};

@@ -1,0 +1,101 @@
+#!/bin/sh
+# inspect and convert from outside, with 256 KB of stack: verdicts of the corpora, values, checksums.
+# Run from the repository root after ./build.sh; the last line is the count.
+dir=$(mktemp -d) || exit 2
+trap 'rm -rf "$dir"' EXIT
+shared=${MRC_SHARED:-../shared}
+inspect=build/inspect
+passed=0 failed=0 skipped=0
+ulimit -s 256
+
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
+skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
+
+# gives CODE TEXT ARGUMENTS..: inspect ends with CODE and prints TEXT, to stderr unless CODE is 0.
+gives() {
+    code=$1 text=$2
+    shift 2
+    $inspect "$@" >"$dir/out" 2>"$dir/err"
+    found=$?
+    if [ "$found" = 0 ]; then cp "$dir/out" "$dir/all"; else cp "$dir/err" "$dir/all"; fi
+    if [ "$found" = "$code" ] && grep -q -F -- "$text" "$dir/all" \
+        && { [ "$code" = 0 ] || [ "$(wc -l <"$dir/err")" = 1 ]; }; then ok
+    else bad "inspect $*: expected $code '$text', found $found $(head -c 300 "$dir/all")"; fi
+}
+
+# manifest KIND FOLDER: each file of manifest.tsv gets its verdict.
+manifest() {
+    if [ ! -e "$2/manifest.tsv" ]; then skip "$2 is not here"; return; fi
+    tail -n +2 "$2/manifest.tsv" >"$dir/manifest"
+    while read -r file verdict reason; do
+        case $verdict in
+        bad|error) gives 3 "$file" --as "$1" "$2/$file" ;;
+        skip)    gives 0 '"skipped": 1' --as "$1" "$2/$file" ;;
+        ok|warn) gives 0 '"kind": ' --as "$1" "$2/$file" ;;
+        *)       bad "$2/$file: verdict $verdict ($reason)" ;;
+        esac
+    done <"$dir/manifest"
+}
+
+manifest dataset "$shared/cases/squad"
+manifest safetensors "$shared/cases/safetensors"
+manifest torch "$shared/cases/torch"
+
+# What YAML is read as is the JSON beside it, or it is refused.
+if [ -d "$shared/cases/yaml" ]; then
+    for yaml in $(find "$shared/cases/yaml" -name in.yaml | sort); do
+        folder=$(dirname "$yaml")
+        if $inspect --as yaml "$yaml" >"$dir/yaml" 2>"$dir/err"; then
+            $inspect --as json "$folder/in.json" >"$dir/json" 2>/dev/null
+            if [ ! -e "$folder/error" ] && cmp -s "$dir/yaml" "$dir/json"; then ok
+            else bad "$yaml: another value"; fi
+        elif [ $? = 3 ] && grep -q 'in.yaml:[0-9]*:[0-9]*: ' "$dir/err"; then ok
+        else bad "$yaml: refused without a place"; fi
+    done
+else skip "$shared/cases/yaml is not here"; fi
+
+# The same rows from a stream, from the folder that it lies in, and as JSON lines.
+if [ -e "$shared/data/mrc/validation_dataset.arrow" ]; then
+    mkdir -p "$dir/split"
+    cp "$shared/data/mrc/validation_dataset.arrow" "$dir/split/data-00000-of-00001.arrow"
+    echo '{"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": "validation"}' \
+        >"$dir/split/state.json"
+    echo '{"features": {}}' >"$dir/split/dataset_info.json"
+    gives 0 '"format": "arrow", "examples": 240, "skipped": 0' "$dir/split"
+    gives 0 '"format": "arrow", "examples": 240, "skipped": 0' --as dataset \
+        "$shared/data/mrc/validation_dataset.arrow"
+    head -c 300000 "$shared/data/mrc/validation_dataset.arrow" >"$dir/cut.arrow"
+    gives 3 'it is cut' "$dir/cut.arrow"
+    echo '{"_data_files": [{"filename": "../x.arrow"}]}' >"$dir/split/state.json"
+    gives 3 'state.json:1:18: not the name of a file' "$dir/split"
+    echo '{"splits": ["validation"]}' >"$dir/split/dataset_dict.json"
+    gives 3 'holds several splits' "$dir/split"
+else skip "$shared/data/mrc is not here"; fi
+
+# A conversion keeps names, shapes and values; what it wrote is read again, in shards too.
+torch=$shared/cases/torch/ok/ok_bert_like_with_metadata.pt
+if [ -e "$torch" ]; then
+    sums() { $inspect --tensors "$1" | grep -o '{"name"[^}]*}' | sort; }
+    sums "$torch" >"$dir/sums"
+    [ "$(wc -l <"$dir/sums")" = 49 ] && ok || bad "$torch: not 49 tensors"
+    if build/convert "$torch" --output "$dir/one.safetensors" >"$dir/out" \
+        && sums "$dir/one.safetensors" | cmp -s - "$dir/sums"; then ok
+    else bad "convert $torch to one file"; fi
+    mkdir "$dir/model"
+    cp "$torch" "$dir/model/pytorch_model.bin"
+    if build/convert "$dir/model" --output "$dir/copy" >"$dir/out" \
+        && sums "$dir/copy" | cmp -s - "$dir/sums"; then ok
+    else bad "convert a folder"; fi
+    $inspect --tensors "$shared/cases/torch_real/candle/candle-core_tests_fortran_tensor_3d.pth" \
+        | grep -q '"shape": \[2, 3, 4\]' && ok || bad "a strided tensor"
+else skip "$torch is not here"; fi
+
+gives 0 '"format": "arrow", "examples": 2, "skipped": 1' tests/fixtures/small.arrow
+gives 0 '"kind": "config"' data/config.json
+gives 0 '"kind": "tokenizer"' --as tokenizer data
+gives 0 '"kind": "tokenizer"' data/vocab.txt
+gives 0 '"kind": "dataset", "format": "jsonl"' data/train.jsonl
+gives 3 'No such' "$dir/nothing"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

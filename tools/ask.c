@@ -1,0 +1,334 @@
+// ask: a question in, answers out, over one passage or the passages that an index finds.
+//
+// A candidate is a span of a passage.  Its score is the reader's, start plus end logit, and where
+// passages were looked up the weighted sum of that and the BM25 score: both count in nats.
+// Confidence is the softmax over all candidates; equal texts are one answer and share it.
+#include "tool.h"
+
+typedef struct ask_args {
+    const char *model, *context, *index, *question;
+    int         method, json, version_2_with_negative;
+    size_t      top_k, n_answers, max_answer_length, max_seq_length, doc_stride, batch_size;
+    double      retrieval_weight, null_score_diff_threshold, temperature;
+} ask_args;
+
+typedef struct candidate {
+    const mrc_example *passage;
+    const mrc_span    *span;
+    const char        *text;
+    size_t             bytes, place;    // of the passage among those found
+    double             score, confidence;
+} candidate;
+
+typedef struct asking {
+    ask_args      a;
+    mrc_backend  *be;
+    mrc_ctx      *ctx;
+    mrc_reader   *reader;
+    mrc_index    *ix;
+    mrc_searcher *searcher;
+    char         *context;              // of --context
+    size_t        context_bytes;
+    size_t        most;                 // passages for a question
+    mrc_example  *passages;
+    mrc_text     *rooms;                // where the passages of an index are read to
+    mrc_hit      *hits;
+    mrc_reply    *replies;
+    candidate    *list;
+    mrc_text      out;
+} asking;
+
+static void *allocate(size_t n, size_t each) {
+    void *p = calloc(n ? n : 1, each);
+    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
+    return p;
+}
+
+//==============================================================================
+// Inputs
+//==============================================================================
+static mrc_decode_config decode_config(const ask_args *a) {
+    mrc_decode_config decode = mrc_decode_config_default();
+    decode.max_answer_length = a->max_answer_length;
+    decode.version_2_with_negative = a->version_2_with_negative;
+    decode.null_score_diff_threshold = a->null_score_diff_threshold;
+    return decode;
+}
+
+static void load(asking *k) {
+    ask_args *a = &k->a;
+    k->most = 1;
+    if (a->index) {
+        mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
+        config.threads = tool_pool_threads();
+        tool_check(k->ctx, mrc_index_open(k->ctx, &k->ix, a->index));
+        tool_check(k->ctx, mrc_searcher_new(k->ctx, &k->searcher, k->ix, &config));
+        k->most = a->top_k < mrc_index_size(k->ix) ? a->top_k : mrc_index_size(k->ix);
+    } else {
+        tool_check(k->ctx, mrc_file_read(k->ctx, &k->context, &k->context_bytes, a->context));
+        size_t valid = mrc_utf8_valid(k->context, k->context_bytes);
+        if (valid != k->context_bytes) {
+            tool_fail(TOOL_BAD_INPUT, "%s: is not UTF-8 (found byte %02x at offset %zu)",
+                      a->context, (unsigned)(unsigned char)k->context[valid], valid);
+        }
+    }
+    mrc_decode_config decode = decode_config(a);
+    mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
+                             .batch_size = a->batch_size, .decode = &decode };
+    tool_check(k->ctx, mrc_reader_new(k->ctx, &k->reader, a->model, &desc));
+    k->passages = allocate(k->most, sizeof *k->passages);
+    k->rooms = allocate(k->most, sizeof *k->rooms);
+    k->hits = allocate(k->most, sizeof *k->hits);
+    k->replies = allocate(k->most, sizeof *k->replies);
+    k->list = allocate(k->most * (decode.n_best_size + 1), sizeof *k->list);
+    for (size_t i = 0; i < k->most; i++) mrc_text_init(&k->rooms[i], k->ctx);
+    mrc_text_init(&k->out, k->ctx);
+}
+
+// The passages to read for a question: how many.
+static size_t find_passages(asking *k, const char *question) {
+    mrc_query query = { question, strlen(question) };
+    size_t n = 1;
+    if (!k->ix) {
+        k->passages[0] = (mrc_example){ .id = k->a.context, .title = "", .context = k->context,
+                                        .context_bytes = k->context_bytes };
+        k->hits[0] = (mrc_hit){ 0, 0 };
+    } else {
+        tool_check(k->ctx, mrc_search(k->searcher, &query, 1, k->most, k->hits, &n));
+    }
+    for (size_t i = 0; i < n; i++) {
+        mrc_passage x;
+        if (k->ix) {
+            tool_check(k->ctx, mrc_index_passage(k->ix, k->hits[i].passage, &k->rooms[i], &x));
+            k->passages[i] = (mrc_example){ .id = x.id, .title = x.title, .context = x.text,
+                                            .context_bytes = x.text_bytes };
+        }
+        k->passages[i].question = question;
+        k->passages[i].question_bytes = query.bytes;
+    }
+    return n;
+}
+
+//==============================================================================
+// Answers
+//==============================================================================
+static int by_score(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    if (x->place != y->place) return x->place < y->place ? -1 : 1;
+    return x->span < y->span ? -1 : x->span > y->span;
+}
+
+// Gives candidates their confidence and leaves one of each text: how many.
+static size_t merge(asking *k, size_t n) {
+    double sum = 0;
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        k->list[i].confidence = exp((k->list[i].score - k->list[0].score) / k->a.temperature);
+        sum += k->list[i].confidence;
+    }
+    for (size_t i = 0; i < n; i++) {
+        candidate *c = &k->list[i], *same = NULL;
+        c->confidence /= sum;
+        for (size_t j = 0; j < kept && !same; j++) {
+            candidate *other = &k->list[j];
+            if (other->bytes == c->bytes && !memcmp(other->text, c->text, c->bytes)) same = other;
+        }
+        if (same) same->confidence += c->confidence;
+        else k->list[kept++] = *c;
+    }
+    return kept;
+}
+
+// All spans of all passages, best first.  With version_2_with_negative a passage that says "no
+// answer" stands for that only; where no passage has one, the answer is "".
+static size_t gather(asking *k, size_t n) {
+    double weight = k->ix ? k->a.retrieval_weight : 0;
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const mrc_reply *reply = &k->replies[i];
+        if (reply->answer->kind != MRC_SPAN_TEXT) continue;
+        for (size_t s = 0; s < reply->n_spans; s++) {
+            const mrc_span *span = &reply->spans[s];
+            candidate *c = &k->list[count];
+            if (span->kind != MRC_SPAN_TEXT || span->begin >= span->end) continue;
+            *c = (candidate){ .passage = &k->passages[i], .span = span, .place = i };
+            c->text = mrc_span_text(span, c->passage, &c->bytes);
+            c->score = (1 - weight) * (double)(span->start_logit + span->end_logit)
+                     + weight * k->hits[i].score;
+            count++;
+        }
+    }
+    qsort(k->list, count, sizeof *k->list, by_score);
+    return count ? merge(k, count) : 0;
+}
+
+static void add_json(asking *k, const char *question, size_t n) {
+    mrc_text *t = &k->out;
+    mrc_text_add(t, "{", 1);
+    tool_json_string(t, "question", question);
+    tool_json_key(t, "answers");
+    mrc_text_add(t, "[", 1);
+    for (size_t i = 0; i < n; i++) {
+        const candidate *c = &k->list[i];
+        mrc_text_printf(t, "%s{", i ? ", " : "");
+        tool_json_key(t, "answer");
+        mrc_text_json_string(t, c->text, c->bytes, 0);
+        tool_json_number(t, "confidence", c->confidence);
+        tool_json_string(t, "passage", c->passage->id);
+        tool_json_string(t, "title", c->passage->title);
+        tool_json_integer(t, "start", c->span->begin);
+        tool_json_integer(t, "end", c->span->end);
+        tool_json_number(t, "score", c->score);
+        tool_json_number(t, "span_score", (double)(c->span->start_logit + c->span->end_logit));
+        if (k->ix) tool_json_number(t, "retrieval_score", k->hits[c->place].score);
+        mrc_text_add(t, "}", 1);
+    }
+    mrc_text_add(t, "]}\n", 3);
+}
+
+// At most so many bytes of text on one line, cut between characters.
+static void add_line(mrc_text *t, const char *s, size_t bytes, size_t most, int from_end) {
+    if (bytes > most) {
+        size_t cut = from_end ? bytes - most : most;
+        while (cut && cut < bytes && ((unsigned char)s[cut] & 0xc0) == 0x80) cut--;
+        if (from_end) s += cut;
+        bytes = from_end ? bytes - cut : cut;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        mrc_text_add(t, (unsigned char)s[i] < ' ' || s[i] == 0x7f ? " " : s + i, 1);
+    }
+}
+
+static void add_text(asking *k, size_t n) {
+    mrc_text *t = &k->out;
+    if (!n) mrc_text_printf(t, "no answer\n");
+    for (size_t i = 0; i < n; i++) {
+        const candidate *c = &k->list[i];
+        const char *end = c->text + c->bytes, *context = c->passage->context;
+        mrc_text_printf(t, "%zu. ", i + 1);
+        add_line(t, c->text, c->bytes, c->bytes, 0);
+        mrc_text_printf(t, "  (%.1f%%)  ", 100 * c->confidence);
+        add_line(t, c->passage->id, strlen(c->passage->id), 200, 0);
+        mrc_text_printf(t, "%s", *c->passage->title ? " " : "");
+        add_line(t, c->passage->title, strlen(c->passage->title), 100, 0);
+        mrc_text_printf(t, ", characters %d to %d\n   ..", (int)c->span->begin,
+                        (int)c->span->end);
+        add_line(t, context, (size_t)(c->text - context), 90, 1);
+        mrc_text_printf(t, "[");
+        add_line(t, c->text, c->bytes, c->bytes, 0);
+        mrc_text_printf(t, "]");
+        add_line(t, end, (size_t)(context + c->passage->context_bytes - end), 90, 0);
+        mrc_text_printf(t, "..\n");
+    }
+}
+
+static void answer(asking *k, const char *question) {
+    size_t n = find_passages(k, question);
+    tool_check(k->ctx, mrc_reader_answer(k->reader, k->passages, n, k->replies));
+    size_t count = gather(k, n);
+    if (count > k->a.n_answers) count = k->a.n_answers;
+    k->out.bytes = 0;
+    if (k->a.json) add_json(k, question, count);
+    else add_text(k, count);
+    tool_write_text(&k->out);
+    tool_flush();
+}
+
+// A question a line from stdin, until it ends; asked for where that is a terminal.
+static void answer_lines(asking *k) {
+    int talks = isatty(STDIN_FILENO);
+    char *line = NULL;
+    size_t room = 0;
+    for (;;) {
+        if (talks) fputs("? ", stderr);
+        ssize_t bytes = getline(&line, &room, stdin);
+        if (bytes < 0) break;
+        while (bytes && (line[bytes - 1] == '\n' || line[bytes - 1] == '\r')) line[--bytes] = 0;
+        if (strlen(line) != (size_t)bytes || mrc_utf8_valid(line, (size_t)bytes) != (size_t)bytes) {
+            tool_fail(TOOL_BAD_INPUT, "stdin: a question is not UTF-8");
+        }
+        if (line[strspn(line, " \t")]) answer(k, line);
+    }
+    if (talks) fputs("\n", stderr);
+    free(line);
+    if (ferror(stdin)) tool_fail(TOOL_IO, "stdin: cannot be read");
+}
+
+//==============================================================================
+// main
+//==============================================================================
+static int run_program(asking *k, tool_program *program, int argc, char **argv) {
+    tool_start(program, argc, argv);
+    if (!k->a.context == !k->a.index) {
+        tool_fail(TOOL_USAGE, "--context or --index is wanted (found %s, expected one of them; see "
+                  "--help)", k->a.context ? "both" : "neither");
+    }
+    k->be = tool_backend_new();
+    k->ctx = tool_ctx_new(k->be, 0);
+    load(k);
+    if (k->a.question) answer(k, k->a.question);
+    else answer_lines(k);
+    for (size_t i = 0; i < k->most; i++) mrc_text_free(&k->rooms[i]);
+    mrc_text_free(&k->out);
+    mrc_reader_free(k->reader);
+    mrc_searcher_free(k->searcher);
+    mrc_index_close(k->ix);
+    if (k->context) mrc_file_free(k->ctx, k->context);
+    mrc_ctx_free(k->ctx);
+    mrc_backend_free(k->be);
+    void *parts[] = { k->passages, k->rooms, k->hits, k->replies, k->list };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
+    return tool_finish();
+}
+
+static asking the_asking;
+#define A the_asking.a
+static tool_flag the_flags[] = {
+    { .name = "model_name_or_path", .string = &A.model, .value = "DIR", .required = 1,
+      .help = "a model directory with its vocabulary" },
+    { .name = "context", .string = &A.context, .value = "FILE",
+      .help = "the passage: a text file, all of it" },
+    { .name = "index", .string = &A.index, .value = "DIR",
+      .help = "where to look passages up: what index wrote" },
+    { .name = "question", .string = &A.question, .value = "TEXT",
+      .otherwise = "lines of stdin", .help = "what to answer" },
+    { .name = "top_k", .size = &A.top_k, .preset = "10", .min = 1, .max = 10000,
+      .help = "passages of the index that are read for a question" },
+    { .name = "json", .flag = &A.json, .help = "print one JSON object for each question" },
+    { .name = "n_answers", .size = &A.n_answers, .preset = "3", .min = 1, .max = 1000,
+      .help = "answers to print" },
+    { .name = "method", .choice = &A.method, .preset = "elasticsearch",
+      .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
+                 "elasticsearch", .help = "how passages are scored: see search" },
+    { .name = "retrieval_weight", .real = &A.retrieval_weight, .preset = "0.5", .min = 0, .max = 1,
+      .help = "of the passage's score; the span's has the rest" },
+    { .name = "temperature", .real = &A.temperature, .preset = "1", .min = 0, .max = 1000,
+      .above_min = 1, .help = "scores are divided by it before they become confidences" },
+    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
+      .help = "a passage may have no answer" },
+    { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
+      .help = "a passage has none when that scores more than this above its best span" },
+    { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
+      .max = 65536, .unit = "tokens", .help = "of an answer" },
+    { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
+      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .help = "of a window, question and special tokens included" },
+    { .name = "doc_stride", .size = &A.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
+      .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
+    { 0 }
+};
+#undef A
+
+int main(int argc, char **argv) {
+    tool_program program = {
+        .name = "ask", .flags = the_flags,
+        .purpose = "Answers questions from a passage, or from the passages that an index finds.",
+        .usage = "--model_name_or_path DIR --context FILE | --index DIR [--question TEXT] [flags]",
+        .examples = { "ask --model_name_or_path out --context passage.txt --question \"Who?\"",
+                      "ask --model_name_or_path out --index wiki --top_k 20 --json <questions.txt" }
+    };
+    return run_program(&the_asking, &program, argc, argv);
+}
