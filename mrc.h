@@ -1270,6 +1270,7 @@ typedef struct mrc_model_load_desc {
     // has that (cpu: half the memory), else as mrc_model_new().
     int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
+    size_t                  threads;    // that read the file, on a host; 0: the processors online
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -4254,23 +4255,32 @@ struct mrc_safetensors {
     size_t        n_meta, meta_capacity;
 };
 
-// Reads exactly these bytes of the file, wherever the descriptor stands.
+// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
+// the file's end, with errno 0, and where reading failed.
+static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
+        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) {
+            errno = 0;
+            continue;
+        }
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    return done;
+}
+
+// Exactly these bytes.
 static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
                                 size_t bytes) {
-    char *p = to;
-    while (bytes > 0) {
-        ssize_t n = pread(fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return mrc__file_fail(ctx, path, "read it");
-        if (n == 0) {
-            return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there "
-                             "when it was opened", path, (unsigned long long)at, bytes);
-        }
-        p += n;
-        at += (uint64_t)n;
-        bytes -= (size_t)n;
-    }
-    return MRC_OK;
+    size_t n = mrc__pread(fd, at, to, bytes);
+    if (n == bytes) return MRC_OK;
+    if (errno) return mrc__file_fail(ctx, path, "read it");
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there when it "
+                     "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
 
 // "[1, 2, ..]": at most `most` integers of 0 to 2^64 - 1; the current token is its opening.
@@ -4597,6 +4607,23 @@ static void mrc__st_close_one(mrc_safetensors *st) {
     if (st->shards) host->free(host->user, st->shards);
     mrc__bump_free(&st->pool);
     host->free(host->user, st);
+}
+
+// Part of a tensor that needs no conversion, to be read by any thread.
+typedef struct mrc__st_part {
+    size_t   owner;                 // whose part it is, to whoever asked
+    int      fd, ok;
+    uint64_t at;
+    char    *to;
+    size_t   bytes;
+} mrc__st_part;
+
+// The task of a pool whose arg is an array of parts.  What fails is not ok: whoever reads it again
+// says why.
+static void mrc__st_part_task(void *arg, size_t task, size_t worker) {
+    mrc__st_part *p = (mrc__st_part *)arg + task;
+    (void)worker;
+    p->ok = mrc__pread(p->fd, p->at, p->to, p->bytes) == p->bytes;
 }
 
 MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
@@ -9704,9 +9731,11 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#define MRC__KC 384                 // a panel of b, KC x COLS, is read from L2, one of a from L1
+#define MRC__KC 512                 // a panel of b, KC x COLS, is read from L2, one of a from L1
 #define MRC__NC 1024                // a multiple of every COLS
 #define MRC__MC 96                  // a multiple of every ROWS: a's pack, MC x KC, stays in L2
+#define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
+#define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
 
 static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
@@ -9720,12 +9749,21 @@ static size_t mrc__slice(size_t n, size_t most, size_t unit) {
 #endif
 
 #ifdef MRC__PASS_CPU
+// Brings n elements, `ahead` elements from p, on their way.  They may be none of the matrix's.
+MRC__INLINE void MRC__T(fetch)(const MRC__REAL *p, size_t ahead, size_t n) {
+    uintptr_t at = (uintptr_t)p + ahead * sizeof *p;
+    for (size_t i = 0; i < n * sizeof *p; i += MRC_ALIGNMENT) {
+        __builtin_prefetch((const void *)(at + i));
+    }
+}
+
 // dst[k][0 .. width): `lines` rows or columns of src, then 0.  Element (line, k) of src is
 // src[line * line_step + k * k_step], where one of the steps is 1.
 MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
                               size_t k_step, size_t lines, size_t width, size_t kc) {
     if (line_step == 1 && lines == width) {
         for (size_t k = 0; k < kc; k++) {
+            MRC__T(fetch)(src + k * k_step, MRC__AHEAD * k_step, width);
             memcpy(dst + k * width, src + k * k_step, width * sizeof *dst);
         }
         return;
@@ -9737,6 +9775,9 @@ MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_
         float *to = dst + line;
         size_t k = 0;
         for (; k + 4 <= kc; k += 4) {
+            for (size_t i = 0; k % 16 == 0 && i < 4; i++) {         // the next four lines
+                MRC__T(fetch)(s + i * line_step + k, 4 * line_step, 1);
+            }
             __m128 a = _mm_loadu_ps(s + k), b = _mm_loadu_ps(s + line_step + k);
             __m128 c = _mm_loadu_ps(s + 2 * line_step + k), d = _mm_loadu_ps(s + 3 * line_step + k);
             __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
@@ -9757,9 +9798,21 @@ MRC__INLINE void MRC__T(pack)(MRC__REAL *dst, const MRC__REAL *src, size_t line_
     }
 }
 
+// All panels of a block of a.  Where k runs down the matrix, each line of memory is read once.
 MRC__TARGET static void MRC__T(pack_a)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
                                        size_t k_step, size_t lines, size_t kc) {
-    MRC__T(pack)(dst, src, line_step, k_step, mrc__min(lines, MRC__ROWS), MRC__ROWS, kc);
+    size_t whole = line_step == 1 ? lines / MRC__ROWS * MRC__ROWS : 0;
+    for (size_t k = 0; whole && k < kc; k++) {
+        const MRC__REAL *s = src + k * k_step;
+        MRC__T(fetch)(s, MRC__AHEAD * k_step, whole);
+        for (size_t i = 0; i < whole; i += MRC__ROWS) {
+            memcpy(dst + i * kc + k * MRC__ROWS, s + i, MRC__ROWS * sizeof *dst);
+        }
+    }
+    for (size_t i = whole; i < lines; i += MRC__ROWS) {
+        MRC__T(pack)(dst + i * kc, src + i * line_step, line_step, k_step,
+                     mrc__min(lines - i, MRC__ROWS), MRC__ROWS, kc);
+    }
 }
 MRC__TARGET static void MRC__T(pack_b)(MRC__REAL *dst, const MRC__REAL *src, size_t line_step,
                                        size_t k_step, size_t lines, size_t kc) {
@@ -9783,20 +9836,24 @@ MRC__INLINE void MRC__T(tile)(const int r, const int by_rows, const MRC__T(block
     MRC__T(vec) sum[MRC__ROWS][2] = {{{0}}};
     const MRC__REAL *a = t->a, *b = t->b, *const *rows = t->rows;
     const size_t kc = t->kc, a_k = t->a_k;
-    MRC__UNROLL
-    for (size_t i = 0; i < (size_t)r; i++) {        // c is on its way while the sums are made;
-        uintptr_t row = (uintptr_t)t->c             // as a number: it may be no place to write
-                      + mrc__min(i, t->m - 1) * t->ld * sizeof(MRC__REAL);
-        __builtin_prefetch((const void *)row, 1);
-        __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
-    }
-    for (size_t k = 0; k < kc; k++, b += MRC__T(COLS), a = by_rows ? a : a + a_k) {
-        const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
+    // c is fetched twice: at first, as it may be far, and shortly before it is read, as a row of a
+    // power of two shares its set of L1 with the other rows and with what is read meanwhile.
+    size_t k = 0, part = kc > MRC__NEAR ? kc - MRC__NEAR : 0;
+    for (int parts = 0; parts < 2; parts++, part = kc) {
         MRC__UNROLL
-        for (int i = 0; i < r; i++) {               // unrolled: sum must stay in registers
-            const MRC__REAL ai = by_rows ? rows[i][k] : a[i];
-            sum[i][0] += ai * b0;
-            sum[i][1] += ai * b1;
+        for (size_t i = 0; i < (size_t)r; i++) {    // as a number: it may be no place to write
+            uintptr_t row = (uintptr_t)t->c + mrc__min(i, t->m - 1) * t->ld * sizeof(MRC__REAL);
+            __builtin_prefetch((const void *)row, 1);
+            __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
+        }
+        for (; k < part; k++, b += MRC__T(COLS), a = by_rows ? a : a + a_k) {
+            const MRC__T(vec) b0 = MRC__T(load)(b), b1 = MRC__T(load)(b + MRC__T(LANES));
+            MRC__UNROLL
+            for (int i = 0; i < r; i++) {           // unrolled: sum must stay in registers
+                const MRC__REAL ai = by_rows ? rows[i][k] : a[i];
+                sum[i][0] += ai * b0;
+                sum[i][1] += ai * b1;
+            }
         }
     }
     if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
@@ -10007,10 +10064,9 @@ MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker)
     size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
     size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
     MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    for (size_t i = 0; !job->pairs && i < mc; i += MRC__ROWS) {
-        MRC__T(pack_a)(pack + i * job->kc,
-                       (const MRC__REAL *)g->a.data + job->k0 * k_step + (i0 + i) * line, line,
-                       k_step, mc - i, job->kc);
+    if (!job->pairs) {
+        MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line,
+                       k_step, mc, job->kc);
     }
     MRC__T(block) block = {
         .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
@@ -12508,22 +12564,33 @@ static const char *mrc__shape_text(char text[96], int ndim, const uint64_t *shap
     return text;
 }
 
+// Whether t has the shape of a file's tensor.
+static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
+    int same = e->ndim == t->ndim;
+    for (int i = 0; i < t->ndim; i++) same = same && e->shape[i] == t->shape[i];
+    return same;
+}
+
+// Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
+static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
+    return ctx->be->is_host && !t->copy && !t->packed && t->dtype == MRC_DTYPE_F32
+        && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
+}
+
 // Reads one tensor of a file into t; its shape must be t's.
 static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
     uint64_t want[MRC_MAX_DIMS] = {0};
     char found[96], expected[96];
-    int same = e->ndim == t->ndim;
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
-    for (int i = 0; i < t->ndim; i++) {
-        want[i] = t->shape[i];
-        same = same && e->shape[i] == t->shape[i];
-    }
-    if (!same) {
+    for (int i = 0; i < t->ndim; i++) want[i] = t->shape[i];
+    if (!mrc__param_like(e, t)) {
         return mrc__fail(ctx, MRC_ERR_SHAPE, "%s: %s has another shape (found %s, expected %s)",
                          path, e->name, mrc__shape_text(found, e->ndim, e->shape),
                          mrc__shape_text(expected, t->ndim, want));
     }
+    // Without a second copy, which was half of the time of loading a model.
+    if (mrc__param_plain(ctx, e, t)) return mrc_safetensors_read(st, e, t->dtype, t->data);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
     mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
@@ -17488,12 +17555,53 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     return mrc_params_find(m->params, name) != NULL;
 }
 
+// The parts of all weights that are only to be copied; with parts NULL only their number.
+static size_t mrc__weights_parts(mrc_ctx *ctx, const mrc_model *m, const mrc__weights_file *f,
+                                 mrc__st_part *parts) {
+    const size_t most = (size_t)4 << 20;
+    mrc_tensor *t;
+    size_t n = 0;
+    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
+        const mrc__st_item *item = (const mrc__st_item *)e;
+        if (!e || item->strided || !mrc__param_plain(ctx, e, t)) continue;
+        size_t bytes = t->numel * sizeof(float);
+        for (size_t at = 0; at < bytes; at += most, n++) {
+            if (!parts) continue;
+            parts[n] = (mrc__st_part){ .owner = i, .fd = item->owner->fd, .at = item->at + at,
+                                       .to = (char *)t->data + at,
+                                       .bytes = bytes - at < most ? bytes - at : most };
+        }
+    }
+    return n;
+}
+
+// Reads with several threads what it can: half of a cold start is the first touch of the weights'
+// memory.  ready, one a parameter, says which are done; the others are left to who reports errors.
+static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weights_file *f,
+                               size_t threads, unsigned char *ready) {
+    mrc__pool *pool = NULL;
+    size_t bytes, n = mrc__weights_parts(ctx, m, f, NULL);
+    mrc__st_part *parts = n && mrc__mul(n, sizeof *parts, &bytes)
+                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!parts) return;
+    mrc__weights_parts(ctx, m, f, parts);
+    if (mrc__pool_new(&pool, &ctx->host, threads) == MRC_OK) {
+        mrc__pool_run(pool, n, n * MRC__POOL_WORK, mrc__st_part_task, parts);
+        mrc__pool_free(pool, &ctx->host);
+        for (size_t i = 0; i < n; i++) ready[parts[i].owner] = 1;
+        for (size_t i = 0; i < n; i++) if (!parts[i].ok) ready[parts[i].owner] = 0;
+    }
+    ctx->host.free(ctx->host.user, parts);
+}
+
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
-                                    const mrc_model_load_desc *desc) {
+                                    const mrc_model_load_desc *desc, const unsigned char *ready) {
     for (size_t i = 0; ; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
         if (!t) break;
         const mrc_st_entry *e = mrc__weights_find(f, m, t->name);
+        if (ready[i]) continue;
         if (e) {
             MRC__TRY(mrc__param_load(ctx, f->st, e, t, f->path));
             continue;
@@ -17514,6 +17622,16 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         }
     }
     return MRC_OK;
+}
+
+static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
+                                    const mrc_model_load_desc *desc) {
+    unsigned char *ready = mrc__host_zalloc(&ctx->host, m->params->n);
+    if (!ready) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", f->path);
+    mrc__weights_ahead(ctx, m, f, desc->threads, ready);
+    mrc_status s = mrc__weights_read(ctx, m, f, desc, ready);
+    ctx->host.free(ctx->host.user, ready);
+    return s;
 }
 
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
@@ -17537,7 +17655,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     mrc_status s = mrc__weights_open(ctx, &f, desc->path);
     if (s == MRC_OK) {
         s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
-        if (s == MRC_OK) s = mrc__weights_read(ctx, m, &f, desc);
+        if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
     if (s != MRC_OK) {

@@ -55,6 +55,8 @@ else bad "what to install is not said"; fi
 bench "$dir/no-such-python" rate epoch
 well_formed 1
 rows 2
+bench "$dir/no-such-python" --isa baseline rate
+if cut -f 4 "$dir/out/bench.tsv" | grep -qx "mrc baseline"; then ok; else bad "--isa: not the one asked"; fi
 
 # OpenBLAS.
 bench "$dir/no-such-python" gemm_base_1024 gemm_large_5120_down_t2

@@ -33,16 +33,20 @@ static void count_log(void *user, mrc_status status, const char *message) {
     (*(int *)user)++;
 }
 
-// from NULL: weights of the seed; else from a checkpoint.
-static run run_new(mrc_backend *be, const char *from, int *logged) {
-    run r = {0};
+static mrc_model_config small_model(void) {
     mrc_model_config c = mrc_model_config_default();
-    mrc_optimizer_config oc = mrc_optimizer_config_default();
-    mrc_ctx_desc desc = { .backend = be, .log = logged ? count_log : NULL, .log_user = logged };
-    char path[256];
     c.vocab_size = 23, c.hidden_size = 12, c.num_hidden_layers = 2, c.num_attention_heads = 3;
     c.intermediate_size = 20, c.max_position_embeddings = 20, c.head = MRC_HEAD_BILSTM;
     c.rnn_hidden_size = 7;
+    return c;
+}
+
+// from NULL: weights of the seed and config c; else from a checkpoint.
+static run run_with(mrc_backend *be, const char *from, int *logged, mrc_model_config c) {
+    run r = {0};
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    mrc_ctx_desc desc = { .backend = be, .log = logged ? count_log : NULL, .log_user = logged };
+    char path[256];
     oc.weight_decay = 0.01;
     CHECK(mrc_ctx_new(&r.ctx, &desc) == MRC_OK, "context");
     mrc_status s = from ? mrc_model_load(r.ctx, &r.m, &(mrc_model_load_desc){ .path = from })
@@ -54,6 +58,10 @@ static run run_new(mrc_backend *be, const char *from, int *logged) {
     }
     if (!CHECK(s == MRC_OK, "%s", mrc_ctx_message(r.ctx))) exit(1);
     return r;
+}
+
+static run run_new(mrc_backend *be, const char *from, int *logged) {
+    return run_with(be, from, logged, small_model());
 }
 
 static void run_free(run *r) {
@@ -183,12 +191,42 @@ static void test_find(mrc_backend *be) {
     run_free(&r);
 }
 
+// On every instruction set, training is the same bits by 1, 2, 3 and 7 threads.  The layers are
+// wide enough that each loop has work for more than one.
+static void test_threads(void) {
+    static const mrc_isa isas[] = { MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 };
+    static const size_t threads[] = { 1, 2, 3, 7 };
+    mrc_model_config c = small_model();
+    c.hidden_size = 192, c.intermediate_size = 260, c.rnn_hidden_size = 100;
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        run first = {0};
+        mrc_backend *be[4] = { NULL };
+        for (size_t k = 0; k < 4; k++) {
+            mrc_backend_desc desc = { .isa = isas[i], .threads = threads[k] };
+            char what[64];
+            if (mrc_backend_cpu_new(&be[k], &desc) != MRC_OK) {
+                printf("SKIP: this machine lacks instruction set %d\n", (int)isas[i]);
+                break;
+            }
+            run r = run_with(be[k], NULL, NULL, c);
+            train(&r, 0, 3);
+            snprintf(what, sizeof what, "%s, %zu threads", be[k]->isa, threads[k]);
+            if (k > 0) check_same(&first, &r, what);
+            if (k > 0) run_free(&r);
+            else first = r;
+        }
+        if (first.m) run_free(&first);
+        for (size_t k = 0; k < 4; k++) if (be[k]) mrc_backend_free(be[k]);
+    }
+}
+
 int main(void) {
     mrc_backend *naive, *cpu;
     make_features();
     snprintf(dir, sizeof dir, "build/test_checkpoint.%ld", (long)getpid());
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     CHECK(mrc_backend_cpu_new(&cpu, NULL) == MRC_OK, "cpu");
+    test_threads();
     test_resume(naive);
     test_resume(cpu);
     test_damage(naive);

@@ -305,6 +305,29 @@ static void test_directory(mrc_backend *be, const char *dir) {
     }
 }
 
+// Weights are read in parts, by several threads: all of them arrive, by any number.
+static void test_parts(mrc_backend *be, const char *dir) {
+    mrc_model_config c = mrc_model_config_default();
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_model *a, *b;
+    c.vocab_size = 70001, c.hidden_size = 32, c.num_hidden_layers = 1, c.num_attention_heads = 2;
+    c.intermediate_size = 32, c.max_position_embeddings = 20;
+    CHECK(mrc_model_new(ctx, &a, &c, MRC_DTYPE_F32, 11) == MRC_OK
+          && mrc_model_save(ctx, a, dir, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    for (size_t threads = 0; threads < 4; threads++) {
+        mrc_model_load_desc desc = { .path = dir, .threads = threads };
+        CHECK(mrc_model_load(ctx, &b, &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        for (size_t i = 0; b && mrc_params_at(a->params, i); i++) {
+            mrc_tensor *t = mrc_params_at(a->params, i), *u = mrc_params_at(b->params, i);
+            CHECK(u && t->numel == u->numel && !memcmp(t->data, u->data, t->numel * sizeof(float)),
+                  "%zu threads: %s changed", threads, t->name);
+        }
+        mrc_model_free(b);
+    }
+    mrc_ctx_free(ctx);
+    mrc_model_free(a);
+}
+
 typedef struct notes { int missing, unexpected; char text[4096]; } notes;
 static void note(void *user, mrc_load_note kind, const char *name) {
     notes *n = user;
@@ -515,6 +538,7 @@ int main(void) {
     mrc_ctx *ctx = new_ctx(naive);
     CHECK(mrc_dir_new(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
     test_directory(naive, dir);
+    test_parts(naive, dir);
     test_other_head(naive);
     test_init(naive);
     test_wrong_configs(dir);

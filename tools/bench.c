@@ -17,7 +17,7 @@ static struct bench_args {
     const char *minilm, *squad_dir, *squad_script;
     const char *names[MAX_NAMES];
     size_t      repeats;
-    int         quick;
+    int         quick, isa;             // isa: an mrc_isa, as --isa counts them
 } args;
 static const char *self_path;           // of this program, to start it again
 
@@ -68,11 +68,18 @@ static int serve(const char *name, size_t (*work)(void *), void *state) {
 }
 
 static mrc_backend *worker_backend(void) {
-    tool_common.threads = number("threads");
+    mrc_backend_desc desc = { .threads = number("threads"), .isa = (mrc_isa)number("isa") };
+    mrc_backend *be;
+    tool_common.threads = desc.threads;
     tool_common.backend = strcmp(option("backend", "cpu"), "openblas") == 0
                         ? TOOL_BACKEND_OPENBLAS : TOOL_BACKEND_CPU;
     tool_common_flags[0].given = 1;             // --threads, for who asks whether it was
-    return tool_backend_new();
+    if (tool_common.backend == TOOL_BACKEND_OPENBLAS || desc.isa == MRC_ISA_AUTO) {
+        return tool_backend_new();
+    }
+    mrc_status s = mrc_backend_cpu_new(&be, &desc);
+    if (s != MRC_OK) tool_fail(tool_exit_code(s), "--isa: this machine has none of the kind");
+    return be;
 }
 
 // ---- gemm: the three products of a linear layer's step, of one or of all in an encoder layer ----
@@ -112,22 +119,25 @@ static size_t gemm_repeat(void *state) {
     return 0;
 }
 
-// A peer at its best, whatever the environment says of it: some versions of OpenBLAS do not know
-// younger processors and take AVX2 there.  It reads this when it is loaded, and names its core in
-// peer_version.
-static void widest_openblas(void) {
+// A peer at its best on the instructions that our side takes, whatever the environment says of it:
+// some versions of OpenBLAS do not know younger processors and take AVX2 there.  It reads this when
+// it is loaded, and names its core in peer_version.
+static void like_ours(void) {
     mrc_backend *be;
-    if (mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 1 }) != MRC_OK) return;
-    if (strcmp(be->isa, "avx512") == 0) setenv("OPENBLAS_CORETYPE", "SkylakeX", 1);
-    else unsetenv("OPENBLAS_CORETYPE");
+    mrc_backend_desc desc = { .threads = 1, .isa = (mrc_isa)number("isa") };
     unsetenv("OPENBLAS_L2_SIZE");
+    unsetenv("OPENBLAS_CORETYPE");
+    if (mrc_backend_cpu_new(&be, &desc) != MRC_OK) return;
+    if (strcmp(be->isa, "avx512") == 0) setenv("OPENBLAS_CORETYPE", "SkylakeX", 1);
+    else if (desc.isa == MRC_ISA_AVX2) setenv("OPENBLAS_CORETYPE", "Haswell", 1);
+    else if (desc.isa == MRC_ISA_BASELINE) setenv("OPENBLAS_CORETYPE", "Nehalem", 1);
     mrc_backend_free(be);
 }
 
 static int work_gemm(void) {
     char name[256];
     int openblas = strcmp(option("backend", "cpu"), "openblas") == 0;
-    if (openblas) widest_openblas();
+    if (openblas) like_ours();
     gemm_work g = { .be = worker_backend(), .n = number("tokens"), .hidden = number("hidden"),
                     .ffn = number("ffn"), .which = *option("which", "l") };
     size_t widest = g.hidden > g.ffn ? g.hidden : g.ffn;
@@ -586,7 +596,7 @@ static void add_row(const char *name, const char *unit, const measured *m, doubl
     table.compared += !m->missing;
     table.missing += m->missing != 0;
     if (!m->missing && bar > 0 && !args.quick) {
-        int below = middle < bar;
+        int below = !(middle >= bar);           // no number is below
         table.below += below != 0;
         snprintf(verdict, sizeof verdict, "  %s %.2f", below ? "BELOW" : "reaches", bar);
     }
@@ -624,6 +634,7 @@ static void add_shape(words *w, const shape *s, size_t rnn, size_t batch, size_t
     add_word(w, "batch=%zu", batch);
     add_word(w, "seq=%zu", seq);
     add_word(w, "threads=%zu", tool_common.threads);
+    add_word(w, "isa=%d", args.isa);
 }
 
 // ---- gemm ----
@@ -636,6 +647,7 @@ static words gemm_words(const shape *s, size_t tokens, const char *which, size_t
     add_word(&w, "tokens=%zu", tokens);
     add_word(&w, "which=%s", which);
     add_word(&w, "threads=%zu", threads);
+    add_word(&w, "isa=%d", args.isa);
     add_word(&w, "backend=%s", backend);
     return w;
 }
@@ -992,6 +1004,9 @@ static tool_flag the_flags[] = {
       .preset = "../shared/peers/hf_squad.py", .help = "who trains the peer of minilm" },
     { .name = "repeats", .size = &args.repeats, .preset = "5", .min = 1, .max = MAX_REPEATS,
       .help = "turns of both sides after a warm-up: the ratio is their median" },
+    { .name = "isa", .choice = &args.isa, .choices = "auto|baseline|avx2|avx512",
+      .preset = "auto", .help = "instructions of our kernels, and of OpenBLAS's; of rows on models "
+              "those of ours; not of cold_start and minilm, which are programs" },
     { .name = "quick", .flag = &args.quick,
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .string = &args.names[0], .positional = 1, .otherwise = "all",
@@ -1014,7 +1029,7 @@ int main(int argc, char **argv) {
                    "one table of ratios: above 1, ours is that many times faster or smaller.",
         .usage = "--output_dir DIR [flags] [ROW ..]",
         .examples = { "bench --output_dir build",
-                      "bench --output_dir build --python venv/bin/python gemm_base train_base" }
+                      "bench --output_dir build --python venv/bin/python --isa avx2 gemm_base" }
     };
     if (argc > 2 && strcmp(argv[1], "--worker") == 0) return run_worker(argv[2], argv + 3);
     self_path = argv[0];

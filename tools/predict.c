@@ -59,7 +59,8 @@ static void load_inputs(prediction_run *p) {
     tool_load_notes notes = { .path = a->model_name_or_path };
     mrc_model_load_desc desc = { .path = a->model_name_or_path, .dtype = dtypes[a->dtype],
                                  .for_prediction = 1, .seed = (uint64_t)tool_common.seed,
-                                 .note = tool_load_note, .user = &notes };
+                                 .note = tool_load_note, .user = &notes,
+                                 .threads = tool_common.threads };
     tool_check(p->ctx, mrc_tokenizer_load(p->ctx, &p->tok, tokenizer));
     p->pad_token_id = mrc_tokenizer_special(p->tok).pad;
     if (!a->logits) {

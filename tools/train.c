@@ -719,7 +719,7 @@ static void load_model(run *r, const mrc_model_config *config) {
     tool_load_notes notes = { .path = path };
     mrc_model_load_desc desc = { .path = path, .config = r->checkpoint[0] ? NULL : config,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
-                                 .user = &notes };
+                                 .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
     tool_load_notes_end(&notes);
 }
