@@ -302,11 +302,13 @@ suites() {
     lint)     echo lint ;;
     header-*) echo header ;;
     cuda-tsan) echo test_cuda ;;
-    cuda-gcc) echo test_ops test_model test_cuda cuda_planted cuda_nvcc cuda_volta ;;
+    cuda-gcc) echo test_ops test_model test_cuda test_cuda_half cuda_planted cuda_nvcc \
+                   cuda_volta ;;
+    cuda-asan) echo test_ops test_cuda test_cuda_half ;;
     cuda-*)   echo test_ops test_cuda ;;
     arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
     *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' ;;
-    *)        for f in tests/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda$' ;;
+    *)        for f in tests/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda' ;;
     esac
 }
 
