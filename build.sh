@@ -341,6 +341,15 @@ limited() {
     if have timeout; then timeout -k 10 "$TEST_LIMIT" "$@"; else "$@"; fi
 }
 
+# Suites that call public functions only are linked with one mrc.o of their configuration.
+is_linked() { grep -q '^#define TEST_LINKED' "tests/$1.c"; }
+run_object() {
+    object=$OUT/test/$1/mrc.o
+    newer "$object" mrc.h tools/mrc.c build.sh && return
+    # shellcheck disable=SC2046
+    compile "$(config_cc "$1")" "$object" $(config_flags "$1") -c tools/mrc.c
+}
+
 # run_suite CONFIG SUITE: the job itself, its output going to the log.
 run_suite() {
     case $1 in
@@ -349,11 +358,16 @@ run_suite() {
     header-*) check_header "${1#header-}"; return ;;
     cuda-*)   run_cuda_suite "$1" "$2"; return ;;
     esac
-    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS
+    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS object=''
     [ "$1" = arm64 ] && emulator=qemu-aarch64 blas=''
+    if is_linked "$2"; then
+        run_object "$1" || return 1
+        object=$OUT/test/$1/mrc.o
+    fi
     if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
         # shellcheck disable=SC2046,SC2086
-        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") "tests/$2.c" $blas || return 1
+        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") "tests/$2.c" $object $blas \
+            || return 1
     fi
     # shellcheck disable=SC2086
     MRC_TEST_CONFIG=$1 limited $emulator "$binary"
@@ -496,6 +510,10 @@ run_tests() {
             "or the name of a test)"
     fi
     build_all
+    # First what several jobs need; one that cannot be built fails its jobs.
+    printf '%s' "$jobs" | while read -r config suite; do
+        [ ! -e "tests/$suite.c" ] || ! is_linked "$suite" || echo "$config"
+    done | sort -u | xargs -P "$JOBS" -n 1 ./build.sh run-object 2>/dev/null
     printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
     printf '%s' "$jobs" | while read -r config suite; do
         cat "$OUT/test/$config/$suite.count" 2>/dev/null || echo "0 1 0"
@@ -726,7 +744,7 @@ verb=${1:-all}
 [ $# -gt 0 ] && shift
 case $verb in
 test) [ $# -le 1 ] || die 2 "test: one name at most (found $#: $*)" ;;
-run-job|bench) ;;                       # what test gives to xargs; build/bench looks itself
+run-job|run-object|bench) ;;                   # what test gives to xargs; build/bench looks itself
 *) [ $# -eq 0 ] || die 2 "$verb: no argument expected (found $*)" ;;
 esac
 case $verb in
@@ -734,6 +752,7 @@ all)     build_all ;;
 demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
+run-object) run_object "$1" ;;
 lint)    lint ;;
 faults)  faults ;;
 bench)   bench "$@" ;;

@@ -30,7 +30,8 @@
 //   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
 //
 //   A new loss or head: compute it from tensors of the step, hand the result and a backward
-//   function to mrc_custom(): no change here.  A new op: one block op.NAME (formula, naive kernels,
+//   function to mrc_custom(): no change here; tests/custom_head.c is one of each, with its training
+//   loop.  A new op: one block op.NAME (formula, naive kernels,
 //   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
 //   tests/op_cases.h: test_ops fails while there are none.
 //
@@ -63,8 +64,8 @@
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
-//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.metrics
-//     >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
+//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
+//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -73,10 +74,11 @@
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset  >>impl.encode
-//     >>impl.batch  >>impl.decode  >>impl.metrics  >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
-//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
+//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
+//     >>impl.metrics  >>impl.config  >>impl.model  >>impl.weights  >>impl.model_dir
+//     >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus  >>impl.analyze
+//     >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -981,24 +983,35 @@ MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor
                                     const mrc_batch *batch);
 
 //==============================================================================
-// >>api.optim   AdamW in both variants, schedules (PARITY 3.11, 3.12)
+// >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
 //==============================================================================
+// What may differ from parameter to parameter.
+typedef struct mrc_param_group { double lr_scale, weight_decay; } mrc_param_group;
+
 #define MRC_OPTIMIZER_MAGIC 0x6f707469
 typedef struct mrc_optimizer_config {
     uint32_t  magic;
     mrc_optim variant;
     double    beta1, beta2, eps, weight_decay;
+    double    delta, wd_ratio;      // of AdamP
+    int       nesterov;             // of AdamP
+    double    momentum;             // of SGD
     double    max_grad_norm;        // 0: no clipping
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
+    double    ema_decay;            // of an average of the weights, below 1; 0: there is none
     double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
     int32_t   loss_scale_interval, loss_scale_hysteresis;
+    // Called once for each parameter, with 1 times the step's learning rate and the decay that the
+    // rules above give it: may change both.  NULL: all are as given.
+    void    (*group)(void *user, const mrc_tensor *p, mrc_param_group *g);
+    void     *user;
 } mrc_optimizer_config;
-// torch's AdamW, clip 1; no loss scale, were there one it would grow after 2000 steps and fall at
-// the second overflow.
+// torch's AdamW, clip 1; AdamP's delta 0.1, wd_ratio 0.1; no average; no loss scale, were there one
+// it would grow after 2000 steps and fall at the second overflow.
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void);
 
-// Owns the moments: two lists of parameters with the names and shapes of those that require a
-// gradient now.
+// Owns the moments, and the average: lists of parameters with the names and shapes of those that
+// require a gradient now.
 typedef struct mrc_optimizer mrc_optimizer;
 MRCDEF mrc_status  mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
                                      const mrc_optimizer_config *config);
@@ -1013,17 +1026,33 @@ MRCDEF mrc_status  mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *g
 // The loss scale of the next step, an f32 scalar on the backend: dy of mrc_backward() from a loss.
 // NULL: the optimizer has none.
 MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
-// Moments "exp_avg.<name>" and "exp_avg_sq.<name>", and the count of steps; load wants all of them.
+// Exchanges the weights with their averages: to measure or save those, and, by a second call, back.
+// Waits for the device.  An error where there are no averages; between the two calls no step.
+MRCDEF mrc_status  mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o);
+// Moments "exp_avg.<name>" and "exp_avg_sq.<name>" (SGD has the first alone), the averages
+// "ema.<name>", and the count of steps; load wants all of them.
 // The loss scale and its counts, if there is one, are saved and loaded too.
 MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 
+// Hugging Face's names and formulas.
 typedef enum mrc_schedule {
-    MRC_SCHEDULE_LINEAR, MRC_SCHEDULE_CONSTANT, MRC_SCHEDULE_CONSTANT_WITH_WARMUP
+    MRC_SCHEDULE_LINEAR, MRC_SCHEDULE_COSINE, MRC_SCHEDULE_COSINE_WITH_RESTARTS,
+    MRC_SCHEDULE_POLYNOMIAL, MRC_SCHEDULE_CONSTANT, MRC_SCHEDULE_CONSTANT_WITH_WARMUP,
+    MRC_SCHEDULE_INVERSE_SQRT
 } mrc_schedule;
+#define MRC_SCHEDULE_MAGIC 0x73636865
+typedef struct mrc_schedule_config {
+    uint32_t     magic;
+    mrc_schedule kind;
+    uint64_t     warmup_steps, total_steps;
+    double       num_cycles;        // cosine: 0.5, once to 0; with restarts: 1, how often to 0
+    double       lr, lr_end, power; // polynomial: from the peak lr to lr_end; 1e-7, 1
+    double       timescale;         // inverse_sqrt, in steps; 0: warmup_steps, or 10000 without
+} mrc_schedule_config;
+MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
 // The factor of the learning rate for optimizer step `step`, from 0.
-MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t warmup_steps,
-                                  uint64_t total_steps);
+MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
 
 //==============================================================================
 // >>api.tokenizer   BertTokenizerFast's WordPiece (PARITY 3.8, 3.9), RobertaTokenizerFast's BPE
@@ -1095,6 +1124,12 @@ MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *
 // For answering and scoring, which must not lose a question: every row that has an id is kept, as
 // the official scripts do.  Context and question may be "", answers none or not in the context.
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path);
+// Some examples of a data set, by index, as one of their own; their texts stay d's: free d later.
+MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_dataset *d,
+                                     const size_t *indices, size_t n);
+// fold[i] of row i when n rows are split into k folds as scikit-learn does it, seed below 2^32:
+// KFold(k, shuffle=True, random_state=seed).  2 <= k <= n.
+MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold);
 // From memory: copies n examples, id NULL becoming the index in list.  Texts are UTF-8 (title NULL:
 // ""); text that is not, and an answer that context does not have at answer_start, are MRC_ERR_ARG.
 MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
@@ -1132,6 +1167,7 @@ typedef struct mrc_features_config {
     size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
     int               pad_to_max_length;
     int               with_targets; // 0: positions are -1; with offsets, no answers are needed
+    int               loss_valid;   // 1: the loss and argmax look at no pads
 } mrc_features_config;
 MRCDEF mrc_features_config mrc_features_config_default(void);       // offsets, 512, 128, targets
 
@@ -1207,6 +1243,26 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
 
 //==============================================================================
+// >>api.ensemble   one answer out of several models' (PARITY 3.16)
+//==============================================================================
+typedef enum mrc_ensemble {
+    MRC_ENSEMBLE_PROBABILITY_SUM,   // the text with the largest sum over all lists
+    MRC_ENSEMBLE_HARD_VOTE,         // the most first places; a tie: the most probable of them
+    MRC_ENSEMBLE_FOLD_COMBINE       // the largest sum of each model's best probability of the text
+} mrc_ensemble;
+typedef struct mrc_vote { const char *text; size_t bytes; double probability; } mrc_vote;
+typedef struct mrc_votes { const mrc_vote *list; size_t n; } mrc_votes;  // n-best, best first
+// The answer to one question: the vote that has its text, with the text's score in probability.
+// Lists are read rank by rank, then model by model (fold_combine: model by model), and of equal
+// scores the text that was seen first wins.  weights: of each model; NULL: 1.  No votes at all:
+// MRC_ERR_ARG.
+MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
+                                    size_t n_models, const double *weights, mrc_vote *out);
+// The weighted mean of n logits of each model, summed in double.
+MRCDEF void       mrc_ensemble_mean(const float *const *logits, size_t n_models,
+                                    const double *weights, size_t n, float *out);
+
+//==============================================================================
 // >>api.metrics   the official scripts' scores digit for digit (PARITY 3.1 to 3.3)
 //==============================================================================
 typedef enum mrc_metric {
@@ -1222,7 +1278,11 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 // >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
 //==============================================================================
 typedef enum mrc_model_type { MRC_MODEL_ROBERTA, MRC_MODEL_BERT } mrc_model_type;
-typedef enum mrc_head_type { MRC_HEAD_LINEAR, MRC_HEAD_BILSTM } mrc_head_type;
+// What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
+// LSTM or GRU layers in both directions; convolutions with GELU.
+typedef enum mrc_head_type {
+    MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D
+} mrc_head_type;
 
 #define MRC_MODEL_MAGIC 0x6d6f6465
 typedef struct mrc_model_config {
@@ -1235,8 +1295,9 @@ typedef struct mrc_model_config {
     int32_t        pad_token_id;
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
-    size_t         num_rnn_layers, rnn_hidden_size;
+    size_t         num_rnn_layers, rnn_hidden_size;     // of any head but the linear one
     double         rnn_dropout;     // between layers
+    size_t         head_kernel_size;    // conv1d: rows, odd
     int            pad_to_max_length;   // was trained over pads: inference must pad too
 } mrc_model_config;
 MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's numbers, linear head
@@ -1279,6 +1340,11 @@ typedef struct mrc_model_load_desc {
 // A missing encoder weight or a wrong shape is an error; names are matched with any prefix.
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc);
 MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; after its contexts
+// How far a parameter is from the input: 0 embeddings, 1 to num_hidden_layers, one more the head.
+MRCDEF size_t     mrc_model_depth(const mrc_model_config *config, const char *name);
+// The embeddings and the first n_layers layers want no gradient, all others do; 0: embeddings do
+// too.  Before the optimizer is made.  A pooler that nothing uses never does.
+MRCDEF void       mrc_model_freeze(mrc_model *m, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
 // that is made if it is not there.  Each file appears whole or not at all.
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
@@ -1291,6 +1357,9 @@ typedef struct mrc_forward_config {
     int      gradient_checkpointing;    // 1: keep one tensor per layer and run it again
 } mrc_forward_config;
 MRCDEF mrc_forward_config mrc_forward_config_default(void); // both 0
+// The encoder alone: what its last layer makes of each row, (N, H); for a head of one's own.
+MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                    const mrc_forward_config *config);
 // Logits (N, 2): column 0 start, 1 end.  NULL on error.
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                      const mrc_forward_config *config);
@@ -1332,12 +1401,22 @@ typedef struct mrc_step_result {
     int    skipped;
     size_t counted;
 } mrc_step_result;
+// What a step minimises.  Zero-initialised: cross-entropy.
+//   R-Drop: the mean of the losses of two passes that differ in dropout, plus rdrop_alpha times
+//   their symmetric KL divergence, averaged as the loss is.
+//   FGM: a second pass, with the word embeddings moved by fgm_epsilon along the gradient of the
+//   first one, adds its gradient; the loss that is reported is the first pass's.
+typedef struct mrc_objective {
+    mrc_loss loss;
+    double   rdrop_alpha, fgm_epsilon;  // 0: not at all
+} mrc_objective;
 typedef struct mrc_step_desc {
     const mrc_feature *const *features;
     size_t     n, micro_batch;
     double     lr;
-    mrc_random random;
+    mrc_random random;              // R-Drop and FGM use pass + 1 to pass + 3 too
     mrc_forward_config forward;
+    mrc_objective      objective;
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
@@ -1352,6 +1431,8 @@ typedef struct mrc_train_plan_desc {
     const mrc_optimizer_config *optimizer;
     mrc_dtype            dtype;         // of the model
     mrc_forward_config   forward;
+    mrc_objective        objective;
+    size_t               freeze_layers; // see mrc_model_freeze()
     const mrc_features  *features;
     mrc_batching         batching;
     size_t               micro_batch, accumulation;     // features; micro-batches in a step
@@ -1394,6 +1475,7 @@ typedef struct mrc_eval_result {
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
+    mrc_loss            loss;       // what result.loss is the mean of
     const mrc_dataset  *dataset;    // NULL: no answers are decoded
     mrc_metric          metric;
     mrc_decode_config   decode;
@@ -12344,7 +12426,8 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
     return (mrc_optimizer_config){ .magic = MRC_OPTIMIZER_MAGIC, .variant = MRC_ADAMW_TORCH,
-                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1,
+                                   .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .delta = 0.1,
+                                   .wd_ratio = 0.1, .max_grad_norm = 1,
                                    .loss_scale_interval = 2000, .loss_scale_hysteresis = 2 };
 }
 
@@ -12352,7 +12435,10 @@ struct mrc_optimizer {
     mrc_allocator        host;
     mrc_optimizer_config config;
     const mrc_params    *params;
-    mrc_params          *exp_avg, *exp_avg_sq, *scalars;
+    mrc_params          *exp_avg, *exp_avg_sq, *ema, *scalars;  // NULL where there is none
+    mrc_params          *adversary; // the weights as they were before an adversary's step
+    mrc_param_group     *groups;    // of exp_avg's parameters
+    int                  swapped;
     mrc_tensor          *norm, *clip, *state;
     mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
@@ -12370,18 +12456,46 @@ static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
     return MRC_OK;
 }
 
+// HF's rule: biases and the weights of LayerNorm are not decayed.
+static int mrc__decays(const char *name) {
+    return !strstr(name, "bias") && !strstr(name, "LayerNorm.weight");
+}
+
+// t = from, through the host.
+static mrc_status mrc__tensor_copy(mrc_ctx *ctx, mrc_tensor *t, const mrc_tensor *from) {
+    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", t->name, bytes);
+    mrc_status s = mrc_tensor_download(ctx, from, host);
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+// What is kept of each parameter that wants a gradient, and its group.
 static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
-    mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
+    size_t n = 0;
     for (size_t i = 0; ; i++) {
         const mrc_tensor *p = mrc_params_at(o->params, i);
         if (!p) return MRC_OK;
-        for (int k = 0; k < 2 && p->requires_grad; k++) {
+        if (!p->requires_grad) continue;
+        for (int k = 0; k < 3; k++) {
             mrc_tensor *t;
+            if (!lists[k]) continue;
             mrc_status s = mrc_param_new(lists[k], &t, p->name, p->dtype, p->ndim, p->shape);
             if (s != MRC_OK) {
                 return mrc__fail(ctx, s, "optimizer: no memory for a moment of %s", p->name);
             }
-            MRC__TRY(mrc__tensor_zero(ctx, t));
+            MRC__TRY(k < 2 ? mrc__tensor_zero(ctx, t) : mrc__tensor_copy(ctx, t, p));
+        }
+        int decays = o->config.decay_all || mrc__decays(p->name);
+        mrc_param_group *g = &o->groups[n++];
+        *g = (mrc_param_group){ 1, decays ? o->config.weight_decay : 0 };
+        if (o->config.group) o->config.group(o->config.user, p, g);
+        if (!(g->lr_scale >= 0 && g->weight_decay >= 0 && g->lr_scale <= DBL_MAX)) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the group of %s has the rate %g, the "
+                             "decay %g", p->name, g->lr_scale, g->weight_decay);
         }
     }
 }
@@ -12405,9 +12519,12 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     mrc_dtype stat = first ? mrc__stat_dtype(first->dtype) : MRC_DTYPE_F32;
     if (!mrc__mul(n + 1, sizeof *o->list, &bytes)) return MRC_ERR_MEM;
     o->list = ctx->host.alloc(ctx->host.user, bytes);
-    if (!o->list
+    o->groups = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *o->groups);   // smaller than list
+    int second = o->config.variant != MRC_SGD, average = o->config.ema_decay > 0;
+    if (!o->list || !o->groups
         || mrc_params_new(&o->exp_avg, ctx->be, &ctx->host) != MRC_OK
-        || mrc_params_new(&o->exp_avg_sq, ctx->be, &ctx->host) != MRC_OK
+        || (second && mrc_params_new(&o->exp_avg_sq, ctx->be, &ctx->host) != MRC_OK)
+        || (average && mrc_params_new(&o->ema, ctx->be, &ctx->host) != MRC_OK)
         || mrc_params_new(&o->scalars, ctx->be, &ctx->host) != MRC_OK
         || mrc_param_new(o->scalars, &o->norm, "norm", stat, 0, NULL) != MRC_OK
         || mrc_param_new(o->scalars, &o->clip, "clip", stat, 0, NULL) != MRC_OK
@@ -12430,6 +12547,10 @@ MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc
                          "mrc_optimizer_config_default()");
     }
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
+    if (!(config->ema_decay >= 0 && config->ema_decay < 1)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the average's decay is %g, not in [0, 1)",
+                         config->ema_decay);
+    }
     double scale = config->loss_scale;
     if (scale != 0 && !(scale >= 1 && scale <= 0x1p126 && config->loss_scale_interval > 0
                         && config->loss_scale_hysteresis > 0)) {
@@ -12455,14 +12576,12 @@ MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
     if (!o) return;
     mrc_params_free(o->exp_avg);
     mrc_params_free(o->exp_avg_sq);
+    mrc_params_free(o->ema);
+    mrc_params_free(o->adversary);
     mrc_params_free(o->scalars);
     if (o->list) o->host.free(o->host.user, o->list);
+    if (o->groups) o->host.free(o->host.user, o->groups);
     o->host.free(o->host.user, o);
-}
-
-// HF's rule: biases and the weights of LayerNorm are not decayed.
-static int mrc__decays(const char *name) {
-    return !strstr(name, "bias") && !strstr(name, "LayerNorm.weight");
 }
 
 static mrc_in mrc__flat_in(const mrc_tensor *t, const void *data) {
@@ -12472,25 +12591,57 @@ static mrc_out mrc__flat_out(const mrc_tensor *t) {
     return (mrc_out){ .dtype = t->dtype, .ld = t->numel, .data = t->data };
 }
 
-// Fills in the list; returns how many parameters have a gradient.
-static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    size_t n = 0, moment = 0;
+// One parameter as the optimizer's kernels are given it; m and v NULL: they are not wanted.
+static mrc_optim_tensor mrc__optim_tensor(const mrc_tensor *p, const void *grad,
+                                          const mrc_tensor *m, const mrc_tensor *v) {
+    const mrc_out none = { .data = NULL };
+    return (mrc_optim_tensor){
+        .numel = p->numel, .rows = p->ndim > 1 ? p->shape[0] : 0, .grad = mrc__flat_in(p, grad),
+        .param = mrc__flat_out(p), .copy = { p->copy_dtype, p->numel, p->copy, 0 },
+        .m = m ? mrc__flat_out(m) : none, .v = v ? mrc__flat_out(v) : none };
+}
+
+// Fills in the list; returns how many parameters have a gradient.  averages: m is the average's.
+static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr, int averages) {
+    size_t n = 0, index = 0;
     for (size_t i = 0; ; i++) {
         mrc_tensor *p = mrc_params_at(o->params, i);
         if (!p) return n;
-        mrc_tensor *m = mrc_params_at(o->exp_avg, moment);
+        mrc_tensor *m = mrc_params_at(o->exp_avg, index);
         if (!m || strcmp(m->name, p->name)) continue;   // wanted no gradient from the start
-        mrc_tensor *v = mrc_params_at(o->exp_avg_sq, moment++);
+        mrc_tensor *v = mrc_params_at(o->exp_avg_sq, index);
+        const mrc_param_group *g = &o->groups[index];
+        if (averages) m = mrc_params_at(o->ema, index);
+        index++;
         const void *grad = mrc_grad(ctx, p);
         if (!grad) continue;
-        mrc_out copy = { .dtype = p->copy_dtype, .ld = p->numel, .data = p->copy };
-        int decays = o->config.decay_all || mrc__decays(p->name);
-        o->list[n++] = (mrc_optim_tensor){
-            .numel = p->numel, .rows = p->ndim > 1 ? p->shape[0] : 0,
-            .grad = mrc__flat_in(p, grad), .param = mrc__flat_out(p),
-            .copy = copy, .m = mrc__flat_out(m), .v = mrc__flat_out(v), .lr = lr,
-            .weight_decay = decays ? o->config.weight_decay : 0 };
+        o->list[n] = mrc__optim_tensor(p, grad, m, averages ? NULL : v);
+        o->list[n].lr = lr * g->lr_scale;
+        o->list[n++].weight_decay = g->weight_decay;
     }
+}
+
+// The step itself, of the variant, once grad_norm has run.
+static mrc_status mrc__optimizer_update(mrc_ctx *ctx, mrc_optimizer *o, size_t n,
+                                        mrc_dtype dtype) {
+    const mrc_optimizer_config *c = &o->config;
+    const mrc_in clip = mrc__in(o->clip), state = mrc__in(o->state);
+    mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = c->variant,
+                             .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .clip = clip,
+                             .state = state };
+    mrc_adamp_args adamp = { .n_tensors = n, .tensors = o->list, .beta1 = c->beta1,
+                             .beta2 = c->beta2, .eps = c->eps, .delta = c->delta,
+                             .wd_ratio = c->wd_ratio, .nesterov = c->nesterov, .clip = clip,
+                             .state = state };
+    mrc_sgd_args sgd = { .n_tensors = n, .tensors = o->list, .momentum = c->momentum, .clip = clip,
+                         .state = state };
+    switch (c->variant) {
+    case MRC_ADAMW_HF:
+    case MRC_ADAMW_TORCH: return MRC__RUN(ctx, dtype, adamw, &adamw);
+    case MRC_ADAMP:       return MRC__RUN(ctx, dtype, adamp, &adamp);
+    case MRC_SGD:         return MRC__RUN(ctx, dtype, sgd, &sgd);
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no variant %d", (int)c->variant);
 }
 
 MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
@@ -12498,7 +12649,8 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
-    size_t n = mrc__optimizer_list(ctx, o, lr);
+    if (o->swapped) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights are their averages");
+    size_t n = mrc__optimizer_list(ctx, o, lr, 0);
     if (n == 0) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
     mrc_dtype dtype = o->list[0].param.dtype;
     mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
@@ -12511,13 +12663,54 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
             .hysteresis = o->config.loss_scale_hysteresis };
     }
     MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
-    mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = o->config.variant,
-                             .beta1 = o->config.beta1, .beta2 = o->config.beta2,
-                             .eps = o->config.eps, .clip = mrc__in(o->clip),
-                             .state = mrc__in(o->state) };
-    MRC__TRY(MRC__RUN(ctx, dtype, adamw, &adamw));
+    MRC__TRY(mrc__optimizer_update(ctx, o, n, dtype));
+    if (o->ema) {
+        mrc_ema_args ema = { .n_tensors = mrc__optimizer_list(ctx, o, lr, 1), .tensors = o->list,
+                             .decay = o->config.ema_decay, .state = mrc__in(o->state) };
+        MRC__TRY(MRC__RUN(ctx, dtype, ema, &ema));
+    }
     mrc_grad_clear(ctx);
     return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
+    if (!ctx || !o) return MRC_ERR_ARG;
+    if (!o->ema) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights have no averages");
+    for (size_t i = 0; mrc_params_at(o->ema, i); i++) {
+        mrc_tensor *average = mrc_params_at(o->ema, i);
+        mrc_tensor *p = mrc_params_find(o->params, average->name);
+        size_t bytes = p->numel * mrc_dtype_bytes(p->dtype);
+        char *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
+        if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", p->name, bytes);
+        mrc_status s = mrc_tensor_download(ctx, p, host);
+        if (s == MRC_OK) s = mrc__tensor_copy(ctx, p, average);
+        if (s == MRC_OK) s = mrc_tensor_upload(ctx, average, host);
+        ctx->host.free(ctx->host.user, host);
+        MRC__TRY(s);
+    }
+    o->swapped = !o->swapped;
+    return MRC_OK;
+}
+
+// Room for the weights of p while an adversary has moved it.
+static mrc_status mrc__adversary_new(mrc_ctx *ctx, mrc_optimizer *o, const mrc_tensor *p) {
+    mrc_tensor *t;
+    if (o->adversary) return MRC_OK;
+    mrc_status s = mrc_params_new(&o->adversary, ctx->be, &ctx->host);
+    if (s == MRC_OK) s = mrc_param_new(o->adversary, &t, p->name, p->dtype, p->ndim, p->shape);
+    if (s == MRC_OK) return MRC_OK;
+    mrc_params_free(o->adversary);
+    o->adversary = NULL;
+    return mrc__fail(ctx, s, "optimizer: no memory for a second %s", p->name);
+}
+
+// Moves p by eps along its gradient; restore: back to the same bits.
+static mrc_status mrc__adversary_run(mrc_ctx *ctx, mrc_optimizer *o, const mrc_tensor *p,
+                                     double eps, int restore) {
+    mrc_optim_tensor t = mrc__optim_tensor(p, mrc_grad(ctx, p), mrc_params_at(o->adversary, 0),
+                                           NULL);
+    mrc_perturb_args a = { .n_tensors = 1, .tensors = &t, .eps = eps, .restore = restore };
+    return MRC__RUN(ctx, p->dtype, perturb, &a);
 }
 
 MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
@@ -12623,36 +12816,44 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     return s;
 }
 
+// Every tensor of the optimizer's file: its name into name, NULL past the last.
+static mrc_tensor *mrc__optimizer_file_at(const mrc_optimizer *o, size_t index, char *name,
+                                          size_t capacity) {
+    static const char *const prefixes[] = { "exp_avg.", "exp_avg_sq.", "ema.", "" };
+    const mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
+    mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
+    const size_t n_scalars = o->loss_scale ? 3 : 1;
+    for (int l = 0; l < 4; l++) {
+        size_t n = l == 3 ? n_scalars : lists[l] ? lists[l]->n : 0;
+        if (index < n) {
+            mrc_tensor *t = l == 3 ? scalars[index] : mrc_params_at(lists[l], index);
+            snprintf(name, capacity, "%s%s", prefixes[l], t->name);
+            return t;
+        }
+        index -= n;
+    }
+    return NULL;
+}
+
 MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    char name[512];
     if (!ctx || !o || !path) return MRC_ERR_ARG;
-    size_t n = o->exp_avg->n, bytes, k = 0;
-    const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
+    size_t n = 0, bytes, k = 0;
     mrc_text names;
     mrc_text_init(&names, ctx);
-    for (int l = 0; l < 2; l++) {                       // all names first: the text may move
-        for (size_t i = 0; i < n; i++) {
-            mrc_text_printf(&names, "%s.%s", l ? "exp_avg_sq" : "exp_avg",
-                            mrc_params_at(lists[l], i)->name);
-            mrc_text_add(&names, "", 1);
-        }
+    while (mrc__optimizer_file_at(o, n, name, sizeof name)) {   // all first: the text may move
+        mrc_text_add(&names, name, strlen(name) + 1);
+        n++;
     }
-    mrc_st_tensor *list = mrc__mul(2 * n + 3, sizeof *list, &bytes)
+    mrc_st_tensor *list = mrc__mul(n, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     mrc_status s = list && !names.failed ? MRC_OK
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
-    const char *name = names.data;
-    for (int l = 0; s == MRC_OK && l < 2; l++) {
-        for (size_t i = 0; i < n; i++, name += strlen(name) + 1) {
-            mrc__param_describe(&list[k++], mrc_params_at(lists[l], i), name);
-        }
+    const char *at = names.data;
+    for (; s == MRC_OK && k < n; k++, at += strlen(at) + 1) {
+        mrc__param_describe(&list[k], mrc__optimizer_file_at(o, k, name, sizeof name), at);
     }
-    if (s == MRC_OK) {
-        mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
-        for (int i = 0; i < (o->loss_scale ? 3 : 1); i++) {
-            mrc__param_describe(&list[k++], scalars[i], scalars[i]->name);
-        }
-        s = mrc_safetensors_write(ctx, path, list, k, NULL);
-    }
+    if (s == MRC_OK) s = mrc_safetensors_write(ctx, path, list, n, NULL);
     if (list) ctx->host.free(ctx->host.user, list);
     mrc_text_free(&names);
     return s;
@@ -12660,36 +12861,58 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
 
 MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
     mrc_safetensors *st;
+    char name[512];
+    mrc_tensor *t;
     if (!ctx || !o || !path) return MRC_ERR_ARG;
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
-    const mrc_params *lists[2] = { o->exp_avg, o->exp_avg_sq };
     mrc_status s = MRC_OK;
-    for (size_t i = 0; s == MRC_OK && i < 2 * o->exp_avg->n; i++) {
-        char name[512];
-        mrc_tensor *t = mrc_params_at(lists[i % 2], i / 2);
-        snprintf(name, sizeof name, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", t->name);
+    for (size_t i = 0; s == MRC_OK; i++) {
+        t = mrc__optimizer_file_at(o, i, name, sizeof name);
+        if (!t) break;
         const mrc_st_entry *e = mrc_safetensors_find(st, name);
         s = e ? mrc__param_load(ctx, st, e, t, path)
               : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
-    }
-    mrc_tensor *scalars[] = { o->state, o->loss_scale, o->loss_scale_counts };
-    for (int i = 0; s == MRC_OK && i < (o->loss_scale ? 3 : 1); i++) {
-        const mrc_st_entry *e = mrc_safetensors_find(st, scalars[i]->name);
-        s = e ? mrc__param_load(ctx, st, e, scalars[i], path)
-              : mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, scalars[i]->name);
     }
     mrc_safetensors_close(st);
     return s;
 }
 
-MRCDEF double mrc_schedule_factor(mrc_schedule kind, uint64_t step, uint64_t warmup_steps,
-                                  uint64_t total_steps) {
-    double t = (double)step, w = (double)warmup_steps, total = (double)total_steps;
-    if (kind == MRC_SCHEDULE_CONSTANT) return 1;
-    if (step < warmup_steps) return t / (w > 1 ? w : 1);
-    if (kind == MRC_SCHEDULE_CONSTANT_WITH_WARMUP) return 1;
-    double rest = total - w > 1 ? total - w : 1;
+MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind) {
+    return (mrc_schedule_config){ .magic = MRC_SCHEDULE_MAGIC, .kind = kind, .lr_end = 1e-7,
+                                  .num_cycles = kind == MRC_SCHEDULE_COSINE ? 0.5 : 1,
+                                  .power = 1 };
+}
+
+// After warmup; q is the part of the rest that is over.
+static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double q) {
+    const double pi = 3.14159265358979323846, w = (double)c->warmup_steps;
+    double scale = c->timescale > 0 ? c->timescale : w > 0 ? w : 10000;
+    switch (c->kind) {
+    case MRC_SCHEDULE_COSINE:
+        return fmax(0, 0.5 * (1 + cos(2 * pi * c->num_cycles * q)));
+    case MRC_SCHEDULE_COSINE_WITH_RESTARTS:
+        return q >= 1 ? 0 : fmax(0, 0.5 * (1 + cos(pi * fmod(c->num_cycles * q, 1))));
+    case MRC_SCHEDULE_POLYNOMIAL:
+        q = q < 1 ? q : 1;
+        return ((c->lr - c->lr_end) * pow(1 - q, c->power) + c->lr_end) / c->lr;
+    case MRC_SCHEDULE_INVERSE_SQRT:
+        return 1 / sqrt((t + scale - w) / scale);
+    case MRC_SCHEDULE_CONSTANT_WITH_WARMUP:
+    case MRC_SCHEDULE_CONSTANT:
+        return 1;
+    case MRC_SCHEDULE_LINEAR:
+        break;
+    }
+    double total = (double)c->total_steps, rest = total - w > 1 ? total - w : 1;
     return total > t ? (total - t) / rest : 0;
+}
+
+MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step) {
+    const mrc_schedule_config *c = config;
+    double t = (double)step, w = (double)c->warmup_steps, total = (double)c->total_steps;
+    if (c->kind == MRC_SCHEDULE_CONSTANT) return 1;
+    if (step < c->warmup_steps) return t / (w > 1 ? w : 1);
+    return mrc__schedule_rest(c, t, (t - w) / (total - w > 1 ? total - w : 1));
 }
 #endif // core pass
 
@@ -15702,6 +15925,93 @@ MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_
 #endif // core pass
 
 //==============================================================================
+// >>impl.folds   parts of a data set; the folds of scikit-learn, numpy's generator behind them
+//
+// MT19937: Matsumoto and Nishimura, "Mersenne twister", 1998.  numpy's legacy RandomState seeds it
+// by Knuth's recurrence and shuffles from the end (Fisher-Yates); an index comes from the low bits
+// of a word, taken anew while it is too large.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__mt { uint32_t word[624]; int at; } mrc__mt;
+
+static void mrc__mt_seed(mrc__mt *mt, uint32_t seed) {
+    for (uint32_t i = 0; i < 624; i++) {
+        mt->word[i] = seed;
+        seed = 1812433253u * (seed ^ seed >> 30) + i + 1;
+    }
+    mt->at = 624;
+}
+
+static uint32_t mrc__mt_next(mrc__mt *mt) {
+    if (mt->at == 624) {
+        for (int i = 0; i < 624; i++) {
+            uint32_t y = (mt->word[i] & 0x80000000u) | (mt->word[(i + 1) % 624] & 0x7fffffffu);
+            mt->word[i] = mt->word[(i + 397) % 624] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+        }
+        mt->at = 0;
+    }
+    uint32_t y = mt->word[mt->at++];
+    y ^= y >> 11;
+    y ^= y << 7 & 0x9d2c5680u;
+    y ^= y << 15 & 0xefc60000u;
+    return y ^ y >> 18;
+}
+
+MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold) {
+    size_t bytes;
+    if (!ctx || !fold) return MRC_ERR_ARG;
+    if (k < 2 || k > n || n > UINT32_MAX || seed > UINT32_MAX) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "kfold: %zu folds of %zu rows, seed %llu (expected 2 "
+                         "folds or more, a row in each, a seed below 2^32)", k, n,
+                         (unsigned long long)seed);
+    }
+    uint32_t *order = mrc__mul(n, sizeof *order, &bytes) ? ctx->host.alloc(ctx->host.user, bytes)
+                                                         : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "kfold: no host memory for %zu rows", n);
+    mrc__mt mt;
+    mrc__mt_seed(&mt, (uint32_t)seed);
+    for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
+    for (uint32_t i = (uint32_t)n - 1; i > 0; i--) {
+        uint32_t mask = i, j;
+        for (int shift = 1; shift < 32; shift *= 2) mask |= mask >> shift;
+        do j = mrc__mt_next(&mt) & mask; while (j > i);
+        uint32_t kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+    for (size_t f = 0, at = 0; f < k; f++) {            // the first n % k have one more
+        for (size_t end = at + n / k + (f < n % k); at < end; at++) fold[order[at]] = f;
+    }
+    ctx->host.free(ctx->host.user, order);
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_dataset *d,
+                                     const size_t *indices, size_t n) {
+    size_t bytes;
+    if (out) *out = NULL;
+    if (!ctx || !out || !d || (n && !indices)) return MRC_ERR_ARG;
+    mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
+    if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
+    part->host = ctx->host;
+    part->format = d->format;
+    part->version = d->version;
+    part->list = mrc__mul(n + 1, sizeof *part->list, &bytes)
+               ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_status s = part->list ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory for %zu examples", n);
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        if (indices[i] < d->n) part->list[i] = d->list[indices[i]];
+        else s = mrc__fail(ctx, MRC_ERR_ARG, "dataset: no example %zu of %zu", indices[i], d->n);
+    }
+    part->n = part->rows = n;
+    if (s != MRC_OK) mrc_dataset_free(part);
+    else *out = part;
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.encode
 //
 // offsets: HF run_qa's prepare_train_features (PARITY 3.4): windows over the context, labels from
@@ -15712,7 +16022,7 @@ MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_
 //     An answer that is cut off shows in the number of masks: that row goes.
 //
 // The loss looks at all rows, as softmax in HF and in the reference run does: without padding that
-// is 0 .. real_len, with it the pads too.
+// is 0 .. real_len, with it the pads too unless loss_valid is set.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__enc {
@@ -15762,7 +16072,8 @@ static mrc_feature *mrc__enc_push(mrc__enc *e, size_t example, const mrc_encodin
     *x = (mrc_feature){ .example_index = (int32_t)example,
                         .length = (int32_t)rows, .real_len = (int32_t)w->n,
                         .offset_mapping = (int32_t (*)[2])block, .input_ids = block + 2 * rows,
-                        .token_type_ids = block + 3 * rows, .loss_end = (int32_t)rows,
+                        .token_type_ids = block + 3 * rows,
+                        .loss_end = (int32_t)(e->config->loss_valid ? w->n : rows),
                         .start_position = -1, .end_position = -1 };
     for (size_t i = 0; i < rows; i++) {
         x->input_ids[i] = i < w->n ? w->input_ids[i] : e->ids.pad;
@@ -16370,6 +16681,89 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, siz
 #endif // core pass
 
 //==============================================================================
+// >>impl.ensemble
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__tally {
+    mrc_vote vote;
+    double   score, best;           // best: of the model that is being read (fold_combine)
+    size_t   model;                 // whose best it is
+} mrc__tally;
+
+static int mrc__same_text(const mrc_vote *a, const mrc_vote *b) {
+    return a->bytes == b->bytes && !memcmp(a->text, b->text, a->bytes);
+}
+
+// One vote into the tallies; there are few texts to a question.
+static void mrc__tally_add(mrc__tally *list, size_t *n, mrc_ensemble kind, const mrc_vote *vote,
+                           size_t model, double weight) {
+    size_t k = 0;
+    double value = weight * vote->probability;
+    while (k < *n && !mrc__same_text(&list[k].vote, vote)) k++;
+    mrc__tally *t = &list[k];
+    if (k == *n) *t = (mrc__tally){ .vote = *vote, .model = SIZE_MAX };
+    *n += k == *n;
+    if (kind == MRC_ENSEMBLE_PROBABILITY_SUM) {
+        t->score += value;
+    } else if (kind == MRC_ENSEMBLE_HARD_VOTE) {
+        t->score += weight;
+        if (value > t->best) t->best = value;
+    } else {                                    // a model's best of a text counts once
+        double before = t->model == model ? t->best : 0;
+        t->best = value > before ? value : before;
+        t->score += t->best - before;
+        t->model = model;
+    }
+}
+
+MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
+                                    size_t n_models, const double *weights, mrc_vote *out) {
+    size_t total = 0, most = 0, n = 0, bytes, winner = 0;
+    if (!ctx || !models || !out) return MRC_ERR_ARG;
+    for (size_t m = 0; m < n_models; m++) {
+        total += models[m].n;
+        if (models[m].n > most) most = models[m].n;
+    }
+    if (total == 0) return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no votes");
+    mrc__tally *list = mrc__mul(total, sizeof *list, &bytes)
+                     ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "ensemble: no host memory for %zu votes", total);
+    if (kind == MRC_ENSEMBLE_HARD_VOTE) most = 1;
+    // A model's list at a time where its best of each text counts, else rank by rank.
+    size_t outer = kind == MRC_ENSEMBLE_FOLD_COMBINE ? n_models : most;
+    size_t inner = kind == MRC_ENSEMBLE_FOLD_COMBINE ? most : n_models;
+    for (size_t i = 0; i < outer * inner; i++) {
+        size_t a = i / inner, b = i % inner;
+        size_t m = kind == MRC_ENSEMBLE_FOLD_COMBINE ? a : b, rank = a + b - m;
+        if (rank >= models[m].n) continue;
+        mrc__tally_add(list, &n, kind, &models[m].list[rank], m, weights ? weights[m] : 1);
+    }
+    for (size_t k = 1; k < n; k++) {
+        const mrc__tally *t = &list[k], *w = &list[winner];
+        int tie = kind == MRC_ENSEMBLE_HARD_VOTE && t->score == w->score && t->best > w->best;
+        if (t->score > w->score || tie) winner = k;
+    }
+    *out = list[winner].vote;
+    out->probability = list[winner].score;
+    ctx->host.free(ctx->host.user, list);
+    return MRC_OK;
+}
+
+MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const double *weights,
+                              size_t n, float *out) {
+    double all = 0;
+    for (size_t m = 0; m < n_models; m++) all += weights ? weights[m] : 1;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t m = 0; m < n_models; m++) {
+            sum += (weights ? weights[m] : 1) * (double)logits[m][i];
+        }
+        out[i] = (float)(sum / all);
+    }
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.metrics
 //
 // The official scripts' normalisation and scores (PARITY 3.1 KorQuAD v1, 3.2 KLUE, 3.3 SQuAD), on
@@ -16710,7 +17104,7 @@ MRCDEF mrc_model_config mrc_model_config_default(void) {
         .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 514,
         .type_vocab_size = 1, .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
         .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1, .num_rnn_layers = 2,
-        .rnn_hidden_size = 768, .rnn_dropout = 0.2 };
+        .rnn_hidden_size = 768, .rnn_dropout = 0.2, .head_kernel_size = 3 };
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
@@ -16777,15 +17171,20 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
             return MRC_OK;
         }
     }
-    char expected[96];
-    snprintf(expected, sizeof expected, "%s%s%s", words[0], words[1] ? " or " : "",
-             words[1] ? words[1] : "");
+    char expected[96] = "";
+    for (size_t i = 0, at = 0; words[i] && at < sizeof expected; i++) {
+        at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
+                               !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
+    }
     mrc_status s = mrc__field_wrong(f, v, key, expected);
     return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
 }
 
+// By type: the word in config.json and what its parameters' names begin with.
+static const char *const mrc__head_words[] = { "linear", "mlp", "bilstm", "bigru", "conv1d", NULL };
+static const char *const mrc__head_modules[] = { "", "mlp", "lstm", "gru", "conv" };
+
 static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
-    static const char *const types[] = { "linear", "bilstm", NULL };
     const mrc_json *head = mrc__field(f, "mrc_head");
     mrc__fields h = { f->ctx, f->path, head };
     int type;
@@ -16794,10 +17193,11 @@ static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     if (head->type != MRC_JSON_OBJECT) {
         return mrc__field_wrong(f, head, "mrc_head", "an object");
     }
-    MRC__TRY(mrc__field_word(&h, "type", types, &type));
-    c->head = type ? MRC_HEAD_BILSTM : MRC_HEAD_LINEAR;
+    MRC__TRY(mrc__field_word(&h, "type", mrc__head_words, &type));
+    c->head = (mrc_head_type)type;
     MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, 0, &c->num_rnn_layers));
     MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, 0, &c->rnn_hidden_size));
+    MRC__TRY(mrc__field_size(&h, "kernel_size", 1, 1 << 10, 0, &c->head_kernel_size));
     MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->rnn_dropout));
     const mrc_json *pad = mrc__field(&h, "pad_to_max_length");
     if (pad && pad->type != MRC_JSON_TRUE && pad->type != MRC_JSON_FALSE) {
@@ -16841,6 +17241,10 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     if (c->hidden_size % c->num_attention_heads) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
                          "num_attention_heads %zu", path, c->hidden_size, c->num_attention_heads);
+    }
+    if (c->head == MRC_HEAD_CONV1D && c->head_kernel_size % 2 == 0) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the head's kernel_size %zu is not odd", path,
+                         c->head_kernel_size);
     }
     if ((size_t)c->pad_token_id >= c->vocab_size) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: pad_token_id %d is not below vocab_size %zu",
@@ -16934,7 +17338,7 @@ typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; 
 typedef struct mrc_encoder_weights {
     mrc_tensor *word, *position, *token_type, *norm_weight, *norm_bias;
     mrc__layer_weights *layers;
-    mrc_tensor *(*lstm)[8];
+    mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
     mrc_tensor *head_weight, *head_bias;
     mrc__init  *init;               // by index of the parameter
 } mrc_encoder_weights;
@@ -16950,37 +17354,42 @@ typedef struct mrc__builder {
     mrc_status status;
 } mrc__builder;
 
-// rows x columns, or a vector with columns 0.
-__attribute__((format(printf, 6, 7)))
-static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__init_kind kind,
-                             double range, const char *fmt, ...) {
-    char name[256];
-    const size_t shape[2] = { rows, columns };
+static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shape,
+                                   mrc__init_kind kind, double range, const char *name) {
     mrc_tensor *t = NULL;
-    va_list ap;
     if (b->status != MRC_OK) return NULL;
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
-    b->status = b->packed && columns
-              ? mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, rows, columns)
-              : mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype),
-                              columns ? 2 : 1, shape);
+    b->status = b->packed && ndim == 2
+              ? mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, shape[0], shape[1])
+              : mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim, shape);
     if (t && b->m->for_prediction) t->requires_grad = 0;
-    if (b->status == MRC_OK && b->copies && columns) {
+    if (b->status == MRC_OK && b->copies && ndim > 1) {
         b->status = mrc_param_copy_new(b->m->params, t, b->m->dtype);
     }
     if (b->status != MRC_OK) {
-        mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, rows, columns);
+        mrc__fail(b->ctx, b->status, "model: no memory for %s (%zu, %zu)", name, shape[0],
+                  ndim > 1 ? shape[1] : 0);
         return NULL;
     }
     b->m->weights->init[b->n++] = (mrc__init){ kind, range, -1 };
     return t;
 }
 
+// rows x columns, or a vector with columns 0.
+__attribute__((format(printf, 6, 7)))
+static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__init_kind kind,
+                             double range, const char *fmt, ...) {
+    char name[256];
+    const size_t shape[2] = { rows, columns };
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    return mrc__make_named(b, columns ? 2 : 1, shape, kind, range, name);
+}
+
 // What is before "embeddings..." in the names of a model as it is saved.
 static const char *mrc__prefix(const mrc_model_config *c) {
-    if (c->head == MRC_HEAD_BILSTM) return "transformer.";
+    if (c->head != MRC_HEAD_LINEAR) return "transformer.";
     return c->model_type == MRC_MODEL_BERT ? "bert." : "roberta.";
 }
 
@@ -17026,33 +17435,73 @@ static void mrc__make_pooler(mrc__builder *b) {
     if (bias) bias->requires_grad = 0;
 }
 
+// One LSTM or GRU layer, with PyTorch's names.
+static void mrc__make_rnn(mrc__builder *b, size_t l, const char *module, size_t gates, size_t in) {
+    const size_t h = b->m->config.rnn_hidden_size;
+    const double bound = 1 / sqrt((double)h);
+    for (int d = 0; d < 2; d++) {
+        const char *reverse = d ? "_reverse" : "";
+        mrc_tensor **to = b->m->weights->head[l] + 4 * d;
+        to[0] = mrc__make(b, gates * h, in, MRC__INIT_UNIFORM, bound, "%s.weight_ih_l%zu%s",
+                          module, l, reverse);
+        to[1] = mrc__make(b, gates * h, h, MRC__INIT_UNIFORM, bound, "%s.weight_hh_l%zu%s",
+                          module, l, reverse);
+        to[2] = mrc__make(b, gates * h, 0, MRC__INIT_UNIFORM, bound, "%s.bias_ih_l%zu%s", module,
+                          l, reverse);
+        to[3] = mrc__make(b, gates * h, 0, MRC__INIT_UNIFORM, bound, "%s.bias_hh_l%zu%s", module,
+                          l, reverse);
+    }
+}
+
+// A list of torch.nn.Linear or torch.nn.Conv1d.
+static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t in) {
+    const mrc_model_config *c = &b->m->config;
+    const size_t kernel = c->head == MRC_HEAD_CONV1D ? c->head_kernel_size : 1;
+    const size_t shape[3] = { c->rnn_hidden_size, in, kernel };
+    const double bound = 1 / sqrt((double)in * (double)kernel);
+    char name[64];
+    snprintf(name, sizeof name, "%s.%zu.weight", module, l);
+    b->m->weights->head[l][0] = mrc__make_named(b, c->head == MRC_HEAD_CONV1D ? 3 : 2, shape,
+                                                MRC__INIT_UNIFORM, bound, name);
+    b->m->weights->head[l][1] = mrc__make(b, c->rnn_hidden_size, 0, MRC__INIT_UNIFORM, bound,
+                                          "%s.%zu.bias", module, l);
+}
+
 static void mrc__make_head(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
     mrc_encoder_weights *w = b->m->weights;
-    size_t h = c->rnn_hidden_size, in = c->hidden_size;
+    const char *module = mrc__head_modules[c->head];
+    size_t in = c->hidden_size;
     if (c->head == MRC_HEAD_LINEAR) {
         w->head_weight = mrc__make(b, 2, in, MRC__INIT_NORMAL, c->initializer_range,
                                    "qa_outputs.weight");
         w->head_bias = mrc__make(b, 2, 0, MRC__INIT_ZERO, 0, "qa_outputs.bias");
         return;
     }
-    double bound = 1 / sqrt((double)h), fan = 1 / sqrt(2.0 * (double)h);
-    for (size_t l = 0; l < c->num_rnn_layers; l++, in = 2 * h) {
-        for (int d = 0; d < 2; d++) {
-            const char *reverse = d ? "_reverse" : "";
-            mrc_tensor **to = w->lstm[l] + 4 * d;
-            to[0] = mrc__make(b, 4 * h, in, MRC__INIT_UNIFORM, bound, "lstm.weight_ih_l%zu%s", l,
-                              reverse);
-            to[1] = mrc__make(b, 4 * h, h, MRC__INIT_UNIFORM, bound, "lstm.weight_hh_l%zu%s", l,
-                              reverse);
-            to[2] = mrc__make(b, 4 * h, 0, MRC__INIT_UNIFORM, bound, "lstm.bias_ih_l%zu%s", l,
-                              reverse);
-            to[3] = mrc__make(b, 4 * h, 0, MRC__INIT_UNIFORM, bound, "lstm.bias_hh_l%zu%s", l,
-                              reverse);
-        }
+    const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
+    for (size_t l = 0; l < c->num_rnn_layers; l++) {
+        if (rnn) mrc__make_rnn(b, l, module, c->head == MRC_HEAD_BILSTM ? 4 : 3, in);
+        else mrc__make_map(b, l, module, in);
+        in = (rnn ? 2 : 1) * c->rnn_hidden_size;
     }
-    w->head_weight = mrc__make(b, 2, 2 * h, MRC__INIT_UNIFORM, fan, "qa_head.weight");
+    double fan = 1 / sqrt((double)in);
+    w->head_weight = mrc__make(b, 2, in, MRC__INIT_UNIFORM, fan, "qa_head.weight");
     w->head_bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
+}
+
+MRCDEF size_t mrc_model_depth(const mrc_model_config *config, const char *name) {
+    const char *layer = strstr(name, "encoder.layer.");
+    if (strstr(name, "embeddings.")) return 0;
+    return layer ? (size_t)strtoul(layer + strlen("encoder.layer."), NULL, 10) + 1
+                 : config->num_hidden_layers + 1;
+}
+
+MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
+    mrc_tensor *t;
+    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        int frozen = n_layers && mrc_model_depth(&m->config, t->name) <= n_layers;
+        t->requires_grad = !frozen && !strstr(t->name, "pooler.");
+    }
 }
 
 static mrc_status mrc__make_all(mrc__builder *b) {
@@ -17079,7 +17528,7 @@ static mrc_status mrc__make_all(mrc__builder *b) {
     b->packed = packed;
     for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
     b->copies = b->packed = 0;
-    if (c->head == MRC_HEAD_BILSTM) mrc__make_pooler(b);
+    if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
     b->copies = copies;
     mrc__make_head(b);
     return b->status;
@@ -17112,9 +17561,9 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && mrc__mul(config->num_hidden_layers, sizeof *w->layers, &bytes);
     if (ok) w->layers = mrc__host_zalloc(&ctx->host, bytes);
-    ok = ok && mrc__mul(config->num_rnn_layers + 1, sizeof *w->lstm, &bytes);
-    if (ok) w->lstm = mrc__host_zalloc(&ctx->host, bytes);
-    ok = ok && w->init && w->layers && w->lstm
+    ok = ok && mrc__mul(config->num_rnn_layers + 1, sizeof *w->head, &bytes);
+    if (ok) w->head = mrc__host_zalloc(&ctx->host, bytes);
+    ok = ok && w->init && w->layers && w->head
       && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
     b.m = m;
     mrc_status s = ok ? mrc__make_all(&b)
@@ -17134,7 +17583,7 @@ MRCDEF void mrc_model_free(mrc_model *m) {
     mrc_params_free(m->params);
     if (w && w->init) m->host.free(m->host.user, w->init);
     if (w && w->layers) m->host.free(m->host.user, w->layers);
-    if (w && w->lstm) m->host.free(m->host.user, w->lstm);
+    if (w && w->head) m->host.free(m->host.user, w->head);
     if (w) m->host.free(m->host.user, w);
     if (m->config_json) m->host.free(m->host.user, m->config_json);
     m->host.free(m->host.user, m);
@@ -17253,19 +17702,25 @@ static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *cons
 static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                      const mrc_batch *batch, int dropout) {
     const mrc_model_config *c = &m->config;
-    for (size_t l = 0; c->head == MRC_HEAD_BILSTM && l < c->num_rnn_layers; l++) {
+    for (size_t l = 0; c->head != MRC_HEAD_LINEAR && l < c->num_rnn_layers; l++) {
         char site[48];
-        snprintf(site, sizeof site, "lstm.dropout.%zu", l);
-        mrc_tensor *h = mrc_lstm(ctx, x, m->weights->lstm[l], batch);
-        mrc_drop(ctx, x);
+        snprintf(site, sizeof site, "%s.dropout.%zu", mrc__head_modules[c->head], l);
+        mrc_tensor *const *w = m->weights->head[l];
+        mrc_tensor *u = x;
+        if (c->head == MRC_HEAD_CONV1D) u = mrc_unfold(ctx, x, c->head_kernel_size, batch);
+        mrc_tensor *h = c->head == MRC_HEAD_BILSTM ? mrc_lstm(ctx, u, w, batch)
+                      : c->head == MRC_HEAD_BIGRU ? mrc_gru(ctx, u, w, batch)
+                      : mrc_linear(ctx, u, w[0], w[1], MRC_ACT_GELU);
+        mrc_drop(ctx, u);               // before x, from which it can be made again
+        if (u != x) mrc_drop(ctx, x);
         int last = l + 1 == c->num_rnn_layers;
         x = mrc_dropout(ctx, h, dropout && !last ? c->rnn_dropout : 0, mrc_site(site), batch);
     }
     return mrc_linear(ctx, x, m->weights->head_weight, m->weights->head_bias, MRC_ACT_NONE);
 }
 
-MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
-                                     const mrc_forward_config *config) {
+MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                    const mrc_forward_config *config) {
     if (!ctx || !m || !batch || !config) return NULL;
     if (config->magic != MRC_FORWARD_MAGIC) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
@@ -17292,7 +17747,13 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
         if (!config->gradient_checkpointing) mrc_drop(ctx, x);
         x = y;
     }
-    return mrc__head_forward(ctx, m, x, batch, config->dropout);
+    return x;
+}
+
+MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
+                                     const mrc_forward_config *config) {
+    mrc_tensor *x = mrc_model_encode(ctx, m, batch, config);
+    return x ? mrc__head_forward(ctx, m, x, batch, config->dropout) : NULL;
 }
 
 // Position ids as HF makes them: RoBERTa counts ids that are not pads, from pad + 1.
@@ -17675,6 +18136,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         config.num_rnn_layers = desc->config->num_rnn_layers;
         config.rnn_hidden_size = desc->config->rnn_hidden_size;
         config.rnn_dropout = desc->config->rnn_dropout;
+        config.head_kernel_size = desc->config->head_kernel_size;
         config.pad_to_max_length = desc->config->pad_to_max_length;
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path);
@@ -17741,13 +18203,14 @@ static void mrc__config_number(mrc_text *t, const char *key, double value) {
 
 static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
     if (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length) return;
-    if (c->head == MRC_HEAD_LINEAR) {
-        mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"linear\"");
-    } else {
-        mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"bilstm\", \"num_layers\": %zu, "
-                        "\"hidden_size\": %zu, \"dropout\": ", c->num_rnn_layers,
-                        c->rnn_hidden_size);
+    mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"%s\"", mrc__head_words[c->head]);
+    if (c->head != MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ", \"num_layers\": %zu, \"hidden_size\": %zu, \"dropout\": ",
+                        c->num_rnn_layers, c->rnn_hidden_size);
         mrc_text_number(t, c->rnn_dropout);
+    }
+    if (c->head == MRC_HEAD_CONV1D) {
+        mrc_text_printf(t, ", \"kernel_size\": %zu", c->head_kernel_size);
     }
     if (c->pad_to_max_length) mrc_text_printf(t, ", \"pad_to_max_length\": true");
     mrc_text_printf(t, "}");
@@ -18150,51 +18613,110 @@ static mrc_status mrc__download_scalar(mrc_ctx *ctx, const mrc_tensor *t, double
     return MRC_OK;
 }
 
-// The denominators of the two columns: a span's loss is the mean of its two ends.
-static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const size_t counted[2]) {
+// The denominators of the two columns, times `times`: a span's loss is the mean of its two ends.
+static mrc_tensor *mrc__denominators(mrc_ctx *ctx, const mrc_model *m, const size_t counted[2],
+                                     double times) {
     const size_t two = 2;
     mrc_dtype dtype = mrc__stat_dtype(m->weights->word->dtype);
-    const double f64[2] = { 2.0 * (double)counted[0], 2.0 * (double)counted[1] };
+    const double f64[2] = { 2 * times * (double)counted[0], 2 * times * (double)counted[1] };
     const float f32[2] = { (float)f64[0], (float)f64[1] };
     mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &two, 0);
     const void *src = dtype == MRC_DTYPE_F64 ? (const void *)f64 : f32;
     return t && mrc_tensor_upload(ctx, t, src) == MRC_OK ? t : NULL;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx, times the scale.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc_model *m, const mrc_tensor *scale,
-                                   const mrc_step_desc *desc, size_t first, size_t n,
-                                   const size_t counted[2], double *loss) {
+// One optimizer step on its way.
+typedef struct mrc__step {
+    mrc_model           *m;
+    mrc_optimizer       *o;
+    const mrc_step_desc *desc;
+    size_t               counted[2];    // targets in the whole step
+    uint32_t             pass;
+} mrc__step;
+
+// The losses of one micro-batch, to be added: one, or R-Drop's three; how many, or 0 on error.
+static int mrc__step_losses(mrc_ctx *ctx, const mrc__step *s, const mrc_batch *batch,
+                            mrc_tensor *losses[3]) {
+    const mrc_step_desc *desc = s->desc;
+    const mrc_objective *o = &desc->objective;
+    mrc_random random = desc->random;
+    mrc_tensor *logits[2];
+    const int passes = o->rdrop_alpha > 0 ? 2 : 1;
+    mrc_tensor *share = mrc__denominators(ctx, s->m, s->counted, passes);
+    for (int k = 0; k < passes; k++) {
+        random.pass = desc->random.pass + s->pass + (uint32_t)k;
+        mrc_ctx_set_random(ctx, random);
+        logits[k] = mrc_model_forward(ctx, s->m, batch, &desc->forward);
+        losses[k] = mrc_span_loss(ctx, logits[k], batch->targets, share, &o->loss, batch);
+    }
+    if (passes == 1) return losses[0] ? 1 : 0;
+    losses[2] = mrc_symmetric_kl(ctx, logits[0], logits[1], batch->targets,
+                                 mrc__denominators(ctx, s->m, s->counted, 1 / o->rdrop_alpha),
+                                 batch);
+    return losses[0] && losses[1] && losses[2] ? 3 : 0;
+}
+
+// Forward and backward of features first .. first + n: gradients add up in ctx.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, const mrc__step *s, size_t first, size_t n,
+                                   double *loss) {
+    const mrc_tensor *scale = s->o->loss_scale;
+    mrc_tensor *losses[3];
     mrc_batch batch;
     double value;
-    MRC__TRY(mrc_model_batch(ctx, m, &batch, desc->features + first, n, first));
-    mrc_tensor *denominators = mrc__denominators(ctx, m, counted);
-    mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &desc->forward);
-    mrc_tensor *t = mrc_cross_entropy(ctx, logits, batch.targets, denominators, &batch);
-    MRC__TRY(mrc_backward(ctx, t, scale));
-    MRC__TRY(mrc__download_scalar(ctx, t, &value));
-    *loss += value;
+    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first, n, first));
+    int n_losses = mrc__step_losses(ctx, s, &batch, losses);
+    if (n_losses == 0) return ctx->status;
+    for (int k = 0; k < n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
+    MRC__TRY(mrc_tape_backward(ctx, (mrc_mark){0}));
+    for (int k = 0; k < n_losses; k++) {
+        MRC__TRY(mrc__download_scalar(ctx, losses[k], &value));
+        *loss += value;
+    }
     mrc_ctx_reset(ctx);
     return MRC_OK;
 }
 
+// All micro-batches of the step.
+static mrc_status mrc__step_pass(mrc_ctx *ctx, const mrc__step *s, double *loss) {
+    const mrc_step_desc *desc = s->desc;
+    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
+    for (size_t first = 0; first < desc->n; first += micro) {
+        size_t n = desc->n - first < micro ? desc->n - first : micro;
+        MRC__TRY(mrc__micro_batch(ctx, s, first, n, loss));
+    }
+    return MRC_OK;
+}
+
+// FGM: the gradients of a step whose word embeddings are moved add to those there are.
+static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
+    const mrc_tensor *word = s->m->weights->word;
+    double ignored = 0;
+    if (!word->requires_grad) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
+                         "frozen");
+    }
+    MRC__TRY(mrc__adversary_new(ctx, s->o, word));
+    MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
+    s->pass = 2;
+    mrc_status status = mrc__step_pass(ctx, s, &ignored);
+    mrc_status back = mrc__adversary_run(ctx, s->o, word, 0, 1);
+    return status != MRC_OK ? status : back;
+}
+
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
-    size_t counted[2] = { 0, 0 };
     if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    mrc__step step = { .m = m, .o = o, .desc = desc };
     *out = (mrc_step_result){0};
     for (size_t i = 0; i < desc->n; i++) {
         const mrc_feature *f = desc->features[i];
-        counted[0] += (size_t)mrc__counts(f, f->start_position);
-        counted[1] += (size_t)mrc__counts(f, f->end_position);
+        step.counted[0] += (size_t)mrc__counts(f, f->start_position);
+        step.counted[1] += (size_t)mrc__counts(f, f->end_position);
     }
-    out->counted = counted[0] + counted[1];
-    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
-    mrc_status s = MRC_OK;
-    mrc_ctx_set_random(ctx, desc->random);
-    for (size_t first = 0; s == MRC_OK && first < desc->n; first += micro) {
-        size_t n = desc->n - first < micro ? desc->n - first : micro;
-        s = mrc__micro_batch(ctx, m, o->loss_scale, desc, first, n, counted, &out->loss);
+    out->counted = step.counted[0] + step.counted[1];
+    mrc_status s = mrc__step_pass(ctx, &step, &out->loss);
+    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && fabs(out->loss) <= DBL_MAX) {
+        s = mrc__step_adversary(ctx, &step);
     }
     int finite = fabs(out->loss) <= DBL_MAX;
     if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
@@ -18412,10 +18934,13 @@ static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     MRC__TRY(mrc__bound_of(ctx, desc->features, desc->batching, desc->micro_batch,
                            desc->accumulation, &b));
     MRC__TRY(mrc_optimizer_new(ctx, &o, m->params, desc->optimizer));
+    mrc_status s = desc->objective.fgm_epsilon > 0 ? mrc__adversary_new(ctx, o, m->weights->word)
+                                                   : MRC_OK;
     out->optimizer = mrc_backend_null_counts(ctx->be).live - out->parameters;
-    mrc_status s = mrc__bound_batch(ctx, &b, &refs);
+    if (s == MRC_OK) s = mrc__bound_batch(ctx, &b, &refs);
     if (s == MRC_OK) {
-        mrc_step_desc step = { .features = refs, .n = b.sequences, .forward = desc->forward };
+        mrc_step_desc step = { .features = refs, .n = b.sequences, .forward = desc->forward,
+                               .objective = desc->objective };
         s = mrc_train_step(ctx, m, o, &step, &result);
         ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
     }
@@ -18460,6 +18985,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
     for (int k = 0; k < 2 && s == MRC_OK; k++) {
         s = mrc_ctx_new(&one[k], &planner);
         if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0);
+        if (s == MRC_OK && k == 0) mrc_model_freeze(m, desc->freeze_layers);
         if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
         if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {
             s = mrc__plan_eval(one[1], desc, m, out);
@@ -18510,18 +19036,21 @@ typedef struct mrc__eval {
     mrc_span            *spans;
 } mrc__eval;
 
-// -log softmax of one target over the feature's window; *best: the first of its largest rows.
-static double mrc__eval_loss(const mrc_feature *f, const float *logits, int32_t target,
-                             int32_t *best) {
-    double sum = 0;
+// The loss of one target over the feature's window; *best: the first of its largest rows.
+static double mrc__eval_loss(const mrc_loss *loss, const mrc_feature *f, const float *logits,
+                             int32_t target, int32_t *best) {
+    double sum = 0, all = 0;
     *best = f->loss_begin;
     for (int32_t i = f->loss_begin; i < f->loss_end; i++) {
         if (logits[i] > logits[*best]) *best = i;
     }
     for (int32_t i = f->loss_begin; i < f->loss_end; i++) {
         sum += exp((double)logits[i] - (double)logits[*best]);
+        all += (double)logits[i];
     }
-    return log(sum) + (double)logits[*best] - (double)logits[target];
+    double lse = log(sum) + (double)logits[*best], n = (double)(f->loss_end - f->loss_begin);
+    return mrc__loss_value(loss, (size_t)(f->loss_end - f->loss_begin),
+                           (double)logits[target] - lse, all - n * lse);
 }
 
 static void mrc__eval_windows_free(mrc__eval *e) {
@@ -18583,8 +19112,9 @@ static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature 
     mrc__eval *e = user;
     if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
         int32_t s, t;
-        double loss = mrc__eval_loss(f, start, f->start_position, &s);
-        loss += mrc__eval_loss(f, end, f->end_position, &t);
+        const mrc_loss *kind = &e->desc->loss;
+        double loss = mrc__eval_loss(kind, f, start, f->start_position, &s);
+        loss += mrc__eval_loss(kind, f, end, f->end_position, &t);
         e->out->loss += loss / 2;
         e->out->start_accuracy += s == f->start_position;
         e->out->end_accuracy += t == f->end_position;

@@ -4,9 +4,19 @@
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE             // MAP_ANONYMOUS, for the fake device
 #endif
+#ifdef TEST_LINKED                  // calls public functions only: linked with one mrc.o for many
+#define _POSIX_C_SOURCE 200809L
+#include "../mrc.h"
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#else
 #define MRC_IMPLEMENTATION
 #include "../mrc.h"
-#include "../mrc.h"            // including twice must not matter
+#endif
+#include "../mrc.h"                 // including twice must not matter
 
 #ifdef MRC_TEST_CUDA
 #include "../backends/cuda.h"
@@ -75,6 +85,7 @@ TEST_HELPER double test_random(void) {
     return (double)(test_rng >> 40) / 8388608.0 - 1.0;
 }
 
+#ifdef MRC_IMPLEMENTATION
 // n doubles as elements of a type, rounded once.
 TEST_HELPER void test_encode(mrc_dtype dtype, const double *values, size_t n, void *out) {
     for (size_t i = 0; i < n; i++) {
@@ -133,6 +144,7 @@ TEST_HELPER void test_read(mrc_backend *be, mrc_dtype dtype, const void *data, s
     }
     free(raw);
 }
+#endif // MRC_IMPLEMENTATION
 
 // max |a - b| / max(1, max |b|); a NaN in either gives infinity.
 TEST_HELPER double test_error(const double *a, const double *b, size_t n) {

@@ -1,5 +1,6 @@
 // Contract E in the library: what a checkpoint holds comes back to the bit, training goes on as if
 // nothing had happened, and nothing damaged or half-written is ever taken.
+#define TEST_LINKED
 #include "test.h"
 #include <fcntl.h>
 #include <sys/stat.h>

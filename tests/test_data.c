@@ -1,5 +1,6 @@
 // The demo's data set: that data/make_data.c still makes the committed files, byte for byte, and
 // that they hold what data/README.md says. Run from the repository root.
+#define TEST_LINKED
 #include "test.h"
 #include <errno.h>
 #include <unistd.h>

@@ -1,103 +1,7 @@
 // Goldens of PyTorch and transformers (tests/golden/README.md): logits, loss, every gradient, ten
 // optimizer steps, clipping; the model directory both ways and what is wrong with one.
-#include "test.h"
+#include "golden.h"
 #include <unistd.h>
-
-#define GOLDEN "tests/golden/"
-
-// A fixture on the host.
-typedef struct golden {
-    mrc_safetensors *st;
-    char             path[256];
-    size_t           b, n;
-    int32_t         *ids, *types, *positions, *cu, *lengths, *start, *end;
-    float           *start_logits, *end_logits;
-    const char      *zero;          // names of parameters whose exact gradient is 0
-    mrc_feature     *features;
-    const mrc_feature **list;
-} golden;
-
-static void *golden_read(mrc_ctx *ctx, golden *g, const char *name, mrc_dtype dtype, size_t *n) {
-    const mrc_st_entry *e = mrc_safetensors_find(g->st, name);
-    void *data = e ? malloc((size_t)e->numel * 8 + 8) : NULL;
-    if (!CHECK(e && mrc_safetensors_read(g->st, e, dtype, data) == MRC_OK, "%s: %s: %s", g->path,
-               name, mrc_ctx_message(ctx))) exit(1);
-    if (n) *n = (size_t)e->numel;
-    return data;
-}
-
-static void golden_open(mrc_ctx *ctx, golden *g, const char *model, const char *form) {
-    snprintf(g->path, sizeof g->path, GOLDEN "%s/golden_%s.safetensors", model, form);
-    if (!CHECK(mrc_safetensors_open(ctx, &g->st, g->path) == MRC_OK, "%s",
-               mrc_ctx_message(ctx))) exit(1);
-    g->ids = golden_read(ctx, g, "input_ids", MRC_DTYPE_I32, &g->n);
-    g->types = golden_read(ctx, g, "token_type_ids", MRC_DTYPE_I32, NULL);
-    g->positions = golden_read(ctx, g, "position_ids", MRC_DTYPE_I32, NULL);
-    g->cu = golden_read(ctx, g, "cu_seqlens", MRC_DTYPE_I32, NULL);
-    g->lengths = golden_read(ctx, g, "lengths", MRC_DTYPE_I32, &g->b);
-    g->start = golden_read(ctx, g, "start_positions", MRC_DTYPE_I32, NULL);
-    g->end = golden_read(ctx, g, "end_positions", MRC_DTYPE_I32, NULL);
-    g->zero = mrc_safetensors_meta(g->st, "zero_gradient");
-    g->features = calloc(g->b, sizeof *g->features);
-    g->list = calloc(g->b, sizeof *g->list);
-    for (size_t i = 0; i < g->b; i++) {
-        int32_t length = g->cu[i + 1] - g->cu[i];
-        g->features[i] = (mrc_feature){ .example_index = (int32_t)i, .length = length,
-            .real_len = g->lengths[i], .input_ids = g->ids + g->cu[i],
-            .token_type_ids = g->types + g->cu[i], .loss_end = length,
-            .start_position = g->start[i], .end_position = g->end[i] };
-        g->list[i] = &g->features[i];
-    }
-}
-
-static void golden_close(golden *g) {
-    free(g->ids), free(g->types), free(g->positions), free(g->cu), free(g->lengths);
-    free(g->start), free(g->end), free(g->features), free(g->list);
-    mrc_safetensors_close(g->st);
-}
-
-// Whether name stands in the comma list.
-static int is_zero(const golden *g, const char *name) {
-    size_t n = strlen(name);
-    for (const char *p = g->zero; p && (p = strstr(p, name)) != NULL; p += n) {
-        if ((p == g->zero || p[-1] == ',') && (p[n] == ',' || p[n] == 0)) return 1;
-    }
-    return 0;
-}
-
-// t's numbers, or those at a gradient's address, as doubles.
-static double *tensor_read(mrc_backend *be, const mrc_tensor *t, const void *data) {
-    double *out = malloc((t->numel + 1) * sizeof *out);
-    test_read(be, t->dtype, data, t->numel, out);
-    return out;
-}
-
-// The largest difference, of the largest |want| when relative; a NaN is infinity.
-static double difference(const double *got, const double *want, size_t n, int relative) {
-    double scale = 0, worst = 0;
-    for (size_t i = 0; i < n; i++) scale = fabs(want[i]) > scale ? fabs(want[i]) : scale;
-    for (size_t i = 0; i < n; i++) {
-        double d = fabs(got[i] - want[i]);
-        if (!(d <= worst)) worst = d;
-        if (!(d < HUGE_VAL)) return HUGE_VAL;
-    }
-    return relative && scale > 0 ? worst / scale : worst;
-}
-
-static mrc_ctx *new_ctx(mrc_backend *be) {
-    mrc_ctx *ctx = NULL;
-    CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "context");
-    return ctx;
-}
-
-static mrc_model *load(mrc_ctx *ctx, const char *model, mrc_dtype dtype) {
-    char path[256];
-    mrc_model *m = NULL;
-    snprintf(path, sizeof path, GOLDEN "%s", model);
-    if (!CHECK(mrc_model_load(ctx, &m, &(mrc_model_load_desc){ .path = path, .dtype = dtype })
-               == MRC_OK, "%s", mrc_ctx_message(ctx))) exit(1);
-    return m;
-}
 
 static mrc_tensor *golden_loss(mrc_ctx *ctx, mrc_model *m, golden *g, mrc_batch *batch,
                                mrc_tensor **logits, int recompute, size_t first, size_t n) {
@@ -108,7 +12,7 @@ static mrc_tensor *golden_loss(mrc_ctx *ctx, mrc_model *m, golden *g, mrc_batch 
     CHECK(mrc_model_batch(ctx, m, batch, g->list + first, n, first) == MRC_OK, "%s",
           mrc_ctx_message(ctx));
     *logits = mrc_model_forward(ctx, m, batch, &forward);
-    return mrc_cross_entropy(ctx, *logits, batch->targets, mrc__denominators(ctx, m, counted),
+    return mrc_cross_entropy(ctx, *logits, batch->targets, mrc__denominators(ctx, m, counted, 1),
                              batch);
 }
 
@@ -231,7 +135,10 @@ static void test_steps(mrc_backend *be, const char *name, const char *form,
     if (!CHECK(mrc_optimizer_new(ctx, &o, m->params, config) == MRC_OK, "%s",
                mrc_ctx_message(ctx))) exit(1);
     for (uint32_t step = 0; step < 10; step++) {
-        double rate = top * (lr ? mrc_schedule_factor(MRC_SCHEDULE_LINEAR, step, 3, 10) : 1);
+        mrc_schedule_config schedule = mrc_schedule_config_default(MRC_SCHEDULE_LINEAR);
+        schedule.warmup_steps = 3;
+        schedule.total_steps = 10;
+        double rate = top * (lr ? mrc_schedule_factor(&schedule, step) : 1);
         mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 3, .lr = rate,
                                .random = { .seed = 1, .step = step },
                                .forward = mrc_forward_config_default() };
@@ -334,6 +241,52 @@ static void note(void *user, mrc_load_note kind, const char *name) {
     if (kind == MRC_LOAD_MISSING) n->missing++; else n->unexpected++;
     strncat(n->text, name, sizeof n->text - strlen(n->text) - 2);
     strncat(n->text, " ", sizeof n->text - strlen(n->text) - 1);
+}
+
+// In two shards, without a prefix, with gamma and beta for the LayerNorms' weights and biases.
+static void test_old_names(mrc_backend *be, const char *dir) {
+    char path[1024], names[64][128], index[8192] = "{\"weight_map\": {";
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_model *a = load(ctx, "roberta_linear", MRC_DTYPE_F32), *b = NULL;
+    mrc_st_tensor list[64];
+    notes noted = {0};
+    size_t n = 0;
+    CHECK(mrc_model_save(ctx, a, dir, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(remove(path) == 0, "%s", path);
+    for (mrc_tensor *t; n < 64 && (t = mrc_params_at(a->params, n)) != NULL; n++) {
+        const char *name = strncmp(t->name, "roberta.", 8) ? t->name : t->name + 8;
+        const char *norm = strstr(name, "LayerNorm.");
+        snprintf(names[n], sizeof names[n], "%.*s%s", (int)(norm ? norm + 10 - name : 127), name,
+                 !norm ? "" : strstr(norm, "weight") ? "gamma" : "beta");
+        list[n] = (mrc_st_tensor){ .name = names[n], .dtype = "F32", .ndim = t->ndim,
+                                   .data = t->data };
+        for (int k = 0; k < t->ndim; k++) list[n].shape[k] = t->shape[k];
+        size_t used = strlen(index);
+        snprintf(index + used, sizeof index - used, "%s\"%s\": \"%s.safetensors\"",
+                 n ? ", " : "", names[n], n < 10 ? "one" : "two");
+    }
+    strncat(index, "}}", sizeof index - strlen(index) - 1);
+    CHECK(n > 20 && !mrc_params_at(a->params, n), "%zu weights", n);
+    snprintf(path, sizeof path, "%s/one.safetensors", dir);
+    CHECK(mrc_safetensors_write(ctx, path, list, 10, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    snprintf(path, sizeof path, "%s/two.safetensors", dir);
+    CHECK(mrc_safetensors_write(ctx, path, list + 10, n - 10, NULL) == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
+    CHECK(mrc_file_write(ctx, path, index, strlen(index)) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    mrc_model_load_desc desc = { .path = dir, .note = note, .user = &noted };
+    CHECK(mrc_model_load(ctx, &b, &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(noted.missing == 0 && noted.unexpected == 0, "%s", noted.text);
+    for (size_t i = 0; b && i < n; i++) {
+        mrc_tensor *t = mrc_params_at(a->params, i), *u = mrc_params_at(b->params, i);
+        CHECK(!memcmp(t->data, u->data, t->numel * sizeof(float)), "%s changed", t->name);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
+    remove(path);
+    mrc_ctx_free(ctx);
+    mrc_model_free(a);
+    mrc_model_free(b);
 }
 
 // Another head than the directory's: the encoder is kept, the head is new and reported.
@@ -539,6 +492,7 @@ int main(void) {
     CHECK(mrc_dir_new(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
     test_directory(naive, dir);
     test_parts(naive, dir);
+    test_old_names(naive, dir);
     test_other_head(naive);
     test_init(naive);
     test_wrong_configs(dir);

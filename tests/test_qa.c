@@ -1,6 +1,7 @@
 // From data files to features and from logits to scores: data sets, encoders, batch plans,
 // decoding, metrics.  Small data is written here, so that it runs anywhere; with ../shared (or
 // MRC_SHARED) also the corpus of broken files, the reference run's counts, figures, 474 windows.
+#define TEST_LINKED
 #include "test.h"
 #include <sys/stat.h>
 #include <unistd.h>

@@ -1,4 +1,5 @@
 // PyTorch's files: the corpora, real files, what their tensors hold, and failing memory.
+#define TEST_LINKED
 #include "cases.h"
 
 static mrc_ctx *pt_ctx;

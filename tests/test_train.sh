@@ -447,7 +447,7 @@ test_inputs() {
     { cat "$dir/dev.jsonl"; echo '{"id"'; } >"$dir/wrong.jsonl"
     fails 3 "wrong.jsonl:17:" train_in "$refused" --train_file "$dir/wrong.jsonl"
     { cat "$dir/dev.jsonl"; sed 's/"text": \["/&x/' "$dir/dev.jsonl"; } >"$dir/wrong.jsonl"
-    works train_in "$dir/half" --train_file "$dir/wrong.jsonl" --max_steps 1
+    works train_in "$dir/partly" --train_file "$dir/wrong.jsonl" --max_steps 1
     says "wrong.jsonl: 32 rows -> 16 kept ("
     absent "$refused"
 
@@ -575,6 +575,110 @@ test_faults() {
 }
 
 #---------------------------------------------------------------------------------------------------
+# The choices of an experiment: each trains, resumes to the same bytes, and its head answers
+#---------------------------------------------------------------------------------------------------
+# choice NAME FLAG...: a run with every checkpoint; one that goes on from the middle ends alike.
+choice() {
+    name=$1
+    shift
+    works train_in "$dir/$name" --threads 1 --max_steps 12 --eval_steps 4 --save_steps 1 \
+        --save_total_limit 6 "$@"
+    cp -R "$dir/$name" "$dir/copy"
+    works train_in "$dir/copy" --threads 2 --max_steps 12 --eval_steps 4 --save_steps 1 \
+        --save_total_limit 6 "$@" --resume_from_checkpoint "$dir/$name/checkpoint-7"
+    same_run "$dir/$name" "$dir/copy"
+    works build/predict --model_name_or_path "$dir/$name" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/answers"
+    if cmp -s "$dir/base/model.safetensors" "$dir/$name/model.safetensors"; then
+        bad "$* changes nothing"
+    fi
+    rm -rf "$dir/copy" "$dir/answers"
+}
+
+test_choices() {
+    choice mlp --head mlp --loss focal --gamma 2 --optim adamp --weight_decay 0.01
+    choice gru --head bigru --loss label_smoothing --smoothing 0.1 --optim sgd --momentum 0.9 \
+        --lr_scheduler_type cosine --warmup_steps 3
+    choice conv --head conv1d --head_kernel_size 5 --ema_decay 0.9 --layerwise_lr_decay 0.8 \
+        --head_learning_rate 1e-2 --lr_scheduler_type polynomial
+    choice drop --rdrop_alpha 1 --fgm_epsilon 0.5 --lr_scheduler_type inverse_sqrt \
+        --loss_positions valid --pad_to_max_length --max_seq_length 48
+    choice cold --freeze_layers 1 --metric_for_best_model eval_loss \
+        --lr_scheduler_type cosine_with_restarts --lr_num_cycles 2
+    head='"type": "conv1d", "num_layers": 2, "hidden_size": 8, "dropout": 0.2, "kernel_size": 5'
+    if grep -q "\"mrc_head\": {$head}" "$dir/conv/config.json"; then ok
+    else bad "the head in config.json"; fi
+
+    # A rate of 0 never gets better: the run stops when the third evaluation is no better.
+    works train_in "$dir/patient" --learning_rate 0 --patience 2 --eval_steps 3
+    says "has not been better for 2 evaluations: stopping"
+    if [ "$(grep -c '"eval/loss"' "$dir/patient/log.jsonl")" -eq 3 ]; then ok
+    else bad "--patience 2"; fi
+    works train_in "$dir/patient" --learning_rate 0 --patience 2 --eval_steps 3 \
+        --resume_from_checkpoint
+    says "nothing to do"
+
+    # A fold is measured on, the rest trained on; predict answers the same fold.
+    set -- --config_name "$dir/config.json" --tokenizer_name "$dir/tok" --output_dir "$dir/fold" \
+        --train_file "$dir/train.jsonl" --max_steps 4 --num_folds 7
+    works build/train "$@" --fold 2
+    says "fold 2 of 7: 51 of 60 examples to train on"
+    says "train.jsonl: 9 rows -> 9 kept"
+    works build/predict --model_name_or_path "$dir/fold/best" --test_file "$dir/train.jsonl" \
+        --num_folds 7 --fold 2 --output_dir "$dir/oof"
+    if [ "$(grep -c '^    "1-' "$dir/oof/predictions.json")" -eq 9 ]; then ok
+    else bad "out-of-fold predictions"; fi
+    fails 2 "--fold: is not one of the folds (found 7 of --num_folds 7" build/train "$@" --fold 7 \
+        --overwrite_output_dir
+    fails 2 "--num_folds: a fold of --train_file is measured on" train_in "$dir/no" --num_folds 2
+    fails 2 "--gamma: is not of this --loss" train_in "$dir/no" --gamma 1
+    fails 2 "--metric_for_best_model: no such metric" train_in "$dir/no" \
+        --metric_for_best_model rouge
+    fails 2 "--head_kernel_size: is not odd" train_in "$dir/no" --head conv1d --head_kernel_size 4
+    fails 2 "--freeze_layers: the model has fewer" train_in "$dir/no" --freeze_layers 2
+    absent "$dir/no"
+}
+
+#---------------------------------------------------------------------------------------------------
+# A config file: the flags of a run, in YAML, in JSON, and as the run itself wrote them
+#---------------------------------------------------------------------------------------------------
+test_config() {
+    cat >"$dir/run.yaml" <<EOF
+data:                           # sections only order
+  config_name: $dir/config.json
+  tokenizer_name: $dir/tok
+  train_file: $dir/train.jsonl
+  validation_file: $dir/dev.jsonl
+custom_model: {head: bilstm, num_rnn_layers: 2, rnn_hidden_size: 8}
+learning_rate: 3e-3
+batch_size: 3                   # as the study called it
+gradient_accumulation_steps: 2
+num_train_epochs: 7             # the command line wins
+logging_steps: 3
+eval_steps: 5
+save_steps: ~                   # as if it were not there
+EOF
+    works build/train "$dir/run.yaml" --output_dir "$dir/yaml" --num_train_epochs 2.5
+    same "$dir/base/log.jsonl" "$dir/yaml/log.jsonl"
+    same "$dir/base/model.safetensors" "$dir/yaml/model.safetensors"
+    sed "s:$dir/yaml:$dir/json:" "$dir/yaml/train_args.json" >"$dir/again.json"
+    works build/train "$dir/again.json"
+    same "$dir/base/model.safetensors" "$dir/json/model.safetensors"
+    # refused TEXT LINE: what is wrong with a file of that line.
+    refused() {
+        printf 'head: linear\n%s\n' "$2" >"$dir/bad.yaml"
+        fails 3 "$1" build/train "$dir/bad.yaml" --output_dir "$dir/no"
+        says "bad.yaml:2:"
+    }
+    refused "unknown key (found learning_rat, expected perhaps learning_rate" 'learning_rat: 1'
+    refused "adam_beta1 is out of range (found 1, expected" 'adam_beta1: 1'
+    refused "loss is out of range (found mse, expected ce|focal|label_smoothing" 'loss: mse'
+    refused "train_file is out of range (found a list or mapping" 'train_file: [a, b]'
+    fails 2 "--output_dir is missing" build/train data/study.yaml --config_name "$dir/config.json"
+    absent "$dir/no"
+}
+
+#---------------------------------------------------------------------------------------------------
 if [ "$MRC_FAULTS" = full ]; then
     KILLS=200 STOPS=100 EACH=$(seq 50) THREADS="1 2 3 4 7 8 16"
 else
@@ -598,6 +702,8 @@ if [ $# -eq 0 ]; then
     test_inputs
     test_directories
     test_faults
+    test_choices
+    test_config
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

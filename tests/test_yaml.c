@@ -1,5 +1,6 @@
 // The YAML subset of configuration files (RELIABILITY 3.5): what is read is what YAML 1.2 means by
 // it, all else is refused by name and place.
+#define TEST_LINKED
 #include "cases.h"
 
 static mrc_ctx *yaml_ctx;

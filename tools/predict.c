@@ -11,13 +11,14 @@ typedef struct predict_args {
     int    encoding, pad_to_max_length, version_2_with_negative, max_context, dtype;
     size_t n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
     double null_score_diff_threshold, temperature;
+    size_t num_folds, fold;
 } predict_args;
 
 typedef struct prediction_run {
     predict_args   a;
     mrc_ctx       *ctx;
     mrc_tokenizer *tok;
-    mrc_dataset   *set;
+    mrc_dataset   *set, *all;           // all: with folds, what set is one of
     mrc_features   features;
     mrc_model     *model;               // NULL with --logits
     int32_t        pad_token_id;
@@ -75,9 +76,14 @@ static void load_inputs(prediction_run *p) {
     mrc_features_config config = features_config(p);
     // The study's encoder looks for the answer; otherwise every question gets its answer, also one
     // whose own answers are missing or wrong.
-    tool_check(p->ctx, a->encoding == MRC_ENCODING_SENTINEL
+    // The folds of train are of the rows that train uses.
+    tool_check(p->ctx, a->encoding == MRC_ENCODING_SENTINEL || a->num_folds
                ? mrc_dataset_load(p->ctx, &p->set, a->test_file)
                : mrc_dataset_load_questions(p->ctx, &p->set, a->test_file));
+    if (a->num_folds) {
+        p->all = p->set;
+        p->set = tool_fold(p->ctx, p->all, a->test_file, a->num_folds, a->fold, 1);
+    }
     tool_check(p->ctx, mrc_features_new(p->ctx, &p->features, p->set, p->tok, &config));
     if (mrc_dataset_size(p->set) == 0) {
         tool_fail(TOOL_BAD_INPUT, "%s: nothing to answer (found 0 of %zu rows kept, expected at "
@@ -364,6 +370,7 @@ static int run_program(prediction_run *p, tool_program *program, int argc, char 
     for (size_t i = 0; i < 3; i++) mrc_text_free(texts[i]);
     mrc_features_free(&p->features);
     mrc_dataset_free(p->set);
+    mrc_dataset_free(p->all);
     mrc_tokenizer_free(p->tok);
     mrc_ctx_free(p->ctx);
     mrc_model_free(p->model);
@@ -385,6 +392,10 @@ static tool_flag the_flags[] = {
       .otherwise = "the model directory", .help = "a directory with the vocabulary, or vocab.txt" },
     { .name = "test_file", .string = &A.test_file, .value = "FILE", .required = 1,
       .help = "the questions: SQuAD, KorQuAD or KLUE JSON, or JSONL; answers are not needed" },
+    { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
+      .help = "answer one fold of the file alone, split as train does with this --seed; 0: all" },
+    { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
+      .help = "with --num_folds: which one, from 0" },
     { .name = "output_dir", .string = &A.output_dir, .value = "DIR",
       .otherwise = "none; needed but with --encoding sentinel",
       .help = "where predictions.json, nbest_predictions.json and null_odds.json go" },

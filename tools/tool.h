@@ -182,8 +182,9 @@ typedef struct tool_flag {
     double       min, max;              // of numbers; both 0: any
     int          above_min, below_max;  // 1: that end is not allowed itself
     int          required, positional;
-    int          given;                 // out: it was on the command line
+    int          given;                 // out: TOOL_GIVEN, or TOOL_CONFIGURED by a config file
 } tool_flag;
+enum { TOOL_GIVEN = 1, TOOL_CONFIGURED = 2 };
 
 typedef struct tool_program {
     const char *name;
@@ -191,6 +192,7 @@ typedef struct tool_program {
     const char *usage;                  // what follows the name: "--output_dir DIR [flags]"
     const char *examples[2];            // whole command lines
     tool_flag  *flags;
+    const char *const *config;          // where a flag puts a config file's path; NULL: none
 } tool_program;
 
 // What every program accepts.
@@ -339,7 +341,7 @@ static void tool__assign(tool_flag *f, const char *text) {
                   f->positional ? "" : "--", f->name, f->positional ? "argument" : "flag",
                   *text ? text : "nothing", expected);
     }
-    f->given = 1;
+    f->given = TOOL_GIVEN;
 }
 
 // Edit distance of two names; names are short, longer ones count by their first 63 bytes.
@@ -375,7 +377,8 @@ static tool_flag *tool__find(tool_program *p, const char *s, size_t bytes) {
     return NULL;
 }
 
-_Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes) {
+// The flag whose name is nearest.
+static const char *tool__nearest(tool_program *p, const char *s, size_t bytes) {
     tool_flag *tables[2] = { p->flags, tool_common_flags };
     const char *nearest = "help";
     size_t least = SIZE_MAX;
@@ -385,8 +388,12 @@ _Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes
             if (d < least) { least = d; nearest = f->name; }
         }
     }
+    return nearest;
+}
+
+_Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes) {
     tool_fail(TOOL_USAGE, "unknown flag (found --%.*s, expected perhaps --%s; --help lists all)",
-              (int)bytes, s, nearest);
+              (int)bytes, s, tool__nearest(p, s, bytes));
 }
 
 // argv[i] is "--name" or "--name=value"; returns the index of the last argument it took.
@@ -535,6 +542,99 @@ static void tool__open_streams(void) {
     }
 }
 
+
+//==============================================================================
+// Contexts and backends
+//==============================================================================
+static char tool_log_text[1024];        // the latest error, for what has no context to keep it
+static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
+
+// The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
+TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
+    (void)user;
+    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
+    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
+}
+
+// be NULL: for text and files only.
+TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
+    mrc_ctx *ctx;
+    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
+    mrc_status status = mrc_ctx_new(&ctx, &desc);
+    if (status == MRC_OK) return ctx;
+    tool_fail(tool_exit_code(status), "%s",
+              *tool_log_text ? tool_log_text : mrc_status_string(status));
+}
+
+//------------------------------------------------------------------------------
+// A config file: flags by name, in sections that only order them; the command line wins
+//------------------------------------------------------------------------------
+// A value as it would stand on the command line; NULL for one that no flag takes.
+static const char *tool__config_text(const mrc_json *v, char *number, size_t capacity) {
+    switch (v->type) {
+    case MRC_JSON_STRING: return v->string;
+    case MRC_JSON_TRUE:   return "true";
+    case MRC_JSON_FALSE:  return "false";
+    case MRC_JSON_NUMBER:
+        if (v->is_int) snprintf(number, capacity, "%lld", (long long)v->integer);
+        else snprintf(number, capacity, "%.17g", v->number);
+        return number;
+    default:              return NULL;
+    }
+}
+
+static void tool__config_members(tool_program *p, const char *path, const mrc_json *object,
+                                 int depth) {
+    for (const mrc_json *v = object->child; v; v = v->next) {
+        char number[64], expected[256];
+        if (v->type == MRC_JSON_OBJECT && depth < 2) {
+            tool__config_members(p, path, v, depth + 1);
+            continue;
+        }
+        if (v->type == MRC_JSON_NULL) continue;         // as if it were not there
+        tool_flag *f = tool__find(p, v->key, v->key_bytes);
+        const char *text = tool__config_text(v, number, sizeof number);
+        if (!f) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: unknown key (found %s, expected perhaps %s; "
+                      "--help lists all)", path, v->line, v->column, v->key,
+                      tool__nearest(p, v->key, v->key_bytes));
+        }
+        if (f->given == TOOL_CONFIGURED) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s stands twice", path, v->line, v->column,
+                      f->name);
+        }
+        if (f->given) continue;
+        // The tree goes with its context, a string flag keeps pointing at its text.
+        char *kept = text ? malloc(strlen(text) + 1) : NULL;
+        if (kept) memcpy(kept, text, strlen(text) + 1);
+        if (text && !kept) tool_fail(TOOL_NO_MEMORY, "%s: no memory for %s", path, v->key);
+        if (!kept || !tool__set(f, kept)) {
+            tool__expected(f, expected, sizeof expected);
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                      path, v->line, v->column, v->key, text ? text : "a list or mapping",
+                      expected);
+        }
+        f->given = TOOL_CONFIGURED;
+        if (!f->string) free(kept);
+    }
+}
+
+// Reads a program's config file, YAML or by its name JSON, below the flags that were given.
+TOOL_DEF void tool_config(tool_program *p, const char *path) {
+    const size_t n = strlen(path);
+    const int json = n > 5 && strcmp(path + n - 5, ".json") == 0;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_json *root;
+    tool_check(ctx, json ? mrc_json_load(ctx, &root, path) : mrc_yaml_load(ctx, &root, path));
+    if (root->type != MRC_JSON_OBJECT) {
+        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: is no mapping of flags", path, root->line,
+                  root->column);
+    }
+    tool__config_members(p, path, root, 0);
+    mrc_json_free(root);
+    mrc_ctx_free(ctx);
+}
+
 // Defaults, then the command line.  Returns when the program has work to do.
 TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
     int only_positional = 0;
@@ -564,6 +664,7 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
                    MRC_VERSION_PATCH);
         exit(tool_finish());
     }
+    if (p->config && *p->config) tool_config(p, *p->config);
     for (tool_flag *f = p->flags; f->name; f++) {
         char expected[256];
         if (!f->required || f->given) continue;
@@ -571,29 +672,6 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
         tool_fail(TOOL_USAGE, "%s%s is missing (found nothing, expected %s; see --help)",
                   f->positional ? "" : "--", f->name, expected);
     }
-}
-
-//==============================================================================
-// Contexts and backends
-//==============================================================================
-static char tool_log_text[1024];        // the latest error, for what has no context to keep it
-static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
-
-// The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
-TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
-    (void)user;
-    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
-    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
-}
-
-// be NULL: for text and files only.
-TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
-    mrc_ctx *ctx;
-    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
-    mrc_status status = mrc_ctx_new(&ctx, &desc);
-    if (status == MRC_OK) return ctx;
-    tool_fail(tool_exit_code(status), "%s",
-              *tool_log_text ? tool_log_text : mrc_status_string(status));
 }
 
 // --threads for what has a pool of the library's without a backend.
@@ -755,6 +833,32 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
                   "%zu, expected at most %zu)", model, *length, longest);
     }
     tool_check_stride(*length, stride);
+}
+
+// The examples of one of k folds (KFold with --seed), or those of all others; freed before d.
+TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *path, size_t k,
+                                size_t fold, int inside) {
+    size_t n = mrc_dataset_size(d), kept = 0;
+    size_t *folds = malloc((2 * n + 1) * sizeof *folds);
+    mrc_dataset *part;
+    if (!folds) tool_fail(TOOL_NO_MEMORY, "no memory for the folds of %zu examples", n);
+    if (k < 2 || fold >= k) {
+        tool_fail(TOOL_USAGE, "--fold: is not one of the folds (found %zu of --num_folds %zu, "
+                  "expected 0 to %zu of at least 2)", fold, k, k > 1 ? k - 1 : 1);
+    }
+    if (k > n) {
+        tool_fail(TOOL_BAD_INPUT, "%s: has fewer examples than folds (found %zu, expected at least "
+                  "%zu)", path, n, k);
+    }
+    tool_check(ctx, mrc_kfold(ctx, n, k, (uint64_t)tool_common.seed, folds));
+    for (size_t i = 0; i < n; i++) {
+        if ((folds[i] == fold) == (inside != 0)) folds[n + kept++] = i;
+    }
+    tool_check(ctx, mrc_dataset_subset(ctx, &part, d, folds + n, kept));
+    tool_note("%s: fold %zu of %zu: %zu of %zu examples to %s", path, fold, k, kept, n,
+              inside ? "measure on" : "train on");
+    free(folds);
+    return part;
 }
 
 // "FILE: 3952 rows -> 3706 kept (reason: 246)": a result, there before the work begins.

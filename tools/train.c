@@ -32,6 +32,12 @@ typedef struct train_args {
     int64_t max_steps;
     int     pad_to_max_length, gradient_checkpointing, overwrite_output_dir, do_train, do_eval;
     int     fp16, bf16;
+    int     loss, loss_variant, loss_positions, nesterov, greater_is_better;
+    double  gamma, smoothing, rdrop_alpha, fgm_epsilon;
+    double  momentum, adamp_delta, adamp_wd_ratio, ema_decay, layerwise_lr_decay;
+    double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
+    size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
+    const char *metric_for_best_model, *config;
 } train_args;
 
 // What a checkpoint brings back, beside weights and moments.
@@ -43,6 +49,8 @@ typedef struct run_state {
     int      has_best, has_eval, evaluate;  // evaluate: the one of this step is still to be done
     double   best_metric;
     uint64_t best_step, eval_step;
+    uint64_t stale;                     // evaluations since the best one
+    int      stopped;                   // --patience is at its end
     mrc_eval_result eval;               // the latest
     double   eval_seconds, seconds;     // seconds: of training, all processes of the run together
     uint64_t log_bytes;
@@ -57,8 +65,10 @@ typedef struct run {
     mrc_tokenizer *tok;
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
+    mrc_dataset   *all_set;             // with folds: what both are parts of
     mrc_features   train, validation;
     mrc_model     *model;
+    mrc_model_config model_config;
     mrc_optimizer *optimizer;
     run_state      s;
     mrc_text       identity;            // flags and inputs as JSON members
@@ -97,6 +107,69 @@ static void resolve_compat(run *r, const tool_program *p) {
     a->encoding = MRC_ENCODING_SENTINEL;
     a->pad_to_max_length = 1;
     a->max_grad_norm = 0;
+    if (!tool_given(p, "loss_variant")) a->loss_variant = 1;
+    if (!tool_given(p, "gamma")) a->gamma = 1;
+}
+
+// What is of no use without another flag, or contradicts it.
+static void check_experiment(run *r, const tool_program *p) {
+    train_args *a = &r->a;
+    if (a->num_folds && a->validation_file) {
+        tool_fail(TOOL_USAGE, "--num_folds: a fold of --train_file is measured on (found "
+                  "--validation_file too, expected one of them)");
+    }
+    if (a->patience && !a->validation_file && !a->num_folds) {
+        tool_fail(TOOL_USAGE, "--patience: nothing is measured (found neither --validation_file "
+                  "nor --num_folds, expected one)");
+    }
+    if (a->fgm_epsilon > 0 && a->freeze_layers) {
+        tool_fail(TOOL_USAGE, "--fgm_epsilon: moves the word embeddings, which --freeze_layers "
+                  "freezes (found both, expected one)");
+    }
+    static const struct { const char *flag; int loss; } of[] = { { "gamma", 1 },
+                                                                  { "smoothing", 2 } };
+    for (int i = 0; i < 2; i++) {
+        if (tool_given(p, of[i].flag) != TOOL_GIVEN || a->loss == of[i].loss) continue;
+        tool_fail(TOOL_USAGE, "--%s: is not of this --loss (found --%s, expected --loss %s with "
+                  "it)", of[i].flag, of[i].flag, i ? "label_smoothing" : "focal");
+    }
+}
+
+// The metrics that --metric_for_best_model knows: by name, and whether more is better.
+static const struct { const char *name; int greater, decoded; size_t at; } metrics[] = {
+    { "loss", 0, 0, offsetof(mrc_eval_result, loss) },
+    { "start_accuracy", 1, 0, offsetof(mrc_eval_result, start_accuracy) },
+    { "end_accuracy", 1, 0, offsetof(mrc_eval_result, end_accuracy) },
+    { "accuracy", 1, 0, offsetof(mrc_eval_result, accuracy) },
+    { "exact_match", 1, 1, offsetof(mrc_eval_result, exact_match) },
+    { "f1", 1, 1, offsetof(mrc_eval_result, f1) } };
+enum { N_METRICS = sizeof metrics / sizeof *metrics };
+
+// As Hugging Face takes it: with eval_ or without.  Leaves the bare name.
+static void resolve_metric(run *r, const tool_program *p) {
+    train_args *a = &r->a;
+    const int offsets = a->encoding == MRC_ENCODING_OFFSETS;
+    if (!a->metric_for_best_model) a->metric_for_best_model = offsets ? "exact_match" : "accuracy";
+    const char *name = a->metric_for_best_model;
+    if (!strncmp(name, "eval_", 5) || !strncmp(name, "eval/", 5)) name += 5;
+    for (int i = 0; i < N_METRICS; i++) {
+        if (strcmp(name, metrics[i].name) || (metrics[i].decoded && !offsets)) continue;
+        a->metric_for_best_model = metrics[i].name;
+        if (!tool_given(p, "greater_is_better")) a->greater_is_better = metrics[i].greater;
+        return;
+    }
+    tool_fail(TOOL_USAGE, "--metric_for_best_model: no such metric is measured (found %s, expected "
+              "loss, start_accuracy, end_accuracy, accuracy%s)", a->metric_for_best_model,
+              offsets ? ", exact_match or f1" : "; --encoding offsets has exact_match and f1 too");
+}
+
+static double best_value(const run *r) {
+    double value = 0;
+    for (int i = 0; i < N_METRICS; i++) {
+        if (strcmp(r->a.metric_for_best_model, metrics[i].name)) continue;
+        memcpy(&value, (const char *)&r->s.eval + metrics[i].at, sizeof value);
+    }
+    return value;
 }
 
 static void check_usage(run *r, const tool_program *p) {
@@ -128,14 +201,12 @@ static void check_usage(run *r, const tool_program *p) {
         tool_fail(TOOL_USAGE, "--bf16: contradicts --fp16 (found both, expected one)");
     }
     resolve_compat(r, p);
+    check_experiment(r, p);
+    resolve_metric(r, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
     if (!a->do_eval) a->validation_file = NULL;
     r->tokenizer_dir = a->tokenizer_name ? a->tokenizer_name : a->model_name_or_path;
-}
-
-static const char *best_key(const run *r) {
-    return r->a.encoding == MRC_ENCODING_OFFSETS ? "eval/exact_match" : "eval/accuracy";
 }
 
 // What the model computes in; its weights are f32 in any case.
@@ -158,9 +229,9 @@ static void check_precision(const run *r) {
 static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "trainer_state.json", "train_results.json", "eval_results.json",
-        "all_results.json", "config.json", "model.safetensors", "vocab.txt", "vocab.json",
-        "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "best",
-        ".best.tmp", ".best.old", NULL };
+        "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt",
+        "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+        "special_tokens_map.json", "best", ".best.tmp", ".best.old", NULL };
     for (int i = 0; names[i]; i++) {
         size_t n = strlen(names[i]);
         if (strcmp(name, names[i]) == 0) return 1;
@@ -312,7 +383,7 @@ static int is_free_flag(const char *name) {
     static const char *const names[] = {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
-        "save_steps", "save_total_limit", "gradient_checkpointing", NULL };
+        "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -491,6 +562,8 @@ static mrc_text state_text(run *r, int finished) {
                     MRC_VERSION_PATCH, r->be->name, r->be->isa ? r->be->isa : "");
     mrc_text_printf(&t, ", \"finished\": %s, \"evaluate\": %s", finished ? "true" : "false",
                     s->evaluate ? "true" : "false");
+    mrc_text_printf(&t, ", \"stopped\": %s, \"evaluations_since_best\": %llu",
+                    s->stopped ? "true" : "false", (unsigned long long)s->stale);
     mrc_text_printf(&t, ", \"random\": {\"seed\": %lld, \"step\": %llu}",
                     (long long)tool_common.seed, (unsigned long long)s->step);
     mrc_text_printf(&t, ", \"log\": {\"bytes\": %llu, \"crc32c\": %lu}",
@@ -567,6 +640,8 @@ static void state_read(run *r, const char *path, const mrc_json *root) {
         .skipped = count_of(path, root, "skipped_steps"),
         .skipped_in_a_row = count_of(path, root, "skipped_in_a_row"),
         .evaluate = member(path, root, "evaluate", MRC_JSON_TRUE)->type == MRC_JSON_TRUE,
+        .stopped = member(path, root, "stopped", MRC_JSON_TRUE)->type == MRC_JSON_TRUE,
+        .stale = count_of(path, root, "evaluations_since_best"),
         .seconds = number_of(path, root, "train_seconds"),
         .log_bytes = count_of(path, log, "bytes"),
         .log_crc = (uint32_t)count_of(path, log, "crc32c") };
@@ -649,6 +724,38 @@ static void restore_best(run *r) {
     tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(fresh, r->a.output_dir, ".best.tmp")));
 }
 
+// train_args.json: every flag of the run as it was resolved, to be given again as CONFIG.
+static void save_args(run *r) {
+    char path[TOOL_PATH_BYTES];
+    mrc_text t, value;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_add(&t, "{", 1);
+    for (const tool_flag *f = r->flags; f->name; f++) {
+        static const char *const of_one_process[] = { "CONFIG", "resume_from_checkpoint",
+                                                      "overwrite_output_dir", NULL };
+        int skip = 0;
+        for (int i = 0; of_one_process[i]; i++) skip |= !strcmp(f->name, of_one_process[i]);
+        // A number without a default that is 0 was not given: 0 may be no value of it.
+        skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0));
+        mrc_text_init(&value, r->ctx);
+        flag_value(&value, f);
+        if (!skip && !(f->string && !*f->string)) {
+            mrc_text_printf(&t, "%s\n    \"%s\": ", t.bytes > 1 ? "," : "", f->name);
+            if (f->string || f->choice) {
+                mrc_text_json_string(&t, value.bytes ? value.data : "", value.bytes, 0);
+            } else {
+                mrc_text_add(&t, value.data, value.bytes);
+            }
+        }
+        mrc_text_free(&value);
+    }
+    mrc_text_printf(&t, ",\n    \"seed\": %lld\n}\n", (long long)tool_common.seed);
+    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a.output_dir, "train_args.json"),
+                                      t.data, t.bytes));
+    mrc_text_free(&t);
+}
+
 // The output directory as the state wants it: nothing in it is newer than the state but checkpoints
 // of the same run, which will be written again to the same bytes.
 static void begin_output(run *r) {
@@ -666,25 +773,46 @@ static void begin_output(run *r) {
         tool_check(r->ctx, mrc_dir_remove(r->ctx, tool_path(path, r->a.output_dir,
                                                             "trainer_state.json")));
     }
+    save_args(r);
     log_open(r);
 }
 
 //==============================================================================
 // Inputs: tokenizer, data, model
 //==============================================================================
-static void load_features(run *r, mrc_dataset **set, mrc_features *features, const char *path) {
+static void load_features(run *r, const mrc_dataset *set, mrc_features *features,
+                          const char *path) {
     mrc_features_config config = mrc_features_config_default();
     config.kind = (mrc_encoding_kind)r->a.encoding;
     config.max_seq_length = r->a.max_seq_length;
     config.doc_stride = r->a.doc_stride;
     config.pad_to_max_length = r->a.pad_to_max_length;
     config.with_targets = 1;
-    tool_check(r->ctx, mrc_dataset_load(r->ctx, set, path));
-    tool_check(r->ctx, mrc_features_new(r->ctx, features, *set, r->tok, &config));
-    tool_print_rows(path, *set, features);
+    config.loss_valid = r->a.loss_positions;
+    tool_check(r->ctx, mrc_features_new(r->ctx, features, set, r->tok, &config));
+    tool_print_rows(path, set, features);
     if (features->n == 0) {
         tool_fail(TOOL_BAD_INPUT, "%s: no row is left (found 0 of %zu kept, expected at least 1)",
-                  path, mrc_dataset_rows(*set));
+                  path, mrc_dataset_rows(set));
+    }
+}
+
+static void load_data(run *r) {
+    const train_args *a = &r->a;
+    if (a->num_folds) {
+        tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->all_set, a->train_file));
+        r->train_set = tool_fold(r->ctx, r->all_set, a->train_file, a->num_folds, a->fold, 0);
+        r->validation_set = tool_fold(r->ctx, r->all_set, a->train_file, a->num_folds, a->fold, 1);
+    } else {
+        tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->train_set, a->train_file));
+    }
+    load_features(r, r->train_set, &r->train, a->train_file);
+    if (a->validation_file) {
+        tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->validation_set, a->validation_file));
+    }
+    if (r->validation_set) {
+        load_features(r, r->validation_set, &r->validation,
+                      a->validation_file ? a->validation_file : a->train_file);
     }
 }
 
@@ -701,7 +829,21 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
     else if (!config.rnn_hidden_size || a->head >= 0) config.rnn_hidden_size = config.hidden_size;
     if (tool_given(p, "rnn_dropout") || a->head >= 0) config.rnn_dropout = a->rnn_dropout;
     if (config.pad_to_max_length) a->pad_to_max_length = 1;
-    config.pad_to_max_length = config.head == MRC_HEAD_BILSTM && a->pad_to_max_length;
+    if (tool_given(p, "head_kernel_size") || a->head >= 0) {
+        config.head_kernel_size = a->head_kernel_size;
+    }
+    if (config.head == MRC_HEAD_CONV1D && config.head_kernel_size % 2 == 0) {
+        tool_fail(TOOL_USAGE, "--head_kernel_size: is not odd (found %zu, expected 1, 3, 5, ..)",
+                  config.head_kernel_size);
+    }
+    if (a->freeze_layers > config.num_hidden_layers) {
+        tool_fail(TOOL_USAGE, "--freeze_layers: the model has fewer (found %zu, expected at most "
+                  "%zu)", a->freeze_layers, config.num_hidden_layers);
+    }
+    // Pads reach other rows through the layers of these heads.
+    config.pad_to_max_length = a->pad_to_max_length && config.head != MRC_HEAD_LINEAR
+                            && config.head != MRC_HEAD_MLP;
+    a->head_kernel_size = config.head_kernel_size;
     a->head = (int)config.head;
     a->num_rnn_layers = config.num_rnn_layers;
     a->rnn_hidden_size = config.rnn_hidden_size;
@@ -709,7 +851,7 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
     return config;
 }
 
-static void load_model(run *r, const mrc_model_config *config) {
+static void load_weights(run *r, const mrc_model_config *config) {
     uint64_t seed = (uint64_t)tool_common.seed;
     if (r->a.config_name && !r->checkpoint[0]) {
         tool_check(r->ctx, mrc_model_new(r->ctx, &r->model, config, model_dtype(r), seed));
@@ -724,9 +866,33 @@ static void load_model(run *r, const mrc_model_config *config) {
     tool_load_notes_end(&notes);
 }
 
-static mrc_optimizer_config optimizer_config(const run *r) {
+static void load_model(run *r, const mrc_model_config *config) {
+    load_weights(r, config);
+    mrc_model_freeze(r->model, r->a.freeze_layers);
+}
+
+// --layerwise_lr_decay and --head_learning_rate.
+static void parameter_group(void *user, const mrc_tensor *p, mrc_param_group *g) {
+    const run *r = user;
+    size_t head = r->model_config.num_hidden_layers + 1;
+    size_t depth = mrc_model_depth(&r->model_config, p->name);
+    g->lr_scale = pow(r->a.layerwise_lr_decay, (double)(head - depth));
+    if (depth == head && r->a.head_learning_rate > 0) {
+        g->lr_scale = r->a.head_learning_rate / r->a.learning_rate;
+    }
+}
+
+static mrc_optimizer_config optimizer_config(run *r) {
     mrc_optimizer_config config = mrc_optimizer_config_default();
-    config.variant = r->a.optim ? MRC_ADAMW_HF : MRC_ADAMW_TORCH;
+    static const mrc_optim variants[] = { MRC_ADAMW_TORCH, MRC_ADAMW_HF, MRC_ADAMP, MRC_SGD };
+    config.variant = variants[r->a.optim];
+    config.delta = r->a.adamp_delta;
+    config.wd_ratio = r->a.adamp_wd_ratio;
+    config.nesterov = r->a.nesterov;
+    config.momentum = r->a.momentum;
+    config.ema_decay = r->a.ema_decay;
+    config.group = parameter_group;
+    config.user = r;
     config.beta1 = r->a.adam_beta1;
     config.beta2 = r->a.adam_beta2;
     config.eps = r->a.adam_epsilon;
@@ -751,6 +917,15 @@ static void load_optimizer(run *r) {
 //==============================================================================
 #define MIB(bytes) (((bytes) + (1 << 20) - 1) >> 20)
 
+static mrc_loss loss_of(const run *r) {
+    return (mrc_loss){ .kind = (mrc_loss_kind)r->a.loss, .reference = r->a.loss_variant,
+                       .gamma = r->a.gamma, .smoothing = r->a.smoothing };
+}
+static mrc_objective objective_of(const run *r) {
+    return (mrc_objective){ .loss = loss_of(r), .rdrop_alpha = r->a.rdrop_alpha,
+                            .fgm_epsilon = r->a.fgm_epsilon };
+}
+
 // What training takes with another micro-batch size, checkpointing or evaluation batch.
 static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t micro_batch,
                                   int checkpointing, size_t eval_batch) {
@@ -758,7 +933,8 @@ static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t 
     mrc_train_memory memory;
     mrc_train_plan_desc desc = {
         .model = model, .optimizer = &optimizer, .dtype = model_dtype(r),
-        .forward = mrc_forward_config_default(), .features = &r->train,
+        .forward = mrc_forward_config_default(), .objective = objective_of(r),
+        .freeze_layers = r->a.freeze_layers, .features = &r->train,
         .batching = (mrc_batching)r->a.batching, .micro_batch = micro_batch,
         .accumulation = r->a.train_batch_size / micro_batch * r->a.accumulation,
         .eval = r->validation_set ? &r->validation : NULL, .eval_batch_size = eval_batch,
@@ -858,10 +1034,7 @@ static int load_inputs(run *r, const tool_program *p) {
                    &r->a.doc_stride);
     identify(r);
     if (is_finished(r)) return 0;
-    load_features(r, &r->train_set, &r->train, r->a.train_file);
-    if (r->a.validation_file) {
-        load_features(r, &r->validation_set, &r->validation, r->a.validation_file);
-    }
+    load_data(r);
     find_checkpoint(r);
     if (r->checkpoint[0]) {
         char path[TOOL_PATH_BYTES];
@@ -872,6 +1045,7 @@ static int load_inputs(run *r, const tool_program *p) {
         mrc_json_free(root);
         r->saved_step = r->s.step;
     }
+    r->model_config = config;
     plan_memory(r, &config);
     load_model(r, &config);
     load_optimizer(r);
@@ -980,12 +1154,18 @@ static void log_eval(run *r) {
     mrc_text_free(&t);
 }
 
+// What is measured, kept as best/ and left as the final model are the averages, if there are any.
+static void swap_average(run *r) {
+    if (r->a.ema_decay > 0) tool_check(r->ctx, mrc_optimizer_swap(r->ctx, r->optimizer));
+}
+
 // 0: a signal came first.
 static int evaluate(run *r) {
     tool_bar bar;
     int offsets = r->a.encoding == MRC_ENCODING_OFFSETS;
     double begun = tool_seconds();
     mrc_eval_desc desc = {
+        .loss = loss_of(r),
         .predict = { .features = &r->validation, .batch_size = r->a.eval_batch_size,
                      .dropout = r->a.compat == COMPAT_REFERENCE,
                      .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 1 },
@@ -997,9 +1177,13 @@ static int evaluate(run *r) {
     desc.decode.max_answer_length = r->a.max_answer_length;
     tool_bar_begin(&bar, "eval", r->validation.n, 0);
     mrc_eval_result result;
+    swap_average(r);
     mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
     tool_bar_end(&bar, NULL);
-    if (status == MRC_ERR_INTERRUPTED) return 0;
+    if (status == MRC_ERR_INTERRUPTED) {
+        swap_average(r);
+        return 0;
+    }
     tool_check(r->ctx, status);
     r->s.eval = result;
     r->s.has_eval = 1;
@@ -1007,13 +1191,17 @@ static int evaluate(run *r) {
     r->s.eval_seconds = tool_seconds() - begun;
     r->s.evaluate = 0;
     log_eval(r);
-    double metric = offsets ? result.exact_match : result.accuracy;
-    if (!r->s.has_best || metric > r->s.best_metric) {
+    const double metric = best_value(r), best = r->s.best_metric;
+    r->s.stale++;
+    if (!r->s.has_best || (r->a.greater_is_better ? metric > best : metric < best)) {
         save_best(r);
         r->s.has_best = 1;
         r->s.best_metric = metric;
         r->s.best_step = r->s.step;
+        r->s.stale = 0;
     }
+    swap_average(r);
+    if (r->a.patience && r->s.stale >= r->a.patience) r->s.stopped = 1;
     return 1;
 }
 
@@ -1042,18 +1230,29 @@ _Noreturn static void leave(run *r) {
 // Whether the step that has just been done is followed by an evaluation.
 static int eval_due(const run *r) {
     int last = r->s.step == r->total_steps;
-    if (!r->a.validation_file) return 0;
+    if (!r->validation_set) return 0;
     if (r->a.eval_steps) return last || r->s.step % r->a.eval_steps == 0;
     // The study: at step != 0 && step % 100 == 0, counted from 0 in each epoch, after the step.
     if (r->a.compat) return (r->at > 1 && (r->at - 1) % 100 == 0) || (last && !r->s.has_eval);
     return last || r->at == r->plan.n_batches;
 }
 
+// The learning rate of the step to come.
+static double rate_of(const run *r) {
+    mrc_schedule_config c = mrc_schedule_config_default((mrc_schedule)r->a.schedule);
+    c.warmup_steps = r->warmup_steps;
+    c.total_steps = r->total_steps;
+    if (r->a.lr_num_cycles > 0) c.num_cycles = r->a.lr_num_cycles;
+    c.power = r->a.lr_power;
+    c.lr_end = r->a.lr_end;
+    c.lr = r->a.learning_rate;
+    return r->a.learning_rate * mrc_schedule_factor(&c, r->s.step);
+}
+
 static void log_train(run *r, const mrc_step_result *result) {
     double loss = r->s.window_weight > 0 ? r->s.window_sum / r->s.window_weight : (double)NAN;
     // As Hugging Face logs it: the rate of the step to come.
-    double rate = r->a.learning_rate * mrc_schedule_factor((mrc_schedule)r->a.schedule, r->s.step,
-                                                           r->warmup_steps, r->total_steps);
+    double rate = rate_of(r);
     mrc_text t;
     mrc_text_init(&t, r->ctx);
     mrc_text_add(&t, "{", 1);
@@ -1109,8 +1308,7 @@ static mrc_step_result one_step(run *r) {
                  ? (n + r->a.accumulation - 1) / r->a.accumulation : r->a.train_batch_size;
     mrc_step_desc desc = {
         .features = r->batch, .n = n, .micro_batch = micro,
-        .lr = r->a.learning_rate * mrc_schedule_factor((mrc_schedule)r->a.schedule, r->s.step,
-                                                       r->warmup_steps, r->total_steps),
+        .lr = rate_of(r), .objective = objective_of(r),
         .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 0 },
         .forward = mrc_forward_config_default() };
     desc.forward.dropout = 1;
@@ -1139,6 +1337,12 @@ static void after_step(run *r) {
     if (last || (r->a.save_steps && r->s.step % r->a.save_steps == 0)) save_checkpoint(r);
     if (r->s.evaluate && !evaluate(r)) leave(r);
     if (tool_signal) leave(r);
+    if (r->s.stopped) {
+        tool_note("step %llu: eval/%s has not been better for %llu evaluations: stopping",
+                  (unsigned long long)r->s.step, r->a.metric_for_best_model,
+                  (unsigned long long)r->s.stale);
+        save_checkpoint(r);
+    }
 }
 
 static void train(run *r) {
@@ -1146,7 +1350,7 @@ static void train(run *r) {
     tool_bar_begin(&r->bar, "train", (size_t)r->total_steps, (size_t)r->s.step);
     if (r->s.evaluate) after_step(r);
     if (tool_signal) leave(r);
-    while (r->s.step < r->total_steps) {
+    while (r->s.step < r->total_steps && !r->s.stopped) {
         char note[64];
         mrc_step_result result = one_step(r);
         r->s.evaluate = eval_due(r);
@@ -1230,7 +1434,9 @@ static size_t eval_results(const run *r, result *to) {
 static void finish(run *r) {
     result list[32];
     char path[TOOL_PATH_BYTES];
+    swap_average(r);
     tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a.output_dir, r->tokenizer_dir));
+    swap_average(r);
     size_t n = train_results(r, list);
     save_results(r, "train_results.json", list, n);
     if (r->s.has_eval) {
@@ -1259,8 +1465,8 @@ static void finish(run *r) {
               (unsigned long long)r->s.step, r->s.seconds, tool_peak_bytes() >> 20,
               r->s.skipped ? ", some of them skipped" : "");
     if (r->s.has_best) {
-        tool_note("%s/best: %s %.4f at step %llu", r->a.output_dir, best_key(r),
-                  r->s.best_metric, (unsigned long long)r->s.best_step);
+        tool_note("%s/best: eval/%s %.4f at step %llu", r->a.output_dir,
+                  r->a.metric_for_best_model, r->s.best_metric, (unsigned long long)r->s.best_step);
     }
 }
 
@@ -1269,6 +1475,7 @@ static void close_run(run *r) {
     mrc_features_free(&r->validation);
     mrc_dataset_free(r->train_set);
     mrc_dataset_free(r->validation_set);
+    mrc_dataset_free(r->all_set);
     mrc_batch_plan_free(&r->plan);
     mrc_tokenizer_free(r->tok);
     mrc_optimizer_free(r->optimizer);
@@ -1307,6 +1514,8 @@ static int run_program(run *r, tool_program *program, int argc, char **argv) {
 static run the_run;
 #define A the_run.a
 static tool_flag the_flags[] = {
+    { .name = "CONFIG", .string = &A.config, .positional = 1, .value = "FILE.yaml|FILE.json",
+      .otherwise = "none", .help = "flags by name, in sections or not; those given here win" },
     { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
       .help = "the model directory to begin with: config.json, model.safetensors, vocab.txt" },
     { .name = "config_name", .string = &A.config_name, .value = "FILE",
@@ -1333,18 +1542,39 @@ static tool_flag the_flags[] = {
       .help = "reference: do as the study's program did: sentinel encoding, all padded, dropout "
               "on while validating, validation after 101, 201, 301 steps of each epoch, one "
               "parameter group, no clipping" },
-    { .name = "head", .choice = &A.head, .choices = "linear|bilstm",
-      .otherwise = "the model's, else linear", .help = "what stands on the encoder" },
-    { .name = "num_rnn_layers", .size = &A.num_rnn_layers, .preset = "2", .min = 1, .max = 64,
-      .help = "of the BiLSTM" },
+    { .name = "head", .choice = &A.head, .choices = "linear|mlp|bilstm|bigru|conv1d",
+      .otherwise = "the model's, else linear",
+      .help = "what stands on the encoder: a linear map, with layers before it" },
+    { .name = "num_rnn_layers", .size = &A.num_rnn_layers, .preset = "2", .min = 1, .max = 16,
+      .help = "of any head but linear" },
     { .name = "rnn_hidden_size", .size = &A.rnn_hidden_size, .min = 1, .max = 65536,
-      .otherwise = "the model's hidden_size", .help = "of the BiLSTM, each direction" },
+      .otherwise = "the model's hidden_size", .help = "of those layers, each direction" },
     { .name = "rnn_dropout", .real = &A.rnn_dropout, .preset = "0.2", .max = 1, .below_max = 1,
-      .help = "between the layers of the BiLSTM" },
+      .help = "between those layers" },
+    { .name = "head_kernel_size", .size = &A.head_kernel_size, .preset = "3", .min = 1,
+      .max = 1023, .unit = "tokens", .help = "of --head conv1d, an odd number" },
+    { .name = "freeze_layers", .size = &A.freeze_layers, .preset = "0", .max = 1000,
+      .help = "the embeddings and so many layers are not trained; 0: all are" },
+    { .name = "loss", .choice = &A.loss, .choices = "ce|focal|label_smoothing", .preset = "ce",
+      .help = "cross-entropy, or one of its kin" },
+    { .name = "gamma", .real = &A.gamma, .preset = "0.5", .max = 100,
+      .help = "of --loss focal; --compat reference: 1" },
+    { .name = "smoothing", .real = &A.smoothing, .preset = "0.2", .max = 1, .below_max = 1,
+      .help = "of --loss label_smoothing" },
+    { .name = "loss_variant", .choice = &A.loss_variant, .choices = "standard|reference",
+      .otherwise = "standard; with --compat reference its own",
+      .help = "reference: focal takes p for a constant, smoothing gives s to the K - 1 others" },
+    { .name = "loss_positions", .choice = &A.loss_positions, .choices = "padded|valid",
+      .preset = "padded", .help = "what the softmax runs over: pads too, or real tokens alone" },
+    { .name = "rdrop_alpha", .real = &A.rdrop_alpha, .preset = "0", .max = 1e6,
+      .help = "R-Drop: weight of the divergence of two passes; 0: one pass" },
+    { .name = "fgm_epsilon", .real = &A.fgm_epsilon, .preset = "0", .max = 1e6,
+      .help = "FGM: how far an adversary moves the word embeddings; 0: there is none" },
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
       .preset = "offsets", .help = "offsets: windows with a stride; sentinel: the study's, one "
                                    "truncated sequence, dropped where it loses the answer" },
-    { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
+    { .name = "max_seq_length", .alias = "max_length",
+      .size = &A.max_seq_length, .min = 8, .max = 65536,
       .unit = "tokens", .otherwise = "512, or what the model allows",
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
@@ -1355,9 +1585,11 @@ static tool_flag the_flags[] = {
       .choices = "random|sequential|sorted|token_budget", .preset = "random",
       .help = "which rows go together: shuffled; in file order; of similar length; as many as "
               "have the tokens of --per_device_train_batch_size longest ones" },
-    { .name = "per_device_train_batch_size", .size = &A.train_batch_size, .preset = "8",
+    { .name = "per_device_train_batch_size", .alias = "batch_size|train_batch_size",
+      .size = &A.train_batch_size, .preset = "8",
       .min = 1, .max = 65536, .help = "windows in memory at a time" },
-    { .name = "per_device_eval_batch_size", .size = &A.eval_batch_size, .preset = "8",
+    { .name = "per_device_eval_batch_size", .alias = "eval_batch_size",
+      .size = &A.eval_batch_size, .preset = "8",
       .min = 1, .max = 65536, .help = "the same while measuring" },
     { .name = "gradient_accumulation_steps", .size = &A.accumulation, .preset = "1",
       .min = 1, .max = 65536, .help = "such batches in one optimizer step" },
@@ -1372,31 +1604,65 @@ static tool_flag the_flags[] = {
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
     { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
-      .help = "of AdamW; biases and LayerNorm weights are spared" },
+      .help = "of any optimizer; biases and LayerNorm weights are spared" },
     { .name = "adam_beta1", .real = &A.adam_beta1, .preset = "0.9", .max = 1, .below_max = 1,
-      .help = "of AdamW" },
+      .help = "of AdamW and AdamP" },
     { .name = "adam_beta2", .real = &A.adam_beta2, .preset = "0.999", .max = 1, .below_max = 1,
       .help = "of AdamW" },
     { .name = "adam_epsilon", .real = &A.adam_epsilon, .preset = "1e-8", .max = 1e6,
       .help = "of AdamW" },
     { .name = "max_grad_norm", .real = &A.max_grad_norm, .preset = "1", .max = 1e9,
       .help = "gradients are scaled down to this norm; 0: no clipping" },
-    { .name = "optim", .choice = &A.optim, .choices = "adamw_torch|adamw_hf",
-      .preset = "adamw_torch", .help = "whose AdamW" },
+    { .name = "optim", .choice = &A.optim, .choices = "adamw_torch|adamw_hf|adamp|sgd",
+      .preset = "adamw_torch", .help = "the optimizer; the first two differ in whose AdamW it is" },
+    { .name = "adamp_delta", .real = &A.adamp_delta, .preset = "0.1", .max = 1e6,
+      .help = "of AdamP: how close to a right angle" },
+    { .name = "adamp_wd_ratio", .real = &A.adamp_wd_ratio, .preset = "0.1", .max = 1,
+      .help = "of AdamP: weight decay where the step is projected" },
+    { .name = "nesterov", .flag = &A.nesterov, .help = "of AdamP" },
+    { .name = "momentum", .real = &A.momentum, .preset = "0", .max = 1, .below_max = 1,
+      .help = "of SGD" },
+    { .name = "ema_decay", .real = &A.ema_decay, .preset = "0", .max = 1, .below_max = 1,
+      .help = "an average of the weights is what is measured and kept; 0: the weights are" },
+    { .name = "layerwise_lr_decay", .real = &A.layerwise_lr_decay, .preset = "1", .max = 1,
+      .above_min = 1, .help = "the learning rate of a layer, as part of the one above" },
+    { .name = "head_learning_rate", .real = &A.head_learning_rate, .max = 1e6,
+      .otherwise = "--learning_rate", .help = "of the head" },
     { .name = "lr_scheduler_type", .choice = &A.schedule,
-      .choices = "linear|constant|constant_with_warmup", .preset = "linear",
-      .help = "linear falls to 0 at the last step" },
+      .choices = "linear|cosine|cosine_with_restarts|polynomial|constant|constant_with_warmup|"
+                 "inverse_sqrt", .preset = "linear",
+      .help = "linear and cosine fall to 0 at the last step" },
+    { .name = "lr_num_cycles", .real = &A.lr_num_cycles, .max = 1e6,
+      .otherwise = "0.5 for cosine, 1 with restarts", .help = "of the cosine" },
+    { .name = "lr_power", .real = &A.lr_power, .preset = "1", .max = 100,
+      .help = "of the polynomial" },
+    { .name = "lr_end", .real = &A.lr_end, .preset = "1e-7", .max = 1e6,
+      .help = "where the polynomial ends" },
     { .name = "warmup_steps", .size = &A.warmup_steps, .preset = "0", .max = 1e12,
       .unit = "steps", .help = "the learning rate rises from 0" },
     { .name = "warmup_ratio", .real = &A.warmup_ratio, .preset = "0", .max = 1,
       .help = "instead of --warmup_steps: the part of all steps" },
-    { .name = "num_train_epochs", .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
+    { .name = "num_train_epochs", .alias = "epochs",
+      .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
       .above_min = 1, .help = "times that the data is seen; may be a fraction" },
     { .name = "max_steps", .integer = &A.max_steps, .preset = "-1", .min = -1, .max = 4e9,
       .unit = "steps", .help = "instead of --num_train_epochs; -1: not used" },
     { .name = "eval_steps", .size = &A.eval_steps, .min = 1, .max = 1e12, .unit = "steps",
       .otherwise = "each epoch's end; the last step is always measured",
       .help = "between two measurements" },
+    { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
+      .help = "splits --train_file as scikit-learn's KFold(shuffle=True, random_state=seed) does; "
+              "0: does not" },
+    { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
+      .help = "with --num_folds: the one that is measured on, from 0" },
+    { .name = "metric_for_best_model", .string = &A.metric_for_best_model, .value = "NAME",
+      .otherwise = "exact_match; accuracy with --encoding sentinel",
+      .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
+              "f1" },
+    { .name = "greater_is_better", .flag = &A.greater_is_better,
+      .otherwise = "true, but for loss", .help = "whether more of it is" },
+    { .name = "patience", .size = &A.patience, .preset = "0", .max = 1e9, .unit = "evaluations",
+      .help = "ends the run after so many without a better one; 0: never" },
     { .name = "logging_steps", .size = &A.logging_steps, .preset = "500", .max = 1e12,
       .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
     { .name = "save_steps", .size = &A.save_steps, .preset = "500", .max = 1e12,
@@ -1415,10 +1681,10 @@ static tool_flag the_flags[] = {
 
 int main(int argc, char **argv) {
     tool_program program = {
-        .name = "train", .flags = the_flags,
+        .name = "train", .flags = the_flags, .config = &the_run.a.config,
         .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
                    "answer to a question in a passage. Measures it on the way, saves, resumes.",
-        .usage = "--model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
+        .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
         .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
                       "--validation_file dev.json --output_dir out --learning_rate 3e-5",
                       "train --config_name data/config.json --tokenizer_name data --train_file "

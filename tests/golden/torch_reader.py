@@ -2,7 +2,7 @@
 
 Linear head: RobertaForQuestionAnswering or BertForQuestionAnswering as they are.  BiLSTM head: the
 module of the 2021 study, whose state_dict names are transformer.*, lstm.*, qa_head.*; its encoder
-comes with the pooler that nothing uses.
+comes with the pooler that nothing uses.  The other heads are that module with other layers.
 """
 import json
 import os
@@ -19,22 +19,51 @@ KINDS = {
 }
 
 
-class BiLSTMReader(nn.Module):
+class HeadReader(nn.Module):
+    """lstm.* is the study's; gru.*, mlp.* and conv.* stand in the same place.  Linear and Conv1d
+    layers are each followed by GELU; dropout is between layers."""
+
     def __init__(self, config, encoder, head):
         super().__init__()
-        layers = head["num_layers"]
+        layers, hidden, self.kind = head["num_layers"], head["hidden_size"], head["type"]
+        sizes = [config.hidden_size] + [hidden] * layers
         self.transformer = encoder(config, add_pooling_layer=True)
-        self.lstm = nn.LSTM(config.hidden_size, head["hidden_size"], num_layers=layers,
-                            dropout=head["dropout"] if layers > 1 else 0.0, bidirectional=True,
-                            batch_first=True)
-        self.qa_head = nn.Linear(2 * head["hidden_size"], 2)
+        self.drop = nn.Dropout(head["dropout"])
+        rnn = {"num_layers": layers, "dropout": head["dropout"] if layers > 1 else 0.0,
+               "bidirectional": True, "batch_first": True}
+        if self.kind == "bilstm":
+            self.lstm = nn.LSTM(config.hidden_size, hidden, **rnn)
+        elif self.kind == "bigru":
+            self.gru = nn.GRU(config.hidden_size, hidden, **rnn)
+        elif self.kind == "mlp":
+            self.mlp = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        elif self.kind == "conv1d":
+            k = head["kernel_size"]
+            self.conv = nn.ModuleList(nn.Conv1d(a, b, k, padding=k // 2)
+                                      for a, b in zip(sizes, sizes[1:]))
+        else:
+            raise SystemExit(f"mrc_head type {self.kind!r} is none of bilstm, bigru, mlp, conv1d")
+        self.qa_head = nn.Linear(hidden * (2 if self.kind in ("bilstm", "bigru") else 1), 2)
+
+    def layers(self, h):
+        if self.kind == "bilstm":
+            return self.lstm(h)[0]
+        if self.kind == "bigru":
+            return self.gru(h)[0]
+        maps = self.mlp if self.kind == "mlp" else self.conv
+        for i, layer in enumerate(maps):
+            if i:
+                h = self.drop(h)
+            h = layer(h) if self.kind == "mlp" else layer(h.transpose(1, 2)).transpose(1, 2)
+            h = nn.functional.gelu(h)
+        return h
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, position_ids=None):
-        """As the study: the LSTM runs over whatever the encoder saw, pads included."""
+        """As the study: the head runs over whatever the encoder saw, pads included."""
         out = self.transformer(input_ids, attention_mask=attention_mask,
                                token_type_ids=token_type_ids, position_ids=position_ids,
                                output_hidden_states=True)
-        h, _ = self.lstm(out.last_hidden_state)
+        h = self.layers(out.last_hidden_state)
         start, end = self.qa_head(h).unbind(-1)
         return {"start_logits": start, "end_logits": end, "hidden_states": out.hidden_states,
                 "lstm": h}
@@ -64,9 +93,7 @@ def new_reader(config):
     hf = config_type(**{k: v for k, v in config.items() if k not in ("mrc_head", "model_type")})
     hf._attn_implementation = "eager"       # one formula in every version and element type
     if head:
-        if head.get("type") != "bilstm":
-            raise SystemExit(f"mrc_head type {head.get('type')!r} is not bilstm")
-        module = BiLSTMReader(hf, encoder, head)
+        module = HeadReader(hf, encoder, head)
         return module.eval(), module
     reader = LinearReader(with_head(hf)).eval()
     return reader, reader.module

@@ -1,0 +1,253 @@
+// ensemble: one set of answers out of several models'.
+//
+// Votes are over nbest_predictions.json files, question by question in the first file's order; a
+// file that lacks a question has no vote on it.  The mean of logits is over predict's --save_logits
+// files, which must be of the same windows, and makes such a file, for predict --logits.
+#include "tool.h"
+
+enum { MAX_FILES = 64, LOGIT_MEAN = 3 };
+
+typedef struct ensemble_args {
+    const char *files, *weights, *output_dir, *output;
+    int         method;
+} ensemble_args;
+
+// The comma-separated paths and weights.
+typedef struct inputs {
+    char   *copy;
+    char   *path[MAX_FILES];
+    double  weight[MAX_FILES];
+    size_t  n;
+} inputs;
+
+static void split_files(inputs *in, const char *files) {
+    in->copy = malloc(strlen(files) + 1);
+    if (!in->copy) tool_fail(TOOL_NO_MEMORY, "no memory for the names of files");
+    memcpy(in->copy, files, strlen(files) + 1);
+    for (char *at = in->copy; at; ) {
+        char *comma = strchr(at, ',');
+        if (comma) *comma++ = 0;
+        if (in->n == MAX_FILES || !*at) {
+            tool_fail(TOOL_USAGE, "--files: is no list of files (found %s after %zu names, "
+                      "expected 1 to %d, separated by commas)", *at ? "more" : "nothing", in->n,
+                      MAX_FILES);
+        }
+        in->weight[in->n] = 1;
+        in->path[in->n++] = at;
+        at = comma;
+    }
+}
+
+static void split_weights(inputs *in, const char *weights) {
+    size_t n = 0;
+    double all = 0;
+    for (const char *at = weights; at; n++) {
+        char *end;
+        double x = strtod(at, &end);
+        if (end == at || (*end && *end != ',') || !(x >= 0 && x <= 1e9)) {
+            tool_fail(TOOL_USAGE, "--weights: is no list of numbers (found %s, expected numbers "
+                      "from 0, separated by commas)", at);
+        }
+        if (n < in->n) in->weight[n] = x;
+        all += x;
+        at = *end ? end + 1 : NULL;
+    }
+    if (n != in->n || !(all > 0)) {
+        tool_fail(TOOL_USAGE, "--weights: are not one for each file (found %zu, expected %zu, one "
+                  "above 0)", n, in->n);
+    }
+}
+
+//==============================================================================
+// Votes
+//==============================================================================
+// One question's list of one file, into room that grows; 0 votes where the file lacks it.
+static size_t read_votes(const char *path, const mrc_json *list, mrc_vote **room,
+                         size_t *capacity) {
+    size_t n = 0;
+    if (!list) return 0;
+    if (list->type != MRC_JSON_ARRAY) {
+        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: is no list of answers", path, list->line,
+                  list->column);
+    }
+    if (list->n > *capacity) {
+        *capacity = list->n;
+        free(*room);
+        *room = malloc(list->n * sizeof **room);
+        if (!*room) tool_fail(TOOL_NO_MEMORY, "no memory for %zu answers", list->n);
+    }
+    for (const mrc_json *v = list->child; v; v = v->next) {
+        const mrc_json *text = mrc_json_get(v, "text"), *p = mrc_json_get(v, "probability");
+        if (!text || text->type != MRC_JSON_STRING || !p || p->type != MRC_JSON_NUMBER) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: has no text and probability", path, v->line,
+                      v->column);
+        }
+        (*room)[n++] = (mrc_vote){ text->string, text->bytes, p->number };
+    }
+    return n;
+}
+
+static void vote(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
+    mrc_json *root[MAX_FILES];
+    mrc_vote *room[MAX_FILES] = { NULL }, winner;
+    mrc_votes lists[MAX_FILES];
+    size_t capacity[MAX_FILES] = { 0 };
+    char path[TOOL_PATH_BYTES];
+    mrc_text out;
+    for (size_t m = 0; m < in->n; m++) {
+        tool_check(ctx, mrc_json_load(ctx, &root[m], in->path[m]));
+        if (root[m]->type != MRC_JSON_OBJECT) {
+            tool_fail(TOOL_BAD_INPUT, "%s: is no object of lists by question", in->path[m]);
+        }
+        tool_check(ctx, mrc_json_unique_keys(ctx, root[m], in->path[m]));
+    }
+    mrc_text_init(&out, ctx);
+    for (const mrc_json *q = root[0]->child; q; q = q->next) {
+        for (size_t m = 0; m < in->n; m++) {
+            const mrc_json *list = m ? mrc_json_get(root[m], q->key) : q;
+            lists[m].n = read_votes(in->path[m], list, &room[m], &capacity[m]);
+            lists[m].list = room[m];
+        }
+        tool_check(ctx, mrc_ensemble_vote(ctx, (mrc_ensemble)a->method, lists, in->n, in->weight,
+                                          &winner));
+        mrc_text_printf(&out, "%s\n    ", q == root[0]->child ? "{" : ",");
+        mrc_text_json_string(&out, q->key, q->key_bytes, 1);
+        mrc_text_add(&out, ": ", 2);
+        mrc_text_json_string(&out, winner.text, winner.bytes, 1);
+    }
+    mrc_text_printf(&out, root[0]->child ? "\n}\n" : "{}\n");
+    if (out.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check(ctx, mrc_dir_new(ctx, a->output_dir));
+    tool_check(ctx, mrc_file_write(ctx, tool_path(path, a->output_dir, "predictions.json"),
+                                   out.data, out.bytes));
+    tool_note("%s: %zu questions, %zu models", path, root[0]->n, in->n);
+    mrc_text_free(&out);
+    for (size_t m = 0; m < in->n; m++) {
+        free(room[m]);
+        mrc_json_free(root[m]);
+    }
+}
+
+//==============================================================================
+// The mean of logits
+//==============================================================================
+static int is_logit(const char *name) {
+    return !strcmp(name, "start_logits") || !strcmp(name, "end_logits");
+}
+
+// A tensor of file m as it is in memory; it must have the first file's shape and type.
+static void *read_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const *st, size_t m,
+                         const mrc_st_entry *first) {
+    const mrc_st_entry *e = mrc_safetensors_find(st[m], first->name);
+    int same = e && e->ndim == first->ndim && !strcmp(e->dtype, first->dtype);
+    for (int i = 0; same && i < e->ndim; i++) same = e->shape[i] == first->shape[i];
+    if (!same || strcmp(first->dtype, is_logit(first->name) ? "F32" : "I64")) {
+        tool_fail(TOOL_BAD_INPUT, "%s: its %s is not that of %s (expected the same windows, "
+                  "written by predict --save_logits)", in->path[m], first->name, in->path[0]);
+    }
+    const mrc_dtype dtype = is_logit(first->name) ? MRC_DTYPE_F32 : MRC_DTYPE_I32;
+    void *data = malloc((size_t)e->numel * 8 + 8);
+    if (!data) tool_fail(TOOL_NO_MEMORY, "no memory for %s", first->name);
+    tool_check(ctx, mrc_safetensors_read(st[m], e, dtype, data));
+    return data;
+}
+
+// The first file's tensor, or the mean of all; the others must be the same in every file.
+static void *merge_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const *st,
+                          const mrc_st_entry *e) {
+    void *data[MAX_FILES];
+    const float *logits[MAX_FILES];
+    const size_t n = (size_t)e->numel;
+    for (size_t m = 0; m < in->n; m++) {
+        logits[m] = data[m] = read_tensor(ctx, in, st, m, e);
+        if (m && !is_logit(e->name) && memcmp(data[0], data[m], n * sizeof(int32_t))) {
+            tool_fail(TOOL_BAD_INPUT, "%s: its %s are not those of %s (expected the same windows)",
+                      in->path[m], e->name, in->path[0]);
+        }
+    }
+    if (is_logit(e->name)) {
+        float *mean = malloc(n * sizeof *mean + 8);
+        if (!mean) tool_fail(TOOL_NO_MEMORY, "no memory for %s", e->name);
+        mrc_ensemble_mean(logits, in->n, in->weight, n, mean);
+        free(data[0]);
+        data[0] = mean;
+    } else {                            // as it is written: 8 bytes each
+        const int32_t *narrow = data[0];
+        int64_t *wide = malloc(n * sizeof *wide + 8);
+        if (!wide) tool_fail(TOOL_NO_MEMORY, "no memory for %s", e->name);
+        for (size_t i = 0; i < n; i++) wide[i] = narrow[i];
+        free(data[0]);
+        data[0] = wide;
+    }
+    for (size_t m = 1; m < in->n; m++) free(data[m]);
+    return data[0];
+}
+
+static void mean(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
+    mrc_safetensors *st[MAX_FILES];
+    mrc_st_tensor list[16];
+    const mrc_st_entry *e;
+    size_t n = 0;
+    for (size_t m = 0; m < in->n; m++) {
+        tool_check(ctx, mrc_safetensors_open(ctx, &st[m], in->path[m]));
+    }
+    for (; (e = mrc_safetensors_at(st[0], n)) != NULL; n++) {
+        if (n == 16) tool_fail(TOOL_BAD_INPUT, "%s: is no file of logits", in->path[0]);
+        list[n] = (mrc_st_tensor){ .name = e->name, .dtype = e->dtype, .ndim = e->ndim,
+                                   .data = merge_tensor(ctx, in, st, e) };
+        memcpy(list[n].shape, e->shape, sizeof list[n].shape);
+    }
+    if (!mrc_safetensors_find(st[0], "start_logits")
+        || !mrc_safetensors_find(st[0], "end_logits")) {
+        tool_fail(TOOL_BAD_INPUT, "%s: has no start_logits and end_logits", in->path[0]);
+    }
+    tool_check(ctx, mrc_safetensors_write(ctx, a->output, list, n, NULL));
+    for (size_t i = 0; i < n; i++) free((void *)(uintptr_t)list[i].data);
+    for (size_t m = 0; m < in->n; m++) mrc_safetensors_close(st[m]);
+}
+
+int main(int argc, char **argv) {
+    static ensemble_args a;
+    static inputs in;
+    tool_flag flags[] = {
+        { .name = "method", .choice = &a.method,
+          .choices = "probability_sum|hard_vote|fold_combine|logit_mean",
+          .preset = "probability_sum",
+          .help = "the text with the largest sum of probabilities; with the most first places, a "
+                  "tie to the most probable; with the largest sum of each model's best; or the "
+                  "mean of logits, to be decoded by predict --logits" },
+        { .name = "files", .string = &a.files, .value = "FILE,FILE..", .required = 1,
+          .help = "nbest_predictions.json of each model; for logit_mean what predict "
+                  "--save_logits wrote" },
+        { .name = "weights", .string = &a.weights, .value = "X,X..", .otherwise = "1 each",
+          .help = "what each model's vote or logits count" },
+        { .name = "output_dir", .string = &a.output_dir, .value = "DIR",
+          .otherwise = "required for votes", .help = "where predictions.json goes" },
+        { .name = "output", .string = &a.output, .value = "FILE.safetensors",
+          .otherwise = "required for logit_mean", .help = "the mean logits" },
+        { 0 }
+    };
+    tool_program program = {
+        .name = "ensemble", .flags = flags,
+        .purpose = "Makes one set of answers out of several models' predictions.",
+        .usage = "--method METHOD --files FILE,FILE.. --output_dir DIR",
+        .examples = { "ensemble --files fold0/nbest_predictions.json,fold1/nbest_predictions.json "
+                      "--output_dir vote",
+                      "ensemble --method logit_mean --files a.safetensors,b.safetensors --output "
+                      "mean.safetensors" }
+    };
+    tool_start(&program, argc, argv);
+    split_files(&in, a.files);
+    if (a.weights) split_weights(&in, a.weights);
+    const char *needed = a.method == LOGIT_MEAN ? a.output : a.output_dir;
+    if (!needed) {
+        tool_fail(TOOL_USAGE, "--%s is missing (found none, expected a path)",
+                  a.method == LOGIT_MEAN ? "output" : "output_dir");
+    }
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    if (a.method == LOGIT_MEAN) mean(ctx, &in, &a);
+    else vote(ctx, &in, &a);
+    free(in.copy);
+    mrc_ctx_free(ctx);
+    return tool_finish();
+}
