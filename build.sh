@@ -295,19 +295,21 @@ config_flags() {
 
 ARM64_SUITES="test_kernels test_ops test_model"     # all kernels, and both models; two minutes
 
+# Those that only the CUDA source has.
+cuda_suites() { for f in tests/test_cuda*.c; do basename "$f" .c; done; }
+
 # Suites of a configuration, one a line.
 suites() {
     case $1 in
     sh)       for f in tests/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
-    cuda-tsan) echo test_cuda ;;
-    cuda-gcc) echo test_ops test_model test_cuda test_cuda_half cuda_planted cuda_nvcc \
-                   cuda_volta ;;
-    cuda-asan) echo test_ops test_cuda test_cuda_half ;;
-    cuda-*)   echo test_ops test_cuda ;;
+    cuda-tsan) cuda_suites ;;
+    cuda-gcc) echo test_ops test_model $(cuda_suites) cuda_planted cuda_nvcc cuda_volta ;;
+    cuda-*)   echo test_ops $(cuda_suites) ;;
     arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
-    *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' ;;
+    *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' \
+                  | grep -v '^test_cuda' ;;
     *)        for f in tests/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda' ;;
     esac
 }

@@ -679,15 +679,14 @@ TOOL_DEF size_t tool_pool_threads(void) {
     return tool_common.threads < 64 ? tool_common.threads : 64;
 }
 
-#ifdef MRC_OPENBLAS
-#define TOOL_WITH_OPENBLAS ", openblas"
+#if defined(MRC_OPENBLAS) && defined(MRC_CUDA)
+#define TOOL_BACKENDS "naive, cpu, openblas or cuda"
+#elif defined(MRC_CUDA)
+#define TOOL_BACKENDS "naive, cpu or cuda"
+#elif defined(MRC_OPENBLAS)
+#define TOOL_BACKENDS "naive, cpu or openblas"
 #else
-#define TOOL_WITH_OPENBLAS ""
-#endif
-#ifdef MRC_CUDA
-#define TOOL_BACKENDS "naive, cpu" TOOL_WITH_OPENBLAS " or cuda"
-#else
-#define TOOL_BACKENDS "naive or cpu" TOOL_WITH_OPENBLAS
+#define TOOL_BACKENDS "naive or cpu"
 #endif
 
 // CUDA, or one line that says why not: no CUDA in this build, no driver, no device.
