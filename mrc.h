@@ -17563,7 +17563,8 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
         b->status = mrc_param_packed_new(b->m->params, &t, name, b->packed_dtype, shape[0],
                                          shape[1]);
     } else {
-        b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim, shape);
+        b->status = mrc_param_new(b->m->params, &t, name, mrc__stat_dtype(b->m->dtype), ndim,
+                                  shape);
     }
     if (t && b->m->for_prediction) t->requires_grad = 0;
     if (b->status == MRC_OK && b->copies && ndim > 1) {
