@@ -157,7 +157,7 @@ struct State {
     void *main_tsan;
     const void *mbot;
     size_t msize;
-    Stack *freest;
+    Stack *freest, *retired;
     int order;
     uint64_t rng;
     uint64_t switches, barriers, warpops, threads;
@@ -335,6 +335,17 @@ MRC_NOSAN inline void yield_to_next(bool skipblk = false) {
     Stack *from = me->st;
     jump(from, t->st, false, t->tsan);
 }
+// A finished fiber's stack is free for another one; under TSan only when its block is done, as
+// nothing would order what the two write there.
+MRC_NOSAN inline void retire(Stack *st) {
+#ifdef MRC_TSAN
+    st->next = S.retired;
+    S.retired = st;
+#else
+    st->next = S.freest;
+    S.freest = st;
+#endif
+}
 MRC_NOSAN inline void run_body() { S.body(S.arg); }
 MRC_NOSAN inline void fiber_main() {
 #ifdef MRC_ASAN
@@ -370,22 +381,22 @@ MRC_NOSAN inline void fiber_main() {
         Thread *t = pick(false);
         if (!t) {
             S.cur = nullptr;
-            st->next = S.freest;
-            S.freest = st;
+            retire(st);
             jump(st, &S.main, true, S.main_tsan);
             abort();
         }
         S.cur = t;
-        if (!t->started) { // reuse this stack: kernels without barriers cost one call per thread
+        if (!t->started) {
             t->started = true;
+#ifndef MRC_TSAN // reuse this stack: kernels without barriers cost one call per thread
             t->st = st;
-#ifdef MRC_TSAN
-            __tsan_switch_to_fiber(t->tsan, 1);
-#endif
             continue;
+#else
+            t->st = new_stack();
+            arm_stack(t->st);
+#endif
         }
-        st->next = S.freest;
-        S.freest = st;
+        retire(st);
         jump(st, t->st, true, t->tsan);
         abort();
     }
@@ -522,6 +533,12 @@ inline void enter() {
 #ifdef MRC_TSAN
     __tsan_acquire(&S.main);
 #endif
+    while (S.retired) {
+        Stack *st = S.retired;
+        S.retired = st->next;
+        st->next = S.freest;
+        S.freest = st;
+    }
 }
 // The device: compute capability times ten, and the shared memory of a block that it allows.
 inline int arch() {
