@@ -346,6 +346,14 @@ MRC_NOSAN inline void retire(Stack *st) {
     S.freest = st;
 #endif
 }
+MRC_NOSAN inline void reuse_retired() {
+    while (S.retired) {
+        Stack *st = S.retired;
+        S.retired = st->next;
+        st->next = S.freest;
+        S.freest = st;
+    }
+}
 MRC_NOSAN inline void run_body() { S.body(S.arg); }
 MRC_NOSAN inline void fiber_main() {
 #ifdef MRC_ASAN
@@ -533,12 +541,7 @@ inline void enter() {
 #ifdef MRC_TSAN
     __tsan_acquire(&S.main);
 #endif
-    while (S.retired) {
-        Stack *st = S.retired;
-        S.retired = st->next;
-        st->next = S.freest;
-        S.freest = st;
-    }
+    reuse_retired();
 }
 // The device: compute capability times ten, and the shared memory of a block that it allows.
 inline int arch() {
