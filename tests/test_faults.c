@@ -192,7 +192,8 @@ static void test_memory(void) {
             f = (failing){ .at = at, .on = on };
             mrc_status s = load_predict_train_save(&f, &crc, message, sizeof message);
             CHECK(f.live == 0, "allocation %zu of %zu: %ld left", at, n, f.live);
-            CHECK(at > n ? s == MRC_OK && crc == want : s == MRC_ERR_MEM && message[0],
+            // Some can be done without: the results are the same then.
+            CHECK(s == MRC_OK ? crc == want : at <= n && s == MRC_ERR_MEM && message[0],
                   "allocation %zu of %zu fails: status %d, %s", at, n, (int)s, message);
         }
         if (at % 16 == 1 || at > n) check_disk(0, "memory");

@@ -245,12 +245,15 @@ static void note(void *user, mrc_load_note kind, const char *name) {
 
 // In two shards, without a prefix, with gamma and beta for the LayerNorms' weights and biases.
 static void test_old_names(mrc_backend *be, const char *dir) {
-    char path[1024], names[64][128], index[8192] = "{\"weight_map\": {";
+    char path[1024], names[64][128];
+    mrc_text index;
     mrc_ctx *ctx = new_ctx(be);
     mrc_model *a = load(ctx, "roberta_linear", MRC_DTYPE_F32), *b = NULL;
     mrc_st_tensor list[64];
     notes noted = {0};
     size_t n = 0;
+    mrc_text_init(&index, ctx);
+    mrc_text_printf(&index, "{\"weight_map\": {");
     CHECK(mrc_model_save(ctx, a, dir, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     CHECK(remove(path) == 0, "%s", path);
@@ -262,11 +265,10 @@ static void test_old_names(mrc_backend *be, const char *dir) {
         list[n] = (mrc_st_tensor){ .name = names[n], .dtype = "F32", .ndim = t->ndim,
                                    .data = t->data };
         for (int k = 0; k < t->ndim; k++) list[n].shape[k] = t->shape[k];
-        size_t used = strlen(index);
-        snprintf(index + used, sizeof index - used, "%s\"%s\": \"%s.safetensors\"",
-                 n ? ", " : "", names[n], n < 10 ? "one" : "two");
+        mrc_text_printf(&index, "%s\"%s\": \"%s.safetensors\"", n ? ", " : "", names[n],
+                        n < 10 ? "one" : "two");
     }
-    strncat(index, "}}", sizeof index - strlen(index) - 1);
+    mrc_text_printf(&index, "}}");
     CHECK(n > 20 && !mrc_params_at(a->params, n), "%zu weights", n);
     snprintf(path, sizeof path, "%s/one.safetensors", dir);
     CHECK(mrc_safetensors_write(ctx, path, list, 10, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
@@ -274,7 +276,9 @@ static void test_old_names(mrc_backend *be, const char *dir) {
     CHECK(mrc_safetensors_write(ctx, path, list + 10, n - 10, NULL) == MRC_OK, "%s",
           mrc_ctx_message(ctx));
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
-    CHECK(mrc_file_write(ctx, path, index, strlen(index)) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(mrc_file_write(ctx, path, index.data, index.bytes) == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    mrc_text_free(&index);
     mrc_model_load_desc desc = { .path = dir, .note = note, .user = &noted };
     CHECK(mrc_model_load(ctx, &b, &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
     CHECK(noted.missing == 0 && noted.unexpected == 0, "%s", noted.text);

@@ -900,6 +900,7 @@ static void minilm_ours(const char *dir, double out[4]) {
     add_word(&p, "--output_dir=%s/answers", dir);
     add_word(&p, "--max_seq_length=384");
     add_word(&p, "--doc_stride=128");
+    add_word(&p, "--per_device_eval_batch_size=32");        // as many as the peer takes
     add_word(&p, "--threads=%zu", tool_common.threads);
     out[1] = job(&p, last, sizeof last);
     add_word(&e, "--metric=squad");

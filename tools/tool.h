@@ -469,7 +469,16 @@ static void tool__help_flag(const tool_flag *f) {
                       : f->value ? f->value : f->real ? "X" : f->string ? "TEXT" : "N";
     int n = snprintf(head, sizeof head, "  %s%s%s%s%s%s", f->positional ? "" : "--", f->name,
                      *value ? " " : "", f->bare ? "[" : "", value, f->bare ? "]" : "");
-    tool_print("%s", head);
+    for (const char *s = head; *s; ) {          // many choices go on in the next line
+        size_t part = strlen(s);
+        if (part > 79) {
+            for (part = 79; part && s[part - 1] != '|'; ) part--;
+            if (!part) part = strlen(s);
+        }
+        tool_write(s, part);
+        s += part;
+        if (*s) tool_print("\n      ");
+    }
     if (n > 32) tool_print("\n%34s", "");
     else tool_print("%*s", 34 - n, "");
     int numeric = f->integer || f->size || f->real;
