@@ -116,7 +116,7 @@ template <int D, int BQ> struct mrc_cuda_fwd_tiles {
 };
 
 template <class T, int D, int BQ>
-__global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_fwd(mrc_cuda_attention<T> a) {
+__global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_fwd_tiles<D, BQ> tiles;
     MRC_DYN_SMEM(tiles, s);
     const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
@@ -223,7 +223,7 @@ __device__ __forceinline__ void mrc_cuda_rows(float (&v)[4], const float *from, 
 }
 
 template <class T, int D, int BQ>
-__global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_dq(mrc_cuda_attention<T> a) {
+__global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
     MRC_DYN_SMEM(tiles, s);
     const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
@@ -307,7 +307,7 @@ __device__ __forceinline__ void mrc_cuda_gather(float (&sum)[4][4 * D / BQ],
 }
 
 template <class T, int D, int BQ>
-__global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_dkv(mrc_cuda_attention<T> a) {
+__global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
     enum { E = 4 * D / BQ };
     MRC_DYN_SMEM(tiles, s);
@@ -328,9 +328,9 @@ __global__ void __launch_bounds__(2 * BQ) mrc_cuda_attention_dkv(mrc_cuda_attent
                                     a.d);
         mrc_cuda_tile<BQ, D, false>(s->dy, dy + (size_t)q0 * a.ld_dy, a.ld_dy, q.length - q0, a.d);
         mrc_cuda_rows(lse, a.lse, a.ld_lse, a, q, q0);
-        mrc_cuda_rows(delta, a.delta, a.n, a, q, q0);
         __syncthreads();
         mrc_cuda_weights_again<D>(a, q, s, q0, k0, lse, p, dp, keep);
+        mrc_cuda_rows(delta, a.delta, a.n, a, q, q0);      // not before: Volta is out of registers
 #pragma unroll
         for (int i = 0; i < 4; i++) {
 #pragma unroll
