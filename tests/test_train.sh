@@ -3,8 +3,8 @@
 # any number of threads, refusals and their exit codes.  A model and data so small that a run takes
 # a second.  Run from the repository root after ./build.sh; the last line is the count.
 dir=$(mktemp -d) || exit 2
-pids=
-trap 'for pid in $pids; do kill -9 "$pid" 2>/dev/null; done; rm -rf "$dir"' EXIT
+running=                                # what was started and not yet waited for
+trap '[ -z "$running" ] || kill -9 "$running" 2>/dev/null; rm -rf "$dir"' EXIT
 passed=0 failed=0 skipped=0
 unset TERM
 
@@ -149,12 +149,18 @@ train_skipped_steps train_steps_per_second " ]; then ok; else bad "train_results
 #---------------------------------------------------------------------------------------------------
 # Stopping and going on
 #---------------------------------------------------------------------------------------------------
+# ended: waits for it; its exit code in $code.  Its number may soon be another's: it is forgotten.
+ended() {
+    wait "$pid" 2>/dev/null
+    code=$?
+    running=
+}
 # start COMMAND...: in the background, as process $pid; its messages in $dir/started.
 start() {
     : >"$dir/started"                   # what the last one said must not be taken for this one's
     (exec=exec; "$@" >/dev/null 2>"$dir/started" </dev/null) &
     pid=$!
-    pids="$pids $pid"
+    running=$pid
 }
 # killed_in DIR KILLS FLAG...: kills the run after ever other times, then lets it end.  One that
 # ended before the kill came is begun anew.
@@ -165,8 +171,8 @@ killed_in() {
         start train_in "$goal" --resume_from_checkpoint "$@" --save_steps 1
         sleep "0.$(printf '%03d' $((i * 37 % 90 + 3)))"
         kill -9 "$pid" 2>/dev/null
-        wait "$pid" 2>/dev/null
-        if [ $? = 137 ]; then hits=$((hits + 1)); else rm -rf "$goal"; fi
+        ended
+        if [ $code = 137 ]; then hits=$((hits + 1)); else rm -rf "$goal"; fi
     done
     if [ $((3 * hits)) -ge "$kills" ]; then ok; else skip "only $hits of $kills kills came in time"; fi
     works train_in "$goal" --resume_from_checkpoint "$@"
@@ -243,8 +249,7 @@ test_signals() {
             sleep 0.01
         done
         kill -$signal "$pid" 2>/dev/null
-        wait "$pid"
-        code=$?
+        ended
         # INT and others may come after the last step: then there is nothing left to stop.
         if [ $code = 7 ] && tail -n 1 "$dir/started" | grep -q 'saved .*/checkpoint-'; then ok
         elif [ $code = 0 ] && [ -e "$dir/stopped/trainer_state.json" ]; then ok
@@ -266,8 +271,7 @@ test_stops() {
         start train_in "$dir/stops" --resume_from_checkpoint --save_steps 1000
         sleep "0.$(printf '%03d' $((i * 37 % 90 + 3)))"
         kill -$signal "$pid" 2>/dev/null
-        wait "$pid" 2>/dev/null
-        code=$?
+        ended
         case $code in
         7) saved=$((saved + 1)) ;;
         0) rm -rf "$dir/stops" ;;       # it had ended
@@ -513,7 +517,7 @@ test_directories() {
     done
     fails 3 "another train is writing there" train_in "$dir/two_at_once" --resume_from_checkpoint
     kill -9 "$pid"
-    wait "$pid" 2>/dev/null
+    ended
 }
 
 #---------------------------------------------------------------------------------------------------
