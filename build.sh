@@ -645,6 +645,11 @@ check_header() {
     if "$cc" -std=c11 -fsyntax-only "$dir/late.c" 2>&1 | grep -q 'before system headers'; then ok
     else bad "$cc: POSIX is hidden and nothing is said"; fi
 
+    # What ./build.sh fuzz would compile; some compilers take what others refuse.
+    for source in tests/fuzz_*.c; do
+        if "$cc" $STD -w -pthread -fsyntax-only "$source"; then ok; else bad "$cc: $source"; fi
+    done
+
     for source in tools/*.c; do
         for blas in "" -DMRC_OPENBLAS; do
             # shellcheck disable=SC2086

@@ -19395,7 +19395,8 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
         r->tok = r->own_tok;
     }
     if (!r->model) {
-        MRC__TRY(mrc_model_load(r->ctx, &r->own_model, &(mrc_model_load_desc){ .path = path }));
+        MRC__TRY(mrc_model_load(r->ctx, &r->own_model,
+                                &(mrc_model_load_desc){ .path = path, .for_prediction = 1 }));
         r->model = r->own_model;
     }
     const mrc_model_config *config = &r->model->config;

@@ -12,11 +12,27 @@
 #include <fcntl.h>
 
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes);
-static const char *const fuzz_seeds[];      // built in, NULL ends it
+extern const char *const fuzz_seeds[];      // built in, NULL ends it
 
 // Not assert(): a target must fail in every build, and say where.
 #define FUZZ_HOLDS(condition) \
     ((condition) ? (void)0 : (printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
+
+// What opening a file of weights left, and whether it was accepted: entries lie inside of it and
+// are readable to the end.  Closes st.
+TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
+    const mrc_st_entry *e;
+    FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT);
+    FUZZ_HOLDS((s == MRC_OK) == (st != NULL));
+    for (size_t i = 0; st && i < 64 && (e = mrc_safetensors_at(st, i)) != NULL; i++) {
+        uint32_t crc;
+        mrc_status read = mrc_safetensors_crc32c(st, e, &crc);
+        FUZZ_HOLDS(read == MRC_OK || read == MRC_ERR_UNSUPPORTED);
+        FUZZ_HOLDS(mrc_safetensors_find(st, e->name) == e && e->end - e->begin <= bytes);
+    }
+    mrc_safetensors_close(st);
+    return s == MRC_OK;
+}
 
 static mrc_ctx *fuzz_ctx;
 

@@ -11,7 +11,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     return 1;
 }
 
-static const char *const fuzz_seeds[] = {
+const char *const fuzz_seeds[] = {
     "{\"model_type\": \"roberta\", \"vocab_size\": 100, \"hidden_size\": 8, \"num_hidden_layers\": "
     "2, \"num_attention_heads\": 2, \"intermediate_size\": 16, \"max_position_embeddings\": 66, "
     "\"type_vocab_size\": 1, \"pad_token_id\": 1, \"layer_norm_eps\": 1e-05, \"mrc_head\": "

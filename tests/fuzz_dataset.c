@@ -26,7 +26,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     return s == MRC_OK;
 }
 
-static const char *const fuzz_seeds[] = {
+const char *const fuzz_seeds[] = {
     "{\"version\": \"1\", \"data\": [{\"title\": \"t\", \"paragraphs\": [{\"context\": \"a b\", "
     "\"qas\": [{\"id\": \"1\", \"question\": \"q\", \"answers\": [{\"text\": \"b\", "
     "\"answer_start\": 2}]}]}]}]}",

@@ -27,7 +27,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     return 1;
 }
 
-static const char *const fuzz_seeds[] = {
+const char *const fuzz_seeds[] = {
     "{\"a\": [1, -2.5e3, \"x\\u00e9\\ud83d\\ude00\", true, false, null, {}], \"b\": {\"c\": []}}",
     "12345678901234567890", "\"\xed\x95\x9c\"", NULL
 };

@@ -25,7 +25,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     return s == MRC_OK;
 }
 
-static const char *const fuzz_seeds[] = {
+const char *const fuzz_seeds[] = {
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n##l\na\n1\n.\n",
     "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\", \"special\": "
     "true}], \"normalizer\": {\"type\": \"BertNormalizer\", \"lowercase\": true}, "

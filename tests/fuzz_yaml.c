@@ -20,7 +20,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     return s == MRC_OK;
 }
 
-static const char *const fuzz_seeds[] = {
+const char *const fuzz_seeds[] = {
     "# c\n---\na: 1\nb:\n  - x\n  - 'it''s'\n  - \"\\x41\\u00e9\"\n"
     "c: {d: [1, 2.5e-3, ~], e: true}\n",
     "- a: b\n  c:\n  - - 1\n    - 0x1F\n", "[a, {b: c}]", "a: |\n  b\n", NULL

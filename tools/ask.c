@@ -38,12 +38,6 @@ typedef struct asking {
     mrc_text      out;
 } asking;
 
-static void *allocate(size_t n, size_t each) {
-    void *p = calloc(n ? n : 1, each);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
-    return p;
-}
-
 //==============================================================================
 // Inputs
 //==============================================================================
@@ -76,11 +70,11 @@ static void load(asking *k) {
     mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
                              .batch_size = a->batch_size, .decode = &decode };
     tool_check(k->ctx, mrc_reader_new(k->ctx, &k->reader, a->model, &desc));
-    k->passages = allocate(k->most, sizeof *k->passages);
-    k->rooms = allocate(k->most, sizeof *k->rooms);
-    k->hits = allocate(k->most, sizeof *k->hits);
-    k->replies = allocate(k->most, sizeof *k->replies);
-    k->list = allocate(k->most * (decode.n_best_size + 1), sizeof *k->list);
+    k->passages = tool_allocate(k->most, sizeof *k->passages);
+    k->rooms = tool_allocate(k->most, sizeof *k->rooms);
+    k->hits = tool_allocate(k->most, sizeof *k->hits);
+    k->replies = tool_allocate(k->most, sizeof *k->replies);
+    k->list = tool_allocate(k->most * (decode.n_best_size + 1), sizeof *k->list);
     for (size_t i = 0; i < k->most; i++) mrc_text_init(&k->rooms[i], k->ctx);
     mrc_text_init(&k->out, k->ctx);
 }

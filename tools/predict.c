@@ -33,12 +33,6 @@ typedef struct prediction_run {
     tool_bar       bar;
 } prediction_run;
 
-static void *allocate(size_t n, size_t each) {
-    void *p = calloc(n ? n : 1, each);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
-    return p;
-}
-
 //==============================================================================
 // Inputs
 //==============================================================================
@@ -96,7 +90,7 @@ static void load_inputs(prediction_run *p) {
 
 static void make_room(prediction_run *p) {
     size_t run = 0, at = 0;
-    p->begin = allocate(p->features.n, sizeof *p->begin);
+    p->begin = tool_allocate(p->features.n, sizeof *p->begin);
     for (size_t i = 0; i < p->features.n; i++) {
         const mrc_feature *f = &p->features.list[i];
         run = i && f->example_index == f[-1].example_index ? run + 1 : 1;
@@ -105,9 +99,9 @@ static void make_room(prediction_run *p) {
         p->begin[i] = at;               // ids take more, so this cannot overflow
         at += 2 * (size_t)f->length;
     }
-    p->logits = allocate(at, sizeof *p->logits);
-    p->windows = allocate(p->most, sizeof *p->windows);
-    p->spans = allocate(p->a.n_best_size + 1, sizeof *p->spans);
+    p->logits = tool_allocate(at, sizeof *p->logits);
+    p->windows = tool_allocate(p->most, sizeof *p->windows);
+    p->spans = tool_allocate(p->a.n_best_size + 1, sizeof *p->spans);
 }
 
 //==============================================================================
@@ -154,7 +148,7 @@ static void read_logits(prediction_run *p, mrc_safetensors *file, int which) {
                   e ? (unsigned long long)e->shape[0] : 0,
                   e && e->ndim > 1 ? (unsigned long long)e->shape[1] : 0, p->features.n, p->width);
     }
-    float *rows = allocate((size_t)e->numel, sizeof *rows);
+    float *rows = tool_allocate((size_t)e->numel, sizeof *rows);
     tool_check(p->ctx, mrc_safetensors_read(file, e, MRC_DTYPE_F32, rows));
     for (size_t i = 0; i < p->features.n; i++) {
         size_t n = (size_t)p->features.list[i].length;

@@ -353,9 +353,8 @@ static int by_gap(const void *a, const void *b) {
 }
 
 static void put_effects(void) {
-    effect *list = calloc(n_differing + 1, sizeof *list);
+    effect *list = tool_allocate(n_differing + 1, sizeof *list);
     double most = 0;
-    if (!list) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu settings", n_differing);
     for (size_t k = 0; k < n_differing; k++) {
         list[k] = effect_of(differing[k]);
         for (size_t v = 0; v < list[k].values; v++) most = fmax(most, list[k].mean[v]);
@@ -509,8 +508,7 @@ static int is_chosen(const test_set *t, int32_t example) {
 // --ids by name, else the first --examples of the file.
 static void choose(test_set *t) {
     size_t n = mrc_dataset_size(t->data);
-    t->chosen = calloc(n + 1, sizeof *t->chosen);
-    if (!t->chosen) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", args.test_file);
+    t->chosen = tool_allocate(n + 1, sizeof *t->chosen);
     for (size_t i = 0; !args.ids && i < n && i < args.examples; i++) {
         t->chosen[t->n_chosen++] = i;
     }
@@ -551,7 +549,7 @@ static mrc_status keep_logits(mrc_ctx *c, void *user, const mrc_feature *f, cons
 }
 
 static void reader_open(reader *r, const report_run *run, const test_set *t) {
-    mrc_model_load_desc desc = { .path = run->path };
+    mrc_model_load_desc desc = { .path = run->path, .for_prediction = 1 };
     mrc_features_config fc = mrc_features_config_default();
     const char *length = flag_of(run, "max_seq_length"), *stride = flag_of(run, "doc_stride");
     memset(r, 0, sizeof *r);
@@ -564,9 +562,8 @@ static void reader_open(reader *r, const report_run *run, const test_set *t) {
     tool_check_fit(&r->model->config, run->path, r->tok, run->path, &fc.max_seq_length,
                    &fc.doc_stride);
     tool_check(ctx, mrc_features_new(ctx, &r->features, t->data, r->tok, &fc));
-    r->few.list = calloc(r->features.n + 1, sizeof *r->few.list);
-    r->logits = calloc(r->features.n + 1, sizeof *r->logits);
-    if (!r->few.list || !r->logits) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", run->path);
+    r->few.list = tool_allocate(r->features.n + 1, sizeof *r->few.list);
+    r->logits = tool_allocate(r->features.n + 1, sizeof *r->logits);
     for (size_t i = 0; i < r->features.n; i++) {
         if (is_chosen(t, r->features.list[i].example_index)) {
             r->few.list[r->few.n++] = r->features.list[i];
@@ -630,8 +627,7 @@ static void softmax(const float *logits, size_t n, double *out) {
 static void put_words(const mrc_feature *f, const float *logits, const mrc_example *x,
                       const mrc_span *best) {
     size_t n = (size_t)f->length, at = 0;
-    double *p = calloc(2 * n + 1, sizeof *p);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu tokens", n);
+    double *p = tool_allocate(2 * n + 1, sizeof *p);
     softmax(logits, n, p);
     softmax(logits + n, n, p + n);
     put("<div class=\"words\">");
@@ -730,8 +726,7 @@ static void put_examples(reader *readers, const test_set *t) {
 
 static void put_test_file(void) {
     test_set t = { 0 };
-    reader *readers = calloc(n_runs, sizeof *readers);
-    if (!readers) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu runs", n_runs);
+    reader *readers = tool_allocate(n_runs, sizeof *readers);
     tool_check(ctx, mrc_dataset_load_questions(ctx, &t.data, args.test_file));
     choose(&t);
     for (size_t i = 0; i < n_runs; i++) {

@@ -22,12 +22,6 @@ typedef struct search_run {
     mrc_text      out;
 } search_run;
 
-static void *allocate(size_t n, size_t each) {
-    void *p = calloc(n ? n : 1, each);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
-    return p;
-}
-
 static void open_index(search_run *r) {
     mrc_search_config config = mrc_search_config_default((mrc_bm25)r->a.method);
     if (!isnan(r->a.k1)) config.k1 = r->a.k1;
@@ -41,13 +35,13 @@ static void open_index(search_run *r) {
 
 static void answer_queries(search_run *r) {
     r->n = mrc_passages_size(r->questions);
-    r->queries = allocate(r->n, sizeof *r->queries);
-    r->n_hits = allocate(r->n, sizeof *r->n_hits);
+    r->queries = tool_allocate(r->n, sizeof *r->queries);
+    r->n_hits = tool_allocate(r->n, sizeof *r->n_hits);
     if (r->a.top_k > mrc_index_size(r->ix)) r->a.top_k = mrc_index_size(r->ix);
     if (r->n && r->a.top_k > SIZE_MAX / sizeof *r->hits / r->n) {
         tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", r->n, r->a.top_k);
     }
-    r->hits = allocate(r->n * r->a.top_k, sizeof *r->hits);
+    r->hits = tool_allocate(r->n * r->a.top_k, sizeof *r->hits);
     for (size_t i = 0; i < r->n; i++) {
         const mrc_passage *q = mrc_passages_at(r->questions, i);
         r->queries[i] = (mrc_query){ q->text, q->text_bytes };
@@ -73,14 +67,14 @@ static const char *passage_id(search_run *r, uint32_t at, mrc_text *room) {
     mrc_passage x;
     if (passage_ids[at]) return passage_ids[at];
     tool_check(r->ctx, mrc_index_passage(r->ix, at, room, &x));
-    passage_ids[at] = allocate(strlen(x.id) + 1, 1);
+    passage_ids[at] = tool_allocate(strlen(x.id) + 1, 1);
     return strcpy(passage_ids[at], x.id);
 }
 
 static void write_run(search_run *r) {
     mrc_text room;
     mrc_text_init(&room, r->ctx);
-    passage_ids = allocate(mrc_index_size(r->ix), sizeof *passage_ids);
+    passage_ids = tool_allocate(mrc_index_size(r->ix), sizeof *passage_ids);
     for (size_t q = 0; q < r->n; q++) {
         const char *id = mrc_passages_at(r->questions, q)->id;
         for (size_t i = 0; i < r->n_hits[q]; i++) {

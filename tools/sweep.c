@@ -128,12 +128,6 @@ static size_t count_runs(void) {
     return n;
 }
 
-static void *allocate(size_t n, size_t bytes) {
-    void *p = calloc(n ? n : 1, bytes);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu runs", n_runs);
-    return p;
-}
-
 // "loss=focal,head=bilstm", what a folder's name should not have replaced by "_".
 static char *run_name(const sweep_run *r) {
     mrc_text t;
@@ -156,12 +150,12 @@ static char *run_name(const sweep_run *r) {
 // The last key changes fastest.
 static void make_runs(void) {
     n_runs = count_runs();
-    runs = allocate(n_runs, sizeof *runs);
+    runs = tool_allocate(n_runs, sizeof *runs);
     for (size_t i = 0; i < n_runs; i++) {
         sweep_run *r = &runs[i];
         size_t left = n_runs, rest = i, k = 0;
         r->code = -1;
-        r->settings = allocate(n_keys, sizeof *r->settings);
+        r->settings = tool_allocate(n_keys, sizeof *r->settings);
         for (const mrc_json *key = grid->child; key; key = key->next, k++) {
             left /= key->n;
             const mrc_json *v = key->child;

@@ -119,6 +119,13 @@ TOOL_DEF void tool_check(const mrc_ctx *ctx, mrc_status status) {
     tool_fail(tool_exit_code(status), "%s", text && *text ? text : mrc_status_string(status));
 }
 
+// Zeros; n 0 gives memory too.  Ends the program where there is none.
+TOOL_DEF void *tool_allocate(size_t n, size_t each) {
+    void *p = calloc(n ? n : 1, each);
+    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
+    return p;
+}
+
 //==============================================================================
 // Standard output: results and nothing else
 //==============================================================================
