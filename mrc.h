@@ -20191,22 +20191,25 @@ typedef struct mrc__ix_writer {
     mrc_status       status;
     mrc_text         checksums;
     uint64_t         at;
-    uint32_t         crc;               // of the block so far
+    char            *block;             // what is not written yet: at % MRC__IX_BLOCK bytes
 } mrc__ix_writer;
+
+static void mrc__ix_write_block(mrc__ix_writer *w, size_t bytes) {
+    uint32_t crc = mrc_crc32c(0, w->block, bytes);
+    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
+}
 
 static void mrc__ix_write(mrc__ix_writer *w, const void *data, size_t bytes) {
     const char *p = data;
-    if (w->status == MRC_OK && bytes) w->status = mrc_file_writer_add(w->file, data, bytes);
     while (bytes) {
-        size_t left = MRC__IX_BLOCK - (size_t)(w->at % MRC__IX_BLOCK), n = bytes;
+        size_t used = (size_t)(w->at % MRC__IX_BLOCK), left = MRC__IX_BLOCK - used, n = bytes;
         if (n > left) n = left;
-        w->crc = mrc_crc32c(w->crc, p, n);
+        memcpy(w->block + used, p, n);
         w->at += n;
         p += n;
         bytes -= n;
-        if (n < left) return;
-        mrc_text_add(&w->checksums, (const char *)&w->crc, sizeof w->crc);
-        w->crc = 0;
+        if (n == left) mrc__ix_write_block(w, MRC__IX_BLOCK);
     }
 }
 
@@ -20221,23 +20224,19 @@ static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
 static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end,
                                 mrc__ix_term *terms) {
     const mrc__posting *x = b->list;
-    unsigned char room[4096];
+    unsigned char room[10];
     uint64_t name = 0;
-    size_t n = 0;
     for (size_t i = 0; i < b->names.n; i++) {
         const mrc__ix_name *own = &b->names.list[i];
-        terms[i] = (mrc__ix_term){ w->at + n, name, own->df, own->hash };
+        terms[i] = (mrc__ix_term){ w->at, name, own->df, own->hash };
         name += own->bytes;
         for (uint32_t k = 0, before = 0; k < own->df; k++, x++) {
-            n += mrc__ix_varint(room + n, x->passage - before);
+            size_t n = mrc__ix_varint(room, x->passage - before);
             n += mrc__ix_varint(room + n, x->tf);
-            before = x->passage;
-            if (n < sizeof room - 16) continue;
             mrc__ix_write(w, room, n);
-            n = 0;
+            before = x->passage;
         }
     }
-    mrc__ix_write(w, room, n);
     terms[b->names.n] = (mrc__ix_term){ w->at, name, 0, 0 };
     end->at[MRC__IX_NAMES] = w->at;
     for (size_t i = 0; i < b->names.n; i++) {
@@ -20287,7 +20286,7 @@ static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix
     end.at[MRC__IX_LENGTHS] = w->at;
     mrc__ix_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
     mrc__ix_write_texts(b, w, &end);
-    if (w->at % MRC__IX_BLOCK) mrc_text_add(&w->checksums, (const char *)&w->crc, sizeof w->crc);
+    if (w->at % MRC__IX_BLOCK) mrc__ix_write_block(w, (size_t)(w->at % MRC__IX_BLOCK));
     if (w->checksums.failed) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
     if (w->status == MRC_OK && w->checksums.bytes) {
         w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
@@ -20310,14 +20309,16 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!terms) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    w.block = ctx->host.alloc(ctx->host.user, MRC__IX_BLOCK);
     mrc_text_init(&w.checksums, ctx);
-    mrc_status s = mrc_file_writer_new(ctx, &w.file, file);
+    mrc_status s = terms && w.block ? mrc_file_writer_new(ctx, &w.file, file)
+                                    : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
     if (s == MRC_OK) s = mrc__ix_write_all(b, &w, terms);
     if (s == MRC_OK) s = mrc_file_writer_commit(w.file);
     else mrc_file_writer_abort(w.file);
     mrc_text_free(&w.checksums);
-    ctx->host.free(ctx->host.user, terms);
+    if (terms) ctx->host.free(ctx->host.user, terms);
+    if (w.block) ctx->host.free(ctx->host.user, w.block);
     return s;
 }
 
@@ -20585,12 +20586,12 @@ MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
 //
 // A term's postings are read when a query first has it, and become documents and scores: what the
 // method adds for this term to this document.  A query runs over blocks of documents whose sums
-// fit the first cache; what it adds to every document (BM25+, and L and + of bm25s) comes at the
-// end.  Queries are shared by the threads; a query's terms are added in its order, so that sums are
-// those of a loop over the query.
+// fit the first cache, and then over those of them that it has touched; what it adds to every
+// document (BM25+, and L and + of bm25s) comes at the end.  Queries are shared by the threads; a
+// query's terms are added in its order, so that sums are those of a loop over the query.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-#define MRC__SE_BLOCK 2048
+#define MRC__SE_BLOCK 4096
 #define MRC__SE_TASK  8                 // queries
 
 typedef struct mrc__se_term {           // scores NULL: not met yet
@@ -20598,6 +20599,19 @@ typedef struct mrc__se_term {           // scores NULL: not met yet
     uint32_t *docs;                     // behind the scores
     double    base;
 } mrc__se_term;
+
+// A word of the query at hand, its bytes in the worker's text.
+typedef struct mrc__se_word { size_t at, bytes; uint32_t hash; } mrc__se_word;
+
+typedef struct mrc__se_worker {         // what one thread works with
+    mrc_searcher  *s;
+    double         sums[MRC__SE_BLOCK];         // -0.0: untouched
+    uint32_t       touched[MRC__SE_BLOCK];
+    mrc__se_word  *words;
+    char          *text;
+    size_t         n_words, words_capacity, text_bytes, text_capacity;
+    int            failed;
+} mrc__se_worker;
 
 struct mrc_searcher {
     mrc_ctx          *ctx;
@@ -20611,15 +20625,13 @@ struct mrc_searcher {
     char             *names;
     mrc__se_term     *met;              // by term
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
-    double           *sums;             // by worker: MRC__SE_BLOCK
+    mrc__se_worker   *workers;
     double            mean_idf;
     // The running call:
     const mrc_query  *queries;
     size_t            n, top_k;
     mrc_hit          *hits;
     size_t           *n_hits;
-    uint32_t         *ids;              // the queries' terms, one query behind the other
-    size_t           *begin;            // by query
     struct mrc__se_task *tasks;
 };
 
@@ -20712,9 +20724,10 @@ static void mrc__se_norms(mrc_searcher *s) {
 }
 
 // The term of these bytes; UINT32_MAX: the index has none.
-static uint32_t mrc__se_find(const mrc_searcher *s, const char *name, size_t bytes) {
+static uint32_t mrc__se_find(const mrc_searcher *s, const char *name, size_t bytes,
+                             uint32_t hash) {
     size_t mask = (size_t)s->ix->end.n_slots - 1;
-    uint32_t hash = mrc__ix_hash(name, bytes), term;
+    uint32_t term;
     if (!s->ix->end.n_terms) return UINT32_MAX;
     for (size_t at = hash & mask; (term = s->slots[at]) != 0; at = (at + 1) & mask) {
         const mrc__ix_term *t = &s->terms[term - 1];
@@ -20760,10 +20773,14 @@ static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
     s->met = mrc__mul(n + 1, sizeof *s->met, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
     s->norm = mrc__mul((size_t)s->ix->end.n_passages, sizeof *s->norm, &bytes)
             ? host->alloc(host->user, bytes) : NULL;
-    s->sums = host->alloc(host->user, s->pool->n_workers * MRC__SE_BLOCK * sizeof *s->sums);
+    s->workers = mrc__host_zalloc(host, s->pool->n_workers * sizeof *s->workers);
     s->has_lock = pthread_mutex_init(&s->locked.lock, NULL) == 0;
-    if (!s->met || !s->norm || !s->sums || !s->has_lock) {
+    if (!s->met || !s->norm || !s->workers || !s->has_lock) {
         return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    for (size_t i = 0; i < s->pool->n_workers; i++) {
+        s->workers[i].s = s;
+        for (size_t k = 0; k < MRC__SE_BLOCK; k++) s->workers[i].sums[k] = -0.0;
     }
     mrc__se_norms(s);
     if (s->config.method == MRC_BM25_OKAPI) {
@@ -20800,9 +20817,13 @@ MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
         if (s->met[i].scores) host.free(host.user, s->met[i].scores);
     }
+    for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
+        if (s->workers[i].words) host.free(host.user, s->workers[i].words);
+        if (s->workers[i].text) host.free(host.user, s->workers[i].text);
+    }
     mrc__pool_free(s->pool, &host);
     if (s->has_lock) pthread_mutex_destroy(&s->locked.lock);
-    void *parts[] = { s->terms, s->slots, s->names, s->lengths, s->met, s->norm, s->sums };
+    void *parts[] = { s->terms, s->slots, s->names, s->lengths, s->met, s->norm, s->workers };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i]) host.free(host.user, parts[i]);
     }
@@ -20846,11 +20867,85 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
         }
         doc += step;
         docs[i] = doc;
-        scores[i] = mrc__se_score(s, idf, m->base, tf, s->norm[doc]);
+        scores[i] = mrc__se_score(s, idf, m->base, tf, s->norm[doc]) + 0.0;     // never -0.0
     }
     m->scores = scores;
     m->docs = docs;
     return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Queries
+//------------------------------------------------------------------------------
+typedef struct mrc__se_task {           // MRC__SE_TASK queries
+    uint32_t *ids;                      // their terms, one query behind the other
+    size_t    n, capacity;
+    size_t    counts[MRC__SE_TASK];     // terms of each
+    int       failed, waits;            // waits: for terms not met yet
+} mrc__se_task;
+
+static void mrc__se_emit(void *user, const char *name, size_t bytes) {
+    mrc__se_worker *w = user;
+    const mrc_searcher *s = w->s;
+    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &w->s->locked };
+    void *words = w->words, *text = w->text;
+    size_t end;
+    if (w->failed) return;
+    w->failed = !mrc__add(w->text_bytes, bytes, &end)
+             || !mrc__grow(&host, &text, &w->text_capacity, end, 1);
+    w->text = text;
+    if (!w->failed) {
+        w->failed = !mrc__grow(&host, &words, &w->words_capacity, w->n_words + 1,
+                               sizeof *w->words);
+        w->words = words;
+    }
+    if (w->failed || !s->ix->end.n_terms) return;
+    uint32_t hash = mrc__ix_hash(name, bytes);
+    __builtin_prefetch(&s->slots[hash & (s->ix->end.n_slots - 1)]);
+    memcpy(w->text + w->text_bytes, name, bytes);
+    w->words[w->n_words++] = (mrc__se_word){ w->text_bytes, bytes, hash };
+    w->text_bytes = end;
+}
+
+// The terms that the worker's words are, behind those of the task.  The dictionary is larger than
+// the caches, so all words are asked for at once.
+static int mrc__se_terms(mrc__se_worker *w, mrc__se_task *t) {
+    const mrc_searcher *s = w->s;
+    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &w->s->locked };
+    void *ids = t->ids;
+    if (!mrc__grow(&host, &ids, &t->capacity, t->n + w->n_words, sizeof *t->ids)) return 0;
+    t->ids = ids;
+    for (size_t i = 0; i < w->n_words; i++) {
+        uint32_t slot = s->slots[w->words[i].hash & (s->ix->end.n_slots - 1)];
+        if (slot) __builtin_prefetch(&s->terms[slot - 1]);
+    }
+    for (size_t i = 0; i < w->n_words; i++) {
+        const mrc__se_word *x = &w->words[i];
+        uint32_t term = mrc__se_find(s, w->text + x->at, x->bytes, x->hash);
+        if (term == UINT32_MAX) continue;
+        t->ids[t->n++] = term;
+        t->waits |= !s->met[term].scores;
+    }
+    return 1;
+}
+
+static void mrc__se_analyze(mrc__se_worker *w, size_t task) {
+    mrc_searcher *s = w->s;
+    mrc__se_task *t = &s->tasks[task];
+    mrc__an an;
+    w->failed = !mrc__an_begin(&an, mrc_index_analyzer(s->ix), s->ix->tok, &s->locked);
+    an.emit = mrc__se_emit;
+    an.user = w;
+    for (size_t i = 0; i < MRC__SE_TASK && !w->failed; i++) {
+        size_t q = task * MRC__SE_TASK + i, before = t->n;
+        if (q >= s->n) break;
+        w->n_words = w->text_bytes = 0;
+        mrc__an_run(&an, s->queries[q].text, s->queries[q].bytes);
+        if (an.failed || !mrc__se_terms(w, t)) w->failed = 1;
+        t->counts[i] = t->n - before;
+    }
+    t->failed = w->failed;
+    mrc__an_end(&an);
 }
 
 static int mrc__se_by_term(const void *a, const void *b) {
@@ -20858,77 +20953,50 @@ static int mrc__se_by_term(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Reads what the terms in ids have not brought yet, in the order of the file.
-static mrc_status mrc__se_meet(mrc_searcher *s, const uint32_t *ids, size_t n) {
+// The terms that tasks wait for, each once, in the order of the file.
+static mrc_status mrc__se_unmet(mrc_searcher *s, size_t n_tasks, uint32_t **out, size_t *n) {
+    size_t total = 0, count = 0, bytes;
+    for (size_t i = 0; i < n_tasks; i++) {
+        if (s->tasks[i].waits) total += s->tasks[i].n;
+    }
+    uint32_t *list = mrc__mul(total + 1, sizeof *list, &bytes)
+                   ? s->ctx->host.alloc(s->ctx->host.user, bytes) : NULL;
+    *out = list;
+    *n = 0;
+    if (!list) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < n_tasks; i++) {
+        const mrc__se_task *t = &s->tasks[i];
+        for (size_t k = 0; t->waits && k < t->n; k++) {
+            if (!s->met[t->ids[k]].scores) list[count++] = t->ids[k];
+        }
+    }
+    qsort(list, count, sizeof *list, mrc__se_by_term);
+    for (size_t i = 0; i < count; i++) {
+        if (!*n || list[*n - 1] != list[i]) list[(*n)++] = list[i];
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__se_meet(mrc_searcher *s, size_t n_tasks) {
     const mrc_allocator *host = &s->ctx->host;
-    size_t count = 0, most = 0, bytes;
-    mrc_status status = MRC_OK;
-    uint32_t *new_ones = mrc__mul(n + 1, sizeof *new_ones, &bytes)
-                       ? host->alloc(host->user, bytes) : NULL;
-    if (!new_ones) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    uint32_t *list;
+    size_t n, most = 0;
+    MRC__TRY(mrc__se_unmet(s, n_tasks, &list, &n));
     for (size_t i = 0; i < n; i++) {
-        const mrc__ix_term *t = &s->terms[ids[i]];
-        if (s->met[ids[i]].scores) continue;
-        new_ones[count++] = ids[i];
+        const mrc__ix_term *t = &s->terms[list[i]];
         if (t[1].postings - t->postings > most) most = (size_t)(t[1].postings - t->postings);
     }
-    qsort(new_ones, count, sizeof *new_ones, mrc__se_by_term);
     unsigned char *raw = host->alloc(host->user, most + 1);
-    if (!raw) status = mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
-    for (size_t i = 0; i < count && status == MRC_OK; i++) {
-        const mrc__ix_term *t = &s->terms[new_ones[i]];
-        if (i && new_ones[i] == new_ones[i - 1]) continue;
+    mrc_status status = raw ? MRC_OK : mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        const mrc__ix_term *t = &s->terms[list[i]];
         status = mrc__ix_read(s->ix, MRC__IX_POSTINGS, t->postings, raw,
                               (size_t)(t[1].postings - t->postings));
-        if (status == MRC_OK) status = mrc__se_scores(s, new_ones[i], raw);
+        if (status == MRC_OK) status = mrc__se_scores(s, list[i], raw);
     }
     if (raw) host->free(host->user, raw);
-    host->free(host->user, new_ones);
+    host->free(host->user, list);
     return status;
-}
-
-//------------------------------------------------------------------------------
-// Queries
-//------------------------------------------------------------------------------
-typedef struct mrc__se_task {           // MRC__SE_TASK queries
-    mrc_searcher *s;
-    uint32_t     *ids;
-    size_t        n, capacity;
-    size_t        counts[MRC__SE_TASK];
-    int           failed;
-} mrc__se_task;
-
-static void mrc__se_emit(void *user, const char *name, size_t bytes) {
-    mrc__se_task *t = user;
-    uint32_t term = mrc__se_find(t->s, name, bytes);
-    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &t->s->locked };
-    void *ids = t->ids;
-    if (term == UINT32_MAX || t->failed) return;
-    if (!mrc__grow(&host, &ids, &t->capacity, t->n + 1, sizeof *t->ids)) {
-        t->failed = 1;
-        return;
-    }
-    t->ids = ids;
-    t->ids[t->n++] = term;
-}
-
-static void mrc__se_analyze(void *arg, size_t task, size_t worker) {
-    mrc_searcher *s = arg;
-    mrc__se_task *t = &s->tasks[task];
-    mrc__an an;
-    (void)worker;
-    t->s = s;
-    t->failed = !mrc__an_begin(&an, mrc_index_analyzer(s->ix), s->ix->tok, &s->locked);
-    an.emit = mrc__se_emit;
-    an.user = t;
-    for (size_t i = 0; i < MRC__SE_TASK && !t->failed; i++) {
-        size_t q = task * MRC__SE_TASK + i, before = t->n;
-        if (q >= s->n) break;
-        mrc__an_run(&an, s->queries[q].text, s->queries[q].bytes);
-        t->counts[i] = t->n - before;
-        if (an.failed) t->failed = 1;
-    }
-    mrc__an_end(&an);
 }
 
 // Whether a is behind b in the answer.
@@ -20959,13 +21027,17 @@ static size_t mrc__se_push(mrc_hit *heap, size_t n, size_t k, mrc_hit hit) {
     return n + 1;
 }
 
-// The block's sums into the heap.
-static size_t mrc__se_collect(const double *sums, size_t n, size_t first, mrc_hit *heap,
+// The sums of n touched documents into the heap; they are untouched then.
+static size_t mrc__se_collect(mrc__se_worker *w, size_t n, size_t first, mrc_hit *heap,
                               size_t n_heap, size_t k) {
     double least = n_heap == k ? heap[0].score : -HUGE_VAL;
     for (size_t i = 0; i < n; i++) {
-        if (!(sums[i] > least) || (sums[i] <= 0 && sums[i] >= 0)) continue;
-        n_heap = mrc__se_push(heap, n_heap, k, (mrc_hit){ (uint32_t)(first + i), sums[i] });
+        uint32_t at = w->touched[i];
+        mrc_hit hit = { (uint32_t)first + at, w->sums[at] };
+        w->sums[at] = -0.0;
+        if (!(hit.score >= least) || (hit.score <= 0 && hit.score >= 0)
+            || (n_heap == k && mrc__se_behind(&hit, heap))) continue;
+        n_heap = mrc__se_push(heap, n_heap, k, hit);
         if (n_heap == k) least = heap[0].score;
     }
     return n_heap;
@@ -20982,27 +21054,43 @@ static size_t mrc__se_place(const uint32_t *docs, size_t n, uint32_t first) {
     return low;
 }
 
+// Adds a term's scores from its posting `at` on, as far as document first + MRC__SE_BLOCK: where
+// it has come to.  n_touched counts the documents that no term had added to.
+static size_t mrc__se_add(mrc__se_worker *w, const mrc__se_term *m, size_t df, size_t at,
+                          size_t first, size_t *n_touched) {
+    const uint32_t *docs = m->docs;
+    size_t touched = *n_touched;
+    for (; at < df && docs[at] - first < MRC__SE_BLOCK; at++) {
+        uint32_t doc = docs[at] - (uint32_t)first;
+        uint64_t bits;
+        memcpy(&bits, &w->sums[doc], sizeof bits);
+        w->touched[touched] = doc;
+        touched += bits == (uint64_t)1 << 63;
+        w->sums[doc] += m->scores[at];
+    }
+    *n_touched = touched;
+    return at;
+}
+
 // Of up to 64 terms it remembers how far they are; the few queries that have more look again.
-static void mrc__se_query(mrc_searcher *s, size_t q, double *sums) {
-    const uint32_t *ids = s->ids + s->begin[q];
-    size_t n = s->begin[q + 1] - s->begin[q], n_heap = 0, k = s->top_k;
+static void mrc__se_query(mrc__se_worker *w, size_t q, const uint32_t *ids, size_t n) {
+    const mrc_searcher *s = w->s;
+    size_t n_heap = 0, k = s->top_k;
     size_t n_docs = (size_t)s->ix->end.n_passages, place[64];
     mrc_hit *heap = s->hits + q * k;
     double base = 0;
     for (size_t i = 0; i < n; i++) base += s->met[ids[i]].base;
     for (size_t i = 0; i < 64; i++) place[i] = 0;
     for (size_t first = 0; first < n_docs && n; first += MRC__SE_BLOCK) {
-        size_t rows = n_docs - first < MRC__SE_BLOCK ? n_docs - first : MRC__SE_BLOCK;
-        uint32_t end = (uint32_t)(first + rows);
-        memset(sums, 0, rows * sizeof *sums);
+        size_t touched = 0;
         for (size_t i = 0; i < n; i++) {
             const mrc__se_term *m = &s->met[ids[i]];
             size_t df = s->terms[ids[i]].df;
             size_t at = i < 64 ? place[i] : mrc__se_place(m->docs, df, (uint32_t)first);
-            for (; at < df && m->docs[at] < end; at++) sums[m->docs[at] - first] += m->scores[at];
+            at = mrc__se_add(w, m, df, at, first, &touched);
             if (i < 64) place[i] = at;
         }
-        n_heap = mrc__se_collect(sums, rows, first, heap, n_heap, k);
+        n_heap = mrc__se_collect(w, touched, first, heap, n_heap, k);
     }
     s->n_hits[q] = n_heap;
     for (size_t left = n_heap; left > 1;) {             // the last is taken off the top
@@ -21013,72 +21101,61 @@ static void mrc__se_query(mrc_searcher *s, size_t q, double *sums) {
     for (size_t i = 0; i < n_heap; i++) heap[i].score += base;
 }
 
-static void mrc__se_run(void *arg, size_t task, size_t worker) {
-    mrc_searcher *s = arg;
-    for (size_t i = 0; i < MRC__SE_TASK; i++) {
-        size_t q = task * MRC__SE_TASK + i;
-        if (q < s->n) mrc__se_query(s, q, s->sums + worker * MRC__SE_BLOCK);
+static void mrc__se_answer(mrc__se_worker *w, size_t task) {
+    const mrc__se_task *t = &w->s->tasks[task];
+    const uint32_t *ids = t->ids;
+    for (size_t i = 0; i < MRC__SE_TASK && task * MRC__SE_TASK + i < w->s->n; i++) {
+        mrc__se_query(w, task * MRC__SE_TASK + i, ids, t->counts[i]);
+        ids += t->counts[i];
     }
 }
 
-// The tasks' terms into one list.
-static mrc_status mrc__se_gather(mrc_searcher *s, size_t n_tasks) {
-    size_t total = 0, bytes;
-    int failed = 0;
+static void mrc__se_first(void *arg, size_t task, size_t worker) {
+    mrc_searcher *s = arg;
+    mrc__se_analyze(&s->workers[worker], task);
+    if (!s->tasks[task].failed && !s->tasks[task].waits) mrc__se_answer(&s->workers[worker], task);
+}
+
+static void mrc__se_second(void *arg, size_t task, size_t worker) {
+    mrc_searcher *s = arg;
+    if (s->tasks[task].waits) mrc__se_answer(&s->workers[worker], task);
+}
+
+// Tasks whose terms are all known answer at once; the others when their terms have been read.
+static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
+    int failed = 0, waits = 0;
+    mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_first, s);
     for (size_t i = 0; i < n_tasks; i++) {
-        total += s->tasks[i].n;
         failed |= s->tasks[i].failed;
+        waits |= s->tasks[i].waits;
     }
-    if (!failed && mrc__mul(total + 1, sizeof *s->ids, &bytes)) {
-        s->ids = s->ctx->host.alloc(s->ctx->host.user, bytes);
-    }
-    if (!s->ids) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
-    size_t at = 0;
-    for (size_t i = 0; i < n_tasks; i++) {
-        const mrc__se_task *t = &s->tasks[i];
-        size_t begin = at;
-        if (t->n) memcpy(s->ids + at, t->ids, t->n * sizeof *s->ids);
-        at += t->n;
-        for (size_t k = 0; k < MRC__SE_TASK && i * MRC__SE_TASK + k < s->n; k++) {
-            s->begin[i * MRC__SE_TASK + k] = begin;
-            begin += t->counts[k];
-        }
-    }
-    s->begin[s->n] = at;
-    return mrc__se_meet(s, s->ids, total);
+    if (failed) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    if (!waits) return MRC_OK;
+    MRC__TRY(mrc__se_meet(s, n_tasks));
+    mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_second, s);
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes, more;
+    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
-    if (!mrc__mul(n_tasks, sizeof *s->tasks, &bytes) || !mrc__mul(n + 1, sizeof *s->begin, &more)) {
-        return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory for %zu queries", n);
-    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
     s->hits = hits;
     s->n_hits = n_hits;
-    s->ids = NULL;
-    s->tasks = mrc__host_zalloc(host, bytes + 1);
-    s->begin = host->alloc(host->user, more);
-    mrc_status status = MRC_ERR_MEM;
-    if (s->tasks && s->begin) {
-        mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_analyze, s);
-        status = mrc__se_gather(s, n_tasks);
-    } else {
-        mrc__fail(s->ctx, status, "search: out of memory for %zu queries", n);
+    s->tasks = mrc__mul(n_tasks + 1, sizeof *s->tasks, &bytes) ? mrc__host_zalloc(host, bytes)
+                                                               : NULL;
+    if (!s->tasks) {
+        return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory for %zu queries", n);
     }
-    if (status == MRC_OK) mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_run, s);
-    for (size_t i = 0; s->tasks && i < n_tasks; i++) {
+    mrc_status status = mrc__se_run(s, n_tasks);
+    for (size_t i = 0; i < n_tasks; i++) {
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
-    void *parts[] = { s->tasks, s->begin, s->ids };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
-    }
+    host->free(host->user, s->tasks);
     return status;
 }
 #endif // core pass

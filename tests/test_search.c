@@ -142,9 +142,10 @@ static void test_analyzers(void) {
 }
 
 //==============================================================================
-// Scores: 300 passages of few words, so that some are in more than half of them
+// Scores: passages of few words, so that some are in more than half of them; more passages than
+// mrc_search sums at a time
 //==============================================================================
-enum { DOCS = 300, WORDS = 40, QUERIES = 30, LENGTH = 60 };
+enum { DOCS = MRC__SE_BLOCK + 200, WORDS = 40, QUERIES = 30, LENGTH = 60 };
 static int doc_words[DOCS][LENGTH], doc_length[DOCS];
 static int query_words[QUERIES][80], query_length[QUERIES];
 
@@ -203,8 +204,8 @@ static void check_method(mrc_ctx *ctx, mrc_index *ix, mrc_bm25 method, size_t th
     int df[WORDS + 1] = {0}, filled = 0;
     double tokens = 0, mean_idf = 0, terms = 0, worst = 0;
     enum { K = 12 };
-    static mrc_hit hits[QUERIES * K];
-    size_t n_hits[QUERIES];
+    static mrc_hit hits[QUERIES * K], again[QUERIES * K];
+    size_t n_hits[QUERIES], n_again[QUERIES];
     mrc_query queries[QUERIES];
     static char text[QUERIES][512];
     memset(tf, 0, sizeof tf);
@@ -229,7 +230,8 @@ static void check_method(mrc_ctx *ctx, mrc_index *ix, mrc_bm25 method, size_t th
     mrc_searcher *s = NULL;
     c.threads = threads;
     if (!CHECK(mrc_searcher_new(ctx, &s, ix, &c) == MRC_OK
-               && mrc_search(s, queries, QUERIES, K, hits, n_hits) == MRC_OK, "%s",
+               && mrc_search(s, queries, QUERIES, K, hits, n_hits) == MRC_OK
+               && mrc_search(s, queries, QUERIES, K, again, n_again) == MRC_OK, "%s",
                mrc_ctx_message(ctx))) return;
     double bound = method == MRC_BM25_ELASTICSEARCH ? 2e-5 : 1e-11;
     int wrong = 0;
@@ -248,9 +250,11 @@ static void check_method(mrc_ctx *ctx, mrc_index *ix, mrc_bm25 method, size_t th
             }
             matching += (size_t)has;
         }
-        wrong += n_hits[q] != (matching < K ? matching : K);
+        wrong += n_hits[q] != (matching < K ? matching : K) || n_again[q] != n_hits[q];
         for (size_t i = 0; i < n_hits[q]; i++) {
-            const mrc_hit *h = &hits[q * K + (int)i];
+            const mrc_hit *h = &hits[q * K + (int)i], *second = &again[q * K + (int)i];
+            wrong += h->passage != second->passage || h->score < second->score
+                  || h->score > second->score;          // terms that are known by now
             double e = fabs(h->score - scores[h->passage]);
             if (!(e <= worst)) worst = e;
             // Falling, ties by place, and nothing better is left out.
