@@ -76,9 +76,9 @@
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.config  >>impl.model  >>impl.weights
-//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus
-//     >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.config  >>impl.model
+//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
+//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1253,6 +1253,20 @@ MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *win
                                       size_t n_windows, const mrc_example *e,
                                       const mrc_decode_config *config, mrc_span *out,
                                       size_t *n_out);
+// HF's compute_predictions_logits instead, which the KLUE baseline decodes with (PARITY 3.7): an
+// answer begins only in its window of most context, is found again among the passage's words, and
+// of equal texts the best stays.  At most n_best_size + 1 spans; what one says is mrc_span_words().
+// Of WordPiece tokenizers only.
+MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
+                                    size_t n_windows, const mrc_example *e,
+                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
+                                    mrc_span *out, size_t *n_out);
+// As mrc_decode_answer(), in double.
+MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
+                                                const mrc_span *spans, size_t n,
+                                                double *null_score_diff);
+// Appends what a span says, a single space for whatever space, tab or line's end is in it.
+MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -13968,6 +13982,7 @@ typedef struct mrc__tok_run {
     uint64_t       *heap;           // BPE: room for pairs, then symbols; as large as the word
     mrc__bpe_symbol *symbols;
     size_t          n_heap, symbol_capacity;
+    mrc_text       *basic;          // not NULL: words go there, a space before each, not to pieces
     int             failed;         // out of memory: asked about once, at the end
 } mrc__tok_run;
 
@@ -13991,12 +14006,25 @@ static inline void mrc__tok_piece_add(mrc__tok_run *r, int32_t id, int32_t begin
     r->pieces[r->n++] = (mrc__tok_piece){ id, begin, end, r->words };
 }
 
+static void mrc__tok_word_text(mrc__tok_run *r) {
+    char utf8[4];
+    if (r->basic->bytes) mrc_text_add(r->basic, " ", 1);
+    for (size_t i = 0; i < r->n_word; i++) {
+        mrc_text_add(r->basic, utf8, mrc_utf8_encode(r->word[i], utf8));
+    }
+    r->n_word = 0;
+}
+
 // Ends the word: greedy, the longest piece first; a word that does not come out is one [UNK].
 static void mrc__tok_word_end(mrc__tok_run *r) {
     const mrc_tokenizer *tok = r->tok;
     const mrc__tok_trie *t = &tok->words;
     size_t n = r->n_word, first = r->n;
     if (n == 0) return;
+    if (r->basic) {
+        mrc__tok_word_text(r);
+        return;
+    }
     for (size_t begin = 0, end = 0; begin < n && n <= tok->max_chars; begin = end) {
         uint32_t node = begin ? tok->suffix : 0;
         int32_t id = -1;
@@ -16498,14 +16526,16 @@ MRCDEF mrc_decode_config mrc_decode_config_default(void) {
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
-static size_t mrc__dec_top(const float *values, size_t n, size_t k, size_t *rows) {
+// Of equal ones the later row comes first, or the earlier.
+static size_t mrc__dec_top(const float *values, size_t n, size_t k, int earlier, size_t *rows) {
     size_t found = 0;
-    for (size_t i = n; i-- > 0;) {
+    for (size_t left = n; left-- > 0;) {
+        size_t i = earlier ? n - 1 - left : left;
         float v = isnan(values[i]) ? -INFINITY : values[i];
         size_t at = found;
         while (at > 0) {
             float other = values[rows[at - 1]];
-            if (!isnan(other) && !(v > other)) break;       // equal: the later row stays first
+            if (!isnan(other) && !(v > other)) break;       // equal: stays first
             if (isnan(other) && !(v > -INFINITY)) break;
             at--;
         }
@@ -16628,15 +16658,17 @@ static int mrc__dec_is_max_context(const mrc_window_logits *windows, size_t n, s
     return 1;
 }
 
-// Adds one window's candidates, starts from the best, for each its ends from the best.
-static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
-                              const mrc_decode_config *config, size_t *rows, mrc_span *out,
-                              size_t n) {
+// Gives fn a window's spans, rows i to j: starts from the best, for each its ends from the best.
+// rows has room for twice n_best_size.
+typedef void (*mrc__dec_fn)(void *user, size_t window, size_t i, size_t j);
+static void mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
+                            const mrc_decode_config *config, int earlier, size_t *rows,
+                            mrc__dec_fn fn, void *user) {
     const mrc_window_logits *w = &windows[at];
     const mrc_feature *f = w->feature;
     size_t k = config->n_best_size, *starts = rows, *ends = rows + k;
-    size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, starts);
-    size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, ends);
+    size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, earlier, starts);
+    size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, earlier, ends);
     for (size_t a = 0; a < n_starts; a++) {
         size_t i = starts[a];
         if (f->offset_mapping[i][0] < 0) continue;
@@ -16645,13 +16677,20 @@ static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows
             size_t j = ends[b];
             if (f->offset_mapping[j][0] < 0) continue;
             if (j < i || j - i >= config->max_answer_length) continue;
-            mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
-                              .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1] };
-            if (!isfinite(mrc__dec_score(&span))) continue;
-            n = mrc__dec_insert(out, n, k, span);
+            if (isfinite(w->start[i] + w->end[j])) fn(user, at, i, j);
         }
     }
-    return n;
+}
+
+typedef struct mrc__dec_list { const mrc_window_logits *windows; mrc_span *out; size_t n, k; }
+    mrc__dec_list;
+static void mrc__dec_add(void *user, size_t window, size_t i, size_t j) {
+    mrc__dec_list *list = user;
+    const mrc_window_logits *w = &list->windows[window];
+    mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
+                      .begin = w->feature->offset_mapping[i][0],
+                      .end = w->feature->offset_mapping[j][1] };
+    list->n = mrc__dec_insert(list->out, list->n, list->k, span);
 }
 
 // "No answer" scores what the window that is least sure of it gives its first row.  It is always
@@ -16675,21 +16714,30 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     return mrc__dec_insert(out, n, k, null);
 }
 
+static mrc_status mrc__dec_check(mrc_ctx *ctx, const mrc_decode_config *config) {
+    if (config->magic == MRC_DECODE_MAGIC && config->n_best_size && config->temperature > 0) {
+        return MRC_OK;
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s",
+                     config->magic != MRC_DECODE_MAGIC
+                     ? "the config is not from mrc_decode_config_default()"
+                     : config->n_best_size ? "the temperature is not above 0"
+                     : "n_best_size is 0");
+}
+
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
-    size_t bytes, n = 0, k = config->n_best_size;
+    size_t bytes, n, k = config->n_best_size;
+    mrc__dec_list list = { windows, out, 0, k };
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", !k ? "n_best_size is 0"
-                         : config->magic == MRC_DECODE_MAGIC ? "the temperature is not above 0"
-                         : "the config is not from mrc_decode_config_default()");
-    }
+    MRC__TRY(mrc__dec_check(ctx, config));
     size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
     for (size_t i = 0; i < n_windows; i++) {
-        n = mrc__dec_window(windows, n_windows, i, config, rows, out, n);
+        mrc__dec_window(windows, n_windows, i, config, 0, rows, mrc__dec_add, &list);
     }
+    n = list.n;
     if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
     if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
         n = mrc__dec_fallback(out, n, config->temperature);
@@ -16701,16 +16749,23 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, siz
     return MRC_OK;
 }
 
-MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
-                                         size_t n, double *null_score_diff) {
-    const mrc_span *null = NULL, *best = NULL;
-    if (null_score_diff) *null_score_diff = 0;
+// "No answer" and the best span that has text, as far as they are there.
+static void mrc__dec_rivals(const mrc_span *spans, size_t n, const mrc_span **null,
+                            const mrc_span **best) {
+    *null = *best = NULL;
     for (size_t i = 0; i < n; i++) {
-        if (spans[i].kind == MRC_SPAN_NULL) null = &spans[i];
-        else if (!best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
-            best = &spans[i];
+        if (spans[i].kind == MRC_SPAN_NULL) *null = &spans[i];
+        else if (!*best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
+            *best = &spans[i];
         }
     }
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    const mrc_span *null, *best;
+    if (null_score_diff) *null_score_diff = 0;
+    mrc__dec_rivals(spans, n, &null, &best);
     if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
     float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
     if (null_score_diff) *null_score_diff = (double)diff;
@@ -17254,10 +17309,7 @@ MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *win
     size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
     double null = 1000000;
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "pipeline: the config is not from "
-                         "mrc_decode_config_default(), or has no n_best_size or temperature");
-    }
+    MRC__TRY(mrc__dec_check(ctx, config));
     for (size_t i = 0; i < n_windows; i++) {
         size_t length = (size_t)windows[i].feature->length;
         if (length > longest) longest = length;
@@ -17288,6 +17340,271 @@ MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *win
         if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
     }
     return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.legacy   HF's compute_predictions_logits (PARITY 3.7)
+//
+// Scores and probabilities are Python's floats, so in double; of equal logits the earlier row comes
+// first.  A span of tokens is given as the words of the passage that it touches; its tokens' text
+// is looked up among those words' basic tokens, and when both have the same number of characters
+// but spaces, what stands there is the answer.  Basic tokens are those of the reader's tokenizer.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__leg_candidate { double score; size_t order, window, i, j; } mrc__leg_candidate;
+typedef struct mrc__leg_run {
+    mrc_ctx                 *ctx;
+    const mrc_window_logits *windows;
+    const mrc_example       *e;
+    const mrc_tokenizer     *tok;       // the reader's
+    mrc_tokenizer            wide;      // a copy that takes words of any length
+    mrc__leg_candidate      *list;
+    size_t                   n, capacity;
+    int                      failed;    // out of memory
+    mrc_text                 words, basic, pieces;
+    mrc_text                 texts;     // of the spans that were kept, and where each ends
+    size_t                  *ends, n_texts;
+} mrc__leg_run;
+
+static int mrc__leg_space(uint32_t cp) {
+    return cp == ' ' || cp == '\t' || cp == '\r' || cp == '\n' || cp == 0x202F;
+}
+
+static void mrc__leg_push(mrc__leg_run *r, double score, size_t window, size_t i, size_t j) {
+    void *list = r->list;
+    if (!mrc__grow(&r->ctx->host, &list, &r->capacity, r->n + 1, sizeof *r->list)) {
+        r->failed = 1;
+        return;
+    }
+    r->list = list;
+    r->list[r->n] = (mrc__leg_candidate){ score, r->n, window, i, j };
+    r->n++;
+}
+
+static void mrc__leg_add(void *user, size_t window, size_t i, size_t j) {
+    mrc__leg_run *r = user;
+    const mrc_window_logits *w = &r->windows[window];
+    mrc__leg_push(r, (double)w->start[i] + (double)w->end[j], window, i, j);
+}
+
+static int mrc__leg_by_score(const void *a, const void *b) {
+    const mrc__leg_candidate *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
+    size_t bytes, n;
+    const char *s = mrc_span_text(span, e, &bytes);
+    int space = 0;
+    uint32_t cp;
+    for (size_t at = 0; at < bytes; at += n) {
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        int now = span->kind == MRC_SPAN_TEXT && mrc__leg_space(cp);
+        if (space && !now) mrc_text_add(out, " ", 1);
+        if (!now) mrc_text_add(out, s + at, n);
+        space = now;
+    }
+}
+
+// The words that a span touches.
+static mrc_span mrc__leg_widen(const mrc_example *e, mrc_span span) {
+    size_t all = e->context_bytes, n;
+    size_t begin = mrc_utf8_offset(e->context, all, (size_t)span.begin);
+    size_t end = mrc_utf8_offset(e->context, all, (size_t)span.end);
+    uint32_t cp;
+    for (; begin; begin -= n, span.begin--) {
+        for (n = 1; n < begin && ((unsigned char)e->context[begin - n] & 0xC0) == 0x80; ) n++;
+        mrc_utf8_next(e->context + begin - n, n, &cp);
+        if (mrc__leg_space(cp)) break;
+    }
+    for (; end < all; end += n, span.end++) {
+        n = mrc_utf8_next(e->context + end, all - end, &cp);
+        if (mrc__leg_space(cp)) break;
+    }
+    return span;
+}
+
+// What BERT's convert_tokens_to_string() makes of rows i to j.
+static void mrc__leg_pieces(mrc__leg_run *r, const mrc_feature *f, size_t i, size_t j) {
+    for (size_t row = i; row <= j; row++) {
+        const char *token = mrc_tokenizer_token(r->tok, f->input_ids[row]);
+        int inside = row > i && token[0] == '#' && token[1] == '#';
+        if (row > i && !inside) mrc_text_add(&r->pieces, " ", 1);
+        mrc_text_add(&r->pieces, token + (inside ? 2 : 0), strlen(token) - (inside ? 2 : 0));
+    }
+}
+
+// Code points but spaces.
+static size_t mrc__leg_count(const char *s, size_t bytes) {
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) n += s[i] != ' ' && ((unsigned char)s[i] & 0xC0) != 0x80;
+    return n;
+}
+
+// Where the pieces stand in the basic tokens; SIZE_MAX: nowhere.
+static size_t mrc__leg_find(const mrc_text *basic, const mrc_text *pieces) {
+    for (size_t i = 0; pieces->bytes && i + pieces->bytes <= basic->bytes; i++) {
+        if (!memcmp(basic->data + i, pieces->data, pieces->bytes)) return i;
+    }
+    return SIZE_MAX;
+}
+
+// The code point of the passage that has `skip` others but spaces between `at` and itself.
+static int32_t mrc__leg_place(const mrc_example *e, int32_t at, size_t skip) {
+    size_t byte = mrc_utf8_offset(e->context, e->context_bytes, (size_t)at);
+    for (uint32_t cp; byte < e->context_bytes; at++) {
+        byte += mrc_utf8_next(e->context + byte, e->context_bytes - byte, &cp);
+        if (!mrc__leg_space(cp) && !skip--) break;
+    }
+    return at;
+}
+
+// The candidate's place in the passage.
+static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
+    const mrc_window_logits *w = &r->windows[c->window];
+    const mrc_feature *f = w->feature;
+    mrc_span span = { .start_logit = w->start[c->i], .end_logit = w->end[c->j],
+                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1] };
+    mrc__tok_run run = { .host = &r->ctx->host, .tok = &r->wide, .basic = &r->basic };
+    span = mrc__leg_widen(r->e, span);
+    r->words.bytes = r->basic.bytes = r->pieces.bytes = 0;
+    mrc_span_words(&span, r->e, &r->words);
+    mrc__leg_pieces(r, f, c->i, c->j);
+    if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
+    const unsigned char *s = (const unsigned char *)r->words.data;
+    mrc__tok_segment(&run, s, s + r->words.bytes, 0);
+    mrc__tok_run_free(&run);
+    r->failed |= run.failed;
+    if (r->basic.failed || run.failed) return span;
+    size_t at = mrc__leg_find(&r->basic, &r->pieces);
+    if (at == SIZE_MAX || mrc__leg_count(r->words.data, r->words.bytes)
+                          != mrc__leg_count(r->basic.data, r->basic.bytes)) return span;
+    size_t first = mrc__leg_count(r->basic.data, at);
+    size_t n = mrc__leg_count(r->pieces.data, r->pieces.bytes);
+    int32_t begin = span.begin;
+    span.begin = mrc__leg_place(r->e, begin, first);
+    span.end = mrc__leg_place(r->e, begin, first + n - 1) + 1;
+    return span;
+}
+
+// Whether a span says what one before it says; if not, it is remembered.
+static int mrc__leg_seen(mrc__leg_run *r, const mrc_span *span) {
+    size_t begin = r->texts.bytes, before = 0;
+    mrc_span_words(span, r->e, &r->texts);
+    for (size_t i = 0; i < r->n_texts && !r->texts.failed; before = r->ends[i++]) {
+        size_t bytes = r->ends[i] - before;
+        if (bytes != r->texts.bytes - begin
+            || memcmp(r->texts.data + before, r->texts.data + begin, bytes) != 0) continue;
+        r->texts.bytes = begin;
+        return 1;
+    }
+    r->ends[r->n_texts++] = r->texts.bytes;
+    return 0;
+}
+
+// In v2 "no answer" is a candidate, that of the window least sure of it; its window is SIZE_MAX.
+static void mrc__leg_null(mrc__leg_run *r, size_t n_windows, mrc_span *null) {
+    double least = 1000000;
+    for (size_t i = 0; i < n_windows; i++) {
+        const mrc_window_logits *w = &r->windows[i];
+        if (w->feature->length < 1 || !(isfinite(w->start[0] + w->end[0]))) continue;
+        double score = (double)w->start[0] + (double)w->end[0];
+        if (!(score < least)) continue;
+        least = score;
+        *null = (mrc_span){ .kind = MRC_SPAN_NULL, .start_logit = w->start[0],
+                            .end_logit = w->end[0] };
+    }
+    if (null->kind == MRC_SPAN_NULL) mrc__leg_push(r, least, SIZE_MAX, 0, 0);
+}
+
+static double mrc__leg_score(const mrc_span *span) {
+    return (double)span->start_logit + (double)span->end_logit;
+}
+
+static void mrc__leg_softmax(mrc_span *out, size_t n, double temperature) {
+    double max = mrc__leg_score(&out[0]), sum = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (mrc__leg_score(&out[i]) > max) max = mrc__leg_score(&out[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i].probability = exp((mrc__leg_score(&out[i]) - max) / temperature);
+        sum += out[i].probability;
+    }
+    for (size_t i = 0; i < n; i++) out[i].probability /= sum;
+}
+
+static size_t mrc__leg_best(mrc__leg_run *r, const mrc_decode_config *config, const mrc_span *null,
+                            mrc_span *out) {
+    size_t n = 0;
+    int said_null = 0;
+    for (size_t i = 0; i < r->n && n < config->n_best_size && !r->failed; i++) {
+        if (r->list[i].window == SIZE_MAX) {
+            out[n++] = *null;
+            said_null = 1;
+            continue;
+        }
+        out[n] = mrc__leg_span(r, &r->list[i]);
+        n += !mrc__leg_seen(r, &out[n]);
+    }
+    if (null->kind == MRC_SPAN_NULL && !said_null) out[n++] = *null;
+    if (!n || (n == 1 && null->kind == MRC_SPAN_NULL)) {
+        if (n) out[1] = out[0];
+        out[0] = (mrc_span){ .kind = MRC_SPAN_EMPTY };
+        n++;
+    }
+    mrc__leg_softmax(out, n, config->temperature);
+    return n;
+}
+
+MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
+                                    size_t n_windows, const mrc_example *e,
+                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
+                                    mrc_span *out, size_t *n_out) {
+    mrc__leg_run r = { .ctx = ctx, .windows = windows, .e = e, .tok = tok, .wide = *tok };
+    mrc_decode_config own = *config;
+    mrc_span null = { .kind = MRC_SPAN_TEXT };
+    size_t bytes;
+    *n_out = 0;
+    MRC__TRY(mrc__dec_check(ctx, config));
+    if (tok->merges.n_nodes > 1) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
+                         "tokenizer (found byte-level BPE)");
+    }
+    own.max_context = 1;
+    r.wide.max_chars = SIZE_MAX;
+    mrc_text *texts[] = { &r.words, &r.basic, &r.pieces, &r.texts };
+    for (size_t i = 0; i < 4; i++) mrc_text_init(texts[i], ctx);
+    size_t *rows = mrc__mul(own.n_best_size, 3 * sizeof *rows, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    r.ends = rows ? rows + 2 * own.n_best_size : NULL;
+    r.failed = !rows;
+    for (size_t i = 0; i < n_windows && !r.failed; i++) {
+        mrc__dec_window(windows, n_windows, i, &own, 1, rows, mrc__leg_add, &r);
+    }
+    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, n_windows, &null);
+    if (r.n) qsort(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
+    if (!r.failed) *n_out = mrc__leg_best(&r, config, &null, out);
+    for (size_t i = 0; i < 4; i++) {
+        r.failed |= texts[i]->failed;
+        mrc_text_free(texts[i]);
+    }
+    if (rows) ctx->host.free(ctx->host.user, rows);
+    if (r.list) ctx->host.free(ctx->host.user, r.list);
+    return r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory") : MRC_OK;
+}
+
+MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
+                                                const mrc_span *spans, size_t n,
+                                                double *null_score_diff) {
+    const mrc_span *null, *best;
+    if (null_score_diff) *null_score_diff = 0;
+    mrc__dec_rivals(spans, n, &null, &best);
+    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
+    double diff = mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit;
+    if (null_score_diff) *null_score_diff = diff;
+    return diff > config->null_score_diff_threshold ? null : best;
 }
 #endif // core pass
 
