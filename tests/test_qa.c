@@ -116,7 +116,7 @@ static const dataset_case dataset_cases[] = {
     { "empty", "", 0, 0, NULL, ":1:1: " },
     { "an array", "[]", 0, 0, NULL, ":1:1: found no object" },
     { "no data", "{\"rows\": []}", 0, 0, NULL, "found no \"data\"" },
-    { "data twice", "{\"data\":[],\"data\":[]}", 0, 0, NULL, ":1:12: the key \"data\" appears" },
+    { "data twice", "{\"data\":[],\"data\":[]}", 0, 0, NULL, ":1:19: the key \"data\" appears" },
     { "a key twice", "{\"a\":0,\"a\":1,\"data\":[]}", 0, 0, NULL, "the key \"a\" appears twice" },
     { "bad second line", FLAT("a", "서울", "10") "\n{\"id\": nope}\n", 0, 0, NULL, ":2:8: " },
     { "bad first line", "{\"id\": nope}\n" FLAT("a", "서울", "10"), 0, 0, NULL, ":1:8: " },
