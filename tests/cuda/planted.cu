@@ -1,7 +1,7 @@
 // A test of the tests: bugs that stand in the kernels behind macros, MRC_CUDA_BUG_.., must end this
 // program with a failure; without one it must pass.  On the shim only.
 #include "../../backends/cuda/gemm.cuh"
-#include "../../backends/cuda/lstm.cuh"
+#include "../../backends/cuda/rnn.cuh"
 #include <vector>
 
 static int failed;
@@ -39,7 +39,7 @@ static void check_product(const char *order) {
 __global__ static void pass_round(unsigned *arrived, const int *from, int *shared, int *to) {
     const int b = (int)blockIdx.x, n = (int)gridDim.x;
     if (threadIdx.x == 0) shared[b] = from[b];
-    lstm_barrier(arrived, gridDim.x);
+    rnn_barrier(arrived, gridDim.x);
     if (threadIdx.x == 0) to[b] = shared[(b + 1) % n];
 }
 static void check_barrier(void) {
