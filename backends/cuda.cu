@@ -460,6 +460,10 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "CUDA path %d: not one that this device has "
                            "(70, and 80 from compute capability 8.0 on)", c->path);
     }
+    if (c->tf32 && c->path < 80) {
+        return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "TF32 is not what CUDA path %d has, but 80, "
+                           "from compute capability 8.0 on", c->path);
+    }
     return MRC_OK;
 }
 
