@@ -1407,9 +1407,9 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
-// counted: targets that lay inside their windows.  A loss or gradient that is not finite changes no
-// weight and is reported in *skipped; the loss then says what it was.  loss_scale: of the next
-// step, 0 where the optimizer has none.
+// counted: targets that lay inside their windows.  A loss or gradient that is not finite, or a loss
+// above max_loss, changes no weight and is reported in *skipped; the loss then says what it was.
+// loss_scale: of the next step, 0 where the optimizer has none.
 typedef struct mrc_step_result {
     double loss, grad_norm, loss_scale;
     int    skipped;
@@ -1431,6 +1431,7 @@ typedef struct mrc_step_desc {
     mrc_random random;              // R-Drop and FGM use pass + 1 to pass + 3 too
     mrc_forward_config forward;
     mrc_objective      objective;
+    double     max_loss;            // above it the step is skipped too; 0: no such limit
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
@@ -18997,19 +18998,19 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     }
     out->counted = step.counted[0] + step.counted[1];
     mrc_status s = mrc__step_pass(ctx, &step, &out->loss);
-    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && fabs(out->loss) <= DBL_MAX) {
+    int good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
+    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && good) {
         s = mrc__step_adversary(ctx, &step);
     }
-    int finite = fabs(out->loss) <= DBL_MAX;
-    if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && finite) {
+    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && good) {
         s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
     }
     if (s == MRC_OK && o->loss_scale) {
         s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
     }
-    if (!finite) out->skipped = 1;
-    if (s == MRC_OK && finite) return MRC_OK;
+    if (!good) out->skipped = 1;
+    if (s == MRC_OK && good) return MRC_OK;
     mrc_ctx_reset(ctx);                     // as good as new but for the message
     mrc_grad_clear(ctx);
     return s;
