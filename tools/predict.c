@@ -199,7 +199,7 @@ static const char *span_text(prediction_run *p, const mrc_span *span, const mrc_
 // A span's keys in the order of HF's code: its fallback has the text first, the legacy code the
 // probability second.
 static void add_span(prediction_run *p, const mrc_span *span, const mrc_example *x) {
-    static const char *const orders[] = { "sept", "tsep", "tpse" };
+    static const char *const orders[] = { "setp", "tsep", "tpse" };
     mrc_text *t = &p->n_best;
     size_t bytes;
     const char *text = span_text(p, span, x, &bytes);
