@@ -451,9 +451,10 @@ static int work_reader(void) {
 static int work_model(void) {
     mrc_model *m;
     mrc_ctx *ctx = tool_ctx_new(worker_backend(), 0);
-    mrc_model_config config = worker_config(), data;
-    tool_check(ctx, mrc_model_config_load(ctx, &data, option("tokenizer", "data")));
-    config.pad_token_id = data.pad_token_id;
+    mrc_model_config config = worker_config();
+    mrc_tokenizer *tok;
+    tool_check(ctx, mrc_tokenizer_load(ctx, &tok, option("tokenizer", "data")));
+    config.pad_token_id = mrc_tokenizer_special(tok).pad;
     tool_check(ctx, mrc_model_new(ctx, &m, &config, MRC_DTYPE_F32, 1));
     tool_check(ctx, mrc_model_save(ctx, m, option("to", ""), option("tokenizer", "data")));
     return tool_finish();
