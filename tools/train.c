@@ -1601,6 +1601,7 @@ static tool_flag the_flags[] = {
               "scaled so that small gradients survive; where the backend has it" },
     { .name = "bf16", .flag = &A.bf16,
       .help = "the same in bfloat16, which has the range of float: no scaling" },
+    TOOL_TF32_FLAG,
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
     { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
