@@ -398,8 +398,8 @@ limited() {
     if have timeout; then timeout -k 10 "$TEST_LIMIT" "$@"; else "$@"; fi
 }
 
-# Kernels, which take ten times as long to compile as the rest, are compiled once for all suites of a
-# configuration; suites that call public functions only share one mrc.o as well.
+# Kernels, which take ten times as long to compile as the rest, are compiled once for all suites of
+# a configuration; suites that call public functions only share one mrc.o as well.
 SPLIT='-DMRC_SELF="tests/kernels.h"'
 is_linked() { grep -q '^#define TEST_LINKED' "tests/$1.c"; }
 run_object() {
