@@ -1,8 +1,11 @@
-// The readers of data sets, Arrow's too: whatever they keep, answers stand where they say.
+// The readers of data sets, Arrow's too: whatever they keep, answers stand where they say.  Where
+// the bytes begin as a saved data set's state.json does, a byte 1e parts it from its stream.
 #include "fuzz.h"
 
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
-    const char *path = fuzz_file(data, bytes);
+    static const char *const names[] = { "state.json", "a.arrow", NULL };
+    int folder = bytes > 14 && !memcmp(data, "{\"_data_files\"", 14);
+    const char *path = folder ? fuzz_files(names, data, bytes) : fuzz_file(data, bytes);
     mrc_dataset *d, *questions;
     mrc_status s = mrc_dataset_load(ctx, &d, path);
     FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT);
@@ -32,5 +35,7 @@ const char *const fuzz_seeds[] = {
     "\"answer_start\": 2}]}]}]}]}",
     "{\"id\": \"1\", \"context\": \"a b\", \"question\": \"q\", \"answers\": {\"text\": [\"b\"], "
     "\"answer_start\": [2]}}\n{\"id\": 2, \"context\": \"c\", \"question\": \"q\", \"answers\": "
-    "{\"text\": [], \"answer_start\": []}, \"is_impossible\": true}\n", NULL
+    "{\"text\": [], \"answer_start\": []}, \"is_impossible\": true}\n",
+    "{\"_data_files\": [{\"filename\": \"a.arrow\"}], \"_split\": "
+    "\"train\"}\x1e\xff\xff\xff\xff", NULL
 };

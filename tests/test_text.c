@@ -15,16 +15,20 @@ static mrc_ctx *text_ctx(void) {
 //==============================================================================
 // UTF-8
 //==============================================================================
-// All strings of one to three bytes: how many are well-formed is known.
+// All strings of one to three bytes, with MRC_EXHAUSTIVE of four too: how many are well-formed is
+// known.
 static void test_utf8_exhaustive(void) {
-    static const size_t expected[4] = { 0, 128, 18304, 2650112 };
-    for (size_t n = 1; n <= 3; n++) {
+    static const size_t expected[5] = { 0, 128, 18304, 2650112, 383270912 };
+    size_t longest = getenv("MRC_EXHAUSTIVE") ? 4 : 3;
+    for (size_t n = 1; n <= longest; n++) {
         size_t valid = 0;
-        for (uint32_t v = 0; v < (uint32_t)1 << (8 * n); v++) {
-            const char s[3] = { (char)(v & 255), (char)(v >> 8 & 255), (char)(v >> 16 & 255) };
+        for (uint64_t v = 0; v < (uint64_t)1 << (8 * n); v++) {
+            const char s[4] = { (char)(v & 255), (char)(v >> 8 & 255), (char)(v >> 16 & 255),
+                                (char)(v >> 24 & 255) };
             valid += mrc_utf8_valid(s, n) == n;
         }
         CHECK(valid == expected[n], "%zu well-formed strings of %zu bytes", valid, n);
+        if (n == 4) printf("utf8: %zu well-formed strings of 4 bytes\n", valid);
     }
 }
 
@@ -63,7 +67,7 @@ static size_t text_unhex(const char *hex, char *out) {
 // Kuhn's stress cases: validity, and one U+FFFD per maximal subpart.
 static void test_utf8_kuhn(mrc_ctx *ctx) {
     char path[512], *text, *rest, *line, in[1024], want[4096], got[4096];
-    size_t bytes;
+    size_t bytes, n_cases = 0;
     if (!cases_find(path, sizeof path, "cases/utf8/kuhn_cases.tsv")) return;
     CHECK(mrc_file_read(ctx, &text, &bytes, path) == MRC_OK, "%s", mrc_ctx_message(ctx));
     rest = text;
@@ -80,7 +84,9 @@ static void test_utf8_kuhn(mrc_ctx *ctx) {
             n_got += mrc_utf8_encode(cp, got + n_got);
         }
         CHECK(n_got == n_want && !memcmp(got, want, n_got), "kuhn %s: replacement", id);
+        n_cases++;
     }
+    CHECK(n_cases == 113, "%zu cases read", n_cases);
     mrc_file_free(ctx, text);
 }
 
@@ -103,7 +109,7 @@ static void test_utf8_project(mrc_ctx *ctx) {
         CHECK((mrc_utf8_valid(in, n) == n) == !strstr(kind, "invalid"), "utf8tests %s", line);
         n_cases++;
     }
-    CHECK(n_cases > 150, "%zu cases read", n_cases);
+    CHECK(n_cases == 222, "%zu cases read", n_cases);
     mrc_file_free(ctx, text);
 }
 
@@ -643,7 +649,7 @@ static void test_sort(void) {
     }
 }
 
-int main(void) {
+static void run(void) {
     char folder[64] = "/tmp/mrc_test_text.XXXXXX";
     mrc_ctx *ctx = text_ctx();
     test_utf8_exhaustive();
@@ -673,5 +679,9 @@ int main(void) {
         CHECK(mrc_dir_remove(ctx, folder) == MRC_OK && !mrc_file_exists(folder), "clean up");
     }
     mrc_ctx_free(ctx);
+}
+
+int main(void) {
+    cases_on_small_stack(run);
     return cases_end();
 }
