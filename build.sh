@@ -682,20 +682,21 @@ fuzz() {
 #===================================================================================================
 # coverage: lines and branches of the parsers in mrc.h, from gcc's counters
 #
-# The suites that read files run at -O0, the fault loops among them: a branch taken only when memory
-# or a system call fails counts like any other, and those loops take it.  What no run took stands in
-# build/coverage/missing.txt.  Below COVERAGE_LIMIT % of all branches the verb fails.
+# The suites that read files run at -O0, fault loops among them, and each fuzz target COVERAGE_RUNS
+# times.  A branch taken only when memory or a system call fails counts like any other.  What no run
+# took stands in build/coverage/missing.txt.  Below COVERAGE_LIMIT % of all branches the verb fails.
 #===================================================================================================
 COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer test_data test_model
-    test_checkpoint test_search test_faults"
+    test_checkpoint test_search test_qa test_faults"
 COVERAGE_SECTIONS="utf8 json yaml file safetensors pickle torch trie vocabulary tokenizer bpe arrow
     dataset config weights model_dir checkpoint corpus index"
+COVERAGE_RUNS=200000
 COVERAGE_LIMIT=98
 
 # coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.
 coverage_build() {
     dir=$OUT/coverage object=
-    if is_linked "$1"; then
+    if is_linked "$1" || [ "${1#fuzz_}" != "$1" ]; then
         object=$dir/mrc.o
         newer "$object" mrc.h tools/mrc.c build.sh \
             || gcc $STD -w -pthread -O0 --coverage -c tools/mrc.c -o "$object" || return 1
@@ -713,7 +714,7 @@ coverage_counts() {
     done | awk '
         /^ *-: *0:Source:/ { ours = /mrc\.h$/ }
         !ours { next }
-        /^branch/ { branch[line, $2] += $4; if ($2 >= n[line]) n[line] = $2 + 1; next }
+        /^branch/ { branch[line " branch " $2] += $4; next }
         /^ *[-0-9#=*]+: *[0-9]+:/ {
             split($0, part, ":")
             line = part[2] + 0
@@ -723,7 +724,7 @@ coverage_counts() {
         }
         END {
             for (l in lines) print l, "line", lines[l]
-            for (l in n) for (i = 0; i < n[l]; i++) print l, "branch", i, branch[l, i] + 0
+            for (b in branch) print b, branch[b]
         }' | sort -n
 }
 
@@ -771,6 +772,16 @@ coverage() {
         coverage_build "$suite" || exit 3
         limited "$OUT/coverage/$suite" >"$OUT/coverage/$suite.log" 2>&1 || failed=$((failed + 1))
         say "$suite: $(tail -n 1 "$OUT/coverage/$suite.log")"
+    done
+    build_all
+    fuzz_make_seeds
+    for source in tests/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        coverage_build "$name" || exit 3
+        # shellcheck disable=SC2046
+        "$OUT/coverage/$name" --runs $COVERAGE_RUNS $(fuzz_seeds "${name#fuzz_}") \
+            >"$OUT/coverage/$name.log" 2>&1 || failed=$((failed + 1))
+        say "$name: $(tail -n 1 "$OUT/coverage/$name.log")"
     done
     : >"$OUT/coverage/missing.txt"
     coverage_counts | coverage_table "$OUT/coverage/missing.txt" || failed=$((failed + 1))

@@ -6,6 +6,8 @@
 //     fuzz_x --runs N [--seed S] FILE..      N mutations of them: no fuzzer is needed
 //     fuzz_x --emit N [--seed S] FILE..      the same to stdout, with verdicts, for an oracle
 //     fuzz_x --corpus FOLDER FILE..          copies them and the built-in ones, for a fuzzer
+// Every eighth input is read once more with memory that fails at some allocation, from then on or
+// only there: the target's fuzz_status() then lets MRC_ERR_MEM pass.
 // With -DFUZZ_LIBFUZZER and -fsanitize=fuzzer libFuzzer brings its own main.  Targets are linked
 // with one mrc.o and call public functions only.
 #ifndef FUZZ_H
@@ -23,12 +25,36 @@ extern const char *const fuzz_seeds[];      // built in, NULL ends it
     ((condition) ? (void)0 : (printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #condition), \
                               fflush(stdout), abort()))
 
+// Memory that fails: at allocation number fuzz_fail_at, and behind it if fuzz_fail_on.
+static size_t fuzz_allocations, fuzz_fail_at;
+static int fuzz_fail_on, fuzz_failed;
+static void *fuzz_alloc(void *user, size_t bytes) {
+    size_t k = ++fuzz_allocations;
+    (void)user;
+    if (!fuzz_fail_at || (fuzz_fail_on ? k < fuzz_fail_at : k != fuzz_fail_at)) {
+        return malloc(bytes);
+    }
+    fuzz_failed = 1;
+    return NULL;
+}
+static void fuzz_free(void *user, void *p) {
+    (void)user;
+    free(p);
+}
+
+// What the reader gave, held against what it may give; memory is whole again from here.
+TEST_HELPER mrc_status fuzz_status(mrc_status s) {
+    int starved = s == MRC_ERR_MEM && fuzz_failed;
+    fuzz_fail_at = 0;
+    FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT || s == MRC_ERR_UNSUPPORTED || starved);
+    return s;
+}
+
 // What opening a file of weights left, and whether it was accepted: entries lie inside of it and
 // are readable to the end.  Closes st.
 TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
     const mrc_st_entry *e;
-    FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT);
-    FUZZ_HOLDS((s == MRC_OK) == (st != NULL));
+    FUZZ_HOLDS((fuzz_status(s) == MRC_OK) == (st != NULL));
     for (size_t i = 0; st && i < 64 && (e = mrc_safetensors_at(st, i)) != NULL; i++) {
         uint32_t crc;
         mrc_status read = mrc_safetensors_crc32c(st, e, &crc);
@@ -41,11 +67,29 @@ TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
 
 static mrc_ctx *fuzz_ctx;
 
-static int fuzz_run(const uint8_t *data, size_t bytes) {
-    if (!fuzz_ctx) FUZZ_HOLDS(mrc_ctx_new(&fuzz_ctx, NULL) == MRC_OK);
+static void fuzz_begin(void) {
+    const mrc_ctx_desc desc = { .allocator = { fuzz_alloc, fuzz_free, NULL } };
+    if (!fuzz_ctx) FUZZ_HOLDS(mrc_ctx_new(&fuzz_ctx, &desc) == MRC_OK);
+}
+
+static int fuzz_read(const uint8_t *data, size_t bytes) {
+    fuzz_allocations = 0;
+    fuzz_failed = 0;
     int accepted = fuzz_accepts(fuzz_ctx, data, bytes);
     FUZZ_HOLDS(accepted || *mrc_ctx_message(fuzz_ctx));
     mrc_ctx_clear_error(fuzz_ctx);
+    fuzz_fail_at = 0;
+    return accepted;
+}
+
+static int fuzz_run(const uint8_t *data, size_t bytes) {
+    static size_t runs;
+    fuzz_begin();
+    int accepted = fuzz_read(data, bytes);
+    if (++runs % 8 || !fuzz_allocations) return accepted;
+    fuzz_fail_at = 1 + runs / 8 * 2654435761u % fuzz_allocations;
+    fuzz_fail_on = runs / 8 % 2 == 0;
+    fuzz_read(data, bytes);
     return accepted;
 }
 
@@ -240,7 +284,7 @@ int main(int argc, char **argv) {
     size_t runs = 0;
     const char *corpus = NULL;
     int emit = 0;
-    FUZZ_HOLDS(mrc_ctx_new(&fuzz_ctx, NULL) == MRC_OK);
+    fuzz_begin();
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--runs") || !strcmp(argv[i], "--emit")) {
             emit = argv[i][2] == 'e';

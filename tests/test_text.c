@@ -90,7 +90,7 @@ static void test_utf8_kuhn(mrc_ctx *ctx) {
     mrc_file_free(ctx, text);
 }
 
-// Lines "id:valid:hex" and "id:invalid hex:hex:..." of the utf8tests project.
+// Lines "id:valid hex:hex", "id:invalid hex:hex:..." and "id:valid:text" of the utf8tests project.
 static void test_utf8_project(mrc_ctx *ctx) {
     char path[512], *text, *rest, *line, in[1024];
     size_t bytes, n_cases = 0;
@@ -99,11 +99,13 @@ static void test_utf8_project(mrc_ctx *ctx) {
     rest = text;
     while (text && (line = cases_line(&rest)) != NULL) {
         char *kind = strchr(line, ':'), *hex = kind ? strchr(kind + 1, ':') : NULL;
-        if (line[0] == '#' || !hex || !strstr(kind, " hex:")) continue;
-        *hex = 0;
-        hex[1 + strcspn(hex + 1, ":")] = 0;
+        if (line[0] == '#' || !hex) continue;
         size_t n = 0;
-        for (char *p = strtok(hex + 1, " "); p; p = strtok(NULL, " ")) {
+        int is_hex = !strncmp(hex - 4, " hex", 4);
+        *hex = 0;
+        if (!is_hex) n = (size_t)snprintf(in, sizeof in, "%s", hex + 1);    // the text itself
+        else hex[1 + strcspn(hex + 1, ":")] = 0;
+        for (char *p = is_hex ? strtok(hex + 1, " ") : NULL; p; p = strtok(NULL, " ")) {
             n += text_unhex(p, in + n);
         }
         CHECK((mrc_utf8_valid(in, n) == n) == !strstr(kind, "invalid"), "utf8tests %s", line);
