@@ -575,16 +575,18 @@ exhaustive() {
 #
 # FUZZER=libfuzzer takes clang's, which is led by coverage, in place of the targets' own driver.
 #===================================================================================================
-# Seeds that C strings cannot hold, or that a program here writes: indexes, weights in two files.
+# Seeds that C strings cannot hold, or that a program here writes, each in the folder of its target.
 fuzz_make_seeds() {
-    seeds=$OUT/fuzz/seeds
-    [ -e "$seeds/weights/done" ] && return
-    mkdir -p "$seeds/index" "$seeds/weights" || exit 5
+    seeds=$OUT/fuzz/seeds fixtures=tests/fixtures
+    newer "$seeds/done" build.sh && return
+    for target in index weights tokenizer torch dataset; do
+        mkdir -p "$seeds/$target" || exit 5
+    done
     printf '1\tthe king of a city 1.\n2\ta \355\225\234\352\265\255 city\n' \
         >"$seeds/corpus.tsv"
     for analyzer in whitespace char_bigram korean; do
         "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer $analyzer \
-            --output "$seeds/made" >/dev/null || exit 3
+            --output "$seeds/made" >/dev/null 2>&1 || exit 3
         mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
     done
     for name in x y; do
@@ -597,7 +599,43 @@ fuzz_make_seeds() {
         printf '\036'
         cat "$seeds/y"
     } >"$seeds/weights/two"
-    touch "$seeds/weights/done"
+    {
+        printf '{"_data_files":[{"filename":"a.arrow"}],"_indices_data_files":null}\036'
+        cat $fixtures/types.arrow
+    } >"$seeds/dataset/folder"
+    for file in vocab.json merges.txt tokenizer_config.json; do
+        cat "$fixtures/tokenizer/bytes/$file"
+        [ $file = tokenizer_config.json ] || printf '\036'
+    done >"$seeds/tokenizer/bytes"
+    {
+        printf '{"added_tokens":[{"id":0,"content":"<s>","special":true}],"normalizer":null,'
+        printf '"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},'
+        printf '"post_processor":{"type":"RobertaProcessing","sep":["</s>",2],"cls":["<s>",0],'
+        printf '"trim_offsets":true,"add_prefix_space":false},"model":{"type":"BPE","dropout":null,'
+        printf '"unk_token":null,"byte_fallback":false,"merges":["h e",["l","l"]],"vocab":'
+        cat $fixtures/tokenizer/bytes/vocab.json
+        printf '}}'
+    } >"$seeds/tokenizer/bytes.json"
+    fuzz_torch_seed >"$seeds/torch/legacy"
+    touch "$seeds/done"
+}
+
+# PyTorch's old stream, which has no checksums: a tensor, a parameter, sizes, numbers of each kind.
+fuzz_torch_seed() {
+    odict='ccollections\nOrderedDict\n)R'
+    storage='(X\007\000\000\000storagectorch\nFloatStorage\nX\001\000\000\0000'
+    storage="${storage}X\003\000\000\000cpuK\002NtQ"
+    tensor="ctorch._utils\n_rebuild_tensor_v2\n(${storage}K\000K\002\205K\001\205\211${odict}tR"
+    printf '\200\002\212\012l\374\234F\371 j\250P\031.\200\002M\351\003.'
+    printf '\200\002}X\015\000\000\000little_endian\210s.'
+    printf '\200\002}('
+    printf "X\001\000\000\000a${tensor}q\000"
+    printf "X\001\000\000\000bctorch._utils\n_rebuild_parameter\n(${tensor}\210${odict}tR"
+    printf 'X\001\000\000\000cctorch\nSize\nK\001K\002\206\205R'
+    printf 'X\001\000\000\000dctorch\nSize\n](K\001K\002e\205R'
+    printf 'X\001\000\000\000e(G\000\000\000\000\000\000\000\000\212\002\001\001J\001\000\000\000Nt'
+    printf 'X\001\000\000\000f]K\001aX\001\000\000\000gK\001K\002K\003\207'
+    printf 'u.\200\002](X\001\000\000\0000e.\002\000\000\000\000\000\000\00012345678'
 }
 
 # The seeds of a target, where ../shared is; each has a few of its own.
@@ -606,14 +644,16 @@ fuzz_seeds() {
     case $1 in
     json)        echo "$cases/json" ;;
     yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
-    dataset)     echo "$cases/squad tests/fixtures/small.arrow" ;;
+    dataset)     echo "$cases/squad tests/fixtures/small.arrow tests/fixtures/types.arrow \
+                     $OUT/fuzz/seeds/dataset" ;;
     safetensors) echo "$cases/safetensors" ;;
-    torch)       echo "$cases/torch $cases/torch_real" ;;
-    tokenizer)   echo data/vocab.txt ;;
+    torch)       echo "$cases/torch $cases/torch_real $OUT/fuzz/seeds/torch" ;;
+    tokenizer)   echo "data/vocab.txt tests/fixtures/tokenizer/uncased/tokenizer.json \
+                     tests/fixtures/tokenizer/prefix/tokenizer.json $OUT/fuzz/seeds/tokenizer" ;;
     config)      echo data/config.json ;;
     utf8)        echo "$cases/utf8" ;;
     index)       echo "$OUT/fuzz/seeds/index" ;;
-    weights)     echo "$OUT/fuzz/seeds/weights/two" ;;
+    weights)     echo "$OUT/fuzz/seeds/weights" ;;
     esac
 }
 
@@ -687,7 +727,7 @@ fuzz() {
 # took stands in build/coverage/missing.txt.  Below COVERAGE_LIMIT % of all branches the verb fails.
 #===================================================================================================
 COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer test_data test_model
-    test_checkpoint test_search test_qa test_faults"
+    test_checkpoint test_search test_qa test_readers test_faults"
 COVERAGE_SECTIONS="utf8 json yaml file safetensors pickle torch trie vocabulary tokenizer bpe arrow
     dataset config weights model_dir checkpoint corpus index"
 COVERAGE_RUNS=200000

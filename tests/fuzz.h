@@ -236,6 +236,54 @@ static size_t fuzz_change(uint8_t *data, size_t bytes, size_t room) {
     }
 }
 
+// The end of the JSON value at `at`, as far as brackets and quotes tell.
+static size_t fuzz_value_end(const uint8_t *data, size_t bytes, size_t at) {
+    int quoted = 0;
+    size_t depth = 0;
+    for (; at < bytes; at++) {
+        uint8_t c = data[at];
+        if (quoted && c == '\\') at++;
+        else if (c == '"') quoted = !quoted;
+        else if (!quoted && (c == '{' || c == '[')) depth++;
+        else if (!quoted && (c == '}' || c == ']')) {
+            if (!depth) return at;
+            if (!--depth) return at + 1;
+        } else if (!quoted && !depth && (c == ',' || c == '\n' || c == ' ')) return at;
+        if (c == '"' && !quoted && !depth) return at + 1;
+    }
+    return bytes;
+}
+
+// A JSON value of another kind, a member twice or a member less: what a schema must bear.
+static size_t fuzz_change_json(uint8_t *data, size_t bytes, size_t room) {
+    static const char *const values[] = { "null", "true", "false", "0", "-1", "1", "3", "1.5",
+        "1e30",
+        "2147483648", "-9223372036854775808", "18446744073709551615", "\"\"", "\"x\"", "\"a b\"",
+        "\"[MASK]\"", "\"\\u0000\"", "\"\\ud55c\"", "[]", "[1]", "[\"a\"]", "[\"a\", \"b\"]",
+        "[[]]",
+        "{}", "{\"a\": 1}", "[{}]" };
+    size_t at = fuzz_below(bytes), tries = bytes;
+    for (; tries && data[at] != ':'; tries--) at = (at + 1) % bytes;
+    if (!tries) return bytes;
+    size_t value = at + 1, key = at;
+    while (value < bytes && data[value] == ' ') value++;
+    size_t end = fuzz_value_end(data, bytes, value);
+    while (key > 1 && data[key - 1] != '"') key--;
+    for (key -= key > 1 ? 2 : 0; key > 0 && data[key] != '"'; key--) continue;
+    switch (fuzz_below(8)) {
+    case 0:                                         // the member once more
+        bytes = fuzz_splice(data, bytes, room, key, 0, data + key, end - key);
+        return fuzz_splice(data, bytes, room, end, 0, (const uint8_t *)",", 1);
+    case 1:                                         // it has gone, with a comma
+        end += end < bytes && data[end] == ',';
+        return fuzz_splice(data, bytes, room, key, end - key, NULL, 0);
+    default: {
+        const char *x = values[fuzz_below(sizeof values / sizeof *values)];
+        return fuzz_splice(data, bytes, room, value, end - value, (const uint8_t *)x, strlen(x));
+    }
+    }
+}
+
 static void fuzz_write_corpus(mrc_ctx *ctx, const char *dir) {
     char path[4096];
     FUZZ_HOLDS(mrc_dir_new(ctx, dir) == MRC_OK);
@@ -266,7 +314,8 @@ static void fuzz_mutate(size_t runs, int emit) {
         size_t seed = fuzz_below(fuzz_corpus.n), bytes = fuzz_corpus.list[seed].bytes;
         memcpy(data, fuzz_corpus.list[seed].data, bytes);
         for (size_t k = 1 + fuzz_below(fuzz_below(4) ? 2 : 8); k > 0; k--) {
-            bytes = fuzz_change(data, bytes, room);
+            int json = bytes && (*data == '{' || *data == '[') && fuzz_below(2);
+            bytes = json ? fuzz_change_json(data, bytes, room) : fuzz_change(data, bytes, room);
         }
         int ok = fuzz_run(data, bytes);
         accepted += ok != 0;

