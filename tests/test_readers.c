@@ -271,7 +271,7 @@ static void test_arrow(void) {
     CHECK(e && !strcmp(e->id, "b") && !strcmp(e->question, "q2") && e->n_answers == 1
           && e->answers[0].answer_start == 3 && e->question_type == 2, "the second row");
     mrc_dataset_free(d);
-    // 2^39 rows of nothing in 400 bytes: refused, not counted.
+    // 2^39 rows of nothing in 224 bytes: refused, not counted.
     CHECK(mrc_dataset_load(ctx, &d, "tests/fixtures/nulls.arrow") == MRC_ERR_FORMAT && !d
           && strstr(mrc_ctx_message(ctx), "a bad length"), "%s", mrc_ctx_message(ctx));
     mrc_ctx_clear_error(ctx);
