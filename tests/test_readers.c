@@ -134,6 +134,127 @@ static void test_weights(void) {
     mrc_safetensors_close(st);
 }
 
+//------------------------------------------------------------------------------
+// Pickles by hand: PyTorch's old stream has no checksums, so any object can stand in one
+//------------------------------------------------------------------------------
+typedef struct pickle { char data[4096]; size_t n; } pickle;
+static void put(pickle *b, const char *data, size_t n) {
+    if (b->n + n > sizeof b->data) return;
+    memcpy(b->data + b->n, data, n);
+    b->n += n;
+}
+#define PUT(b, literal) put(b, literal, sizeof(literal) - 1)
+
+#define ODICT "ccollections\nOrderedDict\n)R"
+#define KEY(c) "X\1\0\0\0" c
+#define STORAGE(tail) "(X\7\0\0\0storagectorch\nFloatStorage\n" KEY("0") "X\3\0\0\0cpuK\2" tail
+#define REBUILD "ctorch._utils\n_rebuild_tensor_v2\n("
+#define TENSOR REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205\211" ODICT "tR"
+#define PARAMETER "ctorch._utils\n_rebuild_parameter\n("
+#define CASE(object, message) { object, sizeof(object) - 1, message }
+
+// Members of a dict that also holds the tensor "a"; message NULL: read, the tensor with it.
+static const struct { const char *object; size_t n; const char *message; } pickles[] = {
+    CASE("", NULL),
+    CASE(KEY("b") "ctorch\nSize\nK\1K\2\206\205R", NULL),
+    CASE(KEY("b") "ctorch\nSize\n](K\1K\2e\205R", NULL),
+    CASE(KEY("b") "ctorch\nSize\n)\205R", NULL),
+    CASE(KEY("b") "ctorch\nSize\nK\1\210\206\205R", "a size that is no integer"),
+    CASE(KEY("b") "ctorch\nSize\n](K\1Ne\205R", "a size that is no integer"),
+    CASE(KEY("b") "ctorch\nSize\n)R", "a call that makes no tensor"),
+    CASE(KEY("b") "ctorch\nSize\n}\205R", "a call that makes no tensor"),
+    CASE(KEY("b") "ctorch\nSize\n]R", "a call without arguments"),
+    CASE(KEY("b") "ccollections\nOrderedDict\nK\1\205R", "a call that makes no tensor"),
+    CASE(KEY("b") PARAMETER "K\1\210" ODICT "tR", "a call that makes no tensor"),
+    CASE(KEY("b") PARAMETER "\210" ODICT "tR", "a call that makes no tensor"),
+    CASE(KEY("b") PARAMETER "h\0K\1" ODICT "tR", "a call that makes no tensor"),
+    CASE(KEY("b") PARAMETER "h\0\210" ODICT KEY("x") "K\1stR", "a call that makes no tensor"),
+    CASE(KEY("b") PARAMETER "h\0\210]tR", "a call that makes no tensor"),
+    CASE(KEY("b") "K\1)R", "a call that makes no tensor"),
+    CASE(KEY("b") "cos\nsystem\n)R", "nothing is executed"),
+    CASE(KEY("b") "c\1\377\n\2\n)R", "asks for ??.?"),
+    CASE(KEY("b") "\212\2\1\1", NULL),
+    CASE(KEY("b") "\212\0", NULL),
+    CASE(KEY("b") "\212\10\377\377\377\377\377\377\377\377", NULL),
+    CASE(KEY("b") "\212\11\0\0\0\0\0\0\0\200\0", "does not fit 64 bits"),
+    CASE(KEY("b") "\212\11\0\0\0\0\0\0\0\1\1", "does not fit 64 bits"),
+    CASE(KEY("b") "\212\13", "integer"),
+    CASE(KEY("b") "J\377\377\377\377", NULL),
+    CASE(KEY("b") "G\77\360\0\0\0\0\0\0", NULL),
+    CASE(KEY("b") "K\1K\2K\3\207", NULL),
+    CASE(KEY("b") "}K\1NsK\1", "a key without a value"),
+    CASE(KEY("b") "}K\1NsK\2Ns", NULL),
+    CASE(KEY("b") "}K\2NsK\1Ns" KEY("k") "Ns", NULL),
+    CASE(KEY("b") "}(K\1NK\1Nu", "twice"),
+    CASE(KEY("b") "}(" KEY("k") "N" KEY("k") "Nu", "twice"),
+    CASE(KEY("b") "}(K\1u", ""),
+    CASE(KEY("b") "](K\1tR", ""),
+    CASE(KEY("b") "K\1K\1a", ""),
+    CASE(KEY("b") "}\210Ns", ""),
+    CASE(KEY("b") "hx", ""),
+    CASE(KEY("b") "X\1\0\0\0\377", "no UTF-8"),
+    CASE(KEY("b") "X\1\0\0\0\0", "has a NUL"),
+    CASE(KEY("b") "X\377\377\377\377", "at most 1 MiB"),
+    CASE(KEY("b") "cno_line", ""),
+    CASE(KEY("b") "\1", ""),
+    CASE(KEY("b") STORAGE("tQ"), ""),
+    CASE(KEY("b") STORAGE("K\1tQ"), ""),
+    CASE(KEY("b") "K\1Q", ""),
+    CASE(KEY("b") REBUILD "K\1K\0K\2\205K\1\205\211" ODICT "tR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "J\377\377\377\377K\2\205K\1\205\211" ODICT "tR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "NK\2\205K\1\205\211" ODICT "tR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\3\205K\1\205\211" ODICT "tR", "beyond its storage"),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\1K\2\205K\1\205\211" ODICT "tR", "beyond its storage"),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\3\205K\0\205\211" ODICT "tR", "beyond its storage"),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\3K\0\205K\1\205\211" ODICT "tR", "beyond its storage"),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\2K\0\205K\1\205\211" ODICT "tR", NULL),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205\212\10\377\377\377\377\377\377\377\177\205\211"
+         ODICT "tR", "beyond its storage"),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\1K\1\206K\1\205\211" ODICT "tR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0N\205K\1\205\211" ODICT "tR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205\211" ODICT "}tR", NULL),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205\211" ODICT "NtR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205\211NtR", ""),
+    CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205N" ODICT "tR", ""),
+};
+
+static void pickle_file(pickle *b, const char *object, size_t n) {
+    b->n = 0;
+    PUT(b, "\200\2\212\12\154\374\234\106\371\40\152\250\120\31.\200\2M\351\3.");
+    PUT(b, "\200\2}X\15\0\0\0little_endian\210s.\200\2}(");
+    PUT(b, KEY("a") TENSOR "q\0");
+    put(b, object, n);
+    PUT(b, "u.\200\2](" KEY("0") "e.\2\0\0\0\0\0\0\0" "12345678");
+}
+
+static void test_pickles(void) {
+    static pickle b;
+    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
+        mrc_safetensors *st;
+        pickle_file(&b, pickles[i].object, pickles[i].n);
+        CHECK(mrc_file_write(ctx, path_of("p.pt"), b.data, b.n) == MRC_OK, "write");
+        mrc_status s = mrc_torch_open(ctx, &st, path_of("p.pt"));
+        if (!pickles[i].message) {
+            CHECK(s == MRC_OK && mrc_safetensors_find(st, "a"), "pickle %zu: %s", i,
+                  mrc_ctx_message(ctx));
+        } else {
+            CHECK(s == MRC_ERR_FORMAT && !st && strstr(mrc_ctx_message(ctx), pickles[i].message),
+                  "pickle %zu: %d %s", i, s, mrc_ctx_message(ctx));
+        }
+        mrc_ctx_clear_error(ctx);
+        mrc_safetensors_close(st);
+    }
+    // Cut anywhere, it is no file of weights.
+    pickle_file(&b, "", 0);
+    for (size_t n = 0; n < b.n; n++) {
+        mrc_safetensors *st;
+        CHECK(mrc_file_write(ctx, path_of("p.pt"), b.data, n) == MRC_OK
+              && mrc_torch_open(ctx, &st, path_of("p.pt")) == MRC_ERR_FORMAT && !st,
+              "%zu bytes", n);
+        mrc_ctx_clear_error(ctx);
+    }
+}
+
 static void test_tokenizer(void) {
     mrc_tokenizer *tok;
     mrc_encodings out;
@@ -186,6 +307,113 @@ static void test_models(void) {
     CHECK(mrc_checkpoint_prune(ctx, "x", 0) == MRC_OK, "0 keeps all");
     CHECK(mrc_checkpoint_find(ctx, path_of("absent"), path, sizeof path) == MRC_OK && !*path,
           "no folder, no checkpoint");
+}
+
+static mrc_model_config small_config(void) {
+    mrc_model_config c = mrc_model_config_default();
+    c.vocab_size = 7;
+    c.hidden_size = c.rnn_hidden_size = 4;
+    c.num_hidden_layers = c.num_rnn_layers = 1;
+    c.num_attention_heads = 2;
+    c.intermediate_size = 8;
+    c.max_position_embeddings = 16;
+    c.head_kernel_size = 3;
+    return c;
+}
+
+// Sizes of 0, and numbers that do not fit each other, never make a model.
+static void test_sizes(mrc_ctx *with) {
+    mrc_model *m;
+    mrc_model_config c = small_config();
+    size_t *const sizes[] = { &c.vocab_size, &c.hidden_size, &c.num_hidden_layers,
+        &c.num_attention_heads, &c.intermediate_size, &c.type_vocab_size, &c.rnn_hidden_size };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t kept = *sizes[i];
+        *sizes[i] = 0;
+        CHECK(mrc_model_new(with, &m, &c, MRC_DTYPE_F32, 1) == MRC_ERR_ARG && !m, "size %zu", i);
+        *sizes[i] = kept;
+        mrc_ctx_clear_error(with);
+    }
+    c.head = MRC_HEAD_CONV1D;
+    c.head_kernel_size = 2;
+    CHECK(mrc_model_new(with, &m, &c, MRC_DTYPE_F32, 1) == MRC_ERR_FORMAT && !m, "even kernel");
+    mrc_ctx_clear_error(with);
+    c = small_config();
+    c.pad_token_id = -1;
+    CHECK(mrc_model_new(with, &m, &c, MRC_DTYPE_F32, 1) == MRC_ERR_ARG && !m, "negative pad");
+    mrc_ctx_clear_error(with);
+    c = small_config();
+    c.magic = 0;
+    CHECK(mrc_model_new(with, &m, &c, MRC_DTYPE_F32, 1) == MRC_ERR_ARG && !m, "no config");
+    mrc_ctx_clear_error(with);
+}
+
+// What a configuration says that is not ours comes through loading and saving as it was.
+static void test_other_keys(mrc_ctx *with) {
+    static const char *const other = "{\"task\": {\"a\": [1, -2.5, \"x\", null, true, false, "
+        "{\"b\": {}}, []]}, ";
+    char *text, dir[256];
+    size_t bytes;
+    mrc_model *m;
+    mrc_json *root;
+    mrc_text changed;
+    const mrc_model_load_desc desc = { .path = dir };
+    snprintf(dir, sizeof dir, "%s", path_of("model4"));
+    if (!CHECK(mrc_file_read(with, &text, &bytes, path_of("model4/config.json")) == MRC_OK, "%s",
+               mrc_ctx_message(with))) return;
+    mrc_text_init(&changed, with);
+    mrc_text_printf(&changed, "%s%s", other, text + 1);
+    mrc_file_free(with, text);
+    file_new("model4/config.json", changed.data);
+    mrc_text_free(&changed);
+    if (!CHECK(mrc_model_load(with, &m, &desc) == MRC_OK
+               && mrc_model_save(with, m, path_of("again"), NULL) == MRC_OK, "%s",
+               mrc_ctx_message(with))) return;
+    mrc_model_free(m);
+    if (!CHECK(mrc_json_load(with, &root, path_of("again/config.json")) == MRC_OK, "%s",
+               mrc_ctx_message(with))) return;
+    const mrc_json *a = mrc_json_get(mrc_json_get(root, "task"), "a");
+    CHECK(a && a->n == 8 && a->child->integer == 1 && a->child->next->number == -2.5,
+          "the list is the same");
+    CHECK(mrc_json_get(mrc_json_get(root, "mrc_head"), "kernel_size")->integer == 3,
+          "and the head");
+    mrc_json_free(root);
+}
+
+static void test_saved_models(void) {
+    mrc_backend *be;
+    mrc_ctx *with;
+    if (!CHECK(mrc_backend_naive_new(&be, NULL) == MRC_OK
+               && mrc_ctx_new(&with, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "backend"))
+        return;
+    for (int head = 0; head < 5; head++) {
+        char dir[256], name[16];
+        mrc_model *m, *again = NULL;
+        mrc_model_config c = small_config();
+        const mrc_model_load_desc desc = { .path = dir };
+        c.head = (mrc_head_type)head;
+        c.model_type = head % 2 ? MRC_MODEL_BERT : MRC_MODEL_ROBERTA;
+        c.type_vocab_size = head % 2 ? 2 : 1;
+        c.pad_token_id = head % 2 ? 0 : 1;
+        c.pad_to_max_length = head < 2;
+        snprintf(name, sizeof name, "model%d", head);
+        snprintf(dir, sizeof dir, "%s", path_of(name));
+        if (!CHECK(mrc_model_new(with, &m, &c, MRC_DTYPE_F32, 1) == MRC_OK, "%s",
+                   mrc_ctx_message(with))) continue;
+        REFUSED(mrc_model_save(NULL, m, dir, NULL));
+        REFUSED(mrc_model_save(ctx, m, NULL, NULL));
+        CHECK(mrc_model_save(with, m, dir, NULL) == MRC_OK
+              && mrc_model_load(with, &again, &desc) == MRC_OK, "%s", mrc_ctx_message(with));
+        CHECK(again && again->config.head == c.head
+              && again->config.pad_token_id == c.pad_token_id
+              && again->config.pad_to_max_length == c.pad_to_max_length, "head %d", head);
+        mrc_model_free(again);
+        mrc_model_free(m);
+    }
+    test_other_keys(with);
+    test_sizes(with);
+    mrc_ctx_free(with);
+    mrc_backend_free(be);
 }
 
 // Many, of which few are right; names that only look like a checkpoint's.
@@ -283,8 +511,10 @@ int main(void) {
     test_trees();
     test_files();
     test_weights();
+    test_pickles();
     test_tokenizer();
     test_models();
+    test_saved_models();
     test_checkpoints();
     test_passages();
     test_examples();
