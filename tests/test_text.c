@@ -550,7 +550,7 @@ static void test_file_errors(mrc_ctx *ctx, const char *folder) {
 // Links are removed, not followed; so are temporary files, left over or of an aborted writer.
 static void test_file_leftovers(mrc_ctx *ctx, const char *folder) {
     char path[600], tmp[700], link[600];
-    mrc_file_writer *w;
+    mrc_file_writer *w = NULL;
     uint32_t crc = 0;
     uint64_t bytes = 0;
     snprintf(path, sizeof path, "%s/a/f", folder);
