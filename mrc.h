@@ -15068,7 +15068,8 @@ static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, ui
     if (c->n != expected && expected != UINT64_MAX) {
         return mrc__arrow_fail(a, "columns of different lengths");
     }
-    if (c->n > (uint64_t)1 << 40 || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
+    // Nulls alone take no bytes: what stands behind no row must not make work.
+    if (c->n / 8 > a->file_bytes || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
     c->valid = c->data = c->offsets = NULL;
     if (c->type == MRC__ARROW_NULL) return MRC_OK;
     MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
@@ -19758,7 +19759,12 @@ static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t byte
 
 static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t bytes,
                                 mrc_text field[3]) {
-    size_t at = 0, line = 1;
+    size_t at = 0, line = 1, valid = mrc_utf8_valid(text, bytes);
+    if (valid < bytes) {
+        for (; at < valid; at++) line += text[at] == '\n';
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", l->path,
+                         line, (unsigned)(unsigned char)text[valid]);
+    }
     while (at < bytes) {
         size_t begun = line, n = 0;
         int more = 1;
@@ -20632,7 +20638,9 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
                          mrc_index_size(ix));
     }
     MRC__TRY(mrc__ix_read(ix, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
-    if (at[1] < at[0] || at[1] - at[0] < sizeof bytes + 3 || at[1] - at[0] > SIZE_MAX / 2) {
+    uint64_t texts = ix->end.at[MRC__IX_TEXTS + 1] - ix->end.at[MRC__IX_TEXTS];
+    if (at[1] > texts || at[0] > at[1] || at[1] - at[0] < sizeof bytes + 3
+        || texts > SIZE_MAX / 2) {
         return mrc__ix_broken(ix, "passage %zu has no place", index);
     }
     room->bytes = 0;
