@@ -50,6 +50,9 @@ well_formed 0
 rows 19
 if grep -q "train_base_linear: no peer: install Python" "$dir/stderr"; then ok
 else bad "what to install is not said"; fi
+bench "$dir/no-such-python" cold
+well_formed 0
+rows 1
 
 # Against ourselves.
 bench "$dir/no-such-python" rate epoch
