@@ -313,7 +313,7 @@ suites() {
     sh)       for f in tests/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
-    cuda-tsan) echo test_cuda ;;        # the kernels that share memory, small
+    cuda-tsan) cuda_suites ;;           # the kernels that share memory, small
     cuda-gcc) echo test_ops test_model test_experiment $(cuda_suites) cuda_planted cuda_nvcc \
                   cuda_volta ;;
     cuda-*)   echo test_ops $(cuda_suites) ;;
@@ -354,6 +354,7 @@ limited() {
 # Suites that call public functions only are linked with one mrc.o of their configuration.
 is_linked() { grep -q '^#define TEST_LINKED' "tests/$1.c"; }
 run_object() {
+    case $1 in cuda-*) cuda_object "$1" "$OUT/test/$1/cuda.o"; return ;; esac
     object=$OUT/test/$1/mrc.o
     newer "$object" mrc.h tools/mrc.c build.sh && return
     # shellcheck disable=SC2046
@@ -386,6 +387,13 @@ run_suite() {
 # The CUDA source compiled for the CPU, with a test or, for planted bugs, a program of its own.
 CUDA_WARN="-std=c++17 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function
     -Wno-pass-failed"
+cuda_object() {
+    # shellcheck disable=SC2086
+    newer "$2" $CUDA_SOURCES && return
+    # shellcheck disable=SC2046,SC2086
+    "$(config_cxx "$1")" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
+        -o "$2.$$" && mv -f "$2.$$" "$2"
+}
 run_cuda_suite() {
     cxx=$(config_cxx "$1") dir=$OUT/test/$1
     case $2 in
@@ -393,12 +401,7 @@ run_cuda_suite() {
     cuda_nvcc)    cuda_nvcc "$dir"; return ;;
     cuda_volta)   cuda_volta "$dir"; return ;;
     esac
-    # shellcheck disable=SC2086
-    if ! newer "$dir/cuda.o" $CUDA_SOURCES; then
-        # shellcheck disable=SC2046
-        "$cxx" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
-            -o "$dir/cuda.o.$$" && mv -f "$dir/cuda.o.$$" "$dir/cuda.o" || return 1
-    fi
+    cuda_object "$1" "$dir/cuda.o" || return 1
     if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o"; then
         # shellcheck disable=SC2046,SC2086
         "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA \

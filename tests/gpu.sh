@@ -48,10 +48,11 @@ end() {
 nvcc=${NVCC:-nvcc}
 command -v "$nvcc" >/dev/null 2>&1 || nvcc=/usr/local/cuda/bin/nvcc
 if [ -n "$GPU_SHIM" ]; then
-    steps=2 run_steps=4 save_steps=2 object=$DIR/cuda.o flags='-DMRC_TEST_CUDA' libs='-lstdc++'
+    steps=2 run_steps=4 save_steps=2 flags=-DMRC_TEST_CUDA libs=-lstdc++
+    object=build/test/cuda-gcc/cuda.o
+    mkdir -p build/test/cuda-gcc
     check "build of the library" env CUDA=0 ./build.sh || end
-    check "object of the backend for the shim" g++ -std=c++17 -O2 -w -x c++ -Itests/cuda \
-        -c backends/cuda.cu -o "$object" || end
+    check "object of the backend for the shim" ./build.sh run-object cuda-gcc || end
 elif ! command -v "$nvcc" >/dev/null 2>&1 || [ ! -e /dev/nvidiactl ]; then
     skip "no nvcc or no GPU on this machine: nothing here can run (GPU_SHIM=1 tries the script)"
     end
