@@ -111,10 +111,11 @@ check "volta-steps: Volta's path from the CPU's state" env MRC_CUDA_PATH=70 \
     "$DIR/gpu_run" steps $((steps / 2)) "$DIR/steps"
 
 # train BACKEND DIR FLAGS..: the program on the demo's data.
+config=data/config.json
 train() {
     backend=$1 out=$2
     shift 2
-    "$DIR/train" --backend "$backend" --config_name data/config.json --tokenizer_name data \
+    "$DIR/train" --backend "$backend" --config_name "$config" --tokenizer_name data \
         --train_file data/train.jsonl --output_dir "$out" --head bilstm --num_rnn_layers 2 \
         --rnn_hidden_size 64 --per_device_train_batch_size 8 --learning_rate 1e-3 \
         --lr_scheduler_type linear --max_steps $run_steps --logging_steps 1 \
@@ -144,6 +145,19 @@ wait $pid 2>/dev/null
 check "resume after a kill" train cuda "$DIR/killed" --resume_from_checkpoint
 check "resumed-bits are those without a break" \
     cmp "$DIR/one/model.safetensors" "$DIR/killed/model.safetensors"
+
+# A model that no device holds: an error before it begins, with both numbers.
+too_large() {
+    sed -e 's/"hidden_size": 64/"hidden_size": 8192/' \
+        -e 's/"num_hidden_layers": 2/"num_hidden_layers": 99/' data/config.json >"$DIR/large.json"
+    config=$DIR/large.json
+    train cuda "$DIR/large"
+    code=$?
+    config=data/config.json
+    [ $code -eq 4 ] && grep -q 'does not fit (found [0-9]* MiB, expected at least [0-9]*)' \
+        "$DIR/memory.log"
+}
+check "memory that is too little is an error with both numbers" too_large
 
 # Volta's instructions, in 16 bits: near the run in 32.
 volta() { MRC_CUDA_PATH=70 train cuda "$DIR/half" --fp16; }

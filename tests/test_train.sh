@@ -334,6 +334,7 @@ test_forms() {
         train_in "$dir/none" --bf16
     absent "$dir/none"
     fails 2 "--bf16: contradicts --fp16" train_in "$dir/none" --backend naive --bf16 --fp16
+    fails 2 "--tf32: only CUDA devices multiply so" train_in "$dir/none" --tf32
     # The study's validation steps, counted in each epoch; its losses are logged with them.
     rm -rf "$dir/one"
     make_rows 3 102 >"$dir/more.jsonl"
