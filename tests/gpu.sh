@@ -65,18 +65,20 @@ else
     "$nvcc" --version | tail -n 2 | head -n 1
     check "build of library and programs" env CUDA=1 NVCC="$nvcc" ./build.sh || end
 fi
-# link NAME SOURCE FLAGS..: a program with the backend's object.
-link() {
-    name=$1
-    shift
-    # shellcheck disable=SC2086
-    check "link-$name" gcc -std=c11 -O2 -w -pthread "$@" "$object" $libs -lm -o "$DIR/$name"
+# Programs with the backend's object, JOBS at a time: a name, and what it is made of.
+programs() {
+    for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
+        echo "$suite $flags tests/$suite.c"
+    done
+    echo "train -DMRC_CUDA tools/train.c build/mrc.o"
 }
-for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
-    # shellcheck disable=SC2086
-    link $suite $flags "tests/$suite.c"
-done
-link train -DMRC_CUDA tools/train.c build/mrc.o
+link() {
+    # shellcheck disable=SC2016
+    programs | DIR=$DIR OBJECTS="$object $libs -lm" \
+        xargs -L 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" \
+        sh -c 'gcc -std=c11 -O1 -w -pthread "$@" $OBJECTS -o "$DIR/$0"'
+}
+check "link of suites and train" link || end
 
 #---------------------------------------------------------------------------------------------------
 # Against the CPU: each path that the device has
@@ -92,7 +94,7 @@ if [ -n "$GPU_SHIM" ]; then
     skip "compute-sanitizer needs a GPU; other sanitizers see the shim in ./build.sh test cuda"
 elif command -v compute-sanitizer >/dev/null 2>&1; then
     for tool in memcheck racecheck initcheck synccheck; do
-        check "$tool of a step" timeout 100 compute-sanitizer --tool $tool --error-exitcode 9 \
+        check "$tool of a step" timeout 90 compute-sanitizer --tool $tool --error-exitcode 9 \
             env MRC_TEST_CONFIG=tsan "$DIR/test_cuda"
     done
 else
