@@ -22,14 +22,16 @@ bad()  { failed=$((failed + 1)); echo "FAIL  $on$*"; }
 skip() { skipped=$((skipped + 1)); echo "SKIP: $on$*"; }
 # check WHAT COMMAND..: its output goes to a file named after WHAT's first word.
 check() {
-    what=$1 log=$DIR/${1%% *}.log
+    what=$1 word=${1%% *}
+    word=${word%:}
+    log=$DIR/$word.log
     shift
     begun=$(date +%s)
     "$@" >"$log" 2>&1
     code=$?
     if [ $code -eq 0 ]; then
         ok "$what ($(($(date +%s) - begun)) s)"
-        sed -n "s/^SKIP/SKIP: ${what%% *}/p" "$log"
+        sed -n "s/^SKIP/SKIP: $word/p" "$log"
     else
         bad "$what: exit code $code"
         tail -n 8 "$log"
@@ -113,11 +115,11 @@ check "volta-steps: Volta's path from the CPU's state" env MRC_CUDA_PATH=70 \
     "$DIR/gpu_run" steps $((steps / 2)) "$DIR/steps"
 
 # train BACKEND DIR FLAGS..: the program on the demo's data.
-config=data/config.json
+config=data/config.json in_place=
 train() {
     backend=$1 out=$2
     shift 2
-    "$DIR/train" --backend "$backend" --config_name "$config" --tokenizer_name data \
+    $in_place "$DIR/train" --backend "$backend" --config_name "$config" --tokenizer_name data \
         --train_file data/train.jsonl --output_dir "$out" --head bilstm --num_rnn_layers 2 \
         --rnn_hidden_size 64 --per_device_train_batch_size 8 --learning_rate 1e-3 \
         --lr_scheduler_type linear --max_steps $run_steps --logging_steps 1 \
@@ -139,8 +141,8 @@ check "same-bits in two runs" cmp "$DIR/one/model.safetensors" "$DIR/two/model.s
 check "losses of $run_steps steps against the CPU" agree cpu one 1e-5 1e-2
 
 # Killed in the middle, then resumed: the same bytes as without a break.
-train cuda "$DIR/killed" >"$DIR/killed.log" 2>&1 &
-pid=$!
+(in_place=exec; train cuda "$DIR/killed") >"$DIR/killed.log" 2>&1 &
+pid=$!                                  # the program's, as it stands in the shell's place
 while kill -0 $pid 2>/dev/null && [ ! -d "$DIR/killed/checkpoint-$save_steps" ]; do sleep 0.1; done
 kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
