@@ -570,11 +570,12 @@ static void tool__open_streams(void) {
 //==============================================================================
 static char tool_log_text[1024];        // the latest error, for what has no context to keep it
 static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
+static int tool_log_no_notes;           // 1: warnings are not, as an error will say the same
 
 // The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
 TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
     (void)user;
-    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
+    if (status == MRC_OK ? !tool_log_no_notes : tool_log_errors) tool_note("%s", message);
     if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
 }
 
