@@ -54,7 +54,7 @@ if [ -n "$GPU_SHIM" ]; then
     object=build/test/cuda-gcc/cuda.o
     mkdir -p build/test/cuda-gcc
     check "build of the library" env CUDA=0 ./build.sh || end
-    check "object of the backend for the shim" ./build.sh run-object cuda-gcc || end
+    check "object of the backend for the shim" ./build.sh run-object cuda-gcc cuda || end
 elif ! command -v "$nvcc" >/dev/null 2>&1 || [ ! -e /dev/nvidiactl ]; then
     skip "no nvcc or no GPU on this machine: nothing here can run (GPU_SHIM=1 tries the script)"
     end
