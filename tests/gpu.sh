@@ -52,7 +52,6 @@ command -v "$nvcc" >/dev/null 2>&1 || nvcc=/usr/local/cuda/bin/nvcc
 if [ -n "$GPU_SHIM" ]; then
     steps=2 run_steps=4 save_steps=2 flags=-DMRC_TEST_CUDA libs=-lstdc++
     object=build/test/cuda-gcc/cuda.o
-    mkdir -p build/test/cuda-gcc
     check "build of the library" env CUDA=0 ./build.sh || end
     check "object of the backend for the shim" ./build.sh run-object cuda-gcc cuda || end
 elif ! command -v "$nvcc" >/dev/null 2>&1 || [ ! -e /dev/nvidiactl ]; then
@@ -67,10 +66,12 @@ else
     "$nvcc" --version | tail -n 2 | head -n 1
     check "build of library and programs" env CUDA=1 NVCC="$nvcc" ./build.sh || end
 fi
+kernels=build/test/cuda-gcc/kernels.o
+check "kernels of the CPU, for the suites" ./build.sh run-object cuda-gcc kernels || end
 # Programs with the backend's object, JOBS at a time: a name, and what it is made of.
 programs() {
     for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
-        echo "$suite $flags tests/$suite.c"
+        echo "$suite $flags '-DMRC_SELF=\"tests/kernels.h\"' tests/$suite.c $kernels"
     done
     echo "train -DMRC_CUDA tools/train.c build/mrc.o"
 }
