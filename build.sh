@@ -156,7 +156,7 @@ build_all() {
     for source in tools/*.c; do
         name=$(basename "$source" .c)
         [ "$name" = mrc ] && continue
-        newer "$OUT/$name" "$source" tools/tool.h backends/openblas.h backends/cuda.h "$OUT/mrc.o" \
+        newer "$OUT/$name" "$source" tools/*.h backends/openblas.h backends/cuda.h "$OUT/mrc.o" \
             && continue
         say "$CC $OUT/$name"
         # shellcheck disable=SC2086

@@ -7,6 +7,7 @@ running=                                # what was started and not yet waited fo
 trap '[ -z "$running" ] || kill -9 "$running" 2>/dev/null; rm -rf "$dir"' EXIT
 passed=0 failed=0 skipped=0
 unset TERM
+export LC_ALL=C
 
 ok()   { passed=$((passed + 1)); }
 bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
@@ -46,8 +47,15 @@ fails() {
 same() {
     if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi
 }
+# log_history of a finished run, and what else its state counts.
+history_of() {
+    sed -n 's/.*"num_input_tokens_seen": \([0-9]*\).*"log_history": \(\[[^]]*\]\).*/\1 \2/p' \
+        "$1/trainer_state.json"
+}
 # same_run A B: what a run is known by.
 same_run() {
+    if [ "$(history_of "$1")" = "$(history_of "$2")" ]; then ok
+    else bad "log_history of $1 and $2 differ"; fi
     same "$1/log.jsonl" "$2/log.jsonl"
     same "$1/model.safetensors" "$2/model.safetensors"
     same "$1/best/model.safetensors" "$2/best/model.safetensors"
@@ -130,11 +138,30 @@ test_run() {
     if [ "$keys" = "step epoch train/loss train/learning_rate train/grad_norm " ]; then ok
     else bad "keys of log.jsonl: $keys"; fi
     keys=$(sed -n 's/^    "\(.*\)":.*/\1/p' "$dir/base/train_results.json" | tr '\n' ' ')
-    if [ "$keys" = "epoch train_loss train_runtime train_samples train_samples_per_second \
+    if [ "$keys" = "epoch total_flos train_loss train_runtime train_samples train_samples_per_second \
 train_skipped_steps train_steps_per_second " ]; then ok; else bad "train_results.json: $keys"; fi
     for key in eval_exact_match eval_f1 eval_samples train_loss epoch; do
         if [ "$(grep -c "\"$key\"" "$dir/base/all_results.json")" -eq 1 ]; then ok
         else bad "all_results.json: $key"; fi
+    done
+    # log_history has the lines of log.jsonl with Hugging Face's keys, sorted, and one at the end.
+    want=$(awk '{
+            gsub(/[{}]/, ""); n = split($0, part, ", "); line = ""
+            for (i = 1; i <= n; i++) { sub(/"train\//, "\"", part[i]); sub(/\//, "_", part[i]) }
+            for (i = 2; i <= n; i++) for (j = i; j > 1 && part[j] < part[j - 1]; j--) {
+                swap = part[j]; part[j] = part[j - 1]; part[j - 1] = swap
+            }
+            for (i = 1; i <= n; i++) line = line (i > 1 ? ", " : "") part[i]
+            printf "%s{%s}", (NR > 1 ? ", " : ""), line
+        }' "$dir/base/log.jsonl")
+    case $(history_of "$dir/base") in
+    *"[$want, {\"epoch\": 2.5, \"step\": 25, \"total_flos\": "*"\"train_loss\": "*"}]") ok ;;
+    *) bad "log_history: $(history_of "$dir/base")" ;;
+    esac
+    for key in best_metric best_model_checkpoint epoch eval_steps global_step logging_steps \
+        max_steps num_train_epochs save_steps total_flos train_batch_size; do
+        if [ "$(grep -o "\"$key\": " "$dir/base/trainer_state.json" | wc -l)" -ge 1 ]; then ok
+        else bad "trainer_state.json: no $key"; fi
     done
     if grep -q '"type": "bilstm"' "$dir/base/config.json"; then ok; else bad "config.json"; fi
     works train_in "$dir/t2" --threads 2
@@ -644,6 +671,57 @@ test_choices() {
 }
 
 #---------------------------------------------------------------------------------------------------
+# --report_to: the values of log.jsonl, each once, in files that a kill leaves readable
+#---------------------------------------------------------------------------------------------------
+# STEP KEY VALUE of DIR/log.jsonl, sorted; what two lines of a step have alike stands once.
+logged_lines() {
+    tr -d '{}":,' <"$1/log.jsonl" | awk '{
+            for (i = 3; i < NF; i += 2) print $2, $i, $(i + 1)
+        }' | sort -u
+}
+# reads DIR: what tests/test_logs.c decodes is what log.jsonl has.
+reads() {
+    logged_lines "$1" >"$dir/want"
+    for file in "$1"/runs/*/events.out.tfevents.* "$1"/wandb/latest-run/run-*.wandb; do
+        if "$dir/decode" "$file" | grep -v ' _' | sort >"$dir/got" && case $file in
+            *.wandb) ;;
+            *) sort -u "$dir/got" >"$dir/once" && mv "$dir/once" "$dir/got" ;;
+            esac && paste -d ' ' "$dir/want" "$dir/got" | awk '
+                { d = $3 - $6; if (d < 0) d = -d; s = $3 < 0 ? -$3 : $3
+                  if ($1 != $4 || $2 != $5 || d > 1e-6 * s) wrong = 1 }
+                END { exit wrong || NR == 0 }'; then ok
+        else bad "$file is not log.jsonl"; diff "$dir/want" "$dir/got" | head -n 4; fi
+    done
+}
+test_logs() {
+    fails 2 "--report_to: no such logger (found mlflow" train_in "$dir/no" --report_to mlflow
+    works train_in "$dir/logs" --report_to tensorboard,wandb
+    same_run "$dir/base" "$dir/logs"
+    for CC in ${CC:+"$CC"} cc gcc clang; do command -v "${CC%% *}" >/dev/null && break; done
+    if $CC -std=c11 -O1 -pthread tests/test_logs.c build/mrc.o -o "$dir/decode" -lm 2>"$dir/err"
+    then ok; else skip "no decoder: $(head -n 1 "$dir/err")"; return; fi
+    reads "$dir/logs"
+    killed_in "$dir/killed_logs" 5 --report_to all
+    same_run "$dir/base" "$dir/killed_logs"
+    reads "$dir/killed_logs"
+    # What was not reported before a kill is caught up with, and one folder is one run.
+    rm -rf "$dir/copy"
+    cp -R "$dir/base" "$dir/copy"
+    rm "$dir/copy/trainer_state.json"
+    works train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-23" \
+        --report_to tensorboard --logging_dir "$dir/tb"
+    mkdir -p "$dir/copy/runs" "$dir/copy/wandb/latest-run"
+    mv "$dir/tb" "$dir/copy/runs/"
+    cp "$dir"/logs/wandb/latest-run/run-*.wandb "$dir/copy/wandb/latest-run/"
+    reads "$dir/copy"
+    rm -r "$dir/copy"
+    works train_in "$dir/logs" --overwrite_output_dir --max_steps 3 --report_to wandb
+    absent "$dir/logs/runs"
+    if [ "$(find "$dir/logs/wandb" -name '*.wandb' | wc -l)" -eq 1 ]; then ok
+    else bad "--overwrite_output_dir: more than one run in wandb/"; fi
+}
+
+#---------------------------------------------------------------------------------------------------
 # A config file: the flags of a run, in YAML, in JSON, and as the run itself wrote them
 #---------------------------------------------------------------------------------------------------
 test_config() {
@@ -707,6 +785,7 @@ if [ $# -eq 0 ]; then
     test_directories
     test_faults
     test_choices
+    test_logs
     test_config
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
