@@ -232,7 +232,7 @@ static void test_checksums(void) {
     CHECK(logs__crc32('1', "23456789", 8) == 0xcbf43926u, "CRC-32");
     CHECK(logs__masked_crc(start, 8) == 0x224b7fa3u, "masked CRC-32C");
     CHECK(crc_of(0xedb88320, (const unsigned char *)"123456789", 9) == 0xcbf43926u
-          && crc_of(0x82f63b78, (const unsigned char *)"123456789", 9) == 0xe3069283u, "the test's");
+          && crc_of(0x82f63b78, (const unsigned char *)"123456789", 9) == 0xe3069283u, "our own");
 }
 
 // What a run writes; the whole again; a part of it, then more.
