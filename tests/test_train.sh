@@ -241,24 +241,36 @@ test_resume() {
     rm -r "$dir/copy"
 }
 
-# Each step of a run of 50 saved, each gone on from; and any number of threads.  All of them only
+# shellcheck disable=SC2086     # $steps is flags
+# each NAME FLAG...: a run of 50 steps, each saved; gone on from those of $EACH.  All of them only
 # when MRC_FAULTS is full.
-test_each() {
-    steps="--num_train_epochs 5 --save_steps 1 --save_total_limit 0"
-    # shellcheck disable=SC2086
-    works train_in "$dir/fifty" --threads 2 $steps
+each() {
+    name=$1
+    shift
+    works train_in "$dir/$name" --threads 2 $steps "$@"
     for step in $EACH; do
-        cp -R "$dir/fifty" "$dir/copy"
+        cp -R "$dir/$name" "$dir/copy"
         rm "$dir/copy/trainer_state.json" "$dir/copy/model.safetensors"
-        # shellcheck disable=SC2086
         works train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-$step" --threads 1 \
-            $steps
+            $steps "$@"
         says "resumed from $dir/copy/checkpoint-$step"
-        same_run "$dir/fifty" "$dir/copy"
+        same_run "$dir/$name" "$dir/copy"
         rm -r "$dir/copy"
     done
+}
+test_each() {
+    steps="--num_train_epochs 5 --save_steps 1 --save_total_limit 0"
+    each fifty
+    # What an experiment may choose, as much as goes together.
+    each chosen --head bigru --loss focal --gamma 2 --optim adamp --nesterov --weight_decay 0.01 \
+        --ema_decay 0.9 --rdrop_alpha 1 --fgm_epsilon 0.5 --layerwise_lr_decay 0.9 \
+        --head_learning_rate 1e-2 --lr_scheduler_type cosine_with_restarts --lr_num_cycles 3 \
+        --warmup_steps 4 --batching sorted --metric_for_best_model eval_loss --patience 9
+    if [ "$(wc -l <"$dir/chosen/log.jsonl")" -eq 26 ]; then ok; else bad "a run that was chosen"; fi
+    each drawn --head conv1d --loss label_smoothing --optim sgd --momentum 0.9 --fgm_epsilon 0.2 \
+        --batching token_budget --lr_scheduler_type inverse_sqrt \
+        --loss_positions valid --pad_to_max_length --max_seq_length 48 --max_steps 50
     for threads in $THREADS; do
-        # shellcheck disable=SC2086
         works train_in "$dir/threads" --threads "$threads" $steps
         same_run "$dir/fifty" "$dir/threads"
         same "$dir/fifty/checkpoint-50/optimizer.safetensors" \
