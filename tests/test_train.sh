@@ -652,6 +652,15 @@ test_choices() {
     if grep -q "\"mrc_head\": {$head}" "$dir/conv/config.json"; then ok
     else bad "the head in config.json"; fi
 
+    # Measured on the first examples, at each epoch's end, or never.
+    works train_in "$dir/few" --max_train_samples 20 --max_eval_samples 5 --max_steps 3
+    says "train.jsonl: 20 rows -> 20 kept"
+    says "dev.jsonl: 5 rows -> 5 kept"
+    works train_in "$dir/few" --overwrite_output_dir --max_steps 6 --eval_strategy no
+    if grep -q 'eval/loss' "$dir/few/log.jsonl"; then bad "--eval_strategy no"; else ok; fi
+    fails 2 "--eval_strategy: contradicts --eval_steps" train_in "$dir/no" --eval_strategy epoch
+    fails 2 "--DEBUG: is not a run of its own" train_in "$dir/no" --DEBUG
+
     # A rate of 0 never gets better: the run stops when the third evaluation is no better.
     works train_in "$dir/patient" --learning_rate 0 --patience 2 --eval_steps 3
     says "has not been better for 2 evaluations: stopping"
@@ -764,6 +773,27 @@ EOF
         fails 3 "$1" build/train "$dir/bad.yaml" --output_dir "$dir/no"
         says "bad.yaml:2:"
     }
+    # What the study's program read and never used means nothing under --compat reference, but on
+    # the command line.
+    cat >"$dir/study.yaml" <<EOF
+compat: reference
+warmup_steps: 300
+weight_decay: 0.01
+DEBUG: false
+validation: true
+max_seq_length: 48
+EOF
+    works train_in "$dir/study" "$dir/study.yaml" --max_steps 4 --logging_steps 1
+    says "study.yaml: warmup_steps is not used, as in the study"
+    says "study.yaml: weight_decay is not used, as in the study"
+    if sed -n 1p "$dir/study/log.jsonl" | grep -q '"train/learning_rate": 0.00225'; then ok
+    else bad "warmup_steps of the study's file is used"; fi
+    if grep -q '"weight_decay": 0.0,' "$dir/study/train_args.json"; then ok
+    else bad "weight_decay of the study's file is used"; fi
+    works train_in "$dir/study" "$dir/study.yaml" --overwrite_output_dir --max_steps 4 \
+        --logging_steps 1 --warmup_steps 4
+    if sed -n 1p "$dir/study/log.jsonl" | grep -q '"train/learning_rate": 0.00075'; then ok
+    else bad "--warmup_steps of the command line is not used"; fi
     refused "unknown key (found learning_rat, expected perhaps learning_rate" 'learning_rat: 1'
     refused "adam_beta1 is out of range (found 1, expected" 'adam_beta1: 1'
     refused "loss is out of range (found mse, expected ce|focal|label_smoothing" 'loss: mse'

@@ -229,6 +229,7 @@ static void put_head(void) {
         "svg.chart .grid{stroke:var(--line)}svg.chart polyline{fill:none;stroke-width:2}"
         "svg.chart circle{fill:var(--bg);stroke-width:2}svg .bar{fill:var(--c0);stroke:none}"
         "svg.chart .mean{stroke:var(--fg);stroke-width:3}\n"
+        "@media(max-width:30rem){svg.chart text{font-size:17px}}\n"
         ".words{line-height:1;display:flex;flex-wrap:wrap;align-items:flex-end;row-gap:.4rem}"
         ".w{display:inline-block;white-space:pre;text-align:center}"
         ".w i{display:block;height:1.4rem;position:relative}"
@@ -243,7 +244,7 @@ static void put_head(void) {
 //==============================================================================
 // Scales
 //==============================================================================
-enum { WIDE = 520, HIGH = 280, LEFT = 62, RIGHT = 12, TOP = 12, BOTTOM = 34, NAMES = 150 };
+enum { WIDE = 520, HIGH = 280, LEFT = 62, RIGHT = 12, TOP = 12, BOTTOM = 34, NAMES = 200 };
 
 typedef struct axis { double low, high, tick; } axis;
 
@@ -469,8 +470,11 @@ static void put_effects(void) {
             "runs with one value lie from their mean: a gap much smaller than that may be chance. "
             "Below, a dot is a run and a bar a mean.</p>\n", metric);
         put_effects_table(list);
-        put("<div class=\"charts\">\n");
-        for (size_t k = 0; k < n_differing; k++) put_effect(&list[k], axis_of(low, high, 5));
+        put("<div class=\"charts\" style=\"margin-top:1rem\">\n");
+        const double room = 0.04 * (high - low);        // no dot on the edge
+        for (size_t k = 0; k < n_differing; k++) {
+            put_effect(&list[k], axis_of(low - room, high + room, 5));
+        }
         put("</div>\n");
     }
     free(list);
@@ -547,7 +551,7 @@ static void put_charts(void) {
                                          "eval/accuracy" };
     put("<h2>Learning curves</h2>\n<p>");
     for (size_t i = 0; i < n_runs; i++) {
-        put("<span style=\"white-space:nowrap;margin-right:1em\">");
+        put("<span style=\"display:inline-block;margin-right:1em\">");
         put_swatch(i);
         put(" ");
         put_label(&runs[i]);

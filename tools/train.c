@@ -40,6 +40,8 @@ typedef struct train_args {
     size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
     const char *metric_for_best_model, *config;
     const char *report_to, *logging_dir, *run_name;
+    int     eval_strategy, validation, debug;
+    size_t  max_train_samples, max_eval_samples;
 } train_args;
 
 // What a checkpoint brings back, beside weights and moments.
@@ -69,6 +71,7 @@ typedef struct run {
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
     mrc_dataset   *all_set;             // with folds: what both are parts of
+    mrc_dataset   *whole_train, *whole_validation;  // with --max_train_samples and its like
     mrc_features   train, validation;
     mrc_model     *model;
     mrc_model_config model_config;
@@ -96,6 +99,21 @@ typedef struct run {
 //==============================================================================
 // Flags
 //==============================================================================
+// Keys of the study's config.yaml that its program read and never used: a file that has them means
+// what it meant there, a command line means what it says.
+static void unused_in_study(const tool_program *p, const char *name, int used) {
+    if (used && tool_given(p, name) == TOOL_CONFIGURED) {
+        tool_note("%s: %s is not used, as in the study (--%s on the command line is)",
+                  *p->config, name, name);
+    }
+}
+static void resolve_unused(train_args *a, const tool_program *p) {
+    unused_in_study(p, "warmup_steps", a->warmup_steps > 0);
+    unused_in_study(p, "weight_decay", a->weight_decay > 0);
+    if (tool_given(p, "warmup_steps") == TOOL_CONFIGURED) a->warmup_steps = 0;
+    if (tool_given(p, "weight_decay") == TOOL_CONFIGURED) a->weight_decay = 0;
+}
+
 // What --compat reference means (PARITY 0), and what contradicts it.
 static void resolve_compat(run *r, const tool_program *p) {
     train_args *a = &r->a;
@@ -115,6 +133,7 @@ static void resolve_compat(run *r, const tool_program *p) {
     a->encoding = MRC_ENCODING_SENTINEL;
     a->pad_to_max_length = 1;
     a->max_grad_norm = 0;
+    resolve_unused(a, p);
     if (!tool_given(p, "loss_variant")) a->loss_variant = 1;
     if (!tool_given(p, "gamma")) a->gamma = 1;
 }
@@ -180,6 +199,27 @@ static double best_value(const run *r) {
     return value;
 }
 
+// --eval_strategy in terms of --eval_steps, whose 0 is each epoch's end.
+static void resolve_strategy(run *r, const tool_program *p) {
+    enum { AUTO, NO, STEPS, EPOCH };
+    train_args *a = &r->a;
+    const int given = tool_given(p, "eval_steps");
+    if (a->debug) {
+        tool_fail(TOOL_USAGE, "--DEBUG: is not a run of its own here (found true, expected false "
+                  "with --max_train_samples and --max_eval_samples)");
+    }
+    if (a->eval_strategy == NO) a->do_eval = 0;
+    if (a->eval_strategy == EPOCH && given) {
+        tool_fail(TOOL_USAGE, "--eval_strategy: contradicts --eval_steps (found epoch, expected "
+                  "steps, or no --eval_steps)");
+    }
+    if (a->eval_strategy == STEPS && !given) a->eval_steps = a->logging_steps;
+    if (a->eval_strategy == STEPS && !a->eval_steps) {
+        tool_fail(TOOL_USAGE, "--eval_strategy: says steps, not how many (found neither "
+                  "--eval_steps nor --logging_steps, expected one)");
+    }
+}
+
 static void check_usage(run *r, const tool_program *p) {
     train_args *a = &r->a;
     if (!a->model_name_or_path == !a->config_name) {
@@ -212,6 +252,7 @@ static void check_usage(run *r, const tool_program *p) {
     check_experiment(r, p);
     resolve_metric(r, p);
     tool_logs_check(a->report_to);
+    resolve_strategy(r, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
     if (!a->do_eval) a->validation_file = NULL;
@@ -456,7 +497,7 @@ static int is_free_flag(const char *name) {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
         "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", "report_to",
-        "logging_dir", "run_name", NULL };
+        "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -912,6 +953,17 @@ static void load_features(run *r, const mrc_dataset *set, mrc_features *features
     }
 }
 
+// The first examples of a set, at most so many; 0: all.  *whole is what they are part of.
+static void first_of(run *r, mrc_dataset **set, size_t most, mrc_dataset **whole) {
+    const size_t n = *set ? mrc_dataset_size(*set) : 0;
+    if (!most || most >= n) return;
+    size_t *indices = tool_allocate(most, sizeof *indices);
+    for (size_t i = 0; i < most; i++) indices[i] = i;
+    *whole = *set;
+    tool_check(r->ctx, mrc_dataset_subset(r->ctx, set, *whole, indices, most));
+    free(indices);
+}
+
 static void load_data(run *r) {
     const train_args *a = &r->a;
     if (a->num_folds) {
@@ -921,10 +973,12 @@ static void load_data(run *r) {
     } else {
         tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->train_set, a->train_file));
     }
+    first_of(r, &r->train_set, a->max_train_samples, &r->whole_train);
     load_features(r, r->train_set, &r->train, a->train_file);
     if (a->validation_file) {
         tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->validation_set, a->validation_file));
     }
+    first_of(r, &r->validation_set, a->max_eval_samples, &r->whole_validation);
     if (r->validation_set) {
         load_features(r, r->validation_set, &r->validation,
                       a->validation_file ? a->validation_file : a->train_file);
@@ -1604,6 +1658,8 @@ static void close_run(run *r) {
     mrc_features_free(&r->validation);
     mrc_dataset_free(r->train_set);
     mrc_dataset_free(r->validation_set);
+    mrc_dataset_free(r->whole_train);
+    mrc_dataset_free(r->whole_validation);
     mrc_dataset_free(r->all_set);
     mrc_batch_plan_free(&r->plan);
     mrc_tokenizer_free(r->tok);
@@ -1781,12 +1837,22 @@ static tool_flag the_flags[] = {
     { .name = "eval_steps", .size = &A.eval_steps, .min = 1, .max = 1e12, .unit = "steps",
       .otherwise = "each epoch's end; the last step is always measured",
       .help = "between two measurements" },
+    { .name = "eval_strategy", .alias = "evaluation_strategy", .choice = &A.eval_strategy,
+      .choices = "auto|no|steps|epoch", .preset = "auto",
+      .help = "when to measure; auto: steps if --eval_steps is given, else epoch" },
+    { .name = "max_train_samples", .size = &A.max_train_samples, .preset = "0", .max = 1e12,
+      .unit = "examples", .help = "train on the first of them; 0: all" },
+    { .name = "max_eval_samples", .size = &A.max_eval_samples, .preset = "0", .max = 1e12,
+      .unit = "examples", .help = "measure on the first of them; 0: all" },
+    { .name = "validation", .flag = &A.validation,
+      .help = "a key of the study's config.yaml that changes nothing, there or here" },
+    { .name = "DEBUG", .flag = &A.debug, .help = "the same, as long as it is false" },
     { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
       .help = "splits --train_file as scikit-learn's KFold(shuffle=True, random_state=seed) does; "
               "0: does not" },
     { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
       .help = "with --num_folds: the one that is measured on, from 0" },
-    { .name = "metric_for_best_model", .string = &A.metric_for_best_model, .value = "NAME",
+    { .name = "metric_for_best_model", .alias = "metric_key", .string = &A.metric_for_best_model, .value = "NAME",
       .otherwise = "exact_match; accuracy with --encoding sentinel",
       .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
               "f1" },
