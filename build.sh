@@ -95,6 +95,12 @@ cuda_compile() {
         -o "$1.tmp.$$" && mv -f "$1.tmp.$$" "$1"
 }
 
+# cuda_flags NVCC OBJECT: what links an object of nvcc's into a program.
+cuda_flags() {
+    lib=$(dirname "$(dirname "$(command -v "$1")")")/lib64
+    echo "-DMRC_CUDA $2 -L$lib -lcudart_static -lstdc++ -ldl -lrt"
+}
+
 # Sets CUDA_FLAGS, what links CUDA into a program: empty where it is left out.  A machine with nvcc
 # but no driver compiles it only when asked with CUDA=1, as it could not run it.
 find_cuda() {
@@ -107,8 +113,11 @@ find_cuda() {
             say "$nvcc $OUT/cuda.o"
             cuda_compile "$OUT/cuda.o" || exit 3
         fi
-        lib=$(dirname "$(dirname "$(command -v "$nvcc")")")/lib64
-        CUDA_FLAGS="-DMRC_CUDA $OUT/cuda.o -L$lib -lcudart_static -lstdc++ -ldl -lrt"
+        CUDA_FLAGS=$(cuda_flags "$nvcc" "$OUT/cuda.o")
+    elif [ -z "$nvcc" ] && [ "$CUDA" != 0 ] && [ -e /dev/nvidiactl ]; then
+        say "CUDA: this machine has a driver and no nvcc: --backend cuda is left out"
+    elif [ -z "$nvcc" ] && [ "$CUDA" = 1 ]; then
+        die 3 "CUDA=1: no nvcc (expected the CUDA toolkit, or NVCC=.. that names its compiler)"
     fi
     export CUDA_FLAGS
 }
@@ -305,7 +314,8 @@ suites() {
     lint)     echo lint ;;
     header-*) echo header ;;
     cuda-tsan) echo test_cuda ;;        # the kernels that share memory, small
-    cuda-gcc) echo test_ops test_model $(cuda_suites) cuda_planted cuda_nvcc cuda_volta ;;
+    cuda-gcc) echo test_ops test_model test_experiment $(cuda_suites) cuda_planted cuda_nvcc \
+                  cuda_volta ;;
     cuda-*)   echo test_ops $(cuda_suites) ;;
     arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
     *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' \
@@ -401,7 +411,7 @@ run_cuda_suite() {
 # Bugs that are in the source behind macros, each with the sanitizer or schedule that must catch it;
 # the same program without a bug must pass.
 cuda_planted() {
-    for bug in NONE NO_BARRIER TAIL NO_RELEASE; do
+    for bug in NONE NO_BARRIER TAIL NO_RELEASE NO_WAIT; do
         case $bug in
         NO_RELEASE) flags="-O1 -g -fsanitize=thread" ;;
         TAIL)       flags="-O1 -g -fsanitize=address" ;;
@@ -420,7 +430,8 @@ cuda_planted() {
     summary
 }
 
-# Whether nvcc takes the source, for the devices it knows, with its warnings as errors.
+# Whether nvcc takes the source, for the devices it knows, with its warnings as errors; and whether
+# a program that has its object says on a machine without a driver what it misses.
 cuda_nvcc() {
     if [ -z "$(cuda_compiler)" ]; then
         skip "no nvcc: the CUDA source for devices"
@@ -428,6 +439,19 @@ cuda_nvcc() {
         return
     fi
     if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
+    # shellcheck disable=SC2046
+    if compile gcc "$1/train" -O1 tools/train.c "$OUT/mrc.o" \
+        $(cuda_flags "$(cuda_compiler)" "$1/cuda-device.o"); then ok; else bad "train with CUDA"; fi
+    if [ -e /dev/nvidiactl ]; then
+        skip "this machine has a driver: what programs say without one"
+    else
+        "$1/train" --backend cuda --config_name data/config.json --tokenizer_name data \
+            --train_file data/train.jsonl --output_dir "$1/run" >"$1/train.out" 2>&1
+        code=$?
+        if [ $code -eq 3 ] && [ "$(wc -l <"$1/train.out")" -eq 1 ] \
+            && grep -q 'no CUDA driver.*(found cuda, expected' "$1/train.out"; then ok
+        else bad "train --backend cuda without a driver: exit code $code, $(cat "$1/train.out")"; fi
+    fi
     summary
 }
 
@@ -441,13 +465,23 @@ cuda_volta() {
     fi
     if "$MRC_CUDA11/nvcc70" -std=c++17 -O3 -arch=sm_70 -cubin -Xptxas -v -o "$1/cuda70.cubin" \
         backends/cuda.cu >"$1/cuda70.txt" 2>&1; then ok; else bad "sm_70: backends/cuda.cu"; fi
-    none "kernels of products, attention and LSTM spill no register on sm_70" awk '
+    none "kernels of products, attention, LSTM and GRU spill no register on sm_70" awk '
         /Function properties for/ { name = $NF }
-        /bytes spill/ && name ~ /gemm|attention|lstm/ && !/ 0 bytes spill stores, 0 bytes spill/ {
+        /bytes spill/ && name ~ /gemm|attention|rnn/ && !/ 0 bytes spill stores, 0 bytes spill/ {
             print name ": " $0
         }' "$1/cuda70.txt"
-    if "$MRC_CUDA11/usr/bin/nvdisasm" "$1/cuda70.cubin" 2>/dev/null | grep -q HMMA.884; then ok
-    else bad "sm_70: no HMMA.884"; fi
+    "$MRC_CUDA11/usr/bin/nvdisasm" "$1/cuda70.cubin" 2>/dev/null >"$1/cuda70.sass"
+    none "every kernel of products, LSTM and GRU in f16 uses HMMA.884 on sm_70" awk '
+        function close_kernel() {
+            if (name ~ /(gemm|rnn_register)_kernel.*half.*Li70E/) {
+                kernels++
+                if (!found) print name
+            }
+        }
+        /^\.text\./ { close_kernel(); name = $1; found = 0 }
+        /HMMA\.884/ { found = 1 }
+        END { close_kernel(); if (!kernels) print "no such kernel" }' "$1/cuda70.sass"
+    rm -f "$1/cuda70.sass"
     summary
 }
 
@@ -699,7 +733,7 @@ lint_functions() {
     awk '/^[A-Za-z_]/ { begun = FNR; head = $0 }
         /^}$/ && FNR - begun >= 60 {
             print FILENAME ":" begun ": " FNR - begun + 1 " lines: " head
-        }' mrc.h $(find tools -name '*.[ch]')
+        }' $(sources)
 }
 
 lint_columns() {

@@ -740,6 +740,8 @@ MRCDEF mrc_status mrc_safetensors_bytes(mrc_safetensors *st, const mrc_st_entry 
 // CRC-32C of the values cast to little-endian f32: the same from every file that holds them.
 MRCDEF mrc_status mrc_safetensors_crc32c(mrc_safetensors *st, const mrc_st_entry *e, uint32_t *crc);
 MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st);   // safetensors or torch
+// Records of PyTorch's files that were written without a checksum, which is logged too.
+MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st);
 
 // PyTorch's .bin and .pt, zip or the older stream, through the same reader: RELIABILITY 3.2.  The
 // pickle is read, never run; what is no tensor is left out, nested names are joined by points.
@@ -1405,9 +1407,9 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
-// counted: targets that lay inside their windows.  A loss or gradient that is not finite changes no
-// weight and is reported in *skipped; the loss then says what it was.  loss_scale: of the next
-// step, 0 where the optimizer has none.
+// counted: targets that lay inside their windows.  A loss or gradient that is not finite, or a loss
+// above max_loss, changes no weight and is reported in *skipped; the loss then says what it was.
+// loss_scale: of the next step, 0 where the optimizer has none.
 typedef struct mrc_step_result {
     double loss, grad_norm, loss_scale;
     int    skipped;
@@ -1429,6 +1431,7 @@ typedef struct mrc_step_desc {
     mrc_random random;              // R-Drop and FGM use pass + 1 to pass + 3 too
     mrc_forward_config forward;
     mrc_objective      objective;
+    double     max_loss;            // above it the step is skipped too; 0: no such limit
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
@@ -2221,6 +2224,17 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     }
     if (ctx->log) ctx->log(ctx->log_user, status, text);
     return status;
+}
+// A warning, or what was done about a part that is wrong: logged, no error.
+__attribute__((format(printf, 2, 3)))
+static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
+    char text[sizeof ctx->message];
+    va_list ap;
+    if (!ctx->log) return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    ctx->log(ctx->log_user, MRC_OK, text);
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
@@ -4351,6 +4365,7 @@ struct mrc_safetensors {
     size_t        n, capacity;
     const void  **meta;             // mrc__st_meta by key
     size_t        n_meta, meta_capacity;
+    size_t        unchecked;        // see mrc_safetensors_unchecked
 };
 
 // Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
@@ -4416,7 +4431,14 @@ static mrc_status mrc__st_field(mrc__lexer *lx, const mrc__lexer *key, mrc_st_en
     if (*seen & 1u << i) return mrc__lexer_fail(key, key->column, "a second \"%s\"", fields[i]);
     *seen |= 1u << i;
     if (i == 0) {
-        size_t dtype = lx->token == '"' ? mrc__st_dtype(lx->text, lx->bytes) : MRC__ST_DTYPES;
+        char plain[96];             // the longest takes 66 bytes, all of it in escapes
+        const char *text = lx->text;
+        size_t bytes = lx->bytes;
+        if (lx->token == '"' && lx->escaped && bytes <= sizeof plain) {
+            bytes = mrc__json_unescape(lx->text, bytes, plain);
+            text = plain;
+        }
+        size_t dtype = lx->token == '"' ? mrc__st_dtype(text, bytes) : MRC__ST_DTYPES;
         if (dtype == MRC__ST_DTYPES) return mrc__lexer_fail(lx, lx->column, "not a dtype");
         e->dtype = mrc__st_dtypes[dtype].name;
         return MRC_OK;
@@ -4732,6 +4754,9 @@ MRCDEF void mrc_safetensors_close(mrc_safetensors *st) {
 
 MRCDEF const char *mrc_safetensors_format(const mrc_safetensors *st) {
     return st ? st->format : "";
+}
+MRCDEF size_t mrc_safetensors_unchecked(const mrc_safetensors *st) {
+    return st ? st->unchecked : 0;
 }
 
 MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index) {
@@ -6076,7 +6101,8 @@ static const mrc__pt_record *mrc__pt_zip_find(const mrc__pt_zip *z, const char *
     return i < z->n ? z->by_name[i] : NULL;
 }
 
-// Checks a record's CRC and, with `to`, keeps its bytes.  A stored CRC of 0 means "not computed".
+// Checks a record's CRC and, with `to`, keeps its bytes.  A stored CRC of 0 means "not computed":
+// counted, and said once the file is read.
 static mrc_status mrc__pt_zip_record(mrc__pt *pt, const mrc__pt_record *r, unsigned char *to) {
     unsigned char piece[MRC__ST_PIECE];
     uint32_t crc = 0;
@@ -6090,6 +6116,7 @@ static mrc_status mrc__pt_zip_record(mrc__pt *pt, const mrc__pt_record *r, unsig
         crc = mrc__crc(mrc__crc32_table, crc, piece, n);
         at += n;
     }
+    if (!r->crc) pt->st->unchecked += r->bytes > 0;
     if (!r->crc || crc == r->crc) return MRC_OK;
     return mrc__pt_zip_fail(pt, "%.*s is damaged (found CRC-32 %08lx, expected %08lx)",
                             (int)r->name_bytes, r->name, (unsigned long)crc,
@@ -6157,6 +6184,10 @@ static mrc_status mrc__pt_load_zip(mrc__pt *pt, uint64_t file_bytes) {
         }
         MRC__TRY(mrc__pt_zip_record(pt, r, NULL));
         s->at = r->at;
+    }
+    if (pt->st->unchecked) {
+        mrc__note(pt->st->ctx, "%s: %zu records were written without checksums: damage to them "
+                  "would not show", pt->st->path, pt->st->unchecked);
     }
     return mrc__pt_collect(pt, root);
 }
@@ -15397,24 +15428,13 @@ static mrc_status mrc__ds_no_memory(const mrc__ds_loader *l) {
     return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: out of memory after %zu rows", l->path, l->d->rows);
 }
 
-__attribute__((format(printf, 2, 3)))
-static void mrc__ds_log(const mrc__ds_loader *l, const char *fmt, ...) {
-    char text[sizeof l->ctx->message];
-    va_list ap;
-    if (!l->ctx->log) return;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    l->ctx->log(l->ctx->log_user, MRC_OK, text);
-}
-
 static void mrc__ds_skip(mrc__ds_loader *l, const mrc_json *at, mrc__skip why) {
     l->d->skipped[why]++;
     if (l->logged == 10) return;
     l->logged++;
-    mrc__ds_log(l, "%s:%zu:%zu: row left out: %s%s", l->path, l->lines_before + at->line,
-                at->column, mrc__skip_text[why],
-                l->logged == 10 ? " (others are counted only)" : "");
+    mrc__note(l->ctx, "%s:%zu:%zu: row left out: %s%s", l->path, l->lines_before + at->line,
+              at->column, mrc__skip_text[why],
+              l->logged == 10 ? " (others are counted only)" : "");
 }
 
 // As mrc_json_get, but sets *twice if there is a second: Python's reader would take the last.
@@ -15632,19 +15652,18 @@ static mrc_status mrc__ds_article(mrc__ds_loader *l, const mrc_json *article) {
 
 // One tree: an object with "data", or a single flat record.
 static mrc_status mrc__ds_tree(mrc__ds_loader *l, const mrc_json *root) {
-    int twice = 0;
-    const mrc_json *data = mrc__ds_get(root, "data", &twice);
-    const mrc_json *version = mrc__ds_get(root, "version", &twice);
+    const mrc_json *data = mrc_json_get(root, "data");
+    const mrc_json *version = mrc_json_get(root, "version");
     if (!data && mrc_json_get(root, "context") && mrc_json_get(root, "question")) {
         l->d->format = "jsonl";
         return mrc__ds_flat(l, root);
     }
-    if (twice || !data || data->type != MRC_JSON_ARRAY) {
+    MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
+    if (!data || data->type != MRC_JSON_ARRAY) {
         const mrc_json *at = data ? data : root;
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s (expected an object with one "
                          "\"data\" array, or one record a line)", l->path, at->line, at->column,
-                         twice ? "\"data\" or \"version\" is given twice"
-                         : data ? "\"data\" is no array"
+                         data ? "\"data\" is no array"
                          : root->type == MRC_JSON_OBJECT ? "found no \"data\"" : "found no object");
     }
     int nested = !data->child || mrc_json_get(data->child, "paragraphs");
@@ -15784,8 +15803,8 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     }
     d->host.free(d->host.user, ids);
     if (twins) {
-        mrc__ds_log(l, "%s: %zu rows have an id that another has (as \"%.60s\"); all are kept",
-                    l->path, twins, which);
+        mrc__note(l->ctx, "%s: %zu rows have an id that another has (as \"%.60s\"); all are kept",
+                  l->path, twins, which);
     }
     return MRC_OK;
 }
@@ -18077,6 +18096,7 @@ static mrc_status mrc__shard_open(mrc_safetensors *st, const char *dir, const mr
     MRC__TRY(mrc__weights_file_open(ctx, &shard, path));
     st->shards[st->n_shards++] = shard;
     st->format = shard->format;
+    st->unchecked += shard->unchecked;
     for (size_t i = 0; i < shard->n; i++) {
         if (!mrc__st_push(st, &st->by_offset, &st->capacity, &st->n, shard->by_offset[i])) {
             return mrc__st_memory(st);
@@ -18180,6 +18200,7 @@ typedef struct mrc__weights_file {
     mrc_safetensors *st;
     char             path[MRC__PATH_BYTES];
     const char      *prefix;
+    int              own_head;      // the head is the one that config.json describes
 } mrc__weights_file;
 
 static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir) {
@@ -18287,8 +18308,52 @@ static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weig
     ctx->host.free(ctx->host.user, parts);
 }
 
+// A tensor that has no place in the model: noted, but a layer too many contradicts config.json.
+static mrc_status mrc__weights_left_over(mrc_ctx *ctx, const mrc_model *m,
+                                         const mrc__weights_file *f,
+                                         const mrc_model_load_desc *desc, const char *name) {
+    static const char layer[] = "encoder.layer.";
+    const mrc_model_config *c = &m->config;
+    const char *module = mrc__head_modules[c->head], *inner = name + strlen(f->prefix);
+    size_t bytes = strlen(module);
+    if (!strncmp(name, f->prefix, strlen(f->prefix)) && !strncmp(inner, layer, strlen(layer))) {
+        size_t digits = strspn(inner + strlen(layer), "0123456789");
+        int ours = digits > 0 && digits < 9
+                && strtoul(inner + strlen(layer), NULL, 10) < c->num_hidden_layers;
+        if (digits > 0 && !ours) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
+                             "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
+                             c->num_hidden_layers);
+        }
+    }
+    if (f->own_head && bytes && !strncmp(name, module, bytes) && name[bytes] == '.') {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more of a head than config.json says (found "
+                         "%.100s, expected type %s, num_layers %zu)", f->path, name,
+                         mrc__head_words[c->head], c->num_rnn_layers);
+    }
+    if (desc->note) desc->note(desc->user, MRC_LOAD_UNEXPECTED, name);
+    return MRC_OK;
+}
+
+// Part of a head is no head: config.json describes another one.
+static mrc_status mrc__weights_whole_head(mrc_ctx *ctx, const mrc_model *m,
+                                          const mrc__weights_file *f) {
+    const char *own = mrc__prefix(&m->config), *there = NULL, *missing = NULL;
+    const mrc_tensor *t;
+    for (size_t i = 0; f->own_head && (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        if (!strncmp(t->name, own, strlen(own))) continue;
+        if (!mrc__weights_find(f, m, t->name)) missing = missing ? missing : t->name;
+        else there = there ? there : t->name;
+    }
+    if (!there || !missing) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has less of a head than config.json says (found %s, "
+                     "but no %s, expected type %s, num_layers %zu)", f->path, there, missing,
+                     mrc__head_words[m->config.head], m->config.num_rnn_layers);
+}
+
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
                                     const mrc_model_load_desc *desc, const unsigned char *ready) {
+    MRC__TRY(mrc__weights_whole_head(ctx, m, f));
     for (size_t i = 0; ; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
         if (!t) break;
@@ -18308,12 +18373,21 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         if (desc->note) desc->note(desc->user, MRC_LOAD_MISSING, t->name);
     }
     const mrc_st_entry *e;
-    for (size_t i = 0; desc->note && (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
-        if (!mrc__weights_expected(f, m, e->name)) {
-            desc->note(desc->user, MRC_LOAD_UNEXPECTED, e->name);
-        }
+    for (size_t i = 0; (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
+        if (mrc__weights_expected(f, m, e->name)) continue;
+        MRC__TRY(mrc__weights_left_over(ctx, m, f, desc, e->name));
     }
     return MRC_OK;
+}
+
+// The two families count positions differently: one read as the other answers nonsense.
+static mrc_status mrc__weights_family(mrc_ctx *ctx, const mrc_model_config *c,
+                                      const mrc__weights_file *f) {
+    const int bert = c->model_type == MRC_MODEL_BERT;
+    if (strcmp(f->prefix, bert ? "roberta." : "bert.")) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is another model than config.json says (found names "
+                     "that begin %s, expected those of model_type %s)", f->path, f->prefix,
+                     bert ? "bert" : "roberta");
 }
 
 static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
@@ -18337,6 +18411,8 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
+    f.own_head = !desc->config || (desc->config->head == config.head
+                 && desc->config->num_rnn_layers == config.num_rnn_layers);
     if (desc->config) {
         config.head = desc->config->head;
         config.num_rnn_layers = desc->config->num_rnn_layers;
@@ -18347,7 +18423,8 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path);
     if (s == MRC_OK) {
-        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
+        s = mrc__weights_family(ctx, &config, &f);
+        if (s == MRC_OK) s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -18921,19 +18998,19 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     }
     out->counted = step.counted[0] + step.counted[1];
     mrc_status s = mrc__step_pass(ctx, &step, &out->loss);
-    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && fabs(out->loss) <= DBL_MAX) {
+    int good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
+    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && good) {
         s = mrc__step_adversary(ctx, &step);
     }
-    int finite = fabs(out->loss) <= DBL_MAX;
-    if (s == MRC_OK && finite) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && finite) {
+    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && good) {
         s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
     }
     if (s == MRC_OK && o->loss_scale) {
         s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
     }
-    if (!finite) out->skipped = 1;
-    if (s == MRC_OK && finite) return MRC_OK;
+    if (!good) out->skipped = 1;
+    if (s == MRC_OK && good) return MRC_OK;
     mrc_ctx_reset(ctx);                     // as good as new but for the message
     mrc_grad_clear(ctx);
     return s;

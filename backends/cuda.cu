@@ -7,6 +7,7 @@
 #include "cuda/elementwise.cuh"
 #include "cuda/gemm.cuh"
 #include "cuda/gemm_tc.cuh"
+#include "cuda/gru.cuh"
 #include "cuda/lstm.cuh"
 #include "cuda/optim.cuh"
 #include <new>
@@ -362,6 +363,10 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
     k->lstm_fwd_workspace          = mrc_cuda_lstm_fwd_scratch<T>;
     k->lstm_bwd                    = mrc_cuda_lstm_bwd_run<T>;
     k->lstm_bwd_workspace          = mrc_cuda_lstm_bwd_scratch<T>;
+    k->gru_fwd                     = mrc_cuda_gru_fwd_run<T>;
+    k->gru_fwd_workspace           = mrc_cuda_gru_fwd_scratch<T>;
+    k->gru_bwd                     = mrc_cuda_gru_bwd_run<T>;
+    k->gru_bwd_workspace           = mrc_cuda_gru_bwd_scratch<T>;
     k->unfold_fwd                  = mrc_cuda_unfold_fwd_run<T>;
     k->unfold_bwd                  = mrc_cuda_unfold_bwd_run<T>;
     k->cross_entropy_fwd           = mrc_cuda_cross_entropy_fwd_run<T>;
@@ -454,6 +459,10 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
     if ((c->path != 70 && c->path != 80) || c->path > own) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "CUDA path %d: not one that this device has "
                            "(70, and 80 from compute capability 8.0 on)", c->path);
+    }
+    if (c->tf32 && c->path < 80) {
+        return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "TF32 is not what CUDA path %d has, but 80, "
+                           "from compute capability 8.0 on", c->path);
     }
     return MRC_OK;
 }

@@ -85,12 +85,6 @@ TEST_HELPER double difference(const double *got, const double *want, size_t n, i
     return relative && scale > 0 ? worst / scale : worst;
 }
 
-TEST_HELPER mrc_ctx *new_ctx(mrc_backend *be) {
-    mrc_ctx *ctx = NULL;
-    CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "context");
-    return ctx;
-}
-
 TEST_HELPER mrc_model *load(mrc_ctx *ctx, const char *model, mrc_dtype dtype) {
     char path[256];
     mrc_model *m = NULL;

@@ -2,25 +2,39 @@
 # Everything that only a GPU can show, in one command and within ten minutes: sh tests/gpu.sh [DIR]
 #
 # Run it in the project's root on a machine with an NVIDIA GPU, its driver and nvcc.  It builds,
-# holds every op and the goldens against the CPU, runs compute-sanitizer's four tools, 20 training
-# steps against the naive kernels and, where Python has PyTorch, against PyTorch's goldens, a run that
-# is killed and resumed, the same run twice, and prints a table of times.  Output goes to DIR (default
-# build/gpu), the last line is "N passed, N failed, N skipped".  A step that cannot run here is
-# skipped and says so.
+# holds every op and the goldens against the CPU, runs compute-sanitizer's four tools, 50 training
+# steps on real batches each from the CPU's state, 20 steps of its own twice (the same bits) and
+# against PyTorch where python3 has it (PYTHON=.. names another), training runs of the program, one
+# of which is killed and resumed, Volta's path, and prints a table of times.  Output goes to DIR
+# (default build/gpu), the last line is "N passed, N failed, N skipped".  A step that cannot run
+# here is skipped and says so.
+#
+# GPU_SHIM=1 runs the same steps without a GPU, on the tests' shim and with fewer steps: what it
+# shows is that this script and its programs work.  Each of its lines says [shim].
 cd "$(dirname "$0")/.." || exit 2
 DIR=${1:-build/gpu}
+python=${PYTHON:-python3}
 mkdir -p "$DIR" || exit 5
-passed=0 failed=0 skipped=0
-ok()   { passed=$((passed + 1)); echo "ok    $*"; }
-bad()  { failed=$((failed + 1)); echo "FAIL  $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
+passed=0 failed=0 skipped=0 on=
+[ -z "$GPU_SHIM" ] || on='[shim] '
+ok()   { passed=$((passed + 1)); echo "ok    $on$*"; }
+bad()  { failed=$((failed + 1)); echo "FAIL  $on$*"; }
+skip() { skipped=$((skipped + 1)); echo "SKIP: $on$*"; }
 # check WHAT COMMAND..: its output goes to a file named after WHAT's first word.
 check() {
     what=$1 log=$DIR/${1%% *}.log
     shift
     begun=$(date +%s)
-    if "$@" >"$log" 2>&1; then ok "$what ($(($(date +%s) - begun)) s)"
-    else bad "$what: exit code $?"; tail -n 8 "$log"; fi
+    "$@" >"$log" 2>&1
+    code=$?
+    if [ $code -eq 0 ]; then
+        ok "$what ($(($(date +%s) - begun)) s)"
+        sed -n "s/^SKIP/SKIP: ${what%% *}/p" "$log"
+    else
+        bad "$what: exit code $code"
+        tail -n 8 "$log"
+    fi
+    return $code
 }
 end() {
     echo "$passed passed, $failed failed, $skipped skipped"
@@ -28,80 +42,128 @@ end() {
     exit
 }
 
+#---------------------------------------------------------------------------------------------------
+# Build
+#---------------------------------------------------------------------------------------------------
 nvcc=${NVCC:-nvcc}
 command -v "$nvcc" >/dev/null 2>&1 || nvcc=/usr/local/cuda/bin/nvcc
-if ! command -v "$nvcc" >/dev/null 2>&1 || [ ! -e /dev/nvidiactl ]; then
-    skip "no nvcc or no GPU on this machine: nothing here can run"
+if [ -n "$GPU_SHIM" ]; then
+    steps=2 run_steps=4 save_steps=2 object=$DIR/cuda.o flags='-DMRC_TEST_CUDA' libs='-lstdc++'
+    check "build of the library" env CUDA=0 ./build.sh || end
+    check "object of the backend for the shim" g++ -std=c++17 -O2 -w -x c++ -Itests/cuda \
+        -c backends/cuda.cu -o "$object" || end
+elif ! command -v "$nvcc" >/dev/null 2>&1 || [ ! -e /dev/nvidiactl ]; then
+    skip "no nvcc or no GPU on this machine: nothing here can run (GPU_SHIM=1 tries the script)"
     end
+else
+    steps=50 run_steps=20 save_steps=10 object=build/cuda.o
+    flags='-DMRC_TEST_CUDA -DMRC_TEST_GPU'
+    lib=$(dirname "$(dirname "$(command -v "$nvcc")")")/lib64
+    libs="-L$lib -lcudart_static -lstdc++ -ldl -lrt"
+    nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap --format=csv,noheader
+    "$nvcc" --version | tail -n 2 | head -n 1
+    check "build of library and programs" env CUDA=1 NVCC="$nvcc" ./build.sh || end
 fi
-nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap --format=csv,noheader
-"$nvcc" --version | tail -n 2 | head -n 1
-
-# The programs, and the suites linked with the device's object.
-check "build of library and programs" env CUDA=1 NVCC="$nvcc" ./build.sh || end
-lib=$(dirname "$(dirname "$(command -v "$nvcc")")")/lib64
-for suite in test_ops test_model test_cuda; do
-    check "link-$suite" gcc -std=c11 -O2 -w -pthread -DMRC_TEST_CUDA -DMRC_TEST_GPU \
-        "tests/$suite.c" build/cuda.o -L"$lib" -lcudart_static -lstdc++ -ldl -lrt -lm \
-        -o "$DIR/$suite"
+# link NAME SOURCE FLAGS..: a program with the backend's object.
+link() {
+    name=$1
+    shift
+    # shellcheck disable=SC2086
+    check "link-$name" gcc -std=c11 -O2 -w -pthread "$@" "$object" $libs -lm -o "$DIR/$name"
+}
+for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
+    # shellcheck disable=SC2086
+    link $suite $flags "tests/$suite.c"
 done
+link train -DMRC_CUDA tools/train.c build/mrc.o
 
-# Each path that the device has, against the naive kernels on the host.
-check "ops of every type against the CPU" "$DIR/test_ops"
-check "goldens of PyTorch, ten steps each" "$DIR/test_model"
-check "steps from the CPU's state, memory, copies" "$DIR/test_cuda"
+#---------------------------------------------------------------------------------------------------
+# Against the CPU: each path that the device has
+#---------------------------------------------------------------------------------------------------
+check "test_ops: every op and type against the naive kernels" "$DIR/test_ops"
+check "test_model: goldens of PyTorch, ten steps each" "$DIR/test_model"
+check "test_experiment: goldens of heads, losses and optimizers" "$DIR/test_experiment"
+check "test_cuda: steps from the CPU's state, memory, copies" "$DIR/test_cuda"
+check "test_cuda_half: tensor cores, sweeps, training in 16 bits" "$DIR/test_cuda_half"
 
-# What the sanitizers see; the goldens' models are small enough for all four.
-if command -v compute-sanitizer >/dev/null 2>&1; then
+# What the sanitizers see, of one step of a small model with each head and of orders of its ops.
+if [ -n "$GPU_SHIM" ]; then
+    skip "compute-sanitizer needs a GPU; other sanitizers see the shim in ./build.sh test cuda"
+elif command -v compute-sanitizer >/dev/null 2>&1; then
     for tool in memcheck racecheck initcheck synccheck; do
-        check "$tool of a step" timeout 120 compute-sanitizer --tool $tool --error-exitcode 9 \
+        check "$tool of a step" timeout 100 compute-sanitizer --tool $tool --error-exitcode 9 \
             env MRC_TEST_CONFIG=tsan "$DIR/test_cuda"
     done
 else
     skip "no compute-sanitizer"
 fi
 
-# A run of the programs on the demo's data.
+#---------------------------------------------------------------------------------------------------
+# Training
+#---------------------------------------------------------------------------------------------------
+rm -rf "$DIR/steps" "$DIR/cpu" "$DIR/one" "$DIR/two" "$DIR/killed" "$DIR/half"
+mkdir -p "$DIR/steps"
+check "steps: $steps from the CPU's state, and a run of its own twice" \
+    "$DIR/gpu_run" steps $steps "$DIR/steps"
+check "torch-steps: the same run by PyTorch" "$python" tests/compare_steps.py "$DIR/steps"
+check "volta-steps: Volta's path from the CPU's state" env MRC_CUDA_PATH=70 \
+    "$DIR/gpu_run" steps $((steps / 2)) "$DIR/steps"
+
+# train BACKEND DIR FLAGS..: the program on the demo's data.
 train() {
-    build/train --backend "$1" --config_name data/config.json --tokenizer_name data \
-        --train_file data/train.jsonl --output_dir "$2" --head bilstm --num_rnn_layers 2 \
+    backend=$1 out=$2
+    shift 2
+    "$DIR/train" --backend "$backend" --config_name data/config.json --tokenizer_name data \
+        --train_file data/train.jsonl --output_dir "$out" --head bilstm --num_rnn_layers 2 \
         --rnn_hidden_size 64 --per_device_train_batch_size 8 --learning_rate 1e-3 \
-        --lr_scheduler_type linear --max_steps "$3" --logging_steps 1 --save_steps 10 --seed 1 \
-        --resume_from_checkpoint
+        --lr_scheduler_type linear --max_steps $run_steps --logging_steps 1 \
+        --save_steps $save_steps --seed 1 "$@"
 }
-rm -rf "$DIR/cpu" "$DIR/one" "$DIR/two" "$DIR/killed"
-check "train-cpu: 20 steps" train cpu "$DIR/cpu" 20
-check "train-one: 20 steps on the GPU" train cuda "$DIR/one" 20
-check "train-two: the same again" train cuda "$DIR/two" 20
+losses() { sed -n 's/.*"train\/loss": \([0-9.e+-]*\).*/\1/p' "$1/log.jsonl" | head -n $run_steps; }
+# agree A B FIRST BAR: losses of two runs, the first three within FIRST, as free runs part later.
+agree() {
+    losses "$DIR/$1" >"$DIR/losses.$1"
+    losses "$DIR/$2" >"$DIR/losses.$2"
+    paste "$DIR/losses.$1" "$DIR/losses.$2" | awk -v first="$3" -v bar="$4" -v steps=$run_steps '
+        { d = $1 - $2; if (d < 0) d = -d; if (!(d <= (NR <= 3 ? first : bar) * $1)) bad++ }
+        END { print NR " steps, " bad + 0 " apart"; exit !(NR == steps && !bad) }'
+}
+check "train-cpu: $run_steps steps" train cpu "$DIR/cpu"
+check "train-one: $run_steps steps of the backend" train cuda "$DIR/one"
+check "train-two: the same again" train cuda "$DIR/two"
 check "same-bits in two runs" cmp "$DIR/one/model.safetensors" "$DIR/two/model.safetensors"
-# The first steps agree; later ones part, as free trajectories of floats do.
-losses() { sed -n 's/.*"train\/loss": \([0-9.e+-]*\).*/\1/p' "$1/log.jsonl" | head -n 20; }
-losses "$DIR/cpu" >"$DIR/losses.cpu"
-losses "$DIR/one" >"$DIR/losses.cuda"
-check "losses of 20 steps against the CPU" sh -c "paste '$DIR/losses.cpu' '$DIR/losses.cuda' | awk '
-    { d = \$1 - \$2; if (d < 0) d = -d; if (!(d <= (NR <= 3 ? 1e-5 : 1e-2) * \$1)) bad++ }
-    END { print NR \" steps, \" bad + 0 \" apart\"; exit !(NR == 20 && !bad) }'"
+check "losses of $run_steps steps against the CPU" agree cpu one 1e-5 1e-2
+
 # Killed in the middle, then resumed: the same bytes as without a break.
-train cuda "$DIR/killed" 20 >"$DIR/killed.log" 2>&1 &
+train cuda "$DIR/killed" >"$DIR/killed.log" 2>&1 &
 pid=$!
-while kill -0 $pid 2>/dev/null && [ ! -d "$DIR/killed/checkpoint-10" ]; do sleep 0.1; done
+while kill -0 $pid 2>/dev/null && [ ! -d "$DIR/killed/checkpoint-$save_steps" ]; do sleep 0.1; done
 kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
-check "resume after a kill" train cuda "$DIR/killed" 20
-check "resumed-bits are those without a break" cmp "$DIR/one/model.safetensors" "$DIR/killed/model.safetensors"
+check "resume after a kill" train cuda "$DIR/killed" --resume_from_checkpoint
+check "resumed-bits are those without a break" \
+    cmp "$DIR/one/model.safetensors" "$DIR/killed/model.safetensors"
 
-# Against PyTorch, on this GPU, as far as Python has it; and the times.
-python=${PYTHON:-python3}
-if "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    if [ -e ../shared/cuda/gpu/bench_torch.py ]; then
-        check "torch-times of its kernels at our shapes" "$python" ../shared/cuda/gpu/bench_torch.py
-        cat "$DIR/torch-times.log" 2>/dev/null
-    fi
-else
-    skip "no PyTorch with CUDA: its times"
-fi
-echo "seconds of 20 steps:"
+# Volta's instructions, in 16 bits: near the run in 32.
+volta() { MRC_CUDA_PATH=70 train cuda "$DIR/half" --fp16; }
+check "volta-fp16: $run_steps steps" volta
+check "volta-losses against those in 32 bits" agree one half 1e-2 5e-2
+
+#---------------------------------------------------------------------------------------------------
+# Times
+#---------------------------------------------------------------------------------------------------
+check "times of steps, products and attention" "$DIR/gpu_run" times
+sed 's/^/      /' "$DIR/times.log"
 for run in cpu one two; do
-    sed -n "s/.*\"train_runtime\": *\([0-9.]*\).*/  $run \1/p" "$DIR/$run/train_results.json"
+    sed -n "s/.*\"train_runtime\": *\([0-9.]*\).*/      train-$run: \1 s/p" \
+        "$DIR/$run/train_results.json"
 done
+bench=../shared/cuda/gpu/bench_torch.py
+if [ -z "$GPU_SHIM" ] && [ -e $bench ] \
+    && "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    check "torch-times of the same model" timeout 150 "$python" $bench
+    sed 's/^/      /' "$DIR/torch-times.log"
+else
+    skip "no PyTorch on a GPU: its times"
+fi
 end

@@ -86,6 +86,19 @@ TEST_HELPER double test_random(void) {
 }
 
 #ifdef MRC_IMPLEMENTATION
+#ifdef MRC_TEST_CUDA
+// The CUDA source on the tests' shim or on a GPU; NULL where a GPU has no such path.
+TEST_HELPER mrc_backend *cuda_new(int path, int tf32) {
+    char why[200] = "";
+    mrc_backend *be = NULL;
+    const mrc_cuda_desc desc = { .path = path, .tf32 = tf32, .why = why, .why_bytes = sizeof why };
+    mrc_status s = mrc_backend_cuda_new(&be, &desc);
+    if (TEST_ON_GPU && path == 80 && s == MRC_ERR_UNSUPPORTED) test_skip(why);
+    else CHECK(s == MRC_OK, "cuda, path %d: %s", path, why);
+    return be;
+}
+#endif
+
 // n doubles as elements of a type, rounded once.
 TEST_HELPER void test_encode(mrc_dtype dtype, const double *values, size_t n, void *out) {
     for (size_t i = 0; i < n; i++) {
@@ -123,6 +136,12 @@ TEST_HELPER mrc_tensor *test_tensor(mrc_ctx *ctx, mrc_tensor *t, const double *v
 TEST_HELPER mrc_status test_backward(mrc_ctx *ctx, mrc_tensor *y, const double *dy) {
     mrc_tensor *seed = y ? mrc_tensor_new(ctx, y->dtype, y->ndim, y->shape, 0) : NULL;
     return mrc_backward(ctx, y, test_tensor(ctx, seed, dy));
+}
+
+TEST_HELPER mrc_ctx *new_ctx(mrc_backend *be) {
+    mrc_ctx *ctx = NULL;
+    CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "context");
+    return ctx;
 }
 
 // A packed batch from lengths, without ids; at most 16 sequences.

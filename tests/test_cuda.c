@@ -1,21 +1,10 @@
 // The CUDA source on the tests' shim, beyond the op table: ten training steps against the naive
 // kernels, each from the same state; the same bits whatever the blocks' order; the instance's
 // memory, copies and refusals; the plan of large models.
-#include "backends.h"
-#include "model.h"
-
-// Not in strict C's headers.
-int setenv(const char *name, const char *value, int overwrite);
-int unsetenv(const char *name);
-
-static mrc_ctx *ctx_on(mrc_backend *be) {
-    mrc_ctx *ctx = NULL;
-    CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "context");
-    return ctx;
-}
+#include "cuda.h"
 
 //==============================================================================
-// Ten steps of a tiny reader with dropout and a BiLSTM
+// Ten steps of a tiny reader with dropout and two recurrent layers
 //==============================================================================
 enum { N_FEATURES = 4, LONGEST = 40, STEPS = 10 };
 #define RATE 1e-3
@@ -35,7 +24,7 @@ static void features_fill(void) {
     }
 }
 
-static mrc_model_config tiny_config(void) {
+static mrc_model_config tiny_config(mrc_head_type head) {
     mrc_model_config c = mrc_model_config_default();
     c.vocab_size = 50;
     c.hidden_size = 32;
@@ -44,94 +33,32 @@ static mrc_model_config tiny_config(void) {
     c.intermediate_size = 64;
     c.max_position_embeddings = 64;
     c.type_vocab_size = 1;
-    c.head = MRC_HEAD_BILSTM;
+    c.head = head;
     c.num_rnn_layers = 2;
     c.rnn_hidden_size = 24;
     c.rnn_dropout = 0.2;
     return c;
 }
 
-typedef struct trained { mrc_backend *be; mrc_ctx *ctx; mrc_model *m; mrc_optimizer *o; } trained;
-
-static void trained_new(trained *t, mrc_backend *be, mrc_optim variant) {
-    const mrc_model_config c = tiny_config();
+static void test_steps(mrc_backend *naive, mrc_backend *cuda, mrc_optim variant,
+                       mrc_head_type head, int steps) {
+    const mrc_model_config config = tiny_config(head);
     mrc_optimizer_config oc = mrc_optimizer_config_default();
+    trained a, b;
     oc.variant = variant;
     oc.weight_decay = 0.01;
     oc.max_grad_norm = 0.5;
-    t->be = be;
-    t->ctx = ctx_on(be);
-    CHECK(mrc_model_new(t->ctx, &t->m, &c, MRC_DTYPE_F32, 1) == MRC_OK, "%s",
-          mrc_ctx_message(t->ctx));
-    CHECK(mrc_optimizer_new(t->ctx, &t->o, t->m->params, &oc) == MRC_OK, "%s",
-          mrc_ctx_message(t->ctx));
-}
-static void trained_free(trained *t) {
-    mrc_ctx_free(t->ctx);
-    mrc_optimizer_free(t->o);
-    mrc_model_free(t->m);
-}
-
-// Every tensor of one list from a host backend to another one.
-static void copy_list(mrc_backend *be, const mrc_params *from, const mrc_params *to) {
-    for (size_t i = 0; from && mrc_params_at(from, i); i++) {
-        const mrc_tensor *a = mrc_params_at(from, i), *b = mrc_params_at(to, i);
-        CHECK(be->upload(be, b->data, a->data, a->numel * mrc_dtype_bytes(a->dtype)) == MRC_OK,
-              "upload");
-    }
-}
-
-// Biases whose exact gradient is 0, as a softmax does not change when all its logits move: Adam
-// makes steps of either sign of what rounding leaves.
-static int has_no_gradient(const char *name) {
-    return strstr(name, "key.bias") || strstr(name, "qa_head.bias");
-}
-
-// The largest difference of two lists, relative to 1 and the largest element.
-static double list_error(const trained *a, const trained *b, const char **where) {
-    double worst = 0;
-    for (size_t i = 0; mrc_params_at(a->m->params, i); i++) {
-        const mrc_tensor *x = mrc_params_at(a->m->params, i), *y = mrc_params_at(b->m->params, i);
-        double *u = malloc(x->numel * sizeof *u), *v = malloc(x->numel * sizeof *v);
-        test_read(a->be, MRC_DTYPE_F32, x->data, x->numel, u);
-        test_read(b->be, MRC_DTYPE_F32, y->data, y->numel, v);
-        double e = test_error(u, v, x->numel);
-        if (has_no_gradient(x->name) && e <= 10 * RATE) e = 0;
-        if (!(e <= worst)) {
-            worst = e;
-            *where = x->name;
-        }
-        free(u), free(v);
-    }
-    return worst;
-}
-
-static void test_steps(mrc_backend *naive, mrc_backend *cuda, mrc_optim variant, int steps) {
-    trained a, b;
-    trained_new(&a, naive, variant);
-    trained_new(&b, cuda, variant);
+    trained_new(&a, naive, &config, &oc, MRC_DTYPE_F32);
+    trained_new(&b, cuda, &config, &oc, MRC_DTYPE_F32);
     for (uint32_t step = 0; step < (uint32_t)steps; step++) {
-        const char *where = "";
-        mrc_step_result r[2];
+        char label[60];
         mrc_step_desc desc = { .features = features, .n = N_FEATURES, .micro_batch = 3, .lr = RATE,
                                .random = { .seed = 1, .step = step },
                                .forward = mrc_forward_config_default() };
         desc.forward.dropout = 1;
-        copy_list(cuda, a.m->params, b.m->params);
-        copy_list(cuda, a.o->exp_avg, b.o->exp_avg);
-        copy_list(cuda, a.o->exp_avg_sq, b.o->exp_avg_sq);
-        copy_list(cuda, a.o->scalars, b.o->scalars);
-        CHECK(mrc_train_step(a.ctx, a.m, a.o, &desc, &r[0]) == MRC_OK, "%s",
-              mrc_ctx_message(a.ctx));
-        CHECK(mrc_train_step(b.ctx, b.m, b.o, &desc, &r[1]) == MRC_OK, "%s",
-              mrc_ctx_message(b.ctx));
-        CHECK(fabs(r[0].loss - r[1].loss) <= 1e-5 * r[0].loss, "optimizer %d, step %u: loss %.9g, "
-              "naive %.9g", (int)variant, (unsigned)step, r[1].loss, r[0].loss);
-        CHECK(fabs(r[0].grad_norm - r[1].grad_norm) <= 1e-5 * r[0].grad_norm, "step %u: norm "
-              "%.9g, naive %.9g", (unsigned)step, r[1].grad_norm, r[0].grad_norm);
-        double e = list_error(&a, &b, &where);
-        CHECK(e <= 1e-5, "optimizer %d, step %u: %s off by %g", (int)variant, (unsigned)step,
-              where, e);
+        snprintf(label, sizeof label, "optimizer %d, head %d, step %u", (int)variant, (int)head,
+                 (unsigned)step);
+        step_from_same(&a, &b, &desc, label);
     }
     trained_free(&a);
     trained_free(&b);
@@ -228,22 +155,20 @@ static void test_optim(mrc_backend *naive, mrc_backend *cuda) {
 //==============================================================================
 // Orders of blocks and threads: MRC_SHIM_SCHED
 //==============================================================================
+static size_t model_bits(const void *backend, double *out) {
+    mrc_backend *be = (mrc_backend *)(uintptr_t)backend;
+    model m;
+    mrc_ctx *ctx = new_ctx(be);
+    CHECK(model_make(&m, be, NULL, MRC_DTYPE_F32, 1) == MRC_OK, "model");
+    CHECK(model_step(ctx, be, &m, PLAIN, out) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    const size_t n = model_numbers(&m);
+    mrc_ctx_free(ctx);
+    mrc_params_free(m.params);
+    return n;
+}
 static void test_orders(mrc_backend *cuda) {
-    static const char *const orders[] = { "fwd", "rev", "rand:1", "rand:2", "rand:3", "fwd" };
     static double first[MODEL_NUMBERS], again[MODEL_NUMBERS];
-    for (size_t k = 0; k < sizeof orders / sizeof *orders; k++) {
-        model m;
-        mrc_ctx *ctx = ctx_on(cuda);
-        setenv("MRC_SHIM_SCHED", orders[k], 1);
-        CHECK(model_make(&m, cuda, NULL, MRC_DTYPE_F32, 1) == MRC_OK, "model");
-        CHECK(model_step(ctx, cuda, &m, PLAIN, k ? again : first) == MRC_OK, "%s",
-              mrc_ctx_message(ctx));
-        CHECK(k == 0 || !memcmp(first, again, model_numbers(&m) * sizeof *first),
-              "order %s has other bits than fwd", orders[k]);
-        mrc_ctx_free(ctx);
-        mrc_params_free(m.params);
-    }
-    unsetenv("MRC_SHIM_SCHED");
+    same_in_orders("a step", model_bits, cuda, 5, first, again);
 }
 
 //==============================================================================
@@ -269,6 +194,8 @@ static void test_choice(void) {
     refused("MRC_SHIM_ARCH", "61", (mrc_cuda_desc){0}, "7.0");
     refused("MRC_SHIM_ARCH", "70", (mrc_cuda_desc){ .path = 80 }, "path 80");
     refused("MRC_CUDA_PATH", "60", (mrc_cuda_desc){0}, "path 60");
+    refused("MRC_CUDA_PATH", "70", (mrc_cuda_desc){ .tf32 = 1 }, "path 70");
+    refused("MRC_SHIM_ARCH", "75", (mrc_cuda_desc){ .tf32 = 1 }, "TF32");
     refused(NULL, NULL, (mrc_cuda_desc){ .device = 3 }, "no such CUDA device: 3");
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         setenv("MRC_SHIM_ARCH", choices[i].arch, 1);
@@ -387,7 +314,7 @@ static void test_plan(mrc_backend *cuda) {
     static const struct { mrc_dtype dtype; double most; } forms[] = {
         { MRC_DTYPE_F32, 32e9 }, { MRC_DTYPE_F16, 16e9 } };
     mrc_optimizer_config optimizer = mrc_optimizer_config_default();
-    mrc_model_config c = tiny_config();
+    mrc_model_config c = tiny_config(MRC_HEAD_BILSTM);
     c.hidden_size = 1024;
     c.num_hidden_layers = 24;
     c.num_attention_heads = 16;
@@ -403,7 +330,7 @@ static void test_plan(mrc_backend *cuda) {
     const mrc_features f = { .n = 10, .list = list };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         mrc_train_memory plan;
-        mrc_ctx *ctx = ctx_on(cuda);
+        mrc_ctx *ctx = new_ctx(cuda);
         mrc_train_plan_desc desc = { .model = &c, .optimizer = &optimizer, .features = &f,
                                      .dtype = forms[i].dtype, .micro_batch = 10,
                                      .accumulation = 1, .forward = mrc_forward_config_default() };
@@ -423,7 +350,7 @@ static void test_plan(mrc_backend *cuda) {
 int main(void) {
     const char *config = getenv("MRC_TEST_CONFIG");
     const int slow = config && strstr(config, "tsan") != NULL;
-    mrc_backend *naive, *paths[2] = { cuda_new(80, 0), cuda_new(70, 1) };
+    mrc_backend *naive, *paths[2] = { cuda_new(80, 0), cuda_on_host(cuda_new(70, 0)) };
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     if (!paths[1]) return test_end();
     features_fill();
@@ -431,9 +358,10 @@ int main(void) {
         if (!paths[k]) continue;
         if (!slow) test_plan(paths[k]);
         test_orders(paths[k]);
-        test_steps(naive, paths[k], MRC_ADAMW_TORCH, slow ? 1 : STEPS);
+        test_steps(naive, paths[k], MRC_ADAMW_TORCH, MRC_HEAD_BILSTM, slow ? 1 : STEPS);
+        test_steps(naive, paths[k], MRC_ADAMW_TORCH, MRC_HEAD_BIGRU, slow ? 1 : STEPS);
         if (slow) continue;
-        test_steps(naive, paths[k], MRC_ADAMW_HF, 2);
+        test_steps(naive, paths[k], MRC_ADAMW_HF, MRC_HEAD_BILSTM, 2);
         test_optim(naive, paths[k]);
         test_copies(paths[k]);
     }

@@ -1,15 +1,8 @@
-// The CUDA source's tensor cores, LSTM sweeps and training in 16 bits, each path, against the naive
-// kernels.  (The op table has the other kernels, and smaller sizes of these.)
-#include "model.h"
-#include "../backends/cuda.h"
+// The CUDA source's tensor cores, recurrent sweeps and training in 16 bits, each path, against the
+// naive kernels.  (The op table has the other kernels, and smaller sizes of these.)
+#include "cuda.h"
 
 enum { MOST = 1 << 17 };
-
-static mrc_ctx *context(mrc_backend *be) {
-    mrc_ctx *ctx = NULL;
-    CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "context");
-    return ctx;
-}
 
 // max |a - b| relative to max |b|; a NaN gives infinity.
 static double error_of(const double *a, const double *b, size_t n) {
@@ -112,7 +105,7 @@ static void test_linear(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype, do
     mrc_backend *const on[2] = { naive, be };
     for (int i = 0; i < 2 * N * I; i++) x[i] = test_random();
     for (int k = 0; k < 2; k++) {
-        mrc_ctx *ctx = context(on[k]);
+        mrc_ctx *ctx = new_ctx(on[k]);
         const size_t shape[2] = { N, I }, weight[2] = { O, I }, bias = O;
         mrc_tensor *in = test_tensor(ctx, mrc_tensor_new(ctx, dtype, 2, shape, 0), x);
         mrc_tensor *w = weight_new(ctx, dtype, 2, weight, x + 7);
@@ -132,7 +125,7 @@ static void test_linear(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype, do
 }
 
 //==============================================================================
-// LSTM
+// LSTM and GRU
 //==============================================================================
 typedef struct sweep { size_t in, h, n; int32_t lengths[20]; int no_grad; const char *why; } sweep;
 static const sweep sweeps[] = {
@@ -145,20 +138,30 @@ static const sweep sweeps[] = {
     { 7, 150, 3, { 3, 1, 4 }, 0, "several blocks, slices that are not full" },
 };
 
+// A sweep of a layer on a backend: gates 4 is an LSTM, 3 a GRU.
+typedef struct sweep_on {
+    mrc_backend *be; mrc_dtype dtype; const sweep *s; size_t gates;
+} sweep_on;
+
 // y, then the gradients of x and of the parameters.  Returns how many numbers.
-static size_t sweep_run(mrc_backend *be, mrc_dtype dtype, const sweep *s, double *out) {
+static size_t sweep_run(const void *what, double *out) {
     static double values[MOST];
-    const size_t h = s->h, shape[4][2] = { { 4 * h, s->in }, { 4 * h, h }, { 4 * h }, { 4 * h } };
+    const sweep_on *on = what;
+    const sweep *s = on->s;
+    mrc_backend *be = on->be;
+    const mrc_dtype dtype = on->dtype;
+    const size_t h = s->h, rows_of = on->gates * h;
+    const size_t shape[4][2] = { { rows_of, s->in }, { rows_of, h }, { rows_of }, { rows_of } };
     int32_t cu[21] = {0};
     mrc_tensor *p[8], *x, *y;
     mrc_batch batch;
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) cu[i + 1] = cu[i] + s->lengths[i];
     const size_t rows[2] = { (size_t)cu[s->n], s->in };
-    mrc_ctx *ctx = context(be);
+    mrc_ctx *ctx = new_ctx(be);
     test_rng = 3;
     for (int i = 0; i < 8; i++) {
-        for (size_t j = 0; j < 4 * h * (i % 4 < 2 ? shape[i % 4][1] : 1); j++) {
+        for (size_t j = 0; j < rows_of * (i % 4 < 2 ? shape[i % 4][1] : 1); j++) {
             values[j] = test_random() * (i % 4 < 2 ? 1.5 / sqrt((double)h) : 1);
         }
         p[i] = weight_new(ctx, dtype, i % 4 < 2 ? 2 : 1, shape[i % 4], values);
@@ -167,7 +170,7 @@ static size_t sweep_run(mrc_backend *be, mrc_dtype dtype, const sweep *s, double
     x = test_tensor(ctx, mrc_tensor_new(ctx, dtype, 2, rows, 1), values);
     mrc_batch_new(ctx, &batch, &(mrc_batch_desc){ .n_sequences = s->n, .cu_seqlens = cu });
     mrc_no_grad(ctx, s->no_grad);
-    y = mrc_lstm(ctx, x, p, &batch);
+    y = on->gates == 4 ? mrc_lstm(ctx, x, p, &batch) : mrc_gru(ctx, x, p, &batch);
     if (y && !s->no_grad) test_backward(ctx, y, values + 99);
     CHECK(mrc_ctx_status(ctx) == MRC_OK, "%s: %s", s->why, mrc_ctx_message(ctx));
     if (y) test_read(be, dtype, y->data, y->numel, out);
@@ -181,33 +184,30 @@ static size_t sweep_run(mrc_backend *be, mrc_dtype dtype, const sweep *s, double
     return n;
 }
 
+static const char *cell_name(size_t gates) { return gates == 4 ? "LSTM" : "GRU"; }
+
 static void test_sweeps(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype) {
     static double got[4 * MOST], want[4 * MOST];
-    for (size_t i = 0; i < sizeof sweeps / sizeof *sweeps; i++) {
-        const sweep *s = &sweeps[i];
-        size_t n = sweep_run(naive, dtype, s, want);
-        CHECK(sweep_run(be, dtype, s, got) == n, "%s", s->why);
+    for (size_t i = 0; i < 2 * sizeof sweeps / sizeof *sweeps; i++) {
+        const sweep_on on = { be, dtype, &sweeps[i / 2], 3 + i % 2 };
+        sweep_on expected = on;
+        expected.be = naive;
+        size_t n = sweep_run(&expected, want);
+        CHECK(sweep_run(&on, got) == n, "%s", on.s->why);
         double e = error_of(got, want, n);
-        CHECK(e <= 8 * rounding(dtype), "%s %s, LSTM %s: off by %g", be->isa,
-              mrc_dtype_name(dtype), s->why, e);
+        CHECK(e <= 8 * rounding(dtype), "%s %s, %s %s: off by %g", be->isa,
+              mrc_dtype_name(dtype), cell_name(on.gates), on.s->why, e);
     }
 }
 
-// The order in which blocks and threads happen to run is not in the bits.
+// The order in which blocks and threads happen to run is not in the bits: of a sweep in registers
+// and of one in shared memory, both with a grid barrier.
 static void test_schedules(mrc_backend *be, mrc_dtype dtype) {
-    static const char *const orders[] = { "fwd", "rev", "rand:5" };
     static double got[4 * MOST], first[4 * MOST];
-    const sweep *s = &sweeps[3];
-    const char *was = getenv("MRC_SHIM_SCHED");
-    char kept[32] = "fwd";
-    if (was) snprintf(kept, sizeof kept, "%s", was);
-    for (int k = 0; k < 3; k++) {
-        setenv("MRC_SHIM_SCHED", orders[k], 1);
-        size_t n = sweep_run(be, dtype, s, k ? got : first);
-        CHECK(k == 0 || !memcmp(got, first, n * sizeof *got), "%s: other bits when blocks run %s",
-              s->why, orders[k]);
+    for (size_t i = 0; i < 4; i++) {
+        const sweep_on on = { be, dtype, &sweeps[i / 2 ? 4 : 0], 3 + i % 2 };
+        same_in_orders(on.s->why, sweep_run, &on, 3, first, got);
     }
-    setenv("MRC_SHIM_SCHED", kept, 1);
 }
 
 //==============================================================================
@@ -226,7 +226,7 @@ static void trainer_new(trainer *t, mrc_backend *be, mrc_dtype dtype) {
     const mrc_optimizer_config config = scaled();
     t->be = be;
     CHECK(model_make(&t->m, be, NULL, dtype, 1) == MRC_OK, "model");
-    t->ctx = context(be);
+    t->ctx = new_ctx(be);
     CHECK(mrc_optimizer_new(t->ctx, &t->o, t->m.params, &config) == MRC_OK, "optimizer");
 }
 static void trainer_free(trainer *t) {
@@ -312,12 +312,11 @@ static void test_training(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype) 
 }
 
 int main(void) {
-    mrc_backend *naive = NULL, *tf32 = NULL;
+    mrc_backend *naive = NULL;
     mrc_backend_naive_new(&naive, NULL);
     for (int path = 70; path <= 80; path += 10) {
-        mrc_backend *be = NULL;
-        mrc_backend_cuda_new(&be, &(mrc_cuda_desc){ .path = path });
-        if (!CHECK(be, "cuda, path %d", path)) continue;
+        mrc_backend *be = cuda_new(path, 0);
+        if (!be) continue;
         for (mrc_dtype dtype = MRC_DTYPE_F16; dtype <= MRC_DTYPE_BF16; dtype++) {
             if (!be->kernels[dtype].gemm) continue;
             test_products(be, naive, dtype, 2e-6);
@@ -329,8 +328,8 @@ int main(void) {
         if (path == 70) test_sweeps(be, naive, MRC_DTYPE_F32);
         mrc_backend_free(be);
     }
-    mrc_backend_cuda_new(&tf32, &(mrc_cuda_desc){ .path = 80, .tf32 = 1 });
-    if (CHECK(tf32, "tf32")) test_products(tf32, naive, MRC_DTYPE_F32, 2e-3);
+    mrc_backend *tf32 = cuda_new(80, 1);
+    if (tf32) test_products(tf32, naive, MRC_DTYPE_F32, 2e-3);
     mrc_backend_free(tf32);
     mrc_backend_free(naive);
     return test_end();

@@ -343,8 +343,21 @@ static void test_ensemble(mrc_ctx *ctx) {
     mrc_ctx_clear_error(ctx);
 }
 
+// The CUDA source on the tests' shim or a GPU: every golden.
+static int test_cuda(void) {
+#ifdef MRC_TEST_CUDA
+    for (int path = 70; path <= 80; path += 10) {
+        mrc_backend *be = cuda_new(path, 0);
+        for (int i = 0; be && i < N_RECIPES; i++) test_recipe(be, MRC_DTYPE_F32, recipes[i]);
+        mrc_backend_free(be);
+    }
+#endif
+    return test_end();
+}
+
 int main(void) {
     mrc_backend *naive, *cpu;
+    if (TEST_ON_CUDA) return test_cuda();
     CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
     CHECK(mrc_backend_cpu_new(&cpu, &(mrc_backend_desc){ .threads = 2 }) == MRC_OK, "cpu");
     for (int i = 0; i < N_RECIPES; i++) {

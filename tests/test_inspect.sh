@@ -91,6 +91,17 @@ if [ -e "$torch" ]; then
         | grep -q '"shape": \[2, 3, 4\]' && ok || bad "a strided tensor"
 else skip "$torch is not here"; fi
 
+# Checksums that were not computed are a word on stderr, or with --strict the end.
+unchecked=$shared/cases/torch/ok/ok_crc_zero.pt
+if [ -e "$unchecked" ]; then
+    gives 0 '"kind": "torch", "tensors": 2' "$unchecked"
+    grep -q "^inspect: $unchecked: 5 records were written without checksums" "$dir/err" && ok \
+        || bad "$unchecked: $(cat "$dir/err")"
+    gives 3 'records without checksums (found 5, expected none with --strict)' --strict "$unchecked"
+    gives 0 '"kind": "torch", "tensors": 49' --strict "$torch"
+    [ ! -s "$dir/err" ] && ok || bad "$torch: $(cat "$dir/err")"
+else skip "$unchecked is not here"; fi
+
 gives 0 '"format": "arrow", "examples": 2, "skipped": 1' tests/fixtures/small.arrow
 gives 0 '"kind": "config"' data/config.json
 gives 0 '"kind": "tokenizer"' --as tokenizer data

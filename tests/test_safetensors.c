@@ -109,6 +109,13 @@ static void test_messages(mrc_ctx *ctx, const char *path) {
               expected);
         mrc_ctx_clear_error(ctx);
     }
+    // A dtype is what its text means, however that is written.
+    write_raw(ctx, path, "{\"x\":{\"dtype\":\"\\u0046\\u00332\",\"shape\":[2],"
+              "\"data_offsets\":[0,8]}}", "12345678", 8);
+    CHECK(mrc_safetensors_open(ctx, &st, path) == MRC_OK
+          && !strcmp(mrc_safetensors_at(st, 0)->dtype, "F32"), "%s", mrc_ctx_message(ctx));
+    mrc_safetensors_close(st);
+    mrc_ctx_clear_error(ctx);
     CHECK(mrc_safetensors_open(ctx, &st, "/no/such/file") == MRC_ERR_ARG && !st, "missing file");
     mrc_ctx_clear_error(ctx);
 }

@@ -198,26 +198,56 @@ static double slow_score(mrc_bm25 method, int tf, int df, int dl, double avg, do
     return NAN;
 }
 
+// What is counted of all documents.
+typedef struct counts {
+    int    tf[DOCS][WORDS + 1], df[WORDS + 1], filled;
+    double tokens, mean_idf, terms;
+} counts;
+
+static void count_documents(counts *c) {
+    memset(c, 0, sizeof *c);
+    for (int d = 0; d < DOCS; d++) {
+        for (int i = 0; i < doc_length[d]; i++) {
+            c->df[doc_words[d][i]] += !c->tf[d][doc_words[d][i]]++;
+        }
+        c->tokens += doc_length[d];
+        c->filled += doc_length[d] > 0;
+    }
+    for (int w = 0; w < WORDS; w++) {
+        if (!c->df[w]) continue;
+        c->mean_idf += log(DOCS - c->df[w] + 0.5) - log(c->df[w] + 0.5);
+        c->terms++;
+    }
+}
+
+// Every document's score for a query, and how many of them match it.
+static size_t slow_scores(const counts *n, mrc_bm25 method, int q, double *scores) {
+    size_t matching = 0;
+    for (int d = 0; d < DOCS; d++) {
+        int has = 0;
+        scores[d] = 0;
+        for (int i = 0; i < query_length[q]; i++) {
+            int w = query_words[q][i];
+            if (!n->df[w]) continue;
+            scores[d] += slow_score(method, n->tf[d][w], n->df[w], doc_length[d],
+                                    n->tokens / DOCS, n->tokens / n->filled, n->filled,
+                                    n->mean_idf / n->terms);
+            has |= n->tf[d][w] > 0 && !(method == MRC_BM25_ROBERTSON && 2 * n->df[w] >= DOCS);
+        }
+        matching += (size_t)has;
+    }
+    return matching;
+}
+
 static void check_method(mrc_ctx *ctx, mrc_index *ix, mrc_bm25 method, size_t threads) {
-    static int tf[DOCS][WORDS + 1];
-    int df[WORDS + 1] = {0}, filled = 0;
-    double tokens = 0, mean_idf = 0, terms = 0, worst = 0;
+    static counts counted;
+    double worst = 0;
     enum { K = 12 };
     static mrc_hit hits[QUERIES * K];
     size_t n_hits[QUERIES];
     mrc_query queries[QUERIES];
     static char text[QUERIES][512];
-    memset(tf, 0, sizeof tf);
-    for (int d = 0; d < DOCS; d++) {
-        for (int i = 0; i < doc_length[d]; i++) df[doc_words[d][i]] += !tf[d][doc_words[d][i]]++;
-        tokens += doc_length[d];
-        filled += doc_length[d] > 0;
-    }
-    for (int w = 0; w < WORDS; w++) {
-        if (!df[w]) continue;
-        mean_idf += log(DOCS - df[w] + 0.5) - log(df[w] + 0.5);
-        terms++;
-    }
+    count_documents(&counted);
     for (int q = 0; q < QUERIES; q++) {
         size_t at = 0;
         for (int i = 0; i < query_length[q]; i++) {
@@ -235,19 +265,7 @@ static void check_method(mrc_ctx *ctx, mrc_index *ix, mrc_bm25 method, size_t th
     int wrong = 0;
     for (int q = 0; q < QUERIES; q++) {
         double scores[DOCS], last = HUGE_VAL;
-        size_t matching = 0, taken = 0;
-        for (int d = 0; d < DOCS; d++) {
-            int has = 0;
-            scores[d] = 0;
-            for (int i = 0; i < query_length[q]; i++) {
-                int w = query_words[q][i];
-                if (!df[w]) continue;
-                scores[d] += slow_score(method, tf[d][w], df[w], doc_length[d], tokens / DOCS,
-                                        tokens / filled, filled, mean_idf / terms);
-                has |= tf[d][w] > 0 && !(method == MRC_BM25_ROBERTSON && 2 * df[w] >= DOCS);
-            }
-            matching += (size_t)has;
-        }
+        size_t matching = slow_scores(&counted, method, q, scores), taken = 0;
         wrong += n_hits[q] != (matching < K ? matching : K);
         for (size_t i = 0; i < n_hits[q]; i++) {
             const mrc_hit *h = &hits[q * K + (int)i];

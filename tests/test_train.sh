@@ -566,6 +566,11 @@ test_faults() {
     fails 6 "not finite 3 times in a row" train_in "$dir/nan" --learning_rate 1e6 \
         --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
         --eval_steps 1000 --num_train_epochs 50 --save_steps 1000
+    says "log.jsonl"
+    # Each of the three is there, with its batch of two times three.
+    ids='"bad/batch": \["1-[0-9]*", "1-[0-9]*", "1-[0-9]*", "1-[0-9]*", "1-[0-9]*", "1-[0-9]*"\]}'
+    if [ "$(grep -c "\"bad/what\": \"not finite\", .*$ids\$" "$dir/nan/log.jsonl")" -eq 3 ]; then ok
+    else bad "no batches of bad steps"; tail -n 3 "$dir/nan/log.jsonl"; fi
     # By steps that are finite into weights that are not: those are not saved, the last that are stay.
     fails 6 "not finite" train_in "$dir/nan" --overwrite_output_dir --learning_rate 1e6 --save_steps 1 \
         --optim adamw_hf --max_grad_norm 0 --weight_decay 1e6 --lr_scheduler_type constant \
@@ -743,6 +748,56 @@ test_logs() {
 }
 
 #---------------------------------------------------------------------------------------------------
+# A spike: a reader that knows a row by heart meets it with another answer
+#---------------------------------------------------------------------------------------------------
+test_spikes() {
+    sed 's/_prob": 0.1/_prob": 0/g' "$dir/config.json" >"$dir/still.json"
+    row=$(sed -n 1p "$dir/train.jsonl")
+    for i in $(seq 40); do echo "$row"; done >"$dir/easy.jsonl"
+    {
+        cat "$dir/easy.jsonl"
+        echo "$row" | sed 's/"1-0"/"odd"/; s/start": .*/start": [0], "text": ["p"]}}/'
+        head -n 8 "$dir/easy.jsonl"
+    } >"$dir/odd.jsonl"
+    # spike TO POLICY FLAG...: one row a step, in order.
+    spike() {
+        to=$1 policy=$2
+        shift 2
+        build/train --tokenizer_name "$dir/tok" --batching sequential --logging_steps 1 \
+            --per_device_train_batch_size 1 --output_dir "$dir/$to" --num_train_epochs 1 \
+            --lr_scheduler_type constant --loss_spike "$policy" "$@"
+    }
+    works spike learnt warn --config_name "$dir/still.json" --train_file "$dir/easy.jsonl" \
+        --learning_rate 3e-3 --num_train_epochs 2
+    if grep -q spike "$dir/err"; then bad "a spike where there is none"; shows; else ok; fi
+    set -- --model_name_or_path "$dir/learnt" --train_file "$dir/odd.jsonl" --learning_rate 1e-5
+    works spike off off "$@"
+    works spike warn warn "$@"
+    says "step 41: a spike (found loss"
+    says "the batch was odd"
+    same "$dir/off/log.jsonl" "$dir/warn/log.jsonl"
+    same "$dir/off/model.safetensors" "$dir/warn/model.safetensors"
+    works spike skip skip "$@" --save_steps 41
+    says "the step is skipped"
+    if grep -q '"step": 41, .*"bad/what": "spike", .*"bad/batch": \["odd"\]}$' \
+        "$dir/skip/log.jsonl" && [ "$(grep -c bad/ "$dir/skip/log.jsonl")" -eq 1 ]; then ok
+    else bad "a skipped spike in the log"; fi
+    # The window of losses is part of the state: a run that goes on at the spike does as this one.
+    works spike late skip "$@" --save_steps 40 --max_steps 49
+    rm -rf "$dir/late/model.safetensors" "$dir/late/trainer_state.json" "$dir/late/checkpoint-49"
+    works spike late skip "$@" --save_steps 40 --max_steps 49 --resume_from_checkpoint
+    says "step 41: a spike (found loss"
+    same "$dir/skip/model.safetensors" "$dir/late/model.safetensors"
+    # Rolled back at the last step, the run ends with the weights of its checkpoint.
+    works spike back rollback "$@" --save_steps 25 --max_steps 41
+    says "are those of the newest checkpoint"
+    same "$dir/back/model.safetensors" "$dir/back/checkpoint-25/model.safetensors"
+    if cmp -s "$dir/skip/checkpoint-41/model.safetensors" "$dir/back/model.safetensors"; then
+        bad "rolling back changes nothing"
+    else ok; fi
+}
+
+#---------------------------------------------------------------------------------------------------
 # A config file: the flags of a run, in YAML, in JSON, and as the run itself wrote them
 #---------------------------------------------------------------------------------------------------
 test_config() {
@@ -826,6 +881,7 @@ if [ $# -eq 0 ]; then
     test_inputs
     test_directories
     test_faults
+    test_spikes
     test_choices
     test_logs
     test_config

@@ -4,7 +4,7 @@
 enum { AS_AUTO, AS_SAFETENSORS, AS_TORCH, AS_DATASET, AS_JSON, AS_YAML, AS_TOKENIZER, AS_CONFIG,
        AS_CHECKPOINT, AS_ARROW };
 
-typedef struct inspect_flags { const char *file; int as, tensors; } inspect_flags;
+typedef struct inspect_flags { const char *file; int as, tensors, strict; } inspect_flags;
 
 static int inspect_ends(const char *s, const char *tail) {
     size_t bytes = strlen(s), n = strlen(tail);
@@ -127,11 +127,16 @@ static void inspect_weights(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, i
     mrc_safetensors *st;
     const mrc_st_entry *e;
     size_t n = 0;
+    tool_log_no_notes = a->strict;
     int several = mrc_file_exists(a->file) == 2 || inspect_ends(a->file, ".index.json");
     tool_check(ctx, several ? mrc_weights_open(ctx, &st, a->file)
                : as == AS_TORCH ? mrc_torch_open(ctx, &st, a->file)
                                 : mrc_safetensors_open(ctx, &st, a->file));
     while (mrc_safetensors_at(st, n)) n++;
+    if (a->strict && mrc_safetensors_unchecked(st)) {
+        tool_fail(TOOL_BAD_INPUT, "%s: records without checksums (found %zu, expected none with "
+                  "--strict)", a->file, mrc_safetensors_unchecked(st));
+    }
     tool_json_string(t, "kind", mrc_safetensors_format(st));
     tool_json_integer(t, "tensors", (int64_t)n);
     if (a->tensors) {
@@ -230,12 +235,14 @@ int main(int argc, char **argv) {
           .help = "what to read it as; auto goes by its name and first bytes" },
         { .name = "tensors", .flag = &a.tensors, .help = "list each tensor: name, dtype, shape, "
           "CRC-32C of its values as little-endian float32" },
+        { .name = "strict", .flag = &a.strict, .help = "refuse a PyTorch file without checksums, "
+          "which otherwise is a warning" },
         { .name = "FILE", .string = &a.file, .positional = 1, .required = 1,
           .help = "a file, or a folder of a model, a checkpoint, a tokenizer or a data set" },
         { 0 }
     };
     tool_program program = {
-        .name = "inspect", .usage = "[--as KIND] [--tensors] FILE", .flags = flags,
+        .name = "inspect", .usage = "[--as KIND] [--tensors] [--strict] FILE", .flags = flags,
         .purpose = "Reads a whole file as the library would and prints what it is as one JSON "
                    "object, or says why it would not be taken (exit code 3).",
         .examples = { "inspect --tensors model.safetensors", "inspect --as yaml config.yaml" },

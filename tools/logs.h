@@ -296,13 +296,18 @@ static void logs__events_begin(tool_log_file *l) {
     logs__record(l, &event, 3, 0);
 }
 
-// A line of log.jsonl as one event; null is a number that was not finite.
+// Whether a member of a line is a value to plot; null is a number that was not finite.
+static int logs__is_value(const mrc_json *m) {
+    return strcmp(m->key, "step") && (m->type == MRC_JSON_NUMBER || m->type == MRC_JSON_NULL);
+}
+
+// A line of log.jsonl as one event.
 static void logs__events_row(tool_log_file *l, const mrc_json *line, uint64_t step) {
     mrc_text event, summary, value;
     mrc_text_init(&event, l->ctx);
     mrc_text_init(&summary, l->ctx);
     for (const mrc_json *m = line->child; m; m = m->next) {
-        if (!strcmp(m->key, "step")) continue;
+        if (!logs__is_value(m)) continue;
         mrc_text_init(&value, l->ctx);
         logs__pb_string(&value, 1, m->key);
         logs__pb_float(&value, 2, m->type == MRC_JSON_NUMBER ? m->number : (double)NAN);
@@ -442,7 +447,7 @@ static void logs__wandb_row(tool_logs *logs, const mrc_json *line, uint64_t step
     if (step != logs->step) tool_logs_flush(logs, seconds);
     logs->step = step;
     for (const mrc_json *m = line->child; m; m = m->next) {
-        if (!strcmp(m->key, "step")) continue;
+        if (!logs__is_value(m)) continue;
         logs__wandb_set_number(l, &logs->row, m->key, m->type == MRC_JSON_NUMBER ? m->number
                                                                           : (double)NAN);
     }

@@ -450,6 +450,7 @@ static tool_flag the_flags[] = {
     { .name = "dtype", .choice = &A.dtype, .choices = "fp32|bf16|fp16", .preset = "fp32",
       .help = "of the weights: bf16 takes half the memory and less time and moves logits a little; "
               "fp16 where the backend has it" },
+    TOOL_TF32_FLAG,
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { .name = "save_logits", .string = &A.save_logits, .value = "FILE.safetensors",

@@ -207,7 +207,7 @@ enum { TOOL_BACKEND_AUTO, TOOL_BACKEND_NAIVE, TOOL_BACKEND_CPU, TOOL_BACKEND_OPE
        TOOL_BACKEND_CUDA };
 static struct tool_common {
     size_t  threads;
-    int     backend;
+    int     backend, tf32;
     int64_t seed;
 } tool_common;
 static int tool_want_help, tool_want_version;
@@ -223,6 +223,12 @@ static tool_flag tool_common_flags[] = {
     { .name = "version", .flag = &tool_want_version, .help = "print the version and leave" },
     { 0 }
 };
+
+// For programs whose models may run on a GPU.
+#define TOOL_TF32_FLAG                                                                             \
+    { .name = "tf32", .flag = &tool_common.tf32,                                                   \
+      .help = "with --backend cuda: round what 32-bit matrix products multiply to 10 bits of "     \
+              "fraction, as tensor cores from compute capability 8.0 on take them" }
 
 // The index of `bytes` of s in "a|b|c", or -1.
 static int tool__word(const char *list, const char *s, size_t bytes) {
@@ -564,11 +570,12 @@ static void tool__open_streams(void) {
 //==============================================================================
 static char tool_log_text[1024];        // the latest error, for what has no context to keep it
 static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
+static int tool_log_no_notes;           // 1: warnings are not, as an error will say the same
 
 // The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
 TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
     (void)user;
-    if (status == MRC_OK || tool_log_errors) tool_note("%s", message);
+    if (status == MRC_OK ? !tool_log_no_notes : tool_log_errors) tool_note("%s", message);
     if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
 }
 
@@ -709,7 +716,7 @@ TOOL_DEF size_t tool_pool_threads(void) {
 static mrc_status tool__cuda_new(mrc_backend **out) {
 #ifdef MRC_CUDA
     char why[200] = "";
-    mrc_cuda_desc desc = { .why = why, .why_bytes = sizeof why };
+    mrc_cuda_desc desc = { .tf32 = tool_common.tf32, .why = why, .why_bytes = sizeof why };
     mrc_status status = mrc_backend_cuda_new(out, &desc);
     if (status == MRC_ERR_UNSUPPORTED) {
         tool_fail(TOOL_BAD_INPUT, "--backend: %s (found cuda, expected " TOOL_BACKENDS ")", why);
@@ -743,6 +750,10 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
     mrc_status status = MRC_ERR_UNSUPPORTED;
     mrc_backend_desc desc = { .threads = tool_common.threads };
     const int kind = tool_common.backend;
+    if (tool_common.tf32 && kind != TOOL_BACKEND_CUDA) {
+        tool_fail(TOOL_USAGE, "--tf32: only CUDA devices multiply so (found another --backend, "
+                  "expected --backend cuda)");
+    }
     if (kind == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
     if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
         status = mrc_backend_cpu_new(&be, &desc);
@@ -930,7 +941,7 @@ TOOL_DEF void tool_json_integer(mrc_text *t, const char *key, int64_t x) {
     tool_json_key(t, key);
     mrc_text_printf(t, "%lld", (long long)x);
 }
-// A value of a flat object, as it was read.
+// A value as it was read: a scalar, or a list of such.
 TOOL_DEF void tool_json_value(mrc_text *t, const mrc_json *v) {
     switch (v->type) {
     case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
@@ -939,6 +950,14 @@ TOOL_DEF void tool_json_value(mrc_text *t, const mrc_json *v) {
     case MRC_JSON_NUMBER:
         if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
         else mrc_text_number(t, v->number);
+        break;
+    case MRC_JSON_ARRAY:
+        mrc_text_add(t, "[", 1);
+        for (const mrc_json *e = v->child; e; e = e->next) {
+            if (e != v->child) mrc_text_add(t, ", ", 2);
+            tool_json_value(t, e);
+        }
+        mrc_text_add(t, "]", 1);
         break;
     default: mrc_text_add(t, "null", 4);
     }

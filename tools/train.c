@@ -17,7 +17,10 @@
 #include <sys/stat.h>
 
 enum { COMPAT_NONE, COMPAT_REFERENCE };
-#define SKIPS_IN_A_ROW 3                // steps without finite numbers before the run gives up
+#define SKIPS_IN_A_ROW 3                // skipped steps before the run gives up
+#define RECENT_LOSSES 128               // what a loss is held against: so many before it,
+#define RECENT_ENOUGH 32                // as soon as there are so many
+enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK };
 
 typedef struct train_args {
     const char *model_name_or_path, *config_name, *tokenizer_name;
@@ -33,7 +36,7 @@ typedef struct train_args {
     int64_t max_steps;
     int     pad_to_max_length, gradient_checkpointing, overwrite_output_dir, do_train, do_eval;
     int     fp16, bf16;
-    int     loss, loss_variant, loss_positions, nesterov, greater_is_better;
+    int     loss, loss_variant, loss_positions, loss_spike, nesterov, greater_is_better;
     double  gamma, smoothing, rdrop_alpha, fgm_epsilon;
     double  momentum, adamp_delta, adamp_wd_ratio, ema_decay, layerwise_lr_decay;
     double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
@@ -50,6 +53,8 @@ typedef struct run_state {
     double   window_sum, window_weight; // losses since the last logging event
     double   loss_sum;                  // of all steps that were not skipped
     uint64_t skipped, skipped_in_a_row;
+    double   recent[RECENT_LOSSES];     // losses of steps that were not skipped, oldest first
+    size_t   n_recent;
     int      has_best, has_eval, evaluate;  // evaluate: the one of this step is still to be done
     double   best_metric;
     uint64_t best_step, eval_step;
@@ -723,7 +728,12 @@ static mrc_text state_text(run *r, int finished) {
     tool_json_number(&t, "window_sum", s->window_sum);
     tool_json_number(&t, "window_weight", s->window_weight);
     tool_json_number(&t, "sum", s->loss_sum);
-    mrc_text_add(&t, "}", 1);
+    tool_json_key(&t, "recent");
+    for (size_t i = 0; i < s->n_recent; i++) {
+        mrc_text_add(&t, i ? ", " : "[", i ? 2 : 1);
+        mrc_text_number(&t, s->recent[i]);
+    }
+    mrc_text_add(&t, s->n_recent ? "]}" : "[]}", s->n_recent ? 2 : 3);
     mrc_text_printf(&t, ", \"applied_steps\": %lld, \"skipped_steps\": %llu, "
                     "\"skipped_in_a_row\": %llu", (long long)applied,
                     (unsigned long long)s->skipped, (unsigned long long)s->skipped_in_a_row);
@@ -772,6 +782,18 @@ static void state_read_eval(run *r, const char *path, const mrc_json *e) {
     r->s.eval_seconds = number_of(path, e, "seconds");
 }
 
+static void state_read_recent(run *r, const char *path, const mrc_json *loss) {
+    const mrc_json *list = member(path, loss, "recent", MRC_JSON_ARRAY);
+    for (const mrc_json *v = list->child; v; v = v->next) {
+        if (v->type != MRC_JSON_NUMBER || r->s.n_recent == RECENT_LOSSES) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: not the recent losses (found %zu values, "
+                      "expected at most %d numbers)", path, v->line, v->column, list->n,
+                      RECENT_LOSSES);
+        }
+        r->s.recent[r->s.n_recent++] = v->number;
+    }
+}
+
 static void state_read(run *r, const char *path, const mrc_json *root) {
     const mrc_json *log = member(path, root, "log", MRC_JSON_OBJECT);
     const mrc_json *loss = member(path, root, "loss", MRC_JSON_OBJECT);
@@ -801,6 +823,7 @@ static void state_read(run *r, const char *path, const mrc_json *root) {
         r->s.best_metric = best->number;
         r->s.best_step = count_of(path, root, "best_global_step");
     }
+    state_read_recent(r, path, loss);
     state_read_eval(r, path, mrc_json_get(root, "last_evaluation"));
     const char *backend = member(path, root, "backend", MRC_JSON_STRING)->string;
     const char *isa = member(path, root, "isa", MRC_JSON_STRING)->string;
@@ -1453,29 +1476,121 @@ static void log_train(run *r, const mrc_step_result *result) {
               speed, speed > 0 ? (double)(r->total_steps - r->s.step) / speed : 0);
 }
 
-// A loss or gradient that is not finite has changed no weight.
-static void skip_step(run *r, const mrc_step_result *result, size_t n) {
+static int by_number(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+static double median(double *list, size_t n) {
+    qsort(list, n, sizeof *list, by_number);
+    return (list[(n - 1) / 2] + list[n / 2]) / 2;
+}
+
+// The loss above which a step is a spike; 0: there are too few to say.  Losses differ by factors,
+// so it is their logarithms that are held against the median: six deviations (estimated by the
+// median of the distances from it, which spikes do not move), and a factor of four at least.
+static double spike_limit(const run *r) {
+    double logs[RECENT_LOSSES], middle;
+    size_t n = r->s.n_recent;
+    if (n < RECENT_ENOUGH || r->a.loss_spike == SPIKE_OFF) return 0;
+    for (size_t i = 0; i < n; i++) logs[i] = log(fmax(r->s.recent[i], 1e-12));
+    middle = median(logs, n);
+    for (size_t i = 0; i < n; i++) logs[i] = fabs(logs[i] - middle);
+    return exp(middle + fmax(log(4), 6 * 1.4826 * median(logs, n)));
+}
+
+static void remember_loss(run *r, double loss) {
+    run_state *s = &r->s;
+    if (s->n_recent == RECENT_LOSSES) {
+        memmove(s->recent, s->recent + 1, (RECENT_LOSSES - 1) * sizeof *s->recent);
+        s->n_recent--;
+    }
+    s->recent[s->n_recent++] = loss;
+}
+
+// What stood in the batch of a step that was no good, into log.jsonl.
+static void log_bad_step(run *r, const mrc_step_result *result, const char *what, size_t n) {
+    mrc_text t;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_add(&t, "{", 1);
+    tool_json_integer(&t, "step", (int64_t)r->s.step);
+    tool_json_number(&t, "epoch", epoch_now(r));
+    tool_json_string(&t, "bad/what", what);
+    log_number(&t, "bad/loss", result->loss);
+    log_number(&t, "bad/grad_norm", result->grad_norm);
+    tool_json_key(&t, "bad/batch");
+    for (size_t i = 0; i < n; i++) {
+        const mrc_example *x = mrc_dataset_at(r->train_set, (size_t)r->batch[i]->example_index);
+        mrc_text_add(&t, i ? ", " : "[", i ? 2 : 1);
+        mrc_text_json_string(&t, x->id, strlen(x->id), 0);
+    }
+    mrc_text_add(&t, "]}\n", 3);
+    log_append(r, &t);
+    mrc_text_free(&t);
+}
+
+// --loss_spike warn: the step has been done.
+static void note_spike(const run *r, const mrc_step_result *result, double limit, size_t n) {
     char ids[512] = "";
-    r->s.skipped++;
-    // A loss scale that is still above its floor is looking for the gradients' range.
-    if (isfinite(result->loss) && result->loss_scale > 1) {
-        tool_note("step %llu: gradients overflow: the step is skipped, the loss scale is %g",
-                  (unsigned long long)r->s.step, result->loss_scale);
-        return;
-    }
-    if (++r->s.skipped_in_a_row < SKIPS_IN_A_ROW) {
-        tool_note("step %llu: not finite (loss %g, grad_norm %g): the step is skipped",
-                  (unsigned long long)r->s.step, result->loss, result->grad_norm);
-        return;
-    }
     for (size_t i = 0, at = 0; i < n && at < sizeof ids - 1; i++) {
         const mrc_example *x = mrc_dataset_at(r->train_set, (size_t)r->batch[i]->example_index);
         int k = snprintf(ids + at, sizeof ids - at, "%s%s", i ? ", " : "", x->id);
         at += k > 0 ? (size_t)k : 0;
     }
-    tool_fail(TOOL_NUMERIC, "step %llu: not finite %d times in a row (found loss %g, grad_norm %g; "
-              "expected finite numbers): the batch was %s", (unsigned long long)r->s.step,
-              SKIPS_IN_A_ROW, result->loss, result->grad_norm, ids);
+    tool_note("step %llu: a spike (found loss %g, expected at most %g): the batch was %s",
+              (unsigned long long)r->s.step, result->loss, limit, ids);
+}
+
+// Weights and moments as the newest checkpoint has them; the run goes on with the next batch.  0:
+// there is none.
+static int roll_back(run *r) {
+    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES], name[64];
+    mrc_safetensors *st;
+    mrc_tensor *t;
+    if (r->saved_step == UINT64_MAX) return 0;
+    snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)r->saved_step);
+    tool_path(dir, r->a.output_dir, name);
+    tool_check(r->ctx, mrc_checkpoint_check(r->ctx, dir));
+    tool_check(r->ctx, mrc_weights_open(r->ctx, &st, dir));
+    for (size_t i = 0; (t = mrc_params_at(r->model->params, i)) != NULL; i++) {
+        const mrc_st_entry *e = mrc_safetensors_find(st, t->name);
+        if (!e || e->numel != t->numel) {
+            tool_fail(TOOL_BAD_INPUT, "%s: has no %s of %zu values", dir, t->name, t->numel);
+        }
+        void *values = tool_allocate(t->numel, mrc_dtype_bytes(t->dtype));
+        tool_check(r->ctx, mrc_safetensors_read(st, e, t->dtype, values));
+        tool_check(r->ctx, mrc_tensor_upload(r->ctx, t, values));
+        free(values);
+    }
+    mrc_safetensors_close(st);
+    tool_path(path, dir, "optimizer.safetensors");
+    tool_check(r->ctx, mrc_optimizer_load(r->ctx, r->optimizer, path));
+    return 1;
+}
+
+// A step that changed no weight: its loss or a gradient is not finite, or its loss is a spike.
+static void skip_step(run *r, const mrc_step_result *result, double limit, size_t n) {
+    const int spike = isfinite(result->loss) && limit > 0 && result->loss > limit;
+    char found[128];
+    r->s.skipped++;
+    log_bad_step(r, result, spike ? "spike" : "not finite", n);
+    // A loss scale that is still above its floor is looking for the gradients' range.
+    if (!spike && isfinite(result->loss) && result->loss_scale > 1) {
+        tool_note("step %llu: gradients overflow: the step is skipped, the loss scale is %g",
+                  (unsigned long long)r->s.step, result->loss_scale);
+        return;
+    }
+    if (spike) snprintf(found, sizeof found, "loss %g, expected at most %g", result->loss, limit);
+    else snprintf(found, sizeof found, "loss %g, grad_norm %g, expected finite numbers",
+                  result->loss, result->grad_norm);
+    if (++r->s.skipped_in_a_row == SKIPS_IN_A_ROW) {
+        tool_fail(TOOL_NUMERIC, "step %llu: %s %d times in a row (found %s): the batches are in "
+                  "%s/log.jsonl", (unsigned long long)r->s.step, spike ? "a spike" : "not finite",
+                  SKIPS_IN_A_ROW, found, r->a.output_dir);
+    }
+    const int back = spike && r->a.loss_spike == SPIKE_ROLLBACK && roll_back(r);
+    tool_note("step %llu: %s (found %s): the step is skipped%s", (unsigned long long)r->s.step,
+              spike ? "a spike" : "not finite", found,
+              back ? ", weights and moments are those of the newest checkpoint" : "");
 }
 
 static mrc_step_result one_step(run *r) {
@@ -1490,17 +1605,21 @@ static mrc_step_result one_step(run *r) {
         .lr = rate_of(r), .objective = objective_of(r),
         .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 0 },
         .forward = mrc_forward_config_default() };
+    const double limit = spike_limit(r);
     desc.forward.dropout = 1;
     desc.forward.gradient_checkpointing = r->a.gradient_checkpointing;
+    if (r->a.loss_spike >= SPIKE_SKIP) desc.max_loss = limit;
     mrc_step_result result;
     tool_check(r->ctx, mrc_train_step(r->ctx, r->model, r->optimizer, &desc, &result));
     for (size_t i = 0; i < n; i++) r->s.tokens += (uint64_t)r->batch[i]->length;
     r->s.step++;
     r->at++;
     if (result.skipped) {
-        skip_step(r, &result, n);
+        skip_step(r, &result, limit, n);
         return result;
     }
+    if (limit > 0 && result.loss > limit) note_spike(r, &result, limit, n);
+    remember_loss(r, result.loss);
     // The study weighted its mean by the batches' sizes, Hugging Face does not.
     double weight = r->a.compat ? (double)n : 1;
     r->s.skipped_in_a_row = 0;
@@ -1753,6 +1872,9 @@ static tool_flag the_flags[] = {
       .help = "reference: focal takes p for a constant, smoothing gives s to the K - 1 others" },
     { .name = "loss_positions", .choice = &A.loss_positions, .choices = "padded|valid",
       .preset = "padded", .help = "what the softmax runs over: pads too, or real tokens alone" },
+    { .name = "loss_spike", .choice = &A.loss_spike, .choices = "off|warn|skip|rollback",
+      .preset = "warn", .help = "what is done about a loss far above the last 128: it is said; the "
+              "step is skipped; the newest checkpoint's weights and moments come back too" },
     { .name = "rdrop_alpha", .real = &A.rdrop_alpha, .preset = "0", .max = 1e6,
       .help = "R-Drop: weight of the divergence of two passes; 0: one pass" },
     { .name = "fgm_epsilon", .real = &A.fgm_epsilon, .preset = "0", .max = 1e6,
@@ -1788,6 +1910,7 @@ static tool_flag the_flags[] = {
               "scaled so that small gradients survive; where the backend has it" },
     { .name = "bf16", .flag = &A.bf16,
       .help = "the same in bfloat16, which has the range of float: no scaling" },
+    TOOL_TF32_FLAG,
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
     { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
@@ -1852,7 +1975,8 @@ static tool_flag the_flags[] = {
               "0: does not" },
     { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
       .help = "with --num_folds: the one that is measured on, from 0" },
-    { .name = "metric_for_best_model", .alias = "metric_key", .string = &A.metric_for_best_model, .value = "NAME",
+    { .name = "metric_for_best_model", .alias = "metric_key",
+      .string = &A.metric_for_best_model, .value = "NAME",
       .otherwise = "exact_match; accuracy with --encoding sentinel",
       .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
               "f1" },

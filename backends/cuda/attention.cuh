@@ -6,6 +6,9 @@
 // delta_i = sum_j p_ij dp_ij, then one with a block per keys gives dk and dv.  Every sum has one
 // owner and one order.
 //
+// A head of more columns than a kernel's tiles have is cut into slices: a block sums its scores
+// over all of them, one after the other, and gives the result's columns of its own slice alone.
+//
 // Rows of 32 keys stand in shared memory so that what thread x reads at once, rows 4 x + j for one
 // j, lies side by side: no two of the 8 threads meet in a bank.
 #ifndef MRC_CUDA_ATTENTION_CUH
@@ -15,7 +18,8 @@
 enum { MRC_CUDA_KEYS = 32, MRC_CUDA_WEIGHTS = MRC_CUDA_KEYS + 4 };
 
 template <class T> struct mrc_cuda_attention {
-    int      n_sequences, heads, d, tiles;      // tiles: of the longest sequence
+    int      n_sequences, heads, d;
+    int      tiles, slices;                     // of the longest sequence, of a head
     size_t   width;                             // heads * d
     float    scale;
     mrc_cuda_mask mask;
@@ -29,16 +33,19 @@ template <class T> struct mrc_cuda_attention {
     int      accumulate;
 };
 
-// Which head of which sequence a block has, and where its tile begins.
-typedef struct mrc_cuda_span { int sequence, head, first, length, keys, begin; } mrc_cuda_span;
+// Which slice of which head of which sequence a block has, and where its tile begins.
+typedef struct mrc_cuda_span {
+    int sequence, head, slice, first, length, keys, begin;
+} mrc_cuda_span;
 template <class T>
 __device__ __forceinline__ mrc_cuda_span mrc_cuda_span_of(const mrc_cuda_attention<T> &a,
                                                           int tile_rows) {
     mrc_cuda_span q;
-    const int x = (int)blockIdx.x, rest = x / a.tiles;
+    const int x = (int)blockIdx.x, heads = x / a.tiles / a.slices;
     q.begin = x % a.tiles * tile_rows;
-    q.head = rest % a.heads;
-    q.sequence = rest / a.heads;
+    q.slice = x / a.tiles % a.slices;
+    q.head = heads % a.heads;
+    q.sequence = heads / a.heads;
     q.first = a.cu[q.sequence];
     q.length = a.cu[q.sequence + 1] - q.first;
     q.keys = a.real[q.sequence];
@@ -58,12 +65,10 @@ __device__ __forceinline__ void mrc_cuda_tile(float (*to)[D + 4], const T *from,
     }
 }
 
-// s[i][j] = q row 4 y + i times k row 4 x + j.
+// s[i][j] += q row 4 y + i times k row 4 x + j.
 template <int D>
 __device__ __forceinline__ void mrc_cuda_dots(float (&s)[4][4], const float (*q)[D + 4],
                                               const float (*k)[D + 4], int x, int y) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
 #pragma unroll 4
     for (int e = 0; e < D; e += 4) {
         float4 a[4], b[4];
@@ -115,6 +120,44 @@ template <int D, int BQ> struct mrc_cuda_fwd_tiles {
     float p[BQ][MRC_CUDA_WEIGHTS];
 };
 
+// A thread's 4 rows have seen the scores p of 4 more keys each: their weights go to s->p, and what
+// was summed before shrinks to the new maximum.
+template <class T, int D, class Tiles>
+__device__ __forceinline__ void mrc_cuda_soften(const mrc_cuda_attention<T> &a,
+                                                const mrc_cuda_span &q, Tiles *s, int k0,
+                                                float (&p)[4][4], float (&max)[4], float (&sum)[4],
+                                                float (&o)[4][D / 8]) {
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float m = -INFINITY, keep[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            p[i][j] = k0 + 4 * x + j < q.keys ? p[i][j] * a.scale : -INFINITY;
+            m = fmaxf(m, p[i][j]);
+        }
+        m = fmaxf(max[i], mrc_cuda_max<8>(m));
+        const float shrink = expf(max[i] - m);          // 0 at first
+        max[i] = m;
+        sum[i] *= shrink;
+#pragma unroll
+        for (int e = 0; e < D / 8; e++) o[i][e] *= shrink;
+        mrc_cuda_kept(a.mask, (uint32_t)q.head, (uint32_t)a.index[q.sequence],
+                      (uint32_t)(q.begin + 4 * y + i), (uint32_t)(k0 / 4 + x), keep);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float w = expf(p[i][j] - m);
+            sum[i] += w;
+            s->p[4 * y + i][4 * x + j] = w * keep[j];
+        }
+    }
+}
+
+// The column of its head that element e of a thread's row of a result is, in tiles of D columns.
+template <int D> __device__ __forceinline__ int mrc_cuda_column(const mrc_cuda_span &q, int e) {
+    return q.slice * D + e / 4 * 32 + 4 * ((int)threadIdx.x % 8) + e % 4;
+}
+
 template <class T, int D, int BQ>
 __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_fwd_tiles<D, BQ> tiles;
@@ -126,39 +169,25 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
     float max[4], sum[4] = {}, o[4][D / 8] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) max[i] = -INFINITY;
-    mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q.begin * a.ld_qkv, a.ld_qkv,
-                                q.length - q.begin, a.d);
     for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
         const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
-        __syncthreads();
-        mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys, a.ld_qkv, q.keys - k0, a.d);
-        mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width, a.ld_qkv, q.keys - k0, a.d);
-        __syncthreads();
-        float p[4][4];
-        mrc_cuda_dots<D>(p, s->q, s->k, x, y);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float m = -INFINITY, keep[4];
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                p[i][j] = k0 + 4 * x + j < q.keys ? p[i][j] * a.scale : -INFINITY;
-                m = fmaxf(m, p[i][j]);
+        float p[4][4] = {};
+        for (int c = 0; c < a.slices; c++) {
+            __syncthreads();
+            if (k0 == 0 || a.slices > 1) {
+                mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q.begin * a.ld_qkv + c * D,
+                                            a.ld_qkv, q.length - q.begin, a.d - c * D);
             }
-            m = fmaxf(max[i], mrc_cuda_max<8>(m));
-            const float shrink = expf(max[i] - m);      // 0 at first
-            max[i] = m;
-            sum[i] *= shrink;
-#pragma unroll
-            for (int e = 0; e < D / 8; e++) o[i][e] *= shrink;
-            mrc_cuda_kept(a.mask, (uint32_t)q.head, (uint32_t)a.index[q.sequence],
-                          (uint32_t)(q.begin + 4 * y + i), (uint32_t)(k0 / 4 + x), keep);
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float w = expf(p[i][j] - m);
-                sum[i] += w;
-                s->p[4 * y + i][4 * x + j] = w * keep[j];
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys + c * D, a.ld_qkv, q.keys - k0,
+                                                  a.d - c * D);
+            if (c == q.slice) {
+                mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width + c * D, a.ld_qkv,
+                                                      q.keys - k0, a.d - c * D);
             }
+            __syncthreads();
+            mrc_cuda_dots<D>(p, s->q, s->k, x, y);
         }
+        mrc_cuda_soften<T, D>(a, q, s, k0, p, max, sum, o);
         __syncwarp();                   // the 8 threads of these rows are in one warp
         mrc_cuda_weigh<D>(o, s->p, s->v, x, y);
     }
@@ -168,38 +197,14 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
         const float all = mrc_cuda_sum<8>(sum[i]), share = q.keys ? 1 / all : 0;
         if (row >= q.length) continue;
         const size_t at = (size_t)(q.first + row);
-        if (x == 0 && a.lse) {
+        if (x == 0 && q.slice == 0 && a.lse) {
             a.lse[q.head * a.ld_lse + at] = q.keys ? max[i] + logf(all) : 0;
         }
 #pragma unroll
         for (int e = 0; e < D / 8; e++) {
-            const int column = e / 4 * 32 + 4 * x + e % 4;
+            const int column = mrc_cuda_column<D>(q, e);
             if (column >= a.d) continue;
             mrc_cuda_put(a.y + at * a.ld_y + (size_t)q.head * a.d + column, o[i][e] * share);
-        }
-    }
-}
-
-// p_ij = exp(s_ij - lse_i) of 4 queries and 4 keys, and dp_ij = m_ij dy_i v_j; masked ones are 0.
-template <int D, class T, class Tiles>
-__device__ __forceinline__ void mrc_cuda_weights_again(const mrc_cuda_attention<T> &a,
-                                                       const mrc_cuda_span &q, const Tiles *s,
-                                                       int q0, int k0, const float (&lse)[4],
-                                                       float (&p)[4][4], float (&dp)[4][4],
-                                                       float (&keep)[4][4]) {
-    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    mrc_cuda_dots<D>(p, s->q, s->k, x, y);
-    mrc_cuda_dots<D>(dp, s->dy, s->v, x, y);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int row = q0 + 4 * y + i;
-        mrc_cuda_kept(a.mask, (uint32_t)q.head, (uint32_t)a.index[q.sequence], (uint32_t)row,
-                      (uint32_t)(k0 / 4 + x), keep[i]);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const bool there = row < q.length && k0 + 4 * x + j < q.keys;
-            p[i][j] = there ? expf(p[i][j] * a.scale - lse[i]) : 0;
-            dp[i][j] *= keep[i][j];
         }
     }
 }
@@ -209,17 +214,57 @@ template <int D, int BQ> struct mrc_cuda_bwd_tiles {
     float p[BQ][MRC_CUDA_WEIGHTS], ds[BQ][MRC_CUDA_WEIGHTS];
 };
 
-// The rows of lse that a thread needs; 0 past the end.
-template <class T>
-__device__ __forceinline__ void mrc_cuda_rows(float (&v)[4], const float *from, size_t ld,
-                                              const mrc_cuda_attention<T> &a,
-                                              const mrc_cuda_span &q, int q0) {
-    (void)a;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int row = q0 + (int)threadIdx.x / 8 * 4 + i;
-        v[i] = row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
+// p_ij = q_i k_j and dp_ij = dy_i v_j of 4 queries and 4 keys.  Leaves the columns of the block's
+// own slice in the tiles.  queries, keys: whether they are other ones than in the call before.
+template <int D, int BQ, class T, class Tiles>
+__device__ __forceinline__ void mrc_cuda_scores_again(const mrc_cuda_attention<T> &a,
+                                                      const mrc_cuda_span &q, Tiles *s, int q0,
+                                                      int k0, bool queries, bool keys,
+                                                      float (&p)[4][4], float (&dp)[4][4]) {
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
+    const T *dy = a.dy + (size_t)q.first * a.ld_dy + (size_t)q.head * a.d;
+    for (int c = 1; c <= a.slices; c++) {
+        const int column = (q.slice + c) % a.slices * D, d = a.d - column;
+        const T *key = base + (size_t)k0 * a.ld_qkv + a.width + column;
+        __syncthreads();
+        if (queries || a.slices > 1) {
+            mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q0 * a.ld_qkv + column, a.ld_qkv,
+                                        q.length - q0, d);
+            mrc_cuda_tile<BQ, D, false>(s->dy, dy + (size_t)q0 * a.ld_dy + column, a.ld_dy,
+                                        q.length - q0, d);
+        }
+        if (keys || a.slices > 1) {
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, key, a.ld_qkv, q.keys - k0, d);
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, key + a.width, a.ld_qkv, q.keys - k0, d);
+        }
+        __syncthreads();
+        mrc_cuda_dots<D>(p, s->q, s->k, x, y);
+        mrc_cuda_dots<D>(dp, s->dy, s->v, x, y);
     }
+}
+
+// From scores of a row: p_ij = exp(s_ij - lse_i), and dp_ij times m_ij; masked ones are 0.
+template <class T>
+__device__ __forceinline__ void mrc_cuda_row_again(const mrc_cuda_attention<T> &a,
+                                                   const mrc_cuda_span &q, int row, int k0,
+                                                   float lse, float (&p)[4], float (&dp)[4],
+                                                   float (&keep)[4]) {
+    const int x = (int)threadIdx.x % 8;
+    mrc_cuda_kept(a.mask, (uint32_t)q.head, (uint32_t)a.index[q.sequence], (uint32_t)row,
+                  (uint32_t)(k0 / 4 + x), keep);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const bool there = row < q.length && k0 + 4 * x + j < q.keys;
+        p[j] = there ? expf(p[j] * a.scale - lse) : 0;
+        dp[j] *= keep[j];
+    }
+}
+
+// Of a row of the block's head; 0 past the end.
+__device__ __forceinline__ float mrc_cuda_of_row(const float *from, size_t ld,
+                                                 const mrc_cuda_span &q, int row) {
+    return row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
 }
 
 template <class T, int D, int BQ>
@@ -229,25 +274,16 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
     const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
     if (q.begin >= q.length) return;
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
     float lse[4], delta[4] = {}, dq[4][D / 8] = {};
-    mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q.begin * a.ld_qkv, a.ld_qkv,
-                                q.length - q.begin, a.d);
-    mrc_cuda_tile<BQ, D, false>(s->dy, a.dy + (size_t)(q.first + q.begin) * a.ld_dy
-                                + (size_t)q.head * a.d, a.ld_dy, q.length - q.begin, a.d);
-    mrc_cuda_rows(lse, a.lse, a.ld_lse, a, q, q.begin);
+#pragma unroll
+    for (int i = 0; i < 4; i++) lse[i] = mrc_cuda_of_row(a.lse, a.ld_lse, q, q.begin + 4 * y + i);
     for (int pass = 0; pass < 2; pass++) {              // delta, then dq
         for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
-            const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
-            float p[4][4], dp[4][4], keep[4][4];
-            __syncthreads();
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys, a.ld_qkv, q.keys - k0, a.d);
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width, a.ld_qkv, q.keys - k0,
-                                                  a.d);
-            __syncthreads();
-            mrc_cuda_weights_again<D>(a, q, s, q.begin, k0, lse, p, dp, keep);
+            float p[4][4] = {}, dp[4][4] = {}, keep[4];
+            mrc_cuda_scores_again<D, BQ>(a, q, s, q.begin, k0, pass == 0 && k0 == 0, true, p, dp);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
+                mrc_cuda_row_again(a, q, q.begin + 4 * y + i, k0, lse[i], p[i], dp[i], keep);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     if (pass == 0) delta[i] += p[i][j] * dp[i][j];
@@ -263,7 +299,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         for (int i = 0; i < 4; i++) {
             const int row = q.begin + 4 * y + i;
             delta[i] = mrc_cuda_sum<8>(delta[i]);
-            if (x == 0 && row < q.length) {
+            if (x == 0 && q.slice == 0 && row < q.length) {
                 a.delta[(size_t)q.head * a.n + (size_t)(q.first + row)] = delta[i];
             }
         }
@@ -274,7 +310,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         T *to = a.dqkv + (size_t)(q.first + row) * a.ld_dqkv + (size_t)q.head * a.d;
 #pragma unroll
         for (int e = 0; e < D / 8; e++) {
-            const int column = e / 4 * 32 + 4 * x + e % 4;
+            const int column = mrc_cuda_column<D>(q, e);
             if (row < q.length && column < a.d) {
                 mrc_cuda_give(to + column, dq[i][e], a.accumulate);
             }
@@ -315,28 +351,20 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
     const int k0 = q.begin;
     if (k0 >= q.length) return;
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
-    const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
-    const T *dy = a.dy + (size_t)q.first * a.ld_dy + (size_t)q.head * a.d;
     float dk[4][E] = {}, dv[4][E] = {};
-    mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys, a.ld_qkv, q.keys - k0, a.d);
-    mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width, a.ld_qkv, q.keys - k0, a.d);
     for (int q0 = 0; q0 < q.length && k0 < q.keys; q0 += BQ) {
-        float lse[4], delta[4], p[4][4], dp[4][4], keep[4][4];
-        __syncthreads();
-        mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q0 * a.ld_qkv, a.ld_qkv, q.length - q0,
-                                    a.d);
-        mrc_cuda_tile<BQ, D, false>(s->dy, dy + (size_t)q0 * a.ld_dy, a.ld_dy, q.length - q0, a.d);
-        mrc_cuda_rows(lse, a.lse, a.ld_lse, a, q, q0);
-        __syncthreads();
-        mrc_cuda_weights_again<D>(a, q, s, q0, k0, lse, p, dp, keep);
-        mrc_cuda_rows(delta, a.delta, a.n, a, q, q0);      // not before: Volta is out of registers
+        float p[4][4] = {}, dp[4][4] = {}, keep[4];
+        mrc_cuda_scores_again<D, BQ>(a, q, s, q0, k0, true, q0 == 0, p, dp);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
+            const int row = q0 + 4 * y + i;
+            const float delta = mrc_cuda_of_row(a.delta, a.n, q, row);
+            mrc_cuda_row_again(a, q, row, k0, mrc_cuda_of_row(a.lse, a.ld_lse, q, row), p[i],
+                               dp[i], keep);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                s->p[4 * y + i][4 * x + j] = p[i][j] * keep[i][j];
-                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
+                s->p[4 * y + i][4 * x + j] = p[i][j] * keep[j];
+                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta) * a.scale;
             }
         }
         __syncthreads();
@@ -349,9 +377,10 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
         T *to = a.dqkv + (size_t)(q.first + key) * a.ld_dqkv + (size_t)q.head * a.d + a.width;
 #pragma unroll
         for (int e = 0; e < E; e++) {
-            if (key >= q.length || E * y + e >= a.d) continue;
-            mrc_cuda_give(to + E * y + e, dk[j][e], a.accumulate);
-            mrc_cuda_give(to + a.width + E * y + e, dv[j][e], a.accumulate);
+            const int column = q.slice * D + E * y + e;
+            if (key >= q.length || column >= a.d) continue;
+            mrc_cuda_give(to + column, dk[j][e], a.accumulate);
+            mrc_cuda_give(to + a.width + column, dv[j][e], a.accumulate);
         }
     }
 }
@@ -359,12 +388,13 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
 //==============================================================================
 // Launches
 //==============================================================================
-// A grid of one dimension: tiles, then heads, then sequences.
+// A grid of one dimension: tiles, then slices of columns, then heads, then sequences.
 template <class T>
 static mrc_status mrc_cuda_attention_grid(mrc_cuda_attention<T> *a, size_t max_length, size_t rows,
-                                          unsigned *grid) {
+                                          size_t columns, unsigned *grid) {
     const size_t tiles = (max_length + rows - 1) / rows;
-    const size_t pairs = (size_t)a->n_sequences * (size_t)a->heads;
+    a->slices = (int)(((size_t)a->d + columns - 1) / columns);
+    const size_t pairs = (size_t)a->n_sequences * (size_t)a->heads * (size_t)a->slices;
     if (pairs && tiles > INT32_MAX / pairs) return MRC_ERR_UNSUPPORTED;
     a->tiles = (int)tiles;
     *grid = (unsigned)(tiles * pairs);
@@ -375,7 +405,7 @@ template <class T, int D, int BQ>
 static mrc_status mrc_cuda_attend(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
     const size_t shared = sizeof(mrc_cuda_fwd_tiles<D, BQ>);
     unsigned grid;
-    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, &grid));
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, D, &grid));
     if (grid == 0) return MRC_OK;
     MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_fwd<T, D, BQ>, shared));
     return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_fwd<T, D, BQ>), grid, 2 * BQ, shared,
@@ -386,13 +416,13 @@ template <class T, int D, int BQ>
 static mrc_status mrc_cuda_attend_bwd(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
     const size_t shared = sizeof(mrc_cuda_bwd_tiles<D, BQ>);
     unsigned grid;
-    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, &grid));
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, D, &grid));
     if (grid == 0) return MRC_OK;
     MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dq<T, D, BQ>, shared));
     MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dkv<T, D, BQ>, shared));
     MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dq<T, D, BQ>), grid, 2 * BQ,
                                               shared, c->stream, a)));
-    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, MRC_CUDA_KEYS, &grid));
+    MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, MRC_CUDA_KEYS, D, &grid));
     return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dkv<T, D, BQ>), grid, 2 * BQ, shared,
                                         c->stream, a));
 }
@@ -417,7 +447,6 @@ template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_o
     return a;
 }
 
-// Heads of up to 128 columns.
 template <class T>
 static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attention_fwd_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
@@ -427,7 +456,7 @@ static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attentio
     if (g->n == 0) return MRC_OK;
     if (g->d <= 32) return mrc_cuda_attend<T, 32, 32>(c, a, g->max_length);
     if (g->d <= 64) return mrc_cuda_attend<T, 64, 64>(c, a, g->max_length);
-    return g->d <= 128 ? mrc_cuda_attend<T, 128, 32>(c, a, g->max_length) : MRC_ERR_UNSUPPORTED;
+    return mrc_cuda_attend<T, 128, 32>(c, a, g->max_length);
 }
 
 static size_t mrc_cuda_attention_bwd_scratch(mrc_backend *be, const mrc_attention_bwd_args *g) {
@@ -448,8 +477,7 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
     if (g->n == 0 || !g->dqkv.data) return MRC_OK;
     if (g->d <= 32) return mrc_cuda_attend_bwd<T, 32, 32>(c, a, g->max_length);
     if (g->d <= 64) return mrc_cuda_attend_bwd<T, 64, 64>(c, a, g->max_length);
-    return g->d <= 128 ? mrc_cuda_attend_bwd<T, 128, 32>(c, a, g->max_length)
-                       : MRC_ERR_UNSUPPORTED;
+    return mrc_cuda_attend_bwd<T, 128, 32>(c, a, g->max_length);
 }
 
 #endif

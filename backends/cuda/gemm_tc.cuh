@@ -207,70 +207,95 @@ template <class T> __device__ void tc_put(const tc_args &g, int row, int col, fl
     else mrc_cuda_give((T *)g.c + at, v, g.accumulate);
 }
 
+// What a block makes: its tile's rows and columns, a warp's place in it, and its part of k.
+typedef struct tc_place_of { int m0, n0, row, col, lane, k0, k_end, slices; } tc_place_of;
+
+// A block's slices one after the other, by way of registers: the next one is fetched before this
+// one is multiplied.
+template <class T, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
+__device__ __forceinline__ void tc_slices_70(float (&sums)[WM / 16][2][8], const tc_args &g,
+                                             const tc_place_of &p, unsigned char *smem) {
+    typedef tc_tile<T, BM, A_BY_K> tile_a;
+    typedef tc_tile<T, BN, B_BY_K> tile_b;
+    const int threads = BM / WM * (BN / TC_WN) * 32, K = tile_a::K;
+    const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
+    const int each = tile_a::CHUNKS / threads, each_b = tile_b::CHUNKS / threads;
+    uint4 ra[each], rb[each_b];
+    for (int s = -1; s < p.slices; s++) {
+        const bool more = s + 1 < p.slices;
+        unsigned char *next = smem + ((s + 1) & 1) * stage, *now = smem + (s & 1) * stage;
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; more && i < each; i++) {
+            ra[i] = tc_fetch<T, BM, A_BY_K>(g.a, p.m0, p.k0 + (s + 1) * K, p.k_end,
+                                            threadIdx.x + i * threads);
+        }
+#pragma unroll
+        for (int i = 0; more && i < each_b; i++) {
+            rb[i] = tc_fetch<T, BN, B_BY_K>(g.b, p.n0, p.k0 + (s + 1) * K, p.k_end,
+                                            threadIdx.x + i * threads);
+        }
+        if (s >= 0) {
+            tc_multiply<T, 70, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES, p.row,
+                                                           p.col, p.lane);
+        }
+#pragma unroll
+        for (int i = 0; more && i < each; i++) {
+            *(uint4 *)(next + tile_a::target(threadIdx.x + i * threads)) = ra[i];
+        }
+#pragma unroll
+        for (int i = 0; more && i < each_b; i++) {
+            *(uint4 *)(next + tile_a::BYTES + tile_b::target(threadIdx.x + i * threads)) = rb[i];
+        }
+    }
+}
+
+// The same with copies that run beside the products, two slices ahead.
+template <class T, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
+__device__ __forceinline__ void tc_slices_80(float (&sums)[WM / 16][2][8], const tc_args &g,
+                                             const tc_place_of &p, unsigned char *smem) {
+    typedef tc_tile<T, BM, A_BY_K> tile_a;
+    typedef tc_tile<T, BN, B_BY_K> tile_b;
+    const int threads = BM / WM * (BN / TC_WN) * 32, K = tile_a::K, stages = 3;
+    const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
+    for (int s = -2; s < p.slices; s++) {
+#ifndef MRC_CUDA_BUG_NO_WAIT           // planted: what the tests must catch
+        if (s >= 0) cp_async_wait<1>();
+#endif
+        __syncthreads();
+        if (s + 2 < p.slices) {
+            unsigned char *next = smem + (s + 2) % stages * stage;
+            const int k = p.k0 + (s + 2) * K;
+            tc_copy<T, BM, A_BY_K, threads>(next, g.a, p.m0, k, p.k_end);
+            tc_copy<T, BN, B_BY_K, threads>(next + tile_a::BYTES, g.b, p.n0, k, p.k_end);
+        }
+        cp_async_commit();
+        if (s < 0) continue;
+        const unsigned char *now = smem + s % stages * stage;
+        tc_multiply<T, 80, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES, p.row,
+                                                       p.col, p.lane);
+    }
+    cp_async_wait<0>();
+}
+
 // Grid (tiles, parts).
 template <class T, int ARCH, int BM, int BN, int WM, bool A_BY_K, bool B_BY_K>
 __global__ void __launch_bounds__(BM / WM *(BN / TC_WN) * 32) tc_gemm_kernel(tc_args g) {
-    typedef tc_tile<T, BM, A_BY_K> tile_a;
-    typedef tc_tile<T, BN, B_BY_K> tile_b;
-    const int threads = BM / WM * (BN / TC_WN) * 32, stages = ARCH == 70 ? 2 : 3;
-    const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES, K = tile_a::K;
     if (!MRC_HAS_PATH(ARCH)) return;
     MRC_DYN_SMEM(unsigned char, smem);
-    const int across = (g.n + BN - 1) / BN, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int m0 = blockIdx.x / across * BM, n0 = blockIdx.x % across * BN;
-    const int row = warp / (BN / TC_WN) * WM, col = warp % (BN / TC_WN) * TC_WN;
-    const int k0 = blockIdx.y * g.k_part, k_end = g.k - k0 < g.k_part ? g.k : k0 + g.k_part;
-    const int slices = (k_end - k0 + K - 1) / K;
+    const int across = (g.n + BN - 1) / BN, warp = threadIdx.x >> 5, K = tc_tile<T, BM, A_BY_K>::K;
+    tc_place_of p;
+    p.m0 = blockIdx.x / across * BM;
+    p.n0 = blockIdx.x % across * BN;
+    p.row = warp / (BN / TC_WN) * WM;
+    p.col = warp % (BN / TC_WN) * TC_WN;
+    p.lane = threadIdx.x & 31;
+    p.k0 = blockIdx.y * g.k_part;
+    p.k_end = g.k - p.k0 < g.k_part ? g.k : p.k0 + g.k_part;
+    p.slices = (p.k_end - p.k0 + K - 1) / K;
     float sums[WM / 16][2][8] = {};
-    if (ARCH == 70) {
-        const int each = tile_a::CHUNKS / threads, each_b = tile_b::CHUNKS / threads;
-        uint4 ra[each], rb[each_b];
-        for (int s = -1; s < slices; s++) {
-            const bool more = s + 1 < slices;
-            unsigned char *next = smem + ((s + 1) & 1) * stage, *now = smem + (s & 1) * stage;
-            __syncthreads();
-#pragma unroll
-            for (int i = 0; more && i < each; i++) {
-                ra[i] = tc_fetch<T, BM, A_BY_K>(g.a, m0, k0 + (s + 1) * K, k_end,
-                                                threadIdx.x + i * threads);
-            }
-#pragma unroll
-            for (int i = 0; more && i < each_b; i++) {
-                rb[i] = tc_fetch<T, BN, B_BY_K>(g.b, n0, k0 + (s + 1) * K, k_end,
-                                                threadIdx.x + i * threads);
-            }
-            if (s >= 0) {
-                tc_multiply<T, ARCH, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES,
-                                                                 row, col, lane);
-            }
-#pragma unroll
-            for (int i = 0; more && i < each; i++) {
-                *(uint4 *)(next + tile_a::target(threadIdx.x + i * threads)) = ra[i];
-            }
-#pragma unroll
-            for (int i = 0; more && i < each_b; i++) {
-                *(uint4 *)(next + tile_a::BYTES + tile_b::target(threadIdx.x + i * threads)) =
-                    rb[i];
-            }
-        }
-    } else {
-        for (int s = -2; s < slices; s++) {
-            if (s >= 0) cp_async_wait<1>();
-            __syncthreads();
-            if (s + 2 < slices) {
-                unsigned char *next = smem + (s + 2) % stages * stage;
-                const int k = k0 + (s + 2) * K;
-                tc_copy<T, BM, A_BY_K, threads>(next, g.a, m0, k, k_end);
-                tc_copy<T, BN, B_BY_K, threads>(next + tile_a::BYTES, g.b, n0, k, k_end);
-            }
-            cp_async_commit();
-            if (s < 0) continue;
-            const unsigned char *now = smem + s % stages * stage;
-            tc_multiply<T, ARCH, BM, BN, WM, A_BY_K, B_BY_K>(sums, now, now + tile_a::BYTES, row,
-                                                             col, lane);
-        }
-        cp_async_wait<0>();
-    }
+    if constexpr (ARCH == 70) tc_slices_70<T, BM, BN, WM, A_BY_K, B_BY_K>(sums, g, p, smem);
+    else tc_slices_80<T, BM, BN, WM, A_BY_K, B_BY_K>(sums, g, p, smem);
 #pragma unroll
     for (int i = 0; i < WM / 16; i++) {
 #pragma unroll
@@ -278,8 +303,8 @@ __global__ void __launch_bounds__(BM / WM *(BN / TC_WN) * 32) tc_gemm_kernel(tc_
 #pragma unroll
             for (int e = 0; e < 8; e++) {
                 int r, c;
-                tc_place<ARCH>(lane, e, &r, &c);
-                tc_put<T>(g, m0 + row + i * 16 + r, n0 + col + j * 16 + c, sums[i][j][e]);
+                tc_place<ARCH>(p.lane, e, &r, &c);
+                tc_put<T>(g, p.m0 + p.row + i * 16 + r, p.n0 + p.col + j * 16 + c, sums[i][j][e]);
             }
         }
     }

@@ -1,6 +1,6 @@
 // mma_shim.h - the functions of backends/cuda/mma.cuh on the shim, with the lane maps of the PTX
-// manual.  An asynchronous copy is made when its group is waited for and not before: what reads its
-// target too early reads what was there.
+// manual.  An asynchronous copy is made when its group is waited for and not before; until then its
+// target is poison, 0xff, so that reading it too early and writing it too soon both show.
 #pragma once
 #include <map>
 #include <vector>
@@ -134,6 +134,7 @@ static inline void cp_async_16(void *shared, const void *global, int bytes) {
     if ((uintptr_t)shared % 16 || (bytes && (uintptr_t)global % 16)) {
         die("cp.async: an address is not aligned to 16 bytes");
     }
+    memset(shared, 0xff, 16);
     my_copies().back().push_back({shared, global, bytes});
 }
 static inline void cp_async_commit() { mrc_shim::my_copies().emplace_back(); }

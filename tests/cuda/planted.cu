@@ -1,18 +1,26 @@
 // A test of the tests: bugs that stand in the kernels behind macros, MRC_CUDA_BUG_.., must end this
 // program with a failure; without one it must pass.  On the shim only.
-#include "../../backends/cuda/gemm.cuh"
-#include "../../backends/cuda/lstm.cuh"
+#include "../../backends/cuda/gemm_tc.cuh"
+#include "../../backends/cuda/rnn.cuh"
 #include <vector>
 
 static int failed;
 
-// c of a product with ragged edges and several slices, in both orders of the threads.
-static void check_product(const char *order) {
-    enum { M = 70, N = 65, K = 40 };
-    std::vector<float> a(M * K), b(N * K), c(M * N);
-    for (int i = 0; i < M * K; i++) a[i] = (float)(i * 7 % 11) - 5;
-    for (int i = 0; i < N * K; i++) b[i] = (float)(i * 5 % 13) - 6;
+static mrc_status multiply(float, mrc_cuda *c, const mrc_cuda_product *p) {
+    return mrc_cuda_gemm_f32(c, p, NULL);
+}
+static mrc_status multiply(__half, mrc_cuda *c, const mrc_cuda_product *p) {
+    return mrc_cuda_gemm_tc<__half>(c, p, NULL);
+}
+
+// c of a product with ragged edges and several slices, in an order of the threads.
+template <class T, int K> static void check_product(mrc_dtype dtype, const char *order) {
+    enum { M = 70, N = 65 };
+    std::vector<T> a(M * K), b(N * K);
+    for (int i = 0; i < M * K; i++) a[i] = (T)((float)(i * 7 % 11) - 5);
+    for (int i = 0; i < N * K; i++) b[i] = (T)((float)(i * 5 % 13) - 6);
     mrc_cuda device = {};
+    device.path = 80;
     mrc_cuda_product p = {};
     float *far = NULL;
     setenv("MRC_SHIM_SCHED", order, 1);
@@ -21,14 +29,14 @@ static void check_product(const char *order) {
     p.n = N;
     p.k = K;
     p.b_transposed = 1;
-    p.a = { MRC_DTYPE_F32, K, a.data() };
-    p.b = { MRC_DTYPE_F32, K, b.data() };
+    p.a = { dtype, K, a.data() };
+    p.b = { dtype, K, b.data() };
     p.c = { MRC_DTYPE_F32, N, far, 0 };
-    failed += mrc_cuda_gemm_f32(&device, &p, NULL) != MRC_OK;
+    failed += multiply(T(), &device, &p) != MRC_OK;
     for (int i = 0; i < M; i++) {
         for (int j = 0; j < N; j++) {
             float sum = 0;                      // of integers: exact in any order
-            for (int k = 0; k < K; k++) sum += a[i * K + k] * b[j * K + k];
+            for (int k = 0; k < K; k++) sum += (float)a[i * K + k] * (float)b[j * K + k];
             failed += !(far[i * N + j] == sum);
         }
     }
@@ -39,7 +47,7 @@ static void check_product(const char *order) {
 __global__ static void pass_round(unsigned *arrived, const int *from, int *shared, int *to) {
     const int b = (int)blockIdx.x, n = (int)gridDim.x;
     if (threadIdx.x == 0) shared[b] = from[b];
-    lstm_barrier(arrived, gridDim.x);
+    rnn_barrier(arrived, gridDim.x);
     if (threadIdx.x == 0) to[b] = shared[(b + 1) % n];
 }
 static void check_barrier(void) {
@@ -52,9 +60,10 @@ static void check_barrier(void) {
 }
 
 int main(void) {
-    check_product("fwd");
-    check_product("rev");
-    check_product("rand:1");
+    for (const char *order : { "fwd", "rev", "rand:1" }) {
+        check_product<float, 40>(MRC_DTYPE_F32, order);
+        check_product<__half, 104>(MRC_DTYPE_F16, order);
+    }
     check_barrier();
     printf("%d failed\n", failed);
     return failed != 0;
