@@ -186,7 +186,8 @@ static void add(uint64_t from, uint64_t to) {
                                     "\"eval/f1\": %g, \"best_acc\": 0.25}",
                                     (unsigned long long)step, 1.0 / (double)step)
                   : snprintf(text, sizeof text, "{\"step\": %llu, \"epoch\": 1.5, \"bad/batch\": "
-                             "[\"a\"], \"train/loss\": %s}", (unsigned long long)step, step == 2 ? "null" : "0.1");
+                             "[\"a\"], \"train/loss\": %s}", (unsigned long long)step,
+                             step == 2 ? "null" : "0.1");
             CHECK(mrc_json_parse(ctx, &parsed, "line", text, (size_t)n, 0) == MRC_OK, "%s", text);
             tool_logs_row(&logs, parsed, 1.5);
             mrc_json_free(parsed);
