@@ -1627,10 +1627,15 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 //                    bits wide and other operands may be f32 (naive)
 // and those passes read kernels only.  So an op's formula, kernels and builder stand in one place.
 // The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
-// looked up from the folder of the file that includes it.
+// looked up from the folder of the file that includes it.  The core calls nothing of a pass but
+// MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
+// that only declares it, and MRC__FILLDEF is empty where they are compiled (tests/kernels.h).
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
+#endif
+#ifndef MRC__FILLDEF                // of what the core calls in a pass
+#define MRC__FILLDEF static
 #endif
 
 #if defined(MRC_IMPLEMENTATION) && !defined(MRC_IMPLEMENTATION_ONCE)
@@ -9392,7 +9397,8 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
     return MRC_OK;
 }
 
-static void MRC__T(fill)(mrc_kernels *k) {
+MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
+    mrc_kernels *k = &be->kernels[dtype];
     k->gemm              = MRC__T(gemm);
     k->embedding_fwd     = MRC__T(embedding_fwd);
     k->embedding_bwd     = MRC__T(embedding_bwd);
@@ -9547,10 +9553,10 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->free = mrc__host_free;
     be->upload = mrc__host_copy;
     be->download = mrc__host_copy;
-    mrc__naive_fill_f32(&be->kernels[MRC_DTYPE_F32]);
-    mrc__naive_fill_f64(&be->kernels[MRC_DTYPE_F64]);
-    mrc__naive_fill_f16(&be->kernels[MRC_DTYPE_F16]);
-    mrc__naive_fill_bf16(&be->kernels[MRC_DTYPE_BF16]);
+    mrc__naive_fill_f32(be, MRC_DTYPE_F32);
+    mrc__naive_fill_f64(be, MRC_DTYPE_F64);
+    mrc__naive_fill_f16(be, MRC_DTYPE_F16);
+    mrc__naive_fill_bf16(be, MRC_DTYPE_BF16);
     *out = be;
     return MRC_OK;
 }
@@ -12067,7 +12073,12 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 // symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
-static void MRC__T(fill)(mrc_kernels *k) {
+MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
+    mrc_kernels *k = &be->kernels[dtype];
+#if MRC__F32
+    be->prepack_bytes          = MRC__T(prepack_bytes);
+    be->prepack                = MRC__T(prepack);
+#endif
     k->gemm                    = MRC__T(gemm);
     k->linear_fwd              = MRC__T(linear_fwd);
     k->linear_bwd              = MRC__T(linear_bwd);
@@ -12240,26 +12251,19 @@ static int mrc__cpu_has(mrc_isa isa) {
 }
 
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
-    mrc_kernels *f32 = &be->kernels[MRC_DTYPE_F32], *f64 = &be->kernels[MRC_DTYPE_F64];
     be->isa = "baseline";
-    be->prepack_bytes = mrc__cpu_prepack_bytes_f32;
-    be->prepack = mrc__cpu_prepack_f32;
-    mrc__cpu_fill_f32(f32);
-    mrc__cpu_fill_f64(f64);
+    mrc__cpu_fill_f32(be, MRC_DTYPE_F32);
+    mrc__cpu_fill_f64(be, MRC_DTYPE_F64);
 #if defined(__x86_64__)
     if (isa == MRC_ISA_AVX2) {
         be->isa = "avx2";
-        be->prepack_bytes = mrc__cpu_prepack_bytes_avx2_f32;
-        be->prepack = mrc__cpu_prepack_avx2_f32;
-        mrc__cpu_fill_avx2_f32(f32);
-        mrc__cpu_fill_avx2_f64(f64);
+        mrc__cpu_fill_avx2_f32(be, MRC_DTYPE_F32);
+        mrc__cpu_fill_avx2_f64(be, MRC_DTYPE_F64);
     }
     if (isa == MRC_ISA_AVX512) {
         be->isa = "avx512";
-        be->prepack_bytes = mrc__cpu_prepack_bytes_avx512_f32;
-        be->prepack = mrc__cpu_prepack_avx512_f32;
-        mrc__cpu_fill_avx512_f32(f32);
-        mrc__cpu_fill_avx512_f64(f64);
+        mrc__cpu_fill_avx512_f32(be, MRC_DTYPE_F32);
+        mrc__cpu_fill_avx512_f64(be, MRC_DTYPE_F64);
 #ifdef MRC__HAS_BF16
         ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
 #endif
@@ -12267,10 +12271,8 @@ static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
 #elif defined(__aarch64__)
     if (isa == MRC_ISA_NEON) {
         be->isa = "neon";
-        be->prepack_bytes = mrc__cpu_prepack_bytes_neon_f32;
-        be->prepack = mrc__cpu_prepack_neon_f32;
-        mrc__cpu_fill_neon_f32(f32);
-        mrc__cpu_fill_neon_f64(f64);
+        mrc__cpu_fill_neon_f32(be, MRC_DTYPE_F32);
+        mrc__cpu_fill_neon_f64(be, MRC_DTYPE_F64);
     }
 #else
     (void)isa;
@@ -15066,7 +15068,8 @@ static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, ui
     if (c->n != expected && expected != UINT64_MAX) {
         return mrc__arrow_fail(a, "columns of different lengths");
     }
-    if (c->n > (uint64_t)1 << 40 || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
+    // Nulls alone take no bytes: what stands behind no row must not make work.
+    if (c->n / 8 > a->file_bytes || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
     c->valid = c->data = c->offsets = NULL;
     if (c->type == MRC__ARROW_NULL) return MRC_OK;
     MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
@@ -19756,7 +19759,12 @@ static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t byte
 
 static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t bytes,
                                 mrc_text field[3]) {
-    size_t at = 0, line = 1;
+    size_t at = 0, line = 1, valid = mrc_utf8_valid(text, bytes);
+    if (valid < bytes) {
+        for (; at < valid; at++) line += text[at] == '\n';
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", l->path,
+                         line, (unsigned)(unsigned char)text[valid]);
+    }
     while (at < bytes) {
         size_t begun = line, n = 0;
         int more = 1;
@@ -20630,7 +20638,9 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
                          mrc_index_size(ix));
     }
     MRC__TRY(mrc__ix_read(ix, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
-    if (at[1] < at[0] || at[1] - at[0] < sizeof bytes + 3 || at[1] - at[0] > SIZE_MAX / 2) {
+    uint64_t texts = ix->end.at[MRC__IX_TEXTS + 1] - ix->end.at[MRC__IX_TEXTS];
+    if (at[1] > texts || at[0] > at[1] || at[1] - at[0] < sizeof bytes + 3
+        || texts > SIZE_MAX / 2) {
         return mrc__ix_broken(ix, "passage %zu has no place", index);
     }
     room->bytes = 0;

@@ -2,7 +2,7 @@
 // decoding, metrics.  Small data is written here, so that it runs anywhere; with ../shared (or
 // MRC_SHARED) also the corpus of broken files, the reference run's counts, figures, 474 windows.
 #define TEST_LINKED
-#include "test.h"
+#include "cases.h"
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -960,7 +960,7 @@ int main(void) {
     test_metrics();
     test_out_of_memory();
     if (has_shared()) {
-        test_squad_corpus();
+        cases_on_small_stack(test_squad_corpus);
         test_reference_counts();
         test_windows();
         test_recorded_probabilities();
