@@ -811,7 +811,7 @@ COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer 
     test_checkpoint test_search test_qa test_readers test_faults"
 COVERAGE_SECTIONS="utf8 json yaml file safetensors pickle torch trie vocabulary tokenizer bpe arrow
     dataset config weights model_dir checkpoint corpus index"
-COVERAGE_RUNS=200000
+COVERAGE_RUNS=50000
 COVERAGE_LIMIT=98
 
 # coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.
