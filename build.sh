@@ -399,13 +399,17 @@ limited() {
     if have timeout; then timeout -k 10 "$TEST_LIMIT" "$@"; else "$@"; fi
 }
 
-# Suites that call public functions only are linked with one mrc.o of their configuration.
+# Kernels, which take ten times as long to compile as the rest, are compiled once for all suites of
+# a configuration; suites that call public functions only share one mrc.o as well.
+SPLIT='-DMRC_SELF="tests/kernels.h"'
 is_linked() { grep -q '^#define TEST_LINKED' "tests/$1.c"; }
 run_object() {
-    object=$OUT/test/$1/mrc.o
-    newer "$object" mrc.h tools/mrc.c build.sh && return
-    # shellcheck disable=SC2046
-    compile "$(config_cc "$1")" "$object" $(config_flags "$1") -c tools/mrc.c
+    mkdir -p "$OUT/test/$1"
+    object=$OUT/test/$1/$2.o flags="$SPLIT -Wno-unused-function" source=tools/mrc.c
+    [ "$2" = mrc ] || flags='' source=tests/kernels.c
+    newer "$object" mrc.h "$source" tests/kernels.h build.sh && return
+    # shellcheck disable=SC2046,SC2086
+    compile "$(config_cc "$1")" "$object" $(config_flags "$1") $flags -c "$source"
 }
 
 # run_suite CONFIG SUITE: the job itself, its output going to the log.
@@ -416,16 +420,17 @@ run_suite() {
     header-*) check_header "${1#header-}"; return ;;
     cuda-*)   run_cuda_suite "$1" "$2"; return ;;
     esac
-    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS object=''
+    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS objects=$OUT/test/$1/kernels.o
     [ "$1" = arm64 ] && emulator=qemu-aarch64 blas=''
+    run_object "$1" kernels || return 1
     if is_linked "$2"; then
-        run_object "$1" || return 1
-        object=$OUT/test/$1/mrc.o
+        run_object "$1" mrc || return 1
+        objects="$OUT/test/$1/mrc.o $objects"
     fi
     if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
         # shellcheck disable=SC2046,SC2086
-        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") "tests/$2.c" $object $blas \
-            || return 1
+        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") $SPLIT \
+            "tests/$2.c" $objects $blas || return 1
     fi
     # shellcheck disable=SC2086
     MRC_TEST_CONFIG=$1 limited $emulator "$binary"
@@ -447,11 +452,13 @@ run_cuda_suite() {
         "$cxx" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
             -o "$dir/cuda.o.$$" && mv -f "$dir/cuda.o.$$" "$dir/cuda.o" || return 1
     fi
-    if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o"; then
+    run_object "$1" kernels || return 1
+    if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o" "$dir/kernels.o"; then
         # shellcheck disable=SC2046,SC2086
-        "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA \
+        "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA $SPLIT \
             -c "tests/$2.c" -o "$dir/$2.o" \
-            && "$cxx" $(config_flags "$1") "$dir/$2.o" "$dir/cuda.o" $LIBS -o "$dir/$2" || return 1
+            && "$cxx" $(config_flags "$1") "$dir/$2.o" "$dir/cuda.o" "$dir/kernels.o" $LIBS \
+                -o "$dir/$2" || return 1
     fi
     MRC_TEST_CONFIG=$1 limited "$dir/$2"
 }
@@ -595,8 +602,11 @@ run_tests() {
     build_all
     # First what several jobs need; one that cannot be built fails its jobs.
     printf '%s' "$jobs" | while read -r config suite; do
-        [ ! -e "tests/$suite.c" ] || ! is_linked "$suite" || echo "$config"
-    done | sort -u | xargs -P "$JOBS" -n 1 ./build.sh run-object 2>/dev/null
+        [ -e "tests/$suite.c" ] || continue
+        echo "$config kernels"
+        case $config in cuda-*) continue ;; esac
+        ! is_linked "$suite" || echo "$config mrc"
+    done | sort -u | xargs -P "$JOBS" -n 2 ./build.sh run-object 2>/dev/null
     printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
     printf '%s' "$jobs" | while read -r config suite; do
         cat "$OUT/test/$config/$suite.count" 2>/dev/null || echo "0 1 0"
@@ -1079,7 +1089,7 @@ all)     build_all ;;
 demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
-run-object) run_object "$1" ;;
+run-object) run_object "$1" "$2" ;;
 lint)    lint ;;
 faults)  faults ;;
 bench)   bench "$@" ;;
