@@ -6,7 +6,8 @@
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
 # run at a time (default: the cores there are), OPENBLAS=0 leaves OpenBLAS out where it is found,
 # CUDA=0 leaves CUDA out, CUDA=1 compiles it without a driver too (NVCC=.. names the compiler),
-# PYTHON is who runs the peers of bench.  A verb's last line on stdout is its result.
+# MICROHTTPD=0 leaves build/serve out, PYTHON is who runs the peers of bench.  A verb's last line on
+# stdout is its result.
 cd "$(dirname "$0")" || exit 2
 
 STD="-std=c11"
@@ -56,6 +57,39 @@ END
         rm -f "$probe" "$probe.c"
     fi
     export BLAS
+}
+
+# Sets HTTPD_FLAGS, what links libmicrohttpd into tools/serve.c: empty where it is left out.
+find_http() {
+    [ -z "${HTTPD_FLAGS+set}" ] || return 0
+    HTTPD_FLAGS=
+    probe=$OUT/http-probe.$$
+    printf '%s\n' '#include <microhttpd.h>' '#if MHD_VERSION < 0x00097100' '#error too old' \
+        '#endif' 'int main(void) { return MHD_get_version() == 0; }' >"$probe.c"
+    if [ "$MICROHTTPD" != 0 ]; then
+        # shellcheck disable=SC2086
+        $CC -w "$probe.c" -lmicrohttpd -o "$probe" 2>/dev/null \
+            && HTTPD_FLAGS="-I$OUT -lmicrohttpd"
+    fi
+    rm -f "$probe" "$probe.c"
+    export HTTPD_FLAGS
+}
+
+# left_out SOURCE: why one of the programs is not built here; nothing when it is.
+left_out() {
+    case $1 in
+    */serve.c)
+        [ -n "$HTTPD_FLAGS" ] || echo "no libmicrohttpd (0.9.71 or later, with its header)" ;;
+    esac
+}
+
+# The page of tools/serve.c as bytes: a string may not be that long.
+make_page() {
+    newer "$OUT/page.h" tools/page.html && return
+    { echo "static const unsigned char page_html[] = {"
+      od -An -v -tu1 tools/page.html | sed 's/[0-9][0-9]*/&,/g'
+      echo "};"
+    } >"$OUT/page.h.$$" && mv -f "$OUT/page.h.$$" "$OUT/page.h"
 }
 
 CUDA_SOURCES="backends/cuda.cu backends/cuda.h backends/cuda/*.cuh tests/cuda/* mrc.h build.sh"
@@ -152,8 +186,11 @@ build_all() {
     mkdir -p "$OUT" || exit 5
     find_openblas
     find_cuda
+    find_http
+    make_page || exit 5
     # Another compiler or other flags make everything anew.
-    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $($CC --version 2>/dev/null | head -n 1)"
+    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS"
+    flags="$flags $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
         echo "$flags" >"$OUT/flags"
@@ -165,11 +202,21 @@ build_all() {
     for source in tools/*.c; do
         name=$(basename "$source" .c)
         [ "$name" = mrc ] && continue
-        newer "$OUT/$name" "$source" tools/tool.h backends/openblas.h backends/cuda.h "$OUT/mrc.o" \
-            && continue
+        why=$(left_out "$source")
+        if [ -n "$why" ]; then
+            say "$OUT/$name is left out: $why"
+            rm -f "${OUT:?}/$name"
+            continue
+        fi
+        http='' page=''
+        [ "$name" = serve ] && http=$HTTPD_FLAGS page=$OUT/page.h
+        # shellcheck disable=SC2086
+        newer "$OUT/$name" "$source" tools/*.h backends/openblas.h backends/cuda.h "$OUT/mrc.o" \
+            $page && continue
         say "$CC $OUT/$name"
         # shellcheck disable=SC2086
-        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" $BLAS $CUDA_FLAGS || exit 3
+        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" $BLAS $CUDA_FLAGS $http \
+            || exit 3
     done
 }
 
@@ -683,10 +730,15 @@ check_header() {
         if "$cc" $STD -w -pthread -fsyntax-only "$source"; then ok; else bad "$cc: $source"; fi
     done
 
+    [ -n "$CC" ] || CC=$cc
+    find_http
+    make_page
     for source in tools/*.c; do
+        why=$(left_out "$source")
+        if [ -n "$why" ]; then skip "$cc: $source: $why"; continue; fi
         for blas in "" -DMRC_OPENBLAS; do
             # shellcheck disable=SC2086
-            if compile "$cc" "$dir/tool.o" -O2 -c "$source" $blas; then ok
+            if compile "$cc" "$dir/tool.o" -O2 "-I$OUT" -c "$source" $blas; then ok
             else bad "$cc: $source $blas"; fi
         done
     done

@@ -1522,6 +1522,8 @@ typedef struct mrc_reply {
     size_t          n_spans;
     const mrc_span *answer;         // one of them: see mrc_decode_answer()
     double          null_score_diff;
+    const mrc_window_logits *windows;   // what they were found in; the reader's too
+    size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
 } mrc_reply;
 // Answers n questions, whose windows go through the model together.  Of an example the question and
 // the context are read, both with their bytes.  mrc_span_text() says what a span says.
@@ -19569,7 +19571,12 @@ struct mrc_reader {
     mrc_features_config  features;
     mrc_decode_config    decode;
     size_t               batch_size;
-    mrc_span            *spans;     // of the last call, n_best_size + 1 for each question
+    // Of the last call:
+    mrc_span            *spans;     // n_best_size + 1 for each question
+    mrc_features         windows;
+    size_t              *begin;     // by window: where its start logits are, its end's behind
+    float               *logits;
+    mrc_window_logits   *window_logits;
 };
 
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
@@ -19617,98 +19624,92 @@ MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *pat
     return s;
 }
 
+// What the replies of the last call point to.
+static void mrc__reader_clear(mrc_reader *r) {
+    const mrc_allocator *host = &r->ctx->host;
+    void *parts[] = { r->spans, r->begin, r->logits, r->window_logits };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+    mrc_features_free(&r->windows);
+    r->spans = NULL;
+    r->begin = NULL;
+    r->logits = NULL;
+    r->window_logits = NULL;
+}
+
 MRCDEF void mrc_reader_free(mrc_reader *r) {
     if (!r) return;
     mrc_ctx *ctx = r->ctx;
-    if (r->spans) ctx->host.free(ctx->host.user, r->spans);
+    mrc__reader_clear(r);
     mrc_tokenizer_free(r->own_tok);
     mrc_model_free(r->own_model);
     ctx->host.free(ctx->host.user, r);
 }
 
-typedef struct mrc__answering {
-    mrc_features features;
-    size_t      *begin;             // by feature: where its start logits are, its end's behind
-    float       *logits;
-    mrc_window_logits *windows;
-} mrc__answering;
-
 static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
                                      const float *start, const float *end) {
-    mrc__answering *a = user;
-    float *to = a->logits + a->begin[f - a->features.list];
+    mrc_reader *r = user;
+    float *to = r->logits + r->begin[f - r->windows.list];
     (void)ctx;
     memcpy(to, start, (size_t)f->length * sizeof *to);
     memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
     return MRC_OK;
 }
 
-// Room for the logits, and for the windows of any one question.
-static int mrc__answer_room(mrc_reader *r, mrc__answering *a) {
+// Room for the spans of n questions, and for the windows and their logits.
+static int mrc__answer_room(mrc_reader *r, size_t n) {
     const mrc_allocator *host = &r->ctx->host;
-    size_t rows = 0, n = a->features.n, bytes;
-    a->begin = mrc__mul(n + 1, sizeof *a->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
-    a->windows = mrc__mul(n + 1, sizeof *a->windows, &bytes) ? host->alloc(host->user, bytes)
-                                                             : NULL;
-    for (size_t i = 0; i < n && a->begin; i++) {
-        a->begin[i] = rows;
-        rows += 2 * (size_t)a->features.list[i].length;
+    size_t rows = 0, k = r->windows.n, each, bytes;
+    if (!mrc__add(r->decode.n_best_size, 1, &each) || !mrc__mul(each, sizeof *r->spans, &each)
+        || !mrc__mul(n + 1, each, &bytes)) return 0;
+    r->spans = host->alloc(host->user, bytes);
+    r->begin = mrc__mul(k + 1, sizeof *r->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
+    r->window_logits = mrc__mul(k + 1, sizeof *r->window_logits, &bytes)
+                       ? host->alloc(host->user, bytes) : NULL;
+    for (size_t i = 0; i < k && r->begin; i++) {
+        r->begin[i] = rows;
+        rows += 2 * (size_t)r->windows.list[i].length;
     }
-    a->logits = mrc__mul(rows + 1, sizeof *a->logits, &bytes) ? host->alloc(host->user, bytes)
+    r->logits = mrc__mul(rows + 1, sizeof *r->logits, &bytes) ? host->alloc(host->user, bytes)
                                                               : NULL;
-    return a->begin && a->windows && a->logits;
+    return r->spans && r->begin && r->window_logits && r->logits;
 }
 
-static mrc_status mrc__answer_decode(mrc_reader *r, mrc__answering *a, size_t n,
-                                     mrc_reply *replies) {
+static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies) {
     size_t each = r->decode.n_best_size + 1;
     for (size_t q = 0, at = 0; q < n; q++) {
-        size_t k = 0;
         mrc_span *spans = r->spans + q * each;
-        for (; at < a->features.n && (size_t)a->features.list[at].example_index == q; at++, k++) {
-            const mrc_feature *f = &a->features.list[at];
-            const float *logits = a->logits + a->begin[at];
-            a->windows[k] = (mrc_window_logits){ f, logits, logits + f->length };
+        mrc_reply *reply = &replies[q];
+        *reply = (mrc_reply){ .spans = spans, .windows = r->window_logits + at };
+        for (; at < r->windows.n && (size_t)r->windows.list[at].example_index == q; at++) {
+            const mrc_feature *f = &r->windows.list[at];
+            const float *logits = r->logits + r->begin[at];
+            r->window_logits[at] = (mrc_window_logits){ f, logits, logits + f->length };
+            reply->n_windows++;
         }
-        MRC__TRY(mrc_decode(r->ctx, a->windows, k, &r->decode, spans, &replies[q].n_spans));
-        replies[q].spans = spans;
-        replies[q].answer = mrc_decode_answer(&r->decode, spans, replies[q].n_spans,
-                                              &replies[q].null_score_diff);
+        MRC__TRY(mrc_decode(r->ctx, reply->windows, reply->n_windows, &r->decode, spans,
+                            &reply->n_spans));
+        reply->answer = mrc_decode_answer(&r->decode, spans, reply->n_spans,
+                                          &reply->null_score_diff);
     }
     return MRC_OK;
 }
 
-static mrc_status mrc__answer_run(mrc_reader *r, mrc__answering *a, size_t n,
-                                  mrc_reply *replies) {
-    size_t bytes;
-    mrc_predict_desc predict = { .features = &a->features, .batch_size = r->batch_size,
-                                 .by_length = 1, .fn = mrc__answer_window, .user = a };
-    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
-    r->spans = r->decode.n_best_size < SIZE_MAX / sizeof *r->spans - 1
-            && mrc__mul(n + 1, (r->decode.n_best_size + 1) * sizeof *r->spans, &bytes)
-             ? r->ctx->host.alloc(r->ctx->host.user, bytes) : NULL;
-    if (!r->spans || !mrc__answer_room(r, a)) {
-        return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
-    }
-    if (a->features.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
-    return mrc__answer_decode(r, a, n, replies);
-}
-
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
-    const mrc_allocator *host = &r->ctx->host;
-    mrc__answering a = {0};
     // A data set of what the caller has: only read, so nothing is copied.
-    mrc_dataset set = { .host = *host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
+    mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
-    mrc_status s = mrc_features_new(r->ctx, &a.features, &set, r->tok, &r->features);
-    if (s == MRC_OK) s = mrc__answer_run(r, &a, n, replies);
-    void *parts[] = { a.begin, a.logits, a.windows };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
+    mrc_predict_desc predict = { .features = &r->windows, .batch_size = r->batch_size,
+                                 .by_length = 1, .fn = mrc__answer_window, .user = r };
+    mrc__reader_clear(r);
+    MRC__TRY(mrc_features_new(r->ctx, &r->windows, &set, r->tok, &r->features));
+    if (!mrc__answer_room(r, n)) {
+        return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
     }
-    mrc_features_free(&a.features);
-    return s;
+    if (r->windows.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
+    return mrc__answer_decode(r, n, replies);
 }
 #endif // core pass
 

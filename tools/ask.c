@@ -1,9 +1,5 @@
 // ask: a question in, answers out, over one passage or the passages that an index finds.
-//
-// A candidate is a span of a passage.  Its score is the reader's, start plus end logit, and where
-// passages were looked up the weighted sum of that and the BM25 score: both count in nats.
-// Confidence is the softmax over all candidates; equal texts are one answer and share it.
-#include "tool.h"
+#include "answers.h"
 
 typedef struct ask_args {
     const char *model, *context, *index, *question;
@@ -11,14 +7,6 @@ typedef struct ask_args {
     size_t      top_k, n_answers, max_answer_length, max_seq_length, doc_stride, batch_size;
     double      retrieval_weight, null_score_diff_threshold, temperature;
 } ask_args;
-
-typedef struct candidate {
-    const mrc_example *passage;
-    const mrc_span    *span;
-    const char        *text;
-    size_t             bytes, place;    // of the passage among those found
-    double             score, confidence;
-} candidate;
 
 typedef struct asking {
     ask_args      a;
@@ -86,7 +74,6 @@ static size_t find_passages(asking *k, const char *question) {
     if (!k->ix) {
         k->passages[0] = (mrc_example){ .id = k->a.context, .title = "", .context = k->context,
                                         .context_bytes = k->context_bytes };
-        k->hits[0] = (mrc_hit){ 0, 0 };
     } else {
         tool_check(k->ctx, mrc_search(k->searcher, &query, 1, k->most, k->hits, &n));
     }
@@ -106,57 +93,6 @@ static size_t find_passages(asking *k, const char *question) {
 //==============================================================================
 // Answers
 //==============================================================================
-static int by_score(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
-    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
-    if (x->place != y->place) return x->place < y->place ? -1 : 1;
-    return x->span < y->span ? -1 : x->span > y->span;
-}
-
-// Gives candidates their confidence and leaves one of each text: how many.
-static size_t merge(asking *k, size_t n) {
-    double sum = 0;
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        k->list[i].confidence = exp((k->list[i].score - k->list[0].score) / k->a.temperature);
-        sum += k->list[i].confidence;
-    }
-    for (size_t i = 0; i < n; i++) {
-        candidate *c = &k->list[i], *same = NULL;
-        c->confidence /= sum;
-        for (size_t j = 0; j < kept && !same; j++) {
-            candidate *other = &k->list[j];
-            if (other->bytes == c->bytes && !memcmp(other->text, c->text, c->bytes)) same = other;
-        }
-        if (same) same->confidence += c->confidence;
-        else k->list[kept++] = *c;
-    }
-    return kept;
-}
-
-// All spans of all passages, best first.  With version_2_with_negative a passage that says "no
-// answer" stands for that only; where no passage has one, the answer is "".
-static size_t gather(asking *k, size_t n) {
-    double weight = k->ix ? k->a.retrieval_weight : 0;
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        const mrc_reply *reply = &k->replies[i];
-        if (reply->answer->kind != MRC_SPAN_TEXT) continue;
-        for (size_t s = 0; s < reply->n_spans; s++) {
-            const mrc_span *span = &reply->spans[s];
-            candidate *c = &k->list[count];
-            if (span->kind != MRC_SPAN_TEXT || span->begin >= span->end) continue;
-            *c = (candidate){ .passage = &k->passages[i], .span = span, .place = i };
-            c->text = mrc_span_text(span, c->passage, &c->bytes);
-            c->score = (1 - weight) * (double)(span->start_logit + span->end_logit)
-                     + weight * k->hits[i].score;
-            count++;
-        }
-    }
-    qsort(k->list, count, sizeof *k->list, by_score);
-    return count ? merge(k, count) : 0;
-}
-
 static void add_json(asking *k, const char *question, size_t n) {
     mrc_text *t = &k->out;
     mrc_text_add(t, "{", 1);
@@ -220,7 +156,8 @@ static void add_text(asking *k, size_t n) {
 static void answer(asking *k, const char *question) {
     size_t n = find_passages(k, question);
     tool_check(k->ctx, mrc_reader_answer(k->reader, k->passages, n, k->replies));
-    size_t count = gather(k, n);
+    size_t count = candidates_find(k->list, k->passages, k->replies, k->ix ? k->hits : NULL, n,
+                                   k->a.retrieval_weight, k->a.temperature);
     if (count > k->a.n_answers) count = k->a.n_answers;
     k->out.bytes = 0;
     if (k->a.json) add_json(k, question, count);

@@ -4,7 +4,7 @@
 // The file stands alone: no script, no network, pictures as inline SVG.  Everything that is drawn
 // was read from the runs' own files (trainer_state.json, log.jsonl, all_results.json); the last two
 // parts run the models on --test_file.
-#include "tool.h"
+#include "answers.h"
 
 #define MAX_RUNS  64
 #define MAX_FLAGS 256
@@ -616,20 +616,13 @@ static void put_lengths(const reader *r) {
     put("</svg></figure>\n");
 }
 
-static void softmax(const float *logits, size_t n, double *out) {
-    double high = -HUGE_VAL, sum = 0;
-    for (size_t i = 0; i < n; i++) high = fmax(high, (double)logits[i]);
-    for (size_t i = 0; i < n; i++) sum += out[i] = exp((double)logits[i] - high);
-    for (size_t i = 0; i < n; i++) out[i] /= sum;
-}
-
 // The passage's words with a bar above (start) and below (end) each token.
 static void put_words(const mrc_feature *f, const float *logits, const mrc_example *x,
                       const mrc_span *best) {
     size_t n = (size_t)f->length, at = 0;
     double *p = tool_allocate(2 * n + 1, sizeof *p);
-    softmax(logits, n, p);
-    softmax(logits + n, n, p + n);
+    window_softmax(logits, n, p);
+    window_softmax(logits + n, n, p + n);
     put("<div class=\"words\">");
     for (size_t i = 0; i < n; i++) {
         if (f->offset_mapping[i][0] < 0) continue;
@@ -650,26 +643,6 @@ static void put_words(const mrc_feature *f, const float *logits, const mrc_examp
     }
     put("</div>\n");
     free(p);
-}
-
-// The window where the best span has its logits: the one with the greatest sum over it.
-static size_t window_of(const reader *r, size_t first, size_t n, const mrc_span *best) {
-    size_t window = first;
-    double most = -HUGE_VAL;
-    for (size_t w = first; w < first + n; w++) {
-        const mrc_feature *f = &r->few.list[w];
-        double start = -HUGE_VAL, end = -HUGE_VAL;
-        for (int32_t i = 0; i < f->length; i++) {
-            if (f->offset_mapping[i][0] < 0) continue;
-            if (f->offset_mapping[i][0] == best->begin) start = (double)r->logits[w][i];
-            if (f->offset_mapping[i][1] == best->end) end = (double)r->logits[w][f->length + i];
-        }
-        if (start + end > most) {
-            most = start + end;
-            window = w;
-        }
-    }
-    return window;
 }
 
 static void put_answer(const reader *r, size_t run, size_t example, const test_set *t) {
@@ -696,7 +669,7 @@ static void put_answer(const reader *r, size_t run, size_t example, const test_s
     put_bytes(text, bytes);
     put("</strong> <span class=\"soft\">%.3f</span></summary>\n", spans[0].probability);
     if (n) {
-        size_t w = window_of(r, first, n, &spans[0]);
+        size_t w = first + window_of(windows, n, &spans[0]);
         put_words(&r->few.list[w], r->logits[w], x, &spans[0]);
     }
     put("</details>\n");
