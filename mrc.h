@@ -2269,6 +2269,12 @@ static const char *mrc__backend_refusal(const mrc_backend *be) {
     return NULL;
 }
 
+// Whether this thread takes subnormal numbers for 0: other code in the process may have set that.
+static int mrc__flushes_subnormals(void) {
+    volatile float smallest = FLT_MIN, half = 0.5f, subnormal = smallest * half;
+    return !(subnormal + subnormal > 0);
+}
+
 MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     mrc_allocator host;
     if (!out) return MRC_ERR_ARG;
@@ -2297,6 +2303,10 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     ctx->step.chunk_bytes -= ctx->step.chunk_bytes % MRC_ALIGNMENT;
     ctx->grad_mode = 1;
     ctx->frame = 1;
+    if (desc->backend && mrc__flushes_subnormals()) {
+        mrc__note(ctx, "this thread takes subnormal numbers for 0 (FTZ or DAZ is set, perhaps by a "
+                  "library built with -ffast-math): results will differ in their last bits");
+    }
     *out = ctx;
     return MRC_OK;
 }
