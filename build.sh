@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds and checks everything:
-#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|faults|fuzz|clean]
+#     ./build.sh [all|demo|test [NAME]|lint|bench [--quick] [ROW]..|faults|fuzz|
+#                 exhaustive|coverage|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  CC chooses
 # the compiler (default: the first of cc, gcc, clang), CFLAGS adds flags, JOBS is how many tests
@@ -15,7 +16,7 @@ WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, test, lint, bench, faults, fuzz or clean"
+VERBS="all, demo, test, lint, bench, faults, fuzz, exhaustive, coverage or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -398,13 +399,17 @@ limited() {
     if have timeout; then timeout -k 10 "$TEST_LIMIT" "$@"; else "$@"; fi
 }
 
-# Suites that call public functions only are linked with one mrc.o of their configuration.
+# Kernels, which take ten times as long to compile as the rest, are compiled once for all suites of
+# a configuration; suites that call public functions only share one mrc.o as well.
+SPLIT='-DMRC_SELF="tests/kernels.h"'
 is_linked() { grep -q '^#define TEST_LINKED' "tests/$1.c"; }
 run_object() {
-    object=$OUT/test/$1/mrc.o
-    newer "$object" mrc.h tools/mrc.c build.sh && return
-    # shellcheck disable=SC2046
-    compile "$(config_cc "$1")" "$object" $(config_flags "$1") -c tools/mrc.c
+    mkdir -p "$OUT/test/$1"
+    object=$OUT/test/$1/$2.o flags="$SPLIT -Wno-unused-function" source=tools/mrc.c
+    [ "$2" = mrc ] || flags='' source=tests/kernels.c
+    newer "$object" mrc.h "$source" tests/kernels.h build.sh && return
+    # shellcheck disable=SC2046,SC2086
+    compile "$(config_cc "$1")" "$object" $(config_flags "$1") $flags -c "$source"
 }
 
 # run_suite CONFIG SUITE: the job itself, its output going to the log.
@@ -415,16 +420,17 @@ run_suite() {
     header-*) check_header "${1#header-}"; return ;;
     cuda-*)   run_cuda_suite "$1" "$2"; return ;;
     esac
-    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS object=''
+    binary=$OUT/test/$1/$2 emulator='' blas=$BLAS objects=$OUT/test/$1/kernels.o
     [ "$1" = arm64 ] && emulator=qemu-aarch64 blas=''
+    run_object "$1" kernels || return 1
     if is_linked "$2"; then
-        run_object "$1" || return 1
-        object=$OUT/test/$1/mrc.o
+        run_object "$1" mrc || return 1
+        objects="$OUT/test/$1/mrc.o $objects"
     fi
     if ! newer "$binary" "tests/$2.c" tests/*.h backends/*.h mrc.h build.sh; then
         # shellcheck disable=SC2046,SC2086
-        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") "tests/$2.c" $object $blas \
-            || return 1
+        compile "$(config_cc "$1")" "$binary" $(config_flags "$1") $SPLIT \
+            "tests/$2.c" $objects $blas || return 1
     fi
     # shellcheck disable=SC2086
     MRC_TEST_CONFIG=$1 limited $emulator "$binary"
@@ -446,11 +452,13 @@ run_cuda_suite() {
         "$cxx" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
             -o "$dir/cuda.o.$$" && mv -f "$dir/cuda.o.$$" "$dir/cuda.o" || return 1
     fi
-    if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o"; then
+    run_object "$1" kernels || return 1
+    if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o" "$dir/kernels.o"; then
         # shellcheck disable=SC2046,SC2086
-        "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA \
+        "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA $SPLIT \
             -c "tests/$2.c" -o "$dir/$2.o" \
-            && "$cxx" $(config_flags "$1") "$dir/$2.o" "$dir/cuda.o" $LIBS -o "$dir/$2" || return 1
+            && "$cxx" $(config_flags "$1") "$dir/$2.o" "$dir/cuda.o" "$dir/kernels.o" $LIBS \
+                -o "$dir/$2" || return 1
     fi
     MRC_TEST_CONFIG=$1 limited "$dir/$2"
 }
@@ -594,8 +602,11 @@ run_tests() {
     build_all
     # First what several jobs need; one that cannot be built fails its jobs.
     printf '%s' "$jobs" | while read -r config suite; do
-        [ ! -e "tests/$suite.c" ] || ! is_linked "$suite" || echo "$config"
-    done | sort -u | xargs -P "$JOBS" -n 1 ./build.sh run-object 2>/dev/null
+        [ -e "tests/$suite.c" ] || continue
+        echo "$config kernels"
+        case $config in cuda-*) continue ;; esac
+        ! is_linked "$suite" || echo "$config mrc"
+    done | sort -u | xargs -P "$JOBS" -n 2 ./build.sh run-object 2>/dev/null
     printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
     printf '%s' "$jobs" | while read -r config suite; do
         cat "$OUT/test/$config/$suite.count" 2>/dev/null || echo "0 1 0"
@@ -635,42 +646,276 @@ faults() {
 }
 
 #===================================================================================================
-# fuzz: every tests/fuzz_*.c, FUZZ_RUNS mutations each (default 100000), under ASan and UBSan
+# exhaustive: what is proved by trying everything, where that takes longer than a test may
+#
+# All 2^32 strings of four bytes through the UTF-8 validator.  After a change to impl.utf8.
 #===================================================================================================
+exhaustive() {
+    build_all
+    mkdir -p "$OUT/test/gcc" || exit 5
+    MRC_EXHAUSTIVE=1 run_job gcc test_text
+    grep '^utf8' "$OUT/test/gcc/test_text.log"
+    tail -n 1 "$OUT/test/gcc/test_text.log"
+    read -r _ failed _ <"$OUT/test/gcc/test_text.count"
+    [ "$failed" -eq 0 ]
+}
+
+#===================================================================================================
+# fuzz: every tests/fuzz_*.c, FUZZ_RUNS mutations each (default 100000), under ASan and UBSan
+#
+# FUZZER=libfuzzer takes clang's, which is led by coverage, in place of the targets' own driver.
+#===================================================================================================
+# Seeds that C strings cannot hold, or that a program here writes, each in the folder of its target.
+fuzz_make_seeds() {
+    seeds=$OUT/fuzz/seeds fixtures=tests/fixtures
+    newer "$seeds/done" build.sh && return
+    for target in index weights tokenizer torch dataset; do
+        mkdir -p "$seeds/$target" || exit 5
+    done
+    printf '1\tthe king of a city 1.\n2\ta \355\225\234\352\265\255 city\n' \
+        >"$seeds/corpus.tsv"
+    for analyzer in whitespace char_bigram korean; do
+        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer $analyzer \
+            --output "$seeds/made" >/dev/null 2>&1 || exit 3
+        mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
+    done
+    for name in x y; do
+        header="{\"$name\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
+        printf '\066\0\0\0\0\0\0\0%s1234' "$header" >"$seeds/$name"
+    done
+    {
+        printf '{"weight_map":{"x":"a.safetensors","y":"b.safetensors"}}\036'
+        cat "$seeds/x"
+        printf '\036'
+        cat "$seeds/y"
+    } >"$seeds/weights/two"
+    {
+        printf '{"_data_files":[{"filename":"a.arrow"}],"_indices_data_files":null}\036'
+        cat $fixtures/types.arrow
+    } >"$seeds/dataset/folder"
+    for file in vocab.json merges.txt tokenizer_config.json; do
+        cat "$fixtures/tokenizer/bytes/$file"
+        [ $file = tokenizer_config.json ] || printf '\036'
+    done >"$seeds/tokenizer/bytes"
+    {
+        printf '{"added_tokens":[{"id":0,"content":"<s>","special":true}],"normalizer":null,'
+        printf '"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},'
+        printf '"post_processor":{"type":"RobertaProcessing","sep":["</s>",2],"cls":["<s>",0],'
+        printf '"trim_offsets":true,"add_prefix_space":false},"model":{"type":"BPE","dropout":null,'
+        printf '"unk_token":null,"byte_fallback":false,"merges":["h e",["l","l"]],"vocab":'
+        cat $fixtures/tokenizer/bytes/vocab.json
+        printf '}}'
+    } >"$seeds/tokenizer/bytes.json"
+    fuzz_torch_seed >"$seeds/torch/legacy"
+    touch "$seeds/done"
+}
+
+# PyTorch's old stream, which has no checksums: a tensor, a parameter, sizes, numbers of each kind.
+fuzz_torch_seed() {
+    odict='ccollections\nOrderedDict\n)R'
+    storage='(X\007\000\000\000storagectorch\nFloatStorage\nX\001\000\000\0000'
+    storage="${storage}X\003\000\000\000cpuK\002NtQ"
+    tensor="ctorch._utils\n_rebuild_tensor_v2\n(${storage}K\000K\002\205K\001\205\211${odict}tR"
+    printf '\200\002\212\012l\374\234F\371 j\250P\031.\200\002M\351\003.'
+    printf '\200\002}X\015\000\000\000little_endian\210s.'
+    printf '\200\002}('
+    printf "X\001\000\000\000a${tensor}q\000"
+    printf "X\001\000\000\000bctorch._utils\n_rebuild_parameter\n(${tensor}\210${odict}tR"
+    printf 'X\001\000\000\000cctorch\nSize\nK\001K\002\206\205R'
+    printf 'X\001\000\000\000dctorch\nSize\n](K\001K\002e\205R'
+    printf 'X\001\000\000\000e(G\000\000\000\000\000\000\000\000\212\002\001\001J\001\000\000\000Nt'
+    printf 'X\001\000\000\000f]K\001aX\001\000\000\000gK\001K\002K\003\207'
+    printf 'u.\200\002](X\001\000\000\0000e.\002\000\000\000\000\000\000\00012345678'
+}
+
 # The seeds of a target, where ../shared is; each has a few of its own.
 fuzz_seeds() {
     cases=${MRC_SHARED:-../shared}/cases
     case $1 in
     json)        echo "$cases/json" ;;
     yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
-    dataset)     echo "$cases/squad tests/fixtures/small.arrow" ;;
+    dataset)     echo "$cases/squad tests/fixtures/small.arrow tests/fixtures/types.arrow \
+                     $OUT/fuzz/seeds/dataset" ;;
     safetensors) echo "$cases/safetensors" ;;
-    torch)       echo "$cases/torch $cases/torch_real" ;;
+    torch)       echo "$cases/torch $cases/torch_real $OUT/fuzz/seeds/torch" ;;
+    tokenizer)   echo "data/vocab.txt tests/fixtures/tokenizer/uncased/tokenizer.json \
+                     tests/fixtures/tokenizer/prefix/tokenizer.json $OUT/fuzz/seeds/tokenizer" ;;
     config)      echo data/config.json ;;
+    utf8)        echo "$cases/utf8" ;;
+    index)       echo "$OUT/fuzz/seeds/index" ;;
+    weights)     echo "$OUT/fuzz/seeds/weights" ;;
     esac
 }
 
-fuzz() {
-    find_cc
+# fuzz_compile TARGET SOURCE: the target, and for libFuzzer a second with its main.
+fuzz_compile() {
+    # shellcheck disable=SC2046
+    compile "${fuzz_config%-asan}" "$1" $(config_flags $fuzz_config) "$2" \
+        "$OUT/test/$fuzz_config/mrc.o" || exit 3
+    [ "$FUZZER" = libfuzzer ] || return 0
+    # shellcheck disable=SC2046
+    compile clang "$1-libfuzzer" $(config_flags clang-asan) -fsanitize=fuzzer -DFUZZ_LIBFUZZER \
+        "$2" "$OUT/fuzz/mrc-libfuzzer.o" || exit 3
+}
+
+fuzz_begin() {
     mkdir -p "$OUT/fuzz" || exit 5
-    config=gcc-asan
-    have gcc || config=clang-asan
+    fuzz_config=gcc-asan
+    have gcc || fuzz_config=clang-asan
+    case $FUZZER in
+    '') ;;
+    libfuzzer)
+        have clang || die 3 "FUZZER: no clang, which libFuzzer comes with (unset FUZZER for the" \
+            "targets' own driver)"
+        newer "$OUT/fuzz/mrc-libfuzzer.o" mrc.h tools/mrc.c build.sh \
+            || compile clang "$OUT/fuzz/mrc-libfuzzer.o" $(config_flags clang-asan) \
+                -fsanitize=fuzzer-no-link -c tools/mrc.c || exit 3 ;;
+    *) die 2 "FUZZER: unknown (found $FUZZER, expected libfuzzer or nothing)" ;;
+    esac
+    mkdir -p "$OUT/test/$fuzz_config" || exit 5
+    run_object $fuzz_config || exit 3
+    fuzz_make_seeds
+}
+
+# fuzz_run NAME: the target of tests/fuzz_NAME.c, its output going to a log.
+fuzz_run() {
+    target=$OUT/fuzz/fuzz_$1 runs=${FUZZ_RUNS:-100000} seed=${FUZZ_SEED:-1}
+    if [ "$FUZZER" != libfuzzer ]; then
+        # shellcheck disable=SC2046
+        "$target" --runs "$runs" --seed "$seed" $(fuzz_seeds "$1")
+        return
+    fi
+    corpus=$OUT/fuzz/corpus/$1
+    # shellcheck disable=SC2046
+    [ -d "$corpus" ] || "$target" --corpus "$corpus" $(fuzz_seeds "$1") >/dev/null || return
+    "$target-libfuzzer" -runs="$runs" -seed="$seed" -artifact_prefix="$OUT/fuzz/$1-" "$corpus" 2>&1
+}
+
+fuzz() {
+    build_all
+    fuzz_begin
     targets=0 bad=0
     for source in tests/fuzz_*.c; do
         name=$(basename "$source" .c)
         target=$OUT/fuzz/$name
-        if ! newer "$target" "$source" tests/fuzz.h tests/test.h mrc.h build.sh; then
-            # shellcheck disable=SC2046
-            compile "${config%-asan}" "$target" $(config_flags $config) "$source" || exit 3
-        fi
+        newer "$target" "$source" tests/fuzz.h tests/test.h "$OUT/test/$fuzz_config/mrc.o" \
+            && { [ "$FUZZER" != libfuzzer ] || newer "$target-libfuzzer" "$target"; } \
+            || fuzz_compile "$target" "$source"
         targets=$((targets + 1))
-        # shellcheck disable=SC2046
-        "$target" --runs "${FUZZ_RUNS:-100000}" --seed "${FUZZ_SEED:-1}" \
-            $(fuzz_seeds "${name#fuzz_}") >"$target.log" 2>&1 || bad=$((bad + 1))
+        fuzz_run "${name#fuzz_}" >"$target.log" 2>&1 || bad=$((bad + 1))
         echo "$name: $(tail -n 1 "$target.log")"
     done
     echo "$((targets - bad)) passed, $bad failed"
     [ "$bad" -eq 0 ]
+}
+
+#===================================================================================================
+# coverage: lines and branches of the parsers in mrc.h, from gcc's counters
+#
+# The suites that read files run at -O0, fault loops among them, and each fuzz target COVERAGE_RUNS
+# times.  A branch taken only when memory or a system call fails counts like any other.  What no run
+# took stands in build/coverage/missing.txt.  Below COVERAGE_LIMIT % of all branches the verb fails.
+#===================================================================================================
+COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer test_data test_model
+    test_checkpoint test_search test_qa test_readers test_faults"
+COVERAGE_SECTIONS="utf8 json yaml file safetensors pickle torch trie vocabulary tokenizer bpe arrow
+    dataset config weights model_dir checkpoint corpus index"
+COVERAGE_RUNS=200000
+COVERAGE_LIMIT=98
+
+# coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.
+coverage_build() {
+    dir=$OUT/coverage object=
+    if is_linked "$1" || [ "${1#fuzz_}" != "$1" ]; then
+        object=$dir/mrc.o
+        newer "$object" mrc.h tools/mrc.c build.sh \
+            || gcc $STD -w -pthread -O0 --coverage -c tools/mrc.c -o "$object" || return 1
+    fi
+    newer "$dir/$1.o" "tests/$1.c" tests/*.h mrc.h build.sh \
+        || gcc $STD -w -pthread -O0 --coverage -c "tests/$1.c" -o "$dir/$1.o" || return 1
+    # shellcheck disable=SC2086
+    gcc -pthread --coverage "$dir/$1.o" $object $LIBS -o "$dir/$1"
+}
+
+# What gcov says of mrc.h in each program, added up: "LINE line COUNT", "LINE branch INDEX COUNT".
+coverage_counts() {
+    for data in "$OUT"/coverage/*.gcda; do
+        gcov -b -c -t "$data" 2>/dev/null
+    done | awk '
+        /^ *-: *0:Source:/ { ours = /mrc\.h$/ }
+        !ours { next }
+        /^branch/ { branch[line " branch " $2] += $4; next }
+        /^ *[-0-9#=*]+: *[0-9]+:/ {
+            split($0, part, ":")
+            line = part[2] + 0
+            if (part[1] ~ /-/) next
+            if (!(line in lines)) lines[line] = 0
+            lines[line] += part[1]
+        }
+        END {
+            for (l in lines) print l, "line", lines[l]
+            for (b in branch) print b, branch[b]
+        }' | sort -n
+}
+
+# The table, from the sections of mrc.h and the counts; the lines with a branch that was never taken
+# go to the file $1.
+coverage_table() {
+    awk -v wanted="$COVERAGE_SECTIONS" -v limit="$COVERAGE_LIMIT" -v missing="$1" '
+        function percent(part, all) { return all ? 100 * part / all : 100 }
+        function row(name, l, ln, b, bn) {
+            printf "%-12s %6d of %6d lines %6.2f %%   %6d of %6d branches %6.2f %%\n", name, l, ln,
+                percent(l, ln), b, bn, percent(b, bn)
+        }
+        BEGIN { n = split(wanted, order, " ") ; for (i in order) is[order[i]] = 1 }
+        FNR == NR {
+            if (/^\/\/ >>/) { section = $2; sub(/.*\./, "", section)
+                              if ($2 !~ /^>>impl/) section = "" }
+            of[FNR] = section
+            text[FNR] = $0
+            next
+        }
+        !(of[$1] in is) { next }
+        $2 == "line" { all_lines[of[$1]]++; lines[of[$1]] += $3 > 0 }
+        $2 == "branch" {
+            all[of[$1]]++
+            taken[of[$1]] += $4 > 0
+            if ($4 == 0) print $1 " " $3 ": " text[$1] >missing
+        }
+        END {
+            for (i = 1; i <= n; i++) {
+                s = order[i]
+                row(s, lines[s], all_lines[s], taken[s], all[s])
+                l += lines[s]; ln += all_lines[s]; b += taken[s]; bn += all[s]
+            }
+            row("all", l, ln, b, bn)
+            exit !(bn > 0 && percent(b, bn) >= limit)
+        }' mrc.h -
+}
+
+coverage() {
+    have gcc && have gcov || die 3 "coverage: gcc and gcov are needed (found no such programs)"
+    mkdir -p "$OUT/coverage" || exit 5
+    rm -f "$OUT/coverage"/*.gcda "$OUT/coverage/missing.txt"
+    failed=0
+    for suite in $COVERAGE_SUITES; do
+        coverage_build "$suite" || exit 3
+        limited "$OUT/coverage/$suite" >"$OUT/coverage/$suite.log" 2>&1 || failed=$((failed + 1))
+        say "$suite: $(tail -n 1 "$OUT/coverage/$suite.log")"
+    done
+    build_all
+    fuzz_make_seeds
+    for source in tests/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        coverage_build "$name" || exit 3
+        # shellcheck disable=SC2046
+        "$OUT/coverage/$name" --runs $COVERAGE_RUNS $(fuzz_seeds "${name#fuzz_}") \
+            >"$OUT/coverage/$name.log" 2>&1 || failed=$((failed + 1))
+        say "$name: $(tail -n 1 "$OUT/coverage/$name.log")"
+    done
+    : >"$OUT/coverage/missing.txt"
+    coverage_counts | coverage_table "$OUT/coverage/missing.txt" || failed=$((failed + 1))
+    [ "$failed" -eq 0 ]
 }
 
 #===================================================================================================
@@ -843,11 +1088,13 @@ all)     build_all ;;
 demo)    demo ;;
 test)    run_tests "$1" ;;
 run-job) run_job "$1" "$2" ;;
-run-object) run_object "$1" ;;
+run-object) run_object "$1" "$2" ;;
 lint)    lint ;;
 faults)  faults ;;
 bench)   bench "$@" ;;
 fuzz)    fuzz ;;
+exhaustive) exhaustive ;;
+coverage) coverage ;;
 clean)   rm -rf "$OUT" ;;
 *)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;
 esac

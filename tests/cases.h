@@ -2,8 +2,26 @@
 #ifndef CASES_H
 #define CASES_H
 #include "test.h"
+#include <pthread.h>
 
 static int cases_skipped;
+
+// What any input must do with (RELIABILITY A11): the tests that read files run on such a stack, and
+// under a sanitizer, whose frames are larger, on no more.
+enum { CASES_STACK = 256 * 1024 };
+static void *cases_begin(void *run) {
+    (*(void (**)(void))run)();
+    return NULL;
+}
+TEST_HELPER void cases_on_small_stack(void (*run)(void)) {
+    pthread_attr_t attr;
+    pthread_t thread;
+    int error = pthread_attr_init(&attr);
+    if (!error) error = pthread_attr_setstacksize(&attr, CASES_STACK);
+    if (!error) error = pthread_create(&thread, &attr, cases_begin, &run);
+    if (!error) error = pthread_join(thread, NULL);
+    CHECK(!error, "a thread with a small stack: %s", strerror(error));
+}
 
 // The path of a folder or file below ../shared (or $MRC_SHARED) in `path`; 0, said aloud: absent.
 TEST_HELPER int cases_find(char *path, size_t bytes, const char *below) {

@@ -5,25 +5,56 @@
 //     fuzz_x FILE..                          replays files, folders too
 //     fuzz_x --runs N [--seed S] FILE..      N mutations of them: no fuzzer is needed
 //     fuzz_x --emit N [--seed S] FILE..      the same to stdout, with verdicts, for an oracle
-// With -DFUZZ_LIBFUZZER and -fsanitize=fuzzer libFuzzer brings its own main.
+//     fuzz_x --corpus FOLDER FILE..          copies them and the built-in ones, for a fuzzer
+// Every eighth input is read once more with memory that fails at some allocation, from then on or
+// only there: the target's fuzz_status() then lets MRC_ERR_MEM pass.
+// With -DFUZZ_LIBFUZZER and -fsanitize=fuzzer libFuzzer brings its own main.  Targets are linked
+// with one mrc.o and call public functions only.
 #ifndef FUZZ_H
 #define FUZZ_H
+#define TEST_LINKED
 #include "test.h"
 #include <fcntl.h>
+#include <unistd.h>
 
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes);
 extern const char *const fuzz_seeds[];      // built in, NULL ends it
 
 // Not assert(): a target must fail in every build, and say where.
 #define FUZZ_HOLDS(condition) \
-    ((condition) ? (void)0 : (printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #condition), abort()))
+    ((condition) ? (void)0 : (printf("FAIL %s:%d: %s\n", __FILE__, __LINE__, #condition), \
+                              fflush(stdout), abort()))
+
+// Memory that fails: at allocation number fuzz_fail_at, and behind it if fuzz_fail_on.
+static size_t fuzz_allocations, fuzz_fail_at;
+static int fuzz_fail_on, fuzz_failed;
+static void *fuzz_alloc(void *user, size_t bytes) {
+    size_t k = ++fuzz_allocations;
+    (void)user;
+    if (!fuzz_fail_at || (fuzz_fail_on ? k < fuzz_fail_at : k != fuzz_fail_at)) {
+        return malloc(bytes);
+    }
+    fuzz_failed = 1;
+    return NULL;
+}
+static void fuzz_free(void *user, void *p) {
+    (void)user;
+    free(p);
+}
+
+// What the reader gave, held against what it may give; memory is whole again from here.
+TEST_HELPER mrc_status fuzz_status(mrc_status s) {
+    int starved = s == MRC_ERR_MEM && fuzz_failed;
+    fuzz_fail_at = 0;
+    FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT || s == MRC_ERR_UNSUPPORTED || starved);
+    return s;
+}
 
 // What opening a file of weights left, and whether it was accepted: entries lie inside of it and
 // are readable to the end.  Closes st.
 TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
     const mrc_st_entry *e;
-    FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT);
-    FUZZ_HOLDS((s == MRC_OK) == (st != NULL));
+    FUZZ_HOLDS((fuzz_status(s) == MRC_OK) == (st != NULL));
     for (size_t i = 0; st && i < 64 && (e = mrc_safetensors_at(st, i)) != NULL; i++) {
         uint32_t crc;
         mrc_status read = mrc_safetensors_crc32c(st, e, &crc);
@@ -36,11 +67,29 @@ TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
 
 static mrc_ctx *fuzz_ctx;
 
-static int fuzz_run(const uint8_t *data, size_t bytes) {
-    if (!fuzz_ctx) FUZZ_HOLDS(mrc_ctx_new(&fuzz_ctx, NULL) == MRC_OK);
+static void fuzz_begin(void) {
+    const mrc_ctx_desc desc = { .allocator = { fuzz_alloc, fuzz_free, NULL } };
+    if (!fuzz_ctx) FUZZ_HOLDS(mrc_ctx_new(&fuzz_ctx, &desc) == MRC_OK);
+}
+
+static int fuzz_read(const uint8_t *data, size_t bytes) {
+    fuzz_allocations = 0;
+    fuzz_failed = 0;
     int accepted = fuzz_accepts(fuzz_ctx, data, bytes);
     FUZZ_HOLDS(accepted || *mrc_ctx_message(fuzz_ctx));
     mrc_ctx_clear_error(fuzz_ctx);
+    fuzz_fail_at = 0;
+    return accepted;
+}
+
+static int fuzz_run(const uint8_t *data, size_t bytes) {
+    static size_t runs;
+    fuzz_begin();
+    int accepted = fuzz_read(data, bytes);
+    if (++runs % 8 || !fuzz_allocations) return accepted;
+    fuzz_fail_at = 1 + runs / 8 * 2654435761u % fuzz_allocations;
+    fuzz_fail_on = runs / 8 % 2 == 0;
+    fuzz_read(data, bytes);
     return accepted;
 }
 
@@ -50,20 +99,46 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     return 0;
 }
 
-// The bytes as a file, for readers that want one: always the same path.
-TEST_HELPER const char *fuzz_file(const uint8_t *data, size_t bytes) {
-    static char path[64];
-    static int fd = -1;
-    if (fd < 0) {
-        snprintf(path, sizeof path, "%s/mrc_fuzz.XXXXXX", mrc_file_exists("/dev/shm") == 2
-                 ? "/dev/shm" : "/tmp");
-        FUZZ_HOLDS((fd = mkstemp(path)) >= 0);
+// Files for readers that want some: always in one folder, which goes when the program ends.
+static char fuzz_dir[64];
+static void fuzz_dir_end(void) {
+    mrc_ctx *ctx;
+    if (mrc_ctx_new(&ctx, NULL) != MRC_OK) return;
+    mrc_dir_remove(ctx, fuzz_dir);
+    mrc_ctx_free(ctx);
+}
+// The bytes as the file of that name; its path until the next call.
+TEST_HELPER const char *fuzz_file_named(const char *name, const uint8_t *data, size_t bytes) {
+    static char path[128];
+    if (!*fuzz_dir) {
+        snprintf(fuzz_dir, sizeof fuzz_dir, "%s/mrc_fuzz.XXXXXX",
+                 mrc_file_exists("/dev/shm") == 2 ? "/dev/shm" : "/tmp");
+        FUZZ_HOLDS(mkdtemp(fuzz_dir) != NULL);
+        atexit(fuzz_dir_end);
     }
-    FUZZ_HOLDS(ftruncate(fd, 0) == 0);
-    FUZZ_HOLDS(pwrite(fd, data, bytes, 0) == (ssize_t)bytes);
+    snprintf(path, sizeof path, "%s/%s", fuzz_dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    FUZZ_HOLDS(fd >= 0);
+    FUZZ_HOLDS(write(fd, data, bytes) == (ssize_t)bytes);
+    close(fd);
     return path;
 }
-TEST_HELPER void fuzz_file_end(void) { unlink(fuzz_file((const uint8_t *)"", 0)); }
+TEST_HELPER const char *fuzz_file(const uint8_t *data, size_t bytes) {
+    return fuzz_file_named("input", data, bytes);
+}
+// One input as several files, cut at bytes 1e; the last takes what is left.  A file without a part
+// is removed.  Their folder.
+TEST_HELPER const char *fuzz_files(const char *const *names, const uint8_t *data, size_t bytes) {
+    for (; *names; names++) {
+        const uint8_t *end = data && names[1] ? memchr(data, 0x1e, bytes) : NULL;
+        size_t n = end ? (size_t)(end - data) : bytes;
+        const char *path = fuzz_file_named(*names, data, data ? n : 0);
+        if (!data) unlink(path);
+        data = end ? end + 1 : NULL;
+        bytes = end ? bytes - n - 1 : 0;
+    }
+    return fuzz_dir;
+}
 
 #ifndef FUZZ_LIBFUZZER
 static struct fuzz_corpus {
@@ -93,18 +168,16 @@ static mrc_status fuzz_entry(mrc_ctx *ctx, void *user, const char *name) {
 static void fuzz_load(const char *path) {
     char *data, folder[4096];
     size_t bytes;
-    mrc_ctx *ctx;
-    FUZZ_HOLDS(mrc_ctx_new(&ctx, NULL) == MRC_OK);
     if (mrc_file_exists(path) == 2) {
         snprintf(folder, sizeof folder, "%s", path);
-        FUZZ_HOLDS(mrc_dir_list(ctx, path, fuzz_entry, folder) == MRC_OK);
-    } else if (mrc_file_read(ctx, &data, &bytes, path) == MRC_OK) {
+        FUZZ_HOLDS(mrc_dir_list(fuzz_ctx, path, fuzz_entry, folder) == MRC_OK);
+    } else if (mrc_file_read(fuzz_ctx, &data, &bytes, path) == MRC_OK) {
         if (bytes <= fuzz_most) fuzz_add(data, bytes);
-        mrc_file_free(ctx, data);
+        mrc_file_free(fuzz_ctx, data);
     } else {
-        printf("SKIP: %s\n", mrc_ctx_message(ctx));
+        printf("SKIP: %s\n", mrc_ctx_message(fuzz_ctx));
+        mrc_ctx_clear_error(fuzz_ctx);
     }
-    mrc_ctx_free(ctx);
 }
 
 static uint64_t fuzz_state = 1;
@@ -163,6 +236,73 @@ static size_t fuzz_change(uint8_t *data, size_t bytes, size_t room) {
     }
 }
 
+// The end of the JSON value at `at`, as far as brackets and quotes tell.
+static size_t fuzz_value_end(const uint8_t *data, size_t bytes, size_t at) {
+    int quoted = 0;
+    size_t depth = 0;
+    for (; at < bytes; at++) {
+        uint8_t c = data[at];
+        if (quoted && c == '\\') at++;
+        else if (c == '"') quoted = !quoted;
+        else if (!quoted && (c == '{' || c == '[')) depth++;
+        else if (!quoted && (c == '}' || c == ']')) {
+            if (!depth) return at;
+            if (!--depth) return at + 1;
+        } else if (!quoted && !depth && (c == ',' || c == '\n' || c == ' ')) return at;
+        if (c == '"' && !quoted && !depth) return at + 1;
+    }
+    return bytes;
+}
+
+// A JSON value of another kind, a member twice or a member less: what a schema must bear.
+static size_t fuzz_change_json(uint8_t *data, size_t bytes, size_t room) {
+    static const char *const values[] = { "null", "true", "false", "0", "-1", "1", "3", "1.5",
+        "1e30",
+        "2147483648", "-9223372036854775808", "18446744073709551615", "\"\"", "\"x\"", "\"a b\"",
+        "\"[MASK]\"", "\"\\u0000\"", "\"\\ud55c\"", "[]", "[1]", "[\"a\"]", "[\"a\", \"b\"]",
+        "[[]]",
+        "{}", "{\"a\": 1}", "[{}]" };
+    size_t at = fuzz_below(bytes), tries = bytes;
+    for (; tries && data[at] != ':'; tries--) at = (at + 1) % bytes;
+    if (!tries) return bytes;
+    size_t value = at + 1, key = at;
+    while (value < bytes && data[value] == ' ') value++;
+    size_t end = fuzz_value_end(data, bytes, value);
+    while (key > 1 && data[key - 1] != '"') key--;
+    for (key -= key > 1 ? 2 : 0; key > 0 && data[key] != '"'; key--) continue;
+    switch (fuzz_below(8)) {
+    case 0:                                         // the member once more
+        bytes = fuzz_splice(data, bytes, room, key, 0, data + key, end - key);
+        return fuzz_splice(data, bytes, room, end, 0, (const uint8_t *)",", 1);
+    case 1:                                         // it has gone, with a comma
+        end += end < bytes && data[end] == ',';
+        return fuzz_splice(data, bytes, room, key, end - key, NULL, 0);
+    default: {
+        const char *x = values[fuzz_below(sizeof values / sizeof *values)];
+        return fuzz_splice(data, bytes, room, value, end - value, (const uint8_t *)x, strlen(x));
+    }
+    }
+}
+
+static void fuzz_write_corpus(mrc_ctx *ctx, const char *dir) {
+    char path[4096];
+    FUZZ_HOLDS(mrc_dir_new(ctx, dir) == MRC_OK);
+    for (size_t i = 0; i < fuzz_corpus.n; i++) {
+        snprintf(path, sizeof path, "%s/%zu", dir, i);
+        FUZZ_HOLDS(mrc_file_write(ctx, path, fuzz_corpus.list[i].data, fuzz_corpus.list[i].bytes)
+                   == MRC_OK);
+    }
+    printf("%zu files in %s\n", fuzz_corpus.n, dir);
+}
+
+static void fuzz_replay(void) {
+    size_t accepted = 0;
+    for (size_t i = 0; i < fuzz_corpus.n; i++) {
+        accepted += fuzz_run(fuzz_corpus.list[i].data, fuzz_corpus.list[i].bytes) != 0;
+    }
+    printf("%zu files, %zu accepted\n", fuzz_corpus.n, accepted);
+}
+
 static void fuzz_mutate(size_t runs, int emit) {
     size_t room = 1024, accepted = 0;
     for (size_t i = 0; i < fuzz_corpus.n; i++) {
@@ -174,7 +314,8 @@ static void fuzz_mutate(size_t runs, int emit) {
         size_t seed = fuzz_below(fuzz_corpus.n), bytes = fuzz_corpus.list[seed].bytes;
         memcpy(data, fuzz_corpus.list[seed].data, bytes);
         for (size_t k = 1 + fuzz_below(fuzz_below(4) ? 2 : 8); k > 0; k--) {
-            bytes = fuzz_change(data, bytes, room);
+            int json = bytes && (*data == '{' || *data == '[') && fuzz_below(2);
+            bytes = json ? fuzz_change_json(data, bytes, room) : fuzz_change(data, bytes, room);
         }
         int ok = fuzz_run(data, bytes);
         accepted += ok != 0;
@@ -189,8 +330,10 @@ static void fuzz_mutate(size_t runs, int emit) {
 }
 
 int main(int argc, char **argv) {
-    size_t runs = 0, accepted = 0;
+    size_t runs = 0;
+    const char *corpus = NULL;
     int emit = 0;
+    fuzz_begin();
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--runs") || !strcmp(argv[i], "--emit")) {
             emit = argv[i][2] == 'e';
@@ -198,18 +341,18 @@ int main(int argc, char **argv) {
             if (fuzz_most == SIZE_MAX) fuzz_most = 16384;
         } else if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
             fuzz_state = strtoull(argv[++i], NULL, 10);
+        } else if (!strcmp(argv[i], "--corpus") && i + 1 < argc) {
+            corpus = argv[++i];
+            if (fuzz_most == SIZE_MAX) fuzz_most = 16384;
         } else {
             fuzz_load(argv[i]);
         }
     }
     for (size_t i = 0; fuzz_seeds[i]; i++) fuzz_add(fuzz_seeds[i], strlen(fuzz_seeds[i]));
-    if (runs) fuzz_mutate(runs, emit);
-    for (size_t i = 0; !runs && i < fuzz_corpus.n; i++) {
-        accepted += fuzz_run(fuzz_corpus.list[i].data, fuzz_corpus.list[i].bytes) != 0;
-    }
-    if (!runs) printf("%zu files, %zu accepted\n", fuzz_corpus.n, accepted);
+    if (corpus) fuzz_write_corpus(fuzz_ctx, corpus);
+    else if (runs) fuzz_mutate(runs, emit);
+    else fuzz_replay();
     for (size_t i = 0; i < fuzz_corpus.n; i++) free(fuzz_corpus.list[i].data);
-    fuzz_file_end();
     mrc_ctx_free(fuzz_ctx);
     return 0;
 }

@@ -9,10 +9,10 @@
 #include <sys/time.h>
 
 static struct client_args {
-    const char *questions, *answers, *asked, *path, *answer_of;
-    size_t      port, clients, requests, batch;
+    const char *questions, *answers, *asked, *path, *answer_of, *body;
+    size_t      port, clients, requests, batch, code;
     double      seconds;
-    int         malformed, has_index, crowded;
+    int         malformed, slow, has_index, crowded;
 } a;
 static size_t passed, failed, refused;  // refused: for want of room in the queue
 static mrc_ctx *ctx;
@@ -184,7 +184,7 @@ static const body_case bodies[] = {
     { 400, "[2].context", "[{" Q ", " C "}, {" Q ", " C "}, {" Q ", \"context\": 0}]" },
 };
 
-// Whole requests.  ends: 1 the client sends no more, 2 it waits.
+// Whole requests.  ends: the client sends no more.
 typedef struct head_case { int status, ends; const char *field, *text; } head_case;
 #define HOST "Host: localhost\r\n"
 #define POST "POST /v1/answer HTTP/1.1\r\n" HOST
@@ -252,9 +252,6 @@ static const head_case heads[] = {
     { 400, 1, "request", "POST /v1/ans" },
     { 400, 1, "request", POST JSON },
     { 400, 1, "request", POST JSON "Transfer-Encoding: chunked\r\n\r\n5\r\n{}" },
-    { 408, 2, "request", "POST /v1/ans" },
-    { 408, 2, "request", POST JSON "Content-Length: 50\r\n\r\n{" },
-    { 408, 2, "request", "\x16\x03\x01\x02" },
 };
 
 static void malformed(const char *text, size_t bytes, int ends, int status, const char *field) {
@@ -290,6 +287,31 @@ static void malformed_body(const char *body, size_t bytes, int status, const cha
     mrc_text_free(&t);
 }
 
+// Clients that begin a request and then wait: all at once, and no one else is kept waiting.
+static void send_slow(void) {
+    static const char *const parts[] = { "P", "POST /v1/ans", POST JSON "Content-Length: 50\r\n",
+        POST JSON "Content-Length: 50\r\n\r\n{", POST JSON "Transfer-Encoding: chunked\r\n\r\n",
+        POST JSON "Transfer-Encoding: chunked\r\n\r\n5\r\n{", "\x16\x03\x01\x02", "\r\n" };
+    enum { EACH = 8, PARTS = sizeof parts / sizeof *parts };
+    int fds[EACH * PARTS];
+    response r = { 0 };
+    mrc_text_init(&r.text, ctx);
+    for (size_t i = 0; i < EACH * PARTS; i++) {
+        fds[i] = dial();
+        send_all(fds[i], parts[i % PARTS], strlen(parts[i % PARTS]));
+    }
+    get("/healthz", &r);
+    check(r.status == 200, "slow clients", "the service does not go on");
+    for (size_t i = 0; i < EACH * PARTS; i++) {
+        receive(fds[i], &r);
+        if (check(r.status == 408, parts[i % PARTS], "not 408")) {
+            check(strstr(r.body, "\"field\": \"request\"") != NULL, parts[i % PARTS], r.body);
+        }
+        close(fds[i]);
+    }
+    mrc_text_free(&r.text);
+}
+
 // `n` times `piece` between two texts.
 static void malformed_long(const char *before, const char *piece, size_t n, const char *after,
                            int is_body, int status, const char *field) {
@@ -307,6 +329,7 @@ static void send_malformed(void) {
     static const char nuls[] = "{\"question\": \"a\0b\", " C "}", only_nuls[16] = { 0 };
     static const char two[] = "GET /healthz HTTP/1.1\r\n" HOST "\r\n"
                               "GET /healthz HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    static const char last[] = POST JSON "Content-Length: 46\r\n\r\n{" Q ", " C "}";
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
         const body_case *c = &bodies[i];
         malformed_body(c->body, strlen(c->body), c->status, c->field);
@@ -332,7 +355,7 @@ static void send_malformed(void) {
     malformed_long("GET /", "long", 100000, " HTTP/1.1\r\n" HOST "\r\n", 0, 414, "header");
     malformed_long("GET /", "long", 1000, " HTTP/1.1\r\n" HOST "\r\n", 0, 404, "path");
     malformed_long("", "long", 100000, "", 0, 414, "header");
-    // Two good ones in one go are no mistake: both are answered.
+    // Two good ones in one go are no mistake: both are answered; nor is one that ends the sending.
     response r = { 0 };
     mrc_text_init(&r.text, ctx);
     int fd = dial();
@@ -341,6 +364,12 @@ static void send_malformed(void) {
     check(r.status == 200, "pipelining", "the first");
     if (r.bytes < 400) receive(fd, &r);
     check(strstr(r.text.data, "200 OK") != NULL, "pipelining", "the second");
+    close(fd);
+    fd = dial();
+    send_all(fd, last, sizeof last - 1);
+    shutdown(fd, SHUT_WR);
+    receive(fd, &r);
+    check(r.status == 200, "a good request before the end of sending", r.body);
     close(fd);
     mrc_text_free(&r.text);
     if (a.has_index) {
@@ -379,19 +408,21 @@ static void check_answer(const mrc_example *x, const mrc_json *answer) {
     if (!check(list && expected && list->n == expected->n, x->id, "n_best has another length")) {
         return;
     }
+    int same = 1, placed = 1;
     for (e = list->child, f = expected->child; e && f; e = e->next, f = f->next) {
         const mrc_json *text = mrc_json_get(e, "text"), *at = mrc_json_get(e, "start_bytes");
         const mrc_json *chars = mrc_json_get(e, "start");
-        int same = same_text(text, mrc_json_get(f, "text"))
-                && same_number(mrc_json_get(e, "start_logit"), mrc_json_get(f, "start_logit"))
-                && same_number(mrc_json_get(e, "end_logit"), mrc_json_get(f, "end_logit"))
-                && same_number(mrc_json_get(e, "probability"), mrc_json_get(f, "probability"));
-        check(same, x->id, "n_best is not predict's");
-        if (!at || at->type != MRC_JSON_NUMBER) continue;
-        check(!memcmp(x->context + at->integer, text->string, text->bytes), x->id, "start_bytes");
-        check(chars && mrc_utf8_offset(x->context, x->context_bytes, (size_t)chars->integer)
-              == (size_t)at->integer, x->id, "start and start_bytes differ");
+        same = same && same_text(text, mrc_json_get(f, "text"))
+            && same_number(mrc_json_get(e, "start_logit"), mrc_json_get(f, "start_logit"))
+            && same_number(mrc_json_get(e, "end_logit"), mrc_json_get(f, "end_logit"))
+            && same_number(mrc_json_get(e, "probability"), mrc_json_get(f, "probability"));
+        if (!same || !at || at->type != MRC_JSON_NUMBER) continue;      // null: not in the passage
+        placed = placed && !memcmp(x->context + at->integer, text->string, text->bytes) && chars
+              && mrc_utf8_offset(x->context, x->context_bytes, (size_t)chars->integer)
+                 == (size_t)at->integer;
     }
+    check(same, x->id, "n_best is not predict's");
+    check(placed, x->id, "a candidate does not stand where start and start_bytes say");
 }
 
 static void check_response(size_t first, const response *r) {
@@ -542,6 +573,19 @@ static void run_clients(void) {
     mrc_dataset_free(set);
 }
 
+// Posts one body, which becomes a response.
+static void post(const char *body, size_t bytes, response *r) {
+    mrc_text t;
+    int fd = dial();
+    mrc_text_init(&t, ctx);
+    post_head(&t, bytes);
+    mrc_text_add(&t, body, bytes);
+    send_all(fd, t.data, t.bytes);
+    receive(fd, r);
+    close(fd);
+    mrc_text_free(&t);
+}
+
 //==============================================================================
 // Answers from an index: ask's
 //==============================================================================
@@ -553,21 +597,15 @@ static void check_asked(const mrc_json *asked) {
     };
     const mrc_json *question = mrc_json_get(asked, "question"), *root = NULL;
     const mrc_json *list = mrc_json_get(asked, "answers"), *x = list->child;
-    mrc_text t, body;
+    mrc_text body;
     response r = { 0 };
     mrc_json *tree = NULL;
-    mrc_text_init(&t, ctx);
     mrc_text_init(&body, ctx);
     mrc_text_init(&r.text, ctx);
     mrc_text_printf(&body, "{\"n_best\": %zu", list->n ? list->n : 1);
     tool_json_string(&body, "question", question->string);
     mrc_text_add(&body, "}", 1);
-    post_head(&t, body.bytes);
-    mrc_text_add(&t, body.data, body.bytes);
-    int fd = dial();
-    send_all(fd, t.data, t.bytes);
-    receive(fd, &r);
-    close(fd);
+    post(body.data, body.bytes, &r);
     if (check(r.status == 200 && mrc_json_parse(ctx, &tree, "response", r.body, r.bytes, 0)
               == MRC_OK, question->string, r.body)) root = tree;
     const mrc_json *best = mrc_json_get(root, "n_best"), *passages = mrc_json_get(root, "passages");
@@ -584,7 +622,6 @@ static void check_asked(const mrc_json *asked) {
         }
     }
     mrc_json_free(tree);
-    mrc_text_free(&t);
     mrc_text_free(&body);
     mrc_text_free(&r.text);
 }
@@ -607,6 +644,7 @@ int main(int argc, char **argv) {
         { .name = "port", .size = &a.port, .required = 1, .min = 1, .max = 65535,
           .help = "where the service is" },
         { .name = "malformed", .flag = &a.malformed, .help = "send what must be refused" },
+        { .name = "slow", .flag = &a.slow, .help = "begin requests and wait" },
         { .name = "index", .flag = &a.has_index, .help = "the service has an index" },
         { .name = "questions", .string = &a.questions, .value = "FILE", .help = "what to ask" },
         { .name = "answers", .string = &a.answers, .value = "DIR", .help = "what predict wrote" },
@@ -619,6 +657,8 @@ int main(int argc, char **argv) {
         { .name = "crowded", .flag = &a.crowded,
           .help = "some find no room in the queue, and are told so" },
         { .name = "asked", .string = &a.asked, .value = "FILE", .help = "what ask --json printed" },
+        { .name = "post", .string = &a.body, .value = "JSON", .help = "ask this --requests times" },
+        { .name = "code", .size = &a.code, .preset = "200", .help = "what --post must get" },
         { .name = "answer_of", .string = &a.answer_of, .value = "FILE",
           .help = "print the first answer in a predictions.json, and no more" },
         { .name = "get", .string = &a.path, .value = "PATH", .help = "print what is there" },
@@ -638,16 +678,21 @@ int main(int argc, char **argv) {
         return tool_finish();
     }
     if (a.malformed) send_malformed();
+    if (a.slow) send_slow();
     if (a.questions && a.answers) run_clients();
     if (a.asked) check_all_asked();
+    response r = { 0 };
+    mrc_text_init(&r.text, ctx);
+    for (size_t i = 0; a.body && i < a.requests; i++) {
+        post(a.body, strlen(a.body), &r);
+        check(r.status == (int)a.code, a.body, r.body);
+    }
     if (a.path) {
-        response r = { 0 };
-        mrc_text_init(&r.text, ctx);
         get(a.path, &r);
         tool_write_text(&r.text);
         check(r.status != 0, a.path, "nothing came");
-        mrc_text_free(&r.text);
     }
+    mrc_text_free(&r.text);
     printf("%zu passed, %zu failed\n", passed, failed);
     mrc_ctx_free(ctx);
     return tool_finish() || failed;

@@ -329,7 +329,7 @@ static void test_plan(mrc_backend *cuda) {
     }
     const mrc_features f = { .n = 10, .list = list };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        mrc_train_memory plan;
+        mrc_train_memory plan = {0};
         mrc_ctx *ctx = new_ctx(cuda);
         mrc_train_plan_desc desc = { .model = &c, .optimizer = &optimizer, .features = &f,
                                      .dtype = forms[i].dtype, .micro_batch = 10,

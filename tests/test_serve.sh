@@ -2,8 +2,8 @@
 # serve from outside: answers equal predict's and ask's to the byte, malformed requests, a full
 # queue, the end; the page in a headless browser.  All over the loopback interface.
 #
-# MRC_SERVE_SECONDS=60 adds 64 clients for as long, whose memory must not grow.  MRC_SERVE names
-# another build of the program, as one with a sanitizer.
+# MRC_SERVE_SECONDS=60 adds 64 clients for as long, during which memory must not grow.  MRC_SERVE is
+# a folder with another build of serve, predict and ask, as one with a sanitizer.
 # Run after ./build.sh; the last line is the count.
 cd "$(dirname "$0")/.." || exit 2
 dir=$(mktemp -d) || exit 2
@@ -15,7 +15,8 @@ bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
 skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
 end()  { echo "$passed passed, $failed failed, $skipped skipped"; [ "$failed" -eq 0 ]; exit; }
 
-serve=${MRC_SERVE:-build/serve}
+programs=${MRC_SERVE:-build}
+serve=$programs/serve
 if [ ! -x "$serve" ]; then
     skip "no libmicrohttpd: build/serve is not built"
     end
@@ -81,7 +82,7 @@ fails() {
 predict_to() {
     to=$dir/$1
     shift
-    build/predict --model_name_or_path "$model" --test_file "$dir/questions.jsonl" \
+    "$programs/predict" --model_name_or_path "$model" --test_file "$dir/questions.jsonl" \
         --output_dir "$to" "$@" 2>"$dir/log" || bad "predict: $(cat "$dir/log")"
 }
 
@@ -89,14 +90,14 @@ predict_to() {
 # Answers
 #---------------------------------------------------------------------------------------------------
 predict_to answers
-start --index "$dir/index" --timeout 1
+start --index "$dir/index"
 for flags in "--clients 1" "--clients 8" "--clients 4 --batch 10"; do
     # shellcheck disable=SC2086
     client "$flags" --questions "$dir/questions.jsonl" --answers "$dir/answers" --requests 50 $flags
 done
 sed -n 's/.*"question": *"\([^"\\]*\)".*/\1/p' "$dir/questions.jsonl" | head -n 10 >"$dir/lines"
 echo "qqqqqq zzzzzz" >>"$dir/lines"
-build/ask --model_name_or_path "$model" --index "$dir/index" --json --n_answers 5 <"$dir/lines" \
+"$programs/ask" --model_name_or_path "$model" --index "$dir/index" --json --n_answers 5 <"$dir/lines" \
     >"$dir/asked" 2>"$dir/log" || bad "ask: $(cat "$dir/log")"
 client "ask's answers" --asked "$dir/asked"
 
@@ -147,7 +148,7 @@ else
     # Markup in a passage stays text.
     sed 's/"question": *"[^"]*"/"question": "신다린은 어디에서 성장했는가?"/
          s/"context": *"/&<b>x\&amp;<\/b> /' data/question.jsonl >"$dir/one.jsonl"
-    build/predict --model_name_or_path "$model" --test_file "$dir/one.jsonl" \
+    "$programs/predict" --model_name_or_path "$model" --test_file "$dir/one.jsonl" \
         --output_dir "$dir/one" 2>"$dir/log" || bad "predict: $(cat "$dir/log")"
     # %XX for a query; the answer out of \uXXXX.
     coded=$(sed -n 's/.*"context": *"\([^"]*\)".*/\1/p' "$dir/one.jsonl" | tr -d '\n' \
@@ -184,7 +185,7 @@ else
 fi
 
 #---------------------------------------------------------------------------------------------------
-# Many clients, the end, a full queue, questions without an answer
+# Slow clients, many clients, the end, a full queue, questions without an answer
 #---------------------------------------------------------------------------------------------------
 if [ -n "$MRC_SERVE_SECONDS" ]; then
     for seconds in 10 "$MRC_SERVE_SECONDS"; do
@@ -209,9 +210,30 @@ wait $last && ok || bad "the last request: $(tail -n 3 "$dir/last")"
 "$dir/client" --port "$port" --get /healthz >"$dir/log" 2>&1 && bad "it still listens" || ok
 [ -s "$dir/err" ] && grep -qv '^serve: ending' "$dir/err" && bad "stderr: $(cat "$dir/err")" || ok
 
+start --timeout 1
+client "slow clients" --slow
+stop
 start --max_batch 4 --max_queue 4
 client "a full queue" --questions "$dir/questions.jsonl" --answers "$dir/answers" --crowded \
     --clients 16 --batch 4 --requests 20
+stop
+# An index that is damaged in its passages: who needs those is told, others in the same pass have
+# their answers.
+awk '{ for (i = 0; i < 6; i++) { x = $0; sub(/"id": *"[^"]*"/, "\"id\": \"p" NR "-" i "\"", x)
+           sub(/"context": *"/, "&" i NR " ", x); print x } }' "$dir/questions.jsonl" >"$dir/many.jsonl"
+build/index --passages "$dir/many.jsonl" --analyzer whitespace --output "$dir/damaged" \
+    >"$dir/log" 2>&1 || bad "index: $(cat "$dir/log")"
+place=$(LC_ALL=C grep -abo p60-0 "$dir/damaged/index.bin" | tail -n 1 | sed 's/:.*//')
+printf 'x' | dd of="$dir/damaged/index.bin" bs=1 seek="${place:-0}" conv=notrunc 2>/dev/null
+start --index "$dir/damaged"
+subject=$(sed -n '60s/.*"title": *"\([^"]*\)".*/\1/p' "$dir/questions.jsonl")
+"$dir/client" --port "$port" --requests 50 --code 500 \
+    --post "{\"question\": \"${subject}의 ${subject}는 ${subject}은\", \"top_k\": 60}" >"$dir/log" 2>&1 &
+other=$!
+client "beside a damaged index" --questions "$dir/questions.jsonl" --answers "$dir/answers" \
+    --clients 4 --requests 25
+wait $other && ok || bad "a damaged index: $(head -n 3 "$dir/log")"
+grep -q 'block .* is damaged' "$dir/err" && ok || bad "the log does not say why"
 stop
 predict_to negative --version_2_with_negative --null_score_diff_threshold -3
 start --version_2_with_negative --null_score_diff_threshold -3 --host localhost

@@ -15,16 +15,20 @@ static mrc_ctx *text_ctx(void) {
 //==============================================================================
 // UTF-8
 //==============================================================================
-// All strings of one to three bytes: how many are well-formed is known.
+// All strings of one to three bytes, with MRC_EXHAUSTIVE of four too: how many are well-formed is
+// known.
 static void test_utf8_exhaustive(void) {
-    static const size_t expected[4] = { 0, 128, 18304, 2650112 };
-    for (size_t n = 1; n <= 3; n++) {
+    static const size_t expected[5] = { 0, 128, 18304, 2650112, 383270912 };
+    size_t longest = getenv("MRC_EXHAUSTIVE") ? 4 : 3;
+    for (size_t n = 1; n <= longest; n++) {
         size_t valid = 0;
-        for (uint32_t v = 0; v < (uint32_t)1 << (8 * n); v++) {
-            const char s[3] = { (char)(v & 255), (char)(v >> 8 & 255), (char)(v >> 16 & 255) };
+        for (uint64_t v = 0; v < (uint64_t)1 << (8 * n); v++) {
+            const char s[4] = { (char)(v & 255), (char)(v >> 8 & 255), (char)(v >> 16 & 255),
+                                (char)(v >> 24 & 255) };
             valid += mrc_utf8_valid(s, n) == n;
         }
         CHECK(valid == expected[n], "%zu well-formed strings of %zu bytes", valid, n);
+        if (n == 4) printf("utf8: %zu well-formed strings of 4 bytes\n", valid);
     }
 }
 
@@ -63,7 +67,7 @@ static size_t text_unhex(const char *hex, char *out) {
 // Kuhn's stress cases: validity, and one U+FFFD per maximal subpart.
 static void test_utf8_kuhn(mrc_ctx *ctx) {
     char path[512], *text, *rest, *line, in[1024], want[4096], got[4096];
-    size_t bytes;
+    size_t bytes, n_cases = 0;
     if (!cases_find(path, sizeof path, "cases/utf8/kuhn_cases.tsv")) return;
     CHECK(mrc_file_read(ctx, &text, &bytes, path) == MRC_OK, "%s", mrc_ctx_message(ctx));
     rest = text;
@@ -80,11 +84,13 @@ static void test_utf8_kuhn(mrc_ctx *ctx) {
             n_got += mrc_utf8_encode(cp, got + n_got);
         }
         CHECK(n_got == n_want && !memcmp(got, want, n_got), "kuhn %s: replacement", id);
+        n_cases++;
     }
+    CHECK(n_cases == 113, "%zu cases read", n_cases);
     mrc_file_free(ctx, text);
 }
 
-// Lines "id:valid:hex" and "id:invalid hex:hex:..." of the utf8tests project.
+// Lines "id:valid hex:hex", "id:invalid hex:hex:..." and "id:valid:text" of the utf8tests project.
 static void test_utf8_project(mrc_ctx *ctx) {
     char path[512], *text, *rest, *line, in[1024];
     size_t bytes, n_cases = 0;
@@ -93,17 +99,19 @@ static void test_utf8_project(mrc_ctx *ctx) {
     rest = text;
     while (text && (line = cases_line(&rest)) != NULL) {
         char *kind = strchr(line, ':'), *hex = kind ? strchr(kind + 1, ':') : NULL;
-        if (line[0] == '#' || !hex || !strstr(kind, " hex:")) continue;
-        *hex = 0;
-        hex[1 + strcspn(hex + 1, ":")] = 0;
+        if (line[0] == '#' || !hex) continue;
         size_t n = 0;
-        for (char *p = strtok(hex + 1, " "); p; p = strtok(NULL, " ")) {
+        int is_hex = !strncmp(hex - 4, " hex", 4);
+        *hex = 0;
+        if (!is_hex) n = (size_t)snprintf(in, sizeof in, "%s", hex + 1);    // the text itself
+        else hex[1 + strcspn(hex + 1, ":")] = 0;
+        for (char *p = is_hex ? strtok(hex + 1, " ") : NULL; p; p = strtok(NULL, " ")) {
             n += text_unhex(p, in + n);
         }
         CHECK((mrc_utf8_valid(in, n) == n) == !strstr(kind, "invalid"), "utf8tests %s", line);
         n_cases++;
     }
-    CHECK(n_cases > 150, "%zu cases read", n_cases);
+    CHECK(n_cases == 222, "%zu cases read", n_cases);
     mrc_file_free(ctx, text);
 }
 
@@ -542,7 +550,7 @@ static void test_file_errors(mrc_ctx *ctx, const char *folder) {
 // Links are removed, not followed; so are temporary files, left over or of an aborted writer.
 static void test_file_leftovers(mrc_ctx *ctx, const char *folder) {
     char path[600], tmp[700], link[600];
-    mrc_file_writer *w;
+    mrc_file_writer *w = NULL;
     uint32_t crc = 0;
     uint64_t bytes = 0;
     snprintf(path, sizeof path, "%s/a/f", folder);
@@ -675,7 +683,7 @@ static void test_subnormals(void) {
 #endif
 }
 
-int main(void) {
+static void run(void) {
     char folder[64] = "/tmp/mrc_test_text.XXXXXX";
     mrc_ctx *ctx = text_ctx();
     test_utf8_exhaustive();
@@ -706,5 +714,9 @@ int main(void) {
         CHECK(mrc_dir_remove(ctx, folder) == MRC_OK && !mrc_file_exists(folder), "clean up");
     }
     mrc_ctx_free(ctx);
+}
+
+int main(void) {
+    cases_on_small_stack(run);
     return cases_end();
 }

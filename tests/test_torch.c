@@ -203,10 +203,10 @@ static void test_shards(const char *dir) {
     mrc_ctx_clear_error(pt_ctx);
 }
 
-int main(void) {
+static void run(void) {
     char folder[64] = "/tmp/mrc_test_torch.XXXXXX";
     mrc_safetensors *st;
-    if (!CHECK(mrc_ctx_new(&pt_ctx, NULL) == MRC_OK, "context")) return test_end();
+    if (!CHECK(mrc_ctx_new(&pt_ctx, NULL) == MRC_OK, "context")) return;
     test_manifest();
     test_folder("cases/torch_real/burn", 55, 1);
     test_folder("cases/torch_real/candle", 3, 0);
@@ -225,5 +225,9 @@ int main(void) {
     CHECK(mrc_weights_open(pt_ctx, &st, NULL) == MRC_ERR_ARG, "no path");
     CHECK(mrc_weights_open(NULL, &st, "a") == MRC_ERR_ARG, "no context");
     mrc_ctx_free(pt_ctx);
+}
+
+int main(void) {
+    cases_on_small_stack(run);
     return cases_end();
 }

@@ -265,13 +265,17 @@ static void test_memory(void) {
     mrc_text_free(&t);
 }
 
-int main(void) {
-    if (!CHECK(mrc_ctx_new(&yaml_ctx, NULL) == MRC_OK, "context")) return test_end();
+static void run(void) {
+    if (!CHECK(mrc_ctx_new(&yaml_ctx, NULL) == MRC_OK, "context")) return;
     test_values();
     test_refused();
     test_limits();
     test_suite();
     test_memory();
     mrc_ctx_free(yaml_ctx);
+}
+
+int main(void) {
+    cases_on_small_stack(run);
     return cases_end();
 }

@@ -37,6 +37,7 @@ typedef struct question {
 typedef struct peer {
     struct peer *next, **link;
     int          fd, waits, told;       // waits: for the reader, not for the other side
+    int          ended;                 // for so many looks the other side has had its last word
     double       since;                 // when it was last its turn
     uint64_t     sent, received;        // bytes at that time
 } peer;
@@ -152,18 +153,21 @@ static int refuse(request *q, int status, const char *field, const char *fmt, ..
 }
 
 // Bytes that went out on a connection and came in, those still in its buffers too; 0 where the
-// system does not say.
-static void peer_bytes(const peer *p, uint64_t *sent, uint64_t *received) {
+// system does not say.  Returns whether the other side will send no more.
+static int peer_bytes(const peer *p, uint64_t *sent, uint64_t *received) {
     *sent = *received = 0;
 #ifdef __linux__
+    enum { CLOSE_WAIT = 8 };            // of another header that does not go with this one
     struct tcp_info info;
     socklen_t bytes = sizeof info;
     memset(&info, 0, sizeof info);
-    if (getsockopt(p->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return;
+    if (getsockopt(p->fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return 0;
     *sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
     *received = info.tcpi_bytes_received;
+    return info.tcpi_state == CLOSE_WAIT;
 #else
     (void)p;
+    return 0;
 #endif
 }
 
@@ -171,9 +175,10 @@ static void peer_bytes(const peer *p, uint64_t *sent, uint64_t *received) {
 static void peer_turn(peer *p) {
     p->waits = 0;
     p->since = tool_seconds();
-    peer_bytes(p, &p->sent, &p->received);
+    (void)peer_bytes(p, &p->sent, &p->received);
 }
 
+#define ENDS_EARLY "the request ends in its middle (found its beginning, expected a whole one)"
 // Half a request came, and no more will: the library closes such a connection without a word.
 // ended: the other side's end of sending counts as a byte.  Under the lock.
 __attribute__((format(printf, 4, 5)))
@@ -182,7 +187,7 @@ static void peer_refuse(peer *p, int ended, int status, const char *fmt, ...) {
     char head[256], rest[4096];
     va_list ap;
     mrc_text t;
-    peer_bytes(p, &sent, &received);
+    (void)peer_bytes(p, &sent, &received);
     if (p->told || p->waits || sent != p->sent || received <= p->received + (uint64_t)ended) return;
     p->told = 1;
     s.cut++;
@@ -623,7 +628,8 @@ static void answer_requests(request *list) {
                 mrc_status status = mrc_ctx_status(s.ctx);
                 int code = status == MRC_ERR_MEM || status == MRC_OK ? 503 : 500;
                 log_line("%s", status ? mrc_ctx_message(s.ctx) : "no memory");
-                refuse(q, code, "body", "the reader has failed: %s", mrc_status_string(status));
+                refuse(q, code, "service", "reading has failed: %s (the service's log says more)",
+                       mrc_status_string(status));
             }
             q->next = next;
         }
@@ -1029,8 +1035,7 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
         }
         *context = p;
     } else if (p) {
-        peer_refuse(p, 1, 400, "the request ends in its middle (found its beginning, expected a "
-                    "whole one)");
+        peer_refuse(p, 1, 400, ENDS_EARLY);
         *p->link = p->next;
         if (p->next) p->next->link = p->link;
         s.connections--;
@@ -1040,11 +1045,19 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
     pthread_mutex_unlock(&s.lock);
 }
 
-// Connections whose turn it has been for too long.
+// Connections whose turn it has been for too long, or will be for ever: the library may miss an end
+// that comes together with data.
 static void cut_slow(void) {
     double now = tool_seconds();
+    uint64_t sent, received;
     pthread_mutex_lock(&s.lock);
     for (peer *p = s.peers; p; p = p->next) {
+        p->ended = !p->waits && peer_bytes(p, &sent, &received) ? p->ended + 1 : 0;
+        if (p->ended > 2) {
+            peer_refuse(p, 1, 400, ENDS_EARLY);
+            p->told = 1;
+            shutdown(p->fd, SHUT_RDWR);
+        }
         if (p->waits || now - p->since < (double)s.a.timeout) continue;
         peer_refuse(p, 0, 408, "the request took too long (found %.0f s, expected at most %zu)",
                     now - p->since, s.a.timeout);
