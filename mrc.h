@@ -76,9 +76,9 @@
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.config  >>impl.model  >>impl.weights
-//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus
-//     >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.config  >>impl.model
+//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
+//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1255,6 +1255,20 @@ MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *win
                                       size_t n_windows, const mrc_example *e,
                                       const mrc_decode_config *config, mrc_span *out,
                                       size_t *n_out);
+// HF's compute_predictions_logits instead, which the KLUE baseline decodes with (PARITY 3.7): an
+// answer begins only in its window of most context, is found again among the passage's words, and
+// of equal texts the best stays.  At most n_best_size + 1 spans; what one says is mrc_span_words().
+// Of WordPiece tokenizers only.
+MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
+                                    size_t n_windows, const mrc_example *e,
+                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
+                                    mrc_span *out, size_t *n_out);
+// As mrc_decode_answer(), in double.
+MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
+                                                const mrc_span *spans, size_t n,
+                                                double *null_score_diff);
+// Appends what a span says, a single space for whatever space, tab or line's end is in it.
+MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -2274,6 +2288,12 @@ static const char *mrc__backend_refusal(const mrc_backend *be) {
     return NULL;
 }
 
+// Whether this thread takes subnormal numbers for 0: other code in the process may have set that.
+static int mrc__flushes_subnormals(void) {
+    volatile float smallest = FLT_MIN, half = 0.5f, subnormal = smallest * half;
+    return !(subnormal + subnormal > 0);
+}
+
 MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     mrc_allocator host;
     if (!out) return MRC_ERR_ARG;
@@ -2302,6 +2322,10 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     ctx->step.chunk_bytes -= ctx->step.chunk_bytes % MRC_ALIGNMENT;
     ctx->grad_mode = 1;
     ctx->frame = 1;
+    if (desc->backend && mrc__flushes_subnormals()) {
+        mrc__note(ctx, "this thread takes subnormal numbers for 0 (FTZ or DAZ is set, perhaps by a "
+                  "library built with -ffast-math): results will differ in their last bits");
+    }
     *out = ctx;
     return MRC_OK;
 }
@@ -4151,7 +4175,27 @@ static uint32_t mrc__crc(const uint32_t (*t)[256], uint32_t crc, const void *dat
     return ~crc;
 }
 
+#if defined(__x86_64__)
+// The same by the instruction that some machines have for it.
+__attribute__((target("sse4.2")))
+static uint32_t mrc__crc32c_sse42(uint32_t crc, const void *data, size_t bytes) {
+    const unsigned char *p = data;
+    uint64_t wide = (uint32_t)~crc;
+    for (; bytes >= 8; bytes -= 8, p += 8) {
+        uint64_t eight;
+        memcpy(&eight, p, 8);
+        wide = __builtin_ia32_crc32di(wide, eight);
+    }
+    crc = (uint32_t)wide;
+    for (; bytes > 0; bytes--, p++) crc = __builtin_ia32_crc32qi(crc, *p);
+    return ~crc;
+}
+#endif
+
 MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("sse4.2")) return mrc__crc32c_sse42(crc, data, bytes);
+#endif
     return mrc__crc(mrc__crc32c_table, crc, data, bytes);
 }
 
@@ -12875,6 +12919,63 @@ static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc
         && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
 
+// What our own files say of a tensor in their metadata: the CRC-32C of its bytes, as eight digits.
+#define MRC__SUM_KEY "crc32c."
+static const char *mrc__param_sum(const mrc_safetensors *st, const char *name) {
+    char key[512];
+    int n = snprintf(key, sizeof key, MRC__SUM_KEY "%s", name);
+    return n > 0 && (size_t)n < sizeof key ? mrc_safetensors_meta(st, key) : NULL;
+}
+
+static int mrc__param_sum_holds(const char *sum, const void *data, size_t bytes) {
+    char found[16];
+    snprintf(found, sizeof found, "%08lx", (unsigned long)mrc_crc32c(0, data, bytes));
+    return !strcmp(found, sum);
+}
+
+// The tensor of a file against its checksum, if it has one; data: its bytes as they are there.
+static mrc_status mrc__param_check(mrc_ctx *ctx, const mrc_st_entry *e, const void *data,
+                                   const char *path) {
+    const char *sum = mrc__param_sum(((const mrc__st_item *)e)->owner, e->name);
+    size_t bytes = (size_t)(e->end - e->begin);
+    if (!sum || mrc__param_sum_holds(sum, data, bytes)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s is damaged (found CRC-32C %08lx, expected "
+                     "%.16s)", path, e->name, (unsigned long)mrc_crc32c(0, data, bytes), sum);
+}
+
+// Tensors with their checksums as metadata: damage to them is found by who loads them.
+static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
+                                    size_t n) {
+    const size_t piece_bytes = (size_t)1 << 18;
+    size_t bytes, each = 0;
+    uint64_t total;
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    char *piece = ctx->host.alloc(ctx->host.user, piece_bytes);
+    const char **metadata = mrc__mul(2 * n + 1, sizeof *metadata, &bytes)
+                          ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    mrc_status s = piece && metadata ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to write it", path);
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        uint32_t crc = 0;
+        s = mrc__st_check_tensor(ctx, path, &list[i], &total);
+        for (uint64_t at = 0; s == MRC_OK && at < total; at += each) {
+            each = total - at < piece_bytes ? (size_t)(total - at) : piece_bytes;
+            s = list[i].fill(ctx, list[i].user, at, piece, each);
+            crc = mrc_crc32c(crc, piece, each);
+        }
+        mrc_text_printf(&t, MRC__SUM_KEY "%s%c%08lx%c", list[i].name, 0, (unsigned long)crc, 0);
+    }
+    if (s == MRC_OK && t.failed) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to write it", path);
+    const char *at = t.data;
+    for (size_t i = 0; s == MRC_OK && i < 2 * n; i++, at += strlen(at) + 1) metadata[i] = at;
+    if (s == MRC_OK) s = mrc_safetensors_write(ctx, path, list, n, metadata);
+    if (piece) ctx->host.free(ctx->host.user, piece);
+    if (metadata) ctx->host.free(ctx->host.user, metadata);
+    mrc_text_free(&t);
+    return s;
+}
+
 // Reads one tensor of a file into t; its shape must be t's.
 static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
@@ -12888,10 +12989,19 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
                          mrc__shape_text(expected, t->ndim, want));
     }
     // Without a second copy, which was half of the time of loading a model.
-    if (mrc__param_plain(ctx, e, t)) return mrc_safetensors_read(st, e, t->dtype, t->data);
+    if (mrc__param_plain(ctx, e, t)) {
+        MRC__TRY(mrc_safetensors_read(st, e, t->dtype, t->data));
+        return mrc__param_check(ctx, e, t->data, path);
+    }
+    if (e->end - e->begin > bytes) bytes = (size_t)(e->end - e->begin);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
-    mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
+    mrc_status s = MRC_OK;
+    if (mrc__param_sum(((const mrc__st_item *)e)->owner, e->name)) {
+        s = mrc_safetensors_bytes(st, e, host);
+        if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
+    }
+    if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -12934,7 +13044,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
     for (; s == MRC_OK && k < n; k++, at += strlen(at) + 1) {
         mrc__param_describe(&list[k], mrc__optimizer_file_at(o, k, name, sizeof name), at);
     }
-    if (s == MRC_OK) s = mrc_safetensors_write(ctx, path, list, n, NULL);
+    if (s == MRC_OK) s = mrc__params_write(ctx, path, list, n);
     if (list) ctx->host.free(ctx->host.user, list);
     mrc_text_free(&names);
     return s;
@@ -14003,6 +14113,7 @@ typedef struct mrc__tok_run {
     uint64_t       *heap;           // BPE: room for pairs, then symbols; as large as the word
     mrc__bpe_symbol *symbols;
     size_t          n_heap, symbol_capacity;
+    mrc_text       *basic;          // not NULL: words go there, a space before each, not to pieces
     int             failed;         // out of memory: asked about once, at the end
 } mrc__tok_run;
 
@@ -14026,12 +14137,25 @@ static inline void mrc__tok_piece_add(mrc__tok_run *r, int32_t id, int32_t begin
     r->pieces[r->n++] = (mrc__tok_piece){ id, begin, end, r->words };
 }
 
+static void mrc__tok_word_text(mrc__tok_run *r) {
+    char utf8[4];
+    if (r->basic->bytes) mrc_text_add(r->basic, " ", 1);
+    for (size_t i = 0; i < r->n_word; i++) {
+        mrc_text_add(r->basic, utf8, mrc_utf8_encode(r->word[i], utf8));
+    }
+    r->n_word = 0;
+}
+
 // Ends the word: greedy, the longest piece first; a word that does not come out is one [UNK].
 static void mrc__tok_word_end(mrc__tok_run *r) {
     const mrc_tokenizer *tok = r->tok;
     const mrc__tok_trie *t = &tok->words;
     size_t n = r->n_word, first = r->n;
     if (n == 0) return;
+    if (r->basic) {
+        mrc__tok_word_text(r);
+        return;
+    }
     for (size_t begin = 0, end = 0; begin < n && n <= tok->max_chars; begin = end) {
         uint32_t node = begin ? tok->suffix : 0;
         int32_t id = -1;
@@ -16522,14 +16646,16 @@ MRCDEF mrc_decode_config mrc_decode_config_default(void) {
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
-static size_t mrc__dec_top(const float *values, size_t n, size_t k, size_t *rows) {
+// Of equal ones the later row comes first, or the earlier.
+static size_t mrc__dec_top(const float *values, size_t n, size_t k, int earlier, size_t *rows) {
     size_t found = 0;
-    for (size_t i = n; i-- > 0;) {
+    for (size_t left = n; left-- > 0;) {
+        size_t i = earlier ? n - 1 - left : left;
         float v = isnan(values[i]) ? -INFINITY : values[i];
         size_t at = found;
         while (at > 0) {
             float other = values[rows[at - 1]];
-            if (!isnan(other) && !(v > other)) break;       // equal: the later row stays first
+            if (!isnan(other) && !(v > other)) break;       // equal: stays first
             if (isnan(other) && !(v > -INFINITY)) break;
             at--;
         }
@@ -16652,15 +16778,17 @@ static int mrc__dec_is_max_context(const mrc_window_logits *windows, size_t n, s
     return 1;
 }
 
-// Adds one window's candidates, starts from the best, for each its ends from the best.
-static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
-                              const mrc_decode_config *config, size_t *rows, mrc_span *out,
-                              size_t n) {
+// Gives fn a window's spans, rows i to j: starts from the best, for each its ends from the best.
+// rows has room for twice n_best_size.
+typedef void (*mrc__dec_fn)(void *user, size_t window, size_t i, size_t j);
+static void mrc__dec_window(const mrc_window_logits *windows, size_t n_windows, size_t at,
+                            const mrc_decode_config *config, int earlier, size_t *rows,
+                            mrc__dec_fn fn, void *user) {
     const mrc_window_logits *w = &windows[at];
     const mrc_feature *f = w->feature;
     size_t k = config->n_best_size, *starts = rows, *ends = rows + k;
-    size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, starts);
-    size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, ends);
+    size_t n_starts = mrc__dec_top(w->start, (size_t)f->length, k, earlier, starts);
+    size_t n_ends = mrc__dec_top(w->end, (size_t)f->length, k, earlier, ends);
     for (size_t a = 0; a < n_starts; a++) {
         size_t i = starts[a];
         if (f->offset_mapping[i][0] < 0) continue;
@@ -16669,13 +16797,20 @@ static size_t mrc__dec_window(const mrc_window_logits *windows, size_t n_windows
             size_t j = ends[b];
             if (f->offset_mapping[j][0] < 0) continue;
             if (j < i || j - i >= config->max_answer_length) continue;
-            mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
-                              .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1] };
-            if (!isfinite(mrc__dec_score(&span))) continue;
-            n = mrc__dec_insert(out, n, k, span);
+            if (isfinite(w->start[i] + w->end[j])) fn(user, at, i, j);
         }
     }
-    return n;
+}
+
+typedef struct mrc__dec_list { const mrc_window_logits *windows; mrc_span *out; size_t n, k; }
+    mrc__dec_list;
+static void mrc__dec_add(void *user, size_t window, size_t i, size_t j) {
+    mrc__dec_list *list = user;
+    const mrc_window_logits *w = &list->windows[window];
+    mrc_span span = { .start_logit = w->start[i], .end_logit = w->end[j],
+                      .begin = w->feature->offset_mapping[i][0],
+                      .end = w->feature->offset_mapping[j][1] };
+    list->n = mrc__dec_insert(list->out, list->n, list->k, span);
 }
 
 // "No answer" scores what the window that is least sure of it gives its first row.  It is always
@@ -16699,21 +16834,30 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     return mrc__dec_insert(out, n, k, null);
 }
 
+static mrc_status mrc__dec_check(mrc_ctx *ctx, const mrc_decode_config *config) {
+    if (config->magic == MRC_DECODE_MAGIC && config->n_best_size && config->temperature > 0) {
+        return MRC_OK;
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s",
+                     config->magic != MRC_DECODE_MAGIC
+                     ? "the config is not from mrc_decode_config_default()"
+                     : config->n_best_size ? "the temperature is not above 0"
+                     : "n_best_size is 0");
+}
+
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
                              const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
-    size_t bytes, n = 0, k = config->n_best_size;
+    size_t bytes, n, k = config->n_best_size;
+    mrc__dec_list list = { windows, out, 0, k };
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", !k ? "n_best_size is 0"
-                         : config->magic == MRC_DECODE_MAGIC ? "the temperature is not above 0"
-                         : "the config is not from mrc_decode_config_default()");
-    }
+    MRC__TRY(mrc__dec_check(ctx, config));
     size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
     for (size_t i = 0; i < n_windows; i++) {
-        n = mrc__dec_window(windows, n_windows, i, config, rows, out, n);
+        mrc__dec_window(windows, n_windows, i, config, 0, rows, mrc__dec_add, &list);
     }
+    n = list.n;
     if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
     if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
         n = mrc__dec_fallback(out, n, config->temperature);
@@ -16725,16 +16869,23 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, siz
     return MRC_OK;
 }
 
-MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
-                                         size_t n, double *null_score_diff) {
-    const mrc_span *null = NULL, *best = NULL;
-    if (null_score_diff) *null_score_diff = 0;
+// "No answer" and the best span that has text, as far as they are there.
+static void mrc__dec_rivals(const mrc_span *spans, size_t n, const mrc_span **null,
+                            const mrc_span **best) {
+    *null = *best = NULL;
     for (size_t i = 0; i < n; i++) {
-        if (spans[i].kind == MRC_SPAN_NULL) null = &spans[i];
-        else if (!best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
-            best = &spans[i];
+        if (spans[i].kind == MRC_SPAN_NULL) *null = &spans[i];
+        else if (!*best && (spans[i].kind == MRC_SPAN_EMPTY || spans[i].begin < spans[i].end)) {
+            *best = &spans[i];
         }
     }
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    const mrc_span *null, *best;
+    if (null_score_diff) *null_score_diff = 0;
+    mrc__dec_rivals(spans, n, &null, &best);
     if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
     float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
     if (null_score_diff) *null_score_diff = (double)diff;
@@ -17278,10 +17429,7 @@ MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *win
     size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
     double null = 1000000;
     *n_out = 0;
-    if (config->magic != MRC_DECODE_MAGIC || !k || !(config->temperature > 0)) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "pipeline: the config is not from "
-                         "mrc_decode_config_default(), or has no n_best_size or temperature");
-    }
+    MRC__TRY(mrc__dec_check(ctx, config));
     for (size_t i = 0; i < n_windows; i++) {
         size_t length = (size_t)windows[i].feature->length;
         if (length > longest) longest = length;
@@ -17312,6 +17460,271 @@ MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *win
         if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
     }
     return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.legacy   HF's compute_predictions_logits (PARITY 3.7)
+//
+// Scores and probabilities are Python's floats, so in double; of equal logits the earlier row comes
+// first.  A span of tokens is given as the words of the passage that it touches; its tokens' text
+// is looked up among those words' basic tokens, and when both have the same number of characters
+// but spaces, what stands there is the answer.  Basic tokens are those of the reader's tokenizer.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__leg_candidate { double score; size_t order, window, i, j; } mrc__leg_candidate;
+typedef struct mrc__leg_run {
+    mrc_ctx                 *ctx;
+    const mrc_window_logits *windows;
+    const mrc_example       *e;
+    const mrc_tokenizer     *tok;       // the reader's
+    mrc_tokenizer            wide;      // a copy that takes words of any length
+    mrc__leg_candidate      *list;
+    size_t                   n, capacity;
+    int                      failed;    // out of memory
+    mrc_text                 words, basic, pieces;
+    mrc_text                 texts;     // of the spans that were kept, and where each ends
+    size_t                  *ends, n_texts;
+} mrc__leg_run;
+
+static int mrc__leg_space(uint32_t cp) {
+    return cp == ' ' || cp == '\t' || cp == '\r' || cp == '\n' || cp == 0x202F;
+}
+
+static void mrc__leg_push(mrc__leg_run *r, double score, size_t window, size_t i, size_t j) {
+    void *list = r->list;
+    if (!mrc__grow(&r->ctx->host, &list, &r->capacity, r->n + 1, sizeof *r->list)) {
+        r->failed = 1;
+        return;
+    }
+    r->list = list;
+    r->list[r->n] = (mrc__leg_candidate){ score, r->n, window, i, j };
+    r->n++;
+}
+
+static void mrc__leg_add(void *user, size_t window, size_t i, size_t j) {
+    mrc__leg_run *r = user;
+    const mrc_window_logits *w = &r->windows[window];
+    mrc__leg_push(r, (double)w->start[i] + (double)w->end[j], window, i, j);
+}
+
+static int mrc__leg_by_score(const void *a, const void *b) {
+    const mrc__leg_candidate *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
+    size_t bytes, n;
+    const char *s = mrc_span_text(span, e, &bytes);
+    int space = 0;
+    uint32_t cp;
+    for (size_t at = 0; at < bytes; at += n) {
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        int now = span->kind == MRC_SPAN_TEXT && mrc__leg_space(cp);
+        if (space && !now) mrc_text_add(out, " ", 1);
+        if (!now) mrc_text_add(out, s + at, n);
+        space = now;
+    }
+}
+
+// The words that a span touches.
+static mrc_span mrc__leg_widen(const mrc_example *e, mrc_span span) {
+    size_t all = e->context_bytes, n;
+    size_t begin = mrc_utf8_offset(e->context, all, (size_t)span.begin);
+    size_t end = mrc_utf8_offset(e->context, all, (size_t)span.end);
+    uint32_t cp;
+    for (; begin; begin -= n, span.begin--) {
+        for (n = 1; n < begin && ((unsigned char)e->context[begin - n] & 0xC0) == 0x80; ) n++;
+        mrc_utf8_next(e->context + begin - n, n, &cp);
+        if (mrc__leg_space(cp)) break;
+    }
+    for (; end < all; end += n, span.end++) {
+        n = mrc_utf8_next(e->context + end, all - end, &cp);
+        if (mrc__leg_space(cp)) break;
+    }
+    return span;
+}
+
+// What BERT's convert_tokens_to_string() makes of rows i to j.
+static void mrc__leg_pieces(mrc__leg_run *r, const mrc_feature *f, size_t i, size_t j) {
+    for (size_t row = i; row <= j; row++) {
+        const char *token = mrc_tokenizer_token(r->tok, f->input_ids[row]);
+        int inside = row > i && token[0] == '#' && token[1] == '#';
+        if (row > i && !inside) mrc_text_add(&r->pieces, " ", 1);
+        mrc_text_add(&r->pieces, token + (inside ? 2 : 0), strlen(token) - (inside ? 2 : 0));
+    }
+}
+
+// Code points but spaces.
+static size_t mrc__leg_count(const char *s, size_t bytes) {
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) n += s[i] != ' ' && ((unsigned char)s[i] & 0xC0) != 0x80;
+    return n;
+}
+
+// Where the pieces stand in the basic tokens; SIZE_MAX: nowhere.
+static size_t mrc__leg_find(const mrc_text *basic, const mrc_text *pieces) {
+    for (size_t i = 0; pieces->bytes && i + pieces->bytes <= basic->bytes; i++) {
+        if (!memcmp(basic->data + i, pieces->data, pieces->bytes)) return i;
+    }
+    return SIZE_MAX;
+}
+
+// The code point of the passage that has `skip` others but spaces between `at` and itself.
+static int32_t mrc__leg_place(const mrc_example *e, int32_t at, size_t skip) {
+    size_t byte = mrc_utf8_offset(e->context, e->context_bytes, (size_t)at);
+    for (uint32_t cp; byte < e->context_bytes; at++) {
+        byte += mrc_utf8_next(e->context + byte, e->context_bytes - byte, &cp);
+        if (!mrc__leg_space(cp) && !skip--) break;
+    }
+    return at;
+}
+
+// The candidate's place in the passage.
+static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
+    const mrc_window_logits *w = &r->windows[c->window];
+    const mrc_feature *f = w->feature;
+    mrc_span span = { .start_logit = w->start[c->i], .end_logit = w->end[c->j],
+                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1] };
+    mrc__tok_run run = { .host = &r->ctx->host, .tok = &r->wide, .basic = &r->basic };
+    span = mrc__leg_widen(r->e, span);
+    r->words.bytes = r->basic.bytes = r->pieces.bytes = 0;
+    mrc_span_words(&span, r->e, &r->words);
+    mrc__leg_pieces(r, f, c->i, c->j);
+    if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
+    const unsigned char *s = (const unsigned char *)r->words.data;
+    mrc__tok_segment(&run, s, s + r->words.bytes, 0);
+    mrc__tok_run_free(&run);
+    r->failed |= run.failed;
+    if (r->basic.failed || run.failed) return span;
+    size_t at = mrc__leg_find(&r->basic, &r->pieces);
+    if (at == SIZE_MAX || mrc__leg_count(r->words.data, r->words.bytes)
+                          != mrc__leg_count(r->basic.data, r->basic.bytes)) return span;
+    size_t first = mrc__leg_count(r->basic.data, at);
+    size_t n = mrc__leg_count(r->pieces.data, r->pieces.bytes);
+    int32_t begin = span.begin;
+    span.begin = mrc__leg_place(r->e, begin, first);
+    span.end = mrc__leg_place(r->e, begin, first + n - 1) + 1;
+    return span;
+}
+
+// Whether a span says what one before it says; if not, it is remembered.
+static int mrc__leg_seen(mrc__leg_run *r, const mrc_span *span) {
+    size_t begin = r->texts.bytes, before = 0;
+    mrc_span_words(span, r->e, &r->texts);
+    for (size_t i = 0; i < r->n_texts && !r->texts.failed; before = r->ends[i++]) {
+        size_t bytes = r->ends[i] - before;
+        if (bytes != r->texts.bytes - begin
+            || memcmp(r->texts.data + before, r->texts.data + begin, bytes) != 0) continue;
+        r->texts.bytes = begin;
+        return 1;
+    }
+    r->ends[r->n_texts++] = r->texts.bytes;
+    return 0;
+}
+
+// In v2 "no answer" is a candidate, that of the window least sure of it; its window is SIZE_MAX.
+static void mrc__leg_null(mrc__leg_run *r, size_t n_windows, mrc_span *null) {
+    double least = 1000000;
+    for (size_t i = 0; i < n_windows; i++) {
+        const mrc_window_logits *w = &r->windows[i];
+        if (w->feature->length < 1 || !(isfinite(w->start[0] + w->end[0]))) continue;
+        double score = (double)w->start[0] + (double)w->end[0];
+        if (!(score < least)) continue;
+        least = score;
+        *null = (mrc_span){ .kind = MRC_SPAN_NULL, .start_logit = w->start[0],
+                            .end_logit = w->end[0] };
+    }
+    if (null->kind == MRC_SPAN_NULL) mrc__leg_push(r, least, SIZE_MAX, 0, 0);
+}
+
+static double mrc__leg_score(const mrc_span *span) {
+    return (double)span->start_logit + (double)span->end_logit;
+}
+
+static void mrc__leg_softmax(mrc_span *out, size_t n, double temperature) {
+    double max = mrc__leg_score(&out[0]), sum = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (mrc__leg_score(&out[i]) > max) max = mrc__leg_score(&out[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i].probability = exp((mrc__leg_score(&out[i]) - max) / temperature);
+        sum += out[i].probability;
+    }
+    for (size_t i = 0; i < n; i++) out[i].probability /= sum;
+}
+
+static size_t mrc__leg_best(mrc__leg_run *r, const mrc_decode_config *config, const mrc_span *null,
+                            mrc_span *out) {
+    size_t n = 0;
+    int said_null = 0;
+    for (size_t i = 0; i < r->n && n < config->n_best_size && !r->failed; i++) {
+        if (r->list[i].window == SIZE_MAX) {
+            out[n++] = *null;
+            said_null = 1;
+            continue;
+        }
+        out[n] = mrc__leg_span(r, &r->list[i]);
+        n += !mrc__leg_seen(r, &out[n]);
+    }
+    if (null->kind == MRC_SPAN_NULL && !said_null) out[n++] = *null;
+    if (!n || (n == 1 && null->kind == MRC_SPAN_NULL)) {
+        if (n) out[1] = out[0];
+        out[0] = (mrc_span){ .kind = MRC_SPAN_EMPTY };
+        n++;
+    }
+    mrc__leg_softmax(out, n, config->temperature);
+    return n;
+}
+
+MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
+                                    size_t n_windows, const mrc_example *e,
+                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
+                                    mrc_span *out, size_t *n_out) {
+    mrc__leg_run r = { .ctx = ctx, .windows = windows, .e = e, .tok = tok, .wide = *tok };
+    mrc_decode_config own = *config;
+    mrc_span null = { .kind = MRC_SPAN_TEXT };
+    size_t bytes;
+    *n_out = 0;
+    MRC__TRY(mrc__dec_check(ctx, config));
+    if (tok->merges.n_nodes > 1) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
+                         "tokenizer (found byte-level BPE)");
+    }
+    own.max_context = 1;
+    r.wide.max_chars = SIZE_MAX;
+    mrc_text *texts[] = { &r.words, &r.basic, &r.pieces, &r.texts };
+    for (size_t i = 0; i < 4; i++) mrc_text_init(texts[i], ctx);
+    size_t *rows = mrc__mul(own.n_best_size, 3 * sizeof *rows, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    r.ends = rows ? rows + 2 * own.n_best_size : NULL;
+    r.failed = !rows;
+    for (size_t i = 0; i < n_windows && !r.failed; i++) {
+        mrc__dec_window(windows, n_windows, i, &own, 1, rows, mrc__leg_add, &r);
+    }
+    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, n_windows, &null);
+    if (r.n) qsort(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
+    if (!r.failed) *n_out = mrc__leg_best(&r, config, &null, out);
+    for (size_t i = 0; i < 4; i++) {
+        r.failed |= texts[i]->failed;
+        mrc_text_free(texts[i]);
+    }
+    if (rows) ctx->host.free(ctx->host.user, rows);
+    if (r.list) ctx->host.free(ctx->host.user, r.list);
+    return r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory") : MRC_OK;
+}
+
+MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
+                                                const mrc_span *spans, size_t n,
+                                                double *null_score_diff) {
+    const mrc_span *null, *best;
+    if (null_score_diff) *null_score_diff = 0;
+    mrc__dec_rivals(spans, n, &null, &best);
+    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
+    double diff = mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit;
+    if (null_score_diff) *null_score_diff = diff;
+    return diff > config->null_score_diff_threshold ? null : best;
 }
 #endif // core pass
 
@@ -18294,6 +18707,22 @@ static size_t mrc__weights_parts(mrc_ctx *ctx, const mrc_model *m, const mrc__we
     return n;
 }
 
+// One parameter that was read against its checksum; who reports errors reads a wrong one again.
+typedef struct mrc__weights_sums {
+    const mrc_model         *m;
+    const mrc__weights_file *f;
+    unsigned char           *ready;
+} mrc__weights_sums;
+static void mrc__weights_sum_task(void *arg, size_t task, size_t worker) {
+    const mrc__weights_sums *a = arg;
+    const mrc_tensor *t = mrc_params_at(a->m->params, task);
+    (void)worker;
+    if (!a->ready[task]) return;
+    const mrc_st_entry *e = mrc__weights_find(a->f, a->m, t->name);
+    const char *sum = mrc__param_sum(((const mrc__st_item *)e)->owner, e->name);
+    a->ready[task] = !sum || mrc__param_sum_holds(sum, t->data, t->numel * sizeof(float));
+}
+
 // Reads with several threads what it can: half of a cold start is the first touch of the weights'
 // memory.  ready, one a parameter, says which are done; the others are left to who reports errors.
 static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weights_file *f,
@@ -18305,10 +18734,12 @@ static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weig
     if (!parts) return;
     mrc__weights_parts(ctx, m, f, parts);
     if (mrc__pool_new(&pool, &ctx->host, threads) == MRC_OK) {
+        mrc__weights_sums sums = { m, f, ready };
         mrc__pool_run(pool, n, n * MRC__POOL_WORK, mrc__st_part_task, parts);
-        mrc__pool_free(pool, &ctx->host);
         for (size_t i = 0; i < n; i++) ready[parts[i].owner] = 1;
         for (size_t i = 0; i < n; i++) if (!parts[i].ok) ready[parts[i].owner] = 0;
+        mrc__pool_run(pool, m->params->n, n * MRC__POOL_WORK, mrc__weights_sum_task, &sums);
+        mrc__pool_free(pool, &ctx->host);
     }
     ctx->host.free(ctx->host.user, parts);
 }
@@ -18369,6 +18800,10 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
             continue;
         }
         const char *own = mrc__prefix(&m->config);
+        if (mrc__param_sum(f->st, t->name)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found no %s, expected it by its "
+                             "checksum)", f->path, t->name);
+        }
         if (!strncmp(t->name, own, strlen(own)) && !strstr(t->name, "pooler.")) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
                              "layers in config.json needs", f->path, f->prefix,
@@ -18567,7 +19002,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
         mrc_tensor *t = mrc_params_at(m->params, i);
         mrc__param_describe(&list[i], t, t->name);
     }
-    mrc_status s = mrc_safetensors_write(ctx, path, list, n, NULL);
+    mrc_status s = mrc__params_write(ctx, path, list, n);
     ctx->host.free(ctx->host.user, list);
     return s;
 }
@@ -20277,22 +20712,25 @@ typedef struct mrc__ix_writer {
     mrc_status       status;
     mrc_text         checksums;
     uint64_t         at;
-    uint32_t         crc;               // of the block so far
+    char            *block;             // what is not written yet: at % MRC__IX_BLOCK bytes
 } mrc__ix_writer;
+
+static void mrc__ix_write_block(mrc__ix_writer *w, size_t bytes) {
+    uint32_t crc = mrc_crc32c(0, w->block, bytes);
+    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
+}
 
 static void mrc__ix_write(mrc__ix_writer *w, const void *data, size_t bytes) {
     const char *p = data;
-    if (w->status == MRC_OK && bytes) w->status = mrc_file_writer_add(w->file, data, bytes);
     while (bytes) {
-        size_t left = MRC__IX_BLOCK - (size_t)(w->at % MRC__IX_BLOCK), n = bytes;
+        size_t used = (size_t)(w->at % MRC__IX_BLOCK), left = MRC__IX_BLOCK - used, n = bytes;
         if (n > left) n = left;
-        w->crc = mrc_crc32c(w->crc, p, n);
+        memcpy(w->block + used, p, n);
         w->at += n;
         p += n;
         bytes -= n;
-        if (n < left) return;
-        mrc_text_add(&w->checksums, (const char *)&w->crc, sizeof w->crc);
-        w->crc = 0;
+        if (n == left) mrc__ix_write_block(w, MRC__IX_BLOCK);
     }
 }
 
@@ -20307,23 +20745,19 @@ static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
 static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end,
                                 mrc__ix_term *terms) {
     const mrc__posting *x = b->list;
-    unsigned char room[4096];
+    unsigned char room[10];
     uint64_t name = 0;
-    size_t n = 0;
     for (size_t i = 0; i < b->names.n; i++) {
         const mrc__ix_name *own = &b->names.list[i];
-        terms[i] = (mrc__ix_term){ w->at + n, name, own->df, own->hash };
+        terms[i] = (mrc__ix_term){ w->at, name, own->df, own->hash };
         name += own->bytes;
         for (uint32_t k = 0, before = 0; k < own->df; k++, x++) {
-            n += mrc__ix_varint(room + n, x->passage - before);
+            size_t n = mrc__ix_varint(room, x->passage - before);
             n += mrc__ix_varint(room + n, x->tf);
-            before = x->passage;
-            if (n < sizeof room - 16) continue;
             mrc__ix_write(w, room, n);
-            n = 0;
+            before = x->passage;
         }
     }
-    mrc__ix_write(w, room, n);
     terms[b->names.n] = (mrc__ix_term){ w->at, name, 0, 0 };
     end->at[MRC__IX_NAMES] = w->at;
     for (size_t i = 0; i < b->names.n; i++) {
@@ -20373,7 +20807,7 @@ static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix
     end.at[MRC__IX_LENGTHS] = w->at;
     mrc__ix_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
     mrc__ix_write_texts(b, w, &end);
-    if (w->at % MRC__IX_BLOCK) mrc_text_add(&w->checksums, (const char *)&w->crc, sizeof w->crc);
+    if (w->at % MRC__IX_BLOCK) mrc__ix_write_block(w, (size_t)(w->at % MRC__IX_BLOCK));
     if (w->checksums.failed) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
     if (w->status == MRC_OK && w->checksums.bytes) {
         w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
@@ -20396,14 +20830,16 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!terms) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    w.block = ctx->host.alloc(ctx->host.user, MRC__IX_BLOCK);
     mrc_text_init(&w.checksums, ctx);
-    mrc_status s = mrc_file_writer_new(ctx, &w.file, file);
+    mrc_status s = terms && w.block ? mrc_file_writer_new(ctx, &w.file, file)
+                                    : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
     if (s == MRC_OK) s = mrc__ix_write_all(b, &w, terms);
     if (s == MRC_OK) s = mrc_file_writer_commit(w.file);
     else mrc_file_writer_abort(w.file);
     mrc_text_free(&w.checksums);
-    ctx->host.free(ctx->host.user, terms);
+    if (terms) ctx->host.free(ctx->host.user, terms);
+    if (w.block) ctx->host.free(ctx->host.user, w.block);
     return s;
 }
 
@@ -20673,12 +21109,12 @@ MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
 //
 // A term's postings are read when a query first has it, and become documents and scores: what the
 // method adds for this term to this document.  A query runs over blocks of documents whose sums
-// fit the first cache; what it adds to every document (BM25+, and L and + of bm25s) comes at the
-// end.  Queries are shared by the threads; a query's terms are added in its order, so that sums are
-// those of a loop over the query.
+// fit the first cache, and then over those of them that it has touched; what it adds to every
+// document (BM25+, and L and + of bm25s) comes at the end.  Queries are shared by the threads; a
+// query's terms are added in its order, so that sums are those of a loop over the query.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-#define MRC__SE_BLOCK 2048
+#define MRC__SE_BLOCK 4096
 #define MRC__SE_TASK  8                 // queries
 
 typedef struct mrc__se_term {           // scores NULL: not met yet
@@ -20686,6 +21122,19 @@ typedef struct mrc__se_term {           // scores NULL: not met yet
     uint32_t *docs;                     // behind the scores
     double    base;
 } mrc__se_term;
+
+// A word of the query at hand, its bytes in the worker's text.
+typedef struct mrc__se_word { size_t at, bytes; uint32_t hash; } mrc__se_word;
+
+typedef struct mrc__se_worker {         // what one thread works with
+    mrc_searcher  *s;
+    double         sums[MRC__SE_BLOCK];         // -0.0: untouched
+    uint32_t       touched[MRC__SE_BLOCK];
+    mrc__se_word  *words;
+    char          *text;
+    size_t         n_words, words_capacity, text_bytes, text_capacity;
+    int            failed;
+} mrc__se_worker;
 
 struct mrc_searcher {
     mrc_ctx          *ctx;
@@ -20699,15 +21148,13 @@ struct mrc_searcher {
     char             *names;
     mrc__se_term     *met;              // by term
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
-    double           *sums;             // by worker: MRC__SE_BLOCK
+    mrc__se_worker   *workers;
     double            mean_idf;
     // The running call:
     const mrc_query  *queries;
     size_t            n, top_k;
     mrc_hit          *hits;
     size_t           *n_hits;
-    uint32_t         *ids;              // the queries' terms, one query behind the other
-    size_t           *begin;            // by query
     struct mrc__se_task *tasks;
 };
 
@@ -20800,9 +21247,10 @@ static void mrc__se_norms(mrc_searcher *s) {
 }
 
 // The term of these bytes; UINT32_MAX: the index has none.
-static uint32_t mrc__se_find(const mrc_searcher *s, const char *name, size_t bytes) {
+static uint32_t mrc__se_find(const mrc_searcher *s, const char *name, size_t bytes,
+                             uint32_t hash) {
     size_t mask = (size_t)s->ix->end.n_slots - 1;
-    uint32_t hash = mrc__ix_hash(name, bytes), term;
+    uint32_t term;
     if (!s->ix->end.n_terms) return UINT32_MAX;
     for (size_t at = hash & mask; (term = s->slots[at]) != 0; at = (at + 1) & mask) {
         const mrc__ix_term *t = &s->terms[term - 1];
@@ -20848,10 +21296,14 @@ static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
     s->met = mrc__mul(n + 1, sizeof *s->met, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
     s->norm = mrc__mul((size_t)s->ix->end.n_passages, sizeof *s->norm, &bytes)
             ? host->alloc(host->user, bytes) : NULL;
-    s->sums = host->alloc(host->user, s->pool->n_workers * MRC__SE_BLOCK * sizeof *s->sums);
+    s->workers = mrc__host_zalloc(host, s->pool->n_workers * sizeof *s->workers);
     s->has_lock = pthread_mutex_init(&s->locked.lock, NULL) == 0;
-    if (!s->met || !s->norm || !s->sums || !s->has_lock) {
+    if (!s->met || !s->norm || !s->workers || !s->has_lock) {
         return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    for (size_t i = 0; i < s->pool->n_workers; i++) {
+        s->workers[i].s = s;
+        for (size_t k = 0; k < MRC__SE_BLOCK; k++) s->workers[i].sums[k] = -0.0;
     }
     mrc__se_norms(s);
     if (s->config.method == MRC_BM25_OKAPI) {
@@ -20888,9 +21340,13 @@ MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
         if (s->met[i].scores) host.free(host.user, s->met[i].scores);
     }
+    for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
+        if (s->workers[i].words) host.free(host.user, s->workers[i].words);
+        if (s->workers[i].text) host.free(host.user, s->workers[i].text);
+    }
     mrc__pool_free(s->pool, &host);
     if (s->has_lock) pthread_mutex_destroy(&s->locked.lock);
-    void *parts[] = { s->terms, s->slots, s->names, s->lengths, s->met, s->norm, s->sums };
+    void *parts[] = { s->terms, s->slots, s->names, s->lengths, s->met, s->norm, s->workers };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i]) host.free(host.user, parts[i]);
     }
@@ -20934,11 +21390,85 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
         }
         doc += step;
         docs[i] = doc;
-        scores[i] = mrc__se_score(s, idf, m->base, tf, s->norm[doc]);
+        scores[i] = mrc__se_score(s, idf, m->base, tf, s->norm[doc]) + 0.0;     // never -0.0
     }
     m->scores = scores;
     m->docs = docs;
     return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Queries
+//------------------------------------------------------------------------------
+typedef struct mrc__se_task {           // MRC__SE_TASK queries
+    uint32_t *ids;                      // their terms, one query behind the other
+    size_t    n, capacity;
+    size_t    counts[MRC__SE_TASK];     // terms of each
+    int       failed, waits;            // waits: for terms not met yet
+} mrc__se_task;
+
+static void mrc__se_emit(void *user, const char *name, size_t bytes) {
+    mrc__se_worker *w = user;
+    const mrc_searcher *s = w->s;
+    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &w->s->locked };
+    void *words = w->words, *text = w->text;
+    size_t end;
+    if (w->failed) return;
+    w->failed = !mrc__add(w->text_bytes, bytes, &end)
+             || !mrc__grow(&host, &text, &w->text_capacity, end, 1);
+    w->text = text;
+    if (!w->failed) {
+        w->failed = !mrc__grow(&host, &words, &w->words_capacity, w->n_words + 1,
+                               sizeof *w->words);
+        w->words = words;
+    }
+    if (w->failed || !s->ix->end.n_terms) return;
+    uint32_t hash = mrc__ix_hash(name, bytes);
+    __builtin_prefetch(&s->slots[hash & (s->ix->end.n_slots - 1)]);
+    memcpy(w->text + w->text_bytes, name, bytes);
+    w->words[w->n_words++] = (mrc__se_word){ w->text_bytes, bytes, hash };
+    w->text_bytes = end;
+}
+
+// The terms that the worker's words are, behind those of the task.  The dictionary is larger than
+// the caches, so all words are asked for at once.
+static int mrc__se_terms(mrc__se_worker *w, mrc__se_task *t) {
+    const mrc_searcher *s = w->s;
+    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &w->s->locked };
+    void *ids = t->ids;
+    if (!mrc__grow(&host, &ids, &t->capacity, t->n + w->n_words, sizeof *t->ids)) return 0;
+    t->ids = ids;
+    for (size_t i = 0; i < w->n_words; i++) {
+        uint32_t slot = s->slots[w->words[i].hash & (s->ix->end.n_slots - 1)];
+        if (slot) __builtin_prefetch(&s->terms[slot - 1]);
+    }
+    for (size_t i = 0; i < w->n_words; i++) {
+        const mrc__se_word *x = &w->words[i];
+        uint32_t term = mrc__se_find(s, w->text + x->at, x->bytes, x->hash);
+        if (term == UINT32_MAX) continue;
+        t->ids[t->n++] = term;
+        t->waits |= !s->met[term].scores;
+    }
+    return 1;
+}
+
+static void mrc__se_analyze(mrc__se_worker *w, size_t task) {
+    mrc_searcher *s = w->s;
+    mrc__se_task *t = &s->tasks[task];
+    mrc__an an;
+    w->failed = !mrc__an_begin(&an, mrc_index_analyzer(s->ix), s->ix->tok, &s->locked);
+    an.emit = mrc__se_emit;
+    an.user = w;
+    for (size_t i = 0; i < MRC__SE_TASK && !w->failed; i++) {
+        size_t q = task * MRC__SE_TASK + i, before = t->n;
+        if (q >= s->n) break;
+        w->n_words = w->text_bytes = 0;
+        mrc__an_run(&an, s->queries[q].text, s->queries[q].bytes);
+        if (an.failed || !mrc__se_terms(w, t)) w->failed = 1;
+        t->counts[i] = t->n - before;
+    }
+    t->failed = w->failed;
+    mrc__an_end(&an);
 }
 
 static int mrc__se_by_term(const void *a, const void *b) {
@@ -20946,77 +21476,50 @@ static int mrc__se_by_term(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Reads what the terms in ids have not brought yet, in the order of the file.
-static mrc_status mrc__se_meet(mrc_searcher *s, const uint32_t *ids, size_t n) {
+// The terms that tasks wait for, each once, in the order of the file.
+static mrc_status mrc__se_unmet(mrc_searcher *s, size_t n_tasks, uint32_t **out, size_t *n) {
+    size_t total = 0, count = 0, bytes;
+    for (size_t i = 0; i < n_tasks; i++) {
+        if (s->tasks[i].waits) total += s->tasks[i].n;
+    }
+    uint32_t *list = mrc__mul(total + 1, sizeof *list, &bytes)
+                   ? s->ctx->host.alloc(s->ctx->host.user, bytes) : NULL;
+    *out = list;
+    *n = 0;
+    if (!list) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < n_tasks; i++) {
+        const mrc__se_task *t = &s->tasks[i];
+        for (size_t k = 0; t->waits && k < t->n; k++) {
+            if (!s->met[t->ids[k]].scores) list[count++] = t->ids[k];
+        }
+    }
+    qsort(list, count, sizeof *list, mrc__se_by_term);
+    for (size_t i = 0; i < count; i++) {
+        if (!*n || list[*n - 1] != list[i]) list[(*n)++] = list[i];
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__se_meet(mrc_searcher *s, size_t n_tasks) {
     const mrc_allocator *host = &s->ctx->host;
-    size_t count = 0, most = 0, bytes;
-    mrc_status status = MRC_OK;
-    uint32_t *new_ones = mrc__mul(n + 1, sizeof *new_ones, &bytes)
-                       ? host->alloc(host->user, bytes) : NULL;
-    if (!new_ones) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    uint32_t *list;
+    size_t n, most = 0;
+    MRC__TRY(mrc__se_unmet(s, n_tasks, &list, &n));
     for (size_t i = 0; i < n; i++) {
-        const mrc__ix_term *t = &s->terms[ids[i]];
-        if (s->met[ids[i]].scores) continue;
-        new_ones[count++] = ids[i];
+        const mrc__ix_term *t = &s->terms[list[i]];
         if (t[1].postings - t->postings > most) most = (size_t)(t[1].postings - t->postings);
     }
-    qsort(new_ones, count, sizeof *new_ones, mrc__se_by_term);
     unsigned char *raw = host->alloc(host->user, most + 1);
-    if (!raw) status = mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
-    for (size_t i = 0; i < count && status == MRC_OK; i++) {
-        const mrc__ix_term *t = &s->terms[new_ones[i]];
-        if (i && new_ones[i] == new_ones[i - 1]) continue;
+    mrc_status status = raw ? MRC_OK : mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        const mrc__ix_term *t = &s->terms[list[i]];
         status = mrc__ix_read(s->ix, MRC__IX_POSTINGS, t->postings, raw,
                               (size_t)(t[1].postings - t->postings));
-        if (status == MRC_OK) status = mrc__se_scores(s, new_ones[i], raw);
+        if (status == MRC_OK) status = mrc__se_scores(s, list[i], raw);
     }
     if (raw) host->free(host->user, raw);
-    host->free(host->user, new_ones);
+    host->free(host->user, list);
     return status;
-}
-
-//------------------------------------------------------------------------------
-// Queries
-//------------------------------------------------------------------------------
-typedef struct mrc__se_task {           // MRC__SE_TASK queries
-    mrc_searcher *s;
-    uint32_t     *ids;
-    size_t        n, capacity;
-    size_t        counts[MRC__SE_TASK];
-    int           failed;
-} mrc__se_task;
-
-static void mrc__se_emit(void *user, const char *name, size_t bytes) {
-    mrc__se_task *t = user;
-    uint32_t term = mrc__se_find(t->s, name, bytes);
-    mrc_allocator host = { mrc__locked_alloc, mrc__locked_free, &t->s->locked };
-    void *ids = t->ids;
-    if (term == UINT32_MAX || t->failed) return;
-    if (!mrc__grow(&host, &ids, &t->capacity, t->n + 1, sizeof *t->ids)) {
-        t->failed = 1;
-        return;
-    }
-    t->ids = ids;
-    t->ids[t->n++] = term;
-}
-
-static void mrc__se_analyze(void *arg, size_t task, size_t worker) {
-    mrc_searcher *s = arg;
-    mrc__se_task *t = &s->tasks[task];
-    mrc__an an;
-    (void)worker;
-    t->s = s;
-    t->failed = !mrc__an_begin(&an, mrc_index_analyzer(s->ix), s->ix->tok, &s->locked);
-    an.emit = mrc__se_emit;
-    an.user = t;
-    for (size_t i = 0; i < MRC__SE_TASK && !t->failed; i++) {
-        size_t q = task * MRC__SE_TASK + i, before = t->n;
-        if (q >= s->n) break;
-        mrc__an_run(&an, s->queries[q].text, s->queries[q].bytes);
-        t->counts[i] = t->n - before;
-        if (an.failed) t->failed = 1;
-    }
-    mrc__an_end(&an);
 }
 
 // Whether a is behind b in the answer.
@@ -21047,13 +21550,17 @@ static size_t mrc__se_push(mrc_hit *heap, size_t n, size_t k, mrc_hit hit) {
     return n + 1;
 }
 
-// The block's sums into the heap.
-static size_t mrc__se_collect(const double *sums, size_t n, size_t first, mrc_hit *heap,
+// The sums of n touched documents into the heap; they are untouched then.
+static size_t mrc__se_collect(mrc__se_worker *w, size_t n, size_t first, mrc_hit *heap,
                               size_t n_heap, size_t k) {
     double least = n_heap == k ? heap[0].score : -HUGE_VAL;
     for (size_t i = 0; i < n; i++) {
-        if (!(sums[i] > least) || (sums[i] <= 0 && sums[i] >= 0)) continue;
-        n_heap = mrc__se_push(heap, n_heap, k, (mrc_hit){ (uint32_t)(first + i), sums[i] });
+        uint32_t at = w->touched[i];
+        mrc_hit hit = { (uint32_t)first + at, w->sums[at] };
+        w->sums[at] = -0.0;
+        if (!(hit.score >= least) || (hit.score <= 0 && hit.score >= 0)
+            || (n_heap == k && mrc__se_behind(&hit, heap))) continue;
+        n_heap = mrc__se_push(heap, n_heap, k, hit);
         if (n_heap == k) least = heap[0].score;
     }
     return n_heap;
@@ -21070,27 +21577,43 @@ static size_t mrc__se_place(const uint32_t *docs, size_t n, uint32_t first) {
     return low;
 }
 
+// Adds a term's scores from its posting `at` on, as far as document first + MRC__SE_BLOCK: where
+// it has come to.  n_touched counts the documents that no term had added to.
+static size_t mrc__se_add(mrc__se_worker *w, const mrc__se_term *m, size_t df, size_t at,
+                          size_t first, size_t *n_touched) {
+    const uint32_t *docs = m->docs;
+    size_t touched = *n_touched;
+    for (; at < df && docs[at] - first < MRC__SE_BLOCK; at++) {
+        uint32_t doc = docs[at] - (uint32_t)first;
+        uint64_t bits;
+        memcpy(&bits, &w->sums[doc], sizeof bits);
+        w->touched[touched] = doc;
+        touched += bits == (uint64_t)1 << 63;
+        w->sums[doc] += m->scores[at];
+    }
+    *n_touched = touched;
+    return at;
+}
+
 // Of up to 64 terms it remembers how far they are; the few queries that have more look again.
-static void mrc__se_query(mrc_searcher *s, size_t q, double *sums) {
-    const uint32_t *ids = s->ids + s->begin[q];
-    size_t n = s->begin[q + 1] - s->begin[q], n_heap = 0, k = s->top_k;
+static void mrc__se_query(mrc__se_worker *w, size_t q, const uint32_t *ids, size_t n) {
+    const mrc_searcher *s = w->s;
+    size_t n_heap = 0, k = s->top_k;
     size_t n_docs = (size_t)s->ix->end.n_passages, place[64];
     mrc_hit *heap = s->hits + q * k;
     double base = 0;
     for (size_t i = 0; i < n; i++) base += s->met[ids[i]].base;
     for (size_t i = 0; i < 64; i++) place[i] = 0;
     for (size_t first = 0; first < n_docs && n; first += MRC__SE_BLOCK) {
-        size_t rows = n_docs - first < MRC__SE_BLOCK ? n_docs - first : MRC__SE_BLOCK;
-        uint32_t end = (uint32_t)(first + rows);
-        memset(sums, 0, rows * sizeof *sums);
+        size_t touched = 0;
         for (size_t i = 0; i < n; i++) {
             const mrc__se_term *m = &s->met[ids[i]];
             size_t df = s->terms[ids[i]].df;
             size_t at = i < 64 ? place[i] : mrc__se_place(m->docs, df, (uint32_t)first);
-            for (; at < df && m->docs[at] < end; at++) sums[m->docs[at] - first] += m->scores[at];
+            at = mrc__se_add(w, m, df, at, first, &touched);
             if (i < 64) place[i] = at;
         }
-        n_heap = mrc__se_collect(sums, rows, first, heap, n_heap, k);
+        n_heap = mrc__se_collect(w, touched, first, heap, n_heap, k);
     }
     s->n_hits[q] = n_heap;
     for (size_t left = n_heap; left > 1;) {             // the last is taken off the top
@@ -21101,72 +21624,61 @@ static void mrc__se_query(mrc_searcher *s, size_t q, double *sums) {
     for (size_t i = 0; i < n_heap; i++) heap[i].score += base;
 }
 
-static void mrc__se_run(void *arg, size_t task, size_t worker) {
-    mrc_searcher *s = arg;
-    for (size_t i = 0; i < MRC__SE_TASK; i++) {
-        size_t q = task * MRC__SE_TASK + i;
-        if (q < s->n) mrc__se_query(s, q, s->sums + worker * MRC__SE_BLOCK);
+static void mrc__se_answer(mrc__se_worker *w, size_t task) {
+    const mrc__se_task *t = &w->s->tasks[task];
+    const uint32_t *ids = t->ids;
+    for (size_t i = 0; i < MRC__SE_TASK && task * MRC__SE_TASK + i < w->s->n; i++) {
+        mrc__se_query(w, task * MRC__SE_TASK + i, ids, t->counts[i]);
+        ids += t->counts[i];
     }
 }
 
-// The tasks' terms into one list.
-static mrc_status mrc__se_gather(mrc_searcher *s, size_t n_tasks) {
-    size_t total = 0, bytes;
-    int failed = 0;
+static void mrc__se_first(void *arg, size_t task, size_t worker) {
+    mrc_searcher *s = arg;
+    mrc__se_analyze(&s->workers[worker], task);
+    if (!s->tasks[task].failed && !s->tasks[task].waits) mrc__se_answer(&s->workers[worker], task);
+}
+
+static void mrc__se_second(void *arg, size_t task, size_t worker) {
+    mrc_searcher *s = arg;
+    if (s->tasks[task].waits) mrc__se_answer(&s->workers[worker], task);
+}
+
+// Tasks whose terms are all known answer at once; the others when their terms have been read.
+static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
+    int failed = 0, waits = 0;
+    mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_first, s);
     for (size_t i = 0; i < n_tasks; i++) {
-        total += s->tasks[i].n;
         failed |= s->tasks[i].failed;
+        waits |= s->tasks[i].waits;
     }
-    if (!failed && mrc__mul(total + 1, sizeof *s->ids, &bytes)) {
-        s->ids = s->ctx->host.alloc(s->ctx->host.user, bytes);
-    }
-    if (!s->ids) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
-    size_t at = 0;
-    for (size_t i = 0; i < n_tasks; i++) {
-        const mrc__se_task *t = &s->tasks[i];
-        size_t begin = at;
-        if (t->n) memcpy(s->ids + at, t->ids, t->n * sizeof *s->ids);
-        at += t->n;
-        for (size_t k = 0; k < MRC__SE_TASK && i * MRC__SE_TASK + k < s->n; k++) {
-            s->begin[i * MRC__SE_TASK + k] = begin;
-            begin += t->counts[k];
-        }
-    }
-    s->begin[s->n] = at;
-    return mrc__se_meet(s, s->ids, total);
+    if (failed) return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
+    if (!waits) return MRC_OK;
+    MRC__TRY(mrc__se_meet(s, n_tasks));
+    mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_second, s);
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes, more;
+    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
-    if (!mrc__mul(n_tasks, sizeof *s->tasks, &bytes) || !mrc__mul(n + 1, sizeof *s->begin, &more)) {
-        return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory for %zu queries", n);
-    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
     s->hits = hits;
     s->n_hits = n_hits;
-    s->ids = NULL;
-    s->tasks = mrc__host_zalloc(host, bytes + 1);
-    s->begin = host->alloc(host->user, more);
-    mrc_status status = MRC_ERR_MEM;
-    if (s->tasks && s->begin) {
-        mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_analyze, s);
-        status = mrc__se_gather(s, n_tasks);
-    } else {
-        mrc__fail(s->ctx, status, "search: out of memory for %zu queries", n);
+    s->tasks = mrc__mul(n_tasks + 1, sizeof *s->tasks, &bytes) ? mrc__host_zalloc(host, bytes)
+                                                               : NULL;
+    if (!s->tasks) {
+        return mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory for %zu queries", n);
     }
-    if (status == MRC_OK) mrc__pool_run(s->pool, n_tasks, SIZE_MAX, mrc__se_run, s);
-    for (size_t i = 0; s->tasks && i < n_tasks; i++) {
+    mrc_status status = mrc__se_run(s, n_tasks);
+    for (size_t i = 0; i < n_tasks; i++) {
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
-    void *parts[] = { s->tasks, s->begin, s->ids };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
-    }
+    host->free(host->user, s->tasks);
     return status;
 }
 #endif // core pass

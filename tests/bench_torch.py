@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The peers of build/bench: PyTorch, ONNX Runtime, HF tokenizers and transformers, one per process.
+"""The peers of build/bench: PyTorch, ONNX Runtime, HF tokenizers, transformers and bm25s, one per
+process.
 
 usage: bench_torch.py KIND [key=value ..]
 
@@ -12,7 +13,8 @@ build/bench starts this beside its own worker with the same arguments and talks 
     is told         peak
     this prints     BYTES 0                     of resident memory, at its highest so far
 
-KIND: train, forward (PyTorch); onnx (a forward pass by ONNX Runtime); tokenize (HF tokenizers).
+KIND: train, forward (PyTorch); onnx (a forward pass by ONNX Runtime); tokenize (HF tokenizers);
+search, index (bm25s, queries by numba); reader (a model directory answering questions, transformers).
 The model is the reader of the study: a RoBERTa encoder and a linear or a BiLSTM head, as PyTorch's
 own modules compute it, random weights, dropout 0.1, AdamW as it comes.  All sequences are full, so
 no mask is given to attention: its fastest form.
@@ -30,7 +32,8 @@ import time
 
 INSTALL = {"torch": "pip install torch", "onnxruntime": "pip install onnx onnxruntime",
            "onnx": "pip install onnx onnxruntime", "tokenizers": "pip install tokenizers",
-           "transformers": "pip install transformers"}
+           "transformers": "pip install transformers", "bm25s": "pip install bm25s numba",
+           "numba": "pip install bm25s numba"}
 
 
 def missing(error):
@@ -185,6 +188,73 @@ def tokenize(a):
           lambda: sum(len(e.ids) for e in tok.encode_batch(lines)))
 
 
+def read_texts(path, key):
+    with open(path, encoding="utf8") as f:
+        return [json.loads(line)[key] for line in f if line.strip()]
+
+
+def index(a):
+    import bm25s
+    texts = read_texts(a["passages"], "text")
+
+    def build():
+        peer = bm25s.BM25()
+        peer.index([x.split() for x in texts], show_progress=False)
+        return len(peer.vocab_dict) - ("" in peer.vocab_dict)
+    serve("bm25s", bm25s.__version__, build)
+
+
+def search(a):
+    import bm25s
+    import numba                                                    # noqa: F401
+    texts = read_texts(a["queries"], "question") * 40
+    peer = bm25s.BM25(backend="numba")
+    peer.index([x.split() for x in read_texts(a["passages"], "text")], show_progress=False)
+    peer.activate_numba_scorer()
+    terms = [peer.get_tokens_ids(x.split()) for x in texts]
+
+    def run():
+        given = [x.split() for x in texts] if a["from_text"] else terms
+        scores = peer.retrieve(given, k=20, show_progress=False, n_threads=a["threads"],
+                               backend_selection="numba").scores
+        return int(scores[:, 0].astype(float).sum() + 0.5)
+    run()
+    serve("bm25s numba", bm25s.__version__, run)
+
+
+def reader(a):
+    import torch
+    from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
+    torch.set_num_threads(a["threads"])
+    tok = BertTokenizerFast.from_pretrained(a["model"])
+    model = AutoModelForQuestionAnswering.from_pretrained(a["model"]).eval()
+    with open(a["text"], encoding="utf8") as f:
+        text = f.read()
+    try:
+        rows = [(q["question"], p["context"]) for d in json.loads(text)["data"]
+                for p in d["paragraphs"] for q in p["qas"]]
+    except ValueError:
+        rows = [(x["question"], x["context"]) for x in map(json.loads, text.splitlines())]
+    at = iter(range(1 << 30))
+
+    def run():
+        question, context = rows[next(at) % len(rows)]
+        x = tok(question, context, truncation="only_second", max_length=a["seq"],
+                stride=a["seq"] // 3, return_overflowing_tokens=True, padding=True,
+                return_offsets_mapping=True, return_tensors="pt")
+        offsets = x.pop("offset_mapping")
+        for key in ("overflow_to_sample_mapping", "token_type_ids"):
+            x.pop(key, None)
+        with torch.inference_mode():
+            y = model(**x)
+        best = (y.start_logits.max(1).values + y.end_logits.max(1).values).argmax()
+        begin, end = int(y.start_logits[best].argmax()), int(y.end_logits[best].argmax())
+        context[int(offsets[best][begin][0]):int(offsets[best][end][1])]
+        return 1
+    import transformers
+    serve("transformers", transformers.__version__, run)
+
+
 def answer(folder, path):
     import torch
     from transformers import AutoModelForQuestionAnswering, BertTokenizerFast
@@ -206,7 +276,8 @@ def main():
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return
-    kinds = {"train": train, "forward": forward, "onnx": onnx, "tokenize": tokenize}
+    kinds = {"train": train, "forward": forward, "onnx": onnx, "tokenize": tokenize,
+             "index": index, "search": search, "reader": reader}
     try:
         if sys.argv[1] == "answer":
             answer(*sys.argv[2:4])

@@ -5,28 +5,32 @@
     compare_decode.py LOGITS DATA_FILE DIR [FLAGS]  holds the files in DIR, which predict wrote with
         [--version_2_with_negative] [--null_score_diff_threshold X] [--n_best_size N]
         [--max_answer_length N]                     these flags, against LOGITS, to the byte
+        [--postprocess legacy --vocab FILE]         likewise; FILE is the reader's vocab.txt, cased
 
 LOGITS is what predict --save_logits wrote.  Needs numpy and safetensors, --make transformers too.
 """
 import argparse
 import collections
 import json
+import math
 import os
 import sys
+import unicodedata
 
 import numpy as np
 
 
 def postprocess(examples, features, n_best_size=20, max_answer_length=30, negative=False,
                 threshold=0.0):
-    """examples: [(id, context)]; features: [(example index, offsets or None by row, start, end)]"""
+    """examples: [(id, context)]; features: [(example index, offsets or None by row, start, end,
+    ids)]"""
     answers, n_best, odds = {}, {}, {}
     of = collections.defaultdict(list)
     for feature in features:
         of[feature[0]].append(feature)
     for index, (name, context) in enumerate(examples):
         null, found = None, []
-        for _, offsets, start, end in of[index]:
+        for _, offsets, start, end, _ in of[index]:
             score = start[0] + end[0]
             if null is None or null["score"] > score:
                 null = {"at": (0, 0), "score": score, "start_logit": start[0], "end_logit": end[0]}
@@ -108,6 +112,112 @@ def pipeline(examples, windows, top_k, max_answer_length, negative):
             "nbest_predictions.json": json.dumps(result, indent=4) + "\n"}
 
 
+def basic_tokens(text):
+    """BERT's BasicTokenizer without lower case."""
+    out = ""
+    for c in text:
+        kind, cp = unicodedata.category(c), ord(c)
+        if c in " \t\n\r" or kind == "Zs":
+            out += " "
+        elif cp in (0, 0xFFFD) or kind.startswith("C"):
+            continue
+        elif (0x4E00 <= cp <= 0x9FFF or 0x3400 <= cp <= 0x4DBF or 0xF900 <= cp <= 0xFAFF
+              or 0x20000 <= cp <= 0x2FA1F or kind.startswith("P")
+              or 33 <= cp <= 47 or 58 <= cp <= 64 or 91 <= cp <= 96 or 123 <= cp <= 126):
+            out += f" {c} "
+        else:
+            out += c
+    return out.split()
+
+
+def final_text(pieces, words):
+    """get_final_text: where the tokens' text stands in the words."""
+    basic = " ".join(basic_tokens(words))
+    at = basic.find(pieces)
+    places = [i for i, c in enumerate(words) if c != " "]
+    numbers = {k: i for i, k in enumerate(k for k, c in enumerate(basic) if c != " ")}
+    if at < 0 or len(places) != len(numbers):
+        return words
+    return words[places[numbers[at]]:places[numbers[at + len(pieces) - 1]] + 1]
+
+
+def most_context(windows):
+    """By window the rows whose token it shows most around."""
+    best = {}
+    for w, (_, offsets, *_) in enumerate(windows):
+        rows = [i for i, o in enumerate(offsets) if o is not None]
+        for k, i in enumerate(rows):
+            score = min(k, len(rows) - 1 - k) + 0.01 * len(rows)
+            if offsets[i] not in best or score > best[offsets[i]][0]:
+                best[offsets[i]] = (score, w, i)
+    rows = collections.defaultdict(set)
+    for _, w, i in best.values():
+        rows[w].add(i)
+    return rows
+
+
+def legacy_spans(windows, n_best_size, max_answer_length, negative):
+    """[(start logit, end logit, window or None, row, row)], best first, and the null's two."""
+    context, found, null, least = most_context(windows), [], (0, 0), 1000000
+    for w, (_, offsets, start, end, _) in enumerate(windows):
+        start, end = start[:len(offsets)].tolist(), end[:len(offsets)].tolist()
+        tops = [[i for i, _ in sorted(enumerate(x), key=lambda p: p[1], reverse=True)][:n_best_size]
+                for x in (start, end)]
+        if start[0] + end[0] < least:
+            least, null = start[0] + end[0], (start[0], end[0])
+        found += [(start[i], end[j], w, i, j) for i in tops[0] for j in tops[1]
+                  if i in context[w] and offsets[j] is not None
+                  and i <= j < i + max_answer_length]
+    if negative:
+        found.append((*null, None, 0, 0))
+    return sorted(found, key=lambda x: x[0] + x[1], reverse=True), null
+
+
+def legacy(examples, features, vocab, n_best_size=20, max_answer_length=30, negative=False,
+           threshold=0.0):
+    """features: as postprocess's, and the ids.  What compute_predictions_logits writes."""
+    answers, n_best, odds = {}, {}, {}
+    spaces = str.maketrans({c: " " for c in "\t\r\n\u202f"})
+    of = collections.defaultdict(list)
+    for feature in features:
+        of[feature[0]].append(feature)
+    for index, (name, context) in enumerate(examples):
+        spans, null = legacy_spans(of[index], n_best_size, max_answer_length, negative)
+        plain, best = context.translate(spaces), {}
+        for start, end, w, i, j in spans:
+            if len(best) >= n_best_size:
+                break
+            if w is None:
+                best[""] = null
+                continue
+            offsets, ids = of[index][w][1], of[index][w][4]
+            pieces = " ".join(vocab[k] for k in ids[i:j + 1]).replace(" ##", "").strip()
+            a = plain.rfind(" ", 0, offsets[i][0]) + 1
+            b = (plain + " ").find(" ", offsets[j][1])
+            words = " ".join(x for x in plain[a:b].split(" ") if x)
+            best.setdefault(final_text(pieces, words), (start, end))
+        if negative:
+            best.setdefault("", null)
+        if not best or (negative and len(best) == 1):
+            best = {"empty": (0.0, 0.0), **best}
+        top = max(a + b for a, b in best.values())
+        e = [math.exp(a + b - top) for a, b in best.values()]
+        total = 0.0
+        for x in e:
+            total += x
+        n_best[name] = [{"text": t, "probability": x / total, "start_logit": a, "end_logit": b}
+                        for (t, (a, b)), x in zip(best.items(), e)]
+        text, (a, b) = next((t, ab) for t, ab in best.items() if t)
+        answers[name] = next(iter(best)) if not negative else text
+        if negative:
+            odds[name] = null[0] + null[1] - a - b
+            answers[name] = "" if odds[name] > threshold else text
+    files = {"predictions.json": answers, "nbest_predictions.json": n_best}
+    if negative:
+        files["null_odds.json"] = odds
+    return {name: json.dumps(value, indent=4) + "\n" for name, value in files.items()}
+
+
 def load_examples(path):
     text = open(path, encoding="utf8").read()
     try:
@@ -124,14 +234,22 @@ def load_features(path):
     t = load_file(path)
     return [(int(t["example_index"].reshape(-1)[w]),
              [None if o[0] < 0 else (int(o[0]), int(o[1])) for o in t["offset_mapping"][w]],
-             t["start_logits"][w], t["end_logits"][w]) for w in range(len(t["start_logits"]))]
+             t["start_logits"][w], t["end_logits"][w], t["input_ids"][w].tolist())
+            for w in range(len(t["start_logits"]))]
+
+
+def load_vocab(path):
+    return open(path, encoding="utf8").read().split("\n")
 
 
 def compare(args):
     examples = [(name, context) for name, context, _ in load_examples(args.data)]
-    expected = postprocess(examples, load_features(args.logits), args.n_best_size,
-                           args.max_answer_length, args.version_2_with_negative,
-                           args.null_score_diff_threshold)
+    rest = (args.n_best_size, args.max_answer_length, args.version_2_with_negative,
+            args.null_score_diff_threshold)
+    if args.postprocess == "legacy":
+        expected = legacy(examples, load_features(args.logits), load_vocab(args.vocab), *rest)
+    else:
+        expected = postprocess(examples, load_features(args.logits), *rest)
     failed = 0
     for name, text in expected.items():
         same = open(os.path.join(args.dir, name), encoding="utf8").read() == text
@@ -206,6 +324,13 @@ def make(folder):
                 continue
             with open(os.path.join(folder, sub, name), "w", encoding="utf8") as f:
                 f.write(text)
+    for sub, negative in (("legacy", False), ("legacy_v2", True)):
+        os.makedirs(os.path.join(folder, sub), exist_ok=True)
+        own = [(f[0], f[1][:len(w[3])], *f[2:]) for w, f in zip(windows, features)]
+        files = legacy([x[:2] for x in examples], own, WORDS, 20, 30, negative)
+        for name, text in files.items():
+            with open(os.path.join(folder, sub, name), "w", encoding="utf8") as f:
+                f.write(text)
     rows = [(w[0], f[1][:len(w[3])], w[3], f[2][:len(w[3])], f[3][:len(w[3])])
             for w, f in zip(windows, features)]
     for sub, negative in (("pipeline", False), ("pipeline_v2", True)):
@@ -225,6 +350,8 @@ def main():
     p.add_argument("dir", nargs="?")
     p.add_argument("--version_2_with_negative", action="store_true")
     p.add_argument("--null_score_diff_threshold", type=float, default=0.0)
+    p.add_argument("--postprocess", choices=("squad", "legacy"), default="squad")
+    p.add_argument("--vocab")
     p.add_argument("--n_best_size", type=int, default=20)
     p.add_argument("--max_answer_length", type=int, default=30)
     args = p.parse_args()

@@ -45,9 +45,9 @@ rows() {
 }
 
 # Without any peer.
-bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer cold
+bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer search reader
 well_formed 0
-rows 15
+rows 19
 if grep -q "train_base_linear: no peer: install Python" "$dir/stderr"; then ok
 else bad "what to install is not said"; fi
 
@@ -67,11 +67,12 @@ if grep -q "no peer: install OpenBLAS" "$dir/stderr"; then
 else well_formed 1; fi
 
 # The peers that Python has: rows without one are not looked at.
-for row in train_base_bilstm forward_base_8 onnx_base_1 tokenizer cold_start; do
+for row in train_base_bilstm forward_base_8 onnx_base_1 tokenizer search reader cold_start; do
     case $row in
     onnx*) needs=torch,onnx,onnxruntime ;;
     tok*)  needs=tokenizers ;;
-    cold*) needs=torch,transformers ;;
+    sear*) needs=bm25s,numba ;;
+    cold*|reader) needs=torch,transformers ;;
     *)     needs=torch ;;
     esac
     if ! "$PYTHON" -c "import $needs" 2>/dev/null; then

@@ -34,5 +34,20 @@ awk -v x="$blank" 'BEGIN { exit !(x != "" && x + 0 < 30) }' && ok || bad "blank:
 # Two subjects in one passage: reported, no bar.
 echo "exact match on data/hard.jsonl: $(exact data/hard.jsonl hard)"
 
+# The passage is not given but looked up: 100 questions, the passages of all of them as the index.
+head -n 100 data/validation.jsonl >$out/some.jsonl
+awk '{ sub(/"id": *"[^"]*"/, "\"id\": \"p" NR "\""); print }' $out/some.jsonl >$out/passages.jsonl
+build/index --passages $out/passages.jsonl --unique --analyzer korean --output $out/index \
+    2>$out.err || bad "index: $(cat $out.err)"
+sed 's/.*"question": *"\([^"]*\)".*/\1/' $out/some.jsonl \
+    | build/ask --model_name_or_path $out/model --index $out/index --retrieval_weight 0.9 --json \
+        --n_answers 1 >$out/asked.jsonl 2>$out.err || bad "ask: $(cat $out.err)"
+sed 's/.*"text": *\["\([^"]*\)".*/\1/' $out/some.jsonl >$out/expected.txt
+sed 's/.*"answers": \[{"answer": "\([^"]*\)".*/\1/' $out/asked.jsonl >$out/asked.txt
+found=$(paste -d '\n' $out/expected.txt $out/asked.txt \
+    | awk 'NR % 2 { e = $0; next } { n += e == $0 } END { print n + 0 }')
+echo "right answers with only an index: $found of 100"
+[ "$found" -ge 80 ] && ok || bad "ask: $found of 100 right, not 80"
+
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

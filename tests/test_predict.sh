@@ -27,6 +27,8 @@ decode v2_7 --version_2_with_negative --null_score_diff_threshold 7.5
 decode pipeline --postprocess pipeline --n_best_size 5 --max_answer_length 15
 decode pipeline_v2 --postprocess pipeline --n_best_size 5 --max_answer_length 15 \
     --version_2_with_negative
+decode legacy --postprocess legacy
+decode legacy_v2 --postprocess legacy --version_2_with_negative
 for file in "$given"/*/*; do same "$dir/${file#"$given"/}" "$file"; done
 [ -e "$dir/v1/null_odds.json" ] && bad "v1 has null_odds.json" || ok
 [ -e "$dir/pipeline_v2/null_odds.json" ] && bad "the pipeline has null_odds.json" || ok

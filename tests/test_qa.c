@@ -681,6 +681,60 @@ static void test_decode_edges(void) {
 }
 
 // Two windows of tokens 0-5 and 3-8: token 3 is seen best in neither's first row.
+// One span of tokens, as the older code gives it back: where, and its text.
+static void test_decode_legacy(void) {
+    static const struct { const char *context; int first, last, begin; const char *text; }
+    cases[] = {
+        { "a b\\u202fc", 1, 2, 2, "b c" },          // words that this space parts
+        { "a\\t\\nb?", 0, 1, 0, "a b" },            // not all of the last word
+        { "a zz?", 1, 1, 2, "zz?" },                // [UNK] stands nowhere: the whole word
+        { "a b\\u00a0? c", 1, 1, 2, "b\xc2\xa0?" }, // a space inside a word: not as many characters
+        { "b ax", 2, 2, 2, "ax" },                  // ##x, without what it continues
+        { "b?b?", 2, 2, 0, "b" },                   // the first of two
+        { "ax  b", 0, 2, 0, "ax b" },
+    };
+    mrc_ctx *ctx = ctx_new();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mrc_dataset *d = NULL;
+        mrc_tokenizer *tok = NULL;
+        mrc_features f = {0};
+        mrc_features_config c = mrc_features_config_default();
+        mrc_decode_config dc = mrc_decode_config_default();
+        mrc_span out[BEST + 1];
+        mrc_text row, text;
+        float start[16], end[16];
+        size_t n = 0;
+        mrc_text_init(&row, ctx);
+        mrc_text_init(&text, ctx);
+        mrc_text_printf(&row, "{\"id\": \"r\", \"context\": \"%s\", \"question\": \"q?\"}\n",
+                        cases[i].context);
+        c.with_targets = 0;
+        c.max_seq_length = 16;
+        c.doc_stride = 2;
+        for (int k = 0; k < 16; k++) {
+            start[k] = k == cases[i].first + 4 ? 9 : 0;     // behind [CLS] q ? [SEP]
+            end[k] = k == cases[i].last + 4 ? 9 : 0;
+        }
+        mrc_dataset_load_questions(ctx, &d, file_new("legacy.jsonl", row.data));
+        mrc_tokenizer_load(ctx, &tok, file_new("vocab.txt", vocab));
+        CHECK(mrc_features_new(ctx, &f, d, tok, &c) == MRC_OK && f.n == 1, "%s",
+              mrc_ctx_message(ctx));
+        mrc_window_logits w = { &f.list[0], start, end };
+        CHECK(mrc_decode_legacy(ctx, &w, 1, mrc_dataset_at(d, 0), tok, &dc, out, &n) == MRC_OK
+              && n > 0, "%s", mrc_ctx_message(ctx));
+        mrc_span_words(&out[0], mrc_dataset_at(d, 0), &text);
+        mrc_text_add(&text, "", 1);
+        CHECK(!text.failed && !strcmp(text.data, cases[i].text) && out[0].begin == cases[i].begin,
+              "case %zu: '%s' at %d", i, text.data, (int)out[0].begin);
+        mrc_text_free(&row);
+        mrc_text_free(&text);
+        mrc_features_free(&f);
+        mrc_tokenizer_free(tok);
+        mrc_dataset_free(d);
+    }
+    mrc_ctx_free(ctx);
+}
+
 static void test_decode_max_context(void) {
     mrc_ctx *ctx = ctx_new();
     int32_t offsets[2][7][2] = {{{ 0 }}};
@@ -907,6 +961,7 @@ static mrc_status all_of_it(mrc_ctx *ctx, const char *data, const char *words,
         status = mrc_decode(ctx, &w, 1, &dc, out, &n);
         const mrc_example *x = mrc_dataset_at(d, 0);
         if (status == MRC_OK) status = mrc_decode_pipeline(ctx, &w, 1, x, &dc, out, &n);
+        if (status == MRC_OK) status = mrc_decode_legacy(ctx, &w, 1, x, tok, &dc, out, &n);
     }
     if (status == MRC_OK) {
         const mrc_example *x = mrc_dataset_at(d, 0);
@@ -955,6 +1010,7 @@ int main(void) {
     test_plan_padding();
     test_decode_spans();
     test_decode_edges();
+    test_decode_legacy();
     test_decode_max_context();
     test_decode_negative();
     test_metrics();

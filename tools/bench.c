@@ -13,7 +13,7 @@
 enum { MAX_WORDS = 32, MAX_REPEATS = 100, MAX_NAMES = 8 };
 
 static struct bench_args {
-    const char *output_dir, *python, *script, *korquad_file, *tokenizer;
+    const char *output_dir, *python, *script, *korquad_file, *tokenizer, *mrc_dir;
     const char *minilm, *squad_dir, *squad_script;
     const char *names[MAX_NAMES];
     size_t      repeats;
@@ -345,13 +345,116 @@ static int work_text(void) {
     return tool_finish();
 }
 
+// ---- search: an index of passages built, and the best 20 passages of questions looked up ----
+
+enum { SEARCH_TOP = 20, SEARCH_TIMES = 40 };        // all questions so often in one call
+typedef struct search_work {
+    mrc_ctx      *ctx;
+    mrc_passages *passages, *questions;
+    mrc_searcher *searcher;
+    mrc_query    *queries;
+    size_t        n, *n_hits;
+    mrc_hit      *hits;
+} search_work;
+
+static size_t build_repeat(void *state) {
+    search_work *w = state;
+    mrc_index_desc desc = { .passages = w->passages, .threads = number("threads") };
+    mrc_index *ix;
+    tool_check(w->ctx, mrc_index_new(w->ctx, option("dir", ""), &desc));
+    tool_check(w->ctx, mrc_index_open(w->ctx, &ix, option("dir", "")));
+    size_t terms = mrc_index_terms(ix);
+    mrc_index_close(ix);
+    return terms;
+}
+
+// The best scores, added up.
+static size_t search_repeat(void *state) {
+    search_work *w = state;
+    double sum = 0;
+    tool_check(w->ctx, mrc_search(w->searcher, w->queries, w->n, SEARCH_TOP, w->hits, w->n_hits));
+    for (size_t i = 0; i < w->n; i++) sum += w->n_hits[i] ? w->hits[i * SEARCH_TOP].score : 0;
+    return (size_t)(sum + 0.5);
+}
+
+static int work_search(void) {
+    search_work w = { .ctx = tool_ctx_new(NULL, 0) };
+    mrc_search_config config = mrc_search_config_default(MRC_BM25_LUCENE);
+    mrc_index *ix;
+    tool_check(w.ctx, mrc_passages_load(w.ctx, &w.passages, option("passages", ""), NULL));
+    if (number("build")) return serve("mrc", build_repeat, &w);
+    build_repeat(&w);
+    config.threads = number("threads");
+    tool_check(w.ctx, mrc_index_open(w.ctx, &ix, option("dir", "")));
+    tool_check(w.ctx, mrc_searcher_new(w.ctx, &w.searcher, ix, &config));
+    tool_check(w.ctx, mrc_passages_load(w.ctx, &w.questions, option("queries", ""), "question"));
+    size_t n = mrc_passages_size(w.questions);
+    w.n = n * SEARCH_TIMES;
+    w.queries = room(w.n, sizeof *w.queries);
+    w.n_hits = room(w.n, sizeof *w.n_hits);
+    w.hits = room(w.n * SEARCH_TOP, sizeof *w.hits);
+    for (size_t i = 0; i < w.n; i++) {
+        const mrc_passage *q = mrc_passages_at(w.questions, i % n);
+        w.queries[i] = (mrc_query){ q->text, q->text_bytes };
+    }
+    return serve("mrc", search_repeat, &w);
+}
+
+// The distinct passages of up to two files, as both sides read them.
+static int work_passages(void) {
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_text out;
+    mrc_text_init(&out, ctx);
+    for (int i = 0; i < 3; i++) {
+        static const char *const keys[] = { "from", "and", "to" };
+        const char *path = option(keys[i], "");
+        mrc_passages *p;
+        if (!*path) continue;
+        tool_check(ctx, mrc_passages_load(ctx, &p, path, NULL));
+        if (i == 2) out.bytes = 0;
+        if (i == 2) mrc_passages_unique(p);
+        for (size_t k = 0; k < mrc_passages_size(p); k++) {
+            const mrc_passage *x = mrc_passages_at(p, k);
+            mrc_text_printf(&out, "{\"id\": %zu, \"text\": ", k);
+            mrc_text_json_string(&out, x->text, x->text_bytes, 0);
+            mrc_text_add(&out, "}\n", 2);
+        }
+        mrc_passages_free(p);
+        tool_check(ctx, out.failed ? MRC_ERR_MEM : MRC_OK);
+        if (i) tool_check(ctx, mrc_file_write(ctx, option("to", ""), out.data, out.bytes));
+    }
+    return tool_finish();
+}
+
+// ---- reader: one question after the other, each on its own ----
+
+typedef struct reader_work { mrc_ctx *ctx; mrc_reader *reader; mrc_dataset *set; size_t next; }
+    reader_work;
+
+static size_t reader_repeat(void *state) {
+    reader_work *w = state;
+    mrc_reply reply;
+    tool_check(w->ctx, mrc_reader_answer(w->reader, mrc_dataset_at(w->set, w->next++
+                                         % mrc_dataset_size(w->set)), 1, &reply));
+    return 1;
+}
+
+static int work_reader(void) {
+    reader_work w = { .ctx = tool_ctx_new(worker_backend(), 0) };
+    mrc_reader_desc desc = { .max_seq_length = number("seq"), .doc_stride = number("seq") / 3 };
+    tool_check(w.ctx, mrc_reader_new(w.ctx, &w.reader, option("model", ""), &desc));
+    tool_check(w.ctx, mrc_dataset_load_questions(w.ctx, &w.set, option("text", "")));
+    return serve("mrc", reader_repeat, &w);
+}
+
 // A model directory with random weights, for programs that load one.
 static int work_model(void) {
     mrc_model *m;
     mrc_ctx *ctx = tool_ctx_new(worker_backend(), 0);
-    mrc_model_config config = worker_config(), data;
-    tool_check(ctx, mrc_model_config_load(ctx, &data, option("tokenizer", "data")));
-    config.pad_token_id = data.pad_token_id;
+    mrc_model_config config = worker_config();
+    mrc_tokenizer *tok;
+    tool_check(ctx, mrc_tokenizer_load(ctx, &tok, option("tokenizer", "data")));
+    config.pad_token_id = mrc_tokenizer_special(tok).pad;
     tool_check(ctx, mrc_model_new(ctx, &m, &config, MRC_DTYPE_F32, 1));
     tool_check(ctx, mrc_model_save(ctx, m, option("to", ""), option("tokenizer", "data")));
     return tool_finish();
@@ -361,7 +464,8 @@ static int run_worker(const char *kind, char **words) {
     static const struct { const char *kind; int (*run)(void); } kinds[] = {
         { "gemm", work_gemm }, { "train", work_train }, { "forward", work_forward },
         { "epoch", work_epoch }, { "tokenize", work_tokenize }, { "text", work_text },
-        { "model", work_model } };
+        { "model", work_model }, { "search", work_search }, { "passages", work_passages },
+        { "reader", work_reader } };
     worker_words = words;
     tool_name = "bench --worker";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -806,6 +910,77 @@ static void tokenizer_row(const char *name) {
     unlink(path);
 }
 
+// ---- passages looked up ----
+
+// Our side begins with texts, and its index is on the disk in the end.  The peer's keeps its index
+// in memory; it looks up texts (search_text), or what is easier: ids of terms, ready-made.
+static void search_row(const char *name, const char *kind, int from_text, double bar) {
+    char path[3][TOOL_PATH_BYTES], train[TOOL_PATH_BYTES];
+    static const char *const keys[] = { "passages", "queries", "dir" };
+    words make_it = ours("passages"), us = ours("search"), peer = theirs(kind);
+    if (!wanted(name)) return;
+    int real = !args.quick && mrc_file_exists(args.mrc_dir) == 2;
+    tool_path(path[0], args.output_dir, "bench_passages.jsonl");
+    snprintf(path[1], sizeof path[1], "data/validation.jsonl");
+    if (real) tool_path(path[1], args.mrc_dir, "mrc_validation.jsonl");
+    tool_path(path[2], args.output_dir, "bench_index");
+    if (real) tool_path(train, args.mrc_dir, "mrc_train.jsonl");
+    add_word(&make_it, "from=%s", real ? train : "data/train.jsonl");
+    add_word(&make_it, "and=%s", path[1]);
+    add_word(&make_it, "to=%s", path[0]);
+    make(&make_it);
+    words *both[2] = { &us, &peer };
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < 3; k++) add_word(both[i], "%s=%s", keys[k], path[k]);
+        add_word(both[i], "threads=%zu", tool_common.threads);
+        add_word(both[i], "build=%d", strcmp(kind, "index") == 0);
+        add_word(both[i], "from_text=%d", from_text);
+    }
+    measured m = compare(name, &us, &peer, 0.3);
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_passages *questions;
+    tool_check(ctx, mrc_passages_load(ctx, &questions, path[1], "question"));
+    double n = (double)(mrc_passages_size(questions) * SEARCH_TIMES);
+    if (strcmp(kind, "index") == 0) add_row(name, "s", &m, 0, bar);
+    else add_row(name, "queries/s", &m, n, bar);
+    mrc_passages_free(questions);
+    tool_check(ctx, mrc_dir_remove(ctx, path[2]));
+    mrc_ctx_free(ctx);
+    unlink(path[0]);
+}
+
+// ---- a warm reader, a question at a time ----
+
+static void reader_rows(void) {
+    char model[TOOL_PATH_BYTES];
+    shape s = shape_of(0);
+    size_t repeats = args.repeats;
+    words make_it = ours("model"), us = ours("reader"), peer = theirs("reader");
+    if (!wanted("reader_p50") && !wanted("reader_p99")) return;
+    tool_path(model, args.output_dir, "bench_model");
+    add_shape(&make_it, &s, 0, 1, 512);
+    add_word(&make_it, "tokenizer=%s", vocabulary());
+    add_word(&make_it, "to=%s", model);
+    make(&make_it);
+    words *both[2] = { &us, &peer };
+    for (int i = 0; i < 2; i++) {
+        add_word(both[i], "model=%s", model);
+        add_word(both[i], "text=%s", questions());
+        add_word(both[i], "seq=384");
+        add_word(both[i], "threads=%zu", tool_common.threads);
+    }
+    if (!args.quick) args.repeats = MAX_REPEATS;            // a question each
+    measured m = compare("reader", &us, &peer, 0);
+    args.repeats = repeats;
+    qsort(m.ours, m.n, sizeof *m.ours, by_size);
+    qsort(m.peer, m.n, sizeof *m.peer, by_size);
+    add_single("reader_p50", "s", &m, m.ours[m.n / 2], m.peer[m.n / 2], 1);
+    add_single("reader_p99", "s", &m, m.ours[m.n * 99 / 100], m.peer[m.n * 99 / 100], 1);
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_remove(ctx, model));
+    mrc_ctx_free(ctx);
+}
+
 // ---- cold start: a process from its beginning to its first answer ----
 
 static double cold_seconds(words *w) {
@@ -959,6 +1134,10 @@ static void all_rows(void) {
     forward_row("onnx_base_8x384", "onnx", 8, 1);
     epoch_row("epoch_packed");
     tokenizer_row("tokenizer");
+    search_row("search_queries", "search", 0, 2);
+    search_row("search_text", "search", 1, 2);
+    search_row("search_build", "index", 1, 3);
+    reader_rows();
     cold_row("cold_start");
     minilm_rows();
 }
@@ -987,7 +1166,7 @@ static tool_flag the_flags[] = {
     { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
-      .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers" },
+      .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers, bm25s" },
     { .name = "peer_script", .string = &args.script, .value = "FILE",
       .preset = "tests/bench_torch.py", .help = "what it runs" },
     { .name = "korquad_file", .string = &args.korquad_file, .value = "FILE",
@@ -995,6 +1174,10 @@ static tool_flag the_flags[] = {
       .help = "real questions, for the epoch and the tokenizer; without it our own" },
     { .name = "tokenizer_name", .string = &args.tokenizer, .value = "DIR",
       .preset = "../shared/data/klue", .help = "a vocabulary of real size for them, likewise" },
+    { .name = "mrc_dir", .string = &args.mrc_dir, .value = "DIR",
+      .preset = "../shared/data/mrc",
+      .help = "mrc_train.jsonl and mrc_validation.jsonl: the passages and questions of search; "
+              "without them our own" },
     { .name = "minilm", .string = &args.minilm, .value = "DIR",
       .otherwise = "those rows are left out",
       .help = "a pretrained BERT: also the rows minilm, two epochs on each side, an hour or so" },
@@ -1012,7 +1195,7 @@ static tool_flag the_flags[] = {
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .string = &args.names[0], .positional = 1, .otherwise = "all",
       .help = "names of rows, or how they begin: gemm, train_base, memory, rate, forward, onnx, "
-              "epoch, tokenizer, cold_start" },
+              "epoch, tokenizer, search, reader, cold_start" },
     { .name = "ROW2", .string = &args.names[1], .positional = 1, .help = "another" },
     { .name = "ROW3", .string = &args.names[2], .positional = 1, .help = "another" },
     { .name = "ROW4", .string = &args.names[3], .positional = 1, .help = "another" },

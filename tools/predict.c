@@ -5,7 +5,7 @@
 // answered from its windows.
 #include "tool.h"
 
-enum { POSTPROCESS_SQUAD, POSTPROCESS_PIPELINE };
+enum { POSTPROCESS_SQUAD, POSTPROCESS_PIPELINE, POSTPROCESS_LEGACY };
 typedef struct predict_args {
     const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits, *logits;
     const char *prefix;
@@ -30,6 +30,7 @@ typedef struct prediction_run {
     mrc_window_logits *windows;         // room for those of one question
     size_t         most;                // that room
     mrc_text       answers, n_best, odds;   // the three files, growing
+    mrc_text       words;               // a span's, with --postprocess legacy
     tool_bar       bar;
 } prediction_run;
 
@@ -185,47 +186,76 @@ static void add_id(mrc_text *t, size_t index, const mrc_example *x) {
     mrc_text_add(t, ": ", 2);
 }
 
-// HF's fallback has its text first.
-static void add_span(mrc_text *t, const mrc_span *span, const mrc_example *x, int last) {
+static const char *span_text(prediction_run *p, const mrc_span *span, const mrc_example *x,
+                             size_t *bytes) {
+    if (p->a.postprocess != POSTPROCESS_LEGACY) return mrc_span_text(span, x, bytes);
+    p->words.bytes = 0;
+    mrc_span_words(span, x, &p->words);
+    if (p->words.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    *bytes = p->words.bytes;
+    return *bytes ? p->words.data : "";
+}
+
+// A span's keys in the order of HF's code: its fallback has the text first, the legacy code the
+// probability second.
+static void add_span(prediction_run *p, const mrc_span *span, const mrc_example *x) {
+    static const char *const orders[] = { "setp", "tsep", "tpse" };
+    mrc_text *t = &p->n_best;
     size_t bytes;
-    const char *text = mrc_span_text(span, x, &bytes);
-    int logits_at = span->kind == MRC_SPAN_EMPTY;
-    mrc_text_printf(t, "        {\n");
-    for (int part = 0; part < 2; part++) {
-        if (part == logits_at) {
-            mrc_text_printf(t, "            \"start_logit\": ");
-            mrc_text_number(t, (double)span->start_logit);
-            mrc_text_printf(t, ",\n            \"end_logit\": ");
-            mrc_text_number(t, (double)span->end_logit);
-        } else {
-            mrc_text_printf(t, "            \"text\": ");
-            mrc_text_json_string(t, text, bytes, 1);
-        }
-        mrc_text_printf(t, ",\n");
+    const char *text = span_text(p, span, x, &bytes);
+    const char *order = orders[p->a.postprocess == POSTPROCESS_LEGACY ? 2
+                               : span->kind == MRC_SPAN_EMPTY];
+    for (const char *key = order; *key; key++) {
+        mrc_text_printf(t, "%s            \"%s\": ", key == order ? "" : ",\n",
+                        *key == 's' ? "start_logit" : *key == 'e' ? "end_logit"
+                        : *key == 'p' ? "probability" : "text");
+        if (*key == 't') mrc_text_json_string(t, text, bytes, 1);
+        else mrc_text_number(t, *key == 's' ? (double)span->start_logit
+                                : *key == 'e' ? (double)span->end_logit : span->probability);
     }
-    mrc_text_printf(t, "            \"probability\": ");
-    mrc_text_number(t, span->probability);
-    mrc_text_printf(t, "\n        }%s\n", last ? "" : ",");
 }
 
 // What the pipeline gives for a span.
-static void add_scored(mrc_text *t, const mrc_span *span, const mrc_example *x, int last) {
+static void add_scored(prediction_run *p, const mrc_span *span, const mrc_example *x) {
+    mrc_text *t = &p->n_best;
     size_t bytes;
-    const char *text = mrc_span_text(span, x, &bytes);
-    mrc_text_printf(t, "        {\n            \"score\": ");
+    const char *text = span_text(p, span, x, &bytes);
+    mrc_text_printf(t, "            \"score\": ");
     mrc_text_number(t, span->probability);
     mrc_text_printf(t, ",\n            \"start\": %d,\n            \"end\": %d,\n"
                     "            \"answer\": ", (int)span->begin, (int)span->end);
     mrc_text_json_string(t, text, bytes, 1);
-    mrc_text_printf(t, "\n        }%s\n", last ? "" : ",");
+}
+
+// Decodes a question's n windows into p->spans: how many, the answer and null's lead.
+static size_t decode(prediction_run *p, const mrc_example *x, size_t n, const mrc_span **answer,
+                     double *odds) {
+    mrc_decode_config config = decode_config(&p->a);
+    size_t found = 0;
+    switch (p->a.postprocess) {
+    case POSTPROCESS_PIPELINE:
+        tool_check(p->ctx, mrc_decode_pipeline(p->ctx, p->windows, n, x, &config, p->spans,
+                                               &found));
+        if (found) *answer = &p->spans[0];
+        break;
+    case POSTPROCESS_LEGACY:
+        tool_check(p->ctx, mrc_decode_legacy(p->ctx, p->windows, n, x, p->tok, &config, p->spans,
+                                             &found));
+        *answer = mrc_decode_legacy_answer(&config, p->spans, found, odds);
+        break;
+    default:
+        tool_check(p->ctx, mrc_decode(p->ctx, p->windows, n, &config, p->spans, &found));
+        *answer = mrc_decode_answer(&config, p->spans, found, odds);
+    }
+    return found;
 }
 
 // The question at `index`, whose n windows are the features from `first` on; of one that has none
 // nothing can be read.
 static void answer(prediction_run *p, size_t index, size_t first, size_t n) {
-    mrc_decode_config config = decode_config(&p->a);
     const mrc_example *x = mrc_dataset_at(p->set, index);
-    size_t n_spans, bytes;
+    const mrc_span none = { .kind = MRC_SPAN_NULL }, *best = &none;
+    size_t bytes;
     double odds = 0;
     for (size_t i = 0; i < n; i++) {
         const mrc_feature *f = &p->features.list[first + i];
@@ -233,23 +263,16 @@ static void answer(prediction_run *p, size_t index, size_t first, size_t n) {
         p->windows[i] = (mrc_window_logits){ .feature = f, .start = logits,
                                              .end = logits + f->length };
     }
-    const mrc_span none = { .kind = MRC_SPAN_NULL }, *best = &none;
-    int pipeline = p->a.postprocess == POSTPROCESS_PIPELINE;
-    if (pipeline) {
-        tool_check(p->ctx, mrc_decode_pipeline(p->ctx, p->windows, n, x, &config, p->spans,
-                                               &n_spans));
-        if (n_spans) best = &p->spans[0];
-    } else {
-        tool_check(p->ctx, mrc_decode(p->ctx, p->windows, n, &config, p->spans, &n_spans));
-        best = mrc_decode_answer(&config, p->spans, n_spans, &odds);
-    }
-    const char *text = mrc_span_text(best, x, &bytes);
+    size_t n_spans = decode(p, x, n, &best, &odds);
+    const char *text = span_text(p, best, x, &bytes);
     add_id(&p->answers, index, x);
     mrc_text_json_string(&p->answers, text, bytes, 1);
     add_id(&p->n_best, index, x);
     mrc_text_printf(&p->n_best, n_spans ? "[\n" : "[");
     for (size_t i = 0; i < n_spans; i++) {
-        (pipeline ? add_scored : add_span)(&p->n_best, &p->spans[i], x, i + 1 == n_spans);
+        mrc_text_printf(&p->n_best, "        {\n");
+        (p->a.postprocess == POSTPROCESS_PIPELINE ? add_scored : add_span)(p, &p->spans[i], x);
+        mrc_text_printf(&p->n_best, "\n        }%s\n", i + 1 == n_spans ? "" : ",");
     }
     mrc_text_printf(&p->n_best, n_spans ? "    ]" : "]");
     add_id(&p->odds, index, x);
@@ -280,7 +303,7 @@ static void save_file(prediction_run *p, mrc_text *t, const char *name) {
 static void save_answers(prediction_run *p) {
     tool_check(p->ctx, mrc_dir_new(p->ctx, p->a.output_dir));
     save_file(p, &p->n_best, "nbest_predictions.json");
-    if (p->a.version_2_with_negative && p->a.postprocess == POSTPROCESS_SQUAD) {
+    if (p->a.version_2_with_negative && p->a.postprocess != POSTPROCESS_PIPELINE) {
         save_file(p, &p->odds, "null_odds.json");
     }
     save_file(p, &p->answers, "predictions.json");
@@ -375,8 +398,8 @@ static int run_program(prediction_run *p, tool_program *program, int argc, char 
     check_usage(&p->a);
     mrc_backend *be = p->a.logits ? NULL : tool_backend_new();
     p->ctx = tool_ctx_new(be, 0);
-    mrc_text *texts[] = { &p->answers, &p->n_best, &p->odds };
-    for (size_t i = 0; i < 3; i++) mrc_text_init(texts[i], p->ctx);
+    mrc_text *texts[] = { &p->answers, &p->n_best, &p->odds, &p->words };
+    for (size_t i = 0; i < 4; i++) mrc_text_init(texts[i], p->ctx);
     load_inputs(p);
     make_room(p);
     if (p->a.logits) load_logits(p);
@@ -386,7 +409,7 @@ static int run_program(prediction_run *p, tool_program *program, int argc, char 
         save_answers(p);
     }
     if (p->a.save_logits) save_logits(p);
-    for (size_t i = 0; i < 3; i++) mrc_text_free(texts[i]);
+    for (size_t i = 0; i < 4; i++) mrc_text_free(texts[i]);
     mrc_features_free(&p->features);
     mrc_dataset_free(p->set);
     mrc_dataset_free(p->all);
@@ -425,9 +448,10 @@ static tool_flag the_flags[] = {
     { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
       .help = "the answer is \"\" when that scores more than this above the best span; evaluate "
               "finds the best one" },
-    { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline",
+    { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline|legacy",
       .preset = "squad", .help = "squad: as Hugging Face's question answering example; pipeline: "
-                                 "as its pipeline, whole words, equal texts added" },
+                                 "as its pipeline, whole words, equal texts added; legacy: as its "
+                                 "older code that the KLUE baseline decodes with" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "best starts and best ends that are combined" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
