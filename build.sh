@@ -634,14 +634,13 @@ faults() {
     build_all
     MRC_FAULTS=full
     export MRC_FAULTS
-    for config in gcc gcc-asan sh; do
-        suite=test_faults
-        [ $config = sh ] && suite=test_train
-        missing=$(config_missing $config)
+    for job in gcc:test_faults gcc-asan:test_faults gcc:test_checkpoint sh:test_train; do
+        config=${job%:*} suite=${job#*:}
+        missing=$(config_missing "$config")
         if [ -n "$missing" ]; then echo "SKIP $config: $missing"; continue; fi
         mkdir -p "$OUT/test/$config" || exit 5
-        run_job $config $suite
-        [ $config = sh ] || grep -v '^FAIL\|^SKIP\| passed, ' "$OUT/test/$config/$suite.log"
+        run_job "$config" "$suite"
+        [ "$config" = sh ] || grep -v '^FAIL\|^SKIP\| passed, ' "$OUT/test/$config/$suite.log"
         cat "$OUT/test/$config/$suite.count" >>"$OUT/test/faults.counts.$$"
     done
     awk '{ p += $1; f += $2; s += $3 }
@@ -827,7 +826,7 @@ COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer 
     test_checkpoint test_search test_qa test_readers test_faults"
 COVERAGE_SECTIONS="utf8 json yaml file safetensors pickle torch trie vocabulary tokenizer bpe arrow
     dataset config weights model_dir checkpoint corpus index"
-COVERAGE_RUNS=200000
+COVERAGE_RUNS=50000
 COVERAGE_LIMIT=98
 
 # coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.
