@@ -125,6 +125,8 @@ cuda_compile() {
     case " $targets" in
     *" 90 "*) codes="$codes -gencode arch=compute_90,code=compute_90" ;;       # later ones
     esac
+    # Several devices at a time, where this nvcc can.
+    "$nvcc" --help | grep -q -- '--threads ' && codes="$codes --threads 0"
     # shellcheck disable=SC2086
     "$nvcc" -std=c++17 -O3 -Werror all-warnings -Xcompiler -Wall $codes -c backends/cuda.cu \
         -o "$1.tmp.$$" && mv -f "$1.tmp.$$" "$1"
@@ -361,7 +363,7 @@ suites() {
     sh)       for f in tests/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
-    cuda-tsan) echo test_cuda ;;        # the kernels that share memory, small
+    cuda-tsan) cuda_suites ;;           # the kernels that share memory, small
     cuda-gcc) echo test_ops test_model test_experiment $(cuda_suites) cuda_planted cuda_nvcc \
                   cuda_volta ;;
     cuda-*)   echo test_ops $(cuda_suites) ;;
@@ -407,6 +409,7 @@ run_object() {
     mkdir -p "$OUT/test/$1"
     object=$OUT/test/$1/$2.o flags="$SPLIT -Wno-unused-function" source=tools/mrc.c
     [ "$2" = mrc ] || flags='' source=tests/kernels.c
+    if [ "$2" = cuda ]; then cuda_object "$1" "$object"; return; fi
     newer "$object" mrc.h "$source" tests/kernels.h build.sh && return
     # shellcheck disable=SC2046,SC2086
     compile "$(config_cc "$1")" "$object" $(config_flags "$1") $flags -c "$source"
@@ -439,6 +442,13 @@ run_suite() {
 # The CUDA source compiled for the CPU, with a test or, for planted bugs, a program of its own.
 CUDA_WARN="-std=c++17 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function
     -Wno-pass-failed"
+cuda_object() {
+    # shellcheck disable=SC2086
+    newer "$2" $CUDA_SOURCES && return
+    # shellcheck disable=SC2046,SC2086
+    "$(config_cxx "$1")" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
+        -o "$2.$$" && mv -f "$2.$$" "$2"
+}
 run_cuda_suite() {
     cxx=$(config_cxx "$1") dir=$OUT/test/$1
     case $2 in
@@ -446,13 +456,7 @@ run_cuda_suite() {
     cuda_nvcc)    cuda_nvcc "$dir"; return ;;
     cuda_volta)   cuda_volta "$dir"; return ;;
     esac
-    # shellcheck disable=SC2086
-    if ! newer "$dir/cuda.o" $CUDA_SOURCES; then
-        # shellcheck disable=SC2046
-        "$cxx" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
-            -o "$dir/cuda.o.$$" && mv -f "$dir/cuda.o.$$" "$dir/cuda.o" || return 1
-    fi
-    run_object "$1" kernels || return 1
+    run_object "$1" cuda && run_object "$1" kernels || return 1
     if ! newer "$dir/$2" "tests/$2.c" tests/*.h "$dir/cuda.o" "$dir/kernels.o"; then
         # shellcheck disable=SC2046,SC2086
         "$(config_cc "$1")" $STD $WARN -pthread $(config_flags "$1") -DMRC_TEST_CUDA $SPLIT \
@@ -495,8 +499,10 @@ cuda_nvcc() {
     fi
     if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
     # shellcheck disable=SC2046
-    if compile gcc "$1/train" -O1 tools/train.c "$OUT/mrc.o" \
-        $(cuda_flags "$(cuda_compiler)" "$1/cuda-device.o"); then ok; else bad "train with CUDA"; fi
+    if run_object cuda-gcc mrc && run_object cuda-gcc kernels \
+        && compile gcc "$1/train" -O1 tools/train.c "$1/mrc.o" "$1/kernels.o" \
+            $(cuda_flags "$(cuda_compiler)" "$1/cuda-device.o"); then ok
+    else bad "train with CUDA"; fi
     if [ -e /dev/nvidiactl ]; then
         skip "this machine has a driver: what programs say without one"
     else
@@ -604,7 +610,7 @@ run_tests() {
     printf '%s' "$jobs" | while read -r config suite; do
         [ -e "tests/$suite.c" ] || continue
         echo "$config kernels"
-        case $config in cuda-*) continue ;; esac
+        case $config in cuda-*) echo "$config cuda"; continue ;; esac
         ! is_linked "$suite" || echo "$config mrc"
     done | sort -u | xargs -P "$JOBS" -n 2 ./build.sh run-object 2>/dev/null
     printf '%s' "$jobs" | xargs -P "$JOBS" -n 2 ./build.sh run-job
@@ -628,14 +634,13 @@ faults() {
     build_all
     MRC_FAULTS=full
     export MRC_FAULTS
-    for config in gcc gcc-asan sh; do
-        suite=test_faults
-        [ $config = sh ] && suite=test_train
-        missing=$(config_missing $config)
+    for job in gcc:test_faults gcc-asan:test_faults gcc:test_checkpoint sh:test_train; do
+        config=${job%:*} suite=${job#*:}
+        missing=$(config_missing "$config")
         if [ -n "$missing" ]; then echo "SKIP $config: $missing"; continue; fi
         mkdir -p "$OUT/test/$config" || exit 5
-        run_job $config $suite
-        [ $config = sh ] || grep -v '^FAIL\|^SKIP\| passed, ' "$OUT/test/$config/$suite.log"
+        run_job "$config" "$suite"
+        [ "$config" = sh ] || grep -v '^FAIL\|^SKIP\| passed, ' "$OUT/test/$config/$suite.log"
         cat "$OUT/test/$config/$suite.count" >>"$OUT/test/faults.counts.$$"
     done
     awk '{ p += $1; f += $2; s += $3 }
@@ -821,7 +826,7 @@ COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer 
     test_checkpoint test_search test_qa test_readers test_faults"
 COVERAGE_SECTIONS="utf8 json yaml file safetensors pickle torch trie vocabulary tokenizer bpe arrow
     dataset config weights model_dir checkpoint corpus index"
-COVERAGE_RUNS=200000
+COVERAGE_RUNS=50000
 COVERAGE_LIMIT=98
 
 # coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.

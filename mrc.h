@@ -2288,6 +2288,12 @@ static const char *mrc__backend_refusal(const mrc_backend *be) {
     return NULL;
 }
 
+// Whether this thread takes subnormal numbers for 0: other code in the process may have set that.
+static int mrc__flushes_subnormals(void) {
+    volatile float smallest = FLT_MIN, half = 0.5f, subnormal = smallest * half;
+    return !(subnormal + subnormal > 0);
+}
+
 MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     mrc_allocator host;
     if (!out) return MRC_ERR_ARG;
@@ -2316,6 +2322,10 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
     ctx->step.chunk_bytes -= ctx->step.chunk_bytes % MRC_ALIGNMENT;
     ctx->grad_mode = 1;
     ctx->frame = 1;
+    if (desc->backend && mrc__flushes_subnormals()) {
+        mrc__note(ctx, "this thread takes subnormal numbers for 0 (FTZ or DAZ is set, perhaps by a "
+                  "library built with -ffast-math): results will differ in their last bits");
+    }
     *out = ctx;
     return MRC_OK;
 }
@@ -4165,7 +4175,27 @@ static uint32_t mrc__crc(const uint32_t (*t)[256], uint32_t crc, const void *dat
     return ~crc;
 }
 
+#if defined(__x86_64__)
+// The same by the instruction that some machines have for it.
+__attribute__((target("sse4.2")))
+static uint32_t mrc__crc32c_sse42(uint32_t crc, const void *data, size_t bytes) {
+    const unsigned char *p = data;
+    uint64_t wide = (uint32_t)~crc;
+    for (; bytes >= 8; bytes -= 8, p += 8) {
+        uint64_t eight;
+        memcpy(&eight, p, 8);
+        wide = __builtin_ia32_crc32di(wide, eight);
+    }
+    crc = (uint32_t)wide;
+    for (; bytes > 0; bytes--, p++) crc = __builtin_ia32_crc32qi(crc, *p);
+    return ~crc;
+}
+#endif
+
 MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("sse4.2")) return mrc__crc32c_sse42(crc, data, bytes);
+#endif
     return mrc__crc(mrc__crc32c_table, crc, data, bytes);
 }
 
@@ -12889,6 +12919,63 @@ static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc
         && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
 
+// What our own files say of a tensor in their metadata: the CRC-32C of its bytes, as eight digits.
+#define MRC__SUM_KEY "crc32c."
+static const char *mrc__param_sum(const mrc_safetensors *st, const char *name) {
+    char key[512];
+    int n = snprintf(key, sizeof key, MRC__SUM_KEY "%s", name);
+    return n > 0 && (size_t)n < sizeof key ? mrc_safetensors_meta(st, key) : NULL;
+}
+
+static int mrc__param_sum_holds(const char *sum, const void *data, size_t bytes) {
+    char found[16];
+    snprintf(found, sizeof found, "%08lx", (unsigned long)mrc_crc32c(0, data, bytes));
+    return !strcmp(found, sum);
+}
+
+// The tensor of a file against its checksum, if it has one; data: its bytes as they are there.
+static mrc_status mrc__param_check(mrc_ctx *ctx, const mrc_st_entry *e, const void *data,
+                                   const char *path) {
+    const char *sum = mrc__param_sum(((const mrc__st_item *)e)->owner, e->name);
+    size_t bytes = (size_t)(e->end - e->begin);
+    if (!sum || mrc__param_sum_holds(sum, data, bytes)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s is damaged (found CRC-32C %08lx, expected "
+                     "%.16s)", path, e->name, (unsigned long)mrc_crc32c(0, data, bytes), sum);
+}
+
+// Tensors with their checksums as metadata: damage to them is found by who loads them.
+static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st_tensor *list,
+                                    size_t n) {
+    const size_t piece_bytes = (size_t)1 << 18;
+    size_t bytes, each = 0;
+    uint64_t total;
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    char *piece = ctx->host.alloc(ctx->host.user, piece_bytes);
+    const char **metadata = mrc__mul(2 * n + 1, sizeof *metadata, &bytes)
+                          ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    mrc_status s = piece && metadata ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to write it", path);
+    for (size_t i = 0; s == MRC_OK && i < n; i++) {
+        uint32_t crc = 0;
+        s = mrc__st_check_tensor(ctx, path, &list[i], &total);
+        for (uint64_t at = 0; s == MRC_OK && at < total; at += each) {
+            each = total - at < piece_bytes ? (size_t)(total - at) : piece_bytes;
+            s = list[i].fill(ctx, list[i].user, at, piece, each);
+            crc = mrc_crc32c(crc, piece, each);
+        }
+        mrc_text_printf(&t, MRC__SUM_KEY "%s%c%08lx%c", list[i].name, 0, (unsigned long)crc, 0);
+    }
+    if (s == MRC_OK && t.failed) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to write it", path);
+    const char *at = t.data;
+    for (size_t i = 0; s == MRC_OK && i < 2 * n; i++, at += strlen(at) + 1) metadata[i] = at;
+    if (s == MRC_OK) s = mrc_safetensors_write(ctx, path, list, n, metadata);
+    if (piece) ctx->host.free(ctx->host.user, piece);
+    if (metadata) ctx->host.free(ctx->host.user, metadata);
+    mrc_text_free(&t);
+    return s;
+}
+
 // Reads one tensor of a file into t; its shape must be t's.
 static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
@@ -12902,10 +12989,19 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
                          mrc__shape_text(expected, t->ndim, want));
     }
     // Without a second copy, which was half of the time of loading a model.
-    if (mrc__param_plain(ctx, e, t)) return mrc_safetensors_read(st, e, t->dtype, t->data);
+    if (mrc__param_plain(ctx, e, t)) {
+        MRC__TRY(mrc_safetensors_read(st, e, t->dtype, t->data));
+        return mrc__param_check(ctx, e, t->data, path);
+    }
+    if (e->end - e->begin > bytes) bytes = (size_t)(e->end - e->begin);
     void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no %zu bytes", path, e->name, bytes);
-    mrc_status s = mrc_safetensors_read(st, e, t->dtype, host);
+    mrc_status s = MRC_OK;
+    if (mrc__param_sum(((const mrc__st_item *)e)->owner, e->name)) {
+        s = mrc_safetensors_bytes(st, e, host);
+        if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
+    }
+    if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -12948,7 +13044,7 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
     for (; s == MRC_OK && k < n; k++, at += strlen(at) + 1) {
         mrc__param_describe(&list[k], mrc__optimizer_file_at(o, k, name, sizeof name), at);
     }
-    if (s == MRC_OK) s = mrc_safetensors_write(ctx, path, list, n, NULL);
+    if (s == MRC_OK) s = mrc__params_write(ctx, path, list, n);
     if (list) ctx->host.free(ctx->host.user, list);
     mrc_text_free(&names);
     return s;
@@ -18611,6 +18707,22 @@ static size_t mrc__weights_parts(mrc_ctx *ctx, const mrc_model *m, const mrc__we
     return n;
 }
 
+// One parameter that was read against its checksum; who reports errors reads a wrong one again.
+typedef struct mrc__weights_sums {
+    const mrc_model         *m;
+    const mrc__weights_file *f;
+    unsigned char           *ready;
+} mrc__weights_sums;
+static void mrc__weights_sum_task(void *arg, size_t task, size_t worker) {
+    const mrc__weights_sums *a = arg;
+    const mrc_tensor *t = mrc_params_at(a->m->params, task);
+    (void)worker;
+    if (!a->ready[task]) return;
+    const mrc_st_entry *e = mrc__weights_find(a->f, a->m, t->name);
+    const char *sum = mrc__param_sum(((const mrc__st_item *)e)->owner, e->name);
+    a->ready[task] = !sum || mrc__param_sum_holds(sum, t->data, t->numel * sizeof(float));
+}
+
 // Reads with several threads what it can: half of a cold start is the first touch of the weights'
 // memory.  ready, one a parameter, says which are done; the others are left to who reports errors.
 static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weights_file *f,
@@ -18622,10 +18734,12 @@ static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weig
     if (!parts) return;
     mrc__weights_parts(ctx, m, f, parts);
     if (mrc__pool_new(&pool, &ctx->host, threads) == MRC_OK) {
+        mrc__weights_sums sums = { m, f, ready };
         mrc__pool_run(pool, n, n * MRC__POOL_WORK, mrc__st_part_task, parts);
-        mrc__pool_free(pool, &ctx->host);
         for (size_t i = 0; i < n; i++) ready[parts[i].owner] = 1;
         for (size_t i = 0; i < n; i++) if (!parts[i].ok) ready[parts[i].owner] = 0;
+        mrc__pool_run(pool, m->params->n, n * MRC__POOL_WORK, mrc__weights_sum_task, &sums);
+        mrc__pool_free(pool, &ctx->host);
     }
     ctx->host.free(ctx->host.user, parts);
 }
@@ -18686,6 +18800,10 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
             continue;
         }
         const char *own = mrc__prefix(&m->config);
+        if (mrc__param_sum(f->st, t->name)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found no %s, expected it by its "
+                             "checksum)", f->path, t->name);
+        }
         if (!strncmp(t->name, own, strlen(own)) && !strstr(t->name, "pooler.")) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
                              "layers in config.json needs", f->path, f->prefix,
@@ -18884,7 +19002,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
         mrc_tensor *t = mrc_params_at(m->params, i);
         mrc__param_describe(&list[i], t, t->name);
     }
-    mrc_status s = mrc_safetensors_write(ctx, path, list, n, NULL);
+    mrc_status s = mrc__params_write(ctx, path, list, n);
     ctx->host.free(ctx->host.user, list);
     return s;
 }

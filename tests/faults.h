@@ -20,11 +20,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FAULT_SHORT = -1, FAULT_KILL = -2 };     // in place of an errno: half of the bytes; SIGKILL
+// In place of an errno: half of the bytes; SIGKILL; another program cuts the file `cut` in half.
+enum { FAULT_SHORT = -1, FAULT_KILL = -2, FAULT_CUT = -3 };
 typedef struct fault_state {
     int         armed, error, on;   // on: from the at-th call on, not once
     long        at, calls, failed;
     const char *what;               // the first call that failed
+    const char *cut;
 } fault_state;
 static fault_state fault;
 
@@ -38,6 +40,11 @@ static int fault_now(const char *what, int transfers) {
     fault.calls++;
     if (fault.calls != fault.at && !(fault.on && fault.calls > fault.at)) return 0;
     if (fault.error == FAULT_KILL) kill(getpid(), SIGKILL);
+    if (fault.error == FAULT_CUT) {
+        struct stat info;
+        fault.failed += stat(fault.cut, &info) == 0 && truncate(fault.cut, info.st_size / 2) == 0;
+        return 0;
+    }
     if (fault.error == FAULT_SHORT && !transfers) return 0;
     // Who tries again after a signal must come through one day.
     if (fault.error == EINTR && fault.failed == 50) return 0;

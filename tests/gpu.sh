@@ -22,14 +22,16 @@ bad()  { failed=$((failed + 1)); echo "FAIL  $on$*"; }
 skip() { skipped=$((skipped + 1)); echo "SKIP: $on$*"; }
 # check WHAT COMMAND..: its output goes to a file named after WHAT's first word.
 check() {
-    what=$1 log=$DIR/${1%% *}.log
+    what=$1 word=${1%% *}
+    word=${word%:}
+    log=$DIR/$word.log
     shift
     begun=$(date +%s)
     "$@" >"$log" 2>&1
     code=$?
     if [ $code -eq 0 ]; then
         ok "$what ($(($(date +%s) - begun)) s)"
-        sed -n "s/^SKIP/SKIP: ${what%% *}/p" "$log"
+        sed -n "s/^SKIP/SKIP: $word/p" "$log"
     else
         bad "$what: exit code $code"
         tail -n 8 "$log"
@@ -48,10 +50,10 @@ end() {
 nvcc=${NVCC:-nvcc}
 command -v "$nvcc" >/dev/null 2>&1 || nvcc=/usr/local/cuda/bin/nvcc
 if [ -n "$GPU_SHIM" ]; then
-    steps=2 run_steps=4 save_steps=2 object=$DIR/cuda.o flags='-DMRC_TEST_CUDA' libs='-lstdc++'
+    steps=2 run_steps=4 save_steps=2 flags=-DMRC_TEST_CUDA libs=-lstdc++
+    object=build/test/cuda-gcc/cuda.o
     check "build of the library" env CUDA=0 ./build.sh || end
-    check "object of the backend for the shim" g++ -std=c++17 -O2 -w -x c++ -Itests/cuda \
-        -c backends/cuda.cu -o "$object" || end
+    check "object of the backend for the shim" ./build.sh run-object cuda-gcc cuda || end
 elif ! command -v "$nvcc" >/dev/null 2>&1 || [ ! -e /dev/nvidiactl ]; then
     skip "no nvcc or no GPU on this machine: nothing here can run (GPU_SHIM=1 tries the script)"
     end
@@ -64,18 +66,22 @@ else
     "$nvcc" --version | tail -n 2 | head -n 1
     check "build of library and programs" env CUDA=1 NVCC="$nvcc" ./build.sh || end
 fi
-# link NAME SOURCE FLAGS..: a program with the backend's object.
-link() {
-    name=$1
-    shift
-    # shellcheck disable=SC2086
-    check "link-$name" gcc -std=c11 -O2 -w -pthread "$@" "$object" $libs -lm -o "$DIR/$name"
+kernels=build/test/cuda-gcc/kernels.o
+check "kernels of the CPU, for the suites" ./build.sh run-object cuda-gcc kernels || end
+# Programs with the backend's object, JOBS at a time: a name, and what it is made of.
+programs() {
+    for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
+        echo "$suite $flags '-DMRC_SELF=\"tests/kernels.h\"' tests/$suite.c $kernels"
+    done
+    echo "train -DMRC_CUDA tools/train.c build/mrc.o"
 }
-for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
-    # shellcheck disable=SC2086
-    link $suite $flags "tests/$suite.c"
-done
-link train -DMRC_CUDA tools/train.c build/mrc.o
+link() {
+    # shellcheck disable=SC2016
+    programs | DIR=$DIR OBJECTS="$object $libs -lm" \
+        xargs -L 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" \
+        sh -c 'gcc -std=c11 -O1 -w -pthread "$@" $OBJECTS -o "$DIR/$0"'
+}
+check "link of suites and train" link || end
 
 #---------------------------------------------------------------------------------------------------
 # Against the CPU: each path that the device has
@@ -91,7 +97,7 @@ if [ -n "$GPU_SHIM" ]; then
     skip "compute-sanitizer needs a GPU; other sanitizers see the shim in ./build.sh test cuda"
 elif command -v compute-sanitizer >/dev/null 2>&1; then
     for tool in memcheck racecheck initcheck synccheck; do
-        check "$tool of a step" timeout 100 compute-sanitizer --tool $tool --error-exitcode 9 \
+        check "$tool of a step" timeout 90 compute-sanitizer --tool $tool --error-exitcode 9 \
             env MRC_TEST_CONFIG=tsan "$DIR/test_cuda"
     done
 else
@@ -110,10 +116,11 @@ check "volta-steps: Volta's path from the CPU's state" env MRC_CUDA_PATH=70 \
     "$DIR/gpu_run" steps $((steps / 2)) "$DIR/steps"
 
 # train BACKEND DIR FLAGS..: the program on the demo's data.
+config=data/config.json in_place=
 train() {
     backend=$1 out=$2
     shift 2
-    "$DIR/train" --backend "$backend" --config_name data/config.json --tokenizer_name data \
+    $in_place "$DIR/train" --backend "$backend" --config_name "$config" --tokenizer_name data \
         --train_file data/train.jsonl --output_dir "$out" --head bilstm --num_rnn_layers 2 \
         --rnn_hidden_size 64 --per_device_train_batch_size 8 --learning_rate 1e-3 \
         --lr_scheduler_type linear --max_steps $run_steps --logging_steps 1 \
@@ -135,14 +142,27 @@ check "same-bits in two runs" cmp "$DIR/one/model.safetensors" "$DIR/two/model.s
 check "losses of $run_steps steps against the CPU" agree cpu one 1e-5 1e-2
 
 # Killed in the middle, then resumed: the same bytes as without a break.
-train cuda "$DIR/killed" >"$DIR/killed.log" 2>&1 &
-pid=$!
+(in_place=exec; train cuda "$DIR/killed") >"$DIR/killed.log" 2>&1 &
+pid=$!                                  # the program's, as it stands in the shell's place
 while kill -0 $pid 2>/dev/null && [ ! -d "$DIR/killed/checkpoint-$save_steps" ]; do sleep 0.1; done
 kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
 check "resume after a kill" train cuda "$DIR/killed" --resume_from_checkpoint
 check "resumed-bits are those without a break" \
     cmp "$DIR/one/model.safetensors" "$DIR/killed/model.safetensors"
+
+# A model that no device holds: an error before it begins, with both numbers.
+too_large() {
+    sed -e 's/"hidden_size": 64/"hidden_size": 8192/' \
+        -e 's/"num_hidden_layers": 2/"num_hidden_layers": 99/' data/config.json >"$DIR/large.json"
+    config=$DIR/large.json
+    train cuda "$DIR/large"
+    code=$?
+    config=data/config.json
+    [ $code -eq 4 ] && grep -q 'does not fit (found [0-9]* MiB, expected at least [0-9]*)' \
+        "$DIR/memory.log"
+}
+check "memory that is too little is an error with both numbers" too_large
 
 # Volta's instructions, in 16 bits: near the run in 32.
 volta() { MRC_CUDA_PATH=70 train cuda "$DIR/half" --fp16; }

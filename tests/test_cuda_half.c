@@ -78,23 +78,27 @@ static void multiply(mrc_backend *be, mrc_dtype dtype, const product *p, int for
     be->free(be, to);
 }
 
-static void test_products(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype, double allowed) {
+static void test_product(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype, const product *p,
+                         double allowed) {
     static double x[1 << 20], got[1 << 20], want[1 << 20];
+    test_rng = 9;
     for (size_t i = 0; i < sizeof x / sizeof *x; i++) x[i] = test_random();
-    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
-        const product *p = &products[i];
-        for (int form = 0; form < (p->m > 1000 ? 1 : 4); form++) {
-            multiply(be, dtype, p, form, x, got);
-            multiply(naive, dtype, p, form, x, want);
-            double e = error_of(got, want, p->m * (p->n + p->pad));
-            double limit = allowed + (p->out ? 2 * rounding(dtype) : 0);
-            CHECK(e <= limit, "%s %s, %s, form %d: off by %g", be->isa, mrc_dtype_name(dtype),
-                  p->why, form, e);
-            for (size_t j = 0; j < p->m * p->pad; j++) {    // not a bit behind the columns
-                size_t at = j / p->pad * (p->n + p->pad) + p->n + j % p->pad;
-                if (!CHECK(got[at] == want[at], "%s writes behind its columns", p->why)) break;
-            }
+    for (int form = 0; form < (p->m > 1000 ? 1 : 4); form++) {
+        multiply(be, dtype, p, form, x, got);
+        multiply(naive, dtype, p, form, x, want);
+        double e = error_of(got, want, p->m * (p->n + p->pad));
+        double limit = allowed + (p->out ? 2 * rounding(dtype) : 0);
+        CHECK(e <= limit, "%s %s, %s, form %d: off by %g", be->isa, mrc_dtype_name(dtype), p->why,
+              form, e);
+        for (size_t j = 0; j < p->m * p->pad; j++) {        // not a bit behind the columns
+            size_t at = j / p->pad * (p->n + p->pad) + p->n + j % p->pad;
+            if (!CHECK(got[at] == want[at], "%s writes behind its columns", p->why)) break;
         }
+    }
+}
+static void test_products(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype, double allowed) {
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        test_product(be, naive, dtype, &products[i], allowed);
     }
 }
 
@@ -184,19 +188,19 @@ static size_t sweep_run(const void *what, double *out) {
     return n;
 }
 
-static const char *cell_name(size_t gates) { return gates == 4 ? "LSTM" : "GRU"; }
-
-static void test_sweeps(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype) {
+static void test_sweep(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype, const sweep *s,
+                       size_t gates) {
     static double got[4 * MOST], want[4 * MOST];
+    const sweep_on on = { be, dtype, s, gates }, expected = { naive, dtype, s, gates };
+    size_t n = sweep_run(&expected, want);
+    CHECK(sweep_run(&on, got) == n, "%s", s->why);
+    double e = error_of(got, want, n);
+    CHECK(e <= 8 * rounding(dtype), "%s %s, %s %s: off by %g", be->isa, mrc_dtype_name(dtype),
+          gates == 4 ? "LSTM" : "GRU", s->why, e);
+}
+static void test_sweeps(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype) {
     for (size_t i = 0; i < 2 * sizeof sweeps / sizeof *sweeps; i++) {
-        const sweep_on on = { be, dtype, &sweeps[i / 2], 3 + i % 2 };
-        sweep_on expected = on;
-        expected.be = naive;
-        size_t n = sweep_run(&expected, want);
-        CHECK(sweep_run(&on, got) == n, "%s", on.s->why);
-        double e = error_of(got, want, n);
-        CHECK(e <= 8 * rounding(dtype), "%s %s, %s %s: off by %g", be->isa,
-              mrc_dtype_name(dtype), cell_name(on.gates), on.s->why, e);
+        test_sweep(be, naive, dtype, &sweeps[i / 2], 3 + i % 2);
     }
 }
 
@@ -311,12 +315,30 @@ static void test_training(mrc_backend *be, mrc_backend *naive, mrc_dtype dtype) 
     trainer_free(&t[1]);
 }
 
+// What ThreadSanitizer has the time for: a product, and sweeps with a grid barrier.
+static void test_threads(mrc_backend *be, mrc_backend *naive) {
+    static const sweep shared = { 5, 80, 2, { 1, 2 }, 0, "several blocks" };
+    static const sweep registers = { 8, 128, 1, { 2 }, 1, "in registers, forward" };
+    test_product(be, naive, MRC_DTYPE_F16, &products[2], 2e-6);
+    for (size_t gates = 3; gates <= 4; gates++) {
+        test_sweep(be, naive, MRC_DTYPE_F16, &shared, gates);
+    }
+    test_sweep(be, naive, MRC_DTYPE_F16, &registers, 3);
+}
+
 int main(void) {
+    const char *config = getenv("MRC_TEST_CONFIG");
+    const int slow = config && strstr(config, "tsan") != NULL;
     mrc_backend *naive = NULL;
     mrc_backend_naive_new(&naive, NULL);
     for (int path = 70; path <= 80; path += 10) {
         mrc_backend *be = cuda_new(path, 0);
         if (!be) continue;
+        if (slow) {
+            test_threads(be, naive);
+            mrc_backend_free(be);
+            continue;
+        }
         for (mrc_dtype dtype = MRC_DTYPE_F16; dtype <= MRC_DTYPE_BF16; dtype++) {
             if (!be->kernels[dtype].gemm) continue;
             test_products(be, naive, dtype, 2e-6);
@@ -328,7 +350,7 @@ int main(void) {
         if (path == 70) test_sweeps(be, naive, MRC_DTYPE_F32);
         mrc_backend_free(be);
     }
-    mrc_backend *tf32 = cuda_new(80, 1);
+    mrc_backend *tf32 = slow ? NULL : cuda_new(80, 1);
     if (tf32) test_products(tf32, naive, MRC_DTYPE_F32, 2e-3);
     mrc_backend_free(tf32);
     mrc_backend_free(naive);

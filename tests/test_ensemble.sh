@@ -39,6 +39,10 @@ vote() {
     grep -q '"q2": "only"' "$dir/out/predictions.json" && ok || bad "ensemble $*: q2"
 }
 want=b vote
+# Questions that only a later file has come behind: folds are put together that way.
+build/ensemble --files "$dir/b.json,$dir/a.json" --output_dir "$dir/out" 2>"$dir/err"
+printf '{\n    "q1": "b",\n    "q2": "only"\n}\n' >"$dir/union.json"
+same "$dir/out/predictions.json" "$dir/union.json"
 want=b vote --method fold_combine
 want='\\uc11c\\uc6b8' vote --method hard_vote
 want='\\uc11c\\uc6b8' vote --weights 3,0.1

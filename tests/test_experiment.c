@@ -13,7 +13,7 @@ typedef struct recipe {
     mrc_objective objective;
     mrc_optim     variant;
     double        lr, weight_decay, momentum, ema, layer_decay, head_lr;
-    int           nesterov, valid;
+    int           nesterov, valid, hf;  // hf: AdamW as transformers had it, not PyTorch's
     size_t        freeze;
 } recipe;
 
@@ -37,6 +37,7 @@ static const recipe recipes[] = {
       .objective = { .loss = { MRC_LOSS_LABEL_SMOOTHING, 1, 0, 0.2 } } },
     { .name = "adamp", .variant = MRC_ADAMP, .weight_decay = 0.05 },
     { .name = "adamp_nesterov", .variant = MRC_ADAMP, .weight_decay = 0.05, .nesterov = 1 },
+    { .name = "adamw_hf", .hf = 1, .weight_decay = 0.05 },
     { .name = "sgd", .variant = MRC_SGD, .lr = 0.05, .momentum = 0.9, .weight_decay = 0.01 },
     { .name = "ema", .ema = 0.9 },
     { .name = "fgm", .objective = { .fgm_epsilon = 0.5 } },
@@ -55,7 +56,7 @@ static void group(void *user, const mrc_tensor *p, mrc_param_group *g) {
 
 static mrc_optimizer_config optimizer_of(recipe *r) {
     mrc_optimizer_config c = mrc_optimizer_config_default();
-    c.variant = r->variant == MRC_ADAMW_HF ? MRC_ADAMW_TORCH : r->variant;
+    c.variant = r->hf ? MRC_ADAMW_HF : r->variant == MRC_ADAMW_HF ? MRC_ADAMW_TORCH : r->variant;
     c.eps = 1e-6;
     c.weight_decay = r->weight_decay;
     c.momentum = r->momentum;

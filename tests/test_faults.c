@@ -258,6 +258,45 @@ static void test_load_calls(void) {
     printf("load and predict: %ld calls, %ld faults, %ld of them errors\n", n, tried, failed);
 }
 
+// A file that is cut in half between any two calls of loading it: an error that names it, or what
+// was read before.
+static void test_cut_files(void) {
+    static const char *const names[] = { "config.json", "model.safetensors", "vocab.json",
+                                         "merges.txt", "data.jsonl" };
+    run r;
+    char paths[5][512], *texts[5];
+    size_t bytes[5];
+    uint32_t want = 0, logits = 0;
+    long n = count_calls(&r, 0, &want), cuts = 0, errors = 0;
+    for (int f = 0; f < 5; f++) {
+        snprintf(paths[f], sizeof paths[f], "%s/%s", f < 4 ? model_dir : root, names[f]);
+        must(&r, mrc_file_read(r.ctx, &texts[f], &bytes[f], paths[f]), names[f]);
+    }
+    mrc_ctx *files = r.ctx;
+    r.ctx = NULL;
+    run_free(&r);
+    for (int f = 0; f < 5; f++) {
+        for (long at = 1; at <= n; at += full ? 1 : 3) {
+            fault_arm(at, FAULT_CUT, 0);
+            fault.cut = paths[f];
+            mrc_status s = run_load(&r, model_dir, plain);
+            if (s == MRC_OK) s = run_predict(&r, &logits);
+            fault.armed = 0;
+            cuts += fault.failed;
+            errors += s != MRC_OK;
+            const char *text = r.ctx ? mrc_ctx_message(r.ctx) : "";
+            CHECK(s == MRC_OK ? logits == want : strstr(text, names[f]) != NULL,
+                  "%s cut at call %ld: status %d, %s", names[f], at, (int)s, text);
+            run_free(&r);
+            if (mrc_file_write(files, paths[f], texts[f], bytes[f]) != MRC_OK) exit(1);
+        }
+    }
+    CHECK(errors > 0 && errors < cuts, "%ld errors of %ld cuts", errors, cuts);
+    printf("load and predict: %ld files cut, %ld errors\n", cuts, errors);
+    for (int f = 0; f < 5; f++) mrc_file_free(files, texts[f]);
+    mrc_ctx_free(files);
+}
+
 static void test_save_calls(void) {
     run r;
     long tried = 0, failed = 0;
@@ -624,6 +663,7 @@ int main(void) {
     make_files();
     test_memory();
     test_load_calls();
+    test_cut_files();
     test_save_calls();
     test_kills(2);
     test_kills(1);

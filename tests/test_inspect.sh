@@ -1,5 +1,6 @@
 #!/bin/sh
-# inspect and convert from outside, with 256 KB of stack: verdicts of the corpora, values, checksums.
+# inspect and convert from outside, with 256 KB of stack and 64 MB of memory beside twice the largest
+# file: verdicts of the corpora, values, checksums.
 # Run from the repository root after ./build.sh; the last line is the count.
 dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
@@ -7,6 +8,7 @@ shared=${MRC_SHARED:-../shared}
 inspect=build/inspect
 passed=0 failed=0 skipped=0
 ulimit -s 256
+ulimit -v $((65536 + 2 * 4096 + 8192))  # in KB; the last is for the program and its libraries
 
 ok()   { passed=$((passed + 1)); }
 bad()  { failed=$((failed + 1)); echo "FAIL $*"; }

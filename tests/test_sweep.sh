@@ -43,6 +43,7 @@ if build/sweep "$dir/grid.yaml" --output_dir "$dir/whole" --jobs 2 >"$dir/table"
 else bad "sweep"; cat "$dir/err"; fi
 if [ "$(wc -l <"$dir/table")" -eq 5 ] && head -n 1 "$dir/table" | tr '\t' ' ' | grep -q '^head learning_rate eval_exact_match '
 then ok; else bad "the table of a sweep"; cat "$dir/table"; fi
+cp "$dir/table" "$dir/table_whole"
 stopped=0
 for signal in TERM KILL; do
     build/sweep "$dir/grid.yaml" --output_dir "$dir/parts" >"$dir/out" 2>"$dir/err" &
@@ -70,12 +71,73 @@ for run in "$dir"/whole/*/; do
     for file in model.safetensors log.jsonl; do same "$run/$file" "$dir/parts/$name/$file"; done
 done
 
+# Folds: a run for each, their mean and standard deviation, and each row answered by the model that
+# has not seen it, as it was measured.
+cat >"$dir/folds.yaml" <<END
+base:
+  config_name: data/config.json
+  tokenizer_name: data
+  train_file: $dir/few.jsonl
+  rnn_hidden_size: 64
+  per_device_train_batch_size: 4
+  learning_rate: 0.001
+  max_steps: 20
+  num_folds: 4
+grid:
+  head: [linear, bilstm]
+END
+head -n 50 data/train.jsonl >"$dir/few.jsonl"
+if build/sweep "$dir/folds.yaml" --output_dir "$dir/folds" --jobs 2 --out_of_fold >"$dir/table" \
+    2>"$dir/err"; then ok; else bad "a sweep over folds"; cat "$dir/err"; fi
+for head in linear bilstm; do
+    cat "$dir/folds/head=$head,fold="?/all_results.json | tr -d ',' >"$dir/results"
+    # 50 rows in 4 folds: 13, 13, 12, 12.
+    for figure in exact_match f1; do
+        awk -v key="\"eval_$figure\":" '$1 == key { x[n++] = $2 } END {
+                for (i = 0; i < n; i++) mean += x[i] / n
+                for (i = 0; i < n; i++) variance += (x[i] - mean) ^ 2 / n
+                printf "%.4f %.4f %d\n", mean, sqrt(variance), n }' "$dir/results" >"$dir/want"
+        awk -v f=$figure -v h=$head '$1 == f && $2 == h { print $3, $4, 4 }' "$dir/table" >"$dir/got"
+        same "$dir/want" "$dir/got"
+    done
+    build/evaluate --metric korquad "$dir/few.jsonl" \
+        "$dir/folds/out_of_fold,head=$head/predictions.json" >"$dir/score" 2>"$dir/err"
+    if grep -q 'no prediction' "$dir/err"; then bad "a row without an answer"; else ok; fi
+    want=$(awk '$1 == "\"eval_exact_match\":" { s += $2 * (n++ < 2 ? 13 : 12) }
+        END { printf "%.6f", s / 50 }' "$dir/results")
+    got=$(sed 's/.*"exact_match": \([0-9.]*\).*/\1/' "$dir/score" | awk '{ printf "%.6f", $1 }')
+    if [ "$want" = "$got" ]; then ok; else bad "out of fold: $got, the folds say $want"; fi
+done
+for text in '"params": [{"head": "linear"}, {"head": "bilstm"}]' '"split3_test_f1": [' \
+    '"mean_test_exact_match": [' '"std_test_loss": [' '"rank_test_accuracy": ['; do
+    if grep -qF "$text" "$dir/folds/cv_results.json"; then ok; else bad "cv_results.json: $text"; fi
+done
+fails 2 'there are no folds' build/sweep "$dir/grid.yaml" --output_dir "$dir/none" --out_of_fold
+
 # The report: nothing from outside, one row a run, the setting that mattered, scores over words.
 if build/report "$dir/whole" --output "$dir/r.html" --test_file "$dir/dev.jsonl" --examples 2 \
     >"$dir/out" 2>"$dir/err"; then ok; else bad "report"; cat "$dir/err"; fi
-for text in '<h2>Runs</h2>' '>Which setting mattered<' '<h3>head <span' '<h3>learning_rate <span' \
+for text in '<h2>Runs</h2>' '>Which setting mattered<' '<figcaption>head <span' '<figcaption>learning_rate <span' \
     '<figcaption>eval/exact_match<' '<h2>Lengths</h2>' 'class="words"'; do
     if grep -qF "$text" "$dir/r.html"; then ok; else bad "the report lacks $text"; fi
+done
+# Main effects: the gap of the means that the table has, and the root mean square of what is left.
+for key in 1 2; do
+    want=$(awk -v key=$key 'NR > 1 { n++; x[n] = $3; of[n] = $key; sum[$key] += $3; runs[$key]++ }
+        END {
+            low = 1e9; high = -1e9
+            for (v in sum) {
+                mean = sum[v] / runs[v]
+                if (mean < low) low = mean
+                if (mean > high) high = mean
+            }
+            for (i = 1; i <= n; i++) rest += (x[i] - sum[of[i]] / runs[of[i]]) ^ 2 / n
+            printf "%.4g %.4g", high - low, sqrt(rest)
+        }' "$dir/table_whole")
+    name=$(awk -v key=$key 'NR == 1 { print $key }' "$dir/table_whole")
+    got=$(sed -n "s/^<tr><td>$name<\/td><td class=\"n\">\([^<]*\)<.*<td class=\"n\">\([^<]*\)<.*/\1 \2/p" \
+        "$dir/r.html")
+    if [ "$want" = "$got" ]; then ok; else bad "main effect of $name: $got, expected $want"; fi
 done
 if grep -qE 'https?://|<script|src=|@import' "$dir/r.html"; then bad "the report needs a network"
 else ok; fi

@@ -175,8 +175,10 @@ test_common() {
     cp "$dir/out" "$dir/help"
     # shellcheck disable=SC2013
     for word in $(sed -n 's/.*\.name = "\([A-Za-z0-9_]*\)".*/\1/p' "$3" tools/tool.h | sort -u); do
-        case $word in "$1"|probe|example|DATA_FILE|n_best_size|metric|json)
+        case $word in
+        "$1"|probe|example|DATA_FILE|n_best_size|metric|json)
             grep -q "\.name = \"$word\"" "$3" || continue ;;    # of the example in tool.h
+        tf32) grep -q TOOL_TF32_FLAG "$3" || continue ;;        # of some programs
         esac
         if grep -q -e "^  --$word\b" -e "^  $word\b" -e "^$word - " "$dir/help"; then ok
         else bad "$1 --help does not know $word"; fi
@@ -211,22 +213,91 @@ test_common() {
     else bad "$1 --help | :"; shows; fi
 }
 
-# Inputs that do not exist: exit 3, their name on the line, nothing begun.
-test_missing() {
-    nowhere=$dir/nowhere
-    case $1 in
-    evaluate) fails 3 "$nowhere" "$2" --metric squad "$nowhere" "$nowhere.too" ;;
-    ask)      fails 3 "$nowhere" "$2" --model_name_or_path "$nowhere" --index "$nowhere.too" ;;
-    index)    fails 3 "$nowhere" "$2" --passages "$nowhere" --analyzer korean \
-                  --output "$dir/output" ;;
-    search)   fails 3 "$nowhere" "$2" --index "$nowhere" --queries "$nowhere.too" ;;
-    tok)      fails 3 "$nowhere" "$2" --tokenizer_name "$nowhere" ;;
-    predict)  fails 3 "$nowhere" "$2" --model_name_or_path "$nowhere" --test_file "$nowhere.json" \
-                  --output_dir "$dir/output" ;;
-    train)    fails 3 "$nowhere" "$2" --model_name_or_path "$nowhere" --train_file "$nowhere.json" \
-                  --validation_file "$nowhere.json" --output_dir "$dir/output" ;;
-    esac
-    if [ -e "$dir/output" ]; then bad "$1 left an output directory"; fi
+# A model of one step, for programs that want a good one beside what is bad.
+make_model() {
+    sed 's/: 64,/: 8,/; s/: 128,/: 8,/' data/config.json >"$dir/config.json"
+    head -n 2 data/train.jsonl >"$dir/rows.jsonl"
+    run build/train --config_name "$dir/config.json" --tokenizer_name data \
+        --train_file "$dir/rows.jsonl" --output_dir "$dir/model" --max_steps 1
+    if [ "$code" = 0 ]; then ok; else bad "no model for the tests"; shows; fi
+}
+
+# One program a line: command lines whose BAD is something that no program takes.
+bad_inputs="
+ask      --model_name_or_path BAD --context ROWS --question x
+ask      --model_name_or_path MODEL --context BAD/x --question x
+ask      --model_name_or_path MODEL --index BAD --question x
+convert  BAD --output OUT
+ensemble --method hard_vote --files BAD,BAD --output_dir OUT
+evaluate --metric squad BAD ROWS
+evaluate --metric squad ROWS BAD
+index    --passages BAD --analyzer korean --output OUT
+inspect  BAD/x
+inspect  --as arrow BAD
+inspect  --as checkpoint BAD
+inspect  --as config BAD
+inspect  --as dataset BAD
+inspect  --as json BAD
+inspect  --as safetensors BAD
+inspect  --as tokenizer BAD
+inspect  --as torch BAD
+inspect  --as yaml BAD
+predict  --model_name_or_path BAD --test_file ROWS --output_dir OUT
+predict  --model_name_or_path MODEL --test_file BAD --output_dir OUT
+predict  --model_name_or_path MODEL --tokenizer_name BAD --test_file ROWS --output_dir OUT
+report   BAD --output OUT
+search   --index BAD --queries ROWS
+sweep    BAD --output_dir OUT
+tok      --tokenizer_name BAD
+train    --model_name_or_path BAD --train_file ROWS --output_dir OUT
+train    --model_name_or_path MODEL --train_file BAD --output_dir OUT
+train    --model_name_or_path MODEL --train_file ROWS --validation_file BAD --output_dir OUT
+train    --config_name BAD --tokenizer_name data --train_file ROWS --output_dir OUT
+train    --config_name data --tokenizer_name BAD --train_file ROWS --output_dir OUT
+train    BAD --model_name_or_path MODEL --train_file ROWS --output_dir OUT"
+
+# The same with an output that cannot be made: exit 5.
+bad_outputs="
+convert  MODEL --output FILE/x/o.safetensors
+index    --passages ROWS --analyzer whitespace --output FILE/x
+predict  --model_name_or_path MODEL --test_file ROWS --output_dir FILE/x
+train    --model_name_or_path MODEL --train_file ROWS --output_dir FILE/x --max_steps 1"
+
+# ends CODE BAD LINE: that exit code, and its line on stderr begins with the program's name and names
+# what is bad; nothing is left behind.
+ends() {
+    expected=$1 what=$2
+    # shellcheck disable=SC2086
+    set -- $(echo "$3" | sed "s:BAD:$what:g; s:ROWS:$dir/rows.jsonl:; s:MODEL:$dir/model:
+        s:OUT:$dir/output:; s:FILE:$dir/rows.jsonl:")
+    program=$1
+    shift
+    [ -x "build/$program" ] || { bad "build/$program is missing"; return; }
+    run "build/$program" "$@"
+    if [ "$code" = "$expected" ] && tail -n 1 "$dir/err" | grep "^$program: " \
+        | grep -qF -e "$what"; then ok
+    else bad "$program $*: expected exit $expected and a line with $what"; shows; fi
+    if [ -e "$dir/output" ]; then bad "$program $* left its output"; rm -rf "$dir/output"; fi
+}
+
+# Exit codes (RELIABILITY 2): each program, each input, each way in which it can be bad.
+test_exit_codes() {
+    make_model
+    printf '\000\001garbage\377' >"$dir/garbage"
+    : >"$dir/empty"
+    mkdir "$dir/folder"
+    for what in nowhere garbage empty folder; do
+        echo "$bad_inputs" | sed 1d >"$dir/lines"
+        while read -r line; do ends 3 "$dir/$what" "$line"; done <"$dir/lines"
+    done
+    echo "$bad_outputs" | sed 1d >"$dir/lines"
+    while read -r line; do ends 5 "$dir/rows.jsonl" "$line"; done <"$dir/lines"
+    # Every program that reads or writes is in the table.
+    for source in tools/*.c; do
+        name=$(basename "$source" .c)
+        case $name in mrc|bench|serve) continue ;; esac
+        if echo "$bad_inputs" | grep -q "^$name "; then ok; else bad "$name: no exit codes"; fi
+    done
 }
 
 for CC in ${CC:+"$CC"} cc gcc clang; do command -v "${CC%% *}" >/dev/null && break; done
@@ -249,6 +320,6 @@ for source in tools/*.c; do
     [ "$name" = mrc ] && continue
     if [ ! -x "build/$name" ]; then bad "build/$name is missing"; continue; fi
     test_common "$name" "build/$name" "$source"
-    test_missing "$name" "build/$name"
 done
+test_exit_codes
 finish

@@ -7,6 +7,7 @@ running=                                # what was started and not yet waited fo
 trap '[ -z "$running" ] || kill -9 "$running" 2>/dev/null; rm -rf "$dir"' EXIT
 passed=0 failed=0 skipped=0
 unset TERM
+export LC_ALL=C
 
 ok()   { passed=$((passed + 1)); }
 bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
@@ -46,8 +47,15 @@ fails() {
 same() {
     if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi
 }
+# log_history of a finished run, and what else its state counts.
+history_of() {
+    sed -n 's/.*"num_input_tokens_seen": \([0-9]*\).*"log_history": \(\[[^]]*\]\).*/\1 \2/p' \
+        "$1/trainer_state.json"
+}
 # same_run A B: what a run is known by.
 same_run() {
+    if [ "$(history_of "$1")" = "$(history_of "$2")" ]; then ok
+    else bad "log_history of $1 and $2 differ"; fi
     same "$1/log.jsonl" "$2/log.jsonl"
     same "$1/model.safetensors" "$2/model.safetensors"
     same "$1/best/model.safetensors" "$2/best/model.safetensors"
@@ -130,11 +138,30 @@ test_run() {
     if [ "$keys" = "step epoch train/loss train/learning_rate train/grad_norm " ]; then ok
     else bad "keys of log.jsonl: $keys"; fi
     keys=$(sed -n 's/^    "\(.*\)":.*/\1/p' "$dir/base/train_results.json" | tr '\n' ' ')
-    if [ "$keys" = "epoch train_loss train_runtime train_samples train_samples_per_second \
+    if [ "$keys" = "epoch total_flos train_loss train_runtime train_samples train_samples_per_second \
 train_skipped_steps train_steps_per_second " ]; then ok; else bad "train_results.json: $keys"; fi
     for key in eval_exact_match eval_f1 eval_samples train_loss epoch; do
         if [ "$(grep -c "\"$key\"" "$dir/base/all_results.json")" -eq 1 ]; then ok
         else bad "all_results.json: $key"; fi
+    done
+    # log_history has the lines of log.jsonl with Hugging Face's keys, sorted, and one at the end.
+    want=$(awk '{
+            gsub(/[{}]/, ""); n = split($0, part, ", "); line = ""
+            for (i = 1; i <= n; i++) { sub(/"train\//, "\"", part[i]); sub(/\//, "_", part[i]) }
+            for (i = 2; i <= n; i++) for (j = i; j > 1 && part[j] < part[j - 1]; j--) {
+                swap = part[j]; part[j] = part[j - 1]; part[j - 1] = swap
+            }
+            for (i = 1; i <= n; i++) line = line (i > 1 ? ", " : "") part[i]
+            printf "%s{%s}", (NR > 1 ? ", " : ""), line
+        }' "$dir/base/log.jsonl")
+    case $(history_of "$dir/base") in
+    *"[$want, {\"epoch\": 2.5, \"step\": 25, \"total_flos\": "*"\"train_loss\": "*"}]") ok ;;
+    *) bad "log_history: $(history_of "$dir/base")" ;;
+    esac
+    for key in best_metric best_model_checkpoint epoch eval_steps global_step logging_steps \
+        max_steps num_train_epochs save_steps total_flos train_batch_size; do
+        if [ "$(grep -o "\"$key\": " "$dir/base/trainer_state.json" | wc -l)" -ge 1 ]; then ok
+        else bad "trainer_state.json: no $key"; fi
     done
     if grep -q '"type": "bilstm"' "$dir/base/config.json"; then ok; else bad "config.json"; fi
     works train_in "$dir/t2" --threads 2
@@ -214,24 +241,36 @@ test_resume() {
     rm -r "$dir/copy"
 }
 
-# Each step of a run of 50 saved, each gone on from; and any number of threads.  All of them only
+# shellcheck disable=SC2086     # $steps is flags
+# each NAME FLAG...: a run of 50 steps, each saved; gone on from those of $EACH.  All of them only
 # when MRC_FAULTS is full.
-test_each() {
-    steps="--num_train_epochs 5 --save_steps 1 --save_total_limit 0"
-    # shellcheck disable=SC2086
-    works train_in "$dir/fifty" --threads 2 $steps
+each() {
+    name=$1
+    shift
+    works train_in "$dir/$name" --threads 2 $steps "$@"
     for step in $EACH; do
-        cp -R "$dir/fifty" "$dir/copy"
+        cp -R "$dir/$name" "$dir/copy"
         rm "$dir/copy/trainer_state.json" "$dir/copy/model.safetensors"
-        # shellcheck disable=SC2086
         works train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-$step" --threads 1 \
-            $steps
+            $steps "$@"
         says "resumed from $dir/copy/checkpoint-$step"
-        same_run "$dir/fifty" "$dir/copy"
+        same_run "$dir/$name" "$dir/copy"
         rm -r "$dir/copy"
     done
+}
+test_each() {
+    steps="--num_train_epochs 5 --save_steps 1 --save_total_limit 0"
+    each fifty
+    # What an experiment may choose, as much as goes together.
+    each chosen --head bigru --loss focal --gamma 2 --optim adamp --nesterov --weight_decay 0.01 \
+        --ema_decay 0.9 --rdrop_alpha 1 --fgm_epsilon 0.5 --layerwise_lr_decay 0.9 \
+        --head_learning_rate 1e-2 --lr_scheduler_type cosine_with_restarts --lr_num_cycles 3 \
+        --warmup_steps 4 --batching sorted --metric_for_best_model eval_loss --patience 9
+    if [ "$(wc -l <"$dir/chosen/log.jsonl")" -eq 26 ]; then ok; else bad "a run that was chosen"; fi
+    each drawn --head conv1d --loss label_smoothing --optim sgd --momentum 0.9 --fgm_epsilon 0.2 \
+        --batching token_budget --lr_scheduler_type inverse_sqrt \
+        --loss_positions valid --pad_to_max_length --max_seq_length 48 --max_steps 50
     for threads in $THREADS; do
-        # shellcheck disable=SC2086
         works train_in "$dir/threads" --threads "$threads" $steps
         same_run "$dir/fifty" "$dir/threads"
         same "$dir/fifty/checkpoint-50/optimizer.safetensors" \
@@ -334,6 +373,7 @@ test_forms() {
         train_in "$dir/none" --bf16
     absent "$dir/none"
     fails 2 "--bf16: contradicts --fp16" train_in "$dir/none" --backend naive --bf16 --fp16
+    fails 2 "--tf32: only CUDA devices multiply so" train_in "$dir/none" --tf32
     # The study's validation steps, counted in each epoch; its losses are logged with them.
     rm -rf "$dir/one"
     make_rows 3 102 >"$dir/more.jsonl"
@@ -618,6 +658,15 @@ test_choices() {
     if grep -q "\"mrc_head\": {$head}" "$dir/conv/config.json"; then ok
     else bad "the head in config.json"; fi
 
+    # Measured on the first examples, at each epoch's end, or never.
+    works train_in "$dir/few" --max_train_samples 20 --max_eval_samples 5 --max_steps 3
+    says "train.jsonl: 20 rows -> 20 kept"
+    says "dev.jsonl: 5 rows -> 5 kept"
+    works train_in "$dir/few" --overwrite_output_dir --max_steps 6 --eval_strategy no
+    if grep -q 'eval/loss' "$dir/few/log.jsonl"; then bad "--eval_strategy no"; else ok; fi
+    fails 2 "--eval_strategy: contradicts --eval_steps" train_in "$dir/no" --eval_strategy epoch
+    fails 2 "--DEBUG: is not a run of its own" train_in "$dir/no" --DEBUG
+
     # A rate of 0 never gets better: the run stops when the third evaluation is no better.
     works train_in "$dir/patient" --learning_rate 0 --patience 2 --eval_steps 3
     says "has not been better for 2 evaluations: stopping"
@@ -646,6 +695,57 @@ test_choices() {
     fails 2 "--head_kernel_size: is not odd" train_in "$dir/no" --head conv1d --head_kernel_size 4
     fails 2 "--freeze_layers: the model has fewer" train_in "$dir/no" --freeze_layers 2
     absent "$dir/no"
+}
+
+#---------------------------------------------------------------------------------------------------
+# --report_to: the values of log.jsonl, each once, in files that a kill leaves readable
+#---------------------------------------------------------------------------------------------------
+# STEP KEY VALUE of DIR/log.jsonl, sorted; what two lines of a step have alike stands once.
+logged_lines() {
+    tr -d '{}":,' <"$1/log.jsonl" | awk '{
+            for (i = 3; i < NF; i += 2) print $2, $i, $(i + 1)
+        }' | sort -u
+}
+# reads DIR: what tests/test_logs.c decodes is what log.jsonl has.
+reads() {
+    logged_lines "$1" >"$dir/want"
+    for file in "$1"/runs/*/events.out.tfevents.* "$1"/wandb/latest-run/run-*.wandb; do
+        if "$dir/decode" "$file" | grep -v ' _' | sort >"$dir/got" && case $file in
+            *.wandb) ;;
+            *) sort -u "$dir/got" >"$dir/once" && mv "$dir/once" "$dir/got" ;;
+            esac && paste -d ' ' "$dir/want" "$dir/got" | awk '
+                { d = $3 - $6; if (d < 0) d = -d; s = $3 < 0 ? -$3 : $3
+                  if ($1 != $4 || $2 != $5 || d > 1e-6 * s) wrong = 1 }
+                END { exit wrong || NR == 0 }'; then ok
+        else bad "$file is not log.jsonl"; diff "$dir/want" "$dir/got" | head -n 4; fi
+    done
+}
+test_logs() {
+    fails 2 "--report_to: no such logger (found mlflow" train_in "$dir/no" --report_to mlflow
+    works train_in "$dir/logs" --report_to tensorboard,wandb
+    same_run "$dir/base" "$dir/logs"
+    for CC in ${CC:+"$CC"} cc gcc clang; do command -v "${CC%% *}" >/dev/null && break; done
+    if $CC -std=c11 -O1 -pthread tests/test_logs.c build/mrc.o -o "$dir/decode" -lm 2>"$dir/err"
+    then ok; else skip "no decoder: $(head -n 1 "$dir/err")"; return; fi
+    reads "$dir/logs"
+    killed_in "$dir/killed_logs" 5 --report_to all
+    same_run "$dir/base" "$dir/killed_logs"
+    reads "$dir/killed_logs"
+    # What was not reported before a kill is caught up with, and one folder is one run.
+    rm -rf "$dir/copy"
+    cp -R "$dir/base" "$dir/copy"
+    rm "$dir/copy/trainer_state.json"
+    works train_in "$dir/copy" --resume_from_checkpoint "$dir/copy/checkpoint-23" \
+        --report_to tensorboard --logging_dir "$dir/tb"
+    mkdir -p "$dir/copy/runs" "$dir/copy/wandb/latest-run"
+    mv "$dir/tb" "$dir/copy/runs/"
+    cp "$dir"/logs/wandb/latest-run/run-*.wandb "$dir/copy/wandb/latest-run/"
+    reads "$dir/copy"
+    rm -r "$dir/copy"
+    works train_in "$dir/logs" --overwrite_output_dir --max_steps 3 --report_to wandb
+    absent "$dir/logs/runs"
+    if [ "$(find "$dir/logs/wandb" -name '*.wandb' | wc -l)" -eq 1 ]; then ok
+    else bad "--overwrite_output_dir: more than one run in wandb/"; fi
 }
 
 #---------------------------------------------------------------------------------------------------
@@ -729,6 +829,27 @@ EOF
         fails 3 "$1" build/train "$dir/bad.yaml" --output_dir "$dir/no"
         says "bad.yaml:2:"
     }
+    # What the study's program read and never used means nothing under --compat reference, but on
+    # the command line.
+    cat >"$dir/study.yaml" <<EOF
+compat: reference
+warmup_steps: 300
+weight_decay: 0.01
+DEBUG: false
+validation: true
+max_seq_length: 48
+EOF
+    works train_in "$dir/study" "$dir/study.yaml" --max_steps 4 --logging_steps 1
+    says "study.yaml: warmup_steps is not used, as in the study"
+    says "study.yaml: weight_decay is not used, as in the study"
+    if sed -n 1p "$dir/study/log.jsonl" | grep -q '"train/learning_rate": 0.00225'; then ok
+    else bad "warmup_steps of the study's file is used"; fi
+    if grep -q '"weight_decay": 0.0,' "$dir/study/train_args.json"; then ok
+    else bad "weight_decay of the study's file is used"; fi
+    works train_in "$dir/study" "$dir/study.yaml" --overwrite_output_dir --max_steps 4 \
+        --logging_steps 1 --warmup_steps 4
+    if sed -n 1p "$dir/study/log.jsonl" | grep -q '"train/learning_rate": 0.00075'; then ok
+    else bad "--warmup_steps of the command line is not used"; fi
     refused "unknown key (found learning_rat, expected perhaps learning_rate" 'learning_rat: 1'
     refused "adam_beta1 is out of range (found 1, expected" 'adam_beta1: 1'
     refused "loss is out of range (found mse, expected ce|focal|label_smoothing" 'loss: mse'
@@ -763,6 +884,7 @@ if [ $# -eq 0 ]; then
     test_faults
     test_spikes
     test_choices
+    test_logs
     test_config
 fi
 echo "$passed passed, $failed failed, $skipped skipped"

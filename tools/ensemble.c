@@ -87,45 +87,59 @@ static size_t read_votes(const char *path, const mrc_json *list, mrc_vote **room
     return n;
 }
 
-static void vote(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
-    mrc_json *root[MAX_FILES];
+static mrc_json *load_votes(mrc_ctx *ctx, const char *path) {
+    mrc_json *root;
+    tool_check(ctx, mrc_json_load(ctx, &root, path));
+    if (root->type != MRC_JSON_OBJECT) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no object of lists by question", path);
+    }
+    tool_check(ctx, mrc_json_unique_keys(ctx, root, path));
+    return root;
+}
+
+// The questions of file `from` that no file before it has, each with its winner, onto `out`.
+static size_t vote_on(mrc_ctx *ctx, const inputs *in, const ensemble_args *a,
+                      mrc_json *const *root, size_t from, mrc_text *out) {
     mrc_vote *room[MAX_FILES] = { NULL }, winner;
     mrc_votes lists[MAX_FILES];
-    size_t capacity[MAX_FILES] = { 0 };
-    char path[TOOL_PATH_BYTES];
-    mrc_text out;
-    for (size_t m = 0; m < in->n; m++) {
-        tool_check(ctx, mrc_json_load(ctx, &root[m], in->path[m]));
-        if (root[m]->type != MRC_JSON_OBJECT) {
-            tool_fail(TOOL_BAD_INPUT, "%s: is no object of lists by question", in->path[m]);
-        }
-        tool_check(ctx, mrc_json_unique_keys(ctx, root[m], in->path[m]));
-    }
-    mrc_text_init(&out, ctx);
-    for (const mrc_json *q = root[0]->child; q; q = q->next) {
+    size_t capacity[MAX_FILES] = { 0 }, n = 0;
+    for (const mrc_json *q = root[from]->child; q; q = q->next) {
+        int seen = 0;
+        for (size_t m = 0; m < from && !seen; m++) seen = mrc_json_get(root[m], q->key) != NULL;
+        if (seen) continue;
         for (size_t m = 0; m < in->n; m++) {
-            const mrc_json *list = m ? mrc_json_get(root[m], q->key) : q;
+            const mrc_json *list = m == from ? q : mrc_json_get(root[m], q->key);
             lists[m].n = read_votes(in->path[m], list, &room[m], &capacity[m]);
             lists[m].list = room[m];
         }
         tool_check(ctx, mrc_ensemble_vote(ctx, (mrc_ensemble)a->method, lists, in->n, in->weight,
                                           &winner));
-        mrc_text_printf(&out, "%s\n    ", q == root[0]->child ? "{" : ",");
-        mrc_text_json_string(&out, q->key, q->key_bytes, 1);
-        mrc_text_add(&out, ": ", 2);
-        mrc_text_json_string(&out, winner.text, winner.bytes, 1);
+        mrc_text_printf(out, "%s\n    ", out->bytes ? "," : "{");
+        mrc_text_json_string(out, q->key, q->key_bytes, 1);
+        mrc_text_add(out, ": ", 2);
+        mrc_text_json_string(out, winner.text, winner.bytes, 1);
+        n++;
     }
-    mrc_text_printf(&out, root[0]->child ? "\n}\n" : "{}\n");
+    for (size_t m = 0; m < in->n; m++) free(room[m]);
+    return n;
+}
+
+static void vote(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
+    mrc_json *root[MAX_FILES];
+    char path[TOOL_PATH_BYTES];
+    mrc_text out;
+    size_t n = 0;
+    for (size_t m = 0; m < in->n; m++) root[m] = load_votes(ctx, in->path[m]);
+    mrc_text_init(&out, ctx);
+    for (size_t m = 0; m < in->n; m++) n += vote_on(ctx, in, a, root, m, &out);
+    mrc_text_printf(&out, n ? "\n}\n" : "{}\n");
     if (out.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
     tool_check(ctx, mrc_dir_new(ctx, a->output_dir));
     tool_check(ctx, mrc_file_write(ctx, tool_path(path, a->output_dir, "predictions.json"),
                                    out.data, out.bytes));
-    tool_note("%s: %zu questions, %zu models", path, root[0]->n, in->n);
+    tool_note("%s: %zu questions, %zu models", path, n, in->n);
     mrc_text_free(&out);
-    for (size_t m = 0; m < in->n; m++) {
-        free(room[m]);
-        mrc_json_free(root[m]);
-    }
+    for (size_t m = 0; m < in->n; m++) mrc_json_free(root[m]);
 }
 
 //==============================================================================

@@ -227,7 +227,9 @@ static void put_head(void) {
         "gap:1rem}figure{margin:0}figcaption{font-weight:600}\n"
         "svg.chart{width:100%%;height:auto}svg.chart text{fill:var(--soft);font-size:13px}"
         "svg.chart .grid{stroke:var(--line)}svg.chart polyline{fill:none;stroke-width:2}"
-        "svg.chart circle{fill:var(--bg);stroke-width:2}svg .bar{fill:var(--c0);stroke:none}\n"
+        "svg.chart circle{fill:var(--bg);stroke-width:2}svg .bar{fill:var(--c0);stroke:none}"
+        "svg.chart .mean{stroke:var(--fg);stroke-width:3}\n"
+        "@media(max-width:30rem){svg.chart text{font-size:17px}}\n"
         ".words{line-height:1;display:flex;flex-wrap:wrap;align-items:flex-end;row-gap:.4rem}"
         ".w{display:inline-block;white-space:pre;text-align:center}"
         ".w i{display:block;height:1.4rem;position:relative}"
@@ -237,6 +239,36 @@ static void put_head(void) {
         "</style></head>\n<body><h1>");
     put_text(args.title);
     put("</h1>\n");
+}
+
+//==============================================================================
+// Scales
+//==============================================================================
+enum { WIDE = 520, HIGH = 280, LEFT = 62, RIGHT = 12, TOP = 12, BOTTOM = 34, NAMES = 200 };
+
+typedef struct axis { double low, high, tick; } axis;
+
+// 1, 2 or 5 times a power of ten, about `ticks` of them.
+static axis axis_of(double low, double high, double ticks) {
+    axis a = { low, high, 1 };
+    if (!(a.high > a.low)) {
+        a.high = a.low + fmax(fabs(a.low), 1) * 0.5;
+        a.low -= fmax(fabs(a.low), 1) * 0.5;
+    }
+    double raw = (a.high - a.low) / ticks, power = pow(10, floor(log10(raw)));
+    double unit = raw / power;
+    a.tick = power * (unit <= 1 ? 1 : unit <= 2 ? 2 : unit <= 5 ? 5 : 10);
+    return a;
+}
+static double at_x(axis a, double x) {
+    return LEFT + (x - a.low) / (a.high - a.low) * (WIDE - LEFT - RIGHT);
+}
+static double at_y(axis a, double y) {
+    return HIGH - BOTTOM - (y - a.low) / (a.high - a.low) * (HIGH - TOP - BOTTOM);
+}
+// Beside names of NAMES.
+static double at_wide(axis a, double x) {
+    return NAMES + (x - a.low) / (a.high - a.low) * (WIDE - NAMES - 3 * RIGHT);
 }
 
 //==============================================================================
@@ -318,31 +350,46 @@ static void put_runs(void) {
     put("</table></div></details>\n");
 }
 
-// A setting's values, each with the mean of its runs; the gap between the best and the worst mean
-// orders the settings.  Values are those of the runs in order of appearance.
+// A setting's main effect: its values, each with the mean of its runs; the gap between the best and
+// the worst mean orders the settings.  `rest` is how far runs with one value lie from their mean,
+// what the other settings do to them: root of the mean square.
 typedef struct effect {
     const char *flag, *value[MAX_RUNS];
-    double      mean[MAX_RUNS], gap;
-    size_t      n[MAX_RUNS], values;
+    double      mean[MAX_RUNS], low[MAX_RUNS], high[MAX_RUNS], gap, rest;
+    size_t      n[MAX_RUNS], values, of[MAX_RUNS];      // of: which value a run has
 } effect;
 
 static effect effect_of(const char *flag) {
     effect e = { .flag = flag };
     double low = HUGE_VAL, high = -HUGE_VAL, x;
+    size_t n = 0;
     for (size_t i = 0; i < n_runs; i++) {
         const char *value = flag_of(&runs[i], flag);
         size_t v = 0;
         if (!figure(&runs[i], metric, 0, &x)) continue;
         while (v < e.values && strcmp(e.value[v], value) != 0) v++;
-        if (v == e.values) e.value[e.values++] = value;
+        if (v == e.values) {
+            e.low[v] = HUGE_VAL;
+            e.high[v] = -HUGE_VAL;
+            e.value[e.values++] = value;
+        }
+        e.of[i] = v;
         e.mean[v] += x;
+        e.low[v] = fmin(e.low[v], x);
+        e.high[v] = fmax(e.high[v], x);
         e.n[v]++;
     }
     for (size_t v = 0; v < e.values; v++) {
         e.mean[v] /= (double)e.n[v];
-        if (e.mean[v] < low) low = e.mean[v];
-        if (e.mean[v] > high) high = e.mean[v];
+        low = fmin(low, e.mean[v]);
+        high = fmax(high, e.mean[v]);
     }
+    for (size_t i = 0; i < n_runs; i++) {
+        if (!figure(&runs[i], metric, 0, &x)) continue;
+        e.rest += (x - e.mean[e.of[i]]) * (x - e.mean[e.of[i]]);
+        n++;
+    }
+    e.rest = n ? sqrt(e.rest / (double)n) : 0;
     e.gap = e.values ? high - low : 0;
     return e;
 }
@@ -352,62 +399,90 @@ static int by_gap(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
+// All settings in one table, the one that matters most first.
+static void put_effects_table(const effect *list) {
+    double most = list[0].gap;
+    put("<div class=\"wide\"><table><tr><th>setting</th><th class=\"n\">means apart</th><th></th>"
+        "<th>highest mean</th><th>lowest mean</th><th class=\"n\">spread of the rest</th></tr>\n");
+    for (size_t k = 0; k < n_differing; k++) {
+        const effect *e = &list[k];
+        size_t top = 0, bottom = 0;
+        for (size_t v = 1; v < e->values; v++) {
+            if (e->mean[v] > e->mean[top]) top = v;
+            if (e->mean[v] < e->mean[bottom]) bottom = v;
+        }
+        put("<tr><td>%s</td><td class=\"n\">%.4g</td><td><svg width=\"120\" height=\"12\" "
+            "aria-hidden=\"true\"><rect class=\"bar\" width=\"%.1f\" height=\"12\"/></svg></td>"
+            "<td>", e->flag, e->gap, most > 0 ? 120 * e->gap / most : 0);
+        put_text(e->values ? e->value[top] : "-");
+        put("</td><td>");
+        put_text(e->values ? e->value[bottom] : "-");
+        put("</td><td class=\"n\">%.4g</td></tr>\n", e->rest);
+    }
+    put("</table></div>\n");
+}
+
+// A row for each value: its runs as dots on the scale of all runs, its mean as a bar.
+static void put_effect(const effect *e, axis x) {
+    enum { ROW = 30 };
+    const double high = (double)(ROW * e->values + BOTTOM);
+    put("<figure><figcaption>%s <span class=\"soft\">means %.4g apart</span></figcaption>"
+        "<svg class=\"chart\" viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"%s by %s\">\n",
+        e->flag, e->gap, WIDE, high, metric, e->flag);
+    for (double v = ceil(x.low / x.tick) * x.tick; v <= x.high + 1e-9 * x.tick; v += x.tick) {
+        put("<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"0\" y2=\"%.0f\"/><text x=\"%.1f\" "
+            "y=\"%.0f\" text-anchor=\"middle\">%.4g</text>\n", at_wide(x, v), at_wide(x, v),
+            high - BOTTOM + 4, at_wide(x, v), high - BOTTOM + 20, fabs(v) < 1e-9 * x.tick ? 0 : v);
+    }
+    for (size_t v = 0; v < e->values; v++) {
+        const double y = ROW * ((double)v + 0.5);
+        put("<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", NAMES - 14, y + 4);
+        put_text(*e->value[v] ? e->value[v] : "-");
+        put("</text>\n");
+        for (size_t i = 0; i < n_runs; i++) {
+            double value;
+            if (e->of[i] != v || !figure(&runs[i], metric, 0, &value)) continue;
+            put("<circle class=\"c%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>", i % 8,
+                at_wide(x, value), y);
+            put_label(&runs[i]);
+            put(": %.5g</title></circle>\n", value);
+        }
+        put("<line class=\"mean\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"><title>mean %.4g "
+            "of %zu runs, %.4g to %.4g</title></line>\n", at_wide(x, e->mean[v]),
+            at_wide(x, e->mean[v]), y - 12, y + 12, e->mean[v], e->n[v], e->low[v], e->high[v]);
+    }
+    put("</svg></figure>\n");
+}
+
 static void put_effects(void) {
     effect *list = tool_allocate(n_differing + 1, sizeof *list);
-    double most = 0;
-    for (size_t k = 0; k < n_differing; k++) {
-        list[k] = effect_of(differing[k]);
-        for (size_t v = 0; v < list[k].values; v++) most = fmax(most, list[k].mean[v]);
+    double low = HUGE_VAL, high = -HUGE_VAL, x;
+    for (size_t i = 0; i < n_runs; i++) {
+        if (!figure(&runs[i], metric, 0, &x)) continue;
+        low = fmin(low, x);
+        high = fmax(high, x);
     }
+    for (size_t k = 0; k < n_differing; k++) list[k] = effect_of(differing[k]);
     qsort(list, n_differing, sizeof *list, by_gap);
     if (n_differing) {
-        put("<h2>Which setting mattered</h2>\n<p class=\"soft\">Mean of the last %s over the runs "
-            "with each value; the setting whose means lie farthest apart comes first.</p>\n",
-            metric);
-    }
-    for (size_t k = 0; k < n_differing; k++) {
-        put("<h3>%s <span class=\"soft\">means %.4g apart</span></h3>\n<div class=\"wide\">"
-            "<table>\n", list[k].flag, list[k].gap);
-        for (size_t v = 0; v < list[k].values; v++) {
-            double part = most > 0 && list[k].mean[v] > 0 ? list[k].mean[v] / most : 0;
-            put("<tr><td>");
-            put_text(*list[k].value[v] ? list[k].value[v] : "-");
-            put("</td><td class=\"n\">%.4g</td><td class=\"soft\">%zu run%s</td><td><svg "
-                "width=\"200\" height=\"12\" role=\"img\" aria-label=\"%.4g\"><rect class=\"bar\" "
-                "width=\"%.1f\" height=\"12\"/></svg></td></tr>\n", list[k].mean[v], list[k].n[v],
-                list[k].n[v] == 1 ? "" : "s", list[k].mean[v], 200 * part);
+        put("<h2>Which setting mattered</h2>\n<p class=\"soft\">Main effects: the mean of the last "
+            "%s over all runs with a value, and how far apart these means are. The rest is how far "
+            "runs with one value lie from their mean: a gap much smaller than that may be chance. "
+            "Below, a dot is a run and a bar a mean.</p>\n", metric);
+        put_effects_table(list);
+        put("<div class=\"charts\" style=\"margin-top:1rem\">\n");
+        const double room = 0.04 * (high - low);        // no dot on the edge
+        for (size_t k = 0; k < n_differing; k++) {
+            put_effect(&list[k], axis_of(low - room, high + room, 5));
         }
-        put("</table></div>\n");
+        put("</div>\n");
     }
     free(list);
 }
 
 //==============================================================================
-// Charts
+// Learning curves
 //==============================================================================
-enum { WIDE = 520, HIGH = 280, LEFT = 62, RIGHT = 12, TOP = 12, BOTTOM = 34 };
-
-typedef struct axis { double low, high, tick; } axis;
-
-// 1, 2 or 5 times a power of ten, about `ticks` of them.
-static axis axis_of(double low, double high, double ticks) {
-    axis a = { low, high, 1 };
-    if (!(a.high > a.low)) {
-        a.high = a.low + fmax(fabs(a.low), 1) * 0.5;
-        a.low -= fmax(fabs(a.low), 1) * 0.5;
-    }
-    double raw = (a.high - a.low) / ticks, power = pow(10, floor(log10(raw)));
-    double unit = raw / power;
-    a.tick = power * (unit <= 1 ? 1 : unit <= 2 ? 2 : unit <= 5 ? 5 : 10);
-    return a;
-}
-static double at_x(axis a, double x) {
-    return LEFT + (x - a.low) / (a.high - a.low) * (WIDE - LEFT - RIGHT);
-}
-static double at_y(axis a, double y) {
-    return HIGH - BOTTOM - (y - a.low) / (a.high - a.low) * (HIGH - TOP - BOTTOM);
-}
-
 static void put_axes(axis x, axis y, const char *x_name) {
     for (double v = ceil(y.low / y.tick) * y.tick; v <= y.high + 1e-9 * y.tick; v += y.tick) {
         double shown = fabs(v) < 1e-9 * y.tick ? 0 : v;
@@ -476,7 +551,7 @@ static void put_charts(void) {
                                          "eval/accuracy" };
     put("<h2>Learning curves</h2>\n<p>");
     for (size_t i = 0; i < n_runs; i++) {
-        put("<span style=\"white-space:nowrap;margin-right:1em\">");
+        put("<span style=\"display:inline-block;margin-right:1em\">");
         put_swatch(i);
         put(" ");
         put_label(&runs[i]);

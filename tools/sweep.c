@@ -12,11 +12,16 @@
 // A run lives in OUTPUT_DIR/learning_rate=0.001,head=bilstm and is always started with
 // --resume_from_checkpoint: a sweep that was stopped, however that happened, goes on when the same
 // command is given again, and a run that is finished costs nothing.
+//
+// With num_folds in base and no fold anywhere each combination runs once for every fold, and what
+// scikit-learn calls cv_results_ comes out: means and standard deviations over the folds.
 #include "tool.h"
 #include <sys/wait.h>
 
 #define MAX_KEYS 64
 #define MAX_RUNS 4096
+#define TEXT_OF(x) TEXT_OF_(x)
+#define TEXT_OF_(x) #x
 
 typedef struct setting { const char *key; mrc_text value; } setting;    // as on a command line
 
@@ -30,15 +35,17 @@ typedef struct sweep_run {
 static struct sweep_args {
     const char *file, *output_dir, *train;
     size_t      jobs;
-    int         json, dry_run;
+    int         json, dry_run, out_of_fold;
 } args;
 
 static mrc_ctx         *ctx;
 static mrc_json        *root;
 static const mrc_json  *base, *grid;
 static sweep_run       *runs;
-static size_t           n_runs, n_keys;
-static char             train_path[TOOL_PATH_BYTES];
+static size_t           n_runs, n_keys; // keys: the grid's, then "fold" if there are folds
+static size_t           n_folds;        // runs of a combination, side by side in `runs`; 0: none
+static char             train_path[TOOL_PATH_BYTES], predict_path[TOOL_PATH_BYTES],
+                        ensemble_path[TOOL_PATH_BYTES];
 
 //==============================================================================
 // The sweep file
@@ -87,9 +94,15 @@ static void load_file(void) {
         }
     }
     base = member("base", 0);
-    grid = member("grid", 1);
     if (base) tool_check(ctx, mrc_json_unique_keys(ctx, base, args.file));
-    tool_check(ctx, mrc_json_unique_keys(ctx, grid, args.file));
+    const mrc_json *folds = base ? mrc_json_get(base, "num_folds") : NULL;
+    grid = member("grid", !folds);
+    if (grid) tool_check(ctx, mrc_json_unique_keys(ctx, grid, args.file));
+    if (!folds || mrc_json_get(base, "fold") || (grid && mrc_json_get(grid, "fold"))) return;
+    if (!folds->is_int || folds->integer < 2 || folds->integer > MAX_RUNS) {
+        refuse(folds, "not a number of folds (expected 2 to " TEXT_OF(MAX_RUNS) ")");
+    }
+    n_folds = (size_t)folds->integer;
 }
 
 // Keys that the sweep itself sets.
@@ -106,13 +119,13 @@ static void check_key(const mrc_json *at) {
 }
 
 static size_t count_runs(void) {
-    size_t n = 1;
-    n_keys = grid->n;
+    size_t n = n_folds ? n_folds : 1;
+    n_keys = (grid ? grid->n : 0) + (n_folds > 0);
     if (!n_keys || n_keys > MAX_KEYS) {
         tool_fail(TOOL_BAD_INPUT, "%s: grid varies %zu flags, expected 1 to %d", args.file, n_keys,
                   MAX_KEYS);
     }
-    for (const mrc_json *k = grid->child; k; k = k->next) {
+    for (const mrc_json *k = grid ? grid->child : NULL; k; k = k->next) {
         check_key(k);
         if (base && mrc_json_get(base, k->key)) refuse(k, "this flag is in base too");
         if (k->type != MRC_JSON_ARRAY || !k->n) refuse(k, "expected a list of values");
@@ -128,11 +141,12 @@ static size_t count_runs(void) {
     return n;
 }
 
-// "loss=focal,head=bilstm", what a folder's name should not have replaced by "_".
-static char *run_name(const sweep_run *r) {
+// "loss=focal,head=bilstm", what a folder's name should not have replaced by "_"; of n settings.
+static char *run_name(const sweep_run *r, size_t n) {
     mrc_text t;
     mrc_text_init(&t, ctx);
-    for (size_t k = 0; k < n_keys; k++) {
+    mrc_text_add(&t, "", 0);
+    for (size_t k = 0; k < n; k++) {
         mrc_text_printf(&t, "%s%s=%s", k ? "," : "", r->settings[k].key,
                         r->settings[k].value.bytes ? r->settings[k].value.data : "");
     }
@@ -154,9 +168,13 @@ static void make_runs(void) {
     for (size_t i = 0; i < n_runs; i++) {
         sweep_run *r = &runs[i];
         size_t left = n_runs, rest = i, k = 0;
+        if (n_folds) {
+            left /= n_folds;
+            rest /= n_folds;
+        }
         r->code = -1;
         r->settings = tool_allocate(n_keys, sizeof *r->settings);
-        for (const mrc_json *key = grid->child; key; key = key->next, k++) {
+        for (const mrc_json *key = grid ? grid->child : NULL; key; key = key->next, k++) {
             left /= key->n;
             const mrc_json *v = key->child;
             for (size_t j = rest / left; j; j--) v = v->next;
@@ -165,7 +183,12 @@ static void make_runs(void) {
             mrc_text_init(&r->settings[k].value, ctx);
             add_scalar(&r->settings[k].value, v);
         }
-        r->name = run_name(r);
+        if (n_folds) {
+            r->settings[k].key = "fold";
+            mrc_text_init(&r->settings[k].value, ctx);
+            mrc_text_printf(&r->settings[k].value, "%zu", i % n_folds);
+        }
+        r->name = run_name(r, n_keys);
         for (size_t j = 0; j < i; j++) {
             if (strcmp(runs[j].name, r->name) == 0) {
                 tool_fail(TOOL_BAD_INPUT, "%s: two runs of the grid have one name (found %s "
@@ -215,7 +238,7 @@ static words command_of(const sweep_run *r) {
         add_word(&w, "--%s=%s", r->settings[k].key,
                  r->settings[k].value.bytes ? r->settings[k].value.data : "");
     }
-    if (!(base && mrc_json_get(base, "threads")) && !mrc_json_get(grid, "threads")) {
+    if (!(base && mrc_json_get(base, "threads")) && !(grid && mrc_json_get(grid, "threads"))) {
         size_t share = tool_common.threads / args.jobs;
         add_word(&w, "--threads=%zu", share ? share : 1);
     }
@@ -229,24 +252,26 @@ static void words_free(words *w) {
     free(w->text);
 }
 
-static void start(sweep_run *r) {
+// Begins a program whose messages go to OUTPUT_DIR/NAME.log, in a folder; frees its words.
+static pid_t spawn(words w, const char *name, const char *folder) {
     char log[TOOL_PATH_BYTES], file[512];
-    words w = command_of(r);
-    snprintf(file, sizeof file, "%s.log", r->name);
+    snprintf(file, sizeof file, "%s.log", name);
     tool_path(log, args.output_dir, file);
     int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (out < 0) tool_fail(TOOL_IO, "%s: %s", log, strerror(errno));
     fflush(stdout);
-    r->pid = fork();
-    if (r->pid < 0) tool_fail(TOOL_NO_MEMORY, "fork: %s", strerror(errno));
-    if (r->pid == 0) {
+    pid_t pid = fork();
+    if (pid < 0) tool_fail(TOOL_NO_MEMORY, "fork: %s", strerror(errno));
+    if (pid == 0) {
         setpgid(0, 0);                  // Ctrl-C reaches the sweep, which tells its runs once
         if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0) _exit(TOOL_IO);
-        execv(train_path, w.text);
+        if (chdir(folder) != 0) _exit(TOOL_IO);
+        execv(w.text[0], w.text);
         _exit(127);
     }
     close(out);
     words_free(&w);
+    return pid;
 }
 
 // Looks twenty times a second, as a signal does not end a wait (SA_RESTART): -1: none has ended.
@@ -276,7 +301,8 @@ static void run_all(void) {
     for (;;) {
         while (!tool_signal && running < args.jobs && next < n_runs) {
             tool_note("%s: run %zu of %zu", runs[next].name, next + 1, n_runs);
-            start(&runs[next++]);
+            runs[next].pid = spawn(command_of(&runs[next]), runs[next].name, ".");
+            next++;
             running++;
         }
         if (tool_signal && !told) {
@@ -322,11 +348,13 @@ static void print_json(const sweep_run *r, const mrc_json *results) {
     mrc_text_free(&t);
 }
 
+static const char *const figures[] = { "eval_exact_match", "eval_f1", "eval_start_accuracy",
+    "eval_end_accuracy", "eval_accuracy", "eval_loss", "train_loss" };
+#define N_FIGURES (sizeof figures / sizeof *figures)
+
 // A table with tabs: settings, then the measured figures of the first run that has them.
 static void print_row(const sweep_run *r, const mrc_json *results) {
-    static const char *const figures[] = { "eval_exact_match", "eval_f1", "eval_start_accuracy",
-        "eval_end_accuracy", "eval_accuracy", "eval_loss", "train_loss" };
-    const size_t n = sizeof figures / sizeof *figures;
+    const size_t n = N_FIGURES;
     if (r == runs) {
         for (size_t k = 0; k < n_keys; k++) tool_print("%s\t", r->settings[k].key);
         for (size_t i = 0; i < n; i++) tool_print("%s%s", figures[i], i + 1 < n ? "\t" : "\n");
@@ -356,6 +384,200 @@ static int print_all(void) {
     return code;
 }
 
+//==============================================================================
+// Folds: a combination is `n_folds` runs
+//==============================================================================
+// A figure over the folds of a combination, as scikit-learn has it: the standard deviation is that
+// of the population.  Without all folds there is none.
+typedef struct over_folds { double *split, mean, std; size_t rank; int known; } over_folds;
+
+static void fold_values(over_folds *o, const sweep_run *first, const char *figure) {
+    o->split = tool_allocate(n_folds, sizeof *o->split);
+    o->known = 1;
+    for (size_t k = 0; k < n_folds; k++) {
+        mrc_json *results = results_of(&first[k]);
+        const mrc_json *m = results ? mrc_json_get(results, figure) : NULL;
+        if (m && m->type == MRC_JSON_NUMBER) o->split[k] = m->number;
+        else o->known = 0;
+        o->mean += o->split[k] / (double)n_folds;
+        mrc_json_free(results);
+    }
+    for (size_t k = 0; k < n_folds; k++) {
+        o->std += (o->split[k] - o->mean) * (o->split[k] - o->mean) / (double)n_folds;
+    }
+    o->std = sqrt(o->std);
+}
+
+// 1 for the best mean; equal ones share the better rank.
+static void rank_all(over_folds *list, size_t n, int down) {
+    for (size_t i = 0; i < n; i++) {
+        list[i].rank = 1;
+        for (size_t j = 0; j < n; j++) {
+            list[i].rank += down ? list[j].mean < list[i].mean : list[j].mean > list[i].mean;
+        }
+    }
+}
+
+static void add_list(mrc_text *t, const char *key, const over_folds *list, size_t n, int what,
+                     size_t split) {
+    tool_json_key(t, key);
+    for (size_t i = 0; i < n; i++) {
+        mrc_text_add(t, i ? ", " : "[", i ? 2 : 1);
+        if (what == 0) mrc_text_number(t, list[i].split[split]);
+        if (what == 1) mrc_text_number(t, list[i].mean);
+        if (what == 2) mrc_text_number(t, list[i].std);
+        if (what == 3) mrc_text_printf(t, "%zu", list[i].rank);
+    }
+    mrc_text_add(t, "]", 1);
+}
+
+// params and param_*: the settings of each combination.
+static void add_params(mrc_text *t, size_t n) {
+    tool_json_key(t, "params");
+    for (size_t i = 0; i < n; i++) {
+        mrc_text_add(t, i ? ", {" : "[{", i ? 3 : 2);
+        for (size_t k = 0; k + 1 < n_keys; k++) {
+            const setting *s = &runs[i * n_folds].settings[k];
+            tool_json_string(t, s->key, s->value.bytes ? s->value.data : "");
+        }
+        mrc_text_add(t, "}", 1);
+    }
+    mrc_text_add(t, "]", 1);
+}
+
+// One figure of all combinations into cv_results.json and, as a row of text, the table.
+static void add_figure(mrc_text *json, mrc_text *table, const char *figure) {
+    const size_t n = n_runs / n_folds;
+    const char *name = strchr(figure, '_') + 1;     // mean_test_f1 of eval_f1
+    over_folds *list = tool_allocate(n, sizeof *list);
+    char key[64];
+    int known = 1;
+    for (size_t i = 0; i < n; i++) {
+        fold_values(&list[i], &runs[i * n_folds], figure);
+        known &= list[i].known;
+    }
+    rank_all(list, n, strstr(figure, "loss") != NULL);
+    for (size_t k = 0; known && k < n_folds; k++) {
+        snprintf(key, sizeof key, "split%zu_test_%s", k, name);
+        add_list(json, key, list, n, 0, k);
+    }
+    static const char *const of[] = { "", "mean", "std", "rank" };
+    for (int what = 1; known && what < 4; what++) {
+        snprintf(key, sizeof key, "%s_test_%s", of[what], name);
+        add_list(json, key, list, n, what, 0);
+    }
+    for (size_t i = 0; known && i < n; i++) {
+        mrc_text_printf(table, "%s\t", name);
+        for (size_t k = 0; k + 1 < n_keys; k++) {
+            const mrc_text *value = &runs[i * n_folds].settings[k].value;
+            mrc_text_printf(table, "%s\t", value->bytes ? value->data : "");
+        }
+        mrc_text_printf(table, "%.4f\t%.4f\t%zu\n", list[i].mean, list[i].std, list[i].rank);
+    }
+    for (size_t i = 0; i < n; i++) free(list[i].split);
+    free(list);
+}
+
+// cv_results.json, and a table of it behind that of the runs.
+static void write_folds(void) {
+    char path[TOOL_PATH_BYTES];
+    mrc_text json, table;
+    mrc_text_init(&json, ctx);
+    mrc_text_init(&table, ctx);
+    mrc_text_printf(&table, "\nfigure\t");
+    for (size_t k = 0; k + 1 < n_keys; k++) {
+        mrc_text_printf(&table, "%s\t", runs[0].settings[k].key);
+    }
+    mrc_text_printf(&table, "mean_test\tstd_test\trank_test\n");
+    mrc_text_add(&json, "{", 1);
+    add_params(&json, n_runs / n_folds);
+    for (size_t i = 0; i + 1 < N_FIGURES; i++) add_figure(&json, &table, figures[i]);
+    mrc_text_add(&json, "}\n", 2);
+    if (json.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check(ctx, mrc_file_write(ctx, tool_path(path, args.output_dir, "cv_results.json"),
+                                   json.data, json.bytes));
+    if (!args.json) tool_write_text(&table);
+    mrc_text_free(&json);
+    mrc_text_free(&table);
+}
+
+//==============================================================================
+// Out-of-fold answers: each row by the model that has not seen it
+//==============================================================================
+// Runs a program to its end.
+static void run_to_end(words w, const char *name, const char *folder) {
+    int status;
+    char program[256];
+    snprintf(program, sizeof program, "%s", w.text[0]);
+    pid_t pid = spawn(w, name, folder);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    tool_fail(code > 0 && code < 8 ? (tool_exit)code : TOOL_BAD_INPUT, "%s: has failed: see "
+              "%s/%s.log", program, args.output_dir, name);
+}
+
+// A run's answers to its own fold, decoded as it was measured, into a folder.
+static void answer_fold(const sweep_run *r, const char *folder) {
+    static const char *const same[] = { "num_folds", "fold", "seed", "max_seq_length",
+                                        "doc_stride", "n_best_size", "max_answer_length" };
+    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
+    mrc_json *flags;
+    words w = { 0 };
+    tool_path(path, tool_path(dir, args.output_dir, r->name), "train_args.json");
+    tool_check(ctx, mrc_json_load(ctx, &flags, path));
+    const mrc_json *file = mrc_json_get(flags, "train_file");
+    const mrc_json *encoding = mrc_json_get(flags, "encoding");
+    if (!file || (encoding && !strcmp(encoding->string, "sentinel"))) {
+        tool_fail(TOOL_USAGE, "--out_of_fold: %s: sentinels are not decoded (found --encoding "
+                  "sentinel, expected offsets)", r->name);
+    }
+    add_word(&w, "%s", predict_path);
+    add_word(&w, "--model_name_or_path=%s", dir);
+    add_word(&w, "--test_file=%s", file->string);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        const mrc_json *v = mrc_json_get(flags, same[i]);
+        if (v && v->is_int) add_word(&w, "--%s=%lld", same[i], (long long)v->integer);
+    }
+    add_word(&w, "--threads=%zu", tool_common.threads);
+    add_word(&w, "--output_dir=%s", folder);
+    mrc_json_free(flags);
+    run_to_end(w, r->name, ".");
+}
+
+// The answers of all folds of a combination.  Every question is in one list, so that a vote only
+// puts them together; the vote is taken in their folder, as the settings in its name have commas.
+static void answer_folds(const sweep_run *first) {
+    char name[512], dir[TOOL_PATH_BYTES], *settings = run_name(first, n_keys - 1);
+    words w = { 0 };
+    mrc_text files;
+    mrc_text_init(&files, ctx);
+    snprintf(name, sizeof name, "out_of_fold%s%s", *settings ? "," : "", settings);
+    tool_path(dir, args.output_dir, name);
+    for (size_t k = 0; k < n_folds; k++) {
+        char fold[32], folder[TOOL_PATH_BYTES];
+        snprintf(fold, sizeof fold, "fold%zu", k);
+        answer_fold(&first[k], tool_path(folder, dir, fold));
+        mrc_text_printf(&files, "%s%s/nbest_predictions.json", k ? "," : "", fold);
+    }
+    add_word(&w, "%s", ensemble_path);
+    add_word(&w, "--method=hard_vote");
+    add_word(&w, "--files=%s", files.failed ? "" : files.data);
+    add_word(&w, "--output_dir=.");
+    mrc_text_free(&files);
+    free(settings);
+    run_to_end(w, name, dir);
+    tool_note("%s/predictions.json: the answers of %zu folds", dir, n_folds);
+}
+
+static void answer_all(void) {
+    for (size_t i = 0; i < n_runs && !tool_signal; i += n_folds) {
+        size_t done = 0;
+        while (done < n_folds && runs[i + done].code == 0) done++;
+        if (done == n_folds) answer_folds(&runs[i]);
+    }
+}
+
 // The commands, for a shell.
 static void print_commands(void) {
     for (size_t i = 0; i < n_runs; i++) {
@@ -365,21 +587,37 @@ static void print_commands(void) {
     }
 }
 
-static void find_train(const char *self) {
+// A program that stands beside this one.
+static void find_program(char *path, const char *self, const char *name, const char *given) {
     const char *slash = strrchr(self, '/');
-    if (args.train) snprintf(train_path, sizeof train_path, "%s", args.train);
-    else snprintf(train_path, sizeof train_path, "%.*strain", slash ? (int)(slash + 1 - self) : 0,
-                  slash ? self : "");
-    if (mrc_file_exists(train_path) != 1) {
-        tool_fail(TOOL_BAD_INPUT, "%s: no such program (expected train beside sweep, or --train "
-                  "FILE)", train_path);
+    if (given) snprintf(path, TOOL_PATH_BYTES, "%s", given);
+    else snprintf(path, TOOL_PATH_BYTES, "%.*s%s", slash ? (int)(slash + 1 - self) : 0,
+                  slash ? self : "", name);
+    if (mrc_file_exists(path) != 1) {
+        tool_fail(TOOL_BAD_INPUT, "%s: no such program (expected %s beside sweep%s)", path, name,
+                  strcmp(name, "train") ? "" : ", or --train FILE");
     }
+}
+
+static void find_programs(const char *self) {
+    find_program(train_path, self, "train", args.train);
+    if (!args.out_of_fold) return;
+    if (!n_folds) {
+        tool_fail(TOOL_USAGE, "--out_of_fold: %s: there are no folds (found no num_folds in base, "
+                  "or a fold beside it)", args.file);
+    }
+    find_program(predict_path, self, "predict", NULL);
+    find_program(ensemble_path, self, "ensemble", NULL);
+    char *whole = realpath(ensemble_path, NULL);        // it is run in another folder
+    if (whole && strlen(whole) < sizeof ensemble_path) strcpy(ensemble_path, whole);
+    free(whole);
 }
 
 int main(int argc, char **argv) {
     tool_flag flags[] = {
         { .name = "SWEEP_FILE", .string = &args.file, .positional = 1, .required = 1,
-          .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values" },
+          .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values; with "
+                  "folds there may be no grid" },
         { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
           .help = "a folder for each run, and its messages in a .log beside it" },
         { .name = "jobs", .size = &args.jobs, .preset = "1", .min = 1, .max = 256,
@@ -387,13 +625,18 @@ int main(int argc, char **argv) {
         { .name = "train", .string = &args.train, .value = "FILE", .otherwise = "beside sweep",
           .help = "the program that is run" },
         { .name = "json", .flag = &args.json, .help = "print one JSON object a run" },
+        { .name = "out_of_fold", .flag = &args.out_of_fold,
+          .help = "with folds: let every model answer its own fold, and put these together in "
+                  "output_dir/out_of_fold,SETTINGS/predictions.json" },
         { .name = "dry_run", .flag = &args.dry_run, .help = "print the command lines and leave" },
         { 0 }
     };
     tool_program program = {
         .name = "sweep",
         .purpose = "Trains a reader for every combination of the values in a grid of flags. "
-                   "Started again after it was stopped, it goes on where it was.",
+                   "Started again after it was stopped, it goes on where it was. With num_folds "
+                   "in base each combination runs on every fold; means and standard deviations go "
+                   "to stdout and cv_results.json.",
         .usage = "SWEEP_FILE --output_dir DIR [flags]",
         .examples = { "sweep data/sweep.yaml --output_dir runs",
                       "sweep grid.json --output_dir runs --jobs 2 --json" },
@@ -403,7 +646,7 @@ int main(int argc, char **argv) {
     ctx = tool_ctx_new(NULL, 0);
     load_file();
     make_runs();
-    find_train(argv[0]);
+    find_programs(argv[0]);
     if (args.dry_run) {
         print_commands();
         return tool_finish();
@@ -415,7 +658,9 @@ int main(int argc, char **argv) {
         tool_fail(TOOL_INTERRUPTED, "interrupted: the same command goes on from here");
     }
     int code = print_all();
+    if (n_folds) write_folds();
     tool_flush();
+    if (args.out_of_fold) answer_all();
     if (code) tool_fail((tool_exit)code, "not every run has ended well: see %s", args.output_dir);
     return tool_finish();
 }

@@ -941,6 +941,27 @@ TOOL_DEF void tool_json_integer(mrc_text *t, const char *key, int64_t x) {
     tool_json_key(t, key);
     mrc_text_printf(t, "%lld", (long long)x);
 }
+// A value as it was read: a scalar, or a list of such.
+TOOL_DEF void tool_json_value(mrc_text *t, const mrc_json *v) {
+    switch (v->type) {
+    case MRC_JSON_STRING: mrc_text_json_string(t, v->string, v->bytes, 0); break;
+    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); break;
+    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); break;
+    case MRC_JSON_NUMBER:
+        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
+        else mrc_text_number(t, v->number);
+        break;
+    case MRC_JSON_ARRAY:
+        mrc_text_add(t, "[", 1);
+        for (const mrc_json *e = v->child; e; e = e->next) {
+            if (e != v->child) mrc_text_add(t, ", ", 2);
+            tool_json_value(t, e);
+        }
+        mrc_text_add(t, "]", 1);
+        break;
+    default: mrc_text_add(t, "null", 4);
+    }
+}
 
 //==============================================================================
 // Progress bar: desc:  42%|####      | 42/100 [00:12<00:17, 3.40it/s, loss=0.7]

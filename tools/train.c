@@ -8,10 +8,11 @@
 //
 // The output directory, in the order in which things appear there:
 //     log.jsonl               appended to; synced before a checkpoint records its length
+//     logs.json, runs/, wandb/    with --report_to: they follow log.jsonl (logs.h)
 //     best/                   a model directory, replaced by renaming
 //     checkpoint-<step>/      contract E of mrc.h
 //     the final model, *_results.json, and last trainer_state.json with "finished": true
-#include "tool.h"
+#include "logs.h"
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -41,6 +42,9 @@ typedef struct train_args {
     double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
     size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
     const char *metric_for_best_model, *config;
+    const char *report_to, *logging_dir, *run_name;
+    int     eval_strategy, validation, debug;
+    size_t  max_train_samples, max_eval_samples;
 } train_args;
 
 // What a checkpoint brings back, beside weights and moments.
@@ -60,6 +64,7 @@ typedef struct run_state {
     double   eval_seconds, seconds;     // seconds: of training, all processes of the run together
     uint64_t log_bytes;
     uint32_t log_crc;
+    uint64_t tokens;                    // that have been trained on, pads too
 } run_state;
 
 typedef struct run {
@@ -71,6 +76,7 @@ typedef struct run {
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
     mrc_dataset   *all_set;             // with folds: what both are parts of
+    mrc_dataset   *whole_train, *whole_validation;  // with --max_train_samples and its like
     mrc_features   train, validation;
     mrc_model     *model;
     mrc_model_config model_config;
@@ -85,6 +91,11 @@ typedef struct run {
     uint64_t       total_steps, warmup_steps;
     const mrc_feature **batch;          // room for one optimizer step's
     int            lock, log;           // file descriptors; -1: not open
+    tool_logs      logs;
+    mrc_text       args_text;           // train_args.json
+    mrc_text       history;             // log_history: the lines of log.jsonl as HF has them
+    double         best_acc;            // the highest eval/accuracy that was logged
+    double         last_loss;           // the latest train/loss that was logged, 0: none
     size_t         step_bytes;          // of the step arena, as planned
     double         begun;               // seconds
     tool_bar       bar;
@@ -93,6 +104,21 @@ typedef struct run {
 //==============================================================================
 // Flags
 //==============================================================================
+// Keys of the study's config.yaml that its program read and never used: a file that has them means
+// what it meant there, a command line means what it says.
+static void unused_in_study(const tool_program *p, const char *name, int used) {
+    if (used && tool_given(p, name) == TOOL_CONFIGURED) {
+        tool_note("%s: %s is not used, as in the study (--%s on the command line is)",
+                  *p->config, name, name);
+    }
+}
+static void resolve_unused(train_args *a, const tool_program *p) {
+    unused_in_study(p, "warmup_steps", a->warmup_steps > 0);
+    unused_in_study(p, "weight_decay", a->weight_decay > 0);
+    if (tool_given(p, "warmup_steps") == TOOL_CONFIGURED) a->warmup_steps = 0;
+    if (tool_given(p, "weight_decay") == TOOL_CONFIGURED) a->weight_decay = 0;
+}
+
 // What --compat reference means (PARITY 0), and what contradicts it.
 static void resolve_compat(run *r, const tool_program *p) {
     train_args *a = &r->a;
@@ -112,6 +138,7 @@ static void resolve_compat(run *r, const tool_program *p) {
     a->encoding = MRC_ENCODING_SENTINEL;
     a->pad_to_max_length = 1;
     a->max_grad_norm = 0;
+    resolve_unused(a, p);
     if (!tool_given(p, "loss_variant")) a->loss_variant = 1;
     if (!tool_given(p, "gamma")) a->gamma = 1;
 }
@@ -177,6 +204,27 @@ static double best_value(const run *r) {
     return value;
 }
 
+// --eval_strategy in terms of --eval_steps, whose 0 is each epoch's end.
+static void resolve_strategy(run *r, const tool_program *p) {
+    enum { AUTO, NO, STEPS, EPOCH };
+    train_args *a = &r->a;
+    const int given = tool_given(p, "eval_steps");
+    if (a->debug) {
+        tool_fail(TOOL_USAGE, "--DEBUG: is not a run of its own here (found true, expected false "
+                  "with --max_train_samples and --max_eval_samples)");
+    }
+    if (a->eval_strategy == NO) a->do_eval = 0;
+    if (a->eval_strategy == EPOCH && given) {
+        tool_fail(TOOL_USAGE, "--eval_strategy: contradicts --eval_steps (found epoch, expected "
+                  "steps, or no --eval_steps)");
+    }
+    if (a->eval_strategy == STEPS && !given) a->eval_steps = a->logging_steps;
+    if (a->eval_strategy == STEPS && !a->eval_steps) {
+        tool_fail(TOOL_USAGE, "--eval_strategy: says steps, not how many (found neither "
+                  "--eval_steps nor --logging_steps, expected one)");
+    }
+}
+
 static void check_usage(run *r, const tool_program *p) {
     train_args *a = &r->a;
     if (!a->model_name_or_path == !a->config_name) {
@@ -208,6 +256,8 @@ static void check_usage(run *r, const tool_program *p) {
     resolve_compat(r, p);
     check_experiment(r, p);
     resolve_metric(r, p);
+    tool_logs_check(a->report_to);
+    resolve_strategy(r, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
     if (!a->do_eval) a->validation_file = NULL;
@@ -233,7 +283,7 @@ static void check_precision(const run *r) {
 //==============================================================================
 static int is_run_file(const char *name) {
     static const char *const names[] = {
-        "log.jsonl", "trainer_state.json", "train_results.json", "eval_results.json",
+        "log.jsonl", "logs.json", "trainer_state.json", "train_results.json", "eval_results.json",
         "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt",
         "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
         "special_tokens_map.json", "best", ".best.tmp", ".best.old", NULL };
@@ -337,6 +387,55 @@ static void log_fail(const run *r, const char *what) {
     tool_fail(TOOL_IO, "%s/log.jsonl: cannot be %s: %s", r->a.output_dir, what, strerror(errno));
 }
 
+// The seconds of training so far, of all processes of the run.
+static double train_seconds(const run *r) {
+    return r->s.seconds + (r->begun > 0 ? tool_seconds() - r->begun : 0);
+}
+
+// Hugging Face's key of one of ours: train/loss is loss, eval/loss is eval_loss.
+static const char *history_key(const mrc_json *m, char *out, size_t bytes) {
+    snprintf(out, bytes, "%s", strncmp(m->key, "train/", 6) ? m->key : m->key + 6);
+    for (char *c = out; *c; c++) {
+        if (*c == '/') *c = '_';
+    }
+    return out;
+}
+
+static int by_history_key(const void *a, const void *b) {
+    char x[64], y[64];
+    return strcmp(history_key(*(const mrc_json *const *)a, x, sizeof x),
+                  history_key(*(const mrc_json *const *)b, y, sizeof y));
+}
+
+// A line as an entry of log_history, its keys sorted.
+static void history_add(run *r, const mrc_json *line) {
+    const mrc_json *member[LOG_ITEMS];
+    char key[64];
+    size_t n = 0;
+    for (const mrc_json *m = line->child; m && n < LOG_ITEMS; m = m->next) member[n++] = m;
+    qsort(member, n, sizeof *member, by_history_key);
+    mrc_text *t = &r->history;
+    mrc_text_add(t, ", {", 3);
+    for (size_t i = 0; i < n; i++) {
+        tool_json_key(t, history_key(member[i], key, sizeof key));
+        tool_json_value(t, member[i]);
+    }
+    mrc_text_add(t, "}", 1);
+}
+
+// What follows log.jsonl takes a line of it, new or kept.
+static void log_take(run *r, const char *text, size_t bytes) {
+    mrc_json *line;
+    tool_check(r->ctx, mrc_json_parse(r->ctx, &line, "log.jsonl", text, bytes, 0));
+    const mrc_json *best = mrc_json_get(line, "best_acc");
+    const mrc_json *loss = mrc_json_get(line, "train/loss");
+    if (best && best->type == MRC_JSON_NUMBER) r->best_acc = best->number;
+    if (loss) r->last_loss = loss->type == MRC_JSON_NUMBER ? loss->number : (double)NAN;
+    history_add(r, line);
+    tool_logs_row(&r->logs, line, train_seconds(r));
+    mrc_json_free(line);
+}
+
 static void log_append(run *r, const mrc_text *line) {
     if (line->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
     for (size_t done = 0; done < line->bytes;) {
@@ -346,6 +445,18 @@ static void log_append(run *r, const mrc_text *line) {
     }
     r->s.log_bytes += line->bytes;
     r->s.log_crc = mrc_crc32c(r->s.log_crc, line->data, line->bytes);
+    log_take(r, line->data, line->bytes);
+}
+
+// The lines that a resumed run has kept.
+static void log_replay(run *r, const char *data, size_t bytes) {
+    for (size_t at = 0; at < bytes; ) {
+        const char *end = memchr(data + at, '\n', bytes - at);
+        size_t n = end ? (size_t)(end - data) - at : bytes - at;
+        log_take(r, data + at, n);
+        at += n + 1;
+    }
+    if (!r->s.evaluate) tool_logs_flush(&r->logs, train_seconds(r));
 }
 
 // Makes the log end where the state says; what a checkpoint recorded must still be there.
@@ -357,14 +468,16 @@ static void log_open(run *r) {
     if (r->s.log_bytes) {
         tool_check(r->ctx, mrc_file_read(r->ctx, &data, &bytes, path));
         if (bytes >= r->s.log_bytes) crc = mrc_crc32c(0, data, (size_t)r->s.log_bytes);
-        mrc_file_free(r->ctx, data);
         if (bytes < r->s.log_bytes || crc != r->s.log_crc) {
             tool_fail(TOOL_BAD_INPUT, "%s: is not the log of %s (found %zu bytes with checksum "
                       "%lu, expected %llu with %lu to begin with)", path, r->checkpoint, bytes,
                       (unsigned long)crc, (unsigned long long)r->s.log_bytes,
                       (unsigned long)r->s.log_crc);
         }
+        log_replay(r, data, (size_t)r->s.log_bytes);
+        mrc_file_free(r->ctx, data);
     }
+    tool_logs_ready(&r->logs);
     r->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (r->log < 0) log_fail(r, "opened");
     if (ftruncate(r->log, (off_t)r->s.log_bytes) != 0) log_fail(r, "truncated");
@@ -388,7 +501,8 @@ static int is_free_flag(const char *name) {
     static const char *const names[] = {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
-        "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", NULL };
+        "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", "report_to",
+        "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -529,7 +643,37 @@ static void state_add_eval(mrc_text *t, const run *r) {
     mrc_text_add(t, "}", 1);
 }
 
-// The keys that Hugging Face's trainer_state.json has, as far as they mean something here.
+// As Hugging Face counts it: six for each token and weight, embeddings aside.
+static double total_flos(const run *r) {
+    double weights = 0;
+    for (size_t i = 0; mrc_params_at(r->model->params, i); i++) {
+        const mrc_tensor *p = mrc_params_at(r->model->params, i);
+        if (!strstr(p->name, "_embeddings.weight")) weights += (double)p->numel;
+    }
+    return 6 * weights * (double)r->s.tokens;
+}
+
+static double train_loss(const run *r) {
+    double applied = (double)r->s.step - (double)r->s.skipped;
+    return applied > 0 ? r->s.loss_sum / applied : (double)NAN;
+}
+
+// Without times, so that it is the same however often the run was stopped.
+static void state_add_history(mrc_text *t, const run *r, int finished) {
+    tool_json_key(t, "log_history");
+    mrc_text_printf(t, "[%s", r->history.bytes ? r->history.data + 2 : "");
+    if (finished) {
+        mrc_text_printf(t, "%s{", r->history.bytes ? ", " : "");
+        tool_json_number(t, "epoch", epoch_now(r));
+        tool_json_integer(t, "step", (int64_t)r->s.step);
+        tool_json_number(t, "total_flos", total_flos(r));
+        log_number(t, "train_loss", train_loss(r));
+        mrc_text_add(t, "}", 1);
+    }
+    mrc_text_add(t, "]", 1);
+}
+
+// The keys that Hugging Face's trainer_state.json has.
 static void state_add_known(mrc_text *t, const run *r) {
     char best[TOOL_PATH_BYTES];
     tool_json_key(t, "best_global_step");
@@ -546,11 +690,16 @@ static void state_add_known(mrc_text *t, const run *r) {
     tool_json_number(t, "epoch", epoch_now(r));
     tool_json_integer(t, "eval_steps", (int64_t)r->a.eval_steps);
     tool_json_integer(t, "global_step", (int64_t)r->s.step);
+    mrc_text_printf(t, ", \"is_hyper_param_search\": false, \"is_local_process_zero\": true, "
+                    "\"is_world_process_zero\": true");
     tool_json_integer(t, "logging_steps", (int64_t)r->a.logging_steps);
     tool_json_integer(t, "max_steps", (int64_t)r->total_steps);
+    tool_json_integer(t, "num_input_tokens_seen", (int64_t)r->s.tokens);
     tool_json_number(t, "num_train_epochs", r->a.num_train_epochs);
     tool_json_integer(t, "save_steps", (int64_t)r->a.save_steps);
+    tool_json_number(t, "total_flos", total_flos(r));
     tool_json_integer(t, "train_batch_size", (int64_t)r->a.train_batch_size);
+    mrc_text_printf(t, ", \"trial_name\": null, \"trial_params\": null");
 }
 
 // The whole state as JSON; freed by the caller.
@@ -562,6 +711,7 @@ static mrc_text state_text(run *r, int finished) {
     mrc_text_init(&t, r->ctx);
     mrc_text_add(&t, "{", 1);
     state_add_known(&t, r);
+    state_add_history(&t, r, finished);
     mrc_text_printf(&t, ", \"format_version\": 1, \"mrc_version\": \"%d.%d.%d\", \"backend\": "
                     "\"%s\", \"isa\": \"%s\"", MRC_VERSION_MAJOR, MRC_VERSION_MINOR,
                     MRC_VERSION_PATCH, r->be->name, r->be->isa ? r->be->isa : "");
@@ -587,7 +737,7 @@ static mrc_text state_text(run *r, int finished) {
     mrc_text_printf(&t, ", \"applied_steps\": %lld, \"skipped_steps\": %llu, "
                     "\"skipped_in_a_row\": %llu", (long long)applied,
                     (unsigned long long)s->skipped, (unsigned long long)s->skipped_in_a_row);
-    tool_json_number(&t, "train_seconds", s->seconds + (tool_seconds() - r->begun));
+    tool_json_number(&t, "train_seconds", train_seconds(r));
     state_add_eval(&t, r);
     mrc_text_printf(&t, ", %s}\n", r->identity.data);
     if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
@@ -665,6 +815,7 @@ static void state_read(run *r, const char *path, const mrc_json *root) {
         .stopped = member(path, root, "stopped", MRC_JSON_TRUE)->type == MRC_JSON_TRUE,
         .stale = count_of(path, root, "evaluations_since_best"),
         .seconds = number_of(path, root, "train_seconds"),
+        .tokens = count_of(path, root, "num_input_tokens_seen"),
         .log_bytes = count_of(path, log, "bytes"),
         .log_crc = (uint32_t)count_of(path, log, "crc32c") };
     if (best && best->type == MRC_JSON_NUMBER) {
@@ -750,9 +901,9 @@ static void restore_best(run *r) {
 // train_args.json: every flag of the run as it was resolved, to be given again as CONFIG.
 static void save_args(run *r) {
     char path[TOOL_PATH_BYTES];
-    mrc_text t, value;
-    mrc_text_init(&t, r->ctx);
-    mrc_text_add(&t, "{", 1);
+    mrc_text value, *t = &r->args_text;
+    mrc_text_init(t, r->ctx);
+    mrc_text_add(t, "{", 1);
     for (const tool_flag *f = r->flags; f->name; f++) {
         static const char *const of_one_process[] = { "CONFIG", "resume_from_checkpoint",
                                                       "overwrite_output_dir", NULL };
@@ -763,20 +914,19 @@ static void save_args(run *r) {
         mrc_text_init(&value, r->ctx);
         flag_value(&value, f);
         if (!skip && !(f->string && !*f->string)) {
-            mrc_text_printf(&t, "%s\n    \"%s\": ", t.bytes > 1 ? "," : "", f->name);
+            mrc_text_printf(t, "%s\n    \"%s\": ", t->bytes > 1 ? "," : "", f->name);
             if (f->string || f->choice) {
-                mrc_text_json_string(&t, value.bytes ? value.data : "", value.bytes, 0);
+                mrc_text_json_string(t, value.bytes ? value.data : "", value.bytes, 0);
             } else {
-                mrc_text_add(&t, value.data, value.bytes);
+                mrc_text_add(t, value.data, value.bytes);
             }
         }
         mrc_text_free(&value);
     }
-    mrc_text_printf(&t, ",\n    \"seed\": %lld\n}\n", (long long)tool_common.seed);
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    mrc_text_printf(t, ",\n    \"seed\": %lld\n}\n", (long long)tool_common.seed);
+    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
     tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a.output_dir, "train_args.json"),
-                                      t.data, t.bytes));
-    mrc_text_free(&t);
+                                      t->data, t->bytes));
 }
 
 // The output directory as the state wants it: nothing in it is newer than the state but checkpoints
@@ -790,6 +940,7 @@ static void begin_output(run *r) {
         lock_output(r);
         refuse_full(r);
     }
+    if (!r->checkpoint[0]) tool_logs_remove(r->ctx, r->a.output_dir);
     tool_check(r->ctx, mrc_dir_list(r->ctx, r->a.output_dir, clean_one, &c));
     if (r->checkpoint[0]) {
         restore_best(r);
@@ -797,6 +948,11 @@ static void begin_output(run *r) {
                                                             "trainer_state.json")));
     }
     save_args(r);
+    tool_logs_desc logs = { .output_dir = r->a.output_dir, .report_to = r->a.report_to,
+                            .logging_dir = r->a.logging_dir, .run_name = r->a.run_name,
+                            .flags = r->args_text.data };
+    tool_logs_open(&r->logs, r->ctx, &logs);
+    mrc_text_init(&r->history, r->ctx);
     log_open(r);
 }
 
@@ -820,6 +976,17 @@ static void load_features(run *r, const mrc_dataset *set, mrc_features *features
     }
 }
 
+// The first examples of a set, at most so many; 0: all.  *whole is what they are part of.
+static void first_of(run *r, mrc_dataset **set, size_t most, mrc_dataset **whole) {
+    const size_t n = *set ? mrc_dataset_size(*set) : 0;
+    if (!most || most >= n) return;
+    size_t *indices = tool_allocate(most, sizeof *indices);
+    for (size_t i = 0; i < most; i++) indices[i] = i;
+    *whole = *set;
+    tool_check(r->ctx, mrc_dataset_subset(r->ctx, set, *whole, indices, most));
+    free(indices);
+}
+
 static void load_data(run *r) {
     const train_args *a = &r->a;
     if (a->num_folds) {
@@ -829,10 +996,12 @@ static void load_data(run *r) {
     } else {
         tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->train_set, a->train_file));
     }
+    first_of(r, &r->train_set, a->max_train_samples, &r->whole_train);
     load_features(r, r->train_set, &r->train, a->train_file);
     if (a->validation_file) {
         tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->validation_set, a->validation_file));
     }
+    first_of(r, &r->validation_set, a->max_eval_samples, &r->whole_validation);
     if (r->validation_set) {
         load_features(r, r->validation_set, &r->validation,
                       a->validation_file ? a->validation_file : a->train_file);
@@ -1151,6 +1320,20 @@ static void save_best(run *r) {
     tool_check(r->ctx, mrc_dir_remove(r->ctx, old));
 }
 
+// What the study's program printed when it validated, steps counted in the epoch; then the rest.
+static void say_eval(const run *r) {
+    const mrc_eval_result *e = &r->s.eval;
+    char train[32] = "-", decoded[64] = "";
+    if (r->last_loss != 0) snprintf(train, sizeof train, "%.4f", r->last_loss);
+    if (r->a.encoding == MRC_ENCODING_OFFSETS) {
+        snprintf(decoded, sizeof decoded, ", exact_match %.2f, f1 %.2f", e->exact_match, e->f1);
+    }
+    tool_note("epoch %lu, step %zu: train loss %s, eval loss %.4f, start_accuracy %.4f, "
+              "end_accuracy %.4f, accuracy %.4f, best_acc %.4f%s", (unsigned long)r->epoch + 1,
+              r->at, train, e->loss, e->start_accuracy, e->end_accuracy, e->accuracy, r->best_acc,
+              decoded);
+}
+
 static void log_eval(run *r) {
     const mrc_eval_result *e = &r->s.eval;
     mrc_text t;
@@ -1165,16 +1348,12 @@ static void log_eval(run *r) {
     if (r->a.encoding == MRC_ENCODING_OFFSETS) {
         tool_json_number(&t, "eval/exact_match", e->exact_match);
         tool_json_number(&t, "eval/f1", e->f1);
-        tool_note("step %llu: eval loss %.4f, accuracy %.4f, exact_match %.2f, f1 %.2f",
-                  (unsigned long long)r->s.step, e->loss, e->accuracy, e->exact_match, e->f1);
-    } else {
-        tool_note("step %llu: eval loss %.4f, accuracy %.4f (start %.4f, end %.4f)",
-                  (unsigned long long)r->s.step, e->loss, e->accuracy, e->start_accuracy,
-                  e->end_accuracy);
     }
+    tool_json_number(&t, "best_acc", fmax(e->accuracy, r->best_acc));
     mrc_text_add(&t, "}\n", 2);
     log_append(r, &t);
     mrc_text_free(&t);
+    say_eval(r);
 }
 
 // What is measured, kept as best/ and left as the final model are the averages, if there are any.
@@ -1432,6 +1611,7 @@ static mrc_step_result one_step(run *r) {
     if (r->a.loss_spike >= SPIKE_SKIP) desc.max_loss = limit;
     mrc_step_result result;
     tool_check(r->ctx, mrc_train_step(r->ctx, r->model, r->optimizer, &desc, &result));
+    for (size_t i = 0; i < n; i++) r->s.tokens += (uint64_t)r->batch[i]->length;
     r->s.step++;
     r->at++;
     if (result.skipped) {
@@ -1455,6 +1635,7 @@ static void after_step(run *r) {
     int last = r->s.step == r->total_steps;
     if (last || (r->a.save_steps && r->s.step % r->a.save_steps == 0)) save_checkpoint(r);
     if (r->s.evaluate && !evaluate(r)) leave(r);
+    tool_logs_flush(&r->logs, train_seconds(r));
     if (tool_signal) leave(r);
     if (r->s.stopped) {
         tool_note("step %llu: eval/%s has not been better for %llu evaluations: stopping",
@@ -1516,10 +1697,11 @@ static void save_results(run *r, const char *name, result *list, size_t n) {
 
 static size_t train_results(const run *r, result *to) {
     double steps = (double)r->s.step, seconds = r->s.seconds > 0 ? r->s.seconds : 1e-9;
-    double applied = steps - (double)r->s.skipped, samples = epoch_now(r) * (double)r->train.n;
+    double samples = epoch_now(r) * (double)r->train.n;
     result list[] = {
         { "epoch", epoch_now(r), 0 },
-        { "train_loss", applied > 0 ? r->s.loss_sum / applied : (double)NAN, 0 },
+        { "total_flos", total_flos(r), 0 },
+        { "train_loss", train_loss(r), 0 },
         { "train_runtime", r->s.seconds, 0 },
         { "train_samples", (double)r->train.n, 1 },
         { "train_samples_per_second", samples / seconds, 0 },
@@ -1570,6 +1752,7 @@ static void finish(run *r) {
     }
     save_results(r, "all_results.json", list, n);
     r->begun = tool_seconds();          // what follows is no training
+    tool_logs_finish(&r->logs, train_seconds(r));
     mrc_text state = state_text(r, 1);
     tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a.output_dir,
                                                         "trainer_state.json"), state.data,
@@ -1594,6 +1777,8 @@ static void close_run(run *r) {
     mrc_features_free(&r->validation);
     mrc_dataset_free(r->train_set);
     mrc_dataset_free(r->validation_set);
+    mrc_dataset_free(r->whole_train);
+    mrc_dataset_free(r->whole_validation);
     mrc_dataset_free(r->all_set);
     mrc_batch_plan_free(&r->plan);
     mrc_tokenizer_free(r->tok);
@@ -1603,6 +1788,8 @@ static void close_run(run *r) {
     mrc_backend_free(r->be);
     free(r->batch);
     mrc_text_free(&r->identity);
+    mrc_text_free(&r->args_text);
+    mrc_text_free(&r->history);
     if (r->log >= 0) close(r->log);
     if (r->lock >= 0) close(r->lock);
 }
@@ -1773,12 +1960,23 @@ static tool_flag the_flags[] = {
     { .name = "eval_steps", .size = &A.eval_steps, .min = 1, .max = 1e12, .unit = "steps",
       .otherwise = "each epoch's end; the last step is always measured",
       .help = "between two measurements" },
+    { .name = "eval_strategy", .alias = "evaluation_strategy", .choice = &A.eval_strategy,
+      .choices = "auto|no|steps|epoch", .preset = "auto",
+      .help = "when to measure; auto: steps if --eval_steps is given, else epoch" },
+    { .name = "max_train_samples", .size = &A.max_train_samples, .preset = "0", .max = 1e12,
+      .unit = "examples", .help = "train on the first of them; 0: all" },
+    { .name = "max_eval_samples", .size = &A.max_eval_samples, .preset = "0", .max = 1e12,
+      .unit = "examples", .help = "measure on the first of them; 0: all" },
+    { .name = "validation", .flag = &A.validation,
+      .help = "a key of the study's config.yaml that changes nothing, there or here" },
+    { .name = "DEBUG", .flag = &A.debug, .help = "the same, as long as it is false" },
     { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
       .help = "splits --train_file as scikit-learn's KFold(shuffle=True, random_state=seed) does; "
               "0: does not" },
     { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
       .help = "with --num_folds: the one that is measured on, from 0" },
-    { .name = "metric_for_best_model", .string = &A.metric_for_best_model, .value = "NAME",
+    { .name = "metric_for_best_model", .alias = "metric_key",
+      .string = &A.metric_for_best_model, .value = "NAME",
       .otherwise = "exact_match; accuracy with --encoding sentinel",
       .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
               "f1" },
@@ -1788,6 +1986,14 @@ static tool_flag the_flags[] = {
       .help = "ends the run after so many without a better one; 0: never" },
     { .name = "logging_steps", .size = &A.logging_steps, .preset = "500", .max = 1e12,
       .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
+    { .name = "report_to", .string = &A.report_to, .value = "NAMES", .preset = "none",
+      .help = "log for others too, tensorboard, wandb (an offline run, for `wandb sync`; project "
+              "$WANDB_PROJECT or huggingface), both with a comma, or all; log.jsonl is there "
+              "always" },
+    { .name = "logging_dir", .string = &A.logging_dir, .value = "DIR",
+      .otherwise = "output_dir/runs/DATE_HOST", .help = "where TensorBoard's event file is begun" },
+    { .name = "run_name", .string = &A.run_name, .value = "NAME",
+      .otherwise = "--output_dir", .help = "of the run in W&B" },
     { .name = "save_steps", .size = &A.save_steps, .preset = "500", .max = 1e12,
       .unit = "steps", .help = "between two checkpoints; the last step has one; 0: only that" },
     { .name = "save_total_limit", .size = &A.save_total_limit, .preset = "0", .max = 1e12,

@@ -31,6 +31,16 @@ enum {
     RNN_ONE_BLOCK = 64                  // hidden sizes that one block does alone
 };
 
+// Hidden sizes with a sweep in registers, and how many words of W_hh a thread of a full block holds
+// on Volta.  On a CPU one size stands for all, and its words do not fit either.
+#ifdef __CUDACC__
+#define RNN_SIZES(X) X(128) X(256) X(512) X(768) X(1024)
+enum { RNN_HELD = 48 };
+#else
+#define RNN_SIZES(X) X(128)
+enum { RNN_HELD = 6 };
+#endif
+
 typedef struct rnn_sweep {
     int sequences, h, first_dir, groups, resident;      // resident: slices that stay on the chip
     const int *begin, *length;          // (B) of the sequences, longest first
@@ -275,7 +285,7 @@ template <class T, class CELL, int H, int ARCH, bool BACKWARD> struct rnn_regist
         // Path 70 has no registers to spare: one eight of sequences at a time, and of many words
         // a few wait in shared memory, unless there are few enough threads.
         EIGHTS = ARCH == 70 ? 1 : 2,
-        HELD = ARCH == 70 && THREADS > 384 && WORDS > 48 ? 48 : WORDS,
+        HELD = ARCH == 70 && THREADS > 384 && WORDS > RNN_HELD ? RNN_HELD : WORDS,
         SUMS = PARTS * ROWS * (RNN_BATCH + 1),
         BYTES = (SUMS + (WORDS - HELD) * THREADS) * 4
     };
@@ -520,12 +530,10 @@ static bool rnn_try_registers(mrc_cuda *c, const rnn_sweep &a, int *e) {
 template <class T, class CELL, int ARCH, bool BACKWARD>
 static bool rnn_sizes(mrc_cuda *c, const rnn_sweep &a, int *e) {
     switch (a.h) {
-    case 128:  return rnn_try_registers<T, CELL, 128, ARCH, BACKWARD>(c, a, e);
-    case 256:  return rnn_try_registers<T, CELL, 256, ARCH, BACKWARD>(c, a, e);
-    case 512:  return rnn_try_registers<T, CELL, 512, ARCH, BACKWARD>(c, a, e);
-    case 768:  return rnn_try_registers<T, CELL, 768, ARCH, BACKWARD>(c, a, e);
-    case 1024: return rnn_try_registers<T, CELL, 1024, ARCH, BACKWARD>(c, a, e);
-    default:   return false;
+#define RNN_CASE(h) case h: return rnn_try_registers<T, CELL, h, ARCH, BACKWARD>(c, a, e);
+    RNN_SIZES(RNN_CASE)
+#undef RNN_CASE
+    default: return false;
     }
 }
 template <class CELL, bool BACKWARD>

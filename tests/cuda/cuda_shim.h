@@ -125,6 +125,7 @@ struct Thread {
     unsigned lin, warp, lane;
     Block *blk;
     Stack *st;
+    void *copies;                       // asynchronous ones under way: mma_shim.h
     void *tsan;
     bool started;
 };
@@ -868,6 +869,12 @@ struct Alloc {                          // in front of a device allocation
     size_t n;
     char pad[248];
 };
+// ThreadSanitizer knows 8128 fibers at most, so that a grid that waits for itself must be smaller.
+#ifdef MRC_TSAN
+enum { processors = 3 };
+#else
+enum { processors = 4 };
+#endif
 inline size_t memory_used = 0;
 inline size_t memory_total() {
     const char *m = getenv("MRC_SHIM_MEMORY");
@@ -930,7 +937,7 @@ static inline cudaError_t cudaSetDevice(int device) {
     return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr a, int) {
-    *value = a == cudaDevAttrMultiProcessorCount            ? 4
+    *value = a == cudaDevAttrMultiProcessorCount            ? mrc_shim::processors
              : a == cudaDevAttrComputeCapabilityMajor       ? mrc_shim::arch() / 10
              : a == cudaDevAttrComputeCapabilityMinor       ? mrc_shim::arch() % 10
              : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? (int)mrc_shim::max_smem()

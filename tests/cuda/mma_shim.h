@@ -2,7 +2,6 @@
 // manual.  An asynchronous copy is made when its group is waited for and not before; until then its
 // target is poison, 0xff, so that reading it too early and writing it too soon both show.
 #pragma once
-#include <map>
 #include <vector>
 
 namespace mrc_shim {
@@ -47,11 +46,9 @@ struct Copy {
     int bytes;
 };
 using Groups = std::vector<std::vector<Copy>>;      // the last one is still open
-inline std::map<const Thread *, Groups> copies;     // of threads that have any under way
 inline Groups &my_copies() {
-    Groups &g = copies[S.cur];
-    if (g.empty()) g.emplace_back();
-    return g;
+    if (!S.cur->copies) S.cur->copies = new Groups(1);
+    return *(Groups *)S.cur->copies;
 }
 } // namespace mrc_shim
 
@@ -148,5 +145,8 @@ template <int N> static inline void cp_async_wait() {
         }
         g.erase(g.begin());
     }
-    if (g.size() == 1 && g[0].empty()) copies.erase(S.cur);
+    if (g.size() == 1 && g[0].empty()) {
+        delete &g;
+        S.cur->copies = nullptr;
+    }
 }

@@ -2,18 +2,22 @@
 """Makes experiment/: what PyTorch, transformers, adamp and scikit-learn compute for the choices of
 an experiment: heads, losses, optimizers, schedules, parameter groups, folds.
 
-usage: make_experiment.py [--out DIR]
+usage: make_experiment.py [--check] [--out DIR]
 
 Needs torch, transformers, safetensors, adamp 0.3.0 and scikit-learn; the tests need only the
-fixtures.  README.md has the format.  Everything is float64 from float32 weights.
+fixtures.  README.md has the format.  Everything is float64 from float32 weights.  --check writes
+nothing: it computes all of it again and holds the committed files to that; models stay as they are.
 """
 import argparse
 import os
+import shutil
+import tempfile
 
 import numpy
 import torch
 import torch.nn.functional as F
 from adamp import AdamP
+from safetensors.torch import load_file
 from sklearn.model_selection import KFold
 from torch import nn
 from transformers import get_scheduler
@@ -46,6 +50,7 @@ RECIPES = {
     "valid_smoothing": {"loss": ("smoothing", True, 0.2), "form": "padded", "valid": True},
     "adamp": {"optim": "adamp", "weight_decay": 0.05},
     "adamp_nesterov": {"optim": "adamp", "weight_decay": 0.05, "nesterov": True},
+    "adamw_hf": {"optim": "adamw_hf", "weight_decay": 0.05},
     "sgd": {"optim": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01},
     "ema": {"ema": 0.9},
     "fgm": {"fgm": 0.5},
@@ -102,6 +107,9 @@ def optimizer(recipe, module):
     kind = recipe.get("optim", "adamw")
     if kind == "adamp":
         return AdamP(groups, lr=lr, eps=1e-6, nesterov=recipe.get("nesterov", False))
+    if kind == "adamw_hf":
+        return make_golden.AdamWHF([p for group in groups for p in group["params"]], lr,
+                                   (0.9, 0.999), 1e-6, wd)
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=recipe["momentum"], foreach=False)
     return torch.optim.AdamW(groups, lr=lr, eps=1e-6, foreach=False)
@@ -136,14 +144,15 @@ def train(directory, batch, recipe):
     return torch.tensor(losses, dtype=torch.float64), average
 
 
-def make_head(name, out):
+def make_head(name, out, new_model):
     spec = {"config": dict(BASE), "lengths": [7, 4, 1], "inside": (0, 4), "seed": 30}
     directory = os.path.join(out, name)
     if HEADS[name]:
         spec["config"]["mrc_head"] = HEADS[name]
     else:
         spec["config"]["architectures"] = ["RobertaForQuestionAnswering"]
-    make_golden.make_model(spec, directory)
+    if new_model:
+        make_golden.make_model(spec, directory)
     recipes = RECIPES if name == "linear" else {"ce": {}, "padded": {"form": "padded"}}
     files = {"ragged": {}, "padded": {}}
     for recipe_name, recipe in recipes.items():
@@ -191,15 +200,53 @@ def make_folds():
     return out
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default=os.path.join(make_golden.HERE, "experiment"))
-    out = parser.parse_args().out
-    torch.set_num_threads(1)
+def make_all(out, new_models):
     for name in HEADS:
-        make_head(name, out)
+        make_head(name, out, new_models)
     make_golden.save(os.path.join(out, "schedules.safetensors"), make_schedules())
     make_golden.save(os.path.join(out, "folds.safetensors"), make_folds())
+
+
+def check(out):
+    """Every tensor of every committed file against one computed now, to 1e-6 of its largest."""
+    passed, failed, worst = 0, 0, (0.0, "nothing")
+    fresh = os.path.join(tempfile.mkdtemp(), "experiment")
+    shutil.copytree(out, fresh)
+    make_all(fresh, False)
+    for directory, _, names in os.walk(out):
+        for name in sorted(names):
+            if not name.endswith(".safetensors"):
+                continue
+            path = os.path.relpath(os.path.join(directory, name), out)
+            want, got = load_file(os.path.join(fresh, path)), load_file(os.path.join(out, path))
+            for key in sorted(want.keys() | got.keys()):
+                off = float("inf")
+                if key in want and key in got and want[key].shape == got[key].shape:
+                    x, y = want[key].double(), got[key].double()
+                    off = ((x - y).abs().max() / x.abs().max().clamp(min=1e-30)).item()
+                    # A gradient that is zero is noise in both.
+                    off = 0.0 if x.abs().max() < 1e-12 and y.abs().max() < 1e-12 else off
+                worst = max(worst, (off, f"{path} {key}"))
+                if off <= 1e-6:
+                    passed += 1
+                else:
+                    failed += 1
+                    print(f"FAIL {path} {key}: off by {off:g}")
+    shutil.rmtree(os.path.dirname(fresh))
+    print(f"worst: {worst[0]:g} ({worst[1]})")
+    print(f"{passed} passed, {failed} failed")
+    return failed > 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="check the committed fixtures only")
+    parser.add_argument("--out", default=os.path.join(make_golden.HERE, "experiment"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.check:
+        raise SystemExit(check(args.out))
+    make_all(args.out, True)
 
 
 if __name__ == "__main__":
