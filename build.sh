@@ -757,7 +757,7 @@ fuzz_seeds() {
 fuzz_compile() {
     # shellcheck disable=SC2046
     compile "${fuzz_config%-asan}" "$1" $(config_flags $fuzz_config) "$2" \
-        "$OUT/test/$fuzz_config/mrc.o" || exit 3
+        "$OUT/test/$fuzz_config/mrc.o" "$OUT/test/$fuzz_config/kernels.o" || exit 3
     [ "$FUZZER" = libfuzzer ] || return 0
     # shellcheck disable=SC2046
     compile clang "$1-libfuzzer" $(config_flags clang-asan) -fsanitize=fuzzer -DFUZZ_LIBFUZZER \
@@ -778,8 +778,7 @@ fuzz_begin() {
                 -fsanitize=fuzzer-no-link -c tools/mrc.c || exit 3 ;;
     *) die 2 "FUZZER: unknown (found $FUZZER, expected libfuzzer or nothing)" ;;
     esac
-    mkdir -p "$OUT/test/$fuzz_config" || exit 5
-    run_object $fuzz_config || exit 3
+    run_object $fuzz_config mrc && run_object $fuzz_config kernels || exit 3
     fuzz_make_seeds
 }
 
