@@ -10,7 +10,7 @@ static mrc_ctx *st_ctx(void) {
 
 // The manifest: file, verdict of the strict rules, reason.
 static void test_manifest(mrc_ctx *ctx) {
-    char folder[512], path[1024], *text, *rest, *line;
+    char folder[512], path[1024], *text = NULL, *rest, *line;
     size_t bytes, n_ok = 0, n_bad = 0;
     mrc_safetensors *st;
     if (!cases_find(folder, sizeof folder, "cases/safetensors")) return;
