@@ -44,17 +44,39 @@ TEST_HELPER uint32_t zip_crc(const char *data, size_t n) {
 }
 
 // What the header of an entry and the directory both say of it, from its flags on.
-static void zip_sizes(pickle *b, const char *name, uint32_t crc, size_t bytes) {
+static void zip_sizes(pickle *b, const char *name, uint32_t crc, size_t bytes, size_t extra) {
     put_number(b, 0, 8);                            // flags, stored, no date
     put_number(b, crc, 4);
-    put_number(b, bytes, 4);
-    put_number(b, bytes, 4);
+    put_number(b, extra ? UINT32_MAX : bytes, 4);
+    put_number(b, extra ? UINT32_MAX : bytes, 4);
     put_number(b, strlen(name), 2);
+    put_number(b, extra, 2);
+}
+
+// The end of a directory of three entries; wide: with the records of zip64.
+static void zip_end(pickle *b, size_t begin, int wide) {
+    size_t size = b->n - begin, end = b->n;
+    if (wide) {
+        PUT(b, "PK\6\6\54\0\0\0\0\0\0\0\55\0\55\0\0\0\0\0\0\0\0\0");
+        put_number(b, 3, 8);
+        put_number(b, 3, 8);
+        put_number(b, size, 8);
+        put_number(b, begin, 8);
+        PUT(b, "PK\6\7\0\0\0\0");
+        put_number(b, end, 8);
+        put_number(b, 1, 4);
+    }
+    PUT(b, "PK\5\6\0\0\0\0");
+    put_number(b, wide ? UINT16_MAX : 3, 2);
+    put_number(b, wide ? UINT16_MAX : 3, 2);
+    put_number(b, wide ? UINT32_MAX : size, 4);
+    put_number(b, wide ? UINT32_MAX : begin, 4);
     put_number(b, 0, 2);
 }
 
 // Stored entries: the pickle, which holds `object` besides the tensor, the version, the storage.
-TEST_HELPER void zip_file(pickle *b, const char *object, size_t n) {
+// wide: sizes and places stand in fields of 64 bits.
+TEST_HELPER void zip_file(pickle *b, const char *object, size_t n, int wide) {
     static const char *const names[] = { "m/data.pkl", "m/version", "m/data/0" };
     static pickle parts[3];
     uint32_t crc[3];
@@ -70,22 +92,23 @@ TEST_HELPER void zip_file(pickle *b, const char *object, size_t n) {
         at[i] = b->n;
         crc[i] = zip_crc(parts[i].data, parts[i].n);
         PUT(b, "PK\3\4\0\0");
-        zip_sizes(b, names[i], crc[i], parts[i].n);
+        zip_sizes(b, names[i], crc[i], parts[i].n, 0);
         put(b, names[i], strlen(names[i]));
         put(b, parts[i].data, parts[i].n);
     }
     begin = b->n;
     for (int i = 0; i < 3; i++) {
         PUT(b, "PK\1\2\0\0\0\0");
-        zip_sizes(b, names[i], crc[i], parts[i].n);
+        zip_sizes(b, names[i], crc[i], parts[i].n, wide ? 28 : 0);
         put_number(b, 0, 10);                       // no comment, the first disk, no attributes
-        put_number(b, at[i], 4);
+        put_number(b, wide ? UINT32_MAX : at[i], 4);
         put(b, names[i], strlen(names[i]));
+        if (!wide) continue;
+        PUT(b, "\1\0\30\0");
+        put_number(b, parts[i].n, 8);
+        put_number(b, parts[i].n, 8);
+        put_number(b, at[i], 8);
     }
-    size_t size = b->n - begin;
-    PUT(b, "PK\5\6\0\0\0\0\3\0\3\0");
-    put_number(b, size, 4);
-    put_number(b, begin, 4);
-    put_number(b, 0, 2);
+    zip_end(b, begin, wide);
 }
 #endif

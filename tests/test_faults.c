@@ -760,7 +760,7 @@ static const char tokenizer_dir[] = "tests/fixtures/tokenizer/uncased";
 // Makes an index of each kind in the folder.
 static mrc_status make_index(reading *r, mrc_analyzer analyzer) {
     mrc_passages *p;
-    char from[512], to[512], file[600];
+    char from[512], to[8192], file[8300];
     uint64_t bytes;
     snprintf(from, sizeof from, "%s/p.tsv", root);
     snprintf(to, sizeof to, "%s/new%d", r->path, (int)analyzer);
@@ -821,7 +821,7 @@ static mrc_status read_model(reading *r) {
 }
 
 static mrc_status read_moments(reading *r, mrc_model *m, const char *from) {
-    char path[512];
+    char path[8192];
     mrc_optimizer *o;
     mrc_optimizer_config oc = mrc_optimizer_config_default();
     snprintf(path, sizeof path, "%s/optimizer.safetensors", from);
@@ -833,7 +833,7 @@ static mrc_status read_moments(reading *r, mrc_model *m, const char *from) {
 }
 // The newest one that is whole, and all that is in it.
 static mrc_status read_checkpoint(reading *r) {
-    char path[512];
+    char path[8192];
     mrc_model *m;
     MRC__TRY(mrc_checkpoint_find(r->ctx, r->path, path, sizeof path));
     if (!path[0]) return mrc__fail(r->ctx, MRC_ERR_IO, "%s: none is whole", r->path);
@@ -858,7 +858,7 @@ static mrc_status write_checkpoints(reading *r, const char *to, mrc_model *m) {
 }
 static mrc_status write_model(reading *r) {
     mrc_model *m;
-    char to[512];
+    char to[8192];
     snprintf(to, sizeof to, "%s/saved", r->path);
     MRC__TRY(mrc_model_load(r->ctx, &m, &(mrc_model_load_desc){ .path = model_dir, .seed = 5 }));
     mrc_status s = mrc_model_save(r->ctx, m, to, model_dir);
@@ -867,15 +867,18 @@ static mrc_status write_model(reading *r) {
     return s;
 }
 
+static mrc_status read_manifest(reading *r) { return mrc_checkpoint_check(r->ctx, r->path); }
+
 // Paths below the folder of this run, or of the repository.
-static const struct { mrc_status (*fn)(reading *r); const char *path; } readers[] = {
+typedef struct reader { mrc_status (*fn)(reading *r); const char *path; } reader;
+static const reader readers[] = {
     { read_json, "rich.json" }, { read_yaml, "rich.yaml" },
     { read_tokenizer, "tests/fixtures/tokenizer/bytes" },
     { read_tokenizer, "tests/fixtures/tokenizer/cased" },
     { read_tokenizer, "tests/fixtures/tokenizer/prefix" },
     { read_tokenizer, "tests/fixtures/tokenizer/uncased" },
     { read_weights, "model/model.safetensors" }, { read_weights, "zip.pt" },
-    { read_weights, "old.pt" }, { read_weights, "shards" },
+    { read_weights, "wide.pt" }, { read_weights, "old.pt" }, { read_weights, "shards" },
     { read_dataset, "data.jsonl" }, { read_dataset, "squad.json" },
     { read_dataset, "tests/fixtures/small.arrow" }, { read_dataset, "split" },
     { read_passages, "p.tsv" }, { read_passages, "p.jsonl" }, { read_passages, "p.json" },
@@ -885,7 +888,36 @@ static const struct { mrc_status (*fn)(reading *r); const char *path; } readers[
     { read_checkpoint, "out" }, { write_model, "" },
 };
 
+// The file of each that is damaged, all of its bytes or its JSON values; repair: a checkpoint's
+// checksum of its state is made right again.
+static const struct { reader reader; const char *file; int by_bytes, repair; } damaged_files[] = {
+    { { read_json, "rich.json" }, "rich.json", 1, 0 },
+    { { read_yaml, "rich.yaml" }, "rich.yaml", 1, 0 },
+    { { read_weights, "zip.pt" }, "zip.pt", 1, 0 },
+    { { read_weights, "wide.pt" }, "wide.pt", 1, 0 },
+    { { read_weights, "old.pt" }, "old.pt", 1, 0 },
+    { { read_dataset, "split" }, "split/a.arrow", 1, 0 },
+    { { read_dataset, "split" }, "split/state.json", 0, 0 },
+    { { read_dataset, "squad.json" }, "squad.json", 0, 0 },
+    { { read_dataset, "data.jsonl" }, "data.jsonl", 0, 0 },
+    { { read_passages, "p.tsv" }, "p.tsv", 1, 0 },
+    { { read_passages, "p.jsonl" }, "p.jsonl", 0, 0 },
+    { { read_passages, "by_id.json" }, "by_id.json", 0, 0 },
+    { { read_tokenizer, "uncased.json" }, "uncased.json", 0, 0 },
+    { { read_tokenizer, "prefix.json" }, "prefix.json", 0, 0 },
+    { { read_tokenizer, "cased" }, "cased/tokenizer_config.json", 0, 0 },
+    { { read_tokenizer, "cased" }, "cased/special_tokens_map.json", 0, 0 },
+    { { read_tokenizer, "cased" }, "cased/vocab.txt", 1, 0 },
+    { { read_tokenizer, "bytes" }, "bytes/tokenizer_config.json", 0, 0 },
+    { { read_tokenizer, "bytes" }, "bytes/merges.txt", 1, 0 },
+    { { read_model, "model" }, "model/config.json", 0, 0 },
+    { { read_config, "head" }, "head/config.json", 0, 0 },
+    { { read_model, "shards" }, "shards/model.safetensors.index.json", 0, 0 },
+    { { read_manifest, "out/checkpoint-1" }, "out/checkpoint-1/trainer_state.json", 0, 1 },
+};
+
 static mrc_backend *reading_be;
+static size_t deep;                 // slashes too many in each path that is read
 
 static void put_file(run *r, const char *name, const char *data, size_t bytes) {
     char path[256];
@@ -955,6 +987,19 @@ static void make_shards(run *r) {
     copy_file(r, "shards/config.json", config);
 }
 
+// A model whose configuration says all of its head and its padding.
+static void make_head(run *r) {
+    char path[256];
+    mrc_model *m;
+    mrc_model_config c = r->m->config;
+    c.head = MRC_HEAD_BILSTM, c.rnn_hidden_size = 4, c.num_rnn_layers = 1;
+    c.pad_to_max_length = 1;
+    snprintf(path, sizeof path, "%s/head", root);
+    must(r, mrc_model_new(r->ctx, &m, &c, MRC_DTYPE_F32, 3), "model");
+    must(r, mrc_model_save(r->ctx, m, path, NULL), path);
+    mrc_model_free(m);
+}
+
 // A whole checkpoint of step 1 and a damaged one of step 2, which is passed over.
 static void make_checkpoints(void) {
     char path[512];
@@ -968,26 +1013,42 @@ static void make_checkpoints(void) {
 }
 
 static void make_readers(void) {
-    static const char *const folders[] = { "split", "shards" };
+    static const char *const folders[] = { "split", "shards", "cased", "bytes" };
+    static const char *const copies[][2] = {
+        { "split/a.arrow", "types.arrow" }, { "uncased.json", "tokenizer/uncased/tokenizer.json" },
+        { "prefix.json", "tokenizer/prefix/tokenizer.json" },
+        { "cased/vocab.txt", "tokenizer/cased/vocab.txt" },
+        { "cased/tokenizer_config.json", "tokenizer/cased/tokenizer_config.json" },
+        { "cased/special_tokens_map.json", "tokenizer/cased/special_tokens_map.json" },
+        { "bytes/vocab.json", "tokenizer/bytes/vocab.json" },
+        { "bytes/merges.txt", "tokenizer/bytes/merges.txt" },
+        { "bytes/tokenizer_config.json", "tokenizer/bytes/tokenizer_config.json" },
+    };
     static const char object[] = KEY("b") "](K\1NG\0\0\0\0\0\0\0\0e" KEY("c") PARAMETER "h\0\210"
                                  ODICT "tR" KEY("d") "}K\1Ns";
     static pickle b;
     char path[256];
     run r;
     must(&r, run_load(&r, model_dir, plain), "load");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "%s/%s", root, folders[i]);
         must(&r, mrc_dir_new(r.ctx, path), path);
     }
     for (size_t i = 0; i < sizeof reader_files / sizeof *reader_files; i++) {
         put_file(&r, reader_files[i].name, reader_files[i].text, strlen(reader_files[i].text));
     }
-    copy_file(&r, "split/a.arrow", "tests/fixtures/types.arrow");
+    for (size_t i = 0; i < sizeof copies / sizeof *copies; i++) {
+        snprintf(path, sizeof path, "tests/fixtures/%s", copies[i][1]);
+        copy_file(&r, copies[i][0], path);
+    }
     pickle_file(&b, object, sizeof object - 1);
     put_file(&r, "old.pt", b.data, b.n);
-    zip_file(&b, KEY("b") "](K\1Ne", sizeof KEY("b") "](K\1Ne" - 1);
+    zip_file(&b, KEY("b") "](K\1Ne", sizeof KEY("b") "](K\1Ne" - 1, 0);
     put_file(&r, "zip.pt", b.data, b.n);
+    zip_file(&b, "", 0, 1);
+    put_file(&r, "wide.pt", b.data, b.n);
     make_shards(&r);
+    make_head(&r);
     run_free(&r);
     make_checkpoints();
     must(&r, mrc_backend_naive_new(&reading_be, NULL), "backend");
@@ -1000,16 +1061,19 @@ static int is_of_file(const char *message) {
 }
 
 // Reads with the at-th allocation failing (0: none); faults of calls are the caller's to arm.
-static mrc_status read_once(size_t i, failing *f, uint32_t *crc, char *message, size_t room) {
-    char path[256];
+static mrc_status read_once(const reader *of, failing *f, uint32_t *crc, char *message,
+                            size_t room) {
+    char path[8192];
     const mrc_ctx_desc desc = { .allocator = { failing_alloc, failing_free, f },
                                 .backend = reading_be };
     const failing wanted = *f;
     int lowest = dup(1), armed = fault.armed;
-    reading r = { .path = readers[i].path };
+    reading r = { .path = of->path };
     close(lowest);
     if (strncmp(r.path, "tests/", 6)) {
-        snprintf(path, sizeof path, "%s%s%s", root, *r.path ? "/" : "", r.path);
+        size_t n = (size_t)snprintf(path, sizeof path, "%s", root);
+        for (size_t i = 0; i < deep; i++) path[n++] = '/';
+        snprintf(path + n, sizeof path - n, "%s%s", *r.path ? "/" : "", r.path);
         r.path = path;
     }
     fault.armed = 0;
@@ -1017,7 +1081,7 @@ static mrc_status read_once(size_t i, failing *f, uint32_t *crc, char *message, 
     if (mrc_ctx_new(&r.ctx, &desc) != MRC_OK) exit(1);
     f->n = 0, f->at = wanted.at, f->on = wanted.on;
     fault.armed = armed;
-    mrc_status s = readers[i].fn(&r);
+    mrc_status s = of->fn(&r);
     fault.armed = 0;
     *crc = r.crc;
     snprintf(message, room, "%.500s", mrc_ctx_message(r.ctx));
@@ -1038,7 +1102,7 @@ static void test_reader_memory(size_t i, size_t n, uint32_t want) {
     for (size_t at = 1; at <= n; at++) {
         for (int on = 0; on < 2; on++) {
             failing f = { .at = at, .on = on };
-            mrc_status s = read_once(i, &f, &crc, message, sizeof message);
+            mrc_status s = read_once(&readers[i], &f, &crc, message, sizeof message);
             CHECK(s == MRC_OK ? crc == want : s == MRC_ERR_MEM, "%s: allocation %zu of %zu fails: "
                   "status %d, %s", readers[i].path, at, n, (int)s, message);
         }
@@ -1055,7 +1119,7 @@ static void test_reader_calls(size_t i, long n, uint32_t want) {
                 failing f = {0};
                 if (!full && (at + (long)k + on) % 4) continue;
                 fault_arm(at, faults[k].error, on);
-                mrc_status s = read_once(i, &f, &crc, message, sizeof message);
+                mrc_status s = read_once(&readers[i], &f, &crc, message, sizeof message);
                 CHECK(s == MRC_OK ? crc == want : fault.failed > 0, "%s: call %ld of %ld, %s, %s: "
                       "status %d, %s", readers[i].path, at, n, fault.what ? fault.what : "none",
                       faults[k].name, (int)s, message);
@@ -1073,7 +1137,7 @@ static void test_readers(void) {
         uint32_t want;
         failing f = {0};
         fault_arm(0, 0, 0);
-        mrc_status s = read_once(i, &f, &want, message, sizeof message);
+        mrc_status s = read_once(&readers[i], &f, &want, message, sizeof message);
         if (!CHECK(s == MRC_OK, "%s: %s", readers[i].path, message)) continue;
         long here = fault.calls;
         calls += here;
@@ -1081,8 +1145,131 @@ static void test_readers(void) {
         test_reader_memory(i, f.n, want);
         test_reader_calls(i, here, want);
     }
-    mrc_backend_free(reading_be);
     printf("%zu readings of %zu allocations and %ld calls\n", n, allocations, calls);
+}
+
+// Paths that are just too long, or become so with a name behind: an error, or the right result.
+static void test_long_paths(void) {
+    size_t n = sizeof readers / sizeof *readers, errors = 0;
+    for (size_t i = 0; i < n; i++) {
+        char message[512];
+        uint32_t want, crc;
+        failing f = {0};
+        if (!strncmp(readers[i].path, "tests/", 6)) continue;
+        mrc_status s = read_once(&readers[i], &f, &want, message, sizeof message);
+        CHECK(s == MRC_OK, "%s: %s", readers[i].path, message);
+        for (size_t bytes = 4040; bytes < 4100; bytes += 6) {
+            deep = bytes - strlen(root);
+            s = read_once(&readers[i], &f, &crc, message, sizeof message);
+            CHECK(s == MRC_OK ? crc == want : s == MRC_ERR_ARG || s == MRC_ERR_IO, "%s, %zu slashes"
+                  ": status %d, %s", readers[i].path, deep, (int)s, message);
+            errors += s != MRC_OK;
+            deep = 0;
+        }
+    }
+    CHECK(errors > n, "%zu errors", errors);
+    printf("%zu readings of paths that are too long\n", errors);
+}
+
+//
+// Readers: files that are damaged, byte by byte or value by value
+//
+static char damaged[1 << 14];
+static long damages;                // the usual run reads a third of them
+
+// Where the JSON value at `at` ends, or 0 if none begins there.
+static size_t value_end(const char *text, size_t n, size_t at) {
+    size_t end = at, depth = 0;
+    char c = text[at];
+    if (c == '"') {
+        while (++end < n && text[end] != '"') end += text[end] == '\\';
+        return end < n ? end + 1 : 0;
+    }
+    if (c == '{' || c == '[') {
+        for (; end < n; end++) {
+            depth += text[end] == '{' || text[end] == '[';
+            depth -= text[end] == '}' || text[end] == ']';
+            if (!depth) return end + 1;
+        }
+        return 0;
+    }
+    while (end < n && text[end] && strchr("+-.0123456789aeflnrstuE", text[end])) end++;
+    return end > at ? end : 0;
+}
+
+// Writes the file with `n_with` bytes in the place of those from begin to end, and reads.
+static void damage_once(size_t i, const char *path, const char *text, size_t n, size_t begin,
+                        size_t end, const char *with, size_t n_with) {
+    static const char key[] = "\"state_crc32c\": ";
+    char message[512];
+    uint32_t crc;
+    failing f = {0};
+    size_t bytes = n - (end - begin) + n_with;
+    if (bytes + 64 > sizeof damaged || (damages++ % 3 && !full)) return;
+    memcpy(damaged, text, begin);
+    memcpy(damaged + begin, with, n_with);
+    memcpy(damaged + begin + n_with, text + end, n - end);
+    for (size_t at = bytes; damaged_files[i].repair && at-- > 0;) {
+        if (at + sizeof key > bytes || memcmp(damaged + at, key, sizeof key - 1)) continue;
+        bytes = at + (size_t)snprintf(damaged + at, 64, "%s%lu}\n", key,
+                                      (unsigned long)mrc_crc32c(0, damaged, at));
+        break;
+    }
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(damaged, 1, bytes, file) != bytes || fclose(file)) exit(1);
+    read_once(&damaged_files[i].reader, &f, &crc, message, sizeof message);
+}
+
+// In the place of each value, or name, another; each member twice; without it.
+static void damage_values(size_t i, const char *path, const char *text, size_t n) {
+    static const char *const others[] = { "null", "true", "-1", "0", "3", "1.5", "\"\"", "\"x\"",
+                                          "[]", "{}", "[null]", "{\"a\": 1}", "1e99", "\"a/b\"" };
+    char twice[1024];
+    for (size_t at = 0, end; at < n; at++) {
+        if ((at && !strchr(" ,:[{\n\t", text[at - 1])) || !(end = value_end(text, n, at))) continue;
+        for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+            damage_once(i, path, text, n, at, end, others[k], strlen(others[k]));
+        }
+        size_t colon = end + strspn(text + end, " "), value = colon + 1, last;
+        if (text[at] != '"' || text[colon] != ':') continue;
+        value += strspn(text + value, " ");
+        last = value_end(text, n, value);
+        if (!last || 2 * (last - at) + 3 > sizeof twice) continue;
+        int length = snprintf(twice, sizeof twice, "%.*s, %.*s", (int)(last - at), text + at,
+                              (int)(last - at), text + at);
+        damage_once(i, path, text, n, at, last, twice, (size_t)length);
+        last += text[last] == ',';
+        damage_once(i, path, text, n, at, last, "", 0);
+    }
+}
+
+static void damage_bytes(size_t i, const char *path, const char *text, size_t n) {
+    static const unsigned char other[] = { 0x00, 0xff, 0x01, 0x7f, 0x80, 0x03 };
+    for (size_t at = 0; at < n; at++) {
+        for (size_t k = 0; k < sizeof other; k++) {
+            char c = (char)(k < 2 ? other[k] : text[at] ^ other[k]);
+            damage_once(i, path, text, n, at, at + 1, &c, 1);
+        }
+        damage_once(i, path, text, n, at, n, "", 0);
+    }
+}
+
+static void test_damaged(void) {
+    mrc_ctx *files;
+    if (!CHECK(mrc_ctx_new(&files, NULL) == MRC_OK, "context")) return;
+    for (size_t i = 0; i < sizeof damaged_files / sizeof *damaged_files; i++) {
+        char path[512], *text;
+        size_t n;
+        snprintf(path, sizeof path, "%s/%s", root, damaged_files[i].file);
+        if (!CHECK(mrc_file_read(files, &text, &n, path) == MRC_OK, "%s", path)) continue;
+        if (damaged_files[i].by_bytes) damage_bytes(i, path, text, n);
+        else damage_values(i, path, text, n);
+        CHECK(mrc_file_write(files, path, text, n) == MRC_OK, "%s", path);
+        mrc_file_free(files, text);
+    }
+    mrc_ctx_free(files);
+    printf("files damaged in %ld ways, %s of which were read\n", damages,
+           full ? "all" : "a third");
 }
 
 int main(void) {
@@ -1107,6 +1294,9 @@ int main(void) {
     test_nan();
     test_save_nan();
     test_readers();
+    test_long_paths();
+    test_damaged();
+    mrc_backend_free(reading_be);
     mrc_ctx *ctx;
     if (mrc_ctx_new(&ctx, NULL) == MRC_OK) mrc_dir_remove(ctx, root);
     mrc_ctx_free(ctx);
