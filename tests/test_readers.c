@@ -2,6 +2,7 @@
 // Each says MRC_ERR_ARG, touches nothing and goes on; what may be absent is.
 #define TEST_LINKED
 #include "test.h"
+#include "pickles.h"
 #include <unistd.h>
 
 static mrc_ctx *ctx;
@@ -134,23 +135,6 @@ static void test_weights(void) {
     mrc_safetensors_close(st);
 }
 
-//------------------------------------------------------------------------------
-// Pickles by hand: PyTorch's old stream has no checksums, so any object can stand in one
-//------------------------------------------------------------------------------
-typedef struct pickle { char data[4096]; size_t n; } pickle;
-static void put(pickle *b, const char *data, size_t n) {
-    if (b->n + n > sizeof b->data) return;
-    memcpy(b->data + b->n, data, n);
-    b->n += n;
-}
-#define PUT(b, literal) put(b, literal, sizeof(literal) - 1)
-
-#define ODICT "ccollections\nOrderedDict\n)R"
-#define KEY(c) "X\1\0\0\0" c
-#define STORAGE(tail) "(X\7\0\0\0storagectorch\nFloatStorage\n" KEY("0") "X\3\0\0\0cpuK\2" tail
-#define REBUILD "ctorch._utils\n_rebuild_tensor_v2\n("
-#define TENSOR REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205\211" ODICT "tR"
-#define PARAMETER "ctorch._utils\n_rebuild_parameter\n("
 #define CASE(object, message) { object, sizeof(object) - 1, message }
 
 // Members of a dict that also holds the tensor "a"; message NULL: read, the tensor with it.
@@ -217,15 +201,6 @@ static const struct { const char *object; size_t n; const char *message; } pickl
     CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205\211NtR", ""),
     CASE(KEY("b") REBUILD STORAGE("NtQ") "K\0K\2\205K\1\205N" ODICT "tR", ""),
 };
-
-static void pickle_file(pickle *b, const char *object, size_t n) {
-    b->n = 0;
-    PUT(b, "\200\2\212\12\154\374\234\106\371\40\152\250\120\31.\200\2M\351\3.");
-    PUT(b, "\200\2}X\15\0\0\0little_endian\210s.\200\2}(");
-    PUT(b, KEY("a") TENSOR "q\0");
-    put(b, object, n);
-    PUT(b, "u.\200\2](" KEY("0") "e.\2\0\0\0\0\0\0\0" "12345678");
-}
 
 static void test_pickles(void) {
     static pickle b;
