@@ -779,7 +779,7 @@ static mrc_status use_index(reading *r, mrc_index *ix) {
     const mrc_query query = { "the king of a city", 18 };
     mrc_search_config config = mrc_search_config_default(MRC_BM25_OKAPI);
     mrc_searcher *searcher;
-    mrc_passage x;
+    mrc_passage x = {0};
     mrc_text room;
     mrc_hit hits[4];
     size_t n = 0;
@@ -821,7 +821,7 @@ static mrc_status read_model(reading *r) {
 }
 
 static mrc_status read_moments(reading *r, mrc_model *m, const char *from) {
-    char path[8192];
+    char path[8192 + 32];               // of a folder in 8192 bytes
     mrc_optimizer *o;
     mrc_optimizer_config oc = mrc_optimizer_config_default();
     snprintf(path, sizeof path, "%s/optimizer.safetensors", from);
