@@ -318,7 +318,7 @@ bench() {
 # N skipped"; a job without that line has died, which is a failure.  Configurations:
 #     gcc, clang              tests/test_*.c at -O2
 #     gcc-asan, clang-asan    the same under AddressSanitizer and UndefinedBehaviorSanitizer
-#     gcc-tsan, clang-tsan    those that use threads, under ThreadSanitizer
+#     gcc-tsan, clang-tsan    those that use several threads, under ThreadSanitizer
 #     arm64                   some of them for aarch64 with NEON, by a cross compiler, under qemu
 #     sh                      tests/test_*.sh, on the programs in build/
 #     header-gcc, header-clang    mrc.h as C++ declarations, static, from another folder; tools
@@ -369,7 +369,7 @@ suites() {
     cuda-*)   echo test_ops $(cuda_suites) ;;
     arm64)    for name in $ARM64_SUITES; do echo "$name"; done ;;
     *-tsan)   grep -l 'pthread_create\|threads' tests/test_*.c | sed 's/.*\///; s/\.c$//' \
-                  | grep -v '^test_cuda' ;;
+                  | grep -v '^test_cuda\|^test_faults' ;;
     *)        for f in tests/test_*.c; do basename "$f" .c; done | grep -v '^test_cuda' ;;
     esac
 }
