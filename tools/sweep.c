@@ -58,12 +58,9 @@ _Noreturn static void refuse(const mrc_json *at, const char *what) {
 static void add_scalar(mrc_text *t, const mrc_json *v) {
     switch (v->type) {
     case MRC_JSON_STRING: mrc_text_add(t, v->string, v->bytes); return;
-    case MRC_JSON_TRUE:   mrc_text_add(t, "true", 4); return;
-    case MRC_JSON_FALSE:  mrc_text_add(t, "false", 5); return;
-    case MRC_JSON_NUMBER:
-        if (v->is_int) mrc_text_printf(t, "%lld", (long long)v->integer);
-        else mrc_text_number(t, v->number);
-        return;
+    case MRC_JSON_TRUE:
+    case MRC_JSON_FALSE:
+    case MRC_JSON_NUMBER: tool_json_value(t, v); return;
     default: refuse(v, "not a value for a flag (found a list, an object or null, expected text, "
                        "a number or true or false)");
     }

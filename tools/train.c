@@ -622,6 +622,14 @@ static double epoch_now(const run *r) {
     return (double)r->epoch + (double)r->at / (double)(r->plan.n_batches ? r->plan.n_batches : 1);
 }
 
+// What every line of log.jsonl begins with.
+static void log_begin(const run *r, mrc_text *t) {
+    mrc_text_init(t, r->ctx);
+    mrc_text_add(t, "{", 1);
+    tool_json_integer(t, "step", (int64_t)r->s.step);
+    tool_json_number(t, "epoch", epoch_now(r));
+}
+
 static void state_add_eval(mrc_text *t, const run *r) {
     const mrc_eval_result *e = &r->s.eval;
     tool_json_key(t, "last_evaluation");
@@ -1337,10 +1345,7 @@ static void say_eval(const run *r) {
 static void log_eval(run *r) {
     const mrc_eval_result *e = &r->s.eval;
     mrc_text t;
-    mrc_text_init(&t, r->ctx);
-    mrc_text_add(&t, "{", 1);
-    tool_json_integer(&t, "step", (int64_t)r->s.step);
-    tool_json_number(&t, "epoch", epoch_now(r));
+    log_begin(r, &t);
     log_number(&t, "eval/loss", e->loss);
     tool_json_number(&t, "eval/start_accuracy", e->start_accuracy);
     tool_json_number(&t, "eval/end_accuracy", e->end_accuracy);
@@ -1456,10 +1461,7 @@ static void log_train(run *r, const mrc_step_result *result) {
     // As Hugging Face logs it: the rate of the step to come.
     double rate = rate_of(r);
     mrc_text t;
-    mrc_text_init(&t, r->ctx);
-    mrc_text_add(&t, "{", 1);
-    tool_json_integer(&t, "step", (int64_t)r->s.step);
-    tool_json_number(&t, "epoch", epoch_now(r));
+    log_begin(r, &t);
     log_number(&t, "train/loss", loss);
     tool_json_number(&t, "train/learning_rate", rate);
     log_number(&t, "train/grad_norm", result->grad_norm);
@@ -1510,10 +1512,7 @@ static void remember_loss(run *r, double loss) {
 // What stood in the batch of a step that was no good, into log.jsonl.
 static void log_bad_step(run *r, const mrc_step_result *result, const char *what, size_t n) {
     mrc_text t;
-    mrc_text_init(&t, r->ctx);
-    mrc_text_add(&t, "{", 1);
-    tool_json_integer(&t, "step", (int64_t)r->s.step);
-    tool_json_number(&t, "epoch", epoch_now(r));
+    log_begin(r, &t);
     tool_json_string(&t, "bad/what", what);
     log_number(&t, "bad/loss", result->loss);
     log_number(&t, "bad/grad_norm", result->grad_norm);
