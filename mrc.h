@@ -1383,7 +1383,8 @@ typedef struct mrc_model_load_desc {
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc);
 MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; after its contexts
 // The embeddings and the first n_layers layers want no gradient, all others do; 0: embeddings do
-// too.  Layers that share weights are one.  Before the optimizer is made.  A pooler that nothing uses never does.
+// too.  Layers that share weights are one.  Before the optimizer is made.  A pooler that nothing
+// uses never does.
 MRCDEF void       mrc_model_freeze(mrc_model *m, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
 // that is made if it is not there.  Each file appears whole or not at all.
@@ -18317,8 +18318,8 @@ static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__
     return mrc__make_named(b, columns ? 2 : 1, shape, kind, range, name);
 }
 
-// A constant of zeros in place of what the family lacks: a bias, or a table of one row (1, columns).
-// It reads as if it were not there, wants no gradient, and is no parameter.
+// A constant of zeros in place of what the family lacks: a bias (rows), or a table of one row
+// (1, columns).  It reads as if it were not there, wants no gradient, and is no parameter.
 static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns) {
     mrc_params *zeros = b->m->weights->zeros;
     const size_t shape[2] = { rows, columns };
