@@ -541,9 +541,10 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
-    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it, as f32, bf16 or i8
-    // (a scale for each row of the matrix; x becomes bytes, a scale for each row), where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
-    // 0: there is none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
+    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it where ld is 0, as
+    // f32, as bf16, or as i8: a byte an element and a scale a row, x becoming such bytes by rows.
+    // prepack makes it from floats of the host; prepack_bytes says how large it is, 0: there is
+    // none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
     // embedding_fwd's word as plain bf16.
     size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
     mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
@@ -1666,8 +1667,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 // looked up from the folder of the file that includes it.  The core calls nothing of a pass but
 // MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
 // that only declares it, and MRC__FILLDEF is empty where they are compiled
-// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for each
-// instruction that it has.
+// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for
+// each instruction that it has.
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -7297,6 +7298,14 @@ static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
 static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
     return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
+// Whether a linear map to `out` columns has its operands rounded to bf16, and one product of it.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+static double MRC__T(times)(int rounded, double a, double b) {
+    if (!rounded) return a * b;
+    return (double)mrc__from_bf16(mrc__to_bf16((float)a)) * mrc__from_bf16(mrc__to_bf16((float)b));
+}
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
     if (m.accumulate) value += MRC__T(peek)(m, r, c);
@@ -7438,12 +7447,12 @@ static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     for (size_t r = 0; r < a->n; r++) {
         for (size_t o = 0; o < a->out; o++) {
             double z = MRC__T(at)(a->bias, 0, o);
             for (size_t i = 0; i < a->in; i++) {
-                z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
+                z += MRC__T(times)(rounded, MRC__T(at)(a->x, r, i), MRC__T(at)(a->weight, o, i));
             }
             z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
@@ -7469,13 +7478,13 @@ static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
 
 static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
     const mrc_in dz = MRC__T(linear_dz)(a);
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
     for (size_t r = 0; a->dx.data && r < a->n; r++) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < a->out; o++) {
-                dx += MRC__T(at)(dz, r, o) * MRC__T(at)(a->weight, o, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->weight, o, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -7484,7 +7493,7 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
         for (size_t i = 0; i < a->in; i++) {
             double dw = 0;
             for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
             }
             MRC__T(put)(a->dweight, o, i, dw);
         }
@@ -7606,7 +7615,8 @@ static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 3 * a->out; o++) {
-                dx += MRC__T(at)(a->dy, r, o) * MRC__T(at)(a->weight[o / a->out], o % a->out, i);
+                dx += MRC__T(times)(MRC__T(rounded)(be, a->out), MRC__T(at)(a->dy, r, o),
+                                    MRC__T(at)(a->weight[o / a->out], o % a->out, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -8265,13 +8275,14 @@ static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
-                              size_t row, ptrdiff_t before) {
+static void MRC__T(lstm_cell)(int rounded, const mrc_lstm_fwd_args *a, mrc_out gates,
+                              mrc_out cells, int dir, size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            sum += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                 MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             sum += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -8298,7 +8309,7 @@ static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_arg
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates, cells = a->cells;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     if (!gates.data) {
         cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
         gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
@@ -8306,9 +8317,10 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(lstm_cell)(a, gates, cells, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 0, (size_t)(cu[s] + t),
+                              t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(lstm_cell)(a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -8378,14 +8390,14 @@ static void MRC__T(lstm_dbias)(mrc_out dbias, const mrc_in dz, size_t h, size_t 
 }
 
 // The weights' gradients from dz, in the order of the struct.
-static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
+static void MRC__T(lstm_weights)(int rounded, const mrc_lstm_bwd_args *a) {
     for (int dir = 0; dir < 2; dir++) {
         const mrc_in dz = MRC__T(lstm_dz)(a, dir);
         for (size_t o = 0; a->dweight_ih[dir].data && o < 4 * a->h; o++) {
             for (size_t i = 0; i < a->in; i++) {
                 double dw = 0;
                 for (size_t r = 0; r < a->n; r++) {
-                    dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                    dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
                 }
                 MRC__T(put)(a->dweight_ih[dir], o, i, dw);
             }
@@ -8403,7 +8415,7 @@ static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
 static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dc = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dc[j] = 0;
@@ -8419,13 +8431,13 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += MRC__T(peek)(a->gates, r, o)
-                    * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
+                dx += MRC__T(times)(rounded, MRC__T(peek)(a->gates, r, o),
+                                    MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    MRC__T(lstm_weights)(a);
+    MRC__T(lstm_weights)(rounded, a);
     return MRC_OK;
 }
 #endif
@@ -8555,13 +8567,14 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 // Element o of the 3 H of W_ih's rows, among the saved ones.
 static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
 
-static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
-                             ptrdiff_t before) {
+static void MRC__T(gru_cell)(int rounded, const mrc_gru_fwd_args *a, mrc_out gates, int dir,
+                             size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
     for (size_t o = 0; o < 3 * h; o++) {
         double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            in += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             state += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -8592,14 +8605,14 @@ static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args 
 static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -8639,7 +8652,7 @@ static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
                      (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
 }
 
-static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+static void MRC__T(gru_dweight)(int rounded, const mrc_gru_bwd_args *a, int dir, int of_hh) {
     const mrc_in dz = MRC__T(gru_dz)(a, dir);
     const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
     const int32_t *cu = a->cu_seqlens.data;
@@ -8651,9 +8664,10 @@ static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
                 for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
                     int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
                     if (from < cu[s] || from >= cu[s + 1]) continue;
-                    dw += MRC__T(at)(dz, (size_t)r, column)
-                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
-                                 : MRC__T(at)(a->x, (size_t)from, i));
+                    dw += MRC__T(times)(rounded && !of_hh, MRC__T(at)(dz, (size_t)r, column),
+                                        of_hh ? MRC__T(at)(a->y, (size_t)from,
+                                                           (size_t)dir * a->h + i)
+                                              : MRC__T(at)(a->x, (size_t)from, i));
                 }
             }
             MRC__T(put)(to, o, i, dw);
@@ -8675,7 +8689,7 @@ static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
 static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dh = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dh[j] = 0;
@@ -8693,13 +8707,14 @@ static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
             for (size_t o = 0; o < 6 * a->h; o++) {
                 int dir = o >= 3 * a->h;
                 size_t row = o % (3 * a->h);
-                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
-                    * MRC__T(at)(a->weight_ih[dir], row, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(MRC__T(gru_dz)(a, dir), r,
+                                                        MRC__T(gru_column)(row, a->h)),
+                                    MRC__T(at)(a->weight_ih[dir], row, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(rounded, a, k % 2, k / 2);
     for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
     return MRC_OK;
 }
@@ -9473,13 +9488,13 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    (void)be;
     for (size_t i = 0; i < g->m; i++) {
         for (size_t j = 0; j < g->n; j++) {
             double c = 0;
             for (size_t p = 0; p < g->k; p++) {
-                c += (g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p))
-                   * (g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
+                c += MRC__T(times)(be->math == MRC_MATH_BF16,
+                    g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p),
+                    g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
             }
             MRC__T(put)(g->c, i, j, c);
         }
@@ -9632,6 +9647,7 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
     if (!mrc__allocator_init(&host, desc ? &desc->allocator : NULL)) return MRC_ERR_ARG;
+    if (desc && desc->math != MRC_MATH_F32 && desc->math != MRC_MATH_BF16) return MRC_ERR_ARG;
     mrc__host_backend *h = mrc__host_zalloc(&host, sizeof *h);
     if (!h) return MRC_ERR_MEM;
     h->host = host;
@@ -10825,6 +10841,18 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
     return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
 }
 
+// Whether a linear map to `out` columns has its operands rounded to bf16.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+// A product of such a map.
+static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_t out) {
+    mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
+    if (!g->c.data) return MRC_OK;
+    if (gemm != MRC__T(gemm)) return gemm(be, g);
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
+}
+
 #if MRC__F32
 // Who replaced gemm has its own products of f32.  Of bytes: the panels, then for each row of the
 // matrix its scale and the sum of its bytes.
@@ -11006,18 +11034,6 @@ MRC__TARGET static void MRC__T(finish_task)(void *arg, size_t task, size_t worke
     size_t first = task * MRC__CPU_ROWS;
     (void)worker;
     MRC__T(finish_rows)(&j->f, j->z, first, mrc__min(j->n, first + MRC__CPU_ROWS), 0, j->out);
-}
-
-// Whether a linear map to `out` columns has its operands rounded to bf16.
-static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
-    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
-}
-// A product of such a map.
-static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_t out) {
-    mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
-    if (!g->c.data) return MRC_OK;
-    if (gemm != MRC__T(gemm)) return gemm(be, g);
-    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
 }
 
 MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
@@ -12451,7 +12467,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
         mrc_gemm_args g = { .m = a->n, .n = 4 * h, .k = a->in, .b_transposed = 1, .a = a->x,
                             .b = a->weight_ih[d],
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
-        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
@@ -12484,7 +12500,6 @@ MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequence
 MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_lstm_bwd_args *a,
                                                      MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2];
     for (size_t d = 0; d < 2; d++) {
         dz[d] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data + d * 4 * h };
@@ -12493,19 +12508,19 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = a->n, .n = a->in, .k = 4 * h, .a = dz[d], .b = a->weight_ih[d],
                             .c = a->dx };
         g.c.accumulate |= d > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = a->x, .c = a->dweight_ih[d] };
-        if (g.c.data) MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));           // recurrent: not rounded
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = k < 2 ? a->dbias_ih[k] : a->dbias_hh[k - 2];
@@ -12568,7 +12583,7 @@ MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd
                                 .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
                                 .c = { a->x.dtype, w.gates_ld,
                                        w.gates + d * 4 * h + n * 3 * h, 0 } };
-            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+            MRC__TRY(MRC__T(product)(be, &g, 3 * h));
         }
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
@@ -12590,7 +12605,6 @@ static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args 
 MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
                                                     MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2][2];
     for (size_t k = 0; k < 4; k++) {
         dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
@@ -12601,21 +12615,21 @@ MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_g
                             .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
                             .c = a->dx };
         g.c.accumulate |= k > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
                             .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
         if (!g.c.data) continue;
         g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = a->dbias_ih[k / 2];
