@@ -19729,7 +19729,9 @@ static mrc_status mrc__collected_new(mrc_ctx *ctx, mrc__collected *c, const mrc_
     *c = (mrc__collected){ .features = f };
     int fits = mrc__add(f->n, 1, &n) && mrc__mul(n, sizeof *c->windows, &bytes);
     c->windows = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    for (size_t i = 0; i < f->n; i++) fits = fits && mrc__add(rows, (size_t)f->list[i].length, &rows);
+    for (size_t i = 0; i < f->n && fits; i++) {
+        fits = mrc__add(rows, (size_t)f->list[i].length, &rows);
+    }
     fits = fits && mrc__mul(rows, 2 * sizeof *c->logits, &bytes) && mrc__add(bytes, 1, &bytes);
     c->logits = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!c->windows || !c->logits) {

@@ -1034,9 +1034,9 @@ static void load_validation(run *r) {
     const char *path = r->a.validation_file;
     mrc_dataset *usable;
     tool_check(r->ctx, mrc_dataset_load(r->ctx, &usable, path));
-    const size_t kept = mrc_dataset_size(usable), rows = mrc_dataset_rows(usable);
+    const size_t kept = mrc_dataset_size(usable);
     r->validation_set = usable;
-    if (r->a.encoding != MRC_ENCODING_OFFSETS || kept == rows) return;
+    if (r->a.encoding != MRC_ENCODING_OFFSETS || kept == mrc_dataset_rows(usable)) return;
     tool_print_rows(path, usable, &(mrc_features){ .kept = kept });
     mrc_dataset_free(usable);
     tool_check(r->ctx, mrc_dataset_load_questions(r->ctx, &r->validation_set, path));
