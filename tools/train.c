@@ -1028,8 +1028,8 @@ static void first_of(run *r, mrc_dataset **set, size_t most, mrc_dataset **whole
     free(indices);
 }
 
-// Answers are decoded to all questions of the file, as predict and evaluate do: a row that cannot be
-// trained on is still a question, without a part in the loss.
+// All questions of the file are answered, as predict and evaluate do: a row that cannot be trained
+// on is still a question, without a part in the loss.
 static void load_validation(run *r) {
     const char *path = r->a.validation_file;
     mrc_dataset *usable;
