@@ -509,28 +509,13 @@ static int is_free_flag(const char *name) {
     return 0;
 }
 
-// A flag's value as text, after resolution.
-static void flag_value(mrc_text *t, const tool_flag *f) {
-    if (f->real) mrc_text_number(t, *f->real);
-    else if (f->size) mrc_text_printf(t, "%zu", *f->size);
-    else if (f->integer) mrc_text_printf(t, "%lld", (long long)*f->integer);
-    else if (f->flag) mrc_text_printf(t, "%s", *f->flag ? "true" : "false");
-    else if (f->string) mrc_text_printf(t, "%s", *f->string ? *f->string : "");
-    else {
-        const char *word = f->choices;
-        for (int i = 0; word && i < *f->choice; i++) word = strchr(word, '|') + 1;
-        mrc_text_printf(t, "%.*s", (int)strcspn(word, "|"), word);
-    }
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
-}
-
 static void flags_add(mrc_text *t, const run *r) {
     mrc_text_printf(t, "\"flags\": {");
     for (const tool_flag *f = r->flags; f->name; f++) {
         mrc_text value;
         if (is_free_flag(f->name)) continue;
         mrc_text_init(&value, r->ctx);
-        flag_value(&value, f);
+        tool_flag_text(&value, f);
         tool_json_string(t, f->name, value.data);
         mrc_text_free(&value);
     }
@@ -920,7 +905,7 @@ static void save_args(run *r) {
         // A number without a default that is 0 was not given: 0 may be no value of it.
         skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0));
         mrc_text_init(&value, r->ctx);
-        flag_value(&value, f);
+        tool_flag_text(&value, f);
         if (!skip && !(f->string && !*f->string)) {
             mrc_text_printf(t, "%s\n    \"%s\": ", t->bytes > 1 ? "," : "", f->name);
             if (f->string || f->choice) {
@@ -1793,10 +1778,12 @@ static void close_run(run *r) {
     if (r->lock >= 0) close(r->lock);
 }
 
-static int run_program(run *r, tool_program *program, int argc, char **argv) {
+static run the_run = { .a = { .head = -1, .doc_stride = SIZE_MAX } };
+
+static int run_program(tool_program *program) {
+    run *r = &the_run;
     r->flags = program->flags;
     r->saved_step = UINT64_MAX;
-    tool_start(program, argc, argv);
     check_usage(r, program);
     tool_catch_signals();
     r->be = tool_backend_new();
@@ -1816,7 +1803,6 @@ static int run_program(run *r, tool_program *program, int argc, char **argv) {
     return tool_finish();
 }
 
-static run the_run;
 #define A the_run.a
 static tool_flag the_flags[] = {
     { .name = "CONFIG", .string = &A.config, .positional = 1, .value = "FILE.yaml|FILE.json",
@@ -2007,18 +1993,15 @@ static tool_flag the_flags[] = {
 };
 #undef A
 
-int main(int argc, char **argv) {
-    tool_program program = {
-        .name = "train", .flags = the_flags, .config = &the_run.a.config,
-        .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
-                   "answer to a question in a passage. Measures it on the way, saves, resumes.",
-        .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
-        .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
-                      "--validation_file dev.json --output_dir out --learning_rate 3e-5",
-                      "train --config_name data/config.json --tokenizer_name data --train_file "
-                      "data/train.jsonl --output_dir out --max_steps 100" }
-    };
-    the_run.a.head = -1;
-    the_run.a.doc_stride = SIZE_MAX;
-    return run_program(&the_run, &program, argc, argv);
-}
+static tool_program program = {
+    .name = "train", .group = "train and compare", .run = run_program,
+    .flags = the_flags, .config = &the_run.a.config,
+    .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
+               "answer to a question in a passage. Measures it on the way, saves, resumes.",
+    .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
+    .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
+                  "--validation_file dev.json --output_dir out --learning_rate 3e-5",
+                  "train --config_name data/config.json --tokenizer_name data --train_file "
+                  "data/train.jsonl --output_dir out --max_steps 100" }
+};
+TOOL_PROGRAM(train, program)
