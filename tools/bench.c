@@ -1013,7 +1013,8 @@ static void minilm_ours(const char *dir, double out[4]) {
     char last[4096], path[TOOL_PATH_BYTES], *text;
     size_t bytes;
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    words t = words_of_program("train"), p = words_of_program("predict"), e = words_of_program("evaluate");
+    words t = words_of_program("train"), p = words_of_program("predict");
+    words e = words_of_program("evaluate");
     const char *const recipe[] = { "--max_seq_length=384", "--doc_stride=128",
         "--batching=sorted", "--per_device_train_batch_size=16", "--learning_rate=1e-4",
         "--num_train_epochs=2", "--warmup_ratio=0.1", "--save_steps=1000000000",

@@ -168,7 +168,8 @@ static tool_flag flags[] = {
 };
 
 static tool_program program = {
-    .name = "convert", .group = "files", .run = run, .usage = "SOURCE --output DIR|FILE.safetensors [flags]", .flags = flags,
+    .name = "convert", .group = "files", .run = run,
+    .usage = "SOURCE --output DIR|FILE.safetensors [flags]", .flags = flags,
     .purpose = "Writes a checkpoint, PyTorch's or safetensors, whole or in shards, as "
                "safetensors. PyTorch's pickles are read and never run.",
     .examples = { "convert pytorch_model.bin --output model.safetensors",

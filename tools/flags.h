@@ -327,25 +327,29 @@ static tool_flag *tool__find(tool_program *p, const char *s, size_t bytes) {
     return f ? f : tool__find_in(tool_common_flags, s, bytes);
 }
 
-// Edit distance of two names without regard to case; longer ones count by their first 63 bytes.
+static int tool__letter(char c) { return c == '-' ? '_' : tolower((unsigned char)c); }
+
+// Edit distance of two names without regard to case, two letters that changed places counting 1;
+// longer ones count by their first 63 bytes.
 static size_t tool__distance(const char *a, size_t n, const char *b) {
-    size_t row[64], m = strlen(b);
+    size_t d[3][64], m = strlen(b);     // of the prefixes of a with i - 2, i - 1 and i letters
     if (n > 63) n = 63;
     if (m > 63) m = 63;
-    for (size_t j = 0; j <= m; j++) row[j] = j;
+    for (size_t j = 0; j <= m; j++) d[0][j] = j;
     for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
+        size_t *now = d[i % 3], *last = d[(i + 2) % 3], *before = d[(i + 1) % 3];
+        now[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
-            size_t best = diagonal + ((x == '-' ? '_' : x) != y);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
+            const int x = tool__letter(a[i - 1]), y = tool__letter(b[j - 1]);
+            size_t best = last[j - 1] + (x != y);
+            if (last[j] + 1 < best) best = last[j] + 1;
+            if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && x == tool__letter(b[j - 2]) && y == tool__letter(a[i - 2])
+                && before[j - 2] + 1 < best) best = before[j - 2] + 1;
+            now[j] = best;
         }
     }
-    return row[m];
+    return d[n % 3][m];
 }
 
 // How far a typed name is from a known one; SIZE_MAX: too far for a guess.  A beginning or an end
@@ -362,7 +366,7 @@ static size_t tool__far(const char *s, size_t bytes, const char *name) {
         const char *longer = bytes < n ? name : typed, *part = bytes < n ? typed : name;
         size_t more = strlen(longer) - strlen(part);
         if (!strncasecmp(longer, part, strlen(part)) || !strcasecmp(longer + more, part)) {
-            if (more <= 2 * strlen(part)) return more;
+            return more;
         }
     }
     d = tool__distance(typed, bytes, name);

@@ -251,7 +251,8 @@ static tool_flag flags[] = {
 };
 
 static tool_program program = {
-    .name = "inspect", .group = "files", .run = run, .usage = "[--as KIND] [--tensors] [--strict] FILE", .flags = flags,
+    .name = "inspect", .group = "files", .run = run,
+    .usage = "[--as KIND] [--tensors] [--strict] FILE", .flags = flags,
     .purpose = "Reads a whole file as the library would and prints what it is as one JSON "
                "object, or says why it would not be taken (exit code 3).",
     .examples = { "inspect --tensors model.safetensors", "inspect --as yaml config.yaml" },

@@ -55,24 +55,25 @@ _Noreturn static void refuse(const mrc_json *at, const char *what) {
     tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s", args.file, at->line, at->column, what);
 }
 
-// A scalar as text for a flag; the scalars of a list with commas.
-static void add_scalar(mrc_text *t, const mrc_json *v) {
-    switch (v->type) {
-    case MRC_JSON_ARRAY:
+// A scalar as text for a flag of train; of a list flag also a list of such, with commas.
+static void add_value(mrc_text *t, const char *key, const mrc_json *v) {
+    const tool_flag *f = tool__find(tool_entry_train.program, key, strlen(key));
+    if (v->type == MRC_JSON_STRING) {
+        mrc_text_add(t, v->string, v->bytes);
+    } else if (v->type == MRC_JSON_ARRAY && f && f->list) {
         for (const mrc_json *e = v->child; e; e = e->next) {
-            if (e->type == MRC_JSON_ARRAY) refuse(e, "not a value for a flag (found a list in a "
-                                                  "list)");
             if (e != v->child) mrc_text_add(t, ",", 1);
-            add_scalar(t, e);
+            if (e->type == MRC_JSON_ARRAY) refuse(e, "not a value for a flag (found a list)");
+            add_value(t, key, e);
         }
-        return;
-    case MRC_JSON_STRING: mrc_text_add(t, v->string, v->bytes); return;
-    case MRC_JSON_TRUE:
-    case MRC_JSON_FALSE:
-    case MRC_JSON_NUMBER: tool_json_value(t, v); return;
-    default: refuse(v, "not a value for a flag (found an object or null, expected text, "
-                       "a number or true or false)");
+    } else if (v->type == MRC_JSON_ARRAY || v->type == MRC_JSON_OBJECT
+               || v->type == MRC_JSON_NULL) {
+        refuse(v, "not a value for a flag (found a list, an object or null, expected text, a "
+                  "number or true or false)");
+    } else {
+        tool_json_value(t, v);
     }
+    tool_check_text(t);
 }
 
 static const mrc_json *member(const char *name, int required) {
@@ -148,7 +149,7 @@ static void make_shared(void) {
         s->key = key_of(k);
         if (shared_find(s->key)) refuse(k, "this flag stands twice in base");
         mrc_text_init(&s->value, ctx);
-        add_scalar(&s->value, k);
+        add_value(&s->value, s->key, k);
         n_shared++;
     }
     for (size_t i = 0; i < args.passed.n; i++) {
@@ -187,6 +188,7 @@ static void count_folds(void) {
 static size_t count_runs(void) {
     make_shared();
     count_folds();
+    if (!n_folds) member("grid", 1);
     size_t n = n_folds ? n_folds : 1;
     n_keys = (grid ? grid->n : 0) + (n_folds > 0);
     if (!n_keys || n_keys > MAX_KEYS) {
@@ -247,7 +249,7 @@ static void make_runs(void) {
             rest %= left;
             r->settings[k].key = key_of(key);
             mrc_text_init(&r->settings[k].value, ctx);
-            add_scalar(&r->settings[k].value, v);
+            add_value(&r->settings[k].value, r->settings[k].key, v);
         }
         if (n_folds) {
             r->settings[k].key = "fold";

@@ -42,7 +42,8 @@ typedef struct train_args {
     double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
     size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
     const char *metric_for_best_model, *config;
-    const char *report_to, *logging_dir, *run_name;
+    tool_list   report_to;
+    const char *logging_dir, *run_name;
     int     eval_strategy, validation, debug;
     size_t  max_train_samples, max_eval_samples;
 } train_args;
@@ -256,7 +257,7 @@ static void check_usage(run *r, const tool_program *p) {
     resolve_compat(r, p);
     check_experiment(r, p);
     resolve_metric(r, p);
-    tool_logs_check(a->report_to);
+    tool_logs_check(tool_list_join(&a->report_to));
     resolve_strategy(r, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
@@ -906,9 +907,9 @@ static void save_args(run *r) {
         skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0));
         mrc_text_init(&value, r->ctx);
         tool_flag_text(&value, f);
-        if (!skip && !(f->string && !*f->string)) {
+        if (!skip && !(f->string && !*f->string) && !(f->list && !f->list->n)) {
             mrc_text_printf(t, "%s\n    \"%s\": ", t->bytes > 1 ? "," : "", f->name);
-            if (f->string || f->choice) {
+            if (f->string || f->choice || f->list) {
                 mrc_text_json_string(t, value.bytes ? value.data : "", value.bytes, 0);
             } else {
                 mrc_text_add(t, value.data, value.bytes);
@@ -941,7 +942,8 @@ static void begin_output(run *r) {
                                                             "trainer_state.json")));
     }
     save_args(r);
-    tool_logs_desc logs = { .output_dir = r->a.output_dir, .report_to = r->a.report_to,
+    tool_logs_desc logs = { .output_dir = r->a.output_dir,
+                            .report_to = tool_list_join(&r->a.report_to),
                             .logging_dir = r->a.logging_dir, .run_name = r->a.run_name,
                             .flags = r->args_text.data };
     tool_logs_open(&r->logs, r->ctx, &logs);
@@ -1971,9 +1973,9 @@ static tool_flag the_flags[] = {
       .help = "ends the run after so many without a better one; 0: never" },
     { .name = "logging_steps", .size = &A.logging_steps, .preset = "500", .max = 1e12,
       .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
-    { .name = "report_to", .string = &A.report_to, .value = "NAMES", .preset = "none",
+    { .name = "report_to", .list = &A.report_to, .value = "NAME ..", .preset = "none",
       .help = "log for others too, tensorboard, wandb (an offline run, for `wandb sync`; project "
-              "$WANDB_PROJECT or huggingface), both with a comma, or all; log.jsonl is there "
+              "$WANDB_PROJECT or huggingface), both, or all; log.jsonl is there "
               "always" },
     { .name = "logging_dir", .string = &A.logging_dir, .value = "DIR",
       .otherwise = "output_dir/runs/DATE_HOST", .help = "where TensorBoard's event file is begun" },
