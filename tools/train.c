@@ -1063,7 +1063,7 @@ static void load_model(run *r, const mrc_model_config *config) {
 // --layerwise_lr_decay and --head_learning_rate.
 static void parameter_group(void *user, const mrc_tensor *p, mrc_param_group *g) {
     const run *r = user;
-    size_t head = r->model->max_depth;
+    size_t head = r->model_config.num_hidden_layers + 1;    // before the model is there, too
     g->lr_scale = pow(r->a.layerwise_lr_decay, (double)(head - p->depth));
     if (p->depth == head && r->a.head_learning_rate > 0) {
         g->lr_scale = r->a.head_learning_rate / r->a.learning_rate;

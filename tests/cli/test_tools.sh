@@ -327,9 +327,9 @@ test_exit_codes() {
     printf '\000\001garbage\377' >"$dir/garbage"
     : >"$dir/empty"
     mkdir "$dir/folder"
-    for what in nowhere garbage empty folder; do
+    for kind in nowhere garbage empty folder; do
         echo "$bad_inputs" | sed 1d >"$dir/lines"
-        while read -r line; do ends 3 "$dir/$what" "$line"; done <"$dir/lines"
+        while read -r line; do ends 3 "$dir/$kind" "$line"; done <"$dir/lines"
     done
     echo "$bad_outputs" | sed 1d >"$dir/lines"
     while read -r line; do ends 5 "$dir/rows.jsonl" "$line"; done <"$dir/lines"
