@@ -179,9 +179,9 @@ static mrc_model_config worker_config(void) {
     c.type_vocab_size = 1;
     if (number("rnn")) {
         c.head = MRC_HEAD_BILSTM;
-        c.num_rnn_layers = number("rnn");
-        c.rnn_hidden_size = c.hidden_size;
-        c.rnn_dropout = 0.2;
+        c.num_head_layers = number("rnn");
+        c.head_hidden_size = c.hidden_size;
+        c.head_dropout = 0.2;
     }
     return c;
 }
