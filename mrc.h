@@ -1640,8 +1640,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 //==============================================================================
 // >>api.vectors   embeddings: rows of floats, on disk and in an index that is searched by them
 //
-// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token) beside
-// index.bin; passage i is row i of all three.
+// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token)
+// beside index.bin; passage i is row i of all three.
 //==============================================================================
 // Rows of floats on the host: text i has row i, or with offsets rows offsets[i] to offsets[i + 1].
 typedef struct mrc_vectors {
@@ -1699,7 +1699,7 @@ typedef struct mrc_dense_config {
     uint32_t magic;
     int      exact;                 // 1: all rows are scored though there is a graph
     size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
-    size_t   candidates;            // scored again from f32 rows; 0: 2 top_k (int8), 16 top_k (bits)
+    size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
     size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
     size_t   threads;               // 0: the processors online
 } mrc_dense_config;
@@ -23245,7 +23245,7 @@ static void mrc__unit_rows(float *rows, size_t n, size_t width) {
 }
 
 //------------------------------------------------------------------------------
-// Residual codes (Santhanam et al. 2022): the nearest of C centroids, and a few bits of what is left
+// Residual codes (Santhanam et al. 2022): the nearest of C centroids, a few bits of what is left
 //------------------------------------------------------------------------------
 typedef struct mrc__codes {
     size_t    width, bits, n_centroids;
@@ -24134,7 +24134,8 @@ static void mrc__int8_task(void *arg, size_t task, size_t worker) {
             for (size_t r = at; r < end; r++) {
                 int32_t dot = mrc__dot_int8((const signed char *)q + i * stride,
                                             (const signed char *)d->raw + r * stride, stride);
-                mrc__search_push(s, first + i, (uint32_t)r, (float)dot * (scale[i] * d->scales[r]));
+                float score = (float)dot * (scale[i] * d->scales[r]);
+                mrc__search_push(s, first + i, (uint32_t)r, score);
             }
         }
     }
