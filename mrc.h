@@ -22681,8 +22681,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 //
 // Vectors come in the order of (level falling, hash, number), so the first is the entry point for
 // good.  Round by round as many are taken as are in already, at most 2 % of all: each searches the
-// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links are
-// turned round, sorted by (layer, target, source), and each target's list is merged and, when it is
+// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links
+// are turned round, sorted by (layer, target, source), and each target's list is merged and, when
 // over its bound, chosen anew (ParlayANN: Manohar et al. 2024).  Ties of distance go by number.
 //
 // Distance is minus the dot product.  Dots of vectors of any length are no metric, so a coordinate
