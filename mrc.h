@@ -12748,6 +12748,7 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 //==============================================================================
 // >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
 //
+// f64 is compiled once, as baseline: gradients are checked in it, nothing is trained in it.
 // Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
 // vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
 // baseline's vectors with all registers and with products fused into sums.  The register block of
@@ -12817,11 +12818,6 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
 #undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_avx2_f64
-#include MRC_SELF
-#undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -12839,11 +12835,6 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
-#include MRC_SELF
-#undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_avx512_f64
 #include MRC_SELF
 #ifdef MRC__TARGET_BF16
 #undef MRC__TARGET_BF16
@@ -12870,11 +12861,6 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_neon_f32
-#include MRC_SELF
-#undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_neon_f64
 #include MRC_SELF
 #undef MRC__F32
 #undef MRC__ROWS
@@ -12911,12 +12897,10 @@ static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
     if (isa == MRC_ISA_AVX2) {
         be->isa = "avx2";
         mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_table_avx2_f64(be, MRC_DTYPE_F64);
     }
     if (isa == MRC_ISA_AVX512) {
         be->isa = "avx512";
         mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_table_avx512_f64(be, MRC_DTYPE_F64);
 #ifdef MRC__HAS_BF16
         ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
 #endif
@@ -12925,7 +12909,6 @@ static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
     if (isa == MRC_ISA_NEON) {
         be->isa = "neon";
         mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_table_neon_f64(be, MRC_DTYPE_F64);
     }
 #else
     (void)isa;
