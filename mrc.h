@@ -72,8 +72,8 @@
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.activation  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
-//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_optim
+//     >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
 //     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.config  >>impl.model
@@ -172,7 +172,7 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
 //     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
-//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
+//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
 //==============================================================================
 typedef struct mrc_backend mrc_backend;
 
@@ -503,7 +503,7 @@ typedef struct mrc_unfold_bwd_args {
     void   *workspace;
 } mrc_unfold_bwd_args;
 
-// One row for each sequence, from its rows p with skip <= p < real_len; the sequence without one: 0.
+// One row for each sequence, from its rows p with skip <= p < real_len; 0 where there is no row.
 //   CLS first row   LAST last row   MAX largest of each column (gradient to the first that has it)
 //   MEAN sum / T    MEAN_SQRT sum / sqrt(T)    WEIGHTED sum of (p + 1) x_p / sum of (p + 1)
 typedef enum mrc_pooling {
@@ -563,8 +563,8 @@ typedef struct mrc_maxsim_bwd_args {
     void   *workspace;
 } mrc_maxsim_bwd_args;
 
-// A loss over scores z (R, C), a column for each query or list; labels (R, C), NaN where that row is
-// no candidate of that column; p is the softmax of scale z down a column's candidates.
+// A loss over scores z (R, C), a column for each query or list; labels (R, C) are NaN where that
+// row is no candidate of that column; p is the softmax of scale z down a column's candidates.
 //   SOFT    sum over rows of labels (log labels - log p)          labels: a distribution
 //   BCE     softplus(scale z) - labels scale z, of each candidate
 //   MARGIN  mean over candidates j but the gold g of ((z_g - z_j) - (labels_g - labels_j))^2
@@ -8214,8 +8214,8 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
 //
-// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
-// T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
+// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so
+// no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
 // has gradient 0.  Pads are queries as any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
@@ -8413,7 +8413,9 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
         else MRC__TRY(mrc_grad_target(ctx, node->in[k], &to[k]));
     }
     const size_t bytes = node->out->shape[1] * mrc_dtype_bytes(node->out->dtype);
-    for (size_t k = 1; fused && to[0].data && k < 3; k++) to[k].data = (char *)to[0].data + k * bytes;
+    for (size_t k = 1; fused && to[0].data && k < 3; k++) {
+        to[k].data = (char *)to[0].data + k * bytes;
+    }
     return MRC_OK;
 }
 
@@ -9934,12 +9936,12 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
 }
 
 #define MRC__FILL_NONE(name)
-#define MRC__FILL_ALL(name)       k->name = MRC__T(name);
-#define MRC__FILL_QUERY(name)     MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
+#define MRC__FILL_ALL(name)   k->name = MRC__T(name);
+#define MRC__FILL_QUERY(name) MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
 #if MRC__MIXED
 #define MRC__FILL_OWN(name)
 #else
-#define MRC__FILL_OWN(name)       MRC__FILL_ALL(name)
+#define MRC__FILL_OWN(name)   MRC__FILL_ALL(name)
 #endif
 MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
     mrc_kernels *k = &be->kernels[dtype];
@@ -10908,7 +10910,7 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_ops   linear, qkv, gelu, layer_norm, add_norm, dropout, embedding, the optimizer
+// >>impl.cpu_ops   linear, qkv, activation, norms, dropout, add, embedding, unfold
 //
 // Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
 // COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
@@ -11530,8 +11532,62 @@ MRC__TARGET static mrc_status MRC__T(embedding_bwd)(mrc_backend *be,
     return MRC_OK;
 }
 
-// ---- the optimizer ----
+// ---- unfold ----
 
+typedef struct MRC__T(unfolding) {
+    const int32_t *cu;
+    size_t  n, in, size;
+    mrc_in  from;                   // x, or dy
+    mrc_out to;
+    int     backward;
+} MRC__T(unfolding);
+MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(unfolding) *u = arg;
+    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
+    const size_t half = u->size / 2;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(u->cu, s, r);
+        MRC__REAL *to = MRC__T(out_row)(u->to, r);
+        for (size_t k = 0; k < u->size; k++) {
+            // forward takes row r + k - half; backward is given by row r - k + half
+            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
+                         - (ptrdiff_t)(u->backward ? k : half);
+            int inside = at >= u->cu[s] && at < u->cu[s + 1];
+            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
+            for (size_t i = 0; i < u->in; i++) {
+                if (!u->backward) {
+                    to[i * u->size + k] = from ? from[i] : 0;
+                } else {
+                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
+                    to[i] = from ? before + from[i * u->size + k] : before;
+                }
+            }
+        }
+    }
+}
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_optim   the optimizer's kernels: tasks are chunks of 8192 elements of all tensors
+//==============================================================================
+#ifdef MRC__PASS_CPU
 // Tasks are chunks of all tensors in turn: the one that `task` is in, and where it begins.
 MRC__INLINE const mrc_optim_tensor *MRC__T(chunk)(const mrc_optim_tensor *list, size_t task,
                                                   size_t *begin, size_t *end) {
@@ -11866,57 +11922,6 @@ MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb
         j.scale = mrc__perturb_scale(a->eps, sum);
         mrc__pool_run(h->pool, n, n * 2000, MRC__T(perturb_task), &j);
     }
-    return MRC_OK;
-}
-
-// ---- unfold ----
-
-typedef struct MRC__T(unfolding) {
-    const int32_t *cu;
-    size_t  n, in, size;
-    mrc_in  from;                   // x, or dy
-    mrc_out to;
-    int     backward;
-} MRC__T(unfolding);
-MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
-    const MRC__T(unfolding) *u = arg;
-    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
-    const size_t half = u->size / 2;
-    size_t s = 0;
-    (void)worker;
-    for (size_t r = first; r < last; r++) {
-        s = mrc__cpu_sequence(u->cu, s, r);
-        MRC__REAL *to = MRC__T(out_row)(u->to, r);
-        for (size_t k = 0; k < u->size; k++) {
-            // forward takes row r + k - half; backward is given by row r - k + half
-            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
-                         - (ptrdiff_t)(u->backward ? k : half);
-            int inside = at >= u->cu[s] && at < u->cu[s + 1];
-            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
-            for (size_t i = 0; i < u->in; i++) {
-                if (!u->backward) {
-                    to[i * u->size + k] = from ? from[i] : 0;
-                } else {
-                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
-                    to[i] = from ? before + from[i * u->size + k] : before;
-                }
-            }
-        }
-    }
-}
-static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
-                  MRC__T(unfold_task), &u);
-    return MRC_OK;
-}
-static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
-    if (!a->dx.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
-                  MRC__T(unfold_task), &u);
     return MRC_OK;
 }
 #endif // cpu pass
