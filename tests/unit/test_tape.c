@@ -674,8 +674,8 @@ static void test_op_errors(mrc_backend *be) {
             "tables of f64");
     REFUSED(mrc_qkv(ctx, x, w, b), "qkv: x has 6 columns, weight 2 (3, 6), its bias 4");
     REFUSED(mrc_attention(ctx, x, x, x, 4, 0, 0, &batch), "attention: queries, keys, values have "
-            "6, 6, 6 columns (expected one number for each, a multiple of 4 heads; or one tensor of "
-            "three times that)");
+            "6, 6, 6 columns (expected one number for each, a multiple of 4 heads; or one tensor "
+            "of three times that)");
     REFUSED(mrc_attention(ctx, t3, t3, t3, 1, 0, 0, &batch), "attention: x has 2 axes and 3 rows, "
             "the batch 2 tokens");
     REFUSED(mrc_attention(ctx, x, x, x, 1, -0.5, 0, &batch), "attention: dropout p is -0.5, not in "
