@@ -336,39 +336,11 @@ static void evaluate(evaluation *e) {
     mrc_ctx_free(e->ctx);
 }
 
-int main(int argc, char **argv) {
-    evaluation e = { 0 };
-    int metric = 0;
-    tool_flag flags[] = {
-        { .name = "metric", .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
-          .required = 1,
-          .help = "whose definition: korquad (KorQuAD v1, F1 over characters), squad or squad_v2 "
-                  "(F1 over words; v2: with questions that have no answer) or klue (ROUGE-W, by "
-                  "question type)" },
-        { .name = "na_prob_file", .string = &e.na_prob_file, .value = "FILE",
-          .help = "squad_v2: how sure the reader is that there is no answer, as null_odds.json; "
-                  "adds the best thresholds" },
-        { .name = "na_prob_thresh", .real = &e.na_prob_thresh, .preset = "1",
-          .help = "squad_v2: above it the answer counts as none" },
-        { .name = "nbest_file", .string = &e.nbest_file, .value = "FILE",
-          .help = "nbest_predictions.json: adds the --temperature at which its probabilities say "
-                  "how often the first answer is right, and by how much they are off" },
-        { .name = "DATA_FILE", .string = &e.data, .positional = 1, .required = 1,
-          .help = "questions and answers: SQuAD, KorQuAD or KLUE JSON, or JSONL records" },
-        { .name = "PREDICTIONS_FILE", .string = &e.predictions, .positional = 1, .required = 1,
-          .help = "one JSON object of id and answer, as predict writes it" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "evaluate", .flags = flags,
-        .purpose = "Scores predicted answers: exact match and F1, in per cent, as the official "
-                   "scripts print them.",
-        .usage = "--metric korquad|squad|squad_v2|klue DATA_FILE PREDICTIONS_FILE",
-        .examples = { "evaluate --metric korquad KorQuAD_v1.0_dev.json out/predictions.json",
-                      "evaluate --metric squad_v2 --na_prob_file out/null_odds.json dev-v2.0.json "
-                      "out/predictions.json" }
-    };
-    tool_start(&program, argc, argv);
+static evaluation e;
+static int metric;
+
+static int run(tool_program *p) {
+    (void)p;
     e.metric = (mrc_metric)metric;
     if (e.na_prob_file && e.metric != MRC_METRIC_SQUAD_V2) {
         tool_fail(TOOL_USAGE, "--na_prob_file: only squad_v2 has it (found another --metric)");
@@ -376,3 +348,35 @@ int main(int argc, char **argv) {
     evaluate(&e);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "metric", .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
+      .required = 1,
+      .help = "whose definition: korquad (KorQuAD v1, F1 over characters), squad or squad_v2 "
+              "(F1 over words; v2: with questions that have no answer) or klue (ROUGE-W, by "
+              "question type)" },
+    { .name = "na_prob_file", .string = &e.na_prob_file, .value = "FILE",
+      .help = "squad_v2: how sure the reader is that there is no answer, as null_odds.json; "
+              "adds the best thresholds" },
+    { .name = "na_prob_thresh", .real = &e.na_prob_thresh, .preset = "1",
+      .help = "squad_v2: above it the answer counts as none" },
+    { .name = "nbest_file", .string = &e.nbest_file, .value = "FILE",
+      .help = "nbest_predictions.json: adds the --temperature at which its probabilities say "
+              "how often the first answer is right, and by how much they are off" },
+    { .name = "DATA_FILE", .string = &e.data, .positional = 1, .required = 1,
+      .help = "questions and answers: SQuAD, KorQuAD or KLUE JSON, or JSONL records" },
+    { .name = "PREDICTIONS_FILE", .string = &e.predictions, .positional = 1, .required = 1,
+      .help = "one JSON object of id and answer, as predict writes it" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "evaluate", .group = "answer and score", .run = run, .flags = flags,
+    .purpose = "Scores predicted answers: exact match and F1, in per cent, as the official "
+               "scripts print them.",
+    .usage = "--metric korquad|squad|squad_v2|klue DATA_FILE PREDICTIONS_FILE",
+    .examples = { "evaluate --metric korquad KorQuAD_v1.0_dev.json out/predictions.json",
+                  "evaluate --metric squad_v2 --na_prob_file out/null_odds.json dev-v2.0.json "
+                  "out/predictions.json" }
+};
+TOOL_PROGRAM(evaluate, program)

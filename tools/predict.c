@@ -393,8 +393,11 @@ static void check_usage(const predict_args *a) {
     }
 }
 
-static int run_program(prediction_run *p, tool_program *program, int argc, char **argv) {
-    tool_start(program, argc, argv);
+static prediction_run the_run = { .a = { .doc_stride = SIZE_MAX } };
+
+static int run(tool_program *program) {
+    prediction_run *p = &the_run;
+    (void)program;
     check_usage(&p->a);
     mrc_backend *be = p->a.logits ? NULL : tool_backend_new();
     p->ctx = tool_ctx_new(be, 0);
@@ -424,7 +427,6 @@ static int run_program(prediction_run *p, tool_program *program, int argc, char 
     return tool_finish();
 }
 
-static prediction_run the_run;
 #define A the_run.a
 static tool_flag the_flags[] = {
     { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
@@ -485,17 +487,14 @@ static tool_flag the_flags[] = {
 };
 #undef A
 
-int main(int argc, char **argv) {
-    tool_program program = {
-        .name = "predict", .flags = the_flags,
-        .purpose = "Answers the questions of a file: each answer is a piece of the question's "
-                   "passage.",
-        .usage = "--model_name_or_path DIR --test_file FILE --output_dir DIR [flags]",
-        .examples = { "predict --model_name_or_path out/best --test_file dev.json --output_dir "
-                      "answers",
-                      "predict --model_name_or_path out --test_file dev.json --output_dir answers "
-                      "--max_seq_length 384 --save_logits answers/logits.safetensors" }
-    };
-    the_run.a.doc_stride = SIZE_MAX;
-    return run_program(&the_run, &program, argc, argv);
-}
+static tool_program program = {
+    .name = "predict", .group = "answer and score", .run = run, .flags = the_flags,
+    .purpose = "Answers the questions of a file: each answer is a piece of the question's "
+               "passage.",
+    .usage = "--model_name_or_path DIR --test_file FILE --output_dir DIR [flags]",
+    .examples = { "predict --model_name_or_path out/best --test_file dev.json --output_dir "
+                  "answers",
+                  "predict --model_name_or_path out --test_file dev.json --output_dir answers "
+                  "--max_seq_length 384 --save_logits answers/logits.safetensors" }
+};
+TOOL_PROGRAM(predict, program)

@@ -17,7 +17,8 @@ typedef struct report_run {
 } report_run;
 
 static struct report_args {
-    const char *dirs[16], *output, *test_file, *ids, *metric, *title;
+    const char *output, *test_file, *metric, *title;
+    tool_list   dirs, ids;
     size_t      examples;
 } args;
 
@@ -584,19 +585,17 @@ static int is_chosen(const test_set *t, int32_t example) {
 static void choose(test_set *t) {
     size_t n = mrc_dataset_size(t->data);
     t->chosen = tool_allocate(n + 1, sizeof *t->chosen);
-    for (size_t i = 0; !args.ids && i < n && i < args.examples; i++) {
+    for (size_t i = 0; !args.ids.n && i < n && i < args.examples; i++) {
         t->chosen[t->n_chosen++] = i;
     }
-    for (const char *s = args.ids; s && *s; ) {
-        size_t bytes = strcspn(s, ","), i = 0;
-        while (i < n && (strlen(mrc_dataset_at(t->data, i)->id) != bytes
-                         || memcmp(mrc_dataset_at(t->data, i)->id, s, bytes) != 0)) i++;
+    for (size_t k = 0; k < args.ids.n; k++) {
+        size_t i = 0;
+        while (i < n && strcmp(mrc_dataset_at(t->data, i)->id, args.ids.item[k]) != 0) i++;
         if (i == n) {
-            tool_fail(TOOL_BAD_INPUT, "%s: no question with this id (found %.*s)", args.test_file,
-                      (int)bytes, s);
+            tool_fail(TOOL_BAD_INPUT, "%s: no question with this id (found %s)", args.test_file,
+                      args.ids.item[k]);
         }
         if (t->n_chosen < n) t->chosen[t->n_chosen++] = i;
-        s += bytes + (s[bytes] == ',');
     }
 }
 
@@ -806,9 +805,7 @@ static void write_page(void) {
     mrc_backend *be = args.test_file ? tool_backend_new() : NULL;
     ctx = tool_ctx_new(be, 0);
     mrc_text_init(&page, ctx);
-    for (size_t i = 0; i < sizeof args.dirs / sizeof *args.dirs; i++) {
-        if (args.dirs[i]) load_dir(args.dirs[i]);
-    }
+    for (size_t i = 0; i < args.dirs.n; i++) load_dir(args.dirs.item[i]);
     find_differing();
     choose_metric();
     put_head();
@@ -826,39 +823,38 @@ static void write_page(void) {
     mrc_backend_free(be);
 }
 
-#define MORE_DIR(i) { .name = "DIR", .string = &args.dirs[i], .positional = 1, \
-                      .help = "another one" }
-
-int main(int argc, char **argv) {
-    tool_flag flags[] = {
-        { .name = "DIR", .string = &args.dirs[0], .positional = 1, .required = 1,
-          .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
-        MORE_DIR(1), MORE_DIR(2), MORE_DIR(3), MORE_DIR(4), MORE_DIR(5), MORE_DIR(6), MORE_DIR(7),
-        { .name = "output", .string = &args.output, .value = "FILE.html", .required = 1,
-          .help = "the report" },
-        { .name = "metric", .string = &args.metric, .value = "KEY",
-          .otherwise = "eval/exact_match, or what there is",
-          .help = "the key of log.jsonl that settings are compared by" },
-        { .name = "test_file", .string = &args.test_file, .value = "FILE",
-          .help = "questions: adds their lengths, and answers with the scores over the words" },
-        { .name = "examples", .size = &args.examples, .preset = "5", .min = 0, .max = 1000,
-          .unit = "questions", .help = "how many of them, from the first on" },
-        { .name = "ids", .string = &args.ids, .value = "ID,ID,..",
-          .help = "these questions instead" },
-        { .name = "title", .string = &args.title, .preset = "Runs side by side",
-          .help = "the heading" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "report",
-        .purpose = "Lays runs of train side by side in one HTML file that needs no network: "
-                   "settings, figures, curves, and scores over the words of single questions.",
-        .usage = "DIR [DIR ..] --output FILE.html [flags]",
-        .examples = { "report runs --output report.html --test_file data/validation.jsonl",
-                      "report out --output out.html --metric eval/f1" },
-        .flags = flags,
-    };
-    tool_start(&program, argc, argv);
+static int run(tool_program *p) {
+    (void)p;
     write_page();
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "DIR", .list = &args.dirs, .positional = 1, .value = "DIR ..", .required = 1,
+      .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
+    { .name = "output", .string = &args.output, .value = "FILE.html", .required = 1,
+      .help = "the report" },
+    { .name = "metric", .string = &args.metric, .value = "KEY",
+      .otherwise = "eval/exact_match, or what there is",
+      .help = "the key of log.jsonl that settings are compared by" },
+    { .name = "test_file", .string = &args.test_file, .value = "FILE",
+      .help = "questions: adds their lengths, and answers with the scores over the words" },
+    { .name = "examples", .size = &args.examples, .preset = "5", .min = 0, .max = 1000,
+      .unit = "questions", .help = "how many of them, from the first on" },
+    { .name = "ids", .list = &args.ids, .value = "ID ..",
+      .help = "these questions instead" },
+    { .name = "title", .string = &args.title, .preset = "Runs side by side",
+      .help = "the heading" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "report", .group = "train and compare", .run = run,
+    .purpose = "Lays runs of train side by side in one HTML file that needs no network: "
+               "settings, figures, curves, and scores over the words of single questions.",
+    .usage = "DIR [DIR ..] --output FILE.html [flags]",
+    .examples = { "report runs --output report.html --test_file data/validation.jsonl",
+                  "report out --output out.html --metric eval/f1" },
+    .flags = flags,
+};
+TOOL_PROGRAM(report, program)

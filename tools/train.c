@@ -42,7 +42,8 @@ typedef struct train_args {
     double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
     size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
     const char *metric_for_best_model, *config;
-    const char *report_to, *logging_dir, *run_name;
+    tool_list   report_to;
+    const char *logging_dir, *run_name;
     int     eval_strategy, validation, debug;
     size_t  max_train_samples, max_eval_samples;
 } train_args;
@@ -256,7 +257,7 @@ static void check_usage(run *r, const tool_program *p) {
     resolve_compat(r, p);
     check_experiment(r, p);
     resolve_metric(r, p);
-    tool_logs_check(a->report_to);
+    tool_logs_check(tool_list_join(&a->report_to));
     resolve_strategy(r, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
@@ -509,28 +510,13 @@ static int is_free_flag(const char *name) {
     return 0;
 }
 
-// A flag's value as text, after resolution.
-static void flag_value(mrc_text *t, const tool_flag *f) {
-    if (f->real) mrc_text_number(t, *f->real);
-    else if (f->size) mrc_text_printf(t, "%zu", *f->size);
-    else if (f->integer) mrc_text_printf(t, "%lld", (long long)*f->integer);
-    else if (f->flag) mrc_text_printf(t, "%s", *f->flag ? "true" : "false");
-    else if (f->string) mrc_text_printf(t, "%s", *f->string ? *f->string : "");
-    else {
-        const char *word = f->choices;
-        for (int i = 0; word && i < *f->choice; i++) word = strchr(word, '|') + 1;
-        mrc_text_printf(t, "%.*s", (int)strcspn(word, "|"), word);
-    }
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
-}
-
 static void flags_add(mrc_text *t, const run *r) {
     mrc_text_printf(t, "\"flags\": {");
     for (const tool_flag *f = r->flags; f->name; f++) {
         mrc_text value;
         if (is_free_flag(f->name)) continue;
         mrc_text_init(&value, r->ctx);
-        flag_value(&value, f);
+        tool_flag_text(&value, f);
         tool_json_string(t, f->name, value.data);
         mrc_text_free(&value);
     }
@@ -920,10 +906,10 @@ static void save_args(run *r) {
         // A number without a default that is 0 was not given: 0 may be no value of it.
         skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0));
         mrc_text_init(&value, r->ctx);
-        flag_value(&value, f);
-        if (!skip && !(f->string && !*f->string)) {
+        tool_flag_text(&value, f);
+        if (!skip && !(f->string && !*f->string) && !(f->list && !f->list->n)) {
             mrc_text_printf(t, "%s\n    \"%s\": ", t->bytes > 1 ? "," : "", f->name);
-            if (f->string || f->choice) {
+            if (f->string || f->choice || f->list) {
                 mrc_text_json_string(t, value.bytes ? value.data : "", value.bytes, 0);
             } else {
                 mrc_text_add(t, value.data, value.bytes);
@@ -956,7 +942,8 @@ static void begin_output(run *r) {
                                                             "trainer_state.json")));
     }
     save_args(r);
-    tool_logs_desc logs = { .output_dir = r->a.output_dir, .report_to = r->a.report_to,
+    tool_logs_desc logs = { .output_dir = r->a.output_dir,
+                            .report_to = tool_list_join(&r->a.report_to),
                             .logging_dir = r->a.logging_dir, .run_name = r->a.run_name,
                             .flags = r->args_text.data };
     tool_logs_open(&r->logs, r->ctx, &logs);
@@ -1021,15 +1008,17 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
     mrc_model_config config;
     train_args *a = &r->a;
     tool_check(r->ctx, mrc_model_config_load(r->ctx, &config, from));
+    // What is not given comes from the folder, but for a head of another kind than its own.
+    const int other = a->head >= 0 && config.head != (mrc_head_type)a->head;
     if (a->head >= 0) config.head = (mrc_head_type)a->head;
-    if (tool_given(p, "num_rnn_layers") || !config.num_rnn_layers || a->head >= 0) {
-        config.num_rnn_layers = a->num_rnn_layers;
+    if (tool_given(p, "num_rnn_layers") || !config.num_head_layers || other) {
+        config.num_head_layers = a->num_rnn_layers;
     }
-    if (a->rnn_hidden_size) config.rnn_hidden_size = a->rnn_hidden_size;
-    else if (!config.rnn_hidden_size || a->head >= 0) config.rnn_hidden_size = config.hidden_size;
-    if (tool_given(p, "rnn_dropout") || a->head >= 0) config.rnn_dropout = a->rnn_dropout;
+    if (a->rnn_hidden_size) config.head_hidden_size = a->rnn_hidden_size;
+    else if (!config.head_hidden_size || other) config.head_hidden_size = config.hidden_size;
+    if (tool_given(p, "rnn_dropout") || other) config.head_dropout = a->rnn_dropout;
     if (config.pad_to_max_length) a->pad_to_max_length = 1;
-    if (tool_given(p, "head_kernel_size") || a->head >= 0) {
+    if (tool_given(p, "head_kernel_size") || other) {
         config.head_kernel_size = a->head_kernel_size;
     }
     if (config.head == MRC_HEAD_CONV1D && config.head_kernel_size % 2 == 0) {
@@ -1045,9 +1034,9 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
                             && config.head != MRC_HEAD_MLP;
     a->head_kernel_size = config.head_kernel_size;
     a->head = (int)config.head;
-    a->num_rnn_layers = config.num_rnn_layers;
-    a->rnn_hidden_size = config.rnn_hidden_size;
-    a->rnn_dropout = config.rnn_dropout;
+    a->num_rnn_layers = config.num_head_layers;
+    a->rnn_hidden_size = config.head_hidden_size;
+    a->rnn_dropout = config.head_dropout;
     return config;
 }
 
@@ -1074,10 +1063,9 @@ static void load_model(run *r, const mrc_model_config *config) {
 // --layerwise_lr_decay and --head_learning_rate.
 static void parameter_group(void *user, const mrc_tensor *p, mrc_param_group *g) {
     const run *r = user;
-    size_t head = r->model_config.num_hidden_layers + 1;
-    size_t depth = mrc_model_depth(&r->model_config, p->name);
-    g->lr_scale = pow(r->a.layerwise_lr_decay, (double)(head - depth));
-    if (depth == head && r->a.head_learning_rate > 0) {
+    size_t head = r->model_config.num_hidden_layers + 1;    // before the model is there, too
+    g->lr_scale = pow(r->a.layerwise_lr_decay, (double)(head - p->depth));
+    if (p->depth == head && r->a.head_learning_rate > 0) {
         g->lr_scale = r->a.head_learning_rate / r->a.learning_rate;
     }
 }
@@ -1793,10 +1781,12 @@ static void close_run(run *r) {
     if (r->lock >= 0) close(r->lock);
 }
 
-static int run_program(run *r, tool_program *program, int argc, char **argv) {
+static run the_run = { .a = { .head = -1, .doc_stride = SIZE_MAX } };
+
+static int run_program(tool_program *program) {
+    run *r = &the_run;
     r->flags = program->flags;
     r->saved_step = UINT64_MAX;
-    tool_start(program, argc, argv);
     check_usage(r, program);
     tool_catch_signals();
     r->be = tool_backend_new();
@@ -1816,7 +1806,6 @@ static int run_program(run *r, tool_program *program, int argc, char **argv) {
     return tool_finish();
 }
 
-static run the_run;
 #define A the_run.a
 static tool_flag the_flags[] = {
     { .name = "CONFIG", .string = &A.config, .positional = 1, .value = "FILE.yaml|FILE.json",
@@ -1985,9 +1974,9 @@ static tool_flag the_flags[] = {
       .help = "ends the run after so many without a better one; 0: never" },
     { .name = "logging_steps", .size = &A.logging_steps, .preset = "500", .max = 1e12,
       .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
-    { .name = "report_to", .string = &A.report_to, .value = "NAMES", .preset = "none",
+    { .name = "report_to", .list = &A.report_to, .value = "NAME ..", .preset = "none",
       .help = "log for others too, tensorboard, wandb (an offline run, for `wandb sync`; project "
-              "$WANDB_PROJECT or huggingface), both with a comma, or all; log.jsonl is there "
+              "$WANDB_PROJECT or huggingface), both, or all; log.jsonl is there "
               "always" },
     { .name = "logging_dir", .string = &A.logging_dir, .value = "DIR",
       .otherwise = "output_dir/runs/DATE_HOST", .help = "where TensorBoard's event file is begun" },
@@ -2007,18 +1996,15 @@ static tool_flag the_flags[] = {
 };
 #undef A
 
-int main(int argc, char **argv) {
-    tool_program program = {
-        .name = "train", .flags = the_flags, .config = &the_run.a.config,
-        .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
-                   "answer to a question in a passage. Measures it on the way, saves, resumes.",
-        .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
-        .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
-                      "--validation_file dev.json --output_dir out --learning_rate 3e-5",
-                      "train --config_name data/config.json --tokenizer_name data --train_file "
-                      "data/train.jsonl --output_dir out --max_steps 100" }
-    };
-    the_run.a.head = -1;
-    the_run.a.doc_stride = SIZE_MAX;
-    return run_program(&the_run, &program, argc, argv);
-}
+static tool_program program = {
+    .name = "train", .group = "train and compare", .run = run_program,
+    .flags = the_flags, .config = &the_run.a.config,
+    .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
+               "answer to a question in a passage. Measures it on the way, saves, resumes.",
+    .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
+    .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
+                  "--validation_file dev.json --output_dir out --learning_rate 3e-5",
+                  "train --config_name data/config.json --tokenizer_name data --train_file "
+                  "data/train.jsonl --output_dir out --max_steps 100" }
+};
+TOOL_PROGRAM(train, program)

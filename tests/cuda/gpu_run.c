@@ -51,9 +51,9 @@ static mrc_model_config reader_config(mrc_ctx *ctx, mrc_head_type head, double d
     if (!CHECK(mrc_model_config_load(ctx, &c, "data/config.json") == MRC_OK, "%s",
                mrc_ctx_message(ctx))) exit(1);
     c.head = head;
-    c.num_rnn_layers = 2;
-    c.rnn_hidden_size = 64;
-    c.rnn_dropout = c.hidden_dropout_prob = c.attention_probs_dropout_prob = dropout;
+    c.num_head_layers = 2;
+    c.head_hidden_size = 64;
+    c.head_dropout = c.hidden_dropout_prob = c.attention_probs_dropout_prob = dropout;
     return c;
 }
 
@@ -305,7 +305,7 @@ static void time_step(mrc_backend *be, mrc_dtype dtype, mrc_head_type head) {
     const mrc_feature *features[SEQUENCES];
     mrc_model_config c = mrc_model_config_default();
     const mrc_optimizer_config optimizer = mrc_optimizer_config_default();
-    c.hidden_size = c.rnn_hidden_size = WIDTH;
+    c.hidden_size = c.head_hidden_size = WIDTH;
     c.num_hidden_layers = TEST_ON_GPU ? 24 : 1;
     c.num_attention_heads = HEADS_OF;
     c.intermediate_size = 4 * WIDTH;
@@ -313,7 +313,7 @@ static void time_step(mrc_backend *be, mrc_dtype dtype, mrc_head_type head) {
     c.max_position_embeddings = LENGTH + 2;
     c.type_vocab_size = 1;
     c.head = head;
-    c.num_rnn_layers = 2;
+    c.num_head_layers = 2;
     for (int i = 0; i < LENGTH; i++) ids[i] = 5 + i * 7 % 90;
     for (int i = 0; i < SEQUENCES; i++) {
         list[i] = (mrc_feature){ .example_index = i, .length = LENGTH, .real_len = LENGTH,

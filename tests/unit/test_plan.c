@@ -30,9 +30,9 @@ static mrc_model_config config_of(mrc_head_type head, size_t hidden, size_t laye
     c.max_position_embeddings = 130;
     c.type_vocab_size = 1;
     c.head = head;
-    c.num_rnn_layers = 2;
-    c.rnn_hidden_size = hidden / 2 + 8;
-    c.rnn_dropout = 0.2;
+    c.num_head_layers = 2;
+    c.head_hidden_size = hidden / 2 + 8;
+    c.head_dropout = 0.2;
     return c;
 }
 
@@ -261,7 +261,7 @@ static void test_large(mrc_backend *be) {
     c.num_attention_heads = 16;
     c.intermediate_size = 4096;
     c.max_position_embeddings = 514;
-    c.rnn_hidden_size = 1024;
+    c.head_hidden_size = 1024;
     mrc_features f = features_new(list, 10, 512);
     for (int i = 0; i < 10; i++) list[i].length = list[i].real_len = list[i].loss_end = 512;
     CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .allocator = {
