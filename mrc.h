@@ -1660,15 +1660,23 @@ typedef struct mrc_model {          // read-only for users
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed);
 typedef enum mrc_load_note { MRC_LOAD_MISSING, MRC_LOAD_UNEXPECTED } mrc_load_note;
+// The linear layers of an encoder layer.
+enum {
+    MRC_LAYER_QUERY = 1, MRC_LAYER_KEY = 2, MRC_LAYER_VALUE = 4, MRC_LAYER_OUT = 8,
+    MRC_LAYER_UP = 16, MRC_LAYER_DOWN = 32
+};
 typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
-    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
+    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new(); or i8
     // 1: weights are read only by forward passes, so they take the form in which the backend reads
     // them fastest; such a model is not trained or saved.  f32 gives the same results to the bit.
     // bf16 then means weights of linear layers in bf16 and activations in f32, where the backend
-    // has that (cpu: half the memory), else as mrc_model_new().
+    // has that (cpu: half the memory), else as mrc_model_new().  i8 is for prediction only: weights
+    // of the encoder's linear layers in bytes (cpu: a quarter of the memory), which needs no
+    // calibration; all else as with bf16.
     int                     for_prediction;
+    unsigned                int8_keep;  // with i8: linear layers that stay bf16, MRC_LAYER_* added
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: the processors online
     // Called for each weight that was initialised, or is in the file and has no place here.
@@ -1840,6 +1848,8 @@ typedef struct mrc_reader_desc {    // zero-initialised is the default
     size_t               max_seq_length, doc_stride;    // tokens; 0: what fits to 512; 128 or less
     size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
     const mrc_decode_config *decode;        // copied; NULL: the default
+    mrc_dtype            dtype;     // of a model that is loaded, and int8_keep: mrc_model_load_desc
+    unsigned             int8_keep;
 } mrc_reader_desc;
 // path: a model directory.  desc NULL: all defaults.
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
@@ -19714,6 +19724,7 @@ typedef struct mrc__builder {
     int        copies;              // matrices get working copies of the model's type
     int        packed;              // for prediction, in packed_dtype: 1: matrices; or a table
     mrc_dtype  packed_dtype;
+    unsigned   int8_keep;           // layers that are bf16 where packed_dtype is i8
     char       prefix[128];         // of the names that are made
     size_t     depth;               // of the parameters that are made
     size_t     n, most;
@@ -19786,10 +19797,21 @@ static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns)
 }
 
 // As torch.nn.Linear of the family's own initialisation; y = x W^T + b.
+// Which of MRC_LAYER_* a name of the family's table is; 0: another.
+static unsigned mrc__layer_bit(const mrc__family *f, const char *name) {
+    return name == f->query ? MRC_LAYER_QUERY : name == f->key ? MRC_LAYER_KEY
+         : name == f->value ? MRC_LAYER_VALUE : name == f->out ? MRC_LAYER_OUT
+         : name == f->up ? MRC_LAYER_UP : name == f->down ? MRC_LAYER_DOWN : 0;
+}
+
 static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+    const mrc_dtype dtype = b->packed_dtype;
     mrc__map w;
+    const unsigned layer = mrc__layer_bit(mrc__family_of(&b->m->config), name);
+    if (dtype == MRC_DTYPE_I8 && b->int8_keep & layer) b->packed_dtype = MRC_DTYPE_BF16;
     w.weight = mrc__make(b, out, in, MRC__INIT_NORMAL, b->m->config.initializer_range, "%s.weight",
                          name);
+    b->packed_dtype = dtype;
     w.bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
     return w;
 }
@@ -19922,7 +19944,7 @@ static void mrc__make_tables(mrc__builder *b, int packed) {
     const size_t e = mrc__embedding_size(c);
     b->depth = 0;
     b->copies = 0;                              // tables are read as masters
-    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
+    b->packed = packed && b->packed_dtype != MRC_DTYPE_F32 ? MRC__PACKED_TABLE : 0;
     w->word = mrc__make_table(b, c->vocab_size, f->words, c->pad_token_id);
     b->packed = 0;
     w->position = mrc__make_table(b, c->max_position_embeddings, f->positions,
@@ -19955,18 +19977,20 @@ static mrc_status mrc__make_all(mrc__builder *b) {
 
 // The parameters, with undefined contents.
 static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
-                                  mrc_dtype dtype, int for_prediction) {
+                                  mrc_dtype dtype, int for_prediction, unsigned int8_keep) {
     size_t n, bytes;
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
     mrc_backend *be = ctx->be;
-    mrc__builder b = { .ctx = ctx, .packed_dtype = dtype };
+    mrc__builder b = { .ctx = ctx, .packed_dtype = dtype, .int8_keep = int8_keep };
     b.packed = for_prediction && be->prepack_bytes && be->prepack_bytes(be, dtype, 1, 1) > 0;
     if (b.packed) dtype = MRC_DTYPE_F32;
     if (dtype >= MRC_DTYPE_I32 || !be->kernels[dtype].linear_fwd) {
-        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
-                         ctx->be->name, mrc_dtype_name(dtype));
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, dtype == MRC_DTYPE_I8 && for_prediction
+                         ? "model: backend %s has no weights of %s"
+                         : "model: backend %s has no kernels for %s", ctx->be->name,
+                         mrc_dtype_name(dtype));
     }
     mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
     if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
@@ -20058,7 +20082,7 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
     if (out) *out = NULL;
     if (!ctx || !out || !config) return MRC_ERR_ARG;
     mrc_model *m;
-    MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0));
+    MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
         mrc_status s = mrc__init_param(ctx, m, i, seed);
         if (s == MRC_OK) continue;
@@ -20695,7 +20719,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path, &config);
     if (s == MRC_OK) {
-        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
+        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction, desc->int8_keep);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -21631,7 +21655,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
     mrc_status s = MRC_OK;
     for (int k = 0; k < 2 && s == MRC_OK; k++) {
         s = mrc_ctx_new(&one[k], &planner);
-        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0);
+        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0, 0);
         if (s == MRC_OK && k == 0) mrc_model_freeze(m, desc->freeze_layers);
         if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
         if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {
@@ -21840,8 +21864,9 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
         r->tok = r->own_tok;
     }
     if (!r->model) {
-        MRC__TRY(mrc_model_load(r->ctx, &r->own_model,
-                                &(mrc_model_load_desc){ .path = path, .for_prediction = 1 }));
+        const mrc_model_load_desc load = { .path = path, .dtype = desc->dtype,
+                                           .for_prediction = 1, .int8_keep = desc->int8_keep };
+        MRC__TRY(mrc_model_load(r->ctx, &r->own_model, &load));
         r->model = r->own_model;
     }
     const mrc_model_config *config = &r->model->config;

@@ -6,6 +6,7 @@ typedef struct ask_args {
     int         method, json, version_2_with_negative;
     size_t      top_k, n_answers, max_answer_length, max_seq_length, doc_stride, batch_size;
     double      retrieval_weight, null_score_diff_threshold, temperature;
+    tool_precision precision;
 } ask_args;
 
 typedef struct asking {
@@ -56,7 +57,9 @@ static void load(asking *k) {
     }
     mrc_decode_config decode = decode_config(a);
     mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
-                             .batch_size = a->batch_size, .decode = &decode };
+                             .batch_size = a->batch_size, .decode = &decode,
+                             .dtype = tool_precision_dtype(&a->precision),
+                             .int8_keep = tool_precision_keep(&a->precision) };
     tool_check(k->ctx, mrc_reader_new(k->ctx, &k->reader, a->model, &desc));
     k->passages = tool_allocate(k->most, sizeof *k->passages);
     k->rooms = tool_allocate(k->most, sizeof *k->rooms);
@@ -249,6 +252,7 @@ static tool_flag the_flags[] = {
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &A.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
       .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    TOOL_PRECISION_FLAGS(A.precision),
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { 0 }

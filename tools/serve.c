@@ -23,6 +23,7 @@ typedef struct serve_args {
     size_t      port, top_k, n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
     size_t      max_body, max_question, max_context, max_batch, max_queue, max_connections, timeout;
     double      retrieval_weight, null_score_diff_threshold, temperature;
+    tool_precision precision;
 } serve_args;
 enum { LOG_REQUESTS, LOG_ERRORS };
 
@@ -1078,7 +1079,9 @@ static void load_reader(void) {
     decode.version_2_with_negative = a->version_2_with_negative;
     decode.null_score_diff_threshold = a->null_score_diff_threshold;
     mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
-                             .batch_size = a->batch_size, .decode = &decode };
+                             .batch_size = a->batch_size, .decode = &decode,
+                             .dtype = tool_precision_dtype(&a->precision),
+                             .int8_keep = tool_precision_keep(&a->precision) };
     if (a->index) {
         mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
         config.threads = tool_pool_threads();
@@ -1259,6 +1262,7 @@ static tool_flag the_flags[] = {
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &s.a.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
       .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    TOOL_PRECISION_FLAGS(s.a.precision),
     { .name = "per_device_eval_batch_size", .size = &s.a.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { .name = "max_body_bytes", .size = &s.a.max_body, .preset = "1048576", .min = 1024,

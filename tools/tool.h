@@ -336,8 +336,8 @@ static mrc_status tool__openblas_new(mrc_backend **out, mrc_backend_desc desc) {
 #endif
 }
 
-// What --backend asks for.
-TOOL_DEF mrc_backend *tool_backend_new(void) {
+// What --backend asks for; math: of its products, where it is the cpu backend.
+TOOL_DEF mrc_backend *tool_backend_new_with(mrc_math math) {
     mrc_backend *be = NULL;
     mrc_status status = MRC_ERR_UNSUPPORTED;
     mrc_backend_desc desc = { .threads = tool_common.threads };
@@ -348,6 +348,7 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
     }
     if (kind == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
     if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
+        desc.math = math;
         status = mrc_backend_cpu_new(&be, &desc);
     }
     if (kind == TOOL_BACKEND_OPENBLAS) status = tool__openblas_new(&be, desc);
@@ -367,6 +368,8 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
     tool_fail(tool_exit_code(status), "--backend: %s (found %s, expected " TOOL_BACKENDS ")",
               mrc_status_string(status), word);
 }
+
+TOOL_DEF mrc_backend *tool_backend_new(void) { return tool_backend_new_with(MRC_MATH_F32); }
 
 // Takes what was planned of a device's memory, in one piece; *had: wanted, or what there is.
 // Returns 0 where the backend's memory is the host's.

@@ -300,14 +300,21 @@ static void check_usage(run *r, const tool_program *p) {
     r->tokenizer_dir = a->tokenizer_name ? a->tokenizer_name : a->model_name_or_path;
 }
 
-// What the model computes in; its weights are f32 in any case.
+// What the model computes in; its weights are f32 in any case.  On the cpu backend --bf16 is a
+// matter of its products, and activations are f32.
 static mrc_dtype model_dtype(const run *r) {
+    if (r->be->math == MRC_MATH_BF16) return MRC_DTYPE_F32;
     return r->a.fp16 ? MRC_DTYPE_F16 : r->a.bf16 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32;
 }
 
 // Before anything is read: a backend that cannot train in this precision.
 static void check_precision(const run *r) {
     const mrc_dtype dtype = model_dtype(r);
+    if (r->be->math == MRC_MATH_BF16) {
+        tool_note("--bf16: products multiply bfloat16 and add in fp32; activations, weights and "
+                  "gradients stay fp32%s", strstr(r->be->isa, "emulated") ? " (this processor has "
+                  "no instruction for such products: they take as long as those of fp32)" : "");
+    }
     if (r->be->kernels[dtype].linear_bwd) return;
     tool_fail(TOOL_BAD_INPUT, "--%s: the %s backend does not compute in %s (found --%s, expected "
               "no such flag, or --backend naive, which is slow)", r->a.fp16 ? "fp16" : "bf16",
@@ -1847,7 +1854,7 @@ static int run_program(tool_program *program) {
     r->saved_step = UINT64_MAX;
     check_usage(r, program);
     tool_catch_signals();
-    r->be = tool_backend_new();
+    r->be = tool_backend_new_with(r->a.bf16 ? MRC_MATH_BF16 : MRC_MATH_F32);
     check_precision(r);
     r->ctx = tool_ctx_new(r->be, 0);
     open_output(r);
@@ -1955,7 +1962,8 @@ static tool_flag the_flags[] = {
       .help = "mixed precision: activations and working copies of the weights in 16 bits, the loss "
               "scaled so that small gradients survive; where the backend has it" },
     { .name = "bf16", .flag = &A.bf16,
-      .help = "the same in bfloat16, which has the range of float: no scaling" },
+      .help = "the same in bfloat16, which has the range of float: no scaling; on the cpu backend "
+              "what matrix products multiply is rounded so, and all else is fp32" },
     TOOL_TF32_FLAG,
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
