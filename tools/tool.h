@@ -545,16 +545,6 @@ _Noreturn static void tool__help(const tool_program *p) {
 //==============================================================================
 // The start of main
 //==============================================================================
-TOOL_DEF size_t tool_cores(void) {
-    long n = -1;
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
-#endif
-    if (n < 1) n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > 1024 ? 1024 : (size_t)n;
-}
-
 // A program started with a standard stream closed would open its first file in its place.
 static void tool__open_streams(void) {
     for (int fd = 0; fd < 3; fd++) {
@@ -665,7 +655,7 @@ TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
     tool__open_streams();
     signal(SIGPIPE, SIG_IGN);           // a reader that leaves is a failed write, exit 5
     signal(SIGXFSZ, SIG_IGN);
-    tool_common.threads = tool_cores();
+    tool_common.threads = mrc_processors();
     tool_flag *tables[2] = { p->flags, tool_common_flags };
     for (int t = 0; t < 2; t++) {
         for (tool_flag *f = tables[t]; f->name; f++) {
