@@ -30,10 +30,10 @@
 //   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
 //
 //   A new loss or head: compute it from tensors of the step, hand the result and a backward
-//   function to mrc_custom(): no change here; tests/custom_head.c is one of each, with its training
-//   loop.  A new op: one block op.NAME (formula, naive kernels,
+//   function to mrc_custom(): no change here; tests/examples/custom_head.c is one of each, with
+//   its training loop.  A new op: one block op.NAME (formula, naive kernels,
 //   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
-//   tests/op_cases.h: test_ops fails while there are none.
+//   tests/support/op_cases.h: test_ops fails while there are none.
 //
 //   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
 //   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
@@ -1646,7 +1646,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 // The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
 // looked up from the folder of the file that includes it.  The core calls nothing of a pass but
 // MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
-// that only declares it, and MRC__FILLDEF is empty where they are compiled (tests/kernels.h).
+// that only declares it, and MRC__FILLDEF is empty where they are compiled
+// (tests/support/kernels.h).
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"

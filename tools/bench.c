@@ -1168,7 +1168,7 @@ static tool_flag the_flags[] = {
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
       .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers, bm25s" },
     { .name = "peer_script", .string = &args.script, .value = "FILE",
-      .preset = "tests/bench_torch.py", .help = "what it runs" },
+      .preset = "tests/peers/bench_torch.py", .help = "what it runs" },
     { .name = "korquad_file", .string = &args.korquad_file, .value = "FILE",
       .preset = "../shared/data/korquad/KorQuAD_v1.0_dev.json",
       .help = "real questions, for the epoch and the tokenizer; without it our own" },
