@@ -1145,7 +1145,10 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+// Examples without an answer: is_impossible says so, or a flat row has an empty list of answers.
+MRCDEF size_t     mrc_dataset_unanswerable(const mrc_dataset *d);
+// squad_v1, squad_v2, korquad_v2, json, jsonl, arrow (a stream, or the folder of
+// datasets.save_to_disk).
 MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
@@ -1363,7 +1366,7 @@ typedef struct mrc_model_load_desc {
     // has that (cpu: half the memory), else as mrc_model_new().
     int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
-    size_t                  threads;    // that read the file, on a host; 0: the processors online
+    size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -2081,7 +2084,7 @@ static size_t mrc__cgroup_quota(void) {
     if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
         || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
     text[strcspn(text, "\n")] = 0;
-    snprintf(text + strlen(text), 64, " %s", period);
+    snprintf(text + strlen(text), sizeof period + 2, " %s", period);
     return mrc__quota(text);
 }
 
@@ -2334,7 +2337,10 @@ static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
     ctx->log(ctx->log_user, MRC_OK, text);
 }
 // The context's error, kept while something is tried whose failure is no error of the caller's.
-typedef struct mrc__error { mrc_status status; char message[sizeof((mrc_ctx *)0)->message]; } mrc__error;
+typedef struct mrc__error {
+    mrc_status status;
+    char       message[sizeof((mrc_ctx *)0)->message];
+} mrc__error;
 static void mrc__error_put(mrc_ctx *ctx, const mrc__error *e) {
     ctx->status = e->status;
     memcpy(ctx->message, e->message, sizeof e->message);
@@ -3089,7 +3095,7 @@ static const char *mrc__json_encoding(const char *s, size_t bytes) {
 // What a file is that was taken for text, and the command that helps; NULL: none of these.
 static const char *mrc__foreign(const char *s, size_t bytes) {
     static const struct { const char *magic; size_t bytes; const char *what; } known[] = {
-        { "version https://git-lfs", 23, "a Git LFS pointer (git lfs pull brings the file itself)" },
+        { "version https://git-lfs", 23, "a Git LFS pointer (git lfs pull brings the file)" },
         { "PAR1", 4, "Parquet (Python: datasets.Dataset.from_parquet(FILE).to_json(\"x.jsonl\"))" },
         { "ARROW1", 6, "an Arrow file, not the stream that datasets.save_to_disk writes (Python: "
           "pandas.read_feather(FILE).to_json(\"x.jsonl\", orient=\"records\", lines=True))" },
@@ -3612,19 +3618,20 @@ static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char
     return mrc__json_number(&lx, node);
 }
 
-// 0x1F: 1, or 0 when it is no such number.
-static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                int *is_number) {
-    uint64_t value = 0;
-    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
-                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+// 0x1F and 0o17 of the core schema: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_based(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                  int *is_number) {
+    uint64_t value = 0, base = s->bytes > 2 && s->text[1] == 'o' ? 8 : 16;
+    *is_number = s->bytes > 2 && s->text[0] == '0' && (s->text[1] == 'x' || base == 8)
+                 && strspn(s->text + 2, base == 8 ? "01234567" : "0123456789abcdefABCDEF")
+                    == s->bytes - 2;
     for (const char *p = s->text + 2; *is_number && *p; p++) {
         unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+        if (value > ((uint64_t)INT64_MAX - digit) / base) {
             return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
                              "bits", y->name, s->line, s->column);
         }
-        value = value * 16 + digit;
+        value = value * base + digit;
     }
     if (!*is_number) return MRC_OK;
     node->type = MRC_JSON_NUMBER;
@@ -3700,7 +3707,7 @@ static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc
                              s->line, s->column);
         }
     }
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_based(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) return MRC_OK;
     node->string = NULL;
@@ -4017,16 +4024,22 @@ static mrc_status mrc__write_fail(mrc_ctx *ctx, int e, const char *path, const c
     return mrc__io_fail(ctx, e, 0, path, doing);
 }
 
-// Whether s[0..n) could be the name of a model or a data set on the hub: "name" or "owner/name".
-static int mrc__is_hub_name(const char *s, size_t n) {
-    size_t slashes = 0;
-    for (size_t i = 0; i < n; i++) {
-        int letter = (s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z')
-                   || (s[i] >= '0' && s[i] <= '9');
-        slashes += s[i] == '/';
-        if (!letter && (!strchr("-_./", s[i]) || i == 0 || i + 1 == n)) return 0;
+// What helps where the first n bytes of a path, which is not there, could be the name of a model or
+// a data set of the hub, "name" or "owner/name"; else "".
+#define MRC__HINT_BYTES 400
+static const char *mrc__hub_hint(char hint[MRC__HINT_BYTES], const char *path, size_t n) {
+    size_t slashes = 0, wrong = n == 0 || n > 150;
+    for (size_t i = 0; i < n && !wrong; i++) {
+        char c = path[i];
+        int letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        slashes += c == '/';
+        wrong = !letter && (!strchr("-_./", c) || i == 0 || i + 1 == n);
     }
-    return n > 0 && slashes < 2;
+    hint[0] = 0;
+    if (wrong || slashes > 1) return hint;
+    snprintf(hint, MRC__HINT_BYTES, " (a model of the hub is downloaded first: hf download %.*s "
+             "--local-dir %.*s)", (int)n, path, (int)n, path);
+    return hint;
 }
 
 // Of a file to be read: says what the path itself tells about the failure.
@@ -4051,15 +4064,25 @@ static mrc_status mrc__file_fail(mrc_ctx *ctx, int e, const char *path, const ch
     if (what == 1) {
         s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: %s is a file (expected a folder)", path,
                       doing, part);
-    } else if (what == 0 && mrc__is_hub_name(path, folder)) {
-        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: there is no folder %.*s (a model of the hub "
-                      "is downloaded first: hf download %.*s --local-dir %.*s)", path, doing,
-                      (int)folder, path, (int)folder, path, (int)folder, path);
+    } else if (what == 0) {
+        char hint[MRC__HINT_BYTES];
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: there is no folder %.*s%s", path, doing,
+                      (int)folder, path, mrc__hub_hint(hint, path, folder));
     } else {
         s = mrc__io_fail(ctx, e, 1, path, doing);
     }
     ctx->host.free(ctx->host.user, part);
     return s;
+}
+
+// A path that should be a folder's.
+static mrc_status mrc__folder_fail(mrc_ctx *ctx, const char *path) {
+    char hint[MRC__HINT_BYTES];
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a file (expected a folder)", path);
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: there is no such folder%s", path,
+                     mrc__hub_hint(hint, path, strlen(path)));
 }
 
 // An open file and its size; a folder is refused.
@@ -4383,6 +4406,24 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
     return s;
 }
 
+// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
+// the file's end, with errno 0, and where reading failed.
+static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
+        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) {
+            errno = 0;
+            continue;
+        }
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    return done;
+}
+
 MRCDEF int mrc_file_exists(const char *path) {
     struct stat info;
     if (!path) return 0;
@@ -4586,24 +4627,6 @@ struct mrc_safetensors {
     size_t        n_meta, meta_capacity;
     size_t        unchecked;        // see mrc_safetensors_unchecked
 };
-
-// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
-// the file's end, with errno 0, and where reading failed.
-static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
-    size_t done = 0;
-    errno = 0;
-    while (done < bytes) {
-        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
-        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
-        if (n < 0 && errno == EINTR) {
-            errno = 0;
-            continue;
-        }
-        if (n <= 0) break;
-        done += (size_t)n;
-    }
-    return done;
-}
 
 // Exactly these bytes.
 static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
@@ -4898,6 +4921,15 @@ static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
 }
 
 // A reader without entries yet, its file open; path NULL-free and copied.
+// A file that is neither format but is known is named; a zip is PyTorch's.
+static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
+    char first[64];
+    const char *what = mrc__foreign(first, mrc__pread(fd, 0, first, sizeof first));
+    if (!what || !strncmp(what, "a zip", 5)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %s (expected weights: safetensors or "
+                     "PyTorch's)", path, what);
+}
+
 static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
@@ -4907,6 +4939,11 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     if (file_bytes && !S_ISREG(info.st_mode)) {
         close(fd);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
+    }
+    mrc_status s = file_bytes ? mrc__st_refuse(ctx, path, fd) : MRC_OK;
+    if (s != MRC_OK) {
+        close(fd);
+        return s;
     }
     mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
@@ -14189,7 +14226,11 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     size_t length = strlen(path);
     const char *dir = kind == 2 ? path : NULL;
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
-    if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
+    char hint[MRC__HINT_BYTES];
+    if (kind == 0) {
+        return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
+                         mrc__hub_hint(hint, path, strlen(path)));
+    }
     if (!mrc__tok_trie_init(&tok->host, &tok->words)
         || !mrc__tok_trie_init(&tok->host, &tok->merges)
         || !mrc__tok_trie_init(&tok->host, &tok->added[0])
@@ -15285,8 +15326,8 @@ static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_colu
     uint64_t number = mrc__fb_scalar(a, field, 2, 1, &bad);
     uint64_t type = mrc__fb_follow(a, field, 3, &bad);
     if (number >= MRC__ARROW_TYPES) {
-        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" is of Arrow type %llu, which "
-                         "is not known (drop the column: remove_columns())", a->path, c->name,
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" is of Arrow type %llu, "
+                         "which is not known (drop it: remove_columns())", a->path, c->name,
                          (unsigned long long)number);
     }
     c->type = mrc__fb_field(a, field, 4, &bad) ? MRC__ARROW_DICTIONARY : (int)number;
@@ -15370,10 +15411,10 @@ static int mrc__arrow_fits(const mrc__arrow_column *c, int kind) {
     }
 }
 
-static mrc_status mrc__arrow_refuse(const mrc__arrow *a, const mrc__arrow_column *c,
-                                    const char *expected) {
+static mrc_status mrc__arrow_refuse(const mrc__arrow *a, const char *name,
+                                    const mrc__arrow_column *c, const char *expected) {
     return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" cannot be used (found %s, "
-                     "expected %s; cast_column() changes it)", a->path, c->name,
+                     "expected %s; cast_column() changes it)", a->path, name,
                      mrc__arrow_types[c->type].name, expected);
 }
 
@@ -15383,14 +15424,14 @@ static mrc_status mrc__arrow_need_answers(mrc__arrow *a, mrc__arrow_column *c) {
     c->needed = record->needed = 1;
     if (record->type == MRC__ARROW_NULL) return MRC_OK;
     if (record->type != MRC__ARROW_STRUCT) {
-        return mrc__arrow_refuse(a, record, mrc__arrow_columns[5].expected);
+        return mrc__arrow_refuse(a, c->name, record, mrc__arrow_columns[5].expected);
     }
     for (mrc__arrow_column *x = record->child; x; x = x->next) {
         for (size_t i = 0; i < 2; i++) {
             mrc__arrow_column *value = mrc__arrow_is_list(x) ? x->child : x;
             if (strcmp(x->name, mrc__arrow_answers[i].name)) continue;
             if (!mrc__arrow_fits(value, mrc__arrow_answers[i].kind)) {
-                return mrc__arrow_refuse(a, value == x ? x : value, mrc__arrow_answers[i].expected);
+                return mrc__arrow_refuse(a, x->name, value, mrc__arrow_answers[i].expected);
             }
             x->needed = value->needed = 1;
         }
@@ -15409,7 +15450,7 @@ static mrc_status mrc__arrow_need(mrc__arrow *a) {
             } else if (mrc__arrow_fits(c, w->kind)) {
                 c->needed = 1;
             } else if (!w->optional) {
-                return mrc__arrow_refuse(a, c, w->expected);
+                return mrc__arrow_refuse(a, c->name, c, w->expected);
             } else {
                 mrc__note(a->ctx, "%s: column \"%s\" is not used (found %s, expected %s)", a->path,
                           c->name, mrc__arrow_types[c->type].name, w->expected);
@@ -15489,7 +15530,7 @@ static mrc_status mrc__arrow_skip(mrc__arrow *a, const mrc__arrow_column *c) {
 // list at least.
 static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected,
                                          int in_list) {
-    uint64_t nulls, bytes, last;
+    uint64_t nulls = 0, bytes, last;
     const unsigned char *valid;
     if (!c->needed) return mrc__arrow_skip(a, c);
     MRC__TRY(mrc__arrow_length(a, &c->n, &nulls));
@@ -15912,17 +15953,23 @@ static mrc_status mrc__ds_passage_read(mrc__ds_loader *l, mrc__ds_passage *p,
     return MRC_OK;
 }
 
-// Holds one answer against the context.
+// Holds one answer against the context; *place: its position.  KorQuAD 2 takes an answer's text
+// from between tags, and its position may be that of white space before the text: is_trimmed lets
+// that space count.
 static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text,
-                                      const mrc_json *start) {
+                                      const mrc_json *start, int is_trimmed, int64_t *place) {
     if (!text || text->type != MRC_JSON_STRING) return MRC__SKIP_ANSWERS;
     if (!start || start->type != MRC_JSON_NUMBER || !start->is_int || start->integer < 0 ||
         (uint64_t)start->integer >= e->context_bytes) {
         return MRC__SKIP_START;
     }
     if (!text->bytes) return MRC__SKIP_ANSWER_EMPTY;
-    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer);
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer), space = 0;
     if (at >= e->context_bytes) return MRC__SKIP_START;
+    if (is_trimmed) space = mrc__leading_space(e->context + at, e->context_bytes - at);
+    if (mrc__leading_space(text->string, text->bytes)) space = 0;
+    *place = start->integer + (int64_t)mrc_utf8_length(e->context + at, space);
+    at += space;
     if (text->bytes > e->context_bytes - at ||
         memcmp(e->context + at, text->string, text->bytes) != 0) {
         return MRC__SKIP_MISMATCH;
@@ -15935,7 +15982,7 @@ static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text
 static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answers, mrc_example *e,
                                        mrc__skip *why) {
     const mrc_json *only = mrc_json_get(answers, "text");
-    const mrc_json one = { .type = MRC_JSON_ARRAY, .child = (mrc_json *)(uintptr_t)answers, .n = 1 };
+    const mrc_json one = { .type = MRC_JSON_ARRAY, .child = answers, .n = 1 };
     if (only && only->type == MRC_JSON_STRING) answers = &one;
     int columns = answers->type == MRC_JSON_OBJECT, twice = 0;
     const mrc_json *texts = columns ? mrc__ds_get(answers, "text", &twice) : answers;
@@ -15956,7 +16003,9 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
     for (const mrc_json *a = texts->child; a; a = texts == &one ? NULL : a->next) {
         const mrc_json *text = columns ? a : mrc__ds_get(a, "text", &twice);
         const mrc_json *start = columns ? column : mrc__ds_get(a, "answer_start", &twice);
-        mrc__skip wrong = twice ? MRC__SKIP_TWICE : mrc__ds_answer_check(e, text, start);
+        int64_t place = -1;
+        mrc__skip wrong = twice ? MRC__SKIP_TWICE
+                        : mrc__ds_answer_check(e, text, start, texts == &one, &place);
         if (column) column = column->next;
         if (wrong != MRC__SKIP_NONE && !l->questions) {
             *why = wrong;
@@ -15965,7 +16014,7 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         if (!text || text->type != MRC_JSON_STRING) continue;
         mrc_answer *to = &e->answers[e->n_answers++];
         to->bytes = text->bytes;
-        to->answer_start = wrong == MRC__SKIP_NONE ? start->integer : -1;
+        to->answer_start = wrong == MRC__SKIP_NONE ? place : -1;
         if (!(to->text = mrc__ds_copy(l->d, text->string, text->bytes))) {
             return mrc__ds_no_memory(l);
         }
@@ -16126,7 +16175,8 @@ static mrc_status mrc__ds_tree(mrc__ds_loader *l, const mrc_json *root) {
                          : root->type == MRC_JSON_ARRAY ? "found no record" : "found no object");
     }
     const mrc_json *first = data->child;
-    int nested = !first || mrc_json_get(first, "paragraphs"), whole = mrc_json_get(first, "qas") != NULL;
+    int nested = !first || mrc_json_get(first, "paragraphs");
+    int whole = mrc_json_get(first, "qas") != NULL;
     l->d->format = nested ? "squad_v1" : whole ? "korquad_v2" : "json";
     if (version && version->type == MRC_JSON_STRING &&
         !(l->d->version = mrc__ds_copy(l->d, version->string, version->bytes))) {
@@ -16257,8 +16307,8 @@ static mrc_status mrc__ds_notes(mrc__ds_loader *l) {
                   l->path, twins, which);
     }
     if (l->implied) {
-        mrc__note(l->ctx, "%s: %zu rows have an empty list of answers and no is_impossible: they are "
-                  "taken as unanswerable", l->path, l->implied);
+        mrc__note(l->ctx, "%s: %zu rows have an empty list of answers and no is_impossible: they "
+                  "count as unanswerable", l->path, l->implied);
     }
     return MRC_OK;
 }
@@ -16322,8 +16372,8 @@ static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
     }
     snprintf(path, sizeof path, "%s/state.json", dir);
     if (!mrc_file_exists(path)) {
-        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: is a folder without a state.json (expected a file, "
-                         "or a folder that datasets.save_to_disk wrote)", dir);
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: is a folder without a state.json (expected a "
+                         "file, or a folder that datasets.save_to_disk wrote)", dir);
     }
     MRC__TRY(mrc_json_load(l->ctx, &root, path));
     mrc_status status = mrc__ds_state(l, dir, root, path);
@@ -16431,6 +16481,7 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
 
 MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
 MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
     return index < d->n ? &d->list[index] : NULL;
 }
@@ -19177,7 +19228,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     mrc_model *m = NULL;
     char *json = NULL;
     if (mrc_file_exists(desc->path) != 2) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
+        return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
     f.own_head = !desc->config || (desc->config->head == config.head
@@ -19410,8 +19461,8 @@ static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     return MRC_OK;
 }
 
-// The caller's state must be an object that can be read again, at the depth at which it will be, and
-// must not have the members that are added to it.
+// The caller's state must be an object that can be read again, at the depth at which it will be,
+// and must not have the members that are added to it.
 static mrc_status mrc__state_refuse(mrc_ctx *ctx, const char *state, size_t bytes) {
     static const char *const ours[] = { "files", "state_crc32c" };
     mrc_json *root;
@@ -20449,7 +20500,8 @@ static const mrc_json *mrc__ps_member(const mrc_json *row, const char *const *ke
 }
 
 static const mrc_json *mrc__ps_text(const mrc__ps_loader *l, const mrc_json *row) {
-    const char *keys[] = { l->text_key ? l->text_key : "text", "text", "context", "contents", NULL };
+    const char *first = l->text_key ? l->text_key : "text";
+    const char *const keys[] = { first, "text", "context", "contents", NULL };
     return mrc__ps_member(row, keys);
 }
 
@@ -20496,10 +20548,10 @@ static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
     return MRC_OK;
 }
 
-// The next field of tab-separated text.  Plain files (MS MARCO, ColBERT) have no quoting: a quote is
-// a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and lines,
-// and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones have no
-// line of names: so they are told apart, and a quote in a plain file never joins lines.
+// The next field of tab-separated text.  Plain files (MS MARCO, ColBERT) have no quoting: a quote
+// is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
+// lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
+// have no line of names: so they are told apart, and a quote in a plain file never joins lines.
 // Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
@@ -20513,9 +20565,9 @@ static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t byte
             mrc_text_add(field, text + *at, 1);
         }
         if (*at == bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a file "
-                             "whose first line is \"id, text, title\" is read as Python's csv does; "
-                             "without that line quotes are text)", l->path, begun);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
+                             "file whose first line is \"id, text, title\" is read as Python's csv "
+                             "reads it; without that line quotes are text)", l->path, begun);
         }
         ++*at;
     }

@@ -23,13 +23,8 @@
 //     }
 #ifndef TOOL_H
 #define TOOL_H
-#ifdef __linux__
-#define _GNU_SOURCE                     // sched_getaffinity
-#include <sched.h>
-#else
-#define _DEFAULT_SOURCE                 // TIOCGWINSZ, sysconf's number of processors
+#define _DEFAULT_SOURCE                 // TIOCGWINSZ, flock()
 #define _DARWIN_C_SOURCE
-#endif
 #include "../mrc.h"
 #ifdef MRC_OPENBLAS                     // build.sh has found one
 #include "../backends/openblas.h"
