@@ -23825,7 +23825,7 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
     }
-    qsort(out, n, sizeof *out, mrc__fuse_by_passage);
+    mrc__sort_array(out, n, sizeof *out, mrc__fuse_by_passage);
     for (size_t i = 0; i < n; i++) {
         if (!kept || out[kept - 1].passage != out[i].passage) out[kept++] = out[i];
     }
@@ -23839,7 +23839,7 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
         }
     }
     ctx->host.free(ctx->host.user, seen);
-    qsort(out, kept, sizeof *out, mrc__fuse_by_score);
+    mrc__sort_array(out, kept, sizeof *out, mrc__fuse_by_score);
     *n_out = kept;
     return MRC_OK;
 }
@@ -23859,7 +23859,7 @@ static int mrc__rank_falling(const void *a, const void *b) {
 // The ideal order's discounted gain at 10.
 static double mrc__rank_ideal(double *gains, size_t n) {
     double sum = 0;
-    qsort(gains, n, sizeof *gains, mrc__rank_falling);
+    mrc__sort_array(gains, n, sizeof *gains, mrc__rank_falling);
     for (size_t i = 0; i < n && i < 10; i++) {
         if (gains[i] > 0) sum += gains[i] / log2((double)(i + 2));
     }
@@ -24154,7 +24154,7 @@ static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
         b->order[i] = (mrc__graph_order){ u[1], (uint32_t)i, g->levels[i] };
     }
     g->upper_at[g->n] = room;
-    qsort(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
+    mrc__sort_array(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
     g->entry = b->order[0].id;
     if (!mrc__mul((size_t)room + 1, sizeof *g->upper, &bytes)) return 0;
     g->upper = mrc__host_zalloc(&g->host, bytes);
@@ -24200,7 +24200,7 @@ static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
             }
         }
     }
-    if (b->n_edges) qsort(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
+    if (b->n_edges) mrc__sort_array(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
     if (!mrc__grow(&g->host, &targets, &b->targets_capacity, b->n_edges + 1, sizeof(size_t))) {
         return 0;
     }
@@ -24242,7 +24242,7 @@ static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
             s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
                                           0 };
         }
-        qsort(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
+        mrc__sort_array(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
         links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
     }
 }
@@ -24582,7 +24582,7 @@ static mrc_status mrc__codes_buckets(mrc_ctx *ctx, mrc__codes *c, float *held, s
     }
     ctx->host.free(ctx->host.user, code);
     MRC__TRY(s);
-    qsort(held, count, sizeof *held, mrc__float_compare);
+    mrc__sort_array(held, count, sizeof *held, mrc__float_compare);
     for (size_t k = 0; k < buckets; k++) {
         double width = 1.0 / (double)buckets;
         if (k) c->cuts[k - 1] = mrc__quantile(held, count, (double)k * width);
@@ -24636,13 +24636,13 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
     for (size_t i = 0; i < v->n; i++) {
         list[i] = (mrc__sample){ mrc__codes_hash(seed, i, 0), (uint32_t)i };
     }
-    qsort(list, v->n, sizeof *list, mrc__sample_compare);
+    mrc__sort_array(list, v->n, sizeof *list, mrc__sample_compare);
     for (size_t i = 0; i < v->n && i < want; i++) {
         for (uint64_t r = v->offsets[list[i].id]; r < v->offsets[list[i].id + 1]; r++) {
             rows[n++] = (mrc__sample){ mrc__codes_hash(seed, r, 1), (uint32_t)r };
         }
     }
-    qsort(rows, n, sizeof *rows, mrc__sample_compare);
+    mrc__sort_array(rows, n, sizeof *rows, mrc__sample_compare);
     float *to = mrc__mul(n + 1, v->width, &elements) && mrc__mul(elements, sizeof *to, &bytes)
               ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     for (; to && more < n; more++) {
@@ -24803,7 +24803,7 @@ static mrc_status mrc__dense_write_lists(mrc__dense_build *b) {
             pair[r] = (mrc__sample){ b->code[r], (uint32_t)i };     // by code, then passage
         }
     }
-    if (pair) qsort(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
+    if (pair) mrc__sort_array(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
     size_t k = 0;
     for (size_t c = 0; at && pair && c < n; c++) {
         uint32_t before = 0, last = UINT32_MAX;
@@ -25403,7 +25403,7 @@ static mrc_status mrc__search_again(mrc__search *s) {
             status = mrc__dense_rows(s->d, heap[i].passage, 1, room + stride, stride);
             heap[i].score = (double)mrc__dot(room, room + stride, stride);
         }
-        qsort(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
+        mrc__sort_array(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
     }
     if (room) ctx->host.free(ctx->host.user, room);
     return status;
