@@ -39,7 +39,7 @@ static void load_features(run *r, const mrc_dataset *set, mrc_features *features
     config.with_targets = 1;
     config.loss_valid = r->a->loss_positions;
     tool_check(r->ctx, mrc_features_new(r->ctx, features, set, r->tok, &config));
-    tool_print_rows(path, set, features);
+    if (set != r->validation_set || !r->validation_said) tool_print_rows(path, set, features);
     if (features->n == 0) {
         tool_fail(TOOL_BAD_INPUT, "%s: no row is left (found 0 of %zu kept, expected at least 1)",
                   path, mrc_dataset_rows(set));
@@ -57,6 +57,23 @@ static void first_of(run *r, mrc_dataset **set, size_t most, mrc_dataset **whole
     free(indices);
 }
 
+// All questions of the file are answered, as predict and evaluate do: a row that cannot be trained
+// on is still a question, without a part in the loss.
+static void load_validation(run *r) {
+    const char *path = r->a->validation_file;
+    mrc_dataset *usable;
+    tool_check(r->ctx, mrc_dataset_load(r->ctx, &usable, path));
+    const size_t kept = mrc_dataset_size(usable);
+    r->validation_set = usable;
+    if (r->a->encoding != MRC_ENCODING_OFFSETS || kept == mrc_dataset_rows(usable)) return;
+    tool_print_rows(path, usable, &(mrc_features){ .kept = kept });
+    mrc_dataset_free(usable);
+    tool_check(r->ctx, mrc_dataset_load_questions(r->ctx, &r->validation_set, path));
+    r->validation_said = 1;
+    tool_note("%s: %zu questions are scored, as evaluate does", path,
+              mrc_dataset_size(r->validation_set));
+}
+
 static void load_data(run *r) {
     const train_args *a = r->a;
     if (a->num_folds) {
@@ -68,9 +85,7 @@ static void load_data(run *r) {
     }
     first_of(r, &r->train_set, a->max_train_samples, &r->whole_train);
     load_features(r, r->train_set, &r->train, a->train_file);
-    if (a->validation_file) {
-        tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->validation_set, a->validation_file));
-    }
+    if (a->validation_file) load_validation(r);
     first_of(r, &r->validation_set, a->max_eval_samples, &r->whole_validation);
     if (r->validation_set) {
         load_features(r, r->validation_set, &r->validation,
@@ -225,12 +240,9 @@ static void plan_run(run *r) {
 // Evaluation, best/, checkpoints
 //==============================================================================
 static double best_value(const run *r) {
-    double value = 0;
-    for (int i = 0; i < N_METRICS; i++) {
-        if (strcmp(r->a->metric_for_best_model, metrics[i].name)) continue;
-        memcpy(&value, (const char *)&r->s.eval + metrics[i].at, sizeof value);
-    }
-    return value;
+    int i = 0;
+    while (strcmp(r->a->metric_for_best_model, metrics[i].name)) i++;
+    return figure_of(&r->s.eval, i);
 }
 
 static mrc_status eval_progress(void *user, size_t done, size_t total) {
@@ -274,13 +286,10 @@ static void log_eval(run *r) {
     const mrc_eval_result *e = &r->s.eval;
     mrc_text t;
     log_begin(r, &t);
-    log_number(&t, "eval/loss", e->loss);
-    tool_json_number(&t, "eval/start_accuracy", e->start_accuracy);
-    tool_json_number(&t, "eval/end_accuracy", e->end_accuracy);
-    tool_json_number(&t, "eval/accuracy", e->accuracy);
-    if (r->a->encoding == MRC_ENCODING_OFFSETS) {
-        tool_json_number(&t, "eval/exact_match", e->exact_match);
-        tool_json_number(&t, "eval/f1", e->f1);
+    for (int i = 0; i < N_METRICS; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "eval/%s", metrics[i].name);
+        if (is_measured(r->a, i)) log_number(&t, key, figure_of(e, i));
     }
     tool_json_number(&t, "best_acc", fmax(e->accuracy, r->best_acc));
     mrc_text_add(&t, "}\n", 2);
@@ -294,11 +303,23 @@ static void swap_average(run *r) {
     if (r->a->ema_decay > 0) tool_check(r->ctx, mrc_optimizer_swap(r->ctx, r->optimizer));
 }
 
+// As predict decodes with the same flags.
+static mrc_decode_config decode_config(const train_args *a) {
+    mrc_decode_config config = mrc_decode_config_default();
+    config.kind = (mrc_decode_kind)a->postprocess;
+    config.n_best_size = a->n_best_size;
+    config.max_answer_length = a->max_answer_length;
+    config.version_2_with_negative = a->version_2_with_negative;
+    config.null_score_diff_threshold = a->null_score_diff_threshold;
+    return config;
+}
+
 // 0: a signal came first.
 static int evaluate(run *r) {
     tool_bar bar;
     int offsets = r->a->encoding == MRC_ENCODING_OFFSETS;
     double begun = tool_seconds();
+    const mrc_decode_config decode = decode_config(r->a);
     mrc_eval_desc desc = {
         .loss = loss_of(r),
         .predict = { .features = &r->validation, .batch_size = r->a->eval_batch_size,
@@ -306,10 +327,7 @@ static int evaluate(run *r) {
                      .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 1 },
                      .progress = eval_progress, .user = &bar },
         .dataset = offsets ? r->validation_set : NULL,
-        .metric = r->a->metric ? MRC_METRIC_SQUAD : MRC_METRIC_KORQUAD,
-        .decode = mrc_decode_config_default() };
-    desc.decode.n_best_size = r->a->n_best_size;
-    desc.decode.max_answer_length = r->a->max_answer_length;
+        .metric = (mrc_metric)r->a->metric, .decode = &decode, .tokenizer = r->tok };
     tool_bar_begin(&bar, "eval", r->validation.n, 0);
     mrc_eval_result result;
     swap_average(r);
@@ -524,29 +542,33 @@ static size_t train_results(const run *r, result *to) {
     return sizeof list / sizeof *list;
 }
 
+// The figures' names, in the order of `metrics`.
+static const char *const eval_keys[N_METRICS] = {
+    "eval_loss", "eval_start_accuracy", "eval_end_accuracy", "eval_accuracy", "eval_exact_match",
+    "eval_f1", "eval_rouge_w", "eval_HasAns_exact", "eval_HasAns_f1", "eval_NoAns_exact",
+    "eval_NoAns_f1", "eval_best_exact", "eval_best_exact_thresh", "eval_best_f1",
+    "eval_best_f1_thresh" };
+
 static size_t eval_results(const run *r, result *to) {
     const mrc_eval_result *e = &r->s.eval;
     double seconds = r->s.eval_seconds > 0 ? r->s.eval_seconds : 1e-9;
     double batches = ceil((double)r->validation.n / (double)r->a->eval_batch_size);
     result list[] = {
         { "epoch", epoch_now(r), 0 },
-        { "eval_accuracy", e->accuracy, 0 },
-        { "eval_end_accuracy", e->end_accuracy, 0 },
-        { "eval_loss", e->loss, 0 },
         { "eval_runtime", r->s.eval_seconds, 0 },
         { "eval_samples", (double)r->validation.n, 1 },
         { "eval_samples_per_second", (double)r->validation.n / seconds, 0 },
-        { "eval_start_accuracy", e->start_accuracy, 0 },
-        { "eval_steps_per_second", batches / seconds, 0 },
-        { "eval_exact_match", e->exact_match, 0 },  // these two only where answers are decoded
-        { "eval_f1", e->f1, 0 } };
-    size_t n = sizeof list / sizeof *list - (r->a->encoding == MRC_ENCODING_OFFSETS ? 0 : 2);
-    memcpy(to, list, n * sizeof *list);
+        { "eval_steps_per_second", batches / seconds, 0 } };
+    size_t n = sizeof list / sizeof *list;
+    memcpy(to, list, sizeof list);
+    for (int i = 0; i < N_METRICS; i++) {
+        if (is_measured(r->a, i)) to[n++] = (result){ eval_keys[i], figure_of(e, i), 0 };
+    }
     return n;
 }
 
 static void finish(run *r) {
-    result list[32];
+    result list[64];
     char path[TOOL_PATH_BYTES];
     swap_average(r);
     tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a->output_dir, r->tokenizer_dir));
@@ -558,7 +580,7 @@ static void finish(run *r) {
         save_results(r, "eval_results.json", list, n_eval);
         n = train_results(r, list);
         // Both have "epoch", the first of the unsorted evaluation results.
-        result more[16];
+        result more[32];
         n_eval = eval_results(r, more);
         memcpy(list + n, more + 1, (n_eval - 1) * sizeof *more);
         n += n_eval - 1;

@@ -9,7 +9,9 @@ enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK };
 typedef struct train_args {
     const char *model_name_or_path, *config_name, *tokenizer_name;
     const char *train_file, *validation_file, *output_dir, *resume_from_checkpoint;
-    int     head, encoding, batching, optim, schedule, compat, metric;
+    int     head, encoding, batching, optim, schedule, compat, metric, postprocess;
+    int     version_2_with_negative;
+    double  null_score_diff_threshold;
     size_t  num_rnn_layers, rnn_hidden_size;
     double  rnn_dropout;
     size_t  max_seq_length, doc_stride, n_best_size, max_answer_length;
@@ -194,7 +196,7 @@ static tool_flag the_flags[] = {
       .string = &A.metric_for_best_model, .value = "NAME",
       .otherwise = "exact_match; accuracy with --encoding sentinel",
       .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
-              "f1" },
+              "f1; klue: rouge_w; squad_v2: HasAns_f1, NoAns_f1, best_f1 and their exact" },
     { .name = "greater_is_better", .flag = &A.greater_is_better,
       .otherwise = "true, but for loss", .help = "whether more of it is" },
     { .name = "patience", .size = &A.patience, .preset = "0", .max = 1e9, .unit = "evaluations",
@@ -213,8 +215,17 @@ static tool_flag the_flags[] = {
       .unit = "steps", .help = "between two checkpoints; the last step has one; 0: only that" },
     { .name = "save_total_limit", .size = &A.save_total_limit, .preset = "0", .max = 1e12,
       .help = "checkpoints kept, the newest; 0: all" },
-    { .name = "metric", .choice = &A.metric, .choices = "korquad|squad", .preset = "korquad",
-      .help = "whose definition of eval/exact_match and eval/f1" },
+    { .name = "metric", .choice = &A.metric, .choices = "korquad|squad|squad_v2|klue",
+      .preset = "korquad",
+      .help = "whose definition of eval/exact_match and eval/f1 (klue: ROUGE-W); squad_v2 without "
+              "this flag where --version_2_with_negative is given" },
+    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
+      .help = "a question may have no answer in its passage: \"\" is an answer while measuring" },
+    { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
+      .help = "the answer is \"\" when that scores more than this above the best span; "
+              "eval/best_f1_thresh is the best one, with --metric squad_v2" },
+    { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline|legacy",
+      .preset = "squad", .help = "how answers are decoded while measuring: see predict" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "candidates for an answer while measuring" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
@@ -287,31 +298,66 @@ static void check_experiment(train_args *a, const tool_program *p) {
     }
 }
 
-// The metrics that --metric_for_best_model knows: by name, and whether more is better.
-static const struct { const char *name; int greater, decoded; size_t at; } metrics[] = {
-    { "loss", 0, 0, offsetof(mrc_eval_result, loss) },
-    { "start_accuracy", 1, 0, offsetof(mrc_eval_result, start_accuracy) },
-    { "end_accuracy", 1, 0, offsetof(mrc_eval_result, end_accuracy) },
-    { "accuracy", 1, 0, offsetof(mrc_eval_result, accuracy) },
-    { "exact_match", 1, 1, offsetof(mrc_eval_result, exact_match) },
-    { "f1", 1, 1, offsetof(mrc_eval_result, f1) } };
+// The figures of an evaluation: what they are called in log.jsonl and by --metric_for_best_model,
+// whether more is better, and when they are measured.
+enum { OF_ALL, OF_OFFSETS, OF_KLUE, OF_HAS, OF_NONE, OF_BEST };
+static const struct { const char *name; int greater, of; size_t at; } metrics[] = {
+    { "loss", 0, OF_ALL, offsetof(mrc_eval_result, loss) },
+    { "start_accuracy", 1, OF_ALL, offsetof(mrc_eval_result, start_accuracy) },
+    { "end_accuracy", 1, OF_ALL, offsetof(mrc_eval_result, end_accuracy) },
+    { "accuracy", 1, OF_ALL, offsetof(mrc_eval_result, accuracy) },
+    { "exact_match", 1, OF_OFFSETS, offsetof(mrc_eval_result, exact_match) },
+    { "f1", 1, OF_OFFSETS, offsetof(mrc_eval_result, f1) },
+    { "rouge_w", 1, OF_KLUE, offsetof(mrc_eval_result, f1) },
+    { "HasAns_exact", 1, OF_HAS, offsetof(mrc_eval_result, answerable.exact) },
+    { "HasAns_f1", 1, OF_HAS, offsetof(mrc_eval_result, answerable.f1) },
+    { "NoAns_exact", 1, OF_NONE, offsetof(mrc_eval_result, unanswerable.exact) },
+    { "NoAns_f1", 1, OF_NONE, offsetof(mrc_eval_result, unanswerable.f1) },
+    { "best_exact", 1, OF_BEST, offsetof(mrc_eval_result, best_exact) },
+    { "best_exact_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_exact_threshold) },
+    { "best_f1", 1, OF_BEST, offsetof(mrc_eval_result, best_f1) },
+    { "best_f1_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_f1_threshold) } };
 enum { N_METRICS = sizeof metrics / sizeof *metrics };
+
+// Whether this run measures figure i.
+static int is_measured(const train_args *a, int i) {
+    const int v2 = a->metric == MRC_METRIC_SQUAD_V2;
+    if (metrics[i].of == OF_ALL) return 1;
+    if (a->encoding != MRC_ENCODING_OFFSETS) return 0;
+    if (metrics[i].of == OF_KLUE) return a->metric == MRC_METRIC_KLUE;
+    if (metrics[i].of == OF_BEST) {
+        return v2 && a->version_2_with_negative && a->postprocess != MRC_DECODE_PIPELINE;
+    }
+    return metrics[i].of == OF_OFFSETS || v2;
+}
+
+static double figure_of(const mrc_eval_result *e, int i) {
+    double value;
+    memcpy(&value, (const char *)e + metrics[i].at, sizeof value);
+    return value;
+}
 
 // As Hugging Face takes it: with eval_ or without.  Leaves the bare name.
 static void resolve_metric(train_args *a, const tool_program *p) {
-    const int offsets = a->encoding == MRC_ENCODING_OFFSETS;
-    if (!a->metric_for_best_model) a->metric_for_best_model = offsets ? "exact_match" : "accuracy";
+    char known[512] = "";
+    // As run_qa.py: data with unanswerable questions is measured as SQuAD 2 is.
+    if (!tool_given(p, "metric") && a->version_2_with_negative) a->metric = MRC_METRIC_SQUAD_V2;
+    if (!a->metric_for_best_model) {
+        a->metric_for_best_model = a->encoding == MRC_ENCODING_OFFSETS ? "exact_match" : "accuracy";
+    }
     const char *name = a->metric_for_best_model;
     if (!strncmp(name, "eval_", 5) || !strncmp(name, "eval/", 5)) name += 5;
     for (int i = 0; i < N_METRICS; i++) {
-        if (strcmp(name, metrics[i].name) || (metrics[i].decoded && !offsets)) continue;
+        if (!is_measured(a, i)) continue;
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", metrics[i].name);
+        if (strcmp(name, metrics[i].name)) continue;
         a->metric_for_best_model = metrics[i].name;
         if (!tool_given(p, "greater_is_better")) a->greater_is_better = metrics[i].greater;
         return;
     }
     tool_fail(TOOL_USAGE, "--metric_for_best_model: no such metric is measured (found %s, expected "
-              "loss, start_accuracy, end_accuracy, accuracy%s)", a->metric_for_best_model,
-              offsets ? ", exact_match or f1" : "; --encoding offsets has exact_match and f1 too");
+              "one of %s)", a->metric_for_best_model, known);
 }
 
 // --eval_strategy in terms of --eval_steps, whose 0 is each epoch's end.

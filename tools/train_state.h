@@ -37,6 +37,7 @@ typedef struct run {
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
     mrc_dataset   *all_set;             // with folds: what both are parts of
+    int            validation_said;     // the line with its rows has been printed
     mrc_dataset   *whole_train, *whole_validation;  // with --max_train_samples and its like
     mrc_features   train, validation;
     mrc_model     *model;
@@ -410,12 +411,9 @@ static void state_add_eval(mrc_text *t, const run *r) {
     tool_json_integer(t, "step", (int64_t)r->s.eval_step);
     tool_json_integer(t, "features", (int64_t)e->n_features);
     tool_json_integer(t, "questions", (int64_t)e->n_questions);
-    log_number(t, "loss", e->loss);
-    tool_json_number(t, "start_accuracy", e->start_accuracy);
-    tool_json_number(t, "end_accuracy", e->end_accuracy);
-    tool_json_number(t, "accuracy", e->accuracy);
-    tool_json_number(t, "exact_match", e->exact_match);
-    tool_json_number(t, "f1", e->f1);
+    for (int i = 0; i < N_METRICS; i++) {
+        if (is_measured(r->a, i)) log_number(t, metrics[i].name, figure_of(e, i));
+    }
     tool_json_number(t, "seconds", r->s.eval_seconds);
     mrc_text_add(t, "}", 1);
 }
@@ -545,17 +543,18 @@ static uint64_t count_of(const char *path, const mrc_json *object, const char *k
 
 static void state_read_eval(run *r, const char *path, const mrc_json *e) {
     if (!e || e->type == MRC_JSON_NULL) return;
-    const mrc_json *loss = mrc_json_get(e, "loss");
     r->s.has_eval = 1;
     r->s.eval_step = count_of(path, e, "step");
-    r->s.eval = (mrc_eval_result){
-        .n_features = (size_t)count_of(path, e, "features"),
-        .n_questions = (size_t)count_of(path, e, "questions"),
-        .loss = loss && loss->type == MRC_JSON_NUMBER ? loss->number : (double)NAN,
-        .start_accuracy = number_of(path, e, "start_accuracy"),
-        .end_accuracy = number_of(path, e, "end_accuracy"),
-        .accuracy = number_of(path, e, "accuracy"),
-        .exact_match = number_of(path, e, "exact_match"), .f1 = number_of(path, e, "f1") };
+    r->s.eval = (mrc_eval_result){ .n_features = (size_t)count_of(path, e, "features"),
+                                   .n_questions = (size_t)count_of(path, e, "questions") };
+    for (int i = 0; i < N_METRICS; i++) {
+        const mrc_json *v = mrc_json_get(e, metrics[i].name);
+        if (!is_measured(r->a, i)) continue;
+        // A loss that is not finite is written as null.
+        double value = v && v->type == MRC_JSON_NULL ? (double)NAN
+                     : number_of(path, e, metrics[i].name);
+        memcpy((char *)&r->s.eval + metrics[i].at, &value, sizeof value);
+    }
     r->s.eval_seconds = number_of(path, e, "seconds");
 }
 
