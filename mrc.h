@@ -14546,6 +14546,33 @@ static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st
     return s;
 }
 
+// Values of a matrix that is stored in bytes (I8) become numbers: each row has its scale, in
+// NAME_scale, as compressed-tensors writes them.  Bytes without scales are no weights.
+static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+                                        const mrc_tensor *t, void *values, const char *path) {
+    const size_t rows = t->ndim ? t->shape[0] : 1, columns = rows ? t->numel / rows : 0;
+    const int f64 = t->dtype == MRC_DTYPE_F64;
+    char name[512];
+    snprintf(name, sizeof name, "%s_zero_point", e->name);
+    const char *offset = mrc_safetensors_find(st, name) ? "and zero points" : "";
+    snprintf(name, sizeof name, "%s_scale", e->name);
+    const mrc_st_entry *scales = mrc_safetensors_find(st, name);
+    if (!scales || scales->numel != rows || *offset) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: %s is I8 (found %llu scales %s in %s, "
+                         "expected one for each of %zu rows)", path, e->name,
+                         (unsigned long long)(scales ? scales->numel : 0), offset, name, rows);
+    }
+    double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
+    if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
+    mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
+        if (f64) ((double *)values)[i] *= scale[i / columns];
+        else ((float *)values)[i] = (float)((double)((float *)values)[i] * scale[i / columns]);
+    }
+    ctx->host.free(ctx->host.user, scale);
+    return s;
+}
+
 // Reads one tensor of a file into t; its shape must be t's.
 static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
@@ -14572,6 +14599,9 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
         if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
     }
     if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
+        s = mrc__param_dequantise(ctx, st, e, t, host, path);
+    }
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -20925,6 +20955,13 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     static const char *const silent[] = { "position_ids", "inv_freq" };     // buffers
     const char *last = strrchr(name, '.');
     for (int i = 0; i < 2; i++) if (!strcmp(last ? last + 1 : name, silent[i])) return 1;
+    const size_t tail = strlen("_scale"), bytes = strlen(name);
+    if (bytes > tail && bytes < sizeof ours && !strcmp(name + bytes - tail, "_scale")) {
+        memcpy(ours, name, bytes - tail);               // of a matrix in bytes
+        ours[bytes - tail] = 0;
+        const mrc_st_entry *e = mrc_safetensors_find(f->st, ours);
+        if (e && !strcmp(e->dtype, "I8")) return 1;
+    }
     if (!strncmp(name, f->prefix, prefix)) {
         snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
         if (mrc_params_find(m->params, ours)) return 1;
@@ -21202,7 +21239,7 @@ static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
 // Whether the keys that are written first hold this one.
 static int mrc__config_known(mrc_model_type type, const char *key) {
     static const char *const others[] = { "architectures", "model_type", "mrc_head", "dtype",
-                                          "torch_dtype", NULL };
+                                          "torch_dtype", "quantization_config", NULL };
     for (int i = 0; others[i]; i++) if (!strcmp(key, others[i])) return 1;
     for (size_t i = 0; i < MRC__N_KEYS; i++) {
         if (mrc__keys[i].families >> type & 1 && !strcmp(key, mrc__keys[i].name)) return 1;

@@ -432,6 +432,28 @@ test_predict() {
         if [ "$(grep -c '^    "2-[0-9]*": "' "$dir/half/predictions.json")" -eq 16 ]; then ok
         else bad "predict $flags"; fi
     done
+    # Converted to bytes, with a note in config.json: the same logits as bytes made at loading.
+    works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half" --dtype int8 --save_logits "$dir/int8.safetensors"
+    works build/convert "$dir/base" --output "$dir/bytes" --dtype int8
+    if grep -q '"quant_method": "compressed-tensors"' "$dir/bytes/config.json"; then ok
+    else bad "convert --dtype int8: no note in config.json"; fi
+    if build/inspect --tensors "$dir/bytes" | grep -q '_scale", "dtype": "F32"'; then ok
+    else bad "convert --dtype int8: no scales"; fi
+    works build/predict --model_name_or_path "$dir/bytes" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half" --dtype int8 --save_logits "$dir/bytes.safetensors"
+    same "$dir/int8.safetensors" "$dir/bytes.safetensors"
+    works build/predict --model_name_or_path "$dir/bytes" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half"
+    fails 3 "is of bytes already" build/convert "$dir/bytes" --output "$dir/twice" --dtype int8
+    fails 2 "--dtype int8: is noted in config.json" build/convert "$dir/base" \
+        --output "$dir/one.safetensors" --dtype int8
+    # What is trained from it is in numbers again, and says nothing of bytes.
+    works build/train --model_name_or_path "$dir/bytes" --train_file "$dir/dev.jsonl" \
+        --output_dir "$dir/again" --max_steps 1 --max_seq_length 48 --doc_stride 8
+    if grep -q quantization_config "$dir/again/config.json"; then bad "saved as bytes"; else ok; fi
+    works build/predict --model_name_or_path "$dir/again" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half"
     fails 2 "--int8_keep: no such layer (found middle, expected query" build/predict \
         --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" --output_dir "$dir/none" \
         --dtype int8 --int8_keep down,middle
