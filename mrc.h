@@ -7148,6 +7148,18 @@ static int mrc__name_spared(const char *name) {
     return 0;
 }
 
+// Asks for 2 MiB pages within p's bytes, before they are touched: where memory is paged twice, as in
+// virtual machines, small ones cost half of its speed.  No answer is waited for.
+#ifdef __linux__
+extern int madvise(void *address, size_t bytes, int advice);    // hidden by _POSIX_C_SOURCE
+static void mrc__huge_pages(void *p, size_t bytes) {
+    const size_t page = (size_t)2 << 20, skip = (page - (uintptr_t)p % page) % page;
+    if (bytes >= skip + page) madvise((char *)p + skip, (bytes - skip) / page * page, 14);
+}
+#else
+static void mrc__huge_pages(void *p, size_t bytes) { (void)p; (void)bytes; }
+#endif
+
 // packed_bytes 0: as large as its elements are.
 static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
                                   mrc_dtype dtype, int ndim, const size_t *shape,
@@ -7162,8 +7174,10 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     t->requires_grad = !packed_bytes;
     t->name = memcpy(t + 1, name, name_bytes);
     t->no_decay = mrc__name_spared(t->name);
-    t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
+    if (packed_bytes) bytes = packed_bytes;
+    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
     if (!t->data) return MRC_ERR_MEM;
+    if (params->arena.be->is_host) mrc__huge_pages(t->data, bytes);
     params->list[params->n++] = t;
     *out = t;
     return MRC_OK;
