@@ -30,10 +30,10 @@
 //   mrc_checkpoint_save().  tools/train.c is that loop with flags around it.
 //
 //   A new loss or head: compute it from tensors of the step, hand the result and a backward
-//   function to mrc_custom(): no change here; tests/custom_head.c is one of each, with its training
-//   loop.  A new op: one block op.NAME (formula, naive kernels,
+//   function to mrc_custom(): no change here; tests/examples/custom_head.c is one of each, with
+//   its training loop.  A new op: one block op.NAME (formula, naive kernels,
 //   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
-//   tests/op_cases.h: test_ops fails while there are none.
+//   tests/support/op_cases.h: test_ops fails while there are none.
 //
 //   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
 //   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
@@ -78,7 +78,8 @@
 //     >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.config  >>impl.model
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.families
+//     >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
 //     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.forms
 //     >>impl.tables
@@ -782,6 +783,9 @@ typedef struct mrc_tensor {
     void     *data;                 // NULL while dropped
     // Parameters only: the state_dict's name, and the 16-bit copy that kernels read in its place.
     const char *name;
+    size_t    depth;                // of a model: 0 embeddings, l + 1 layer l, the head one more
+    int       no_decay;             // 1: spared by weight decay unless all is decayed
+    int       unused;               // 1: kept for its name in a file; no forward pass reads it
     mrc_dtype copy_dtype;
     void     *copy;
     int       packed;               // 1: for prediction, data is what prepack() made, of type
@@ -1310,7 +1314,12 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 //==============================================================================
 // >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
 //==============================================================================
-typedef enum mrc_model_type { MRC_MODEL_ROBERTA, MRC_MODEL_BERT } mrc_model_type;
+// The families of encoders, Hugging Face's model_type.
+typedef enum mrc_model_type {
+    MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
+    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_TYPE_COUNT
+} mrc_model_type;
+MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
 // LSTM or GRU layers in both directions; convolutions with GELU.
 typedef enum mrc_head_type {
@@ -1326,10 +1335,14 @@ typedef struct mrc_model_config {
     double         hidden_dropout_prob, attention_probs_dropout_prob;
     double         initializer_range, layer_norm_eps;
     int32_t        pad_token_id;
+    mrc_act        hidden_act;      // of the feed-forward maps
+    // What only some families have.
+    size_t         embedding_size;  // width of the tables; 0: hidden_size
+    double         embedding_dropout, mlp_dropout, classifier_dropout;
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
-    size_t         num_rnn_layers, rnn_hidden_size;     // of any head but the linear one
-    double         rnn_dropout;     // between layers
+    size_t         num_head_layers, head_hidden_size;   // of any head but the linear one
+    double         head_dropout;    // between layers
     size_t         head_kernel_size;    // conv1d: rows, odd
     int            pad_to_max_length;   // was trained over pads: inference must pad too
 } mrc_model_config;
@@ -1345,6 +1358,7 @@ typedef struct mrc_model {          // read-only for users
     mrc_dtype        dtype;         // of activations and logits
     int              for_prediction;
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
+    size_t           max_depth;     // of a parameter: that of the head
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
 } mrc_model;
@@ -1373,10 +1387,9 @@ typedef struct mrc_model_load_desc {
 // A missing encoder weight or a wrong shape is an error; names are matched with any prefix.
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc);
 MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; after its contexts
-// How far a parameter is from the input: 0 embeddings, 1 to num_hidden_layers, one more the head.
-MRCDEF size_t     mrc_model_depth(const mrc_model_config *config, const char *name);
 // The embeddings and the first n_layers layers want no gradient, all others do; 0: embeddings do
-// too.  Before the optimizer is made.  A pooler that nothing uses never does.
+// too.  Layers that share weights are one.  Before the optimizer is made.  A pooler that nothing
+// uses never does.
 MRCDEF void       mrc_model_freeze(mrc_model *m, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
 // that is made if it is not there.  Each file appears whole or not at all.
@@ -1648,7 +1661,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 // The name is written out because #include __FILE__ fails for "dir/mrc.h": a quoted path is
 // looked up from the folder of the file that includes it.  The core calls nothing of a pass but
 // MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
-// that only declares it, and MRC__FILLDEF is empty where they are compiled (tests/kernels.h).
+// that only declares it, and MRC__FILLDEF is empty where they are compiled
+// (tests/support/kernels.h).
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -6469,6 +6483,26 @@ static mrc_status mrc__params_grow(mrc_params *p) {
     return MRC_OK;
 }
 
+// Whether the name ends a word "norm" at `at`: "norm" after a dot, an underscore or at the start,
+// before a dot or at the end.
+static int mrc__norm_at(const char *name, const char *at) {
+    return (at == name || at[-1] == '.' || at[-1] == '_') && (!at[4] || at[4] == '.');
+}
+
+// Hugging Face's rule of what weight decay spares, by name in lower case: bias, layernorm, rmsnorm,
+// and the words norm and .._norm (transformers, Trainer.get_decay_parameter_names).
+static int mrc__name_spared(const char *name) {
+    static const char *const words[] = { "bias", "layernorm", "rmsnorm", "norm" };
+    for (const char *at = name; *at; at++) {
+        for (int w = 0; w < 4; w++) {
+            size_t n = 0;
+            while (words[w][n] && (at[n] | 32) == words[w][n]) n++;
+            if (!words[w][n] && (w < 3 || mrc__norm_at(name, at))) return 1;
+        }
+    }
+    return 0;
+}
+
 // packed_bytes 0: as large as its elements are.
 static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
                                   mrc_dtype dtype, int ndim, const size_t *shape,
@@ -6482,6 +6516,7 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     if (mrc__tensor_init(t, dtype, ndim, shape, &bytes)) return MRC_ERR_ARG;
     t->requires_grad = !packed_bytes;
     t->name = memcpy(t + 1, name, name_bytes);
+    t->no_decay = mrc__name_spared(t->name);
     t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
     if (!t->data) return MRC_ERR_MEM;
     params->list[params->n++] = t;
@@ -12586,11 +12621,6 @@ static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
     return MRC_OK;
 }
 
-// HF's rule: biases and the weights of LayerNorm are not decayed.
-static int mrc__decays(const char *name) {
-    return !strstr(name, "bias") && !strstr(name, "LayerNorm.weight");
-}
-
 // t = from, through the host.
 static mrc_status mrc__tensor_copy(mrc_ctx *ctx, mrc_tensor *t, const mrc_tensor *from) {
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
@@ -12619,7 +12649,7 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
             }
             MRC__TRY(k < 2 ? mrc__tensor_zero(ctx, t) : mrc__tensor_copy(ctx, t, p));
         }
-        int decays = o->config.decay_all || mrc__decays(p->name);
+        int decays = o->config.decay_all || !p->no_decay;
         mrc_param_group *g = &o->groups[n++];
         *g = (mrc_param_group){ 1, decays ? o->config.weight_decay : 0 };
         if (o->config.group) o->config.group(o->config.user, p, g);
@@ -19650,6 +19680,212 @@ MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
 #endif // core pass
 
 //==============================================================================
+// >>impl.families   what a family of encoders is: one row each
+//
+// A family is Hugging Face's model_type.  All of them are one picture: a sum of tables, a norm,
+// layers of attention and feed-forward maps, a head.  A row says how the family names its weights,
+// what an absent key of config.json means (the default of the class in transformers), from where
+// positions count, and where dropout stands.  To add a family is to add a row, and an op where the
+// arithmetic is new.  The names are those of transformers' modeling_<family>.py.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Which probability of config.json a place of dropout takes.
+typedef enum mrc__drop {
+    MRC__DROP_NONE, MRC__DROP_HIDDEN, MRC__DROP_ATTENTION, MRC__DROP_EMBEDDING, MRC__DROP_MLP,
+    MRC__DROP_CLASSIFIER
+} mrc__drop;
+
+// How a family differs.  A name is what stands between the prefix (of a layer: the layer's own
+// prefix) and ".weight"; NULL: the family has none.
+typedef struct mrc__family {
+    const char *word, *architecture;        // model_type; the class that reads answers
+    const char *prefix;                     // of everything but the head: "bert."
+    const char *words, *positions, *types;  // the tables
+    const char *norm, *projection;          // after their sum; from the tables' width to H
+    const char *layer;                      // with # for the layer's number: "encoder.layer.#."
+    const char *query, *key, *value, *out, *out_norm;
+    const char *up, *down, *down_norm;
+    const char *pooler;                     // carried for a head of ours, and not used
+    int         counts_from_pad;            // positions: pad + 1 for the first token that is no pad
+    mrc__drop   drop_tables, drop_weights, drop_out, drop_down, drop_head;
+    mrc_model_config defaults;
+} mrc__family;
+
+#define MRC__BERT_TABLES .words = "embeddings.word_embeddings",                             \
+    .positions = "embeddings.position_embeddings", .norm = "embeddings.LayerNorm"
+#define MRC__BERT_TYPES .types = "embeddings.token_type_embeddings"
+#define MRC__BERT_LAYER .layer = "encoder.layer.#.", .query = "attention.self.query",       \
+    .key = "attention.self.key", .value = "attention.self.value",                           \
+    .out = "attention.output.dense", .out_norm = "attention.output.LayerNorm",              \
+    .up = "intermediate.dense", .down = "output.dense", .down_norm = "output.LayerNorm"
+#define MRC__BERT_DROPS .drop_tables = MRC__DROP_HIDDEN, .drop_weights = MRC__DROP_ATTENTION, \
+    .drop_out = MRC__DROP_HIDDEN, .drop_down = MRC__DROP_HIDDEN
+#define MRC__BASE_SIZES .hidden_size = 768, .num_hidden_layers = 12,                        \
+    .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 512,   \
+    .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,                        \
+    .initializer_range = 0.02, .hidden_act = MRC_ACT_GELU
+#define MRC__ROBERTA_ROW .prefix = "roberta.", MRC__BERT_TABLES, MRC__BERT_TYPES,           \
+    MRC__BERT_LAYER, MRC__BERT_DROPS, .pooler = "pooler.dense", .counts_from_pad = 1
+#define MRC__ROBERTA_DEFAULTS(words) .defaults = { MRC__BASE_SIZES, .vocab_size = words,    \
+    .type_vocab_size = 2, .layer_norm_eps = 1e-12, .pad_token_id = 1 }
+
+static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
+    [MRC_MODEL_ROBERTA] = { .word = "roberta", .architecture = "RobertaForQuestionAnswering",
+        MRC__ROBERTA_ROW, MRC__ROBERTA_DEFAULTS(50265) },
+    [MRC_MODEL_BERT] = { .word = "bert", .architecture = "BertForQuestionAnswering",
+        .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .pooler = "pooler.dense",
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 30522, .type_vocab_size = 2,
+                      .layer_norm_eps = 1e-12 } },
+    [MRC_MODEL_XLM_ROBERTA] = { .word = "xlm-roberta",
+        .architecture = "XLMRobertaForQuestionAnswering", MRC__ROBERTA_ROW,
+        MRC__ROBERTA_DEFAULTS(30522) },
+    [MRC_MODEL_CAMEMBERT] = { .word = "camembert",
+        .architecture = "CamembertForQuestionAnswering", MRC__ROBERTA_ROW,
+        MRC__ROBERTA_DEFAULTS(30522) },
+    [MRC_MODEL_ELECTRA] = { .word = "electra", .architecture = "ElectraForQuestionAnswering",
+        .prefix = "electra.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .projection = "embeddings_project",
+        .defaults = { .vocab_size = 30522, .embedding_size = 128, .hidden_size = 256,
+                      .num_hidden_layers = 12, .num_attention_heads = 4,
+                      .intermediate_size = 1024, .max_position_embeddings = 512,
+                      .type_vocab_size = 2, .hidden_dropout_prob = 0.1,
+                      .attention_probs_dropout_prob = 0.1, .initializer_range = 0.02,
+                      .layer_norm_eps = 1e-12, .hidden_act = MRC_ACT_GELU } },
+    [MRC_MODEL_DISTILBERT] = { .word = "distilbert",
+        .architecture = "DistilBertForQuestionAnswering", .prefix = "distilbert.",
+        MRC__BERT_TABLES, .layer = "transformer.layer.#.", .query = "attention.q_lin",
+        .key = "attention.k_lin", .value = "attention.v_lin", .out = "attention.out_lin",
+        .out_norm = "sa_layer_norm", .up = "ffn.lin1", .down = "ffn.lin2",
+        .down_norm = "output_layer_norm", .drop_tables = MRC__DROP_HIDDEN,
+        .drop_weights = MRC__DROP_ATTENTION, .drop_down = MRC__DROP_HIDDEN,
+        .drop_head = MRC__DROP_CLASSIFIER,
+        .defaults = { .vocab_size = 30522, .hidden_size = 768, .num_hidden_layers = 6,
+                      .num_attention_heads = 12, .intermediate_size = 3072,
+                      .max_position_embeddings = 512, .hidden_dropout_prob = 0.1,
+                      .attention_probs_dropout_prob = 0.1, .classifier_dropout = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU } },
+};
+
+static const mrc__family *mrc__family_of(const mrc_model_config *c) {
+    return &mrc__families[c->model_type];
+}
+
+MRCDEF const char *mrc_model_type_name(mrc_model_type type) {
+    return type >= 0 && type < MRC_MODEL_TYPE_COUNT ? mrc__families[type].word : NULL;
+}
+
+// The width of the tables of embeddings.
+static size_t mrc__embedding_size(const mrc_model_config *c) {
+    return c->embedding_size ? c->embedding_size : c->hidden_size;
+}
+
+static double mrc__drop_of(const mrc_model_config *c, mrc__drop place) {
+    switch (place) {
+    case MRC__DROP_HIDDEN:     return c->hidden_dropout_prob;
+    case MRC__DROP_ATTENTION:  return c->attention_probs_dropout_prob;
+    case MRC__DROP_EMBEDDING:  return c->embedding_dropout;
+    case MRC__DROP_MLP:        return c->mlp_dropout;
+    case MRC__DROP_CLASSIFIER: return c->classifier_dropout;
+    case MRC__DROP_NONE:       break;
+    }
+    return 0;
+}
+
+//------------------------------------------------------------------------------
+// The keys of config.json.  A family's own spelling stands before the common one: it is written,
+// and both are read, as in transformers.
+//------------------------------------------------------------------------------
+typedef enum mrc__key_kind { MRC__KEY_SIZE, MRC__KEY_NUMBER, MRC__KEY_PAD, MRC__KEY_ACT }
+    mrc__key_kind;
+typedef struct mrc__key {
+    const char   *name;
+    mrc__key_kind kind;
+    size_t        offset;           // of the member of mrc_model_config
+    double        min, max;         // integers: from min to max; numbers: from min to below max
+    uint32_t      families;         // a bit each
+} mrc__key;
+
+#define MRC__IN(NAME)   ((uint32_t)1 << MRC_MODEL_##NAME)
+#define MRC__AT(member) offsetof(mrc_model_config, member)
+static const mrc__key mrc__keys[] = {
+    { "dim", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, MRC__IN(DISTILBERT) },
+    { "n_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, MRC__IN(DISTILBERT) },
+    { "n_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12, MRC__IN(DISTILBERT) },
+    { "hidden_dim", MRC__KEY_SIZE, MRC__AT(intermediate_size), 1, 1 << 20, MRC__IN(DISTILBERT) },
+    { "activation", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, MRC__IN(DISTILBERT) },
+    { "dropout", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, MRC__IN(DISTILBERT) },
+    { "attention_dropout", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
+      MRC__IN(DISTILBERT) },
+    { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
+    { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
+    { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16, MRC__IN(ELECTRA) },
+    { "hidden_size", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, UINT32_MAX },
+    { "num_hidden_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, UINT32_MAX },
+    { "num_attention_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12,
+      UINT32_MAX },
+    { "intermediate_size", MRC__KEY_SIZE, MRC__AT(intermediate_size), 1, 1 << 20, UINT32_MAX },
+    { "hidden_act", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, UINT32_MAX },
+    { "max_position_embeddings", MRC__KEY_SIZE, MRC__AT(max_position_embeddings), 4, 1 << 24,
+      UINT32_MAX },
+    { "type_vocab_size", MRC__KEY_SIZE, MRC__AT(type_vocab_size), 1, 1 << 16,
+      ~MRC__IN(DISTILBERT) },
+    { "pad_token_id", MRC__KEY_PAD, MRC__AT(pad_token_id), 0, (1 << 28) - 1, UINT32_MAX },
+    { "hidden_dropout_prob", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, UINT32_MAX },
+    { "attention_probs_dropout_prob", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
+      UINT32_MAX },
+    { "initializer_range", MRC__KEY_NUMBER, MRC__AT(initializer_range), 0, 100, UINT32_MAX },
+    { "layer_norm_eps", MRC__KEY_NUMBER, MRC__AT(layer_norm_eps), 1e-30, 1,
+      ~MRC__IN(DISTILBERT) },   // there fixed in the code
+};
+#define MRC__N_KEYS (sizeof mrc__keys / sizeof *mrc__keys)
+
+// Row i is the first one of this family for its member: the spelling that is written.
+static int mrc__key_first(size_t i, mrc_model_type type) {
+    if (!(mrc__keys[i].families >> type & 1)) return 0;
+    for (size_t k = 0; k < i; k++) {
+        if (mrc__keys[k].families >> type & 1 && mrc__keys[k].offset == mrc__keys[i].offset) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+// What config.json calls the activations.
+static const struct { const char *word; mrc_act act; } mrc__act_words[] = {
+    { "gelu", MRC_ACT_GELU },
+};
+#define MRC__N_ACT_WORDS (sizeof mrc__act_words / sizeof *mrc__act_words)
+
+// The name of layer l, inner layer j, each # a number: "encoder.layer.3.".
+static void mrc__layer_name(char *out, size_t room, const char *pattern, size_t l, size_t j) {
+    size_t at = 0;
+    for (const char *p = pattern; *p && at + 24 < room; p++) {
+        if (*p != '#') out[at++] = *p;
+        else at += (size_t)snprintf(out + at, room - at, "%zu", l), l = j;
+    }
+    out[at] = 0;
+}
+
+// Whether name begins as a layer's names do; then its numbers, ours or not.
+static int mrc__layer_match(const char *name, const char *pattern, size_t number[2]) {
+    number[0] = number[1] = 0;
+    for (int k = 0; *pattern; pattern++) {
+        if (*pattern != '#') {
+            if (*name++ != *pattern) return 0;
+            continue;
+        }
+        size_t digits = strspn(name, "0123456789");
+        if (!digits || k > 1) return 0;
+        number[k++] = digits < 9 ? (size_t)strtoul(name, NULL, 10) : SIZE_MAX;
+        name += digits;
+    }
+    return 1;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.config   config.json: the numbers of a model, checked
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -19658,12 +19894,13 @@ MRCDEF mrc_model_config mrc_model_config_default(void) {
         .magic = MRC_MODEL_MAGIC, .vocab_size = 50265, .hidden_size = 768, .num_hidden_layers = 12,
         .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 514,
         .type_vocab_size = 1, .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
-        .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1, .num_rnn_layers = 2,
-        .rnn_hidden_size = 768, .rnn_dropout = 0.2, .head_kernel_size = 3 };
+        .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1,
+        .hidden_act = MRC_ACT_GELU, .num_head_layers = 2, .head_hidden_size = 768,
+        .head_dropout = 0.2, .head_kernel_size = 3 };
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
-    size_t first = config->model_type == MRC_MODEL_ROBERTA ? (size_t)config->pad_token_id + 1 : 0;
+    size_t first = mrc__family_of(config)->counts_from_pad ? (size_t)config->pad_token_id + 1 : 0;
     return config->max_position_embeddings > first ? config->max_position_embeddings - first : 0;
 }
 
@@ -19684,13 +19921,12 @@ static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, cons
                      "%s)", f->path, v->line, v->column, key, found, expected);
 }
 
-// An integer from min to max; absent: *out stays, unless it is required.
+// An integer from min to max; absent: *out stays.
 static mrc_status mrc__field_size(const mrc__fields *f, const char *key, int64_t min, int64_t max,
-                                  int required, size_t *out) {
+                                  size_t *out) {
     const mrc_json *v = mrc__field(f, key);
     char expected[64];
-    if (!v && !required) return MRC_OK;
-    if (!v) return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s: has no %s", f->path, key);
+    if (!v) return MRC_OK;
     if (v->type != MRC_JSON_NUMBER || !v->is_int || v->integer < min || v->integer > max) {
         snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)min,
                  (long long)max);
@@ -19726,7 +19962,7 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
             return MRC_OK;
         }
     }
-    char expected[96] = "";
+    char expected[320] = "";
     for (size_t i = 0, at = 0; words[i] && at < sizeof expected; i++) {
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
@@ -19743,17 +19979,17 @@ static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     const mrc_json *head = mrc__field(f, "mrc_head");
     mrc__fields h = { f->ctx, f->path, head };
     int type;
-    c->rnn_hidden_size = c->hidden_size;
+    c->head_hidden_size = c->hidden_size;
     if (!head) return MRC_OK;
     if (head->type != MRC_JSON_OBJECT) {
         return mrc__field_wrong(f, head, "mrc_head", "an object");
     }
     MRC__TRY(mrc__field_word(&h, "type", mrc__head_words, &type));
     c->head = (mrc_head_type)type;
-    MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, 0, &c->num_rnn_layers));
-    MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, 0, &c->rnn_hidden_size));
-    MRC__TRY(mrc__field_size(&h, "kernel_size", 1, 1 << 10, 0, &c->head_kernel_size));
-    MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->rnn_dropout));
+    MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, &c->num_head_layers));
+    MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, &c->head_hidden_size));
+    MRC__TRY(mrc__field_size(&h, "kernel_size", 1, 1 << 10, &c->head_kernel_size));
+    MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->head_dropout));
     const mrc_json *pad = mrc__field(&h, "pad_to_max_length");
     if (pad && pad->type != MRC_JSON_TRUE && pad->type != MRC_JSON_FALSE) {
         return mrc__field_wrong(&h, pad, "pad_to_max_length", "true or false");
@@ -19762,23 +19998,43 @@ static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     return MRC_OK;
 }
 
-static mrc_status mrc__config_sizes(const mrc__fields *f, mrc_model_config *c) {
-    size_t pad = c->model_type == MRC_MODEL_ROBERTA;
-    MRC__TRY(mrc__field_size(f, "vocab_size", 1, 1 << 28, 1, &c->vocab_size));
-    MRC__TRY(mrc__field_size(f, "hidden_size", 1, 1 << 16, 1, &c->hidden_size));
-    MRC__TRY(mrc__field_size(f, "num_hidden_layers", 1, 1000, 1, &c->num_hidden_layers));
-    MRC__TRY(mrc__field_size(f, "num_attention_heads", 1, 1 << 12, 1, &c->num_attention_heads));
-    MRC__TRY(mrc__field_size(f, "intermediate_size", 1, 1 << 20, 1, &c->intermediate_size));
-    MRC__TRY(mrc__field_size(f, "max_position_embeddings", 4, 1 << 24, 1,
-                             &c->max_position_embeddings));
-    MRC__TRY(mrc__field_size(f, "type_vocab_size", 1, 1 << 16, 0, &c->type_vocab_size));
-    MRC__TRY(mrc__field_size(f, "pad_token_id", 0, (1 << 28) - 1, 0, &pad));
-    MRC__TRY(mrc__field_number(f, "hidden_dropout_prob", 0, 1, &c->hidden_dropout_prob));
-    MRC__TRY(mrc__field_number(f, "attention_probs_dropout_prob", 0, 1,
-                               &c->attention_probs_dropout_prob));
-    MRC__TRY(mrc__field_number(f, "initializer_range", 0, 100, &c->initializer_range));
-    MRC__TRY(mrc__field_number(f, "layer_norm_eps", 1e-30, 1, &c->layer_norm_eps));
-    c->pad_token_id = (int32_t)pad;
+// One of the activations that the library has.
+static mrc_status mrc__field_act(const mrc__fields *f, const char *key, mrc_act *out) {
+    const mrc_json *v = mrc__field(f, key);
+    const char *words[MRC__N_ACT_WORDS + 1] = { NULL };
+    int at;
+    if (!v) return MRC_OK;
+    for (size_t i = 0; i < MRC__N_ACT_WORDS; i++) words[i] = mrc__act_words[i].word;
+    MRC__TRY(mrc__field_word(f, key, words, &at));
+    *out = mrc__act_words[at].act;
+    return MRC_OK;
+}
+
+// The keys of the family; of two spellings its own one wins.
+static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
+    for (size_t i = MRC__N_KEYS; i-- > 0;) {
+        const mrc__key *k = &mrc__keys[i];
+        char *to = (char *)c + k->offset;
+        size_t pad = 0;
+        if (!(k->families >> c->model_type & 1)) continue;
+        switch (k->kind) {
+        case MRC__KEY_SIZE:
+            MRC__TRY(mrc__field_size(f, k->name, (int64_t)k->min, (int64_t)k->max,
+                                     (size_t *)(void *)to));
+            break;
+        case MRC__KEY_NUMBER:
+            MRC__TRY(mrc__field_number(f, k->name, k->min, k->max, (double *)(void *)to));
+            break;
+        case MRC__KEY_PAD:
+            if (!mrc__field(f, k->name)) break;
+            MRC__TRY(mrc__field_size(f, k->name, (int64_t)k->min, (int64_t)k->max, &pad));
+            c->pad_token_id = (int32_t)pad;
+            break;
+        case MRC__KEY_ACT:
+            MRC__TRY(mrc__field_act(f, k->name, (mrc_act *)(void *)to));
+            break;
+        }
+    }
     return MRC_OK;
 }
 
@@ -19788,8 +20044,13 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the config is not from "
                          "mrc_model_config_default()", path);
     }
+    if (!mrc_model_type_name(c->model_type)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model_type (found %d)", path,
+                         (int)c->model_type);
+    }
     if (!c->hidden_size || !c->num_attention_heads || !c->vocab_size || !c->num_hidden_layers
-        || !c->intermediate_size || !c->type_vocab_size || !c->rnn_hidden_size
+        || !c->intermediate_size || !c->head_hidden_size
+        || (!c->type_vocab_size && mrc__family_of(c)->types)
         || c->pad_token_id < 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
     }
@@ -19813,13 +20074,24 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     return MRC_OK;
 }
 
+// A decoder sees only what is before a token: it is another model than the encoder here.
+static mrc_status mrc__config_no_decoder(const mrc__fields *f) {
+    const mrc_json *v = mrc__field(f, "is_decoder");
+    if (!v || v->type == MRC_JSON_FALSE) return MRC_OK;
+    if (v->type != MRC_JSON_TRUE) return mrc__field_wrong(f, v, "is_decoder", "true or false");
+    return mrc__fail(f->ctx, MRC_ERR_UNSUPPORTED, "%s:%zu:%zu: is_decoder is true, which only "
+                     "text generation needs (expected false: an encoder)", f->path, v->line,
+                     v->column);
+}
+
 static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
                                     const char *path) {
-    static const char *const types[] = { "roberta", "bert", NULL };
-    static const char *const acts[] = { "gelu", NULL }, *const positions[] = { "absolute", NULL };
+    static const char *const positions[] = { "absolute", NULL };
+    const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
+    const mrc_model_config common = mrc_model_config_default();
     mrc__fields f = { ctx, path, root };
     int type, ignored;
-    *c = mrc_model_config_default();
+    *c = common;
     if (root->type != MRC_JSON_OBJECT) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", path, root->line,
                          root->column);
@@ -19828,13 +20100,17 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     if (!mrc__field(&f, "model_type")) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
     }
-    MRC__TRY(mrc__field_word(&f, "model_type", types, &type));
-    c->model_type = type ? MRC_MODEL_BERT : MRC_MODEL_ROBERTA;
-    if (type) c->layer_norm_eps = 1e-12;
-    if (type) c->type_vocab_size = 2;
-    MRC__TRY(mrc__field_word(&f, "hidden_act", acts, &ignored));
+    for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) words[i] = mrc__families[i].word;
+    MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
+    *c = mrc__families[type].defaults;
+    c->magic = common.magic;
+    c->model_type = (mrc_model_type)type;
+    c->num_head_layers = common.num_head_layers;
+    c->head_dropout = common.head_dropout;
+    c->head_kernel_size = common.head_kernel_size;
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
-    MRC__TRY(mrc__config_sizes(&f, c));
+    MRC__TRY(mrc__config_no_decoder(&f));
+    MRC__TRY(mrc__config_keys(&f, c));
     MRC__TRY(mrc__config_head(&f, c));
     return mrc__config_check(ctx, c, path);
 }
@@ -19849,6 +20125,7 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
                      capacity - 1);
 }
 #define MRC__PATH_BYTES 4400
+enum { MRC__CONFIG_DEPTH = 64 };    // of config.json, when it is read and when it is written
 
 // The config and, when json is not NULL, the file's text.
 static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
@@ -19859,7 +20136,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path,
                           mrc_file_exists(path) == 2 ? "config.json" : NULL));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
-    mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, 0);
+    mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, MRC__CONFIG_DEPTH);
     if (s == MRC_OK) {
         s = mrc__config_parse(ctx, out, root, file);
         mrc_json_free(root);
@@ -19879,11 +20156,13 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 // >>impl.model   parameters, their initialisation, the forward pass
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// A linear map or a norm: weight and bias.
+typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
+
 typedef struct mrc__layer_weights {
-    mrc_tensor *qkv_weight[3], *qkv_bias[3];            // query, key, value
-    mrc_tensor *attention_weight, *attention_bias, *attention_norm_weight, *attention_norm_bias;
-    mrc_tensor *intermediate_weight, *intermediate_bias;
-    mrc_tensor *output_weight, *output_bias, *output_norm_weight, *output_norm_bias;
+    mrc__map query, key, value;     // (H, H) (H)
+    mrc__map out, out_norm;         // (H, H) (H); (H) (H)
+    mrc__map up, down, down_norm;   // (I, H) (I); (H, I) (H); (H) (H)
 } mrc__layer_weights;
 
 typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM }
@@ -19891,11 +20170,13 @@ typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, M
 typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; } mrc__init;
 
 typedef struct mrc_encoder_weights {
-    mrc_tensor *word, *position, *token_type, *norm_weight, *norm_bias;
-    mrc__layer_weights *layers;
+    mrc_tensor *word, *position, *token_type;   // (V, E) (P, E) (Y, E)
+    mrc__map    norm, projection;   // (E) (E); (H, E) (H), absent where E is H
+    mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
-    mrc_tensor *head_weight, *head_bias;
+    mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
+    mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
 } mrc_encoder_weights;
 
 enum { MRC__PACKED_TABLE = 2 };
@@ -19907,7 +20188,9 @@ typedef struct mrc__builder {
     int        copies;              // matrices get working copies of the model's type
     int        packed;              // for prediction, in packed_dtype: 1: matrices; or a table
     mrc_dtype  packed_dtype;
-    size_t     n;
+    char       prefix[128];         // of the names that are made
+    size_t     depth;               // of the parameters that are made
+    size_t     n, most;
     mrc_status status;
 } mrc__builder;
 
@@ -19915,6 +20198,10 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
                                    mrc__init_kind kind, double range, const char *name) {
     mrc_tensor *t = NULL;
     if (b->status != MRC_OK) return NULL;
+    if (b->n == b->most) {
+        b->status = mrc__fail(b->ctx, MRC_ERR_ARG, "model: more than %zu weights", b->most);
+        return NULL;
+    }
     if (b->packed == MRC__PACKED_TABLE && ndim == 2) {
         b->status = mrc__param_table_new(b->m->params, &t, name, shape[0], shape[1]);
     } else if (b->packed && ndim == 2) {
@@ -19933,74 +20220,117 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
                   ndim > 1 ? shape[1] : 0);
         return NULL;
     }
+    t->depth = b->depth;
     b->m->weights->init[b->n++] = (mrc__init){ kind, range, -1 };
     return t;
 }
 
-// rows x columns, or a vector with columns 0.
+// rows x columns, or a vector with columns 0; its name follows the builder's prefix.
 __attribute__((format(printf, 6, 7)))
 static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__init_kind kind,
                              double range, const char *fmt, ...) {
-    char name[256];
+    char name[384];
     const size_t shape[2] = { rows, columns };
+    size_t at = (size_t)snprintf(name, sizeof name, "%s", b->prefix);
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
+    vsnprintf(name + at, sizeof name - at, fmt, ap);
     va_end(ap);
     return mrc__make_named(b, columns ? 2 : 1, shape, kind, range, name);
 }
 
-// What is before "embeddings..." in the names of a model as it is saved.
-static const char *mrc__prefix(const mrc_model_config *c) {
-    if (c->head != MRC_HEAD_LINEAR) return "transformer.";
-    return c->model_type == MRC_MODEL_BERT ? "bert." : "roberta.";
+// A constant of zeros in place of what the family lacks: a bias (rows), or a table of one row
+// (1, columns).  It reads as if it were not there, wants no gradient, and is no parameter.
+static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns) {
+    mrc_params *zeros = b->m->weights->zeros;
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t;
+    char name[64];
+    if (b->status != MRC_OK) return NULL;
+    snprintf(name, sizeof name, "zeros.%zu.%zu", rows, columns);
+    if ((t = mrc_params_find(zeros, name)) != NULL) return t;
+    b->status = mrc_param_new(zeros, &t, name, mrc__stat_dtype(b->m->dtype), columns ? 2 : 1,
+                              shape);
+    if (b->status == MRC_OK) {
+        t->requires_grad = 0;
+        b->status = mrc__tensor_zero(b->ctx, t);
+    }
+    if (b->status != MRC_OK) mrc__fail(b->ctx, b->status, "model: no memory for %s", name);
+    return b->status == MRC_OK ? t : NULL;
 }
 
-static void mrc__make_layer(mrc__builder *b, size_t l) {
-    static const char *const qkv[3] = { "query", "key", "value" };
+// As torch.nn.Linear of the family's own initialisation; y = x W^T + b.
+static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+    mrc__map w;
+    w.weight = mrc__make(b, out, in, MRC__INIT_NORMAL, b->m->config.initializer_range, "%s.weight",
+                         name);
+    w.bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    return w;
+}
+
+static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
+    mrc__map w;
+    w.weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.weight", name);
+    w.bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    return w;
+}
+
+// A table of embeddings (rows, E), row `padding` without a start value; where the family has no
+// such table, or the config gives it no rows, one row of zeros.
+static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, const char *name,
+                                   int32_t padding) {
     const mrc_model_config *c = &b->m->config;
+    if (!name || !rows) return mrc__make_zeros(b, 1, mrc__embedding_size(c));
+    mrc_tensor *t = mrc__make(b, rows, mrc__embedding_size(c), MRC__INIT_NORMAL,
+                              c->initializer_range, "%s.weight", name);
+    if (t) b->m->weights->init[b->n - 1].zero_row = padding;
+    return t;
+}
+
+// What is before "embeddings..." in the names of a model as it is saved.
+static const char *mrc__prefix(const mrc_model_config *c) {
+    return c->head != MRC_HEAD_LINEAR ? "transformer." : mrc__family_of(c)->prefix;
+}
+
+// The layers that have weights of their own.
+static size_t mrc__layer_count(const mrc_model_config *c) { return c->num_hidden_layers; }
+
+static void mrc__make_layer(mrc__builder *b, size_t l) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
     mrc__layer_weights *w = &b->m->weights->layers[l];
-    char p[64];
-    size_t h = c->hidden_size, in = c->intermediate_size;
-    double r = c->initializer_range;
-    snprintf(p, sizeof p, "%sencoder.layer.%zu", mrc__prefix(c), l);
-    for (int k = 0; k < 3; k++) {
-        w->qkv_weight[k] = mrc__make(b, h, h, MRC__INIT_NORMAL, r, "%s.attention.self.%s.weight",
-                                     p, qkv[k]);
-        w->qkv_bias[k] = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.self.%s.bias", p,
-                                   qkv[k]);
-    }
-    w->attention_weight = mrc__make(b, h, h, MRC__INIT_NORMAL, r,
-                                    "%s.attention.output.dense.weight", p);
-    w->attention_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.output.dense.bias", p);
-    w->attention_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0,
-                                         "%s.attention.output.LayerNorm.weight", p);
-    w->attention_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0,
-                                       "%s.attention.output.LayerNorm.bias", p);
-    w->intermediate_weight = mrc__make(b, in, h, MRC__INIT_NORMAL, r,
-                                       "%s.intermediate.dense.weight", p);
-    w->intermediate_bias = mrc__make(b, in, 0, MRC__INIT_ZERO, 0, "%s.intermediate.dense.bias", p);
-    w->output_weight = mrc__make(b, h, in, MRC__INIT_NORMAL, r, "%s.output.dense.weight", p);
-    w->output_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.dense.bias", p);
-    w->output_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.output.LayerNorm.weight", p);
-    w->output_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.LayerNorm.bias", p);
+    const size_t h = c->hidden_size, at = strlen(b->prefix);
+    mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, l, 0);
+    b->depth = l + 1;
+    w->query = mrc__make_linear(b, h, h, f->query);
+    w->key = mrc__make_linear(b, h, h, f->key);
+    w->value = mrc__make_linear(b, h, h, f->value);
+    w->out = mrc__make_linear(b, h, h, f->out);
+    w->out_norm = mrc__make_norm(b, h, f->out_norm);
+    w->up = mrc__make_linear(b, c->intermediate_size, h, f->up);
+    w->down = mrc__make_linear(b, h, c->intermediate_size, f->down);
+    w->down_norm = mrc__make_norm(b, h, f->down_norm);
+    b->prefix[at] = 0;
 }
 
 // The reference module's pooler is never used: it is kept for its state_dict, and not trained.
 static void mrc__make_pooler(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
-    size_t h = c->hidden_size;
-    mrc_tensor *weight = mrc__make(b, h, h, MRC__INIT_NORMAL, 0.02, "%spooler.dense.weight",
-                                   mrc__prefix(c));
-    mrc_tensor *bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%spooler.dense.bias",
-                                 mrc__prefix(c));
-    if (weight) weight->requires_grad = 0;
-    if (bias) bias->requires_grad = 0;
+    const char *name = mrc__family_of(c)->pooler;
+    if (!name) return;
+    size_t h = c->hidden_size, first = b->n;
+    mrc__make(b, h, h, MRC__INIT_NORMAL, 0.02, "%s.weight", name);
+    mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    for (size_t i = first; i < b->n; i++) {
+        mrc_tensor *t = mrc_params_at(b->m->params, i);
+        t->requires_grad = 0;
+        t->unused = 1;
+    }
 }
 
 // One LSTM or GRU layer, with PyTorch's names.
 static void mrc__make_rnn(mrc__builder *b, size_t l, const char *module, size_t gates, size_t in) {
-    const size_t h = b->m->config.rnn_hidden_size;
+    const size_t h = b->m->config.head_hidden_size;
     const double bound = 1 / sqrt((double)h);
     for (int d = 0; d < 2; d++) {
         const char *reverse = d ? "_reverse" : "";
@@ -20020,13 +20350,13 @@ static void mrc__make_rnn(mrc__builder *b, size_t l, const char *module, size_t 
 static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t in) {
     const mrc_model_config *c = &b->m->config;
     const size_t kernel = c->head == MRC_HEAD_CONV1D ? c->head_kernel_size : 1;
-    const size_t shape[3] = { c->rnn_hidden_size, in, kernel };
+    const size_t shape[3] = { c->head_hidden_size, in, kernel };
     const double bound = 1 / sqrt((double)in * (double)kernel);
     char name[64];
     snprintf(name, sizeof name, "%s.%zu.weight", module, l);
     b->m->weights->head[l][0] = mrc__make_named(b, c->head == MRC_HEAD_CONV1D ? 3 : 2, shape,
                                                 MRC__INIT_UNIFORM, bound, name);
-    b->m->weights->head[l][1] = mrc__make(b, c->rnn_hidden_size, 0, MRC__INIT_UNIFORM, bound,
+    b->m->weights->head[l][1] = mrc__make(b, c->head_hidden_size, 0, MRC__INIT_UNIFORM, bound,
                                           "%s.%zu.bias", module, l);
 }
 
@@ -20036,64 +20366,63 @@ static void mrc__make_head(mrc__builder *b) {
     const char *module = mrc__head_modules[c->head];
     size_t in = c->hidden_size;
     if (c->head == MRC_HEAD_LINEAR) {
-        w->head_weight = mrc__make(b, 2, in, MRC__INIT_NORMAL, c->initializer_range,
-                                   "qa_outputs.weight");
-        w->head_bias = mrc__make(b, 2, 0, MRC__INIT_ZERO, 0, "qa_outputs.bias");
+        w->answer = mrc__make_linear(b, 2, in, "qa_outputs");
         return;
     }
     const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
-    for (size_t l = 0; l < c->num_rnn_layers; l++) {
+    for (size_t l = 0; l < c->num_head_layers; l++) {
         if (rnn) mrc__make_rnn(b, l, module, c->head == MRC_HEAD_BILSTM ? 4 : 3, in);
         else mrc__make_map(b, l, module, in);
-        in = (rnn ? 2 : 1) * c->rnn_hidden_size;
+        in = (rnn ? 2 : 1) * c->head_hidden_size;
     }
     double fan = 1 / sqrt((double)in);
-    w->head_weight = mrc__make(b, 2, in, MRC__INIT_UNIFORM, fan, "qa_head.weight");
-    w->head_bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
-}
-
-MRCDEF size_t mrc_model_depth(const mrc_model_config *config, const char *name) {
-    const char *layer = strstr(name, "encoder.layer.");
-    if (strstr(name, "embeddings.")) return 0;
-    return layer ? (size_t)strtoul(layer + strlen("encoder.layer."), NULL, 10) + 1
-                 : config->num_hidden_layers + 1;
+    w->answer.weight = mrc__make(b, 2, in, MRC__INIT_UNIFORM, fan, "qa_head.weight");
+    w->answer.bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
 }
 
 MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
-        int frozen = n_layers && mrc_model_depth(&m->config, t->name) <= n_layers;
-        t->requires_grad = !frozen && !strstr(t->name, "pooler.");
+        t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
+    }
+}
+
+// The tables, their norm, and the projection from their width to that of the layers.
+static void mrc__make_tables(mrc__builder *b, int packed) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    mrc_encoder_weights *w = b->m->weights;
+    const int copies = b->copies;
+    const size_t e = mrc__embedding_size(c);
+    b->depth = 0;
+    b->copies = 0;                              // tables are read as masters
+    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
+    w->word = mrc__make_table(b, c->vocab_size, f->words, c->pad_token_id);
+    b->packed = 0;
+    w->position = mrc__make_table(b, c->max_position_embeddings, f->positions,
+                                  f->counts_from_pad ? c->pad_token_id : -1);
+    w->token_type = mrc__make_table(b, c->type_vocab_size, f->types, -1);
+    w->norm = mrc__make_norm(b, e, f->norm);
+    b->copies = copies;
+    b->packed = packed;
+    if (f->projection && e != c->hidden_size) {
+        w->projection = mrc__make_linear(b, c->hidden_size, e, f->projection);
     }
 }
 
 static mrc_status mrc__make_all(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
-    mrc_encoder_weights *w = b->m->weights;
-    const int copies = mrc__is_half(b->m->dtype), packed = b->packed;
-    size_t h = c->hidden_size;
-    double r = c->initializer_range;
-    const char *p = mrc__prefix(c);
-    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
-    w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
-                        "%sembeddings.word_embeddings.weight", p);
-    if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
-    b->packed = 0;
-    w->position = mrc__make(b, c->max_position_embeddings, h, MRC__INIT_NORMAL, r,
-                            "%sembeddings.position_embeddings.weight", p);
-    if (w->position && c->model_type == MRC_MODEL_ROBERTA) {
-        w->init[b->n - 1].zero_row = c->pad_token_id;
-    }
-    w->token_type = mrc__make(b, c->type_vocab_size, h, MRC__INIT_NORMAL, r,
-                              "%sembeddings.token_type_embeddings.weight", p);
-    w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
-    w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
-    b->copies = copies;
-    b->packed = packed;
-    for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    const size_t layers = mrc__layer_count(c);
+    const int packed = b->packed;
+    b->copies = mrc__is_half(b->m->dtype);
+    snprintf(b->prefix, sizeof b->prefix, "%s", mrc__prefix(c));
+    mrc__make_tables(b, packed);
+    for (size_t l = 0; l < layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
     b->copies = b->packed = 0;
+    b->depth = b->m->max_depth = layers + 1;
     if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
-    b->copies = copies;
+    b->copies = mrc__is_half(b->m->dtype);
+    b->prefix[0] = 0;
     mrc__make_head(b);
     return b->status;
 }
@@ -20120,15 +20449,16 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->dtype = dtype;
     m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
-    n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
+    b.most = n = 16 * mrc__layer_count(config) + 8 * config->num_head_layers + 32;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
     if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
-    ok = ok && mrc__mul(config->num_hidden_layers, sizeof *w->layers, &bytes);
+    ok = ok && mrc__mul(mrc__layer_count(config), sizeof *w->layers, &bytes);
     if (ok) w->layers = mrc__host_zalloc(&ctx->host, bytes);
-    ok = ok && mrc__mul(config->num_rnn_layers + 1, sizeof *w->head, &bytes);
+    ok = ok && mrc__mul(config->num_head_layers + 1, sizeof *w->head, &bytes);
     if (ok) w->head = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->head
-      && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
+      && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK
+      && mrc_params_new(&w->zeros, ctx->be, &ctx->host) == MRC_OK;
     b.m = m;
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
@@ -20145,6 +20475,7 @@ MRCDEF void mrc_model_free(mrc_model *m) {
     if (!m) return;
     mrc_encoder_weights *w = m->weights;
     mrc_params_free(m->params);
+    if (w) mrc_params_free(w->zeros);
     if (w && w->init) m->host.free(m->host.user, w->init);
     if (w && w->layers) m->host.free(m->host.user, w->layers);
     if (w && w->head) m->host.free(m->host.user, w->head);
@@ -20234,39 +20565,72 @@ static uint32_t mrc__layer_site(size_t layer, const char *module) {
     return mrc_site(name);
 }
 
+// The weights that a layer reads.
+static const mrc__layer_weights *mrc__layer_of(const mrc_model *m, size_t layer) {
+    return &m->weights->layers[layer];
+}
+
+static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
+    return run->dropout ? mrc__drop_of(&run->m->config, place) : 0;
+}
+
+// What attention makes of x (N, H): (N, H), before the map `out`.
+static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x) {
+    const mrc_model_config *c = &run->m->config;
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    mrc_tensor *const weight[3] = { w->query.weight, w->key.weight, w->value.weight };
+    mrc_tensor *const bias[3] = { w->query.bias, w->key.bias, w->value.bias };
+    mrc_tensor *qkv = mrc_qkv(ctx, x, weight, bias);
+    mrc_tensor *a = mrc_attention(ctx, qkv, c->num_attention_heads,
+                                  mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
+                                  mrc__layer_site(run->index, "attention.self.dropout"),
+                                  run->batch);
+    mrc_drop(ctx, qkv);
+    return a;
+}
+
+// A layer whose norms follow the additions: in[0] (N, H) -> (N, H).
 static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
                                       size_t n_in) {
     const mrc__layer_run *run = user;
     const mrc_model_config *c = &run->m->config;
-    const mrc__layer_weights *w = &run->m->weights->layers[run->index];
-    double p = run->dropout ? c->hidden_dropout_prob : 0, eps = c->layer_norm_eps;
-    double p_attention = run->dropout ? c->attention_probs_dropout_prob : 0;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    const double eps = c->layer_norm_eps;
     (void)n_in;
-    mrc_tensor *qkv = mrc_qkv(ctx, in[0], w->qkv_weight, w->qkv_bias);
-    mrc_tensor *a = mrc_attention(ctx, qkv, c->num_attention_heads, p_attention,
-                                  mrc__layer_site(run->index, "attention.self.dropout"),
-                                  run->batch);
-    mrc_drop(ctx, qkv);
-    mrc_tensor *o = mrc_linear(ctx, a, w->attention_weight, w->attention_bias, MRC_ACT_NONE);
+    mrc_tensor *a = mrc__layer_attention(ctx, run, in[0]);
+    mrc_tensor *o = mrc_linear(ctx, a, w->out.weight, w->out.bias, MRC_ACT_NONE);
     mrc_drop(ctx, a);
-    mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->attention_norm_weight, w->attention_norm_bias,
-                                 eps, p, mrc__layer_site(run->index, "attention.output.dropout"),
+    mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->out_norm.weight, w->out_norm.bias, eps,
+                                 mrc__layer_drop(run, f->drop_out),
+                                 mrc__layer_site(run->index, "attention.output.dropout"),
                                  run->batch);
     mrc_drop(ctx, o);
-    mrc_tensor *i = mrc_linear(ctx, h, w->intermediate_weight, w->intermediate_bias, MRC_ACT_GELU);
-    mrc_tensor *y = mrc_linear(ctx, i, w->output_weight, w->output_bias, MRC_ACT_NONE);
+    mrc_tensor *i = mrc_linear(ctx, h, w->up.weight, w->up.bias, c->hidden_act);
+    mrc_tensor *y = mrc_linear(ctx, i, w->down.weight, w->down.bias, MRC_ACT_NONE);
     mrc_drop(ctx, i);
-    mrc_tensor *out = mrc_add_norm(ctx, y, h, w->output_norm_weight, w->output_norm_bias, eps, p,
+    mrc_tensor *out = mrc_add_norm(ctx, y, h, w->down_norm.weight, w->down_norm.bias, eps,
+                                   mrc__layer_drop(run, f->drop_down),
                                    mrc__layer_site(run->index, "output.dropout"), run->batch);
     mrc_drop(ctx, y);
     mrc_drop(ctx, h);
     return out;
 }
 
+// (N, H) -> (N, 2) where the head is the family's own.
+static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                         const mrc_batch *batch, int dropout) {
+    const double p = dropout ? mrc__drop_of(&m->config, mrc__family_of(&m->config)->drop_head) : 0;
+    mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
+    if (d != x) mrc_drop(ctx, x);
+    return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+}
+
 static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                      const mrc_batch *batch, int dropout) {
     const mrc_model_config *c = &m->config;
-    for (size_t l = 0; c->head != MRC_HEAD_LINEAR && l < c->num_rnn_layers; l++) {
+    if (c->head == MRC_HEAD_LINEAR) return mrc__own_head_forward(ctx, m, x, batch, dropout);
+    for (size_t l = 0; l < c->num_head_layers; l++) {
         char site[48];
         snprintf(site, sizeof site, "%s.dropout.%zu", mrc__head_modules[c->head], l);
         mrc_tensor *const *w = m->weights->head[l];
@@ -20277,10 +20641,28 @@ static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                       : mrc_linear(ctx, u, w[0], w[1], MRC_ACT_GELU);
         mrc_drop(ctx, u);               // before x, from which it can be made again
         if (u != x) mrc_drop(ctx, x);
-        int last = l + 1 == c->num_rnn_layers;
-        x = mrc_dropout(ctx, h, dropout && !last ? c->rnn_dropout : 0, mrc_site(site), batch);
+        int last = l + 1 == c->num_head_layers;
+        x = mrc_dropout(ctx, h, dropout && !last ? c->head_dropout : 0, mrc_site(site), batch);
     }
-    return mrc_linear(ctx, x, m->weights->head_weight, m->weights->head_bias, MRC_ACT_NONE);
+    return mrc_linear(ctx, x, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+}
+
+// The tables' sum, its norm, dropout and, where the tables are narrower, the projection: (N, H).
+static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch, int dropout) {
+    const mrc_model_config *c = &m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
+                                  f->counts_from_pad ? c->pad_token_id : -1, m->dtype, batch);
+    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, c->layer_norm_eps);
+    mrc_drop(ctx, e);
+    mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
+                                mrc_site("embeddings.dropout"), batch);
+    if (x != n) mrc_drop(ctx, n);
+    if (!w->projection.weight) return x;
+    mrc_tensor *y = mrc_linear(ctx, x, w->projection.weight, w->projection.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, x);
+    return y;
 }
 
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
@@ -20291,15 +20673,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
                               "mrc_forward_config_default()");
     }
     const mrc_model_config *c = &m->config;
-    mrc_encoder_weights *w = m->weights;
-    int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
-    double p = config->dropout ? c->hidden_dropout_prob : 0;
-    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  pad_position, m->dtype, batch);
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
-    mrc_drop(ctx, e);
-    mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
-    if (x != n) mrc_drop(ctx, n);
+    mrc_tensor *x = mrc__embed(ctx, m, batch, config->dropout);
     for (size_t l = 0; x && l < c->num_hidden_layers; l++) {
         mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
         mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
@@ -20320,15 +20694,17 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
     return x ? mrc__head_forward(ctx, m, x, batch, config->dropout) : NULL;
 }
 
-// Position ids as HF makes them: RoBERTa counts ids that are not pads, from pad + 1.
+// Position ids as Hugging Face makes them: rows of the sequence, or ids that are not pads, from
+// pad + 1; 0 where the family has no table.
 static void mrc__batch_rows(const mrc_model_config *c, const mrc_feature *f, int32_t *ids,
                             int32_t *types, int32_t *positions) {
+    const mrc__family *family = mrc__family_of(c);
     int32_t next = c->pad_token_id + 1;
     for (int32_t i = 0; i < f->length; i++) {
         ids[i] = f->input_ids[i];
-        types[i] = c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
-        positions[i] = i;
-        if (c->model_type == MRC_MODEL_BERT) continue;
+        types[i] = family->types && c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
+        positions[i] = family->positions ? i : 0;
+        if (!family->counts_from_pad) continue;
         positions[i] = ids[i] == c->pad_token_id ? c->pad_token_id : next++;
     }
 }
@@ -20542,20 +20918,42 @@ typedef struct mrc__weights_file {
     int              own_head;      // the head is the one that config.json describes
 } mrc__weights_file;
 
-static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir) {
-    static const char *const prefixes[] = { "roberta.", "bert.", "transformer.", "", NULL };
+// Whether the file has a family's word table under a prefix.
+static int mrc__weights_under(const mrc__weights_file *f, const mrc__family *family,
+                              const char *prefix) {
+    char name[128];
+    snprintf(name, sizeof name, "%s%s.weight", prefix, family->words);
+    return mrc_safetensors_find(f->st, name) != NULL;
+}
+
+// A file of another family is no bare encoder: read as this one it answers nonsense.
+static mrc_status mrc__weights_no_prefix(mrc_ctx *ctx, const mrc__weights_file *f,
+                                         const mrc__family *family) {
+    for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) {
+        const mrc__family *other = &mrc__families[i];
+        if (!mrc__weights_under(f, other, other->prefix)) continue;
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is another model than config.json says (found "
+                         "names that begin %s, expected those of model_type %s)", f->path,
+                         other->prefix, family->word);
+    }
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s.weight under any of the prefixes %s, "
+                     "transformer. or none", f->path, family->words, family->prefix);
+}
+
+static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir,
+                                    const mrc_model_config *c) {
+    const mrc__family *family = mrc__family_of(c);
+    const char *const prefixes[] = { family->prefix, "transformer.", "" };
     snprintf(f->path, sizeof f->path, "%s", dir);
     MRC__TRY(mrc_weights_open(ctx, &f->st, dir));
     snprintf(f->path, sizeof f->path, "%s", f->st->path);
-    for (int i = 0; prefixes[i]; i++) {
-        char name[96];
-        snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefixes[i]);
+    for (int i = 0; i < 3; i++) {
         f->prefix = prefixes[i];
-        if (mrc_safetensors_find(f->st, name)) return MRC_OK;
+        if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
+    mrc_status s = mrc__weights_no_prefix(ctx, f, family);
     mrc_safetensors_close(f->st);
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no embeddings.word_embeddings.weight under any "
-                     "of the prefixes roberta., bert., transformer. or none", f->path);
+    return s;
 }
 
 // Older files say gamma and beta for a LayerNorm's weight and bias: the other name, or "".
@@ -20579,13 +20977,13 @@ static void mrc__weights_alias(const char *name, char *out, size_t room) {
 static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const mrc_model *m,
                                              const char *name) {
     const char *own = mrc__prefix(&m->config);
-    char there[320];
+    char there[512];
     int encoder = !strncmp(name, own, strlen(own));
     snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
              encoder ? name + strlen(own) : name);
     const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
     if (e) return e;
-    char alias[320];
+    char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
     return mrc_safetensors_find(f->st, alias);
 }
@@ -20595,8 +20993,9 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
                                  const char *name) {
     char ours[1024];
     size_t prefix = strlen(f->prefix);
-    size_t bytes = strlen(name), tail = strlen("embeddings.position_ids");
-    if (bytes >= tail && !strcmp(name + bytes - tail, "embeddings.position_ids")) return 1;
+    static const char *const silent[] = { "position_ids", "inv_freq" };     // buffers
+    const char *last = strrchr(name, '.');
+    for (int i = 0; i < 2; i++) if (!strcmp(last ? last + 1 : name, silent[i])) return 1;
     if (!strncmp(name, f->prefix, prefix)) {
         snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
         if (mrc_params_find(m->params, ours)) return 1;
@@ -20669,24 +21068,20 @@ static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weig
 static mrc_status mrc__weights_left_over(mrc_ctx *ctx, const mrc_model *m,
                                          const mrc__weights_file *f,
                                          const mrc_model_load_desc *desc, const char *name) {
-    static const char layer[] = "encoder.layer.";
     const mrc_model_config *c = &m->config;
     const char *module = mrc__head_modules[c->head], *inner = name + strlen(f->prefix);
-    size_t bytes = strlen(module);
-    if (!strncmp(name, f->prefix, strlen(f->prefix)) && !strncmp(inner, layer, strlen(layer))) {
-        size_t digits = strspn(inner + strlen(layer), "0123456789");
-        int ours = digits > 0 && digits < 9
-                && strtoul(inner + strlen(layer), NULL, 10) < c->num_hidden_layers;
-        if (digits > 0 && !ours) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
-                             "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
-                             c->num_hidden_layers);
-        }
+    size_t bytes = strlen(module), number[2];
+    if (!strncmp(name, f->prefix, strlen(f->prefix))
+        && mrc__layer_match(inner, mrc__family_of(c)->layer, number)
+        && number[0] >= c->num_hidden_layers) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
+                         "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
+                         c->num_hidden_layers);
     }
     if (f->own_head && bytes && !strncmp(name, module, bytes) && name[bytes] == '.') {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more of a head than config.json says (found "
                          "%.100s, expected type %s, num_layers %zu)", f->path, name,
-                         mrc__head_words[c->head], c->num_rnn_layers);
+                         mrc__head_words[c->head], c->num_head_layers);
     }
     if (desc->note) desc->note(desc->user, MRC_LOAD_UNEXPECTED, name);
     return MRC_OK;
@@ -20705,7 +21100,7 @@ static mrc_status mrc__weights_whole_head(mrc_ctx *ctx, const mrc_model *m,
     if (!there || !missing) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has less of a head than config.json says (found %s, "
                      "but no %s, expected type %s, num_layers %zu)", f->path, there, missing,
-                     mrc__head_words[m->config.head], m->config.num_rnn_layers);
+                     mrc__head_words[m->config.head], m->config.num_head_layers);
 }
 
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
@@ -20725,7 +21120,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found no %s, expected it by its "
                              "checksum)", f->path, t->name);
         }
-        if (!strncmp(t->name, own, strlen(own)) && !strstr(t->name, "pooler.")) {
+        if (!strncmp(t->name, own, strlen(own)) && !t->unused) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
                              "layers in config.json needs", f->path, f->prefix,
                              t->name + strlen(own), m->config.num_hidden_layers);
@@ -20739,16 +21134,6 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         MRC__TRY(mrc__weights_left_over(ctx, m, f, desc, e->name));
     }
     return MRC_OK;
-}
-
-// The two families count positions differently: one read as the other answers nonsense.
-static mrc_status mrc__weights_family(mrc_ctx *ctx, const mrc_model_config *c,
-                                      const mrc__weights_file *f) {
-    const int bert = c->model_type == MRC_MODEL_BERT;
-    if (strcmp(f->prefix, bert ? "roberta." : "bert.")) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is another model than config.json says (found names "
-                     "that begin %s, expected those of model_type %s)", f->path, f->prefix,
-                     bert ? "bert" : "roberta");
 }
 
 static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
@@ -20773,19 +21158,18 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
     f.own_head = !desc->config || (desc->config->head == config.head
-                 && desc->config->num_rnn_layers == config.num_rnn_layers);
+                 && desc->config->num_head_layers == config.num_head_layers);
     if (desc->config) {
         config.head = desc->config->head;
-        config.num_rnn_layers = desc->config->num_rnn_layers;
-        config.rnn_hidden_size = desc->config->rnn_hidden_size;
-        config.rnn_dropout = desc->config->rnn_dropout;
+        config.num_head_layers = desc->config->num_head_layers;
+        config.head_hidden_size = desc->config->head_hidden_size;
+        config.head_dropout = desc->config->head_dropout;
         config.head_kernel_size = desc->config->head_kernel_size;
         config.pad_to_max_length = desc->config->pad_to_max_length;
     }
-    mrc_status s = mrc__weights_open(ctx, &f, desc->path);
+    mrc_status s = mrc__weights_open(ctx, &f, desc->path, &config);
     if (s == MRC_OK) {
-        s = mrc__weights_family(ctx, &config, &f);
-        if (s == MRC_OK) s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
+        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -20833,16 +21217,42 @@ static void mrc__json_write(mrc_text *t, const mrc_json *v) {
     }
 }
 
-static const char *const mrc__config_keys[] = {
-    "architectures", "attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob",
-    "hidden_size", "initializer_range", "intermediate_size", "layer_norm_eps",
-    "max_position_embeddings", "model_type", "mrc_head", "num_attention_heads",
-    "num_hidden_layers", "pad_token_id", "type_vocab_size", "vocab_size", "dtype", "torch_dtype",
-    NULL };
+// The spelling of a key to write: the source's, where it has one of the family's.
+static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type type,
+                                            const mrc_json *source) {
+    for (size_t i = 0; source && i < MRC__N_KEYS; i++) {
+        const mrc__key *k = &mrc__keys[i];
+        if (k->offset == key->offset && k->families >> type & 1 && mrc_json_get(source, k->name)) {
+            return k;
+        }
+    }
+    return key;
+}
 
-static void mrc__config_number(mrc_text *t, const char *key, double value) {
-    mrc_text_printf(t, ",\n  \"%s\": ", key);
-    mrc_text_number(t, value);
+// The source's word for an activation, or the first that means it.
+static const char *mrc__config_act(mrc_act act, const mrc_json *source) {
+    const char *word = "gelu";
+    for (size_t i = MRC__N_ACT_WORDS; i-- > 0;) {
+        if (mrc__act_words[i].act != act) continue;
+        word = mrc__act_words[i].word;
+        if (source && source->type == MRC_JSON_STRING && !strcmp(source->string, word)) break;
+    }
+    return word;
+}
+
+static void mrc__config_write_key(mrc_text *t, const mrc_model_config *c, const mrc__key *k,
+                                  const mrc_json *source) {
+    const char *at = (const char *)c + k->offset;
+    mrc_text_printf(t, ",\n  \"%s\": ", k->name);
+    switch (k->kind) {
+    case MRC__KEY_SIZE:   mrc_text_printf(t, "%zu", *(const size_t *)(const void *)at); break;
+    case MRC__KEY_NUMBER: mrc_text_number(t, *(const double *)(const void *)at); break;
+    case MRC__KEY_PAD:    mrc_text_printf(t, "%d", (int)c->pad_token_id); break;
+    case MRC__KEY_ACT:
+        mrc_text_printf(t, "\"%s\"", mrc__config_act(*(const mrc_act *)(const void *)at,
+                                                   source ? mrc_json_get(source, k->name) : NULL));
+        break;
+    }
 }
 
 static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
@@ -20850,8 +21260,8 @@ static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
     mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"%s\"", mrc__head_words[c->head]);
     if (c->head != MRC_HEAD_LINEAR) {
         mrc_text_printf(t, ", \"num_layers\": %zu, \"hidden_size\": %zu, \"dropout\": ",
-                        c->num_rnn_layers, c->rnn_hidden_size);
-        mrc_text_number(t, c->rnn_dropout);
+                        c->num_head_layers, c->head_hidden_size);
+        mrc_text_number(t, c->head_dropout);
     }
     if (c->head == MRC_HEAD_CONV1D) {
         mrc_text_printf(t, ", \"kernel_size\": %zu", c->head_kernel_size);
@@ -20860,33 +21270,36 @@ static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
     mrc_text_printf(t, "}");
 }
 
+// Whether the keys that are written first hold this one.
+static int mrc__config_known(mrc_model_type type, const char *key) {
+    static const char *const others[] = { "architectures", "model_type", "mrc_head", "dtype",
+                                          "torch_dtype", NULL };
+    for (int i = 0; others[i]; i++) if (!strcmp(key, others[i])) return 1;
+    for (size_t i = 0; i < MRC__N_KEYS; i++) {
+        if (mrc__keys[i].families >> type & 1 && !strcmp(key, mrc__keys[i].name)) return 1;
+    }
+    return 0;
+}
+
 // The keys that the library reads, then what else the source's config.json had.
 static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *source) {
-    const mrc_model_config *c = &m->config;
-    int bert = c->model_type == MRC_MODEL_BERT;
-    mrc_text_printf(t, "{\n  \"model_type\": \"%s\"", bert ? "bert" : "roberta");
-    if (c->head == MRC_HEAD_LINEAR) {
-        mrc_text_printf(t, ",\n  \"architectures\": [\"%sForQuestionAnswering\"]",
-                        bert ? "Bert" : "Roberta");
+    mrc_model_config c = m->config;
+    const mrc__family *f = mrc__family_of(&c);
+    c.embedding_size = mrc__embedding_size(&c);
+    mrc_text_printf(t, "{\n  \"model_type\": \"%s\"", f->word);
+    if (c.head == MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"%s\"]", f->architecture);
     }
-    mrc_text_printf(t, ",\n  \"dtype\": \"%s\",\n  \"vocab_size\": %zu,\n  \"hidden_size\": %zu,\n"
-                    "  \"num_hidden_layers\": %zu,\n  \"num_attention_heads\": %zu,\n"
-                    "  \"intermediate_size\": %zu,\n  \"hidden_act\": \"gelu\",\n"
-                    "  \"max_position_embeddings\": %zu,\n  \"type_vocab_size\": %zu,\n"
-                    "  \"pad_token_id\": %d",
-                    m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32",
-                    c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
-                    c->intermediate_size, c->max_position_embeddings, c->type_vocab_size,
-                    (int)c->pad_token_id);
-    mrc__config_number(t, "hidden_dropout_prob", c->hidden_dropout_prob);
-    mrc__config_number(t, "attention_probs_dropout_prob", c->attention_probs_dropout_prob);
-    mrc__config_number(t, "initializer_range", c->initializer_range);
-    mrc__config_number(t, "layer_norm_eps", c->layer_norm_eps);
-    mrc__config_write_head(t, c);
+    mrc_text_printf(t, ",\n  \"dtype\": \"%s\"",
+                    m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32");
+    for (size_t i = 0; i < MRC__N_KEYS; i++) {
+        if (!mrc__key_first(i, c.model_type)) continue;
+        const mrc__key *k = mrc__config_spelling(&mrc__keys[i], c.model_type, source);
+        mrc__config_write_key(t, &c, k, source);
+    }
+    mrc__config_write_head(t, &c);
     for (const mrc_json *v = source ? source->child : NULL; v; v = v->next) {
-        int known = 0;
-        for (int i = 0; mrc__config_keys[i]; i++) known |= !strcmp(v->key, mrc__config_keys[i]);
-        if (known) continue;
+        if (mrc__config_known(c.model_type, v->key)) continue;
         mrc_text_printf(t, ",\n  ");
         mrc_text_json_string(t, v->key, v->key_bytes, 0);
         mrc_text_add(t, ": ", 2);
@@ -20901,7 +21314,8 @@ static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char 
     mrc_text text;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "config.json"));
     if (m->config_json) {
-        MRC__TRY(mrc_json_parse(ctx, &source, path, m->config_json, strlen(m->config_json), 64));
+        MRC__TRY(mrc_json_parse(ctx, &source, path, m->config_json, strlen(m->config_json),
+                                MRC__CONFIG_DEPTH));
     }
     mrc_text_init(&text, ctx);
     mrc__config_write(&text, m, source);

@@ -71,7 +71,9 @@ check "kernels of the CPU, for the suites" ./build.sh run-object cuda-gcc kernel
 # Programs with the backend's object, JOBS at a time: a name, and what it is made of.
 programs() {
     for suite in test_ops test_model test_experiment test_cuda test_cuda_half gpu_run; do
-        echo "$suite $flags '-DMRC_SELF=\"tests/kernels.h\"' tests/$suite.c $kernels"
+        source=tests/unit/$suite.c
+        [ "$suite" = gpu_run ] && source=tests/cuda/gpu_run.c
+        echo "$suite $flags '-DMRC_SELF=\"tests/support/kernels.h\"' $source $kernels"
     done
     echo "train -DMRC_CUDA tools/train.c build/mrc.o"
 }
@@ -111,7 +113,7 @@ rm -rf "$DIR/steps" "$DIR/cpu" "$DIR/one" "$DIR/two" "$DIR/killed" "$DIR/half"
 mkdir -p "$DIR/steps"
 check "steps: $steps from the CPU's state, and a run of its own twice" \
     "$DIR/gpu_run" steps $steps "$DIR/steps"
-check "torch-steps: the same run by PyTorch" "$python" tests/compare_steps.py "$DIR/steps"
+check "torch-steps: the same run by PyTorch" "$python" tests/peers/compare_steps.py "$DIR/steps"
 check "volta-steps: Volta's path from the CPU's state" env MRC_CUDA_PATH=70 \
     "$DIR/gpu_run" steps $((steps / 2)) "$DIR/steps"
 

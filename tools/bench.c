@@ -179,9 +179,9 @@ static mrc_model_config worker_config(void) {
     c.type_vocab_size = 1;
     if (number("rnn")) {
         c.head = MRC_HEAD_BILSTM;
-        c.num_rnn_layers = number("rnn");
-        c.rnn_hidden_size = c.hidden_size;
-        c.rnn_dropout = 0.2;
+        c.num_head_layers = number("rnn");
+        c.head_hidden_size = c.hidden_size;
+        c.head_dropout = 0.2;
     }
     return c;
 }
@@ -1168,7 +1168,7 @@ static tool_flag the_flags[] = {
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
       .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers, bm25s" },
     { .name = "peer_script", .string = &args.script, .value = "FILE",
-      .preset = "tests/bench_torch.py", .help = "what it runs" },
+      .preset = "tests/peers/bench_torch.py", .help = "what it runs" },
     { .name = "korquad_file", .string = &args.korquad_file, .value = "FILE",
       .preset = "../shared/data/korquad/KorQuAD_v1.0_dev.json",
       .help = "real questions, for the epoch and the tokenizer; without it our own" },

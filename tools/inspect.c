@@ -187,7 +187,7 @@ static void inspect_config(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
     mrc_model_config c;
     tool_check(ctx, mrc_model_config_load(ctx, &c, a->file));
     tool_json_string(t, "kind", "config");
-    tool_json_string(t, "model_type", c.model_type == MRC_MODEL_BERT ? "bert" : "roberta");
+    tool_json_string(t, "model_type", mrc_model_type_name(c.model_type));
     tool_json_integer(t, "vocab_size", (int64_t)c.vocab_size);
     tool_json_integer(t, "hidden_size", (int64_t)c.hidden_size);
     tool_json_integer(t, "num_hidden_layers", (int64_t)c.num_hidden_layers);

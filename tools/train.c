@@ -1021,15 +1021,17 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
     mrc_model_config config;
     train_args *a = &r->a;
     tool_check(r->ctx, mrc_model_config_load(r->ctx, &config, from));
+    // What is not given comes from the folder, but for a head of another kind than its own.
+    const int other = a->head >= 0 && config.head != (mrc_head_type)a->head;
     if (a->head >= 0) config.head = (mrc_head_type)a->head;
-    if (tool_given(p, "num_rnn_layers") || !config.num_rnn_layers || a->head >= 0) {
-        config.num_rnn_layers = a->num_rnn_layers;
+    if (tool_given(p, "num_rnn_layers") || !config.num_head_layers || other) {
+        config.num_head_layers = a->num_rnn_layers;
     }
-    if (a->rnn_hidden_size) config.rnn_hidden_size = a->rnn_hidden_size;
-    else if (!config.rnn_hidden_size || a->head >= 0) config.rnn_hidden_size = config.hidden_size;
-    if (tool_given(p, "rnn_dropout") || a->head >= 0) config.rnn_dropout = a->rnn_dropout;
+    if (a->rnn_hidden_size) config.head_hidden_size = a->rnn_hidden_size;
+    else if (!config.head_hidden_size || other) config.head_hidden_size = config.hidden_size;
+    if (tool_given(p, "rnn_dropout") || other) config.head_dropout = a->rnn_dropout;
     if (config.pad_to_max_length) a->pad_to_max_length = 1;
-    if (tool_given(p, "head_kernel_size") || a->head >= 0) {
+    if (tool_given(p, "head_kernel_size") || other) {
         config.head_kernel_size = a->head_kernel_size;
     }
     if (config.head == MRC_HEAD_CONV1D && config.head_kernel_size % 2 == 0) {
@@ -1045,9 +1047,9 @@ static mrc_model_config model_config(run *r, const tool_program *p, const char *
                             && config.head != MRC_HEAD_MLP;
     a->head_kernel_size = config.head_kernel_size;
     a->head = (int)config.head;
-    a->num_rnn_layers = config.num_rnn_layers;
-    a->rnn_hidden_size = config.rnn_hidden_size;
-    a->rnn_dropout = config.rnn_dropout;
+    a->num_rnn_layers = config.num_head_layers;
+    a->rnn_hidden_size = config.head_hidden_size;
+    a->rnn_dropout = config.head_dropout;
     return config;
 }
 
@@ -1074,10 +1076,9 @@ static void load_model(run *r, const mrc_model_config *config) {
 // --layerwise_lr_decay and --head_learning_rate.
 static void parameter_group(void *user, const mrc_tensor *p, mrc_param_group *g) {
     const run *r = user;
-    size_t head = r->model_config.num_hidden_layers + 1;
-    size_t depth = mrc_model_depth(&r->model_config, p->name);
-    g->lr_scale = pow(r->a.layerwise_lr_decay, (double)(head - depth));
-    if (depth == head && r->a.head_learning_rate > 0) {
+    size_t head = r->model->max_depth;
+    g->lr_scale = pow(r->a.layerwise_lr_decay, (double)(head - p->depth));
+    if (p->depth == head && r->a.head_learning_rate > 0) {
         g->lr_scale = r->a.head_learning_rate / r->a.learning_rate;
     }
 }

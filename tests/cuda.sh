@@ -1,0 +1,108 @@
+# Part of build.sh: the CUDA source, for devices by nvcc and for the CPU on the shim of tests/cuda.
+
+# The CUDA source compiled for the CPU, with a test or, for planted bugs, a program of its own.
+CUDA_WARN="-std=c++17 -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function
+    -Wno-pass-failed"
+cuda_object() {
+    # shellcheck disable=SC2086
+    newer "$2" $CUDA_SOURCES && return
+    # shellcheck disable=SC2046,SC2086
+    "$(config_cxx "$1")" $CUDA_WARN $(config_flags "$1") -x c++ -Itests/cuda -c backends/cuda.cu \
+        -o "$2.$$" && mv -f "$2.$$" "$2"
+}
+run_cuda_suite() {
+    cxx=$(config_cxx "$1") dir=$OUT/test/$1
+    case $2 in
+    cuda_planted) cuda_planted "$cxx" "$dir"; return ;;
+    cuda_nvcc)    cuda_nvcc "$dir"; return ;;
+    cuda_volta)   cuda_volta "$dir"; return ;;
+    esac
+    run_object "$1" cuda && run_object "$1" kernels || return 1
+    if ! newer "$dir/$2" "tests/unit/$2.c" tests/support/*.h "$dir/cuda.o" "$dir/kernels.o"; then
+        # shellcheck disable=SC2046,SC2086
+        "$(config_cc "$1")" $STD $WARN $WERROR -pthread $(config_flags "$1") \
+            -DMRC_TEST_CUDA $SPLIT -c "tests/unit/$2.c" -o "$dir/$2.o" \
+            && "$cxx" $(config_flags "$1") "$dir/$2.o" "$dir/cuda.o" "$dir/kernels.o" $LIBS \
+                -o "$dir/$2" || return 1
+    fi
+    MRC_TEST_CONFIG=$1 limited "$dir/$2"
+}
+
+# Bugs that are in the source behind macros, each with the sanitizer or schedule that must catch it;
+# the same program without a bug must pass.
+cuda_planted() {
+    for bug in NONE NO_BARRIER TAIL NO_RELEASE NO_WAIT; do
+        case $bug in
+        NO_RELEASE) flags="-O1 -g -fsanitize=thread" ;;
+        TAIL)       flags="-O1 -g -fsanitize=address" ;;
+        *)          flags="-O1" ;;
+        esac
+        # shellcheck disable=SC2086
+        "$1" $CUDA_WARN $flags -DMRC_CUDA_BUG_$bug -x c++ -Itests/cuda tests/cuda/planted.cu \
+            -o "$2/planted-$bug" || { bad "planted.cu with $bug does not compile"; continue; }
+        "$2/planted-$bug" >"$2/planted-$bug.out" 2>&1
+        code=$?
+        case $bug in
+        NONE) [ $code -eq 0 ] && ok || bad "planted.cu without a bug: exit code $code" ;;
+        *)    [ $code -ne 0 ] && ok || bad "the planted bug $bug goes unnoticed" ;;
+        esac
+    done
+    summary
+}
+
+# Whether nvcc takes the source, for the devices it knows, with its warnings as errors; and whether
+# a program that has its object says on a machine without a driver what it misses.
+cuda_nvcc() {
+    if [ -z "$(cuda_compiler)" ]; then
+        skip "no nvcc: the CUDA source for devices"
+        summary
+        return
+    fi
+    if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
+    # shellcheck disable=SC2046
+    if run_object cuda-gcc mrc && run_object cuda-gcc kernels \
+        && compile gcc "$1/train" -O1 tools/train.c "$1/mrc.o" "$1/kernels.o" \
+            $(cuda_flags "$(cuda_compiler)" "$1/cuda-device.o"); then ok
+    else bad "train with CUDA"; fi
+    if [ -e /dev/nvidiactl ]; then
+        skip "this machine has a driver: what programs say without one"
+    else
+        "$1/train" --backend cuda --config_name data/config.json --tokenizer_name data \
+            --train_file data/train.jsonl --output_dir "$1/run" >"$1/train.out" 2>&1
+        code=$?
+        if [ $code -eq 3 ] && [ "$(wc -l <"$1/train.out")" -eq 1 ] \
+            && grep -q 'no CUDA driver.*(found cuda, expected' "$1/train.out"; then ok
+        else bad "train --backend cuda without a driver: exit code $code, $(cat "$1/train.out")"; fi
+    fi
+    summary
+}
+
+# What CUDA 11.8's ptxas makes of it for Volta: nothing spills, and f16 goes to tensor cores.
+# MRC_CUDA11 is a folder that ../shared/cuda/get_cu118.sh has filled; nothing is downloaded here.
+cuda_volta() {
+    if [ ! -x "$MRC_CUDA11/nvcc70" ]; then
+        skip "MRC_CUDA11 names no CUDA 11.8: what its compiler makes of the kernels for sm_70"
+        summary
+        return
+    fi
+    if "$MRC_CUDA11/nvcc70" -std=c++17 -O3 -arch=sm_70 -cubin -Xptxas -v -o "$1/cuda70.cubin" \
+        backends/cuda.cu >"$1/cuda70.txt" 2>&1; then ok; else bad "sm_70: backends/cuda.cu"; fi
+    none "kernels of products, attention, LSTM and GRU spill no register on sm_70" awk '
+        /Function properties for/ { name = $NF }
+        /bytes spill/ && name ~ /gemm|attention|rnn/ && !/ 0 bytes spill stores, 0 bytes spill/ {
+            print name ": " $0
+        }' "$1/cuda70.txt"
+    "$MRC_CUDA11/usr/bin/nvdisasm" "$1/cuda70.cubin" 2>/dev/null >"$1/cuda70.sass"
+    none "every kernel of products, LSTM and GRU in f16 uses HMMA.884 on sm_70" awk '
+        function close_kernel() {
+            if (name ~ /(gemm|rnn_register)_kernel.*half.*Li70E/) {
+                kernels++
+                if (!found) print name
+            }
+        }
+        /^\.text\./ { close_kernel(); name = $1; found = 0 }
+        /HMMA\.884/ { found = 1 }
+        END { close_kernel(); if (!kernels) print "no such kernel" }' "$1/cuda70.sass"
+    rm -f "$1/cuda70.sass"
+    summary
+}

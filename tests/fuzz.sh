@@ -1,0 +1,150 @@
+# Part of build.sh: the verb fuzz.
+
+#===================================================================================================
+# fuzz: every tests/fuzz/fuzz_*.c, FUZZ_RUNS mutations each (default 100000), under ASan and UBSan
+#
+# FUZZER=libfuzzer takes clang's, which is led by coverage, in place of the targets' own driver.
+#===================================================================================================
+# Seeds that C strings cannot hold, or that a program here writes, each in the folder of its target.
+fuzz_make_seeds() {
+    seeds=$OUT/fuzz/seeds fixtures=tests/fixtures
+    newer "$seeds/done" tests/fuzz.sh && return
+    for target in index weights tokenizer torch dataset; do
+        mkdir -p "$seeds/$target" || exit 5
+    done
+    printf '1\tthe king of a city 1.\n2\ta \355\225\234\352\265\255 city\n' \
+        >"$seeds/corpus.tsv"
+    for analyzer in whitespace char_bigram korean; do
+        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer $analyzer \
+            --output "$seeds/made" >/dev/null 2>&1 || exit 3
+        mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
+    done
+    for name in x y; do
+        header="{\"$name\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
+        printf '\066\0\0\0\0\0\0\0%s1234' "$header" >"$seeds/$name"
+    done
+    {
+        printf '{"weight_map":{"x":"a.safetensors","y":"b.safetensors"}}\036'
+        cat "$seeds/x"
+        printf '\036'
+        cat "$seeds/y"
+    } >"$seeds/weights/two"
+    {
+        printf '{"_data_files":[{"filename":"a.arrow"}],"_indices_data_files":null}\036'
+        cat $fixtures/types.arrow
+    } >"$seeds/dataset/folder"
+    for file in vocab.json merges.txt tokenizer_config.json; do
+        cat "$fixtures/tokenizer/bytes/$file"
+        [ $file = tokenizer_config.json ] || printf '\036'
+    done >"$seeds/tokenizer/bytes"
+    {
+        printf '{"added_tokens":[{"id":0,"content":"<s>","special":true}],"normalizer":null,'
+        printf '"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":true},'
+        printf '"post_processor":{"type":"RobertaProcessing","sep":["</s>",2],"cls":["<s>",0],'
+        printf '"trim_offsets":true,"add_prefix_space":false},"model":{"type":"BPE","dropout":null,'
+        printf '"unk_token":null,"byte_fallback":false,"merges":["h e",["l","l"]],"vocab":'
+        cat $fixtures/tokenizer/bytes/vocab.json
+        printf '}}'
+    } >"$seeds/tokenizer/bytes.json"
+    fuzz_torch_seed >"$seeds/torch/legacy"
+    touch "$seeds/done"
+}
+
+# PyTorch's old stream, which has no checksums: a tensor, a parameter, sizes, numbers of each kind.
+fuzz_torch_seed() {
+    odict='ccollections\nOrderedDict\n)R'
+    storage='(X\007\000\000\000storagectorch\nFloatStorage\nX\001\000\000\0000'
+    storage="${storage}X\003\000\000\000cpuK\002NtQ"
+    tensor="ctorch._utils\n_rebuild_tensor_v2\n(${storage}K\000K\002\205K\001\205\211${odict}tR"
+    printf '\200\002\212\012l\374\234F\371 j\250P\031.\200\002M\351\003.'
+    printf '\200\002}X\015\000\000\000little_endian\210s.'
+    printf '\200\002}('
+    printf "X\001\000\000\000a${tensor}q\000"
+    printf "X\001\000\000\000bctorch._utils\n_rebuild_parameter\n(${tensor}\210${odict}tR"
+    printf 'X\001\000\000\000cctorch\nSize\nK\001K\002\206\205R'
+    printf 'X\001\000\000\000dctorch\nSize\n](K\001K\002e\205R'
+    printf 'X\001\000\000\000e(G\000\000\000\000\000\000\000\000\212\002\001\001J\001\000\000\000Nt'
+    printf 'X\001\000\000\000f]K\001aX\001\000\000\000gK\001K\002K\003\207'
+    printf 'u.\200\002](X\001\000\000\0000e.\002\000\000\000\000\000\000\00012345678'
+}
+
+# The seeds of a target, where ../shared is; each has a few of its own.
+fuzz_seeds() {
+    cases=${MRC_SHARED:-../shared}/cases
+    case $1 in
+    json)        echo "$cases/json" ;;
+    yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
+    dataset)     echo "$cases/squad tests/fixtures/small.arrow tests/fixtures/types.arrow \
+                     $OUT/fuzz/seeds/dataset" ;;
+    safetensors) echo "$cases/safetensors" ;;
+    torch)       echo "$cases/torch $cases/torch_real $OUT/fuzz/seeds/torch" ;;
+    tokenizer)   echo "data/vocab.txt tests/fixtures/tokenizer/uncased/tokenizer.json \
+                     tests/fixtures/tokenizer/prefix/tokenizer.json $OUT/fuzz/seeds/tokenizer" ;;
+    config)      echo data/config.json ;;
+    utf8)        echo "$cases/utf8" ;;
+    index)       echo "$OUT/fuzz/seeds/index" ;;
+    weights)     echo "$OUT/fuzz/seeds/weights" ;;
+    esac
+}
+
+# fuzz_compile TARGET SOURCE: the target, and for libFuzzer a second with its main.
+fuzz_compile() {
+    # shellcheck disable=SC2046
+    compile "${fuzz_config%-asan}" "$1" $(config_flags $fuzz_config) "$2" \
+        "$OUT/test/$fuzz_config/mrc.o" "$OUT/test/$fuzz_config/kernels.o" || exit 3
+    [ "$FUZZER" = libfuzzer ] || return 0
+    # shellcheck disable=SC2046
+    compile clang "$1-libfuzzer" $(config_flags clang-asan) -fsanitize=fuzzer -DFUZZ_LIBFUZZER \
+        "$2" "$OUT/fuzz/mrc-libfuzzer.o" || exit 3
+}
+
+fuzz_begin() {
+    mkdir -p "$OUT/fuzz" || exit 5
+    fuzz_config=gcc-asan
+    have gcc || fuzz_config=clang-asan
+    case $FUZZER in
+    '') ;;
+    libfuzzer)
+        have clang || die 3 "FUZZER: no clang, which libFuzzer comes with (unset FUZZER for the" \
+            "targets' own driver)"
+        newer "$OUT/fuzz/mrc-libfuzzer.o" mrc.h tools/mrc.c tests/fuzz.sh \
+            || compile clang "$OUT/fuzz/mrc-libfuzzer.o" $(config_flags clang-asan) \
+                -fsanitize=fuzzer-no-link -c tools/mrc.c || exit 3 ;;
+    *) die 2 "FUZZER: unknown (found $FUZZER, expected libfuzzer or nothing)" ;;
+    esac
+    run_object $fuzz_config mrc && run_object $fuzz_config kernels || exit 3
+    fuzz_make_seeds
+}
+
+# fuzz_run NAME: the target of tests/fuzz/fuzz_NAME.c, its output going to a log.
+fuzz_run() {
+    target=$OUT/fuzz/fuzz_$1 runs=${FUZZ_RUNS:-100000} seed=${FUZZ_SEED:-1}
+    if [ "$FUZZER" != libfuzzer ]; then
+        # shellcheck disable=SC2046
+        "$target" --runs "$runs" --seed "$seed" $(fuzz_seeds "$1")
+        return
+    fi
+    corpus=$OUT/fuzz/corpus/$1
+    # shellcheck disable=SC2046
+    [ -d "$corpus" ] || "$target" --corpus "$corpus" $(fuzz_seeds "$1") >/dev/null || return
+    "$target-libfuzzer" -runs="$runs" -seed="$seed" -artifact_prefix="$OUT/fuzz/$1-" "$corpus" 2>&1
+}
+
+fuzz() {
+    build_all
+    fuzz_begin
+    targets=0 bad=0
+    for source in tests/fuzz/fuzz_*.c; do
+        name=$(basename "$source" .c)
+        target=$OUT/fuzz/$name
+        newer "$target" "$source" tests/support/fuzz.h tests/support/test.h \
+            "$OUT/test/$fuzz_config/mrc.o" \
+            && { [ "$FUZZER" != libfuzzer ] || newer "$target-libfuzzer" "$target"; } \
+            || fuzz_compile "$target" "$source"
+        targets=$((targets + 1))
+        fuzz_run "${name#fuzz_}" >"$target.log" 2>&1 || bad=$((bad + 1))
+        echo "$name: $(tail -n 1 "$target.log")"
+    done
+    echo "$((targets - bad)) passed, $bad failed"
+    [ "$bad" -eq 0 ]
+}

@@ -1,0 +1,57 @@
+// Tokenizers of both kinds: vocab.txt; tokenizer.json, where the bytes begin with "{"; vocab.json,
+// merges.txt and configurations, where bytes 1e part them.  What is accepted encodes any text to
+// ids that it has, and to ranges in the text.
+#include "../support/fuzz.h"
+
+static const char *fuzz_tokenizer(const uint8_t *data, size_t bytes) {
+    static const char *const names[] = { "vocab.json", "merges.txt", "tokenizer_config.json",
+                                         "special_tokens_map.json", NULL };
+    if (memchr(data, 0x1e, bytes)) return fuzz_files(names, data, bytes);
+    return fuzz_file_named(bytes && *data == '{' ? "tokenizer.json" : "vocab.txt", data, bytes);
+}
+
+static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
+    static const char text[] = "Hello \xed\x95\x9c\xea\xb5\xad\xec\x96\xb4 a\xff [MASK]\n"
+                               " <mask> \xf0\x9f\x98\x80's 1.";
+    mrc_tokenizer *tok;
+    mrc_encodings out = {0};
+    const char *path = fuzz_tokenizer(data, bytes);
+    mrc_status s = fuzz_status(mrc_tokenizer_load(ctx, &tok, path));
+    if (path != fuzz_dir) unlink(path);         // a folder's other files would hide later ones
+    FUZZ_HOLDS((s == MRC_OK) == (tok != NULL));
+    if (tok && mrc_tokenizer_encode(ctx, tok, &out, text, sizeof text - 1, text, 5, NULL)
+        == MRC_OK) {
+        for (size_t i = 0; i < out.list[0].n; i++) {
+            const int32_t *at = out.list[0].offset_mapping[i];
+            FUZZ_HOLDS(mrc_tokenizer_token(tok, out.list[0].input_ids[i]) != NULL);
+            FUZZ_HOLDS(at[0] >= 0 && at[0] <= at[1] && at[1] <= (int32_t)sizeof text);
+        }
+        mrc_encodings_free(&out);
+    }
+    mrc_tokenizer_free(tok);
+    return s == MRC_OK;
+}
+
+const char *const fuzz_seeds[] = {
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n##l\na\n1\n.\n",
+    "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\", \"special\": "
+    "true}], \"normalizer\": {\"type\": \"BertNormalizer\", \"lowercase\": true}, "
+    "\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}, \"model\": {\"type\": \"WordPiece\", "
+    "\"unk_token\": \"[UNK]\", \"vocab\": {\"[UNK]\": 0, \"[CLS]\": 1, \"[SEP]\": 2, \"a\": 3}}}",
+    "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 0, \"content\": \"<s>\", \"special\": "
+    "true}, "
+    "{\"id\": 9, \"content\": \"<mask>\", \"lstrip\": true, \"special\": true}], "
+    "\"pre_tokenizer\": "
+    "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true}, "
+    "\"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [\"</s>\", 2], \"cls\": "
+    "[\"<s>\", 0], \"trim_offsets\": true, \"add_prefix_space\": false}, \"model\": {\"type\": "
+    "\"BPE\", \"unk_token\": null, \"vocab\": {\"<s>\": 0, \"<pad>\": 1, \"</s>\": 2, "
+    "\"<unk>\": 3, "
+    "\"H\": 4, \"e\": 5, \"l\": 6, \"He\": 7, \"\\u0120a\": 8, \"<mask>\": 9, \"\\u0120\": 10, "
+    "\"a\": 11}, \"merges\": [\"H e\", [\"\\u0120\", \"a\"]]}}",
+    "{\"<s>\": 0, \"<pad>\": 1, \"</s>\": 2, \"<unk>\": 3, \"<mask>\": 4, \"l\": 5, \"o\": 6, "
+    "\"lo\": 7, \"\\u0120\": 8, \"a\": 9, \"\\u0120a\": 10}\x1e#version: 0.2\nl o\n\xc4\xa0 a\n"
+    "\x1e{\"add_prefix_space\": true, \"model_max_length\": 512}\x1e{\"mask_token\": {\"content\": "
+    "\"<mask>\", \"lstrip\": true}}",
+    NULL
+};
