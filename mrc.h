@@ -1083,6 +1083,12 @@ MRCDEF int32_t     mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token)
 MRCDEF size_t      mrc_tokenizer_max_length(const mrc_tokenizer *tok);  // model_max_length; 0: none
 typedef struct mrc_special_ids { int32_t cls, sep, pad, unk, mask; } mrc_special_ids;   // -1: none
 MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok);
+// Copies the files of the tokenizer at `source` (what mrc_tokenizer_load() takes) into the folder
+// dir, which is there.  Where the source has no tokenizer_config.json, one is written that says
+// what transformers would otherwise guess: this library and transformers open the copy alike.
+MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir);
+// The names of files that a tokenizer's folder may have; NULL after the last.
+MRCDEF const char *mrc_tokenizer_file(size_t i);
 
 typedef enum mrc_truncation {
     MRC_TRUNCATION_NONE, MRC_TRUNCATION_LONGEST_FIRST, MRC_TRUNCATION_ONLY_SECOND,
@@ -4349,6 +4355,17 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     mrc__bump_free(&pool);
     return s;
 }
+
+// path, or path/name when path is a folder.
+static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
+                               const char *name) {
+    int n = name ? snprintf(out, capacity, "%s/%s", path, name)
+                 : snprintf(out, capacity, "%s", path);
+    if (n >= 0 && (size_t)n < capacity) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%.200s...: the path has %d bytes, %zu at most", path, n,
+                     capacity - 1);
+}
+#define MRC__PATH_BYTES 4400
 
 //==============================================================================
 // >>impl.safetensors
@@ -13420,6 +13437,7 @@ struct mrc_tokenizer {
     size_t            n, capacity, n_vocabulary;
     size_t            max_length, max_chars;
     int               lowercase, strip_accents, chinese;    // BERT's settings, for saving
+    const char       *class_name;   // transformers' class for these files; static
     mrc_special_ids   special;
     mrc__tok_template single, pair;
 };
@@ -14623,8 +14641,8 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // What a step looks for.  There is no engine for regular expressions: each pattern that readers'
 // files have is a function.
 //
-static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
-                              size_t n, size_t at, size_t *begin, size_t *end) {
+static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
+                              const mrc__tok_char *c, size_t n, size_t at, size_t *begin, size_t *end) {
     (void)r;
     for (; s->n_pattern && at + s->n_pattern <= n; at++) {
         size_t i = 0;
@@ -16517,6 +16535,7 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     static const mrc_json none = { .type = MRC_JSON_NULL };
     size_t n_added;
     tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
+    tok->class_name = bytes ? "RobertaTokenizer" : "BertTokenizer";
     src->angles = bytes;
     MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
     if (bytes) {
@@ -16552,8 +16571,8 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
         mrc__tok_normalize(&r);
         if (r.failed) break;
         if (!r.text.n)
-            status = mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: the normalizer leaves nothing of "
-                               "the added token \"%.60s\"", src->path.data,
+            status = mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: the normalizer leaves nothing "
+                               "of the added token \"%.60s\"", src->path.data,
                                tok->pool.data + tok->token_at[id]);
         for (size_t i = 0; i < r.text.n && !r.failed; i++) {
             if (!mrc__tok_edge_put(&tok->host, t, mrc__tok_key(node, r.text.at[i].cp), &node))
@@ -16666,6 +16685,94 @@ MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const ch
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) mrc_text_free(&src.names[i]);
     if (s == MRC_OK) *out = tok;
     else mrc_tokenizer_free(tok);
+    return s;
+}
+
+//
+// Saving: the files as they are, and a configuration where there was none
+//
+static const char *const mrc__tok_file_names[] = {
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "sentencepiece.bpe.model", "spiece.model",
+    "spm.model", "tokenizer_78b3253a26.model", NULL };
+MRCDEF const char *mrc_tokenizer_file(size_t i) {
+    return i < MRC__COUNT(mrc__tok_file_names) ? mrc__tok_file_names[i] : NULL;
+}
+
+// Byte for byte.
+static mrc_status mrc__tok_copy(mrc_ctx *ctx, const char *from, const char *dir,
+                                const char *name) {
+    char to[MRC__PATH_BYTES], *data;
+    size_t bytes;
+    MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir, name));
+    MRC__TRY(mrc_file_read(ctx, &data, &bytes, from));
+    mrc_status s = mrc_file_write(ctx, to, data, bytes);
+    mrc_file_free(ctx, data);
+    return s;
+}
+
+// What a folder without tokenizer_config.json leaves to whoever opens it: the class and, for
+// BERT's, lower case; so that transformers and this library read the same tokenizer.
+static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_tokenizer *tok,
+                                       const char *class) {
+    const int32_t ids[] = { tok->special.cls, tok->special.sep, tok->special.pad,
+                            tok->special.unk, tok->special.mask };
+    char path[MRC__PATH_BYTES];
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"tokenizer_class\": \"%s\"", class);
+    if (strcmp(class, "BertTokenizer") == 0) {
+        mrc_text_printf(&t, ",\n  \"do_lower_case\": %s,\n  \"strip_accents\": %s,\n  "
+                        "\"tokenize_chinese_chars\": %s", tok->lowercase ? "true" : "false",
+                        tok->strip_accents < 0 ? "null" : tok->strip_accents ? "true" : "false",
+                        tok->chinese ? "true" : "false");
+    }
+    if (tok->max_length)
+        mrc_text_printf(&t, ",\n  \"model_max_length\": %zu", tok->max_length);
+    for (size_t i = 0; i < MRC__COUNT(ids); i++) {
+        const char *token = mrc_tokenizer_token(tok, ids[i]);
+        if (!token) continue;
+        mrc_text_printf(&t, ",\n  \"%s\": ", mrc__tok_names[i].key);
+        mrc_text_json_string(&t, token, strlen(token), 0);
+    }
+    mrc_text_add(&t, "\n}\n", 3);
+    mrc_status s = t.failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir)
+                            : mrc__path_in(ctx, path, sizeof path, dir, "tokenizer_config.json");
+    if (s == MRC_OK) s = mrc_file_write(ctx, path, t.data, t.bytes);
+    mrc_text_free(&t);
+    return s;
+}
+
+static int mrc__tok_ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && strcmp(text + n - k, end) == 0;
+}
+
+MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir) {
+    char from[MRC__PATH_BYTES];
+    if (!ctx) return MRC_ERR_ARG;
+    if (!source || !dir) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no path to save");
+    const char *slash = strrchr(source, '/'), *base = slash ? slash + 1 : source;
+    int file = mrc_file_exists(source) == 1, json = mrc__tok_ends_with(source, ".json");
+    int model = mrc__tok_ends_with(source, ".model"), config = 0;
+    if (file) {
+        MRC__TRY(mrc__tok_copy(ctx, source, dir, json ? "tokenizer.json" : model ? base
+                                                                                 : "vocab.txt"));
+    }
+    for (size_t i = 0; !file && mrc__tok_file_names[i]; i++) {
+        const char *name = mrc__tok_file_names[i];
+        MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, name));
+        if (mrc_file_exists(from) != 1) continue;
+        MRC__TRY(mrc__tok_copy(ctx, from, dir, name));
+        json |= strcmp(name, "tokenizer.json") == 0;
+        config |= strcmp(name, "tokenizer_config.json") == 0;
+    }
+    if (config) return MRC_OK;
+    mrc_tokenizer *tok;
+    MRC__TRY(mrc_tokenizer_load(ctx, &tok, source));
+    const char *class = json ? "PreTrainedTokenizerFast" : tok->class_name;
+    mrc_status s = mrc__tok_save_config(ctx, dir, tok, class);
+    mrc_tokenizer_free(tok);
     return s;
 }
 #endif // core pass
@@ -20115,16 +20222,6 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     return mrc__config_check(ctx, c, path);
 }
 
-// path, or path/name when path is a folder.
-static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
-                               const char *name) {
-    int n = name ? snprintf(out, capacity, "%s/%s", path, name)
-                 : snprintf(out, capacity, "%s", path);
-    if (n >= 0 && (size_t)n < capacity) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_ARG, "%.200s...: the path has %d bytes, %zu at most", path, n,
-                     capacity - 1);
-}
-#define MRC__PATH_BYTES 4400
 enum { MRC__CONFIG_DEPTH = 64 };    // of config.json, when it is read and when it is written
 
 // The config and, when json is not NULL, the file's text.
@@ -21342,43 +21439,6 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     return s;
 }
 
-// Byte for byte; a file that the source lacks is not written, and one that is the same file stays.
-static mrc_status mrc__save_tokenizer(mrc_ctx *ctx, const char *dir, const char *source) {
-    static const char *const names[] = { "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json",
-                                         "tokenizer_config.json", "special_tokens_map.json", NULL };
-    for (int i = 0; names[i]; i++) {
-        char from[MRC__PATH_BYTES], to[MRC__PATH_BYTES], *data;
-        size_t bytes;
-        MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, names[i]));
-        MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir, names[i]));
-        if (mrc_file_exists(from) != 1) continue;
-        MRC__TRY(mrc_file_read(ctx, &data, &bytes, from));
-        mrc_status s = mrc_file_write(ctx, to, data, bytes);
-        mrc_file_free(ctx, data);
-        MRC__TRY(s);
-    }
-    return MRC_OK;
-}
-
-// tokenizer_dir may be a vocab.txt too.
-static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *source) {
-    char to[MRC__PATH_BYTES], *data;
-    const char *slash = strrchr(source, '/'), *name = slash ? slash + 1 : source;
-    size_t bytes;
-    MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir,
-                          strcmp(name, "tokenizer.json") ? "vocab.txt" : name));
-    MRC__TRY(mrc_file_read(ctx, &data, &bytes, source));
-    mrc_status s = mrc_file_write(ctx, to, data, bytes);
-    mrc_file_free(ctx, data);
-    return s;
-}
-
-// The tokenizer of a folder or file.
-static mrc_status mrc__save_tokenizer_of(mrc_ctx *ctx, const char *dir, const char *source) {
-    return mrc_file_exists(source) == 1 ? mrc__save_vocab(ctx, dir, source)
-                                        : mrc__save_tokenizer(ctx, dir, source);
-}
-
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     if (!ctx || !m || !path) return MRC_ERR_ARG;
@@ -21386,7 +21446,7 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
     MRC__TRY(mrc_dir_new(ctx, path));
-    if (tokenizer_dir) MRC__TRY(mrc__save_tokenizer_of(ctx, path, tokenizer_dir));
+    if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
     MRC__TRY(mrc__save_weights(ctx, m, path));
     return mrc__save_config(ctx, m, path);
 }
@@ -23161,7 +23221,7 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
     MRC__TRY(mrc_dir_new(ctx, path));
     if (b->desc->analyzer == MRC_ANALYZER_WORDPIECE) {
-        MRC__TRY(mrc__save_tokenizer_of(ctx, path, b->desc->tokenizer));
+        MRC__TRY(mrc_tokenizer_save(ctx, b->desc->tokenizer, path));
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
