@@ -1158,7 +1158,8 @@ static void test_field(void) {
 static void test_added(void) {
     const char *more = "{\"<ent>\": 5, \"[NEW]\": 6}";
     const char *config = "{\"do_lower_case\": true, \"added_tokens_decoder\": {\"7\": "
-                         "{\"content\": \"xy\", \"single_word\": true, \"lstrip\": true, \"rstrip\": true}}, "
+                         "{\"content\": \"xy\", \"single_word\": true, \"lstrip\": true, "
+                         "\"rstrip\": true}}, "
                          "\"additional_special_tokens\": [\"[NEW]\", \"<last>\"]}";
     static const struct { const char *text; int32_t n, ids[8]; } cases[] = {
         { "a<ENT>b", 5, { 0, 3, 5, 4, 1 } },            // normalized: in any case
