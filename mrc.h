@@ -15397,7 +15397,8 @@ static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer
 // files have is a function.
 //
 static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
-                              const mrc__tok_char *c, size_t n, size_t at, size_t *begin, size_t *end) {
+                              const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
+                              size_t *end) {
     (void)r;
     for (; s->n_pattern && at + s->n_pattern <= n; at++) {
         size_t i = 0;
