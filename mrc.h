@@ -66,20 +66,24 @@
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
 //     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
+//     >>api.vectors  >>api.ranking
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_optim
-//     >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
+//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu
+//     >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.families
-//     >>impl.config  >>impl.model
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
+//     >>impl.families  >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
-//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
+//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
+//     >>impl.dense_run  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -114,9 +118,10 @@ extern "C" {
 #define MRC_MAX_DIMS  4
 #define MRC_ALIGNMENT 64            // of every buffer: a cache line, an AVX-512 vector
 
-// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets).
+// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets), i8 for
+// weights that are packed for prediction.
 #define MRC_DTYPE_LIST(X) \
-    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4)
+    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4) X(I8, i8, 1)
 typedef enum mrc_dtype {
 #define MRC_X(NAME, name, bytes) MRC_DTYPE_##NAME,
     MRC_DTYPE_LIST(MRC_X)
@@ -187,6 +192,11 @@ typedef enum mrc_act {
     MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
     MRC_ACT_COUNT
 } mrc_act;
+
+// What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
+// nearest with ties to even; sums stay f32, and so does everything between two products.  Products
+// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32.
+typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
 
 // c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
 typedef struct mrc_gemm_args {
@@ -750,6 +760,7 @@ struct mrc_backend {
     uint32_t    api;                // a mismatch is refused when a context is made
     int         is_host;            // 1: the library may dereference data
     const char *name, *isa;         // "cpu", "avx2": recorded with results, as both fix their bits
+    mrc_math    math;               // of the products of kernels[f32] that are for training
     void       *self;               // the constructor's state
     void       *derived;            // the state of whoever replaced entries
     uint64_t    n_params;           // the library's: lists of parameters made on it so far
@@ -760,9 +771,10 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
-    // instances of its name and isa share; linear_fwd of f32 reads it, as f32 or bf16,
-    // where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
-    // 0: there is none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
+    // instances of its name and isa share; linear_fwd of f32 reads it where ld is 0, as
+    // f32, as bf16, or as i8: a byte an element and a scale a row, x becoming such bytes by rows.
+    // prepack makes it from floats of the host; prepack_bytes says how large it is, 0: there is
+    // none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
     // embedding_fwd's word as plain bf16.
     size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
     mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
@@ -779,6 +791,7 @@ typedef enum mrc_isa {
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
     mrc_isa       isa;              // cpu only; one that the machine lacks is MRC_ERR_UNSUPPORTED
+    mrc_math      math;             // bf16: the isa's name says so, and by which instruction
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
@@ -787,6 +800,8 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
+// The processors that this process may use: its affinity mask and its cgroup's quota; 1 to 64.
+MRCDEF size_t     mrc_processors(void);
 
 // null: gives out addresses without memory, computes nothing (downloads are zeros) and counts.  It
 // has the kernels of `like`, which must outlive it and is asked for their workspaces: a step on it
@@ -918,7 +933,8 @@ MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 // (bad input), a failing read MRC_ERR_IO.
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
-// Written beside its target (path.tmp.<pid>), synced, renamed, folder synced.
+// Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
+// renamed, folder synced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -1379,7 +1395,10 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+// Examples without an answer: is_impossible says so, or a flat row has an empty list of answers.
+MRCDEF size_t     mrc_dataset_unanswerable(const mrc_dataset *d);
+// squad_v1, squad_v2, korquad_v2, json, jsonl, arrow (a stream, or the folder of
+// datasets.save_to_disk).
 MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
@@ -1408,7 +1427,8 @@ typedef struct mrc_features_config {
     size_t            max_seq_length;
     size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
     int               pad_to_max_length;
-    int               with_targets; // 0: positions are -1; with offsets, no answers are needed
+    int               with_targets; // 0: positions are -1; with offsets, no answers are read
+    int               strip_question;   // offsets: 1: without leading white space, as in run_qa
     int               loss_valid;   // 1: the loss and argmax look at no pads
 } mrc_features_config;
 MRCDEF mrc_features_config mrc_features_config_default(void);       // offsets, 512, 128, targets
@@ -1446,8 +1466,38 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits -> answers (PARITY 3.5)
+// >>api.decode   logits -> answers, in three ways that Hugging Face's code has
 //==============================================================================
+typedef enum mrc_decode_kind {
+    // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
+    // logits.
+    MRC_DECODE_SQUAD,
+    // The question-answering pipeline of transformers 4.57.6: start and end are softmaxes over each
+    // window's passage and first row, spans are whole words, scores of equal texts (in lower case)
+    // add up.  A probability is the pipeline's score, spans have no logits, and the answer is the
+    // first span; n_best_size is its top_k, version_2_with_negative its handle_impossible_answer.
+    MRC_DECODE_PIPELINE,
+    // compute_predictions_logits(), which the KLUE baseline decodes with: an answer begins only in
+    // its window of most context, is found again among the passage's words, and of equal texts the
+    // best stays.  For WordPiece tokenizers.
+    MRC_DECODE_LEGACY
+} mrc_decode_kind;
+#define MRC_DECODE_MAGIC 0x6465636f
+#define MRC_N_BEST_MAX   65536
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    mrc_decode_kind kind;
+    size_t   n_best_size, max_answer_length;    // 1 to MRC_N_BEST_MAX; in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // squad: 1: an answer begins only in the window that shows
+                                    // most around its first token (HF's token_is_max_context)
+    int      align_to_words;        // pipeline: 1: spans grow to whole words
+    double   temperature;           // scores (pipeline: logits) are divided by it first
+} mrc_decode_config;
+// squad, 20 and 30, no negative, align_to_words, temperature 1.
+MRCDEF mrc_decode_config mrc_decode_config_default(void);
+
 typedef enum mrc_span_kind {
     MRC_SPAN_TEXT,                  // code points begin to end of the context
     MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
@@ -1457,55 +1507,34 @@ typedef struct mrc_span {           // a candidate answer
     mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
-    double  probability;            // softmax over the n-best list
+    int     single_spaced;          // legacy: runs of white space count as one space
+    double  probability;            // squad, legacy: softmax over the n-best list
 } mrc_span;
-#define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config {
-    uint32_t magic;
-    size_t   n_best_size, max_answer_length;    // the latter in tokens
-    int      version_2_with_negative;           // 1: "no answer" is a candidate
-    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
-    int      max_context;           // 1: an answer begins only in the window that shows most of
-                                    // what is around its first token (HF's token_is_max_context)
-    double   temperature;           // scores are divided by it before the softmax
-} mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
-// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
-// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
-typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
-    mrc_window_logits;
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+typedef struct mrc_window_logits {  // each feature->length long
+    const mrc_feature *feature;
+    const float       *start, *end;
+} mrc_window_logits;
+typedef struct mrc_decode_input {   // one question
+    const mrc_window_logits *windows;
+    size_t                   n_windows;     // 0: nothing can be read
+    const mrc_example       *example;       // pipeline, legacy
+    const mrc_tokenizer     *tokenizer;     // legacy: which made the features
+} mrc_decode_input;
+// The best spans, best first, into out, which has room for `capacity` (at least n_best_size + 1,
+// else MRC_ERR_ARG); *n_out: how many.  At least one, null's or the fallback, but for the pipeline.
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out);
 // The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
-// the best that has text unless null's score is ahead by more than the threshold.  By how much it
-// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// (but for the pipeline) the best that has text unless null's score is ahead by more than the
+// threshold.  By how much it is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// Never NULL: where there is no span, a span of kind MRC_SPAN_NULL that is the library's.
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff);
-// What a span of the example says, in place; its length in *bytes.
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
-// HF's question-answering pipeline instead (PARITY 3.6): start and end are softmaxes over each
-// window's passage and first row, spans are whole words, equal texts (in lower case) add up.  Out
-// of config: n_best_size (its top_k), max_answer_length, version_2_with_negative (its
-// handle_impossible_answer), temperature, by which logits are divided.  Probabilities are the
-// pipeline's scores; spans have no logits.  The answer is the first; there may be none.
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out);
-// HF's compute_predictions_logits instead, which the KLUE baseline decodes with (PARITY 3.7): an
-// answer begins only in its window of most context, is found again among the passage's words, and
-// of equal texts the best stays.  At most n_best_size + 1 spans; what one says is mrc_span_words().
-// Of WordPiece tokenizers only.
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out);
-// As mrc_decode_answer(), in double.
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff);
-// Appends what a span says, a single space for whatever space, tab or line's end is in it.
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out);
+// What a span of the example says, its length in *bytes.  In place where it can be; a single_spaced
+// one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -1538,6 +1567,22 @@ typedef enum mrc_metric {
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
+// Figures over questions as the scripts print them: 100 * sum / n, summed in the list's order.
+typedef struct mrc_scored {         // one question
+    double exact, f1;               // of mrc_metric_score()
+    double no_answer;               // how sure the reader is that there is none; any scale
+    int    counted;                 // 0: has no prediction, which SQuAD 2 leaves out
+    int    answerable, answered;    // the data has an answer; the prediction is not ""
+} mrc_scored;
+typedef enum mrc_subset {
+    MRC_SUBSET_ALL, MRC_SUBSET_ANSWERABLE, MRC_SUBSET_UNANSWERABLE
+} mrc_subset;
+typedef struct mrc_figures { double exact, f1; size_t total; } mrc_figures;     // total 0: both 0
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of);
+// SQuAD 2's best exact (of_f1 0) or F1 over all thresholds of no_answer, above which a question
+// counts as answered with "", and the threshold that gives it.
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold);
 
 //==============================================================================
 // >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
@@ -1607,7 +1652,7 @@ typedef struct mrc_model_load_desc {
     // has that (cpu: half the memory), else as mrc_model_new().
     int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
-    size_t                  threads;    // that read the file, on a host; 0: the processors online
+    size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -1746,15 +1791,20 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
 typedef struct mrc_eval_result {
     size_t n_features, n_questions;
     double loss, start_accuracy, end_accuracy, accuracy;    // means over features; 0 to 1
-    double exact_match, f1;                                 // 0 to 100; with a dataset
+    // With a dataset, 0 to 100: what the metric's script gives for all questions of it.
+    double exact_match, f1;
+    mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
+    // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
+    double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
     mrc_loss            loss;       // what result.loss is the mean of
-    const mrc_dataset  *dataset;    // NULL: no answers are decoded
+    const mrc_dataset  *dataset;    // which the features are of; NULL: no answers are decoded
     mrc_metric          metric;
-    mrc_decode_config   decode;
-    // With a dataset: each example's best spans, in the dataset's order of examples with features.
+    const mrc_decode_config *decode;        // NULL: the default
+    const mrc_tokenizer     *tokenizer;     // for legacy decoding
+    // With a dataset: each example's best spans, in its order.
     mrc_status (*answer)(mrc_ctx *ctx, void *user, const mrc_example *e, const mrc_span *spans,
                          size_t n_spans);
     void               *user;
@@ -1780,13 +1830,14 @@ MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its 
 typedef struct mrc_reply {
     const mrc_span *spans;          // best first; the reader's, until its next call
     size_t          n_spans;
-    const mrc_span *answer;         // one of them: see mrc_decode_answer()
+    const mrc_span *answer;         // one of them, or none's: see mrc_decode_answer()
     double          null_score_diff;
     const mrc_window_logits *windows;   // what they were found in; the reader's too
     size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
 } mrc_reply;
 // Answers n questions, whose windows go through the model together.  Of an example the question and
-// the context are read, both with their bytes.  mrc_span_text() says what a span says.
+// the context are read, both with their bytes: text that is not UTF-8 is MRC_ERR_ARG, and the text
+// names the example.  mrc_span_text() says what a span says.
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies);
 
@@ -1867,6 +1918,115 @@ typedef struct mrc_hit { uint32_t passage; double score; } mrc_hit;
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits);
 
+//==============================================================================
+// >>api.vectors   embeddings: rows of floats, on disk and in an index that is searched by them
+//
+// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token)
+// beside index.bin; passage i is row i of all three.
+//==============================================================================
+// Rows of floats on the host: text i has row i, or with offsets rows offsets[i] to offsets[i + 1].
+typedef struct mrc_vectors {
+    mrc_allocator host;
+    size_t        n, n_rows, width;     // texts; rows in all; floats a row
+    float        *rows;                 // (n_rows, width)
+    uint64_t     *offsets;              // (n + 1); NULL: one row each
+} mrc_vectors;
+// .npy: (n, D) of <f4, <f2 or |i1 in C order; else safetensors: `embeddings` (n, D), or `rows` and
+// `offsets`.  A number that is not finite is MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path);
+// By the name's ending; .npy cannot hold offsets.
+MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path);
+MRCDEF void       mrc_vectors_free(mrc_vectors *v);                 // zeroed is fine
+
+typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
+// How rows are kept.  int8: one scale a vector; its best candidates are scored again from f32 rows.
+// BITS: the sign of each coordinate, and f32 rows to score candidates with again.
+typedef enum mrc_vector_form {
+    MRC_FORM_F32, MRC_FORM_BF16, MRC_FORM_INT8, MRC_FORM_BITS
+} mrc_vector_form;
+MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
+typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
+    mrc_vector_form form;
+    mrc_similarity  similarity;     // cos: rows are normalised when they are written
+    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    size_t          m, ef_construction;     // of the graph; 0: 16, 200
+    int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
+    uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
+    size_t          threads;        // 0: the processors online; the file does not depend on it
+    uint64_t        seed;           // of the graph's levels and of k-means
+} mrc_vectors_desc;
+// Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
+// codes and the recall of a graph are computed on ctx's backend.
+MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
+                                    const mrc_vectors_desc *desc);
+
+typedef struct mrc_dense mrc_dense;     // an opened vectors.bin or tokens.bin; its context's thread
+typedef struct mrc_dense_info {
+    size_t          n, n_rows, width;
+    mrc_vector_form form;
+    mrc_similarity  similarity;
+    int             graph, tokens, residual_bits;
+    uint64_t        fingerprint;
+    size_t          m, ef_construction, unreachable;
+    double          recall[3];      // of the graph: recall@10 at ef 32, 64, 128 when it was built
+} mrc_dense_info;
+// tokens 1: tokens.bin.  Reads the end of the file only; rows are read by the first search.
+MRCDEF mrc_status     mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens);
+MRCDEF void           mrc_dense_close(mrc_dense *d);                // NULL is fine; before its ctx
+MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d);
+MRCDEF mrc_status     mrc_dense_check(mrc_dense *d);    // every block against its checksum
+#define MRC_DENSE_MAGIC 0x64656e73
+typedef struct mrc_dense_config {
+    uint32_t magic;
+    int      exact;                 // 1: all rows are scored though there is a graph
+    size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
+    size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
+    size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
+    size_t   threads;               // 0: the processors online
+} mrc_dense_config;
+MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
+// The best passages of each query, best first, of equal ones the first: query q's are
+// hits[q * top_k] and those behind it, n_hits[q] of them.  Of token rows the score is MaxSim.
+// Queries of a cosine index are normalised.
+MRCDEF mrc_status mrc_dense_search(mrc_dense *d, const mrc_vectors *queries, size_t top_k,
+                                   const mrc_dense_config *config, mrc_hit *hits, size_t *n_hits);
+// The scores of some passages for one query (the queries' row or rows `query`).
+MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size_t query,
+                                  const uint32_t *passages, size_t n, double *scores);
+
+//==============================================================================
+// >>api.ranking   several runs into one, and how good a run is
+//==============================================================================
+typedef enum mrc_fusion {
+    MRC_FUSE_RRF,       // sum of weight / (k + rank); absent: 0
+    MRC_FUSE_MINMAX,    // (x - min) / max(max - min, 1e-9) of each list; absent: 0
+    MRC_FUSE_ZSCORE,    // (x - mean) / population deviation; absent: the list's least
+    MRC_FUSE_RAW        // x itself; absent: the list's least
+} mrc_fusion;
+typedef struct mrc_hits { const mrc_hit *list; size_t n; } mrc_hits;    // one query's, best first
+typedef struct mrc_fuse_desc {
+    mrc_fusion    method;
+    double        k;                // of RRF; 0: 60
+    const double *weights;          // of each run; NULL: equal
+    size_t        depth;            // how far a list is read; 0: all of it
+} mrc_fuse_desc;
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                           size_t n_runs, mrc_hit *out, size_t *n_out);
+
+// What is known of a query's passages: relevance >= 1 is relevant, 0 was judged and is not.
+typedef struct mrc_judged { uint32_t passage; double relevance; } mrc_judged;
+#define MRC_RANK_CUTS 5
+typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
+    size_t queries;                 // with a relevant passage
+    double recall[MRC_RANK_CUTS];   // at 1, 5, 10, 20, 100
+    double success[MRC_RANK_CUTS], mrr_10, ndcg_10, map_100, reciprocal_rank;
+} mrc_rank_result;
+// Adds one query: hits in the order that counts; judged in any order.  Without a relevant passage
+// nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
+MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
+                               const mrc_judged *judged, size_t n_judged);
+
 #ifdef __cplusplus
 }
 #endif
@@ -1890,7 +2050,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 // looked up from the folder of the file that includes it.  The core calls nothing of a pass but
 // MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
 // that only declares it, and MRC__FILLDEF is empty where they are compiled
-// (tests/support/kernels.h).
+// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for
+// each instruction that it has.
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -1909,14 +2070,20 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>                  // snprintf and its kin only
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef CLOCK_MONOTONIC             // mrc.h's clock and threads need POSIX.1-2008
 #error "include mrc.h before system headers, or compile with -D_POSIX_C_SOURCE=200809L"
@@ -2008,6 +2175,7 @@ static void mrc__narrow(mrc_dtype dtype, uint16_t *to, const float *from, size_t
         to[i] = dtype == MRC_DTYPE_F16 ? mrc__to_f16(from[i]) : mrc__to_bf16(from[i]);
     }
 }
+enum { MRC__ROUNDED_COLUMNS = 16 };     // see mrc_math
 static int mrc__is_half(mrc_dtype dtype) {
     return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
 }
@@ -2134,6 +2302,29 @@ static void mrc__sort(const void **list, size_t n,
     }
 }
 
+// The same for an array of elements, of at most 64 bytes each.
+static void mrc__sort_array(void *array, size_t n, size_t element,
+                            int (*compare)(const void *a, const void *b)) {
+    char *list = array, moving[64];
+    for (size_t heap = n / 2, end = n; end > 1; ) {
+        if (heap > 0) {
+            memcpy(moving, list + --heap * element, element);
+        } else {
+            memcpy(moving, list + --end * element, element);
+            memcpy(list + end * element, list, element);
+        }
+        size_t at = heap, child;
+        while ((child = 2 * at + 1) < end) {
+            child += child + 1 < end
+                     && compare(list + child * element, list + (child + 1) * element) < 0;
+            if (compare(moving, list + child * element) >= 0) break;
+            memcpy(list + at * element, list + child * element, element);
+            at = child;
+        }
+        memcpy(list + at * element, moving, element);
+    }
+}
+
 // Names by bytes, the shorter of two equal beginnings first.
 static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
     size_t n = a_bytes < b_bytes ? a_bytes : b_bytes;
@@ -2153,10 +2344,6 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
 // Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
 // sleep.
 //==============================================================================
-#include <pthread.h>
-#include <stdatomic.h>
-#include <unistd.h>
-
 #define MRC__POOL_MAX  64
 #define MRC__POOL_SPIN 600          // pauses: 10 to 20 microseconds
 #define MRC__POOL_WORK 5000         // nanoseconds of work below which waking others does not pay
@@ -2265,14 +2452,80 @@ static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
     host->free(host->user, p);
 }
 
-// threads 0: the processors online, at most 64.
+// The beginning of a small file of the kernel's, as text; 0: there is none.
+static size_t mrc__proc_read(const char *path, char *text, size_t room) {
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0; ) {
+        n += (size_t)got;
+    }
+    close(fd);
+    text[n] = 0;
+    return n;
+}
+
+// Processors in this process's affinity mask, which /proc tells in hexadecimal; 0: not known.
+static size_t mrc__affinity(void) {
+    char text[8192];
+    size_t n = 0;
+    const char *at = mrc__proc_read("/proc/self/status", text, sizeof text)
+                   ? strstr(text, "\nCpus_allowed:") : NULL;
+    if (!at) return 0;
+    for (at += 14; *at && *at != '\n'; at++) {
+        int digit = *at >= '0' && *at <= '9' ? *at - '0' : *at >= 'a' && *at <= 'f' ? *at - 'a' + 10
+                  : 0;
+        n += (size_t)((digit & 1) + (digit >> 1 & 1) + (digit >> 2 & 1) + (digit >> 3 & 1));
+    }
+    return n;
+}
+
+// "max 100000" or "150000 100000": microseconds of processor time a period, rounded up to whole
+// processors; 0: no limit.
+static size_t mrc__quota(const char *text) {
+    char *end;
+    unsigned long long quota = strtoull(text, &end, 10);
+    unsigned long long period = end == text ? 0 : strtoull(end, NULL, 10);
+    if (*text == '-' || period == 0) return 0;
+    return quota < period ? 1 : (size_t)((quota - 1) / period + 1);
+}
+
+// The smallest quota of this process's cgroup and of those above it; 0: none.
+static size_t mrc__cgroup_quota(void) {
+    char groups[4096], path[4600], text[128], period[64];
+    size_t best = 0;
+    const char *at = mrc__proc_read("/proc/self/cgroup", groups, sizeof groups)
+                   ? strstr(groups, "0::/") : NULL;
+    char *group = at ? groups + (at - groups) + 3 : NULL;
+    if (group) group[strcspn(group, "\n")] = 0;
+    while (group) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] ? group : "");
+        size_t quota = mrc__proc_read(path, text, sizeof text) ? mrc__quota(text) : 0;
+        if (quota && (!best || quota < best)) best = quota;
+        char *slash = group[1] ? strrchr(group, '/') : NULL;
+        if (!slash) break;
+        slash[slash == group] = 0;
+    }
+    if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
+        || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
+    text[strcspn(text, "\n")] = 0;
+    snprintf(text + strlen(text), sizeof period + 2, " %s", period);
+    return mrc__quota(text);
+}
+
+MRCDEF size_t mrc_processors(void) {
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity();
+    size_t quota = mrc__cgroup_quota();
+    if (affinity && affinity < n) n = affinity;
+    if (quota && quota < n) n = quota;
+    return n < MRC__POOL_MAX ? n : MRC__POOL_MAX;
+}
+
+// threads 0: as many as mrc_processors().
 static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
     *out = NULL;
-    if (threads == 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = online > 0 ? (size_t)online : 1;
-        if (threads > MRC__POOL_MAX) threads = MRC__POOL_MAX;
-    }
+    if (threads == 0) threads = mrc_processors();
     if (threads > MRC__POOL_MAX) return MRC_ERR_ARG;
     mrc__pool *p = mrc__host_zalloc(host, sizeof *p);
     if (!p) return MRC_ERR_MEM;
@@ -2343,14 +2596,18 @@ static void mrc__arena_free(mrc__arena *a) {
 }
 
 // A free chunk of at least `bytes` at the front of the list, or NULL.  After the first it is an
-// eighth of the arena: a plan that was a little short must not double the memory.
+// eighth of the arena: a plan that was a little short must not double the memory.  Where a whole
+// chunk cannot be had, one for `bytes` alone may still fit: an arena that was made one chunk must
+// not fail where its several chunks did not.
 static mrc__block *mrc__arena_grow(mrc__arena *a, size_t bytes) {
     size_t chunk = a->reserved && a->chunk_bytes ? a->reserved / 8 : a->chunk_bytes;
+    size_t least = bytes;
     chunk -= chunk % MRC_ALIGNMENT;
     if (bytes < chunk) bytes = chunk;
     mrc__block *b = mrc__host_zalloc(&a->host, sizeof *b);
     if (!b) return NULL;
     b->data = a->be->alloc(a->be, bytes);
+    if (!b->data && least < bytes) b->data = a->be->alloc(a->be, bytes = least);
     if (!b->data) {
         a->host.free(a->host.user, b);
         return NULL;
@@ -2503,6 +2760,21 @@ static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     ctx->log(ctx->log_user, MRC_OK, text);
+}
+// The context's error, kept while something is tried whose failure is no error of the caller's.
+typedef struct mrc__error {
+    mrc_status status;
+    char       message[sizeof((mrc_ctx *)0)->message];
+} mrc__error;
+static void mrc__error_put(mrc_ctx *ctx, const mrc__error *e) {
+    ctx->status = e->status;
+    memcpy(ctx->message, e->message, sizeof e->message);
+}
+static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
+    e->status = ctx->status;
+    memcpy(e->message, ctx->message, sizeof e->message);
+    ctx->status = MRC_OK;
+    ctx->message[0] = 0;
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
@@ -2711,6 +2983,13 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
     return bytes;
 }
 
+// What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
+static const char *mrc__utf8_hint(const char *s, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)s;
+    if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
+}
+
 //==============================================================================
 // >>impl.json
 //
@@ -2720,7 +2999,6 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
 // read by exact integer arithmetic, and of what printf writes only the digits are used.
 //==============================================================================
-#include <float.h>
 
 // Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
 // a number needs: 769 digits, or 5^1099 (see mrc__decimal_round), each under 2560 bits.
@@ -2994,7 +3272,8 @@ static mrc_status mrc__lexer_string(mrc__lexer *lx) {
             size_t n = mrc_utf8_decode(p, (size_t)(lx->end - p), &cp);
             if (n == 0) {
                 return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
-                                       "ill-formed UTF-8, byte 0x%02x", c);
+                                       "ill-formed UTF-8, byte 0x%02x%s", c,
+                                       mrc__utf8_hint(p, (size_t)(lx->end - p)));
             }
             lx->wide += n - 1;
             p += n;
@@ -3238,6 +3517,30 @@ static const char *mrc__json_encoding(const char *s, size_t bytes) {
     return NULL;
 }
 
+// What a file is that was taken for text, and the command that helps; NULL: none of these.
+static const char *mrc__foreign(const char *s, size_t bytes) {
+    static const struct { const char *magic; size_t bytes; const char *what; } known[] = {
+        { "version https://git-lfs", 23, "a Git LFS pointer (git lfs pull brings the file)" },
+        { "PAR1", 4, "Parquet (Python: datasets.Dataset.from_parquet(FILE).to_json(\"x.jsonl\"))" },
+        { "ARROW1", 6, "an Arrow file, not the stream that datasets.save_to_disk writes (Python: "
+          "pandas.read_feather(FILE).to_json(\"x.jsonl\", orient=\"records\", lines=True))" },
+        { "\x1f\x8b", 2, "gzip data (gunzip unpacks it)" },
+        { "PK\3\4", 4, "a zip archive (unzip unpacks it)" },
+        { "\xfd" "7zXZ", 5, "xz data (unxz unpacks it)" },
+        { "\x28\xb5\x2f\xfd", 4, "zstd data (unzstd unpacks it)" },
+        { "\x89HDF", 4, "HDF5, as TensorFlow's weights are (save_pretrained() of the PyTorch model "
+          "writes safetensors)" },
+        { "<!DOCTYPE", 9, "a web page, not the file (download it again)" },
+        { "<html", 5, "a web page, not the file (download it again)" },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (bytes >= known[i].bytes && !memcmp(s, known[i].magic, known[i].bytes)) {
+            return known[i].what;
+        }
+    }
+    return NULL;
+}
+
 // One value that begins on the given line of a larger text: what JSONL readers call.
 static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *name, size_t line,
                                      const char *text, size_t bytes, size_t max_depth) {
@@ -3248,6 +3551,8 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
     if (bytes > UINT32_MAX) return mrc__lexer_fail(&lx, 1, "%zu bytes, at most 4 GiB", bytes);
     const char *encoding = mrc__json_encoding(text, bytes);
     if (encoding) return mrc__lexer_fail(&lx, 1, "this is %s: save it as UTF-8", encoding);
+    const char *foreign = line == 1 ? mrc__foreign(text, bytes) : NULL;
+    if (foreign) return mrc__lexer_fail(&lx, 1, "found %s (expected JSON)", foreign);
     if (line == 1 && bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {
         lx.at = lx.line_start = text + 3;
     }
@@ -3738,19 +4043,20 @@ static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char
     return mrc__json_number(&lx, node);
 }
 
-// 0x1F: 1, or 0 when it is no such number.
-static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                int *is_number) {
-    uint64_t value = 0;
-    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
-                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+// 0x1F and 0o17 of the core schema: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_based(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                  int *is_number) {
+    uint64_t value = 0, base = s->bytes > 2 && s->text[1] == 'o' ? 8 : 16;
+    *is_number = s->bytes > 2 && s->text[0] == '0' && (s->text[1] == 'x' || base == 8)
+                 && strspn(s->text + 2, base == 8 ? "01234567" : "0123456789abcdefABCDEF")
+                    == s->bytes - 2;
     for (const char *p = s->text + 2; *is_number && *p; p++) {
         unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+        if (value > ((uint64_t)INT64_MAX - digit) / base) {
             return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
                              "bits", y->name, s->line, s->column);
         }
-        value = value * 16 + digit;
+        value = value * base + digit;
     }
     if (!*is_number) return MRC_OK;
     node->type = MRC_JSON_NUMBER;
@@ -3826,7 +4132,7 @@ static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc
                              s->line, s->column);
         }
     }
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_based(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) return MRC_OK;
     node->string = NULL;
@@ -4130,34 +4436,88 @@ MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) 
 // failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
 // Errors name the file and the system's reason.
 //==============================================================================
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-// What a failed system call on an input file means: no such file is the caller's mistake.
-static mrc_status mrc__file_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    int e = errno;
+// A failed system call in words.  The caller passes errno itself, at once: any other call, free()
+// included, may change it.  input: of a file that is to be read, whose absence is the caller's
+// mistake.
+static mrc_status mrc__io_fail(mrc_ctx *ctx, int e, int input, const char *path,
+                               const char *doing) {
     int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
-    return mrc__fail(ctx, absent ? MRC_ERR_ARG : e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO,
-                     "%s: cannot %s: %s", path, doing, strerror(e));
+    mrc_status s = e == ENOMEM ? MRC_ERR_MEM : input && absent ? MRC_ERR_ARG : MRC_ERR_IO;
+    return mrc__fail(ctx, s, "%s: cannot %s: %s", path, doing, strerror(e));
 }
-static mrc_status mrc__write_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    int e = errno;
-    return mrc__fail(ctx, e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
-                     strerror(e));
+static mrc_status mrc__write_fail(mrc_ctx *ctx, int e, const char *path, const char *doing) {
+    return mrc__io_fail(ctx, e, 0, path, doing);
+}
+
+// What helps where the first n bytes of a path, which is not there, could be the name of a model or
+// a data set of the hub, "name" or "owner/name"; else "".
+#define MRC__HINT_BYTES 400
+static const char *mrc__hub_hint(char hint[MRC__HINT_BYTES], const char *path, size_t n) {
+    size_t slashes = 0, wrong = n == 0 || n > 150;
+    for (size_t i = 0; i < n && !wrong; i++) {
+        char c = path[i];
+        int letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        slashes += c == '/';
+        wrong = !letter && (!strchr("-_./", c) || i == 0 || i + 1 == n);
+    }
+    hint[0] = 0;
+    if (wrong || slashes > 1) return hint;
+    snprintf(hint, MRC__HINT_BYTES, " (a model of the hub is downloaded first: hf download %.*s "
+             "--local-dir %.*s)", (int)n, path, (int)n, path);
+    return hint;
+}
+
+// Of a file to be read: says what the path itself tells about the failure.
+static mrc_status mrc__file_fail(mrc_ctx *ctx, int e, const char *path, const char *doing) {
+    if (e == EISDIR) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a folder (expected a file)", path);
+    }
+    // The longest beginning of the path that is there, or the shortest that is not.
+    size_t n = strlen(path);
+    char *part = e == ENOENT || e == ENOTDIR ? ctx->host.alloc(ctx->host.user, n + 1) : NULL;
+    if (!part) return mrc__io_fail(ctx, e, 1, path, doing);
+    size_t folder = 0;
+    int what = 2;
+    for (size_t i = 1; what == 2 && i < n; i++) {
+        if (path[i] != '/') continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        what = mrc_file_exists(part);
+    }
+    for (size_t i = 0; i < n; i++) if (path[i] == '/') folder = i;
+    mrc_status s;
+    if (what == 1) {
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: %s is a file (expected a folder)", path,
+                      doing, part);
+    } else if (what == 0) {
+        char hint[MRC__HINT_BYTES];
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: there is no folder %.*s%s", path, doing,
+                      (int)folder, path, mrc__hub_hint(hint, path, folder));
+    } else {
+        s = mrc__io_fail(ctx, e, 1, path, doing);
+    }
+    ctx->host.free(ctx->host.user, part);
+    return s;
+}
+
+// A path that should be a folder's.
+static mrc_status mrc__folder_fail(mrc_ctx *ctx, const char *path) {
+    char hint[MRC__HINT_BYTES];
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a file (expected a folder)", path);
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: there is no such folder%s", path,
+                     mrc__hub_hint(hint, path, strlen(path)));
 }
 
 // An open file and its size; a folder is refused.
 static mrc_status mrc__file_open(mrc_ctx *ctx, const char *path, int *fd, struct stat *info) {
     do *fd = open(path, O_RDONLY | O_CLOEXEC); while (*fd < 0 && errno == EINTR);
-    if (*fd < 0) return mrc__file_fail(ctx, path, "open it");
-    if (fstat(*fd, info) == 0 && !S_ISDIR(info->st_mode)) return MRC_OK;
-    if (S_ISDIR(info->st_mode)) errno = EISDIR;
-    mrc_status s = mrc__file_fail(ctx, path, "read it");
+    if (*fd < 0) return mrc__file_fail(ctx, errno, path, "open it");
+    int e = fstat(*fd, info) != 0 ? errno : S_ISDIR(info->st_mode) ? EISDIR : 0;
+    if (!e) return MRC_OK;
     close(*fd);
-    return s;
+    return mrc__file_fail(ctx, e, path, "read it");
 }
 
 // What one read brings, at most a gigabyte; 0 at the end, -1 and errno on failure.
@@ -4180,8 +4540,9 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
         }
         ssize_t got = mrc__file_read_some(fd, (char *)data + n, capacity - n - 1);
         if (got < 0) {
+            mrc_status s = mrc__file_fail(ctx, errno, path, "read it");
             mrc_file_free(ctx, data);
-            return mrc__file_fail(ctx, path, "read it");
+            return s;
         }
         if (got == 0) break;
         n += (size_t)got;
@@ -4229,13 +4590,18 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     return failure;
 }
 
-// The temporary file carries this process's number: one that already exists is left over from a
-// dead process that had the same.
-static int mrc__writer_open(const char *temporary) {
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
-    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
-    if (fd >= 0 || errno != EEXIST || unlink(temporary) != 0) return fd;
-    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+// Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
+// file that is there is never removed, as its writer may be alive: another context of this process,
+// or a process with the same number on another machine or in another container.
+static int mrc__writer_open(mrc_file_writer *w, size_t room) {
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = -1;
+    for (unsigned k = 0; k < 10000; k++) {
+        int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
+        if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
+        do fd = open(w->temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
     return fd;
 }
 
@@ -4253,10 +4619,9 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->ctx = ctx;
     w->path = memcpy(w + 1, path, bytes);
     w->temporary = w->path + bytes;
-    snprintf(w->temporary, bytes + 32, "%s.tmp.%ld", path, (long)getpid());
-    w->fd = mrc__writer_open(w->temporary);
+    w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, w->temporary, "create it");
+        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4272,9 +4637,9 @@ static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
-        return mrc__writer_drop(w, mrc__fail(w->ctx, MRC_ERR_IO, "%s: cannot reserve %llu bytes: "
-                                             "%s", w->path, (unsigned long long)bytes,
-                                             strerror(e)));
+        char doing[48];
+        snprintf(doing, sizeof doing, "reserve %llu bytes", (unsigned long long)bytes);
+        return mrc__writer_drop(w, mrc__write_fail(w->ctx, e, w->path, doing));
     }
     w->reserved = e ? 0 : bytes;
     return MRC_OK;
@@ -4288,7 +4653,8 @@ MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size
         ssize_t n = write(w->fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
         if (n < 0 && errno == EINTR) continue;
         if (n == 0) errno = ENOSPC;
-        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, w->path, "write it"));
+        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, errno, w->path,
+                                                                "write it"));
         p += n;
         bytes -= (size_t)n;
         w->written += (uint64_t)n;
@@ -4317,16 +4683,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, w->path, "sync it");
+    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
-        mrc_status s = mrc__write_fail(w->ctx, w->path, "close it");
+        mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
         unlink(w->temporary);
         return s;
     }
     if (rename(w->temporary, w->path) != 0) {
-        mrc_status s = mrc__write_fail(w->ctx, w->path, "put it in its place");
+        mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
         return s;
     }
@@ -4460,9 +4826,27 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
         *crc = mrc_crc32c(*crc, piece, (size_t)n);
         *bytes += (uint64_t)n;
     }
-    mrc_status s = n < 0 ? mrc__file_fail(ctx, path, "read it") : MRC_OK;
+    mrc_status s = n < 0 ? mrc__file_fail(ctx, errno, path, "read it") : MRC_OK;
     close(fd);
     return s;
+}
+
+// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
+// the file's end, with errno 0, and where reading failed.
+static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
+        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) {
+            errno = 0;
+            continue;
+        }
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    return done;
 }
 
 MRCDEF int mrc_file_exists(const char *path) {
@@ -4484,8 +4868,9 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
         memcpy(part, path, i);
         part[i] = 0;
         // Some systems name another reason than EEXIST for a folder that is there.
-        if (mkdir(part, 0777) != 0 && mrc_file_exists(part) != 2) {
-            s = mrc__write_fail(ctx, part, "make this folder");
+        int e = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (e && mrc_file_exists(part) != 2) {
+            s = mrc__write_fail(ctx, e, part, "make this folder");
         }
     }
     ctx->host.free(ctx->host.user, part);
@@ -4496,10 +4881,11 @@ MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
     if (!ctx || !path) return MRC_ERR_ARG;
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
-    if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
+    if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
     mrc_status s = MRC_OK;
-    if (fsync(fd) != 0 && errno != EINVAL) s = mrc__write_fail(ctx, path, "sync this folder");
+    int e = fsync(fd) == 0 ? 0 : errno;
+    if (e && e != EINVAL) s = mrc__write_fail(ctx, e, path, "sync this folder");
     close(fd);
     return s;
 }
@@ -4513,8 +4899,10 @@ static int mrc__dir_is_dot(const char *name) {
 static int mrc__dir_remove_at(int folder, const char *name, int depth) {
     const struct dirent *entry;
     int e = 0;
-    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT) return 0;
-    if (errno != EISDIR && errno != EPERM) return errno;
+    e = unlinkat(folder, name, 0) == 0 ? 0 : errno;
+    if (!e || e == ENOENT) return 0;
+    if (e != EISDIR && e != EPERM) return e;
+    e = 0;
     if (depth == 0) return ENAMETOOLONG;
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -4536,7 +4924,7 @@ MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
     if (!ctx || !path || !*path) return MRC_ERR_ARG;
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot remove it: %s", path, strerror(e));
+    return mrc__write_fail(ctx, e, path, "remove it");
 }
 
 static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
@@ -4564,12 +4952,11 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     void *list = NULL;
     size_t capacity = 0, n = 0;
     DIR *dir = opendir(path);
-    if (!dir) return mrc__file_fail(ctx, path, "list this folder");
+    if (!dir) return mrc__file_fail(ctx, errno, path, "list this folder");
     int e = mrc__dir_names(dir, &pool, &list, &capacity, &n);
     closedir(dir);
     mrc_status s = MRC_OK;
-    if (e == ENOMEM) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to list it", path);
-    else if (e) s = mrc__fail(ctx, MRC_ERR_IO, "%s: cannot list it: %s", path, strerror(e));
+    if (e) s = mrc__io_fail(ctx, e, 1, path, "list it");
     if (s == MRC_OK) mrc__sort(list, n, mrc__dir_compare);
     const void **names = list;
     for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
@@ -4666,30 +5053,12 @@ struct mrc_safetensors {
     size_t        unchecked;        // see mrc_safetensors_unchecked
 };
 
-// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
-// the file's end, with errno 0, and where reading failed.
-static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
-    size_t done = 0;
-    errno = 0;
-    while (done < bytes) {
-        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
-        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
-        if (n < 0 && errno == EINTR) {
-            errno = 0;
-            continue;
-        }
-        if (n <= 0) break;
-        done += (size_t)n;
-    }
-    return done;
-}
-
 // Exactly these bytes.
 static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
                                 size_t bytes) {
     size_t n = mrc__pread(fd, at, to, bytes);
     if (n == bytes) return MRC_OK;
-    if (errno) return mrc__file_fail(ctx, path, "read it");
+    if (errno) return mrc__file_fail(ctx, errno, path, "read it");
     return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there when it "
                      "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
@@ -4977,6 +5346,15 @@ static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
 }
 
 // A reader without entries yet, its file open; path NULL-free and copied.
+// A file that is neither format but is known is named; a zip is PyTorch's.
+static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
+    char first[64];
+    const char *what = mrc__foreign(first, mrc__pread(fd, 0, first, sizeof first));
+    if (!what || !strncmp(what, "a zip", 5)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %s (expected weights: safetensors or "
+                     "PyTorch's)", path, what);
+}
+
 static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
@@ -4986,6 +5364,11 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     if (file_bytes && !S_ISREG(info.st_mode)) {
         close(fd);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
+    }
+    mrc_status s = file_bytes ? mrc__st_refuse(ctx, path, fd) : MRC_OK;
+    if (s != MRC_OK) {
+        close(fd);
+        return s;
     }
     mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
@@ -7640,6 +8023,14 @@ static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
 static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
     return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
+// Whether a linear map to `out` columns has its operands rounded to bf16, and one product of it.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+static double MRC__T(times)(int rounded, double a, double b) {
+    if (!rounded) return a * b;
+    return (double)mrc__from_bf16(mrc__to_bf16((float)a)) * mrc__from_bf16(mrc__to_bf16((float)b));
+}
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
     if (m.accumulate) value += MRC__T(peek)(m, r, c);
@@ -7785,12 +8176,12 @@ static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     for (size_t r = 0; r < a->n; r++) {
         for (size_t o = 0; o < a->out; o++) {
             double z = MRC__T(at)(a->bias, 0, o);
             for (size_t i = 0; i < a->in; i++) {
-                z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
+                z += MRC__T(times)(rounded, MRC__T(at)(a->x, r, i), MRC__T(at)(a->weight, o, i));
             }
             z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
@@ -7816,13 +8207,13 @@ static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
 
 static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
     const mrc_in dz = MRC__T(linear_dz)(a);
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
     for (size_t r = 0; a->dx.data && r < a->n; r++) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < a->out; o++) {
-                dx += MRC__T(at)(dz, r, o) * MRC__T(at)(a->weight, o, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->weight, o, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -7831,7 +8222,7 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
         for (size_t i = 0; i < a->in; i++) {
             double dw = 0;
             for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
             }
             MRC__T(put)(a->dweight, o, i, dw);
         }
@@ -8636,13 +9027,14 @@ static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
-                              size_t row, ptrdiff_t before) {
+static void MRC__T(lstm_cell)(int rounded, const mrc_lstm_fwd_args *a, mrc_out gates,
+                              mrc_out cells, int dir, size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            sum += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                 MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             sum += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -8669,7 +9061,7 @@ static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_arg
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates, cells = a->cells;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     if (!gates.data) {
         cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
         gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
@@ -8677,9 +9069,10 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(lstm_cell)(a, gates, cells, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 0, (size_t)(cu[s] + t),
+                              t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(lstm_cell)(a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -8749,14 +9142,14 @@ static void MRC__T(lstm_dbias)(mrc_out dbias, const mrc_in dz, size_t h, size_t 
 }
 
 // The weights' gradients from dz, in the order of the struct.
-static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
+static void MRC__T(lstm_weights)(int rounded, const mrc_lstm_bwd_args *a) {
     for (int dir = 0; dir < 2; dir++) {
         const mrc_in dz = MRC__T(lstm_dz)(a, dir);
         for (size_t o = 0; a->dweight_ih[dir].data && o < 4 * a->h; o++) {
             for (size_t i = 0; i < a->in; i++) {
                 double dw = 0;
                 for (size_t r = 0; r < a->n; r++) {
-                    dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                    dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
                 }
                 MRC__T(put)(a->dweight_ih[dir], o, i, dw);
             }
@@ -8774,7 +9167,7 @@ static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
 static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dc = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dc[j] = 0;
@@ -8790,13 +9183,13 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += MRC__T(peek)(a->gates, r, o)
-                    * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
+                dx += MRC__T(times)(rounded, MRC__T(peek)(a->gates, r, o),
+                                    MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    MRC__T(lstm_weights)(a);
+    MRC__T(lstm_weights)(rounded, a);
     return MRC_OK;
 }
 #endif
@@ -8923,13 +9316,14 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 // Element o of the 3 H of W_ih's rows, among the saved ones.
 static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
 
-static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
-                             ptrdiff_t before) {
+static void MRC__T(gru_cell)(int rounded, const mrc_gru_fwd_args *a, mrc_out gates, int dir,
+                             size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
     for (size_t o = 0; o < 3 * h; o++) {
         double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            in += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             state += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -8960,14 +9354,14 @@ static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args 
 static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -9007,7 +9401,7 @@ static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
                      (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
 }
 
-static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+static void MRC__T(gru_dweight)(int rounded, const mrc_gru_bwd_args *a, int dir, int of_hh) {
     const mrc_in dz = MRC__T(gru_dz)(a, dir);
     const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
     const int32_t *cu = a->cu_seqlens.data;
@@ -9019,9 +9413,10 @@ static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
                 for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
                     int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
                     if (from < cu[s] || from >= cu[s + 1]) continue;
-                    dw += MRC__T(at)(dz, (size_t)r, column)
-                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
-                                 : MRC__T(at)(a->x, (size_t)from, i));
+                    dw += MRC__T(times)(rounded && !of_hh, MRC__T(at)(dz, (size_t)r, column),
+                                        of_hh ? MRC__T(at)(a->y, (size_t)from,
+                                                           (size_t)dir * a->h + i)
+                                              : MRC__T(at)(a->x, (size_t)from, i));
                 }
             }
             MRC__T(put)(to, o, i, dw);
@@ -9043,7 +9438,7 @@ static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
 static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dh = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dh[j] = 0;
@@ -9061,13 +9456,14 @@ static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
             for (size_t o = 0; o < 6 * a->h; o++) {
                 int dir = o >= 3 * a->h;
                 size_t row = o % (3 * a->h);
-                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
-                    * MRC__T(at)(a->weight_ih[dir], row, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(MRC__T(gru_dz)(a, dir), r,
+                                                        MRC__T(gru_column)(row, a->h)),
+                                    MRC__T(at)(a->weight_ih[dir], row, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(rounded, a, k % 2, k / 2);
     for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
     return MRC_OK;
 }
@@ -9868,13 +10264,13 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    (void)be;
     for (size_t i = 0; i < g->m; i++) {
         for (size_t j = 0; j < g->n; j++) {
             double c = 0;
             for (size_t p = 0; p < g->k; p++) {
-                c += (g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p))
-                   * (g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
+                c += MRC__T(times)(be->math == MRC_MATH_BF16,
+                    g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p),
+                    g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
             }
             MRC__T(put)(g->c, i, j, c);
         }
@@ -9950,10 +10346,12 @@ typedef struct mrc__host_backend {
     mrc_backend   base;
     mrc_allocator host;
     struct mrc__pool *pool;         // cpu: its threads
-    char         *pack_a;           // cpu: the gemm's scratch: one of pack_a_bytes a thread, and
-    void         *pack_b;           // one that all share
-    size_t        pack_a_bytes;
+    void         *pack_a, *pack_b;  // cpu: the gemm's scratch
+    float        *row_scale;        // and of the rows of a that are bytes: scale, byte of 0
+    int32_t      *row_zero;
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
+    int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
+    int           signed_int8;      // and it takes bytes of a as signed
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -9989,6 +10387,8 @@ static void mrc__host_destroy(mrc_backend *be) {
     mrc__pool_free(h->pool, &host);
     mrc__host_free(be, h->pack_a);
     mrc__host_free(be, h->pack_b);
+    mrc__host_free(be, h->row_scale);
+    mrc__host_free(be, h->row_zero);
     host.free(host.user, h);
 }
 
@@ -9997,6 +10397,7 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
     if (!mrc__allocator_init(&host, desc ? &desc->allocator : NULL)) return MRC_ERR_ARG;
+    if (desc && desc->math != MRC_MATH_F32 && desc->math != MRC_MATH_BF16) return MRC_ERR_ARG;
     mrc__host_backend *h = mrc__host_zalloc(&host, sizeof *h);
     if (!h) return MRC_ERR_MEM;
     h->host = host;
@@ -10005,7 +10406,8 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->api = MRC_BACKEND_API;
     be->is_host = 1;
     be->name = "naive";
-    be->isa = "c";
+    be->math = desc ? desc->math : MRC_MATH_F32;
+    be->isa = be->math == MRC_MATH_BF16 ? "c-bf16" : "c";
     be->self = h;
     be->destroy = mrc__host_destroy;
     be->alloc = mrc__host_alloc;
@@ -10369,19 +10771,27 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 //==============================================================================
 // >>impl.cpu_gemm   packed, register-blocked matrix products
 //
-//   for each NC slice of n, KC slice of k:
+//   for each NC slice of n, KC slice of k, block of rows of a:
 //       all threads: pack b into panels of COLS columns, padded with 0
-//           panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
-//       tasks, each some rows by some of the panels:
-//           pack a into panels of ROWS rows alike; for each pair of panels: a tile in registers
+//                        panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
+//                    pack a into panels of ROWS rows alike
+//       tasks, each some rows by some of the panels: for each pair of panels a tile in registers
 //
-// Weights for prediction come packed: gemm_pack's result for all slices, one after the other.  In
-// bf16 an element of that is a pair, k and k + 1, so that k counts pairs: where the machine
-// multiplies pairs, a is made of pairs too; elsewhere a panel is made floats before its slice.
+// What a pack holds is a product's form:
+//   FLOATS   numbers of the matrices' own type
+//   ROUNDED  floats, rounded to bf16: products of bf16 for machines without an instruction
+//   PAIRS    words of two bf16, k and k + 1, multiplied by the machine's own instruction
+//   QUADS    words of four bytes, a unsigned and b signed, likewise
+//   SHORTS   words of two 16-bit integers made from such bytes, for machines without
+// k counts words where there are words.  Of a, rows of words lie as they came, one after the other:
+// a tile reads a word of each row, so nothing is transposed.
+//
+// Weights for prediction come packed, all panels one after the other, each with all of k: b is
+// then not packed again, except that a form the machine cannot multiply is widened slice by slice.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
-// does not in -std=c11 unless told so (DESIGN 7: results are per build and instruction set).
+// does not in -std=c11 unless told so (results are promised per build and instruction set).
 // Blocking as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -10389,10 +10799,24 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 #include <immintrin.h>
 #endif
 #define MRC__KC 512                 // a panel of b, KC x COLS, is read from L2, one of a from L1
+#define MRC__KC_PAIRS 384           // where b is packed in every product: L2 holds less of a beside
+#define MRC__KC_WORDS 2048          // where b is packed already: the sums of c are written once
 #define MRC__NC 1024                // a multiple of every COLS
-#define MRC__MC 96                  // a multiple of every ROWS: a's pack, MC x KC, stays in L2
+#define MRC__MC 96                  // rows of a task at most, a multiple of every ROWS
+#define MRC__A_ROWS 4096            // rows of a packed at a time, at most
+#define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
+#define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
+
+typedef enum mrc__form {
+    MRC__FLOATS, MRC__ROUNDED, MRC__PAIRS, MRC__QUADS, MRC__SHORTS
+} mrc__form;
+
+// Elements of k in an element of a pack.
+static size_t mrc__form_elements(mrc__form form) {
+    return form == MRC__QUADS ? 4 : form == MRC__PAIRS || form == MRC__SHORTS ? 2 : 1;
+}
 
 static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
@@ -10403,6 +10827,10 @@ static size_t mrc__slice(size_t n, size_t most, size_t unit) {
     size_t slices = mrc__ceil_div(n, most);
     return slices ? mrc__round_up(mrc__ceil_div(n, slices), unit) : unit;
 }
+
+// Words from row to row of a's pack: an odd number of cache lines, so that the rows that a tile
+// reads side by side do not share their sets of L1.
+static size_t mrc__row_words(size_t k) { return (mrc__ceil_div(k, 16) | 1) * 16; }
 #endif
 
 #ifdef MRC__PASS_CPU
@@ -10572,31 +11000,297 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
         }
     }
 }
+#endif // cpu pass
 
-// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.
-typedef struct MRC__T(finish) {
-    const MRC__REAL *bias;
-    mrc_act act;
-    MRC__REAL *y;                   // NULL: z is the result
-    size_t ld;
-} MRC__T(finish);
+//==============================================================================
+// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several to a word of 32 bits
+//
+// One pass of this header, MRC__PASS_WORDS, makes the tiles of one instruction that multiplies
+// words: MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of
+// sums, MRC__WDOT(sum, a, b) adds to each lane the products within word a and a lane's word of b.
+//   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
+//   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
+//   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__DOT_NONE, MRC__DOT_FIRST, MRC__DOT_SECOND };    // which instance of QUADS
+enum { MRC__INT8_COLUMNS = 32768 };     // 255 * 127 * columns fits 31 bits
+#endif
 
-MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
-                                            size_t last, size_t begin, size_t end) {
-    for (size_t r = first; r < last; r++) {
-        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
-        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
-            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
-            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+#ifdef MRC__PASS_WORDS
+// Up to r rows of a by one panel of b; r is constant where this is inlined.
+MRC__WTARGET static inline __attribute__((always_inline))
+void MRC__W(tile)(const int r, const MRC__T(words) *t) {
+    MRC__WSUM sum[MRC__ROWS][2];
+    const size_t one = t->a_row, step = t->a_step;
+    const uint32_t *b = t->b, *p0 = t->a, *p1 = p0, *p2 = p0, *p3 = p0;
+    if (r > 3) p1 += 3 * one;
+    if (r > 6) p2 += 6 * one;
+    if (r > 9) p3 += 9 * one;
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        sum[i][0] = sum[i][1] = (MRC__WSUM){0};
+        uintptr_t row = (uintptr_t)t->c + mrc__min((size_t)i, t->m - 1) * t->ld * sizeof(float);
+        __builtin_prefetch((const void *)row, 1);
+        __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
+    }
+    for (size_t k = 0; k < t->k; k++, b += MRC__T(COLS)) {
+        const MRC__T(uvec) b0 = (MRC__T(uvec))MRC__T(load)((const float *)(const void *)b);
+        const MRC__T(uvec) b1 = (MRC__T(uvec))MRC__T(load)((const float *)(const void *)b
+                                                           + MRC__T(LANES));
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            const uint32_t *p = i < 3 ? p0 : i < 6 ? p1 : i < 9 ? p2 : p3;
+            const MRC__T(uvec) word = (MRC__T(uvec)){0} + p[(size_t)(i % 3) * one];
+            MRC__WDOT(sum[i][0], word, b0);
+            MRC__WDOT(sum[i][1], word, b1);
         }
-        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+        p0 += step;
+        p1 += step;
+        p2 += step;
+        p3 += step;
+    }
+    if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            float *c = t->c + (size_t)i * t->ld;
+            if (t->accumulate) {
+                sum[i][0] += (MRC__WSUM)MRC__T(load)(c);
+                sum[i][1] += (MRC__WSUM)MRC__T(load)(c + MRC__T(LANES));
+            }
+            MRC__T(store)(c, (MRC__T(vec))sum[i][0]);
+            MRC__T(store)(c + MRC__T(LANES), (MRC__T(vec))sum[i][1]);
+        }
+        return;
+    }
+    MRC__WSUM edge[MRC__ROWS][2];
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        edge[i][0] = sum[i][0];
+        edge[i][1] = sum[i][1];
+    }
+    for (size_t i = 0; i < mrc__min(t->m, (size_t)r); i++) {
+        for (size_t j = 0; j < 2; j++) {
+            size_t left = t->n > j * MRC__T(LANES) ? t->n - j * MRC__T(LANES) : 0;
+            float *c = t->c + i * t->ld + j * MRC__T(LANES);
+            if (!left) continue;
+            if (t->accumulate) edge[i][j] += (MRC__WSUM)MRC__T(load_n)(c, left);
+            MRC__T(store_n)(c, (MRC__T(vec))edge[i][j], left);
+        }
+    }
+}
+#define MRC__WALONE MRC__WTARGET static __attribute__((noinline)) void
+MRC__WALONE MRC__W(tile_max)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS, t); }
+MRC__WALONE MRC__W(tile_mid)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS_MID, t); }
+MRC__WALONE MRC__W(tile_min)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS_MIN, t); }
+#undef MRC__WALONE
+
+// All tiles of a block, panel of b by panel of b.
+static void MRC__W(multiply)(const MRC__T(words) *all) {
+    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
+        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+            MRC__T(words) t = *all;
+            t.m = mrc__min(all->m - i, MRC__ROWS);
+            t.n = mrc__min(all->n - j, MRC__T(COLS));
+            t.a = all->a + i / MRC__ROWS * all->a_panel;
+            t.b = all->b + j / MRC__T(COLS) * all->b_step;
+            t.c = all->c + i * all->ld + j;
+            if (t.m > MRC__ROWS_MID) MRC__W(tile_max)(&t);
+            else if (t.m > MRC__ROWS_MIN) MRC__W(tile_mid)(&t);
+            else MRC__W(tile_min)(&t);
+        }
+    }
+}
+#undef MRC__W
+#undef MRC__WTARGET
+#undef MRC__WSUM
+#undef MRC__WDOT
+#endif // words pass
+
+#if defined(MRC__PASS_CPU) && MRC__F32
+// c (m, n) = or += a b.  Word (i, k) of a is a[i / ROWS * a_panel + i % ROWS * a_row + k * a_step]:
+// rows of words, or panels of ROWS of them side by side.  Up to ROWS - 1 rows past m are read.
+typedef struct MRC__T(words) {
+    size_t m, n, k;
+    const uint32_t *a, *b;
+    size_t a_row, a_step, a_panel, b_step;  // b_step: from panel to panel
+    float *c;                       // sums of bytes are int32_t there
+    size_t ld;
+    int accumulate;
+} MRC__T(words);
+
+#undef MRC__PASS_CPU
+#define MRC__PASS_WORDS
+#ifdef MRC__TARGET_PAIRS
+#define MRC__W(name)  MRC__T(pairs_##name)
+#define MRC__WTARGET  MRC__TARGET_PAIRS
+#define MRC__WSUM     MRC__T(vec)
+#if defined(__x86_64__)
+#define MRC__WDOT(sum, a, b) \
+    sum = (MRC__T(vec))_mm512_dpbf16_ps((__m512)sum, (__m512bh)(a), (__m512bh)(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#ifdef MRC__TARGET_QUADS
+#define MRC__W(name)  MRC__T(quads_##name)
+#define MRC__WTARGET  MRC__TARGET_QUADS
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__)             // as text: gcc 12 copies the intrinsic's sums about
+#define MRC__WDOT(sum, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("usdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#ifdef MRC__TARGET_QUADS_SECOND
+#define MRC__W(name)  MRC__T(quads_second_##name)
+#define MRC__WTARGET  MRC__TARGET_QUADS_SECOND
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__)             // AVX-VNNI
+#define MRC__WDOT(sum, a, b) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#define MRC__W(name)  MRC__T(shorts_##name)
+#define MRC__WTARGET  MRC__TARGET
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__) && MRC__VEC_BYTES == 64
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm512_madd_epi16((__m512i)(a), (__m512i)(b))
+#elif defined(__x86_64__) && MRC__VEC_BYTES == 32
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm256_madd_epi16((__m256i)(a), (__m256i)(b))
+#elif defined(__x86_64__)
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm_madd_epi16((__m128i)(a), (__m128i)(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    sum += ((MRC__T(ivec))((a) << 16) >> 16) * ((MRC__T(ivec))((b) << 16) >> 16) \
+         + ((MRC__T(ivec))(a) >> 16) * ((MRC__T(ivec))(b) >> 16)
+#endif
+#include MRC_SELF
+#undef MRC__PASS_WORDS
+#define MRC__PASS_CPU
+
+static void MRC__T(multiply_words)(const mrc__host_backend *h, mrc__form form,
+                                   const MRC__T(words) *block) {
+#ifdef MRC__TARGET_PAIRS
+    if (form == MRC__PAIRS) {
+        MRC__T(pairs_multiply)(block);
+        return;
+    }
+#endif
+#ifdef MRC__TARGET_QUADS
+    if (form == MRC__QUADS && h->dot_int8 == MRC__DOT_FIRST) {
+        MRC__T(quads_multiply)(block);
+        return;
+    }
+#endif
+#ifdef MRC__TARGET_QUADS_SECOND
+    if (form == MRC__QUADS) {
+        MRC__T(quads_second_multiply)(block);
+        return;
+    }
+#endif
+    (void)h;
+    (void)form;
+    MRC__T(shorts_multiply)(block);
+}
+
+// The bits of floats rounded to bf16, to the nearest, ties to even; a NaN stays one.
+MRC__INLINE MRC__T(uvec) MRC__T(round_bf16)(MRC__T(vec) x) {
+    const MRC__T(uvec) u = (MRC__T(uvec))x, rounded = u + 0x7fffu + (u >> 16 & 1u);
+    const MRC__T(ivec) number = (MRC__T(ivec))(x == x);
+    return (MRC__T(uvec))MRC__T(select)(number, (MRC__T(vec))rounded, (MRC__T(vec))(u | 0x400000u))
+         & 0xffff0000u;
+}
+MRC__TARGET static void MRC__T(round_span)(float *x, size_t n) {
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        MRC__T(store_n)(x + i, (MRC__T(vec))MRC__T(round_bf16)(v), n - i);
     }
 }
 
-#if MRC__F32
-// A panel of pairs of bf16 as floats: k = 2 p in the low halves, 2 p + 1 in the high ones.
-MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc) {
-    for (size_t k = 0; k < kc; k++) {
+#ifdef MRC__TARGET_PAIRS
+#define MRC__PAIRS_INLINE MRC__TARGET_PAIRS static inline __attribute__((always_inline))
+// Pairs along a row: LANES words of 2 LANES floats.
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(const float *x) {
+#if defined(__x86_64__)
+    return (MRC__T(uvec))_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+#else
+    uint32_t words[MRC__T(LANES)];
+    for (size_t i = 0; i < MRC__T(LANES); i++) {
+        words[i] = (uint32_t)mrc__to_bf16(x[2 * i + 1]) << 16 | mrc__to_bf16(x[2 * i]);
+    }
+    return (MRC__T(uvec))MRC__T(load)((const float *)(const void *)words);
+#endif
+}
+// Pairs of two rows, one below the other.
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_down)(MRC__T(vec) low, MRC__T(vec) high) {
+#if defined(__x86_64__)
+    static const uint16_t order[32] = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                        31 };
+    return (MRC__T(uvec))_mm512_permutexvar_epi16(
+        _mm512_loadu_si512(order), (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+#else
+    return MRC__T(round_bf16)(low) >> 16 | MRC__T(round_bf16)(high);
+#endif
+}
+#undef MRC__PAIRS_INLINE
+
+// `lines` rows of n floats as pairs, `stride` words apart; where n is odd its last pair ends in 0.
+MRC__TARGET_PAIRS static void MRC__T(narrow_rows)(uint32_t *dst, size_t stride, const float *src,
+                                                  size_t ld, size_t lines, size_t n) {
+    enum { STEP = 2 * MRC__T(LANES) };
+    for (size_t i = 0; i < lines; i++, src += ld, dst += stride) {
+        size_t k = 0;
+        for (; k + STEP <= n; k += STEP) {
+            MRC__T(fetch)(src + k, ld, STEP);       // the next row: each begins on another page
+            MRC__T(store)((float *)(void *)(dst + k / 2),
+                          (MRC__T(vec))MRC__T(pairs_along)(src + k));
+        }
+        for (; k < n; k += 2) {
+            dst[k / 2] = mrc__to_bf16(src[k]);
+            if (k + 1 < n) dst[k / 2] |= (uint32_t)mrc__to_bf16(src[k + 1]) << 16;
+        }
+    }
+}
+
+// A panel [pair][width] of `lines` columns of n rows, ld apart.  width is COLS or ROWS.
+MRC__TARGET_PAIRS static void MRC__T(narrow_columns)(uint32_t *dst, const float *src, size_t ld,
+                                                     size_t lines, size_t width, size_t n) {
+    for (size_t k = 0; k < n; k += 2, src += 2 * ld, dst += width) {
+        MRC__T(fetch)(src, MRC__AHEAD * ld, width);
+        MRC__T(fetch)(src, (MRC__AHEAD + 1) * ld, width);
+        for (size_t j = 0; j < width; j += MRC__T(LANES)) {
+            const size_t left = lines > j ? lines - j : 0, room = width - j;
+            MRC__T(vec) low, high = {0};
+#if defined(__x86_64__)
+            const __mmask16 in = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+            const __mmask16 fits = (__mmask16)(room < 16 ? (1u << room) - 1 : 0xffff);
+            low = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + j);
+            if (k + 1 < n) high = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + ld + j);
+            _mm512_mask_storeu_epi32(dst + j, fits, (__m512i)MRC__T(pairs_down)(low, high));
+#else
+            low = MRC__T(load_n)(src + j, left);
+            if (k + 1 < n) high = MRC__T(load_n)(src + ld + j, left);
+            MRC__T(store_n)((float *)(void *)(dst + j), (MRC__T(vec))MRC__T(pairs_down)(low, high),
+                            room);
+#endif
+        }
+    }
+}
+#endif
+
+// Panels of words [k][COLS] as floats or as words of shorts, where the machine cannot multiply
+// them: n elements of k from an even one on.
+MRC__TARGET static void MRC__T(widen_pairs)(float *dst, const uint32_t *src, size_t n) {
+    for (size_t k = 0; k < n; k++) {
         for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
             MRC__T(uvec) pair = (MRC__T(uvec))MRC__T(load)(
                 (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i));
@@ -10606,249 +11300,435 @@ MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc
         }
     }
 }
+MRC__TARGET static void MRC__T(widen_quads)(uint32_t *dst, const uint32_t *src, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
+            const MRC__T(uvec) quad = (MRC__T(uvec))MRC__T(load)(
+                (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i))
+                << (k % 2 ? 0 : 16);                // the two bytes on top
+            const MRC__T(ivec) low = (MRC__T(ivec))(quad << 8) >> 24;
+            const MRC__T(ivec) high = (MRC__T(ivec))quad >> 24;
+            const MRC__T(uvec) pair = ((MRC__T(uvec))low & 0xffffu) | (MRC__T(uvec))high << 16;
+            MRC__T(store)((float *)(void *)(dst + k * MRC__T(COLS) + i), (MRC__T(vec))pair);
+        }
+    }
+}
+
+// ---- rows of x as bytes ----
+
+typedef uint8_t MRC__T(bytes) __attribute__((vector_size(MRC__VEC_BYTES / 4)));
+typedef uint16_t MRC__T(shorts) __attribute__((vector_size(MRC__VEC_BYTES / 2)));
+
+// x[i] = scale * (byte[i] - zero) for one row of n: from its least to its largest element in 255
+// steps, 0 among them.  `flip` makes bytes signed.  A row with a NaN or infinity has scale NaN.
+MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint32_t flip,
+                                             const float *x, size_t n, float *scale,
+                                             int32_t *zero) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    MRC__T(vec) least = {0}, most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        MRC__T(fetch)(x + i, n, MRC__T(LANES));         // the next row, or what lies behind
+        least = MRC__T(min)(v, least);
+        most = MRC__T(max)(v, most);
+        poison += v * 0.0f;
+    }
+    const float low = -MRC__T(largest)(-least), range = MRC__T(largest)(most) - low;
+    const float by = range > 0 ? 255 / range : 0;
+    const MRC__T(vec) bottom = MRC__T(splat)(magic), top = MRC__T(splat)(magic + 255);
+    *zero = (int32_t)(by > 0 && by < HUGE_VALF ? rintf(-low * by) : 0);
+    *scale = range / 255 + (float)MRC__T(sum)(poison);
+    const float shift = magic + (float)*zero;
+    *zero -= (int32_t)(flip & 0xff);
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + shift;
+        v = MRC__T(min)(top, MRC__T(max)(v, bottom));
+        const MRC__T(uvec) u = ((MRC__T(uvec))v & 0xffu) ^ (flip & 0xff);
+        if (form == MRC__QUADS) {
+            const MRC__T(bytes) b = __builtin_convertvector(u, MRC__T(bytes));
+            memcpy((char *)dst + i, &b, sizeof b);
+        } else {
+            const MRC__T(shorts) b = __builtin_convertvector(u, MRC__T(shorts));
+            memcpy((char *)dst + 2 * i, &b, sizeof b);
+        }
+    }
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_product   the loops over slices and tasks, and weights packed for prediction
+//==============================================================================
+#ifdef MRC__PASS_CPU
+// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.  Sums of
+// bytes become z first: z = scale of the row * scale of the column * (sum - zero * column's sum).
+typedef struct MRC__T(finish) {
+    const MRC__REAL *bias;
+    mrc_act act;
+    MRC__REAL *y;                   // NULL: z is the result
+    size_t ld;
+    const float   *scale, *row_scale;       // NULL: no bytes
+    const int32_t *sum, *row_zero;
+} MRC__T(finish);
+
+#if MRC__F32
+MRC__INLINE MRC__T(vec) MRC__T(dequantise)(const MRC__T(finish) *f, size_t r, size_t j, size_t n,
+                                           MRC__T(vec) bits) {
+    MRC__T(uvec) sum = (MRC__T(uvec))MRC__T(load_n)((const float *)(const void *)(f->sum + j), n);
+    sum = (MRC__T(uvec))bits - sum * (uint32_t)f->row_zero[r];
+    return __builtin_convertvector((MRC__T(ivec))sum, MRC__T(vec))
+         * (MRC__T(load_n)(f->scale + j, n) * f->row_scale[r]);
+}
 #endif
 
-#if MRC__F32 && defined(MRC__TARGET_BF16)
-// `lines` rows of n floats as pairs, rows of `pairs` pairs; what is past n is 0.
-MRC__TARGET_BF16 static void MRC__T(narrow)(float *dst, const float *src, size_t ld, size_t lines,
-                                            size_t n, size_t pairs) {
-    for (size_t i = 0; i < lines; i++, src += ld, dst += pairs) {
-        for (size_t k = 0; k < 2 * pairs; k += 16) {
-            const __mmask16 in = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffff);
-            const size_t left = pairs - k / 2;
-            __m256bh h = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(in, src + k));
-            _mm256_mask_storeu_epi32(dst + k / 2, (__mmask8)(left < 8 ? (1u << left) - 1 : 0xff),
-                                     (__m256i)h);
-        }
-    }
-}
-
-// Up to r rows of a by one panel of b, both packed pairs.
-MRC__TARGET_BF16 static inline __attribute__((always_inline))
-void MRC__T(tile_pairs)(const int r, const MRC__T(block) *t) {
-    __m512 sum[MRC__ROWS][2];
-    const float *a = t->a, *b = t->b;
-    MRC__UNROLL
-    for (int i = 0; i < r; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (size_t k = 0; k < t->kc; k++, b += MRC__T(COLS), a += MRC__ROWS) {
-        const __m512bh b0 = (__m512bh)_mm512_loadu_ps(b), b1 = (__m512bh)_mm512_loadu_ps(b + 16);
-        MRC__UNROLL
-        for (int i = 0; i < r; i++) {
-            const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
-            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
-            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
-        }
-    }
-    const __mmask16 in[2] = { (__mmask16)(t->n < 16 ? (1u << t->n) - 1 : 0xffff),
-                              (__mmask16)(t->n >= 32 ? 0xffff : t->n > 16 ? (1u << (t->n - 16)) - 1
-                                          : 0) };
-    MRC__UNROLL
-    for (int i = 0; i < r; i++) {
-        if ((size_t)i >= t->m) break;
-        for (int j = 0; j < 2; j++) {
-            float *c = t->c + (size_t)i * t->ld + 16 * j;
-            __m512 value = sum[i][j];
-            if (t->accumulate) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(in[j], c));
-            _mm512_mask_storeu_ps(c, in[j], value);
-        }
-    }
-}
-#define MRC__PAIRS_ALONE MRC__TARGET_BF16 static __attribute__((noinline)) void
-MRC__PAIRS_ALONE MRC__T(pairs_max)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS, t); }
-MRC__PAIRS_ALONE MRC__T(pairs_mid)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MID, t); }
-MRC__PAIRS_ALONE MRC__T(pairs_min)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MIN, t); }
-#undef MRC__PAIRS_ALONE
-
-// As multiply, of pairs; a is rows of floats as they came, scratch is room for one block of pairs.
-MRC__TARGET_BF16 static void MRC__T(multiply_pairs)(const MRC__T(block) *all, const float *a,
-                                                    size_t ld, size_t n, float *pack,
-                                                    float *scratch) {
-    for (size_t i = 0; i < all->m; i += MRC__ROWS) {
-        size_t lines = mrc__min(all->m - i, MRC__ROWS);
-        MRC__T(narrow)(scratch, a + i * ld, ld, lines, n, all->kc);
-        MRC__T(pack)(pack + i * all->kc, scratch, all->kc, 1, lines, MRC__ROWS, all->kc);
-    }
-    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
-        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
-            MRC__T(block) t = *all;
-            t.m = mrc__min(all->m - i, MRC__ROWS);
-            t.n = mrc__min(all->n - j, MRC__T(COLS));
-            t.a = pack + i * all->kc;
-            t.b = all->b + j / MRC__T(COLS) * all->b_step;
-            t.c = all->c + i * all->ld + j;
-            if (t.m > MRC__ROWS_MID) MRC__T(pairs_max)(&t);
-            else if (t.m > MRC__ROWS_MIN) MRC__T(pairs_mid)(&t);
-            else MRC__T(pairs_min)(&t);
-        }
-    }
-}
+// Rows first to last of z; row_scale and row_zero begin at first.
+MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
+                                            size_t last, size_t begin, size_t end) {
+    for (size_t r = first; r < last; r++) {
+        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
+        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
+#if MRC__F32
+            if (f->scale) v = MRC__T(dequantise)(f, r - first, j, end - j, v);
 #endif
+            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+        }
+        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+    }
+}
 
 // One slice of the loops above; shared by its tasks.
 typedef struct MRC__T(gemm_job) {
     const mrc_gemm_args *g;
     const MRC__T(finish) *finish;   // NULL but in the last slice of k
     const mrc__host_backend *h;
+    mrc__form form;
+    int a_rows;                     // a's pack is rows of words, else panels
     const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
-    int pairs;                      // 1: a and b are pairs of bf16, and so k0 and kc count
-    size_t k0, kc, j0, nc, mc;      // mc: rows of a task
-    size_t groups, group_cols;      // columns of a task, a multiple of COLS
+    size_t b_step;                  // of b, from panel to panel
+    size_t k_all, k0, kc, j0, nc, i0, rows;     // this slice and block of rows
+    size_t stride;                  // a_rows: words from row to row
+    size_t a_tasks;                 // of packing a
+    size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
     int accumulate;
 } MRC__T(gemm_job);
 
-MRC__TARGET static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
-    const MRC__T(gemm_job) *job = arg;
+// Rows i and on of the block, lines of them, into a's pack.
+MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t i, size_t lines) {
     const mrc_gemm_args *g = job->g;
-    size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
-    size_t j = task * MRC__T(COLS);
-    (void)worker;
+    const size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
+    const MRC__REAL *src = (const MRC__REAL *)g->a.data + (job->i0 + i) * line;
+    MRC__REAL *dst = (MRC__REAL *)(void *)job->h->pack_a + i * (job->a_rows ? job->stride
+                                                                            : job->kc);
 #if MRC__F32
-    if (job->packed) {
-        MRC__T(widen)((float *)job->h->pack_b + j * job->kc,
-                      (const uint32_t *)(const void *)job->packed + j * mrc__ceil_div(job->kc, 2),
-                      job->kc);
+    uint32_t *words = (uint32_t *)(void *)dst;
+    if (job->form == MRC__QUADS || job->form == MRC__SHORTS) {
+        const uint32_t flip = job->h->signed_int8 && job->form == MRC__QUADS ? 0x80 : 0;
+        for (size_t r = 0; r < lines; r++) {
+            MRC__T(quantise_row)(words + r * job->stride, job->form, flip, src + r * line, g->k,
+                                 job->h->row_scale + i + r, job->h->row_zero + i + r);
+        }
+        return;
+    }
+#ifdef MRC__TARGET_PAIRS
+    if (job->form == MRC__PAIRS) {
+        const size_t k0 = 2 * job->k0, n = mrc__min(2 * job->kc, g->k - k0);
+        if (job->a_rows) {
+            MRC__T(narrow_rows)(words, job->stride, src + k0, line, lines, n);
+            return;
+        }
+        for (size_t p = 0; p < lines; p += MRC__ROWS) {
+            MRC__T(narrow_columns)(words + p * job->kc, src + k0 * k_step + p, k_step,
+                                   mrc__min(lines - p, MRC__ROWS), MRC__ROWS, n);
+        }
         return;
     }
 #endif
-    MRC__T(pack_b)((MRC__REAL *)job->h->pack_b + j * job->kc,
-                   (const MRC__REAL *)g->b.data + job->k0 * k_step + (job->j0 + j) * line, line,
-                   k_step, job->nc - j, job->kc);
+#endif
+    MRC__T(pack_a)(dst, src + job->k0 * k_step, line, k_step, lines, job->kc);
+#if MRC__F32
+    if (job->form == MRC__ROUNDED) {
+        MRC__T(round_span)(dst, mrc__round_up(lines, MRC__ROWS) * job->kc);
+    }
+#endif
+}
+
+// One panel of b, from column j of the slice on.
+MRC__TARGET static void MRC__T(gemm_pack_b)(const MRC__T(gemm_job) *job, size_t j) {
+    const mrc_gemm_args *g = job->g;
+    const size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
+    const MRC__REAL *src = (const MRC__REAL *)g->b.data + (job->j0 + j) * line;
+    MRC__REAL *dst = (MRC__REAL *)job->h->pack_b + j * job->kc;
+#if MRC__F32
+    const size_t lines = mrc__min(job->nc - j, MRC__T(COLS));
+    if (job->packed && job->form == MRC__SHORTS) {
+        const uint32_t *from = (const uint32_t *)(const void *)job->packed
+                             + (job->j0 + j) * mrc__ceil_div(g->k, 4);
+        MRC__T(widen_quads)((uint32_t *)(void *)dst, from + job->k0 / 2 * MRC__T(COLS), job->kc);
+        return;
+    }
+    if (job->packed) {
+        const uint32_t *from = (const uint32_t *)(const void *)job->packed
+                             + (job->j0 + j) * mrc__ceil_div(g->k, 2);
+        MRC__T(widen_pairs)(dst, from + job->k0 / 2 * MRC__T(COLS), job->kc);
+        return;
+    }
+#ifdef MRC__TARGET_PAIRS
+    if (job->form == MRC__PAIRS) {
+        const size_t k0 = 2 * job->k0, n = mrc__min(2 * job->kc, g->k - k0);
+        uint32_t rows[MRC__T(COLS) * MRC__KC_PAIRS];
+        if (!g->b_transposed) {
+            MRC__T(narrow_columns)((uint32_t *)(void *)dst, src + k0 * k_step, k_step, lines,
+                                   MRC__T(COLS), n);
+            return;
+        }
+        MRC__T(narrow_rows)(rows, job->kc, src + k0, line, lines, n);
+        MRC__T(pack_b)(dst, (const float *)(const void *)rows, job->kc, 1, lines, job->kc);
+        return;
+    }
+#endif
+    (void)lines;
+#endif
+    MRC__T(pack_b)(dst, src + job->k0 * k_step, line, k_step, job->nc - j, job->kc);
+#if MRC__F32
+    if (job->form == MRC__ROUNDED) MRC__T(round_span)(dst, MRC__T(COLS) * job->kc);
+#endif
+}
+
+static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
+    const MRC__T(gemm_job) *job = arg;
+    (void)worker;
+    if (task >= job->a_tasks) {
+        MRC__T(gemm_pack_b)(job, (task - job->a_tasks) * MRC__T(COLS));
+        return;
+    }
+    const size_t i = task * MRC__PACK_ROWS;
+    MRC__T(gemm_pack_a)(job, i, mrc__min(MRC__PACK_ROWS, job->rows - i));
 }
 
 MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(gemm_job) *job = arg;
     const mrc_gemm_args *g = job->g;
-    size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
-    size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
-    size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
-    MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    if (!job->pairs) {
-        MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line,
-                       k_step, mc, job->kc);
-    }
-    MRC__T(block) block = {
-        .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
-        .a_k = MRC__ROWS, .b = job->b + begin * job->kc,
-        .b_step = MRC__T(COLS) * job->kc, .ld = g->c.ld, .accumulate = job->accumulate,
-        .c = (MRC__REAL *)g->c.data + i0 * g->c.ld + job->j0 + begin };
-#if MRC__F32 && defined(MRC__TARGET_BF16)
-    if (job->pairs) {               // half of the scratch is enough for a block of them
-        MRC__T(multiply_pairs)(&block, (const float *)g->a.data + 2 * job->k0 + i0 * line, line,
-                               mrc__min(2 * job->kc, g->k - 2 * job->k0), pack,
-                               pack + MRC__MC * MRC__KC);
+    const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
+    const size_t mc = mrc__min(job->mc, job->rows - i);
+    const size_t cols = mrc__min(job->group_cols, job->nc - begin);
+    const MRC__REAL *a = (const MRC__REAL *)(const void *)job->h->pack_a;
+    const MRC__REAL *b = job->b + begin / MRC__T(COLS) * job->b_step;
+    MRC__REAL *c = (MRC__REAL *)g->c.data + (job->i0 + i) * g->c.ld + job->j0 + begin;
+    (void)worker;
+#if MRC__F32
+    if (mrc__form_elements(job->form) > 1) {
+        const size_t offset = job->form == MRC__PAIRS ? 0 : job->k0;    // bytes: all k is there
+        MRC__T(words) block = {
+            .m = mc, .n = cols, .k = job->kc, .a = (const uint32_t *)(const void *)a + i * job->kc,
+            .a_row = 1, .a_step = MRC__ROWS, .a_panel = MRC__ROWS * job->kc,
+            .b = (const uint32_t *)(const void *)b, .b_step = job->b_step, .c = c,
+            .ld = g->c.ld, .accumulate = job->accumulate };
+        if (job->a_rows) {
+            block.a = (const uint32_t *)(const void *)a + i * job->stride + offset;
+            block.a_row = job->stride;
+            block.a_step = 1;
+            block.a_panel = MRC__ROWS * job->stride;
+        }
+        MRC__T(multiply_words)(job->h, job->form, &block);
     } else
 #endif
-    MRC__T(multiply)(&block);
+    {
+        const MRC__T(block) block = {
+            .m = mc, .n = cols, .kc = job->kc, .a = a + i * job->kc, .a_step = MRC__ROWS * job->kc,
+            .a_k = MRC__ROWS, .b = b, .b_step = job->b_step, .c = c, .ld = g->c.ld,
+            .accumulate = job->accumulate };
+        MRC__T(multiply)(&block);
+    }
     if (job->finish) {
-        MRC__T(finish_rows)(job->finish, g->c, i0, i0 + mc, job->j0 + begin,
+        MRC__T(finish) f = *job->finish;
+        f.row_scale = job->h->row_scale + i;
+        f.row_zero = job->h->row_zero + i;
+        MRC__T(finish_rows)(&f, g->c, job->i0 + i, job->i0 + i + mc, job->j0 + begin,
                             job->j0 + begin + cols);
     }
 }
 
-// Elements of k in a slice: those of pairs hold twice as many, as their panels are as large.
-static size_t MRC__T(k_slice)(size_t k, int halves, int pairs) {
-    if (!halves) return mrc__slice(k, MRC__KC, 4);
-    size_t slice = mrc__slice(mrc__ceil_div(k, 2), MRC__KC, 4);
-    return pairs ? slice : 2 * slice;
+// How b is multiplied, from its dtype and from whether it came packed.
+static mrc__form MRC__T(form_of)(const mrc__host_backend *h, const mrc_gemm_args *g, int packed,
+                                 int rounded) {
+    if (!MRC__F32 || (!packed && !rounded)) return MRC__FLOATS;
+    if (packed && g->b.dtype == MRC_DTYPE_F32) return MRC__FLOATS;
+    if (packed && g->b.dtype == MRC_DTYPE_I8) return h->dot_int8 ? MRC__QUADS : MRC__SHORTS;
+    return h->dot_bf16 ? MRC__PAIRS : packed ? MRC__FLOATS : MRC__ROUNDED;
 }
 
-// Where the block of columns j0 .. j0 + nc and of k from k0 on begins in a packed matrix, counted
-// in floats or pairs.  nc n and k0 0 at j0 0: its size.
-static size_t MRC__T(packed_at)(size_t k, int halves, size_t j0, size_t nc, size_t k0) {
-    if (halves) return j0 * mrc__ceil_div(k, 2) + mrc__round_up(nc, MRC__T(COLS)) * (k0 / 2);
-    return j0 * k + mrc__round_up(nc, MRC__T(COLS)) * k0;
+// The sizes of the slices, from shapes alone.  ready: b's panels are multiplied as they are.
+typedef struct MRC__T(slices) { size_t k, n, rows; int ready; } MRC__T(slices);
+static MRC__T(slices) MRC__T(slices_of)(const MRC__T(gemm_job) *job) {
+    const mrc_gemm_args *g = job->g;
+    const int words = mrc__form_elements(job->form) > 1;
+    MRC__T(slices) s = { .ready = job->packed && (words || g->b.dtype == MRC_DTYPE_F32)
+                               && job->form != MRC__SHORTS };
+    size_t most = s.ready && words ? MRC__KC_WORDS : job->form == MRC__PAIRS ? MRC__KC_PAIRS
+                : MRC__KC;
+    s.k = mrc__slice(job->k_all, most, 4);
+    s.n = mrc__slice(g->n, s.ready && words && job->k_all <= s.k ? g->n : MRC__NC, MRC__T(COLS));
+    s.rows = job->a_rows ? job->stride : s.k;
+    s.rows = mrc__min(MRC__A_BYTES / (s.rows * sizeof(MRC__REAL)), MRC__A_ROWS);
+    s.rows = s.rows / MRC__MC * MRC__MC;
+    return s;
 }
 
-MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
-                                               const MRC__T(finish) *finish) {
+// One slice of n and k, one block of rows.
+static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
+    const mrc__host_backend *h = job->h;
+    const size_t b_panels = mrc__ceil_div(job->nc, MRC__T(COLS)), volume = job->nc * job->kc;
+    const size_t b_tasks = pack_b ? b_panels : 0;
+    const size_t row_tasks = mrc__ceil_div(job->rows, job->mc);
+    // Enough tasks for many threads, but for products that are small.
+    const size_t aim = job->rows >= 64 && volume >= (size_t)1 << 18 ? 64 : 16;
+    const size_t split = mrc__min(mrc__ceil_div(aim, row_tasks), b_panels);
+    job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
+    job->groups = mrc__ceil_div(job->nc, job->group_cols);
+    job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
+    mrc__pool_run(h->pool, job->a_tasks + b_tasks,
+                  (pack_a ? job->rows * job->kc / 4 : 0) + (pack_b ? volume / 2 : 0),
+                  MRC__T(gemm_pack), job);
+    mrc__pool_run(h->pool, row_tasks * job->groups, job->rows * volume / 64, MRC__T(gemm_task),
+                  job);
+}
+
+// rounded: operands are rounded to bf16 first.
+static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
+                                   const MRC__T(finish) *finish, int rounded) {
     const mrc__host_backend *h = be->self;
-    const int packed = g->b.ld == 0 && g->b_transposed, halves = g->b.dtype == MRC_DTYPE_BF16;
-    const int pairs = packed && halves && h->dot_bf16;
-    const size_t k_all = pairs ? mrc__ceil_div(g->k, 2) : g->k;
-    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = MRC__T(k_slice)(g->k, halves, pairs);
-    size_t panels = mrc__ceil_div(g->m, MRC__ROWS);
-    size_t mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
-    size_t row_tasks = mrc__ceil_div(g->m, mc ? mc : 1);
-    if (row_tasks == 0) return MRC_OK;
-    for (size_t j0 = 0; j0 < g->n; j0 += nc) {
-        for (size_t k0 = 0; k0 == 0 || k0 < k_all; k0 += kc) {  // k = 0 still writes c
-            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, k_all - k0),
-                                     .j0 = j0, .nc = mrc__min(nc, g->n - j0), .mc = mc,
-                                     .pairs = pairs, .b = h->pack_b,
-                                     .finish = k0 + kc >= k_all ? finish : NULL,
-                                     .accumulate = k0 > 0 || g->c.accumulate };
-            if (packed) {
-                job.packed = (const MRC__REAL *)g->b.data
-                           + MRC__T(packed_at)(g->k, halves, j0, job.nc, pairs ? 2 * k0 : k0);
-                if (pairs || !halves) job.b = job.packed;
+    const int packed = g->b.ld == 0 && g->b_transposed;
+    MRC__T(gemm_job) job = { .g = g, .h = h, .form = MRC__T(form_of)(h, g, packed, rounded),
+                             .packed = packed ? g->b.data : NULL };
+    const size_t elements = mrc__form_elements(job.form), panels = mrc__ceil_div(g->m, MRC__ROWS);
+    job.k_all = mrc__ceil_div(g->k, elements);
+    job.a_rows = elements > 1 && !g->a_transposed;
+    job.stride = mrc__row_words(job.k_all);
+    if (g->m == 0 || g->n == 0) return MRC_OK;
+    const MRC__T(slices) s = MRC__T(slices_of)(&job);
+    const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
+    if (!bytes) job.stride = mrc__row_words(s.k);
+    job.mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
+    for (job.j0 = 0; job.j0 < g->n; job.j0 += s.n) {
+        job.nc = mrc__min(s.n, g->n - job.j0);
+        for (job.k0 = 0; job.k0 == 0 || job.k0 < job.k_all; job.k0 += s.k) {    // k 0: c is 0
+            job.kc = mrc__min(s.k, job.k_all - job.k0);
+            job.accumulate = job.k0 > 0 || g->c.accumulate;
+            job.finish = job.k0 + s.k >= job.k_all ? finish : NULL;
+            job.b = s.ready ? job.packed + job.j0 * job.k_all + job.k0 * MRC__T(COLS) : h->pack_b;
+            job.b_step = MRC__T(COLS) * (s.ready ? job.k_all : job.kc);
+            for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
+                job.rows = mrc__min(s.rows, g->m - job.i0);
+                const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
+                MRC__T(gemm_block)(&job, !kept, !s.ready && job.i0 == 0);
             }
-            size_t b_panels = mrc__ceil_div(job.nc, MRC__T(COLS));
-            size_t split = mrc__min(mrc__ceil_div(16, row_tasks), b_panels);
-            job.group_cols = mrc__ceil_div(b_panels, split) * MRC__T(COLS);
-            job.groups = mrc__ceil_div(job.nc, job.group_cols);
-            size_t work = g->m * job.nc * job.kc / 64;
-            if (job.b != job.packed) {
-                mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
-            }
-            mrc__pool_run(h->pool, row_tasks * job.groups, work, MRC__T(gemm_task), &job);
         }
     }
     return MRC_OK;
 }
 
-MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    return MRC__T(gemm_run)(be, g, NULL);
+static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
+    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
+}
+
+// Whether a linear map to `out` columns has its operands rounded to bf16.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+// A product of such a map.
+static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_t out) {
+    mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
+    if (!g->c.data) return MRC_OK;
+    if (gemm != MRC__T(gemm)) return gemm(be, g);
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
 }
 
 #if MRC__F32
-// Who replaced gemm has its own products of f32.
+// Who replaced gemm has its own products of f32.  Of bytes: the panels, then for each row of the
+// matrix its scale and the sum of its bytes.
+static size_t MRC__T(prepack_words)(mrc_dtype dtype, size_t rows, size_t columns) {
+    const size_t k = dtype == MRC_DTYPE_F32 ? columns
+                   : mrc__ceil_div(columns, dtype == MRC_DTYPE_I8 ? 4 : 2);
+    return mrc__round_up(rows, MRC__T(COLS)) * k;
+}
 static size_t MRC__T(prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows,
                                     size_t columns) {
-    const int halves = dtype == MRC_DTYPE_BF16;
     size_t room = mrc__round_up(rows, MRC__T(COLS)), elements, bytes;
-    if (!halves && (dtype != MRC_DTYPE_F32 || be->kernels[dtype].gemm != MRC__T(gemm))) return 0;
+    if (dtype == MRC_DTYPE_F32 && be->kernels[dtype].gemm != MRC__T(gemm)) return 0;
+    if (dtype == MRC_DTYPE_I8 && columns > MRC__INT8_COLUMNS) return 0;
+    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_BF16 && dtype != MRC_DTYPE_I8) return 0;
     if (room < rows || !mrc__mul(room, columns, &elements)
-        || !mrc__mul(elements, sizeof(float), &bytes)) return 0;
-    return MRC__T(packed_at)(columns, halves, room, 0, 0) * sizeof(float);
+        || !mrc__mul(elements, 2 * sizeof(float), &bytes)) return 0;
+    const size_t words = MRC__T(prepack_words)(dtype, rows, columns);
+    return (words + (dtype == MRC_DTYPE_I8 ? 2 * room : 0)) * sizeof(float);
 }
 
 typedef struct MRC__T(prepack_job) {
     const mrc__host_backend *h;
+    mrc_dtype    dtype;
     float       *dst;
     const float *src;
     size_t       rows, columns;
-    int          halves;
 } MRC__T(prepack_job);
 
-// One panel, slice by slice.
+enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
+
+// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
+static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < room; i++) {
+        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
+        sum += to[i];
+    }
+    return sum;
+}
+
+// One panel.
 MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(prepack_job) *p = arg;
-    const size_t nc = mrc__slice(p->rows, MRC__NC, MRC__T(COLS));
-    const size_t k_all = p->columns, kc = MRC__T(k_slice)(k_all, p->halves, 0);
-    const size_t row = task * MRC__T(COLS), j0 = row / nc * nc, lines = p->rows - row;
-    uint16_t *halves = (uint16_t *)(void *)(p->h->pack_a + worker * p->h->pack_a_bytes);
-    for (size_t k0 = 0; k0 < k_all; k0 += kc) {
-        const size_t n = mrc__min(kc, k_all - k0), pairs = mrc__ceil_div(n, 2);
-        const float *src = p->src + row * k_all + k0;
-        float *dst = p->dst + MRC__T(packed_at)(k_all, p->halves, j0, mrc__min(nc, p->rows - j0),
-                                                k0);
-        if (!p->halves) {
-            MRC__T(pack_b)(dst + (row - j0) * n, src, k_all, 1, lines, n);
-            continue;
+    const size_t k_all = p->columns, row = task * MRC__T(COLS), room = MRC__T(PREPACK_K);
+    const size_t lines = mrc__min(p->rows - row, MRC__T(COLS));
+    const size_t per = p->dtype == MRC_DTYPE_I8 ? 4 : p->dtype == MRC_DTYPE_BF16 ? 2 : 1;
+    const float *src = p->src + row * k_all;
+    float *dst = p->dst + row * mrc__ceil_div(k_all, per);
+    float *scale = p->dst + MRC__T(prepack_words)(p->dtype, p->rows, k_all) + row;
+    int32_t *sum = (int32_t *)(void *)(scale + mrc__round_up(p->rows, MRC__T(COLS)));
+    char *mine = (char *)p->h->pack_b + worker * MRC__T(COLS) * room * sizeof(uint16_t);
+    if (p->dtype == MRC_DTYPE_F32) {
+        MRC__T(pack_b)(dst, src, k_all, 1, lines, k_all);
+        return;
+    }
+    for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
+        float most = 0, poison = 0;
+        for (size_t k = 0; i < lines && k < k_all; k++) {
+            most = fmaxf(most, fabsf(src[i * k_all + k]));
+            poison += src[i * k_all + k] * 0;
         }
-        for (size_t i = 0; i < mrc__min(lines, MRC__T(COLS)); i++) {
-            halves[(i + 1) * 2 * pairs - 1] = 0;                // n may be odd
-            mrc__narrow(MRC_DTYPE_BF16, halves + i * 2 * pairs, src + i * k_all, n);
+        scale[i] = most / 127 + poison;
+        sum[i] = 0;
+    }
+    for (size_t k0 = 0; k0 < k_all; k0 += room) {
+        const size_t n = mrc__min(room, k_all - k0), words = mrc__ceil_div(n, per);
+        for (size_t i = 0; i < lines; i++) {
+            const float *x = src + i * k_all + k0;
+            if (p->dtype == MRC_DTYPE_I8) {
+                const float by = scale[i] > 0 ? 1 / scale[i] : 0;
+                sum[i] += MRC__T(prepack_row)((int8_t *)mine + 4 * i * words, x, n, 4 * words, by);
+                continue;
+            }
+            uint16_t *to = (uint16_t *)(void *)mine + 2 * i * words;
+            to[2 * words - 1] = 0;                      // n may be odd
+            mrc__narrow(MRC_DTYPE_BF16, to, x, n);
         }
-        MRC__T(pack_b)(dst + (row - j0) * pairs, (const float *)(const void *)halves, pairs, 1,
-                       lines, pairs);
+        MRC__T(pack_b)(dst + k0 / per * MRC__T(COLS), (const float *)(const void *)mine, words, 1,
+                       lines, words);
     }
 }
 
 static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
                                   size_t columns, const float *host_src) {
     const mrc__host_backend *h = be->self;
-    MRC__T(prepack_job) job = { h, dst, host_src, rows, columns, dtype == MRC_DTYPE_BF16 };
+    MRC__T(prepack_job) job = { h, dtype, dst, host_src, rows, columns };
     mrc__pool_run(h->pool, mrc__ceil_div(rows, MRC__T(COLS)), rows * columns / 2,
                   MRC__T(prepack_task), &job);
     return MRC_OK;
@@ -10954,8 +11834,16 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
     MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .act = a->act,
                                       .y = act ? a->y.data : NULL, .ld = a->y.ld },
                                .z = g.c, .n = a->n, .out = a->out };
+#if MRC__F32
+    if (a->weight.dtype == MRC_DTYPE_I8) {
+        job.f.scale = (const float *)a->weight.data
+                    + MRC__T(prepack_words)(MRC_DTYPE_I8, a->out, a->in);
+        job.f.sum = (const int32_t *)(const void *)(job.f.scale
+                                                    + mrc__round_up(a->out, MRC__T(COLS)));
+    }
+#endif
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
-        return MRC__T(gemm_run)(be, &g, &job.f);
+        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out));
     }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
@@ -10986,8 +11874,8 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
     mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dz, .b = a->weight, .c = a->dx };
     mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz, .b = a->x,
                          .c = a->dweight };
-    if (dx.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
-    if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+    MRC__TRY(MRC__T(product)(be, &dx, a->out));
+    MRC__TRY(MRC__T(product)(be, &dw, a->out));
     MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dz,
                                                .dbias = a->dbias });
     return MRC_OK;
@@ -12392,7 +13280,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
         mrc_gemm_args g = { .m = a->n, .n = 4 * h, .k = a->in, .b_transposed = 1, .a = a->x,
                             .b = a->weight_ih[d],
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
-        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
@@ -12425,7 +13313,6 @@ MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequence
 MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_lstm_bwd_args *a,
                                                      MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2];
     for (size_t d = 0; d < 2; d++) {
         dz[d] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data + d * 4 * h };
@@ -12434,19 +13321,19 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = a->n, .n = a->in, .k = 4 * h, .a = dz[d], .b = a->weight_ih[d],
                             .c = a->dx };
         g.c.accumulate |= d > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = a->x, .c = a->dweight_ih[d] };
-        if (g.c.data) MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));           // recurrent: not rounded
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = k < 2 ? a->dbias_ih[k] : a->dbias_hh[k - 2];
@@ -12509,7 +13396,7 @@ MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd
                                 .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
                                 .c = { a->x.dtype, w.gates_ld,
                                        w.gates + d * 4 * h + n * 3 * h, 0 } };
-            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+            MRC__TRY(MRC__T(product)(be, &g, 3 * h));
         }
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
@@ -12531,7 +13418,6 @@ static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args 
 MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
                                                     MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2][2];
     for (size_t k = 0; k < 4; k++) {
         dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
@@ -12542,21 +13428,21 @@ MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_g
                             .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
                             .c = a->dx };
         g.c.accumulate |= k > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
                             .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
         if (!g.c.data) continue;
         g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = a->dbias_ih[k / 2];
@@ -12653,11 +13539,18 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__ROWS_MIN  2
 #define MRC__VEC_BYTES 32
 #define MRC__TARGET    MRC__TARGETS("avx2,fma")
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define MRC__TARGET_QUADS MRC__TARGETS("avx2,fma,avx512f,avx512vl,avx512vnni")
+#define MRC__TARGET_QUADS_SECOND MRC__TARGET
+#define MRC__HAS_QUADS
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
 #undef MRC__F32
+#undef MRC__TARGET_QUADS
+#undef MRC__TARGET_QUADS_SECOND
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -12670,16 +13563,18 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__VEC_BYTES 64
 #define MRC__TARGET    MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
 #if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10
-#define MRC__TARGET_BF16 MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#define MRC__TARGET_PAIRS MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#define MRC__HAS_PAIRS
+#endif
+#ifdef MRC__HAS_QUADS
+#define MRC__TARGET_QUADS MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512vnni")
 #endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
 #include MRC_SELF
-#ifdef MRC__TARGET_BF16
-#undef MRC__TARGET_BF16
-#define MRC__HAS_BF16
-#endif
+#undef MRC__TARGET_PAIRS
+#undef MRC__TARGET_QUADS
 #undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
@@ -12698,11 +13593,21 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #else
 #define MRC__TARGET    __attribute__((optimize("fp-contract=fast")))
 #endif
+#if defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 11 : __GNUC__ >= 10)
+#define MRC__TARGET_PAIRS MRC__TARGETS("arch=armv8.2-a+bf16")
+#define MRC__TARGET_QUADS MRC__TARGETS("arch=armv8.2-a+i8mm")
+#define MRC__TARGET_QUADS_SECOND MRC__TARGETS("arch=armv8.2-a+dotprod")
+#define MRC__HAS_PAIRS
+#define MRC__HAS_QUADS
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_neon_f32
 #include MRC_SELF
 #undef MRC__F32
+#undef MRC__TARGET_PAIRS
+#undef MRC__TARGET_QUADS
+#undef MRC__TARGET_QUADS_SECOND
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -12729,40 +13634,75 @@ static int mrc__cpu_has(mrc_isa isa) {
     return 0;
 }
 
+// Which instructions for words this processor has, of those that were compiled.
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+static void mrc__cpu_dots(mrc__host_backend *h, mrc_isa isa) {
+    int bf16 = 0, first = 0, second = 0;
+#if defined(__x86_64__)
+#ifdef MRC__HAS_PAIRS
+    bf16 = isa == MRC_ISA_AVX512 && __builtin_cpu_supports("avx512bf16");
+#endif
+#ifdef MRC__HAS_QUADS
+    first = (isa == MRC_ISA_AVX512 || isa == MRC_ISA_AVX2) && __builtin_cpu_supports("avx512vnni")
+         && __builtin_cpu_supports("avx512vl");
+    if (isa == MRC_ISA_AVX2) {
+        unsigned a = 0, b = 0, c = 0, d = 0;            // leaf 7.1, eax bit 4: AVX-VNNI
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+        if (a >= 7) {
+            a = 7;
+            c = 1;
+            __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+            second = a >> 4 & 1;
+        }
+    }
+#endif
+#elif defined(__aarch64__) && defined(MRC__HAS_QUADS)
+    bf16 = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP2) >> 14 & 1);     // HWCAP2_BF16
+    first = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP2) >> 13 & 1);    // HWCAP2_I8MM
+    second = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP) >> 20 & 1);    // HWCAP_ASIMDDP
+    h->signed_int8 = !first && second;
+#endif
+    (void)isa;
+    h->dot_bf16 = bf16 != 0;
+    h->dot_int8 = first ? MRC__DOT_FIRST : second ? MRC__DOT_SECOND : MRC__DOT_NONE;
+}
+
+// The name by which bits of this instance can be told from those of others: of the instruction set,
+// and where operands are rounded, of how their products are made.
+static const char *mrc__cpu_name(mrc_isa isa, mrc_math math, int dot_bf16) {
+    static const char *const names[][3] = {
+        { "baseline", "baseline-bf16-emulated", "" },
+        { "avx2", "avx2-bf16-emulated", "" },
+        { "avx512", "avx512-bf16-emulated", "avx512-bf16" },
+        { "neon", "neon-bf16-emulated", "neon-bf16" } };
+    return names[isa - MRC_ISA_BASELINE][math == MRC_MATH_F32 ? 0 : dot_bf16 ? 2 : 1];
+}
+
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
-    be->isa = "baseline";
+    mrc__host_backend *h = be->self;
     mrc__cpu_fill_table_f32(be, MRC_DTYPE_F32);
     mrc__cpu_fill_table_f64(be, MRC_DTYPE_F64);
 #if defined(__x86_64__)
-    if (isa == MRC_ISA_AVX2) {
-        be->isa = "avx2";
-        mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
-    }
-    if (isa == MRC_ISA_AVX512) {
-        be->isa = "avx512";
-        mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
-#ifdef MRC__HAS_BF16
-        ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
-#endif
-    }
+    if (isa == MRC_ISA_AVX2) mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
+    if (isa == MRC_ISA_AVX512) mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
 #elif defined(__aarch64__)
-    if (isa == MRC_ISA_NEON) {
-        be->isa = "neon";
-        mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
-    }
-#else
-    (void)isa;
+    if (isa == MRC_ISA_NEON) mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
 #endif
+    mrc__cpu_dots(h, isa);
+    be->isa = mrc__cpu_name(isa, be->math, h->dot_bf16);
 }
 
 // The pool, the gemm's packs and the kernels, onto what the naive constructor made.
 static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
     mrc__host_backend *h = be->self;
     MRC__TRY(mrc__pool_new(&h->pool, &h->host, threads));
-    h->pack_a_bytes = (size_t)MRC__MC * MRC__KC * sizeof(double);
-    h->pack_a = mrc__host_alloc(be, h->pack_a_bytes * h->pool->n_workers);
+    h->pack_a = mrc__host_alloc(be, MRC__A_BYTES);
     h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
-    if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
+    h->row_scale = mrc__host_alloc(be, MRC__A_ROWS * sizeof *h->row_scale);
+    h->row_zero = mrc__host_alloc(be, MRC__A_ROWS * sizeof *h->row_zero);
+    if (!h->pack_a || !h->pack_b || !h->row_scale || !h->row_zero) return MRC_ERR_MEM;
     be->name = "cpu";
     be->kernels[MRC_DTYPE_F16] = be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){0};
     mrc__cpu_fill(be, isa);
@@ -14541,7 +15481,11 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     size_t length = strlen(path);
     const char *dir = kind == 2 ? path : NULL;
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
-    if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
+    char hint[MRC__HINT_BYTES];
+    if (kind == 0) {
+        return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
+                         mrc__hub_hint(hint, path, strlen(path)));
+    }
     if (!mrc__tok_trie_init(&tok->host, &tok->words)
         || !mrc__tok_trie_init(&tok->host, &tok->merges)
         || !mrc__tok_trie_init(&tok->host, &tok->added[0])
@@ -15514,25 +16458,58 @@ static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) 
 //==============================================================================
 // >>impl.arrow   the stream that datasets.save_to_disk writes
 //
-// Messages of metadata (flatbuffers) and buffers.  Every position is held against what is there
-// before it is read, offsets must rise, text must be UTF-8.  A row becomes the JSON object that it
-// would be in a JSONL file, so that all that is checked of rows is checked in one place.
+// A stream is a list of messages: metadata (a flatbuffer) and a body of buffers.  The first message
+// is the schema, the others are batches of rows.  The format is described in Arrow's "Columnar
+// Format" and in its Schema.fbs and Message.fbs.
+//
+// Every position is checked against the size of what it points into before it is read; offsets must
+// rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
+// work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
+// JSONL file, so rows are checked in one place only.  Columns that no example needs are stepped
+// over, whatever their type; a needed column of another type is refused by its name.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__ARROW_FIELDS 1000
 #define MRC__ARROW_DEPTH  8
 
-enum { MRC__ARROW_NULL = 1, MRC__ARROW_INT = 2, MRC__ARROW_FLOAT = 3, MRC__ARROW_BINARY = 4,
-       MRC__ARROW_UTF8 = 5, MRC__ARROW_BOOL = 6, MRC__ARROW_LIST = 12, MRC__ARROW_STRUCT = 13,
-       MRC__ARROW_LARGE_BINARY = 19, MRC__ARROW_LARGE_UTF8 = 20, MRC__ARROW_LARGE_LIST = 21 };
+// The types of Schema.fbs: number, name, and how many buffers a column of the type has in a batch.
+// A union of the dense mode has one more, a view has as many more as its batch says.
+#define MRC__ARROW_TYPE_LIST(X)                                                                   \
+    X(NULL, 1, "null", 0)                X(INT, 2, "integer", 2)                                  \
+    X(FLOAT, 3, "floating point", 2)     X(BINARY, 4, "binary", 3)                                \
+    X(UTF8, 5, "string", 3)              X(BOOL, 6, "bool", 2)                                    \
+    X(DECIMAL, 7, "decimal", 2)          X(DATE, 8, "date", 2)                                    \
+    X(TIME, 9, "time", 2)                X(TIMESTAMP, 10, "timestamp", 2)                         \
+    X(INTERVAL, 11, "interval", 2)       X(LIST, 12, "list", 2)                                   \
+    X(STRUCT, 13, "struct", 1)           X(UNION, 14, "union", 1)                                 \
+    X(FIXED_BINARY, 15, "fixed-size binary", 2) X(FIXED_LIST, 16, "fixed-size list", 1)           \
+    X(MAP, 17, "map", 2)                 X(DURATION, 18, "duration", 2)                           \
+    X(LARGE_BINARY, 19, "large binary", 3) X(LARGE_UTF8, 20, "large string", 3)                   \
+    X(LARGE_LIST, 21, "large list", 2)   X(RUN_END, 22, "run-end encoded", 0)                     \
+    X(BINARY_VIEW, 23, "binary view", 2) X(UTF8_VIEW, 24, "string view", 2)                       \
+    X(LIST_VIEW, 25, "list view", 3)     X(LARGE_LIST_VIEW, 26, "large list view", 3)
+enum {
+#define MRC_X(NAME, number, name, buffers) MRC__ARROW_##NAME = number,
+    MRC__ARROW_TYPE_LIST(MRC_X)
+#undef MRC_X
+    MRC__ARROW_TYPES, MRC__ARROW_DICTIONARY = 0         // 0: values are indices into a dictionary
+};
+static const struct { const char *name; int buffers; } mrc__arrow_types[MRC__ARROW_TYPES] = {
+    [MRC__ARROW_DICTIONARY] = { "dictionary", 2 },
+#define MRC_X(NAME, number, name, buffers) [number] = { name, buffers },
+    MRC__ARROW_TYPE_LIST(MRC_X)
+#undef MRC_X
+};
 
 typedef struct mrc__arrow_column {
     struct mrc__arrow_column *next, *child;
     const char *name;
     size_t      name_bytes;
-    int         type, bytes, is_signed, wide;   // bytes: of a number; wide: 64-bit offsets
+    int         type, needed;
+    int         n_buffers;                      // of a column that is stepped over
+    int         bytes, is_signed, wide;         // bytes: of an integer; wide: 64-bit offsets
     // Of the batch that is being read:
-    uint64_t    n, data_bytes;
+    uint64_t    n;
     const unsigned char *valid, *offsets, *data;        // valid NULL: all are
 } mrc__arrow_column;
 
@@ -15541,7 +16518,8 @@ typedef struct mrc__arrow {
     const char *path;
     const unsigned char *file, *meta, *body;
     size_t      file_bytes, at, meta_bytes, n_fields;
-    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, nodes, buffers;
+    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, view, n_views;
+    uint64_t    nodes, buffers, views;          // where these vectors begin in the metadata
     mrc__bump   pool, row;
     mrc__arrow_column *columns;
 } mrc__arrow;
@@ -15594,36 +16572,31 @@ static uint64_t mrc__fb_vector(const mrc__arrow *a, uint64_t table, int index, s
     return at + 4;
 }
 
+static int mrc__arrow_is_list(const mrc__arrow_column *c) {
+    return c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
+}
+
 static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_column *c) {
     int bad = 0;
-    c->type = (int)mrc__fb_scalar(a, field, 2, 1, &bad);
+    uint64_t number = mrc__fb_scalar(a, field, 2, 1, &bad);
     uint64_t type = mrc__fb_follow(a, field, 3, &bad);
-    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8
-              || c->type == MRC__ARROW_LARGE_BINARY;
-    if (bad || (!type && c->type != MRC__ARROW_NULL)) return mrc__arrow_fail(a, "a bad schema");
-    if (mrc__fb_field(a, field, 4, &bad)) {
-        return mrc__arrow_fail(a, "a column with a dictionary, which is not supported");
+    if (number >= MRC__ARROW_TYPES) {
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" is of Arrow type %llu, "
+                         "which is not known (drop it: remove_columns())", a->path, c->name,
+                         (unsigned long long)number);
     }
-    switch (c->type) {
-    case MRC__ARROW_INT: {
+    c->type = mrc__fb_field(a, field, 4, &bad) ? MRC__ARROW_DICTIONARY : (int)number;
+    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8;
+    c->n_buffers = mrc__arrow_types[c->type].buffers;
+    if (number == 0 || (!type && number != MRC__ARROW_NULL)) bad = 1;
+    if (!bad && c->type == MRC__ARROW_UNION) {
+        c->n_buffers += mrc__fb_scalar(a, type, 0, 2, &bad) == 1;
+    }
+    if (!bad && c->type == MRC__ARROW_INT) {
         uint64_t bits = mrc__fb_scalar(a, type, 0, 4, &bad);
         c->is_signed = mrc__fb_scalar(a, type, 1, 1, &bad) != 0;
         c->bytes = (int)(bits / 8 % 16);
         if (bits != 8 && bits != 16 && bits != 32 && bits != 64) bad = 1;
-        break;
-    }
-    case MRC__ARROW_FLOAT: {
-        uint64_t precision = mrc__fb_scalar(a, type, 0, 2, &bad);
-        if (precision > 2) bad = 1;
-        c->bytes = precision == 0 ? 2 : precision == 1 ? 4 : 8;
-        break;
-    }
-    case MRC__ARROW_NULL: case MRC__ARROW_BINARY: case MRC__ARROW_UTF8: case MRC__ARROW_BOOL:
-    case MRC__ARROW_LIST: case MRC__ARROW_STRUCT: case MRC__ARROW_LARGE_BINARY:
-    case MRC__ARROW_LARGE_UTF8: case MRC__ARROW_LARGE_LIST: break;
-    default:
-        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: a column of Arrow type %d, which is not "
-                         "supported", a->path, c->type);
     }
     return bad ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
 }
@@ -15641,7 +16614,7 @@ static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, in
         if (++a->n_fields > MRC__ARROW_FIELDS) return mrc__arrow_fail(a, "more than 1000 columns");
         memset(c, 0, sizeof *c);
         if (!mrc__fb_get(a, at + 4 * i, 4, &offset)) break;
-        uint64_t field = at + 4 * i + offset, bytes = 0, children = 0;
+        uint64_t field = at + 4 * i + offset, bytes = 0;
         uint64_t name = mrc__fb_vector(a, field, 0, 1, &bytes, &bad);
         if (bad) break;
         char *text = mrc__bump_alloc(&a->pool, (size_t)bytes + 1, 1);
@@ -15653,14 +16626,93 @@ static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, in
         MRC__TRY(mrc__arrow_type(a, field, c));
         size_t n_children = 0;
         MRC__TRY(mrc__arrow_fields(a, field, 5, depth + 1, &c->child, &n_children));
-        children = n_children;
-        int list_type = c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
-        if (list_type ? children != 1 : c->type != MRC__ARROW_STRUCT && children) bad = 1;
+        int is_flat = c->type == MRC__ARROW_INT || c->type == MRC__ARROW_BOOL
+                    || c->type == MRC__ARROW_UTF8 || c->type == MRC__ARROW_LARGE_UTF8;
+        if (mrc__arrow_is_list(c) ? n_children != 1 : is_flat && n_children) bad = 1;
         *list = c;
         list = &c->next;
         ++*count;
     }
     return bad || *count != n ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+// What examples are made of.  Only these columns are read.
+enum { MRC__ARROW_ID, MRC__ARROW_TEXT, MRC__ARROW_WHOLE, MRC__ARROW_FLAG, MRC__ARROW_ANSWERS };
+static const struct mrc__arrow_wanted {
+    const char *name, *expected;
+    int         kind, optional;         // optional: of another type, it counts as absent
+} mrc__arrow_columns[] = {
+    { "id", "string or integer", MRC__ARROW_ID, 0 },
+    { "guid", "string or integer", MRC__ARROW_ID, 1 },
+    { "title", "string", MRC__ARROW_TEXT, 1 },
+    { "context", "string", MRC__ARROW_TEXT, 0 },
+    { "question", "string", MRC__ARROW_TEXT, 0 },
+    { "answers", "struct, or list of structs, of text and answer_start", MRC__ARROW_ANSWERS, 0 },
+    { "is_impossible", "bool", MRC__ARROW_FLAG, 0 },
+    { "question_type", "integer", MRC__ARROW_WHOLE, 1 },
+}, mrc__arrow_answers[] = {
+    { "text", "string", MRC__ARROW_TEXT, 0 },
+    { "answer_start", "integer", MRC__ARROW_WHOLE, 0 },
+};
+
+static int mrc__arrow_fits(const mrc__arrow_column *c, int kind) {
+    int text = c->type == MRC__ARROW_UTF8 || c->type == MRC__ARROW_LARGE_UTF8;
+    if (c->type == MRC__ARROW_NULL) return 1;           // no value is of a wrong type
+    switch (kind) {
+    case MRC__ARROW_ID:   return text || c->type == MRC__ARROW_INT;
+    case MRC__ARROW_TEXT: return text;
+    case MRC__ARROW_FLAG: return c->type == MRC__ARROW_BOOL;
+    default:              return c->type == MRC__ARROW_INT;
+    }
+}
+
+static mrc_status mrc__arrow_refuse(const mrc__arrow *a, const char *name,
+                                    const mrc__arrow_column *c, const char *expected) {
+    return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" cannot be used (found %s, "
+                     "expected %s; cast_column() changes it)", a->path, name,
+                     mrc__arrow_types[c->type].name, expected);
+}
+
+// Marks what is read of "answers": text and answer_start, each a value or a list of values.
+static mrc_status mrc__arrow_need_answers(mrc__arrow *a, mrc__arrow_column *c) {
+    mrc__arrow_column *record = mrc__arrow_is_list(c) ? c->child : c;
+    c->needed = record->needed = 1;
+    if (record->type == MRC__ARROW_NULL) return MRC_OK;
+    if (record->type != MRC__ARROW_STRUCT) {
+        return mrc__arrow_refuse(a, c->name, record, mrc__arrow_columns[5].expected);
+    }
+    for (mrc__arrow_column *x = record->child; x; x = x->next) {
+        for (size_t i = 0; i < 2; i++) {
+            mrc__arrow_column *value = mrc__arrow_is_list(x) ? x->child : x;
+            if (strcmp(x->name, mrc__arrow_answers[i].name)) continue;
+            if (!mrc__arrow_fits(value, mrc__arrow_answers[i].kind)) {
+                return mrc__arrow_refuse(a, x->name, value, mrc__arrow_answers[i].expected);
+            }
+            x->needed = value->needed = 1;
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_need(mrc__arrow *a) {
+    const size_t n = sizeof mrc__arrow_columns / sizeof *mrc__arrow_columns;
+    for (mrc__arrow_column *c = a->columns; c; c = c->next) {
+        for (size_t i = 0; i < n; i++) {
+            const struct mrc__arrow_wanted *w = &mrc__arrow_columns[i];
+            if (strcmp(c->name, w->name)) continue;
+            if (w->kind == MRC__ARROW_ANSWERS) {
+                MRC__TRY(mrc__arrow_need_answers(a, c));
+            } else if (mrc__arrow_fits(c, w->kind)) {
+                c->needed = 1;
+            } else if (!w->optional) {
+                return mrc__arrow_refuse(a, c->name, c, w->expected);
+            } else {
+                mrc__note(a->ctx, "%s: column \"%s\" is not used (found %s, expected %s)", a->path,
+                          c->name, mrc__arrow_types[c->type].name, w->expected);
+            }
+        }
+    }
+    return MRC_OK;
 }
 
 // The next buffer of the batch, at least `least` bytes of it.
@@ -15701,42 +16753,72 @@ static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64
     return MRC_OK;
 }
 
-// One column of a batch and those below it.
-static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected) {
+// The next column's number of values.  A value takes a bit at least, but for nulls, which nobody
+// has many of.
+static mrc_status mrc__arrow_length(mrc__arrow *a, uint64_t *n, uint64_t *nulls) {
+    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    *n = *nulls = 0;
+    mrc__fb_get(a, a->nodes + 16 * a->node, 8, n);              // the vector lies inside
+    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, nulls);
+    a->node++;
+    if (*n / 8 > a->body_bytes || *nulls > *n) return mrc__arrow_fail(a, "a bad length");
+    return MRC_OK;
+}
+
+// Steps over a column that nobody needs.
+static mrc_status mrc__arrow_skip(mrc__arrow *a, const mrc__arrow_column *c) {
+    uint64_t n, bytes, more = 0;
+    const unsigned char *data;
+    if (a->node++ == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    if (c->type == MRC__ARROW_BINARY_VIEW || c->type == MRC__ARROW_UTF8_VIEW) {
+        if (a->view == a->n_views) return mrc__arrow_fail(a, "too few counts of a view's buffers");
+        mrc__fb_get(a, a->views + 8 * a->view++, 8, &more);
+    }
+    for (n = (uint64_t)c->n_buffers; n > 0; n--) MRC__TRY(mrc__arrow_buffer(a, 0, &data, &bytes));
+    for (n = more; n > 0; n--) MRC__TRY(mrc__arrow_buffer(a, 0, &data, &bytes));
+    if (c->type == MRC__ARROW_DICTIONARY) return MRC_OK;        // its children are the dictionary's
+    for (c = c->child; c; c = c->next) MRC__TRY(mrc__arrow_skip(a, c));
+    return MRC_OK;
+}
+
+// One column of a batch and those below it, of as many values as the parent says: exactly, or in a
+// list at least.
+static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected,
+                                         int in_list) {
     uint64_t nulls = 0, bytes, last;
     const unsigned char *valid;
-    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
-    mrc__fb_get(a, a->nodes + 16 * a->node, 8, &c->n);
-    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, &nulls);
-    a->node++;
-    if (c->n != expected && expected != UINT64_MAX) {
-        return mrc__arrow_fail(a, "columns of different lengths");
+    if (!c->needed) return mrc__arrow_skip(a, c);
+    MRC__TRY(mrc__arrow_length(a, &c->n, &nulls));
+    if (in_list ? c->n < expected : c->n != expected) {
+        return mrc__arrow_fail(a, in_list ? "a list that is too short"
+                                          : "columns of different lengths");
     }
-    // Nulls alone take no bytes: what stands behind no row must not make work.
-    if (c->n / 8 > a->file_bytes || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
     c->valid = c->data = c->offsets = NULL;
-    if (c->type == MRC__ARROW_NULL) return MRC_OK;
+    if (c->type == MRC__ARROW_NULL) {
+        // One row may hold all values of a list, and each takes a node of the row's tree.
+        if (in_list && c->n > a->body_bytes) return mrc__arrow_fail(a, "a bad length");
+        return MRC_OK;
+    }
     MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
     if (nulls) {
         if (bytes < (c->n + 7) / 8) return mrc__arrow_fail(a, "a buffer that is too short");
         c->valid = valid;
     }
     switch (c->type) {
-    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
-        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &c->data_bytes);
+    case MRC__ARROW_INT:
+        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &bytes);
     case MRC__ARROW_BOOL:
-        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &c->data_bytes);
+        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &bytes);
     case MRC__ARROW_STRUCT:
         for (mrc__arrow_column *child = c->child; child; child = child->next) {
-            MRC__TRY(mrc__arrow_column_read(a, child, c->n));
+            MRC__TRY(mrc__arrow_column_read(a, child, c->n, 0));
         }
         return MRC_OK;
     default: break;
     }
     MRC__TRY(mrc__arrow_offsets(a, c, &last));
-    if (!c->child) return mrc__arrow_buffer(a, last, &c->data, &c->data_bytes);
-    MRC__TRY(mrc__arrow_column_read(a, c->child, UINT64_MAX));
-    return c->child->n < last ? mrc__arrow_fail(a, "a list that is too short") : MRC_OK;
+    if (!mrc__arrow_is_list(c)) return mrc__arrow_buffer(a, last, &c->data, &bytes);
+    return mrc__arrow_column_read(a, c->child, last, 1);
 }
 
 static mrc_status mrc__arrow_node(mrc__arrow *a, mrc_json *parent, mrc_json **last,
@@ -15759,7 +16841,6 @@ static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uin
                                   mrc_json *node) {
     uint64_t begin = mrc__arrow_offset(c, i), end = mrc__arrow_offset(c, i + 1);
     size_t bytes = (size_t)(end - begin);
-    if (c->type == MRC__ARROW_BINARY || c->type == MRC__ARROW_LARGE_BINARY) return MRC_OK;
     const char *from = (const char *)c->data + begin;
     if (mrc_utf8_valid(from, bytes) != bytes) return mrc__arrow_fail(a, "a text that is no UTF-8");
     char *text = mrc__bump_alloc(&a->row, bytes + 1, 1);
@@ -15775,14 +16856,7 @@ static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uin
 static void mrc__arrow_number(const mrc__arrow_column *c, uint64_t i, mrc_json *node) {
     const unsigned char *p = c->data + i * (uint64_t)c->bytes;
     uint64_t bits = mrc__load_le(p, c->bytes), top = (uint64_t)1 << (8 * c->bytes - 1);
-    float f32;
     node->type = MRC_JSON_NUMBER;
-    if (c->type == MRC__ARROW_FLOAT) {
-        memcpy(&f32, p, c->bytes == 4 ? 4 : 0);
-        if (c->bytes == 8) memcpy(&node->number, p, 8);
-        else node->number = c->bytes == 4 ? (double)f32 : (double)mrc__from_f16((uint16_t)bits);
-        return;
-    }
     int negative = c->is_signed && (bits & top);
     node->is_int = c->is_signed || bits <= (uint64_t)INT64_MAX;
     if (negative) node->integer = -(int64_t)((top - 1) - (bits & (top - 1))) - 1;
@@ -15796,7 +16870,7 @@ static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, ui
     mrc_json *last = NULL, *child = NULL;
     if (c->valid && !(c->valid[i / 8] >> i % 8 & 1)) return MRC_OK;
     switch (c->type) {
-    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+    case MRC__ARROW_INT:
         mrc__arrow_number(c, i, node);
         return MRC_OK;
     case MRC__ARROW_BOOL:
@@ -15805,6 +16879,7 @@ static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, ui
     case MRC__ARROW_STRUCT:
         node->type = MRC_JSON_OBJECT;
         for (const mrc__arrow_column *f = c->child; f; f = f->next) {
+            if (!f->needed) continue;
             MRC__TRY(mrc__arrow_node(a, node, &last, &child));
             child->key = f->name;
             child->key_bytes = f->name_bytes;
@@ -15833,10 +16908,12 @@ static mrc_status mrc__arrow_batch(mrc__arrow *a, uint64_t header,
     }
     a->nodes = mrc__fb_vector(a, header, 1, 16, &a->n_nodes, &bad);
     a->buffers = mrc__fb_vector(a, header, 2, 16, &a->n_buffers, &bad);
-    a->node = a->buffer = 0;
+    a->views = mrc__fb_vector(a, header, 4, 8, &a->n_views, &bad);
+    a->node = a->buffer = a->view = 0;
     if (bad || !a->columns) return mrc__arrow_fail(a, "a bad batch");
+    if (rows / 8 > a->body_bytes) return mrc__arrow_fail(a, "a bad length");
     for (mrc__arrow_column *c = a->columns; c; c = c->next) {
-        MRC__TRY(mrc__arrow_column_read(a, c, rows));
+        MRC__TRY(mrc__arrow_column_read(a, c, rows, 0));
     }
     if (a->node != a->n_nodes || a->buffer != a->n_buffers) {
         return mrc__arrow_fail(a, "more buffers than columns need");
@@ -15896,6 +16973,9 @@ static mrc_status mrc__arrow_messages(mrc__arrow *a, mrc_status (*fn)(void *, co
             }
             MRC__TRY(mrc__arrow_fields(a, header, 1, 0, &a->columns, &n));
             if (bad || n == 0) return mrc__arrow_fail(a, "a schema without columns");
+            MRC__TRY(mrc__arrow_need(a));
+        } else if (type == 2 && a->columns) {
+            continue;                   // a dictionary: columns that have one are not read
         } else if (type == 3) {
             MRC__TRY(mrc__arrow_batch(a, header, fn, user));
         } else {
@@ -15923,9 +17003,15 @@ static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *da
 // What is wrong with the file as such (not JSON, no "data") is an error; what is wrong with a row
 // leaves the row out, with a reason, a count and, for the first ten, a log line that says where.
 //
-// Two shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas), and
-// flat records as `datasets` writes them, one a line (JSONL) or in {"data": [..]}.  Answers are
-// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in either.
+// Three shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas);
+// KorQuAD 2, whose articles hold context and qas themselves; and flat records as `datasets` writes
+// them, one a line (JSONL), in an array, or in {"data": [..]}.  Answers are
+// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any, and one
+// "answer": {"text", "answer_start"} in KorQuAD 2.
+//
+// A flat record with an empty list of answers and no is_impossible is unanswerable: datasets has
+// SQuAD 2 so.  SQuAD's own nested form says is_impossible, and a question there that has neither
+// is left out.
 //
 // The tree goes after reading: texts live in blocks of the data set, equal contexts once.
 //==============================================================================
@@ -15968,6 +17054,7 @@ struct mrc_dataset {
     size_t          n_shared, shared_slots;
     mrc_example    *list;
     size_t          n, capacity, rows;
+    size_t          unanswerable;   // of n: the file says so, or has no answer
     size_t          skipped[MRC__SKIP_COUNT];
     const char     *format, *version;
 };
@@ -15976,9 +17063,10 @@ typedef struct mrc__ds_loader {
     mrc_ctx     *ctx;
     mrc_dataset *d;
     const char  *path;
-    size_t       lines_before;      // JSONL: of the line that was parsed alone
+    size_t       lines_before;      // Arrow: rows before this one
     int          questions;         // see mrc_dataset_load_questions
     size_t       logged;
+    size_t       implied;           // rows with an empty list of answers and no is_impossible
 } mrc__ds_loader;
 
 // Python's str.isspace(), which str.split() and str.strip() go by.
@@ -16100,6 +17188,7 @@ typedef struct mrc__ds_passage {
     const char *title, *context;
     size_t      bytes;
     mrc__skip   why;                // what is wrong with the context
+    int         flat;               // of a record that stands alone
 } mrc__ds_passage;
 
 // From a paragraph or a flat row; title NULL or no text: "".
@@ -16119,17 +17208,23 @@ static mrc_status mrc__ds_passage_read(mrc__ds_loader *l, mrc__ds_passage *p,
     return MRC_OK;
 }
 
-// Holds one answer against the context.
+// Holds one answer against the context; *place: its position.  KorQuAD 2 takes an answer's text
+// from between tags, and its position may be that of white space before the text: is_trimmed lets
+// that space count.
 static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text,
-                                      const mrc_json *start) {
+                                      const mrc_json *start, int is_trimmed, int64_t *place) {
     if (!text || text->type != MRC_JSON_STRING) return MRC__SKIP_ANSWERS;
     if (!start || start->type != MRC_JSON_NUMBER || !start->is_int || start->integer < 0 ||
         (uint64_t)start->integer >= e->context_bytes) {
         return MRC__SKIP_START;
     }
     if (!text->bytes) return MRC__SKIP_ANSWER_EMPTY;
-    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer);
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer), space = 0;
     if (at >= e->context_bytes) return MRC__SKIP_START;
+    if (is_trimmed) space = mrc__leading_space(e->context + at, e->context_bytes - at);
+    if (mrc__leading_space(text->string, text->bytes)) space = 0;
+    *place = start->integer + (int64_t)mrc_utf8_length(e->context + at, space);
+    at += space;
     if (text->bytes > e->context_bytes - at ||
         memcmp(e->context + at, text->string, text->bytes) != 0) {
         return MRC__SKIP_MISMATCH;
@@ -16141,6 +17236,9 @@ static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text
 // loses its position, as scoring needs none.
 static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answers, mrc_example *e,
                                        mrc__skip *why) {
+    const mrc_json *only = mrc_json_get(answers, "text");
+    const mrc_json one = { .type = MRC_JSON_ARRAY, .child = answers, .n = 1 };
+    if (only && only->type == MRC_JSON_STRING) answers = &one;
     int columns = answers->type == MRC_JSON_OBJECT, twice = 0;
     const mrc_json *texts = columns ? mrc__ds_get(answers, "text", &twice) : answers;
     const mrc_json *starts = columns ? mrc__ds_get(answers, "answer_start", &twice) : NULL;
@@ -16157,10 +17255,12 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         return mrc__ds_no_memory(l);
     }
     const mrc_json *column = starts && starts->type == MRC_JSON_ARRAY ? starts->child : NULL;
-    for (const mrc_json *a = texts->child; a; a = a->next) {
+    for (const mrc_json *a = texts->child; a; a = texts == &one ? NULL : a->next) {
         const mrc_json *text = columns ? a : mrc__ds_get(a, "text", &twice);
         const mrc_json *start = columns ? column : mrc__ds_get(a, "answer_start", &twice);
-        mrc__skip wrong = twice ? MRC__SKIP_TWICE : mrc__ds_answer_check(e, text, start);
+        int64_t place = -1;
+        mrc__skip wrong = twice ? MRC__SKIP_TWICE
+                        : mrc__ds_answer_check(e, text, start, texts == &one, &place);
         if (column) column = column->next;
         if (wrong != MRC__SKIP_NONE && !l->questions) {
             *why = wrong;
@@ -16169,7 +17269,7 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         if (!text || text->type != MRC_JSON_STRING) continue;
         mrc_answer *to = &e->answers[e->n_answers++];
         to->bytes = text->bytes;
-        to->answer_start = wrong == MRC__SKIP_NONE ? start->integer : -1;
+        to->answer_start = wrong == MRC__SKIP_NONE ? place : -1;
         if (!(to->text = mrc__ds_copy(l->d, text->string, text->bytes))) {
             return mrc__ds_no_memory(l);
         }
@@ -16206,6 +17306,7 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     const mrc_json *id = mrc__ds_get(row, "id", &twice);
     const mrc_json *question = mrc__ds_get(row, "question", &twice);
     const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
+    if (!answers) answers = mrc__ds_get(row, "answer", &twice);     // KorQuAD 2
     const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
     const mrc_json *kind = mrc__ds_get(row, "question_type", &twice);
     int has_question = question && question->type == MRC_JSON_STRING;
@@ -16234,24 +17335,24 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
         MRC__TRY(mrc__ds_answers_read(l, answers, e, why));
     }
     if (l->questions) *why = MRC__SKIP_NONE;
-    else if (*why == MRC__SKIP_NONE && !e->n_answers &&
-             !(impossible && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    else if (*why == MRC__SKIP_NONE && !e->n_answers) {
+        int said = impossible && impossible->type != MRC_JSON_NULL;
+        int implied = !said && answers && answers->type != MRC_JSON_NULL && p->flat;
+        l->implied += (size_t)implied;
+        if (!implied && !(said && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    }
     return MRC_OK;
 }
 
 static mrc_status mrc__ds_push(mrc__ds_loader *l, const mrc_example *e) {
     mrc_dataset *d = l->d;
-    if (d->n == d->capacity) {
-        size_t capacity = d->capacity ? d->capacity * 2 : 256, bytes;
-        mrc_example *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? d->host.alloc(d->host.user, bytes) : NULL;
-        if (!list) return mrc__ds_no_memory(l);
-        if (d->n) memcpy(list, d->list, d->n * sizeof *list);
-        if (d->list) d->host.free(d->host.user, d->list);
-        d->list = list;
-        d->capacity = capacity;
+    void *list = d->list;
+    if (!mrc__grow(&d->host, &list, &d->capacity, d->n + 1, sizeof *d->list)) {
+        return mrc__ds_no_memory(l);
     }
+    d->list = list;
     d->list[d->n++] = *e;
+    d->unanswerable += !e->n_answers;
     return MRC_OK;
 }
 
@@ -16271,78 +17372,76 @@ static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc_
 static mrc_status mrc__ds_flat(mrc__ds_loader *l, const mrc_json *row) {
     mrc__ds_passage p;
     MRC__TRY(mrc__ds_passage_read(l, &p, row, mrc_json_get(row, "title")));
+    p.flat = 1;
     return mrc__ds_row(l, row, &p);
+}
+
+// The questions of a paragraph, or of an article of KorQuAD 2.
+static mrc_status mrc__ds_paragraph(mrc__ds_loader *l, const mrc_json *paragraph,
+                                    const mrc_json *title) {
+    int twice = 0;
+    const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
+    mrc__ds_passage p;
+    if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
+        l->d->rows++;
+        mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
+        return MRC_OK;
+    }
+    MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, title));
+    p.flat = 0;
+    for (const mrc_json *row = qas->child; row; row = row->next) {
+        MRC__TRY(mrc__ds_row(l, row, &p));
+    }
+    return MRC_OK;
 }
 
 static mrc_status mrc__ds_article(mrc__ds_loader *l, const mrc_json *article) {
     int twice = 0;
     const mrc_json *paragraphs = mrc__ds_get(article, "paragraphs", &twice);
+    const mrc_json *title = mrc_json_get(article, "title");
+    if (!paragraphs && mrc_json_get(article, "qas")) return mrc__ds_paragraph(l, article, title);
     if (twice || !paragraphs || paragraphs->type != MRC_JSON_ARRAY) {
         l->d->rows++;
         mrc__ds_skip(l, article, twice ? MRC__SKIP_TWICE : MRC__SKIP_PARAGRAPHS);
         return MRC_OK;
     }
-    for (const mrc_json *paragraph = paragraphs->child; paragraph; paragraph = paragraph->next) {
-        const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
-        mrc__ds_passage p;
-        if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
-            l->d->rows++;
-            mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
-            twice = 0;
-            continue;
-        }
-        MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, mrc_json_get(article, "title")));
-        for (const mrc_json *row = qas->child; row; row = row->next) {
-            MRC__TRY(mrc__ds_row(l, row, &p));
-        }
+    for (const mrc_json *x = paragraphs->child; x; x = x->next) {
+        MRC__TRY(mrc__ds_paragraph(l, x, title));
     }
     return MRC_OK;
 }
 
-// One tree: an object with "data", or a single flat record.
+// One tree: an array of records, an object that holds one as "data", or a single flat record.
 static mrc_status mrc__ds_tree(mrc__ds_loader *l, const mrc_json *root) {
-    const mrc_json *data = mrc_json_get(root, "data");
+    const mrc_json *data = root->type == MRC_JSON_ARRAY && root->n ? root
+                                                                  : mrc_json_get(root, "data");
     const mrc_json *version = mrc_json_get(root, "version");
     if (!data && mrc_json_get(root, "context") && mrc_json_get(root, "question")) {
         l->d->format = "jsonl";
         return mrc__ds_flat(l, root);
     }
-    MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
+    if (data != root) MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
     if (!data || data->type != MRC_JSON_ARRAY) {
         const mrc_json *at = data ? data : root;
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s (expected an object with one "
-                         "\"data\" array, or one record a line)", l->path, at->line, at->column,
-                         data ? "\"data\" is no array"
-                         : root->type == MRC_JSON_OBJECT ? "found no \"data\"" : "found no object");
+                         "\"data\" array, an array of records, or one record a line)", l->path,
+                         at->line, at->column, data ? "\"data\" is no array"
+                         : root->type == MRC_JSON_OBJECT ? "found no \"data\""
+                         : root->type == MRC_JSON_ARRAY ? "found no record" : "found no object");
     }
-    int nested = !data->child || mrc_json_get(data->child, "paragraphs");
-    l->d->format = nested ? "squad_v1" : "json";
+    const mrc_json *first = data->child;
+    int nested = !first || mrc_json_get(first, "paragraphs");
+    int whole = mrc_json_get(first, "qas") != NULL;
+    l->d->format = nested ? "squad_v1" : whole ? "korquad_v2" : "json";
     if (version && version->type == MRC_JSON_STRING &&
         !(l->d->version = mrc__ds_copy(l->d, version->string, version->bytes))) {
         return mrc__ds_no_memory(l);
     }
-    for (const mrc_json *a = data->child; a; a = a->next) {
-        int flat = !nested && !mrc_json_get(a, "paragraphs");
+    for (const mrc_json *a = first; a; a = a->next) {
+        int flat = !nested && !mrc_json_get(a, "paragraphs") && !mrc_json_get(a, "qas");
         MRC__TRY(flat ? mrc__ds_flat(l, a) : mrc__ds_article(l, a));
     }
     return MRC_OK;
-}
-
-// Parses without telling the context: what is wrong, ":line:column: ...", goes to `what`.
-static mrc_status mrc__ds_parse_quietly(mrc_ctx *ctx, mrc_json **out, const char *text,
-                                        size_t bytes, char what[sizeof ctx->message]) {
-    char message[sizeof ctx->message];
-    mrc_status status = ctx->status;
-    void (*log)(void *, mrc_status, const char *) = ctx->log;
-    memcpy(message, ctx->message, sizeof message);
-    mrc_ctx_clear_error(ctx);
-    ctx->log = NULL;
-    mrc_status parsed = mrc_json_parse(ctx, out, "", text, bytes, 0);
-    memcpy(what, ctx->message, sizeof message);
-    ctx->log = log;
-    ctx->status = status;
-    memcpy(ctx->message, message, sizeof message);
-    return parsed;
 }
 
 // The next line from *at that is not blank: its length, 0 at the end.  Counts lines passed.
@@ -16360,38 +17459,41 @@ static size_t mrc__ds_line(const char *text, size_t bytes, size_t *at, size_t *l
 
 // Several lines, and the first alone is an object that is not a whole nested file; -1: no memory.
 static int mrc__ds_is_jsonl(mrc_ctx *ctx, const char *text, size_t bytes) {
-    char what[sizeof ctx->message];
     size_t at = 0, lines = 0, next;
     size_t length = mrc__ds_line(text, bytes, &at, &lines);
+    void (*log)(void *, mrc_status, const char *) = ctx->log;
     mrc_json *first;
+    mrc__error before;
     next = at + length;
     if (!length || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
-    mrc_status s = mrc__ds_parse_quietly(ctx, &first, text + at, length, what);
+    mrc__error_take(ctx, &before);
+    ctx->log = NULL;
+    mrc_status s = mrc_json_parse(ctx, &first, "", text + at, length, 0);
+    ctx->log = log;
+    mrc__error_put(ctx, &before);
     if (s != MRC_OK) return s == MRC_ERR_MEM ? -1 : 0;
     int yes = first->type == MRC_JSON_OBJECT && !mrc_json_get(first, "data");
     mrc_json_free(first);
     return yes;
 }
 
-static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t bytes) {
-    char what[sizeof l->ctx->message];
-    size_t at = 0, length;
-    l->d->format = "jsonl";
-    while ((length = mrc__ds_line(text, bytes, &at, &l->lines_before)) > 0) {
+// Each line that is not blank as one value, with its place in the file.
+static mrc_status mrc__jsonl_read(mrc_ctx *ctx, const char *path, const char *text, size_t bytes,
+                                  mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    size_t at = 0, lines = 0, length;
+    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
         mrc_json *row;
-        mrc_status status = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
-        if (status != MRC_OK) {
-            int placed = strncmp(what, ":1:", 3) == 0;
-            return mrc__fail(l->ctx, status, "%s:%zu%s%s", l->path, l->lines_before + 1,
-                             placed ? "" : ": ", placed ? what + 2 : what);
-        }
-        status = mrc__ds_flat(l, row);
+        MRC__TRY(mrc__json_parse_at(ctx, &row, path, lines + 1, text + at, length, 0));
+        mrc_status s = fn(user, row);
         mrc_json_free(row);
-        MRC__TRY(status);
+        MRC__TRY(s);
         at += length + (at + length < bytes ? 1 : 0);
-        l->lines_before++;
+        lines++;
     }
     return MRC_OK;
+}
+static mrc_status mrc__ds_jsonl_row(void *user, const mrc_json *row) {
+    return mrc__ds_flat(user, row);
 }
 
 // A row of an Arrow stream; its place is its number, as it would be in a JSONL file.
@@ -16402,22 +17504,20 @@ static mrc_status mrc__ds_arrow_row(void *user, const mrc_json *row) {
     return s;
 }
 
+// Text that cannot be JSON but has fields.
+static mrc_status mrc__ds_refuse_table(mrc__ds_loader *l, const char *text, size_t bytes) {
+    const char *end = memchr(text, '\n', bytes);
+    size_t n = end ? (size_t)(end - text) : bytes;
+    const char *what = memchr(text, '\t', n) ? "tab-separated" : memchr(text, ',', n)
+                     ? "comma-separated" : NULL;
+    if (!what || strchr("{[\"", text[0]) || mrc__json_encoding(text, bytes)) return MRC_OK;
+    return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s values (expected JSON, JSONL or an "
+                     "Arrow stream; Python: datasets.Dataset.from_csv(FILE).to_json(\"x.jsonl\"))",
+                     l->path, what);
+}
+
 static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
-    static const char lfs[] = "version https://git-lfs";
     mrc_json *root;
-    const char *packed = NULL;
-    if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
-    if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
-    if (bytes >= 6 && memcmp(text, "ARROW1", 6) == 0) {
-        packed = "an Arrow file, which is not the stream that datasets.save_to_disk writes";
-    }
-    if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
-        packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
-    }
-    if (packed) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
-                         packed);
-    }
     if (bytes >= 4 && memcmp(text, "\xff\xff\xff\xff", 4) == 0) {
         l->d->format = "arrow";
         return mrc__arrow_read(l->ctx, l->path, text, bytes, mrc__ds_arrow_row, l);
@@ -16425,7 +17525,13 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom);
     if (is_jsonl < 0) return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: no memory to read it", l->path);
-    if (is_jsonl) return mrc__ds_jsonl(l, text + bom, bytes - bom);
+    if (is_jsonl) {
+        l->d->format = "jsonl";
+        return mrc__jsonl_read(l->ctx, l->path, text + bom, bytes - bom, mrc__ds_jsonl_row, l);
+    }
+    if (!mrc__foreign(text, bytes)) {
+        MRC__TRY(mrc__ds_refuse_table(l, text + bom, bytes - bom));
+    }
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
     mrc_status status = mrc__ds_tree(l, root);
     mrc_json_free(root);
@@ -16433,19 +17539,19 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
 }
 
 static int mrc__ds_by_id(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(a, b);
 }
 
 // Answers are looked up by id: two rows of one id get one answer, which is worth a warning.
-static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
+static mrc_status mrc__ds_notes(mrc__ds_loader *l) {
     mrc_dataset *d = l->d;
     size_t twins = 0, bytes;
     const char *which = NULL;
     if (!mrc__mul(d->n + 1, sizeof(char *), &bytes)) return mrc__ds_no_memory(l);
-    const char **ids = d->host.alloc(d->host.user, bytes);
+    const void **ids = d->host.alloc(d->host.user, bytes);
     if (!ids) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
-    qsort(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    mrc__sort(ids, d->n, mrc__ds_by_id);
     for (size_t i = 1; i < d->n; i++) {
         if (strcmp(ids[i - 1], ids[i]) != 0) continue;
         if (!twins++) which = ids[i];
@@ -16454,6 +17560,10 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     if (twins) {
         mrc__note(l->ctx, "%s: %zu rows have an id that another has (as \"%.60s\"); all are kept",
                   l->path, twins, which);
+    }
+    if (l->implied) {
+        mrc__note(l->ctx, "%s: %zu rows have an empty list of answers and no is_impossible: they "
+                  "count as unanswerable", l->path, l->implied);
     }
     return MRC_OK;
 }
@@ -16516,6 +17626,10 @@ static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
                          "one, as %s/validation)", dir, dir);
     }
     snprintf(path, sizeof path, "%s/state.json", dir);
+    if (!mrc_file_exists(path)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: is a folder without a state.json (expected a "
+                         "file, or a folder that datasets.save_to_disk wrote)", dir);
+    }
     MRC__TRY(mrc_json_load(l->ctx, &root, path));
     mrc_status status = mrc__ds_state(l, dir, root, path);
     l->path = dir;
@@ -16532,7 +17646,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
     mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
                                                    : mrc__ds_file(&l, path);
-    if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
+    if (status == MRC_OK) status = mrc__ds_notes(&l);
     if (status != MRC_OK) {
         mrc_dataset_free(d);
         return status;
@@ -16622,6 +17736,7 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
 
 MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
 MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
     return index < d->n ? &d->list[index] : NULL;
 }
@@ -16750,7 +17865,8 @@ typedef struct mrc__enc {
 
 MRCDEF mrc_features_config mrc_features_config_default(void) {
     return (mrc_features_config){ .magic = MRC_FEATURES_MAGIC, .kind = MRC_ENCODING_OFFSETS,
-                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1 };
+                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1,
+                                  .strip_question = 1 };
 }
 
 static mrc_status mrc__enc_no_memory(const mrc__enc *e) {
@@ -16825,9 +17941,11 @@ static void mrc__enc_label(mrc__enc *e, mrc_feature *x, size_t first, size_t las
 
 static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example *x,
                                    const mrc_encodings *windows) {
-    const mrc_answer *a = x->n_answers ? &x->answers[0] : NULL;
+    const mrc_answer *a = e->config->with_targets && x->n_answers ? &x->answers[0] : NULL;
     int64_t s = a ? a->answer_start : -1;
     int64_t t = a && s >= 0 ? s + (int64_t)mrc_utf8_length(a->text, a->bytes) : -1;
+    // An answer whose place is not known is no target, which is not the same as no answer.
+    const int labelled = e->config->with_targets && (!a || s >= 0);
     for (size_t i = 0; i < windows->n; i++) {
         const mrc_encoding *w = &windows->list[i];
         size_t first, last;
@@ -16839,13 +17957,14 @@ static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example 
             memcpy(feature->offset_mapping[row], w->offset_mapping[row], 2 * sizeof(int32_t));
             feature->word_ids[row] = w->word_ids[row];
         }
-        if (e->config->with_targets) mrc__enc_label(e, feature, first, last, s, t);
+        if (labelled) mrc__enc_label(e, feature, first, last, s, t);
     }
     return MRC_OK;
 }
 
 static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example *x) {
-    size_t space = mrc__leading_space(x->question, x->question_bytes);   // question.lstrip()
+    size_t space = e->config->strip_question
+                 ? mrc__leading_space(x->question, x->question_bytes) : 0;
     const char *question = x->question + space;
     size_t bytes = x->question_bytes - space;
     mrc_encode_options alone = { .no_special_tokens = 1 };
@@ -16907,6 +18026,9 @@ static mrc_status mrc__enc_unmask(mrc__enc *e, size_t index, const mrc_example *
         int in = i >= begin && i < end;
         const int32_t *from = in ? answer->offset_mapping[i - begin] : w->offset_mapping[i];
         int32_t shift = in ? start : i < begin ? 0 : -grown;
+        // There are at least as many masks as words in the answer: ids stay apart.
+        feature->word_ids[i] = in ? w->word_ids[begin] + answer->word_ids[i - begin]
+                                  : w->word_ids[i];
         if (in) feature->input_ids[i] = answer->input_ids[i - begin];
         feature->offset_mapping[i][0] = from[0] + shift;
         feature->offset_mapping[i][1] = from[1] + shift;
@@ -17068,7 +18190,7 @@ static mrc_status mrc__plan_sorted(mrc_ctx *ctx, mrc_batch_plan *p, const mrc_fe
         items[i] = (mrc__plan_item){ f->list[p->feature[i]].length, (uint32_t)i, p->feature[i] };
     }
     for (size_t i = 0; i < n; i += chunk) {
-        qsort(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
+        mrc__sort_array(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
     }
     for (size_t b = 0; b < n_batches; b++) order[b] = (uint32_t)b;
     mrc__plan_shuffle(order, n_batches, seed, epoch, 1);
@@ -17162,7 +18284,8 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30, .temperature = 1 };
+                                .max_answer_length = 30, .align_to_words = 1,
+                                .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -17340,9 +18463,10 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     mrc_span null = { .kind = MRC_SPAN_NULL };
     int found = 0;
     for (size_t i = 0; i < n_windows; i++) {
+        if (windows[i].feature->length < 1) continue;
         mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
                           .end_logit = windows[i].end[0] };
-        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!isfinite(mrc__dec_score(&span))) continue;
         if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
         found = 1;
     }
@@ -17354,31 +18478,18 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     return mrc__dec_insert(out, n, k, null);
 }
 
-static mrc_status mrc__dec_check(mrc_ctx *ctx, const mrc_decode_config *config) {
-    if (config->magic == MRC_DECODE_MAGIC && config->n_best_size && config->temperature > 0) {
-        return MRC_OK;
-    }
-    return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s",
-                     config->magic != MRC_DECODE_MAGIC
-                     ? "the config is not from mrc_decode_config_default()"
-                     : config->n_best_size ? "the temperature is not above 0"
-                     : "n_best_size is 0");
-}
-
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
+static mrc_status mrc__decode_squad(mrc_ctx *ctx, const mrc_decode_config *config,
+                                    const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
     size_t bytes, n, k = config->n_best_size;
-    mrc__dec_list list = { windows, out, 0, k };
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
+    mrc__dec_list list = { in->windows, out, 0, k };
     size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
-    for (size_t i = 0; i < n_windows; i++) {
-        mrc__dec_window(windows, n_windows, i, config, 0, rows, mrc__dec_add, &list);
+    for (size_t i = 0; i < in->n_windows; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, config, 0, rows, mrc__dec_add, &list);
     }
     n = list.n;
-    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (config->version_2_with_negative) n = mrc__dec_null(in->windows, in->n_windows, k, out, n);
     if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
         n = mrc__dec_fallback(out, n, config->temperature);
     } else {
@@ -17401,18 +18512,8 @@ static void mrc__dec_rivals(const mrc_span *spans, size_t n, const mrc_span **nu
     }
 }
 
-MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
-                                         size_t n, double *null_score_diff) {
-    const mrc_span *null, *best;
-    if (null_score_diff) *null_score_diff = 0;
-    mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
-    if (null_score_diff) *null_score_diff = (double)diff;
-    return (double)diff > config->null_score_diff_threshold ? null : best;
-}
-
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+// The bytes of the example that a span says.
+static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, size_t *bytes) {
     *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
     if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
     size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
@@ -17696,7 +18797,7 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
         i = end + (size_t)mrc__met_has_words(metric);
     }
-    qsort(tokens, n, sizeof *tokens, mrc__met_compare);
+    mrc__sort_array(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
 }
 
@@ -17725,7 +18826,7 @@ static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sor
     memset(skip, 0, b.n);
     if (b.n < 200) return;
     memcpy(sorted, b.cp, b.n * sizeof *sorted);
-    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    mrc__sort_array(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
     for (size_t i = 0, end; i < b.n; i = end) {
         for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
         for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
@@ -17834,14 +18935,72 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (p.cp) ctx->host.free(ctx->host.user, p.cp);
     return status;
 }
+
+// The scripts' 100 * sum / n: not sum * (100 / n), which differs in the last digit.
+static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
+
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    double exact = 0, f1 = 0;
+    mrc_figures all = {0};
+    for (size_t i = 0; i < n; i++) {
+        const mrc_scored *s = &list[i];
+        if (!s->counted || (of == MRC_SUBSET_ANSWERABLE && !s->answerable)
+            || (of == MRC_SUBSET_UNANSWERABLE && s->answerable)) continue;
+        exact += s->exact;
+        f1 += s->f1;
+        all.total++;
+    }
+    all.exact = mrc__percent(exact, all.total);
+    all.f1 = mrc__percent(f1, all.total);
+    return all;
+}
+
+// By how sure the reader is that there is no answer; of equal ones as they stand in the list.
+static int mrc__met_by_no_answer(const void *a, const void *b) {
+    const mrc_scored *x = a, *y = b;
+    if (x->no_answer < y->no_answer || x->no_answer > y->no_answer) {
+        return x->no_answer < y->no_answer ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold) {
+    size_t bytes, counted = 0;
+    double now = 0;
+    *best = *threshold = 0;
+    const void **order = mrc__mul(n, sizeof *order, &bytes) && mrc__add(bytes, 1, &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory for %zu questions", n);
+    for (size_t i = 0; i < n; i++) {
+        now += !list[i].answerable;
+        if (list[i].counted) order[counted++] = &list[i];
+    }
+    mrc__sort(order, counted, mrc__met_by_no_answer);
+    double most = now;
+    for (size_t i = 0; i < counted; i++) {
+        const mrc_scored *s = order[i];
+        if (s->answerable) now += of_f1 ? s->f1 : s->exact;
+        else now -= s->answered != 0;
+        if (now > most) {
+            most = now;
+            *threshold = s->no_answer;
+        }
+    }
+    *best = mrc__percent(most, counted);
+    ctx->host.free(ctx->host.user, order);
+    return MRC_OK;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.pipeline   HF's question-answering pipeline (PARITY 3.6)
+// >>impl.pipeline   the question-answering pipeline of transformers 4.57.6
 //
 // In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
-// are added in double.  Among equal products the earlier start, then the earlier end comes first;
-// numpy leaves that open.  A product of 0 is no span.
+// are added in double.  Each window gives its 2 top_k + 10 best spans (top_k where spans do not
+// grow to whole words; since 4.54.1) before equal texts become one and the best top_k are kept.
+// Among equal products the earlier start, then the earlier end comes first; numpy leaves that open.
+// A product of 0 is no span.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
@@ -17883,101 +19042,125 @@ static size_t mrc__pipe_best(const mrc_feature *f, const float *start, const flo
     return found;
 }
 
-// Whole words, as far as the window shows them.
-static mrc_span mrc__pipe_words(const mrc_feature *f, const mrc__pipe_span *x) {
+// Whole words, as far as the window shows them; or the tokens alone.
+static mrc_span mrc__pipe_place(const mrc_feature *f, const mrc__pipe_span *x, int align_to_words) {
     int32_t i = x->start, j = x->end, last = f->length - 1;
-    while (i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
-    while (j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
+    while (align_to_words && i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
+    while (align_to_words && j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
     return (mrc_span){ .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1],
                        .probability = (double)x->score };
 }
 
-// Whether two spans say the same in lower case; -1: no memory.
-static int mrc__pipe_same(mrc_ctx *ctx, const mrc_example *e, const mrc_span *a,
-                          const mrc_span *b) {
-    mrc__met_text low[2];
-    size_t bytes, size, total = 0;
-    const mrc_span *both[2] = { a, b };
-    if (a->begin == b->begin && a->end == b->end) return 1;
-    for (int i = 0; i < 2; i++) {
-        mrc_span_text(both[i], e, &bytes);
-        total += bytes;
-    }
-    uint32_t *room = mrc__mul(total + 1, 3 * sizeof *room, &size)
-                   ? ctx->host.alloc(ctx->host.user, size) : NULL, *at = room;
-    if (!room) return -1;
-    for (int i = 0; i < 2; i++) {
-        const char *text = mrc_span_text(both[i], e, &bytes);
-        low[i] = mrc__met_lower(at, mrc__met_decode(at + 2 * bytes, text, bytes));
-        at += 3 * bytes;
-    }
-    int same = low[0].n == low[1].n && !memcmp(low[0].cp, low[1].cp, low[0].n * sizeof *low[0].cp);
-    ctx->host.free(ctx->host.user, room);
+typedef struct mrc__pipe_run {
+    mrc_ctx                 *ctx;
+    const mrc_decode_config *config;
+    const mrc_example       *e;
+    size_t                   k;         // candidates of a window
+    float                   *p;         // room for the two softmaxes of a window
+    mrc__pipe_span          *best;      // room for k
+    double                   null;      // the least that a window gives to its first row
+    mrc_span                *all;       // the spans so far, one of each text
+    uint64_t                *low;       // a hash of each one's text in lower case
+    size_t                   n;
+} mrc__pipe_run;
+
+// What a span says in lower case.  Host memory of the caller's to free; cp NULL: there is none.
+static mrc__met_text mrc__pipe_lower(const mrc__pipe_run *r, const mrc_span *span) {
+    size_t bytes, size;
+    const char *text = mrc__span_raw(span, r->e, &bytes);
+    uint32_t *room = mrc__add(bytes, 1, &size) && mrc__mul(size, 3 * sizeof *room, &size)
+                   ? r->ctx->host.alloc(r->ctx->host.user, size) : NULL;
+    if (!room) return (mrc__met_text){ NULL, 0 };
+    return mrc__met_lower(room, mrc__met_decode(room + 2 * bytes, text, bytes));
+}
+
+// Whether span i says what the text says; -1: no memory.
+static int mrc__pipe_same(const mrc__pipe_run *r, size_t i, mrc__met_text text) {
+    mrc__met_text other = mrc__pipe_lower(r, &r->all[i]);
+    if (!other.cp) return -1;
+    int same = other.n == text.n && !memcmp(other.cp, text.cp, text.n * sizeof *text.cp);
+    r->ctx->host.free(r->ctx->host.user, other.cp);
     return same;
 }
 
-// Adds a window's spans to the n of `all`, which has room for k more.
-static mrc_status mrc__pipe_window(mrc_ctx *ctx, const mrc_window_logits *w, const mrc_example *e,
-                                   const mrc_decode_config *c, float *p, mrc__pipe_span *best,
-                                   double *null, mrc_span *all, size_t *n) {
+// Adds a span's score to the one that says the same, or the span to the list.  0: no memory.
+static int mrc__pipe_add(mrc__pipe_run *r, mrc_span span) {
+    mrc__met_text low = mrc__pipe_lower(r, &span);
+    uint64_t hash = 0xcbf29ce484222325u;            // FNV-1a, over code points
+    int same = 0;
+    if (!low.cp) return 0;
+    for (size_t i = 0; i < low.n; i++) hash = (hash ^ low.cp[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < r->n && !same; i++) {
+        same = r->low[i] == hash ? mrc__pipe_same(r, i, low) : 0;
+        if (same > 0) r->all[i].probability += span.probability;
+    }
+    r->ctx->host.free(r->ctx->host.user, low.cp);
+    if (!same) {
+        r->low[r->n] = hash;
+        r->all[r->n++] = span;
+    }
+    return same >= 0;
+}
+
+static mrc_status mrc__pipe_window(mrc__pipe_run *r, const mrc_window_logits *w) {
     const mrc_feature *f = w->feature;
-    float *start = p, *end = p + f->length, t = (float)c->temperature;
+    float *start = r->p, *end = r->p + f->length, t = (float)r->config->temperature;
     float none = mrc__pipe_softmax(f, w->start, t, start);
     none *= mrc__pipe_softmax(f, w->end, t, end);
-    if ((double)none < *null) *null = (double)none;
-    size_t found = mrc__pipe_best(f, start, end, c->n_best_size, c->max_answer_length, best);
+    if ((double)none < r->null) r->null = (double)none;
+    size_t found = mrc__pipe_best(f, start, end, r->k, r->config->max_answer_length, r->best);
     for (size_t i = 0; i < found; i++) {
-        if (f->offset_mapping[best[i].start][0] < 0 || f->offset_mapping[best[i].end][0] < 0) {
-            continue;
+        const mrc__pipe_span *x = &r->best[i];
+        if (f->offset_mapping[x->start][0] < 0 || f->offset_mapping[x->end][0] < 0) continue;
+        if (!mrc__pipe_add(r, mrc__pipe_place(f, x, r->config->align_to_words))) {
+            return mrc__fail(r->ctx, MRC_ERR_MEM, "decode: out of memory for a span");
         }
-        mrc_span span = mrc__pipe_words(f, &best[i]);
-        int same = 0;
-        for (size_t j = 0; j < *n && !same; j++) {
-            same = mrc__pipe_same(ctx, e, &all[j], &span);
-            if (same > 0) all[j].probability += span.probability;
-        }
-        if (same < 0) return mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-        if (!same) all[(*n)++] = span;
     }
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out) {
-    size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
-    double null = 1000000;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
-    for (size_t i = 0; i < n_windows; i++) {
-        size_t length = (size_t)windows[i].feature->length;
-        if (length > longest) longest = length;
-    }
-    if (!mrc__mul(n_windows, k, &room) || !mrc__mul(room + 1, sizeof(mrc_span), &bytes)) bytes = 0;
-    mrc_span *all = bytes ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    mrc__pipe_span *best = mrc__mul(k + 1, sizeof *best, &bytes)
-                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    float *p = ctx->host.alloc(ctx->host.user, (2 * longest + 1) * sizeof *p);
-    mrc_status s = all && best && p ? MRC_OK
-                 : mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-    for (size_t i = 0; i < n_windows && s == MRC_OK; i++) {
-        s = mrc__pipe_window(ctx, &windows[i], e, config, p, best, &null, all, &n);
-    }
-    if (s == MRC_OK && config->version_2_with_negative && n_windows) {
-        all[n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = null };
-    }
-    for (size_t i = 0; i < n && s == MRC_OK; i++) {         // Python's sort is stable
+// The best top_k of all, in Python's sort, which is stable.
+static void mrc__pipe_sort(const mrc__pipe_run *r, mrc_span *out, size_t *n_out) {
+    size_t k = r->config->n_best_size;
+    for (size_t i = 0; i < r->n; i++) {
         size_t at = *n_out;
-        while (at > 0 && all[i].probability > out[at - 1].probability) at--;
+        while (at > 0 && r->all[i].probability > out[at - 1].probability) at--;
         if (at == k) continue;
         if (*n_out < k) ++*n_out;
         memmove(out + at + 1, out + at, (*n_out - 1 - at) * sizeof *out);
-        out[at] = all[i];
+        out[at] = r->all[i];
     }
-    void *parts[] = { all, best, p };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
+}
+
+static mrc_status mrc__decode_pipeline(mrc_ctx *ctx, const mrc_decode_config *config,
+                                       const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    size_t longest = 0, room, bytes, k = config->n_best_size;
+    mrc__pipe_run r = { .ctx = ctx, .config = config, .e = in->example, .null = 1000000,
+                        .k = config->align_to_words ? 2 * k + 10 : k };
+    for (size_t i = 0; i < in->n_windows; i++) {
+        size_t length = (size_t)in->windows[i].feature->length;
+        if (length > longest) longest = length;
+    }
+    const mrc_allocator *host = &ctx->host;
+    if (mrc__mul(in->n_windows, r.k, &room) && mrc__add(room, 1, &room)) {
+        if (mrc__mul(room, sizeof *r.all, &bytes)) r.all = host->alloc(host->user, bytes);
+        if (mrc__mul(room, sizeof *r.low, &bytes)) r.low = host->alloc(host->user, bytes);
+    }
+    if (mrc__mul(r.k, sizeof *r.best, &bytes)) r.best = host->alloc(host->user, bytes);
+    if (mrc__mul(2 * longest + 1, sizeof *r.p, &bytes)) r.p = host->alloc(host->user, bytes);
+    mrc_status s = r.all && r.low && r.best && r.p ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu windows",
+                             in->n_windows);
+    for (size_t i = 0; i < in->n_windows && s == MRC_OK; i++) {
+        s = mrc__pipe_window(&r, &in->windows[i]);
+    }
+    if (s == MRC_OK && config->version_2_with_negative && in->n_windows) {
+        r.all[r.n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = r.null };
+    }
+    if (s == MRC_OK) mrc__pipe_sort(&r, out, n_out);
+    void *parts[] = { r.all, r.low, r.best, r.p };
+    for (size_t i = 0; i < 4; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
     }
     return s;
 }
@@ -18034,9 +19217,10 @@ static int mrc__leg_by_score(const void *a, const void *b) {
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
+// Appends what a span says, a single space for whatever space, tab or line's end is in it.
+static void mrc__span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
     size_t bytes, n;
-    const char *s = mrc_span_text(span, e, &bytes);
+    const char *s = mrc__span_raw(span, e, &bytes);
     int space = 0;
     uint32_t cp;
     for (size_t at = 0; at < bytes; at += n) {
@@ -18106,11 +19290,12 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
     const mrc_window_logits *w = &r->windows[c->window];
     const mrc_feature *f = w->feature;
     mrc_span span = { .start_logit = w->start[c->i], .end_logit = w->end[c->j],
-                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1] };
+                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1],
+                      .single_spaced = 1 };
     mrc__tok_run run = { .host = &r->ctx->host, .tok = &r->wide, .basic = &r->basic };
     span = mrc__leg_widen(r->e, span);
     r->words.bytes = r->basic.bytes = r->pieces.bytes = 0;
-    mrc_span_words(&span, r->e, &r->words);
+    mrc__span_words(&span, r->e, &r->words);
     mrc__leg_pieces(r, f, c->i, c->j);
     if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
     const unsigned char *s = (const unsigned char *)r->words.data;
@@ -18132,7 +19317,7 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
 // Whether a span says what one before it says; if not, it is remembered.
 static int mrc__leg_seen(mrc__leg_run *r, const mrc_span *span) {
     size_t begin = r->texts.bytes, before = 0;
-    mrc_span_words(span, r->e, &r->texts);
+    mrc__span_words(span, r->e, &r->texts);
     for (size_t i = 0; i < r->n_texts && !r->texts.failed; before = r->ends[i++]) {
         size_t bytes = r->ends[i] - before;
         if (bytes != r->texts.bytes - begin
@@ -18149,7 +19334,7 @@ static void mrc__leg_null(mrc__leg_run *r, size_t n_windows, mrc_span *null) {
     double least = 1000000;
     for (size_t i = 0; i < n_windows; i++) {
         const mrc_window_logits *w = &r->windows[i];
-        if (w->feature->length < 1 || !(isfinite(w->start[0] + w->end[0]))) continue;
+        if (w->feature->length < 1 || !isfinite(w->start[0] + w->end[0])) continue;
         double score = (double)w->start[0] + (double)w->end[0];
         if (!(score < least)) continue;
         least = score;
@@ -18198,16 +19383,14 @@ static size_t mrc__leg_best(mrc__leg_run *r, const mrc_decode_config *config, co
     return n;
 }
 
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out) {
-    mrc__leg_run r = { .ctx = ctx, .windows = windows, .e = e, .tok = tok, .wide = *tok };
+static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *config,
+                                     const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    const mrc_tokenizer *tok = in->tokenizer;
+    mrc__leg_run r = { .ctx = ctx, .windows = in->windows, .e = in->example, .tok = tok,
+                       .wide = *tok };
     mrc_decode_config own = *config;
     mrc_span null = { .kind = MRC_SPAN_TEXT };
     size_t bytes;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
     if (tok->merges.n_nodes > 1) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
                          "tokenizer (found byte-level BPE)");
@@ -18220,11 +19403,11 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     r.ends = rows ? rows + 2 * own.n_best_size : NULL;
     r.failed = !rows;
-    for (size_t i = 0; i < n_windows && !r.failed; i++) {
-        mrc__dec_window(windows, n_windows, i, &own, 1, rows, mrc__leg_add, &r);
+    for (size_t i = 0; i < in->n_windows && !r.failed; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, &own, 1, rows, mrc__leg_add, &r);
     }
-    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, n_windows, &null);
-    if (r.n) qsort(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
+    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, in->n_windows, &null);
+    mrc__sort_array(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
     if (!r.failed) *n_out = mrc__leg_best(&r, config, &null, out);
     for (size_t i = 0; i < 4; i++) {
         r.failed |= texts[i]->failed;
@@ -18234,17 +19417,70 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
     if (r.list) ctx->host.free(ctx->host.user, r.list);
     return r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory") : MRC_OK;
 }
+#endif // core pass
 
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff) {
+//==============================================================================
+// >>impl.decoders   one entry for the three decoders, the answer, and what a span says
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// NULL, or what is wrong with the arguments of mrc_decode().
+static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decode_input *in) {
+    if (c->magic != MRC_DECODE_MAGIC) return "the config is not from mrc_decode_config_default()";
+    if ((unsigned)c->kind > MRC_DECODE_LEGACY) return "there is no such kind of decoding";
+    if (c->n_best_size == 0) return "n_best_size is 0";
+    if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
+    if (c->max_answer_length == 0) return "max_answer_length is 0";
+    if (!(c->temperature > 0)) return "the temperature is not above 0";
+    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
+    if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out) {
+    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    *n_out = 0;
+    const char *fault = mrc__decode_fault(config, in);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
+    if (capacity <= config->n_best_size) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: no room for all spans (found room for %zu, "
+                         "expected %zu: n_best_size and one more)", capacity,
+                         config->n_best_size + 1);
+    }
+    switch (config->kind) {
+    case MRC_DECODE_PIPELINE: return mrc__decode_pipeline(ctx, config, in, out, n_out);
+    case MRC_DECODE_LEGACY:   return mrc__decode_legacy(ctx, config, in, out, n_out);
+    default:                  return mrc__decode_squad(ctx, config, in, out, n_out);
+    }
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
+    if (!n) return &nothing;
     mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    double diff = mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit;
+    if (config->kind == MRC_DECODE_PIPELINE || !config->version_2_with_negative || !null || !best) {
+        return spans;
+    }
+    // postprocess_qa_predictions() subtracts floats, compute_predictions_logits() doubles.
+    double diff = config->kind == MRC_DECODE_LEGACY
+                ? mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit
+                : (double)(mrc__dec_score(null) - best->start_logit - best->end_logit);
     if (null_score_diff) *null_score_diff = diff;
     return diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes) {
+    if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
+    size_t before = room->bytes;
+    mrc__span_words(span, e, room);
+    *bytes = room->bytes - before;
+    return *bytes ? room->data + before : "";
 }
 #endif // core pass
 
@@ -19342,9 +20578,9 @@ static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, co
         if (mrc__ends_with(path, torch[i])) return mrc_torch_open(ctx, out, path);
     }
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
-    ssize_t n = pread(fd, first, 4, 0);
+    int e = pread(fd, first, 4, 0) < 0 ? errno : 0;
     close(fd);
-    if (n < 0) return mrc__file_fail(ctx, path, "read it");
+    if (e) return mrc__file_fail(ctx, e, path, "read it");
     if (!memcmp(first, "PK", 2) || !memcmp(first, "\x80\2", 2)) {
         return mrc_torch_open(ctx, out, path);
     }
@@ -19725,7 +20961,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     mrc_model *m = NULL;
     char *json = NULL;
     if (mrc_file_exists(desc->path) != 2) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
+        return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
     f.own_head = !desc->config || (desc->config->head == config.head
@@ -19969,7 +21205,8 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
 typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
-#define MRC__STATE_FILE "trainer_state.json"
+#define MRC__STATE_FILE  "trainer_state.json"
+#define MRC__STATE_DEPTH 64         // one depth for what is written and for what is read
 
 static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__sums *sums = user;
@@ -19986,19 +21223,36 @@ static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     return MRC_OK;
 }
 
+// The caller's state must be an object that can be read again, at the depth at which it will be,
+// and must not have the members that are added to it.
+static mrc_status mrc__state_refuse(mrc_ctx *ctx, const char *state, size_t bytes) {
+    static const char *const ours[] = { "files", "state_crc32c" };
+    mrc_json *root;
+    MRC__TRY(mrc_json_parse(ctx, &root, "checkpoint: the state", state, bytes, MRC__STATE_DEPTH));
+    mrc_status s = root->type == MRC_JSON_OBJECT ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
+    for (size_t i = 0; s == MRC_OK && i < 2; i++) {
+        if (!mrc_json_get(root, ours[i])) continue;
+        s = mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state has a member \"%s\", which a "
+                      "checkpoint has for itself", ours[i]);
+    }
+    if (s == MRC_OK) s = mrc_json_unique_keys(ctx, root, "checkpoint: the state");
+    mrc_json_free(root);
+    return s;
+}
+
 // The state with "files", each other file's checksum, and last "state_crc32c", that of all before.
 static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *state) {
     char path[MRC__PATH_BYTES];
     mrc__sums sums = { .dir = dir };
-    size_t bytes = strlen(state);
-    while (bytes && (state[bytes - 1] == '\n' || state[bytes - 1] == ' ')) bytes--;
-    if (bytes < 2 || state[0] != '{' || state[bytes - 1] != '}') {
-        return mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
-    }
+    size_t bytes = strlen(state), is_empty;
+    while (bytes && state[bytes - 1] != '}') bytes--;           // it is an object: see state_refuse
+    for (is_empty = bytes - 1; strchr(" \t\r\n", state[is_empty - 1]); is_empty--) continue;
+    is_empty = state[is_empty - 1] == '{';
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, MRC__STATE_FILE));
     mrc_text_init(&sums.text, ctx);
     mrc_text_add(&sums.text, state, bytes - 1);
-    mrc_text_printf(&sums.text, "%s\"files\": {", bytes > 2 ? ", " : "");
+    mrc_text_printf(&sums.text, "%s\"files\": {", is_empty ? "" : ", ");
     mrc_status s = mrc_dir_list(ctx, dir, mrc__sums_add, &sums);
     mrc_text_printf(&sums.text, "}, ");
     if (s == MRC_OK && sums.text.failed) {
@@ -20016,8 +21270,8 @@ static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *st
 
 static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
     if (rename(from, to) == 0) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to,
-                     strerror(errno));
+    int e = errno;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(e));
 }
 
 // A checkpoint that was moved aside for its successor, which never came, goes back.
@@ -20032,6 +21286,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
     if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
     snprintf(name, sizeof name, ".checkpoint-%llu.tmp", (unsigned long long)step);
@@ -20105,7 +21360,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
-    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, 64);
+    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, MRC__STATE_DEPTH);
     const mrc_json *files = s == MRC_OK ? mrc_json_get(root, "files") : NULL;
     if (s == MRC_OK && (!files || files->type != MRC_JSON_OBJECT || files->n < 3)) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: names %zu files, at least 3 make a checkpoint",
@@ -20183,11 +21438,13 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
         snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
         s = mrc__path_in(ctx, path, capacity, output_dir, name);
         if (s != MRC_OK) break;
-        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure has been logged
+        mrc__error before;
+        mrc__error_take(ctx, &before);
+        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure is logged
+        if (held == MRC_ERR_MEM) s = held;
+        else mrc__error_put(ctx, &before);
         if (held == MRC_OK) break;
         path[0] = 0;
-        if (held == MRC_ERR_MEM) s = held;
-        else mrc_ctx_clear_error(ctx);
     }
     if (s != MRC_OK) path[0] = 0;
     if (steps.list) ctx->host.free(ctx->host.user, steps.list);
@@ -20382,7 +21639,7 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
     mrc_status s = mrc__download_f32(ctx, logits, host);
     float *start = host + 2 * rows, *end = start + rows;
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         start[r] = host[2 * r];
         end[r] = host[2 * r + 1];
     }
@@ -20437,6 +21694,69 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     mrc_no_grad(ctx, was_on);
     ctx->host.free(ctx->host.user, list);
     return s;
+}
+
+//------------------------------------------------------------------------------
+// The logits of all windows, kept by the window's index: whatever order they come in
+//------------------------------------------------------------------------------
+typedef struct mrc__collected {
+    const mrc_features *features;
+    float              *logits;     // of all windows: its start logits, then its end logits
+    mrc_window_logits  *windows;    // by feature
+} mrc__collected;
+
+static void mrc__collected_free(mrc_ctx *ctx, mrc__collected *c) {
+    if (c->logits) ctx->host.free(ctx->host.user, c->logits);
+    if (c->windows) ctx->host.free(ctx->host.user, c->windows);
+    *c = (mrc__collected){0};
+}
+
+static mrc_status mrc__collected_new(mrc_ctx *ctx, mrc__collected *c, const mrc_features *f) {
+    size_t rows = 0, bytes, n;
+    *c = (mrc__collected){ .features = f };
+    int fits = mrc__add(f->n, 1, &n) && mrc__mul(n, sizeof *c->windows, &bytes);
+    c->windows = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (size_t i = 0; i < f->n && fits; i++) {
+        fits = mrc__add(rows, (size_t)f->list[i].length, &rows);
+    }
+    fits = fits && mrc__mul(rows, 2 * sizeof *c->logits, &bytes) && mrc__add(bytes, 1, &bytes);
+    c->logits = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!c->windows || !c->logits) {
+        mrc__collected_free(ctx, c);
+        return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory for the logits of %zu windows",
+                         f->n);
+    }
+    float *at = c->logits;
+    for (size_t i = 0; i < f->n; i++) {
+        size_t length = (size_t)f->list[i].length;
+        c->windows[i] = (mrc_window_logits){ &f->list[i], at, at + length };
+        at += 2 * length;
+    }
+    return MRC_OK;
+}
+
+// An mrc_predict_desc's fn: user is the mrc__collected.
+static mrc_status mrc__collect(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                               const float *end) {
+    const mrc__collected *c = user;
+    const mrc_window_logits *w = &c->windows[f - c->features->list];
+    float *to = c->logits + (w->start - c->logits);
+    (void)ctx;
+    memcpy(to, start, (size_t)f->length * sizeof *to);
+    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+    return MRC_OK;
+}
+
+// The windows of example `index`, of which those from *at on are the first: how many.  *at moves
+// past them.
+static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *at,
+                                const mrc_window_logits **windows) {
+    size_t n = 0;
+    *windows = c->windows + *at;
+    while (*at + n < c->features->n
+           && (size_t)c->features->list[*at + n].example_index == index) n++;
+    *at += n;
+    return n;
 }
 
 //------------------------------------------------------------------------------
@@ -20656,14 +21976,14 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 //------------------------------------------------------------------------------
 // Evaluation
 //------------------------------------------------------------------------------
-// The windows of the example that is being collected, and the sums so far.
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
-    mrc_eval_result     *out;
-    mrc_allocator        host;
-    mrc_window_logits   *windows;
-    size_t               n, capacity;
+    mrc_decode_config    decode;
+    mrc__collected       logits;
     mrc_span            *spans;
+    size_t               capacity;
+    mrc_scored          *scored;    // by example
+    mrc_text             room;      // a span's text
 } mrc__eval;
 
 // The loss of one target over the feature's window; *best: the first of its largest rows.
@@ -20683,115 +22003,116 @@ static double mrc__eval_loss(const mrc_loss *loss, const mrc_feature *f, const f
                            (double)logits[target] - lse, all - n * lse);
 }
 
-static void mrc__eval_windows_free(mrc__eval *e) {
-    for (size_t i = 0; i < e->n; i++) {
-        e->host.free(e->host.user, (void *)(uintptr_t)e->windows[i].start);
-    }
-    e->n = 0;
-}
-
-// Decodes the collected example and scores it.
-static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
-    const mrc_eval_desc *desc = e->desc;
-    size_t n_spans;
-    double exact, f1;
-    if (e->n == 0) return MRC_OK;
-    const mrc_example *x = mrc_dataset_at(desc->dataset,
-                                          (size_t)e->windows[0].feature->example_index);
-    if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
-    MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
-    mrc__eval_windows_free(e);
-    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
-    size_t bytes;
-    const char *text = mrc_span_text(best, x, &bytes);
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
-                              &f1));
-    e->out->exact_match += exact;
-    e->out->f1 += f1;
-    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
-}
-
-// Keeps a copy of one window's logits until its example is complete.
-static mrc_status mrc__eval_keep(mrc_ctx *ctx, mrc__eval *e, const mrc_feature *f,
-                                 const float *start, const float *end) {
-    size_t n = (size_t)f->length, bytes;
-    if (e->n && e->windows[0].feature->example_index != f->example_index) {
-        MRC__TRY(mrc__eval_example(ctx, e));
-    }
-    if (e->n == e->capacity) {
-        size_t capacity = e->capacity ? 2 * e->capacity : 16;
-        mrc_window_logits *windows = mrc__mul(capacity, sizeof *windows, &bytes)
-                                   ? e->host.alloc(e->host.user, bytes) : NULL;
-        if (!windows) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-        if (e->n) memcpy(windows, e->windows, e->n * sizeof *windows);
-        if (e->windows) e->host.free(e->host.user, e->windows);
-        e->windows = windows;
-        e->capacity = capacity;
-    }
-    float *copy = mrc__mul(2 * n + 1, sizeof *copy, &bytes)
-                ? e->host.alloc(e->host.user, bytes) : NULL;
-    if (!copy) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    memcpy(copy, start, n * sizeof *copy);
-    memcpy(copy + n, end, n * sizeof *copy);
-    e->windows[e->n++] = (mrc_window_logits){ .feature = f, .start = copy, .end = copy + n };
-    return MRC_OK;
-}
-
-static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                    const float *start, const float *end) {
-    mrc__eval *e = user;
-    if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
+// Loss and accuracy of the token positions, over the windows in their own order.
+static void mrc__eval_positions(const mrc__eval *e, mrc_eval_result *out) {
+    for (size_t i = 0; i < e->logits.features->n; i++) {
+        const mrc_window_logits *w = &e->logits.windows[i];
+        const mrc_feature *f = w->feature;
         int32_t s, t;
-        const mrc_loss *kind = &e->desc->loss;
-        double loss = mrc__eval_loss(kind, f, start, f->start_position, &s);
-        loss += mrc__eval_loss(kind, f, end, f->end_position, &t);
-        e->out->loss += loss / 2;
-        e->out->start_accuracy += s == f->start_position;
-        e->out->end_accuracy += t == f->end_position;
-        e->out->accuracy += s == f->start_position && t == f->end_position;
-        e->out->n_features++;
+        if (!mrc__counts(f, f->start_position) || !mrc__counts(f, f->end_position)) continue;
+        double loss = mrc__eval_loss(&e->desc->loss, f, w->start, f->start_position, &s);
+        loss += mrc__eval_loss(&e->desc->loss, f, w->end, f->end_position, &t);
+        out->loss += loss / 2;
+        out->start_accuracy += s == f->start_position;
+        out->end_accuracy += t == f->end_position;
+        out->accuracy += s == f->start_position && t == f->end_position;
+        out->n_features++;
     }
-    return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
-}
-
-static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
-    const mrc_predict_desc *predict = &((mrc__eval *)user)->desc->predict;
-    return predict->progress(predict->user, done, total);
-}
-
-MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
-                               mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
-    *out = (mrc_eval_result){0};
-    if (desc->dataset && desc->decode.magic != MRC_DECODE_MAGIC) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: decode is not from "
-                         "mrc_decode_config_default()");
-    }
-    size_t bytes;
-    mrc__eval e = { .desc = desc, .out = out, .host = ctx->host };
-    if (desc->dataset) {
-        e.spans = mrc__mul(desc->decode.n_best_size + 1, sizeof *e.spans, &bytes)
-                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-        if (!e.spans) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    }
-    mrc_predict_desc predict = desc->predict;
-    predict.fn = mrc__eval_feature;
-    predict.user = &e;
-    if (predict.progress) predict.progress = mrc__eval_progress;
-    mrc_status s = mrc_predict(ctx, m, &predict);
-    if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
-    mrc__eval_windows_free(&e);
-    if (e.windows) ctx->host.free(ctx->host.user, e.windows);
-    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     double n = out->n_features ? (double)out->n_features : 1;
-    out->n_questions = desc->dataset ? mrc_dataset_size(desc->dataset) : 0;
-    double questions = out->n_questions ? (double)out->n_questions : 1;
     out->loss /= n;
     out->start_accuracy /= n;
     out->end_accuracy /= n;
     out->accuracy /= n;
-    out->exact_match *= 100 / questions;
-    out->f1 *= 100 / questions;
+}
+
+// Decodes example `index` from its windows, which begin at *at, and scores the answer.
+static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e, size_t index, size_t *at) {
+    const mrc_eval_desc *desc = e->desc;
+    const mrc_example *x = mrc_dataset_at(desc->dataset, index);
+    mrc_decode_input in = { .example = x, .tokenizer = desc->tokenizer };
+    mrc_scored *s = &e->scored[index];
+    size_t bytes, n_spans = 0;
+    in.n_windows = mrc__collected_of(&e->logits, index, at, &in.windows);
+    MRC__TRY(mrc_decode(ctx, &e->decode, &in, e->spans, e->capacity, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&e->decode, e->spans, n_spans, &s->no_answer);
+    e->room.bytes = 0;
+    const char *text = mrc_span_text(best, x, &e->room, &bytes);
+    if (e->room.failed) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: out of memory for a text");
+    s->counted = 1;
+    s->answerable = x->n_answers > 0;
+    s->answered = bytes > 0;
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &s->exact,
+                              &s->f1));
+    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
+}
+
+static mrc_status mrc__eval_answers(mrc_ctx *ctx, mrc__eval *e, mrc_eval_result *out) {
+    size_t n = mrc_dataset_size(e->desc->dataset), at = 0;
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__eval_example(ctx, e, i, &at));
+    if (at != e->logits.features->n) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
+    }
+    mrc_figures all = mrc_metric_mean(e->scored, n, MRC_SUBSET_ALL);
+    out->n_questions = n;
+    out->exact_match = all.exact;
+    out->f1 = all.f1;
+    out->answerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_ANSWERABLE);
+    out->unanswerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_UNANSWERABLE);
+    if (!e->decode.version_2_with_negative || e->decode.kind == MRC_DECODE_PIPELINE) return MRC_OK;
+    MRC__TRY(mrc_metric_best(ctx, e->scored, n, 0, &out->best_exact, &out->best_exact_threshold));
+    return mrc_metric_best(ctx, e->scored, n, 1, &out->best_f1, &out->best_f1_threshold);
+}
+
+// The room that decoding and scoring take.
+static mrc_status mrc__eval_room(mrc_ctx *ctx, mrc__eval *e) {
+    size_t n = mrc_dataset_size(e->desc->dataset), bytes;
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 },
+                                   .tokenizer = e->desc->tokenizer };
+    const char *fault = mrc__decode_fault(&e->decode, &any);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: %s", fault);
+    e->capacity = e->decode.n_best_size + 1;
+    if (mrc__mul(e->capacity, sizeof *e->spans, &bytes)) {
+        e->spans = ctx->host.alloc(ctx->host.user, bytes);
+    }
+    if (mrc__mul(n, sizeof *e->scored, &bytes) && mrc__add(bytes, 1, &bytes)) {
+        e->scored = mrc__host_zalloc(&ctx->host, bytes);
+    }
+    if (e->spans && e->scored) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory for %zu questions", n);
+}
+
+typedef struct mrc__eval_user { const mrc_predict_desc *given; mrc__collected *logits; }
+    mrc__eval_user;
+static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                    const float *start, const float *end) {
+    return mrc__collect(ctx, ((mrc__eval_user *)user)->logits, f, start, end);
+}
+static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
+    const mrc_predict_desc *given = ((mrc__eval_user *)user)->given;
+    return given->progress(given->user, done, total);
+}
+
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out) {
+    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    *out = (mrc_eval_result){0};
+    mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
+                                                         : mrc_decode_config_default() };
+    mrc_predict_desc predict = desc->predict;
+    mrc__eval_user user = { &desc->predict, &e.logits };
+    mrc_text_init(&e.room, ctx);
+    mrc_status s = desc->dataset ? mrc__eval_room(ctx, &e) : MRC_OK;
+    if (s == MRC_OK) s = mrc__collected_new(ctx, &e.logits, predict.features);
+    predict.fn = mrc__eval_feature;
+    predict.user = &user;
+    if (predict.progress) predict.progress = mrc__eval_progress;
+    if (s == MRC_OK) s = mrc_predict(ctx, m, &predict);
+    if (s == MRC_OK) mrc__eval_positions(&e, out);
+    if (s == MRC_OK && desc->dataset) s = mrc__eval_answers(ctx, &e, out);
+    mrc__collected_free(ctx, &e.logits);
+    mrc_text_free(&e.room);
+    if (e.scored) ctx->host.free(ctx->host.user, e.scored);
+    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     return s;
 }
 #endif // core pass
@@ -20811,9 +22132,7 @@ struct mrc_reader {
     // Of the last call:
     mrc_span            *spans;     // n_best_size + 1 for each question
     mrc_features         windows;
-    size_t              *begin;     // by window: where its start logits are, its end's behind
-    float               *logits;
-    mrc_window_logits   *window_logits;
+    mrc__collected       logits;
 };
 
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
@@ -20844,6 +22163,9 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     r->features.pad_to_max_length = config->pad_to_max_length;
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };
+    const char *fault = mrc__decode_fault(&r->decode, &any);
+    if (fault) return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: %s", path, fault);
     r->batch_size = desc->batch_size ? desc->batch_size : 8;
     return MRC_OK;
 }
@@ -20863,16 +22185,10 @@ MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *pat
 
 // What the replies of the last call point to.
 static void mrc__reader_clear(mrc_reader *r) {
-    const mrc_allocator *host = &r->ctx->host;
-    void *parts[] = { r->spans, r->begin, r->logits, r->window_logits };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
-    }
-    mrc_features_free(&r->windows);
+    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
     r->spans = NULL;
-    r->begin = NULL;
-    r->logits = NULL;
-    r->window_logits = NULL;
+    mrc__collected_free(r->ctx, &r->logits);
+    mrc_features_free(&r->windows);
 }
 
 MRCDEF void mrc_reader_free(mrc_reader *r) {
@@ -20884,50 +22200,40 @@ MRCDEF void mrc_reader_free(mrc_reader *r) {
     ctx->host.free(ctx->host.user, r);
 }
 
-static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                     const float *start, const float *end) {
-    mrc_reader *r = user;
-    float *to = r->logits + r->begin[f - r->windows.list];
-    (void)ctx;
-    memcpy(to, start, (size_t)f->length * sizeof *to);
-    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+// Nothing that a caller gives is read before it is known to be there, and to be text.
+static mrc_status mrc__answer_check(mrc_reader *r, const mrc_example *questions, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const mrc_example *x = &questions[i];
+        const char *texts[2] = { x->question, x->context };
+        const size_t bytes[2] = { x->question_bytes, x->context_bytes };
+        for (int k = 0; k < 2; k++) {
+            const char *what = k ? "context" : "question";
+            if (!texts[k]) {
+                return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: example %zu has no %s (found NULL)",
+                                 i, what);
+            }
+            size_t good = mrc_utf8_valid(texts[k], bytes[k]);
+            if (good == bytes[k]) continue;
+            return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: the %s of example %zu is not UTF-8 "
+                             "(found byte 0x%02x at %zu)", what, i,
+                             (unsigned)(unsigned char)texts[k][good], good);
+        }
+    }
     return MRC_OK;
 }
 
-// Room for the spans of n questions, and for the windows and their logits.
-static int mrc__answer_room(mrc_reader *r, size_t n) {
-    const mrc_allocator *host = &r->ctx->host;
-    size_t rows = 0, k = r->windows.n, each, bytes;
-    if (!mrc__add(r->decode.n_best_size, 1, &each) || !mrc__mul(each, sizeof *r->spans, &each)
-        || !mrc__mul(n + 1, each, &bytes)) return 0;
-    r->spans = host->alloc(host->user, bytes);
-    r->begin = mrc__mul(k + 1, sizeof *r->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
-    r->window_logits = mrc__mul(k + 1, sizeof *r->window_logits, &bytes)
-                       ? host->alloc(host->user, bytes) : NULL;
-    for (size_t i = 0; i < k && r->begin; i++) {
-        r->begin[i] = rows;
-        rows += 2 * (size_t)r->windows.list[i].length;
-    }
-    r->logits = mrc__mul(rows + 1, sizeof *r->logits, &bytes) ? host->alloc(host->user, bytes)
-                                                              : NULL;
-    return r->spans && r->begin && r->window_logits && r->logits;
-}
-
-static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies) {
-    size_t each = r->decode.n_best_size + 1;
-    for (size_t q = 0, at = 0; q < n; q++) {
-        mrc_span *spans = r->spans + q * each;
+static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions, size_t n,
+                                     mrc_reply *replies) {
+    size_t each = r->decode.n_best_size + 1, at = 0;
+    for (size_t q = 0; q < n; q++) {
+        mrc_decode_input in = { .example = &questions[q], .tokenizer = r->tok };
         mrc_reply *reply = &replies[q];
-        *reply = (mrc_reply){ .spans = spans, .windows = r->window_logits + at };
-        for (; at < r->windows.n && (size_t)r->windows.list[at].example_index == q; at++) {
-            const mrc_feature *f = &r->windows.list[at];
-            const float *logits = r->logits + r->begin[at];
-            r->window_logits[at] = (mrc_window_logits){ f, logits, logits + f->length };
-            reply->n_windows++;
-        }
-        MRC__TRY(mrc_decode(r->ctx, reply->windows, reply->n_windows, &r->decode, spans,
-                            &reply->n_spans));
-        reply->answer = mrc_decode_answer(&r->decode, spans, reply->n_spans,
+        *reply = (mrc_reply){ .spans = r->spans + q * each };
+        in.n_windows = mrc__collected_of(&r->logits, q, &at, &in.windows);
+        reply->windows = in.windows;
+        reply->n_windows = in.n_windows;
+        MRC__TRY(mrc_decode(r->ctx, &r->decode, &in, r->spans + q * each, each, &reply->n_spans));
+        reply->answer = mrc_decode_answer(&r->decode, reply->spans, reply->n_spans,
                                           &reply->null_score_diff);
     }
     return MRC_OK;
@@ -20935,18 +22241,30 @@ static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies
 
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
+    if (!r) return MRC_ERR_ARG;
+    if (n && (!questions || !replies)) {
+        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
+                         questions ? "replies" : "examples", n);
+    }
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
     mrc_predict_desc predict = { .features = &r->windows, .batch_size = r->batch_size,
-                                 .by_length = 1, .fn = mrc__answer_window, .user = r };
+                                 .by_length = 1, .fn = mrc__collect, .user = &r->logits };
+    size_t each, bytes;
     mrc__reader_clear(r);
+    MRC__TRY(mrc__answer_check(r, questions, n));
     MRC__TRY(mrc_features_new(r->ctx, &r->windows, &set, r->tok, &r->features));
-    if (!mrc__answer_room(r, n)) {
+    MRC__TRY(mrc__collected_new(r->ctx, &r->logits, &r->windows));
+    if (mrc__mul(r->decode.n_best_size + 1, sizeof *r->spans, &each) && mrc__mul(n, each, &bytes)
+        && mrc__add(bytes, 1, &bytes)) {
+        r->spans = r->ctx->host.alloc(r->ctx->host.user, bytes);
+    }
+    if (!r->spans) {
         return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
     }
     if (r->windows.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
-    return mrc__answer_decode(r, n, replies);
+    return mrc__answer_decode(r, questions, n, replies);
 }
 #endif // core pass
 
@@ -20964,6 +22282,7 @@ typedef struct mrc__ps_loader {
     mrc_ctx      *ctx;
     mrc_passages *p;
     const char   *path, *text_key;
+    int           quoted;           // a table with Python's csv quoting
 } mrc__ps_loader;
 
 static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
@@ -21004,18 +22323,23 @@ static const mrc_json *mrc__ps_member(const mrc_json *row, const char *const *ke
     return NULL;
 }
 
+static const mrc_json *mrc__ps_text(const mrc__ps_loader *l, const mrc_json *row) {
+    const char *first = l->text_key ? l->text_key : "text";
+    const char *const keys[] = { first, "text", "context", "contents", NULL };
+    return mrc__ps_member(row, keys);
+}
+
 // A record; one without an id has its key among records, or its number.
-static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t lines_before) {
+static mrc_status mrc__ps_record(void *user, const mrc_json *row) {
+    mrc__ps_loader *l = user;
     static const char *const id_keys[] = { "id", "_id", "document_id", NULL };
-    const char *text_keys[] = { l->text_key ? l->text_key : "text", "text", "context", "contents",
-                                NULL };
-    const mrc_json *text = mrc__ps_member(row, text_keys), *id = NULL;
+    const mrc_json *text = mrc__ps_text(l, row), *id = NULL;
     const mrc_json *title = mrc_json_get(row, "title");
     char digits[24];
     if (!text) {
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a record without %s (expected "
                          "\"%s\", \"text\", \"context\" or \"contents\")", l->path,
-                         lines_before + row->line, row->column, "text", text_keys[0]);
+                         row->line, row->column, "text", l->text_key ? l->text_key : "text");
     }
     for (int i = 0; id_keys[i] && !id; i++) {
         id = mrc_json_get(row, id_keys[i]);
@@ -21039,43 +22363,25 @@ static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t 
 }
 
 // One record, or many in an array or by their ids in an object.
-static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root, size_t lines_before) {
-    int many = root->type == MRC_JSON_ARRAY
-             || (root->child && root->child->type == MRC_JSON_OBJECT);
-    if (!many) return mrc__ps_record(l, root, lines_before);
+static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
+    int is_map = root->child && root->child->type == MRC_JSON_OBJECT && !mrc__ps_text(l, root);
+    if (root->type != MRC_JSON_ARRAY && !is_map) return mrc__ps_record(l, root);
     for (const mrc_json *row = root->child; row; row = row->next) {
-        MRC__TRY(mrc__ps_record(l, row, lines_before));
+        MRC__TRY(mrc__ps_record(l, row));
     }
     return MRC_OK;
 }
 
-static mrc_status mrc__ps_jsonl(mrc__ps_loader *l, const char *text, size_t bytes) {
-    char what[sizeof l->ctx->message];
-    size_t at = 0, lines = 0, length;
-    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
-        mrc_json *row;
-        mrc_status s = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
-        if (s != MRC_OK) {
-            int placed = strncmp(what, ":1:", 3) == 0;
-            return mrc__fail(l->ctx, s, "%s:%zu%s%s", l->path, lines + 1, placed ? "" : ": ",
-                             placed ? what + 2 : what);
-        }
-        s = mrc__ps_tree(l, row, lines);
-        mrc_json_free(row);
-        MRC__TRY(s);
-        at += length + (at + length < bytes ? 1 : 0);
-        lines++;
-    }
-    return MRC_OK;
-}
-
-// The next field of tab-separated text, as Python's csv reads it: in quotes it may hold tabs and
-// lines, and two quotes are one.  Ends at a tab or a line's end, *at behind it; *more: a tab.
+// The next field of tab-separated text.  Plain files (MS MARCO, ColBERT) have no quoting: a quote
+// is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
+// lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
+// have no line of names: so they are told apart, and a quote in a plain file never joins lines.
+// Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
     field->bytes = 0;
-    if (*at < bytes && text[*at] == '"') {
+    if (l->quoted && *at < bytes && text[*at] == '"') {
         for (++*at; *at < bytes; ++*at) {
             if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
             if (text[*at] == '"') ++*at;
@@ -21083,8 +22389,9 @@ static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t byte
             mrc_text_add(field, text + *at, 1);
         }
         if (*at == bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end",
-                             l->path, begun);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
+                             "file whose first line is \"id, text, title\" is read as Python's csv "
+                             "reads it; without that line quotes are text)", l->path, begun);
         }
         ++*at;
     }
@@ -21104,9 +22411,11 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
     size_t at = 0, line = 1, valid = mrc_utf8_valid(text, bytes);
     if (valid < bytes) {
         for (; at < valid; at++) line += text[at] == '\n';
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", l->path,
-                         line, (unsigned)(unsigned char)text[valid]);
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8, byte 0x%02x%s", l->path,
+                         line, (unsigned)(unsigned char)text[valid],
+                         mrc__utf8_hint(text + valid, bytes - valid));
     }
+    l->quoted = bytes >= 8 && !memcmp(text, "id\ttext\t", 8);
     while (at < bytes) {
         size_t begun = line, n = 0;
         int more = 1;
@@ -21119,8 +22428,9 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
             n++;
         }
         if (n < 2 || n > 3) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected id, text "
-                             "and perhaps a title between tabs, or JSON)", l->path, begun, n);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu field%s (expected id, "
+                             "text and perhaps a title between tabs, or JSON; commas do not part "
+                             "fields)", l->path, begun, n, n == 1 ? "" : "s");
         }
         if (begun == 1 && field[0].bytes == 2 && !memcmp(field[0].data, "id", 2)) continue;
         MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
@@ -21133,6 +22443,11 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
     mrc_json *root;
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    const char *foreign = mrc__foreign(text, bytes);
+    if (foreign) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON, JSONL or "
+                         "tab-separated text)", l->path, foreign);
+    }
     if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
         mrc_text field[3];
         for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
@@ -21140,11 +22455,13 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
         for (int i = 0; i < 3; i++) mrc_text_free(&field[i]);
         return s;
     }
-    if (mrc__ds_is_jsonl(l->ctx, text + at, bytes - at)) {
-        return mrc__ps_jsonl(l, text + at, bytes - at);
+    int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + at, bytes - at);
+    if (is_jsonl < 0) return mrc__ps_no_memory(l);
+    if (is_jsonl) {
+        return mrc__jsonl_read(l->ctx, l->path, text + at, bytes - at, mrc__ps_record, l);
     }
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
-    mrc_status s = mrc__ps_tree(l, root, 0);
+    mrc_status s = mrc__ps_tree(l, root);
     mrc_json_free(root);
     return s;
 }
@@ -21158,7 +22475,7 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
     mrc_status s = MRC_ERR_MEM;
     if (p) {
-        mrc__ps_loader l = { ctx, p, path, text_key };
+        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
         p->pool.host = ctx->host;
         s = mrc__ps_read(&l, text, bytes);
     } else {
@@ -21396,6 +22713,246 @@ static void mrc__an_end(mrc__an *a) {
 #endif // core pass
 
 //==============================================================================
+// >>impl.blocks   files in checked blocks: written whole, read by pread, checked at first touch
+//
+//     sections, one behind the other       in 64 KiB blocks
+//     u32 checksums                        CRC-32C of each block
+//     the end record                       magic, version, what the file is about, where each
+//                                          section begins and the last one ends, then two u32:
+//                                          CRC-32C of the checksums, and of the record before it
+//
+// A block is held against its checksum when it is read, so a damaged byte is found by whoever needs
+// it, and opening a large file reads its end only.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__BLOCK_BYTES 65536
+
+typedef struct mrc__blocks_writer {
+    mrc_ctx         *ctx;
+    mrc_file_writer *file;
+    mrc_status       status;            // the first failure
+    mrc_text         checksums;
+    uint64_t         at;
+    char            *block;             // what is not written yet: at % MRC__BLOCK_BYTES bytes
+} mrc__blocks_writer;
+
+// Ends with mrc__blocks_end() or mrc__blocks_abort(), also after a failure here.
+static mrc_status mrc__blocks_begin(mrc_ctx *ctx, mrc__blocks_writer *w, const char *path) {
+    *w = (mrc__blocks_writer){ .ctx = ctx };
+    mrc_text_init(&w->checksums, ctx);
+    w->block = ctx->host.alloc(ctx->host.user, MRC__BLOCK_BYTES);
+    w->status = w->block ? mrc_file_writer_new(ctx, &w->file, path)
+                         : mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    return w->status;
+}
+
+static void mrc__blocks_put(mrc__blocks_writer *w, size_t bytes) {
+    uint32_t crc = mrc_crc32c(0, w->block, bytes);
+    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
+}
+
+static void mrc__blocks_write(mrc__blocks_writer *w, const void *data, size_t bytes) {
+    const char *p = data;
+    while (bytes) {
+        size_t used = (size_t)(w->at % MRC__BLOCK_BYTES), left = MRC__BLOCK_BYTES - used, n = bytes;
+        if (n > left) n = left;
+        memcpy(w->block + used, p, n);
+        w->at += n;
+        p += n;
+        bytes -= n;
+        if (n == left) mrc__blocks_put(w, MRC__BLOCK_BYTES);
+    }
+}
+
+// Zeros up to a multiple of 64 bytes; where the next section begins.
+static uint64_t mrc__blocks_align(mrc__blocks_writer *w) {
+    static const char zeros[64];
+    if (w->at % 64) mrc__blocks_write(w, zeros, (size_t)(64 - w->at % 64));
+    return w->at;
+}
+
+static void mrc__blocks_free(mrc__blocks_writer *w) {
+    mrc_text_free(&w->checksums);
+    if (w->block) w->ctx->host.free(w->ctx->host.user, w->block);
+    w->block = NULL;
+}
+
+static void mrc__blocks_abort(mrc__blocks_writer *w) {
+    mrc_file_writer_abort(w->file);
+    mrc__blocks_free(w);
+}
+
+// Fills in the record's two checksums, writes it and commits the file.
+static mrc_status mrc__blocks_end(mrc__blocks_writer *w, void *record, size_t bytes) {
+    if (w->at % MRC__BLOCK_BYTES) mrc__blocks_put(w, (size_t)(w->at % MRC__BLOCK_BYTES));
+    if (w->checksums.failed) w->status = mrc__fail(w->ctx, MRC_ERR_MEM, "index: out of memory");
+    if (w->status == MRC_OK && w->checksums.bytes) {
+        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
+    }
+    uint32_t sums[2] = { mrc_crc32c(0, w->checksums.data, w->checksums.bytes), 0 };
+    memcpy((char *)record + bytes - 8, sums, 4);
+    sums[1] = mrc_crc32c(0, record, bytes - 4);
+    memcpy((char *)record + bytes - 4, sums + 1, 4);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, record, bytes);
+    mrc_status s = w->status;
+    if (s == MRC_OK) s = mrc_file_writer_commit(w->file);
+    else mrc_file_writer_abort(w->file);
+    mrc__blocks_free(w);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+typedef struct mrc__blocks {
+    mrc_ctx        *ctx;
+    char           *path;
+    int             fd;
+    const uint64_t *at;                 // in the record: where section i begins, and the end
+    uint64_t        bytes;              // of all sections
+    uint32_t       *checksums;
+    size_t          n_blocks, block;    // the one that `data` holds; SIZE_MAX: none
+    size_t          block_bytes;
+    unsigned char  *data;
+} mrc__blocks;
+
+__attribute__((format(printf, 2, 3)))
+static mrc_status mrc__blocks_broken(const mrc__blocks *b, const char *fmt, ...) {
+    char what[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(b->ctx, MRC_ERR_FORMAT, "%s: %s", b->path, what);
+}
+
+static mrc_status mrc__blocks_get(mrc__blocks *b, size_t block) {
+    uint64_t at = (uint64_t)block * MRC__BLOCK_BYTES, left = b->bytes - at;
+    size_t bytes = left < MRC__BLOCK_BYTES ? (size_t)left : MRC__BLOCK_BYTES;
+    if (b->block == block) return MRC_OK;
+    b->block = SIZE_MAX;
+    MRC__TRY(mrc__st_pread(b->ctx, b->path, b->fd, at, b->data, bytes));
+    uint32_t crc = mrc_crc32c(0, b->data, bytes);
+    if (crc != b->checksums[block]) {
+        return mrc__blocks_broken(b, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
+                                  "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
+                                  (unsigned)b->checksums[block]);
+    }
+    b->block = block;
+    b->block_bytes = bytes;
+    return MRC_OK;
+}
+
+// Bytes of a section, checked block by block.
+static mrc_status mrc__blocks_read(mrc__blocks *b, int section, uint64_t offset, void *to,
+                                   size_t bytes) {
+    uint64_t room = b->at[section + 1] - b->at[section];
+    char *p = to;
+    if (offset > room || bytes > room - offset) {
+        return mrc__blocks_broken(b, "%zu bytes at %llu of section %d are outside it (found %llu)",
+                                  bytes, (unsigned long long)offset, section,
+                                  (unsigned long long)room);
+    }
+    uint64_t at = b->at[section] + offset;
+    while (bytes) {
+        size_t skip = (size_t)(at % MRC__BLOCK_BYTES), n;
+        MRC__TRY(mrc__blocks_get(b, (size_t)(at / MRC__BLOCK_BYTES)));
+        n = b->block_bytes - skip < bytes ? b->block_bytes - skip : bytes;
+        memcpy(p, b->data + skip, n);
+        p += n;
+        at += n;
+        bytes -= n;
+    }
+    return MRC_OK;
+}
+
+// A whole section as an array of its own, for the caller to free.
+static mrc_status mrc__blocks_load(mrc__blocks *b, int section, void *out) {
+    uint64_t bytes = b->at[section + 1] - b->at[section];
+    void *data = bytes < SIZE_MAX ? b->ctx->host.alloc(b->ctx->host.user, (size_t)bytes + 1)
+                                  : NULL;
+    *(void **)out = NULL;
+    if (!data) return mrc__fail(b->ctx, MRC_ERR_MEM, "%s: out of memory", b->path);
+    mrc_status s = mrc__blocks_read(b, section, 0, data, (size_t)bytes);
+    if (s == MRC_OK) *(void **)out = data;
+    else b->ctx->host.free(b->ctx->host.user, data);
+    return s;
+}
+
+// What the reader expects at the file's end.
+typedef struct mrc__blocks_kind {
+    const char *magic, *what;           // 8 bytes; "index", for messages
+    uint32_t    version;
+    size_t      record_bytes, at;       // of the record; where in it the sections' places stand
+    int         sections;
+    int       (*fits)(const void *record);      // whether its numbers fit each other
+} mrc__blocks_kind;
+
+static int mrc__blocks_end_fits(const mrc__blocks *b, const mrc__blocks_kind *k,
+                                const char *record, uint64_t file_bytes) {
+    const uint64_t end = b->at[k->sections];
+    uint64_t blocks = end / MRC__BLOCK_BYTES + (end % MRC__BLOCK_BYTES > 0);
+    for (int i = 0; i < k->sections; i++) {
+        if (b->at[i] > b->at[i + 1]) return 0;
+    }
+    return !b->at[0] && end <= file_bytes && file_bytes == end + blocks * 4 + k->record_bytes
+           && k->fits(record);
+}
+
+// Opens `path`, whose record goes to `record`; both outlive b.  Close it after a failure too.
+static mrc_status mrc__blocks_open(mrc_ctx *ctx, mrc__blocks *b, char *path, void *record,
+                                   const mrc__blocks_kind *k) {
+    struct stat info;
+    uint32_t version, sums[2];
+    char *r = record;
+    *b = (mrc__blocks){ .ctx = ctx, .path = path, .fd = -1, .block = SIZE_MAX };
+    b->at = (const uint64_t *)(const void *)(r + k->at);
+    MRC__TRY(mrc__file_open(ctx, path, &b->fd, &info));
+    uint64_t bytes = (uint64_t)info.st_size;
+    if (bytes < k->record_bytes) {
+        return mrc__blocks_broken(b, "is no %s (found %llu bytes)", k->what,
+                                  (unsigned long long)bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, path, b->fd, bytes - k->record_bytes, record, k->record_bytes));
+    if (memcmp(r, k->magic, 8)) return mrc__blocks_broken(b, "is no %s, or was cut", k->what);
+    memcpy(&version, r + 8, 4);
+    memcpy(sums, r + k->record_bytes - 8, 8);
+    if (version != k->version) {
+        return mrc__blocks_broken(b, "is of another version (found %u, expected %u)",
+                                  (unsigned)version, (unsigned)k->version);
+    }
+    if (mrc_crc32c(0, r, k->record_bytes - 4) != sums[1] || !mrc__blocks_end_fits(b, k, r, bytes)) {
+        return mrc__blocks_broken(b, "its end is damaged");
+    }
+    b->bytes = b->at[k->sections];
+    b->n_blocks = (size_t)((bytes - k->record_bytes - b->bytes) / 4);
+    b->checksums = ctx->host.alloc(ctx->host.user, b->n_blocks * 4 + 1);
+    b->data = ctx->host.alloc(ctx->host.user, MRC__BLOCK_BYTES);
+    if (!b->checksums || !b->data) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    MRC__TRY(mrc__st_pread(ctx, path, b->fd, b->bytes, b->checksums, b->n_blocks * 4));
+    if (mrc_crc32c(0, b->checksums, b->n_blocks * 4) != sums[0]) {
+        return mrc__blocks_broken(b, "its checksums are damaged");
+    }
+    return MRC_OK;
+}
+
+static void mrc__blocks_close(mrc__blocks *b) {
+    if (!b->ctx) return;
+    const mrc_allocator *host = &b->ctx->host;
+    if (b->fd >= 0) close(b->fd);
+    if (b->checksums) host->free(host->user, b->checksums);
+    if (b->data) host->free(host->user, b->data);
+    *b = (mrc__blocks){ .fd = -1 };
+}
+
+static mrc_status mrc__blocks_check(mrc__blocks *b) {
+    for (size_t i = 0; i < b->n_blocks; i++) MRC__TRY(mrc__blocks_get(b, i));
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.index   the inverted index: built in memory, written in checked blocks
 //
 // Slabs of passages are tasks: each has its own terms, in the order it meets them, and its postings
@@ -21409,11 +22966,9 @@ static void mrc__an_end(mrc__an *a) {
 //     lengths     u32: terms of each passage
 //     passages    u64: where each begins in texts, and one more
 //     texts       three u32 lengths, then id, title and text, each with a NUL
-//     checksums   u32: CRC-32C of each 64 KiB of the above
 //     mrc__ix_end
 //==============================================================================
 #ifdef MRC__PASS_CORE
-#define MRC__IX_BLOCK 65536
 #define MRC__IX_SLAB  128               // passages; the file does not depend on it
 
 enum { MRC__IX_POSTINGS, MRC__IX_NAMES, MRC__IX_TERMS, MRC__IX_SLOTS, MRC__IX_LENGTHS,
@@ -21614,33 +23169,6 @@ static int mrc__ix_join(mrc__ix_build *b) {
 //------------------------------------------------------------------------------
 // Writing
 //------------------------------------------------------------------------------
-typedef struct mrc__ix_writer {
-    mrc_file_writer *file;
-    mrc_status       status;
-    mrc_text         checksums;
-    uint64_t         at;
-    char            *block;             // what is not written yet: at % MRC__IX_BLOCK bytes
-} mrc__ix_writer;
-
-static void mrc__ix_write_block(mrc__ix_writer *w, size_t bytes) {
-    uint32_t crc = mrc_crc32c(0, w->block, bytes);
-    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
-    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
-}
-
-static void mrc__ix_write(mrc__ix_writer *w, const void *data, size_t bytes) {
-    const char *p = data;
-    while (bytes) {
-        size_t used = (size_t)(w->at % MRC__IX_BLOCK), left = MRC__IX_BLOCK - used, n = bytes;
-        if (n > left) n = left;
-        memcpy(w->block + used, p, n);
-        w->at += n;
-        p += n;
-        bytes -= n;
-        if (n == left) mrc__ix_write_block(w, MRC__IX_BLOCK);
-    }
-}
-
 static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
     size_t n = 0;
     for (; x >= 128; x >>= 7) to[n++] = (unsigned char)(x | 128);
@@ -21649,7 +23177,7 @@ static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
 }
 
 // Postings, names, terms: mrc__ix_term is filled in on the way.
-static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end,
+static void mrc__ix_write_terms(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_end *end,
                                 mrc__ix_term *terms) {
     const mrc__posting *x = b->list;
     unsigned char room[10];
@@ -21661,25 +23189,25 @@ static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end
         for (uint32_t k = 0, before = 0; k < own->df; k++, x++) {
             size_t n = mrc__ix_varint(room, x->passage - before);
             n += mrc__ix_varint(room + n, x->tf);
-            mrc__ix_write(w, room, n);
+            mrc__blocks_write(w, room, n);
             before = x->passage;
         }
     }
     terms[b->names.n] = (mrc__ix_term){ w->at, name, 0, 0 };
     end->at[MRC__IX_NAMES] = w->at;
     for (size_t i = 0; i < b->names.n; i++) {
-        mrc__ix_write(w, b->names.list[i].s, b->names.list[i].bytes);
+        mrc__blocks_write(w, b->names.list[i].s, b->names.list[i].bytes);
     }
     end->at[MRC__IX_TERMS] = w->at;
-    mrc__ix_write(w, terms, (b->names.n + 1) * sizeof *terms);
+    mrc__blocks_write(w, terms, (b->names.n + 1) * sizeof *terms);
 }
 
-static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end) {
+static void mrc__ix_write_texts(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_end *end) {
     uint64_t at = 0;
     end->at[MRC__IX_PASSAGES] = w->at;
     for (size_t i = 0; i <= b->n_passages; i++) {
         const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
-        mrc__ix_write(w, &at, sizeof at);
+        mrc__blocks_write(w, &at, sizeof at);
         if (x) at += 3 * sizeof(uint32_t) + strlen(x->id) + strlen(x->title) + x->text_bytes + 3;
     }
     end->at[MRC__IX_TEXTS] = w->at;
@@ -21687,15 +23215,15 @@ static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end
         const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
         uint32_t bytes[3] = { (uint32_t)strlen(x->id), (uint32_t)strlen(x->title),
                               (uint32_t)x->text_bytes };
-        mrc__ix_write(w, bytes, sizeof bytes);
-        mrc__ix_write(w, x->id, bytes[0] + (size_t)1);
-        mrc__ix_write(w, x->title, bytes[1] + (size_t)1);
-        mrc__ix_write(w, x->text, bytes[2] + (size_t)1);
+        mrc__blocks_write(w, bytes, sizeof bytes);
+        mrc__blocks_write(w, x->id, bytes[0] + (size_t)1);
+        mrc__blocks_write(w, x->title, bytes[1] + (size_t)1);
+        mrc__blocks_write(w, x->text, bytes[2] + (size_t)1);
     }
     end->at[MRC__IX_SECTIONS] = w->at;
 }
 
-static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_term *terms) {
+static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_term *terms) {
     mrc__ix_end end;
     memset(&end, 0, sizeof end);
     memcpy(end.magic, "MRCINDEX", 8);
@@ -21710,25 +23238,17 @@ static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix
     }
     mrc__ix_write_terms(b, w, &end, terms);
     end.at[MRC__IX_SLOTS] = w->at;
-    mrc__ix_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
+    mrc__blocks_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
     end.at[MRC__IX_LENGTHS] = w->at;
-    mrc__ix_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
+    mrc__blocks_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
     mrc__ix_write_texts(b, w, &end);
-    if (w->at % MRC__IX_BLOCK) mrc__ix_write_block(w, (size_t)(w->at % MRC__IX_BLOCK));
-    if (w->checksums.failed) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
-    if (w->status == MRC_OK && w->checksums.bytes) {
-        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
-    }
-    end.checksums_crc = mrc_crc32c(0, w->checksums.data, w->checksums.bytes);
-    end.crc = mrc_crc32c(0, &end, offsetof(mrc__ix_end, crc));
-    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, &end, sizeof end);
-    return w->status;
+    return mrc__blocks_end(w, &end, sizeof end);
 }
 
 static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     char file[MRC__PATH_BYTES];
     size_t bytes;
-    mrc__ix_writer w = {0};
+    mrc__blocks_writer w;
     mrc_ctx *ctx = b->ctx;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
     MRC__TRY(mrc_dir_new(ctx, path));
@@ -21737,16 +23257,11 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    w.block = ctx->host.alloc(ctx->host.user, MRC__IX_BLOCK);
-    mrc_text_init(&w.checksums, ctx);
-    mrc_status s = terms && w.block ? mrc_file_writer_new(ctx, &w.file, file)
-                                    : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    if (!terms) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc_status s = mrc__blocks_begin(ctx, &w, file);
     if (s == MRC_OK) s = mrc__ix_write_all(b, &w, terms);
-    if (s == MRC_OK) s = mrc_file_writer_commit(w.file);
-    else mrc_file_writer_abort(w.file);
-    mrc_text_free(&w.checksums);
-    if (terms) ctx->host.free(ctx->host.user, terms);
-    if (w.block) ctx->host.free(ctx->host.user, w.block);
+    else mrc__blocks_abort(&w);
+    ctx->host.free(ctx->host.user, terms);
     return s;
 }
 
@@ -21814,87 +23329,15 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
 //------------------------------------------------------------------------------
 struct mrc_index {
     mrc_ctx       *ctx;
-    char          *path;                // of index.bin
-    int            fd;
+    mrc__blocks    file;                // index.bin
     mrc__ix_end    end;
-    uint32_t      *checksums;
-    size_t         n_blocks, block;     // the one that `data` holds; SIZE_MAX: none
-    size_t         block_bytes;
-    unsigned char *data;
     mrc_tokenizer *tok;
 };
 
-__attribute__((format(printf, 2, 3)))
-static mrc_status mrc__ix_broken(mrc_index *ix, const char *fmt, ...) {
-    char what[256];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return mrc__fail(ix->ctx, MRC_ERR_FORMAT, "%s: %s", ix->path, what);
-}
-
-static mrc_status mrc__ix_block(mrc_index *ix, size_t block) {
-    uint64_t at = (uint64_t)block * MRC__IX_BLOCK, left = ix->end.at[MRC__IX_SECTIONS] - at;
-    size_t bytes = left < MRC__IX_BLOCK ? (size_t)left : MRC__IX_BLOCK;
-    if (ix->block == block) return MRC_OK;
-    ix->block = SIZE_MAX;
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, at, ix->data, bytes));
-    uint32_t crc = mrc_crc32c(0, ix->data, bytes);
-    if (crc != ix->checksums[block]) {
-        return mrc__ix_broken(ix, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
-                              "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
-                              (unsigned)ix->checksums[block]);
-    }
-    ix->block = block;
-    ix->block_bytes = bytes;
-    return MRC_OK;
-}
-
-// Bytes of a section, checked block by block.
-static mrc_status mrc__ix_read(mrc_index *ix, int section, uint64_t offset, void *to,
-                               size_t bytes) {
-    uint64_t room = ix->end.at[section + 1] - ix->end.at[section];
-    char *p = to;
-    if (offset > room || bytes > room - offset) {
-        return mrc__ix_broken(ix, "%zu bytes at %llu of section %d are outside it (found %llu)",
-                              bytes, (unsigned long long)offset, section,
-                              (unsigned long long)room);
-    }
-    uint64_t at = ix->end.at[section] + offset;
-    while (bytes) {
-        size_t skip = (size_t)(at % MRC__IX_BLOCK), n;
-        MRC__TRY(mrc__ix_block(ix, (size_t)(at / MRC__IX_BLOCK)));
-        n = ix->block_bytes - skip < bytes ? ix->block_bytes - skip : bytes;
-        memcpy(p, ix->data + skip, n);
-        p += n;
-        at += n;
-        bytes -= n;
-    }
-    return MRC_OK;
-}
-
-// A whole section as an array of its own, for the caller to free.
-static mrc_status mrc__ix_load(mrc_index *ix, int section, void *out) {
-    uint64_t bytes = ix->end.at[section + 1] - ix->end.at[section];
-    void *data = bytes < SIZE_MAX ? ix->ctx->host.alloc(ix->ctx->host.user, (size_t)bytes + 1)
-                                  : NULL;
-    *(void **)out = NULL;
-    if (!data) return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
-    mrc_status s = mrc__ix_read(ix, section, 0, data, (size_t)bytes);
-    if (s == MRC_OK) *(void **)out = data;
-    else ix->ctx->host.free(ix->ctx->host.user, data);
-    return s;
-}
-
 // Whether the sections have the sizes that the counts say.
-static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
-    uint64_t blocks = e->at[MRC__IX_SECTIONS] / MRC__IX_BLOCK
-                    + (e->at[MRC__IX_SECTIONS] % MRC__IX_BLOCK > 0);
-    for (int i = 0; i < MRC__IX_SECTIONS; i++) {
-        if (e->at[i] > e->at[i + 1]) return 0;
-    }
-    if (e->at[0] || e->at[MRC__IX_SECTIONS] > file_bytes || e->analyzer > MRC_ANALYZER_KOREAN
+static int mrc__ix_end_fits(const void *record) {
+    const mrc__ix_end *e = record;
+    if (e->analyzer > MRC_ANALYZER_KOREAN
         || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
         || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
         || (e->n_terms && e->n_slots <= e->n_terms)) return 0;
@@ -21904,35 +23347,7 @@ static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
     for (size_t i = 0; i < 4; i++) {
         if (e->at[want[i][0] + 1] - e->at[want[i][0]] != want[i][1]) return 0;
     }
-    return file_bytes == e->at[MRC__IX_SECTIONS] + blocks * 4 + sizeof *e;
-}
-
-static mrc_status mrc__ix_open(mrc_index *ix) {
-    struct stat info;
-    mrc__ix_end *e = &ix->end;
-    MRC__TRY(mrc__file_open(ix->ctx, ix->path, &ix->fd, &info));
-    uint64_t bytes = (uint64_t)info.st_size;
-    if (bytes < sizeof *e) return mrc__ix_broken(ix, "is no index (found %llu bytes)",
-                                                 (unsigned long long)bytes);
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, bytes - sizeof *e, e, sizeof *e));
-    if (memcmp(e->magic, "MRCINDEX", 8) != 0) return mrc__ix_broken(ix, "is no index, or was cut");
-    if (e->version != 1) return mrc__ix_broken(ix, "is of another version (found %u, expected 1)",
-                                               (unsigned)e->version);
-    if (mrc_crc32c(0, e, offsetof(mrc__ix_end, crc)) != e->crc || !mrc__ix_end_fits(e, bytes)) {
-        return mrc__ix_broken(ix, "its end is damaged");
-    }
-    ix->n_blocks = (size_t)((bytes - sizeof *e - e->at[MRC__IX_SECTIONS]) / 4);
-    ix->checksums = ix->ctx->host.alloc(ix->ctx->host.user, ix->n_blocks * 4 + 1);
-    ix->data = ix->ctx->host.alloc(ix->ctx->host.user, MRC__IX_BLOCK);
-    if (!ix->checksums || !ix->data) {
-        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
-    }
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, e->at[MRC__IX_SECTIONS], ix->checksums,
-                           ix->n_blocks * 4));
-    if (mrc_crc32c(0, ix->checksums, ix->n_blocks * 4) != e->checksums_crc) {
-        return mrc__ix_broken(ix, "its checksums are damaged");
-    }
-    return MRC_OK;
+    return 1;
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
@@ -21943,10 +23358,10 @@ MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path
     mrc_index *ix = mrc__host_zalloc(&ctx->host, sizeof *ix + bytes);
     if (!ix) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
     ix->ctx = ctx;
-    ix->path = memcpy(ix + 1, file, bytes);
-    ix->fd = -1;
-    ix->block = SIZE_MAX;
-    mrc_status s = mrc__ix_open(ix);
+    const mrc__blocks_kind kind = { "MRCINDEX", "index", 1, sizeof ix->end,
+                                    offsetof(mrc__ix_end, at), MRC__IX_SECTIONS,
+                                    mrc__ix_end_fits };
+    mrc_status s = mrc__blocks_open(ctx, &ix->file, memcpy(ix + 1, file, bytes), &ix->end, &kind);
     if (s == MRC_OK && ix->end.analyzer == MRC_ANALYZER_WORDPIECE) {
         s = mrc_tokenizer_load(ctx, &ix->tok, path);
     }
@@ -21958,9 +23373,7 @@ MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path
 MRCDEF void mrc_index_close(mrc_index *ix) {
     if (!ix) return;
     const mrc_allocator *host = &ix->ctx->host;
-    if (ix->fd >= 0) close(ix->fd);
-    if (ix->checksums) host->free(host->user, ix->checksums);
-    if (ix->data) host->free(host->user, ix->data);
+    mrc__blocks_close(&ix->file);
     mrc_tokenizer_free(ix->tok);
     host->free(host->user, ix);
 }
@@ -21980,34 +23393,33 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
         return mrc__fail(ix->ctx, MRC_ERR_ARG, "index: no passage %zu (found %zu)", index,
                          mrc_index_size(ix));
     }
-    MRC__TRY(mrc__ix_read(ix, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
+    MRC__TRY(mrc__blocks_read(&ix->file, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
     uint64_t texts = ix->end.at[MRC__IX_TEXTS + 1] - ix->end.at[MRC__IX_TEXTS];
     if (at[1] > texts || at[0] > at[1] || at[1] - at[0] < sizeof bytes + 3
         || texts > SIZE_MAX / 2) {
-        return mrc__ix_broken(ix, "passage %zu has no place", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu has no place", index);
     }
     room->bytes = 0;
     size_t all = (size_t)(at[1] - at[0]), head = sizeof bytes;
     if (!mrc__text_room(room, all)) {
-        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
+        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->file.path);
     }
-    MRC__TRY(mrc__ix_read(ix, MRC__IX_TEXTS, at[0], room->data, all));
+    MRC__TRY(mrc__blocks_read(&ix->file, MRC__IX_TEXTS, at[0], room->data, all));
     room->bytes = all;
     memcpy(bytes, room->data, sizeof bytes);
     if ((uint64_t)bytes[0] + bytes[1] + bytes[2] + sizeof bytes + 3 != all) {
-        return mrc__ix_broken(ix, "passage %zu has other lengths", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu has other lengths", index);
     }
     p = room->data + head;
     *out = (mrc_passage){ p, p + bytes[0] + 1, p + bytes[0] + (size_t)bytes[1] + 2, bytes[2] };
     if (p[bytes[0]] || p[bytes[0] + (size_t)bytes[1] + 1] || room->data[all - 1]) {
-        return mrc__ix_broken(ix, "passage %zu does not end", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu does not end", index);
     }
     return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
-    for (size_t i = 0; i < ix->n_blocks; i++) MRC__TRY(mrc__ix_block(ix, i));
-    return MRC_OK;
+    return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
 
@@ -22187,16 +23599,16 @@ static mrc_status mrc__se_check(mrc_searcher *s) {
     }
     for (size_t i = 0; i < e->n_passages && ok; i++) tokens += s->lengths[i];
     if (ok && used == n && tokens == e->n_tokens) return MRC_OK;
-    return mrc__ix_broken(s->ix, "its dictionary contradicts itself");
+    return mrc__blocks_broken(&s->ix->file, "its dictionary contradicts itself");
 }
 
 static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
     const mrc_allocator *host = &s->ctx->host;
     size_t n = (size_t)s->ix->end.n_terms, bytes;
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_TERMS, &s->terms));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_SLOTS, &s->slots));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_NAMES, &s->names));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_LENGTHS, &s->lengths));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_TERMS, &s->terms));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_SLOTS, &s->slots));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_NAMES, &s->names));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_LENGTHS, &s->lengths));
     MRC__TRY(mrc__se_check(s));
     mrc_status status = mrc__pool_new(&s->pool, host, threads);
     if (status != MRC_OK) return mrc__fail(s->ctx, status, "search: no %zu threads", threads);
@@ -22293,7 +23705,8 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
         if (!mrc__se_varint(&raw, end, &step) || !mrc__se_varint(&raw, end, &tf) || !tf
             || (i && !step) || step >= s->ix->end.n_passages - doc) {
             s->ctx->host.free(s->ctx->host.user, scores);
-            return mrc__ix_broken(s->ix, "the postings of term %u are malformed", (unsigned)term);
+            return mrc__blocks_broken(&s->ix->file, "the postings of term %u are malformed",
+                                      (unsigned)term);
         }
         doc += step;
         docs[i] = doc;
@@ -22400,7 +23813,7 @@ static mrc_status mrc__se_unmet(mrc_searcher *s, size_t n_tasks, uint32_t **out,
             if (!s->met[t->ids[k]].scores) list[count++] = t->ids[k];
         }
     }
-    qsort(list, count, sizeof *list, mrc__se_by_term);
+    mrc__sort_array(list, count, sizeof *list, mrc__se_by_term);
     for (size_t i = 0; i < count; i++) {
         if (!*n || list[*n - 1] != list[i]) list[(*n)++] = list[i];
     }
@@ -22420,7 +23833,7 @@ static mrc_status mrc__se_meet(mrc_searcher *s, size_t n_tasks) {
     mrc_status status = raw ? MRC_OK : mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
     for (size_t i = 0; i < n && status == MRC_OK; i++) {
         const mrc__ix_term *t = &s->terms[list[i]];
-        status = mrc__ix_read(s->ix, MRC__IX_POSTINGS, t->postings, raw,
+        status = mrc__blocks_read(&s->ix->file, MRC__IX_POSTINGS, t->postings, raw,
                               (size_t)(t[1].postings - t->postings));
         if (status == MRC_OK) status = mrc__se_scores(s, list[i], raw);
     }
@@ -22587,6 +24000,2334 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
     }
     host->free(host->user, s->tasks);
     return status;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.vectors   embeddings as .npy and safetensors
+//
+// .npy: "\x93NUMPY", version, header length (u16 in version 1, u32 later), a Python dictionary as
+// text, then the array.  Only what an embedding can be is taken: 2-d, C order, <f4, <f2 or |i1.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+MRCDEF void mrc_vectors_free(mrc_vectors *v) {
+    if (!v) return;
+    if (v->rows) v->host.free(v->host.user, v->rows);
+    if (v->offsets) v->host.free(v->host.user, v->offsets);
+    *v = (mrc_vectors){0};
+}
+
+// Room for the rows; offsets 1: for them too.
+static mrc_status mrc__vectors_new(mrc_ctx *ctx, mrc_vectors *v, size_t n, size_t n_rows,
+                                   size_t width, int offsets) {
+    size_t elements, bytes, more;
+    *v = (mrc_vectors){ .host = ctx->host, .n = n, .n_rows = n_rows, .width = width };
+    int fits = mrc__mul(n_rows, width, &elements) && mrc__mul(elements, sizeof *v->rows, &bytes)
+            && bytes < SIZE_MAX / 2 && mrc__mul(n + 1, sizeof *v->offsets, &more);
+    if (fits) v->rows = ctx->host.alloc(ctx->host.user, bytes + 64);
+    if (fits && offsets) v->offsets = mrc__host_zalloc(&ctx->host, more);
+    if (v->rows && (!offsets || v->offsets)) return MRC_OK;
+    mrc_vectors_free(v);
+    return mrc__fail(ctx, MRC_ERR_MEM, "vectors: no memory for %zu rows of %zu floats", n_rows,
+                     width);
+}
+
+static mrc_status mrc__vectors_finite(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    for (size_t i = 0; i < v->n_rows * v->width; i++) {
+        if (fabsf(v->rows[i]) <= FLT_MAX) continue;
+        return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s: row %zu has a number that is not finite "
+                         "(column %zu)", path, i / v->width, i % v->width);
+    }
+    return MRC_OK;
+}
+
+// What a .npy header says.
+typedef struct mrc__npy { size_t begin, rows, columns, bytes; char type; } mrc__npy;
+
+static const char *mrc__npy_after(const char *header, const char *key) {
+    const char *at = strstr(header, key);
+    if (!at) return NULL;
+    for (at += strlen(key); *at == ' ' || *at == ':'; at++) {}
+    return at;
+}
+
+// A whole number at *at, which moves behind it and the blanks there; 0: none.
+static int mrc__npy_size(const char **at, size_t *out) {
+    size_t x = 0, digits = 0;
+    for (; **at >= '0' && **at <= '9'; ++*at, digits++) {
+        if (x > (SIZE_MAX - 9) / 10) return 0;
+        x = x * 10 + (size_t)(**at - '0');
+    }
+    while (**at == ' ') ++*at;
+    *out = x;
+    return digits > 0;
+}
+
+// header: the dictionary's text with a NUL behind it.  What is wrong, or NULL.
+static const char *mrc__npy_header(const char *header, mrc__npy *out) {
+    const char *descr = mrc__npy_after(header, "'descr'");
+    const char *order = mrc__npy_after(header, "'fortran_order'");
+    const char *shape = mrc__npy_after(header, "'shape'");
+    if (!descr || !order || !shape) return "has no descr, fortran_order and shape";
+    if (!strncmp(descr, "'<f4'", 5)) out->bytes = 4, out->type = 'f';
+    else if (!strncmp(descr, "'<f2'", 5)) out->bytes = 2, out->type = 'f';
+    else if (!strncmp(descr, "'|i1'", 5)) out->bytes = 1, out->type = 'i';
+    else return "holds another type (expected <f4, <f2 or |i1)";
+    if (strncmp(order, "False", 5) != 0) return "is in Fortran's order (expected C's)";
+    if (*shape != '(') return "has no shape (n, D)";
+    shape++;
+    if (!mrc__npy_size(&shape, &out->rows) || *shape++ != ',') return "has no shape (n, D)";
+    while (*shape == ' ') shape++;
+    if (!mrc__npy_size(&shape, &out->columns)) return "has no shape (n, D)";
+    while (*shape == ',' || *shape == ' ') shape++;
+    if (*shape != ')') return "has more than two axes (expected (n, D))";
+    return NULL;
+}
+
+static void mrc__npy_values(const mrc__npy *h, const char *data, float *to) {
+    for (size_t i = 0; i < h->rows * h->columns; i++) {
+        uint16_t half;
+        if (h->bytes == 4) memcpy(&to[i], data + 4 * i, 4);
+        else if (h->bytes == 1) to[i] = (float)((const signed char *)data)[i];
+        else {
+            memcpy(&half, data + 2 * i, 2);
+            to[i] = mrc__from_f16(half);
+        }
+    }
+}
+
+static mrc_status mrc__npy_read(mrc_ctx *ctx, mrc_vectors *out, const char *path, char *data,
+                                size_t bytes) {
+    mrc__npy h = {0};
+    const char *wrong = NULL;
+    const unsigned char *u = (const unsigned char *)data;
+    size_t wide = bytes > 6 && u[6] > 1 ? 4 : 2, length = 0, elements, want;
+    if (bytes < 12 || memcmp(data, "\x93NUMPY", 6)) wrong = "is no .npy file";
+    else if (u[6] < 1 || u[6] > 3) wrong = "is of another version (expected 1 to 3)";
+    for (size_t i = 0; !wrong && i < wide; i++) length |= (size_t)u[8 + i] << 8 * i;
+    h.begin = 8 + wide + length;
+    if (!wrong && (length > 1 << 20 || h.begin > bytes)) wrong = "ends within its header";
+    if (!wrong) {
+        char *header = ctx->host.alloc(ctx->host.user, length + 1);
+        if (!header) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+        memcpy(header, data + 8 + wide, length);
+        header[length] = 0;
+        wrong = mrc__npy_header(header, &h);
+        ctx->host.free(ctx->host.user, header);
+    }
+    if (!wrong && !h.columns) wrong = "has rows without numbers";
+    if (!wrong && (!mrc__mul(h.rows, h.columns, &elements) || !mrc__mul(elements, h.bytes, &want)
+                   || want != bytes - h.begin)) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %zu bytes of numbers, its header says "
+                         "(%zu, %zu) of %zu bytes each", path, bytes - h.begin, h.rows, h.columns,
+                         h.bytes);
+    }
+    if (wrong) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s", path, wrong);
+    MRC__TRY(mrc__vectors_new(ctx, out, h.rows, h.rows, h.columns, 0));
+    mrc__npy_values(&h, data + h.begin, out->rows);
+    return MRC_OK;
+}
+
+// Offsets begin with 0, do not fall and end with the number of rows.
+static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safetensors *st,
+                                       const mrc_st_entry *e, const char *path) {
+    if (strcmp(e->dtype, "I64") || e->ndim != 1 || e->shape[0] != v->n + 1) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets is %s of %d axes (expected I64 of one)",
+                         path, e->dtype, e->ndim);
+    }
+    MRC__TRY(mrc_safetensors_bytes(st, e, v->offsets));
+    for (size_t i = 0; i <= v->n; i++) {
+        uint64_t before = i ? v->offsets[i - 1] : 0;
+        if (v->offsets[i] < before || v->offsets[i] > v->n_rows || (!i && v->offsets[0])
+            || (i == v->n && v->offsets[i] != v->n_rows)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets[%zu] is %llu (expected from %llu to "
+                             "the %zu rows)", path, i, (unsigned long long)v->offsets[i],
+                             (unsigned long long)before, v->n_rows);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
+    mrc_safetensors *st;
+    MRC__TRY(mrc_safetensors_open(ctx, &st, path));
+    const mrc_st_entry *e = mrc_safetensors_find(st, "embeddings");
+    const mrc_st_entry *offsets = e ? NULL : mrc_safetensors_find(st, "offsets");
+    if (!e) e = mrc_safetensors_find(st, "rows");
+    mrc_status s = MRC_OK;
+    if (!e || e->ndim != 2 || !e->shape[1] || (offsets && (!offsets->ndim || !offsets->shape[0]))) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor `embeddings` (n, D), nor `rows` (R, "
+                      "D) with `offsets` (n + 1)", path);
+    }
+    if (s == MRC_OK) {
+        size_t n = (size_t)(offsets ? offsets->shape[0] - 1 : e->shape[0]);
+        s = mrc__vectors_new(ctx, out, n, (size_t)e->shape[0], (size_t)e->shape[1],
+                             offsets != NULL);
+    }
+    if (s == MRC_OK) s = mrc_safetensors_read(st, e, MRC_DTYPE_F32, out->rows);
+    if (s == MRC_OK && offsets) s = mrc__vectors_offsets(ctx, out, st, offsets, path);
+    mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
+    char *data;
+    size_t bytes;
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = (mrc_vectors){0};
+    mrc_status s;
+    if (mrc__ends_with(path, ".npy")) {
+        MRC__TRY(mrc_file_read(ctx, &data, &bytes, path));
+        s = mrc__npy_read(ctx, out, path, data, bytes);
+        mrc_file_free(ctx, data);
+    } else {
+        s = mrc__vectors_tensors(ctx, out, path);
+    }
+    if (s == MRC_OK) s = mrc__vectors_finite(ctx, out, path);
+    if (s != MRC_OK) mrc_vectors_free(out);
+    return s;
+}
+
+static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    mrc_file_writer *w;
+    char header[128];
+    int n = snprintf(header + 10, sizeof header - 10,
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", v->n,
+                     v->width);
+    memcpy(header, "\x93NUMPY\1\0", 8);
+    header[8] = 118;                        // 128 bytes in all
+    header[9] = 0;
+    memset(header + 10 + n, ' ', (size_t)(117 - n));
+    header[127] = '\n';
+    MRC__TRY(mrc_file_writer_new(ctx, &w, path));
+    mrc_status s = mrc_file_writer_add(w, header, sizeof header);
+    if (s == MRC_OK) {
+        s = mrc_file_writer_add(w, v->rows, v->n_rows * v->width * sizeof *v->rows);
+    }
+    if (s == MRC_OK) return mrc_file_writer_commit(w);
+    mrc_file_writer_abort(w);
+    return s;
+}
+
+MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    if (mrc__ends_with(path, ".npy")) {
+        if (!v->offsets) return mrc__npy_write(ctx, v, path);
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
+                         "(expected a name that ends in .safetensors)", path);
+    }
+    if (!mrc__ends_with(path, ".safetensors")) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such kind of file (expected a name that ends in "
+                         ".npy or .safetensors)", path);
+    }
+    mrc_st_tensor list[2] = {
+        { .name = v->offsets ? "rows" : "embeddings", .dtype = "F32", .ndim = 2,
+          .shape = { v->n_rows, v->width }, .data = v->rows },
+        { .name = "offsets", .dtype = "I64", .ndim = 1, .shape = { v->n + 1 },
+          .data = v->offsets } };
+    return mrc_safetensors_write(ctx, path, list, v->offsets ? 2 : 1, NULL);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.ranking   fusion of runs, measures of a run
+//
+// Measures are trec_eval's (linear gains in nDCG, map over all relevant passages); fusion is that
+// of the papers and tools named in api.ranking.  Sums are in double, in the order of the lists.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
+typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
+
+static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
+    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = run->list[i].score;
+        if (x < min) min = x;
+        if (x > max) max = x;
+        sum += x;
+    }
+    double mean = n ? sum / (double)n : 0;
+    for (size_t i = 0; i < n; i++) {
+        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+    }
+    if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
+    if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
+    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
+}
+
+static int mrc__fuse_by_passage(const void *a, const void *b) {
+    const mrc_hit *x = a, *y = b;
+    return (x->passage > y->passage) - (x->passage < y->passage);
+}
+static int mrc__fuse_by_score(const void *a, const void *b) {
+    const mrc_hit *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return mrc__fuse_by_passage(a, b);
+}
+
+// Adds one run to the scores of n passages, which stand by number.
+static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t depth,
+                          double weight, mrc_hit *out, size_t n, unsigned char *seen) {
+    mrc__fuse_scale f = mrc__fuse_scale_of(desc->method, run, depth);
+    double k = desc->k > 0 ? desc->k : 60;
+    memset(seen, 0, n);
+    for (size_t i = 0; i < depth; i++) {
+        size_t low = 0, high = n;
+        while (low < high) {
+            size_t middle = low + (high - low) / 2;
+            if (out[middle].passage < run->list[i].passage) low = middle + 1;
+            else high = middle;
+        }
+        if (seen[low]) continue;
+        seen[low] = 1;
+        out[low].score += desc->method == MRC_FUSE_RRF ? weight / (k + (double)(i + 1))
+                        : weight * ((run->list[i].score - f.shift) * f.scale);
+    }
+    for (size_t i = 0; i < n && desc->method != MRC_FUSE_RRF; i++) {
+        if (!seen[i]) out[i].score += weight * f.absent;
+    }
+}
+
+MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                           size_t n_runs, mrc_hit *out, size_t *n_out) {
+    size_t n = 0, kept = 0;
+    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    for (size_t r = 0; r < n_runs; r++) {
+        size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
+        for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
+    }
+    mrc__sort_array(out, n, sizeof *out, mrc__fuse_by_passage);
+    for (size_t i = 0; i < n; i++) {
+        if (!kept || out[kept - 1].passage != out[i].passage) out[kept++] = out[i];
+    }
+    unsigned char *seen = ctx->host.alloc(ctx->host.user, kept + 1);
+    if (!seen) return mrc__fail(ctx, MRC_ERR_MEM, "fuse: out of memory");
+    for (size_t r = 0; r < n_runs; r++) {
+        size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
+        if (depth) {
+            mrc__fuse_add(desc, &runs[r], depth, desc->weights ? desc->weights[r] : 1, out, kept,
+                          seen);
+        }
+    }
+    ctx->host.free(ctx->host.user, seen);
+    mrc__sort_array(out, kept, sizeof *out, mrc__fuse_by_score);
+    *n_out = kept;
+    return MRC_OK;
+}
+
+static const size_t mrc__rank_cuts[MRC_RANK_CUTS] = { 1, 5, 10, 20, 100 };
+
+static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage) {
+    for (size_t i = 0; i < n; i++) if (judged[i].passage == passage) return judged[i].relevance;
+    return 0;
+}
+
+static int mrc__rank_falling(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+// The ideal order's discounted gain at 10.
+static double mrc__rank_ideal(double *gains, size_t n) {
+    double sum = 0;
+    mrc__sort_array(gains, n, sizeof *gains, mrc__rank_falling);
+    for (size_t i = 0; i < n && i < 10; i++) {
+        if (gains[i] > 0) sum += gains[i] / log2((double)(i + 2));
+    }
+    return sum;
+}
+
+MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
+                               const mrc_judged *judged, size_t n_judged) {
+    size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
+    double dcg = 0, precision = 0;
+    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
+    if (!relevant) return MRC_OK;
+    double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!gains) return mrc__fail(ctx, MRC_ERR_MEM, "measures: out of memory");
+    for (size_t i = 0; i < n_judged; i++) gains[i] = judged[i].relevance;
+    double ideal = mrc__rank_ideal(gains, n_judged);
+    ctx->host.free(ctx->host.user, gains);
+    for (size_t i = 0; i < 100 || i < n; i++) {
+        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage) : 0;
+        if (relevance >= 1) {
+            found++;
+            if (!first) first = i + 1;
+            if (i < 100) precision += (double)found / (double)(i + 1);
+        }
+        if (relevance > 0 && i < 10) dcg += relevance / log2((double)(i + 2));
+        if (cut < MRC_RANK_CUTS && i + 1 == mrc__rank_cuts[cut]) {
+            sum->recall[cut] += (double)found / (double)relevant;
+            sum->success[cut++] += found > 0;
+        }
+    }
+    sum->queries++;
+    sum->reciprocal_rank += first ? 1 / (double)first : 0;
+    sum->mrr_10 += first && first <= 10 ? 1 / (double)first : 0;
+    sum->ndcg_10 += ideal > 0 ? dcg / ideal : 0;
+    sum->map_100 += precision / (double)relevant;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.graph   HNSW (Malkov and Yashunin 2018), the same graph for any number of threads
+//
+// Vectors come in the order of (level falling, hash, number), so the first is the entry point for
+// good.  Round by round as many are taken as are in already, at most 2 % of all: each searches the
+// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links
+// are turned round, sorted by (layer, target, source), and each target's list is merged and, when
+// over its bound, chosen anew (ParlayANN: Manohar et al. 2024).  Ties of distance go by number.
+//
+// Distance is minus the dot product.  Dots of vectors of any length are no metric, so a coordinate
+// sqrt(longest^2 - length^2) is added to each (`extra`), and 0 to queries: all are as long then.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// One kernel, one order of summing: 16 lanes, four accumulators, multiply and add apart, so that
+// clones for wider instruction sets give the same bits.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \
+    && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(MRC__NO_CLONES)
+#define MRC__CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define MRC__CLONES
+#endif
+typedef float mrc__lanes __attribute__((vector_size(64), aligned(4), may_alias));
+#define MRC__LANES 16
+
+// n a multiple of 16: rows are filled up with zeros.
+MRC__CLONES static float mrc__dot(const float *a, const float *b, size_t n) {
+    mrc__lanes sum[4] = {{0}};
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i + 16 * k)
+                               * *(const mrc__lanes *)(const void *)(b + i + 16 * k);
+            sum[k] += product;
+        }
+    }
+    for (; i < n; i += 16) {
+        mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i)
+                           * *(const mrc__lanes *)(const void *)(b + i);
+        sum[0] += product;
+    }
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int width = 8; width; width /= 2) {
+        for (int k = 0; k < width; k++) sum[0][k] += sum[0][k + width];
+    }
+    return sum[0][0];
+}
+
+MRC__CLONES static float mrc__largest(const float *x, size_t n) {
+    float best = x[0];
+    size_t i = 0;
+    if (n >= 16) {
+        mrc__lanes most = *(const mrc__lanes *)(const void *)x;
+        for (i = 16; i + 16 <= n; i += 16) {
+            mrc__lanes next = *(const mrc__lanes *)(const void *)(x + i);
+            for (int k = 0; k < 16; k++) most[k] = most[k] > next[k] ? most[k] : next[k];
+        }
+        for (int k = 0; k < 16; k++) best = best > most[k] ? best : most[k];
+    }
+    for (; i < n; i++) best = best > x[i] ? best : x[i];
+    return best;
+}
+
+typedef struct mrc__graph {
+    mrc_allocator  host;
+    size_t         n, stride, m, ef_construction;
+    const float   *rows;            // (n, stride), not owned; stride a multiple of 16
+    float         *extra;           // (n), or NULL: all rows are as long
+    unsigned char *levels;          // (n)
+    uint32_t      *links;           // (n, 1 + 2 m): how many, and which; layer 0
+    uint64_t      *upper_at;        // (n + 1): where a vector's upper layers begin in upper
+    uint32_t      *upper;           // by layer: 1 + m
+    uint32_t       entry;
+} mrc__graph;
+
+typedef struct mrc__near { float distance; uint32_t id; int expanded; } mrc__near;
+// What one thread searches with.
+typedef struct mrc__graph_search {
+    uint32_t  *seen;                // by vector: the number of the last search that met it
+    uint32_t   search;
+    mrc__near *list;                // sorted, at most `room`
+    size_t     n, room;
+    mrc__near *chosen;              // room for a list of links and its new ones
+    size_t     chosen_room;
+} mrc__graph_search;
+
+static void mrc__graph_free(mrc__graph *g) {
+    void *parts[] = { g->extra, g->levels, g->links, g->upper_at, g->upper };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) g->host.free(g->host.user, parts[i]);
+    }
+    *g = (mrc__graph){0};
+}
+
+static size_t mrc__graph_bound(const mrc__graph *g, size_t layer) {
+    return layer ? g->m : 2 * g->m;
+}
+static uint32_t *mrc__graph_links(const mrc__graph *g, uint32_t id, size_t layer) {
+    if (!layer) return g->links + (size_t)id * (1 + 2 * g->m);
+    return g->upper + g->upper_at[id] + (layer - 1) * (1 + g->m);
+}
+
+static float mrc__graph_distance(const mrc__graph *g, uint32_t a, uint32_t b) {
+    float dot = mrc__dot(g->rows + a * g->stride, g->rows + b * g->stride, g->stride);
+    return g->extra ? -(dot + g->extra[a] * g->extra[b]) : -dot;
+}
+
+static int mrc__near_before(const mrc__near *a, const mrc__near *b) {
+    return a->distance < b->distance || (!(a->distance > b->distance) && a->id < b->id);
+}
+
+// Puts x into the sorted list of at most ef: its place, or ef when it is too far.
+static size_t mrc__near_insert(mrc__graph_search *s, size_t ef, mrc__near x) {
+    if (s->n == ef && !mrc__near_before(&x, &s->list[ef - 1])) return ef;
+    size_t low = 0, high = s->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (mrc__near_before(&s->list[middle], &x)) low = middle + 1;
+        else high = middle;
+    }
+    if (s->n < ef) s->n++;
+    memmove(s->list + low + 1, s->list + low, (s->n - 1 - low) * sizeof *s->list);
+    s->list[low] = x;
+    return low;
+}
+
+// Begins a search of one layer from what the list holds.
+static void mrc__graph_begin(const mrc__graph *g, mrc__graph_search *s) {
+    if (++s->search == 0) {
+        memset(s->seen, 0, g->n * sizeof *s->seen);
+        s->search = 1;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        s->seen[s->list[i].id] = s->search;
+        s->list[i].expanded = 0;
+    }
+}
+
+// The ef nearest to q that a walk from the list finds, into the list.
+static void mrc__graph_layer(const mrc__graph *g, mrc__graph_search *s, const float *q,
+                             float q_extra, size_t layer, size_t ef) {
+    uint32_t fresh[512];
+    mrc__graph_begin(g, s);
+    if (s->n > ef) s->n = ef;
+    for (size_t at = 0; at < s->n;) {
+        if (s->list[at].expanded) {
+            at++;
+            continue;
+        }
+        s->list[at].expanded = 1;
+        const uint32_t *links = mrc__graph_links(g, s->list[at].id, layer);
+        size_t n = 0, lowest = at + 1;
+        for (uint32_t k = 1; k <= links[0] && n < 512; k++) {
+            if (s->seen[links[k]] == s->search) continue;
+            s->seen[links[k]] = s->search;
+            fresh[n++] = links[k];
+            const char *row = (const char *)(g->rows + links[k] * g->stride);
+            for (size_t line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
+        }
+        for (size_t k = 0; k < n; k++) {
+            float dot = mrc__dot(q, g->rows + fresh[k] * g->stride, g->stride);
+            if (g->extra) dot += q_extra * g->extra[fresh[k]];
+            size_t place = mrc__near_insert(s, ef, (mrc__near){ -dot, fresh[k], 0 });
+            if (place < lowest) lowest = place;
+        }
+        at = lowest;
+    }
+}
+
+// From the entry down to the layer above `layer`, one nearest each.
+static void mrc__graph_descend(const mrc__graph *g, mrc__graph_search *s, const float *q,
+                               float q_extra, size_t layer) {
+    float dot = mrc__dot(q, g->rows + g->entry * g->stride, g->stride);
+    if (g->extra) dot += q_extra * g->extra[g->entry];
+    s->n = 1;
+    s->list[0] = (mrc__near){ -dot, g->entry, 0 };
+    for (size_t l = g->levels[g->entry]; l > layer; l--) mrc__graph_layer(g, s, q, q_extra, l, 1);
+}
+
+// Of n candidates, sorted, those that are nearer to the new vector than to each one kept.
+static size_t mrc__graph_choose(const mrc__graph *g, const mrc__near *from, size_t n, size_t most,
+                                uint32_t *out) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n && kept < most; i++) {
+        int near = 1;
+        for (size_t k = 0; k < kept && near; k++) {
+            near = !(mrc__graph_distance(g, from[i].id, out[k]) < from[i].distance);
+        }
+        if (near) out[kept++] = from[i].id;
+    }
+    return kept;
+}
+
+static int mrc__graph_scratch_new(const mrc__graph *g, mrc__graph_search *s, size_t room) {
+    size_t bytes, list;
+    *s = (mrc__graph_search){ .room = room, .chosen_room = 4 * g->m + 64 };
+    if (!mrc__mul(g->n, sizeof *s->seen, &bytes) || !mrc__mul(room + 1, sizeof *s->list, &list)) {
+        return 0;
+    }
+    s->seen = mrc__host_zalloc(&g->host, bytes);
+    s->list = g->host.alloc(g->host.user, list);
+    s->chosen = g->host.alloc(g->host.user, s->chosen_room * sizeof *s->chosen);
+    return s->seen && s->list && s->chosen;
+}
+
+static void mrc__graph_scratch_free(const mrc__graph *g, mrc__graph_search *s) {
+    if (s->seen) g->host.free(g->host.user, s->seen);
+    if (s->list) g->host.free(g->host.user, s->list);
+    if (s->chosen) g->host.free(g->host.user, s->chosen);
+}
+
+//------------------------------------------------------------------------------
+// Building
+//------------------------------------------------------------------------------
+typedef struct mrc__edge { uint32_t layer, target, source; } mrc__edge;
+typedef struct mrc__graph_order { uint32_t hash, id; unsigned char level; } mrc__graph_order;
+
+typedef struct mrc__graph_build {
+    mrc__graph        *g;
+    mrc__graph_order  *order;
+    mrc__graph_search *workers;
+    size_t             n_workers, first;    // of the running round
+    mrc__edge         *edges;
+    size_t             n_edges, edges_capacity;
+    size_t            *targets;             // where each target's edges begin, and the end
+    size_t             n_targets, targets_capacity;
+    int                failed;
+} mrc__graph_build;
+
+static int mrc__graph_by_level(const void *a, const void *b) {
+    const mrc__graph_order *x = a, *y = b;
+    if (x->level != y->level) return x->level > y->level ? -1 : 1;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// Levels floor(-ln(u) / ln(M)), hashes, and room for the links.
+static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
+    mrc__graph *g = b->g;
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const double scale = 1 / log((double)g->m);
+    uint64_t room = 0;
+    size_t bytes;
+    for (size_t i = 0; i < g->n; i++) {
+        const uint32_t counter[4] = { (uint32_t)i, 0, 0, 0x686e7377 };
+        uint32_t u[4];
+        mrc_philox4x32(counter, key, u);
+        double level = -log((u[0] + 1.0) / 4294967296.0) * scale;
+        g->levels[i] = (unsigned char)(level < 32 ? level : 32);
+        g->upper_at[i] = room;
+        room += (uint64_t)g->levels[i] * (1 + g->m);
+        b->order[i] = (mrc__graph_order){ u[1], (uint32_t)i, g->levels[i] };
+    }
+    g->upper_at[g->n] = room;
+    mrc__sort_array(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
+    g->entry = b->order[0].id;
+    if (!mrc__mul((size_t)room + 1, sizeof *g->upper, &bytes)) return 0;
+    g->upper = mrc__host_zalloc(&g->host, bytes);
+    return g->upper != NULL;
+}
+
+static void mrc__graph_insert_task(void *arg, size_t task, size_t worker) {
+    mrc__graph_build *b = arg;
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[worker];
+    uint32_t id = b->order[b->first + task].id;
+    const float *q = g->rows + id * g->stride;
+    float extra = g->extra ? g->extra[id] : 0;
+    mrc__graph_descend(g, s, q, extra, g->levels[id]);
+    for (size_t l = (size_t)g->levels[id] + 1; l-- > 0;) {
+        uint32_t *links = mrc__graph_links(g, id, l);
+        mrc__graph_layer(g, s, q, extra, l, g->ef_construction);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->list, s->n, g->m, links + 1);
+    }
+}
+
+static int mrc__edge_compare(const void *a, const void *b) {
+    const mrc__edge *x = a, *y = b;
+    if (x->layer != y->layer) return x->layer < y->layer ? -1 : 1;
+    if (x->target != y->target) return x->target < y->target ? -1 : 1;
+    return (x->source > y->source) - (x->source < y->source);
+}
+
+// The round's links turned round, by target.
+static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
+    const mrc__graph *g = b->g;
+    void *edges = b->edges, *targets = b->targets;
+    b->n_edges = b->n_targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = b->order[b->first + i].id;
+        for (uint32_t l = 0; l <= g->levels[id]; l++) {
+            const uint32_t *links = mrc__graph_links(g, id, l);
+            if (!mrc__grow(&g->host, &edges, &b->edges_capacity, b->n_edges + links[0],
+                           sizeof *b->edges)) return 0;
+            b->edges = edges;
+            for (uint32_t k = 1; k <= links[0]; k++) {
+                b->edges[b->n_edges++] = (mrc__edge){ l, links[k], id };
+            }
+        }
+    }
+    if (b->n_edges) mrc__sort_array(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
+    if (!mrc__grow(&g->host, &targets, &b->targets_capacity, b->n_edges + 1, sizeof(size_t))) {
+        return 0;
+    }
+    b->targets = targets;
+    for (size_t i = 0; i < b->n_edges; i++) {
+        const mrc__edge *e = &b->edges[i];
+        if (!i || e[-1].layer != e->layer || e[-1].target != e->target) {
+            b->targets[b->n_targets++] = i;
+        }
+    }
+    b->targets[b->n_targets] = b->n_edges;
+    return 1;
+}
+
+static int mrc__near_compare(const void *a, const void *b) {
+    return mrc__near_before(a, b) ? -1 : mrc__near_before(b, a);
+}
+
+// One target's list with its new links, in slices that the scratch can hold.
+static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
+    mrc__graph_build *b = arg;
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[worker];
+    const mrc__edge *e = &b->edges[b->targets[task]];
+    size_t left = b->targets[task + 1] - b->targets[task];
+    size_t bound = mrc__graph_bound(g, e->layer);
+    uint32_t *links = mrc__graph_links(g, e->target, e->layer);
+    while (left) {
+        size_t n = 0;
+        if (links[0] + left <= bound) {
+            for (; left; left--, e++) links[++links[0]] = e->source;
+            return;
+        }
+        for (uint32_t k = 1; k <= links[0]; k++) {
+            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, links[k]), links[k],
+                                          0 };
+        }
+        for (; left && n < s->chosen_room; left--, e++) {
+            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
+                                          0 };
+        }
+        mrc__sort_array(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
+    }
+}
+
+// Marks what can be reached from `from` on layer 0; stack has room for n.
+static void mrc__graph_reach(const mrc__graph *g, uint32_t from, unsigned char *reached,
+                             uint32_t *stack) {
+    size_t n = 1;
+    stack[0] = from;
+    reached[from] = 1;
+    while (n) {
+        const uint32_t *links = mrc__graph_links(g, stack[--n], 0);
+        for (uint32_t k = 1; k <= links[0]; k++) {
+            if (reached[links[k]]) continue;
+            reached[links[k]] = 1;
+            stack[n++] = links[k];
+        }
+    }
+}
+
+// Vectors that the entry cannot reach get a link from the nearest found one that has room; how
+// many stay out of reach, or SIZE_MAX: no memory.
+static size_t mrc__graph_connect(mrc__graph_build *b) {
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[0];
+    unsigned char *reached = mrc__host_zalloc(&g->host, g->n);
+    uint32_t *stack = g->host.alloc(g->host.user, g->n * sizeof *stack);
+    size_t lost = 0;
+    if (reached && stack) mrc__graph_reach(g, g->entry, reached, stack);
+    for (uint32_t i = 0; reached && stack && i < g->n; i++) {
+        if (reached[i]) continue;
+        const float *q = g->rows + i * g->stride;
+        float extra = g->extra ? g->extra[i] : 0;
+        mrc__graph_descend(g, s, q, extra, 0);
+        mrc__graph_layer(g, s, q, extra, 0, g->ef_construction);
+        for (size_t k = 0; k < s->n && !reached[i]; k++) {
+            uint32_t *links = mrc__graph_links(g, s->list[k].id, 0);
+            if (links[0] >= 2 * g->m || s->list[k].id == i) continue;
+            links[++links[0]] = i;
+            mrc__graph_reach(g, i, reached, stack);
+        }
+        lost += !reached[i];
+    }
+    int ok = reached && stack;
+    if (reached) g->host.free(g->host.user, reached);
+    if (stack) g->host.free(g->host.user, stack);
+    return ok ? lost : SIZE_MAX;
+}
+
+// Lengths made equal: see above.
+static void mrc__graph_extra(mrc__graph *g) {
+    double longest = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < g->n; i++) {
+            double square = 0;
+            for (size_t k = 0; k < g->stride; k++) {
+                double x = g->rows[i * g->stride + k];
+                square += x * x;
+            }
+            if (pass) g->extra[i] = (float)sqrt(longest > square ? longest - square : 0);
+            else if (square > longest) longest = square;
+        }
+    }
+}
+
+static int mrc__graph_room(mrc__graph_build *b, int extra) {
+    mrc__graph *g = b->g;
+    size_t bytes, places, order, links;
+    if (!mrc__mul(g->n, (1 + 2 * g->m) * sizeof *g->links, &links)
+        || !mrc__mul(g->n + 1, sizeof *g->upper_at, &places)
+        || !mrc__mul(g->n, sizeof *b->order, &order)
+        || !mrc__mul(b->n_workers, sizeof *b->workers, &bytes)) return 0;
+    g->links = mrc__host_zalloc(&g->host, links);
+    g->levels = g->host.alloc(g->host.user, g->n);
+    g->upper_at = g->host.alloc(g->host.user, places);
+    b->order = g->host.alloc(g->host.user, order);
+    b->workers = mrc__host_zalloc(&g->host, bytes);
+    if (extra) g->extra = g->host.alloc(g->host.user, g->n * sizeof *g->extra);
+    int ok = g->links && g->levels && g->upper_at && b->order && b->workers
+          && (!extra || g->extra);
+    for (size_t i = 0; ok && i < b->n_workers; i++) {
+        ok = mrc__graph_scratch_new(g, &b->workers[i], g->ef_construction);
+    }
+    return ok;
+}
+
+// g: rows, n, stride, m and ef_construction are set; extra 1: rows differ in length.  Returns what
+// cannot be reached, SIZE_MAX: no memory.
+static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t seed) {
+    mrc__graph_build b = { .g = g, .n_workers = pool->n_workers };
+    size_t lost = SIZE_MAX;
+    int ok = mrc__graph_room(&b, extra);
+    if (ok && extra) mrc__graph_extra(g);
+    ok = ok && mrc__graph_levels(&b, seed);
+    for (size_t n, in = 1; ok && in < g->n; in += n) {
+        size_t most = g->n / 50 ? g->n / 50 : 1;
+        n = in < most ? in : most;
+        if (n > g->n - in) n = g->n - in;
+        b.first = in;
+        mrc__pool_run(pool, n, SIZE_MAX, mrc__graph_insert_task, &b);
+        ok = mrc__graph_reverse(&b, n);
+        if (ok) mrc__pool_run(pool, b.n_targets, SIZE_MAX, mrc__graph_merge_task, &b);
+    }
+    if (ok) lost = mrc__graph_connect(&b);
+    for (size_t i = 0; b.workers && i < b.n_workers; i++) {
+        mrc__graph_scratch_free(g, &b.workers[i]);
+    }
+    void *parts[] = { b.workers, b.order, b.edges, b.targets };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) g->host.free(g->host.user, parts[i]);
+    return lost;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.scores   all rows against a block of queries, by the backend's matrix products
+//
+// Rows lie in blocks, each a weight in the form that the backend reads fastest; y = x W^T is then
+// the scores of queries x.  A score is a sum over the width alone, so it is the same in any batch.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
+#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+
+typedef struct mrc__scores {
+    mrc_ctx     *ctx;
+    mrc_params  *params;
+    size_t       width, n_blocks, capacity;
+    struct { size_t first, rows; mrc_tensor *weight, *bias; } *blocks;
+} mrc__scores;
+
+static void mrc__scores_free(mrc__scores *s) {
+    if (!s->ctx) return;
+    mrc_params_free(s->params);
+    if (s->blocks) s->ctx->host.free(s->ctx->host.user, s->blocks);
+    *s = (mrc__scores){0};
+}
+
+static mrc_status mrc__scores_new(mrc_ctx *ctx, mrc__scores *s, size_t width) {
+    *s = (mrc__scores){ .ctx = ctx, .width = width };
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "search: the context has no backend");
+    mrc_status status = mrc_params_new(&s->params, ctx->be, &ctx->host);
+    return status == MRC_OK ? MRC_OK : mrc__fail(ctx, status, "search: out of memory");
+}
+
+// Adds rows `first` to first + n; dtype bf16: kept in 16 bits where the backend has that.
+static mrc_status mrc__scores_add(mrc__scores *s, const float *rows, size_t first, size_t n,
+                                  mrc_dtype dtype) {
+    mrc_ctx *ctx = s->ctx;
+    const size_t shape[2] = { n, s->width };
+    void *blocks = s->blocks;
+    char name[32];
+    if (!mrc__grow(&ctx->host, &blocks, &s->capacity, s->n_blocks + 1, sizeof *s->blocks)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    s->blocks = blocks;
+    mrc_tensor *weight = NULL, *bias = NULL;
+    snprintf(name, sizeof name, "w%zu", s->n_blocks);
+    mrc_status status = mrc_param_packed_new(s->params, &weight, name, dtype, n, s->width);
+    if (status == MRC_ERR_UNSUPPORTED) {
+        status = mrc_param_new(s->params, &weight, name, MRC_DTYPE_F32, 2, shape);
+    }
+    snprintf(name, sizeof name, "b%zu", n);
+    bias = mrc_params_find(s->params, name);
+    if (status == MRC_OK && !bias) {
+        float *zeros = mrc__host_zalloc(&ctx->host, n * sizeof *zeros);
+        status = zeros ? mrc_param_new(s->params, &bias, name, MRC_DTYPE_F32, 1, shape)
+                       : MRC_ERR_MEM;
+        if (status == MRC_OK) status = mrc_tensor_upload(ctx, bias, zeros);
+        if (zeros) ctx->host.free(ctx->host.user, zeros);
+    }
+    if (status == MRC_OK) status = mrc_tensor_upload(ctx, weight, rows);
+    if (status != MRC_OK) return mrc__fail(ctx, status, "search: no memory for %zu rows", n);
+    weight->requires_grad = bias->requires_grad = 0;
+    s->blocks[s->n_blocks].first = first;
+    s->blocks[s->n_blocks].rows = n;
+    s->blocks[s->n_blocks].weight = weight;
+    s->blocks[s->n_blocks++].bias = bias;
+    return MRC_OK;
+}
+
+// Calls fn with the scores (n, rows of the block) of n rows of queries, block by block.
+static mrc_status mrc__scores_run(mrc__scores *s, const float *queries, size_t n,
+                                  mrc_status (*fn)(void *user, size_t block, const float *scores),
+                                  void *user) {
+    mrc_ctx *ctx = s->ctx;
+    const size_t shape[2] = { n, s->width };
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_mark mark = mrc_tape_mark(ctx);
+    mrc_tensor *x = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0);
+    mrc_status status = x ? mrc_tensor_upload(ctx, x, queries) : ctx->status;
+    float *host = NULL;
+    for (size_t b = 0; b < s->n_blocks && status == MRC_OK; b++) {
+        mrc_mark inner = mrc_tape_mark(ctx);
+        mrc_tensor *y = mrc_linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE);
+        const float *scores = y ? y->data : NULL;
+        if (y && !ctx->be->is_host) {
+            host = ctx->host.alloc(ctx->host.user, y->numel * sizeof *host);
+            status = host ? mrc_tensor_download(ctx, y, host)
+                          : mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+            scores = host;
+        }
+        if (!y) status = ctx->status;
+        if (status == MRC_OK) status = fn(user, b, scores);
+        if (host) ctx->host.free(ctx->host.user, host);
+        host = NULL;
+        mrc_tape_rewind(ctx, inner);
+    }
+    mrc_tape_rewind(ctx, mark);
+    mrc_no_grad(ctx, was_on);
+    return status;
+}
+
+// Each row divided by its length, unless that is 1 already.
+static void mrc__unit_rows(float *rows, size_t n, size_t width) {
+    for (size_t i = 0; i < n; i++) {
+        double square = 0;
+        for (size_t k = 0; k < width; k++) square += (double)rows[k] * rows[k];
+        double length = sqrt(square);
+        if (fabs(length - 1) > 1e-6) {
+            double scale = 1 / fmax(length, 1e-12);
+            for (size_t k = 0; k < width; k++) rows[k] = (float)(rows[k] * scale);
+        }
+        rows += width;
+    }
+}
+
+//------------------------------------------------------------------------------
+// Residual codes (Santhanam et al. 2022): the nearest of C centroids, a few bits of what is left
+//------------------------------------------------------------------------------
+typedef struct mrc__codes {
+    size_t    width, bits, n_centroids;
+    float    *centroids;            // (C, width)
+    float     cuts[15], weights[16];    // of the residual's coordinates
+} mrc__codes;
+
+static uint32_t mrc__codes_hash(uint64_t seed, uint64_t i, uint32_t site) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const uint32_t counter[4] = { (uint32_t)i, (uint32_t)(i >> 32), site, 0x6b6d6e73 };
+    uint32_t u[4];
+    mrc_philox4x32(counter, key, u);
+    return u[0];
+}
+
+// While rows are given to their nearest centroids.
+typedef struct mrc__nearest {
+    const mrc__scores *s;
+    size_t             n;
+    uint32_t          *code;
+    float             *best;
+} mrc__nearest;
+static mrc_status mrc__nearest_block(void *user, size_t block, const float *scores) {
+    mrc__nearest *a = user;
+    size_t first = a->s->blocks[block].first, rows = a->s->blocks[block].rows;
+    for (size_t i = 0; i < a->n; i++, scores += rows) {
+        float most = mrc__largest(scores, rows);
+        if (first && !(most > a->best[i])) continue;
+        size_t at = 0;
+        while (!(scores[at] >= most) && at + 1 < rows) at++;
+        a->best[i] = most;
+        a->code[i] = (uint32_t)(first + at);
+    }
+    return MRC_OK;
+}
+
+// The nearest centroid of each row, ties to the lower, and its score.
+static mrc_status mrc__codes_assign(mrc_ctx *ctx, const mrc__codes *c, const float *rows, size_t n,
+                                    uint32_t *code, float *best) {
+    mrc__scores s;
+    mrc_status status = mrc__scores_new(ctx, &s, c->width);
+    for (size_t at = 0; at < c->n_centroids && status == MRC_OK; at += MRC__SCORE_ROWS) {
+        size_t k = c->n_centroids - at;
+        if (k > MRC__SCORE_ROWS) k = MRC__SCORE_ROWS;
+        status = mrc__scores_add(&s, c->centroids + at * c->width, at, k, MRC_DTYPE_F32);
+    }
+    for (size_t at = 0; at < n && status == MRC_OK; at += MRC__SCORE_QUERIES) {
+        mrc__nearest a = { &s, n - at, code + at, best + at };
+        if (a.n > MRC__SCORE_QUERIES) a.n = MRC__SCORE_QUERIES;
+        status = mrc__scores_run(&s, rows + at * c->width, a.n, mrc__nearest_block, &a);
+    }
+    mrc__scores_free(&s);
+    return status;
+}
+
+// New centroids: the mean direction of what each was nearest to; one that was nearest to nothing
+// becomes the row that is farthest from its own.
+static mrc_status mrc__codes_update(mrc_ctx *ctx, mrc__codes *c, const float *rows, size_t n,
+                                    const uint32_t *code, float *best) {
+    size_t bytes, elements;
+    double *sums = mrc__mul(c->n_centroids, c->width + 1, &elements)
+                && mrc__mul(elements, sizeof *sums, &bytes)
+                 ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!sums) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    for (size_t i = 0; i < n; i++) {
+        double *sum = sums + code[i] * (c->width + 1);
+        for (size_t k = 0; k < c->width; k++) sum[k] += rows[i * c->width + k];
+        sum[c->width]++;
+    }
+    for (size_t j = 0; j < c->n_centroids; j++) {
+        double *sum = sums + j * (c->width + 1);
+        float *to = c->centroids + j * c->width;
+        size_t far = 0;
+        for (size_t i = 1; i < n && !(sum[c->width] > 0); i++) if (best[i] < best[far]) far = i;
+        if (!(sum[c->width] > 0)) {
+            memcpy(to, rows + far * c->width, c->width * sizeof *to);
+            best[far] = FLT_MAX;
+        } else {
+            for (size_t k = 0; k < c->width; k++) to[k] = (float)(sum[k] / sum[c->width]);
+        }
+        mrc__unit_rows(to, 1, c->width);
+    }
+    ctx->host.free(ctx->host.user, sums);
+    return MRC_OK;
+}
+
+static int mrc__float_compare(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+// As numpy's quantile: linear between the two neighbours.
+static float mrc__quantile(const float *sorted, size_t n, double q) {
+    double place = q * (double)(n - 1);
+    size_t below = (size_t)place;
+    if (below + 1 >= n) return sorted[n - 1];
+    double part = place - (double)below;
+    return (float)(sorted[below] + part * ((double)sorted[below + 1] - sorted[below]));
+}
+
+// Cut-offs and weights from the residuals of held-out rows, which are overwritten by them.
+static mrc_status mrc__codes_buckets(mrc_ctx *ctx, mrc__codes *c, float *held, size_t n) {
+    const size_t buckets = (size_t)1 << c->bits, count = n * c->width;
+    uint32_t *code = ctx->host.alloc(ctx->host.user, n * (sizeof *code + sizeof(float)) + 1);
+    if (!code) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    mrc_status s = mrc__codes_assign(ctx, c, held, n, code, (float *)(void *)(code + n));
+    for (size_t i = 0; s == MRC_OK && i < count; i++) {
+        held[i] -= c->centroids[code[i / c->width] * c->width + i % c->width];
+    }
+    ctx->host.free(ctx->host.user, code);
+    MRC__TRY(s);
+    mrc__sort_array(held, count, sizeof *held, mrc__float_compare);
+    for (size_t k = 0; k < buckets; k++) {
+        double width = 1.0 / (double)buckets;
+        if (k) c->cuts[k - 1] = mrc__quantile(held, count, (double)k * width);
+        c->weights[k] = mrc__quantile(held, count, ((double)k + 0.5) * width);
+    }
+    return MRC_OK;
+}
+
+// The bits of one row's residual: of a value the lowest bit first, in a byte the highest first.
+static void mrc__codes_pack(const mrc__codes *c, const float *row, const float *centroid,
+                            unsigned char *to) {
+    const size_t buckets = (size_t)1 << c->bits;
+    memset(to, 0, (c->width * c->bits + 7) / 8);
+    for (size_t i = 0, bit = 0; i < c->width; i++) {
+        float r = row[i] - centroid[i];
+        unsigned value = 0;
+        while (value + 1 < buckets && c->cuts[value] < r) value++;
+        for (size_t k = 0; k < c->bits; k++, bit++) {
+            if (value >> k & 1) to[bit / 8] |= (unsigned char)(128 >> bit % 8);
+        }
+    }
+}
+static void mrc__codes_unpack(const mrc__codes *c, const unsigned char *from,
+                              const float *centroid, float *row) {
+    for (size_t i = 0, bit = 0; i < c->width; i++) {
+        unsigned value = 0;
+        for (size_t k = 0; k < c->bits; k++, bit++) {
+            value |= (unsigned)(from[bit / 8] >> (7 - bit % 8) & 1) << k;
+        }
+        row[i] = centroid[i] + c->weights[value];
+    }
+    mrc__unit_rows(row, 1, c->width);
+}
+
+typedef struct mrc__sample { uint32_t hash; uint32_t id; } mrc__sample;
+static int mrc__sample_compare(const void *a, const void *b) {
+    const mrc__sample *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// The rows of 16 sqrt(120 n) texts, drawn by hash, in a mixed order.
+static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t seed,
+                                    float **out, size_t *n_out) {
+    size_t want = (size_t)(16 * sqrt(120.0 * (double)v->n)), n = 0, more = 0, bytes, elements;
+    size_t room = v->n > v->n_rows ? v->n : v->n_rows;
+    mrc__sample *list = mrc__mul(room + 1, sizeof *list, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, 2 * bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    mrc__sample *rows = list + room;
+    for (size_t i = 0; i < v->n; i++) {
+        list[i] = (mrc__sample){ mrc__codes_hash(seed, i, 0), (uint32_t)i };
+    }
+    mrc__sort_array(list, v->n, sizeof *list, mrc__sample_compare);
+    for (size_t i = 0; i < v->n && i < want; i++) {
+        for (uint64_t r = v->offsets[list[i].id]; r < v->offsets[list[i].id + 1]; r++) {
+            rows[n++] = (mrc__sample){ mrc__codes_hash(seed, r, 1), (uint32_t)r };
+        }
+    }
+    mrc__sort_array(rows, n, sizeof *rows, mrc__sample_compare);
+    float *to = mrc__mul(n + 1, v->width, &elements) && mrc__mul(elements, sizeof *to, &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (; to && more < n; more++) {
+        memcpy(to + more * v->width, v->rows + rows[more].id * v->width, v->width * sizeof *to);
+    }
+    ctx->host.free(ctx->host.user, list);
+    if (!to) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    *out = to;
+    *n_out = n;
+    return MRC_OK;
+}
+
+// k-means, 4 iterations, on a sample; a twentieth of it, 50,000 rows at most, is held out for the
+// buckets.  Free c->centroids after a failure too.
+static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
+                                   uint64_t seed) {
+    float *sample;
+    size_t n;
+    MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
+    size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
+    if (!held) held = n > 1;
+    rest = n - held;
+    while (2 * most <= 16 * sqrt((double)v->n_rows) && 2 * most <= rest) most *= 2;
+    c->n_centroids = most;
+    c->centroids = ctx->host.alloc(ctx->host.user, most * c->width * sizeof *c->centroids);
+    uint32_t *code = ctx->host.alloc(ctx->host.user, (rest + 1) * (sizeof *code + sizeof(float)));
+    mrc_status s = rest && c->centroids && code ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "k-means: %zu rows, or no memory", n);
+    const float *train = sample + held * c->width;
+    if (s == MRC_OK) memcpy(c->centroids, train, most * c->width * sizeof *train);
+    for (int i = 0; i < 4 && s == MRC_OK; i++) {
+        float *best = (float *)(void *)(code + rest);
+        s = mrc__codes_assign(ctx, c, train, rest, code, best);
+        if (s == MRC_OK) s = mrc__codes_update(ctx, c, train, rest, code, best);
+    }
+    if (s == MRC_OK && held) s = mrc__codes_buckets(ctx, c, sample, held);
+    if (code) ctx->host.free(ctx->host.user, code);
+    ctx->host.free(ctx->host.user, sample);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense   vectors.bin and tokens.bin: written, read, searched
+//
+//     rows        as `form` says, each at a multiple of 64 bytes (f32, bf16, int8), or signs, or
+//                 residual codes; in the order of passages
+//     scales      f32 a row (int8)
+//     full        f32 rows, to score candidates of int8 and bits again
+//     offsets     u64: where each passage's rows begin, and the end (tokens)
+//     codes, centroids, buckets      u32 a row; f32; 15 cut-offs and 16 weights (residual codes)
+//     lists_at, lists     of each centroid: the passages that have it, varint differences
+//     extra, levels, links, upper_at, upper       the graph: see impl.graph
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__DENSE_ROWS, MRC__DENSE_SCALES, MRC__DENSE_FULL, MRC__DENSE_OFFSETS, MRC__DENSE_CODES,
+       MRC__DENSE_CENTROIDS, MRC__DENSE_BUCKETS, MRC__DENSE_LISTS_AT, MRC__DENSE_LISTS,
+       MRC__DENSE_EXTRA, MRC__DENSE_LEVELS, MRC__DENSE_LINKS, MRC__DENSE_UPPER_AT,
+       MRC__DENSE_UPPER, MRC__DENSE_SECTIONS };
+typedef struct mrc__dense_end {
+    char     magic[8];                  // "MRCVECTS", "MRCTOKEN"
+    uint32_t version, form, similarity, residual_bits, graph, m, ef_construction, entry;
+    uint64_t n, n_rows, width, n_centroids, fingerprint, unreachable;
+    double   recall[3];
+    uint64_t at[MRC__DENSE_SECTIONS + 1];
+    uint32_t checksums_crc, crc;
+} mrc__dense_end;
+
+MRCDEF const char *mrc_vector_form_name(mrc_vector_form form) {
+    static const char *const names[] = { "f32", "bf16", "int8", "bits" };
+    return (unsigned)form <= MRC_FORM_BITS ? names[form] : "";
+}
+
+static size_t mrc__dense_stride(const mrc__dense_end *e) {
+    size_t width = (size_t)e->width;
+    if (e->residual_bits) return (width * e->residual_bits + 7) / 8;
+    if (e->form == MRC_FORM_BITS) return (width + 7) / 8;
+    size_t bytes = width * (e->form == MRC_FORM_F32 ? 4 : e->form == MRC_FORM_BF16 ? 2 : 1);
+    return (bytes + 63) / 64 * 64;
+}
+
+//------------------------------------------------------------------------------
+// Writing
+//------------------------------------------------------------------------------
+typedef struct mrc__dense_build {
+    mrc_ctx                *ctx;
+    const mrc_vectors      *v;          // rows are unit where the similarity is cosine
+    const mrc_vectors_desc *desc;
+    mrc__dense_end          end;
+    mrc__codes              codes;
+    uint32_t               *code;
+    mrc__graph              graph;
+    float                  *padded;     // (n, stride of 16 floats): what the graph reads
+    mrc__blocks_writer      w;
+} mrc__dense_build;
+
+// One row in the index's form; the scale of int8.
+static float mrc__dense_encode(const mrc__dense_end *e, const float *row, unsigned char *to) {
+    size_t width = (size_t)e->width;
+    float most = 0;
+    memset(to, 0, mrc__dense_stride(e));
+    if (e->form == MRC_FORM_F32) memcpy(to, row, width * sizeof *row);
+    for (size_t k = 0; k < width; k++) most = fmaxf(most, fabsf(row[k]));
+    float scale = most > 0 ? most / 127 : 1;
+    for (size_t k = 0; k < width; k++) {
+        uint16_t half = mrc__to_bf16(row[k]);
+        if (e->form == MRC_FORM_BF16) memcpy(to + 2 * k, &half, 2);
+        if (e->form == MRC_FORM_INT8) to[k] = (unsigned char)(signed char)rintf(row[k] / scale);
+        if (e->form == MRC_FORM_BITS && row[k] > 0) to[k / 8] |= (unsigned char)(1 << k % 8);
+    }
+    return scale;
+}
+
+static void mrc__dense_begin(mrc__dense_build *b, int section) {
+    b->end.at[section] = section ? mrc__blocks_align(&b->w) : 0;
+}
+
+static mrc_status mrc__dense_write_rows(mrc__dense_build *b) {
+    mrc__dense_end *e = &b->end;
+    size_t stride = mrc__dense_stride(e), width = b->v->width;
+    int again = e->form == MRC_FORM_INT8 || e->form == MRC_FORM_BITS;
+    unsigned char *row = b->ctx->host.alloc(b->ctx->host.user, stride + 64);
+    if (!row) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc__dense_begin(b, MRC__DENSE_ROWS);
+    for (size_t i = 0; i < b->v->n_rows; i++) {
+        const float *x = b->v->rows + i * width;
+        if (e->residual_bits) {
+            mrc__codes_pack(&b->codes, x, b->codes.centroids + b->code[i] * width, row);
+        } else {
+            mrc__dense_encode(e, x, row);
+        }
+        mrc__blocks_write(&b->w, row, stride);
+    }
+    mrc__dense_begin(b, MRC__DENSE_SCALES);
+    for (size_t i = 0; e->form == MRC_FORM_INT8 && i < b->v->n_rows; i++) {
+        float scale = mrc__dense_encode(e, b->v->rows + i * width, row);
+        mrc__blocks_write(&b->w, &scale, sizeof scale);
+    }
+    mrc__dense_begin(b, MRC__DENSE_FULL);
+    if (again) mrc__blocks_write(&b->w, b->v->rows, b->v->n_rows * width * sizeof(float));
+    b->ctx->host.free(b->ctx->host.user, row);
+    return MRC_OK;
+}
+
+// Of each centroid the passages that have one of its rows.
+static mrc_status mrc__dense_write_lists(mrc__dense_build *b) {
+    const mrc_vectors *v = b->v;
+    size_t n = b->codes.n_centroids, bytes;
+    mrc_ctx *ctx = b->ctx;
+    mrc_text lists;
+    uint64_t *at = mrc__mul(n + 1, sizeof *at, &bytes) ? mrc__host_zalloc(&ctx->host, bytes)
+                                                       : NULL;
+    mrc__sample *pair = mrc__mul(v->n_rows + 1, sizeof *pair, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_text_init(&lists, ctx);
+    for (size_t i = 0; pair && i < v->n; i++) {
+        for (uint64_t r = v->offsets[i]; r < v->offsets[i + 1]; r++) {
+            pair[r] = (mrc__sample){ b->code[r], (uint32_t)i };     // by code, then passage
+        }
+    }
+    if (pair) mrc__sort_array(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
+    size_t k = 0;
+    for (size_t c = 0; at && pair && c < n; c++) {
+        uint32_t before = 0, last = UINT32_MAX;
+        at[c] = lists.bytes;
+        for (; k < v->n_rows && pair[k].hash == c; k++) {
+            unsigned char room[5];
+            if (pair[k].id == last) continue;
+            last = pair[k].id;
+            size_t m = mrc__ix_varint(room, last - before);
+            mrc_text_add(&lists, (const char *)room, m);
+            before = last;
+        }
+    }
+    int ok = at && pair && !lists.failed;
+    if (ok) at[n] = lists.bytes;
+    mrc__dense_begin(b, MRC__DENSE_LISTS_AT);
+    if (ok) mrc__blocks_write(&b->w, at, (n + 1) * sizeof *at);
+    mrc__dense_begin(b, MRC__DENSE_LISTS);
+    if (ok) mrc__blocks_write(&b->w, lists.data, lists.bytes);
+    if (at) ctx->host.free(ctx->host.user, at);
+    if (pair) ctx->host.free(ctx->host.user, pair);
+    mrc_text_free(&lists);
+    return ok ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+}
+
+static mrc_status mrc__dense_write_all(mrc__dense_build *b) {
+    mrc__dense_end *e = &b->end;
+    const mrc_vectors *v = b->v;
+    const mrc__graph *g = &b->graph;
+    float buckets[31];
+    MRC__TRY(mrc__dense_write_rows(b));
+    mrc__dense_begin(b, MRC__DENSE_OFFSETS);
+    if (v->offsets) mrc__blocks_write(&b->w, v->offsets, (v->n + 1) * sizeof *v->offsets);
+    mrc__dense_begin(b, MRC__DENSE_CODES);
+    if (e->residual_bits) mrc__blocks_write(&b->w, b->code, v->n_rows * sizeof *b->code);
+    mrc__dense_begin(b, MRC__DENSE_CENTROIDS);
+    if (e->residual_bits) {
+        mrc__blocks_write(&b->w, b->codes.centroids,
+                          b->codes.n_centroids * v->width * sizeof(float));
+    }
+    mrc__dense_begin(b, MRC__DENSE_BUCKETS);
+    memcpy(buckets, b->codes.cuts, sizeof b->codes.cuts);
+    memcpy(buckets + 15, b->codes.weights, sizeof b->codes.weights);
+    if (e->residual_bits) mrc__blocks_write(&b->w, buckets, sizeof buckets);
+    if (e->residual_bits) {
+        MRC__TRY(mrc__dense_write_lists(b));
+    } else {
+        mrc__dense_begin(b, MRC__DENSE_LISTS_AT);
+        mrc__dense_begin(b, MRC__DENSE_LISTS);
+    }
+    mrc__dense_begin(b, MRC__DENSE_EXTRA);
+    if (g->extra) mrc__blocks_write(&b->w, g->extra, g->n * sizeof *g->extra);
+    mrc__dense_begin(b, MRC__DENSE_LEVELS);
+    if (e->graph) mrc__blocks_write(&b->w, g->levels, g->n);
+    mrc__dense_begin(b, MRC__DENSE_LINKS);
+    if (e->graph) mrc__blocks_write(&b->w, g->links, g->n * (1 + 2 * g->m) * sizeof *g->links);
+    mrc__dense_begin(b, MRC__DENSE_UPPER_AT);
+    if (e->graph) mrc__blocks_write(&b->w, g->upper_at, (g->n + 1) * sizeof *g->upper_at);
+    mrc__dense_begin(b, MRC__DENSE_UPPER);
+    if (e->graph) {
+        mrc__blocks_write(&b->w, g->upper, (size_t)g->upper_at[g->n] * sizeof *g->upper);
+    }
+    e->at[MRC__DENSE_SECTIONS] = b->w.at;
+    return MRC_OK;
+}
+
+// Recall@10 of the graph for up to 1,000 of its own vectors, at ef 32, 64 and 128.
+typedef struct mrc__graph_recall {
+    const mrc__graph  *g;
+    size_t             n;               // queries
+    mrc__graph_search *workers;
+    double            *hits;            // (n, 3)
+} mrc__graph_recall;
+static void mrc__graph_recall_task(void *arg, size_t task, size_t worker) {
+    static const size_t ef[3] = { 32, 64, 128 };
+    mrc__graph_recall *a = arg;
+    const mrc__graph *g = a->g;
+    mrc__graph_search *s = &a->workers[worker];
+    uint32_t id = (uint32_t)(task * (g->n / a->n)), best[10];
+    const float *q = g->rows + id * g->stride;
+    float extra = g->extra ? g->extra[id] : 0;
+    s->n = 0;
+    for (uint32_t i = 0; i < g->n; i++) {
+        mrc__near_insert(s, 10, (mrc__near){ mrc__graph_distance(g, id, i), i, 0 });
+    }
+    size_t n = s->n;
+    for (size_t i = 0; i < n; i++) best[i] = s->list[i].id;
+    for (int k = 0; k < 3; k++) {
+        size_t found = 0;
+        mrc__graph_descend(g, s, q, extra, 0);
+        mrc__graph_layer(g, s, q, extra, 0, ef[k]);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = 0; j < s->n && j < n; j++) found += s->list[j].id == best[i];
+        }
+        a->hits[3 * task + (size_t)k] = (double)found / (double)n;
+    }
+}
+static int mrc__graph_measure(const mrc__graph *g, mrc__pool *pool, double recall[3]) {
+    mrc__graph_recall a = { .g = g, .n = g->n < 1000 ? g->n : 1000 };
+    a.workers = mrc__host_zalloc(&g->host, pool->n_workers * sizeof *a.workers);
+    a.hits = g->host.alloc(g->host.user, 3 * a.n * sizeof *a.hits);
+    int ok = a.workers && a.hits;
+    for (size_t i = 0; ok && i < pool->n_workers; i++) {
+        ok = mrc__graph_scratch_new(g, &a.workers[i], 128);
+    }
+    if (ok) mrc__pool_run(pool, a.n, SIZE_MAX, mrc__graph_recall_task, &a);
+    for (int k = 0; k < 3; k++) {
+        recall[k] = 0;
+        for (size_t i = 0; ok && i < a.n; i++) recall[k] += a.hits[3 * i + (size_t)k] / (double)a.n;
+    }
+    for (size_t i = 0; a.workers && i < pool->n_workers; i++) {
+        mrc__graph_scratch_free(g, &a.workers[i]);
+    }
+    if (a.workers) g->host.free(g->host.user, a.workers);
+    if (a.hits) g->host.free(g->host.user, a.hits);
+    return ok;
+}
+
+// The graph is of the rows as a search will read them.
+static mrc_status mrc__dense_graph(mrc__dense_build *b) {
+    mrc_ctx *ctx = b->ctx;
+    mrc__graph *g = &b->graph;
+    mrc__pool *pool;
+    size_t stride = (b->v->width + 15) / 16 * 16, bytes;
+    *g = (mrc__graph){ .host = ctx->host, .n = b->v->n, .stride = stride, .m = b->end.m,
+                       .ef_construction = b->end.ef_construction };
+    b->padded = mrc__mul(b->v->n, stride * sizeof(float), &bytes)
+              ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!b->padded) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    g->rows = b->padded;
+    for (size_t i = 0; i < b->v->n; i++) {
+        for (size_t k = 0; k < b->v->width; k++) {
+            float x = b->v->rows[i * b->v->width + k];
+            b->padded[i * stride + k] = b->end.form == MRC_FORM_BF16
+                                      ? mrc__from_bf16(mrc__to_bf16(x)) : x;
+        }
+    }
+    mrc_status s = mrc__pool_new(&pool, &ctx->host, b->desc->threads);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "index: no memory or threads to build with");
+    size_t lost = mrc__graph_new(g, pool, b->end.similarity == MRC_SIMILARITY_DOT, b->desc->seed);
+    int ok = lost != SIZE_MAX && mrc__graph_measure(g, pool, b->end.recall);
+    mrc__pool_free(pool, &ctx->host);
+    b->end.entry = g->entry;
+    b->end.unreachable = lost;
+    return ok ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "index: no memory for the graph");
+}
+
+static mrc_status mrc__dense_make(mrc__dense_build *b, const char *file) {
+    mrc_ctx *ctx = b->ctx;
+    const mrc_vectors *v = b->v;
+    size_t bytes;
+    if (b->end.residual_bits) {
+        b->codes.width = v->width;
+        b->codes.bits = b->end.residual_bits;
+        MRC__TRY(mrc__codes_train(ctx, &b->codes, v, b->desc->seed));
+        b->end.n_centroids = b->codes.n_centroids;
+        b->code = mrc__mul(v->n_rows + 1, sizeof *b->code + sizeof(float), &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!b->code) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+        MRC__TRY(mrc__codes_assign(ctx, &b->codes, v->rows, v->n_rows, b->code,
+                                   (float *)(void *)(b->code + v->n_rows)));
+    }
+    if (b->end.graph) MRC__TRY(mrc__dense_graph(b));
+    mrc_status s = mrc__blocks_begin(ctx, &b->w, file);
+    if (s == MRC_OK) s = mrc__dense_write_all(b);
+    if (s == MRC_OK) return mrc__blocks_end(&b->w, &b->end, sizeof b->end);
+    mrc__blocks_abort(&b->w);
+    return s;
+}
+
+// What is wrong with a request, or NULL.
+static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_desc *d) {
+    size_t bits = (size_t)d->residual_bits;
+    if (!v->n || !v->width || v->width > 65536) return "there is nothing to index";
+    if (v->n >= UINT32_MAX || v->n_rows >= UINT32_MAX) return "there are too many rows";
+    if ((unsigned)d->form > MRC_FORM_BITS) return "there is no such form";
+    if (v->offsets && d->graph) return "a graph is of one vector a passage, not of token rows";
+    if (v->offsets && d->form > MRC_FORM_BF16) {
+        return "token rows are kept as f32 or bf16, or as residual codes (--bits)";
+    }
+    if (!v->offsets && bits) return "residual codes are of token rows";
+    if (bits > 4 || bits == 3) return "residual codes have 1, 2 or 4 bits";
+    if (d->graph && d->form == MRC_FORM_BITS) return "a graph goes with f32, bf16 and int8";
+    if (d->m > 256 || d->m == 1) return "m is from 2 to 256";
+    if (d->ef_construction > 100000) return "ef_construction is too large";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
+                                    const mrc_vectors_desc *desc) {
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    const char *refusal = mrc__dense_refusal(v, desc);
+    if (refusal) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
+                         v->width);
+    }
+    mrc__dense_build b = { .ctx = ctx, .v = v, .desc = desc };
+    mrc_vectors unit = {0};
+    memcpy(b.end.magic, v->offsets ? "MRCTOKEN" : "MRCVECTS", 8);
+    b.end.version = 1;
+    b.end.form = (uint32_t)desc->form;
+    b.end.similarity = (uint32_t)desc->similarity;
+    b.end.residual_bits = (uint32_t)desc->residual_bits;
+    b.end.graph = (uint32_t)(desc->graph != 0);
+    b.end.m = (uint32_t)(desc->m ? desc->m : 16);
+    b.end.ef_construction = (uint32_t)(desc->ef_construction ? desc->ef_construction : 200);
+    b.end.n = v->n;
+    b.end.n_rows = v->n_rows;
+    b.end.width = v->width;
+    b.end.fingerprint = desc->fingerprint;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, v->offsets ? "tokens.bin" : "vectors.bin"));
+    MRC__TRY(mrc_dir_new(ctx, path));
+    mrc_status s = MRC_OK;
+    if (desc->similarity == MRC_SIMILARITY_COS) {
+        s = mrc__vectors_new(ctx, &unit, v->n, v->n_rows, v->width, 0);
+        if (s == MRC_OK) {
+            memcpy(unit.rows, v->rows, v->n_rows * v->width * sizeof *v->rows);
+            mrc__unit_rows(unit.rows, v->n_rows, v->width);
+            unit.offsets = v->offsets;
+            b.v = &unit;
+        }
+    }
+    if (s == MRC_OK) s = mrc__dense_make(&b, file);
+    unit.offsets = NULL;
+    mrc_vectors_free(&unit);
+    if (b.codes.centroids) ctx->host.free(ctx->host.user, b.codes.centroids);
+    if (b.code) ctx->host.free(ctx->host.user, b.code);
+    if (b.padded) ctx->host.free(ctx->host.user, b.padded);
+    if (b.graph.host.free) mrc__graph_free(&b.graph);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+struct mrc_dense {
+    mrc_ctx        *ctx;
+    mrc__blocks     file;
+    mrc__dense_end  end;
+    mrc__pool      *pool;
+    size_t          pool_threads;
+    mrc__scores     scores;             // of exact search
+    unsigned char  *raw;                // rows of int8 and bits, residual codes
+    float          *scales;
+    uint64_t       *offsets;
+    uint32_t       *code;
+    mrc__codes      codes;
+    uint64_t       *lists_at;
+    unsigned char  *lists;
+    float          *padded;
+    mrc__graph      graph;
+};
+
+static int mrc__dense_end_fits(const void *record) {
+    const mrc__dense_end *e = record;
+    int tokens = !memcmp(e->magic, "MRCTOKEN", 8);
+    if (!e->n || e->n >= UINT32_MAX || e->n_rows >= UINT32_MAX || !e->width || e->width > 65536
+        || e->form > MRC_FORM_BITS || e->similarity > MRC_SIMILARITY_DOT || e->residual_bits > 4
+        || e->residual_bits == 3 || e->graph > 1 || e->m < 2 || e->m > 256
+        || !e->ef_construction || e->ef_construction > 100000 || e->n_centroids > UINT32_MAX
+        || (tokens && (e->graph || e->form > MRC_FORM_BF16))
+        || (!tokens && (e->residual_bits || e->n != e->n_rows)) || e->entry >= e->n
+        || !e->n_centroids != !e->residual_bits) return 0;
+    uint64_t n = e->n_rows, again = e->form >= MRC_FORM_INT8 ? n * e->width * 4 : 0;
+    uint64_t want[MRC__DENSE_LISTS] = { n * mrc__dense_stride(e),
+        e->form == MRC_FORM_INT8 ? n * 4 : 0, again, tokens ? (e->n + 1) * 8 : 0,
+        e->residual_bits ? n * 4 : 0, e->n_centroids * e->width * 4, e->residual_bits ? 124 : 0,
+        e->residual_bits ? (e->n_centroids + 1) * 8 : 0 };
+    for (int i = 0; i < MRC__DENSE_LISTS; i++) {
+        if (e->at[i] % 64 || e->at[i + 1] < e->at[i] || e->at[i + 1] - e->at[i] < want[i]
+            || e->at[i + 1] - e->at[i] - want[i] > 63) return 0;
+    }
+    const uint64_t graph[4] = { e->graph && e->similarity == MRC_SIMILARITY_DOT ? e->n * 4 : 0,
+        e->graph ? e->n : 0, e->graph ? e->n * (1 + 2 * (uint64_t)e->m) * 4 : 0,
+        e->graph ? (e->n + 1) * 8 : 0 };
+    for (int i = 0; i < 4; i++) {
+        uint64_t bytes = e->at[MRC__DENSE_EXTRA + i + 1] - e->at[MRC__DENSE_EXTRA + i];
+        if (bytes < graph[i] || bytes - graph[i] > 63) return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
+    size_t bytes = strlen(file) + 1;
+    mrc_dense *d = mrc__host_zalloc(&ctx->host, sizeof *d + bytes);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    const mrc__blocks_kind kind = { tokens ? "MRCTOKEN" : "MRCVECTS", "index of vectors", 1,
+                                    sizeof d->end, offsetof(mrc__dense_end, at),
+                                    MRC__DENSE_SECTIONS, mrc__dense_end_fits };
+    d->ctx = ctx;
+    mrc_status s = mrc__blocks_open(ctx, &d->file, memcpy(d + 1, file, bytes), &d->end, &kind);
+    if (s == MRC_OK) *out = d;
+    else mrc_dense_close(d);
+    return s;
+}
+
+MRCDEF void mrc_dense_close(mrc_dense *d) {
+    if (!d) return;
+    const mrc_allocator host = d->ctx->host;
+    mrc__blocks_close(&d->file);
+    mrc__pool_free(d->pool, &host);
+    mrc__scores_free(&d->scores);
+    if (d->graph.host.free) mrc__graph_free(&d->graph);
+    void *parts[] = { d->raw, d->scales, d->offsets, d->code, d->codes.centroids, d->lists_at,
+                      d->lists, d->padded };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host.free(host.user, parts[i]);
+    }
+    host.free(host.user, d);
+}
+
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
+        (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,
+        !memcmp(e->magic, "MRCTOKEN", 8), (int)e->residual_bits, e->fingerprint, e->m,
+        e->ef_construction, (size_t)e->unreachable,
+        { e->recall[0], e->recall[1], e->recall[2] } };
+}
+
+// Rows `first` to first + n as floats, `width` apart or more.
+static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *to, size_t apart) {
+    const mrc__dense_end *e = &d->end;
+    size_t stride = mrc__dense_stride(e), width = (size_t)e->width;
+    if (e->form >= MRC_FORM_INT8) {
+        for (size_t i = 0; i < n; i++) {
+            MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
+                                      to + i * apart, width * 4));
+        }
+        return MRC_OK;
+    }
+    unsigned char *row = d->ctx->host.alloc(d->ctx->host.user, stride);
+    if (!row) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        s = mrc__blocks_read(&d->file, MRC__DENSE_ROWS, (uint64_t)(first + i) * stride, row,
+                             stride);
+        for (size_t k = 0; k < width && s == MRC_OK; k++) {
+            uint16_t half;
+            float x;
+            if (e->form == MRC_FORM_F32) memcpy(&x, row + 4 * k, 4);
+            else x = (memcpy(&half, row + 2 * k, 2), mrc__from_bf16(half));
+            to[i * apart + k] = x;
+            if (!(fabsf(x) <= FLT_MAX)) {
+                s = mrc__blocks_broken(&d->file, "row %zu has a number that is not finite",
+                                       first + i);
+            }
+        }
+    }
+    d->ctx->host.free(d->ctx->host.user, row);
+    return s;
+}
+
+static mrc_status mrc__dense_load_offsets(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    if (d->offsets || memcmp(e->magic, "MRCTOKEN", 8) != 0) return MRC_OK;
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_OFFSETS, &d->offsets));
+    for (size_t i = 0; i <= e->n; i++) {
+        uint64_t before = i ? d->offsets[i - 1] : 0;
+        if (d->offsets[i] >= before && d->offsets[i] <= e->n_rows && (i || !d->offsets[0])
+            && (i < e->n || d->offsets[i] == e->n_rows)) continue;
+        d->ctx->host.free(d->ctx->host.user, d->offsets);
+        d->offsets = NULL;
+        return mrc__blocks_broken(&d->file, "passage %zu has no place", i);
+    }
+    return MRC_OK;
+}
+
+// All rows in blocks for the backend; of tokens whole passages in each.
+static mrc_status mrc__dense_load_scores(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    size_t n = (size_t)e->n_rows, width = (size_t)e->width, passage = 0, room = 0;
+    float *rows = NULL;
+    if (d->scores.ctx) return MRC_OK;
+    MRC__TRY(mrc__dense_load_offsets(d));
+    mrc_status s = mrc__scores_new(d->ctx, &d->scores, width);
+    for (size_t first = 0; first < n && s == MRC_OK;) {
+        size_t last = first + MRC__SCORE_ROWS < n ? first + MRC__SCORE_ROWS : n;
+        for (size_t begun = passage; d->offsets && passage < e->n; passage++) {
+            if (passage > begun && d->offsets[passage + 1] - first > MRC__SCORE_ROWS) break;
+        }
+        if (d->offsets) last = (size_t)d->offsets[passage];
+        if (last - first > room) {
+            if (rows) d->ctx->host.free(d->ctx->host.user, rows);
+            room = last - first;
+            rows = d->ctx->host.alloc(d->ctx->host.user, room * width * sizeof *rows);
+            if (!rows) s = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+        }
+        if (s == MRC_OK) s = mrc__dense_rows(d, first, last - first, rows, width);
+        if (s == MRC_OK && last > first) {
+            s = mrc__scores_add(&d->scores, rows, first, last - first,
+                                e->form == MRC_FORM_BF16 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32);
+        }
+        first = last;
+    }
+    if (rows) d->ctx->host.free(d->ctx->host.user, rows);
+    if (s != MRC_OK) mrc__scores_free(&d->scores);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense_search   exact, by codes with rescoring, by the graph, MaxSim
+//
+// Tasks are queries or groups of them, so a query's result does not depend on the threads.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_dense_config mrc_dense_config_default(void) {
+    return (mrc_dense_config){ .magic = MRC_DENSE_MAGIC, .ef = 64 };
+}
+
+// The running call.
+typedef struct mrc__search {
+    mrc_dense              *d;
+    const mrc_dense_config *config;
+    const float            *rows;       // of the queries, unit where the similarity is cosine
+    const uint64_t         *offsets;    // of the queries' rows; NULL: one each
+    size_t                  width, stride, n, top_k;
+    mrc_hit                *hits;
+    size_t                 *n_hits, first, count;   // the queries at hand
+    const float            *scores;     // of a block
+    size_t                  block;
+    mrc__graph_search      *workers;
+    size_t                  room;       // hits that are kept of each query
+    mrc_hit                *heaps;      // (n, room)
+    size_t                 *n_heap;
+    int                     failed;
+} mrc__search;
+
+static void mrc__heap_sort(mrc_hit *heap, size_t n) {
+    for (size_t left = n; left > 1;) {
+        mrc_hit last = heap[--left];
+        heap[left] = heap[0];
+        mrc__se_sift(heap, left, 0, last);
+    }
+}
+
+static void mrc__search_push(mrc__search *s, size_t q, uint32_t passage, float score) {
+    mrc_hit *heap = s->heaps + q * s->room, hit = { passage, (double)score };
+    size_t n = s->n_heap[q];
+    if (n == s->room && mrc__se_behind(&hit, heap)) return;
+    s->n_heap[q] = mrc__se_push(heap, n, s->room, hit);
+}
+
+// Rows of query q: where they begin, how many.
+static size_t mrc__search_rows(const mrc__search *s, size_t q, size_t *first) {
+    *first = s->offsets ? (size_t)s->offsets[q] : q;
+    return s->offsets ? (size_t)(s->offsets[q + 1] - s->offsets[q]) : 1;
+}
+
+//------------------------------------------------------------------------------
+// Exact
+//------------------------------------------------------------------------------
+static void mrc__exact_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    size_t q = s->first + task, rows = s->d->scores.blocks[s->block].rows;
+    size_t first = s->d->scores.blocks[s->block].first;
+    const float *scores = s->scores + task * rows;
+    (void)worker;
+    for (size_t i = 0; i < rows; i += 64) {
+        size_t n = rows - i < 64 ? rows - i : 64;
+        const mrc_hit *heap = s->heaps + q * s->room;
+        if (s->n_heap[q] == s->room && (double)mrc__largest(scores + i, n) <= heap[0].score) {
+            continue;
+        }
+        for (size_t k = i; k < i + n; k++) mrc__search_push(s, q, (uint32_t)(first + k), scores[k]);
+    }
+}
+
+// The passages of the block, each the sum over the query's rows of the largest score.
+static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    size_t q = s->first + task, query_first, base, rows = s->d->scores.blocks[s->block].rows;
+    size_t n_rows = mrc__search_rows(s, q, &query_first), low = 0, high = (size_t)s->d->end.n;
+    uint64_t first = s->d->scores.blocks[s->block].first, end = first + rows;
+    (void)worker;
+    mrc__search_rows(s, s->first, &base);
+    while (low < high) {                // the first passage that ends behind the block's begin
+        size_t middle = low + (high - low) / 2;
+        if (s->d->offsets[middle + 1] <= first) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < s->d->end.n && s->d->offsets[low] < end; low++) {
+        size_t at = (size_t)(s->d->offsets[low] - first);
+        size_t n = (size_t)(s->d->offsets[low + 1] - s->d->offsets[low]);
+        float sum = 0;
+        if (!n) continue;
+        for (size_t a = 0; a < n_rows; a++) {
+            sum += mrc__largest(s->scores + (query_first - base + a) * rows + at, n);
+        }
+        mrc__search_push(s, q, (uint32_t)low, sum);
+    }
+}
+
+static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
+    mrc__search *s = user;
+    s->block = block;
+    s->scores = scores;
+    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+                  s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
+    return MRC_OK;
+}
+
+static mrc_status mrc__search_exact(mrc__search *s) {
+    MRC__TRY(mrc__dense_load_scores(s->d));
+    for (s->first = 0; s->first < s->n; s->first += s->count) {
+        size_t rows = 0, first, more;
+        mrc__search_rows(s, s->first, &first);
+        for (s->count = 0; s->first + s->count < s->n; s->count++, rows += more) {
+            size_t ignored;
+            more = mrc__search_rows(s, s->first + s->count, &ignored);
+            if (s->count && rows + more > MRC__SCORE_QUERIES) break;
+        }
+        if (!rows) continue;
+        MRC__TRY(mrc__scores_run(&s->d->scores, s->rows + first * s->width, rows,
+                                 mrc__exact_block, s));
+    }
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// int8 and signs
+//------------------------------------------------------------------------------
+MRC__CLONES static int32_t mrc__dot_int8(const signed char *a, const signed char *b, size_t n) {
+    int32_t sum = 0;                    // n is a multiple of 64
+    for (size_t i = 0; i < n; i += 64) {
+        for (size_t k = 0; k < 64; k++) sum += (int32_t)a[i + k] * (int32_t)b[i + k];
+    }
+    return sum;
+}
+
+enum { MRC__CODE_QUERIES = 8, MRC__CODE_ROWS = 512 };
+
+static void mrc__int8_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    mrc_dense *d = s->d;
+    size_t first = task * MRC__CODE_QUERIES, stride = mrc__dense_stride(&d->end);
+    size_t n = s->n - first < MRC__CODE_QUERIES ? s->n - first : MRC__CODE_QUERIES;
+    float scale[MRC__CODE_QUERIES];
+    unsigned char *q = (unsigned char *)s->workers[worker].seen;
+    for (size_t i = 0; i < n; i++) {
+        scale[i] = mrc__dense_encode(&d->end, s->rows + (first + i) * s->width, q + i * stride);
+    }
+    for (size_t at = 0; at < d->end.n; at += MRC__CODE_ROWS) {
+        size_t end = at + MRC__CODE_ROWS < d->end.n ? at + MRC__CODE_ROWS : (size_t)d->end.n;
+        for (size_t i = 0; i < n; i++) {
+            for (size_t r = at; r < end; r++) {
+                int32_t dot = mrc__dot_int8((const signed char *)q + i * stride,
+                                            (const signed char *)d->raw + r * stride, stride);
+                float score = (float)dot * (scale[i] * d->scales[r]);
+                mrc__search_push(s, first + i, (uint32_t)r, score);
+            }
+        }
+    }
+}
+
+// Of eight coordinates all 256 sums of +-q, so that a byte of signs is one look.
+static void mrc__bits_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    mrc_dense *d = s->d;
+    size_t stride = mrc__dense_stride(&d->end);
+    float *table = (float *)(void *)s->workers[worker].seen;
+    const float *q = s->rows + task * s->width;
+    for (size_t byte = 0; byte < stride; byte++) {
+        for (unsigned value = 0; value < 256; value++) {
+            float sum = 0;
+            for (size_t k = 0; k < 8 && 8 * byte + k < s->width; k++) {
+                sum += value >> k & 1 ? q[8 * byte + k] : -q[8 * byte + k];
+            }
+            table[256 * byte + value] = sum;
+        }
+    }
+    for (size_t r = 0; r < d->end.n; r++) {
+        const unsigned char *row = d->raw + r * stride;
+        float sum = 0;
+        for (size_t byte = 0; byte < stride; byte++) sum += table[256 * byte + row[byte]];
+        mrc__search_push(s, task, (uint32_t)r, sum);
+    }
+}
+
+// The kept candidates' scores by their f32 rows.
+static mrc_status mrc__search_again(mrc__search *s) {
+    mrc_ctx *ctx = s->d->ctx;
+    size_t stride = (s->width + 15) / 16 * 16;
+    float *room = mrc__host_zalloc(&ctx->host, 2 * stride * sizeof *room);
+    mrc_status status = room ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t q = 0; q < s->n && status == MRC_OK; q++) {
+        mrc_hit *heap = s->heaps + q * s->room;
+        memcpy(room, s->rows + q * s->width, s->width * sizeof *room);
+        for (size_t i = 0; i < s->n_heap[q] && status == MRC_OK; i++) {
+            status = mrc__dense_rows(s->d, heap[i].passage, 1, room + stride, stride);
+            heap[i].score = (double)mrc__dot(room, room + stride, stride);
+        }
+        mrc__sort_array(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
+    }
+    if (room) ctx->host.free(ctx->host.user, room);
+    return status;
+}
+
+// Scratch of each thread, in place of a list of what was seen.
+static int mrc__search_scratch(mrc__search *s, size_t bytes) {
+    const mrc_allocator *host = &s->d->ctx->host;
+    s->workers = mrc__host_zalloc(host, s->d->pool->n_workers * sizeof *s->workers);
+    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
+        s->workers[i].seen = host->alloc(host->user, bytes);
+        if (!s->workers[i].seen) return 0;
+    }
+    return s->workers != NULL;
+}
+
+static mrc_status mrc__search_codes(mrc__search *s) {
+    mrc_dense *d = s->d;
+    size_t stride = mrc__dense_stride(&d->end);
+    int signs = d->end.form == MRC_FORM_BITS;
+    if (!d->raw) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_ROWS, &d->raw));
+    if (!d->scales && !signs) {
+        MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_SCALES, &d->scales));
+    }
+    if (!mrc__search_scratch(s, signs ? stride * 256 * sizeof(float)
+                                      : MRC__CODE_QUERIES * (stride + 64))) {
+        return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    size_t tasks = signs ? s->n : (s->n + MRC__CODE_QUERIES - 1) / MRC__CODE_QUERIES;
+    mrc__pool_run(d->pool, tasks, SIZE_MAX, signs ? mrc__bits_task : mrc__int8_task, s);
+    return mrc__search_again(s);
+}
+
+//------------------------------------------------------------------------------
+// The graph
+//------------------------------------------------------------------------------
+// Every link is of a vector that there is, and on a layer that it is on.
+static mrc_status mrc__graph_check(mrc_dense *d) {
+    const mrc__graph *g = &d->graph;
+    for (uint32_t i = 0; i < g->n; i++) {
+        uint64_t room = (uint64_t)g->levels[i] * (1 + g->m);
+        if (g->levels[i] > 32 || g->upper_at[i + 1] - g->upper_at[i] != room
+            || g->upper_at[i + 1] < g->upper_at[i]) {
+            return mrc__blocks_broken(&d->file, "vector %u has no place in the graph",
+                                      (unsigned)i);
+        }
+    }
+    for (uint32_t i = 0; i < g->n; i++) {
+        for (size_t l = 0; l <= g->levels[i]; l++) {
+            const uint32_t *links = mrc__graph_links(g, i, l);
+            int ok = links[0] <= mrc__graph_bound(g, l);
+            for (uint32_t k = 1; ok && k <= links[0]; k++) {
+                ok = links[k] < g->n && g->levels[links[k]] >= l;
+            }
+            if (!ok) {
+                return mrc__blocks_broken(&d->file, "the links of vector %u are damaged",
+                                          (unsigned)i);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__dense_load_graph(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    mrc__graph *g = &d->graph;
+    size_t stride = ((size_t)e->width + 15) / 16 * 16, bytes;
+    if (d->padded) return MRC_OK;
+    *g = (mrc__graph){ .host = d->ctx->host, .n = (size_t)e->n, .stride = stride, .m = e->m,
+                       .ef_construction = e->ef_construction, .entry = e->entry };
+    if (e->similarity == MRC_SIMILARITY_DOT) {
+        MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_EXTRA, &g->extra));
+    }
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LEVELS, &g->levels));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LINKS, &g->links));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_UPPER_AT, &g->upper_at));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_UPPER, &g->upper));
+    uint64_t room = (e->at[MRC__DENSE_SECTIONS] - e->at[MRC__DENSE_UPPER]) / sizeof *g->upper;
+    if (g->upper_at[0] || g->upper_at[g->n] != room) {
+        return mrc__blocks_broken(&d->file, "the graph's upper layers have no place");
+    }
+    MRC__TRY(mrc__graph_check(d));
+    float *padded = mrc__mul(g->n, stride * sizeof *padded, &bytes)
+                  ? mrc__host_zalloc(&d->ctx->host, bytes) : NULL;
+    if (!padded) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    g->rows = padded;
+    mrc_status s = mrc__dense_rows(d, 0, g->n, padded, stride);
+    if (s == MRC_OK) d->padded = padded;
+    else d->ctx->host.free(d->ctx->host.user, padded);
+    return s;
+}
+
+static void mrc__graph_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    const mrc__graph *g = &s->d->graph;
+    mrc__graph_search *w = &s->workers[worker];
+    float *q = (float *)(void *)(w->chosen);
+    memcpy(q, s->rows + task * s->width, s->width * sizeof *q);
+    mrc__graph_descend(g, w, q, 0, 0);
+    mrc__graph_layer(g, w, q, 0, 0, w->room);
+    for (size_t i = 0; i < w->n && i < s->room; i++) {
+        float distance = w->list[i].distance;
+        s->heaps[task * s->room + i] = (mrc_hit){ w->list[i].id, (double)-distance };
+        s->n_heap[task] = i + 1;
+    }
+}
+
+static mrc_status mrc__search_graph(mrc__search *s) {
+    mrc_dense *d = s->d;
+    const mrc_allocator *host = &d->ctx->host;
+    size_t ef = s->config->ef > s->top_k ? s->config->ef : s->top_k;
+    if (ef > d->end.n) ef = (size_t)d->end.n;
+    MRC__TRY(mrc__dense_load_graph(d));
+    s->workers = mrc__host_zalloc(host, d->pool->n_workers * sizeof *s->workers);
+    int ok = s->workers != NULL;
+    for (size_t i = 0; ok && i < d->pool->n_workers; i++) {
+        ok = mrc__graph_scratch_new(&d->graph, &s->workers[i], ef);
+        if (!ok) break;
+        host->free(host->user, s->workers[i].chosen);       // in its place a query's row
+        s->workers[i].chosen = mrc__host_zalloc(host, d->graph.stride * sizeof(float));
+        ok = s->workers[i].chosen != NULL;
+    }
+    if (!ok) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    mrc__pool_run(d->pool, s->n, SIZE_MAX, mrc__graph_task, s);
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Residual codes: centroids first, then decoded rows (PLAID: Santhanam et al. 2022)
+//------------------------------------------------------------------------------
+static mrc_status mrc__dense_load_codes(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    float buckets[31];
+    if (d->codes.centroids) return MRC_OK;
+    MRC__TRY(mrc__dense_load_offsets(d));
+    if (!d->code) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_CODES, &d->code));
+    if (!d->raw) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_ROWS, &d->raw));
+    if (!d->lists_at) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LISTS_AT, &d->lists_at));
+    if (!d->lists) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LISTS, &d->lists));
+    MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_BUCKETS, 0, buckets, sizeof buckets));
+    memcpy(d->codes.cuts, buckets, sizeof d->codes.cuts);
+    memcpy(d->codes.weights, buckets + 15, sizeof d->codes.weights);
+    d->codes.width = (size_t)e->width;
+    d->codes.bits = e->residual_bits;
+    d->codes.n_centroids = (size_t)e->n_centroids;
+    uint64_t room = e->at[MRC__DENSE_LISTS + 1] - e->at[MRC__DENSE_LISTS];
+    for (size_t i = 0; i < e->n_rows; i++) {
+        if (d->code[i] < e->n_centroids) continue;
+        return mrc__blocks_broken(&d->file, "row %zu has a centroid that is not there", i);
+    }
+    for (size_t c = 0; c <= e->n_centroids; c++) {
+        if (d->lists_at[c] <= room && (!c || d->lists_at[c] >= d->lists_at[c - 1])) continue;
+        return mrc__blocks_broken(&d->file, "the list of centroid %zu has no place", c);
+    }
+    return mrc__blocks_load(&d->file, MRC__DENSE_CENTROIDS, &d->codes.centroids);
+}
+
+// The scores (rows of the query, C) of all centroids.
+typedef struct mrc__centroid_scores { const mrc__scores *s; float *to; size_t n, all; }
+    mrc__centroid_scores;
+static mrc_status mrc__centroid_block(void *user, size_t block, const float *scores) {
+    mrc__centroid_scores *a = user;
+    size_t first = a->s->blocks[block].first, rows = a->s->blocks[block].rows;
+    for (size_t i = 0; i < a->n; i++) {
+        memcpy(a->to + i * a->all + first, scores + i * rows, rows * sizeof *scores);
+    }
+    return MRC_OK;
+}
+
+// Marks the passages of a centroid's list.
+static mrc_status mrc__codes_mark(mrc_dense *d, size_t c, unsigned char *marks) {
+    const unsigned char *p = d->lists + d->lists_at[c], *end = d->lists + d->lists_at[c + 1];
+    uint32_t step, passage = 0;
+    for (int first = 1; p < end; first = 0) {
+        if (!mrc__se_varint(&p, end, &step) || step >= d->end.n - passage || (!first && !step)) {
+            return mrc__blocks_broken(&d->file, "the list of centroid %zu is damaged", c);
+        }
+        passage += step;
+        marks[passage] = 1;
+    }
+    return MRC_OK;
+}
+
+// What the query's nearest centroids lead to: their passages, marked.
+static mrc_status mrc__codes_probe(mrc_dense *d, const float *scores, size_t rows, size_t ncells,
+                                   unsigned char *marks) {
+    size_t all = d->codes.n_centroids;
+    memset(marks, 0, (size_t)d->end.n);
+    for (size_t a = 0; a < rows; a++) {
+        mrc_hit nearest[64];
+        size_t n = 0;
+        for (size_t c = 0; c < all; c++) {
+            mrc_hit hit = { (uint32_t)c, (double)scores[a * all + c] };
+            if (n == ncells && mrc__se_behind(&hit, nearest)) continue;
+            n = mrc__se_push(nearest, n, ncells, hit);
+        }
+        for (size_t i = 0; i < n; i++) MRC__TRY(mrc__codes_mark(d, nearest[i].passage, marks));
+    }
+    return MRC_OK;
+}
+
+// MaxSim of one passage, each of its rows as good as its centroid.
+static float mrc__codes_rough(const mrc_dense *d, const float *scores, size_t rows, size_t p) {
+    float sum = 0;
+    for (size_t a = 0; a < rows; a++) {
+        const float *line = scores + a * d->codes.n_centroids;
+        float most = -FLT_MAX;
+        for (uint64_t r = d->offsets[p]; r < d->offsets[p + 1]; r++) {
+            if (line[d->code[r]] > most) most = line[d->code[r]];
+        }
+        sum += most;
+    }
+    return sum;
+}
+
+// MaxSim of one passage's rows; they lie `apart` apart.
+static double mrc__maxsim_of(const float *query, size_t rows, const float *x, size_t n,
+                             size_t apart) {
+    float sum = 0;
+    for (size_t a = 0; a < rows; a++) {
+        float most = -FLT_MAX;
+        for (size_t i = 0; i < n; i++) {
+            float dot = mrc__dot(query + a * apart, x + i * apart, apart);
+            if (dot > most) most = dot;
+        }
+        sum += most;
+    }
+    return n ? (double)sum : -HUGE_VAL;
+}
+
+// A passage's rows into room for as many, `stride` apart and filled up with zeros.
+static mrc_status mrc__dense_passage(mrc_dense *d, uint32_t passage, float *to, size_t stride) {
+    uint64_t first = d->offsets ? d->offsets[passage] : passage;
+    uint64_t end = d->offsets ? d->offsets[passage + 1] : (uint64_t)passage + 1;
+    size_t width = (size_t)d->end.width;
+    for (uint64_t r = first; r < end; r++, to += stride) {
+        memset(to, 0, stride * sizeof *to);
+        if (d->end.residual_bits) {
+            mrc__codes_unpack(&d->codes, d->raw + r * mrc__dense_stride(&d->end),
+                              d->codes.centroids + d->code[r] * width, to);
+        } else {
+            MRC__TRY(mrc__dense_rows(d, (size_t)r, 1, to, stride));
+        }
+    }
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense_run   a search from its queries to its hits
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Candidates by centroids, the best of them by rows: one query.
+static mrc_status mrc__plaid_query(mrc__search *s, size_t q, mrc__scores *centroids,
+                                   unsigned char *marks, float *scores, float *room) {
+    mrc_dense *d = s->d;
+    const mrc_dense_config *c = s->config;
+    size_t first, rows = mrc__search_rows(s, q, &first), stride = (s->width + 15) / 16 * 16;
+    size_t k = s->top_k, cells = c->ncells ? c->ncells : k <= 10 ? 1 : k <= 100 ? 2 : 4;
+    size_t docs = c->ndocs ? c->ndocs : k <= 10 ? 256 : k <= 100 ? 1024 : 4 * k;
+    if (docs < k) docs = k;
+    if (!c->ndocs && k > 100 && docs < 4096) docs = 4096;
+    if (cells > 64) cells = 64;
+    if (docs > d->end.n) docs = (size_t)d->end.n;
+    mrc__centroid_scores a = { centroids, scores, rows, d->codes.n_centroids };
+    MRC__TRY(mrc__scores_run(centroids, s->rows + first * s->width, rows, mrc__centroid_block, &a));
+    MRC__TRY(mrc__codes_probe(d, scores, rows, cells, marks));
+    mrc_hit *rough = d->ctx->host.alloc(d->ctx->host.user, (docs + 1) * sizeof *rough);
+    if (!rough) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    size_t n = 0;
+    for (uint32_t p = 0; p < d->end.n; p++) {
+        if (!marks[p] || d->offsets[p] == d->offsets[p + 1]) continue;
+        mrc_hit hit = { p, (double)mrc__codes_rough(d, scores, rows, p) };
+        if (n == docs && mrc__se_behind(&hit, rough)) continue;
+        n = mrc__se_push(rough, n, docs, hit);
+    }
+    float *query = room;
+    for (size_t i = 0; i < rows; i++) {
+        memset(query + i * stride, 0, stride * sizeof *query);
+        memcpy(query + i * stride, s->rows + (first + i) * s->width, s->width * sizeof *query);
+    }
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        uint32_t p = rough[i].passage;
+        size_t count = (size_t)(d->offsets[p + 1] - d->offsets[p]);
+        status = mrc__dense_passage(d, p, room + rows * stride, stride);
+        mrc__search_push(s, q, p, (float)mrc__maxsim_of(query, rows, room + rows * stride, count,
+                                                        stride));
+    }
+    d->ctx->host.free(d->ctx->host.user, rough);
+    return status;
+}
+
+static size_t mrc__dense_most_rows(const mrc_dense *d) {
+    size_t most = 1;
+    for (size_t i = 0; d->offsets && i < d->end.n; i++) {
+        size_t n = (size_t)(d->offsets[i + 1] - d->offsets[i]);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+static mrc_status mrc__search_plaid(mrc__search *s) {
+    mrc_dense *d = s->d;
+    const mrc_allocator *host = &d->ctx->host;
+    size_t most = 0, stride = (s->width + 15) / 16 * 16;
+    mrc__scores centroids;
+    MRC__TRY(mrc__dense_load_codes(d));
+    for (size_t q = 0, first; q < s->n; q++) {
+        size_t rows = mrc__search_rows(s, q, &first);
+        if (rows > most) most = rows;
+    }
+    size_t all = d->codes.n_centroids;
+    unsigned char *marks = host->alloc(host->user, (size_t)d->end.n);
+    float *scores = host->alloc(host->user, (most * all + 1) * sizeof *scores);
+    float *room = host->alloc(host->user, (most + mrc__dense_most_rows(d)) * stride * sizeof *room);
+    mrc_status status = mrc__scores_new(d->ctx, &centroids, s->width);
+    if (!marks || !scores || !room) {
+        status = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    for (size_t at = 0; at < all && status == MRC_OK; at += MRC__SCORE_ROWS) {
+        size_t n = all - at < MRC__SCORE_ROWS ? all - at : MRC__SCORE_ROWS;
+        status = mrc__scores_add(&centroids, d->codes.centroids + at * s->width, at, n,
+                                 MRC_DTYPE_F32);
+    }
+    for (size_t q = 0; q < s->n && status == MRC_OK; q++) {
+        status = mrc__plaid_query(s, q, &centroids, marks, scores, room);
+    }
+    mrc__scores_free(&centroids);
+    if (marks) host->free(host->user, marks);
+    if (scores) host->free(host->user, scores);
+    if (room) host->free(host->user, room);
+    return status;
+}
+
+static mrc_status mrc__search_run(mrc__search *s) {
+    const mrc__dense_end *e = &s->d->end;
+    if (e->residual_bits) MRC__TRY(mrc__search_plaid(s));
+    else if (e->graph && !s->config->exact) MRC__TRY(mrc__search_graph(s));
+    else if (e->form >= MRC_FORM_INT8) return mrc__search_codes(s);
+    else MRC__TRY(mrc__search_exact(s));
+    int sorted = e->graph && !s->config->exact && !e->residual_bits;
+    for (size_t q = 0; q < s->n && !sorted; q++) {
+        mrc__heap_sort(s->heaps + q * s->room, s->n_heap[q]);
+    }
+    return MRC_OK;
+}
+
+// The queries' rows, unit where the index says cosine; own: to be freed.
+static mrc_status mrc__search_queries(mrc_dense *d, const mrc_vectors *queries, float **own) {
+    size_t elements = queries->n_rows * queries->width;
+    int tokens = !memcmp(d->end.magic, "MRCTOKEN", 8);
+    if (queries->width != d->end.width || !queries->offsets != !tokens) {
+        return mrc__fail(d->ctx, MRC_ERR_SHAPE, "%s: the queries do not fit (found rows of %zu, "
+                         "one a %s, expected %llu, one a %s)", d->file.path, queries->width,
+                         queries->offsets ? "token" : "text", (unsigned long long)d->end.width,
+                         tokens ? "token" : "text");
+    }
+    *own = d->ctx->host.alloc(d->ctx->host.user, (elements + 1) * sizeof **own);
+    if (!*own) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    memcpy(*own, queries->rows, elements * sizeof **own);
+    if (d->end.similarity == MRC_SIMILARITY_COS) {
+        mrc__unit_rows(*own, queries->n_rows, queries->width);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__search_pool(mrc_dense *d, size_t threads) {
+    if (d->pool && d->pool_threads == threads) return MRC_OK;
+    mrc__pool_free(d->pool, &d->ctx->host);
+    d->pool = NULL;
+    mrc_status s = mrc__pool_new(&d->pool, &d->ctx->host, threads);
+    d->pool_threads = threads;
+    return s == MRC_OK ? s : mrc__fail(d->ctx, s, "search: no memory or threads");
+}
+
+static void mrc__search_free(mrc__search *s) {
+    const mrc_allocator *host = &s->d->ctx->host;
+    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
+        mrc__graph_search *w = &s->workers[i];
+        void *parts[] = { w->seen, w->list, w->chosen };
+        for (size_t k = 0; k < 3; k++) if (parts[k]) host->free(host->user, parts[k]);
+    }
+    void *parts[] = { s->workers, s->heaps, s->n_heap };
+    for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
+}
+
+MRCDEF mrc_status mrc_dense_search(mrc_dense *d, const mrc_vectors *queries, size_t top_k,
+                                   const mrc_dense_config *config, mrc_hit *hits,
+                                   size_t *n_hits) {
+    float *own = NULL;
+    size_t bytes;
+    if (!d || !queries || !config || !hits || !n_hits) return MRC_ERR_ARG;
+    if (config->magic != MRC_DENSE_MAGIC || !top_k) {
+        return mrc__fail(d->ctx, MRC_ERR_ARG, "search: top_k is %zu, or the config is not from "
+                         "mrc_dense_config_default()", top_k);
+    }
+    MRC__TRY(mrc__search_pool(d, config->threads));
+    MRC__TRY(mrc__search_queries(d, queries, &own));
+    mrc__search s = { .d = d, .config = config, .rows = own, .offsets = queries->offsets,
+                      .width = queries->width, .n = queries->n, .top_k = top_k, .room = top_k };
+    int codes = !d->end.residual_bits && d->end.form >= MRC_FORM_INT8
+             && (!d->end.graph || config->exact);
+    size_t times = d->end.form == MRC_FORM_BITS ? 16 : 2;
+    if (codes) s.room = config->candidates ? config->candidates : times * top_k;
+    if (s.room < top_k) s.room = top_k;
+    if (s.room > d->end.n) s.room = (size_t)d->end.n;
+    s.heaps = mrc__mul(s.n + 1, s.room * sizeof *s.heaps, &bytes)
+            ? d->ctx->host.alloc(d->ctx->host.user, bytes) : NULL;
+    s.n_heap = mrc__host_zalloc(&d->ctx->host, (s.n + 1) * sizeof *s.n_heap);
+    mrc_status status = s.heaps && s.n_heap ? mrc__search_run(&s)
+                      : mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t q = 0; q < s.n && status == MRC_OK; q++) {
+        n_hits[q] = s.n_heap[q] < top_k ? s.n_heap[q] : top_k;
+        memcpy(hits + q * top_k, s.heaps + q * s.room, n_hits[q] * sizeof *hits);
+    }
+    mrc__search_free(&s);
+    d->ctx->host.free(d->ctx->host.user, own);
+    return status;
+}
+
+MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size_t query,
+                                  const uint32_t *passages, size_t n, double *scores) {
+    if (!d || !queries || !passages || !scores || query >= queries->n) return MRC_ERR_ARG;
+    size_t width = queries->width, stride = (width + 15) / 16 * 16;
+    float *own = NULL;
+    MRC__TRY(mrc__search_queries(d, queries, &own));
+    size_t first = queries->offsets ? (size_t)queries->offsets[query] : query;
+    size_t rows = queries->offsets ? (size_t)queries->offsets[query + 1] - first : 1;
+    mrc_status s = d->end.residual_bits ? mrc__dense_load_codes(d) : mrc__dense_load_offsets(d);
+    float *room = s != MRC_OK ? NULL
+                : mrc__host_zalloc(&d->ctx->host,
+                                   (rows + mrc__dense_most_rows(d)) * stride * sizeof *room);
+    if (s == MRC_OK && !room) s = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < rows && room; i++) {
+        memcpy(room + i * stride, own + (first + i) * width, width * sizeof *room);
+    }
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        if (passages[i] >= d->end.n) {
+            s = mrc__fail(d->ctx, MRC_ERR_ARG, "search: no passage %u", (unsigned)passages[i]);
+            break;
+        }
+        size_t count = d->offsets ? (size_t)(d->offsets[passages[i] + 1] - d->offsets[passages[i]])
+                                  : 1;
+        s = mrc__dense_passage(d, passages[i], room + rows * stride, stride);
+        if (s != MRC_OK) break;
+        scores[i] = mrc__maxsim_of(room, rows, room + rows * stride, count, stride);
+    }
+    if (room) d->ctx->host.free(d->ctx->host.user, room);
+    d->ctx->host.free(d->ctx->host.user, own);
+    return s;
 }
 #endif // core pass
 
@@ -23506,5 +27247,7 @@ static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES] = {
 
 #undef MRC__PASS_CORE
 // Each kernel pass ends here and takes its parameters with it.
+#ifndef MRC__PASS_WORDS             // but one that stands inside another
 #undef MRC__REAL
 #undef MRC__T
+#endif
