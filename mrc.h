@@ -815,6 +815,8 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
+// The processors that this process may use: its affinity mask and its cgroup's quota; 1 to 64.
+MRCDEF size_t     mrc_processors(void);
 
 // null: gives out addresses without memory, computes nothing (downloads are zeros) and counts.  It
 // has the kernels of `like`, which must outlive it and is asked for their workspaces: a step on it
@@ -946,7 +948,8 @@ MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 // (bad input), a failing read MRC_ERR_IO.
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
-// Written beside its target (path.tmp.<pid>), synced, renamed, folder synced.
+// Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
+// renamed, folder synced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -1406,7 +1409,10 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+// Examples without an answer: is_impossible says so, or a flat row has an empty list of answers.
+MRCDEF size_t     mrc_dataset_unanswerable(const mrc_dataset *d);
+// squad_v1, squad_v2, korquad_v2, json, jsonl, arrow (a stream, or the folder of
+// datasets.save_to_disk).
 MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
@@ -1660,7 +1666,7 @@ typedef struct mrc_model_load_desc {
     // has that (cpu: half the memory), else as mrc_model_new().
     int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
-    size_t                  threads;    // that read the file, on a host; 0: the processors online
+    size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -2083,14 +2089,20 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>                  // snprintf and its kin only
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef CLOCK_MONOTONIC             // mrc.h's clock and threads need POSIX.1-2008
 #error "include mrc.h before system headers, or compile with -D_POSIX_C_SOURCE=200809L"
@@ -2350,10 +2362,6 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
 // Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
 // sleep.
 //==============================================================================
-#include <pthread.h>
-#include <stdatomic.h>
-#include <unistd.h>
-
 #define MRC__POOL_MAX  64
 #define MRC__POOL_SPIN 600          // pauses: 10 to 20 microseconds
 #define MRC__POOL_WORK 5000         // nanoseconds of work below which waking others does not pay
@@ -2462,14 +2470,80 @@ static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
     host->free(host->user, p);
 }
 
-// threads 0: the processors online, at most 64.
+// The beginning of a small file of the kernel's, as text; 0: there is none.
+static size_t mrc__proc_read(const char *path, char *text, size_t room) {
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0; ) {
+        n += (size_t)got;
+    }
+    close(fd);
+    text[n] = 0;
+    return n;
+}
+
+// Processors in this process's affinity mask, which /proc tells in hexadecimal; 0: not known.
+static size_t mrc__affinity(void) {
+    char text[8192];
+    size_t n = 0;
+    const char *at = mrc__proc_read("/proc/self/status", text, sizeof text)
+                   ? strstr(text, "\nCpus_allowed:") : NULL;
+    if (!at) return 0;
+    for (at += 14; *at && *at != '\n'; at++) {
+        int digit = *at >= '0' && *at <= '9' ? *at - '0' : *at >= 'a' && *at <= 'f' ? *at - 'a' + 10
+                  : 0;
+        n += (size_t)((digit & 1) + (digit >> 1 & 1) + (digit >> 2 & 1) + (digit >> 3 & 1));
+    }
+    return n;
+}
+
+// "max 100000" or "150000 100000": microseconds of processor time a period, rounded up to whole
+// processors; 0: no limit.
+static size_t mrc__quota(const char *text) {
+    char *end;
+    unsigned long long quota = strtoull(text, &end, 10);
+    unsigned long long period = end == text ? 0 : strtoull(end, NULL, 10);
+    if (*text == '-' || period == 0) return 0;
+    return quota < period ? 1 : (size_t)((quota - 1) / period + 1);
+}
+
+// The smallest quota of this process's cgroup and of those above it; 0: none.
+static size_t mrc__cgroup_quota(void) {
+    char groups[4096], path[4600], text[128], period[64];
+    size_t best = 0;
+    const char *at = mrc__proc_read("/proc/self/cgroup", groups, sizeof groups)
+                   ? strstr(groups, "0::/") : NULL;
+    char *group = at ? groups + (at - groups) + 3 : NULL;
+    if (group) group[strcspn(group, "\n")] = 0;
+    while (group) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] ? group : "");
+        size_t quota = mrc__proc_read(path, text, sizeof text) ? mrc__quota(text) : 0;
+        if (quota && (!best || quota < best)) best = quota;
+        char *slash = group[1] ? strrchr(group, '/') : NULL;
+        if (!slash) break;
+        slash[slash == group] = 0;
+    }
+    if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
+        || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
+    text[strcspn(text, "\n")] = 0;
+    snprintf(text + strlen(text), sizeof period + 2, " %s", period);
+    return mrc__quota(text);
+}
+
+MRCDEF size_t mrc_processors(void) {
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity();
+    size_t quota = mrc__cgroup_quota();
+    if (affinity && affinity < n) n = affinity;
+    if (quota && quota < n) n = quota;
+    return n < MRC__POOL_MAX ? n : MRC__POOL_MAX;
+}
+
+// threads 0: as many as mrc_processors().
 static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
     *out = NULL;
-    if (threads == 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = online > 0 ? (size_t)online : 1;
-        if (threads > MRC__POOL_MAX) threads = MRC__POOL_MAX;
-    }
+    if (threads == 0) threads = mrc_processors();
     if (threads > MRC__POOL_MAX) return MRC_ERR_ARG;
     mrc__pool *p = mrc__host_zalloc(host, sizeof *p);
     if (!p) return MRC_ERR_MEM;
@@ -2540,14 +2614,18 @@ static void mrc__arena_free(mrc__arena *a) {
 }
 
 // A free chunk of at least `bytes` at the front of the list, or NULL.  After the first it is an
-// eighth of the arena: a plan that was a little short must not double the memory.
+// eighth of the arena: a plan that was a little short must not double the memory.  Where a whole
+// chunk cannot be had, one for `bytes` alone may still fit: an arena that was made one chunk must
+// not fail where its several chunks did not.
 static mrc__block *mrc__arena_grow(mrc__arena *a, size_t bytes) {
     size_t chunk = a->reserved && a->chunk_bytes ? a->reserved / 8 : a->chunk_bytes;
+    size_t least = bytes;
     chunk -= chunk % MRC_ALIGNMENT;
     if (bytes < chunk) bytes = chunk;
     mrc__block *b = mrc__host_zalloc(&a->host, sizeof *b);
     if (!b) return NULL;
     b->data = a->be->alloc(a->be, bytes);
+    if (!b->data && least < bytes) b->data = a->be->alloc(a->be, bytes = least);
     if (!b->data) {
         a->host.free(a->host.user, b);
         return NULL;
@@ -2700,6 +2778,21 @@ static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     ctx->log(ctx->log_user, MRC_OK, text);
+}
+// The context's error, kept while something is tried whose failure is no error of the caller's.
+typedef struct mrc__error {
+    mrc_status status;
+    char       message[sizeof((mrc_ctx *)0)->message];
+} mrc__error;
+static void mrc__error_put(mrc_ctx *ctx, const mrc__error *e) {
+    ctx->status = e->status;
+    memcpy(ctx->message, e->message, sizeof e->message);
+}
+static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
+    e->status = ctx->status;
+    memcpy(e->message, ctx->message, sizeof e->message);
+    ctx->status = MRC_OK;
+    ctx->message[0] = 0;
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
@@ -2908,6 +3001,13 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
     return bytes;
 }
 
+// What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
+static const char *mrc__utf8_hint(const char *s, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)s;
+    if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
+}
+
 //==============================================================================
 // >>impl.json
 //
@@ -2917,7 +3017,6 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
 // read by exact integer arithmetic, and of what printf writes only the digits are used.
 //==============================================================================
-#include <float.h>
 
 // Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
 // a number needs: 769 digits, or 5^1099 (see mrc__decimal_round), each under 2560 bits.
@@ -3191,7 +3290,8 @@ static mrc_status mrc__lexer_string(mrc__lexer *lx) {
             size_t n = mrc_utf8_decode(p, (size_t)(lx->end - p), &cp);
             if (n == 0) {
                 return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
-                                       "ill-formed UTF-8, byte 0x%02x", c);
+                                       "ill-formed UTF-8, byte 0x%02x%s", c,
+                                       mrc__utf8_hint(p, (size_t)(lx->end - p)));
             }
             lx->wide += n - 1;
             p += n;
@@ -3435,6 +3535,30 @@ static const char *mrc__json_encoding(const char *s, size_t bytes) {
     return NULL;
 }
 
+// What a file is that was taken for text, and the command that helps; NULL: none of these.
+static const char *mrc__foreign(const char *s, size_t bytes) {
+    static const struct { const char *magic; size_t bytes; const char *what; } known[] = {
+        { "version https://git-lfs", 23, "a Git LFS pointer (git lfs pull brings the file)" },
+        { "PAR1", 4, "Parquet (Python: datasets.Dataset.from_parquet(FILE).to_json(\"x.jsonl\"))" },
+        { "ARROW1", 6, "an Arrow file, not the stream that datasets.save_to_disk writes (Python: "
+          "pandas.read_feather(FILE).to_json(\"x.jsonl\", orient=\"records\", lines=True))" },
+        { "\x1f\x8b", 2, "gzip data (gunzip unpacks it)" },
+        { "PK\3\4", 4, "a zip archive (unzip unpacks it)" },
+        { "\xfd" "7zXZ", 5, "xz data (unxz unpacks it)" },
+        { "\x28\xb5\x2f\xfd", 4, "zstd data (unzstd unpacks it)" },
+        { "\x89HDF", 4, "HDF5, as TensorFlow's weights are (save_pretrained() of the PyTorch model "
+          "writes safetensors)" },
+        { "<!DOCTYPE", 9, "a web page, not the file (download it again)" },
+        { "<html", 5, "a web page, not the file (download it again)" },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (bytes >= known[i].bytes && !memcmp(s, known[i].magic, known[i].bytes)) {
+            return known[i].what;
+        }
+    }
+    return NULL;
+}
+
 // One value that begins on the given line of a larger text: what JSONL readers call.
 static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *name, size_t line,
                                      const char *text, size_t bytes, size_t max_depth) {
@@ -3445,6 +3569,8 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
     if (bytes > UINT32_MAX) return mrc__lexer_fail(&lx, 1, "%zu bytes, at most 4 GiB", bytes);
     const char *encoding = mrc__json_encoding(text, bytes);
     if (encoding) return mrc__lexer_fail(&lx, 1, "this is %s: save it as UTF-8", encoding);
+    const char *foreign = line == 1 ? mrc__foreign(text, bytes) : NULL;
+    if (foreign) return mrc__lexer_fail(&lx, 1, "found %s (expected JSON)", foreign);
     if (line == 1 && bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {
         lx.at = lx.line_start = text + 3;
     }
@@ -3935,19 +4061,20 @@ static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char
     return mrc__json_number(&lx, node);
 }
 
-// 0x1F: 1, or 0 when it is no such number.
-static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                int *is_number) {
-    uint64_t value = 0;
-    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
-                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+// 0x1F and 0o17 of the core schema: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_based(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                  int *is_number) {
+    uint64_t value = 0, base = s->bytes > 2 && s->text[1] == 'o' ? 8 : 16;
+    *is_number = s->bytes > 2 && s->text[0] == '0' && (s->text[1] == 'x' || base == 8)
+                 && strspn(s->text + 2, base == 8 ? "01234567" : "0123456789abcdefABCDEF")
+                    == s->bytes - 2;
     for (const char *p = s->text + 2; *is_number && *p; p++) {
         unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+        if (value > ((uint64_t)INT64_MAX - digit) / base) {
             return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
                              "bits", y->name, s->line, s->column);
         }
-        value = value * 16 + digit;
+        value = value * base + digit;
     }
     if (!*is_number) return MRC_OK;
     node->type = MRC_JSON_NUMBER;
@@ -4023,7 +4150,7 @@ static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc
                              s->line, s->column);
         }
     }
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_based(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) return MRC_OK;
     node->string = NULL;
@@ -4327,34 +4454,88 @@ MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) 
 // failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
 // Errors name the file and the system's reason.
 //==============================================================================
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-// What a failed system call on an input file means: no such file is the caller's mistake.
-static mrc_status mrc__file_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    int e = errno;
+// A failed system call in words.  The caller passes errno itself, at once: any other call, free()
+// included, may change it.  input: of a file that is to be read, whose absence is the caller's
+// mistake.
+static mrc_status mrc__io_fail(mrc_ctx *ctx, int e, int input, const char *path,
+                               const char *doing) {
     int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
-    return mrc__fail(ctx, absent ? MRC_ERR_ARG : e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO,
-                     "%s: cannot %s: %s", path, doing, strerror(e));
+    mrc_status s = e == ENOMEM ? MRC_ERR_MEM : input && absent ? MRC_ERR_ARG : MRC_ERR_IO;
+    return mrc__fail(ctx, s, "%s: cannot %s: %s", path, doing, strerror(e));
 }
-static mrc_status mrc__write_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    int e = errno;
-    return mrc__fail(ctx, e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
-                     strerror(e));
+static mrc_status mrc__write_fail(mrc_ctx *ctx, int e, const char *path, const char *doing) {
+    return mrc__io_fail(ctx, e, 0, path, doing);
+}
+
+// What helps where the first n bytes of a path, which is not there, could be the name of a model or
+// a data set of the hub, "name" or "owner/name"; else "".
+#define MRC__HINT_BYTES 400
+static const char *mrc__hub_hint(char hint[MRC__HINT_BYTES], const char *path, size_t n) {
+    size_t slashes = 0, wrong = n == 0 || n > 150;
+    for (size_t i = 0; i < n && !wrong; i++) {
+        char c = path[i];
+        int letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        slashes += c == '/';
+        wrong = !letter && (!strchr("-_./", c) || i == 0 || i + 1 == n);
+    }
+    hint[0] = 0;
+    if (wrong || slashes > 1) return hint;
+    snprintf(hint, MRC__HINT_BYTES, " (a model of the hub is downloaded first: hf download %.*s "
+             "--local-dir %.*s)", (int)n, path, (int)n, path);
+    return hint;
+}
+
+// Of a file to be read: says what the path itself tells about the failure.
+static mrc_status mrc__file_fail(mrc_ctx *ctx, int e, const char *path, const char *doing) {
+    if (e == EISDIR) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a folder (expected a file)", path);
+    }
+    // The longest beginning of the path that is there, or the shortest that is not.
+    size_t n = strlen(path);
+    char *part = e == ENOENT || e == ENOTDIR ? ctx->host.alloc(ctx->host.user, n + 1) : NULL;
+    if (!part) return mrc__io_fail(ctx, e, 1, path, doing);
+    size_t folder = 0;
+    int what = 2;
+    for (size_t i = 1; what == 2 && i < n; i++) {
+        if (path[i] != '/') continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        what = mrc_file_exists(part);
+    }
+    for (size_t i = 0; i < n; i++) if (path[i] == '/') folder = i;
+    mrc_status s;
+    if (what == 1) {
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: %s is a file (expected a folder)", path,
+                      doing, part);
+    } else if (what == 0) {
+        char hint[MRC__HINT_BYTES];
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: there is no folder %.*s%s", path, doing,
+                      (int)folder, path, mrc__hub_hint(hint, path, folder));
+    } else {
+        s = mrc__io_fail(ctx, e, 1, path, doing);
+    }
+    ctx->host.free(ctx->host.user, part);
+    return s;
+}
+
+// A path that should be a folder's.
+static mrc_status mrc__folder_fail(mrc_ctx *ctx, const char *path) {
+    char hint[MRC__HINT_BYTES];
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a file (expected a folder)", path);
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: there is no such folder%s", path,
+                     mrc__hub_hint(hint, path, strlen(path)));
 }
 
 // An open file and its size; a folder is refused.
 static mrc_status mrc__file_open(mrc_ctx *ctx, const char *path, int *fd, struct stat *info) {
     do *fd = open(path, O_RDONLY | O_CLOEXEC); while (*fd < 0 && errno == EINTR);
-    if (*fd < 0) return mrc__file_fail(ctx, path, "open it");
-    if (fstat(*fd, info) == 0 && !S_ISDIR(info->st_mode)) return MRC_OK;
-    if (S_ISDIR(info->st_mode)) errno = EISDIR;
-    mrc_status s = mrc__file_fail(ctx, path, "read it");
+    if (*fd < 0) return mrc__file_fail(ctx, errno, path, "open it");
+    int e = fstat(*fd, info) != 0 ? errno : S_ISDIR(info->st_mode) ? EISDIR : 0;
+    if (!e) return MRC_OK;
     close(*fd);
-    return s;
+    return mrc__file_fail(ctx, e, path, "read it");
 }
 
 // What one read brings, at most a gigabyte; 0 at the end, -1 and errno on failure.
@@ -4377,8 +4558,9 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
         }
         ssize_t got = mrc__file_read_some(fd, (char *)data + n, capacity - n - 1);
         if (got < 0) {
+            mrc_status s = mrc__file_fail(ctx, errno, path, "read it");
             mrc_file_free(ctx, data);
-            return mrc__file_fail(ctx, path, "read it");
+            return s;
         }
         if (got == 0) break;
         n += (size_t)got;
@@ -4426,13 +4608,18 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     return failure;
 }
 
-// The temporary file carries this process's number: one that already exists is left over from a
-// dead process that had the same.
-static int mrc__writer_open(const char *temporary) {
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
-    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
-    if (fd >= 0 || errno != EEXIST || unlink(temporary) != 0) return fd;
-    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+// Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
+// file that is there is never removed, as its writer may be alive: another context of this process,
+// or a process with the same number on another machine or in another container.
+static int mrc__writer_open(mrc_file_writer *w, size_t room) {
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = -1;
+    for (unsigned k = 0; k < 10000; k++) {
+        int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
+        if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
+        do fd = open(w->temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
     return fd;
 }
 
@@ -4450,10 +4637,9 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->ctx = ctx;
     w->path = memcpy(w + 1, path, bytes);
     w->temporary = w->path + bytes;
-    snprintf(w->temporary, bytes + 32, "%s.tmp.%ld", path, (long)getpid());
-    w->fd = mrc__writer_open(w->temporary);
+    w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, w->temporary, "create it");
+        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4469,9 +4655,9 @@ static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
-        return mrc__writer_drop(w, mrc__fail(w->ctx, MRC_ERR_IO, "%s: cannot reserve %llu bytes: "
-                                             "%s", w->path, (unsigned long long)bytes,
-                                             strerror(e)));
+        char doing[48];
+        snprintf(doing, sizeof doing, "reserve %llu bytes", (unsigned long long)bytes);
+        return mrc__writer_drop(w, mrc__write_fail(w->ctx, e, w->path, doing));
     }
     w->reserved = e ? 0 : bytes;
     return MRC_OK;
@@ -4485,7 +4671,8 @@ MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size
         ssize_t n = write(w->fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
         if (n < 0 && errno == EINTR) continue;
         if (n == 0) errno = ENOSPC;
-        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, w->path, "write it"));
+        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, errno, w->path,
+                                                                "write it"));
         p += n;
         bytes -= (size_t)n;
         w->written += (uint64_t)n;
@@ -4514,16 +4701,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, w->path, "sync it");
+    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
-        mrc_status s = mrc__write_fail(w->ctx, w->path, "close it");
+        mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
         unlink(w->temporary);
         return s;
     }
     if (rename(w->temporary, w->path) != 0) {
-        mrc_status s = mrc__write_fail(w->ctx, w->path, "put it in its place");
+        mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
         return s;
     }
@@ -4657,9 +4844,27 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
         *crc = mrc_crc32c(*crc, piece, (size_t)n);
         *bytes += (uint64_t)n;
     }
-    mrc_status s = n < 0 ? mrc__file_fail(ctx, path, "read it") : MRC_OK;
+    mrc_status s = n < 0 ? mrc__file_fail(ctx, errno, path, "read it") : MRC_OK;
     close(fd);
     return s;
+}
+
+// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
+// the file's end, with errno 0, and where reading failed.
+static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
+        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) {
+            errno = 0;
+            continue;
+        }
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    return done;
 }
 
 MRCDEF int mrc_file_exists(const char *path) {
@@ -4681,8 +4886,9 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
         memcpy(part, path, i);
         part[i] = 0;
         // Some systems name another reason than EEXIST for a folder that is there.
-        if (mkdir(part, 0777) != 0 && mrc_file_exists(part) != 2) {
-            s = mrc__write_fail(ctx, part, "make this folder");
+        int e = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (e && mrc_file_exists(part) != 2) {
+            s = mrc__write_fail(ctx, e, part, "make this folder");
         }
     }
     ctx->host.free(ctx->host.user, part);
@@ -4693,10 +4899,11 @@ MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
     if (!ctx || !path) return MRC_ERR_ARG;
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
-    if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
+    if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
     mrc_status s = MRC_OK;
-    if (fsync(fd) != 0 && errno != EINVAL) s = mrc__write_fail(ctx, path, "sync this folder");
+    int e = fsync(fd) == 0 ? 0 : errno;
+    if (e && e != EINVAL) s = mrc__write_fail(ctx, e, path, "sync this folder");
     close(fd);
     return s;
 }
@@ -4710,8 +4917,10 @@ static int mrc__dir_is_dot(const char *name) {
 static int mrc__dir_remove_at(int folder, const char *name, int depth) {
     const struct dirent *entry;
     int e = 0;
-    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT) return 0;
-    if (errno != EISDIR && errno != EPERM) return errno;
+    e = unlinkat(folder, name, 0) == 0 ? 0 : errno;
+    if (!e || e == ENOENT) return 0;
+    if (e != EISDIR && e != EPERM) return e;
+    e = 0;
     if (depth == 0) return ENAMETOOLONG;
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -4733,7 +4942,7 @@ MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
     if (!ctx || !path || !*path) return MRC_ERR_ARG;
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot remove it: %s", path, strerror(e));
+    return mrc__write_fail(ctx, e, path, "remove it");
 }
 
 static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
@@ -4761,12 +4970,11 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     void *list = NULL;
     size_t capacity = 0, n = 0;
     DIR *dir = opendir(path);
-    if (!dir) return mrc__file_fail(ctx, path, "list this folder");
+    if (!dir) return mrc__file_fail(ctx, errno, path, "list this folder");
     int e = mrc__dir_names(dir, &pool, &list, &capacity, &n);
     closedir(dir);
     mrc_status s = MRC_OK;
-    if (e == ENOMEM) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to list it", path);
-    else if (e) s = mrc__fail(ctx, MRC_ERR_IO, "%s: cannot list it: %s", path, strerror(e));
+    if (e) s = mrc__io_fail(ctx, e, 1, path, "list it");
     if (s == MRC_OK) mrc__sort(list, n, mrc__dir_compare);
     const void **names = list;
     for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
@@ -4863,30 +5071,12 @@ struct mrc_safetensors {
     size_t        unchecked;        // see mrc_safetensors_unchecked
 };
 
-// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
-// the file's end, with errno 0, and where reading failed.
-static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
-    size_t done = 0;
-    errno = 0;
-    while (done < bytes) {
-        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
-        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
-        if (n < 0 && errno == EINTR) {
-            errno = 0;
-            continue;
-        }
-        if (n <= 0) break;
-        done += (size_t)n;
-    }
-    return done;
-}
-
 // Exactly these bytes.
 static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
                                 size_t bytes) {
     size_t n = mrc__pread(fd, at, to, bytes);
     if (n == bytes) return MRC_OK;
-    if (errno) return mrc__file_fail(ctx, path, "read it");
+    if (errno) return mrc__file_fail(ctx, errno, path, "read it");
     return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there when it "
                      "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
@@ -5174,6 +5364,15 @@ static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
 }
 
 // A reader without entries yet, its file open; path NULL-free and copied.
+// A file that is neither format but is known is named; a zip is PyTorch's.
+static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
+    char first[64];
+    const char *what = mrc__foreign(first, mrc__pread(fd, 0, first, sizeof first));
+    if (!what || !strncmp(what, "a zip", 5)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %s (expected weights: safetensors or "
+                     "PyTorch's)", path, what);
+}
+
 static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
@@ -5183,6 +5382,11 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     if (file_bytes && !S_ISREG(info.st_mode)) {
         close(fd);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
+    }
+    mrc_status s = file_bytes ? mrc__st_refuse(ctx, path, fd) : MRC_OK;
+    if (s != MRC_OK) {
+        close(fd);
+        return s;
     }
     mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
@@ -14813,7 +15017,11 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     size_t length = strlen(path);
     const char *dir = kind == 2 ? path : NULL;
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
-    if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
+    char hint[MRC__HINT_BYTES];
+    if (kind == 0) {
+        return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
+                         mrc__hub_hint(hint, path, strlen(path)));
+    }
     if (!mrc__tok_trie_init(&tok->host, &tok->words)
         || !mrc__tok_trie_init(&tok->host, &tok->merges)
         || !mrc__tok_trie_init(&tok->host, &tok->added[0])
@@ -15786,25 +15994,58 @@ static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) 
 //==============================================================================
 // >>impl.arrow   the stream that datasets.save_to_disk writes
 //
-// Messages of metadata (flatbuffers) and buffers.  Every position is held against what is there
-// before it is read, offsets must rise, text must be UTF-8.  A row becomes the JSON object that it
-// would be in a JSONL file, so that all that is checked of rows is checked in one place.
+// A stream is a list of messages: metadata (a flatbuffer) and a body of buffers.  The first message
+// is the schema, the others are batches of rows.  The format is described in Arrow's "Columnar
+// Format" and in its Schema.fbs and Message.fbs.
+//
+// Every position is checked against the size of what it points into before it is read; offsets must
+// rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
+// work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
+// JSONL file, so rows are checked in one place only.  Columns that no example needs are stepped
+// over, whatever their type; a needed column of another type is refused by its name.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__ARROW_FIELDS 1000
 #define MRC__ARROW_DEPTH  8
 
-enum { MRC__ARROW_NULL = 1, MRC__ARROW_INT = 2, MRC__ARROW_FLOAT = 3, MRC__ARROW_BINARY = 4,
-       MRC__ARROW_UTF8 = 5, MRC__ARROW_BOOL = 6, MRC__ARROW_LIST = 12, MRC__ARROW_STRUCT = 13,
-       MRC__ARROW_LARGE_BINARY = 19, MRC__ARROW_LARGE_UTF8 = 20, MRC__ARROW_LARGE_LIST = 21 };
+// The types of Schema.fbs: number, name, and how many buffers a column of the type has in a batch.
+// A union of the dense mode has one more, a view has as many more as its batch says.
+#define MRC__ARROW_TYPE_LIST(X)                                                                   \
+    X(NULL, 1, "null", 0)                X(INT, 2, "integer", 2)                                  \
+    X(FLOAT, 3, "floating point", 2)     X(BINARY, 4, "binary", 3)                                \
+    X(UTF8, 5, "string", 3)              X(BOOL, 6, "bool", 2)                                    \
+    X(DECIMAL, 7, "decimal", 2)          X(DATE, 8, "date", 2)                                    \
+    X(TIME, 9, "time", 2)                X(TIMESTAMP, 10, "timestamp", 2)                         \
+    X(INTERVAL, 11, "interval", 2)       X(LIST, 12, "list", 2)                                   \
+    X(STRUCT, 13, "struct", 1)           X(UNION, 14, "union", 1)                                 \
+    X(FIXED_BINARY, 15, "fixed-size binary", 2) X(FIXED_LIST, 16, "fixed-size list", 1)           \
+    X(MAP, 17, "map", 2)                 X(DURATION, 18, "duration", 2)                           \
+    X(LARGE_BINARY, 19, "large binary", 3) X(LARGE_UTF8, 20, "large string", 3)                   \
+    X(LARGE_LIST, 21, "large list", 2)   X(RUN_END, 22, "run-end encoded", 0)                     \
+    X(BINARY_VIEW, 23, "binary view", 2) X(UTF8_VIEW, 24, "string view", 2)                       \
+    X(LIST_VIEW, 25, "list view", 3)     X(LARGE_LIST_VIEW, 26, "large list view", 3)
+enum {
+#define MRC_X(NAME, number, name, buffers) MRC__ARROW_##NAME = number,
+    MRC__ARROW_TYPE_LIST(MRC_X)
+#undef MRC_X
+    MRC__ARROW_TYPES, MRC__ARROW_DICTIONARY = 0         // 0: values are indices into a dictionary
+};
+static const struct { const char *name; int buffers; } mrc__arrow_types[MRC__ARROW_TYPES] = {
+    [MRC__ARROW_DICTIONARY] = { "dictionary", 2 },
+#define MRC_X(NAME, number, name, buffers) [number] = { name, buffers },
+    MRC__ARROW_TYPE_LIST(MRC_X)
+#undef MRC_X
+};
 
 typedef struct mrc__arrow_column {
     struct mrc__arrow_column *next, *child;
     const char *name;
     size_t      name_bytes;
-    int         type, bytes, is_signed, wide;   // bytes: of a number; wide: 64-bit offsets
+    int         type, needed;
+    int         n_buffers;                      // of a column that is stepped over
+    int         bytes, is_signed, wide;         // bytes: of an integer; wide: 64-bit offsets
     // Of the batch that is being read:
-    uint64_t    n, data_bytes;
+    uint64_t    n;
     const unsigned char *valid, *offsets, *data;        // valid NULL: all are
 } mrc__arrow_column;
 
@@ -15813,7 +16054,8 @@ typedef struct mrc__arrow {
     const char *path;
     const unsigned char *file, *meta, *body;
     size_t      file_bytes, at, meta_bytes, n_fields;
-    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, nodes, buffers;
+    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, view, n_views;
+    uint64_t    nodes, buffers, views;          // where these vectors begin in the metadata
     mrc__bump   pool, row;
     mrc__arrow_column *columns;
 } mrc__arrow;
@@ -15866,36 +16108,31 @@ static uint64_t mrc__fb_vector(const mrc__arrow *a, uint64_t table, int index, s
     return at + 4;
 }
 
+static int mrc__arrow_is_list(const mrc__arrow_column *c) {
+    return c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
+}
+
 static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_column *c) {
     int bad = 0;
-    c->type = (int)mrc__fb_scalar(a, field, 2, 1, &bad);
+    uint64_t number = mrc__fb_scalar(a, field, 2, 1, &bad);
     uint64_t type = mrc__fb_follow(a, field, 3, &bad);
-    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8
-              || c->type == MRC__ARROW_LARGE_BINARY;
-    if (bad || (!type && c->type != MRC__ARROW_NULL)) return mrc__arrow_fail(a, "a bad schema");
-    if (mrc__fb_field(a, field, 4, &bad)) {
-        return mrc__arrow_fail(a, "a column with a dictionary, which is not supported");
+    if (number >= MRC__ARROW_TYPES) {
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" is of Arrow type %llu, "
+                         "which is not known (drop it: remove_columns())", a->path, c->name,
+                         (unsigned long long)number);
     }
-    switch (c->type) {
-    case MRC__ARROW_INT: {
+    c->type = mrc__fb_field(a, field, 4, &bad) ? MRC__ARROW_DICTIONARY : (int)number;
+    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8;
+    c->n_buffers = mrc__arrow_types[c->type].buffers;
+    if (number == 0 || (!type && number != MRC__ARROW_NULL)) bad = 1;
+    if (!bad && c->type == MRC__ARROW_UNION) {
+        c->n_buffers += mrc__fb_scalar(a, type, 0, 2, &bad) == 1;
+    }
+    if (!bad && c->type == MRC__ARROW_INT) {
         uint64_t bits = mrc__fb_scalar(a, type, 0, 4, &bad);
         c->is_signed = mrc__fb_scalar(a, type, 1, 1, &bad) != 0;
         c->bytes = (int)(bits / 8 % 16);
         if (bits != 8 && bits != 16 && bits != 32 && bits != 64) bad = 1;
-        break;
-    }
-    case MRC__ARROW_FLOAT: {
-        uint64_t precision = mrc__fb_scalar(a, type, 0, 2, &bad);
-        if (precision > 2) bad = 1;
-        c->bytes = precision == 0 ? 2 : precision == 1 ? 4 : 8;
-        break;
-    }
-    case MRC__ARROW_NULL: case MRC__ARROW_BINARY: case MRC__ARROW_UTF8: case MRC__ARROW_BOOL:
-    case MRC__ARROW_LIST: case MRC__ARROW_STRUCT: case MRC__ARROW_LARGE_BINARY:
-    case MRC__ARROW_LARGE_UTF8: case MRC__ARROW_LARGE_LIST: break;
-    default:
-        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: a column of Arrow type %d, which is not "
-                         "supported", a->path, c->type);
     }
     return bad ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
 }
@@ -15913,7 +16150,7 @@ static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, in
         if (++a->n_fields > MRC__ARROW_FIELDS) return mrc__arrow_fail(a, "more than 1000 columns");
         memset(c, 0, sizeof *c);
         if (!mrc__fb_get(a, at + 4 * i, 4, &offset)) break;
-        uint64_t field = at + 4 * i + offset, bytes = 0, children = 0;
+        uint64_t field = at + 4 * i + offset, bytes = 0;
         uint64_t name = mrc__fb_vector(a, field, 0, 1, &bytes, &bad);
         if (bad) break;
         char *text = mrc__bump_alloc(&a->pool, (size_t)bytes + 1, 1);
@@ -15925,14 +16162,93 @@ static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, in
         MRC__TRY(mrc__arrow_type(a, field, c));
         size_t n_children = 0;
         MRC__TRY(mrc__arrow_fields(a, field, 5, depth + 1, &c->child, &n_children));
-        children = n_children;
-        int list_type = c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
-        if (list_type ? children != 1 : c->type != MRC__ARROW_STRUCT && children) bad = 1;
+        int is_flat = c->type == MRC__ARROW_INT || c->type == MRC__ARROW_BOOL
+                    || c->type == MRC__ARROW_UTF8 || c->type == MRC__ARROW_LARGE_UTF8;
+        if (mrc__arrow_is_list(c) ? n_children != 1 : is_flat && n_children) bad = 1;
         *list = c;
         list = &c->next;
         ++*count;
     }
     return bad || *count != n ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+// What examples are made of.  Only these columns are read.
+enum { MRC__ARROW_ID, MRC__ARROW_TEXT, MRC__ARROW_WHOLE, MRC__ARROW_FLAG, MRC__ARROW_ANSWERS };
+static const struct mrc__arrow_wanted {
+    const char *name, *expected;
+    int         kind, optional;         // optional: of another type, it counts as absent
+} mrc__arrow_columns[] = {
+    { "id", "string or integer", MRC__ARROW_ID, 0 },
+    { "guid", "string or integer", MRC__ARROW_ID, 1 },
+    { "title", "string", MRC__ARROW_TEXT, 1 },
+    { "context", "string", MRC__ARROW_TEXT, 0 },
+    { "question", "string", MRC__ARROW_TEXT, 0 },
+    { "answers", "struct, or list of structs, of text and answer_start", MRC__ARROW_ANSWERS, 0 },
+    { "is_impossible", "bool", MRC__ARROW_FLAG, 0 },
+    { "question_type", "integer", MRC__ARROW_WHOLE, 1 },
+}, mrc__arrow_answers[] = {
+    { "text", "string", MRC__ARROW_TEXT, 0 },
+    { "answer_start", "integer", MRC__ARROW_WHOLE, 0 },
+};
+
+static int mrc__arrow_fits(const mrc__arrow_column *c, int kind) {
+    int text = c->type == MRC__ARROW_UTF8 || c->type == MRC__ARROW_LARGE_UTF8;
+    if (c->type == MRC__ARROW_NULL) return 1;           // no value is of a wrong type
+    switch (kind) {
+    case MRC__ARROW_ID:   return text || c->type == MRC__ARROW_INT;
+    case MRC__ARROW_TEXT: return text;
+    case MRC__ARROW_FLAG: return c->type == MRC__ARROW_BOOL;
+    default:              return c->type == MRC__ARROW_INT;
+    }
+}
+
+static mrc_status mrc__arrow_refuse(const mrc__arrow *a, const char *name,
+                                    const mrc__arrow_column *c, const char *expected) {
+    return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" cannot be used (found %s, "
+                     "expected %s; cast_column() changes it)", a->path, name,
+                     mrc__arrow_types[c->type].name, expected);
+}
+
+// Marks what is read of "answers": text and answer_start, each a value or a list of values.
+static mrc_status mrc__arrow_need_answers(mrc__arrow *a, mrc__arrow_column *c) {
+    mrc__arrow_column *record = mrc__arrow_is_list(c) ? c->child : c;
+    c->needed = record->needed = 1;
+    if (record->type == MRC__ARROW_NULL) return MRC_OK;
+    if (record->type != MRC__ARROW_STRUCT) {
+        return mrc__arrow_refuse(a, c->name, record, mrc__arrow_columns[5].expected);
+    }
+    for (mrc__arrow_column *x = record->child; x; x = x->next) {
+        for (size_t i = 0; i < 2; i++) {
+            mrc__arrow_column *value = mrc__arrow_is_list(x) ? x->child : x;
+            if (strcmp(x->name, mrc__arrow_answers[i].name)) continue;
+            if (!mrc__arrow_fits(value, mrc__arrow_answers[i].kind)) {
+                return mrc__arrow_refuse(a, x->name, value, mrc__arrow_answers[i].expected);
+            }
+            x->needed = value->needed = 1;
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_need(mrc__arrow *a) {
+    const size_t n = sizeof mrc__arrow_columns / sizeof *mrc__arrow_columns;
+    for (mrc__arrow_column *c = a->columns; c; c = c->next) {
+        for (size_t i = 0; i < n; i++) {
+            const struct mrc__arrow_wanted *w = &mrc__arrow_columns[i];
+            if (strcmp(c->name, w->name)) continue;
+            if (w->kind == MRC__ARROW_ANSWERS) {
+                MRC__TRY(mrc__arrow_need_answers(a, c));
+            } else if (mrc__arrow_fits(c, w->kind)) {
+                c->needed = 1;
+            } else if (!w->optional) {
+                return mrc__arrow_refuse(a, c->name, c, w->expected);
+            } else {
+                mrc__note(a->ctx, "%s: column \"%s\" is not used (found %s, expected %s)", a->path,
+                          c->name, mrc__arrow_types[c->type].name, w->expected);
+            }
+        }
+    }
+    return MRC_OK;
 }
 
 // The next buffer of the batch, at least `least` bytes of it.
@@ -15973,42 +16289,72 @@ static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64
     return MRC_OK;
 }
 
-// One column of a batch and those below it.
-static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected) {
+// The next column's number of values.  A value takes a bit at least, but for nulls, which nobody
+// has many of.
+static mrc_status mrc__arrow_length(mrc__arrow *a, uint64_t *n, uint64_t *nulls) {
+    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    *n = *nulls = 0;
+    mrc__fb_get(a, a->nodes + 16 * a->node, 8, n);              // the vector lies inside
+    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, nulls);
+    a->node++;
+    if (*n / 8 > a->body_bytes || *nulls > *n) return mrc__arrow_fail(a, "a bad length");
+    return MRC_OK;
+}
+
+// Steps over a column that nobody needs.
+static mrc_status mrc__arrow_skip(mrc__arrow *a, const mrc__arrow_column *c) {
+    uint64_t n, bytes, more = 0;
+    const unsigned char *data;
+    if (a->node++ == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    if (c->type == MRC__ARROW_BINARY_VIEW || c->type == MRC__ARROW_UTF8_VIEW) {
+        if (a->view == a->n_views) return mrc__arrow_fail(a, "too few counts of a view's buffers");
+        mrc__fb_get(a, a->views + 8 * a->view++, 8, &more);
+    }
+    for (n = (uint64_t)c->n_buffers; n > 0; n--) MRC__TRY(mrc__arrow_buffer(a, 0, &data, &bytes));
+    for (n = more; n > 0; n--) MRC__TRY(mrc__arrow_buffer(a, 0, &data, &bytes));
+    if (c->type == MRC__ARROW_DICTIONARY) return MRC_OK;        // its children are the dictionary's
+    for (c = c->child; c; c = c->next) MRC__TRY(mrc__arrow_skip(a, c));
+    return MRC_OK;
+}
+
+// One column of a batch and those below it, of as many values as the parent says: exactly, or in a
+// list at least.
+static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected,
+                                         int in_list) {
     uint64_t nulls = 0, bytes, last;
     const unsigned char *valid;
-    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
-    mrc__fb_get(a, a->nodes + 16 * a->node, 8, &c->n);
-    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, &nulls);
-    a->node++;
-    if (c->n != expected && expected != UINT64_MAX) {
-        return mrc__arrow_fail(a, "columns of different lengths");
+    if (!c->needed) return mrc__arrow_skip(a, c);
+    MRC__TRY(mrc__arrow_length(a, &c->n, &nulls));
+    if (in_list ? c->n < expected : c->n != expected) {
+        return mrc__arrow_fail(a, in_list ? "a list that is too short"
+                                          : "columns of different lengths");
     }
-    // Nulls alone take no bytes: what stands behind no row must not make work.
-    if (c->n / 8 > a->file_bytes || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
     c->valid = c->data = c->offsets = NULL;
-    if (c->type == MRC__ARROW_NULL) return MRC_OK;
+    if (c->type == MRC__ARROW_NULL) {
+        // One row may hold all values of a list, and each takes a node of the row's tree.
+        if (in_list && c->n > a->body_bytes) return mrc__arrow_fail(a, "a bad length");
+        return MRC_OK;
+    }
     MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
     if (nulls) {
         if (bytes < (c->n + 7) / 8) return mrc__arrow_fail(a, "a buffer that is too short");
         c->valid = valid;
     }
     switch (c->type) {
-    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
-        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &c->data_bytes);
+    case MRC__ARROW_INT:
+        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &bytes);
     case MRC__ARROW_BOOL:
-        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &c->data_bytes);
+        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &bytes);
     case MRC__ARROW_STRUCT:
         for (mrc__arrow_column *child = c->child; child; child = child->next) {
-            MRC__TRY(mrc__arrow_column_read(a, child, c->n));
+            MRC__TRY(mrc__arrow_column_read(a, child, c->n, 0));
         }
         return MRC_OK;
     default: break;
     }
     MRC__TRY(mrc__arrow_offsets(a, c, &last));
-    if (!c->child) return mrc__arrow_buffer(a, last, &c->data, &c->data_bytes);
-    MRC__TRY(mrc__arrow_column_read(a, c->child, UINT64_MAX));
-    return c->child->n < last ? mrc__arrow_fail(a, "a list that is too short") : MRC_OK;
+    if (!mrc__arrow_is_list(c)) return mrc__arrow_buffer(a, last, &c->data, &bytes);
+    return mrc__arrow_column_read(a, c->child, last, 1);
 }
 
 static mrc_status mrc__arrow_node(mrc__arrow *a, mrc_json *parent, mrc_json **last,
@@ -16031,7 +16377,6 @@ static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uin
                                   mrc_json *node) {
     uint64_t begin = mrc__arrow_offset(c, i), end = mrc__arrow_offset(c, i + 1);
     size_t bytes = (size_t)(end - begin);
-    if (c->type == MRC__ARROW_BINARY || c->type == MRC__ARROW_LARGE_BINARY) return MRC_OK;
     const char *from = (const char *)c->data + begin;
     if (mrc_utf8_valid(from, bytes) != bytes) return mrc__arrow_fail(a, "a text that is no UTF-8");
     char *text = mrc__bump_alloc(&a->row, bytes + 1, 1);
@@ -16047,14 +16392,7 @@ static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uin
 static void mrc__arrow_number(const mrc__arrow_column *c, uint64_t i, mrc_json *node) {
     const unsigned char *p = c->data + i * (uint64_t)c->bytes;
     uint64_t bits = mrc__load_le(p, c->bytes), top = (uint64_t)1 << (8 * c->bytes - 1);
-    float f32;
     node->type = MRC_JSON_NUMBER;
-    if (c->type == MRC__ARROW_FLOAT) {
-        memcpy(&f32, p, c->bytes == 4 ? 4 : 0);
-        if (c->bytes == 8) memcpy(&node->number, p, 8);
-        else node->number = c->bytes == 4 ? (double)f32 : (double)mrc__from_f16((uint16_t)bits);
-        return;
-    }
     int negative = c->is_signed && (bits & top);
     node->is_int = c->is_signed || bits <= (uint64_t)INT64_MAX;
     if (negative) node->integer = -(int64_t)((top - 1) - (bits & (top - 1))) - 1;
@@ -16068,7 +16406,7 @@ static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, ui
     mrc_json *last = NULL, *child = NULL;
     if (c->valid && !(c->valid[i / 8] >> i % 8 & 1)) return MRC_OK;
     switch (c->type) {
-    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+    case MRC__ARROW_INT:
         mrc__arrow_number(c, i, node);
         return MRC_OK;
     case MRC__ARROW_BOOL:
@@ -16077,6 +16415,7 @@ static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, ui
     case MRC__ARROW_STRUCT:
         node->type = MRC_JSON_OBJECT;
         for (const mrc__arrow_column *f = c->child; f; f = f->next) {
+            if (!f->needed) continue;
             MRC__TRY(mrc__arrow_node(a, node, &last, &child));
             child->key = f->name;
             child->key_bytes = f->name_bytes;
@@ -16105,10 +16444,12 @@ static mrc_status mrc__arrow_batch(mrc__arrow *a, uint64_t header,
     }
     a->nodes = mrc__fb_vector(a, header, 1, 16, &a->n_nodes, &bad);
     a->buffers = mrc__fb_vector(a, header, 2, 16, &a->n_buffers, &bad);
-    a->node = a->buffer = 0;
+    a->views = mrc__fb_vector(a, header, 4, 8, &a->n_views, &bad);
+    a->node = a->buffer = a->view = 0;
     if (bad || !a->columns) return mrc__arrow_fail(a, "a bad batch");
+    if (rows / 8 > a->body_bytes) return mrc__arrow_fail(a, "a bad length");
     for (mrc__arrow_column *c = a->columns; c; c = c->next) {
-        MRC__TRY(mrc__arrow_column_read(a, c, rows));
+        MRC__TRY(mrc__arrow_column_read(a, c, rows, 0));
     }
     if (a->node != a->n_nodes || a->buffer != a->n_buffers) {
         return mrc__arrow_fail(a, "more buffers than columns need");
@@ -16168,6 +16509,9 @@ static mrc_status mrc__arrow_messages(mrc__arrow *a, mrc_status (*fn)(void *, co
             }
             MRC__TRY(mrc__arrow_fields(a, header, 1, 0, &a->columns, &n));
             if (bad || n == 0) return mrc__arrow_fail(a, "a schema without columns");
+            MRC__TRY(mrc__arrow_need(a));
+        } else if (type == 2 && a->columns) {
+            continue;                   // a dictionary: columns that have one are not read
         } else if (type == 3) {
             MRC__TRY(mrc__arrow_batch(a, header, fn, user));
         } else {
@@ -16195,9 +16539,15 @@ static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *da
 // What is wrong with the file as such (not JSON, no "data") is an error; what is wrong with a row
 // leaves the row out, with a reason, a count and, for the first ten, a log line that says where.
 //
-// Two shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas), and
-// flat records as `datasets` writes them, one a line (JSONL) or in {"data": [..]}.  Answers are
-// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in either.
+// Three shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas);
+// KorQuAD 2, whose articles hold context and qas themselves; and flat records as `datasets` writes
+// them, one a line (JSONL), in an array, or in {"data": [..]}.  Answers are
+// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any, and one
+// "answer": {"text", "answer_start"} in KorQuAD 2.
+//
+// A flat record with an empty list of answers and no is_impossible is unanswerable: datasets has
+// SQuAD 2 so.  SQuAD's own nested form says is_impossible, and a question there that has neither
+// is left out.
 //
 // The tree goes after reading: texts live in blocks of the data set, equal contexts once.
 //==============================================================================
@@ -16240,6 +16590,7 @@ struct mrc_dataset {
     size_t          n_shared, shared_slots;
     mrc_example    *list;
     size_t          n, capacity, rows;
+    size_t          unanswerable;   // of n: the file says so, or has no answer
     size_t          skipped[MRC__SKIP_COUNT];
     const char     *format, *version;
 };
@@ -16248,9 +16599,10 @@ typedef struct mrc__ds_loader {
     mrc_ctx     *ctx;
     mrc_dataset *d;
     const char  *path;
-    size_t       lines_before;      // JSONL: of the line that was parsed alone
+    size_t       lines_before;      // Arrow: rows before this one
     int          questions;         // see mrc_dataset_load_questions
     size_t       logged;
+    size_t       implied;           // rows with an empty list of answers and no is_impossible
 } mrc__ds_loader;
 
 // Python's str.isspace(), which str.split() and str.strip() go by.
@@ -16372,6 +16724,7 @@ typedef struct mrc__ds_passage {
     const char *title, *context;
     size_t      bytes;
     mrc__skip   why;                // what is wrong with the context
+    int         flat;               // of a record that stands alone
 } mrc__ds_passage;
 
 // From a paragraph or a flat row; title NULL or no text: "".
@@ -16391,17 +16744,23 @@ static mrc_status mrc__ds_passage_read(mrc__ds_loader *l, mrc__ds_passage *p,
     return MRC_OK;
 }
 
-// Holds one answer against the context.
+// Holds one answer against the context; *place: its position.  KorQuAD 2 takes an answer's text
+// from between tags, and its position may be that of white space before the text: is_trimmed lets
+// that space count.
 static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text,
-                                      const mrc_json *start) {
+                                      const mrc_json *start, int is_trimmed, int64_t *place) {
     if (!text || text->type != MRC_JSON_STRING) return MRC__SKIP_ANSWERS;
     if (!start || start->type != MRC_JSON_NUMBER || !start->is_int || start->integer < 0 ||
         (uint64_t)start->integer >= e->context_bytes) {
         return MRC__SKIP_START;
     }
     if (!text->bytes) return MRC__SKIP_ANSWER_EMPTY;
-    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer);
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer), space = 0;
     if (at >= e->context_bytes) return MRC__SKIP_START;
+    if (is_trimmed) space = mrc__leading_space(e->context + at, e->context_bytes - at);
+    if (mrc__leading_space(text->string, text->bytes)) space = 0;
+    *place = start->integer + (int64_t)mrc_utf8_length(e->context + at, space);
+    at += space;
     if (text->bytes > e->context_bytes - at ||
         memcmp(e->context + at, text->string, text->bytes) != 0) {
         return MRC__SKIP_MISMATCH;
@@ -16413,6 +16772,9 @@ static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text
 // loses its position, as scoring needs none.
 static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answers, mrc_example *e,
                                        mrc__skip *why) {
+    const mrc_json *only = mrc_json_get(answers, "text");
+    const mrc_json one = { .type = MRC_JSON_ARRAY, .child = answers, .n = 1 };
+    if (only && only->type == MRC_JSON_STRING) answers = &one;
     int columns = answers->type == MRC_JSON_OBJECT, twice = 0;
     const mrc_json *texts = columns ? mrc__ds_get(answers, "text", &twice) : answers;
     const mrc_json *starts = columns ? mrc__ds_get(answers, "answer_start", &twice) : NULL;
@@ -16429,10 +16791,12 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         return mrc__ds_no_memory(l);
     }
     const mrc_json *column = starts && starts->type == MRC_JSON_ARRAY ? starts->child : NULL;
-    for (const mrc_json *a = texts->child; a; a = a->next) {
+    for (const mrc_json *a = texts->child; a; a = texts == &one ? NULL : a->next) {
         const mrc_json *text = columns ? a : mrc__ds_get(a, "text", &twice);
         const mrc_json *start = columns ? column : mrc__ds_get(a, "answer_start", &twice);
-        mrc__skip wrong = twice ? MRC__SKIP_TWICE : mrc__ds_answer_check(e, text, start);
+        int64_t place = -1;
+        mrc__skip wrong = twice ? MRC__SKIP_TWICE
+                        : mrc__ds_answer_check(e, text, start, texts == &one, &place);
         if (column) column = column->next;
         if (wrong != MRC__SKIP_NONE && !l->questions) {
             *why = wrong;
@@ -16441,7 +16805,7 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         if (!text || text->type != MRC_JSON_STRING) continue;
         mrc_answer *to = &e->answers[e->n_answers++];
         to->bytes = text->bytes;
-        to->answer_start = wrong == MRC__SKIP_NONE ? start->integer : -1;
+        to->answer_start = wrong == MRC__SKIP_NONE ? place : -1;
         if (!(to->text = mrc__ds_copy(l->d, text->string, text->bytes))) {
             return mrc__ds_no_memory(l);
         }
@@ -16478,6 +16842,7 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     const mrc_json *id = mrc__ds_get(row, "id", &twice);
     const mrc_json *question = mrc__ds_get(row, "question", &twice);
     const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
+    if (!answers) answers = mrc__ds_get(row, "answer", &twice);     // KorQuAD 2
     const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
     const mrc_json *kind = mrc__ds_get(row, "question_type", &twice);
     int has_question = question && question->type == MRC_JSON_STRING;
@@ -16506,24 +16871,24 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
         MRC__TRY(mrc__ds_answers_read(l, answers, e, why));
     }
     if (l->questions) *why = MRC__SKIP_NONE;
-    else if (*why == MRC__SKIP_NONE && !e->n_answers &&
-             !(impossible && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    else if (*why == MRC__SKIP_NONE && !e->n_answers) {
+        int said = impossible && impossible->type != MRC_JSON_NULL;
+        int implied = !said && answers && answers->type != MRC_JSON_NULL && p->flat;
+        l->implied += (size_t)implied;
+        if (!implied && !(said && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    }
     return MRC_OK;
 }
 
 static mrc_status mrc__ds_push(mrc__ds_loader *l, const mrc_example *e) {
     mrc_dataset *d = l->d;
-    if (d->n == d->capacity) {
-        size_t capacity = d->capacity ? d->capacity * 2 : 256, bytes;
-        mrc_example *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? d->host.alloc(d->host.user, bytes) : NULL;
-        if (!list) return mrc__ds_no_memory(l);
-        if (d->n) memcpy(list, d->list, d->n * sizeof *list);
-        if (d->list) d->host.free(d->host.user, d->list);
-        d->list = list;
-        d->capacity = capacity;
+    void *list = d->list;
+    if (!mrc__grow(&d->host, &list, &d->capacity, d->n + 1, sizeof *d->list)) {
+        return mrc__ds_no_memory(l);
     }
+    d->list = list;
     d->list[d->n++] = *e;
+    d->unanswerable += !e->n_answers;
     return MRC_OK;
 }
 
@@ -16543,78 +16908,76 @@ static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc_
 static mrc_status mrc__ds_flat(mrc__ds_loader *l, const mrc_json *row) {
     mrc__ds_passage p;
     MRC__TRY(mrc__ds_passage_read(l, &p, row, mrc_json_get(row, "title")));
+    p.flat = 1;
     return mrc__ds_row(l, row, &p);
+}
+
+// The questions of a paragraph, or of an article of KorQuAD 2.
+static mrc_status mrc__ds_paragraph(mrc__ds_loader *l, const mrc_json *paragraph,
+                                    const mrc_json *title) {
+    int twice = 0;
+    const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
+    mrc__ds_passage p;
+    if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
+        l->d->rows++;
+        mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
+        return MRC_OK;
+    }
+    MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, title));
+    p.flat = 0;
+    for (const mrc_json *row = qas->child; row; row = row->next) {
+        MRC__TRY(mrc__ds_row(l, row, &p));
+    }
+    return MRC_OK;
 }
 
 static mrc_status mrc__ds_article(mrc__ds_loader *l, const mrc_json *article) {
     int twice = 0;
     const mrc_json *paragraphs = mrc__ds_get(article, "paragraphs", &twice);
+    const mrc_json *title = mrc_json_get(article, "title");
+    if (!paragraphs && mrc_json_get(article, "qas")) return mrc__ds_paragraph(l, article, title);
     if (twice || !paragraphs || paragraphs->type != MRC_JSON_ARRAY) {
         l->d->rows++;
         mrc__ds_skip(l, article, twice ? MRC__SKIP_TWICE : MRC__SKIP_PARAGRAPHS);
         return MRC_OK;
     }
-    for (const mrc_json *paragraph = paragraphs->child; paragraph; paragraph = paragraph->next) {
-        const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
-        mrc__ds_passage p;
-        if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
-            l->d->rows++;
-            mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
-            twice = 0;
-            continue;
-        }
-        MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, mrc_json_get(article, "title")));
-        for (const mrc_json *row = qas->child; row; row = row->next) {
-            MRC__TRY(mrc__ds_row(l, row, &p));
-        }
+    for (const mrc_json *x = paragraphs->child; x; x = x->next) {
+        MRC__TRY(mrc__ds_paragraph(l, x, title));
     }
     return MRC_OK;
 }
 
-// One tree: an object with "data", or a single flat record.
+// One tree: an array of records, an object that holds one as "data", or a single flat record.
 static mrc_status mrc__ds_tree(mrc__ds_loader *l, const mrc_json *root) {
-    const mrc_json *data = mrc_json_get(root, "data");
+    const mrc_json *data = root->type == MRC_JSON_ARRAY && root->n ? root
+                                                                  : mrc_json_get(root, "data");
     const mrc_json *version = mrc_json_get(root, "version");
     if (!data && mrc_json_get(root, "context") && mrc_json_get(root, "question")) {
         l->d->format = "jsonl";
         return mrc__ds_flat(l, root);
     }
-    MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
+    if (data != root) MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
     if (!data || data->type != MRC_JSON_ARRAY) {
         const mrc_json *at = data ? data : root;
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s (expected an object with one "
-                         "\"data\" array, or one record a line)", l->path, at->line, at->column,
-                         data ? "\"data\" is no array"
-                         : root->type == MRC_JSON_OBJECT ? "found no \"data\"" : "found no object");
+                         "\"data\" array, an array of records, or one record a line)", l->path,
+                         at->line, at->column, data ? "\"data\" is no array"
+                         : root->type == MRC_JSON_OBJECT ? "found no \"data\""
+                         : root->type == MRC_JSON_ARRAY ? "found no record" : "found no object");
     }
-    int nested = !data->child || mrc_json_get(data->child, "paragraphs");
-    l->d->format = nested ? "squad_v1" : "json";
+    const mrc_json *first = data->child;
+    int nested = !first || mrc_json_get(first, "paragraphs");
+    int whole = mrc_json_get(first, "qas") != NULL;
+    l->d->format = nested ? "squad_v1" : whole ? "korquad_v2" : "json";
     if (version && version->type == MRC_JSON_STRING &&
         !(l->d->version = mrc__ds_copy(l->d, version->string, version->bytes))) {
         return mrc__ds_no_memory(l);
     }
-    for (const mrc_json *a = data->child; a; a = a->next) {
-        int flat = !nested && !mrc_json_get(a, "paragraphs");
+    for (const mrc_json *a = first; a; a = a->next) {
+        int flat = !nested && !mrc_json_get(a, "paragraphs") && !mrc_json_get(a, "qas");
         MRC__TRY(flat ? mrc__ds_flat(l, a) : mrc__ds_article(l, a));
     }
     return MRC_OK;
-}
-
-// Parses without telling the context: what is wrong, ":line:column: ...", goes to `what`.
-static mrc_status mrc__ds_parse_quietly(mrc_ctx *ctx, mrc_json **out, const char *text,
-                                        size_t bytes, char what[sizeof ctx->message]) {
-    char message[sizeof ctx->message];
-    mrc_status status = ctx->status;
-    void (*log)(void *, mrc_status, const char *) = ctx->log;
-    memcpy(message, ctx->message, sizeof message);
-    mrc_ctx_clear_error(ctx);
-    ctx->log = NULL;
-    mrc_status parsed = mrc_json_parse(ctx, out, "", text, bytes, 0);
-    memcpy(what, ctx->message, sizeof message);
-    ctx->log = log;
-    ctx->status = status;
-    memcpy(ctx->message, message, sizeof message);
-    return parsed;
 }
 
 // The next line from *at that is not blank: its length, 0 at the end.  Counts lines passed.
@@ -16632,38 +16995,41 @@ static size_t mrc__ds_line(const char *text, size_t bytes, size_t *at, size_t *l
 
 // Several lines, and the first alone is an object that is not a whole nested file; -1: no memory.
 static int mrc__ds_is_jsonl(mrc_ctx *ctx, const char *text, size_t bytes) {
-    char what[sizeof ctx->message];
     size_t at = 0, lines = 0, next;
     size_t length = mrc__ds_line(text, bytes, &at, &lines);
+    void (*log)(void *, mrc_status, const char *) = ctx->log;
     mrc_json *first;
+    mrc__error before;
     next = at + length;
     if (!length || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
-    mrc_status s = mrc__ds_parse_quietly(ctx, &first, text + at, length, what);
+    mrc__error_take(ctx, &before);
+    ctx->log = NULL;
+    mrc_status s = mrc_json_parse(ctx, &first, "", text + at, length, 0);
+    ctx->log = log;
+    mrc__error_put(ctx, &before);
     if (s != MRC_OK) return s == MRC_ERR_MEM ? -1 : 0;
     int yes = first->type == MRC_JSON_OBJECT && !mrc_json_get(first, "data");
     mrc_json_free(first);
     return yes;
 }
 
-static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t bytes) {
-    char what[sizeof l->ctx->message];
-    size_t at = 0, length;
-    l->d->format = "jsonl";
-    while ((length = mrc__ds_line(text, bytes, &at, &l->lines_before)) > 0) {
+// Each line that is not blank as one value, with its place in the file.
+static mrc_status mrc__jsonl_read(mrc_ctx *ctx, const char *path, const char *text, size_t bytes,
+                                  mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    size_t at = 0, lines = 0, length;
+    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
         mrc_json *row;
-        mrc_status status = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
-        if (status != MRC_OK) {
-            int placed = strncmp(what, ":1:", 3) == 0;
-            return mrc__fail(l->ctx, status, "%s:%zu%s%s", l->path, l->lines_before + 1,
-                             placed ? "" : ": ", placed ? what + 2 : what);
-        }
-        status = mrc__ds_flat(l, row);
+        MRC__TRY(mrc__json_parse_at(ctx, &row, path, lines + 1, text + at, length, 0));
+        mrc_status s = fn(user, row);
         mrc_json_free(row);
-        MRC__TRY(status);
+        MRC__TRY(s);
         at += length + (at + length < bytes ? 1 : 0);
-        l->lines_before++;
+        lines++;
     }
     return MRC_OK;
+}
+static mrc_status mrc__ds_jsonl_row(void *user, const mrc_json *row) {
+    return mrc__ds_flat(user, row);
 }
 
 // A row of an Arrow stream; its place is its number, as it would be in a JSONL file.
@@ -16674,22 +17040,20 @@ static mrc_status mrc__ds_arrow_row(void *user, const mrc_json *row) {
     return s;
 }
 
+// Text that cannot be JSON but has fields.
+static mrc_status mrc__ds_refuse_table(mrc__ds_loader *l, const char *text, size_t bytes) {
+    const char *end = memchr(text, '\n', bytes);
+    size_t n = end ? (size_t)(end - text) : bytes;
+    const char *what = memchr(text, '\t', n) ? "tab-separated" : memchr(text, ',', n)
+                     ? "comma-separated" : NULL;
+    if (!what || strchr("{[\"", text[0]) || mrc__json_encoding(text, bytes)) return MRC_OK;
+    return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s values (expected JSON, JSONL or an "
+                     "Arrow stream; Python: datasets.Dataset.from_csv(FILE).to_json(\"x.jsonl\"))",
+                     l->path, what);
+}
+
 static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
-    static const char lfs[] = "version https://git-lfs";
     mrc_json *root;
-    const char *packed = NULL;
-    if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
-    if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
-    if (bytes >= 6 && memcmp(text, "ARROW1", 6) == 0) {
-        packed = "an Arrow file, which is not the stream that datasets.save_to_disk writes";
-    }
-    if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
-        packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
-    }
-    if (packed) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
-                         packed);
-    }
     if (bytes >= 4 && memcmp(text, "\xff\xff\xff\xff", 4) == 0) {
         l->d->format = "arrow";
         return mrc__arrow_read(l->ctx, l->path, text, bytes, mrc__ds_arrow_row, l);
@@ -16697,7 +17061,13 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom);
     if (is_jsonl < 0) return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: no memory to read it", l->path);
-    if (is_jsonl) return mrc__ds_jsonl(l, text + bom, bytes - bom);
+    if (is_jsonl) {
+        l->d->format = "jsonl";
+        return mrc__jsonl_read(l->ctx, l->path, text + bom, bytes - bom, mrc__ds_jsonl_row, l);
+    }
+    if (!mrc__foreign(text, bytes)) {
+        MRC__TRY(mrc__ds_refuse_table(l, text + bom, bytes - bom));
+    }
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
     mrc_status status = mrc__ds_tree(l, root);
     mrc_json_free(root);
@@ -16705,19 +17075,19 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
 }
 
 static int mrc__ds_by_id(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(a, b);
 }
 
 // Answers are looked up by id: two rows of one id get one answer, which is worth a warning.
-static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
+static mrc_status mrc__ds_notes(mrc__ds_loader *l) {
     mrc_dataset *d = l->d;
     size_t twins = 0, bytes;
     const char *which = NULL;
     if (!mrc__mul(d->n + 1, sizeof(char *), &bytes)) return mrc__ds_no_memory(l);
-    const char **ids = d->host.alloc(d->host.user, bytes);
+    const void **ids = d->host.alloc(d->host.user, bytes);
     if (!ids) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
-    mrc__sort_array(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    mrc__sort(ids, d->n, mrc__ds_by_id);
     for (size_t i = 1; i < d->n; i++) {
         if (strcmp(ids[i - 1], ids[i]) != 0) continue;
         if (!twins++) which = ids[i];
@@ -16726,6 +17096,10 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     if (twins) {
         mrc__note(l->ctx, "%s: %zu rows have an id that another has (as \"%.60s\"); all are kept",
                   l->path, twins, which);
+    }
+    if (l->implied) {
+        mrc__note(l->ctx, "%s: %zu rows have an empty list of answers and no is_impossible: they "
+                  "count as unanswerable", l->path, l->implied);
     }
     return MRC_OK;
 }
@@ -16788,6 +17162,10 @@ static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
                          "one, as %s/validation)", dir, dir);
     }
     snprintf(path, sizeof path, "%s/state.json", dir);
+    if (!mrc_file_exists(path)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: is a folder without a state.json (expected a "
+                         "file, or a folder that datasets.save_to_disk wrote)", dir);
+    }
     MRC__TRY(mrc_json_load(l->ctx, &root, path));
     mrc_status status = mrc__ds_state(l, dir, root, path);
     l->path = dir;
@@ -16804,7 +17182,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
     mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
                                                    : mrc__ds_file(&l, path);
-    if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
+    if (status == MRC_OK) status = mrc__ds_notes(&l);
     if (status != MRC_OK) {
         mrc_dataset_free(d);
         return status;
@@ -16894,6 +17272,7 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
 
 MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
 MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
     return index < d->n ? &d->list[index] : NULL;
 }
@@ -19733,9 +20112,9 @@ static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, co
         if (mrc__ends_with(path, torch[i])) return mrc_torch_open(ctx, out, path);
     }
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
-    ssize_t n = pread(fd, first, 4, 0);
+    int e = pread(fd, first, 4, 0) < 0 ? errno : 0;
     close(fd);
-    if (n < 0) return mrc__file_fail(ctx, path, "read it");
+    if (e) return mrc__file_fail(ctx, e, path, "read it");
     if (!memcmp(first, "PK", 2) || !memcmp(first, "\x80\2", 2)) {
         return mrc_torch_open(ctx, out, path);
     }
@@ -20116,7 +20495,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     mrc_model *m = NULL;
     char *json = NULL;
     if (mrc_file_exists(desc->path) != 2) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
+        return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
     f.own_head = !desc->config || (desc->config->head == config.head
@@ -20360,7 +20739,8 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
 typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
-#define MRC__STATE_FILE "trainer_state.json"
+#define MRC__STATE_FILE  "trainer_state.json"
+#define MRC__STATE_DEPTH 64         // one depth for what is written and for what is read
 
 static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__sums *sums = user;
@@ -20377,19 +20757,36 @@ static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     return MRC_OK;
 }
 
+// The caller's state must be an object that can be read again, at the depth at which it will be,
+// and must not have the members that are added to it.
+static mrc_status mrc__state_refuse(mrc_ctx *ctx, const char *state, size_t bytes) {
+    static const char *const ours[] = { "files", "state_crc32c" };
+    mrc_json *root;
+    MRC__TRY(mrc_json_parse(ctx, &root, "checkpoint: the state", state, bytes, MRC__STATE_DEPTH));
+    mrc_status s = root->type == MRC_JSON_OBJECT ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
+    for (size_t i = 0; s == MRC_OK && i < 2; i++) {
+        if (!mrc_json_get(root, ours[i])) continue;
+        s = mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state has a member \"%s\", which a "
+                      "checkpoint has for itself", ours[i]);
+    }
+    if (s == MRC_OK) s = mrc_json_unique_keys(ctx, root, "checkpoint: the state");
+    mrc_json_free(root);
+    return s;
+}
+
 // The state with "files", each other file's checksum, and last "state_crc32c", that of all before.
 static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *state) {
     char path[MRC__PATH_BYTES];
     mrc__sums sums = { .dir = dir };
-    size_t bytes = strlen(state);
-    while (bytes && (state[bytes - 1] == '\n' || state[bytes - 1] == ' ')) bytes--;
-    if (bytes < 2 || state[0] != '{' || state[bytes - 1] != '}') {
-        return mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
-    }
+    size_t bytes = strlen(state), is_empty;
+    while (bytes && state[bytes - 1] != '}') bytes--;           // it is an object: see state_refuse
+    for (is_empty = bytes - 1; strchr(" \t\r\n", state[is_empty - 1]); is_empty--) continue;
+    is_empty = state[is_empty - 1] == '{';
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, MRC__STATE_FILE));
     mrc_text_init(&sums.text, ctx);
     mrc_text_add(&sums.text, state, bytes - 1);
-    mrc_text_printf(&sums.text, "%s\"files\": {", bytes > 2 ? ", " : "");
+    mrc_text_printf(&sums.text, "%s\"files\": {", is_empty ? "" : ", ");
     mrc_status s = mrc_dir_list(ctx, dir, mrc__sums_add, &sums);
     mrc_text_printf(&sums.text, "}, ");
     if (s == MRC_OK && sums.text.failed) {
@@ -20407,8 +20804,8 @@ static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *st
 
 static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
     if (rename(from, to) == 0) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to,
-                     strerror(errno));
+    int e = errno;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(e));
 }
 
 // A checkpoint that was moved aside for its successor, which never came, goes back.
@@ -20423,6 +20820,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
     if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
     snprintf(name, sizeof name, ".checkpoint-%llu.tmp", (unsigned long long)step);
@@ -20495,7 +20893,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
-    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, 64);
+    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, MRC__STATE_DEPTH);
     const mrc_json *files = s == MRC_OK ? mrc_json_get(root, "files") : NULL;
     if (s == MRC_OK && (!files || files->type != MRC_JSON_OBJECT || files->n < 3)) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: names %zu files, at least 3 make a checkpoint",
@@ -20573,11 +20971,13 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
         snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
         s = mrc__path_in(ctx, path, capacity, output_dir, name);
         if (s != MRC_OK) break;
-        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure has been logged
+        mrc__error before;
+        mrc__error_take(ctx, &before);
+        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure is logged
+        if (held == MRC_ERR_MEM) s = held;
+        else mrc__error_put(ctx, &before);
         if (held == MRC_OK) break;
         path[0] = 0;
-        if (held == MRC_ERR_MEM) s = held;
-        else mrc_ctx_clear_error(ctx);
     }
     if (s != MRC_OK) path[0] = 0;
     if (steps.list) ctx->host.free(ctx->host.user, steps.list);
@@ -21468,6 +21868,7 @@ typedef struct mrc__ps_loader {
     mrc_ctx      *ctx;
     mrc_passages *p;
     const char   *path, *text_key;
+    int           quoted;           // a table with Python's csv quoting
 } mrc__ps_loader;
 
 static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
@@ -21508,18 +21909,23 @@ static const mrc_json *mrc__ps_member(const mrc_json *row, const char *const *ke
     return NULL;
 }
 
+static const mrc_json *mrc__ps_text(const mrc__ps_loader *l, const mrc_json *row) {
+    const char *first = l->text_key ? l->text_key : "text";
+    const char *const keys[] = { first, "text", "context", "contents", NULL };
+    return mrc__ps_member(row, keys);
+}
+
 // A record; one without an id has its key among records, or its number.
-static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t lines_before) {
+static mrc_status mrc__ps_record(void *user, const mrc_json *row) {
+    mrc__ps_loader *l = user;
     static const char *const id_keys[] = { "id", "_id", "document_id", NULL };
-    const char *text_keys[] = { l->text_key ? l->text_key : "text", "text", "context", "contents",
-                                NULL };
-    const mrc_json *text = mrc__ps_member(row, text_keys), *id = NULL;
+    const mrc_json *text = mrc__ps_text(l, row), *id = NULL;
     const mrc_json *title = mrc_json_get(row, "title");
     char digits[24];
     if (!text) {
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a record without %s (expected "
                          "\"%s\", \"text\", \"context\" or \"contents\")", l->path,
-                         lines_before + row->line, row->column, "text", text_keys[0]);
+                         row->line, row->column, "text", l->text_key ? l->text_key : "text");
     }
     for (int i = 0; id_keys[i] && !id; i++) {
         id = mrc_json_get(row, id_keys[i]);
@@ -21543,43 +21949,25 @@ static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t 
 }
 
 // One record, or many in an array or by their ids in an object.
-static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root, size_t lines_before) {
-    int many = root->type == MRC_JSON_ARRAY
-             || (root->child && root->child->type == MRC_JSON_OBJECT);
-    if (!many) return mrc__ps_record(l, root, lines_before);
+static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
+    int is_map = root->child && root->child->type == MRC_JSON_OBJECT && !mrc__ps_text(l, root);
+    if (root->type != MRC_JSON_ARRAY && !is_map) return mrc__ps_record(l, root);
     for (const mrc_json *row = root->child; row; row = row->next) {
-        MRC__TRY(mrc__ps_record(l, row, lines_before));
+        MRC__TRY(mrc__ps_record(l, row));
     }
     return MRC_OK;
 }
 
-static mrc_status mrc__ps_jsonl(mrc__ps_loader *l, const char *text, size_t bytes) {
-    char what[sizeof l->ctx->message];
-    size_t at = 0, lines = 0, length;
-    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
-        mrc_json *row;
-        mrc_status s = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
-        if (s != MRC_OK) {
-            int placed = strncmp(what, ":1:", 3) == 0;
-            return mrc__fail(l->ctx, s, "%s:%zu%s%s", l->path, lines + 1, placed ? "" : ": ",
-                             placed ? what + 2 : what);
-        }
-        s = mrc__ps_tree(l, row, lines);
-        mrc_json_free(row);
-        MRC__TRY(s);
-        at += length + (at + length < bytes ? 1 : 0);
-        lines++;
-    }
-    return MRC_OK;
-}
-
-// The next field of tab-separated text, as Python's csv reads it: in quotes it may hold tabs and
-// lines, and two quotes are one.  Ends at a tab or a line's end, *at behind it; *more: a tab.
+// The next field of tab-separated text.  Plain files (MS MARCO, ColBERT) have no quoting: a quote
+// is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
+// lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
+// have no line of names: so they are told apart, and a quote in a plain file never joins lines.
+// Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
     field->bytes = 0;
-    if (*at < bytes && text[*at] == '"') {
+    if (l->quoted && *at < bytes && text[*at] == '"') {
         for (++*at; *at < bytes; ++*at) {
             if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
             if (text[*at] == '"') ++*at;
@@ -21587,8 +21975,9 @@ static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t byte
             mrc_text_add(field, text + *at, 1);
         }
         if (*at == bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end",
-                             l->path, begun);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
+                             "file whose first line is \"id, text, title\" is read as Python's csv "
+                             "reads it; without that line quotes are text)", l->path, begun);
         }
         ++*at;
     }
@@ -21608,9 +21997,11 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
     size_t at = 0, line = 1, valid = mrc_utf8_valid(text, bytes);
     if (valid < bytes) {
         for (; at < valid; at++) line += text[at] == '\n';
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", l->path,
-                         line, (unsigned)(unsigned char)text[valid]);
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8, byte 0x%02x%s", l->path,
+                         line, (unsigned)(unsigned char)text[valid],
+                         mrc__utf8_hint(text + valid, bytes - valid));
     }
+    l->quoted = bytes >= 8 && !memcmp(text, "id\ttext\t", 8);
     while (at < bytes) {
         size_t begun = line, n = 0;
         int more = 1;
@@ -21623,8 +22014,9 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
             n++;
         }
         if (n < 2 || n > 3) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected id, text "
-                             "and perhaps a title between tabs, or JSON)", l->path, begun, n);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu field%s (expected id, "
+                             "text and perhaps a title between tabs, or JSON; commas do not part "
+                             "fields)", l->path, begun, n, n == 1 ? "" : "s");
         }
         if (begun == 1 && field[0].bytes == 2 && !memcmp(field[0].data, "id", 2)) continue;
         MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
@@ -21637,6 +22029,11 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
     mrc_json *root;
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    const char *foreign = mrc__foreign(text, bytes);
+    if (foreign) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON, JSONL or "
+                         "tab-separated text)", l->path, foreign);
+    }
     if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
         mrc_text field[3];
         for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
@@ -21644,11 +22041,13 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
         for (int i = 0; i < 3; i++) mrc_text_free(&field[i]);
         return s;
     }
-    if (mrc__ds_is_jsonl(l->ctx, text + at, bytes - at)) {
-        return mrc__ps_jsonl(l, text + at, bytes - at);
+    int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + at, bytes - at);
+    if (is_jsonl < 0) return mrc__ps_no_memory(l);
+    if (is_jsonl) {
+        return mrc__jsonl_read(l->ctx, l->path, text + at, bytes - at, mrc__ps_record, l);
     }
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
-    mrc_status s = mrc__ps_tree(l, root, 0);
+    mrc_status s = mrc__ps_tree(l, root);
     mrc_json_free(root);
     return s;
 }
@@ -21662,7 +22061,7 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
     mrc_status s = MRC_ERR_MEM;
     if (p) {
-        mrc__ps_loader l = { ctx, p, path, text_key };
+        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
         p->pool.host = ctx->host;
         s = mrc__ps_read(&l, text, bytes);
     } else {
@@ -23485,7 +23884,7 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
     }
-    qsort(out, n, sizeof *out, mrc__fuse_by_passage);
+    mrc__sort_array(out, n, sizeof *out, mrc__fuse_by_passage);
     for (size_t i = 0; i < n; i++) {
         if (!kept || out[kept - 1].passage != out[i].passage) out[kept++] = out[i];
     }
@@ -23499,7 +23898,7 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
         }
     }
     ctx->host.free(ctx->host.user, seen);
-    qsort(out, kept, sizeof *out, mrc__fuse_by_score);
+    mrc__sort_array(out, kept, sizeof *out, mrc__fuse_by_score);
     *n_out = kept;
     return MRC_OK;
 }
@@ -23519,7 +23918,7 @@ static int mrc__rank_falling(const void *a, const void *b) {
 // The ideal order's discounted gain at 10.
 static double mrc__rank_ideal(double *gains, size_t n) {
     double sum = 0;
-    qsort(gains, n, sizeof *gains, mrc__rank_falling);
+    mrc__sort_array(gains, n, sizeof *gains, mrc__rank_falling);
     for (size_t i = 0; i < n && i < 10; i++) {
         if (gains[i] > 0) sum += gains[i] / log2((double)(i + 2));
     }
@@ -23814,7 +24213,7 @@ static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
         b->order[i] = (mrc__graph_order){ u[1], (uint32_t)i, g->levels[i] };
     }
     g->upper_at[g->n] = room;
-    qsort(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
+    mrc__sort_array(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
     g->entry = b->order[0].id;
     if (!mrc__mul((size_t)room + 1, sizeof *g->upper, &bytes)) return 0;
     g->upper = mrc__host_zalloc(&g->host, bytes);
@@ -23860,7 +24259,7 @@ static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
             }
         }
     }
-    if (b->n_edges) qsort(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
+    if (b->n_edges) mrc__sort_array(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
     if (!mrc__grow(&g->host, &targets, &b->targets_capacity, b->n_edges + 1, sizeof(size_t))) {
         return 0;
     }
@@ -23902,7 +24301,7 @@ static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
             s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
                                           0 };
         }
-        qsort(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
+        mrc__sort_array(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
         links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
     }
 }
@@ -24242,7 +24641,7 @@ static mrc_status mrc__codes_buckets(mrc_ctx *ctx, mrc__codes *c, float *held, s
     }
     ctx->host.free(ctx->host.user, code);
     MRC__TRY(s);
-    qsort(held, count, sizeof *held, mrc__float_compare);
+    mrc__sort_array(held, count, sizeof *held, mrc__float_compare);
     for (size_t k = 0; k < buckets; k++) {
         double width = 1.0 / (double)buckets;
         if (k) c->cuts[k - 1] = mrc__quantile(held, count, (double)k * width);
@@ -24296,13 +24695,13 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
     for (size_t i = 0; i < v->n; i++) {
         list[i] = (mrc__sample){ mrc__codes_hash(seed, i, 0), (uint32_t)i };
     }
-    qsort(list, v->n, sizeof *list, mrc__sample_compare);
+    mrc__sort_array(list, v->n, sizeof *list, mrc__sample_compare);
     for (size_t i = 0; i < v->n && i < want; i++) {
         for (uint64_t r = v->offsets[list[i].id]; r < v->offsets[list[i].id + 1]; r++) {
             rows[n++] = (mrc__sample){ mrc__codes_hash(seed, r, 1), (uint32_t)r };
         }
     }
-    qsort(rows, n, sizeof *rows, mrc__sample_compare);
+    mrc__sort_array(rows, n, sizeof *rows, mrc__sample_compare);
     float *to = mrc__mul(n + 1, v->width, &elements) && mrc__mul(elements, sizeof *to, &bytes)
               ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     for (; to && more < n; more++) {
@@ -24463,7 +24862,7 @@ static mrc_status mrc__dense_write_lists(mrc__dense_build *b) {
             pair[r] = (mrc__sample){ b->code[r], (uint32_t)i };     // by code, then passage
         }
     }
-    if (pair) qsort(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
+    if (pair) mrc__sort_array(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
     size_t k = 0;
     for (size_t c = 0; at && pair && c < n; c++) {
         uint32_t before = 0, last = UINT32_MAX;
@@ -25063,7 +25462,7 @@ static mrc_status mrc__search_again(mrc__search *s) {
             status = mrc__dense_rows(s->d, heap[i].passage, 1, room + stride, stride);
             heap[i].score = (double)mrc__dot(room, room + stride, stride);
         }
-        qsort(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
+        mrc__sort_array(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
     }
     if (room) ctx->host.free(ctx->host.user, room);
     return status;
