@@ -1839,8 +1839,8 @@ typedef struct mrc_reader_desc {    // zero-initialised is the default
 } mrc_reader_desc;
 // How a reader in the folder wants its questions encoded: windows as its train_args.json says (that
 // of the run above for a run's best/ and checkpoint-*/), else of 512 tokens or what its positions
-// allow, which overlap by 128 or a third; padded if it was trained so; without targets.  *from, which
-// may be NULL: 1 where train_args.json was there.
+// allow, which overlap by 128 or a third; padded if it was trained so; without targets.
+// *from, which may be NULL: 1 where train_args.json was there.
 MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
                                       const mrc_model_config *model, int *from);
 // path: a model directory.  desc NULL: all defaults.
