@@ -73,8 +73,9 @@
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.activation  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_optim
-//     >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
+//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu
+//     >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
 //     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
@@ -117,9 +118,10 @@ extern "C" {
 #define MRC_MAX_DIMS  4
 #define MRC_ALIGNMENT 64            // of every buffer: a cache line, an AVX-512 vector
 
-// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets).
+// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets), i8 for
+// weights that are packed for prediction.
 #define MRC_DTYPE_LIST(X) \
-    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4)
+    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4) X(I8, i8, 1)
 typedef enum mrc_dtype {
 #define MRC_X(NAME, name, bytes) MRC_DTYPE_##NAME,
     MRC_DTYPE_LIST(MRC_X)
@@ -190,6 +192,11 @@ typedef enum mrc_act {
     MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
     MRC_ACT_COUNT
 } mrc_act;
+
+// What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
+// nearest with ties to even; sums stay f32, and so does everything between two products.  Products
+// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32.
+typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
 
 // c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
 typedef struct mrc_gemm_args {
@@ -779,6 +786,7 @@ struct mrc_backend {
     uint32_t    api;                // a mismatch is refused when a context is made
     int         is_host;            // 1: the library may dereference data
     const char *name, *isa;         // "cpu", "avx2": recorded with results, as both fix their bits
+    mrc_math    math;               // of the products of kernels[f32] that are for training
     void       *self;               // the constructor's state
     void       *derived;            // the state of whoever replaced entries
     void       (*destroy)(mrc_backend *be);
@@ -788,9 +796,10 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
-    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it, as f32 or bf16,
-    // where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
-    // 0: there is none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
+    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it where ld is 0, as
+    // f32, as bf16, or as i8: a byte an element and a scale a row, x becoming such bytes by rows.
+    // prepack makes it from floats of the host; prepack_bytes says how large it is, 0: there is
+    // none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
     // embedding_fwd's word as plain bf16.
     size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
     mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
@@ -807,6 +816,7 @@ typedef enum mrc_isa {
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
     mrc_isa       isa;              // cpu only; one that the machine lacks is MRC_ERR_UNSUPPORTED
+    mrc_math      math;             // bf16: the isa's name says so, and by which instruction
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
@@ -2070,7 +2080,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // looked up from the folder of the file that includes it.  The core calls nothing of a pass but
 // MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
 // that only declares it, and MRC__FILLDEF is empty where they are compiled
-// (tests/support/kernels.h).
+// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for
+// each instruction that it has.
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -2194,6 +2205,7 @@ static void mrc__narrow(mrc_dtype dtype, uint16_t *to, const float *from, size_t
         to[i] = dtype == MRC_DTYPE_F16 ? mrc__to_f16(from[i]) : mrc__to_bf16(from[i]);
     }
 }
+enum { MRC__ROUNDED_COLUMNS = 16 };     // see mrc_math
 static int mrc__is_half(mrc_dtype dtype) {
     return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
 }
@@ -7966,6 +7978,14 @@ static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
 static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
     return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
+// Whether a linear map to `out` columns has its operands rounded to bf16, and one product of it.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+static double MRC__T(times)(int rounded, double a, double b) {
+    if (!rounded) return a * b;
+    return (double)mrc__from_bf16(mrc__to_bf16((float)a)) * mrc__from_bf16(mrc__to_bf16((float)b));
+}
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
     if (m.accumulate) value += MRC__T(peek)(m, r, c);
@@ -8107,12 +8127,12 @@ static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     for (size_t r = 0; r < a->n; r++) {
         for (size_t o = 0; o < a->out; o++) {
             double z = MRC__T(at)(a->bias, 0, o);
             for (size_t i = 0; i < a->in; i++) {
-                z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
+                z += MRC__T(times)(rounded, MRC__T(at)(a->x, r, i), MRC__T(at)(a->weight, o, i));
             }
             z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
@@ -8138,13 +8158,13 @@ static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
 
 static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
     const mrc_in dz = MRC__T(linear_dz)(a);
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
     for (size_t r = 0; a->dx.data && r < a->n; r++) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < a->out; o++) {
-                dx += MRC__T(at)(dz, r, o) * MRC__T(at)(a->weight, o, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->weight, o, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -8153,7 +8173,7 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
         for (size_t i = 0; i < a->in; i++) {
             double dw = 0;
             for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
             }
             MRC__T(put)(a->dweight, o, i, dw);
         }
@@ -8276,7 +8296,8 @@ static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 3 * a->out; o++) {
-                dx += MRC__T(at)(a->dy, r, o) * MRC__T(at)(a->weight[o / a->out], o % a->out, i);
+                dx += MRC__T(times)(MRC__T(rounded)(be, a->out), MRC__T(at)(a->dy, r, o),
+                                    MRC__T(at)(a->weight[o / a->out], o % a->out, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -9075,13 +9096,14 @@ static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
-                              size_t row, ptrdiff_t before) {
+static void MRC__T(lstm_cell)(int rounded, const mrc_lstm_fwd_args *a, mrc_out gates,
+                              mrc_out cells, int dir, size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            sum += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                 MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             sum += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -9108,7 +9130,7 @@ static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_arg
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates, cells = a->cells;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     if (!gates.data) {
         cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
         gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
@@ -9116,9 +9138,10 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(lstm_cell)(a, gates, cells, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 0, (size_t)(cu[s] + t),
+                              t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(lstm_cell)(a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -9188,14 +9211,14 @@ static void MRC__T(lstm_dbias)(mrc_out dbias, const mrc_in dz, size_t h, size_t 
 }
 
 // The weights' gradients from dz, in the order of the struct.
-static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
+static void MRC__T(lstm_weights)(int rounded, const mrc_lstm_bwd_args *a) {
     for (int dir = 0; dir < 2; dir++) {
         const mrc_in dz = MRC__T(lstm_dz)(a, dir);
         for (size_t o = 0; a->dweight_ih[dir].data && o < 4 * a->h; o++) {
             for (size_t i = 0; i < a->in; i++) {
                 double dw = 0;
                 for (size_t r = 0; r < a->n; r++) {
-                    dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                    dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
                 }
                 MRC__T(put)(a->dweight_ih[dir], o, i, dw);
             }
@@ -9213,7 +9236,7 @@ static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
 static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dc = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dc[j] = 0;
@@ -9229,13 +9252,13 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += MRC__T(peek)(a->gates, r, o)
-                    * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
+                dx += MRC__T(times)(rounded, MRC__T(peek)(a->gates, r, o),
+                                    MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    MRC__T(lstm_weights)(a);
+    MRC__T(lstm_weights)(rounded, a);
     return MRC_OK;
 }
 #endif
@@ -9365,13 +9388,14 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 // Element o of the 3 H of W_ih's rows, among the saved ones.
 static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
 
-static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
-                             ptrdiff_t before) {
+static void MRC__T(gru_cell)(int rounded, const mrc_gru_fwd_args *a, mrc_out gates, int dir,
+                             size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
     for (size_t o = 0; o < 3 * h; o++) {
         double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            in += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             state += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -9402,14 +9426,14 @@ static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args 
 static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -9449,7 +9473,7 @@ static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
                      (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
 }
 
-static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+static void MRC__T(gru_dweight)(int rounded, const mrc_gru_bwd_args *a, int dir, int of_hh) {
     const mrc_in dz = MRC__T(gru_dz)(a, dir);
     const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
     const int32_t *cu = a->cu_seqlens.data;
@@ -9461,9 +9485,10 @@ static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
                 for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
                     int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
                     if (from < cu[s] || from >= cu[s + 1]) continue;
-                    dw += MRC__T(at)(dz, (size_t)r, column)
-                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
-                                 : MRC__T(at)(a->x, (size_t)from, i));
+                    dw += MRC__T(times)(rounded && !of_hh, MRC__T(at)(dz, (size_t)r, column),
+                                        of_hh ? MRC__T(at)(a->y, (size_t)from,
+                                                           (size_t)dir * a->h + i)
+                                              : MRC__T(at)(a->x, (size_t)from, i));
                 }
             }
             MRC__T(put)(to, o, i, dw);
@@ -9485,7 +9510,7 @@ static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
 static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dh = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dh[j] = 0;
@@ -9503,13 +9528,14 @@ static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
             for (size_t o = 0; o < 6 * a->h; o++) {
                 int dir = o >= 3 * a->h;
                 size_t row = o % (3 * a->h);
-                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
-                    * MRC__T(at)(a->weight_ih[dir], row, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(MRC__T(gru_dz)(a, dir), r,
+                                                        MRC__T(gru_column)(row, a->h)),
+                                    MRC__T(at)(a->weight_ih[dir], row, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(rounded, a, k % 2, k / 2);
     for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
     return MRC_OK;
 }
@@ -10332,13 +10358,13 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    (void)be;
     for (size_t i = 0; i < g->m; i++) {
         for (size_t j = 0; j < g->n; j++) {
             double c = 0;
             for (size_t p = 0; p < g->k; p++) {
-                c += (g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p))
-                   * (g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
+                c += MRC__T(times)(be->math == MRC_MATH_BF16,
+                    g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p),
+                    g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
             }
             MRC__T(put)(g->c, i, j, c);
         }
@@ -10414,10 +10440,12 @@ typedef struct mrc__host_backend {
     mrc_backend   base;
     mrc_allocator host;
     struct mrc__pool *pool;         // cpu: its threads
-    char         *pack_a;           // cpu: the gemm's scratch: one of pack_a_bytes a thread, and
-    void         *pack_b;           // one that all share
-    size_t        pack_a_bytes;
+    void         *pack_a, *pack_b;  // cpu: the gemm's scratch
+    float        *row_scale;        // and of the rows of a that are bytes: scale, byte of 0
+    int32_t      *row_zero;
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
+    int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
+    int           signed_int8;      // and it takes bytes of a as signed
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -10453,6 +10481,8 @@ static void mrc__host_destroy(mrc_backend *be) {
     mrc__pool_free(h->pool, &host);
     mrc__host_free(be, h->pack_a);
     mrc__host_free(be, h->pack_b);
+    mrc__host_free(be, h->row_scale);
+    mrc__host_free(be, h->row_zero);
     host.free(host.user, h);
 }
 
@@ -10461,6 +10491,7 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
     if (!mrc__allocator_init(&host, desc ? &desc->allocator : NULL)) return MRC_ERR_ARG;
+    if (desc && desc->math != MRC_MATH_F32 && desc->math != MRC_MATH_BF16) return MRC_ERR_ARG;
     mrc__host_backend *h = mrc__host_zalloc(&host, sizeof *h);
     if (!h) return MRC_ERR_MEM;
     h->host = host;
@@ -10469,7 +10500,8 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->api = MRC_BACKEND_API;
     be->is_host = 1;
     be->name = "naive";
-    be->isa = "c";
+    be->math = desc ? desc->math : MRC_MATH_F32;
+    be->isa = be->math == MRC_MATH_BF16 ? "c-bf16" : "c";
     be->self = h;
     be->destroy = mrc__host_destroy;
     be->alloc = mrc__host_alloc;
@@ -10833,19 +10865,27 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 //==============================================================================
 // >>impl.cpu_gemm   packed, register-blocked matrix products
 //
-//   for each NC slice of n, KC slice of k:
+//   for each NC slice of n, KC slice of k, block of rows of a:
 //       all threads: pack b into panels of COLS columns, padded with 0
-//           panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
-//       tasks, each some rows by some of the panels:
-//           pack a into panels of ROWS rows alike; for each pair of panels: a tile in registers
+//                        panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
+//                    pack a into panels of ROWS rows alike
+//       tasks, each some rows by some of the panels: for each pair of panels a tile in registers
 //
-// Weights for prediction come packed: gemm_pack's result for all slices, one after the other.  In
-// bf16 an element of that is a pair, k and k + 1, so that k counts pairs: where the machine
-// multiplies pairs, a is made of pairs too; elsewhere a panel is made floats before its slice.
+// What a pack holds is a product's form:
+//   FLOATS   numbers of the matrices' own type
+//   ROUNDED  floats, rounded to bf16: products of bf16 for machines without an instruction
+//   PAIRS    words of two bf16, k and k + 1, multiplied by the machine's own instruction
+//   QUADS    words of four bytes, a unsigned and b signed, likewise
+//   SHORTS   words of two 16-bit integers made from such bytes, for machines without
+// k counts words where there are words.  Of a, rows of words lie as they came, one after the other:
+// a tile reads a word of each row, so nothing is transposed.
+//
+// Weights for prediction come packed, all panels one after the other, each with all of k: b is
+// then not packed again, except that a form the machine cannot multiply is widened slice by slice.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
-// does not in -std=c11 unless told so (DESIGN 7: results are per build and instruction set).
+// does not in -std=c11 unless told so (results are promised per build and instruction set).
 // Blocking as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -10853,10 +10893,24 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 #include <immintrin.h>
 #endif
 #define MRC__KC 512                 // a panel of b, KC x COLS, is read from L2, one of a from L1
+#define MRC__KC_PAIRS 384           // where b is packed in every product: L2 holds less of a beside
+#define MRC__KC_WORDS 2048          // where b is packed already: the sums of c are written once
 #define MRC__NC 1024                // a multiple of every COLS
-#define MRC__MC 96                  // a multiple of every ROWS: a's pack, MC x KC, stays in L2
+#define MRC__MC 96                  // rows of a task at most, a multiple of every ROWS
+#define MRC__A_ROWS 4096            // rows of a packed at a time, at most
+#define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
+#define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
+
+typedef enum mrc__form {
+    MRC__FLOATS, MRC__ROUNDED, MRC__PAIRS, MRC__QUADS, MRC__SHORTS
+} mrc__form;
+
+// Elements of k in an element of a pack.
+static size_t mrc__form_elements(mrc__form form) {
+    return form == MRC__QUADS ? 4 : form == MRC__PAIRS || form == MRC__SHORTS ? 2 : 1;
+}
 
 static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
@@ -10867,6 +10921,10 @@ static size_t mrc__slice(size_t n, size_t most, size_t unit) {
     size_t slices = mrc__ceil_div(n, most);
     return slices ? mrc__round_up(mrc__ceil_div(n, slices), unit) : unit;
 }
+
+// Words from row to row of a's pack: an odd number of cache lines, so that the rows that a tile
+// reads side by side do not share their sets of L1.
+static size_t mrc__row_words(size_t k) { return (mrc__ceil_div(k, 16) | 1) * 16; }
 #endif
 
 #ifdef MRC__PASS_CPU
@@ -11036,31 +11094,297 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
         }
     }
 }
+#endif // cpu pass
 
-// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.
-typedef struct MRC__T(finish) {
-    const MRC__REAL *bias;
-    mrc_act act;
-    MRC__REAL *y;                   // NULL: z is the result
-    size_t ld;
-} MRC__T(finish);
+//==============================================================================
+// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several to a word of 32 bits
+//
+// One pass of this header, MRC__PASS_WORDS, makes the tiles of one instruction that multiplies
+// words: MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of
+// sums, MRC__WDOT(sum, a, b) adds to each lane the products within word a and a lane's word of b.
+//   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
+//   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
+//   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__DOT_NONE, MRC__DOT_FIRST, MRC__DOT_SECOND };    // which instance of QUADS
+enum { MRC__INT8_COLUMNS = 32768 };     // 255 * 127 * columns fits 31 bits
+#endif
 
-MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
-                                            size_t last, size_t begin, size_t end) {
-    for (size_t r = first; r < last; r++) {
-        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
-        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
-            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
-            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+#ifdef MRC__PASS_WORDS
+// Up to r rows of a by one panel of b; r is constant where this is inlined.
+MRC__WTARGET static inline __attribute__((always_inline))
+void MRC__W(tile)(const int r, const MRC__T(words) *t) {
+    MRC__WSUM sum[MRC__ROWS][2];
+    const size_t one = t->a_row, step = t->a_step;
+    const uint32_t *b = t->b, *p0 = t->a, *p1 = p0, *p2 = p0, *p3 = p0;
+    if (r > 3) p1 += 3 * one;
+    if (r > 6) p2 += 6 * one;
+    if (r > 9) p3 += 9 * one;
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        sum[i][0] = sum[i][1] = (MRC__WSUM){0};
+        uintptr_t row = (uintptr_t)t->c + mrc__min((size_t)i, t->m - 1) * t->ld * sizeof(float);
+        __builtin_prefetch((const void *)row, 1);
+        __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
+    }
+    for (size_t k = 0; k < t->k; k++, b += MRC__T(COLS)) {
+        const MRC__T(uvec) b0 = (MRC__T(uvec))MRC__T(load)((const float *)(const void *)b);
+        const MRC__T(uvec) b1 = (MRC__T(uvec))MRC__T(load)((const float *)(const void *)b
+                                                           + MRC__T(LANES));
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            const uint32_t *p = i < 3 ? p0 : i < 6 ? p1 : i < 9 ? p2 : p3;
+            const MRC__T(uvec) word = (MRC__T(uvec)){0} + p[(size_t)(i % 3) * one];
+            MRC__WDOT(sum[i][0], word, b0);
+            MRC__WDOT(sum[i][1], word, b1);
         }
-        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+        p0 += step;
+        p1 += step;
+        p2 += step;
+        p3 += step;
+    }
+    if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            float *c = t->c + (size_t)i * t->ld;
+            if (t->accumulate) {
+                sum[i][0] += (MRC__WSUM)MRC__T(load)(c);
+                sum[i][1] += (MRC__WSUM)MRC__T(load)(c + MRC__T(LANES));
+            }
+            MRC__T(store)(c, (MRC__T(vec))sum[i][0]);
+            MRC__T(store)(c + MRC__T(LANES), (MRC__T(vec))sum[i][1]);
+        }
+        return;
+    }
+    MRC__WSUM edge[MRC__ROWS][2];
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        edge[i][0] = sum[i][0];
+        edge[i][1] = sum[i][1];
+    }
+    for (size_t i = 0; i < mrc__min(t->m, (size_t)r); i++) {
+        for (size_t j = 0; j < 2; j++) {
+            size_t left = t->n > j * MRC__T(LANES) ? t->n - j * MRC__T(LANES) : 0;
+            float *c = t->c + i * t->ld + j * MRC__T(LANES);
+            if (!left) continue;
+            if (t->accumulate) edge[i][j] += (MRC__WSUM)MRC__T(load_n)(c, left);
+            MRC__T(store_n)(c, (MRC__T(vec))edge[i][j], left);
+        }
+    }
+}
+#define MRC__WALONE MRC__WTARGET static __attribute__((noinline)) void
+MRC__WALONE MRC__W(tile_max)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS, t); }
+MRC__WALONE MRC__W(tile_mid)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS_MID, t); }
+MRC__WALONE MRC__W(tile_min)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS_MIN, t); }
+#undef MRC__WALONE
+
+// All tiles of a block, panel of b by panel of b.
+static void MRC__W(multiply)(const MRC__T(words) *all) {
+    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
+        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+            MRC__T(words) t = *all;
+            t.m = mrc__min(all->m - i, MRC__ROWS);
+            t.n = mrc__min(all->n - j, MRC__T(COLS));
+            t.a = all->a + i / MRC__ROWS * all->a_panel;
+            t.b = all->b + j / MRC__T(COLS) * all->b_step;
+            t.c = all->c + i * all->ld + j;
+            if (t.m > MRC__ROWS_MID) MRC__W(tile_max)(&t);
+            else if (t.m > MRC__ROWS_MIN) MRC__W(tile_mid)(&t);
+            else MRC__W(tile_min)(&t);
+        }
+    }
+}
+#undef MRC__W
+#undef MRC__WTARGET
+#undef MRC__WSUM
+#undef MRC__WDOT
+#endif // words pass
+
+#if defined(MRC__PASS_CPU) && MRC__F32
+// c (m, n) = or += a b.  Word (i, k) of a is a[i / ROWS * a_panel + i % ROWS * a_row + k * a_step]:
+// rows of words, or panels of ROWS of them side by side.  Up to ROWS - 1 rows past m are read.
+typedef struct MRC__T(words) {
+    size_t m, n, k;
+    const uint32_t *a, *b;
+    size_t a_row, a_step, a_panel, b_step;  // b_step: from panel to panel
+    float *c;                       // sums of bytes are int32_t there
+    size_t ld;
+    int accumulate;
+} MRC__T(words);
+
+#undef MRC__PASS_CPU
+#define MRC__PASS_WORDS
+#ifdef MRC__TARGET_PAIRS
+#define MRC__W(name)  MRC__T(pairs_##name)
+#define MRC__WTARGET  MRC__TARGET_PAIRS
+#define MRC__WSUM     MRC__T(vec)
+#if defined(__x86_64__)
+#define MRC__WDOT(sum, a, b) \
+    sum = (MRC__T(vec))_mm512_dpbf16_ps((__m512)sum, (__m512bh)(a), (__m512bh)(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#ifdef MRC__TARGET_QUADS
+#define MRC__W(name)  MRC__T(quads_##name)
+#define MRC__WTARGET  MRC__TARGET_QUADS
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__)             // as text: gcc 12 copies the intrinsic's sums about
+#define MRC__WDOT(sum, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("usdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#ifdef MRC__TARGET_QUADS_SECOND
+#define MRC__W(name)  MRC__T(quads_second_##name)
+#define MRC__WTARGET  MRC__TARGET_QUADS_SECOND
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__)             // AVX-VNNI
+#define MRC__WDOT(sum, a, b) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#define MRC__W(name)  MRC__T(shorts_##name)
+#define MRC__WTARGET  MRC__TARGET
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__) && MRC__VEC_BYTES == 64
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm512_madd_epi16((__m512i)(a), (__m512i)(b))
+#elif defined(__x86_64__) && MRC__VEC_BYTES == 32
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm256_madd_epi16((__m256i)(a), (__m256i)(b))
+#elif defined(__x86_64__)
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm_madd_epi16((__m128i)(a), (__m128i)(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    sum += ((MRC__T(ivec))((a) << 16) >> 16) * ((MRC__T(ivec))((b) << 16) >> 16) \
+         + ((MRC__T(ivec))(a) >> 16) * ((MRC__T(ivec))(b) >> 16)
+#endif
+#include MRC_SELF
+#undef MRC__PASS_WORDS
+#define MRC__PASS_CPU
+
+static void MRC__T(multiply_words)(const mrc__host_backend *h, mrc__form form,
+                                   const MRC__T(words) *block) {
+#ifdef MRC__TARGET_PAIRS
+    if (form == MRC__PAIRS) {
+        MRC__T(pairs_multiply)(block);
+        return;
+    }
+#endif
+#ifdef MRC__TARGET_QUADS
+    if (form == MRC__QUADS && h->dot_int8 == MRC__DOT_FIRST) {
+        MRC__T(quads_multiply)(block);
+        return;
+    }
+#endif
+#ifdef MRC__TARGET_QUADS_SECOND
+    if (form == MRC__QUADS) {
+        MRC__T(quads_second_multiply)(block);
+        return;
+    }
+#endif
+    (void)h;
+    (void)form;
+    MRC__T(shorts_multiply)(block);
+}
+
+// The bits of floats rounded to bf16, to the nearest, ties to even; a NaN stays one.
+MRC__INLINE MRC__T(uvec) MRC__T(round_bf16)(MRC__T(vec) x) {
+    const MRC__T(uvec) u = (MRC__T(uvec))x, rounded = u + 0x7fffu + (u >> 16 & 1u);
+    const MRC__T(ivec) number = (MRC__T(ivec))(x == x);
+    return (MRC__T(uvec))MRC__T(select)(number, (MRC__T(vec))rounded, (MRC__T(vec))(u | 0x400000u))
+         & 0xffff0000u;
+}
+MRC__TARGET static void MRC__T(round_span)(float *x, size_t n) {
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        MRC__T(store_n)(x + i, (MRC__T(vec))MRC__T(round_bf16)(v), n - i);
     }
 }
 
-#if MRC__F32
-// A panel of pairs of bf16 as floats: k = 2 p in the low halves, 2 p + 1 in the high ones.
-MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc) {
-    for (size_t k = 0; k < kc; k++) {
+#ifdef MRC__TARGET_PAIRS
+#define MRC__PAIRS_INLINE MRC__TARGET_PAIRS static inline __attribute__((always_inline))
+// Pairs along a row: LANES words of 2 LANES floats.
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(const float *x) {
+#if defined(__x86_64__)
+    return (MRC__T(uvec))_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+#else
+    uint32_t words[MRC__T(LANES)];
+    for (size_t i = 0; i < MRC__T(LANES); i++) {
+        words[i] = (uint32_t)mrc__to_bf16(x[2 * i + 1]) << 16 | mrc__to_bf16(x[2 * i]);
+    }
+    return (MRC__T(uvec))MRC__T(load)((const float *)(const void *)words);
+#endif
+}
+// Pairs of two rows, one below the other.
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_down)(MRC__T(vec) low, MRC__T(vec) high) {
+#if defined(__x86_64__)
+    static const uint16_t order[32] = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                        31 };
+    return (MRC__T(uvec))_mm512_permutexvar_epi16(
+        _mm512_loadu_si512(order), (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+#else
+    return MRC__T(round_bf16)(low) >> 16 | MRC__T(round_bf16)(high);
+#endif
+}
+#undef MRC__PAIRS_INLINE
+
+// `lines` rows of n floats as pairs, `stride` words apart; where n is odd its last pair ends in 0.
+MRC__TARGET_PAIRS static void MRC__T(narrow_rows)(uint32_t *dst, size_t stride, const float *src,
+                                                  size_t ld, size_t lines, size_t n) {
+    enum { STEP = 2 * MRC__T(LANES) };
+    for (size_t i = 0; i < lines; i++, src += ld, dst += stride) {
+        size_t k = 0;
+        for (; k + STEP <= n; k += STEP) {
+            MRC__T(fetch)(src + k, ld, STEP);       // the next row: each begins on another page
+            MRC__T(store)((float *)(void *)(dst + k / 2),
+                          (MRC__T(vec))MRC__T(pairs_along)(src + k));
+        }
+        for (; k < n; k += 2) {
+            dst[k / 2] = mrc__to_bf16(src[k]);
+            if (k + 1 < n) dst[k / 2] |= (uint32_t)mrc__to_bf16(src[k + 1]) << 16;
+        }
+    }
+}
+
+// A panel [pair][width] of `lines` columns of n rows, ld apart.  width is COLS or ROWS.
+MRC__TARGET_PAIRS static void MRC__T(narrow_columns)(uint32_t *dst, const float *src, size_t ld,
+                                                     size_t lines, size_t width, size_t n) {
+    for (size_t k = 0; k < n; k += 2, src += 2 * ld, dst += width) {
+        MRC__T(fetch)(src, MRC__AHEAD * ld, width);
+        MRC__T(fetch)(src, (MRC__AHEAD + 1) * ld, width);
+        for (size_t j = 0; j < width; j += MRC__T(LANES)) {
+            const size_t left = lines > j ? lines - j : 0, room = width - j;
+            MRC__T(vec) low, high = {0};
+#if defined(__x86_64__)
+            const __mmask16 in = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+            const __mmask16 fits = (__mmask16)(room < 16 ? (1u << room) - 1 : 0xffff);
+            low = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + j);
+            if (k + 1 < n) high = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + ld + j);
+            _mm512_mask_storeu_epi32(dst + j, fits, (__m512i)MRC__T(pairs_down)(low, high));
+#else
+            low = MRC__T(load_n)(src + j, left);
+            if (k + 1 < n) high = MRC__T(load_n)(src + ld + j, left);
+            MRC__T(store_n)((float *)(void *)(dst + j), (MRC__T(vec))MRC__T(pairs_down)(low, high),
+                            room);
+#endif
+        }
+    }
+}
+#endif
+
+// Panels of words [k][COLS] as floats or as words of shorts, where the machine cannot multiply
+// them: n elements of k from an even one on.
+MRC__TARGET static void MRC__T(widen_pairs)(float *dst, const uint32_t *src, size_t n) {
+    for (size_t k = 0; k < n; k++) {
         for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
             MRC__T(uvec) pair = (MRC__T(uvec))MRC__T(load)(
                 (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i));
@@ -11070,249 +11394,435 @@ MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc
         }
     }
 }
+MRC__TARGET static void MRC__T(widen_quads)(uint32_t *dst, const uint32_t *src, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
+            const MRC__T(uvec) quad = (MRC__T(uvec))MRC__T(load)(
+                (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i))
+                << (k % 2 ? 0 : 16);                // the two bytes on top
+            const MRC__T(ivec) low = (MRC__T(ivec))(quad << 8) >> 24;
+            const MRC__T(ivec) high = (MRC__T(ivec))quad >> 24;
+            const MRC__T(uvec) pair = ((MRC__T(uvec))low & 0xffffu) | (MRC__T(uvec))high << 16;
+            MRC__T(store)((float *)(void *)(dst + k * MRC__T(COLS) + i), (MRC__T(vec))pair);
+        }
+    }
+}
+
+// ---- rows of x as bytes ----
+
+typedef uint8_t MRC__T(bytes) __attribute__((vector_size(MRC__VEC_BYTES / 4)));
+typedef uint16_t MRC__T(shorts) __attribute__((vector_size(MRC__VEC_BYTES / 2)));
+
+// x[i] = scale * (byte[i] - zero) for one row of n: from its least to its largest element in 255
+// steps, 0 among them.  `flip` makes bytes signed.  A row with a NaN or infinity has scale NaN.
+MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint32_t flip,
+                                             const float *x, size_t n, float *scale,
+                                             int32_t *zero) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    MRC__T(vec) least = {0}, most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        MRC__T(fetch)(x + i, n, MRC__T(LANES));         // the next row, or what lies behind
+        least = MRC__T(min)(v, least);
+        most = MRC__T(max)(v, most);
+        poison += v * 0.0f;
+    }
+    const float low = -MRC__T(largest)(-least), range = MRC__T(largest)(most) - low;
+    const float by = range > 0 ? 255 / range : 0;
+    const MRC__T(vec) bottom = MRC__T(splat)(magic), top = MRC__T(splat)(magic + 255);
+    *zero = (int32_t)(by > 0 && by < HUGE_VALF ? rintf(-low * by) : 0);
+    *scale = range / 255 + (float)MRC__T(sum)(poison);
+    const float shift = magic + (float)*zero;
+    *zero -= (int32_t)(flip & 0xff);
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + shift;
+        v = MRC__T(min)(top, MRC__T(max)(v, bottom));
+        const MRC__T(uvec) u = ((MRC__T(uvec))v & 0xffu) ^ (flip & 0xff);
+        if (form == MRC__QUADS) {
+            const MRC__T(bytes) b = __builtin_convertvector(u, MRC__T(bytes));
+            memcpy((char *)dst + i, &b, sizeof b);
+        } else {
+            const MRC__T(shorts) b = __builtin_convertvector(u, MRC__T(shorts));
+            memcpy((char *)dst + 2 * i, &b, sizeof b);
+        }
+    }
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_product   the loops over slices and tasks, and weights packed for prediction
+//==============================================================================
+#ifdef MRC__PASS_CPU
+// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.  Sums of
+// bytes become z first: z = scale of the row * scale of the column * (sum - zero * column's sum).
+typedef struct MRC__T(finish) {
+    const MRC__REAL *bias;
+    mrc_act act;
+    MRC__REAL *y;                   // NULL: z is the result
+    size_t ld;
+    const float   *scale, *row_scale;       // NULL: no bytes
+    const int32_t *sum, *row_zero;
+} MRC__T(finish);
+
+#if MRC__F32
+MRC__INLINE MRC__T(vec) MRC__T(dequantise)(const MRC__T(finish) *f, size_t r, size_t j, size_t n,
+                                           MRC__T(vec) bits) {
+    MRC__T(uvec) sum = (MRC__T(uvec))MRC__T(load_n)((const float *)(const void *)(f->sum + j), n);
+    sum = (MRC__T(uvec))bits - sum * (uint32_t)f->row_zero[r];
+    return __builtin_convertvector((MRC__T(ivec))sum, MRC__T(vec))
+         * (MRC__T(load_n)(f->scale + j, n) * f->row_scale[r]);
+}
 #endif
 
-#if MRC__F32 && defined(MRC__TARGET_BF16)
-// `lines` rows of n floats as pairs, rows of `pairs` pairs; what is past n is 0.
-MRC__TARGET_BF16 static void MRC__T(narrow)(float *dst, const float *src, size_t ld, size_t lines,
-                                            size_t n, size_t pairs) {
-    for (size_t i = 0; i < lines; i++, src += ld, dst += pairs) {
-        for (size_t k = 0; k < 2 * pairs; k += 16) {
-            const __mmask16 in = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffff);
-            const size_t left = pairs - k / 2;
-            __m256bh h = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(in, src + k));
-            _mm256_mask_storeu_epi32(dst + k / 2, (__mmask8)(left < 8 ? (1u << left) - 1 : 0xff),
-                                     (__m256i)h);
-        }
-    }
-}
-
-// Up to r rows of a by one panel of b, both packed pairs.
-MRC__TARGET_BF16 static inline __attribute__((always_inline))
-void MRC__T(tile_pairs)(const int r, const MRC__T(block) *t) {
-    __m512 sum[MRC__ROWS][2];
-    const float *a = t->a, *b = t->b;
-    MRC__UNROLL
-    for (int i = 0; i < r; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (size_t k = 0; k < t->kc; k++, b += MRC__T(COLS), a += MRC__ROWS) {
-        const __m512bh b0 = (__m512bh)_mm512_loadu_ps(b), b1 = (__m512bh)_mm512_loadu_ps(b + 16);
-        MRC__UNROLL
-        for (int i = 0; i < r; i++) {
-            const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
-            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
-            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
-        }
-    }
-    const __mmask16 in[2] = { (__mmask16)(t->n < 16 ? (1u << t->n) - 1 : 0xffff),
-                              (__mmask16)(t->n >= 32 ? 0xffff : t->n > 16 ? (1u << (t->n - 16)) - 1
-                                          : 0) };
-    MRC__UNROLL
-    for (int i = 0; i < r; i++) {
-        if ((size_t)i >= t->m) break;
-        for (int j = 0; j < 2; j++) {
-            float *c = t->c + (size_t)i * t->ld + 16 * j;
-            __m512 value = sum[i][j];
-            if (t->accumulate) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(in[j], c));
-            _mm512_mask_storeu_ps(c, in[j], value);
-        }
-    }
-}
-#define MRC__PAIRS_ALONE MRC__TARGET_BF16 static __attribute__((noinline)) void
-MRC__PAIRS_ALONE MRC__T(pairs_max)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS, t); }
-MRC__PAIRS_ALONE MRC__T(pairs_mid)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MID, t); }
-MRC__PAIRS_ALONE MRC__T(pairs_min)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MIN, t); }
-#undef MRC__PAIRS_ALONE
-
-// As multiply, of pairs; a is rows of floats as they came, scratch is room for one block of pairs.
-MRC__TARGET_BF16 static void MRC__T(multiply_pairs)(const MRC__T(block) *all, const float *a,
-                                                    size_t ld, size_t n, float *pack,
-                                                    float *scratch) {
-    for (size_t i = 0; i < all->m; i += MRC__ROWS) {
-        size_t lines = mrc__min(all->m - i, MRC__ROWS);
-        MRC__T(narrow)(scratch, a + i * ld, ld, lines, n, all->kc);
-        MRC__T(pack)(pack + i * all->kc, scratch, all->kc, 1, lines, MRC__ROWS, all->kc);
-    }
-    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
-        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
-            MRC__T(block) t = *all;
-            t.m = mrc__min(all->m - i, MRC__ROWS);
-            t.n = mrc__min(all->n - j, MRC__T(COLS));
-            t.a = pack + i * all->kc;
-            t.b = all->b + j / MRC__T(COLS) * all->b_step;
-            t.c = all->c + i * all->ld + j;
-            if (t.m > MRC__ROWS_MID) MRC__T(pairs_max)(&t);
-            else if (t.m > MRC__ROWS_MIN) MRC__T(pairs_mid)(&t);
-            else MRC__T(pairs_min)(&t);
-        }
-    }
-}
+// Rows first to last of z; row_scale and row_zero begin at first.
+MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
+                                            size_t last, size_t begin, size_t end) {
+    for (size_t r = first; r < last; r++) {
+        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
+        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
+#if MRC__F32
+            if (f->scale) v = MRC__T(dequantise)(f, r - first, j, end - j, v);
 #endif
+            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+        }
+        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+    }
+}
 
 // One slice of the loops above; shared by its tasks.
 typedef struct MRC__T(gemm_job) {
     const mrc_gemm_args *g;
     const MRC__T(finish) *finish;   // NULL but in the last slice of k
     const mrc__host_backend *h;
+    mrc__form form;
+    int a_rows;                     // a's pack is rows of words, else panels
     const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
-    int pairs;                      // 1: a and b are pairs of bf16, and so k0 and kc count
-    size_t k0, kc, j0, nc, mc;      // mc: rows of a task
-    size_t groups, group_cols;      // columns of a task, a multiple of COLS
+    size_t b_step;                  // of b, from panel to panel
+    size_t k_all, k0, kc, j0, nc, i0, rows;     // this slice and block of rows
+    size_t stride;                  // a_rows: words from row to row
+    size_t a_tasks;                 // of packing a
+    size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
     int accumulate;
 } MRC__T(gemm_job);
 
-MRC__TARGET static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
-    const MRC__T(gemm_job) *job = arg;
+// Rows i and on of the block, lines of them, into a's pack.
+MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t i, size_t lines) {
     const mrc_gemm_args *g = job->g;
-    size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
-    size_t j = task * MRC__T(COLS);
-    (void)worker;
+    const size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
+    const MRC__REAL *src = (const MRC__REAL *)g->a.data + (job->i0 + i) * line;
+    MRC__REAL *dst = (MRC__REAL *)(void *)job->h->pack_a + i * (job->a_rows ? job->stride
+                                                                            : job->kc);
 #if MRC__F32
-    if (job->packed) {
-        MRC__T(widen)((float *)job->h->pack_b + j * job->kc,
-                      (const uint32_t *)(const void *)job->packed + j * mrc__ceil_div(job->kc, 2),
-                      job->kc);
+    uint32_t *words = (uint32_t *)(void *)dst;
+    if (job->form == MRC__QUADS || job->form == MRC__SHORTS) {
+        const uint32_t flip = job->h->signed_int8 && job->form == MRC__QUADS ? 0x80 : 0;
+        for (size_t r = 0; r < lines; r++) {
+            MRC__T(quantise_row)(words + r * job->stride, job->form, flip, src + r * line, g->k,
+                                 job->h->row_scale + i + r, job->h->row_zero + i + r);
+        }
+        return;
+    }
+#ifdef MRC__TARGET_PAIRS
+    if (job->form == MRC__PAIRS) {
+        const size_t k0 = 2 * job->k0, n = mrc__min(2 * job->kc, g->k - k0);
+        if (job->a_rows) {
+            MRC__T(narrow_rows)(words, job->stride, src + k0, line, lines, n);
+            return;
+        }
+        for (size_t p = 0; p < lines; p += MRC__ROWS) {
+            MRC__T(narrow_columns)(words + p * job->kc, src + k0 * k_step + p, k_step,
+                                   mrc__min(lines - p, MRC__ROWS), MRC__ROWS, n);
+        }
         return;
     }
 #endif
-    MRC__T(pack_b)((MRC__REAL *)job->h->pack_b + j * job->kc,
-                   (const MRC__REAL *)g->b.data + job->k0 * k_step + (job->j0 + j) * line, line,
-                   k_step, job->nc - j, job->kc);
+#endif
+    MRC__T(pack_a)(dst, src + job->k0 * k_step, line, k_step, lines, job->kc);
+#if MRC__F32
+    if (job->form == MRC__ROUNDED) {
+        MRC__T(round_span)(dst, mrc__round_up(lines, MRC__ROWS) * job->kc);
+    }
+#endif
+}
+
+// One panel of b, from column j of the slice on.
+MRC__TARGET static void MRC__T(gemm_pack_b)(const MRC__T(gemm_job) *job, size_t j) {
+    const mrc_gemm_args *g = job->g;
+    const size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
+    const MRC__REAL *src = (const MRC__REAL *)g->b.data + (job->j0 + j) * line;
+    MRC__REAL *dst = (MRC__REAL *)job->h->pack_b + j * job->kc;
+#if MRC__F32
+    const size_t lines = mrc__min(job->nc - j, MRC__T(COLS));
+    if (job->packed && job->form == MRC__SHORTS) {
+        const uint32_t *from = (const uint32_t *)(const void *)job->packed
+                             + (job->j0 + j) * mrc__ceil_div(g->k, 4);
+        MRC__T(widen_quads)((uint32_t *)(void *)dst, from + job->k0 / 2 * MRC__T(COLS), job->kc);
+        return;
+    }
+    if (job->packed) {
+        const uint32_t *from = (const uint32_t *)(const void *)job->packed
+                             + (job->j0 + j) * mrc__ceil_div(g->k, 2);
+        MRC__T(widen_pairs)(dst, from + job->k0 / 2 * MRC__T(COLS), job->kc);
+        return;
+    }
+#ifdef MRC__TARGET_PAIRS
+    if (job->form == MRC__PAIRS) {
+        const size_t k0 = 2 * job->k0, n = mrc__min(2 * job->kc, g->k - k0);
+        uint32_t rows[MRC__T(COLS) * MRC__KC_PAIRS];
+        if (!g->b_transposed) {
+            MRC__T(narrow_columns)((uint32_t *)(void *)dst, src + k0 * k_step, k_step, lines,
+                                   MRC__T(COLS), n);
+            return;
+        }
+        MRC__T(narrow_rows)(rows, job->kc, src + k0, line, lines, n);
+        MRC__T(pack_b)(dst, (const float *)(const void *)rows, job->kc, 1, lines, job->kc);
+        return;
+    }
+#endif
+    (void)lines;
+#endif
+    MRC__T(pack_b)(dst, src + job->k0 * k_step, line, k_step, job->nc - j, job->kc);
+#if MRC__F32
+    if (job->form == MRC__ROUNDED) MRC__T(round_span)(dst, MRC__T(COLS) * job->kc);
+#endif
+}
+
+static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
+    const MRC__T(gemm_job) *job = arg;
+    (void)worker;
+    if (task >= job->a_tasks) {
+        MRC__T(gemm_pack_b)(job, (task - job->a_tasks) * MRC__T(COLS));
+        return;
+    }
+    const size_t i = task * MRC__PACK_ROWS;
+    MRC__T(gemm_pack_a)(job, i, mrc__min(MRC__PACK_ROWS, job->rows - i));
 }
 
 MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(gemm_job) *job = arg;
     const mrc_gemm_args *g = job->g;
-    size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
-    size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
-    size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
-    MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    if (!job->pairs) {
-        MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line,
-                       k_step, mc, job->kc);
-    }
-    MRC__T(block) block = {
-        .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
-        .a_k = MRC__ROWS, .b = job->b + begin * job->kc,
-        .b_step = MRC__T(COLS) * job->kc, .ld = g->c.ld, .accumulate = job->accumulate,
-        .c = (MRC__REAL *)g->c.data + i0 * g->c.ld + job->j0 + begin };
-#if MRC__F32 && defined(MRC__TARGET_BF16)
-    if (job->pairs) {               // half of the scratch is enough for a block of them
-        MRC__T(multiply_pairs)(&block, (const float *)g->a.data + 2 * job->k0 + i0 * line, line,
-                               mrc__min(2 * job->kc, g->k - 2 * job->k0), pack,
-                               pack + MRC__MC * MRC__KC);
+    const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
+    const size_t mc = mrc__min(job->mc, job->rows - i);
+    const size_t cols = mrc__min(job->group_cols, job->nc - begin);
+    const MRC__REAL *a = (const MRC__REAL *)(const void *)job->h->pack_a;
+    const MRC__REAL *b = job->b + begin / MRC__T(COLS) * job->b_step;
+    MRC__REAL *c = (MRC__REAL *)g->c.data + (job->i0 + i) * g->c.ld + job->j0 + begin;
+    (void)worker;
+#if MRC__F32
+    if (mrc__form_elements(job->form) > 1) {
+        const size_t offset = job->form == MRC__PAIRS ? 0 : job->k0;    // bytes: all k is there
+        MRC__T(words) block = {
+            .m = mc, .n = cols, .k = job->kc, .a = (const uint32_t *)(const void *)a + i * job->kc,
+            .a_row = 1, .a_step = MRC__ROWS, .a_panel = MRC__ROWS * job->kc,
+            .b = (const uint32_t *)(const void *)b, .b_step = job->b_step, .c = c,
+            .ld = g->c.ld, .accumulate = job->accumulate };
+        if (job->a_rows) {
+            block.a = (const uint32_t *)(const void *)a + i * job->stride + offset;
+            block.a_row = job->stride;
+            block.a_step = 1;
+            block.a_panel = MRC__ROWS * job->stride;
+        }
+        MRC__T(multiply_words)(job->h, job->form, &block);
     } else
 #endif
-    MRC__T(multiply)(&block);
+    {
+        const MRC__T(block) block = {
+            .m = mc, .n = cols, .kc = job->kc, .a = a + i * job->kc, .a_step = MRC__ROWS * job->kc,
+            .a_k = MRC__ROWS, .b = b, .b_step = job->b_step, .c = c, .ld = g->c.ld,
+            .accumulate = job->accumulate };
+        MRC__T(multiply)(&block);
+    }
     if (job->finish) {
-        MRC__T(finish_rows)(job->finish, g->c, i0, i0 + mc, job->j0 + begin,
+        MRC__T(finish) f = *job->finish;
+        f.row_scale = job->h->row_scale + i;
+        f.row_zero = job->h->row_zero + i;
+        MRC__T(finish_rows)(&f, g->c, job->i0 + i, job->i0 + i + mc, job->j0 + begin,
                             job->j0 + begin + cols);
     }
 }
 
-// Elements of k in a slice: those of pairs hold twice as many, as their panels are as large.
-static size_t MRC__T(k_slice)(size_t k, int halves, int pairs) {
-    if (!halves) return mrc__slice(k, MRC__KC, 4);
-    size_t slice = mrc__slice(mrc__ceil_div(k, 2), MRC__KC, 4);
-    return pairs ? slice : 2 * slice;
+// How b is multiplied, from its dtype and from whether it came packed.
+static mrc__form MRC__T(form_of)(const mrc__host_backend *h, const mrc_gemm_args *g, int packed,
+                                 int rounded) {
+    if (!MRC__F32 || (!packed && !rounded)) return MRC__FLOATS;
+    if (packed && g->b.dtype == MRC_DTYPE_F32) return MRC__FLOATS;
+    if (packed && g->b.dtype == MRC_DTYPE_I8) return h->dot_int8 ? MRC__QUADS : MRC__SHORTS;
+    return h->dot_bf16 ? MRC__PAIRS : packed ? MRC__FLOATS : MRC__ROUNDED;
 }
 
-// Where the block of columns j0 .. j0 + nc and of k from k0 on begins in a packed matrix, counted
-// in floats or pairs.  nc n and k0 0 at j0 0: its size.
-static size_t MRC__T(packed_at)(size_t k, int halves, size_t j0, size_t nc, size_t k0) {
-    if (halves) return j0 * mrc__ceil_div(k, 2) + mrc__round_up(nc, MRC__T(COLS)) * (k0 / 2);
-    return j0 * k + mrc__round_up(nc, MRC__T(COLS)) * k0;
+// The sizes of the slices, from shapes alone.  ready: b's panels are multiplied as they are.
+typedef struct MRC__T(slices) { size_t k, n, rows; int ready; } MRC__T(slices);
+static MRC__T(slices) MRC__T(slices_of)(const MRC__T(gemm_job) *job) {
+    const mrc_gemm_args *g = job->g;
+    const int words = mrc__form_elements(job->form) > 1;
+    MRC__T(slices) s = { .ready = job->packed && (words || g->b.dtype == MRC_DTYPE_F32)
+                               && job->form != MRC__SHORTS };
+    size_t most = s.ready && words ? MRC__KC_WORDS : job->form == MRC__PAIRS ? MRC__KC_PAIRS
+                : MRC__KC;
+    s.k = mrc__slice(job->k_all, most, 4);
+    s.n = mrc__slice(g->n, s.ready && words && job->k_all <= s.k ? g->n : MRC__NC, MRC__T(COLS));
+    s.rows = job->a_rows ? job->stride : s.k;
+    s.rows = mrc__min(MRC__A_BYTES / (s.rows * sizeof(MRC__REAL)), MRC__A_ROWS);
+    s.rows = s.rows / MRC__MC * MRC__MC;
+    return s;
 }
 
-MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
-                                               const MRC__T(finish) *finish) {
+// One slice of n and k, one block of rows.
+static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
+    const mrc__host_backend *h = job->h;
+    const size_t b_panels = mrc__ceil_div(job->nc, MRC__T(COLS)), volume = job->nc * job->kc;
+    const size_t b_tasks = pack_b ? b_panels : 0;
+    const size_t row_tasks = mrc__ceil_div(job->rows, job->mc);
+    // Enough tasks for many threads, but for products that are small.
+    const size_t aim = job->rows >= 64 && volume >= (size_t)1 << 18 ? 64 : 16;
+    const size_t split = mrc__min(mrc__ceil_div(aim, row_tasks), b_panels);
+    job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
+    job->groups = mrc__ceil_div(job->nc, job->group_cols);
+    job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
+    mrc__pool_run(h->pool, job->a_tasks + b_tasks,
+                  (pack_a ? job->rows * job->kc / 4 : 0) + (pack_b ? volume / 2 : 0),
+                  MRC__T(gemm_pack), job);
+    mrc__pool_run(h->pool, row_tasks * job->groups, job->rows * volume / 64, MRC__T(gemm_task),
+                  job);
+}
+
+// rounded: operands are rounded to bf16 first.
+static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
+                                   const MRC__T(finish) *finish, int rounded) {
     const mrc__host_backend *h = be->self;
-    const int packed = g->b.ld == 0 && g->b_transposed, halves = g->b.dtype == MRC_DTYPE_BF16;
-    const int pairs = packed && halves && h->dot_bf16;
-    const size_t k_all = pairs ? mrc__ceil_div(g->k, 2) : g->k;
-    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = MRC__T(k_slice)(g->k, halves, pairs);
-    size_t panels = mrc__ceil_div(g->m, MRC__ROWS);
-    size_t mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
-    size_t row_tasks = mrc__ceil_div(g->m, mc ? mc : 1);
-    if (row_tasks == 0) return MRC_OK;
-    for (size_t j0 = 0; j0 < g->n; j0 += nc) {
-        for (size_t k0 = 0; k0 == 0 || k0 < k_all; k0 += kc) {  // k = 0 still writes c
-            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, k_all - k0),
-                                     .j0 = j0, .nc = mrc__min(nc, g->n - j0), .mc = mc,
-                                     .pairs = pairs, .b = h->pack_b,
-                                     .finish = k0 + kc >= k_all ? finish : NULL,
-                                     .accumulate = k0 > 0 || g->c.accumulate };
-            if (packed) {
-                job.packed = (const MRC__REAL *)g->b.data
-                           + MRC__T(packed_at)(g->k, halves, j0, job.nc, pairs ? 2 * k0 : k0);
-                if (pairs || !halves) job.b = job.packed;
+    const int packed = g->b.ld == 0 && g->b_transposed;
+    MRC__T(gemm_job) job = { .g = g, .h = h, .form = MRC__T(form_of)(h, g, packed, rounded),
+                             .packed = packed ? g->b.data : NULL };
+    const size_t elements = mrc__form_elements(job.form), panels = mrc__ceil_div(g->m, MRC__ROWS);
+    job.k_all = mrc__ceil_div(g->k, elements);
+    job.a_rows = elements > 1 && !g->a_transposed;
+    job.stride = mrc__row_words(job.k_all);
+    if (g->m == 0 || g->n == 0) return MRC_OK;
+    const MRC__T(slices) s = MRC__T(slices_of)(&job);
+    const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
+    if (!bytes) job.stride = mrc__row_words(s.k);
+    job.mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
+    for (job.j0 = 0; job.j0 < g->n; job.j0 += s.n) {
+        job.nc = mrc__min(s.n, g->n - job.j0);
+        for (job.k0 = 0; job.k0 == 0 || job.k0 < job.k_all; job.k0 += s.k) {    // k 0: c is 0
+            job.kc = mrc__min(s.k, job.k_all - job.k0);
+            job.accumulate = job.k0 > 0 || g->c.accumulate;
+            job.finish = job.k0 + s.k >= job.k_all ? finish : NULL;
+            job.b = s.ready ? job.packed + job.j0 * job.k_all + job.k0 * MRC__T(COLS) : h->pack_b;
+            job.b_step = MRC__T(COLS) * (s.ready ? job.k_all : job.kc);
+            for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
+                job.rows = mrc__min(s.rows, g->m - job.i0);
+                const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
+                MRC__T(gemm_block)(&job, !kept, !s.ready && job.i0 == 0);
             }
-            size_t b_panels = mrc__ceil_div(job.nc, MRC__T(COLS));
-            size_t split = mrc__min(mrc__ceil_div(16, row_tasks), b_panels);
-            job.group_cols = mrc__ceil_div(b_panels, split) * MRC__T(COLS);
-            job.groups = mrc__ceil_div(job.nc, job.group_cols);
-            size_t work = g->m * job.nc * job.kc / 64;
-            if (job.b != job.packed) {
-                mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
-            }
-            mrc__pool_run(h->pool, row_tasks * job.groups, work, MRC__T(gemm_task), &job);
         }
     }
     return MRC_OK;
 }
 
-MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    return MRC__T(gemm_run)(be, g, NULL);
+static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
+    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
+}
+
+// Whether a linear map to `out` columns has its operands rounded to bf16.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+// A product of such a map.
+static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_t out) {
+    mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
+    if (!g->c.data) return MRC_OK;
+    if (gemm != MRC__T(gemm)) return gemm(be, g);
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
 }
 
 #if MRC__F32
-// Who replaced gemm has its own products of f32.
+// Who replaced gemm has its own products of f32.  Of bytes: the panels, then for each row of the
+// matrix its scale and the sum of its bytes.
+static size_t MRC__T(prepack_words)(mrc_dtype dtype, size_t rows, size_t columns) {
+    const size_t k = dtype == MRC_DTYPE_F32 ? columns
+                   : mrc__ceil_div(columns, dtype == MRC_DTYPE_I8 ? 4 : 2);
+    return mrc__round_up(rows, MRC__T(COLS)) * k;
+}
 static size_t MRC__T(prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows,
                                     size_t columns) {
-    const int halves = dtype == MRC_DTYPE_BF16;
     size_t room = mrc__round_up(rows, MRC__T(COLS)), elements, bytes;
-    if (!halves && (dtype != MRC_DTYPE_F32 || be->kernels[dtype].gemm != MRC__T(gemm))) return 0;
+    if (dtype == MRC_DTYPE_F32 && be->kernels[dtype].gemm != MRC__T(gemm)) return 0;
+    if (dtype == MRC_DTYPE_I8 && columns > MRC__INT8_COLUMNS) return 0;
+    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_BF16 && dtype != MRC_DTYPE_I8) return 0;
     if (room < rows || !mrc__mul(room, columns, &elements)
-        || !mrc__mul(elements, sizeof(float), &bytes)) return 0;
-    return MRC__T(packed_at)(columns, halves, room, 0, 0) * sizeof(float);
+        || !mrc__mul(elements, 2 * sizeof(float), &bytes)) return 0;
+    const size_t words = MRC__T(prepack_words)(dtype, rows, columns);
+    return (words + (dtype == MRC_DTYPE_I8 ? 2 * room : 0)) * sizeof(float);
 }
 
 typedef struct MRC__T(prepack_job) {
     const mrc__host_backend *h;
+    mrc_dtype    dtype;
     float       *dst;
     const float *src;
     size_t       rows, columns;
-    int          halves;
 } MRC__T(prepack_job);
 
-// One panel, slice by slice.
+enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
+
+// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
+static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < room; i++) {
+        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
+        sum += to[i];
+    }
+    return sum;
+}
+
+// One panel.
 MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(prepack_job) *p = arg;
-    const size_t nc = mrc__slice(p->rows, MRC__NC, MRC__T(COLS));
-    const size_t k_all = p->columns, kc = MRC__T(k_slice)(k_all, p->halves, 0);
-    const size_t row = task * MRC__T(COLS), j0 = row / nc * nc, lines = p->rows - row;
-    uint16_t *halves = (uint16_t *)(void *)(p->h->pack_a + worker * p->h->pack_a_bytes);
-    for (size_t k0 = 0; k0 < k_all; k0 += kc) {
-        const size_t n = mrc__min(kc, k_all - k0), pairs = mrc__ceil_div(n, 2);
-        const float *src = p->src + row * k_all + k0;
-        float *dst = p->dst + MRC__T(packed_at)(k_all, p->halves, j0, mrc__min(nc, p->rows - j0),
-                                                k0);
-        if (!p->halves) {
-            MRC__T(pack_b)(dst + (row - j0) * n, src, k_all, 1, lines, n);
-            continue;
+    const size_t k_all = p->columns, row = task * MRC__T(COLS), room = MRC__T(PREPACK_K);
+    const size_t lines = mrc__min(p->rows - row, MRC__T(COLS));
+    const size_t per = p->dtype == MRC_DTYPE_I8 ? 4 : p->dtype == MRC_DTYPE_BF16 ? 2 : 1;
+    const float *src = p->src + row * k_all;
+    float *dst = p->dst + row * mrc__ceil_div(k_all, per);
+    float *scale = p->dst + MRC__T(prepack_words)(p->dtype, p->rows, k_all) + row;
+    int32_t *sum = (int32_t *)(void *)(scale + mrc__round_up(p->rows, MRC__T(COLS)));
+    char *mine = (char *)p->h->pack_b + worker * MRC__T(COLS) * room * sizeof(uint16_t);
+    if (p->dtype == MRC_DTYPE_F32) {
+        MRC__T(pack_b)(dst, src, k_all, 1, lines, k_all);
+        return;
+    }
+    for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
+        float most = 0, poison = 0;
+        for (size_t k = 0; i < lines && k < k_all; k++) {
+            most = fmaxf(most, fabsf(src[i * k_all + k]));
+            poison += src[i * k_all + k] * 0;
         }
-        for (size_t i = 0; i < mrc__min(lines, MRC__T(COLS)); i++) {
-            halves[(i + 1) * 2 * pairs - 1] = 0;                // n may be odd
-            mrc__narrow(MRC_DTYPE_BF16, halves + i * 2 * pairs, src + i * k_all, n);
+        scale[i] = most / 127 + poison;
+        sum[i] = 0;
+    }
+    for (size_t k0 = 0; k0 < k_all; k0 += room) {
+        const size_t n = mrc__min(room, k_all - k0), words = mrc__ceil_div(n, per);
+        for (size_t i = 0; i < lines; i++) {
+            const float *x = src + i * k_all + k0;
+            if (p->dtype == MRC_DTYPE_I8) {
+                const float by = scale[i] > 0 ? 1 / scale[i] : 0;
+                sum[i] += MRC__T(prepack_row)((int8_t *)mine + 4 * i * words, x, n, 4 * words, by);
+                continue;
+            }
+            uint16_t *to = (uint16_t *)(void *)mine + 2 * i * words;
+            to[2 * words - 1] = 0;                      // n may be odd
+            mrc__narrow(MRC_DTYPE_BF16, to, x, n);
         }
-        MRC__T(pack_b)(dst + (row - j0) * pairs, (const float *)(const void *)halves, pairs, 1,
-                       lines, pairs);
+        MRC__T(pack_b)(dst + k0 / per * MRC__T(COLS), (const float *)(const void *)mine, words, 1,
+                       lines, words);
     }
 }
 
 static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
                                   size_t columns, const float *host_src) {
     const mrc__host_backend *h = be->self;
-    MRC__T(prepack_job) job = { h, dst, host_src, rows, columns, dtype == MRC_DTYPE_BF16 };
+    MRC__T(prepack_job) job = { h, dtype, dst, host_src, rows, columns };
     mrc__pool_run(h->pool, mrc__ceil_div(rows, MRC__T(COLS)), rows * columns / 2,
                   MRC__T(prepack_task), &job);
     return MRC_OK;
@@ -11418,8 +11928,16 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
     MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .act = a->act,
                                       .y = act ? a->y.data : NULL, .ld = a->y.ld },
                                .z = g.c, .n = a->n, .out = a->out };
+#if MRC__F32
+    if (a->weight.dtype == MRC_DTYPE_I8) {
+        job.f.scale = (const float *)a->weight.data
+                    + MRC__T(prepack_words)(MRC_DTYPE_I8, a->out, a->in);
+        job.f.sum = (const int32_t *)(const void *)(job.f.scale
+                                                    + mrc__round_up(a->out, MRC__T(COLS)));
+    }
+#endif
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
-        return MRC__T(gemm_run)(be, &g, &job.f);
+        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out));
     }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
@@ -11450,8 +11968,8 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
     mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dz, .b = a->weight, .c = a->dx };
     mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz, .b = a->x,
                          .c = a->dweight };
-    if (dx.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
-    if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+    MRC__TRY(MRC__T(product)(be, &dx, a->out));
+    MRC__TRY(MRC__T(product)(be, &dw, a->out));
     MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dz,
                                                .dbias = a->dbias });
     return MRC_OK;
@@ -11478,12 +11996,12 @@ MRC__TARGET static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd
         mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dy[k], .b = a->weight[k],
                              .c = a->dx };
         dx.c.accumulate |= k > 0;
-        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
+        MRC__TRY(MRC__T(product)(be, &dx, a->out));
     }
     for (size_t k = 0; k < 3; k++) {
         mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dy[k],
                              .b = a->x, .c = a->dweight[k] };
-        if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+        MRC__TRY(MRC__T(product)(be, &dw, a->out));
     }
     for (size_t k = 0; k < 3; k++) {
         MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dy[k],
@@ -12968,7 +13486,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
         mrc_gemm_args g = { .m = a->n, .n = 4 * h, .k = a->in, .b_transposed = 1, .a = a->x,
                             .b = a->weight_ih[d],
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
-        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
@@ -13001,7 +13519,6 @@ MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequence
 MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_lstm_bwd_args *a,
                                                      MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2];
     for (size_t d = 0; d < 2; d++) {
         dz[d] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data + d * 4 * h };
@@ -13010,19 +13527,19 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = a->n, .n = a->in, .k = 4 * h, .a = dz[d], .b = a->weight_ih[d],
                             .c = a->dx };
         g.c.accumulate |= d > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = a->x, .c = a->dweight_ih[d] };
-        if (g.c.data) MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));           // recurrent: not rounded
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = k < 2 ? a->dbias_ih[k] : a->dbias_hh[k - 2];
@@ -13085,7 +13602,7 @@ MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd
                                 .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
                                 .c = { a->x.dtype, w.gates_ld,
                                        w.gates + d * 4 * h + n * 3 * h, 0 } };
-            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+            MRC__TRY(MRC__T(product)(be, &g, 3 * h));
         }
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
@@ -13107,7 +13624,6 @@ static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args 
 MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
                                                     MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2][2];
     for (size_t k = 0; k < 4; k++) {
         dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
@@ -13118,21 +13634,21 @@ MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_g
                             .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
                             .c = a->dx };
         g.c.accumulate |= k > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
                             .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
         if (!g.c.data) continue;
         g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = a->dbias_ih[k / 2];
@@ -13229,11 +13745,18 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__ROWS_MIN  2
 #define MRC__VEC_BYTES 32
 #define MRC__TARGET    MRC__TARGETS("avx2,fma")
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define MRC__TARGET_QUADS MRC__TARGETS("avx2,fma,avx512f,avx512vl,avx512vnni")
+#define MRC__TARGET_QUADS_SECOND MRC__TARGET
+#define MRC__HAS_QUADS
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
 #undef MRC__F32
+#undef MRC__TARGET_QUADS
+#undef MRC__TARGET_QUADS_SECOND
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -13246,16 +13769,18 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__VEC_BYTES 64
 #define MRC__TARGET    MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
 #if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10
-#define MRC__TARGET_BF16 MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#define MRC__TARGET_PAIRS MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#define MRC__HAS_PAIRS
+#endif
+#ifdef MRC__HAS_QUADS
+#define MRC__TARGET_QUADS MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512vnni")
 #endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
 #include MRC_SELF
-#ifdef MRC__TARGET_BF16
-#undef MRC__TARGET_BF16
-#define MRC__HAS_BF16
-#endif
+#undef MRC__TARGET_PAIRS
+#undef MRC__TARGET_QUADS
 #undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
@@ -13274,11 +13799,21 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #else
 #define MRC__TARGET    __attribute__((optimize("fp-contract=fast")))
 #endif
+#if defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 11 : __GNUC__ >= 10)
+#define MRC__TARGET_PAIRS MRC__TARGETS("arch=armv8.2-a+bf16")
+#define MRC__TARGET_QUADS MRC__TARGETS("arch=armv8.2-a+i8mm")
+#define MRC__TARGET_QUADS_SECOND MRC__TARGETS("arch=armv8.2-a+dotprod")
+#define MRC__HAS_PAIRS
+#define MRC__HAS_QUADS
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_neon_f32
 #include MRC_SELF
 #undef MRC__F32
+#undef MRC__TARGET_PAIRS
+#undef MRC__TARGET_QUADS
+#undef MRC__TARGET_QUADS_SECOND
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -13305,40 +13840,75 @@ static int mrc__cpu_has(mrc_isa isa) {
     return 0;
 }
 
+// Which instructions for words this processor has, of those that were compiled.
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+static void mrc__cpu_dots(mrc__host_backend *h, mrc_isa isa) {
+    int bf16 = 0, first = 0, second = 0;
+#if defined(__x86_64__)
+#ifdef MRC__HAS_PAIRS
+    bf16 = isa == MRC_ISA_AVX512 && __builtin_cpu_supports("avx512bf16");
+#endif
+#ifdef MRC__HAS_QUADS
+    first = (isa == MRC_ISA_AVX512 || isa == MRC_ISA_AVX2) && __builtin_cpu_supports("avx512vnni")
+         && __builtin_cpu_supports("avx512vl");
+    if (isa == MRC_ISA_AVX2) {
+        unsigned a = 0, b = 0, c = 0, d = 0;            // leaf 7.1, eax bit 4: AVX-VNNI
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+        if (a >= 7) {
+            a = 7;
+            c = 1;
+            __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+            second = a >> 4 & 1;
+        }
+    }
+#endif
+#elif defined(__aarch64__) && defined(MRC__HAS_QUADS)
+    bf16 = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP2) >> 14 & 1);     // HWCAP2_BF16
+    first = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP2) >> 13 & 1);    // HWCAP2_I8MM
+    second = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP) >> 20 & 1);    // HWCAP_ASIMDDP
+    h->signed_int8 = !first && second;
+#endif
+    (void)isa;
+    h->dot_bf16 = bf16 != 0;
+    h->dot_int8 = first ? MRC__DOT_FIRST : second ? MRC__DOT_SECOND : MRC__DOT_NONE;
+}
+
+// The name by which bits of this instance can be told from those of others: of the instruction set,
+// and where operands are rounded, of how their products are made.
+static const char *mrc__cpu_name(mrc_isa isa, mrc_math math, int dot_bf16) {
+    static const char *const names[][3] = {
+        { "baseline", "baseline-bf16-emulated", "" },
+        { "avx2", "avx2-bf16-emulated", "" },
+        { "avx512", "avx512-bf16-emulated", "avx512-bf16" },
+        { "neon", "neon-bf16-emulated", "neon-bf16" } };
+    return names[isa - MRC_ISA_BASELINE][math == MRC_MATH_F32 ? 0 : dot_bf16 ? 2 : 1];
+}
+
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
-    be->isa = "baseline";
+    mrc__host_backend *h = be->self;
     mrc__cpu_fill_table_f32(be, MRC_DTYPE_F32);
     mrc__cpu_fill_table_f64(be, MRC_DTYPE_F64);
 #if defined(__x86_64__)
-    if (isa == MRC_ISA_AVX2) {
-        be->isa = "avx2";
-        mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
-    }
-    if (isa == MRC_ISA_AVX512) {
-        be->isa = "avx512";
-        mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
-#ifdef MRC__HAS_BF16
-        ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
-#endif
-    }
+    if (isa == MRC_ISA_AVX2) mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
+    if (isa == MRC_ISA_AVX512) mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
 #elif defined(__aarch64__)
-    if (isa == MRC_ISA_NEON) {
-        be->isa = "neon";
-        mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
-    }
-#else
-    (void)isa;
+    if (isa == MRC_ISA_NEON) mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
 #endif
+    mrc__cpu_dots(h, isa);
+    be->isa = mrc__cpu_name(isa, be->math, h->dot_bf16);
 }
 
 // The pool, the gemm's packs and the kernels, onto what the naive constructor made.
 static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
     mrc__host_backend *h = be->self;
     MRC__TRY(mrc__pool_new(&h->pool, &h->host, threads));
-    h->pack_a_bytes = (size_t)MRC__MC * MRC__KC * sizeof(double);
-    h->pack_a = mrc__host_alloc(be, h->pack_a_bytes * h->pool->n_workers);
+    h->pack_a = mrc__host_alloc(be, MRC__A_BYTES);
     h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
-    if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
+    h->row_scale = mrc__host_alloc(be, MRC__A_ROWS * sizeof *h->row_scale);
+    h->row_zero = mrc__host_alloc(be, MRC__A_ROWS * sizeof *h->row_zero);
+    if (!h->pack_a || !h->pack_b || !h->row_scale || !h->row_zero) return MRC_ERR_MEM;
     be->name = "cpu";
     be->kernels[MRC_DTYPE_F16] = be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){0};
     mrc__cpu_fill(be, isa);
@@ -26833,5 +27403,7 @@ static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES] = {
 
 #undef MRC__PASS_CORE
 // Each kernel pass ends here and takes its parameters with it.
+#ifndef MRC__PASS_WORDS             // but one that stands inside another
 #undef MRC__REAL
 #undef MRC__T
+#endif
