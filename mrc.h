@@ -1819,10 +1819,16 @@ typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
     mrc_model           *model;     // NULL: loaded from the folder and owned; else shared
     const mrc_tokenizer *tokenizer; // the same
-    size_t               max_seq_length, doc_stride;    // tokens; 0: what fits to 512; 128 or less
+    const mrc_features_config *features;    // copied; NULL: mrc_reader_features() of the folder
     size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
     const mrc_decode_config *decode;        // copied; NULL: the default
 } mrc_reader_desc;
+// How a reader in the folder wants its questions encoded: windows as its train_args.json says (that
+// of the run above for a run's best/ and checkpoint-*/), else of 512 tokens or what its positions
+// allow, which overlap by 128 or a third; padded if it was trained so; without targets.
+// *from, which may be NULL: 1 where train_args.json was there.
+MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
+                                      const mrc_model_config *model, int *from);
 // path: a model directory.  desc NULL: all defaults.
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
                                  const mrc_reader_desc *desc);
@@ -22135,6 +22141,61 @@ struct mrc_reader {
     mrc__collected       logits;
 };
 
+// A whole number of train_args.json that lies within its bounds, into *to.
+static mrc_status mrc__reader_size(mrc_ctx *ctx, const char *path, const mrc_json *root,
+                                   const char *key, size_t least, size_t most, size_t *to) {
+    const mrc_json *v = mrc_json_get(root, key);
+    if (!v) return MRC_OK;
+    if (!v->is_int || v->integer < (int64_t)least || (uint64_t)v->integer > 65536) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is no number of tokens (expected %zu "
+                         "to 65536)", path, v->line, v->column, key, least);
+    }
+    *to = (size_t)v->integer < most ? (size_t)v->integer : most;
+    return MRC_OK;
+}
+
+// Where the arguments of the run are that made this folder: in it, or above best/ and
+// checkpoint-*/; 0: nowhere.
+static int mrc__reader_args(char *file, size_t capacity, const char *path) {
+    size_t n = strlen(path), end, begin;
+    if ((size_t)snprintf(file, capacity, "%s/train_args.json", path) >= capacity) return 0;
+    if (mrc_file_exists(file) == 1) return 1;
+    for (end = n; end > 0 && path[end - 1] == '/'; ) end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/'; ) begin--;
+    int part = (end - begin == 4 && !memcmp(path + begin, "best", 4))
+            || (end - begin > 11 && !memcmp(path + begin, "checkpoint-", 11));
+    if (!part || n + sizeof "../train_args.json" > capacity) return 0;
+    snprintf(file, capacity, "%.*strain_args.json", (int)begin, path);
+    return mrc_file_exists(file) == 1;
+}
+
+MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
+                                      const mrc_model_config *model, int *from) {
+    char file[4096];
+    mrc_json *root;
+    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
+    size_t stride = SIZE_MAX;
+    mrc_status s = MRC_OK;
+    int there = mrc__reader_args(file, sizeof file, path);
+    if (there) {
+        MRC__TRY(mrc_json_load(ctx, &root, file));
+        s = mrc__reader_size(ctx, file, root, "max_seq_length", 8, longest, &length);
+        if (s == MRC_OK) {
+            s = mrc__reader_size(ctx, file, root, "doc_stride", 0, SIZE_MAX, &stride);
+        }
+        mrc_json_free(root);
+    }
+    if (stride >= length) stride = length / 3 < 128 ? length / 3 : 128;
+    *out = mrc_features_config_default();
+    out->max_seq_length = length;
+    out->doc_stride = stride;
+    out->pad_to_max_length = model->pad_to_max_length;
+    out->with_targets = 0;
+    if (from) *from = there;
+    return s;
+}
+
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
     r->model = desc->model;
     r->tok = desc->tokenizer;
@@ -22149,18 +22210,16 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     }
     const mrc_model_config *config = &r->model->config;
     size_t longest = mrc_model_config_max_length(config);
-    size_t length = desc->max_seq_length ? desc->max_seq_length : longest < 512 ? longest : 512;
-    size_t stride = desc->doc_stride ? desc->doc_stride : length / 3 < 128 ? length / 3 : 128;
+    if (desc->features) r->features = *desc->features;
+    else MRC__TRY(mrc_reader_features(r->ctx, &r->features, path, config, NULL));
+    size_t length = r->features.max_seq_length, stride = r->features.doc_stride;
     if (mrc_tokenizer_size(r->tok) > config->vocab_size || length > longest || stride >= length) {
         return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: the model does not fit (found %zu tokens, "
                          "windows of %zu, overlap %zu, expected at most %zu, %zu and less than a "
                          "window)", path, mrc_tokenizer_size(r->tok), length, stride,
                          config->vocab_size, longest);
     }
-    r->features = mrc_features_config_default();
-    r->features.max_seq_length = length;
-    r->features.doc_stride = stride;
-    r->features.pad_to_max_length = config->pad_to_max_length;
+    r->features.pad_to_max_length |= config->pad_to_max_length;
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
     const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };
