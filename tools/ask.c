@@ -56,9 +56,10 @@ static void load(asking *k) {
         }
     }
     mrc_decode_config decode = decode_config(a);
-    mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
-                             .batch_size = a->batch_size, .decode = &decode,
-                             .dtype = tool_precision_dtype(&a->precision),
+    mrc_features_config features = tool_reader_features(k->ctx, a->model, &a->max_seq_length,
+                                                        &a->doc_stride);
+    mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
+                             .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
                              .int8_keep = tool_precision_keep(&a->precision) };
     tool_check(k->ctx, mrc_reader_new(k->ctx, &k->reader, a->model, &desc));
     k->passages = tool_allocate(k->most, sizeof *k->passages);
@@ -192,7 +193,7 @@ static void answer_lines(asking *k) {
 //==============================================================================
 // main
 //==============================================================================
-static asking the_asking;
+static asking the_asking = { .a = { .doc_stride = SIZE_MAX } };
 
 static int run(tool_program *p) {
     asking *k = &the_asking;
@@ -201,7 +202,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--context or --index is wanted (found %s, expected one of them; see "
                   "--help)", k->a.context ? "both" : "neither");
     }
-    k->be = tool_backend_new();
+    k->be = tool_backend_new_for(tool_precision_dtype(&k->a.precision));
     k->ctx = tool_ctx_new(k->be, 0);
     load(k);
     if (k->a.question) answer(k, k->a.question);
@@ -248,10 +249,10 @@ static tool_flag the_flags[] = {
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
       .max = 65536, .unit = "tokens", .help = "of an answer" },
     { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
       .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &A.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
     TOOL_PRECISION_FLAGS(A.precision),
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },

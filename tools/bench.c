@@ -461,7 +461,10 @@ static size_t reader_repeat(void *state) {
 
 static int work_reader(void) {
     reader_work w = { .ctx = tool_ctx_new(worker_backend(), 0) };
-    mrc_reader_desc desc = { .max_seq_length = number("seq"), .doc_stride = number("seq") / 3 };
+    mrc_features_config features = mrc_features_config_default();
+    features.max_seq_length = number("seq");
+    features.doc_stride = number("seq") / 3;
+    mrc_reader_desc desc = { .features = &features };
     tool_check(w.ctx, mrc_reader_new(w.ctx, &w.reader, option("model", ""), &desc));
     tool_check(w.ctx, mrc_dataset_load_questions(w.ctx, &w.set, option("text", "")));
     return serve("mrc", reader_repeat, &w);
@@ -578,7 +581,8 @@ static double side_ask(side *s, const char *what, double seconds, size_t *check)
     double value;
     fprintf(s->to, "%s %.3f\n", what, seconds);
     fflush(s->to);
-    if (!fgets(line, sizeof line, s->from) || sscanf(line, "%lf %zu %lf", &value, check, &s->cpu) != 3) {
+    if (!fgets(line, sizeof line, s->from)
+        || sscanf(line, "%lf %zu %lf", &value, check, &s->cpu) != 3) {
         tool_fail(TOOL_BAD_INPUT, "%s: has ended in the middle (exit code %d, see bench.log)",
                   s->version, side_end(s));
     }
@@ -1261,7 +1265,8 @@ static tool_flag the_flags[] = {
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .list = &args.names, .positional = 1, .value = "ROW ..", .otherwise = "all",
       .help = "names of rows, or how they begin: gemm, train_base, train_bf16, memory, self, rate, "
-              "forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, cold_start" },
+              "forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, "
+              "cold_start" },
     { 0 }
 };
 

@@ -99,7 +99,7 @@ static struct service {
     uint64_t      requests[ROUTES][CODES], questions, cut;
     histogram     seconds, batches;
     double        reading;              // seconds in the model
-} s;
+} s = { .a = { .doc_stride = SIZE_MAX } };
 
 static void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void log_line(const char *fmt, ...) {
@@ -1072,15 +1072,16 @@ static void cut_slow(void) {
 // Start and end
 //==============================================================================
 static void load_reader(void) {
-    const serve_args *a = &s.a;
+    serve_args *a = &s.a;
     mrc_decode_config decode = mrc_decode_config_default();
     decode.n_best_size = a->n_best_size;
     decode.max_answer_length = a->max_answer_length;
     decode.version_2_with_negative = a->version_2_with_negative;
     decode.null_score_diff_threshold = a->null_score_diff_threshold;
-    mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
-                             .batch_size = a->batch_size, .decode = &decode,
-                             .dtype = tool_precision_dtype(&a->precision),
+    mrc_features_config features = tool_reader_features(s.ctx, a->model, &a->max_seq_length,
+                                                        &a->doc_stride);
+    mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
+                             .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
                              .int8_keep = tool_precision_keep(&a->precision) };
     if (a->index) {
         mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
@@ -1205,7 +1206,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--top_k: more than a request may have (found %zu, expected at most "
                   "the %zu of --max_batch)", s.a.top_k, s.a.max_batch);
     }
-    s.be = tool_backend_new();
+    s.be = tool_backend_new_for(tool_precision_dtype(&s.a.precision));
     s.ctx = tool_ctx_new(s.be, 0);
     mrc_status status = mrc_ctx_new(&s.http_ctx, NULL);
     if (status) tool_fail(tool_exit_code(status), "%s", mrc_status_string(status));
@@ -1258,10 +1259,10 @@ static tool_flag the_flags[] = {
     { .name = "max_answer_length", .size = &s.a.max_answer_length, .preset = "30", .min = 1,
       .max = 65536, .unit = "tokens", .help = "of an answer" },
     { .name = "max_seq_length", .size = &s.a.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
       .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &s.a.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    { .name = "doc_stride", .size = &s.a.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
     TOOL_PRECISION_FLAGS(s.a.precision),
     { .name = "per_device_eval_batch_size", .size = &s.a.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },

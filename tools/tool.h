@@ -356,6 +356,16 @@ TOOL_DEF mrc_backend *tool_backend_new_with(mrc_math math) {
 
 TOOL_DEF mrc_backend *tool_backend_new(void) { return tool_backend_new_with(MRC_MATH_F32); }
 
+// For prediction with weights of that type: where they are not f32, what attention and heads
+// multiply may be rounded too, if the processor gains by it.
+TOOL_DEF mrc_backend *tool_backend_new_for(mrc_dtype weights) {
+    const int narrow = weights == MRC_DTYPE_BF16 || weights == MRC_DTYPE_I8;
+    mrc_backend *be = tool_backend_new_with(narrow ? MRC_MATH_BF16 : MRC_MATH_F32);
+    if (be->math == MRC_MATH_F32 || !strstr(be->isa, "emulated")) return be;
+    mrc_backend_free(be);
+    return tool_backend_new();
+}
+
 // Takes what was planned of a device's memory, in one piece; *had: wanted, or what there is.
 // Returns 0 where the backend's memory is the host's.
 TOOL_DEF int tool_backend_reserve(mrc_backend *be, size_t wanted, size_t *had) {
@@ -440,6 +450,41 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
                   "%zu, expected at most %zu)", model, *length, longest);
     }
     tool_check_stride(*length, stride);
+}
+
+// The windows of a reader's questions: as it was trained, unless flags say otherwise (*length 0 and
+// *stride SIZE_MAX: not given).  Says what it took from train_args.json, and fills in both.
+#define TOOL_READER_LENGTH_HELP "as in training; else 512, or what the model allows"
+#define TOOL_READER_STRIDE_HELP "as in training; else 128, or a third of a shorter window"
+TOOL_DEF mrc_features_config tool_reader_features(mrc_ctx *ctx, const char *path, size_t *length,
+                                                  size_t *stride) {
+    mrc_model_config model;
+    mrc_features_config config;
+    int from = 0;
+    tool_check(ctx, mrc_model_config_load(ctx, &model, path));
+    tool_check(ctx, mrc_reader_features(ctx, &config, path, &model, &from));
+    if (from && (!*length || *stride == SIZE_MAX)) {
+        char length_text[48] = "", stride_text[48] = "";
+        if (!*length) {
+            snprintf(length_text, sizeof length_text, " --max_seq_length %zu",
+                     config.max_seq_length);
+        }
+        if (*stride == SIZE_MAX) {
+            snprintf(stride_text, sizeof stride_text, " --doc_stride %zu", config.doc_stride);
+        }
+        tool_note("%s: as in training:%s%s", path, length_text, stride_text);
+    }
+    if (*length) {                      // an overlap of other windows may not fit
+        config.max_seq_length = *length;
+        if (!from || config.doc_stride >= *length) {
+            config.doc_stride = *length / 3 < 128 ? *length / 3 : 128;
+        }
+    }
+    if (*stride != SIZE_MAX) config.doc_stride = *stride;
+    *length = config.max_seq_length;
+    *stride = config.doc_stride;
+    tool_check_stride(*length, stride);
+    return config;
 }
 
 // The examples of one of k folds (KFold with --seed), or those of all others; freed before d.
