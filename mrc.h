@@ -7167,8 +7167,8 @@ static int mrc__name_spared(const char *name) {
     return 0;
 }
 
-// Asks for 2 MiB pages within p's bytes, before they are touched: where memory is paged twice, as in
-// virtual machines, small ones cost half of its speed.  No answer is waited for.
+// Asks for 2 MiB pages within p's bytes, before they are touched: where memory is paged twice, as
+// in virtual machines, small ones cost half of its speed.  Whether there are any does not matter.
 #ifdef __linux__
 extern int madvise(void *address, size_t bytes, int advice);    // hidden by _POSIX_C_SOURCE
 static void mrc__huge_pages(void *p, size_t bytes) {
