@@ -11725,13 +11725,34 @@ typedef struct MRC__T(prepack_job) {
 
 enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
 
-// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
-static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < room; i++) {
-        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
-        sum += to[i];
+// The scale of a row of n weights: its largest is 127.  NaN where one is NaN or infinite.
+MRC__TARGET static float MRC__T(prepack_scale)(const float *x, size_t n) {
+    MRC__T(vec) most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        most = MRC__T(max)(v, MRC__T(max)(-v, most));
+        poison += v * 0.0f;
     }
+    return MRC__T(largest)(most) / 127 + (float)MRC__T(sum)(poison);
+}
+
+// n weights as bytes, 0 behind them up to `room`; returns their sum.
+MRC__TARGET static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room,
+                                               float by) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    const MRC__T(vec) low = MRC__T(splat)(magic - 127), high = MRC__T(splat)(magic + 127);
+    MRC__T(ivec) sums = {0};
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + magic;      // past n: 0
+        v = MRC__T(min)(high, MRC__T(max)(v, low));
+        const MRC__T(uvec) q = (MRC__T(uvec))v - 0x4b400000u;
+        const MRC__T(bytes) b = __builtin_convertvector(q & 0xffu, MRC__T(bytes));
+        memcpy(to + i, &b, n - i < sizeof b ? n - i : sizeof b);
+        sums += (MRC__T(ivec))q;
+    }
+    for (size_t i = 0; i < MRC__T(LANES); i++) sum += sums[i];
+    memset(to + n, 0, room - n);
     return sum;
 }
 
@@ -11751,12 +11772,7 @@ MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t work
         return;
     }
     for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
-        float most = 0, poison = 0;
-        for (size_t k = 0; i < lines && k < k_all; k++) {
-            most = fmaxf(most, fabsf(src[i * k_all + k]));
-            poison += src[i * k_all + k] * 0;
-        }
-        scale[i] = most / 127 + poison;
+        scale[i] = i < lines ? MRC__T(prepack_scale)(src + i * k_all, k_all) : 0;
         sum[i] = 0;
     }
     for (size_t k0 = 0; k0 < k_all; k0 += room) {
@@ -14700,9 +14716,11 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
     mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
-        if (f64) ((double *)values)[i] *= scale[i / columns];
-        else ((float *)values)[i] = (float)((double)((float *)values)[i] * scale[i / columns]);
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
+        double *wide = (double *)values + r * columns;
+        float *row = (float *)values + r * columns;
+        for (size_t i = 0; f64 && i < columns; i++) wide[i] *= scale[r];
+        for (size_t i = 0; !f64 && i < columns; i++) row[i] *= (float)scale[r];
     }
     ctx->host.free(ctx->host.user, scale);
     return s;
