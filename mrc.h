@@ -66,19 +66,23 @@
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
 //     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
+//     >>api.vectors  >>api.ranking
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
-//     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
-//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.activation  >>op.layer_norm
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
+//     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_optim
+//     >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.config  >>impl.model
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
+//     >>impl.families  >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
-//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
+//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
+//     >>impl.dense_run  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -172,7 +176,7 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
 //     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
-//   - gelu_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
+//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
 //==============================================================================
 typedef struct mrc_backend mrc_backend;
 
@@ -180,7 +184,12 @@ typedef struct mrc_backend mrc_backend;
 typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
 typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
 
-typedef enum mrc_act { MRC_ACT_NONE, MRC_ACT_GELU } mrc_act;
+// GELU is x Phi(x), by erf; GELU_TANH the approximation by tanh (hidden_act "gelu_new",
+// "gelu_pytorch_tanh"), another function; SILU is x sigmoid(x).
+typedef enum mrc_act {
+    MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
+    MRC_ACT_COUNT
+} mrc_act;
 
 // c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
 typedef struct mrc_gemm_args {
@@ -207,10 +216,52 @@ typedef struct mrc_linear_bwd_args {
     void   *workspace;
 } mrc_linear_bwd_args;
 
-typedef struct mrc_gelu_fwd_args { size_t n; mrc_in x; mrc_out y; void *workspace; }
-    mrc_gelu_fwd_args;
-typedef struct mrc_gelu_bwd_args { size_t n; mrc_in x, dy; mrc_out dx; void *workspace; }
-    mrc_gelu_bwd_args;
+// y = act(x), n elements in a row; dx = dy act'(x).  act is never NONE.
+typedef struct mrc_activation_fwd_args {
+    size_t  n;
+    mrc_act act;
+    mrc_in  x;
+    mrc_out y;
+    void   *workspace;
+} mrc_activation_fwd_args;
+
+typedef struct mrc_activation_bwd_args {
+    size_t  n;
+    mrc_act act;
+    mrc_in  x, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_activation_bwd_args;
+
+// A gated feed-forward layer's middle: y[:, j] = act(z[:, j]) z[:, width + j].
+typedef struct mrc_glu_fwd_args {
+    size_t  n, width;               // rows, columns of y
+    mrc_act act;
+    mrc_in  z;                      // (N, 2 W)
+    mrc_out y;                      // (N, W)
+    void   *workspace;
+} mrc_glu_fwd_args;
+
+typedef struct mrc_glu_bwd_args {
+    size_t  n, width;
+    mrc_act act;
+    mrc_in  z, dy;                  // (N, 2 W), (N, W)
+    mrc_out dz;                     // (N, 2 W)
+    void   *workspace;
+} mrc_glu_bwd_args;
+
+// Rotary positions, forward and backward one map: in each of the first `rotated` heads of d columns
+// the pair (x_e, x_(e + d / 2)), e < d / 2, is turned by the angle p theta^(-2 e / d), p the row's
+// place in its sequence, or by minus that when inverse is 1; the heads after those are copied.
+typedef struct mrc_rope_args {
+    size_t  n, n_sequences, heads, rotated, d;
+    double  theta;
+    int     inverse;
+    mrc_in  cu_seqlens, from;       // (B + 1), (N, heads d)
+    mrc_out to;
+    void   *workspace;
+} mrc_rope_args;
+typedef mrc_rope_args mrc_rope_fwd_args, mrc_rope_bwd_args;
 
 typedef struct mrc_layer_norm_fwd_args {
     size_t  n, h;                   // rows, columns
@@ -328,24 +379,62 @@ typedef struct mrc_qkv_bwd_args {
     void   *workspace;
 } mrc_qkv_bwd_args;
 
+// What a family adds to the scores s_ij = scale q_i . k_j of a head a, t = index[i - j + span - 1]
+// being the table row of a distance; zero-initialised: nothing.
+//   BIAS            + bias[t][a]
+//   DISENTANGLED    + scale (q_i . pos_key[t] + k_j . pos_query[t]); data NULL: without that term
+typedef enum mrc_attention_kind {
+    MRC_ATTENTION_PLAIN, MRC_ATTENTION_BIAS, MRC_ATTENTION_DISENTANGLED
+} mrc_attention_kind;
+typedef struct mrc_attention_extra {
+    mrc_attention_kind kind;
+    size_t window;                  // 0: all keys; else those with |i - j| <= window
+    size_t span, rows;              // distances below span (span >= max_length); tables' rows R
+    mrc_in index;                   // (2 span - 1) i32, each in [0, R)
+    mrc_in bias;                    // (R, A)
+    mrc_in pos_key, pos_query;      // (R, A D)
+} mrc_attention_extra;
+
+// q, k, v are (N, A D), by head, each with an ld of its own: three results, or the columns of one.
 typedef struct mrc_attention_fwd_args {
     size_t   n, n_sequences, max_length, heads, d;
-    double   scale;                 // of the scores: 1 / sqrt(d)
+    double   scale;                 // of the scores, as a rule 1 / sqrt(d)
     mrc_mask mask;                  // of the weights
     mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
-    mrc_in   qkv;                   // (N, 3 A D): queries, keys, values, each by head
+    mrc_in   q, k, v;
+    mrc_attention_extra extra;
     mrc_out  y, lse;                // (N, A D); (A, N): log-sum-exp of scores, saved for backward
     void    *workspace;
 } mrc_attention_fwd_args;
 
+// dbias, dpos_key and dpos_query are sums over all sequences, of the tables' shapes, in f32 or f64.
 typedef struct mrc_attention_bwd_args {
     size_t   n, n_sequences, max_length, heads, d;
     double   scale;
     mrc_mask mask;
-    mrc_in   cu_seqlens, real_len, sequence_index, qkv, lse, dy;
-    mrc_out  dqkv;
+    mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
+    mrc_attention_extra extra;
+    mrc_in   lse, dy;
+    mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
     void    *workspace;
 } mrc_attention_bwd_args;
+
+// y = residual + dropout(x): the end of each half of a pre-norm layer.  dresidual = dy.
+typedef struct mrc_add_fwd_args {
+    size_t   n, h, n_sequences;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, x, residual;   // (B + 1) (B) (N, H) (N, H)
+    mrc_out  y;
+    void    *workspace;
+} mrc_add_fwd_args;
+
+typedef struct mrc_add_bwd_args {
+    size_t   n, h, n_sequences;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, dy;
+    mrc_out  dx, dresidual;
+    void    *workspace;
+} mrc_add_bwd_args;
 
 // y = layer_norm(residual + dropout(x)): the end of each half of an encoder layer.
 typedef struct mrc_add_norm_fwd_args {
@@ -417,6 +506,126 @@ typedef struct mrc_unfold_bwd_args {
     mrc_out dx;
     void   *workspace;
 } mrc_unfold_bwd_args;
+
+// One row for each sequence, from its rows p with skip <= p < real_len; 0 where there is no row.
+//   CLS first row   LAST last row   MAX largest of each column (gradient to the first that has it)
+//   MEAN sum / T    MEAN_SQRT sum / sqrt(T)    WEIGHTED sum of (p + 1) x_p / sum of (p + 1)
+typedef enum mrc_pooling {
+    MRC_POOLING_CLS, MRC_POOLING_MAX, MRC_POOLING_MEAN, MRC_POOLING_MEAN_SQRT,
+    MRC_POOLING_WEIGHTED, MRC_POOLING_LAST, MRC_POOLING_COUNT
+} mrc_pooling;
+typedef struct mrc_pool_fwd_args {
+    size_t  n, n_sequences, h;
+    mrc_pooling mode;
+    size_t  skip;                   // rows of a prompt, left out
+    mrc_in  cu_seqlens, real_len, x;                    // (S + 1) (S) (N, H)
+    mrc_out y, argmax;              // (S, H); (S, H) i32: MAX's row within the batch, saved
+    void   *workspace;
+} mrc_pool_fwd_args;
+
+typedef struct mrc_pool_bwd_args {
+    size_t  n, n_sequences, h;
+    mrc_pooling mode;
+    size_t  skip;
+    mrc_in  cu_seqlens, real_len, argmax, dy;
+    mrc_out dx;                     // (N, H)
+    void   *workspace;
+} mrc_pool_bwd_args;
+
+// y = x / max(||x||, 1e-12) by row.  dx = (dy - y (y . dy)) inverse; below 1e-12 dy inverse.
+typedef struct mrc_normalize_fwd_args {
+    size_t  n, d;
+    mrc_in  x;
+    mrc_out y, inverse;             // (N, D); (N) 1 / max(||x||, 1e-12), saved
+    void   *workspace;
+} mrc_normalize_fwd_args;
+
+typedef struct mrc_normalize_bwd_args {
+    size_t  n, d;
+    mrc_in  y, inverse, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_normalize_bwd_args;
+
+// ColBERT's score: y[m][s] = sum over the rows a of query s of max over the rows b of document m
+// that are kept of q_a . d_b; the first of equal ones; a document without rows: 0.
+typedef struct mrc_maxsim_fwd_args {
+    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
+    size_t  max_query, max_document;                    // rows of the longest of each
+    mrc_in  q, document;            // (Nq, D), (Nd, D)
+    mrc_in  keep;                   // (Nd) i32: 0: the row does not count; data NULL: all do
+    mrc_in  q_cu_seqlens, document_cu_seqlens;          // (Q + 1), (M + 1)
+    mrc_out y, argmax;              // (M, Q); (Nq, M) i32: row of document, -1: none; saved
+    void   *workspace;
+} mrc_maxsim_fwd_args;
+
+typedef struct mrc_maxsim_bwd_args {
+    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
+    size_t  max_query, max_document;
+    mrc_in  q, document, q_cu_seqlens, document_cu_seqlens, argmax, dy;
+    mrc_out dq, ddocument;
+    void   *workspace;
+} mrc_maxsim_bwd_args;
+
+// A loss over scores z (R, C), a column for each query or list; labels (R, C) are NaN where that
+// row is no candidate of that column; p is the softmax of scale z down a column's candidates.
+//   SOFT    sum over rows of labels (log labels - log p)          labels: a distribution
+//   BCE     softplus(scale z) - labels scale z, of each candidate
+//   MARGIN  mean over candidates j but the gold g of ((z_g - z_j) - (labels_g - labels_j))^2
+//   MSE     mean over candidates of (z - labels)^2
+// A column is multiplied by weight and divided by denominator[c]; targets[c] is the row of the gold
+// (MARGIN), -1: the column does not count.
+typedef enum mrc_score_loss_kind {
+    MRC_SCORE_LOSS_SOFT, MRC_SCORE_LOSS_BCE, MRC_SCORE_LOSS_MARGIN, MRC_SCORE_LOSS_MSE,
+    MRC_SCORE_LOSS_COUNT
+} mrc_score_loss_kind;
+typedef struct mrc_score_loss_fwd_args {
+    size_t  rows, columns;
+    mrc_score_loss_kind kind;
+    double  scale, weight;
+    mrc_in  z, labels, targets, denominator;            // (R, C) (R, C) (C) i32 (C)
+    mrc_out loss, lse;              // scalar; (C) of SOFT, saved
+    void   *workspace;
+} mrc_score_loss_fwd_args;
+
+typedef struct mrc_score_loss_bwd_args {
+    size_t  rows, columns;
+    mrc_score_loss_kind kind;
+    double  scale, weight;
+    mrc_in  z, labels, targets, denominator, lse, dloss;
+    mrc_out dz;
+    void   *workspace;
+} mrc_score_loss_bwd_args;
+
+// y = value, n elements in a row.
+typedef struct mrc_fill_args {
+    size_t  n;
+    double  value;
+    mrc_out y;
+    void   *workspace;
+} mrc_fill_args;
+
+// y = alpha scale x + beta y, n elements in a row.  With beta 0 y is not read, with alpha scale 0 x
+// is not: infinities and NaN there do not count.  Stands in the table of x's type; y is of that
+// type, or f16 or bf16 where x is f32 (a working copy).
+typedef struct mrc_axpby_args {
+    size_t  n;
+    double  alpha, beta;
+    mrc_in  scale;                  // scalar on the backend; data NULL: 1
+    mrc_in  skip;                   // i32 scalar on the backend: not 0: y stays; data NULL: 0
+    mrc_in  x;
+    mrc_out y;                      // read and written; accumulate is not looked at
+    void   *workspace;
+} mrc_axpby_args;
+
+// y = ((parts[0] + parts[1]) + parts[2]) + .., n columns each, rounded after each sum; with
+// y.accumulate it begins with y.  The order is what fixes a step's bits: see api.comm.
+typedef struct mrc_fold_args {
+    size_t  n, n_parts;
+    mrc_in  parts;                  // (n_parts, n)
+    mrc_out y;                      // (n)
+    void   *workspace;
+} mrc_fold_args;
 
 // What the optimizer's kernels do to one parameter.  The array is host memory.
 typedef struct mrc_optim_tensor {
@@ -498,17 +707,64 @@ typedef struct mrc_perturb_args {
     void   *workspace;
 } mrc_perturb_args;
 
-// The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
-// Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
+// The kernels, once: a row each.  NULL: the backend has none, and an op that needs it is
+// MRC_ERR_UNSUPPORTED.  Each has a query of its workspace, NULL for 0 bytes: asked with the args,
+// before the kernel runs.  The other columns are the implementation's: what the naive and the cpu
+// tables have (ALL: a kernel; QUERY: and its query; OWN, OWN_QUERY: not where activations are 16
+// bits wide; NONE), and whether the null backend counts its products.
 #define MRC_KERNEL_LIST(X)                                                                  \
-    X(gemm) X(embedding_fwd) X(embedding_bwd) X(linear_fwd) X(linear_bwd) X(qkv_fwd)        \
-    X(qkv_bwd) X(attention_fwd) X(attention_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)  \
-    X(layer_norm_bwd) X(add_norm_fwd) X(add_norm_bwd) X(dropout_fwd) X(dropout_bwd)         \
-    X(lstm_fwd) X(lstm_bwd) X(gru_fwd) X(gru_bwd) X(unfold_fwd) X(unfold_bwd)               \
-    X(cross_entropy_fwd) X(cross_entropy_bwd) X(symmetric_kl_fwd) X(symmetric_kl_bwd)       \
-    X(grad_norm) X(adamw) X(adamp) X(sgd) X(ema) X(perturb)
+    X(gemm,              ALL,   ALL,       COUNTED)                                         \
+    X(embedding_fwd,     ALL,   ALL,       FREE)                                            \
+    X(embedding_bwd,     ALL,   ALL,       FREE)                                            \
+    X(linear_fwd,        ALL,   ALL,       COUNTED)                                         \
+    X(linear_bwd,        ALL,   ALL,       COUNTED)                                         \
+    X(qkv_fwd,           ALL,   ALL,       COUNTED)                                         \
+    X(qkv_bwd,           ALL,   ALL,       COUNTED)                                         \
+    X(attention_fwd,     QUERY, QUERY,     FREE)                                            \
+    X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
+    X(activation_fwd,    ALL,   ALL,       FREE)                                            \
+    X(activation_bwd,    ALL,   ALL,       FREE)                                            \
+    X(glu_fwd,           NONE,  NONE,      FREE)                                            \
+    X(glu_bwd,           NONE,  NONE,      FREE)                                            \
+    X(rope_fwd,          NONE,  NONE,      FREE)                                            \
+    X(rope_bwd,          NONE,  NONE,      FREE)                                            \
+    X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
+    X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
+    X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
+    X(add_norm_bwd,      ALL,   ALL,       FREE)                                            \
+    X(add_fwd,           ALL,   ALL,       FREE)                                            \
+    X(add_bwd,           ALL,   ALL,       FREE)                                            \
+    X(dropout_fwd,       ALL,   ALL,       FREE)                                            \
+    X(dropout_bwd,       ALL,   ALL,       FREE)                                            \
+    X(lstm_fwd,          QUERY, QUERY,     COUNTED)                                         \
+    X(lstm_bwd,          QUERY, QUERY,     COUNTED)                                         \
+    X(gru_fwd,           QUERY, QUERY,     COUNTED)                                         \
+    X(gru_bwd,           QUERY, QUERY,     COUNTED)                                         \
+    X(unfold_fwd,        ALL,   ALL,       FREE)                                            \
+    X(unfold_bwd,        ALL,   ALL,       FREE)                                            \
+    X(cross_entropy_fwd, ALL,   NONE,      FREE)                                            \
+    X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
+    X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
+    X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
+    X(pool_fwd,          NONE,  NONE,      FREE)                                            \
+    X(pool_bwd,          NONE,  NONE,      FREE)                                            \
+    X(normalize_fwd,     NONE,  NONE,      FREE)                                            \
+    X(normalize_bwd,     NONE,  NONE,      FREE)                                            \
+    X(maxsim_fwd,        NONE,  NONE,      FREE)                                            \
+    X(maxsim_bwd,        NONE,  NONE,      FREE)                                            \
+    X(score_loss_fwd,    NONE,  NONE,      FREE)                                            \
+    X(score_loss_bwd,    NONE,  NONE,      FREE)                                            \
+    X(fill,              ALL,   ALL,       FREE)                                            \
+    X(axpby,             ALL,   ALL,       FREE)                                            \
+    X(fold,              OWN,   ALL,       FREE)                                            \
+    X(grad_norm,         OWN,   QUERY,     FREE)                                            \
+    X(adamw,             OWN,   ALL,       FREE)                                            \
+    X(adamp,             OWN,   QUERY,     FREE)                                            \
+    X(sgd,               OWN,   ALL,       FREE)                                            \
+    X(ema,               OWN,   ALL,       FREE)                                            \
+    X(perturb,           OWN,   QUERY,     FREE)
 typedef struct mrc_kernels {
-#define MRC_X(name)                                                                         \
+#define MRC_X(name, naive, cpu, flops)                                                      \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
     size_t     (*name##_workspace)(mrc_backend *be, const mrc_##name##_args *a);
     MRC_KERNEL_LIST(MRC_X)
@@ -517,7 +773,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 3
+#define MRC_BACKEND_API 4
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -779,6 +1035,9 @@ typedef struct mrc_tensor {
     void     *data;                 // NULL while dropped
     // Parameters only: the state_dict's name, and the 16-bit copy that kernels read in its place.
     const char *name;
+    size_t    depth;                // of a model: 0 embeddings, l + 1 layer l, the head one more
+    int       no_decay;             // 1: spared by weight decay unless all is decayed
+    int       unused;               // 1: kept for its name in a file; no forward pass reads it
     mrc_dtype copy_dtype;
     void     *copy;
     int       packed;               // 1: for prediction, data is what prepack() made, of type
@@ -936,7 +1195,8 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 // weight (O, I), or more axes whose product is I.
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
-MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
+// Any shape; MRC_ACT_NONE returns x itself.
+MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act);
 // word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
 // bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
@@ -946,9 +1206,13 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
 // weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
 MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
                            mrc_tensor *const bias[3]);
-// qkv (N, 3 H) -> (N, H); weights are dropped with probability p.
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *qkv, size_t heads, double p,
-                                 uint32_t site, const mrc_batch *batch);
+// q, k, v (N, H) each, or one tensor (N, 3 H) given three times that holds them side by side
+// -> (N, H); weights are dropped with probability p.
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch);
+// residual + dropout(x): the end of each half of a pre-norm layer.
+MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
+                           uint32_t site, const mrc_batch *batch);
 // layer_norm(residual + dropout(x)).
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
@@ -1171,7 +1435,8 @@ typedef struct mrc_features_config {
     size_t            max_seq_length;
     size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
     int               pad_to_max_length;
-    int               with_targets; // 0: positions are -1; with offsets, no answers are needed
+    int               with_targets; // 0: positions are -1; with offsets, no answers are read
+    int               strip_question;   // offsets: 1: without leading white space, as in run_qa
     int               loss_valid;   // 1: the loss and argmax look at no pads
 } mrc_features_config;
 MRCDEF mrc_features_config mrc_features_config_default(void);       // offsets, 512, 128, targets
@@ -1209,8 +1474,38 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits -> answers (PARITY 3.5)
+// >>api.decode   logits -> answers, in three ways that Hugging Face's code has
 //==============================================================================
+typedef enum mrc_decode_kind {
+    // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
+    // logits.
+    MRC_DECODE_SQUAD,
+    // The question-answering pipeline of transformers 4.57.6: start and end are softmaxes over each
+    // window's passage and first row, spans are whole words, scores of equal texts (in lower case)
+    // add up.  A probability is the pipeline's score, spans have no logits, and the answer is the
+    // first span; n_best_size is its top_k, version_2_with_negative its handle_impossible_answer.
+    MRC_DECODE_PIPELINE,
+    // compute_predictions_logits(), which the KLUE baseline decodes with: an answer begins only in
+    // its window of most context, is found again among the passage's words, and of equal texts the
+    // best stays.  For WordPiece tokenizers.
+    MRC_DECODE_LEGACY
+} mrc_decode_kind;
+#define MRC_DECODE_MAGIC 0x6465636f
+#define MRC_N_BEST_MAX   65536
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    mrc_decode_kind kind;
+    size_t   n_best_size, max_answer_length;    // 1 to MRC_N_BEST_MAX; in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // squad: 1: an answer begins only in the window that shows
+                                    // most around its first token (HF's token_is_max_context)
+    int      align_to_words;        // pipeline: 1: spans grow to whole words
+    double   temperature;           // scores (pipeline: logits) are divided by it first
+} mrc_decode_config;
+// squad, 20 and 30, no negative, align_to_words, temperature 1.
+MRCDEF mrc_decode_config mrc_decode_config_default(void);
+
 typedef enum mrc_span_kind {
     MRC_SPAN_TEXT,                  // code points begin to end of the context
     MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
@@ -1220,55 +1515,34 @@ typedef struct mrc_span {           // a candidate answer
     mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
-    double  probability;            // softmax over the n-best list
+    int     single_spaced;          // legacy: runs of white space count as one space
+    double  probability;            // squad, legacy: softmax over the n-best list
 } mrc_span;
-#define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config {
-    uint32_t magic;
-    size_t   n_best_size, max_answer_length;    // the latter in tokens
-    int      version_2_with_negative;           // 1: "no answer" is a candidate
-    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
-    int      max_context;           // 1: an answer begins only in the window that shows most of
-                                    // what is around its first token (HF's token_is_max_context)
-    double   temperature;           // scores are divided by it before the softmax
-} mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
-// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
-// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
-typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
-    mrc_window_logits;
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+typedef struct mrc_window_logits {  // each feature->length long
+    const mrc_feature *feature;
+    const float       *start, *end;
+} mrc_window_logits;
+typedef struct mrc_decode_input {   // one question
+    const mrc_window_logits *windows;
+    size_t                   n_windows;     // 0: nothing can be read
+    const mrc_example       *example;       // pipeline, legacy
+    const mrc_tokenizer     *tokenizer;     // legacy: which made the features
+} mrc_decode_input;
+// The best spans, best first, into out, which has room for `capacity` (at least n_best_size + 1,
+// else MRC_ERR_ARG); *n_out: how many.  At least one, null's or the fallback, but for the pipeline.
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out);
 // The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
-// the best that has text unless null's score is ahead by more than the threshold.  By how much it
-// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// (but for the pipeline) the best that has text unless null's score is ahead by more than the
+// threshold.  By how much it is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// Never NULL: where there is no span, a span of kind MRC_SPAN_NULL that is the library's.
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff);
-// What a span of the example says, in place; its length in *bytes.
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
-// HF's question-answering pipeline instead (PARITY 3.6): start and end are softmaxes over each
-// window's passage and first row, spans are whole words, equal texts (in lower case) add up.  Out
-// of config: n_best_size (its top_k), max_answer_length, version_2_with_negative (its
-// handle_impossible_answer), temperature, by which logits are divided.  Probabilities are the
-// pipeline's scores; spans have no logits.  The answer is the first; there may be none.
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out);
-// HF's compute_predictions_logits instead, which the KLUE baseline decodes with (PARITY 3.7): an
-// answer begins only in its window of most context, is found again among the passage's words, and
-// of equal texts the best stays.  At most n_best_size + 1 spans; what one says is mrc_span_words().
-// Of WordPiece tokenizers only.
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out);
-// As mrc_decode_answer(), in double.
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff);
-// Appends what a span says, a single space for whatever space, tab or line's end is in it.
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out);
+// What a span of the example says, its length in *bytes.  In place where it can be; a single_spaced
+// one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -1301,11 +1575,32 @@ typedef enum mrc_metric {
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
+// Figures over questions as the scripts print them: 100 * sum / n, summed in the list's order.
+typedef struct mrc_scored {         // one question
+    double exact, f1;               // of mrc_metric_score()
+    double no_answer;               // how sure the reader is that there is none; any scale
+    int    counted;                 // 0: has no prediction, which SQuAD 2 leaves out
+    int    answerable, answered;    // the data has an answer; the prediction is not ""
+} mrc_scored;
+typedef enum mrc_subset {
+    MRC_SUBSET_ALL, MRC_SUBSET_ANSWERABLE, MRC_SUBSET_UNANSWERABLE
+} mrc_subset;
+typedef struct mrc_figures { double exact, f1; size_t total; } mrc_figures;     // total 0: both 0
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of);
+// SQuAD 2's best exact (of_f1 0) or F1 over all thresholds of no_answer, above which a question
+// counts as answered with "", and the threshold that gives it.
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold);
 
 //==============================================================================
 // >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
 //==============================================================================
-typedef enum mrc_model_type { MRC_MODEL_ROBERTA, MRC_MODEL_BERT } mrc_model_type;
+// The families of encoders, Hugging Face's model_type.
+typedef enum mrc_model_type {
+    MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
+    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_TYPE_COUNT
+} mrc_model_type;
+MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
 // LSTM or GRU layers in both directions; convolutions with GELU.
 typedef enum mrc_head_type {
@@ -1321,10 +1616,14 @@ typedef struct mrc_model_config {
     double         hidden_dropout_prob, attention_probs_dropout_prob;
     double         initializer_range, layer_norm_eps;
     int32_t        pad_token_id;
+    mrc_act        hidden_act;      // of the feed-forward maps
+    // What only some families have.
+    size_t         embedding_size;  // width of the tables; 0: hidden_size
+    double         embedding_dropout, mlp_dropout, classifier_dropout;
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
-    size_t         num_rnn_layers, rnn_hidden_size;     // of any head but the linear one
-    double         rnn_dropout;     // between layers
+    size_t         num_head_layers, head_hidden_size;   // of any head but the linear one
+    double         head_dropout;    // between layers
     size_t         head_kernel_size;    // conv1d: rows, odd
     int            pad_to_max_length;   // was trained over pads: inference must pad too
 } mrc_model_config;
@@ -1340,6 +1639,7 @@ typedef struct mrc_model {          // read-only for users
     mrc_dtype        dtype;         // of activations and logits
     int              for_prediction;
     mrc_params      *params;        // names as saved (TOOLS, "The model directory")
+    size_t           max_depth;     // of a parameter: that of the head
     char            *config_json;   // of the source folder: its other keys are carried through
     struct mrc_encoder_weights *weights;
 } mrc_model;
@@ -1368,10 +1668,9 @@ typedef struct mrc_model_load_desc {
 // A missing encoder weight or a wrong shape is an error; names are matched with any prefix.
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc);
 MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; after its contexts
-// How far a parameter is from the input: 0 embeddings, 1 to num_hidden_layers, one more the head.
-MRCDEF size_t     mrc_model_depth(const mrc_model_config *config, const char *name);
 // The embeddings and the first n_layers layers want no gradient, all others do; 0: embeddings do
-// too.  Before the optimizer is made.  A pooler that nothing uses never does.
+// too.  Layers that share weights are one.  Before the optimizer is made.  A pooler that nothing
+// uses never does.
 MRCDEF void       mrc_model_freeze(mrc_model *m, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
 // that is made if it is not there.  Each file appears whole or not at all.
@@ -1500,15 +1799,20 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
 typedef struct mrc_eval_result {
     size_t n_features, n_questions;
     double loss, start_accuracy, end_accuracy, accuracy;    // means over features; 0 to 1
-    double exact_match, f1;                                 // 0 to 100; with a dataset
+    // With a dataset, 0 to 100: what the metric's script gives for all questions of it.
+    double exact_match, f1;
+    mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
+    // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
+    double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
     mrc_loss            loss;       // what result.loss is the mean of
-    const mrc_dataset  *dataset;    // NULL: no answers are decoded
+    const mrc_dataset  *dataset;    // which the features are of; NULL: no answers are decoded
     mrc_metric          metric;
-    mrc_decode_config   decode;
-    // With a dataset: each example's best spans, in the dataset's order of examples with features.
+    const mrc_decode_config *decode;        // NULL: the default
+    const mrc_tokenizer     *tokenizer;     // for legacy decoding
+    // With a dataset: each example's best spans, in its order.
     mrc_status (*answer)(mrc_ctx *ctx, void *user, const mrc_example *e, const mrc_span *spans,
                          size_t n_spans);
     void               *user;
@@ -1534,13 +1838,14 @@ MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its 
 typedef struct mrc_reply {
     const mrc_span *spans;          // best first; the reader's, until its next call
     size_t          n_spans;
-    const mrc_span *answer;         // one of them: see mrc_decode_answer()
+    const mrc_span *answer;         // one of them, or none's: see mrc_decode_answer()
     double          null_score_diff;
     const mrc_window_logits *windows;   // what they were found in; the reader's too
     size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
 } mrc_reply;
 // Answers n questions, whose windows go through the model together.  Of an example the question and
-// the context are read, both with their bytes.  mrc_span_text() says what a span says.
+// the context are read, both with their bytes: text that is not UTF-8 is MRC_ERR_ARG, and the text
+// names the example.  mrc_span_text() says what a span says.
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies);
 
@@ -1620,6 +1925,115 @@ typedef struct mrc_hit { uint32_t passage; double score; } mrc_hit;
 // are hits[q * top_k] and those behind it, n_hits[q] of them.
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits);
+
+//==============================================================================
+// >>api.vectors   embeddings: rows of floats, on disk and in an index that is searched by them
+//
+// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token)
+// beside index.bin; passage i is row i of all three.
+//==============================================================================
+// Rows of floats on the host: text i has row i, or with offsets rows offsets[i] to offsets[i + 1].
+typedef struct mrc_vectors {
+    mrc_allocator host;
+    size_t        n, n_rows, width;     // texts; rows in all; floats a row
+    float        *rows;                 // (n_rows, width)
+    uint64_t     *offsets;              // (n + 1); NULL: one row each
+} mrc_vectors;
+// .npy: (n, D) of <f4, <f2 or |i1 in C order; else safetensors: `embeddings` (n, D), or `rows` and
+// `offsets`.  A number that is not finite is MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path);
+// By the name's ending; .npy cannot hold offsets.
+MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path);
+MRCDEF void       mrc_vectors_free(mrc_vectors *v);                 // zeroed is fine
+
+typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
+// How rows are kept.  int8: one scale a vector; its best candidates are scored again from f32 rows.
+// BITS: the sign of each coordinate, and f32 rows to score candidates with again.
+typedef enum mrc_vector_form {
+    MRC_FORM_F32, MRC_FORM_BF16, MRC_FORM_INT8, MRC_FORM_BITS
+} mrc_vector_form;
+MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
+typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
+    mrc_vector_form form;
+    mrc_similarity  similarity;     // cos: rows are normalised when they are written
+    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    size_t          m, ef_construction;     // of the graph; 0: 16, 200
+    int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
+    uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
+    size_t          threads;        // 0: the processors online; the file does not depend on it
+    uint64_t        seed;           // of the graph's levels and of k-means
+} mrc_vectors_desc;
+// Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
+// codes and the recall of a graph are computed on ctx's backend.
+MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
+                                    const mrc_vectors_desc *desc);
+
+typedef struct mrc_dense mrc_dense;     // an opened vectors.bin or tokens.bin; its context's thread
+typedef struct mrc_dense_info {
+    size_t          n, n_rows, width;
+    mrc_vector_form form;
+    mrc_similarity  similarity;
+    int             graph, tokens, residual_bits;
+    uint64_t        fingerprint;
+    size_t          m, ef_construction, unreachable;
+    double          recall[3];      // of the graph: recall@10 at ef 32, 64, 128 when it was built
+} mrc_dense_info;
+// tokens 1: tokens.bin.  Reads the end of the file only; rows are read by the first search.
+MRCDEF mrc_status     mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens);
+MRCDEF void           mrc_dense_close(mrc_dense *d);                // NULL is fine; before its ctx
+MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d);
+MRCDEF mrc_status     mrc_dense_check(mrc_dense *d);    // every block against its checksum
+#define MRC_DENSE_MAGIC 0x64656e73
+typedef struct mrc_dense_config {
+    uint32_t magic;
+    int      exact;                 // 1: all rows are scored though there is a graph
+    size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
+    size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
+    size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
+    size_t   threads;               // 0: the processors online
+} mrc_dense_config;
+MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
+// The best passages of each query, best first, of equal ones the first: query q's are
+// hits[q * top_k] and those behind it, n_hits[q] of them.  Of token rows the score is MaxSim.
+// Queries of a cosine index are normalised.
+MRCDEF mrc_status mrc_dense_search(mrc_dense *d, const mrc_vectors *queries, size_t top_k,
+                                   const mrc_dense_config *config, mrc_hit *hits, size_t *n_hits);
+// The scores of some passages for one query (the queries' row or rows `query`).
+MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size_t query,
+                                  const uint32_t *passages, size_t n, double *scores);
+
+//==============================================================================
+// >>api.ranking   several runs into one, and how good a run is
+//==============================================================================
+typedef enum mrc_fusion {
+    MRC_FUSE_RRF,       // sum of weight / (k + rank); absent: 0
+    MRC_FUSE_MINMAX,    // (x - min) / max(max - min, 1e-9) of each list; absent: 0
+    MRC_FUSE_ZSCORE,    // (x - mean) / population deviation; absent: the list's least
+    MRC_FUSE_RAW        // x itself; absent: the list's least
+} mrc_fusion;
+typedef struct mrc_hits { const mrc_hit *list; size_t n; } mrc_hits;    // one query's, best first
+typedef struct mrc_fuse_desc {
+    mrc_fusion    method;
+    double        k;                // of RRF; 0: 60
+    const double *weights;          // of each run; NULL: equal
+    size_t        depth;            // how far a list is read; 0: all of it
+} mrc_fuse_desc;
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                           size_t n_runs, mrc_hit *out, size_t *n_out);
+
+// What is known of a query's passages: relevance >= 1 is relevant, 0 was judged and is not.
+typedef struct mrc_judged { uint32_t passage; double relevance; } mrc_judged;
+#define MRC_RANK_CUTS 5
+typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
+    size_t queries;                 // with a relevant passage
+    double recall[MRC_RANK_CUTS];   // at 1, 5, 10, 20, 100
+    double success[MRC_RANK_CUTS], mrr_10, ndcg_10, map_100, reciprocal_rank;
+} mrc_rank_result;
+// Adds one query: hits in the order that counts; judged in any order.  Without a relevant passage
+// nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
+MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
+                               const mrc_judged *judged, size_t n_judged);
 
 #ifdef __cplusplus
 }
@@ -1885,6 +2299,29 @@ static void mrc__sort(const void **list, size_t n,
             at = child;
         }
         list[at] = moving;
+    }
+}
+
+// The same for an array of elements, of at most 64 bytes each.
+static void mrc__sort_array(void *array, size_t n, size_t element,
+                            int (*compare)(const void *a, const void *b)) {
+    char *list = array, moving[64];
+    for (size_t heap = n / 2, end = n; end > 1; ) {
+        if (heap > 0) {
+            memcpy(moving, list + --heap * element, element);
+        } else {
+            memcpy(moving, list + --end * element, element);
+            memcpy(list + end * element, list, element);
+        }
+        size_t at = heap, child;
+        while ((child = 2 * at + 1) < end) {
+            child += child + 1 < end
+                     && compare(list + child * element, list + (child + 1) * element) < 0;
+            if (compare(moving, list + child * element) >= 0) break;
+            memcpy(list + at * element, list + child * element, element);
+            at = child;
+        }
+        memcpy(list + at * element, moving, element);
     }
 }
 
@@ -6465,6 +6902,26 @@ static mrc_status mrc__params_grow(mrc_params *p) {
     return MRC_OK;
 }
 
+// Whether the name ends a word "norm" at `at`: "norm" after a dot, an underscore or at the start,
+// before a dot or at the end.
+static int mrc__norm_at(const char *name, const char *at) {
+    return (at == name || at[-1] == '.' || at[-1] == '_') && (!at[4] || at[4] == '.');
+}
+
+// Hugging Face's rule of what weight decay spares, by name in lower case: bias, layernorm, rmsnorm,
+// and the words norm and .._norm (transformers, Trainer.get_decay_parameter_names).
+static int mrc__name_spared(const char *name) {
+    static const char *const words[] = { "bias", "layernorm", "rmsnorm", "norm" };
+    for (const char *at = name; *at; at++) {
+        for (int w = 0; w < 4; w++) {
+            size_t n = 0;
+            while (words[w][n] && (at[n] | 32) == words[w][n]) n++;
+            if (!words[w][n] && (w < 3 || mrc__norm_at(name, at))) return 1;
+        }
+    }
+    return 0;
+}
+
 // packed_bytes 0: as large as its elements are.
 static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
                                   mrc_dtype dtype, int ndim, const size_t *shape,
@@ -6478,6 +6935,7 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     if (mrc__tensor_init(t, dtype, ndim, shape, &bytes)) return MRC_ERR_ARG;
     t->requires_grad = !packed_bytes;
     t->name = memcpy(t + 1, name, name_bytes);
+    t->no_decay = mrc__name_spared(t->name);
     t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
     if (!t->data) return MRC_ERR_MEM;
     params->list[params->n++] = t;
@@ -6804,10 +7262,11 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5)                  \
     OP(LINEAR,        linear,        1 << 0 | 1 << 1)                           \
     OP(QKV,           qkv,           1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(ATTENTION,     attention,     1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(GELU,          gelu,          1 << 0)                                    \
+    OP(ATTENTION,     attention,     0x3f)                                      \
+    OP(ACTIVATION,    activation,    1 << 0)                                    \
     OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1)                           \
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
+    OP(ADD,           add,           1 << 2 | 1 << 3)                           \
     OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
     OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
     OP(GRU,           gru,           0x3ff | MRC__OUT)                          \
@@ -6834,9 +7293,9 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; } linear;
+        struct { mrc_act act; } linear, activation;
         struct { double eps; } layer_norm;
-        struct { mrc_mask mask; } dropout;
+        struct { mrc_mask mask; } dropout, add;
         struct { mrc_mask mask; double eps; } add_norm;
         struct { mrc_mask mask; size_t heads, max_length; } attention;
         struct { int32_t word_padding, position_padding; } embedding;
@@ -7234,12 +7693,57 @@ MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = 
 //==============================================================================
 // >>op.common   what the kernels of several ops share
 //==============================================================================
-// Shared by kernels of every type: double inside, rounded once.
+// Activations, shared by kernels of every type: double inside, rounded once.
 static double mrc__gelu(double x) { return x * (0.5 * (1.0 + erf(x * 0.70710678118654752440))); }
 
 static double mrc__gelu_slope(double x) {
     double Phi = 0.5 * (1.0 + erf(x * 0.70710678118654752440));
     return Phi + x * (0.39894228040143267794 * exp(-0.5 * x * x));
+}
+
+static double mrc__act(mrc_act act, double x) {
+    switch (act) {
+    case MRC_ACT_GELU:      return mrc__gelu(x);
+    case MRC_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(0.79788456080286535588
+                                                       * (x + 0.044715 * x * x * x)));
+    case MRC_ACT_RELU:      return x > 0 ? x : x < 0 ? 0 : x;           // NaN stays NaN
+    case MRC_ACT_TANH:      return tanh(x);
+    case MRC_ACT_SILU:      return x / (1 + exp(-x));
+    case MRC_ACT_NONE:
+    case MRC_ACT_COUNT:     break;
+    }
+    return x;
+}
+
+static double mrc__act_slope(mrc_act act, double x) {
+    double t, inner;
+    switch (act) {
+    case MRC_ACT_GELU:      return mrc__gelu_slope(x);
+    case MRC_ACT_GELU_TANH:
+        t = tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x));
+        inner = 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner;
+    case MRC_ACT_RELU:      return x > 0;
+    case MRC_ACT_TANH:      t = tanh(x); return 1 - t * t;
+    case MRC_ACT_SILU:      t = 1 / (1 + exp(-x)); return t * (1 + x * (1 - t));
+    case MRC_ACT_NONE:
+    case MRC_ACT_COUNT:     break;
+    }
+    return 1;
+}
+
+// A scalar of a host backend; 1 where there is none.
+static double mrc__scalar_of(mrc_in v) {
+    if (!v.data) return 1;
+    return v.dtype == MRC_DTYPE_F64 ? *(const double *)v.data : (double)*(const float *)v.data;
+}
+
+// 0 with an error for a value that is no activation.
+static int mrc__act_fits(mrc_ctx *ctx, const char *op, mrc_act act) {
+    if ((unsigned)act < MRC_ACT_COUNT) return 1;
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: unknown activation %d (expected 0 to %d)", op, (int)act,
+              MRC_ACT_COUNT - 1);
+    return 0;
 }
 #endif // core pass
 
@@ -7402,7 +7906,7 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
             }
             z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
-            MRC__T(put)(a->y, r, o, a->act == MRC_ACT_GELU ? mrc__gelu(z) : z);
+            MRC__T(put)(a->y, r, o, mrc__act(a->act, z));
         }
     }
     return MRC_OK;
@@ -7410,12 +7914,12 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
 
 // dz over the saved z; without an activation dy is dz.
 static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
-    if (a->act != MRC_ACT_GELU) return a->dy;
+    if (a->act == MRC_ACT_NONE) return a->dy;
     const mrc_in z = { a->z.dtype, a->z.ld, a->z.data };
     for (size_t r = 0; r < a->n; r++) {
         for (size_t o = 0; o < a->out; o++) {
             // forward was: y = act(z)
-            double slope = mrc__gelu_slope(MRC__T(at)(z, r, o));
+            double slope = mrc__act_slope(a->act, MRC__T(at)(z, r, o));
             MRC__T(put)(a->z, r, o, MRC__T(at)(a->dy, r, o) * slope);
         }
     }
@@ -7461,9 +7965,9 @@ static size_t mrc__weight_columns(const mrc_tensor *w) {
 
 // y = act(z), from the saved z.
 static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
-    mrc_gelu_fwd_args a = { .n = node->out->numel, .x = mrc__in(node->saved[0]),
-                            .y = mrc__out(node->out) };
-    return MRC__RUN(ctx, node->out->dtype, gelu_fwd, &a);
+    mrc_activation_fwd_args a = { .n = node->out->numel, .act = node->attr.linear.act,
+                                  .x = mrc__in(node->saved[0]), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
@@ -7480,6 +7984,7 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
                               bias->numel, weight->shape[0]);
     }
+    if (!mrc__act_fits(ctx, "linear", act)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, weight)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
     memcpy(shape, x->shape, sizeof shape);
@@ -7633,25 +8138,31 @@ static mrc_status mrc__qkv_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
-// >>op.gelu
-//   y  = x * Phi(x),  Phi(x) = (1 + erf(x / sqrt 2)) / 2
-//   dx = dy * (Phi(x) + x * phi(x)),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
+// >>op.activation
+//   gelu       y = x Phi(x)                          Phi(x) = (1 + erf(x / sqrt 2)) / 2
+//   gelu_tanh  y = x (1 + tanh(u)) / 2               u = sqrt(2 / pi) (x + 0.044715 x^3)
+//   relu       y = max(x, 0)
+//   tanh       y = tanh(x)
+//   silu       y = x / (1 + exp(-x))
+//   dx = dy * y'(x)
 //
-// Any shape.  Saves nothing.  The erf form: hidden_act "gelu" of HF.  "gelu_new" (tanh) is another
-// function and differs by up to 5e-4; checkpoints of one must not be run with the other.
+// Any shape.  Saves nothing: backward reads x.  "gelu" and "gelu_new" (gelu_tanh) of HF differ by
+// up to 5e-4: a checkpoint of one must not be run with the other.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
-static mrc_status MRC__T(gelu_fwd)(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+static mrc_status MRC__T(activation_fwd)(mrc_backend *be, const mrc_activation_fwd_args *a) {
     (void)be;
-    for (size_t i = 0; i < a->n; i++) MRC__T(put)(a->y, 0, i, mrc__gelu(MRC__T(at)(a->x, 0, i)));
+    for (size_t i = 0; i < a->n; i++) {
+        MRC__T(put)(a->y, 0, i, mrc__act(a->act, MRC__T(at)(a->x, 0, i)));
+    }
     return MRC_OK;
 }
 
-static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+static mrc_status MRC__T(activation_bwd)(mrc_backend *be, const mrc_activation_bwd_args *a) {
     (void)be;
     for (size_t i = 0; i < a->n; i++) {
-        // forward was: y = x * Phi(x)
-        double slope = mrc__gelu_slope(MRC__T(at)(a->x, 0, i));
+        // forward was: y = act(x)
+        double slope = mrc__act_slope(a->act, MRC__T(at)(a->x, 0, i));
         MRC__T(put)(a->dx, 0, i, MRC__T(at)(a->dy, 0, i) * slope);
     }
     return MRC_OK;
@@ -7659,26 +8170,30 @@ static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
-static mrc_status mrc__gelu_forward(mrc_ctx *ctx, mrc_node *node) {
+static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    mrc_gelu_fwd_args a = { .n = x->numel, .x = mrc__in(x), .y = mrc__out(node->out) };
-    return MRC__RUN(ctx, x->dtype, gelu_fwd, &a);
+    mrc_activation_fwd_args a = { .n = x->numel, .act = node->attr.activation.act,
+                                  .x = mrc__in(x), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, x->dtype, activation_fwd, &a);
 }
 
-MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x) {
-    if (!ctx || !x) return NULL;
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_GELU, &x, 1);
+MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
+    if (!ctx || !x || !mrc__act_fits(ctx, "activation", act)) return NULL;
+    if (act == MRC_ACT_NONE) return x;
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
-    node->remake = mrc__gelu_forward;
+    node->attr.activation.act = act;
+    node->remake = mrc__activation_forward;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
-static mrc_status mrc__gelu_backward(mrc_ctx *ctx, mrc_node *node) {
+static mrc_status mrc__activation_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
     MRC__TRY(mrc__need(ctx, x));
-    mrc_gelu_bwd_args a = { .n = x->numel, .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
+    mrc_activation_bwd_args a = { .n = x->numel, .act = node->attr.activation.act,
+                                  .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    return MRC__RUN(ctx, x->dtype, gelu_bwd, &a);
+    return MRC__RUN(ctx, x->dtype, activation_bwd, &a);
 }
 #endif
 
@@ -7813,7 +8328,7 @@ static double MRC__T(kept)(const mrc_mask *mask, uint32_t head, uint32_t sequenc
     return u[f % 4] < mask->threshold ? 0 : mask->scale;
 }
 
-static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
+static mrc_status MRC__T(dropout_fwd)(mrc_backend *be, const mrc_dropout_args *a) {
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     (void)be;
     for (size_t s = 0; s < a->n_sequences; s++) {
@@ -7827,6 +8342,9 @@ static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
         }
     }
     return MRC_OK;
+}
+static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a) {
+    return MRC__T(dropout_fwd)(be, a);
 }
 #endif
 
@@ -7897,35 +8415,36 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
 //
-// qkv (N, 3 A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
-// T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
+// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so
+// no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
 // has gradient 0.  Pads are queries as any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // One head of one sequence: its first row and length, its columns, and what its masks count.
 typedef struct MRC__T(span) {
-    size_t   first, length, keys, head, d, width;       // width: A D
+    size_t   first, length, keys, head, d;
     uint32_t sequence;
 } MRC__T(span);
 
 static MRC__T(span) MRC__T(span_of)(mrc_in cu_seqlens, mrc_in real_len, mrc_in sequence_index,
-                                    size_t s, size_t head, size_t heads, size_t d) {
+                                    size_t s, size_t head, size_t d) {
     const int32_t *cu = cu_seqlens.data, *real = real_len.data, *index = sequence_index.data;
     return (MRC__T(span)){ (size_t)cu[s], (size_t)(cu[s + 1] - cu[s]), (size_t)real[s], head, d,
-                           heads * d, (uint32_t)index[s] };
+                           (uint32_t)index[s] };
 }
 
-// Element e of row i's query, key or value (0, 1, 2).
-static double MRC__T(part)(mrc_in qkv, const MRC__T(span) *q, size_t part, size_t i, size_t e) {
-    return MRC__T(at)(qkv, q->first + i, part * q->width + q->head * q->d + e);
+// Element e of row i of this head's queries, keys or values.
+static double MRC__T(part)(mrc_in m, const MRC__T(span) *q, size_t i, size_t e) {
+    return MRC__T(at)(m, q->first + i, q->head * q->d + e);
 }
 
 // s[j] of query i, by key.
-static void MRC__T(scores)(mrc_in qkv, double scale, const MRC__T(span) *q, size_t i, double *s) {
+static void MRC__T(scores)(mrc_in queries, mrc_in keys, double scale, const MRC__T(span) *q,
+                           size_t i, double *s) {
     for (size_t j = 0; j < q->keys; j++) {
         double dot = 0;
         for (size_t e = 0; e < q->d; e++) {
-            dot += MRC__T(part)(qkv, q, 0, i, e) * MRC__T(part)(qkv, q, 1, j, e);
+            dot += MRC__T(part)(queries, q, i, e) * MRC__T(part)(keys, q, j, e);
         }
         s[j] = dot * scale;
     }
@@ -7937,7 +8456,7 @@ static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, s
 
 static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *q, size_t i) {
     double max = -HUGE_VAL, sum = 0, *w = a->workspace;
-    MRC__T(scores)(a->qkv, a->scale, q, i, w);
+    MRC__T(scores)(a->q, a->k, a->scale, q, i, w);
     for (size_t j = 0; j < q->keys; j++) max = fmax(max, w[j]);
     for (size_t j = 0; j < q->keys; j++) sum += exp(w[j] - max);
     double lse = q->keys ? max + log(sum) : 0;
@@ -7947,7 +8466,7 @@ static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *
     }
     for (size_t e = 0; e < q->d; e++) {
         double y = 0;
-        for (size_t j = 0; j < q->keys; j++) y += w[j] * MRC__T(part)(a->qkv, q, 2, j, e);
+        for (size_t j = 0; j < q->keys; j++) y += w[j] * MRC__T(part)(a->v, q, j, e);
         MRC__T(put)(a->y, q->first + i, q->head * q->d + e, y);
     }
 }
@@ -7960,10 +8479,11 @@ static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attenti
 
 static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
     (void)be;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (size_t head = 0; head < a->heads; head++) {
             MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index, s,
-                                             head, a->heads, a->d);
+                                             head, a->d);
             for (size_t i = 0; i < q.length; i++) MRC__T(attend)(a, &q, i);
         }
     }
@@ -7975,7 +8495,7 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
                                double *p, double *dp, double *sum) {
     double mean = 0, lse = MRC__T(at)(a->lse, q->head, q->first + i);
     double *dq = sum, *dk = dq + q->length * q->d, *dv = dk + q->length * q->d;
-    MRC__T(scores)(a->qkv, a->scale, q, i, p);
+    MRC__T(scores)(a->q, a->k, a->scale, q, i, p);
     for (size_t j = 0; j < q->keys; j++) {
         // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
         double m = MRC__T(weight_kept)(&a->mask, q, i, j);
@@ -7983,7 +8503,7 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
         dp[j] = 0;
         for (size_t e = 0; e < q->d; e++) {
             double dy = MRC__T(at)(a->dy, q->first + i, q->head * q->d + e);
-            dp[j] += m * dy * MRC__T(part)(a->qkv, q, 2, j, e);
+            dp[j] += m * dy * MRC__T(part)(a->v, q, j, e);
             dv[j * q->d + e] += m * p[j] * dy;
         }
         mean += p[j] * dp[j];
@@ -7991,8 +8511,8 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
     for (size_t j = 0; j < q->keys; j++) {
         double ds = p[j] * (dp[j] - mean) * a->scale;
         for (size_t e = 0; e < q->d; e++) {
-            dq[i * q->d + e] += ds * MRC__T(part)(a->qkv, q, 1, j, e);
-            dk[j * q->d + e] += ds * MRC__T(part)(a->qkv, q, 0, i, e);
+            dq[i * q->d + e] += ds * MRC__T(part)(a->k, q, j, e);
+            dk[j * q->d + e] += ds * MRC__T(part)(a->q, q, i, e);
         }
     }
 }
@@ -8005,17 +8525,19 @@ static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attenti
 
 static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
-    if (!a->dqkv.data || a->n == 0) return MRC_OK;      // without rows there is no workspace
+    const mrc_out outs[3] = { a->dq, a->dk, a->dv };
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
+    if (a->n == 0) return MRC_OK;                       // without rows there is no workspace
     double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
     for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
         MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
-                                         k / a->heads, k % a->heads, a->heads, a->d);
+                                         k / a->heads, k % a->heads, a->d);
         size_t third = q.length * q.d;
         for (size_t e = 0; e < 3 * third; e++) sum[e] = 0;
         for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, sum);
         for (size_t e = 0; e < 3 * third; e++) {
-            MRC__T(put)(a->dqkv, q.first + e % third / q.d,
-                        e / third * q.width + q.head * q.d + e % q.d, sum[e]);
+            MRC__T(put)(outs[e / third], q.first + e % third / q.d, q.head * q.d + e % q.d,
+                        sum[e]);
         }
     }
     return MRC_OK;
@@ -8023,53 +8545,95 @@ static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *qkv, size_t heads, double p,
-                                 uint32_t site, const mrc_batch *batch) {
-    mrc_mask mask;
-    if (!ctx || !qkv || !batch || !batch->real_len) return NULL;
-    if (!mrc__rows_fit(ctx, "attention", qkv, batch)) return NULL;
-    if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
-    size_t columns = qkv->shape[1];
-    if (heads == 0 || columns == 0 || columns % 3 || columns / 3 % heads) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "attention: qkv has %zu columns, not three times "
-                              "a multiple of %zu heads", columns, heads);
+// The columns of q, k, v within their tensors: one tensor for all three holds them side by side.
+static int mrc__attention_fits(mrc_ctx *ctx, mrc_tensor *const qkv[3], size_t heads,
+                               const mrc_batch *batch, size_t *width) {
+    const int fused = qkv[0] == qkv[1] && qkv[1] == qkv[2];
+    for (int k = 0; k < 3; k++) {
+        if (!mrc__rows_fit(ctx, "attention", qkv[k], batch)) return 0;
     }
-    mrc_tensor *in[] = { qkv, batch->cu_seqlens, batch->real_len, batch->sequence_index };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 4);
-    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(qkv->dtype),
-                                heads * qkv->shape[0]) != MRC_OK) return NULL;
+    const size_t columns = qkv[0]->shape[1];
+    *width = fused ? columns / 3 : columns;
+    if (heads == 0 || columns == 0 || *width % heads || (fused && columns % 3)
+        || qkv[1]->shape[1] != columns || qkv[2]->shape[1] != columns
+        || qkv[1]->dtype != qkv[0]->dtype || qkv[2]->dtype != qkv[0]->dtype) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "attention: queries, keys, values have %zu, %zu, %zu columns "
+                  "(expected one number for each, a multiple of %zu heads; or one tensor of three "
+                  "times that)", columns, qkv[1]->shape[1], qkv[2]->shape[1], heads);
+        return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch) {
+    mrc_mask mask;
+    size_t width;
+    if (!ctx || !q || !k || !v || !batch || !batch->real_len) return NULL;
+    mrc_tensor *in[] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
+    if (!mrc__attention_fits(ctx, in, heads, batch, &width)) return NULL;
+    if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 6);
+    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(q->dtype),
+                                heads * q->shape[0]) != MRC_OK) return NULL;
     node->attr.attention.mask = mask;
     node->attr.attention.heads = heads;
     node->attr.attention.max_length = batch->max_length;
-    const size_t shape[2] = { qkv->shape[0], columns / 3 };
-    return mrc__apply(ctx, node, qkv->dtype, 2, shape);
+    const size_t shape[2] = { q->shape[0], width };
+    return mrc__apply(ctx, node, q->dtype, 2, shape);
+}
+
+// Input k of q, k, v; of one tensor for all three its k-th third.
+static mrc_in mrc__attention_in(const mrc_node *node, size_t k) {
+    mrc_in m = mrc__in(node->in[k]);
+    if (node->in[0] == node->in[1] && node->in[1] == node->in[2]) {
+        m.data = (const char *)m.data + k * node->out->shape[1] * mrc_dtype_bytes(m.dtype);
+    }
+    return m;
 }
 
 static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_attention_fwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[2]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
-        .mask = node->attr.attention.mask, .qkv = mrc__in(node->in[0]),
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
-        .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out),
+        .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
+        .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
+        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
+        .sequence_index = mrc__in(node->in[5]), .y = mrc__out(node->out),
         .lse = mrc__out(node->saved[0]) };
     a.lse.ld = a.n;
     return MRC__RUN(ctx, node->out->dtype, attention_fwd, &a);
 }
 
+// Where the gradients go; of one tensor for all three each has its third, written once.
+static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc_out to[3]) {
+    const int fused = node->in[0] == node->in[1] && node->in[1] == node->in[2];
+    for (size_t k = 0; k < 3; k++) {
+        if (k && fused) to[k] = to[0];
+        else MRC__TRY(mrc_grad_target(ctx, node->in[k], &to[k]));
+    }
+    const size_t bytes = node->out->shape[1] * mrc_dtype_bytes(node->out->dtype);
+    for (size_t k = 1; fused && to[0].data && k < 3; k++) {
+        to[k].data = (char *)to[0].data + k * bytes;
+    }
+    return MRC_OK;
+}
+
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
-    MRC__TRY(mrc__need(ctx, node->in[0]));
+    mrc_out to[3];
+    for (size_t k = 0; k < 3; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
+    MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[2]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
-        .mask = node->attr.attention.mask, .qkv = mrc__in(node->in[0]),
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
-        .sequence_index = mrc__in(node->in[3]), .lse = mrc__in(node->saved[0]),
-        .dy = mrc__dy(ctx, node) };
+        .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
+        .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
+        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
+        .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
+        .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
     a.lse.ld = a.n;
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dqkv));
     return MRC__RUN(ctx, node->out->dtype, attention_bwd, &a);
 }
 #endif
@@ -8198,6 +8762,87 @@ static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dweight));
     MRC__TRY(mrc_grad_target(ctx, node->in[3], &a.dbias));
     return MRC__RUN(ctx, node->out->dtype, add_norm_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.add
+//   y = residual + dropout(x)      dx = mask * dy      dresidual = dy
+//
+// x, residual (N, H) -> y (N, H): the end of each half of a pre-norm layer.  Saves nothing.  x and
+// residual may be one tensor.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(add_fwd)(mrc_backend *be, const mrc_add_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (uint32_t i = 0; i < a->h; i++) {
+                double keep = MRC__T(kept)(&a->mask, 0, (uint32_t)index[s], (uint32_t)(r - cu[s]),
+                                           i);
+                double x = keep > 0 ? MRC__T(at)(a->x, (size_t)r, i) * keep : 0;
+                MRC__T(put)(a->y, (size_t)r, i, x + MRC__T(at)(a->residual, (size_t)r, i));
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
+    // forward was: y = residual + dropout(x)
+    const mrc_dropout_args masked = { .n = a->n, .n_sequences = a->n_sequences, .h = a->h,
+                                      .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+                                      .sequence_index = a->sequence_index, .from = a->dy,
+                                      .to = a->dx };
+    if (a->dx.data) MRC__TRY(MRC__T(dropout_bwd)(be, &masked));
+    for (size_t r = 0; a->dresidual.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->h; i++) MRC__T(put)(a->dresidual, r, i, MRC__T(at)(a->dy, r, i));
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
+                           uint32_t site, const mrc_batch *batch) {
+    mrc_mask mask;
+    if (!ctx || !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index) {
+        return NULL;
+    }
+    if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
+        return NULL;
+    }
+    if (!mrc__mask_init(ctx, "add", &mask, p, site)) return NULL;
+    if (residual->shape[1] != x->shape[1] || residual->dtype != x->dtype) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "add: x has %zu columns of %s, residual %zu of "
+                              "%s", x->shape[1], mrc_dtype_name(x->dtype), residual->shape[1],
+                              mrc_dtype_name(residual->dtype));
+    }
+    mrc_tensor *in[] = { x, residual, batch->cu_seqlens, batch->sequence_index };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD, in, 4);
+    if (!node) return NULL;
+    node->attr.add.mask = mask;
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__add_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_add_fwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
+                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
+                           .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
+                           .cu_seqlens = mrc__in(node->in[2]),
+                           .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, add_fwd, &a);
+}
+
+static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_add_bwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
+                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
+                           .cu_seqlens = mrc__in(node->in[2]),
+                           .sequence_index = mrc__in(node->in[3]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
+    return MRC__RUN(ctx, node->out->dtype, add_bwd, &a);
 }
 #endif
 
@@ -9134,6 +9779,55 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.vector   fill, axpby, fold: kernels on plain arrays, without a node
+//   fill   y = value
+//   axpby  y = alpha scale x + beta y
+//   fold   y = ((p_0 + p_1) + p_2) + ..    one rounding a sum, in this order: never reassociated
+//==============================================================================
+#if defined(MRC__PASS_NAIVE)
+static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
+    mrc_out y = a->y;
+    (void)be;
+    y.accumulate = 0;
+    for (size_t i = 0; i < a->n; i++) MRC__T(put)(y, 0, i, a->value);
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
+    const double alpha = a->alpha * mrc__scalar_of(a->scale);
+    const int half = mrc__is_half(a->y.dtype);
+    (void)be;
+    if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
+    for (size_t i = 0; i < a->n; i++) {
+        double y = a->beta == 0 ? 0 : a->beta * MRC__T(peek)(a->y, 0, i);
+        if (alpha > 0 || alpha < 0) y += alpha * MRC__T(at)(a->x, 0, i);
+        if (half && a->x.dtype == MRC_DTYPE_F32) {
+            const float one = (float)y;
+            mrc__narrow(a->y.dtype, (uint16_t *)a->y.data + i, &one, 1);
+        } else {
+            MRC__T(put)((mrc_out){ a->y.dtype, a->y.ld, a->y.data, 0 }, 0, i, y);
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#if defined(MRC__PASS_NAIVE) && !MRC__MIXED
+static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
+    MRC__REAL *y = a->y.data;
+    (void)be;
+    for (size_t i = 0; i < a->n; i++) {
+        size_t k = 0;
+        MRC__REAL sum = a->y.accumulate ? y[i] : 0;
+        if (!a->y.accumulate && a->n_parts) sum = ((const MRC__REAL *)a->parts.data)[i], k = 1;
+        for (; k < a->n_parts; k++) sum += ((const MRC__REAL *)a->parts.data)[k * a->parts.ld + i];
+        y[i] = sum;
+    }
+    return MRC_OK;
+}
+#endif
+
+//==============================================================================
 // >>op.optim   the optimizer's kernels: no nodes, run by mrc_optimizer_step()
 //   norm = sqrt(sum over all gradients of g^2) / s     clip = min(1, max_norm / (norm + 1e-6)) / s,
 //   s: the loss scale, or 1
@@ -9442,50 +10136,24 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
     return MRC_OK;
 }
 
-MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
-    mrc_kernels *k = &be->kernels[dtype];
-    k->gemm              = MRC__T(gemm);
-    k->embedding_fwd     = MRC__T(embedding_fwd);
-    k->embedding_bwd     = MRC__T(embedding_bwd);
-    k->qkv_fwd           = MRC__T(qkv_fwd);
-    k->qkv_bwd           = MRC__T(qkv_bwd);
-    k->attention_fwd     = MRC__T(attention_fwd);
-    k->attention_bwd     = MRC__T(attention_bwd);
-    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
-    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
-    k->add_norm_fwd      = MRC__T(add_norm_fwd);
-    k->add_norm_bwd      = MRC__T(add_norm_bwd);
-    k->lstm_fwd          = MRC__T(lstm_fwd);
-    k->lstm_bwd          = MRC__T(lstm_bwd);
-    k->lstm_fwd_workspace = MRC__T(lstm_fwd_workspace);
-    k->lstm_bwd_workspace = MRC__T(lstm_bwd_workspace);
-#if !MRC__MIXED
-    k->grad_norm         = MRC__T(grad_norm);
-    k->adamw             = MRC__T(adamw);
-    k->adamp             = MRC__T(adamp);
-    k->sgd               = MRC__T(sgd);
-    k->ema               = MRC__T(ema);
-    k->perturb           = MRC__T(perturb);
+#define MRC__FILL_NONE(name)
+#define MRC__FILL_ALL(name)   k->name = MRC__T(name);
+#define MRC__FILL_QUERY(name) MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
+#if MRC__MIXED
+#define MRC__FILL_OWN(name)
+#else
+#define MRC__FILL_OWN(name)   MRC__FILL_ALL(name)
 #endif
-    k->gru_fwd           = MRC__T(gru_fwd);
-    k->gru_bwd           = MRC__T(gru_bwd);
-    k->gru_fwd_workspace = MRC__T(gru_fwd_workspace);
-    k->gru_bwd_workspace = MRC__T(gru_bwd_workspace);
-    k->unfold_fwd        = MRC__T(unfold_fwd);
-    k->unfold_bwd        = MRC__T(unfold_bwd);
-    k->symmetric_kl_fwd  = MRC__T(symmetric_kl_fwd);
-    k->symmetric_kl_bwd  = MRC__T(symmetric_kl_bwd);
-    k->linear_fwd        = MRC__T(linear_fwd);
-    k->linear_bwd        = MRC__T(linear_bwd);
-    k->gelu_fwd          = MRC__T(gelu_fwd);
-    k->gelu_bwd          = MRC__T(gelu_bwd);
-    k->layer_norm_fwd    = MRC__T(layer_norm_fwd);
-    k->layer_norm_bwd    = MRC__T(layer_norm_bwd);
-    k->dropout_fwd       = MRC__T(dropout);
-    k->dropout_bwd       = MRC__T(dropout);
-    k->cross_entropy_fwd = MRC__T(cross_entropy_fwd);
-    k->cross_entropy_bwd = MRC__T(cross_entropy_bwd);
+MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
+    mrc_kernels *k = &be->kernels[dtype];
+#define MRC_X(name, naive, cpu, flops) MRC__FILL_##naive(name)
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
 }
+#undef MRC__FILL_NONE
+#undef MRC__FILL_ALL
+#undef MRC__FILL_QUERY
+#undef MRC__FILL_OWN
 #endif
 
 #ifdef MRC__PASS_CORE
@@ -9598,10 +10266,10 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->free = mrc__host_free;
     be->upload = mrc__host_copy;
     be->download = mrc__host_copy;
-    mrc__naive_fill_f32(be, MRC_DTYPE_F32);
-    mrc__naive_fill_f64(be, MRC_DTYPE_F64);
-    mrc__naive_fill_f16(be, MRC_DTYPE_F16);
-    mrc__naive_fill_bf16(be, MRC_DTYPE_BF16);
+    mrc__naive_fill_table_f32(be, MRC_DTYPE_F32);
+    mrc__naive_fill_table_f64(be, MRC_DTYPE_F64);
+    mrc__naive_fill_table_f16(be, MRC_DTYPE_F16);
+    mrc__naive_fill_table_bf16(be, MRC_DTYPE_BF16);
     *out = be;
     return MRC_OK;
 }
@@ -9811,24 +10479,63 @@ MRC__INLINE MRC__T(vec) MRC__T(normal)(MRC__T(vec) x, MRC__T(vec) *density) {
 }
 #endif
 
-// GELU and its gradient over n elements.  Not inlined: linear_fwd and gelu_fwd must agree bitwise.
-MRC__ALONE MRC__T(gelu_span)(const MRC__REAL *x, MRC__REAL *y, size_t n) {
-    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
-        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
-        MRC__T(store_n)(y + i, v * MRC__T(normal)(v, &density), n - i);
-    }
+// u of GELU_TANH, and *slope its derivative.
+MRC__INLINE MRC__T(vec) MRC__T(gelu_inner)(MRC__T(vec) x, MRC__T(vec) *slope) {
+    const MRC__REAL c = (MRC__REAL)0.79788456080286535588, d = (MRC__REAL)0.044715;
+    *slope = c + x * x * (3 * c * d);
+    return x * (c + x * x * (c * d));
 }
 
-MRC__ALONE MRC__T(gelu_bwd_span)(const MRC__REAL *x, const MRC__REAL *dy, MRC__REAL *dx, size_t n,
-                                 int accumulate) {
-    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
-        // forward was: y = x * Phi(x)
-        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
-        MRC__T(vec) slope = MRC__T(normal)(v, &density);
-        slope = slope + v * density;
-        MRC__T(write_n)(dx + i, MRC__T(load_n)(dy + i, n - i) * slope, n - i, accumulate);
+// y = act(x) and dx = dy act'(x) over n elements; dx may be x.  Not inlined: linear_fwd and
+// activation_fwd must agree bitwise.
+#define MRC__ACT_LOOP(body)                                                                 \
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {                                         \
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), t, y;                                 \
+        (void)t;                                                                            \
+        body;                                                                               \
+        MRC__T(store_n)(to + i, y, n - i);                                                  \
     }
+#define MRC__ACT_BWD_LOOP(body)                                                             \
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {                                         \
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), t, slope;                             \
+        (void)t;                                                                            \
+        body;                                                                               \
+        MRC__T(write_n)(dx + i, MRC__T(load_n)(dy + i, n - i) * slope, n - i, accumulate);  \
+    }
+MRC__ALONE MRC__T(act_span)(mrc_act act, const MRC__REAL *x, MRC__REAL *to, size_t n) {
+    const MRC__REAL half = (MRC__REAL)0.5;
+    const MRC__T(vec) zero = {0};
+    if (act == MRC_ACT_GELU) MRC__ACT_LOOP(y = v * MRC__T(normal)(v, &t))
+    if (act == MRC_ACT_GELU_TANH) {
+        MRC__ACT_LOOP(y = half * v * (1 + MRC__T(tanh)(MRC__T(gelu_inner)(v, &t))))
+    }
+    if (act == MRC_ACT_RELU) MRC__ACT_LOOP(y = MRC__T(select)((MRC__T(ivec))(v < zero), zero, v))
+    if (act == MRC_ACT_TANH) MRC__ACT_LOOP(y = MRC__T(tanh)(v))
+    if (act == MRC_ACT_SILU) MRC__ACT_LOOP(y = v * MRC__T(sigmoid)(v))
 }
+
+MRC__ALONE MRC__T(act_bwd_span)(mrc_act act, const MRC__REAL *x, const MRC__REAL *dy,
+                                MRC__REAL *dx, size_t n, int accumulate) {
+    const MRC__REAL half = (MRC__REAL)0.5;
+    const MRC__T(vec) zero = {0}, one = zero + 1;
+    // forward was: y = x * Phi(x)
+    if (act == MRC_ACT_GELU) MRC__ACT_BWD_LOOP(slope = MRC__T(normal)(v, &t); slope += v * t)
+    // forward was: y = x (1 + tanh(u)) / 2
+    if (act == MRC_ACT_GELU_TANH) {
+        MRC__ACT_BWD_LOOP(
+            MRC__T(vec) inner; t = MRC__T(tanh)(MRC__T(gelu_inner)(v, &inner));
+            slope = half * (1 + t) + half * v * (1 - t * t) * inner)
+    }
+    if (act == MRC_ACT_RELU) {
+        MRC__ACT_BWD_LOOP(slope = MRC__T(select)((MRC__T(ivec))(v > zero), one, zero))
+    }
+    if (act == MRC_ACT_TANH) MRC__ACT_BWD_LOOP(t = MRC__T(tanh)(v); slope = 1 - t * t)
+    // forward was: y = x sigmoid(x)
+    if (act == MRC_ACT_SILU) MRC__ACT_BWD_LOOP(t = MRC__T(sigmoid)(v);
+                                               slope = t * (1 + v * (1 - t)))
+}
+#undef MRC__ACT_LOOP
+#undef MRC__ACT_BWD_LOOP
 
 #if MRC__F32 && defined(__x86_64__)
 #define MRC__PHILOX_VECTOR
@@ -10120,9 +10827,10 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
     }
 }
 
-// What a linear layer does to a finished block: z += bias, y = gelu(z) where there is one.
+// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.
 typedef struct MRC__T(finish) {
     const MRC__REAL *bias;
+    mrc_act act;
     MRC__REAL *y;                   // NULL: z is the result
     size_t ld;
 } MRC__T(finish);
@@ -10135,7 +10843,7 @@ MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, 
             MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
             MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
         }
-        if (f->y) MRC__T(gelu_span)(to + begin, f->y + r * f->ld + begin, end - begin);
+        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
     }
 }
 
@@ -10403,7 +11111,7 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_ops   linear, qkv, gelu, layer_norm, add_norm, dropout, embedding, the optimizer
+// >>impl.cpu_ops   linear, qkv, activation, norms, dropout, add, embedding, unfold
 //
 // Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
 // COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
@@ -10494,11 +11202,12 @@ MRC__TARGET static void MRC__T(finish_task)(void *arg, size_t task, size_t worke
 
 MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
     const mrc__host_backend *h = be->self;
-    const int gelu = a->act == MRC_ACT_GELU;
+    const int act = a->act != MRC_ACT_NONE;
     const mrc_gemm_args g = { .m = a->n, .n = a->out, .k = a->in, .b_transposed = 1, .a = a->x,
-                              .b = a->weight, .c = gelu && a->z.data ? a->z : a->y };
-    MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .y = gelu ? a->y.data : NULL,
-                                      .ld = a->y.ld }, .z = g.c, .n = a->n, .out = a->out };
+                              .b = a->weight, .c = act && a->z.data ? a->z : a->y };
+    MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .act = a->act,
+                                      .y = act ? a->y.data : NULL, .ld = a->y.ld },
+                               .z = g.c, .n = a->n, .out = a->out };
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
         return MRC__T(gemm_run)(be, &g, &job.f);
     }
@@ -10513,7 +11222,7 @@ MRC__TARGET static void MRC__T(linear_dz_task)(void *arg, size_t task, size_t wo
     (void)worker;
     for (size_t r = first; r < last; r++) {
         MRC__REAL *z = MRC__T(out_row)(a->z, r);
-        MRC__T(gelu_bwd_span)(z, MRC__T(row)(a->dy, r), z, a->out, 0);
+        MRC__T(act_bwd_span)(a->act, z, MRC__T(row)(a->dy, r), z, a->out, 0);
     }
 }
 
@@ -10521,7 +11230,7 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
     const mrc__host_backend *h = be->self;
     mrc_linear_bwd_args job = *a;
     mrc_in dz = a->dy;
-    if (a->act == MRC_ACT_GELU) {
+    if (a->act != MRC_ACT_NONE) {
         mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 2,
                       MRC__T(linear_dz_task), &job);
         dz = MRC__T(saved)(a->z);
@@ -10573,36 +11282,126 @@ MRC__TARGET static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd
     return MRC_OK;
 }
 
-// ---- gelu ----
+// ---- activation ----
 
-MRC__TARGET static void MRC__T(gelu_task)(void *arg, size_t task, size_t worker) {
-    const mrc_gelu_fwd_args *a = arg;
+MRC__TARGET static void MRC__T(activation_task)(void *arg, size_t task, size_t worker) {
+    const mrc_activation_fwd_args *a = arg;
     size_t i = task * MRC__CPU_CHUNK;
     (void)worker;
-    MRC__T(gelu_span)((const MRC__REAL *)a->x.data + i, (MRC__REAL *)a->y.data + i,
-                      mrc__min(a->n - i, MRC__CPU_CHUNK));
+    MRC__T(act_span)(a->act, (const MRC__REAL *)a->x.data + i, (MRC__REAL *)a->y.data + i,
+                     mrc__min(a->n - i, MRC__CPU_CHUNK));
 }
-MRC__TARGET static mrc_status MRC__T(gelu_fwd)(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+MRC__TARGET static mrc_status MRC__T(activation_fwd)(mrc_backend *be,
+                                                     const mrc_activation_fwd_args *a) {
     const mrc__host_backend *h = be->self;
-    mrc_gelu_fwd_args job = *a;
-    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2, MRC__T(gelu_task), &job);
+    mrc_activation_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2,
+                  MRC__T(activation_task), &job);
     return MRC_OK;
 }
 
-MRC__TARGET static void MRC__T(gelu_bwd_task)(void *arg, size_t task, size_t worker) {
-    const mrc_gelu_bwd_args *a = arg;
+MRC__TARGET static void MRC__T(activation_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_activation_bwd_args *a = arg;
     size_t i = task * MRC__CPU_CHUNK;
     (void)worker;
-    MRC__T(gelu_bwd_span)((const MRC__REAL *)a->x.data + i, (const MRC__REAL *)a->dy.data + i,
-                          (MRC__REAL *)a->dx.data + i, mrc__min(a->n - i, MRC__CPU_CHUNK),
-                          a->dx.accumulate);
+    MRC__T(act_bwd_span)(a->act, (const MRC__REAL *)a->x.data + i,
+                         (const MRC__REAL *)a->dy.data + i, (MRC__REAL *)a->dx.data + i,
+                         mrc__min(a->n - i, MRC__CPU_CHUNK), a->dx.accumulate);
 }
-MRC__TARGET static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+MRC__TARGET static mrc_status MRC__T(activation_bwd)(mrc_backend *be,
+                                                     const mrc_activation_bwd_args *a) {
     const mrc__host_backend *h = be->self;
-    mrc_gelu_bwd_args job = *a;
+    mrc_activation_bwd_args job = *a;
     if (!a->dx.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2, MRC__T(gelu_bwd_task),
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2,
+                  MRC__T(activation_bwd_task), &job);
+    return MRC_OK;
+}
+
+// ---- fill, axpby, fold ----
+
+MRC__TARGET static void MRC__T(fill_task)(void *arg, size_t task, size_t worker) {
+    const mrc_fill_args *a = arg;
+    MRC__REAL *y = (MRC__REAL *)a->y.data + task * MRC__CPU_CHUNK;
+    const MRC__REAL value = (MRC__REAL)a->value;
+    const size_t n = mrc__min(a->n - task * MRC__CPU_CHUNK, MRC__CPU_CHUNK);
+    (void)worker;
+    for (size_t i = 0; i < n; i++) y[i] = value;
+}
+MRC__TARGET static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_fill_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 8, MRC__T(fill_task), &job);
+    return MRC_OK;
+}
+
+// y = alpha x + beta y of one chunk: each of the three may be all that there is to do.
+MRC__TARGET static void MRC__T(axpby_span)(MRC__REAL alpha, const MRC__REAL *x, MRC__REAL beta,
+                                           const MRC__REAL *from, MRC__REAL *y, size_t n) {
+    const int reads_x = alpha > 0 || alpha < 0, reads_y = beta > 0 || beta < 0;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = {0};
+        if (reads_x) v = MRC__T(load_n)(x + i, n - i) * alpha;
+        if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta + v;
+        MRC__T(store_n)(y + i, v, n - i);
+    }
+}
+MRC__TARGET static void MRC__T(axpby_task)(void *arg, size_t task, size_t worker) {
+    const mrc_axpby_args *a = arg;
+    const size_t first = task * MRC__CPU_CHUNK, n = mrc__min(a->n - first, MRC__CPU_CHUNK);
+    const MRC__REAL *x = (const MRC__REAL *)a->x.data + first;
+    const MRC__REAL alpha = (MRC__REAL)(a->alpha * mrc__scalar_of(a->scale));
+    const MRC__REAL beta = (MRC__REAL)a->beta;
+    (void)worker;
+#if MRC__F32
+    float piece[256];
+    uint16_t *half = (uint16_t *)a->y.data + first;
+    for (size_t i = 0, m; mrc__is_half(a->y.dtype) && i < n; i += m) {
+        m = mrc__min(n - i, 256);
+        for (size_t k = 0; a->beta != 0 && k < m; k++) {
+            piece[k] = a->y.dtype == MRC_DTYPE_F16 ? mrc__from_f16(half[i + k])
+                                                   : mrc__from_bf16(half[i + k]);
+        }
+        MRC__T(axpby_span)(alpha, x + i, beta, piece, piece, m);
+        mrc__narrow(a->y.dtype, half + i, piece, m);
+    }
+    if (mrc__is_half(a->y.dtype)) return;
+#endif
+    MRC__REAL *y = (MRC__REAL *)a->y.data + first;
+    MRC__T(axpby_span)(alpha, x, beta, y, y, n);
+}
+MRC__TARGET static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_axpby_args job = *a;
+    if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 8, MRC__T(axpby_task),
                   &job);
+    return MRC_OK;
+}
+
+// Lanes are elements: the order of an element's sum is that of the parts.
+MRC__TARGET static void MRC__T(fold_task)(void *arg, size_t task, size_t worker) {
+    const mrc_fold_args *a = arg;
+    const size_t first = task * MRC__CPU_CHUNK, n = mrc__min(a->n - first, MRC__CPU_CHUNK);
+    const MRC__REAL *parts = (const MRC__REAL *)a->parts.data + first;
+    MRC__REAL *y = (MRC__REAL *)a->y.data + first;
+    const size_t begun = !a->y.accumulate && a->n_parts;
+    (void)worker;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) sum = {0};
+        if (a->y.accumulate) sum = MRC__T(load_n)(y + i, n - i);
+        else if (begun) sum = MRC__T(load_n)(parts + i, n - i);
+        for (size_t k = begun; k < a->n_parts; k++) {
+            sum = sum + MRC__T(load_n)(parts + k * a->parts.ld + i, n - i);
+        }
+        MRC__T(store_n)(y + i, sum, n - i);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_fold_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n * (a->n_parts + 1) / 8,
+                  MRC__T(fold_task), &job);
     return MRC_OK;
 }
 
@@ -10764,8 +11563,15 @@ MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
 
 // ---- dropout ----
 
-MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t worker) {
-    const mrc_dropout_args *a = arg;
+// to = dropout(from), or residual + dropout(from).
+typedef struct MRC__T(masking) {
+    size_t   n, h;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, from, residual;        // residual.data NULL: 0
+    mrc_out  to;
+} MRC__T(masking);
+MRC__TARGET static void MRC__T(masking_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(masking) *a = arg;
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS), s = 0;
     (void)worker;
@@ -10773,6 +11579,7 @@ MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t work
         s = mrc__cpu_sequence(cu, s, r);
         const uint32_t where[3] = { (uint32_t)r - (uint32_t)cu[s], (uint32_t)index[s], 0 };
         const MRC__REAL *from = MRC__T(row)(a->from, r);
+        const MRC__REAL *residual = a->residual.data ? MRC__T(row)(a->residual, r) : NULL;
         MRC__REAL *to = MRC__T(out_row)(a->to, r);
         for (size_t i = 0; i < a->h; i += MRC__T(COLS)) {
             MRC__T(vec) keep[2];
@@ -10780,16 +11587,44 @@ MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t work
             for (size_t k = 0, j = i; k < 2 && j < a->h; k++, j += MRC__T(LANES)) {
                 MRC__T(vec) v = MRC__T(load_n)(from + j, a->h - j) * keep[k];
                 v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v, (MRC__T(vec)){0});
+                if (residual) v = MRC__T(load_n)(residual + j, a->h - j) + v;
                 MRC__T(write_n)(to + j, v, a->h - j, a->to.accumulate);
             }
         }
     }
 }
-MRC__TARGET static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
+MRC__TARGET static void MRC__T(mask_rows)(mrc_backend *be, MRC__T(masking) job) {
     const mrc__host_backend *h = be->self;
-    mrc_dropout_args job = *a;
-    if (!a->to.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(dropout_task), &job);
+    if (!job.to.data) return;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(job.n), job.n * job.h / 8, MRC__T(masking_task),
+                  &job);
+}
+static mrc_status MRC__T(dropout_fwd)(mrc_backend *be, const mrc_dropout_args *a) {
+    MRC__T(mask_rows)(be, (MRC__T(masking)){
+        .n = a->n, .h = a->h, .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+        .sequence_index = a->sequence_index, .from = a->from, .to = a->to });
+    return MRC_OK;
+}
+static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a) {
+    return MRC__T(dropout_fwd)(be, a);
+}
+
+// ---- add ----
+
+static mrc_status MRC__T(add_fwd)(mrc_backend *be, const mrc_add_fwd_args *a) {
+    MRC__T(mask_rows)(be, (MRC__T(masking)){
+        .n = a->n, .h = a->h, .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+        .sequence_index = a->sequence_index, .from = a->x, .residual = a->residual, .to = a->y });
+    return MRC_OK;
+}
+static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
+    MRC__T(masking) job = { .n = a->n, .h = a->h, .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+                            .sequence_index = a->sequence_index, .from = a->dy, .to = a->dx };
+    // forward was: y = residual + dropout(x).  In the order of the outputs.
+    MRC__T(mask_rows)(be, job);
+    job.mask = (mrc_mask){ .scale = 1 };
+    job.to = a->dresidual;
+    MRC__T(mask_rows)(be, job);
     return MRC_OK;
 }
 
@@ -10898,8 +11733,62 @@ MRC__TARGET static mrc_status MRC__T(embedding_bwd)(mrc_backend *be,
     return MRC_OK;
 }
 
-// ---- the optimizer ----
+// ---- unfold ----
 
+typedef struct MRC__T(unfolding) {
+    const int32_t *cu;
+    size_t  n, in, size;
+    mrc_in  from;                   // x, or dy
+    mrc_out to;
+    int     backward;
+} MRC__T(unfolding);
+MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(unfolding) *u = arg;
+    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
+    const size_t half = u->size / 2;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(u->cu, s, r);
+        MRC__REAL *to = MRC__T(out_row)(u->to, r);
+        for (size_t k = 0; k < u->size; k++) {
+            // forward takes row r + k - half; backward is given by row r - k + half
+            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
+                         - (ptrdiff_t)(u->backward ? k : half);
+            int inside = at >= u->cu[s] && at < u->cu[s + 1];
+            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
+            for (size_t i = 0; i < u->in; i++) {
+                if (!u->backward) {
+                    to[i * u->size + k] = from ? from[i] : 0;
+                } else {
+                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
+                    to[i] = from ? before + from[i * u->size + k] : before;
+                }
+            }
+        }
+    }
+}
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_optim   the optimizer's kernels: tasks are chunks of 8192 elements of all tensors
+//==============================================================================
+#ifdef MRC__PASS_CPU
 // Tasks are chunks of all tensors in turn: the one that `task` is in, and where it begins.
 MRC__INLINE const mrc_optim_tensor *MRC__T(chunk)(const mrc_optim_tensor *list, size_t task,
                                                   size_t *begin, size_t *end) {
@@ -11236,57 +12125,6 @@ MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb
     }
     return MRC_OK;
 }
-
-// ---- unfold ----
-
-typedef struct MRC__T(unfolding) {
-    const int32_t *cu;
-    size_t  n, in, size;
-    mrc_in  from;                   // x, or dy
-    mrc_out to;
-    int     backward;
-} MRC__T(unfolding);
-MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
-    const MRC__T(unfolding) *u = arg;
-    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
-    const size_t half = u->size / 2;
-    size_t s = 0;
-    (void)worker;
-    for (size_t r = first; r < last; r++) {
-        s = mrc__cpu_sequence(u->cu, s, r);
-        MRC__REAL *to = MRC__T(out_row)(u->to, r);
-        for (size_t k = 0; k < u->size; k++) {
-            // forward takes row r + k - half; backward is given by row r - k + half
-            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
-                         - (ptrdiff_t)(u->backward ? k : half);
-            int inside = at >= u->cu[s] && at < u->cu[s + 1];
-            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
-            for (size_t i = 0; i < u->in; i++) {
-                if (!u->backward) {
-                    to[i * u->size + k] = from ? from[i] : 0;
-                } else {
-                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
-                    to[i] = from ? before + from[i * u->size + k] : before;
-                }
-            }
-        }
-    }
-}
-static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
-                  MRC__T(unfold_task), &u);
-    return MRC_OK;
-}
-static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
-    if (!a->dx.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
-                  MRC__T(unfold_task), &u);
-    return MRC_OK;
-}
 #endif // cpu pass
 
 //==============================================================================
@@ -11366,20 +12204,21 @@ MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *
 
 // What forward and backward tasks share: a sequence's head.
 typedef struct MRC__T(head) {
-    size_t   first, length, keys, d, ld;        // ld: of qkv
+    size_t   first, length, keys, d, ld_q, ld_k, ld_v;
     uint32_t sequence, head;
     const MRC__REAL *q, *k, *v;
 } MRC__T(head);
 
-MRC__INLINE MRC__T(head) MRC__T(head_of)(const int32_t *cu, const int32_t *real,
-                                         const int32_t *index, mrc_in qkv, size_t s, size_t head,
-                                         size_t heads, size_t d) {
+MRC__INLINE MRC__T(head) MRC__T(head_of)(mrc_in cu_seqlens, mrc_in real_len, mrc_in sequence_index,
+                                         const mrc_in qkv[3], size_t s, size_t head, size_t d) {
+    const int32_t *cu = cu_seqlens.data, *real = real_len.data, *index = sequence_index.data;
     MRC__T(head) t = { .first = (size_t)cu[s], .length = (size_t)(cu[s + 1] - cu[s]),
-                       .keys = (size_t)real[s], .d = d, .ld = qkv.ld,
-                       .sequence = (uint32_t)index[s], .head = (uint32_t)head };
-    t.q = MRC__T(row)(qkv, t.first) + head * d;
-    t.k = t.q + heads * d;
-    t.v = t.k + heads * d;
+                       .keys = (size_t)real[s], .d = d, .ld_q = qkv[0].ld, .ld_k = qkv[1].ld,
+                       .ld_v = qkv[2].ld, .sequence = (uint32_t)index[s],
+                       .head = (uint32_t)head };
+    t.q = MRC__T(row)(qkv[0], t.first) + head * d;
+    t.k = MRC__T(row)(qkv[1], t.first) + head * d;
+    t.v = MRC__T(row)(qkv[2], t.first) + head * d;
     return t;
 }
 
@@ -11413,20 +12252,20 @@ MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
 MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t worker) {
     const mrc_attention_fwd_args *a = arg;
     const size_t d = a->d, head = task % a->heads;
-    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens.data, a->real_len.data,
-                                           a->sequence_index.data, a->qkv, task / a->heads, head,
-                                           a->heads, d);
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
+                                           task / a->heads, head, d);
     size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 0).bytes;
     char *mine = (char *)a->workspace + worker * bytes;
     const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 0);
     const MRC__REAL *rows[MRC__CPU_QUERIES];
     MRC__REAL *lse = a->lse.data ? MRC__T(out_row)(a->lse, head) + t.first : NULL;
     MRC__REAL *y = MRC__T(out_row)(a->y, t.first) + head * d;
-    MRC__T(pack_transpose)(w.kt, t.k, t.ld, t.keys, d);
-    MRC__T(pack_rows)(w.v, t.v, t.ld, t.keys, d);
+    MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pack_rows)(w.v, t.v, t.ld_v, t.keys, d);
     for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
         size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
-        MRC__T(point)(rows, t.q + i * t.ld, t.ld, n);
+        MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
         MRC__T(by_rows)(rows, w.kt, n, mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
@@ -11448,6 +12287,7 @@ MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
                                                     const mrc_attention_fwd_args *a) {
     const mrc__host_backend *h = be->self;
     mrc_attention_fwd_args job = *a;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
                   MRC__T(attention_task), &job);
     return MRC_OK;
@@ -11499,7 +12339,7 @@ MRC__INLINE void MRC__T(by_columns)(const MRC__T(scratch) *w, const MRC__REAL *a
 // Rows of dK or dV to where they belong; rows from `keys` on are pads, which got no weight.
 MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head) *t,
                                     const MRC__REAL *from, size_t ld) {
-    for (size_t r = 0; r < t->length; r++) {
+    for (size_t r = 0; to.data && r < t->length; r++) {
         MRC__REAL *row = MRC__T(out_row)(to, t->first + r) + column;
         for (size_t i = 0; i < t->d; i += MRC__T(LANES)) {
             MRC__T(vec) v = {0};
@@ -11511,22 +12351,22 @@ MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head
 
 MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_t worker) {
     const mrc_attention_bwd_args *a = arg;
-    const size_t d = a->d, head = task % a->heads, width = a->heads * d;
-    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens.data, a->real_len.data,
-                                           a->sequence_index.data, a->qkv, task / a->heads, head,
-                                           a->heads, d);
+    const size_t d = a->d, head = task % a->heads;
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
+                                           task / a->heads, head, d);
     size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 1).bytes;
     char *mine = (char *)a->workspace + worker * bytes;
     const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 1);
     const size_t columns = mrc__round_up(t.keys, MRC__T(COLS));
     const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t.first;
     const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
-    MRC__T(pack_transpose)(w.kt, t.k, t.ld, t.keys, d);
-    MRC__T(pack_transpose)(w.v, t.v, t.ld, t.keys, d);
-    MRC__T(pack_rows)(w.k, t.k, t.ld, t.keys, d);
+    MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pack_transpose)(w.v, t.v, t.ld_v, t.keys, d);
+    MRC__T(pack_rows)(w.k, t.k, t.ld_k, t.keys, d);
     for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
         size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
-        MRC__T(point)(rows, t.q + i * t.ld, t.ld, n);
+        MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
         MRC__T(by_rows)(rows, w.kt, n, columns, d, w.s, w.columns, 0);
         MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
         MRC__T(by_rows)(rows, w.v, n, columns, d, w.dp, w.columns, 0);
@@ -11536,15 +12376,17 @@ MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_
                                 (MRC__REAL)a->scale, lse[i + r], &a->mask, where);
         }
         MRC__T(point)(rows, w.dp, w.columns, n);
-        MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dqkv, t.first + i) + head * d,
-                        a->dqkv.ld, a->dqkv.accumulate);
-        MRC__T(pack_rows)(w.q, t.q + i * t.ld, t.ld, n, d);
+        if (a->dq.data) {
+            MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dq, t.first + i) + head * d,
+                            a->dq.ld, a->dq.accumulate);
+        }
+        MRC__T(pack_rows)(w.q, t.q + i * t.ld_q, t.ld_q, n, d);
         MRC__T(pack_rows)(w.dy, dy + i * a->dy.ld, a->dy.ld, n, d);
         MRC__T(by_columns)(&w, w.dp, w.q, t.keys, n, w.dk, i > 0);
         MRC__T(by_columns)(&w, w.s, w.dy, t.keys, n, w.dv, i > 0);
     }
-    MRC__T(write_rows)(a->dqkv, width + head * d, &t, w.dk, w.d);
-    MRC__T(write_rows)(a->dqkv, 2 * width + head * d, &t, w.dv, w.d);
+    MRC__T(write_rows)(a->dk, head * d, &t, w.dk, w.d);
+    MRC__T(write_rows)(a->dv, head * d, &t, w.dv, w.d);
 }
 
 static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
@@ -11556,7 +12398,8 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
                                                     const mrc_attention_bwd_args *a) {
     const mrc__host_backend *h = be->self;
     mrc_attention_bwd_args job = *a;
-    if (!a->dqkv.data) return MRC_OK;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
+    if (!a->dq.data && !a->dk.data && !a->dv.data) return MRC_OK;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 12,
                   MRC__T(attention_bwd_task), &job);
     return MRC_OK;
@@ -12111,6 +12954,7 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 //==============================================================================
 // >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
 //
+// f64 is compiled once, as baseline: gradients are checked in it, nothing is trained in it.
 // Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
 // vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
 // baseline's vectors with all registers and with products fused into sums.  The register block of
@@ -12118,51 +12962,22 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 // symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
-MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
+#define MRC__FILL_NONE(name)
+#define MRC__FILL_ALL(name)   k->name = MRC__T(name);
+#define MRC__FILL_QUERY(name) MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
+MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
     mrc_kernels *k = &be->kernels[dtype];
 #if MRC__F32
-    be->prepack_bytes          = MRC__T(prepack_bytes);
-    be->prepack                = MRC__T(prepack);
+    be->prepack_bytes = MRC__T(prepack_bytes);
+    be->prepack       = MRC__T(prepack);
 #endif
-    k->gemm                    = MRC__T(gemm);
-    k->linear_fwd              = MRC__T(linear_fwd);
-    k->linear_bwd              = MRC__T(linear_bwd);
-    k->qkv_fwd                 = MRC__T(qkv_fwd);
-    k->qkv_bwd                 = MRC__T(qkv_bwd);
-    k->gelu_fwd                = MRC__T(gelu_fwd);
-    k->gelu_bwd                = MRC__T(gelu_bwd);
-    k->layer_norm_fwd          = MRC__T(layer_norm_fwd);
-    k->layer_norm_bwd          = MRC__T(layer_norm_bwd);
-    k->add_norm_fwd            = MRC__T(add_norm_fwd);
-    k->add_norm_bwd            = MRC__T(add_norm_bwd);
-    k->dropout_fwd             = MRC__T(dropout);
-    k->dropout_bwd             = MRC__T(dropout);
-    k->embedding_fwd           = MRC__T(embedding_fwd);
-    k->embedding_bwd           = MRC__T(embedding_bwd);
-    k->attention_fwd           = MRC__T(attention_fwd);
-    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
-    k->attention_bwd           = MRC__T(attention_bwd);
-    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
-    k->lstm_fwd                = MRC__T(lstm_fwd);
-    k->lstm_fwd_workspace      = MRC__T(lstm_fwd_workspace);
-    k->lstm_bwd                = MRC__T(lstm_bwd);
-    k->lstm_bwd_workspace      = MRC__T(lstm_bwd_workspace);
-    k->grad_norm               = MRC__T(grad_norm);
-    k->grad_norm_workspace     = MRC__T(grad_norm_workspace);
-    k->adamw                   = MRC__T(adamw);
-    k->adamp                   = MRC__T(adamp);
-    k->adamp_workspace         = MRC__T(adamp_workspace);
-    k->sgd                     = MRC__T(sgd);
-    k->ema                     = MRC__T(ema);
-    k->perturb                 = MRC__T(perturb);
-    k->perturb_workspace       = MRC__T(perturb_workspace);
-    k->gru_fwd                 = MRC__T(gru_fwd);
-    k->gru_fwd_workspace       = MRC__T(gru_fwd_workspace);
-    k->gru_bwd                 = MRC__T(gru_bwd);
-    k->gru_bwd_workspace       = MRC__T(gru_bwd_workspace);
-    k->unfold_fwd              = MRC__T(unfold_fwd);
-    k->unfold_bwd              = MRC__T(unfold_bwd);
+#define MRC_X(name, naive, cpu, flops) MRC__FILL_##cpu(name)
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
 }
+#undef MRC__FILL_NONE
+#undef MRC__FILL_ALL
+#undef MRC__FILL_QUERY
 #undef MRC__INLINE
 #undef MRC__ALONE
 #undef MRC__UNROLL
@@ -12209,11 +13024,6 @@ MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
 #undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_avx2_f64
-#include MRC_SELF
-#undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -12231,11 +13041,6 @@ MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
-#include MRC_SELF
-#undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_avx512_f64
 #include MRC_SELF
 #ifdef MRC__TARGET_BF16
 #undef MRC__TARGET_BF16
@@ -12262,11 +13067,6 @@ MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_neon_f32
-#include MRC_SELF
-#undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_neon_f64
 #include MRC_SELF
 #undef MRC__F32
 #undef MRC__ROWS
@@ -12297,18 +13097,16 @@ static int mrc__cpu_has(mrc_isa isa) {
 
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
     be->isa = "baseline";
-    mrc__cpu_fill_f32(be, MRC_DTYPE_F32);
-    mrc__cpu_fill_f64(be, MRC_DTYPE_F64);
+    mrc__cpu_fill_table_f32(be, MRC_DTYPE_F32);
+    mrc__cpu_fill_table_f64(be, MRC_DTYPE_F64);
 #if defined(__x86_64__)
     if (isa == MRC_ISA_AVX2) {
         be->isa = "avx2";
-        mrc__cpu_fill_avx2_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_avx2_f64(be, MRC_DTYPE_F64);
+        mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
     }
     if (isa == MRC_ISA_AVX512) {
         be->isa = "avx512";
-        mrc__cpu_fill_avx512_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_avx512_f64(be, MRC_DTYPE_F64);
+        mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
 #ifdef MRC__HAS_BF16
         ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
 #endif
@@ -12316,8 +13114,7 @@ static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
 #elif defined(__aarch64__)
     if (isa == MRC_ISA_NEON) {
         be->isa = "neon";
-        mrc__cpu_fill_neon_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_neon_f64(be, MRC_DTYPE_F64);
+        mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
     }
 #else
     (void)isa;
@@ -12433,34 +13230,34 @@ static mrc_status mrc__null_count(mrc_backend *be, size_t m, size_t n, size_t k,
     null->counts.flops += 2.0 * (double)m * (double)n * (double)k * products;
     return MRC_OK;
 }
-static mrc_status mrc__null_gemm(mrc_backend *be, const mrc_gemm_args *a) {
+static mrc_status mrc__null_COUNTED_gemm(mrc_backend *be, const mrc_gemm_args *a) {
     return mrc__null_count(be, a->m, a->n, a->k, 1);
 }
-static mrc_status mrc__null_linear_fwd(mrc_backend *be, const mrc_linear_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_linear_fwd(mrc_backend *be, const mrc_linear_fwd_args *a) {
     return mrc__null_count(be, a->n, a->out, a->in, 1);
 }
-static mrc_status mrc__null_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a) {
     return mrc__null_count(be, a->n, a->out, a->in, !!a->dx.data + !!a->dweight.data);
 }
-static mrc_status mrc__null_qkv_fwd(mrc_backend *be, const mrc_qkv_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_qkv_fwd(mrc_backend *be, const mrc_qkv_fwd_args *a) {
     return mrc__null_count(be, a->n, 3 * a->out, a->in, 1);
 }
-static mrc_status mrc__null_qkv_bwd(mrc_backend *be, const mrc_qkv_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_qkv_bwd(mrc_backend *be, const mrc_qkv_bwd_args *a) {
     return mrc__null_count(be, a->n, 3 * a->out, a->in, !!a->dx.data + !!a->dweight[0].data);
 }
-static mrc_status mrc__null_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     return mrc__null_count(be, a->n, 8 * a->h, a->in + a->h, 1);
 }
 // Through time always; to x and to the weights where wanted.
-static mrc_status mrc__null_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     mrc__null_count(be, a->n, 8 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
     return mrc__null_count(be, a->n, 8 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
 
-static mrc_status mrc__null_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
     return mrc__null_count(be, a->n, 6 * a->h, a->in + a->h, 1);
 }
-static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
     mrc__null_count(be, a->n, 6 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
     return mrc__null_count(be, a->n, 6 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
@@ -12470,44 +13267,37 @@ static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) 
         mrc_backend *like = ((mrc__null_backend *)be->self)->like;                          \
         return like->kernels[MRC_DTYPE_##TYPE].name##_workspace(like, a);                   \
     }
-#define MRC_X(name)                                                                         \
-    static mrc_status mrc__null_run_##name(mrc_backend *be, const mrc_##name##_args *a) {   \
+#define MRC__NULL_RUN_COUNTED(name)
+#define MRC__NULL_RUN_FREE(name)                                                            \
+    static mrc_status mrc__null_FREE_##name(mrc_backend *be, const mrc_##name##_args *a) {  \
         (void)be; (void)a;                                                                  \
         return MRC_OK;                                                                      \
-    }                                                                                       \
+    }
+#define MRC_X(name, naive, cpu, flops)                                                      \
+    MRC__NULL_RUN_##flops(name)                                                             \
     MRC__NULL_QUERY(name, F32) MRC__NULL_QUERY(name, F64)                                   \
     MRC__NULL_QUERY(name, F16) MRC__NULL_QUERY(name, BF16)
 MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 #undef MRC__NULL_QUERY
+#undef MRC__NULL_RUN_COUNTED
+#undef MRC__NULL_RUN_FREE
 
 // What `like` lacks stays NULL: the plan fails where the step would.
 static void mrc__null_fill(mrc_backend *be, const mrc_backend *like) {
-#define MRC__NULL_FILL(name, TYPE)                                                          \
+#define MRC__NULL_FILL(name, flops, TYPE)                                                   \
     if (like->kernels[MRC_DTYPE_##TYPE].name) {                                             \
-        be->kernels[MRC_DTYPE_##TYPE].name = mrc__null_run_##name;                          \
+        be->kernels[MRC_DTYPE_##TYPE].name = mrc__null_##flops##_##name;                    \
     }                                                                                       \
     if (like->kernels[MRC_DTYPE_##TYPE].name##_workspace) {                                 \
         be->kernels[MRC_DTYPE_##TYPE].name##_workspace = mrc__null_##name##_##TYPE;         \
     }
-#define MRC_X(name)                                                                         \
-    MRC__NULL_FILL(name, F32) MRC__NULL_FILL(name, F64)                                     \
-    MRC__NULL_FILL(name, F16) MRC__NULL_FILL(name, BF16)
+#define MRC_X(name, naive, cpu, flops)                                                      \
+    MRC__NULL_FILL(name, flops, F32) MRC__NULL_FILL(name, flops, F64)                       \
+    MRC__NULL_FILL(name, flops, F16) MRC__NULL_FILL(name, flops, BF16)
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 #undef MRC__NULL_FILL
-    for (int dtype = 0; dtype < MRC_DTYPE_COUNT; dtype++) {
-        mrc_kernels *k = &be->kernels[dtype];
-        if (k->gemm) k->gemm = mrc__null_gemm;
-        if (k->linear_fwd) k->linear_fwd = mrc__null_linear_fwd;
-        if (k->linear_bwd) k->linear_bwd = mrc__null_linear_bwd;
-        if (k->qkv_fwd) k->qkv_fwd = mrc__null_qkv_fwd;
-        if (k->qkv_bwd) k->qkv_bwd = mrc__null_qkv_bwd;
-        if (k->lstm_fwd) k->lstm_fwd = mrc__null_lstm_fwd;
-        if (k->lstm_bwd) k->lstm_bwd = mrc__null_lstm_bwd;
-        if (k->gru_fwd) k->gru_fwd = mrc__null_gru_fwd;
-        if (k->gru_bwd) k->gru_bwd = mrc__null_gru_bwd;
-    }
 }
 
 static void mrc__null_destroy(mrc_backend *be) {
@@ -12582,11 +13372,6 @@ static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
     return MRC_OK;
 }
 
-// HF's rule: biases and the weights of LayerNorm are not decayed.
-static int mrc__decays(const char *name) {
-    return !strstr(name, "bias") && !strstr(name, "LayerNorm.weight");
-}
-
 // t = from, through the host.
 static mrc_status mrc__tensor_copy(mrc_ctx *ctx, mrc_tensor *t, const mrc_tensor *from) {
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
@@ -12615,7 +13400,7 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
             }
             MRC__TRY(k < 2 ? mrc__tensor_zero(ctx, t) : mrc__tensor_copy(ctx, t, p));
         }
-        int decays = o->config.decay_all || mrc__decays(p->name);
+        int decays = o->config.decay_all || !p->no_decay;
         mrc_param_group *g = &o->groups[n++];
         *g = (mrc_param_group){ 1, decays ? o->config.weight_decay : 0 };
         if (o->config.group) o->config.group(o->config.user, p, g);
@@ -15926,7 +16711,7 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     const char **ids = d->host.alloc(d->host.user, bytes);
     if (!ids) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
-    qsort(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    mrc__sort_array(ids, d->n, sizeof *ids, mrc__ds_by_id);
     for (size_t i = 1; i < d->n; i++) {
         if (strcmp(ids[i - 1], ids[i]) != 0) continue;
         if (!twins++) which = ids[i];
@@ -16231,7 +17016,8 @@ typedef struct mrc__enc {
 
 MRCDEF mrc_features_config mrc_features_config_default(void) {
     return (mrc_features_config){ .magic = MRC_FEATURES_MAGIC, .kind = MRC_ENCODING_OFFSETS,
-                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1 };
+                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1,
+                                  .strip_question = 1 };
 }
 
 static mrc_status mrc__enc_no_memory(const mrc__enc *e) {
@@ -16306,9 +17092,11 @@ static void mrc__enc_label(mrc__enc *e, mrc_feature *x, size_t first, size_t las
 
 static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example *x,
                                    const mrc_encodings *windows) {
-    const mrc_answer *a = x->n_answers ? &x->answers[0] : NULL;
+    const mrc_answer *a = e->config->with_targets && x->n_answers ? &x->answers[0] : NULL;
     int64_t s = a ? a->answer_start : -1;
     int64_t t = a && s >= 0 ? s + (int64_t)mrc_utf8_length(a->text, a->bytes) : -1;
+    // An answer whose place is not known is no target, which is not the same as no answer.
+    const int labelled = e->config->with_targets && (!a || s >= 0);
     for (size_t i = 0; i < windows->n; i++) {
         const mrc_encoding *w = &windows->list[i];
         size_t first, last;
@@ -16320,13 +17108,14 @@ static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example 
             memcpy(feature->offset_mapping[row], w->offset_mapping[row], 2 * sizeof(int32_t));
             feature->word_ids[row] = w->word_ids[row];
         }
-        if (e->config->with_targets) mrc__enc_label(e, feature, first, last, s, t);
+        if (labelled) mrc__enc_label(e, feature, first, last, s, t);
     }
     return MRC_OK;
 }
 
 static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example *x) {
-    size_t space = mrc__leading_space(x->question, x->question_bytes);   // question.lstrip()
+    size_t space = e->config->strip_question
+                 ? mrc__leading_space(x->question, x->question_bytes) : 0;
     const char *question = x->question + space;
     size_t bytes = x->question_bytes - space;
     mrc_encode_options alone = { .no_special_tokens = 1 };
@@ -16388,6 +17177,9 @@ static mrc_status mrc__enc_unmask(mrc__enc *e, size_t index, const mrc_example *
         int in = i >= begin && i < end;
         const int32_t *from = in ? answer->offset_mapping[i - begin] : w->offset_mapping[i];
         int32_t shift = in ? start : i < begin ? 0 : -grown;
+        // There are at least as many masks as words in the answer: ids stay apart.
+        feature->word_ids[i] = in ? w->word_ids[begin] + answer->word_ids[i - begin]
+                                  : w->word_ids[i];
         if (in) feature->input_ids[i] = answer->input_ids[i - begin];
         feature->offset_mapping[i][0] = from[0] + shift;
         feature->offset_mapping[i][1] = from[1] + shift;
@@ -16549,7 +17341,7 @@ static mrc_status mrc__plan_sorted(mrc_ctx *ctx, mrc_batch_plan *p, const mrc_fe
         items[i] = (mrc__plan_item){ f->list[p->feature[i]].length, (uint32_t)i, p->feature[i] };
     }
     for (size_t i = 0; i < n; i += chunk) {
-        qsort(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
+        mrc__sort_array(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
     }
     for (size_t b = 0; b < n_batches; b++) order[b] = (uint32_t)b;
     mrc__plan_shuffle(order, n_batches, seed, epoch, 1);
@@ -16643,7 +17435,8 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30, .temperature = 1 };
+                                .max_answer_length = 30, .align_to_words = 1,
+                                .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -16821,9 +17614,10 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     mrc_span null = { .kind = MRC_SPAN_NULL };
     int found = 0;
     for (size_t i = 0; i < n_windows; i++) {
+        if (windows[i].feature->length < 1) continue;
         mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
                           .end_logit = windows[i].end[0] };
-        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!isfinite(mrc__dec_score(&span))) continue;
         if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
         found = 1;
     }
@@ -16835,31 +17629,18 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     return mrc__dec_insert(out, n, k, null);
 }
 
-static mrc_status mrc__dec_check(mrc_ctx *ctx, const mrc_decode_config *config) {
-    if (config->magic == MRC_DECODE_MAGIC && config->n_best_size && config->temperature > 0) {
-        return MRC_OK;
-    }
-    return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s",
-                     config->magic != MRC_DECODE_MAGIC
-                     ? "the config is not from mrc_decode_config_default()"
-                     : config->n_best_size ? "the temperature is not above 0"
-                     : "n_best_size is 0");
-}
-
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
+static mrc_status mrc__decode_squad(mrc_ctx *ctx, const mrc_decode_config *config,
+                                    const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
     size_t bytes, n, k = config->n_best_size;
-    mrc__dec_list list = { windows, out, 0, k };
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
+    mrc__dec_list list = { in->windows, out, 0, k };
     size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
-    for (size_t i = 0; i < n_windows; i++) {
-        mrc__dec_window(windows, n_windows, i, config, 0, rows, mrc__dec_add, &list);
+    for (size_t i = 0; i < in->n_windows; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, config, 0, rows, mrc__dec_add, &list);
     }
     n = list.n;
-    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (config->version_2_with_negative) n = mrc__dec_null(in->windows, in->n_windows, k, out, n);
     if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
         n = mrc__dec_fallback(out, n, config->temperature);
     } else {
@@ -16882,18 +17663,8 @@ static void mrc__dec_rivals(const mrc_span *spans, size_t n, const mrc_span **nu
     }
 }
 
-MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
-                                         size_t n, double *null_score_diff) {
-    const mrc_span *null, *best;
-    if (null_score_diff) *null_score_diff = 0;
-    mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
-    if (null_score_diff) *null_score_diff = (double)diff;
-    return (double)diff > config->null_score_diff_threshold ? null : best;
-}
-
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+// The bytes of the example that a span says.
+static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, size_t *bytes) {
     *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
     if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
     size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
@@ -17177,7 +17948,7 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
         i = end + (size_t)mrc__met_has_words(metric);
     }
-    qsort(tokens, n, sizeof *tokens, mrc__met_compare);
+    mrc__sort_array(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
 }
 
@@ -17206,7 +17977,7 @@ static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sor
     memset(skip, 0, b.n);
     if (b.n < 200) return;
     memcpy(sorted, b.cp, b.n * sizeof *sorted);
-    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    mrc__sort_array(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
     for (size_t i = 0, end; i < b.n; i = end) {
         for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
         for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
@@ -17315,14 +18086,72 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (p.cp) ctx->host.free(ctx->host.user, p.cp);
     return status;
 }
+
+// The scripts' 100 * sum / n: not sum * (100 / n), which differs in the last digit.
+static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
+
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    double exact = 0, f1 = 0;
+    mrc_figures all = {0};
+    for (size_t i = 0; i < n; i++) {
+        const mrc_scored *s = &list[i];
+        if (!s->counted || (of == MRC_SUBSET_ANSWERABLE && !s->answerable)
+            || (of == MRC_SUBSET_UNANSWERABLE && s->answerable)) continue;
+        exact += s->exact;
+        f1 += s->f1;
+        all.total++;
+    }
+    all.exact = mrc__percent(exact, all.total);
+    all.f1 = mrc__percent(f1, all.total);
+    return all;
+}
+
+// By how sure the reader is that there is no answer; of equal ones as they stand in the list.
+static int mrc__met_by_no_answer(const void *a, const void *b) {
+    const mrc_scored *x = a, *y = b;
+    if (x->no_answer < y->no_answer || x->no_answer > y->no_answer) {
+        return x->no_answer < y->no_answer ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold) {
+    size_t bytes, counted = 0;
+    double now = 0;
+    *best = *threshold = 0;
+    const void **order = mrc__mul(n, sizeof *order, &bytes) && mrc__add(bytes, 1, &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory for %zu questions", n);
+    for (size_t i = 0; i < n; i++) {
+        now += !list[i].answerable;
+        if (list[i].counted) order[counted++] = &list[i];
+    }
+    mrc__sort(order, counted, mrc__met_by_no_answer);
+    double most = now;
+    for (size_t i = 0; i < counted; i++) {
+        const mrc_scored *s = order[i];
+        if (s->answerable) now += of_f1 ? s->f1 : s->exact;
+        else now -= s->answered != 0;
+        if (now > most) {
+            most = now;
+            *threshold = s->no_answer;
+        }
+    }
+    *best = mrc__percent(most, counted);
+    ctx->host.free(ctx->host.user, order);
+    return MRC_OK;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.pipeline   HF's question-answering pipeline (PARITY 3.6)
+// >>impl.pipeline   the question-answering pipeline of transformers 4.57.6
 //
 // In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
-// are added in double.  Among equal products the earlier start, then the earlier end comes first;
-// numpy leaves that open.  A product of 0 is no span.
+// are added in double.  Each window gives its 2 top_k + 10 best spans (top_k where spans do not
+// grow to whole words; since 4.54.1) before equal texts become one and the best top_k are kept.
+// Among equal products the earlier start, then the earlier end comes first; numpy leaves that open.
+// A product of 0 is no span.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
@@ -17364,101 +18193,125 @@ static size_t mrc__pipe_best(const mrc_feature *f, const float *start, const flo
     return found;
 }
 
-// Whole words, as far as the window shows them.
-static mrc_span mrc__pipe_words(const mrc_feature *f, const mrc__pipe_span *x) {
+// Whole words, as far as the window shows them; or the tokens alone.
+static mrc_span mrc__pipe_place(const mrc_feature *f, const mrc__pipe_span *x, int align_to_words) {
     int32_t i = x->start, j = x->end, last = f->length - 1;
-    while (i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
-    while (j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
+    while (align_to_words && i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
+    while (align_to_words && j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
     return (mrc_span){ .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1],
                        .probability = (double)x->score };
 }
 
-// Whether two spans say the same in lower case; -1: no memory.
-static int mrc__pipe_same(mrc_ctx *ctx, const mrc_example *e, const mrc_span *a,
-                          const mrc_span *b) {
-    mrc__met_text low[2];
-    size_t bytes, size, total = 0;
-    const mrc_span *both[2] = { a, b };
-    if (a->begin == b->begin && a->end == b->end) return 1;
-    for (int i = 0; i < 2; i++) {
-        mrc_span_text(both[i], e, &bytes);
-        total += bytes;
-    }
-    uint32_t *room = mrc__mul(total + 1, 3 * sizeof *room, &size)
-                   ? ctx->host.alloc(ctx->host.user, size) : NULL, *at = room;
-    if (!room) return -1;
-    for (int i = 0; i < 2; i++) {
-        const char *text = mrc_span_text(both[i], e, &bytes);
-        low[i] = mrc__met_lower(at, mrc__met_decode(at + 2 * bytes, text, bytes));
-        at += 3 * bytes;
-    }
-    int same = low[0].n == low[1].n && !memcmp(low[0].cp, low[1].cp, low[0].n * sizeof *low[0].cp);
-    ctx->host.free(ctx->host.user, room);
+typedef struct mrc__pipe_run {
+    mrc_ctx                 *ctx;
+    const mrc_decode_config *config;
+    const mrc_example       *e;
+    size_t                   k;         // candidates of a window
+    float                   *p;         // room for the two softmaxes of a window
+    mrc__pipe_span          *best;      // room for k
+    double                   null;      // the least that a window gives to its first row
+    mrc_span                *all;       // the spans so far, one of each text
+    uint64_t                *low;       // a hash of each one's text in lower case
+    size_t                   n;
+} mrc__pipe_run;
+
+// What a span says in lower case.  Host memory of the caller's to free; cp NULL: there is none.
+static mrc__met_text mrc__pipe_lower(const mrc__pipe_run *r, const mrc_span *span) {
+    size_t bytes, size;
+    const char *text = mrc__span_raw(span, r->e, &bytes);
+    uint32_t *room = mrc__add(bytes, 1, &size) && mrc__mul(size, 3 * sizeof *room, &size)
+                   ? r->ctx->host.alloc(r->ctx->host.user, size) : NULL;
+    if (!room) return (mrc__met_text){ NULL, 0 };
+    return mrc__met_lower(room, mrc__met_decode(room + 2 * bytes, text, bytes));
+}
+
+// Whether span i says what the text says; -1: no memory.
+static int mrc__pipe_same(const mrc__pipe_run *r, size_t i, mrc__met_text text) {
+    mrc__met_text other = mrc__pipe_lower(r, &r->all[i]);
+    if (!other.cp) return -1;
+    int same = other.n == text.n && !memcmp(other.cp, text.cp, text.n * sizeof *text.cp);
+    r->ctx->host.free(r->ctx->host.user, other.cp);
     return same;
 }
 
-// Adds a window's spans to the n of `all`, which has room for k more.
-static mrc_status mrc__pipe_window(mrc_ctx *ctx, const mrc_window_logits *w, const mrc_example *e,
-                                   const mrc_decode_config *c, float *p, mrc__pipe_span *best,
-                                   double *null, mrc_span *all, size_t *n) {
+// Adds a span's score to the one that says the same, or the span to the list.  0: no memory.
+static int mrc__pipe_add(mrc__pipe_run *r, mrc_span span) {
+    mrc__met_text low = mrc__pipe_lower(r, &span);
+    uint64_t hash = 0xcbf29ce484222325u;            // FNV-1a, over code points
+    int same = 0;
+    if (!low.cp) return 0;
+    for (size_t i = 0; i < low.n; i++) hash = (hash ^ low.cp[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < r->n && !same; i++) {
+        same = r->low[i] == hash ? mrc__pipe_same(r, i, low) : 0;
+        if (same > 0) r->all[i].probability += span.probability;
+    }
+    r->ctx->host.free(r->ctx->host.user, low.cp);
+    if (!same) {
+        r->low[r->n] = hash;
+        r->all[r->n++] = span;
+    }
+    return same >= 0;
+}
+
+static mrc_status mrc__pipe_window(mrc__pipe_run *r, const mrc_window_logits *w) {
     const mrc_feature *f = w->feature;
-    float *start = p, *end = p + f->length, t = (float)c->temperature;
+    float *start = r->p, *end = r->p + f->length, t = (float)r->config->temperature;
     float none = mrc__pipe_softmax(f, w->start, t, start);
     none *= mrc__pipe_softmax(f, w->end, t, end);
-    if ((double)none < *null) *null = (double)none;
-    size_t found = mrc__pipe_best(f, start, end, c->n_best_size, c->max_answer_length, best);
+    if ((double)none < r->null) r->null = (double)none;
+    size_t found = mrc__pipe_best(f, start, end, r->k, r->config->max_answer_length, r->best);
     for (size_t i = 0; i < found; i++) {
-        if (f->offset_mapping[best[i].start][0] < 0 || f->offset_mapping[best[i].end][0] < 0) {
-            continue;
+        const mrc__pipe_span *x = &r->best[i];
+        if (f->offset_mapping[x->start][0] < 0 || f->offset_mapping[x->end][0] < 0) continue;
+        if (!mrc__pipe_add(r, mrc__pipe_place(f, x, r->config->align_to_words))) {
+            return mrc__fail(r->ctx, MRC_ERR_MEM, "decode: out of memory for a span");
         }
-        mrc_span span = mrc__pipe_words(f, &best[i]);
-        int same = 0;
-        for (size_t j = 0; j < *n && !same; j++) {
-            same = mrc__pipe_same(ctx, e, &all[j], &span);
-            if (same > 0) all[j].probability += span.probability;
-        }
-        if (same < 0) return mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-        if (!same) all[(*n)++] = span;
     }
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out) {
-    size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
-    double null = 1000000;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
-    for (size_t i = 0; i < n_windows; i++) {
-        size_t length = (size_t)windows[i].feature->length;
-        if (length > longest) longest = length;
-    }
-    if (!mrc__mul(n_windows, k, &room) || !mrc__mul(room + 1, sizeof(mrc_span), &bytes)) bytes = 0;
-    mrc_span *all = bytes ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    mrc__pipe_span *best = mrc__mul(k + 1, sizeof *best, &bytes)
-                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    float *p = ctx->host.alloc(ctx->host.user, (2 * longest + 1) * sizeof *p);
-    mrc_status s = all && best && p ? MRC_OK
-                 : mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-    for (size_t i = 0; i < n_windows && s == MRC_OK; i++) {
-        s = mrc__pipe_window(ctx, &windows[i], e, config, p, best, &null, all, &n);
-    }
-    if (s == MRC_OK && config->version_2_with_negative && n_windows) {
-        all[n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = null };
-    }
-    for (size_t i = 0; i < n && s == MRC_OK; i++) {         // Python's sort is stable
+// The best top_k of all, in Python's sort, which is stable.
+static void mrc__pipe_sort(const mrc__pipe_run *r, mrc_span *out, size_t *n_out) {
+    size_t k = r->config->n_best_size;
+    for (size_t i = 0; i < r->n; i++) {
         size_t at = *n_out;
-        while (at > 0 && all[i].probability > out[at - 1].probability) at--;
+        while (at > 0 && r->all[i].probability > out[at - 1].probability) at--;
         if (at == k) continue;
         if (*n_out < k) ++*n_out;
         memmove(out + at + 1, out + at, (*n_out - 1 - at) * sizeof *out);
-        out[at] = all[i];
+        out[at] = r->all[i];
     }
-    void *parts[] = { all, best, p };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
+}
+
+static mrc_status mrc__decode_pipeline(mrc_ctx *ctx, const mrc_decode_config *config,
+                                       const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    size_t longest = 0, room, bytes, k = config->n_best_size;
+    mrc__pipe_run r = { .ctx = ctx, .config = config, .e = in->example, .null = 1000000,
+                        .k = config->align_to_words ? 2 * k + 10 : k };
+    for (size_t i = 0; i < in->n_windows; i++) {
+        size_t length = (size_t)in->windows[i].feature->length;
+        if (length > longest) longest = length;
+    }
+    const mrc_allocator *host = &ctx->host;
+    if (mrc__mul(in->n_windows, r.k, &room) && mrc__add(room, 1, &room)) {
+        if (mrc__mul(room, sizeof *r.all, &bytes)) r.all = host->alloc(host->user, bytes);
+        if (mrc__mul(room, sizeof *r.low, &bytes)) r.low = host->alloc(host->user, bytes);
+    }
+    if (mrc__mul(r.k, sizeof *r.best, &bytes)) r.best = host->alloc(host->user, bytes);
+    if (mrc__mul(2 * longest + 1, sizeof *r.p, &bytes)) r.p = host->alloc(host->user, bytes);
+    mrc_status s = r.all && r.low && r.best && r.p ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu windows",
+                             in->n_windows);
+    for (size_t i = 0; i < in->n_windows && s == MRC_OK; i++) {
+        s = mrc__pipe_window(&r, &in->windows[i]);
+    }
+    if (s == MRC_OK && config->version_2_with_negative && in->n_windows) {
+        r.all[r.n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = r.null };
+    }
+    if (s == MRC_OK) mrc__pipe_sort(&r, out, n_out);
+    void *parts[] = { r.all, r.low, r.best, r.p };
+    for (size_t i = 0; i < 4; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
     }
     return s;
 }
@@ -17515,9 +18368,10 @@ static int mrc__leg_by_score(const void *a, const void *b) {
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
+// Appends what a span says, a single space for whatever space, tab or line's end is in it.
+static void mrc__span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
     size_t bytes, n;
-    const char *s = mrc_span_text(span, e, &bytes);
+    const char *s = mrc__span_raw(span, e, &bytes);
     int space = 0;
     uint32_t cp;
     for (size_t at = 0; at < bytes; at += n) {
@@ -17587,11 +18441,12 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
     const mrc_window_logits *w = &r->windows[c->window];
     const mrc_feature *f = w->feature;
     mrc_span span = { .start_logit = w->start[c->i], .end_logit = w->end[c->j],
-                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1] };
+                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1],
+                      .single_spaced = 1 };
     mrc__tok_run run = { .host = &r->ctx->host, .tok = &r->wide, .basic = &r->basic };
     span = mrc__leg_widen(r->e, span);
     r->words.bytes = r->basic.bytes = r->pieces.bytes = 0;
-    mrc_span_words(&span, r->e, &r->words);
+    mrc__span_words(&span, r->e, &r->words);
     mrc__leg_pieces(r, f, c->i, c->j);
     if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
     const unsigned char *s = (const unsigned char *)r->words.data;
@@ -17613,7 +18468,7 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
 // Whether a span says what one before it says; if not, it is remembered.
 static int mrc__leg_seen(mrc__leg_run *r, const mrc_span *span) {
     size_t begin = r->texts.bytes, before = 0;
-    mrc_span_words(span, r->e, &r->texts);
+    mrc__span_words(span, r->e, &r->texts);
     for (size_t i = 0; i < r->n_texts && !r->texts.failed; before = r->ends[i++]) {
         size_t bytes = r->ends[i] - before;
         if (bytes != r->texts.bytes - begin
@@ -17630,7 +18485,7 @@ static void mrc__leg_null(mrc__leg_run *r, size_t n_windows, mrc_span *null) {
     double least = 1000000;
     for (size_t i = 0; i < n_windows; i++) {
         const mrc_window_logits *w = &r->windows[i];
-        if (w->feature->length < 1 || !(isfinite(w->start[0] + w->end[0]))) continue;
+        if (w->feature->length < 1 || !isfinite(w->start[0] + w->end[0])) continue;
         double score = (double)w->start[0] + (double)w->end[0];
         if (!(score < least)) continue;
         least = score;
@@ -17679,16 +18534,14 @@ static size_t mrc__leg_best(mrc__leg_run *r, const mrc_decode_config *config, co
     return n;
 }
 
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out) {
-    mrc__leg_run r = { .ctx = ctx, .windows = windows, .e = e, .tok = tok, .wide = *tok };
+static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *config,
+                                     const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    const mrc_tokenizer *tok = in->tokenizer;
+    mrc__leg_run r = { .ctx = ctx, .windows = in->windows, .e = in->example, .tok = tok,
+                       .wide = *tok };
     mrc_decode_config own = *config;
     mrc_span null = { .kind = MRC_SPAN_TEXT };
     size_t bytes;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
     if (tok->merges.n_nodes > 1) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
                          "tokenizer (found byte-level BPE)");
@@ -17701,11 +18554,11 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     r.ends = rows ? rows + 2 * own.n_best_size : NULL;
     r.failed = !rows;
-    for (size_t i = 0; i < n_windows && !r.failed; i++) {
-        mrc__dec_window(windows, n_windows, i, &own, 1, rows, mrc__leg_add, &r);
+    for (size_t i = 0; i < in->n_windows && !r.failed; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, &own, 1, rows, mrc__leg_add, &r);
     }
-    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, n_windows, &null);
-    if (r.n) qsort(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
+    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, in->n_windows, &null);
+    mrc__sort_array(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
     if (!r.failed) *n_out = mrc__leg_best(&r, config, &null, out);
     for (size_t i = 0; i < 4; i++) {
         r.failed |= texts[i]->failed;
@@ -17715,17 +18568,276 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
     if (r.list) ctx->host.free(ctx->host.user, r.list);
     return r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory") : MRC_OK;
 }
+#endif // core pass
 
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff) {
+//==============================================================================
+// >>impl.decoders   one entry for the three decoders, the answer, and what a span says
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// NULL, or what is wrong with the arguments of mrc_decode().
+static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decode_input *in) {
+    if (c->magic != MRC_DECODE_MAGIC) return "the config is not from mrc_decode_config_default()";
+    if ((unsigned)c->kind > MRC_DECODE_LEGACY) return "there is no such kind of decoding";
+    if (c->n_best_size == 0) return "n_best_size is 0";
+    if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
+    if (c->max_answer_length == 0) return "max_answer_length is 0";
+    if (!(c->temperature > 0)) return "the temperature is not above 0";
+    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
+    if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out) {
+    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    *n_out = 0;
+    const char *fault = mrc__decode_fault(config, in);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
+    if (capacity <= config->n_best_size) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: no room for all spans (found room for %zu, "
+                         "expected %zu: n_best_size and one more)", capacity,
+                         config->n_best_size + 1);
+    }
+    switch (config->kind) {
+    case MRC_DECODE_PIPELINE: return mrc__decode_pipeline(ctx, config, in, out, n_out);
+    case MRC_DECODE_LEGACY:   return mrc__decode_legacy(ctx, config, in, out, n_out);
+    default:                  return mrc__decode_squad(ctx, config, in, out, n_out);
+    }
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
+    if (!n) return &nothing;
     mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    double diff = mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit;
+    if (config->kind == MRC_DECODE_PIPELINE || !config->version_2_with_negative || !null || !best) {
+        return spans;
+    }
+    // postprocess_qa_predictions() subtracts floats, compute_predictions_logits() doubles.
+    double diff = config->kind == MRC_DECODE_LEGACY
+                ? mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit
+                : (double)(mrc__dec_score(null) - best->start_logit - best->end_logit);
     if (null_score_diff) *null_score_diff = diff;
     return diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes) {
+    if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
+    size_t before = room->bytes;
+    mrc__span_words(span, e, room);
+    *bytes = room->bytes - before;
+    return *bytes ? room->data + before : "";
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.families   what a family of encoders is: one row each
+//
+// A family is Hugging Face's model_type.  All of them are one picture: a sum of tables, a norm,
+// layers of attention and feed-forward maps, a head.  A row says how the family names its weights,
+// what an absent key of config.json means (the default of the class in transformers), from where
+// positions count, and where dropout stands.  To add a family is to add a row, and an op where the
+// arithmetic is new.  The names are those of transformers' modeling_<family>.py.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Which probability of config.json a place of dropout takes.
+typedef enum mrc__drop {
+    MRC__DROP_NONE, MRC__DROP_HIDDEN, MRC__DROP_ATTENTION, MRC__DROP_EMBEDDING, MRC__DROP_MLP,
+    MRC__DROP_CLASSIFIER
+} mrc__drop;
+
+// How a family differs.  A name is what stands between the prefix (of a layer: the layer's own
+// prefix) and ".weight"; NULL: the family has none.
+typedef struct mrc__family {
+    const char *word, *architecture;        // model_type; the class that reads answers
+    const char *prefix;                     // of everything but the head: "bert."
+    const char *words, *positions, *types;  // the tables
+    const char *norm, *projection;          // after their sum; from the tables' width to H
+    const char *layer;                      // with # for the layer's number: "encoder.layer.#."
+    const char *query, *key, *value, *out, *out_norm;
+    const char *up, *down, *down_norm;
+    const char *pooler;                     // carried for a head of ours, and not used
+    int         counts_from_pad;            // positions: pad + 1 for the first token that is no pad
+    mrc__drop   drop_tables, drop_weights, drop_out, drop_down, drop_head;
+    mrc_model_config defaults;
+} mrc__family;
+
+#define MRC__BERT_TABLES .words = "embeddings.word_embeddings",                             \
+    .positions = "embeddings.position_embeddings", .norm = "embeddings.LayerNorm"
+#define MRC__BERT_TYPES .types = "embeddings.token_type_embeddings"
+#define MRC__BERT_LAYER .layer = "encoder.layer.#.", .query = "attention.self.query",       \
+    .key = "attention.self.key", .value = "attention.self.value",                           \
+    .out = "attention.output.dense", .out_norm = "attention.output.LayerNorm",              \
+    .up = "intermediate.dense", .down = "output.dense", .down_norm = "output.LayerNorm"
+#define MRC__BERT_DROPS .drop_tables = MRC__DROP_HIDDEN, .drop_weights = MRC__DROP_ATTENTION, \
+    .drop_out = MRC__DROP_HIDDEN, .drop_down = MRC__DROP_HIDDEN
+#define MRC__BASE_SIZES .hidden_size = 768, .num_hidden_layers = 12,                        \
+    .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 512,   \
+    .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,                        \
+    .initializer_range = 0.02, .hidden_act = MRC_ACT_GELU
+#define MRC__ROBERTA_ROW .prefix = "roberta.", MRC__BERT_TABLES, MRC__BERT_TYPES,           \
+    MRC__BERT_LAYER, MRC__BERT_DROPS, .pooler = "pooler.dense", .counts_from_pad = 1
+#define MRC__ROBERTA_DEFAULTS(words) .defaults = { MRC__BASE_SIZES, .vocab_size = words,    \
+    .type_vocab_size = 2, .layer_norm_eps = 1e-12, .pad_token_id = 1 }
+
+static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
+    [MRC_MODEL_ROBERTA] = { .word = "roberta", .architecture = "RobertaForQuestionAnswering",
+        MRC__ROBERTA_ROW, MRC__ROBERTA_DEFAULTS(50265) },
+    [MRC_MODEL_BERT] = { .word = "bert", .architecture = "BertForQuestionAnswering",
+        .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .pooler = "pooler.dense",
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 30522, .type_vocab_size = 2,
+                      .layer_norm_eps = 1e-12 } },
+    [MRC_MODEL_XLM_ROBERTA] = { .word = "xlm-roberta",
+        .architecture = "XLMRobertaForQuestionAnswering", MRC__ROBERTA_ROW,
+        MRC__ROBERTA_DEFAULTS(30522) },
+    [MRC_MODEL_CAMEMBERT] = { .word = "camembert",
+        .architecture = "CamembertForQuestionAnswering", MRC__ROBERTA_ROW,
+        MRC__ROBERTA_DEFAULTS(30522) },
+    [MRC_MODEL_ELECTRA] = { .word = "electra", .architecture = "ElectraForQuestionAnswering",
+        .prefix = "electra.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .projection = "embeddings_project",
+        .defaults = { .vocab_size = 30522, .embedding_size = 128, .hidden_size = 256,
+                      .num_hidden_layers = 12, .num_attention_heads = 4,
+                      .intermediate_size = 1024, .max_position_embeddings = 512,
+                      .type_vocab_size = 2, .hidden_dropout_prob = 0.1,
+                      .attention_probs_dropout_prob = 0.1, .initializer_range = 0.02,
+                      .layer_norm_eps = 1e-12, .hidden_act = MRC_ACT_GELU } },
+    [MRC_MODEL_DISTILBERT] = { .word = "distilbert",
+        .architecture = "DistilBertForQuestionAnswering", .prefix = "distilbert.",
+        MRC__BERT_TABLES, .layer = "transformer.layer.#.", .query = "attention.q_lin",
+        .key = "attention.k_lin", .value = "attention.v_lin", .out = "attention.out_lin",
+        .out_norm = "sa_layer_norm", .up = "ffn.lin1", .down = "ffn.lin2",
+        .down_norm = "output_layer_norm", .drop_tables = MRC__DROP_HIDDEN,
+        .drop_weights = MRC__DROP_ATTENTION, .drop_down = MRC__DROP_HIDDEN,
+        .drop_head = MRC__DROP_CLASSIFIER,
+        .defaults = { .vocab_size = 30522, .hidden_size = 768, .num_hidden_layers = 6,
+                      .num_attention_heads = 12, .intermediate_size = 3072,
+                      .max_position_embeddings = 512, .hidden_dropout_prob = 0.1,
+                      .attention_probs_dropout_prob = 0.1, .classifier_dropout = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU } },
+};
+
+static const mrc__family *mrc__family_of(const mrc_model_config *c) {
+    return &mrc__families[c->model_type];
+}
+
+MRCDEF const char *mrc_model_type_name(mrc_model_type type) {
+    return type >= 0 && type < MRC_MODEL_TYPE_COUNT ? mrc__families[type].word : NULL;
+}
+
+// The width of the tables of embeddings.
+static size_t mrc__embedding_size(const mrc_model_config *c) {
+    return c->embedding_size ? c->embedding_size : c->hidden_size;
+}
+
+static double mrc__drop_of(const mrc_model_config *c, mrc__drop place) {
+    switch (place) {
+    case MRC__DROP_HIDDEN:     return c->hidden_dropout_prob;
+    case MRC__DROP_ATTENTION:  return c->attention_probs_dropout_prob;
+    case MRC__DROP_EMBEDDING:  return c->embedding_dropout;
+    case MRC__DROP_MLP:        return c->mlp_dropout;
+    case MRC__DROP_CLASSIFIER: return c->classifier_dropout;
+    case MRC__DROP_NONE:       break;
+    }
+    return 0;
+}
+
+//------------------------------------------------------------------------------
+// The keys of config.json.  A family's own spelling stands before the common one: it is written,
+// and both are read, as in transformers.
+//------------------------------------------------------------------------------
+typedef enum mrc__key_kind { MRC__KEY_SIZE, MRC__KEY_NUMBER, MRC__KEY_PAD, MRC__KEY_ACT }
+    mrc__key_kind;
+typedef struct mrc__key {
+    const char   *name;
+    mrc__key_kind kind;
+    size_t        offset;           // of the member of mrc_model_config
+    double        min, max;         // integers: from min to max; numbers: from min to below max
+    uint32_t      families;         // a bit each
+} mrc__key;
+
+#define MRC__IN(NAME)   ((uint32_t)1 << MRC_MODEL_##NAME)
+#define MRC__AT(member) offsetof(mrc_model_config, member)
+static const mrc__key mrc__keys[] = {
+    { "dim", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, MRC__IN(DISTILBERT) },
+    { "n_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, MRC__IN(DISTILBERT) },
+    { "n_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12, MRC__IN(DISTILBERT) },
+    { "hidden_dim", MRC__KEY_SIZE, MRC__AT(intermediate_size), 1, 1 << 20, MRC__IN(DISTILBERT) },
+    { "activation", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, MRC__IN(DISTILBERT) },
+    { "dropout", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, MRC__IN(DISTILBERT) },
+    { "attention_dropout", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
+      MRC__IN(DISTILBERT) },
+    { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
+    { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
+    { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16, MRC__IN(ELECTRA) },
+    { "hidden_size", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, UINT32_MAX },
+    { "num_hidden_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, UINT32_MAX },
+    { "num_attention_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12,
+      UINT32_MAX },
+    { "intermediate_size", MRC__KEY_SIZE, MRC__AT(intermediate_size), 1, 1 << 20, UINT32_MAX },
+    { "hidden_act", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, UINT32_MAX },
+    { "max_position_embeddings", MRC__KEY_SIZE, MRC__AT(max_position_embeddings), 4, 1 << 24,
+      UINT32_MAX },
+    { "type_vocab_size", MRC__KEY_SIZE, MRC__AT(type_vocab_size), 1, 1 << 16,
+      ~MRC__IN(DISTILBERT) },
+    { "pad_token_id", MRC__KEY_PAD, MRC__AT(pad_token_id), 0, (1 << 28) - 1, UINT32_MAX },
+    { "hidden_dropout_prob", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, UINT32_MAX },
+    { "attention_probs_dropout_prob", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
+      UINT32_MAX },
+    { "initializer_range", MRC__KEY_NUMBER, MRC__AT(initializer_range), 0, 100, UINT32_MAX },
+    { "layer_norm_eps", MRC__KEY_NUMBER, MRC__AT(layer_norm_eps), 1e-30, 1,
+      ~MRC__IN(DISTILBERT) },   // there fixed in the code
+};
+#define MRC__N_KEYS (sizeof mrc__keys / sizeof *mrc__keys)
+
+// Row i is the first one of this family for its member: the spelling that is written.
+static int mrc__key_first(size_t i, mrc_model_type type) {
+    if (!(mrc__keys[i].families >> type & 1)) return 0;
+    for (size_t k = 0; k < i; k++) {
+        if (mrc__keys[k].families >> type & 1 && mrc__keys[k].offset == mrc__keys[i].offset) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+// What config.json calls the activations.
+static const struct { const char *word; mrc_act act; } mrc__act_words[] = {
+    { "gelu", MRC_ACT_GELU },
+};
+#define MRC__N_ACT_WORDS (sizeof mrc__act_words / sizeof *mrc__act_words)
+
+// The name of layer l, inner layer j, each # a number: "encoder.layer.3.".
+static void mrc__layer_name(char *out, size_t room, const char *pattern, size_t l, size_t j) {
+    size_t at = 0;
+    for (const char *p = pattern; *p && at + 24 < room; p++) {
+        if (*p != '#') out[at++] = *p;
+        else at += (size_t)snprintf(out + at, room - at, "%zu", l), l = j;
+    }
+    out[at] = 0;
+}
+
+// Whether name begins as a layer's names do; then its numbers, ours or not.
+static int mrc__layer_match(const char *name, const char *pattern, size_t number[2]) {
+    number[0] = number[1] = 0;
+    for (int k = 0; *pattern; pattern++) {
+        if (*pattern != '#') {
+            if (*name++ != *pattern) return 0;
+            continue;
+        }
+        size_t digits = strspn(name, "0123456789");
+        if (!digits || k > 1) return 0;
+        number[k++] = digits < 9 ? (size_t)strtoul(name, NULL, 10) : SIZE_MAX;
+        name += digits;
+    }
+    return 1;
 }
 #endif // core pass
 
@@ -17738,12 +18850,13 @@ MRCDEF mrc_model_config mrc_model_config_default(void) {
         .magic = MRC_MODEL_MAGIC, .vocab_size = 50265, .hidden_size = 768, .num_hidden_layers = 12,
         .num_attention_heads = 12, .intermediate_size = 3072, .max_position_embeddings = 514,
         .type_vocab_size = 1, .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
-        .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1, .num_rnn_layers = 2,
-        .rnn_hidden_size = 768, .rnn_dropout = 0.2, .head_kernel_size = 3 };
+        .initializer_range = 0.02, .layer_norm_eps = 1e-5, .pad_token_id = 1,
+        .hidden_act = MRC_ACT_GELU, .num_head_layers = 2, .head_hidden_size = 768,
+        .head_dropout = 0.2, .head_kernel_size = 3 };
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
-    size_t first = config->model_type == MRC_MODEL_ROBERTA ? (size_t)config->pad_token_id + 1 : 0;
+    size_t first = mrc__family_of(config)->counts_from_pad ? (size_t)config->pad_token_id + 1 : 0;
     return config->max_position_embeddings > first ? config->max_position_embeddings - first : 0;
 }
 
@@ -17764,13 +18877,12 @@ static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, cons
                      "%s)", f->path, v->line, v->column, key, found, expected);
 }
 
-// An integer from min to max; absent: *out stays, unless it is required.
+// An integer from min to max; absent: *out stays.
 static mrc_status mrc__field_size(const mrc__fields *f, const char *key, int64_t min, int64_t max,
-                                  int required, size_t *out) {
+                                  size_t *out) {
     const mrc_json *v = mrc__field(f, key);
     char expected[64];
-    if (!v && !required) return MRC_OK;
-    if (!v) return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s: has no %s", f->path, key);
+    if (!v) return MRC_OK;
     if (v->type != MRC_JSON_NUMBER || !v->is_int || v->integer < min || v->integer > max) {
         snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)min,
                  (long long)max);
@@ -17806,7 +18918,7 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
             return MRC_OK;
         }
     }
-    char expected[96] = "";
+    char expected[320] = "";
     for (size_t i = 0, at = 0; words[i] && at < sizeof expected; i++) {
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
@@ -17823,17 +18935,17 @@ static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     const mrc_json *head = mrc__field(f, "mrc_head");
     mrc__fields h = { f->ctx, f->path, head };
     int type;
-    c->rnn_hidden_size = c->hidden_size;
+    c->head_hidden_size = c->hidden_size;
     if (!head) return MRC_OK;
     if (head->type != MRC_JSON_OBJECT) {
         return mrc__field_wrong(f, head, "mrc_head", "an object");
     }
     MRC__TRY(mrc__field_word(&h, "type", mrc__head_words, &type));
     c->head = (mrc_head_type)type;
-    MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, 0, &c->num_rnn_layers));
-    MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, 0, &c->rnn_hidden_size));
-    MRC__TRY(mrc__field_size(&h, "kernel_size", 1, 1 << 10, 0, &c->head_kernel_size));
-    MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->rnn_dropout));
+    MRC__TRY(mrc__field_size(&h, "num_layers", 1, 16, &c->num_head_layers));
+    MRC__TRY(mrc__field_size(&h, "hidden_size", 1, 1 << 16, &c->head_hidden_size));
+    MRC__TRY(mrc__field_size(&h, "kernel_size", 1, 1 << 10, &c->head_kernel_size));
+    MRC__TRY(mrc__field_number(&h, "dropout", 0, 1, &c->head_dropout));
     const mrc_json *pad = mrc__field(&h, "pad_to_max_length");
     if (pad && pad->type != MRC_JSON_TRUE && pad->type != MRC_JSON_FALSE) {
         return mrc__field_wrong(&h, pad, "pad_to_max_length", "true or false");
@@ -17842,23 +18954,43 @@ static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     return MRC_OK;
 }
 
-static mrc_status mrc__config_sizes(const mrc__fields *f, mrc_model_config *c) {
-    size_t pad = c->model_type == MRC_MODEL_ROBERTA;
-    MRC__TRY(mrc__field_size(f, "vocab_size", 1, 1 << 28, 1, &c->vocab_size));
-    MRC__TRY(mrc__field_size(f, "hidden_size", 1, 1 << 16, 1, &c->hidden_size));
-    MRC__TRY(mrc__field_size(f, "num_hidden_layers", 1, 1000, 1, &c->num_hidden_layers));
-    MRC__TRY(mrc__field_size(f, "num_attention_heads", 1, 1 << 12, 1, &c->num_attention_heads));
-    MRC__TRY(mrc__field_size(f, "intermediate_size", 1, 1 << 20, 1, &c->intermediate_size));
-    MRC__TRY(mrc__field_size(f, "max_position_embeddings", 4, 1 << 24, 1,
-                             &c->max_position_embeddings));
-    MRC__TRY(mrc__field_size(f, "type_vocab_size", 1, 1 << 16, 0, &c->type_vocab_size));
-    MRC__TRY(mrc__field_size(f, "pad_token_id", 0, (1 << 28) - 1, 0, &pad));
-    MRC__TRY(mrc__field_number(f, "hidden_dropout_prob", 0, 1, &c->hidden_dropout_prob));
-    MRC__TRY(mrc__field_number(f, "attention_probs_dropout_prob", 0, 1,
-                               &c->attention_probs_dropout_prob));
-    MRC__TRY(mrc__field_number(f, "initializer_range", 0, 100, &c->initializer_range));
-    MRC__TRY(mrc__field_number(f, "layer_norm_eps", 1e-30, 1, &c->layer_norm_eps));
-    c->pad_token_id = (int32_t)pad;
+// One of the activations that the library has.
+static mrc_status mrc__field_act(const mrc__fields *f, const char *key, mrc_act *out) {
+    const mrc_json *v = mrc__field(f, key);
+    const char *words[MRC__N_ACT_WORDS + 1] = { NULL };
+    int at;
+    if (!v) return MRC_OK;
+    for (size_t i = 0; i < MRC__N_ACT_WORDS; i++) words[i] = mrc__act_words[i].word;
+    MRC__TRY(mrc__field_word(f, key, words, &at));
+    *out = mrc__act_words[at].act;
+    return MRC_OK;
+}
+
+// The keys of the family; of two spellings its own one wins.
+static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
+    for (size_t i = MRC__N_KEYS; i-- > 0;) {
+        const mrc__key *k = &mrc__keys[i];
+        char *to = (char *)c + k->offset;
+        size_t pad = 0;
+        if (!(k->families >> c->model_type & 1)) continue;
+        switch (k->kind) {
+        case MRC__KEY_SIZE:
+            MRC__TRY(mrc__field_size(f, k->name, (int64_t)k->min, (int64_t)k->max,
+                                     (size_t *)(void *)to));
+            break;
+        case MRC__KEY_NUMBER:
+            MRC__TRY(mrc__field_number(f, k->name, k->min, k->max, (double *)(void *)to));
+            break;
+        case MRC__KEY_PAD:
+            if (!mrc__field(f, k->name)) break;
+            MRC__TRY(mrc__field_size(f, k->name, (int64_t)k->min, (int64_t)k->max, &pad));
+            c->pad_token_id = (int32_t)pad;
+            break;
+        case MRC__KEY_ACT:
+            MRC__TRY(mrc__field_act(f, k->name, (mrc_act *)(void *)to));
+            break;
+        }
+    }
     return MRC_OK;
 }
 
@@ -17868,8 +19000,13 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the config is not from "
                          "mrc_model_config_default()", path);
     }
+    if (!mrc_model_type_name(c->model_type)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model_type (found %d)", path,
+                         (int)c->model_type);
+    }
     if (!c->hidden_size || !c->num_attention_heads || !c->vocab_size || !c->num_hidden_layers
-        || !c->intermediate_size || !c->type_vocab_size || !c->rnn_hidden_size
+        || !c->intermediate_size || !c->head_hidden_size
+        || (!c->type_vocab_size && mrc__family_of(c)->types)
         || c->pad_token_id < 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
     }
@@ -17893,13 +19030,24 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     return MRC_OK;
 }
 
+// A decoder sees only what is before a token: it is another model than the encoder here.
+static mrc_status mrc__config_no_decoder(const mrc__fields *f) {
+    const mrc_json *v = mrc__field(f, "is_decoder");
+    if (!v || v->type == MRC_JSON_FALSE) return MRC_OK;
+    if (v->type != MRC_JSON_TRUE) return mrc__field_wrong(f, v, "is_decoder", "true or false");
+    return mrc__fail(f->ctx, MRC_ERR_UNSUPPORTED, "%s:%zu:%zu: is_decoder is true, which only "
+                     "text generation needs (expected false: an encoder)", f->path, v->line,
+                     v->column);
+}
+
 static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
                                     const char *path) {
-    static const char *const types[] = { "roberta", "bert", NULL };
-    static const char *const acts[] = { "gelu", NULL }, *const positions[] = { "absolute", NULL };
+    static const char *const positions[] = { "absolute", NULL };
+    const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
+    const mrc_model_config common = mrc_model_config_default();
     mrc__fields f = { ctx, path, root };
     int type, ignored;
-    *c = mrc_model_config_default();
+    *c = common;
     if (root->type != MRC_JSON_OBJECT) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", path, root->line,
                          root->column);
@@ -17908,13 +19056,17 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     if (!mrc__field(&f, "model_type")) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
     }
-    MRC__TRY(mrc__field_word(&f, "model_type", types, &type));
-    c->model_type = type ? MRC_MODEL_BERT : MRC_MODEL_ROBERTA;
-    if (type) c->layer_norm_eps = 1e-12;
-    if (type) c->type_vocab_size = 2;
-    MRC__TRY(mrc__field_word(&f, "hidden_act", acts, &ignored));
+    for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) words[i] = mrc__families[i].word;
+    MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
+    *c = mrc__families[type].defaults;
+    c->magic = common.magic;
+    c->model_type = (mrc_model_type)type;
+    c->num_head_layers = common.num_head_layers;
+    c->head_dropout = common.head_dropout;
+    c->head_kernel_size = common.head_kernel_size;
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
-    MRC__TRY(mrc__config_sizes(&f, c));
+    MRC__TRY(mrc__config_no_decoder(&f));
+    MRC__TRY(mrc__config_keys(&f, c));
     MRC__TRY(mrc__config_head(&f, c));
     return mrc__config_check(ctx, c, path);
 }
@@ -17929,6 +19081,7 @@ static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const c
                      capacity - 1);
 }
 #define MRC__PATH_BYTES 4400
+enum { MRC__CONFIG_DEPTH = 64 };    // of config.json, when it is read and when it is written
 
 // The config and, when json is not NULL, the file's text.
 static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
@@ -17939,7 +19092,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path,
                           mrc_file_exists(path) == 2 ? "config.json" : NULL));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
-    mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, 0);
+    mrc_status s = mrc_json_parse(ctx, &root, file, text, bytes, MRC__CONFIG_DEPTH);
     if (s == MRC_OK) {
         s = mrc__config_parse(ctx, out, root, file);
         mrc_json_free(root);
@@ -17959,11 +19112,13 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 // >>impl.model   parameters, their initialisation, the forward pass
 //==============================================================================
 #ifdef MRC__PASS_CORE
+// A linear map or a norm: weight and bias.
+typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
+
 typedef struct mrc__layer_weights {
-    mrc_tensor *qkv_weight[3], *qkv_bias[3];            // query, key, value
-    mrc_tensor *attention_weight, *attention_bias, *attention_norm_weight, *attention_norm_bias;
-    mrc_tensor *intermediate_weight, *intermediate_bias;
-    mrc_tensor *output_weight, *output_bias, *output_norm_weight, *output_norm_bias;
+    mrc__map query, key, value;     // (H, H) (H)
+    mrc__map out, out_norm;         // (H, H) (H); (H) (H)
+    mrc__map up, down, down_norm;   // (I, H) (I); (H, I) (H); (H) (H)
 } mrc__layer_weights;
 
 typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM }
@@ -17971,11 +19126,13 @@ typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, M
 typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; } mrc__init;
 
 typedef struct mrc_encoder_weights {
-    mrc_tensor *word, *position, *token_type, *norm_weight, *norm_bias;
-    mrc__layer_weights *layers;
+    mrc_tensor *word, *position, *token_type;   // (V, E) (P, E) (Y, E)
+    mrc__map    norm, projection;   // (E) (E); (H, E) (H), absent where E is H
+    mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
-    mrc_tensor *head_weight, *head_bias;
+    mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
+    mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
 } mrc_encoder_weights;
 
 enum { MRC__PACKED_TABLE = 2 };
@@ -17987,7 +19144,9 @@ typedef struct mrc__builder {
     int        copies;              // matrices get working copies of the model's type
     int        packed;              // for prediction, in packed_dtype: 1: matrices; or a table
     mrc_dtype  packed_dtype;
-    size_t     n;
+    char       prefix[128];         // of the names that are made
+    size_t     depth;               // of the parameters that are made
+    size_t     n, most;
     mrc_status status;
 } mrc__builder;
 
@@ -17995,6 +19154,10 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
                                    mrc__init_kind kind, double range, const char *name) {
     mrc_tensor *t = NULL;
     if (b->status != MRC_OK) return NULL;
+    if (b->n == b->most) {
+        b->status = mrc__fail(b->ctx, MRC_ERR_ARG, "model: more than %zu weights", b->most);
+        return NULL;
+    }
     if (b->packed == MRC__PACKED_TABLE && ndim == 2) {
         b->status = mrc__param_table_new(b->m->params, &t, name, shape[0], shape[1]);
     } else if (b->packed && ndim == 2) {
@@ -18013,74 +19176,117 @@ static mrc_tensor *mrc__make_named(mrc__builder *b, int ndim, const size_t *shap
                   ndim > 1 ? shape[1] : 0);
         return NULL;
     }
+    t->depth = b->depth;
     b->m->weights->init[b->n++] = (mrc__init){ kind, range, -1 };
     return t;
 }
 
-// rows x columns, or a vector with columns 0.
+// rows x columns, or a vector with columns 0; its name follows the builder's prefix.
 __attribute__((format(printf, 6, 7)))
 static mrc_tensor *mrc__make(mrc__builder *b, size_t rows, size_t columns, mrc__init_kind kind,
                              double range, const char *fmt, ...) {
-    char name[256];
+    char name[384];
     const size_t shape[2] = { rows, columns };
+    size_t at = (size_t)snprintf(name, sizeof name, "%s", b->prefix);
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
+    vsnprintf(name + at, sizeof name - at, fmt, ap);
     va_end(ap);
     return mrc__make_named(b, columns ? 2 : 1, shape, kind, range, name);
 }
 
-// What is before "embeddings..." in the names of a model as it is saved.
-static const char *mrc__prefix(const mrc_model_config *c) {
-    if (c->head != MRC_HEAD_LINEAR) return "transformer.";
-    return c->model_type == MRC_MODEL_BERT ? "bert." : "roberta.";
+// A constant of zeros in place of what the family lacks: a bias (rows), or a table of one row
+// (1, columns).  It reads as if it were not there, wants no gradient, and is no parameter.
+static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns) {
+    mrc_params *zeros = b->m->weights->zeros;
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t;
+    char name[64];
+    if (b->status != MRC_OK) return NULL;
+    snprintf(name, sizeof name, "zeros.%zu.%zu", rows, columns);
+    if ((t = mrc_params_find(zeros, name)) != NULL) return t;
+    b->status = mrc_param_new(zeros, &t, name, mrc__stat_dtype(b->m->dtype), columns ? 2 : 1,
+                              shape);
+    if (b->status == MRC_OK) {
+        t->requires_grad = 0;
+        b->status = mrc__tensor_zero(b->ctx, t);
+    }
+    if (b->status != MRC_OK) mrc__fail(b->ctx, b->status, "model: no memory for %s", name);
+    return b->status == MRC_OK ? t : NULL;
 }
 
-static void mrc__make_layer(mrc__builder *b, size_t l) {
-    static const char *const qkv[3] = { "query", "key", "value" };
+// As torch.nn.Linear of the family's own initialisation; y = x W^T + b.
+static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+    mrc__map w;
+    w.weight = mrc__make(b, out, in, MRC__INIT_NORMAL, b->m->config.initializer_range, "%s.weight",
+                         name);
+    w.bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    return w;
+}
+
+static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
+    mrc__map w;
+    w.weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.weight", name);
+    w.bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    return w;
+}
+
+// A table of embeddings (rows, E), row `padding` without a start value; where the family has no
+// such table, or the config gives it no rows, one row of zeros.
+static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, const char *name,
+                                   int32_t padding) {
     const mrc_model_config *c = &b->m->config;
+    if (!name || !rows) return mrc__make_zeros(b, 1, mrc__embedding_size(c));
+    mrc_tensor *t = mrc__make(b, rows, mrc__embedding_size(c), MRC__INIT_NORMAL,
+                              c->initializer_range, "%s.weight", name);
+    if (t) b->m->weights->init[b->n - 1].zero_row = padding;
+    return t;
+}
+
+// What is before "embeddings..." in the names of a model as it is saved.
+static const char *mrc__prefix(const mrc_model_config *c) {
+    return c->head != MRC_HEAD_LINEAR ? "transformer." : mrc__family_of(c)->prefix;
+}
+
+// The layers that have weights of their own.
+static size_t mrc__layer_count(const mrc_model_config *c) { return c->num_hidden_layers; }
+
+static void mrc__make_layer(mrc__builder *b, size_t l) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
     mrc__layer_weights *w = &b->m->weights->layers[l];
-    char p[64];
-    size_t h = c->hidden_size, in = c->intermediate_size;
-    double r = c->initializer_range;
-    snprintf(p, sizeof p, "%sencoder.layer.%zu", mrc__prefix(c), l);
-    for (int k = 0; k < 3; k++) {
-        w->qkv_weight[k] = mrc__make(b, h, h, MRC__INIT_NORMAL, r, "%s.attention.self.%s.weight",
-                                     p, qkv[k]);
-        w->qkv_bias[k] = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.self.%s.bias", p,
-                                   qkv[k]);
-    }
-    w->attention_weight = mrc__make(b, h, h, MRC__INIT_NORMAL, r,
-                                    "%s.attention.output.dense.weight", p);
-    w->attention_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.attention.output.dense.bias", p);
-    w->attention_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0,
-                                         "%s.attention.output.LayerNorm.weight", p);
-    w->attention_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0,
-                                       "%s.attention.output.LayerNorm.bias", p);
-    w->intermediate_weight = mrc__make(b, in, h, MRC__INIT_NORMAL, r,
-                                       "%s.intermediate.dense.weight", p);
-    w->intermediate_bias = mrc__make(b, in, 0, MRC__INIT_ZERO, 0, "%s.intermediate.dense.bias", p);
-    w->output_weight = mrc__make(b, h, in, MRC__INIT_NORMAL, r, "%s.output.dense.weight", p);
-    w->output_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.dense.bias", p);
-    w->output_norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.output.LayerNorm.weight", p);
-    w->output_norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.output.LayerNorm.bias", p);
+    const size_t h = c->hidden_size, at = strlen(b->prefix);
+    mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, l, 0);
+    b->depth = l + 1;
+    w->query = mrc__make_linear(b, h, h, f->query);
+    w->key = mrc__make_linear(b, h, h, f->key);
+    w->value = mrc__make_linear(b, h, h, f->value);
+    w->out = mrc__make_linear(b, h, h, f->out);
+    w->out_norm = mrc__make_norm(b, h, f->out_norm);
+    w->up = mrc__make_linear(b, c->intermediate_size, h, f->up);
+    w->down = mrc__make_linear(b, h, c->intermediate_size, f->down);
+    w->down_norm = mrc__make_norm(b, h, f->down_norm);
+    b->prefix[at] = 0;
 }
 
 // The reference module's pooler is never used: it is kept for its state_dict, and not trained.
 static void mrc__make_pooler(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
-    size_t h = c->hidden_size;
-    mrc_tensor *weight = mrc__make(b, h, h, MRC__INIT_NORMAL, 0.02, "%spooler.dense.weight",
-                                   mrc__prefix(c));
-    mrc_tensor *bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%spooler.dense.bias",
-                                 mrc__prefix(c));
-    if (weight) weight->requires_grad = 0;
-    if (bias) bias->requires_grad = 0;
+    const char *name = mrc__family_of(c)->pooler;
+    if (!name) return;
+    size_t h = c->hidden_size, first = b->n;
+    mrc__make(b, h, h, MRC__INIT_NORMAL, 0.02, "%s.weight", name);
+    mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    for (size_t i = first; i < b->n; i++) {
+        mrc_tensor *t = mrc_params_at(b->m->params, i);
+        t->requires_grad = 0;
+        t->unused = 1;
+    }
 }
 
 // One LSTM or GRU layer, with PyTorch's names.
 static void mrc__make_rnn(mrc__builder *b, size_t l, const char *module, size_t gates, size_t in) {
-    const size_t h = b->m->config.rnn_hidden_size;
+    const size_t h = b->m->config.head_hidden_size;
     const double bound = 1 / sqrt((double)h);
     for (int d = 0; d < 2; d++) {
         const char *reverse = d ? "_reverse" : "";
@@ -18100,13 +19306,13 @@ static void mrc__make_rnn(mrc__builder *b, size_t l, const char *module, size_t 
 static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t in) {
     const mrc_model_config *c = &b->m->config;
     const size_t kernel = c->head == MRC_HEAD_CONV1D ? c->head_kernel_size : 1;
-    const size_t shape[3] = { c->rnn_hidden_size, in, kernel };
+    const size_t shape[3] = { c->head_hidden_size, in, kernel };
     const double bound = 1 / sqrt((double)in * (double)kernel);
     char name[64];
     snprintf(name, sizeof name, "%s.%zu.weight", module, l);
     b->m->weights->head[l][0] = mrc__make_named(b, c->head == MRC_HEAD_CONV1D ? 3 : 2, shape,
                                                 MRC__INIT_UNIFORM, bound, name);
-    b->m->weights->head[l][1] = mrc__make(b, c->rnn_hidden_size, 0, MRC__INIT_UNIFORM, bound,
+    b->m->weights->head[l][1] = mrc__make(b, c->head_hidden_size, 0, MRC__INIT_UNIFORM, bound,
                                           "%s.%zu.bias", module, l);
 }
 
@@ -18116,64 +19322,63 @@ static void mrc__make_head(mrc__builder *b) {
     const char *module = mrc__head_modules[c->head];
     size_t in = c->hidden_size;
     if (c->head == MRC_HEAD_LINEAR) {
-        w->head_weight = mrc__make(b, 2, in, MRC__INIT_NORMAL, c->initializer_range,
-                                   "qa_outputs.weight");
-        w->head_bias = mrc__make(b, 2, 0, MRC__INIT_ZERO, 0, "qa_outputs.bias");
+        w->answer = mrc__make_linear(b, 2, in, "qa_outputs");
         return;
     }
     const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
-    for (size_t l = 0; l < c->num_rnn_layers; l++) {
+    for (size_t l = 0; l < c->num_head_layers; l++) {
         if (rnn) mrc__make_rnn(b, l, module, c->head == MRC_HEAD_BILSTM ? 4 : 3, in);
         else mrc__make_map(b, l, module, in);
-        in = (rnn ? 2 : 1) * c->rnn_hidden_size;
+        in = (rnn ? 2 : 1) * c->head_hidden_size;
     }
     double fan = 1 / sqrt((double)in);
-    w->head_weight = mrc__make(b, 2, in, MRC__INIT_UNIFORM, fan, "qa_head.weight");
-    w->head_bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
-}
-
-MRCDEF size_t mrc_model_depth(const mrc_model_config *config, const char *name) {
-    const char *layer = strstr(name, "encoder.layer.");
-    if (strstr(name, "embeddings.")) return 0;
-    return layer ? (size_t)strtoul(layer + strlen("encoder.layer."), NULL, 10) + 1
-                 : config->num_hidden_layers + 1;
+    w->answer.weight = mrc__make(b, 2, in, MRC__INIT_UNIFORM, fan, "qa_head.weight");
+    w->answer.bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
 }
 
 MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
-        int frozen = n_layers && mrc_model_depth(&m->config, t->name) <= n_layers;
-        t->requires_grad = !frozen && !strstr(t->name, "pooler.");
+        t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
+    }
+}
+
+// The tables, their norm, and the projection from their width to that of the layers.
+static void mrc__make_tables(mrc__builder *b, int packed) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    mrc_encoder_weights *w = b->m->weights;
+    const int copies = b->copies;
+    const size_t e = mrc__embedding_size(c);
+    b->depth = 0;
+    b->copies = 0;                              // tables are read as masters
+    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
+    w->word = mrc__make_table(b, c->vocab_size, f->words, c->pad_token_id);
+    b->packed = 0;
+    w->position = mrc__make_table(b, c->max_position_embeddings, f->positions,
+                                  f->counts_from_pad ? c->pad_token_id : -1);
+    w->token_type = mrc__make_table(b, c->type_vocab_size, f->types, -1);
+    w->norm = mrc__make_norm(b, e, f->norm);
+    b->copies = copies;
+    b->packed = packed;
+    if (f->projection && e != c->hidden_size) {
+        w->projection = mrc__make_linear(b, c->hidden_size, e, f->projection);
     }
 }
 
 static mrc_status mrc__make_all(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
-    mrc_encoder_weights *w = b->m->weights;
-    const int copies = mrc__is_half(b->m->dtype), packed = b->packed;
-    size_t h = c->hidden_size;
-    double r = c->initializer_range;
-    const char *p = mrc__prefix(c);
-    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
-    w->word = mrc__make(b, c->vocab_size, h, MRC__INIT_NORMAL, r,
-                        "%sembeddings.word_embeddings.weight", p);
-    if (w->word) w->init[b->n - 1].zero_row = c->pad_token_id;
-    b->packed = 0;
-    w->position = mrc__make(b, c->max_position_embeddings, h, MRC__INIT_NORMAL, r,
-                            "%sembeddings.position_embeddings.weight", p);
-    if (w->position && c->model_type == MRC_MODEL_ROBERTA) {
-        w->init[b->n - 1].zero_row = c->pad_token_id;
-    }
-    w->token_type = mrc__make(b, c->type_vocab_size, h, MRC__INIT_NORMAL, r,
-                              "%sembeddings.token_type_embeddings.weight", p);
-    w->norm_weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%sembeddings.LayerNorm.weight", p);
-    w->norm_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%sembeddings.LayerNorm.bias", p);
-    b->copies = copies;
-    b->packed = packed;
-    for (size_t l = 0; l < c->num_hidden_layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
+    const size_t layers = mrc__layer_count(c);
+    const int packed = b->packed;
+    b->copies = mrc__is_half(b->m->dtype);
+    snprintf(b->prefix, sizeof b->prefix, "%s", mrc__prefix(c));
+    mrc__make_tables(b, packed);
+    for (size_t l = 0; l < layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
     b->copies = b->packed = 0;
+    b->depth = b->m->max_depth = layers + 1;
     if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
-    b->copies = copies;
+    b->copies = mrc__is_half(b->m->dtype);
+    b->prefix[0] = 0;
     mrc__make_head(b);
     return b->status;
 }
@@ -18200,15 +19405,16 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->dtype = dtype;
     m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
-    n = 16 * config->num_hidden_layers + 8 * config->num_rnn_layers + 16;
+    b.most = n = 16 * mrc__layer_count(config) + 8 * config->num_head_layers + 32;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
     if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
-    ok = ok && mrc__mul(config->num_hidden_layers, sizeof *w->layers, &bytes);
+    ok = ok && mrc__mul(mrc__layer_count(config), sizeof *w->layers, &bytes);
     if (ok) w->layers = mrc__host_zalloc(&ctx->host, bytes);
-    ok = ok && mrc__mul(config->num_rnn_layers + 1, sizeof *w->head, &bytes);
+    ok = ok && mrc__mul(config->num_head_layers + 1, sizeof *w->head, &bytes);
     if (ok) w->head = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && w->init && w->layers && w->head
-      && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK;
+      && mrc_params_new(&m->params, ctx->be, &ctx->host) == MRC_OK
+      && mrc_params_new(&w->zeros, ctx->be, &ctx->host) == MRC_OK;
     b.m = m;
     mrc_status s = ok ? mrc__make_all(&b)
                  : mrc__fail(ctx, MRC_ERR_MEM, "model: no memory for %zu layers",
@@ -18225,6 +19431,7 @@ MRCDEF void mrc_model_free(mrc_model *m) {
     if (!m) return;
     mrc_encoder_weights *w = m->weights;
     mrc_params_free(m->params);
+    if (w) mrc_params_free(w->zeros);
     if (w && w->init) m->host.free(m->host.user, w->init);
     if (w && w->layers) m->host.free(m->host.user, w->layers);
     if (w && w->head) m->host.free(m->host.user, w->head);
@@ -18314,39 +19521,72 @@ static uint32_t mrc__layer_site(size_t layer, const char *module) {
     return mrc_site(name);
 }
 
+// The weights that a layer reads.
+static const mrc__layer_weights *mrc__layer_of(const mrc_model *m, size_t layer) {
+    return &m->weights->layers[layer];
+}
+
+static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
+    return run->dropout ? mrc__drop_of(&run->m->config, place) : 0;
+}
+
+// What attention makes of x (N, H): (N, H), before the map `out`.
+static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x) {
+    const mrc_model_config *c = &run->m->config;
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    mrc_tensor *const weight[3] = { w->query.weight, w->key.weight, w->value.weight };
+    mrc_tensor *const bias[3] = { w->query.bias, w->key.bias, w->value.bias };
+    mrc_tensor *qkv = mrc_qkv(ctx, x, weight, bias);
+    mrc_tensor *a = mrc_attention(ctx, qkv, qkv, qkv, c->num_attention_heads,
+                                  mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
+                                  mrc__layer_site(run->index, "attention.self.dropout"),
+                                  run->batch);
+    mrc_drop(ctx, qkv);
+    return a;
+}
+
+// A layer whose norms follow the additions: in[0] (N, H) -> (N, H).
 static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
                                       size_t n_in) {
     const mrc__layer_run *run = user;
     const mrc_model_config *c = &run->m->config;
-    const mrc__layer_weights *w = &run->m->weights->layers[run->index];
-    double p = run->dropout ? c->hidden_dropout_prob : 0, eps = c->layer_norm_eps;
-    double p_attention = run->dropout ? c->attention_probs_dropout_prob : 0;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    const double eps = c->layer_norm_eps;
     (void)n_in;
-    mrc_tensor *qkv = mrc_qkv(ctx, in[0], w->qkv_weight, w->qkv_bias);
-    mrc_tensor *a = mrc_attention(ctx, qkv, c->num_attention_heads, p_attention,
-                                  mrc__layer_site(run->index, "attention.self.dropout"),
-                                  run->batch);
-    mrc_drop(ctx, qkv);
-    mrc_tensor *o = mrc_linear(ctx, a, w->attention_weight, w->attention_bias, MRC_ACT_NONE);
+    mrc_tensor *a = mrc__layer_attention(ctx, run, in[0]);
+    mrc_tensor *o = mrc_linear(ctx, a, w->out.weight, w->out.bias, MRC_ACT_NONE);
     mrc_drop(ctx, a);
-    mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->attention_norm_weight, w->attention_norm_bias,
-                                 eps, p, mrc__layer_site(run->index, "attention.output.dropout"),
+    mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->out_norm.weight, w->out_norm.bias, eps,
+                                 mrc__layer_drop(run, f->drop_out),
+                                 mrc__layer_site(run->index, "attention.output.dropout"),
                                  run->batch);
     mrc_drop(ctx, o);
-    mrc_tensor *i = mrc_linear(ctx, h, w->intermediate_weight, w->intermediate_bias, MRC_ACT_GELU);
-    mrc_tensor *y = mrc_linear(ctx, i, w->output_weight, w->output_bias, MRC_ACT_NONE);
+    mrc_tensor *i = mrc_linear(ctx, h, w->up.weight, w->up.bias, c->hidden_act);
+    mrc_tensor *y = mrc_linear(ctx, i, w->down.weight, w->down.bias, MRC_ACT_NONE);
     mrc_drop(ctx, i);
-    mrc_tensor *out = mrc_add_norm(ctx, y, h, w->output_norm_weight, w->output_norm_bias, eps, p,
+    mrc_tensor *out = mrc_add_norm(ctx, y, h, w->down_norm.weight, w->down_norm.bias, eps,
+                                   mrc__layer_drop(run, f->drop_down),
                                    mrc__layer_site(run->index, "output.dropout"), run->batch);
     mrc_drop(ctx, y);
     mrc_drop(ctx, h);
     return out;
 }
 
+// (N, H) -> (N, 2) where the head is the family's own.
+static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                         const mrc_batch *batch, int dropout) {
+    const double p = dropout ? mrc__drop_of(&m->config, mrc__family_of(&m->config)->drop_head) : 0;
+    mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
+    if (d != x) mrc_drop(ctx, x);
+    return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+}
+
 static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                      const mrc_batch *batch, int dropout) {
     const mrc_model_config *c = &m->config;
-    for (size_t l = 0; c->head != MRC_HEAD_LINEAR && l < c->num_rnn_layers; l++) {
+    if (c->head == MRC_HEAD_LINEAR) return mrc__own_head_forward(ctx, m, x, batch, dropout);
+    for (size_t l = 0; l < c->num_head_layers; l++) {
         char site[48];
         snprintf(site, sizeof site, "%s.dropout.%zu", mrc__head_modules[c->head], l);
         mrc_tensor *const *w = m->weights->head[l];
@@ -18357,10 +19597,28 @@ static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                       : mrc_linear(ctx, u, w[0], w[1], MRC_ACT_GELU);
         mrc_drop(ctx, u);               // before x, from which it can be made again
         if (u != x) mrc_drop(ctx, x);
-        int last = l + 1 == c->num_rnn_layers;
-        x = mrc_dropout(ctx, h, dropout && !last ? c->rnn_dropout : 0, mrc_site(site), batch);
+        int last = l + 1 == c->num_head_layers;
+        x = mrc_dropout(ctx, h, dropout && !last ? c->head_dropout : 0, mrc_site(site), batch);
     }
-    return mrc_linear(ctx, x, m->weights->head_weight, m->weights->head_bias, MRC_ACT_NONE);
+    return mrc_linear(ctx, x, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+}
+
+// The tables' sum, its norm, dropout and, where the tables are narrower, the projection: (N, H).
+static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch, int dropout) {
+    const mrc_model_config *c = &m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
+                                  f->counts_from_pad ? c->pad_token_id : -1, m->dtype, batch);
+    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, c->layer_norm_eps);
+    mrc_drop(ctx, e);
+    mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
+                                mrc_site("embeddings.dropout"), batch);
+    if (x != n) mrc_drop(ctx, n);
+    if (!w->projection.weight) return x;
+    mrc_tensor *y = mrc_linear(ctx, x, w->projection.weight, w->projection.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, x);
+    return y;
 }
 
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
@@ -18371,15 +19629,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
                               "mrc_forward_config_default()");
     }
     const mrc_model_config *c = &m->config;
-    mrc_encoder_weights *w = m->weights;
-    int32_t pad_position = c->model_type == MRC_MODEL_ROBERTA ? c->pad_token_id : -1;
-    double p = config->dropout ? c->hidden_dropout_prob : 0;
-    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  pad_position, m->dtype, batch);
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm_weight, w->norm_bias, c->layer_norm_eps);
-    mrc_drop(ctx, e);
-    mrc_tensor *x = mrc_dropout(ctx, n, p, mrc_site("embeddings.dropout"), batch);
-    if (x != n) mrc_drop(ctx, n);
+    mrc_tensor *x = mrc__embed(ctx, m, batch, config->dropout);
     for (size_t l = 0; x && l < c->num_hidden_layers; l++) {
         mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
         mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
@@ -18400,15 +19650,17 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
     return x ? mrc__head_forward(ctx, m, x, batch, config->dropout) : NULL;
 }
 
-// Position ids as HF makes them: RoBERTa counts ids that are not pads, from pad + 1.
+// Position ids as Hugging Face makes them: rows of the sequence, or ids that are not pads, from
+// pad + 1; 0 where the family has no table.
 static void mrc__batch_rows(const mrc_model_config *c, const mrc_feature *f, int32_t *ids,
                             int32_t *types, int32_t *positions) {
+    const mrc__family *family = mrc__family_of(c);
     int32_t next = c->pad_token_id + 1;
     for (int32_t i = 0; i < f->length; i++) {
         ids[i] = f->input_ids[i];
-        types[i] = c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
-        positions[i] = i;
-        if (c->model_type == MRC_MODEL_BERT) continue;
+        types[i] = family->types && c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
+        positions[i] = family->positions ? i : 0;
+        if (!family->counts_from_pad) continue;
         positions[i] = ids[i] == c->pad_token_id ? c->pad_token_id : next++;
     }
 }
@@ -18622,20 +19874,42 @@ typedef struct mrc__weights_file {
     int              own_head;      // the head is the one that config.json describes
 } mrc__weights_file;
 
-static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir) {
-    static const char *const prefixes[] = { "roberta.", "bert.", "transformer.", "", NULL };
+// Whether the file has a family's word table under a prefix.
+static int mrc__weights_under(const mrc__weights_file *f, const mrc__family *family,
+                              const char *prefix) {
+    char name[128];
+    snprintf(name, sizeof name, "%s%s.weight", prefix, family->words);
+    return mrc_safetensors_find(f->st, name) != NULL;
+}
+
+// A file of another family is no bare encoder: read as this one it answers nonsense.
+static mrc_status mrc__weights_no_prefix(mrc_ctx *ctx, const mrc__weights_file *f,
+                                         const mrc__family *family) {
+    for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) {
+        const mrc__family *other = &mrc__families[i];
+        if (!mrc__weights_under(f, other, other->prefix)) continue;
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is another model than config.json says (found "
+                         "names that begin %s, expected those of model_type %s)", f->path,
+                         other->prefix, family->word);
+    }
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s.weight under any of the prefixes %s, "
+                     "transformer. or none", f->path, family->words, family->prefix);
+}
+
+static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir,
+                                    const mrc_model_config *c) {
+    const mrc__family *family = mrc__family_of(c);
+    const char *const prefixes[] = { family->prefix, "transformer.", "" };
     snprintf(f->path, sizeof f->path, "%s", dir);
     MRC__TRY(mrc_weights_open(ctx, &f->st, dir));
     snprintf(f->path, sizeof f->path, "%s", f->st->path);
-    for (int i = 0; prefixes[i]; i++) {
-        char name[96];
-        snprintf(name, sizeof name, "%sembeddings.word_embeddings.weight", prefixes[i]);
+    for (int i = 0; i < 3; i++) {
         f->prefix = prefixes[i];
-        if (mrc_safetensors_find(f->st, name)) return MRC_OK;
+        if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
+    mrc_status s = mrc__weights_no_prefix(ctx, f, family);
     mrc_safetensors_close(f->st);
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no embeddings.word_embeddings.weight under any "
-                     "of the prefixes roberta., bert., transformer. or none", f->path);
+    return s;
 }
 
 // Older files say gamma and beta for a LayerNorm's weight and bias: the other name, or "".
@@ -18659,13 +19933,13 @@ static void mrc__weights_alias(const char *name, char *out, size_t room) {
 static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const mrc_model *m,
                                              const char *name) {
     const char *own = mrc__prefix(&m->config);
-    char there[320];
+    char there[512];
     int encoder = !strncmp(name, own, strlen(own));
     snprintf(there, sizeof there, "%s%s", encoder ? f->prefix : "",
              encoder ? name + strlen(own) : name);
     const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
     if (e) return e;
-    char alias[320];
+    char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
     return mrc_safetensors_find(f->st, alias);
 }
@@ -18675,8 +19949,9 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
                                  const char *name) {
     char ours[1024];
     size_t prefix = strlen(f->prefix);
-    size_t bytes = strlen(name), tail = strlen("embeddings.position_ids");
-    if (bytes >= tail && !strcmp(name + bytes - tail, "embeddings.position_ids")) return 1;
+    static const char *const silent[] = { "position_ids", "inv_freq" };     // buffers
+    const char *last = strrchr(name, '.');
+    for (int i = 0; i < 2; i++) if (!strcmp(last ? last + 1 : name, silent[i])) return 1;
     if (!strncmp(name, f->prefix, prefix)) {
         snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
         if (mrc_params_find(m->params, ours)) return 1;
@@ -18749,24 +20024,20 @@ static void mrc__weights_ahead(mrc_ctx *ctx, const mrc_model *m, const mrc__weig
 static mrc_status mrc__weights_left_over(mrc_ctx *ctx, const mrc_model *m,
                                          const mrc__weights_file *f,
                                          const mrc_model_load_desc *desc, const char *name) {
-    static const char layer[] = "encoder.layer.";
     const mrc_model_config *c = &m->config;
     const char *module = mrc__head_modules[c->head], *inner = name + strlen(f->prefix);
-    size_t bytes = strlen(module);
-    if (!strncmp(name, f->prefix, strlen(f->prefix)) && !strncmp(inner, layer, strlen(layer))) {
-        size_t digits = strspn(inner + strlen(layer), "0123456789");
-        int ours = digits > 0 && digits < 9
-                && strtoul(inner + strlen(layer), NULL, 10) < c->num_hidden_layers;
-        if (digits > 0 && !ours) {
-            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
-                             "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
-                             c->num_hidden_layers);
-        }
+    size_t bytes = strlen(module), number[2];
+    if (!strncmp(name, f->prefix, strlen(f->prefix))
+        && mrc__layer_match(inner, mrc__family_of(c)->layer, number)
+        && number[0] >= c->num_hidden_layers) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
+                         "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
+                         c->num_hidden_layers);
     }
     if (f->own_head && bytes && !strncmp(name, module, bytes) && name[bytes] == '.') {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more of a head than config.json says (found "
                          "%.100s, expected type %s, num_layers %zu)", f->path, name,
-                         mrc__head_words[c->head], c->num_rnn_layers);
+                         mrc__head_words[c->head], c->num_head_layers);
     }
     if (desc->note) desc->note(desc->user, MRC_LOAD_UNEXPECTED, name);
     return MRC_OK;
@@ -18785,7 +20056,7 @@ static mrc_status mrc__weights_whole_head(mrc_ctx *ctx, const mrc_model *m,
     if (!there || !missing) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has less of a head than config.json says (found %s, "
                      "but no %s, expected type %s, num_layers %zu)", f->path, there, missing,
-                     mrc__head_words[m->config.head], m->config.num_rnn_layers);
+                     mrc__head_words[m->config.head], m->config.num_head_layers);
 }
 
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
@@ -18805,7 +20076,7 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found no %s, expected it by its "
                              "checksum)", f->path, t->name);
         }
-        if (!strncmp(t->name, own, strlen(own)) && !strstr(t->name, "pooler.")) {
+        if (!strncmp(t->name, own, strlen(own)) && !t->unused) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
                              "layers in config.json needs", f->path, f->prefix,
                              t->name + strlen(own), m->config.num_hidden_layers);
@@ -18819,16 +20090,6 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
         MRC__TRY(mrc__weights_left_over(ctx, m, f, desc, e->name));
     }
     return MRC_OK;
-}
-
-// The two families count positions differently: one read as the other answers nonsense.
-static mrc_status mrc__weights_family(mrc_ctx *ctx, const mrc_model_config *c,
-                                      const mrc__weights_file *f) {
-    const int bert = c->model_type == MRC_MODEL_BERT;
-    if (strcmp(f->prefix, bert ? "roberta." : "bert.")) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is another model than config.json says (found names "
-                     "that begin %s, expected those of model_type %s)", f->path, f->prefix,
-                     bert ? "bert" : "roberta");
 }
 
 static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
@@ -18853,19 +20114,18 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
     f.own_head = !desc->config || (desc->config->head == config.head
-                 && desc->config->num_rnn_layers == config.num_rnn_layers);
+                 && desc->config->num_head_layers == config.num_head_layers);
     if (desc->config) {
         config.head = desc->config->head;
-        config.num_rnn_layers = desc->config->num_rnn_layers;
-        config.rnn_hidden_size = desc->config->rnn_hidden_size;
-        config.rnn_dropout = desc->config->rnn_dropout;
+        config.num_head_layers = desc->config->num_head_layers;
+        config.head_hidden_size = desc->config->head_hidden_size;
+        config.head_dropout = desc->config->head_dropout;
         config.head_kernel_size = desc->config->head_kernel_size;
         config.pad_to_max_length = desc->config->pad_to_max_length;
     }
-    mrc_status s = mrc__weights_open(ctx, &f, desc->path);
+    mrc_status s = mrc__weights_open(ctx, &f, desc->path, &config);
     if (s == MRC_OK) {
-        s = mrc__weights_family(ctx, &config, &f);
-        if (s == MRC_OK) s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
+        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -18913,16 +20173,42 @@ static void mrc__json_write(mrc_text *t, const mrc_json *v) {
     }
 }
 
-static const char *const mrc__config_keys[] = {
-    "architectures", "attention_probs_dropout_prob", "hidden_act", "hidden_dropout_prob",
-    "hidden_size", "initializer_range", "intermediate_size", "layer_norm_eps",
-    "max_position_embeddings", "model_type", "mrc_head", "num_attention_heads",
-    "num_hidden_layers", "pad_token_id", "type_vocab_size", "vocab_size", "dtype", "torch_dtype",
-    NULL };
+// The spelling of a key to write: the source's, where it has one of the family's.
+static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type type,
+                                            const mrc_json *source) {
+    for (size_t i = 0; source && i < MRC__N_KEYS; i++) {
+        const mrc__key *k = &mrc__keys[i];
+        if (k->offset == key->offset && k->families >> type & 1 && mrc_json_get(source, k->name)) {
+            return k;
+        }
+    }
+    return key;
+}
 
-static void mrc__config_number(mrc_text *t, const char *key, double value) {
-    mrc_text_printf(t, ",\n  \"%s\": ", key);
-    mrc_text_number(t, value);
+// The source's word for an activation, or the first that means it.
+static const char *mrc__config_act(mrc_act act, const mrc_json *source) {
+    const char *word = "gelu";
+    for (size_t i = MRC__N_ACT_WORDS; i-- > 0;) {
+        if (mrc__act_words[i].act != act) continue;
+        word = mrc__act_words[i].word;
+        if (source && source->type == MRC_JSON_STRING && !strcmp(source->string, word)) break;
+    }
+    return word;
+}
+
+static void mrc__config_write_key(mrc_text *t, const mrc_model_config *c, const mrc__key *k,
+                                  const mrc_json *source) {
+    const char *at = (const char *)c + k->offset;
+    mrc_text_printf(t, ",\n  \"%s\": ", k->name);
+    switch (k->kind) {
+    case MRC__KEY_SIZE:   mrc_text_printf(t, "%zu", *(const size_t *)(const void *)at); break;
+    case MRC__KEY_NUMBER: mrc_text_number(t, *(const double *)(const void *)at); break;
+    case MRC__KEY_PAD:    mrc_text_printf(t, "%d", (int)c->pad_token_id); break;
+    case MRC__KEY_ACT:
+        mrc_text_printf(t, "\"%s\"", mrc__config_act(*(const mrc_act *)(const void *)at,
+                                                   source ? mrc_json_get(source, k->name) : NULL));
+        break;
+    }
 }
 
 static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
@@ -18930,8 +20216,8 @@ static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
     mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"%s\"", mrc__head_words[c->head]);
     if (c->head != MRC_HEAD_LINEAR) {
         mrc_text_printf(t, ", \"num_layers\": %zu, \"hidden_size\": %zu, \"dropout\": ",
-                        c->num_rnn_layers, c->rnn_hidden_size);
-        mrc_text_number(t, c->rnn_dropout);
+                        c->num_head_layers, c->head_hidden_size);
+        mrc_text_number(t, c->head_dropout);
     }
     if (c->head == MRC_HEAD_CONV1D) {
         mrc_text_printf(t, ", \"kernel_size\": %zu", c->head_kernel_size);
@@ -18940,33 +20226,36 @@ static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
     mrc_text_printf(t, "}");
 }
 
+// Whether the keys that are written first hold this one.
+static int mrc__config_known(mrc_model_type type, const char *key) {
+    static const char *const others[] = { "architectures", "model_type", "mrc_head", "dtype",
+                                          "torch_dtype", NULL };
+    for (int i = 0; others[i]; i++) if (!strcmp(key, others[i])) return 1;
+    for (size_t i = 0; i < MRC__N_KEYS; i++) {
+        if (mrc__keys[i].families >> type & 1 && !strcmp(key, mrc__keys[i].name)) return 1;
+    }
+    return 0;
+}
+
 // The keys that the library reads, then what else the source's config.json had.
 static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *source) {
-    const mrc_model_config *c = &m->config;
-    int bert = c->model_type == MRC_MODEL_BERT;
-    mrc_text_printf(t, "{\n  \"model_type\": \"%s\"", bert ? "bert" : "roberta");
-    if (c->head == MRC_HEAD_LINEAR) {
-        mrc_text_printf(t, ",\n  \"architectures\": [\"%sForQuestionAnswering\"]",
-                        bert ? "Bert" : "Roberta");
+    mrc_model_config c = m->config;
+    const mrc__family *f = mrc__family_of(&c);
+    c.embedding_size = mrc__embedding_size(&c);
+    mrc_text_printf(t, "{\n  \"model_type\": \"%s\"", f->word);
+    if (c.head == MRC_HEAD_LINEAR) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"%s\"]", f->architecture);
     }
-    mrc_text_printf(t, ",\n  \"dtype\": \"%s\",\n  \"vocab_size\": %zu,\n  \"hidden_size\": %zu,\n"
-                    "  \"num_hidden_layers\": %zu,\n  \"num_attention_heads\": %zu,\n"
-                    "  \"intermediate_size\": %zu,\n  \"hidden_act\": \"gelu\",\n"
-                    "  \"max_position_embeddings\": %zu,\n  \"type_vocab_size\": %zu,\n"
-                    "  \"pad_token_id\": %d",
-                    m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32",
-                    c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
-                    c->intermediate_size, c->max_position_embeddings, c->type_vocab_size,
-                    (int)c->pad_token_id);
-    mrc__config_number(t, "hidden_dropout_prob", c->hidden_dropout_prob);
-    mrc__config_number(t, "attention_probs_dropout_prob", c->attention_probs_dropout_prob);
-    mrc__config_number(t, "initializer_range", c->initializer_range);
-    mrc__config_number(t, "layer_norm_eps", c->layer_norm_eps);
-    mrc__config_write_head(t, c);
+    mrc_text_printf(t, ",\n  \"dtype\": \"%s\"",
+                    m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32");
+    for (size_t i = 0; i < MRC__N_KEYS; i++) {
+        if (!mrc__key_first(i, c.model_type)) continue;
+        const mrc__key *k = mrc__config_spelling(&mrc__keys[i], c.model_type, source);
+        mrc__config_write_key(t, &c, k, source);
+    }
+    mrc__config_write_head(t, &c);
     for (const mrc_json *v = source ? source->child : NULL; v; v = v->next) {
-        int known = 0;
-        for (int i = 0; mrc__config_keys[i]; i++) known |= !strcmp(v->key, mrc__config_keys[i]);
-        if (known) continue;
+        if (mrc__config_known(c.model_type, v->key)) continue;
         mrc_text_printf(t, ",\n  ");
         mrc_text_json_string(t, v->key, v->key_bytes, 0);
         mrc_text_add(t, ": ", 2);
@@ -18981,7 +20270,8 @@ static mrc_status mrc__save_config(mrc_ctx *ctx, const mrc_model *m, const char 
     mrc_text text;
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, "config.json"));
     if (m->config_json) {
-        MRC__TRY(mrc_json_parse(ctx, &source, path, m->config_json, strlen(m->config_json), 64));
+        MRC__TRY(mrc_json_parse(ctx, &source, path, m->config_json, strlen(m->config_json),
+                                MRC__CONFIG_DEPTH));
     }
     mrc_text_init(&text, ctx);
     mrc__config_write(&text, m, source);
@@ -19476,7 +20766,7 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
     mrc_status s = mrc__download_f32(ctx, logits, host);
     float *start = host + 2 * rows, *end = start + rows;
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         start[r] = host[2 * r];
         end[r] = host[2 * r + 1];
     }
@@ -19531,6 +20821,69 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     mrc_no_grad(ctx, was_on);
     ctx->host.free(ctx->host.user, list);
     return s;
+}
+
+//------------------------------------------------------------------------------
+// The logits of all windows, kept by the window's index: whatever order they come in
+//------------------------------------------------------------------------------
+typedef struct mrc__collected {
+    const mrc_features *features;
+    float              *logits;     // of all windows: its start logits, then its end logits
+    mrc_window_logits  *windows;    // by feature
+} mrc__collected;
+
+static void mrc__collected_free(mrc_ctx *ctx, mrc__collected *c) {
+    if (c->logits) ctx->host.free(ctx->host.user, c->logits);
+    if (c->windows) ctx->host.free(ctx->host.user, c->windows);
+    *c = (mrc__collected){0};
+}
+
+static mrc_status mrc__collected_new(mrc_ctx *ctx, mrc__collected *c, const mrc_features *f) {
+    size_t rows = 0, bytes, n;
+    *c = (mrc__collected){ .features = f };
+    int fits = mrc__add(f->n, 1, &n) && mrc__mul(n, sizeof *c->windows, &bytes);
+    c->windows = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (size_t i = 0; i < f->n && fits; i++) {
+        fits = mrc__add(rows, (size_t)f->list[i].length, &rows);
+    }
+    fits = fits && mrc__mul(rows, 2 * sizeof *c->logits, &bytes) && mrc__add(bytes, 1, &bytes);
+    c->logits = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!c->windows || !c->logits) {
+        mrc__collected_free(ctx, c);
+        return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory for the logits of %zu windows",
+                         f->n);
+    }
+    float *at = c->logits;
+    for (size_t i = 0; i < f->n; i++) {
+        size_t length = (size_t)f->list[i].length;
+        c->windows[i] = (mrc_window_logits){ &f->list[i], at, at + length };
+        at += 2 * length;
+    }
+    return MRC_OK;
+}
+
+// An mrc_predict_desc's fn: user is the mrc__collected.
+static mrc_status mrc__collect(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                               const float *end) {
+    const mrc__collected *c = user;
+    const mrc_window_logits *w = &c->windows[f - c->features->list];
+    float *to = c->logits + (w->start - c->logits);
+    (void)ctx;
+    memcpy(to, start, (size_t)f->length * sizeof *to);
+    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+    return MRC_OK;
+}
+
+// The windows of example `index`, of which those from *at on are the first: how many.  *at moves
+// past them.
+static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *at,
+                                const mrc_window_logits **windows) {
+    size_t n = 0;
+    *windows = c->windows + *at;
+    while (*at + n < c->features->n
+           && (size_t)c->features->list[*at + n].example_index == index) n++;
+    *at += n;
+    return n;
 }
 
 //------------------------------------------------------------------------------
@@ -19750,14 +21103,14 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 //------------------------------------------------------------------------------
 // Evaluation
 //------------------------------------------------------------------------------
-// The windows of the example that is being collected, and the sums so far.
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
-    mrc_eval_result     *out;
-    mrc_allocator        host;
-    mrc_window_logits   *windows;
-    size_t               n, capacity;
+    mrc_decode_config    decode;
+    mrc__collected       logits;
     mrc_span            *spans;
+    size_t               capacity;
+    mrc_scored          *scored;    // by example
+    mrc_text             room;      // a span's text
 } mrc__eval;
 
 // The loss of one target over the feature's window; *best: the first of its largest rows.
@@ -19777,115 +21130,116 @@ static double mrc__eval_loss(const mrc_loss *loss, const mrc_feature *f, const f
                            (double)logits[target] - lse, all - n * lse);
 }
 
-static void mrc__eval_windows_free(mrc__eval *e) {
-    for (size_t i = 0; i < e->n; i++) {
-        e->host.free(e->host.user, (void *)(uintptr_t)e->windows[i].start);
-    }
-    e->n = 0;
-}
-
-// Decodes the collected example and scores it.
-static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
-    const mrc_eval_desc *desc = e->desc;
-    size_t n_spans;
-    double exact, f1;
-    if (e->n == 0) return MRC_OK;
-    const mrc_example *x = mrc_dataset_at(desc->dataset,
-                                          (size_t)e->windows[0].feature->example_index);
-    if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
-    MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
-    mrc__eval_windows_free(e);
-    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
-    size_t bytes;
-    const char *text = mrc_span_text(best, x, &bytes);
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
-                              &f1));
-    e->out->exact_match += exact;
-    e->out->f1 += f1;
-    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
-}
-
-// Keeps a copy of one window's logits until its example is complete.
-static mrc_status mrc__eval_keep(mrc_ctx *ctx, mrc__eval *e, const mrc_feature *f,
-                                 const float *start, const float *end) {
-    size_t n = (size_t)f->length, bytes;
-    if (e->n && e->windows[0].feature->example_index != f->example_index) {
-        MRC__TRY(mrc__eval_example(ctx, e));
-    }
-    if (e->n == e->capacity) {
-        size_t capacity = e->capacity ? 2 * e->capacity : 16;
-        mrc_window_logits *windows = mrc__mul(capacity, sizeof *windows, &bytes)
-                                   ? e->host.alloc(e->host.user, bytes) : NULL;
-        if (!windows) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-        if (e->n) memcpy(windows, e->windows, e->n * sizeof *windows);
-        if (e->windows) e->host.free(e->host.user, e->windows);
-        e->windows = windows;
-        e->capacity = capacity;
-    }
-    float *copy = mrc__mul(2 * n + 1, sizeof *copy, &bytes)
-                ? e->host.alloc(e->host.user, bytes) : NULL;
-    if (!copy) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    memcpy(copy, start, n * sizeof *copy);
-    memcpy(copy + n, end, n * sizeof *copy);
-    e->windows[e->n++] = (mrc_window_logits){ .feature = f, .start = copy, .end = copy + n };
-    return MRC_OK;
-}
-
-static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                    const float *start, const float *end) {
-    mrc__eval *e = user;
-    if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
+// Loss and accuracy of the token positions, over the windows in their own order.
+static void mrc__eval_positions(const mrc__eval *e, mrc_eval_result *out) {
+    for (size_t i = 0; i < e->logits.features->n; i++) {
+        const mrc_window_logits *w = &e->logits.windows[i];
+        const mrc_feature *f = w->feature;
         int32_t s, t;
-        const mrc_loss *kind = &e->desc->loss;
-        double loss = mrc__eval_loss(kind, f, start, f->start_position, &s);
-        loss += mrc__eval_loss(kind, f, end, f->end_position, &t);
-        e->out->loss += loss / 2;
-        e->out->start_accuracy += s == f->start_position;
-        e->out->end_accuracy += t == f->end_position;
-        e->out->accuracy += s == f->start_position && t == f->end_position;
-        e->out->n_features++;
+        if (!mrc__counts(f, f->start_position) || !mrc__counts(f, f->end_position)) continue;
+        double loss = mrc__eval_loss(&e->desc->loss, f, w->start, f->start_position, &s);
+        loss += mrc__eval_loss(&e->desc->loss, f, w->end, f->end_position, &t);
+        out->loss += loss / 2;
+        out->start_accuracy += s == f->start_position;
+        out->end_accuracy += t == f->end_position;
+        out->accuracy += s == f->start_position && t == f->end_position;
+        out->n_features++;
     }
-    return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
-}
-
-static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
-    const mrc_predict_desc *predict = &((mrc__eval *)user)->desc->predict;
-    return predict->progress(predict->user, done, total);
-}
-
-MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
-                               mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
-    *out = (mrc_eval_result){0};
-    if (desc->dataset && desc->decode.magic != MRC_DECODE_MAGIC) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: decode is not from "
-                         "mrc_decode_config_default()");
-    }
-    size_t bytes;
-    mrc__eval e = { .desc = desc, .out = out, .host = ctx->host };
-    if (desc->dataset) {
-        e.spans = mrc__mul(desc->decode.n_best_size + 1, sizeof *e.spans, &bytes)
-                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-        if (!e.spans) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    }
-    mrc_predict_desc predict = desc->predict;
-    predict.fn = mrc__eval_feature;
-    predict.user = &e;
-    if (predict.progress) predict.progress = mrc__eval_progress;
-    mrc_status s = mrc_predict(ctx, m, &predict);
-    if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
-    mrc__eval_windows_free(&e);
-    if (e.windows) ctx->host.free(ctx->host.user, e.windows);
-    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     double n = out->n_features ? (double)out->n_features : 1;
-    out->n_questions = desc->dataset ? mrc_dataset_size(desc->dataset) : 0;
-    double questions = out->n_questions ? (double)out->n_questions : 1;
     out->loss /= n;
     out->start_accuracy /= n;
     out->end_accuracy /= n;
     out->accuracy /= n;
-    out->exact_match *= 100 / questions;
-    out->f1 *= 100 / questions;
+}
+
+// Decodes example `index` from its windows, which begin at *at, and scores the answer.
+static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e, size_t index, size_t *at) {
+    const mrc_eval_desc *desc = e->desc;
+    const mrc_example *x = mrc_dataset_at(desc->dataset, index);
+    mrc_decode_input in = { .example = x, .tokenizer = desc->tokenizer };
+    mrc_scored *s = &e->scored[index];
+    size_t bytes, n_spans = 0;
+    in.n_windows = mrc__collected_of(&e->logits, index, at, &in.windows);
+    MRC__TRY(mrc_decode(ctx, &e->decode, &in, e->spans, e->capacity, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&e->decode, e->spans, n_spans, &s->no_answer);
+    e->room.bytes = 0;
+    const char *text = mrc_span_text(best, x, &e->room, &bytes);
+    if (e->room.failed) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: out of memory for a text");
+    s->counted = 1;
+    s->answerable = x->n_answers > 0;
+    s->answered = bytes > 0;
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &s->exact,
+                              &s->f1));
+    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
+}
+
+static mrc_status mrc__eval_answers(mrc_ctx *ctx, mrc__eval *e, mrc_eval_result *out) {
+    size_t n = mrc_dataset_size(e->desc->dataset), at = 0;
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__eval_example(ctx, e, i, &at));
+    if (at != e->logits.features->n) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
+    }
+    mrc_figures all = mrc_metric_mean(e->scored, n, MRC_SUBSET_ALL);
+    out->n_questions = n;
+    out->exact_match = all.exact;
+    out->f1 = all.f1;
+    out->answerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_ANSWERABLE);
+    out->unanswerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_UNANSWERABLE);
+    if (!e->decode.version_2_with_negative || e->decode.kind == MRC_DECODE_PIPELINE) return MRC_OK;
+    MRC__TRY(mrc_metric_best(ctx, e->scored, n, 0, &out->best_exact, &out->best_exact_threshold));
+    return mrc_metric_best(ctx, e->scored, n, 1, &out->best_f1, &out->best_f1_threshold);
+}
+
+// The room that decoding and scoring take.
+static mrc_status mrc__eval_room(mrc_ctx *ctx, mrc__eval *e) {
+    size_t n = mrc_dataset_size(e->desc->dataset), bytes;
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 },
+                                   .tokenizer = e->desc->tokenizer };
+    const char *fault = mrc__decode_fault(&e->decode, &any);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: %s", fault);
+    e->capacity = e->decode.n_best_size + 1;
+    if (mrc__mul(e->capacity, sizeof *e->spans, &bytes)) {
+        e->spans = ctx->host.alloc(ctx->host.user, bytes);
+    }
+    if (mrc__mul(n, sizeof *e->scored, &bytes) && mrc__add(bytes, 1, &bytes)) {
+        e->scored = mrc__host_zalloc(&ctx->host, bytes);
+    }
+    if (e->spans && e->scored) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory for %zu questions", n);
+}
+
+typedef struct mrc__eval_user { const mrc_predict_desc *given; mrc__collected *logits; }
+    mrc__eval_user;
+static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                    const float *start, const float *end) {
+    return mrc__collect(ctx, ((mrc__eval_user *)user)->logits, f, start, end);
+}
+static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
+    const mrc_predict_desc *given = ((mrc__eval_user *)user)->given;
+    return given->progress(given->user, done, total);
+}
+
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out) {
+    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    *out = (mrc_eval_result){0};
+    mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
+                                                         : mrc_decode_config_default() };
+    mrc_predict_desc predict = desc->predict;
+    mrc__eval_user user = { &desc->predict, &e.logits };
+    mrc_text_init(&e.room, ctx);
+    mrc_status s = desc->dataset ? mrc__eval_room(ctx, &e) : MRC_OK;
+    if (s == MRC_OK) s = mrc__collected_new(ctx, &e.logits, predict.features);
+    predict.fn = mrc__eval_feature;
+    predict.user = &user;
+    if (predict.progress) predict.progress = mrc__eval_progress;
+    if (s == MRC_OK) s = mrc_predict(ctx, m, &predict);
+    if (s == MRC_OK) mrc__eval_positions(&e, out);
+    if (s == MRC_OK && desc->dataset) s = mrc__eval_answers(ctx, &e, out);
+    mrc__collected_free(ctx, &e.logits);
+    mrc_text_free(&e.room);
+    if (e.scored) ctx->host.free(ctx->host.user, e.scored);
+    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     return s;
 }
 #endif // core pass
@@ -19905,9 +21259,7 @@ struct mrc_reader {
     // Of the last call:
     mrc_span            *spans;     // n_best_size + 1 for each question
     mrc_features         windows;
-    size_t              *begin;     // by window: where its start logits are, its end's behind
-    float               *logits;
-    mrc_window_logits   *window_logits;
+    mrc__collected       logits;
 };
 
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
@@ -19938,6 +21290,9 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     r->features.pad_to_max_length = config->pad_to_max_length;
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };
+    const char *fault = mrc__decode_fault(&r->decode, &any);
+    if (fault) return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: %s", path, fault);
     r->batch_size = desc->batch_size ? desc->batch_size : 8;
     return MRC_OK;
 }
@@ -19957,16 +21312,10 @@ MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *pat
 
 // What the replies of the last call point to.
 static void mrc__reader_clear(mrc_reader *r) {
-    const mrc_allocator *host = &r->ctx->host;
-    void *parts[] = { r->spans, r->begin, r->logits, r->window_logits };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
-    }
-    mrc_features_free(&r->windows);
+    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
     r->spans = NULL;
-    r->begin = NULL;
-    r->logits = NULL;
-    r->window_logits = NULL;
+    mrc__collected_free(r->ctx, &r->logits);
+    mrc_features_free(&r->windows);
 }
 
 MRCDEF void mrc_reader_free(mrc_reader *r) {
@@ -19978,50 +21327,40 @@ MRCDEF void mrc_reader_free(mrc_reader *r) {
     ctx->host.free(ctx->host.user, r);
 }
 
-static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                     const float *start, const float *end) {
-    mrc_reader *r = user;
-    float *to = r->logits + r->begin[f - r->windows.list];
-    (void)ctx;
-    memcpy(to, start, (size_t)f->length * sizeof *to);
-    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+// Nothing that a caller gives is read before it is known to be there, and to be text.
+static mrc_status mrc__answer_check(mrc_reader *r, const mrc_example *questions, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const mrc_example *x = &questions[i];
+        const char *texts[2] = { x->question, x->context };
+        const size_t bytes[2] = { x->question_bytes, x->context_bytes };
+        for (int k = 0; k < 2; k++) {
+            const char *what = k ? "context" : "question";
+            if (!texts[k]) {
+                return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: example %zu has no %s (found NULL)",
+                                 i, what);
+            }
+            size_t good = mrc_utf8_valid(texts[k], bytes[k]);
+            if (good == bytes[k]) continue;
+            return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: the %s of example %zu is not UTF-8 "
+                             "(found byte 0x%02x at %zu)", what, i,
+                             (unsigned)(unsigned char)texts[k][good], good);
+        }
+    }
     return MRC_OK;
 }
 
-// Room for the spans of n questions, and for the windows and their logits.
-static int mrc__answer_room(mrc_reader *r, size_t n) {
-    const mrc_allocator *host = &r->ctx->host;
-    size_t rows = 0, k = r->windows.n, each, bytes;
-    if (!mrc__add(r->decode.n_best_size, 1, &each) || !mrc__mul(each, sizeof *r->spans, &each)
-        || !mrc__mul(n + 1, each, &bytes)) return 0;
-    r->spans = host->alloc(host->user, bytes);
-    r->begin = mrc__mul(k + 1, sizeof *r->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
-    r->window_logits = mrc__mul(k + 1, sizeof *r->window_logits, &bytes)
-                       ? host->alloc(host->user, bytes) : NULL;
-    for (size_t i = 0; i < k && r->begin; i++) {
-        r->begin[i] = rows;
-        rows += 2 * (size_t)r->windows.list[i].length;
-    }
-    r->logits = mrc__mul(rows + 1, sizeof *r->logits, &bytes) ? host->alloc(host->user, bytes)
-                                                              : NULL;
-    return r->spans && r->begin && r->window_logits && r->logits;
-}
-
-static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies) {
-    size_t each = r->decode.n_best_size + 1;
-    for (size_t q = 0, at = 0; q < n; q++) {
-        mrc_span *spans = r->spans + q * each;
+static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions, size_t n,
+                                     mrc_reply *replies) {
+    size_t each = r->decode.n_best_size + 1, at = 0;
+    for (size_t q = 0; q < n; q++) {
+        mrc_decode_input in = { .example = &questions[q], .tokenizer = r->tok };
         mrc_reply *reply = &replies[q];
-        *reply = (mrc_reply){ .spans = spans, .windows = r->window_logits + at };
-        for (; at < r->windows.n && (size_t)r->windows.list[at].example_index == q; at++) {
-            const mrc_feature *f = &r->windows.list[at];
-            const float *logits = r->logits + r->begin[at];
-            r->window_logits[at] = (mrc_window_logits){ f, logits, logits + f->length };
-            reply->n_windows++;
-        }
-        MRC__TRY(mrc_decode(r->ctx, reply->windows, reply->n_windows, &r->decode, spans,
-                            &reply->n_spans));
-        reply->answer = mrc_decode_answer(&r->decode, spans, reply->n_spans,
+        *reply = (mrc_reply){ .spans = r->spans + q * each };
+        in.n_windows = mrc__collected_of(&r->logits, q, &at, &in.windows);
+        reply->windows = in.windows;
+        reply->n_windows = in.n_windows;
+        MRC__TRY(mrc_decode(r->ctx, &r->decode, &in, r->spans + q * each, each, &reply->n_spans));
+        reply->answer = mrc_decode_answer(&r->decode, reply->spans, reply->n_spans,
                                           &reply->null_score_diff);
     }
     return MRC_OK;
@@ -20029,18 +21368,30 @@ static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies
 
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
+    if (!r) return MRC_ERR_ARG;
+    if (n && (!questions || !replies)) {
+        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
+                         questions ? "replies" : "examples", n);
+    }
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
     mrc_predict_desc predict = { .features = &r->windows, .batch_size = r->batch_size,
-                                 .by_length = 1, .fn = mrc__answer_window, .user = r };
+                                 .by_length = 1, .fn = mrc__collect, .user = &r->logits };
+    size_t each, bytes;
     mrc__reader_clear(r);
+    MRC__TRY(mrc__answer_check(r, questions, n));
     MRC__TRY(mrc_features_new(r->ctx, &r->windows, &set, r->tok, &r->features));
-    if (!mrc__answer_room(r, n)) {
+    MRC__TRY(mrc__collected_new(r->ctx, &r->logits, &r->windows));
+    if (mrc__mul(r->decode.n_best_size + 1, sizeof *r->spans, &each) && mrc__mul(n, each, &bytes)
+        && mrc__add(bytes, 1, &bytes)) {
+        r->spans = r->ctx->host.alloc(r->ctx->host.user, bytes);
+    }
+    if (!r->spans) {
         return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
     }
     if (r->windows.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
-    return mrc__answer_decode(r, n, replies);
+    return mrc__answer_decode(r, questions, n, replies);
 }
 #endif // core pass
 
@@ -20490,6 +21841,246 @@ static void mrc__an_end(mrc__an *a) {
 #endif // core pass
 
 //==============================================================================
+// >>impl.blocks   files in checked blocks: written whole, read by pread, checked at first touch
+//
+//     sections, one behind the other       in 64 KiB blocks
+//     u32 checksums                        CRC-32C of each block
+//     the end record                       magic, version, what the file is about, where each
+//                                          section begins and the last one ends, then two u32:
+//                                          CRC-32C of the checksums, and of the record before it
+//
+// A block is held against its checksum when it is read, so a damaged byte is found by whoever needs
+// it, and opening a large file reads its end only.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__BLOCK_BYTES 65536
+
+typedef struct mrc__blocks_writer {
+    mrc_ctx         *ctx;
+    mrc_file_writer *file;
+    mrc_status       status;            // the first failure
+    mrc_text         checksums;
+    uint64_t         at;
+    char            *block;             // what is not written yet: at % MRC__BLOCK_BYTES bytes
+} mrc__blocks_writer;
+
+// Ends with mrc__blocks_end() or mrc__blocks_abort(), also after a failure here.
+static mrc_status mrc__blocks_begin(mrc_ctx *ctx, mrc__blocks_writer *w, const char *path) {
+    *w = (mrc__blocks_writer){ .ctx = ctx };
+    mrc_text_init(&w->checksums, ctx);
+    w->block = ctx->host.alloc(ctx->host.user, MRC__BLOCK_BYTES);
+    w->status = w->block ? mrc_file_writer_new(ctx, &w->file, path)
+                         : mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    return w->status;
+}
+
+static void mrc__blocks_put(mrc__blocks_writer *w, size_t bytes) {
+    uint32_t crc = mrc_crc32c(0, w->block, bytes);
+    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
+}
+
+static void mrc__blocks_write(mrc__blocks_writer *w, const void *data, size_t bytes) {
+    const char *p = data;
+    while (bytes) {
+        size_t used = (size_t)(w->at % MRC__BLOCK_BYTES), left = MRC__BLOCK_BYTES - used, n = bytes;
+        if (n > left) n = left;
+        memcpy(w->block + used, p, n);
+        w->at += n;
+        p += n;
+        bytes -= n;
+        if (n == left) mrc__blocks_put(w, MRC__BLOCK_BYTES);
+    }
+}
+
+// Zeros up to a multiple of 64 bytes; where the next section begins.
+static uint64_t mrc__blocks_align(mrc__blocks_writer *w) {
+    static const char zeros[64];
+    if (w->at % 64) mrc__blocks_write(w, zeros, (size_t)(64 - w->at % 64));
+    return w->at;
+}
+
+static void mrc__blocks_free(mrc__blocks_writer *w) {
+    mrc_text_free(&w->checksums);
+    if (w->block) w->ctx->host.free(w->ctx->host.user, w->block);
+    w->block = NULL;
+}
+
+static void mrc__blocks_abort(mrc__blocks_writer *w) {
+    mrc_file_writer_abort(w->file);
+    mrc__blocks_free(w);
+}
+
+// Fills in the record's two checksums, writes it and commits the file.
+static mrc_status mrc__blocks_end(mrc__blocks_writer *w, void *record, size_t bytes) {
+    if (w->at % MRC__BLOCK_BYTES) mrc__blocks_put(w, (size_t)(w->at % MRC__BLOCK_BYTES));
+    if (w->checksums.failed) w->status = mrc__fail(w->ctx, MRC_ERR_MEM, "index: out of memory");
+    if (w->status == MRC_OK && w->checksums.bytes) {
+        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
+    }
+    uint32_t sums[2] = { mrc_crc32c(0, w->checksums.data, w->checksums.bytes), 0 };
+    memcpy((char *)record + bytes - 8, sums, 4);
+    sums[1] = mrc_crc32c(0, record, bytes - 4);
+    memcpy((char *)record + bytes - 4, sums + 1, 4);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, record, bytes);
+    mrc_status s = w->status;
+    if (s == MRC_OK) s = mrc_file_writer_commit(w->file);
+    else mrc_file_writer_abort(w->file);
+    mrc__blocks_free(w);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+typedef struct mrc__blocks {
+    mrc_ctx        *ctx;
+    char           *path;
+    int             fd;
+    const uint64_t *at;                 // in the record: where section i begins, and the end
+    uint64_t        bytes;              // of all sections
+    uint32_t       *checksums;
+    size_t          n_blocks, block;    // the one that `data` holds; SIZE_MAX: none
+    size_t          block_bytes;
+    unsigned char  *data;
+} mrc__blocks;
+
+__attribute__((format(printf, 2, 3)))
+static mrc_status mrc__blocks_broken(const mrc__blocks *b, const char *fmt, ...) {
+    char what[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(b->ctx, MRC_ERR_FORMAT, "%s: %s", b->path, what);
+}
+
+static mrc_status mrc__blocks_get(mrc__blocks *b, size_t block) {
+    uint64_t at = (uint64_t)block * MRC__BLOCK_BYTES, left = b->bytes - at;
+    size_t bytes = left < MRC__BLOCK_BYTES ? (size_t)left : MRC__BLOCK_BYTES;
+    if (b->block == block) return MRC_OK;
+    b->block = SIZE_MAX;
+    MRC__TRY(mrc__st_pread(b->ctx, b->path, b->fd, at, b->data, bytes));
+    uint32_t crc = mrc_crc32c(0, b->data, bytes);
+    if (crc != b->checksums[block]) {
+        return mrc__blocks_broken(b, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
+                                  "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
+                                  (unsigned)b->checksums[block]);
+    }
+    b->block = block;
+    b->block_bytes = bytes;
+    return MRC_OK;
+}
+
+// Bytes of a section, checked block by block.
+static mrc_status mrc__blocks_read(mrc__blocks *b, int section, uint64_t offset, void *to,
+                                   size_t bytes) {
+    uint64_t room = b->at[section + 1] - b->at[section];
+    char *p = to;
+    if (offset > room || bytes > room - offset) {
+        return mrc__blocks_broken(b, "%zu bytes at %llu of section %d are outside it (found %llu)",
+                                  bytes, (unsigned long long)offset, section,
+                                  (unsigned long long)room);
+    }
+    uint64_t at = b->at[section] + offset;
+    while (bytes) {
+        size_t skip = (size_t)(at % MRC__BLOCK_BYTES), n;
+        MRC__TRY(mrc__blocks_get(b, (size_t)(at / MRC__BLOCK_BYTES)));
+        n = b->block_bytes - skip < bytes ? b->block_bytes - skip : bytes;
+        memcpy(p, b->data + skip, n);
+        p += n;
+        at += n;
+        bytes -= n;
+    }
+    return MRC_OK;
+}
+
+// A whole section as an array of its own, for the caller to free.
+static mrc_status mrc__blocks_load(mrc__blocks *b, int section, void *out) {
+    uint64_t bytes = b->at[section + 1] - b->at[section];
+    void *data = bytes < SIZE_MAX ? b->ctx->host.alloc(b->ctx->host.user, (size_t)bytes + 1)
+                                  : NULL;
+    *(void **)out = NULL;
+    if (!data) return mrc__fail(b->ctx, MRC_ERR_MEM, "%s: out of memory", b->path);
+    mrc_status s = mrc__blocks_read(b, section, 0, data, (size_t)bytes);
+    if (s == MRC_OK) *(void **)out = data;
+    else b->ctx->host.free(b->ctx->host.user, data);
+    return s;
+}
+
+// What the reader expects at the file's end.
+typedef struct mrc__blocks_kind {
+    const char *magic, *what;           // 8 bytes; "index", for messages
+    uint32_t    version;
+    size_t      record_bytes, at;       // of the record; where in it the sections' places stand
+    int         sections;
+    int       (*fits)(const void *record);      // whether its numbers fit each other
+} mrc__blocks_kind;
+
+static int mrc__blocks_end_fits(const mrc__blocks *b, const mrc__blocks_kind *k,
+                                const char *record, uint64_t file_bytes) {
+    const uint64_t end = b->at[k->sections];
+    uint64_t blocks = end / MRC__BLOCK_BYTES + (end % MRC__BLOCK_BYTES > 0);
+    for (int i = 0; i < k->sections; i++) {
+        if (b->at[i] > b->at[i + 1]) return 0;
+    }
+    return !b->at[0] && end <= file_bytes && file_bytes == end + blocks * 4 + k->record_bytes
+           && k->fits(record);
+}
+
+// Opens `path`, whose record goes to `record`; both outlive b.  Close it after a failure too.
+static mrc_status mrc__blocks_open(mrc_ctx *ctx, mrc__blocks *b, char *path, void *record,
+                                   const mrc__blocks_kind *k) {
+    struct stat info;
+    uint32_t version, sums[2];
+    char *r = record;
+    *b = (mrc__blocks){ .ctx = ctx, .path = path, .fd = -1, .block = SIZE_MAX };
+    b->at = (const uint64_t *)(const void *)(r + k->at);
+    MRC__TRY(mrc__file_open(ctx, path, &b->fd, &info));
+    uint64_t bytes = (uint64_t)info.st_size;
+    if (bytes < k->record_bytes) {
+        return mrc__blocks_broken(b, "is no %s (found %llu bytes)", k->what,
+                                  (unsigned long long)bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, path, b->fd, bytes - k->record_bytes, record, k->record_bytes));
+    if (memcmp(r, k->magic, 8)) return mrc__blocks_broken(b, "is no %s, or was cut", k->what);
+    memcpy(&version, r + 8, 4);
+    memcpy(sums, r + k->record_bytes - 8, 8);
+    if (version != k->version) {
+        return mrc__blocks_broken(b, "is of another version (found %u, expected %u)",
+                                  (unsigned)version, (unsigned)k->version);
+    }
+    if (mrc_crc32c(0, r, k->record_bytes - 4) != sums[1] || !mrc__blocks_end_fits(b, k, r, bytes)) {
+        return mrc__blocks_broken(b, "its end is damaged");
+    }
+    b->bytes = b->at[k->sections];
+    b->n_blocks = (size_t)((bytes - k->record_bytes - b->bytes) / 4);
+    b->checksums = ctx->host.alloc(ctx->host.user, b->n_blocks * 4 + 1);
+    b->data = ctx->host.alloc(ctx->host.user, MRC__BLOCK_BYTES);
+    if (!b->checksums || !b->data) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    MRC__TRY(mrc__st_pread(ctx, path, b->fd, b->bytes, b->checksums, b->n_blocks * 4));
+    if (mrc_crc32c(0, b->checksums, b->n_blocks * 4) != sums[0]) {
+        return mrc__blocks_broken(b, "its checksums are damaged");
+    }
+    return MRC_OK;
+}
+
+static void mrc__blocks_close(mrc__blocks *b) {
+    if (!b->ctx) return;
+    const mrc_allocator *host = &b->ctx->host;
+    if (b->fd >= 0) close(b->fd);
+    if (b->checksums) host->free(host->user, b->checksums);
+    if (b->data) host->free(host->user, b->data);
+    *b = (mrc__blocks){ .fd = -1 };
+}
+
+static mrc_status mrc__blocks_check(mrc__blocks *b) {
+    for (size_t i = 0; i < b->n_blocks; i++) MRC__TRY(mrc__blocks_get(b, i));
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.index   the inverted index: built in memory, written in checked blocks
 //
 // Slabs of passages are tasks: each has its own terms, in the order it meets them, and its postings
@@ -20503,11 +22094,9 @@ static void mrc__an_end(mrc__an *a) {
 //     lengths     u32: terms of each passage
 //     passages    u64: where each begins in texts, and one more
 //     texts       three u32 lengths, then id, title and text, each with a NUL
-//     checksums   u32: CRC-32C of each 64 KiB of the above
 //     mrc__ix_end
 //==============================================================================
 #ifdef MRC__PASS_CORE
-#define MRC__IX_BLOCK 65536
 #define MRC__IX_SLAB  128               // passages; the file does not depend on it
 
 enum { MRC__IX_POSTINGS, MRC__IX_NAMES, MRC__IX_TERMS, MRC__IX_SLOTS, MRC__IX_LENGTHS,
@@ -20708,33 +22297,6 @@ static int mrc__ix_join(mrc__ix_build *b) {
 //------------------------------------------------------------------------------
 // Writing
 //------------------------------------------------------------------------------
-typedef struct mrc__ix_writer {
-    mrc_file_writer *file;
-    mrc_status       status;
-    mrc_text         checksums;
-    uint64_t         at;
-    char            *block;             // what is not written yet: at % MRC__IX_BLOCK bytes
-} mrc__ix_writer;
-
-static void mrc__ix_write_block(mrc__ix_writer *w, size_t bytes) {
-    uint32_t crc = mrc_crc32c(0, w->block, bytes);
-    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
-    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
-}
-
-static void mrc__ix_write(mrc__ix_writer *w, const void *data, size_t bytes) {
-    const char *p = data;
-    while (bytes) {
-        size_t used = (size_t)(w->at % MRC__IX_BLOCK), left = MRC__IX_BLOCK - used, n = bytes;
-        if (n > left) n = left;
-        memcpy(w->block + used, p, n);
-        w->at += n;
-        p += n;
-        bytes -= n;
-        if (n == left) mrc__ix_write_block(w, MRC__IX_BLOCK);
-    }
-}
-
 static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
     size_t n = 0;
     for (; x >= 128; x >>= 7) to[n++] = (unsigned char)(x | 128);
@@ -20743,7 +22305,7 @@ static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
 }
 
 // Postings, names, terms: mrc__ix_term is filled in on the way.
-static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end,
+static void mrc__ix_write_terms(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_end *end,
                                 mrc__ix_term *terms) {
     const mrc__posting *x = b->list;
     unsigned char room[10];
@@ -20755,25 +22317,25 @@ static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end
         for (uint32_t k = 0, before = 0; k < own->df; k++, x++) {
             size_t n = mrc__ix_varint(room, x->passage - before);
             n += mrc__ix_varint(room + n, x->tf);
-            mrc__ix_write(w, room, n);
+            mrc__blocks_write(w, room, n);
             before = x->passage;
         }
     }
     terms[b->names.n] = (mrc__ix_term){ w->at, name, 0, 0 };
     end->at[MRC__IX_NAMES] = w->at;
     for (size_t i = 0; i < b->names.n; i++) {
-        mrc__ix_write(w, b->names.list[i].s, b->names.list[i].bytes);
+        mrc__blocks_write(w, b->names.list[i].s, b->names.list[i].bytes);
     }
     end->at[MRC__IX_TERMS] = w->at;
-    mrc__ix_write(w, terms, (b->names.n + 1) * sizeof *terms);
+    mrc__blocks_write(w, terms, (b->names.n + 1) * sizeof *terms);
 }
 
-static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end) {
+static void mrc__ix_write_texts(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_end *end) {
     uint64_t at = 0;
     end->at[MRC__IX_PASSAGES] = w->at;
     for (size_t i = 0; i <= b->n_passages; i++) {
         const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
-        mrc__ix_write(w, &at, sizeof at);
+        mrc__blocks_write(w, &at, sizeof at);
         if (x) at += 3 * sizeof(uint32_t) + strlen(x->id) + strlen(x->title) + x->text_bytes + 3;
     }
     end->at[MRC__IX_TEXTS] = w->at;
@@ -20781,15 +22343,15 @@ static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end
         const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
         uint32_t bytes[3] = { (uint32_t)strlen(x->id), (uint32_t)strlen(x->title),
                               (uint32_t)x->text_bytes };
-        mrc__ix_write(w, bytes, sizeof bytes);
-        mrc__ix_write(w, x->id, bytes[0] + (size_t)1);
-        mrc__ix_write(w, x->title, bytes[1] + (size_t)1);
-        mrc__ix_write(w, x->text, bytes[2] + (size_t)1);
+        mrc__blocks_write(w, bytes, sizeof bytes);
+        mrc__blocks_write(w, x->id, bytes[0] + (size_t)1);
+        mrc__blocks_write(w, x->title, bytes[1] + (size_t)1);
+        mrc__blocks_write(w, x->text, bytes[2] + (size_t)1);
     }
     end->at[MRC__IX_SECTIONS] = w->at;
 }
 
-static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_term *terms) {
+static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_term *terms) {
     mrc__ix_end end;
     memset(&end, 0, sizeof end);
     memcpy(end.magic, "MRCINDEX", 8);
@@ -20804,25 +22366,17 @@ static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix
     }
     mrc__ix_write_terms(b, w, &end, terms);
     end.at[MRC__IX_SLOTS] = w->at;
-    mrc__ix_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
+    mrc__blocks_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
     end.at[MRC__IX_LENGTHS] = w->at;
-    mrc__ix_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
+    mrc__blocks_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
     mrc__ix_write_texts(b, w, &end);
-    if (w->at % MRC__IX_BLOCK) mrc__ix_write_block(w, (size_t)(w->at % MRC__IX_BLOCK));
-    if (w->checksums.failed) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
-    if (w->status == MRC_OK && w->checksums.bytes) {
-        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
-    }
-    end.checksums_crc = mrc_crc32c(0, w->checksums.data, w->checksums.bytes);
-    end.crc = mrc_crc32c(0, &end, offsetof(mrc__ix_end, crc));
-    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, &end, sizeof end);
-    return w->status;
+    return mrc__blocks_end(w, &end, sizeof end);
 }
 
 static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     char file[MRC__PATH_BYTES];
     size_t bytes;
-    mrc__ix_writer w = {0};
+    mrc__blocks_writer w;
     mrc_ctx *ctx = b->ctx;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
     MRC__TRY(mrc_dir_new(ctx, path));
@@ -20831,16 +22385,11 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    w.block = ctx->host.alloc(ctx->host.user, MRC__IX_BLOCK);
-    mrc_text_init(&w.checksums, ctx);
-    mrc_status s = terms && w.block ? mrc_file_writer_new(ctx, &w.file, file)
-                                    : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    if (!terms) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc_status s = mrc__blocks_begin(ctx, &w, file);
     if (s == MRC_OK) s = mrc__ix_write_all(b, &w, terms);
-    if (s == MRC_OK) s = mrc_file_writer_commit(w.file);
-    else mrc_file_writer_abort(w.file);
-    mrc_text_free(&w.checksums);
-    if (terms) ctx->host.free(ctx->host.user, terms);
-    if (w.block) ctx->host.free(ctx->host.user, w.block);
+    else mrc__blocks_abort(&w);
+    ctx->host.free(ctx->host.user, terms);
     return s;
 }
 
@@ -20908,87 +22457,15 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
 //------------------------------------------------------------------------------
 struct mrc_index {
     mrc_ctx       *ctx;
-    char          *path;                // of index.bin
-    int            fd;
+    mrc__blocks    file;                // index.bin
     mrc__ix_end    end;
-    uint32_t      *checksums;
-    size_t         n_blocks, block;     // the one that `data` holds; SIZE_MAX: none
-    size_t         block_bytes;
-    unsigned char *data;
     mrc_tokenizer *tok;
 };
 
-__attribute__((format(printf, 2, 3)))
-static mrc_status mrc__ix_broken(mrc_index *ix, const char *fmt, ...) {
-    char what[256];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return mrc__fail(ix->ctx, MRC_ERR_FORMAT, "%s: %s", ix->path, what);
-}
-
-static mrc_status mrc__ix_block(mrc_index *ix, size_t block) {
-    uint64_t at = (uint64_t)block * MRC__IX_BLOCK, left = ix->end.at[MRC__IX_SECTIONS] - at;
-    size_t bytes = left < MRC__IX_BLOCK ? (size_t)left : MRC__IX_BLOCK;
-    if (ix->block == block) return MRC_OK;
-    ix->block = SIZE_MAX;
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, at, ix->data, bytes));
-    uint32_t crc = mrc_crc32c(0, ix->data, bytes);
-    if (crc != ix->checksums[block]) {
-        return mrc__ix_broken(ix, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
-                              "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
-                              (unsigned)ix->checksums[block]);
-    }
-    ix->block = block;
-    ix->block_bytes = bytes;
-    return MRC_OK;
-}
-
-// Bytes of a section, checked block by block.
-static mrc_status mrc__ix_read(mrc_index *ix, int section, uint64_t offset, void *to,
-                               size_t bytes) {
-    uint64_t room = ix->end.at[section + 1] - ix->end.at[section];
-    char *p = to;
-    if (offset > room || bytes > room - offset) {
-        return mrc__ix_broken(ix, "%zu bytes at %llu of section %d are outside it (found %llu)",
-                              bytes, (unsigned long long)offset, section,
-                              (unsigned long long)room);
-    }
-    uint64_t at = ix->end.at[section] + offset;
-    while (bytes) {
-        size_t skip = (size_t)(at % MRC__IX_BLOCK), n;
-        MRC__TRY(mrc__ix_block(ix, (size_t)(at / MRC__IX_BLOCK)));
-        n = ix->block_bytes - skip < bytes ? ix->block_bytes - skip : bytes;
-        memcpy(p, ix->data + skip, n);
-        p += n;
-        at += n;
-        bytes -= n;
-    }
-    return MRC_OK;
-}
-
-// A whole section as an array of its own, for the caller to free.
-static mrc_status mrc__ix_load(mrc_index *ix, int section, void *out) {
-    uint64_t bytes = ix->end.at[section + 1] - ix->end.at[section];
-    void *data = bytes < SIZE_MAX ? ix->ctx->host.alloc(ix->ctx->host.user, (size_t)bytes + 1)
-                                  : NULL;
-    *(void **)out = NULL;
-    if (!data) return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
-    mrc_status s = mrc__ix_read(ix, section, 0, data, (size_t)bytes);
-    if (s == MRC_OK) *(void **)out = data;
-    else ix->ctx->host.free(ix->ctx->host.user, data);
-    return s;
-}
-
 // Whether the sections have the sizes that the counts say.
-static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
-    uint64_t blocks = e->at[MRC__IX_SECTIONS] / MRC__IX_BLOCK
-                    + (e->at[MRC__IX_SECTIONS] % MRC__IX_BLOCK > 0);
-    for (int i = 0; i < MRC__IX_SECTIONS; i++) {
-        if (e->at[i] > e->at[i + 1]) return 0;
-    }
-    if (e->at[0] || e->at[MRC__IX_SECTIONS] > file_bytes || e->analyzer > MRC_ANALYZER_KOREAN
+static int mrc__ix_end_fits(const void *record) {
+    const mrc__ix_end *e = record;
+    if (e->analyzer > MRC_ANALYZER_KOREAN
         || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
         || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
         || (e->n_terms && e->n_slots <= e->n_terms)) return 0;
@@ -20998,35 +22475,7 @@ static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
     for (size_t i = 0; i < 4; i++) {
         if (e->at[want[i][0] + 1] - e->at[want[i][0]] != want[i][1]) return 0;
     }
-    return file_bytes == e->at[MRC__IX_SECTIONS] + blocks * 4 + sizeof *e;
-}
-
-static mrc_status mrc__ix_open(mrc_index *ix) {
-    struct stat info;
-    mrc__ix_end *e = &ix->end;
-    MRC__TRY(mrc__file_open(ix->ctx, ix->path, &ix->fd, &info));
-    uint64_t bytes = (uint64_t)info.st_size;
-    if (bytes < sizeof *e) return mrc__ix_broken(ix, "is no index (found %llu bytes)",
-                                                 (unsigned long long)bytes);
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, bytes - sizeof *e, e, sizeof *e));
-    if (memcmp(e->magic, "MRCINDEX", 8) != 0) return mrc__ix_broken(ix, "is no index, or was cut");
-    if (e->version != 1) return mrc__ix_broken(ix, "is of another version (found %u, expected 1)",
-                                               (unsigned)e->version);
-    if (mrc_crc32c(0, e, offsetof(mrc__ix_end, crc)) != e->crc || !mrc__ix_end_fits(e, bytes)) {
-        return mrc__ix_broken(ix, "its end is damaged");
-    }
-    ix->n_blocks = (size_t)((bytes - sizeof *e - e->at[MRC__IX_SECTIONS]) / 4);
-    ix->checksums = ix->ctx->host.alloc(ix->ctx->host.user, ix->n_blocks * 4 + 1);
-    ix->data = ix->ctx->host.alloc(ix->ctx->host.user, MRC__IX_BLOCK);
-    if (!ix->checksums || !ix->data) {
-        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
-    }
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, e->at[MRC__IX_SECTIONS], ix->checksums,
-                           ix->n_blocks * 4));
-    if (mrc_crc32c(0, ix->checksums, ix->n_blocks * 4) != e->checksums_crc) {
-        return mrc__ix_broken(ix, "its checksums are damaged");
-    }
-    return MRC_OK;
+    return 1;
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
@@ -21037,10 +22486,10 @@ MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path
     mrc_index *ix = mrc__host_zalloc(&ctx->host, sizeof *ix + bytes);
     if (!ix) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
     ix->ctx = ctx;
-    ix->path = memcpy(ix + 1, file, bytes);
-    ix->fd = -1;
-    ix->block = SIZE_MAX;
-    mrc_status s = mrc__ix_open(ix);
+    const mrc__blocks_kind kind = { "MRCINDEX", "index", 1, sizeof ix->end,
+                                    offsetof(mrc__ix_end, at), MRC__IX_SECTIONS,
+                                    mrc__ix_end_fits };
+    mrc_status s = mrc__blocks_open(ctx, &ix->file, memcpy(ix + 1, file, bytes), &ix->end, &kind);
     if (s == MRC_OK && ix->end.analyzer == MRC_ANALYZER_WORDPIECE) {
         s = mrc_tokenizer_load(ctx, &ix->tok, path);
     }
@@ -21052,9 +22501,7 @@ MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path
 MRCDEF void mrc_index_close(mrc_index *ix) {
     if (!ix) return;
     const mrc_allocator *host = &ix->ctx->host;
-    if (ix->fd >= 0) close(ix->fd);
-    if (ix->checksums) host->free(host->user, ix->checksums);
-    if (ix->data) host->free(host->user, ix->data);
+    mrc__blocks_close(&ix->file);
     mrc_tokenizer_free(ix->tok);
     host->free(host->user, ix);
 }
@@ -21074,34 +22521,33 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
         return mrc__fail(ix->ctx, MRC_ERR_ARG, "index: no passage %zu (found %zu)", index,
                          mrc_index_size(ix));
     }
-    MRC__TRY(mrc__ix_read(ix, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
+    MRC__TRY(mrc__blocks_read(&ix->file, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
     uint64_t texts = ix->end.at[MRC__IX_TEXTS + 1] - ix->end.at[MRC__IX_TEXTS];
     if (at[1] > texts || at[0] > at[1] || at[1] - at[0] < sizeof bytes + 3
         || texts > SIZE_MAX / 2) {
-        return mrc__ix_broken(ix, "passage %zu has no place", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu has no place", index);
     }
     room->bytes = 0;
     size_t all = (size_t)(at[1] - at[0]), head = sizeof bytes;
     if (!mrc__text_room(room, all)) {
-        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
+        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->file.path);
     }
-    MRC__TRY(mrc__ix_read(ix, MRC__IX_TEXTS, at[0], room->data, all));
+    MRC__TRY(mrc__blocks_read(&ix->file, MRC__IX_TEXTS, at[0], room->data, all));
     room->bytes = all;
     memcpy(bytes, room->data, sizeof bytes);
     if ((uint64_t)bytes[0] + bytes[1] + bytes[2] + sizeof bytes + 3 != all) {
-        return mrc__ix_broken(ix, "passage %zu has other lengths", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu has other lengths", index);
     }
     p = room->data + head;
     *out = (mrc_passage){ p, p + bytes[0] + 1, p + bytes[0] + (size_t)bytes[1] + 2, bytes[2] };
     if (p[bytes[0]] || p[bytes[0] + (size_t)bytes[1] + 1] || room->data[all - 1]) {
-        return mrc__ix_broken(ix, "passage %zu does not end", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu does not end", index);
     }
     return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
-    for (size_t i = 0; i < ix->n_blocks; i++) MRC__TRY(mrc__ix_block(ix, i));
-    return MRC_OK;
+    return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
 
@@ -21281,16 +22727,16 @@ static mrc_status mrc__se_check(mrc_searcher *s) {
     }
     for (size_t i = 0; i < e->n_passages && ok; i++) tokens += s->lengths[i];
     if (ok && used == n && tokens == e->n_tokens) return MRC_OK;
-    return mrc__ix_broken(s->ix, "its dictionary contradicts itself");
+    return mrc__blocks_broken(&s->ix->file, "its dictionary contradicts itself");
 }
 
 static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
     const mrc_allocator *host = &s->ctx->host;
     size_t n = (size_t)s->ix->end.n_terms, bytes;
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_TERMS, &s->terms));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_SLOTS, &s->slots));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_NAMES, &s->names));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_LENGTHS, &s->lengths));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_TERMS, &s->terms));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_SLOTS, &s->slots));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_NAMES, &s->names));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_LENGTHS, &s->lengths));
     MRC__TRY(mrc__se_check(s));
     mrc_status status = mrc__pool_new(&s->pool, host, threads);
     if (status != MRC_OK) return mrc__fail(s->ctx, status, "search: no %zu threads", threads);
@@ -21387,7 +22833,8 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
         if (!mrc__se_varint(&raw, end, &step) || !mrc__se_varint(&raw, end, &tf) || !tf
             || (i && !step) || step >= s->ix->end.n_passages - doc) {
             s->ctx->host.free(s->ctx->host.user, scores);
-            return mrc__ix_broken(s->ix, "the postings of term %u are malformed", (unsigned)term);
+            return mrc__blocks_broken(&s->ix->file, "the postings of term %u are malformed",
+                                      (unsigned)term);
         }
         doc += step;
         docs[i] = doc;
@@ -21494,7 +22941,7 @@ static mrc_status mrc__se_unmet(mrc_searcher *s, size_t n_tasks, uint32_t **out,
             if (!s->met[t->ids[k]].scores) list[count++] = t->ids[k];
         }
     }
-    qsort(list, count, sizeof *list, mrc__se_by_term);
+    mrc__sort_array(list, count, sizeof *list, mrc__se_by_term);
     for (size_t i = 0; i < count; i++) {
         if (!*n || list[*n - 1] != list[i]) list[(*n)++] = list[i];
     }
@@ -21514,7 +22961,7 @@ static mrc_status mrc__se_meet(mrc_searcher *s, size_t n_tasks) {
     mrc_status status = raw ? MRC_OK : mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
     for (size_t i = 0; i < n && status == MRC_OK; i++) {
         const mrc__ix_term *t = &s->terms[list[i]];
-        status = mrc__ix_read(s->ix, MRC__IX_POSTINGS, t->postings, raw,
+        status = mrc__blocks_read(&s->ix->file, MRC__IX_POSTINGS, t->postings, raw,
                               (size_t)(t[1].postings - t->postings));
         if (status == MRC_OK) status = mrc__se_scores(s, list[i], raw);
     }
@@ -21681,6 +23128,2334 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
     }
     host->free(host->user, s->tasks);
     return status;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.vectors   embeddings as .npy and safetensors
+//
+// .npy: "\x93NUMPY", version, header length (u16 in version 1, u32 later), a Python dictionary as
+// text, then the array.  Only what an embedding can be is taken: 2-d, C order, <f4, <f2 or |i1.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+MRCDEF void mrc_vectors_free(mrc_vectors *v) {
+    if (!v) return;
+    if (v->rows) v->host.free(v->host.user, v->rows);
+    if (v->offsets) v->host.free(v->host.user, v->offsets);
+    *v = (mrc_vectors){0};
+}
+
+// Room for the rows; offsets 1: for them too.
+static mrc_status mrc__vectors_new(mrc_ctx *ctx, mrc_vectors *v, size_t n, size_t n_rows,
+                                   size_t width, int offsets) {
+    size_t elements, bytes, more;
+    *v = (mrc_vectors){ .host = ctx->host, .n = n, .n_rows = n_rows, .width = width };
+    int fits = mrc__mul(n_rows, width, &elements) && mrc__mul(elements, sizeof *v->rows, &bytes)
+            && bytes < SIZE_MAX / 2 && mrc__mul(n + 1, sizeof *v->offsets, &more);
+    if (fits) v->rows = ctx->host.alloc(ctx->host.user, bytes + 64);
+    if (fits && offsets) v->offsets = mrc__host_zalloc(&ctx->host, more);
+    if (v->rows && (!offsets || v->offsets)) return MRC_OK;
+    mrc_vectors_free(v);
+    return mrc__fail(ctx, MRC_ERR_MEM, "vectors: no memory for %zu rows of %zu floats", n_rows,
+                     width);
+}
+
+static mrc_status mrc__vectors_finite(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    for (size_t i = 0; i < v->n_rows * v->width; i++) {
+        if (fabsf(v->rows[i]) <= FLT_MAX) continue;
+        return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s: row %zu has a number that is not finite "
+                         "(column %zu)", path, i / v->width, i % v->width);
+    }
+    return MRC_OK;
+}
+
+// What a .npy header says.
+typedef struct mrc__npy { size_t begin, rows, columns, bytes; char type; } mrc__npy;
+
+static const char *mrc__npy_after(const char *header, const char *key) {
+    const char *at = strstr(header, key);
+    if (!at) return NULL;
+    for (at += strlen(key); *at == ' ' || *at == ':'; at++) {}
+    return at;
+}
+
+// A whole number at *at, which moves behind it and the blanks there; 0: none.
+static int mrc__npy_size(const char **at, size_t *out) {
+    size_t x = 0, digits = 0;
+    for (; **at >= '0' && **at <= '9'; ++*at, digits++) {
+        if (x > (SIZE_MAX - 9) / 10) return 0;
+        x = x * 10 + (size_t)(**at - '0');
+    }
+    while (**at == ' ') ++*at;
+    *out = x;
+    return digits > 0;
+}
+
+// header: the dictionary's text with a NUL behind it.  What is wrong, or NULL.
+static const char *mrc__npy_header(const char *header, mrc__npy *out) {
+    const char *descr = mrc__npy_after(header, "'descr'");
+    const char *order = mrc__npy_after(header, "'fortran_order'");
+    const char *shape = mrc__npy_after(header, "'shape'");
+    if (!descr || !order || !shape) return "has no descr, fortran_order and shape";
+    if (!strncmp(descr, "'<f4'", 5)) out->bytes = 4, out->type = 'f';
+    else if (!strncmp(descr, "'<f2'", 5)) out->bytes = 2, out->type = 'f';
+    else if (!strncmp(descr, "'|i1'", 5)) out->bytes = 1, out->type = 'i';
+    else return "holds another type (expected <f4, <f2 or |i1)";
+    if (strncmp(order, "False", 5) != 0) return "is in Fortran's order (expected C's)";
+    if (*shape != '(') return "has no shape (n, D)";
+    shape++;
+    if (!mrc__npy_size(&shape, &out->rows) || *shape++ != ',') return "has no shape (n, D)";
+    while (*shape == ' ') shape++;
+    if (!mrc__npy_size(&shape, &out->columns)) return "has no shape (n, D)";
+    while (*shape == ',' || *shape == ' ') shape++;
+    if (*shape != ')') return "has more than two axes (expected (n, D))";
+    return NULL;
+}
+
+static void mrc__npy_values(const mrc__npy *h, const char *data, float *to) {
+    for (size_t i = 0; i < h->rows * h->columns; i++) {
+        uint16_t half;
+        if (h->bytes == 4) memcpy(&to[i], data + 4 * i, 4);
+        else if (h->bytes == 1) to[i] = (float)((const signed char *)data)[i];
+        else {
+            memcpy(&half, data + 2 * i, 2);
+            to[i] = mrc__from_f16(half);
+        }
+    }
+}
+
+static mrc_status mrc__npy_read(mrc_ctx *ctx, mrc_vectors *out, const char *path, char *data,
+                                size_t bytes) {
+    mrc__npy h = {0};
+    const char *wrong = NULL;
+    const unsigned char *u = (const unsigned char *)data;
+    size_t wide = bytes > 6 && u[6] > 1 ? 4 : 2, length = 0, elements, want;
+    if (bytes < 12 || memcmp(data, "\x93NUMPY", 6)) wrong = "is no .npy file";
+    else if (u[6] < 1 || u[6] > 3) wrong = "is of another version (expected 1 to 3)";
+    for (size_t i = 0; !wrong && i < wide; i++) length |= (size_t)u[8 + i] << 8 * i;
+    h.begin = 8 + wide + length;
+    if (!wrong && (length > 1 << 20 || h.begin > bytes)) wrong = "ends within its header";
+    if (!wrong) {
+        char *header = ctx->host.alloc(ctx->host.user, length + 1);
+        if (!header) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+        memcpy(header, data + 8 + wide, length);
+        header[length] = 0;
+        wrong = mrc__npy_header(header, &h);
+        ctx->host.free(ctx->host.user, header);
+    }
+    if (!wrong && !h.columns) wrong = "has rows without numbers";
+    if (!wrong && (!mrc__mul(h.rows, h.columns, &elements) || !mrc__mul(elements, h.bytes, &want)
+                   || want != bytes - h.begin)) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %zu bytes of numbers, its header says "
+                         "(%zu, %zu) of %zu bytes each", path, bytes - h.begin, h.rows, h.columns,
+                         h.bytes);
+    }
+    if (wrong) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s", path, wrong);
+    MRC__TRY(mrc__vectors_new(ctx, out, h.rows, h.rows, h.columns, 0));
+    mrc__npy_values(&h, data + h.begin, out->rows);
+    return MRC_OK;
+}
+
+// Offsets begin with 0, do not fall and end with the number of rows.
+static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safetensors *st,
+                                       const mrc_st_entry *e, const char *path) {
+    if (strcmp(e->dtype, "I64") || e->ndim != 1 || e->shape[0] != v->n + 1) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets is %s of %d axes (expected I64 of one)",
+                         path, e->dtype, e->ndim);
+    }
+    MRC__TRY(mrc_safetensors_bytes(st, e, v->offsets));
+    for (size_t i = 0; i <= v->n; i++) {
+        uint64_t before = i ? v->offsets[i - 1] : 0;
+        if (v->offsets[i] < before || v->offsets[i] > v->n_rows || (!i && v->offsets[0])
+            || (i == v->n && v->offsets[i] != v->n_rows)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets[%zu] is %llu (expected from %llu to "
+                             "the %zu rows)", path, i, (unsigned long long)v->offsets[i],
+                             (unsigned long long)before, v->n_rows);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
+    mrc_safetensors *st;
+    MRC__TRY(mrc_safetensors_open(ctx, &st, path));
+    const mrc_st_entry *e = mrc_safetensors_find(st, "embeddings");
+    const mrc_st_entry *offsets = e ? NULL : mrc_safetensors_find(st, "offsets");
+    if (!e) e = mrc_safetensors_find(st, "rows");
+    mrc_status s = MRC_OK;
+    if (!e || e->ndim != 2 || !e->shape[1] || (offsets && (!offsets->ndim || !offsets->shape[0]))) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor `embeddings` (n, D), nor `rows` (R, "
+                      "D) with `offsets` (n + 1)", path);
+    }
+    if (s == MRC_OK) {
+        size_t n = (size_t)(offsets ? offsets->shape[0] - 1 : e->shape[0]);
+        s = mrc__vectors_new(ctx, out, n, (size_t)e->shape[0], (size_t)e->shape[1],
+                             offsets != NULL);
+    }
+    if (s == MRC_OK) s = mrc_safetensors_read(st, e, MRC_DTYPE_F32, out->rows);
+    if (s == MRC_OK && offsets) s = mrc__vectors_offsets(ctx, out, st, offsets, path);
+    mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
+    char *data;
+    size_t bytes;
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = (mrc_vectors){0};
+    mrc_status s;
+    if (mrc__ends_with(path, ".npy")) {
+        MRC__TRY(mrc_file_read(ctx, &data, &bytes, path));
+        s = mrc__npy_read(ctx, out, path, data, bytes);
+        mrc_file_free(ctx, data);
+    } else {
+        s = mrc__vectors_tensors(ctx, out, path);
+    }
+    if (s == MRC_OK) s = mrc__vectors_finite(ctx, out, path);
+    if (s != MRC_OK) mrc_vectors_free(out);
+    return s;
+}
+
+static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    mrc_file_writer *w;
+    char header[128];
+    int n = snprintf(header + 10, sizeof header - 10,
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", v->n,
+                     v->width);
+    memcpy(header, "\x93NUMPY\1\0", 8);
+    header[8] = 118;                        // 128 bytes in all
+    header[9] = 0;
+    memset(header + 10 + n, ' ', (size_t)(117 - n));
+    header[127] = '\n';
+    MRC__TRY(mrc_file_writer_new(ctx, &w, path));
+    mrc_status s = mrc_file_writer_add(w, header, sizeof header);
+    if (s == MRC_OK) {
+        s = mrc_file_writer_add(w, v->rows, v->n_rows * v->width * sizeof *v->rows);
+    }
+    if (s == MRC_OK) return mrc_file_writer_commit(w);
+    mrc_file_writer_abort(w);
+    return s;
+}
+
+MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    if (mrc__ends_with(path, ".npy")) {
+        if (!v->offsets) return mrc__npy_write(ctx, v, path);
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
+                         "(expected a name that ends in .safetensors)", path);
+    }
+    if (!mrc__ends_with(path, ".safetensors")) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such kind of file (expected a name that ends in "
+                         ".npy or .safetensors)", path);
+    }
+    mrc_st_tensor list[2] = {
+        { .name = v->offsets ? "rows" : "embeddings", .dtype = "F32", .ndim = 2,
+          .shape = { v->n_rows, v->width }, .data = v->rows },
+        { .name = "offsets", .dtype = "I64", .ndim = 1, .shape = { v->n + 1 },
+          .data = v->offsets } };
+    return mrc_safetensors_write(ctx, path, list, v->offsets ? 2 : 1, NULL);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.ranking   fusion of runs, measures of a run
+//
+// Measures are trec_eval's (linear gains in nDCG, map over all relevant passages); fusion is that
+// of the papers and tools named in api.ranking.  Sums are in double, in the order of the lists.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
+typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
+
+static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
+    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = run->list[i].score;
+        if (x < min) min = x;
+        if (x > max) max = x;
+        sum += x;
+    }
+    double mean = n ? sum / (double)n : 0;
+    for (size_t i = 0; i < n; i++) {
+        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+    }
+    if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
+    if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
+    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
+}
+
+static int mrc__fuse_by_passage(const void *a, const void *b) {
+    const mrc_hit *x = a, *y = b;
+    return (x->passage > y->passage) - (x->passage < y->passage);
+}
+static int mrc__fuse_by_score(const void *a, const void *b) {
+    const mrc_hit *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return mrc__fuse_by_passage(a, b);
+}
+
+// Adds one run to the scores of n passages, which stand by number.
+static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t depth,
+                          double weight, mrc_hit *out, size_t n, unsigned char *seen) {
+    mrc__fuse_scale f = mrc__fuse_scale_of(desc->method, run, depth);
+    double k = desc->k > 0 ? desc->k : 60;
+    memset(seen, 0, n);
+    for (size_t i = 0; i < depth; i++) {
+        size_t low = 0, high = n;
+        while (low < high) {
+            size_t middle = low + (high - low) / 2;
+            if (out[middle].passage < run->list[i].passage) low = middle + 1;
+            else high = middle;
+        }
+        if (seen[low]) continue;
+        seen[low] = 1;
+        out[low].score += desc->method == MRC_FUSE_RRF ? weight / (k + (double)(i + 1))
+                        : weight * ((run->list[i].score - f.shift) * f.scale);
+    }
+    for (size_t i = 0; i < n && desc->method != MRC_FUSE_RRF; i++) {
+        if (!seen[i]) out[i].score += weight * f.absent;
+    }
+}
+
+MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                           size_t n_runs, mrc_hit *out, size_t *n_out) {
+    size_t n = 0, kept = 0;
+    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    for (size_t r = 0; r < n_runs; r++) {
+        size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
+        for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
+    }
+    qsort(out, n, sizeof *out, mrc__fuse_by_passage);
+    for (size_t i = 0; i < n; i++) {
+        if (!kept || out[kept - 1].passage != out[i].passage) out[kept++] = out[i];
+    }
+    unsigned char *seen = ctx->host.alloc(ctx->host.user, kept + 1);
+    if (!seen) return mrc__fail(ctx, MRC_ERR_MEM, "fuse: out of memory");
+    for (size_t r = 0; r < n_runs; r++) {
+        size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
+        if (depth) {
+            mrc__fuse_add(desc, &runs[r], depth, desc->weights ? desc->weights[r] : 1, out, kept,
+                          seen);
+        }
+    }
+    ctx->host.free(ctx->host.user, seen);
+    qsort(out, kept, sizeof *out, mrc__fuse_by_score);
+    *n_out = kept;
+    return MRC_OK;
+}
+
+static const size_t mrc__rank_cuts[MRC_RANK_CUTS] = { 1, 5, 10, 20, 100 };
+
+static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage) {
+    for (size_t i = 0; i < n; i++) if (judged[i].passage == passage) return judged[i].relevance;
+    return 0;
+}
+
+static int mrc__rank_falling(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+// The ideal order's discounted gain at 10.
+static double mrc__rank_ideal(double *gains, size_t n) {
+    double sum = 0;
+    qsort(gains, n, sizeof *gains, mrc__rank_falling);
+    for (size_t i = 0; i < n && i < 10; i++) {
+        if (gains[i] > 0) sum += gains[i] / log2((double)(i + 2));
+    }
+    return sum;
+}
+
+MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
+                               const mrc_judged *judged, size_t n_judged) {
+    size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
+    double dcg = 0, precision = 0;
+    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
+    if (!relevant) return MRC_OK;
+    double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!gains) return mrc__fail(ctx, MRC_ERR_MEM, "measures: out of memory");
+    for (size_t i = 0; i < n_judged; i++) gains[i] = judged[i].relevance;
+    double ideal = mrc__rank_ideal(gains, n_judged);
+    ctx->host.free(ctx->host.user, gains);
+    for (size_t i = 0; i < 100 || i < n; i++) {
+        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage) : 0;
+        if (relevance >= 1) {
+            found++;
+            if (!first) first = i + 1;
+            if (i < 100) precision += (double)found / (double)(i + 1);
+        }
+        if (relevance > 0 && i < 10) dcg += relevance / log2((double)(i + 2));
+        if (cut < MRC_RANK_CUTS && i + 1 == mrc__rank_cuts[cut]) {
+            sum->recall[cut] += (double)found / (double)relevant;
+            sum->success[cut++] += found > 0;
+        }
+    }
+    sum->queries++;
+    sum->reciprocal_rank += first ? 1 / (double)first : 0;
+    sum->mrr_10 += first && first <= 10 ? 1 / (double)first : 0;
+    sum->ndcg_10 += ideal > 0 ? dcg / ideal : 0;
+    sum->map_100 += precision / (double)relevant;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.graph   HNSW (Malkov and Yashunin 2018), the same graph for any number of threads
+//
+// Vectors come in the order of (level falling, hash, number), so the first is the entry point for
+// good.  Round by round as many are taken as are in already, at most 2 % of all: each searches the
+// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links
+// are turned round, sorted by (layer, target, source), and each target's list is merged and, when
+// over its bound, chosen anew (ParlayANN: Manohar et al. 2024).  Ties of distance go by number.
+//
+// Distance is minus the dot product.  Dots of vectors of any length are no metric, so a coordinate
+// sqrt(longest^2 - length^2) is added to each (`extra`), and 0 to queries: all are as long then.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// One kernel, one order of summing: 16 lanes, four accumulators, multiply and add apart, so that
+// clones for wider instruction sets give the same bits.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \
+    && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(MRC__NO_CLONES)
+#define MRC__CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define MRC__CLONES
+#endif
+typedef float mrc__lanes __attribute__((vector_size(64), aligned(4), may_alias));
+#define MRC__LANES 16
+
+// n a multiple of 16: rows are filled up with zeros.
+MRC__CLONES static float mrc__dot(const float *a, const float *b, size_t n) {
+    mrc__lanes sum[4] = {{0}};
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i + 16 * k)
+                               * *(const mrc__lanes *)(const void *)(b + i + 16 * k);
+            sum[k] += product;
+        }
+    }
+    for (; i < n; i += 16) {
+        mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i)
+                           * *(const mrc__lanes *)(const void *)(b + i);
+        sum[0] += product;
+    }
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int width = 8; width; width /= 2) {
+        for (int k = 0; k < width; k++) sum[0][k] += sum[0][k + width];
+    }
+    return sum[0][0];
+}
+
+MRC__CLONES static float mrc__largest(const float *x, size_t n) {
+    float best = x[0];
+    size_t i = 0;
+    if (n >= 16) {
+        mrc__lanes most = *(const mrc__lanes *)(const void *)x;
+        for (i = 16; i + 16 <= n; i += 16) {
+            mrc__lanes next = *(const mrc__lanes *)(const void *)(x + i);
+            for (int k = 0; k < 16; k++) most[k] = most[k] > next[k] ? most[k] : next[k];
+        }
+        for (int k = 0; k < 16; k++) best = best > most[k] ? best : most[k];
+    }
+    for (; i < n; i++) best = best > x[i] ? best : x[i];
+    return best;
+}
+
+typedef struct mrc__graph {
+    mrc_allocator  host;
+    size_t         n, stride, m, ef_construction;
+    const float   *rows;            // (n, stride), not owned; stride a multiple of 16
+    float         *extra;           // (n), or NULL: all rows are as long
+    unsigned char *levels;          // (n)
+    uint32_t      *links;           // (n, 1 + 2 m): how many, and which; layer 0
+    uint64_t      *upper_at;        // (n + 1): where a vector's upper layers begin in upper
+    uint32_t      *upper;           // by layer: 1 + m
+    uint32_t       entry;
+} mrc__graph;
+
+typedef struct mrc__near { float distance; uint32_t id; int expanded; } mrc__near;
+// What one thread searches with.
+typedef struct mrc__graph_search {
+    uint32_t  *seen;                // by vector: the number of the last search that met it
+    uint32_t   search;
+    mrc__near *list;                // sorted, at most `room`
+    size_t     n, room;
+    mrc__near *chosen;              // room for a list of links and its new ones
+    size_t     chosen_room;
+} mrc__graph_search;
+
+static void mrc__graph_free(mrc__graph *g) {
+    void *parts[] = { g->extra, g->levels, g->links, g->upper_at, g->upper };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) g->host.free(g->host.user, parts[i]);
+    }
+    *g = (mrc__graph){0};
+}
+
+static size_t mrc__graph_bound(const mrc__graph *g, size_t layer) {
+    return layer ? g->m : 2 * g->m;
+}
+static uint32_t *mrc__graph_links(const mrc__graph *g, uint32_t id, size_t layer) {
+    if (!layer) return g->links + (size_t)id * (1 + 2 * g->m);
+    return g->upper + g->upper_at[id] + (layer - 1) * (1 + g->m);
+}
+
+static float mrc__graph_distance(const mrc__graph *g, uint32_t a, uint32_t b) {
+    float dot = mrc__dot(g->rows + a * g->stride, g->rows + b * g->stride, g->stride);
+    return g->extra ? -(dot + g->extra[a] * g->extra[b]) : -dot;
+}
+
+static int mrc__near_before(const mrc__near *a, const mrc__near *b) {
+    return a->distance < b->distance || (!(a->distance > b->distance) && a->id < b->id);
+}
+
+// Puts x into the sorted list of at most ef: its place, or ef when it is too far.
+static size_t mrc__near_insert(mrc__graph_search *s, size_t ef, mrc__near x) {
+    if (s->n == ef && !mrc__near_before(&x, &s->list[ef - 1])) return ef;
+    size_t low = 0, high = s->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (mrc__near_before(&s->list[middle], &x)) low = middle + 1;
+        else high = middle;
+    }
+    if (s->n < ef) s->n++;
+    memmove(s->list + low + 1, s->list + low, (s->n - 1 - low) * sizeof *s->list);
+    s->list[low] = x;
+    return low;
+}
+
+// Begins a search of one layer from what the list holds.
+static void mrc__graph_begin(const mrc__graph *g, mrc__graph_search *s) {
+    if (++s->search == 0) {
+        memset(s->seen, 0, g->n * sizeof *s->seen);
+        s->search = 1;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        s->seen[s->list[i].id] = s->search;
+        s->list[i].expanded = 0;
+    }
+}
+
+// The ef nearest to q that a walk from the list finds, into the list.
+static void mrc__graph_layer(const mrc__graph *g, mrc__graph_search *s, const float *q,
+                             float q_extra, size_t layer, size_t ef) {
+    uint32_t fresh[512];
+    mrc__graph_begin(g, s);
+    if (s->n > ef) s->n = ef;
+    for (size_t at = 0; at < s->n;) {
+        if (s->list[at].expanded) {
+            at++;
+            continue;
+        }
+        s->list[at].expanded = 1;
+        const uint32_t *links = mrc__graph_links(g, s->list[at].id, layer);
+        size_t n = 0, lowest = at + 1;
+        for (uint32_t k = 1; k <= links[0] && n < 512; k++) {
+            if (s->seen[links[k]] == s->search) continue;
+            s->seen[links[k]] = s->search;
+            fresh[n++] = links[k];
+            const char *row = (const char *)(g->rows + links[k] * g->stride);
+            for (size_t line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
+        }
+        for (size_t k = 0; k < n; k++) {
+            float dot = mrc__dot(q, g->rows + fresh[k] * g->stride, g->stride);
+            if (g->extra) dot += q_extra * g->extra[fresh[k]];
+            size_t place = mrc__near_insert(s, ef, (mrc__near){ -dot, fresh[k], 0 });
+            if (place < lowest) lowest = place;
+        }
+        at = lowest;
+    }
+}
+
+// From the entry down to the layer above `layer`, one nearest each.
+static void mrc__graph_descend(const mrc__graph *g, mrc__graph_search *s, const float *q,
+                               float q_extra, size_t layer) {
+    float dot = mrc__dot(q, g->rows + g->entry * g->stride, g->stride);
+    if (g->extra) dot += q_extra * g->extra[g->entry];
+    s->n = 1;
+    s->list[0] = (mrc__near){ -dot, g->entry, 0 };
+    for (size_t l = g->levels[g->entry]; l > layer; l--) mrc__graph_layer(g, s, q, q_extra, l, 1);
+}
+
+// Of n candidates, sorted, those that are nearer to the new vector than to each one kept.
+static size_t mrc__graph_choose(const mrc__graph *g, const mrc__near *from, size_t n, size_t most,
+                                uint32_t *out) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n && kept < most; i++) {
+        int near = 1;
+        for (size_t k = 0; k < kept && near; k++) {
+            near = !(mrc__graph_distance(g, from[i].id, out[k]) < from[i].distance);
+        }
+        if (near) out[kept++] = from[i].id;
+    }
+    return kept;
+}
+
+static int mrc__graph_scratch_new(const mrc__graph *g, mrc__graph_search *s, size_t room) {
+    size_t bytes, list;
+    *s = (mrc__graph_search){ .room = room, .chosen_room = 4 * g->m + 64 };
+    if (!mrc__mul(g->n, sizeof *s->seen, &bytes) || !mrc__mul(room + 1, sizeof *s->list, &list)) {
+        return 0;
+    }
+    s->seen = mrc__host_zalloc(&g->host, bytes);
+    s->list = g->host.alloc(g->host.user, list);
+    s->chosen = g->host.alloc(g->host.user, s->chosen_room * sizeof *s->chosen);
+    return s->seen && s->list && s->chosen;
+}
+
+static void mrc__graph_scratch_free(const mrc__graph *g, mrc__graph_search *s) {
+    if (s->seen) g->host.free(g->host.user, s->seen);
+    if (s->list) g->host.free(g->host.user, s->list);
+    if (s->chosen) g->host.free(g->host.user, s->chosen);
+}
+
+//------------------------------------------------------------------------------
+// Building
+//------------------------------------------------------------------------------
+typedef struct mrc__edge { uint32_t layer, target, source; } mrc__edge;
+typedef struct mrc__graph_order { uint32_t hash, id; unsigned char level; } mrc__graph_order;
+
+typedef struct mrc__graph_build {
+    mrc__graph        *g;
+    mrc__graph_order  *order;
+    mrc__graph_search *workers;
+    size_t             n_workers, first;    // of the running round
+    mrc__edge         *edges;
+    size_t             n_edges, edges_capacity;
+    size_t            *targets;             // where each target's edges begin, and the end
+    size_t             n_targets, targets_capacity;
+    int                failed;
+} mrc__graph_build;
+
+static int mrc__graph_by_level(const void *a, const void *b) {
+    const mrc__graph_order *x = a, *y = b;
+    if (x->level != y->level) return x->level > y->level ? -1 : 1;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// Levels floor(-ln(u) / ln(M)), hashes, and room for the links.
+static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
+    mrc__graph *g = b->g;
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const double scale = 1 / log((double)g->m);
+    uint64_t room = 0;
+    size_t bytes;
+    for (size_t i = 0; i < g->n; i++) {
+        const uint32_t counter[4] = { (uint32_t)i, 0, 0, 0x686e7377 };
+        uint32_t u[4];
+        mrc_philox4x32(counter, key, u);
+        double level = -log((u[0] + 1.0) / 4294967296.0) * scale;
+        g->levels[i] = (unsigned char)(level < 32 ? level : 32);
+        g->upper_at[i] = room;
+        room += (uint64_t)g->levels[i] * (1 + g->m);
+        b->order[i] = (mrc__graph_order){ u[1], (uint32_t)i, g->levels[i] };
+    }
+    g->upper_at[g->n] = room;
+    qsort(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
+    g->entry = b->order[0].id;
+    if (!mrc__mul((size_t)room + 1, sizeof *g->upper, &bytes)) return 0;
+    g->upper = mrc__host_zalloc(&g->host, bytes);
+    return g->upper != NULL;
+}
+
+static void mrc__graph_insert_task(void *arg, size_t task, size_t worker) {
+    mrc__graph_build *b = arg;
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[worker];
+    uint32_t id = b->order[b->first + task].id;
+    const float *q = g->rows + id * g->stride;
+    float extra = g->extra ? g->extra[id] : 0;
+    mrc__graph_descend(g, s, q, extra, g->levels[id]);
+    for (size_t l = (size_t)g->levels[id] + 1; l-- > 0;) {
+        uint32_t *links = mrc__graph_links(g, id, l);
+        mrc__graph_layer(g, s, q, extra, l, g->ef_construction);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->list, s->n, g->m, links + 1);
+    }
+}
+
+static int mrc__edge_compare(const void *a, const void *b) {
+    const mrc__edge *x = a, *y = b;
+    if (x->layer != y->layer) return x->layer < y->layer ? -1 : 1;
+    if (x->target != y->target) return x->target < y->target ? -1 : 1;
+    return (x->source > y->source) - (x->source < y->source);
+}
+
+// The round's links turned round, by target.
+static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
+    const mrc__graph *g = b->g;
+    void *edges = b->edges, *targets = b->targets;
+    b->n_edges = b->n_targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = b->order[b->first + i].id;
+        for (uint32_t l = 0; l <= g->levels[id]; l++) {
+            const uint32_t *links = mrc__graph_links(g, id, l);
+            if (!mrc__grow(&g->host, &edges, &b->edges_capacity, b->n_edges + links[0],
+                           sizeof *b->edges)) return 0;
+            b->edges = edges;
+            for (uint32_t k = 1; k <= links[0]; k++) {
+                b->edges[b->n_edges++] = (mrc__edge){ l, links[k], id };
+            }
+        }
+    }
+    if (b->n_edges) qsort(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
+    if (!mrc__grow(&g->host, &targets, &b->targets_capacity, b->n_edges + 1, sizeof(size_t))) {
+        return 0;
+    }
+    b->targets = targets;
+    for (size_t i = 0; i < b->n_edges; i++) {
+        const mrc__edge *e = &b->edges[i];
+        if (!i || e[-1].layer != e->layer || e[-1].target != e->target) {
+            b->targets[b->n_targets++] = i;
+        }
+    }
+    b->targets[b->n_targets] = b->n_edges;
+    return 1;
+}
+
+static int mrc__near_compare(const void *a, const void *b) {
+    return mrc__near_before(a, b) ? -1 : mrc__near_before(b, a);
+}
+
+// One target's list with its new links, in slices that the scratch can hold.
+static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
+    mrc__graph_build *b = arg;
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[worker];
+    const mrc__edge *e = &b->edges[b->targets[task]];
+    size_t left = b->targets[task + 1] - b->targets[task];
+    size_t bound = mrc__graph_bound(g, e->layer);
+    uint32_t *links = mrc__graph_links(g, e->target, e->layer);
+    while (left) {
+        size_t n = 0;
+        if (links[0] + left <= bound) {
+            for (; left; left--, e++) links[++links[0]] = e->source;
+            return;
+        }
+        for (uint32_t k = 1; k <= links[0]; k++) {
+            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, links[k]), links[k],
+                                          0 };
+        }
+        for (; left && n < s->chosen_room; left--, e++) {
+            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
+                                          0 };
+        }
+        qsort(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
+    }
+}
+
+// Marks what can be reached from `from` on layer 0; stack has room for n.
+static void mrc__graph_reach(const mrc__graph *g, uint32_t from, unsigned char *reached,
+                             uint32_t *stack) {
+    size_t n = 1;
+    stack[0] = from;
+    reached[from] = 1;
+    while (n) {
+        const uint32_t *links = mrc__graph_links(g, stack[--n], 0);
+        for (uint32_t k = 1; k <= links[0]; k++) {
+            if (reached[links[k]]) continue;
+            reached[links[k]] = 1;
+            stack[n++] = links[k];
+        }
+    }
+}
+
+// Vectors that the entry cannot reach get a link from the nearest found one that has room; how
+// many stay out of reach, or SIZE_MAX: no memory.
+static size_t mrc__graph_connect(mrc__graph_build *b) {
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[0];
+    unsigned char *reached = mrc__host_zalloc(&g->host, g->n);
+    uint32_t *stack = g->host.alloc(g->host.user, g->n * sizeof *stack);
+    size_t lost = 0;
+    if (reached && stack) mrc__graph_reach(g, g->entry, reached, stack);
+    for (uint32_t i = 0; reached && stack && i < g->n; i++) {
+        if (reached[i]) continue;
+        const float *q = g->rows + i * g->stride;
+        float extra = g->extra ? g->extra[i] : 0;
+        mrc__graph_descend(g, s, q, extra, 0);
+        mrc__graph_layer(g, s, q, extra, 0, g->ef_construction);
+        for (size_t k = 0; k < s->n && !reached[i]; k++) {
+            uint32_t *links = mrc__graph_links(g, s->list[k].id, 0);
+            if (links[0] >= 2 * g->m || s->list[k].id == i) continue;
+            links[++links[0]] = i;
+            mrc__graph_reach(g, i, reached, stack);
+        }
+        lost += !reached[i];
+    }
+    int ok = reached && stack;
+    if (reached) g->host.free(g->host.user, reached);
+    if (stack) g->host.free(g->host.user, stack);
+    return ok ? lost : SIZE_MAX;
+}
+
+// Lengths made equal: see above.
+static void mrc__graph_extra(mrc__graph *g) {
+    double longest = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < g->n; i++) {
+            double square = 0;
+            for (size_t k = 0; k < g->stride; k++) {
+                double x = g->rows[i * g->stride + k];
+                square += x * x;
+            }
+            if (pass) g->extra[i] = (float)sqrt(longest > square ? longest - square : 0);
+            else if (square > longest) longest = square;
+        }
+    }
+}
+
+static int mrc__graph_room(mrc__graph_build *b, int extra) {
+    mrc__graph *g = b->g;
+    size_t bytes, places, order, links;
+    if (!mrc__mul(g->n, (1 + 2 * g->m) * sizeof *g->links, &links)
+        || !mrc__mul(g->n + 1, sizeof *g->upper_at, &places)
+        || !mrc__mul(g->n, sizeof *b->order, &order)
+        || !mrc__mul(b->n_workers, sizeof *b->workers, &bytes)) return 0;
+    g->links = mrc__host_zalloc(&g->host, links);
+    g->levels = g->host.alloc(g->host.user, g->n);
+    g->upper_at = g->host.alloc(g->host.user, places);
+    b->order = g->host.alloc(g->host.user, order);
+    b->workers = mrc__host_zalloc(&g->host, bytes);
+    if (extra) g->extra = g->host.alloc(g->host.user, g->n * sizeof *g->extra);
+    int ok = g->links && g->levels && g->upper_at && b->order && b->workers
+          && (!extra || g->extra);
+    for (size_t i = 0; ok && i < b->n_workers; i++) {
+        ok = mrc__graph_scratch_new(g, &b->workers[i], g->ef_construction);
+    }
+    return ok;
+}
+
+// g: rows, n, stride, m and ef_construction are set; extra 1: rows differ in length.  Returns what
+// cannot be reached, SIZE_MAX: no memory.
+static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t seed) {
+    mrc__graph_build b = { .g = g, .n_workers = pool->n_workers };
+    size_t lost = SIZE_MAX;
+    int ok = mrc__graph_room(&b, extra);
+    if (ok && extra) mrc__graph_extra(g);
+    ok = ok && mrc__graph_levels(&b, seed);
+    for (size_t n, in = 1; ok && in < g->n; in += n) {
+        size_t most = g->n / 50 ? g->n / 50 : 1;
+        n = in < most ? in : most;
+        if (n > g->n - in) n = g->n - in;
+        b.first = in;
+        mrc__pool_run(pool, n, SIZE_MAX, mrc__graph_insert_task, &b);
+        ok = mrc__graph_reverse(&b, n);
+        if (ok) mrc__pool_run(pool, b.n_targets, SIZE_MAX, mrc__graph_merge_task, &b);
+    }
+    if (ok) lost = mrc__graph_connect(&b);
+    for (size_t i = 0; b.workers && i < b.n_workers; i++) {
+        mrc__graph_scratch_free(g, &b.workers[i]);
+    }
+    void *parts[] = { b.workers, b.order, b.edges, b.targets };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) g->host.free(g->host.user, parts[i]);
+    return lost;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.scores   all rows against a block of queries, by the backend's matrix products
+//
+// Rows lie in blocks, each a weight in the form that the backend reads fastest; y = x W^T is then
+// the scores of queries x.  A score is a sum over the width alone, so it is the same in any batch.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
+#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+
+typedef struct mrc__scores {
+    mrc_ctx     *ctx;
+    mrc_params  *params;
+    size_t       width, n_blocks, capacity;
+    struct { size_t first, rows; mrc_tensor *weight, *bias; } *blocks;
+} mrc__scores;
+
+static void mrc__scores_free(mrc__scores *s) {
+    if (!s->ctx) return;
+    mrc_params_free(s->params);
+    if (s->blocks) s->ctx->host.free(s->ctx->host.user, s->blocks);
+    *s = (mrc__scores){0};
+}
+
+static mrc_status mrc__scores_new(mrc_ctx *ctx, mrc__scores *s, size_t width) {
+    *s = (mrc__scores){ .ctx = ctx, .width = width };
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "search: the context has no backend");
+    mrc_status status = mrc_params_new(&s->params, ctx->be, &ctx->host);
+    return status == MRC_OK ? MRC_OK : mrc__fail(ctx, status, "search: out of memory");
+}
+
+// Adds rows `first` to first + n; dtype bf16: kept in 16 bits where the backend has that.
+static mrc_status mrc__scores_add(mrc__scores *s, const float *rows, size_t first, size_t n,
+                                  mrc_dtype dtype) {
+    mrc_ctx *ctx = s->ctx;
+    const size_t shape[2] = { n, s->width };
+    void *blocks = s->blocks;
+    char name[32];
+    if (!mrc__grow(&ctx->host, &blocks, &s->capacity, s->n_blocks + 1, sizeof *s->blocks)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    s->blocks = blocks;
+    mrc_tensor *weight = NULL, *bias = NULL;
+    snprintf(name, sizeof name, "w%zu", s->n_blocks);
+    mrc_status status = mrc_param_packed_new(s->params, &weight, name, dtype, n, s->width);
+    if (status == MRC_ERR_UNSUPPORTED) {
+        status = mrc_param_new(s->params, &weight, name, MRC_DTYPE_F32, 2, shape);
+    }
+    snprintf(name, sizeof name, "b%zu", n);
+    bias = mrc_params_find(s->params, name);
+    if (status == MRC_OK && !bias) {
+        float *zeros = mrc__host_zalloc(&ctx->host, n * sizeof *zeros);
+        status = zeros ? mrc_param_new(s->params, &bias, name, MRC_DTYPE_F32, 1, shape)
+                       : MRC_ERR_MEM;
+        if (status == MRC_OK) status = mrc_tensor_upload(ctx, bias, zeros);
+        if (zeros) ctx->host.free(ctx->host.user, zeros);
+    }
+    if (status == MRC_OK) status = mrc_tensor_upload(ctx, weight, rows);
+    if (status != MRC_OK) return mrc__fail(ctx, status, "search: no memory for %zu rows", n);
+    weight->requires_grad = bias->requires_grad = 0;
+    s->blocks[s->n_blocks].first = first;
+    s->blocks[s->n_blocks].rows = n;
+    s->blocks[s->n_blocks].weight = weight;
+    s->blocks[s->n_blocks++].bias = bias;
+    return MRC_OK;
+}
+
+// Calls fn with the scores (n, rows of the block) of n rows of queries, block by block.
+static mrc_status mrc__scores_run(mrc__scores *s, const float *queries, size_t n,
+                                  mrc_status (*fn)(void *user, size_t block, const float *scores),
+                                  void *user) {
+    mrc_ctx *ctx = s->ctx;
+    const size_t shape[2] = { n, s->width };
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_mark mark = mrc_tape_mark(ctx);
+    mrc_tensor *x = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0);
+    mrc_status status = x ? mrc_tensor_upload(ctx, x, queries) : ctx->status;
+    float *host = NULL;
+    for (size_t b = 0; b < s->n_blocks && status == MRC_OK; b++) {
+        mrc_mark inner = mrc_tape_mark(ctx);
+        mrc_tensor *y = mrc_linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE);
+        const float *scores = y ? y->data : NULL;
+        if (y && !ctx->be->is_host) {
+            host = ctx->host.alloc(ctx->host.user, y->numel * sizeof *host);
+            status = host ? mrc_tensor_download(ctx, y, host)
+                          : mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+            scores = host;
+        }
+        if (!y) status = ctx->status;
+        if (status == MRC_OK) status = fn(user, b, scores);
+        if (host) ctx->host.free(ctx->host.user, host);
+        host = NULL;
+        mrc_tape_rewind(ctx, inner);
+    }
+    mrc_tape_rewind(ctx, mark);
+    mrc_no_grad(ctx, was_on);
+    return status;
+}
+
+// Each row divided by its length, unless that is 1 already.
+static void mrc__unit_rows(float *rows, size_t n, size_t width) {
+    for (size_t i = 0; i < n; i++) {
+        double square = 0;
+        for (size_t k = 0; k < width; k++) square += (double)rows[k] * rows[k];
+        double length = sqrt(square);
+        if (fabs(length - 1) > 1e-6) {
+            double scale = 1 / fmax(length, 1e-12);
+            for (size_t k = 0; k < width; k++) rows[k] = (float)(rows[k] * scale);
+        }
+        rows += width;
+    }
+}
+
+//------------------------------------------------------------------------------
+// Residual codes (Santhanam et al. 2022): the nearest of C centroids, a few bits of what is left
+//------------------------------------------------------------------------------
+typedef struct mrc__codes {
+    size_t    width, bits, n_centroids;
+    float    *centroids;            // (C, width)
+    float     cuts[15], weights[16];    // of the residual's coordinates
+} mrc__codes;
+
+static uint32_t mrc__codes_hash(uint64_t seed, uint64_t i, uint32_t site) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const uint32_t counter[4] = { (uint32_t)i, (uint32_t)(i >> 32), site, 0x6b6d6e73 };
+    uint32_t u[4];
+    mrc_philox4x32(counter, key, u);
+    return u[0];
+}
+
+// While rows are given to their nearest centroids.
+typedef struct mrc__nearest {
+    const mrc__scores *s;
+    size_t             n;
+    uint32_t          *code;
+    float             *best;
+} mrc__nearest;
+static mrc_status mrc__nearest_block(void *user, size_t block, const float *scores) {
+    mrc__nearest *a = user;
+    size_t first = a->s->blocks[block].first, rows = a->s->blocks[block].rows;
+    for (size_t i = 0; i < a->n; i++, scores += rows) {
+        float most = mrc__largest(scores, rows);
+        if (first && !(most > a->best[i])) continue;
+        size_t at = 0;
+        while (!(scores[at] >= most) && at + 1 < rows) at++;
+        a->best[i] = most;
+        a->code[i] = (uint32_t)(first + at);
+    }
+    return MRC_OK;
+}
+
+// The nearest centroid of each row, ties to the lower, and its score.
+static mrc_status mrc__codes_assign(mrc_ctx *ctx, const mrc__codes *c, const float *rows, size_t n,
+                                    uint32_t *code, float *best) {
+    mrc__scores s;
+    mrc_status status = mrc__scores_new(ctx, &s, c->width);
+    for (size_t at = 0; at < c->n_centroids && status == MRC_OK; at += MRC__SCORE_ROWS) {
+        size_t k = c->n_centroids - at;
+        if (k > MRC__SCORE_ROWS) k = MRC__SCORE_ROWS;
+        status = mrc__scores_add(&s, c->centroids + at * c->width, at, k, MRC_DTYPE_F32);
+    }
+    for (size_t at = 0; at < n && status == MRC_OK; at += MRC__SCORE_QUERIES) {
+        mrc__nearest a = { &s, n - at, code + at, best + at };
+        if (a.n > MRC__SCORE_QUERIES) a.n = MRC__SCORE_QUERIES;
+        status = mrc__scores_run(&s, rows + at * c->width, a.n, mrc__nearest_block, &a);
+    }
+    mrc__scores_free(&s);
+    return status;
+}
+
+// New centroids: the mean direction of what each was nearest to; one that was nearest to nothing
+// becomes the row that is farthest from its own.
+static mrc_status mrc__codes_update(mrc_ctx *ctx, mrc__codes *c, const float *rows, size_t n,
+                                    const uint32_t *code, float *best) {
+    size_t bytes, elements;
+    double *sums = mrc__mul(c->n_centroids, c->width + 1, &elements)
+                && mrc__mul(elements, sizeof *sums, &bytes)
+                 ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!sums) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    for (size_t i = 0; i < n; i++) {
+        double *sum = sums + code[i] * (c->width + 1);
+        for (size_t k = 0; k < c->width; k++) sum[k] += rows[i * c->width + k];
+        sum[c->width]++;
+    }
+    for (size_t j = 0; j < c->n_centroids; j++) {
+        double *sum = sums + j * (c->width + 1);
+        float *to = c->centroids + j * c->width;
+        size_t far = 0;
+        for (size_t i = 1; i < n && !(sum[c->width] > 0); i++) if (best[i] < best[far]) far = i;
+        if (!(sum[c->width] > 0)) {
+            memcpy(to, rows + far * c->width, c->width * sizeof *to);
+            best[far] = FLT_MAX;
+        } else {
+            for (size_t k = 0; k < c->width; k++) to[k] = (float)(sum[k] / sum[c->width]);
+        }
+        mrc__unit_rows(to, 1, c->width);
+    }
+    ctx->host.free(ctx->host.user, sums);
+    return MRC_OK;
+}
+
+static int mrc__float_compare(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+// As numpy's quantile: linear between the two neighbours.
+static float mrc__quantile(const float *sorted, size_t n, double q) {
+    double place = q * (double)(n - 1);
+    size_t below = (size_t)place;
+    if (below + 1 >= n) return sorted[n - 1];
+    double part = place - (double)below;
+    return (float)(sorted[below] + part * ((double)sorted[below + 1] - sorted[below]));
+}
+
+// Cut-offs and weights from the residuals of held-out rows, which are overwritten by them.
+static mrc_status mrc__codes_buckets(mrc_ctx *ctx, mrc__codes *c, float *held, size_t n) {
+    const size_t buckets = (size_t)1 << c->bits, count = n * c->width;
+    uint32_t *code = ctx->host.alloc(ctx->host.user, n * (sizeof *code + sizeof(float)) + 1);
+    if (!code) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    mrc_status s = mrc__codes_assign(ctx, c, held, n, code, (float *)(void *)(code + n));
+    for (size_t i = 0; s == MRC_OK && i < count; i++) {
+        held[i] -= c->centroids[code[i / c->width] * c->width + i % c->width];
+    }
+    ctx->host.free(ctx->host.user, code);
+    MRC__TRY(s);
+    qsort(held, count, sizeof *held, mrc__float_compare);
+    for (size_t k = 0; k < buckets; k++) {
+        double width = 1.0 / (double)buckets;
+        if (k) c->cuts[k - 1] = mrc__quantile(held, count, (double)k * width);
+        c->weights[k] = mrc__quantile(held, count, ((double)k + 0.5) * width);
+    }
+    return MRC_OK;
+}
+
+// The bits of one row's residual: of a value the lowest bit first, in a byte the highest first.
+static void mrc__codes_pack(const mrc__codes *c, const float *row, const float *centroid,
+                            unsigned char *to) {
+    const size_t buckets = (size_t)1 << c->bits;
+    memset(to, 0, (c->width * c->bits + 7) / 8);
+    for (size_t i = 0, bit = 0; i < c->width; i++) {
+        float r = row[i] - centroid[i];
+        unsigned value = 0;
+        while (value + 1 < buckets && c->cuts[value] < r) value++;
+        for (size_t k = 0; k < c->bits; k++, bit++) {
+            if (value >> k & 1) to[bit / 8] |= (unsigned char)(128 >> bit % 8);
+        }
+    }
+}
+static void mrc__codes_unpack(const mrc__codes *c, const unsigned char *from,
+                              const float *centroid, float *row) {
+    for (size_t i = 0, bit = 0; i < c->width; i++) {
+        unsigned value = 0;
+        for (size_t k = 0; k < c->bits; k++, bit++) {
+            value |= (unsigned)(from[bit / 8] >> (7 - bit % 8) & 1) << k;
+        }
+        row[i] = centroid[i] + c->weights[value];
+    }
+    mrc__unit_rows(row, 1, c->width);
+}
+
+typedef struct mrc__sample { uint32_t hash; uint32_t id; } mrc__sample;
+static int mrc__sample_compare(const void *a, const void *b) {
+    const mrc__sample *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// The rows of 16 sqrt(120 n) texts, drawn by hash, in a mixed order.
+static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t seed,
+                                    float **out, size_t *n_out) {
+    size_t want = (size_t)(16 * sqrt(120.0 * (double)v->n)), n = 0, more = 0, bytes, elements;
+    size_t room = v->n > v->n_rows ? v->n : v->n_rows;
+    mrc__sample *list = mrc__mul(room + 1, sizeof *list, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, 2 * bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    mrc__sample *rows = list + room;
+    for (size_t i = 0; i < v->n; i++) {
+        list[i] = (mrc__sample){ mrc__codes_hash(seed, i, 0), (uint32_t)i };
+    }
+    qsort(list, v->n, sizeof *list, mrc__sample_compare);
+    for (size_t i = 0; i < v->n && i < want; i++) {
+        for (uint64_t r = v->offsets[list[i].id]; r < v->offsets[list[i].id + 1]; r++) {
+            rows[n++] = (mrc__sample){ mrc__codes_hash(seed, r, 1), (uint32_t)r };
+        }
+    }
+    qsort(rows, n, sizeof *rows, mrc__sample_compare);
+    float *to = mrc__mul(n + 1, v->width, &elements) && mrc__mul(elements, sizeof *to, &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (; to && more < n; more++) {
+        memcpy(to + more * v->width, v->rows + rows[more].id * v->width, v->width * sizeof *to);
+    }
+    ctx->host.free(ctx->host.user, list);
+    if (!to) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    *out = to;
+    *n_out = n;
+    return MRC_OK;
+}
+
+// k-means, 4 iterations, on a sample; a twentieth of it, 50,000 rows at most, is held out for the
+// buckets.  Free c->centroids after a failure too.
+static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
+                                   uint64_t seed) {
+    float *sample;
+    size_t n;
+    MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
+    size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
+    if (!held) held = n > 1;
+    rest = n - held;
+    while (2 * most <= 16 * sqrt((double)v->n_rows) && 2 * most <= rest) most *= 2;
+    c->n_centroids = most;
+    c->centroids = ctx->host.alloc(ctx->host.user, most * c->width * sizeof *c->centroids);
+    uint32_t *code = ctx->host.alloc(ctx->host.user, (rest + 1) * (sizeof *code + sizeof(float)));
+    mrc_status s = rest && c->centroids && code ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "k-means: %zu rows, or no memory", n);
+    const float *train = sample + held * c->width;
+    if (s == MRC_OK) memcpy(c->centroids, train, most * c->width * sizeof *train);
+    for (int i = 0; i < 4 && s == MRC_OK; i++) {
+        float *best = (float *)(void *)(code + rest);
+        s = mrc__codes_assign(ctx, c, train, rest, code, best);
+        if (s == MRC_OK) s = mrc__codes_update(ctx, c, train, rest, code, best);
+    }
+    if (s == MRC_OK && held) s = mrc__codes_buckets(ctx, c, sample, held);
+    if (code) ctx->host.free(ctx->host.user, code);
+    ctx->host.free(ctx->host.user, sample);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense   vectors.bin and tokens.bin: written, read, searched
+//
+//     rows        as `form` says, each at a multiple of 64 bytes (f32, bf16, int8), or signs, or
+//                 residual codes; in the order of passages
+//     scales      f32 a row (int8)
+//     full        f32 rows, to score candidates of int8 and bits again
+//     offsets     u64: where each passage's rows begin, and the end (tokens)
+//     codes, centroids, buckets      u32 a row; f32; 15 cut-offs and 16 weights (residual codes)
+//     lists_at, lists     of each centroid: the passages that have it, varint differences
+//     extra, levels, links, upper_at, upper       the graph: see impl.graph
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__DENSE_ROWS, MRC__DENSE_SCALES, MRC__DENSE_FULL, MRC__DENSE_OFFSETS, MRC__DENSE_CODES,
+       MRC__DENSE_CENTROIDS, MRC__DENSE_BUCKETS, MRC__DENSE_LISTS_AT, MRC__DENSE_LISTS,
+       MRC__DENSE_EXTRA, MRC__DENSE_LEVELS, MRC__DENSE_LINKS, MRC__DENSE_UPPER_AT,
+       MRC__DENSE_UPPER, MRC__DENSE_SECTIONS };
+typedef struct mrc__dense_end {
+    char     magic[8];                  // "MRCVECTS", "MRCTOKEN"
+    uint32_t version, form, similarity, residual_bits, graph, m, ef_construction, entry;
+    uint64_t n, n_rows, width, n_centroids, fingerprint, unreachable;
+    double   recall[3];
+    uint64_t at[MRC__DENSE_SECTIONS + 1];
+    uint32_t checksums_crc, crc;
+} mrc__dense_end;
+
+MRCDEF const char *mrc_vector_form_name(mrc_vector_form form) {
+    static const char *const names[] = { "f32", "bf16", "int8", "bits" };
+    return (unsigned)form <= MRC_FORM_BITS ? names[form] : "";
+}
+
+static size_t mrc__dense_stride(const mrc__dense_end *e) {
+    size_t width = (size_t)e->width;
+    if (e->residual_bits) return (width * e->residual_bits + 7) / 8;
+    if (e->form == MRC_FORM_BITS) return (width + 7) / 8;
+    size_t bytes = width * (e->form == MRC_FORM_F32 ? 4 : e->form == MRC_FORM_BF16 ? 2 : 1);
+    return (bytes + 63) / 64 * 64;
+}
+
+//------------------------------------------------------------------------------
+// Writing
+//------------------------------------------------------------------------------
+typedef struct mrc__dense_build {
+    mrc_ctx                *ctx;
+    const mrc_vectors      *v;          // rows are unit where the similarity is cosine
+    const mrc_vectors_desc *desc;
+    mrc__dense_end          end;
+    mrc__codes              codes;
+    uint32_t               *code;
+    mrc__graph              graph;
+    float                  *padded;     // (n, stride of 16 floats): what the graph reads
+    mrc__blocks_writer      w;
+} mrc__dense_build;
+
+// One row in the index's form; the scale of int8.
+static float mrc__dense_encode(const mrc__dense_end *e, const float *row, unsigned char *to) {
+    size_t width = (size_t)e->width;
+    float most = 0;
+    memset(to, 0, mrc__dense_stride(e));
+    if (e->form == MRC_FORM_F32) memcpy(to, row, width * sizeof *row);
+    for (size_t k = 0; k < width; k++) most = fmaxf(most, fabsf(row[k]));
+    float scale = most > 0 ? most / 127 : 1;
+    for (size_t k = 0; k < width; k++) {
+        uint16_t half = mrc__to_bf16(row[k]);
+        if (e->form == MRC_FORM_BF16) memcpy(to + 2 * k, &half, 2);
+        if (e->form == MRC_FORM_INT8) to[k] = (unsigned char)(signed char)rintf(row[k] / scale);
+        if (e->form == MRC_FORM_BITS && row[k] > 0) to[k / 8] |= (unsigned char)(1 << k % 8);
+    }
+    return scale;
+}
+
+static void mrc__dense_begin(mrc__dense_build *b, int section) {
+    b->end.at[section] = section ? mrc__blocks_align(&b->w) : 0;
+}
+
+static mrc_status mrc__dense_write_rows(mrc__dense_build *b) {
+    mrc__dense_end *e = &b->end;
+    size_t stride = mrc__dense_stride(e), width = b->v->width;
+    int again = e->form == MRC_FORM_INT8 || e->form == MRC_FORM_BITS;
+    unsigned char *row = b->ctx->host.alloc(b->ctx->host.user, stride + 64);
+    if (!row) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc__dense_begin(b, MRC__DENSE_ROWS);
+    for (size_t i = 0; i < b->v->n_rows; i++) {
+        const float *x = b->v->rows + i * width;
+        if (e->residual_bits) {
+            mrc__codes_pack(&b->codes, x, b->codes.centroids + b->code[i] * width, row);
+        } else {
+            mrc__dense_encode(e, x, row);
+        }
+        mrc__blocks_write(&b->w, row, stride);
+    }
+    mrc__dense_begin(b, MRC__DENSE_SCALES);
+    for (size_t i = 0; e->form == MRC_FORM_INT8 && i < b->v->n_rows; i++) {
+        float scale = mrc__dense_encode(e, b->v->rows + i * width, row);
+        mrc__blocks_write(&b->w, &scale, sizeof scale);
+    }
+    mrc__dense_begin(b, MRC__DENSE_FULL);
+    if (again) mrc__blocks_write(&b->w, b->v->rows, b->v->n_rows * width * sizeof(float));
+    b->ctx->host.free(b->ctx->host.user, row);
+    return MRC_OK;
+}
+
+// Of each centroid the passages that have one of its rows.
+static mrc_status mrc__dense_write_lists(mrc__dense_build *b) {
+    const mrc_vectors *v = b->v;
+    size_t n = b->codes.n_centroids, bytes;
+    mrc_ctx *ctx = b->ctx;
+    mrc_text lists;
+    uint64_t *at = mrc__mul(n + 1, sizeof *at, &bytes) ? mrc__host_zalloc(&ctx->host, bytes)
+                                                       : NULL;
+    mrc__sample *pair = mrc__mul(v->n_rows + 1, sizeof *pair, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_text_init(&lists, ctx);
+    for (size_t i = 0; pair && i < v->n; i++) {
+        for (uint64_t r = v->offsets[i]; r < v->offsets[i + 1]; r++) {
+            pair[r] = (mrc__sample){ b->code[r], (uint32_t)i };     // by code, then passage
+        }
+    }
+    if (pair) qsort(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
+    size_t k = 0;
+    for (size_t c = 0; at && pair && c < n; c++) {
+        uint32_t before = 0, last = UINT32_MAX;
+        at[c] = lists.bytes;
+        for (; k < v->n_rows && pair[k].hash == c; k++) {
+            unsigned char room[5];
+            if (pair[k].id == last) continue;
+            last = pair[k].id;
+            size_t m = mrc__ix_varint(room, last - before);
+            mrc_text_add(&lists, (const char *)room, m);
+            before = last;
+        }
+    }
+    int ok = at && pair && !lists.failed;
+    if (ok) at[n] = lists.bytes;
+    mrc__dense_begin(b, MRC__DENSE_LISTS_AT);
+    if (ok) mrc__blocks_write(&b->w, at, (n + 1) * sizeof *at);
+    mrc__dense_begin(b, MRC__DENSE_LISTS);
+    if (ok) mrc__blocks_write(&b->w, lists.data, lists.bytes);
+    if (at) ctx->host.free(ctx->host.user, at);
+    if (pair) ctx->host.free(ctx->host.user, pair);
+    mrc_text_free(&lists);
+    return ok ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+}
+
+static mrc_status mrc__dense_write_all(mrc__dense_build *b) {
+    mrc__dense_end *e = &b->end;
+    const mrc_vectors *v = b->v;
+    const mrc__graph *g = &b->graph;
+    float buckets[31];
+    MRC__TRY(mrc__dense_write_rows(b));
+    mrc__dense_begin(b, MRC__DENSE_OFFSETS);
+    if (v->offsets) mrc__blocks_write(&b->w, v->offsets, (v->n + 1) * sizeof *v->offsets);
+    mrc__dense_begin(b, MRC__DENSE_CODES);
+    if (e->residual_bits) mrc__blocks_write(&b->w, b->code, v->n_rows * sizeof *b->code);
+    mrc__dense_begin(b, MRC__DENSE_CENTROIDS);
+    if (e->residual_bits) {
+        mrc__blocks_write(&b->w, b->codes.centroids,
+                          b->codes.n_centroids * v->width * sizeof(float));
+    }
+    mrc__dense_begin(b, MRC__DENSE_BUCKETS);
+    memcpy(buckets, b->codes.cuts, sizeof b->codes.cuts);
+    memcpy(buckets + 15, b->codes.weights, sizeof b->codes.weights);
+    if (e->residual_bits) mrc__blocks_write(&b->w, buckets, sizeof buckets);
+    if (e->residual_bits) {
+        MRC__TRY(mrc__dense_write_lists(b));
+    } else {
+        mrc__dense_begin(b, MRC__DENSE_LISTS_AT);
+        mrc__dense_begin(b, MRC__DENSE_LISTS);
+    }
+    mrc__dense_begin(b, MRC__DENSE_EXTRA);
+    if (g->extra) mrc__blocks_write(&b->w, g->extra, g->n * sizeof *g->extra);
+    mrc__dense_begin(b, MRC__DENSE_LEVELS);
+    if (e->graph) mrc__blocks_write(&b->w, g->levels, g->n);
+    mrc__dense_begin(b, MRC__DENSE_LINKS);
+    if (e->graph) mrc__blocks_write(&b->w, g->links, g->n * (1 + 2 * g->m) * sizeof *g->links);
+    mrc__dense_begin(b, MRC__DENSE_UPPER_AT);
+    if (e->graph) mrc__blocks_write(&b->w, g->upper_at, (g->n + 1) * sizeof *g->upper_at);
+    mrc__dense_begin(b, MRC__DENSE_UPPER);
+    if (e->graph) {
+        mrc__blocks_write(&b->w, g->upper, (size_t)g->upper_at[g->n] * sizeof *g->upper);
+    }
+    e->at[MRC__DENSE_SECTIONS] = b->w.at;
+    return MRC_OK;
+}
+
+// Recall@10 of the graph for up to 1,000 of its own vectors, at ef 32, 64 and 128.
+typedef struct mrc__graph_recall {
+    const mrc__graph  *g;
+    size_t             n;               // queries
+    mrc__graph_search *workers;
+    double            *hits;            // (n, 3)
+} mrc__graph_recall;
+static void mrc__graph_recall_task(void *arg, size_t task, size_t worker) {
+    static const size_t ef[3] = { 32, 64, 128 };
+    mrc__graph_recall *a = arg;
+    const mrc__graph *g = a->g;
+    mrc__graph_search *s = &a->workers[worker];
+    uint32_t id = (uint32_t)(task * (g->n / a->n)), best[10];
+    const float *q = g->rows + id * g->stride;
+    float extra = g->extra ? g->extra[id] : 0;
+    s->n = 0;
+    for (uint32_t i = 0; i < g->n; i++) {
+        mrc__near_insert(s, 10, (mrc__near){ mrc__graph_distance(g, id, i), i, 0 });
+    }
+    size_t n = s->n;
+    for (size_t i = 0; i < n; i++) best[i] = s->list[i].id;
+    for (int k = 0; k < 3; k++) {
+        size_t found = 0;
+        mrc__graph_descend(g, s, q, extra, 0);
+        mrc__graph_layer(g, s, q, extra, 0, ef[k]);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = 0; j < s->n && j < n; j++) found += s->list[j].id == best[i];
+        }
+        a->hits[3 * task + (size_t)k] = (double)found / (double)n;
+    }
+}
+static int mrc__graph_measure(const mrc__graph *g, mrc__pool *pool, double recall[3]) {
+    mrc__graph_recall a = { .g = g, .n = g->n < 1000 ? g->n : 1000 };
+    a.workers = mrc__host_zalloc(&g->host, pool->n_workers * sizeof *a.workers);
+    a.hits = g->host.alloc(g->host.user, 3 * a.n * sizeof *a.hits);
+    int ok = a.workers && a.hits;
+    for (size_t i = 0; ok && i < pool->n_workers; i++) {
+        ok = mrc__graph_scratch_new(g, &a.workers[i], 128);
+    }
+    if (ok) mrc__pool_run(pool, a.n, SIZE_MAX, mrc__graph_recall_task, &a);
+    for (int k = 0; k < 3; k++) {
+        recall[k] = 0;
+        for (size_t i = 0; ok && i < a.n; i++) recall[k] += a.hits[3 * i + (size_t)k] / (double)a.n;
+    }
+    for (size_t i = 0; a.workers && i < pool->n_workers; i++) {
+        mrc__graph_scratch_free(g, &a.workers[i]);
+    }
+    if (a.workers) g->host.free(g->host.user, a.workers);
+    if (a.hits) g->host.free(g->host.user, a.hits);
+    return ok;
+}
+
+// The graph is of the rows as a search will read them.
+static mrc_status mrc__dense_graph(mrc__dense_build *b) {
+    mrc_ctx *ctx = b->ctx;
+    mrc__graph *g = &b->graph;
+    mrc__pool *pool;
+    size_t stride = (b->v->width + 15) / 16 * 16, bytes;
+    *g = (mrc__graph){ .host = ctx->host, .n = b->v->n, .stride = stride, .m = b->end.m,
+                       .ef_construction = b->end.ef_construction };
+    b->padded = mrc__mul(b->v->n, stride * sizeof(float), &bytes)
+              ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!b->padded) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    g->rows = b->padded;
+    for (size_t i = 0; i < b->v->n; i++) {
+        for (size_t k = 0; k < b->v->width; k++) {
+            float x = b->v->rows[i * b->v->width + k];
+            b->padded[i * stride + k] = b->end.form == MRC_FORM_BF16
+                                      ? mrc__from_bf16(mrc__to_bf16(x)) : x;
+        }
+    }
+    mrc_status s = mrc__pool_new(&pool, &ctx->host, b->desc->threads);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "index: no memory or threads to build with");
+    size_t lost = mrc__graph_new(g, pool, b->end.similarity == MRC_SIMILARITY_DOT, b->desc->seed);
+    int ok = lost != SIZE_MAX && mrc__graph_measure(g, pool, b->end.recall);
+    mrc__pool_free(pool, &ctx->host);
+    b->end.entry = g->entry;
+    b->end.unreachable = lost;
+    return ok ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "index: no memory for the graph");
+}
+
+static mrc_status mrc__dense_make(mrc__dense_build *b, const char *file) {
+    mrc_ctx *ctx = b->ctx;
+    const mrc_vectors *v = b->v;
+    size_t bytes;
+    if (b->end.residual_bits) {
+        b->codes.width = v->width;
+        b->codes.bits = b->end.residual_bits;
+        MRC__TRY(mrc__codes_train(ctx, &b->codes, v, b->desc->seed));
+        b->end.n_centroids = b->codes.n_centroids;
+        b->code = mrc__mul(v->n_rows + 1, sizeof *b->code + sizeof(float), &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!b->code) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+        MRC__TRY(mrc__codes_assign(ctx, &b->codes, v->rows, v->n_rows, b->code,
+                                   (float *)(void *)(b->code + v->n_rows)));
+    }
+    if (b->end.graph) MRC__TRY(mrc__dense_graph(b));
+    mrc_status s = mrc__blocks_begin(ctx, &b->w, file);
+    if (s == MRC_OK) s = mrc__dense_write_all(b);
+    if (s == MRC_OK) return mrc__blocks_end(&b->w, &b->end, sizeof b->end);
+    mrc__blocks_abort(&b->w);
+    return s;
+}
+
+// What is wrong with a request, or NULL.
+static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_desc *d) {
+    size_t bits = (size_t)d->residual_bits;
+    if (!v->n || !v->width || v->width > 65536) return "there is nothing to index";
+    if (v->n >= UINT32_MAX || v->n_rows >= UINT32_MAX) return "there are too many rows";
+    if ((unsigned)d->form > MRC_FORM_BITS) return "there is no such form";
+    if (v->offsets && d->graph) return "a graph is of one vector a passage, not of token rows";
+    if (v->offsets && d->form > MRC_FORM_BF16) {
+        return "token rows are kept as f32 or bf16, or as residual codes (--bits)";
+    }
+    if (!v->offsets && bits) return "residual codes are of token rows";
+    if (bits > 4 || bits == 3) return "residual codes have 1, 2 or 4 bits";
+    if (d->graph && d->form == MRC_FORM_BITS) return "a graph goes with f32, bf16 and int8";
+    if (d->m > 256 || d->m == 1) return "m is from 2 to 256";
+    if (d->ef_construction > 100000) return "ef_construction is too large";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
+                                    const mrc_vectors_desc *desc) {
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    const char *refusal = mrc__dense_refusal(v, desc);
+    if (refusal) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
+                         v->width);
+    }
+    mrc__dense_build b = { .ctx = ctx, .v = v, .desc = desc };
+    mrc_vectors unit = {0};
+    memcpy(b.end.magic, v->offsets ? "MRCTOKEN" : "MRCVECTS", 8);
+    b.end.version = 1;
+    b.end.form = (uint32_t)desc->form;
+    b.end.similarity = (uint32_t)desc->similarity;
+    b.end.residual_bits = (uint32_t)desc->residual_bits;
+    b.end.graph = (uint32_t)(desc->graph != 0);
+    b.end.m = (uint32_t)(desc->m ? desc->m : 16);
+    b.end.ef_construction = (uint32_t)(desc->ef_construction ? desc->ef_construction : 200);
+    b.end.n = v->n;
+    b.end.n_rows = v->n_rows;
+    b.end.width = v->width;
+    b.end.fingerprint = desc->fingerprint;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, v->offsets ? "tokens.bin" : "vectors.bin"));
+    MRC__TRY(mrc_dir_new(ctx, path));
+    mrc_status s = MRC_OK;
+    if (desc->similarity == MRC_SIMILARITY_COS) {
+        s = mrc__vectors_new(ctx, &unit, v->n, v->n_rows, v->width, 0);
+        if (s == MRC_OK) {
+            memcpy(unit.rows, v->rows, v->n_rows * v->width * sizeof *v->rows);
+            mrc__unit_rows(unit.rows, v->n_rows, v->width);
+            unit.offsets = v->offsets;
+            b.v = &unit;
+        }
+    }
+    if (s == MRC_OK) s = mrc__dense_make(&b, file);
+    unit.offsets = NULL;
+    mrc_vectors_free(&unit);
+    if (b.codes.centroids) ctx->host.free(ctx->host.user, b.codes.centroids);
+    if (b.code) ctx->host.free(ctx->host.user, b.code);
+    if (b.padded) ctx->host.free(ctx->host.user, b.padded);
+    if (b.graph.host.free) mrc__graph_free(&b.graph);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+struct mrc_dense {
+    mrc_ctx        *ctx;
+    mrc__blocks     file;
+    mrc__dense_end  end;
+    mrc__pool      *pool;
+    size_t          pool_threads;
+    mrc__scores     scores;             // of exact search
+    unsigned char  *raw;                // rows of int8 and bits, residual codes
+    float          *scales;
+    uint64_t       *offsets;
+    uint32_t       *code;
+    mrc__codes      codes;
+    uint64_t       *lists_at;
+    unsigned char  *lists;
+    float          *padded;
+    mrc__graph      graph;
+};
+
+static int mrc__dense_end_fits(const void *record) {
+    const mrc__dense_end *e = record;
+    int tokens = !memcmp(e->magic, "MRCTOKEN", 8);
+    if (!e->n || e->n >= UINT32_MAX || e->n_rows >= UINT32_MAX || !e->width || e->width > 65536
+        || e->form > MRC_FORM_BITS || e->similarity > MRC_SIMILARITY_DOT || e->residual_bits > 4
+        || e->residual_bits == 3 || e->graph > 1 || e->m < 2 || e->m > 256
+        || !e->ef_construction || e->ef_construction > 100000 || e->n_centroids > UINT32_MAX
+        || (tokens && (e->graph || e->form > MRC_FORM_BF16))
+        || (!tokens && (e->residual_bits || e->n != e->n_rows)) || e->entry >= e->n
+        || !e->n_centroids != !e->residual_bits) return 0;
+    uint64_t n = e->n_rows, again = e->form >= MRC_FORM_INT8 ? n * e->width * 4 : 0;
+    uint64_t want[MRC__DENSE_LISTS] = { n * mrc__dense_stride(e),
+        e->form == MRC_FORM_INT8 ? n * 4 : 0, again, tokens ? (e->n + 1) * 8 : 0,
+        e->residual_bits ? n * 4 : 0, e->n_centroids * e->width * 4, e->residual_bits ? 124 : 0,
+        e->residual_bits ? (e->n_centroids + 1) * 8 : 0 };
+    for (int i = 0; i < MRC__DENSE_LISTS; i++) {
+        if (e->at[i] % 64 || e->at[i + 1] < e->at[i] || e->at[i + 1] - e->at[i] < want[i]
+            || e->at[i + 1] - e->at[i] - want[i] > 63) return 0;
+    }
+    const uint64_t graph[4] = { e->graph && e->similarity == MRC_SIMILARITY_DOT ? e->n * 4 : 0,
+        e->graph ? e->n : 0, e->graph ? e->n * (1 + 2 * (uint64_t)e->m) * 4 : 0,
+        e->graph ? (e->n + 1) * 8 : 0 };
+    for (int i = 0; i < 4; i++) {
+        uint64_t bytes = e->at[MRC__DENSE_EXTRA + i + 1] - e->at[MRC__DENSE_EXTRA + i];
+        if (bytes < graph[i] || bytes - graph[i] > 63) return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
+    size_t bytes = strlen(file) + 1;
+    mrc_dense *d = mrc__host_zalloc(&ctx->host, sizeof *d + bytes);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    const mrc__blocks_kind kind = { tokens ? "MRCTOKEN" : "MRCVECTS", "index of vectors", 1,
+                                    sizeof d->end, offsetof(mrc__dense_end, at),
+                                    MRC__DENSE_SECTIONS, mrc__dense_end_fits };
+    d->ctx = ctx;
+    mrc_status s = mrc__blocks_open(ctx, &d->file, memcpy(d + 1, file, bytes), &d->end, &kind);
+    if (s == MRC_OK) *out = d;
+    else mrc_dense_close(d);
+    return s;
+}
+
+MRCDEF void mrc_dense_close(mrc_dense *d) {
+    if (!d) return;
+    const mrc_allocator host = d->ctx->host;
+    mrc__blocks_close(&d->file);
+    mrc__pool_free(d->pool, &host);
+    mrc__scores_free(&d->scores);
+    if (d->graph.host.free) mrc__graph_free(&d->graph);
+    void *parts[] = { d->raw, d->scales, d->offsets, d->code, d->codes.centroids, d->lists_at,
+                      d->lists, d->padded };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host.free(host.user, parts[i]);
+    }
+    host.free(host.user, d);
+}
+
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
+        (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,
+        !memcmp(e->magic, "MRCTOKEN", 8), (int)e->residual_bits, e->fingerprint, e->m,
+        e->ef_construction, (size_t)e->unreachable,
+        { e->recall[0], e->recall[1], e->recall[2] } };
+}
+
+// Rows `first` to first + n as floats, `width` apart or more.
+static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *to, size_t apart) {
+    const mrc__dense_end *e = &d->end;
+    size_t stride = mrc__dense_stride(e), width = (size_t)e->width;
+    if (e->form >= MRC_FORM_INT8) {
+        for (size_t i = 0; i < n; i++) {
+            MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
+                                      to + i * apart, width * 4));
+        }
+        return MRC_OK;
+    }
+    unsigned char *row = d->ctx->host.alloc(d->ctx->host.user, stride);
+    if (!row) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        s = mrc__blocks_read(&d->file, MRC__DENSE_ROWS, (uint64_t)(first + i) * stride, row,
+                             stride);
+        for (size_t k = 0; k < width && s == MRC_OK; k++) {
+            uint16_t half;
+            float x;
+            if (e->form == MRC_FORM_F32) memcpy(&x, row + 4 * k, 4);
+            else x = (memcpy(&half, row + 2 * k, 2), mrc__from_bf16(half));
+            to[i * apart + k] = x;
+            if (!(fabsf(x) <= FLT_MAX)) {
+                s = mrc__blocks_broken(&d->file, "row %zu has a number that is not finite",
+                                       first + i);
+            }
+        }
+    }
+    d->ctx->host.free(d->ctx->host.user, row);
+    return s;
+}
+
+static mrc_status mrc__dense_load_offsets(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    if (d->offsets || memcmp(e->magic, "MRCTOKEN", 8) != 0) return MRC_OK;
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_OFFSETS, &d->offsets));
+    for (size_t i = 0; i <= e->n; i++) {
+        uint64_t before = i ? d->offsets[i - 1] : 0;
+        if (d->offsets[i] >= before && d->offsets[i] <= e->n_rows && (i || !d->offsets[0])
+            && (i < e->n || d->offsets[i] == e->n_rows)) continue;
+        d->ctx->host.free(d->ctx->host.user, d->offsets);
+        d->offsets = NULL;
+        return mrc__blocks_broken(&d->file, "passage %zu has no place", i);
+    }
+    return MRC_OK;
+}
+
+// All rows in blocks for the backend; of tokens whole passages in each.
+static mrc_status mrc__dense_load_scores(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    size_t n = (size_t)e->n_rows, width = (size_t)e->width, passage = 0, room = 0;
+    float *rows = NULL;
+    if (d->scores.ctx) return MRC_OK;
+    MRC__TRY(mrc__dense_load_offsets(d));
+    mrc_status s = mrc__scores_new(d->ctx, &d->scores, width);
+    for (size_t first = 0; first < n && s == MRC_OK;) {
+        size_t last = first + MRC__SCORE_ROWS < n ? first + MRC__SCORE_ROWS : n;
+        for (size_t begun = passage; d->offsets && passage < e->n; passage++) {
+            if (passage > begun && d->offsets[passage + 1] - first > MRC__SCORE_ROWS) break;
+        }
+        if (d->offsets) last = (size_t)d->offsets[passage];
+        if (last - first > room) {
+            if (rows) d->ctx->host.free(d->ctx->host.user, rows);
+            room = last - first;
+            rows = d->ctx->host.alloc(d->ctx->host.user, room * width * sizeof *rows);
+            if (!rows) s = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+        }
+        if (s == MRC_OK) s = mrc__dense_rows(d, first, last - first, rows, width);
+        if (s == MRC_OK && last > first) {
+            s = mrc__scores_add(&d->scores, rows, first, last - first,
+                                e->form == MRC_FORM_BF16 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32);
+        }
+        first = last;
+    }
+    if (rows) d->ctx->host.free(d->ctx->host.user, rows);
+    if (s != MRC_OK) mrc__scores_free(&d->scores);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense_search   exact, by codes with rescoring, by the graph, MaxSim
+//
+// Tasks are queries or groups of them, so a query's result does not depend on the threads.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_dense_config mrc_dense_config_default(void) {
+    return (mrc_dense_config){ .magic = MRC_DENSE_MAGIC, .ef = 64 };
+}
+
+// The running call.
+typedef struct mrc__search {
+    mrc_dense              *d;
+    const mrc_dense_config *config;
+    const float            *rows;       // of the queries, unit where the similarity is cosine
+    const uint64_t         *offsets;    // of the queries' rows; NULL: one each
+    size_t                  width, stride, n, top_k;
+    mrc_hit                *hits;
+    size_t                 *n_hits, first, count;   // the queries at hand
+    const float            *scores;     // of a block
+    size_t                  block;
+    mrc__graph_search      *workers;
+    size_t                  room;       // hits that are kept of each query
+    mrc_hit                *heaps;      // (n, room)
+    size_t                 *n_heap;
+    int                     failed;
+} mrc__search;
+
+static void mrc__heap_sort(mrc_hit *heap, size_t n) {
+    for (size_t left = n; left > 1;) {
+        mrc_hit last = heap[--left];
+        heap[left] = heap[0];
+        mrc__se_sift(heap, left, 0, last);
+    }
+}
+
+static void mrc__search_push(mrc__search *s, size_t q, uint32_t passage, float score) {
+    mrc_hit *heap = s->heaps + q * s->room, hit = { passage, (double)score };
+    size_t n = s->n_heap[q];
+    if (n == s->room && mrc__se_behind(&hit, heap)) return;
+    s->n_heap[q] = mrc__se_push(heap, n, s->room, hit);
+}
+
+// Rows of query q: where they begin, how many.
+static size_t mrc__search_rows(const mrc__search *s, size_t q, size_t *first) {
+    *first = s->offsets ? (size_t)s->offsets[q] : q;
+    return s->offsets ? (size_t)(s->offsets[q + 1] - s->offsets[q]) : 1;
+}
+
+//------------------------------------------------------------------------------
+// Exact
+//------------------------------------------------------------------------------
+static void mrc__exact_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    size_t q = s->first + task, rows = s->d->scores.blocks[s->block].rows;
+    size_t first = s->d->scores.blocks[s->block].first;
+    const float *scores = s->scores + task * rows;
+    (void)worker;
+    for (size_t i = 0; i < rows; i += 64) {
+        size_t n = rows - i < 64 ? rows - i : 64;
+        const mrc_hit *heap = s->heaps + q * s->room;
+        if (s->n_heap[q] == s->room && (double)mrc__largest(scores + i, n) <= heap[0].score) {
+            continue;
+        }
+        for (size_t k = i; k < i + n; k++) mrc__search_push(s, q, (uint32_t)(first + k), scores[k]);
+    }
+}
+
+// The passages of the block, each the sum over the query's rows of the largest score.
+static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    size_t q = s->first + task, query_first, base, rows = s->d->scores.blocks[s->block].rows;
+    size_t n_rows = mrc__search_rows(s, q, &query_first), low = 0, high = (size_t)s->d->end.n;
+    uint64_t first = s->d->scores.blocks[s->block].first, end = first + rows;
+    (void)worker;
+    mrc__search_rows(s, s->first, &base);
+    while (low < high) {                // the first passage that ends behind the block's begin
+        size_t middle = low + (high - low) / 2;
+        if (s->d->offsets[middle + 1] <= first) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < s->d->end.n && s->d->offsets[low] < end; low++) {
+        size_t at = (size_t)(s->d->offsets[low] - first);
+        size_t n = (size_t)(s->d->offsets[low + 1] - s->d->offsets[low]);
+        float sum = 0;
+        if (!n) continue;
+        for (size_t a = 0; a < n_rows; a++) {
+            sum += mrc__largest(s->scores + (query_first - base + a) * rows + at, n);
+        }
+        mrc__search_push(s, q, (uint32_t)low, sum);
+    }
+}
+
+static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
+    mrc__search *s = user;
+    s->block = block;
+    s->scores = scores;
+    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+                  s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
+    return MRC_OK;
+}
+
+static mrc_status mrc__search_exact(mrc__search *s) {
+    MRC__TRY(mrc__dense_load_scores(s->d));
+    for (s->first = 0; s->first < s->n; s->first += s->count) {
+        size_t rows = 0, first, more;
+        mrc__search_rows(s, s->first, &first);
+        for (s->count = 0; s->first + s->count < s->n; s->count++, rows += more) {
+            size_t ignored;
+            more = mrc__search_rows(s, s->first + s->count, &ignored);
+            if (s->count && rows + more > MRC__SCORE_QUERIES) break;
+        }
+        if (!rows) continue;
+        MRC__TRY(mrc__scores_run(&s->d->scores, s->rows + first * s->width, rows,
+                                 mrc__exact_block, s));
+    }
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// int8 and signs
+//------------------------------------------------------------------------------
+MRC__CLONES static int32_t mrc__dot_int8(const signed char *a, const signed char *b, size_t n) {
+    int32_t sum = 0;                    // n is a multiple of 64
+    for (size_t i = 0; i < n; i += 64) {
+        for (size_t k = 0; k < 64; k++) sum += (int32_t)a[i + k] * (int32_t)b[i + k];
+    }
+    return sum;
+}
+
+enum { MRC__CODE_QUERIES = 8, MRC__CODE_ROWS = 512 };
+
+static void mrc__int8_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    mrc_dense *d = s->d;
+    size_t first = task * MRC__CODE_QUERIES, stride = mrc__dense_stride(&d->end);
+    size_t n = s->n - first < MRC__CODE_QUERIES ? s->n - first : MRC__CODE_QUERIES;
+    float scale[MRC__CODE_QUERIES];
+    unsigned char *q = (unsigned char *)s->workers[worker].seen;
+    for (size_t i = 0; i < n; i++) {
+        scale[i] = mrc__dense_encode(&d->end, s->rows + (first + i) * s->width, q + i * stride);
+    }
+    for (size_t at = 0; at < d->end.n; at += MRC__CODE_ROWS) {
+        size_t end = at + MRC__CODE_ROWS < d->end.n ? at + MRC__CODE_ROWS : (size_t)d->end.n;
+        for (size_t i = 0; i < n; i++) {
+            for (size_t r = at; r < end; r++) {
+                int32_t dot = mrc__dot_int8((const signed char *)q + i * stride,
+                                            (const signed char *)d->raw + r * stride, stride);
+                float score = (float)dot * (scale[i] * d->scales[r]);
+                mrc__search_push(s, first + i, (uint32_t)r, score);
+            }
+        }
+    }
+}
+
+// Of eight coordinates all 256 sums of +-q, so that a byte of signs is one look.
+static void mrc__bits_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    mrc_dense *d = s->d;
+    size_t stride = mrc__dense_stride(&d->end);
+    float *table = (float *)(void *)s->workers[worker].seen;
+    const float *q = s->rows + task * s->width;
+    for (size_t byte = 0; byte < stride; byte++) {
+        for (unsigned value = 0; value < 256; value++) {
+            float sum = 0;
+            for (size_t k = 0; k < 8 && 8 * byte + k < s->width; k++) {
+                sum += value >> k & 1 ? q[8 * byte + k] : -q[8 * byte + k];
+            }
+            table[256 * byte + value] = sum;
+        }
+    }
+    for (size_t r = 0; r < d->end.n; r++) {
+        const unsigned char *row = d->raw + r * stride;
+        float sum = 0;
+        for (size_t byte = 0; byte < stride; byte++) sum += table[256 * byte + row[byte]];
+        mrc__search_push(s, task, (uint32_t)r, sum);
+    }
+}
+
+// The kept candidates' scores by their f32 rows.
+static mrc_status mrc__search_again(mrc__search *s) {
+    mrc_ctx *ctx = s->d->ctx;
+    size_t stride = (s->width + 15) / 16 * 16;
+    float *room = mrc__host_zalloc(&ctx->host, 2 * stride * sizeof *room);
+    mrc_status status = room ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t q = 0; q < s->n && status == MRC_OK; q++) {
+        mrc_hit *heap = s->heaps + q * s->room;
+        memcpy(room, s->rows + q * s->width, s->width * sizeof *room);
+        for (size_t i = 0; i < s->n_heap[q] && status == MRC_OK; i++) {
+            status = mrc__dense_rows(s->d, heap[i].passage, 1, room + stride, stride);
+            heap[i].score = (double)mrc__dot(room, room + stride, stride);
+        }
+        qsort(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
+    }
+    if (room) ctx->host.free(ctx->host.user, room);
+    return status;
+}
+
+// Scratch of each thread, in place of a list of what was seen.
+static int mrc__search_scratch(mrc__search *s, size_t bytes) {
+    const mrc_allocator *host = &s->d->ctx->host;
+    s->workers = mrc__host_zalloc(host, s->d->pool->n_workers * sizeof *s->workers);
+    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
+        s->workers[i].seen = host->alloc(host->user, bytes);
+        if (!s->workers[i].seen) return 0;
+    }
+    return s->workers != NULL;
+}
+
+static mrc_status mrc__search_codes(mrc__search *s) {
+    mrc_dense *d = s->d;
+    size_t stride = mrc__dense_stride(&d->end);
+    int signs = d->end.form == MRC_FORM_BITS;
+    if (!d->raw) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_ROWS, &d->raw));
+    if (!d->scales && !signs) {
+        MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_SCALES, &d->scales));
+    }
+    if (!mrc__search_scratch(s, signs ? stride * 256 * sizeof(float)
+                                      : MRC__CODE_QUERIES * (stride + 64))) {
+        return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    size_t tasks = signs ? s->n : (s->n + MRC__CODE_QUERIES - 1) / MRC__CODE_QUERIES;
+    mrc__pool_run(d->pool, tasks, SIZE_MAX, signs ? mrc__bits_task : mrc__int8_task, s);
+    return mrc__search_again(s);
+}
+
+//------------------------------------------------------------------------------
+// The graph
+//------------------------------------------------------------------------------
+// Every link is of a vector that there is, and on a layer that it is on.
+static mrc_status mrc__graph_check(mrc_dense *d) {
+    const mrc__graph *g = &d->graph;
+    for (uint32_t i = 0; i < g->n; i++) {
+        uint64_t room = (uint64_t)g->levels[i] * (1 + g->m);
+        if (g->levels[i] > 32 || g->upper_at[i + 1] - g->upper_at[i] != room
+            || g->upper_at[i + 1] < g->upper_at[i]) {
+            return mrc__blocks_broken(&d->file, "vector %u has no place in the graph",
+                                      (unsigned)i);
+        }
+    }
+    for (uint32_t i = 0; i < g->n; i++) {
+        for (size_t l = 0; l <= g->levels[i]; l++) {
+            const uint32_t *links = mrc__graph_links(g, i, l);
+            int ok = links[0] <= mrc__graph_bound(g, l);
+            for (uint32_t k = 1; ok && k <= links[0]; k++) {
+                ok = links[k] < g->n && g->levels[links[k]] >= l;
+            }
+            if (!ok) {
+                return mrc__blocks_broken(&d->file, "the links of vector %u are damaged",
+                                          (unsigned)i);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__dense_load_graph(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    mrc__graph *g = &d->graph;
+    size_t stride = ((size_t)e->width + 15) / 16 * 16, bytes;
+    if (d->padded) return MRC_OK;
+    *g = (mrc__graph){ .host = d->ctx->host, .n = (size_t)e->n, .stride = stride, .m = e->m,
+                       .ef_construction = e->ef_construction, .entry = e->entry };
+    if (e->similarity == MRC_SIMILARITY_DOT) {
+        MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_EXTRA, &g->extra));
+    }
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LEVELS, &g->levels));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LINKS, &g->links));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_UPPER_AT, &g->upper_at));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_UPPER, &g->upper));
+    uint64_t room = (e->at[MRC__DENSE_SECTIONS] - e->at[MRC__DENSE_UPPER]) / sizeof *g->upper;
+    if (g->upper_at[0] || g->upper_at[g->n] != room) {
+        return mrc__blocks_broken(&d->file, "the graph's upper layers have no place");
+    }
+    MRC__TRY(mrc__graph_check(d));
+    float *padded = mrc__mul(g->n, stride * sizeof *padded, &bytes)
+                  ? mrc__host_zalloc(&d->ctx->host, bytes) : NULL;
+    if (!padded) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    g->rows = padded;
+    mrc_status s = mrc__dense_rows(d, 0, g->n, padded, stride);
+    if (s == MRC_OK) d->padded = padded;
+    else d->ctx->host.free(d->ctx->host.user, padded);
+    return s;
+}
+
+static void mrc__graph_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    const mrc__graph *g = &s->d->graph;
+    mrc__graph_search *w = &s->workers[worker];
+    float *q = (float *)(void *)(w->chosen);
+    memcpy(q, s->rows + task * s->width, s->width * sizeof *q);
+    mrc__graph_descend(g, w, q, 0, 0);
+    mrc__graph_layer(g, w, q, 0, 0, w->room);
+    for (size_t i = 0; i < w->n && i < s->room; i++) {
+        float distance = w->list[i].distance;
+        s->heaps[task * s->room + i] = (mrc_hit){ w->list[i].id, (double)-distance };
+        s->n_heap[task] = i + 1;
+    }
+}
+
+static mrc_status mrc__search_graph(mrc__search *s) {
+    mrc_dense *d = s->d;
+    const mrc_allocator *host = &d->ctx->host;
+    size_t ef = s->config->ef > s->top_k ? s->config->ef : s->top_k;
+    if (ef > d->end.n) ef = (size_t)d->end.n;
+    MRC__TRY(mrc__dense_load_graph(d));
+    s->workers = mrc__host_zalloc(host, d->pool->n_workers * sizeof *s->workers);
+    int ok = s->workers != NULL;
+    for (size_t i = 0; ok && i < d->pool->n_workers; i++) {
+        ok = mrc__graph_scratch_new(&d->graph, &s->workers[i], ef);
+        if (!ok) break;
+        host->free(host->user, s->workers[i].chosen);       // in its place a query's row
+        s->workers[i].chosen = mrc__host_zalloc(host, d->graph.stride * sizeof(float));
+        ok = s->workers[i].chosen != NULL;
+    }
+    if (!ok) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    mrc__pool_run(d->pool, s->n, SIZE_MAX, mrc__graph_task, s);
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Residual codes: centroids first, then decoded rows (PLAID: Santhanam et al. 2022)
+//------------------------------------------------------------------------------
+static mrc_status mrc__dense_load_codes(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    float buckets[31];
+    if (d->codes.centroids) return MRC_OK;
+    MRC__TRY(mrc__dense_load_offsets(d));
+    if (!d->code) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_CODES, &d->code));
+    if (!d->raw) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_ROWS, &d->raw));
+    if (!d->lists_at) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LISTS_AT, &d->lists_at));
+    if (!d->lists) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LISTS, &d->lists));
+    MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_BUCKETS, 0, buckets, sizeof buckets));
+    memcpy(d->codes.cuts, buckets, sizeof d->codes.cuts);
+    memcpy(d->codes.weights, buckets + 15, sizeof d->codes.weights);
+    d->codes.width = (size_t)e->width;
+    d->codes.bits = e->residual_bits;
+    d->codes.n_centroids = (size_t)e->n_centroids;
+    uint64_t room = e->at[MRC__DENSE_LISTS + 1] - e->at[MRC__DENSE_LISTS];
+    for (size_t i = 0; i < e->n_rows; i++) {
+        if (d->code[i] < e->n_centroids) continue;
+        return mrc__blocks_broken(&d->file, "row %zu has a centroid that is not there", i);
+    }
+    for (size_t c = 0; c <= e->n_centroids; c++) {
+        if (d->lists_at[c] <= room && (!c || d->lists_at[c] >= d->lists_at[c - 1])) continue;
+        return mrc__blocks_broken(&d->file, "the list of centroid %zu has no place", c);
+    }
+    return mrc__blocks_load(&d->file, MRC__DENSE_CENTROIDS, &d->codes.centroids);
+}
+
+// The scores (rows of the query, C) of all centroids.
+typedef struct mrc__centroid_scores { const mrc__scores *s; float *to; size_t n, all; }
+    mrc__centroid_scores;
+static mrc_status mrc__centroid_block(void *user, size_t block, const float *scores) {
+    mrc__centroid_scores *a = user;
+    size_t first = a->s->blocks[block].first, rows = a->s->blocks[block].rows;
+    for (size_t i = 0; i < a->n; i++) {
+        memcpy(a->to + i * a->all + first, scores + i * rows, rows * sizeof *scores);
+    }
+    return MRC_OK;
+}
+
+// Marks the passages of a centroid's list.
+static mrc_status mrc__codes_mark(mrc_dense *d, size_t c, unsigned char *marks) {
+    const unsigned char *p = d->lists + d->lists_at[c], *end = d->lists + d->lists_at[c + 1];
+    uint32_t step, passage = 0;
+    for (int first = 1; p < end; first = 0) {
+        if (!mrc__se_varint(&p, end, &step) || step >= d->end.n - passage || (!first && !step)) {
+            return mrc__blocks_broken(&d->file, "the list of centroid %zu is damaged", c);
+        }
+        passage += step;
+        marks[passage] = 1;
+    }
+    return MRC_OK;
+}
+
+// What the query's nearest centroids lead to: their passages, marked.
+static mrc_status mrc__codes_probe(mrc_dense *d, const float *scores, size_t rows, size_t ncells,
+                                   unsigned char *marks) {
+    size_t all = d->codes.n_centroids;
+    memset(marks, 0, (size_t)d->end.n);
+    for (size_t a = 0; a < rows; a++) {
+        mrc_hit nearest[64];
+        size_t n = 0;
+        for (size_t c = 0; c < all; c++) {
+            mrc_hit hit = { (uint32_t)c, (double)scores[a * all + c] };
+            if (n == ncells && mrc__se_behind(&hit, nearest)) continue;
+            n = mrc__se_push(nearest, n, ncells, hit);
+        }
+        for (size_t i = 0; i < n; i++) MRC__TRY(mrc__codes_mark(d, nearest[i].passage, marks));
+    }
+    return MRC_OK;
+}
+
+// MaxSim of one passage, each of its rows as good as its centroid.
+static float mrc__codes_rough(const mrc_dense *d, const float *scores, size_t rows, size_t p) {
+    float sum = 0;
+    for (size_t a = 0; a < rows; a++) {
+        const float *line = scores + a * d->codes.n_centroids;
+        float most = -FLT_MAX;
+        for (uint64_t r = d->offsets[p]; r < d->offsets[p + 1]; r++) {
+            if (line[d->code[r]] > most) most = line[d->code[r]];
+        }
+        sum += most;
+    }
+    return sum;
+}
+
+// MaxSim of one passage's rows; they lie `apart` apart.
+static double mrc__maxsim_of(const float *query, size_t rows, const float *x, size_t n,
+                             size_t apart) {
+    float sum = 0;
+    for (size_t a = 0; a < rows; a++) {
+        float most = -FLT_MAX;
+        for (size_t i = 0; i < n; i++) {
+            float dot = mrc__dot(query + a * apart, x + i * apart, apart);
+            if (dot > most) most = dot;
+        }
+        sum += most;
+    }
+    return n ? (double)sum : -HUGE_VAL;
+}
+
+// A passage's rows into room for as many, `stride` apart and filled up with zeros.
+static mrc_status mrc__dense_passage(mrc_dense *d, uint32_t passage, float *to, size_t stride) {
+    uint64_t first = d->offsets ? d->offsets[passage] : passage;
+    uint64_t end = d->offsets ? d->offsets[passage + 1] : (uint64_t)passage + 1;
+    size_t width = (size_t)d->end.width;
+    for (uint64_t r = first; r < end; r++, to += stride) {
+        memset(to, 0, stride * sizeof *to);
+        if (d->end.residual_bits) {
+            mrc__codes_unpack(&d->codes, d->raw + r * mrc__dense_stride(&d->end),
+                              d->codes.centroids + d->code[r] * width, to);
+        } else {
+            MRC__TRY(mrc__dense_rows(d, (size_t)r, 1, to, stride));
+        }
+    }
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense_run   a search from its queries to its hits
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Candidates by centroids, the best of them by rows: one query.
+static mrc_status mrc__plaid_query(mrc__search *s, size_t q, mrc__scores *centroids,
+                                   unsigned char *marks, float *scores, float *room) {
+    mrc_dense *d = s->d;
+    const mrc_dense_config *c = s->config;
+    size_t first, rows = mrc__search_rows(s, q, &first), stride = (s->width + 15) / 16 * 16;
+    size_t k = s->top_k, cells = c->ncells ? c->ncells : k <= 10 ? 1 : k <= 100 ? 2 : 4;
+    size_t docs = c->ndocs ? c->ndocs : k <= 10 ? 256 : k <= 100 ? 1024 : 4 * k;
+    if (docs < k) docs = k;
+    if (!c->ndocs && k > 100 && docs < 4096) docs = 4096;
+    if (cells > 64) cells = 64;
+    if (docs > d->end.n) docs = (size_t)d->end.n;
+    mrc__centroid_scores a = { centroids, scores, rows, d->codes.n_centroids };
+    MRC__TRY(mrc__scores_run(centroids, s->rows + first * s->width, rows, mrc__centroid_block, &a));
+    MRC__TRY(mrc__codes_probe(d, scores, rows, cells, marks));
+    mrc_hit *rough = d->ctx->host.alloc(d->ctx->host.user, (docs + 1) * sizeof *rough);
+    if (!rough) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    size_t n = 0;
+    for (uint32_t p = 0; p < d->end.n; p++) {
+        if (!marks[p] || d->offsets[p] == d->offsets[p + 1]) continue;
+        mrc_hit hit = { p, (double)mrc__codes_rough(d, scores, rows, p) };
+        if (n == docs && mrc__se_behind(&hit, rough)) continue;
+        n = mrc__se_push(rough, n, docs, hit);
+    }
+    float *query = room;
+    for (size_t i = 0; i < rows; i++) {
+        memset(query + i * stride, 0, stride * sizeof *query);
+        memcpy(query + i * stride, s->rows + (first + i) * s->width, s->width * sizeof *query);
+    }
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        uint32_t p = rough[i].passage;
+        size_t count = (size_t)(d->offsets[p + 1] - d->offsets[p]);
+        status = mrc__dense_passage(d, p, room + rows * stride, stride);
+        mrc__search_push(s, q, p, (float)mrc__maxsim_of(query, rows, room + rows * stride, count,
+                                                        stride));
+    }
+    d->ctx->host.free(d->ctx->host.user, rough);
+    return status;
+}
+
+static size_t mrc__dense_most_rows(const mrc_dense *d) {
+    size_t most = 1;
+    for (size_t i = 0; d->offsets && i < d->end.n; i++) {
+        size_t n = (size_t)(d->offsets[i + 1] - d->offsets[i]);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+static mrc_status mrc__search_plaid(mrc__search *s) {
+    mrc_dense *d = s->d;
+    const mrc_allocator *host = &d->ctx->host;
+    size_t most = 0, stride = (s->width + 15) / 16 * 16;
+    mrc__scores centroids;
+    MRC__TRY(mrc__dense_load_codes(d));
+    for (size_t q = 0, first; q < s->n; q++) {
+        size_t rows = mrc__search_rows(s, q, &first);
+        if (rows > most) most = rows;
+    }
+    size_t all = d->codes.n_centroids;
+    unsigned char *marks = host->alloc(host->user, (size_t)d->end.n);
+    float *scores = host->alloc(host->user, (most * all + 1) * sizeof *scores);
+    float *room = host->alloc(host->user, (most + mrc__dense_most_rows(d)) * stride * sizeof *room);
+    mrc_status status = mrc__scores_new(d->ctx, &centroids, s->width);
+    if (!marks || !scores || !room) {
+        status = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    for (size_t at = 0; at < all && status == MRC_OK; at += MRC__SCORE_ROWS) {
+        size_t n = all - at < MRC__SCORE_ROWS ? all - at : MRC__SCORE_ROWS;
+        status = mrc__scores_add(&centroids, d->codes.centroids + at * s->width, at, n,
+                                 MRC_DTYPE_F32);
+    }
+    for (size_t q = 0; q < s->n && status == MRC_OK; q++) {
+        status = mrc__plaid_query(s, q, &centroids, marks, scores, room);
+    }
+    mrc__scores_free(&centroids);
+    if (marks) host->free(host->user, marks);
+    if (scores) host->free(host->user, scores);
+    if (room) host->free(host->user, room);
+    return status;
+}
+
+static mrc_status mrc__search_run(mrc__search *s) {
+    const mrc__dense_end *e = &s->d->end;
+    if (e->residual_bits) MRC__TRY(mrc__search_plaid(s));
+    else if (e->graph && !s->config->exact) MRC__TRY(mrc__search_graph(s));
+    else if (e->form >= MRC_FORM_INT8) return mrc__search_codes(s);
+    else MRC__TRY(mrc__search_exact(s));
+    int sorted = e->graph && !s->config->exact && !e->residual_bits;
+    for (size_t q = 0; q < s->n && !sorted; q++) {
+        mrc__heap_sort(s->heaps + q * s->room, s->n_heap[q]);
+    }
+    return MRC_OK;
+}
+
+// The queries' rows, unit where the index says cosine; own: to be freed.
+static mrc_status mrc__search_queries(mrc_dense *d, const mrc_vectors *queries, float **own) {
+    size_t elements = queries->n_rows * queries->width;
+    int tokens = !memcmp(d->end.magic, "MRCTOKEN", 8);
+    if (queries->width != d->end.width || !queries->offsets != !tokens) {
+        return mrc__fail(d->ctx, MRC_ERR_SHAPE, "%s: the queries do not fit (found rows of %zu, "
+                         "one a %s, expected %llu, one a %s)", d->file.path, queries->width,
+                         queries->offsets ? "token" : "text", (unsigned long long)d->end.width,
+                         tokens ? "token" : "text");
+    }
+    *own = d->ctx->host.alloc(d->ctx->host.user, (elements + 1) * sizeof **own);
+    if (!*own) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    memcpy(*own, queries->rows, elements * sizeof **own);
+    if (d->end.similarity == MRC_SIMILARITY_COS) {
+        mrc__unit_rows(*own, queries->n_rows, queries->width);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__search_pool(mrc_dense *d, size_t threads) {
+    if (d->pool && d->pool_threads == threads) return MRC_OK;
+    mrc__pool_free(d->pool, &d->ctx->host);
+    d->pool = NULL;
+    mrc_status s = mrc__pool_new(&d->pool, &d->ctx->host, threads);
+    d->pool_threads = threads;
+    return s == MRC_OK ? s : mrc__fail(d->ctx, s, "search: no memory or threads");
+}
+
+static void mrc__search_free(mrc__search *s) {
+    const mrc_allocator *host = &s->d->ctx->host;
+    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
+        mrc__graph_search *w = &s->workers[i];
+        void *parts[] = { w->seen, w->list, w->chosen };
+        for (size_t k = 0; k < 3; k++) if (parts[k]) host->free(host->user, parts[k]);
+    }
+    void *parts[] = { s->workers, s->heaps, s->n_heap };
+    for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
+}
+
+MRCDEF mrc_status mrc_dense_search(mrc_dense *d, const mrc_vectors *queries, size_t top_k,
+                                   const mrc_dense_config *config, mrc_hit *hits,
+                                   size_t *n_hits) {
+    float *own = NULL;
+    size_t bytes;
+    if (!d || !queries || !config || !hits || !n_hits) return MRC_ERR_ARG;
+    if (config->magic != MRC_DENSE_MAGIC || !top_k) {
+        return mrc__fail(d->ctx, MRC_ERR_ARG, "search: top_k is %zu, or the config is not from "
+                         "mrc_dense_config_default()", top_k);
+    }
+    MRC__TRY(mrc__search_pool(d, config->threads));
+    MRC__TRY(mrc__search_queries(d, queries, &own));
+    mrc__search s = { .d = d, .config = config, .rows = own, .offsets = queries->offsets,
+                      .width = queries->width, .n = queries->n, .top_k = top_k, .room = top_k };
+    int codes = !d->end.residual_bits && d->end.form >= MRC_FORM_INT8
+             && (!d->end.graph || config->exact);
+    size_t times = d->end.form == MRC_FORM_BITS ? 16 : 2;
+    if (codes) s.room = config->candidates ? config->candidates : times * top_k;
+    if (s.room < top_k) s.room = top_k;
+    if (s.room > d->end.n) s.room = (size_t)d->end.n;
+    s.heaps = mrc__mul(s.n + 1, s.room * sizeof *s.heaps, &bytes)
+            ? d->ctx->host.alloc(d->ctx->host.user, bytes) : NULL;
+    s.n_heap = mrc__host_zalloc(&d->ctx->host, (s.n + 1) * sizeof *s.n_heap);
+    mrc_status status = s.heaps && s.n_heap ? mrc__search_run(&s)
+                      : mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t q = 0; q < s.n && status == MRC_OK; q++) {
+        n_hits[q] = s.n_heap[q] < top_k ? s.n_heap[q] : top_k;
+        memcpy(hits + q * top_k, s.heaps + q * s.room, n_hits[q] * sizeof *hits);
+    }
+    mrc__search_free(&s);
+    d->ctx->host.free(d->ctx->host.user, own);
+    return status;
+}
+
+MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size_t query,
+                                  const uint32_t *passages, size_t n, double *scores) {
+    if (!d || !queries || !passages || !scores || query >= queries->n) return MRC_ERR_ARG;
+    size_t width = queries->width, stride = (width + 15) / 16 * 16;
+    float *own = NULL;
+    MRC__TRY(mrc__search_queries(d, queries, &own));
+    size_t first = queries->offsets ? (size_t)queries->offsets[query] : query;
+    size_t rows = queries->offsets ? (size_t)queries->offsets[query + 1] - first : 1;
+    mrc_status s = d->end.residual_bits ? mrc__dense_load_codes(d) : mrc__dense_load_offsets(d);
+    float *room = s != MRC_OK ? NULL
+                : mrc__host_zalloc(&d->ctx->host,
+                                   (rows + mrc__dense_most_rows(d)) * stride * sizeof *room);
+    if (s == MRC_OK && !room) s = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < rows && room; i++) {
+        memcpy(room + i * stride, own + (first + i) * width, width * sizeof *room);
+    }
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        if (passages[i] >= d->end.n) {
+            s = mrc__fail(d->ctx, MRC_ERR_ARG, "search: no passage %u", (unsigned)passages[i]);
+            break;
+        }
+        size_t count = d->offsets ? (size_t)(d->offsets[passages[i] + 1] - d->offsets[passages[i]])
+                                  : 1;
+        s = mrc__dense_passage(d, passages[i], room + rows * stride, stride);
+        if (s != MRC_OK) break;
+        scores[i] = mrc__maxsim_of(room, rows, room + rows * stride, count, stride);
+    }
+    if (room) d->ctx->host.free(d->ctx->host.user, room);
+    d->ctx->host.free(d->ctx->host.user, own);
+    return s;
 }
 #endif // core pass
 

@@ -32,7 +32,7 @@ typedef struct mrc_cuda_gemm_args {
     float *c, *z, *parts;               // parts: (.., m, n), what parts of k gave, or NULL
     size_t part_stride, ld_parts;       // from a part to the next one, from a row to the next one
     mrc_cuda_vector bias;
-    int    gelu, accumulate;
+    int    act, accumulate;
 } mrc_cuda_gemm_args;
 
 #include "gemm_whole.cuh"
@@ -41,7 +41,7 @@ __device__ __forceinline__ void mrc_cuda_gemm_finish(const mrc_cuda_gemm_args &g
                                                      float v) {
     if (g.bias.data) v += mrc_cuda_at(g.bias, (size_t)col);
     if (g.z) g.z[(size_t)row * g.ldz + col] = v;
-    if (g.gelu) v = mrc_cuda_gelu(v);
+    if (g.act) v = mrc_cuda_act(g.act, v);
     mrc_cuda_give(g.c + (size_t)row * g.ldc + col, v, g.accumulate);
 }
 
@@ -299,7 +299,7 @@ static mrc_status mrc_cuda_gemm_f32(mrc_cuda *c, const mrc_cuda_product *p, void
     g.part_stride = p->m * p->n;
     g.ld_parts = p->n;
     g.bias = mrc_cuda_vector_of(p->bias);
-    g.gelu = p->act == MRC_ACT_GELU;
+    g.act = p->act;
     g.accumulate = p->c.accumulate;
     int error = mrc_cuda_gemm_is_whole(p) ? mrc_cuda_gemm_in_pieces(c, p, g, parts)
                                           : mrc_cuda_gemm_launch(c, p, g, parts);

@@ -51,9 +51,9 @@ static mrc_model_config reader_config(mrc_ctx *ctx, mrc_head_type head, double d
     if (!CHECK(mrc_model_config_load(ctx, &c, "data/config.json") == MRC_OK, "%s",
                mrc_ctx_message(ctx))) exit(1);
     c.head = head;
-    c.num_rnn_layers = 2;
-    c.rnn_hidden_size = 64;
-    c.rnn_dropout = c.hidden_dropout_prob = c.attention_probs_dropout_prob = dropout;
+    c.num_head_layers = 2;
+    c.head_hidden_size = 64;
+    c.head_dropout = c.hidden_dropout_prob = c.attention_probs_dropout_prob = dropout;
     return c;
 }
 
@@ -272,18 +272,24 @@ static void time_attention(mrc_backend *be, mrc_dtype dtype) {
                   be->alloc(be, ROWS * HEADS_OF * sizeof(float)),
                   be->alloc(be, ROWS * 3 * WIDTH * sizeof(float)), NULL };
     const mrc_in cu_in = { MRC_DTYPE_I32, 1, p[0] }, real_in = { MRC_DTYPE_I32, 1, p[1] };
-    const mrc_in index_in = { MRC_DTYPE_I32, 1, p[2] }, qkv = { dtype, 3 * WIDTH, p[3] };
+    const mrc_in index_in = { MRC_DTYPE_I32, 1, p[2] }, q = { dtype, 3 * WIDTH, p[3] };
+    const size_t bytes = WIDTH * mrc_dtype_bytes(dtype);
+    const mrc_in k = { dtype, 3 * WIDTH, (char *)p[3] + bytes };
+    const mrc_in v = { dtype, 3 * WIDTH, (char *)p[3] + 2 * bytes };
     timed t = { .be = be, .dtype = dtype };
     t.fwd = (mrc_attention_fwd_args){
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,
         .scale = 0.125, .mask = { .threshold = 1u << 28, .scale = 1.0 / 0.9375 },
-        .cu_seqlens = cu_in, .real_len = real_in, .sequence_index = index_in, .qkv = qkv,
+        .cu_seqlens = cu_in, .real_len = real_in, .sequence_index = index_in, .q = q, .k = k,
+        .v = v,
         .y = { dtype, WIDTH, p[4], 0 }, .lse = { MRC_DTYPE_F32, ROWS, p[5], 0 } };
     t.bwd = (mrc_attention_bwd_args){
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,
         .scale = 0.125, .mask = t.fwd.mask, .cu_seqlens = cu_in, .real_len = real_in,
-        .sequence_index = index_in, .qkv = qkv, .lse = { MRC_DTYPE_F32, ROWS, p[5] },
-        .dy = { dtype, WIDTH, p[4] }, .dqkv = { dtype, 3 * WIDTH, p[6], 0 } };
+        .sequence_index = index_in, .q = q, .k = k, .v = v, .lse = { MRC_DTYPE_F32, ROWS, p[5] },
+        .dy = { dtype, WIDTH, p[4] }, .dq = { dtype, 3 * WIDTH, p[6], 0 },
+        .dk = { dtype, 3 * WIDTH, (char *)p[6] + bytes, 0 },
+        .dv = { dtype, 3 * WIDTH, (char *)p[6] + 2 * bytes, 0 } };
     p[7] = be->alloc(be, be->kernels[dtype].attention_bwd_workspace(be, &t.bwd));
     t.bwd.workspace = p[7];
     printf("attention %d x %d, %d heads of 64, %s %s: forward %.3f ms, ", SEQUENCES, LENGTH,
@@ -299,7 +305,7 @@ static void time_step(mrc_backend *be, mrc_dtype dtype, mrc_head_type head) {
     const mrc_feature *features[SEQUENCES];
     mrc_model_config c = mrc_model_config_default();
     const mrc_optimizer_config optimizer = mrc_optimizer_config_default();
-    c.hidden_size = c.rnn_hidden_size = WIDTH;
+    c.hidden_size = c.head_hidden_size = WIDTH;
     c.num_hidden_layers = TEST_ON_GPU ? 24 : 1;
     c.num_attention_heads = HEADS_OF;
     c.intermediate_size = 4 * WIDTH;
@@ -307,7 +313,7 @@ static void time_step(mrc_backend *be, mrc_dtype dtype, mrc_head_type head) {
     c.max_position_embeddings = LENGTH + 2;
     c.type_vocab_size = 1;
     c.head = head;
-    c.num_rnn_layers = 2;
+    c.num_head_layers = 2;
     for (int i = 0; i < LENGTH; i++) ids[i] = 5 + i * 7 % 90;
     for (int i = 0; i < SEQUENCES; i++) {
         list[i] = (mrc_feature){ .example_index = i, .length = LENGTH, .real_len = LENGTH,

@@ -39,7 +39,7 @@ static mrc_model_config small_model(void) {
     mrc_model_config c = mrc_model_config_default();
     c.vocab_size = 23, c.hidden_size = 12, c.num_hidden_layers = 2, c.num_attention_heads = 3;
     c.intermediate_size = 20, c.max_position_embeddings = 20, c.head = MRC_HEAD_BILSTM;
-    c.rnn_hidden_size = 7;
+    c.head_hidden_size = 7;
     return c;
 }
 
@@ -208,7 +208,7 @@ static void test_threads(void) {
     static const mrc_isa isas[] = { MRC_ISA_BASELINE, MRC_ISA_AVX2, MRC_ISA_AVX512 };
     static const size_t threads[] = { 1, 2, 3, 7 };
     mrc_model_config c = small_model();
-    c.hidden_size = 192, c.intermediate_size = 260, c.rnn_hidden_size = 100;
+    c.hidden_size = 192, c.intermediate_size = 260, c.head_hidden_size = 100;
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         run first = {0};
         mrc_backend *be[4] = { NULL };

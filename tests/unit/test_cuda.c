@@ -34,9 +34,9 @@ static mrc_model_config tiny_config(mrc_head_type head) {
     c.max_position_embeddings = 64;
     c.type_vocab_size = 1;
     c.head = head;
-    c.num_rnn_layers = 2;
-    c.rnn_hidden_size = 24;
-    c.rnn_dropout = 0.2;
+    c.num_head_layers = 2;
+    c.head_hidden_size = 24;
+    c.head_dropout = 0.2;
     return c;
 }
 
@@ -321,7 +321,7 @@ static void test_plan(mrc_backend *cuda) {
     c.vocab_size = 32000;
     c.intermediate_size = 4096;
     c.max_position_embeddings = 514;
-    c.rnn_hidden_size = 1024;
+    c.head_hidden_size = 1024;
     for (int i = 0; i < 10; i++) {
         list[i] = (mrc_feature){ .length = 512, .real_len = 512, .input_ids = zeros,
                                  .token_type_ids = zeros, .loss_end = 512, .start_position = 1,

@@ -992,7 +992,7 @@ static void make_head(run *r) {
     char path[256];
     mrc_model *m;
     mrc_model_config c = r->m->config;
-    c.head = MRC_HEAD_BILSTM, c.rnn_hidden_size = 4, c.num_rnn_layers = 1;
+    c.head = MRC_HEAD_BILSTM, c.head_hidden_size = 4, c.num_head_layers = 1;
     c.pad_to_max_length = 1;
     snprintf(path, sizeof path, "%s/head", root);
     must(r, mrc_model_new(r->ctx, &m, &c, MRC_DTYPE_F32, 3), "model");

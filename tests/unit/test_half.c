@@ -34,8 +34,8 @@ static mrc_model_config small_config(void) {
     c.intermediate_size = 24;
     c.max_position_embeddings = 20;
     c.head = MRC_HEAD_BILSTM;
-    c.num_rnn_layers = 1;
-    c.rnn_hidden_size = 8;
+    c.num_head_layers = 1;
+    c.head_hidden_size = 8;
     c.initializer_range = 0.2;
     return c;
 }

@@ -55,7 +55,7 @@ static void test_gradients(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *
 // Padding rows get exactly no gradient.
 static void test_padding_rows(mrc_ctx *ctx, mrc_backend *be, mrc_model *m) {
     mrc_tensor *tables[2] = { m->weights->word, m->weights->position };
-    for (int k = 0; k < (m->config.model_type == MRC_MODEL_ROBERTA ? 2 : 1); k++) {
+    for (int k = 0; k < (mrc__families[m->config.model_type].counts_from_pad ? 2 : 1); k++) {
         size_t h = m->config.hidden_size, row = (size_t)m->config.pad_token_id * h;
         double *got = tensor_read(be, tables[k], mrc_grad(ctx, tables[k])), sum = 0;
         for (size_t i = 0; i < h; i++) sum += fabs(got[row + i]);
@@ -200,7 +200,7 @@ static void test_directory(mrc_backend *be, const char *dir) {
         CHECK(mrc_model_load(ctx, &b, &(mrc_model_load_desc){ .path = dir }) == MRC_OK, "%s",
               mrc_ctx_message(ctx));
         CHECK(b && a->config.head == b->config.head
-              && a->config.rnn_hidden_size == b->config.rnn_hidden_size
+              && a->config.head_hidden_size == b->config.head_hidden_size
               && a->config.layer_norm_eps == b->config.layer_norm_eps, "the config changed");
         for (size_t i = 0; b && mrc_params_at(a->params, i); i++) {
             mrc_tensor *t = mrc_params_at(a->params, i), *u = mrc_params_at(b->params, i);
@@ -301,8 +301,8 @@ static void test_other_head(mrc_backend *be) {
     mrc_model *a = load(ctx, "roberta_linear", MRC_DTYPE_F32), *b = NULL;
     notes n = {0};
     c.head = MRC_HEAD_BILSTM;
-    c.rnn_hidden_size = 6;
-    c.num_rnn_layers = 2;
+    c.head_hidden_size = 6;
+    c.num_head_layers = 2;
     mrc_model_load_desc desc = { .path = GOLDEN "roberta_linear", .config = &c, .seed = 5,
                                  .note = note, .user = &n };
     CHECK(mrc_model_load(ctx, &b, &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
@@ -329,7 +329,7 @@ static void test_init(mrc_backend *be) {
     mrc_model *m[3];
     c.vocab_size = 300, c.hidden_size = 48, c.num_hidden_layers = 1, c.num_attention_heads = 4;
     c.intermediate_size = 40, c.max_position_embeddings = 20, c.head = MRC_HEAD_BILSTM;
-    c.rnn_hidden_size = 25;
+    c.head_hidden_size = 25;
     for (int k = 0; k < 3; k++) {
         CHECK(mrc_model_new(ctx, &m[k], &c, MRC_DTYPE_F32, k == 2 ? 8 : 7) == MRC_OK, "%s",
               mrc_ctx_message(ctx));
@@ -372,7 +372,9 @@ static void test_wrong_configs(const char *dir) {
         { "{\"model_type\": \"bert\", \"vocab_size\": 1.5}", "found 1.5" },
         { "{\"model_type\": \"bert\", \"vocab_size\": \"ten\"}", "found \"ten\"" },
         { "{\"model_type\": \"bert\", \"vocab_size\": 9, \"vocab_size\": 9}", "appears twice" },
-        { "{\"model_type\": \"bert\", \"vocab_size\": 9}", "hidden_size" },
+        { "{\"model_type\": \"bert\", \"hidden_size\": 9}", "9 is no multiple of" },
+        { "{\"model_type\": \"bert\", \"is_decoder\": true}", "is_decoder is true" },
+        { "{\"model_type\": \"bert\", \"is_decoder\": 1}", "is_decoder" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"relu\"}", "relu" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"gelu_new\"}", "gelu_new" },
         { "{\"model_type\": \"bert\", \"vocab_size\": 9, \"hidden_size\": 10, "
@@ -443,7 +445,7 @@ static void test_not_finite(mrc_backend *be) {
     mrc_optimizer_config c = mrc_optimizer_config_default();
     golden_open(ctx, &g, "roberta_bilstm", "ragged");
     mrc_model *m = load(ctx, "roberta_bilstm", MRC_DTYPE_F32);
-    mrc_tensor *t = m->weights->layers[0].output_bias, *word = m->weights->word;
+    mrc_tensor *t = m->weights->layers[0].down.bias, *word = m->weights->word;
     const float nan = NAN;
     CHECK(mrc_optimizer_new(ctx, &o, m->params, &c) == MRC_OK, "%s", mrc_ctx_message(ctx));
     memcpy(t->data, &nan, sizeof nan);

@@ -288,8 +288,8 @@ static void test_models(void) {
 static mrc_model_config small_config(void) {
     mrc_model_config c = mrc_model_config_default();
     c.vocab_size = 7;
-    c.hidden_size = c.rnn_hidden_size = 4;
-    c.num_hidden_layers = c.num_rnn_layers = 1;
+    c.hidden_size = c.head_hidden_size = 4;
+    c.num_hidden_layers = c.num_head_layers = 1;
     c.num_attention_heads = 2;
     c.intermediate_size = 8;
     c.max_position_embeddings = 16;
@@ -302,7 +302,7 @@ static void test_sizes(mrc_ctx *with) {
     mrc_model *m;
     mrc_model_config c = small_config();
     size_t *const sizes[] = { &c.vocab_size, &c.hidden_size, &c.num_hidden_layers,
-        &c.num_attention_heads, &c.intermediate_size, &c.type_vocab_size, &c.rnn_hidden_size };
+        &c.num_attention_heads, &c.intermediate_size, &c.type_vocab_size, &c.head_hidden_size };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t kept = *sizes[i];
         *sizes[i] = 0;

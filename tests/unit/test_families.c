@@ -1,0 +1,225 @@
+// Goldens of every family of encoders (tests/golden/README.md, families/): logits, loss, every
+// gradient, ten optimizer steps with Hugging Face's groups, saving, sequences alone, heads of ours.
+#include "../support/golden.h"
+#include <unistd.h>
+
+static const char *const families[] = {
+    "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert",
+};
+enum { N_FAMILIES = sizeof families / sizeof *families };
+
+static void family_name(char *out, size_t room, int k) {
+    snprintf(out, room, "families/%s", families[k]);
+}
+
+static mrc_tensor *forward(mrc_ctx *ctx, mrc_model *m, golden *g, mrc_batch *batch, size_t first,
+                           size_t n, int recompute) {
+    mrc_forward_config config = mrc_forward_config_default();
+    config.gradient_checkpointing = recompute;
+    config.dropout = 1;                         // all probabilities are 0
+    CHECK(mrc_model_batch(ctx, m, batch, g->list + first, n, first) == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    mrc_tensor *logits = mrc_model_forward(ctx, m, batch, &config);
+    if (!CHECK(logits, "%s: %s", g->path, mrc_ctx_message(ctx))) exit(1);
+    return logits;
+}
+
+static mrc_tensor *loss_of(mrc_ctx *ctx, mrc_model *m, golden *g, mrc_batch *batch, int recompute) {
+    const size_t counted[2] = { g->b, g->b };
+    mrc_tensor *logits = forward(ctx, m, g, batch, 0, g->b, recompute);
+    return mrc_cross_entropy(ctx, logits, batch->targets, mrc__denominators(ctx, m, counted, 1),
+                             batch);
+}
+
+static void test_logits(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, double bar) {
+    double *want[2] = { golden_read(ctx, g, "start_logits", MRC_DTYPE_F64, NULL),
+                        golden_read(ctx, g, "end_logits", MRC_DTYPE_F64, NULL) };
+    mrc_batch batch;
+    mrc_tensor *logits = forward(ctx, m, g, &batch, 0, g->b, 0);
+    double *got = tensor_read(be, logits, logits->data), worst = 0, alone = 0;
+    for (size_t r = 0; r < 2 * g->n; r++) worst = fmax(worst, fabs(got[r] - want[r % 2][r / 2]));
+    CHECK(worst <= bar, "%s on %s %s: logits off by %g", g->path, be->name, be->isa, worst);
+    for (size_t s = 0; s < g->b; s++) {         // each sequence alone
+        logits = forward(ctx, m, g, &batch, s, 1, 0);
+        double *one = tensor_read(be, logits, logits->data);
+        const double *packed = got + 2 * (size_t)g->cu[s];
+        for (size_t i = 0; i < logits->numel; i++) alone = fmax(alone, fabs(one[i] - packed[i]));
+        free(one);
+    }
+    CHECK(alone <= bar / 10, "%s on %s %s: a sequence alone differs by %g", g->path, be->name,
+          be->isa, alone);
+    mrc_ctx_reset(ctx);
+    free(got), free(want[0]), free(want[1]);
+}
+
+static void test_gradients(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, double bar,
+                           int recompute) {
+    mrc_batch batch;
+    double *want = golden_read(ctx, g, "loss", MRC_DTYPE_F64, NULL), loss = NAN;
+    mrc_tensor *y = loss_of(ctx, m, g, &batch, recompute);
+    mrc__download_scalar(ctx, y, &loss);
+    CHECK(fabs(loss - *want) <= bar, "%s on %s: loss %.12g, %.12g expected", g->path, be->name,
+          loss, *want);
+    free(want);
+    CHECK(mrc_backward(ctx, y, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+        const mrc_tensor *t = mrc_params_at(m->params, i);
+        char name[300];
+        snprintf(name, sizeof name, "grad.%s", t->name);
+        if (!CHECK(mrc_grad(ctx, t), "%s: %s has no gradient", g->path, t->name)) continue;
+        want = golden_read(ctx, g, name, MRC_DTYPE_F64, NULL);
+        double *got = tensor_read(be, t, mrc_grad(ctx, t));
+        const int zero = is_zero(g, t->name);
+        double d = difference(got, want, t->numel, !zero);
+        CHECK(d <= (zero ? 1e-6 : bar), "%s on %s %s: gradient of %s off by %g", g->path, be->name,
+              be->isa, t->name, d);
+        free(got), free(want);
+    }
+    mrc_ctx_reset(ctx);
+    mrc_grad_clear(ctx);
+}
+
+// Ten steps of AdamW; what Hugging Face's groups spare is not decayed.
+static void test_steps(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g) {
+    mrc_optimizer *o;
+    mrc_optimizer_config c = mrc_optimizer_config_default();
+    c.eps = 1e-6;
+    c.weight_decay = 0.1;
+    c.max_grad_norm = 0;
+    double *losses = golden_read(ctx, g, "losses", MRC_DTYPE_F64, NULL);
+    if (!CHECK(mrc_optimizer_new(ctx, &o, m->params, &c) == MRC_OK, "%s", mrc_ctx_message(ctx))) {
+        exit(1);
+    }
+    for (uint32_t step = 0; step < 10; step++) {
+        mrc_step_desc desc = { .features = g->list, .n = g->b, .micro_batch = 3, .lr = 1e-3,
+                               .random = { .seed = 1, .step = step },
+                               .forward = mrc_forward_config_default() };
+        mrc_step_result r = {0};
+        CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        CHECK(fabs(r.loss - losses[step]) <= 2e-6, "%s on %s: loss %u is %.9g, %.9g expected",
+              g->path, be->name, (unsigned)step, r.loss, losses[step]);
+    }
+    for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+        const mrc_tensor *t = mrc_params_at(m->params, i);
+        char name[300];
+        snprintf(name, sizeof name, "step10.%s", t->name);
+        double *want = golden_read(ctx, g, name, MRC_DTYPE_F64, NULL);
+        double *got = tensor_read(be, t, t->data), d = difference(got, want, t->numel, 0);
+        CHECK(d <= (is_zero(g, t->name) ? 1e-2 : 1e-5), "%s on %s %s: %s off by %g", g->path,
+              be->name, be->isa, name, d);
+        free(got), free(want);
+    }
+    free(losses);
+    mrc_optimizer_free(o);
+}
+
+static void test_golden(mrc_backend *be, int k, mrc_dtype dtype) {
+    char name[64];
+    golden g = {0};
+    mrc_ctx *ctx = new_ctx(be);
+    const double bar = dtype == MRC_DTYPE_F64 ? 1e-6 : 1e-5;
+    family_name(name, sizeof name, k);
+    golden_open(ctx, &g, name, "ragged");
+    mrc_model *m = load(ctx, name, dtype);
+    test_logits(ctx, be, m, &g, 2 * bar);
+    test_gradients(ctx, be, m, &g, bar, 0);
+    test_gradients(ctx, be, m, &g, bar, 1);
+    if (dtype == MRC_DTYPE_F32) test_steps(ctx, be, m, &g);
+    golden_close(&g);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+}
+
+// The same logits from a model that was saved and loaded, as from the one before.
+static double *logits_of(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g) {
+    mrc_batch batch;
+    mrc_tensor *logits = forward(ctx, m, g, &batch, 0, g->b, 0);
+    double *got = tensor_read(be, logits, logits->data);
+    mrc_ctx_reset(ctx);
+    return got;
+}
+
+static void test_saved(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, const char *dir,
+                       int for_prediction) {
+    mrc_model *again = NULL;
+    double *before = logits_of(ctx, be, m, g);
+    mrc_model_load_desc desc = { .path = dir, .for_prediction = for_prediction };
+    CHECK(mrc_model_save(ctx, m, dir, NULL) == MRC_OK
+          && mrc_model_load(ctx, &again, &desc) == MRC_OK, "%s: %s", g->path,
+          mrc_ctx_message(ctx));
+    if (!again) exit(1);
+    double *after = logits_of(ctx, be, again, g);
+    CHECK(!memcmp(before, after, 2 * g->n * sizeof *after), "%s: other logits when saved%s",
+          g->path, for_prediction ? " and loaded for prediction" : "");
+    free(before), free(after);
+    mrc_model_free(again);
+}
+
+// A head of ours takes a step on the family's encoder, is saved and reads the same.
+static void test_heads(mrc_backend *be, int k, const char *dir) {
+    char name[64], path[256];
+    family_name(name, sizeof name, k);
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    for (int head = 0; head <= MRC_HEAD_CONV1D; head++) {
+        golden g = {0};
+        mrc_ctx *ctx = new_ctx(be);
+        golden_open(ctx, &g, name, "ragged");
+        mrc_model_config c = mrc_model_config_default();
+        mrc_model *m = NULL;
+        mrc_optimizer *o = NULL;
+        mrc_optimizer_config oc = mrc_optimizer_config_default();
+        mrc_step_result r = {0};
+        c.head = (mrc_head_type)head, c.head_hidden_size = 5, c.num_head_layers = 1;
+        mrc_model_load_desc load = { .path = path, .config = &c, .seed = 5 };
+        CHECK(mrc_model_load(ctx, &m, &load) == MRC_OK
+              && mrc_optimizer_new(ctx, &o, m->params, &oc) == MRC_OK, "%s: %s", path,
+              mrc_ctx_message(ctx));
+        if (!o) exit(1);
+        mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 2, .lr = 1e-3,
+                               .forward = { MRC_FORWARD_MAGIC, 1, 1 } };
+        CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK && r.loss > 0 && !r.skipped,
+              "%s with head %d: %s", path, head, mrc_ctx_message(ctx));
+        mrc_optimizer_free(o);
+        mrc_model_freeze(m, 1);
+        for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+            const mrc_tensor *t = mrc_params_at(m->params, i);
+            CHECK(t->requires_grad == (t->depth > 1 && !t->unused), "%s: %s frozen", path,
+                  t->name);
+            CHECK(t->depth <= m->max_depth, "%s: %s at depth %zu", path, t->name, t->depth);
+        }
+        test_saved(ctx, be, m, &g, dir, 0);
+        if (head != MRC_HEAD_CONV1D) test_saved(ctx, be, m, &g, dir, 1);
+        golden_close(&g);
+        mrc_ctx_free(ctx);
+        mrc_model_free(m);
+    }
+}
+
+int main(void) {
+    char dir[64];
+    mrc_backend *naive, *be;
+    CHECK(mrc_backend_naive_new(&naive, NULL) == MRC_OK, "naive");
+    for (int k = 0; k < N_FAMILIES; k++) {
+        test_golden(naive, k, MRC_DTYPE_F64);
+        test_golden(naive, k, MRC_DTYPE_F32);
+    }
+    for (int i = 0; i < TEST_ISAS; i++) {
+        mrc_backend_desc desc = { .isa = test_isas[i].isa, .threads = (size_t)i + 1 };
+        if (mrc_backend_cpu_new(&be, &desc) != MRC_OK) {
+            test_skip(test_isas[i].name);
+            continue;
+        }
+        for (int k = 0; k < N_FAMILIES; k++) test_golden(be, k, MRC_DTYPE_F32);
+        mrc_backend_free(be);
+    }
+    CHECK(mrc_backend_cpu_new(&be, NULL) == MRC_OK, "cpu");
+    snprintf(dir, sizeof dir, "build/test_families.%ld", (long)getpid());
+    mrc_ctx *ctx = new_ctx(be);
+    CHECK(mrc_dir_new(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    for (int k = 0; k < N_FAMILIES; k++) test_heads(be, k, dir);
+    CHECK(mrc_dir_remove(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    mrc_ctx_free(ctx);
+    mrc_backend_free(be);
+    mrc_backend_free(naive);
+    return test_end();
+}
