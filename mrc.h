@@ -414,7 +414,7 @@ typedef struct mrc_attention_bwd_args {
     mrc_mask mask;
     mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
     mrc_attention_extra extra;
-    mrc_in   lse, dy;
+    mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
     mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
     void    *workspace;
 } mrc_attention_bwd_args;
@@ -7262,7 +7262,7 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5)                  \
     OP(LINEAR,        linear,        1 << 0 | 1 << 1)                           \
     OP(QKV,           qkv,           1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(ATTENTION,     attention,     0x3f)                                      \
+    OP(ATTENTION,     attention,     0x3f | MRC__OUT)                           \
     OP(ACTIVATION,    activation,    1 << 0)                                    \
     OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1)                           \
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
@@ -8632,7 +8632,7 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
         .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
         .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
-        .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
+        .y = mrc__in(node->out), .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
     a.lse.ld = a.n;
     return MRC__RUN(ctx, node->out->dtype, attention_bwd, &a);
 }
@@ -24260,8 +24260,8 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
 // buckets.  Free c->centroids after a failure too.
 static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
                                    uint64_t seed) {
-    float *sample;
-    size_t n;
+    float *sample = NULL;
+    size_t n = 0;
     MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
     size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
     if (!held) held = n > 1;

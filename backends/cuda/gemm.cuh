@@ -180,7 +180,8 @@ static inline int mrc_cuda_gemm_is_whole(const mrc_cuda_product *p) {
     return p->m / MRC_CUDA_WHOLE * (p->n / MRC_CUDA_WHOLE) >= 32 && at % 16 == 0 && ld % 4 == 0
         && p->a.ld < 1 << 27 && p->b.ld < 1 << 27
         && (p->k % 4 == 0 || (p->a_transposed && !p->b_transposed))
-        && !(p->a_transposed && p->b_transposed) && !(p->bias.data && p->c.accumulate);
+        && !(p->a_transposed && p->b_transposed) && !(p->bias.data && p->c.accumulate)
+        && (p->act == MRC_ACT_NONE || p->act == MRC_ACT_GELU);
 }
 
 // Asked without addresses too, for the plan: then large products count as aligned.
@@ -264,7 +265,7 @@ static mrc_cuda_gemm_args mrc_cuda_gemm_rest(const mrc_cuda_product *p, mrc_cuda
 static int mrc_cuda_gemm_in_pieces(mrc_cuda *c, const mrc_cuda_product *p,
                                    const mrc_cuda_gemm_args &g, size_t parts) {
     const int m = g.m / MRC_CUDA_WHOLE * MRC_CUDA_WHOLE, n = g.n / MRC_CUDA_WHOLE * MRC_CUDA_WHOLE;
-    const bool map = (g.bias.data || g.z || g.gelu) && !g.parts;
+    const bool map = (g.bias.data || g.z || g.act) && !g.parts;
     int error = map ? mrc_cuda_whole_form<MRC_CUDA_END_MAP>(c, p, g, parts)
                     : mrc_cuda_whole_form<MRC_CUDA_END_SUM>(c, p, g, parts);
     mrc_cuda_gemm_args beside = mrc_cuda_gemm_rest(p, g, 0, n);

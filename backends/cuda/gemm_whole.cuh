@@ -21,7 +21,8 @@ typedef struct mrc_cuda_whole_slices {
     float b[2][MRC_CUDA_WHOLE_K][MRC_CUDA_WHOLE_PITCH];
 } mrc_cuda_whole_slices;
 
-// A thread's 4 elements of a slice; 0 from k_end on.  Where they are of 4 k, k_end is a multiple of 4.
+// A thread's 4 elements of a slice; 0 from k_end on.  Where they are of 4 k, k_end is a multiple
+// of 4.
 __device__ __forceinline__ float4 mrc_cuda_whole_fetch(const float *from, int k, int k_end) {
     return k < k_end ? *(const float4 *)from : make_float4(0, 0, 0, 0);
 }
@@ -55,7 +56,7 @@ __device__ __forceinline__ float4 mrc_cuda_whole_end4(int end, const mrc_cuda_ge
     }
     v = make_float4(v.x + bias[0], v.y + bias[1], v.z + bias[2], v.w + bias[3]);
     if (g.z) *(float4 *)(g.z + row * g.ldz + column) = v;
-    if (!g.gelu) return v;
+    if (g.act == MRC_ACT_NONE) return v;
     return make_float4(mrc_cuda_gelu(v.x), mrc_cuda_gelu(v.y), mrc_cuda_gelu(v.z),
                        mrc_cuda_gelu(v.w));
 }

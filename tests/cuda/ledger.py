@@ -21,13 +21,14 @@ import sys
 BARS = {
     70: [
         (r"mrc_cuda_gemm_whole<", "threads", "=", 256),
-        (r"mrc_cuda_gemm_whole<", "frame", "<=", 0),
+        (r"mrc_cuda_gemm_whole<", "frame", "<=", 8),
         (r"mrc_cuda_gemm_whole<", "registers", "<=", 128),
         (r"mrc_cuda_gemm_whole<", "blocks", ">=", 2),
-        (r"mrc_cuda_gemm_whole<", "ffma_share", ">=", 0.84),
+        (r"mrc_cuda_gemm_whole<", "ffma_share", ">=", 0.86),
         (r"mrc_cuda_gemm_whole<", "loop_bytes", "<=", 12288),
         (r"mrc_cuda_gemm_whole<", "load_bits", ">=", 128),
         (r"mrc_cuda_attention_", "frame", "<=", 0),
+        (r"mrc_cuda_attention_", "spills", "<=", 0),
         (r"rnn_", "frame", "<=", 0),
         (r"tc_gemm_kernel<", "spills", "<=", 0),
     ],
