@@ -178,7 +178,8 @@ static inline int mrc_cuda_gemm_is_whole(const mrc_cuda_product *p) {
                        | (uintptr_t)p->z.data;
     const size_t ld = p->a.ld | p->b.ld | p->c.ld | (p->z.data ? p->z.ld : 0) | p->n;
     return p->m / MRC_CUDA_WHOLE * (p->n / MRC_CUDA_WHOLE) >= 32 && at % 16 == 0 && ld % 4 == 0
-        && p->a.ld < 1 << 27 && p->b.ld < 1 << 27
+        && (p->a_transposed ? p->k : p->m) + MRC_CUDA_WHOLE_K < INT32_MAX / (p->a.ld + 1)
+        && (p->b_transposed ? p->n : p->k) + MRC_CUDA_WHOLE_K < INT32_MAX / (p->b.ld + 1)
         && (p->k % 4 == 0 || (p->a_transposed && !p->b_transposed))
         && !(p->a_transposed && p->b_transposed) && !(p->bias.data && p->c.accumulate)
         && (p->act == MRC_ACT_NONE || p->act == MRC_ACT_GELU);

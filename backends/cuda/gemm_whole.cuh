@@ -99,14 +99,14 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
     const int br = B_BY_K ? t / 2 : t / 32, bc = B_BY_K ? t % 2 * 4 : t % 32 * 4;
     int k = (int)blockIdx.z * g.k_part, w = 0;
     const int k_end = k + g.k_part < g.k ? k + g.k_part : g.k;
-    const float *pa = A_BY_K ? g.a + (size_t)(m0 + ar) * g.lda + k + ac
-                             : g.a + (size_t)(k + ar) * g.lda + m0 + ac;
-    const float *pb = B_BY_K ? g.b + (size_t)(n0 + br) * g.ldb + k + bc
-                             : g.b + (size_t)(k + br) * g.ldb + n0 + bc;
-    const int da = A_BY_K ? K : K * (int)g.lda, db = B_BY_K ? K : K * (int)g.ldb;
+    // Places of 32 bits, which spare registers; the host has seen that they are enough.
+    const int lda = (int)g.lda, ldb = (int)g.ldb;
+    int pa = A_BY_K ? (m0 + ar) * lda + k + ac : (k + ar) * lda + m0 + ac;
+    int pb = B_BY_K ? (n0 + br) * ldb + k + bc : (k + br) * ldb + n0 + bc;
+    const int da = A_BY_K ? K : K * lda, db = B_BY_K ? K : K * ldb;
     float sum[8][8] = {};
-    float4 ra = mrc_cuda_whole_fetch(pa, k + (A_BY_K ? ac : ar), k_end);
-    float4 rb = mrc_cuda_whole_fetch(pb, k + (B_BY_K ? bc : br), k_end);
+    float4 ra = mrc_cuda_whole_fetch(g.a + pa, k + (A_BY_K ? ac : ar), k_end);
+    float4 rb = mrc_cuda_whole_fetch(g.b + pb, k + (B_BY_K ? bc : br), k_end);
     for (; k < k_end; k += K, w ^= 1) {
         mrc_cuda_whole_store<A_BY_K>(s->a[w], ar, ac, ra);
         mrc_cuda_whole_store<B_BY_K>(s->b[w], br, bc, rb);
@@ -115,11 +115,11 @@ __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args
         pa += da;
         pb += db;
         if (k + 2 * K <= k_end) {
-            ra = *(const float4 *)pa;
-            rb = *(const float4 *)pb;
+            ra = *(const float4 *)(g.a + pa);
+            rb = *(const float4 *)(g.b + pb);
         } else if (k + K < k_end) {             // the last slice, which is not full
-            ra = mrc_cuda_whole_fetch(pa, k + K + (A_BY_K ? ac : ar), k_end);
-            rb = mrc_cuda_whole_fetch(pb, k + K + (B_BY_K ? bc : br), k_end);
+            ra = mrc_cuda_whole_fetch(g.a + pa, k + K + (A_BY_K ? ac : ar), k_end);
+            rb = mrc_cuda_whole_fetch(g.b + pb, k + K + (B_BY_K ? bc : br), k_end);
         }
         float fa[2][8], fb[2][8];
         mrc_cuda_whole_pick(fa[0], &s->a[w][0][row], 32);

@@ -21,7 +21,7 @@ import sys
 BARS = {
     70: [
         (r"mrc_cuda_gemm_whole<", "threads", "=", 256),
-        (r"mrc_cuda_gemm_whole<", "frame", "<=", 8),
+        (r"mrc_cuda_gemm_whole<", "frame", "<=", 0),
         (r"mrc_cuda_gemm_whole<", "registers", "<=", 128),
         (r"mrc_cuda_gemm_whole<", "blocks", ">=", 2),
         (r"mrc_cuda_gemm_whole<", "ffma_share", ">=", 0.86),
