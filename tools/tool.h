@@ -27,13 +27,8 @@
 // tools/mrc.c names it in its list, tools/README.md has its manual.
 #ifndef TOOL_H
 #define TOOL_H
-#ifdef __linux__
-#define _GNU_SOURCE                     // sched_getaffinity
-#include <sched.h>
-#else
-#define _DEFAULT_SOURCE                 // TIOCGWINSZ, sysconf's number of processors
+#define _DEFAULT_SOURCE                 // TIOCGWINSZ, flock()
 #define _DARWIN_C_SOURCE
-#endif
 #include "../mrc.h"
 #ifdef MRC_OPENBLAS                     // build.sh has found one
 #include "../backends/openblas.h"
@@ -219,16 +214,6 @@ TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
 //==============================================================================
 // The start of main
 //==============================================================================
-TOOL_DEF size_t tool_cores(void) {
-    long n = -1;
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
-#endif
-    if (n < 1) n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > 1024 ? 1024 : (size_t)n;
-}
-
 // A program started with a standard stream closed would open its first file in its place.
 static void tool__open_streams(void) {
     for (int fd = 0; fd < 3; fd++) {
@@ -249,7 +234,7 @@ TOOL_DEF void tool_prepare(void) {
 TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
     tool_name = p->name;
     tool_prepare();
-    tool_common.threads = tool_cores();
+    tool_common.threads = mrc_processors();
     tool__presets(p);
     tool__parse(p, argc, argv);
     if (tool_want_help) {
@@ -452,6 +437,41 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
                   "%zu, expected at most %zu)", model, *length, longest);
     }
     tool_check_stride(*length, stride);
+}
+
+// The windows of a reader's questions: as it was trained, unless flags say otherwise (*length 0 and
+// *stride SIZE_MAX: not given).  Says what it took from train_args.json, and fills in both.
+#define TOOL_READER_LENGTH_HELP "as in training; else 512, or what the model allows"
+#define TOOL_READER_STRIDE_HELP "as in training; else 128, or a third of a shorter window"
+TOOL_DEF mrc_features_config tool_reader_features(mrc_ctx *ctx, const char *path, size_t *length,
+                                                  size_t *stride) {
+    mrc_model_config model;
+    mrc_features_config config;
+    int from = 0;
+    tool_check(ctx, mrc_model_config_load(ctx, &model, path));
+    tool_check(ctx, mrc_reader_features(ctx, &config, path, &model, &from));
+    if (from && (!*length || *stride == SIZE_MAX)) {
+        char length_text[48] = "", stride_text[48] = "";
+        if (!*length) {
+            snprintf(length_text, sizeof length_text, " --max_seq_length %zu",
+                     config.max_seq_length);
+        }
+        if (*stride == SIZE_MAX) {
+            snprintf(stride_text, sizeof stride_text, " --doc_stride %zu", config.doc_stride);
+        }
+        tool_note("%s: as in training:%s%s", path, length_text, stride_text);
+    }
+    if (*length) {                      // an overlap of other windows may not fit
+        config.max_seq_length = *length;
+        if (!from || config.doc_stride >= *length) {
+            config.doc_stride = *length / 3 < 128 ? *length / 3 : 128;
+        }
+    }
+    if (*stride != SIZE_MAX) config.doc_stride = *stride;
+    *length = config.max_seq_length;
+    *stride = config.doc_stride;
+    tool_check_stride(*length, stride);
+    return config;
 }
 
 // The examples of one of k folds (KFold with --seed), or those of all others; freed before d.
