@@ -69,9 +69,9 @@
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.gelu  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.lstm  >>op.gru  >>op.unfold
-//     >>op.cross_entropy  >>op.symmetric_kl  >>op.optim  >>op.custom  >>op.table
+//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.activation  >>op.layer_norm
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
+//     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
@@ -173,7 +173,7 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
 //     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
-//   - gelu_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
+//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
 //==============================================================================
 typedef struct mrc_backend mrc_backend;
 
@@ -181,7 +181,12 @@ typedef struct mrc_backend mrc_backend;
 typedef struct mrc_in  { mrc_dtype dtype; size_t ld; const void *data; } mrc_in;
 typedef struct mrc_out { mrc_dtype dtype; size_t ld; void *data; int accumulate; } mrc_out;
 
-typedef enum mrc_act { MRC_ACT_NONE, MRC_ACT_GELU } mrc_act;
+// GELU is x Phi(x), by erf; GELU_TANH the approximation by tanh (hidden_act "gelu_new",
+// "gelu_pytorch_tanh"), another function; SILU is x sigmoid(x).
+typedef enum mrc_act {
+    MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
+    MRC_ACT_COUNT
+} mrc_act;
 
 // c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
 typedef struct mrc_gemm_args {
@@ -208,10 +213,52 @@ typedef struct mrc_linear_bwd_args {
     void   *workspace;
 } mrc_linear_bwd_args;
 
-typedef struct mrc_gelu_fwd_args { size_t n; mrc_in x; mrc_out y; void *workspace; }
-    mrc_gelu_fwd_args;
-typedef struct mrc_gelu_bwd_args { size_t n; mrc_in x, dy; mrc_out dx; void *workspace; }
-    mrc_gelu_bwd_args;
+// y = act(x), n elements in a row; dx = dy act'(x).  act is never NONE.
+typedef struct mrc_activation_fwd_args {
+    size_t  n;
+    mrc_act act;
+    mrc_in  x;
+    mrc_out y;
+    void   *workspace;
+} mrc_activation_fwd_args;
+
+typedef struct mrc_activation_bwd_args {
+    size_t  n;
+    mrc_act act;
+    mrc_in  x, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_activation_bwd_args;
+
+// A gated feed-forward layer's middle: y[:, j] = act(z[:, j]) z[:, width + j].
+typedef struct mrc_glu_fwd_args {
+    size_t  n, width;               // rows, columns of y
+    mrc_act act;
+    mrc_in  z;                      // (N, 2 W)
+    mrc_out y;                      // (N, W)
+    void   *workspace;
+} mrc_glu_fwd_args;
+
+typedef struct mrc_glu_bwd_args {
+    size_t  n, width;
+    mrc_act act;
+    mrc_in  z, dy;                  // (N, 2 W), (N, W)
+    mrc_out dz;                     // (N, 2 W)
+    void   *workspace;
+} mrc_glu_bwd_args;
+
+// Rotary positions, forward and backward one map: in each of the first `rotated` heads of d columns
+// the pair (x_e, x_(e + d / 2)), e < d / 2, is turned by the angle p theta^(-2 e / d), p the row's
+// place in its sequence, or by minus that when inverse is 1; the heads after those are copied.
+typedef struct mrc_rope_args {
+    size_t  n, n_sequences, heads, rotated, d;
+    double  theta;
+    int     inverse;
+    mrc_in  cu_seqlens, from;       // (B + 1), (N, heads d)
+    mrc_out to;
+    void   *workspace;
+} mrc_rope_args;
+typedef mrc_rope_args mrc_rope_fwd_args, mrc_rope_bwd_args;
 
 typedef struct mrc_layer_norm_fwd_args {
     size_t  n, h;                   // rows, columns
@@ -329,24 +376,62 @@ typedef struct mrc_qkv_bwd_args {
     void   *workspace;
 } mrc_qkv_bwd_args;
 
+// What a family adds to the scores s_ij = scale q_i . k_j of a head a, t = index[i - j + span - 1]
+// being the table row of a distance; zero-initialised: nothing.
+//   BIAS            + bias[t][a]
+//   DISENTANGLED    + scale (q_i . pos_key[t] + k_j . pos_query[t]); data NULL: without that term
+typedef enum mrc_attention_kind {
+    MRC_ATTENTION_PLAIN, MRC_ATTENTION_BIAS, MRC_ATTENTION_DISENTANGLED
+} mrc_attention_kind;
+typedef struct mrc_attention_extra {
+    mrc_attention_kind kind;
+    size_t window;                  // 0: all keys; else those with |i - j| <= window
+    size_t span, rows;              // distances below span (span >= max_length); tables' rows R
+    mrc_in index;                   // (2 span - 1) i32, each in [0, R)
+    mrc_in bias;                    // (R, A)
+    mrc_in pos_key, pos_query;      // (R, A D)
+} mrc_attention_extra;
+
+// q, k, v are (N, A D), by head, each with an ld of its own: three results, or the columns of one.
 typedef struct mrc_attention_fwd_args {
     size_t   n, n_sequences, max_length, heads, d;
-    double   scale;                 // of the scores: 1 / sqrt(d)
+    double   scale;                 // of the scores, as a rule 1 / sqrt(d)
     mrc_mask mask;                  // of the weights
     mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
-    mrc_in   qkv;                   // (N, 3 A D): queries, keys, values, each by head
+    mrc_in   q, k, v;
+    mrc_attention_extra extra;
     mrc_out  y, lse;                // (N, A D); (A, N): log-sum-exp of scores, saved for backward
     void    *workspace;
 } mrc_attention_fwd_args;
 
+// dbias, dpos_key and dpos_query are sums over all sequences, of the tables' shapes, in f32 or f64.
 typedef struct mrc_attention_bwd_args {
     size_t   n, n_sequences, max_length, heads, d;
     double   scale;
     mrc_mask mask;
-    mrc_in   cu_seqlens, real_len, sequence_index, qkv, lse, dy;
-    mrc_out  dqkv;
+    mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
+    mrc_attention_extra extra;
+    mrc_in   lse, dy;
+    mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
     void    *workspace;
 } mrc_attention_bwd_args;
+
+// y = residual + dropout(x): the end of each half of a pre-norm layer.  dresidual = dy.
+typedef struct mrc_add_fwd_args {
+    size_t   n, h, n_sequences;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, x, residual;   // (B + 1) (B) (N, H) (N, H)
+    mrc_out  y;
+    void    *workspace;
+} mrc_add_fwd_args;
+
+typedef struct mrc_add_bwd_args {
+    size_t   n, h, n_sequences;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, dy;
+    mrc_out  dx, dresidual;
+    void    *workspace;
+} mrc_add_bwd_args;
 
 // y = layer_norm(residual + dropout(x)): the end of each half of an encoder layer.
 typedef struct mrc_add_norm_fwd_args {
@@ -418,6 +503,126 @@ typedef struct mrc_unfold_bwd_args {
     mrc_out dx;
     void   *workspace;
 } mrc_unfold_bwd_args;
+
+// One row for each sequence, from its rows p with skip <= p < real_len; the sequence without one: 0.
+//   CLS first row   LAST last row   MAX largest of each column (gradient to the first that has it)
+//   MEAN sum / T    MEAN_SQRT sum / sqrt(T)    WEIGHTED sum of (p + 1) x_p / sum of (p + 1)
+typedef enum mrc_pooling {
+    MRC_POOLING_CLS, MRC_POOLING_MAX, MRC_POOLING_MEAN, MRC_POOLING_MEAN_SQRT,
+    MRC_POOLING_WEIGHTED, MRC_POOLING_LAST, MRC_POOLING_COUNT
+} mrc_pooling;
+typedef struct mrc_pool_fwd_args {
+    size_t  n, n_sequences, h;
+    mrc_pooling mode;
+    size_t  skip;                   // rows of a prompt, left out
+    mrc_in  cu_seqlens, real_len, x;                    // (S + 1) (S) (N, H)
+    mrc_out y, argmax;              // (S, H); (S, H) i32: MAX's row within the batch, saved
+    void   *workspace;
+} mrc_pool_fwd_args;
+
+typedef struct mrc_pool_bwd_args {
+    size_t  n, n_sequences, h;
+    mrc_pooling mode;
+    size_t  skip;
+    mrc_in  cu_seqlens, real_len, argmax, dy;
+    mrc_out dx;                     // (N, H)
+    void   *workspace;
+} mrc_pool_bwd_args;
+
+// y = x / max(||x||, 1e-12) by row.  dx = (dy - y (y . dy)) inverse; below 1e-12 dy inverse.
+typedef struct mrc_normalize_fwd_args {
+    size_t  n, d;
+    mrc_in  x;
+    mrc_out y, inverse;             // (N, D); (N) 1 / max(||x||, 1e-12), saved
+    void   *workspace;
+} mrc_normalize_fwd_args;
+
+typedef struct mrc_normalize_bwd_args {
+    size_t  n, d;
+    mrc_in  y, inverse, dy;
+    mrc_out dx;
+    void   *workspace;
+} mrc_normalize_bwd_args;
+
+// ColBERT's score: y[m][s] = sum over the rows a of query s of max over the rows b of document m
+// that are kept of q_a . d_b; the first of equal ones; a document without rows: 0.
+typedef struct mrc_maxsim_fwd_args {
+    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
+    size_t  max_query, max_document;                    // rows of the longest of each
+    mrc_in  q, document;            // (Nq, D), (Nd, D)
+    mrc_in  keep;                   // (Nd) i32: 0: the row does not count; data NULL: all do
+    mrc_in  q_cu_seqlens, document_cu_seqlens;          // (Q + 1), (M + 1)
+    mrc_out y, argmax;              // (M, Q); (Nq, M) i32: row of document, -1: none; saved
+    void   *workspace;
+} mrc_maxsim_fwd_args;
+
+typedef struct mrc_maxsim_bwd_args {
+    size_t  n_query_rows, n_document_rows, n_queries, n_documents, d;
+    size_t  max_query, max_document;
+    mrc_in  q, document, q_cu_seqlens, document_cu_seqlens, argmax, dy;
+    mrc_out dq, ddocument;
+    void   *workspace;
+} mrc_maxsim_bwd_args;
+
+// A loss over scores z (R, C), a column for each query or list; labels (R, C), NaN where that row is
+// no candidate of that column; p is the softmax of scale z down a column's candidates.
+//   SOFT    sum over rows of labels (log labels - log p)          labels: a distribution
+//   BCE     softplus(scale z) - labels scale z, of each candidate
+//   MARGIN  mean over candidates j but the gold g of ((z_g - z_j) - (labels_g - labels_j))^2
+//   MSE     mean over candidates of (z - labels)^2
+// A column is multiplied by weight and divided by denominator[c]; targets[c] is the row of the gold
+// (MARGIN), -1: the column does not count.
+typedef enum mrc_score_loss_kind {
+    MRC_SCORE_LOSS_SOFT, MRC_SCORE_LOSS_BCE, MRC_SCORE_LOSS_MARGIN, MRC_SCORE_LOSS_MSE,
+    MRC_SCORE_LOSS_COUNT
+} mrc_score_loss_kind;
+typedef struct mrc_score_loss_fwd_args {
+    size_t  rows, columns;
+    mrc_score_loss_kind kind;
+    double  scale, weight;
+    mrc_in  z, labels, targets, denominator;            // (R, C) (R, C) (C) i32 (C)
+    mrc_out loss, lse;              // scalar; (C) of SOFT, saved
+    void   *workspace;
+} mrc_score_loss_fwd_args;
+
+typedef struct mrc_score_loss_bwd_args {
+    size_t  rows, columns;
+    mrc_score_loss_kind kind;
+    double  scale, weight;
+    mrc_in  z, labels, targets, denominator, lse, dloss;
+    mrc_out dz;
+    void   *workspace;
+} mrc_score_loss_bwd_args;
+
+// y = value, n elements in a row.
+typedef struct mrc_fill_args {
+    size_t  n;
+    double  value;
+    mrc_out y;
+    void   *workspace;
+} mrc_fill_args;
+
+// y = alpha scale x + beta y, n elements in a row.  With beta 0 y is not read, with alpha scale 0 x
+// is not: infinities and NaN there do not count.  Stands in the table of x's type; y is of that
+// type, or f16 or bf16 where x is f32 (a working copy).
+typedef struct mrc_axpby_args {
+    size_t  n;
+    double  alpha, beta;
+    mrc_in  scale;                  // scalar on the backend; data NULL: 1
+    mrc_in  skip;                   // i32 scalar on the backend: not 0: y stays; data NULL: 0
+    mrc_in  x;
+    mrc_out y;                      // read and written; accumulate is not looked at
+    void   *workspace;
+} mrc_axpby_args;
+
+// y = ((parts[0] + parts[1]) + parts[2]) + .., n columns each, rounded after each sum; with
+// y.accumulate it begins with y.  The order is what fixes a step's bits: see api.comm.
+typedef struct mrc_fold_args {
+    size_t  n, n_parts;
+    mrc_in  parts;                  // (n_parts, n)
+    mrc_out y;                      // (n)
+    void   *workspace;
+} mrc_fold_args;
 
 // What the optimizer's kernels do to one parameter.  The array is host memory.
 typedef struct mrc_optim_tensor {
@@ -499,17 +704,64 @@ typedef struct mrc_perturb_args {
     void   *workspace;
 } mrc_perturb_args;
 
-// The kernels, once.  NULL: the backend has none, and an op that needs it is MRC_ERR_UNSUPPORTED.
-// Each has a query of its workspace, NULL for 0 bytes: asked with the args, before the kernel runs.
+// The kernels, once: a row each.  NULL: the backend has none, and an op that needs it is
+// MRC_ERR_UNSUPPORTED.  Each has a query of its workspace, NULL for 0 bytes: asked with the args,
+// before the kernel runs.  The other columns are the implementation's: what the naive and the cpu
+// tables have (ALL: a kernel; QUERY: and its query; OWN, OWN_QUERY: not where activations are 16
+// bits wide; NONE), and whether the null backend counts its products.
 #define MRC_KERNEL_LIST(X)                                                                  \
-    X(gemm) X(embedding_fwd) X(embedding_bwd) X(linear_fwd) X(linear_bwd) X(qkv_fwd)        \
-    X(qkv_bwd) X(attention_fwd) X(attention_bwd) X(gelu_fwd) X(gelu_bwd) X(layer_norm_fwd)  \
-    X(layer_norm_bwd) X(add_norm_fwd) X(add_norm_bwd) X(dropout_fwd) X(dropout_bwd)         \
-    X(lstm_fwd) X(lstm_bwd) X(gru_fwd) X(gru_bwd) X(unfold_fwd) X(unfold_bwd)               \
-    X(cross_entropy_fwd) X(cross_entropy_bwd) X(symmetric_kl_fwd) X(symmetric_kl_bwd)       \
-    X(grad_norm) X(adamw) X(adamp) X(sgd) X(ema) X(perturb)
+    X(gemm,              ALL,   ALL,       COUNTED)                                         \
+    X(embedding_fwd,     ALL,   ALL,       FREE)                                            \
+    X(embedding_bwd,     ALL,   ALL,       FREE)                                            \
+    X(linear_fwd,        ALL,   ALL,       COUNTED)                                         \
+    X(linear_bwd,        ALL,   ALL,       COUNTED)                                         \
+    X(qkv_fwd,           ALL,   ALL,       COUNTED)                                         \
+    X(qkv_bwd,           ALL,   ALL,       COUNTED)                                         \
+    X(attention_fwd,     QUERY, QUERY,     FREE)                                            \
+    X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
+    X(activation_fwd,    ALL,   ALL,       FREE)                                            \
+    X(activation_bwd,    ALL,   ALL,       FREE)                                            \
+    X(glu_fwd,           NONE,  NONE,      FREE)                                            \
+    X(glu_bwd,           NONE,  NONE,      FREE)                                            \
+    X(rope_fwd,          NONE,  NONE,      FREE)                                            \
+    X(rope_bwd,          NONE,  NONE,      FREE)                                            \
+    X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
+    X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
+    X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
+    X(add_norm_bwd,      ALL,   ALL,       FREE)                                            \
+    X(add_fwd,           ALL,   ALL,       FREE)                                            \
+    X(add_bwd,           ALL,   ALL,       FREE)                                            \
+    X(dropout_fwd,       ALL,   ALL,       FREE)                                            \
+    X(dropout_bwd,       ALL,   ALL,       FREE)                                            \
+    X(lstm_fwd,          QUERY, QUERY,     COUNTED)                                         \
+    X(lstm_bwd,          QUERY, QUERY,     COUNTED)                                         \
+    X(gru_fwd,           QUERY, QUERY,     COUNTED)                                         \
+    X(gru_bwd,           QUERY, QUERY,     COUNTED)                                         \
+    X(unfold_fwd,        ALL,   ALL,       FREE)                                            \
+    X(unfold_bwd,        ALL,   ALL,       FREE)                                            \
+    X(cross_entropy_fwd, ALL,   NONE,      FREE)                                            \
+    X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
+    X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
+    X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
+    X(pool_fwd,          NONE,  NONE,      FREE)                                            \
+    X(pool_bwd,          NONE,  NONE,      FREE)                                            \
+    X(normalize_fwd,     NONE,  NONE,      FREE)                                            \
+    X(normalize_bwd,     NONE,  NONE,      FREE)                                            \
+    X(maxsim_fwd,        NONE,  NONE,      FREE)                                            \
+    X(maxsim_bwd,        NONE,  NONE,      FREE)                                            \
+    X(score_loss_fwd,    NONE,  NONE,      FREE)                                            \
+    X(score_loss_bwd,    NONE,  NONE,      FREE)                                            \
+    X(fill,              ALL,   ALL,       FREE)                                            \
+    X(axpby,             ALL,   ALL,       FREE)                                            \
+    X(fold,              OWN,   ALL,       FREE)                                            \
+    X(grad_norm,         OWN,   QUERY,     FREE)                                            \
+    X(adamw,             OWN,   ALL,       FREE)                                            \
+    X(adamp,             OWN,   QUERY,     FREE)                                            \
+    X(sgd,               OWN,   ALL,       FREE)                                            \
+    X(ema,               OWN,   ALL,       FREE)                                            \
+    X(perturb,           OWN,   QUERY,     FREE)
 typedef struct mrc_kernels {
-#define MRC_X(name)                                                                         \
+#define MRC_X(name, naive, cpu, flops)                                                      \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
     size_t     (*name##_workspace)(mrc_backend *be, const mrc_##name##_args *a);
     MRC_KERNEL_LIST(MRC_X)
@@ -518,7 +770,7 @@ typedef struct mrc_kernels {
 
 // An instance.  It belongs to one thread at a time and is not shared by value: to derive a backend,
 // make an instance, replace entries, and keep your own state in `derived`.
-#define MRC_BACKEND_API 3
+#define MRC_BACKEND_API 4
 struct mrc_backend {
     size_t      size;               // sizeof(mrc_backend) and MRC_BACKEND_API of whoever made it:
     uint32_t    api;                // a mismatch is refused when a context is made
@@ -940,7 +1192,8 @@ MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2
 // weight (O, I), or more axes whose product is I.
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act);
-MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x);
+// Any shape; MRC_ACT_NONE returns x itself.
+MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act);
 // word (V, H), position (P, H), token_type (Y, H) -> (N, H) of dtype: the tables' own, or f16 or
 // bf16 from tables of f32.  Rows word_padding and position_padding get no gradient; -1: all do.
 MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *position,
@@ -950,9 +1203,13 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
 // weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
 MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
                            mrc_tensor *const bias[3]);
-// qkv (N, 3 H) -> (N, H); weights are dropped with probability p.
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *qkv, size_t heads, double p,
-                                 uint32_t site, const mrc_batch *batch);
+// q, k, v (N, H) each, or one tensor (N, 3 H) given three times that holds them side by side
+// -> (N, H); weights are dropped with probability p.
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch);
+// residual + dropout(x): the end of each half of a pre-norm layer.
+MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
+                           uint32_t site, const mrc_batch *batch);
 // layer_norm(residual + dropout(x)).
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
@@ -6838,10 +7095,11 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5)                  \
     OP(LINEAR,        linear,        1 << 0 | 1 << 1)                           \
     OP(QKV,           qkv,           1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(ATTENTION,     attention,     1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(GELU,          gelu,          1 << 0)                                    \
+    OP(ATTENTION,     attention,     0x3f)                                      \
+    OP(ACTIVATION,    activation,    1 << 0)                                    \
     OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1)                           \
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
+    OP(ADD,           add,           1 << 2 | 1 << 3)                           \
     OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
     OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
     OP(GRU,           gru,           0x3ff | MRC__OUT)                          \
@@ -6868,9 +7126,9 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; } linear;
+        struct { mrc_act act; } linear, activation;
         struct { double eps; } layer_norm;
-        struct { mrc_mask mask; } dropout;
+        struct { mrc_mask mask; } dropout, add;
         struct { mrc_mask mask; double eps; } add_norm;
         struct { mrc_mask mask; size_t heads, max_length; } attention;
         struct { int32_t word_padding, position_padding; } embedding;
@@ -7268,12 +7526,57 @@ MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = 
 //==============================================================================
 // >>op.common   what the kernels of several ops share
 //==============================================================================
-// Shared by kernels of every type: double inside, rounded once.
+// Activations, shared by kernels of every type: double inside, rounded once.
 static double mrc__gelu(double x) { return x * (0.5 * (1.0 + erf(x * 0.70710678118654752440))); }
 
 static double mrc__gelu_slope(double x) {
     double Phi = 0.5 * (1.0 + erf(x * 0.70710678118654752440));
     return Phi + x * (0.39894228040143267794 * exp(-0.5 * x * x));
+}
+
+static double mrc__act(mrc_act act, double x) {
+    switch (act) {
+    case MRC_ACT_GELU:      return mrc__gelu(x);
+    case MRC_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(0.79788456080286535588
+                                                       * (x + 0.044715 * x * x * x)));
+    case MRC_ACT_RELU:      return x > 0 ? x : x < 0 ? 0 : x;           // NaN stays NaN
+    case MRC_ACT_TANH:      return tanh(x);
+    case MRC_ACT_SILU:      return x / (1 + exp(-x));
+    case MRC_ACT_NONE:
+    case MRC_ACT_COUNT:     break;
+    }
+    return x;
+}
+
+static double mrc__act_slope(mrc_act act, double x) {
+    double t, inner;
+    switch (act) {
+    case MRC_ACT_GELU:      return mrc__gelu_slope(x);
+    case MRC_ACT_GELU_TANH:
+        t = tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x));
+        inner = 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner;
+    case MRC_ACT_RELU:      return x > 0;
+    case MRC_ACT_TANH:      t = tanh(x); return 1 - t * t;
+    case MRC_ACT_SILU:      t = 1 / (1 + exp(-x)); return t * (1 + x * (1 - t));
+    case MRC_ACT_NONE:
+    case MRC_ACT_COUNT:     break;
+    }
+    return 1;
+}
+
+// A scalar of a host backend; 1 where there is none.
+static double mrc__scalar_of(mrc_in v) {
+    if (!v.data) return 1;
+    return v.dtype == MRC_DTYPE_F64 ? *(const double *)v.data : (double)*(const float *)v.data;
+}
+
+// 0 with an error for a value that is no activation.
+static int mrc__act_fits(mrc_ctx *ctx, const char *op, mrc_act act) {
+    if ((unsigned)act < MRC_ACT_COUNT) return 1;
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: unknown activation %d (expected 0 to %d)", op, (int)act,
+              MRC_ACT_COUNT - 1);
+    return 0;
 }
 #endif // core pass
 
@@ -7436,7 +7739,7 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
             }
             z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
-            MRC__T(put)(a->y, r, o, a->act == MRC_ACT_GELU ? mrc__gelu(z) : z);
+            MRC__T(put)(a->y, r, o, mrc__act(a->act, z));
         }
     }
     return MRC_OK;
@@ -7444,12 +7747,12 @@ static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args 
 
 // dz over the saved z; without an activation dy is dz.
 static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
-    if (a->act != MRC_ACT_GELU) return a->dy;
+    if (a->act == MRC_ACT_NONE) return a->dy;
     const mrc_in z = { a->z.dtype, a->z.ld, a->z.data };
     for (size_t r = 0; r < a->n; r++) {
         for (size_t o = 0; o < a->out; o++) {
             // forward was: y = act(z)
-            double slope = mrc__gelu_slope(MRC__T(at)(z, r, o));
+            double slope = mrc__act_slope(a->act, MRC__T(at)(z, r, o));
             MRC__T(put)(a->z, r, o, MRC__T(at)(a->dy, r, o) * slope);
         }
     }
@@ -7495,9 +7798,9 @@ static size_t mrc__weight_columns(const mrc_tensor *w) {
 
 // y = act(z), from the saved z.
 static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
-    mrc_gelu_fwd_args a = { .n = node->out->numel, .x = mrc__in(node->saved[0]),
-                            .y = mrc__out(node->out) };
-    return MRC__RUN(ctx, node->out->dtype, gelu_fwd, &a);
+    mrc_activation_fwd_args a = { .n = node->out->numel, .act = node->attr.linear.act,
+                                  .x = mrc__in(node->saved[0]), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
@@ -7514,6 +7817,7 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "linear: bias has %zu elements, weight %zu rows",
                               bias->numel, weight->shape[0]);
     }
+    if (!mrc__act_fits(ctx, "linear", act)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, weight)) return NULL;
     if (!mrc__param_fits(ctx, MRC__OP_LINEAR, x, bias)) return NULL;
     memcpy(shape, x->shape, sizeof shape);
@@ -7667,25 +7971,31 @@ static mrc_status mrc__qkv_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
-// >>op.gelu
-//   y  = x * Phi(x),  Phi(x) = (1 + erf(x / sqrt 2)) / 2
-//   dx = dy * (Phi(x) + x * phi(x)),  phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
+// >>op.activation
+//   gelu       y = x Phi(x)                          Phi(x) = (1 + erf(x / sqrt 2)) / 2
+//   gelu_tanh  y = x (1 + tanh(u)) / 2               u = sqrt(2 / pi) (x + 0.044715 x^3)
+//   relu       y = max(x, 0)
+//   tanh       y = tanh(x)
+//   silu       y = x / (1 + exp(-x))
+//   dx = dy * y'(x)
 //
-// Any shape.  Saves nothing.  The erf form: hidden_act "gelu" of HF.  "gelu_new" (tanh) is another
-// function and differs by up to 5e-4; checkpoints of one must not be run with the other.
+// Any shape.  Saves nothing: backward reads x.  "gelu" and "gelu_new" (gelu_tanh) of HF differ by
+// up to 5e-4: a checkpoint of one must not be run with the other.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
-static mrc_status MRC__T(gelu_fwd)(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+static mrc_status MRC__T(activation_fwd)(mrc_backend *be, const mrc_activation_fwd_args *a) {
     (void)be;
-    for (size_t i = 0; i < a->n; i++) MRC__T(put)(a->y, 0, i, mrc__gelu(MRC__T(at)(a->x, 0, i)));
+    for (size_t i = 0; i < a->n; i++) {
+        MRC__T(put)(a->y, 0, i, mrc__act(a->act, MRC__T(at)(a->x, 0, i)));
+    }
     return MRC_OK;
 }
 
-static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+static mrc_status MRC__T(activation_bwd)(mrc_backend *be, const mrc_activation_bwd_args *a) {
     (void)be;
     for (size_t i = 0; i < a->n; i++) {
-        // forward was: y = x * Phi(x)
-        double slope = mrc__gelu_slope(MRC__T(at)(a->x, 0, i));
+        // forward was: y = act(x)
+        double slope = mrc__act_slope(a->act, MRC__T(at)(a->x, 0, i));
         MRC__T(put)(a->dx, 0, i, MRC__T(at)(a->dy, 0, i) * slope);
     }
     return MRC_OK;
@@ -7693,26 +8003,30 @@ static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) 
 #endif
 
 #ifdef MRC__PASS_CORE
-static mrc_status mrc__gelu_forward(mrc_ctx *ctx, mrc_node *node) {
+static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    mrc_gelu_fwd_args a = { .n = x->numel, .x = mrc__in(x), .y = mrc__out(node->out) };
-    return MRC__RUN(ctx, x->dtype, gelu_fwd, &a);
+    mrc_activation_fwd_args a = { .n = x->numel, .act = node->attr.activation.act,
+                                  .x = mrc__in(x), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, x->dtype, activation_fwd, &a);
 }
 
-MRCDEF mrc_tensor *mrc_gelu(mrc_ctx *ctx, mrc_tensor *x) {
-    if (!ctx || !x) return NULL;
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_GELU, &x, 1);
+MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
+    if (!ctx || !x || !mrc__act_fits(ctx, "activation", act)) return NULL;
+    if (act == MRC_ACT_NONE) return x;
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
-    node->remake = mrc__gelu_forward;
+    node->attr.activation.act = act;
+    node->remake = mrc__activation_forward;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
-static mrc_status mrc__gelu_backward(mrc_ctx *ctx, mrc_node *node) {
+static mrc_status mrc__activation_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
     MRC__TRY(mrc__need(ctx, x));
-    mrc_gelu_bwd_args a = { .n = x->numel, .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
+    mrc_activation_bwd_args a = { .n = x->numel, .act = node->attr.activation.act,
+                                  .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    return MRC__RUN(ctx, x->dtype, gelu_bwd, &a);
+    return MRC__RUN(ctx, x->dtype, activation_bwd, &a);
 }
 #endif
 
@@ -7847,7 +8161,7 @@ static double MRC__T(kept)(const mrc_mask *mask, uint32_t head, uint32_t sequenc
     return u[f % 4] < mask->threshold ? 0 : mask->scale;
 }
 
-static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
+static mrc_status MRC__T(dropout_fwd)(mrc_backend *be, const mrc_dropout_args *a) {
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     (void)be;
     for (size_t s = 0; s < a->n_sequences; s++) {
@@ -7861,6 +8175,9 @@ static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
         }
     }
     return MRC_OK;
+}
+static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a) {
+    return MRC__T(dropout_fwd)(be, a);
 }
 #endif
 
@@ -7931,35 +8248,36 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
 //
-// qkv (N, 3 A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
+// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
 // T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
 // has gradient 0.  Pads are queries as any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // One head of one sequence: its first row and length, its columns, and what its masks count.
 typedef struct MRC__T(span) {
-    size_t   first, length, keys, head, d, width;       // width: A D
+    size_t   first, length, keys, head, d;
     uint32_t sequence;
 } MRC__T(span);
 
 static MRC__T(span) MRC__T(span_of)(mrc_in cu_seqlens, mrc_in real_len, mrc_in sequence_index,
-                                    size_t s, size_t head, size_t heads, size_t d) {
+                                    size_t s, size_t head, size_t d) {
     const int32_t *cu = cu_seqlens.data, *real = real_len.data, *index = sequence_index.data;
     return (MRC__T(span)){ (size_t)cu[s], (size_t)(cu[s + 1] - cu[s]), (size_t)real[s], head, d,
-                           heads * d, (uint32_t)index[s] };
+                           (uint32_t)index[s] };
 }
 
-// Element e of row i's query, key or value (0, 1, 2).
-static double MRC__T(part)(mrc_in qkv, const MRC__T(span) *q, size_t part, size_t i, size_t e) {
-    return MRC__T(at)(qkv, q->first + i, part * q->width + q->head * q->d + e);
+// Element e of row i of this head's queries, keys or values.
+static double MRC__T(part)(mrc_in m, const MRC__T(span) *q, size_t i, size_t e) {
+    return MRC__T(at)(m, q->first + i, q->head * q->d + e);
 }
 
 // s[j] of query i, by key.
-static void MRC__T(scores)(mrc_in qkv, double scale, const MRC__T(span) *q, size_t i, double *s) {
+static void MRC__T(scores)(mrc_in queries, mrc_in keys, double scale, const MRC__T(span) *q,
+                           size_t i, double *s) {
     for (size_t j = 0; j < q->keys; j++) {
         double dot = 0;
         for (size_t e = 0; e < q->d; e++) {
-            dot += MRC__T(part)(qkv, q, 0, i, e) * MRC__T(part)(qkv, q, 1, j, e);
+            dot += MRC__T(part)(queries, q, i, e) * MRC__T(part)(keys, q, j, e);
         }
         s[j] = dot * scale;
     }
@@ -7971,7 +8289,7 @@ static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, s
 
 static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *q, size_t i) {
     double max = -HUGE_VAL, sum = 0, *w = a->workspace;
-    MRC__T(scores)(a->qkv, a->scale, q, i, w);
+    MRC__T(scores)(a->q, a->k, a->scale, q, i, w);
     for (size_t j = 0; j < q->keys; j++) max = fmax(max, w[j]);
     for (size_t j = 0; j < q->keys; j++) sum += exp(w[j] - max);
     double lse = q->keys ? max + log(sum) : 0;
@@ -7981,7 +8299,7 @@ static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *
     }
     for (size_t e = 0; e < q->d; e++) {
         double y = 0;
-        for (size_t j = 0; j < q->keys; j++) y += w[j] * MRC__T(part)(a->qkv, q, 2, j, e);
+        for (size_t j = 0; j < q->keys; j++) y += w[j] * MRC__T(part)(a->v, q, j, e);
         MRC__T(put)(a->y, q->first + i, q->head * q->d + e, y);
     }
 }
@@ -7994,10 +8312,11 @@ static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attenti
 
 static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
     (void)be;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (size_t head = 0; head < a->heads; head++) {
             MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index, s,
-                                             head, a->heads, a->d);
+                                             head, a->d);
             for (size_t i = 0; i < q.length; i++) MRC__T(attend)(a, &q, i);
         }
     }
@@ -8009,7 +8328,7 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
                                double *p, double *dp, double *sum) {
     double mean = 0, lse = MRC__T(at)(a->lse, q->head, q->first + i);
     double *dq = sum, *dk = dq + q->length * q->d, *dv = dk + q->length * q->d;
-    MRC__T(scores)(a->qkv, a->scale, q, i, p);
+    MRC__T(scores)(a->q, a->k, a->scale, q, i, p);
     for (size_t j = 0; j < q->keys; j++) {
         // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
         double m = MRC__T(weight_kept)(&a->mask, q, i, j);
@@ -8017,7 +8336,7 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
         dp[j] = 0;
         for (size_t e = 0; e < q->d; e++) {
             double dy = MRC__T(at)(a->dy, q->first + i, q->head * q->d + e);
-            dp[j] += m * dy * MRC__T(part)(a->qkv, q, 2, j, e);
+            dp[j] += m * dy * MRC__T(part)(a->v, q, j, e);
             dv[j * q->d + e] += m * p[j] * dy;
         }
         mean += p[j] * dp[j];
@@ -8025,8 +8344,8 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
     for (size_t j = 0; j < q->keys; j++) {
         double ds = p[j] * (dp[j] - mean) * a->scale;
         for (size_t e = 0; e < q->d; e++) {
-            dq[i * q->d + e] += ds * MRC__T(part)(a->qkv, q, 1, j, e);
-            dk[j * q->d + e] += ds * MRC__T(part)(a->qkv, q, 0, i, e);
+            dq[i * q->d + e] += ds * MRC__T(part)(a->k, q, j, e);
+            dk[j * q->d + e] += ds * MRC__T(part)(a->q, q, i, e);
         }
     }
 }
@@ -8039,17 +8358,19 @@ static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attenti
 
 static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
-    if (!a->dqkv.data || a->n == 0) return MRC_OK;      // without rows there is no workspace
+    const mrc_out outs[3] = { a->dq, a->dk, a->dv };
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
+    if (a->n == 0) return MRC_OK;                       // without rows there is no workspace
     double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
     for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
         MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
-                                         k / a->heads, k % a->heads, a->heads, a->d);
+                                         k / a->heads, k % a->heads, a->d);
         size_t third = q.length * q.d;
         for (size_t e = 0; e < 3 * third; e++) sum[e] = 0;
         for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, sum);
         for (size_t e = 0; e < 3 * third; e++) {
-            MRC__T(put)(a->dqkv, q.first + e % third / q.d,
-                        e / third * q.width + q.head * q.d + e % q.d, sum[e]);
+            MRC__T(put)(outs[e / third], q.first + e % third / q.d, q.head * q.d + e % q.d,
+                        sum[e]);
         }
     }
     return MRC_OK;
@@ -8057,53 +8378,93 @@ static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd
 #endif
 
 #ifdef MRC__PASS_CORE
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *qkv, size_t heads, double p,
-                                 uint32_t site, const mrc_batch *batch) {
-    mrc_mask mask;
-    if (!ctx || !qkv || !batch || !batch->real_len) return NULL;
-    if (!mrc__rows_fit(ctx, "attention", qkv, batch)) return NULL;
-    if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
-    size_t columns = qkv->shape[1];
-    if (heads == 0 || columns == 0 || columns % 3 || columns / 3 % heads) {
-        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "attention: qkv has %zu columns, not three times "
-                              "a multiple of %zu heads", columns, heads);
+// The columns of q, k, v within their tensors: one tensor for all three holds them side by side.
+static int mrc__attention_fits(mrc_ctx *ctx, mrc_tensor *const qkv[3], size_t heads,
+                               const mrc_batch *batch, size_t *width) {
+    const int fused = qkv[0] == qkv[1] && qkv[1] == qkv[2];
+    for (int k = 0; k < 3; k++) {
+        if (!mrc__rows_fit(ctx, "attention", qkv[k], batch)) return 0;
     }
-    mrc_tensor *in[] = { qkv, batch->cu_seqlens, batch->real_len, batch->sequence_index };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 4);
-    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(qkv->dtype),
-                                heads * qkv->shape[0]) != MRC_OK) return NULL;
+    const size_t columns = qkv[0]->shape[1];
+    *width = fused ? columns / 3 : columns;
+    if (heads == 0 || columns == 0 || *width % heads || (fused && columns % 3)
+        || qkv[1]->shape[1] != columns || qkv[2]->shape[1] != columns
+        || qkv[1]->dtype != qkv[0]->dtype || qkv[2]->dtype != qkv[0]->dtype) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "attention: queries, keys, values have %zu, %zu, %zu columns "
+                  "(expected one number for each, a multiple of %zu heads; or one tensor of three "
+                  "times that)", columns, qkv[1]->shape[1], qkv[2]->shape[1], heads);
+        return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch) {
+    mrc_mask mask;
+    size_t width;
+    if (!ctx || !q || !k || !v || !batch || !batch->real_len) return NULL;
+    mrc_tensor *in[] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
+    if (!mrc__attention_fits(ctx, in, heads, batch, &width)) return NULL;
+    if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 6);
+    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(q->dtype),
+                                heads * q->shape[0]) != MRC_OK) return NULL;
     node->attr.attention.mask = mask;
     node->attr.attention.heads = heads;
     node->attr.attention.max_length = batch->max_length;
-    const size_t shape[2] = { qkv->shape[0], columns / 3 };
-    return mrc__apply(ctx, node, qkv->dtype, 2, shape);
+    const size_t shape[2] = { q->shape[0], width };
+    return mrc__apply(ctx, node, q->dtype, 2, shape);
+}
+
+// Input k of q, k, v; of one tensor for all three its k-th third.
+static mrc_in mrc__attention_in(const mrc_node *node, size_t k) {
+    mrc_in m = mrc__in(node->in[k]);
+    if (node->in[0] == node->in[1] && node->in[1] == node->in[2]) {
+        m.data = (const char *)m.data + k * node->out->shape[1] * mrc_dtype_bytes(m.dtype);
+    }
+    return m;
 }
 
 static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_attention_fwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[2]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
-        .mask = node->attr.attention.mask, .qkv = mrc__in(node->in[0]),
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
-        .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out),
+        .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
+        .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
+        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
+        .sequence_index = mrc__in(node->in[5]), .y = mrc__out(node->out),
         .lse = mrc__out(node->saved[0]) };
     a.lse.ld = a.n;
     return MRC__RUN(ctx, node->out->dtype, attention_fwd, &a);
 }
 
+// Where the gradients go; of one tensor for all three each has its third, written once.
+static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc_out to[3]) {
+    const int fused = node->in[0] == node->in[1] && node->in[1] == node->in[2];
+    for (size_t k = 0; k < 3; k++) {
+        if (k && fused) to[k] = to[0];
+        else MRC__TRY(mrc_grad_target(ctx, node->in[k], &to[k]));
+    }
+    const size_t bytes = node->out->shape[1] * mrc_dtype_bytes(node->out->dtype);
+    for (size_t k = 1; fused && to[0].data && k < 3; k++) to[k].data = (char *)to[0].data + k * bytes;
+    return MRC_OK;
+}
+
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
-    MRC__TRY(mrc__need(ctx, node->in[0]));
+    mrc_out to[3];
+    for (size_t k = 0; k < 3; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
+    MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
-        .n = node->out->shape[0], .n_sequences = node->in[2]->numel, .heads = heads, .d = d,
+        .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
         .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
-        .mask = node->attr.attention.mask, .qkv = mrc__in(node->in[0]),
-        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
-        .sequence_index = mrc__in(node->in[3]), .lse = mrc__in(node->saved[0]),
-        .dy = mrc__dy(ctx, node) };
+        .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
+        .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
+        .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
+        .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
+        .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
     a.lse.ld = a.n;
-    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dqkv));
     return MRC__RUN(ctx, node->out->dtype, attention_bwd, &a);
 }
 #endif
@@ -8232,6 +8593,87 @@ static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dweight));
     MRC__TRY(mrc_grad_target(ctx, node->in[3], &a.dbias));
     return MRC__RUN(ctx, node->out->dtype, add_norm_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.add
+//   y = residual + dropout(x)      dx = mask * dy      dresidual = dy
+//
+// x, residual (N, H) -> y (N, H): the end of each half of a pre-norm layer.  Saves nothing.  x and
+// residual may be one tensor.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(add_fwd)(mrc_backend *be, const mrc_add_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            for (uint32_t i = 0; i < a->h; i++) {
+                double keep = MRC__T(kept)(&a->mask, 0, (uint32_t)index[s], (uint32_t)(r - cu[s]),
+                                           i);
+                double x = keep > 0 ? MRC__T(at)(a->x, (size_t)r, i) * keep : 0;
+                MRC__T(put)(a->y, (size_t)r, i, x + MRC__T(at)(a->residual, (size_t)r, i));
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
+    // forward was: y = residual + dropout(x)
+    const mrc_dropout_args masked = { .n = a->n, .n_sequences = a->n_sequences, .h = a->h,
+                                      .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+                                      .sequence_index = a->sequence_index, .from = a->dy,
+                                      .to = a->dx };
+    if (a->dx.data) MRC__TRY(MRC__T(dropout_bwd)(be, &masked));
+    for (size_t r = 0; a->dresidual.data && r < a->n; r++) {
+        for (size_t i = 0; i < a->h; i++) MRC__T(put)(a->dresidual, r, i, MRC__T(at)(a->dy, r, i));
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
+                           uint32_t site, const mrc_batch *batch) {
+    mrc_mask mask;
+    if (!ctx || !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index) {
+        return NULL;
+    }
+    if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
+        return NULL;
+    }
+    if (!mrc__mask_init(ctx, "add", &mask, p, site)) return NULL;
+    if (residual->shape[1] != x->shape[1] || residual->dtype != x->dtype) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "add: x has %zu columns of %s, residual %zu of "
+                              "%s", x->shape[1], mrc_dtype_name(x->dtype), residual->shape[1],
+                              mrc_dtype_name(residual->dtype));
+    }
+    mrc_tensor *in[] = { x, residual, batch->cu_seqlens, batch->sequence_index };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ADD, in, 4);
+    if (!node) return NULL;
+    node->attr.add.mask = mask;
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__add_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_add_fwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
+                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
+                           .x = mrc__in(node->in[0]), .residual = mrc__in(node->in[1]),
+                           .cu_seqlens = mrc__in(node->in[2]),
+                           .sequence_index = mrc__in(node->in[3]), .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, add_fwd, &a);
+}
+
+static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_add_bwd_args a = { .n = node->out->shape[0], .h = node->out->shape[1],
+                           .n_sequences = node->in[3]->numel, .mask = node->attr.add.mask,
+                           .cu_seqlens = mrc__in(node->in[2]),
+                           .sequence_index = mrc__in(node->in[3]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dx));
+    MRC__TRY(mrc_grad_target(ctx, node->in[1], &a.dresidual));
+    return MRC__RUN(ctx, node->out->dtype, add_bwd, &a);
 }
 #endif
 
@@ -9168,6 +9610,55 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.vector   fill, axpby, fold: kernels on plain arrays, without a node
+//   fill   y = value
+//   axpby  y = alpha scale x + beta y
+//   fold   y = ((p_0 + p_1) + p_2) + ..    one rounding a sum, in this order: never reassociated
+//==============================================================================
+#if defined(MRC__PASS_NAIVE)
+static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
+    mrc_out y = a->y;
+    (void)be;
+    y.accumulate = 0;
+    for (size_t i = 0; i < a->n; i++) MRC__T(put)(y, 0, i, a->value);
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
+    const double alpha = a->alpha * mrc__scalar_of(a->scale);
+    const int half = mrc__is_half(a->y.dtype);
+    (void)be;
+    if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
+    for (size_t i = 0; i < a->n; i++) {
+        double y = a->beta == 0 ? 0 : a->beta * MRC__T(peek)(a->y, 0, i);
+        if (alpha > 0 || alpha < 0) y += alpha * MRC__T(at)(a->x, 0, i);
+        if (half && a->x.dtype == MRC_DTYPE_F32) {
+            const float one = (float)y;
+            mrc__narrow(a->y.dtype, (uint16_t *)a->y.data + i, &one, 1);
+        } else {
+            MRC__T(put)((mrc_out){ a->y.dtype, a->y.ld, a->y.data, 0 }, 0, i, y);
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#if defined(MRC__PASS_NAIVE) && !MRC__MIXED
+static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
+    MRC__REAL *y = a->y.data;
+    (void)be;
+    for (size_t i = 0; i < a->n; i++) {
+        size_t k = 0;
+        MRC__REAL sum = a->y.accumulate ? y[i] : 0;
+        if (!a->y.accumulate && a->n_parts) sum = ((const MRC__REAL *)a->parts.data)[i], k = 1;
+        for (; k < a->n_parts; k++) sum += ((const MRC__REAL *)a->parts.data)[k * a->parts.ld + i];
+        y[i] = sum;
+    }
+    return MRC_OK;
+}
+#endif
+
+//==============================================================================
 // >>op.optim   the optimizer's kernels: no nodes, run by mrc_optimizer_step()
 //   norm = sqrt(sum over all gradients of g^2) / s     clip = min(1, max_norm / (norm + 1e-6)) / s,
 //   s: the loss scale, or 1
@@ -9476,50 +9967,24 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
     return MRC_OK;
 }
 
-MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
-    mrc_kernels *k = &be->kernels[dtype];
-    k->gemm              = MRC__T(gemm);
-    k->embedding_fwd     = MRC__T(embedding_fwd);
-    k->embedding_bwd     = MRC__T(embedding_bwd);
-    k->qkv_fwd           = MRC__T(qkv_fwd);
-    k->qkv_bwd           = MRC__T(qkv_bwd);
-    k->attention_fwd     = MRC__T(attention_fwd);
-    k->attention_bwd     = MRC__T(attention_bwd);
-    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
-    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
-    k->add_norm_fwd      = MRC__T(add_norm_fwd);
-    k->add_norm_bwd      = MRC__T(add_norm_bwd);
-    k->lstm_fwd          = MRC__T(lstm_fwd);
-    k->lstm_bwd          = MRC__T(lstm_bwd);
-    k->lstm_fwd_workspace = MRC__T(lstm_fwd_workspace);
-    k->lstm_bwd_workspace = MRC__T(lstm_bwd_workspace);
-#if !MRC__MIXED
-    k->grad_norm         = MRC__T(grad_norm);
-    k->adamw             = MRC__T(adamw);
-    k->adamp             = MRC__T(adamp);
-    k->sgd               = MRC__T(sgd);
-    k->ema               = MRC__T(ema);
-    k->perturb           = MRC__T(perturb);
+#define MRC__FILL_NONE(name)
+#define MRC__FILL_ALL(name)       k->name = MRC__T(name);
+#define MRC__FILL_QUERY(name)     MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
+#if MRC__MIXED
+#define MRC__FILL_OWN(name)
+#else
+#define MRC__FILL_OWN(name)       MRC__FILL_ALL(name)
 #endif
-    k->gru_fwd           = MRC__T(gru_fwd);
-    k->gru_bwd           = MRC__T(gru_bwd);
-    k->gru_fwd_workspace = MRC__T(gru_fwd_workspace);
-    k->gru_bwd_workspace = MRC__T(gru_bwd_workspace);
-    k->unfold_fwd        = MRC__T(unfold_fwd);
-    k->unfold_bwd        = MRC__T(unfold_bwd);
-    k->symmetric_kl_fwd  = MRC__T(symmetric_kl_fwd);
-    k->symmetric_kl_bwd  = MRC__T(symmetric_kl_bwd);
-    k->linear_fwd        = MRC__T(linear_fwd);
-    k->linear_bwd        = MRC__T(linear_bwd);
-    k->gelu_fwd          = MRC__T(gelu_fwd);
-    k->gelu_bwd          = MRC__T(gelu_bwd);
-    k->layer_norm_fwd    = MRC__T(layer_norm_fwd);
-    k->layer_norm_bwd    = MRC__T(layer_norm_bwd);
-    k->dropout_fwd       = MRC__T(dropout);
-    k->dropout_bwd       = MRC__T(dropout);
-    k->cross_entropy_fwd = MRC__T(cross_entropy_fwd);
-    k->cross_entropy_bwd = MRC__T(cross_entropy_bwd);
+MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
+    mrc_kernels *k = &be->kernels[dtype];
+#define MRC_X(name, naive, cpu, flops) MRC__FILL_##naive(name)
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
 }
+#undef MRC__FILL_NONE
+#undef MRC__FILL_ALL
+#undef MRC__FILL_QUERY
+#undef MRC__FILL_OWN
 #endif
 
 #ifdef MRC__PASS_CORE
@@ -9632,10 +10097,10 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->free = mrc__host_free;
     be->upload = mrc__host_copy;
     be->download = mrc__host_copy;
-    mrc__naive_fill_f32(be, MRC_DTYPE_F32);
-    mrc__naive_fill_f64(be, MRC_DTYPE_F64);
-    mrc__naive_fill_f16(be, MRC_DTYPE_F16);
-    mrc__naive_fill_bf16(be, MRC_DTYPE_BF16);
+    mrc__naive_fill_table_f32(be, MRC_DTYPE_F32);
+    mrc__naive_fill_table_f64(be, MRC_DTYPE_F64);
+    mrc__naive_fill_table_f16(be, MRC_DTYPE_F16);
+    mrc__naive_fill_table_bf16(be, MRC_DTYPE_BF16);
     *out = be;
     return MRC_OK;
 }
@@ -9845,24 +10310,63 @@ MRC__INLINE MRC__T(vec) MRC__T(normal)(MRC__T(vec) x, MRC__T(vec) *density) {
 }
 #endif
 
-// GELU and its gradient over n elements.  Not inlined: linear_fwd and gelu_fwd must agree bitwise.
-MRC__ALONE MRC__T(gelu_span)(const MRC__REAL *x, MRC__REAL *y, size_t n) {
-    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
-        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
-        MRC__T(store_n)(y + i, v * MRC__T(normal)(v, &density), n - i);
-    }
+// u of GELU_TANH, and *slope its derivative.
+MRC__INLINE MRC__T(vec) MRC__T(gelu_inner)(MRC__T(vec) x, MRC__T(vec) *slope) {
+    const MRC__REAL c = (MRC__REAL)0.79788456080286535588, d = (MRC__REAL)0.044715;
+    *slope = c + x * x * (3 * c * d);
+    return x * (c + x * x * (c * d));
 }
 
-MRC__ALONE MRC__T(gelu_bwd_span)(const MRC__REAL *x, const MRC__REAL *dy, MRC__REAL *dx, size_t n,
-                                 int accumulate) {
-    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
-        // forward was: y = x * Phi(x)
-        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), density;
-        MRC__T(vec) slope = MRC__T(normal)(v, &density);
-        slope = slope + v * density;
-        MRC__T(write_n)(dx + i, MRC__T(load_n)(dy + i, n - i) * slope, n - i, accumulate);
+// y = act(x) and dx = dy act'(x) over n elements; dx may be x.  Not inlined: linear_fwd and
+// activation_fwd must agree bitwise.
+#define MRC__ACT_LOOP(body)                                                                 \
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {                                         \
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), t, y;                                 \
+        (void)t;                                                                            \
+        body;                                                                               \
+        MRC__T(store_n)(to + i, y, n - i);                                                  \
     }
+#define MRC__ACT_BWD_LOOP(body)                                                             \
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {                                         \
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i), t, slope;                             \
+        (void)t;                                                                            \
+        body;                                                                               \
+        MRC__T(write_n)(dx + i, MRC__T(load_n)(dy + i, n - i) * slope, n - i, accumulate);  \
+    }
+MRC__ALONE MRC__T(act_span)(mrc_act act, const MRC__REAL *x, MRC__REAL *to, size_t n) {
+    const MRC__REAL half = (MRC__REAL)0.5;
+    const MRC__T(vec) zero = {0};
+    if (act == MRC_ACT_GELU) MRC__ACT_LOOP(y = v * MRC__T(normal)(v, &t))
+    if (act == MRC_ACT_GELU_TANH) {
+        MRC__ACT_LOOP(y = half * v * (1 + MRC__T(tanh)(MRC__T(gelu_inner)(v, &t))))
+    }
+    if (act == MRC_ACT_RELU) MRC__ACT_LOOP(y = MRC__T(select)((MRC__T(ivec))(v < zero), zero, v))
+    if (act == MRC_ACT_TANH) MRC__ACT_LOOP(y = MRC__T(tanh)(v))
+    if (act == MRC_ACT_SILU) MRC__ACT_LOOP(y = v * MRC__T(sigmoid)(v))
 }
+
+MRC__ALONE MRC__T(act_bwd_span)(mrc_act act, const MRC__REAL *x, const MRC__REAL *dy,
+                                MRC__REAL *dx, size_t n, int accumulate) {
+    const MRC__REAL half = (MRC__REAL)0.5;
+    const MRC__T(vec) zero = {0}, one = zero + 1;
+    // forward was: y = x * Phi(x)
+    if (act == MRC_ACT_GELU) MRC__ACT_BWD_LOOP(slope = MRC__T(normal)(v, &t); slope += v * t)
+    // forward was: y = x (1 + tanh(u)) / 2
+    if (act == MRC_ACT_GELU_TANH) {
+        MRC__ACT_BWD_LOOP(
+            MRC__T(vec) inner; t = MRC__T(tanh)(MRC__T(gelu_inner)(v, &inner));
+            slope = half * (1 + t) + half * v * (1 - t * t) * inner)
+    }
+    if (act == MRC_ACT_RELU) {
+        MRC__ACT_BWD_LOOP(slope = MRC__T(select)((MRC__T(ivec))(v > zero), one, zero))
+    }
+    if (act == MRC_ACT_TANH) MRC__ACT_BWD_LOOP(t = MRC__T(tanh)(v); slope = 1 - t * t)
+    // forward was: y = x sigmoid(x)
+    if (act == MRC_ACT_SILU) MRC__ACT_BWD_LOOP(t = MRC__T(sigmoid)(v);
+                                               slope = t * (1 + v * (1 - t)))
+}
+#undef MRC__ACT_LOOP
+#undef MRC__ACT_BWD_LOOP
 
 #if MRC__F32 && defined(__x86_64__)
 #define MRC__PHILOX_VECTOR
@@ -10154,9 +10658,10 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
     }
 }
 
-// What a linear layer does to a finished block: z += bias, y = gelu(z) where there is one.
+// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.
 typedef struct MRC__T(finish) {
     const MRC__REAL *bias;
+    mrc_act act;
     MRC__REAL *y;                   // NULL: z is the result
     size_t ld;
 } MRC__T(finish);
@@ -10169,7 +10674,7 @@ MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, 
             MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
             MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
         }
-        if (f->y) MRC__T(gelu_span)(to + begin, f->y + r * f->ld + begin, end - begin);
+        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
     }
 }
 
@@ -10528,11 +11033,12 @@ MRC__TARGET static void MRC__T(finish_task)(void *arg, size_t task, size_t worke
 
 MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
     const mrc__host_backend *h = be->self;
-    const int gelu = a->act == MRC_ACT_GELU;
+    const int act = a->act != MRC_ACT_NONE;
     const mrc_gemm_args g = { .m = a->n, .n = a->out, .k = a->in, .b_transposed = 1, .a = a->x,
-                              .b = a->weight, .c = gelu && a->z.data ? a->z : a->y };
-    MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .y = gelu ? a->y.data : NULL,
-                                      .ld = a->y.ld }, .z = g.c, .n = a->n, .out = a->out };
+                              .b = a->weight, .c = act && a->z.data ? a->z : a->y };
+    MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .act = a->act,
+                                      .y = act ? a->y.data : NULL, .ld = a->y.ld },
+                               .z = g.c, .n = a->n, .out = a->out };
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
         return MRC__T(gemm_run)(be, &g, &job.f);
     }
@@ -10547,7 +11053,7 @@ MRC__TARGET static void MRC__T(linear_dz_task)(void *arg, size_t task, size_t wo
     (void)worker;
     for (size_t r = first; r < last; r++) {
         MRC__REAL *z = MRC__T(out_row)(a->z, r);
-        MRC__T(gelu_bwd_span)(z, MRC__T(row)(a->dy, r), z, a->out, 0);
+        MRC__T(act_bwd_span)(a->act, z, MRC__T(row)(a->dy, r), z, a->out, 0);
     }
 }
 
@@ -10555,7 +11061,7 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
     const mrc__host_backend *h = be->self;
     mrc_linear_bwd_args job = *a;
     mrc_in dz = a->dy;
-    if (a->act == MRC_ACT_GELU) {
+    if (a->act != MRC_ACT_NONE) {
         mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 2,
                       MRC__T(linear_dz_task), &job);
         dz = MRC__T(saved)(a->z);
@@ -10607,36 +11113,126 @@ MRC__TARGET static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd
     return MRC_OK;
 }
 
-// ---- gelu ----
+// ---- activation ----
 
-MRC__TARGET static void MRC__T(gelu_task)(void *arg, size_t task, size_t worker) {
-    const mrc_gelu_fwd_args *a = arg;
+MRC__TARGET static void MRC__T(activation_task)(void *arg, size_t task, size_t worker) {
+    const mrc_activation_fwd_args *a = arg;
     size_t i = task * MRC__CPU_CHUNK;
     (void)worker;
-    MRC__T(gelu_span)((const MRC__REAL *)a->x.data + i, (MRC__REAL *)a->y.data + i,
-                      mrc__min(a->n - i, MRC__CPU_CHUNK));
+    MRC__T(act_span)(a->act, (const MRC__REAL *)a->x.data + i, (MRC__REAL *)a->y.data + i,
+                     mrc__min(a->n - i, MRC__CPU_CHUNK));
 }
-MRC__TARGET static mrc_status MRC__T(gelu_fwd)(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+MRC__TARGET static mrc_status MRC__T(activation_fwd)(mrc_backend *be,
+                                                     const mrc_activation_fwd_args *a) {
     const mrc__host_backend *h = be->self;
-    mrc_gelu_fwd_args job = *a;
-    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2, MRC__T(gelu_task), &job);
+    mrc_activation_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2,
+                  MRC__T(activation_task), &job);
     return MRC_OK;
 }
 
-MRC__TARGET static void MRC__T(gelu_bwd_task)(void *arg, size_t task, size_t worker) {
-    const mrc_gelu_bwd_args *a = arg;
+MRC__TARGET static void MRC__T(activation_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_activation_bwd_args *a = arg;
     size_t i = task * MRC__CPU_CHUNK;
     (void)worker;
-    MRC__T(gelu_bwd_span)((const MRC__REAL *)a->x.data + i, (const MRC__REAL *)a->dy.data + i,
-                          (MRC__REAL *)a->dx.data + i, mrc__min(a->n - i, MRC__CPU_CHUNK),
-                          a->dx.accumulate);
+    MRC__T(act_bwd_span)(a->act, (const MRC__REAL *)a->x.data + i,
+                         (const MRC__REAL *)a->dy.data + i, (MRC__REAL *)a->dx.data + i,
+                         mrc__min(a->n - i, MRC__CPU_CHUNK), a->dx.accumulate);
 }
-MRC__TARGET static mrc_status MRC__T(gelu_bwd)(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+MRC__TARGET static mrc_status MRC__T(activation_bwd)(mrc_backend *be,
+                                                     const mrc_activation_bwd_args *a) {
     const mrc__host_backend *h = be->self;
-    mrc_gelu_bwd_args job = *a;
+    mrc_activation_bwd_args job = *a;
     if (!a->dx.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2, MRC__T(gelu_bwd_task),
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 2,
+                  MRC__T(activation_bwd_task), &job);
+    return MRC_OK;
+}
+
+// ---- fill, axpby, fold ----
+
+MRC__TARGET static void MRC__T(fill_task)(void *arg, size_t task, size_t worker) {
+    const mrc_fill_args *a = arg;
+    MRC__REAL *y = (MRC__REAL *)a->y.data + task * MRC__CPU_CHUNK;
+    const MRC__REAL value = (MRC__REAL)a->value;
+    const size_t n = mrc__min(a->n - task * MRC__CPU_CHUNK, MRC__CPU_CHUNK);
+    (void)worker;
+    for (size_t i = 0; i < n; i++) y[i] = value;
+}
+MRC__TARGET static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_fill_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 8, MRC__T(fill_task), &job);
+    return MRC_OK;
+}
+
+// y = alpha x + beta y of one chunk: each of the three may be all that there is to do.
+MRC__TARGET static void MRC__T(axpby_span)(MRC__REAL alpha, const MRC__REAL *x, MRC__REAL beta,
+                                           const MRC__REAL *from, MRC__REAL *y, size_t n) {
+    const int reads_x = alpha > 0 || alpha < 0, reads_y = beta > 0 || beta < 0;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = {0};
+        if (reads_x) v = MRC__T(load_n)(x + i, n - i) * alpha;
+        if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta + v;
+        MRC__T(store_n)(y + i, v, n - i);
+    }
+}
+MRC__TARGET static void MRC__T(axpby_task)(void *arg, size_t task, size_t worker) {
+    const mrc_axpby_args *a = arg;
+    const size_t first = task * MRC__CPU_CHUNK, n = mrc__min(a->n - first, MRC__CPU_CHUNK);
+    const MRC__REAL *x = (const MRC__REAL *)a->x.data + first;
+    const MRC__REAL alpha = (MRC__REAL)(a->alpha * mrc__scalar_of(a->scale));
+    const MRC__REAL beta = (MRC__REAL)a->beta;
+    (void)worker;
+#if MRC__F32
+    float piece[256];
+    uint16_t *half = (uint16_t *)a->y.data + first;
+    for (size_t i = 0, m; mrc__is_half(a->y.dtype) && i < n; i += m) {
+        m = mrc__min(n - i, 256);
+        for (size_t k = 0; a->beta != 0 && k < m; k++) {
+            piece[k] = a->y.dtype == MRC_DTYPE_F16 ? mrc__from_f16(half[i + k])
+                                                   : mrc__from_bf16(half[i + k]);
+        }
+        MRC__T(axpby_span)(alpha, x + i, beta, piece, piece, m);
+        mrc__narrow(a->y.dtype, half + i, piece, m);
+    }
+    if (mrc__is_half(a->y.dtype)) return;
+#endif
+    MRC__REAL *y = (MRC__REAL *)a->y.data + first;
+    MRC__T(axpby_span)(alpha, x, beta, y, y, n);
+}
+MRC__TARGET static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_axpby_args job = *a;
+    if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n / 8, MRC__T(axpby_task),
                   &job);
+    return MRC_OK;
+}
+
+// Lanes are elements: the order of an element's sum is that of the parts.
+MRC__TARGET static void MRC__T(fold_task)(void *arg, size_t task, size_t worker) {
+    const mrc_fold_args *a = arg;
+    const size_t first = task * MRC__CPU_CHUNK, n = mrc__min(a->n - first, MRC__CPU_CHUNK);
+    const MRC__REAL *parts = (const MRC__REAL *)a->parts.data + first;
+    MRC__REAL *y = (MRC__REAL *)a->y.data + first;
+    const size_t begun = !a->y.accumulate && a->n_parts;
+    (void)worker;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) sum = {0};
+        if (a->y.accumulate) sum = MRC__T(load_n)(y + i, n - i);
+        else if (begun) sum = MRC__T(load_n)(parts + i, n - i);
+        for (size_t k = begun; k < a->n_parts; k++) {
+            sum = sum + MRC__T(load_n)(parts + k * a->parts.ld + i, n - i);
+        }
+        MRC__T(store_n)(y + i, sum, n - i);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_fold_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_CHUNK), a->n * (a->n_parts + 1) / 8,
+                  MRC__T(fold_task), &job);
     return MRC_OK;
 }
 
@@ -10798,8 +11394,15 @@ MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
 
 // ---- dropout ----
 
-MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t worker) {
-    const mrc_dropout_args *a = arg;
+// to = dropout(from), or residual + dropout(from).
+typedef struct MRC__T(masking) {
+    size_t   n, h;
+    mrc_mask mask;
+    mrc_in   cu_seqlens, sequence_index, from, residual;        // residual.data NULL: 0
+    mrc_out  to;
+} MRC__T(masking);
+MRC__TARGET static void MRC__T(masking_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(masking) *a = arg;
     const int32_t *cu = a->cu_seqlens.data, *index = a->sequence_index.data;
     size_t first = task * MRC__CPU_ROWS, last = mrc__min(a->n, first + MRC__CPU_ROWS), s = 0;
     (void)worker;
@@ -10807,6 +11410,7 @@ MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t work
         s = mrc__cpu_sequence(cu, s, r);
         const uint32_t where[3] = { (uint32_t)r - (uint32_t)cu[s], (uint32_t)index[s], 0 };
         const MRC__REAL *from = MRC__T(row)(a->from, r);
+        const MRC__REAL *residual = a->residual.data ? MRC__T(row)(a->residual, r) : NULL;
         MRC__REAL *to = MRC__T(out_row)(a->to, r);
         for (size_t i = 0; i < a->h; i += MRC__T(COLS)) {
             MRC__T(vec) keep[2];
@@ -10814,16 +11418,44 @@ MRC__TARGET static void MRC__T(dropout_task)(void *arg, size_t task, size_t work
             for (size_t k = 0, j = i; k < 2 && j < a->h; k++, j += MRC__T(LANES)) {
                 MRC__T(vec) v = MRC__T(load_n)(from + j, a->h - j) * keep[k];
                 v = MRC__T(select)((MRC__T(ivec))(keep[k] > 0), v, (MRC__T(vec)){0});
+                if (residual) v = MRC__T(load_n)(residual + j, a->h - j) + v;
                 MRC__T(write_n)(to + j, v, a->h - j, a->to.accumulate);
             }
         }
     }
 }
-MRC__TARGET static mrc_status MRC__T(dropout)(mrc_backend *be, const mrc_dropout_args *a) {
+MRC__TARGET static void MRC__T(mask_rows)(mrc_backend *be, MRC__T(masking) job) {
     const mrc__host_backend *h = be->self;
-    mrc_dropout_args job = *a;
-    if (!a->to.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(dropout_task), &job);
+    if (!job.to.data) return;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(job.n), job.n * job.h / 8, MRC__T(masking_task),
+                  &job);
+}
+static mrc_status MRC__T(dropout_fwd)(mrc_backend *be, const mrc_dropout_args *a) {
+    MRC__T(mask_rows)(be, (MRC__T(masking)){
+        .n = a->n, .h = a->h, .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+        .sequence_index = a->sequence_index, .from = a->from, .to = a->to });
+    return MRC_OK;
+}
+static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a) {
+    return MRC__T(dropout_fwd)(be, a);
+}
+
+// ---- add ----
+
+static mrc_status MRC__T(add_fwd)(mrc_backend *be, const mrc_add_fwd_args *a) {
+    MRC__T(mask_rows)(be, (MRC__T(masking)){
+        .n = a->n, .h = a->h, .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+        .sequence_index = a->sequence_index, .from = a->x, .residual = a->residual, .to = a->y });
+    return MRC_OK;
+}
+static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
+    MRC__T(masking) job = { .n = a->n, .h = a->h, .mask = a->mask, .cu_seqlens = a->cu_seqlens,
+                            .sequence_index = a->sequence_index, .from = a->dy, .to = a->dx };
+    // forward was: y = residual + dropout(x).  In the order of the outputs.
+    MRC__T(mask_rows)(be, job);
+    job.mask = (mrc_mask){ .scale = 1 };
+    job.to = a->dresidual;
+    MRC__T(mask_rows)(be, job);
     return MRC_OK;
 }
 
@@ -11400,20 +12032,21 @@ MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *
 
 // What forward and backward tasks share: a sequence's head.
 typedef struct MRC__T(head) {
-    size_t   first, length, keys, d, ld;        // ld: of qkv
+    size_t   first, length, keys, d, ld_q, ld_k, ld_v;
     uint32_t sequence, head;
     const MRC__REAL *q, *k, *v;
 } MRC__T(head);
 
-MRC__INLINE MRC__T(head) MRC__T(head_of)(const int32_t *cu, const int32_t *real,
-                                         const int32_t *index, mrc_in qkv, size_t s, size_t head,
-                                         size_t heads, size_t d) {
+MRC__INLINE MRC__T(head) MRC__T(head_of)(mrc_in cu_seqlens, mrc_in real_len, mrc_in sequence_index,
+                                         const mrc_in qkv[3], size_t s, size_t head, size_t d) {
+    const int32_t *cu = cu_seqlens.data, *real = real_len.data, *index = sequence_index.data;
     MRC__T(head) t = { .first = (size_t)cu[s], .length = (size_t)(cu[s + 1] - cu[s]),
-                       .keys = (size_t)real[s], .d = d, .ld = qkv.ld,
-                       .sequence = (uint32_t)index[s], .head = (uint32_t)head };
-    t.q = MRC__T(row)(qkv, t.first) + head * d;
-    t.k = t.q + heads * d;
-    t.v = t.k + heads * d;
+                       .keys = (size_t)real[s], .d = d, .ld_q = qkv[0].ld, .ld_k = qkv[1].ld,
+                       .ld_v = qkv[2].ld, .sequence = (uint32_t)index[s],
+                       .head = (uint32_t)head };
+    t.q = MRC__T(row)(qkv[0], t.first) + head * d;
+    t.k = MRC__T(row)(qkv[1], t.first) + head * d;
+    t.v = MRC__T(row)(qkv[2], t.first) + head * d;
     return t;
 }
 
@@ -11447,20 +12080,20 @@ MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
 MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t worker) {
     const mrc_attention_fwd_args *a = arg;
     const size_t d = a->d, head = task % a->heads;
-    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens.data, a->real_len.data,
-                                           a->sequence_index.data, a->qkv, task / a->heads, head,
-                                           a->heads, d);
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
+                                           task / a->heads, head, d);
     size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 0).bytes;
     char *mine = (char *)a->workspace + worker * bytes;
     const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 0);
     const MRC__REAL *rows[MRC__CPU_QUERIES];
     MRC__REAL *lse = a->lse.data ? MRC__T(out_row)(a->lse, head) + t.first : NULL;
     MRC__REAL *y = MRC__T(out_row)(a->y, t.first) + head * d;
-    MRC__T(pack_transpose)(w.kt, t.k, t.ld, t.keys, d);
-    MRC__T(pack_rows)(w.v, t.v, t.ld, t.keys, d);
+    MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pack_rows)(w.v, t.v, t.ld_v, t.keys, d);
     for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
         size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
-        MRC__T(point)(rows, t.q + i * t.ld, t.ld, n);
+        MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
         MRC__T(by_rows)(rows, w.kt, n, mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
@@ -11482,6 +12115,7 @@ MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
                                                     const mrc_attention_fwd_args *a) {
     const mrc__host_backend *h = be->self;
     mrc_attention_fwd_args job = *a;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
                   MRC__T(attention_task), &job);
     return MRC_OK;
@@ -11533,7 +12167,7 @@ MRC__INLINE void MRC__T(by_columns)(const MRC__T(scratch) *w, const MRC__REAL *a
 // Rows of dK or dV to where they belong; rows from `keys` on are pads, which got no weight.
 MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head) *t,
                                     const MRC__REAL *from, size_t ld) {
-    for (size_t r = 0; r < t->length; r++) {
+    for (size_t r = 0; to.data && r < t->length; r++) {
         MRC__REAL *row = MRC__T(out_row)(to, t->first + r) + column;
         for (size_t i = 0; i < t->d; i += MRC__T(LANES)) {
             MRC__T(vec) v = {0};
@@ -11545,22 +12179,22 @@ MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head
 
 MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_t worker) {
     const mrc_attention_bwd_args *a = arg;
-    const size_t d = a->d, head = task % a->heads, width = a->heads * d;
-    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens.data, a->real_len.data,
-                                           a->sequence_index.data, a->qkv, task / a->heads, head,
-                                           a->heads, d);
+    const size_t d = a->d, head = task % a->heads;
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
+                                           task / a->heads, head, d);
     size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 1).bytes;
     char *mine = (char *)a->workspace + worker * bytes;
     const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 1);
     const size_t columns = mrc__round_up(t.keys, MRC__T(COLS));
     const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t.first;
     const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
-    MRC__T(pack_transpose)(w.kt, t.k, t.ld, t.keys, d);
-    MRC__T(pack_transpose)(w.v, t.v, t.ld, t.keys, d);
-    MRC__T(pack_rows)(w.k, t.k, t.ld, t.keys, d);
+    MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pack_transpose)(w.v, t.v, t.ld_v, t.keys, d);
+    MRC__T(pack_rows)(w.k, t.k, t.ld_k, t.keys, d);
     for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
         size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
-        MRC__T(point)(rows, t.q + i * t.ld, t.ld, n);
+        MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
         MRC__T(by_rows)(rows, w.kt, n, columns, d, w.s, w.columns, 0);
         MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
         MRC__T(by_rows)(rows, w.v, n, columns, d, w.dp, w.columns, 0);
@@ -11570,15 +12204,17 @@ MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_
                                 (MRC__REAL)a->scale, lse[i + r], &a->mask, where);
         }
         MRC__T(point)(rows, w.dp, w.columns, n);
-        MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dqkv, t.first + i) + head * d,
-                        a->dqkv.ld, a->dqkv.accumulate);
-        MRC__T(pack_rows)(w.q, t.q + i * t.ld, t.ld, n, d);
+        if (a->dq.data) {
+            MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dq, t.first + i) + head * d,
+                            a->dq.ld, a->dq.accumulate);
+        }
+        MRC__T(pack_rows)(w.q, t.q + i * t.ld_q, t.ld_q, n, d);
         MRC__T(pack_rows)(w.dy, dy + i * a->dy.ld, a->dy.ld, n, d);
         MRC__T(by_columns)(&w, w.dp, w.q, t.keys, n, w.dk, i > 0);
         MRC__T(by_columns)(&w, w.s, w.dy, t.keys, n, w.dv, i > 0);
     }
-    MRC__T(write_rows)(a->dqkv, width + head * d, &t, w.dk, w.d);
-    MRC__T(write_rows)(a->dqkv, 2 * width + head * d, &t, w.dv, w.d);
+    MRC__T(write_rows)(a->dk, head * d, &t, w.dk, w.d);
+    MRC__T(write_rows)(a->dv, head * d, &t, w.dv, w.d);
 }
 
 static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
@@ -11590,7 +12226,8 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
                                                     const mrc_attention_bwd_args *a) {
     const mrc__host_backend *h = be->self;
     mrc_attention_bwd_args job = *a;
-    if (!a->dqkv.data) return MRC_OK;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
+    if (!a->dq.data && !a->dk.data && !a->dv.data) return MRC_OK;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 12,
                   MRC__T(attention_bwd_task), &job);
     return MRC_OK;
@@ -12145,6 +12782,7 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 //==============================================================================
 // >>impl.cpu   the instances of the kernels above, one per instruction set, and the backend
 //
+// f64 is compiled once, as baseline: gradients are checked in it, nothing is trained in it.
 // Paths from one source: baseline (what the compiler targets anyway: SSE2 on x86-64, 16-byte
 // vectors elsewhere); on x86-64 AVX2 with FMA and AVX-512 (F, DQ, BW, VL); on aarch64 NEON, the
 // baseline's vectors with all registers and with products fused into sums.  The register block of
@@ -12152,51 +12790,22 @@ MRC__TARGET static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd
 // symmetric_kl stay naive: their sums are in double anyway, and they read two columns.
 //==============================================================================
 #ifdef MRC__PASS_CPU
-MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
+#define MRC__FILL_NONE(name)
+#define MRC__FILL_ALL(name)   k->name = MRC__T(name);
+#define MRC__FILL_QUERY(name) MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
+MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
     mrc_kernels *k = &be->kernels[dtype];
 #if MRC__F32
-    be->prepack_bytes          = MRC__T(prepack_bytes);
-    be->prepack                = MRC__T(prepack);
+    be->prepack_bytes = MRC__T(prepack_bytes);
+    be->prepack       = MRC__T(prepack);
 #endif
-    k->gemm                    = MRC__T(gemm);
-    k->linear_fwd              = MRC__T(linear_fwd);
-    k->linear_bwd              = MRC__T(linear_bwd);
-    k->qkv_fwd                 = MRC__T(qkv_fwd);
-    k->qkv_bwd                 = MRC__T(qkv_bwd);
-    k->gelu_fwd                = MRC__T(gelu_fwd);
-    k->gelu_bwd                = MRC__T(gelu_bwd);
-    k->layer_norm_fwd          = MRC__T(layer_norm_fwd);
-    k->layer_norm_bwd          = MRC__T(layer_norm_bwd);
-    k->add_norm_fwd            = MRC__T(add_norm_fwd);
-    k->add_norm_bwd            = MRC__T(add_norm_bwd);
-    k->dropout_fwd             = MRC__T(dropout);
-    k->dropout_bwd             = MRC__T(dropout);
-    k->embedding_fwd           = MRC__T(embedding_fwd);
-    k->embedding_bwd           = MRC__T(embedding_bwd);
-    k->attention_fwd           = MRC__T(attention_fwd);
-    k->attention_fwd_workspace = MRC__T(attention_fwd_workspace);
-    k->attention_bwd           = MRC__T(attention_bwd);
-    k->attention_bwd_workspace = MRC__T(attention_bwd_workspace);
-    k->lstm_fwd                = MRC__T(lstm_fwd);
-    k->lstm_fwd_workspace      = MRC__T(lstm_fwd_workspace);
-    k->lstm_bwd                = MRC__T(lstm_bwd);
-    k->lstm_bwd_workspace      = MRC__T(lstm_bwd_workspace);
-    k->grad_norm               = MRC__T(grad_norm);
-    k->grad_norm_workspace     = MRC__T(grad_norm_workspace);
-    k->adamw                   = MRC__T(adamw);
-    k->adamp                   = MRC__T(adamp);
-    k->adamp_workspace         = MRC__T(adamp_workspace);
-    k->sgd                     = MRC__T(sgd);
-    k->ema                     = MRC__T(ema);
-    k->perturb                 = MRC__T(perturb);
-    k->perturb_workspace       = MRC__T(perturb_workspace);
-    k->gru_fwd                 = MRC__T(gru_fwd);
-    k->gru_fwd_workspace       = MRC__T(gru_fwd_workspace);
-    k->gru_bwd                 = MRC__T(gru_bwd);
-    k->gru_bwd_workspace       = MRC__T(gru_bwd_workspace);
-    k->unfold_fwd              = MRC__T(unfold_fwd);
-    k->unfold_bwd              = MRC__T(unfold_bwd);
+#define MRC_X(name, naive, cpu, flops) MRC__FILL_##cpu(name)
+    MRC_KERNEL_LIST(MRC_X)
+#undef MRC_X
 }
+#undef MRC__FILL_NONE
+#undef MRC__FILL_ALL
+#undef MRC__FILL_QUERY
 #undef MRC__INLINE
 #undef MRC__ALONE
 #undef MRC__UNROLL
@@ -12243,11 +12852,6 @@ MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
 #undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_avx2_f64
-#include MRC_SELF
-#undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -12265,11 +12869,6 @@ MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
-#include MRC_SELF
-#undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_avx512_f64
 #include MRC_SELF
 #ifdef MRC__TARGET_BF16
 #undef MRC__TARGET_BF16
@@ -12296,11 +12895,6 @@ MRC__FILLDEF void MRC__T(fill)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_neon_f32
-#include MRC_SELF
-#undef MRC__F32
-#define MRC__F32       0
-#define MRC__REAL      double
-#define MRC__T(name)   mrc__cpu_##name##_neon_f64
 #include MRC_SELF
 #undef MRC__F32
 #undef MRC__ROWS
@@ -12331,18 +12925,16 @@ static int mrc__cpu_has(mrc_isa isa) {
 
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
     be->isa = "baseline";
-    mrc__cpu_fill_f32(be, MRC_DTYPE_F32);
-    mrc__cpu_fill_f64(be, MRC_DTYPE_F64);
+    mrc__cpu_fill_table_f32(be, MRC_DTYPE_F32);
+    mrc__cpu_fill_table_f64(be, MRC_DTYPE_F64);
 #if defined(__x86_64__)
     if (isa == MRC_ISA_AVX2) {
         be->isa = "avx2";
-        mrc__cpu_fill_avx2_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_avx2_f64(be, MRC_DTYPE_F64);
+        mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
     }
     if (isa == MRC_ISA_AVX512) {
         be->isa = "avx512";
-        mrc__cpu_fill_avx512_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_avx512_f64(be, MRC_DTYPE_F64);
+        mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
 #ifdef MRC__HAS_BF16
         ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
 #endif
@@ -12350,8 +12942,7 @@ static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
 #elif defined(__aarch64__)
     if (isa == MRC_ISA_NEON) {
         be->isa = "neon";
-        mrc__cpu_fill_neon_f32(be, MRC_DTYPE_F32);
-        mrc__cpu_fill_neon_f64(be, MRC_DTYPE_F64);
+        mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
     }
 #else
     (void)isa;
@@ -12467,34 +13058,34 @@ static mrc_status mrc__null_count(mrc_backend *be, size_t m, size_t n, size_t k,
     null->counts.flops += 2.0 * (double)m * (double)n * (double)k * products;
     return MRC_OK;
 }
-static mrc_status mrc__null_gemm(mrc_backend *be, const mrc_gemm_args *a) {
+static mrc_status mrc__null_COUNTED_gemm(mrc_backend *be, const mrc_gemm_args *a) {
     return mrc__null_count(be, a->m, a->n, a->k, 1);
 }
-static mrc_status mrc__null_linear_fwd(mrc_backend *be, const mrc_linear_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_linear_fwd(mrc_backend *be, const mrc_linear_fwd_args *a) {
     return mrc__null_count(be, a->n, a->out, a->in, 1);
 }
-static mrc_status mrc__null_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a) {
     return mrc__null_count(be, a->n, a->out, a->in, !!a->dx.data + !!a->dweight.data);
 }
-static mrc_status mrc__null_qkv_fwd(mrc_backend *be, const mrc_qkv_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_qkv_fwd(mrc_backend *be, const mrc_qkv_fwd_args *a) {
     return mrc__null_count(be, a->n, 3 * a->out, a->in, 1);
 }
-static mrc_status mrc__null_qkv_bwd(mrc_backend *be, const mrc_qkv_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_qkv_bwd(mrc_backend *be, const mrc_qkv_bwd_args *a) {
     return mrc__null_count(be, a->n, 3 * a->out, a->in, !!a->dx.data + !!a->dweight[0].data);
 }
-static mrc_status mrc__null_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     return mrc__null_count(be, a->n, 8 * a->h, a->in + a->h, 1);
 }
 // Through time always; to x and to the weights where wanted.
-static mrc_status mrc__null_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_lstm_bwd(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     mrc__null_count(be, a->n, 8 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
     return mrc__null_count(be, a->n, 8 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
 
-static mrc_status mrc__null_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
+static mrc_status mrc__null_COUNTED_gru_fwd(mrc_backend *be, const mrc_gru_fwd_args *a) {
     return mrc__null_count(be, a->n, 6 * a->h, a->in + a->h, 1);
 }
-static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
+static mrc_status mrc__null_COUNTED_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) {
     mrc__null_count(be, a->n, 6 * a->h, a->h, 1 + !!a->dweight_hh[0].data);
     return mrc__null_count(be, a->n, 6 * a->h, a->in, !!a->dx.data + !!a->dweight_ih[0].data);
 }
@@ -12504,44 +13095,37 @@ static mrc_status mrc__null_gru_bwd(mrc_backend *be, const mrc_gru_bwd_args *a) 
         mrc_backend *like = ((mrc__null_backend *)be->self)->like;                          \
         return like->kernels[MRC_DTYPE_##TYPE].name##_workspace(like, a);                   \
     }
-#define MRC_X(name)                                                                         \
-    static mrc_status mrc__null_run_##name(mrc_backend *be, const mrc_##name##_args *a) {   \
+#define MRC__NULL_RUN_COUNTED(name)
+#define MRC__NULL_RUN_FREE(name)                                                            \
+    static mrc_status mrc__null_FREE_##name(mrc_backend *be, const mrc_##name##_args *a) {  \
         (void)be; (void)a;                                                                  \
         return MRC_OK;                                                                      \
-    }                                                                                       \
+    }
+#define MRC_X(name, naive, cpu, flops)                                                      \
+    MRC__NULL_RUN_##flops(name)                                                             \
     MRC__NULL_QUERY(name, F32) MRC__NULL_QUERY(name, F64)                                   \
     MRC__NULL_QUERY(name, F16) MRC__NULL_QUERY(name, BF16)
 MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 #undef MRC__NULL_QUERY
+#undef MRC__NULL_RUN_COUNTED
+#undef MRC__NULL_RUN_FREE
 
 // What `like` lacks stays NULL: the plan fails where the step would.
 static void mrc__null_fill(mrc_backend *be, const mrc_backend *like) {
-#define MRC__NULL_FILL(name, TYPE)                                                          \
+#define MRC__NULL_FILL(name, flops, TYPE)                                                   \
     if (like->kernels[MRC_DTYPE_##TYPE].name) {                                             \
-        be->kernels[MRC_DTYPE_##TYPE].name = mrc__null_run_##name;                          \
+        be->kernels[MRC_DTYPE_##TYPE].name = mrc__null_##flops##_##name;                    \
     }                                                                                       \
     if (like->kernels[MRC_DTYPE_##TYPE].name##_workspace) {                                 \
         be->kernels[MRC_DTYPE_##TYPE].name##_workspace = mrc__null_##name##_##TYPE;         \
     }
-#define MRC_X(name)                                                                         \
-    MRC__NULL_FILL(name, F32) MRC__NULL_FILL(name, F64)                                     \
-    MRC__NULL_FILL(name, F16) MRC__NULL_FILL(name, BF16)
+#define MRC_X(name, naive, cpu, flops)                                                      \
+    MRC__NULL_FILL(name, flops, F32) MRC__NULL_FILL(name, flops, F64)                       \
+    MRC__NULL_FILL(name, flops, F16) MRC__NULL_FILL(name, flops, BF16)
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 #undef MRC__NULL_FILL
-    for (int dtype = 0; dtype < MRC_DTYPE_COUNT; dtype++) {
-        mrc_kernels *k = &be->kernels[dtype];
-        if (k->gemm) k->gemm = mrc__null_gemm;
-        if (k->linear_fwd) k->linear_fwd = mrc__null_linear_fwd;
-        if (k->linear_bwd) k->linear_bwd = mrc__null_linear_bwd;
-        if (k->qkv_fwd) k->qkv_fwd = mrc__null_qkv_fwd;
-        if (k->qkv_bwd) k->qkv_bwd = mrc__null_qkv_bwd;
-        if (k->lstm_fwd) k->lstm_fwd = mrc__null_lstm_fwd;
-        if (k->lstm_bwd) k->lstm_bwd = mrc__null_lstm_bwd;
-        if (k->gru_fwd) k->gru_fwd = mrc__null_gru_fwd;
-        if (k->gru_bwd) k->gru_bwd = mrc__null_gru_bwd;
-    }
 }
 
 static void mrc__null_destroy(mrc_backend *be) {
@@ -17933,7 +18517,10 @@ static int mrc__key_first(size_t i, mrc_model_type type) {
 
 // What config.json calls the activations.
 static const struct { const char *word; mrc_act act; } mrc__act_words[] = {
-    { "gelu", MRC_ACT_GELU },
+    { "gelu", MRC_ACT_GELU }, { "gelu_new", MRC_ACT_GELU_TANH },
+    { "gelu_pytorch_tanh", MRC_ACT_GELU_TANH }, { "gelu_fast", MRC_ACT_GELU_TANH },
+    { "relu", MRC_ACT_RELU }, { "silu", MRC_ACT_SILU }, { "swish", MRC_ACT_SILU },
+    { "tanh", MRC_ACT_TANH },
 };
 #define MRC__N_ACT_WORDS (sizeof mrc__act_words / sizeof *mrc__act_words)
 
@@ -18660,7 +19247,7 @@ static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run,
     mrc_tensor *const weight[3] = { w->query.weight, w->key.weight, w->value.weight };
     mrc_tensor *const bias[3] = { w->query.bias, w->key.bias, w->value.bias };
     mrc_tensor *qkv = mrc_qkv(ctx, x, weight, bias);
-    mrc_tensor *a = mrc_attention(ctx, qkv, c->num_attention_heads,
+    mrc_tensor *a = mrc_attention(ctx, qkv, qkv, qkv, c->num_attention_heads,
                                   mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
                                   mrc__layer_site(run->index, "attention.self.dropout"),
                                   run->batch);

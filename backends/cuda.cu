@@ -268,13 +268,13 @@ template <class T>
 static mrc_status mrc_cuda_linear_bwd_run(mrc_backend *be, const mrc_linear_bwd_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_in dz = g->dy;
-    if (g->act == MRC_ACT_GELU) {
+    if (g->act != MRC_ACT_NONE) {
         dz = { g->z.dtype, g->z.ld, g->z.data };
         if (g->n && g->out) {
             MRC_CUDA_TRY(mrc_cuda_check(
-                c, MRC_LAUNCH((mrc_cuda_gelu_dz<T>),
+                c, MRC_LAUNCH((mrc_cuda_act_dz<T>),
                               mrc_cuda_blocks(g->n * g->out, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
-                              c->stream, g->n, g->out, mrc_cuda_into<T>(g->z),
+                              c->stream, g->n, g->out, (int)g->act, mrc_cuda_into<T>(g->z),
                               mrc_cuda_from<T>(g->dy))));
         }
     }
@@ -349,8 +349,12 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
     k->attention_fwd               = mrc_cuda_attention_fwd_run<T>;
     k->attention_bwd               = mrc_cuda_attention_bwd_run<T>;
     k->attention_bwd_workspace     = mrc_cuda_attention_bwd_scratch;
-    k->gelu_fwd                    = mrc_cuda_gelu_fwd_run<T>;
-    k->gelu_bwd                    = mrc_cuda_gelu_bwd_run<T>;
+    k->activation_fwd              = mrc_cuda_activation_fwd_run<T>;
+    k->activation_bwd              = mrc_cuda_activation_bwd_run<T>;
+    k->add_fwd                     = mrc_cuda_add_fwd_run<T>;
+    k->add_bwd                     = mrc_cuda_add_bwd_run<T>;
+    k->fill                        = mrc_cuda_fill_run<T>;
+    k->axpby                       = mrc_cuda_axpby_run<T>;
     k->layer_norm_fwd              = mrc_cuda_layer_norm_fwd_run<T>;
     k->layer_norm_bwd              = mrc_cuda_layer_norm_bwd_run<T>;
     k->layer_norm_bwd_workspace    = mrc_cuda_layer_norm_bwd_scratch;
@@ -378,6 +382,7 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
 }
 
 static void mrc_cuda_fill_optim(mrc_kernels *k) {
+    k->fold                = mrc_cuda_fold_run;
     k->grad_norm           = mrc_cuda_grad_norm_run;
     k->grad_norm_workspace = mrc_cuda_grad_norm_scratch;
     k->adamw               = mrc_cuda_adamw_run;

@@ -13,24 +13,22 @@
 // j, lies side by side: no two of the 8 threads meet in a bank.
 #ifndef MRC_CUDA_ATTENTION_CUH
 #define MRC_CUDA_ATTENTION_CUH
-#include "common.cuh"
+#include "elementwise.cuh"
 
 enum { MRC_CUDA_KEYS = 32, MRC_CUDA_WEIGHTS = MRC_CUDA_KEYS + 4 };
 
 template <class T> struct mrc_cuda_attention {
     int      n_sequences, heads, d;
     int      tiles, slices;                     // of the longest sequence, of a head
-    size_t   width;                             // heads * d
     float    scale;
     mrc_cuda_mask mask;
     const int32_t *cu, *real, *index;
-    const T *qkv, *dy;
-    T       *y, *dqkv;
-    size_t   ld_qkv, ld_y, ld_dy, ld_dqkv, ld_lse;
+    mrc_cuda_matrix<const T> q, k, v, dy;
+    mrc_cuda_matrix<T> y, dq, dk, dv;           // of a gradient data NULL: not wanted
+    size_t   ld_lse;
     float   *lse;
     float   *delta;                             // (A, N)
     size_t   n;
-    int      accumulate;
 };
 
 // Which slice of which head of which sequence a block has, and where its tile begins.
@@ -165,24 +163,25 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
     const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
     if (q.begin >= q.length) return;
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
+    const size_t first = (size_t)q.first, head = (size_t)q.head * a.d;
     float max[4], sum[4] = {}, o[4][D / 8] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) max[i] = -INFINITY;
     for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
-        const T *keys = base + (size_t)k0 * a.ld_qkv + a.width;
+        const T *keys = a.k.at(first + (size_t)k0, head);
+        const T *values = a.v.at(first + (size_t)k0, head);
         float p[4][4] = {};
         for (int c = 0; c < a.slices; c++) {
             __syncthreads();
             if (k0 == 0 || a.slices > 1) {
-                mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q.begin * a.ld_qkv + c * D,
-                                            a.ld_qkv, q.length - q.begin, a.d - c * D);
+                mrc_cuda_tile<BQ, D, false>(s->q, a.q.at(first + (size_t)q.begin, head) + c * D,
+                                            a.q.ld, q.length - q.begin, a.d - c * D);
             }
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys + c * D, a.ld_qkv, q.keys - k0,
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys + c * D, a.k.ld, q.keys - k0,
                                                   a.d - c * D);
             if (c == q.slice) {
-                mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, keys + a.width + c * D, a.ld_qkv,
-                                                      q.keys - k0, a.d - c * D);
+                mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, values + c * D, a.v.ld, q.keys - k0,
+                                                      a.d - c * D);
             }
             __syncthreads();
             mrc_cuda_dots<D>(p, s->q, s->k, x, y);
@@ -204,7 +203,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
         for (int e = 0; e < D / 8; e++) {
             const int column = mrc_cuda_column<D>(q, e);
             if (column >= a.d) continue;
-            mrc_cuda_put(a.y + at * a.ld_y + (size_t)q.head * a.d + column, o[i][e] * share);
+            mrc_cuda_put(a.y.at(at, head + (size_t)column), o[i][e] * share);
         }
     }
 }
@@ -222,21 +221,22 @@ __device__ __forceinline__ void mrc_cuda_scores_again(const mrc_cuda_attention<T
                                                       int k0, bool queries, bool keys,
                                                       float (&p)[4][4], float (&dp)[4][4]) {
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    const T *base = a.qkv + (size_t)q.first * a.ld_qkv + (size_t)q.head * a.d;
-    const T *dy = a.dy + (size_t)q.first * a.ld_dy + (size_t)q.head * a.d;
+    const size_t first = (size_t)q.first, head = (size_t)q.head * a.d;
     for (int c = 1; c <= a.slices; c++) {
         const int column = (q.slice + c) % a.slices * D, d = a.d - column;
-        const T *key = base + (size_t)k0 * a.ld_qkv + a.width + column;
+        const size_t at = head + (size_t)column;
         __syncthreads();
         if (queries || a.slices > 1) {
-            mrc_cuda_tile<BQ, D, false>(s->q, base + (size_t)q0 * a.ld_qkv + column, a.ld_qkv,
+            mrc_cuda_tile<BQ, D, false>(s->q, a.q.at(first + (size_t)q0, at), a.q.ld,
                                         q.length - q0, d);
-            mrc_cuda_tile<BQ, D, false>(s->dy, dy + (size_t)q0 * a.ld_dy + column, a.ld_dy,
+            mrc_cuda_tile<BQ, D, false>(s->dy, a.dy.at(first + (size_t)q0, at), a.dy.ld,
                                         q.length - q0, d);
         }
         if (keys || a.slices > 1) {
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, key, a.ld_qkv, q.keys - k0, d);
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, key + a.width, a.ld_qkv, q.keys - k0, d);
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, a.k.at(first + (size_t)k0, at), a.k.ld,
+                                                  q.keys - k0, d);
+            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, a.v.at(first + (size_t)k0, at), a.v.ld,
+                                                  q.keys - k0, d);
         }
         __syncthreads();
         mrc_cuda_dots<D>(p, s->q, s->k, x, y);
@@ -307,12 +307,12 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int row = q.begin + 4 * y + i;
-        T *to = a.dqkv + (size_t)(q.first + row) * a.ld_dqkv + (size_t)q.head * a.d;
+        T *to = a.dq.at((size_t)(q.first + row), (size_t)q.head * a.d);
 #pragma unroll
         for (int e = 0; e < D / 8; e++) {
             const int column = mrc_cuda_column<D>(q, e);
-            if (row < q.length && column < a.d) {
-                mrc_cuda_give(to + column, dq[i][e], a.accumulate);
+            if (row < q.length && column < a.d && a.dq.data) {
+                mrc_cuda_give(to + column, dq[i][e], a.dq.accumulate);
             }
         }
     }
@@ -374,13 +374,17 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const int key = k0 + 4 * x + j;
-        T *to = a.dqkv + (size_t)(q.first + key) * a.ld_dqkv + (size_t)q.head * a.d + a.width;
+        const size_t row = (size_t)(q.first + key), head = (size_t)q.head * a.d;
 #pragma unroll
         for (int e = 0; e < E; e++) {
             const int column = q.slice * D + E * y + e;
             if (key >= q.length || column >= a.d) continue;
-            mrc_cuda_give(to + column, dk[j][e], a.accumulate);
-            mrc_cuda_give(to + a.width + column, dv[j][e], a.accumulate);
+            if (a.dk.data) {
+                mrc_cuda_give(a.dk.at(row, head + (size_t)column), dk[j][e], a.dk.accumulate);
+            }
+            if (a.dv.data) {
+                mrc_cuda_give(a.dv.at(row, head + (size_t)column), dv[j][e], a.dv.accumulate);
+            }
         }
     }
 }
@@ -433,14 +437,14 @@ template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_o
     a.n_sequences = (int)g->n_sequences;
     a.heads = (int)g->heads;
     a.d = (int)g->d;
-    a.width = g->heads * g->d;
     a.scale = (float)g->scale;
     a.mask = mrc_cuda_mask_of(&g->mask);
     a.cu = (const int32_t *)g->cu_seqlens.data;
     a.real = (const int32_t *)g->real_len.data;
     a.index = (const int32_t *)g->sequence_index.data;
-    a.qkv = (const T *)g->qkv.data;
-    a.ld_qkv = g->qkv.ld;
+    a.q = mrc_cuda_from<T>(g->q);
+    a.k = mrc_cuda_from<T>(g->k);
+    a.v = mrc_cuda_from<T>(g->v);
     a.lse = (float *)g->lse.data;
     a.ld_lse = g->lse.ld;
     a.n = g->n;
@@ -451,8 +455,8 @@ template <class T>
 static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attention_fwd_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
-    a.y = (T *)g->y.data;
-    a.ld_y = g->y.ld;
+    a.y = mrc_cuda_into<T>(g->y);
+    if (g->extra.kind || g->extra.window) return MRC_ERR_UNSUPPORTED;
     if (g->n == 0) return MRC_OK;
     if (g->d <= 32) return mrc_cuda_attend<T, 32, 32>(c, a, g->max_length);
     if (g->d <= 64) return mrc_cuda_attend<T, 64, 64>(c, a, g->max_length);
@@ -468,13 +472,13 @@ template <class T>
 static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attention_bwd_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
-    a.dy = (const T *)g->dy.data;
-    a.ld_dy = g->dy.ld;
-    a.dqkv = (T *)g->dqkv.data;
-    a.ld_dqkv = g->dqkv.ld;
+    a.dy = mrc_cuda_from<T>(g->dy);
+    a.dq = mrc_cuda_into<T>(g->dq);
+    a.dk = mrc_cuda_into<T>(g->dk);
+    a.dv = mrc_cuda_into<T>(g->dv);
     a.delta = (float *)g->workspace;
-    a.accumulate = g->dqkv.accumulate;
-    if (g->n == 0 || !g->dqkv.data) return MRC_OK;
+    if (g->extra.kind || g->extra.window) return MRC_ERR_UNSUPPORTED;
+    if (g->n == 0 || (!g->dq.data && !g->dk.data && !g->dv.data)) return MRC_OK;
     if (g->d <= 32) return mrc_cuda_attend_bwd<T, 32, 32>(c, a, g->max_length);
     if (g->d <= 64) return mrc_cuda_attend_bwd<T, 64, 64>(c, a, g->max_length);
     return mrc_cuda_attend_bwd<T, 128, 32>(c, a, g->max_length);

@@ -73,13 +73,39 @@ __device__ __forceinline__ float mrc_cuda_at(mrc_cuda_vector v, size_t i) {
     return ((const float *)v.data)[i];
 }
 
-// erf's form, as in op.gelu.
+// erf's form, as in op.activation.
 __device__ __forceinline__ float mrc_cuda_gelu(float x) {
     return x * (0.5f * (1.0f + erff(x * 0.70710678118654752f)));
 }
 __device__ __forceinline__ float mrc_cuda_gelu_slope(float x) {
     float phi = 0.39894228040143268f * expf(-0.5f * x * x);
     return 0.5f * (1.0f + erff(x * 0.70710678118654752f)) + x * phi;
+}
+
+// An activation (mrc_act) and its slope.
+__device__ __forceinline__ float mrc_cuda_act(int act, float x) {
+    if (act == MRC_ACT_GELU) return mrc_cuda_gelu(x);
+    if (act == MRC_ACT_GELU_TANH) {
+        return 0.5f * x * (1 + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    }
+    if (act == MRC_ACT_RELU) return x < 0 ? 0 : x;
+    if (act == MRC_ACT_TANH) return tanhf(x);
+    return act == MRC_ACT_SILU ? x / (1 + expf(-x)) : x;
+}
+__device__ __forceinline__ float mrc_cuda_act_slope(int act, float x) {
+    if (act == MRC_ACT_GELU) return mrc_cuda_gelu_slope(x);
+    if (act == MRC_ACT_GELU_TANH) {
+        const float t = tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x));
+        const float inner = 0.79788456080286536f * (1 + 3 * 0.044715f * x * x);
+        return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * inner;
+    }
+    if (act == MRC_ACT_RELU) return x > 0 ? 1 : 0;
+    if (act == MRC_ACT_TANH) {
+        const float t = tanhf(x);
+        return 1 - t * t;
+    }
+    const float t = 1 / (1 + expf(-x));
+    return act == MRC_ACT_SILU ? t * (1 + x * (1 - t)) : 1;
 }
 
 //==============================================================================

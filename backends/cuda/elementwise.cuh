@@ -1,4 +1,4 @@
-// elementwise.cuh - everything that reads its operands once: GELU, LayerNorm, dropout, embedding,
+// elementwise.cuh - everything that reads its operands once: activations, LayerNorm, dropout, embedding,
 // cross-entropy, sums over rows
 //
 // T is what activations are stored as; sums, statistics and weights' gradients are f32.
@@ -23,47 +23,115 @@ template <class T> static mrc_cuda_matrix<T> mrc_cuda_into(mrc_out m) {
 }
 
 //==============================================================================
-// GELU
+// Activations
 //==============================================================================
-template <class T> __global__ void mrc_cuda_gelu_fwd(size_t n, const T *x, T *y) {
+template <class T>
+__global__ void mrc_cuda_activation_fwd(size_t n, int act, const T *x, T *y) {
     const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
-    if (i < n) mrc_cuda_put(y + i, mrc_cuda_gelu(mrc_cuda_get(x + i)));
+    if (i < n) mrc_cuda_put(y + i, mrc_cuda_act(act, mrc_cuda_get(x + i)));
 }
 template <class T>
-__global__ void mrc_cuda_gelu_bwd(size_t n, const T *x, const T *dy, T *dx, int accumulate) {
+__global__ void mrc_cuda_activation_bwd(size_t n, int act, const T *x, const T *dy, T *dx,
+                                        int accumulate) {
     const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
     if (i >= n) return;
-    mrc_cuda_give(dx + i, mrc_cuda_get(dy + i) * mrc_cuda_gelu_slope(mrc_cuda_get(x + i)),
+    mrc_cuda_give(dx + i, mrc_cuda_get(dy + i) * mrc_cuda_act_slope(act, mrc_cuda_get(x + i)),
                   accumulate);
 }
 // dz over z.
 template <class T>
-__global__ void mrc_cuda_gelu_dz(size_t rows, size_t cols, mrc_cuda_matrix<T> z,
-                                 mrc_cuda_matrix<const T> dy) {
+__global__ void mrc_cuda_act_dz(size_t rows, size_t cols, int act, mrc_cuda_matrix<T> z,
+                                mrc_cuda_matrix<const T> dy) {
     const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
     if (i >= rows * cols) return;
     T *to = z.at(i / cols, i % cols);
     mrc_cuda_put(to, mrc_cuda_get(dy.at(i / cols, i % cols))
-                     * mrc_cuda_gelu_slope(mrc_cuda_get(to)));
+                     * mrc_cuda_act_slope(act, mrc_cuda_get(to)));
 }
 
 template <class T>
-static mrc_status mrc_cuda_gelu_fwd_run(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+static mrc_status mrc_cuda_activation_fwd_run(mrc_backend *be, const mrc_activation_fwd_args *a) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     if (a->n == 0) return MRC_OK;
-    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_gelu_fwd<T>),
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_activation_fwd<T>),
                                         mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
-                                        c->stream, a->n, (const T *)a->x.data, (T *)a->y.data));
+                                        c->stream, a->n, (int)a->act, (const T *)a->x.data,
+                                        (T *)a->y.data));
 }
 template <class T>
-static mrc_status mrc_cuda_gelu_bwd_run(mrc_backend *be, const mrc_gelu_bwd_args *a) {
+static mrc_status mrc_cuda_activation_bwd_run(mrc_backend *be, const mrc_activation_bwd_args *a) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     if (a->n == 0 || !a->dx.data) return MRC_OK;
-    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_gelu_bwd<T>),
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_activation_bwd<T>),
                                         mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
-                                        c->stream, a->n, (const T *)a->x.data,
+                                        c->stream, a->n, (int)a->act, (const T *)a->x.data,
                                         (const T *)a->dy.data, (T *)a->dx.data,
                                         a->dx.accumulate));
+}
+
+//==============================================================================
+// fill, axpby, fold: plain arrays
+//==============================================================================
+template <class T> __global__ void mrc_cuda_fill_array(size_t n, float value, T *y) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i < n) mrc_cuda_put(y + i, value);
+}
+template <class T>
+static mrc_status mrc_cuda_fill_run(mrc_backend *be, const mrc_fill_args *a) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    if (a->n == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_fill_array<T>),
+                                        mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
+                                        c->stream, a->n, (float)a->value, (T *)a->y.data));
+}
+
+template <class T, class Y>
+__global__ void mrc_cuda_axpby_array(size_t n, float alpha, const float *scale,
+                                     const int32_t *skip, const T *x, float beta, Y *y) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i >= n || (skip && *skip)) return;
+    if (scale) alpha *= *scale;
+    float v = beta != 0 ? beta * mrc_cuda_get(y + i) : 0;
+    if (alpha != 0) v += alpha * mrc_cuda_get(x + i);
+    mrc_cuda_put(y + i, v);
+}
+template <class T, class Y>
+static mrc_status mrc_cuda_axpby_into(mrc_cuda *c, const mrc_axpby_args *a) {
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_axpby_array<T, Y>),
+                                        mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
+                                        c->stream, a->n, (float)a->alpha,
+                                        (const float *)a->scale.data,
+                                        (const int32_t *)a->skip.data, (const T *)a->x.data,
+                                        (float)a->beta, (Y *)a->y.data));
+}
+template <class T>
+static mrc_status mrc_cuda_axpby_run(mrc_backend *be, const mrc_axpby_args *a) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    if (a->n == 0) return MRC_OK;
+    if (a->x.dtype == a->y.dtype) return mrc_cuda_axpby_into<T, T>(c, a);
+    if (a->y.dtype == MRC_DTYPE_F16) return mrc_cuda_axpby_into<T, __half>(c, a);
+    if (a->y.dtype == MRC_DTYPE_BF16) return mrc_cuda_axpby_into<T, __nv_bfloat16>(c, a);
+    return MRC_ERR_UNSUPPORTED;
+}
+
+// A thread has an element: its parts are added in their order.
+__global__ static void mrc_cuda_fold_parts(size_t n, size_t n_parts, size_t ld,
+                                           const float *parts, float *y, int accumulate) {
+    const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
+    if (i >= n) return;
+    size_t k = !accumulate && n_parts;
+    float sum = accumulate ? y[i] : n_parts ? parts[i] : 0;
+    for (; k < n_parts; k++) sum = sum + parts[k * ld + i];
+    y[i] = sum;
+}
+static mrc_status mrc_cuda_fold_run(mrc_backend *be, const mrc_fold_args *a) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    if (a->n == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_fold_parts,
+                                        mrc_cuda_blocks(a->n, MRC_CUDA_BLOCK), MRC_CUDA_BLOCK, 0,
+                                        c->stream, a->n, a->n_parts, a->parts.ld,
+                                        (const float *)a->parts.data, (float *)a->y.data,
+                                        a->y.accumulate));
 }
 
 //==============================================================================
@@ -356,7 +424,7 @@ template <class T> struct mrc_cuda_drop {
     int n_sequences, h;
     mrc_cuda_mask mask;
     const int32_t *cu, *index;
-    mrc_cuda_matrix<const T> from;
+    mrc_cuda_matrix<const T> from, residual;    // residual.data NULL: 0
     mrc_cuda_matrix<T> to;
 };
 template <class T> __global__ void mrc_cuda_dropout(mrc_cuda_drop<T> a) {
@@ -367,22 +435,40 @@ template <class T> __global__ void mrc_cuda_dropout(mrc_cuda_drop<T> a) {
     mrc_cuda_kept(a.mask, 0, (uint32_t)a.index[s], (uint32_t)(row - a.cu[s]), (uint32_t)f / 4,
                   keep);
     for (int k = 0; k < 4 && f + k < a.h; k++) {
-        const float x = mrc_cuda_get(a.from.at((size_t)row, (size_t)(f + k)));
-        mrc_cuda_give(a.to.at((size_t)row, (size_t)(f + k)), keep[k] > 0 ? x * keep[k] : 0,
-                      a.to.accumulate);
+        float x = mrc_cuda_get(a.from.at((size_t)row, (size_t)(f + k)));
+        x = keep[k] > 0 ? x * keep[k] : 0;
+        if (a.residual.data) x += mrc_cuda_get(a.residual.at((size_t)row, (size_t)(f + k)));
+        mrc_cuda_give(a.to.at((size_t)row, (size_t)(f + k)), x, a.to.accumulate);
     }
 }
-template <class T>
-static mrc_status mrc_cuda_dropout_run(mrc_backend *be, const mrc_dropout_args *g) {
+template <class T, class Args>
+static mrc_status mrc_cuda_mask_rows(mrc_backend *be, const Args *g, const mrc_mask &mask,
+                                     mrc_in from, mrc_in residual, mrc_out to) {
     mrc_cuda *c = (mrc_cuda *)be->self;
-    const mrc_cuda_drop<T> a = { (int)g->n_sequences, (int)g->h, mrc_cuda_mask_of(&g->mask),
+    const mrc_cuda_drop<T> a = { (int)g->n_sequences, (int)g->h, mrc_cuda_mask_of(&mask),
                                  (const int32_t *)g->cu_seqlens.data,
                                  (const int32_t *)g->sequence_index.data,
-                                 mrc_cuda_from<T>(g->from), mrc_cuda_into<T>(g->to) };
-    if (g->n == 0 || g->h == 0 || !g->to.data) return MRC_OK;
+                                 mrc_cuda_from<T>(from), mrc_cuda_from<T>(residual),
+                                 mrc_cuda_into<T>(to) };
+    if (g->n == 0 || g->h == 0 || !to.data) return MRC_OK;
     return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_dropout<T>),
                                         dim3((unsigned)g->n, mrc_cuda_blocks(g->h, 4 * 64)), 64, 0,
                                         c->stream, a));
+}
+template <class T>
+static mrc_status mrc_cuda_dropout_run(mrc_backend *be, const mrc_dropout_args *g) {
+    return mrc_cuda_mask_rows<T>(be, g, g->mask, g->from, {}, g->to);
+}
+template <class T>
+static mrc_status mrc_cuda_add_fwd_run(mrc_backend *be, const mrc_add_fwd_args *g) {
+    return mrc_cuda_mask_rows<T>(be, g, g->mask, g->x, g->residual, g->y);
+}
+template <class T>
+static mrc_status mrc_cuda_add_bwd_run(mrc_backend *be, const mrc_add_bwd_args *g) {
+    mrc_mask none = {};
+    none.scale = 1;
+    MRC_CUDA_TRY(mrc_cuda_mask_rows<T>(be, g, g->mask, g->dy, {}, g->dx));
+    return mrc_cuda_mask_rows<T>(be, g, none, g->dy, {}, g->dresidual);
 }
 
 //==============================================================================

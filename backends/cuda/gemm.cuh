@@ -30,14 +30,14 @@ typedef struct mrc_cuda_gemm_args {
     size_t lda, ldb, ldc, ldz;
     float *c, *z, *parts;               // parts (.., m, n): what parts of k gave, or NULL
     mrc_cuda_vector bias;
-    int    gelu, accumulate;
+    int    act, accumulate;
 } mrc_cuda_gemm_args;
 
 __device__ __forceinline__ void mrc_cuda_gemm_finish(const mrc_cuda_gemm_args &g, int row, int col,
                                                      float v) {
     if (g.bias.data) v += mrc_cuda_at(g.bias, (size_t)col);
     if (g.z) g.z[(size_t)row * g.ldz + col] = v;
-    if (g.gelu) v = mrc_cuda_gelu(v);
+    if (g.act) v = mrc_cuda_act(g.act, v);
     mrc_cuda_give(g.c + (size_t)row * g.ldc + col, v, g.accumulate);
 }
 
@@ -201,7 +201,7 @@ static mrc_status mrc_cuda_gemm_f32(mrc_cuda *c, const mrc_cuda_product *p, void
     g.ldz = p->z.ld;
     g.parts = parts > 1 ? (float *)scratch : NULL;
     g.bias = mrc_cuda_vector_of(p->bias);
-    g.gelu = p->act == MRC_ACT_GELU;
+    g.act = p->act;
     g.accumulate = p->c.accumulate;
     const int large = mrc_cuda_gemm_tiles(p, 128) >= MRC_CUDA_GEMM_BLOCKS / 2;
     int error = large ? mrc_cuda_gemm_launch<8>(c, p, g, parts)

@@ -33,7 +33,7 @@ typedef struct tc_args {
     int m, n, k, k_part;                // k_part: what one part sums over
     void *c, *z;                        // z: c before the activation, NULL: not wanted
     size_t ldc, ldz;
-    int c_f32, accumulate, gelu;
+    int c_f32, accumulate, act;
     mrc_cuda_vector bias;
     float *parts;                       // not NULL: (parts, m, n)
 } tc_args;
@@ -201,7 +201,7 @@ template <class T> __device__ void tc_put(const tc_args &g, int row, int col, fl
     if (g.bias.data) v += mrc_cuda_at(g.bias, (size_t)col);
     if (g.z) ((T *)g.z)[(size_t)row * g.ldz + col] = (T)v;
     // Of what z holds, wanted or not: see mrc_drop().
-    if (g.gelu) v = mrc_cuda_gelu((float)(T)v);
+    if (g.act) v = mrc_cuda_act(g.act, (float)(T)v);
     size_t at = (size_t)row * g.ldc + col;
     if (g.c_f32) mrc_cuda_give((float *)g.c + at, v, g.accumulate);
     else mrc_cuda_give((T *)g.c + at, v, g.accumulate);
@@ -404,7 +404,7 @@ static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void 
     g.accumulate = p->c.accumulate;
     g.z = p->z.data;
     g.ldz = p->z.ld;
-    g.gelu = p->act == MRC_ACT_GELU;
+    g.act = p->act;
     g.bias = mrc_cuda_vector_of(p->bias);
     g.parts = parts > 1 ? (float *)scratch : nullptr;
     int e = tc_pick_path(T(), g, c->path, !p->a_transposed, p->b_transposed, tc_is_large(p),

@@ -272,18 +272,23 @@ static void time_attention(mrc_backend *be, mrc_dtype dtype) {
                   be->alloc(be, ROWS * HEADS_OF * sizeof(float)),
                   be->alloc(be, ROWS * 3 * WIDTH * sizeof(float)), NULL };
     const mrc_in cu_in = { MRC_DTYPE_I32, 1, p[0] }, real_in = { MRC_DTYPE_I32, 1, p[1] };
-    const mrc_in index_in = { MRC_DTYPE_I32, 1, p[2] }, qkv = { dtype, 3 * WIDTH, p[3] };
+    const mrc_in index_in = { MRC_DTYPE_I32, 1, p[2] }, q = { dtype, 3 * WIDTH, p[3] };
+    const size_t bytes = WIDTH * mrc_dtype_bytes(dtype);
+    const mrc_in k = { dtype, 3 * WIDTH, (char *)p[3] + bytes };
+    const mrc_in v = { dtype, 3 * WIDTH, (char *)p[3] + 2 * bytes };
     timed t = { .be = be, .dtype = dtype };
     t.fwd = (mrc_attention_fwd_args){
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,
         .scale = 0.125, .mask = { .threshold = 1u << 28, .scale = 1.0 / 0.9375 },
-        .cu_seqlens = cu_in, .real_len = real_in, .sequence_index = index_in, .qkv = qkv,
+        .cu_seqlens = cu_in, .real_len = real_in, .sequence_index = index_in, .q = q, .k = k, .v = v,
         .y = { dtype, WIDTH, p[4], 0 }, .lse = { MRC_DTYPE_F32, ROWS, p[5], 0 } };
     t.bwd = (mrc_attention_bwd_args){
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,
         .scale = 0.125, .mask = t.fwd.mask, .cu_seqlens = cu_in, .real_len = real_in,
-        .sequence_index = index_in, .qkv = qkv, .lse = { MRC_DTYPE_F32, ROWS, p[5] },
-        .dy = { dtype, WIDTH, p[4] }, .dqkv = { dtype, 3 * WIDTH, p[6], 0 } };
+        .sequence_index = index_in, .q = q, .k = k, .v = v, .lse = { MRC_DTYPE_F32, ROWS, p[5] },
+        .dy = { dtype, WIDTH, p[4] }, .dq = { dtype, 3 * WIDTH, p[6], 0 },
+        .dk = { dtype, 3 * WIDTH, (char *)p[6] + bytes, 0 },
+        .dv = { dtype, 3 * WIDTH, (char *)p[6] + 2 * bytes, 0 } };
     p[7] = be->alloc(be, be->kernels[dtype].attention_bwd_workspace(be, &t.bwd));
     t.bwd.workspace = p[7];
     printf("attention %d x %d, %d heads of 64, %s %s: forward %.3f ms, ", SEQUENCES, LENGTH,

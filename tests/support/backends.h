@@ -13,7 +13,7 @@
 // one that is forgotten shows when the naive kernel reads the fake device's memory.
 //==============================================================================
 enum {
-#define MRC_X(name) KERNEL_##name,
+#define MRC_X(name, ...) KERNEL_##name,
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
     N_KERNELS
@@ -30,6 +30,11 @@ typedef struct operand { int kernel; operand_kind kind; size_t at; } operand;
 #define PACKED(k)  IN(k, cu_seqlens), IN(k, sequence_index)
 #define LOSS(k)    IN(k, logits), IN(k, targets), IN(k, cu_seqlens), IN(k, loss_begin),            \
                    IN(k, loss_end), IN(k, denominator)
+#define ATTENTION(fn) PACKED(fn), IN(fn, real_len), IN(fn, q), IN(fn, k), IN(fn, v),               \
+                   IN(fn, extra.index), IN(fn, extra.bias), IN(fn, extra.pos_key),                 \
+                   IN(fn, extra.pos_query)
+#define MAXSIM(k)  IN(k, q), IN(k, document), IN(k, q_cu_seqlens), IN(k, document_cu_seqlens)
+#define SCORES(k)  IN(k, z), IN(k, labels), IN(k, targets), IN(k, denominator)
 #define IDS(k)     IN(k, input_ids), IN(k, position_ids), IN(k, token_type_ids)
 #define GATES(k)   IN(k, cu_seqlens), IN(k, x), IN2(k, weight_ih), IN2(k, weight_hh)
 static const operand operands[] = {
@@ -45,12 +50,32 @@ static const operand operands[] = {
     IN(qkv_fwd, x), IN3(qkv_fwd, weight), IN3(qkv_fwd, bias), OUT(qkv_fwd, y),
     IN(qkv_bwd, x), IN3(qkv_bwd, weight), IN(qkv_bwd, dy), OUT(qkv_bwd, dx),
     OUT3(qkv_bwd, dweight), OUT3(qkv_bwd, dbias),
-    PACKED(attention_fwd), IN(attention_fwd, real_len), IN(attention_fwd, qkv),
-    OUT(attention_fwd, y), OUT(attention_fwd, lse),
-    PACKED(attention_bwd), IN(attention_bwd, real_len), IN(attention_bwd, qkv),
-    IN(attention_bwd, lse), IN(attention_bwd, dy), OUT(attention_bwd, dqkv),
-    IN(gelu_fwd, x), OUT(gelu_fwd, y),
-    IN(gelu_bwd, x), IN(gelu_bwd, dy), OUT(gelu_bwd, dx),
+    ATTENTION(attention_fwd), OUT(attention_fwd, y), OUT(attention_fwd, lse),
+    ATTENTION(attention_bwd), IN(attention_bwd, lse), IN(attention_bwd, dy),
+    OUT(attention_bwd, dq), OUT(attention_bwd, dk), OUT(attention_bwd, dv),
+    OUT(attention_bwd, dbias), OUT(attention_bwd, dpos_key), OUT(attention_bwd, dpos_query),
+    IN(activation_fwd, x), OUT(activation_fwd, y),
+    IN(activation_bwd, x), IN(activation_bwd, dy), OUT(activation_bwd, dx),
+    IN(glu_fwd, z), OUT(glu_fwd, y), IN(glu_bwd, z), IN(glu_bwd, dy), OUT(glu_bwd, dz),
+    IN(rope_fwd, cu_seqlens), IN(rope_fwd, from), OUT(rope_fwd, to),
+    IN(rope_bwd, cu_seqlens), IN(rope_bwd, from), OUT(rope_bwd, to),
+    PACKED(add_fwd), IN(add_fwd, x), IN(add_fwd, residual), OUT(add_fwd, y),
+    PACKED(add_bwd), IN(add_bwd, dy), OUT(add_bwd, dx), OUT(add_bwd, dresidual),
+    IN(pool_fwd, cu_seqlens), IN(pool_fwd, real_len), IN(pool_fwd, x), OUT(pool_fwd, y),
+    OUT(pool_fwd, argmax),
+    IN(pool_bwd, cu_seqlens), IN(pool_bwd, real_len), IN(pool_bwd, argmax), IN(pool_bwd, dy),
+    OUT(pool_bwd, dx),
+    IN(normalize_fwd, x), OUT(normalize_fwd, y), OUT(normalize_fwd, inverse),
+    IN(normalize_bwd, y), IN(normalize_bwd, inverse), IN(normalize_bwd, dy),
+    OUT(normalize_bwd, dx),
+    MAXSIM(maxsim_fwd), IN(maxsim_fwd, keep), OUT(maxsim_fwd, y), OUT(maxsim_fwd, argmax),
+    MAXSIM(maxsim_bwd), IN(maxsim_bwd, argmax), IN(maxsim_bwd, dy), OUT(maxsim_bwd, dq),
+    OUT(maxsim_bwd, ddocument),
+    SCORES(score_loss_fwd), OUT(score_loss_fwd, loss), OUT(score_loss_fwd, lse),
+    SCORES(score_loss_bwd), IN(score_loss_bwd, lse), IN(score_loss_bwd, dloss),
+    OUT(score_loss_bwd, dz),
+    OUT(fill, y), IN(axpby, scale), IN(axpby, skip), IN(axpby, x), OUT(axpby, y),
+    IN(fold, parts), OUT(fold, y),
     IN(layer_norm_fwd, x), IN(layer_norm_fwd, weight), IN(layer_norm_fwd, bias),
     OUT(layer_norm_fwd, y), OUT(layer_norm_fwd, mean), OUT(layer_norm_fwd, rstd),
     IN(layer_norm_bwd, x), IN(layer_norm_bwd, weight), IN(layer_norm_bwd, mean),
@@ -94,7 +119,7 @@ static const operand operands[] = {
     IN(sgd, clip), IN(sgd, state), { KERNEL_sgd, TENSORS, offsetof(mrc_sgd_args, tensors) },
     IN(ema, state), { KERNEL_ema, TENSORS, offsetof(mrc_ema_args, tensors) },
     { KERNEL_perturb, TENSORS, offsetof(mrc_perturb_args, tensors) },
-#define MRC_X(name) { KERNEL_##name, WORKSPACE, offsetof(mrc_##name##_args, workspace) },
+#define MRC_X(name, ...) { KERNEL_##name, WORKSPACE, offsetof(mrc_##name##_args, workspace) },
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 };
@@ -305,7 +330,7 @@ static void fake_after(mrc_backend *be, int kernel, const void *args) {
     (void)be; (void)kernel; (void)args;
 }
 
-#define MRC_X(name) RELAY(fake, name)
+#define MRC_X(name, ...) RELAY(fake, name)
 MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 
@@ -316,7 +341,7 @@ TEST_HELPER mrc_backend *fake_new(fake_state *f) {
     f->base = (mrc_backend){ .size = sizeof(mrc_backend), .api = MRC_BACKEND_API, .name = "fake",
                              .isa = "c", .self = f, .alloc = fake_alloc, .free = fake_free,
                              .upload = fake_upload, .download = fake_download };
-#define MRC_X(name) RELAY_FILL(fake, name, &f->base, f->naive)
+#define MRC_X(name, ...) RELAY_FILL(fake, name, &f->base, f->naive)
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
     return &f->base;
@@ -387,7 +412,7 @@ static void *guard_alloc(mrc_backend *be, size_t bytes) {
 }
 static void guard_free(mrc_backend *be, void *ptr) { guard_inner(be)->free(guard_inner(be), ptr); }
 
-#define MRC_X(name) RELAY(guard, name)
+#define MRC_X(name, ...) RELAY(guard, name)
 MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
 
@@ -398,7 +423,7 @@ TEST_HELPER mrc_backend *guard_new(guard_state *g, mrc_backend *inner) {
                              .isa = inner->isa, .is_host = 1, .self = g, .alloc = guard_alloc,
                              .free = guard_free, .upload = inner->upload,
                              .download = inner->download };
-#define MRC_X(name) RELAY_FILL(guard, name, &g->base, inner)
+#define MRC_X(name, ...) RELAY_FILL(guard, name, &g->base, inner)
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X
     return &g->base;

@@ -124,7 +124,7 @@ static mrc_status half_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a)
                  && a->dbias.dtype == MRC_DTYPE_F32);
     return MRC_OK;
 }
-static mrc_status half_gelu(mrc_backend *be, const mrc_gelu_fwd_args *a) {
+static mrc_status half_gelu(mrc_backend *be, const mrc_activation_fwd_args *a) {
     half_see(be, a->x.dtype == MRC_DTYPE_BF16);
     return MRC_OK;
 }
@@ -159,7 +159,7 @@ static void test_mixed_precision(mrc_backend *be) {
     be->derived = &h;
     const mrc_kernels kept = be->kernels[MRC_DTYPE_BF16];
     be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){
-        .linear_fwd = half_linear_fwd, .linear_bwd = half_linear_bwd, .gelu_fwd = half_gelu,
+        .linear_fwd = half_linear_fwd, .linear_bwd = half_linear_bwd, .activation_fwd = half_gelu,
         .layer_norm_fwd = half_layer_norm_fwd, .layer_norm_bwd = half_layer_norm_bwd,
         .dropout_fwd = half_dropout, .dropout_bwd = half_dropout,
         .cross_entropy_fwd = half_cross_entropy_fwd, .cross_entropy_bwd = half_cross_entropy_bwd };
@@ -269,21 +269,21 @@ static void test_missing_kernel(void) {
     double dy[6] = {0};
     mrc_ctx *ctx;
     mrc_backend *be = fake_new(&fake);
-    be->kernels[MRC_DTYPE_F32].gelu_fwd = NULL;
-    be->kernels[MRC_DTYPE_F64].gelu_bwd = NULL;
+    be->kernels[MRC_DTYPE_F32].activation_fwd = NULL;
+    be->kernels[MRC_DTYPE_F64].activation_bwd = NULL;
     CHECK(mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK, "context");
-    CHECK(!mrc_gelu(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0)), "gelu without a kernel");
+    CHECK(!mrc_activation(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0), MRC_ACT_GELU), "gelu without a kernel");
     CHECK(mrc_ctx_status(ctx) == MRC_ERR_UNSUPPORTED, "%s", mrc_ctx_message(ctx));
-    CHECK(!strcmp(mrc_ctx_message(ctx), "backend fake has no gelu_fwd for f32"), "%s",
+    CHECK(!strcmp(mrc_ctx_message(ctx), "backend fake has no activation_fwd for f32"), "%s",
           mrc_ctx_message(ctx));
     mrc_ctx_clear_error(ctx);
-    mrc_tensor *y = mrc_gelu(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F64, 2, shape, 1));
+    mrc_tensor *y = mrc_activation(ctx, mrc_tensor_new(ctx, MRC_DTYPE_F64, 2, shape, 1), MRC_ACT_GELU);
     CHECK(y && test_backward(ctx, y, dy) == MRC_ERR_UNSUPPORTED, "%s", mrc_ctx_message(ctx));
-    CHECK(!strcmp(mrc_ctx_message(ctx), "backend fake has no gelu_bwd for f64"), "%s",
+    CHECK(!strcmp(mrc_ctx_message(ctx), "backend fake has no activation_bwd for f64"), "%s",
           mrc_ctx_message(ctx));
     mrc_ctx_clear_error(ctx);
     memset(&be->kernels[MRC_DTYPE_BF16], 0, sizeof be->kernels[MRC_DTYPE_BF16]);
-    CHECK(!mrc_gelu(ctx, mrc_tensor_new(ctx, MRC_DTYPE_BF16, 2, shape, 0)), "bf16 has no kernels");
+    CHECK(!mrc_activation(ctx, mrc_tensor_new(ctx, MRC_DTYPE_BF16, 2, shape, 0), MRC_ACT_GELU), "bf16 has no kernels");
     CHECK(mrc_ctx_status(ctx) == MRC_ERR_UNSUPPORTED, "%s", mrc_ctx_message(ctx));
     mrc_ctx_free(ctx);
     mrc_backend_free(fake.naive);

@@ -216,14 +216,14 @@ static void gelu_sizes(const setting *c, ptrdiff_t *sizes) {
 }
 static void gelu_run(call *x) {
     const setting *c = x->c;
-    mrc_gelu_fwd_args f = { .n = c->n * c->in };
-    mrc_gelu_bwd_args b = { .n = c->n * c->in };
+    mrc_activation_fwd_args f = { .n = c->n * c->in, .act = MRC_ACT_GELU };
+    mrc_activation_bwd_args b = { .n = c->n * c->in, .act = MRC_ACT_GELU };
     b.x = f.x = in(x, 0);
     f.y = out(x, 0, 0);
     b.dy = in(x, 0);
     b.dx = out(x, 0, c->accumulate);
-    RUN(x, gelu_fwd, &f);
-    RUN(x, gelu_bwd, &b);
+    RUN(x, activation_fwd, &f);
+    RUN(x, activation_bwd, &b);
 }
 
 static void norm_sizes(const setting *c, ptrdiff_t *sizes) {
@@ -350,12 +350,17 @@ static void attention_run(call *x) {
                                  .heads = c->heads, .d = c->in, .mask = mask_of(c),
                                  .scale = f.scale, .cu_seqlens = ids(t.cu),
                                  .real_len = ids(t.real), .sequence_index = ids(t.index) };
-    b.qkv = f.qkv = in(x, 3 * w + 1);
+    b.q = f.q = in(x, 3 * w + 1);
+    b.k = f.k = (mrc_in){ f.q.dtype, f.q.ld, (const char *)f.q.data + w * mrc_dtype_bytes(x->dtype) };
+    b.v = f.v = (mrc_in){ f.q.dtype, f.q.ld, (const char *)f.k.data + w * mrc_dtype_bytes(x->dtype) };
     f.y = out(x, w, 0);
     f.lse = out(x, c->n, 0);
     b.lse = (mrc_in){ x->dtype, c->n, f.lse.data };
     b.dy = in(x, w + 2);
-    b.dqkv = out(x, 3 * w, c->accumulate);
+    b.dq = out(x, 3 * w, c->accumulate);
+    b.dk = b.dv = b.dq;
+    b.dk.data = (char *)b.dq.data + w * mrc_dtype_bytes(x->dtype);
+    b.dv.data = (char *)b.dk.data + w * mrc_dtype_bytes(x->dtype);
     if (!c->wanted) f.lse.data = NULL;
     RUN(x, attention_fwd, &f);
     if (c->wanted) RUN(x, attention_bwd, &b);
@@ -623,11 +628,11 @@ static void test_math(const fleet *f) {
         mrc_backend *be = f->list[i];
         float y[N], dx[N], dy[N], nan_in[3] = { 1, NAN, 2 }, nan_out[3];
         for (int k = 0; k < N; k++) dy[k] = 1;
-        mrc_gelu_fwd_args g = { .n = N, .x = { MRC_DTYPE_F32, 0, x }, .y = { .data = y } };
-        mrc_gelu_bwd_args d = { .n = N, .x = g.x, .dy = { MRC_DTYPE_F32, 0, dy },
+        mrc_activation_fwd_args g = { .n = N, .act = MRC_ACT_GELU, .x = { MRC_DTYPE_F32, 0, x }, .y = { .data = y } };
+        mrc_activation_bwd_args d = { .n = N, .act = MRC_ACT_GELU, .x = g.x, .dy = { MRC_DTYPE_F32, 0, dy },
                                 .dx = { .data = dx } };
-        be->kernels[MRC_DTYPE_F32].gelu_fwd(be, &g);
-        be->kernels[MRC_DTYPE_F32].gelu_bwd(be, &d);
+        be->kernels[MRC_DTYPE_F32].activation_fwd(be, &g);
+        be->kernels[MRC_DTYPE_F32].activation_bwd(be, &d);
         for (int k = 0; k < N; k++) {
             double want = mrc__gelu((double)x[k]), slope = mrc__gelu_slope((double)x[k]);
             CHECK(fabs((double)y[k] - want) <= 3e-7 * fabs(want) + 1e-8, "gelu(%g) is %g, not %g",
@@ -635,9 +640,9 @@ static void test_math(const fleet *f) {
             CHECK(fabs((double)dx[k] - slope) <= 4e-7, "gelu'(%g) is %g, not %g", (double)x[k],
                   (double)dx[k], slope);
         }
-        g = (mrc_gelu_fwd_args){ .n = 3, .x = { MRC_DTYPE_F32, 0, nan_in },
+        g = (mrc_activation_fwd_args){ .n = 3, .act = MRC_ACT_GELU, .x = { MRC_DTYPE_F32, 0, nan_in },
                                  .y = { .data = nan_out } };
-        be->kernels[MRC_DTYPE_F32].gelu_fwd(be, &g);
+        be->kernels[MRC_DTYPE_F32].activation_fwd(be, &g);
         CHECK(isnan(nan_out[1]) && !isnan(nan_out[0]) && !isnan(nan_out[2]), "NaN stays, alone");
     }
 }
@@ -654,10 +659,10 @@ static void test_gelu_remake(const fleet *f) {
                                   .x = { MRC_DTYPE_F32, K, x }, .weight = { MRC_DTYPE_F32, K, w },
                                   .bias = { MRC_DTYPE_F32, 0, b }, .y = { MRC_DTYPE_F32, O, y, 0 },
                                   .z = { MRC_DTYPE_F32, O, z, 0 } };
-        mrc_gelu_fwd_args g = { .n = M * O, .x = { MRC_DTYPE_F32, 0, z },
+        mrc_activation_fwd_args g = { .n = M * O, .act = MRC_ACT_GELU, .x = { MRC_DTYPE_F32, 0, z },
                                 .y = { MRC_DTYPE_F32, 0, again, 0 } };
         be->kernels[MRC_DTYPE_F32].linear_fwd(be, &a);
-        be->kernels[MRC_DTYPE_F32].gelu_fwd(be, &g);
+        be->kernels[MRC_DTYPE_F32].activation_fwd(be, &g);
         CHECK(!memcmp(y, again, sizeof y), "%s: gelu of z is not y to the bit", be->isa);
     }
 }

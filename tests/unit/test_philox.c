@@ -186,7 +186,8 @@ static mrc_tensor *drop_segment(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
     case DROPOUT:   return mrc_dropout(ctx, in[0], call->p, mrc_site("d"), &call->batch);
     case ADD_NORM:  return mrc_add_norm(ctx, in[0], in[1], in[2], in[3], 1e-5, call->p,
                                         mrc_site("n"), &call->batch);
-    case ATTENTION: return mrc_attention(ctx, in[0], HEADS, call->p, mrc_site("a"), &call->batch);
+    case ATTENTION: return mrc_attention(ctx, in[0], in[0], in[0], HEADS, call->p,
+                                          mrc_site("a"), &call->batch);
     case N_DROPPERS: break;
     }
     return NULL;
