@@ -1569,7 +1569,7 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 // The families of encoders, Hugging Face's model_type.
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
-    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1591,6 +1591,7 @@ typedef struct mrc_model_config {
     // What only some families have.
     size_t         embedding_size;  // width of the tables; 0: hidden_size
     double         embedding_dropout, mlp_dropout, classifier_dropout;
+    size_t         num_hidden_groups, inner_group_num;  // layers that share weights; 0: none do
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
     size_t         num_head_layers, head_hidden_size;   // of any head but the linear one
@@ -18369,6 +18370,7 @@ typedef struct mrc__family {
     const char *query, *key, *value, *out, *out_norm;
     const char *up, *down, *down_norm;
     const char *pooler;                     // carried for a head of ours, and not used
+    int         projects;                   // projection is there though the widths are equal
     int         counts_from_pad;            // positions: pad + 1 for the first token that is no pad
     mrc__drop   drop_tables, drop_weights, drop_out, drop_down, drop_head;
     mrc_model_config defaults;
@@ -18429,6 +18431,21 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .attention_probs_dropout_prob = 0.1, .classifier_dropout = 0.1,
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_GELU } },
+    [MRC_MODEL_ALBERT] = { .word = "albert", .architecture = "AlbertForQuestionAnswering",
+        .prefix = "albert.", MRC__BERT_TABLES, MRC__BERT_TYPES, .projects = 1,
+        .projection = "encoder.embedding_hidden_mapping_in",
+        .layer = "encoder.albert_layer_groups.#.albert_layers.#.", .query = "attention.query",
+        .key = "attention.key", .value = "attention.value", .out = "attention.dense",
+        .out_norm = "attention.LayerNorm", .up = "ffn", .down = "ffn_output",
+        .down_norm = "full_layer_layer_norm", .pooler = "pooler",
+        .drop_tables = MRC__DROP_HIDDEN, .drop_weights = MRC__DROP_ATTENTION,
+        .drop_out = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 30000, .embedding_size = 128, .hidden_size = 4096,
+                      .num_hidden_layers = 12, .num_hidden_groups = 1, .inner_group_num = 1,
+                      .num_attention_heads = 64, .intermediate_size = 16384,
+                      .max_position_embeddings = 512, .type_vocab_size = 2,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU_TANH } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -18483,9 +18500,12 @@ static const mrc__key mrc__keys[] = {
       MRC__IN(DISTILBERT) },
     { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
     { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
-    { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16, MRC__IN(ELECTRA) },
+    { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16,
+      MRC__IN(ELECTRA) | MRC__IN(ALBERT) },
     { "hidden_size", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, UINT32_MAX },
     { "num_hidden_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, UINT32_MAX },
+    { "num_hidden_groups", MRC__KEY_SIZE, MRC__AT(num_hidden_groups), 1, 1000, MRC__IN(ALBERT) },
+    { "inner_group_num", MRC__KEY_SIZE, MRC__AT(inner_group_num), 1, 64, MRC__IN(ALBERT) },
     { "num_attention_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12,
       UINT32_MAX },
     { "intermediate_size", MRC__KEY_SIZE, MRC__AT(intermediate_size), 1, 1 << 20, UINT32_MAX },
@@ -18719,6 +18739,11 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
         || (!c->type_vocab_size && mrc__family_of(c)->types)
         || c->pad_token_id < 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
+    }
+    if (c->num_hidden_groups > c->num_hidden_layers) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: num_hidden_groups %zu is above "
+                         "num_hidden_layers %zu", path, c->num_hidden_groups,
+                         c->num_hidden_layers);
     }
     if (c->hidden_size % c->num_attention_heads) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
@@ -18958,16 +18983,26 @@ static const char *mrc__prefix(const mrc_model_config *c) {
     return c->head != MRC_HEAD_LINEAR ? "transformer." : mrc__family_of(c)->prefix;
 }
 
-// The layers that have weights of their own.
-static size_t mrc__layer_count(const mrc_model_config *c) { return c->num_hidden_layers; }
+// How many layers have weights of their own: ALBERT's groups of inner layers, or all.
+static size_t mrc__group_size(const mrc_model_config *c) {
+    return c->inner_group_num ? c->inner_group_num : 1;
+}
+static size_t mrc__group_count(const mrc_model_config *c) {
+    return c->num_hidden_groups ? c->num_hidden_groups : c->num_hidden_layers;
+}
+static size_t mrc__layer_count(const mrc_model_config *c) {
+    return mrc__group_count(c) * mrc__group_size(c);
+}
 
 static void mrc__make_layer(mrc__builder *b, size_t l) {
     const mrc_model_config *c = &b->m->config;
     const mrc__family *f = mrc__family_of(c);
     mrc__layer_weights *w = &b->m->weights->layers[l];
     const size_t h = c->hidden_size, at = strlen(b->prefix);
-    mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, l, 0);
-    b->depth = l + 1;
+    const size_t group = l / mrc__group_size(c);
+    mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, group,
+                    l % mrc__group_size(c));
+    b->depth = group + 1;
     w->query = mrc__make_linear(b, h, h, f->query);
     w->key = mrc__make_linear(b, h, h, f->key);
     w->value = mrc__make_linear(b, h, h, f->value);
@@ -19071,7 +19106,7 @@ static void mrc__make_tables(mrc__builder *b, int packed) {
     w->norm = mrc__make_norm(b, e, f->norm);
     b->copies = copies;
     b->packed = packed;
-    if (f->projection && e != c->hidden_size) {
+    if (f->projection && (e != c->hidden_size || f->projects)) {
         w->projection = mrc__make_linear(b, c->hidden_size, e, f->projection);
     }
 }
@@ -19085,7 +19120,7 @@ static mrc_status mrc__make_all(mrc__builder *b) {
     mrc__make_tables(b, packed);
     for (size_t l = 0; l < layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
     b->copies = b->packed = 0;
-    b->depth = b->m->max_depth = layers + 1;
+    b->depth = b->m->max_depth = mrc__group_count(c) + 1;
     if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
     b->copies = mrc__is_half(b->m->dtype);
     b->prefix[0] = 0;
@@ -19231,9 +19266,13 @@ static uint32_t mrc__layer_site(size_t layer, const char *module) {
     return mrc_site(name);
 }
 
-// The weights that a layer reads.
+// The weights that layer `layer` reads, inner layers counted one by one.  ALBERT divides the layers
+// among its groups by a division of doubles, which integers do not give.
 static const mrc__layer_weights *mrc__layer_of(const mrc_model *m, size_t layer) {
-    return &m->weights->layers[layer];
+    const mrc_model_config *c = &m->config;
+    const size_t size = mrc__group_size(c), l = layer / size, groups = mrc__group_count(c);
+    const size_t group = (size_t)((double)l / ((double)c->num_hidden_layers / (double)groups));
+    return &m->weights->layers[(group < groups ? group : groups - 1) * size + layer % size];
 }
 
 static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
@@ -19340,7 +19379,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
     }
     const mrc_model_config *c = &m->config;
     mrc_tensor *x = mrc__embed(ctx, m, batch, config->dropout);
-    for (size_t l = 0; x && l < c->num_hidden_layers; l++) {
+    for (size_t l = 0; x && l < c->num_hidden_layers * mrc__group_size(c); l++) {
         mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
         mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
         if (!run) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
@@ -19739,10 +19778,10 @@ static mrc_status mrc__weights_left_over(mrc_ctx *ctx, const mrc_model *m,
     size_t bytes = strlen(module), number[2];
     if (!strncmp(name, f->prefix, strlen(f->prefix))
         && mrc__layer_match(inner, mrc__family_of(c)->layer, number)
-        && number[0] >= c->num_hidden_layers) {
+        && (number[0] >= mrc__group_count(c) || number[1] >= mrc__group_size(c))) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
-                         "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
-                         c->num_hidden_layers);
+                         "(found %.100s, expected %s %zu)", f->path, name, c->num_hidden_groups
+                         ? "num_hidden_groups" : "num_hidden_layers", mrc__group_count(c));
     }
     if (f->own_head && bytes && !strncmp(name, module, bytes) && name[bytes] == '.') {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more of a head than config.json says (found "

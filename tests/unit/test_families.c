@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 static const char *const families[] = {
-    "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert",
+    "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert", "albert", "albert_groups",
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
