@@ -70,9 +70,11 @@
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.activation  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
-//     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_attention
+//     >>op.dropout  >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm
+//     >>op.gru  >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim
+//     >>op.custom  >>op.table
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops
+//     >>impl.cpu_relative  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
@@ -721,10 +723,10 @@ typedef struct mrc_perturb_args {
     X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
     X(activation_fwd,    ALL,   ALL,       FREE)                                            \
     X(activation_bwd,    ALL,   ALL,       FREE)                                            \
-    X(glu_fwd,           NONE,  NONE,      FREE)                                            \
-    X(glu_bwd,           NONE,  NONE,      FREE)                                            \
-    X(rope_fwd,          NONE,  NONE,      FREE)                                            \
-    X(rope_bwd,          NONE,  NONE,      FREE)                                            \
+    X(glu_fwd,           ALL,   NONE,      FREE)                                            \
+    X(glu_bwd,           ALL,   NONE,      FREE)                                            \
+    X(rope_fwd,          ALL,   NONE,      FREE)                                            \
+    X(rope_bwd,          ALL,   NONE,      FREE)                                            \
     X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
     X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
     X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
@@ -1207,6 +1209,26 @@ MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight
 // -> (N, H); weights are dropped with probability p.
 MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
                                  size_t heads, double p, uint32_t site, const mrc_batch *batch);
+// The same with a window, another scale, or what depends on the distance of query and key (see
+// mrc_attention_extra).  Zero-initialised: as mrc_attention().
+typedef struct mrc_attention_desc {
+    double              scale;      // of the scores; 0: 1 / sqrt(d)
+    size_t              window;     // 0: all keys; else those at most so many rows away
+    mrc_attention_kind  kind;
+    mrc_tensor         *index;      // (2 M - 1) i32, M at least the batch's max_length, by i - j +
+                                    // M - 1: a row of the tables.  Each is below their rows
+    mrc_tensor         *bias;       // (R, A), f32 or f64
+    mrc_tensor         *pos_key, *pos_query;    // (R, A D); NULL: without that term, not of both
+} mrc_attention_desc;
+MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                      size_t heads, double p, uint32_t site,
+                                      const mrc_attention_desc *desc, const mrc_batch *batch);
+// act(z[:, :W]) * z[:, W:], z (N, 2 W) -> (N, W): the middle of a gated feed-forward map.
+MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act);
+// Rotary positions: of x (N, heads d) the first `rotated` heads are turned by their row's place in
+// its sequence, the others are copied; d is even.
+MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
+                            const mrc_batch *batch);
 // residual + dropout(x): the end of each half of a pre-norm layer.
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch);
@@ -7096,8 +7118,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5)                  \
     OP(LINEAR,        linear,        1 << 0 | 1 << 1)                           \
     OP(QKV,           qkv,           1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(ATTENTION,     attention,     0x3f)                                      \
+    OP(ATTENTION,     attention,     0x1ff)                                     \
     OP(ACTIVATION,    activation,    1 << 0)                                    \
+    OP(GLU,           glu,           1 << 0)                                    \
+    OP(ROPE,          rope,          1 << 1)                                    \
     OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1)                           \
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
     OP(ADD,           add,           1 << 2 | 1 << 3)                           \
@@ -7131,7 +7155,15 @@ struct mrc_node {
         struct { double eps; } layer_norm;
         struct { mrc_mask mask; } dropout, add;
         struct { mrc_mask mask; double eps; } add_norm;
-        struct { mrc_mask mask; size_t heads, max_length; } attention;
+        struct {
+            mrc_mask mask;
+            mrc_attention_kind kind;
+            double   scale;
+            size_t   heads, max_length, window;
+            int      pos_key, pos_query;            // the tables' inputs; 0: none
+        } attention;
+        struct { mrc_act act; } glu;
+        struct { double theta; size_t heads, rotated; } rope;
         struct { int32_t word_padding, position_padding; } embedding;
         struct { size_t max_length; } lstm, gru;
         struct { size_t size; } unfold;
@@ -8241,6 +8273,166 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.glu
+//   [u | g] = z      y = act(u) g      du = dy g act'(u)      dg = dy act(u)
+//
+// z (N, 2 W) -> y (N, W): the middle of a gated feed-forward map (Shazeer, "GLU variants improve
+// Transformer", 2020; ModernBERT's mlp).  Saves nothing.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(glu_fwd)(mrc_backend *be, const mrc_glu_fwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t i = 0; i < a->width; i++) {
+            double u = MRC__T(at)(a->z, r, i), g = MRC__T(at)(a->z, r, a->width + i);
+            MRC__T(put)(a->y, r, i, mrc__act(a->act, u) * g);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(glu_bwd)(mrc_backend *be, const mrc_glu_bwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t i = 0; i < a->width; i++) {
+            // forward was: y = act(u) g
+            double u = MRC__T(at)(a->z, r, i), g = MRC__T(at)(a->z, r, a->width + i);
+            double dy = MRC__T(at)(a->dy, r, i);
+            MRC__T(put)(a->dz, r, i, dy * g * mrc__act_slope(a->act, u));
+            MRC__T(put)(a->dz, r, a->width + i, dy * mrc__act(a->act, u));
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_glu_fwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
+                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, glu_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
+    if (!ctx || !z || !mrc__act_fits(ctx, "glu", act)) return NULL;
+    if (act == MRC_ACT_NONE || z->ndim != 2 || z->shape[1] == 0 || z->shape[1] % 2) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "glu: z has %zu columns and the activation is "
+                              "%d (expected a matrix with an even number, and an activation)",
+                              mrc__columns(z), (int)act);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_GLU, &z, 1);
+    if (!node) return NULL;
+    node->attr.glu.act = act;
+    node->remake = mrc__glu_forward;
+    const size_t shape[2] = { z->shape[0], z->shape[1] / 2 };
+    return mrc__apply(ctx, node, z->dtype, 2, shape);
+}
+
+static mrc_status mrc__glu_backward(mrc_ctx *ctx, mrc_node *node) {
+    MRC__TRY(mrc__need(ctx, node->in[0]));
+    mrc_glu_bwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
+                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dz));
+    return MRC__RUN(ctx, node->out->dtype, glu_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.rope
+//   per row at place p of its sequence, per head that is rotated, e < d / 2, h = d / 2:
+//   y_e = x_e cos a - x_(e+h) sin a      y_(e+h) = x_(e+h) cos a + x_e sin a
+//   a = p theta^(-2 e / d); backward is the same map with -a
+//
+// x (N, heads d) -> y (N, heads d).  Su et al., "RoFormer", 2021, in the halves of GPT-NeoX, which
+// ModernBERT has.  The angle, its cosine and its sine are floats whatever the type, as in
+// transformers.  Saves nothing.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static void mrc__rope_angle(size_t place, size_t e, size_t d, double theta, float cos_sin[2]) {
+    const float rate = (float)(1 / pow(theta, 2 * (double)e / (double)d));
+    const double angle = (double)((float)place * rate);
+    cos_sin[0] = (float)cos(angle);
+    cos_sin[1] = (float)sin(angle);
+}
+#endif
+
+#ifdef MRC__PASS_NAIVE
+static void MRC__T(rope_row)(const mrc_rope_args *a, size_t row, size_t place) {
+    const size_t half = a->d / 2;
+    for (size_t head = 0; head < a->heads; head++) {
+        for (size_t e = 0; e < half; e++) {
+            const size_t one = head * a->d + e, two = one + half;
+            double x = MRC__T(at)(a->from, row, one), y = MRC__T(at)(a->from, row, two);
+            float turn[2] = { 1, 0 };
+            if (head < a->rotated) mrc__rope_angle(place, e, a->d, a->theta, turn);
+            double c = turn[0], s = a->inverse ? -(double)turn[1] : (double)turn[1];
+            MRC__T(put)(a->to, row, one, x * c - y * s);
+            MRC__T(put)(a->to, row, two, y * c + x * s);
+        }
+    }
+}
+
+static mrc_status MRC__T(rope_fwd)(mrc_backend *be, const mrc_rope_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            MRC__T(rope_row)(a, (size_t)r, (size_t)(r - cu[s]));
+        }
+    }
+    return MRC_OK;
+}
+static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_bwd_args *a) {
+    return MRC__T(rope_fwd)(be, a);
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_rope_args mrc__rope_args_of(const mrc_node *node) {
+    return (mrc_rope_args){ .n = node->out->shape[0], .n_sequences = node->in[1]->numel - 1,
+        .heads = node->attr.rope.heads, .rotated = node->attr.rope.rotated,
+        .d = node->out->shape[1] / node->attr.rope.heads, .theta = node->attr.rope.theta,
+        .cu_seqlens = mrc__in(node->in[1]) };
+}
+
+static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_rope_args a = mrc__rope_args_of(node);
+    a.from = mrc__in(node->in[0]);
+    a.to = mrc__out(node->out);
+    return MRC__RUN(ctx, node->out->dtype, rope_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
+                            const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    if (!mrc__rows_fit(ctx, "rope", x, batch)) return NULL;
+    if (!heads || x->shape[1] == 0 || x->shape[1] % (2 * heads) || rotated > heads
+        || !(theta > 0 && theta <= DBL_MAX)) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "rope: x has %zu columns, of %zu heads %zu are "
+                              "rotated, theta is %g (expected heads of an even width, theta > 0)",
+                              x->shape[1], heads, rotated, theta);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ROPE, (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    if (!node) return NULL;
+    node->attr.rope.theta = theta;
+    node->attr.rope.heads = heads;
+    node->attr.rope.rotated = rotated;
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_rope_args a = mrc__rope_args_of(node);
+    MRC__TRY(mrc__need(ctx, node->in[1]));
+    a.inverse = 1;
+    a.from = mrc__dy(ctx, node);
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.to));
+    return MRC__RUN(ctx, node->out->dtype, rope_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.attention
 //   per sequence and head, over its rows i, j, keys j < real_len:
 //   s_ij = scale q_i . k_j      p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
@@ -8248,6 +8440,15 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 //
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
+//
+// What a family adds, t = index[i - j + span - 1], a the head:
+//   window         keys with |i - j| > window have weight 0
+//   BIAS           s_ij += b[t][a]                      db[t][a] += ds_ij
+//   DISENTANGLED   s_ij += scale (q_i . kr_t + k_j . qr_t)
+//                  dq_i += scale ds_ij kr_t, dk_j += scale ds_ij qr_t,
+//                  dkr_t += scale ds_ij q_i, dqr_t += scale ds_ij k_j, over all sequences
+// (MPNet: Song et al. 2020; DeBERTa: He et al. 2020, whose index for qr is the same row t, as its
+// buckets are odd in i - j.)
 //
 // q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
 // T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
@@ -8272,15 +8473,31 @@ static double MRC__T(part)(mrc_in m, const MRC__T(span) *q, size_t i, size_t e) 
     return MRC__T(at)(m, q->first + i, q->head * q->d + e);
 }
 
-// s[j] of query i, by key.
-static void MRC__T(scores)(mrc_in queries, mrc_in keys, double scale, const MRC__T(span) *q,
-                           size_t i, double *s) {
+// The row of the tables for query i and key j.
+static size_t MRC__T(relative)(const mrc_attention_extra *x, size_t i, size_t j) {
+    return (size_t)((const int32_t *)x->index.data)[i + x->span - 1 - j];
+}
+
+// Element e of this head in a table's row.
+static double MRC__T(table)(mrc_in m, const MRC__T(span) *q, size_t row, size_t e) {
+    return MRC__T(at)(m, row, q->head * q->d + e);
+}
+
+// s[j] of query i, by key; a key beyond the window has minus infinity.
+static void MRC__T(scores)(mrc_in queries, mrc_in keys, const mrc_attention_extra *x, double scale,
+                           const MRC__T(span) *q, size_t i, double *s) {
     for (size_t j = 0; j < q->keys; j++) {
         double dot = 0;
+        const size_t t = x->kind ? MRC__T(relative)(x, i, j) : 0;
         for (size_t e = 0; e < q->d; e++) {
-            dot += MRC__T(part)(queries, q, i, e) * MRC__T(part)(keys, q, j, e);
+            double qe = MRC__T(part)(queries, q, i, e), ke = MRC__T(part)(keys, q, j, e);
+            dot += qe * ke;
+            if (x->pos_key.data) dot += qe * MRC__T(table)(x->pos_key, q, t, e);
+            if (x->pos_query.data) dot += ke * MRC__T(table)(x->pos_query, q, t, e);
         }
         s[j] = dot * scale;
+        if (x->kind == MRC_ATTENTION_BIAS) s[j] += MRC__T(at)(x->bias, t, q->head);
+        if (x->window && (i > j ? i - j : j - i) > x->window) s[j] = -HUGE_VAL;
     }
 }
 
@@ -8290,10 +8507,10 @@ static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, s
 
 static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *q, size_t i) {
     double max = -HUGE_VAL, sum = 0, *w = a->workspace;
-    MRC__T(scores)(a->q, a->k, a->scale, q, i, w);
+    MRC__T(scores)(a->q, a->k, &a->extra, a->scale, q, i, w);
     for (size_t j = 0; j < q->keys; j++) max = fmax(max, w[j]);
-    for (size_t j = 0; j < q->keys; j++) sum += exp(w[j] - max);
-    double lse = q->keys ? max + log(sum) : 0;
+    for (size_t j = 0; max > -HUGE_VAL && j < q->keys; j++) sum += exp(w[j] - max);
+    double lse = max > -HUGE_VAL ? max + log(sum) : 0;
     MRC__T(put)(a->lse, q->head, q->first + i, lse);
     for (size_t j = 0; j < q->keys; j++) {
         w[j] = MRC__T(weight_kept)(&a->mask, q, i, j) * exp(w[j] - lse);
@@ -8313,7 +8530,6 @@ static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attenti
 
 static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
     (void)be;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (size_t head = 0; head < a->heads; head++) {
             MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index, s,
@@ -8324,12 +8540,39 @@ static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd
     return MRC_OK;
 }
 
-// Adds what query i gives to sum: dq, dk and dv of the span, each (T, D).
+// The sums of backward: dq, dk and dv of one span, each (T, D); of all spans those of the tables.
+typedef struct MRC__T(attention_sums) {
+    double *dq, *dk, *dv;
+    double *dpos_key, *dpos_query;              // (R, A D)
+    double *dbias;                              // (R, A)
+    size_t  width, heads;
+} MRC__T(attention_sums);
+
+// What ds, the gradient of score i, j times the scale (of a bias: ds itself), gives to the tables.
+static void MRC__T(attend_tables_bwd)(const mrc_attention_bwd_args *a, const MRC__T(span) *q,
+                                      size_t i, size_t j, double ds,
+                                      const MRC__T(attention_sums) *sum) {
+    const mrc_attention_extra *x = &a->extra;
+    const size_t t = MRC__T(relative)(x, i, j), at = t * sum->width + q->head * q->d;
+    const double g = ds * a->scale;
+    if (x->kind == MRC_ATTENTION_BIAS) sum->dbias[t * sum->heads + q->head] += ds;
+    for (size_t e = 0; e < q->d; e++) {
+        if (x->pos_key.data) {
+            sum->dq[i * q->d + e] += g * MRC__T(table)(x->pos_key, q, t, e);
+            sum->dpos_key[at + e] += g * MRC__T(part)(a->q, q, i, e);
+        }
+        if (x->pos_query.data) {
+            sum->dk[j * q->d + e] += g * MRC__T(table)(x->pos_query, q, t, e);
+            sum->dpos_query[at + e] += g * MRC__T(part)(a->k, q, j, e);
+        }
+    }
+}
+
+// Adds what query i gives to the sums.
 static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(span) *q, size_t i,
-                               double *p, double *dp, double *sum) {
+                               double *p, double *dp, const MRC__T(attention_sums) *sum) {
     double mean = 0, lse = MRC__T(at)(a->lse, q->head, q->first + i);
-    double *dq = sum, *dk = dq + q->length * q->d, *dv = dk + q->length * q->d;
-    MRC__T(scores)(a->q, a->k, a->scale, q, i, p);
+    MRC__T(scores)(a->q, a->k, &a->extra, a->scale, q, i, p);
     for (size_t j = 0; j < q->keys; j++) {
         // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
         double m = MRC__T(weight_kept)(&a->mask, q, i, j);
@@ -8338,42 +8581,61 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
         for (size_t e = 0; e < q->d; e++) {
             double dy = MRC__T(at)(a->dy, q->first + i, q->head * q->d + e);
             dp[j] += m * dy * MRC__T(part)(a->v, q, j, e);
-            dv[j * q->d + e] += m * p[j] * dy;
+            sum->dv[j * q->d + e] += m * p[j] * dy;
         }
         mean += p[j] * dp[j];
     }
     for (size_t j = 0; j < q->keys; j++) {
-        double ds = p[j] * (dp[j] - mean) * a->scale;
+        double ds = p[j] * (dp[j] - mean), g = ds * a->scale;
         for (size_t e = 0; e < q->d; e++) {
-            dq[i * q->d + e] += ds * MRC__T(part)(a->k, q, j, e);
-            dk[j * q->d + e] += ds * MRC__T(part)(a->q, q, i, e);
+            sum->dq[i * q->d + e] += g * MRC__T(part)(a->k, q, j, e);
+            sum->dk[j * q->d + e] += g * MRC__T(part)(a->q, q, i, e);
         }
+        if (a->extra.kind) MRC__T(attend_tables_bwd)(a, q, i, j, ds, sum);
     }
 }
 
-// A row of p, one of dp, and the sums of one span.
+// A row of p, one of dp, the sums of one span, and those of the tables.
 static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
-    return a->max_length * (2 + 3 * a->d) * sizeof(double);
+    return (a->max_length * (2 + 3 * a->d) + a->extra.rows * a->heads * (1 + 2 * a->d))
+         * sizeof(double);
+}
+
+// sum (rows, columns) to where it is wanted.
+static void MRC__T(attention_put)(mrc_out to, const double *sum, size_t rows, size_t columns) {
+    for (size_t e = 0; to.data && e < rows * columns; e++) {
+        MRC__T(put)(to, e / columns, e % columns, sum[e]);
+    }
 }
 
 static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
     const mrc_out outs[3] = { a->dq, a->dk, a->dv };
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
-    if (a->n == 0) return MRC_OK;                       // without rows there is no workspace
-    double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
+    const size_t rows = a->extra.rows, width = a->heads * a->d;
+    double *p = a->workspace, *dp = p + a->max_length, *tables = dp + a->max_length;
+    MRC__T(attention_sums) sum = { .dpos_key = tables, .dpos_query = tables + rows * width,
+                                   .dbias = tables + 2 * rows * width, .width = width,
+                                   .heads = a->heads };
+    if (!p) return MRC_OK;                              // without rows there is no workspace
+    sum.dq = sum.dbias + rows * a->heads;
+    for (size_t e = 0; e < rows * (2 * width + a->heads); e++) tables[e] = 0;
     for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
         MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
                                          k / a->heads, k % a->heads, a->d);
         size_t third = q.length * q.d;
-        for (size_t e = 0; e < 3 * third; e++) sum[e] = 0;
-        for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, sum);
+        sum.dk = sum.dq + third;
+        sum.dv = sum.dk + third;
+        for (size_t e = 0; e < 3 * third; e++) sum.dq[e] = 0;
+        for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, &sum);
         for (size_t e = 0; e < 3 * third; e++) {
             MRC__T(put)(outs[e / third], q.first + e % third / q.d, q.head * q.d + e % q.d,
-                        sum[e]);
+                        sum.dq[e]);
         }
     }
+    MRC__T(attention_put)(a->dbias, sum.dbias, rows, a->heads);
+    MRC__T(attention_put)(a->dpos_key, sum.dpos_key, rows, width);
+    MRC__T(attention_put)(a->dpos_query, sum.dpos_query, rows, width);
     return MRC_OK;
 }
 #endif
@@ -8399,22 +8661,89 @@ static int mrc__attention_fits(mrc_ctx *ctx, mrc_tensor *const qkv[3], size_t he
     return 1;
 }
 
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
-                                 size_t heads, double p, uint32_t site, const mrc_batch *batch) {
+// The tables of a desc against each other and the batch.
+static int mrc__attention_desc_fits(mrc_ctx *ctx, const mrc_attention_desc *d, size_t heads,
+                                    size_t width, const mrc_batch *batch) {
+    const mrc_tensor *one = d->kind == MRC_ATTENTION_BIAS ? d->bias
+                          : d->pos_key ? d->pos_key : d->pos_query;
+    const mrc_tensor *two = d->kind == MRC_ATTENTION_BIAS ? d->bias
+                          : d->pos_query ? d->pos_query : d->pos_key;
+    const size_t columns = d->kind == MRC_ATTENTION_BIAS ? heads : width;
+    if (!(d->scale >= 0) || (unsigned)d->kind > MRC_ATTENTION_DISENTANGLED) {
+        mrc__fail(ctx, MRC_ERR_ARG, "attention: the scale is %g, the kind %d", d->scale,
+                  (int)d->kind);
+        return 0;
+    }
+    if (!d->kind) return 1;
+    if (!one || !d->index || d->index->dtype != MRC_DTYPE_I32 || d->index->numel % 2 == 0
+        || (d->index->numel + 1) / 2 < batch->max_length || one->ndim != 2 || two->ndim != 2
+        || one->shape[1] != columns || two->shape[1] != columns
+        || one->shape[0] != two->shape[0]) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "attention: the tables of distances do not fit (found an "
+                  "index of %zu, tables of %zu and %zu columns, expected 2 * %zu - 1 or more, "
+                  "%zu columns and as many rows in both)", d->index ? d->index->numel : 0,
+                  one ? mrc__columns(one) : 0, two ? mrc__columns(two) : 0, batch->max_length,
+                  columns);
+        return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                      size_t heads, double p, uint32_t site,
+                                      const mrc_attention_desc *desc, const mrc_batch *batch) {
     mrc_mask mask;
-    size_t width;
-    if (!ctx || !q || !k || !v || !batch || !batch->real_len) return NULL;
-    mrc_tensor *in[] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
-    if (!mrc__attention_fits(ctx, in, heads, batch, &width)) return NULL;
+    size_t width, n = 6;
+    int at_key = 0, at_query = 0;
+    if (!ctx || !q || !k || !v || !desc || !batch || !batch->real_len) return NULL;
+    mrc_tensor *in[9] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
+    if (!mrc__attention_fits(ctx, in, heads, batch, &width)
+        || !mrc__attention_desc_fits(ctx, desc, heads, width, batch)) return NULL;
     if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 6);
+    if (desc->kind) in[n++] = desc->index;
+    if (desc->kind == MRC_ATTENTION_BIAS) in[n++] = desc->bias;
+    if (desc->kind == MRC_ATTENTION_DISENTANGLED && desc->pos_key) {
+        at_key = (int)n, in[n++] = desc->pos_key;
+    }
+    if (desc->kind == MRC_ATTENTION_DISENTANGLED && desc->pos_query) {
+        at_query = (int)n, in[n++] = desc->pos_query;
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, n);
     if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(q->dtype),
                                 heads * q->shape[0]) != MRC_OK) return NULL;
     node->attr.attention.mask = mask;
+    node->attr.attention.kind = desc->kind;
+    node->attr.attention.scale = desc->scale > 0 ? desc->scale
+                               : 1 / sqrt((double)(width / heads));
     node->attr.attention.heads = heads;
     node->attr.attention.max_length = batch->max_length;
+    node->attr.attention.window = desc->window;
+    node->attr.attention.pos_key = at_key;
+    node->attr.attention.pos_query = at_query;
     const size_t shape[2] = { q->shape[0], width };
     return mrc__apply(ctx, node, q->dtype, 2, shape);
+}
+
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch) {
+    const mrc_attention_desc plain = {0};
+    return mrc_attention_with(ctx, q, k, v, heads, p, site, &plain, batch);
+}
+
+// The tables as the kernels are given them.
+static mrc_attention_extra mrc__attention_extra_of(const mrc_node *node) {
+    mrc_attention_extra x = { .kind = node->attr.attention.kind,
+                              .window = node->attr.attention.window };
+    if (!x.kind) return x;
+    x.index = mrc__in(node->in[6]);
+    x.span = (node->in[6]->numel + 1) / 2;
+    x.rows = node->in[7]->shape[0];
+    if (x.kind == MRC_ATTENTION_BIAS) x.bias = mrc__in(node->in[7]);
+    if (node->attr.attention.pos_key) x.pos_key = mrc__in(node->in[node->attr.attention.pos_key]);
+    if (node->attr.attention.pos_query) {
+        x.pos_query = mrc__in(node->in[node->attr.attention.pos_query]);
+    }
+    return x;
 }
 
 // Input k of q, k, v; of one tensor for all three its k-th third.
@@ -8430,7 +8759,8 @@ static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_attention_fwd_args a = {
         .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
-        .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
+        .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
+        .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
         .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
@@ -8454,18 +8784,25 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
 
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
+    const int at_key = node->attr.attention.pos_key, at_query = node->attr.attention.pos_query;
     mrc_out to[3];
-    for (size_t k = 0; k < 3; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
+    for (size_t k = 0; k < node->n_in; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
     MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
         .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
-        .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
+        .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
+        .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
         .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
         .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
         .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
     a.lse.ld = a.n;
+    if (a.extra.kind == MRC_ATTENTION_BIAS) {
+        MRC__TRY(mrc_grad_target(ctx, node->in[7], &a.dbias));
+    }
+    if (at_key) MRC__TRY(mrc_grad_target(ctx, node->in[at_key], &a.dpos_key));
+    if (at_query) MRC__TRY(mrc_grad_target(ctx, node->in[at_query], &a.dpos_query));
     return MRC__RUN(ctx, node->out->dtype, attention_bwd, &a);
 }
 #endif
@@ -11957,49 +12294,69 @@ static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args 
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+// >>impl.cpu_relative   what attention adds by the distance of query and key
 //
-// Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
-// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
-// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
-// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
-// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
-// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
-// cache holds 60 of them.
+// The table rows that a sequence can reach are reversed and put side by side, so that along a row of
+// scores, where i - j falls, the place x in them rises.  BIAS: one line of the head's biases by
+// distance.  DISENTANGLED: C = Q Kr^T for a block of queries and P = K Qr^T for all keys are two
+// more products, (60, R) and (T, R); scores gather from them, and gradients scatter into G and H of
+// the same shapes, whose products with the tables and with Q and K are the rest of backward.
+// DeBERTa's places rise one by one near the diagonal and stay equal far from it (logarithmic
+// buckets), so most of a gather is vectors of neighbours or one value: `runs` says where.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_QUERIES = 60 };     // a multiple of every ROWS
 #endif
 
 #ifdef MRC__PASS_CPU
-// One worker's scratch; what forward does not need has no room there.
-typedef struct MRC__T(scratch) {
-    size_t bytes, columns, d;       // of S's rows; of V's, padded
-    MRC__REAL *kt, *v;              // packed: K^T; forward V, backward V^T
-    MRC__REAL *s, *dp, *k;          // scores, dP, K packed
-    MRC__REAL *q, *dy, *dk, *dv;    // a block of Q and dY packed, and the sums
-} MRC__T(scratch);
+// The shape that scratch depends on.
+typedef struct MRC__T(shape) { size_t max_length, d; const mrc_attention_extra *extra; }
+    MRC__T(shape);
 
-static MRC__REAL *MRC__T(take)(MRC__T(scratch) *w, MRC__REAL *base, size_t n) {
-    MRC__REAL *at = base ? base + w->bytes / sizeof(MRC__REAL) : NULL;
-    w->bytes += mrc__round_up(n * sizeof(MRC__REAL), MRC_ALIGNMENT);
+// One worker's scratch for the tables of one head.  R: rows in reach, ld: R rounded up.
+typedef struct MRC__T(tables) {
+    size_t     lo, rows, ld, d;     // the first row in reach, R; d rounded up
+    int32_t   *at, *runs;           // (2 T - 1) by j - i + T - 1: the place; how it goes on
+    MRC__REAL *line;                // (2 T - 1): biases; in backward their gradients after them
+    MRC__REAL *krt, *qrt, *kr, *qr; // Kr^T, Qr^T packed; backward: Kr, Qr packed by rows
+    MRC__REAL *c, *p;               // (60, ld), (T, ld)
+    MRC__REAL *g, *h, *dkr, *dqr;   // (60, ld), (T, ld); (R, d): sums over the head's sequences
+    MRC__REAL *reversed;            // (R, d): a table's rows in reach
+} MRC__T(tables);
+
+static MRC__REAL *MRC__T(take)(size_t *bytes, MRC__REAL *base, size_t n) {
+    MRC__REAL *at = base ? base + *bytes / sizeof(MRC__REAL) : NULL;
+    *bytes += mrc__round_up(n * sizeof(MRC__REAL), MRC_ALIGNMENT);
     return at;
 }
 
-static MRC__T(scratch) MRC__T(scratch_of)(MRC__REAL *base, size_t length, size_t d, int backward) {
-    MRC__T(scratch) w = { .columns = mrc__round_up(length, MRC__T(COLS)),
-                          .d = mrc__round_up(d, MRC__T(COLS)) };
-    const size_t queries = MRC__CPU_QUERIES;
-    w.kt = MRC__T(take)(&w, base, w.columns * d);
-    w.v = MRC__T(take)(&w, base, backward ? w.columns * d : length * w.d);
-    w.s = MRC__T(take)(&w, base, queries * w.columns + MRC__ROWS);      // see block, past m
+static MRC__T(tables) MRC__T(tables_of)(size_t *bytes, MRC__REAL *base, const MRC__T(shape) *a,
+                                        int backward) {
+    const mrc_attention_extra *x = a->extra;
+    const size_t length = a->max_length, queries = MRC__CPU_QUERIES;
+    MRC__T(tables) w = { .d = mrc__round_up(a->d, MRC__T(COLS)),
+                         .ld = mrc__round_up(x->rows, MRC__T(COLS)) };
+    if (!x->kind) return w;
+    w.at = (int32_t *)(void *)MRC__T(take)(bytes, base, 2 * length);
+    w.runs = (int32_t *)(void *)MRC__T(take)(bytes, base, 2 * length);
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        w.line = MRC__T(take)(bytes, base, 4 * length + 4 * MRC__T(LANES));
+        w.dkr = MRC__T(take)(bytes, base, backward ? x->rows : 0);
+        return w;
+    }
+    const size_t steps = length * w.ld + MRC__ROWS, block = queries * w.ld + MRC__ROWS;
+    w.reversed = MRC__T(take)(bytes, base, x->rows * a->d);
+    w.krt = MRC__T(take)(bytes, base, w.ld * a->d);
+    w.qrt = MRC__T(take)(bytes, base, w.ld * a->d);
+    w.c = MRC__T(take)(bytes, base, block);
+    w.p = MRC__T(take)(bytes, base, steps);
     if (!backward) return w;
-    w.dp = MRC__T(take)(&w, base, queries * w.columns + MRC__ROWS);
-    w.k = MRC__T(take)(&w, base, length * w.d);
-    w.q = MRC__T(take)(&w, base, queries * w.d);
-    w.dy = MRC__T(take)(&w, base, queries * w.d);
-    w.dk = MRC__T(take)(&w, base, length * w.d);
-    w.dv = MRC__T(take)(&w, base, length * w.d);
+    w.kr = MRC__T(take)(bytes, base, x->rows * w.d);
+    w.qr = MRC__T(take)(bytes, base, x->rows * w.d);
+    w.g = MRC__T(take)(bytes, base, block);
+    w.h = MRC__T(take)(bytes, base, steps);
+    w.dkr = MRC__T(take)(bytes, base, x->rows * w.d);
+    w.dqr = MRC__T(take)(bytes, base, x->rows * w.d);
     return w;
 }
 
@@ -12022,11 +12379,12 @@ MRC__INLINE void MRC__T(point)(const MRC__REAL **rows, const MRC__REAL *a, size_
     for (size_t i = 0; i < MRC__CPU_QUERIES; i++) rows[i] = a + (i < m ? i : m - 1) * ld;
 }
 
-// c (m, n) = or += rows (m, k) b, b packed.
-MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *b, size_t m,
-                                 size_t n, size_t k, MRC__REAL *c, size_t ld, int accumulate) {
+// c (m, n) = or += rows (m, k) b, b being k of the `packed` rows of a packed matrix.
+MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *b, size_t packed,
+                                 size_t m, size_t n, size_t k, MRC__REAL *c, size_t ld,
+                                 int accumulate) {
     const MRC__T(block) block = { .m = m, .n = n, .kc = k, .rows = rows, .b = b,
-                                  .b_step = MRC__T(COLS) * k, .c = c, .ld = ld,
+                                  .b_step = MRC__T(COLS) * packed, .c = c, .ld = ld,
                                   .accumulate = accumulate };
     MRC__T(multiply)(&block);
 }
@@ -12051,8 +12409,324 @@ MRC__INLINE MRC__T(head) MRC__T(head_of)(mrc_in cu_seqlens, mrc_in real_len, mrc
     return t;
 }
 
-// A row of scores becomes weights, dropped ones 0; returns lse.
-MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
+// c (m, n) = or += a^T b, a (k, m) of lda read along its columns, b (k, n) packed, c of ld.
+MRC__INLINE void MRC__T(by_columns)(const MRC__REAL *a, size_t lda, const MRC__REAL *b, size_t m,
+                                    size_t k, MRC__REAL *c, size_t ld, int accumulate) {
+    const MRC__T(block) block = { .m = m, .n = ld, .kc = k, .a = a, .a_step = MRC__ROWS,
+                                  .a_k = lda, .b = b, .b_step = MRC__T(COLS) * k, .c = c,
+                                  .ld = ld, .accumulate = accumulate };
+    MRC__T(multiply)(&block);
+}
+
+// The places of a sequence's distances, and how many of them go on one by one (positive) or stay
+// equal (negative) from each of them.
+MRC__TARGET static void MRC__T(tables_index)(MRC__T(tables) *w, const mrc_attention_extra *x,
+                                             size_t length, int reverse) {
+    const int32_t *index = (const int32_t *)x->index.data + x->span - 1;
+    const size_t n = 2 * length - 1;
+    int32_t lo = index[0], hi = index[0];
+    for (size_t k = 0; k < n; k++) {
+        const int32_t t = index[(ptrdiff_t)length - 1 - (ptrdiff_t)k];
+        w->at[k] = t;
+        lo = t < lo ? t : lo;
+        hi = t > hi ? t : hi;
+    }
+    if (!reverse) return;
+    w->lo = (size_t)lo;
+    w->rows = (size_t)(hi - lo) + 1;
+    w->ld = mrc__round_up(w->rows, MRC__T(COLS));
+    for (size_t k = 0; k < n; k++) w->at[k] = hi - w->at[k];
+    w->runs[n - 1] = 1;
+    for (size_t k = n - 1; k-- > 0;) {
+        const int32_t step = w->at[k + 1] - w->at[k], next = w->runs[k + 1];
+        w->runs[k] = step == 1 ? (next > 0 ? next + 1 : 2) : step == 0 ? (next < 0 ? next - 1 : -2)
+                   : 1;
+    }
+}
+
+// This head's part of a table, its rows in reach and in reverse order, packed both ways.
+MRC__TARGET static void MRC__T(tables_pack)(const MRC__T(tables) *w, mrc_in table, size_t head,
+                                            size_t d, MRC__REAL *transposed, MRC__REAL *by_row) {
+    for (size_t r = 0; r < w->rows; r++) {
+        memcpy(w->reversed + r * d, MRC__T(row)(table, w->lo + w->rows - 1 - r) + head * d,
+               d * sizeof(MRC__REAL));
+    }
+    MRC__T(pack_transpose)(transposed, w->reversed, d, w->rows, d);
+    if (by_row) MRC__T(pack_rows)(by_row, w->reversed, d, w->rows, d);
+}
+
+// to (n, ld) = a (n, d) times a packed table.
+MRC__TARGET static void MRC__T(tables_product)(const MRC__T(tables) *w, const MRC__REAL *a,
+                                               size_t lda, size_t n, size_t d,
+                                               const MRC__REAL *packed, MRC__REAL *to) {
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    for (size_t i = 0; i < n; i += MRC__CPU_QUERIES) {
+        const size_t m = mrc__min(n - i, MRC__CPU_QUERIES);
+        MRC__T(point)(rows, a + i * lda, lda, m);
+        MRC__T(by_rows)(rows, packed, d, m, w->ld, d, to + i * w->ld, w->ld, 0);
+    }
+}
+
+// A sequence's head begins.
+MRC__TARGET static void MRC__T(tables_begin)(MRC__T(tables) *w, const mrc_attention_extra *x,
+                                             const MRC__T(head) *t) {
+    if (!x->kind || !t->length) return;
+    MRC__T(tables_index)(w, x, t->length, x->kind == MRC_ATTENTION_DISENTANGLED);
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        const size_t n = 2 * t->length - 1;
+        for (size_t k = 0; k < n; k++) {
+            w->line[k] = MRC__T(row)(x->bias, (size_t)w->at[k])[t->head];
+        }
+        for (size_t k = n; k < n + 2 * MRC__T(LANES); k++) w->line[k] = 0;
+        return;
+    }
+    if (x->pos_key.data) {
+        MRC__T(tables_pack)(w, x->pos_key, t->head, t->d, w->krt, w->kr);
+    }
+    if (!x->pos_query.data) return;
+    MRC__T(tables_pack)(w, x->pos_query, t->head, t->d, w->qrt, w->qr);
+    MRC__T(tables_product)(w, t->k, t->ld_k, t->keys, t->d, w->qrt, w->p);
+}
+
+// s[k] += from[at[k]], k < n.
+MRC__INLINE void MRC__T(table_gather)(MRC__REAL *s, const MRC__REAL *from, const int32_t *at,
+                                      const int32_t *runs, size_t n) {
+    for (size_t k = 0; k < n;) {
+        const size_t left = n - k, run = (size_t)(runs[k] < 0 ? -runs[k] : runs[k]);
+        const size_t m = run < left ? run : left;
+        const MRC__REAL *p = from + at[k];
+        size_t i = 0;
+        if (runs[k] < 0) {
+            for (; i + MRC__T(LANES) <= m; i += MRC__T(LANES)) {
+                MRC__T(store)(s + k + i, MRC__T(load)(s + k + i) + MRC__T(splat)(*p));
+            }
+            for (; i < m; i++) s[k + i] += *p;
+        } else {
+            for (; i + MRC__T(LANES) <= m; i += MRC__T(LANES)) {
+                MRC__T(store)(s + k + i, MRC__T(load)(s + k + i) + MRC__T(load)(p + i));
+            }
+            for (; i < m; i++) s[k + i] += p[i];
+        }
+        k += m;
+    }
+}
+
+// to[at[k]] += g[k], k < n.
+MRC__INLINE void MRC__T(table_scatter)(MRC__REAL *to, const MRC__REAL *g, const int32_t *at,
+                                       const int32_t *runs, size_t n) {
+    for (size_t k = 0; k < n;) {
+        const size_t left = n - k, run = (size_t)(runs[k] < 0 ? -runs[k] : runs[k]);
+        const size_t m = run < left ? run : left;
+        MRC__REAL *p = to + at[k], sum = 0;
+        size_t i = 0;
+        if (runs[k] < 0) {
+            for (; i < m; i++) sum += g[k + i];
+            *p += sum;
+        } else {
+            for (; i + MRC__T(LANES) <= m; i += MRC__T(LANES)) {
+                MRC__T(store)(p + i, MRC__T(load)(p + i) + MRC__T(load)(g + k + i));
+            }
+            for (; i < m; i++) p[i] += g[k + i];
+        }
+        k += m;
+    }
+}
+
+// The n scores (of ld) of queries from i on and keys from `from` to `to`, which are products so far,
+// become those of the family; returns the scale that is left.
+MRC__TARGET static MRC__REAL MRC__T(tables_scores)(const MRC__T(tables) *w,
+                                                   const mrc_attention_extra *x,
+                                                   const MRC__T(head) *t, size_t i, size_t n,
+                                                   size_t from, size_t to, double scale,
+                                                   MRC__REAL *s, size_t ld) {
+    if (!x->kind || !t->keys) return (MRC__REAL)scale;
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        for (size_t r = 0; r < n; r++) {
+            const MRC__REAL *line = w->line + t->length - 1 - (i + r) + from;
+            for (size_t j = 0; j < to - from; j += MRC__T(LANES)) {
+                MRC__T(vec) v = MRC__T(load)(s + r * ld + j) * (MRC__REAL)scale;
+                MRC__T(store)(s + r * ld + j, v + MRC__T(load)(line + j));
+            }
+        }
+        return 1;
+    }
+    if (x->pos_key.data) {
+        MRC__T(tables_product)(w, t->q + i * t->ld_q, t->ld_q, n, t->d, w->krt, w->c);
+    }
+    for (size_t r = 0; x->pos_key.data && r < n; r++) {
+        const size_t first = t->length - 1 - (i + r) + from;
+        MRC__T(table_gather)(s + r * ld, w->c + r * w->ld, w->at + first, w->runs + first,
+                             to - from);
+    }
+    for (size_t j = from; x->pos_query.data && j < to; j++) {
+        const int32_t *at = w->at + t->length - 1 + j - i;      // of query i; of i + r: r before
+        const MRC__REAL *p = w->p + j * w->ld;
+        for (size_t r = 0; r < n; r++) s[r * ld + j - from] += p[at[-(ptrdiff_t)r]];
+    }
+    return (MRC__REAL)scale;
+}
+
+// What a block of score gradients g (n, ..) of ld, times the scale, gives to the tables' sums, and
+// to dq (n, d) where that is wanted.
+MRC__TARGET static void MRC__T(tables_bwd)(const MRC__T(tables) *w, const mrc_attention_extra *x,
+                                           const MRC__T(head) *t, size_t i, size_t n, size_t from,
+                                           size_t to, const MRC__REAL *g, size_t ld,
+                                           const MRC__REAL *q, MRC__REAL *dq, size_t ld_dq) {
+    if (!x->kind || !t->keys) return;
+    for (size_t r = 0; x->kind == MRC_ATTENTION_BIAS && r < n; r++) {
+        MRC__REAL *line = w->line + 2 * t->length + 2 * MRC__T(LANES)
+                        + t->length - 1 - (i + r) + from;
+        for (size_t j = 0; j < to - from; j++) line[j] += g[r * ld + j];
+    }
+    if (x->pos_key.data) {
+        const MRC__REAL *rows[MRC__CPU_QUERIES];
+        memset(w->g, 0, n * w->ld * sizeof *w->g);
+        for (size_t r = 0; r < n; r++) {
+            const size_t first = t->length - 1 - (i + r) + from;
+            MRC__T(table_scatter)(w->g + r * w->ld, g + r * ld, w->at + first, w->runs + first,
+                                  to - from);
+        }
+        MRC__T(point)(rows, w->g, w->ld, n);
+        if (dq) MRC__T(by_rows)(rows, w->kr, w->rows, n, t->d, w->rows, dq, ld_dq, 1);
+        MRC__T(by_columns)(w->g, w->ld, q, w->rows, n, w->dkr, w->d, 1);
+    }
+    for (size_t j = from; x->pos_query.data && j < to; j++) {
+        const int32_t *at = w->at + t->length - 1 + j - i;
+        MRC__REAL *h = w->h + j * w->ld;
+        for (size_t r = 0; r < n; r++) h[at[-(ptrdiff_t)r]] += g[r * ld + j - from];
+    }
+}
+
+// A sequence's head ends in backward: dk (keys, d) and the tables' sums get what h holds.  k is K
+// packed by rows.
+MRC__TARGET static void MRC__T(tables_end)(const MRC__T(tables) *w, const mrc_attention_extra *x,
+                                           const MRC__T(head) *t, double scale, const MRC__REAL *k,
+                                           MRC__REAL *dk) {
+    if (!x->kind || !t->keys) return;
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        const MRC__REAL *line = w->line + 2 * t->length + 2 * MRC__T(LANES);
+        for (size_t e = 0; e < 2 * t->length - 1; e++) {
+            w->dkr[w->at[e]] += line[e] / (MRC__REAL)scale;
+        }
+    }
+    if (!x->pos_query.data) return;
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    for (size_t i = 0; i < t->keys; i += MRC__CPU_QUERIES) {
+        const size_t m = mrc__min(t->keys - i, MRC__CPU_QUERIES);
+        MRC__T(point)(rows, w->h + i * w->ld, w->ld, m);
+        MRC__T(by_rows)(rows, w->qr, w->rows, m, w->d, w->rows, dk + i * w->d, w->d, 1);
+    }
+    MRC__T(by_columns)(w->h, w->ld, k, w->rows, t->keys, w->dqr, w->d, 1);
+}
+
+// The sums of one sequence begin at 0.
+MRC__TARGET static void MRC__T(tables_clear)(const MRC__T(tables) *w, const mrc_attention_extra *x,
+                                             const MRC__T(head) *t) {
+    const size_t n = 2 * t->length + 2 * MRC__T(LANES);
+    if (x->kind == MRC_ATTENTION_BIAS) memset(w->line + n, 0, n * sizeof *w->line);
+    if (x->kind != MRC_ATTENTION_DISENTANGLED) return;
+    if (x->pos_query.data) memset(w->h, 0, t->keys * w->ld * sizeof *w->h);
+    memset(w->dkr, 0, w->rows * w->d * sizeof *w->dkr);
+    memset(w->dqr, 0, w->rows * w->d * sizeof *w->dqr);
+}
+
+// A sequence's sums, in the order of the places, are added to the gradient of a table, whose other
+// rows got nothing.  first: the head's first sequence, which may overwrite.
+MRC__TARGET static void MRC__T(tables_write)(const MRC__T(tables) *w, const MRC__REAL *sums,
+                                             mrc_out to, size_t head, size_t d) {
+    for (size_t r = 0; to.data && r < w->rows; r++) {
+        MRC__REAL *row = MRC__T(out_row)(to, w->lo + w->rows - 1 - r) + head * d;
+        for (size_t e = 0; e < d; e++) row[e] += sums[r * w->d + e];
+    }
+}
+
+// This head's columns of a table's gradient are 0 unless they are added to.
+MRC__TARGET static void MRC__T(tables_zero)(mrc_out to, size_t rows, size_t head, size_t d) {
+    for (size_t r = 0; to.data && !to.accumulate && r < rows; r++) {
+        memset(MRC__T(out_row)(to, r) + head * d, 0, d * sizeof(MRC__REAL));
+    }
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+//
+// Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
+// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
+// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
+// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
+// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
+// With a window a block of queries meets only the keys that one of its rows sees, so that the cost
+// grows with the window.  What depends on the distance of query and key is in impl.cpu_relative.
+// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
+// cache holds 60 of them.
+//==============================================================================
+#ifdef MRC__PASS_CPU
+// One worker's scratch; what forward does not need has no room there.
+typedef struct MRC__T(scratch) {
+    size_t bytes, columns, d;       // of S's rows; of V's, padded
+    MRC__REAL *kt, *v;              // packed: K^T; forward V, backward V^T
+    MRC__REAL *s, *dp, *k;          // scores, dP, K packed
+    MRC__REAL *q, *dy, *dk, *dv;    // a block of Q and dY packed, and the sums
+    MRC__T(tables) x;               // by distance; nothing in plain attention
+} MRC__T(scratch);
+
+// The rows of S: all keys, or those that a block of queries sees through the window.
+static size_t MRC__T(score_columns)(size_t length, size_t window) {
+    const size_t seen = window < length ? 2 * window + MRC__CPU_QUERIES + MRC__T(COLS) : length;
+    return mrc__round_up(mrc__min(seen, length), MRC__T(COLS));
+}
+
+static MRC__T(scratch) MRC__T(scratch_of)(MRC__REAL *base, const MRC__T(shape) *a, int backward) {
+    const size_t length = a->max_length, d = a->d, queries = MRC__CPU_QUERIES;
+    MRC__T(scratch) w = { .d = mrc__round_up(d, MRC__T(COLS)) };
+    const size_t keys = mrc__round_up(length, MRC__T(COLS));
+    size_t *at = &w.bytes;
+    w.columns = a->extra->window ? MRC__T(score_columns)(length, a->extra->window) : keys;
+    w.kt = MRC__T(take)(at, base, keys * d);
+    w.v = MRC__T(take)(at, base, backward ? keys * d : length * w.d);
+    w.s = MRC__T(take)(at, base, queries * w.columns + MRC__ROWS);      // see block, past m
+    if (backward) {
+        w.dp = MRC__T(take)(at, base, queries * w.columns + MRC__ROWS);
+        w.k = MRC__T(take)(at, base, length * w.d);
+        w.q = MRC__T(take)(at, base, queries * w.d);
+        w.dy = MRC__T(take)(at, base, queries * w.d);
+        w.dk = MRC__T(take)(at, base, length * w.d);
+        w.dv = MRC__T(take)(at, base, length * w.d);
+    }
+    w.x = MRC__T(tables_of)(at, base, a, backward);
+    return w;
+}
+
+// The keys that a block of queries meets, or one row of it: from a multiple of COLS to `to`.
+typedef struct MRC__T(range) { size_t from, to; } MRC__T(range);
+MRC__INLINE MRC__T(range) MRC__T(seen)(size_t i, size_t n, size_t keys, size_t window) {
+    MRC__T(range) r = { 0, keys };
+    if (!window || window >= keys + i + n) return r;
+    if (i > window) r.from = (i - window) / MRC__T(COLS) * MRC__T(COLS);
+    if (i + n + window < keys) r.to = i + n + window;
+    if (r.from > r.to) r.from = r.to / MRC__T(COLS) * MRC__T(COLS);
+    return r;
+}
+
+// The scores of one query, s from key range.from on, are minus infinity beyond its window.
+MRC__INLINE void MRC__T(beyond)(MRC__REAL *s, MRC__T(range) range, size_t i, size_t window) {
+    if (!window) return;
+    for (size_t j = range.from; j < range.to && j + window < i; j++) {
+        s[j - range.from] = (MRC__REAL)-HUGE_VAL;
+    }
+    for (size_t j = range.to; j > range.from && j - 1 > i + window; j--) {
+        s[j - 1 - range.from] = (MRC__REAL)-HUGE_VAL;
+    }
+}
+
+// Whether query i sees one key at least.
+MRC__INLINE int MRC__T(sees)(size_t i, size_t keys, size_t window) {
+    return keys > 0 && (!window || i < keys + window);
+}
+
+// A row of scores becomes weights, dropped ones 0; returns lse.  from: the first score's key.
+MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t from, size_t keys, MRC__REAL scale,
                                    const mrc_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) most = MRC__T(splat)((MRC__REAL)-HUGE_VAL), sums = {0};
@@ -12070,7 +12744,7 @@ MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
     const MRC__REAL share = (MRC__REAL)(1 / sum);
     for (size_t j = 0; j < keys; j += MRC__T(COLS)) {
         MRC__T(vec) keep[2];
-        MRC__T(factors)(mask, where, j, keep);
+        MRC__T(factors)(mask, where, from + j, keep);
         MRC__T(store)(s + j, MRC__T(load)(s + j) * share * keep[0]);
         MRC__REAL *right = s + j + MRC__T(LANES);
         if (j + MRC__T(LANES) < end) MRC__T(store)(right, MRC__T(load)(right) * share * keep[1]);
@@ -12084,48 +12758,62 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
     const mrc_in qkv[3] = { a->q, a->k, a->v };
     const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
                                            task / a->heads, head, d);
-    size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 0).bytes;
+    const MRC__T(shape) shape = { a->max_length, d, &a->extra };
+    size_t bytes = MRC__T(scratch_of)(NULL, &shape, 0).bytes;
     char *mine = (char *)a->workspace + worker * bytes;
-    const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 0);
+    MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, &shape, 0);
     const MRC__REAL *rows[MRC__CPU_QUERIES];
     MRC__REAL *lse = a->lse.data ? MRC__T(out_row)(a->lse, head) + t.first : NULL;
     MRC__REAL *y = MRC__T(out_row)(a->y, t.first) + head * d;
     MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
     MRC__T(pack_rows)(w.v, t.v, t.ld_v, t.keys, d);
+    MRC__T(tables_begin)(&w.x, &a->extra, &t);
     for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
         size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
+        const MRC__T(range) k = MRC__T(seen)(i, n, t.keys, a->extra.window);
         MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
-        MRC__T(by_rows)(rows, w.kt, n, mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
+        MRC__T(by_rows)(rows, w.kt + k.from * d, d, n, mrc__round_up(k.to - k.from, MRC__T(COLS)),
+                        d, w.s, w.columns, 0);
+        const MRC__REAL scale = MRC__T(tables_scores)(&w.x, &a->extra, &t, i, n, k.from, k.to,
+                                                      a->scale, w.s, w.columns);
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, t.keys, (MRC__REAL)a->scale,
-                                                &a->mask, where) : 0;
+            MRC__REAL *s = w.s + r * w.columns;
+            double l = 0;
+            MRC__T(beyond)(s, k, i + r, a->extra.window);
+            if (MRC__T(sees)(i + r, t.keys, a->extra.window)) {
+                l = MRC__T(softmax)(s, k.from, k.to - k.from, scale, &a->mask, where);
+            } else if (t.keys) {
+                memset(s, 0, w.columns * sizeof *s);
+            }
             if (lse) lse[i + r] = (MRC__REAL)l;
         }
         MRC__T(point)(rows, w.s, w.columns, n);
-        MRC__T(by_rows)(rows, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+        MRC__T(by_rows)(rows, w.v + k.from * MRC__T(COLS), t.keys, n, d, k.to - k.from,
+                        y + i * a->y.ld, a->y.ld, 0);
     }
 }
 
 static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attention_fwd_args *a) {
     const mrc__host_backend *h = be->self;
-    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 0).bytes;
+    const MRC__T(shape) shape = { a->max_length, a->d, &a->extra };
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, &shape, 0).bytes;
 }
 
 MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
                                                     const mrc_attention_fwd_args *a) {
     const mrc__host_backend *h = be->self;
     mrc_attention_fwd_args job = *a;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
                   MRC__T(attention_task), &job);
     return MRC_OK;
 }
 
-// One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds.
-MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, MRC__REAL scale,
-                                     MRC__REAL lse, const mrc_mask *mask,
-                                     const uint32_t where[3]) {
+// One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds times slope.  scale: what
+// is left to multiply the scores by; from: the first one's key.
+MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, size_t keys,
+                                     MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
+                                     const mrc_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) sums = {0};
     for (size_t j = keys; j < end; j++) {
@@ -12134,7 +12822,7 @@ MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, M
     }
     for (size_t j = 0; j < end; j += MRC__T(COLS)) {
         MRC__T(vec) keep[2];
-        MRC__T(factors)(mask, where, j, keep);
+        MRC__T(factors)(mask, where, from + j, keep);
         for (size_t k = 0, i = j; k < 2 && i < end; k++, i += MRC__T(LANES)) {
             // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
             MRC__T(vec) p = MRC__T(exp)(MRC__T(load)(s + i) * scale - lse);
@@ -12150,19 +12838,9 @@ MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, M
         const MRC__T(ivec) sign = (MRC__T(ivec))MRC__T(splat)((MRC__REAL)-0.0);
         const MRC__T(vec) signed_p = MRC__T(load)(s + i), none = {0};
         MRC__T(vec) p = (MRC__T(vec))((MRC__T(ivec))signed_p & ~sign);
-        MRC__T(store)(dp + i, (MRC__T(load)(dp + i) - p * mean) * scale);
+        MRC__T(store)(dp + i, (MRC__T(load)(dp + i) - p * mean) * slope);
         MRC__T(store)(s + i, MRC__T(select)((MRC__T(ivec))(signed_p > 0), p * keep, none));
     }
-}
-
-// dk += ds^T q and dv += (m p)^T dy: a matrix in place, read along its columns.
-MRC__INLINE void MRC__T(by_columns)(const MRC__T(scratch) *w, const MRC__REAL *a,
-                                    const MRC__REAL *b, size_t keys, size_t n, MRC__REAL *c,
-                                    int accumulate) {
-    const MRC__T(block) block = { .m = keys, .n = w->d, .kc = n, .a = a, .a_step = MRC__ROWS,
-                                  .a_k = w->columns, .b = b, .b_step = MRC__T(COLS) * n, .c = c,
-                                  .ld = w->d, .accumulate = accumulate };
-    MRC__T(multiply)(&block);
 }
 
 // Rows of dK or dV to where they belong; rows from `keys` on are pads, which got no weight.
@@ -12178,59 +12856,117 @@ MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head
     }
 }
 
+// One block of queries in backward.
+MRC__TARGET static void MRC__T(attention_bwd_block)(const mrc_attention_bwd_args *a,
+                                                    const MRC__T(head) *t,
+                                                    const MRC__T(scratch) *w, size_t i,
+                                                    const MRC__REAL *dy) {
+    const size_t d = a->d, head = t->head, n = mrc__min(t->length - i, MRC__CPU_QUERIES);
+    const MRC__T(range) k = MRC__T(seen)(i, n, t->keys, a->extra.window);
+    const size_t seen = k.to - k.from, columns = mrc__round_up(seen, MRC__T(COLS));
+    const int add = a->extra.window || i > 0;
+    const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t->first;
+    MRC__REAL *dq = a->dq.data ? MRC__T(out_row)(a->dq, t->first + i) + head * d : NULL;
+    MRC__T(point)(rows, t->q + i * t->ld_q, t->ld_q, n);
+    MRC__T(by_rows)(rows, w->kt + k.from * d, d, n, columns, d, w->s, w->columns, 0);
+    const MRC__REAL scale = MRC__T(tables_scores)(&w->x, &a->extra, t, i, n, k.from, k.to, a->scale,
+                                                  w->s, w->columns);
+    MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
+    MRC__T(by_rows)(rows, w->v + k.from * d, d, n, columns, d, w->dp, w->columns, 0);
+    for (size_t r = 0; t->keys && r < n; r++) {
+        const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
+        MRC__REAL *s = w->s + r * w->columns, *dp = w->dp + r * w->columns;
+        MRC__T(beyond)(s, k, i + r, a->extra.window);
+        MRC__T(softmax_bwd)(s, dp, k.from, seen, scale, (MRC__REAL)a->scale, lse[i + r], &a->mask,
+                            where);
+    }
+    MRC__T(point)(rows, w->dp, w->columns, n);
+    if (dq) {
+        MRC__T(by_rows)(rows, w->k + k.from * MRC__T(COLS), t->keys, n, d, seen, dq, a->dq.ld,
+                        a->dq.accumulate);
+    }
+    MRC__T(pack_rows)(w->q, t->q + i * t->ld_q, t->ld_q, n, d);
+    MRC__T(pack_rows)(w->dy, dy + i * a->dy.ld, a->dy.ld, n, d);
+    MRC__T(by_columns)(w->dp, w->columns, w->q, seen, n, w->dk + k.from * w->d, w->d, add);
+    MRC__T(by_columns)(w->s, w->columns, w->dy, seen, n, w->dv + k.from * w->d, w->d, add);
+    MRC__T(tables_bwd)(&w->x, &a->extra, t, i, n, k.from, k.to, w->dp, w->columns, w->q, dq,
+                       a->dq.ld);
+}
+
+// A head of one sequence in backward.
+MRC__TARGET static void MRC__T(attention_bwd_head)(const mrc_attention_bwd_args *a, size_t s,
+                                                   size_t head, MRC__T(scratch) *w) {
+    const size_t d = a->d;
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv, s,
+                                           head, d);
+    const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
+    if (!t.length) return;
+    MRC__T(pack_transpose)(w->kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pack_transpose)(w->v, t.v, t.ld_v, t.keys, d);
+    MRC__T(pack_rows)(w->k, t.k, t.ld_k, t.keys, d);
+    if (a->extra.window) {
+        memset(w->dk, 0, t.length * w->d * sizeof *w->dk);
+        memset(w->dv, 0, t.length * w->d * sizeof *w->dv);
+    }
+    MRC__T(tables_begin)(&w->x, &a->extra, &t);
+    MRC__T(tables_clear)(&w->x, &a->extra, &t);
+    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
+        MRC__T(attention_bwd_block)(a, &t, w, i, dy);
+    }
+    MRC__T(tables_end)(&w->x, &a->extra, &t, a->scale, w->k, w->dk);
+    MRC__T(write_rows)(a->dk, head * d, &t, w->dk, w->d);
+    MRC__T(write_rows)(a->dv, head * d, &t, w->dv, w->d);
+    if (a->extra.kind == MRC_ATTENTION_DISENTANGLED && t.keys) {
+        MRC__T(tables_write)(&w->x, w->x.dkr, a->dpos_key, head, d);
+        MRC__T(tables_write)(&w->x, w->x.dqr, a->dpos_query, head, d);
+    }
+}
+
+static MRC__T(scratch) MRC__T(bwd_scratch)(const mrc_attention_bwd_args *a, size_t worker) {
+    const MRC__T(shape) shape = { a->max_length, a->d, &a->extra };
+    const size_t bytes = MRC__T(scratch_of)(NULL, &shape, 1).bytes;
+    char *mine = (char *)a->workspace + worker * bytes;
+    return MRC__T(scratch_of)((MRC__REAL *)(void *)mine, &shape, 1);
+}
+
 MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_t worker) {
     const mrc_attention_bwd_args *a = arg;
-    const size_t d = a->d, head = task % a->heads;
-    const mrc_in qkv[3] = { a->q, a->k, a->v };
-    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
-                                           task / a->heads, head, d);
-    size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 1).bytes;
-    char *mine = (char *)a->workspace + worker * bytes;
-    const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 1);
-    const size_t columns = mrc__round_up(t.keys, MRC__T(COLS));
-    const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t.first;
-    const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
-    MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
-    MRC__T(pack_transpose)(w.v, t.v, t.ld_v, t.keys, d);
-    MRC__T(pack_rows)(w.k, t.k, t.ld_k, t.keys, d);
-    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
-        size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
-        MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
-        MRC__T(by_rows)(rows, w.kt, n, columns, d, w.s, w.columns, 0);
-        MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
-        MRC__T(by_rows)(rows, w.v, n, columns, d, w.dp, w.columns, 0);
-        for (size_t r = 0; t.keys && r < n; r++) {
-            const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            MRC__T(softmax_bwd)(w.s + r * w.columns, w.dp + r * w.columns, t.keys,
-                                (MRC__REAL)a->scale, lse[i + r], &a->mask, where);
-        }
-        MRC__T(point)(rows, w.dp, w.columns, n);
-        if (a->dq.data) {
-            MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dq, t.first + i) + head * d,
-                            a->dq.ld, a->dq.accumulate);
-        }
-        MRC__T(pack_rows)(w.q, t.q + i * t.ld_q, t.ld_q, n, d);
-        MRC__T(pack_rows)(w.dy, dy + i * a->dy.ld, a->dy.ld, n, d);
-        MRC__T(by_columns)(&w, w.dp, w.q, t.keys, n, w.dk, i > 0);
-        MRC__T(by_columns)(&w, w.s, w.dy, t.keys, n, w.dv, i > 0);
+    MRC__T(scratch) w = MRC__T(bwd_scratch)(a, worker);
+    MRC__T(attention_bwd_head)(a, task / a->heads, task % a->heads, &w);
+}
+
+// With tables a task is a head of all sequences: it owns the head's columns of their gradients, and
+// adds to them in the sequences' order.
+MRC__TARGET static void MRC__T(relative_bwd_task)(void *arg, size_t head, size_t worker) {
+    const mrc_attention_bwd_args *a = arg;
+    MRC__T(scratch) w = MRC__T(bwd_scratch)(a, worker);
+    if (a->extra.kind == MRC_ATTENTION_BIAS) {
+        memset(w.x.dkr, 0, a->extra.rows * sizeof *w.x.dkr);
     }
-    MRC__T(write_rows)(a->dk, head * d, &t, w.dk, w.d);
-    MRC__T(write_rows)(a->dv, head * d, &t, w.dv, w.d);
+    MRC__T(tables_zero)(a->dpos_key, a->extra.rows, head, a->d);
+    MRC__T(tables_zero)(a->dpos_query, a->extra.rows, head, a->d);
+    for (size_t s = 0; s < a->n_sequences; s++) MRC__T(attention_bwd_head)(a, s, head, &w);
+    for (size_t r = 0; a->dbias.data && r < a->extra.rows; r++) {
+        MRC__REAL *to = MRC__T(out_row)(a->dbias, r) + head;
+        *to = (a->dbias.accumulate ? *to : 0) + w.x.dkr[r];
+    }
 }
 
 static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     const mrc__host_backend *h = be->self;
-    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 1).bytes;
+    const MRC__T(shape) shape = { a->max_length, a->d, &a->extra };
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, &shape, 1).bytes;
 }
 
 MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
                                                     const mrc_attention_bwd_args *a) {
     const mrc__host_backend *h = be->self;
     mrc_attention_bwd_args job = *a;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
-    if (!a->dq.data && !a->dk.data && !a->dv.data) return MRC_OK;
-    mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 12,
-                  MRC__T(attention_bwd_task), &job);
+    if (!a->dq.data && !a->dk.data && !a->dv.data && !a->extra.kind) return MRC_OK;
+    const size_t work = a->n * a->max_length * a->heads * a->d / 12;
+    if (a->extra.kind) mrc__pool_run(h->pool, a->heads, work, MRC__T(relative_bwd_task), &job);
+    else mrc__pool_run(h->pool, a->n_sequences * a->heads, work, MRC__T(attention_bwd_task), &job);
     return MRC_OK;
 }
 #endif // cpu pass
