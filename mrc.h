@@ -74,7 +74,7 @@
 //     >>op.gru  >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim
 //     >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops
-//     >>impl.cpu_relative  >>impl.cpu_attention
+//     >>impl.cpu_rotary  >>impl.cpu_relative  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
@@ -723,10 +723,10 @@ typedef struct mrc_perturb_args {
     X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
     X(activation_fwd,    ALL,   ALL,       FREE)                                            \
     X(activation_bwd,    ALL,   ALL,       FREE)                                            \
-    X(glu_fwd,           ALL,   NONE,      FREE)                                            \
-    X(glu_bwd,           ALL,   NONE,      FREE)                                            \
-    X(rope_fwd,          ALL,   NONE,      FREE)                                            \
-    X(rope_bwd,          ALL,   NONE,      FREE)                                            \
+    X(glu_fwd,           ALL,   ALL,       FREE)                                            \
+    X(glu_bwd,           ALL,   ALL,       FREE)                                            \
+    X(rope_fwd,          ALL,   QUERY,     FREE)                                            \
+    X(rope_bwd,          ALL,   QUERY,     FREE)                                            \
     X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
     X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
     X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
@@ -12290,6 +12290,133 @@ static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args 
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
                   MRC__T(unfold_task), &u);
     return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_rotary   gated feed-forward maps and rotary positions, one task per block of rows
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_GLU_ROWS = 8, MRC__CPU_GLU_SPAN = 256 };
+#endif
+
+#ifdef MRC__PASS_CPU
+MRC__TARGET static void MRC__T(glu_task)(void *arg, size_t task, size_t worker) {
+    const mrc_glu_fwd_args *a = arg;
+    const size_t first = task * MRC__CPU_GLU_ROWS, w = a->width;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_GLU_ROWS); r++) {
+        const MRC__REAL *u = MRC__T(row)(a->z, r), *g = u + w;
+        MRC__REAL *y = MRC__T(out_row)(a->y, r);
+        MRC__T(act_span)(a->act, u, y, w);
+        for (size_t i = 0; i < w; i += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(y + i, w - i) * MRC__T(load_n)(g + i, w - i);
+            MRC__T(store_n)(y + i, v, w - i);
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(glu_fwd)(mrc_backend *be, const mrc_glu_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_glu_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_GLU_ROWS), a->n * a->width,
+                  MRC__T(glu_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(glu_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_glu_bwd_args *a = arg;
+    const size_t first = task * MRC__CPU_GLU_ROWS, w = a->width;
+    MRC__REAL by_gate[MRC__CPU_GLU_SPAN], act[MRC__CPU_GLU_SPAN];
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_GLU_ROWS); r++) {
+        for (size_t i = 0; i < w; i += MRC__CPU_GLU_SPAN) {
+            // forward was: y = act(u) g
+            const size_t n = mrc__min(w - i, MRC__CPU_GLU_SPAN);
+            const MRC__REAL *u = MRC__T(row)(a->z, r) + i, *g = u + w;
+            const MRC__REAL *dy = MRC__T(row)(a->dy, r) + i;
+            MRC__REAL *du = MRC__T(out_row)(a->dz, r) + i, *dg = du + w;
+            MRC__T(act_span)(a->act, u, act, n);
+            for (size_t k = 0; k < n; k += MRC__T(LANES)) {
+                MRC__T(vec) v = MRC__T(load_n)(dy + k, n - k);
+                MRC__T(store_n)(by_gate + k, v * MRC__T(load_n)(g + k, n - k), n - k);
+                MRC__T(write_n)(dg + k, v * MRC__T(load_n)(act + k, n - k), n - k,
+                                a->dz.accumulate);
+            }
+            MRC__T(act_bwd_span)(a->act, u, by_gate, du, n, a->dz.accumulate);
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(glu_bwd)(mrc_backend *be, const mrc_glu_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_glu_bwd_args job = *a;
+    if (!a->dz.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_GLU_ROWS), 2 * a->n * a->width,
+                  MRC__T(glu_bwd_task), &job);
+    return MRC_OK;
+}
+
+// The cosines, then the sines, of one place: (longest sequence, d).
+MRC__TARGET static void MRC__T(rope_angles_task)(void *arg, size_t place, size_t worker) {
+    const mrc_rope_args *a = arg;
+    MRC__REAL *to = (MRC__REAL *)a->workspace + place * a->d;
+    (void)worker;
+    for (size_t e = 0; e < a->d / 2; e++) {
+        float turn[2];
+        mrc__rope_angle(place, e, a->d, a->theta, turn);
+        to[e] = (MRC__REAL)turn[0];
+        to[a->d / 2 + e] = (MRC__REAL)(a->inverse ? -turn[1] : turn[1]);
+    }
+}
+
+MRC__TARGET static void MRC__T(rope_task)(void *arg, size_t s, size_t worker) {
+    const mrc_rope_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data;
+    const size_t half = a->d / 2, first = (size_t)cu[s], end = (size_t)cu[s + 1];
+    const int add = a->to.accumulate;
+    (void)worker;
+    for (size_t r = first; r < end; r++) {
+        const MRC__REAL *cosine = (const MRC__REAL *)a->workspace + (r - first) * a->d;
+        const MRC__REAL *sine = cosine + half, *from = MRC__T(row)(a->from, r);
+        MRC__REAL *to = MRC__T(out_row)(a->to, r);
+        for (size_t head = 0; head < a->rotated; head++, from += a->d, to += a->d) {
+            for (size_t e = 0; e < half; e += MRC__T(LANES)) {
+                const size_t n = half - e;
+                MRC__T(vec) c = MRC__T(load_n)(cosine + e, n), t = MRC__T(load_n)(sine + e, n);
+                MRC__T(vec) x = MRC__T(load_n)(from + e, n), y = MRC__T(load_n)(from + half + e, n);
+                MRC__T(write_n)(to + e, x * c - y * t, n, add);
+                MRC__T(write_n)(to + half + e, y * c + x * t, n, add);
+            }
+        }
+        for (size_t e = 0, n = (a->heads - a->rotated) * a->d; e < n; e += MRC__T(LANES)) {
+            MRC__T(write_n)(to + e, MRC__T(load_n)(from + e, n - e), n - e, add);
+        }
+    }
+}
+
+static size_t MRC__T(rope_fwd_workspace)(mrc_backend *be, const mrc_rope_fwd_args *a) {
+    (void)be;
+    return a->n * a->d * sizeof(MRC__REAL);
+}
+static size_t MRC__T(rope_bwd_workspace)(mrc_backend *be, const mrc_rope_bwd_args *a) {
+    return MRC__T(rope_fwd_workspace)(be, a);
+}
+
+MRC__TARGET static mrc_status MRC__T(rope_fwd)(mrc_backend *be, const mrc_rope_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    const int32_t *cu = a->cu_seqlens.data;
+    mrc_rope_args job = *a;
+    size_t longest = 0;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        longest = (size_t)(cu[s + 1] - cu[s]) > longest ? (size_t)(cu[s + 1] - cu[s]) : longest;
+    }
+    mrc__pool_run(h->pool, longest, longest * a->d * 4, MRC__T(rope_angles_task), &job);
+    mrc__pool_run(h->pool, a->n_sequences, a->n * a->heads * a->d, MRC__T(rope_task), &job);
+    return MRC_OK;
+}
+MRC__TARGET static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_bwd_args *a) {
+    return a->to.data ? MRC__T(rope_fwd)(be, a) : MRC_OK;
 }
 #endif // cpu pass
 
