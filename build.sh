@@ -186,8 +186,48 @@ compile() {
 }
 
 #===================================================================================================
-# all: the library as one object, each tools/*.c a program
+# all: the library as one object, the programs as one executable, $OUT/mrc, with a link for each
 #===================================================================================================
+# The programs that are built here.
+programs() {
+    for source in tools/*.c; do
+        name=$(basename "$source" .c)
+        case $name in library|mrc) continue ;; esac
+        [ -n "$(left_out "$source")" ] || echo "$name"
+    done
+}
+
+# program_object NAME: $OUT/tools/NAME.o, where it is older than its sources.
+program_object() {
+    object=$OUT/tools/$1.o flags='' page=''
+    case $1 in
+    serve) flags="-I$OUT" page=$OUT/page.h ;;
+    mrc)
+        flags="-DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit
+        [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD" ;;
+    esac
+    # shellcheck disable=SC2086
+    newer "$object" "tools/$1.c" tools/*.h mrc.h backends/openblas.h backends/cuda.h "$OUT/flags" \
+        $page && return
+    say "$CC $object"
+    # shellcheck disable=SC2086
+    compile "$CC" "$object" -O2 -c "tools/$1.c" $BLAS $CUDA_FLAGS $flags || rm -f "$object"
+}
+
+# The objects of all programs, JOBS at a time.
+program_objects() {
+    mkdir -p "$OUT/tools" || exit 5
+    commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+    [ "$commit" = "$(cat "$OUT/commit" 2>/dev/null)" ] || echo "$commit" >"$OUT/commit"
+    running=0
+    for name in mrc $(programs); do
+        program_object "$name" &
+        running=$((running + 1))
+        [ $((running % JOBS)) -ne 0 ] || wait
+    done
+    wait
+}
+
 build_all() {
     find_cc
     mkdir -p "$OUT" || exit 5
@@ -202,28 +242,32 @@ build_all() {
         rm -f "$OUT/mrc.o"
         echo "$flags" >"$OUT/flags"
     fi
-    if ! newer "$OUT/mrc.o" mrc.h tools/mrc.c; then
+    if ! newer "$OUT/mrc.o" mrc.h tools/library.c; then
         say "$CC $OUT/mrc.o"
-        compile "$CC" "$OUT/mrc.o" -O3 -c tools/mrc.c || exit 3
+        compile "$CC" "$OUT/mrc.o" -O3 -c tools/library.c || exit 3
+    fi
+    program_objects
+    objects=$OUT/mrc.o
+    for name in mrc $(programs); do
+        [ -e "$OUT/tools/$name.o" ] || exit 3
+        objects="$objects $OUT/tools/$name.o"
+    done
+    # shellcheck disable=SC2086
+    if ! newer "$OUT/mrc" $objects; then
+        say "$CC $OUT/mrc"
+        # shellcheck disable=SC2086
+        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS || exit 3
     fi
     for source in tools/*.c; do
         name=$(basename "$source" .c)
-        [ "$name" = mrc ] && continue
         why=$(left_out "$source")
+        case $name in library|mrc) continue ;; esac
         if [ -n "$why" ]; then
             say "$OUT/$name is left out: $why"
             rm -f "${OUT:?}/$name"
-            continue
+        elif [ "$(readlink "$OUT/$name" 2>/dev/null)" != mrc ]; then
+            ln -sf mrc "$OUT/$name" || exit 5
         fi
-        http='' page=''
-        [ "$name" = serve ] && http=$HTTPD_FLAGS page=$OUT/page.h
-        # shellcheck disable=SC2086
-        newer "$OUT/$name" "$source" tools/*.h backends/openblas.h backends/cuda.h "$OUT/mrc.o" \
-            $page && continue
-        say "$CC $OUT/$name"
-        # shellcheck disable=SC2086
-        compile "$CC" "$OUT/$name" -O3 "$source" "$OUT/mrc.o" $BLAS $CUDA_FLAGS $http \
-            || exit 3
     done
 }
 

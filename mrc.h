@@ -66,6 +66,7 @@
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
 //     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
+//     >>api.vectors  >>api.ranking
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -73,15 +74,17 @@
 //     >>op.dropout  >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm
 //     >>op.gru  >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim
 //     >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_optim
 //     >>impl.cpu_rotary  >>impl.cpu_relative  >>impl.cpu_attention
 //     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.families
-//     >>impl.config  >>impl.model
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
+//     >>impl.families  >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
-//     >>impl.corpus  >>impl.analyze  >>impl.index  >>impl.search  >>impl.tables
+//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
+//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
+//     >>impl.dense_run  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -175,7 +178,7 @@ MRCDEF const char *mrc_status_string(mrc_status status);    // static text, neve
 //     (biases, LayerNorm), embedding tables, statistics, losses, LSTM cells and all gradients of
 //     weights are f32, and sums are taken in f32 or better;
 //   - what forward saved may be overwritten by backward, which is its last reader;
-//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit: see mrc_drop().
+//   - activation_fwd of the z that linear_fwd saves gives linear_fwd's y to the bit (mrc_drop()).
 //==============================================================================
 typedef struct mrc_backend mrc_backend;
 
@@ -506,7 +509,7 @@ typedef struct mrc_unfold_bwd_args {
     void   *workspace;
 } mrc_unfold_bwd_args;
 
-// One row for each sequence, from its rows p with skip <= p < real_len; the sequence without one: 0.
+// One row for each sequence, from its rows p with skip <= p < real_len; 0 where there is no row.
 //   CLS first row   LAST last row   MAX largest of each column (gradient to the first that has it)
 //   MEAN sum / T    MEAN_SQRT sum / sqrt(T)    WEIGHTED sum of (p + 1) x_p / sum of (p + 1)
 typedef enum mrc_pooling {
@@ -566,8 +569,8 @@ typedef struct mrc_maxsim_bwd_args {
     void   *workspace;
 } mrc_maxsim_bwd_args;
 
-// A loss over scores z (R, C), a column for each query or list; labels (R, C), NaN where that row is
-// no candidate of that column; p is the softmax of scale z down a column's candidates.
+// A loss over scores z (R, C), a column for each query or list; labels (R, C) are NaN where that
+// row is no candidate of that column; p is the softmax of scale z down a column's candidates.
 //   SOFT    sum over rows of labels (log labels - log p)          labels: a distribution
 //   BCE     softplus(scale z) - labels scale z, of each candidate
 //   MARGIN  mean over candidates j but the gold g of ((z_g - z_j) - (labels_g - labels_j))^2
@@ -1454,7 +1457,8 @@ typedef struct mrc_features_config {
     size_t            max_seq_length;
     size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
     int               pad_to_max_length;
-    int               with_targets; // 0: positions are -1; with offsets, no answers are needed
+    int               with_targets; // 0: positions are -1; with offsets, no answers are read
+    int               strip_question;   // offsets: 1: without leading white space, as in run_qa
     int               loss_valid;   // 1: the loss and argmax look at no pads
 } mrc_features_config;
 MRCDEF mrc_features_config mrc_features_config_default(void);       // offsets, 512, 128, targets
@@ -1492,8 +1496,38 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits -> answers (PARITY 3.5)
+// >>api.decode   logits -> answers, in three ways that Hugging Face's code has
 //==============================================================================
+typedef enum mrc_decode_kind {
+    // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
+    // logits.
+    MRC_DECODE_SQUAD,
+    // The question-answering pipeline of transformers 4.57.6: start and end are softmaxes over each
+    // window's passage and first row, spans are whole words, scores of equal texts (in lower case)
+    // add up.  A probability is the pipeline's score, spans have no logits, and the answer is the
+    // first span; n_best_size is its top_k, version_2_with_negative its handle_impossible_answer.
+    MRC_DECODE_PIPELINE,
+    // compute_predictions_logits(), which the KLUE baseline decodes with: an answer begins only in
+    // its window of most context, is found again among the passage's words, and of equal texts the
+    // best stays.  For WordPiece tokenizers.
+    MRC_DECODE_LEGACY
+} mrc_decode_kind;
+#define MRC_DECODE_MAGIC 0x6465636f
+#define MRC_N_BEST_MAX   65536
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    mrc_decode_kind kind;
+    size_t   n_best_size, max_answer_length;    // 1 to MRC_N_BEST_MAX; in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // squad: 1: an answer begins only in the window that shows
+                                    // most around its first token (HF's token_is_max_context)
+    int      align_to_words;        // pipeline: 1: spans grow to whole words
+    double   temperature;           // scores (pipeline: logits) are divided by it first
+} mrc_decode_config;
+// squad, 20 and 30, no negative, align_to_words, temperature 1.
+MRCDEF mrc_decode_config mrc_decode_config_default(void);
+
 typedef enum mrc_span_kind {
     MRC_SPAN_TEXT,                  // code points begin to end of the context
     MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
@@ -1503,55 +1537,34 @@ typedef struct mrc_span {           // a candidate answer
     mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
-    double  probability;            // softmax over the n-best list
+    int     single_spaced;          // legacy: runs of white space count as one space
+    double  probability;            // squad, legacy: softmax over the n-best list
 } mrc_span;
-#define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config {
-    uint32_t magic;
-    size_t   n_best_size, max_answer_length;    // the latter in tokens
-    int      version_2_with_negative;           // 1: "no answer" is a candidate
-    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
-    int      max_context;           // 1: an answer begins only in the window that shows most of
-                                    // what is around its first token (HF's token_is_max_context)
-    double   temperature;           // scores are divided by it before the softmax
-} mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
-// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
-// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
-typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
-    mrc_window_logits;
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+typedef struct mrc_window_logits {  // each feature->length long
+    const mrc_feature *feature;
+    const float       *start, *end;
+} mrc_window_logits;
+typedef struct mrc_decode_input {   // one question
+    const mrc_window_logits *windows;
+    size_t                   n_windows;     // 0: nothing can be read
+    const mrc_example       *example;       // pipeline, legacy
+    const mrc_tokenizer     *tokenizer;     // legacy: which made the features
+} mrc_decode_input;
+// The best spans, best first, into out, which has room for `capacity` (at least n_best_size + 1,
+// else MRC_ERR_ARG); *n_out: how many.  At least one, null's or the fallback, but for the pipeline.
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out);
 // The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
-// the best that has text unless null's score is ahead by more than the threshold.  By how much it
-// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// (but for the pipeline) the best that has text unless null's score is ahead by more than the
+// threshold.  By how much it is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// Never NULL: where there is no span, a span of kind MRC_SPAN_NULL that is the library's.
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff);
-// What a span of the example says, in place; its length in *bytes.
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
-// HF's question-answering pipeline instead (PARITY 3.6): start and end are softmaxes over each
-// window's passage and first row, spans are whole words, equal texts (in lower case) add up.  Out
-// of config: n_best_size (its top_k), max_answer_length, version_2_with_negative (its
-// handle_impossible_answer), temperature, by which logits are divided.  Probabilities are the
-// pipeline's scores; spans have no logits.  The answer is the first; there may be none.
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out);
-// HF's compute_predictions_logits instead, which the KLUE baseline decodes with (PARITY 3.7): an
-// answer begins only in its window of most context, is found again among the passage's words, and
-// of equal texts the best stays.  At most n_best_size + 1 spans; what one says is mrc_span_words().
-// Of WordPiece tokenizers only.
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out);
-// As mrc_decode_answer(), in double.
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff);
-// Appends what a span says, a single space for whatever space, tab or line's end is in it.
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out);
+// What a span of the example says, its length in *bytes.  In place where it can be; a single_spaced
+// one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -1584,6 +1597,22 @@ typedef enum mrc_metric {
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
+// Figures over questions as the scripts print them: 100 * sum / n, summed in the list's order.
+typedef struct mrc_scored {         // one question
+    double exact, f1;               // of mrc_metric_score()
+    double no_answer;               // how sure the reader is that there is none; any scale
+    int    counted;                 // 0: has no prediction, which SQuAD 2 leaves out
+    int    answerable, answered;    // the data has an answer; the prediction is not ""
+} mrc_scored;
+typedef enum mrc_subset {
+    MRC_SUBSET_ALL, MRC_SUBSET_ANSWERABLE, MRC_SUBSET_UNANSWERABLE
+} mrc_subset;
+typedef struct mrc_figures { double exact, f1; size_t total; } mrc_figures;     // total 0: both 0
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of);
+// SQuAD 2's best exact (of_f1 0) or F1 over all thresholds of no_answer, above which a question
+// counts as answered with "", and the threshold that gives it.
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold);
 
 //==============================================================================
 // >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
@@ -1793,15 +1822,20 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
 typedef struct mrc_eval_result {
     size_t n_features, n_questions;
     double loss, start_accuracy, end_accuracy, accuracy;    // means over features; 0 to 1
-    double exact_match, f1;                                 // 0 to 100; with a dataset
+    // With a dataset, 0 to 100: what the metric's script gives for all questions of it.
+    double exact_match, f1;
+    mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
+    // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
+    double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
     mrc_loss            loss;       // what result.loss is the mean of
-    const mrc_dataset  *dataset;    // NULL: no answers are decoded
+    const mrc_dataset  *dataset;    // which the features are of; NULL: no answers are decoded
     mrc_metric          metric;
-    mrc_decode_config   decode;
-    // With a dataset: each example's best spans, in the dataset's order of examples with features.
+    const mrc_decode_config *decode;        // NULL: the default
+    const mrc_tokenizer     *tokenizer;     // for legacy decoding
+    // With a dataset: each example's best spans, in its order.
     mrc_status (*answer)(mrc_ctx *ctx, void *user, const mrc_example *e, const mrc_span *spans,
                          size_t n_spans);
     void               *user;
@@ -1827,13 +1861,14 @@ MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its 
 typedef struct mrc_reply {
     const mrc_span *spans;          // best first; the reader's, until its next call
     size_t          n_spans;
-    const mrc_span *answer;         // one of them: see mrc_decode_answer()
+    const mrc_span *answer;         // one of them, or none's: see mrc_decode_answer()
     double          null_score_diff;
     const mrc_window_logits *windows;   // what they were found in; the reader's too
     size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
 } mrc_reply;
 // Answers n questions, whose windows go through the model together.  Of an example the question and
-// the context are read, both with their bytes.  mrc_span_text() says what a span says.
+// the context are read, both with their bytes: text that is not UTF-8 is MRC_ERR_ARG, and the text
+// names the example.  mrc_span_text() says what a span says.
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies);
 
@@ -1913,6 +1948,115 @@ typedef struct mrc_hit { uint32_t passage; double score; } mrc_hit;
 // are hits[q * top_k] and those behind it, n_hits[q] of them.
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits);
+
+//==============================================================================
+// >>api.vectors   embeddings: rows of floats, on disk and in an index that is searched by them
+//
+// An index folder may hold vectors.bin (a vector a passage) and tokens.bin (a vector a token)
+// beside index.bin; passage i is row i of all three.
+//==============================================================================
+// Rows of floats on the host: text i has row i, or with offsets rows offsets[i] to offsets[i + 1].
+typedef struct mrc_vectors {
+    mrc_allocator host;
+    size_t        n, n_rows, width;     // texts; rows in all; floats a row
+    float        *rows;                 // (n_rows, width)
+    uint64_t     *offsets;              // (n + 1); NULL: one row each
+} mrc_vectors;
+// .npy: (n, D) of <f4, <f2 or |i1 in C order; else safetensors: `embeddings` (n, D), or `rows` and
+// `offsets`.  A number that is not finite is MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path);
+// By the name's ending; .npy cannot hold offsets.
+MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path);
+MRCDEF void       mrc_vectors_free(mrc_vectors *v);                 // zeroed is fine
+
+typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
+// How rows are kept.  int8: one scale a vector; its best candidates are scored again from f32 rows.
+// BITS: the sign of each coordinate, and f32 rows to score candidates with again.
+typedef enum mrc_vector_form {
+    MRC_FORM_F32, MRC_FORM_BF16, MRC_FORM_INT8, MRC_FORM_BITS
+} mrc_vector_form;
+MRCDEF const char *mrc_vector_form_name(mrc_vector_form form);
+typedef struct mrc_vectors_desc {   // zero-initialised: f32, cosine, no graph
+    mrc_vector_form form;
+    mrc_similarity  similarity;     // cos: rows are normalised when they are written
+    int             graph;          // 1: an HNSW graph too (forms f32, bf16 and int8)
+    size_t          m, ef_construction;     // of the graph; 0: 16, 200
+    int             residual_bits;  // of token rows: 0: kept as `form` (f32 or bf16); 1, 2, 4
+    uint64_t        fingerprint;    // of the model that made them: mrc_encoder_fingerprint()
+    size_t          threads;        // 0: the processors online; the file does not depend on it
+    uint64_t        seed;           // of the graph's levels and of k-means
+} mrc_vectors_desc;
+// Writes path/vectors.bin, or path/tokens.bin where the vectors have offsets.  k-means of residual
+// codes and the recall of a graph are computed on ctx's backend.
+MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
+                                    const mrc_vectors_desc *desc);
+
+typedef struct mrc_dense mrc_dense;     // an opened vectors.bin or tokens.bin; its context's thread
+typedef struct mrc_dense_info {
+    size_t          n, n_rows, width;
+    mrc_vector_form form;
+    mrc_similarity  similarity;
+    int             graph, tokens, residual_bits;
+    uint64_t        fingerprint;
+    size_t          m, ef_construction, unreachable;
+    double          recall[3];      // of the graph: recall@10 at ef 32, 64, 128 when it was built
+} mrc_dense_info;
+// tokens 1: tokens.bin.  Reads the end of the file only; rows are read by the first search.
+MRCDEF mrc_status     mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens);
+MRCDEF void           mrc_dense_close(mrc_dense *d);                // NULL is fine; before its ctx
+MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d);
+MRCDEF mrc_status     mrc_dense_check(mrc_dense *d);    // every block against its checksum
+#define MRC_DENSE_MAGIC 0x64656e73
+typedef struct mrc_dense_config {
+    uint32_t magic;
+    int      exact;                 // 1: all rows are scored though there is a graph
+    size_t   ef;                    // of a graph: how many candidates are kept; at least top_k
+    size_t   candidates;            // scored again from f32 rows; 0: int8 2 top_k, bits 16 top_k
+    size_t   ncells, ndocs;         // of residual codes; 0: by top_k, as Stanford's
+    size_t   threads;               // 0: the processors online
+} mrc_dense_config;
+MRCDEF mrc_dense_config mrc_dense_config_default(void);             // ef 64
+// The best passages of each query, best first, of equal ones the first: query q's are
+// hits[q * top_k] and those behind it, n_hits[q] of them.  Of token rows the score is MaxSim.
+// Queries of a cosine index are normalised.
+MRCDEF mrc_status mrc_dense_search(mrc_dense *d, const mrc_vectors *queries, size_t top_k,
+                                   const mrc_dense_config *config, mrc_hit *hits, size_t *n_hits);
+// The scores of some passages for one query (the queries' row or rows `query`).
+MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size_t query,
+                                  const uint32_t *passages, size_t n, double *scores);
+
+//==============================================================================
+// >>api.ranking   several runs into one, and how good a run is
+//==============================================================================
+typedef enum mrc_fusion {
+    MRC_FUSE_RRF,       // sum of weight / (k + rank); absent: 0
+    MRC_FUSE_MINMAX,    // (x - min) / max(max - min, 1e-9) of each list; absent: 0
+    MRC_FUSE_ZSCORE,    // (x - mean) / population deviation; absent: the list's least
+    MRC_FUSE_RAW        // x itself; absent: the list's least
+} mrc_fusion;
+typedef struct mrc_hits { const mrc_hit *list; size_t n; } mrc_hits;    // one query's, best first
+typedef struct mrc_fuse_desc {
+    mrc_fusion    method;
+    double        k;                // of RRF; 0: 60
+    const double *weights;          // of each run; NULL: equal
+    size_t        depth;            // how far a list is read; 0: all of it
+} mrc_fuse_desc;
+// Room in out for the hits of all runs.  Best first, of equal ones the first passage.
+MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                           size_t n_runs, mrc_hit *out, size_t *n_out);
+
+// What is known of a query's passages: relevance >= 1 is relevant, 0 was judged and is not.
+typedef struct mrc_judged { uint32_t passage; double relevance; } mrc_judged;
+#define MRC_RANK_CUTS 5
+typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
+    size_t queries;                 // with a relevant passage
+    double recall[MRC_RANK_CUTS];   // at 1, 5, 10, 20, 100
+    double success[MRC_RANK_CUTS], mrr_10, ndcg_10, map_100, reciprocal_rank;
+} mrc_rank_result;
+// Adds one query: hits in the order that counts; judged in any order.  Without a relevant passage
+// nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
+MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
+                               const mrc_judged *judged, size_t n_judged);
 
 #ifdef __cplusplus
 }
@@ -2178,6 +2322,29 @@ static void mrc__sort(const void **list, size_t n,
             at = child;
         }
         list[at] = moving;
+    }
+}
+
+// The same for an array of elements, of at most 64 bytes each.
+static void mrc__sort_array(void *array, size_t n, size_t element,
+                            int (*compare)(const void *a, const void *b)) {
+    char *list = array, moving[64];
+    for (size_t heap = n / 2, end = n; end > 1; ) {
+        if (heap > 0) {
+            memcpy(moving, list + --heap * element, element);
+        } else {
+            memcpy(moving, list + --end * element, element);
+            memcpy(list + end * element, list, element);
+        }
+        size_t at = heap, child;
+        while ((child = 2 * at + 1) < end) {
+            child += child + 1 < end
+                     && compare(list + child * element, list + (child + 1) * element) < 0;
+            if (compare(moving, list + child * element) >= 0) break;
+            memcpy(list + at * element, list + child * element, element);
+            at = child;
+        }
+        memcpy(list + at * element, moving, element);
     }
 }
 
@@ -8450,8 +8617,8 @@ static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
 // (MPNet: Song et al. 2020; DeBERTa: He et al. 2020, whose index for qr is the same row t, as its
 // buckets are odd in i - j.)
 //
-// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so no
-// T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
+// q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so
+// no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
 // has gradient 0.  Pads are queries as any other row, as in HF.
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
@@ -8778,7 +8945,9 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
         else MRC__TRY(mrc_grad_target(ctx, node->in[k], &to[k]));
     }
     const size_t bytes = node->out->shape[1] * mrc_dtype_bytes(node->out->dtype);
-    for (size_t k = 1; fused && to[0].data && k < 3; k++) to[k].data = (char *)to[0].data + k * bytes;
+    for (size_t k = 1; fused && to[0].data && k < 3; k++) {
+        to[k].data = (char *)to[0].data + k * bytes;
+    }
     return MRC_OK;
 }
 
@@ -10306,12 +10475,12 @@ static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
 }
 
 #define MRC__FILL_NONE(name)
-#define MRC__FILL_ALL(name)       k->name = MRC__T(name);
-#define MRC__FILL_QUERY(name)     MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
+#define MRC__FILL_ALL(name)   k->name = MRC__T(name);
+#define MRC__FILL_QUERY(name) MRC__FILL_ALL(name) k->name##_workspace = MRC__T(name##_workspace);
 #if MRC__MIXED
 #define MRC__FILL_OWN(name)
 #else
-#define MRC__FILL_OWN(name)       MRC__FILL_ALL(name)
+#define MRC__FILL_OWN(name)   MRC__FILL_ALL(name)
 #endif
 MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
     mrc_kernels *k = &be->kernels[dtype];
@@ -11280,7 +11449,7 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_ops   linear, qkv, gelu, layer_norm, add_norm, dropout, embedding, the optimizer
+// >>impl.cpu_ops   linear, qkv, activation, norms, dropout, add, embedding, unfold
 //
 // Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
 // COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
@@ -11902,8 +12071,62 @@ MRC__TARGET static mrc_status MRC__T(embedding_bwd)(mrc_backend *be,
     return MRC_OK;
 }
 
-// ---- the optimizer ----
+// ---- unfold ----
 
+typedef struct MRC__T(unfolding) {
+    const int32_t *cu;
+    size_t  n, in, size;
+    mrc_in  from;                   // x, or dy
+    mrc_out to;
+    int     backward;
+} MRC__T(unfolding);
+MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(unfolding) *u = arg;
+    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
+    const size_t half = u->size / 2;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < last; r++) {
+        s = mrc__cpu_sequence(u->cu, s, r);
+        MRC__REAL *to = MRC__T(out_row)(u->to, r);
+        for (size_t k = 0; k < u->size; k++) {
+            // forward takes row r + k - half; backward is given by row r - k + half
+            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
+                         - (ptrdiff_t)(u->backward ? k : half);
+            int inside = at >= u->cu[s] && at < u->cu[s + 1];
+            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
+            for (size_t i = 0; i < u->in; i++) {
+                if (!u->backward) {
+                    to[i * u->size + k] = from ? from[i] : 0;
+                } else {
+                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
+                    to[i] = from ? before + from[i * u->size + k] : before;
+                }
+            }
+        }
+    }
+}
+static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
+                  MRC__T(unfold_task), &u);
+    return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_optim   the optimizer's kernels: tasks are chunks of 8192 elements of all tensors
+//==============================================================================
+#ifdef MRC__PASS_CPU
 // Tasks are chunks of all tensors in turn: the one that `task` is in, and where it begins.
 MRC__INLINE const mrc_optim_tensor *MRC__T(chunk)(const mrc_optim_tensor *list, size_t task,
                                                   size_t *begin, size_t *end) {
@@ -12240,57 +12463,6 @@ MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb
     }
     return MRC_OK;
 }
-
-// ---- unfold ----
-
-typedef struct MRC__T(unfolding) {
-    const int32_t *cu;
-    size_t  n, in, size;
-    mrc_in  from;                   // x, or dy
-    mrc_out to;
-    int     backward;
-} MRC__T(unfolding);
-MRC__TARGET static void MRC__T(unfold_task)(void *arg, size_t task, size_t worker) {
-    const MRC__T(unfolding) *u = arg;
-    const size_t first = task * MRC__CPU_ROWS, last = mrc__min(u->n, first + MRC__CPU_ROWS);
-    const size_t half = u->size / 2;
-    size_t s = 0;
-    (void)worker;
-    for (size_t r = first; r < last; r++) {
-        s = mrc__cpu_sequence(u->cu, s, r);
-        MRC__REAL *to = MRC__T(out_row)(u->to, r);
-        for (size_t k = 0; k < u->size; k++) {
-            // forward takes row r + k - half; backward is given by row r - k + half
-            ptrdiff_t at = (ptrdiff_t)(u->backward ? r + half : r + k)
-                         - (ptrdiff_t)(u->backward ? k : half);
-            int inside = at >= u->cu[s] && at < u->cu[s + 1];
-            const MRC__REAL *from = inside ? MRC__T(row)(u->from, (size_t)at) : NULL;
-            for (size_t i = 0; i < u->in; i++) {
-                if (!u->backward) {
-                    to[i * u->size + k] = from ? from[i] : 0;
-                } else {
-                    MRC__REAL before = k || u->to.accumulate ? to[i] : 0;
-                    to[i] = from ? before + from[i * u->size + k] : before;
-                }
-            }
-        }
-    }
-}
-static mrc_status MRC__T(unfold_fwd)(mrc_backend *be, const mrc_unfold_fwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->x, a->y, 0 };
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
-                  MRC__T(unfold_task), &u);
-    return MRC_OK;
-}
-static mrc_status MRC__T(unfold_bwd)(mrc_backend *be, const mrc_unfold_bwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    MRC__T(unfolding) u = { a->cu_seqlens.data, a->n, a->in, a->size, a->dy, a->dx, 1 };
-    if (!a->dx.data) return MRC_OK;
-    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->in * a->size,
-                  MRC__T(unfold_task), &u);
-    return MRC_OK;
-}
 #endif // cpu pass
 
 //==============================================================================
@@ -12423,7 +12595,7 @@ MRC__TARGET static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_b
 //==============================================================================
 // >>impl.cpu_relative   what attention adds by the distance of query and key
 //
-// The table rows that a sequence can reach are reversed and put side by side, so that along a row of
+// The table rows that a sequence can reach are reversed and put side by side, so that in a row of
 // scores, where i - j falls, the place x in them rises.  BIAS: one line of the head's biases by
 // distance.  DISENTANGLED: C = Q Kr^T for a block of queries and P = K Qr^T for all keys are two
 // more products, (60, R) and (T, R); scores gather from them, and gradients scatter into G and H of
@@ -12659,7 +12831,7 @@ MRC__INLINE void MRC__T(table_scatter)(MRC__REAL *to, const MRC__REAL *g, const 
     }
 }
 
-// The n scores (of ld) of queries from i on and keys from `from` to `to`, which are products so far,
+// The n scores (of ld) of queries from i on and keys from `from` to `to`, products so far,
 // become those of the family; returns the scale that is left.
 MRC__TARGET static MRC__REAL MRC__T(tables_scores)(const MRC__T(tables) *w,
                                                    const mrc_attention_extra *x,
@@ -17403,7 +17575,7 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     const char **ids = d->host.alloc(d->host.user, bytes);
     if (!ids) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
-    qsort(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    mrc__sort_array(ids, d->n, sizeof *ids, mrc__ds_by_id);
     for (size_t i = 1; i < d->n; i++) {
         if (strcmp(ids[i - 1], ids[i]) != 0) continue;
         if (!twins++) which = ids[i];
@@ -17708,7 +17880,8 @@ typedef struct mrc__enc {
 
 MRCDEF mrc_features_config mrc_features_config_default(void) {
     return (mrc_features_config){ .magic = MRC_FEATURES_MAGIC, .kind = MRC_ENCODING_OFFSETS,
-                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1 };
+                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1,
+                                  .strip_question = 1 };
 }
 
 static mrc_status mrc__enc_no_memory(const mrc__enc *e) {
@@ -17783,9 +17956,11 @@ static void mrc__enc_label(mrc__enc *e, mrc_feature *x, size_t first, size_t las
 
 static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example *x,
                                    const mrc_encodings *windows) {
-    const mrc_answer *a = x->n_answers ? &x->answers[0] : NULL;
+    const mrc_answer *a = e->config->with_targets && x->n_answers ? &x->answers[0] : NULL;
     int64_t s = a ? a->answer_start : -1;
     int64_t t = a && s >= 0 ? s + (int64_t)mrc_utf8_length(a->text, a->bytes) : -1;
+    // An answer whose place is not known is no target, which is not the same as no answer.
+    const int labelled = e->config->with_targets && (!a || s >= 0);
     for (size_t i = 0; i < windows->n; i++) {
         const mrc_encoding *w = &windows->list[i];
         size_t first, last;
@@ -17797,13 +17972,14 @@ static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example 
             memcpy(feature->offset_mapping[row], w->offset_mapping[row], 2 * sizeof(int32_t));
             feature->word_ids[row] = w->word_ids[row];
         }
-        if (e->config->with_targets) mrc__enc_label(e, feature, first, last, s, t);
+        if (labelled) mrc__enc_label(e, feature, first, last, s, t);
     }
     return MRC_OK;
 }
 
 static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example *x) {
-    size_t space = mrc__leading_space(x->question, x->question_bytes);   // question.lstrip()
+    size_t space = e->config->strip_question
+                 ? mrc__leading_space(x->question, x->question_bytes) : 0;
     const char *question = x->question + space;
     size_t bytes = x->question_bytes - space;
     mrc_encode_options alone = { .no_special_tokens = 1 };
@@ -17865,6 +18041,9 @@ static mrc_status mrc__enc_unmask(mrc__enc *e, size_t index, const mrc_example *
         int in = i >= begin && i < end;
         const int32_t *from = in ? answer->offset_mapping[i - begin] : w->offset_mapping[i];
         int32_t shift = in ? start : i < begin ? 0 : -grown;
+        // There are at least as many masks as words in the answer: ids stay apart.
+        feature->word_ids[i] = in ? w->word_ids[begin] + answer->word_ids[i - begin]
+                                  : w->word_ids[i];
         if (in) feature->input_ids[i] = answer->input_ids[i - begin];
         feature->offset_mapping[i][0] = from[0] + shift;
         feature->offset_mapping[i][1] = from[1] + shift;
@@ -18026,7 +18205,7 @@ static mrc_status mrc__plan_sorted(mrc_ctx *ctx, mrc_batch_plan *p, const mrc_fe
         items[i] = (mrc__plan_item){ f->list[p->feature[i]].length, (uint32_t)i, p->feature[i] };
     }
     for (size_t i = 0; i < n; i += chunk) {
-        qsort(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
+        mrc__sort_array(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
     }
     for (size_t b = 0; b < n_batches; b++) order[b] = (uint32_t)b;
     mrc__plan_shuffle(order, n_batches, seed, epoch, 1);
@@ -18120,7 +18299,8 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30, .temperature = 1 };
+                                .max_answer_length = 30, .align_to_words = 1,
+                                .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -18298,9 +18478,10 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     mrc_span null = { .kind = MRC_SPAN_NULL };
     int found = 0;
     for (size_t i = 0; i < n_windows; i++) {
+        if (windows[i].feature->length < 1) continue;
         mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
                           .end_logit = windows[i].end[0] };
-        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!isfinite(mrc__dec_score(&span))) continue;
         if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
         found = 1;
     }
@@ -18312,31 +18493,18 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     return mrc__dec_insert(out, n, k, null);
 }
 
-static mrc_status mrc__dec_check(mrc_ctx *ctx, const mrc_decode_config *config) {
-    if (config->magic == MRC_DECODE_MAGIC && config->n_best_size && config->temperature > 0) {
-        return MRC_OK;
-    }
-    return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s",
-                     config->magic != MRC_DECODE_MAGIC
-                     ? "the config is not from mrc_decode_config_default()"
-                     : config->n_best_size ? "the temperature is not above 0"
-                     : "n_best_size is 0");
-}
-
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
+static mrc_status mrc__decode_squad(mrc_ctx *ctx, const mrc_decode_config *config,
+                                    const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
     size_t bytes, n, k = config->n_best_size;
-    mrc__dec_list list = { windows, out, 0, k };
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
+    mrc__dec_list list = { in->windows, out, 0, k };
     size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
-    for (size_t i = 0; i < n_windows; i++) {
-        mrc__dec_window(windows, n_windows, i, config, 0, rows, mrc__dec_add, &list);
+    for (size_t i = 0; i < in->n_windows; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, config, 0, rows, mrc__dec_add, &list);
     }
     n = list.n;
-    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (config->version_2_with_negative) n = mrc__dec_null(in->windows, in->n_windows, k, out, n);
     if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
         n = mrc__dec_fallback(out, n, config->temperature);
     } else {
@@ -18359,18 +18527,8 @@ static void mrc__dec_rivals(const mrc_span *spans, size_t n, const mrc_span **nu
     }
 }
 
-MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
-                                         size_t n, double *null_score_diff) {
-    const mrc_span *null, *best;
-    if (null_score_diff) *null_score_diff = 0;
-    mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
-    if (null_score_diff) *null_score_diff = (double)diff;
-    return (double)diff > config->null_score_diff_threshold ? null : best;
-}
-
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+// The bytes of the example that a span says.
+static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, size_t *bytes) {
     *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
     if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
     size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
@@ -18654,7 +18812,7 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
         i = end + (size_t)mrc__met_has_words(metric);
     }
-    qsort(tokens, n, sizeof *tokens, mrc__met_compare);
+    mrc__sort_array(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
 }
 
@@ -18683,7 +18841,7 @@ static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sor
     memset(skip, 0, b.n);
     if (b.n < 200) return;
     memcpy(sorted, b.cp, b.n * sizeof *sorted);
-    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    mrc__sort_array(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
     for (size_t i = 0, end; i < b.n; i = end) {
         for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
         for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
@@ -18792,14 +18950,72 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (p.cp) ctx->host.free(ctx->host.user, p.cp);
     return status;
 }
+
+// The scripts' 100 * sum / n: not sum * (100 / n), which differs in the last digit.
+static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
+
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    double exact = 0, f1 = 0;
+    mrc_figures all = {0};
+    for (size_t i = 0; i < n; i++) {
+        const mrc_scored *s = &list[i];
+        if (!s->counted || (of == MRC_SUBSET_ANSWERABLE && !s->answerable)
+            || (of == MRC_SUBSET_UNANSWERABLE && s->answerable)) continue;
+        exact += s->exact;
+        f1 += s->f1;
+        all.total++;
+    }
+    all.exact = mrc__percent(exact, all.total);
+    all.f1 = mrc__percent(f1, all.total);
+    return all;
+}
+
+// By how sure the reader is that there is no answer; of equal ones as they stand in the list.
+static int mrc__met_by_no_answer(const void *a, const void *b) {
+    const mrc_scored *x = a, *y = b;
+    if (x->no_answer < y->no_answer || x->no_answer > y->no_answer) {
+        return x->no_answer < y->no_answer ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold) {
+    size_t bytes, counted = 0;
+    double now = 0;
+    *best = *threshold = 0;
+    const void **order = mrc__mul(n, sizeof *order, &bytes) && mrc__add(bytes, 1, &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory for %zu questions", n);
+    for (size_t i = 0; i < n; i++) {
+        now += !list[i].answerable;
+        if (list[i].counted) order[counted++] = &list[i];
+    }
+    mrc__sort(order, counted, mrc__met_by_no_answer);
+    double most = now;
+    for (size_t i = 0; i < counted; i++) {
+        const mrc_scored *s = order[i];
+        if (s->answerable) now += of_f1 ? s->f1 : s->exact;
+        else now -= s->answered != 0;
+        if (now > most) {
+            most = now;
+            *threshold = s->no_answer;
+        }
+    }
+    *best = mrc__percent(most, counted);
+    ctx->host.free(ctx->host.user, order);
+    return MRC_OK;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.pipeline   HF's question-answering pipeline (PARITY 3.6)
+// >>impl.pipeline   the question-answering pipeline of transformers 4.57.6
 //
 // In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
-// are added in double.  Among equal products the earlier start, then the earlier end comes first;
-// numpy leaves that open.  A product of 0 is no span.
+// are added in double.  Each window gives its 2 top_k + 10 best spans (top_k where spans do not
+// grow to whole words; since 4.54.1) before equal texts become one and the best top_k are kept.
+// Among equal products the earlier start, then the earlier end comes first; numpy leaves that open.
+// A product of 0 is no span.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
@@ -18841,101 +19057,125 @@ static size_t mrc__pipe_best(const mrc_feature *f, const float *start, const flo
     return found;
 }
 
-// Whole words, as far as the window shows them.
-static mrc_span mrc__pipe_words(const mrc_feature *f, const mrc__pipe_span *x) {
+// Whole words, as far as the window shows them; or the tokens alone.
+static mrc_span mrc__pipe_place(const mrc_feature *f, const mrc__pipe_span *x, int align_to_words) {
     int32_t i = x->start, j = x->end, last = f->length - 1;
-    while (i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
-    while (j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
+    while (align_to_words && i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
+    while (align_to_words && j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
     return (mrc_span){ .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1],
                        .probability = (double)x->score };
 }
 
-// Whether two spans say the same in lower case; -1: no memory.
-static int mrc__pipe_same(mrc_ctx *ctx, const mrc_example *e, const mrc_span *a,
-                          const mrc_span *b) {
-    mrc__met_text low[2];
-    size_t bytes, size, total = 0;
-    const mrc_span *both[2] = { a, b };
-    if (a->begin == b->begin && a->end == b->end) return 1;
-    for (int i = 0; i < 2; i++) {
-        mrc_span_text(both[i], e, &bytes);
-        total += bytes;
-    }
-    uint32_t *room = mrc__mul(total + 1, 3 * sizeof *room, &size)
-                   ? ctx->host.alloc(ctx->host.user, size) : NULL, *at = room;
-    if (!room) return -1;
-    for (int i = 0; i < 2; i++) {
-        const char *text = mrc_span_text(both[i], e, &bytes);
-        low[i] = mrc__met_lower(at, mrc__met_decode(at + 2 * bytes, text, bytes));
-        at += 3 * bytes;
-    }
-    int same = low[0].n == low[1].n && !memcmp(low[0].cp, low[1].cp, low[0].n * sizeof *low[0].cp);
-    ctx->host.free(ctx->host.user, room);
+typedef struct mrc__pipe_run {
+    mrc_ctx                 *ctx;
+    const mrc_decode_config *config;
+    const mrc_example       *e;
+    size_t                   k;         // candidates of a window
+    float                   *p;         // room for the two softmaxes of a window
+    mrc__pipe_span          *best;      // room for k
+    double                   null;      // the least that a window gives to its first row
+    mrc_span                *all;       // the spans so far, one of each text
+    uint64_t                *low;       // a hash of each one's text in lower case
+    size_t                   n;
+} mrc__pipe_run;
+
+// What a span says in lower case.  Host memory of the caller's to free; cp NULL: there is none.
+static mrc__met_text mrc__pipe_lower(const mrc__pipe_run *r, const mrc_span *span) {
+    size_t bytes, size;
+    const char *text = mrc__span_raw(span, r->e, &bytes);
+    uint32_t *room = mrc__add(bytes, 1, &size) && mrc__mul(size, 3 * sizeof *room, &size)
+                   ? r->ctx->host.alloc(r->ctx->host.user, size) : NULL;
+    if (!room) return (mrc__met_text){ NULL, 0 };
+    return mrc__met_lower(room, mrc__met_decode(room + 2 * bytes, text, bytes));
+}
+
+// Whether span i says what the text says; -1: no memory.
+static int mrc__pipe_same(const mrc__pipe_run *r, size_t i, mrc__met_text text) {
+    mrc__met_text other = mrc__pipe_lower(r, &r->all[i]);
+    if (!other.cp) return -1;
+    int same = other.n == text.n && !memcmp(other.cp, text.cp, text.n * sizeof *text.cp);
+    r->ctx->host.free(r->ctx->host.user, other.cp);
     return same;
 }
 
-// Adds a window's spans to the n of `all`, which has room for k more.
-static mrc_status mrc__pipe_window(mrc_ctx *ctx, const mrc_window_logits *w, const mrc_example *e,
-                                   const mrc_decode_config *c, float *p, mrc__pipe_span *best,
-                                   double *null, mrc_span *all, size_t *n) {
+// Adds a span's score to the one that says the same, or the span to the list.  0: no memory.
+static int mrc__pipe_add(mrc__pipe_run *r, mrc_span span) {
+    mrc__met_text low = mrc__pipe_lower(r, &span);
+    uint64_t hash = 0xcbf29ce484222325u;            // FNV-1a, over code points
+    int same = 0;
+    if (!low.cp) return 0;
+    for (size_t i = 0; i < low.n; i++) hash = (hash ^ low.cp[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < r->n && !same; i++) {
+        same = r->low[i] == hash ? mrc__pipe_same(r, i, low) : 0;
+        if (same > 0) r->all[i].probability += span.probability;
+    }
+    r->ctx->host.free(r->ctx->host.user, low.cp);
+    if (!same) {
+        r->low[r->n] = hash;
+        r->all[r->n++] = span;
+    }
+    return same >= 0;
+}
+
+static mrc_status mrc__pipe_window(mrc__pipe_run *r, const mrc_window_logits *w) {
     const mrc_feature *f = w->feature;
-    float *start = p, *end = p + f->length, t = (float)c->temperature;
+    float *start = r->p, *end = r->p + f->length, t = (float)r->config->temperature;
     float none = mrc__pipe_softmax(f, w->start, t, start);
     none *= mrc__pipe_softmax(f, w->end, t, end);
-    if ((double)none < *null) *null = (double)none;
-    size_t found = mrc__pipe_best(f, start, end, c->n_best_size, c->max_answer_length, best);
+    if ((double)none < r->null) r->null = (double)none;
+    size_t found = mrc__pipe_best(f, start, end, r->k, r->config->max_answer_length, r->best);
     for (size_t i = 0; i < found; i++) {
-        if (f->offset_mapping[best[i].start][0] < 0 || f->offset_mapping[best[i].end][0] < 0) {
-            continue;
+        const mrc__pipe_span *x = &r->best[i];
+        if (f->offset_mapping[x->start][0] < 0 || f->offset_mapping[x->end][0] < 0) continue;
+        if (!mrc__pipe_add(r, mrc__pipe_place(f, x, r->config->align_to_words))) {
+            return mrc__fail(r->ctx, MRC_ERR_MEM, "decode: out of memory for a span");
         }
-        mrc_span span = mrc__pipe_words(f, &best[i]);
-        int same = 0;
-        for (size_t j = 0; j < *n && !same; j++) {
-            same = mrc__pipe_same(ctx, e, &all[j], &span);
-            if (same > 0) all[j].probability += span.probability;
-        }
-        if (same < 0) return mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-        if (!same) all[(*n)++] = span;
     }
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out) {
-    size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
-    double null = 1000000;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
-    for (size_t i = 0; i < n_windows; i++) {
-        size_t length = (size_t)windows[i].feature->length;
-        if (length > longest) longest = length;
-    }
-    if (!mrc__mul(n_windows, k, &room) || !mrc__mul(room + 1, sizeof(mrc_span), &bytes)) bytes = 0;
-    mrc_span *all = bytes ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    mrc__pipe_span *best = mrc__mul(k + 1, sizeof *best, &bytes)
-                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    float *p = ctx->host.alloc(ctx->host.user, (2 * longest + 1) * sizeof *p);
-    mrc_status s = all && best && p ? MRC_OK
-                 : mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-    for (size_t i = 0; i < n_windows && s == MRC_OK; i++) {
-        s = mrc__pipe_window(ctx, &windows[i], e, config, p, best, &null, all, &n);
-    }
-    if (s == MRC_OK && config->version_2_with_negative && n_windows) {
-        all[n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = null };
-    }
-    for (size_t i = 0; i < n && s == MRC_OK; i++) {         // Python's sort is stable
+// The best top_k of all, in Python's sort, which is stable.
+static void mrc__pipe_sort(const mrc__pipe_run *r, mrc_span *out, size_t *n_out) {
+    size_t k = r->config->n_best_size;
+    for (size_t i = 0; i < r->n; i++) {
         size_t at = *n_out;
-        while (at > 0 && all[i].probability > out[at - 1].probability) at--;
+        while (at > 0 && r->all[i].probability > out[at - 1].probability) at--;
         if (at == k) continue;
         if (*n_out < k) ++*n_out;
         memmove(out + at + 1, out + at, (*n_out - 1 - at) * sizeof *out);
-        out[at] = all[i];
+        out[at] = r->all[i];
     }
-    void *parts[] = { all, best, p };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
+}
+
+static mrc_status mrc__decode_pipeline(mrc_ctx *ctx, const mrc_decode_config *config,
+                                       const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    size_t longest = 0, room, bytes, k = config->n_best_size;
+    mrc__pipe_run r = { .ctx = ctx, .config = config, .e = in->example, .null = 1000000,
+                        .k = config->align_to_words ? 2 * k + 10 : k };
+    for (size_t i = 0; i < in->n_windows; i++) {
+        size_t length = (size_t)in->windows[i].feature->length;
+        if (length > longest) longest = length;
+    }
+    const mrc_allocator *host = &ctx->host;
+    if (mrc__mul(in->n_windows, r.k, &room) && mrc__add(room, 1, &room)) {
+        if (mrc__mul(room, sizeof *r.all, &bytes)) r.all = host->alloc(host->user, bytes);
+        if (mrc__mul(room, sizeof *r.low, &bytes)) r.low = host->alloc(host->user, bytes);
+    }
+    if (mrc__mul(r.k, sizeof *r.best, &bytes)) r.best = host->alloc(host->user, bytes);
+    if (mrc__mul(2 * longest + 1, sizeof *r.p, &bytes)) r.p = host->alloc(host->user, bytes);
+    mrc_status s = r.all && r.low && r.best && r.p ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu windows",
+                             in->n_windows);
+    for (size_t i = 0; i < in->n_windows && s == MRC_OK; i++) {
+        s = mrc__pipe_window(&r, &in->windows[i]);
+    }
+    if (s == MRC_OK && config->version_2_with_negative && in->n_windows) {
+        r.all[r.n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = r.null };
+    }
+    if (s == MRC_OK) mrc__pipe_sort(&r, out, n_out);
+    void *parts[] = { r.all, r.low, r.best, r.p };
+    for (size_t i = 0; i < 4; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
     }
     return s;
 }
@@ -18992,9 +19232,10 @@ static int mrc__leg_by_score(const void *a, const void *b) {
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
+// Appends what a span says, a single space for whatever space, tab or line's end is in it.
+static void mrc__span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
     size_t bytes, n;
-    const char *s = mrc_span_text(span, e, &bytes);
+    const char *s = mrc__span_raw(span, e, &bytes);
     int space = 0;
     uint32_t cp;
     for (size_t at = 0; at < bytes; at += n) {
@@ -19064,11 +19305,12 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
     const mrc_window_logits *w = &r->windows[c->window];
     const mrc_feature *f = w->feature;
     mrc_span span = { .start_logit = w->start[c->i], .end_logit = w->end[c->j],
-                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1] };
+                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1],
+                      .single_spaced = 1 };
     mrc__tok_run run = { .host = &r->ctx->host, .tok = &r->wide, .basic = &r->basic };
     span = mrc__leg_widen(r->e, span);
     r->words.bytes = r->basic.bytes = r->pieces.bytes = 0;
-    mrc_span_words(&span, r->e, &r->words);
+    mrc__span_words(&span, r->e, &r->words);
     mrc__leg_pieces(r, f, c->i, c->j);
     if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
     const unsigned char *s = (const unsigned char *)r->words.data;
@@ -19090,7 +19332,7 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
 // Whether a span says what one before it says; if not, it is remembered.
 static int mrc__leg_seen(mrc__leg_run *r, const mrc_span *span) {
     size_t begin = r->texts.bytes, before = 0;
-    mrc_span_words(span, r->e, &r->texts);
+    mrc__span_words(span, r->e, &r->texts);
     for (size_t i = 0; i < r->n_texts && !r->texts.failed; before = r->ends[i++]) {
         size_t bytes = r->ends[i] - before;
         if (bytes != r->texts.bytes - begin
@@ -19107,7 +19349,7 @@ static void mrc__leg_null(mrc__leg_run *r, size_t n_windows, mrc_span *null) {
     double least = 1000000;
     for (size_t i = 0; i < n_windows; i++) {
         const mrc_window_logits *w = &r->windows[i];
-        if (w->feature->length < 1 || !(isfinite(w->start[0] + w->end[0]))) continue;
+        if (w->feature->length < 1 || !isfinite(w->start[0] + w->end[0])) continue;
         double score = (double)w->start[0] + (double)w->end[0];
         if (!(score < least)) continue;
         least = score;
@@ -19156,16 +19398,14 @@ static size_t mrc__leg_best(mrc__leg_run *r, const mrc_decode_config *config, co
     return n;
 }
 
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out) {
-    mrc__leg_run r = { .ctx = ctx, .windows = windows, .e = e, .tok = tok, .wide = *tok };
+static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *config,
+                                     const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    const mrc_tokenizer *tok = in->tokenizer;
+    mrc__leg_run r = { .ctx = ctx, .windows = in->windows, .e = in->example, .tok = tok,
+                       .wide = *tok };
     mrc_decode_config own = *config;
     mrc_span null = { .kind = MRC_SPAN_TEXT };
     size_t bytes;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
     if (tok->merges.n_nodes > 1) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
                          "tokenizer (found byte-level BPE)");
@@ -19178,11 +19418,11 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     r.ends = rows ? rows + 2 * own.n_best_size : NULL;
     r.failed = !rows;
-    for (size_t i = 0; i < n_windows && !r.failed; i++) {
-        mrc__dec_window(windows, n_windows, i, &own, 1, rows, mrc__leg_add, &r);
+    for (size_t i = 0; i < in->n_windows && !r.failed; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, &own, 1, rows, mrc__leg_add, &r);
     }
-    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, n_windows, &null);
-    if (r.n) qsort(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
+    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, in->n_windows, &null);
+    mrc__sort_array(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
     if (!r.failed) *n_out = mrc__leg_best(&r, config, &null, out);
     for (size_t i = 0; i < 4; i++) {
         r.failed |= texts[i]->failed;
@@ -19192,17 +19432,70 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
     if (r.list) ctx->host.free(ctx->host.user, r.list);
     return r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory") : MRC_OK;
 }
+#endif // core pass
 
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff) {
+//==============================================================================
+// >>impl.decoders   one entry for the three decoders, the answer, and what a span says
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// NULL, or what is wrong with the arguments of mrc_decode().
+static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decode_input *in) {
+    if (c->magic != MRC_DECODE_MAGIC) return "the config is not from mrc_decode_config_default()";
+    if ((unsigned)c->kind > MRC_DECODE_LEGACY) return "there is no such kind of decoding";
+    if (c->n_best_size == 0) return "n_best_size is 0";
+    if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
+    if (c->max_answer_length == 0) return "max_answer_length is 0";
+    if (!(c->temperature > 0)) return "the temperature is not above 0";
+    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
+    if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out) {
+    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    *n_out = 0;
+    const char *fault = mrc__decode_fault(config, in);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
+    if (capacity <= config->n_best_size) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: no room for all spans (found room for %zu, "
+                         "expected %zu: n_best_size and one more)", capacity,
+                         config->n_best_size + 1);
+    }
+    switch (config->kind) {
+    case MRC_DECODE_PIPELINE: return mrc__decode_pipeline(ctx, config, in, out, n_out);
+    case MRC_DECODE_LEGACY:   return mrc__decode_legacy(ctx, config, in, out, n_out);
+    default:                  return mrc__decode_squad(ctx, config, in, out, n_out);
+    }
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
+    if (!n) return &nothing;
     mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    double diff = mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit;
+    if (config->kind == MRC_DECODE_PIPELINE || !config->version_2_with_negative || !null || !best) {
+        return spans;
+    }
+    // postprocess_qa_predictions() subtracts floats, compute_predictions_logits() doubles.
+    double diff = config->kind == MRC_DECODE_LEGACY
+                ? mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit
+                : (double)(mrc__dec_score(null) - best->start_logit - best->end_logit);
     if (null_score_diff) *null_score_diff = diff;
     return diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes) {
+    if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
+    size_t before = room->bytes;
+    mrc__span_words(span, e, room);
+    *bytes = room->bytes - before;
+    return *bytes ? room->data + before : "";
 }
 #endif // core pass
 
@@ -21378,7 +21671,7 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
     mrc_status s = mrc__download_f32(ctx, logits, host);
     float *start = host + 2 * rows, *end = start + rows;
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         start[r] = host[2 * r];
         end[r] = host[2 * r + 1];
     }
@@ -21433,6 +21726,69 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     mrc_no_grad(ctx, was_on);
     ctx->host.free(ctx->host.user, list);
     return s;
+}
+
+//------------------------------------------------------------------------------
+// The logits of all windows, kept by the window's index: whatever order they come in
+//------------------------------------------------------------------------------
+typedef struct mrc__collected {
+    const mrc_features *features;
+    float              *logits;     // of all windows: its start logits, then its end logits
+    mrc_window_logits  *windows;    // by feature
+} mrc__collected;
+
+static void mrc__collected_free(mrc_ctx *ctx, mrc__collected *c) {
+    if (c->logits) ctx->host.free(ctx->host.user, c->logits);
+    if (c->windows) ctx->host.free(ctx->host.user, c->windows);
+    *c = (mrc__collected){0};
+}
+
+static mrc_status mrc__collected_new(mrc_ctx *ctx, mrc__collected *c, const mrc_features *f) {
+    size_t rows = 0, bytes, n;
+    *c = (mrc__collected){ .features = f };
+    int fits = mrc__add(f->n, 1, &n) && mrc__mul(n, sizeof *c->windows, &bytes);
+    c->windows = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (size_t i = 0; i < f->n && fits; i++) {
+        fits = mrc__add(rows, (size_t)f->list[i].length, &rows);
+    }
+    fits = fits && mrc__mul(rows, 2 * sizeof *c->logits, &bytes) && mrc__add(bytes, 1, &bytes);
+    c->logits = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!c->windows || !c->logits) {
+        mrc__collected_free(ctx, c);
+        return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory for the logits of %zu windows",
+                         f->n);
+    }
+    float *at = c->logits;
+    for (size_t i = 0; i < f->n; i++) {
+        size_t length = (size_t)f->list[i].length;
+        c->windows[i] = (mrc_window_logits){ &f->list[i], at, at + length };
+        at += 2 * length;
+    }
+    return MRC_OK;
+}
+
+// An mrc_predict_desc's fn: user is the mrc__collected.
+static mrc_status mrc__collect(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                               const float *end) {
+    const mrc__collected *c = user;
+    const mrc_window_logits *w = &c->windows[f - c->features->list];
+    float *to = c->logits + (w->start - c->logits);
+    (void)ctx;
+    memcpy(to, start, (size_t)f->length * sizeof *to);
+    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+    return MRC_OK;
+}
+
+// The windows of example `index`, of which those from *at on are the first: how many.  *at moves
+// past them.
+static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *at,
+                                const mrc_window_logits **windows) {
+    size_t n = 0;
+    *windows = c->windows + *at;
+    while (*at + n < c->features->n
+           && (size_t)c->features->list[*at + n].example_index == index) n++;
+    *at += n;
+    return n;
 }
 
 //------------------------------------------------------------------------------
@@ -21652,14 +22008,14 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 //------------------------------------------------------------------------------
 // Evaluation
 //------------------------------------------------------------------------------
-// The windows of the example that is being collected, and the sums so far.
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
-    mrc_eval_result     *out;
-    mrc_allocator        host;
-    mrc_window_logits   *windows;
-    size_t               n, capacity;
+    mrc_decode_config    decode;
+    mrc__collected       logits;
     mrc_span            *spans;
+    size_t               capacity;
+    mrc_scored          *scored;    // by example
+    mrc_text             room;      // a span's text
 } mrc__eval;
 
 // The loss of one target over the feature's window; *best: the first of its largest rows.
@@ -21679,115 +22035,116 @@ static double mrc__eval_loss(const mrc_loss *loss, const mrc_feature *f, const f
                            (double)logits[target] - lse, all - n * lse);
 }
 
-static void mrc__eval_windows_free(mrc__eval *e) {
-    for (size_t i = 0; i < e->n; i++) {
-        e->host.free(e->host.user, (void *)(uintptr_t)e->windows[i].start);
-    }
-    e->n = 0;
-}
-
-// Decodes the collected example and scores it.
-static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
-    const mrc_eval_desc *desc = e->desc;
-    size_t n_spans;
-    double exact, f1;
-    if (e->n == 0) return MRC_OK;
-    const mrc_example *x = mrc_dataset_at(desc->dataset,
-                                          (size_t)e->windows[0].feature->example_index);
-    if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
-    MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
-    mrc__eval_windows_free(e);
-    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
-    size_t bytes;
-    const char *text = mrc_span_text(best, x, &bytes);
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
-                              &f1));
-    e->out->exact_match += exact;
-    e->out->f1 += f1;
-    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
-}
-
-// Keeps a copy of one window's logits until its example is complete.
-static mrc_status mrc__eval_keep(mrc_ctx *ctx, mrc__eval *e, const mrc_feature *f,
-                                 const float *start, const float *end) {
-    size_t n = (size_t)f->length, bytes;
-    if (e->n && e->windows[0].feature->example_index != f->example_index) {
-        MRC__TRY(mrc__eval_example(ctx, e));
-    }
-    if (e->n == e->capacity) {
-        size_t capacity = e->capacity ? 2 * e->capacity : 16;
-        mrc_window_logits *windows = mrc__mul(capacity, sizeof *windows, &bytes)
-                                   ? e->host.alloc(e->host.user, bytes) : NULL;
-        if (!windows) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-        if (e->n) memcpy(windows, e->windows, e->n * sizeof *windows);
-        if (e->windows) e->host.free(e->host.user, e->windows);
-        e->windows = windows;
-        e->capacity = capacity;
-    }
-    float *copy = mrc__mul(2 * n + 1, sizeof *copy, &bytes)
-                ? e->host.alloc(e->host.user, bytes) : NULL;
-    if (!copy) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    memcpy(copy, start, n * sizeof *copy);
-    memcpy(copy + n, end, n * sizeof *copy);
-    e->windows[e->n++] = (mrc_window_logits){ .feature = f, .start = copy, .end = copy + n };
-    return MRC_OK;
-}
-
-static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                    const float *start, const float *end) {
-    mrc__eval *e = user;
-    if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
+// Loss and accuracy of the token positions, over the windows in their own order.
+static void mrc__eval_positions(const mrc__eval *e, mrc_eval_result *out) {
+    for (size_t i = 0; i < e->logits.features->n; i++) {
+        const mrc_window_logits *w = &e->logits.windows[i];
+        const mrc_feature *f = w->feature;
         int32_t s, t;
-        const mrc_loss *kind = &e->desc->loss;
-        double loss = mrc__eval_loss(kind, f, start, f->start_position, &s);
-        loss += mrc__eval_loss(kind, f, end, f->end_position, &t);
-        e->out->loss += loss / 2;
-        e->out->start_accuracy += s == f->start_position;
-        e->out->end_accuracy += t == f->end_position;
-        e->out->accuracy += s == f->start_position && t == f->end_position;
-        e->out->n_features++;
+        if (!mrc__counts(f, f->start_position) || !mrc__counts(f, f->end_position)) continue;
+        double loss = mrc__eval_loss(&e->desc->loss, f, w->start, f->start_position, &s);
+        loss += mrc__eval_loss(&e->desc->loss, f, w->end, f->end_position, &t);
+        out->loss += loss / 2;
+        out->start_accuracy += s == f->start_position;
+        out->end_accuracy += t == f->end_position;
+        out->accuracy += s == f->start_position && t == f->end_position;
+        out->n_features++;
     }
-    return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
-}
-
-static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
-    const mrc_predict_desc *predict = &((mrc__eval *)user)->desc->predict;
-    return predict->progress(predict->user, done, total);
-}
-
-MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
-                               mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
-    *out = (mrc_eval_result){0};
-    if (desc->dataset && desc->decode.magic != MRC_DECODE_MAGIC) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: decode is not from "
-                         "mrc_decode_config_default()");
-    }
-    size_t bytes;
-    mrc__eval e = { .desc = desc, .out = out, .host = ctx->host };
-    if (desc->dataset) {
-        e.spans = mrc__mul(desc->decode.n_best_size + 1, sizeof *e.spans, &bytes)
-                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-        if (!e.spans) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    }
-    mrc_predict_desc predict = desc->predict;
-    predict.fn = mrc__eval_feature;
-    predict.user = &e;
-    if (predict.progress) predict.progress = mrc__eval_progress;
-    mrc_status s = mrc_predict(ctx, m, &predict);
-    if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
-    mrc__eval_windows_free(&e);
-    if (e.windows) ctx->host.free(ctx->host.user, e.windows);
-    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     double n = out->n_features ? (double)out->n_features : 1;
-    out->n_questions = desc->dataset ? mrc_dataset_size(desc->dataset) : 0;
-    double questions = out->n_questions ? (double)out->n_questions : 1;
     out->loss /= n;
     out->start_accuracy /= n;
     out->end_accuracy /= n;
     out->accuracy /= n;
-    out->exact_match *= 100 / questions;
-    out->f1 *= 100 / questions;
+}
+
+// Decodes example `index` from its windows, which begin at *at, and scores the answer.
+static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e, size_t index, size_t *at) {
+    const mrc_eval_desc *desc = e->desc;
+    const mrc_example *x = mrc_dataset_at(desc->dataset, index);
+    mrc_decode_input in = { .example = x, .tokenizer = desc->tokenizer };
+    mrc_scored *s = &e->scored[index];
+    size_t bytes, n_spans = 0;
+    in.n_windows = mrc__collected_of(&e->logits, index, at, &in.windows);
+    MRC__TRY(mrc_decode(ctx, &e->decode, &in, e->spans, e->capacity, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&e->decode, e->spans, n_spans, &s->no_answer);
+    e->room.bytes = 0;
+    const char *text = mrc_span_text(best, x, &e->room, &bytes);
+    if (e->room.failed) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: out of memory for a text");
+    s->counted = 1;
+    s->answerable = x->n_answers > 0;
+    s->answered = bytes > 0;
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &s->exact,
+                              &s->f1));
+    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
+}
+
+static mrc_status mrc__eval_answers(mrc_ctx *ctx, mrc__eval *e, mrc_eval_result *out) {
+    size_t n = mrc_dataset_size(e->desc->dataset), at = 0;
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__eval_example(ctx, e, i, &at));
+    if (at != e->logits.features->n) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
+    }
+    mrc_figures all = mrc_metric_mean(e->scored, n, MRC_SUBSET_ALL);
+    out->n_questions = n;
+    out->exact_match = all.exact;
+    out->f1 = all.f1;
+    out->answerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_ANSWERABLE);
+    out->unanswerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_UNANSWERABLE);
+    if (!e->decode.version_2_with_negative || e->decode.kind == MRC_DECODE_PIPELINE) return MRC_OK;
+    MRC__TRY(mrc_metric_best(ctx, e->scored, n, 0, &out->best_exact, &out->best_exact_threshold));
+    return mrc_metric_best(ctx, e->scored, n, 1, &out->best_f1, &out->best_f1_threshold);
+}
+
+// The room that decoding and scoring take.
+static mrc_status mrc__eval_room(mrc_ctx *ctx, mrc__eval *e) {
+    size_t n = mrc_dataset_size(e->desc->dataset), bytes;
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 },
+                                   .tokenizer = e->desc->tokenizer };
+    const char *fault = mrc__decode_fault(&e->decode, &any);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: %s", fault);
+    e->capacity = e->decode.n_best_size + 1;
+    if (mrc__mul(e->capacity, sizeof *e->spans, &bytes)) {
+        e->spans = ctx->host.alloc(ctx->host.user, bytes);
+    }
+    if (mrc__mul(n, sizeof *e->scored, &bytes) && mrc__add(bytes, 1, &bytes)) {
+        e->scored = mrc__host_zalloc(&ctx->host, bytes);
+    }
+    if (e->spans && e->scored) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory for %zu questions", n);
+}
+
+typedef struct mrc__eval_user { const mrc_predict_desc *given; mrc__collected *logits; }
+    mrc__eval_user;
+static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                    const float *start, const float *end) {
+    return mrc__collect(ctx, ((mrc__eval_user *)user)->logits, f, start, end);
+}
+static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
+    const mrc_predict_desc *given = ((mrc__eval_user *)user)->given;
+    return given->progress(given->user, done, total);
+}
+
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out) {
+    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    *out = (mrc_eval_result){0};
+    mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
+                                                         : mrc_decode_config_default() };
+    mrc_predict_desc predict = desc->predict;
+    mrc__eval_user user = { &desc->predict, &e.logits };
+    mrc_text_init(&e.room, ctx);
+    mrc_status s = desc->dataset ? mrc__eval_room(ctx, &e) : MRC_OK;
+    if (s == MRC_OK) s = mrc__collected_new(ctx, &e.logits, predict.features);
+    predict.fn = mrc__eval_feature;
+    predict.user = &user;
+    if (predict.progress) predict.progress = mrc__eval_progress;
+    if (s == MRC_OK) s = mrc_predict(ctx, m, &predict);
+    if (s == MRC_OK) mrc__eval_positions(&e, out);
+    if (s == MRC_OK && desc->dataset) s = mrc__eval_answers(ctx, &e, out);
+    mrc__collected_free(ctx, &e.logits);
+    mrc_text_free(&e.room);
+    if (e.scored) ctx->host.free(ctx->host.user, e.scored);
+    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     return s;
 }
 #endif // core pass
@@ -21807,9 +22164,7 @@ struct mrc_reader {
     // Of the last call:
     mrc_span            *spans;     // n_best_size + 1 for each question
     mrc_features         windows;
-    size_t              *begin;     // by window: where its start logits are, its end's behind
-    float               *logits;
-    mrc_window_logits   *window_logits;
+    mrc__collected       logits;
 };
 
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
@@ -21840,6 +22195,9 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     r->features.pad_to_max_length = config->pad_to_max_length;
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };
+    const char *fault = mrc__decode_fault(&r->decode, &any);
+    if (fault) return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: %s", path, fault);
     r->batch_size = desc->batch_size ? desc->batch_size : 8;
     return MRC_OK;
 }
@@ -21859,16 +22217,10 @@ MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *pat
 
 // What the replies of the last call point to.
 static void mrc__reader_clear(mrc_reader *r) {
-    const mrc_allocator *host = &r->ctx->host;
-    void *parts[] = { r->spans, r->begin, r->logits, r->window_logits };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
-    }
-    mrc_features_free(&r->windows);
+    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
     r->spans = NULL;
-    r->begin = NULL;
-    r->logits = NULL;
-    r->window_logits = NULL;
+    mrc__collected_free(r->ctx, &r->logits);
+    mrc_features_free(&r->windows);
 }
 
 MRCDEF void mrc_reader_free(mrc_reader *r) {
@@ -21880,50 +22232,40 @@ MRCDEF void mrc_reader_free(mrc_reader *r) {
     ctx->host.free(ctx->host.user, r);
 }
 
-static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                     const float *start, const float *end) {
-    mrc_reader *r = user;
-    float *to = r->logits + r->begin[f - r->windows.list];
-    (void)ctx;
-    memcpy(to, start, (size_t)f->length * sizeof *to);
-    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+// Nothing that a caller gives is read before it is known to be there, and to be text.
+static mrc_status mrc__answer_check(mrc_reader *r, const mrc_example *questions, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const mrc_example *x = &questions[i];
+        const char *texts[2] = { x->question, x->context };
+        const size_t bytes[2] = { x->question_bytes, x->context_bytes };
+        for (int k = 0; k < 2; k++) {
+            const char *what = k ? "context" : "question";
+            if (!texts[k]) {
+                return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: example %zu has no %s (found NULL)",
+                                 i, what);
+            }
+            size_t good = mrc_utf8_valid(texts[k], bytes[k]);
+            if (good == bytes[k]) continue;
+            return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: the %s of example %zu is not UTF-8 "
+                             "(found byte 0x%02x at %zu)", what, i,
+                             (unsigned)(unsigned char)texts[k][good], good);
+        }
+    }
     return MRC_OK;
 }
 
-// Room for the spans of n questions, and for the windows and their logits.
-static int mrc__answer_room(mrc_reader *r, size_t n) {
-    const mrc_allocator *host = &r->ctx->host;
-    size_t rows = 0, k = r->windows.n, each, bytes;
-    if (!mrc__add(r->decode.n_best_size, 1, &each) || !mrc__mul(each, sizeof *r->spans, &each)
-        || !mrc__mul(n + 1, each, &bytes)) return 0;
-    r->spans = host->alloc(host->user, bytes);
-    r->begin = mrc__mul(k + 1, sizeof *r->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
-    r->window_logits = mrc__mul(k + 1, sizeof *r->window_logits, &bytes)
-                       ? host->alloc(host->user, bytes) : NULL;
-    for (size_t i = 0; i < k && r->begin; i++) {
-        r->begin[i] = rows;
-        rows += 2 * (size_t)r->windows.list[i].length;
-    }
-    r->logits = mrc__mul(rows + 1, sizeof *r->logits, &bytes) ? host->alloc(host->user, bytes)
-                                                              : NULL;
-    return r->spans && r->begin && r->window_logits && r->logits;
-}
-
-static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies) {
-    size_t each = r->decode.n_best_size + 1;
-    for (size_t q = 0, at = 0; q < n; q++) {
-        mrc_span *spans = r->spans + q * each;
+static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions, size_t n,
+                                     mrc_reply *replies) {
+    size_t each = r->decode.n_best_size + 1, at = 0;
+    for (size_t q = 0; q < n; q++) {
+        mrc_decode_input in = { .example = &questions[q], .tokenizer = r->tok };
         mrc_reply *reply = &replies[q];
-        *reply = (mrc_reply){ .spans = spans, .windows = r->window_logits + at };
-        for (; at < r->windows.n && (size_t)r->windows.list[at].example_index == q; at++) {
-            const mrc_feature *f = &r->windows.list[at];
-            const float *logits = r->logits + r->begin[at];
-            r->window_logits[at] = (mrc_window_logits){ f, logits, logits + f->length };
-            reply->n_windows++;
-        }
-        MRC__TRY(mrc_decode(r->ctx, reply->windows, reply->n_windows, &r->decode, spans,
-                            &reply->n_spans));
-        reply->answer = mrc_decode_answer(&r->decode, spans, reply->n_spans,
+        *reply = (mrc_reply){ .spans = r->spans + q * each };
+        in.n_windows = mrc__collected_of(&r->logits, q, &at, &in.windows);
+        reply->windows = in.windows;
+        reply->n_windows = in.n_windows;
+        MRC__TRY(mrc_decode(r->ctx, &r->decode, &in, r->spans + q * each, each, &reply->n_spans));
+        reply->answer = mrc_decode_answer(&r->decode, reply->spans, reply->n_spans,
                                           &reply->null_score_diff);
     }
     return MRC_OK;
@@ -21931,18 +22273,30 @@ static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies
 
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
+    if (!r) return MRC_ERR_ARG;
+    if (n && (!questions || !replies)) {
+        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
+                         questions ? "replies" : "examples", n);
+    }
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
     mrc_predict_desc predict = { .features = &r->windows, .batch_size = r->batch_size,
-                                 .by_length = 1, .fn = mrc__answer_window, .user = r };
+                                 .by_length = 1, .fn = mrc__collect, .user = &r->logits };
+    size_t each, bytes;
     mrc__reader_clear(r);
+    MRC__TRY(mrc__answer_check(r, questions, n));
     MRC__TRY(mrc_features_new(r->ctx, &r->windows, &set, r->tok, &r->features));
-    if (!mrc__answer_room(r, n)) {
+    MRC__TRY(mrc__collected_new(r->ctx, &r->logits, &r->windows));
+    if (mrc__mul(r->decode.n_best_size + 1, sizeof *r->spans, &each) && mrc__mul(n, each, &bytes)
+        && mrc__add(bytes, 1, &bytes)) {
+        r->spans = r->ctx->host.alloc(r->ctx->host.user, bytes);
+    }
+    if (!r->spans) {
         return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
     }
     if (r->windows.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
-    return mrc__answer_decode(r, n, replies);
+    return mrc__answer_decode(r, questions, n, replies);
 }
 #endif // core pass
 
@@ -22392,6 +22746,246 @@ static void mrc__an_end(mrc__an *a) {
 #endif // core pass
 
 //==============================================================================
+// >>impl.blocks   files in checked blocks: written whole, read by pread, checked at first touch
+//
+//     sections, one behind the other       in 64 KiB blocks
+//     u32 checksums                        CRC-32C of each block
+//     the end record                       magic, version, what the file is about, where each
+//                                          section begins and the last one ends, then two u32:
+//                                          CRC-32C of the checksums, and of the record before it
+//
+// A block is held against its checksum when it is read, so a damaged byte is found by whoever needs
+// it, and opening a large file reads its end only.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__BLOCK_BYTES 65536
+
+typedef struct mrc__blocks_writer {
+    mrc_ctx         *ctx;
+    mrc_file_writer *file;
+    mrc_status       status;            // the first failure
+    mrc_text         checksums;
+    uint64_t         at;
+    char            *block;             // what is not written yet: at % MRC__BLOCK_BYTES bytes
+} mrc__blocks_writer;
+
+// Ends with mrc__blocks_end() or mrc__blocks_abort(), also after a failure here.
+static mrc_status mrc__blocks_begin(mrc_ctx *ctx, mrc__blocks_writer *w, const char *path) {
+    *w = (mrc__blocks_writer){ .ctx = ctx };
+    mrc_text_init(&w->checksums, ctx);
+    w->block = ctx->host.alloc(ctx->host.user, MRC__BLOCK_BYTES);
+    w->status = w->block ? mrc_file_writer_new(ctx, &w->file, path)
+                         : mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    return w->status;
+}
+
+static void mrc__blocks_put(mrc__blocks_writer *w, size_t bytes) {
+    uint32_t crc = mrc_crc32c(0, w->block, bytes);
+    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
+}
+
+static void mrc__blocks_write(mrc__blocks_writer *w, const void *data, size_t bytes) {
+    const char *p = data;
+    while (bytes) {
+        size_t used = (size_t)(w->at % MRC__BLOCK_BYTES), left = MRC__BLOCK_BYTES - used, n = bytes;
+        if (n > left) n = left;
+        memcpy(w->block + used, p, n);
+        w->at += n;
+        p += n;
+        bytes -= n;
+        if (n == left) mrc__blocks_put(w, MRC__BLOCK_BYTES);
+    }
+}
+
+// Zeros up to a multiple of 64 bytes; where the next section begins.
+static uint64_t mrc__blocks_align(mrc__blocks_writer *w) {
+    static const char zeros[64];
+    if (w->at % 64) mrc__blocks_write(w, zeros, (size_t)(64 - w->at % 64));
+    return w->at;
+}
+
+static void mrc__blocks_free(mrc__blocks_writer *w) {
+    mrc_text_free(&w->checksums);
+    if (w->block) w->ctx->host.free(w->ctx->host.user, w->block);
+    w->block = NULL;
+}
+
+static void mrc__blocks_abort(mrc__blocks_writer *w) {
+    mrc_file_writer_abort(w->file);
+    mrc__blocks_free(w);
+}
+
+// Fills in the record's two checksums, writes it and commits the file.
+static mrc_status mrc__blocks_end(mrc__blocks_writer *w, void *record, size_t bytes) {
+    if (w->at % MRC__BLOCK_BYTES) mrc__blocks_put(w, (size_t)(w->at % MRC__BLOCK_BYTES));
+    if (w->checksums.failed) w->status = mrc__fail(w->ctx, MRC_ERR_MEM, "index: out of memory");
+    if (w->status == MRC_OK && w->checksums.bytes) {
+        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
+    }
+    uint32_t sums[2] = { mrc_crc32c(0, w->checksums.data, w->checksums.bytes), 0 };
+    memcpy((char *)record + bytes - 8, sums, 4);
+    sums[1] = mrc_crc32c(0, record, bytes - 4);
+    memcpy((char *)record + bytes - 4, sums + 1, 4);
+    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, record, bytes);
+    mrc_status s = w->status;
+    if (s == MRC_OK) s = mrc_file_writer_commit(w->file);
+    else mrc_file_writer_abort(w->file);
+    mrc__blocks_free(w);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+typedef struct mrc__blocks {
+    mrc_ctx        *ctx;
+    char           *path;
+    int             fd;
+    const uint64_t *at;                 // in the record: where section i begins, and the end
+    uint64_t        bytes;              // of all sections
+    uint32_t       *checksums;
+    size_t          n_blocks, block;    // the one that `data` holds; SIZE_MAX: none
+    size_t          block_bytes;
+    unsigned char  *data;
+} mrc__blocks;
+
+__attribute__((format(printf, 2, 3)))
+static mrc_status mrc__blocks_broken(const mrc__blocks *b, const char *fmt, ...) {
+    char what[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return mrc__fail(b->ctx, MRC_ERR_FORMAT, "%s: %s", b->path, what);
+}
+
+static mrc_status mrc__blocks_get(mrc__blocks *b, size_t block) {
+    uint64_t at = (uint64_t)block * MRC__BLOCK_BYTES, left = b->bytes - at;
+    size_t bytes = left < MRC__BLOCK_BYTES ? (size_t)left : MRC__BLOCK_BYTES;
+    if (b->block == block) return MRC_OK;
+    b->block = SIZE_MAX;
+    MRC__TRY(mrc__st_pread(b->ctx, b->path, b->fd, at, b->data, bytes));
+    uint32_t crc = mrc_crc32c(0, b->data, bytes);
+    if (crc != b->checksums[block]) {
+        return mrc__blocks_broken(b, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
+                                  "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
+                                  (unsigned)b->checksums[block]);
+    }
+    b->block = block;
+    b->block_bytes = bytes;
+    return MRC_OK;
+}
+
+// Bytes of a section, checked block by block.
+static mrc_status mrc__blocks_read(mrc__blocks *b, int section, uint64_t offset, void *to,
+                                   size_t bytes) {
+    uint64_t room = b->at[section + 1] - b->at[section];
+    char *p = to;
+    if (offset > room || bytes > room - offset) {
+        return mrc__blocks_broken(b, "%zu bytes at %llu of section %d are outside it (found %llu)",
+                                  bytes, (unsigned long long)offset, section,
+                                  (unsigned long long)room);
+    }
+    uint64_t at = b->at[section] + offset;
+    while (bytes) {
+        size_t skip = (size_t)(at % MRC__BLOCK_BYTES), n;
+        MRC__TRY(mrc__blocks_get(b, (size_t)(at / MRC__BLOCK_BYTES)));
+        n = b->block_bytes - skip < bytes ? b->block_bytes - skip : bytes;
+        memcpy(p, b->data + skip, n);
+        p += n;
+        at += n;
+        bytes -= n;
+    }
+    return MRC_OK;
+}
+
+// A whole section as an array of its own, for the caller to free.
+static mrc_status mrc__blocks_load(mrc__blocks *b, int section, void *out) {
+    uint64_t bytes = b->at[section + 1] - b->at[section];
+    void *data = bytes < SIZE_MAX ? b->ctx->host.alloc(b->ctx->host.user, (size_t)bytes + 1)
+                                  : NULL;
+    *(void **)out = NULL;
+    if (!data) return mrc__fail(b->ctx, MRC_ERR_MEM, "%s: out of memory", b->path);
+    mrc_status s = mrc__blocks_read(b, section, 0, data, (size_t)bytes);
+    if (s == MRC_OK) *(void **)out = data;
+    else b->ctx->host.free(b->ctx->host.user, data);
+    return s;
+}
+
+// What the reader expects at the file's end.
+typedef struct mrc__blocks_kind {
+    const char *magic, *what;           // 8 bytes; "index", for messages
+    uint32_t    version;
+    size_t      record_bytes, at;       // of the record; where in it the sections' places stand
+    int         sections;
+    int       (*fits)(const void *record);      // whether its numbers fit each other
+} mrc__blocks_kind;
+
+static int mrc__blocks_end_fits(const mrc__blocks *b, const mrc__blocks_kind *k,
+                                const char *record, uint64_t file_bytes) {
+    const uint64_t end = b->at[k->sections];
+    uint64_t blocks = end / MRC__BLOCK_BYTES + (end % MRC__BLOCK_BYTES > 0);
+    for (int i = 0; i < k->sections; i++) {
+        if (b->at[i] > b->at[i + 1]) return 0;
+    }
+    return !b->at[0] && end <= file_bytes && file_bytes == end + blocks * 4 + k->record_bytes
+           && k->fits(record);
+}
+
+// Opens `path`, whose record goes to `record`; both outlive b.  Close it after a failure too.
+static mrc_status mrc__blocks_open(mrc_ctx *ctx, mrc__blocks *b, char *path, void *record,
+                                   const mrc__blocks_kind *k) {
+    struct stat info;
+    uint32_t version, sums[2];
+    char *r = record;
+    *b = (mrc__blocks){ .ctx = ctx, .path = path, .fd = -1, .block = SIZE_MAX };
+    b->at = (const uint64_t *)(const void *)(r + k->at);
+    MRC__TRY(mrc__file_open(ctx, path, &b->fd, &info));
+    uint64_t bytes = (uint64_t)info.st_size;
+    if (bytes < k->record_bytes) {
+        return mrc__blocks_broken(b, "is no %s (found %llu bytes)", k->what,
+                                  (unsigned long long)bytes);
+    }
+    MRC__TRY(mrc__st_pread(ctx, path, b->fd, bytes - k->record_bytes, record, k->record_bytes));
+    if (memcmp(r, k->magic, 8)) return mrc__blocks_broken(b, "is no %s, or was cut", k->what);
+    memcpy(&version, r + 8, 4);
+    memcpy(sums, r + k->record_bytes - 8, 8);
+    if (version != k->version) {
+        return mrc__blocks_broken(b, "is of another version (found %u, expected %u)",
+                                  (unsigned)version, (unsigned)k->version);
+    }
+    if (mrc_crc32c(0, r, k->record_bytes - 4) != sums[1] || !mrc__blocks_end_fits(b, k, r, bytes)) {
+        return mrc__blocks_broken(b, "its end is damaged");
+    }
+    b->bytes = b->at[k->sections];
+    b->n_blocks = (size_t)((bytes - k->record_bytes - b->bytes) / 4);
+    b->checksums = ctx->host.alloc(ctx->host.user, b->n_blocks * 4 + 1);
+    b->data = ctx->host.alloc(ctx->host.user, MRC__BLOCK_BYTES);
+    if (!b->checksums || !b->data) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    MRC__TRY(mrc__st_pread(ctx, path, b->fd, b->bytes, b->checksums, b->n_blocks * 4));
+    if (mrc_crc32c(0, b->checksums, b->n_blocks * 4) != sums[0]) {
+        return mrc__blocks_broken(b, "its checksums are damaged");
+    }
+    return MRC_OK;
+}
+
+static void mrc__blocks_close(mrc__blocks *b) {
+    if (!b->ctx) return;
+    const mrc_allocator *host = &b->ctx->host;
+    if (b->fd >= 0) close(b->fd);
+    if (b->checksums) host->free(host->user, b->checksums);
+    if (b->data) host->free(host->user, b->data);
+    *b = (mrc__blocks){ .fd = -1 };
+}
+
+static mrc_status mrc__blocks_check(mrc__blocks *b) {
+    for (size_t i = 0; i < b->n_blocks; i++) MRC__TRY(mrc__blocks_get(b, i));
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.index   the inverted index: built in memory, written in checked blocks
 //
 // Slabs of passages are tasks: each has its own terms, in the order it meets them, and its postings
@@ -22405,11 +22999,9 @@ static void mrc__an_end(mrc__an *a) {
 //     lengths     u32: terms of each passage
 //     passages    u64: where each begins in texts, and one more
 //     texts       three u32 lengths, then id, title and text, each with a NUL
-//     checksums   u32: CRC-32C of each 64 KiB of the above
 //     mrc__ix_end
 //==============================================================================
 #ifdef MRC__PASS_CORE
-#define MRC__IX_BLOCK 65536
 #define MRC__IX_SLAB  128               // passages; the file does not depend on it
 
 enum { MRC__IX_POSTINGS, MRC__IX_NAMES, MRC__IX_TERMS, MRC__IX_SLOTS, MRC__IX_LENGTHS,
@@ -22610,33 +23202,6 @@ static int mrc__ix_join(mrc__ix_build *b) {
 //------------------------------------------------------------------------------
 // Writing
 //------------------------------------------------------------------------------
-typedef struct mrc__ix_writer {
-    mrc_file_writer *file;
-    mrc_status       status;
-    mrc_text         checksums;
-    uint64_t         at;
-    char            *block;             // what is not written yet: at % MRC__IX_BLOCK bytes
-} mrc__ix_writer;
-
-static void mrc__ix_write_block(mrc__ix_writer *w, size_t bytes) {
-    uint32_t crc = mrc_crc32c(0, w->block, bytes);
-    mrc_text_add(&w->checksums, (const char *)&crc, sizeof crc);
-    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, w->block, bytes);
-}
-
-static void mrc__ix_write(mrc__ix_writer *w, const void *data, size_t bytes) {
-    const char *p = data;
-    while (bytes) {
-        size_t used = (size_t)(w->at % MRC__IX_BLOCK), left = MRC__IX_BLOCK - used, n = bytes;
-        if (n > left) n = left;
-        memcpy(w->block + used, p, n);
-        w->at += n;
-        p += n;
-        bytes -= n;
-        if (n == left) mrc__ix_write_block(w, MRC__IX_BLOCK);
-    }
-}
-
 static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
     size_t n = 0;
     for (; x >= 128; x >>= 7) to[n++] = (unsigned char)(x | 128);
@@ -22645,7 +23210,7 @@ static size_t mrc__ix_varint(unsigned char *to, uint32_t x) {
 }
 
 // Postings, names, terms: mrc__ix_term is filled in on the way.
-static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end,
+static void mrc__ix_write_terms(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_end *end,
                                 mrc__ix_term *terms) {
     const mrc__posting *x = b->list;
     unsigned char room[10];
@@ -22657,25 +23222,25 @@ static void mrc__ix_write_terms(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end
         for (uint32_t k = 0, before = 0; k < own->df; k++, x++) {
             size_t n = mrc__ix_varint(room, x->passage - before);
             n += mrc__ix_varint(room + n, x->tf);
-            mrc__ix_write(w, room, n);
+            mrc__blocks_write(w, room, n);
             before = x->passage;
         }
     }
     terms[b->names.n] = (mrc__ix_term){ w->at, name, 0, 0 };
     end->at[MRC__IX_NAMES] = w->at;
     for (size_t i = 0; i < b->names.n; i++) {
-        mrc__ix_write(w, b->names.list[i].s, b->names.list[i].bytes);
+        mrc__blocks_write(w, b->names.list[i].s, b->names.list[i].bytes);
     }
     end->at[MRC__IX_TERMS] = w->at;
-    mrc__ix_write(w, terms, (b->names.n + 1) * sizeof *terms);
+    mrc__blocks_write(w, terms, (b->names.n + 1) * sizeof *terms);
 }
 
-static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end *end) {
+static void mrc__ix_write_texts(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_end *end) {
     uint64_t at = 0;
     end->at[MRC__IX_PASSAGES] = w->at;
     for (size_t i = 0; i <= b->n_passages; i++) {
         const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
-        mrc__ix_write(w, &at, sizeof at);
+        mrc__blocks_write(w, &at, sizeof at);
         if (x) at += 3 * sizeof(uint32_t) + strlen(x->id) + strlen(x->title) + x->text_bytes + 3;
     }
     end->at[MRC__IX_TEXTS] = w->at;
@@ -22683,15 +23248,15 @@ static void mrc__ix_write_texts(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_end
         const mrc_passage *x = mrc_passages_at(b->desc->passages, i);
         uint32_t bytes[3] = { (uint32_t)strlen(x->id), (uint32_t)strlen(x->title),
                               (uint32_t)x->text_bytes };
-        mrc__ix_write(w, bytes, sizeof bytes);
-        mrc__ix_write(w, x->id, bytes[0] + (size_t)1);
-        mrc__ix_write(w, x->title, bytes[1] + (size_t)1);
-        mrc__ix_write(w, x->text, bytes[2] + (size_t)1);
+        mrc__blocks_write(w, bytes, sizeof bytes);
+        mrc__blocks_write(w, x->id, bytes[0] + (size_t)1);
+        mrc__blocks_write(w, x->title, bytes[1] + (size_t)1);
+        mrc__blocks_write(w, x->text, bytes[2] + (size_t)1);
     }
     end->at[MRC__IX_SECTIONS] = w->at;
 }
 
-static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix_term *terms) {
+static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__blocks_writer *w, mrc__ix_term *terms) {
     mrc__ix_end end;
     memset(&end, 0, sizeof end);
     memcpy(end.magic, "MRCINDEX", 8);
@@ -22706,25 +23271,17 @@ static mrc_status mrc__ix_write_all(mrc__ix_build *b, mrc__ix_writer *w, mrc__ix
     }
     mrc__ix_write_terms(b, w, &end, terms);
     end.at[MRC__IX_SLOTS] = w->at;
-    mrc__ix_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
+    mrc__blocks_write(w, b->names.slots, b->names.n_slots * sizeof *b->names.slots);
     end.at[MRC__IX_LENGTHS] = w->at;
-    mrc__ix_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
+    mrc__blocks_write(w, b->lengths, b->n_passages * sizeof *b->lengths);
     mrc__ix_write_texts(b, w, &end);
-    if (w->at % MRC__IX_BLOCK) mrc__ix_write_block(w, (size_t)(w->at % MRC__IX_BLOCK));
-    if (w->checksums.failed) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
-    if (w->status == MRC_OK && w->checksums.bytes) {
-        w->status = mrc_file_writer_add(w->file, w->checksums.data, w->checksums.bytes);
-    }
-    end.checksums_crc = mrc_crc32c(0, w->checksums.data, w->checksums.bytes);
-    end.crc = mrc_crc32c(0, &end, offsetof(mrc__ix_end, crc));
-    if (w->status == MRC_OK) w->status = mrc_file_writer_add(w->file, &end, sizeof end);
-    return w->status;
+    return mrc__blocks_end(w, &end, sizeof end);
 }
 
 static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     char file[MRC__PATH_BYTES];
     size_t bytes;
-    mrc__ix_writer w = {0};
+    mrc__blocks_writer w;
     mrc_ctx *ctx = b->ctx;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
     MRC__TRY(mrc_dir_new(ctx, path));
@@ -22733,16 +23290,11 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    w.block = ctx->host.alloc(ctx->host.user, MRC__IX_BLOCK);
-    mrc_text_init(&w.checksums, ctx);
-    mrc_status s = terms && w.block ? mrc_file_writer_new(ctx, &w.file, file)
-                                    : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    if (!terms) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc_status s = mrc__blocks_begin(ctx, &w, file);
     if (s == MRC_OK) s = mrc__ix_write_all(b, &w, terms);
-    if (s == MRC_OK) s = mrc_file_writer_commit(w.file);
-    else mrc_file_writer_abort(w.file);
-    mrc_text_free(&w.checksums);
-    if (terms) ctx->host.free(ctx->host.user, terms);
-    if (w.block) ctx->host.free(ctx->host.user, w.block);
+    else mrc__blocks_abort(&w);
+    ctx->host.free(ctx->host.user, terms);
     return s;
 }
 
@@ -22810,87 +23362,15 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
 //------------------------------------------------------------------------------
 struct mrc_index {
     mrc_ctx       *ctx;
-    char          *path;                // of index.bin
-    int            fd;
+    mrc__blocks    file;                // index.bin
     mrc__ix_end    end;
-    uint32_t      *checksums;
-    size_t         n_blocks, block;     // the one that `data` holds; SIZE_MAX: none
-    size_t         block_bytes;
-    unsigned char *data;
     mrc_tokenizer *tok;
 };
 
-__attribute__((format(printf, 2, 3)))
-static mrc_status mrc__ix_broken(mrc_index *ix, const char *fmt, ...) {
-    char what[256];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return mrc__fail(ix->ctx, MRC_ERR_FORMAT, "%s: %s", ix->path, what);
-}
-
-static mrc_status mrc__ix_block(mrc_index *ix, size_t block) {
-    uint64_t at = (uint64_t)block * MRC__IX_BLOCK, left = ix->end.at[MRC__IX_SECTIONS] - at;
-    size_t bytes = left < MRC__IX_BLOCK ? (size_t)left : MRC__IX_BLOCK;
-    if (ix->block == block) return MRC_OK;
-    ix->block = SIZE_MAX;
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, at, ix->data, bytes));
-    uint32_t crc = mrc_crc32c(0, ix->data, bytes);
-    if (crc != ix->checksums[block]) {
-        return mrc__ix_broken(ix, "block %zu, from byte %llu, is damaged (found CRC-32C %08x, "
-                              "expected %08x)", block, (unsigned long long)at, (unsigned)crc,
-                              (unsigned)ix->checksums[block]);
-    }
-    ix->block = block;
-    ix->block_bytes = bytes;
-    return MRC_OK;
-}
-
-// Bytes of a section, checked block by block.
-static mrc_status mrc__ix_read(mrc_index *ix, int section, uint64_t offset, void *to,
-                               size_t bytes) {
-    uint64_t room = ix->end.at[section + 1] - ix->end.at[section];
-    char *p = to;
-    if (offset > room || bytes > room - offset) {
-        return mrc__ix_broken(ix, "%zu bytes at %llu of section %d are outside it (found %llu)",
-                              bytes, (unsigned long long)offset, section,
-                              (unsigned long long)room);
-    }
-    uint64_t at = ix->end.at[section] + offset;
-    while (bytes) {
-        size_t skip = (size_t)(at % MRC__IX_BLOCK), n;
-        MRC__TRY(mrc__ix_block(ix, (size_t)(at / MRC__IX_BLOCK)));
-        n = ix->block_bytes - skip < bytes ? ix->block_bytes - skip : bytes;
-        memcpy(p, ix->data + skip, n);
-        p += n;
-        at += n;
-        bytes -= n;
-    }
-    return MRC_OK;
-}
-
-// A whole section as an array of its own, for the caller to free.
-static mrc_status mrc__ix_load(mrc_index *ix, int section, void *out) {
-    uint64_t bytes = ix->end.at[section + 1] - ix->end.at[section];
-    void *data = bytes < SIZE_MAX ? ix->ctx->host.alloc(ix->ctx->host.user, (size_t)bytes + 1)
-                                  : NULL;
-    *(void **)out = NULL;
-    if (!data) return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
-    mrc_status s = mrc__ix_read(ix, section, 0, data, (size_t)bytes);
-    if (s == MRC_OK) *(void **)out = data;
-    else ix->ctx->host.free(ix->ctx->host.user, data);
-    return s;
-}
-
 // Whether the sections have the sizes that the counts say.
-static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
-    uint64_t blocks = e->at[MRC__IX_SECTIONS] / MRC__IX_BLOCK
-                    + (e->at[MRC__IX_SECTIONS] % MRC__IX_BLOCK > 0);
-    for (int i = 0; i < MRC__IX_SECTIONS; i++) {
-        if (e->at[i] > e->at[i + 1]) return 0;
-    }
-    if (e->at[0] || e->at[MRC__IX_SECTIONS] > file_bytes || e->analyzer > MRC_ANALYZER_KOREAN
+static int mrc__ix_end_fits(const void *record) {
+    const mrc__ix_end *e = record;
+    if (e->analyzer > MRC_ANALYZER_KOREAN
         || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
         || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
         || (e->n_terms && e->n_slots <= e->n_terms)) return 0;
@@ -22900,35 +23380,7 @@ static int mrc__ix_end_fits(const mrc__ix_end *e, uint64_t file_bytes) {
     for (size_t i = 0; i < 4; i++) {
         if (e->at[want[i][0] + 1] - e->at[want[i][0]] != want[i][1]) return 0;
     }
-    return file_bytes == e->at[MRC__IX_SECTIONS] + blocks * 4 + sizeof *e;
-}
-
-static mrc_status mrc__ix_open(mrc_index *ix) {
-    struct stat info;
-    mrc__ix_end *e = &ix->end;
-    MRC__TRY(mrc__file_open(ix->ctx, ix->path, &ix->fd, &info));
-    uint64_t bytes = (uint64_t)info.st_size;
-    if (bytes < sizeof *e) return mrc__ix_broken(ix, "is no index (found %llu bytes)",
-                                                 (unsigned long long)bytes);
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, bytes - sizeof *e, e, sizeof *e));
-    if (memcmp(e->magic, "MRCINDEX", 8) != 0) return mrc__ix_broken(ix, "is no index, or was cut");
-    if (e->version != 1) return mrc__ix_broken(ix, "is of another version (found %u, expected 1)",
-                                               (unsigned)e->version);
-    if (mrc_crc32c(0, e, offsetof(mrc__ix_end, crc)) != e->crc || !mrc__ix_end_fits(e, bytes)) {
-        return mrc__ix_broken(ix, "its end is damaged");
-    }
-    ix->n_blocks = (size_t)((bytes - sizeof *e - e->at[MRC__IX_SECTIONS]) / 4);
-    ix->checksums = ix->ctx->host.alloc(ix->ctx->host.user, ix->n_blocks * 4 + 1);
-    ix->data = ix->ctx->host.alloc(ix->ctx->host.user, MRC__IX_BLOCK);
-    if (!ix->checksums || !ix->data) {
-        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
-    }
-    MRC__TRY(mrc__st_pread(ix->ctx, ix->path, ix->fd, e->at[MRC__IX_SECTIONS], ix->checksums,
-                           ix->n_blocks * 4));
-    if (mrc_crc32c(0, ix->checksums, ix->n_blocks * 4) != e->checksums_crc) {
-        return mrc__ix_broken(ix, "its checksums are damaged");
-    }
-    return MRC_OK;
+    return 1;
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
@@ -22939,10 +23391,10 @@ MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path
     mrc_index *ix = mrc__host_zalloc(&ctx->host, sizeof *ix + bytes);
     if (!ix) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
     ix->ctx = ctx;
-    ix->path = memcpy(ix + 1, file, bytes);
-    ix->fd = -1;
-    ix->block = SIZE_MAX;
-    mrc_status s = mrc__ix_open(ix);
+    const mrc__blocks_kind kind = { "MRCINDEX", "index", 1, sizeof ix->end,
+                                    offsetof(mrc__ix_end, at), MRC__IX_SECTIONS,
+                                    mrc__ix_end_fits };
+    mrc_status s = mrc__blocks_open(ctx, &ix->file, memcpy(ix + 1, file, bytes), &ix->end, &kind);
     if (s == MRC_OK && ix->end.analyzer == MRC_ANALYZER_WORDPIECE) {
         s = mrc_tokenizer_load(ctx, &ix->tok, path);
     }
@@ -22954,9 +23406,7 @@ MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path
 MRCDEF void mrc_index_close(mrc_index *ix) {
     if (!ix) return;
     const mrc_allocator *host = &ix->ctx->host;
-    if (ix->fd >= 0) close(ix->fd);
-    if (ix->checksums) host->free(host->user, ix->checksums);
-    if (ix->data) host->free(host->user, ix->data);
+    mrc__blocks_close(&ix->file);
     mrc_tokenizer_free(ix->tok);
     host->free(host->user, ix);
 }
@@ -22976,34 +23426,33 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
         return mrc__fail(ix->ctx, MRC_ERR_ARG, "index: no passage %zu (found %zu)", index,
                          mrc_index_size(ix));
     }
-    MRC__TRY(mrc__ix_read(ix, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
+    MRC__TRY(mrc__blocks_read(&ix->file, MRC__IX_PASSAGES, index * sizeof *at, at, sizeof at));
     uint64_t texts = ix->end.at[MRC__IX_TEXTS + 1] - ix->end.at[MRC__IX_TEXTS];
     if (at[1] > texts || at[0] > at[1] || at[1] - at[0] < sizeof bytes + 3
         || texts > SIZE_MAX / 2) {
-        return mrc__ix_broken(ix, "passage %zu has no place", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu has no place", index);
     }
     room->bytes = 0;
     size_t all = (size_t)(at[1] - at[0]), head = sizeof bytes;
     if (!mrc__text_room(room, all)) {
-        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->path);
+        return mrc__fail(ix->ctx, MRC_ERR_MEM, "%s: out of memory", ix->file.path);
     }
-    MRC__TRY(mrc__ix_read(ix, MRC__IX_TEXTS, at[0], room->data, all));
+    MRC__TRY(mrc__blocks_read(&ix->file, MRC__IX_TEXTS, at[0], room->data, all));
     room->bytes = all;
     memcpy(bytes, room->data, sizeof bytes);
     if ((uint64_t)bytes[0] + bytes[1] + bytes[2] + sizeof bytes + 3 != all) {
-        return mrc__ix_broken(ix, "passage %zu has other lengths", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu has other lengths", index);
     }
     p = room->data + head;
     *out = (mrc_passage){ p, p + bytes[0] + 1, p + bytes[0] + (size_t)bytes[1] + 2, bytes[2] };
     if (p[bytes[0]] || p[bytes[0] + (size_t)bytes[1] + 1] || room->data[all - 1]) {
-        return mrc__ix_broken(ix, "passage %zu does not end", index);
+        return mrc__blocks_broken(&ix->file, "passage %zu does not end", index);
     }
     return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
-    for (size_t i = 0; i < ix->n_blocks; i++) MRC__TRY(mrc__ix_block(ix, i));
-    return MRC_OK;
+    return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
 
@@ -23183,16 +23632,16 @@ static mrc_status mrc__se_check(mrc_searcher *s) {
     }
     for (size_t i = 0; i < e->n_passages && ok; i++) tokens += s->lengths[i];
     if (ok && used == n && tokens == e->n_tokens) return MRC_OK;
-    return mrc__ix_broken(s->ix, "its dictionary contradicts itself");
+    return mrc__blocks_broken(&s->ix->file, "its dictionary contradicts itself");
 }
 
 static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
     const mrc_allocator *host = &s->ctx->host;
     size_t n = (size_t)s->ix->end.n_terms, bytes;
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_TERMS, &s->terms));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_SLOTS, &s->slots));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_NAMES, &s->names));
-    MRC__TRY(mrc__ix_load(s->ix, MRC__IX_LENGTHS, &s->lengths));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_TERMS, &s->terms));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_SLOTS, &s->slots));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_NAMES, &s->names));
+    MRC__TRY(mrc__blocks_load(&s->ix->file, MRC__IX_LENGTHS, &s->lengths));
     MRC__TRY(mrc__se_check(s));
     mrc_status status = mrc__pool_new(&s->pool, host, threads);
     if (status != MRC_OK) return mrc__fail(s->ctx, status, "search: no %zu threads", threads);
@@ -23289,7 +23738,8 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
         if (!mrc__se_varint(&raw, end, &step) || !mrc__se_varint(&raw, end, &tf) || !tf
             || (i && !step) || step >= s->ix->end.n_passages - doc) {
             s->ctx->host.free(s->ctx->host.user, scores);
-            return mrc__ix_broken(s->ix, "the postings of term %u are malformed", (unsigned)term);
+            return mrc__blocks_broken(&s->ix->file, "the postings of term %u are malformed",
+                                      (unsigned)term);
         }
         doc += step;
         docs[i] = doc;
@@ -23396,7 +23846,7 @@ static mrc_status mrc__se_unmet(mrc_searcher *s, size_t n_tasks, uint32_t **out,
             if (!s->met[t->ids[k]].scores) list[count++] = t->ids[k];
         }
     }
-    qsort(list, count, sizeof *list, mrc__se_by_term);
+    mrc__sort_array(list, count, sizeof *list, mrc__se_by_term);
     for (size_t i = 0; i < count; i++) {
         if (!*n || list[*n - 1] != list[i]) list[(*n)++] = list[i];
     }
@@ -23416,7 +23866,7 @@ static mrc_status mrc__se_meet(mrc_searcher *s, size_t n_tasks) {
     mrc_status status = raw ? MRC_OK : mrc__fail(s->ctx, MRC_ERR_MEM, "search: out of memory");
     for (size_t i = 0; i < n && status == MRC_OK; i++) {
         const mrc__ix_term *t = &s->terms[list[i]];
-        status = mrc__ix_read(s->ix, MRC__IX_POSTINGS, t->postings, raw,
+        status = mrc__blocks_read(&s->ix->file, MRC__IX_POSTINGS, t->postings, raw,
                               (size_t)(t[1].postings - t->postings));
         if (status == MRC_OK) status = mrc__se_scores(s, list[i], raw);
     }
@@ -23583,6 +24033,2334 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
     }
     host->free(host->user, s->tasks);
     return status;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.vectors   embeddings as .npy and safetensors
+//
+// .npy: "\x93NUMPY", version, header length (u16 in version 1, u32 later), a Python dictionary as
+// text, then the array.  Only what an embedding can be is taken: 2-d, C order, <f4, <f2 or |i1.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+MRCDEF void mrc_vectors_free(mrc_vectors *v) {
+    if (!v) return;
+    if (v->rows) v->host.free(v->host.user, v->rows);
+    if (v->offsets) v->host.free(v->host.user, v->offsets);
+    *v = (mrc_vectors){0};
+}
+
+// Room for the rows; offsets 1: for them too.
+static mrc_status mrc__vectors_new(mrc_ctx *ctx, mrc_vectors *v, size_t n, size_t n_rows,
+                                   size_t width, int offsets) {
+    size_t elements, bytes, more;
+    *v = (mrc_vectors){ .host = ctx->host, .n = n, .n_rows = n_rows, .width = width };
+    int fits = mrc__mul(n_rows, width, &elements) && mrc__mul(elements, sizeof *v->rows, &bytes)
+            && bytes < SIZE_MAX / 2 && mrc__mul(n + 1, sizeof *v->offsets, &more);
+    if (fits) v->rows = ctx->host.alloc(ctx->host.user, bytes + 64);
+    if (fits && offsets) v->offsets = mrc__host_zalloc(&ctx->host, more);
+    if (v->rows && (!offsets || v->offsets)) return MRC_OK;
+    mrc_vectors_free(v);
+    return mrc__fail(ctx, MRC_ERR_MEM, "vectors: no memory for %zu rows of %zu floats", n_rows,
+                     width);
+}
+
+static mrc_status mrc__vectors_finite(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    for (size_t i = 0; i < v->n_rows * v->width; i++) {
+        if (fabsf(v->rows[i]) <= FLT_MAX) continue;
+        return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s: row %zu has a number that is not finite "
+                         "(column %zu)", path, i / v->width, i % v->width);
+    }
+    return MRC_OK;
+}
+
+// What a .npy header says.
+typedef struct mrc__npy { size_t begin, rows, columns, bytes; char type; } mrc__npy;
+
+static const char *mrc__npy_after(const char *header, const char *key) {
+    const char *at = strstr(header, key);
+    if (!at) return NULL;
+    for (at += strlen(key); *at == ' ' || *at == ':'; at++) {}
+    return at;
+}
+
+// A whole number at *at, which moves behind it and the blanks there; 0: none.
+static int mrc__npy_size(const char **at, size_t *out) {
+    size_t x = 0, digits = 0;
+    for (; **at >= '0' && **at <= '9'; ++*at, digits++) {
+        if (x > (SIZE_MAX - 9) / 10) return 0;
+        x = x * 10 + (size_t)(**at - '0');
+    }
+    while (**at == ' ') ++*at;
+    *out = x;
+    return digits > 0;
+}
+
+// header: the dictionary's text with a NUL behind it.  What is wrong, or NULL.
+static const char *mrc__npy_header(const char *header, mrc__npy *out) {
+    const char *descr = mrc__npy_after(header, "'descr'");
+    const char *order = mrc__npy_after(header, "'fortran_order'");
+    const char *shape = mrc__npy_after(header, "'shape'");
+    if (!descr || !order || !shape) return "has no descr, fortran_order and shape";
+    if (!strncmp(descr, "'<f4'", 5)) out->bytes = 4, out->type = 'f';
+    else if (!strncmp(descr, "'<f2'", 5)) out->bytes = 2, out->type = 'f';
+    else if (!strncmp(descr, "'|i1'", 5)) out->bytes = 1, out->type = 'i';
+    else return "holds another type (expected <f4, <f2 or |i1)";
+    if (strncmp(order, "False", 5) != 0) return "is in Fortran's order (expected C's)";
+    if (*shape != '(') return "has no shape (n, D)";
+    shape++;
+    if (!mrc__npy_size(&shape, &out->rows) || *shape++ != ',') return "has no shape (n, D)";
+    while (*shape == ' ') shape++;
+    if (!mrc__npy_size(&shape, &out->columns)) return "has no shape (n, D)";
+    while (*shape == ',' || *shape == ' ') shape++;
+    if (*shape != ')') return "has more than two axes (expected (n, D))";
+    return NULL;
+}
+
+static void mrc__npy_values(const mrc__npy *h, const char *data, float *to) {
+    for (size_t i = 0; i < h->rows * h->columns; i++) {
+        uint16_t half;
+        if (h->bytes == 4) memcpy(&to[i], data + 4 * i, 4);
+        else if (h->bytes == 1) to[i] = (float)((const signed char *)data)[i];
+        else {
+            memcpy(&half, data + 2 * i, 2);
+            to[i] = mrc__from_f16(half);
+        }
+    }
+}
+
+static mrc_status mrc__npy_read(mrc_ctx *ctx, mrc_vectors *out, const char *path, char *data,
+                                size_t bytes) {
+    mrc__npy h = {0};
+    const char *wrong = NULL;
+    const unsigned char *u = (const unsigned char *)data;
+    size_t wide = bytes > 6 && u[6] > 1 ? 4 : 2, length = 0, elements, want;
+    if (bytes < 12 || memcmp(data, "\x93NUMPY", 6)) wrong = "is no .npy file";
+    else if (u[6] < 1 || u[6] > 3) wrong = "is of another version (expected 1 to 3)";
+    for (size_t i = 0; !wrong && i < wide; i++) length |= (size_t)u[8 + i] << 8 * i;
+    h.begin = 8 + wide + length;
+    if (!wrong && (length > 1 << 20 || h.begin > bytes)) wrong = "ends within its header";
+    if (!wrong) {
+        char *header = ctx->host.alloc(ctx->host.user, length + 1);
+        if (!header) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+        memcpy(header, data + 8 + wide, length);
+        header[length] = 0;
+        wrong = mrc__npy_header(header, &h);
+        ctx->host.free(ctx->host.user, header);
+    }
+    if (!wrong && !h.columns) wrong = "has rows without numbers";
+    if (!wrong && (!mrc__mul(h.rows, h.columns, &elements) || !mrc__mul(elements, h.bytes, &want)
+                   || want != bytes - h.begin)) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %zu bytes of numbers, its header says "
+                         "(%zu, %zu) of %zu bytes each", path, bytes - h.begin, h.rows, h.columns,
+                         h.bytes);
+    }
+    if (wrong) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s", path, wrong);
+    MRC__TRY(mrc__vectors_new(ctx, out, h.rows, h.rows, h.columns, 0));
+    mrc__npy_values(&h, data + h.begin, out->rows);
+    return MRC_OK;
+}
+
+// Offsets begin with 0, do not fall and end with the number of rows.
+static mrc_status mrc__vectors_offsets(mrc_ctx *ctx, mrc_vectors *v, mrc_safetensors *st,
+                                       const mrc_st_entry *e, const char *path) {
+    if (strcmp(e->dtype, "I64") || e->ndim != 1 || e->shape[0] != v->n + 1) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets is %s of %d axes (expected I64 of one)",
+                         path, e->dtype, e->ndim);
+    }
+    MRC__TRY(mrc_safetensors_bytes(st, e, v->offsets));
+    for (size_t i = 0; i <= v->n; i++) {
+        uint64_t before = i ? v->offsets[i - 1] : 0;
+        if (v->offsets[i] < before || v->offsets[i] > v->n_rows || (!i && v->offsets[0])
+            || (i == v->n && v->offsets[i] != v->n_rows)) {
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: offsets[%zu] is %llu (expected from %llu to "
+                             "the %zu rows)", path, i, (unsigned long long)v->offsets[i],
+                             (unsigned long long)before, v->n_rows);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
+    mrc_safetensors *st;
+    MRC__TRY(mrc_safetensors_open(ctx, &st, path));
+    const mrc_st_entry *e = mrc_safetensors_find(st, "embeddings");
+    const mrc_st_entry *offsets = e ? NULL : mrc_safetensors_find(st, "offsets");
+    if (!e) e = mrc_safetensors_find(st, "rows");
+    mrc_status s = MRC_OK;
+    if (!e || e->ndim != 2 || !e->shape[1] || (offsets && (!offsets->ndim || !offsets->shape[0]))) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor `embeddings` (n, D), nor `rows` (R, "
+                      "D) with `offsets` (n + 1)", path);
+    }
+    if (s == MRC_OK) {
+        size_t n = (size_t)(offsets ? offsets->shape[0] - 1 : e->shape[0]);
+        s = mrc__vectors_new(ctx, out, n, (size_t)e->shape[0], (size_t)e->shape[1],
+                             offsets != NULL);
+    }
+    if (s == MRC_OK) s = mrc_safetensors_read(st, e, MRC_DTYPE_F32, out->rows);
+    if (s == MRC_OK && offsets) s = mrc__vectors_offsets(ctx, out, st, offsets, path);
+    mrc_safetensors_close(st);
+    return s;
+}
+
+MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
+    char *data;
+    size_t bytes;
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = (mrc_vectors){0};
+    mrc_status s;
+    if (mrc__ends_with(path, ".npy")) {
+        MRC__TRY(mrc_file_read(ctx, &data, &bytes, path));
+        s = mrc__npy_read(ctx, out, path, data, bytes);
+        mrc_file_free(ctx, data);
+    } else {
+        s = mrc__vectors_tensors(ctx, out, path);
+    }
+    if (s == MRC_OK) s = mrc__vectors_finite(ctx, out, path);
+    if (s != MRC_OK) mrc_vectors_free(out);
+    return s;
+}
+
+static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    mrc_file_writer *w;
+    char header[128];
+    int n = snprintf(header + 10, sizeof header - 10,
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", v->n,
+                     v->width);
+    memcpy(header, "\x93NUMPY\1\0", 8);
+    header[8] = 118;                        // 128 bytes in all
+    header[9] = 0;
+    memset(header + 10 + n, ' ', (size_t)(117 - n));
+    header[127] = '\n';
+    MRC__TRY(mrc_file_writer_new(ctx, &w, path));
+    mrc_status s = mrc_file_writer_add(w, header, sizeof header);
+    if (s == MRC_OK) {
+        s = mrc_file_writer_add(w, v->rows, v->n_rows * v->width * sizeof *v->rows);
+    }
+    if (s == MRC_OK) return mrc_file_writer_commit(w);
+    mrc_file_writer_abort(w);
+    return s;
+}
+
+MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
+    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    if (mrc__ends_with(path, ".npy")) {
+        if (!v->offsets) return mrc__npy_write(ctx, v, path);
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
+                         "(expected a name that ends in .safetensors)", path);
+    }
+    if (!mrc__ends_with(path, ".safetensors")) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such kind of file (expected a name that ends in "
+                         ".npy or .safetensors)", path);
+    }
+    mrc_st_tensor list[2] = {
+        { .name = v->offsets ? "rows" : "embeddings", .dtype = "F32", .ndim = 2,
+          .shape = { v->n_rows, v->width }, .data = v->rows },
+        { .name = "offsets", .dtype = "I64", .ndim = 1, .shape = { v->n + 1 },
+          .data = v->offsets } };
+    return mrc_safetensors_write(ctx, path, list, v->offsets ? 2 : 1, NULL);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.ranking   fusion of runs, measures of a run
+//
+// Measures are trec_eval's (linear gains in nDCG, map over all relevant passages); fusion is that
+// of the papers and tools named in api.ranking.  Sums are in double, in the order of the lists.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// What a list's scores become: scale * (x - shift), and what a passage gets that it lacks.
+typedef struct mrc__fuse_scale { double shift, scale, absent; } mrc__fuse_scale;
+
+static mrc__fuse_scale mrc__fuse_scale_of(mrc_fusion method, const mrc_hits *run, size_t n) {
+    double min = n ? run->list[0].score : 0, max = min, sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = run->list[i].score;
+        if (x < min) min = x;
+        if (x > max) max = x;
+        sum += x;
+    }
+    double mean = n ? sum / (double)n : 0;
+    for (size_t i = 0; i < n; i++) {
+        square += (run->list[i].score - mean) * (run->list[i].score - mean);
+    }
+    if (method == MRC_FUSE_MINMAX) return (mrc__fuse_scale){ min, 1 / fmax(max - min, 1e-9), 0 };
+    if (method == MRC_FUSE_RAW) return (mrc__fuse_scale){ 0, 1, min };
+    double scale = 1 / fmax(sqrt(square / (double)(n ? n : 1)), 1e-9);
+    return (mrc__fuse_scale){ mean, scale, (min - mean) * scale };
+}
+
+static int mrc__fuse_by_passage(const void *a, const void *b) {
+    const mrc_hit *x = a, *y = b;
+    return (x->passage > y->passage) - (x->passage < y->passage);
+}
+static int mrc__fuse_by_score(const void *a, const void *b) {
+    const mrc_hit *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return mrc__fuse_by_passage(a, b);
+}
+
+// Adds one run to the scores of n passages, which stand by number.
+static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t depth,
+                          double weight, mrc_hit *out, size_t n, unsigned char *seen) {
+    mrc__fuse_scale f = mrc__fuse_scale_of(desc->method, run, depth);
+    double k = desc->k > 0 ? desc->k : 60;
+    memset(seen, 0, n);
+    for (size_t i = 0; i < depth; i++) {
+        size_t low = 0, high = n;
+        while (low < high) {
+            size_t middle = low + (high - low) / 2;
+            if (out[middle].passage < run->list[i].passage) low = middle + 1;
+            else high = middle;
+        }
+        if (seen[low]) continue;
+        seen[low] = 1;
+        out[low].score += desc->method == MRC_FUSE_RRF ? weight / (k + (double)(i + 1))
+                        : weight * ((run->list[i].score - f.shift) * f.scale);
+    }
+    for (size_t i = 0; i < n && desc->method != MRC_FUSE_RRF; i++) {
+        if (!seen[i]) out[i].score += weight * f.absent;
+    }
+}
+
+MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
+                           size_t n_runs, mrc_hit *out, size_t *n_out) {
+    size_t n = 0, kept = 0;
+    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    for (size_t r = 0; r < n_runs; r++) {
+        size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
+        for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
+    }
+    qsort(out, n, sizeof *out, mrc__fuse_by_passage);
+    for (size_t i = 0; i < n; i++) {
+        if (!kept || out[kept - 1].passage != out[i].passage) out[kept++] = out[i];
+    }
+    unsigned char *seen = ctx->host.alloc(ctx->host.user, kept + 1);
+    if (!seen) return mrc__fail(ctx, MRC_ERR_MEM, "fuse: out of memory");
+    for (size_t r = 0; r < n_runs; r++) {
+        size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
+        if (depth) {
+            mrc__fuse_add(desc, &runs[r], depth, desc->weights ? desc->weights[r] : 1, out, kept,
+                          seen);
+        }
+    }
+    ctx->host.free(ctx->host.user, seen);
+    qsort(out, kept, sizeof *out, mrc__fuse_by_score);
+    *n_out = kept;
+    return MRC_OK;
+}
+
+static const size_t mrc__rank_cuts[MRC_RANK_CUTS] = { 1, 5, 10, 20, 100 };
+
+static double mrc__rank_relevance(const mrc_judged *judged, size_t n, uint32_t passage) {
+    for (size_t i = 0; i < n; i++) if (judged[i].passage == passage) return judged[i].relevance;
+    return 0;
+}
+
+static int mrc__rank_falling(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+// The ideal order's discounted gain at 10.
+static double mrc__rank_ideal(double *gains, size_t n) {
+    double sum = 0;
+    qsort(gains, n, sizeof *gains, mrc__rank_falling);
+    for (size_t i = 0; i < n && i < 10; i++) {
+        if (gains[i] > 0) sum += gains[i] / log2((double)(i + 2));
+    }
+    return sum;
+}
+
+MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
+                               const mrc_judged *judged, size_t n_judged) {
+    size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
+    double dcg = 0, precision = 0;
+    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
+    if (!relevant) return MRC_OK;
+    double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
+                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!gains) return mrc__fail(ctx, MRC_ERR_MEM, "measures: out of memory");
+    for (size_t i = 0; i < n_judged; i++) gains[i] = judged[i].relevance;
+    double ideal = mrc__rank_ideal(gains, n_judged);
+    ctx->host.free(ctx->host.user, gains);
+    for (size_t i = 0; i < 100 || i < n; i++) {
+        double relevance = i < n ? mrc__rank_relevance(judged, n_judged, hits[i].passage) : 0;
+        if (relevance >= 1) {
+            found++;
+            if (!first) first = i + 1;
+            if (i < 100) precision += (double)found / (double)(i + 1);
+        }
+        if (relevance > 0 && i < 10) dcg += relevance / log2((double)(i + 2));
+        if (cut < MRC_RANK_CUTS && i + 1 == mrc__rank_cuts[cut]) {
+            sum->recall[cut] += (double)found / (double)relevant;
+            sum->success[cut++] += found > 0;
+        }
+    }
+    sum->queries++;
+    sum->reciprocal_rank += first ? 1 / (double)first : 0;
+    sum->mrr_10 += first && first <= 10 ? 1 / (double)first : 0;
+    sum->ndcg_10 += ideal > 0 ? dcg / ideal : 0;
+    sum->map_100 += precision / (double)relevant;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.graph   HNSW (Malkov and Yashunin 2018), the same graph for any number of threads
+//
+// Vectors come in the order of (level falling, hash, number), so the first is the entry point for
+// good.  Round by round as many are taken as are in already, at most 2 % of all: each searches the
+// graph of earlier rounds, which nobody changes meanwhile, and chooses its links; then all links
+// are turned round, sorted by (layer, target, source), and each target's list is merged and, when
+// over its bound, chosen anew (ParlayANN: Manohar et al. 2024).  Ties of distance go by number.
+//
+// Distance is minus the dot product.  Dots of vectors of any length are no metric, so a coordinate
+// sqrt(longest^2 - length^2) is added to each (`extra`), and 0 to queries: all are as long then.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// One kernel, one order of summing: 16 lanes, four accumulators, multiply and add apart, so that
+// clones for wider instruction sets give the same bits.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \
+    && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(MRC__NO_CLONES)
+#define MRC__CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define MRC__CLONES
+#endif
+typedef float mrc__lanes __attribute__((vector_size(64), aligned(4), may_alias));
+#define MRC__LANES 16
+
+// n a multiple of 16: rows are filled up with zeros.
+MRC__CLONES static float mrc__dot(const float *a, const float *b, size_t n) {
+    mrc__lanes sum[4] = {{0}};
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        for (int k = 0; k < 4; k++) {
+            mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i + 16 * k)
+                               * *(const mrc__lanes *)(const void *)(b + i + 16 * k);
+            sum[k] += product;
+        }
+    }
+    for (; i < n; i += 16) {
+        mrc__lanes product = *(const mrc__lanes *)(const void *)(a + i)
+                           * *(const mrc__lanes *)(const void *)(b + i);
+        sum[0] += product;
+    }
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int width = 8; width; width /= 2) {
+        for (int k = 0; k < width; k++) sum[0][k] += sum[0][k + width];
+    }
+    return sum[0][0];
+}
+
+MRC__CLONES static float mrc__largest(const float *x, size_t n) {
+    float best = x[0];
+    size_t i = 0;
+    if (n >= 16) {
+        mrc__lanes most = *(const mrc__lanes *)(const void *)x;
+        for (i = 16; i + 16 <= n; i += 16) {
+            mrc__lanes next = *(const mrc__lanes *)(const void *)(x + i);
+            for (int k = 0; k < 16; k++) most[k] = most[k] > next[k] ? most[k] : next[k];
+        }
+        for (int k = 0; k < 16; k++) best = best > most[k] ? best : most[k];
+    }
+    for (; i < n; i++) best = best > x[i] ? best : x[i];
+    return best;
+}
+
+typedef struct mrc__graph {
+    mrc_allocator  host;
+    size_t         n, stride, m, ef_construction;
+    const float   *rows;            // (n, stride), not owned; stride a multiple of 16
+    float         *extra;           // (n), or NULL: all rows are as long
+    unsigned char *levels;          // (n)
+    uint32_t      *links;           // (n, 1 + 2 m): how many, and which; layer 0
+    uint64_t      *upper_at;        // (n + 1): where a vector's upper layers begin in upper
+    uint32_t      *upper;           // by layer: 1 + m
+    uint32_t       entry;
+} mrc__graph;
+
+typedef struct mrc__near { float distance; uint32_t id; int expanded; } mrc__near;
+// What one thread searches with.
+typedef struct mrc__graph_search {
+    uint32_t  *seen;                // by vector: the number of the last search that met it
+    uint32_t   search;
+    mrc__near *list;                // sorted, at most `room`
+    size_t     n, room;
+    mrc__near *chosen;              // room for a list of links and its new ones
+    size_t     chosen_room;
+} mrc__graph_search;
+
+static void mrc__graph_free(mrc__graph *g) {
+    void *parts[] = { g->extra, g->levels, g->links, g->upper_at, g->upper };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) g->host.free(g->host.user, parts[i]);
+    }
+    *g = (mrc__graph){0};
+}
+
+static size_t mrc__graph_bound(const mrc__graph *g, size_t layer) {
+    return layer ? g->m : 2 * g->m;
+}
+static uint32_t *mrc__graph_links(const mrc__graph *g, uint32_t id, size_t layer) {
+    if (!layer) return g->links + (size_t)id * (1 + 2 * g->m);
+    return g->upper + g->upper_at[id] + (layer - 1) * (1 + g->m);
+}
+
+static float mrc__graph_distance(const mrc__graph *g, uint32_t a, uint32_t b) {
+    float dot = mrc__dot(g->rows + a * g->stride, g->rows + b * g->stride, g->stride);
+    return g->extra ? -(dot + g->extra[a] * g->extra[b]) : -dot;
+}
+
+static int mrc__near_before(const mrc__near *a, const mrc__near *b) {
+    return a->distance < b->distance || (!(a->distance > b->distance) && a->id < b->id);
+}
+
+// Puts x into the sorted list of at most ef: its place, or ef when it is too far.
+static size_t mrc__near_insert(mrc__graph_search *s, size_t ef, mrc__near x) {
+    if (s->n == ef && !mrc__near_before(&x, &s->list[ef - 1])) return ef;
+    size_t low = 0, high = s->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (mrc__near_before(&s->list[middle], &x)) low = middle + 1;
+        else high = middle;
+    }
+    if (s->n < ef) s->n++;
+    memmove(s->list + low + 1, s->list + low, (s->n - 1 - low) * sizeof *s->list);
+    s->list[low] = x;
+    return low;
+}
+
+// Begins a search of one layer from what the list holds.
+static void mrc__graph_begin(const mrc__graph *g, mrc__graph_search *s) {
+    if (++s->search == 0) {
+        memset(s->seen, 0, g->n * sizeof *s->seen);
+        s->search = 1;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        s->seen[s->list[i].id] = s->search;
+        s->list[i].expanded = 0;
+    }
+}
+
+// The ef nearest to q that a walk from the list finds, into the list.
+static void mrc__graph_layer(const mrc__graph *g, mrc__graph_search *s, const float *q,
+                             float q_extra, size_t layer, size_t ef) {
+    uint32_t fresh[512];
+    mrc__graph_begin(g, s);
+    if (s->n > ef) s->n = ef;
+    for (size_t at = 0; at < s->n;) {
+        if (s->list[at].expanded) {
+            at++;
+            continue;
+        }
+        s->list[at].expanded = 1;
+        const uint32_t *links = mrc__graph_links(g, s->list[at].id, layer);
+        size_t n = 0, lowest = at + 1;
+        for (uint32_t k = 1; k <= links[0] && n < 512; k++) {
+            if (s->seen[links[k]] == s->search) continue;
+            s->seen[links[k]] = s->search;
+            fresh[n++] = links[k];
+            const char *row = (const char *)(g->rows + links[k] * g->stride);
+            for (size_t line = 0; line < 4; line++) __builtin_prefetch(row + 64 * line);
+        }
+        for (size_t k = 0; k < n; k++) {
+            float dot = mrc__dot(q, g->rows + fresh[k] * g->stride, g->stride);
+            if (g->extra) dot += q_extra * g->extra[fresh[k]];
+            size_t place = mrc__near_insert(s, ef, (mrc__near){ -dot, fresh[k], 0 });
+            if (place < lowest) lowest = place;
+        }
+        at = lowest;
+    }
+}
+
+// From the entry down to the layer above `layer`, one nearest each.
+static void mrc__graph_descend(const mrc__graph *g, mrc__graph_search *s, const float *q,
+                               float q_extra, size_t layer) {
+    float dot = mrc__dot(q, g->rows + g->entry * g->stride, g->stride);
+    if (g->extra) dot += q_extra * g->extra[g->entry];
+    s->n = 1;
+    s->list[0] = (mrc__near){ -dot, g->entry, 0 };
+    for (size_t l = g->levels[g->entry]; l > layer; l--) mrc__graph_layer(g, s, q, q_extra, l, 1);
+}
+
+// Of n candidates, sorted, those that are nearer to the new vector than to each one kept.
+static size_t mrc__graph_choose(const mrc__graph *g, const mrc__near *from, size_t n, size_t most,
+                                uint32_t *out) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n && kept < most; i++) {
+        int near = 1;
+        for (size_t k = 0; k < kept && near; k++) {
+            near = !(mrc__graph_distance(g, from[i].id, out[k]) < from[i].distance);
+        }
+        if (near) out[kept++] = from[i].id;
+    }
+    return kept;
+}
+
+static int mrc__graph_scratch_new(const mrc__graph *g, mrc__graph_search *s, size_t room) {
+    size_t bytes, list;
+    *s = (mrc__graph_search){ .room = room, .chosen_room = 4 * g->m + 64 };
+    if (!mrc__mul(g->n, sizeof *s->seen, &bytes) || !mrc__mul(room + 1, sizeof *s->list, &list)) {
+        return 0;
+    }
+    s->seen = mrc__host_zalloc(&g->host, bytes);
+    s->list = g->host.alloc(g->host.user, list);
+    s->chosen = g->host.alloc(g->host.user, s->chosen_room * sizeof *s->chosen);
+    return s->seen && s->list && s->chosen;
+}
+
+static void mrc__graph_scratch_free(const mrc__graph *g, mrc__graph_search *s) {
+    if (s->seen) g->host.free(g->host.user, s->seen);
+    if (s->list) g->host.free(g->host.user, s->list);
+    if (s->chosen) g->host.free(g->host.user, s->chosen);
+}
+
+//------------------------------------------------------------------------------
+// Building
+//------------------------------------------------------------------------------
+typedef struct mrc__edge { uint32_t layer, target, source; } mrc__edge;
+typedef struct mrc__graph_order { uint32_t hash, id; unsigned char level; } mrc__graph_order;
+
+typedef struct mrc__graph_build {
+    mrc__graph        *g;
+    mrc__graph_order  *order;
+    mrc__graph_search *workers;
+    size_t             n_workers, first;    // of the running round
+    mrc__edge         *edges;
+    size_t             n_edges, edges_capacity;
+    size_t            *targets;             // where each target's edges begin, and the end
+    size_t             n_targets, targets_capacity;
+    int                failed;
+} mrc__graph_build;
+
+static int mrc__graph_by_level(const void *a, const void *b) {
+    const mrc__graph_order *x = a, *y = b;
+    if (x->level != y->level) return x->level > y->level ? -1 : 1;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// Levels floor(-ln(u) / ln(M)), hashes, and room for the links.
+static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
+    mrc__graph *g = b->g;
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const double scale = 1 / log((double)g->m);
+    uint64_t room = 0;
+    size_t bytes;
+    for (size_t i = 0; i < g->n; i++) {
+        const uint32_t counter[4] = { (uint32_t)i, 0, 0, 0x686e7377 };
+        uint32_t u[4];
+        mrc_philox4x32(counter, key, u);
+        double level = -log((u[0] + 1.0) / 4294967296.0) * scale;
+        g->levels[i] = (unsigned char)(level < 32 ? level : 32);
+        g->upper_at[i] = room;
+        room += (uint64_t)g->levels[i] * (1 + g->m);
+        b->order[i] = (mrc__graph_order){ u[1], (uint32_t)i, g->levels[i] };
+    }
+    g->upper_at[g->n] = room;
+    qsort(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
+    g->entry = b->order[0].id;
+    if (!mrc__mul((size_t)room + 1, sizeof *g->upper, &bytes)) return 0;
+    g->upper = mrc__host_zalloc(&g->host, bytes);
+    return g->upper != NULL;
+}
+
+static void mrc__graph_insert_task(void *arg, size_t task, size_t worker) {
+    mrc__graph_build *b = arg;
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[worker];
+    uint32_t id = b->order[b->first + task].id;
+    const float *q = g->rows + id * g->stride;
+    float extra = g->extra ? g->extra[id] : 0;
+    mrc__graph_descend(g, s, q, extra, g->levels[id]);
+    for (size_t l = (size_t)g->levels[id] + 1; l-- > 0;) {
+        uint32_t *links = mrc__graph_links(g, id, l);
+        mrc__graph_layer(g, s, q, extra, l, g->ef_construction);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->list, s->n, g->m, links + 1);
+    }
+}
+
+static int mrc__edge_compare(const void *a, const void *b) {
+    const mrc__edge *x = a, *y = b;
+    if (x->layer != y->layer) return x->layer < y->layer ? -1 : 1;
+    if (x->target != y->target) return x->target < y->target ? -1 : 1;
+    return (x->source > y->source) - (x->source < y->source);
+}
+
+// The round's links turned round, by target.
+static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
+    const mrc__graph *g = b->g;
+    void *edges = b->edges, *targets = b->targets;
+    b->n_edges = b->n_targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = b->order[b->first + i].id;
+        for (uint32_t l = 0; l <= g->levels[id]; l++) {
+            const uint32_t *links = mrc__graph_links(g, id, l);
+            if (!mrc__grow(&g->host, &edges, &b->edges_capacity, b->n_edges + links[0],
+                           sizeof *b->edges)) return 0;
+            b->edges = edges;
+            for (uint32_t k = 1; k <= links[0]; k++) {
+                b->edges[b->n_edges++] = (mrc__edge){ l, links[k], id };
+            }
+        }
+    }
+    if (b->n_edges) qsort(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
+    if (!mrc__grow(&g->host, &targets, &b->targets_capacity, b->n_edges + 1, sizeof(size_t))) {
+        return 0;
+    }
+    b->targets = targets;
+    for (size_t i = 0; i < b->n_edges; i++) {
+        const mrc__edge *e = &b->edges[i];
+        if (!i || e[-1].layer != e->layer || e[-1].target != e->target) {
+            b->targets[b->n_targets++] = i;
+        }
+    }
+    b->targets[b->n_targets] = b->n_edges;
+    return 1;
+}
+
+static int mrc__near_compare(const void *a, const void *b) {
+    return mrc__near_before(a, b) ? -1 : mrc__near_before(b, a);
+}
+
+// One target's list with its new links, in slices that the scratch can hold.
+static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
+    mrc__graph_build *b = arg;
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[worker];
+    const mrc__edge *e = &b->edges[b->targets[task]];
+    size_t left = b->targets[task + 1] - b->targets[task];
+    size_t bound = mrc__graph_bound(g, e->layer);
+    uint32_t *links = mrc__graph_links(g, e->target, e->layer);
+    while (left) {
+        size_t n = 0;
+        if (links[0] + left <= bound) {
+            for (; left; left--, e++) links[++links[0]] = e->source;
+            return;
+        }
+        for (uint32_t k = 1; k <= links[0]; k++) {
+            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, links[k]), links[k],
+                                          0 };
+        }
+        for (; left && n < s->chosen_room; left--, e++) {
+            s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
+                                          0 };
+        }
+        qsort(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
+        links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
+    }
+}
+
+// Marks what can be reached from `from` on layer 0; stack has room for n.
+static void mrc__graph_reach(const mrc__graph *g, uint32_t from, unsigned char *reached,
+                             uint32_t *stack) {
+    size_t n = 1;
+    stack[0] = from;
+    reached[from] = 1;
+    while (n) {
+        const uint32_t *links = mrc__graph_links(g, stack[--n], 0);
+        for (uint32_t k = 1; k <= links[0]; k++) {
+            if (reached[links[k]]) continue;
+            reached[links[k]] = 1;
+            stack[n++] = links[k];
+        }
+    }
+}
+
+// Vectors that the entry cannot reach get a link from the nearest found one that has room; how
+// many stay out of reach, or SIZE_MAX: no memory.
+static size_t mrc__graph_connect(mrc__graph_build *b) {
+    mrc__graph *g = b->g;
+    mrc__graph_search *s = &b->workers[0];
+    unsigned char *reached = mrc__host_zalloc(&g->host, g->n);
+    uint32_t *stack = g->host.alloc(g->host.user, g->n * sizeof *stack);
+    size_t lost = 0;
+    if (reached && stack) mrc__graph_reach(g, g->entry, reached, stack);
+    for (uint32_t i = 0; reached && stack && i < g->n; i++) {
+        if (reached[i]) continue;
+        const float *q = g->rows + i * g->stride;
+        float extra = g->extra ? g->extra[i] : 0;
+        mrc__graph_descend(g, s, q, extra, 0);
+        mrc__graph_layer(g, s, q, extra, 0, g->ef_construction);
+        for (size_t k = 0; k < s->n && !reached[i]; k++) {
+            uint32_t *links = mrc__graph_links(g, s->list[k].id, 0);
+            if (links[0] >= 2 * g->m || s->list[k].id == i) continue;
+            links[++links[0]] = i;
+            mrc__graph_reach(g, i, reached, stack);
+        }
+        lost += !reached[i];
+    }
+    int ok = reached && stack;
+    if (reached) g->host.free(g->host.user, reached);
+    if (stack) g->host.free(g->host.user, stack);
+    return ok ? lost : SIZE_MAX;
+}
+
+// Lengths made equal: see above.
+static void mrc__graph_extra(mrc__graph *g) {
+    double longest = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < g->n; i++) {
+            double square = 0;
+            for (size_t k = 0; k < g->stride; k++) {
+                double x = g->rows[i * g->stride + k];
+                square += x * x;
+            }
+            if (pass) g->extra[i] = (float)sqrt(longest > square ? longest - square : 0);
+            else if (square > longest) longest = square;
+        }
+    }
+}
+
+static int mrc__graph_room(mrc__graph_build *b, int extra) {
+    mrc__graph *g = b->g;
+    size_t bytes, places, order, links;
+    if (!mrc__mul(g->n, (1 + 2 * g->m) * sizeof *g->links, &links)
+        || !mrc__mul(g->n + 1, sizeof *g->upper_at, &places)
+        || !mrc__mul(g->n, sizeof *b->order, &order)
+        || !mrc__mul(b->n_workers, sizeof *b->workers, &bytes)) return 0;
+    g->links = mrc__host_zalloc(&g->host, links);
+    g->levels = g->host.alloc(g->host.user, g->n);
+    g->upper_at = g->host.alloc(g->host.user, places);
+    b->order = g->host.alloc(g->host.user, order);
+    b->workers = mrc__host_zalloc(&g->host, bytes);
+    if (extra) g->extra = g->host.alloc(g->host.user, g->n * sizeof *g->extra);
+    int ok = g->links && g->levels && g->upper_at && b->order && b->workers
+          && (!extra || g->extra);
+    for (size_t i = 0; ok && i < b->n_workers; i++) {
+        ok = mrc__graph_scratch_new(g, &b->workers[i], g->ef_construction);
+    }
+    return ok;
+}
+
+// g: rows, n, stride, m and ef_construction are set; extra 1: rows differ in length.  Returns what
+// cannot be reached, SIZE_MAX: no memory.
+static size_t mrc__graph_new(mrc__graph *g, mrc__pool *pool, int extra, uint64_t seed) {
+    mrc__graph_build b = { .g = g, .n_workers = pool->n_workers };
+    size_t lost = SIZE_MAX;
+    int ok = mrc__graph_room(&b, extra);
+    if (ok && extra) mrc__graph_extra(g);
+    ok = ok && mrc__graph_levels(&b, seed);
+    for (size_t n, in = 1; ok && in < g->n; in += n) {
+        size_t most = g->n / 50 ? g->n / 50 : 1;
+        n = in < most ? in : most;
+        if (n > g->n - in) n = g->n - in;
+        b.first = in;
+        mrc__pool_run(pool, n, SIZE_MAX, mrc__graph_insert_task, &b);
+        ok = mrc__graph_reverse(&b, n);
+        if (ok) mrc__pool_run(pool, b.n_targets, SIZE_MAX, mrc__graph_merge_task, &b);
+    }
+    if (ok) lost = mrc__graph_connect(&b);
+    for (size_t i = 0; b.workers && i < b.n_workers; i++) {
+        mrc__graph_scratch_free(g, &b.workers[i]);
+    }
+    void *parts[] = { b.workers, b.order, b.edges, b.targets };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) g->host.free(g->host.user, parts[i]);
+    return lost;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.scores   all rows against a block of queries, by the backend's matrix products
+//
+// Rows lie in blocks, each a weight in the form that the backend reads fastest; y = x W^T is then
+// the scores of queries x.  A score is a sum over the width alone, so it is the same in any batch.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+#define MRC__SCORE_ROWS    1024     // rows of a block, but for one text's rows that are more
+#define MRC__SCORE_QUERIES 256      // rows of queries at a time
+
+typedef struct mrc__scores {
+    mrc_ctx     *ctx;
+    mrc_params  *params;
+    size_t       width, n_blocks, capacity;
+    struct { size_t first, rows; mrc_tensor *weight, *bias; } *blocks;
+} mrc__scores;
+
+static void mrc__scores_free(mrc__scores *s) {
+    if (!s->ctx) return;
+    mrc_params_free(s->params);
+    if (s->blocks) s->ctx->host.free(s->ctx->host.user, s->blocks);
+    *s = (mrc__scores){0};
+}
+
+static mrc_status mrc__scores_new(mrc_ctx *ctx, mrc__scores *s, size_t width) {
+    *s = (mrc__scores){ .ctx = ctx, .width = width };
+    if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "search: the context has no backend");
+    mrc_status status = mrc_params_new(&s->params, ctx->be, &ctx->host);
+    return status == MRC_OK ? MRC_OK : mrc__fail(ctx, status, "search: out of memory");
+}
+
+// Adds rows `first` to first + n; dtype bf16: kept in 16 bits where the backend has that.
+static mrc_status mrc__scores_add(mrc__scores *s, const float *rows, size_t first, size_t n,
+                                  mrc_dtype dtype) {
+    mrc_ctx *ctx = s->ctx;
+    const size_t shape[2] = { n, s->width };
+    void *blocks = s->blocks;
+    char name[32];
+    if (!mrc__grow(&ctx->host, &blocks, &s->capacity, s->n_blocks + 1, sizeof *s->blocks)) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    s->blocks = blocks;
+    mrc_tensor *weight = NULL, *bias = NULL;
+    snprintf(name, sizeof name, "w%zu", s->n_blocks);
+    mrc_status status = mrc_param_packed_new(s->params, &weight, name, dtype, n, s->width);
+    if (status == MRC_ERR_UNSUPPORTED) {
+        status = mrc_param_new(s->params, &weight, name, MRC_DTYPE_F32, 2, shape);
+    }
+    snprintf(name, sizeof name, "b%zu", n);
+    bias = mrc_params_find(s->params, name);
+    if (status == MRC_OK && !bias) {
+        float *zeros = mrc__host_zalloc(&ctx->host, n * sizeof *zeros);
+        status = zeros ? mrc_param_new(s->params, &bias, name, MRC_DTYPE_F32, 1, shape)
+                       : MRC_ERR_MEM;
+        if (status == MRC_OK) status = mrc_tensor_upload(ctx, bias, zeros);
+        if (zeros) ctx->host.free(ctx->host.user, zeros);
+    }
+    if (status == MRC_OK) status = mrc_tensor_upload(ctx, weight, rows);
+    if (status != MRC_OK) return mrc__fail(ctx, status, "search: no memory for %zu rows", n);
+    weight->requires_grad = bias->requires_grad = 0;
+    s->blocks[s->n_blocks].first = first;
+    s->blocks[s->n_blocks].rows = n;
+    s->blocks[s->n_blocks].weight = weight;
+    s->blocks[s->n_blocks++].bias = bias;
+    return MRC_OK;
+}
+
+// Calls fn with the scores (n, rows of the block) of n rows of queries, block by block.
+static mrc_status mrc__scores_run(mrc__scores *s, const float *queries, size_t n,
+                                  mrc_status (*fn)(void *user, size_t block, const float *scores),
+                                  void *user) {
+    mrc_ctx *ctx = s->ctx;
+    const size_t shape[2] = { n, s->width };
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_mark mark = mrc_tape_mark(ctx);
+    mrc_tensor *x = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, 0);
+    mrc_status status = x ? mrc_tensor_upload(ctx, x, queries) : ctx->status;
+    float *host = NULL;
+    for (size_t b = 0; b < s->n_blocks && status == MRC_OK; b++) {
+        mrc_mark inner = mrc_tape_mark(ctx);
+        mrc_tensor *y = mrc_linear(ctx, x, s->blocks[b].weight, s->blocks[b].bias, MRC_ACT_NONE);
+        const float *scores = y ? y->data : NULL;
+        if (y && !ctx->be->is_host) {
+            host = ctx->host.alloc(ctx->host.user, y->numel * sizeof *host);
+            status = host ? mrc_tensor_download(ctx, y, host)
+                          : mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+            scores = host;
+        }
+        if (!y) status = ctx->status;
+        if (status == MRC_OK) status = fn(user, b, scores);
+        if (host) ctx->host.free(ctx->host.user, host);
+        host = NULL;
+        mrc_tape_rewind(ctx, inner);
+    }
+    mrc_tape_rewind(ctx, mark);
+    mrc_no_grad(ctx, was_on);
+    return status;
+}
+
+// Each row divided by its length, unless that is 1 already.
+static void mrc__unit_rows(float *rows, size_t n, size_t width) {
+    for (size_t i = 0; i < n; i++) {
+        double square = 0;
+        for (size_t k = 0; k < width; k++) square += (double)rows[k] * rows[k];
+        double length = sqrt(square);
+        if (fabs(length - 1) > 1e-6) {
+            double scale = 1 / fmax(length, 1e-12);
+            for (size_t k = 0; k < width; k++) rows[k] = (float)(rows[k] * scale);
+        }
+        rows += width;
+    }
+}
+
+//------------------------------------------------------------------------------
+// Residual codes (Santhanam et al. 2022): the nearest of C centroids, a few bits of what is left
+//------------------------------------------------------------------------------
+typedef struct mrc__codes {
+    size_t    width, bits, n_centroids;
+    float    *centroids;            // (C, width)
+    float     cuts[15], weights[16];    // of the residual's coordinates
+} mrc__codes;
+
+static uint32_t mrc__codes_hash(uint64_t seed, uint64_t i, uint32_t site) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const uint32_t counter[4] = { (uint32_t)i, (uint32_t)(i >> 32), site, 0x6b6d6e73 };
+    uint32_t u[4];
+    mrc_philox4x32(counter, key, u);
+    return u[0];
+}
+
+// While rows are given to their nearest centroids.
+typedef struct mrc__nearest {
+    const mrc__scores *s;
+    size_t             n;
+    uint32_t          *code;
+    float             *best;
+} mrc__nearest;
+static mrc_status mrc__nearest_block(void *user, size_t block, const float *scores) {
+    mrc__nearest *a = user;
+    size_t first = a->s->blocks[block].first, rows = a->s->blocks[block].rows;
+    for (size_t i = 0; i < a->n; i++, scores += rows) {
+        float most = mrc__largest(scores, rows);
+        if (first && !(most > a->best[i])) continue;
+        size_t at = 0;
+        while (!(scores[at] >= most) && at + 1 < rows) at++;
+        a->best[i] = most;
+        a->code[i] = (uint32_t)(first + at);
+    }
+    return MRC_OK;
+}
+
+// The nearest centroid of each row, ties to the lower, and its score.
+static mrc_status mrc__codes_assign(mrc_ctx *ctx, const mrc__codes *c, const float *rows, size_t n,
+                                    uint32_t *code, float *best) {
+    mrc__scores s;
+    mrc_status status = mrc__scores_new(ctx, &s, c->width);
+    for (size_t at = 0; at < c->n_centroids && status == MRC_OK; at += MRC__SCORE_ROWS) {
+        size_t k = c->n_centroids - at;
+        if (k > MRC__SCORE_ROWS) k = MRC__SCORE_ROWS;
+        status = mrc__scores_add(&s, c->centroids + at * c->width, at, k, MRC_DTYPE_F32);
+    }
+    for (size_t at = 0; at < n && status == MRC_OK; at += MRC__SCORE_QUERIES) {
+        mrc__nearest a = { &s, n - at, code + at, best + at };
+        if (a.n > MRC__SCORE_QUERIES) a.n = MRC__SCORE_QUERIES;
+        status = mrc__scores_run(&s, rows + at * c->width, a.n, mrc__nearest_block, &a);
+    }
+    mrc__scores_free(&s);
+    return status;
+}
+
+// New centroids: the mean direction of what each was nearest to; one that was nearest to nothing
+// becomes the row that is farthest from its own.
+static mrc_status mrc__codes_update(mrc_ctx *ctx, mrc__codes *c, const float *rows, size_t n,
+                                    const uint32_t *code, float *best) {
+    size_t bytes, elements;
+    double *sums = mrc__mul(c->n_centroids, c->width + 1, &elements)
+                && mrc__mul(elements, sizeof *sums, &bytes)
+                 ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!sums) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    for (size_t i = 0; i < n; i++) {
+        double *sum = sums + code[i] * (c->width + 1);
+        for (size_t k = 0; k < c->width; k++) sum[k] += rows[i * c->width + k];
+        sum[c->width]++;
+    }
+    for (size_t j = 0; j < c->n_centroids; j++) {
+        double *sum = sums + j * (c->width + 1);
+        float *to = c->centroids + j * c->width;
+        size_t far = 0;
+        for (size_t i = 1; i < n && !(sum[c->width] > 0); i++) if (best[i] < best[far]) far = i;
+        if (!(sum[c->width] > 0)) {
+            memcpy(to, rows + far * c->width, c->width * sizeof *to);
+            best[far] = FLT_MAX;
+        } else {
+            for (size_t k = 0; k < c->width; k++) to[k] = (float)(sum[k] / sum[c->width]);
+        }
+        mrc__unit_rows(to, 1, c->width);
+    }
+    ctx->host.free(ctx->host.user, sums);
+    return MRC_OK;
+}
+
+static int mrc__float_compare(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+// As numpy's quantile: linear between the two neighbours.
+static float mrc__quantile(const float *sorted, size_t n, double q) {
+    double place = q * (double)(n - 1);
+    size_t below = (size_t)place;
+    if (below + 1 >= n) return sorted[n - 1];
+    double part = place - (double)below;
+    return (float)(sorted[below] + part * ((double)sorted[below + 1] - sorted[below]));
+}
+
+// Cut-offs and weights from the residuals of held-out rows, which are overwritten by them.
+static mrc_status mrc__codes_buckets(mrc_ctx *ctx, mrc__codes *c, float *held, size_t n) {
+    const size_t buckets = (size_t)1 << c->bits, count = n * c->width;
+    uint32_t *code = ctx->host.alloc(ctx->host.user, n * (sizeof *code + sizeof(float)) + 1);
+    if (!code) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    mrc_status s = mrc__codes_assign(ctx, c, held, n, code, (float *)(void *)(code + n));
+    for (size_t i = 0; s == MRC_OK && i < count; i++) {
+        held[i] -= c->centroids[code[i / c->width] * c->width + i % c->width];
+    }
+    ctx->host.free(ctx->host.user, code);
+    MRC__TRY(s);
+    qsort(held, count, sizeof *held, mrc__float_compare);
+    for (size_t k = 0; k < buckets; k++) {
+        double width = 1.0 / (double)buckets;
+        if (k) c->cuts[k - 1] = mrc__quantile(held, count, (double)k * width);
+        c->weights[k] = mrc__quantile(held, count, ((double)k + 0.5) * width);
+    }
+    return MRC_OK;
+}
+
+// The bits of one row's residual: of a value the lowest bit first, in a byte the highest first.
+static void mrc__codes_pack(const mrc__codes *c, const float *row, const float *centroid,
+                            unsigned char *to) {
+    const size_t buckets = (size_t)1 << c->bits;
+    memset(to, 0, (c->width * c->bits + 7) / 8);
+    for (size_t i = 0, bit = 0; i < c->width; i++) {
+        float r = row[i] - centroid[i];
+        unsigned value = 0;
+        while (value + 1 < buckets && c->cuts[value] < r) value++;
+        for (size_t k = 0; k < c->bits; k++, bit++) {
+            if (value >> k & 1) to[bit / 8] |= (unsigned char)(128 >> bit % 8);
+        }
+    }
+}
+static void mrc__codes_unpack(const mrc__codes *c, const unsigned char *from,
+                              const float *centroid, float *row) {
+    for (size_t i = 0, bit = 0; i < c->width; i++) {
+        unsigned value = 0;
+        for (size_t k = 0; k < c->bits; k++, bit++) {
+            value |= (unsigned)(from[bit / 8] >> (7 - bit % 8) & 1) << k;
+        }
+        row[i] = centroid[i] + c->weights[value];
+    }
+    mrc__unit_rows(row, 1, c->width);
+}
+
+typedef struct mrc__sample { uint32_t hash; uint32_t id; } mrc__sample;
+static int mrc__sample_compare(const void *a, const void *b) {
+    const mrc__sample *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+// The rows of 16 sqrt(120 n) texts, drawn by hash, in a mixed order.
+static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t seed,
+                                    float **out, size_t *n_out) {
+    size_t want = (size_t)(16 * sqrt(120.0 * (double)v->n)), n = 0, more = 0, bytes, elements;
+    size_t room = v->n > v->n_rows ? v->n : v->n_rows;
+    mrc__sample *list = mrc__mul(room + 1, sizeof *list, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, 2 * bytes) : NULL;
+    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    mrc__sample *rows = list + room;
+    for (size_t i = 0; i < v->n; i++) {
+        list[i] = (mrc__sample){ mrc__codes_hash(seed, i, 0), (uint32_t)i };
+    }
+    qsort(list, v->n, sizeof *list, mrc__sample_compare);
+    for (size_t i = 0; i < v->n && i < want; i++) {
+        for (uint64_t r = v->offsets[list[i].id]; r < v->offsets[list[i].id + 1]; r++) {
+            rows[n++] = (mrc__sample){ mrc__codes_hash(seed, r, 1), (uint32_t)r };
+        }
+    }
+    qsort(rows, n, sizeof *rows, mrc__sample_compare);
+    float *to = mrc__mul(n + 1, v->width, &elements) && mrc__mul(elements, sizeof *to, &bytes)
+              ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (; to && more < n; more++) {
+        memcpy(to + more * v->width, v->rows + rows[more].id * v->width, v->width * sizeof *to);
+    }
+    ctx->host.free(ctx->host.user, list);
+    if (!to) return mrc__fail(ctx, MRC_ERR_MEM, "k-means: out of memory");
+    *out = to;
+    *n_out = n;
+    return MRC_OK;
+}
+
+// k-means, 4 iterations, on a sample; a twentieth of it, 50,000 rows at most, is held out for the
+// buckets.  Free c->centroids after a failure too.
+static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
+                                   uint64_t seed) {
+    float *sample;
+    size_t n;
+    MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
+    size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
+    if (!held) held = n > 1;
+    rest = n - held;
+    while (2 * most <= 16 * sqrt((double)v->n_rows) && 2 * most <= rest) most *= 2;
+    c->n_centroids = most;
+    c->centroids = ctx->host.alloc(ctx->host.user, most * c->width * sizeof *c->centroids);
+    uint32_t *code = ctx->host.alloc(ctx->host.user, (rest + 1) * (sizeof *code + sizeof(float)));
+    mrc_status s = rest && c->centroids && code ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "k-means: %zu rows, or no memory", n);
+    const float *train = sample + held * c->width;
+    if (s == MRC_OK) memcpy(c->centroids, train, most * c->width * sizeof *train);
+    for (int i = 0; i < 4 && s == MRC_OK; i++) {
+        float *best = (float *)(void *)(code + rest);
+        s = mrc__codes_assign(ctx, c, train, rest, code, best);
+        if (s == MRC_OK) s = mrc__codes_update(ctx, c, train, rest, code, best);
+    }
+    if (s == MRC_OK && held) s = mrc__codes_buckets(ctx, c, sample, held);
+    if (code) ctx->host.free(ctx->host.user, code);
+    ctx->host.free(ctx->host.user, sample);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense   vectors.bin and tokens.bin: written, read, searched
+//
+//     rows        as `form` says, each at a multiple of 64 bytes (f32, bf16, int8), or signs, or
+//                 residual codes; in the order of passages
+//     scales      f32 a row (int8)
+//     full        f32 rows, to score candidates of int8 and bits again
+//     offsets     u64: where each passage's rows begin, and the end (tokens)
+//     codes, centroids, buckets      u32 a row; f32; 15 cut-offs and 16 weights (residual codes)
+//     lists_at, lists     of each centroid: the passages that have it, varint differences
+//     extra, levels, links, upper_at, upper       the graph: see impl.graph
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__DENSE_ROWS, MRC__DENSE_SCALES, MRC__DENSE_FULL, MRC__DENSE_OFFSETS, MRC__DENSE_CODES,
+       MRC__DENSE_CENTROIDS, MRC__DENSE_BUCKETS, MRC__DENSE_LISTS_AT, MRC__DENSE_LISTS,
+       MRC__DENSE_EXTRA, MRC__DENSE_LEVELS, MRC__DENSE_LINKS, MRC__DENSE_UPPER_AT,
+       MRC__DENSE_UPPER, MRC__DENSE_SECTIONS };
+typedef struct mrc__dense_end {
+    char     magic[8];                  // "MRCVECTS", "MRCTOKEN"
+    uint32_t version, form, similarity, residual_bits, graph, m, ef_construction, entry;
+    uint64_t n, n_rows, width, n_centroids, fingerprint, unreachable;
+    double   recall[3];
+    uint64_t at[MRC__DENSE_SECTIONS + 1];
+    uint32_t checksums_crc, crc;
+} mrc__dense_end;
+
+MRCDEF const char *mrc_vector_form_name(mrc_vector_form form) {
+    static const char *const names[] = { "f32", "bf16", "int8", "bits" };
+    return (unsigned)form <= MRC_FORM_BITS ? names[form] : "";
+}
+
+static size_t mrc__dense_stride(const mrc__dense_end *e) {
+    size_t width = (size_t)e->width;
+    if (e->residual_bits) return (width * e->residual_bits + 7) / 8;
+    if (e->form == MRC_FORM_BITS) return (width + 7) / 8;
+    size_t bytes = width * (e->form == MRC_FORM_F32 ? 4 : e->form == MRC_FORM_BF16 ? 2 : 1);
+    return (bytes + 63) / 64 * 64;
+}
+
+//------------------------------------------------------------------------------
+// Writing
+//------------------------------------------------------------------------------
+typedef struct mrc__dense_build {
+    mrc_ctx                *ctx;
+    const mrc_vectors      *v;          // rows are unit where the similarity is cosine
+    const mrc_vectors_desc *desc;
+    mrc__dense_end          end;
+    mrc__codes              codes;
+    uint32_t               *code;
+    mrc__graph              graph;
+    float                  *padded;     // (n, stride of 16 floats): what the graph reads
+    mrc__blocks_writer      w;
+} mrc__dense_build;
+
+// One row in the index's form; the scale of int8.
+static float mrc__dense_encode(const mrc__dense_end *e, const float *row, unsigned char *to) {
+    size_t width = (size_t)e->width;
+    float most = 0;
+    memset(to, 0, mrc__dense_stride(e));
+    if (e->form == MRC_FORM_F32) memcpy(to, row, width * sizeof *row);
+    for (size_t k = 0; k < width; k++) most = fmaxf(most, fabsf(row[k]));
+    float scale = most > 0 ? most / 127 : 1;
+    for (size_t k = 0; k < width; k++) {
+        uint16_t half = mrc__to_bf16(row[k]);
+        if (e->form == MRC_FORM_BF16) memcpy(to + 2 * k, &half, 2);
+        if (e->form == MRC_FORM_INT8) to[k] = (unsigned char)(signed char)rintf(row[k] / scale);
+        if (e->form == MRC_FORM_BITS && row[k] > 0) to[k / 8] |= (unsigned char)(1 << k % 8);
+    }
+    return scale;
+}
+
+static void mrc__dense_begin(mrc__dense_build *b, int section) {
+    b->end.at[section] = section ? mrc__blocks_align(&b->w) : 0;
+}
+
+static mrc_status mrc__dense_write_rows(mrc__dense_build *b) {
+    mrc__dense_end *e = &b->end;
+    size_t stride = mrc__dense_stride(e), width = b->v->width;
+    int again = e->form == MRC_FORM_INT8 || e->form == MRC_FORM_BITS;
+    unsigned char *row = b->ctx->host.alloc(b->ctx->host.user, stride + 64);
+    if (!row) return mrc__fail(b->ctx, MRC_ERR_MEM, "index: out of memory");
+    mrc__dense_begin(b, MRC__DENSE_ROWS);
+    for (size_t i = 0; i < b->v->n_rows; i++) {
+        const float *x = b->v->rows + i * width;
+        if (e->residual_bits) {
+            mrc__codes_pack(&b->codes, x, b->codes.centroids + b->code[i] * width, row);
+        } else {
+            mrc__dense_encode(e, x, row);
+        }
+        mrc__blocks_write(&b->w, row, stride);
+    }
+    mrc__dense_begin(b, MRC__DENSE_SCALES);
+    for (size_t i = 0; e->form == MRC_FORM_INT8 && i < b->v->n_rows; i++) {
+        float scale = mrc__dense_encode(e, b->v->rows + i * width, row);
+        mrc__blocks_write(&b->w, &scale, sizeof scale);
+    }
+    mrc__dense_begin(b, MRC__DENSE_FULL);
+    if (again) mrc__blocks_write(&b->w, b->v->rows, b->v->n_rows * width * sizeof(float));
+    b->ctx->host.free(b->ctx->host.user, row);
+    return MRC_OK;
+}
+
+// Of each centroid the passages that have one of its rows.
+static mrc_status mrc__dense_write_lists(mrc__dense_build *b) {
+    const mrc_vectors *v = b->v;
+    size_t n = b->codes.n_centroids, bytes;
+    mrc_ctx *ctx = b->ctx;
+    mrc_text lists;
+    uint64_t *at = mrc__mul(n + 1, sizeof *at, &bytes) ? mrc__host_zalloc(&ctx->host, bytes)
+                                                       : NULL;
+    mrc__sample *pair = mrc__mul(v->n_rows + 1, sizeof *pair, &bytes)
+                      ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_text_init(&lists, ctx);
+    for (size_t i = 0; pair && i < v->n; i++) {
+        for (uint64_t r = v->offsets[i]; r < v->offsets[i + 1]; r++) {
+            pair[r] = (mrc__sample){ b->code[r], (uint32_t)i };     // by code, then passage
+        }
+    }
+    if (pair) qsort(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
+    size_t k = 0;
+    for (size_t c = 0; at && pair && c < n; c++) {
+        uint32_t before = 0, last = UINT32_MAX;
+        at[c] = lists.bytes;
+        for (; k < v->n_rows && pair[k].hash == c; k++) {
+            unsigned char room[5];
+            if (pair[k].id == last) continue;
+            last = pair[k].id;
+            size_t m = mrc__ix_varint(room, last - before);
+            mrc_text_add(&lists, (const char *)room, m);
+            before = last;
+        }
+    }
+    int ok = at && pair && !lists.failed;
+    if (ok) at[n] = lists.bytes;
+    mrc__dense_begin(b, MRC__DENSE_LISTS_AT);
+    if (ok) mrc__blocks_write(&b->w, at, (n + 1) * sizeof *at);
+    mrc__dense_begin(b, MRC__DENSE_LISTS);
+    if (ok) mrc__blocks_write(&b->w, lists.data, lists.bytes);
+    if (at) ctx->host.free(ctx->host.user, at);
+    if (pair) ctx->host.free(ctx->host.user, pair);
+    mrc_text_free(&lists);
+    return ok ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+}
+
+static mrc_status mrc__dense_write_all(mrc__dense_build *b) {
+    mrc__dense_end *e = &b->end;
+    const mrc_vectors *v = b->v;
+    const mrc__graph *g = &b->graph;
+    float buckets[31];
+    MRC__TRY(mrc__dense_write_rows(b));
+    mrc__dense_begin(b, MRC__DENSE_OFFSETS);
+    if (v->offsets) mrc__blocks_write(&b->w, v->offsets, (v->n + 1) * sizeof *v->offsets);
+    mrc__dense_begin(b, MRC__DENSE_CODES);
+    if (e->residual_bits) mrc__blocks_write(&b->w, b->code, v->n_rows * sizeof *b->code);
+    mrc__dense_begin(b, MRC__DENSE_CENTROIDS);
+    if (e->residual_bits) {
+        mrc__blocks_write(&b->w, b->codes.centroids,
+                          b->codes.n_centroids * v->width * sizeof(float));
+    }
+    mrc__dense_begin(b, MRC__DENSE_BUCKETS);
+    memcpy(buckets, b->codes.cuts, sizeof b->codes.cuts);
+    memcpy(buckets + 15, b->codes.weights, sizeof b->codes.weights);
+    if (e->residual_bits) mrc__blocks_write(&b->w, buckets, sizeof buckets);
+    if (e->residual_bits) {
+        MRC__TRY(mrc__dense_write_lists(b));
+    } else {
+        mrc__dense_begin(b, MRC__DENSE_LISTS_AT);
+        mrc__dense_begin(b, MRC__DENSE_LISTS);
+    }
+    mrc__dense_begin(b, MRC__DENSE_EXTRA);
+    if (g->extra) mrc__blocks_write(&b->w, g->extra, g->n * sizeof *g->extra);
+    mrc__dense_begin(b, MRC__DENSE_LEVELS);
+    if (e->graph) mrc__blocks_write(&b->w, g->levels, g->n);
+    mrc__dense_begin(b, MRC__DENSE_LINKS);
+    if (e->graph) mrc__blocks_write(&b->w, g->links, g->n * (1 + 2 * g->m) * sizeof *g->links);
+    mrc__dense_begin(b, MRC__DENSE_UPPER_AT);
+    if (e->graph) mrc__blocks_write(&b->w, g->upper_at, (g->n + 1) * sizeof *g->upper_at);
+    mrc__dense_begin(b, MRC__DENSE_UPPER);
+    if (e->graph) {
+        mrc__blocks_write(&b->w, g->upper, (size_t)g->upper_at[g->n] * sizeof *g->upper);
+    }
+    e->at[MRC__DENSE_SECTIONS] = b->w.at;
+    return MRC_OK;
+}
+
+// Recall@10 of the graph for up to 1,000 of its own vectors, at ef 32, 64 and 128.
+typedef struct mrc__graph_recall {
+    const mrc__graph  *g;
+    size_t             n;               // queries
+    mrc__graph_search *workers;
+    double            *hits;            // (n, 3)
+} mrc__graph_recall;
+static void mrc__graph_recall_task(void *arg, size_t task, size_t worker) {
+    static const size_t ef[3] = { 32, 64, 128 };
+    mrc__graph_recall *a = arg;
+    const mrc__graph *g = a->g;
+    mrc__graph_search *s = &a->workers[worker];
+    uint32_t id = (uint32_t)(task * (g->n / a->n)), best[10];
+    const float *q = g->rows + id * g->stride;
+    float extra = g->extra ? g->extra[id] : 0;
+    s->n = 0;
+    for (uint32_t i = 0; i < g->n; i++) {
+        mrc__near_insert(s, 10, (mrc__near){ mrc__graph_distance(g, id, i), i, 0 });
+    }
+    size_t n = s->n;
+    for (size_t i = 0; i < n; i++) best[i] = s->list[i].id;
+    for (int k = 0; k < 3; k++) {
+        size_t found = 0;
+        mrc__graph_descend(g, s, q, extra, 0);
+        mrc__graph_layer(g, s, q, extra, 0, ef[k]);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = 0; j < s->n && j < n; j++) found += s->list[j].id == best[i];
+        }
+        a->hits[3 * task + (size_t)k] = (double)found / (double)n;
+    }
+}
+static int mrc__graph_measure(const mrc__graph *g, mrc__pool *pool, double recall[3]) {
+    mrc__graph_recall a = { .g = g, .n = g->n < 1000 ? g->n : 1000 };
+    a.workers = mrc__host_zalloc(&g->host, pool->n_workers * sizeof *a.workers);
+    a.hits = g->host.alloc(g->host.user, 3 * a.n * sizeof *a.hits);
+    int ok = a.workers && a.hits;
+    for (size_t i = 0; ok && i < pool->n_workers; i++) {
+        ok = mrc__graph_scratch_new(g, &a.workers[i], 128);
+    }
+    if (ok) mrc__pool_run(pool, a.n, SIZE_MAX, mrc__graph_recall_task, &a);
+    for (int k = 0; k < 3; k++) {
+        recall[k] = 0;
+        for (size_t i = 0; ok && i < a.n; i++) recall[k] += a.hits[3 * i + (size_t)k] / (double)a.n;
+    }
+    for (size_t i = 0; a.workers && i < pool->n_workers; i++) {
+        mrc__graph_scratch_free(g, &a.workers[i]);
+    }
+    if (a.workers) g->host.free(g->host.user, a.workers);
+    if (a.hits) g->host.free(g->host.user, a.hits);
+    return ok;
+}
+
+// The graph is of the rows as a search will read them.
+static mrc_status mrc__dense_graph(mrc__dense_build *b) {
+    mrc_ctx *ctx = b->ctx;
+    mrc__graph *g = &b->graph;
+    mrc__pool *pool;
+    size_t stride = (b->v->width + 15) / 16 * 16, bytes;
+    *g = (mrc__graph){ .host = ctx->host, .n = b->v->n, .stride = stride, .m = b->end.m,
+                       .ef_construction = b->end.ef_construction };
+    b->padded = mrc__mul(b->v->n, stride * sizeof(float), &bytes)
+              ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!b->padded) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+    g->rows = b->padded;
+    for (size_t i = 0; i < b->v->n; i++) {
+        for (size_t k = 0; k < b->v->width; k++) {
+            float x = b->v->rows[i * b->v->width + k];
+            b->padded[i * stride + k] = b->end.form == MRC_FORM_BF16
+                                      ? mrc__from_bf16(mrc__to_bf16(x)) : x;
+        }
+    }
+    mrc_status s = mrc__pool_new(&pool, &ctx->host, b->desc->threads);
+    if (s != MRC_OK) return mrc__fail(ctx, s, "index: no memory or threads to build with");
+    size_t lost = mrc__graph_new(g, pool, b->end.similarity == MRC_SIMILARITY_DOT, b->desc->seed);
+    int ok = lost != SIZE_MAX && mrc__graph_measure(g, pool, b->end.recall);
+    mrc__pool_free(pool, &ctx->host);
+    b->end.entry = g->entry;
+    b->end.unreachable = lost;
+    return ok ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "index: no memory for the graph");
+}
+
+static mrc_status mrc__dense_make(mrc__dense_build *b, const char *file) {
+    mrc_ctx *ctx = b->ctx;
+    const mrc_vectors *v = b->v;
+    size_t bytes;
+    if (b->end.residual_bits) {
+        b->codes.width = v->width;
+        b->codes.bits = b->end.residual_bits;
+        MRC__TRY(mrc__codes_train(ctx, &b->codes, v, b->desc->seed));
+        b->end.n_centroids = b->codes.n_centroids;
+        b->code = mrc__mul(v->n_rows + 1, sizeof *b->code + sizeof(float), &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+        if (!b->code) return mrc__fail(ctx, MRC_ERR_MEM, "index: out of memory");
+        MRC__TRY(mrc__codes_assign(ctx, &b->codes, v->rows, v->n_rows, b->code,
+                                   (float *)(void *)(b->code + v->n_rows)));
+    }
+    if (b->end.graph) MRC__TRY(mrc__dense_graph(b));
+    mrc_status s = mrc__blocks_begin(ctx, &b->w, file);
+    if (s == MRC_OK) s = mrc__dense_write_all(b);
+    if (s == MRC_OK) return mrc__blocks_end(&b->w, &b->end, sizeof b->end);
+    mrc__blocks_abort(&b->w);
+    return s;
+}
+
+// What is wrong with a request, or NULL.
+static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_desc *d) {
+    size_t bits = (size_t)d->residual_bits;
+    if (!v->n || !v->width || v->width > 65536) return "there is nothing to index";
+    if (v->n >= UINT32_MAX || v->n_rows >= UINT32_MAX) return "there are too many rows";
+    if ((unsigned)d->form > MRC_FORM_BITS) return "there is no such form";
+    if (v->offsets && d->graph) return "a graph is of one vector a passage, not of token rows";
+    if (v->offsets && d->form > MRC_FORM_BF16) {
+        return "token rows are kept as f32 or bf16, or as residual codes (--bits)";
+    }
+    if (!v->offsets && bits) return "residual codes are of token rows";
+    if (bits > 4 || bits == 3) return "residual codes have 1, 2 or 4 bits";
+    if (d->graph && d->form == MRC_FORM_BITS) return "a graph goes with f32, bf16 and int8";
+    if (d->m > 256 || d->m == 1) return "m is from 2 to 256";
+    if (d->ef_construction > 100000) return "ef_construction is too large";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
+                                    const mrc_vectors_desc *desc) {
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    const char *refusal = mrc__dense_refusal(v, desc);
+    if (refusal) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
+                         v->width);
+    }
+    mrc__dense_build b = { .ctx = ctx, .v = v, .desc = desc };
+    mrc_vectors unit = {0};
+    memcpy(b.end.magic, v->offsets ? "MRCTOKEN" : "MRCVECTS", 8);
+    b.end.version = 1;
+    b.end.form = (uint32_t)desc->form;
+    b.end.similarity = (uint32_t)desc->similarity;
+    b.end.residual_bits = (uint32_t)desc->residual_bits;
+    b.end.graph = (uint32_t)(desc->graph != 0);
+    b.end.m = (uint32_t)(desc->m ? desc->m : 16);
+    b.end.ef_construction = (uint32_t)(desc->ef_construction ? desc->ef_construction : 200);
+    b.end.n = v->n;
+    b.end.n_rows = v->n_rows;
+    b.end.width = v->width;
+    b.end.fingerprint = desc->fingerprint;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, v->offsets ? "tokens.bin" : "vectors.bin"));
+    MRC__TRY(mrc_dir_new(ctx, path));
+    mrc_status s = MRC_OK;
+    if (desc->similarity == MRC_SIMILARITY_COS) {
+        s = mrc__vectors_new(ctx, &unit, v->n, v->n_rows, v->width, 0);
+        if (s == MRC_OK) {
+            memcpy(unit.rows, v->rows, v->n_rows * v->width * sizeof *v->rows);
+            mrc__unit_rows(unit.rows, v->n_rows, v->width);
+            unit.offsets = v->offsets;
+            b.v = &unit;
+        }
+    }
+    if (s == MRC_OK) s = mrc__dense_make(&b, file);
+    unit.offsets = NULL;
+    mrc_vectors_free(&unit);
+    if (b.codes.centroids) ctx->host.free(ctx->host.user, b.codes.centroids);
+    if (b.code) ctx->host.free(ctx->host.user, b.code);
+    if (b.padded) ctx->host.free(ctx->host.user, b.padded);
+    if (b.graph.host.free) mrc__graph_free(&b.graph);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Reading
+//------------------------------------------------------------------------------
+struct mrc_dense {
+    mrc_ctx        *ctx;
+    mrc__blocks     file;
+    mrc__dense_end  end;
+    mrc__pool      *pool;
+    size_t          pool_threads;
+    mrc__scores     scores;             // of exact search
+    unsigned char  *raw;                // rows of int8 and bits, residual codes
+    float          *scales;
+    uint64_t       *offsets;
+    uint32_t       *code;
+    mrc__codes      codes;
+    uint64_t       *lists_at;
+    unsigned char  *lists;
+    float          *padded;
+    mrc__graph      graph;
+};
+
+static int mrc__dense_end_fits(const void *record) {
+    const mrc__dense_end *e = record;
+    int tokens = !memcmp(e->magic, "MRCTOKEN", 8);
+    if (!e->n || e->n >= UINT32_MAX || e->n_rows >= UINT32_MAX || !e->width || e->width > 65536
+        || e->form > MRC_FORM_BITS || e->similarity > MRC_SIMILARITY_DOT || e->residual_bits > 4
+        || e->residual_bits == 3 || e->graph > 1 || e->m < 2 || e->m > 256
+        || !e->ef_construction || e->ef_construction > 100000 || e->n_centroids > UINT32_MAX
+        || (tokens && (e->graph || e->form > MRC_FORM_BF16))
+        || (!tokens && (e->residual_bits || e->n != e->n_rows)) || e->entry >= e->n
+        || !e->n_centroids != !e->residual_bits) return 0;
+    uint64_t n = e->n_rows, again = e->form >= MRC_FORM_INT8 ? n * e->width * 4 : 0;
+    uint64_t want[MRC__DENSE_LISTS] = { n * mrc__dense_stride(e),
+        e->form == MRC_FORM_INT8 ? n * 4 : 0, again, tokens ? (e->n + 1) * 8 : 0,
+        e->residual_bits ? n * 4 : 0, e->n_centroids * e->width * 4, e->residual_bits ? 124 : 0,
+        e->residual_bits ? (e->n_centroids + 1) * 8 : 0 };
+    for (int i = 0; i < MRC__DENSE_LISTS; i++) {
+        if (e->at[i] % 64 || e->at[i + 1] < e->at[i] || e->at[i + 1] - e->at[i] < want[i]
+            || e->at[i + 1] - e->at[i] - want[i] > 63) return 0;
+    }
+    const uint64_t graph[4] = { e->graph && e->similarity == MRC_SIMILARITY_DOT ? e->n * 4 : 0,
+        e->graph ? e->n : 0, e->graph ? e->n * (1 + 2 * (uint64_t)e->m) * 4 : 0,
+        e->graph ? (e->n + 1) * 8 : 0 };
+    for (int i = 0; i < 4; i++) {
+        uint64_t bytes = e->at[MRC__DENSE_EXTRA + i + 1] - e->at[MRC__DENSE_EXTRA + i];
+        if (bytes < graph[i] || bytes - graph[i] > 63) return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
+    char file[MRC__PATH_BYTES];
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
+    size_t bytes = strlen(file) + 1;
+    mrc_dense *d = mrc__host_zalloc(&ctx->host, sizeof *d + bytes);
+    if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    const mrc__blocks_kind kind = { tokens ? "MRCTOKEN" : "MRCVECTS", "index of vectors", 1,
+                                    sizeof d->end, offsetof(mrc__dense_end, at),
+                                    MRC__DENSE_SECTIONS, mrc__dense_end_fits };
+    d->ctx = ctx;
+    mrc_status s = mrc__blocks_open(ctx, &d->file, memcpy(d + 1, file, bytes), &d->end, &kind);
+    if (s == MRC_OK) *out = d;
+    else mrc_dense_close(d);
+    return s;
+}
+
+MRCDEF void mrc_dense_close(mrc_dense *d) {
+    if (!d) return;
+    const mrc_allocator host = d->ctx->host;
+    mrc__blocks_close(&d->file);
+    mrc__pool_free(d->pool, &host);
+    mrc__scores_free(&d->scores);
+    if (d->graph.host.free) mrc__graph_free(&d->graph);
+    void *parts[] = { d->raw, d->scales, d->offsets, d->code, d->codes.centroids, d->lists_at,
+                      d->lists, d->padded };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host.free(host.user, parts[i]);
+    }
+    host.free(host.user, d);
+}
+
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
+        (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,
+        !memcmp(e->magic, "MRCTOKEN", 8), (int)e->residual_bits, e->fingerprint, e->m,
+        e->ef_construction, (size_t)e->unreachable,
+        { e->recall[0], e->recall[1], e->recall[2] } };
+}
+
+// Rows `first` to first + n as floats, `width` apart or more.
+static mrc_status mrc__dense_rows(mrc_dense *d, size_t first, size_t n, float *to, size_t apart) {
+    const mrc__dense_end *e = &d->end;
+    size_t stride = mrc__dense_stride(e), width = (size_t)e->width;
+    if (e->form >= MRC_FORM_INT8) {
+        for (size_t i = 0; i < n; i++) {
+            MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_FULL, (first + i) * width * 4,
+                                      to + i * apart, width * 4));
+        }
+        return MRC_OK;
+    }
+    unsigned char *row = d->ctx->host.alloc(d->ctx->host.user, stride);
+    if (!row) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        s = mrc__blocks_read(&d->file, MRC__DENSE_ROWS, (uint64_t)(first + i) * stride, row,
+                             stride);
+        for (size_t k = 0; k < width && s == MRC_OK; k++) {
+            uint16_t half;
+            float x;
+            if (e->form == MRC_FORM_F32) memcpy(&x, row + 4 * k, 4);
+            else x = (memcpy(&half, row + 2 * k, 2), mrc__from_bf16(half));
+            to[i * apart + k] = x;
+            if (!(fabsf(x) <= FLT_MAX)) {
+                s = mrc__blocks_broken(&d->file, "row %zu has a number that is not finite",
+                                       first + i);
+            }
+        }
+    }
+    d->ctx->host.free(d->ctx->host.user, row);
+    return s;
+}
+
+static mrc_status mrc__dense_load_offsets(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    if (d->offsets || memcmp(e->magic, "MRCTOKEN", 8) != 0) return MRC_OK;
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_OFFSETS, &d->offsets));
+    for (size_t i = 0; i <= e->n; i++) {
+        uint64_t before = i ? d->offsets[i - 1] : 0;
+        if (d->offsets[i] >= before && d->offsets[i] <= e->n_rows && (i || !d->offsets[0])
+            && (i < e->n || d->offsets[i] == e->n_rows)) continue;
+        d->ctx->host.free(d->ctx->host.user, d->offsets);
+        d->offsets = NULL;
+        return mrc__blocks_broken(&d->file, "passage %zu has no place", i);
+    }
+    return MRC_OK;
+}
+
+// All rows in blocks for the backend; of tokens whole passages in each.
+static mrc_status mrc__dense_load_scores(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    size_t n = (size_t)e->n_rows, width = (size_t)e->width, passage = 0, room = 0;
+    float *rows = NULL;
+    if (d->scores.ctx) return MRC_OK;
+    MRC__TRY(mrc__dense_load_offsets(d));
+    mrc_status s = mrc__scores_new(d->ctx, &d->scores, width);
+    for (size_t first = 0; first < n && s == MRC_OK;) {
+        size_t last = first + MRC__SCORE_ROWS < n ? first + MRC__SCORE_ROWS : n;
+        for (size_t begun = passage; d->offsets && passage < e->n; passage++) {
+            if (passage > begun && d->offsets[passage + 1] - first > MRC__SCORE_ROWS) break;
+        }
+        if (d->offsets) last = (size_t)d->offsets[passage];
+        if (last - first > room) {
+            if (rows) d->ctx->host.free(d->ctx->host.user, rows);
+            room = last - first;
+            rows = d->ctx->host.alloc(d->ctx->host.user, room * width * sizeof *rows);
+            if (!rows) s = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+        }
+        if (s == MRC_OK) s = mrc__dense_rows(d, first, last - first, rows, width);
+        if (s == MRC_OK && last > first) {
+            s = mrc__scores_add(&d->scores, rows, first, last - first,
+                                e->form == MRC_FORM_BF16 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32);
+        }
+        first = last;
+    }
+    if (rows) d->ctx->host.free(d->ctx->host.user, rows);
+    if (s != MRC_OK) mrc__scores_free(&d->scores);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense_search   exact, by codes with rescoring, by the graph, MaxSim
+//
+// Tasks are queries or groups of them, so a query's result does not depend on the threads.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_dense_config mrc_dense_config_default(void) {
+    return (mrc_dense_config){ .magic = MRC_DENSE_MAGIC, .ef = 64 };
+}
+
+// The running call.
+typedef struct mrc__search {
+    mrc_dense              *d;
+    const mrc_dense_config *config;
+    const float            *rows;       // of the queries, unit where the similarity is cosine
+    const uint64_t         *offsets;    // of the queries' rows; NULL: one each
+    size_t                  width, stride, n, top_k;
+    mrc_hit                *hits;
+    size_t                 *n_hits, first, count;   // the queries at hand
+    const float            *scores;     // of a block
+    size_t                  block;
+    mrc__graph_search      *workers;
+    size_t                  room;       // hits that are kept of each query
+    mrc_hit                *heaps;      // (n, room)
+    size_t                 *n_heap;
+    int                     failed;
+} mrc__search;
+
+static void mrc__heap_sort(mrc_hit *heap, size_t n) {
+    for (size_t left = n; left > 1;) {
+        mrc_hit last = heap[--left];
+        heap[left] = heap[0];
+        mrc__se_sift(heap, left, 0, last);
+    }
+}
+
+static void mrc__search_push(mrc__search *s, size_t q, uint32_t passage, float score) {
+    mrc_hit *heap = s->heaps + q * s->room, hit = { passage, (double)score };
+    size_t n = s->n_heap[q];
+    if (n == s->room && mrc__se_behind(&hit, heap)) return;
+    s->n_heap[q] = mrc__se_push(heap, n, s->room, hit);
+}
+
+// Rows of query q: where they begin, how many.
+static size_t mrc__search_rows(const mrc__search *s, size_t q, size_t *first) {
+    *first = s->offsets ? (size_t)s->offsets[q] : q;
+    return s->offsets ? (size_t)(s->offsets[q + 1] - s->offsets[q]) : 1;
+}
+
+//------------------------------------------------------------------------------
+// Exact
+//------------------------------------------------------------------------------
+static void mrc__exact_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    size_t q = s->first + task, rows = s->d->scores.blocks[s->block].rows;
+    size_t first = s->d->scores.blocks[s->block].first;
+    const float *scores = s->scores + task * rows;
+    (void)worker;
+    for (size_t i = 0; i < rows; i += 64) {
+        size_t n = rows - i < 64 ? rows - i : 64;
+        const mrc_hit *heap = s->heaps + q * s->room;
+        if (s->n_heap[q] == s->room && (double)mrc__largest(scores + i, n) <= heap[0].score) {
+            continue;
+        }
+        for (size_t k = i; k < i + n; k++) mrc__search_push(s, q, (uint32_t)(first + k), scores[k]);
+    }
+}
+
+// The passages of the block, each the sum over the query's rows of the largest score.
+static void mrc__maxsim_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    size_t q = s->first + task, query_first, base, rows = s->d->scores.blocks[s->block].rows;
+    size_t n_rows = mrc__search_rows(s, q, &query_first), low = 0, high = (size_t)s->d->end.n;
+    uint64_t first = s->d->scores.blocks[s->block].first, end = first + rows;
+    (void)worker;
+    mrc__search_rows(s, s->first, &base);
+    while (low < high) {                // the first passage that ends behind the block's begin
+        size_t middle = low + (high - low) / 2;
+        if (s->d->offsets[middle + 1] <= first) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < s->d->end.n && s->d->offsets[low] < end; low++) {
+        size_t at = (size_t)(s->d->offsets[low] - first);
+        size_t n = (size_t)(s->d->offsets[low + 1] - s->d->offsets[low]);
+        float sum = 0;
+        if (!n) continue;
+        for (size_t a = 0; a < n_rows; a++) {
+            sum += mrc__largest(s->scores + (query_first - base + a) * rows + at, n);
+        }
+        mrc__search_push(s, q, (uint32_t)low, sum);
+    }
+}
+
+static mrc_status mrc__exact_block(void *user, size_t block, const float *scores) {
+    mrc__search *s = user;
+    s->block = block;
+    s->scores = scores;
+    mrc__pool_run(s->d->pool, s->count, SIZE_MAX,
+                  s->offsets ? mrc__maxsim_task : mrc__exact_task, s);
+    return MRC_OK;
+}
+
+static mrc_status mrc__search_exact(mrc__search *s) {
+    MRC__TRY(mrc__dense_load_scores(s->d));
+    for (s->first = 0; s->first < s->n; s->first += s->count) {
+        size_t rows = 0, first, more;
+        mrc__search_rows(s, s->first, &first);
+        for (s->count = 0; s->first + s->count < s->n; s->count++, rows += more) {
+            size_t ignored;
+            more = mrc__search_rows(s, s->first + s->count, &ignored);
+            if (s->count && rows + more > MRC__SCORE_QUERIES) break;
+        }
+        if (!rows) continue;
+        MRC__TRY(mrc__scores_run(&s->d->scores, s->rows + first * s->width, rows,
+                                 mrc__exact_block, s));
+    }
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// int8 and signs
+//------------------------------------------------------------------------------
+MRC__CLONES static int32_t mrc__dot_int8(const signed char *a, const signed char *b, size_t n) {
+    int32_t sum = 0;                    // n is a multiple of 64
+    for (size_t i = 0; i < n; i += 64) {
+        for (size_t k = 0; k < 64; k++) sum += (int32_t)a[i + k] * (int32_t)b[i + k];
+    }
+    return sum;
+}
+
+enum { MRC__CODE_QUERIES = 8, MRC__CODE_ROWS = 512 };
+
+static void mrc__int8_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    mrc_dense *d = s->d;
+    size_t first = task * MRC__CODE_QUERIES, stride = mrc__dense_stride(&d->end);
+    size_t n = s->n - first < MRC__CODE_QUERIES ? s->n - first : MRC__CODE_QUERIES;
+    float scale[MRC__CODE_QUERIES];
+    unsigned char *q = (unsigned char *)s->workers[worker].seen;
+    for (size_t i = 0; i < n; i++) {
+        scale[i] = mrc__dense_encode(&d->end, s->rows + (first + i) * s->width, q + i * stride);
+    }
+    for (size_t at = 0; at < d->end.n; at += MRC__CODE_ROWS) {
+        size_t end = at + MRC__CODE_ROWS < d->end.n ? at + MRC__CODE_ROWS : (size_t)d->end.n;
+        for (size_t i = 0; i < n; i++) {
+            for (size_t r = at; r < end; r++) {
+                int32_t dot = mrc__dot_int8((const signed char *)q + i * stride,
+                                            (const signed char *)d->raw + r * stride, stride);
+                float score = (float)dot * (scale[i] * d->scales[r]);
+                mrc__search_push(s, first + i, (uint32_t)r, score);
+            }
+        }
+    }
+}
+
+// Of eight coordinates all 256 sums of +-q, so that a byte of signs is one look.
+static void mrc__bits_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    mrc_dense *d = s->d;
+    size_t stride = mrc__dense_stride(&d->end);
+    float *table = (float *)(void *)s->workers[worker].seen;
+    const float *q = s->rows + task * s->width;
+    for (size_t byte = 0; byte < stride; byte++) {
+        for (unsigned value = 0; value < 256; value++) {
+            float sum = 0;
+            for (size_t k = 0; k < 8 && 8 * byte + k < s->width; k++) {
+                sum += value >> k & 1 ? q[8 * byte + k] : -q[8 * byte + k];
+            }
+            table[256 * byte + value] = sum;
+        }
+    }
+    for (size_t r = 0; r < d->end.n; r++) {
+        const unsigned char *row = d->raw + r * stride;
+        float sum = 0;
+        for (size_t byte = 0; byte < stride; byte++) sum += table[256 * byte + row[byte]];
+        mrc__search_push(s, task, (uint32_t)r, sum);
+    }
+}
+
+// The kept candidates' scores by their f32 rows.
+static mrc_status mrc__search_again(mrc__search *s) {
+    mrc_ctx *ctx = s->d->ctx;
+    size_t stride = (s->width + 15) / 16 * 16;
+    float *room = mrc__host_zalloc(&ctx->host, 2 * stride * sizeof *room);
+    mrc_status status = room ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t q = 0; q < s->n && status == MRC_OK; q++) {
+        mrc_hit *heap = s->heaps + q * s->room;
+        memcpy(room, s->rows + q * s->width, s->width * sizeof *room);
+        for (size_t i = 0; i < s->n_heap[q] && status == MRC_OK; i++) {
+            status = mrc__dense_rows(s->d, heap[i].passage, 1, room + stride, stride);
+            heap[i].score = (double)mrc__dot(room, room + stride, stride);
+        }
+        qsort(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
+    }
+    if (room) ctx->host.free(ctx->host.user, room);
+    return status;
+}
+
+// Scratch of each thread, in place of a list of what was seen.
+static int mrc__search_scratch(mrc__search *s, size_t bytes) {
+    const mrc_allocator *host = &s->d->ctx->host;
+    s->workers = mrc__host_zalloc(host, s->d->pool->n_workers * sizeof *s->workers);
+    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
+        s->workers[i].seen = host->alloc(host->user, bytes);
+        if (!s->workers[i].seen) return 0;
+    }
+    return s->workers != NULL;
+}
+
+static mrc_status mrc__search_codes(mrc__search *s) {
+    mrc_dense *d = s->d;
+    size_t stride = mrc__dense_stride(&d->end);
+    int signs = d->end.form == MRC_FORM_BITS;
+    if (!d->raw) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_ROWS, &d->raw));
+    if (!d->scales && !signs) {
+        MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_SCALES, &d->scales));
+    }
+    if (!mrc__search_scratch(s, signs ? stride * 256 * sizeof(float)
+                                      : MRC__CODE_QUERIES * (stride + 64))) {
+        return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    size_t tasks = signs ? s->n : (s->n + MRC__CODE_QUERIES - 1) / MRC__CODE_QUERIES;
+    mrc__pool_run(d->pool, tasks, SIZE_MAX, signs ? mrc__bits_task : mrc__int8_task, s);
+    return mrc__search_again(s);
+}
+
+//------------------------------------------------------------------------------
+// The graph
+//------------------------------------------------------------------------------
+// Every link is of a vector that there is, and on a layer that it is on.
+static mrc_status mrc__graph_check(mrc_dense *d) {
+    const mrc__graph *g = &d->graph;
+    for (uint32_t i = 0; i < g->n; i++) {
+        uint64_t room = (uint64_t)g->levels[i] * (1 + g->m);
+        if (g->levels[i] > 32 || g->upper_at[i + 1] - g->upper_at[i] != room
+            || g->upper_at[i + 1] < g->upper_at[i]) {
+            return mrc__blocks_broken(&d->file, "vector %u has no place in the graph",
+                                      (unsigned)i);
+        }
+    }
+    for (uint32_t i = 0; i < g->n; i++) {
+        for (size_t l = 0; l <= g->levels[i]; l++) {
+            const uint32_t *links = mrc__graph_links(g, i, l);
+            int ok = links[0] <= mrc__graph_bound(g, l);
+            for (uint32_t k = 1; ok && k <= links[0]; k++) {
+                ok = links[k] < g->n && g->levels[links[k]] >= l;
+            }
+            if (!ok) {
+                return mrc__blocks_broken(&d->file, "the links of vector %u are damaged",
+                                          (unsigned)i);
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__dense_load_graph(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    mrc__graph *g = &d->graph;
+    size_t stride = ((size_t)e->width + 15) / 16 * 16, bytes;
+    if (d->padded) return MRC_OK;
+    *g = (mrc__graph){ .host = d->ctx->host, .n = (size_t)e->n, .stride = stride, .m = e->m,
+                       .ef_construction = e->ef_construction, .entry = e->entry };
+    if (e->similarity == MRC_SIMILARITY_DOT) {
+        MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_EXTRA, &g->extra));
+    }
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LEVELS, &g->levels));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LINKS, &g->links));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_UPPER_AT, &g->upper_at));
+    MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_UPPER, &g->upper));
+    uint64_t room = (e->at[MRC__DENSE_SECTIONS] - e->at[MRC__DENSE_UPPER]) / sizeof *g->upper;
+    if (g->upper_at[0] || g->upper_at[g->n] != room) {
+        return mrc__blocks_broken(&d->file, "the graph's upper layers have no place");
+    }
+    MRC__TRY(mrc__graph_check(d));
+    float *padded = mrc__mul(g->n, stride * sizeof *padded, &bytes)
+                  ? mrc__host_zalloc(&d->ctx->host, bytes) : NULL;
+    if (!padded) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    g->rows = padded;
+    mrc_status s = mrc__dense_rows(d, 0, g->n, padded, stride);
+    if (s == MRC_OK) d->padded = padded;
+    else d->ctx->host.free(d->ctx->host.user, padded);
+    return s;
+}
+
+static void mrc__graph_task(void *arg, size_t task, size_t worker) {
+    mrc__search *s = arg;
+    const mrc__graph *g = &s->d->graph;
+    mrc__graph_search *w = &s->workers[worker];
+    float *q = (float *)(void *)(w->chosen);
+    memcpy(q, s->rows + task * s->width, s->width * sizeof *q);
+    mrc__graph_descend(g, w, q, 0, 0);
+    mrc__graph_layer(g, w, q, 0, 0, w->room);
+    for (size_t i = 0; i < w->n && i < s->room; i++) {
+        float distance = w->list[i].distance;
+        s->heaps[task * s->room + i] = (mrc_hit){ w->list[i].id, (double)-distance };
+        s->n_heap[task] = i + 1;
+    }
+}
+
+static mrc_status mrc__search_graph(mrc__search *s) {
+    mrc_dense *d = s->d;
+    const mrc_allocator *host = &d->ctx->host;
+    size_t ef = s->config->ef > s->top_k ? s->config->ef : s->top_k;
+    if (ef > d->end.n) ef = (size_t)d->end.n;
+    MRC__TRY(mrc__dense_load_graph(d));
+    s->workers = mrc__host_zalloc(host, d->pool->n_workers * sizeof *s->workers);
+    int ok = s->workers != NULL;
+    for (size_t i = 0; ok && i < d->pool->n_workers; i++) {
+        ok = mrc__graph_scratch_new(&d->graph, &s->workers[i], ef);
+        if (!ok) break;
+        host->free(host->user, s->workers[i].chosen);       // in its place a query's row
+        s->workers[i].chosen = mrc__host_zalloc(host, d->graph.stride * sizeof(float));
+        ok = s->workers[i].chosen != NULL;
+    }
+    if (!ok) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    mrc__pool_run(d->pool, s->n, SIZE_MAX, mrc__graph_task, s);
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Residual codes: centroids first, then decoded rows (PLAID: Santhanam et al. 2022)
+//------------------------------------------------------------------------------
+static mrc_status mrc__dense_load_codes(mrc_dense *d) {
+    const mrc__dense_end *e = &d->end;
+    float buckets[31];
+    if (d->codes.centroids) return MRC_OK;
+    MRC__TRY(mrc__dense_load_offsets(d));
+    if (!d->code) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_CODES, &d->code));
+    if (!d->raw) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_ROWS, &d->raw));
+    if (!d->lists_at) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LISTS_AT, &d->lists_at));
+    if (!d->lists) MRC__TRY(mrc__blocks_load(&d->file, MRC__DENSE_LISTS, &d->lists));
+    MRC__TRY(mrc__blocks_read(&d->file, MRC__DENSE_BUCKETS, 0, buckets, sizeof buckets));
+    memcpy(d->codes.cuts, buckets, sizeof d->codes.cuts);
+    memcpy(d->codes.weights, buckets + 15, sizeof d->codes.weights);
+    d->codes.width = (size_t)e->width;
+    d->codes.bits = e->residual_bits;
+    d->codes.n_centroids = (size_t)e->n_centroids;
+    uint64_t room = e->at[MRC__DENSE_LISTS + 1] - e->at[MRC__DENSE_LISTS];
+    for (size_t i = 0; i < e->n_rows; i++) {
+        if (d->code[i] < e->n_centroids) continue;
+        return mrc__blocks_broken(&d->file, "row %zu has a centroid that is not there", i);
+    }
+    for (size_t c = 0; c <= e->n_centroids; c++) {
+        if (d->lists_at[c] <= room && (!c || d->lists_at[c] >= d->lists_at[c - 1])) continue;
+        return mrc__blocks_broken(&d->file, "the list of centroid %zu has no place", c);
+    }
+    return mrc__blocks_load(&d->file, MRC__DENSE_CENTROIDS, &d->codes.centroids);
+}
+
+// The scores (rows of the query, C) of all centroids.
+typedef struct mrc__centroid_scores { const mrc__scores *s; float *to; size_t n, all; }
+    mrc__centroid_scores;
+static mrc_status mrc__centroid_block(void *user, size_t block, const float *scores) {
+    mrc__centroid_scores *a = user;
+    size_t first = a->s->blocks[block].first, rows = a->s->blocks[block].rows;
+    for (size_t i = 0; i < a->n; i++) {
+        memcpy(a->to + i * a->all + first, scores + i * rows, rows * sizeof *scores);
+    }
+    return MRC_OK;
+}
+
+// Marks the passages of a centroid's list.
+static mrc_status mrc__codes_mark(mrc_dense *d, size_t c, unsigned char *marks) {
+    const unsigned char *p = d->lists + d->lists_at[c], *end = d->lists + d->lists_at[c + 1];
+    uint32_t step, passage = 0;
+    for (int first = 1; p < end; first = 0) {
+        if (!mrc__se_varint(&p, end, &step) || step >= d->end.n - passage || (!first && !step)) {
+            return mrc__blocks_broken(&d->file, "the list of centroid %zu is damaged", c);
+        }
+        passage += step;
+        marks[passage] = 1;
+    }
+    return MRC_OK;
+}
+
+// What the query's nearest centroids lead to: their passages, marked.
+static mrc_status mrc__codes_probe(mrc_dense *d, const float *scores, size_t rows, size_t ncells,
+                                   unsigned char *marks) {
+    size_t all = d->codes.n_centroids;
+    memset(marks, 0, (size_t)d->end.n);
+    for (size_t a = 0; a < rows; a++) {
+        mrc_hit nearest[64];
+        size_t n = 0;
+        for (size_t c = 0; c < all; c++) {
+            mrc_hit hit = { (uint32_t)c, (double)scores[a * all + c] };
+            if (n == ncells && mrc__se_behind(&hit, nearest)) continue;
+            n = mrc__se_push(nearest, n, ncells, hit);
+        }
+        for (size_t i = 0; i < n; i++) MRC__TRY(mrc__codes_mark(d, nearest[i].passage, marks));
+    }
+    return MRC_OK;
+}
+
+// MaxSim of one passage, each of its rows as good as its centroid.
+static float mrc__codes_rough(const mrc_dense *d, const float *scores, size_t rows, size_t p) {
+    float sum = 0;
+    for (size_t a = 0; a < rows; a++) {
+        const float *line = scores + a * d->codes.n_centroids;
+        float most = -FLT_MAX;
+        for (uint64_t r = d->offsets[p]; r < d->offsets[p + 1]; r++) {
+            if (line[d->code[r]] > most) most = line[d->code[r]];
+        }
+        sum += most;
+    }
+    return sum;
+}
+
+// MaxSim of one passage's rows; they lie `apart` apart.
+static double mrc__maxsim_of(const float *query, size_t rows, const float *x, size_t n,
+                             size_t apart) {
+    float sum = 0;
+    for (size_t a = 0; a < rows; a++) {
+        float most = -FLT_MAX;
+        for (size_t i = 0; i < n; i++) {
+            float dot = mrc__dot(query + a * apart, x + i * apart, apart);
+            if (dot > most) most = dot;
+        }
+        sum += most;
+    }
+    return n ? (double)sum : -HUGE_VAL;
+}
+
+// A passage's rows into room for as many, `stride` apart and filled up with zeros.
+static mrc_status mrc__dense_passage(mrc_dense *d, uint32_t passage, float *to, size_t stride) {
+    uint64_t first = d->offsets ? d->offsets[passage] : passage;
+    uint64_t end = d->offsets ? d->offsets[passage + 1] : (uint64_t)passage + 1;
+    size_t width = (size_t)d->end.width;
+    for (uint64_t r = first; r < end; r++, to += stride) {
+        memset(to, 0, stride * sizeof *to);
+        if (d->end.residual_bits) {
+            mrc__codes_unpack(&d->codes, d->raw + r * mrc__dense_stride(&d->end),
+                              d->codes.centroids + d->code[r] * width, to);
+        } else {
+            MRC__TRY(mrc__dense_rows(d, (size_t)r, 1, to, stride));
+        }
+    }
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.dense_run   a search from its queries to its hits
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Candidates by centroids, the best of them by rows: one query.
+static mrc_status mrc__plaid_query(mrc__search *s, size_t q, mrc__scores *centroids,
+                                   unsigned char *marks, float *scores, float *room) {
+    mrc_dense *d = s->d;
+    const mrc_dense_config *c = s->config;
+    size_t first, rows = mrc__search_rows(s, q, &first), stride = (s->width + 15) / 16 * 16;
+    size_t k = s->top_k, cells = c->ncells ? c->ncells : k <= 10 ? 1 : k <= 100 ? 2 : 4;
+    size_t docs = c->ndocs ? c->ndocs : k <= 10 ? 256 : k <= 100 ? 1024 : 4 * k;
+    if (docs < k) docs = k;
+    if (!c->ndocs && k > 100 && docs < 4096) docs = 4096;
+    if (cells > 64) cells = 64;
+    if (docs > d->end.n) docs = (size_t)d->end.n;
+    mrc__centroid_scores a = { centroids, scores, rows, d->codes.n_centroids };
+    MRC__TRY(mrc__scores_run(centroids, s->rows + first * s->width, rows, mrc__centroid_block, &a));
+    MRC__TRY(mrc__codes_probe(d, scores, rows, cells, marks));
+    mrc_hit *rough = d->ctx->host.alloc(d->ctx->host.user, (docs + 1) * sizeof *rough);
+    if (!rough) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    size_t n = 0;
+    for (uint32_t p = 0; p < d->end.n; p++) {
+        if (!marks[p] || d->offsets[p] == d->offsets[p + 1]) continue;
+        mrc_hit hit = { p, (double)mrc__codes_rough(d, scores, rows, p) };
+        if (n == docs && mrc__se_behind(&hit, rough)) continue;
+        n = mrc__se_push(rough, n, docs, hit);
+    }
+    float *query = room;
+    for (size_t i = 0; i < rows; i++) {
+        memset(query + i * stride, 0, stride * sizeof *query);
+        memcpy(query + i * stride, s->rows + (first + i) * s->width, s->width * sizeof *query);
+    }
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        uint32_t p = rough[i].passage;
+        size_t count = (size_t)(d->offsets[p + 1] - d->offsets[p]);
+        status = mrc__dense_passage(d, p, room + rows * stride, stride);
+        mrc__search_push(s, q, p, (float)mrc__maxsim_of(query, rows, room + rows * stride, count,
+                                                        stride));
+    }
+    d->ctx->host.free(d->ctx->host.user, rough);
+    return status;
+}
+
+static size_t mrc__dense_most_rows(const mrc_dense *d) {
+    size_t most = 1;
+    for (size_t i = 0; d->offsets && i < d->end.n; i++) {
+        size_t n = (size_t)(d->offsets[i + 1] - d->offsets[i]);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+static mrc_status mrc__search_plaid(mrc__search *s) {
+    mrc_dense *d = s->d;
+    const mrc_allocator *host = &d->ctx->host;
+    size_t most = 0, stride = (s->width + 15) / 16 * 16;
+    mrc__scores centroids;
+    MRC__TRY(mrc__dense_load_codes(d));
+    for (size_t q = 0, first; q < s->n; q++) {
+        size_t rows = mrc__search_rows(s, q, &first);
+        if (rows > most) most = rows;
+    }
+    size_t all = d->codes.n_centroids;
+    unsigned char *marks = host->alloc(host->user, (size_t)d->end.n);
+    float *scores = host->alloc(host->user, (most * all + 1) * sizeof *scores);
+    float *room = host->alloc(host->user, (most + mrc__dense_most_rows(d)) * stride * sizeof *room);
+    mrc_status status = mrc__scores_new(d->ctx, &centroids, s->width);
+    if (!marks || !scores || !room) {
+        status = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    }
+    for (size_t at = 0; at < all && status == MRC_OK; at += MRC__SCORE_ROWS) {
+        size_t n = all - at < MRC__SCORE_ROWS ? all - at : MRC__SCORE_ROWS;
+        status = mrc__scores_add(&centroids, d->codes.centroids + at * s->width, at, n,
+                                 MRC_DTYPE_F32);
+    }
+    for (size_t q = 0; q < s->n && status == MRC_OK; q++) {
+        status = mrc__plaid_query(s, q, &centroids, marks, scores, room);
+    }
+    mrc__scores_free(&centroids);
+    if (marks) host->free(host->user, marks);
+    if (scores) host->free(host->user, scores);
+    if (room) host->free(host->user, room);
+    return status;
+}
+
+static mrc_status mrc__search_run(mrc__search *s) {
+    const mrc__dense_end *e = &s->d->end;
+    if (e->residual_bits) MRC__TRY(mrc__search_plaid(s));
+    else if (e->graph && !s->config->exact) MRC__TRY(mrc__search_graph(s));
+    else if (e->form >= MRC_FORM_INT8) return mrc__search_codes(s);
+    else MRC__TRY(mrc__search_exact(s));
+    int sorted = e->graph && !s->config->exact && !e->residual_bits;
+    for (size_t q = 0; q < s->n && !sorted; q++) {
+        mrc__heap_sort(s->heaps + q * s->room, s->n_heap[q]);
+    }
+    return MRC_OK;
+}
+
+// The queries' rows, unit where the index says cosine; own: to be freed.
+static mrc_status mrc__search_queries(mrc_dense *d, const mrc_vectors *queries, float **own) {
+    size_t elements = queries->n_rows * queries->width;
+    int tokens = !memcmp(d->end.magic, "MRCTOKEN", 8);
+    if (queries->width != d->end.width || !queries->offsets != !tokens) {
+        return mrc__fail(d->ctx, MRC_ERR_SHAPE, "%s: the queries do not fit (found rows of %zu, "
+                         "one a %s, expected %llu, one a %s)", d->file.path, queries->width,
+                         queries->offsets ? "token" : "text", (unsigned long long)d->end.width,
+                         tokens ? "token" : "text");
+    }
+    *own = d->ctx->host.alloc(d->ctx->host.user, (elements + 1) * sizeof **own);
+    if (!*own) return mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    memcpy(*own, queries->rows, elements * sizeof **own);
+    if (d->end.similarity == MRC_SIMILARITY_COS) {
+        mrc__unit_rows(*own, queries->n_rows, queries->width);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__search_pool(mrc_dense *d, size_t threads) {
+    if (d->pool && d->pool_threads == threads) return MRC_OK;
+    mrc__pool_free(d->pool, &d->ctx->host);
+    d->pool = NULL;
+    mrc_status s = mrc__pool_new(&d->pool, &d->ctx->host, threads);
+    d->pool_threads = threads;
+    return s == MRC_OK ? s : mrc__fail(d->ctx, s, "search: no memory or threads");
+}
+
+static void mrc__search_free(mrc__search *s) {
+    const mrc_allocator *host = &s->d->ctx->host;
+    for (size_t i = 0; s->workers && i < s->d->pool->n_workers; i++) {
+        mrc__graph_search *w = &s->workers[i];
+        void *parts[] = { w->seen, w->list, w->chosen };
+        for (size_t k = 0; k < 3; k++) if (parts[k]) host->free(host->user, parts[k]);
+    }
+    void *parts[] = { s->workers, s->heaps, s->n_heap };
+    for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
+}
+
+MRCDEF mrc_status mrc_dense_search(mrc_dense *d, const mrc_vectors *queries, size_t top_k,
+                                   const mrc_dense_config *config, mrc_hit *hits,
+                                   size_t *n_hits) {
+    float *own = NULL;
+    size_t bytes;
+    if (!d || !queries || !config || !hits || !n_hits) return MRC_ERR_ARG;
+    if (config->magic != MRC_DENSE_MAGIC || !top_k) {
+        return mrc__fail(d->ctx, MRC_ERR_ARG, "search: top_k is %zu, or the config is not from "
+                         "mrc_dense_config_default()", top_k);
+    }
+    MRC__TRY(mrc__search_pool(d, config->threads));
+    MRC__TRY(mrc__search_queries(d, queries, &own));
+    mrc__search s = { .d = d, .config = config, .rows = own, .offsets = queries->offsets,
+                      .width = queries->width, .n = queries->n, .top_k = top_k, .room = top_k };
+    int codes = !d->end.residual_bits && d->end.form >= MRC_FORM_INT8
+             && (!d->end.graph || config->exact);
+    size_t times = d->end.form == MRC_FORM_BITS ? 16 : 2;
+    if (codes) s.room = config->candidates ? config->candidates : times * top_k;
+    if (s.room < top_k) s.room = top_k;
+    if (s.room > d->end.n) s.room = (size_t)d->end.n;
+    s.heaps = mrc__mul(s.n + 1, s.room * sizeof *s.heaps, &bytes)
+            ? d->ctx->host.alloc(d->ctx->host.user, bytes) : NULL;
+    s.n_heap = mrc__host_zalloc(&d->ctx->host, (s.n + 1) * sizeof *s.n_heap);
+    mrc_status status = s.heaps && s.n_heap ? mrc__search_run(&s)
+                      : mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t q = 0; q < s.n && status == MRC_OK; q++) {
+        n_hits[q] = s.n_heap[q] < top_k ? s.n_heap[q] : top_k;
+        memcpy(hits + q * top_k, s.heaps + q * s.room, n_hits[q] * sizeof *hits);
+    }
+    mrc__search_free(&s);
+    d->ctx->host.free(d->ctx->host.user, own);
+    return status;
+}
+
+MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size_t query,
+                                  const uint32_t *passages, size_t n, double *scores) {
+    if (!d || !queries || !passages || !scores || query >= queries->n) return MRC_ERR_ARG;
+    size_t width = queries->width, stride = (width + 15) / 16 * 16;
+    float *own = NULL;
+    MRC__TRY(mrc__search_queries(d, queries, &own));
+    size_t first = queries->offsets ? (size_t)queries->offsets[query] : query;
+    size_t rows = queries->offsets ? (size_t)queries->offsets[query + 1] - first : 1;
+    mrc_status s = d->end.residual_bits ? mrc__dense_load_codes(d) : mrc__dense_load_offsets(d);
+    float *room = s != MRC_OK ? NULL
+                : mrc__host_zalloc(&d->ctx->host,
+                                   (rows + mrc__dense_most_rows(d)) * stride * sizeof *room);
+    if (s == MRC_OK && !room) s = mrc__fail(d->ctx, MRC_ERR_MEM, "search: out of memory");
+    for (size_t i = 0; i < rows && room; i++) {
+        memcpy(room + i * stride, own + (first + i) * width, width * sizeof *room);
+    }
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        if (passages[i] >= d->end.n) {
+            s = mrc__fail(d->ctx, MRC_ERR_ARG, "search: no passage %u", (unsigned)passages[i]);
+            break;
+        }
+        size_t count = d->offsets ? (size_t)(d->offsets[passages[i] + 1] - d->offsets[passages[i]])
+                                  : 1;
+        s = mrc__dense_passage(d, passages[i], room + rows * stride, stride);
+        if (s != MRC_OK) break;
+        scores[i] = mrc__maxsim_of(room, rows, room + rows * stride, count, stride);
+    }
+    if (room) d->ctx->host.free(d->ctx->host.user, room);
+    d->ctx->host.free(d->ctx->host.user, own);
+    return s;
 }
 #endif // core pass
 

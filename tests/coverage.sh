@@ -26,8 +26,8 @@ coverage_build() {
     dir=$OUT/coverage object=
     if [ "${1#fuzz_}" != "$1" ] || is_linked "$1"; then
         object=$dir/mrc.o
-        newer "$object" mrc.h tools/mrc.c tests/coverage.sh \
-            || gcc $STD -w -pthread -O0 --coverage -c tools/mrc.c -o "$object" || return 1
+        newer "$object" mrc.h tools/library.c tests/coverage.sh \
+            || gcc $STD -w -pthread -O0 --coverage -c tools/library.c -o "$object" || return 1
     fi
     newer "$dir/$1.o" "$(coverage_source "$1")" tests/support/*.h mrc.h tests/coverage.sh \
         || gcc $STD -w -pthread -O0 --coverage -c "$(coverage_source "$1")" -o "$dir/$1.o" \

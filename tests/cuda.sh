@@ -61,7 +61,7 @@ cuda_nvcc() {
     if cuda_compile "$1/cuda-device.o"; then ok; else bad "nvcc: backends/cuda.cu"; fi
     # shellcheck disable=SC2046
     if run_object cuda-gcc mrc && run_object cuda-gcc kernels \
-        && compile gcc "$1/train" -O1 tools/train.c "$1/mrc.o" "$1/kernels.o" \
+        && compile gcc "$1/train" -O1 -DTOOL_ALONE tools/train.c "$1/mrc.o" "$1/kernels.o" \
             $(cuda_flags "$(cuda_compiler)" "$1/cuda-device.o"); then ok
     else bad "train with CUDA"; fi
     if [ -e /dev/nvidiactl ]; then

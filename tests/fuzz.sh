@@ -107,9 +107,9 @@ fuzz_begin() {
     libfuzzer)
         have clang || die 3 "FUZZER: no clang, which libFuzzer comes with (unset FUZZER for the" \
             "targets' own driver)"
-        newer "$OUT/fuzz/mrc-libfuzzer.o" mrc.h tools/mrc.c tests/fuzz.sh \
+        newer "$OUT/fuzz/mrc-libfuzzer.o" mrc.h tools/library.c tests/fuzz.sh \
             || compile clang "$OUT/fuzz/mrc-libfuzzer.o" $(config_flags clang-asan) \
-                -fsanitize=fuzzer-no-link -c tools/mrc.c || exit 3 ;;
+                -fsanitize=fuzzer-no-link -c tools/library.c || exit 3 ;;
     *) die 2 "FUZZER: unknown (found $FUZZER, expected libfuzzer or nothing)" ;;
     esac
     run_object $fuzz_config mrc && run_object $fuzz_config kernels || exit 3

@@ -75,7 +75,7 @@ programs() {
         [ "$suite" = gpu_run ] && source=tests/cuda/gpu_run.c
         echo "$suite $flags '-DMRC_SELF=\"tests/support/kernels.h\"' $source $kernels"
     done
-    echo "train -DMRC_CUDA tools/train.c build/mrc.o"
+    echo "train -DMRC_CUDA -DTOOL_ALONE tools/train.c build/mrc.o"
 }
 link() {
     # shellcheck disable=SC2016

@@ -113,7 +113,7 @@ SPLIT='-DMRC_SELF="tests/support/kernels.h"'
 is_linked() { grep -q '^#define TEST_LINKED' "$(source_of "$1")"; }
 run_object() {
     mkdir -p "$OUT/test/$1"
-    object=$OUT/test/$1/$2.o flags="$SPLIT -Wno-unused-function" source=tools/mrc.c
+    object=$OUT/test/$1/$2.o flags="$SPLIT -Wno-unused-function" source=tools/library.c
     [ "$2" = mrc ] || flags='' source=tests/support/kernels.c
     if [ "$2" = cuda ]; then cuda_object "$1" "$object"; return; fi
     newer "$object" mrc.h "$source" tests/support/kernels.h tests/run.sh && return

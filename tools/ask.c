@@ -189,8 +189,11 @@ static void answer_lines(asking *k) {
 //==============================================================================
 // main
 //==============================================================================
-static int run_program(asking *k, tool_program *program, int argc, char **argv) {
-    tool_start(program, argc, argv);
+static asking the_asking;
+
+static int run(tool_program *p) {
+    asking *k = &the_asking;
+    (void)p;
     if (!k->a.context == !k->a.index) {
         tool_fail(TOOL_USAGE, "--context or --index is wanted (found %s, expected one of them; see "
                   "--help)", k->a.context ? "both" : "neither");
@@ -213,7 +216,6 @@ static int run_program(asking *k, tool_program *program, int argc, char **argv) 
     return tool_finish();
 }
 
-static asking the_asking;
 #define A the_asking.a
 static tool_flag the_flags[] = {
     { .name = "model_name_or_path", .string = &A.model, .value = "DIR", .required = 1,
@@ -253,13 +255,11 @@ static tool_flag the_flags[] = {
 };
 #undef A
 
-int main(int argc, char **argv) {
-    tool_program program = {
-        .name = "ask", .flags = the_flags,
-        .purpose = "Answers questions from a passage, or from the passages that an index finds.",
-        .usage = "--model_name_or_path DIR --context FILE | --index DIR [--question TEXT] [flags]",
-        .examples = { "ask --model_name_or_path out --context passage.txt --question \"Who?\"",
-                      "ask --model_name_or_path out --index wiki --top_k 20 --json <questions.txt" }
-    };
-    return run_program(&the_asking, &program, argc, argv);
-}
+static tool_program program = {
+    .name = "ask", .group = "answer and score", .run = run, .flags = the_flags,
+    .purpose = "Answers questions from a passage, or from the passages that an index finds.",
+    .usage = "--model_name_or_path DIR --context FILE | --index DIR [--question TEXT] [flags]",
+    .examples = { "ask --model_name_or_path out --context passage.txt --question \"Who?\"",
+                  "ask --model_name_or_path out --index wiki --top_k 20 --json <questions.txt" }
+};
+TOOL_PROGRAM(ask, program)

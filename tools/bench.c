@@ -7,19 +7,17 @@
 //
 //     to a side:    go SECONDS          repeat the work for at least so long, at least once
 //     from it:      MEAN_SECONDS CHECK  of one repetition; CHECK counts what was made, 0: nothing
-#include "tool.h"
-#include <sys/wait.h>
+#include "process.h"
 
-enum { MAX_WORDS = 32, MAX_REPEATS = 100, MAX_NAMES = 8 };
+enum { MAX_REPEATS = 100 };
 
 static struct bench_args {
     const char *output_dir, *python, *script, *korquad_file, *tokenizer, *mrc_dir;
     const char *minilm, *squad_dir, *squad_script;
-    const char *names[MAX_NAMES];
+    tool_list   names;
     size_t      repeats;
     int         quick, isa;             // isa: an mrc_isa, as --isa counts them
 } args;
-static const char *self_path;           // of this program, to start it again
 
 //==============================================================================
 // Workers: our side of a row
@@ -36,12 +34,6 @@ static const char *option(const char *key, const char *otherwise) {
 static size_t number(const char *key) {
     const char *text = option(key, "0");
     return (size_t)strtoull(text, NULL, 10);
-}
-
-static void *room(size_t n, size_t each) {
-    void *p = calloc(n ? n : 1, each);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
-    return p;
 }
 
 // Says that the work can begin, then does it as often as told.
@@ -141,9 +133,9 @@ static int work_gemm(void) {
     gemm_work g = { .be = worker_backend(), .n = number("tokens"), .hidden = number("hidden"),
                     .ffn = number("ffn"), .which = *option("which", "l") };
     size_t widest = g.hidden > g.ffn ? g.hidden : g.ffn;
-    g.x = room(g.n * widest, sizeof(float));
-    g.y = room(g.n * widest, sizeof(float));
-    g.w = room(g.hidden * widest, sizeof(float));
+    g.x = tool_allocate(g.n * widest, sizeof(float));
+    g.y = tool_allocate(g.n * widest, sizeof(float));
+    g.w = tool_allocate(g.hidden * widest, sizeof(float));
 #ifdef MRC_OPENBLAS
     if (openblas) {
         snprintf(name, sizeof name, "%s", mrc_openblas_version());
@@ -195,14 +187,14 @@ static void random_features(model_work *w) {
     size_t seq = number("seq"), vocab = number("vocab");
     uint32_t random = 1;
     w->n = number("batch");
-    w->list = room(w->n, sizeof *w->list);
+    w->list = tool_allocate(w->n, sizeof *w->list);
     for (size_t i = 0; i < w->n; i++) {
-        mrc_feature *f = room(1, sizeof *f);
+        mrc_feature *f = tool_allocate(1, sizeof *f);
         f->example_index = (int32_t)i;
         f->length = f->real_len = f->loss_end = (int32_t)seq;
-        f->input_ids = room(seq, sizeof *f->input_ids);
-        f->token_type_ids = room(seq, sizeof *f->token_type_ids);
-        f->offset_mapping = room(seq, sizeof *f->offset_mapping);
+        f->input_ids = tool_allocate(seq, sizeof *f->input_ids);
+        f->token_type_ids = tool_allocate(seq, sizeof *f->token_type_ids);
+        f->offset_mapping = tool_allocate(seq, sizeof *f->offset_mapping);
         for (size_t t = 0; t < seq; t++) {
             f->input_ids[t] = 5 + (int32_t)(next_random(&random) % (vocab - 5));
         }
@@ -249,7 +241,7 @@ static size_t forward_repeat(void *state) {
     mrc_tensor *y = mrc_model_forward(w->ctx, w->model, &batch, &config);
     if (!y) tool_check(w->ctx, mrc_ctx_status(w->ctx));
     size_t numel = y->numel;
-    float *logits = room(numel, sizeof *logits);
+    float *logits = tool_allocate(numel, sizeof *logits);
     tool_check(w->ctx, mrc_tensor_download(w->ctx, y, logits));
     free(logits);
     mrc_ctx_reset(w->ctx);
@@ -294,7 +286,7 @@ static int work_epoch(void) {
     tool_check(w.ctx, mrc_features_new(w.ctx, &w.features, w.data, tok, &config));
     tool_check(w.ctx, mrc_batch_plan_new(w.ctx, &w.plan, &w.features, MRC_BATCHING_RANDOM,
                                          number("batch"), 1, 0));
-    w.list = room(number("batch"), sizeof *w.list);
+    w.list = tool_allocate(number("batch"), sizeof *w.list);
     return serve(config.pad_to_max_length ? "mrc padded" : "mrc", epoch_repeat, &w);
 }
 
@@ -390,9 +382,9 @@ static int work_search(void) {
     tool_check(w.ctx, mrc_passages_load(w.ctx, &w.questions, option("queries", ""), "question"));
     size_t n = mrc_passages_size(w.questions);
     w.n = n * SEARCH_TIMES;
-    w.queries = room(w.n, sizeof *w.queries);
-    w.n_hits = room(w.n, sizeof *w.n_hits);
-    w.hits = room(w.n * SEARCH_TOP, sizeof *w.hits);
+    w.queries = tool_allocate(w.n, sizeof *w.queries);
+    w.n_hits = tool_allocate(w.n, sizeof *w.n_hits);
+    w.hits = tool_allocate(w.n * SEARCH_TOP, sizeof *w.hits);
     for (size_t i = 0; i < w.n; i++) {
         const mrc_passage *q = mrc_passages_at(w.questions, i % n);
         w.queries[i] = (mrc_query){ q->text, q->text_bytes };
@@ -460,13 +452,13 @@ static int work_model(void) {
     return tool_finish();
 }
 
-static int run_worker(const char *kind, char **words) {
+static int run_worker(const char *kind, char **options) {
     static const struct { const char *kind; int (*run)(void); } kinds[] = {
         { "gemm", work_gemm }, { "train", work_train }, { "forward", work_forward },
         { "epoch", work_epoch }, { "tokenize", work_tokenize }, { "text", work_text },
         { "model", work_model }, { "search", work_search }, { "passages", work_passages },
         { "reader", work_reader } };
-    worker_words = words;
+    worker_words = options;
     tool_name = "bench --worker";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (strcmp(kinds[i].kind, kind) == 0) return kinds[i].run();
@@ -477,40 +469,17 @@ static int run_worker(const char *kind, char **words) {
 //==============================================================================
 // Sides: processes that wait for "go"
 //==============================================================================
-typedef struct words { char text[MAX_WORDS][512]; size_t n; } words;     // a command line
-
-__attribute__((format(printf, 2, 3)))
-static void add_word(words *w, const char *fmt, ...) {
-    va_list ap;
-    if (w->n == MAX_WORDS) tool_fail(TOOL_USAGE, "a command line is too long");
-    va_start(ap, fmt);
-    int n = vsnprintf(w->text[w->n], sizeof w->text[0], fmt, ap);
-    va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof w->text[0]) {
-        tool_fail(TOOL_USAGE, "%.60s...: the path is too long", w->text[w->n]);
-    }
-    w->n++;
-}
 static words ours(const char *kind) {
-    words w = { .n = 0 };
-    add_word(&w, "%s", self_path);
-    add_word(&w, "--worker");
-    add_word(&w, "%s", kind);
+    words w = words_of_program("bench");
+    words_add(&w, "--worker");
+    words_add(&w, "%s", kind);
     return w;
 }
 static words theirs(const char *kind) {
     words w = { .n = 0 };
-    add_word(&w, "%s", args.python);
-    add_word(&w, "%s", args.script);
-    add_word(&w, "%s", kind);
-    return w;
-}
-
-// A program beside this one.
-static words beside(const char *name) {
-    const char *slash = strrchr(self_path, '/');
-    words w = { .n = 0 };
-    add_word(&w, "%.*s%s", slash ? (int)(slash + 1 - self_path) : 0, self_path, name);
+    words_add(&w, "%s", args.python);
+    words_add(&w, "%s", args.script);
+    words_add(&w, "%s", kind);
     return w;
 }
 
@@ -523,26 +492,16 @@ typedef struct side {
 
 static void side_start(side *s, words *w) {
     int in[2], out[2];
-    char *argv[MAX_WORDS + 1] = { NULL };
-    for (size_t i = 0; i < w->n; i++) argv[i] = w->text[i];
     if (pipe(in) != 0 || pipe(out) != 0) tool_fail(TOOL_IO, "pipe: %s", strerror(errno));
     fcntl(in[1], F_SETFD, FD_CLOEXEC);
     fcntl(out[0], F_SETFD, FD_CLOEXEC);
     char log[TOOL_PATH_BYTES];
     tool_path(log, args.output_dir, "bench.log");
-    fflush(stdout);
-    s->pid = fork();
-    if (s->pid < 0) tool_fail(TOOL_NO_MEMORY, "fork: %s", strerror(errno));
-    if (s->pid == 0) {
-        dup2(in[0], STDIN_FILENO);
-        dup2(out[1], STDOUT_FILENO);
-        int err = open(log, O_WRONLY | O_CREAT | O_APPEND, 0666);
-        if (err >= 0) dup2(err, STDERR_FILENO);         // models talk while they load
-        close(in[0]);
-        close(out[1]);
-        execvp(argv[0], argv);
-        _exit(127);
-    }
+    int err = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);   // models talk
+    fcntl(in[0], F_SETFD, FD_CLOEXEC);
+    fcntl(out[1], F_SETFD, FD_CLOEXEC);
+    s->pid = process_start(w, &(process_desc){ .in = in[0], .out = out[1], .err = err });
+    if (err >= 0) close(err);
     close(in[0]);
     close(out[1]);
     s->to = fdopen(in[1], "w");
@@ -552,15 +511,14 @@ static void side_start(side *s, words *w) {
 
 // Its exit code, or -1.
 static int side_end(side *s) {
-    int status = 0;
     char line[256];
     if (!s->pid) return -1;
     fclose(s->to);
     while (fgets(line, sizeof line, s->from)) continue;
     fclose(s->from);
-    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) continue;
+    int code = process_end(s->pid);
     s->pid = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return code < 128 ? code : -1;
 }
 
 // Starts a side and waits until it is ready; what is not there is said to be missing.
@@ -621,9 +579,9 @@ static struct table {
 } table;
 
 static int wanted(const char *name) {
-    if (!args.names[0]) return 1;
-    for (size_t i = 0; i < MAX_NAMES && args.names[i]; i++) {
-        if (strncmp(name, args.names[i], strlen(args.names[i])) == 0) return 1;
+    if (!args.names.n) return 1;
+    for (size_t i = 0; i < args.names.n; i++) {
+        if (strncmp(name, args.names.item[i], strlen(args.names.item[i])) == 0) return 1;
     }
     return 0;
 }
@@ -729,16 +687,16 @@ static shape shape_of(int large) {
 }
 
 static void add_shape(words *w, const shape *s, size_t rnn, size_t batch, size_t seq) {
-    add_word(w, "layers=%zu", s->layers);
-    add_word(w, "hidden=%zu", s->hidden);
-    add_word(w, "heads=%zu", s->heads);
-    add_word(w, "ffn=%zu", s->ffn);
-    add_word(w, "vocab=%zu", s->vocab);
-    add_word(w, "rnn=%zu", rnn);
-    add_word(w, "batch=%zu", batch);
-    add_word(w, "seq=%zu", seq);
-    add_word(w, "threads=%zu", tool_common.threads);
-    add_word(w, "isa=%d", args.isa);
+    words_add(w, "layers=%zu", s->layers);
+    words_add(w, "hidden=%zu", s->hidden);
+    words_add(w, "heads=%zu", s->heads);
+    words_add(w, "ffn=%zu", s->ffn);
+    words_add(w, "vocab=%zu", s->vocab);
+    words_add(w, "rnn=%zu", rnn);
+    words_add(w, "batch=%zu", batch);
+    words_add(w, "seq=%zu", seq);
+    words_add(w, "threads=%zu", tool_common.threads);
+    words_add(w, "isa=%d", args.isa);
 }
 
 // ---- gemm ----
@@ -746,13 +704,13 @@ static void add_shape(words *w, const shape *s, size_t rnn, size_t batch, size_t
 static words gemm_words(const shape *s, size_t tokens, const char *which, size_t threads,
                         const char *backend) {
     words w = ours("gemm");
-    add_word(&w, "hidden=%zu", s->hidden);
-    add_word(&w, "ffn=%zu", s->ffn);
-    add_word(&w, "tokens=%zu", tokens);
-    add_word(&w, "which=%s", which);
-    add_word(&w, "threads=%zu", threads);
-    add_word(&w, "isa=%d", args.isa);
-    add_word(&w, "backend=%s", backend);
+    words_add(&w, "hidden=%zu", s->hidden);
+    words_add(&w, "ffn=%zu", s->ffn);
+    words_add(&w, "tokens=%zu", tokens);
+    words_add(&w, "which=%s", which);
+    words_add(&w, "threads=%zu", threads);
+    words_add(&w, "isa=%d", args.isa);
+    words_add(&w, "backend=%s", backend);
     return w;
 }
 
@@ -809,7 +767,7 @@ static void train_row(const char *name, int large, size_t rnn, size_t batch, dou
     if (!wanted(checkpointed)) return;
     side less;
     size_t check;
-    add_word(&us, "checkpointing=1");
+    words_add(&us, "checkpointing=1");
     side_new(&less, &us);
     if (less.missing) tool_fail(TOOL_BAD_INPUT, "%s: our side: %s", checkpointed, less.version);
     for (int i = 0; i < 2; i++) side_ask(&less, "go", 0, &check);
@@ -878,9 +836,9 @@ static void epoch_row(const char *name) {
     for (int pad = 0; pad < 2; pad++) {
         w[pad] = ours("epoch");
         add_shape(&w[pad], &s, 0, 4, args.quick ? 64 : 512);
-        add_word(&w[pad], "tokenizer=%s", vocabulary());
-        add_word(&w[pad], "text=%s", questions());
-        add_word(&w[pad], "pad=%d", pad);
+        words_add(&w[pad], "tokenizer=%s", vocabulary());
+        words_add(&w[pad], "text=%s", questions());
+        words_add(&w[pad], "pad=%d", pad);
     }
     measured m = compare(name, &w[0], &w[1], 0);
     add_row(name, "s/batch", &m, 0, 1.5);
@@ -891,13 +849,13 @@ static void tokenizer_row(const char *name) {
     words text = ours("text"), us = ours("tokenize"), peer = theirs("tokenize");
     if (!wanted(name)) return;
     tool_path(path, args.output_dir, "bench_text.txt");
-    add_word(&text, "from=%s", questions());
-    add_word(&text, "to=%s", path);
+    words_add(&text, "from=%s", questions());
+    words_add(&text, "to=%s", path);
     make(&text);
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
-        add_word(both[i], "tokenizer=%s", vocabulary());
-        add_word(both[i], "text=%s", path);
+        words_add(both[i], "tokenizer=%s", vocabulary());
+        words_add(both[i], "text=%s", path);
     }
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     char *data;
@@ -925,16 +883,16 @@ static void search_row(const char *name, const char *kind, int from_text, double
     if (real) tool_path(path[1], args.mrc_dir, "mrc_validation.jsonl");
     tool_path(path[2], args.output_dir, "bench_index");
     if (real) tool_path(train, args.mrc_dir, "mrc_train.jsonl");
-    add_word(&make_it, "from=%s", real ? train : "data/train.jsonl");
-    add_word(&make_it, "and=%s", path[1]);
-    add_word(&make_it, "to=%s", path[0]);
+    words_add(&make_it, "from=%s", real ? train : "data/train.jsonl");
+    words_add(&make_it, "and=%s", path[1]);
+    words_add(&make_it, "to=%s", path[0]);
     make(&make_it);
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
-        for (int k = 0; k < 3; k++) add_word(both[i], "%s=%s", keys[k], path[k]);
-        add_word(both[i], "threads=%zu", tool_common.threads);
-        add_word(both[i], "build=%d", strcmp(kind, "index") == 0);
-        add_word(both[i], "from_text=%d", from_text);
+        for (int k = 0; k < 3; k++) words_add(both[i], "%s=%s", keys[k], path[k]);
+        words_add(both[i], "threads=%zu", tool_common.threads);
+        words_add(both[i], "build=%d", strcmp(kind, "index") == 0);
+        words_add(both[i], "from_text=%d", from_text);
     }
     measured m = compare(name, &us, &peer, 0.3);
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
@@ -959,15 +917,15 @@ static void reader_rows(void) {
     if (!wanted("reader_p50") && !wanted("reader_p99")) return;
     tool_path(model, args.output_dir, "bench_model");
     add_shape(&make_it, &s, 0, 1, 512);
-    add_word(&make_it, "tokenizer=%s", vocabulary());
-    add_word(&make_it, "to=%s", model);
+    words_add(&make_it, "tokenizer=%s", vocabulary());
+    words_add(&make_it, "to=%s", model);
     make(&make_it);
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
-        add_word(both[i], "model=%s", model);
-        add_word(both[i], "text=%s", questions());
-        add_word(both[i], "seq=384");
-        add_word(both[i], "threads=%zu", tool_common.threads);
+        words_add(both[i], "model=%s", model);
+        words_add(both[i], "text=%s", questions());
+        words_add(both[i], "seq=384");
+        words_add(both[i], "threads=%zu", tool_common.threads);
     }
     if (!args.quick) args.repeats = MAX_REPEATS;            // a question each
     measured m = compare("reader", &us, &peer, 0);
@@ -997,22 +955,22 @@ static double cold_seconds(words *w) {
 static void cold_row(const char *name) {
     char model[TOOL_PATH_BYTES];
     shape s = shape_of(0);
-    words make_it = ours("model"), us = beside("predict"), peer = theirs("answer");
+    words make_it = ours("model"), us = words_of_program("predict"), peer = theirs("answer");
     words probe = theirs("transformers");
     side there;
     if (!wanted(name)) return;
     tool_note("%s", name);
     tool_path(model, args.output_dir, "bench_model");
     add_shape(&make_it, &s, 0, 1, 512);
-    add_word(&make_it, "tokenizer=data");
-    add_word(&make_it, "to=%s", model);
+    words_add(&make_it, "tokenizer=data");
+    words_add(&make_it, "to=%s", model);
     make(&make_it);
-    add_word(&us, "--model_name_or_path=%s", model);
-    add_word(&us, "--test_file=data/question.jsonl");
-    add_word(&us, "--output_dir=%s", model);
-    add_word(&us, "--threads=%zu", tool_common.threads);
-    add_word(&peer, "%s", model);
-    add_word(&peer, "data/question.jsonl");
+    words_add(&us, "--model_name_or_path=%s", model);
+    words_add(&us, "--test_file=data/question.jsonl");
+    words_add(&us, "--output_dir=%s", model);
+    words_add(&us, "--threads=%zu", tool_common.threads);
+    words_add(&peer, "%s", model);
+    words_add(&peer, "data/question.jsonl");
     side_new(&there, &probe);
     measured m = { .n = args.repeats, .missing = there.missing };
     memcpy(m.version, there.version, sizeof m.version);
@@ -1055,32 +1013,33 @@ static void minilm_ours(const char *dir, double out[4]) {
     char last[4096], path[TOOL_PATH_BYTES], *text;
     size_t bytes;
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    words t = beside("train"), p = beside("predict"), e = beside("evaluate");
+    words t = words_of_program("train"), p = words_of_program("predict");
+    words e = words_of_program("evaluate");
     const char *const recipe[] = { "--max_seq_length=384", "--doc_stride=128",
         "--batching=sorted", "--per_device_train_batch_size=16", "--learning_rate=1e-4",
         "--num_train_epochs=2", "--warmup_ratio=0.1", "--save_steps=1000000000",
         "--do_eval=false", "--overwrite_output_dir" };
-    add_word(&t, "--model_name_or_path=%s", args.minilm);
-    add_word(&t, "--train_file=%s/squad_v1.1_dev_a.json", args.squad_dir);
-    add_word(&t, "--output_dir=%s", dir);
-    add_word(&t, "--threads=%zu", tool_common.threads);
-    for (size_t i = 0; i < sizeof recipe / sizeof *recipe; i++) add_word(&t, "%s", recipe[i]);
+    words_add(&t, "--model_name_or_path=%s", args.minilm);
+    words_add(&t, "--train_file=%s/squad_v1.1_dev_a.json", args.squad_dir);
+    words_add(&t, "--output_dir=%s", dir);
+    words_add(&t, "--threads=%zu", tool_common.threads);
+    for (size_t i = 0; i < sizeof recipe / sizeof *recipe; i++) words_add(&t, "%s", recipe[i]);
     job(&t, last, sizeof last);
     tool_check(ctx, mrc_file_read(ctx, &text, &bytes,
                                   tool_path(path, dir, "train_results.json")));
     out[0] = json_figure(text, "train_runtime");
     mrc_file_free(ctx, text);
-    add_word(&p, "--model_name_or_path=%s", dir);
-    add_word(&p, "--test_file=%s/squad_v1.1_dev_b.json", args.squad_dir);
-    add_word(&p, "--output_dir=%s/answers", dir);
-    add_word(&p, "--max_seq_length=384");
-    add_word(&p, "--doc_stride=128");
-    add_word(&p, "--per_device_eval_batch_size=32");        // as many as the peer takes
-    add_word(&p, "--threads=%zu", tool_common.threads);
+    words_add(&p, "--model_name_or_path=%s", dir);
+    words_add(&p, "--test_file=%s/squad_v1.1_dev_b.json", args.squad_dir);
+    words_add(&p, "--output_dir=%s/answers", dir);
+    words_add(&p, "--max_seq_length=384");
+    words_add(&p, "--doc_stride=128");
+    words_add(&p, "--per_device_eval_batch_size=32");        // as many as the peer takes
+    words_add(&p, "--threads=%zu", tool_common.threads);
     out[1] = job(&p, last, sizeof last);
-    add_word(&e, "--metric=squad");
-    add_word(&e, "%s/squad_v1.1_dev_b.json", args.squad_dir);
-    add_word(&e, "%s/answers/predictions.json", dir);
+    words_add(&e, "--metric=squad");
+    words_add(&e, "%s/squad_v1.1_dev_b.json", args.squad_dir);
+    words_add(&e, "%s/answers/predictions.json", dir);
     job(&e, last, sizeof last);
     out[2] = json_figure(last, "exact_match");
     out[3] = json_figure(last, "f1");
@@ -1103,13 +1062,13 @@ static void minilm_rows(void) {
     measured m = { .n = 1, .missing = there.missing || mrc_file_exists(args.squad_script) != 1 };
     memcpy(m.version, there.version, sizeof m.version);
     side_end(&there);
-    add_word(&peer, "%s", args.python);
-    add_word(&peer, "%s", args.squad_script);
-    add_word(&peer, "%s", args.minilm);
-    add_word(&peer, "%s/squad_v1.1_dev_a.json", args.squad_dir);
-    add_word(&peer, "%s/squad_v1.1_dev_b.json", args.squad_dir);
-    add_word(&peer, "%s/peer", dir);
-    add_word(&peer, "--threads=%zu", tool_common.threads);
+    words_add(&peer, "%s", args.python);
+    words_add(&peer, "%s", args.squad_script);
+    words_add(&peer, "%s", args.minilm);
+    words_add(&peer, "%s/squad_v1.1_dev_a.json", args.squad_dir);
+    words_add(&peer, "%s/squad_v1.1_dev_b.json", args.squad_dir);
+    words_add(&peer, "%s/peer", dir);
+    words_add(&peer, "--threads=%zu", tool_common.threads);
     if (!m.missing) job(&peer, last, sizeof last);
     for (int i = 0; i < 4; i++) {
         m.ours[0] = i < 2 ? figures[i] : 1 / figures[i];        // scores: larger is better
@@ -1162,6 +1121,24 @@ static void finish_table(void) {
     mrc_ctx_free(ctx);
 }
 
+static int run(tool_program *p) {
+    (void)p;
+    if (args.quick) args.repeats = 1;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_new(ctx, args.output_dir));
+    mrc_text_init(&table.tsv, ctx);
+    mrc_text_printf(&table.tsv, "row\tours\tpeer\tpeer_version\tratio\tratio_min\tratio_max\t"
+                    "unit\n");
+    table.begun = tool_seconds();
+    char log[TOOL_PATH_BYTES];
+    unlink(tool_path(log, args.output_dir, "bench.log"));
+    all_rows();
+    if (table.rows == 0) tool_fail(TOOL_USAGE, "%s: no such row (see --help)", args.names.item[0]);
+    finish_table();
+    mrc_ctx_free(ctx);
+    return tool_finish();
+}
+
 static tool_flag the_flags[] = {
     { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
@@ -1193,43 +1170,24 @@ static tool_flag the_flags[] = {
               "those of ours; not of cold_start and minilm, which are programs" },
     { .name = "quick", .flag = &args.quick,
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
-    { .name = "ROW", .string = &args.names[0], .positional = 1, .otherwise = "all",
+    { .name = "ROW", .list = &args.names, .positional = 1, .value = "ROW ..", .otherwise = "all",
       .help = "names of rows, or how they begin: gemm, train_base, memory, rate, forward, onnx, "
               "epoch, tokenizer, search, reader, cold_start" },
-    { .name = "ROW2", .string = &args.names[1], .positional = 1, .help = "another" },
-    { .name = "ROW3", .string = &args.names[2], .positional = 1, .help = "another" },
-    { .name = "ROW4", .string = &args.names[3], .positional = 1, .help = "another" },
-    { .name = "ROW5", .string = &args.names[4], .positional = 1, .help = "another" },
-    { .name = "ROW6", .string = &args.names[5], .positional = 1, .help = "another" },
-    { .name = "ROW7", .string = &args.names[6], .positional = 1, .help = "another" },
-    { .name = "ROW8", .string = &args.names[7], .positional = 1, .help = "another" },
     { 0 }
 };
 
-int main(int argc, char **argv) {
-    tool_program program = {
-        .name = "bench", .flags = the_flags,
-        .purpose = "Measures this library against its peers, side by side in one run, and writes "
-                   "one table of ratios: above 1, ours is that many times faster or smaller.",
-        .usage = "--output_dir DIR [flags] [ROW ..]",
-        .examples = { "bench --output_dir build",
-                      "bench --output_dir build --python venv/bin/python --isa avx2 gemm_base" }
-    };
+static tool_program program = {
+    .name = "bench", .group = "development", .run = run, .flags = the_flags,
+    .purpose = "Measures this library against its peers, side by side in one run, and writes "
+               "one table of ratios: above 1, ours is that many times faster or smaller.",
+    .usage = "--output_dir DIR [flags] [ROW ..]",
+    .examples = { "bench --output_dir build",
+                  "bench --output_dir build --python venv/bin/python --isa avx2 gemm_base" }
+};
+
+// A worker is this program again, told what to measure and on which sizes.
+static int start(tool_program *p, int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "--worker") == 0) return run_worker(argv[2], argv + 3);
-    self_path = argv[0];
-    tool_start(&program, argc, argv);
-    if (args.quick) args.repeats = 1;
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    tool_check(ctx, mrc_dir_new(ctx, args.output_dir));
-    mrc_text_init(&table.tsv, ctx);
-    mrc_text_printf(&table.tsv, "row\tours\tpeer\tpeer_version\tratio\tratio_min\tratio_max\t"
-                    "unit\n");
-    table.begun = tool_seconds();
-    char log[TOOL_PATH_BYTES];
-    unlink(tool_path(log, args.output_dir, "bench.log"));
-    all_rows();
-    if (table.rows == 0) tool_fail(TOOL_USAGE, "%s: no such row (see --help)", args.names[0]);
-    finish_table();
-    mrc_ctx_free(ctx);
-    return tool_finish();
+    return tool__run(p, argc, argv);
 }
+const tool_entry tool_entry_bench = { &program, start };

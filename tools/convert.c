@@ -146,28 +146,33 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
     mrc_safetensors_close(st);
 }
 
-int main(int argc, char **argv) {
-    convert_flags a = { 0 };
-    tool_flag flags[] = {
-        { .name = "output", .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
-          .help = "a model directory, or one file" },
-        { .name = "max_shard_size", .size = &a.shard, .unit = "MB", .preset = "0", .min = 0,
-          .max = 1e9, .help = "begin another file before this; 0: one file" },
-        { .name = "float32", .flag = &a.f32, .help = "write F16, BF16 and F64 as F32" },
-        { .name = "SOURCE", .string = &a.from, .positional = 1, .required = 1,
-          .help = "a model directory, a safetensors or PyTorch file, or an index of shards" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "convert", .usage = "SOURCE --output DIR|FILE.safetensors [flags]", .flags = flags,
-        .purpose = "Writes a checkpoint, PyTorch's or safetensors, whole or in shards, as "
-                   "safetensors. PyTorch's pickles are read and never run.",
-        .examples = { "convert pytorch_model.bin --output model.safetensors",
-                      "convert DIR --output OTHER --max_shard_size 2000 --float32" },
-    };
-    tool_start(&program, argc, argv);
+static convert_flags a;
+
+static int run(tool_program *p) {
+    (void)p;
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     convert(ctx, &a);
     mrc_ctx_free(ctx);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "output", .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
+      .help = "a model directory, or one file" },
+    { .name = "max_shard_size", .size = &a.shard, .unit = "MB", .preset = "0", .min = 0,
+      .max = 1e9, .help = "begin another file before this; 0: one file" },
+    { .name = "float32", .flag = &a.f32, .help = "write F16, BF16 and F64 as F32" },
+    { .name = "SOURCE", .string = &a.from, .positional = 1, .required = 1,
+      .help = "a model directory, a safetensors or PyTorch file, or an index of shards" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "convert", .group = "files", .run = run,
+    .usage = "SOURCE --output DIR|FILE.safetensors [flags]", .flags = flags,
+    .purpose = "Writes a checkpoint, PyTorch's or safetensors, whole or in shards, as "
+               "safetensors. PyTorch's pickles are read and never run.",
+    .examples = { "convert pytorch_model.bin --output model.safetensors",
+                  "convert DIR --output OTHER --max_shard_size 2000 --float32" },
+};
+TOOL_PROGRAM(convert, program)

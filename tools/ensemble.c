@@ -8,62 +8,61 @@
 enum { MAX_FILES = 64, LOGIT_MEAN = 3 };
 
 typedef struct ensemble_args {
-    const char *files, *weights, *output_dir, *output;
+    tool_list   files, weights;
+    const char *output_dir, *output;
     int         method;
+    double      null_score_diff_threshold;
 } ensemble_args;
 
-// The comma-separated paths and weights.
+// The files and what each counts.
 typedef struct inputs {
-    char   *copy;
-    char   *path[MAX_FILES];
-    double  weight[MAX_FILES];
-    size_t  n;
+    const char *path[MAX_FILES];
+    double      weight[MAX_FILES];
+    size_t      n;
 } inputs;
 
-static void split_files(inputs *in, const char *files) {
-    in->copy = malloc(strlen(files) + 1);
-    if (!in->copy) tool_fail(TOOL_NO_MEMORY, "no memory for the names of files");
-    memcpy(in->copy, files, strlen(files) + 1);
-    for (char *at = in->copy; at; ) {
-        char *comma = strchr(at, ',');
-        if (comma) *comma++ = 0;
-        if (in->n == MAX_FILES || !*at) {
-            tool_fail(TOOL_USAGE, "--files: is no list of files (found %s after %zu names, "
-                      "expected 1 to %d, separated by commas)", *at ? "more" : "nothing", in->n,
-                      MAX_FILES);
-        }
-        in->weight[in->n] = 1;
-        in->path[in->n++] = at;
-        at = comma;
-    }
-}
-
-static void split_weights(inputs *in, const char *weights) {
-    size_t n = 0;
+static void take_files(inputs *in, const ensemble_args *a) {
     double all = 0;
-    for (const char *at = weights; at; n++) {
-        char *end;
-        double x = strtod(at, &end);
-        if (end == at || (*end && *end != ',') || !(x >= 0 && x <= 1e9)) {
-            tool_fail(TOOL_USAGE, "--weights: is no list of numbers (found %s, expected numbers "
-                      "from 0, separated by commas)", at);
-        }
-        if (n < in->n) in->weight[n] = x;
-        all += x;
-        at = *end ? end + 1 : NULL;
+    if (a->files.n > MAX_FILES) {
+        tool_fail(TOOL_USAGE, "--files: too many (found %zu, expected at most %d)", a->files.n,
+                  MAX_FILES);
     }
-    if (n != in->n || !(all > 0)) {
-        tool_fail(TOOL_USAGE, "--weights: are not one for each file (found %zu, expected %zu, one "
-                  "above 0)", n, in->n);
+    if (a->weights.n && a->weights.n != a->files.n) {
+        tool_fail(TOOL_USAGE, "--weights: are not one for each file (found %zu, expected %zu)",
+                  a->weights.n, a->files.n);
     }
+    double *weights = tool_list_numbers(&a->weights, "weights", 0);
+    for (; in->n < a->files.n; in->n++) {
+        in->path[in->n] = a->files.item[in->n];
+        in->weight[in->n] = a->weights.n ? weights[in->n] : 1;
+        all += in->weight[in->n];
+    }
+    if (!(all > 0)) tool_fail(TOOL_USAGE, "--weights: are all 0 (expected one above 0)");
+    free(weights);
 }
 
 //==============================================================================
 // Votes
 //==============================================================================
+// "" leads a text by the difference of their scores, the logarithm of the ratio of their
+// probabilities: divided by exp(threshold), it is ahead where that is above the threshold.
+static void weigh_null(mrc_vote *list, size_t n, double threshold) {
+    for (size_t i = 0; i < n; i++) {
+        mrc_vote null = list[i];
+        size_t at = 0;
+        if (null.bytes) continue;
+        memmove(list + i, list + i + 1, (n - 1 - i) * sizeof *list);
+        null.probability *= exp(-threshold);
+        while (at + 1 < n && list[at].probability >= null.probability) at++;
+        memmove(list + at + 1, list + at, (n - 1 - at) * sizeof *list);
+        list[at] = null;
+        return;
+    }
+}
+
 // One question's list of one file, into room that grows; 0 votes where the file lacks it.
-static size_t read_votes(const char *path, const mrc_json *list, mrc_vote **room,
-                         size_t *capacity) {
+static size_t read_votes(const char *path, const mrc_json *list, double threshold,
+                         mrc_vote **room, size_t *capacity) {
     size_t n = 0;
     if (!list) return 0;
     if (list->type != MRC_JSON_ARRAY) {
@@ -84,6 +83,7 @@ static size_t read_votes(const char *path, const mrc_json *list, mrc_vote **room
         }
         (*room)[n++] = (mrc_vote){ text->string, text->bytes, p->number };
     }
+    if (threshold < 0 || threshold > 0) weigh_null(*room, n, threshold);
     return n;
 }
 
@@ -109,7 +109,8 @@ static size_t vote_on(mrc_ctx *ctx, const inputs *in, const ensemble_args *a,
         if (seen) continue;
         for (size_t m = 0; m < in->n; m++) {
             const mrc_json *list = m == from ? q : mrc_json_get(root[m], q->key);
-            lists[m].n = read_votes(in->path[m], list, &room[m], &capacity[m]);
+            lists[m].n = read_votes(in->path[m], list, a->null_score_diff_threshold, &room[m],
+                                    &capacity[m]);
             lists[m].list = room[m];
         }
         tool_check(ctx, mrc_ensemble_vote(ctx, (mrc_ensemble)a->method, lists, in->n, in->weight,
@@ -220,39 +221,12 @@ static void mean(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
     for (size_t m = 0; m < in->n; m++) mrc_safetensors_close(st[m]);
 }
 
-int main(int argc, char **argv) {
-    static ensemble_args a;
-    static inputs in;
-    tool_flag flags[] = {
-        { .name = "method", .choice = &a.method,
-          .choices = "probability_sum|hard_vote|fold_combine|logit_mean",
-          .preset = "probability_sum",
-          .help = "the text with the largest sum of probabilities; with the most first places, a "
-                  "tie to the most probable; with the largest sum of each model's best; or the "
-                  "mean of logits, to be decoded by predict --logits" },
-        { .name = "files", .string = &a.files, .value = "FILE,FILE..", .required = 1,
-          .help = "nbest_predictions.json of each model; for logit_mean what predict "
-                  "--save_logits wrote" },
-        { .name = "weights", .string = &a.weights, .value = "X,X..", .otherwise = "1 each",
-          .help = "what each model's vote or logits count" },
-        { .name = "output_dir", .string = &a.output_dir, .value = "DIR",
-          .otherwise = "required for votes", .help = "where predictions.json goes" },
-        { .name = "output", .string = &a.output, .value = "FILE.safetensors",
-          .otherwise = "required for logit_mean", .help = "the mean logits" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "ensemble", .flags = flags,
-        .purpose = "Makes one set of answers out of several models' predictions.",
-        .usage = "--method METHOD --files FILE,FILE.. --output_dir DIR",
-        .examples = { "ensemble --files fold0/nbest_predictions.json,fold1/nbest_predictions.json "
-                      "--output_dir vote",
-                      "ensemble --method logit_mean --files a.safetensors,b.safetensors --output "
-                      "mean.safetensors" }
-    };
-    tool_start(&program, argc, argv);
-    split_files(&in, a.files);
-    if (a.weights) split_weights(&in, a.weights);
+static ensemble_args a;
+static inputs in;
+
+static int run(tool_program *p) {
+    (void)p;
+    take_files(&in, &a);
     const char *needed = a.method == LOGIT_MEAN ? a.output : a.output_dir;
     if (!needed) {
         tool_fail(TOOL_USAGE, "--%s is missing (found none, expected a path)",
@@ -261,7 +235,38 @@ int main(int argc, char **argv) {
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     if (a.method == LOGIT_MEAN) mean(ctx, &in, &a);
     else vote(ctx, &in, &a);
-    free(in.copy);
     mrc_ctx_free(ctx);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "method", .choice = &a.method,
+      .choices = "probability_sum|hard_vote|fold_combine|logit_mean",
+      .preset = "probability_sum",
+      .help = "the text with the largest sum of probabilities; with the most first places, a "
+              "tie to the most probable; with the largest sum of each model's best; or the "
+              "mean of logits, to be decoded by predict --logits" },
+    { .name = "files", .list = &a.files, .value = "FILE ..", .required = 1,
+      .help = "nbest_predictions.json of each model; for logit_mean what predict "
+              "--save_logits wrote" },
+    { .name = "null_score_diff_threshold", .real = &a.null_score_diff_threshold, .preset = "0",
+      .help = "\"\" wins when it scores more than this above a text: as predict's" },
+    { .name = "weights", .list = &a.weights, .value = "X ..", .otherwise = "1 each",
+      .help = "what each model's vote or logits count" },
+    { .name = "output_dir", .string = &a.output_dir, .value = "DIR",
+      .otherwise = "required for votes", .help = "where predictions.json goes" },
+    { .name = "output", .string = &a.output, .value = "FILE.safetensors",
+      .otherwise = "required for logit_mean", .help = "the mean logits" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "ensemble", .group = "answer and score", .run = run, .flags = flags,
+    .purpose = "Makes one set of answers out of several models' predictions.",
+    .usage = "--method METHOD --files FILE .. --output_dir DIR",
+    .examples = { "ensemble --files fold0/nbest_predictions.json fold1/nbest_predictions.json "
+                  "--output_dir vote",
+                  "ensemble --method logit_mean --files a.safetensors b.safetensors --output "
+                  "mean.safetensors" }
+};
+TOOL_PROGRAM(ensemble, program)

@@ -1,35 +1,10 @@
 // index: makes an index of passages that search and ask look things up in.
 #include "tool.h"
 
-int main(int argc, char **argv) {
-    struct { const char *passages, *output, *tokenizer; int analyzer, unique; } a = { 0 };
-    tool_flag flags[] = {
-        { .name = "passages", .string = &a.passages, .value = "FILE", .required = 1,
-          .help = "JSONL or JSON records of id, title and text (or context), or lines of id, text "
-                  "and title between tabs" },
-        { .name = "analyzer", .choice = &a.analyzer,
-          .choices = "whitespace|wordpiece|char_bigram|korean", .required = 1,
-          .help = "what terms are: words, a tokenizer's pieces, every two neighbouring characters "
-                  "of a word, or Korean words without particles and their bigrams" },
-        { .name = "output", .string = &a.output, .value = "DIR", .required = 1,
-          .help = "the index: a folder, made if it is not there" },
-        { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
-          .otherwise = "none; needed with --analyzer wordpiece",
-          .help = "a directory with the vocabulary, or vocab.txt; it is copied into the index" },
-        { .name = "unique", .flag = &a.unique,
-          .help = "leave out passages whose text an earlier one has" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "index", .flags = flags,
-        .purpose = "Indexes passages for BM25: what search and ask look things up in.",
-        .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR",
-        .examples = { "index --passages wikipedia_documents.json --unique --analyzer korean "
-                      "--output wiki",
-                      "index --passages psgs_w100.tsv --analyzer wordpiece --tokenizer_name "
-                      "bert-base-uncased --output psgs" }
-    };
-    tool_start(&program, argc, argv);
+static struct { const char *passages, *output, *tokenizer; int analyzer, unique; } a;
+
+static int run(tool_program *p) {
+    (void)p;
     if (a.analyzer == MRC_ANALYZER_WORDPIECE && !a.tokenizer) {
         tool_fail(TOOL_USAGE, "--tokenizer_name is missing (found nothing, expected DIR or "
                   "vocab.txt for --analyzer wordpiece)");
@@ -54,3 +29,32 @@ int main(int argc, char **argv) {
     mrc_ctx_free(ctx);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "passages", .string = &a.passages, .value = "FILE", .required = 1,
+      .help = "JSONL or JSON records of id, title and text (or context), or lines of id, text "
+              "and title between tabs" },
+    { .name = "analyzer", .choice = &a.analyzer,
+      .choices = "whitespace|wordpiece|char_bigram|korean", .required = 1,
+      .help = "what terms are: words, a tokenizer's pieces, every two neighbouring characters "
+              "of a word, or Korean words without particles and their bigrams" },
+    { .name = "output", .string = &a.output, .value = "DIR", .required = 1,
+      .help = "the index: a folder, made if it is not there" },
+    { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
+      .otherwise = "none; needed with --analyzer wordpiece",
+      .help = "a directory with the vocabulary, or vocab.txt; it is copied into the index" },
+    { .name = "unique", .flag = &a.unique,
+      .help = "leave out passages whose text an earlier one has" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "index", .group = "search", .run = run, .flags = flags,
+    .purpose = "Indexes passages for BM25: what search and ask look things up in.",
+    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR",
+    .examples = { "index --passages wikipedia_documents.json --unique --analyzer korean "
+                  "--output wiki",
+                  "index --passages psgs_w100.tsv --analyzer wordpiece --tokenizer_name "
+                  "bert-base-uncased --output psgs" }
+};
+TOOL_PROGRAM(index, program)

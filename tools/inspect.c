@@ -227,29 +227,34 @@ static void inspect(mrc_ctx *ctx, const inspect_flags *a) {
     mrc_text_free(&t);
 }
 
-int main(int argc, char **argv) {
-    inspect_flags a = { 0 };
-    tool_flag flags[] = {
-        { .name = "as", .choice = &a.as, .preset = "auto",
-          .choices = "auto|safetensors|torch|dataset|json|yaml|tokenizer|config|checkpoint|arrow",
-          .help = "what to read it as; auto goes by its name and first bytes" },
-        { .name = "tensors", .flag = &a.tensors, .help = "list each tensor: name, dtype, shape, "
-          "CRC-32C of its values as little-endian float32" },
-        { .name = "strict", .flag = &a.strict, .help = "refuse a PyTorch file without checksums, "
-          "which otherwise is a warning" },
-        { .name = "FILE", .string = &a.file, .positional = 1, .required = 1,
-          .help = "a file, or a folder of a model, a checkpoint, a tokenizer or a data set" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "inspect", .usage = "[--as KIND] [--tensors] [--strict] FILE", .flags = flags,
-        .purpose = "Reads a whole file as the library would and prints what it is as one JSON "
-                   "object, or says why it would not be taken (exit code 3).",
-        .examples = { "inspect --tensors model.safetensors", "inspect --as yaml config.yaml" },
-    };
-    tool_start(&program, argc, argv);
+static inspect_flags a;
+
+static int run(tool_program *p) {
+    (void)p;
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     inspect(ctx, &a);
     mrc_ctx_free(ctx);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "as", .choice = &a.as, .preset = "auto",
+      .choices = "auto|safetensors|torch|dataset|json|yaml|tokenizer|config|checkpoint|arrow",
+      .help = "what to read it as; auto goes by its name and first bytes" },
+    { .name = "tensors", .flag = &a.tensors, .help = "list each tensor: name, dtype, shape, "
+      "CRC-32C of its values as little-endian float32" },
+    { .name = "strict", .flag = &a.strict, .help = "refuse a PyTorch file without checksums, "
+      "which otherwise is a warning" },
+    { .name = "FILE", .string = &a.file, .positional = 1, .required = 1,
+      .help = "a file, or a folder of a model, a checkpoint, a tokenizer or a data set" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "inspect", .group = "files", .run = run,
+    .usage = "[--as KIND] [--tensors] [--strict] FILE", .flags = flags,
+    .purpose = "Reads a whole file as the library would and prints what it is as one JSON "
+               "object, or says why it would not be taken (exit code 3).",
+    .examples = { "inspect --tensors model.safetensors", "inspect --as yaml config.yaml" },
+};
+TOOL_PROGRAM(inspect, program)

@@ -17,7 +17,8 @@ typedef struct report_run {
 } report_run;
 
 static struct report_args {
-    const char *dirs[16], *output, *test_file, *ids, *metric, *title;
+    const char *output, *test_file, *metric, *title;
+    tool_list   dirs, ids;
     size_t      examples;
 } args;
 
@@ -584,19 +585,17 @@ static int is_chosen(const test_set *t, int32_t example) {
 static void choose(test_set *t) {
     size_t n = mrc_dataset_size(t->data);
     t->chosen = tool_allocate(n + 1, sizeof *t->chosen);
-    for (size_t i = 0; !args.ids && i < n && i < args.examples; i++) {
+    for (size_t i = 0; !args.ids.n && i < n && i < args.examples; i++) {
         t->chosen[t->n_chosen++] = i;
     }
-    for (const char *s = args.ids; s && *s; ) {
-        size_t bytes = strcspn(s, ","), i = 0;
-        while (i < n && (strlen(mrc_dataset_at(t->data, i)->id) != bytes
-                         || memcmp(mrc_dataset_at(t->data, i)->id, s, bytes) != 0)) i++;
+    for (size_t k = 0; k < args.ids.n; k++) {
+        size_t i = 0;
+        while (i < n && strcmp(mrc_dataset_at(t->data, i)->id, args.ids.item[k]) != 0) i++;
         if (i == n) {
-            tool_fail(TOOL_BAD_INPUT, "%s: no question with this id (found %.*s)", args.test_file,
-                      (int)bytes, s);
+            tool_fail(TOOL_BAD_INPUT, "%s: no question with this id (found %s)", args.test_file,
+                      args.ids.item[k]);
         }
         if (t->n_chosen < n) t->chosen[t->n_chosen++] = i;
-        s += bytes + (s[bytes] == ',');
     }
 }
 
@@ -720,11 +719,20 @@ static void put_words(const mrc_feature *f, const float *logits, const mrc_examp
     free(p);
 }
 
+// As the run measured itself, as far as that decides whether there is an answer.
+static mrc_decode_config decode_config(const report_run *run) {
+    mrc_decode_config config = mrc_decode_config_default();
+    config.version_2_with_negative = !strcmp(flag_of(run, "version_2_with_negative"), "true");
+    config.null_score_diff_threshold = strtod(flag_of(run, "null_score_diff_threshold"), NULL);
+    return config;
+}
+
 static void put_answer(const reader *r, size_t run, size_t example, const test_set *t) {
     const mrc_example *x = mrc_dataset_at(t->data, example);
-    mrc_decode_config config = mrc_decode_config_default();
-    mrc_span spans[20];
+    mrc_decode_config config = decode_config(&runs[run]);
+    mrc_span spans[32];
     mrc_window_logits windows[64];
+    mrc_decode_input in = { .windows = windows, .example = x, .tokenizer = r->tok };
     size_t first = 0, n = 0, n_spans, bytes;
     while (first < r->few.n && (size_t)r->few.list[first].example_index != example) first++;
     while (first + n < r->few.n && (size_t)r->few.list[first + n].example_index == example
@@ -734,18 +742,20 @@ static void put_answer(const reader *r, size_t run, size_t example, const test_s
                                           .end = r->logits[first + n] + f->length };
         n++;
     }
-    tool_check(ctx, mrc_decode(ctx, windows, n, &config, spans, &n_spans));
-    const char *text = mrc_span_text(spans, x, &bytes);
+    in.n_windows = n;
+    tool_check(ctx, mrc_decode(ctx, &config, &in, spans, sizeof spans / sizeof *spans, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&config, spans, n_spans, NULL);
+    const char *text = mrc_span_text(best, x, NULL, &bytes);
     put("<details%s><summary>", run == 0 ? " open" : "");
     put_swatch(run);
     put(" ");
     put_label(&runs[run]);
     put(": <strong>");
     put_bytes(text, bytes);
-    put("</strong> <span class=\"soft\">%.3f</span></summary>\n", spans[0].probability);
+    put("</strong> <span class=\"soft\">%.3f</span></summary>\n", best->probability);
     if (n) {
-        size_t w = first + window_of(windows, n, &spans[0]);
-        put_words(&r->few.list[w], r->logits[w], x, &spans[0]);
+        size_t w = first + window_of(windows, n, best);
+        put_words(&r->few.list[w], r->logits[w], x, best);
     }
     put("</details>\n");
 }
@@ -806,9 +816,7 @@ static void write_page(void) {
     mrc_backend *be = args.test_file ? tool_backend_new() : NULL;
     ctx = tool_ctx_new(be, 0);
     mrc_text_init(&page, ctx);
-    for (size_t i = 0; i < sizeof args.dirs / sizeof *args.dirs; i++) {
-        if (args.dirs[i]) load_dir(args.dirs[i]);
-    }
+    for (size_t i = 0; i < args.dirs.n; i++) load_dir(args.dirs.item[i]);
     find_differing();
     choose_metric();
     put_head();
@@ -826,39 +834,38 @@ static void write_page(void) {
     mrc_backend_free(be);
 }
 
-#define MORE_DIR(i) { .name = "DIR", .string = &args.dirs[i], .positional = 1, \
-                      .help = "another one" }
-
-int main(int argc, char **argv) {
-    tool_flag flags[] = {
-        { .name = "DIR", .string = &args.dirs[0], .positional = 1, .required = 1,
-          .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
-        MORE_DIR(1), MORE_DIR(2), MORE_DIR(3), MORE_DIR(4), MORE_DIR(5), MORE_DIR(6), MORE_DIR(7),
-        { .name = "output", .string = &args.output, .value = "FILE.html", .required = 1,
-          .help = "the report" },
-        { .name = "metric", .string = &args.metric, .value = "KEY",
-          .otherwise = "eval/exact_match, or what there is",
-          .help = "the key of log.jsonl that settings are compared by" },
-        { .name = "test_file", .string = &args.test_file, .value = "FILE",
-          .help = "questions: adds their lengths, and answers with the scores over the words" },
-        { .name = "examples", .size = &args.examples, .preset = "5", .min = 0, .max = 1000,
-          .unit = "questions", .help = "how many of them, from the first on" },
-        { .name = "ids", .string = &args.ids, .value = "ID,ID,..",
-          .help = "these questions instead" },
-        { .name = "title", .string = &args.title, .preset = "Runs side by side",
-          .help = "the heading" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "report",
-        .purpose = "Lays runs of train side by side in one HTML file that needs no network: "
-                   "settings, figures, curves, and scores over the words of single questions.",
-        .usage = "DIR [DIR ..] --output FILE.html [flags]",
-        .examples = { "report runs --output report.html --test_file data/validation.jsonl",
-                      "report out --output out.html --metric eval/f1" },
-        .flags = flags,
-    };
-    tool_start(&program, argc, argv);
+static int run(tool_program *p) {
+    (void)p;
     write_page();
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "DIR", .list = &args.dirs, .positional = 1, .value = "DIR ..", .required = 1,
+      .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
+    { .name = "output", .string = &args.output, .value = "FILE.html", .required = 1,
+      .help = "the report" },
+    { .name = "metric", .string = &args.metric, .value = "KEY",
+      .otherwise = "eval/exact_match, or what there is",
+      .help = "the key of log.jsonl that settings are compared by" },
+    { .name = "test_file", .string = &args.test_file, .value = "FILE",
+      .help = "questions: adds their lengths, and answers with the scores over the words" },
+    { .name = "examples", .size = &args.examples, .preset = "5", .min = 0, .max = 1000,
+      .unit = "questions", .help = "how many of them, from the first on" },
+    { .name = "ids", .list = &args.ids, .value = "ID ..",
+      .help = "these questions instead" },
+    { .name = "title", .string = &args.title, .preset = "Runs side by side",
+      .help = "the heading" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "report", .group = "train and compare", .run = run,
+    .purpose = "Lays runs of train side by side in one HTML file that needs no network: "
+               "settings, figures, curves, and scores over the words of single questions.",
+    .usage = "DIR [DIR ..] --output FILE.html [flags]",
+    .examples = { "report runs --output report.html --test_file data/validation.jsonl",
+                  "report out --output out.html --metric eval/f1" },
+    .flags = flags,
+};
+TOOL_PROGRAM(report, program)

@@ -189,8 +189,11 @@ static void print_quality(search_run *r) {
     free(list);
 }
 
-static int run_program(search_run *r, tool_program *program, int argc, char **argv) {
-    tool_start(program, argc, argv);
+static search_run the_run = { .a = { .k1 = NAN, .b = NAN, .delta = NAN } };
+
+static int run(tool_program *p) {
+    search_run *r = &the_run;
+    (void)p;
     if (r->a.qrels && !r->a.run) {
         tool_fail(TOOL_USAGE, "--run is missing (found nothing, expected FILE: with --qrels the "
                   "figures go to stdout)");
@@ -214,44 +217,41 @@ static int run_program(search_run *r, tool_program *program, int argc, char **ar
     return tool_finish();
 }
 
-int main(int argc, char **argv) {
-    search_run r = { .a = { .k1 = NAN, .b = NAN, .delta = NAN } };
-    search_args *a = &r.a;
-    tool_flag flags[] = {
-        { .name = "index", .string = &a->index, .value = "DIR", .required = 1,
-          .help = "what index wrote" },
-        { .name = "queries", .string = &a->queries, .value = "FILE", .required = 1,
-          .help = "JSONL records of id and question, or lines of id and text between tabs" },
-        { .name = "method", .choice = &a->method, .preset = "lucene",
-          .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
-                     "elasticsearch",
-          .help = "okapi, l and plus are rank_bm25's (l_rank_bm25 with its release's extra "
-                  "factor), lucene to bm25s_plus bm25s's, elasticsearch Lucene's own" },
-        { .name = "k1", .real = &a->k1, .min = 0, .max = 1000,
-          .otherwise = "1.5; 1.2 for elasticsearch", .help = "how soon a term's count saturates" },
-        { .name = "b", .real = &a->b, .min = 0, .max = 1, .otherwise = "0.75",
-          .help = "how much long passages lose" },
-        { .name = "delta", .real = &a->delta, .min = 0, .max = 1000,
-          .otherwise = "0.5; 1 for plus", .help = "what the l and plus kinds add" },
-        { .name = "top_k", .size = &a->top_k, .preset = "20", .min = 1, .max = 1e9,
-          .help = "passages for a query" },
-        { .name = "run", .string = &a->run, .value = "FILE", .otherwise = "stdout",
-          .help = "where the run goes: query, Q0, passage, rank, score, tag a line" },
-        { .name = "qrels", .string = &a->qrels, .value = "FILE",
-          .help = "the right passages, TREC's or BEIR's; prints recall and MRR" },
-        { .name = "tag", .string = &a->tag, .value = "TEXT", .preset = "mrc",
-          .help = "the last field of the run" },
-        { .name = "repeat", .size = &a->repeat, .preset = "1", .min = 1, .max = 1e9,
-          .help = "answer all queries that often, to time it: reports the first and the last" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "search", .flags = flags,
-        .purpose = "Finds the best passages of an index for each question of a file, by BM25.",
-        .usage = "--index DIR --queries FILE [--method lucene] [--top_k 20] [--run FILE]",
-        .examples = { "search --index wiki --queries questions.jsonl --method okapi --top_k 10",
-                      "search --index wiki --queries dev.jsonl --method elasticsearch "
-                      "--run dev.run --qrels qrels.tsv" }
-    };
-    return run_program(&r, &program, argc, argv);
-}
+static tool_flag flags[] = {
+    { .name = "index", .string = &the_run.a.index, .value = "DIR", .required = 1,
+      .help = "what index wrote" },
+    { .name = "queries", .string = &the_run.a.queries, .value = "FILE", .required = 1,
+      .help = "JSONL records of id and question, or lines of id and text between tabs" },
+    { .name = "method", .choice = &the_run.a.method, .preset = "lucene",
+      .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
+                 "elasticsearch",
+      .help = "okapi, l and plus are rank_bm25's (l_rank_bm25 with its release's extra "
+              "factor), lucene to bm25s_plus bm25s's, elasticsearch Lucene's own" },
+    { .name = "k1", .real = &the_run.a.k1, .min = 0, .max = 1000,
+      .otherwise = "1.5; 1.2 for elasticsearch", .help = "how soon a term's count saturates" },
+    { .name = "b", .real = &the_run.a.b, .min = 0, .max = 1, .otherwise = "0.75",
+      .help = "how much long passages lose" },
+    { .name = "delta", .real = &the_run.a.delta, .min = 0, .max = 1000,
+      .otherwise = "0.5; 1 for plus", .help = "what the l and plus kinds add" },
+    { .name = "top_k", .size = &the_run.a.top_k, .preset = "20", .min = 1, .max = 1e9,
+      .help = "passages for a query" },
+    { .name = "run", .string = &the_run.a.run, .value = "FILE", .otherwise = "stdout",
+      .help = "where the run goes: query, Q0, passage, rank, score, tag a line" },
+    { .name = "qrels", .string = &the_run.a.qrels, .value = "FILE",
+      .help = "the right passages, TREC's or BEIR's; prints recall and MRR" },
+    { .name = "tag", .string = &the_run.a.tag, .value = "TEXT", .preset = "mrc",
+      .help = "the last field of the run" },
+    { .name = "repeat", .size = &the_run.a.repeat, .preset = "1", .min = 1, .max = 1e9,
+      .help = "answer all queries that often, to time it: reports the first and the last" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "search", .group = "search", .run = run, .flags = flags,
+    .purpose = "Finds the best passages of an index for each question of a file, by BM25.",
+    .usage = "--index DIR --queries FILE [--method lucene] [--top_k 20] [--run FILE]",
+    .examples = { "search --index wiki --queries questions.jsonl --method okapi --top_k 10",
+                  "search --index wiki --queries dev.jsonl --method elasticsearch "
+                  "--run dev.run --qrels qrels.tsv" }
+};
+TOOL_PROGRAM(search, program)

@@ -390,7 +390,7 @@ static void json_null(mrc_text *t, const char *key) {
 static void add_entry(mrc_text *t, const entry *e, const char *text_key) {
     static const char *const keys[] = { "start", "end", "start_bytes", "end_bytes" };
     size_t bytes = 0;
-    const char *text = e->span ? mrc_span_text(e->span, e->x, &bytes) : "";
+    const char *text = e->span ? mrc_span_text(e->span, e->x, NULL, &bytes) : "";
     tool_json_key(t, text_key);
     mrc_text_json_string(t, text, bytes, 0);
     if (e->span && e->span->kind == MRC_SPAN_TEXT) {
@@ -1192,8 +1192,8 @@ static void run_service(void) {
     MHD_stop_daemon(s.http);
 }
 
-static int run_program(tool_program *program, int argc, char **argv) {
-    tool_start(program, argc, argv);
+static int run(tool_program *p) {
+    (void)p;
     if (s.a.max_queue < s.a.max_batch) {
         tool_fail(TOOL_USAGE, "--max_queue: a request may have more (found %zu, expected at least "
                   "the %zu of --max_batch)", s.a.max_queue, s.a.max_batch);
@@ -1281,15 +1281,13 @@ static tool_flag the_flags[] = {
     { 0 }
 };
 
-int main(int argc, char **argv) {
-    tool_program program = {
-        .name = "serve", .flags = the_flags,
-        .purpose = "Answers questions over HTTP: POST /v1/answer, GET /healthz, GET /metrics, and "
-                   "at / a page to ask them on.  SIGTERM and Ctrl-C end it once what it has "
-                   "accepted is answered.",
-        .usage = "--model_name_or_path DIR [--index DIR] [--port N] [flags]",
-        .examples = { "serve --model_name_or_path out --port 8080",
-                      "serve --model_name_or_path out --index wiki --top_k 20 --port 0" }
-    };
-    return run_program(&program, argc, argv);
-}
+static tool_program program = {
+    .name = "serve", .group = "answer and score", .run = run, .flags = the_flags,
+    .purpose = "Answers questions over HTTP: POST /v1/answer, GET /healthz, GET /metrics, and "
+               "at / a page to ask them on.  SIGTERM and Ctrl-C end it once what it has "
+               "accepted is answered.",
+    .usage = "--model_name_or_path DIR [--index DIR] [--port N] [flags]",
+    .examples = { "serve --model_name_or_path out --port 8080",
+                  "serve --model_name_or_path out --index wiki --top_k 20 --port 0" }
+};
+TOOL_PROGRAM(serve, program)

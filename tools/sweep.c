@@ -15,8 +15,7 @@
 //
 // With num_folds in base and no fold anywhere each combination runs once for every fold, and what
 // scikit-learn calls cv_results_ comes out: means and standard deviations over the folds.
-#include "tool.h"
-#include <sys/wait.h>
+#include "process.h"
 
 #define MAX_KEYS 64
 #define MAX_RUNS 4096
@@ -33,19 +32,21 @@ typedef struct sweep_run {
 } sweep_run;
 
 static struct sweep_args {
-    const char *file, *output_dir, *train;
+    const char *file, *output_dir;
     size_t      jobs;
     int         json, dry_run, out_of_fold;
+    tool_list   passed;                 // flags of train, "--name=value" each
 } args;
 
 static mrc_ctx         *ctx;
 static mrc_json        *root;
 static const mrc_json  *base, *grid;
+static setting         *shared;         // of all runs: base, and above it the command line's
+static size_t           n_shared;
 static sweep_run       *runs;
 static size_t           n_runs, n_keys; // keys: the grid's, then "fold" if there are folds
 static size_t           n_folds;        // runs of a combination, side by side in `runs`; 0: none
-static char             train_path[TOOL_PATH_BYTES], predict_path[TOOL_PATH_BYTES],
-                        ensemble_path[TOOL_PATH_BYTES];
+extern const tool_entry tool_entry_train;
 
 //==============================================================================
 // The sweep file
@@ -54,16 +55,25 @@ _Noreturn static void refuse(const mrc_json *at, const char *what) {
     tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s", args.file, at->line, at->column, what);
 }
 
-// A scalar as text for a flag.
-static void add_scalar(mrc_text *t, const mrc_json *v) {
-    switch (v->type) {
-    case MRC_JSON_STRING: mrc_text_add(t, v->string, v->bytes); return;
-    case MRC_JSON_TRUE:
-    case MRC_JSON_FALSE:
-    case MRC_JSON_NUMBER: tool_json_value(t, v); return;
-    default: refuse(v, "not a value for a flag (found a list, an object or null, expected text, "
-                       "a number or true or false)");
+// A scalar as text for a flag of train; of a list flag also a list of such, with commas.
+static void add_value(mrc_text *t, const char *key, const mrc_json *v) {
+    const tool_flag *f = tool__find(tool_entry_train.program, key, strlen(key));
+    if (v->type == MRC_JSON_STRING) {
+        mrc_text_add(t, v->string, v->bytes);
+    } else if (v->type == MRC_JSON_ARRAY && f && f->list) {
+        for (const mrc_json *e = v->child; e; e = e->next) {
+            if (e != v->child) mrc_text_add(t, ",", 1);
+            if (e->type == MRC_JSON_ARRAY) refuse(e, "not a value for a flag (found a list)");
+            add_value(t, key, e);
+        }
+    } else if (v->type == MRC_JSON_ARRAY || v->type == MRC_JSON_OBJECT
+               || v->type == MRC_JSON_NULL) {
+        refuse(v, "not a value for a flag (found a list, an object or null, expected text, a "
+                  "number or true or false)");
+    } else {
+        tool_json_value(t, v);
     }
+    tool_check_text(t);
 }
 
 static const mrc_json *member(const char *name, int required) {
@@ -92,30 +102,93 @@ static void load_file(void) {
     }
     base = member("base", 0);
     if (base) tool_check(ctx, mrc_json_unique_keys(ctx, base, args.file));
-    const mrc_json *folds = base ? mrc_json_get(base, "num_folds") : NULL;
-    grid = member("grid", !folds);
+    grid = member("grid", 0);
     if (grid) tool_check(ctx, mrc_json_unique_keys(ctx, grid, args.file));
-    if (!folds || mrc_json_get(base, "fold") || (grid && mrc_json_get(grid, "fold"))) return;
-    if (!folds->is_int || folds->integer < 2 || folds->integer > MAX_RUNS) {
-        refuse(folds, "not a number of folds (expected 2 to " TEXT_OF(MAX_RUNS) ")");
-    }
-    n_folds = (size_t)folds->integer;
 }
 
-// Keys that the sweep itself sets.
-static void check_key(const mrc_json *at) {
+//==============================================================================
+// Flags of train
+//==============================================================================
+static int is_own_key(const char *key) {
     static const char *const own[] = { "output_dir", "resume_from_checkpoint",
                                        "overwrite_output_dir", "help", "version" };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-        if (strcmp(at->key, own[i]) == 0) refuse(at, "this flag is the sweep's own");
+        if (strcmp(key, own[i]) == 0) return 1;
     }
-    for (const char *c = at->key; *c; c++) {
-        if (!isalnum((unsigned char)*c) && *c != '_') refuse(at, "not the name of a flag");
+    return 0;
+}
+
+// The flag of train that a key names, by its first name.
+static const char *key_of(const mrc_json *at) {
+    tool_program *train = tool_entry_train.program;
+    const tool_flag *f = tool__find(train, at->key, at->key_bytes);
+    if (!f) {
+        const char *advice = tool__advice(train, at->key, at->key_bytes);
+        const char *near = tool__nearest(train, at->key, at->key_bytes);
+        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: not the name of a flag of train (found %.60s%s%s)",
+                  args.file, at->line, at->column, at->key,
+                  advice ? ": " : near ? ", expected perhaps " : "",
+                  advice ? advice : near ? near : "");
     }
-    if (!*at->key) refuse(at, "not the name of a flag (found nothing)");
+    if (is_own_key(f->name)) refuse(at, "this flag is the sweep's own");
+    return f->name;
+}
+
+static setting *shared_find(const char *key) {
+    for (size_t i = 0; i < n_shared; i++) {
+        if (strcmp(shared[i].key, key) == 0) return &shared[i];
+    }
+    return NULL;
+}
+
+// The command line goes over base.
+static void make_shared(void) {
+    shared = tool_allocate((base ? base->n : 0) + args.passed.n, sizeof *shared);
+    for (const mrc_json *k = base ? base->child : NULL; k; k = k->next) {
+        setting *s = &shared[n_shared];
+        s->key = key_of(k);
+        if (shared_find(s->key)) refuse(k, "this flag stands twice in base");
+        mrc_text_init(&s->value, ctx);
+        add_value(&s->value, s->key, k);
+        n_shared++;
+    }
+    for (size_t i = 0; i < args.passed.n; i++) {
+        const char *word = args.passed.item[i] + 2;
+        size_t bytes = strcspn(word, "=");
+        const char *key = tool__find(tool_entry_train.program, word, bytes)->name;
+        if (is_own_key(key)) tool_fail(TOOL_USAGE, "--%s: this flag is the sweep's own", key);
+        setting *s = shared_find(key);
+        if (!s) s = &shared[n_shared++];
+        s->key = key;
+        mrc_text_init(&s->value, ctx);
+        mrc_text_add(&s->value, word + bytes + 1, strlen(word + bytes + 1));
+        tool_check_text(&s->value);
+    }
+}
+
+static int in_grid(const char *key) {
+    for (const mrc_json *k = grid ? grid->child : NULL; k; k = k->next) {
+        if (strcmp(key_of(k), key) == 0) return 1;
+    }
+    return 0;
+}
+
+// With num_folds and no fold anywhere each combination runs on every fold.
+static void count_folds(void) {
+    const setting *folds = shared_find("num_folds");
+    int64_t n;
+    if (!folds || shared_find("fold") || in_grid("fold")) return;
+    if (!tool__parse_integer(folds->value.data, &n) || n < 2 || n > MAX_RUNS) {
+        tool_fail(TOOL_BAD_INPUT, "%s: num_folds: not a number of folds (found %.60s, expected 2 "
+                  "to " TEXT_OF(MAX_RUNS) ")", args.file, folds->value.data);
+    }
+    n_folds = (size_t)n;
 }
 
 static size_t count_runs(void) {
+    make_shared();
+    count_folds();
+    if (!n_folds) member("grid", 1);
     size_t n = n_folds ? n_folds : 1;
     n_keys = (grid ? grid->n : 0) + (n_folds > 0);
     if (!n_keys || n_keys > MAX_KEYS) {
@@ -123,17 +196,15 @@ static size_t count_runs(void) {
                   MAX_KEYS);
     }
     for (const mrc_json *k = grid ? grid->child : NULL; k; k = k->next) {
-        check_key(k);
-        if (base && mrc_json_get(base, k->key)) refuse(k, "this flag is in base too");
+        if (shared_find(key_of(k))) {
+            refuse(k, "this flag is in base or on the command line too");
+        }
         if (k->type != MRC_JSON_ARRAY || !k->n) refuse(k, "expected a list of values");
         if (k->n > MAX_RUNS / n) {
             tool_fail(TOOL_BAD_INPUT, "%s: the grid has too many runs (found over %d, expected at "
                       "most %d)", args.file, MAX_RUNS, MAX_RUNS);
         }
         n *= k->n;
-    }
-    if (base) {
-        for (const mrc_json *k = base->child; k; k = k->next) check_key(k);
     }
     return n;
 }
@@ -176,9 +247,9 @@ static void make_runs(void) {
             const mrc_json *v = key->child;
             for (size_t j = rest / left; j; j--) v = v->next;
             rest %= left;
-            r->settings[k].key = key->key;
+            r->settings[k].key = key_of(key);
             mrc_text_init(&r->settings[k].value, ctx);
-            add_scalar(&r->settings[k].value, v);
+            add_value(&r->settings[k].value, r->settings[k].key, v);
         }
         if (n_folds) {
             r->settings[k].key = "fold";
@@ -198,55 +269,24 @@ static void make_runs(void) {
 //==============================================================================
 // Processes
 //==============================================================================
-typedef struct words { char **text; size_t n; } words;
-
-__attribute__((format(printf, 2, 3)))
-static void add_word(words *w, const char *fmt, ...) {
-    mrc_text t;
-    char buffer[TOOL_PATH_BYTES + 256];
-    va_list ap;
-    mrc_text_init(&t, ctx);
-    va_start(ap, fmt);
-    int n = vsnprintf(buffer, sizeof buffer, fmt, ap);
-    va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof buffer) {
-        tool_fail(TOOL_BAD_INPUT, "%s: a value is too long (found %d bytes, expected at most %zu)",
-                  args.file, n, sizeof buffer - 1);
-    }
-    mrc_text_add(&t, buffer, (size_t)n);
-    w->text = realloc(w->text, (w->n + 2) * sizeof *w->text);
-    if (t.failed || !w->text) tool_fail(TOOL_NO_MEMORY, "out of memory for a command line");
-    w->text[w->n++] = t.data;
-    w->text[w->n] = NULL;
-}
-
 static words command_of(const sweep_run *r) {
-    words w = { 0 };
+    words w = words_of_program("train");
     char dir[TOOL_PATH_BYTES];
-    add_word(&w, "%s", train_path);
-    for (const mrc_json *k = base ? base->child : NULL; k; k = k->next) {
-        mrc_text value;
-        mrc_text_init(&value, ctx);
-        add_scalar(&value, k);
-        add_word(&w, "--%s=%s", k->key, value.bytes ? value.data : "");
-        mrc_text_free(&value);
+    for (size_t k = 0; k < n_shared; k++) {
+        const mrc_text *value = &shared[k].value;
+        words_add(&w, "--%s=%s", shared[k].key, value->bytes ? value->data : "");
     }
     for (size_t k = 0; k < n_keys; k++) {
-        add_word(&w, "--%s=%s", r->settings[k].key,
+        words_add(&w, "--%s=%s", r->settings[k].key,
                  r->settings[k].value.bytes ? r->settings[k].value.data : "");
     }
-    if (!(base && mrc_json_get(base, "threads")) && !(grid && mrc_json_get(grid, "threads"))) {
+    if (!shared_find("threads") && !in_grid("threads")) {
         size_t share = tool_common.threads / args.jobs;
-        add_word(&w, "--threads=%zu", share ? share : 1);
+        words_add(&w, "--threads=%zu", share ? share : 1);
     }
-    add_word(&w, "--output_dir=%s", tool_path(dir, args.output_dir, r->name));
-    add_word(&w, "--resume_from_checkpoint");
+    words_add(&w, "--output_dir=%s", tool_path(dir, args.output_dir, r->name));
+    words_add(&w, "--resume_from_checkpoint");
     return w;
-}
-
-static void words_free(words *w) {
-    for (size_t i = 0; i < w->n; i++) free(w->text[i]);
-    free(w->text);
 }
 
 // Begins a program whose messages go to OUTPUT_DIR/NAME.log, in a folder; frees its words.
@@ -256,16 +296,9 @@ static pid_t spawn(words w, const char *name, const char *folder) {
     tool_path(log, args.output_dir, file);
     int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (out < 0) tool_fail(TOOL_IO, "%s: %s", log, strerror(errno));
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid < 0) tool_fail(TOOL_NO_MEMORY, "fork: %s", strerror(errno));
-    if (pid == 0) {
-        setpgid(0, 0);                  // Ctrl-C reaches the sweep, which tells its runs once
-        if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0) _exit(TOOL_IO);
-        if (chdir(folder) != 0) _exit(TOOL_IO);
-        execv(w.text[0], w.text);
-        _exit(127);
-    }
+    // Ctrl-C reaches the sweep, which tells its runs once.
+    process_desc desc = { .in = -1, .out = out, .err = out, .folder = folder, .own_group = 1 };
+    pid_t pid = process_start(&w, &desc);
     close(out);
     words_free(&w);
     return pid;
@@ -285,7 +318,7 @@ static int wait_for_one(void) {
         r->pid = 0;
         r->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         if (r->code == 0) tool_note("%s: done", r->name);
-        else if (r->code == 127) tool_fail(TOOL_BAD_INPUT, "%s: cannot be run", train_path);
+        else if (r->code == 127) tool_fail(TOOL_BAD_INPUT, "%s: cannot be run", mrc_executable);
         else tool_note("%s: ended with exit code %d: see %s/%s.log", r->name, r->code,
                        args.output_dir, r->name);
     }
@@ -503,13 +536,10 @@ static void write_folds(void) {
 //==============================================================================
 // Runs a program to its end.
 static void run_to_end(words w, const char *name, const char *folder) {
-    int status;
     char program[256];
-    snprintf(program, sizeof program, "%s", w.text[0]);
-    pid_t pid = spawn(w, name, folder);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    snprintf(program, sizeof program, "%s", w.text[1]);
+    int code = process_end(spawn(w, name, folder));
+    if (code == 0) return;
     tool_fail(code > 0 && code < 8 ? (tool_exit)code : TOOL_BAD_INPUT, "%s: has failed: see "
               "%s/%s.log", program, args.output_dir, name);
 }
@@ -517,10 +547,11 @@ static void run_to_end(words w, const char *name, const char *folder) {
 // A run's answers to its own fold, decoded as it was measured, into a folder.
 static void answer_fold(const sweep_run *r, const char *folder) {
     static const char *const same[] = { "num_folds", "fold", "seed", "max_seq_length",
-                                        "doc_stride", "n_best_size", "max_answer_length" };
+                                        "doc_stride", "n_best_size", "max_answer_length",
+                                        "version_2_with_negative", "postprocess" };
     char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
     mrc_json *flags;
-    words w = { 0 };
+    words w = words_of_program("predict");
     tool_path(path, tool_path(dir, args.output_dir, r->name), "train_args.json");
     tool_check(ctx, mrc_json_load(ctx, &flags, path));
     const mrc_json *file = mrc_json_get(flags, "train_file");
@@ -529,38 +560,58 @@ static void answer_fold(const sweep_run *r, const char *folder) {
         tool_fail(TOOL_USAGE, "--out_of_fold: %s: sentinels are not decoded (found --encoding "
                   "sentinel, expected offsets)", r->name);
     }
-    add_word(&w, "%s", predict_path);
-    add_word(&w, "--model_name_or_path=%s", dir);
-    add_word(&w, "--test_file=%s", file->string);
+    words_add(&w, "--model_name_or_path=%s", dir);
+    words_add(&w, "--test_file=%s", file->string);
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         const mrc_json *v = mrc_json_get(flags, same[i]);
-        if (v && v->is_int) add_word(&w, "--%s=%lld", same[i], (long long)v->integer);
+        if (v && v->is_int) words_add(&w, "--%s=%lld", same[i], (long long)v->integer);
+        if (v && v->type == MRC_JSON_TRUE) words_add(&w, "--%s", same[i]);
+        if (v && v->type == MRC_JSON_STRING) words_add(&w, "--%s=%s", same[i], v->string);
     }
-    add_word(&w, "--threads=%zu", tool_common.threads);
-    add_word(&w, "--output_dir=%s", folder);
+    const mrc_json *threshold = mrc_json_get(flags, "null_score_diff_threshold");
+    if (threshold && threshold->type == MRC_JSON_NUMBER) {
+        words_add(&w, "--null_score_diff_threshold=%.17g", threshold->number);
+    }
+    words_add(&w, "--threads=%zu", tool_common.threads);
+    words_add(&w, "--output_dir=%s", folder);
     mrc_json_free(flags);
     run_to_end(w, r->name, ".");
+}
+
+// What a run was measured with.
+static double null_threshold(const sweep_run *r) {
+    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
+    mrc_json *flags;
+    tool_path(path, tool_path(dir, args.output_dir, r->name), "train_args.json");
+    tool_check(ctx, mrc_json_load(ctx, &flags, path));
+    const mrc_json *v = mrc_json_get(flags, "null_score_diff_threshold");
+    double threshold = v && v->type == MRC_JSON_NUMBER ? v->number : 0;
+    mrc_json_free(flags);
+    return threshold;
 }
 
 // The answers of all folds of a combination.  Every question is in one list, so that a vote only
 // puts them together; the vote is taken in their folder, as the settings in its name have commas.
 static void answer_folds(const sweep_run *first) {
     char name[512], dir[TOOL_PATH_BYTES], *settings = run_name(first, n_keys - 1);
-    words w = { 0 };
+    words w = words_of_program("ensemble");
     mrc_text files;
     mrc_text_init(&files, ctx);
     snprintf(name, sizeof name, "out_of_fold%s%s", *settings ? "," : "", settings);
     tool_path(dir, args.output_dir, name);
+    double threshold = null_threshold(first);
     for (size_t k = 0; k < n_folds; k++) {
         char fold[32], folder[TOOL_PATH_BYTES];
         snprintf(fold, sizeof fold, "fold%zu", k);
         answer_fold(&first[k], tool_path(folder, dir, fold));
         mrc_text_printf(&files, "%s%s/nbest_predictions.json", k ? "," : "", fold);
     }
-    add_word(&w, "%s", ensemble_path);
-    add_word(&w, "--method=hard_vote");
-    add_word(&w, "--files=%s", files.failed ? "" : files.data);
-    add_word(&w, "--output_dir=.");
+    words_add(&w, "--method=hard_vote");
+    if (threshold < 0 || threshold > 0) {
+        words_add(&w, "--null_score_diff_threshold=%.17g", threshold);
+    }
+    words_add(&w, "--files=%s", files.failed ? "" : files.data);
+    words_add(&w, "--output_dir=.");
     mrc_text_free(&files);
     free(settings);
     run_to_end(w, name, dir);
@@ -584,66 +635,15 @@ static void print_commands(void) {
     }
 }
 
-// A program that stands beside this one.
-static void find_program(char *path, const char *self, const char *name, const char *given) {
-    const char *slash = strrchr(self, '/');
-    if (given) snprintf(path, TOOL_PATH_BYTES, "%s", given);
-    else snprintf(path, TOOL_PATH_BYTES, "%.*s%s", slash ? (int)(slash + 1 - self) : 0,
-                  slash ? self : "", name);
-    if (mrc_file_exists(path) != 1) {
-        tool_fail(TOOL_BAD_INPUT, "%s: no such program (expected %s beside sweep%s)", path, name,
-                  strcmp(name, "train") ? "" : ", or --train FILE");
-    }
-}
-
-static void find_programs(const char *self) {
-    find_program(train_path, self, "train", args.train);
-    if (!args.out_of_fold) return;
-    if (!n_folds) {
-        tool_fail(TOOL_USAGE, "--out_of_fold: %s: there are no folds (found no num_folds in base, "
-                  "or a fold beside it)", args.file);
-    }
-    find_program(predict_path, self, "predict", NULL);
-    find_program(ensemble_path, self, "ensemble", NULL);
-    char *whole = realpath(ensemble_path, NULL);        // it is run in another folder
-    if (whole && strlen(whole) < sizeof ensemble_path) strcpy(ensemble_path, whole);
-    free(whole);
-}
-
-int main(int argc, char **argv) {
-    tool_flag flags[] = {
-        { .name = "SWEEP_FILE", .string = &args.file, .positional = 1, .required = 1,
-          .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values; with "
-                  "folds there may be no grid" },
-        { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
-          .help = "a folder for each run, and its messages in a .log beside it" },
-        { .name = "jobs", .size = &args.jobs, .preset = "1", .min = 1, .max = 256,
-          .unit = "runs", .help = "runs at a time; they share --threads" },
-        { .name = "train", .string = &args.train, .value = "FILE", .otherwise = "beside sweep",
-          .help = "the program that is run" },
-        { .name = "json", .flag = &args.json, .help = "print one JSON object a run" },
-        { .name = "out_of_fold", .flag = &args.out_of_fold,
-          .help = "with folds: let every model answer its own fold, and put these together in "
-                  "output_dir/out_of_fold,SETTINGS/predictions.json" },
-        { .name = "dry_run", .flag = &args.dry_run, .help = "print the command lines and leave" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "sweep",
-        .purpose = "Trains a reader for every combination of the values in a grid of flags. "
-                   "Started again after it was stopped, it goes on where it was. With num_folds "
-                   "in base each combination runs on every fold; means and standard deviations go "
-                   "to stdout and cv_results.json.",
-        .usage = "SWEEP_FILE --output_dir DIR [flags]",
-        .examples = { "sweep data/sweep.yaml --output_dir runs",
-                      "sweep grid.json --output_dir runs --jobs 2 --json" },
-        .flags = flags,
-    };
-    tool_start(&program, argc, argv);
+static int run(tool_program *p) {
     ctx = tool_ctx_new(NULL, 0);
     load_file();
+    (void)p;
     make_runs();
-    find_programs(argv[0]);
+    if (args.out_of_fold && !n_folds) {
+        tool_fail(TOOL_USAGE, "--out_of_fold: %s: there are no folds (found no num_folds, or a "
+                  "fold beside it)", args.file);
+    }
     if (args.dry_run) {
         print_commands();
         return tool_finish();
@@ -661,3 +661,37 @@ int main(int argc, char **argv) {
     if (code) tool_fail((tool_exit)code, "not every run has ended well: see %s", args.output_dir);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "SWEEP_FILE", .string = &args.file, .positional = 1, .required = 1,
+      .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values; with "
+              "folds there may be no grid" },
+    { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+      .help = "a folder for each run, and its messages in a .log beside it" },
+    { .name = "jobs", .size = &args.jobs, .preset = "1", .min = 1, .max = 256,
+      .unit = "runs", .help = "runs at a time; they share --threads" },
+    { .name = "json", .flag = &args.json, .help = "print one JSON object a run" },
+    { .name = "out_of_fold", .flag = &args.out_of_fold,
+      .help = "with folds: let every model answer its own fold, and put these together in "
+              "output_dir/out_of_fold,SETTINGS/predictions.json" },
+    { .name = "dry_run", .flag = &args.dry_run, .help = "print the command lines and leave" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "sweep", .group = "train and compare", .run = run,
+    .purpose = "Trains a reader for every combination of the values in a grid of flags. "
+               "Started again after it was stopped, it goes on where it was. With num_folds "
+               "in base each combination runs on every fold; means and standard deviations go "
+               "to stdout and cv_results.json.",
+    .usage = "SWEEP_FILE --output_dir DIR [flags] [flags of train, which go over base]",
+    .examples = { "sweep data/sweep.yaml --output_dir runs",
+                  "sweep grid.json --output_dir runs --jobs 2 --json --max_steps 60" },
+    .flags = flags, .passed = &args.passed,
+};
+
+static int start(tool_program *p, int argc, char **argv) {
+    p->inner = tool_entry_train.program;
+    return tool__run(p, argc, argv);
+}
+const tool_entry tool_entry_sweep = { &program, start };

@@ -133,36 +133,9 @@ static void tok_run(mrc_ctx *ctx, const mrc_tokenizer *tok, const tok_flags *fla
     free(line);
 }
 
-int main(int argc, char **argv) {
-    tok_flags a = { 0 };
-    tool_flag flags[] = {
-        { .name = "tokenizer_name", .string = &a.tokenizer_name, .required = 1,
-          .value = "DIR|vocab.txt",
-          .help = "a model's folder, its vocab.txt (cased then) or its tokenizer.json" },
-        { .name = "jsonl", .flag = &a.jsonl,
-          .help = "a line is a JSON string or {\"text\", \"text_pair\"}, and so is each encoding" },
-        { .name = "max_length", .size = &a.max_length, .unit = "tokens", .min = 1,
-          .max = 2147483647.0, .otherwise = "no limit; with --truncation the model's",
-          .help = "of one encoding, special tokens included" },
-        { .name = "truncation", .choice = &a.truncation, .choices = "longest_first|only_second",
-          .preset = "longest_first", .help = "what gives way when --max_length is exceeded; "
-          "only_second makes as many windows of the second text as it takes" },
-        { .name = "stride", .size = &a.stride, .unit = "tokens", .preset = "0",
-          .help = "only_second: by how much windows overlap" },
-        { .name = "no_special_tokens", .flag = &a.no_special_tokens,
-          .help = "leave out [CLS] and [SEP]" },
-        { 0 }
-    };
-    tool_program program = {
-        .name = "tok",
-        .purpose = "Tokenizes the texts on standard input, one a line.",
-        .usage = "--tokenizer_name DIR|vocab.txt [flags] < text",
-        .examples = { "echo 'some text' | build/tok --tokenizer_name data",
-                      "build/tok --tokenizer_name data --jsonl --max_length 384 "
-                      "--truncation only_second --stride 128 < pairs.jsonl" },
-        .flags = flags,
-    };
-    tool_start(&program, argc, argv);
+static tok_flags a;
+
+static int run(tool_program *p) {
     mrc_tokenizer *tok;
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     tool_check(ctx, mrc_tokenizer_load(ctx, &tok, a.tokenizer_name));
@@ -170,7 +143,7 @@ int main(int argc, char **argv) {
         .truncation = a.truncation == 1 ? MRC_TRUNCATION_ONLY_SECOND : MRC_TRUNCATION_LONGEST_FIRST,
         .max_length = a.max_length, .stride = a.stride, .no_special_tokens = a.no_special_tokens,
     };
-    if (a.max_length == 0 && tool_given(&program, "truncation")) {
+    if (a.max_length == 0 && tool_given(p, "truncation")) {
         options.max_length = mrc_tokenizer_max_length(tok);
     }
     tok_run(ctx, tok, &a, &options);
@@ -178,3 +151,33 @@ int main(int argc, char **argv) {
     mrc_ctx_free(ctx);
     return tool_finish();
 }
+
+static tool_flag flags[] = {
+    { .name = "tokenizer_name", .string = &a.tokenizer_name, .required = 1,
+      .value = "DIR|vocab.txt",
+      .help = "a model's folder, its vocab.txt (cased then) or its tokenizer.json" },
+    { .name = "jsonl", .flag = &a.jsonl,
+      .help = "a line is a JSON string or {\"text\", \"text_pair\"}, and so is each encoding" },
+    { .name = "max_length", .size = &a.max_length, .unit = "tokens", .min = 1,
+      .max = 2147483647.0, .otherwise = "no limit; with --truncation the model's",
+      .help = "of one encoding, special tokens included" },
+    { .name = "truncation", .choice = &a.truncation, .choices = "longest_first|only_second",
+      .preset = "longest_first", .help = "what gives way when --max_length is exceeded; "
+      "only_second makes as many windows of the second text as it takes" },
+    { .name = "stride", .size = &a.stride, .unit = "tokens", .preset = "0",
+      .help = "only_second: by how much windows overlap" },
+    { .name = "no_special_tokens", .flag = &a.no_special_tokens,
+      .help = "leave out [CLS] and [SEP]" },
+    { 0 }
+};
+
+static tool_program program = {
+    .name = "tok", .group = "files", .run = run,
+    .purpose = "Tokenizes the texts on standard input, one a line.",
+    .usage = "--tokenizer_name DIR|vocab.txt [flags] < text",
+    .examples = { "echo 'some text' | build/tok --tokenizer_name data",
+                  "build/tok --tokenizer_name data --jsonl --max_length 384 "
+                  "--truncation only_second --stride 128 < pairs.jsonl" },
+    .flags = flags,
+};
+TOOL_PROGRAM(tok, program)

@@ -1,26 +1,30 @@
 // What only programs need: flags, messages and exit codes, progress, signals, clocks.
 //
-// A program is one C file that includes this first, describes its flags in a table and returns
-// tool_finish().  Everything is static; the library is linked as one object (tools/mrc.c).
+// A program is one C file that includes this first, describes its flags in a table and does its
+// work in one function.  Everything is static; tools/mrc.c has all programs in one executable.
 //
-//     int main(int argc, char **argv) {
-//         struct { const char *file; size_t n_best; int metric, json; } a = { 0 };
-//         tool_flag flags[] = {
-//             { .name = "n_best_size", .size = &a.n_best, .preset = "20", .min = 1, .max = 1000,
-//               .help = "candidates kept for a question" },
-//             { .name = "metric", .choice = &a.metric, .choices = "korquad|squad", .required = 1,
-//               .help = "whose definition to use" },
-//             { .name = "json", .flag = &a.json, .help = "print JSON" },
-//             { .name = "DATA_FILE", .string = &a.file, .positional = 1, .required = 1,
-//               .help = "the questions and their answers" },
-//             { 0 }
-//         };
-//         tool_program program = { .name = "example", .purpose = "...", .usage = "...",
-//                                  .examples = { "...", "..." }, .flags = flags };
-//         tool_start(&program, argc, argv);
+//     static struct { const char *file; size_t n_best; int metric, json; } a;
+//     static int run(tool_program *p) {               // the flags have their values
 //         ...
 //         return tool_finish();
 //     }
+//     static tool_flag flags[] = {
+//         { .name = "n_best_size", .size = &a.n_best, .preset = "20", .min = 1, .max = 1000,
+//           .group = "answers", .help = "candidates kept for a question" },
+//         { .name = "metric", .choice = &a.metric, .choices = "korquad|squad", .required = 1,
+//           .help = "whose definition to use" },
+//         { .name = "json", .flag = &a.json, .help = "print JSON" },
+//         { .name = "DATA_FILE", .string = &a.file, .positional = 1, .required = 1,
+//           .help = "the questions and their answers" },
+//         { 0 }
+//     };
+//     static tool_program program = {
+//         .name = "example", .group = "answers", .purpose = "...", .usage = "...",
+//         .examples = { "...", "..." }, .flags = flags, .run = run
+//     };
+//     TOOL_PROGRAM(example, program)
+//
+// tools/mrc.c names it in its list, tools/README.md has its manual.
 #ifndef TOOL_H
 #define TOOL_H
 #ifdef __linux__
@@ -47,8 +51,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,11 +125,27 @@ TOOL_DEF void tool_check(const mrc_ctx *ctx, mrc_status status) {
     tool_fail(tool_exit_code(status), "%s", text && *text ? text : mrc_status_string(status));
 }
 
+// Ends the program with "program: no memory for ..".
+_Noreturn __attribute__((format(printf, 1, 2)))
+TOOL_DEF void tool_no_memory(const char *fmt, ...) {
+    char what[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    tool_fail(TOOL_NO_MEMORY, "no memory for %s", what);
+}
+
 // Zeros; n 0 gives memory too.  Ends the program where there is none.
 TOOL_DEF void *tool_allocate(size_t n, size_t each) {
     void *p = calloc(n ? n : 1, each);
-    if (!p) tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu bytes", n, each);
+    if (!p) tool_no_memory("%zu times %zu bytes", n, each);
     return p;
+}
+
+// Ends the program when a text that was built has no memory.
+TOOL_DEF void tool_check_text(const mrc_text *t) {
+    if (t->failed) tool_no_memory("a text of over %zu bytes", t->bytes);
 }
 
 //==============================================================================
@@ -131,6 +153,7 @@ TOOL_DEF void *tool_allocate(size_t n, size_t each) {
 //==============================================================================
 _Noreturn TOOL_DEF void tool_fail_stdout(void) {
     int e = errno;
+    if (e == EPIPE) exit(TOOL_IO);      // its reader has left, as `| head` does: nothing to say
     tool_fail(TOOL_IO, "stdout: cannot be written: %s", e ? strerror(e) : "a write has failed");
 }
 
@@ -150,7 +173,7 @@ TOOL_DEF void tool_print(const char *fmt, ...) {
 }
 // Results that were built with mrc_text_add() and others.
 TOOL_DEF void tool_write_text(const mrc_text *t) {
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(t);
     tool_write(t->data, t->bytes);
 }
 // What is printed so far reaches its reader now.
@@ -167,380 +190,31 @@ TOOL_DEF int tool_finish(void) {
 }
 
 //==============================================================================
-// Flags
+// Contexts
 //==============================================================================
-// One flag or positional argument.  Exactly one of the value pointers is set and gives the type.
-typedef struct tool_flag {
-    const char  *name;                  // without dashes; a row without a name ends the table
-    const char  *alias;                 // other names, "a|b"
-    const char **string;
-    int64_t     *integer;
-    size_t      *size;
-    double      *real;
-    int         *flag;                  // 0 or 1: alone, or with true or false
-    int         *choice;                // the place in choices, from 0
-    const char  *choices;               // "linear|bilstm"
-    const char  *value;                 // what stands for the value in --help: DIR, FILE
-    const char  *unit;                  // of a number: "tokens"
-    const char  *preset;                // the default as text; NULL: the variable stays as it is
-    const char  *otherwise;             // without preset: the default in words ("the model's")
-    const char  *bare;                  // the value of a flag that may stand alone
-    const char  *help;
-    double       min, max;              // of numbers; both 0: any
-    int          above_min, below_max;  // 1: that end is not allowed itself
-    int          required, positional;
-    int          given;                 // out: TOOL_GIVEN, or TOOL_CONFIGURED by a config file
-} tool_flag;
-enum { TOOL_GIVEN = 1, TOOL_CONFIGURED = 2 };
+static char tool_log_text[1024];        // the latest error, for what has no context to keep it
+static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
+static int tool_log_no_notes;           // 1: warnings are not, as an error will say the same
 
-typedef struct tool_program {
-    const char *name;
-    const char *purpose;                // a sentence or two
-    const char *usage;                  // what follows the name: "--output_dir DIR [flags]"
-    const char *examples[2];            // whole command lines
-    tool_flag  *flags;
-    const char *const *config;          // where a flag puts a config file's path; NULL: none
-} tool_program;
-
-// What every program accepts.
-enum { TOOL_BACKEND_AUTO, TOOL_BACKEND_NAIVE, TOOL_BACKEND_CPU, TOOL_BACKEND_OPENBLAS,
-       TOOL_BACKEND_CUDA };
-static struct tool_common {
-    size_t  threads;
-    int     backend, tf32;
-    int64_t seed;
-} tool_common;
-static int tool_want_help, tool_want_version;
-static tool_flag tool_common_flags[] = {
-    { .name = "threads", .size = &tool_common.threads, .min = 1, .max = 1024,
-      .otherwise = "the cores this process may use", .help = "threads that compute" },
-    { .name = "backend", .choice = &tool_common.backend,
-      .choices = "auto|naive|cpu|openblas|cuda", .preset = "auto",
-      .help = "who does the arithmetic; auto is the fastest that this build has" },
-    { .name = "seed", .integer = &tool_common.seed, .preset = "42", .min = 0, .max = 4294967295.0,
-      .help = "of initial weights, dropout and the order of the data" },
-    { .name = "help", .flag = &tool_want_help, .help = "print this and leave" },
-    { .name = "version", .flag = &tool_want_version, .help = "print the version and leave" },
-    { 0 }
-};
-
-// For programs whose models may run on a GPU.
-#define TOOL_TF32_FLAG                                                                             \
-    { .name = "tf32", .flag = &tool_common.tf32,                                                   \
-      .help = "with --backend cuda: round what 32-bit matrix products multiply to 10 bits of "     \
-              "fraction, as tensor cores from compute capability 8.0 on take them" }
-
-// The index of `bytes` of s in "a|b|c", or -1.
-static int tool__word(const char *list, const char *s, size_t bytes) {
-    for (int i = 0; list && *list; i++) {
-        size_t n = strcspn(list, "|");
-        if (n == bytes && memcmp(list, s, n) == 0) return i;
-        list += n + (list[n] == '|');
-    }
-    return -1;
+// The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
+TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
+    (void)user;
+    if (status == MRC_OK ? !tool_log_no_notes : tool_log_errors) tool_note("%s", message);
+    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
 }
 
-// Whether s is a decimal number and nothing else: no hex, no inf, no nan, no spaces, a point.
-static int tool__is_decimal(const char *s) {
-    size_t digits = 0;
-    if (*s == '+' || *s == '-') s++;
-    for (; *s >= '0' && *s <= '9'; s++) digits++;
-    if (*s == '.') {
-        for (s++; *s >= '0' && *s <= '9'; s++) digits++;
-    }
-    if (!digits) return 0;
-    if (*s == 'e' || *s == 'E') {
-        s++;
-        if (*s == '+' || *s == '-') s++;
-        if (*s < '0' || *s > '9') return 0;
-        while (*s >= '0' && *s <= '9') s++;
-    }
-    return *s == '\0';
+// be NULL: for text and files only.
+TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
+    mrc_ctx *ctx;
+    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
+    mrc_status status = mrc_ctx_new(&ctx, &desc);
+    if (status == MRC_OK) return ctx;
+    tool_fail(tool_exit_code(status), "%s",
+              *tool_log_text ? tool_log_text : mrc_status_string(status));
 }
 
-// Programs never call setlocale(), so strtod() knows the point only.
-static int tool__parse_real(const char *s, double *out) {
-    if (!tool__is_decimal(s)) return 0;
-    *out = strtod(s, NULL);
-    return isfinite(*out);
-}
-
-static int tool__parse_integer(const char *s, int64_t *out) {
-    int negative = *s == '-';
-    if (*s == '+' || *s == '-') s++;
-    if (*s < '0' || *s > '9') return 0;
-    int64_t x = 0;                      // kept negative: the smallest has no positive twin
-    for (; *s >= '0' && *s <= '9'; s++) {
-        int digit = *s - '0';
-        if (x < (INT64_MIN + digit) / 10) return 0;
-        x = x * 10 - digit;
-    }
-    if (*s || (!negative && x == INT64_MIN)) return 0;
-    *out = negative ? x : -x;
-    return 1;
-}
-
-static int tool__parse_bool(const char *s, int *out) {
-    static const char *const words[] = { "false", "true", "False", "True", "0", "1", "no", "yes" };
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-        if (strcmp(s, words[i]) != 0) continue;
-        *out = (int)(i % 2);
-        return 1;
-    }
-    return 0;
-}
-
-static int tool__in_range(const tool_flag *f, double x) {
-    if (f->min == 0 && f->max == 0) return 1;
-    return (f->above_min ? x > f->min : x >= f->min) && (f->below_max ? x < f->max : x <= f->max);
-}
-
-// "an integer from 1 to 1024", "a number above 0, below 1".
-static void tool__expected(const tool_flag *f, char *out, size_t bytes) {
-    if (f->choice || f->flag || f->string) {
-        snprintf(out, bytes, "%s", f->choice ? f->choices : f->flag ? "true or false"
-                                   : f->value ? f->value : "text");
-        return;
-    }
-    int n = snprintf(out, bytes, f->real ? "a number" : "an integer");
-    double max = f->max >= 9e15 ? HUGE_VAL : f->max;
-    if (f->min == 0 && f->max == 0) {
-        if (f->size && (size_t)n < bytes) snprintf(out + n, bytes - (size_t)n, " not below 0");
-        return;
-    }
-    if ((size_t)n < bytes) {
-        n += snprintf(out + n, bytes - (size_t)n, " %s %.10g", f->above_min ? "above" : "from",
-                      f->min);
-    }
-    if ((size_t)n < bytes && max < HUGE_VAL) {
-        const char *to = f->below_max ? ", below" : f->above_min ? ", at most" : " to";
-        snprintf(out + n, bytes - (size_t)n, "%s %.10g", to, max);
-    }
-}
-
-// Reads text into the flag's variable; 0 when it is not one of its values.
-static int tool__set(const tool_flag *f, const char *text) {
-    int64_t i;
-    double x;
-    if (f->string) {
-        *f->string = text;
-        return 1;
-    }
-    if (f->flag) return tool__parse_bool(text, f->flag);
-    if (f->choice) {
-        int index = tool__word(f->choices, text, strlen(text));
-        if (index >= 0) *f->choice = index;
-        return index >= 0;
-    }
-    if (f->real) {
-        if (!tool__parse_real(text, &x) || !tool__in_range(f, x)) return 0;
-        *f->real = x;
-        return 1;
-    }
-    if (!tool__parse_integer(text, &i) || !tool__in_range(f, (double)i)) return 0;
-    if (f->integer) *f->integer = i;
-    if (f->size) {
-        if (i < 0 || (uint64_t)i > SIZE_MAX) return 0;
-        *f->size = (size_t)i;
-    }
-    return 1;
-}
-
-static void tool__assign(tool_flag *f, const char *text) {
-    char expected[256];
-    if (!tool__set(f, text)) {
-        tool__expected(f, expected, sizeof expected);
-        tool_fail(TOOL_USAGE, "%s%s: not a value of this %s (found %s, expected %s)",
-                  f->positional ? "" : "--", f->name, f->positional ? "argument" : "flag",
-                  *text ? text : "nothing", expected);
-    }
-    f->given = TOOL_GIVEN;
-}
-
-// Edit distance of two names; names are short, longer ones count by their first 63 bytes.
-static size_t tool__distance(const char *a, size_t n, const char *b) {
-    size_t row[64], m = strlen(b);
-    if (n > 63) n = 63;
-    if (m > 63) m = 63;
-    for (size_t j = 0; j <= m; j++) row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
-// The flag named by the first `bytes` of s in either table; NULL: unknown.
-static tool_flag *tool__find(tool_program *p, const char *s, size_t bytes) {
-    tool_flag *tables[2] = { p->flags, tool_common_flags };
-    for (int t = 0; t < 2; t++) {
-        for (tool_flag *f = tables[t]; f->name; f++) {
-            if (f->positional) continue;
-            if (strlen(f->name) == bytes && memcmp(f->name, s, bytes) == 0) return f;
-            if (tool__word(f->alias, s, bytes) >= 0) return f;
-        }
-    }
-    return NULL;
-}
-
-// The flag whose name is nearest.
-static const char *tool__nearest(tool_program *p, const char *s, size_t bytes) {
-    tool_flag *tables[2] = { p->flags, tool_common_flags };
-    const char *nearest = "help";
-    size_t least = SIZE_MAX;
-    for (int t = 0; t < 2; t++) {
-        for (tool_flag *f = tables[t]; f->name; f++) {
-            size_t d = f->positional ? SIZE_MAX : tool__distance(s, bytes, f->name);
-            if (d < least) { least = d; nearest = f->name; }
-        }
-    }
-    return nearest;
-}
-
-_Noreturn static void tool__unknown(tool_program *p, const char *s, size_t bytes) {
-    tool_fail(TOOL_USAGE, "unknown flag (found --%.*s, expected perhaps --%s; --help lists all)",
-              (int)bytes, s, tool__nearest(p, s, bytes));
-}
-
-// argv[i] is "--name" or "--name=value"; returns the index of the last argument it took.
-static int tool__flag(tool_program *p, int argc, char **argv, int i) {
-    const char *name = argv[i] + 2, *next = i + 1 < argc ? argv[i + 1] : NULL;
-    size_t bytes = strcspn(name, "=");
-    tool_flag *f = tool__find(p, name, bytes);
-    int is_bool, ignored;
-    if (!f) tool__unknown(p, name, bytes);
-    is_bool = f->flag != NULL;
-    if (name[bytes] == '=') {
-        tool__assign(f, name + bytes + 1);
-        return i;
-    }
-    if (next && strncmp(next, "--", 2) == 0) next = NULL;
-    if (is_bool && next && (isdigit((unsigned char)*next) || !tool__parse_bool(next, &ignored))) {
-        next = NULL;                    // a positional argument follows, even one called 1
-    }
-    if (next) {
-        tool__assign(f, next);
-        return i + 1;
-    }
-    if (is_bool || f->bare) {
-        tool__assign(f, is_bool ? "true" : f->bare);
-        return i;
-    }
-    char expected[256];
-    tool__expected(f, expected, sizeof expected);
-    tool_fail(TOOL_USAGE, "--%s: a value is missing (found nothing, expected %s)", f->name,
-              expected);
-}
-
-static void tool__positional(tool_program *p, const char *text) {
-    for (tool_flag *f = p->flags; f->name; f++) {
-        if (!f->positional || f->given) continue;
-        tool__assign(f, text);
-        return;
-    }
-    tool_fail(TOOL_USAGE, "one argument too many (found %s, expected none; see --help)", text);
-}
-
-TOOL_DEF int tool_given(const tool_program *p, const char *name) {
-    for (const tool_flag *f = p->flags; f->name; f++) {
-        if (strcmp(f->name, name) == 0) return f->given;
-    }
-    return 0;
-}
-
-//==============================================================================
-// --help
-//==============================================================================
-// Words of text from column `at`, broken before column 80, further lines from column `indent`.
-static void tool__wrap(const char *text, size_t at, size_t indent) {
-    for (int first = 1; *text; first = 0) {
-        size_t n = strcspn(text, " ");
-        if (!first && at + 1 + n >= 80) {
-            tool_print("\n%*s", (int)indent, "");
-            at = indent;
-        } else if (!first) {
-            tool_print(" ");
-            at++;
-        }
-        tool_write(text, n);
-        at += n;
-        text += n + (text[n] == ' ');
-    }
-    tool_print("\n");
-}
-
-static void tool__help_flag(const tool_flag *f) {
-    char line[1024], head[256], range[128] = "";
-    const char *value = f->positional || f->flag ? "" : f->choices ? f->choices
-                      : f->value ? f->value : f->real ? "X" : f->string ? "TEXT" : "N";
-    int n = snprintf(head, sizeof head, "  %s%s%s%s%s%s", f->positional ? "" : "--", f->name,
-                     *value ? " " : "", f->bare ? "[" : "", value, f->bare ? "]" : "");
-    for (const char *s = head; *s; ) {          // many choices go on in the next line
-        size_t part = strlen(s);
-        if (part > 79) {
-            for (part = 79; part && s[part - 1] != '|'; ) part--;
-            if (!part) part = strlen(s);
-        }
-        tool_write(s, part);
-        s += part;
-        if (*s) tool_print("\n      ");
-    }
-    if (n > 32) tool_print("\n%34s", "");
-    else tool_print("%*s", 34 - n, "");
-    int numeric = f->integer || f->size || f->real;
-    if (numeric) tool__expected(f, range, sizeof range);
-    const char *preset = f->preset ? f->preset : f->otherwise ? f->otherwise
-                       : f->flag ? "false" : "none";
-    snprintf(line, sizeof line, "%s (%s%s%s%s%s%s%s%s)", f->help, range,
-             numeric && f->unit ? ", " : "", numeric && f->unit ? f->unit : "",
-             numeric ? "; " : "", f->required ? "required" : "default: ",
-             f->required ? "" : preset, f->alias ? "; also --" : "", f->alias ? f->alias : "");
-    tool__wrap(line, 34, 34);
-}
-
-// A command line, broken as a shell allows before column 80.
-static void tool__help_example(const char *text) {
-    size_t at = 0;
-    for (int first = 1; *text; first = 0) {
-        size_t n = strcspn(text, " ");
-        if (!first && at + 1 + n > 76) {
-            tool_print(" \\\n     ");
-            at = 5;
-        }
-        tool_print(first ? "  %.*s" : " %.*s", (int)n, text);
-        at += n + (first ? 2 : 1);
-        text += n + (text[n] == ' ');
-    }
-    tool_print("\n");
-}
-
-_Noreturn static void tool__help(const tool_program *p) {
-    tool_print("%s - ", p->name);
-    tool__wrap(p->purpose, strlen(p->name) + 3, 0);
-    tool_print("\nusage: %s ", p->name);
-    tool__wrap(p->usage, strlen(p->name) + 8, strlen(p->name) + 8);
-    tool_print("\n");
-    for (const tool_flag *f = p->flags; f->name; f++) {
-        if (f->positional) tool__help_flag(f);
-    }
-    for (const tool_flag *f = p->flags; f->name; f++) {
-        if (!f->positional) tool__help_flag(f);
-    }
-    tool_print("\nof every program:\n");
-    for (const tool_flag *f = tool_common_flags; f->name; f++) tool__help_flag(f);
-    tool_print("\nA flag is written --flag value or --flag=value.\n\nexamples:\n");
-    for (int i = 0; i < 2 && p->examples[i]; i++) tool__help_example(p->examples[i]);
-    tool_print("\nexit codes: 0 done, 2 usage, 3 bad input, 4 out of memory, 5 input or output\n"
-               "failed, 6 numerical failure, 7 interrupted and saved\n");
-    exit(tool_finish());
-}
+#include "flags.h"
+#include "help.h"
 
 //==============================================================================
 // The start of main
@@ -564,139 +238,57 @@ static void tool__open_streams(void) {
     }
 }
 
-
-//==============================================================================
-// Contexts and backends
-//==============================================================================
-static char tool_log_text[1024];        // the latest error, for what has no context to keep it
-static int tool_log_errors;             // 1: errors are worth a line too, as they will be cleared
-static int tool_log_no_notes;           // 1: warnings are not, as an error will say the same
-
-// The context keeps errors until tool_check(); what comes with MRC_OK is worth a line now.
-TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
-    (void)user;
-    if (status == MRC_OK ? !tool_log_no_notes : tool_log_errors) tool_note("%s", message);
-    if (status != MRC_OK) snprintf(tool_log_text, sizeof tool_log_text, "%s", message);
-}
-
-// be NULL: for text and files only.
-TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
-    mrc_ctx *ctx;
-    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
-    mrc_status status = mrc_ctx_new(&ctx, &desc);
-    if (status == MRC_OK) return ctx;
-    tool_fail(tool_exit_code(status), "%s",
-              *tool_log_text ? tool_log_text : mrc_status_string(status));
-}
-
-//------------------------------------------------------------------------------
-// A config file: flags by name, in sections that only order them; the command line wins
-//------------------------------------------------------------------------------
-// A value as it would stand on the command line; NULL for one that no flag takes.
-static const char *tool__config_text(const mrc_json *v, char *number, size_t capacity) {
-    switch (v->type) {
-    case MRC_JSON_STRING: return v->string;
-    case MRC_JSON_TRUE:   return "true";
-    case MRC_JSON_FALSE:  return "false";
-    case MRC_JSON_NUMBER:
-        if (v->is_int) snprintf(number, capacity, "%lld", (long long)v->integer);
-        else snprintf(number, capacity, "%.17g", v->number);
-        return number;
-    default:              return NULL;
-    }
-}
-
-static void tool__config_members(tool_program *p, const char *path, const mrc_json *object,
-                                 int depth) {
-    for (const mrc_json *v = object->child; v; v = v->next) {
-        char number[64], expected[256];
-        if (v->type == MRC_JSON_OBJECT && depth < 2) {
-            tool__config_members(p, path, v, depth + 1);
-            continue;
-        }
-        if (v->type == MRC_JSON_NULL) continue;         // as if it were not there
-        tool_flag *f = tool__find(p, v->key, v->key_bytes);
-        const char *text = tool__config_text(v, number, sizeof number);
-        if (!f) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: unknown key (found %s, expected perhaps %s; "
-                      "--help lists all)", path, v->line, v->column, v->key,
-                      tool__nearest(p, v->key, v->key_bytes));
-        }
-        if (f->given == TOOL_CONFIGURED) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s stands twice", path, v->line, v->column,
-                      f->name);
-        }
-        if (f->given) continue;
-        // The tree goes with its context, a string flag keeps pointing at its text.
-        char *kept = text ? malloc(strlen(text) + 1) : NULL;
-        if (kept) memcpy(kept, text, strlen(text) + 1);
-        if (text && !kept) tool_fail(TOOL_NO_MEMORY, "%s: no memory for %s", path, v->key);
-        if (!kept || !tool__set(f, kept)) {
-            tool__expected(f, expected, sizeof expected);
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
-                      path, v->line, v->column, v->key, text ? text : "a list or mapping",
-                      expected);
-        }
-        f->given = TOOL_CONFIGURED;
-        if (!f->string) free(kept);
-    }
-}
-
-// Reads a program's config file, YAML or by its name JSON, below the flags that were given.
-TOOL_DEF void tool_config(tool_program *p, const char *path) {
-    const size_t n = strlen(path);
-    const int json = n > 5 && strcmp(path + n - 5, ".json") == 0;
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    mrc_json *root;
-    tool_check(ctx, json ? mrc_json_load(ctx, &root, path) : mrc_yaml_load(ctx, &root, path));
-    if (root->type != MRC_JSON_OBJECT) {
-        tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: is no mapping of flags", path, root->line,
-                  root->column);
-    }
-    tool__config_members(p, path, root, 0);
-    mrc_json_free(root);
-    mrc_ctx_free(ctx);
+// What a program needs before it reads or writes anything.
+TOOL_DEF void tool_prepare(void) {
+    tool__open_streams();
+    signal(SIGPIPE, SIG_IGN);           // a reader that leaves is a failed write
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 // Defaults, then the command line.  Returns when the program has work to do.
 TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
-    int only_positional = 0;
     tool_name = p->name;
-    tool__open_streams();
-    signal(SIGPIPE, SIG_IGN);           // a reader that leaves is a failed write, exit 5
-    signal(SIGXFSZ, SIG_IGN);
+    tool_prepare();
     tool_common.threads = tool_cores();
-    tool_flag *tables[2] = { p->flags, tool_common_flags };
-    for (int t = 0; t < 2; t++) {
-        for (tool_flag *f = tables[t]; f->name; f++) {
-            if (f->preset && !tool__set(f, f->preset)) {
-                tool_fail(TOOL_USAGE, "--%s: default %s is out of range", f->name, f->preset);
-            }
-        }
+    tool__presets(p);
+    tool__parse(p, argc, argv);
+    if (tool_want_help) {
+        help_text(p);
+        exit(tool_finish());
     }
-    for (int i = 1; i < argc; i++) {
-        if (!only_positional && strcmp(argv[i], "--") == 0) only_positional = 1;
-        else if (!only_positional && strncmp(argv[i], "--", 2) == 0) {
-            i = tool__flag(p, argc, argv, i);
-        } else if (!only_positional && strcmp(argv[i], "-h") == 0) tool_want_help = 1;
-        else tool__positional(p, argv[i]);
-    }
-    if (tool_want_help) tool__help(p);
     if (tool_want_version) {
         tool_print("%s %d.%d.%d\n", p->name, MRC_VERSION_MAJOR, MRC_VERSION_MINOR,
                    MRC_VERSION_PATCH);
         exit(tool_finish());
     }
     if (p->config && *p->config) tool_config(p, *p->config);
-    for (tool_flag *f = p->flags; f->name; f++) {
-        char expected[256];
-        if (!f->required || f->given) continue;
-        tool__expected(f, expected, sizeof expected);
-        tool_fail(TOOL_USAGE, "%s%s is missing (found nothing, expected %s; see --help)",
-                  f->positional ? "" : "--", f->name, expected);
-    }
+    tool__require(p);
 }
 
+// Ends a program's file.  tools/mrc.c asks for the program by name; with TOOL_ALONE it is one of
+// its own, which some tests compile.
+#ifdef TOOL_ALONE
+#define TOOL_PROGRAM(word, program)                                                                \
+    int main(int argc, char **argv) {                                                              \
+        tool_start(&program, argc, argv);                                                          \
+        return program.run(&program);                                                              \
+    }
+#else
+#define TOOL_PROGRAM(word, program)                                                                \
+    const tool_entry tool_entry_##word = { &program, tool__run };
+#endif
+typedef struct tool_entry {
+    tool_program *program;
+    int         (*run)(tool_program *p, int argc, char **argv);  // of the file that has the flags
+} tool_entry;
+TOOL_DEF int tool__run(tool_program *p, int argc, char **argv) {
+    tool_start(p, argc, argv);
+    return p->run(p);
+}
+
+//==============================================================================
+// Backends
+//==============================================================================
 // --threads for what has a pool of the library's without a backend.
 TOOL_DEF size_t tool_pool_threads(void) {
     return tool_common.threads < 64 ? tool_common.threads : 64;

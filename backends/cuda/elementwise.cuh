@@ -1,5 +1,5 @@
-// elementwise.cuh - everything that reads its operands once: activations, LayerNorm, dropout, embedding,
-// cross-entropy, sums over rows
+// elementwise.cuh - everything that reads its operands once: activations, LayerNorm, dropout,
+// embedding, cross-entropy, sums over rows
 //
 // T is what activations are stored as; sums, statistics and weights' gradients are f32.
 #ifndef MRC_CUDA_ELEMENTWISE_CUH

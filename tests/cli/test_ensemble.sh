@@ -67,7 +67,7 @@ refuses() {
 echo '{"q1": [{"text": 3}]}' >"$dir/bad.json"
 refuses 2 'is missing' --files "$dir/a.json"
 refuses 2 'not one for each file' --files "$dir/a.json" --weights 1,2 --output_dir "$dir/out"
-refuses 2 'no list of numbers' --files "$dir/a.json" --weights x --output_dir "$dir/out"
+refuses 2 'found x, expected numbers from 0' --files "$dir/a.json" --weights x --output_dir "$dir/out"
 refuses 3 'has no text and probability' --files "$dir/bad.json" --output_dir "$dir/out"
 refuses 3 'no such file\|cannot be\|No such' --files "$dir/none.json" --output_dir "$dir/out"
 

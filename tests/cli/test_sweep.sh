@@ -71,6 +71,21 @@ for run in "$dir"/whole/*/; do
     for file in model.safetensors log.jsonl; do same "$run/$file" "$dir/parts/$name/$file"; done
 done
 
+# Flags of train on the command line go over base; what is not its flag is refused.
+build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" --dry_run --max-steps 7 --fp16 --report_to a b \
+    >"$dir/commands" 2>"$dir/err"
+if [ "$(grep -c -e ' train .*--max_steps=7 ' "$dir/commands")" -eq 4 ] \
+    && [ "$(grep -c -e '--max_steps=60' "$dir/commands")" -eq 0 ] \
+    && [ "$(grep -c -e ' --fp16=true --report_to=a,b ' "$dir/commands")" -eq 4 ]; then ok
+else bad "flags of train beside a sweep"; cat "$dir/commands" "$dir/err"; fi
+fails 2 'unknown flag (found --max_step, expected perhaps --max_steps' \
+    build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" --max_step 7
+fails 2 "the sweep's own" build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" \
+    --resume_from_checkpoint x
+fails 3 'in base or on the command line too' build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" \
+    --head linear
+[ ! -e "$dir/dry" ] && ok || bad "a sweep that was refused left something"
+
 # Folds: a run for each, their mean and standard deviation, and each row answered by the model that
 # has not seen it, as it was measured.
 cat >"$dir/folds.yaml" <<END
@@ -168,7 +183,9 @@ bad_grid 'grid:\n  seed: 1\n' 'expected a list of values'
 bad_grid 'grid:\n  seed: [1, [2]]\n' 'not a value for a flag'
 bad_grid 'grid:\n  seed: [1, 1]\n' 'two runs of the grid have one name'
 bad_grid 'grid:\n  output_dir: [a]\n' "the sweep's own"
-bad_grid 'base:\n  seed: 1\ngrid:\n  seed: [1, 2]\n' 'in base too'
+bad_grid 'base:\n  seeed: 1\ngrid:\n  head: [linear]\n' 'found seeed, expected perhaps seed'
+bad_grid 'base:\n  lr: 1\ngrid:\n  head: [linear]\n' 'not the name of a flag of train (found lr'
+bad_grid 'base:\n  seed: 1\ngrid:\n  seed: [1, 2]\n' 'in base or on the command line too'
 bad_grid 'grids:\n  seed: [1]\n' 'unknown key (found grids'
 bad_grid 'grid:\n  seed: &a [1]\n' 'bad.yaml:2'
 # A value that train refuses: the others run, and the sweep says that one did not.

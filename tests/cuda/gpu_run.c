@@ -280,7 +280,8 @@ static void time_attention(mrc_backend *be, mrc_dtype dtype) {
     t.fwd = (mrc_attention_fwd_args){
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,
         .scale = 0.125, .mask = { .threshold = 1u << 28, .scale = 1.0 / 0.9375 },
-        .cu_seqlens = cu_in, .real_len = real_in, .sequence_index = index_in, .q = q, .k = k, .v = v,
+        .cu_seqlens = cu_in, .real_len = real_in, .sequence_index = index_in, .q = q, .k = k,
+        .v = v,
         .y = { dtype, WIDTH, p[4], 0 }, .lse = { MRC_DTYPE_F32, ROWS, p[5], 0 } };
     t.bwd = (mrc_attention_bwd_args){
         .n = ROWS, .n_sequences = SEQUENCES, .max_length = LENGTH, .heads = HEADS_OF, .d = 64,

@@ -304,8 +304,8 @@ static const op_case cases[] = {
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
-// Ops that a backend does not have yet, and is not run on; test_ops says so.  An op stands here only
-// while naive alone has it.
+// Ops that a backend does not have yet and is not run on; test_ops says so.  An op stands here
+// only while naive alone has it.
 typedef struct lack { mrc__op op; const char *backend; } lack;
 static const lack lacking[] = { { MRC__OP_COUNT, "" } };
 

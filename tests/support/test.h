@@ -186,4 +186,8 @@ TEST_HELPER double test_error(const double *a, const double *b, size_t n) {
     return worst / scale;
 }
 
+TEST_HELPER mrc_tensor *test_gelu(mrc_ctx *ctx, mrc_tensor *x) {
+    return mrc_activation(ctx, x, MRC_ACT_GELU);
+}
+
 #endif

@@ -6,7 +6,8 @@ typedef struct probe {
     const char *file, *more, *text, *resume;
     int64_t     integer;
     size_t      size;
-    double      real, part;
+    double      real, part, save;
+    tool_list   names;
     int         flag, choice, status;
 } probe;
 
@@ -26,18 +27,25 @@ static void probe_parse(probe *a, int argc, char **argv) {
           .help = "what stands on the encoder" },
         { .name = "resume_from_checkpoint", .string = &a->resume, .value = "DIR", .bare = "",
           .help = "go on where a run stopped", .otherwise = "a new run" },
+        { .name = "names", .list = &a->names, .value = "NAME", .help = "several" },
+        { .name = "save_steps", .real = &a->save, .is_ratio = 1, .max = 1e12, .preset = "500",
+          .unit = "steps", .help = "how often" },
         { .name = "status", .choice = &a->status, .help = "end as if the library had failed",
           .choices = "ok|arg|shape|mem|format|unsupported|io|numeric|interrupted" },
         { .name = "FILE", .string = &a->file, .positional = 1, .required = 1, .help = "a file" },
         { .name = "MORE", .string = &a->more, .positional = 1, .help = "one more" },
         { 0 }
     };
+    static const tool_foreign foreign[] = { { "lr", "write --learning_rate" }, { 0 } };
     tool_program program = {
         .name = "probe", .purpose = "Prints what it understood.", .usage = "[flags] FILE [MORE]",
-        .examples = { "probe --head linear file", "probe --do_eval file" }, .flags = flags
+        .examples = { "probe --head linear file", "probe --do_eval file" }, .flags = flags,
+        .foreign = foreign
     };
     tool_start(&program, argc, argv);
     if (tool_given(&program, "head")) tool_print("head was given\n");
+    if (tool_given(&program, "names")) tool_print("names %s\n", tool_list_join(&a->names));
+    if (tool_given(&program, "save_steps")) tool_print("save %.17g\n", a->save);
 }
 
 int main(int argc, char **argv) {

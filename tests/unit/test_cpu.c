@@ -351,16 +351,17 @@ static void attention_run(call *x) {
                                  .scale = f.scale, .cu_seqlens = ids(t.cu),
                                  .real_len = ids(t.real), .sequence_index = ids(t.index) };
     b.q = f.q = in(x, 3 * w + 1);
-    b.k = f.k = (mrc_in){ f.q.dtype, f.q.ld, (const char *)f.q.data + w * mrc_dtype_bytes(x->dtype) };
-    b.v = f.v = (mrc_in){ f.q.dtype, f.q.ld, (const char *)f.k.data + w * mrc_dtype_bytes(x->dtype) };
+    const size_t bytes = w * mrc_dtype_bytes(x->dtype);
+    b.k = f.k = (mrc_in){ f.q.dtype, f.q.ld, (const char *)f.q.data + bytes };
+    b.v = f.v = (mrc_in){ f.q.dtype, f.q.ld, (const char *)f.k.data + bytes };
     f.y = out(x, w, 0);
     f.lse = out(x, c->n, 0);
     b.lse = (mrc_in){ x->dtype, c->n, f.lse.data };
     b.dy = in(x, w + 2);
     b.dq = out(x, 3 * w, c->accumulate);
     b.dk = b.dv = b.dq;
-    b.dk.data = (char *)b.dq.data + w * mrc_dtype_bytes(x->dtype);
-    b.dv.data = (char *)b.dk.data + w * mrc_dtype_bytes(x->dtype);
+    b.dk.data = (char *)b.dq.data + bytes;
+    b.dv.data = (char *)b.dk.data + bytes;
     if (!c->wanted) f.lse.data = NULL;
     RUN(x, attention_fwd, &f);
     if (c->wanted) RUN(x, attention_bwd, &b);
@@ -628,8 +629,10 @@ static void test_math(const fleet *f) {
         mrc_backend *be = f->list[i];
         float y[N], dx[N], dy[N], nan_in[3] = { 1, NAN, 2 }, nan_out[3];
         for (int k = 0; k < N; k++) dy[k] = 1;
-        mrc_activation_fwd_args g = { .n = N, .act = MRC_ACT_GELU, .x = { MRC_DTYPE_F32, 0, x }, .y = { .data = y } };
-        mrc_activation_bwd_args d = { .n = N, .act = MRC_ACT_GELU, .x = g.x, .dy = { MRC_DTYPE_F32, 0, dy },
+        mrc_activation_fwd_args g = { .n = N, .act = MRC_ACT_GELU,
+                                       .x = { MRC_DTYPE_F32, 0, x }, .y = { .data = y } };
+        mrc_activation_bwd_args d = { .n = N, .act = MRC_ACT_GELU, .x = g.x,
+                                       .dy = { MRC_DTYPE_F32, 0, dy },
                                 .dx = { .data = dx } };
         be->kernels[MRC_DTYPE_F32].activation_fwd(be, &g);
         be->kernels[MRC_DTYPE_F32].activation_bwd(be, &d);
@@ -640,7 +643,8 @@ static void test_math(const fleet *f) {
             CHECK(fabs((double)dx[k] - slope) <= 4e-7, "gelu'(%g) is %g, not %g", (double)x[k],
                   (double)dx[k], slope);
         }
-        g = (mrc_activation_fwd_args){ .n = 3, .act = MRC_ACT_GELU, .x = { MRC_DTYPE_F32, 0, nan_in },
+        g = (mrc_activation_fwd_args){ .n = 3, .act = MRC_ACT_GELU,
+                                         .x = { MRC_DTYPE_F32, 0, nan_in },
                                  .y = { .data = nan_out } };
         be->kernels[MRC_DTYPE_F32].activation_fwd(be, &g);
         CHECK(isnan(nan_out[1]) && !isnan(nan_out[0]) && !isnan(nan_out[2]), "NaN stays, alone");

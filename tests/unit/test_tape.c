@@ -191,9 +191,9 @@ static void test_marks(mrc_backend *be) {
         size_t live = mrc_ctx_memory(ctx).step_live;
         for (int i = 0; round && i < 3; i++) {
             mrc_mark outer = mrc_tape_mark(ctx);
-            mrc_tensor *lost = mrc_activation(ctx, mrc_linear(ctx, h, w, b, MRC_ACT_GELU), MRC_ACT_GELU);
+            mrc_tensor *lost = test_gelu(ctx, mrc_linear(ctx, h, w, b, MRC_ACT_GELU));
             mrc_mark inner = mrc_tape_mark(ctx);
-            CHECK(mrc_activation(ctx, lost, MRC_ACT_GELU) != NULL, "%s", mrc_ctx_message(ctx));
+            CHECK(test_gelu(ctx, lost) != NULL, "%s", mrc_ctx_message(ctx));
             mrc_tape_rewind(ctx, inner);
             CHECK(lost->data && ctx->tape == lost->producer, "inner rewind reaches too far");
             mrc_tape_rewind(ctx, outer);
@@ -201,7 +201,7 @@ static void test_marks(mrc_backend *be) {
             CHECK(ctx->tape == h->producer, "rewind leaves nodes");
         }
         mrc_mark mark = mrc_tape_mark(ctx);
-        mrc_tensor *y = mrc_activation(ctx, mrc_linear(ctx, h, w, b, MRC_ACT_NONE), MRC_ACT_GELU);
+        mrc_tensor *y = test_gelu(ctx, mrc_linear(ctx, h, w, b, MRC_ACT_NONE));
         double dy[24];
         for (int i = 0; i < 24; i++) dy[i] = test_random();
         if (round == 0) {
@@ -299,7 +299,7 @@ static mrc_tensor *witnessed(mrc_ctx *ctx, void *user, mrc_tensor *const *in, si
     w->runs++;
     mrc_drop(ctx, in[0]);               // not its own: nothing happens
     mrc_ctx_set_random(ctx, (mrc_random){ .seed = 1, .step = 2, .pass = 1 });   // as R-Drop does
-    return mrc_activation(ctx, y, MRC_ACT_GELU);
+    return test_gelu(ctx, y);
 }
 
 static mrc_tensor *returns_input(mrc_ctx *ctx, void *user, mrc_tensor *const *in, size_t n_in) {
@@ -331,7 +331,7 @@ static void test_recomputed_masks(mrc_backend *be) {
 static mrc_status weighted_backward(mrc_ctx *ctx, void *user, const mrc_custom_call *call) {
     const double *dy = call->dy.data;
     (*(int *)user)++;
-    mrc_tensor *scratch = mrc_activation(ctx, call->in[0], MRC_ACT_GELU);   // ops are allowed, and not recorded
+    mrc_tensor *scratch = test_gelu(ctx, call->in[0]);   // ops are allowed, and not recorded
     if (!scratch || scratch->requires_grad) return MRC_ERR_ARG;
     for (size_t i = 0; i < call->n_in; i++) {
         mrc_out dx;
@@ -391,12 +391,12 @@ static void test_drop(mrc_backend *be) {
         test_rng = 3;
         mrc_tensor *x = leaf(ctx, MRC_DTYPE_F64, 8, 8), *w = leaf(ctx, MRC_DTYPE_F64, 8, 8);
         mrc_tensor *b = leaf(ctx, MRC_DTYPE_F64, 1, 8);
-        mrc_tensor *h = mrc_linear(ctx, x, w, b, MRC_ACT_NONE), *a = mrc_activation(ctx, h, MRC_ACT_GELU);
+        mrc_tensor *h = mrc_linear(ctx, x, w, b, MRC_ACT_NONE), *a = test_gelu(ctx, h);
         mrc_tensor *y = mrc_linear(ctx, a, w, b, MRC_ACT_NONE);
         if (drop) mrc_drop(ctx, a);
         CHECK(!drop == (a->data != NULL), "drop %d", drop);
         live[drop] = mrc_ctx_memory(ctx).step_live;
-        CHECK(mrc_backward(ctx, mrc_activation(ctx, y, MRC_ACT_GELU), x) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        CHECK(mrc_backward(ctx, test_gelu(ctx, y), x) == MRC_OK, "%s", mrc_ctx_message(ctx));
         test_read(be, MRC_DTYPE_F64, mrc_grad(ctx, w), 64, drop ? dropped : kept);
         CHECK(!drop || !a->data, "a recomputed tensor stays");
         mrc_ctx_free(ctx);
@@ -404,8 +404,8 @@ static void test_drop(mrc_backend *be) {
     CHECK(!memcmp(kept, dropped, sizeof kept), "recomputation changes the gradient");
     CHECK(live[1] + 512 == live[0], "dropping frees %zu", live[0] - live[1]);
     mrc_ctx *ctx = context(be);
-    mrc_tensor *x = leaf(ctx, MRC_DTYPE_F64, 2, 2), *h = mrc_activation(ctx, x, MRC_ACT_GELU), *a = mrc_activation(ctx, h, MRC_ACT_GELU);
-    CHECK(mrc_activation(ctx, a, MRC_ACT_GELU) != NULL, "a reader, whose backward wants a");
+    mrc_tensor *x = leaf(ctx, MRC_DTYPE_F64, 2, 2), *h = test_gelu(ctx, x), *a = test_gelu(ctx, h);
+    CHECK(test_gelu(ctx, a) != NULL, "a reader, whose backward wants a");
     mrc_drop(ctx, x);
     mrc_no_grad(ctx, 1);
     mrc_drop(ctx, x);                   // not even here: a recorded op read it
@@ -414,7 +414,7 @@ static void test_drop(mrc_backend *be) {
     mrc_drop(ctx, a);
     mrc_drop(ctx, h);
     CHECK(!a->data && h->data && mrc_ctx_status(ctx) == MRC_OK, "no chains");
-    CHECK(mrc_activation(ctx, a, MRC_ACT_GELU) == NULL, "an op read a dropped tensor");
+    CHECK(test_gelu(ctx, a) == NULL, "an op read a dropped tensor");
     mrc_ctx_free(ctx);
 }
 
@@ -437,7 +437,7 @@ static void test_drop_is_cheap(void) {
             mrc_tensor *b = leaf(ctx, (mrc_dtype)dtype, 1, 8);
             mrc_tensor *n = mrc_layer_norm(ctx, x, b, b, 1e-5);
             mrc_tensor *a = mrc_linear(ctx, n, w, b, MRC_ACT_GELU);
-            mrc_tensor *y = mrc_linear(ctx, a, w, b, MRC_ACT_NONE), *z = mrc_activation(ctx, y, MRC_ACT_GELU);
+            mrc_tensor *y = mrc_linear(ctx, a, w, b, MRC_ACT_NONE), *z = test_gelu(ctx, y);
             for (int i = 0; drop && i < 2; i++) {       // twice: the second time is nothing
                 mrc_drop(ctx, n);
                 mrc_drop(ctx, a);
@@ -467,10 +467,10 @@ static void test_stale_marks(mrc_backend *be) {
     mrc_tensor *b = leaf(ctx, MRC_DTYPE_F64, 1, 2);
     mrc_tensor *h = mrc_linear(ctx, x, w, b, MRC_ACT_GELU);
     mrc_mark mark = mrc_tape_mark(ctx);
-    CHECK(test_backward(ctx, mrc_activation(ctx, h, MRC_ACT_GELU), dy) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(test_backward(ctx, test_gelu(ctx, h), dy) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_tape_rewind(ctx, mark);                 // backward went past it: the nodes stay gone
     CHECK(ctx->tape == NULL, "rewind brings back nodes that ran");
-    CHECK(test_backward(ctx, mrc_activation(ctx, h, MRC_ACT_GELU), dy) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(test_backward(ctx, test_gelu(ctx, h), dy) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_tensor *out = mrc_tensor_new(ctx, MRC_DTYPE_F64, 2, x->shape, 0);
     mark = mrc_tape_mark(ctx);
     CHECK(mrc_custom(ctx, &(mrc_custom_desc){ "late", weighted_backward, &calls }, out, &x, 1)
@@ -556,7 +556,7 @@ static void test_errors(mrc_backend *be) {
     mrc_tensor *x = leaf(ctx, MRC_DTYPE_F32, 2, 8), *w = leaf(ctx, MRC_DTYPE_F32, 3, 7);
     mrc_tensor *b = leaf(ctx, MRC_DTYPE_F32, 1, 3), *d = leaf(ctx, MRC_DTYPE_F64, 3, 8);
     mrc_tensor *y = mrc_linear(ctx, x, w, b, MRC_ACT_NONE);
-    y = mrc_activation(ctx, mrc_layer_norm(ctx, y, b, b, 0), MRC_ACT_GELU);
+    y = test_gelu(ctx, mrc_layer_norm(ctx, y, b, b, 0));
     CHECK(y == NULL && mrc_backward(ctx, y, NULL) == MRC_ERR_SHAPE, "NULL in, NULL out");
     CHECK(!strcmp(mrc_ctx_message(ctx), "linear: x has 8 columns, weight (O, I) has 7"), "%s",
           mrc_ctx_message(ctx));
@@ -571,7 +571,7 @@ static void test_errors(mrc_backend *be) {
     CHECK(!mrc_tensor_new(ctx, MRC_DTYPE_F32, 5, (size_t[]){ 1, 1, 1, 1, 1 }, 0), "ndim");
     mrc_batch batch;
     CHECK(mrc_batch_new(ctx, &batch, NULL) == MRC_ERR_ARG, "no desc");
-    CHECK(!mrc_activation(NULL, x, MRC_ACT_GELU) && !mrc_activation(ctx, NULL, MRC_ACT_GELU), "NULL");
+    CHECK(!test_gelu(NULL, x) && !test_gelu(ctx, NULL), "NULL");
     const size_t bytes[MRC_DTYPE_COUNT] = { 4, 8, 2, 2, 4 };
     for (int i = 0; i < MRC_DTYPE_COUNT; i++) {
         CHECK(mrc_dtype_bytes((mrc_dtype)i) == bytes[i], "%s", mrc_dtype_name((mrc_dtype)i));
@@ -673,11 +673,11 @@ static void test_op_errors(mrc_backend *be) {
     REFUSED(mrc_embedding(ctx, d, d, d, -1, -1, MRC_DTYPE_F16, &batch), "embedding: f16 from "
             "tables of f64");
     REFUSED(mrc_qkv(ctx, x, w, b), "qkv: x has 6 columns, weight 2 (3, 6), its bias 4");
-    REFUSED(mrc_attention(ctx, x, x, x, 4, 0, 0, &batch), "attention: queries, keys, values have 6, "
-            "6, 6 columns (expected one number for each, a multiple of 4 heads; or one tensor of "
-            "three times that)");
-    REFUSED(mrc_attention(ctx, t3, t3, t3, 1, 0, 0, &batch), "attention: x has 2 axes and 3 rows, the "
-            "batch 2 tokens");
+    REFUSED(mrc_attention(ctx, x, x, x, 4, 0, 0, &batch), "attention: queries, keys, values have "
+            "6, 6, 6 columns (expected one number for each, a multiple of 4 heads; or one tensor "
+            "of three times that)");
+    REFUSED(mrc_attention(ctx, t3, t3, t3, 1, 0, 0, &batch), "attention: x has 2 axes and 3 rows, "
+            "the batch 2 tokens");
     REFUSED(mrc_attention(ctx, x, x, x, 1, -0.5, 0, &batch), "attention: dropout p is -0.5, not in "
             "[0, 1)");
     REFUSED(mrc_add_norm(ctx, x, t3, v, v, 0, 0, 0, &batch), "add_norm: x (2, 6), residual of 18 "

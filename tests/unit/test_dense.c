@@ -1,0 +1,460 @@
+// Vectors on disk and in an index, and what is found in it, against plain loops in double.
+// tags: threads
+#include "../support/test.h"
+#include <unistd.h>
+
+static char folder[64];
+static mrc_backend *be;
+static mrc_ctx *ctx;
+static char message[1024];
+
+static void keep_message(void *user, mrc_status status, const char *text) {
+    (void)user, (void)status;
+    snprintf(message, sizeof message, "%s", text);
+}
+
+static const char *path_of(const char *name) {
+    static char room[4][256];
+    static int at;
+    char *path = room[at++ % 4];
+    snprintf(path, sizeof room[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void file_new(const char *path, const void *data, size_t bytes) {
+    FILE *f = fopen(path, "wb");
+    if (!f) return;
+    fwrite(data, 1, bytes, f);
+    fclose(f);
+}
+
+// n rows in [-1, 1), every fifth a copy of the one before: ties.
+static mrc_vectors vectors_new(size_t n, size_t width) {
+    mrc_vectors v = { .n = n, .n_rows = n, .width = width };
+    v.rows = malloc((n * width + 1) * sizeof *v.rows);
+    for (size_t i = 0; i < n * width; i++) {
+        v.rows[i] = i / width % 5 == 4 ? v.rows[i - width] : (float)test_random();
+    }
+    return v;
+}
+
+static void unit(mrc_vectors *v) {
+    for (size_t i = 0; i < v->n_rows; i++) {
+        double square = 0;
+        float *row = v->rows + i * v->width;
+        for (size_t k = 0; k < v->width; k++) square += (double)row[k] * row[k];
+        for (size_t k = 0; k < v->width; k++) row[k] = (float)(row[k] / sqrt(square));
+    }
+}
+
+static void drop(mrc_vectors *v) {
+    free(v->rows);
+    free(v->offsets);
+}
+
+static double dot_of(const mrc_vectors *a, size_t i, const mrc_vectors *b, size_t j) {
+    double sum = 0;
+    for (size_t k = 0; k < a->width; k++) {
+        sum += (double)a->rows[i * a->width + k] * b->rows[j * b->width + k];
+    }
+    return sum;
+}
+
+//==============================================================================
+// Files
+//==============================================================================
+typedef struct npy_case { const char *header; size_t data; const char *wrong; } npy_case;
+static const npy_case npy_cases[] = {
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 24, NULL },
+    { "{'descr': '<f2', 'fortran_order': False, 'shape': (2, 3), }", 12, NULL },
+    { "{'descr': '|i1', 'fortran_order': False, 'shape': (2, 3), }", 6, NULL },
+    { "{'shape': (2, 3), 'fortran_order': False, 'descr': '<f4'}", 24, NULL },
+    { "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3), }", 48, "another type" },
+    { "{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }", 24, "another type" },
+    { "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", 24, "Fortran" },
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (6,), }", 24, "no shape" },
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, 3), }", 24, "two axes" },
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 20, "its header says" },
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 0), }", 0, "without numbers" },
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, 3)}", 24,
+      "no shape" },
+    { "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387905, 4)}", 16,
+      "its header says" },
+    { "{}", 24, "no descr" },
+};
+
+static void test_npy(void) {
+    for (size_t i = 0; i < sizeof npy_cases / sizeof *npy_cases; i++) {
+        const npy_case *c = &npy_cases[i];
+        unsigned char file[512] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0 };
+        size_t length = strlen(c->header);
+        file[8] = (unsigned char)length;
+        memcpy(file + 10, c->header, length);
+        for (size_t k = 0; k < c->data; k++) file[10 + length + k] = (unsigned char)(k % 60);
+        const char *path = path_of("a.npy");
+        mrc_vectors v;
+        file_new(path, file, 10 + length + c->data);
+        mrc_status s = mrc_vectors_load(ctx, &v, path);
+        CHECK((s == MRC_OK) == !c->wrong, "npy %zu: %s", i, mrc_ctx_message(ctx));
+        if (s == MRC_OK) CHECK(v.n == 2 && v.width == 3, "npy %zu: %zu, %zu", i, v.n, v.width);
+        else CHECK(c->wrong && strstr(message, c->wrong), "npy %zu: %s", i, message);
+        mrc_vectors_free(&v);
+        mrc_ctx_clear_error(ctx);
+        for (size_t cut = 0; cut < 10 + length; cut += 7) {
+            file_new(path, file, cut);
+            CHECK(mrc_vectors_load(ctx, &v, path) != MRC_OK, "npy %zu cut at %zu", i, cut);
+            mrc_ctx_clear_error(ctx);
+        }
+    }
+    mrc_vectors v = vectors_new(7, 5), back;
+    for (int k = 0; k < 3; k++) {
+        uint64_t offsets[5] = { 0, 2, 2, 5, 7 };
+        const char *path = path_of(k ? "v.safetensors" : "v.npy");
+        if (k == 2) {
+            v.n = 4;
+            v.offsets = malloc(sizeof offsets);
+            memcpy(v.offsets, offsets, sizeof offsets);
+        }
+        CHECK(mrc_vectors_save(ctx, &v, path) == MRC_OK, "save %d", k);
+        CHECK(mrc_vectors_load(ctx, &back, path) == MRC_OK, "load %d", k);
+        CHECK(back.n == v.n && back.n_rows == 7 && !memcmp(back.rows, v.rows, 35 * sizeof(float))
+              && (k < 2 || !memcmp(back.offsets, offsets, sizeof offsets)), "same %d", k);
+        mrc_vectors_free(&back);
+    }
+    CHECK(mrc_vectors_save(ctx, &v, path_of("w.npy")) == MRC_ERR_ARG, "npy has no offsets");
+    mrc_ctx_clear_error(ctx);
+    v.rows[3] = NAN;
+    v.n = 7;
+    free(v.offsets);
+    v.offsets = NULL;
+    mrc_vectors_save(ctx, &v, path_of("v.npy"));
+    CHECK(mrc_vectors_load(ctx, &back, path_of("v.npy")) == MRC_ERR_NUMERIC, "not finite");
+    mrc_ctx_clear_error(ctx);
+    drop(&v);
+}
+
+//==============================================================================
+// Search
+//==============================================================================
+// Whether hits are the best of scores (in double), best first, ties by passage.
+static int hits_right(const double *scores, size_t n, const mrc_hit *hits, size_t n_hits,
+                      double close) {
+    for (size_t i = 0; i < n_hits; i++) {
+        size_t ahead = 0;
+        if (fabs(hits[i].score - scores[hits[i].passage]) > close) return 0;
+        if (i && (hits[i].score > hits[i - 1].score
+                  || (!(hits[i].score < hits[i - 1].score)
+                      && hits[i].passage <= hits[i - 1].passage))) return 0;
+        for (size_t k = 0; k < n; k++) ahead += scores[k] > scores[hits[i].passage] + 2 * close;
+        if (ahead > i) return 0;
+    }
+    return 1;
+}
+
+static void search_case(size_t n, size_t width, size_t top_k, mrc_similarity similarity) {
+    mrc_vectors v = vectors_new(n, width), q = vectors_new(9, width);
+    if (similarity == MRC_SIMILARITY_COS) unit(&v), unit(&q);
+    mrc_vectors_desc desc = { .similarity = similarity };
+    mrc_dense_config config = mrc_dense_config_default();
+    mrc_dense *d;
+    mrc_hit *hits = malloc(9 * top_k * sizeof *hits), one[64];
+    double *scores = malloc(n * sizeof *scores);
+    size_t n_hits[9], n_one;
+    CHECK(mrc_vectors_index(ctx, path_of("ix"), &v, &desc) == MRC_OK, "index %zu", n);
+    CHECK(mrc_dense_open(ctx, &d, path_of("ix"), 0) == MRC_OK, "open");
+    CHECK(mrc_dense_search(d, &q, top_k, &config, hits, n_hits) == MRC_OK, "search");
+    for (size_t i = 0; i < 9; i++) {
+        for (size_t k = 0; k < n; k++) scores[k] = dot_of(&v, k, &q, i);
+        CHECK(n_hits[i] == (top_k < n ? top_k : n)
+              && hits_right(scores, n, hits + i * top_k, n_hits[i], 1e-6 * sqrt((double)width)),
+              "n %zu width %zu k %zu query %zu", n, width, top_k, i);
+        mrc_vectors single = { .n = 1, .n_rows = 1, .width = width, .rows = q.rows + i * width };
+        size_t k = top_k < 64 ? top_k : 64;
+        CHECK(mrc_dense_search(d, &single, k, &config, one, &n_one) == MRC_OK
+              && !memcmp(one, hits + i * top_k, n_one * sizeof *one), "query %zu alone", i);
+    }
+    uint32_t passages[3] = { 0, (uint32_t)(n / 2), (uint32_t)(n - 1) };
+    double some[3];
+    CHECK(mrc_dense_score(d, &q, 1, passages, 3, some) == MRC_OK, "scores");
+    for (int k = 0; k < 3; k++) {
+        CHECK(fabs(some[k] - dot_of(&v, passages[k], &q, 1)) < 1e-6 * sqrt((double)width), "%d", k);
+    }
+    mrc_dense_close(d);
+    free(hits);
+    free(scores);
+    drop(&v);
+    drop(&q);
+}
+
+static void test_exact(void) {
+    static const size_t widths[] = { 1, 2, 15, 16, 17, 63, 64, 100, 384, 1025 };
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        search_case(1 + 97 * i, widths[i], 10, MRC_SIMILARITY_COS);
+        search_case(40, widths[i], 60, MRC_SIMILARITY_DOT);
+    }
+    search_case(1024, 32, 20, MRC_SIMILARITY_DOT);
+    search_case(2500, 32, 20, MRC_SIMILARITY_COS);
+}
+
+// How much of the true first ten each form keeps.
+static void test_forms(void) {
+    mrc_vectors v = vectors_new(3000, 384), q = vectors_new(50, 384);
+    mrc_dense_config config = mrc_dense_config_default();
+    static const double least[] = { 1, 0.97, 0.99, 0.9 };
+    mrc_hit truth[500], hits[500];
+    size_t n_hits[50];
+    unit(&v), unit(&q);
+    for (int form = MRC_FORM_F32; form <= MRC_FORM_BITS; form++) {
+        mrc_vectors_desc desc = { .form = (mrc_vector_form)form };
+        mrc_dense *d;
+        size_t kept = 0;
+        mrc_vectors_index(ctx, path_of("forms"), &v, &desc);
+        CHECK(mrc_dense_open(ctx, &d, path_of("forms"), 0) == MRC_OK, "open");
+        CHECK(mrc_dense_search(d, &q, 10, &config, form ? hits : truth, n_hits) == MRC_OK,
+              "form %d: %s", form, mrc_ctx_message(ctx));
+        for (size_t i = 0; form && i < 500; i++) {
+            const mrc_hit *right = truth + i / 10 * 10;
+            for (size_t k = 0; k < 10; k++) kept += hits[i].passage == right[k].passage;
+        }
+        CHECK(!form || (double)kept / 500 >= least[form], "form %d keeps %.3f", form,
+              (double)kept / 500);
+        mrc_dense_close(d);
+    }
+    drop(&v);
+    drop(&q);
+}
+
+static uint32_t crc_of(const char *path) {
+    uint32_t crc = 0;
+    uint64_t bytes;
+    mrc_file_crc32c(ctx, path, &crc, &bytes);
+    return crc;
+}
+
+static void test_graph(void) {
+    for (int similarity = 0; similarity < 2; similarity++) {
+        mrc_vectors v = vectors_new(4000, 48), q = vectors_new(100, 48);
+        mrc_dense_config config = mrc_dense_config_default();
+        mrc_hit *truth = malloc(2000 * sizeof *truth), *hits = truth + 1000;
+        size_t n_hits[100], kept = 0;
+        uint32_t crc = 0;
+        mrc_dense *d;
+        if (!similarity) unit(&v), unit(&q);
+        for (size_t threads = 1; threads <= 3; threads++) {
+            mrc_vectors_desc desc = { .graph = 1, .threads = threads, .seed = 7,
+                                      .similarity = (mrc_similarity)similarity };
+            CHECK(mrc_vectors_index(ctx, path_of("graph"), &v, &desc) == MRC_OK, "graph: %s",
+                  mrc_ctx_message(ctx));
+            uint32_t now = crc_of(path_of("graph/vectors.bin"));
+            CHECK(threads == 1 || now == crc, "%zu threads: another file", threads);
+            crc = now;
+        }
+        CHECK(mrc_dense_open(ctx, &d, path_of("graph"), 0) == MRC_OK, "open");
+        mrc_dense_info about = mrc_dense_about(d);
+        CHECK(about.unreachable == 0 && about.recall[2] > 0.9, "%zu out of reach, recall %.3f",
+              about.unreachable, about.recall[2]);
+        config.ef = 128;
+        CHECK(mrc_dense_search(d, &q, 10, &config, hits, n_hits) == MRC_OK, "graph: %s",
+              mrc_ctx_message(ctx));
+        config.exact = 1;
+        CHECK(mrc_dense_search(d, &q, 10, &config, truth, n_hits) == MRC_OK, "exact");
+        for (size_t i = 0; i < 1000; i++) {
+            const mrc_hit *right = truth + i / 10 * 10;
+            for (size_t k = 0; k < 10; k++) kept += hits[i].passage == right[k].passage;
+        }
+        CHECK(kept >= 880, "similarity %d: the graph finds %zu of 1000", similarity, kept);
+        mrc_dense_close(d);
+        free(truth);
+        drop(&v);
+        drop(&q);
+    }
+}
+
+// Token rows: passage i has 1 + i % 7 of them, the third none.
+static mrc_vectors tokens_new(size_t n, size_t width, size_t none) {
+    mrc_vectors v = vectors_new(n * 4, width);
+    v.n = n;
+    v.offsets = malloc((n + 1) * sizeof *v.offsets);
+    v.offsets[0] = 0;
+    for (size_t i = 0; i < n; i++) v.offsets[i + 1] = v.offsets[i] + (i == none ? 0 : 1 + i % 7);
+    v.n_rows = (size_t)v.offsets[n];
+    unit(&v);
+    return v;
+}
+
+static double maxsim_of(const mrc_vectors *v, size_t p, const mrc_vectors *q, size_t i) {
+    double sum = 0;
+    for (uint64_t a = q->offsets[i]; a < q->offsets[i + 1]; a++) {
+        double most = -HUGE_VAL;
+        for (uint64_t b = v->offsets[p]; b < v->offsets[p + 1]; b++) {
+            most = fmax(most, dot_of(v, (size_t)b, q, (size_t)a));
+        }
+        sum += most;
+    }
+    return sum;
+}
+
+static void test_tokens(void) {
+    mrc_vectors v = tokens_new(900, 32, 2), q = tokens_new(20, 32, SIZE_MAX);
+    double scores[900];
+    mrc_hit hits[200];
+    size_t n_hits[20];
+    static const double least[] = { 0.999, 0.35, 0.55, 0, 0.75 };     // by bits
+    for (int bits = 0; bits <= 4; bits = bits ? 2 * bits : 1) {
+        mrc_dense_config config = mrc_dense_config_default();
+        uint32_t crc = 0;
+        size_t kept = 0;
+        mrc_dense *d;
+        for (size_t threads = 1; threads <= 2; threads++) {
+            mrc_vectors_desc desc = { .residual_bits = bits, .threads = threads };
+            CHECK(mrc_vectors_index(ctx, path_of("tokens"), &v, &desc) == MRC_OK, "bits %d: %s",
+                  bits, mrc_ctx_message(ctx));
+            uint32_t now = crc_of(path_of("tokens/tokens.bin"));
+            CHECK(threads == 1 || now == crc, "%zu threads: another file", threads);
+            crc = now;
+        }
+        CHECK(mrc_dense_open(ctx, &d, path_of("tokens"), 1) == MRC_OK, "open");
+        config.ncells = 64;             // random rows do not cluster
+        config.ndocs = 900;
+        CHECK(mrc_dense_search(d, &q, 10, &config, hits, n_hits) == MRC_OK, "bits %d: %s", bits,
+              mrc_ctx_message(ctx));
+        for (size_t i = 0; i < 20; i++) {
+            const mrc_hit *found = hits + 10 * i;
+            for (size_t p = 0; p < 900; p++) {
+                scores[p] = p == 2 ? -HUGE_VAL : maxsim_of(&v, p, &q, i);
+            }
+            if (!bits) CHECK(hits_right(scores, 900, found, n_hits[i], 1e-5), "query %zu", i);
+            for (size_t k = 0; k < n_hits[i]; k++) {
+                size_t ahead = 0;
+                for (size_t p = 0; p < 900; p++) ahead += scores[p] > scores[found[k].passage];
+                kept += ahead < 10;
+                CHECK(found[k].passage != 2, "an empty passage is a hit");
+            }
+        }
+        CHECK((double)kept / 200 >= least[bits], "bits %d keep %.3f", bits, (double)kept / 200);
+        mrc_dense_close(d);
+    }
+    drop(&v);
+    drop(&q);
+}
+
+//==============================================================================
+// Damage: found, or without effect
+//==============================================================================
+static void damage_case(const char *name, int tokens, const mrc_vectors *q) {
+    char *data;
+    size_t bytes, found = 0, tried = 0;
+    const char *path = path_of(name);
+    mrc_file_read(ctx, &data, &bytes, path);
+    char *copy = malloc(bytes);
+    mrc_dense_config config = mrc_dense_config_default();
+    size_t n_hits[32];
+    mrc_hit hits[32 * 3];
+    config.threads = 1;
+    for (size_t i = 0; i < bytes; i += bytes > 20000 ? 37 : 1) {
+        mrc_dense *d = NULL;
+        memcpy(copy, data, bytes);
+        copy[i] = (char)(copy[i] ^ 0x41);
+        file_new(path, copy, bytes);
+        mrc_status s = mrc_dense_open(ctx, &d, folder, tokens);
+        if (s == MRC_OK) s = mrc_dense_check(d);
+        tried++;
+        found += s != MRC_OK;
+        if (d) mrc_dense_search(d, q, 3, &config, hits, n_hits);
+        mrc_dense_close(d);
+        mrc_ctx_clear_error(ctx);
+    }
+    CHECK(found == tried, "%s: %zu of %zu flipped bytes found", name, found, tried);
+    for (size_t cut = 0; cut < bytes; cut += 1 + bytes / 97) {
+        mrc_dense *d;
+        file_new(path, data, cut);
+        CHECK(mrc_dense_open(ctx, &d, folder, tokens) != MRC_OK, "%s cut at %zu", name, cut);
+        mrc_ctx_clear_error(ctx);
+    }
+    file_new(path, data, bytes);
+    mrc_file_free(ctx, data);
+    free(copy);
+}
+
+static void test_damage(void) {
+    mrc_vectors v = vectors_new(60, 8), q = vectors_new(4, 8);
+    mrc_vectors_desc desc = { .graph = 1, .form = MRC_FORM_INT8, .similarity = MRC_SIMILARITY_DOT,
+                              .m = 4, .threads = 1 };
+    CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_OK, "index");
+    damage_case("vectors.bin", 0, &q);
+    drop(&v);
+    drop(&q);
+    v = tokens_new(40, 8, 2), q = tokens_new(4, 8, SIZE_MAX);
+    desc = (mrc_vectors_desc){ .residual_bits = 2, .threads = 1 };
+    CHECK(mrc_vectors_index(ctx, folder, &v, &desc) == MRC_OK, "index");
+    damage_case("tokens.bin", 1, &q);
+    drop(&v);
+    drop(&q);
+}
+
+//==============================================================================
+// Fusion and measures
+//==============================================================================
+static void test_fuse(void) {
+    const mrc_hit a[] = { { 3, 9 }, { 1, 5 }, { 2, 4 } }, b[] = { { 2, .5 }, { 4, .4 } };
+    const mrc_hits runs[] = { { a, 3 }, { b, 2 } };
+    mrc_hit out[5];
+    size_t n;
+    mrc_fuse_desc desc = { .method = MRC_FUSE_RRF };
+    CHECK(mrc_fuse(ctx, &desc, runs, 2, out, &n) == MRC_OK && n == 4, "rrf: %zu", n);
+    CHECK(out[0].passage == 2 && fabs(out[0].score - (1 / 63. + 1 / 61.)) < 1e-15
+          && out[1].passage == 3 && out[2].passage == 1 && out[3].passage == 4
+          && fabs(out[3].score - 1 / 62.) < 1e-15, "rrf");
+    desc.method = MRC_FUSE_MINMAX;
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(out[0].passage == 2 && fabs(out[0].score - 1) < 1e-15 && out[1].passage == 3
+          && fabs(out[1].score - 1) < 1e-15 && out[2].passage == 1
+          && fabs(out[2].score - .2) < 1e-15 && out[3].passage == 4 && fabs(out[3].score) < 1e-15,
+          "minmax");
+    const double weights[] = { 1, 2 };
+    desc = (mrc_fuse_desc){ .method = MRC_FUSE_RAW, .weights = weights };
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(out[0].passage == 3 && fabs(out[0].score - 9.8) < 1e-14 && out[3].passage == 4
+          && fabs(out[3].score - 4.8) < 1e-14, "raw: absent is the least");
+    desc = (mrc_fuse_desc){ .method = MRC_FUSE_ZSCORE, .depth = 1 };
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    CHECK(n == 2 && out[0].passage == 2 && fabs(out[0].score) < 1e-15, "one score counts 0");
+    desc.depth = 0;
+    mrc_fuse(ctx, &desc, runs, 2, out, &n);
+    double deviation = sqrt((9 + 1 + 4) / 3.);
+    CHECK(out[0].passage == 3 && fabs(out[0].score - (3 / deviation - 1)) < 1e-12, "zscore: %.17g",
+          out[0].score);
+}
+
+static void test_measures(void) {
+    const mrc_hit hits[] = { { 5, 4 }, { 1, 3 }, { 2, 2 }, { 7, 1 } };
+    const mrc_judged judged[] = { { 1, 2 }, { 7, 1 }, { 9, 1 }, { 5, 0 } };
+    mrc_rank_result r = { 0 };
+    CHECK(mrc_rank_add(ctx, &r, hits, 4, judged, 4) == MRC_OK && r.queries == 1, "add");
+    CHECK(r.recall[0] == 0 && fabs(r.recall[1] - 2 / 3.) < 1e-15 && r.success[0] == 0
+          && r.success[1] == 1 && r.mrr_10 == .5 && r.reciprocal_rank == .5, "recall, mrr");
+    double ideal = 2 + 1 / log2(3) + 1 / log2(4), dcg = 2 / log2(3) + 1 / log2(5);
+    CHECK(fabs(r.ndcg_10 - dcg / ideal) < 1e-15, "ndcg %.17g", r.ndcg_10);
+    CHECK(fabs(r.map_100 - (.5 + .5) / 3) < 1e-15, "map %.17g", r.map_100);
+    CHECK(mrc_rank_add(ctx, &r, NULL, 0, judged, 4) == MRC_OK && r.queries == 2, "no hits");
+    CHECK(mrc_rank_add(ctx, &r, hits, 4, judged + 3, 1) == MRC_OK && r.queries == 2, "none right");
+}
+
+int main(void) {
+    snprintf(folder, sizeof folder, "/tmp/mrc_dense_%ld", (long)getpid());
+    mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
+    mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
+    mrc_dir_new(ctx, folder);
+    test_npy();
+    test_exact();
+    test_forms();
+    test_graph();
+    test_tokens();
+    test_damage();
+    test_fuse();
+    test_measures();
+    mrc_dir_remove(ctx, folder);
+    mrc_ctx_free(ctx);
+    mrc_backend_free(be);
+    return test_end();
+}

@@ -1,0 +1,2 @@
+#define MRC_IMPLEMENTATION
+#include "../mrc.h"
