@@ -75,9 +75,9 @@ static int is_run_file(const char *name) {
     for (int i = 0; names[i]; i++) {
         size_t n = strlen(names[i]);
         if (strcmp(name, names[i]) == 0) return 1;
-        // What a killed process was writing: NAME.tmp.PID.
+        // What a killed process was writing: NAME.tmp.PID or NAME.tmp.PID.N.
         if (strncmp(name, names[i], n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
-            && strspn(name + n + 5, "0123456789") == strlen(name + n + 5)) return 2;
+            && strspn(name + n + 5, "0123456789.") == strlen(name + n + 5)) return 2;
     }
     return 0;
 }
