@@ -1634,7 +1634,8 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 // The families of encoders, Hugging Face's model_type.
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
-    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1642,6 +1643,9 @@ MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NU
 typedef enum mrc_head_type {
     MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D
 } mrc_head_type;
+
+// The terms of disentangled attention: content to position, position to content.
+enum { MRC_C2P = 1, MRC_P2C = 2 };
 
 #define MRC_MODEL_MAGIC 0x6d6f6465
 typedef struct mrc_model_config {
@@ -1657,6 +1661,17 @@ typedef struct mrc_model_config {
     size_t         embedding_size;  // width of the tables; 0: hidden_size
     double         embedding_dropout, mlp_dropout, classifier_dropout;
     size_t         num_hidden_groups, inner_group_num;  // layers that share weights; 0: none do
+    int            relative_attention;  // DeBERTa: scores depend on the distance
+    int            pos_att_type;        // MRC_C2P, MRC_P2C or both
+    int            share_att_key, norm_rel_ebd, position_biased_input;
+    size_t         position_buckets, max_relative_positions;    // 0: none; max_position_embeddings
+    size_t         relative_attention_num_buckets;              // MPNet: 32
+    size_t         conv_kernel_size;    // DeBERTa v2: 0: no convolution
+    mrc_act        conv_act, classifier_activation;
+    int            norm_bias, attention_bias, mlp_bias, classifier_bias;    // ModernBERT
+    size_t         local_attention, global_attn_every_n_layers;
+    double         global_rope_theta, local_rope_theta;
+    uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
     size_t         num_head_layers, head_hidden_size;   // of any head but the linear one
@@ -1668,6 +1683,7 @@ MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's nu
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+// Without a table: max_position_embeddings (ModernBERT), or no limit (DeBERTa v3: 1 << 24).
 MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 
 typedef struct mrc_model {          // read-only for users
@@ -20468,14 +20484,27 @@ typedef struct mrc__family {
     const char *word, *architecture;        // model_type; the class that reads answers
     const char *prefix;                     // of everything but the head: "bert."
     const char *words, *positions, *types;  // the tables
+    const char *table_projection;           // from their width to H, before the norm, no bias
     const char *norm, *projection;          // after their sum; from the tables' width to H
+    int         optional_positions;         // the table of positions is there as the config says
     const char *layer;                      // with # for the layer's number: "encoder.layer.#."
+    const char *in_norm, *qkv;              // pre-norm only; one map for query, key and value
     const char *query, *key, *value, *out, *out_norm;
     const char *up, *down, *down_norm;
+    const char *bias;                       // of all layers, by distance: (buckets, A)
+    const char *relative, *relative_norm;   // of all layers, by distance: (2 S, H); its norm
+    const char *pos_key, *pos_query;        // maps of it, where they are not key and query
+    const char *conv, *conv_norm;           // after the first layer
+    const char *final_norm;                 // after the last layer
+    const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
+    int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
+    int         rotary;                     // positions by rotation, windows by layer
+    int         truncated;                  // start values within two standard deviations
     const char *pooler;                     // carried for a head of ours, and not used
     int         projects;                   // projection is there though the widths are equal
     int         counts_from_pad;            // positions: pad + 1 for the first token that is no pad
-    mrc__drop   drop_tables, drop_weights, drop_out, drop_down, drop_head;
+    int         pads_are_one;               // tables' rows without a gradient: 1, whatever the pad
+    mrc__drop   drop_tables, drop_weights, drop_out, drop_inner, drop_down, drop_head;
     mrc_model_config defaults;
 } mrc__family;
 
@@ -20496,6 +20525,13 @@ typedef struct mrc__family {
     MRC__BERT_LAYER, MRC__BERT_DROPS, .pooler = "pooler.dense", .counts_from_pad = 1
 #define MRC__ROBERTA_DEFAULTS(words) .defaults = { MRC__BASE_SIZES, .vocab_size = words,    \
     .type_vocab_size = 2, .layer_norm_eps = 1e-12, .pad_token_id = 1 }
+
+#define MRC__DEBERTA_ROW .prefix = "deberta.", MRC__BERT_TABLES, MRC__BERT_TYPES,           \
+    .optional_positions = 1, .table_projection = "embeddings.embed_proj",                   \
+    .layer = "encoder.layer.#.", .out = "attention.output.dense",                           \
+    .out_norm = "attention.output.LayerNorm", .up = "intermediate.dense",                   \
+    .down = "output.dense", .down_norm = "output.LayerNorm", MRC__BERT_DROPS,               \
+    .relative = "encoder.rel_embeddings"
 
 static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
     [MRC_MODEL_ROBERTA] = { .word = "roberta", .architecture = "RobertaForQuestionAnswering",
@@ -20549,6 +20585,43 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .max_position_embeddings = 512, .type_vocab_size = 2,
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_GELU_TANH } },
+    [MRC_MODEL_MPNET] = { .word = "mpnet", .architecture = "MPNetForQuestionAnswering",
+        .prefix = "mpnet.", MRC__BERT_TABLES, .layer = "encoder.layer.#.",
+        .query = "attention.attn.q", .key = "attention.attn.k", .value = "attention.attn.v",
+        .out = "attention.attn.o", .out_norm = "attention.LayerNorm", .up = "intermediate.dense",
+        .down = "output.dense", .down_norm = "output.LayerNorm", MRC__BERT_DROPS,
+        .bias = "encoder.relative_attention_bias", .pooler = "pooler.dense", .counts_from_pad = 1,
+        .pads_are_one = 1,
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 30527, .layer_norm_eps = 1e-12,
+                      .pad_token_id = 1, .relative_attention_num_buckets = 32 } },
+    [MRC_MODEL_DEBERTA_V2] = { .word = "deberta-v2",
+        .architecture = "DebertaV2ForQuestionAnswering", MRC__DEBERTA_ROW,
+        .query = "attention.self.query_proj", .key = "attention.self.key_proj",
+        .value = "attention.self.value_proj", .pos_key = "attention.self.pos_key_proj",
+        .pos_query = "attention.self.pos_query_proj", .relative_norm = "encoder.LayerNorm",
+        .conv = "encoder.conv.conv", .conv_norm = "encoder.conv.LayerNorm",
+        .defaults = { .vocab_size = 128100, .hidden_size = 1536, .num_hidden_layers = 24,
+                      .num_attention_heads = 24, .intermediate_size = 6144,
+                      .max_position_embeddings = 512, .hidden_dropout_prob = 0.1,
+                      .attention_probs_dropout_prob = 0.1, .initializer_range = 0.02,
+                      .layer_norm_eps = 1e-7, .hidden_act = MRC_ACT_GELU,
+                      .conv_act = MRC_ACT_TANH, .position_biased_input = 1 } },
+    [MRC_MODEL_MODERNBERT] = { .word = "modernbert",
+        .architecture = "ModernBertForQuestionAnswering", .prefix = "model.",
+        .words = "embeddings.tok_embeddings", .norm = "embeddings.norm", .layer = "layers.#.",
+        .in_norm = "attn_norm", .qkv = "attn.Wqkv", .out = "attn.Wo", .out_norm = "mlp_norm",
+        .up = "mlp.Wi", .down = "mlp.Wo", .final_norm = "final_norm", .dense = "head.dense",
+        .dense_norm = "head.norm", .answer = "classifier", .pre_norm = 1, .rotary = 1,
+        .truncated = 1, .drop_tables = MRC__DROP_EMBEDDING, .drop_weights = MRC__DROP_ATTENTION,
+        .drop_out = MRC__DROP_ATTENTION, .drop_inner = MRC__DROP_MLP,
+        .drop_head = MRC__DROP_CLASSIFIER,
+        .defaults = { .vocab_size = 50368, .hidden_size = 768, .num_hidden_layers = 22,
+                      .num_attention_heads = 12, .intermediate_size = 1152,
+                      .max_position_embeddings = 8192, .initializer_range = 0.02,
+                      .layer_norm_eps = 1e-5, .pad_token_id = 50283, .hidden_act = MRC_ACT_GELU,
+                      .classifier_activation = MRC_ACT_GELU, .local_attention = 128,
+                      .global_attn_every_n_layers = 3, .global_rope_theta = 160000,
+                      .local_rope_theta = 10000 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -20562,6 +20635,59 @@ MRCDEF const char *mrc_model_type_name(mrc_model_type type) {
 // The width of the tables of embeddings.
 static size_t mrc__embedding_size(const mrc_model_config *c) {
     return c->embedding_size ? c->embedding_size : c->hidden_size;
+}
+
+// Whether there is a table of positions.
+static int mrc__has_positions(const mrc_model_config *c) {
+    const mrc__family *f = mrc__family_of(c);
+    return f->positions && (!f->optional_positions || c->position_biased_input);
+}
+
+// The row of words that has no gradient, and that of positions, -1: none.
+static int32_t mrc__word_padding(const mrc_model_config *c) {
+    return mrc__family_of(c)->pads_are_one ? 1 : c->pad_token_id;
+}
+static int32_t mrc__position_padding(const mrc_model_config *c) {
+    return mrc__family_of(c)->counts_from_pad ? mrc__word_padding(c) : -1;
+}
+
+// Half of the rows of the table of distances: S.
+static size_t mrc__relative_span(const mrc_model_config *c) {
+    if (c->position_buckets) return c->position_buckets;
+    return c->max_relative_positions ? c->max_relative_positions : c->max_position_embeddings;
+}
+
+// The table's row for the distance r = i - j of query and key.
+//   DeBERTa: r up to half of the buckets, then by its logarithm, clamped to 2 S rows.
+//   MPNet: 8 rows for |r| below 8, then 8 ranges by its logarithm; 16 more for keys after the query.
+static int32_t mrc__relative_row(const mrc_model_config *c, int64_t r) {
+    static const int64_t ranges[] = { 8, 12, 16, 23, 32, 46, 64, 91 };
+    const int64_t n = r < 0 ? -r : r, span = (int64_t)mrc__relative_span(c);
+    if (mrc__family_of(c)->bias) {
+        int32_t row = n < 8 ? (int32_t)n : 7;
+        for (int k = 0; k < 8; k++) row += n >= ranges[k];
+        return row + (r < 0 ? 16 : 0);
+    }
+    const int64_t middle = (int64_t)c->position_buckets / 2;
+    int64_t b = n;
+    if (c->position_buckets && n > middle) {
+        const size_t most = c->max_relative_positions ? c->max_relative_positions
+                          : c->max_position_embeddings;
+        const double m = (double)middle;
+        b = middle + (int64_t)ceil(log((double)n / m) / log((double)(most - 1) / m) * (m - 1));
+    }
+    int64_t t = (r < 0 ? -b : b) + span;
+    return (int32_t)(t < 0 ? 0 : t > 2 * span - 1 ? 2 * span - 1 : t);
+}
+
+// How many products a score adds, which share the scale.
+static double mrc__attention_scale(const mrc_model_config *c) {
+    const int terms = 1 + !!(c->pos_att_type & MRC_C2P) + !!(c->pos_att_type & MRC_P2C);
+    return 1 / sqrt((double)(c->hidden_size / c->num_attention_heads) * terms);
+}
+
+static int mrc__layer_slides(const mrc_model_config *c, size_t l) {
+    return l / 8 < sizeof c->sliding_layers && c->sliding_layers[l / 8] >> l % 8 & 1;
 }
 
 static double mrc__drop_of(const mrc_model_config *c, mrc__drop place) {
@@ -20580,8 +20706,16 @@ static double mrc__drop_of(const mrc_model_config *c, mrc__drop place) {
 // The keys of config.json.  A family's own spelling stands before the common one: it is written,
 // and both are read, as in transformers.
 //------------------------------------------------------------------------------
-typedef enum mrc__key_kind { MRC__KEY_SIZE, MRC__KEY_NUMBER, MRC__KEY_PAD, MRC__KEY_ACT }
-    mrc__key_kind;
+// The kinds from FIXED on are written as the source has them, for nothing here changes them.
+typedef enum mrc__key_kind {
+    MRC__KEY_SIZE, MRC__KEY_NUMBER, MRC__KEY_PAD, MRC__KEY_ACT, MRC__KEY_BOOL,
+    MRC__KEY_SPAN,                  // an integer; below 1 means none, kept as 0
+    MRC__KEY_FIXED,                 // only min will do: other values are another model
+    MRC__KEY_TERMS,                 // DeBERTa's pos_att_type: a list, or words between |
+    MRC__KEY_NORMED,                // DeBERTa's norm_rel_ebd: whether it says layer_norm
+    MRC__KEY_LAYERS,                // ModernBERT's layer_types
+    MRC__KEY_ROPE                   // ModernBERT's rope_parameters
+} mrc__key_kind;
 typedef struct mrc__key {
     const char   *name;
     mrc__key_kind kind;
@@ -20591,8 +20725,49 @@ typedef struct mrc__key {
 } mrc__key;
 
 #define MRC__IN(NAME)   ((uint32_t)1 << MRC_MODEL_##NAME)
+#define MRC__DEBERTAS   MRC__IN(DEBERTA_V2)
 #define MRC__AT(member) offsetof(mrc_model_config, member)
 static const mrc__key mrc__keys[] = {
+    { "layer_types", MRC__KEY_LAYERS, MRC__AT(sliding_layers), 0, 0, MRC__IN(MODERNBERT) },
+    { "global_attn_every_n_layers", MRC__KEY_SIZE, MRC__AT(global_attn_every_n_layers), 1, 1000,
+      MRC__IN(MODERNBERT) },
+    { "rope_parameters", MRC__KEY_ROPE, MRC__AT(magic), 0, 0, MRC__IN(MODERNBERT) },
+    { "global_rope_theta", MRC__KEY_NUMBER, MRC__AT(global_rope_theta), 1e-3, 1e12,
+      MRC__IN(MODERNBERT) },
+    { "local_rope_theta", MRC__KEY_NUMBER, MRC__AT(local_rope_theta), 1e-3, 1e12,
+      MRC__IN(MODERNBERT) },
+    { "local_attention", MRC__KEY_SIZE, MRC__AT(local_attention), 2, 1 << 24,
+      MRC__IN(MODERNBERT) },
+    { "norm_eps", MRC__KEY_NUMBER, MRC__AT(layer_norm_eps), 1e-30, 1, MRC__IN(MODERNBERT) },
+    { "hidden_activation", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, MRC__IN(MODERNBERT) },
+    { "classifier_activation", MRC__KEY_ACT, MRC__AT(classifier_activation), 0, 0,
+      MRC__IN(MODERNBERT) },
+    { "norm_bias", MRC__KEY_BOOL, MRC__AT(norm_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "attention_bias", MRC__KEY_BOOL, MRC__AT(attention_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "mlp_bias", MRC__KEY_BOOL, MRC__AT(mlp_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "classifier_bias", MRC__KEY_BOOL, MRC__AT(classifier_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "embedding_dropout", MRC__KEY_NUMBER, MRC__AT(embedding_dropout), 0, 1,
+      MRC__IN(MODERNBERT) },
+    { "mlp_dropout", MRC__KEY_NUMBER, MRC__AT(mlp_dropout), 0, 1, MRC__IN(MODERNBERT) },
+    { "classifier_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1,
+      MRC__IN(MODERNBERT) },
+    { "relative_attention_num_buckets", MRC__KEY_SIZE, MRC__AT(relative_attention_num_buckets), 32,
+      32, MRC__IN(MPNET) },
+    { "relative_attention", MRC__KEY_BOOL, MRC__AT(relative_attention), 0, 0, MRC__DEBERTAS },
+    { "pos_att_type", MRC__KEY_TERMS, MRC__AT(pos_att_type), 0, 0, MRC__DEBERTAS },
+    { "max_relative_positions", MRC__KEY_SPAN, MRC__AT(max_relative_positions), 0, 1 << 20,
+      MRC__DEBERTAS },
+    { "position_biased_input", MRC__KEY_BOOL, MRC__AT(position_biased_input), 0, 0,
+      MRC__DEBERTAS },
+    { "position_buckets", MRC__KEY_SPAN, MRC__AT(position_buckets), 0, 1 << 20,
+      MRC__IN(DEBERTA_V2) },
+    { "share_att_key", MRC__KEY_BOOL, MRC__AT(share_att_key), 0, 0, MRC__IN(DEBERTA_V2) },
+    { "norm_rel_ebd", MRC__KEY_NORMED, MRC__AT(norm_rel_ebd), 0, 0, MRC__IN(DEBERTA_V2) },
+    { "conv_kernel_size", MRC__KEY_SIZE, MRC__AT(conv_kernel_size), 0, 1 << 10,
+      MRC__IN(DEBERTA_V2) },
+    { "conv_act", MRC__KEY_ACT, MRC__AT(conv_act), 0, 0, MRC__IN(DEBERTA_V2) },
+    { "conv_groups", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(DEBERTA_V2) },
+    { "talking_head", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__DEBERTAS },
     { "dim", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, MRC__IN(DISTILBERT) },
     { "n_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, MRC__IN(DISTILBERT) },
     { "n_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12, MRC__IN(DISTILBERT) },
@@ -20600,11 +20775,11 @@ static const mrc__key mrc__keys[] = {
     { "activation", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, MRC__IN(DISTILBERT) },
     { "dropout", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, MRC__IN(DISTILBERT) },
     { "attention_dropout", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
-      MRC__IN(DISTILBERT) },
+      MRC__IN(DISTILBERT) | MRC__IN(MODERNBERT) },
     { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
     { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
     { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16,
-      MRC__IN(ELECTRA) | MRC__IN(ALBERT) },
+      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__IN(DEBERTA_V2) },
     { "hidden_size", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, UINT32_MAX },
     { "num_hidden_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, UINT32_MAX },
     { "num_hidden_groups", MRC__KEY_SIZE, MRC__AT(num_hidden_groups), 1, 1000, MRC__IN(ALBERT) },
@@ -20615,10 +20790,12 @@ static const mrc__key mrc__keys[] = {
     { "hidden_act", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, UINT32_MAX },
     { "max_position_embeddings", MRC__KEY_SIZE, MRC__AT(max_position_embeddings), 4, 1 << 24,
       UINT32_MAX },
+    { "type_vocab_size", MRC__KEY_SIZE, MRC__AT(type_vocab_size), 0, 1 << 16, MRC__DEBERTAS },
     { "type_vocab_size", MRC__KEY_SIZE, MRC__AT(type_vocab_size), 1, 1 << 16,
-      ~MRC__IN(DISTILBERT) },
+      ~(MRC__DEBERTAS | MRC__IN(DISTILBERT) | MRC__IN(MPNET) | MRC__IN(MODERNBERT)) },
     { "pad_token_id", MRC__KEY_PAD, MRC__AT(pad_token_id), 0, (1 << 28) - 1, UINT32_MAX },
-    { "hidden_dropout_prob", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, UINT32_MAX },
+    { "hidden_dropout_prob", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1,
+      ~MRC__IN(MODERNBERT) },
     { "attention_probs_dropout_prob", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
       UINT32_MAX },
     { "initializer_range", MRC__KEY_NUMBER, MRC__AT(initializer_range), 0, 100, UINT32_MAX },
@@ -20631,7 +20808,8 @@ static const mrc__key mrc__keys[] = {
 static int mrc__key_first(size_t i, mrc_model_type type) {
     if (!(mrc__keys[i].families >> type & 1)) return 0;
     for (size_t k = 0; k < i; k++) {
-        if (mrc__keys[k].families >> type & 1 && mrc__keys[k].offset == mrc__keys[i].offset) {
+        if (mrc__keys[k].families >> type & 1 && mrc__keys[k].offset == mrc__keys[i].offset
+            && mrc__keys[k].kind < MRC__KEY_FIXED) {
             return 0;
         }
     }
@@ -20689,8 +20867,12 @@ MRCDEF mrc_model_config mrc_model_config_default(void) {
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
-    size_t first = mrc__family_of(config)->counts_from_pad ? (size_t)config->pad_token_id + 1 : 0;
-    return config->max_position_embeddings > first ? config->max_position_embeddings - first : 0;
+    const size_t rows = config->max_position_embeddings;
+    if (!mrc__has_positions(config)) {
+        return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
+    }
+    size_t first = (size_t)(mrc__position_padding(config) + 1);
+    return rows > first ? rows - first : 0;
 }
 
 // What is read from an object: its file for messages, the first error in the context.
@@ -20799,6 +20981,130 @@ static mrc_status mrc__field_act(const mrc__fields *f, const char *key, mrc_act 
     return MRC_OK;
 }
 
+static mrc_status mrc__field_bool(const mrc__fields *f, const char *key, int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_TRUE && v->type != MRC_JSON_FALSE) {
+        return mrc__field_wrong(f, v, key, "true or false");
+    }
+    *out = v->type == MRC_JSON_TRUE;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t max,
+                                  size_t *out) {
+    const mrc_json *v = mrc__field(f, key);
+    size_t value = 0;
+    if (!v) return MRC_OK;
+    if (v->type == MRC_JSON_NUMBER && v->is_int && v->integer < 1) *out = 0;
+    else MRC__TRY(mrc__field_size(f, key, 1, max, &value));
+    *out = value;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
+    const mrc_json *v = mrc__field(f, key);
+    char expected[32];
+    if (!v || (v->type == MRC_JSON_FALSE && only == 0)) return MRC_OK;
+    if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
+    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1");
+    mrc_status s = mrc__field_wrong(f, v, key, expected);
+    return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+}
+
+// One word of pos_att_type, in any case, with spaces around it.
+static mrc_status mrc__field_term(const mrc__fields *f, const mrc_json *v, const char *word,
+                                  size_t bytes, int *out) {
+    while (bytes && *word == ' ') word++, bytes--;
+    while (bytes && word[bytes - 1] == ' ') bytes--;
+    if (bytes == 3 && (word[0] | 32) == 'c' && word[1] == '2' && (word[2] | 32) == 'p') {
+        *out |= MRC_C2P;
+    } else if (bytes == 3 && (word[0] | 32) == 'p' && word[1] == '2' && (word[2] | 32) == 'c') {
+        *out |= MRC_P2C;
+    } else if (bytes && !(bytes == 4 && !memcmp(word, "none", 4))) {
+        return mrc__field_wrong(f, v, "pos_att_type", "c2p, p2c or both");
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_terms(const mrc__fields *f, const char *key, int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    if (!v) return MRC_OK;
+    *out = 0;
+    if (v->type == MRC_JSON_ARRAY) {
+        for (const mrc_json *c = v->child; c; c = c->next) {
+            if (c->type != MRC_JSON_STRING) return mrc__field_wrong(f, c, key, "words");
+            MRC__TRY(mrc__field_term(f, c, c->string, c->bytes, out));
+        }
+        return MRC_OK;
+    }
+    if (v->type != MRC_JSON_STRING) return mrc__field_wrong(f, v, key, "a list or a string");
+    for (size_t at = 0, n; at <= v->bytes; at += n + 1) {
+        n = strcspn(v->string + at, "|");
+        MRC__TRY(mrc__field_term(f, v, v->string + at, n, out));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_normed(const mrc__fields *f, const char *key, int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_STRING) return mrc__field_wrong(f, v, key, "a string");
+    *out = strstr(v->string, "layer_norm") != NULL;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_layers(const mrc__fields *f, const char *key, mrc_model_config *c) {
+    static const char *const kinds[] = { "full_attention", "sliding_attention" };
+    const mrc_json *v = mrc__field(f, key);
+    size_t l = 0;
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_ARRAY) return mrc__field_wrong(f, v, key, "a list");
+    for (const mrc_json *kind = v->child; kind; kind = kind->next, l++) {
+        int slides = kind->type == MRC_JSON_STRING && !strcmp(kind->string, kinds[1]);
+        if (kind->type != MRC_JSON_STRING || (!slides && strcmp(kind->string, kinds[0]))
+            || l >= 8 * sizeof c->sliding_layers) {
+            return mrc__field_wrong(f, kind, key, "full_attention or sliding_attention");
+        }
+        if (slides) c->sliding_layers[l / 8] |= (uint8_t)(1 << l % 8);
+    }
+    if (l != c->num_hidden_layers) {
+        return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: layer_types names other layers than "
+                         "num_hidden_layers (found %zu, expected %zu)", f->path, v->line,
+                         v->column, l, c->num_hidden_layers);
+    }
+    c->global_attn_every_n_layers = 0;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_rope(const mrc__fields *f, const char *key, mrc_model_config *c) {
+    static const char *const types[] = { "default", NULL };
+    static const char *const kinds[] = { "full_attention", "sliding_attention" };
+    double *const theta[] = { &c->global_rope_theta, &c->local_rope_theta };
+    const mrc_json *v = mrc__field(f, key);
+    int ignored;
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_OBJECT) return mrc__field_wrong(f, v, key, "an object");
+    for (int k = 0; k < 2; k++) {
+        mrc__fields one = { f->ctx, f->path, mrc_json_get(v, kinds[k]) };
+        if (!one.object || one.object->type != MRC_JSON_OBJECT) continue;
+        MRC__TRY(mrc__field_word(&one, "rope_type", types, &ignored));
+        MRC__TRY(mrc__field_number(&one, "rope_theta", 1e-3, 1e12, theta[k]));
+    }
+    return MRC_OK;
+}
+
+// Older ModernBERT files: every n-th layer is full, and a null is the other layers' theta.
+static void mrc__config_layers(const mrc__fields *f, mrc_model_config *c) {
+    const mrc_json *local = mrc_json_get(f->object, "local_rope_theta");
+    if (!mrc__family_of(c)->rotary) return;
+    if (local && local->type == MRC_JSON_NULL) c->local_rope_theta = c->global_rope_theta;
+    for (size_t l = 0; c->global_attn_every_n_layers && l < c->num_hidden_layers; l++) {
+        if (l % c->global_attn_every_n_layers == 0) continue;
+        c->sliding_layers[l / 8] |= (uint8_t)(1 << l % 8);
+    }
+}
+
 // The keys of the family; of two spellings its own one wins.
 static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
     for (size_t i = MRC__N_KEYS; i-- > 0;) {
@@ -20822,6 +21128,17 @@ static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
         case MRC__KEY_ACT:
             MRC__TRY(mrc__field_act(f, k->name, (mrc_act *)(void *)to));
             break;
+        case MRC__KEY_BOOL:
+            MRC__TRY(mrc__field_bool(f, k->name, (int *)(void *)to));
+            break;
+        case MRC__KEY_SPAN:
+            MRC__TRY(mrc__field_span(f, k->name, (int64_t)k->max, (size_t *)(void *)to));
+            break;
+        case MRC__KEY_FIXED:  MRC__TRY(mrc__field_fixed(f, k->name, k->min)); break;
+        case MRC__KEY_TERMS:  MRC__TRY(mrc__field_terms(f, k->name, &c->pos_att_type)); break;
+        case MRC__KEY_NORMED: MRC__TRY(mrc__field_normed(f, k->name, &c->norm_rel_ebd)); break;
+        case MRC__KEY_LAYERS: MRC__TRY(mrc__field_layers(f, k->name, c)); break;
+        case MRC__KEY_ROPE:   MRC__TRY(mrc__field_rope(f, k->name, c)); break;
         }
     }
     return MRC_OK;
@@ -20839,7 +21156,8 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     }
     if (!c->hidden_size || !c->num_attention_heads || !c->vocab_size || !c->num_hidden_layers
         || !c->intermediate_size || !c->head_hidden_size
-        || (!c->type_vocab_size && mrc__family_of(c)->types)
+        || (!c->type_vocab_size && mrc__family_of(c)->types
+            && !mrc__family_of(c)->optional_positions)
         || c->pad_token_id < 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
     }
@@ -20851,6 +21169,22 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     if (c->hidden_size % c->num_attention_heads) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
                          "num_attention_heads %zu", path, c->hidden_size, c->num_attention_heads);
+    }
+    if (c->conv_kernel_size && c->conv_kernel_size % 2 == 0) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: conv_kernel_size %zu is not odd", path,
+                         c->conv_kernel_size);
+    }
+    if (c->position_buckets && (c->position_buckets < 4 || (c->max_relative_positions
+            ? c->max_relative_positions : c->max_position_embeddings)
+            <= c->position_buckets / 2 + 1)) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: position_buckets %zu leave no distance to share "
+                         "them (expected 4 or more, and max_relative_positions above %zu)", path,
+                         c->position_buckets, c->position_buckets / 2 + 1);
+    }
+    if (mrc__family_of(c)->rotary && c->hidden_size / c->num_attention_heads % 2) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: heads of %zu columns cannot be rotated "
+                         "(expected an even number)", path,
+                         c->hidden_size / c->num_attention_heads);
     }
     if (c->head == MRC_HEAD_CONV1D && c->head_kernel_size % 2 == 0) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the head's kernel_size %zu is not odd", path,
@@ -20905,6 +21239,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
+    mrc__config_layers(&f, c);
     MRC__TRY(mrc__config_head(&f, c));
     return mrc__config_check(ctx, c, path);
 }
@@ -20954,20 +21289,29 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
 
 typedef struct mrc__layer_weights {
+    mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
     mrc__map query, key, value;     // (H, H) (H)
+    mrc__map pos_key, pos_query;    // (H, H) (H): of the table of distances
     mrc__map out, out_norm;         // (H, H) (H); (H) (H)
     mrc__map up, down, down_norm;   // (I, H) (I); (H, I) (H); (H) (H)
 } mrc__layer_weights;
 
-typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM }
-    mrc__init_kind;
+typedef enum mrc__init_kind {
+    MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM,
+    MRC__INIT_TRUNCATED             // normal, within two standard deviations
+} mrc__init_kind;
 typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; } mrc__init;
 
 typedef struct mrc_encoder_weights {
     mrc_tensor *word, *position, *token_type;   // (V, E) (P, E) (Y, E)
+    mrc__map    table_projection;   // (H, E), before the norm; absent where E is H
     mrc__map    norm, projection;   // (E) (E); (H, E) (H), absent where E is H
+    mrc_tensor *bias, *relative;    // (buckets, A); (2 S, H)
+    mrc_tensor *zero_row;           // (1, H)
+    mrc__map    relative_norm, conv, conv_norm, final_norm; // (H) (H); (H, H, K) (H)
     mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
+    mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
     mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
@@ -21053,19 +21397,29 @@ static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns)
     return b->status == MRC_OK ? t : NULL;
 }
 
-// As torch.nn.Linear of the family's own initialisation; y = x W^T + b.
-static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+// As torch.nn.Linear with the family's start values, of standard deviation sigma; y = x W^T + b.
+// bias 0: there is none.
+static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const char *name,
+                                 double sigma, int bias) {
+    const mrc__init_kind kind = mrc__family_of(&b->m->config)->truncated ? MRC__INIT_TRUNCATED
+                              : MRC__INIT_NORMAL;
     mrc__map w;
-    w.weight = mrc__make(b, out, in, MRC__INIT_NORMAL, b->m->config.initializer_range, "%s.weight",
-                         name);
-    w.bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    w.weight = mrc__make(b, out, in, kind, sigma, "%s.weight", name);
+    w.bias = bias ? mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name)
+           : mrc__make_zeros(b, out, 0);
     return w;
 }
 
+static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+    return mrc__make_map_of(b, out, in, name, b->m->config.initializer_range, 1);
+}
+
 static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
+    const int bias = !mrc__family_of(&b->m->config)->pre_norm || b->m->config.norm_bias;
     mrc__map w;
     w.weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.weight", name);
-    w.bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    w.bias = bias ? mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name)
+           : mrc__make_zeros(b, h, 0);
     return w;
 }
 
@@ -21074,10 +21428,12 @@ static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
 static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, const char *name,
                                    int32_t padding) {
     const mrc_model_config *c = &b->m->config;
+    const int truncated = mrc__family_of(c)->truncated;
     if (!name || !rows) return mrc__make_zeros(b, 1, mrc__embedding_size(c));
-    mrc_tensor *t = mrc__make(b, rows, mrc__embedding_size(c), MRC__INIT_NORMAL,
+    mrc_tensor *t = mrc__make(b, rows, mrc__embedding_size(c),
+                              truncated ? MRC__INIT_TRUNCATED : MRC__INIT_NORMAL,
                               c->initializer_range, "%s.weight", name);
-    if (t) b->m->weights->init[b->n - 1].zero_row = padding;
+    if (t && !truncated) b->m->weights->init[b->n - 1].zero_row = padding;
     return t;
 }
 
@@ -21106,14 +21462,28 @@ static void mrc__make_layer(mrc__builder *b, size_t l) {
     mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, group,
                     l % mrc__group_size(c));
     b->depth = group + 1;
-    w->query = mrc__make_linear(b, h, h, f->query);
-    w->key = mrc__make_linear(b, h, h, f->key);
-    w->value = mrc__make_linear(b, h, h, f->value);
-    w->out = mrc__make_linear(b, h, h, f->out);
+    const double sigma = c->initializer_range;
+    const double last = f->truncated ? sigma / sqrt(2.0 * (double)c->num_hidden_layers) : sigma;
+    const int attention_bias = !f->pre_norm || c->attention_bias;
+    const int mlp_bias = !f->pre_norm || c->mlp_bias;
+    const size_t inner = c->intermediate_size;
+    if (f->in_norm && l > 0) w->in_norm = mrc__make_norm(b, h, f->in_norm);
+    if (f->qkv) {
+        w->qkv = mrc__make_map_of(b, 3 * h, h, f->qkv, sigma, attention_bias);
+    } else {
+        w->query = mrc__make_linear(b, h, h, f->query);
+        w->key = mrc__make_linear(b, h, h, f->key);
+        w->value = mrc__make_linear(b, h, h, f->value);
+    }
+    if (c->relative_attention && !c->share_att_key) {
+        if (c->pos_att_type & MRC_C2P) w->pos_key = mrc__make_linear(b, h, h, f->pos_key);
+        if (c->pos_att_type & MRC_P2C) w->pos_query = mrc__make_linear(b, h, h, f->pos_query);
+    }
+    w->out = mrc__make_map_of(b, h, h, f->out, last, attention_bias);
     w->out_norm = mrc__make_norm(b, h, f->out_norm);
-    w->up = mrc__make_linear(b, c->intermediate_size, h, f->up);
-    w->down = mrc__make_linear(b, h, c->intermediate_size, f->down);
-    w->down_norm = mrc__make_norm(b, h, f->down_norm);
+    w->up = mrc__make_map_of(b, f->pre_norm ? 2 * inner : inner, h, f->up, sigma, mlp_bias);
+    w->down = mrc__make_map_of(b, h, inner, f->down, last, mlp_bias);
+    if (f->down_norm) w->down_norm = mrc__make_norm(b, h, f->down_norm);
     b->prefix[at] = 0;
 }
 
@@ -21170,7 +21540,16 @@ static void mrc__make_head(mrc__builder *b) {
     const char *module = mrc__head_modules[c->head];
     size_t in = c->hidden_size;
     if (c->head == MRC_HEAD_LINEAR) {
-        w->answer = mrc__make_linear(b, 2, in, "qa_outputs");
+        const mrc__family *f = mrc__family_of(c);
+        const double sigma = c->initializer_range;
+        if (f->dense) {
+            w->dense = mrc__make_map_of(b, in, in, f->dense,
+                                        sigma / sqrt(2.0 * (double)c->num_hidden_layers),
+                                        c->classifier_bias);
+            w->dense_norm = mrc__make_norm(b, in, f->dense_norm);
+        }
+        w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
+                                     f->truncated ? 1 / sqrt((double)in) : sigma, 1);
         return;
     }
     const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
@@ -21201,17 +21580,53 @@ static void mrc__make_tables(mrc__builder *b, int packed) {
     b->depth = 0;
     b->copies = 0;                              // tables are read as masters
     b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
-    w->word = mrc__make_table(b, c->vocab_size, f->words, c->pad_token_id);
+    w->word = mrc__make_table(b, c->vocab_size, f->words, mrc__word_padding(c));
     b->packed = 0;
-    w->position = mrc__make_table(b, c->max_position_embeddings, f->positions,
-                                  f->counts_from_pad ? c->pad_token_id : -1);
+    w->position = mrc__make_table(b, c->max_position_embeddings,
+                                  mrc__has_positions(c) ? f->positions : NULL,
+                                  mrc__position_padding(c));
     w->token_type = mrc__make_table(b, c->type_vocab_size, f->types, -1);
-    w->norm = mrc__make_norm(b, e, f->norm);
     b->copies = copies;
     b->packed = packed;
+    if (f->table_projection && e != c->hidden_size) {
+        w->table_projection = mrc__make_map_of(b, c->hidden_size, e, f->table_projection,
+                                               c->initializer_range, 0);
+    }
+    w->norm = mrc__make_norm(b, w->table_projection.weight ? c->hidden_size : e, f->norm);
     if (f->projection && (e != c->hidden_size || f->projects)) {
         w->projection = mrc__make_linear(b, c->hidden_size, e, f->projection);
     }
+}
+
+// What all layers read by distance, and the convolution after the first layer.
+static void mrc__make_shared(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    mrc_encoder_weights *w = b->m->weights;
+    const int copies = b->copies, packed = b->packed;
+    const size_t h = c->hidden_size, k = c->conv_kernel_size, shape[3] = { h, h, k };
+    b->copies = b->packed = 0;
+    b->depth = 0;
+    if (f->bias) {
+        w->bias = mrc__make(b, c->relative_attention_num_buckets, c->num_attention_heads,
+                            MRC__INIT_NORMAL, c->initializer_range, "%s.weight", f->bias);
+    }
+    if (c->relative_attention) {
+        w->zero_row = mrc__make_zeros(b, 1, h);
+        w->relative = mrc__make(b, 2 * mrc__relative_span(c), h, MRC__INIT_NORMAL,
+                                c->initializer_range, "%s.weight", f->relative);
+        if (c->norm_rel_ebd) w->relative_norm = mrc__make_norm(b, h, f->relative_norm);
+    }
+    b->copies = copies;
+    b->packed = packed;
+    b->depth = 1;
+    if (!k) return;
+    const double bound = 1 / sqrt((double)h * (double)k);
+    char name[256];
+    snprintf(name, sizeof name, "%s%s.weight", b->prefix, f->conv);
+    w->conv.weight = mrc__make_named(b, 3, shape, MRC__INIT_UNIFORM, bound, name);
+    w->conv.bias = mrc__make(b, h, 0, MRC__INIT_UNIFORM, bound, "%s.bias", f->conv);
+    w->conv_norm = mrc__make_norm(b, h, f->conv_norm);
 }
 
 static mrc_status mrc__make_all(mrc__builder *b) {
@@ -21221,9 +21636,14 @@ static mrc_status mrc__make_all(mrc__builder *b) {
     b->copies = mrc__is_half(b->m->dtype);
     snprintf(b->prefix, sizeof b->prefix, "%s", mrc__prefix(c));
     mrc__make_tables(b, packed);
+    mrc__make_shared(b);
     for (size_t l = 0; l < layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
     b->copies = b->packed = 0;
     b->depth = b->m->max_depth = mrc__group_count(c) + 1;
+    if (mrc__family_of(c)->final_norm) {
+        b->m->weights->final_norm = mrc__make_norm(b, c->hidden_size,
+                                                   mrc__family_of(c)->final_norm);
+    }
     if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
     b->copies = mrc__is_half(b->m->dtype);
     b->prefix[0] = 0;
@@ -21253,7 +21673,7 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->dtype = dtype;
     m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
-    b.most = n = 16 * mrc__layer_count(config) + 8 * config->num_head_layers + 32;
+    b.most = n = 20 * mrc__layer_count(config) + 8 * config->num_head_layers + 32;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
     if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && mrc__mul(mrc__layer_count(config), sizeof *w->layers, &bytes);
@@ -21301,16 +21721,30 @@ static double mrc__init_value(const mrc__init *init, const uint32_t u[4], size_t
     return init->range * radius * (i % 2 ? sin(angle) : cos(angle));
 }
 
+// A normal value beyond two standard deviations is drawn again, from another counter.
+static double mrc__init_truncated(const mrc__init *init, const uint32_t counter[4],
+                                  const uint32_t key[2], uint32_t u[4], size_t i) {
+    double value = mrc__init_value(init, u, i);
+    for (uint32_t k = 1; k < 100 && fabs(value) > 2 * init->range; k++) {
+        const uint32_t again[4] = { counter[0], counter[1], counter[2], counter[3] + k };
+        uint32_t v[4];
+        mrc_philox4x32(again, key, v);
+        value = mrc__init_value(init, v, i);
+    }
+    return value;
+}
+
 static void mrc__init_fill(const mrc__init *init, const mrc_tensor *t, uint64_t seed, void *to) {
     const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) }, domain = 0x696e6974;
     uint32_t u[4] = {0};
     for (size_t i = 0; i < t->numel; i++) {
         double value = init->kind == MRC__INIT_ONE;
-        if (init->kind == MRC__INIT_NORMAL || init->kind == MRC__INIT_UNIFORM) {
+        if (init->kind != MRC__INIT_ONE && init->kind != MRC__INIT_ZERO) {
             const uint32_t counter[4] = { (uint32_t)(i / 4), (uint32_t)((uint64_t)i >> 34),
                                           mrc_site(t->name), domain };
             if (i % 4 == 0) mrc_philox4x32(counter, key, u);
-            value = mrc__init_value(init, u, i);
+            value = init->kind == MRC__INIT_TRUNCATED
+                  ? mrc__init_truncated(init, counter, key, u, i) : mrc__init_value(init, u, i);
         }
         if (init->zero_row >= 0 && t->ndim == 2 && i / t->shape[1] == (size_t)init->zero_row) {
             value = 0;
@@ -21354,11 +21788,18 @@ MRCDEF mrc_forward_config mrc_forward_config_default(void) {
     return (mrc_forward_config){ .magic = MRC_FORWARD_MAGIC };
 }
 
+// What the layers of one forward pass share, by the distance of query and key.
+typedef struct mrc__distances {
+    mrc_tensor *index;              // (2 M - 1) i32: a table's row for each distance
+    mrc_batch   table;              // the rows of the table as one sequence
+} mrc__distances;
+
 // One encoder layer as a segment: it may run a second time in backward, so what it reads beside
-// in[0] lives in the step.
+// in[] lives in the step.
 typedef struct mrc__layer_run {
     const mrc_model *m;
     const mrc_batch *batch;
+    const mrc__distances *distances;    // NULL: nothing depends on the distance
     size_t           index;
     int              dropout;
 } mrc__layer_run;
@@ -21382,31 +21823,109 @@ static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
     return run->dropout ? mrc__drop_of(&run->m->config, place) : 0;
 }
 
-// What attention makes of x (N, H): (N, H), before the map `out`.
-static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x) {
+// Query, key and value of x (N, H) side by side: (N, 3 H).
+static mrc_tensor *mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x) {
     const mrc_model_config *c = &run->m->config;
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
     mrc_tensor *const weight[3] = { w->query.weight, w->key.weight, w->value.weight };
     mrc_tensor *const bias[3] = { w->query.bias, w->key.bias, w->value.bias };
-    mrc_tensor *qkv = mrc_qkv(ctx, x, weight, bias);
-    mrc_tensor *a = mrc_attention(ctx, qkv, qkv, qkv, c->num_attention_heads,
-                                  mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
-                                  mrc__layer_site(run->index, "attention.self.dropout"),
-                                  run->batch);
+    if (!w->qkv.weight) return mrc_qkv(ctx, x, weight, bias);
+    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, w->qkv.bias, MRC_ACT_NONE);
+    if (!mrc__family_of(c)->rotary) return y;
+    const size_t heads = c->num_attention_heads;
+    mrc_tensor *r = mrc_rope(ctx, y, 3 * heads, 2 * heads, mrc__layer_slides(c, run->index)
+                             ? c->local_rope_theta : c->global_rope_theta, run->batch);
+    mrc_drop(ctx, y);
+    return r;
+}
+
+// The table of distances as keys and queries of this layer: r (2 S, H).
+static void mrc__layer_tables(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *r,
+                              mrc_attention_desc *desc) {
+    const mrc_model_config *c = &run->m->config;
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    const mrc__map *key = c->share_att_key ? &w->key : &w->pos_key;
+    const mrc__map *query = c->share_att_key ? &w->query : &w->pos_query;
+    mrc_tensor *t = mrc_dropout(ctx, r, mrc__layer_drop(run, MRC__DROP_HIDDEN),
+                                mrc__layer_site(run->index, "pos_dropout"),
+                                &run->distances->table);
+    desc->kind = MRC_ATTENTION_DISENTANGLED;
+    if (c->pos_att_type & MRC_C2P) {
+        desc->pos_key = mrc_linear(ctx, t, key->weight, key->bias, MRC_ACT_NONE);
+    }
+    if (c->pos_att_type & MRC_P2C) {
+        desc->pos_query = mrc_linear(ctx, t, query->weight, query->bias, MRC_ACT_NONE);
+    }
+    if (t != r) mrc_drop(ctx, t);
+}
+
+// What attention makes of in[0] (N, H): (N, H), before the map `out`.  in[1]: DeBERTa's table.
+static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                                        mrc_tensor *table) {
+    const mrc_model_config *c = &run->m->config;
+    mrc_attention_desc desc = { .scale = mrc__attention_scale(c) };
+    if (mrc__layer_slides(c, run->index)) desc.window = c->local_attention / 2;
+    if (run->distances) desc.index = run->distances->index;
+    if (run->distances && run->m->weights->bias) {
+        desc.kind = MRC_ATTENTION_BIAS;
+        desc.bias = run->m->weights->bias;
+    }
+    mrc_tensor *qkv = mrc__layer_qkv(ctx, run, x);
+    if (table) mrc__layer_tables(ctx, run, table, &desc);
+    if (desc.kind == MRC_ATTENTION_DISENTANGLED && !desc.pos_key && !desc.pos_query) return NULL;
+    mrc_tensor *a = mrc_attention_with(ctx, qkv, qkv, qkv, c->num_attention_heads,
+                                       mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
+                                       mrc__layer_site(run->index, "attention.self.dropout"),
+                                       &desc, run->batch);
     mrc_drop(ctx, qkv);
+    mrc_drop(ctx, desc.pos_key);
+    mrc_drop(ctx, desc.pos_query);
     return a;
 }
 
-// A layer whose norms follow the additions: in[0] (N, H) -> (N, H).
-static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
-                                      size_t n_in) {
+// A layer whose norms stand before the maps: in[0] (N, H) -> (N, H).
+static mrc_tensor *mrc__pre_norm_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                         size_t n_in) {
     const mrc__layer_run *run = user;
     const mrc_model_config *c = &run->m->config;
     const mrc__family *f = mrc__family_of(c);
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
     const double eps = c->layer_norm_eps;
+    mrc_tensor *x = in[0], *n = x;
     (void)n_in;
-    mrc_tensor *a = mrc__layer_attention(ctx, run, in[0]);
+    if (w->in_norm.weight) n = mrc_layer_norm(ctx, x, w->in_norm.weight, w->in_norm.bias, eps);
+    mrc_tensor *a = mrc__layer_attention(ctx, run, n, NULL);
+    if (n != x) mrc_drop(ctx, n);
+    mrc_tensor *o = mrc_linear(ctx, a, w->out.weight, w->out.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, a);
+    mrc_tensor *h = mrc_add(ctx, o, x, mrc__layer_drop(run, f->drop_out),
+                            mrc__layer_site(run->index, "attention.output.dropout"), run->batch);
+    mrc_drop(ctx, o);
+    mrc_tensor *m = mrc_layer_norm(ctx, h, w->out_norm.weight, w->out_norm.bias, eps);
+    mrc_tensor *z = mrc_linear(ctx, m, w->up.weight, w->up.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, m);
+    mrc_tensor *g = mrc_glu(ctx, z, c->hidden_act);
+    mrc_drop(ctx, z);
+    mrc_tensor *d = mrc_dropout(ctx, g, mrc__layer_drop(run, f->drop_inner),
+                                mrc__layer_site(run->index, "ffn.dropout"), run->batch);
+    mrc_tensor *y = mrc_linear(ctx, d, w->down.weight, w->down.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, d);
+    if (d != g) mrc_drop(ctx, g);
+    mrc_tensor *out = mrc_add(ctx, y, h, 0, 0, run->batch);
+    mrc_drop(ctx, y);
+    mrc_drop(ctx, h);
+    return out;
+}
+
+// A layer whose norms follow the additions: in[0] (N, H) -> (N, H).
+static mrc_tensor *mrc__post_norm_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                          size_t n_in) {
+    const mrc__layer_run *run = user;
+    const mrc_model_config *c = &run->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    const double eps = c->layer_norm_eps;
+    mrc_tensor *a = mrc__layer_attention(ctx, run, in[0], n_in > 1 ? in[1] : NULL);
     mrc_tensor *o = mrc_linear(ctx, a, w->out.weight, w->out.bias, MRC_ACT_NONE);
     mrc_drop(ctx, a);
     mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->out_norm.weight, w->out_norm.bias, eps,
@@ -21428,7 +21947,16 @@ static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *cons
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
-    const double p = dropout ? mrc__drop_of(&m->config, mrc__family_of(&m->config)->drop_head) : 0;
+    const mrc_model_config *c = &m->config;
+    const mrc_encoder_weights *w = m->weights;
+    const double p = dropout ? mrc__drop_of(c, mrc__family_of(c)->drop_head) : 0;
+    if (w->dense.weight) {
+        mrc_tensor *a = mrc_linear(ctx, x, w->dense.weight, w->dense.bias,
+                                   c->classifier_activation);
+        mrc_drop(ctx, x);
+        x = mrc_layer_norm(ctx, a, w->dense_norm.weight, w->dense_norm.bias, c->layer_norm_eps);
+        mrc_drop(ctx, a);
+    }
     mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
     if (d != x) mrc_drop(ctx, x);
     return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
@@ -21460,8 +21988,14 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
     const mrc_model_config *c = &m->config;
     const mrc__family *f = mrc__family_of(c);
     const mrc_encoder_weights *w = m->weights;
-    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  f->counts_from_pad ? c->pad_token_id : -1, m->dtype, batch);
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, mrc__word_padding(c),
+                                  mrc__position_padding(c), m->dtype, batch);
+    if (w->table_projection.weight) {
+        mrc_tensor *narrow = e;
+        e = mrc_linear(ctx, narrow, w->table_projection.weight, w->table_projection.bias,
+                       MRC_ACT_NONE);
+        mrc_drop(ctx, narrow);
+    }
     mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, c->layer_norm_eps);
     mrc_drop(ctx, e);
     mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
@@ -21473,6 +22007,67 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
     return y;
 }
 
+// The places of all distances of a batch, and the table of distances as a batch of its own.
+static mrc_status mrc__distances_new(mrc_ctx *ctx, const mrc_model *m, const mrc_batch *batch,
+                                     const mrc__distances **out) {
+    const mrc_model_config *c = &m->config;
+    const size_t length = batch->max_length ? batch->max_length : 1, n = 2 * length - 1;
+    const size_t rows = m->weights->relative ? 2 * mrc__relative_span(c) : 0;
+    size_t bytes;
+    mrc__distances *d = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *d);
+    int32_t *places = mrc__mul(n + rows, sizeof *places, &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_status s = d && places ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "forward: no host memory");
+    for (size_t k = 0; s == MRC_OK && k < n; k++) {
+        places[k] = mrc__relative_row(c, (int64_t)k - (int64_t)length + 1);
+    }
+    for (size_t k = 0; s == MRC_OK && k < rows; k++) places[n + k] = (int32_t)k;
+    if (s == MRC_OK) d->index = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    if (s == MRC_OK) s = d->index ? mrc_tensor_upload(ctx, d->index, places) : ctx->status;
+    if (s == MRC_OK && rows) {
+        const int32_t ends[2] = { 0, (int32_t)rows };
+        s = mrc_batch_new(ctx, &d->table, &(mrc_batch_desc){ .n_sequences = 1, .cu_seqlens = ends,
+                                                             .input_ids = places + n });
+        d->table.position_ids = d->table.token_type_ids;        // one row of zeros
+        d->table.max_position_id = 0;
+    }
+    if (places) ctx->host.free(ctx->host.user, places);
+    *out = d;
+    return s;
+}
+
+// DeBERTa's table of distances in the type of activations, with its norm: (2 S, H).
+static mrc_tensor *mrc__relative_table(mrc_ctx *ctx, const mrc_model *m, const mrc__distances *d) {
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *t = mrc_embedding(ctx, w->relative, w->zero_row, w->zero_row, -1, -1, m->dtype,
+                                  &d->table);
+    if (!w->relative_norm.weight) return t;
+    mrc_tensor *n = mrc_layer_norm(ctx, t, w->relative_norm.weight, w->relative_norm.bias,
+                                   m->config.layer_norm_eps);
+    mrc_drop(ctx, t);
+    return n;
+}
+
+// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings.
+static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *x, mrc_tensor *y,
+                                     const mrc_batch *batch, const mrc_forward_config *config) {
+    const mrc_model_config *c = &m->config;
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, batch);
+    mrc_tensor *v = mrc_linear(ctx, u, w->conv.weight, w->conv.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, u);
+    mrc_tensor *d = mrc_dropout(ctx, v, config->dropout ? c->hidden_dropout_prob : 0,
+                                mrc_site("encoder.conv.dropout"), batch);
+    if (d != v) mrc_drop(ctx, v);
+    mrc_tensor *a = mrc_activation(ctx, d, c->conv_act);
+    mrc_drop(ctx, d);
+    mrc_tensor *out = mrc_add_norm(ctx, a, y, w->conv_norm.weight, w->conv_norm.bias,
+                                   c->layer_norm_eps, 0, 0, batch);
+    mrc_drop(ctx, a);
+    mrc_drop(ctx, y);
+    return out;
+}
+
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config) {
     if (!ctx || !m || !batch || !config) return NULL;
@@ -21481,19 +22076,35 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
                               "mrc_forward_config_default()");
     }
     const mrc_model_config *c = &m->config;
-    mrc_tensor *x = mrc__embed(ctx, m, batch, config->dropout);
-    for (size_t l = 0; x && l < c->num_hidden_layers * mrc__group_size(c); l++) {
+    const mrc_encoder_weights *w = m->weights;
+    const mrc__distances *distances = NULL;
+    const size_t layers = c->num_hidden_layers * mrc__group_size(c);
+    const mrc_segment_fn layer = mrc__family_of(c)->pre_norm ? mrc__pre_norm_forward
+                               : mrc__post_norm_forward;
+    mrc_tensor *in[2] = { mrc__embed(ctx, m, batch, config->dropout), NULL };
+    if (in[0] && (w->bias || w->relative)) {
+        if (mrc__distances_new(ctx, m, batch, &distances) != MRC_OK) return NULL;
+    }
+    if (w->relative && c->pos_att_type) in[1] = mrc__relative_table(ctx, m, distances);
+    if (w->relative && c->pos_att_type && !in[1]) return NULL;
+    mrc_tensor *embedded = in[0];
+    for (size_t l = 0; in[0] && l < layers; l++) {
         mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
         mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
         if (!run) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
-        *run = (mrc__layer_run){ m, batch, l, config->dropout };
+        *run = (mrc__layer_run){ m, batch, distances, l, config->dropout };
         mrc_tensor *y = config->gradient_checkpointing
-                      ? mrc_checkpointed(ctx, mrc__layer_forward, run, &x, 1)
-                      : mrc__layer_forward(ctx, run, &x, 1);
-        if (!config->gradient_checkpointing) mrc_drop(ctx, x);
-        x = y;
+                      ? mrc_checkpointed(ctx, layer, run, in, in[1] ? 2 : 1)
+                      : layer(ctx, run, in, in[1] ? 2 : 1);
+        if (l == 0 && w->conv.weight) y = mrc__conv_forward(ctx, m, embedded, y, batch, config);
+        if (!config->gradient_checkpointing) mrc_drop(ctx, in[0]);
+        in[0] = y;
     }
-    return x;
+    if (!w->final_norm.weight) return in[0];
+    mrc_tensor *y = mrc_layer_norm(ctx, in[0], w->final_norm.weight, w->final_norm.bias,
+                                   c->layer_norm_eps);
+    mrc_drop(ctx, in[0]);
+    return y;
 }
 
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
@@ -21507,13 +22118,14 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
 static void mrc__batch_rows(const mrc_model_config *c, const mrc_feature *f, int32_t *ids,
                             int32_t *types, int32_t *positions) {
     const mrc__family *family = mrc__family_of(c);
-    int32_t next = c->pad_token_id + 1;
+    const int32_t pad = mrc__word_padding(c);
+    int32_t next = pad + 1;
     for (int32_t i = 0; i < f->length; i++) {
         ids[i] = f->input_ids[i];
         types[i] = family->types && c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
-        positions[i] = family->positions ? i : 0;
+        positions[i] = mrc__has_positions(c) ? i : 0;
         if (!family->counts_from_pad) continue;
-        positions[i] = ids[i] == c->pad_token_id ? c->pad_token_id : next++;
+        positions[i] = ids[i] == pad ? pad : next++;
     }
 }
 
@@ -22048,17 +22660,44 @@ static const char *mrc__config_act(mrc_act act, const mrc_json *source) {
     return word;
 }
 
+// What is written as the source has it, where there is no source: a model made by a program.
+static void mrc__config_write_new(mrc_text *t, const mrc_model_config *c, const mrc__key *k) {
+    static const char *const terms[] = { "", "c2p", "p2c", "p2c|c2p" };
+    if (k->kind == MRC__KEY_TERMS && c->pos_att_type) {
+        mrc_text_printf(t, ",\n  \"%s\": \"%s\"", k->name, terms[c->pos_att_type & 3]);
+    }
+    if (k->kind == MRC__KEY_NORMED && c->norm_rel_ebd) {
+        mrc_text_printf(t, ",\n  \"%s\": \"layer_norm\"", k->name);
+    }
+}
+
 static void mrc__config_write_key(mrc_text *t, const mrc_model_config *c, const mrc__key *k,
                                   const mrc_json *source) {
     const char *at = (const char *)c + k->offset;
+    const mrc_json *given = source ? mrc_json_get(source, k->name) : NULL;
+    const int as_given = k->kind >= MRC__KEY_FIXED || k->kind == MRC__KEY_SPAN;
+    if (as_given && !given && k->kind >= MRC__KEY_FIXED) {
+        mrc__config_write_new(t, c, k);
+        return;
+    }
     mrc_text_printf(t, ",\n  \"%s\": ", k->name);
+    if (as_given && given) {
+        mrc__json_write(t, given);
+        return;
+    }
     switch (k->kind) {
     case MRC__KEY_SIZE:   mrc_text_printf(t, "%zu", *(const size_t *)(const void *)at); break;
     case MRC__KEY_NUMBER: mrc_text_number(t, *(const double *)(const void *)at); break;
     case MRC__KEY_PAD:    mrc_text_printf(t, "%d", (int)c->pad_token_id); break;
     case MRC__KEY_ACT:
-        mrc_text_printf(t, "\"%s\"", mrc__config_act(*(const mrc_act *)(const void *)at,
-                                                   source ? mrc_json_get(source, k->name) : NULL));
+        mrc_text_printf(t, "\"%s\"", mrc__config_act(*(const mrc_act *)(const void *)at, given));
+        break;
+    case MRC__KEY_BOOL:
+        mrc_text_printf(t, "%s", *(const int *)(const void *)at ? "true" : "false");
+        break;
+    default:                        // a span that the source does not name
+        mrc_text_printf(t, "%lld", *(const size_t *)(const void *)at
+                        ? (long long)*(const size_t *)(const void *)at : -1);
         break;
     }
 }
@@ -22103,6 +22742,8 @@ static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *s
     for (size_t i = 0; i < MRC__N_KEYS; i++) {
         if (!mrc__key_first(i, c.model_type)) continue;
         const mrc__key *k = mrc__config_spelling(&mrc__keys[i], c.model_type, source);
+        if (k->kind == MRC__KEY_SIZE && k->min > 0
+            && *(const size_t *)(const void *)((const char *)&c + k->offset) == 0) continue;
         mrc__config_write_key(t, &c, k, source);
     }
     mrc__config_write_head(t, &c);

@@ -5,6 +5,8 @@
 
 static const char *const families[] = {
     "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert", "albert", "albert_groups",
+    "mpnet", "deberta_v3", "deberta_v2", "deberta_v2_c2p", "deberta_plain", "modernbert",
+    "modernbert_biases",
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
