@@ -1666,6 +1666,8 @@ typedef struct mrc_model_config {
     int            pad_to_max_length;   // was trained over pads: inference must pad too
 } mrc_model_config;
 MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's numbers, linear head
+// What an empty config.json of that family means: the defaults of transformers' class.
+MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type);
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
@@ -22798,6 +22800,30 @@ MRCDEF mrc_model_config mrc_model_config_default(void) {
         .head_dropout = 0.2, .head_kernel_size = 3 };
 }
 
+// Where each n-th layer is full, the others see their window.
+static void mrc__config_slide(mrc_model_config *c) {
+    const size_t every = c->global_attn_every_n_layers;
+    if (!every) return;
+    memset(c->sliding_layers, 0, sizeof c->sliding_layers);
+    for (size_t l = 0; l < c->num_hidden_layers && l < 8 * sizeof c->sliding_layers; l++) {
+        if (l % every) c->sliding_layers[l / 8] |= (uint8_t)(1 << l % 8);
+    }
+}
+
+MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type) {
+    const mrc_model_config common = mrc_model_config_default();
+    if (!mrc_model_type_name(type)) return common;
+    mrc_model_config c = mrc__families[type].defaults;
+    c.magic = common.magic;
+    c.model_type = type;
+    c.num_head_layers = common.num_head_layers;
+    c.head_hidden_size = c.hidden_size;
+    c.head_dropout = common.head_dropout;
+    c.head_kernel_size = common.head_kernel_size;
+    mrc__config_slide(&c);
+    return c;
+}
+
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
     const size_t rows = config->max_position_embeddings;
     if (!mrc__has_positions(config)) {
@@ -22992,6 +23018,7 @@ static mrc_status mrc__field_layers(const mrc__fields *f, const char *key, mrc_m
     size_t l = 0;
     if (!v) return MRC_OK;
     if (v->type != MRC_JSON_ARRAY) return mrc__field_wrong(f, v, key, "a list");
+    memset(c->sliding_layers, 0, sizeof c->sliding_layers);
     for (const mrc_json *kind = v->child; kind; kind = kind->next, l++) {
         int slides = kind->type == MRC_JSON_STRING && !strcmp(kind->string, kinds[1]);
         if (kind->type != MRC_JSON_STRING || (!slides && strcmp(kind->string, kinds[0]))
@@ -23026,15 +23053,12 @@ static mrc_status mrc__field_rope(const mrc__fields *f, const char *key, mrc_mod
     return MRC_OK;
 }
 
-// Older ModernBERT files: every n-th layer is full, and a null is the other layers' theta.
+// Older ModernBERT files: a null is the other layers' theta.
 static void mrc__config_layers(const mrc__fields *f, mrc_model_config *c) {
     const mrc_json *local = mrc_json_get(f->object, "local_rope_theta");
     if (!mrc__family_of(c)->rotary) return;
     if (local && local->type == MRC_JSON_NULL) c->local_rope_theta = c->global_rope_theta;
-    for (size_t l = 0; c->global_attn_every_n_layers && l < c->num_hidden_layers; l++) {
-        if (l % c->global_attn_every_n_layers == 0) continue;
-        c->sliding_layers[l / 8] |= (uint8_t)(1 << l % 8);
-    }
+    mrc__config_slide(c);
 }
 
 // The keys of the family; of two spellings its own one wins.
@@ -23148,10 +23172,9 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
-    const mrc_model_config common = mrc_model_config_default();
     mrc__fields f = { ctx, path, root };
     int type, ignored;
-    *c = common;
+    *c = mrc_model_config_default();
     if (root->type != MRC_JSON_OBJECT) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", path, root->line,
                          root->column);
@@ -23162,12 +23185,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     }
     for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) words[i] = mrc__families[i].word;
     MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
-    *c = mrc__families[type].defaults;
-    c->magic = common.magic;
-    c->model_type = (mrc_model_type)type;
-    c->num_head_layers = common.num_head_layers;
-    c->head_dropout = common.head_dropout;
-    c->head_kernel_size = common.head_kernel_size;
+    *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
