@@ -81,11 +81,11 @@
 //     >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files  >>impl.tokenizer
 //     >>impl.arrow  >>impl.dataset  >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode
 //     >>impl.ensemble  >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
-//     >>impl.families  >>impl.config  >>impl.model  >>impl.weights  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus  >>impl.analyze
-//     >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors  >>impl.ranking  >>impl.graph
-//     >>impl.scores  >>impl.dense  >>impl.dense_search  >>impl.dense_run  >>impl.forms
-//     >>impl.tables
+//     >>impl.families  >>impl.config  >>impl.model  >>impl.forward  >>impl.weights
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus
+//     >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors  >>impl.ranking
+//     >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search  >>impl.dense_run
+//     >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -274,14 +274,15 @@ typedef mrc_rope_args mrc_rope_fwd_args, mrc_rope_bwd_args;
 
 typedef struct mrc_layer_norm_fwd_args {
     size_t  n, h;                   // rows, columns
-    double  eps;
-    mrc_in  x, weight, bias;
+    double  eps;                    // below 0: without statistics, y = x weight + bias: mean 0,
+    mrc_in  x, weight, bias;        // rstd 1 (MobileBERT's NoNorm)
     mrc_out y, mean, rstd;          // mean, rstd (N): saved for backward
     void   *workspace;
 } mrc_layer_norm_fwd_args;
 
 typedef struct mrc_layer_norm_bwd_args {
     size_t  n, h;
+    int     plain;                  // 1: forward's eps was below 0
     mrc_in  x, weight, mean, rstd, dy;
     mrc_out dx, dweight, dbias;
     void   *workspace;
@@ -442,6 +443,7 @@ typedef struct mrc_add_norm_fwd_args {
 
 typedef struct mrc_add_norm_bwd_args {
     size_t   n, h, n_sequences;
+    int      plain;                 // as in layer_norm
     mrc_mask mask;
     mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
     mrc_out  sum;                   // as saved; afterwards anything
@@ -1027,6 +1029,8 @@ typedef struct mrc_tensor {
     const char *name;
     size_t    depth;                // of a model: 0 embeddings, l + 1 layer l, the head one more
     int       no_decay;             // 1: spared by weight decay unless all is decayed
+    size_t    taps;                 // 0, or K: this matrix (O, I K) stands in files as (O, K I),
+                                    // the last of the K first
     int       unused;               // 1: kept for its name in a file; no forward pass reads it
     mrc_dtype copy_dtype;
     void     *copy;
@@ -1224,7 +1228,8 @@ MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t ro
 // residual + dropout(x): the end of each half of a pre-norm layer.
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch);
-// layer_norm(residual + dropout(x)).
+// layer_norm(residual + dropout(x)).  eps below 0, here and in mrc_layer_norm(): x weight + bias
+// without statistics, MobileBERT's NoNorm.
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch);
@@ -1621,7 +1626,7 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
-    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1657,6 +1662,7 @@ typedef struct mrc_model_config {
     int            norm_bias, attention_bias, mlp_bias, classifier_bias;    // ModernBERT
     size_t         local_attention, global_attn_every_n_layers;
     double         global_rope_theta, local_rope_theta;
+    size_t         intra_bottleneck_size, num_feedforward_networks; // MobileBERT
     uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
@@ -8464,6 +8470,7 @@ static mrc_status MRC__T(layer_norm_fwd)(mrc_backend *be, const mrc_layer_norm_f
             var += d * d / h;
         }
         double rstd = 1.0 / sqrt(var + a->eps);
+        if (a->eps < 0) mean = 0, rstd = 1;
         for (size_t i = 0; i < a->h; i++) {
             double xhat = (MRC__T(at)(a->x, r, i) - mean) * rstd;
             MRC__T(put)(a->y, r, i, xhat * MRC__T(at)(a->weight, 0, i) + MRC__T(at)(a->bias, 0, i));
@@ -8489,6 +8496,7 @@ static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be, const mrc_layer_norm_b
             mean_g += g / h;
             mean_gx += g * MRC__T(layer_norm_xhat)(a, r, i) / h;
         }
+        if (a->plain) mean_g = mean_gx = 0;
         for (size_t i = 0; i < a->h; i++) {
             double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
             double centred = g - mean_g - MRC__T(layer_norm_xhat)(a, r, i) * mean_gx;
@@ -8542,6 +8550,7 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
 static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
     mrc_layer_norm_bwd_args a = { .n = x->numel / w->numel, .h = w->numel, .x = mrc__in(x),
+                                  .plain = node->attr.layer_norm.eps < 0,
                                   .weight = mrc__in(w), .mean = mrc__in(node->saved[0]),
                                   .rstd = mrc__in(node->saved[1]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -9219,6 +9228,7 @@ static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_mask *
         mean_g += g / h;
         mean_gx += g * MRC__T(layer_norm_xhat)(&norm, r, i) / h;
     }
+    if (a->plain) mean_g = mean_gx = 0;
     for (size_t i = 0; i < a->h; i++) {
         // forward was: u = residual + dropout(x); y = layer_norm(u)
         double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
@@ -9292,6 +9302,7 @@ static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_add_norm_bwd_args a = {
         .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .plain = node->attr.add_norm.eps < 0,
         .mask = node->attr.add_norm.mask, .weight = mrc__in(node->in[2]),
         .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
         .sum = mrc__out(node->saved[0]), .mean = mrc__in(node->saved[1]),
@@ -12390,6 +12401,15 @@ MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__R
                                   const MRC__REAL *bias, size_t h, double eps, MRC__REAL *mean_out,
                                   MRC__REAL *rstd_out) {
     MRC__T(vec) sum = {0}, squares = {0}, rests = {0};
+    if (eps < 0) {                                      // without statistics
+        for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(x + i, h - i) * MRC__T(load_n)(weight + i, h - i);
+            MRC__T(store_n)(y + i, v + MRC__T(load_n)(bias + i, h - i), h - i);
+        }
+        if (mean_out) *mean_out = 0;
+        if (rstd_out) *rstd_out = 1;
+        return;
+    }
     for (size_t i = 0; i < h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, h - i);
     const MRC__REAL mean = (MRC__REAL)(MRC__T(sum)(sum) / (double)h);
     for (size_t i = 0; i < h; i += MRC__T(LANES)) {
@@ -12484,8 +12504,9 @@ MRC__TARGET static void MRC__T(add_norm_bwd_task)(void *arg, size_t task, size_t
             sum_g += g;
             sum_gx += g * ((MRC__T(load_n)(x + i, h - i) - mean) * rstd);
         }
-        const MRC__REAL mean_g = (MRC__REAL)(MRC__T(sum)(sum_g) / (double)h);
-        const MRC__REAL mean_gx = (MRC__REAL)(MRC__T(sum)(sum_gx) / (double)h);
+        const double count = a->plain ? HUGE_VAL : (double)h;       // plain: both are 0
+        const MRC__REAL mean_g = (MRC__REAL)(MRC__T(sum)(sum_g) / count);
+        const MRC__REAL mean_gx = (MRC__REAL)(MRC__T(sum)(sum_gx) / count);
         if (a->dx.data && a->mask.threshold) {
             s = mrc__cpu_sequence(cu, s, r);
             where[0] = (uint32_t)r - (uint32_t)cu[s];
@@ -12529,9 +12550,9 @@ MRC__TARGET static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be,
 // An add_norm of which only the residual's gradient is wanted.
 MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
                                                      const mrc_layer_norm_bwd_args *a) {
-    mrc_add_norm_bwd_args same = { .n = a->n, .h = a->h, .weight = a->weight, .mean = a->mean,
-                                   .rstd = a->rstd, .dy = a->dy, .dresidual = a->dx,
-                                   .dweight = a->dweight, .dbias = a->dbias };
+    mrc_add_norm_bwd_args same = { .n = a->n, .h = a->h, .plain = a->plain, .weight = a->weight,
+                                   .mean = a->mean, .rstd = a->rstd, .dy = a->dy,
+                                   .dresidual = a->dx, .dweight = a->dweight, .dbias = a->dbias };
     MRC__REAL *x;                   // read only: sum is an output just because others may spoil it
     memcpy(&x, &a->x.data, sizeof x);
     same.sum = (mrc_out){ .dtype = a->x.dtype, .ld = a->x.ld, .data = x };
@@ -15241,10 +15262,40 @@ static int mrc__all_finite(const void *data, mrc_dtype dtype, size_t bytes) {
 }
 
 // What is not finite is not saved: it would only be found when the last good weights are gone.
+// Between a file's order of columns, (K, I) with the last tap first, and that of mrc_unfold(),
+// (I, K): values (O, I K) in place.
+static mrc_status mrc__param_taps(mrc_ctx *ctx, const mrc_tensor *t, void *values, int from_file) {
+    const size_t columns = t->shape[1], in = columns / t->taps, size = mrc_dtype_bytes(t->dtype);
+    char *row = ctx->host.alloc(ctx->host.user, columns * size), *to = values;
+    if (!row) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+    for (size_t r = 0; r < t->shape[0]; r++, to += columns * size) {
+        memcpy(row, to, columns * size);
+        for (size_t c = 0; c < columns; c++) {
+            const size_t file = (t->taps - 1 - c % t->taps) * in + c / t->taps;
+            memcpy(to + (from_file ? c : file) * size, row + (from_file ? file : c) * size, size);
+        }
+    }
+    ctx->host.free(ctx->host.user, row);
+    return MRC_OK;
+}
+
+// A piece of a parameter whose columns stand otherwise in files.
+static mrc_status mrc__param_fill_taps(mrc_ctx *ctx, const mrc_tensor *t, uint64_t offset,
+                                       void *dst, size_t bytes) {
+    void *all = ctx->host.alloc(ctx->host.user, t->numel * mrc_dtype_bytes(t->dtype));
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+    mrc_status s = mrc_tensor_download(ctx, t, all);
+    if (s == MRC_OK) s = mrc__param_taps(ctx, t, all, 0);
+    if (s == MRC_OK) memcpy(dst, (char *)all + offset, bytes);
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+
 static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
-    mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
+    mrc_status s = t->taps ? mrc__param_fill_taps(ctx, t, offset, dst, bytes)
+                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
     if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
@@ -15279,6 +15330,7 @@ static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
 
 // Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
 static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
+    if (t->taps) return 0;
     return ctx->be->is_host && !t->copy && !t->packed && t->dtype == MRC_DTYPE_F32
         && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
@@ -15366,6 +15418,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
         if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
     }
     if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK && t->taps) s = mrc__param_taps(ctx, t, host, 1);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -22427,6 +22480,11 @@ typedef struct mrc__family {
     const char *up, *down, *down_norm;
     const char *bias;                       // of all layers, by distance: (buckets, A)
     const char *relative, *relative_norm;   // of all layers, by distance: (2 S, H); its norm
+    const char *trigram;                    // of a word with its neighbours: (H, 3 E)
+    const char *narrow, *narrow_shared;     // from H to the bottleneck's width, each a map and a
+    const char *ffn_up, *ffn_down, *ffn_norm;   // norm; # the number of a further feed-forward map
+    const char *wide, *wide_norm;           // back to H
+    int         plain_norms;                // norms are weight and bias alone
     const char *pos_key, *pos_query;        // maps of it, where they are not key and query
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
@@ -22556,6 +22614,22 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .classifier_activation = MRC_ACT_GELU, .local_attention = 128,
                       .global_attn_every_n_layers = 3, .global_rope_theta = 160000,
                       .local_rope_theta = 10000 } },
+    [MRC_MODEL_MOBILEBERT] = { .word = "mobilebert",
+        .architecture = "MobileBertForQuestionAnswering", .prefix = "mobilebert.",
+        MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER,
+        .trigram = "embeddings.embedding_transformation", .narrow = "bottleneck.input",
+        .narrow_shared = "bottleneck.attention", .ffn_up = "ffn.#.intermediate.dense",
+        .ffn_down = "ffn.#.output.dense", .ffn_norm = "ffn.#.output.LayerNorm",
+        .wide = "output.bottleneck.dense", .wide_norm = "output.bottleneck.LayerNorm",
+        .plain_norms = 1, .pooler = "pooler.dense", .drop_tables = MRC__DROP_HIDDEN,
+        .drop_weights = MRC__DROP_ATTENTION, .drop_down = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 30522, .embedding_size = 128, .hidden_size = 512,
+                      .num_hidden_layers = 24, .num_attention_heads = 4,
+                      .intermediate_size = 512, .max_position_embeddings = 512,
+                      .type_vocab_size = 2, .attention_probs_dropout_prob = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
+                      .num_feedforward_networks = 4 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -22614,10 +22688,21 @@ static int32_t mrc__relative_row(const mrc_model_config *c, int64_t r) {
     return (int32_t)(t < 0 ? 0 : t > 2 * span - 1 ? 2 * span - 1 : t);
 }
 
-// How many products a score adds, which share the scale.
+// The scale of the scores, shared by the products that are added; 0: as a rule.
 static double mrc__attention_scale(const mrc_model_config *c) {
+    if (!c->pos_att_type) return 0;
     const int terms = 1 + !!(c->pos_att_type & MRC_C2P) + !!(c->pos_att_type & MRC_P2C);
     return 1 / sqrt((double)(c->hidden_size / c->num_attention_heads) * terms);
+}
+
+// The width in which a layer's attention and feed-forward maps work.
+static size_t mrc__layer_width(const mrc_model_config *c) {
+    return mrc__family_of(c)->narrow ? c->intra_bottleneck_size : c->hidden_size;
+}
+
+// What its norms are given: below 0 for those without statistics.
+static double mrc__norm_eps(const mrc_model_config *c) {
+    return mrc__family_of(c)->plain_norms ? -1 : c->layer_norm_eps;
 }
 
 static int mrc__layer_slides(const mrc_model_config *c, size_t l) {
@@ -22713,7 +22798,15 @@ static const mrc__key mrc__keys[] = {
     { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
     { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
     { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16,
-      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__IN(DEBERTA_V2) },
+      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__IN(DEBERTA_V2) | MRC__IN(MOBILEBERT) },
+    { "intra_bottleneck_size", MRC__KEY_SIZE, MRC__AT(intra_bottleneck_size), 1, 1 << 16,
+      MRC__IN(MOBILEBERT) },
+    { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
+      MRC__IN(MOBILEBERT) },
+    { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
+    { "use_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
+    { "key_query_shared_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
+    { "use_bottleneck_attention", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(MOBILEBERT) },
     { "hidden_size", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, UINT32_MAX },
     { "num_hidden_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, UINT32_MAX },
     { "num_hidden_groups", MRC__KEY_SIZE, MRC__AT(num_hidden_groups), 1, 1000, MRC__IN(ALBERT) },
@@ -22963,9 +23056,9 @@ static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t
 static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
     const mrc_json *v = mrc__field(f, key);
     char expected[32];
-    if (!v || (v->type == MRC_JSON_FALSE && only == 0)) return MRC_OK;
+    if (!v || v->type == (only == 0 ? MRC_JSON_FALSE : MRC_JSON_TRUE)) return MRC_OK;
     if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
-    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1");
+    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1 or true");
     mrc_status s = mrc__field_wrong(f, v, key, expected);
     return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
 }
@@ -23122,9 +23215,10 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
                          "num_hidden_layers %zu", path, c->num_hidden_groups,
                          c->num_hidden_layers);
     }
-    if (c->hidden_size % c->num_attention_heads) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
-                         "num_attention_heads %zu", path, c->hidden_size, c->num_attention_heads);
+    if (!mrc__layer_width(c) || mrc__layer_width(c) % c->num_attention_heads) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s %zu is no multiple of num_attention_heads "
+                         "%zu", path, mrc__family_of(c)->narrow ? "intra_bottleneck_size"
+                         : "hidden_size", mrc__layer_width(c), c->num_attention_heads);
     }
     if (c->conv_kernel_size && c->conv_kernel_size % 2 == 0) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: conv_kernel_size %zu is not odd", path,
@@ -23171,6 +23265,7 @@ static mrc_status mrc__config_no_decoder(const mrc__fields *f) {
 static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
+    static const char *const norms[] = { "no_norm", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
     mrc__fields f = { ctx, path, root };
     int type, ignored;
@@ -23187,6 +23282,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
     *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
+    MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
     mrc__config_layers(&f, c);
@@ -23232,6 +23328,8 @@ typedef struct mrc__layer_weights {
     mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
     mrc__map query, key, value;     // (H, H) (H)
     mrc__map pos_key, pos_query;    // (H, H) (H): of the table of distances
+    mrc__map narrow, narrow_norm, narrow_shared, narrow_shared_norm, wide, wide_norm;
+    mrc__map ffn[15][3];            // up, down, norm of the further feed-forward maps
     mrc__map out, out_norm;         // (H, H) (H); (H) (H)
     mrc__map up, down, down_norm;   // (I, H) (I); (H, I) (H); (H) (H)
 } mrc__layer_weights;
@@ -23245,6 +23343,8 @@ typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; 
 typedef struct mrc_encoder_weights {
     mrc_tensor *word, *position, *token_type;   // (V, E) (P, E) (Y, E)
     mrc__map    table_projection;   // (H, E), before the norm; absent where E is H
+    mrc__map    trigram;            // (H, 3 E) (H)
+    mrc_tensor *zero_types[2];      // (Y, E), (Y, H): tables of zeros for the types
     mrc__map    norm, projection;   // (E) (E); (H, E) (H), absent where E is H
     mrc_tensor *bias, *relative;    // (buckets, A); (2 S, H)
     mrc_tensor *zero_row;           // (1, H)
@@ -23363,14 +23463,14 @@ static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
     return w;
 }
 
-// A table of embeddings (rows, E), row `padding` without a start value; where the family has no
+// A table of embeddings (rows, width), row `padding` without a start value; where the family has no
 // such table, or the config gives it no rows, one row of zeros.
-static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, const char *name,
+static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, size_t width, const char *name,
                                    int32_t padding) {
     const mrc_model_config *c = &b->m->config;
     const int truncated = mrc__family_of(c)->truncated;
-    if (!name || !rows) return mrc__make_zeros(b, 1, mrc__embedding_size(c));
-    mrc_tensor *t = mrc__make(b, rows, mrc__embedding_size(c),
+    if (!name || !rows) return mrc__make_zeros(b, 1, width);
+    mrc_tensor *t = mrc__make(b, rows, width,
                               truncated ? MRC__INIT_TRUNCATED : MRC__INIT_NORMAL,
                               c->initializer_range, "%s.weight", name);
     if (t && !truncated) b->m->weights->init[b->n - 1].zero_row = padding;
@@ -23393,11 +23493,43 @@ static size_t mrc__layer_count(const mrc_model_config *c) {
     return mrc__group_count(c) * mrc__group_size(c);
 }
 
+// A map and its norm: "NAME.dense" and "NAME.LayerNorm".
+static void mrc__make_pair(mrc__builder *b, size_t out, size_t in, const char *name,
+                           mrc__map pair[2]) {
+    char one[96];
+    snprintf(one, sizeof one, "%s.dense", name);
+    pair[0] = mrc__make_linear(b, out, in, one);
+    snprintf(one, sizeof one, "%s.LayerNorm", name);
+    pair[1] = mrc__make_norm(b, out, one);
+}
+
+// MobileBERT's maps around the bottleneck, and its further feed-forward maps.
+static void mrc__make_bottleneck(mrc__builder *b, mrc__layer_weights *w) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const size_t h = c->hidden_size, n = c->intra_bottleneck_size, inner = c->intermediate_size;
+    const char *const names[3] = { f->ffn_up, f->ffn_down, f->ffn_norm };
+    mrc__map pair[2];
+    mrc__make_pair(b, n, h, f->narrow, pair);
+    w->narrow = pair[0], w->narrow_norm = pair[1];
+    mrc__make_pair(b, n, h, f->narrow_shared, pair);
+    w->narrow_shared = pair[0], w->narrow_shared_norm = pair[1];
+    for (size_t j = 0; j + 1 < c->num_feedforward_networks; j++) {
+        char name[3][64];
+        for (int k = 0; k < 3; k++) mrc__layer_name(name[k], sizeof name[k], names[k], j, 0);
+        w->ffn[j][0] = mrc__make_linear(b, inner, n, name[0]);
+        w->ffn[j][1] = mrc__make_linear(b, n, inner, name[1]);
+        w->ffn[j][2] = mrc__make_norm(b, n, name[2]);
+    }
+    w->wide = mrc__make_linear(b, h, n, f->wide);
+    w->wide_norm = mrc__make_norm(b, h, f->wide_norm);
+}
+
 static void mrc__make_layer(mrc__builder *b, size_t l) {
     const mrc_model_config *c = &b->m->config;
     const mrc__family *f = mrc__family_of(c);
     mrc__layer_weights *w = &b->m->weights->layers[l];
-    const size_t h = c->hidden_size, at = strlen(b->prefix);
+    const size_t h = mrc__layer_width(c), at = strlen(b->prefix);
     const size_t group = l / mrc__group_size(c);
     mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, group,
                     l % mrc__group_size(c));
@@ -23413,8 +23545,9 @@ static void mrc__make_layer(mrc__builder *b, size_t l) {
     } else {
         w->query = mrc__make_linear(b, h, h, f->query);
         w->key = mrc__make_linear(b, h, h, f->key);
-        w->value = mrc__make_linear(b, h, h, f->value);
+        w->value = mrc__make_linear(b, h, c->hidden_size, f->value);
     }
+    if (f->narrow) mrc__make_bottleneck(b, w);
     if (c->relative_attention && !c->share_att_key) {
         if (c->pos_att_type & MRC_C2P) w->pos_key = mrc__make_linear(b, h, h, f->pos_key);
         if (c->pos_att_type & MRC_P2C) w->pos_query = mrc__make_linear(b, h, h, f->pos_query);
@@ -23520,19 +23653,27 @@ static void mrc__make_tables(mrc__builder *b, int packed) {
     b->depth = 0;
     b->copies = 0;                              // tables are read as masters
     b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
-    w->word = mrc__make_table(b, c->vocab_size, f->words, mrc__word_padding(c));
+    const size_t width = f->trigram ? c->hidden_size : e;       // of positions and types
+    w->word = mrc__make_table(b, c->vocab_size, e, f->words, mrc__word_padding(c));
     b->packed = 0;
-    w->position = mrc__make_table(b, c->max_position_embeddings,
+    w->position = mrc__make_table(b, c->max_position_embeddings, width,
                                   mrc__has_positions(c) ? f->positions : NULL,
                                   mrc__position_padding(c));
-    w->token_type = mrc__make_table(b, c->type_vocab_size, f->types, -1);
+    w->token_type = mrc__make_table(b, c->type_vocab_size, width, f->types, -1);
     b->copies = copies;
     b->packed = packed;
+    if (f->trigram) {
+        w->trigram = mrc__make_linear(b, c->hidden_size, 3 * e, f->trigram);
+        if (w->trigram.weight) w->trigram.weight->taps = 3;
+        w->zero_types[0] = mrc__make_zeros(b, c->type_vocab_size, e);
+        w->zero_types[1] = mrc__make_zeros(b, c->type_vocab_size, c->hidden_size);
+    }
     if (f->table_projection && e != c->hidden_size) {
         w->table_projection = mrc__make_map_of(b, c->hidden_size, e, f->table_projection,
                                                c->initializer_range, 0);
     }
-    w->norm = mrc__make_norm(b, w->table_projection.weight ? c->hidden_size : e, f->norm);
+    w->norm = mrc__make_norm(b, w->table_projection.weight || f->trigram ? c->hidden_size : e,
+                             f->norm);
     if (f->projection && (e != c->hidden_size || f->projects)) {
         w->projection = mrc__make_linear(b, c->hidden_size, e, f->projection);
     }
@@ -23613,7 +23754,8 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->dtype = dtype;
     m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
-    b.most = n = 20 * mrc__layer_count(config) + 8 * config->num_head_layers + 32;
+    b.most = n = (32 + 6 * config->num_feedforward_networks) * mrc__layer_count(config)
+               + 8 * config->num_head_layers + 32;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
     if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && mrc__mul(mrc__layer_count(config), sizeof *w->layers, &bytes);
@@ -23721,9 +23863,15 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
     return MRC_OK;
 }
 
-//------------------------------------------------------------------------------
-// Forward
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.forward   from a batch to logits: the tables, the layers, the head
+//
+// Every family is mrc__embed(), then one of three layers (norms after the additions, norms before
+// the maps, a bottleneck), then a head.  What differs else is in the family's row.  x is (N, H).
+//==============================================================================
+#ifdef MRC__PASS_CORE
 MRCDEF mrc_forward_config mrc_forward_config_default(void) {
     return (mrc_forward_config){ .magic = MRC_FORWARD_MAGIC };
 }
@@ -23889,6 +24037,65 @@ static mrc_tensor *mrc__post_norm_forward(mrc_ctx *ctx, void *user, mrc_tensor *
     return out;
 }
 
+// norm(residual + dropout(W x + b)): the end of a part of a layer.  Drops x.
+static mrc_tensor *mrc__map_add_norm(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                                     mrc_tensor *residual, const mrc__map *map,
+                                     const mrc__map *norm, double p, const char *site) {
+    mrc_tensor *y = mrc_linear(ctx, x, map->weight, map->bias, MRC_ACT_NONE);
+    mrc_drop(ctx, x);
+    mrc_tensor *out = mrc_add_norm(ctx, y, residual, norm->weight, norm->bias,
+                                   mrc__norm_eps(&run->m->config), p,
+                                   mrc__layer_site(run->index, site), &run->batch);
+    mrc_drop(ctx, y);
+    return out;
+}
+
+static mrc_tensor *mrc__map_norm(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                                 const mrc__map *map, const mrc__map *norm) {
+    mrc_tensor *y = mrc_linear(ctx, x, map->weight, map->bias, MRC_ACT_NONE);
+    mrc_tensor *out = mrc_layer_norm(ctx, y, norm->weight, norm->bias,
+                                     mrc__norm_eps(&run->m->config));
+    mrc_drop(ctx, y);
+    return out;
+}
+
+// A layer that works in a bottleneck: in[0] (N, H) -> (N, H).
+static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                           size_t n_in) {
+    const mrc__layer_run *run = user;
+    const mrc_model_config *c = &run->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    (void)n_in;
+    mrc_tensor *narrow = mrc__map_norm(ctx, run, in[0], &w->narrow, &w->narrow_norm);
+    mrc_tensor *shared = mrc__map_norm(ctx, run, in[0], &w->narrow_shared, &w->narrow_shared_norm);
+    mrc_tensor *q = mrc_linear(ctx, shared, w->query.weight, w->query.bias, MRC_ACT_NONE);
+    mrc_tensor *k = mrc_linear(ctx, shared, w->key.weight, w->key.bias, MRC_ACT_NONE);
+    mrc_tensor *v = mrc_linear(ctx, in[0], w->value.weight, w->value.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, shared);
+    mrc_tensor *a = mrc_attention(ctx, q, k, v, c->num_attention_heads,
+                                  mrc__layer_drop(run, f->drop_weights),
+                                  mrc__layer_site(run->index, "attention.self.dropout"),
+                                  &run->batch);
+    mrc_drop(ctx, q);
+    mrc_drop(ctx, k);
+    mrc_drop(ctx, v);
+    mrc_tensor *h = mrc__map_add_norm(ctx, run, a, narrow, &w->out, &w->out_norm, 0, "");
+    mrc_drop(ctx, narrow);
+    for (size_t j = 0; h && j < c->num_feedforward_networks; j++) {
+        const int last = j + 1 == c->num_feedforward_networks;
+        const mrc__map *up = last ? &w->up : &w->ffn[j][0];
+        const mrc__map *down = last ? &w->down : &w->ffn[j][1];
+        const mrc__map *norm = last ? &w->down_norm : &w->ffn[j][2];
+        mrc_tensor *i = mrc_linear(ctx, h, up->weight, up->bias, c->hidden_act);
+        mrc_tensor *y = mrc__map_add_norm(ctx, run, i, h, down, norm, 0, "");
+        mrc_drop(ctx, h);
+        h = y;
+    }
+    return mrc__map_add_norm(ctx, run, h, in[0], &w->wide, &w->wide_norm,
+                             mrc__layer_drop(run, f->drop_down), "output.dropout");
+}
+
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
@@ -23928,12 +24135,35 @@ static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
     return mrc_linear(ctx, x, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
 }
 
+// MobileBERT: a map of each word with its neighbours, plus position and type: (N, H).
+static mrc_tensor *mrc__embed_trigrams(mrc_ctx *ctx, const mrc_model *m, const mrc_batch *batch) {
+    const mrc_encoder_weights *w = m->weights;
+    mrc_batch words = *batch, places = *batch;
+    words.position_ids = places.position_ids = batch->token_type_ids;
+    words.max_position_id = places.max_position_id = batch->max_token_type_id;
+    places.input_ids = batch->position_ids;
+    places.max_input_id = batch->max_position_id;
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->zero_types[0], w->zero_types[0],
+                                  mrc__word_padding(&m->config), -1, m->dtype, &words);
+    mrc_tensor *u = mrc_unfold(ctx, e, 3, batch);
+    mrc_drop(ctx, e);
+    mrc_tensor *t = mrc_linear(ctx, u, w->trigram.weight, w->trigram.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, u);
+    mrc_tensor *p = mrc_embedding(ctx, w->position, w->token_type, w->zero_types[1], -1, -1,
+                                  m->dtype, &places);
+    mrc_tensor *y = mrc_add(ctx, t, p, 0, 0, batch);
+    mrc_drop(ctx, t);
+    mrc_drop(ctx, p);
+    return y;
+}
+
 // The tables' sum, its norm, dropout and, where the tables are narrower, the projection: (N, H).
 static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch, int dropout) {
     const mrc_model_config *c = &m->config;
     const mrc__family *f = mrc__family_of(c);
     const mrc_encoder_weights *w = m->weights;
-    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, mrc__word_padding(c),
+    mrc_tensor *e = w->trigram.weight ? mrc__embed_trigrams(ctx, m, batch)
+                  : mrc_embedding(ctx, w->word, w->position, w->token_type, mrc__word_padding(c),
                                   mrc__position_padding(c), m->dtype, batch);
     if (w->table_projection.weight) {
         mrc_tensor *narrow = e;
@@ -23941,7 +24171,7 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
                        MRC_ACT_NONE);
         mrc_drop(ctx, narrow);
     }
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, c->layer_norm_eps);
+    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
     mrc_drop(ctx, e);
     mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
                                 mrc_site("embeddings.dropout"), batch);
@@ -24025,6 +24255,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
     const mrc__distances *distances = NULL;
     const size_t layers = c->num_hidden_layers * mrc__group_size(c);
     const mrc_segment_fn layer = mrc__family_of(c)->pre_norm ? mrc__pre_norm_forward
+                               : mrc__family_of(c)->narrow ? mrc__bottleneck_forward
                                : mrc__post_norm_forward;
     mrc_tensor *in[2] = { mrc__embed(ctx, m, batch, config->dropout), NULL };
     if (in[0] && (w->bias || w->relative)) {
@@ -24587,7 +24818,8 @@ static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type 
                                             const mrc_json *source) {
     for (size_t i = 0; source && i < MRC__N_KEYS; i++) {
         const mrc__key *k = &mrc__keys[i];
-        if (k->offset == key->offset && k->families >> type & 1 && mrc_json_get(source, k->name)) {
+        if (k->offset == key->offset && k->families >> type & 1 && k->kind < MRC__KEY_FIXED
+            && mrc_json_get(source, k->name)) {
             return k;
         }
     }
