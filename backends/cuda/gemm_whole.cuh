@@ -85,8 +85,8 @@ __device__ __forceinline__ void mrc_cuda_whole_end(const mrc_cuda_gemm_args &g, 
     }
 }
 
-// Grid: tiles of m, tiles of n, parts of k.  g.c is where the first part goes, part_stride away from
-// the next one.
+// Grid: tiles of m, tiles of n, parts of k.  g.c is where the first part goes, part_stride away
+// from the next one.
 template <bool A_BY_K, bool B_BY_K, int END>
 __global__ void __launch_bounds__(256, 2) mrc_cuda_gemm_whole(mrc_cuda_gemm_args g) {
     MRC_DYN_SMEM(mrc_cuda_whole_slices, s);

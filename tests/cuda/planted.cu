@@ -62,9 +62,30 @@ static void check_barrier(void) {
 }
 
 // dq of one head of one sequence, from the formula.
+enum { N = 7, D = 8 };
+static void check_dq(const float (*q)[D], const float (*k)[D], const float (*v)[D],
+                     const float (*dy)[D], const float *dq) {
+    float p[N][N] = {};
+    for (int i = 0; i < N; i++) {
+        float sum = 0, mean = 0, dp[N] = {};
+        for (int j = 0; j < N; j++) {
+            for (int e = 0; e < D; e++) p[i][j] += q[i][e] * k[j][e];
+            sum += p[i][j] = expf(p[i][j]);
+        }
+        for (int j = 0; j < N; j++) {
+            p[i][j] /= sum;
+            for (int e = 0; e < D; e++) dp[j] += dy[i][e] * v[j][e];
+            mean += p[i][j] * dp[j];
+        }
+        for (int e = 0; e < D; e++) {
+            float want = 0;
+            for (int j = 0; j < N; j++) want += p[i][j] * (dp[j] - mean) * k[j][e];
+            failed += !(fabsf(dq[i * D + e] - want) < 1e-5f);
+        }
+    }
+}
 static void check_attention(void) {
-    enum { N = 7, D = 8 };
-    float *far = NULL, q[N][D], k[N][D], v[N][D], dy[N][D], p[N][N] = {};
+    float *far = NULL, q[N][D], k[N][D], v[N][D], dy[N][D];
     const int32_t cu[2] = { 0, N }, real = N, index = 0;
     for (int i = 0; i < N * D; i++) {
         q[i / D][i % D] = (float)(i * 7 % 11) / 9 - 0.5f;
@@ -112,23 +133,7 @@ static void check_attention(void) {
     b.dq = { MRC_DTYPE_F32, D, dq, 0 };
     b.workspace = delta;
     failed += mrc_cuda_attention_bwd_run<float>(&be, &b) != MRC_OK;
-    for (int i = 0; i < N; i++) {
-        float sum = 0, mean = 0, dp[N] = {};
-        for (int j = 0; j < N; j++) {
-            for (int e = 0; e < D; e++) p[i][j] += q[i][e] * k[j][e];
-            sum += p[i][j] = expf(p[i][j]);
-        }
-        for (int j = 0; j < N; j++) {
-            p[i][j] /= sum;
-            for (int e = 0; e < D; e++) dp[j] += dy[i][e] * v[j][e];
-            mean += p[i][j] * dp[j];
-        }
-        for (int e = 0; e < D; e++) {
-            float want = 0;
-            for (int j = 0; j < N; j++) want += p[i][j] * (dp[j] - mean) * k[j][e];
-            failed += !(fabsf(dq[i * D + e] - want) < 1e-5f);
-        }
-    }
+    check_dq(q, k, v, dy, dq);
     cudaFree(far);
 }
 
