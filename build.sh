@@ -20,8 +20,8 @@ WERROR=                                 # -Werror where tests compile; a new com
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, check, test, install, uninstall,
-    lint, bench, faults, fuzz, exhaustive, coverage or clean"
+VERBS="all, demo, check, test, install, uninstall, lint"
+VERBS="$VERBS, bench, faults, fuzz, exhaustive, coverage or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
