@@ -656,7 +656,7 @@ static void add_row(const char *name, const char *unit, const measured *m, doubl
     add_field("%.3f", ratio[0]);
     add_field("%.3f", ratio[m->n - 1]);
     mrc_text_printf(&table.tsv, "%s\n", unit);
-    if (table.tsv.failed) tool_fail(TOOL_NO_MEMORY, "no memory for the table");
+    tool_check_text(&table.tsv);
     table.rows++;
     table.compared += !m->missing;
     table.missing += m->missing != 0;

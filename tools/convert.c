@@ -40,9 +40,8 @@ static size_t convert_list(mrc_safetensors *st, const convert_flags *a, mrc_st_t
                            convert_item **items) {
     size_t n = 0;
     while (mrc_safetensors_at(st, n)) n++;
-    *list = calloc(n + 1, sizeof **list);
-    *items = calloc(n + 1, sizeof **items);
-    if (!*list || !*items) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its names", a->from);
+    *list = tool_allocate(n + 1, sizeof **list);
+    *items = tool_allocate(n + 1, sizeof **items);
     for (size_t i = 0; i < n; i++) {
         const mrc_st_entry *e = mrc_safetensors_at(st, i);
         mrc_st_tensor *t = &(*list)[i];
@@ -93,7 +92,7 @@ static void convert_index(mrc_ctx *ctx, const convert_flags *a, const convert_it
         }
     }
     mrc_text_printf(&t, "\n  }\n}\n");
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for the index", a->output);
+    tool_check_text(&t);
     tool_path(path, a->output, "model.safetensors.index.json");
     tool_check(ctx, mrc_file_write(ctx, path, t.data, t.bytes));
     mrc_text_free(&t);
@@ -125,10 +124,10 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
     if (file && a->shard) {
         tool_fail(TOOL_USAGE, "--max_shard_size: shards need a folder (found %s)", a->output);
     }
+    tool_try_place(a->output, !file);
     tool_check(ctx, mrc_weights_open(ctx, &st, a->from));
     size_t n = convert_list(st, a, &list, &items);
-    size_t *shards = calloc(n + 2, sizeof *shards);
-    if (!shards) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its names", a->from);
+    size_t *shards = tool_allocate(n + 2, sizeof *shards);
     size_t count = convert_cut(items, n, (uint64_t)a->shard * 1000000u, shards);
     if (!file) tool_check(ctx, mrc_dir_new(ctx, a->output));
     for (size_t k = 0; k < count; k++) {

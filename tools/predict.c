@@ -193,7 +193,7 @@ static const char *span_text(prediction_run *p, const mrc_span *span, const mrc_
                              size_t *bytes) {
     p->words.bytes = 0;
     const char *text = mrc_span_text(span, x, &p->words, bytes);
-    if (p->words.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&p->words);
     return text;
 }
 
@@ -274,11 +274,12 @@ static void answer_all(prediction_run *p) {
 static void save_file(prediction_run *p, mrc_text *t, const char *name) {
     char path[TOOL_PATH_BYTES], file[TOOL_PATH_BYTES];
     mrc_text_add(t, "\n}\n", 3);
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(t);
     snprintf(file, sizeof file, "%s%s%s", p->a.prefix ? p->a.prefix : "", p->a.prefix ? "_" : "",
              name);
     tool_check(p->ctx, mrc_file_write(p->ctx, tool_path(path, p->a.output_dir, file), t->data,
                                       t->bytes));
+    tool_note("%s: %zu questions", path, mrc_dataset_size(p->set));
 }
 
 static void save_answers(prediction_run *p) {
@@ -348,6 +349,7 @@ static void save_logits(prediction_run *p) {
                                    .user = &parts[i] };
     }
     tool_check(p->ctx, mrc_safetensors_write(p->ctx, p->a.save_logits, list, PARTS, NULL));
+    tool_note("%s: the logits of %zu windows", p->a.save_logits, p->features.n);
 }
 
 //==============================================================================
@@ -369,9 +371,8 @@ static void check_usage(const predict_args *a) {
         tool_fail(TOOL_USAGE, "--logits: sentinel windows are not decoded (found %s, expected no "
                   "--encoding sentinel)", a->logits);
     }
-    if (a->output_dir && mrc_file_exists(a->output_dir) == 1) {
-        tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", a->output_dir);
-    }
+    if (a->output_dir) tool_try_place(a->output_dir, 1);
+    if (a->save_logits) tool_try_place(a->save_logits, 0);
 }
 
 static prediction_run the_run = { .a = { .doc_stride = SIZE_MAX } };
@@ -469,8 +470,25 @@ static tool_flag the_flags[] = {
 };
 #undef A
 
+static const tool_foreign foreign[] = {
+    { "validation_file", "write --test_file", TOOL_REFUSED },
+    { "do_predict", "this program always does", TOOL_IDLE_SWITCH },
+    { "do_eval", "write `evaluate` afterwards", TOOL_SWITCH },
+    { "do_train", "write `train`", TOOL_SWITCH },
+    { "train_file", "write `train`", TOOL_REFUSED },
+    { "dataset_name", "it is not downloaded here: in Python, datasets.load_dataset(NAME)[\"test\"]"
+      ".to_json(\"test.jsonl\"), then write --test_file test.jsonl", TOOL_REFUSED },
+    { "batch_size", "write --per_device_eval_batch_size", TOOL_REFUSED },
+    { "max_predict_samples", "not here: write a shorter --test_file", TOOL_REFUSED },
+    { "overwrite_output_dir", "files are replaced when all is done", TOOL_IDLE_SWITCH },
+    { "overwrite_cache", "there is no cache", TOOL_IDLE_SWITCH },
+    { "preprocessing_num_workers", "the file is read in one pass", TOOL_IDLE_VALUE },
+    { 0 }
+};
+
 static tool_program program = {
     .name = "predict", .group = "answer and score", .run = run, .flags = the_flags,
+    .foreign = foreign,
     .purpose = "Answers the questions of a file: each answer is a piece of the question's "
                "passage.",
     .usage = "--model_name_or_path DIR --test_file FILE --output_dir DIR [flags]",
