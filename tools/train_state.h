@@ -2,6 +2,7 @@
 #ifndef TRAIN_STATE_H
 #define TRAIN_STATE_H
 #include "logs.h"
+#include "folders.h"
 #include "train_flags.h"
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -622,6 +623,7 @@ static void find_checkpoint(run *r) {
         if (mrc_file_exists(wanted) != 2) {
             tool_fail(TOOL_BAD_INPUT, "%s: no such checkpoint (expected a directory)", wanted);
         }
+        folder_want_checkpoint(r->ctx, wanted);
         tool_check(r->ctx, mrc_checkpoint_check(r->ctx, wanted));
         if (strlen(wanted) >= sizeof r->checkpoint) {
             tool_fail(TOOL_USAGE, "--resume_from_checkpoint: the path is too long");
