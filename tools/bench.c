@@ -1143,7 +1143,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag the_flags[] = {
-    { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+    { .name = "output_dir", .group = "table",
+      .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
       .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers, bm25s" },

@@ -156,7 +156,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "output", .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
+    { .name = "output", .group = "output",
+      .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
       .help = "a model directory, or one file" },
     { .name = "max_shard_size", .size = &a.shard, .unit = "MB", .preset = "0", .min = 0,
       .max = 1e9, .help = "begin another file before this; 0: one file" },

@@ -237,7 +237,7 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "method", .choice = &a.method,
+    { .name = "method", .group = "answers", .choice = &a.method,
       .choices = "probability_sum|hard_vote|fold_combine|logit_mean",
       .preset = "probability_sum",
       .help = "the text with the largest sum of probabilities; with the most first places, a "
@@ -250,7 +250,7 @@ static tool_flag flags[] = {
       .help = "\"\" wins when it scores more than this above a text: as predict's" },
     { .name = "weights", .list = &a.weights, .value = "X ..", .otherwise = "1 each",
       .help = "what each model's vote or logits count" },
-    { .name = "output_dir", .string = &a.output_dir, .value = "DIR",
+    { .name = "output_dir", .group = "output", .string = &a.output_dir, .value = "DIR",
       .otherwise = "required for votes", .help = "where predictions.json goes" },
     { .name = "output", .string = &a.output, .value = "FILE.safetensors",
       .otherwise = "required for logit_mean", .help = "the mean logits" },

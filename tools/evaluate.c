@@ -339,7 +339,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "metric", .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
+    { .name = "metric", .group = "figures",
+      .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
       .required = 1,
       .help = "whose definition: korquad (KorQuAD v1, F1 over characters), squad or squad_v2 "
               "(F1 over words; v2: with questions that have no answer) or klue (ROUGE-W, by "

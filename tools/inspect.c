@@ -279,7 +279,7 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "as", .choice = &a.as, .preset = "auto",
+    { .name = "as", .group = "reading", .choice = &a.as, .preset = "auto",
       .choices = "auto|safetensors|torch|dataset|json|yaml|tokenizer|config|checkpoint|arrow",
       .help = "what to read it as; auto goes by its name and first bytes" },
     { .name = "tensors", .flag = &a.tensors, .help = "list each tensor: name, dtype, shape, "
