@@ -20,7 +20,8 @@ TOOL_DEF mrc_json *folder_state(mrc_ctx *ctx, const char *dir) {
     char path[TOOL_PATH_BYTES];
     mrc_json *root = NULL;
     if (!folder__has(dir, "trainer_state.json")) return NULL;
-    if (mrc_json_load(ctx, &root, tool_path(path, dir, "trainer_state.json")) == MRC_OK) return root;
+    tool_path(path, dir, "trainer_state.json");
+    if (mrc_json_load(ctx, &root, path) == MRC_OK) return root;
     mrc_ctx_clear_error(ctx);
     return NULL;
 }

@@ -287,8 +287,8 @@ static tool_flag flags[] = {
     { .name = "strict", .flag = &a.strict, .help = "refuse a PyTorch file without checksums, "
       "which otherwise is a warning" },
     { .name = "FILE", .string = &a.file, .positional = 1, .required = 1,
-      .help = "a file, or a folder: a model, a run of train, a checkpoint (of transformers' Trainer "
-      "too), a tokenizer or a data set" },
+      .help = "a file, or a folder: a model, a run of train, a checkpoint (of transformers' "
+      "Trainer too), a tokenizer or a data set" },
     { 0 }
 };
 

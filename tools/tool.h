@@ -376,7 +376,8 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
                   "expected --backend cuda)");
     }
     if (kind == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
-    if (kind == TOOL_BACKEND_AUTO && (be = tool__cuda_try(why, sizeof why)) != NULL) status = MRC_OK;
+    if (kind == TOOL_BACKEND_AUTO) be = tool__cuda_try(why, sizeof why);
+    if (be) status = MRC_OK;
     else if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
         status = mrc_backend_cpu_new(&be, &desc);
     }
@@ -435,7 +436,9 @@ TOOL_DEF const char *tool_path(char *out, const char *dir, const char *name) {
 TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     char at[TOOL_PATH_BYTES];
     const int kind = mrc_file_exists(path);
-    if (kind == 1 && is_folder) tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", path);
+    if (kind == 1 && is_folder) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", path);
+    }
     if (kind == 2 && !is_folder) {
         tool_fail(TOOL_BAD_INPUT, "%s: is a directory (expected the name of a file)", path);
     }
@@ -499,9 +502,9 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
                   config->vocab_size);
     }
     if (tokens < config->vocab_size) {
-        tool_note("%s: the vocabulary is smaller than the model's (found %zu tokens, its vocab_size "
-                  "is %zu): if it is another model's, its ids mean other words", tokenizer, tokens,
-                  config->vocab_size);
+        tool_note("%s: the vocabulary is smaller than the model's (found %zu tokens, its "
+                  "vocab_size is %zu): if it is another model's, its ids mean other words",
+                  tokenizer, tokens, config->vocab_size);
     }
     if (pad != config->pad_token_id) {
         tool_fail(TOOL_BAD_INPUT, "%s: the padding token is not that of the model %s (found id "
