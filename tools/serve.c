@@ -24,6 +24,7 @@ typedef struct serve_args {
     size_t      port, top_k, n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
     size_t      max_body, max_question, max_context, max_batch, max_queue, max_connections, timeout;
     double      retrieval_weight, null_score_diff_threshold, temperature;
+    tool_precision precision;
 } serve_args;
 enum { LOG_REQUESTS, LOG_ERRORS };
 
@@ -1077,7 +1078,8 @@ static void load_reader(void) {
     mrc_features_config features = tool_reader_features(s.ctx, a->model, &a->max_seq_length,
                                                         &a->doc_stride);
     mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
-                             .decode = &decode };
+                             .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
+                             .int8_keep = tool_precision_keep(&a->precision) };
     if (a->index) {
         reader_open_index(s.ctx, a->index, a->method, &s.ix, &s.searcher);
     }
@@ -1198,7 +1200,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--top_k: more than a request may have (found %zu, expected at most "
                   "the %zu of --max_batch)", s.a.top_k, s.a.max_batch);
     }
-    s.be = tool_backend_new();
+    s.be = tool_backend_new_for(tool_precision_dtype(&s.a.precision));
     s.ctx = tool_ctx_new(s.be, 0);
     mrc_status status = mrc_ctx_new(&s.http_ctx, NULL);
     if (status) tool_fail(tool_exit_code(status), "%s", mrc_status_string(status));
@@ -1238,6 +1240,7 @@ static tool_flag the_flags[] = {
       .help = "candidates kept for a question" },
     READER_ANSWER_FLAGS(s.a),
     READER_WINDOW_FLAGS(s.a),
+    TOOL_PRECISION_FLAGS(s.a.precision),
     { .name = "max_body_bytes", .group = "limits",
       .size = &s.a.max_body, .preset = "1048576", .min = 1024,
       .max = 1073741824, .unit = "bytes", .help = "of a request; longer ones get 413" },
