@@ -1,8 +1,8 @@
 // mrc.h - v0.1.0 - extractive question answering in plain C: train a reader, run it, measure it
 //
-// A single-header library: RoBERTa and BERT encoders with a linear or BiLSTM head, their tokenizer,
-// data sets, training with resumable checkpoints, decoding and metrics.  C11 and POSIX, no
-// dependency beyond libc, libm and pthreads.
+// A single-header library: encoders of the BERT family with a linear, MLP, BiLSTM, BiGRU or
+// convolution head, their tokenizers, data sets, training with resumable checkpoints, decoding and
+// metrics.  C11 and POSIX, no dependency beyond libc, libm and pthreads.
 //
 // Do this in *one* C file to create the implementation:
 //     #define MRC_IMPLEMENTATION
@@ -164,7 +164,7 @@ typedef enum mrc_status {
 MRCDEF const char *mrc_status_string(mrc_status status);    // static text, never NULL
 
 //==============================================================================
-// >>api.backend   contract A: what backends/openblas.c and backends/cuda.cu implement
+// >>api.backend   contract A: what backends/openblas.h and backends/cuda.cu implement
 //
 // Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
 //   - no kernel allocates: results, saved values and workspace are given to it;
@@ -19949,7 +19949,7 @@ static uint64_t mrc__arrow_offset(const mrc__arrow_column *c, uint64_t i) {
     return mrc__load_le(c->offsets + i * (uint64_t)bytes, bytes);
 }
 
-// Offsets of a list or of texts: n + 1 of them, rising, the last within `most`.
+// Offsets of a list or of texts: n + 1 of them, rising; *last is the last one.
 static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64_t *last) {
     uint64_t bytes, before = 0;
     *last = 0;
