@@ -78,7 +78,7 @@
 //     >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tok_text  >>impl.normalize  >>impl.pretokenize
 //     >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files
-//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset
+//     >>impl.sentencepiece  >>impl.tok_load  >>impl.tokenizer  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
 //     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
 //     >>impl.families  >>impl.config  >>impl.model
@@ -1314,13 +1314,16 @@ MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
 
 //==============================================================================
-// >>api.tokenizer   BertTokenizerFast's WordPiece (PARITY 3.8, 3.9), RobertaTokenizerFast's BPE
+// >>api.tokenizer   every tokenizer of Hugging Face's readers: WordPiece, BPE, Unigram
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 typedef struct mrc_tokenizer mrc_tokenizer;
-// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, with
-// tokenizer_config.json and special_tokens_map.json), a vocab.txt, or a tokenizer.json.  Files of
-// more than 64 MiB and tokens of more than 64 KiB are refused.
+// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
+// a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
+// vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
+// vocab.txt, a tokenizer.json or a *.model.  A tokenizer.json is run as the Rust package runs it;
+// a part of it that is not supported is refused by name.  Files of more than 64 MiB and tokens of
+// more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -17532,23 +17535,36 @@ static const mrc__tok_step_kind mrc__tok_pre_tokenizers[] = {
 };
 #define MRC__COUNT(list) (sizeof (list) / sizeof *(list))
 
+static int mrc__tok_ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && strcmp(text + n - k, end) == 0;
+}
+
+// NULL: there is none of this name.
+static const mrc__tok_step_kind *mrc__tok_step_kind_of(int pre, const char *name) {
+    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
+    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].name, name) == 0) return &list[i];
+    }
+    return NULL;
+}
+
 // Appends a step of this name to the program; j: its object.
 static mrc_status mrc__tok_step_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_program *p,
                                     const char *name, const mrc_json *j) {
     int pre = p == &tok->pre_tokenizer;
-    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
-    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers), i = 0;
-    while (i < n && strcmp(list[i].name, name)) i++;
-    if (i == n || (list[i].name[0] >= 'a' && j->type != MRC_JSON_NULL))
+    const mrc__tok_step_kind *kind = mrc__tok_step_kind_of(pre, name);
+    if (!kind || (kind->name[0] >= 'a' && j->type != MRC_JSON_NULL))
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "%s of type %.60s is not supported",
                              pre ? "pre_tokenizer" : "normalizer", name);
     if (p->n == MRC__TOK_STEPS)
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "more than %d steps in a %s",
                              MRC__TOK_STEPS, pre ? "pre_tokenizer" : "normalizer");
     mrc__tok_step *s = &p->step[p->n++];
-    *s = (mrc__tok_step){ .kind = &list[i] };
+    *s = (mrc__tok_step){ .kind = kind };
     if (pre && strcmp(name, "ByteLevel") == 0) tok->byte_level = 1;
-    return list[i].read ? list[i].read(src, tok, j, s) : MRC_OK;
+    return kind->read ? kind->read(src, tok, j, s) : MRC_OK;
 }
 
 // BertNormalizer's steps, of settings that are 1, 0 or -1 (not given).
@@ -17813,9 +17829,427 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
     return mrc__tok_read_processor(src, tok, mrc_json_get(root, "post_processor"), 0);
 }
 
+#endif // core pass
+
+//==============================================================================
+// >>impl.sentencepiece   a *.model file: what transformers 4 makes of it
 //
-// vocab.txt, vocab.json, and what all kinds end with
+// The file is a protobuf message: pieces with scores and types, the kind of model, a charsmap.
+// Each family of readers has ids, normalizer and added tokens of its own; the file's name says
+// which family it is.
+//==============================================================================
+#ifdef MRC__PASS_CORE
 //
+// Protobuf (proto2's wire format).  Unknown fields are skipped.
+//
+typedef struct mrc__pb { const unsigned char *s, *end; } mrc__pb;
+typedef struct mrc__pb_field {
+    uint64_t number, value;         // value: of wire types 0, 1 and 5
+    const unsigned char *data;      // of wire type 2
+    size_t   bytes;
+    int      wire;
+} mrc__pb_field;
+
+// 0: cut short, or of more than 64 bits.
+static int mrc__pb_varint(mrc__pb *p, uint64_t *out) {
+    *out = 0;
+    for (int shift = 0; shift < 64 && p->s < p->end; shift += 7) {
+        unsigned char c = *p->s++;
+        if (shift == 63 && c > 1) return 0;
+        *out |= (uint64_t)(c & 127) << shift;
+        if (c < 128) return 1;
+    }
+    return 0;
+}
+// 1: a field; 0: the end; -1: malformed.
+static int mrc__pb_next(mrc__pb *p, mrc__pb_field *f) {
+    uint64_t key, bytes;
+    if (p->s == p->end) return 0;
+    if (!mrc__pb_varint(p, &key) || key >> 3 == 0) return -1;
+    *f = (mrc__pb_field){ .number = key >> 3, .wire = (int)(key & 7) };
+    size_t left, fixed = f->wire == 1 ? 8 : 4;
+    if (f->wire == 0) return mrc__pb_varint(p, &f->value) ? 1 : -1;
+    if (f->wire == 2 && !mrc__pb_varint(p, &bytes)) return -1;
+    left = (size_t)(p->end - p->s);
+    if (f->wire == 2) {
+        if (bytes > left) return -1;
+        f->data = p->s;
+        f->bytes = (size_t)bytes;
+        p->s += f->bytes;
+        return 1;
+    }
+    if ((f->wire != 1 && f->wire != 5) || left < fixed) return -1;
+    f->value = mrc__load_le(p->s, (int)fixed);
+    p->s += fixed;
+    return 1;
+}
+
+enum { MRC__PIECE_NORMAL = 1, MRC__PIECE_UNKNOWN, MRC__PIECE_CONTROL, MRC__PIECE_USER };
+typedef struct mrc__sp_piece { const char *text; size_t bytes; double score; int type; }
+    mrc__sp_piece;
+typedef struct mrc__sp_model {
+    mrc__sp_piece       *pieces;
+    size_t               n, capacity;
+    uint64_t             model_type, unk_id;    // 1 Unigram, 2 BPE
+    int                  byte_fallback;
+    const unsigned char *charsmap;              // NULL: none
+    size_t               charsmap_bytes;
+} mrc__sp_model;
+
+static mrc_status mrc__sp_malformed(mrc__tok_source *src, const char *what) {
+    return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s", src->path.data, what);
+}
+static mrc_status mrc__sp_read_piece(mrc__tok_source *src, mrc__sp_model *m,
+                                     const mrc__pb_field *of) {
+    mrc__pb p = { of->data, of->data + of->bytes };
+    mrc__sp_piece piece = { .text = "", .type = MRC__PIECE_NORMAL };
+    mrc__pb_field f;
+    void *to = m->pieces;
+    int more;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (f.number == 1 && f.wire == 2) {
+            piece.text = (const char *)f.data;
+            piece.bytes = f.bytes;
+        }
+        if (f.number == 2 && f.wire == 5) {
+            uint32_t bits = (uint32_t)f.value;
+            float score;
+            memcpy(&score, &bits, sizeof score);
+            piece.score = (double)score;
+        }
+        if (f.number == 3 && f.wire == 0) piece.type = f.value < 8 ? (int)f.value : 0;
+    }
+    if (more < 0) return mrc__sp_malformed(src, "a malformed piece");
+    if (!(piece.score - piece.score == 0))
+        return mrc__sp_malformed(src, "a piece whose score is no finite number");
+    if (mrc_utf8_valid(piece.text, piece.bytes) != piece.bytes)
+        return mrc__sp_malformed(src, "a piece that is ill-formed UTF-8");
+    if (!mrc__grow(&src->ctx->host, &to, &m->capacity, m->n + 1, sizeof *m->pieces))
+        return mrc__tok_no_memory(src);
+    m->pieces = to;
+    m->pieces[m->n++] = piece;
+    return MRC_OK;
+}
+// trainer_spec and normalizer_spec; false: malformed.
+static int mrc__sp_read_specs(mrc__sp_model *m, const mrc__pb_field *of) {
+    mrc__pb p = { of->data, of->data + of->bytes };
+    mrc__pb_field f;
+    int more;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (of->number == 2 && f.wire == 0) {
+            if (f.number == 3) m->model_type = f.value;
+            if (f.number == 35) m->byte_fallback = f.value != 0;
+            if (f.number == 40) m->unk_id = f.value;
+        }
+        if (of->number == 3 && f.number == 2 && f.wire == 2 && f.bytes) {
+            m->charsmap = f.data;
+            m->charsmap_bytes = f.bytes;
+        }
+    }
+    return more == 0;
+}
+static mrc_status mrc__sp_parse(mrc__tok_source *src, mrc__sp_model *m, const char *data,
+                                size_t bytes) {
+    mrc__pb p = { (const unsigned char *)data, (const unsigned char *)data + bytes };
+    mrc__pb_field f;
+    int more;
+    m->model_type = 1;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (f.wire != 2) continue;
+        if (f.number == 1) MRC__TRY(mrc__sp_read_piece(src, m, &f));
+        if ((f.number == 2 || f.number == 3) && !mrc__sp_read_specs(m, &f))
+            return mrc__sp_malformed(src, "a malformed trainer_spec or normalizer_spec");
+    }
+    if (more < 0) return mrc__sp_malformed(src, "no SentencePiece model: malformed protobuf");
+    if (m->n == 0) return mrc__sp_malformed(src, "no SentencePiece model: it has no pieces");
+    if (m->model_type != 1 && m->model_type != 2)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: model_type %llu, supported are 1 "
+                         "(Unigram) and 2 (BPE)", src->path.data,
+                         (unsigned long long)m->model_type);
+    return MRC_OK;
+}
+
+//
+// Families
+//
+#define MRC__SP_CHARSMAP "charsmap"
+#define MRC__SP_RIGHT    "{\"type\":\"Strip\",\"strip_left\":false,\"strip_right\":true}"
+#define MRC__SP_BOTH     "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}"
+#define MRC__SP_SPACES(to) "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\"" \
+                         to "\"}"
+#define MRC__SP_QUOTES(of) "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" of \
+                         "\"},\"content\":\"\\\"\"}"
+#define MRC__SP_LOWER    "{\"type\":\"Lowercase\"}"
+#define MRC__SP_ACCENTS  "{\"type\":\"StripAccents\"}"
+typedef struct mrc__sp_family {
+    const char *file, *class_name;  // the file's name ("*": any of these), transformers' class
+    const char *before[5];          // tokens that stand before the pieces, whose ids they take
+    size_t      skip;               // so many pieces of the file are left out
+    int         model_type;         // 0: either
+    int         angles;             // its special tokens are <s>, </s>, <pad>, <unk>, <mask>
+    const char *pad, *unk;          // where they are not the usual ones
+    int         mask;               // flags of the mask's added token
+    int         lower;              // do_lower_case where nothing is said
+    const char *steps[8];           // of the normalizer
+} mrc__sp_family;
+static const mrc__sp_family mrc__sp_families[] = {
+    { "sentencepiece.bpe.model", "CamembertTokenizer",
+      { "<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED" }, 1, 1, 1, NULL, NULL,
+      MRC__TOK_LSTRIP, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "sentencepiece.bpe.model", "XLMRobertaTokenizer", { "<s>", "<pad>", "</s>", "<unk>" }, 3, 1,
+      1, NULL, NULL, MRC__TOK_LSTRIP | MRC__TOK_NORMALIZED, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "spiece.model", "BigBirdTokenizer", { NULL }, 0, 2, 0, "<pad>", "<unk>",
+      MRC__TOK_LSTRIP, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "spiece.model", "AlbertTokenizer", { NULL }, 0, 1, 0, "<pad>", "<unk>",
+      MRC__TOK_LSTRIP, 1,
+      { MRC__SP_QUOTES("``"), MRC__SP_QUOTES("''"), "{\"type\":\"NFKD\"}", MRC__SP_ACCENTS,
+        MRC__SP_LOWER, MRC__SP_CHARSMAP, MRC__SP_SPACES(" ") } },
+    { "spm.model", "DebertaV2Tokenizer", { NULL }, 0, 1, 0, NULL, NULL, 0, 0,
+      { MRC__SP_LOWER, MRC__SP_BOTH, MRC__SP_CHARSMAP, MRC__SP_SPACES(" ") } },
+    { "tokenizer_*.model", "KoBertTokenizer", { NULL }, 0, 1, 0, NULL, NULL, 0, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES(" ") } },
+};
+
+// By the file's name; of two families with one name, by the configuration and the model.
+static const mrc__sp_family *mrc__sp_family_of(const mrc__tok_source *src, const mrc__sp_model *m) {
+    const char *slash = strrchr(src->path.data, '/');
+    const char *base = slash ? slash + 1 : src->path.data;
+    const mrc__sp_family *found = NULL;
+    for (size_t i = 0; i < MRC__COUNT(mrc__sp_families); i++) {
+        const mrc__sp_family *f = &mrc__sp_families[i];
+        const char *star = strchr(f->file, '*');
+        size_t head = star ? (size_t)(star - f->file) : 0;
+        int named = star ? strncmp(base, f->file, head) == 0 && mrc__tok_ends_with(base, star + 1)
+                         : strcmp(base, f->file) == 0;
+        if (!named || (uint64_t)f->model_type != m->model_type) continue;
+        if (!found || (src->class_name.bytes
+                       && strcmp(src->class_name.data, found->class_name))) found = f;
+    }
+    // Of the two that share a name CamemBERT's is asked for.
+    if (found == &mrc__sp_families[0] && !src->class_name.bytes) found++;
+    return found;
+}
+
+static mrc_status mrc__sp_put(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
+                              size_t bytes, double score, size_t id) {
+    mrc_json at = { .line = id + 1, .column = 1 };
+    MRC__TRY(mrc__tok_add(src, tok, &at, text, bytes, (int64_t)id));
+    tok->scores[id] = score;
+    return MRC_OK;
+}
+
+// ALBERT gives pieces that end in a digit and a comma a lower score.
+static double mrc__sp_score(const mrc__sp_family *f, const mrc__sp_piece *p) {
+    const char *end = p->text + p->bytes;
+    int comma = p->bytes > 1 && end[-1] == ',' && end[-2] >= '0' && end[-2] <= '9';
+    return p->score - (comma && strcmp(f->class_name, "AlbertTokenizer") == 0 ? 100 : 0);
+}
+
+// The pieces, with the family's ids.
+static mrc_status mrc__sp_vocabulary(mrc__tok_source *src, mrc_tokenizer *tok,
+                                     const mrc__sp_model *m, const mrc__sp_family *f,
+                                     size_t n_added) {
+    size_t id = 0, skip = f->skip < m->n ? f->skip : m->n;
+    MRC__TRY(mrc__unigram_room(src, tok, m->n, n_added + 8));
+    for (; id < 5 && f->before[id]; id++) {
+        MRC__TRY(mrc__sp_put(src, tok, f->before[id], strlen(f->before[id]), id == 4 ? -100 : 0,
+                             id));
+    }
+    for (size_t i = skip; i < m->n; i++, id++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        MRC__TRY(mrc__sp_put(src, tok, p->text, p->bytes, mrc__sp_score(f, p), id));
+    }
+    if (f->before[0]) {
+        mrc_json at = { .line = 1, .column = 1 };
+        MRC__TRY(mrc__sp_put(src, tok, "<mask>", 6, 0, id));
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, "<mask>", 6, (int64_t)id, f->mask));
+    }
+    src->empty_tokens = 0;
+    if (!f->before[0] && m->unk_id >= m->n)
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: unk_id is %llu, expected 0 to %zu",
+                         src->path.data, (unsigned long long)m->unk_id, m->n - 1);
+    tok->unk = f->before[0] ? 3 : (int32_t)m->unk_id;
+    return MRC_OK;
+}
+
+// KoBERT: vocab.txt beside the file says the ids.
+static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
+                                    const mrc__sp_model *m, const char *dir, size_t n_added) {
+    char *data;
+    size_t bytes, lines, room;
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines, n_added);
+    mrc_file_free(src->ctx, data);
+    MRC__TRY(s);
+    tok->scores = mrc__mul(tok->capacity, sizeof *tok->scores, &room)
+                ? mrc__host_zalloc(&tok->host, room) : NULL;
+    if (!tok->scores) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        int32_t id = mrc__tok_id(tok, p->text, p->bytes);
+        if (id < 0 && p->type == MRC__PIECE_NORMAL)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no line has the model's piece "
+                             "\"%.*s\"", src->path.data, (int)(p->bytes % 61), p->text);
+        if (id >= 0) tok->scores[id] = p->score;
+    }
+    tok->unk = mrc__tok_id(tok, "[UNK]", 5);
+    return tok->unk >= 0 ? MRC_OK : mrc__sp_malformed(src, "no line has [UNK]");
+}
+
+// BPE: a merge for each piece and each way in which it is two pieces; by score, then the longer
+// left part, then the longer right one.
+typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, bytes; }
+    mrc__sp_merge;
+static int mrc__sp_compare_merges(const void *a, const void *b) {
+    const mrc__sp_merge *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    if (x->cut != y->cut) return x->cut > y->cut ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
+                                 const mrc__sp_model *m) {
+    const mrc__tok_trie *t = &tok->words;
+    void *list = NULL;
+    size_t capacity = 0, n = 0;
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        uint32_t node = 0;
+        size_t chars = 0;
+        for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
+            uint32_t cp;
+            step = mrc_utf8_next(p->text + at, p->bytes - at, &cp);
+            int32_t left = at ? mrc__tok_value(t, node) : -1;
+            int32_t right = left < 0 ? -1 : mrc__tok_value(t, mrc__tok_trie_find(
+                t, p->text + at, p->bytes - at));
+            node = mrc__tok_next(t, node, cp);
+            if (right < 0) continue;
+            if (!mrc__grow(&src->ctx->host, &list, &capacity, n + 1, sizeof(mrc__sp_merge))) {
+                if (list) src->ctx->host.free(src->ctx->host.user, list);
+                return mrc__tok_no_memory(src);
+            }
+            ((mrc__sp_merge *)list)[n] = (mrc__sp_merge){ p->score, left, right, (int32_t)i,
+                                                          (int32_t)n, chars, p->bytes };
+            n++;
+        }
+    }
+    if (n) mrc__sort_array(list, n, sizeof(mrc__sp_merge), mrc__sp_compare_merges);
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        const mrc__sp_merge *x = (const mrc__sp_merge *)list + i;
+        size_t before = tok->merges.n_nodes;
+        uint32_t node;
+        if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(x->left, x->right), &node))
+            status = mrc__bpe_no_memory(src);
+        else if (node >= before) tok->merges.value[node] = x->both;
+    }
+    if (list) src->ctx->host.free(src->ctx->host.user, list);
+    return status;
+}
+
+// A step of the family's normalizer: a charsmap, or a text that is read as tokenizer.json is.
+static mrc_status mrc__sp_step(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                               const char *text) {
+    mrc__tok_program *p = &tok->normalizer;
+    mrc_json *j;
+    if (strcmp(text, MRC__SP_CHARSMAP) == 0) {
+        if (!m->charsmap) return MRC_OK;
+        p->step[p->n].kind = mrc__tok_step_kind_of(0, "Precompiled");
+        return mrc__charsmap_set(src, tok, &p->step[p->n++], m->charsmap, m->charsmap_bytes);
+    }
+    MRC__TRY(mrc_json_parse(src->ctx, &j, src->path.data, text, strlen(text), 0));
+    src->depth++;
+    mrc_status s = mrc__tok_read_steps(src, tok, p, j);
+    src->depth--;
+    mrc_json_free(j);
+    return s;
+}
+static mrc_status mrc__sp_steps(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                                const mrc__sp_family *f) {
+    static const mrc_json none = { .type = MRC_JSON_NULL };
+    int albert = strcmp(f->class_name, "AlbertTokenizer") == 0;
+    int lower = src->lowercase < 0 ? f->lower : src->lowercase;
+    int keep = !albert || src->keep_accents == 1;
+    for (size_t i = 0; i < 8 && f->steps[i]; i++) {
+        const char *text = f->steps[i];
+        if (strcmp(text, MRC__SP_LOWER) == 0 && !lower) continue;
+        if (keep && (strcmp(text, MRC__SP_ACCENTS) == 0 || strstr(text, "NFKD"))) continue;
+        MRC__TRY(mrc__sp_step(src, tok, m, text));
+    }
+    if (src->split_by_punct == 1)
+        MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Punctuation", &none));
+    return mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Metaspace", &none);
+}
+
+static mrc_status mrc__sp_default_name(mrc__tok_source *src, int which, const char *text) {
+    mrc_text *name = &src->names[which];
+    if (text && name->bytes == 0) mrc_text_printf(name, "%s", text);
+    return name->failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+// The model that is in data; src->path is its file, dir its folder.
+static mrc_status mrc__sp_build(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                                const char *dir, size_t n_added) {
+    const mrc__sp_family *f = mrc__sp_family_of(src, m);
+    if (!f)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: no family of readers has a "
+                         "SentencePiece model of type %s by this name (known are "
+                         "sentencepiece.bpe.model, spiece.model, spm.model and tokenizer_*.model)",
+                         src->path.data, m->model_type == 1 ? "Unigram" : "BPE");
+    tok->kind = m->model_type == 1 ? &mrc__tok_unigram : &mrc__tok_bpe;
+    tok->class_name = f->class_name;
+    tok->byte_fallback = m->byte_fallback;
+    tok->fuse_unk = 1;
+    src->angles = f->angles;
+    if (src->mask_lstrip < 0) src->mask_lstrip = (f->mask & MRC__TOK_LSTRIP) != 0;
+    MRC__TRY(mrc__sp_steps(src, tok, m, f));
+    MRC__TRY(mrc__sp_default_name(src, MRC__TOK_PAD, f->pad));
+    MRC__TRY(mrc__sp_default_name(src, MRC__TOK_UNK, f->unk));
+    if (strchr(f->file, '*')) return mrc__sp_vocab_txt(src, tok, m, dir, n_added);
+    MRC__TRY(mrc__sp_vocabulary(src, tok, m, f, n_added));
+    if (m->model_type == 2) {
+        int missing = mrc__tok_read_fallback(tok);
+        if (tok->byte_fallback && missing) tok->byte_fallback = 0;
+        MRC__TRY(mrc__sp_merges(src, tok, m));
+    }
+    for (size_t i = f->skip; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        mrc_json at = { .line = i + 1, .column = 1 };
+        if ((p->type != MRC__PIECE_CONTROL && p->type != MRC__PIECE_USER) || !p->bytes) continue;
+        char *text = mrc__host_zalloc(&tok->host, p->bytes + 1);
+        if (!text) return mrc__tok_no_memory(src);
+        memcpy(text, p->text, p->bytes);
+        mrc_status s = mrc__tok_add_special(src, tok, &at, text, p->bytes,
+                                            mrc__tok_id(tok, p->text, p->bytes), 0);
+        tok->host.free(tok->host.user, text);
+        MRC__TRY(s);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
+                               size_t n_added) {
+    mrc__sp_model m = {0};
+    char *data;
+    size_t bytes;
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
+    mrc_status s = mrc__sp_parse(src, &m, data, bytes);
+    if (s == MRC_OK) s = mrc__sp_build(src, tok, &m, dir, n_added);
+    if (m.pieces) src->ctx->host.free(src->ctx->host.user, m.pieces);
+    mrc_file_free(src->ctx, data);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.tok_load   vocab.txt, vocab.json, *.model, and what all kinds end with; saving
+//==============================================================================
+#ifdef MRC__PASS_CORE
 static int mrc__tok_is_special(const mrc__tok_source *src, const char *text) {
     const mrc_json *const roots[] = { src->config, src->map };
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
@@ -17989,6 +18423,55 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     return MRC_OK;
 }
 
+// A *.model file, whose path is in src.  configs: the folder whose configurations count, or NULL.
+static mrc_status mrc__tok_read_sentencepiece(mrc__tok_source *src, mrc_tokenizer *tok,
+                                              const char *configs) {
+    const char *slash = strrchr(src->path.data, '/');
+    size_t n_added;
+    mrc_text dir;
+    mrc_text_init(&dir, src->ctx);
+    mrc_text_printf(&dir, "%.*s", slash ? (int)(slash - src->path.data) : 1,
+                    slash ? src->path.data : ".");
+    mrc_status s = dir.failed ? mrc__tok_no_memory(src)
+                              : mrc__tok_count_extra(src, configs, &n_added);
+    if (s == MRC_OK) s = mrc__sp_read(src, tok, dir.data, n_added);
+    mrc_text_free(&dir);
+    MRC__TRY(s);
+    MRC__TRY(mrc__tok_read_extra(src, tok, configs));
+    // DeBERTa's mask stands behind the pieces, as added_tokens.json says where there is one.
+    mrc_json at = { .line = 1, .column = 1 };
+    const char *mask = src->names[MRC__TOK_MASK].bytes ? src->names[MRC__TOK_MASK].data : "[MASK]";
+    if (!src->angles && mrc_tokenizer_id(tok, mask) < 0)
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, mask, strlen(mask), (int64_t)tok->n, 0));
+    MRC__TRY(mrc__tok_find_special(src, tok));
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    return MRC_OK;
+}
+
+// The SentencePiece model of a folder: *path is its path, and nothing where there is none.
+// wild: one whose name only has to match "tokenizer_*.model" (KoBERT's), the first by name.
+static mrc_status mrc__tok_find_model(mrc_ctx *ctx, mrc_text *path, const char *dir, int wild) {
+    static const char *const names[] = { "sentencepiece.bpe.model", "spiece.model", "spm.model" };
+    char best[256] = "";
+    path->bytes = 0;
+    for (size_t i = 0; !wild && i < MRC__COUNT(names) && !best[0]; i++) {
+        path->bytes = 0;
+        mrc_text_printf(path, "%s/%s", dir, names[i]);
+        if (!path->failed && mrc_file_exists(path->data) == 1) return MRC_OK;
+    }
+    path->bytes = 0;
+    DIR *d = wild ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d)) != NULL; ) {
+        if (strncmp(e->d_name, "tokenizer_", 10) || !mrc__tok_ends_with(e->d_name, ".model")
+            || strlen(e->d_name) >= sizeof best) continue;
+        if (!best[0] || strcmp(e->d_name, best) < 0) strcpy(best, e->d_name);
+    }
+    if (d) closedir(d);
+    if (best[0]) mrc_text_printf(path, "%s/%s", dir, best);
+    else mrc_text_add(path, "", 1);
+    return path->failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir) : MRC_OK;
+}
+
 // Puts the normal forms of normalized added tokens into the trie of pass 1; of two that have one
 // form the first is found.
 static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *tok) {
@@ -18057,30 +18540,49 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     return tok->kind->finish(src, tok);
 }
 
+// What config.json says where tokenizer_config.json names no class; only CamemBERT's files have
+// the names of another family's.
+static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
+    mrc_json *config;
+    if (src->class_name.bytes) return MRC_OK;
+    MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
+    if (mrc__tok_is(mrc_json_get(config, "model_type"), "camembert"))
+        mrc_text_printf(&src->class_name, "CamembertTokenizer");
+    mrc_json_free(config);
+    return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer *tok,
+                                             const char *dir) {
+    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
+    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (src->lowercase < 0 && !src->config)
+        mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
+                  "tokenizer_config.json says do_lower_case", dir);
+    if (src->lowercase < 0) src->lowercase = 1;
+    return mrc__tok_read_text(src, tok, dir, 0);
+}
+
 static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
     MRC__TRY(mrc__tok_read_configs(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc_file_exists(src->path.data) == 1) {
-        if (src->lowercase < 0 && !src->config)
-            mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
-                      "tokenizer_config.json says do_lower_case", dir);
-        if (src->lowercase < 0) src->lowercase = 1;
-        return mrc__tok_read_text(src, tok, dir, 0);
-    }
+    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_vocab_folder(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
+    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
+    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
-                     "vocab.json in this folder", dir);
+                     "vocab.json nor a SentencePiece model in this folder", dir);
 }
 
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
     mrc__tok_trie *const tries[] = { &tok->words, &tok->added[0], &tok->added[1], &tok->names,
                                      &tok->merges, &tok->pairs };
     int kind = mrc_file_exists(path);
-    size_t length = strlen(path);
-    int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
     char hint[MRC__HINT_BYTES];
     if (kind == 0) {
         return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
@@ -18092,7 +18594,10 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     }
     MRC__TRY(mrc__tok_path(src, NULL, path));
     if (kind == 2) MRC__TRY(mrc__tok_read_folder(src, tok, path));
-    else MRC__TRY(json ? mrc__tok_read_json(src, tok) : mrc__tok_read_text(src, tok, NULL, 0));
+    else if (mrc__tok_ends_with(path, ".json")) MRC__TRY(mrc__tok_read_json(src, tok));
+    else if (mrc__tok_ends_with(path, ".model"))
+        MRC__TRY(mrc__tok_read_sentencepiece(src, tok, NULL));
+    else MRC__TRY(mrc__tok_read_text(src, tok, NULL, 0));
     if (src->json) {
         MRC__TRY(mrc__tok_find_special(src, tok));
         mrc__tok_find_ends(tok);
@@ -18184,9 +18689,20 @@ static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_
     return s;
 }
 
-static int mrc__tok_ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n > k && strcmp(text + n - k, end) == 0;
+// KoBERT's: the model that is in the folder, or the vocab.txt that is beside the model.
+static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file, int model,
+                                     const char *dir) {
+    const char *slash = strrchr(source, '/');
+    mrc_text from;
+    mrc_text_init(&from, ctx);
+    mrc_status s = MRC_OK;
+    if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
+    else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
+        mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
+    if (s == MRC_OK && from.bytes && mrc_file_exists(from.data) == 1)
+        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : strrchr(from.data, '/') + 1);
+    mrc_text_free(&from);
+    return s;
 }
 
 MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir) {
@@ -18208,6 +18724,7 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
         json |= strcmp(name, "tokenizer.json") == 0;
         config |= strcmp(name, "tokenizer_config.json") == 0;
     }
+    MRC__TRY(mrc__tok_save_more(ctx, source, file, model, dir));
     if (config) return MRC_OK;
     mrc_tokenizer *tok;
     MRC__TRY(mrc_tokenizer_load(ctx, &tok, source));
