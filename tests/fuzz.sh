@@ -46,8 +46,26 @@ fuzz_make_seeds() {
         cat $fixtures/tokenizer/bytes/vocab.json
         printf '}}'
     } >"$seeds/tokenizer/bytes.json"
+    fuzz_tokenizer_seeds
     fuzz_torch_seed >"$seeds/torch/legacy"
     touch "$seeds/done"
+}
+
+# Each tokenizer of pipelines.jsonl, a JSON text in a JSON string, and each model of models.jsonl.
+fuzz_tokenizer_seeds() {
+    sed -n 's/.*"tokenizer":"\(.*\)","cases":.*/\1/p' $fixtures/tokenizer/pipelines.jsonl |
+        sed "s/\\\\\\\\/$(printf '\001')/g; s/\\\\\"/\"/g; s/$(printf '\001')/\\\\/g" |
+        split -l 1 - "$seeds/tokenizer/pipeline." || exit 5
+    n=0
+    sed -n 's/.*"file":"\(..\).*"model":"\([^"]*\)".*/\1 \2/p' $fixtures/tokenizer/models.jsonl |
+        while read -r name model; do
+            case $name in se) name=x ;; sp) name=a ;; *) continue ;; esac
+            n=$((n + 1))
+            for letter in $name d; do
+                { printf '\035%s' $letter; printf '%s' "$model" | base64 -d; } \
+                    >"$seeds/tokenizer/model.$n$letter"
+            done
+        done
 }
 
 # PyTorch's old stream, which has no checksums: a tensor, a parameter, sizes, numbers of each kind.
