@@ -17975,8 +17975,8 @@ static mrc_status mrc__sp_parse(mrc__tok_source *src, mrc__sp_model *m, const ch
 #define MRC__SP_CHARSMAP "charsmap"
 #define MRC__SP_RIGHT    "{\"type\":\"Strip\",\"strip_left\":false,\"strip_right\":true}"
 #define MRC__SP_BOTH     "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}"
-#define MRC__SP_SPACES(to) "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\"" \
-                         to "\"}"
+#define MRC__SP_SPACES(to) "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"}," \
+                         "\"content\":\"" to "\"}"
 #define MRC__SP_QUOTES(of) "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" of \
                          "\"},\"content\":\"\\\"\"}"
 #define MRC__SP_LOWER    "{\"type\":\"Lowercase\"}"

@@ -39,8 +39,8 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
 
 const char *const fuzz_seeds[] = {
     // A model of three pieces, <unk>, a and b.
-    "\x1d" "d\x0a\x09\x0a\x05<unk>\x18\x02\x0a\x08\x0a\x01" "
-    ""a\x15\x01\x01\x80\x3f\x0a\x08\x0a\x01" "b\x15\x01\x01"
+    "\x1d" "d\x0a\x09\x0a\x05<unk>\x18\x02\x0a\x08\x0a\x01"
+    "a\x15\x01\x01\x80\x3f\x0a\x08\x0a\x01" "b\x15\x01\x01"
     "\x80\x40",
     // Every step that needs no charsmap, added tokens of both passes.
     "{\"added_tokens\": [{\"id\": 0, \"content\": \"<s>\", \"lstrip\": true, \"rstrip\": true}, "
