@@ -14646,58 +14646,71 @@ static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char
 }
 
 //
-// Trie: strings of code points, each with a number.  The root is node 0; all edges are in one open
-// table from (node, code point) to node, hashed with a seed so that no vocabulary can choose its
-// collisions.
+// Trie: strings of code points, each with a number.  The root is node 0.  A node knows the edge that
+// leads to it, (parent, code point); a hash table of node numbers finds it by that, with a seed so
+// that no vocabulary can choose its collisions.  The nodes of a string that was put at once stand
+// beside each other, so that walking it again touches little memory.
 //
-typedef struct mrc__tok_edge { uint64_t key; uint32_t node; } mrc__tok_edge;     // key 0: empty
+// children: bits of the code points that lead on; a clear bit says that none does.
+typedef struct mrc__tok_node { uint64_t key; int32_t value; uint32_t children; } mrc__tok_node;
 typedef struct mrc__tok_trie {
-    mrc__tok_edge *edges;
-    int32_t       *value;           // by node; -1: no string ends here
+    mrc__tok_node *nodes;           // value -1: no string ends here
+    uint32_t      *slots;           // node numbers; 0: empty
     size_t         n_nodes, node_capacity;
-    size_t         mask;            // of the edge table, whose size is a power of two
+    size_t         mask;            // of the slots, whose number is a power of two
     uint64_t       seed;
 } mrc__tok_trie;
 #define MRC__TOK_NONE UINT32_MAX
 
+static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
+    return ((uint64_t)node << 21 | cp) + 1;
+}
+// Where the node of this key is, or where it is to be put.
 static inline size_t mrc__tok_slot(const mrc__tok_trie *t, uint64_t key) {
     uint64_t h = (key ^ t->seed) * 0x9E3779B97F4A7C15u;
     h = (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
     size_t slot = (size_t)(h >> 32) & t->mask;
-    while (t->edges[slot].key != key && t->edges[slot].key != 0) slot = (slot + 1) & t->mask;
+    while (t->slots[slot] && t->nodes[t->slots[slot]].key != key) slot = (slot + 1) & t->mask;
     return slot;
 }
-static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
-    return ((uint64_t)node << 21 | cp) + 1;
+static inline uint32_t mrc__tok_edge(const mrc__tok_trie *t, uint64_t key) {
+    uint32_t node = t->slots[mrc__tok_slot(t, key)];
+    return node ? node : MRC__TOK_NONE;
 }
 static inline uint32_t mrc__tok_next(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, cp))];
-    return e->key ? e->node : MRC__TOK_NONE;
+    return mrc__tok_edge(t, mrc__tok_key(node, cp));
+}
+
+static inline uint32_t mrc__tok_child_bit(uint32_t cp) {
+    return (uint32_t)1 << (cp * 0x9E3779B1u >> 27);
+}
+// The same in a trie that mrc__tok_trie_put() made: most that lead nowhere cost nothing.
+static inline uint32_t mrc__tok_child(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
+    if (!(t->nodes[node].children & mrc__tok_child_bit(cp))) return MRC__TOK_NONE;
+    return mrc__tok_next(t, node, cp);
 }
 
 static int mrc__tok_rehash(const mrc_allocator *host, mrc__tok_trie *t, size_t capacity) {
-    mrc__tok_trie old = *t;
     size_t bytes;
-    t->edges = mrc__mul(capacity, sizeof *t->edges, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
-    if (!t->edges) {
-        t->edges = old.edges;
-        return 0;
-    }
+    void *slots = mrc__mul(capacity, sizeof *t->slots, &bytes) ? mrc__host_zalloc(host, bytes)
+                                                               : NULL;
+    if (!slots) return 0;
+    if (t->slots) host->free(host->user, t->slots);
+    t->slots = slots;
     t->mask = capacity - 1;
-    for (size_t i = 0; old.edges && i <= old.mask; i++) {
-        if (old.edges[i].key) t->edges[mrc__tok_slot(t, old.edges[i].key)] = old.edges[i];
+    for (size_t i = 1; i < t->n_nodes; i++) {
+        t->slots[mrc__tok_slot(t, t->nodes[i].key)] = (uint32_t)i;
     }
-    if (old.edges) host->free(host->user, old.edges);
     return 1;
 }
 
 // 0: out of memory.
-static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t) {
-    void *value = t->value;
+static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key) {
+    void *nodes = t->nodes;
     if (t->n_nodes >= INT32_MAX) return 0;
-    if (!mrc__grow(host, &value, &t->node_capacity, t->n_nodes + 1, sizeof *t->value)) return 0;
-    t->value = value;
-    t->value[t->n_nodes++] = -1;
+    if (!mrc__grow(host, &nodes, &t->node_capacity, t->n_nodes + 1, sizeof *t->nodes)) return 0;
+    t->nodes = nodes;
+    t->nodes[t->n_nodes++] = (mrc__tok_node){ .key = key, .value = -1 };
     return 1;
 }
 
@@ -14707,27 +14720,26 @@ static int mrc__tok_trie_init(const mrc_allocator *host, mrc__tok_trie *t) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     t->seed = (uint64_t)now.tv_nsec * 0x2545F4914F6CDD1Du ^ (uint64_t)now.tv_sec << 32
             ^ (uint64_t)(uintptr_t)t;
-    return mrc__tok_node_new(host, t) && mrc__tok_rehash(host, t, 64);
+    return mrc__tok_node_new(host, t, 0) && mrc__tok_rehash(host, t, 64);
 }
 
 static void mrc__tok_trie_free(const mrc_allocator *host, mrc__tok_trie *t) {
-    if (t->edges) host->free(host->user, t->edges);
-    if (t->value) host->free(host->user, t->value);
+    if (t->slots) host->free(host->user, t->slots);
+    if (t->nodes) host->free(host->user, t->nodes);
 }
 
 // The node behind an edge, made if it is not there; 0: out of memory.
 static int mrc__tok_edge_put(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key,
                              uint32_t *node) {
-    mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) {
-        if (t->n_nodes * 2 > t->mask) {
-            if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
-            e = &t->edges[mrc__tok_slot(t, key)];
-        }
-        if (!mrc__tok_node_new(host, t)) return 0;
-        *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
+    size_t slot = mrc__tok_slot(t, key);
+    *node = t->slots[slot];
+    if (*node) return 1;
+    if (t->n_nodes * 2 > t->mask) {
+        if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
+        slot = mrc__tok_slot(t, key);
     }
-    *node = e->node;
+    if (!mrc__tok_node_new(host, t, key)) return 0;
+    t->slots[slot] = *node = (uint32_t)t->n_nodes - 1;
     return 1;
 }
 
@@ -14739,6 +14751,7 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
     while (s < end) {
         uint32_t cp;
         s += mrc__tok_decode(s, end, &cp);
+        t->nodes[*node].children |= mrc__tok_child_bit(cp);
         if (!mrc__tok_edge_put(host, t, mrc__tok_key(*node, cp), node)) return 0;
     }
     return 1;
@@ -14857,6 +14870,7 @@ struct mrc_tokenizer {
     mrc__tok_trie     names;        // added tokens by their own texts
     mrc__tok_trie     merges;       // BPE: from (left id, right id)
     mrc__tok_trie     pairs;        // NFC: from (code point, code point)
+    uint32_t         *roots;        // by code point under MRC__TOK_ROOTS: the root's child in words
     uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
@@ -14893,8 +14907,8 @@ static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p
 MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
-    void *const blocks[] = { tok->flags, tok->classes, tok->kinds, tok->clusters, tok->token_at,
-                             tok->scores };
+    void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
+                             tok->token_at, tok->scores };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -14918,8 +14932,13 @@ MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return 
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
+// The first node of a word in the vocabulary.
+#define MRC__TOK_ROOTS 65536u
+static inline uint32_t mrc__tok_root(const mrc_tokenizer *tok, uint32_t cp) {
+    return cp < MRC__TOK_ROOTS ? tok->roots[cp] : mrc__tok_next(&tok->words, 0, cp);
+}
 static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
-    return node == MRC__TOK_NONE ? -1 : t->value[node];
+    return node == MRC__TOK_NONE ? -1 : t->nodes[node].value;
 }
 static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
     if (bytes == 0) return -1;
@@ -15062,7 +15081,7 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, const m
     if (bytes == 0) return MRC_OK;      // no text has it
     if (!mrc__tok_trie_put(&tok->host, &tok->words, text, bytes, &node))
         return mrc__tok_no_memory(src);
-    int32_t *value = &tok->words.value[node];
+    int32_t *value = &tok->words.nodes[node].value;
     if (*value >= 0 && !tok->scores)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" is there twice: with id %d "
                              "and id %lld", text, (int)*value, (long long)id);
@@ -15083,13 +15102,13 @@ static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_set_text(src, tok, at, text, bytes, id));
     if (!mrc__tok_trie_put(&tok->host, &tok->names, text, bytes, &node))
         return mrc__tok_no_memory(src);
-    if (tok->names.value[node] == id) return MRC_OK;
-    tok->names.value[node] = (int32_t)id;
+    if (tok->names.nodes[node].value == id) return MRC_OK;
+    tok->names.nodes[node].value = (int32_t)id;
     tok->flags[id] = (uint8_t)(flags | MRC__TOK_ADDED);
     if (flags & MRC__TOK_NORMALIZED) return MRC_OK;     // mrc__tok_finish() puts its normal form
     if (!mrc__tok_trie_put(&tok->host, &tok->added[0], text, bytes, &node))
         return mrc__tok_no_memory(src);
-    tok->added[0].value[node] = (int32_t)id;
+    tok->added[0].nodes[node].value = (int32_t)id;
     tok->added_first[(unsigned char)text[0]] |= 1;
     return MRC_OK;
 }
@@ -15733,7 +15752,7 @@ static uint32_t mrc__norm_pair(const mrc_tokenizer *tok, uint32_t a, uint32_t b)
     if (a - 0x1100 < 19 && b - 0x1161 < 21) return 0xAC00 + (a - 0x1100) * 588 + (b - 0x1161) * 28;
     if (a - 0xAC00 < 11172 && (a - 0xAC00) % 28 == 0 && b - 0x11A8 < 27) return a + b - 0x11A7;
     uint32_t node = mrc__tok_next(&tok->pairs, a, b);
-    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.value[node];
+    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.nodes[node].value;
 }
 
 // Composes the changes in place.  A code point that was composed has the sum of both counts - 1.
@@ -15982,8 +16001,8 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
     const mrc__unicode *u = &mrc__unicode_tables;
     (void)j, (void)s;
     MRC__TRY(mrc__tok_read_clusters(src, tok));
-    for (uint32_t length = 2; length <= 4 && tok->pairs.n_nodes < 2 + (length > 2) * 10000u;
-         length++) {
+    if (tok->pairs.n_nodes > 1) return MRC_OK;
+    for (uint32_t length = 2; length <= 4; length++) {
         for (size_t i = 0; i < u->n_runs; i++) {
             const mrc__uni_run *run = &u->runs[i];
             for (uint32_t k = 0; run->length == length && k < run->count; k++) {
@@ -15996,7 +16015,7 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
                 if (!a) continue;
                 if (!mrc__tok_edge_put(&tok->host, &tok->pairs, mrc__tok_key(a, part[length - 1]),
                                        &node)) return mrc__tok_no_memory(src);
-                tok->pairs.value[node] = (int32_t)cp;
+                tok->pairs.nodes[node].value = (int32_t)cp;
                 tok->clusters[part[length - 1]] |= MRC__FORM_COMPOSES;
             }
         }
@@ -16546,11 +16565,11 @@ static inline int32_t mrc__wordpiece_longest(const mrc_tokenizer *tok, const voi
     uint32_t node = inside ? tok->suffix : 0;
     int32_t id = -1;
     for (size_t i = 0; i < n; i++) {
-        node = mrc__tok_next(t, node, *(const uint32_t *)(const void *)((const char *)points
-                                                                       + i * step));
+        uint32_t cp = *(const uint32_t *)(const void *)((const char *)points + i * step);
+        node = i || inside ? mrc__tok_child(t, node, cp) : mrc__tok_root(tok, cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *length = i + 1;
     }
     return id;
@@ -16798,9 +16817,9 @@ static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
     const mrc__bpe_symbol *s = r->symbols;
     if (left < 0 || s[left].next < 0) return;
     uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) return;
-    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
+    uint32_t rank = mrc__tok_edge(t, key);
+    if (rank == MRC__TOK_NONE) return;
+    uint64_t pair = (uint64_t)rank << 32 | (uint32_t)left;
     size_t at = r->n_heap++;
     while (at > 0 && r->heap[(at - 1) / 2] > pair) {
         r->heap[at] = r->heap[(at - 1) / 2];
@@ -16838,10 +16857,39 @@ static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
     return 1;
 }
 
+// A few symbols: no heap, the ranks of all pairs beside each other.
+#define MRC__BPE_FEW 32
+static void mrc__bpe_merge_few(mrc__tok_run *r, size_t n) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    mrc__bpe_symbol *s = r->symbols;
+    uint32_t rank[MRC__BPE_FEW];            // of the pair that begins here; NONE: no merge
+    for (size_t i = 0; i + 1 < n; i++) rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id,
+                                                                              s[i + 1].id));
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++) best = rank[i] < rank[best] ? i : best;
+        if (rank[best] == MRC__TOK_NONE) break;
+        s[best].id = t->nodes[rank[best]].value;
+        s[best].bytes += s[best + 1].bytes;
+        n--;
+        for (size_t i = best + 1; i < n; i++) {
+            s[i] = s[i + 1];
+            rank[i - 1] = rank[i];
+        }
+        if (best > 0) rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(s[best - 1].id, s[best].id));
+        if (best + 1 < n) rank[best] = mrc__tok_edge(t, mrc__bpe_key(s[best].id, s[best + 1].id));
+    }
+    for (size_t i = 0; i < n; i++) s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+}
+
 // Merges n symbols that stand in a row: what is left are those from 0 along next.
 static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
     const mrc__tok_trie *t = &r->tok->merges;
     mrc__bpe_symbol *s = r->symbols;
+    if (n <= MRC__BPE_FEW) {
+        mrc__bpe_merge_few(r, n);
+        return;
+    }
     r->n_heap = 0;
     for (size_t i = 0; i < n; i++) {
         s[i].previous = (int32_t)i - 1;
@@ -16853,10 +16901,9 @@ static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
         int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
         if (s[left].id < 0 || right < 0) continue;
         // A pair of which one has been merged elsewhere since is another, or none.
-        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
-                                                                        s[right].id))];
-        if (!e->key || e->node != pair >> 32) continue;
-        s[left].id = t->value[e->node];
+        uint32_t rank = mrc__tok_edge(t, mrc__bpe_key(s[left].id, s[right].id));
+        if (rank != pair >> 32) continue;
+        s[left].id = t->nodes[rank].value;
         s[left].bytes += s[right].bytes;
         s[left].next = s[right].next;
         s[right].id = -1;
@@ -16884,7 +16931,7 @@ static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n
     }
     mrc__bpe_symbol *s = r->symbols;
     for (size_t i = 0; i < n; i++) {
-        int32_t id = mrc__tok_value(&tok->words, mrc__tok_next(&tok->words, 0, c[i].cp));
+        int32_t id = mrc__tok_value(&tok->words, mrc__tok_root(tok, c[i].cp));
         int32_t bytes = mrc__utf8_bytes(c[i].cp);
         if (id >= 0) {
             if (unknown) s[at++] = (mrc__bpe_symbol){ .id = tok->unk, .bytes = unknown };
@@ -16911,9 +16958,9 @@ static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n
 
 static void mrc__bpe_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
-    uint32_t node = 0;
-    for (size_t i = 0; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(&tok->words, node, c[i].cp);
+    uint32_t node = mrc__tok_root(tok, c->cp);
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(&tok->words, node, c[i].cp);
     }
     int32_t id = mrc__tok_value(&tok->words, node);
     if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
@@ -16954,11 +17001,11 @@ static int mrc__bpe_merge_word(mrc__tok_run *r) {
 static void mrc__bpe_word_end(mrc__tok_run *r) {
     const mrc_tokenizer *tok = r->tok;
     const mrc__tok_trie *t = &tok->words;
-    size_t n = r->n_word, i = 0;
-    uint32_t node = 0;
+    size_t n = r->n_word;
     if (n == 0 || r->failed) return;
-    for (; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
+    uint32_t node = mrc__tok_root(tok, mrc__bpe_char(r->word[0]));
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(t, node, mrc__bpe_char(r->word[i]));
     }
     int32_t id = mrc__tok_value(t, node);
     if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
@@ -16966,10 +17013,10 @@ static void mrc__bpe_word_end(mrc__tok_run *r) {
     } else if (!mrc__bpe_merge_word(r)) {
         r->failed = 1;
     } else {
-        for (int32_t k = 0, next; k >= 0; k = next) {
-            next = r->symbols[k].next;
-            size_t end = next < 0 ? n : (size_t)next;
-            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
+        for (int32_t k = 0, begin = 0; k >= 0; k = r->symbols[k].next) {
+            int32_t end = begin + r->symbols[k].bytes;
+            mrc__tok_piece_add(r, r->symbols[k].id, r->from[begin], r->from[end - 1] + 1);
+            begin = end;
         }
     }
     r->n_word = 0;
@@ -17076,7 +17123,7 @@ static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
                              "twice: as number %u and %zu", (int)(a_bytes % 61), a,
                              (int)(b_bytes % 61), b, (unsigned)node, n);
-    tok->merges.value[node] = both;
+    tok->merges.nodes[node].value = both;
     return MRC_OK;
 }
 
@@ -17286,10 +17333,9 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
         uint32_t node = 0;
         int single = 0;
         for (size_t b = a; b < n; b++) {
-            const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, c[b].cp))];
-            if (!e->key) break;
-            node = e->node;
-            int32_t id = t->value[node];
+            node = b == a ? mrc__tok_root(tok, c[b].cp) : mrc__tok_child(t, node, c[b].cp);
+            if (node == MRC__TOK_NONE) break;
+            int32_t id = t->nodes[node].value;
             if (id < 0) continue;
             double score = tok->scores[id] + so_far;
             single |= b == a;
@@ -17432,8 +17478,8 @@ static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_c
     for (size_t i = 0; i < n; i++) {
         node = mrc__tok_next(t, node, c[i].cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *length = i + 1;
     }
     return id;
@@ -18145,7 +18191,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
         uint32_t node;
         if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(x->left, x->right), &node))
             status = mrc__bpe_no_memory(src);
-        else if (node >= before) tok->merges.value[node] = x->both;
+        else if (node >= before) tok->merges.nodes[node].value = x->both;
     }
     if (list) src->ctx->host.free(src->ctx->host.user, list);
     return status;
@@ -18499,7 +18545,7 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
                 r.failed = 1;
         }
         if (r.failed || status != MRC_OK) break;
-        if (t->value[node] < 0) t->value[node] = (int32_t)id;
+        if (t->nodes[node].value < 0) t->nodes[node].value = (int32_t)id;
         tok->added_first[mrc__tok_first_byte(r.text.at->cp)] |= 2;
     }
     mrc__tok_run_free(&r);
@@ -18535,6 +18581,13 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         tok->segment = mrc__bpe_segment;
         tok->prefix_space = pre->step->left;
         tok->both = 1;
+    }
+    tok->roots = mrc__host_zalloc(&tok->host, MRC__TOK_ROOTS * sizeof *tok->roots);
+    if (!tok->roots) return mrc__tok_no_memory(src);
+    for (uint32_t cp = 0; cp < MRC__TOK_ROOTS; cp++) tok->roots[cp] = MRC__TOK_NONE;
+    for (size_t i = 1; i < tok->words.n_nodes; i++) {
+        uint64_t cp = tok->words.nodes[i].key - 1;      // of the root's children: below 2^21
+        if (cp < MRC__TOK_ROOTS) tok->roots[cp] = (uint32_t)i;
     }
     MRC__TRY(mrc__tok_put_normalized(src, tok));
     return tok->kind->finish(src, tok);
@@ -18750,8 +18803,8 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
         n++;
         node = mrc__tok_next(t, node, cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *bytes = (size_t)(p - s);
         *chars = n;
     }
