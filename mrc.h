@@ -1548,6 +1548,9 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 // one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes);
+// The span without white space at its ends, for people: a token of a SentencePiece model has the
+// space before its word, and Hugging Face's files keep it.  A span that is no text comes back.
+MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -22086,6 +22089,24 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc
     mrc__span_words(span, e, room);
     *bytes = room->bytes - before;
     return *bytes ? room->data + before : "";
+}
+
+MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
+    mrc_span out = *span;
+    size_t bytes;
+    if (span->kind != MRC_SPAN_TEXT) return out;
+    const char *s = mrc__span_raw(span, e, &bytes), *end = s + bytes;
+    uint32_t cp;
+    for (size_t n; s < end && out.begin < out.end; s += n, out.begin++) {
+        n = mrc_utf8_next(s, (size_t)(end - s), &cp);
+        if (!mrc__is_space(cp)) break;
+    }
+    for (size_t n = 1; s < end && out.begin < out.end; end -= n, out.end--) {
+        for (n = 1; end - n > s && ((unsigned char)end[-(ptrdiff_t)n] & 0xC0) == 0x80; ) n++;
+        mrc_utf8_next(end - n, n, &cp);
+        if (!mrc__is_space(cp)) break;
+    }
+    return out;
 }
 #endif // core pass
 

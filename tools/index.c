@@ -36,13 +36,15 @@ static tool_flag flags[] = {
               "and title between tabs" },
     { .name = "analyzer", .choice = &a.analyzer,
       .choices = "whitespace|wordpiece|char_bigram|korean", .required = 1,
-      .help = "what terms are: words, a tokenizer's pieces, every two neighbouring characters "
-              "of a word, or Korean words without particles and their bigrams" },
+      .help = "what terms are: words, the pieces of --tokenizer_name (of any kind), every two "
+              "neighbouring characters of a word, or Korean words without particles and their "
+              "bigrams" },
     { .name = "output", .string = &a.output, .value = "DIR", .required = 1,
       .help = "the index: a folder, made if it is not there" },
     { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
       .otherwise = "none; needed with --analyzer wordpiece",
-      .help = "a directory with the vocabulary, or vocab.txt; it is copied into the index" },
+      .help = "a model's folder, its vocab.txt, tokenizer.json or *.model; it is copied into "
+              "the index" },
     { .name = "unique", .flag = &a.unique,
       .help = "leave out passages whose text an earlier one has" },
     { 0 }

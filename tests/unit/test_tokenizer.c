@@ -1368,6 +1368,23 @@ static void test_bad_models(void) {
     take("any.model");
 }
 
+// An answer as it is shown: without the space that is a SentencePiece token's.
+static void test_trimmed(void) {
+    static const struct { int32_t begin, end, to_begin, to_end; } cases[] = {
+        { 0, 5, 1, 4 }, { 1, 4, 1, 4 }, { 4, 7, 6, 7 }, { 4, 6, 6, 6 }, { 6, 7, 6, 7 }, { 2, 2, 2, 2 },
+    };
+    mrc_example e = { .context = " a\xED\x95\x9C" "c \xE3\x80\x80" "d" };
+    e.context_bytes = strlen(e.context);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mrc_span span = { .kind = MRC_SPAN_TEXT, .begin = cases[i].begin, .end = cases[i].end };
+        mrc_span out = mrc_span_trimmed(&span, &e);
+        CHECK(out.begin == cases[i].to_begin && out.end == cases[i].to_end, "%d to %d: %d to %d",
+              (int)span.begin, (int)span.end, (int)out.begin, (int)out.end);
+    }
+    mrc_span none = { .kind = MRC_SPAN_NULL, .begin = 0, .end = 3 };
+    CHECK(mrc_span_trimmed(&none, &e).end == 3, "no text");
+}
+
 // However a tokenizer is given, its copy gives the same ids.
 static void test_saved(void) {
     static const char *const texts[] = { "The Reader reads [MASK] <mask> books", "\xC3\x89" "a 1.",
@@ -1424,6 +1441,7 @@ int main(void) {
     test_saved();
     test_kinds();
     test_bad_models();
+    test_trimmed();
     test_printed();
     test_windows();
     test_upstream();
