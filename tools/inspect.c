@@ -21,7 +21,8 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
     static const struct { const char *tail; int as; } names[] = {
         { ".safetensors", AS_SAFETENSORS }, { ".safetensors.index.json", AS_SAFETENSORS },
         { ".bin.index.json", AS_TORCH }, { "tokenizer.json", AS_TOKENIZER },
-        { "vocab.txt", AS_TOKENIZER }, { ".model", AS_TOKENIZER }, { "config.json", AS_CONFIG }, { ".yaml", AS_YAML },
+        { ".model", AS_TOKENIZER },
+        { "vocab.txt", AS_TOKENIZER }, { "config.json", AS_CONFIG }, { ".yaml", AS_YAML },
         { ".yml", AS_YAML }, { ".arrow", AS_ARROW }, { ".jsonl", AS_DATASET }, { ".bin", AS_TORCH },
         { ".pt", AS_TORCH }, { ".pth", AS_TORCH }, { ".ckpt", AS_TORCH },
     };

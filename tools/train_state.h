@@ -70,15 +70,14 @@ static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "logs.json", "trainer_state.json", "train_results.json", "eval_results.json",
         "all_results.json", "train_args.json", "config.json", "model.safetensors", "best",
-        ".best.tmp", ".best.old", NULL };
-    for (size_t i = 0; mrc_tokenizer_file(i); i++) {
-        if (strcmp(name, mrc_tokenizer_file(i)) == 0) return 1;
-    }
-    for (int i = 0; names[i]; i++) {
-        size_t n = strlen(names[i]);
-        if (strcmp(name, names[i]) == 0) return 1;
+        ".best.tmp", ".best.old" };
+    const size_t own = sizeof names / sizeof *names;
+    const char *known;
+    for (size_t i = 0; (known = i < own ? names[i] : mrc_tokenizer_file(i - own)) != NULL; i++) {
+        size_t n = strlen(known);
+        if (strcmp(name, known) == 0) return 1;
         // What a killed process was writing: NAME.tmp.PID or NAME.tmp.PID.N.
-        if (strncmp(name, names[i], n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
+        if (strncmp(name, known, n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
             && strspn(name + n + 5, "0123456789.") == strlen(name + n + 5)) return 2;
     }
     return 0;

@@ -1371,7 +1371,8 @@ static void test_bad_models(void) {
 // An answer as it is shown: without the space that is a SentencePiece token's.
 static void test_trimmed(void) {
     static const struct { int32_t begin, end, to_begin, to_end; } cases[] = {
-        { 0, 5, 1, 4 }, { 1, 4, 1, 4 }, { 4, 7, 6, 7 }, { 4, 6, 6, 6 }, { 6, 7, 6, 7 }, { 2, 2, 2, 2 },
+        { 0, 5, 1, 4 }, { 1, 4, 1, 4 }, { 4, 7, 6, 7 }, { 4, 6, 6, 6 }, { 6, 7, 6, 7 },
+        { 2, 2, 2, 2 },
     };
     mrc_example e = { .context = " a\xED\x95\x9C" "c \xE3\x80\x80" "d" };
     e.context_bytes = strlen(e.context);
