@@ -14650,9 +14650,9 @@ static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char
 
 //
 // Trie: strings of code points, each with a number.  The root is node 0.  A node knows the edge
-// that leads to it, (parent, code point); a hash table of node numbers finds it by that, with a seed so
-// that no vocabulary can choose its collisions.  The nodes of a string that was put at once stand
-// beside each other, so that walking it again touches little memory.
+// that leads to it, (parent, code point); a hash table of node numbers finds it by that, with a
+// seed so that no vocabulary can choose its collisions.  The nodes of a string that was put at once
+// stand beside each other, so that walking it again touches little memory.
 //
 // children: bits of the code points that lead on; a clear bit says that none does.
 typedef struct mrc__tok_node { uint64_t key; int32_t value; uint32_t children; } mrc__tok_node;
