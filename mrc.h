@@ -16071,7 +16071,7 @@ static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, in
     uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
     if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
     uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
-    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (!mrc__fb_get(a, vtable, 2, &size) || size < 4 || size % 2) return *bad = 1, 0;
     if (slot + 2 > size) return 0;
     if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
     return offset ? table + offset : 0;
