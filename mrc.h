@@ -14273,7 +14273,7 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
 }
 
 MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -14942,12 +14942,17 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     host.free(host.user, tok);
 }
 
-MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok) { return tok ? tok->n : 0; }
 MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok) {
+    if (!tok) return "";
     return tok->byte_level ? "byte-level BPE" : tok->kind->name;
 }
-MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
-MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
+MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) {
+    return tok ? tok->max_length : 0;
+}
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) {
+    return tok ? tok->special : (mrc_special_ids){0};
+}
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
     if (!tok) return NULL;
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
@@ -24216,7 +24221,7 @@ MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, co
                                       const mrc_model_config *model, int *from) {
     char file[4096];
     mrc_json *root;
-    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path || !model);
     size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
     size_t stride = SIZE_MAX;
     mrc_status s = MRC_OK;

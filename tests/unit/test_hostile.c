@@ -18,7 +18,7 @@ const char *__asan_default_options(void) {
 static struct hostile {
     mrc_ctx *ctx, *bare;
     mrc_backend *be;
-    mrc_params *params;
+    mrc_params *params, *other;
     mrc_tensor *t, *v, *one, *scalar, *i32, *f64, *rank4, *targets, *dropped, *step;
     mrc_tensor *eight[8], *nulls[8];
     mrc_batch batch;
@@ -124,7 +124,7 @@ static void sink(const volatile void *value, size_t bytes) {
 static mrc_tensor *param(const char *name, mrc_dtype dtype, int ndim, size_t a, size_t b) {
     const size_t shape[4] = { a, b, 1, 1 };
     mrc_tensor *t = NULL;
-    GOOD(mrc_param_new(H.params, &t, name, dtype, ndim, shape));
+    GOOD(mrc_param_new(dtype == MRC_DTYPE_F32 ? H.params : H.other, &t, name, dtype, ndim, shape));
     return t;
 }
 
@@ -132,6 +132,7 @@ static void begin_tensors(void) {
     static const int32_t lengths[] = { 0, 2 }, ids[] = { 1, 1 };
     const mrc_batch_desc batch = { .n_sequences = 1, .cu_seqlens = lengths, .input_ids = ids };
     GOOD(mrc_params_new(&H.params, H.be, NULL));
+    GOOD(mrc_params_new(&H.other, H.be, NULL));
     H.t = param("t", MRC_DTYPE_F32, 2, 2, 2);
     H.v = param("v", MRC_DTYPE_F32, 1, 2, 1);
     H.one = param("one", MRC_DTYPE_F32, 1, 1, 1);
