@@ -224,7 +224,7 @@ static void test_named(void) {
     CHECK(mrc_dir_new(ctx, path_of("folder")) == MRC_OK, "%s", mrc_ctx_message(ctx));
     data_refused(path_of("folder"), "is a folder without a state.json");
     data_refused("owner/name", "there is no folder owner|hf download");
-    data_refused("/absent/data.json", "there is no folder /absent");
+    data_refused("/proc/absent/data.json", "there is no folder /proc/absent");
     data_refused("data/absent.json", "No such file");
     passages_refused(path_of("folder"), "is a folder (expected a file)");
     passages_refused(text_new("x.parquet", "PAR1....PAR1"), "Parquet|to_json");
