@@ -1889,6 +1889,10 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
+// A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
+// this one is given, so that both look for the same terms.  tok: of wordpiece, else NULL.
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out);
 
 typedef struct mrc_index_desc {
     const mrc_passages *passages;
@@ -5015,6 +5019,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 // path, or path/name when path is a folder.
 static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
                                const char *name) {
+    if (!*path) return mrc__fail(ctx, MRC_ERR_ARG, "a path is empty");
     int n = name ? snprintf(out, capacity, "%s/%s", path, name)
                  : snprintf(out, capacity, "%s", path);
     if (n >= 0 && (size_t)n < capacity) return MRC_OK;
@@ -24821,6 +24826,24 @@ static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok
 static void mrc__an_end(mrc__an *a) {
     if (a->room) a->host.free(a->host.user, a->room);
     mrc_ctx_free(a->ctx);
+}
+
+static void mrc__an_join(void *user, const char *s, size_t bytes) {
+    mrc_text *out = user;
+    if (out->bytes) mrc_text_add(out, " ", 1);
+    mrc_text_add(out, s, bytes);
+}
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out) {
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
+    mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
+                  .emit = mrc__an_join, .user = out };
+    out->bytes = 0;
+    mrc__an_run(&a, text, bytes);
+    if (a.room) a.host.free(a.host.user, a.room);
+    if (!a.failed && !out->failed) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "analyze: out of memory");
 }
 #endif // core pass
 

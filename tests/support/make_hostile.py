@@ -105,7 +105,7 @@ def arguments(function, param):
         return ("(void *)H.out" if kind.endswith("**") else "(void *)H.list"), ["NULL"]
     hostile = ["NULL"]
     if base == "char *" and kind.startswith("const"):
-        hostile += ["\"\"", "\"/absent/x\"", "H.folder", "H.long_text"]
+        hostile += ["\"\"", "\"/proc/absent/x\"", "H.folder", "H.long_text"]
         if name in ("text", "s", "pair", "prediction"):         # as long as the caller says
             hostile = ["NULL"]
     if base == "mrc_ctx *":

@@ -1,6 +1,6 @@
 // Every public function, called as no caller should: NULL, zero, one, the largest size, unknown
 // enums, NaN, contexts without a backend, tensors of other types and shapes.  The calls stand in
-// hostile_calls.inc, which make_hostile.py writes from mrc.h; a function without a row is a failure.
+// hostile_calls.inc, which make_hostile.py makes from mrc.h: a function without a row is a failure.
 // What must hold: no signal (a child process makes the calls), and a status with a text of its own.
 #define TEST_LINKED
 #include "../support/test.h"
@@ -108,7 +108,8 @@ static void sink(const volatile void *value, size_t bytes) {
 #define STATUS(own, call) held(own, call, #call)
 #define DOES(own, call)   (call)
 #define TENSOR(own, call) do { \
-        if (!(call)) held(own, mrc_ctx_status(H.ctx) ? mrc_ctx_status(H.ctx) : MRC_ERR_ARG, #call); \
+        mrc_status none_ = mrc_ctx_status(H.ctx) ? mrc_ctx_status(H.ctx) : MRC_ERR_ARG; \
+        if (!(call)) held(own, mrc_ctx_status(H.ctx) ? mrc_ctx_status(H.ctx) : none_, #call); \
     } while (0)
 #define VALUE(own, call)  do { \
         __typeof__(call) value_ = (call); \
