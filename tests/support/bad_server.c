@@ -53,7 +53,8 @@ static int bulk(void) {
                    : is("items_storm") ? 429 : 201;
         if (is("items_short") && n == 1) break;
         snprintf(item, sizeof item, "%s{\"index\": {\"_id\": \"%s\", \"status\": %d%s}}",
-                 n ? ", " : "", is("items_other") ? "z" : id, status, status == 400 ? ", \"error\": {\"type\": "
+                 n ? ", " : "", is("items_other") ? "z" : id, status,
+                 status == 400 ? ", \"error\": {\"type\": "
                  "\"mapper_parsing_exception\", \"reason\": \"bad\\u0007field\"}" : "");
         add(item);
         accepted += status == 201;
@@ -127,7 +128,8 @@ static void serve(int fd) {
     size_t n = strlen(answer), more = is("cut") ? 100 : 0;
     if (is("long")) more = (size_t)80 << 20;
     snprintf(head, sizeof head, "HTTP/1.1 %d X\r\n%sContent-Length: %zu\r\n"
-             "Connection: close\r\n\r\n", status, status == 302 ? "Location: http://127.0.0.2:1/\r\n" : "", n + more);
+             "Connection: close\r\n\r\n", status,
+             status == 302 ? "Location: http://127.0.0.2:1/\r\n" : "", n + more);
     if (write(fd, head, strlen(head)) < 0 || write(fd, answer, n) < 0) return;
     memset(answer, ' ', sizeof answer);
     for (size_t sent = 0; is("long") && sent < more; sent += sizeof answer) {
