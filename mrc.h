@@ -21826,13 +21826,17 @@ static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
     return v && v->type != MRC_JSON_NULL ? v : NULL;
 }
 
-static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
-                                   const char *expected) {
+static mrc_status mrc__field_refuse(const mrc__fields *f, mrc_status status, const mrc_json *v,
+                                    const char *key, const char *expected) {
     char found[64] = "another type";
     if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
     if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
-    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
-                     "%s)", f->path, v->line, v->column, key, found, expected);
+    return mrc__fail(f->ctx, status, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                     f->path, v->line, v->column, key, found, expected);
+}
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    return mrc__field_refuse(f, MRC_ERR_FORMAT, v, key, expected);
 }
 
 // An integer from min to max; absent: *out stays.
@@ -21881,8 +21885,8 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
     }
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    int is_word = v->type == MRC_JSON_STRING;
+    return mrc__field_refuse(f, is_word ? MRC_ERR_UNSUPPORTED : MRC_ERR_FORMAT, v, key, expected);
 }
 
 // By type: the word in config.json and what its parameters' names begin with.

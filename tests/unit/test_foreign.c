@@ -420,6 +420,20 @@ static void test_arena(void) {
     mrc_backend_free(be);
 }
 
+// One error has one status: a word of config.json that is not supported.
+static void test_status(void) {
+    mrc_model_config c;
+    const char *path = text_new("act/config.json", "{\"model_type\": \"bert\", \"vocab_size\": 9, "
+                                "\"hidden_size\": 4, \"num_hidden_layers\": 1, "
+                                "\"num_attention_heads\": 1, \"intermediate_size\": 4, "
+                                "\"max_position_embeddings\": 9, \"type_vocab_size\": 2, "
+                                "\"hidden_act\": \"softsign\"}");
+    (void)path;
+    CHECK(mrc_model_config_load(ctx, &c, path_of("act/config.json")) == MRC_ERR_UNSUPPORTED, "%s",
+          mrc_ctx_message(ctx));
+    refused(mrc_ctx_status(ctx), "config.json", "softsign");
+}
+
 int main(void) {
     const mrc_ctx_desc desc = { .log = note };
     if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
@@ -432,6 +446,8 @@ int main(void) {
     test_writers();
     test_errno();
     test_find();
+    CHECK(mrc_dir_new(ctx, path_of("act")) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    test_status();
     test_processors();
     test_arena();
     CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
