@@ -1924,11 +1924,12 @@ typedef struct mrc_search_config {
     uint32_t magic;
     mrc_bm25 method;
     double   k1, b, delta, epsilon;     // delta: of L and PLUS kinds; epsilon: of OKAPI
-    size_t   threads;                   // 0: the processors online
+    size_t   threads;                   // 0: mrc_processors()
+    size_t   cache_bytes;               // of terms' scores kept between calls; 0: 1 GiB
 } mrc_search_config;
 MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
 
-typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
+typedef struct mrc_searcher mrc_searcher;   // keeps scores of terms it has met: see cache_bytes
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config);
 MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
@@ -25613,6 +25614,7 @@ struct mrc_searcher {
     uint32_t         *slots, *lengths;
     char             *names;
     mrc__se_term     *met;              // by term
+    size_t            met_bytes;        // of all scores and documents
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
     mrc__se_worker   *workers;
     double            mean_idf;
@@ -25801,12 +25803,20 @@ MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *
     return status;
 }
 
+// Forgets the scores of all terms: their bytes are read again when a query has them.
+static void mrc__se_forget(mrc_searcher *s) {
+    const mrc_allocator *host = &s->ctx->host;
+    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
+        if (s->met[i].scores) host->free(host->user, s->met[i].scores);
+        s->met[i].scores = NULL;
+    }
+    s->met_bytes = 0;
+}
+
 MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     if (!s) return;
     mrc_allocator host = s->ctx->host;
-    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
-        if (s->met[i].scores) host.free(host.user, s->met[i].scores);
-    }
+    mrc__se_forget(s);
     for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
         if (s->workers[i].words) host.free(host.user, s->workers[i].words);
         if (s->workers[i].text) host.free(host.user, s->workers[i].text);
@@ -25862,6 +25872,7 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
     }
     m->scores = scores;
     m->docs = docs;
+    s->met_bytes += n * (sizeof(double) + 4) + 4;
     return MRC_OK;
 }
 
@@ -26149,6 +26160,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
     host->free(host->user, s->tasks);
+    size_t most = s->config.cache_bytes ? s->config.cache_bytes : (size_t)1 << 30;
+    if (s->met_bytes > most) mrc__se_forget(s);
     return status;
 }
 #endif // core pass

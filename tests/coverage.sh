@@ -94,7 +94,7 @@ coverage_table() {
         }' mrc.h -
 }
 
-# Branches left, by section and text of the line, which stay when lines move: "section, count, text".
+# Branches left, by section and text of the line, which stay when lines move: section, count, text.
 coverage_left() {
     awk 'FNR == NR {
             if (/^\/\/ >>/) { section = $2; sub(/.*\./, "", section) }
@@ -102,7 +102,12 @@ coverage_left() {
             next
         }
         { line = $1; sub(/^[0-9]+ [0-9]+: */, ""); count[of[line] "\t" $0]++ }
-        END { for (key in count) { split(key, part, "\t"); print part[1] "\t" count[key] "\t" part[2] } }' \
+        END {
+            for (key in count) {
+                split(key, part, "\t")
+                print part[1] "\t" count[key] "\t" part[2]
+            }
+        }' \
         mrc.h "$1" | sort
 }
 

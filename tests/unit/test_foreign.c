@@ -420,6 +420,57 @@ static void test_arena(void) {
     mrc_backend_free(be);
 }
 
+// A searcher's memory is bounded: with a small cache the same hits and no growth.
+static size_t n_live;
+static void *counted_alloc(void *user, size_t bytes) {
+    (void)user;
+    n_live++;
+    return malloc(bytes);
+}
+static void counted_free(void *user, void *p) {
+    (void)user;
+    n_live--;
+    free(p);
+}
+static void test_searcher(void) {
+    const mrc_ctx_desc desc = { .allocator = { counted_alloc, counted_free, NULL } };
+    mrc_passages *p = passages_read(text_new("s.tsv", "1\ta b c d e f\n2\tg h i j k a\n"), 2);
+    const mrc_index_desc index = { .passages = p, .threads = 1 };
+    mrc_ctx *c;
+    mrc_index *ix;
+    mrc_searcher *s[2];
+    if (!p || mrc_index_new(ctx, path_of("ix"), &index) != MRC_OK
+        || mrc_ctx_new(&c, &desc) != MRC_OK || mrc_index_open(c, &ix, path_of("ix")) != MRC_OK) {
+        CHECK(0, "an index: %s", mrc_ctx_message(ctx));
+        return;
+    }
+    mrc_search_config config = mrc_search_config_default(MRC_BM25_LUCENE);
+    config.threads = 1;
+    CHECK(mrc_searcher_new(c, &s[0], ix, &config) == MRC_OK, "%s", mrc_ctx_message(c));
+    config.cache_bytes = 1;
+    CHECK(mrc_searcher_new(c, &s[1], ix, &config) == MRC_OK, "%s", mrc_ctx_message(c));
+    size_t before = 0;
+    for (int i = 0; i < 11; i++) {
+        char text[] = { (char)('a' + i), ' ', 'a' };
+        const mrc_query q = { text, sizeof text };
+        mrc_hit hits[2][2] = { 0 };
+        size_t n[2] = { 0 };
+        for (int k = 0; k < 2; k++) mrc_search(s[k], &q, 1, 2, hits[k], &n[k]);
+        CHECK(n[0] == n[1] && n[0] && hits[0][0].passage == hits[1][0].passage
+              && !(hits[0][0].score < hits[1][0].score || hits[0][0].score > hits[1][0].score),
+              "query %d", i);
+        size_t live = n_live;
+        mrc_search(s[1], &q, 1, 2, hits[1], &n[1]);
+        CHECK(n_live == live && (!i || live <= before + 1), "query %d: %zu live", i, live);
+        before = live;
+    }
+    mrc_searcher_free(s[0]);
+    mrc_searcher_free(s[1]);
+    mrc_index_close(ix);
+    mrc_ctx_free(c);
+    mrc_passages_free(p);
+}
+
 // One error has one status: a word of config.json that is not supported.
 static void test_status(void) {
     mrc_model_config c;
@@ -448,6 +499,7 @@ int main(void) {
     test_find();
     CHECK(mrc_dir_new(ctx, path_of("act")) == MRC_OK, "%s", mrc_ctx_message(ctx));
     test_status();
+    test_searcher();
     test_processors();
     test_arena();
     CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
