@@ -184,16 +184,39 @@ static void inspect_tokenizer(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a)
     mrc_tokenizer_free(tok);
 }
 
+static void inspect_numbers(mrc_text *t, const mrc_model_config *c) {
+    tool_json_string(t, "model_type", mrc_model_type_name(c->model_type));
+    tool_json_integer(t, "vocab_size", (int64_t)c->vocab_size);
+    tool_json_integer(t, "hidden_size", (int64_t)c->hidden_size);
+    tool_json_integer(t, "num_hidden_layers", (int64_t)c->num_hidden_layers);
+    tool_json_integer(t, "num_attention_heads", (int64_t)c->num_attention_heads);
+    tool_json_integer(t, "max_length", (int64_t)mrc_model_config_max_length(c));
+}
+
 static void inspect_config(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
     mrc_model_config c;
     tool_check(ctx, mrc_model_config_load(ctx, &c, a->file));
     tool_json_string(t, "kind", "config");
-    tool_json_string(t, "model_type", mrc_model_type_name(c.model_type));
-    tool_json_integer(t, "vocab_size", (int64_t)c.vocab_size);
-    tool_json_integer(t, "hidden_size", (int64_t)c.hidden_size);
-    tool_json_integer(t, "num_hidden_layers", (int64_t)c.num_hidden_layers);
-    tool_json_integer(t, "num_attention_heads", (int64_t)c.num_attention_heads);
-    tool_json_integer(t, "max_length", (int64_t)mrc_model_config_max_length(&c));
+    inspect_numbers(t, &c);
+}
+
+// Of a folder, beside its weights: the reader's numbers, its head and its kind of tokenizer.  The
+// weights are what was asked for, so a config.json that is not a reader's is no error.
+static void inspect_model(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
+    static const char *const heads[] = { "linear", "mlp", "bilstm", "bigru", "conv1d" };
+    mrc_model_config c;
+    mrc_tokenizer *tok = NULL;
+    if (mrc_file_exists(a->file) != 2 || !inspect_has(a->file, "config.json")) return;
+    tool_log_no_notes = 1;
+    if (mrc_model_config_load(ctx, &c, a->file) == MRC_OK) {
+        inspect_numbers(t, &c);
+        tool_json_string(t, "head", heads[c.head]);
+        if (mrc_tokenizer_load(ctx, &tok, a->file) == MRC_OK) {
+            tool_json_string(t, "tokenizer", mrc_tokenizer_kind(tok));
+            mrc_tokenizer_free(tok);
+        }
+    }
+    mrc_ctx_clear_error(ctx);
 }
 
 // All checksums of a training run's checkpoint, then its weights.
@@ -216,7 +239,10 @@ static void inspect(mrc_ctx *ctx, const inspect_flags *a) {
         inspect_tree(ctx, &t, a, as);
     } else {
         mrc_text_add(&t, "{", 1);
-        if (as == AS_SAFETENSORS || as == AS_TORCH) inspect_weights(ctx, &t, a, as);
+        if (as == AS_SAFETENSORS || as == AS_TORCH) {
+            inspect_weights(ctx, &t, a, as);
+            inspect_model(ctx, &t, a);
+        }
         if (as == AS_DATASET || as == AS_ARROW) inspect_dataset(ctx, &t, a, as);
         if (as == AS_TOKENIZER) inspect_tokenizer(ctx, &t, a);
         if (as == AS_CONFIG) inspect_config(ctx, &t, a);
