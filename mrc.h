@@ -1,8 +1,8 @@
 // mrc.h - v0.1.0 - extractive question answering in plain C: train a reader, run it, measure it
 //
-// A single-header library: RoBERTa and BERT encoders with a linear or BiLSTM head, their tokenizer,
-// data sets, training with resumable checkpoints, decoding and metrics.  C11 and POSIX, no
-// dependency beyond libc, libm and pthreads.
+// A single-header library: encoders of the BERT family with a linear, MLP, BiLSTM, BiGRU or
+// convolution head, their tokenizers, data sets, training with resumable checkpoints, decoding and
+// metrics.  C11 and POSIX, no dependency beyond libc, libm and pthreads.
 //
 // Do this in *one* C file to create the implementation:
 //     #define MRC_IMPLEMENTATION
@@ -164,7 +164,7 @@ typedef enum mrc_status {
 MRCDEF const char *mrc_status_string(mrc_status status);    // static text, never NULL
 
 //==============================================================================
-// >>api.backend   contract A: what backends/openblas.c and backends/cuda.cu implement
+// >>api.backend   contract A: what backends/openblas.h and backends/cuda.cu implement
 //
 // Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
 //   - no kernel allocates: results, saved values and workspace are given to it;
@@ -410,7 +410,7 @@ typedef struct mrc_attention_bwd_args {
     mrc_mask mask;
     mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
     mrc_attention_extra extra;
-    mrc_in   lse, dy;
+    mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
     mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
     void    *workspace;
 } mrc_attention_bwd_args;
@@ -7640,7 +7640,7 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 #define MRC__OPS(OP)                                                                \
     OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5,        KEPT)         \
     OP(LINEAR,        linear,        1 << 0 | 1 << 1,                 SAVED)        \
-    OP(ATTENTION,     attention,     0x1ff,                           KEPT)         \
+    OP(ATTENTION,     attention,     0x1ff | MRC__OUT,                KEPT)         \
     OP(ACTIVATION,    activation,    1 << 0,                          AGAIN)        \
     OP(GLU,           glu,           1 << 0,                          AGAIN)        \
     OP(ROPE,          rope,          1 << 1,                          KEPT)         \
@@ -9248,7 +9248,8 @@ static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
         .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
         .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
-        .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
+        .y = mrc__in(node->out), .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1],
+        .dv = to[2] };
     a.lse.ld = a.n;
     if (a.extra.kind == MRC_ATTENTION_BIAS) {
         MRC__TRY(mrc_grad_target(ctx, node->in[7], &a.dbias));
@@ -12127,13 +12128,34 @@ typedef struct MRC__T(prepack_job) {
 
 enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
 
-// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
-static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < room; i++) {
-        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
-        sum += to[i];
+// The scale of a row of n weights: its largest is 127.  NaN where one is NaN or infinite.
+MRC__TARGET static float MRC__T(prepack_scale)(const float *x, size_t n) {
+    MRC__T(vec) most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        most = MRC__T(max)(v, MRC__T(max)(-v, most));
+        poison += v * 0.0f;
     }
+    return MRC__T(largest)(most) / 127 + (float)MRC__T(sum)(poison);
+}
+
+// n weights as bytes, 0 behind them up to `room`; returns their sum.
+MRC__TARGET static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room,
+                                               float by) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    const MRC__T(vec) low = MRC__T(splat)(magic - 127), high = MRC__T(splat)(magic + 127);
+    MRC__T(ivec) sums = {0};
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + magic;      // past n: 0
+        v = MRC__T(min)(high, MRC__T(max)(v, low));
+        const MRC__T(uvec) q = (MRC__T(uvec))v - 0x4b400000u;
+        const MRC__T(bytes) b = __builtin_convertvector(q & 0xffu, MRC__T(bytes));
+        memcpy(to + i, &b, n - i < sizeof b ? n - i : sizeof b);
+        sums += (MRC__T(ivec))q;
+    }
+    for (size_t i = 0; i < MRC__T(LANES); i++) sum += sums[i];
+    memset(to + n, 0, room - n);
     return sum;
 }
 
@@ -12153,12 +12175,7 @@ MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t work
         return;
     }
     for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
-        float most = 0, poison = 0;
-        for (size_t k = 0; i < lines && k < k_all; k++) {
-            most = fmaxf(most, fabsf(src[i * k_all + k]));
-            poison += src[i * k_all + k] * 0;
-        }
-        scale[i] = most / 127 + poison;
+        scale[i] = i < lines ? MRC__T(prepack_scale)(src + i * k_all, k_all) : 0;
         sum[i] = 0;
     }
     for (size_t k0 = 0; k0 < k_all; k0 += room) {
@@ -15670,9 +15687,11 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
     mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
-        if (f64) ((double *)values)[i] *= scale[i / columns];
-        else ((float *)values)[i] = (float)((double)((float *)values)[i] * scale[i / columns]);
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
+        double *wide = (double *)values + r * columns;
+        float *row = (float *)values + r * columns;
+        for (size_t i = 0; f64 && i < columns; i++) wide[i] *= scale[r];
+        for (size_t i = 0; !f64 && i < columns; i++) row[i] *= (float)scale[r];
     }
     ctx->host.free(ctx->host.user, scale);
     return s;
@@ -19997,7 +20016,7 @@ static uint64_t mrc__arrow_offset(const mrc__arrow_column *c, uint64_t i) {
     return mrc__load_le(c->offsets + i * (uint64_t)bytes, bytes);
 }
 
-// Offsets of a list or of texts: n + 1 of them, rising, the last within `most`.
+// Offsets of a list or of texts: n + 1 of them, rising; *last is the last one.
 static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64_t *last) {
     uint64_t bytes, before = 0;
     *last = 0;
@@ -29361,8 +29380,8 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
 // buckets.  Free c->centroids after a failure too.
 static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
                                    uint64_t seed) {
-    float *sample;
-    size_t n;
+    float *sample = NULL;
+    size_t n = 0;
     MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
     size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
     if (!held) held = n > 1;

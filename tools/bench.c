@@ -715,7 +715,7 @@ static void add_row(const char *name, const char *unit, const measured *m, doubl
     add_field("%.4g", median(m->our_cpu, m->n));
     add_field("%.4g", m->missing ? 0 : median(m->peer_cpu, m->n));
     mrc_text_printf(&table.tsv, "%s\t%s\n", table.peaks, table.processor);
-    if (table.tsv.failed) tool_fail(TOOL_NO_MEMORY, "no memory for the table");
+    tool_check_text(&table.tsv);
     table.rows++;
     table.compared += !m->missing;
     table.missing += m->missing != 0;
@@ -1280,7 +1280,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag the_flags[] = {
-    { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+    { .name = "output_dir", .group = "table",
+      .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
       .help = "who runs the peers: PyTorch, ONNX Runtime, OpenVINO, CTranslate2, tokenizers, "
