@@ -1,7 +1,7 @@
 #!/bin/sh
-# tools/mrc.py against the programs: the same answers, ids and hits, errors as exceptions, and threads,
-# garbage collection and forks.  Needs a Python of 3.8 or later (PYTHON says which), no package.  Run
-# after ./build.sh; the last line is the count.
+# tools/mrc.py against the programs: the same answers, ids and hits, errors as exceptions, and
+# threads, garbage collection and forks.  Needs a Python of 3.8 or later (PYTHON says which), no
+# package.  Run after ./build.sh; the last line is the count.
 cd "$(dirname "$0")/../.." || exit 2
 python=${PYTHON:-python3}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
@@ -14,8 +14,8 @@ trap 'rm -rf "$dir"' EXIT
 stop() { echo "FAIL $1: $(tail -n 1 "$dir/err")"; echo "0 passed, 1 failed"; exit 1; }
 
 build/train --config_name data/config.json --tokenizer_name data --train_file data/train.jsonl \
-    --output_dir "$dir/model" --max_steps 30 --learning_rate 1e-3 --max_seq_length 64 --doc_stride 16 \
-    --save_steps 0 --seed 3 >/dev/null 2>"$dir/err" || stop train
+    --output_dir "$dir/model" --max_steps 30 --learning_rate 1e-3 --max_seq_length 64 \
+    --doc_stride 16 --save_steps 0 --seed 3 >/dev/null 2>"$dir/err" || stop train
 head -n 12 data/validation.jsonl >"$dir/questions.jsonl"
 # predict FOLDER FLAGS...
 predict() {
@@ -34,8 +34,8 @@ awk '{
 }' data/validation.jsonl | head -n 100 >"$dir/passages.jsonl"
 build/index --passages "$dir/passages.jsonl" --analyzer korean --output "$dir/index" \
     >/dev/null 2>"$dir/err" || stop index
-build/search --index "$dir/index" --queries "$dir/questions.jsonl" --method elasticsearch --top_k 5 \
-    --run "$dir/run.trec" >/dev/null 2>"$dir/err" || stop search
+build/search --index "$dir/index" --queries "$dir/questions.jsonl" --method elasticsearch \
+    --top_k 5 --run "$dir/run.trec" >/dev/null 2>"$dir/err" || stop search
 printf '%s\n' '{"text": "오지우는 누구?", "text_pair": "무용가\t𝕏 x"}' \
     '{"text": "  a b", "text_pair": "[SEP] 1872년"}' '{"text": "", "text_pair": "."}' \
     >"$dir/texts.jsonl"

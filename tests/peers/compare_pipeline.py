@@ -3,9 +3,9 @@
 
     compare_pipeline.py MODEL DATA_FILE [--questions 300] [--max_seq_len 384] [--doc_stride 128]
 
-DATA_FILE is SQuAD or KorQuAD JSON.  Every question is asked with top_k 1, 5 and 20, with and without
-handle_impossible_answer, with align_to_words and without: answers, starts and ends must be the same,
-scores within 1e-6.  Where two neighbours in the list are closer than that, either order is right.
+DATA_FILE is SQuAD or KorQuAD JSON.  Every question is asked with top_k 1, 5 and 20, with and
+without handle_impossible_answer, with align_to_words and without: answers, starts and ends must be
+the same, scores within 1e-6.  Where two neighbours in the list are closer than that, either order is right.
 Needs torch and transformers.
 """
 import argparse
@@ -78,8 +78,8 @@ def main():
                 doc_stride=args.doc_stride)]
         windows += len(outputs)
         for s in settings:
-            expected = as_list(theirs.postprocess(outputs, top_k=s[0], handle_impossible_answer=s[1],
-                                                  align_to_words=s[2]))
+            expected = as_list(theirs.postprocess(
+                outputs, top_k=s[0], handle_impossible_answer=s[1], align_to_words=s[2]))
             mine = as_list(got[s][i])
             good, difference = same(mine, expected, 1e-6)
             worst = max(worst, difference)
@@ -92,8 +92,8 @@ def main():
                           % (i, *s, mine[:3], expected[:3]))
     print("transformers %s, %s: %d questions, %d windows, %d lists, %d of them the same places in "
           "the same order, worst difference of a score %.3g" % (
-              transformers.__version__, os.path.basename(args.data), len(examples), windows, n, exact,
-              worst))
+              transformers.__version__, os.path.basename(args.data), len(examples), windows, n,
+              exact, worst))
     print("%d passed, %d failed" % (n - wrong, wrong))
     return wrong > 0
 

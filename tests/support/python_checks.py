@@ -1,5 +1,5 @@
-"""Checks of tools/mrc.py: python_checks.py MODEL INDEX FOLDER, where MODEL is a reader over the demo's
-vocabulary, INDEX an index of FOLDER/passages.jsonl, and FOLDER has what the programs printed for
+"""Checks of tools/mrc.py: python_checks.py MODEL INDEX FOLDER, where MODEL is a reader over the
+demo's vocabulary, INDEX an index of FOLDER/passages.jsonl, and FOLDER has what the programs printed for
 FOLDER/questions.jsonl.  tests/cli/test_python.sh makes all three.  The last line is the count."""
 import gc
 import json
