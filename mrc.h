@@ -2780,6 +2780,14 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     if (ctx->log) ctx->log(ctx->log_user, status, text);
     return status;
 }
+
+// A list that a caller hands over with its length.  Places in it are kept as int32_t: what is longer
+// is refused before anything is read.
+static mrc_status mrc__count(mrc_ctx *ctx, const char *what, const void *list, size_t n) {
+    if (n <= INT32_MAX && (list || !n)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: no list of that length (found %s of %zu, expected at "
+                     "most %d)", what, list ? "one" : "NULL", n, INT32_MAX);
+}
 // A warning, or what was done about a part that is wrong: logged, no error.
 __attribute__((format(printf, 2, 3)))
 static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
@@ -17786,6 +17794,11 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
                          "question, or text that is not UTF-8", d->n);
     }
     const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    if (mrc_utf8_valid(id, strlen(id)) != strlen(id)
+        || mrc_utf8_valid(title, strlen(title)) != strlen(title)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has an id or a title "
+                         "that is not UTF-8", d->n);
+    }
     e.id = mrc__ds_copy(d, id, strlen(id));
     e.title = mrc__ds_intern(d, title, strlen(title));
     e.context = mrc__ds_intern(d, from->context, from->context_bytes);
@@ -17811,7 +17824,7 @@ MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_exa
                                   size_t n) {
     mrc_status status = MRC_OK;
     *out = NULL;
-    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    MRC__TRY(mrc__count(ctx, "mrc_dataset_new", list, n));
     mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
     if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
     d->host = ctx->host;
@@ -17925,7 +17938,8 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
                                      const size_t *indices, size_t n) {
     size_t bytes;
     if (out) *out = NULL;
-    if (!ctx || !out || !d || (n && !indices)) return MRC_ERR_ARG;
+    if (!ctx || !out || !d) return MRC_ERR_ARG;
+    MRC__TRY(mrc__count(ctx, "dataset", indices, n));
     mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
     part->host = ctx->host;
@@ -18336,8 +18350,9 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     if (!batch_size) return mrc__fail(ctx, MRC_ERR_ARG, "batch: batch_size is 0");
-    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET || f->n > UINT32_MAX) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "batch: kind %d with %zu features", (int)kind, f->n);
+    MRC__TRY(mrc__count(ctx, "batch", f->list, f->n));
+    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: no kind %d of batching", (int)kind);
     }
     if (mrc__mul(f->n + 1, sizeof *out->feature, &feature_bytes) &&
         mrc__mul(f->n + 1, sizeof *out->begin, &begin_bytes)) {
@@ -18669,7 +18684,12 @@ MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_v
                                     size_t n_models, const double *weights, mrc_vote *out) {
     size_t total = 0, most = 0, n = 0, bytes, winner = 0;
     if (!ctx || !models || !out) return MRC_ERR_ARG;
+    MRC__TRY(mrc__count(ctx, "ensemble", models, n_models));
+    if ((unsigned)kind > MRC_ENSEMBLE_FOLD_COMBINE) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no kind %d of vote", (int)kind);
+    }
     for (size_t m = 0; m < n_models; m++) {
+        MRC__TRY(mrc__count(ctx, "ensemble: votes", models[m].list, models[m].n));
         total += models[m].n;
         if (models[m].n > most) most = models[m].n;
     }
@@ -19537,7 +19557,9 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
     if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
     if (c->max_answer_length == 0) return "max_answer_length is 0";
     if (!(c->temperature > 0)) return "the temperature is not above 0";
-    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (in->n_windows > INT32_MAX || (in->n_windows && !in->windows)) {
+        return "there is no list of windows, or it is too long";
+    }
     if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
     if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
     return NULL;
@@ -20625,6 +20647,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
                                   size_t first_index) {
     size_t rows = 0, bytes, total;
     if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
     // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
     if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
@@ -21696,6 +21719,7 @@ static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
     if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
     *out = (mrc_step_result){0};
     for (size_t i = 0; i < desc->n; i++) {
@@ -21780,6 +21804,7 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     }
     const mrc_features *f = desc->features;
     size_t bytes, n;
+    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
                              ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
@@ -22398,10 +22423,8 @@ static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
     if (!r) return MRC_ERR_ARG;
-    if (n && (!questions || !replies)) {
-        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
-                         questions ? "replies" : "examples", n);
-    }
+    MRC__TRY(mrc__count(r->ctx, "answer: questions", questions, n));
+    MRC__TRY(mrc__count(r->ctx, "answer: replies", replies, n));
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
@@ -24138,8 +24161,12 @@ static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
+    size_t n_tasks = n / MRC__SE_TASK + (n % MRC__SE_TASK != 0), bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
+    MRC__TRY(mrc__count(s->ctx, "search", queries, n));
+    if (!mrc__mul(n, top_k, &bytes) || !mrc__mul(bytes, sizeof *hits, &bytes)) {
+        return mrc__fail(s->ctx, MRC_ERR_ARG, "search: %zu queries of %zu hits", n, top_k);
+    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
