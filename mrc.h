@@ -65,8 +65,8 @@
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
-//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
-//     >>api.vectors  >>api.ranking
+//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
+//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -82,7 +82,8 @@
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
 //     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
 //     >>impl.families  >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
+//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint
+//     >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate  >>impl.reader
 //     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
 //     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
 //     >>impl.dense_run  >>impl.forms  >>impl.tables
@@ -1718,7 +1719,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.reader   the whole system: train on features, predict, evaluate
+// >>api.train   one optimizer step; what training takes, before it begins
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
@@ -1780,6 +1781,9 @@ typedef struct mrc_train_memory {
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
+//==============================================================================
+// >>api.predict   all features through a model: logits, or figures
+//==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.
 typedef struct mrc_predict_desc {
@@ -1823,7 +1827,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -2767,7 +2771,7 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     return status;
 }
 
-// A list that a caller hands over with its length.  Places in it are kept as int32_t: what is longer
+// A list that a caller hands over with its length.  Places in it are kept as int32_t: a longer one
 // is refused before anything is read.
 static mrc_status mrc__count(mrc_ctx *ctx, const char *what, const void *list, size_t n) {
     if (n <= INT32_MAX && (list || !n)) return MRC_OK;
@@ -18275,8 +18279,8 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     const unsigned char *whole = s, *begin = s;
     if (pass == 1 + tok->both) return tok->segment(r, s, end, at);
     while (s < end) {
-        size_t bytes, space;
-        int32_t chars, before = 0, after = 0, id = -1;
+        size_t bytes = 0, space;
+        int32_t chars = 0, before = 0, after = 0, id = -1;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -23479,7 +23483,7 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   one optimizer step, one pass over features
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -23632,9 +23636,12 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Prediction
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.predict   one pass over features, and the logits of all of them
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // The logits of one batch, column by column on the host: (2, N).
 static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
                                      const mrc_feature *const *list, size_t n, size_t first) {
@@ -23772,9 +23779,12 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
     return n;
 }
 
-//------------------------------------------------------------------------------
-// The memory plan
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
 typedef struct mrc__bound {
     uint64_t           rows;
@@ -23986,9 +23996,12 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Evaluation
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.evaluate   figures over features, and of the answers that they decode to
+//==============================================================================
+#ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
     mrc_decode_config    decode;
@@ -24131,7 +24144,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.answer
+// >>impl.reader   questions in, answers out
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -27200,8 +27213,8 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
 // buckets.  Free c->centroids after a failure too.
 static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
                                    uint64_t seed) {
-    float *sample;
-    size_t n;
+    float *sample = NULL;
+    size_t n = 0;
     MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
     size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
     if (!held) held = n > 1;

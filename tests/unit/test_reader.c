@@ -209,7 +209,20 @@ static void test_answers(void) {
             mrc_ctx_clear_error(ctx);
         }
     }
-    // A length that no list has is refused before the list is read.
+    x[2].context = NULL;
+    CHECK(mrc_reader_answer(reader, x, 3, reply) == MRC_ERR_ARG
+          && strstr(mrc_ctx_message(ctx), "example 2"), "%s", mrc_ctx_message(ctx));
+    mrc_ctx_clear_error(ctx);
+    mrc_reader_free(reader);
+}
+
+// A length that no list has is refused before the list is read.
+static void test_lengths(void) {
+    mrc_reader *reader = NULL;
+    mrc_reply reply;
+    mrc_example x = *mrc_dataset_at(set, 0);
+    mrc_reader_desc desc = { .model = model, .tokenizer = tok };
+    CHECK(mrc_reader_new(ctx, &reader, "memory", &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
     static const size_t lengths[] = { (size_t)INT32_MAX + 1, SIZE_MAX / sizeof(mrc_example),
                                       SIZE_MAX };
     mrc_features f = { .list = (mrc_feature *)(uintptr_t)16 };
@@ -223,8 +236,8 @@ static void test_answers(void) {
         const size_t n = lengths[i];
         const mrc_votes votes = { .list = &vote, .n = n };
         f.n = n;
-        CHECK(mrc_reader_answer(reader, x, n, reply) == MRC_ERR_ARG, "answer %zu", n);
-        CHECK(mrc_dataset_new(ctx, &d, x, n) == MRC_ERR_ARG && !d, "dataset %zu", n);
+        CHECK(mrc_reader_answer(reader, &x, n, &reply) == MRC_ERR_ARG, "answer %zu", n);
+        CHECK(mrc_dataset_new(ctx, &d, &x, n) == MRC_ERR_ARG && !d, "dataset %zu", n);
         CHECK(mrc_dataset_subset(ctx, &d, set, &n, n) == MRC_ERR_ARG && !d, "subset %zu", n);
         CHECK(mrc_predict(ctx, model, &predict) == MRC_ERR_ARG, "predict %zu", n);
         CHECK(mrc_batch_plan_new(ctx, &plan, &f, MRC_BATCHING_SORTED, 1, 0, 0) == MRC_ERR_ARG,
@@ -237,15 +250,11 @@ static void test_answers(void) {
         mrc_ctx_clear_error(ctx);
     }
     mrc_dataset *d = NULL;
-    mrc_example named = x[0];
+    mrc_example named = x;
     named.answers = NULL;
     named.n_answers = 0;
     named.title = "\xff";
     CHECK(mrc_dataset_new(ctx, &d, &named, 1) == MRC_ERR_ARG, "a title that is not UTF-8");
-    mrc_ctx_clear_error(ctx);
-    x[2].context = NULL;
-    CHECK(mrc_reader_answer(reader, x, 3, reply) == MRC_ERR_ARG
-          && strstr(mrc_ctx_message(ctx), "example 2"), "%s", mrc_ctx_message(ctx));
     mrc_ctx_clear_error(ctx);
     mrc_reader_free(reader);
 }
@@ -282,6 +291,7 @@ int main(void) {
         test_no_window();
         test_sizes();
         test_answers();
+        test_lengths();
         test_kinds();
     }
     mrc_dataset_free(set);
