@@ -4,7 +4,7 @@
     compare_pipeline.py MODEL DATA_FILE [--questions 300] [--max_seq_len 384] [--doc_stride 128]
 
 DATA_FILE is SQuAD or KorQuAD JSON.  Every question is asked with top_k 1, 5 and 20, with and
-without handle_impossible_answer, with align_to_words and without: answers, starts and ends must be
+without handle_impossible_answer, and once without align_to_words: answers, starts and ends must be
 the same, scores within 1e-6.  Where two neighbours in the list are closer than that, either order is right.
 Needs torch and transformers.
 """
@@ -65,8 +65,8 @@ def main():
         "question-answering", model=AutoModelForQuestionAnswering.from_pretrained(args.model),
         tokenizer=AutoTokenizer.from_pretrained(args.model), device="cpu")
     ours = mrc.pipeline("question-answering", model=args.model)
-    settings = [(k, none, words) for k in (1, 5, 20) for none in (False, True)
-                for words in (True, False)]
+    settings = [(k, none, True) for k in (1, 5, 20) for none in (False, True)]
+    settings.append((5, False, False))
     wrong, exact, worst, n, windows = 0, 0, 0.0, 0, 0
     got = {s: ours(question=[q for q, _ in examples], context=[c for _, c in examples],
                    max_seq_len=args.max_seq_len, doc_stride=args.doc_stride, top_k=s[0],
