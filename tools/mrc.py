@@ -314,7 +314,8 @@ class QuestionAnsweringPipeline:
         return result[0] if len(result) == 1 else result
 
 
-def pipeline(task="question-answering", model=None, tokenizer=None, threads=None, **defaults):
+def pipeline(task="question-answering", model=None, tokenizer=None, threads=None, device=None,
+             **defaults):
     """transformers' pipeline("question-answering"), of a folder with a model.
 
     Called with question and context (texts, or lists of them), or dicts of both, it gives a dict of
@@ -326,6 +327,8 @@ def pipeline(task="question-answering", model=None, tokenizer=None, threads=None
         raise Error("there is no pipeline %r (expected question-answering)" % (task,))
     if model is None:
         raise Error("the model is missing (expected the folder of one)")
+    if device not in (None, -1, "cpu"):
+        raise Error("there is no device %r here (expected cpu)" % (device,))
     reader = model if isinstance(model, Reader) else Reader(model, tokenizer, threads)
     return QuestionAnsweringPipeline(reader, **defaults)
 
