@@ -9,6 +9,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--tokenizer_name is missing (found nothing, expected DIR or "
                   "vocab.txt for --analyzer wordpiece)");
     }
+    tool_try_place(a.output, 1);
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     mrc_passages *passages;
     double begun = tool_seconds();

@@ -198,6 +198,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--run is missing (found nothing, expected FILE: with --qrels the "
                   "figures go to stdout)");
     }
+    if (r->a.run) tool_try_place(r->a.run, 0);
     r->ctx = tool_ctx_new(NULL, 0);
     mrc_text_init(&r->out, r->ctx);
     open_index(r);
