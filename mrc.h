@@ -838,7 +838,8 @@ typedef struct mrc_ctx_desc {
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
-// NULL is fine here, in mrc_ctx_free() and in ops; other functions want a context.  Messages about
+// No function takes NULL amiss: one that frees does nothing, one that looks returns 0, NULL or "",
+// any other says MRC_ERR_ARG, with a text where there is a context.  Messages about
 // files begin "file:line:column: " as far as known, and say what was found and what was expected.
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
@@ -1948,6 +1949,10 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
+// A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
+// this one is given, so that both look for the same terms.  tok: of wordpiece, else NULL.
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out);
 
 typedef struct mrc_index_desc {
     const mrc_passages *passages;
@@ -1979,11 +1984,12 @@ typedef struct mrc_search_config {
     uint32_t magic;
     mrc_bm25 method;
     double   k1, b, delta, epsilon;     // delta: of L and PLUS kinds; epsilon: of OKAPI
-    size_t   threads;                   // 0: the processors online
+    size_t   threads;                   // 0: mrc_processors()
+    size_t   cache_bytes;               // of terms' scores kept between calls; 0: 1 GiB
 } mrc_search_config;
 MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
 
-typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
+typedef struct mrc_searcher mrc_searcher;   // keeps scores of terms it has met: see cache_bytes
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config);
 MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
@@ -2862,6 +2868,20 @@ static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
+// What a caller must give: MRC__ARG(ctx, what is wrong) in a function that returns a status,
+// MRC__WANT in one that returns a pointer.  Ops are given NULL by ops that failed, so where there
+// is an error already nothing is added to it.
+static mrc_status mrc__refuse(mrc_ctx *ctx, const char *function, const char *what) {
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: an argument is missing (found %s)", function, what);
+}
+#define MRC__ARG(ctx, wrong) do { \
+        if (!(ctx)) return MRC_ERR_ARG; \
+        if (wrong) return mrc__refuse(ctx, __func__, #wrong); \
+    } while (0)
+#define MRC__WANT(ctx, wrong) do { \
+        if ((ctx) && (wrong) && (ctx)->status == MRC_OK) mrc__refuse(ctx, __func__, #wrong); \
+        if (!(ctx) || (wrong)) return NULL; \
+    } while (0)
 #define MRC__TRY(expr) do { mrc_status try_ = (expr); if (try_ != MRC_OK) return try_; } while (0)
 
 static void *mrc__object_new(const mrc_allocator *host, mrc__object **list, uint64_t frame,
@@ -2936,11 +2956,13 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
 MRCDEF mrc_status mrc_ctx_status(const mrc_ctx *ctx) { return ctx ? ctx->status : MRC_ERR_ARG; }
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx) { return ctx ? ctx->message : "no context"; }
 MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
+    if (!ctx) return;
     ctx->status = MRC_OK;
     ctx->message[0] = 0;
 }
 
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
+    if (!ctx) return (mrc_memory){0};
     return (mrc_memory){ .step_live = ctx->step.live, .step_peak = ctx->step.peak,
                          .step_extent = ctx->step.extent, .step_reserved = ctx->step.reserved,
                          .grads = ctx->grads.live };
@@ -3011,6 +3033,7 @@ static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *
 }
 
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     if (n == 0 || n != need) return 0;
@@ -3019,6 +3042,7 @@ MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
 }
 
 MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     *cp = n == need ? value : 0xFFFD;
@@ -3040,6 +3064,7 @@ MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
 
 // Eight bytes at once where they are all ASCII: most of most files.
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t at = 0, n = 1;
     uint32_t cp;
     while (at < bytes && n) {
@@ -3055,12 +3080,14 @@ MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
 
 // Continuation bytes do not count.
 MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t n = 0;
     for (size_t i = 0; i < bytes; i++) n += ((unsigned char)s[i] & 0xC0) != 0x80;
     return n;
 }
 
 MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
+    if (!s) return 0;
     for (size_t i = 0; i < bytes; i++) {
         if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
     }
@@ -3654,7 +3681,7 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
 
 MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes, size_t max_depth) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "json: no text given");
     return mrc__json_parse_at(ctx, out, name ? name : "json", 1, text, bytes, max_depth);
@@ -3663,7 +3690,7 @@ MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_json_parse(ctx, out, path, text, bytes, 0);
@@ -3694,7 +3721,7 @@ static int mrc__json_compare_keys(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name) {
     size_t bytes, n = 0;
-    if (!ctx || !object || !name) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !object || !name);
     if (object->type != MRC_JSON_OBJECT || object->n < 2) return MRC_OK;
     const void **list = mrc__mul(object->n, sizeof *list, &bytes)
                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -3716,10 +3743,13 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
 }
 
 MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx) {
-    *t = (mrc_text){ .host = ctx->host };
+    if (!t) return;
+    *t = (mrc_text){0};
+    mrc__allocator_init(&t->host, ctx ? &ctx->host : NULL);
 }
 
 MRCDEF void mrc_text_free(mrc_text *t) {
+    if (!t) return;
     if (t->data) t->host.free(t->host.user, t->data);
     *t = (mrc_text){ .host = t->host };
 }
@@ -3738,6 +3768,7 @@ static char *mrc__text_room(mrc_text *t, size_t bytes) {
 }
 
 MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
+    if (!t || (bytes && !s)) return;
     char *to = mrc__text_room(t, bytes);
     if (!to) return;
     if (bytes) memcpy(to, s, bytes);
@@ -3746,6 +3777,7 @@ MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
 }
 
 MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
+    if (!t || !fmt) return;
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -3763,6 +3795,7 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
 
 // Ill-formed bytes become U+FFFD, so that what is written can be read back.
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
+    if (!t || (bytes && !s)) return;
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     uint32_t cp;
     mrc_text_add(t, "\"", 1);
@@ -3841,6 +3874,7 @@ static int mrc__number_shortest(double x, char *digits, int *exponent) {
 }
 
 MRCDEF void mrc_text_number(mrc_text *t, double x) {
+    if (!t) return;
     char digits[20];
     int exponent = 0, n = 1;
     if (isnan(x)) {
@@ -4481,7 +4515,7 @@ static mrc_status mrc__yaml_document(mrc__yaml *y) {
 
 MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
     mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
@@ -4503,7 +4537,7 @@ MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
@@ -4641,7 +4675,7 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path) {
     struct stat info;
     int fd;
-    if (!ctx || !out || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !bytes);
     *out = NULL;
     *bytes = 0;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "file read: no path given");
@@ -4691,7 +4725,7 @@ static int mrc__writer_open(mrc_file_writer *w, size_t room) {
 
 MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path) {
     size_t total, bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path || !*path) return mrc__fail(ctx, MRC_ERR_ARG, "file write: no path given");
     bytes = strlen(path) + 1;
@@ -4792,6 +4826,7 @@ MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w) {
 
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes) {
     mrc_file_writer *w;
+    MRC__ARG(ctx, bytes && !data);
     MRC__TRY(mrc_file_writer_new(ctx, &w, path));
     mrc_status s = mrc__writer_reserve(w, bytes);
     if (s == MRC_OK) s = mrc_file_writer_add(w, data, bytes);
@@ -4890,6 +4925,7 @@ static uint32_t mrc__crc32c_sse42(uint32_t crc, const void *data, size_t bytes) 
 #endif
 
 MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    if (!data) return crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) return mrc__crc32c_sse42(crc, data, bytes);
 #endif
@@ -4902,7 +4938,7 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
     struct stat info;
     int fd;
     ssize_t n;
-    if (!ctx || !path || !crc || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !crc || !bytes);
     *crc = 0;
     *bytes = 0;
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
@@ -4942,7 +4978,7 @@ MRCDEF int mrc_file_exists(const char *path) {
 }
 
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     size_t bytes = strlen(path) + 1;
     char *part = ctx->host.alloc(ctx->host.user, bytes);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its name", path);
@@ -4963,7 +4999,7 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
 
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
     if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
@@ -5005,7 +5041,7 @@ static int mrc__dir_remove_at(int folder, const char *name, int depth) {
 }
 
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
     return mrc__write_fail(ctx, e, path, "remove it");
@@ -5031,7 +5067,7 @@ static int mrc__dir_names(DIR *dir, mrc__bump *pool, void **list, size_t *capaci
 MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
                                void *user) {
-    if (!ctx || !path || !fn) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !fn);
     mrc__bump pool = { .host = ctx->host };
     void *list = NULL;
     size_t capacity = 0, n = 0;
@@ -5052,6 +5088,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 // path, or path/name when path is a folder.
 static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
                                const char *name) {
+    if (!*path) return mrc__fail(ctx, MRC_ERR_ARG, "a path is empty");
     int n = name ? snprintf(out, capacity, "%s/%s", path, name)
                  : snprintf(out, capacity, "%s", path);
     if (n >= 0 && (size_t)n < capacity) return MRC_OK;
@@ -5484,7 +5521,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes = 0;
     mrc_safetensors *st = NULL;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -5937,7 +5974,7 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
     mrc_text header;
     size_t bytes;
     uint64_t data_bytes = 0;
-    if (!ctx || !path || (n && !list)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || (n && !list));
     MRC__TRY(mrc__st_check_metadata(ctx, path, metadata));
     const void **order = mrc__mul(n ? n : 1, sizeof *order, &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -7046,7 +7083,7 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
 MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes;
     mrc_safetensors *st;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -7110,7 +7147,7 @@ static mrc_tensor *mrc__tensor_make(mrc_ctx *ctx, mrc_dtype dtype, int ndim, con
 
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad) {
-    if (!ctx || (ndim > 0 && !shape)) return NULL;
+    MRC__WANT(ctx, (ndim > 0 && !shape));
     mrc_tensor *t = mrc__tensor_make(ctx, dtype, ndim, shape, NULL);
     if (t) t->requires_grad = requires_grad != 0;
     return t;
@@ -7141,7 +7178,7 @@ static int mrc__packed_here(mrc_ctx *ctx, const char *what, const mrc_tensor *t)
 }
 
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
-    if (!ctx || !t || !src) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !src);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     if (t->packed && !t->copy) {
@@ -7157,7 +7194,7 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
 }
 
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
-    if (!ctx || !t || !dst) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !dst);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
@@ -7431,7 +7468,7 @@ static mrc_tensor *mrc__batch_targets(mrc_ctx *ctx, const mrc_batch_desc *d) {
 }
 
 MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc) {
-    if (!ctx || !out || !desc || !desc->cu_seqlens) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->cu_seqlens);
     memset(out, 0, sizeof *out);
     size_t b = desc->n_sequences;
     MRC__TRY(mrc__batch_check(ctx, desc, out));
@@ -7516,7 +7553,7 @@ static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
-    if (!ctx || !t || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !out || !ctx->be);
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
@@ -7592,6 +7629,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
+    if (!ctx) return;
     for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
         for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
             if (g->frame == 0) g->written = 0;
@@ -7885,10 +7923,12 @@ static void mrc__node_release(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_mark mrc_tape_mark(mrc_ctx *ctx) {
+    if (!ctx) return (mrc_mark){0};
     return (mrc_mark){ .frame = ++ctx->frame };
 }
 
 MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
+    if (!ctx) return 0;
     int was_on = !ctx->grad_mode;
     ctx->grad_mode = !on;
     return was_on;
@@ -7897,6 +7937,7 @@ MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
 // Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
 // and they run in no-grad mode, so a custom backward may use ops.
 MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
+    MRC__ARG(ctx, !ctx->be);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     while (s == MRC_OK && ctx->tape && ctx->tape->frame >= mark.frame) {
@@ -7925,10 +7966,13 @@ static void mrc__rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF void mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark) {
+    if (!ctx) return;
     mrc__rewind(ctx, mark.frame ? mark.frame : 1);
 }
 
-MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) { mrc__rewind(ctx, 1); }
+MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) {
+    if (ctx) mrc__rewind(ctx, 1);
+}
 
 MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
     if (!ctx) return;
@@ -7962,9 +8006,9 @@ static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *
 
 MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
                                     mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !fn || (n_in > 0 && !in)) return NULL;
+    MRC__WANT(ctx, !fn || (n_in > 0 && !in));
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     int grad_mode = ctx->grad_mode, saw_before = ctx->saw_trainable;
     uint64_t segment = ctx->segment;
@@ -8074,7 +8118,9 @@ MRCDEF uint32_t mrc_site(const char *module_name) {
     return h;
 }
 
-MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = random; }
+MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) {
+    if (ctx) ctx->random = random;
+}
 
 //==============================================================================
 // >>op.common   what the kernels of several ops share
@@ -8227,7 +8273,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
                                  mrc_tensor *token_type, int32_t word_padding,
                                  int32_t position_padding, mrc_dtype dtype,
                                  const mrc_batch *batch) {
-    if (!ctx || !word || !position || !token_type || !batch) return NULL;
+    MRC__WANT(ctx, !word || !position || !token_type || !batch);
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
@@ -8371,7 +8417,7 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act) {
     size_t shape[MRC_MAX_DIMS];
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8467,7 +8513,7 @@ static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
-    if (!ctx || !x || !mrc__act_fits(ctx, "activation", act)) return NULL;
+    MRC__WANT(ctx, !x || !mrc__act_fits(ctx, "activation", act));
     if (act == MRC_ACT_NONE) return x;
     mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
@@ -8567,7 +8613,7 @@ static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps) {
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t h = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (h == 0 || weight->numel != h || bias->numel != h) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8673,7 +8719,7 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !batch || !batch->cu_seqlens || !batch->sequence_index) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
     if (mask.threshold == 0) return x;
@@ -8735,7 +8781,7 @@ static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
-    if (!ctx || !z || !mrc__act_fits(ctx, "glu", act)) return NULL;
+    MRC__WANT(ctx, !z || !mrc__act_fits(ctx, "glu", act));
     if (act == MRC_ACT_NONE || z->ndim != 2 || z->shape[1] == 0 || z->shape[1] % 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "glu: z has %zu columns and the activation is "
                               "%d (expected a matrix with an even number, and an activation)",
@@ -8824,7 +8870,7 @@ static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
                             const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "rope", x, batch)) return NULL;
     if (!heads || x->shape[1] == 0 || x->shape[1] % (2 * heads) || rotated > heads
         || !(theta > 0 && theta <= DBL_MAX)) {
@@ -9112,7 +9158,7 @@ MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k
     mrc_mask mask;
     size_t width, n = 6;
     int at_key = 0, at_query = 0;
-    if (!ctx || !q || !k || !v || !desc || !batch || !batch->real_len) return NULL;
+    MRC__WANT(ctx, !q || !k || !v || !desc || !batch || !batch->real_len);
     mrc_tensor *in[9] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
     if (!mrc__attention_fits(ctx, in, heads, batch, &width)
         || !mrc__attention_desc_fits(ctx, desc, heads, width, batch)) return NULL;
@@ -9300,7 +9346,7 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !weight || !bias || !batch) return NULL;
+    MRC__WANT(ctx, !x || !residual || !weight || !bias || !batch);
     if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
     size_t h = x->shape[1];
@@ -9396,9 +9442,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
         return NULL;
     }
@@ -9647,7 +9691,7 @@ static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tenso
                                mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
                                size_t *h) {
     mrc_tensor *in[10] = { x };
-    if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !weights || !batch || !batch->cu_seqlens);
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
@@ -9992,7 +10036,7 @@ static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
     size_t shape[2] = { x->shape[0], 0 };
     if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
@@ -10155,9 +10199,7 @@ static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits
 static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                    mrc_tensor *denominator, mrc_tensor *alpha,
                                    const mrc_loss *loss, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !targets || !denominator || !loss || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if ((unsigned)loss->kind > MRC_LOSS_LABEL_SMOOTHING) {
@@ -10198,7 +10240,7 @@ MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *t
 MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, mrc_tensor *alpha,
                                      const mrc_loss *loss, const mrc_batch *batch) {
-    if (!alpha) return NULL;
+    MRC__WANT(ctx, !alpha);
     return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
@@ -10324,9 +10366,7 @@ static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch) {
-    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !other || !targets || !denominator || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
     if (other->numel != logits->numel || other->dtype != logits->dtype) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
@@ -10630,9 +10670,9 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
                               mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !out || !in) return NULL;
+    MRC__WANT(ctx, !out || !in);
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     if (!desc || !desc->backward || n_in == 0) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: no backward, or %zu inputs", n_in);
@@ -12100,13 +12140,34 @@ typedef struct MRC__T(prepack_job) {
 
 enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
 
-// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
-static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < room; i++) {
-        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
-        sum += to[i];
+// The scale of a row of n weights: its largest is 127.  NaN where one is NaN or infinite.
+MRC__TARGET static float MRC__T(prepack_scale)(const float *x, size_t n) {
+    MRC__T(vec) most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        most = MRC__T(max)(v, MRC__T(max)(-v, most));
+        poison += v * 0.0f;
     }
+    return MRC__T(largest)(most) / 127 + (float)MRC__T(sum)(poison);
+}
+
+// n weights as bytes, 0 behind them up to `room`; returns their sum.
+MRC__TARGET static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room,
+                                               float by) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    const MRC__T(vec) low = MRC__T(splat)(magic - 127), high = MRC__T(splat)(magic + 127);
+    MRC__T(ivec) sums = {0};
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + magic;      // past n: 0
+        v = MRC__T(min)(high, MRC__T(max)(v, low));
+        const MRC__T(uvec) q = (MRC__T(uvec))v - 0x4b400000u;
+        const MRC__T(bytes) b = __builtin_convertvector(q & 0xffu, MRC__T(bytes));
+        memcpy(to + i, &b, n - i < sizeof b ? n - i : sizeof b);
+        sums += (MRC__T(ivec))q;
+    }
+    for (size_t i = 0; i < MRC__T(LANES); i++) sum += sums[i];
+    memset(to + n, 0, room - n);
     return sum;
 }
 
@@ -12126,12 +12187,7 @@ MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t work
         return;
     }
     for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
-        float most = 0, poison = 0;
-        for (size_t k = 0; i < lines && k < k_all; k++) {
-            most = fmaxf(most, fabsf(src[i * k_all + k]));
-            poison += src[i * k_all + k] * 0;
-        }
-        scale[i] = most / 127 + poison;
+        scale[i] = i < lines ? MRC__T(prepack_scale)(src + i * k_all, k_all) : 0;
         sum[i] = 0;
     }
     for (size_t k0 = 0; k0 < k_all; k0 += room) {
@@ -15056,6 +15112,7 @@ MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
 }
 
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
+    if (!be || strcmp(be->name, "null")) return (mrc_null_counts){0};
     return ((const mrc__null_backend *)be->self)->counts;
 }
 #endif // core pass
@@ -15223,7 +15280,7 @@ static mrc_status mrc__optimizer_types(mrc_ctx *ctx, const mrc_params *params) {
 MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
                                     const mrc_optimizer_config *config) {
     if (out) *out = NULL;
-    if (!ctx || !out || !params || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !params || !config);
     if (config->magic != MRC_OPTIMIZER_MAGIC) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the config is not from "
                          "mrc_optimizer_config_default()");
@@ -15367,7 +15424,7 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
 }
 
 MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -15385,7 +15442,7 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!o->ema) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights have no averages");
     if (o->swapped == 2) return mrc__optimizer_own_weights(ctx, o);
     const int before = o->swapped;
@@ -15459,7 +15516,7 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     int32_t state[2];
     double f64 = 0;
     float f32 = 0;
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     int is_f64 = o->norm->dtype == MRC_DTYPE_F64;
     MRC__TRY(mrc_tensor_download(ctx, o->norm, is_f64 ? (void *)&f64 : &f32));
     MRC__TRY(mrc_tensor_download(ctx, o->state, state));
@@ -15642,9 +15699,11 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
     mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
-        if (f64) ((double *)values)[i] *= scale[i / columns];
-        else ((float *)values)[i] = (float)((double)((float *)values)[i] * scale[i / columns]);
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
+        double *wide = (double *)values + r * columns;
+        float *row = (float *)values + r * columns;
+        for (size_t i = 0; f64 && i < columns; i++) wide[i] *= scale[r];
+        for (size_t i = 0; !f64 && i < columns; i++) row[i] *= (float)scale[r];
     }
     ctx->host.free(ctx->host.user, scale);
     return s;
@@ -15706,7 +15765,7 @@ static mrc_tensor *mrc__optimizer_file_at(const mrc_optimizer *o, size_t index, 
 
 MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
     char name[512];
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path || !ctx->be);
     size_t n = 0, bytes, k = 0;
     mrc_text names;
     mrc_text_init(&names, ctx);
@@ -15732,7 +15791,7 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     mrc_safetensors *st;
     char name[512];
     mrc_tensor *t;
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path);
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; s == MRC_OK; i++) {
@@ -15777,6 +15836,7 @@ static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double 
 }
 
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step) {
+    if (!config) return 0;
     const mrc_schedule_config *c = config;
     double t = (double)step, w = (double)c->warmup_steps, total = (double)c->total_steps;
     if (c->kind == MRC_SCHEDULE_CONSTANT) return 1;
@@ -16097,13 +16157,19 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     host.free(host.user, tok);
 }
 
-MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok) { return tok ? tok->n : 0; }
 MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok) {
+    if (!tok) return "";
     return tok->byte_level ? "byte-level BPE" : tok->kind->name;
 }
-MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
-MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
+MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) {
+    return tok ? tok->max_length : 0;
+}
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) {
+    return tok ? tok->special : (mrc_special_ids){0};
+}
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
+    if (!tok) return NULL;
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
 static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
@@ -16116,6 +16182,7 @@ static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t b
     return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
+    if (!tok) return -1;
     return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
 }
 
@@ -19292,7 +19359,7 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
@@ -19649,9 +19716,8 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
                                        const char *pair, size_t pair_bytes,
                                        const mrc_encode_options *options) {
     static const mrc_encode_options none;
-    if (!out) return MRC_ERR_ARG;
-    *out = (mrc_encodings){0};
-    if (!ctx) return MRC_ERR_ARG;
+    if (out) *out = (mrc_encodings){0};
+    MRC__ARG(ctx, !out);
     out->host = ctx->host;
     if (!tok || (!text && text_bytes)) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no text");
     if (text_bytes > INT32_MAX || (pair && pair_bytes > INT32_MAX))
@@ -19676,6 +19742,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 }
 
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
+    if (!e) return;
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
 }
@@ -19767,7 +19834,7 @@ static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, in
     uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
     if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
     uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
-    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (!mrc__fb_get(a, vtable, 2, &size) || size < 4 || size % 2) return *bad = 1, 0;
     if (slot + 2 > size) return 0;
     if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
     return offset ? table + offset : 0;
@@ -20882,6 +20949,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
 }
 
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 0);
 }
 
@@ -20934,6 +21002,7 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
 
 MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
                                   size_t n) {
+    MRC__ARG(ctx, !out);
     mrc_status status = MRC_OK;
     *out = NULL;
     MRC__TRY(mrc__count(ctx, "mrc_dataset_new", list, n));
@@ -20949,6 +21018,7 @@ MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_exa
     return status;
 }
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 1);
 }
 
@@ -20965,16 +21035,27 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
     host.free(host.user, d);
 }
 
-MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
-MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
-MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
-MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
-    return index < d->n ? &d->list[index] : NULL;
+MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) {
+    return d ? d->n : 0;
 }
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d)  { return d->format; }
-MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) { return d->version; }
+MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) {
+    return d ? d->rows : 0;
+}
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) {
+    return d ? d->unanswerable : 0;
+}
+MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
+    return d && index < d->n ? &d->list[index] : NULL;
+}
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d) {
+    return d ? d->format : "";
+}
+MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) {
+    return d ? d->version : "";
+}
 
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count) {
+    if (!d || !count) return NULL;
     for (size_t why = 0; why < MRC__SKIP_COUNT; why++) {
         if (!d->skipped[why] || index-- > 0) continue;
         *count = d->skipped[why];
@@ -21019,7 +21100,7 @@ static uint32_t mrc__mt_next(mrc__mt *mt) {
 
 MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold) {
     size_t bytes;
-    if (!ctx || !fold) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !fold);
     if (k < 2 || k > n || n > UINT32_MAX || seed > UINT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "kfold: %zu folds of %zu rows, seed %llu (expected 2 "
                          "folds or more, a row in each, a seed below 2^32)", k, n,
@@ -21050,7 +21131,7 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
                                      const size_t *indices, size_t n) {
     size_t bytes;
     if (out) *out = NULL;
-    if (!ctx || !out || !d) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !d);
     MRC__TRY(mrc__count(ctx, "dataset", indices, n));
     mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
@@ -21340,6 +21421,7 @@ static mrc_status mrc__enc_check(const mrc__enc *e) {
 
 MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_dataset *d,
                                    const mrc_tokenizer *tok, const mrc_features_config *config) {
+    MRC__ARG(ctx, !out || !d || !tok || !config);
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     mrc__enc e = { .ctx = ctx, .f = out, .tok = tok, .config = config,
@@ -21361,6 +21443,7 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 }
 
 MRCDEF void mrc_features_free(mrc_features *f) {
+    if (!f) return;
     for (size_t i = 0; i < f->n; i++) f->host.free(f->host.user, f->list[i].offset_mapping);
     if (f->list) f->host.free(f->host.user, f->list);
     memset(f, 0, sizeof *f);
@@ -21457,6 +21540,7 @@ static void mrc__plan_cut(mrc_batch_plan *p, const mrc_features *f, size_t batch
 MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mrc_features *f,
                                      mrc_batching kind, size_t batch_size, uint64_t seed,
                                      uint32_t epoch) {
+    MRC__ARG(ctx, !out || !f);
     size_t feature_bytes, begin_bytes;
     uint64_t longest = 0, budget = 0;
     memset(out, 0, sizeof *out);
@@ -21497,6 +21581,7 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 }
 
 MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
+    if (!p) return;
     if (p->feature) p->host.free(p->host.user, p->feature);
     if (p->begin) p->host.free(p->host.user, p->begin);
     memset(p, 0, sizeof *p);
@@ -21795,7 +21880,7 @@ static void mrc__tally_add(mrc__tally *list, size_t *n, mrc_ensemble kind, const
 MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
                                     size_t n_models, const double *weights, mrc_vote *out) {
     size_t total = 0, most = 0, n = 0, bytes, winner = 0;
-    if (!ctx || !models || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !models || !out);
     MRC__TRY(mrc__count(ctx, "ensemble", models, n_models));
     if ((unsigned)kind > MRC_ENSEMBLE_FOLD_COMBINE) {
         return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no kind %d of vote", (int)kind);
@@ -21832,6 +21917,8 @@ MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_v
 
 MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const double *weights,
                               size_t n, float *out) {
+    if (!logits || !out) return;
+    for (size_t m = 0; m < n_models; m++) if (!logits[m]) return;
     double all = 0;
     for (size_t m = 0; m < n_models; m++) all += weights ? weights[m] : 1;
     for (size_t i = 0; i < n; i++) {
@@ -22148,6 +22235,7 @@ static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
+    MRC__ARG(ctx, !prediction || (n_answers && !answers) || !exact || !f1);
     mrc_status status = MRC_OK;
     size_t size, counted = 0;
     *exact = *f1 = 0;
@@ -22178,6 +22266,7 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
 
 MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    if (!list) return (mrc_figures){0};
     double exact = 0, f1 = 0;
     mrc_figures all = {0};
     for (size_t i = 0; i < n; i++) {
@@ -22204,6 +22293,7 @@ static int mrc__met_by_no_answer(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
                                   double *best, double *threshold) {
+    MRC__ARG(ctx, (n && !list) || !best || !threshold);
     size_t bytes, counted = 0;
     double now = 0;
     *best = *threshold = 0;
@@ -22680,7 +22770,7 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
                              const mrc_decode_input *in, mrc_span *out, size_t capacity,
                              size_t *n_out) {
-    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !config || !in || !out || !n_out);
     *n_out = 0;
     const char *fault = mrc__decode_fault(config, in);
     if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
@@ -22698,6 +22788,7 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
 
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff) {
+    if (!config || (n && !spans)) return NULL;
     static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
@@ -22716,6 +22807,7 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes) {
+    if (!span || !e || !bytes) return NULL;
     if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
     size_t before = room->bytes;
     mrc__span_words(span, e, room);
@@ -23193,6 +23285,7 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type) {
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
+    if (!config) return 0;
     const size_t rows = config->max_position_embeddings;
     if (!mrc__has_positions(config)) {
         return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
@@ -23209,13 +23302,17 @@ static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
     return v && v->type != MRC_JSON_NULL ? v : NULL;
 }
 
-static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
-                                   const char *expected) {
+static mrc_status mrc__field_refuse(const mrc__fields *f, mrc_status status, const mrc_json *v,
+                                    const char *key, const char *expected) {
     char found[64] = "another type";
     if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
     if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
-    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
-                     "%s)", f->path, v->line, v->column, key, found, expected);
+    return mrc__fail(f->ctx, status, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                     f->path, v->line, v->column, key, found, expected);
+}
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    return mrc__field_refuse(f, MRC_ERR_FORMAT, v, key, expected);
 }
 
 // An integer from min to max; absent: *out stays.
@@ -23264,8 +23361,8 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
     }
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    int is_word = v->type == MRC_JSON_STRING;
+    return mrc__field_refuse(f, is_word ? MRC_ERR_UNSUPPORTED : MRC_ERR_FORMAT, v, key, expected);
 }
 
 // By type: the word in config.json and what its parameters' names begin with.
@@ -23587,7 +23684,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
 }
 
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     return mrc__config_load(ctx, out, path, NULL);
 }
 #endif // core pass
@@ -23926,6 +24023,7 @@ static void mrc__make_head(mrc__builder *b) {
 }
 
 MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
+    if (!m) return;
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
         t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
@@ -24141,7 +24239,7 @@ static mrc_status mrc__init_param(mrc_ctx *ctx, mrc_model *m, size_t index, uint
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed) {
     if (out) *out = NULL;
-    if (!ctx || !out || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !config);
     mrc_model *m;
     MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
@@ -24536,7 +24634,7 @@ static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tenso
 
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config) {
-    if (!ctx || !m || !batch || !config) return NULL;
+    MRC__WANT(ctx, !m || !batch || !config);
     if (config->magic != MRC_FORWARD_MAGIC) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
                               "mrc_forward_config_default()");
@@ -24600,7 +24698,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
                                   const mrc_feature *const *features, size_t n,
                                   size_t first_index) {
     size_t rows = 0, bytes, total;
-    if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !out || !features);
     MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
     // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
@@ -24779,7 +24877,7 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const ch
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
     if (mrc_file_exists(path) == 2) {
@@ -25043,7 +25141,7 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
 
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
     if (out) *out = NULL;
-    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->path);
     mrc_model_config config;
     mrc__weights_file f = {0};
     mrc_model *m = NULL;
@@ -25269,7 +25367,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
 
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
-    if (!ctx || !m || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !path);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -25366,7 +25464,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       mrc_optimizer *o, const char *state) {
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
-    if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !m || !o || !state);
     MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
@@ -25437,7 +25535,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     char file[MRC__PATH_BYTES], *text;
     mrc_json *root = NULL;
     size_t bytes;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
@@ -25511,7 +25609,7 @@ static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *d
 MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
                                       size_t capacity) {
     mrc__steps steps;
-    if (!ctx || !output_dir || !path || capacity == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !path || capacity == 0);
     path[0] = 0;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = 0; s == MRC_OK && i < steps.n; i++) {
@@ -25534,7 +25632,7 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
 
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep) {
     mrc__steps steps;
-    if (!ctx || !output_dir) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir);
     if (keep == 0) return MRC_OK;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = keep; s == MRC_OK && i < steps.n; i++) {
@@ -25673,7 +25771,7 @@ static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
 
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
-    if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
     MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
     *out = (mrc_step_result){0};
@@ -25757,9 +25855,7 @@ static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature
 }
 
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
-    if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
     const mrc_features *f = desc->features;
     size_t bytes, n;
     MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
@@ -26041,9 +26137,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out) {
     mrc_backend *null;
-    if (!ctx || !desc || !out || !desc->model || !desc->optimizer || !desc->features) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !desc || !out || !desc->model || !desc->optimizer || !desc->features);
     *out = (mrc_train_memory){0};
     if (!ctx->be || !desc->features->n || !desc->micro_batch || !desc->accumulation
         || (desc->eval && !desc->eval_batch_size)) {
@@ -26186,7 +26280,7 @@ static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
 
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !desc || !out || !desc->predict.features);
     *out = (mrc_eval_result){0};
     mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
                                                          : mrc_decode_config_default() };
@@ -26259,7 +26353,7 @@ MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, co
                                       const mrc_model_config *model, int *from) {
     char file[4096];
     mrc_json *root;
-    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path || !model);
     size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
     size_t stride = SIZE_MAX;
     mrc_status s = MRC_OK;
@@ -26318,6 +26412,7 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
 
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
                                  const mrc_reader_desc *desc) {
+    MRC__ARG(ctx, !out);
     const mrc_reader_desc none = {0};
     *out = NULL;
     mrc_reader *r = mrc__host_zalloc(&ctx->host, sizeof *r);
@@ -26612,6 +26707,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
 
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
+    MRC__ARG(ctx, !out || !path);
     char *text;
     size_t bytes;
     *out = NULL;
@@ -26639,9 +26735,11 @@ MRCDEF void mrc_passages_free(mrc_passages *p) {
     host.free(host.user, p);
 }
 
-MRCDEF size_t mrc_passages_size(const mrc_passages *p) { return p->n; }
+MRCDEF size_t mrc_passages_size(const mrc_passages *p) {
+    return p ? p->n : 0;
+}
 MRCDEF const mrc_passage *mrc_passages_at(const mrc_passages *p, size_t index) {
-    return index < p->n ? &p->list[index] : NULL;
+    return p && index < p->n ? &p->list[index] : NULL;
 }
 
 // By text, then by place.
@@ -26652,6 +26750,7 @@ static int mrc__ps_compare(const void *a, const void *b) {
 }
 
 MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
+    if (!p) return 0;
     mrc_allocator *host = &p->pool.host;
     size_t bytes, kept = 0, n = p->n;
     const void **order = mrc__mul(n, sizeof *order, &bytes) ? host->alloc(host->user, bytes + 1)
@@ -26853,6 +26952,24 @@ static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok
 static void mrc__an_end(mrc__an *a) {
     if (a->room) a->host.free(a->host.user, a->room);
     mrc_ctx_free(a->ctx);
+}
+
+static void mrc__an_join(void *user, const char *s, size_t bytes) {
+    mrc_text *out = user;
+    if (out->bytes) mrc_text_add(out, " ", 1);
+    mrc_text_add(out, s, bytes);
+}
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out) {
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
+    mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
+                  .emit = mrc__an_join, .user = out };
+    out->bytes = 0;
+    mrc__an_run(&a, text, bytes);
+    if (a.room) a.host.free(a.host.user, a.room);
+    if (!a.failed && !out->failed) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "analyze: out of memory");
 }
 #endif // core pass
 
@@ -27443,7 +27560,7 @@ static mrc_status mrc__ix_make(mrc__ix_build *b, const char *path) {
 }
 
 MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_desc *desc) {
-    if (!ctx || !path || !desc || !desc->passages) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !desc || !desc->passages);
     mrc__ix_build b = { .ctx = ctx, .desc = desc,
                         .n_passages = mrc_passages_size(desc->passages) };
     mrc_tokenizer *tok = NULL;
@@ -27495,6 +27612,7 @@ static int mrc__ix_end_fits(const void *record) {
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     char file[MRC__PATH_BYTES];
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
@@ -27522,14 +27640,20 @@ MRCDEF void mrc_index_close(mrc_index *ix) {
     host->free(host->user, ix);
 }
 
-MRCDEF size_t mrc_index_size(const mrc_index *ix)  { return (size_t)ix->end.n_passages; }
-MRCDEF size_t mrc_index_terms(const mrc_index *ix) { return (size_t)ix->end.n_terms; }
+MRCDEF size_t mrc_index_size(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_passages : 0;
+}
+MRCDEF size_t mrc_index_terms(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_terms : 0;
+}
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix) {
+    if (!ix) return MRC_ANALYZER_WHITESPACE;
     return (mrc_analyzer)ix->end.analyzer;
 }
 
 MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
                                     mrc_passage *out) {
+    if (!ix || !room || !out) return MRC_ERR_ARG;
     uint64_t at[2];
     uint32_t bytes[3];
     char *p;
@@ -27563,6 +27687,7 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
+    if (!ix) return MRC_ERR_ARG;
     return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
@@ -27610,6 +27735,7 @@ struct mrc_searcher {
     uint32_t         *slots, *lengths;
     char             *names;
     mrc__se_term     *met;              // by term
+    size_t            met_bytes;        // of all scores and documents
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
     mrc__se_worker   *workers;
     double            mean_idf;
@@ -27778,6 +27904,7 @@ static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
 
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config) {
+    MRC__ARG(ctx, !out || !ix || !config);
     *out = NULL;
     if (config->magic != MRC_SEARCH_MAGIC || (unsigned)config->method > MRC_BM25_ELASTICSEARCH
         || !(config->k1 >= 0 && config->b >= 0 && config->b <= 1)) {
@@ -27797,12 +27924,20 @@ MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *
     return status;
 }
 
+// Forgets the scores of all terms: their bytes are read again when a query has them.
+static void mrc__se_forget(mrc_searcher *s) {
+    const mrc_allocator *host = &s->ctx->host;
+    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
+        if (s->met[i].scores) host->free(host->user, s->met[i].scores);
+        s->met[i].scores = NULL;
+    }
+    s->met_bytes = 0;
+}
+
 MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     if (!s) return;
     mrc_allocator host = s->ctx->host;
-    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
-        if (s->met[i].scores) host.free(host.user, s->met[i].scores);
-    }
+    mrc__se_forget(s);
     for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
         if (s->workers[i].words) host.free(host.user, s->workers[i].words);
         if (s->workers[i].text) host.free(host.user, s->workers[i].text);
@@ -27858,6 +27993,7 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
     }
     m->scores = scores;
     m->docs = docs;
+    s->met_bytes += n * (sizeof(double) + 4) + 4;
     return MRC_OK;
 }
 
@@ -28125,6 +28261,8 @@ static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
 
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
+    if (!s) return MRC_ERR_ARG;
+    MRC__ARG(s->ctx, (n && !queries) || !hits || !n_hits);
     const mrc_allocator *host = &s->ctx->host;
     size_t n_tasks = n / MRC__SE_TASK + (n % MRC__SE_TASK != 0), bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
@@ -28147,6 +28285,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
     host->free(host->user, s->tasks);
+    size_t most = s->config.cache_bytes ? s->config.cache_bytes : (size_t)1 << 30;
+    if (s->met_bytes > most) mrc__se_forget(s);
     return status;
 }
 #endif // core pass
@@ -28321,7 +28461,7 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
 MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
     char *data;
     size_t bytes;
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = (mrc_vectors){0};
     mrc_status s;
     if (mrc__ends_with(path, ".npy")) {
@@ -28358,7 +28498,7 @@ static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char 
 }
 
 MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
-    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !v || !path);
     if (mrc__ends_with(path, ".npy")) {
         if (!v->offsets) return mrc__npy_write(ctx, v, path);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
@@ -28441,7 +28581,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out) {
     size_t n = 0, kept = 0;
-    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !desc || !runs || !out || !n_out);
     for (size_t r = 0; r < n_runs; r++) {
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
@@ -28491,7 +28631,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
                                const mrc_judged *judged, size_t n_judged) {
     size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
     double dcg = 0, precision = 0;
-    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !sum || (n && !hits) || (n_judged && !judged));
     for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
     if (!relevant) return MRC_OK;
     double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
@@ -29616,7 +29756,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !v || !desc);
     const char *refusal = mrc__dense_refusal(v, desc);
     if (refusal) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
@@ -29710,7 +29850,7 @@ static int mrc__dense_end_fits(const void *record) {
 
 MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
     size_t bytes = strlen(file) + 1;
@@ -29741,8 +29881,11 @@ MRCDEF void mrc_dense_close(mrc_dense *d) {
     host.free(host.user, d);
 }
 
-MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) {
+    return d ? mrc__blocks_check(&d->file) : MRC_ERR_ARG;
+}
 MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    if (!d) return (mrc_dense_info){0};
     const mrc__dense_end *e = &d->end;
     return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
         (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,
