@@ -65,8 +65,8 @@
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
-//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer
-//     >>api.retrieval  >>api.vectors  >>api.ranking
+//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
+//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -84,9 +84,10 @@
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
 //     >>impl.model  >>impl.forward  >>impl.weights  >>impl.model_dir  >>impl.checkpoint
-//     >>impl.reader  >>impl.answer  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index
-//     >>impl.search  >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
-//     >>impl.dense_search  >>impl.dense_run  >>impl.forms  >>impl.tables
+//     >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate  >>impl.reader
+//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
+//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
+//     >>impl.dense_run  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1780,7 +1781,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.reader   the whole system: train on features, predict, evaluate
+// >>api.train   one optimizer step; what training takes, before it begins
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
@@ -1842,6 +1843,9 @@ typedef struct mrc_train_memory {
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
+//==============================================================================
+// >>api.predict   all features through a model: logits, or figures
+//==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.
 typedef struct mrc_predict_desc {
@@ -1885,7 +1889,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -2834,6 +2838,14 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     }
     if (ctx->log) ctx->log(ctx->log_user, status, text);
     return status;
+}
+
+// A list that a caller hands over with its length.  Places in it are kept as int32_t: a longer one
+// is refused before anything is read.
+static mrc_status mrc__count(mrc_ctx *ctx, const char *what, const void *list, size_t n) {
+    if (n <= INT32_MAX && (list || !n)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: no list of that length (found %s of %zu, expected at "
+                     "most %d)", what, list ? "one" : "NULL", n, INT32_MAX);
 }
 // A warning, or what was done about a part that is wrong: logged, no error.
 __attribute__((format(printf, 2, 3)))
@@ -20087,8 +20099,8 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     const unsigned char *whole = s, *begin = s;
     if (pass == 1 + tok->both) return tok->segment(r, s, end, at);
     while (s < end) {
-        size_t bytes, space;
-        int32_t chars, before = 0, after = 0, id = -1;
+        size_t bytes = 0, space;
+        int32_t chars = 0, before = 0, after = 0, id = -1;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -21536,6 +21548,11 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
                          "question, or text that is not UTF-8", d->n);
     }
     const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    if (mrc_utf8_valid(id, strlen(id)) != strlen(id)
+        || mrc_utf8_valid(title, strlen(title)) != strlen(title)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has an id or a title "
+                         "that is not UTF-8", d->n);
+    }
     e.id = mrc__ds_copy(d, id, strlen(id));
     e.title = mrc__ds_intern(d, title, strlen(title));
     e.context = mrc__ds_intern(d, from->context, from->context_bytes);
@@ -21562,7 +21579,7 @@ MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_exa
     MRC__ARG(ctx, !out);
     mrc_status status = MRC_OK;
     *out = NULL;
-    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    MRC__TRY(mrc__count(ctx, "mrc_dataset_new", list, n));
     mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
     if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
     d->host = ctx->host;
@@ -21688,7 +21705,8 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
                                      const size_t *indices, size_t n) {
     size_t bytes;
     if (out) *out = NULL;
-    MRC__ARG(ctx, !out || !d || (n && !indices));
+    MRC__ARG(ctx, !out || !d);
+    MRC__TRY(mrc__count(ctx, "dataset", indices, n));
     mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
     part->host = ctx->host;
@@ -22102,8 +22120,9 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     if (!batch_size) return mrc__fail(ctx, MRC_ERR_ARG, "batch: batch_size is 0");
-    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET || f->n > UINT32_MAX) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "batch: kind %d with %zu features", (int)kind, f->n);
+    MRC__TRY(mrc__count(ctx, "batch", f->list, f->n));
+    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: no kind %d of batching", (int)kind);
     }
     if (mrc__mul(f->n + 1, sizeof *out->feature, &feature_bytes) &&
         mrc__mul(f->n + 1, sizeof *out->begin, &begin_bytes)) {
@@ -22436,7 +22455,12 @@ MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_v
                                     size_t n_models, const double *weights, mrc_vote *out) {
     size_t total = 0, most = 0, n = 0, bytes, winner = 0;
     MRC__ARG(ctx, !models || !out);
+    MRC__TRY(mrc__count(ctx, "ensemble", models, n_models));
+    if ((unsigned)kind > MRC_ENSEMBLE_FOLD_COMBINE) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no kind %d of vote", (int)kind);
+    }
     for (size_t m = 0; m < n_models; m++) {
+        MRC__TRY(mrc__count(ctx, "ensemble: votes", models[m].list, models[m].n));
         total += models[m].n;
         if (models[m].n > most) most = models[m].n;
     }
@@ -23309,7 +23333,9 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
     if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
     if (c->max_answer_length == 0) return "max_answer_length is 0";
     if (!(c->temperature > 0)) return "the temperature is not above 0";
-    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (in->n_windows > INT32_MAX || (in->n_windows && !in->windows)) {
+        return "there is no list of windows, or it is too long";
+    }
     if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
     if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
     return NULL;
@@ -25265,6 +25291,7 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
                                   size_t first_index) {
     size_t rows = 0, bytes, total;
     MRC__ARG(ctx, !m || !out || !features);
+    MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
     // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
     if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
@@ -26212,7 +26239,7 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   one optimizer step, one pass over features
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -26337,6 +26364,7 @@ static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
     MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
+    MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
     *out = (mrc_step_result){0};
     for (size_t i = 0; i < desc->n; i++) {
@@ -26364,9 +26392,12 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Prediction
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.predict   one pass over features, and the logits of all of them
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // The logits of one batch, column by column on the host: (2, N).
 static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
                                      const mrc_feature *const *list, size_t n, size_t first) {
@@ -26419,6 +26450,7 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
     const mrc_features *f = desc->features;
     size_t bytes, n;
+    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
                              ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
@@ -26501,9 +26533,12 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
     return n;
 }
 
-//------------------------------------------------------------------------------
-// The memory plan
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
 typedef struct mrc__bound {
     uint64_t           rows;
@@ -26713,9 +26748,12 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Evaluation
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.evaluate   figures over features, and of the answers that they decode to
+//==============================================================================
+#ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
     mrc_decode_config    decode;
@@ -26858,7 +26896,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.answer
+// >>impl.reader   questions in, answers out
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -27037,10 +27075,8 @@ static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
     if (!r) return MRC_ERR_ARG;
-    if (n && (!questions || !replies)) {
-        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
-                         questions ? "replies" : "examples", n);
-    }
+    MRC__TRY(mrc__count(r->ctx, "answer: questions", questions, n));
+    MRC__TRY(mrc__count(r->ctx, "answer: replies", replies, n));
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
@@ -28820,8 +28856,12 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
     if (!s) return MRC_ERR_ARG;
     MRC__ARG(s->ctx, (n && !queries) || !hits || !n_hits);
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
+    size_t n_tasks = n / MRC__SE_TASK + (n % MRC__SE_TASK != 0), bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
+    MRC__TRY(mrc__count(s->ctx, "search", queries, n));
+    if (!mrc__mul(n, top_k, &bytes) || !mrc__mul(bytes, sizeof *hits, &bytes)) {
+        return mrc__fail(s->ctx, MRC_ERR_ARG, "search: %zu queries of %zu hits", n, top_k);
+    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
