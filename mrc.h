@@ -78,9 +78,9 @@
 //     >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.families
-//     >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.encoder_save  >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
+//     >>impl.families  >>impl.config  >>impl.model  >>impl.weights  >>impl.encoder_save
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
 //     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
 //     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
 //     >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.tables
@@ -1455,7 +1455,8 @@ typedef struct mrc_features_config {
     size_t            max_seq_length;
     size_t            doc_stride;   // offsets: the overlap of two windows, as in HF's run_qa
     int               pad_to_max_length;
-    int               with_targets; // 0: positions are -1; with offsets, no answers are needed
+    int               with_targets; // 0: positions are -1; with offsets, no answers are read
+    int               strip_question;   // offsets: 1: without leading white space, as in run_qa
     int               loss_valid;   // 1: the loss and argmax look at no pads
 } mrc_features_config;
 MRCDEF mrc_features_config mrc_features_config_default(void);       // offsets, 512, 128, targets
@@ -1493,8 +1494,38 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits -> answers (PARITY 3.5)
+// >>api.decode   logits -> answers, in three ways that Hugging Face's code has
 //==============================================================================
+typedef enum mrc_decode_kind {
+    // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
+    // logits.
+    MRC_DECODE_SQUAD,
+    // The question-answering pipeline of transformers 4.57.6: start and end are softmaxes over each
+    // window's passage and first row, spans are whole words, scores of equal texts (in lower case)
+    // add up.  A probability is the pipeline's score, spans have no logits, and the answer is the
+    // first span; n_best_size is its top_k, version_2_with_negative its handle_impossible_answer.
+    MRC_DECODE_PIPELINE,
+    // compute_predictions_logits(), which the KLUE baseline decodes with: an answer begins only in
+    // its window of most context, is found again among the passage's words, and of equal texts the
+    // best stays.  For WordPiece tokenizers.
+    MRC_DECODE_LEGACY
+} mrc_decode_kind;
+#define MRC_DECODE_MAGIC 0x6465636f
+#define MRC_N_BEST_MAX   65536
+typedef struct mrc_decode_config {
+    uint32_t magic;
+    mrc_decode_kind kind;
+    size_t   n_best_size, max_answer_length;    // 1 to MRC_N_BEST_MAX; in tokens
+    int      version_2_with_negative;           // 1: "no answer" is a candidate
+    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
+    int      max_context;           // squad: 1: an answer begins only in the window that shows
+                                    // most around its first token (HF's token_is_max_context)
+    int      align_to_words;        // pipeline: 1: spans grow to whole words
+    double   temperature;           // scores (pipeline: logits) are divided by it first
+} mrc_decode_config;
+// squad, 20 and 30, no negative, align_to_words, temperature 1.
+MRCDEF mrc_decode_config mrc_decode_config_default(void);
+
 typedef enum mrc_span_kind {
     MRC_SPAN_TEXT,                  // code points begin to end of the context
     MRC_SPAN_NULL,                  // "": there is no answer (version_2_with_negative)
@@ -1504,55 +1535,34 @@ typedef struct mrc_span {           // a candidate answer
     mrc_span_kind kind;
     float   start_logit, end_logit;
     int32_t begin, end;             // code points of the context, half-open
-    double  probability;            // softmax over the n-best list
+    int     single_spaced;          // legacy: runs of white space count as one space
+    double  probability;            // squad, legacy: softmax over the n-best list
 } mrc_span;
-#define MRC_DECODE_MAGIC 0x6465636f
-typedef struct mrc_decode_config {
-    uint32_t magic;
-    size_t   n_best_size, max_answer_length;    // the latter in tokens
-    int      version_2_with_negative;           // 1: "no answer" is a candidate
-    double   null_score_diff_threshold;         // "" when null's score is ahead by more than this
-    int      max_context;           // 1: an answer begins only in the window that shows most of
-                                    // what is around its first token (HF's token_is_max_context)
-    double   temperature;           // scores are divided by it before the softmax
-} mrc_decode_config;
-MRCDEF mrc_decode_config mrc_decode_config_default(void);           // 20, 30, 0, 0, 0, 1
-// The windows of one example and their logits, length long each -> at most n_best_size + 1 spans,
-// best first, into out; at least one (null's, or the fallback).  Returns how many in *n_out.
-typedef struct mrc_window_logits { const mrc_feature *feature; const float *start, *end; }
-    mrc_window_logits;
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out);
+typedef struct mrc_window_logits {  // each feature->length long
+    const mrc_feature *feature;
+    const float       *start, *end;
+} mrc_window_logits;
+typedef struct mrc_decode_input {   // one question
+    const mrc_window_logits *windows;
+    size_t                   n_windows;     // 0: nothing can be read
+    const mrc_example       *example;       // pipeline, legacy
+    const mrc_tokenizer     *tokenizer;     // legacy: which made the features
+} mrc_decode_input;
+// The best spans, best first, into out, which has room for `capacity` (at least n_best_size + 1,
+// else MRC_ERR_ARG); *n_out: how many.  At least one, null's or the fallback, but for the pipeline.
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out);
 // The answer among the spans that mrc_decode() found: the first, or with version_2_with_negative
-// the best that has text unless null's score is ahead by more than the threshold.  By how much it
-// is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// (but for the pipeline) the best that has text unless null's score is ahead by more than the
+// threshold.  By how much it is ahead (null_odds.json) goes to *null_score_diff, which may be NULL.
+// Never NULL: where there is no span, a span of kind MRC_SPAN_NULL that is the library's.
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff);
-// What a span of the example says, in place; its length in *bytes.
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes);
-// HF's question-answering pipeline instead (PARITY 3.6): start and end are softmaxes over each
-// window's passage and first row, spans are whole words, equal texts (in lower case) add up.  Out
-// of config: n_best_size (its top_k), max_answer_length, version_2_with_negative (its
-// handle_impossible_answer), temperature, by which logits are divided.  Probabilities are the
-// pipeline's scores; spans have no logits.  The answer is the first; there may be none.
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out);
-// HF's compute_predictions_logits instead, which the KLUE baseline decodes with (PARITY 3.7): an
-// answer begins only in its window of most context, is found again among the passage's words, and
-// of equal texts the best stays.  At most n_best_size + 1 spans; what one says is mrc_span_words().
-// Of WordPiece tokenizers only.
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out);
-// As mrc_decode_answer(), in double.
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff);
-// Appends what a span says, a single space for whatever space, tab or line's end is in it.
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out);
+// What a span of the example says, its length in *bytes.  In place where it can be; a single_spaced
+// one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -1585,6 +1595,22 @@ typedef enum mrc_metric {
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1);
+// Figures over questions as the scripts print them: 100 * sum / n, summed in the list's order.
+typedef struct mrc_scored {         // one question
+    double exact, f1;               // of mrc_metric_score()
+    double no_answer;               // how sure the reader is that there is none; any scale
+    int    counted;                 // 0: has no prediction, which SQuAD 2 leaves out
+    int    answerable, answered;    // the data has an answer; the prediction is not ""
+} mrc_scored;
+typedef enum mrc_subset {
+    MRC_SUBSET_ALL, MRC_SUBSET_ANSWERABLE, MRC_SUBSET_UNANSWERABLE
+} mrc_subset;
+typedef struct mrc_figures { double exact, f1; size_t total; } mrc_figures;     // total 0: both 0
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of);
+// SQuAD 2's best exact (of_f1 0) or F1 over all thresholds of no_answer, above which a question
+// counts as answered with "", and the threshold that gives it.
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold);
 
 //==============================================================================
 // >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
@@ -1834,15 +1860,20 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
 typedef struct mrc_eval_result {
     size_t n_features, n_questions;
     double loss, start_accuracy, end_accuracy, accuracy;    // means over features; 0 to 1
-    double exact_match, f1;                                 // 0 to 100; with a dataset
+    // With a dataset, 0 to 100: what the metric's script gives for all questions of it.
+    double exact_match, f1;
+    mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
+    // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
+    double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
     mrc_loss            loss;       // what result.loss is the mean of
-    const mrc_dataset  *dataset;    // NULL: no answers are decoded
+    const mrc_dataset  *dataset;    // which the features are of; NULL: no answers are decoded
     mrc_metric          metric;
-    mrc_decode_config   decode;
-    // With a dataset: each example's best spans, in the dataset's order of examples with features.
+    const mrc_decode_config *decode;        // NULL: the default
+    const mrc_tokenizer     *tokenizer;     // for legacy decoding
+    // With a dataset: each example's best spans, in its order.
     mrc_status (*answer)(mrc_ctx *ctx, void *user, const mrc_example *e, const mrc_span *spans,
                          size_t n_spans);
     void               *user;
@@ -1868,13 +1899,14 @@ MRCDEF void       mrc_reader_free(mrc_reader *r);   // NULL is fine; before its 
 typedef struct mrc_reply {
     const mrc_span *spans;          // best first; the reader's, until its next call
     size_t          n_spans;
-    const mrc_span *answer;         // one of them: see mrc_decode_answer()
+    const mrc_span *answer;         // one of them, or none's: see mrc_decode_answer()
     double          null_score_diff;
     const mrc_window_logits *windows;   // what they were found in; the reader's too
     size_t          n_windows;      // 0: the question leaves no room for a passage, or that is ""
 } mrc_reply;
 // Answers n questions, whose windows go through the model together.  Of an example the question and
-// the context are read, both with their bytes.  mrc_span_text() says what a span says.
+// the context are read, both with their bytes: text that is not UTF-8 is MRC_ERR_ARG, and the text
+// names the example.  mrc_span_text() says what a span says.
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies);
 
@@ -2368,6 +2400,29 @@ static void mrc__sort(const void **list, size_t n,
             at = child;
         }
         list[at] = moving;
+    }
+}
+
+// The same for an array of elements, of at most 64 bytes each.
+static void mrc__sort_array(void *array, size_t n, size_t element,
+                            int (*compare)(const void *a, const void *b)) {
+    char *list = array, moving[64];
+    for (size_t heap = n / 2, end = n; end > 1; ) {
+        if (heap > 0) {
+            memcpy(moving, list + --heap * element, element);
+        } else {
+            memcpy(moving, list + --end * element, element);
+            memcpy(list + end * element, list, element);
+        }
+        size_t at = heap, child;
+        while ((child = 2 * at + 1) < end) {
+            child += child + 1 < end
+                     && compare(list + child * element, list + (child + 1) * element) < 0;
+            if (compare(moving, list + child * element) >= 0) break;
+            memcpy(list + at * element, list + child * element, element);
+            at = child;
+        }
+        memcpy(list + at * element, moving, element);
     }
 }
 
@@ -17274,7 +17329,7 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     const char **ids = d->host.alloc(d->host.user, bytes);
     if (!ids) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
-    qsort(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    mrc__sort_array(ids, d->n, sizeof *ids, mrc__ds_by_id);
     for (size_t i = 1; i < d->n; i++) {
         if (strcmp(ids[i - 1], ids[i]) != 0) continue;
         if (!twins++) which = ids[i];
@@ -17579,7 +17634,8 @@ typedef struct mrc__enc {
 
 MRCDEF mrc_features_config mrc_features_config_default(void) {
     return (mrc_features_config){ .magic = MRC_FEATURES_MAGIC, .kind = MRC_ENCODING_OFFSETS,
-                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1 };
+                                  .max_seq_length = 512, .doc_stride = 128, .with_targets = 1,
+                                  .strip_question = 1 };
 }
 
 static mrc_status mrc__enc_no_memory(const mrc__enc *e) {
@@ -17654,9 +17710,11 @@ static void mrc__enc_label(mrc__enc *e, mrc_feature *x, size_t first, size_t las
 
 static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example *x,
                                    const mrc_encodings *windows) {
-    const mrc_answer *a = x->n_answers ? &x->answers[0] : NULL;
+    const mrc_answer *a = e->config->with_targets && x->n_answers ? &x->answers[0] : NULL;
     int64_t s = a ? a->answer_start : -1;
     int64_t t = a && s >= 0 ? s + (int64_t)mrc_utf8_length(a->text, a->bytes) : -1;
+    // An answer whose place is not known is no target, which is not the same as no answer.
+    const int labelled = e->config->with_targets && (!a || s >= 0);
     for (size_t i = 0; i < windows->n; i++) {
         const mrc_encoding *w = &windows->list[i];
         size_t first, last;
@@ -17668,13 +17726,14 @@ static mrc_status mrc__enc_windows(mrc__enc *e, size_t index, const mrc_example 
             memcpy(feature->offset_mapping[row], w->offset_mapping[row], 2 * sizeof(int32_t));
             feature->word_ids[row] = w->word_ids[row];
         }
-        if (e->config->with_targets) mrc__enc_label(e, feature, first, last, s, t);
+        if (labelled) mrc__enc_label(e, feature, first, last, s, t);
     }
     return MRC_OK;
 }
 
 static mrc_status mrc__enc_offsets(mrc__enc *e, size_t index, const mrc_example *x) {
-    size_t space = mrc__leading_space(x->question, x->question_bytes);   // question.lstrip()
+    size_t space = e->config->strip_question
+                 ? mrc__leading_space(x->question, x->question_bytes) : 0;
     const char *question = x->question + space;
     size_t bytes = x->question_bytes - space;
     mrc_encode_options alone = { .no_special_tokens = 1 };
@@ -17736,6 +17795,9 @@ static mrc_status mrc__enc_unmask(mrc__enc *e, size_t index, const mrc_example *
         int in = i >= begin && i < end;
         const int32_t *from = in ? answer->offset_mapping[i - begin] : w->offset_mapping[i];
         int32_t shift = in ? start : i < begin ? 0 : -grown;
+        // There are at least as many masks as words in the answer: ids stay apart.
+        feature->word_ids[i] = in ? w->word_ids[begin] + answer->word_ids[i - begin]
+                                  : w->word_ids[i];
         if (in) feature->input_ids[i] = answer->input_ids[i - begin];
         feature->offset_mapping[i][0] = from[0] + shift;
         feature->offset_mapping[i][1] = from[1] + shift;
@@ -17897,7 +17959,7 @@ static mrc_status mrc__plan_sorted(mrc_ctx *ctx, mrc_batch_plan *p, const mrc_fe
         items[i] = (mrc__plan_item){ f->list[p->feature[i]].length, (uint32_t)i, p->feature[i] };
     }
     for (size_t i = 0; i < n; i += chunk) {
-        qsort(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
+        mrc__sort_array(items + i, n - i < chunk ? n - i : chunk, sizeof *items, mrc__plan_longer);
     }
     for (size_t b = 0; b < n_batches; b++) order[b] = (uint32_t)b;
     mrc__plan_shuffle(order, n_batches, seed, epoch, 1);
@@ -17991,7 +18053,8 @@ MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_decode_config mrc_decode_config_default(void) {
     return (mrc_decode_config){ .magic = MRC_DECODE_MAGIC, .n_best_size = 20,
-                                .max_answer_length = 30, .temperature = 1 };
+                                .max_answer_length = 30, .align_to_words = 1,
+                                .temperature = 1 };
 }
 
 // Rows of the k largest of n values, largest first; returns how many.  NaN counts as -infinity.
@@ -18169,9 +18232,10 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     mrc_span null = { .kind = MRC_SPAN_NULL };
     int found = 0;
     for (size_t i = 0; i < n_windows; i++) {
+        if (windows[i].feature->length < 1) continue;
         mrc_span span = { .kind = MRC_SPAN_NULL, .start_logit = windows[i].start[0],
                           .end_logit = windows[i].end[0] };
-        if (windows[i].feature->length < 1 || !isfinite(mrc__dec_score(&span))) continue;
+        if (!isfinite(mrc__dec_score(&span))) continue;
         if (!found || mrc__dec_score(&null) > mrc__dec_score(&span)) null = span;
         found = 1;
     }
@@ -18183,31 +18247,18 @@ static size_t mrc__dec_null(const mrc_window_logits *windows, size_t n_windows, 
     return mrc__dec_insert(out, n, k, null);
 }
 
-static mrc_status mrc__dec_check(mrc_ctx *ctx, const mrc_decode_config *config) {
-    if (config->magic == MRC_DECODE_MAGIC && config->n_best_size && config->temperature > 0) {
-        return MRC_OK;
-    }
-    return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s",
-                     config->magic != MRC_DECODE_MAGIC
-                     ? "the config is not from mrc_decode_config_default()"
-                     : config->n_best_size ? "the temperature is not above 0"
-                     : "n_best_size is 0");
-}
-
-MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_window_logits *windows, size_t n_windows,
-                             const mrc_decode_config *config, mrc_span *out, size_t *n_out) {
+static mrc_status mrc__decode_squad(mrc_ctx *ctx, const mrc_decode_config *config,
+                                    const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
     size_t bytes, n, k = config->n_best_size;
-    mrc__dec_list list = { windows, out, 0, k };
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
+    mrc__dec_list list = { in->windows, out, 0, k };
     size_t *rows = mrc__mul(k + 1, 2 * sizeof *rows + sizeof(float), &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!rows) return mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu spans", k);
-    for (size_t i = 0; i < n_windows; i++) {
-        mrc__dec_window(windows, n_windows, i, config, 0, rows, mrc__dec_add, &list);
+    for (size_t i = 0; i < in->n_windows; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, config, 0, rows, mrc__dec_add, &list);
     }
     n = list.n;
-    if (config->version_2_with_negative) n = mrc__dec_null(windows, n_windows, k, out, n);
+    if (config->version_2_with_negative) n = mrc__dec_null(in->windows, in->n_windows, k, out, n);
     if (!n || (n == 1 && (out[0].kind == MRC_SPAN_NULL || out[0].begin >= out[0].end))) {
         n = mrc__dec_fallback(out, n, config->temperature);
     } else {
@@ -18230,18 +18281,8 @@ static void mrc__dec_rivals(const mrc_span *spans, size_t n, const mrc_span **nu
     }
 }
 
-MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
-                                         size_t n, double *null_score_diff) {
-    const mrc_span *null, *best;
-    if (null_score_diff) *null_score_diff = 0;
-    mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    float diff = mrc__dec_score(null) - best->start_logit - best->end_logit;
-    if (null_score_diff) *null_score_diff = (double)diff;
-    return (double)diff > config->null_score_diff_threshold ? null : best;
-}
-
-MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, size_t *bytes) {
+// The bytes of the example that a span says.
+static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, size_t *bytes) {
     *bytes = span->kind == MRC_SPAN_EMPTY ? 5 : 0;
     if (span->kind != MRC_SPAN_TEXT) return span->kind == MRC_SPAN_EMPTY ? "empty" : "";
     size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
@@ -18525,7 +18566,7 @@ static size_t mrc__met_tokens(mrc_metric metric, mrc__met_text t, mrc__met_text 
         if (t.cp[i] != ' ') tokens[n++] = (mrc__met_text){ t.cp + i, end - i };
         i = end + (size_t)mrc__met_has_words(metric);
     }
-    qsort(tokens, n, sizeof *tokens, mrc__met_compare);
+    mrc__sort_array(tokens, n, sizeof *tokens, mrc__met_compare);
     return n;
 }
 
@@ -18554,7 +18595,7 @@ static void mrc__met_popular(mrc__met_text b, unsigned char *skip, uint32_t *sor
     memset(skip, 0, b.n);
     if (b.n < 200) return;
     memcpy(sorted, b.cp, b.n * sizeof *sorted);
-    qsort(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
+    mrc__sort_array(sorted, b.n, sizeof *sorted, mrc__met_compare_cp);
     for (size_t i = 0, end; i < b.n; i = end) {
         for (end = i; end < b.n && sorted[end] == sorted[i]; ) end++;
         for (size_t j = 0; end - i > b.n / 100 + 1 && j < b.n; j++) {
@@ -18663,14 +18704,72 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
     if (p.cp) ctx->host.free(ctx->host.user, p.cp);
     return status;
 }
+
+// The scripts' 100 * sum / n: not sum * (100 / n), which differs in the last digit.
+static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
+
+MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    double exact = 0, f1 = 0;
+    mrc_figures all = {0};
+    for (size_t i = 0; i < n; i++) {
+        const mrc_scored *s = &list[i];
+        if (!s->counted || (of == MRC_SUBSET_ANSWERABLE && !s->answerable)
+            || (of == MRC_SUBSET_UNANSWERABLE && s->answerable)) continue;
+        exact += s->exact;
+        f1 += s->f1;
+        all.total++;
+    }
+    all.exact = mrc__percent(exact, all.total);
+    all.f1 = mrc__percent(f1, all.total);
+    return all;
+}
+
+// By how sure the reader is that there is no answer; of equal ones as they stand in the list.
+static int mrc__met_by_no_answer(const void *a, const void *b) {
+    const mrc_scored *x = a, *y = b;
+    if (x->no_answer < y->no_answer || x->no_answer > y->no_answer) {
+        return x->no_answer < y->no_answer ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
+                                  double *best, double *threshold) {
+    size_t bytes, counted = 0;
+    double now = 0;
+    *best = *threshold = 0;
+    const void **order = mrc__mul(n, sizeof *order, &bytes) && mrc__add(bytes, 1, &bytes)
+                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "metric: out of memory for %zu questions", n);
+    for (size_t i = 0; i < n; i++) {
+        now += !list[i].answerable;
+        if (list[i].counted) order[counted++] = &list[i];
+    }
+    mrc__sort(order, counted, mrc__met_by_no_answer);
+    double most = now;
+    for (size_t i = 0; i < counted; i++) {
+        const mrc_scored *s = order[i];
+        if (s->answerable) now += of_f1 ? s->f1 : s->exact;
+        else now -= s->answered != 0;
+        if (now > most) {
+            most = now;
+            *threshold = s->no_answer;
+        }
+    }
+    *best = mrc__percent(most, counted);
+    ctx->host.free(ctx->host.user, order);
+    return MRC_OK;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.pipeline   HF's question-answering pipeline (PARITY 3.6)
+// >>impl.pipeline   the question-answering pipeline of transformers 4.57.6
 //
 // In its arithmetic: logits, both softmaxes and their products are float32; scores of equal texts
-// are added in double.  Among equal products the earlier start, then the earlier end comes first;
-// numpy leaves that open.  A product of 0 is no span.
+// are added in double.  Each window gives its 2 top_k + 10 best spans (top_k where spans do not
+// grow to whole words; since 4.54.1) before equal texts become one and the best top_k are kept.
+// Among equal products the earlier start, then the earlier end comes first; numpy leaves that open.
+// A product of 0 is no span.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 typedef struct mrc__pipe_span { float score; int32_t start, end; } mrc__pipe_span;
@@ -18712,101 +18811,125 @@ static size_t mrc__pipe_best(const mrc_feature *f, const float *start, const flo
     return found;
 }
 
-// Whole words, as far as the window shows them.
-static mrc_span mrc__pipe_words(const mrc_feature *f, const mrc__pipe_span *x) {
+// Whole words, as far as the window shows them; or the tokens alone.
+static mrc_span mrc__pipe_place(const mrc_feature *f, const mrc__pipe_span *x, int align_to_words) {
     int32_t i = x->start, j = x->end, last = f->length - 1;
-    while (i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
-    while (j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
+    while (align_to_words && i > 0 && f->word_ids[i - 1] == f->word_ids[i]) i--;
+    while (align_to_words && j < last && f->word_ids[j + 1] == f->word_ids[j]) j++;
     return (mrc_span){ .begin = f->offset_mapping[i][0], .end = f->offset_mapping[j][1],
                        .probability = (double)x->score };
 }
 
-// Whether two spans say the same in lower case; -1: no memory.
-static int mrc__pipe_same(mrc_ctx *ctx, const mrc_example *e, const mrc_span *a,
-                          const mrc_span *b) {
-    mrc__met_text low[2];
-    size_t bytes, size, total = 0;
-    const mrc_span *both[2] = { a, b };
-    if (a->begin == b->begin && a->end == b->end) return 1;
-    for (int i = 0; i < 2; i++) {
-        mrc_span_text(both[i], e, &bytes);
-        total += bytes;
-    }
-    uint32_t *room = mrc__mul(total + 1, 3 * sizeof *room, &size)
-                   ? ctx->host.alloc(ctx->host.user, size) : NULL, *at = room;
-    if (!room) return -1;
-    for (int i = 0; i < 2; i++) {
-        const char *text = mrc_span_text(both[i], e, &bytes);
-        low[i] = mrc__met_lower(at, mrc__met_decode(at + 2 * bytes, text, bytes));
-        at += 3 * bytes;
-    }
-    int same = low[0].n == low[1].n && !memcmp(low[0].cp, low[1].cp, low[0].n * sizeof *low[0].cp);
-    ctx->host.free(ctx->host.user, room);
+typedef struct mrc__pipe_run {
+    mrc_ctx                 *ctx;
+    const mrc_decode_config *config;
+    const mrc_example       *e;
+    size_t                   k;         // candidates of a window
+    float                   *p;         // room for the two softmaxes of a window
+    mrc__pipe_span          *best;      // room for k
+    double                   null;      // the least that a window gives to its first row
+    mrc_span                *all;       // the spans so far, one of each text
+    uint64_t                *low;       // a hash of each one's text in lower case
+    size_t                   n;
+} mrc__pipe_run;
+
+// What a span says in lower case.  Host memory of the caller's to free; cp NULL: there is none.
+static mrc__met_text mrc__pipe_lower(const mrc__pipe_run *r, const mrc_span *span) {
+    size_t bytes, size;
+    const char *text = mrc__span_raw(span, r->e, &bytes);
+    uint32_t *room = mrc__add(bytes, 1, &size) && mrc__mul(size, 3 * sizeof *room, &size)
+                   ? r->ctx->host.alloc(r->ctx->host.user, size) : NULL;
+    if (!room) return (mrc__met_text){ NULL, 0 };
+    return mrc__met_lower(room, mrc__met_decode(room + 2 * bytes, text, bytes));
+}
+
+// Whether span i says what the text says; -1: no memory.
+static int mrc__pipe_same(const mrc__pipe_run *r, size_t i, mrc__met_text text) {
+    mrc__met_text other = mrc__pipe_lower(r, &r->all[i]);
+    if (!other.cp) return -1;
+    int same = other.n == text.n && !memcmp(other.cp, text.cp, text.n * sizeof *text.cp);
+    r->ctx->host.free(r->ctx->host.user, other.cp);
     return same;
 }
 
-// Adds a window's spans to the n of `all`, which has room for k more.
-static mrc_status mrc__pipe_window(mrc_ctx *ctx, const mrc_window_logits *w, const mrc_example *e,
-                                   const mrc_decode_config *c, float *p, mrc__pipe_span *best,
-                                   double *null, mrc_span *all, size_t *n) {
+// Adds a span's score to the one that says the same, or the span to the list.  0: no memory.
+static int mrc__pipe_add(mrc__pipe_run *r, mrc_span span) {
+    mrc__met_text low = mrc__pipe_lower(r, &span);
+    uint64_t hash = 0xcbf29ce484222325u;            // FNV-1a, over code points
+    int same = 0;
+    if (!low.cp) return 0;
+    for (size_t i = 0; i < low.n; i++) hash = (hash ^ low.cp[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < r->n && !same; i++) {
+        same = r->low[i] == hash ? mrc__pipe_same(r, i, low) : 0;
+        if (same > 0) r->all[i].probability += span.probability;
+    }
+    r->ctx->host.free(r->ctx->host.user, low.cp);
+    if (!same) {
+        r->low[r->n] = hash;
+        r->all[r->n++] = span;
+    }
+    return same >= 0;
+}
+
+static mrc_status mrc__pipe_window(mrc__pipe_run *r, const mrc_window_logits *w) {
     const mrc_feature *f = w->feature;
-    float *start = p, *end = p + f->length, t = (float)c->temperature;
+    float *start = r->p, *end = r->p + f->length, t = (float)r->config->temperature;
     float none = mrc__pipe_softmax(f, w->start, t, start);
     none *= mrc__pipe_softmax(f, w->end, t, end);
-    if ((double)none < *null) *null = (double)none;
-    size_t found = mrc__pipe_best(f, start, end, c->n_best_size, c->max_answer_length, best);
+    if ((double)none < r->null) r->null = (double)none;
+    size_t found = mrc__pipe_best(f, start, end, r->k, r->config->max_answer_length, r->best);
     for (size_t i = 0; i < found; i++) {
-        if (f->offset_mapping[best[i].start][0] < 0 || f->offset_mapping[best[i].end][0] < 0) {
-            continue;
+        const mrc__pipe_span *x = &r->best[i];
+        if (f->offset_mapping[x->start][0] < 0 || f->offset_mapping[x->end][0] < 0) continue;
+        if (!mrc__pipe_add(r, mrc__pipe_place(f, x, r->config->align_to_words))) {
+            return mrc__fail(r->ctx, MRC_ERR_MEM, "decode: out of memory for a span");
         }
-        mrc_span span = mrc__pipe_words(f, &best[i]);
-        int same = 0;
-        for (size_t j = 0; j < *n && !same; j++) {
-            same = mrc__pipe_same(ctx, e, &all[j], &span);
-            if (same > 0) all[j].probability += span.probability;
-        }
-        if (same < 0) return mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-        if (!same) all[(*n)++] = span;
     }
     return MRC_OK;
 }
 
-MRCDEF mrc_status mrc_decode_pipeline(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                      size_t n_windows, const mrc_example *e,
-                                      const mrc_decode_config *config, mrc_span *out,
-                                      size_t *n_out) {
-    size_t k = config->n_best_size, longest = 0, room, n = 0, bytes;
-    double null = 1000000;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
-    for (size_t i = 0; i < n_windows; i++) {
-        size_t length = (size_t)windows[i].feature->length;
-        if (length > longest) longest = length;
-    }
-    if (!mrc__mul(n_windows, k, &room) || !mrc__mul(room + 1, sizeof(mrc_span), &bytes)) bytes = 0;
-    mrc_span *all = bytes ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    mrc__pipe_span *best = mrc__mul(k + 1, sizeof *best, &bytes)
-                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    float *p = ctx->host.alloc(ctx->host.user, (2 * longest + 1) * sizeof *p);
-    mrc_status s = all && best && p ? MRC_OK
-                 : mrc__fail(ctx, MRC_ERR_MEM, "pipeline: out of memory");
-    for (size_t i = 0; i < n_windows && s == MRC_OK; i++) {
-        s = mrc__pipe_window(ctx, &windows[i], e, config, p, best, &null, all, &n);
-    }
-    if (s == MRC_OK && config->version_2_with_negative && n_windows) {
-        all[n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = null };
-    }
-    for (size_t i = 0; i < n && s == MRC_OK; i++) {         // Python's sort is stable
+// The best top_k of all, in Python's sort, which is stable.
+static void mrc__pipe_sort(const mrc__pipe_run *r, mrc_span *out, size_t *n_out) {
+    size_t k = r->config->n_best_size;
+    for (size_t i = 0; i < r->n; i++) {
         size_t at = *n_out;
-        while (at > 0 && all[i].probability > out[at - 1].probability) at--;
+        while (at > 0 && r->all[i].probability > out[at - 1].probability) at--;
         if (at == k) continue;
         if (*n_out < k) ++*n_out;
         memmove(out + at + 1, out + at, (*n_out - 1 - at) * sizeof *out);
-        out[at] = all[i];
+        out[at] = r->all[i];
     }
-    void *parts[] = { all, best, p };
-    for (size_t i = 0; i < 3; i++) {
-        if (parts[i]) ctx->host.free(ctx->host.user, parts[i]);
+}
+
+static mrc_status mrc__decode_pipeline(mrc_ctx *ctx, const mrc_decode_config *config,
+                                       const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    size_t longest = 0, room, bytes, k = config->n_best_size;
+    mrc__pipe_run r = { .ctx = ctx, .config = config, .e = in->example, .null = 1000000,
+                        .k = config->align_to_words ? 2 * k + 10 : k };
+    for (size_t i = 0; i < in->n_windows; i++) {
+        size_t length = (size_t)in->windows[i].feature->length;
+        if (length > longest) longest = length;
+    }
+    const mrc_allocator *host = &ctx->host;
+    if (mrc__mul(in->n_windows, r.k, &room) && mrc__add(room, 1, &room)) {
+        if (mrc__mul(room, sizeof *r.all, &bytes)) r.all = host->alloc(host->user, bytes);
+        if (mrc__mul(room, sizeof *r.low, &bytes)) r.low = host->alloc(host->user, bytes);
+    }
+    if (mrc__mul(r.k, sizeof *r.best, &bytes)) r.best = host->alloc(host->user, bytes);
+    if (mrc__mul(2 * longest + 1, sizeof *r.p, &bytes)) r.p = host->alloc(host->user, bytes);
+    mrc_status s = r.all && r.low && r.best && r.p ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory for %zu windows",
+                             in->n_windows);
+    for (size_t i = 0; i < in->n_windows && s == MRC_OK; i++) {
+        s = mrc__pipe_window(&r, &in->windows[i]);
+    }
+    if (s == MRC_OK && config->version_2_with_negative && in->n_windows) {
+        r.all[r.n++] = (mrc_span){ .kind = MRC_SPAN_NULL, .probability = r.null };
+    }
+    if (s == MRC_OK) mrc__pipe_sort(&r, out, n_out);
+    void *parts[] = { r.all, r.low, r.best, r.p };
+    for (size_t i = 0; i < 4; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
     }
     return s;
 }
@@ -18863,9 +18986,10 @@ static int mrc__leg_by_score(const void *a, const void *b) {
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-MRCDEF void mrc_span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
+// Appends what a span says, a single space for whatever space, tab or line's end is in it.
+static void mrc__span_words(const mrc_span *span, const mrc_example *e, mrc_text *out) {
     size_t bytes, n;
-    const char *s = mrc_span_text(span, e, &bytes);
+    const char *s = mrc__span_raw(span, e, &bytes);
     int space = 0;
     uint32_t cp;
     for (size_t at = 0; at < bytes; at += n) {
@@ -18935,11 +19059,12 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
     const mrc_window_logits *w = &r->windows[c->window];
     const mrc_feature *f = w->feature;
     mrc_span span = { .start_logit = w->start[c->i], .end_logit = w->end[c->j],
-                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1] };
+                      .begin = f->offset_mapping[c->i][0], .end = f->offset_mapping[c->j][1],
+                      .single_spaced = 1 };
     mrc__tok_run run = { .host = &r->ctx->host, .tok = &r->wide, .basic = &r->basic };
     span = mrc__leg_widen(r->e, span);
     r->words.bytes = r->basic.bytes = r->pieces.bytes = 0;
-    mrc_span_words(&span, r->e, &r->words);
+    mrc__span_words(&span, r->e, &r->words);
     mrc__leg_pieces(r, f, c->i, c->j);
     if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
     const unsigned char *s = (const unsigned char *)r->words.data;
@@ -18961,7 +19086,7 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
 // Whether a span says what one before it says; if not, it is remembered.
 static int mrc__leg_seen(mrc__leg_run *r, const mrc_span *span) {
     size_t begin = r->texts.bytes, before = 0;
-    mrc_span_words(span, r->e, &r->texts);
+    mrc__span_words(span, r->e, &r->texts);
     for (size_t i = 0; i < r->n_texts && !r->texts.failed; before = r->ends[i++]) {
         size_t bytes = r->ends[i] - before;
         if (bytes != r->texts.bytes - begin
@@ -18978,7 +19103,7 @@ static void mrc__leg_null(mrc__leg_run *r, size_t n_windows, mrc_span *null) {
     double least = 1000000;
     for (size_t i = 0; i < n_windows; i++) {
         const mrc_window_logits *w = &r->windows[i];
-        if (w->feature->length < 1 || !(isfinite(w->start[0] + w->end[0]))) continue;
+        if (w->feature->length < 1 || !isfinite(w->start[0] + w->end[0])) continue;
         double score = (double)w->start[0] + (double)w->end[0];
         if (!(score < least)) continue;
         least = score;
@@ -19027,16 +19152,14 @@ static size_t mrc__leg_best(mrc__leg_run *r, const mrc_decode_config *config, co
     return n;
 }
 
-MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windows,
-                                    size_t n_windows, const mrc_example *e,
-                                    const mrc_tokenizer *tok, const mrc_decode_config *config,
-                                    mrc_span *out, size_t *n_out) {
-    mrc__leg_run r = { .ctx = ctx, .windows = windows, .e = e, .tok = tok, .wide = *tok };
+static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *config,
+                                     const mrc_decode_input *in, mrc_span *out, size_t *n_out) {
+    const mrc_tokenizer *tok = in->tokenizer;
+    mrc__leg_run r = { .ctx = ctx, .windows = in->windows, .e = in->example, .tok = tok,
+                       .wide = *tok };
     mrc_decode_config own = *config;
     mrc_span null = { .kind = MRC_SPAN_TEXT };
     size_t bytes;
-    *n_out = 0;
-    MRC__TRY(mrc__dec_check(ctx, config));
     if (tok->merges.n_nodes > 1) {
         return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
                          "tokenizer (found byte-level BPE)");
@@ -19049,11 +19172,11 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     r.ends = rows ? rows + 2 * own.n_best_size : NULL;
     r.failed = !rows;
-    for (size_t i = 0; i < n_windows && !r.failed; i++) {
-        mrc__dec_window(windows, n_windows, i, &own, 1, rows, mrc__leg_add, &r);
+    for (size_t i = 0; i < in->n_windows && !r.failed; i++) {
+        mrc__dec_window(in->windows, in->n_windows, i, &own, 1, rows, mrc__leg_add, &r);
     }
-    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, n_windows, &null);
-    if (r.n) qsort(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
+    if (config->version_2_with_negative && !r.failed) mrc__leg_null(&r, in->n_windows, &null);
+    mrc__sort_array(r.list, r.n, sizeof *r.list, mrc__leg_by_score);
     if (!r.failed) *n_out = mrc__leg_best(&r, config, &null, out);
     for (size_t i = 0; i < 4; i++) {
         r.failed |= texts[i]->failed;
@@ -19063,17 +19186,70 @@ MRCDEF mrc_status mrc_decode_legacy(mrc_ctx *ctx, const mrc_window_logits *windo
     if (r.list) ctx->host.free(ctx->host.user, r.list);
     return r.failed ? mrc__fail(ctx, MRC_ERR_MEM, "decode: out of memory") : MRC_OK;
 }
+#endif // core pass
 
-MRCDEF const mrc_span *mrc_decode_legacy_answer(const mrc_decode_config *config,
-                                                const mrc_span *spans, size_t n,
-                                                double *null_score_diff) {
+//==============================================================================
+// >>impl.decoders   one entry for the three decoders, the answer, and what a span says
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// NULL, or what is wrong with the arguments of mrc_decode().
+static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decode_input *in) {
+    if (c->magic != MRC_DECODE_MAGIC) return "the config is not from mrc_decode_config_default()";
+    if ((unsigned)c->kind > MRC_DECODE_LEGACY) return "there is no such kind of decoding";
+    if (c->n_best_size == 0) return "n_best_size is 0";
+    if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
+    if (c->max_answer_length == 0) return "max_answer_length is 0";
+    if (!(c->temperature > 0)) return "the temperature is not above 0";
+    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
+    if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
+                             const mrc_decode_input *in, mrc_span *out, size_t capacity,
+                             size_t *n_out) {
+    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    *n_out = 0;
+    const char *fault = mrc__decode_fault(config, in);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
+    if (capacity <= config->n_best_size) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "decode: no room for all spans (found room for %zu, "
+                         "expected %zu: n_best_size and one more)", capacity,
+                         config->n_best_size + 1);
+    }
+    switch (config->kind) {
+    case MRC_DECODE_PIPELINE: return mrc__decode_pipeline(ctx, config, in, out, n_out);
+    case MRC_DECODE_LEGACY:   return mrc__decode_legacy(ctx, config, in, out, n_out);
+    default:                  return mrc__decode_squad(ctx, config, in, out, n_out);
+    }
+}
+
+MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
+                                         size_t n, double *null_score_diff) {
+    static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
+    if (!n) return &nothing;
     mrc__dec_rivals(spans, n, &null, &best);
-    if (!config->version_2_with_negative || !null || !best) return n ? spans : NULL;
-    double diff = mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit;
+    if (config->kind == MRC_DECODE_PIPELINE || !config->version_2_with_negative || !null || !best) {
+        return spans;
+    }
+    // postprocess_qa_predictions() subtracts floats, compute_predictions_logits() doubles.
+    double diff = config->kind == MRC_DECODE_LEGACY
+                ? mrc__leg_score(null) - (double)best->start_logit - (double)best->end_logit
+                : (double)(mrc__dec_score(null) - best->start_logit - best->end_logit);
     if (null_score_diff) *null_score_diff = diff;
     return diff > config->null_score_diff_threshold ? null : best;
+}
+
+MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
+                                 size_t *bytes) {
+    if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
+    size_t before = room->bytes;
+    mrc__span_words(span, e, room);
+    *bytes = room->bytes - before;
+    return *bytes ? room->data + before : "";
 }
 #endif // core pass
 
@@ -21595,7 +21771,7 @@ static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predi
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
     mrc_status s = mrc__download_f32(ctx, logits, host);
     float *start = host + 2 * rows, *end = start + rows;
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
         start[r] = host[2 * r];
         end[r] = host[2 * r + 1];
     }
@@ -21650,6 +21826,69 @@ MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc
     mrc_no_grad(ctx, was_on);
     ctx->host.free(ctx->host.user, list);
     return s;
+}
+
+//------------------------------------------------------------------------------
+// The logits of all windows, kept by the window's index: whatever order they come in
+//------------------------------------------------------------------------------
+typedef struct mrc__collected {
+    const mrc_features *features;
+    float              *logits;     // of all windows: its start logits, then its end logits
+    mrc_window_logits  *windows;    // by feature
+} mrc__collected;
+
+static void mrc__collected_free(mrc_ctx *ctx, mrc__collected *c) {
+    if (c->logits) ctx->host.free(ctx->host.user, c->logits);
+    if (c->windows) ctx->host.free(ctx->host.user, c->windows);
+    *c = (mrc__collected){0};
+}
+
+static mrc_status mrc__collected_new(mrc_ctx *ctx, mrc__collected *c, const mrc_features *f) {
+    size_t rows = 0, bytes, n;
+    *c = (mrc__collected){ .features = f };
+    int fits = mrc__add(f->n, 1, &n) && mrc__mul(n, sizeof *c->windows, &bytes);
+    c->windows = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    for (size_t i = 0; i < f->n && fits; i++) {
+        fits = mrc__add(rows, (size_t)f->list[i].length, &rows);
+    }
+    fits = fits && mrc__mul(rows, 2 * sizeof *c->logits, &bytes) && mrc__add(bytes, 1, &bytes);
+    c->logits = fits ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!c->windows || !c->logits) {
+        mrc__collected_free(ctx, c);
+        return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory for the logits of %zu windows",
+                         f->n);
+    }
+    float *at = c->logits;
+    for (size_t i = 0; i < f->n; i++) {
+        size_t length = (size_t)f->list[i].length;
+        c->windows[i] = (mrc_window_logits){ &f->list[i], at, at + length };
+        at += 2 * length;
+    }
+    return MRC_OK;
+}
+
+// An mrc_predict_desc's fn: user is the mrc__collected.
+static mrc_status mrc__collect(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                               const float *end) {
+    const mrc__collected *c = user;
+    const mrc_window_logits *w = &c->windows[f - c->features->list];
+    float *to = c->logits + (w->start - c->logits);
+    (void)ctx;
+    memcpy(to, start, (size_t)f->length * sizeof *to);
+    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+    return MRC_OK;
+}
+
+// The windows of example `index`, of which those from *at on are the first: how many.  *at moves
+// past them.
+static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *at,
+                                const mrc_window_logits **windows) {
+    size_t n = 0;
+    *windows = c->windows + *at;
+    while (*at + n < c->features->n
+           && (size_t)c->features->list[*at + n].example_index == index) n++;
+    *at += n;
+    return n;
 }
 
 //------------------------------------------------------------------------------
@@ -21869,14 +22108,14 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 //------------------------------------------------------------------------------
 // Evaluation
 //------------------------------------------------------------------------------
-// The windows of the example that is being collected, and the sums so far.
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
-    mrc_eval_result     *out;
-    mrc_allocator        host;
-    mrc_window_logits   *windows;
-    size_t               n, capacity;
+    mrc_decode_config    decode;
+    mrc__collected       logits;
     mrc_span            *spans;
+    size_t               capacity;
+    mrc_scored          *scored;    // by example
+    mrc_text             room;      // a span's text
 } mrc__eval;
 
 // The loss of one target over the feature's window; *best: the first of its largest rows.
@@ -21896,115 +22135,116 @@ static double mrc__eval_loss(const mrc_loss *loss, const mrc_feature *f, const f
                            (double)logits[target] - lse, all - n * lse);
 }
 
-static void mrc__eval_windows_free(mrc__eval *e) {
-    for (size_t i = 0; i < e->n; i++) {
-        e->host.free(e->host.user, (void *)(uintptr_t)e->windows[i].start);
-    }
-    e->n = 0;
-}
-
-// Decodes the collected example and scores it.
-static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e) {
-    const mrc_eval_desc *desc = e->desc;
-    size_t n_spans;
-    double exact, f1;
-    if (e->n == 0) return MRC_OK;
-    const mrc_example *x = mrc_dataset_at(desc->dataset,
-                                          (size_t)e->windows[0].feature->example_index);
-    if (!x) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
-    MRC__TRY(mrc_decode(ctx, e->windows, e->n, &desc->decode, e->spans, &n_spans));
-    mrc__eval_windows_free(e);
-    const mrc_span *best = mrc_decode_answer(&desc->decode, e->spans, n_spans, NULL);
-    size_t bytes;
-    const char *text = mrc_span_text(best, x, &bytes);
-    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &exact,
-                              &f1));
-    e->out->exact_match += exact;
-    e->out->f1 += f1;
-    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
-}
-
-// Keeps a copy of one window's logits until its example is complete.
-static mrc_status mrc__eval_keep(mrc_ctx *ctx, mrc__eval *e, const mrc_feature *f,
-                                 const float *start, const float *end) {
-    size_t n = (size_t)f->length, bytes;
-    if (e->n && e->windows[0].feature->example_index != f->example_index) {
-        MRC__TRY(mrc__eval_example(ctx, e));
-    }
-    if (e->n == e->capacity) {
-        size_t capacity = e->capacity ? 2 * e->capacity : 16;
-        mrc_window_logits *windows = mrc__mul(capacity, sizeof *windows, &bytes)
-                                   ? e->host.alloc(e->host.user, bytes) : NULL;
-        if (!windows) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-        if (e->n) memcpy(windows, e->windows, e->n * sizeof *windows);
-        if (e->windows) e->host.free(e->host.user, e->windows);
-        e->windows = windows;
-        e->capacity = capacity;
-    }
-    float *copy = mrc__mul(2 * n + 1, sizeof *copy, &bytes)
-                ? e->host.alloc(e->host.user, bytes) : NULL;
-    if (!copy) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    memcpy(copy, start, n * sizeof *copy);
-    memcpy(copy + n, end, n * sizeof *copy);
-    e->windows[e->n++] = (mrc_window_logits){ .feature = f, .start = copy, .end = copy + n };
-    return MRC_OK;
-}
-
-static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                    const float *start, const float *end) {
-    mrc__eval *e = user;
-    if (mrc__counts(f, f->start_position) && mrc__counts(f, f->end_position)) {
+// Loss and accuracy of the token positions, over the windows in their own order.
+static void mrc__eval_positions(const mrc__eval *e, mrc_eval_result *out) {
+    for (size_t i = 0; i < e->logits.features->n; i++) {
+        const mrc_window_logits *w = &e->logits.windows[i];
+        const mrc_feature *f = w->feature;
         int32_t s, t;
-        const mrc_loss *kind = &e->desc->loss;
-        double loss = mrc__eval_loss(kind, f, start, f->start_position, &s);
-        loss += mrc__eval_loss(kind, f, end, f->end_position, &t);
-        e->out->loss += loss / 2;
-        e->out->start_accuracy += s == f->start_position;
-        e->out->end_accuracy += t == f->end_position;
-        e->out->accuracy += s == f->start_position && t == f->end_position;
-        e->out->n_features++;
+        if (!mrc__counts(f, f->start_position) || !mrc__counts(f, f->end_position)) continue;
+        double loss = mrc__eval_loss(&e->desc->loss, f, w->start, f->start_position, &s);
+        loss += mrc__eval_loss(&e->desc->loss, f, w->end, f->end_position, &t);
+        out->loss += loss / 2;
+        out->start_accuracy += s == f->start_position;
+        out->end_accuracy += t == f->end_position;
+        out->accuracy += s == f->start_position && t == f->end_position;
+        out->n_features++;
     }
-    return e->desc->dataset ? mrc__eval_keep(ctx, e, f, start, end) : MRC_OK;
-}
-
-static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
-    const mrc_predict_desc *predict = &((mrc__eval *)user)->desc->predict;
-    return predict->progress(predict->user, done, total);
-}
-
-MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
-                               mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out) return MRC_ERR_ARG;
-    *out = (mrc_eval_result){0};
-    if (desc->dataset && desc->decode.magic != MRC_DECODE_MAGIC) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: decode is not from "
-                         "mrc_decode_config_default()");
-    }
-    size_t bytes;
-    mrc__eval e = { .desc = desc, .out = out, .host = ctx->host };
-    if (desc->dataset) {
-        e.spans = mrc__mul(desc->decode.n_best_size + 1, sizeof *e.spans, &bytes)
-                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-        if (!e.spans) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory");
-    }
-    mrc_predict_desc predict = desc->predict;
-    predict.fn = mrc__eval_feature;
-    predict.user = &e;
-    if (predict.progress) predict.progress = mrc__eval_progress;
-    mrc_status s = mrc_predict(ctx, m, &predict);
-    if (s == MRC_OK && desc->dataset) s = mrc__eval_example(ctx, &e);
-    mrc__eval_windows_free(&e);
-    if (e.windows) ctx->host.free(ctx->host.user, e.windows);
-    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     double n = out->n_features ? (double)out->n_features : 1;
-    out->n_questions = desc->dataset ? mrc_dataset_size(desc->dataset) : 0;
-    double questions = out->n_questions ? (double)out->n_questions : 1;
     out->loss /= n;
     out->start_accuracy /= n;
     out->end_accuracy /= n;
     out->accuracy /= n;
-    out->exact_match *= 100 / questions;
-    out->f1 *= 100 / questions;
+}
+
+// Decodes example `index` from its windows, which begin at *at, and scores the answer.
+static mrc_status mrc__eval_example(mrc_ctx *ctx, mrc__eval *e, size_t index, size_t *at) {
+    const mrc_eval_desc *desc = e->desc;
+    const mrc_example *x = mrc_dataset_at(desc->dataset, index);
+    mrc_decode_input in = { .example = x, .tokenizer = desc->tokenizer };
+    mrc_scored *s = &e->scored[index];
+    size_t bytes, n_spans = 0;
+    in.n_windows = mrc__collected_of(&e->logits, index, at, &in.windows);
+    MRC__TRY(mrc_decode(ctx, &e->decode, &in, e->spans, e->capacity, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&e->decode, e->spans, n_spans, &s->no_answer);
+    e->room.bytes = 0;
+    const char *text = mrc_span_text(best, x, &e->room, &bytes);
+    if (e->room.failed) return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: out of memory for a text");
+    s->counted = 1;
+    s->answerable = x->n_answers > 0;
+    s->answered = bytes > 0;
+    MRC__TRY(mrc_metric_score(ctx, desc->metric, text, bytes, x->answers, x->n_answers, &s->exact,
+                              &s->f1));
+    return desc->answer ? desc->answer(ctx, desc->user, x, e->spans, n_spans) : MRC_OK;
+}
+
+static mrc_status mrc__eval_answers(mrc_ctx *ctx, mrc__eval *e, mrc_eval_result *out) {
+    size_t n = mrc_dataset_size(e->desc->dataset), at = 0;
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__eval_example(ctx, e, i, &at));
+    if (at != e->logits.features->n) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: the features are of another dataset");
+    }
+    mrc_figures all = mrc_metric_mean(e->scored, n, MRC_SUBSET_ALL);
+    out->n_questions = n;
+    out->exact_match = all.exact;
+    out->f1 = all.f1;
+    out->answerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_ANSWERABLE);
+    out->unanswerable = mrc_metric_mean(e->scored, n, MRC_SUBSET_UNANSWERABLE);
+    if (!e->decode.version_2_with_negative || e->decode.kind == MRC_DECODE_PIPELINE) return MRC_OK;
+    MRC__TRY(mrc_metric_best(ctx, e->scored, n, 0, &out->best_exact, &out->best_exact_threshold));
+    return mrc_metric_best(ctx, e->scored, n, 1, &out->best_f1, &out->best_f1_threshold);
+}
+
+// The room that decoding and scoring take.
+static mrc_status mrc__eval_room(mrc_ctx *ctx, mrc__eval *e) {
+    size_t n = mrc_dataset_size(e->desc->dataset), bytes;
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 },
+                                   .tokenizer = e->desc->tokenizer };
+    const char *fault = mrc__decode_fault(&e->decode, &any);
+    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: %s", fault);
+    e->capacity = e->decode.n_best_size + 1;
+    if (mrc__mul(e->capacity, sizeof *e->spans, &bytes)) {
+        e->spans = ctx->host.alloc(ctx->host.user, bytes);
+    }
+    if (mrc__mul(n, sizeof *e->scored, &bytes) && mrc__add(bytes, 1, &bytes)) {
+        e->scored = mrc__host_zalloc(&ctx->host, bytes);
+    }
+    if (e->spans && e->scored) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "evaluate: no host memory for %zu questions", n);
+}
+
+typedef struct mrc__eval_user { const mrc_predict_desc *given; mrc__collected *logits; }
+    mrc__eval_user;
+static mrc_status mrc__eval_feature(mrc_ctx *ctx, void *user, const mrc_feature *f,
+                                    const float *start, const float *end) {
+    return mrc__collect(ctx, ((mrc__eval_user *)user)->logits, f, start, end);
+}
+static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
+    const mrc_predict_desc *given = ((mrc__eval_user *)user)->given;
+    return given->progress(given->user, done, total);
+}
+
+MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
+                               mrc_eval_result *out) {
+    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    *out = (mrc_eval_result){0};
+    mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
+                                                         : mrc_decode_config_default() };
+    mrc_predict_desc predict = desc->predict;
+    mrc__eval_user user = { &desc->predict, &e.logits };
+    mrc_text_init(&e.room, ctx);
+    mrc_status s = desc->dataset ? mrc__eval_room(ctx, &e) : MRC_OK;
+    if (s == MRC_OK) s = mrc__collected_new(ctx, &e.logits, predict.features);
+    predict.fn = mrc__eval_feature;
+    predict.user = &user;
+    if (predict.progress) predict.progress = mrc__eval_progress;
+    if (s == MRC_OK) s = mrc_predict(ctx, m, &predict);
+    if (s == MRC_OK) mrc__eval_positions(&e, out);
+    if (s == MRC_OK && desc->dataset) s = mrc__eval_answers(ctx, &e, out);
+    mrc__collected_free(ctx, &e.logits);
+    mrc_text_free(&e.room);
+    if (e.scored) ctx->host.free(ctx->host.user, e.scored);
+    if (e.spans) ctx->host.free(ctx->host.user, e.spans);
     return s;
 }
 #endif // core pass
@@ -22024,9 +22264,7 @@ struct mrc_reader {
     // Of the last call:
     mrc_span            *spans;     // n_best_size + 1 for each question
     mrc_features         windows;
-    size_t              *begin;     // by window: where its start logits are, its end's behind
-    float               *logits;
-    mrc_window_logits   *window_logits;
+    mrc__collected       logits;
 };
 
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
@@ -22057,6 +22295,9 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     r->features.pad_to_max_length = config->pad_to_max_length;
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
+    const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };
+    const char *fault = mrc__decode_fault(&r->decode, &any);
+    if (fault) return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: %s", path, fault);
     r->batch_size = desc->batch_size ? desc->batch_size : 8;
     return MRC_OK;
 }
@@ -22076,16 +22317,10 @@ MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *pat
 
 // What the replies of the last call point to.
 static void mrc__reader_clear(mrc_reader *r) {
-    const mrc_allocator *host = &r->ctx->host;
-    void *parts[] = { r->spans, r->begin, r->logits, r->window_logits };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (parts[i]) host->free(host->user, parts[i]);
-    }
-    mrc_features_free(&r->windows);
+    if (r->spans) r->ctx->host.free(r->ctx->host.user, r->spans);
     r->spans = NULL;
-    r->begin = NULL;
-    r->logits = NULL;
-    r->window_logits = NULL;
+    mrc__collected_free(r->ctx, &r->logits);
+    mrc_features_free(&r->windows);
 }
 
 MRCDEF void mrc_reader_free(mrc_reader *r) {
@@ -22097,50 +22332,40 @@ MRCDEF void mrc_reader_free(mrc_reader *r) {
     ctx->host.free(ctx->host.user, r);
 }
 
-static mrc_status mrc__answer_window(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                     const float *start, const float *end) {
-    mrc_reader *r = user;
-    float *to = r->logits + r->begin[f - r->windows.list];
-    (void)ctx;
-    memcpy(to, start, (size_t)f->length * sizeof *to);
-    memcpy(to + f->length, end, (size_t)f->length * sizeof *to);
+// Nothing that a caller gives is read before it is known to be there, and to be text.
+static mrc_status mrc__answer_check(mrc_reader *r, const mrc_example *questions, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const mrc_example *x = &questions[i];
+        const char *texts[2] = { x->question, x->context };
+        const size_t bytes[2] = { x->question_bytes, x->context_bytes };
+        for (int k = 0; k < 2; k++) {
+            const char *what = k ? "context" : "question";
+            if (!texts[k]) {
+                return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: example %zu has no %s (found NULL)",
+                                 i, what);
+            }
+            size_t good = mrc_utf8_valid(texts[k], bytes[k]);
+            if (good == bytes[k]) continue;
+            return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: the %s of example %zu is not UTF-8 "
+                             "(found byte 0x%02x at %zu)", what, i,
+                             (unsigned)(unsigned char)texts[k][good], good);
+        }
+    }
     return MRC_OK;
 }
 
-// Room for the spans of n questions, and for the windows and their logits.
-static int mrc__answer_room(mrc_reader *r, size_t n) {
-    const mrc_allocator *host = &r->ctx->host;
-    size_t rows = 0, k = r->windows.n, each, bytes;
-    if (!mrc__add(r->decode.n_best_size, 1, &each) || !mrc__mul(each, sizeof *r->spans, &each)
-        || !mrc__mul(n + 1, each, &bytes)) return 0;
-    r->spans = host->alloc(host->user, bytes);
-    r->begin = mrc__mul(k + 1, sizeof *r->begin, &bytes) ? host->alloc(host->user, bytes) : NULL;
-    r->window_logits = mrc__mul(k + 1, sizeof *r->window_logits, &bytes)
-                       ? host->alloc(host->user, bytes) : NULL;
-    for (size_t i = 0; i < k && r->begin; i++) {
-        r->begin[i] = rows;
-        rows += 2 * (size_t)r->windows.list[i].length;
-    }
-    r->logits = mrc__mul(rows + 1, sizeof *r->logits, &bytes) ? host->alloc(host->user, bytes)
-                                                              : NULL;
-    return r->spans && r->begin && r->window_logits && r->logits;
-}
-
-static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies) {
-    size_t each = r->decode.n_best_size + 1;
-    for (size_t q = 0, at = 0; q < n; q++) {
-        mrc_span *spans = r->spans + q * each;
+static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions, size_t n,
+                                     mrc_reply *replies) {
+    size_t each = r->decode.n_best_size + 1, at = 0;
+    for (size_t q = 0; q < n; q++) {
+        mrc_decode_input in = { .example = &questions[q], .tokenizer = r->tok };
         mrc_reply *reply = &replies[q];
-        *reply = (mrc_reply){ .spans = spans, .windows = r->window_logits + at };
-        for (; at < r->windows.n && (size_t)r->windows.list[at].example_index == q; at++) {
-            const mrc_feature *f = &r->windows.list[at];
-            const float *logits = r->logits + r->begin[at];
-            r->window_logits[at] = (mrc_window_logits){ f, logits, logits + f->length };
-            reply->n_windows++;
-        }
-        MRC__TRY(mrc_decode(r->ctx, reply->windows, reply->n_windows, &r->decode, spans,
-                            &reply->n_spans));
-        reply->answer = mrc_decode_answer(&r->decode, spans, reply->n_spans,
+        *reply = (mrc_reply){ .spans = r->spans + q * each };
+        in.n_windows = mrc__collected_of(&r->logits, q, &at, &in.windows);
+        reply->windows = in.windows;
+        reply->n_windows = in.n_windows;
+        MRC__TRY(mrc_decode(r->ctx, &r->decode, &in, r->spans + q * each, each, &reply->n_spans));
+        reply->answer = mrc_decode_answer(&r->decode, reply->spans, reply->n_spans,
                                           &reply->null_score_diff);
     }
     return MRC_OK;
@@ -22148,18 +22373,30 @@ static mrc_status mrc__answer_decode(mrc_reader *r, size_t n, mrc_reply *replies
 
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
+    if (!r) return MRC_ERR_ARG;
+    if (n && (!questions || !replies)) {
+        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
+                         questions ? "replies" : "examples", n);
+    }
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
     mrc_predict_desc predict = { .features = &r->windows, .batch_size = r->batch_size,
-                                 .by_length = 1, .fn = mrc__answer_window, .user = r };
+                                 .by_length = 1, .fn = mrc__collect, .user = &r->logits };
+    size_t each, bytes;
     mrc__reader_clear(r);
+    MRC__TRY(mrc__answer_check(r, questions, n));
     MRC__TRY(mrc_features_new(r->ctx, &r->windows, &set, r->tok, &r->features));
-    if (!mrc__answer_room(r, n)) {
+    MRC__TRY(mrc__collected_new(r->ctx, &r->logits, &r->windows));
+    if (mrc__mul(r->decode.n_best_size + 1, sizeof *r->spans, &each) && mrc__mul(n, each, &bytes)
+        && mrc__add(bytes, 1, &bytes)) {
+        r->spans = r->ctx->host.alloc(r->ctx->host.user, bytes);
+    }
+    if (!r->spans) {
         return mrc__fail(r->ctx, MRC_ERR_MEM, "answer: out of memory for %zu questions", n);
     }
     if (r->windows.n) MRC__TRY(mrc_predict(r->ctx, r->model, &predict));
-    return mrc__answer_decode(r, n, replies);
+    return mrc__answer_decode(r, questions, n, replies);
 }
 #endif // core pass
 
@@ -23709,7 +23946,7 @@ static mrc_status mrc__se_unmet(mrc_searcher *s, size_t n_tasks, uint32_t **out,
             if (!s->met[t->ids[k]].scores) list[count++] = t->ids[k];
         }
     }
-    qsort(list, count, sizeof *list, mrc__se_by_term);
+    mrc__sort_array(list, count, sizeof *list, mrc__se_by_term);
     for (size_t i = 0; i < count; i++) {
         if (!*n || list[*n - 1] != list[i]) list[(*n)++] = list[i];
     }

@@ -62,7 +62,7 @@ TOOL_DEF size_t candidates_find(candidate *list, const mrc_example *passages,
             candidate *c = &list[count];
             if (span->kind != MRC_SPAN_TEXT || span->begin >= span->end) continue;
             *c = (candidate){ .passage = &passages[i], .span = span, .place = i };
-            c->text = mrc_span_text(span, c->passage, &c->bytes);
+            c->text = mrc_span_text(span, c->passage, NULL, &c->bytes);
             c->score = (1 - weight) * (double)(span->start_logit + span->end_logit);
             if (hits) c->score += weight * hits[i].score;
             count++;

@@ -11,6 +11,7 @@ typedef struct ensemble_args {
     tool_list   files, weights;
     const char *output_dir, *output;
     int         method;
+    double      null_score_diff_threshold;
 } ensemble_args;
 
 // The files and what each counts.
@@ -43,9 +44,25 @@ static void take_files(inputs *in, const ensemble_args *a) {
 //==============================================================================
 // Votes
 //==============================================================================
+// "" leads a text by the difference of their scores, the logarithm of the ratio of their
+// probabilities: divided by exp(threshold), it is ahead where that is above the threshold.
+static void weigh_null(mrc_vote *list, size_t n, double threshold) {
+    for (size_t i = 0; i < n; i++) {
+        mrc_vote null = list[i];
+        size_t at = 0;
+        if (null.bytes) continue;
+        memmove(list + i, list + i + 1, (n - 1 - i) * sizeof *list);
+        null.probability *= exp(-threshold);
+        while (at + 1 < n && list[at].probability >= null.probability) at++;
+        memmove(list + at + 1, list + at, (n - 1 - at) * sizeof *list);
+        list[at] = null;
+        return;
+    }
+}
+
 // One question's list of one file, into room that grows; 0 votes where the file lacks it.
-static size_t read_votes(const char *path, const mrc_json *list, mrc_vote **room,
-                         size_t *capacity) {
+static size_t read_votes(const char *path, const mrc_json *list, double threshold,
+                         mrc_vote **room, size_t *capacity) {
     size_t n = 0;
     if (!list) return 0;
     if (list->type != MRC_JSON_ARRAY) {
@@ -66,6 +83,7 @@ static size_t read_votes(const char *path, const mrc_json *list, mrc_vote **room
         }
         (*room)[n++] = (mrc_vote){ text->string, text->bytes, p->number };
     }
+    if (threshold < 0 || threshold > 0) weigh_null(*room, n, threshold);
     return n;
 }
 
@@ -91,7 +109,8 @@ static size_t vote_on(mrc_ctx *ctx, const inputs *in, const ensemble_args *a,
         if (seen) continue;
         for (size_t m = 0; m < in->n; m++) {
             const mrc_json *list = m == from ? q : mrc_json_get(root[m], q->key);
-            lists[m].n = read_votes(in->path[m], list, &room[m], &capacity[m]);
+            lists[m].n = read_votes(in->path[m], list, a->null_score_diff_threshold, &room[m],
+                                    &capacity[m]);
             lists[m].list = room[m];
         }
         tool_check(ctx, mrc_ensemble_vote(ctx, (mrc_ensemble)a->method, lists, in->n, in->weight,
@@ -230,6 +249,8 @@ static tool_flag flags[] = {
     { .name = "files", .list = &a.files, .value = "FILE ..", .required = 1,
       .help = "nbest_predictions.json of each model; for logit_mean what predict "
               "--save_logits wrote" },
+    { .name = "null_score_diff_threshold", .real = &a.null_score_diff_threshold, .preset = "0",
+      .help = "\"\" wins when it scores more than this above a text: as predict's" },
     { .name = "weights", .list = &a.weights, .value = "X ..", .otherwise = "1 each",
       .help = "what each model's vote or logits count" },
     { .name = "output_dir", .string = &a.output_dir, .value = "DIR",

@@ -71,7 +71,7 @@ static void check_version(const mrc_dataset *d, const char *path) {
 }
 
 // A question's scores; p NULL: it has no prediction.
-typedef struct scored { const mrc_example *x; const mrc_json *p; double exact, f1; } scored;
+typedef struct question { const mrc_example *x; const mrc_json *p; } question;
 
 typedef struct evaluation {
     mrc_ctx     *ctx;
@@ -79,7 +79,8 @@ typedef struct evaluation {
     const char  *data, *predictions, *na_prob_file, *nbest_file;
     double       na_prob_thresh;
     mrc_dataset *set;
-    scored      *list;
+    question    *list;
+    mrc_scored  *scores;                // of the list
     size_t       n;
     mrc_text     out;
 } evaluation;
@@ -91,15 +92,22 @@ static void score(evaluation *e, const prediction *sorted, size_t n_sorted) {
     if (!e->n) tool_fail(TOOL_BAD_INPUT, "%s: nothing to score (found 0 questions)", e->data);
     if (e->metric == MRC_METRIC_KORQUAD) check_version(e->set, e->data);
     e->list = calloc(e->n, sizeof *e->list);
-    if (!e->list) tool_fail(TOOL_NO_MEMORY, "%s: out of memory for %zu questions", e->data, e->n);
+    e->scores = calloc(e->n, sizeof *e->scores);
+    if (!e->list || !e->scores) {
+        tool_fail(TOOL_NO_MEMORY, "%s: out of memory for %zu questions", e->data, e->n);
+    }
     for (size_t i = 0; i < e->n; i++) {
-        scored *s = &e->list[i];
-        s->x = mrc_dataset_at(e->set, i);
-        s->p = prediction_find(sorted, n_sorted, s->x->id);
-        if (!s->x->n_answers) unanswered++;
-        if (!s->p) note_missing(&missing, s->x->id, (int)skips);
-        else tool_check(e->ctx, mrc_metric_score(e->ctx, e->metric, s->p->string, s->p->bytes,
-                                                 s->x->answers, s->x->n_answers, &s->exact,
+        question *q = &e->list[i];
+        mrc_scored *s = &e->scores[i];
+        q->x = mrc_dataset_at(e->set, i);
+        q->p = prediction_find(sorted, n_sorted, q->x->id);
+        if (!q->x->n_answers) unanswered++;
+        s->counted = q->p || !skips;
+        s->answerable = q->x->n_answers > 0;
+        s->answered = q->p && q->p->bytes;
+        if (!q->p) note_missing(&missing, q->x->id, (int)skips);
+        else tool_check(e->ctx, mrc_metric_score(e->ctx, e->metric, q->p->string, q->p->bytes,
+                                                 q->x->answers, q->x->n_answers, &s->exact,
                                                  &s->f1));
     }
     if (missing) tool_note("%zu of %zu questions have no prediction", missing, e->n);
@@ -114,17 +122,16 @@ static void score(evaluation *e, const prediction *sorted, size_t n_sorted) {
 //==============================================================================
 // In per cent of the questions of that type; 0: of all.
 static void add_means(evaluation *e, int type, const char *exact_key, const char *f1_key) {
-    double exact = 0, f1 = 0;
-    size_t n = 0;
+    mrc_scored *of = tool_allocate(e->n, sizeof *of);
     for (size_t i = 0; i < e->n; i++) {
-        if (type && e->list[i].x->question_type != type) continue;
-        exact += e->list[i].exact;
-        f1 += e->list[i].f1;
-        n++;
+        of[i] = e->scores[i];
+        of[i].counted = !type || e->list[i].x->question_type == type;
     }
-    tool_json_number(&e->out, exact_key, 100.0 * exact / (double)n);
-    tool_json_number(&e->out, f1_key, 100.0 * f1 / (double)n);
-    if (type) tool_json_integer(&e->out, "total", (int64_t)n);
+    mrc_figures mean = mrc_metric_mean(of, e->n, MRC_SUBSET_ALL);
+    tool_json_number(&e->out, exact_key, mean.exact);
+    tool_json_number(&e->out, f1_key, mean.f1);
+    if (type) tool_json_integer(&e->out, "total", (int64_t)mean.total);
+    free(of);
 }
 
 static void add_question_types(evaluation *e) {
@@ -144,94 +151,80 @@ static void add_question_types(evaluation *e) {
 //==============================================================================
 // squad_v2
 //==============================================================================
-// Which questions: all, with an answer, without one.
-enum { OF_ALL, OF_HAS, OF_NONE };
-
 // na: the probabilities of "no answer", by question, NaN where there is none.  The script takes 0
 // for all without a file.
-static void add_v2(evaluation *e, int of, const double *na) {
+static void add_v2(evaluation *e, mrc_subset of, const double *na) {
     static const char *const prefix[] = { "", "HasAns_", "NoAns_" };
-    double exact = 0, f1 = 0;
     char key[32];
-    size_t n = 0;
+    mrc_scored *list = tool_allocate(e->n, sizeof *list);
     for (size_t i = 0; i < e->n; i++) {
-        const scored *s = &e->list[i];
-        int has = s->x->n_answers > 0;
-        if (!s->p || (of == OF_HAS && !has) || (of == OF_NONE && has)) continue;
-        int none = na && na[i] > e->na_prob_thresh;
-        exact += none ? !has : s->exact;
-        f1 += none ? !has : s->f1;
-        n++;
+        list[i] = e->scores[i];
+        if (na && na[i] > e->na_prob_thresh) list[i].exact = list[i].f1 = !list[i].answerable;
     }
-    if (!n && of != OF_ALL) return;
-    if (!n) tool_fail(TOOL_BAD_INPUT, "%s: no question of %s has a prediction", e->predictions,
-                      e->data);
+    mrc_figures mean = mrc_metric_mean(list, e->n, of);
+    free(list);
+    if (!mean.total && of != MRC_SUBSET_ALL) return;
+    if (!mean.total) tool_fail(TOOL_BAD_INPUT, "%s: no question of %s has a prediction",
+                               e->predictions, e->data);
     snprintf(key, sizeof key, "%sexact", prefix[of]);
-    tool_json_number(&e->out, key, 100.0 * exact / (double)n);
+    tool_json_number(&e->out, key, mean.exact);
     snprintf(key, sizeof key, "%sf1", prefix[of]);
-    tool_json_number(&e->out, key, 100.0 * f1 / (double)n);
+    tool_json_number(&e->out, key, mean.f1);
     snprintf(key, sizeof key, "%stotal", prefix[of]);
-    tool_json_integer(&e->out, key, (int64_t)n);
+    tool_json_integer(&e->out, key, (int64_t)mean.total);
 }
 
-typedef struct na_prob { double p; size_t at, question; } na_prob;
+// A question and the place of its value in the file, which decides between equal values as in
+// Python's sort.
+typedef struct na_prob { size_t at, question; } na_prob;
 
-static int by_na_prob(const void *a, const void *b) {
+static int by_place(const void *a, const void *b) {
     const na_prob *x = a, *y = b;
-    if (x->p < y->p || x->p > y->p) return x->p < y->p ? -1 : 1;
-    return x->at < y->at ? -1 : x->at > y->at;
+    return (x->at > y->at) - (x->at < y->at);
 }
 
-// The best score that some threshold gives, and the threshold; list in the order of probabilities.
-static void add_best(evaluation *e, const na_prob *list, size_t n_list, int is_f1) {
-    double now = 0, best, threshold = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < e->n; i++) {
-        now += !e->list[i].x->n_answers;
-        n += e->list[i].p != NULL;
-    }
-    best = now;
-    for (size_t k = 0; k < n_list; k++) {
-        const scored *s = &e->list[list[k].question];
-        if (s->x->n_answers) now += is_f1 ? s->f1 : s->exact;
-        else now -= s->p->bytes > 0;
-        if (now > best) {
-            best = now;
-            threshold = list[k].p;
-        }
-    }
-    tool_json_number(&e->out, is_f1 ? "best_f1" : "best_exact", 100.0 * best / (double)n);
+// The best score that some threshold gives, and the threshold.
+static void add_best(evaluation *e, const mrc_scored *list, int is_f1) {
+    double best, threshold;
+    tool_check(e->ctx, mrc_metric_best(e->ctx, list, e->n, is_f1, &best, &threshold));
+    tool_json_number(&e->out, is_f1 ? "best_f1" : "best_exact", best);
     tool_json_number(&e->out, is_f1 ? "best_f1_thresh" : "best_exact_thresh", threshold);
 }
 
 static void add_squad_v2(evaluation *e) {
     if (!e->na_prob_file) {
-        for (int of = OF_ALL; of <= OF_NONE; of++) add_v2(e, of, NULL);
+        for (int of = MRC_SUBSET_ALL; of <= MRC_SUBSET_UNANSWERABLE; of++) {
+            add_v2(e, (mrc_subset)of, NULL);
+        }
         return;
     }
     mrc_json *root;
     tool_check(e->ctx, mrc_json_load(e->ctx, &root, e->na_prob_file));
     prediction *sorted = predictions_sort(root, e->na_prob_file, MRC_JSON_NUMBER);
-    na_prob *list = calloc(e->n, sizeof *list);
-    double *na = calloc(e->n, sizeof *na);
-    size_t n = 0;
-    if (!list || !na) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", e->na_prob_file);
+    na_prob *order = tool_allocate(e->n, sizeof *order);
+    double *na = tool_allocate(e->n, sizeof *na);
+    mrc_scored *list = tool_allocate(e->n, sizeof *list);
     for (size_t i = 0; i < e->n; i++) {
         const mrc_json *p = prediction_find(sorted, root->n, e->list[i].x->id);
         if (!p && e->list[i].p) {
             tool_fail(TOOL_BAD_INPUT, "%s: no value for question %.60s, which has a prediction",
                       e->na_prob_file, e->list[i].x->id);
         }
-        if (!p || !e->list[i].p) continue;
-        na[i] = p->number;
-        // Places in the file decide between equal values, as in Python's sort.
-        list[n++] = (na_prob){ p->number, p->line * 65536 + p->column, i };
+        na[i] = p && e->list[i].p ? p->number : 0;
+        order[i] = (na_prob){ p ? p->line * 65536 + p->column : 0, i };
     }
-    qsort(list, n, sizeof *list, by_na_prob);
-    for (int of = OF_ALL; of <= OF_NONE; of++) add_v2(e, of, na);
-    for (int is_f1 = 0; is_f1 < 2; is_f1++) add_best(e, list, n, is_f1);
+    qsort(order, e->n, sizeof *order, by_place);
+    for (size_t i = 0; i < e->n; i++) {
+        list[i] = e->scores[order[i].question];
+        list[i].no_answer = na[order[i].question];
+    }
+    for (int of = MRC_SUBSET_ALL; of <= MRC_SUBSET_UNANSWERABLE; of++) {
+        add_v2(e, (mrc_subset)of, na);
+    }
+    for (int is_f1 = 0; is_f1 < 2; is_f1++) add_best(e, list, is_f1);
     free(list);
     free(na);
+    free(order);
     free(sorted);
     mrc_json_free(root);
 }
@@ -331,6 +324,7 @@ static void evaluate(evaluation *e) {
     mrc_text_free(&e->out);
     free(sorted);
     free(e->list);
+    free(e->scores);
     mrc_json_free(root);
     mrc_dataset_free(e->set);
     mrc_ctx_free(e->ctx);

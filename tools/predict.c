@@ -5,7 +5,6 @@
 // answered from its windows.
 #include "tool.h"
 
-enum { POSTPROCESS_SQUAD, POSTPROCESS_PIPELINE, POSTPROCESS_LEGACY };
 typedef struct predict_args {
     const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits, *logits;
     const char *prefix;
@@ -171,6 +170,7 @@ static void load_logits(prediction_run *p) {
 //==============================================================================
 static mrc_decode_config decode_config(const predict_args *a) {
     mrc_decode_config config = mrc_decode_config_default();
+    config.kind = (mrc_decode_kind)a->postprocess;
     config.n_best_size = a->n_best_size;
     config.max_answer_length = a->max_answer_length;
     config.version_2_with_negative = a->version_2_with_negative;
@@ -188,12 +188,10 @@ static void add_id(mrc_text *t, size_t index, const mrc_example *x) {
 
 static const char *span_text(prediction_run *p, const mrc_span *span, const mrc_example *x,
                              size_t *bytes) {
-    if (p->a.postprocess != POSTPROCESS_LEGACY) return mrc_span_text(span, x, bytes);
     p->words.bytes = 0;
-    mrc_span_words(span, x, &p->words);
+    const char *text = mrc_span_text(span, x, &p->words, bytes);
     if (p->words.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
-    *bytes = p->words.bytes;
-    return *bytes ? p->words.data : "";
+    return text;
 }
 
 // A span's keys in the order of HF's code: its fallback has the text first, the legacy code the
@@ -203,7 +201,7 @@ static void add_span(prediction_run *p, const mrc_span *span, const mrc_example 
     mrc_text *t = &p->n_best;
     size_t bytes;
     const char *text = span_text(p, span, x, &bytes);
-    const char *order = orders[p->a.postprocess == POSTPROCESS_LEGACY ? 2
+    const char *order = orders[p->a.postprocess == MRC_DECODE_LEGACY ? 2
                                : span->kind == MRC_SPAN_EMPTY];
     for (const char *key = order; *key; key++) {
         mrc_text_printf(t, "%s            \"%s\": ", key == order ? "" : ",\n",
@@ -227,43 +225,23 @@ static void add_scored(prediction_run *p, const mrc_span *span, const mrc_exampl
     mrc_text_json_string(t, text, bytes, 1);
 }
 
-// Decodes a question's n windows into p->spans: how many, the answer and null's lead.
-static size_t decode(prediction_run *p, const mrc_example *x, size_t n, const mrc_span **answer,
-                     double *odds) {
-    mrc_decode_config config = decode_config(&p->a);
-    size_t found = 0;
-    switch (p->a.postprocess) {
-    case POSTPROCESS_PIPELINE:
-        tool_check(p->ctx, mrc_decode_pipeline(p->ctx, p->windows, n, x, &config, p->spans,
-                                               &found));
-        if (found) *answer = &p->spans[0];
-        break;
-    case POSTPROCESS_LEGACY:
-        tool_check(p->ctx, mrc_decode_legacy(p->ctx, p->windows, n, x, p->tok, &config, p->spans,
-                                             &found));
-        *answer = mrc_decode_legacy_answer(&config, p->spans, found, odds);
-        break;
-    default:
-        tool_check(p->ctx, mrc_decode(p->ctx, p->windows, n, &config, p->spans, &found));
-        *answer = mrc_decode_answer(&config, p->spans, found, odds);
-    }
-    return found;
-}
-
-// The question at `index`, whose n windows are the features from `first` on; of one that has none
-// nothing can be read.
+// The question at `index`, whose n windows are the features from `first` on.
 static void answer(prediction_run *p, size_t index, size_t first, size_t n) {
     const mrc_example *x = mrc_dataset_at(p->set, index);
-    const mrc_span none = { .kind = MRC_SPAN_NULL }, *best = &none;
-    size_t bytes;
-    double odds = 0;
+    mrc_decode_config config = decode_config(&p->a);
+    mrc_decode_input in = { .windows = p->windows, .n_windows = n, .example = x,
+                            .tokenizer = p->tok };
+    size_t bytes, n_spans;
+    double odds;
     for (size_t i = 0; i < n; i++) {
         const mrc_feature *f = &p->features.list[first + i];
         const float *logits = p->logits + p->begin[first + i];
         p->windows[i] = (mrc_window_logits){ .feature = f, .start = logits,
                                              .end = logits + f->length };
     }
-    size_t n_spans = decode(p, x, n, &best, &odds);
+    tool_check(p->ctx, mrc_decode(p->ctx, &config, &in, p->spans, config.n_best_size + 1,
+                                  &n_spans));
+    const mrc_span *best = mrc_decode_answer(&config, p->spans, n_spans, &odds);
     const char *text = span_text(p, best, x, &bytes);
     add_id(&p->answers, index, x);
     mrc_text_json_string(&p->answers, text, bytes, 1);
@@ -271,7 +249,7 @@ static void answer(prediction_run *p, size_t index, size_t first, size_t n) {
     mrc_text_printf(&p->n_best, n_spans ? "[\n" : "[");
     for (size_t i = 0; i < n_spans; i++) {
         mrc_text_printf(&p->n_best, "        {\n");
-        (p->a.postprocess == POSTPROCESS_PIPELINE ? add_scored : add_span)(p, &p->spans[i], x);
+        (p->a.postprocess == MRC_DECODE_PIPELINE ? add_scored : add_span)(p, &p->spans[i], x);
         mrc_text_printf(&p->n_best, "\n        }%s\n", i + 1 == n_spans ? "" : ",");
     }
     mrc_text_printf(&p->n_best, n_spans ? "    ]" : "]");
@@ -303,7 +281,7 @@ static void save_file(prediction_run *p, mrc_text *t, const char *name) {
 static void save_answers(prediction_run *p) {
     tool_check(p->ctx, mrc_dir_new(p->ctx, p->a.output_dir));
     save_file(p, &p->n_best, "nbest_predictions.json");
-    if (p->a.version_2_with_negative && p->a.postprocess != POSTPROCESS_PIPELINE) {
+    if (p->a.version_2_with_negative && p->a.postprocess != MRC_DECODE_PIPELINE) {
         save_file(p, &p->odds, "null_odds.json");
     }
     save_file(p, &p->answers, "predictions.json");
@@ -452,8 +430,9 @@ static tool_flag the_flags[] = {
               "finds the best one" },
     { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline|legacy",
       .preset = "squad", .help = "squad: as Hugging Face's question answering example; pipeline: "
-                                 "as its pipeline, whole words, equal texts added; legacy: as its "
-                                 "older code that the KLUE baseline decodes with" },
+                                 "as the pipeline of transformers 4.57.6, whole words, equal "
+                                 "texts added; legacy: as its older code that the KLUE baseline "
+                                 "decodes with" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "best starts and best ends that are combined" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,

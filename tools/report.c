@@ -719,11 +719,20 @@ static void put_words(const mrc_feature *f, const float *logits, const mrc_examp
     free(p);
 }
 
+// As the run measured itself, as far as that decides whether there is an answer.
+static mrc_decode_config decode_config(const report_run *run) {
+    mrc_decode_config config = mrc_decode_config_default();
+    config.version_2_with_negative = !strcmp(flag_of(run, "version_2_with_negative"), "true");
+    config.null_score_diff_threshold = strtod(flag_of(run, "null_score_diff_threshold"), NULL);
+    return config;
+}
+
 static void put_answer(const reader *r, size_t run, size_t example, const test_set *t) {
     const mrc_example *x = mrc_dataset_at(t->data, example);
-    mrc_decode_config config = mrc_decode_config_default();
-    mrc_span spans[20];
+    mrc_decode_config config = decode_config(&runs[run]);
+    mrc_span spans[32];
     mrc_window_logits windows[64];
+    mrc_decode_input in = { .windows = windows, .example = x, .tokenizer = r->tok };
     size_t first = 0, n = 0, n_spans, bytes;
     while (first < r->few.n && (size_t)r->few.list[first].example_index != example) first++;
     while (first + n < r->few.n && (size_t)r->few.list[first + n].example_index == example
@@ -733,18 +742,20 @@ static void put_answer(const reader *r, size_t run, size_t example, const test_s
                                           .end = r->logits[first + n] + f->length };
         n++;
     }
-    tool_check(ctx, mrc_decode(ctx, windows, n, &config, spans, &n_spans));
-    const char *text = mrc_span_text(spans, x, &bytes);
+    in.n_windows = n;
+    tool_check(ctx, mrc_decode(ctx, &config, &in, spans, sizeof spans / sizeof *spans, &n_spans));
+    const mrc_span *best = mrc_decode_answer(&config, spans, n_spans, NULL);
+    const char *text = mrc_span_text(best, x, NULL, &bytes);
     put("<details%s><summary>", run == 0 ? " open" : "");
     put_swatch(run);
     put(" ");
     put_label(&runs[run]);
     put(": <strong>");
     put_bytes(text, bytes);
-    put("</strong> <span class=\"soft\">%.3f</span></summary>\n", spans[0].probability);
+    put("</strong> <span class=\"soft\">%.3f</span></summary>\n", best->probability);
     if (n) {
-        size_t w = first + window_of(windows, n, &spans[0]);
-        put_words(&r->few.list[w], r->logits[w], x, &spans[0]);
+        size_t w = first + window_of(windows, n, best);
+        put_words(&r->few.list[w], r->logits[w], x, best);
     }
     put("</details>\n");
 }

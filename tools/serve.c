@@ -390,7 +390,7 @@ static void json_null(mrc_text *t, const char *key) {
 static void add_entry(mrc_text *t, const entry *e, const char *text_key) {
     static const char *const keys[] = { "start", "end", "start_bytes", "end_bytes" };
     size_t bytes = 0;
-    const char *text = e->span ? mrc_span_text(e->span, e->x, &bytes) : "";
+    const char *text = e->span ? mrc_span_text(e->span, e->x, NULL, &bytes) : "";
     tool_json_key(t, text_key);
     mrc_text_json_string(t, text, bytes, 0);
     if (e->span && e->span->kind == MRC_SPAN_TEXT) {

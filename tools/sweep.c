@@ -547,7 +547,8 @@ static void run_to_end(words w, const char *name, const char *folder) {
 // A run's answers to its own fold, decoded as it was measured, into a folder.
 static void answer_fold(const sweep_run *r, const char *folder) {
     static const char *const same[] = { "num_folds", "fold", "seed", "max_seq_length",
-                                        "doc_stride", "n_best_size", "max_answer_length" };
+                                        "doc_stride", "n_best_size", "max_answer_length",
+                                        "version_2_with_negative", "postprocess" };
     char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
     mrc_json *flags;
     words w = words_of_program("predict");
@@ -564,11 +565,29 @@ static void answer_fold(const sweep_run *r, const char *folder) {
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         const mrc_json *v = mrc_json_get(flags, same[i]);
         if (v && v->is_int) words_add(&w, "--%s=%lld", same[i], (long long)v->integer);
+        if (v && v->type == MRC_JSON_TRUE) words_add(&w, "--%s", same[i]);
+        if (v && v->type == MRC_JSON_STRING) words_add(&w, "--%s=%s", same[i], v->string);
+    }
+    const mrc_json *threshold = mrc_json_get(flags, "null_score_diff_threshold");
+    if (threshold && threshold->type == MRC_JSON_NUMBER) {
+        words_add(&w, "--null_score_diff_threshold=%.17g", threshold->number);
     }
     words_add(&w, "--threads=%zu", tool_common.threads);
     words_add(&w, "--output_dir=%s", folder);
     mrc_json_free(flags);
     run_to_end(w, r->name, ".");
+}
+
+// What a run was measured with.
+static double null_threshold(const sweep_run *r) {
+    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES];
+    mrc_json *flags;
+    tool_path(path, tool_path(dir, args.output_dir, r->name), "train_args.json");
+    tool_check(ctx, mrc_json_load(ctx, &flags, path));
+    const mrc_json *v = mrc_json_get(flags, "null_score_diff_threshold");
+    double threshold = v && v->type == MRC_JSON_NUMBER ? v->number : 0;
+    mrc_json_free(flags);
+    return threshold;
 }
 
 // The answers of all folds of a combination.  Every question is in one list, so that a vote only
@@ -580,6 +599,7 @@ static void answer_folds(const sweep_run *first) {
     mrc_text_init(&files, ctx);
     snprintf(name, sizeof name, "out_of_fold%s%s", *settings ? "," : "", settings);
     tool_path(dir, args.output_dir, name);
+    double threshold = null_threshold(first);
     for (size_t k = 0; k < n_folds; k++) {
         char fold[32], folder[TOOL_PATH_BYTES];
         snprintf(fold, sizeof fold, "fold%zu", k);
@@ -587,6 +607,9 @@ static void answer_folds(const sweep_run *first) {
         mrc_text_printf(&files, "%s%s/nbest_predictions.json", k ? "," : "", fold);
     }
     words_add(&w, "--method=hard_vote");
+    if (threshold < 0 || threshold > 0) {
+        words_add(&w, "--null_score_diff_threshold=%.17g", threshold);
+    }
     words_add(&w, "--files=%s", files.failed ? "" : files.data);
     words_add(&w, "--output_dir=.");
     mrc_text_free(&files);

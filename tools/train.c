@@ -25,7 +25,9 @@ enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK };
 typedef struct train_args {
     const char *model_name_or_path, *config_name, *tokenizer_name;
     const char *train_file, *validation_file, *output_dir, *resume_from_checkpoint;
-    int     head, encoding, batching, optim, schedule, compat, metric;
+    int     head, encoding, batching, optim, schedule, compat, metric, postprocess;
+    int     version_2_with_negative;
+    double  null_score_diff_threshold;
     size_t  num_rnn_layers, rnn_hidden_size;
     double  rnn_dropout;
     size_t  max_seq_length, doc_stride, n_best_size, max_answer_length;
@@ -77,6 +79,7 @@ typedef struct run {
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
     mrc_dataset   *all_set;             // with folds: what both are parts of
+    int            validation_said;     // the line with its rows has been printed
     mrc_dataset   *whole_train, *whole_validation;  // with --max_train_samples and its like
     mrc_features   train, validation;
     mrc_model     *model;
@@ -168,41 +171,73 @@ static void check_experiment(run *r, const tool_program *p) {
     }
 }
 
-// The metrics that --metric_for_best_model knows: by name, and whether more is better.
-static const struct { const char *name; int greater, decoded; size_t at; } metrics[] = {
-    { "loss", 0, 0, offsetof(mrc_eval_result, loss) },
-    { "start_accuracy", 1, 0, offsetof(mrc_eval_result, start_accuracy) },
-    { "end_accuracy", 1, 0, offsetof(mrc_eval_result, end_accuracy) },
-    { "accuracy", 1, 0, offsetof(mrc_eval_result, accuracy) },
-    { "exact_match", 1, 1, offsetof(mrc_eval_result, exact_match) },
-    { "f1", 1, 1, offsetof(mrc_eval_result, f1) } };
+// The figures of an evaluation: what they are called in log.jsonl and by --metric_for_best_model,
+// whether more is better, and when they are measured.
+enum { OF_ALL, OF_OFFSETS, OF_KLUE, OF_HAS, OF_NONE, OF_BEST };
+static const struct { const char *name; int greater, of; size_t at; } metrics[] = {
+    { "loss", 0, OF_ALL, offsetof(mrc_eval_result, loss) },
+    { "start_accuracy", 1, OF_ALL, offsetof(mrc_eval_result, start_accuracy) },
+    { "end_accuracy", 1, OF_ALL, offsetof(mrc_eval_result, end_accuracy) },
+    { "accuracy", 1, OF_ALL, offsetof(mrc_eval_result, accuracy) },
+    { "exact_match", 1, OF_OFFSETS, offsetof(mrc_eval_result, exact_match) },
+    { "f1", 1, OF_OFFSETS, offsetof(mrc_eval_result, f1) },
+    { "rouge_w", 1, OF_KLUE, offsetof(mrc_eval_result, f1) },
+    { "HasAns_exact", 1, OF_HAS, offsetof(mrc_eval_result, answerable.exact) },
+    { "HasAns_f1", 1, OF_HAS, offsetof(mrc_eval_result, answerable.f1) },
+    { "NoAns_exact", 1, OF_NONE, offsetof(mrc_eval_result, unanswerable.exact) },
+    { "NoAns_f1", 1, OF_NONE, offsetof(mrc_eval_result, unanswerable.f1) },
+    { "best_exact", 1, OF_BEST, offsetof(mrc_eval_result, best_exact) },
+    { "best_exact_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_exact_threshold) },
+    { "best_f1", 1, OF_BEST, offsetof(mrc_eval_result, best_f1) },
+    { "best_f1_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_f1_threshold) } };
 enum { N_METRICS = sizeof metrics / sizeof *metrics };
+
+// Whether this run measures figure i.
+static int is_measured(const train_args *a, int i) {
+    const int v2 = a->metric == MRC_METRIC_SQUAD_V2;
+    if (metrics[i].of == OF_ALL) return 1;
+    if (a->encoding != MRC_ENCODING_OFFSETS) return 0;
+    if (metrics[i].of == OF_KLUE) return a->metric == MRC_METRIC_KLUE;
+    if (metrics[i].of == OF_BEST) {
+        return v2 && a->version_2_with_negative && a->postprocess != MRC_DECODE_PIPELINE;
+    }
+    return metrics[i].of == OF_OFFSETS || v2;
+}
+
+static double figure_of(const mrc_eval_result *e, int i) {
+    double value;
+    memcpy(&value, (const char *)e + metrics[i].at, sizeof value);
+    return value;
+}
 
 // As Hugging Face takes it: with eval_ or without.  Leaves the bare name.
 static void resolve_metric(run *r, const tool_program *p) {
     train_args *a = &r->a;
-    const int offsets = a->encoding == MRC_ENCODING_OFFSETS;
-    if (!a->metric_for_best_model) a->metric_for_best_model = offsets ? "exact_match" : "accuracy";
+    char known[512] = "";
+    // As run_qa.py: data with unanswerable questions is measured as SQuAD 2 is.
+    if (!tool_given(p, "metric") && a->version_2_with_negative) a->metric = MRC_METRIC_SQUAD_V2;
+    if (!a->metric_for_best_model) {
+        a->metric_for_best_model = a->encoding == MRC_ENCODING_OFFSETS ? "exact_match" : "accuracy";
+    }
     const char *name = a->metric_for_best_model;
     if (!strncmp(name, "eval_", 5) || !strncmp(name, "eval/", 5)) name += 5;
     for (int i = 0; i < N_METRICS; i++) {
-        if (strcmp(name, metrics[i].name) || (metrics[i].decoded && !offsets)) continue;
+        if (!is_measured(a, i)) continue;
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", metrics[i].name);
+        if (strcmp(name, metrics[i].name)) continue;
         a->metric_for_best_model = metrics[i].name;
         if (!tool_given(p, "greater_is_better")) a->greater_is_better = metrics[i].greater;
         return;
     }
     tool_fail(TOOL_USAGE, "--metric_for_best_model: no such metric is measured (found %s, expected "
-              "loss, start_accuracy, end_accuracy, accuracy%s)", a->metric_for_best_model,
-              offsets ? ", exact_match or f1" : "; --encoding offsets has exact_match and f1 too");
+              "one of %s)", a->metric_for_best_model, known);
 }
 
 static double best_value(const run *r) {
-    double value = 0;
-    for (int i = 0; i < N_METRICS; i++) {
-        if (strcmp(r->a.metric_for_best_model, metrics[i].name)) continue;
-        memcpy(&value, (const char *)&r->s.eval + metrics[i].at, sizeof value);
-    }
-    return value;
+    int i = 0;
+    while (strcmp(r->a.metric_for_best_model, metrics[i].name)) i++;
+    return figure_of(&r->s.eval, i);
 }
 
 // --eval_strategy in terms of --eval_steps, whose 0 is each epoch's end.
@@ -627,12 +662,9 @@ static void state_add_eval(mrc_text *t, const run *r) {
     tool_json_integer(t, "step", (int64_t)r->s.eval_step);
     tool_json_integer(t, "features", (int64_t)e->n_features);
     tool_json_integer(t, "questions", (int64_t)e->n_questions);
-    log_number(t, "loss", e->loss);
-    tool_json_number(t, "start_accuracy", e->start_accuracy);
-    tool_json_number(t, "end_accuracy", e->end_accuracy);
-    tool_json_number(t, "accuracy", e->accuracy);
-    tool_json_number(t, "exact_match", e->exact_match);
-    tool_json_number(t, "f1", e->f1);
+    for (int i = 0; i < N_METRICS; i++) {
+        if (is_measured(&r->a, i)) log_number(t, metrics[i].name, figure_of(e, i));
+    }
     tool_json_number(t, "seconds", r->s.eval_seconds);
     mrc_text_add(t, "}", 1);
 }
@@ -762,17 +794,18 @@ static uint64_t count_of(const char *path, const mrc_json *object, const char *k
 
 static void state_read_eval(run *r, const char *path, const mrc_json *e) {
     if (!e || e->type == MRC_JSON_NULL) return;
-    const mrc_json *loss = mrc_json_get(e, "loss");
     r->s.has_eval = 1;
     r->s.eval_step = count_of(path, e, "step");
-    r->s.eval = (mrc_eval_result){
-        .n_features = (size_t)count_of(path, e, "features"),
-        .n_questions = (size_t)count_of(path, e, "questions"),
-        .loss = loss && loss->type == MRC_JSON_NUMBER ? loss->number : (double)NAN,
-        .start_accuracy = number_of(path, e, "start_accuracy"),
-        .end_accuracy = number_of(path, e, "end_accuracy"),
-        .accuracy = number_of(path, e, "accuracy"),
-        .exact_match = number_of(path, e, "exact_match"), .f1 = number_of(path, e, "f1") };
+    r->s.eval = (mrc_eval_result){ .n_features = (size_t)count_of(path, e, "features"),
+                                   .n_questions = (size_t)count_of(path, e, "questions") };
+    for (int i = 0; i < N_METRICS; i++) {
+        const mrc_json *v = mrc_json_get(e, metrics[i].name);
+        if (!is_measured(&r->a, i)) continue;
+        // A loss that is not finite is written as null.
+        double value = v && v->type == MRC_JSON_NULL ? (double)NAN
+                     : number_of(path, e, metrics[i].name);
+        memcpy((char *)&r->s.eval + metrics[i].at, &value, sizeof value);
+    }
     r->s.eval_seconds = number_of(path, e, "seconds");
 }
 
@@ -964,7 +997,7 @@ static void load_features(run *r, const mrc_dataset *set, mrc_features *features
     config.with_targets = 1;
     config.loss_valid = r->a.loss_positions;
     tool_check(r->ctx, mrc_features_new(r->ctx, features, set, r->tok, &config));
-    tool_print_rows(path, set, features);
+    if (set != r->validation_set || !r->validation_said) tool_print_rows(path, set, features);
     if (features->n == 0) {
         tool_fail(TOOL_BAD_INPUT, "%s: no row is left (found 0 of %zu kept, expected at least 1)",
                   path, mrc_dataset_rows(set));
@@ -982,6 +1015,23 @@ static void first_of(run *r, mrc_dataset **set, size_t most, mrc_dataset **whole
     free(indices);
 }
 
+// All questions of the file are answered, as predict and evaluate do: a row that cannot be trained
+// on is still a question, without a part in the loss.
+static void load_validation(run *r) {
+    const char *path = r->a.validation_file;
+    mrc_dataset *usable;
+    tool_check(r->ctx, mrc_dataset_load(r->ctx, &usable, path));
+    const size_t kept = mrc_dataset_size(usable);
+    r->validation_set = usable;
+    if (r->a.encoding != MRC_ENCODING_OFFSETS || kept == mrc_dataset_rows(usable)) return;
+    tool_print_rows(path, usable, &(mrc_features){ .kept = kept });
+    mrc_dataset_free(usable);
+    tool_check(r->ctx, mrc_dataset_load_questions(r->ctx, &r->validation_set, path));
+    r->validation_said = 1;
+    tool_note("%s: %zu questions are scored, as evaluate does", path,
+              mrc_dataset_size(r->validation_set));
+}
+
 static void load_data(run *r) {
     const train_args *a = &r->a;
     if (a->num_folds) {
@@ -993,9 +1043,7 @@ static void load_data(run *r) {
     }
     first_of(r, &r->train_set, a->max_train_samples, &r->whole_train);
     load_features(r, r->train_set, &r->train, a->train_file);
-    if (a->validation_file) {
-        tool_check(r->ctx, mrc_dataset_load(r->ctx, &r->validation_set, a->validation_file));
-    }
+    if (a->validation_file) load_validation(r);
     first_of(r, &r->validation_set, a->max_eval_samples, &r->whole_validation);
     if (r->validation_set) {
         load_features(r, r->validation_set, &r->validation,
@@ -1334,13 +1382,10 @@ static void log_eval(run *r) {
     const mrc_eval_result *e = &r->s.eval;
     mrc_text t;
     log_begin(r, &t);
-    log_number(&t, "eval/loss", e->loss);
-    tool_json_number(&t, "eval/start_accuracy", e->start_accuracy);
-    tool_json_number(&t, "eval/end_accuracy", e->end_accuracy);
-    tool_json_number(&t, "eval/accuracy", e->accuracy);
-    if (r->a.encoding == MRC_ENCODING_OFFSETS) {
-        tool_json_number(&t, "eval/exact_match", e->exact_match);
-        tool_json_number(&t, "eval/f1", e->f1);
+    for (int i = 0; i < N_METRICS; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "eval/%s", metrics[i].name);
+        if (is_measured(&r->a, i)) log_number(&t, key, figure_of(e, i));
     }
     tool_json_number(&t, "best_acc", fmax(e->accuracy, r->best_acc));
     mrc_text_add(&t, "}\n", 2);
@@ -1354,11 +1399,23 @@ static void swap_average(run *r) {
     if (r->a.ema_decay > 0) tool_check(r->ctx, mrc_optimizer_swap(r->ctx, r->optimizer));
 }
 
+// As predict decodes with the same flags.
+static mrc_decode_config decode_config(const train_args *a) {
+    mrc_decode_config config = mrc_decode_config_default();
+    config.kind = (mrc_decode_kind)a->postprocess;
+    config.n_best_size = a->n_best_size;
+    config.max_answer_length = a->max_answer_length;
+    config.version_2_with_negative = a->version_2_with_negative;
+    config.null_score_diff_threshold = a->null_score_diff_threshold;
+    return config;
+}
+
 // 0: a signal came first.
 static int evaluate(run *r) {
     tool_bar bar;
     int offsets = r->a.encoding == MRC_ENCODING_OFFSETS;
     double begun = tool_seconds();
+    const mrc_decode_config decode = decode_config(&r->a);
     mrc_eval_desc desc = {
         .loss = loss_of(r),
         .predict = { .features = &r->validation, .batch_size = r->a.eval_batch_size,
@@ -1366,10 +1423,7 @@ static int evaluate(run *r) {
                      .random = { (uint64_t)tool_common.seed, (uint32_t)r->s.step, 1 },
                      .progress = eval_progress, .user = &bar },
         .dataset = offsets ? r->validation_set : NULL,
-        .metric = r->a.metric ? MRC_METRIC_SQUAD : MRC_METRIC_KORQUAD,
-        .decode = mrc_decode_config_default() };
-    desc.decode.n_best_size = r->a.n_best_size;
-    desc.decode.max_answer_length = r->a.max_answer_length;
+        .metric = (mrc_metric)r->a.metric, .decode = &decode, .tokenizer = r->tok };
     tool_bar_begin(&bar, "eval", r->validation.n, 0);
     mrc_eval_result result;
     swap_average(r);
@@ -1698,29 +1752,33 @@ static size_t train_results(const run *r, result *to) {
     return sizeof list / sizeof *list;
 }
 
+// The figures' names, in the order of `metrics`.
+static const char *const eval_keys[N_METRICS] = {
+    "eval_loss", "eval_start_accuracy", "eval_end_accuracy", "eval_accuracy", "eval_exact_match",
+    "eval_f1", "eval_rouge_w", "eval_HasAns_exact", "eval_HasAns_f1", "eval_NoAns_exact",
+    "eval_NoAns_f1", "eval_best_exact", "eval_best_exact_thresh", "eval_best_f1",
+    "eval_best_f1_thresh" };
+
 static size_t eval_results(const run *r, result *to) {
     const mrc_eval_result *e = &r->s.eval;
     double seconds = r->s.eval_seconds > 0 ? r->s.eval_seconds : 1e-9;
     double batches = ceil((double)r->validation.n / (double)r->a.eval_batch_size);
     result list[] = {
         { "epoch", epoch_now(r), 0 },
-        { "eval_accuracy", e->accuracy, 0 },
-        { "eval_end_accuracy", e->end_accuracy, 0 },
-        { "eval_loss", e->loss, 0 },
         { "eval_runtime", r->s.eval_seconds, 0 },
         { "eval_samples", (double)r->validation.n, 1 },
         { "eval_samples_per_second", (double)r->validation.n / seconds, 0 },
-        { "eval_start_accuracy", e->start_accuracy, 0 },
-        { "eval_steps_per_second", batches / seconds, 0 },
-        { "eval_exact_match", e->exact_match, 0 },  // these two only where answers are decoded
-        { "eval_f1", e->f1, 0 } };
-    size_t n = sizeof list / sizeof *list - (r->a.encoding == MRC_ENCODING_OFFSETS ? 0 : 2);
-    memcpy(to, list, n * sizeof *list);
+        { "eval_steps_per_second", batches / seconds, 0 } };
+    size_t n = sizeof list / sizeof *list;
+    memcpy(to, list, sizeof list);
+    for (int i = 0; i < N_METRICS; i++) {
+        if (is_measured(&r->a, i)) to[n++] = (result){ eval_keys[i], figure_of(e, i), 0 };
+    }
     return n;
 }
 
 static void finish(run *r) {
-    result list[32];
+    result list[64];
     char path[TOOL_PATH_BYTES];
     swap_average(r);
     tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a.output_dir, r->tokenizer_dir));
@@ -1732,7 +1790,7 @@ static void finish(run *r) {
         save_results(r, "eval_results.json", list, n_eval);
         n = train_results(r, list);
         // Both have "epoch", the first of the unsorted evaluation results.
-        result more[16];
+        result more[32];
         n_eval = eval_results(r, more);
         memcpy(list + n, more + 1, (n_eval - 1) * sizeof *more);
         n += n_eval - 1;
@@ -1967,7 +2025,7 @@ static tool_flag the_flags[] = {
       .string = &A.metric_for_best_model, .value = "NAME",
       .otherwise = "exact_match; accuracy with --encoding sentinel",
       .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
-              "f1" },
+              "f1; klue: rouge_w; squad_v2: HasAns_f1, NoAns_f1, best_f1 and their exact" },
     { .name = "greater_is_better", .flag = &A.greater_is_better,
       .otherwise = "true, but for loss", .help = "whether more of it is" },
     { .name = "patience", .size = &A.patience, .preset = "0", .max = 1e9, .unit = "evaluations",
@@ -1986,8 +2044,17 @@ static tool_flag the_flags[] = {
       .unit = "steps", .help = "between two checkpoints; the last step has one; 0: only that" },
     { .name = "save_total_limit", .size = &A.save_total_limit, .preset = "0", .max = 1e12,
       .help = "checkpoints kept, the newest; 0: all" },
-    { .name = "metric", .choice = &A.metric, .choices = "korquad|squad", .preset = "korquad",
-      .help = "whose definition of eval/exact_match and eval/f1" },
+    { .name = "metric", .choice = &A.metric, .choices = "korquad|squad|squad_v2|klue",
+      .preset = "korquad",
+      .help = "whose definition of eval/exact_match and eval/f1 (klue: ROUGE-W); squad_v2 without "
+              "this flag where --version_2_with_negative is given" },
+    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
+      .help = "a question may have no answer in its passage: \"\" is an answer while measuring" },
+    { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
+      .help = "the answer is \"\" when that scores more than this above the best span; "
+              "eval/best_f1_thresh is the best one, with --metric squad_v2" },
+    { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline|legacy",
+      .preset = "squad", .help = "how answers are decoded while measuring: see predict" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "candidates for an answer while measuring" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,

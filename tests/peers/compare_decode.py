@@ -75,7 +75,8 @@ def postprocess(examples, features, n_best_size=20, max_answer_length=30, negati
 
 
 def pipeline(examples, windows, top_k, max_answer_length, negative):
-    """windows: [(example index, offsets or None, word ids, start, end)]: the pipeline's answers."""
+    """windows: [(example index, offsets or None, word ids, start, end)]: the pipeline's answers, as
+    transformers 4.57.6 gives them."""
     result = {}
     for index, (name, context) in enumerate(examples):
         found, least = [], 1000000
@@ -92,7 +93,7 @@ def pipeline(examples, windows, top_k, max_answer_length, negative):
             least = min(least, float(p[0][0] * p[1][0]))
             p[0][0] = p[1][0] = 0
             outer = np.tril(np.triu(np.outer(p[0], p[1])), max_answer_length - 1).flatten()
-            order = np.argsort(-outer, kind="stable")[:top_k]
+            order = np.argsort(-outer, kind="stable")[:2 * top_k + 10]
             for i, j in zip(*np.unravel_index(order, (n, n))):
                 if not p[0][i] * p[1][j] > 0 or j < i or not (desired[i] and desired[j]):
                     continue

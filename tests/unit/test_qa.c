@@ -599,6 +599,13 @@ static size_t decode_slowly(const mrc_window_logits *w, size_t n_windows, size_t
     return n < best ? n : best;
 }
 
+// Windows of no example in particular.
+static mrc_status decode(mrc_ctx *ctx, const mrc_decode_config *c, const mrc_window_logits *w,
+                         size_t n_windows, mrc_span *out, size_t *n) {
+    mrc_decode_input in = { .windows = w, .n_windows = n_windows };
+    return mrc_decode(ctx, c, &in, out, BEST + 1, n);
+}
+
 static void test_decode_spans(void) {
     mrc_ctx *ctx = ctx_new();
     static candidate expected[4 * ROWS * ROWS];
@@ -626,7 +633,7 @@ static void test_decode_spans(void) {
             f[k].offset_mapping = offsets[k];
             w[k] = (mrc_window_logits){ &f[k], start[k], end[k] };
         }
-        if (!CHECK(mrc_decode(ctx, w, n_windows, &c, out, &n) == MRC_OK, "%s",
+        if (!CHECK(decode(ctx, &c, w, n_windows, out, &n) == MRC_OK, "%s",
                    mrc_ctx_message(ctx))) break;
         size_t m = decode_slowly(w, n_windows, c.n_best_size, c.max_answer_length, expected);
         double sum = 0;
@@ -656,27 +663,113 @@ static void test_decode_edges(void) {
     size_t n;
     for (size_t i = 0; i < 4; i++) {
         mrc_window_logits w = { &f, logits[i], logits[i] };
-        CHECK(mrc_decode(ctx, &w, 1, &c, out, &n) == MRC_OK && n == 1, "logits %zu", i);
+        CHECK(decode(ctx, &c, &w, 1, out, &n) == MRC_OK && n == 1, "logits %zu", i);
         CHECK(i == 2 ? out[0].kind == MRC_SPAN_TEXT && out[0].end == 2
                      : out[0].kind == MRC_SPAN_EMPTY, "logits %zu: span", i);
         CHECK(out[0].probability >= 1 && out[0].probability <= 1, "logits %zu: %g", i,
               out[0].probability);
     }
-    CHECK(mrc_decode(ctx, NULL, 0, &c, out, &n) == MRC_OK && n == 1 &&
+    CHECK(decode(ctx, &c, NULL, 0, out, &n) == MRC_OK && n == 1 &&
           out[0].kind == MRC_SPAN_EMPTY, "no window");
     // A single span without text gets the fallback before it.
     offsets[1][1] = 0;
     offsets[2][0] = offsets[2][1] = -1;
     mrc_window_logits w = { &f, fine, fine };
-    CHECK(mrc_decode(ctx, &w, 1, &c, out, &n) == MRC_OK && n == 2 &&
+    CHECK(decode(ctx, &c, &w, 1, out, &n) == MRC_OK && n == 2 &&
           out[0].kind == MRC_SPAN_EMPTY && out[1].kind == MRC_SPAN_TEXT, "%zu", n);
     CHECK(fabs(out[1].probability - 1 / (1 + exp(-4))) < 1e-12, "%g", out[1].probability);
     c.n_best_size = 0;
-    CHECK(mrc_decode(ctx, &w, 1, &c, out, &n) == MRC_ERR_ARG, "n_best_size 0");
+    CHECK(decode(ctx, &c, &w, 1, out, &n) == MRC_ERR_ARG, "n_best_size 0");
     mrc_ctx_clear_error(ctx);
     c.n_best_size = 20;
     c.temperature = NAN;
-    CHECK(mrc_decode(ctx, &w, 1, &c, out, &n) == MRC_ERR_ARG, "no temperature");
+    CHECK(decode(ctx, &c, &w, 1, out, &n) == MRC_ERR_ARG, "no temperature");
+    mrc_ctx_free(ctx);
+}
+
+// A size near SIZE_MAX must not wrap in any decoder, and too little room is refused.
+static void test_decode_sizes(void) {
+    static const size_t sizes[] = { 0, MRC_N_BEST_MAX + 1, SIZE_MAX / 3, SIZE_MAX / 2, SIZE_MAX - 1,
+                                    SIZE_MAX };
+    mrc_ctx *ctx = ctx_new();
+    int32_t offsets[3][2] = { { -1, -1 }, { 0, 2 }, { 3, 5 } }, words[3] = { -1, 0, 1 };
+    int32_t ids[3] = { 0, 1, 1 };
+    float logits[3] = { 0, 2, 1 };
+    mrc_feature f = { .length = 3, .offset_mapping = offsets, .word_ids = words, .input_ids = ids };
+    mrc_window_logits w = { &f, logits, logits };
+    mrc_example x = { .context = "ab cd", .context_bytes = 5 };
+    mrc_tokenizer *tok = NULL;
+    mrc_span out[2];
+    size_t n;
+    mrc_tokenizer_load(ctx, &tok, file_new("vocab.txt", vocab));
+    mrc_decode_input in = { &w, 1, &x, tok };
+    for (int kind = 0; kind < 3; kind++) {
+        mrc_decode_config c = mrc_decode_config_default();
+        c.kind = (mrc_decode_kind)kind;
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            c.n_best_size = sizes[i];
+            CHECK(mrc_decode(ctx, &c, &in, out, SIZE_MAX, &n) == MRC_ERR_ARG && n == 0
+                  && strstr(mrc_ctx_message(ctx), "n_best_size"), "kind %d, n_best_size %zu: %s",
+                  kind, sizes[i], mrc_ctx_message(ctx));
+            mrc_ctx_clear_error(ctx);
+        }
+        c.n_best_size = 1;
+        CHECK(mrc_decode(ctx, &c, &in, out, 1, &n) == MRC_ERR_ARG, "room for one");
+        mrc_ctx_clear_error(ctx);
+        CHECK(mrc_decode(ctx, &c, &in, out, 2, &n) == MRC_OK && n > 0, "%s", mrc_ctx_message(ctx));
+        mrc_decode_input nothing = { &w, 1, NULL, NULL };
+        CHECK(mrc_decode(ctx, &c, &nothing, out, 2, &n) == (kind ? MRC_ERR_ARG : MRC_OK),
+              "kind %d without an example", kind);
+        mrc_ctx_clear_error(ctx);
+    }
+    mrc_decode_config c = mrc_decode_config_default();
+    c.kind = (mrc_decode_kind)9;
+    CHECK(mrc_decode(ctx, &c, &in, out, SIZE_MAX, &n) == MRC_ERR_ARG, "no such kind");
+    // A window without rows has no first row to read.
+    mrc_feature none = { .length = 0 };
+    mrc_window_logits empty = { &none, NULL, NULL };
+    c = mrc_decode_config_default();
+    c.version_2_with_negative = 1;
+    CHECK(decode(ctx, &c, &empty, 1, (mrc_span[BEST + 1]){{ 0 }}, &n) == MRC_OK && n == 1,
+          "a window of no rows");
+    const mrc_span *answer = mrc_decode_answer(&c, NULL, 0, NULL);
+    CHECK(answer && answer->kind == MRC_SPAN_NULL, "no span");
+    mrc_tokenizer_free(tok);
+    mrc_ctx_free(ctx);
+}
+
+// Each window of the pipeline gives twice the spans that are wanted, and ten, before equal texts
+// are one; with words as they are, as many as are wanted.
+static void test_decode_pipeline(void) {
+    mrc_ctx *ctx = ctx_new();
+    // [CLS] "go" "##ing" "go" "a": a word of two tokens, the same word again.
+    int32_t offsets[5][2] = { { -1, -1 }, { 0, 2 }, { 2, 5 }, { 6, 8 }, { 9, 10 } };
+    int32_t words[5] = { -1, 0, 0, 1, 2 };
+    float start[5] = { 0, 3, 2.5f, 1, 0 }, end[5] = { 0, 1, 3, 0.5f, 0 };
+    mrc_feature f = { .length = 5, .offset_mapping = offsets, .word_ids = words };
+    mrc_window_logits w = { &f, start, end };
+    mrc_example x = { .context = "GOing go a", .context_bytes = 10 };
+    mrc_decode_input in = { &w, 1, &x, NULL };
+    mrc_decode_config c = mrc_decode_config_default();
+    mrc_span out[2];
+    size_t n;
+    double p[2][5], sum[2] = { 0, 0 };
+    for (int i = 0; i < 5; i++) {
+        sum[0] += p[0][i] = exp((double)start[i]);
+        sum[1] += p[1][i] = exp((double)end[i]);
+    }
+    c.kind = MRC_DECODE_PIPELINE;
+    c.n_best_size = 1;
+    c.max_answer_length = 2;
+    CHECK(mrc_decode(ctx, &c, &in, out, 2, &n) == MRC_OK && n == 1, "%s", mrc_ctx_message(ctx));
+    double all = (p[0][1] * (p[1][1] + p[1][2]) + p[0][2] * p[1][2]) / sum[0] / sum[1];
+    CHECK(out[0].begin == 0 && out[0].end == 5 && fabs(out[0].probability - all) < 1e-6,
+          "%d to %d, %g, expected %g", out[0].begin, out[0].end, out[0].probability, all);
+    c.align_to_words = 0;
+    CHECK(mrc_decode(ctx, &c, &in, out, 2, &n) == MRC_OK && n == 1, "%s", mrc_ctx_message(ctx));
+    all = p[0][1] * p[1][2] / sum[0] / sum[1];
+    CHECK(out[0].begin == 0 && out[0].end == 5 && fabs(out[0].probability - all) < 1e-6,
+          "tokens: %d to %d, %g, expected %g", out[0].begin, out[0].end, out[0].probability, all);
     mrc_ctx_free(ctx);
 }
 
@@ -720,9 +813,12 @@ static void test_decode_legacy(void) {
         CHECK(mrc_features_new(ctx, &f, d, tok, &c) == MRC_OK && f.n == 1, "%s",
               mrc_ctx_message(ctx));
         mrc_window_logits w = { &f.list[0], start, end };
-        CHECK(mrc_decode_legacy(ctx, &w, 1, mrc_dataset_at(d, 0), tok, &dc, out, &n) == MRC_OK
-              && n > 0, "%s", mrc_ctx_message(ctx));
-        mrc_span_words(&out[0], mrc_dataset_at(d, 0), &text);
+        mrc_decode_input in = { &w, 1, mrc_dataset_at(d, 0), tok };
+        dc.kind = MRC_DECODE_LEGACY;
+        CHECK(mrc_decode(ctx, &dc, &in, out, BEST + 1, &n) == MRC_OK && n > 0, "%s",
+              mrc_ctx_message(ctx));
+        size_t bytes;
+        mrc_span_text(&out[0], in.example, &text, &bytes);
         mrc_text_add(&text, "", 1);
         CHECK(!text.failed && !strcmp(text.data, cases[i].text) && out[0].begin == cases[i].begin,
               "case %zu: '%s' at %d", i, text.data, (int)out[0].begin);
@@ -754,9 +850,9 @@ static void test_decode_max_context(void) {
         w[k] = (mrc_window_logits){ &f[k], start[k], end[k] };
     }
     c.max_answer_length = 1;
-    CHECK(mrc_decode(ctx, w, 2, &c, out, &n) == MRC_OK && n == 12, "%zu", n);
+    CHECK(decode(ctx, &c, w, 2, out, &n) == MRC_OK && n == 12, "%zu", n);
     c.max_context = 1;
-    CHECK(mrc_decode(ctx, w, 2, &c, out, &n) == MRC_OK && n == 9, "%zu", n);
+    CHECK(decode(ctx, &c, w, 2, out, &n) == MRC_OK && n == 9, "%zu", n);
     // Around 3: two on each side in the first window, none on the left in the second; around 4 and
     // 5 one and none in the first, one and two in the second: a tie goes to the first.
     int from[9] = { 0 };
@@ -783,22 +879,22 @@ static void test_decode_negative(void) {
     double odds;
     c.version_2_with_negative = 1;
     c.n_best_size = 4;
-    CHECK(mrc_decode(ctx, w, 2, &c, out, &n) == MRC_OK && n == 4, "%zu", n);
+    CHECK(decode(ctx, &c, w, 2, out, &n) == MRC_OK && n == 4, "%zu", n);
     // 4 + 4 for "a" is above the least null score, 3 + 3.
     const mrc_span *best = mrc_decode_answer(&c, out, n, &odds);
     CHECK(out[1].kind == MRC_SPAN_NULL && best == &out[0] && fabs(odds + 2) < 1e-12, "%g", odds);
-    CHECK(!strncmp(mrc_span_text(best, &x, &bytes), "a", 1) && bytes == 1, "%zu", bytes);
+    CHECK(!strncmp(mrc_span_text(best, &x, NULL, &bytes), "a", 1) && bytes == 1, "%zu", bytes);
     c.null_score_diff_threshold = -2.5;
     best = mrc_decode_answer(&c, out, n, NULL);
     CHECK(best && best->kind == MRC_SPAN_NULL, "beyond the threshold");
-    CHECK(best && !*mrc_span_text(best, &x, &bytes) && bytes == 0, "%zu", bytes);
+    CHECK(best && !*mrc_span_text(best, &x, NULL, &bytes) && bytes == 0, "%zu", bytes);
     c.n_best_size = 1;
-    CHECK(mrc_decode(ctx, w, 2, &c, out, &n) == MRC_OK && n == 2 && out[1].kind == MRC_SPAN_NULL,
+    CHECK(decode(ctx, &c, w, 2, out, &n) == MRC_OK && n == 2 && out[1].kind == MRC_SPAN_NULL,
           "one more");
     double sum = out[0].probability + out[1].probability;
     CHECK(fabs(sum - 1) < 1e-6 && fabs(out[1].probability - 1 / (1 + exp(2))) < 1e-6, "%g", sum);
     c.temperature = 2;
-    mrc_decode(ctx, w, 2, &c, out, &n);
+    decode(ctx, &c, w, 2, out, &n);
     CHECK(fabs(out[1].probability - 1 / (1 + exp(1))) < 1e-6, "%g", out[1].probability);
     mrc_ctx_free(ctx);
 }
@@ -828,7 +924,7 @@ static void test_recorded_probabilities(void) {
             f[n] = (mrc_feature){ .length = 1, .offset_mapping = offsets[n] };
             w[n] = (mrc_window_logits){ &f[n], &start[n], &end[n] };
         }
-        mrc_decode(ctx, w, n, &c, out, &got);
+        decode(ctx, &c, w, n, out, &got);
         CHECK(got == n, "%s: %zu of %zu", q->key, got, n);
         const mrc_json *v = q->child;
         for (size_t i = 0; i < got; i++, v = v->next, n_all++) {
@@ -899,6 +995,44 @@ static void test_metrics(void) {
     mrc_ctx_free(ctx);
 }
 
+// The scripts' figures are 100.0 * sum / total; the digits of sum * (100 / total) are others.
+static void test_means(void) {
+    static mrc_scored list[400];
+    mrc_ctx *ctx = ctx_new();
+    int wrong = 0, others = 0;
+    for (size_t n = 1; n <= 400; n++) {
+        for (size_t i = 0; i < n; i++) {
+            list[i] = (mrc_scored){ .counted = 1, .answerable = 1, .answered = 1 };
+        }
+        for (size_t k = 0; k <= n; k++) {
+            if (k) list[k - 1].exact = list[k - 1].f1 = 1;
+            mrc_figures m = mrc_metric_mean(list, n, MRC_SUBSET_ALL);
+            double expected = 100.0 * (double)k / (double)n;
+            wrong += !equal(m.exact, expected) || !equal(m.f1, expected) || m.total != n;
+            others += !equal(expected, (double)k * (100.0 / (double)n));
+        }
+    }
+    CHECK(wrong == 0 && others > 10000, "%d wrong, %d where the order shows", wrong, others);
+    // What has no prediction is not counted, and each subset has its own number.
+    mrc_scored four[4] = { { 1, 1, -1, 1, 1, 1 }, { 0, 0.5, 3, 1, 1, 1 }, { 1, 1, 5, 1, 0, 0 },
+                           { 0, 0, 2, 0, 0, 0 } };
+    mrc_figures all = mrc_metric_mean(four, 4, MRC_SUBSET_ALL);
+    mrc_figures has = mrc_metric_mean(four, 4, MRC_SUBSET_ANSWERABLE);
+    mrc_figures none = mrc_metric_mean(four, 4, MRC_SUBSET_UNANSWERABLE);
+    CHECK(all.total == 3 && equal(all.exact, 100.0 * 2 / 3) && has.total == 2
+          && equal(has.f1, 75) && none.total == 1 && equal(none.exact, 100), "%zu %zu %zu",
+          all.total, has.total, none.total);
+    // Two of four are answerable.  Begin with "" for all, 2 right (one is not counted); the first
+    // threshold lets the right answer in, the second half a point more.
+    double best, threshold;
+    CHECK(mrc_metric_best(ctx, four, 4, 1, &best, &threshold) == MRC_OK
+          && equal(best, 100.0 * 3.5 / 3) && equal(threshold, 3), "%.17g at %g", best, threshold);
+    CHECK(mrc_metric_best(ctx, four, 4, 0, &best, &threshold) == MRC_OK
+          && equal(best, 100.0 * 3 / 3) && equal(threshold, -1), "%.17g at %g", best, threshold);
+    CHECK(mrc_metric_mean(NULL, 0, MRC_SUBSET_ALL).total == 0, "no question");
+    mrc_ctx_free(ctx);
+}
+
 // The reference run's figures, digit for digit.
 static void test_recorded_figures(void) {
     mrc_ctx *ctx = ctx_new();
@@ -958,10 +1092,11 @@ static mrc_status all_of_it(mrc_ctx *ctx, const char *data, const char *words,
     if (status == MRC_OK && f.n) {
         float logits[16] = {0};
         mrc_window_logits w = { &f.list[0], logits, logits };
-        status = mrc_decode(ctx, &w, 1, &dc, out, &n);
-        const mrc_example *x = mrc_dataset_at(d, 0);
-        if (status == MRC_OK) status = mrc_decode_pipeline(ctx, &w, 1, x, &dc, out, &n);
-        if (status == MRC_OK) status = mrc_decode_legacy(ctx, &w, 1, x, tok, &dc, out, &n);
+        mrc_decode_input in = { &w, 1, mrc_dataset_at(d, 0), tok };
+        for (int decoder = 0; decoder < 3 && status == MRC_OK; decoder++) {
+            dc.kind = (mrc_decode_kind)decoder;
+            status = mrc_decode(ctx, &dc, &in, out, BEST + 1, &n);
+        }
     }
     if (status == MRC_OK) {
         const mrc_example *x = mrc_dataset_at(d, 0);
@@ -1010,10 +1145,13 @@ int main(void) {
     test_plan_padding();
     test_decode_spans();
     test_decode_edges();
+    test_decode_sizes();
+    test_decode_pipeline();
     test_decode_legacy();
     test_decode_max_context();
     test_decode_negative();
     test_metrics();
+    test_means();
     test_out_of_memory();
     if (has_shared()) {
         cases_on_small_stack(test_squad_corpus);
