@@ -74,8 +74,9 @@
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
 //     >>op.maxsim  >>op.score_loss  >>op.vector  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_ops  >>impl.cpu_optim
-//     >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
+//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu
+//     >>impl.null  >>impl.optim  >>impl.trie
 //     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
 //     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
@@ -118,9 +119,10 @@ extern "C" {
 #define MRC_MAX_DIMS  4
 #define MRC_ALIGNMENT 64            // of every buffer: a cache line, an AVX-512 vector
 
-// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets).
+// The element types: name, bytes.  i32 is for what a batch carries (ids, offsets, targets), i8 for
+// weights that are packed for prediction.
 #define MRC_DTYPE_LIST(X) \
-    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4)
+    X(F32, f32, 4) X(F64, f64, 8) X(F16, f16, 2) X(BF16, bf16, 2) X(I32, i32, 4) X(I8, i8, 1)
 typedef enum mrc_dtype {
 #define MRC_X(NAME, name, bytes) MRC_DTYPE_##NAME,
     MRC_DTYPE_LIST(MRC_X)
@@ -191,6 +193,11 @@ typedef enum mrc_act {
     MRC_ACT_NONE, MRC_ACT_GELU, MRC_ACT_GELU_TANH, MRC_ACT_RELU, MRC_ACT_TANH, MRC_ACT_SILU,
     MRC_ACT_COUNT
 } mrc_act;
+
+// What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
+// nearest with ties to even; sums stay f32, and so does everything between two products.  Products
+// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32.
+typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
 
 // c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
 typedef struct mrc_gemm_args {
@@ -780,6 +787,7 @@ struct mrc_backend {
     uint32_t    api;                // a mismatch is refused when a context is made
     int         is_host;            // 1: the library may dereference data
     const char *name, *isa;         // "cpu", "avx2": recorded with results, as both fix their bits
+    mrc_math    math;               // of the products of kernels[f32] that are for training
     void       *self;               // the constructor's state
     void       *derived;            // the state of whoever replaced entries
     void       (*destroy)(mrc_backend *be);
@@ -789,9 +797,10 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
-    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it, as f32 or bf16,
-    // where ld is 0.  prepack makes it from floats of the host; prepack_bytes says how large it is,
-    // 0: there is none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
+    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it where ld is 0, as
+    // f32, as bf16, or as i8: a byte an element and a scale a row, x becoming such bytes by rows.
+    // prepack makes it from floats of the host; prepack_bytes says how large it is, 0: there is
+    // none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
     // embedding_fwd's word as plain bf16.
     size_t     (*prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows, size_t columns);
     mrc_status (*prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows, size_t columns,
@@ -808,6 +817,7 @@ typedef enum mrc_isa {
 typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the best instruction set
     mrc_allocator allocator;
     mrc_isa       isa;              // cpu only; one that the machine lacks is MRC_ERR_UNSUPPORTED
+    mrc_math      math;             // bf16: the isa's name says so, and by which instruction
     size_t        threads;          // cpu only; 0: the processors this process may use, at most 64
 } mrc_backend_desc;
 
@@ -816,6 +826,8 @@ typedef struct mrc_backend_desc {   // NULL or zero-initialised: malloc, the bes
 MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF mrc_status mrc_backend_cpu_new(mrc_backend **out, const mrc_backend_desc *desc);
 MRCDEF void       mrc_backend_free(mrc_backend *be);        // after its contexts and parameters
+// The processors that this process may use: its affinity mask and its cgroup's quota; 1 to 64.
+MRCDEF size_t     mrc_processors(void);
 
 // null: gives out addresses without memory, computes nothing (downloads are zeros) and counts.  It
 // has the kernels of `like`, which must outlive it and is asked for their workspaces: a step on it
@@ -947,7 +959,8 @@ MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 // (bad input), a failing read MRC_ERR_IO.
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path);
 MRCDEF void       mrc_file_free(mrc_ctx *ctx, char *data);
-// Written beside its target (path.tmp.<pid>), synced, renamed, folder synced.
+// Written beside its target (path.tmp.<pid>, or .tmp.<pid>.<n> where that name is taken), synced,
+// renamed, folder synced.
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes);
 
 // The same in pieces.  Any failure removes the temporary file; commit or abort ends it.
@@ -1426,7 +1439,10 @@ MRCDEF void       mrc_dataset_free(mrc_dataset *d);                 // NULL is f
 MRCDEF size_t     mrc_dataset_size(const mrc_dataset *d);
 MRCDEF size_t     mrc_dataset_rows(const mrc_dataset *d);           // with those left out
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index);   // NULL past the end
-// squad_v1, squad_v2, json, jsonl, arrow (a stream, or the folder of datasets.save_to_disk).
+// Examples without an answer: is_impossible says so, or a flat row has an empty list of answers.
+MRCDEF size_t     mrc_dataset_unanswerable(const mrc_dataset *d);
+// squad_v1, squad_v2, korquad_v2, json, jsonl, arrow (a stream, or the folder of
+// datasets.save_to_disk).
 MRCDEF const char *mrc_dataset_format(const mrc_dataset *d);
 MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file's "version", or ""
 // Reasons and counts of the rows left out, in a fixed order; NULL past the end.
@@ -1718,7 +1734,7 @@ typedef struct mrc_model_load_desc {
     // has that (cpu: half the memory), else as mrc_model_new().
     int                     for_prediction;
     uint64_t                seed;   // of what the file may lack: the head, the pooler
-    size_t                  threads;    // that read the file, on a host; 0: the processors online
+    size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     const char             *dense_path; // where a projection's folder is; NULL: path
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
@@ -2159,7 +2175,8 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 // looked up from the folder of the file that includes it.  The core calls nothing of a pass but
 // MRC__T(fill), so that kernels can be compiled once for many programs: MRC_SELF then names a file
 // that only declares it, and MRC__FILLDEF is empty where they are compiled
-// (tests/support/kernels.h).
+// (tests/support/kernels.h).  Within a cpu pass impl.cpu_words includes this file once more for
+// each instruction that it has.
 //==============================================================================
 #ifndef MRC_SELF
 #define MRC_SELF "mrc.h"
@@ -2178,14 +2195,20 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 #error "the implementation of mrc.h is C11: compile it as C (declarations are fine in C++)"
 #endif
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>                  // snprintf and its kin only
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef CLOCK_MONOTONIC             // mrc.h's clock and threads need POSIX.1-2008
 #error "include mrc.h before system headers, or compile with -D_POSIX_C_SOURCE=200809L"
@@ -2277,6 +2300,7 @@ static void mrc__narrow(mrc_dtype dtype, uint16_t *to, const float *from, size_t
         to[i] = dtype == MRC_DTYPE_F16 ? mrc__to_f16(from[i]) : mrc__to_bf16(from[i]);
     }
 }
+enum { MRC__ROUNDED_COLUMNS = 16 };     // see mrc_math
 static int mrc__is_half(mrc_dtype dtype) {
     return dtype == MRC_DTYPE_F16 || dtype == MRC_DTYPE_BF16;
 }
@@ -2445,10 +2469,6 @@ static int mrc__compare_bytes(const void *a, size_t a_bytes, const void *b, size
 // Idle threads spin for some microseconds, as the next loop of a training step follows soon, then
 // sleep.
 //==============================================================================
-#include <pthread.h>
-#include <stdatomic.h>
-#include <unistd.h>
-
 #define MRC__POOL_MAX  64
 #define MRC__POOL_SPIN 600          // pauses: 10 to 20 microseconds
 #define MRC__POOL_WORK 5000         // nanoseconds of work below which waking others does not pay
@@ -2557,14 +2577,80 @@ static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
     host->free(host->user, p);
 }
 
-// threads 0: the processors online, at most 64.
+// The beginning of a small file of the kernel's, as text; 0: there is none.
+static size_t mrc__proc_read(const char *path, char *text, size_t room) {
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0; ) {
+        n += (size_t)got;
+    }
+    close(fd);
+    text[n] = 0;
+    return n;
+}
+
+// Processors in this process's affinity mask, which /proc tells in hexadecimal; 0: not known.
+static size_t mrc__affinity(void) {
+    char text[8192];
+    size_t n = 0;
+    const char *at = mrc__proc_read("/proc/self/status", text, sizeof text)
+                   ? strstr(text, "\nCpus_allowed:") : NULL;
+    if (!at) return 0;
+    for (at += 14; *at && *at != '\n'; at++) {
+        int digit = *at >= '0' && *at <= '9' ? *at - '0' : *at >= 'a' && *at <= 'f' ? *at - 'a' + 10
+                  : 0;
+        n += (size_t)((digit & 1) + (digit >> 1 & 1) + (digit >> 2 & 1) + (digit >> 3 & 1));
+    }
+    return n;
+}
+
+// "max 100000" or "150000 100000": microseconds of processor time a period, rounded up to whole
+// processors; 0: no limit.
+static size_t mrc__quota(const char *text) {
+    char *end;
+    unsigned long long quota = strtoull(text, &end, 10);
+    unsigned long long period = end == text ? 0 : strtoull(end, NULL, 10);
+    if (*text == '-' || period == 0) return 0;
+    return quota < period ? 1 : (size_t)((quota - 1) / period + 1);
+}
+
+// The smallest quota of this process's cgroup and of those above it; 0: none.
+static size_t mrc__cgroup_quota(void) {
+    char groups[4096], path[4600], text[128], period[64];
+    size_t best = 0;
+    const char *at = mrc__proc_read("/proc/self/cgroup", groups, sizeof groups)
+                   ? strstr(groups, "0::/") : NULL;
+    char *group = at ? groups + (at - groups) + 3 : NULL;
+    if (group) group[strcspn(group, "\n")] = 0;
+    while (group) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] ? group : "");
+        size_t quota = mrc__proc_read(path, text, sizeof text) ? mrc__quota(text) : 0;
+        if (quota && (!best || quota < best)) best = quota;
+        char *slash = group[1] ? strrchr(group, '/') : NULL;
+        if (!slash) break;
+        slash[slash == group] = 0;
+    }
+    if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
+        || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
+    text[strcspn(text, "\n")] = 0;
+    snprintf(text + strlen(text), sizeof period + 2, " %s", period);
+    return mrc__quota(text);
+}
+
+MRCDEF size_t mrc_processors(void) {
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity();
+    size_t quota = mrc__cgroup_quota();
+    if (affinity && affinity < n) n = affinity;
+    if (quota && quota < n) n = quota;
+    return n < MRC__POOL_MAX ? n : MRC__POOL_MAX;
+}
+
+// threads 0: as many as mrc_processors().
 static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
     *out = NULL;
-    if (threads == 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = online > 0 ? (size_t)online : 1;
-        if (threads > MRC__POOL_MAX) threads = MRC__POOL_MAX;
-    }
+    if (threads == 0) threads = mrc_processors();
     if (threads > MRC__POOL_MAX) return MRC_ERR_ARG;
     mrc__pool *p = mrc__host_zalloc(host, sizeof *p);
     if (!p) return MRC_ERR_MEM;
@@ -2635,14 +2721,18 @@ static void mrc__arena_free(mrc__arena *a) {
 }
 
 // A free chunk of at least `bytes` at the front of the list, or NULL.  After the first it is an
-// eighth of the arena: a plan that was a little short must not double the memory.
+// eighth of the arena: a plan that was a little short must not double the memory.  Where a whole
+// chunk cannot be had, one for `bytes` alone may still fit: an arena that was made one chunk must
+// not fail where its several chunks did not.
 static mrc__block *mrc__arena_grow(mrc__arena *a, size_t bytes) {
     size_t chunk = a->reserved && a->chunk_bytes ? a->reserved / 8 : a->chunk_bytes;
+    size_t least = bytes;
     chunk -= chunk % MRC_ALIGNMENT;
     if (bytes < chunk) bytes = chunk;
     mrc__block *b = mrc__host_zalloc(&a->host, sizeof *b);
     if (!b) return NULL;
     b->data = a->be->alloc(a->be, bytes);
+    if (!b->data && least < bytes) b->data = a->be->alloc(a->be, bytes = least);
     if (!b->data) {
         a->host.free(a->host.user, b);
         return NULL;
@@ -2795,6 +2885,21 @@ static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     ctx->log(ctx->log_user, MRC_OK, text);
+}
+// The context's error, kept while something is tried whose failure is no error of the caller's.
+typedef struct mrc__error {
+    mrc_status status;
+    char       message[sizeof((mrc_ctx *)0)->message];
+} mrc__error;
+static void mrc__error_put(mrc_ctx *ctx, const mrc__error *e) {
+    ctx->status = e->status;
+    memcpy(ctx->message, e->message, sizeof e->message);
+}
+static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
+    e->status = ctx->status;
+    memcpy(e->message, ctx->message, sizeof e->message);
+    ctx->status = MRC_OK;
+    ctx->message[0] = 0;
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
@@ -3003,6 +3108,13 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
     return bytes;
 }
 
+// What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
+static const char *mrc__utf8_hint(const char *s, size_t bytes) {
+    const unsigned char *p = (const unsigned char *)s;
+    if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
+}
+
 //==============================================================================
 // >>impl.json
 //
@@ -3012,7 +3124,6 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // C stack; nodes and texts of a tree lie in one pool.  Nothing here asks the locale: numbers are
 // read by exact integer arithmetic, and of what printf writes only the digits are used.
 //==============================================================================
-#include <float.h>
 
 // Unsigned integers of up to 3072 bits, lowest limb first, no zero limb on top.  The longest that
 // a number needs: 769 digits, or 5^1099 (see mrc__decimal_round), each under 2560 bits.
@@ -3286,7 +3397,8 @@ static mrc_status mrc__lexer_string(mrc__lexer *lx) {
             size_t n = mrc_utf8_decode(p, (size_t)(lx->end - p), &cp);
             if (n == 0) {
                 return mrc__lexer_fail(lx, mrc__lexer_column(lx, p),
-                                       "ill-formed UTF-8, byte 0x%02x", c);
+                                       "ill-formed UTF-8, byte 0x%02x%s", c,
+                                       mrc__utf8_hint(p, (size_t)(lx->end - p)));
             }
             lx->wide += n - 1;
             p += n;
@@ -3530,6 +3642,30 @@ static const char *mrc__json_encoding(const char *s, size_t bytes) {
     return NULL;
 }
 
+// What a file is that was taken for text, and the command that helps; NULL: none of these.
+static const char *mrc__foreign(const char *s, size_t bytes) {
+    static const struct { const char *magic; size_t bytes; const char *what; } known[] = {
+        { "version https://git-lfs", 23, "a Git LFS pointer (git lfs pull brings the file)" },
+        { "PAR1", 4, "Parquet (Python: datasets.Dataset.from_parquet(FILE).to_json(\"x.jsonl\"))" },
+        { "ARROW1", 6, "an Arrow file, not the stream that datasets.save_to_disk writes (Python: "
+          "pandas.read_feather(FILE).to_json(\"x.jsonl\", orient=\"records\", lines=True))" },
+        { "\x1f\x8b", 2, "gzip data (gunzip unpacks it)" },
+        { "PK\3\4", 4, "a zip archive (unzip unpacks it)" },
+        { "\xfd" "7zXZ", 5, "xz data (unxz unpacks it)" },
+        { "\x28\xb5\x2f\xfd", 4, "zstd data (unzstd unpacks it)" },
+        { "\x89HDF", 4, "HDF5, as TensorFlow's weights are (save_pretrained() of the PyTorch model "
+          "writes safetensors)" },
+        { "<!DOCTYPE", 9, "a web page, not the file (download it again)" },
+        { "<html", 5, "a web page, not the file (download it again)" },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (bytes >= known[i].bytes && !memcmp(s, known[i].magic, known[i].bytes)) {
+            return known[i].what;
+        }
+    }
+    return NULL;
+}
+
 // One value that begins on the given line of a larger text: what JSONL readers call.
 static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *name, size_t line,
                                      const char *text, size_t bytes, size_t max_depth) {
@@ -3540,6 +3676,8 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
     if (bytes > UINT32_MAX) return mrc__lexer_fail(&lx, 1, "%zu bytes, at most 4 GiB", bytes);
     const char *encoding = mrc__json_encoding(text, bytes);
     if (encoding) return mrc__lexer_fail(&lx, 1, "this is %s: save it as UTF-8", encoding);
+    const char *foreign = line == 1 ? mrc__foreign(text, bytes) : NULL;
+    if (foreign) return mrc__lexer_fail(&lx, 1, "found %s (expected JSON)", foreign);
     if (line == 1 && bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) {
         lx.at = lx.line_start = text + 3;
     }
@@ -4030,19 +4168,20 @@ static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char
     return mrc__json_number(&lx, node);
 }
 
-// 0x1F: 1, or 0 when it is no such number.
-static mrc_status mrc__yaml_hex(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                int *is_number) {
-    uint64_t value = 0;
-    *is_number = s->bytes > 2 && !memcmp(s->text, "0x", 2)
-                 && strspn(s->text + 2, "0123456789abcdefABCDEF") == s->bytes - 2;
+// 0x1F and 0o17 of the core schema: 1, or 0 when it is no such number.
+static mrc_status mrc__yaml_based(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
+                                  int *is_number) {
+    uint64_t value = 0, base = s->bytes > 2 && s->text[1] == 'o' ? 8 : 16;
+    *is_number = s->bytes > 2 && s->text[0] == '0' && (s->text[1] == 'x' || base == 8)
+                 && strspn(s->text + 2, base == 8 ? "01234567" : "0123456789abcdefABCDEF")
+                    == s->bytes - 2;
     for (const char *p = s->text + 2; *is_number && *p; p++) {
         unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-        if (value > ((uint64_t)INT64_MAX - digit) / 16) {
+        if (value > ((uint64_t)INT64_MAX - digit) / base) {
             return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
                              "bits", y->name, s->line, s->column);
         }
-        value = value * 16 + digit;
+        value = value * base + digit;
     }
     if (!*is_number) return MRC_OK;
     node->type = MRC_JSON_NUMBER;
@@ -4118,7 +4257,7 @@ static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc
                              s->line, s->column);
         }
     }
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_hex(y, s, node, &is_number));
+    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_based(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
     if (node->type == MRC_JSON_STRING) return MRC_OK;
     node->string = NULL;
@@ -4422,34 +4561,88 @@ MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) 
 // failed fsync is never repeated: the kernel may have dropped the pages that it could not write.
 // Errors name the file and the system's reason.
 //==============================================================================
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-// What a failed system call on an input file means: no such file is the caller's mistake.
-static mrc_status mrc__file_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    int e = errno;
+// A failed system call in words.  The caller passes errno itself, at once: any other call, free()
+// included, may change it.  input: of a file that is to be read, whose absence is the caller's
+// mistake.
+static mrc_status mrc__io_fail(mrc_ctx *ctx, int e, int input, const char *path,
+                               const char *doing) {
     int absent = e == ENOENT || e == ENOTDIR || e == ENAMETOOLONG || e == EISDIR;
-    return mrc__fail(ctx, absent ? MRC_ERR_ARG : e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO,
-                     "%s: cannot %s: %s", path, doing, strerror(e));
+    mrc_status s = e == ENOMEM ? MRC_ERR_MEM : input && absent ? MRC_ERR_ARG : MRC_ERR_IO;
+    return mrc__fail(ctx, s, "%s: cannot %s: %s", path, doing, strerror(e));
 }
-static mrc_status mrc__write_fail(mrc_ctx *ctx, const char *path, const char *doing) {
-    int e = errno;
-    return mrc__fail(ctx, e == ENOMEM ? MRC_ERR_MEM : MRC_ERR_IO, "%s: cannot %s: %s", path, doing,
-                     strerror(e));
+static mrc_status mrc__write_fail(mrc_ctx *ctx, int e, const char *path, const char *doing) {
+    return mrc__io_fail(ctx, e, 0, path, doing);
+}
+
+// What helps where the first n bytes of a path, which is not there, could be the name of a model or
+// a data set of the hub, "name" or "owner/name"; else "".
+#define MRC__HINT_BYTES 400
+static const char *mrc__hub_hint(char hint[MRC__HINT_BYTES], const char *path, size_t n) {
+    size_t slashes = 0, wrong = n == 0 || n > 150;
+    for (size_t i = 0; i < n && !wrong; i++) {
+        char c = path[i];
+        int letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        slashes += c == '/';
+        wrong = !letter && (!strchr("-_./", c) || i == 0 || i + 1 == n);
+    }
+    hint[0] = 0;
+    if (wrong || slashes > 1) return hint;
+    snprintf(hint, MRC__HINT_BYTES, " (a model of the hub is downloaded first: hf download %.*s "
+             "--local-dir %.*s)", (int)n, path, (int)n, path);
+    return hint;
+}
+
+// Of a file to be read: says what the path itself tells about the failure.
+static mrc_status mrc__file_fail(mrc_ctx *ctx, int e, const char *path, const char *doing) {
+    if (e == EISDIR) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a folder (expected a file)", path);
+    }
+    // The longest beginning of the path that is there, or the shortest that is not.
+    size_t n = strlen(path);
+    char *part = e == ENOENT || e == ENOTDIR ? ctx->host.alloc(ctx->host.user, n + 1) : NULL;
+    if (!part) return mrc__io_fail(ctx, e, 1, path, doing);
+    size_t folder = 0;
+    int what = 2;
+    for (size_t i = 1; what == 2 && i < n; i++) {
+        if (path[i] != '/') continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        what = mrc_file_exists(part);
+    }
+    for (size_t i = 0; i < n; i++) if (path[i] == '/') folder = i;
+    mrc_status s;
+    if (what == 1) {
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: %s is a file (expected a folder)", path,
+                      doing, part);
+    } else if (what == 0) {
+        char hint[MRC__HINT_BYTES];
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s: cannot %s: there is no folder %.*s%s", path, doing,
+                      (int)folder, path, mrc__hub_hint(hint, path, folder));
+    } else {
+        s = mrc__io_fail(ctx, e, 1, path, doing);
+    }
+    ctx->host.free(ctx->host.user, part);
+    return s;
+}
+
+// A path that should be a folder's.
+static mrc_status mrc__folder_fail(mrc_ctx *ctx, const char *path) {
+    char hint[MRC__HINT_BYTES];
+    if (mrc_file_exists(path) == 1) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: is a file (expected a folder)", path);
+    }
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: there is no such folder%s", path,
+                     mrc__hub_hint(hint, path, strlen(path)));
 }
 
 // An open file and its size; a folder is refused.
 static mrc_status mrc__file_open(mrc_ctx *ctx, const char *path, int *fd, struct stat *info) {
     do *fd = open(path, O_RDONLY | O_CLOEXEC); while (*fd < 0 && errno == EINTR);
-    if (*fd < 0) return mrc__file_fail(ctx, path, "open it");
-    if (fstat(*fd, info) == 0 && !S_ISDIR(info->st_mode)) return MRC_OK;
-    if (S_ISDIR(info->st_mode)) errno = EISDIR;
-    mrc_status s = mrc__file_fail(ctx, path, "read it");
+    if (*fd < 0) return mrc__file_fail(ctx, errno, path, "open it");
+    int e = fstat(*fd, info) != 0 ? errno : S_ISDIR(info->st_mode) ? EISDIR : 0;
+    if (!e) return MRC_OK;
     close(*fd);
-    return s;
+    return mrc__file_fail(ctx, e, path, "read it");
 }
 
 // What one read brings, at most a gigabyte; 0 at the end, -1 and errno on failure.
@@ -4472,8 +4665,9 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
         }
         ssize_t got = mrc__file_read_some(fd, (char *)data + n, capacity - n - 1);
         if (got < 0) {
+            mrc_status s = mrc__file_fail(ctx, errno, path, "read it");
             mrc_file_free(ctx, data);
-            return mrc__file_fail(ctx, path, "read it");
+            return s;
         }
         if (got == 0) break;
         n += (size_t)got;
@@ -4521,13 +4715,18 @@ static mrc_status mrc__writer_drop(mrc_file_writer *w, mrc_status failure) {
     return failure;
 }
 
-// The temporary file carries this process's number: one that already exists is left over from a
-// dead process that had the same.
-static int mrc__writer_open(const char *temporary) {
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd;
-    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
-    if (fd >= 0 || errno != EEXIST || unlink(temporary) != 0) return fd;
-    do fd = open(temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+// Opens a temporary file of a name that is free: path.tmp.PID, then path.tmp.PID.1 and so on.  A
+// file that is there is never removed, as its writer may be alive: another context of this process,
+// or a process with the same number on another machine or in another container.
+static int mrc__writer_open(mrc_file_writer *w, size_t room) {
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = -1;
+    for (unsigned k = 0; k < 10000; k++) {
+        int n = snprintf(w->temporary, room, "%s.tmp.%ld", w->path, (long)getpid());
+        if (k) snprintf(w->temporary + n, room - (size_t)n, ".%u", k);
+        do fd = open(w->temporary, flags, 0666); while (fd < 0 && errno == EINTR);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
     return fd;
 }
 
@@ -4545,10 +4744,9 @@ MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const
     w->ctx = ctx;
     w->path = memcpy(w + 1, path, bytes);
     w->temporary = w->path + bytes;
-    snprintf(w->temporary, bytes + 32, "%s.tmp.%ld", path, (long)getpid());
-    w->fd = mrc__writer_open(w->temporary);
+    w->fd = mrc__writer_open(w, bytes + 32);
     if (w->fd < 0) {
-        mrc_status s = mrc__write_fail(ctx, w->temporary, "create it");
+        mrc_status s = mrc__write_fail(ctx, errno, w->temporary, "create it");
         ctx->host.free(ctx->host.user, w);
         return s;
     }
@@ -4564,9 +4762,9 @@ static mrc_status mrc__writer_reserve(mrc_file_writer *w, uint64_t bytes) {
     if (bytes > INT64_MAX || (uint64_t)(off_t)bytes != bytes) e = EFBIG;
     while (!e && (e = posix_fallocate(w->fd, 0, (off_t)bytes)) == EINTR) e = 0;
     if (e && e != EOPNOTSUPP && e != EINVAL && e != ENOSYS) {
-        return mrc__writer_drop(w, mrc__fail(w->ctx, MRC_ERR_IO, "%s: cannot reserve %llu bytes: "
-                                             "%s", w->path, (unsigned long long)bytes,
-                                             strerror(e)));
+        char doing[48];
+        snprintf(doing, sizeof doing, "reserve %llu bytes", (unsigned long long)bytes);
+        return mrc__writer_drop(w, mrc__write_fail(w->ctx, e, w->path, doing));
     }
     w->reserved = e ? 0 : bytes;
     return MRC_OK;
@@ -4580,7 +4778,8 @@ MRCDEF mrc_status mrc_file_writer_add(mrc_file_writer *w, const void *data, size
         ssize_t n = write(w->fd, p, bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30);
         if (n < 0 && errno == EINTR) continue;
         if (n == 0) errno = ENOSPC;
-        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, w->path, "write it"));
+        if (n <= 0) return mrc__writer_drop(w, mrc__write_fail(w->ctx, errno, w->path,
+                                                                "write it"));
         p += n;
         bytes -= (size_t)n;
         w->written += (uint64_t)n;
@@ -4609,16 +4808,16 @@ static mrc_status mrc__writer_finish(mrc_file_writer *w) {
         return mrc__fail(w->ctx, MRC_ERR_ARG, "%s: %llu bytes written, %llu announced", w->path,
                          (unsigned long long)w->written, (unsigned long long)w->reserved);
     }
-    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, w->path, "sync it");
+    if (fsync(w->fd) != 0) return mrc__write_fail(w->ctx, errno, w->path, "sync it");
     int fd = w->fd;
     w->fd = -1;                     // close is not repeated either: the number may be taken anew
     if (close(fd) != 0 && errno != EINTR) {
-        mrc_status s = mrc__write_fail(w->ctx, w->path, "close it");
+        mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "close it");
         unlink(w->temporary);
         return s;
     }
     if (rename(w->temporary, w->path) != 0) {
-        mrc_status s = mrc__write_fail(w->ctx, w->path, "put it in its place");
+        mrc_status s = mrc__write_fail(w->ctx, errno, w->path, "put it in its place");
         unlink(w->temporary);
         return s;
     }
@@ -4752,9 +4951,27 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
         *crc = mrc_crc32c(*crc, piece, (size_t)n);
         *bytes += (uint64_t)n;
     }
-    mrc_status s = n < 0 ? mrc__file_fail(ctx, path, "read it") : MRC_OK;
+    mrc_status s = n < 0 ? mrc__file_fail(ctx, errno, path, "read it") : MRC_OK;
     close(fd);
     return s;
+}
+
+// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
+// the file's end, with errno 0, and where reading failed.
+static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
+    size_t done = 0;
+    errno = 0;
+    while (done < bytes) {
+        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
+        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
+        if (n < 0 && errno == EINTR) {
+            errno = 0;
+            continue;
+        }
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    return done;
 }
 
 MRCDEF int mrc_file_exists(const char *path) {
@@ -4776,8 +4993,9 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
         memcpy(part, path, i);
         part[i] = 0;
         // Some systems name another reason than EEXIST for a folder that is there.
-        if (mkdir(part, 0777) != 0 && mrc_file_exists(part) != 2) {
-            s = mrc__write_fail(ctx, part, "make this folder");
+        int e = mkdir(part, 0777) == 0 ? 0 : errno;
+        if (e && mrc_file_exists(part) != 2) {
+            s = mrc__write_fail(ctx, e, part, "make this folder");
         }
     }
     ctx->host.free(ctx->host.user, part);
@@ -4788,10 +5006,11 @@ MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
     if (!ctx || !path) return MRC_ERR_ARG;
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
-    if (fd < 0) return mrc__write_fail(ctx, path, "open this folder");
+    if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
     mrc_status s = MRC_OK;
-    if (fsync(fd) != 0 && errno != EINVAL) s = mrc__write_fail(ctx, path, "sync this folder");
+    int e = fsync(fd) == 0 ? 0 : errno;
+    if (e && e != EINVAL) s = mrc__write_fail(ctx, e, path, "sync this folder");
     close(fd);
     return s;
 }
@@ -4805,8 +5024,10 @@ static int mrc__dir_is_dot(const char *name) {
 static int mrc__dir_remove_at(int folder, const char *name, int depth) {
     const struct dirent *entry;
     int e = 0;
-    if (unlinkat(folder, name, 0) == 0 || errno == ENOENT) return 0;
-    if (errno != EISDIR && errno != EPERM) return errno;
+    e = unlinkat(folder, name, 0) == 0 ? 0 : errno;
+    if (!e || e == ENOENT) return 0;
+    if (e != EISDIR && e != EPERM) return e;
+    e = 0;
     if (depth == 0) return ENAMETOOLONG;
     int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -4828,7 +5049,7 @@ MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
     if (!ctx || !path || !*path) return MRC_ERR_ARG;
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot remove it: %s", path, strerror(e));
+    return mrc__write_fail(ctx, e, path, "remove it");
 }
 
 static int mrc__dir_compare(const void *a, const void *b) { return strcmp(a, b); }
@@ -4856,12 +5077,11 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     void *list = NULL;
     size_t capacity = 0, n = 0;
     DIR *dir = opendir(path);
-    if (!dir) return mrc__file_fail(ctx, path, "list this folder");
+    if (!dir) return mrc__file_fail(ctx, errno, path, "list this folder");
     int e = mrc__dir_names(dir, &pool, &list, &capacity, &n);
     closedir(dir);
     mrc_status s = MRC_OK;
-    if (e == ENOMEM) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to list it", path);
-    else if (e) s = mrc__fail(ctx, MRC_ERR_IO, "%s: cannot list it: %s", path, strerror(e));
+    if (e) s = mrc__io_fail(ctx, e, 1, path, "list it");
     if (s == MRC_OK) mrc__sort(list, n, mrc__dir_compare);
     const void **names = list;
     for (size_t i = 0; s == MRC_OK && i < n; i++) s = fn(ctx, user, names[i]);
@@ -4958,30 +5178,12 @@ struct mrc_safetensors {
     size_t        unchecked;        // see mrc_safetensors_unchecked
 };
 
-// Reads these bytes of a file, wherever the descriptor stands; how many came.  They are fewer at
-// the file's end, with errno 0, and where reading failed.
-static size_t mrc__pread(int fd, uint64_t at, char *to, size_t bytes) {
-    size_t done = 0;
-    errno = 0;
-    while (done < bytes) {
-        size_t most = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
-        ssize_t n = pread(fd, to + done, most, (off_t)(at + done));
-        if (n < 0 && errno == EINTR) {
-            errno = 0;
-            continue;
-        }
-        if (n <= 0) break;
-        done += (size_t)n;
-    }
-    return done;
-}
-
 // Exactly these bytes.
 static mrc_status mrc__st_pread(mrc_ctx *ctx, const char *path, int fd, uint64_t at, void *to,
                                 size_t bytes) {
     size_t n = mrc__pread(fd, at, to, bytes);
     if (n == bytes) return MRC_OK;
-    if (errno) return mrc__file_fail(ctx, path, "read it");
+    if (errno) return mrc__file_fail(ctx, errno, path, "read it");
     return mrc__fail(ctx, MRC_ERR_IO, "%s: ends at byte %llu, %zu bytes more were there when it "
                      "was opened", path, (unsigned long long)(at + n), bytes - n);
 }
@@ -5269,6 +5471,15 @@ static mrc_status mrc__st_load(mrc_safetensors *st, uint64_t file_bytes) {
 }
 
 // A reader without entries yet, its file open; path NULL-free and copied.
+// A file that is neither format but is known is named; a zip is PyTorch's.
+static mrc_status mrc__st_refuse(mrc_ctx *ctx, const char *path, int fd) {
+    char first[64];
+    const char *what = mrc__foreign(first, mrc__pread(fd, 0, first, sizeof first));
+    if (!what || !strncmp(what, "a zip", 5)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: found %s (expected weights: safetensors or "
+                     "PyTorch's)", path, what);
+}
+
 static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *path,
                               uint64_t *file_bytes) {
     struct stat info = {0};
@@ -5278,6 +5489,11 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
     if (file_bytes && !S_ISREG(info.st_mode)) {
         close(fd);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: not a regular file", path);
+    }
+    mrc_status s = file_bytes ? mrc__st_refuse(ctx, path, fd) : MRC_OK;
+    if (s != MRC_OK) {
+        close(fd);
+        return s;
     }
     mrc_safetensors *st = mrc__add(bytes, sizeof *st, &bytes)
                         ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
@@ -7864,6 +8080,14 @@ static double MRC__T(at)(mrc_in m, size_t r, size_t c) {
 static double MRC__T(peek)(mrc_out m, size_t r, size_t c) {
     return MRC__T(at)((mrc_in){ m.dtype, m.ld, m.data }, r, c);
 }
+// Whether a linear map to `out` columns has its operands rounded to bf16, and one product of it.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+static double MRC__T(times)(int rounded, double a, double b) {
+    if (!rounded) return a * b;
+    return (double)mrc__from_bf16(mrc__to_bf16((float)a)) * mrc__from_bf16(mrc__to_bf16((float)b));
+}
 static void MRC__T(put)(mrc_out m, size_t r, size_t c, double value) {
     if (!m.data) return;
     if (m.accumulate) value += MRC__T(peek)(m, r, c);
@@ -8005,12 +8229,12 @@ static mrc_status mrc__embedding_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_linear_fwd_args *a) {
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     for (size_t r = 0; r < a->n; r++) {
         for (size_t o = 0; o < a->out; o++) {
             double z = MRC__T(at)(a->bias, 0, o);
             for (size_t i = 0; i < a->in; i++) {
-                z += MRC__T(at)(a->x, r, i) * MRC__T(at)(a->weight, o, i);
+                z += MRC__T(times)(rounded, MRC__T(at)(a->x, r, i), MRC__T(at)(a->weight, o, i));
             }
             z = MRC__GET(MRC__SET(z));          // y is of the z that backward sees
             MRC__T(put)(a->z, r, o, z);
@@ -8036,13 +8260,13 @@ static mrc_in MRC__T(linear_dz)(const mrc_linear_bwd_args *a) {
 
 static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args *a) {
     const mrc_in dz = MRC__T(linear_dz)(a);
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, a->out);
     // forward was: z[r][o] = b[o] + sum over i of x[r][i] * w[o][i]
     for (size_t r = 0; a->dx.data && r < a->n; r++) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < a->out; o++) {
-                dx += MRC__T(at)(dz, r, o) * MRC__T(at)(a->weight, o, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->weight, o, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -8051,7 +8275,7 @@ static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_linear_bwd_args 
         for (size_t i = 0; i < a->in; i++) {
             double dw = 0;
             for (size_t r = 0; r < a->n; r++) {
-                dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
             }
             MRC__T(put)(a->dweight, o, i, dw);
         }
@@ -8188,7 +8412,8 @@ static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 3 * a->out; o++) {
-                dx += MRC__T(at)(a->dy, r, o) * MRC__T(at)(a->weight[o / a->out], o % a->out, i);
+                dx += MRC__T(times)(MRC__T(rounded)(be, a->out), MRC__T(at)(a->dy, r, o),
+                                    MRC__T(at)(a->weight[o / a->out], o % a->out, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
@@ -8987,13 +9212,14 @@ static mrc_status mrc__add_backward(mrc_ctx *ctx, mrc_node *node) {
 static double MRC__T(sigmoid)(double x) { return 1 / (1 + exp(-x)); }
 
 // One row of one direction; before is the row that was computed before it, or -1.
-static void MRC__T(lstm_cell)(const mrc_lstm_fwd_args *a, mrc_out gates, mrc_out cells, int dir,
-                              size_t row, ptrdiff_t before) {
+static void MRC__T(lstm_cell)(int rounded, const mrc_lstm_fwd_args *a, mrc_out gates,
+                              mrc_out cells, int dir, size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, z = d * 4 * h;
     for (size_t o = 0; o < 4 * h; o++) {
         double sum = MRC__T(at)(a->bias_ih[dir], 0, o) + MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            sum += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            sum += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                 MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             sum += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -9020,7 +9246,7 @@ static size_t MRC__T(lstm_fwd_workspace)(mrc_backend *be, const mrc_lstm_fwd_arg
 static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates, cells = a->cells;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     if (!gates.data) {
         cells = (mrc_out){ mrc__stat_dtype(a->y.dtype), 2 * a->h, a->workspace, 0 };
         gates = (mrc_out){ a->y.dtype, 8 * a->h, (MRC__STAT *)cells.data + a->n * a->h * 2, 0 };
@@ -9028,9 +9254,10 @@ static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_fwd_args *a) 
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(lstm_cell)(a, gates, cells, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 0, (size_t)(cu[s] + t),
+                              t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(lstm_cell)(a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(lstm_cell)(rounded, a, gates, cells, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -9100,14 +9327,14 @@ static void MRC__T(lstm_dbias)(mrc_out dbias, const mrc_in dz, size_t h, size_t 
 }
 
 // The weights' gradients from dz, in the order of the struct.
-static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
+static void MRC__T(lstm_weights)(int rounded, const mrc_lstm_bwd_args *a) {
     for (int dir = 0; dir < 2; dir++) {
         const mrc_in dz = MRC__T(lstm_dz)(a, dir);
         for (size_t o = 0; a->dweight_ih[dir].data && o < 4 * a->h; o++) {
             for (size_t i = 0; i < a->in; i++) {
                 double dw = 0;
                 for (size_t r = 0; r < a->n; r++) {
-                    dw += MRC__T(at)(dz, r, o) * MRC__T(at)(a->x, r, i);
+                    dw += MRC__T(times)(rounded, MRC__T(at)(dz, r, o), MRC__T(at)(a->x, r, i));
                 }
                 MRC__T(put)(a->dweight_ih[dir], o, i, dw);
             }
@@ -9125,7 +9352,7 @@ static void MRC__T(lstm_weights)(const mrc_lstm_bwd_args *a) {
 static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dc = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 4 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dc[j] = 0;
@@ -9141,13 +9368,13 @@ static mrc_status MRC__T(lstm_bwd)(mrc_backend *be, const mrc_lstm_bwd_args *a) 
         for (size_t i = 0; i < a->in; i++) {
             double dx = 0;
             for (size_t o = 0; o < 8 * a->h; o++) {
-                dx += MRC__T(peek)(a->gates, r, o)
-                    * MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i);
+                dx += MRC__T(times)(rounded, MRC__T(peek)(a->gates, r, o),
+                                    MRC__T(at)(a->weight_ih[o / (4 * a->h)], o % (4 * a->h), i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    MRC__T(lstm_weights)(a);
+    MRC__T(lstm_weights)(rounded, a);
     return MRC_OK;
 }
 #endif
@@ -9277,13 +9504,14 @@ static mrc_status mrc__lstm_backward(mrc_ctx *ctx, mrc_node *node) {
 // Element o of the 3 H of W_ih's rows, among the saved ones.
 static size_t MRC__T(gru_column)(size_t o, size_t h) { return o < 2 * h ? o : o + h; }
 
-static void MRC__T(gru_cell)(const mrc_gru_fwd_args *a, mrc_out gates, int dir, size_t row,
-                             ptrdiff_t before) {
+static void MRC__T(gru_cell)(int rounded, const mrc_gru_fwd_args *a, mrc_out gates, int dir,
+                             size_t row, ptrdiff_t before) {
     const size_t h = a->h, d = (size_t)dir, g = d * 4 * h;
     for (size_t o = 0; o < 3 * h; o++) {
         double in = MRC__T(at)(a->bias_ih[dir], 0, o), state = MRC__T(at)(a->bias_hh[dir], 0, o);
         for (size_t i = 0; i < a->in; i++) {
-            in += MRC__T(at)(a->weight_ih[dir], o, i) * MRC__T(at)(a->x, row, i);
+            in += MRC__T(times)(rounded, MRC__T(at)(a->weight_ih[dir], o, i),
+                                MRC__T(at)(a->x, row, i));
         }
         for (size_t j = 0; before >= 0 && j < h; j++) {
             state += MRC__T(at)(a->weight_hh[dir], o, j)
@@ -9314,14 +9542,14 @@ static size_t MRC__T(gru_fwd_workspace)(mrc_backend *be, const mrc_gru_fwd_args 
 static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     mrc_out gates = a->gates;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     if (!gates.data) gates = (mrc_out){ a->y.dtype, 8 * a->h, a->workspace, 0 };
     for (size_t s = 0; s < a->n_sequences; s++) {
         int32_t n = cu[s + 1] - cu[s];
         for (int32_t t = 0; t < n; t++) {
-            MRC__T(gru_cell)(a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 0, (size_t)(cu[s] + t), t ? cu[s] + t - 1 : -1);
             int32_t last = cu[s + 1] - 1 - t;
-            MRC__T(gru_cell)(a, gates, 1, (size_t)last, t ? last + 1 : -1);
+            MRC__T(gru_cell)(rounded, a, gates, 1, (size_t)last, t ? last + 1 : -1);
         }
     }
     return MRC_OK;
@@ -9361,7 +9589,7 @@ static mrc_in MRC__T(gru_dz)(const mrc_gru_bwd_args *a, int dir) {
                      (const MRC__REAL *)a->gates.data + (size_t)dir * 4 * a->h };
 }
 
-static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
+static void MRC__T(gru_dweight)(int rounded, const mrc_gru_bwd_args *a, int dir, int of_hh) {
     const mrc_in dz = MRC__T(gru_dz)(a, dir);
     const mrc_out to = of_hh ? a->dweight_hh[dir] : a->dweight_ih[dir];
     const int32_t *cu = a->cu_seqlens.data;
@@ -9373,9 +9601,10 @@ static void MRC__T(gru_dweight)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
                 for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
                     int32_t from = !of_hh ? r : dir ? r + 1 : r - 1;
                     if (from < cu[s] || from >= cu[s + 1]) continue;
-                    dw += MRC__T(at)(dz, (size_t)r, column)
-                        * (of_hh ? MRC__T(at)(a->y, (size_t)from, (size_t)dir * a->h + i)
-                                 : MRC__T(at)(a->x, (size_t)from, i));
+                    dw += MRC__T(times)(rounded && !of_hh, MRC__T(at)(dz, (size_t)r, column),
+                                        of_hh ? MRC__T(at)(a->y, (size_t)from,
+                                                           (size_t)dir * a->h + i)
+                                              : MRC__T(at)(a->x, (size_t)from, i));
                 }
             }
             MRC__T(put)(to, o, i, dw);
@@ -9397,7 +9626,7 @@ static void MRC__T(gru_dbias)(const mrc_gru_bwd_args *a, int dir, int of_hh) {
 static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
     const int32_t *cu = a->cu_seqlens.data;
     double *dh = a->workspace;
-    (void)be;
+    const int rounded = MRC__T(rounded)(be, 3 * a->h);
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (int dir = 0; dir < 2; dir++) {
             for (size_t j = 0; j < a->h; j++) dh[j] = 0;
@@ -9415,13 +9644,14 @@ static mrc_status MRC__T(gru_bwd)(mrc_backend *be, const mrc_gru_bwd_args *a) {
             for (size_t o = 0; o < 6 * a->h; o++) {
                 int dir = o >= 3 * a->h;
                 size_t row = o % (3 * a->h);
-                dx += MRC__T(at)(MRC__T(gru_dz)(a, dir), r, MRC__T(gru_column)(row, a->h))
-                    * MRC__T(at)(a->weight_ih[dir], row, i);
+                dx += MRC__T(times)(rounded, MRC__T(at)(MRC__T(gru_dz)(a, dir), r,
+                                                        MRC__T(gru_column)(row, a->h)),
+                                    MRC__T(at)(a->weight_ih[dir], row, i));
             }
             MRC__T(put)(a->dx, r, i, dx);
         }
     }
-    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(a, k % 2, k / 2);
+    for (int k = 0; k < 4; k++) MRC__T(gru_dweight)(rounded, a, k % 2, k / 2);
     for (int k = 0; k < 4; k++) MRC__T(gru_dbias)(a, k % 2, k / 2);
     return MRC_OK;
 }
@@ -10740,13 +10970,13 @@ static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    (void)be;
     for (size_t i = 0; i < g->m; i++) {
         for (size_t j = 0; j < g->n; j++) {
             double c = 0;
             for (size_t p = 0; p < g->k; p++) {
-                c += (g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p))
-                   * (g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
+                c += MRC__T(times)(be->math == MRC_MATH_BF16,
+                    g->a_transposed ? MRC__T(at)(g->a, p, i) : MRC__T(at)(g->a, i, p),
+                    g->b_transposed ? MRC__T(at)(g->b, j, p) : MRC__T(at)(g->b, p, j));
             }
             MRC__T(put)(g->c, i, j, c);
         }
@@ -10822,10 +11052,12 @@ typedef struct mrc__host_backend {
     mrc_backend   base;
     mrc_allocator host;
     struct mrc__pool *pool;         // cpu: its threads
-    char         *pack_a;           // cpu: the gemm's scratch: one of pack_a_bytes a thread, and
-    void         *pack_b;           // one that all share
-    size_t        pack_a_bytes;
+    void         *pack_a, *pack_b;  // cpu: the gemm's scratch
+    float        *row_scale;        // and of the rows of a that are bytes: scale, byte of 0
+    int32_t      *row_zero;
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
+    int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
+    int           signed_int8;      // and it takes bytes of a as signed
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -10861,6 +11093,8 @@ static void mrc__host_destroy(mrc_backend *be) {
     mrc__pool_free(h->pool, &host);
     mrc__host_free(be, h->pack_a);
     mrc__host_free(be, h->pack_b);
+    mrc__host_free(be, h->row_scale);
+    mrc__host_free(be, h->row_zero);
     host.free(host.user, h);
 }
 
@@ -10869,6 +11103,7 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
     if (!mrc__allocator_init(&host, desc ? &desc->allocator : NULL)) return MRC_ERR_ARG;
+    if (desc && desc->math != MRC_MATH_F32 && desc->math != MRC_MATH_BF16) return MRC_ERR_ARG;
     mrc__host_backend *h = mrc__host_zalloc(&host, sizeof *h);
     if (!h) return MRC_ERR_MEM;
     h->host = host;
@@ -10877,7 +11112,8 @@ MRCDEF mrc_status mrc_backend_naive_new(mrc_backend **out, const mrc_backend_des
     be->api = MRC_BACKEND_API;
     be->is_host = 1;
     be->name = "naive";
-    be->isa = "c";
+    be->math = desc ? desc->math : MRC_MATH_F32;
+    be->isa = be->math == MRC_MATH_BF16 ? "c-bf16" : "c";
     be->self = h;
     be->destroy = mrc__host_destroy;
     be->alloc = mrc__host_alloc;
@@ -11241,19 +11477,27 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 //==============================================================================
 // >>impl.cpu_gemm   packed, register-blocked matrix products
 //
-//   for each NC slice of n, KC slice of k:
+//   for each NC slice of n, KC slice of k, block of rows of a:
 //       all threads: pack b into panels of COLS columns, padded with 0
-//           panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
-//       tasks, each some rows by some of the panels:
-//           pack a into panels of ROWS rows alike; for each pair of panels: a tile in registers
+//                        panel  [k = 0: c0 c1 .. c31][k = 1: c0 c1 .. c31] ..
+//                    pack a into panels of ROWS rows alike
+//       tasks, each some rows by some of the panels: for each pair of panels a tile in registers
 //
-// Weights for prediction come packed: gemm_pack's result for all slices, one after the other.  In
-// bf16 an element of that is a pair, k and k + 1, so that k counts pairs: where the machine
-// multiplies pairs, a is made of pairs too; elsewhere a panel is made floats before its slice.
+// What a pack holds is a product's form:
+//   FLOATS   numbers of the matrices' own type
+//   ROUNDED  floats, rounded to bf16: products of bf16 for machines without an instruction
+//   PAIRS    words of two bf16, k and k + 1, multiplied by the machine's own instruction
+//   QUADS    words of four bytes, a unsigned and b signed, likewise
+//   SHORTS   words of two 16-bit integers made from such bytes, for machines without
+// k counts words where there are words.  Of a, rows of words lie as they came, one after the other:
+// a tile reads a word of each row, so nothing is transposed.
+//
+// Weights for prediction come packed, all panels one after the other, each with all of k: b is
+// then not packed again, except that a form the machine cannot multiply is widened slice by slice.
 //
 // An element of c is summed over k in order, slice by slice, by one task: its bits depend on the
 // shape alone.  The packs are the instance's scratch.  Products are fused to FMA on purpose: gcc
-// does not in -std=c11 unless told so (DESIGN 7: results are per build and instruction set).
+// does not in -std=c11 unless told so (results are promised per build and instruction set).
 // Blocking as in Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -11261,10 +11505,24 @@ MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], 
 #include <immintrin.h>
 #endif
 #define MRC__KC 512                 // a panel of b, KC x COLS, is read from L2, one of a from L1
+#define MRC__KC_PAIRS 384           // where b is packed in every product: L2 holds less of a beside
+#define MRC__KC_WORDS 2048          // where b is packed already: the sums of c are written once
 #define MRC__NC 1024                // a multiple of every COLS
-#define MRC__MC 96                  // a multiple of every ROWS: a's pack, MC x KC, stays in L2
+#define MRC__MC 96                  // rows of a task at most, a multiple of every ROWS
+#define MRC__A_ROWS 4096            // rows of a packed at a time, at most
+#define MRC__A_BYTES ((size_t)8 << 20)  // and their bytes
+#define MRC__PACK_ROWS 48           // rows of a packing task, a multiple of every ROWS
 #define MRC__AHEAD 8                // steps of k that a packing loop asks memory for in advance
 #define MRC__NEAR 48                // steps of k, some 500 cycles: from L2 or L3 to L1
+
+typedef enum mrc__form {
+    MRC__FLOATS, MRC__ROUNDED, MRC__PAIRS, MRC__QUADS, MRC__SHORTS
+} mrc__form;
+
+// Elements of k in an element of a pack.
+static size_t mrc__form_elements(mrc__form form) {
+    return form == MRC__QUADS ? 4 : form == MRC__PAIRS || form == MRC__SHORTS ? 2 : 1;
+}
 
 static size_t mrc__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static size_t mrc__round_up(size_t a, size_t b) { return mrc__ceil_div(a, b) * b; }
@@ -11275,6 +11533,10 @@ static size_t mrc__slice(size_t n, size_t most, size_t unit) {
     size_t slices = mrc__ceil_div(n, most);
     return slices ? mrc__round_up(mrc__ceil_div(n, slices), unit) : unit;
 }
+
+// Words from row to row of a's pack: an odd number of cache lines, so that the rows that a tile
+// reads side by side do not share their sets of L1.
+static size_t mrc__row_words(size_t k) { return (mrc__ceil_div(k, 16) | 1) * 16; }
 #endif
 
 #ifdef MRC__PASS_CPU
@@ -11444,31 +11706,297 @@ MRC__TARGET static void MRC__T(multiply)(const MRC__T(block) *all) {
         }
     }
 }
+#endif // cpu pass
 
-// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.
-typedef struct MRC__T(finish) {
-    const MRC__REAL *bias;
-    mrc_act act;
-    MRC__REAL *y;                   // NULL: z is the result
-    size_t ld;
-} MRC__T(finish);
+//==============================================================================
+// >>impl.cpu_words   products of 16-bit and 8-bit numbers, several to a word of 32 bits
+//
+// One pass of this header, MRC__PASS_WORDS, makes the tiles of one instruction that multiplies
+// words: MRC__W(name) is the instance's name, MRC__WTARGET its target, MRC__WSUM its vector of
+// sums, MRC__WDOT(sum, a, b) adds to each lane the products within word a and a lane's word of b.
+//   PAIRS   x86-64 vdpbf16ps, Arm bfdot.  Both read subnormals as 0 and make none.
+//   QUADS   x86-64 vpdpbusd, Arm usdot or, with bytes of a made signed, sdot: exact
+//   SHORTS  pmaddwd, or plain C: exact, as 2 * 255 * 127 fits 32 bits
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__DOT_NONE, MRC__DOT_FIRST, MRC__DOT_SECOND };    // which instance of QUADS
+enum { MRC__INT8_COLUMNS = 32768 };     // 255 * 127 * columns fits 31 bits
+#endif
 
-MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
-                                            size_t last, size_t begin, size_t end) {
-    for (size_t r = first; r < last; r++) {
-        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
-        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
-            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
-            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+#ifdef MRC__PASS_WORDS
+// Up to r rows of a by one panel of b; r is constant where this is inlined.
+MRC__WTARGET static inline __attribute__((always_inline))
+void MRC__W(tile)(const int r, const MRC__T(words) *t) {
+    MRC__WSUM sum[MRC__ROWS][2];
+    const size_t one = t->a_row, step = t->a_step;
+    const uint32_t *b = t->b, *p0 = t->a, *p1 = p0, *p2 = p0, *p3 = p0;
+    if (r > 3) p1 += 3 * one;
+    if (r > 6) p2 += 6 * one;
+    if (r > 9) p3 += 9 * one;
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        sum[i][0] = sum[i][1] = (MRC__WSUM){0};
+        uintptr_t row = (uintptr_t)t->c + mrc__min((size_t)i, t->m - 1) * t->ld * sizeof(float);
+        __builtin_prefetch((const void *)row, 1);
+        __builtin_prefetch((const void *)(row + sizeof(MRC__T(vec))), 1);
+    }
+    for (size_t k = 0; k < t->k; k++, b += MRC__T(COLS)) {
+        const MRC__T(uvec) b0 = (MRC__T(uvec))MRC__T(load)((const float *)(const void *)b);
+        const MRC__T(uvec) b1 = (MRC__T(uvec))MRC__T(load)((const float *)(const void *)b
+                                                           + MRC__T(LANES));
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            const uint32_t *p = i < 3 ? p0 : i < 6 ? p1 : i < 9 ? p2 : p3;
+            const MRC__T(uvec) word = (MRC__T(uvec)){0} + p[(size_t)(i % 3) * one];
+            MRC__WDOT(sum[i][0], word, b0);
+            MRC__WDOT(sum[i][1], word, b1);
         }
-        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+        p0 += step;
+        p1 += step;
+        p2 += step;
+        p3 += step;
+    }
+    if (t->n >= MRC__T(COLS) && t->m >= (size_t)r) {
+        MRC__UNROLL
+        for (int i = 0; i < r; i++) {
+            float *c = t->c + (size_t)i * t->ld;
+            if (t->accumulate) {
+                sum[i][0] += (MRC__WSUM)MRC__T(load)(c);
+                sum[i][1] += (MRC__WSUM)MRC__T(load)(c + MRC__T(LANES));
+            }
+            MRC__T(store)(c, (MRC__T(vec))sum[i][0]);
+            MRC__T(store)(c + MRC__T(LANES), (MRC__T(vec))sum[i][1]);
+        }
+        return;
+    }
+    MRC__WSUM edge[MRC__ROWS][2];
+    MRC__UNROLL
+    for (int i = 0; i < r; i++) {
+        edge[i][0] = sum[i][0];
+        edge[i][1] = sum[i][1];
+    }
+    for (size_t i = 0; i < mrc__min(t->m, (size_t)r); i++) {
+        for (size_t j = 0; j < 2; j++) {
+            size_t left = t->n > j * MRC__T(LANES) ? t->n - j * MRC__T(LANES) : 0;
+            float *c = t->c + i * t->ld + j * MRC__T(LANES);
+            if (!left) continue;
+            if (t->accumulate) edge[i][j] += (MRC__WSUM)MRC__T(load_n)(c, left);
+            MRC__T(store_n)(c, (MRC__T(vec))edge[i][j], left);
+        }
+    }
+}
+#define MRC__WALONE MRC__WTARGET static __attribute__((noinline)) void
+MRC__WALONE MRC__W(tile_max)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS, t); }
+MRC__WALONE MRC__W(tile_mid)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS_MID, t); }
+MRC__WALONE MRC__W(tile_min)(const MRC__T(words) *t) { MRC__W(tile)(MRC__ROWS_MIN, t); }
+#undef MRC__WALONE
+
+// All tiles of a block, panel of b by panel of b.
+static void MRC__W(multiply)(const MRC__T(words) *all) {
+    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
+        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
+            MRC__T(words) t = *all;
+            t.m = mrc__min(all->m - i, MRC__ROWS);
+            t.n = mrc__min(all->n - j, MRC__T(COLS));
+            t.a = all->a + i / MRC__ROWS * all->a_panel;
+            t.b = all->b + j / MRC__T(COLS) * all->b_step;
+            t.c = all->c + i * all->ld + j;
+            if (t.m > MRC__ROWS_MID) MRC__W(tile_max)(&t);
+            else if (t.m > MRC__ROWS_MIN) MRC__W(tile_mid)(&t);
+            else MRC__W(tile_min)(&t);
+        }
+    }
+}
+#undef MRC__W
+#undef MRC__WTARGET
+#undef MRC__WSUM
+#undef MRC__WDOT
+#endif // words pass
+
+#if defined(MRC__PASS_CPU) && MRC__F32
+// c (m, n) = or += a b.  Word (i, k) of a is a[i / ROWS * a_panel + i % ROWS * a_row + k * a_step]:
+// rows of words, or panels of ROWS of them side by side.  Up to ROWS - 1 rows past m are read.
+typedef struct MRC__T(words) {
+    size_t m, n, k;
+    const uint32_t *a, *b;
+    size_t a_row, a_step, a_panel, b_step;  // b_step: from panel to panel
+    float *c;                       // sums of bytes are int32_t there
+    size_t ld;
+    int accumulate;
+} MRC__T(words);
+
+#undef MRC__PASS_CPU
+#define MRC__PASS_WORDS
+#ifdef MRC__TARGET_PAIRS
+#define MRC__W(name)  MRC__T(pairs_##name)
+#define MRC__WTARGET  MRC__TARGET_PAIRS
+#define MRC__WSUM     MRC__T(vec)
+#if defined(__x86_64__)
+#define MRC__WDOT(sum, a, b) \
+    sum = (MRC__T(vec))_mm512_dpbf16_ps((__m512)sum, (__m512bh)(a), (__m512bh)(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#ifdef MRC__TARGET_QUADS
+#define MRC__W(name)  MRC__T(quads_##name)
+#define MRC__WTARGET  MRC__TARGET_QUADS
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__)             // as text: gcc 12 copies the intrinsic's sums about
+#define MRC__WDOT(sum, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("usdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#ifdef MRC__TARGET_QUADS_SECOND
+#define MRC__W(name)  MRC__T(quads_second_##name)
+#define MRC__WTARGET  MRC__TARGET_QUADS_SECOND
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__)             // AVX-VNNI
+#define MRC__WDOT(sum, a, b) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#endif
+#include MRC_SELF
+#endif
+#define MRC__W(name)  MRC__T(shorts_##name)
+#define MRC__WTARGET  MRC__TARGET
+#define MRC__WSUM     MRC__T(ivec)
+#if defined(__x86_64__) && MRC__VEC_BYTES == 64
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm512_madd_epi16((__m512i)(a), (__m512i)(b))
+#elif defined(__x86_64__) && MRC__VEC_BYTES == 32
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm256_madd_epi16((__m256i)(a), (__m256i)(b))
+#elif defined(__x86_64__)
+#define MRC__WDOT(sum, a, b) sum += (MRC__T(ivec))_mm_madd_epi16((__m128i)(a), (__m128i)(b))
+#else
+#define MRC__WDOT(sum, a, b) \
+    sum += ((MRC__T(ivec))((a) << 16) >> 16) * ((MRC__T(ivec))((b) << 16) >> 16) \
+         + ((MRC__T(ivec))(a) >> 16) * ((MRC__T(ivec))(b) >> 16)
+#endif
+#include MRC_SELF
+#undef MRC__PASS_WORDS
+#define MRC__PASS_CPU
+
+static void MRC__T(multiply_words)(const mrc__host_backend *h, mrc__form form,
+                                   const MRC__T(words) *block) {
+#ifdef MRC__TARGET_PAIRS
+    if (form == MRC__PAIRS) {
+        MRC__T(pairs_multiply)(block);
+        return;
+    }
+#endif
+#ifdef MRC__TARGET_QUADS
+    if (form == MRC__QUADS && h->dot_int8 == MRC__DOT_FIRST) {
+        MRC__T(quads_multiply)(block);
+        return;
+    }
+#endif
+#ifdef MRC__TARGET_QUADS_SECOND
+    if (form == MRC__QUADS) {
+        MRC__T(quads_second_multiply)(block);
+        return;
+    }
+#endif
+    (void)h;
+    (void)form;
+    MRC__T(shorts_multiply)(block);
+}
+
+// The bits of floats rounded to bf16, to the nearest, ties to even; a NaN stays one.
+MRC__INLINE MRC__T(uvec) MRC__T(round_bf16)(MRC__T(vec) x) {
+    const MRC__T(uvec) u = (MRC__T(uvec))x, rounded = u + 0x7fffu + (u >> 16 & 1u);
+    const MRC__T(ivec) number = (MRC__T(ivec))(x == x);
+    return (MRC__T(uvec))MRC__T(select)(number, (MRC__T(vec))rounded, (MRC__T(vec))(u | 0x400000u))
+         & 0xffff0000u;
+}
+MRC__TARGET static void MRC__T(round_span)(float *x, size_t n) {
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        MRC__T(store_n)(x + i, (MRC__T(vec))MRC__T(round_bf16)(v), n - i);
     }
 }
 
-#if MRC__F32
-// A panel of pairs of bf16 as floats: k = 2 p in the low halves, 2 p + 1 in the high ones.
-MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc) {
-    for (size_t k = 0; k < kc; k++) {
+#ifdef MRC__TARGET_PAIRS
+#define MRC__PAIRS_INLINE MRC__TARGET_PAIRS static inline __attribute__((always_inline))
+// Pairs along a row: LANES words of 2 LANES floats.
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_along)(const float *x) {
+#if defined(__x86_64__)
+    return (MRC__T(uvec))_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+#else
+    uint32_t words[MRC__T(LANES)];
+    for (size_t i = 0; i < MRC__T(LANES); i++) {
+        words[i] = (uint32_t)mrc__to_bf16(x[2 * i + 1]) << 16 | mrc__to_bf16(x[2 * i]);
+    }
+    return (MRC__T(uvec))MRC__T(load)((const float *)(const void *)words);
+#endif
+}
+// Pairs of two rows, one below the other.
+MRC__PAIRS_INLINE MRC__T(uvec) MRC__T(pairs_down)(MRC__T(vec) low, MRC__T(vec) high) {
+#if defined(__x86_64__)
+    static const uint16_t order[32] = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                        31 };
+    return (MRC__T(uvec))_mm512_permutexvar_epi16(
+        _mm512_loadu_si512(order), (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+#else
+    return MRC__T(round_bf16)(low) >> 16 | MRC__T(round_bf16)(high);
+#endif
+}
+#undef MRC__PAIRS_INLINE
+
+// `lines` rows of n floats as pairs, `stride` words apart; where n is odd its last pair ends in 0.
+MRC__TARGET_PAIRS static void MRC__T(narrow_rows)(uint32_t *dst, size_t stride, const float *src,
+                                                  size_t ld, size_t lines, size_t n) {
+    enum { STEP = 2 * MRC__T(LANES) };
+    for (size_t i = 0; i < lines; i++, src += ld, dst += stride) {
+        size_t k = 0;
+        for (; k + STEP <= n; k += STEP) {
+            MRC__T(fetch)(src + k, ld, STEP);       // the next row: each begins on another page
+            MRC__T(store)((float *)(void *)(dst + k / 2),
+                          (MRC__T(vec))MRC__T(pairs_along)(src + k));
+        }
+        for (; k < n; k += 2) {
+            dst[k / 2] = mrc__to_bf16(src[k]);
+            if (k + 1 < n) dst[k / 2] |= (uint32_t)mrc__to_bf16(src[k + 1]) << 16;
+        }
+    }
+}
+
+// A panel [pair][width] of `lines` columns of n rows, ld apart.  width is COLS or ROWS.
+MRC__TARGET_PAIRS static void MRC__T(narrow_columns)(uint32_t *dst, const float *src, size_t ld,
+                                                     size_t lines, size_t width, size_t n) {
+    for (size_t k = 0; k < n; k += 2, src += 2 * ld, dst += width) {
+        MRC__T(fetch)(src, MRC__AHEAD * ld, width);
+        MRC__T(fetch)(src, (MRC__AHEAD + 1) * ld, width);
+        for (size_t j = 0; j < width; j += MRC__T(LANES)) {
+            const size_t left = lines > j ? lines - j : 0, room = width - j;
+            MRC__T(vec) low, high = {0};
+#if defined(__x86_64__)
+            const __mmask16 in = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+            const __mmask16 fits = (__mmask16)(room < 16 ? (1u << room) - 1 : 0xffff);
+            low = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + j);
+            if (k + 1 < n) high = (MRC__T(vec))_mm512_maskz_loadu_ps(in, src + ld + j);
+            _mm512_mask_storeu_epi32(dst + j, fits, (__m512i)MRC__T(pairs_down)(low, high));
+#else
+            low = MRC__T(load_n)(src + j, left);
+            if (k + 1 < n) high = MRC__T(load_n)(src + ld + j, left);
+            MRC__T(store_n)((float *)(void *)(dst + j), (MRC__T(vec))MRC__T(pairs_down)(low, high),
+                            room);
+#endif
+        }
+    }
+}
+#endif
+
+// Panels of words [k][COLS] as floats or as words of shorts, where the machine cannot multiply
+// them: n elements of k from an even one on.
+MRC__TARGET static void MRC__T(widen_pairs)(float *dst, const uint32_t *src, size_t n) {
+    for (size_t k = 0; k < n; k++) {
         for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
             MRC__T(uvec) pair = (MRC__T(uvec))MRC__T(load)(
                 (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i));
@@ -11478,249 +12006,435 @@ MRC__TARGET static void MRC__T(widen)(float *dst, const uint32_t *src, size_t kc
         }
     }
 }
+MRC__TARGET static void MRC__T(widen_quads)(uint32_t *dst, const uint32_t *src, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < MRC__T(COLS); i += MRC__T(LANES)) {
+            const MRC__T(uvec) quad = (MRC__T(uvec))MRC__T(load)(
+                (const float *)(const void *)(src + k / 2 * MRC__T(COLS) + i))
+                << (k % 2 ? 0 : 16);                // the two bytes on top
+            const MRC__T(ivec) low = (MRC__T(ivec))(quad << 8) >> 24;
+            const MRC__T(ivec) high = (MRC__T(ivec))quad >> 24;
+            const MRC__T(uvec) pair = ((MRC__T(uvec))low & 0xffffu) | (MRC__T(uvec))high << 16;
+            MRC__T(store)((float *)(void *)(dst + k * MRC__T(COLS) + i), (MRC__T(vec))pair);
+        }
+    }
+}
+
+// ---- rows of x as bytes ----
+
+typedef uint8_t MRC__T(bytes) __attribute__((vector_size(MRC__VEC_BYTES / 4)));
+typedef uint16_t MRC__T(shorts) __attribute__((vector_size(MRC__VEC_BYTES / 2)));
+
+// x[i] = scale * (byte[i] - zero) for one row of n: from its least to its largest element in 255
+// steps, 0 among them.  `flip` makes bytes signed.  A row with a NaN or infinity has scale NaN.
+MRC__TARGET static void MRC__T(quantise_row)(uint32_t *dst, mrc__form form, uint32_t flip,
+                                             const float *x, size_t n, float *scale,
+                                             int32_t *zero) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    MRC__T(vec) least = {0}, most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        MRC__T(fetch)(x + i, n, MRC__T(LANES));         // the next row, or what lies behind
+        least = MRC__T(min)(v, least);
+        most = MRC__T(max)(v, most);
+        poison += v * 0.0f;
+    }
+    const float low = -MRC__T(largest)(-least), range = MRC__T(largest)(most) - low;
+    const float by = range > 0 ? 255 / range : 0;
+    const MRC__T(vec) bottom = MRC__T(splat)(magic), top = MRC__T(splat)(magic + 255);
+    *zero = (int32_t)(by > 0 && by < HUGE_VALF ? rintf(-low * by) : 0);
+    *scale = range / 255 + (float)MRC__T(sum)(poison);
+    const float shift = magic + (float)*zero;
+    *zero -= (int32_t)(flip & 0xff);
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + shift;
+        v = MRC__T(min)(top, MRC__T(max)(v, bottom));
+        const MRC__T(uvec) u = ((MRC__T(uvec))v & 0xffu) ^ (flip & 0xff);
+        if (form == MRC__QUADS) {
+            const MRC__T(bytes) b = __builtin_convertvector(u, MRC__T(bytes));
+            memcpy((char *)dst + i, &b, sizeof b);
+        } else {
+            const MRC__T(shorts) b = __builtin_convertvector(u, MRC__T(shorts));
+            memcpy((char *)dst + 2 * i, &b, sizeof b);
+        }
+    }
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_product   the loops over slices and tasks, and weights packed for prediction
+//==============================================================================
+#ifdef MRC__PASS_CPU
+// What a linear layer does to a finished block: z += bias, y = act(z) where there is one.  Sums of
+// bytes become z first: z = scale of the row * scale of the column * (sum - zero * column's sum).
+typedef struct MRC__T(finish) {
+    const MRC__REAL *bias;
+    mrc_act act;
+    MRC__REAL *y;                   // NULL: z is the result
+    size_t ld;
+    const float   *scale, *row_scale;       // NULL: no bytes
+    const int32_t *sum, *row_zero;
+} MRC__T(finish);
+
+#if MRC__F32
+MRC__INLINE MRC__T(vec) MRC__T(dequantise)(const MRC__T(finish) *f, size_t r, size_t j, size_t n,
+                                           MRC__T(vec) bits) {
+    MRC__T(uvec) sum = (MRC__T(uvec))MRC__T(load_n)((const float *)(const void *)(f->sum + j), n);
+    sum = (MRC__T(uvec))bits - sum * (uint32_t)f->row_zero[r];
+    return __builtin_convertvector((MRC__T(ivec))sum, MRC__T(vec))
+         * (MRC__T(load_n)(f->scale + j, n) * f->row_scale[r]);
+}
 #endif
 
-#if MRC__F32 && defined(MRC__TARGET_BF16)
-// `lines` rows of n floats as pairs, rows of `pairs` pairs; what is past n is 0.
-MRC__TARGET_BF16 static void MRC__T(narrow)(float *dst, const float *src, size_t ld, size_t lines,
-                                            size_t n, size_t pairs) {
-    for (size_t i = 0; i < lines; i++, src += ld, dst += pairs) {
-        for (size_t k = 0; k < 2 * pairs; k += 16) {
-            const __mmask16 in = (__mmask16)(n - k < 16 ? (1u << (n - k)) - 1 : 0xffff);
-            const size_t left = pairs - k / 2;
-            __m256bh h = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(in, src + k));
-            _mm256_mask_storeu_epi32(dst + k / 2, (__mmask8)(left < 8 ? (1u << left) - 1 : 0xff),
-                                     (__m256i)h);
-        }
-    }
-}
-
-// Up to r rows of a by one panel of b, both packed pairs.
-MRC__TARGET_BF16 static inline __attribute__((always_inline))
-void MRC__T(tile_pairs)(const int r, const MRC__T(block) *t) {
-    __m512 sum[MRC__ROWS][2];
-    const float *a = t->a, *b = t->b;
-    MRC__UNROLL
-    for (int i = 0; i < r; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (size_t k = 0; k < t->kc; k++, b += MRC__T(COLS), a += MRC__ROWS) {
-        const __m512bh b0 = (__m512bh)_mm512_loadu_ps(b), b1 = (__m512bh)_mm512_loadu_ps(b + 16);
-        MRC__UNROLL
-        for (int i = 0; i < r; i++) {
-            const __m512bh ai = (__m512bh)_mm512_set1_ps(a[i]);
-            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
-            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
-        }
-    }
-    const __mmask16 in[2] = { (__mmask16)(t->n < 16 ? (1u << t->n) - 1 : 0xffff),
-                              (__mmask16)(t->n >= 32 ? 0xffff : t->n > 16 ? (1u << (t->n - 16)) - 1
-                                          : 0) };
-    MRC__UNROLL
-    for (int i = 0; i < r; i++) {
-        if ((size_t)i >= t->m) break;
-        for (int j = 0; j < 2; j++) {
-            float *c = t->c + (size_t)i * t->ld + 16 * j;
-            __m512 value = sum[i][j];
-            if (t->accumulate) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(in[j], c));
-            _mm512_mask_storeu_ps(c, in[j], value);
-        }
-    }
-}
-#define MRC__PAIRS_ALONE MRC__TARGET_BF16 static __attribute__((noinline)) void
-MRC__PAIRS_ALONE MRC__T(pairs_max)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS, t); }
-MRC__PAIRS_ALONE MRC__T(pairs_mid)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MID, t); }
-MRC__PAIRS_ALONE MRC__T(pairs_min)(const MRC__T(block) *t) { MRC__T(tile_pairs)(MRC__ROWS_MIN, t); }
-#undef MRC__PAIRS_ALONE
-
-// As multiply, of pairs; a is rows of floats as they came, scratch is room for one block of pairs.
-MRC__TARGET_BF16 static void MRC__T(multiply_pairs)(const MRC__T(block) *all, const float *a,
-                                                    size_t ld, size_t n, float *pack,
-                                                    float *scratch) {
-    for (size_t i = 0; i < all->m; i += MRC__ROWS) {
-        size_t lines = mrc__min(all->m - i, MRC__ROWS);
-        MRC__T(narrow)(scratch, a + i * ld, ld, lines, n, all->kc);
-        MRC__T(pack)(pack + i * all->kc, scratch, all->kc, 1, lines, MRC__ROWS, all->kc);
-    }
-    for (size_t j = 0; j < all->n; j += MRC__T(COLS)) {
-        for (size_t i = 0; i < all->m; i += MRC__ROWS) {
-            MRC__T(block) t = *all;
-            t.m = mrc__min(all->m - i, MRC__ROWS);
-            t.n = mrc__min(all->n - j, MRC__T(COLS));
-            t.a = pack + i * all->kc;
-            t.b = all->b + j / MRC__T(COLS) * all->b_step;
-            t.c = all->c + i * all->ld + j;
-            if (t.m > MRC__ROWS_MID) MRC__T(pairs_max)(&t);
-            else if (t.m > MRC__ROWS_MIN) MRC__T(pairs_mid)(&t);
-            else MRC__T(pairs_min)(&t);
-        }
-    }
-}
+// Rows first to last of z; row_scale and row_zero begin at first.
+MRC__TARGET static void MRC__T(finish_rows)(const MRC__T(finish) *f, mrc_out z, size_t first,
+                                            size_t last, size_t begin, size_t end) {
+    for (size_t r = first; r < last; r++) {
+        MRC__REAL *to = (MRC__REAL *)z.data + r * z.ld;
+        for (size_t j = begin; j < end; j += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(to + j, end - j);
+#if MRC__F32
+            if (f->scale) v = MRC__T(dequantise)(f, r - first, j, end - j, v);
 #endif
+            MRC__T(store_n)(to + j, v + MRC__T(load_n)(f->bias + j, end - j), end - j);
+        }
+        if (f->y) MRC__T(act_span)(f->act, to + begin, f->y + r * f->ld + begin, end - begin);
+    }
+}
 
 // One slice of the loops above; shared by its tasks.
 typedef struct MRC__T(gemm_job) {
     const mrc_gemm_args *g;
     const MRC__T(finish) *finish;   // NULL but in the last slice of k
     const mrc__host_backend *h;
+    mrc__form form;
+    int a_rows;                     // a's pack is rows of words, else panels
     const MRC__REAL *packed, *b;    // b as it came, NULL: not packed; as it is multiplied
-    int pairs;                      // 1: a and b are pairs of bf16, and so k0 and kc count
-    size_t k0, kc, j0, nc, mc;      // mc: rows of a task
-    size_t groups, group_cols;      // columns of a task, a multiple of COLS
+    size_t b_step;                  // of b, from panel to panel
+    size_t k_all, k0, kc, j0, nc, i0, rows;     // this slice and block of rows
+    size_t stride;                  // a_rows: words from row to row
+    size_t a_tasks;                 // of packing a
+    size_t mc, groups, group_cols;  // rows of a task, and its columns, a multiple of COLS
     int accumulate;
 } MRC__T(gemm_job);
 
-MRC__TARGET static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
-    const MRC__T(gemm_job) *job = arg;
+// Rows i and on of the block, lines of them, into a's pack.
+MRC__TARGET static void MRC__T(gemm_pack_a)(const MRC__T(gemm_job) *job, size_t i, size_t lines) {
     const mrc_gemm_args *g = job->g;
-    size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
-    size_t j = task * MRC__T(COLS);
-    (void)worker;
+    const size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
+    const MRC__REAL *src = (const MRC__REAL *)g->a.data + (job->i0 + i) * line;
+    MRC__REAL *dst = (MRC__REAL *)(void *)job->h->pack_a + i * (job->a_rows ? job->stride
+                                                                            : job->kc);
 #if MRC__F32
-    if (job->packed) {
-        MRC__T(widen)((float *)job->h->pack_b + j * job->kc,
-                      (const uint32_t *)(const void *)job->packed + j * mrc__ceil_div(job->kc, 2),
-                      job->kc);
+    uint32_t *words = (uint32_t *)(void *)dst;
+    if (job->form == MRC__QUADS || job->form == MRC__SHORTS) {
+        const uint32_t flip = job->h->signed_int8 && job->form == MRC__QUADS ? 0x80 : 0;
+        for (size_t r = 0; r < lines; r++) {
+            MRC__T(quantise_row)(words + r * job->stride, job->form, flip, src + r * line, g->k,
+                                 job->h->row_scale + i + r, job->h->row_zero + i + r);
+        }
+        return;
+    }
+#ifdef MRC__TARGET_PAIRS
+    if (job->form == MRC__PAIRS) {
+        const size_t k0 = 2 * job->k0, n = mrc__min(2 * job->kc, g->k - k0);
+        if (job->a_rows) {
+            MRC__T(narrow_rows)(words, job->stride, src + k0, line, lines, n);
+            return;
+        }
+        for (size_t p = 0; p < lines; p += MRC__ROWS) {
+            MRC__T(narrow_columns)(words + p * job->kc, src + k0 * k_step + p, k_step,
+                                   mrc__min(lines - p, MRC__ROWS), MRC__ROWS, n);
+        }
         return;
     }
 #endif
-    MRC__T(pack_b)((MRC__REAL *)job->h->pack_b + j * job->kc,
-                   (const MRC__REAL *)g->b.data + job->k0 * k_step + (job->j0 + j) * line, line,
-                   k_step, job->nc - j, job->kc);
+#endif
+    MRC__T(pack_a)(dst, src + job->k0 * k_step, line, k_step, lines, job->kc);
+#if MRC__F32
+    if (job->form == MRC__ROUNDED) {
+        MRC__T(round_span)(dst, mrc__round_up(lines, MRC__ROWS) * job->kc);
+    }
+#endif
+}
+
+// One panel of b, from column j of the slice on.
+MRC__TARGET static void MRC__T(gemm_pack_b)(const MRC__T(gemm_job) *job, size_t j) {
+    const mrc_gemm_args *g = job->g;
+    const size_t line = g->b_transposed ? g->b.ld : 1, k_step = g->b_transposed ? 1 : g->b.ld;
+    const MRC__REAL *src = (const MRC__REAL *)g->b.data + (job->j0 + j) * line;
+    MRC__REAL *dst = (MRC__REAL *)job->h->pack_b + j * job->kc;
+#if MRC__F32
+    const size_t lines = mrc__min(job->nc - j, MRC__T(COLS));
+    if (job->packed && job->form == MRC__SHORTS) {
+        const uint32_t *from = (const uint32_t *)(const void *)job->packed
+                             + (job->j0 + j) * mrc__ceil_div(g->k, 4);
+        MRC__T(widen_quads)((uint32_t *)(void *)dst, from + job->k0 / 2 * MRC__T(COLS), job->kc);
+        return;
+    }
+    if (job->packed) {
+        const uint32_t *from = (const uint32_t *)(const void *)job->packed
+                             + (job->j0 + j) * mrc__ceil_div(g->k, 2);
+        MRC__T(widen_pairs)(dst, from + job->k0 / 2 * MRC__T(COLS), job->kc);
+        return;
+    }
+#ifdef MRC__TARGET_PAIRS
+    if (job->form == MRC__PAIRS) {
+        const size_t k0 = 2 * job->k0, n = mrc__min(2 * job->kc, g->k - k0);
+        uint32_t rows[MRC__T(COLS) * MRC__KC_PAIRS];
+        if (!g->b_transposed) {
+            MRC__T(narrow_columns)((uint32_t *)(void *)dst, src + k0 * k_step, k_step, lines,
+                                   MRC__T(COLS), n);
+            return;
+        }
+        MRC__T(narrow_rows)(rows, job->kc, src + k0, line, lines, n);
+        MRC__T(pack_b)(dst, (const float *)(const void *)rows, job->kc, 1, lines, job->kc);
+        return;
+    }
+#endif
+    (void)lines;
+#endif
+    MRC__T(pack_b)(dst, src + job->k0 * k_step, line, k_step, job->nc - j, job->kc);
+#if MRC__F32
+    if (job->form == MRC__ROUNDED) MRC__T(round_span)(dst, MRC__T(COLS) * job->kc);
+#endif
+}
+
+static void MRC__T(gemm_pack)(void *arg, size_t task, size_t worker) {
+    const MRC__T(gemm_job) *job = arg;
+    (void)worker;
+    if (task >= job->a_tasks) {
+        MRC__T(gemm_pack_b)(job, (task - job->a_tasks) * MRC__T(COLS));
+        return;
+    }
+    const size_t i = task * MRC__PACK_ROWS;
+    MRC__T(gemm_pack_a)(job, i, mrc__min(MRC__PACK_ROWS, job->rows - i));
 }
 
 MRC__TARGET static void MRC__T(gemm_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(gemm_job) *job = arg;
     const mrc_gemm_args *g = job->g;
-    size_t line = g->a_transposed ? 1 : g->a.ld, k_step = g->a_transposed ? g->a.ld : 1;
-    size_t i0 = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
-    size_t mc = mrc__min(job->mc, g->m - i0), cols = mrc__min(job->group_cols, job->nc - begin);
-    MRC__REAL *pack = (MRC__REAL *)(void *)(job->h->pack_a + worker * job->h->pack_a_bytes);
-    if (!job->pairs) {
-        MRC__T(pack_a)(pack, (const MRC__REAL *)g->a.data + job->k0 * k_step + i0 * line, line,
-                       k_step, mc, job->kc);
-    }
-    MRC__T(block) block = {
-        .m = mc, .n = cols, .kc = job->kc, .a = pack, .a_step = MRC__ROWS * job->kc,
-        .a_k = MRC__ROWS, .b = job->b + begin * job->kc,
-        .b_step = MRC__T(COLS) * job->kc, .ld = g->c.ld, .accumulate = job->accumulate,
-        .c = (MRC__REAL *)g->c.data + i0 * g->c.ld + job->j0 + begin };
-#if MRC__F32 && defined(MRC__TARGET_BF16)
-    if (job->pairs) {               // half of the scratch is enough for a block of them
-        MRC__T(multiply_pairs)(&block, (const float *)g->a.data + 2 * job->k0 + i0 * line, line,
-                               mrc__min(2 * job->kc, g->k - 2 * job->k0), pack,
-                               pack + MRC__MC * MRC__KC);
+    const size_t i = task / job->groups * job->mc, begin = task % job->groups * job->group_cols;
+    const size_t mc = mrc__min(job->mc, job->rows - i);
+    const size_t cols = mrc__min(job->group_cols, job->nc - begin);
+    const MRC__REAL *a = (const MRC__REAL *)(const void *)job->h->pack_a;
+    const MRC__REAL *b = job->b + begin / MRC__T(COLS) * job->b_step;
+    MRC__REAL *c = (MRC__REAL *)g->c.data + (job->i0 + i) * g->c.ld + job->j0 + begin;
+    (void)worker;
+#if MRC__F32
+    if (mrc__form_elements(job->form) > 1) {
+        const size_t offset = job->form == MRC__PAIRS ? 0 : job->k0;    // bytes: all k is there
+        MRC__T(words) block = {
+            .m = mc, .n = cols, .k = job->kc, .a = (const uint32_t *)(const void *)a + i * job->kc,
+            .a_row = 1, .a_step = MRC__ROWS, .a_panel = MRC__ROWS * job->kc,
+            .b = (const uint32_t *)(const void *)b, .b_step = job->b_step, .c = c,
+            .ld = g->c.ld, .accumulate = job->accumulate };
+        if (job->a_rows) {
+            block.a = (const uint32_t *)(const void *)a + i * job->stride + offset;
+            block.a_row = job->stride;
+            block.a_step = 1;
+            block.a_panel = MRC__ROWS * job->stride;
+        }
+        MRC__T(multiply_words)(job->h, job->form, &block);
     } else
 #endif
-    MRC__T(multiply)(&block);
+    {
+        const MRC__T(block) block = {
+            .m = mc, .n = cols, .kc = job->kc, .a = a + i * job->kc, .a_step = MRC__ROWS * job->kc,
+            .a_k = MRC__ROWS, .b = b, .b_step = job->b_step, .c = c, .ld = g->c.ld,
+            .accumulate = job->accumulate };
+        MRC__T(multiply)(&block);
+    }
     if (job->finish) {
-        MRC__T(finish_rows)(job->finish, g->c, i0, i0 + mc, job->j0 + begin,
+        MRC__T(finish) f = *job->finish;
+        f.row_scale = job->h->row_scale + i;
+        f.row_zero = job->h->row_zero + i;
+        MRC__T(finish_rows)(&f, g->c, job->i0 + i, job->i0 + i + mc, job->j0 + begin,
                             job->j0 + begin + cols);
     }
 }
 
-// Elements of k in a slice: those of pairs hold twice as many, as their panels are as large.
-static size_t MRC__T(k_slice)(size_t k, int halves, int pairs) {
-    if (!halves) return mrc__slice(k, MRC__KC, 4);
-    size_t slice = mrc__slice(mrc__ceil_div(k, 2), MRC__KC, 4);
-    return pairs ? slice : 2 * slice;
+// How b is multiplied, from its dtype and from whether it came packed.
+static mrc__form MRC__T(form_of)(const mrc__host_backend *h, const mrc_gemm_args *g, int packed,
+                                 int rounded) {
+    if (!MRC__F32 || (!packed && !rounded)) return MRC__FLOATS;
+    if (packed && g->b.dtype == MRC_DTYPE_F32) return MRC__FLOATS;
+    if (packed && g->b.dtype == MRC_DTYPE_I8) return h->dot_int8 ? MRC__QUADS : MRC__SHORTS;
+    return h->dot_bf16 ? MRC__PAIRS : packed ? MRC__FLOATS : MRC__ROUNDED;
 }
 
-// Where the block of columns j0 .. j0 + nc and of k from k0 on begins in a packed matrix, counted
-// in floats or pairs.  nc n and k0 0 at j0 0: its size.
-static size_t MRC__T(packed_at)(size_t k, int halves, size_t j0, size_t nc, size_t k0) {
-    if (halves) return j0 * mrc__ceil_div(k, 2) + mrc__round_up(nc, MRC__T(COLS)) * (k0 / 2);
-    return j0 * k + mrc__round_up(nc, MRC__T(COLS)) * k0;
+// The sizes of the slices, from shapes alone.  ready: b's panels are multiplied as they are.
+typedef struct MRC__T(slices) { size_t k, n, rows; int ready; } MRC__T(slices);
+static MRC__T(slices) MRC__T(slices_of)(const MRC__T(gemm_job) *job) {
+    const mrc_gemm_args *g = job->g;
+    const int words = mrc__form_elements(job->form) > 1;
+    MRC__T(slices) s = { .ready = job->packed && (words || g->b.dtype == MRC_DTYPE_F32)
+                               && job->form != MRC__SHORTS };
+    size_t most = s.ready && words ? MRC__KC_WORDS : job->form == MRC__PAIRS ? MRC__KC_PAIRS
+                : MRC__KC;
+    s.k = mrc__slice(job->k_all, most, 4);
+    s.n = mrc__slice(g->n, s.ready && words && job->k_all <= s.k ? g->n : MRC__NC, MRC__T(COLS));
+    s.rows = job->a_rows ? job->stride : s.k;
+    s.rows = mrc__min(MRC__A_BYTES / (s.rows * sizeof(MRC__REAL)), MRC__A_ROWS);
+    s.rows = s.rows / MRC__MC * MRC__MC;
+    return s;
 }
 
-MRC__TARGET static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
-                                               const MRC__T(finish) *finish) {
+// One slice of n and k, one block of rows.
+static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
+    const mrc__host_backend *h = job->h;
+    const size_t b_panels = mrc__ceil_div(job->nc, MRC__T(COLS)), volume = job->nc * job->kc;
+    const size_t b_tasks = pack_b ? b_panels : 0;
+    const size_t row_tasks = mrc__ceil_div(job->rows, job->mc);
+    // Enough tasks for many threads, but for products that are small.
+    const size_t aim = job->rows >= 64 && volume >= (size_t)1 << 18 ? 64 : 16;
+    const size_t split = mrc__min(mrc__ceil_div(aim, row_tasks), b_panels);
+    job->group_cols = split ? mrc__ceil_div(b_panels, split) * MRC__T(COLS) : MRC__T(COLS);
+    job->groups = mrc__ceil_div(job->nc, job->group_cols);
+    job->a_tasks = pack_a ? mrc__ceil_div(job->rows, MRC__PACK_ROWS) : 0;
+    mrc__pool_run(h->pool, job->a_tasks + b_tasks,
+                  (pack_a ? job->rows * job->kc / 4 : 0) + (pack_b ? volume / 2 : 0),
+                  MRC__T(gemm_pack), job);
+    mrc__pool_run(h->pool, row_tasks * job->groups, job->rows * volume / 64, MRC__T(gemm_task),
+                  job);
+}
+
+// rounded: operands are rounded to bf16 first.
+static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
+                                   const MRC__T(finish) *finish, int rounded) {
     const mrc__host_backend *h = be->self;
-    const int packed = g->b.ld == 0 && g->b_transposed, halves = g->b.dtype == MRC_DTYPE_BF16;
-    const int pairs = packed && halves && h->dot_bf16;
-    const size_t k_all = pairs ? mrc__ceil_div(g->k, 2) : g->k;
-    size_t nc = mrc__slice(g->n, MRC__NC, MRC__T(COLS)), kc = MRC__T(k_slice)(g->k, halves, pairs);
-    size_t panels = mrc__ceil_div(g->m, MRC__ROWS);
-    size_t mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
-    size_t row_tasks = mrc__ceil_div(g->m, mc ? mc : 1);
-    if (row_tasks == 0) return MRC_OK;
-    for (size_t j0 = 0; j0 < g->n; j0 += nc) {
-        for (size_t k0 = 0; k0 == 0 || k0 < k_all; k0 += kc) {  // k = 0 still writes c
-            MRC__T(gemm_job) job = { .g = g, .h = h, .k0 = k0, .kc = mrc__min(kc, k_all - k0),
-                                     .j0 = j0, .nc = mrc__min(nc, g->n - j0), .mc = mc,
-                                     .pairs = pairs, .b = h->pack_b,
-                                     .finish = k0 + kc >= k_all ? finish : NULL,
-                                     .accumulate = k0 > 0 || g->c.accumulate };
-            if (packed) {
-                job.packed = (const MRC__REAL *)g->b.data
-                           + MRC__T(packed_at)(g->k, halves, j0, job.nc, pairs ? 2 * k0 : k0);
-                if (pairs || !halves) job.b = job.packed;
+    const int packed = g->b.ld == 0 && g->b_transposed;
+    MRC__T(gemm_job) job = { .g = g, .h = h, .form = MRC__T(form_of)(h, g, packed, rounded),
+                             .packed = packed ? g->b.data : NULL };
+    const size_t elements = mrc__form_elements(job.form), panels = mrc__ceil_div(g->m, MRC__ROWS);
+    job.k_all = mrc__ceil_div(g->k, elements);
+    job.a_rows = elements > 1 && !g->a_transposed;
+    job.stride = mrc__row_words(job.k_all);
+    if (g->m == 0 || g->n == 0) return MRC_OK;
+    const MRC__T(slices) s = MRC__T(slices_of)(&job);
+    const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
+    if (!bytes) job.stride = mrc__row_words(s.k);
+    job.mc = mrc__min(mrc__ceil_div(panels, 16) * MRC__ROWS, MRC__MC);
+    for (job.j0 = 0; job.j0 < g->n; job.j0 += s.n) {
+        job.nc = mrc__min(s.n, g->n - job.j0);
+        for (job.k0 = 0; job.k0 == 0 || job.k0 < job.k_all; job.k0 += s.k) {    // k 0: c is 0
+            job.kc = mrc__min(s.k, job.k_all - job.k0);
+            job.accumulate = job.k0 > 0 || g->c.accumulate;
+            job.finish = job.k0 + s.k >= job.k_all ? finish : NULL;
+            job.b = s.ready ? job.packed + job.j0 * job.k_all + job.k0 * MRC__T(COLS) : h->pack_b;
+            job.b_step = MRC__T(COLS) * (s.ready ? job.k_all : job.kc);
+            for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
+                job.rows = mrc__min(s.rows, g->m - job.i0);
+                const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
+                MRC__T(gemm_block)(&job, !kept, !s.ready && job.i0 == 0);
             }
-            size_t b_panels = mrc__ceil_div(job.nc, MRC__T(COLS));
-            size_t split = mrc__min(mrc__ceil_div(16, row_tasks), b_panels);
-            job.group_cols = mrc__ceil_div(b_panels, split) * MRC__T(COLS);
-            job.groups = mrc__ceil_div(job.nc, job.group_cols);
-            size_t work = g->m * job.nc * job.kc / 64;
-            if (job.b != job.packed) {
-                mrc__pool_run(h->pool, b_panels, job.nc * job.kc / 2, MRC__T(gemm_pack), &job);
-            }
-            mrc__pool_run(h->pool, row_tasks * job.groups, work, MRC__T(gemm_task), &job);
         }
     }
     return MRC_OK;
 }
 
-MRC__TARGET static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    return MRC__T(gemm_run)(be, g, NULL);
+static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
+    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
+}
+
+// Whether a linear map to `out` columns has its operands rounded to bf16.
+static int MRC__T(rounded)(const mrc_backend *be, size_t out) {
+    return be->math == MRC_MATH_BF16 && out >= MRC__ROUNDED_COLUMNS;
+}
+// A product of such a map.
+static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_t out) {
+    mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
+    if (!g->c.data) return MRC_OK;
+    if (gemm != MRC__T(gemm)) return gemm(be, g);
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
 }
 
 #if MRC__F32
-// Who replaced gemm has its own products of f32.
+// Who replaced gemm has its own products of f32.  Of bytes: the panels, then for each row of the
+// matrix its scale and the sum of its bytes.
+static size_t MRC__T(prepack_words)(mrc_dtype dtype, size_t rows, size_t columns) {
+    const size_t k = dtype == MRC_DTYPE_F32 ? columns
+                   : mrc__ceil_div(columns, dtype == MRC_DTYPE_I8 ? 4 : 2);
+    return mrc__round_up(rows, MRC__T(COLS)) * k;
+}
 static size_t MRC__T(prepack_bytes)(mrc_backend *be, mrc_dtype dtype, size_t rows,
                                     size_t columns) {
-    const int halves = dtype == MRC_DTYPE_BF16;
     size_t room = mrc__round_up(rows, MRC__T(COLS)), elements, bytes;
-    if (!halves && (dtype != MRC_DTYPE_F32 || be->kernels[dtype].gemm != MRC__T(gemm))) return 0;
+    if (dtype == MRC_DTYPE_F32 && be->kernels[dtype].gemm != MRC__T(gemm)) return 0;
+    if (dtype == MRC_DTYPE_I8 && columns > MRC__INT8_COLUMNS) return 0;
+    if (dtype != MRC_DTYPE_F32 && dtype != MRC_DTYPE_BF16 && dtype != MRC_DTYPE_I8) return 0;
     if (room < rows || !mrc__mul(room, columns, &elements)
-        || !mrc__mul(elements, sizeof(float), &bytes)) return 0;
-    return MRC__T(packed_at)(columns, halves, room, 0, 0) * sizeof(float);
+        || !mrc__mul(elements, 2 * sizeof(float), &bytes)) return 0;
+    const size_t words = MRC__T(prepack_words)(dtype, rows, columns);
+    return (words + (dtype == MRC_DTYPE_I8 ? 2 * room : 0)) * sizeof(float);
 }
 
 typedef struct MRC__T(prepack_job) {
     const mrc__host_backend *h;
+    mrc_dtype    dtype;
     float       *dst;
     const float *src;
     size_t       rows, columns;
-    int          halves;
 } MRC__T(prepack_job);
 
-// One panel, slice by slice.
+enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
+
+// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
+static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < room; i++) {
+        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
+        sum += to[i];
+    }
+    return sum;
+}
+
+// One panel.
 MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t worker) {
     const MRC__T(prepack_job) *p = arg;
-    const size_t nc = mrc__slice(p->rows, MRC__NC, MRC__T(COLS));
-    const size_t k_all = p->columns, kc = MRC__T(k_slice)(k_all, p->halves, 0);
-    const size_t row = task * MRC__T(COLS), j0 = row / nc * nc, lines = p->rows - row;
-    uint16_t *halves = (uint16_t *)(void *)(p->h->pack_a + worker * p->h->pack_a_bytes);
-    for (size_t k0 = 0; k0 < k_all; k0 += kc) {
-        const size_t n = mrc__min(kc, k_all - k0), pairs = mrc__ceil_div(n, 2);
-        const float *src = p->src + row * k_all + k0;
-        float *dst = p->dst + MRC__T(packed_at)(k_all, p->halves, j0, mrc__min(nc, p->rows - j0),
-                                                k0);
-        if (!p->halves) {
-            MRC__T(pack_b)(dst + (row - j0) * n, src, k_all, 1, lines, n);
-            continue;
+    const size_t k_all = p->columns, row = task * MRC__T(COLS), room = MRC__T(PREPACK_K);
+    const size_t lines = mrc__min(p->rows - row, MRC__T(COLS));
+    const size_t per = p->dtype == MRC_DTYPE_I8 ? 4 : p->dtype == MRC_DTYPE_BF16 ? 2 : 1;
+    const float *src = p->src + row * k_all;
+    float *dst = p->dst + row * mrc__ceil_div(k_all, per);
+    float *scale = p->dst + MRC__T(prepack_words)(p->dtype, p->rows, k_all) + row;
+    int32_t *sum = (int32_t *)(void *)(scale + mrc__round_up(p->rows, MRC__T(COLS)));
+    char *mine = (char *)p->h->pack_b + worker * MRC__T(COLS) * room * sizeof(uint16_t);
+    if (p->dtype == MRC_DTYPE_F32) {
+        MRC__T(pack_b)(dst, src, k_all, 1, lines, k_all);
+        return;
+    }
+    for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
+        float most = 0, poison = 0;
+        for (size_t k = 0; i < lines && k < k_all; k++) {
+            most = fmaxf(most, fabsf(src[i * k_all + k]));
+            poison += src[i * k_all + k] * 0;
         }
-        for (size_t i = 0; i < mrc__min(lines, MRC__T(COLS)); i++) {
-            halves[(i + 1) * 2 * pairs - 1] = 0;                // n may be odd
-            mrc__narrow(MRC_DTYPE_BF16, halves + i * 2 * pairs, src + i * k_all, n);
+        scale[i] = most / 127 + poison;
+        sum[i] = 0;
+    }
+    for (size_t k0 = 0; k0 < k_all; k0 += room) {
+        const size_t n = mrc__min(room, k_all - k0), words = mrc__ceil_div(n, per);
+        for (size_t i = 0; i < lines; i++) {
+            const float *x = src + i * k_all + k0;
+            if (p->dtype == MRC_DTYPE_I8) {
+                const float by = scale[i] > 0 ? 1 / scale[i] : 0;
+                sum[i] += MRC__T(prepack_row)((int8_t *)mine + 4 * i * words, x, n, 4 * words, by);
+                continue;
+            }
+            uint16_t *to = (uint16_t *)(void *)mine + 2 * i * words;
+            to[2 * words - 1] = 0;                      // n may be odd
+            mrc__narrow(MRC_DTYPE_BF16, to, x, n);
         }
-        MRC__T(pack_b)(dst + (row - j0) * pairs, (const float *)(const void *)halves, pairs, 1,
-                       lines, pairs);
+        MRC__T(pack_b)(dst + k0 / per * MRC__T(COLS), (const float *)(const void *)mine, words, 1,
+                       lines, words);
     }
 }
 
 static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, size_t rows,
                                   size_t columns, const float *host_src) {
     const mrc__host_backend *h = be->self;
-    MRC__T(prepack_job) job = { h, dst, host_src, rows, columns, dtype == MRC_DTYPE_BF16 };
+    MRC__T(prepack_job) job = { h, dtype, dst, host_src, rows, columns };
     mrc__pool_run(h->pool, mrc__ceil_div(rows, MRC__T(COLS)), rows * columns / 2,
                   MRC__T(prepack_task), &job);
     return MRC_OK;
@@ -11826,8 +12540,16 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
     MRC__T(finish_job) job = { .f = { .bias = a->bias.data, .act = a->act,
                                       .y = act ? a->y.data : NULL, .ld = a->y.ld },
                                .z = g.c, .n = a->n, .out = a->out };
+#if MRC__F32
+    if (a->weight.dtype == MRC_DTYPE_I8) {
+        job.f.scale = (const float *)a->weight.data
+                    + MRC__T(prepack_words)(MRC_DTYPE_I8, a->out, a->in);
+        job.f.sum = (const int32_t *)(const void *)(job.f.scale
+                                                    + mrc__round_up(a->out, MRC__T(COLS)));
+    }
+#endif
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
-        return MRC__T(gemm_run)(be, &g, &job.f);
+        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out));
     }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
@@ -11858,8 +12580,8 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
     mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dz, .b = a->weight, .c = a->dx };
     mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz, .b = a->x,
                          .c = a->dweight };
-    if (dx.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
-    if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+    MRC__TRY(MRC__T(product)(be, &dx, a->out));
+    MRC__TRY(MRC__T(product)(be, &dw, a->out));
     MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dz,
                                                .dbias = a->dbias });
     return MRC_OK;
@@ -11886,12 +12608,12 @@ MRC__TARGET static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd
         mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dy[k], .b = a->weight[k],
                              .c = a->dx };
         dx.c.accumulate |= k > 0;
-        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dx));
+        MRC__TRY(MRC__T(product)(be, &dx, a->out));
     }
     for (size_t k = 0; k < 3; k++) {
         mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dy[k],
                              .b = a->x, .c = a->dweight[k] };
-        if (dw.c.data) MRC__TRY(be->kernels[a->x.dtype].gemm(be, &dw));
+        MRC__TRY(MRC__T(product)(be, &dw, a->out));
     }
     for (size_t k = 0; k < 3; k++) {
         MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dy[k],
@@ -13376,7 +14098,7 @@ MRC__TARGET static mrc_status MRC__T(lstm_fwd)(mrc_backend *be, const mrc_lstm_f
         mrc_gemm_args g = { .m = a->n, .n = 4 * h, .k = a->in, .b_transposed = 1, .a = a->x,
                             .b = a->weight_ih[d],
                             .c = { a->x.dtype, w.gates_ld, w.gates + d * 4 * h, 0 } };
-        MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
     return MRC_OK;
@@ -13409,7 +14131,6 @@ MRC__TARGET static void MRC__T(lstm_before)(const int32_t *cu, size_t n_sequence
 MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_lstm_bwd_args *a,
                                                      MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2];
     for (size_t d = 0; d < 2; d++) {
         dz[d] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data + d * 4 * h };
@@ -13418,19 +14139,19 @@ MRC__TARGET static mrc_status MRC__T(lstm_gradients)(mrc_backend *be, const mrc_
         mrc_gemm_args g = { .m = a->n, .n = a->in, .k = 4 * h, .a = dz[d], .b = a->weight_ih[d],
                             .c = a->dx };
         g.c.accumulate |= d > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = a->in, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = a->x, .c = a->dweight_ih[d] };
-        if (g.c.data) MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 4 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 4 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));           // recurrent: not rounded
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = k < 2 ? a->dbias_ih[k] : a->dbias_hh[k - 2];
@@ -13493,7 +14214,7 @@ MRC__TARGET static mrc_status MRC__T(gru_fwd)(mrc_backend *be, const mrc_gru_fwd
                                 .a = a->x, .b = MRC__T(gru_rows)(a->weight_ih[d], n * 2 * h),
                                 .c = { a->x.dtype, w.gates_ld,
                                        w.gates + d * 4 * h + n * 3 * h, 0 } };
-            MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
+            MRC__TRY(MRC__T(product)(be, &g, 3 * h));
         }
     }
     MRC__T(lstm_run)(b, &w, a->weight_hh);
@@ -13515,7 +14236,6 @@ static size_t MRC__T(gru_bwd_workspace)(mrc_backend *be, const mrc_gru_bwd_args 
 MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_gru_bwd_args *a,
                                                     MRC__REAL *before) {
     const size_t h = a->h;
-    const mrc_kernels *kernels = &be->kernels[a->x.dtype];
     mrc_in dz[2][2];
     for (size_t k = 0; k < 4; k++) {
         dz[k / 2][k % 2] = (mrc_in){ a->x.dtype, a->gates.ld, (const MRC__REAL *)a->gates.data
@@ -13526,21 +14246,21 @@ MRC__TARGET static mrc_status MRC__T(gru_gradients)(mrc_backend *be, const mrc_g
                             .b = MRC__T(gru_rows)(a->weight_ih[k / 2], k % 2 * 2 * h),
                             .c = a->dx };
         g.c.accumulate |= k > 0;
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_gemm_args g = { .m = k % 2 ? h : 2 * h, .n = a->in, .k = a->n, .a_transposed = 1,
                             .a = dz[k / 2][k % 2], .b = a->x, .c = a->dweight_ih[k / 2] };
         if (!g.c.data) continue;
         g.c.data = MRC__T(out_row)(g.c, k % 2 * 2 * h);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 3 * h));
     }
     for (size_t d = 0; d < 2; d++) {
         mrc_gemm_args g = { .m = 3 * h, .n = h, .k = a->n, .a_transposed = 1, .a = dz[d][0],
                             .b = { a->x.dtype, h, before }, .c = a->dweight_hh[d] };
         if (!g.c.data) continue;
         MRC__T(lstm_before)(a->cu_seqlens.data, a->n_sequences, a->y, h, d, before);
-        MRC__TRY(kernels->gemm(be, &g));
+        MRC__TRY(MRC__T(product)(be, &g, 0));
     }
     for (size_t k = 0; k < 4; k++) {
         mrc_out out = a->dbias_ih[k / 2];
@@ -13637,11 +14357,18 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__ROWS_MIN  2
 #define MRC__VEC_BYTES 32
 #define MRC__TARGET    MRC__TARGETS("avx2,fma")
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define MRC__TARGET_QUADS MRC__TARGETS("avx2,fma,avx512f,avx512vl,avx512vnni")
+#define MRC__TARGET_QUADS_SECOND MRC__TARGET
+#define MRC__HAS_QUADS
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx2_f32
 #include MRC_SELF
 #undef MRC__F32
+#undef MRC__TARGET_QUADS
+#undef MRC__TARGET_QUADS_SECOND
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -13654,16 +14381,18 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #define MRC__VEC_BYTES 64
 #define MRC__TARGET    MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
 #if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10
-#define MRC__TARGET_BF16 MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#define MRC__TARGET_PAIRS MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#define MRC__HAS_PAIRS
+#endif
+#ifdef MRC__HAS_QUADS
+#define MRC__TARGET_QUADS MRC__TARGETS("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512vnni")
 #endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_avx512_f32
 #include MRC_SELF
-#ifdef MRC__TARGET_BF16
-#undef MRC__TARGET_BF16
-#define MRC__HAS_BF16
-#endif
+#undef MRC__TARGET_PAIRS
+#undef MRC__TARGET_QUADS
 #undef MRC__F32
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
@@ -13682,11 +14411,21 @@ MRC__FILLDEF void MRC__T(fill_table)(mrc_backend *be, mrc_dtype dtype) {
 #else
 #define MRC__TARGET    __attribute__((optimize("fp-contract=fast")))
 #endif
+#if defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 11 : __GNUC__ >= 10)
+#define MRC__TARGET_PAIRS MRC__TARGETS("arch=armv8.2-a+bf16")
+#define MRC__TARGET_QUADS MRC__TARGETS("arch=armv8.2-a+i8mm")
+#define MRC__TARGET_QUADS_SECOND MRC__TARGETS("arch=armv8.2-a+dotprod")
+#define MRC__HAS_PAIRS
+#define MRC__HAS_QUADS
+#endif
 #define MRC__F32       1
 #define MRC__REAL      float
 #define MRC__T(name)   mrc__cpu_##name##_neon_f32
 #include MRC_SELF
 #undef MRC__F32
+#undef MRC__TARGET_PAIRS
+#undef MRC__TARGET_QUADS
+#undef MRC__TARGET_QUADS_SECOND
 #undef MRC__ROWS
 #undef MRC__ROWS_MID
 #undef MRC__ROWS_MIN
@@ -13713,40 +14452,75 @@ static int mrc__cpu_has(mrc_isa isa) {
     return 0;
 }
 
+// Which instructions for words this processor has, of those that were compiled.
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+static void mrc__cpu_dots(mrc__host_backend *h, mrc_isa isa) {
+    int bf16 = 0, first = 0, second = 0;
+#if defined(__x86_64__)
+#ifdef MRC__HAS_PAIRS
+    bf16 = isa == MRC_ISA_AVX512 && __builtin_cpu_supports("avx512bf16");
+#endif
+#ifdef MRC__HAS_QUADS
+    first = (isa == MRC_ISA_AVX512 || isa == MRC_ISA_AVX2) && __builtin_cpu_supports("avx512vnni")
+         && __builtin_cpu_supports("avx512vl");
+    if (isa == MRC_ISA_AVX2) {
+        unsigned a = 0, b = 0, c = 0, d = 0;            // leaf 7.1, eax bit 4: AVX-VNNI
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+        if (a >= 7) {
+            a = 7;
+            c = 1;
+            __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+            second = a >> 4 & 1;
+        }
+    }
+#endif
+#elif defined(__aarch64__) && defined(MRC__HAS_QUADS)
+    bf16 = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP2) >> 14 & 1);     // HWCAP2_BF16
+    first = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP2) >> 13 & 1);    // HWCAP2_I8MM
+    second = isa == MRC_ISA_NEON && (getauxval(AT_HWCAP) >> 20 & 1);    // HWCAP_ASIMDDP
+    h->signed_int8 = !first && second;
+#endif
+    (void)isa;
+    h->dot_bf16 = bf16 != 0;
+    h->dot_int8 = first ? MRC__DOT_FIRST : second ? MRC__DOT_SECOND : MRC__DOT_NONE;
+}
+
+// The name by which bits of this instance can be told from those of others: of the instruction set,
+// and where operands are rounded, of how their products are made.
+static const char *mrc__cpu_name(mrc_isa isa, mrc_math math, int dot_bf16) {
+    static const char *const names[][3] = {
+        { "baseline", "baseline-bf16-emulated", "" },
+        { "avx2", "avx2-bf16-emulated", "" },
+        { "avx512", "avx512-bf16-emulated", "avx512-bf16" },
+        { "neon", "neon-bf16-emulated", "neon-bf16" } };
+    return names[isa - MRC_ISA_BASELINE][math == MRC_MATH_F32 ? 0 : dot_bf16 ? 2 : 1];
+}
+
 static void mrc__cpu_fill(mrc_backend *be, mrc_isa isa) {
-    be->isa = "baseline";
+    mrc__host_backend *h = be->self;
     mrc__cpu_fill_table_f32(be, MRC_DTYPE_F32);
     mrc__cpu_fill_table_f64(be, MRC_DTYPE_F64);
 #if defined(__x86_64__)
-    if (isa == MRC_ISA_AVX2) {
-        be->isa = "avx2";
-        mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
-    }
-    if (isa == MRC_ISA_AVX512) {
-        be->isa = "avx512";
-        mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
-#ifdef MRC__HAS_BF16
-        ((mrc__host_backend *)be->self)->dot_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
-#endif
-    }
+    if (isa == MRC_ISA_AVX2) mrc__cpu_fill_table_avx2_f32(be, MRC_DTYPE_F32);
+    if (isa == MRC_ISA_AVX512) mrc__cpu_fill_table_avx512_f32(be, MRC_DTYPE_F32);
 #elif defined(__aarch64__)
-    if (isa == MRC_ISA_NEON) {
-        be->isa = "neon";
-        mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
-    }
-#else
-    (void)isa;
+    if (isa == MRC_ISA_NEON) mrc__cpu_fill_table_neon_f32(be, MRC_DTYPE_F32);
 #endif
+    mrc__cpu_dots(h, isa);
+    be->isa = mrc__cpu_name(isa, be->math, h->dot_bf16);
 }
 
 // The pool, the gemm's packs and the kernels, onto what the naive constructor made.
 static mrc_status mrc__cpu_init(mrc_backend *be, mrc_isa isa, size_t threads) {
     mrc__host_backend *h = be->self;
     MRC__TRY(mrc__pool_new(&h->pool, &h->host, threads));
-    h->pack_a_bytes = (size_t)MRC__MC * MRC__KC * sizeof(double);
-    h->pack_a = mrc__host_alloc(be, h->pack_a_bytes * h->pool->n_workers);
+    h->pack_a = mrc__host_alloc(be, MRC__A_BYTES);
     h->pack_b = mrc__host_alloc(be, (size_t)MRC__NC * MRC__KC * sizeof(double));
-    if (!h->pack_a || !h->pack_b) return MRC_ERR_MEM;
+    h->row_scale = mrc__host_alloc(be, MRC__A_ROWS * sizeof *h->row_scale);
+    h->row_zero = mrc__host_alloc(be, MRC__A_ROWS * sizeof *h->row_zero);
+    if (!h->pack_a || !h->pack_b || !h->row_scale || !h->row_zero) return MRC_ERR_MEM;
     be->name = "cpu";
     be->kernels[MRC_DTYPE_F16] = be->kernels[MRC_DTYPE_BF16] = (mrc_kernels){0};
     mrc__cpu_fill(be, isa);
@@ -15425,7 +16199,11 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     size_t length = strlen(path);
     const char *dir = kind == 2 ? path : NULL;
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
-    if (kind == 0) return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder", path);
+    char hint[MRC__HINT_BYTES];
+    if (kind == 0) {
+        return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
+                         mrc__hub_hint(hint, path, strlen(path)));
+    }
     if (!mrc__tok_trie_init(&tok->host, &tok->words)
         || !mrc__tok_trie_init(&tok->host, &tok->merges)
         || !mrc__tok_trie_init(&tok->host, &tok->added[0])
@@ -16398,25 +17176,58 @@ static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) 
 //==============================================================================
 // >>impl.arrow   the stream that datasets.save_to_disk writes
 //
-// Messages of metadata (flatbuffers) and buffers.  Every position is held against what is there
-// before it is read, offsets must rise, text must be UTF-8.  A row becomes the JSON object that it
-// would be in a JSONL file, so that all that is checked of rows is checked in one place.
+// A stream is a list of messages: metadata (a flatbuffer) and a body of buffers.  The first message
+// is the schema, the others are batches of rows.  The format is described in Arrow's "Columnar
+// Format" and in its Schema.fbs and Message.fbs.
+//
+// Every position is checked against the size of what it points into before it is read; offsets must
+// rise; text must be UTF-8.  No column may have more values than its batch's body has bits, so the
+// work is bounded by the size of the file.  A row becomes the JSON object that it would be in a
+// JSONL file, so rows are checked in one place only.  Columns that no example needs are stepped
+// over, whatever their type; a needed column of another type is refused by its name.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__ARROW_FIELDS 1000
 #define MRC__ARROW_DEPTH  8
 
-enum { MRC__ARROW_NULL = 1, MRC__ARROW_INT = 2, MRC__ARROW_FLOAT = 3, MRC__ARROW_BINARY = 4,
-       MRC__ARROW_UTF8 = 5, MRC__ARROW_BOOL = 6, MRC__ARROW_LIST = 12, MRC__ARROW_STRUCT = 13,
-       MRC__ARROW_LARGE_BINARY = 19, MRC__ARROW_LARGE_UTF8 = 20, MRC__ARROW_LARGE_LIST = 21 };
+// The types of Schema.fbs: number, name, and how many buffers a column of the type has in a batch.
+// A union of the dense mode has one more, a view has as many more as its batch says.
+#define MRC__ARROW_TYPE_LIST(X)                                                                   \
+    X(NULL, 1, "null", 0)                X(INT, 2, "integer", 2)                                  \
+    X(FLOAT, 3, "floating point", 2)     X(BINARY, 4, "binary", 3)                                \
+    X(UTF8, 5, "string", 3)              X(BOOL, 6, "bool", 2)                                    \
+    X(DECIMAL, 7, "decimal", 2)          X(DATE, 8, "date", 2)                                    \
+    X(TIME, 9, "time", 2)                X(TIMESTAMP, 10, "timestamp", 2)                         \
+    X(INTERVAL, 11, "interval", 2)       X(LIST, 12, "list", 2)                                   \
+    X(STRUCT, 13, "struct", 1)           X(UNION, 14, "union", 1)                                 \
+    X(FIXED_BINARY, 15, "fixed-size binary", 2) X(FIXED_LIST, 16, "fixed-size list", 1)           \
+    X(MAP, 17, "map", 2)                 X(DURATION, 18, "duration", 2)                           \
+    X(LARGE_BINARY, 19, "large binary", 3) X(LARGE_UTF8, 20, "large string", 3)                   \
+    X(LARGE_LIST, 21, "large list", 2)   X(RUN_END, 22, "run-end encoded", 0)                     \
+    X(BINARY_VIEW, 23, "binary view", 2) X(UTF8_VIEW, 24, "string view", 2)                       \
+    X(LIST_VIEW, 25, "list view", 3)     X(LARGE_LIST_VIEW, 26, "large list view", 3)
+enum {
+#define MRC_X(NAME, number, name, buffers) MRC__ARROW_##NAME = number,
+    MRC__ARROW_TYPE_LIST(MRC_X)
+#undef MRC_X
+    MRC__ARROW_TYPES, MRC__ARROW_DICTIONARY = 0         // 0: values are indices into a dictionary
+};
+static const struct { const char *name; int buffers; } mrc__arrow_types[MRC__ARROW_TYPES] = {
+    [MRC__ARROW_DICTIONARY] = { "dictionary", 2 },
+#define MRC_X(NAME, number, name, buffers) [number] = { name, buffers },
+    MRC__ARROW_TYPE_LIST(MRC_X)
+#undef MRC_X
+};
 
 typedef struct mrc__arrow_column {
     struct mrc__arrow_column *next, *child;
     const char *name;
     size_t      name_bytes;
-    int         type, bytes, is_signed, wide;   // bytes: of a number; wide: 64-bit offsets
+    int         type, needed;
+    int         n_buffers;                      // of a column that is stepped over
+    int         bytes, is_signed, wide;         // bytes: of an integer; wide: 64-bit offsets
     // Of the batch that is being read:
-    uint64_t    n, data_bytes;
+    uint64_t    n;
     const unsigned char *valid, *offsets, *data;        // valid NULL: all are
 } mrc__arrow_column;
 
@@ -16425,7 +17236,8 @@ typedef struct mrc__arrow {
     const char *path;
     const unsigned char *file, *meta, *body;
     size_t      file_bytes, at, meta_bytes, n_fields;
-    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, nodes, buffers;
+    uint64_t    body_bytes, node, n_nodes, buffer, n_buffers, view, n_views;
+    uint64_t    nodes, buffers, views;          // where these vectors begin in the metadata
     mrc__bump   pool, row;
     mrc__arrow_column *columns;
 } mrc__arrow;
@@ -16478,36 +17290,31 @@ static uint64_t mrc__fb_vector(const mrc__arrow *a, uint64_t table, int index, s
     return at + 4;
 }
 
+static int mrc__arrow_is_list(const mrc__arrow_column *c) {
+    return c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
+}
+
 static mrc_status mrc__arrow_type(mrc__arrow *a, uint64_t field, mrc__arrow_column *c) {
     int bad = 0;
-    c->type = (int)mrc__fb_scalar(a, field, 2, 1, &bad);
+    uint64_t number = mrc__fb_scalar(a, field, 2, 1, &bad);
     uint64_t type = mrc__fb_follow(a, field, 3, &bad);
-    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8
-              || c->type == MRC__ARROW_LARGE_BINARY;
-    if (bad || (!type && c->type != MRC__ARROW_NULL)) return mrc__arrow_fail(a, "a bad schema");
-    if (mrc__fb_field(a, field, 4, &bad)) {
-        return mrc__arrow_fail(a, "a column with a dictionary, which is not supported");
+    if (number >= MRC__ARROW_TYPES) {
+        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" is of Arrow type %llu, "
+                         "which is not known (drop it: remove_columns())", a->path, c->name,
+                         (unsigned long long)number);
     }
-    switch (c->type) {
-    case MRC__ARROW_INT: {
+    c->type = mrc__fb_field(a, field, 4, &bad) ? MRC__ARROW_DICTIONARY : (int)number;
+    c->wide = c->type == MRC__ARROW_LARGE_LIST || c->type == MRC__ARROW_LARGE_UTF8;
+    c->n_buffers = mrc__arrow_types[c->type].buffers;
+    if (number == 0 || (!type && number != MRC__ARROW_NULL)) bad = 1;
+    if (!bad && c->type == MRC__ARROW_UNION) {
+        c->n_buffers += mrc__fb_scalar(a, type, 0, 2, &bad) == 1;
+    }
+    if (!bad && c->type == MRC__ARROW_INT) {
         uint64_t bits = mrc__fb_scalar(a, type, 0, 4, &bad);
         c->is_signed = mrc__fb_scalar(a, type, 1, 1, &bad) != 0;
         c->bytes = (int)(bits / 8 % 16);
         if (bits != 8 && bits != 16 && bits != 32 && bits != 64) bad = 1;
-        break;
-    }
-    case MRC__ARROW_FLOAT: {
-        uint64_t precision = mrc__fb_scalar(a, type, 0, 2, &bad);
-        if (precision > 2) bad = 1;
-        c->bytes = precision == 0 ? 2 : precision == 1 ? 4 : 8;
-        break;
-    }
-    case MRC__ARROW_NULL: case MRC__ARROW_BINARY: case MRC__ARROW_UTF8: case MRC__ARROW_BOOL:
-    case MRC__ARROW_LIST: case MRC__ARROW_STRUCT: case MRC__ARROW_LARGE_BINARY:
-    case MRC__ARROW_LARGE_UTF8: case MRC__ARROW_LARGE_LIST: break;
-    default:
-        return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: a column of Arrow type %d, which is not "
-                         "supported", a->path, c->type);
     }
     return bad ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
 }
@@ -16525,7 +17332,7 @@ static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, in
         if (++a->n_fields > MRC__ARROW_FIELDS) return mrc__arrow_fail(a, "more than 1000 columns");
         memset(c, 0, sizeof *c);
         if (!mrc__fb_get(a, at + 4 * i, 4, &offset)) break;
-        uint64_t field = at + 4 * i + offset, bytes = 0, children = 0;
+        uint64_t field = at + 4 * i + offset, bytes = 0;
         uint64_t name = mrc__fb_vector(a, field, 0, 1, &bytes, &bad);
         if (bad) break;
         char *text = mrc__bump_alloc(&a->pool, (size_t)bytes + 1, 1);
@@ -16537,14 +17344,93 @@ static mrc_status mrc__arrow_fields(mrc__arrow *a, uint64_t table, int index, in
         MRC__TRY(mrc__arrow_type(a, field, c));
         size_t n_children = 0;
         MRC__TRY(mrc__arrow_fields(a, field, 5, depth + 1, &c->child, &n_children));
-        children = n_children;
-        int list_type = c->type == MRC__ARROW_LIST || c->type == MRC__ARROW_LARGE_LIST;
-        if (list_type ? children != 1 : c->type != MRC__ARROW_STRUCT && children) bad = 1;
+        int is_flat = c->type == MRC__ARROW_INT || c->type == MRC__ARROW_BOOL
+                    || c->type == MRC__ARROW_UTF8 || c->type == MRC__ARROW_LARGE_UTF8;
+        if (mrc__arrow_is_list(c) ? n_children != 1 : is_flat && n_children) bad = 1;
         *list = c;
         list = &c->next;
         ++*count;
     }
     return bad || *count != n ? mrc__arrow_fail(a, "a bad schema") : MRC_OK;
+}
+
+// What examples are made of.  Only these columns are read.
+enum { MRC__ARROW_ID, MRC__ARROW_TEXT, MRC__ARROW_WHOLE, MRC__ARROW_FLAG, MRC__ARROW_ANSWERS };
+static const struct mrc__arrow_wanted {
+    const char *name, *expected;
+    int         kind, optional;         // optional: of another type, it counts as absent
+} mrc__arrow_columns[] = {
+    { "id", "string or integer", MRC__ARROW_ID, 0 },
+    { "guid", "string or integer", MRC__ARROW_ID, 1 },
+    { "title", "string", MRC__ARROW_TEXT, 1 },
+    { "context", "string", MRC__ARROW_TEXT, 0 },
+    { "question", "string", MRC__ARROW_TEXT, 0 },
+    { "answers", "struct, or list of structs, of text and answer_start", MRC__ARROW_ANSWERS, 0 },
+    { "is_impossible", "bool", MRC__ARROW_FLAG, 0 },
+    { "question_type", "integer", MRC__ARROW_WHOLE, 1 },
+}, mrc__arrow_answers[] = {
+    { "text", "string", MRC__ARROW_TEXT, 0 },
+    { "answer_start", "integer", MRC__ARROW_WHOLE, 0 },
+};
+
+static int mrc__arrow_fits(const mrc__arrow_column *c, int kind) {
+    int text = c->type == MRC__ARROW_UTF8 || c->type == MRC__ARROW_LARGE_UTF8;
+    if (c->type == MRC__ARROW_NULL) return 1;           // no value is of a wrong type
+    switch (kind) {
+    case MRC__ARROW_ID:   return text || c->type == MRC__ARROW_INT;
+    case MRC__ARROW_TEXT: return text;
+    case MRC__ARROW_FLAG: return c->type == MRC__ARROW_BOOL;
+    default:              return c->type == MRC__ARROW_INT;
+    }
+}
+
+static mrc_status mrc__arrow_refuse(const mrc__arrow *a, const char *name,
+                                    const mrc__arrow_column *c, const char *expected) {
+    return mrc__fail(a->ctx, MRC_ERR_FORMAT, "%s: column \"%.60s\" cannot be used (found %s, "
+                     "expected %s; cast_column() changes it)", a->path, name,
+                     mrc__arrow_types[c->type].name, expected);
+}
+
+// Marks what is read of "answers": text and answer_start, each a value or a list of values.
+static mrc_status mrc__arrow_need_answers(mrc__arrow *a, mrc__arrow_column *c) {
+    mrc__arrow_column *record = mrc__arrow_is_list(c) ? c->child : c;
+    c->needed = record->needed = 1;
+    if (record->type == MRC__ARROW_NULL) return MRC_OK;
+    if (record->type != MRC__ARROW_STRUCT) {
+        return mrc__arrow_refuse(a, c->name, record, mrc__arrow_columns[5].expected);
+    }
+    for (mrc__arrow_column *x = record->child; x; x = x->next) {
+        for (size_t i = 0; i < 2; i++) {
+            mrc__arrow_column *value = mrc__arrow_is_list(x) ? x->child : x;
+            if (strcmp(x->name, mrc__arrow_answers[i].name)) continue;
+            if (!mrc__arrow_fits(value, mrc__arrow_answers[i].kind)) {
+                return mrc__arrow_refuse(a, x->name, value, mrc__arrow_answers[i].expected);
+            }
+            x->needed = value->needed = 1;
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__arrow_need(mrc__arrow *a) {
+    const size_t n = sizeof mrc__arrow_columns / sizeof *mrc__arrow_columns;
+    for (mrc__arrow_column *c = a->columns; c; c = c->next) {
+        for (size_t i = 0; i < n; i++) {
+            const struct mrc__arrow_wanted *w = &mrc__arrow_columns[i];
+            if (strcmp(c->name, w->name)) continue;
+            if (w->kind == MRC__ARROW_ANSWERS) {
+                MRC__TRY(mrc__arrow_need_answers(a, c));
+            } else if (mrc__arrow_fits(c, w->kind)) {
+                c->needed = 1;
+            } else if (!w->optional) {
+                return mrc__arrow_refuse(a, c->name, c, w->expected);
+            } else {
+                mrc__note(a->ctx, "%s: column \"%s\" is not used (found %s, expected %s)", a->path,
+                          c->name, mrc__arrow_types[c->type].name, w->expected);
+            }
+        }
+    }
+    return MRC_OK;
 }
 
 // The next buffer of the batch, at least `least` bytes of it.
@@ -16585,42 +17471,72 @@ static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64
     return MRC_OK;
 }
 
-// One column of a batch and those below it.
-static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected) {
+// The next column's number of values.  A value takes a bit at least, but for nulls, which nobody
+// has many of.
+static mrc_status mrc__arrow_length(mrc__arrow *a, uint64_t *n, uint64_t *nulls) {
+    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    *n = *nulls = 0;
+    mrc__fb_get(a, a->nodes + 16 * a->node, 8, n);              // the vector lies inside
+    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, nulls);
+    a->node++;
+    if (*n / 8 > a->body_bytes || *nulls > *n) return mrc__arrow_fail(a, "a bad length");
+    return MRC_OK;
+}
+
+// Steps over a column that nobody needs.
+static mrc_status mrc__arrow_skip(mrc__arrow *a, const mrc__arrow_column *c) {
+    uint64_t n, bytes, more = 0;
+    const unsigned char *data;
+    if (a->node++ == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
+    if (c->type == MRC__ARROW_BINARY_VIEW || c->type == MRC__ARROW_UTF8_VIEW) {
+        if (a->view == a->n_views) return mrc__arrow_fail(a, "too few counts of a view's buffers");
+        mrc__fb_get(a, a->views + 8 * a->view++, 8, &more);
+    }
+    for (n = (uint64_t)c->n_buffers; n > 0; n--) MRC__TRY(mrc__arrow_buffer(a, 0, &data, &bytes));
+    for (n = more; n > 0; n--) MRC__TRY(mrc__arrow_buffer(a, 0, &data, &bytes));
+    if (c->type == MRC__ARROW_DICTIONARY) return MRC_OK;        // its children are the dictionary's
+    for (c = c->child; c; c = c->next) MRC__TRY(mrc__arrow_skip(a, c));
+    return MRC_OK;
+}
+
+// One column of a batch and those below it, of as many values as the parent says: exactly, or in a
+// list at least.
+static mrc_status mrc__arrow_column_read(mrc__arrow *a, mrc__arrow_column *c, uint64_t expected,
+                                         int in_list) {
     uint64_t nulls = 0, bytes, last;
     const unsigned char *valid;
-    if (a->node == a->n_nodes) return mrc__arrow_fail(a, "too few columns");
-    mrc__fb_get(a, a->nodes + 16 * a->node, 8, &c->n);
-    mrc__fb_get(a, a->nodes + 16 * a->node + 8, 8, &nulls);
-    a->node++;
-    if (c->n != expected && expected != UINT64_MAX) {
-        return mrc__arrow_fail(a, "columns of different lengths");
+    if (!c->needed) return mrc__arrow_skip(a, c);
+    MRC__TRY(mrc__arrow_length(a, &c->n, &nulls));
+    if (in_list ? c->n < expected : c->n != expected) {
+        return mrc__arrow_fail(a, in_list ? "a list that is too short"
+                                          : "columns of different lengths");
     }
-    // Nulls alone take no bytes: what stands behind no row must not make work.
-    if (c->n / 8 > a->file_bytes || nulls > c->n) return mrc__arrow_fail(a, "a bad length");
     c->valid = c->data = c->offsets = NULL;
-    if (c->type == MRC__ARROW_NULL) return MRC_OK;
+    if (c->type == MRC__ARROW_NULL) {
+        // One row may hold all values of a list, and each takes a node of the row's tree.
+        if (in_list && c->n > a->body_bytes) return mrc__arrow_fail(a, "a bad length");
+        return MRC_OK;
+    }
     MRC__TRY(mrc__arrow_buffer(a, 0, &valid, &bytes));
     if (nulls) {
         if (bytes < (c->n + 7) / 8) return mrc__arrow_fail(a, "a buffer that is too short");
         c->valid = valid;
     }
     switch (c->type) {
-    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
-        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &c->data_bytes);
+    case MRC__ARROW_INT:
+        return mrc__arrow_buffer(a, c->n * (uint64_t)c->bytes, &c->data, &bytes);
     case MRC__ARROW_BOOL:
-        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &c->data_bytes);
+        return mrc__arrow_buffer(a, (c->n + 7) / 8, &c->data, &bytes);
     case MRC__ARROW_STRUCT:
         for (mrc__arrow_column *child = c->child; child; child = child->next) {
-            MRC__TRY(mrc__arrow_column_read(a, child, c->n));
+            MRC__TRY(mrc__arrow_column_read(a, child, c->n, 0));
         }
         return MRC_OK;
     default: break;
     }
     MRC__TRY(mrc__arrow_offsets(a, c, &last));
-    if (!c->child) return mrc__arrow_buffer(a, last, &c->data, &c->data_bytes);
-    MRC__TRY(mrc__arrow_column_read(a, c->child, UINT64_MAX));
-    return c->child->n < last ? mrc__arrow_fail(a, "a list that is too short") : MRC_OK;
+    if (!mrc__arrow_is_list(c)) return mrc__arrow_buffer(a, last, &c->data, &bytes);
+    return mrc__arrow_column_read(a, c->child, last, 1);
 }
 
 static mrc_status mrc__arrow_node(mrc__arrow *a, mrc_json *parent, mrc_json **last,
@@ -16643,7 +17559,6 @@ static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uin
                                   mrc_json *node) {
     uint64_t begin = mrc__arrow_offset(c, i), end = mrc__arrow_offset(c, i + 1);
     size_t bytes = (size_t)(end - begin);
-    if (c->type == MRC__ARROW_BINARY || c->type == MRC__ARROW_LARGE_BINARY) return MRC_OK;
     const char *from = (const char *)c->data + begin;
     if (mrc_utf8_valid(from, bytes) != bytes) return mrc__arrow_fail(a, "a text that is no UTF-8");
     char *text = mrc__bump_alloc(&a->row, bytes + 1, 1);
@@ -16659,14 +17574,7 @@ static mrc_status mrc__arrow_text(mrc__arrow *a, const mrc__arrow_column *c, uin
 static void mrc__arrow_number(const mrc__arrow_column *c, uint64_t i, mrc_json *node) {
     const unsigned char *p = c->data + i * (uint64_t)c->bytes;
     uint64_t bits = mrc__load_le(p, c->bytes), top = (uint64_t)1 << (8 * c->bytes - 1);
-    float f32;
     node->type = MRC_JSON_NUMBER;
-    if (c->type == MRC__ARROW_FLOAT) {
-        memcpy(&f32, p, c->bytes == 4 ? 4 : 0);
-        if (c->bytes == 8) memcpy(&node->number, p, 8);
-        else node->number = c->bytes == 4 ? (double)f32 : (double)mrc__from_f16((uint16_t)bits);
-        return;
-    }
     int negative = c->is_signed && (bits & top);
     node->is_int = c->is_signed || bits <= (uint64_t)INT64_MAX;
     if (negative) node->integer = -(int64_t)((top - 1) - (bits & (top - 1))) - 1;
@@ -16680,7 +17588,7 @@ static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, ui
     mrc_json *last = NULL, *child = NULL;
     if (c->valid && !(c->valid[i / 8] >> i % 8 & 1)) return MRC_OK;
     switch (c->type) {
-    case MRC__ARROW_INT: case MRC__ARROW_FLOAT:
+    case MRC__ARROW_INT:
         mrc__arrow_number(c, i, node);
         return MRC_OK;
     case MRC__ARROW_BOOL:
@@ -16689,6 +17597,7 @@ static mrc_status mrc__arrow_value(mrc__arrow *a, const mrc__arrow_column *c, ui
     case MRC__ARROW_STRUCT:
         node->type = MRC_JSON_OBJECT;
         for (const mrc__arrow_column *f = c->child; f; f = f->next) {
+            if (!f->needed) continue;
             MRC__TRY(mrc__arrow_node(a, node, &last, &child));
             child->key = f->name;
             child->key_bytes = f->name_bytes;
@@ -16717,10 +17626,12 @@ static mrc_status mrc__arrow_batch(mrc__arrow *a, uint64_t header,
     }
     a->nodes = mrc__fb_vector(a, header, 1, 16, &a->n_nodes, &bad);
     a->buffers = mrc__fb_vector(a, header, 2, 16, &a->n_buffers, &bad);
-    a->node = a->buffer = 0;
+    a->views = mrc__fb_vector(a, header, 4, 8, &a->n_views, &bad);
+    a->node = a->buffer = a->view = 0;
     if (bad || !a->columns) return mrc__arrow_fail(a, "a bad batch");
+    if (rows / 8 > a->body_bytes) return mrc__arrow_fail(a, "a bad length");
     for (mrc__arrow_column *c = a->columns; c; c = c->next) {
-        MRC__TRY(mrc__arrow_column_read(a, c, rows));
+        MRC__TRY(mrc__arrow_column_read(a, c, rows, 0));
     }
     if (a->node != a->n_nodes || a->buffer != a->n_buffers) {
         return mrc__arrow_fail(a, "more buffers than columns need");
@@ -16780,6 +17691,9 @@ static mrc_status mrc__arrow_messages(mrc__arrow *a, mrc_status (*fn)(void *, co
             }
             MRC__TRY(mrc__arrow_fields(a, header, 1, 0, &a->columns, &n));
             if (bad || n == 0) return mrc__arrow_fail(a, "a schema without columns");
+            MRC__TRY(mrc__arrow_need(a));
+        } else if (type == 2 && a->columns) {
+            continue;                   // a dictionary: columns that have one are not read
         } else if (type == 3) {
             MRC__TRY(mrc__arrow_batch(a, header, fn, user));
         } else {
@@ -16807,9 +17721,15 @@ static mrc_status mrc__arrow_read(mrc_ctx *ctx, const char *path, const char *da
 // What is wrong with the file as such (not JSON, no "data") is an error; what is wrong with a row
 // leaves the row out, with a reason, a count and, for the first ten, a log line that says where.
 //
-// Two shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas), and
-// flat records as `datasets` writes them, one a line (JSONL) or in {"data": [..]}.  Answers are
-// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in either.
+// Three shapes, told apart by content: nested (SQuAD, KorQuAD, KLUE: articles, paragraphs, qas);
+// KorQuAD 2, whose articles hold context and qas themselves; and flat records as `datasets` writes
+// them, one a line (JSONL), in an array, or in {"data": [..]}.  Answers are
+// [{"text", "answer_start"}, ..] or {"text": [..], "answer_start": [..]} in any, and one
+// "answer": {"text", "answer_start"} in KorQuAD 2.
+//
+// A flat record with an empty list of answers and no is_impossible is unanswerable: datasets has
+// SQuAD 2 so.  SQuAD's own nested form says is_impossible, and a question there that has neither
+// is left out.
 //
 // The tree goes after reading: texts live in blocks of the data set, equal contexts once.
 //==============================================================================
@@ -16852,6 +17772,7 @@ struct mrc_dataset {
     size_t          n_shared, shared_slots;
     mrc_example    *list;
     size_t          n, capacity, rows;
+    size_t          unanswerable;   // of n: the file says so, or has no answer
     size_t          skipped[MRC__SKIP_COUNT];
     const char     *format, *version;
 };
@@ -16860,9 +17781,10 @@ typedef struct mrc__ds_loader {
     mrc_ctx     *ctx;
     mrc_dataset *d;
     const char  *path;
-    size_t       lines_before;      // JSONL: of the line that was parsed alone
+    size_t       lines_before;      // Arrow: rows before this one
     int          questions;         // see mrc_dataset_load_questions
     size_t       logged;
+    size_t       implied;           // rows with an empty list of answers and no is_impossible
 } mrc__ds_loader;
 
 // Python's str.isspace(), which str.split() and str.strip() go by.
@@ -16984,6 +17906,7 @@ typedef struct mrc__ds_passage {
     const char *title, *context;
     size_t      bytes;
     mrc__skip   why;                // what is wrong with the context
+    int         flat;               // of a record that stands alone
 } mrc__ds_passage;
 
 // From a paragraph or a flat row; title NULL or no text: "".
@@ -17003,17 +17926,23 @@ static mrc_status mrc__ds_passage_read(mrc__ds_loader *l, mrc__ds_passage *p,
     return MRC_OK;
 }
 
-// Holds one answer against the context.
+// Holds one answer against the context; *place: its position.  KorQuAD 2 takes an answer's text
+// from between tags, and its position may be that of white space before the text: is_trimmed lets
+// that space count.
 static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text,
-                                      const mrc_json *start) {
+                                      const mrc_json *start, int is_trimmed, int64_t *place) {
     if (!text || text->type != MRC_JSON_STRING) return MRC__SKIP_ANSWERS;
     if (!start || start->type != MRC_JSON_NUMBER || !start->is_int || start->integer < 0 ||
         (uint64_t)start->integer >= e->context_bytes) {
         return MRC__SKIP_START;
     }
     if (!text->bytes) return MRC__SKIP_ANSWER_EMPTY;
-    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer);
+    size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)start->integer), space = 0;
     if (at >= e->context_bytes) return MRC__SKIP_START;
+    if (is_trimmed) space = mrc__leading_space(e->context + at, e->context_bytes - at);
+    if (mrc__leading_space(text->string, text->bytes)) space = 0;
+    *place = start->integer + (int64_t)mrc_utf8_length(e->context + at, space);
+    at += space;
     if (text->bytes > e->context_bytes - at ||
         memcmp(e->context + at, text->string, text->bytes) != 0) {
         return MRC__SKIP_MISMATCH;
@@ -17025,6 +17954,9 @@ static mrc__skip mrc__ds_answer_check(const mrc_example *e, const mrc_json *text
 // loses its position, as scoring needs none.
 static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answers, mrc_example *e,
                                        mrc__skip *why) {
+    const mrc_json *only = mrc_json_get(answers, "text");
+    const mrc_json one = { .type = MRC_JSON_ARRAY, .child = answers, .n = 1 };
+    if (only && only->type == MRC_JSON_STRING) answers = &one;
     int columns = answers->type == MRC_JSON_OBJECT, twice = 0;
     const mrc_json *texts = columns ? mrc__ds_get(answers, "text", &twice) : answers;
     const mrc_json *starts = columns ? mrc__ds_get(answers, "answer_start", &twice) : NULL;
@@ -17041,10 +17973,12 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         return mrc__ds_no_memory(l);
     }
     const mrc_json *column = starts && starts->type == MRC_JSON_ARRAY ? starts->child : NULL;
-    for (const mrc_json *a = texts->child; a; a = a->next) {
+    for (const mrc_json *a = texts->child; a; a = texts == &one ? NULL : a->next) {
         const mrc_json *text = columns ? a : mrc__ds_get(a, "text", &twice);
         const mrc_json *start = columns ? column : mrc__ds_get(a, "answer_start", &twice);
-        mrc__skip wrong = twice ? MRC__SKIP_TWICE : mrc__ds_answer_check(e, text, start);
+        int64_t place = -1;
+        mrc__skip wrong = twice ? MRC__SKIP_TWICE
+                        : mrc__ds_answer_check(e, text, start, texts == &one, &place);
         if (column) column = column->next;
         if (wrong != MRC__SKIP_NONE && !l->questions) {
             *why = wrong;
@@ -17053,7 +17987,7 @@ static mrc_status mrc__ds_answers_read(mrc__ds_loader *l, const mrc_json *answer
         if (!text || text->type != MRC_JSON_STRING) continue;
         mrc_answer *to = &e->answers[e->n_answers++];
         to->bytes = text->bytes;
-        to->answer_start = wrong == MRC__SKIP_NONE ? start->integer : -1;
+        to->answer_start = wrong == MRC__SKIP_NONE ? place : -1;
         if (!(to->text = mrc__ds_copy(l->d, text->string, text->bytes))) {
             return mrc__ds_no_memory(l);
         }
@@ -17090,6 +18024,7 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
     const mrc_json *id = mrc__ds_get(row, "id", &twice);
     const mrc_json *question = mrc__ds_get(row, "question", &twice);
     const mrc_json *answers = mrc__ds_get(row, "answers", &twice);
+    if (!answers) answers = mrc__ds_get(row, "answer", &twice);     // KorQuAD 2
     const mrc_json *impossible = mrc__ds_get(row, "is_impossible", &twice);
     const mrc_json *kind = mrc__ds_get(row, "question_type", &twice);
     int has_question = question && question->type == MRC_JSON_STRING;
@@ -17118,24 +18053,24 @@ static mrc_status mrc__ds_example_read(mrc__ds_loader *l, const mrc_json *row,
         MRC__TRY(mrc__ds_answers_read(l, answers, e, why));
     }
     if (l->questions) *why = MRC__SKIP_NONE;
-    else if (*why == MRC__SKIP_NONE && !e->n_answers &&
-             !(impossible && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    else if (*why == MRC__SKIP_NONE && !e->n_answers) {
+        int said = impossible && impossible->type != MRC_JSON_NULL;
+        int implied = !said && answers && answers->type != MRC_JSON_NULL && p->flat;
+        l->implied += (size_t)implied;
+        if (!implied && !(said && impossible->type == MRC_JSON_TRUE)) *why = MRC__SKIP_NO_ANSWER;
+    }
     return MRC_OK;
 }
 
 static mrc_status mrc__ds_push(mrc__ds_loader *l, const mrc_example *e) {
     mrc_dataset *d = l->d;
-    if (d->n == d->capacity) {
-        size_t capacity = d->capacity ? d->capacity * 2 : 256, bytes;
-        mrc_example *list = mrc__mul(capacity, sizeof *list, &bytes)
-                                ? d->host.alloc(d->host.user, bytes) : NULL;
-        if (!list) return mrc__ds_no_memory(l);
-        if (d->n) memcpy(list, d->list, d->n * sizeof *list);
-        if (d->list) d->host.free(d->host.user, d->list);
-        d->list = list;
-        d->capacity = capacity;
+    void *list = d->list;
+    if (!mrc__grow(&d->host, &list, &d->capacity, d->n + 1, sizeof *d->list)) {
+        return mrc__ds_no_memory(l);
     }
+    d->list = list;
     d->list[d->n++] = *e;
+    d->unanswerable += !e->n_answers;
     return MRC_OK;
 }
 
@@ -17155,78 +18090,76 @@ static mrc_status mrc__ds_row(mrc__ds_loader *l, const mrc_json *row, const mrc_
 static mrc_status mrc__ds_flat(mrc__ds_loader *l, const mrc_json *row) {
     mrc__ds_passage p;
     MRC__TRY(mrc__ds_passage_read(l, &p, row, mrc_json_get(row, "title")));
+    p.flat = 1;
     return mrc__ds_row(l, row, &p);
+}
+
+// The questions of a paragraph, or of an article of KorQuAD 2.
+static mrc_status mrc__ds_paragraph(mrc__ds_loader *l, const mrc_json *paragraph,
+                                    const mrc_json *title) {
+    int twice = 0;
+    const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
+    mrc__ds_passage p;
+    if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
+        l->d->rows++;
+        mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
+        return MRC_OK;
+    }
+    MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, title));
+    p.flat = 0;
+    for (const mrc_json *row = qas->child; row; row = row->next) {
+        MRC__TRY(mrc__ds_row(l, row, &p));
+    }
+    return MRC_OK;
 }
 
 static mrc_status mrc__ds_article(mrc__ds_loader *l, const mrc_json *article) {
     int twice = 0;
     const mrc_json *paragraphs = mrc__ds_get(article, "paragraphs", &twice);
+    const mrc_json *title = mrc_json_get(article, "title");
+    if (!paragraphs && mrc_json_get(article, "qas")) return mrc__ds_paragraph(l, article, title);
     if (twice || !paragraphs || paragraphs->type != MRC_JSON_ARRAY) {
         l->d->rows++;
         mrc__ds_skip(l, article, twice ? MRC__SKIP_TWICE : MRC__SKIP_PARAGRAPHS);
         return MRC_OK;
     }
-    for (const mrc_json *paragraph = paragraphs->child; paragraph; paragraph = paragraph->next) {
-        const mrc_json *qas = mrc__ds_get(paragraph, "qas", &twice);
-        mrc__ds_passage p;
-        if (twice || !qas || qas->type != MRC_JSON_ARRAY) {
-            l->d->rows++;
-            mrc__ds_skip(l, paragraph, twice ? MRC__SKIP_TWICE : MRC__SKIP_QAS);
-            twice = 0;
-            continue;
-        }
-        MRC__TRY(mrc__ds_passage_read(l, &p, paragraph, mrc_json_get(article, "title")));
-        for (const mrc_json *row = qas->child; row; row = row->next) {
-            MRC__TRY(mrc__ds_row(l, row, &p));
-        }
+    for (const mrc_json *x = paragraphs->child; x; x = x->next) {
+        MRC__TRY(mrc__ds_paragraph(l, x, title));
     }
     return MRC_OK;
 }
 
-// One tree: an object with "data", or a single flat record.
+// One tree: an array of records, an object that holds one as "data", or a single flat record.
 static mrc_status mrc__ds_tree(mrc__ds_loader *l, const mrc_json *root) {
-    const mrc_json *data = mrc_json_get(root, "data");
+    const mrc_json *data = root->type == MRC_JSON_ARRAY && root->n ? root
+                                                                  : mrc_json_get(root, "data");
     const mrc_json *version = mrc_json_get(root, "version");
     if (!data && mrc_json_get(root, "context") && mrc_json_get(root, "question")) {
         l->d->format = "jsonl";
         return mrc__ds_flat(l, root);
     }
-    MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
+    if (data != root) MRC__TRY(mrc_json_unique_keys(l->ctx, root, l->path));
     if (!data || data->type != MRC_JSON_ARRAY) {
         const mrc_json *at = data ? data : root;
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s (expected an object with one "
-                         "\"data\" array, or one record a line)", l->path, at->line, at->column,
-                         data ? "\"data\" is no array"
-                         : root->type == MRC_JSON_OBJECT ? "found no \"data\"" : "found no object");
+                         "\"data\" array, an array of records, or one record a line)", l->path,
+                         at->line, at->column, data ? "\"data\" is no array"
+                         : root->type == MRC_JSON_OBJECT ? "found no \"data\""
+                         : root->type == MRC_JSON_ARRAY ? "found no record" : "found no object");
     }
-    int nested = !data->child || mrc_json_get(data->child, "paragraphs");
-    l->d->format = nested ? "squad_v1" : "json";
+    const mrc_json *first = data->child;
+    int nested = !first || mrc_json_get(first, "paragraphs");
+    int whole = mrc_json_get(first, "qas") != NULL;
+    l->d->format = nested ? "squad_v1" : whole ? "korquad_v2" : "json";
     if (version && version->type == MRC_JSON_STRING &&
         !(l->d->version = mrc__ds_copy(l->d, version->string, version->bytes))) {
         return mrc__ds_no_memory(l);
     }
-    for (const mrc_json *a = data->child; a; a = a->next) {
-        int flat = !nested && !mrc_json_get(a, "paragraphs");
+    for (const mrc_json *a = first; a; a = a->next) {
+        int flat = !nested && !mrc_json_get(a, "paragraphs") && !mrc_json_get(a, "qas");
         MRC__TRY(flat ? mrc__ds_flat(l, a) : mrc__ds_article(l, a));
     }
     return MRC_OK;
-}
-
-// Parses without telling the context: what is wrong, ":line:column: ...", goes to `what`.
-static mrc_status mrc__ds_parse_quietly(mrc_ctx *ctx, mrc_json **out, const char *text,
-                                        size_t bytes, char what[sizeof ctx->message]) {
-    char message[sizeof ctx->message];
-    mrc_status status = ctx->status;
-    void (*log)(void *, mrc_status, const char *) = ctx->log;
-    memcpy(message, ctx->message, sizeof message);
-    mrc_ctx_clear_error(ctx);
-    ctx->log = NULL;
-    mrc_status parsed = mrc_json_parse(ctx, out, "", text, bytes, 0);
-    memcpy(what, ctx->message, sizeof message);
-    ctx->log = log;
-    ctx->status = status;
-    memcpy(ctx->message, message, sizeof message);
-    return parsed;
 }
 
 // The next line from *at that is not blank: its length, 0 at the end.  Counts lines passed.
@@ -17244,38 +18177,41 @@ static size_t mrc__ds_line(const char *text, size_t bytes, size_t *at, size_t *l
 
 // Several lines, and the first alone is an object that is not a whole nested file; -1: no memory.
 static int mrc__ds_is_jsonl(mrc_ctx *ctx, const char *text, size_t bytes) {
-    char what[sizeof ctx->message];
     size_t at = 0, lines = 0, next;
     size_t length = mrc__ds_line(text, bytes, &at, &lines);
+    void (*log)(void *, mrc_status, const char *) = ctx->log;
     mrc_json *first;
+    mrc__error before;
     next = at + length;
     if (!length || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
-    mrc_status s = mrc__ds_parse_quietly(ctx, &first, text + at, length, what);
+    mrc__error_take(ctx, &before);
+    ctx->log = NULL;
+    mrc_status s = mrc_json_parse(ctx, &first, "", text + at, length, 0);
+    ctx->log = log;
+    mrc__error_put(ctx, &before);
     if (s != MRC_OK) return s == MRC_ERR_MEM ? -1 : 0;
     int yes = first->type == MRC_JSON_OBJECT && !mrc_json_get(first, "data");
     mrc_json_free(first);
     return yes;
 }
 
-static mrc_status mrc__ds_jsonl(mrc__ds_loader *l, const char *text, size_t bytes) {
-    char what[sizeof l->ctx->message];
-    size_t at = 0, length;
-    l->d->format = "jsonl";
-    while ((length = mrc__ds_line(text, bytes, &at, &l->lines_before)) > 0) {
+// Each line that is not blank as one value, with its place in the file.
+static mrc_status mrc__jsonl_read(mrc_ctx *ctx, const char *path, const char *text, size_t bytes,
+                                  mrc_status (*fn)(void *user, const mrc_json *row), void *user) {
+    size_t at = 0, lines = 0, length;
+    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
         mrc_json *row;
-        mrc_status status = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
-        if (status != MRC_OK) {
-            int placed = strncmp(what, ":1:", 3) == 0;
-            return mrc__fail(l->ctx, status, "%s:%zu%s%s", l->path, l->lines_before + 1,
-                             placed ? "" : ": ", placed ? what + 2 : what);
-        }
-        status = mrc__ds_flat(l, row);
+        MRC__TRY(mrc__json_parse_at(ctx, &row, path, lines + 1, text + at, length, 0));
+        mrc_status s = fn(user, row);
         mrc_json_free(row);
-        MRC__TRY(status);
+        MRC__TRY(s);
         at += length + (at + length < bytes ? 1 : 0);
-        l->lines_before++;
+        lines++;
     }
     return MRC_OK;
+}
+static mrc_status mrc__ds_jsonl_row(void *user, const mrc_json *row) {
+    return mrc__ds_flat(user, row);
 }
 
 // A row of an Arrow stream; its place is its number, as it would be in a JSONL file.
@@ -17286,22 +18222,20 @@ static mrc_status mrc__ds_arrow_row(void *user, const mrc_json *row) {
     return s;
 }
 
+// Text that cannot be JSON but has fields.
+static mrc_status mrc__ds_refuse_table(mrc__ds_loader *l, const char *text, size_t bytes) {
+    const char *end = memchr(text, '\n', bytes);
+    size_t n = end ? (size_t)(end - text) : bytes;
+    const char *what = memchr(text, '\t', n) ? "tab-separated" : memchr(text, ',', n)
+                     ? "comma-separated" : NULL;
+    if (!what || strchr("{[\"", text[0]) || mrc__json_encoding(text, bytes)) return MRC_OK;
+    return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s values (expected JSON, JSONL or an "
+                     "Arrow stream; Python: datasets.Dataset.from_csv(FILE).to_json(\"x.jsonl\"))",
+                     l->path, what);
+}
+
 static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes) {
-    static const char lfs[] = "version https://git-lfs";
     mrc_json *root;
-    const char *packed = NULL;
-    if (bytes >= 2 && memcmp(text, "\x1f\x8b", 2) == 0) packed = "gzip data: unpack it first";
-    if (bytes >= 4 && memcmp(text, "PK\x03\x04", 4) == 0) packed = "a zip archive: unpack it first";
-    if (bytes >= 6 && memcmp(text, "ARROW1", 6) == 0) {
-        packed = "an Arrow file, which is not the stream that datasets.save_to_disk writes";
-    }
-    if (bytes >= sizeof lfs && memcmp(text, lfs, sizeof lfs - 1) == 0) {
-        packed = "a Git LFS pointer: fetch the file itself (git lfs pull)";
-    }
-    if (packed) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON)", l->path,
-                         packed);
-    }
     if (bytes >= 4 && memcmp(text, "\xff\xff\xff\xff", 4) == 0) {
         l->d->format = "arrow";
         return mrc__arrow_read(l->ctx, l->path, text, bytes, mrc__ds_arrow_row, l);
@@ -17309,7 +18243,13 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
     size_t bom = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + bom, bytes - bom);
     if (is_jsonl < 0) return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: no memory to read it", l->path);
-    if (is_jsonl) return mrc__ds_jsonl(l, text + bom, bytes - bom);
+    if (is_jsonl) {
+        l->d->format = "jsonl";
+        return mrc__jsonl_read(l->ctx, l->path, text + bom, bytes - bom, mrc__ds_jsonl_row, l);
+    }
+    if (!mrc__foreign(text, bytes)) {
+        MRC__TRY(mrc__ds_refuse_table(l, text + bom, bytes - bom));
+    }
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
     mrc_status status = mrc__ds_tree(l, root);
     mrc_json_free(root);
@@ -17317,19 +18257,19 @@ static mrc_status mrc__ds_read(mrc__ds_loader *l, const char *text, size_t bytes
 }
 
 static int mrc__ds_by_id(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(a, b);
 }
 
 // Answers are looked up by id: two rows of one id get one answer, which is worth a warning.
-static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
+static mrc_status mrc__ds_notes(mrc__ds_loader *l) {
     mrc_dataset *d = l->d;
     size_t twins = 0, bytes;
     const char *which = NULL;
     if (!mrc__mul(d->n + 1, sizeof(char *), &bytes)) return mrc__ds_no_memory(l);
-    const char **ids = d->host.alloc(d->host.user, bytes);
+    const void **ids = d->host.alloc(d->host.user, bytes);
     if (!ids) return mrc__ds_no_memory(l);
     for (size_t i = 0; i < d->n; i++) ids[i] = d->list[i].id;
-    mrc__sort_array(ids, d->n, sizeof *ids, mrc__ds_by_id);
+    mrc__sort(ids, d->n, mrc__ds_by_id);
     for (size_t i = 1; i < d->n; i++) {
         if (strcmp(ids[i - 1], ids[i]) != 0) continue;
         if (!twins++) which = ids[i];
@@ -17338,6 +18278,10 @@ static mrc_status mrc__ds_warn_twins(mrc__ds_loader *l) {
     if (twins) {
         mrc__note(l->ctx, "%s: %zu rows have an id that another has (as \"%.60s\"); all are kept",
                   l->path, twins, which);
+    }
+    if (l->implied) {
+        mrc__note(l->ctx, "%s: %zu rows have an empty list of answers and no is_impossible: they "
+                  "count as unanswerable", l->path, l->implied);
     }
     return MRC_OK;
 }
@@ -17400,6 +18344,10 @@ static mrc_status mrc__ds_folder(mrc__ds_loader *l, const char *dir) {
                          "one, as %s/validation)", dir, dir);
     }
     snprintf(path, sizeof path, "%s/state.json", dir);
+    if (!mrc_file_exists(path)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: is a folder without a state.json (expected a "
+                         "file, or a folder that datasets.save_to_disk wrote)", dir);
+    }
     MRC__TRY(mrc_json_load(l->ctx, &root, path));
     mrc_status status = mrc__ds_state(l, dir, root, path);
     l->path = dir;
@@ -17416,7 +18364,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
     mrc__ds_loader l = { .ctx = ctx, .d = d, .path = path, .questions = questions };
     mrc_status status = mrc_file_exists(path) == 2 ? mrc__ds_folder(&l, path)
                                                    : mrc__ds_file(&l, path);
-    if (status == MRC_OK) status = mrc__ds_warn_twins(&l);
+    if (status == MRC_OK) status = mrc__ds_notes(&l);
     if (status != MRC_OK) {
         mrc_dataset_free(d);
         return status;
@@ -17506,6 +18454,7 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
 
 MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
 MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
 MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
     return index < d->n ? &d->list[index] : NULL;
 }
@@ -20465,9 +21414,9 @@ static mrc_status mrc__weights_file_open(mrc_ctx *ctx, mrc_safetensors **out, co
         if (mrc__ends_with(path, torch[i])) return mrc_torch_open(ctx, out, path);
     }
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
-    ssize_t n = pread(fd, first, 4, 0);
+    int e = pread(fd, first, 4, 0) < 0 ? errno : 0;
     close(fd);
-    if (n < 0) return mrc__file_fail(ctx, path, "read it");
+    if (e) return mrc__file_fail(ctx, e, path, "read it");
     if (!memcmp(first, "PK", 2) || !memcmp(first, "\x80\2", 2)) {
         return mrc_torch_open(ctx, out, path);
     }
@@ -21107,7 +22056,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     mrc_model *m = NULL;
     char *json = NULL;
     if (mrc_file_exists(desc->path) != 2) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "%s: no such model directory", desc->path);
+        return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
     const mrc_head_type asked = desc->config ? desc->config->head : MRC_HEAD_LINEAR;
@@ -21359,7 +22308,8 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
 typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
-#define MRC__STATE_FILE "trainer_state.json"
+#define MRC__STATE_FILE  "trainer_state.json"
+#define MRC__STATE_DEPTH 64         // one depth for what is written and for what is read
 
 static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__sums *sums = user;
@@ -21376,19 +22326,36 @@ static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     return MRC_OK;
 }
 
+// The caller's state must be an object that can be read again, at the depth at which it will be,
+// and must not have the members that are added to it.
+static mrc_status mrc__state_refuse(mrc_ctx *ctx, const char *state, size_t bytes) {
+    static const char *const ours[] = { "files", "state_crc32c" };
+    mrc_json *root;
+    MRC__TRY(mrc_json_parse(ctx, &root, "checkpoint: the state", state, bytes, MRC__STATE_DEPTH));
+    mrc_status s = root->type == MRC_JSON_OBJECT ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
+    for (size_t i = 0; s == MRC_OK && i < 2; i++) {
+        if (!mrc_json_get(root, ours[i])) continue;
+        s = mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state has a member \"%s\", which a "
+                      "checkpoint has for itself", ours[i]);
+    }
+    if (s == MRC_OK) s = mrc_json_unique_keys(ctx, root, "checkpoint: the state");
+    mrc_json_free(root);
+    return s;
+}
+
 // The state with "files", each other file's checksum, and last "state_crc32c", that of all before.
 static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *state) {
     char path[MRC__PATH_BYTES];
     mrc__sums sums = { .dir = dir };
-    size_t bytes = strlen(state);
-    while (bytes && (state[bytes - 1] == '\n' || state[bytes - 1] == ' ')) bytes--;
-    if (bytes < 2 || state[0] != '{' || state[bytes - 1] != '}') {
-        return mrc__fail(ctx, MRC_ERR_ARG, "checkpoint: the state is no JSON object");
-    }
+    size_t bytes = strlen(state), is_empty;
+    while (bytes && state[bytes - 1] != '}') bytes--;           // it is an object: see state_refuse
+    for (is_empty = bytes - 1; strchr(" \t\r\n", state[is_empty - 1]); is_empty--) continue;
+    is_empty = state[is_empty - 1] == '{';
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, dir, MRC__STATE_FILE));
     mrc_text_init(&sums.text, ctx);
     mrc_text_add(&sums.text, state, bytes - 1);
-    mrc_text_printf(&sums.text, "%s\"files\": {", bytes > 2 ? ", " : "");
+    mrc_text_printf(&sums.text, "%s\"files\": {", is_empty ? "" : ", ");
     mrc_status s = mrc_dir_list(ctx, dir, mrc__sums_add, &sums);
     mrc_text_printf(&sums.text, "}, ");
     if (s == MRC_OK && sums.text.failed) {
@@ -21406,8 +22373,8 @@ static mrc_status mrc__state_write(mrc_ctx *ctx, const char *dir, const char *st
 
 static mrc_status mrc__rename(mrc_ctx *ctx, const char *from, const char *to) {
     if (rename(from, to) == 0) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to,
-                     strerror(errno));
+    int e = errno;
+    return mrc__fail(ctx, MRC_ERR_IO, "%s: cannot be renamed to %s: %s", from, to, strerror(e));
 }
 
 // A checkpoint that was moved aside for its successor, which never came, goes back.
@@ -21422,6 +22389,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
     if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
     snprintf(name, sizeof name, ".checkpoint-%llu.tmp", (unsigned long long)step);
@@ -21494,7 +22462,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
-    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, 64);
+    if (s == MRC_OK) s = mrc_json_parse(ctx, &root, file, text, bytes, MRC__STATE_DEPTH);
     const mrc_json *files = s == MRC_OK ? mrc_json_get(root, "files") : NULL;
     if (s == MRC_OK && (!files || files->type != MRC_JSON_OBJECT || files->n < 3)) {
         s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: names %zu files, at least 3 make a checkpoint",
@@ -21572,11 +22540,13 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
         snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)steps.list[i]);
         s = mrc__path_in(ctx, path, capacity, output_dir, name);
         if (s != MRC_OK) break;
-        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure has been logged
+        mrc__error before;
+        mrc__error_take(ctx, &before);
+        mrc_status held = mrc_checkpoint_check(ctx, path);      // a failure is logged
+        if (held == MRC_ERR_MEM) s = held;
+        else mrc__error_put(ctx, &before);
         if (held == MRC_OK) break;
         path[0] = 0;
-        if (held == MRC_ERR_MEM) s = held;
-        else mrc_ctx_clear_error(ctx);
     }
     if (s != MRC_OK) path[0] = 0;
     if (steps.list) ctx->host.free(ctx->host.user, steps.list);
@@ -22414,6 +23384,7 @@ typedef struct mrc__ps_loader {
     mrc_ctx      *ctx;
     mrc_passages *p;
     const char   *path, *text_key;
+    int           quoted;           // a table with Python's csv quoting
 } mrc__ps_loader;
 
 static mrc_status mrc__ps_no_memory(const mrc__ps_loader *l) {
@@ -22454,18 +23425,23 @@ static const mrc_json *mrc__ps_member(const mrc_json *row, const char *const *ke
     return NULL;
 }
 
+static const mrc_json *mrc__ps_text(const mrc__ps_loader *l, const mrc_json *row) {
+    const char *first = l->text_key ? l->text_key : "text";
+    const char *const keys[] = { first, "text", "context", "contents", NULL };
+    return mrc__ps_member(row, keys);
+}
+
 // A record; one without an id has its key among records, or its number.
-static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t lines_before) {
+static mrc_status mrc__ps_record(void *user, const mrc_json *row) {
+    mrc__ps_loader *l = user;
     static const char *const id_keys[] = { "id", "_id", "document_id", NULL };
-    const char *text_keys[] = { l->text_key ? l->text_key : "text", "text", "context", "contents",
-                                NULL };
-    const mrc_json *text = mrc__ps_member(row, text_keys), *id = NULL;
+    const mrc_json *text = mrc__ps_text(l, row), *id = NULL;
     const mrc_json *title = mrc_json_get(row, "title");
     char digits[24];
     if (!text) {
         return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a record without %s (expected "
                          "\"%s\", \"text\", \"context\" or \"contents\")", l->path,
-                         lines_before + row->line, row->column, "text", text_keys[0]);
+                         row->line, row->column, "text", l->text_key ? l->text_key : "text");
     }
     for (int i = 0; id_keys[i] && !id; i++) {
         id = mrc_json_get(row, id_keys[i]);
@@ -22489,43 +23465,25 @@ static mrc_status mrc__ps_record(mrc__ps_loader *l, const mrc_json *row, size_t 
 }
 
 // One record, or many in an array or by their ids in an object.
-static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root, size_t lines_before) {
-    int many = root->type == MRC_JSON_ARRAY
-             || (root->child && root->child->type == MRC_JSON_OBJECT);
-    if (!many) return mrc__ps_record(l, root, lines_before);
+static mrc_status mrc__ps_tree(mrc__ps_loader *l, const mrc_json *root) {
+    int is_map = root->child && root->child->type == MRC_JSON_OBJECT && !mrc__ps_text(l, root);
+    if (root->type != MRC_JSON_ARRAY && !is_map) return mrc__ps_record(l, root);
     for (const mrc_json *row = root->child; row; row = row->next) {
-        MRC__TRY(mrc__ps_record(l, row, lines_before));
+        MRC__TRY(mrc__ps_record(l, row));
     }
     return MRC_OK;
 }
 
-static mrc_status mrc__ps_jsonl(mrc__ps_loader *l, const char *text, size_t bytes) {
-    char what[sizeof l->ctx->message];
-    size_t at = 0, lines = 0, length;
-    while ((length = mrc__ds_line(text, bytes, &at, &lines)) > 0) {
-        mrc_json *row;
-        mrc_status s = mrc__ds_parse_quietly(l->ctx, &row, text + at, length, what);
-        if (s != MRC_OK) {
-            int placed = strncmp(what, ":1:", 3) == 0;
-            return mrc__fail(l->ctx, s, "%s:%zu%s%s", l->path, lines + 1, placed ? "" : ": ",
-                             placed ? what + 2 : what);
-        }
-        s = mrc__ps_tree(l, row, lines);
-        mrc_json_free(row);
-        MRC__TRY(s);
-        at += length + (at + length < bytes ? 1 : 0);
-        lines++;
-    }
-    return MRC_OK;
-}
-
-// The next field of tab-separated text, as Python's csv reads it: in quotes it may hold tabs and
-// lines, and two quotes are one.  Ends at a tab or a line's end, *at behind it; *more: a tab.
+// The next field of tab-separated text.  Plain files (MS MARCO, ColBERT) have no quoting: a quote
+// is a character.  DPR's file is written by Python's csv: in quotes a field may hold tabs and
+// lines, and two quotes are one.  DPR's file begins with "id<tab>text<tab>title", the plain ones
+// have no line of names: so they are told apart, and a quote in a plain file never joins lines.
+// Ends at a tab or a line's end, *at behind it; *more: a tab.
 static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t bytes, size_t *at,
                                 size_t *line, mrc_text *field, int *more) {
     size_t begun = *line;
     field->bytes = 0;
-    if (*at < bytes && text[*at] == '"') {
+    if (l->quoted && *at < bytes && text[*at] == '"') {
         for (++*at; *at < bytes; ++*at) {
             if (text[*at] == '"' && !(*at + 1 < bytes && text[*at + 1] == '"')) break;
             if (text[*at] == '"') ++*at;
@@ -22533,8 +23491,9 @@ static mrc_status mrc__ps_field(mrc__ps_loader *l, const char *text, size_t byte
             mrc_text_add(field, text + *at, 1);
         }
         if (*at == bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end",
-                             l->path, begun);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found a quote that does not end (a "
+                             "file whose first line is \"id, text, title\" is read as Python's csv "
+                             "reads it; without that line quotes are text)", l->path, begun);
         }
         ++*at;
     }
@@ -22554,9 +23513,11 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
     size_t at = 0, line = 1, valid = mrc_utf8_valid(text, bytes);
     if (valid < bytes) {
         for (; at < valid; at++) line += text[at] == '\n';
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)", l->path,
-                         line, (unsigned)(unsigned char)text[valid]);
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8, byte 0x%02x%s", l->path,
+                         line, (unsigned)(unsigned char)text[valid],
+                         mrc__utf8_hint(text + valid, bytes - valid));
     }
+    l->quoted = bytes >= 8 && !memcmp(text, "id\ttext\t", 8);
     while (at < bytes) {
         size_t begun = line, n = 0;
         int more = 1;
@@ -22569,8 +23530,9 @@ static mrc_status mrc__ps_table(mrc__ps_loader *l, const char *text, size_t byte
             n++;
         }
         if (n < 2 || n > 3) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected id, text "
-                             "and perhaps a title between tabs, or JSON)", l->path, begun, n);
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu field%s (expected id, "
+                             "text and perhaps a title between tabs, or JSON; commas do not part "
+                             "fields)", l->path, begun, n, n == 1 ? "" : "s");
         }
         if (begun == 1 && field[0].bytes == 2 && !memcmp(field[0].data, "id", 2)) continue;
         MRC__TRY(mrc__ps_add(l, field[0].data, field[0].bytes, n > 2 ? field[2].data : "",
@@ -22583,6 +23545,11 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
     mrc_json *root;
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    const char *foreign = mrc__foreign(text, bytes);
+    if (foreign) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON, JSONL or "
+                         "tab-separated text)", l->path, foreign);
+    }
     if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
         mrc_text field[3];
         for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
@@ -22590,11 +23557,13 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
         for (int i = 0; i < 3; i++) mrc_text_free(&field[i]);
         return s;
     }
-    if (mrc__ds_is_jsonl(l->ctx, text + at, bytes - at)) {
-        return mrc__ps_jsonl(l, text + at, bytes - at);
+    int is_jsonl = mrc__ds_is_jsonl(l->ctx, text + at, bytes - at);
+    if (is_jsonl < 0) return mrc__ps_no_memory(l);
+    if (is_jsonl) {
+        return mrc__jsonl_read(l->ctx, l->path, text + at, bytes - at, mrc__ps_record, l);
     }
     MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
-    mrc_status s = mrc__ps_tree(l, root, 0);
+    mrc_status s = mrc__ps_tree(l, root);
     mrc_json_free(root);
     return s;
 }
@@ -22608,7 +23577,7 @@ MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char
     mrc_passages *p = mrc__host_zalloc(&ctx->host, sizeof *p);
     mrc_status s = MRC_ERR_MEM;
     if (p) {
-        mrc__ps_loader l = { ctx, p, path, text_key };
+        mrc__ps_loader l = { .ctx = ctx, .p = p, .path = path, .text_key = text_key };
         p->pool.host = ctx->host;
         s = mrc__ps_read(&l, text, bytes);
     } else {
@@ -24431,7 +25400,7 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
     }
-    qsort(out, n, sizeof *out, mrc__fuse_by_passage);
+    mrc__sort_array(out, n, sizeof *out, mrc__fuse_by_passage);
     for (size_t i = 0; i < n; i++) {
         if (!kept || out[kept - 1].passage != out[i].passage) out[kept++] = out[i];
     }
@@ -24445,7 +25414,7 @@ MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hi
         }
     }
     ctx->host.free(ctx->host.user, seen);
-    qsort(out, kept, sizeof *out, mrc__fuse_by_score);
+    mrc__sort_array(out, kept, sizeof *out, mrc__fuse_by_score);
     *n_out = kept;
     return MRC_OK;
 }
@@ -24465,7 +25434,7 @@ static int mrc__rank_falling(const void *a, const void *b) {
 // The ideal order's discounted gain at 10.
 static double mrc__rank_ideal(double *gains, size_t n) {
     double sum = 0;
-    qsort(gains, n, sizeof *gains, mrc__rank_falling);
+    mrc__sort_array(gains, n, sizeof *gains, mrc__rank_falling);
     for (size_t i = 0; i < n && i < 10; i++) {
         if (gains[i] > 0) sum += gains[i] / log2((double)(i + 2));
     }
@@ -24760,7 +25729,7 @@ static int mrc__graph_levels(mrc__graph_build *b, uint64_t seed) {
         b->order[i] = (mrc__graph_order){ u[1], (uint32_t)i, g->levels[i] };
     }
     g->upper_at[g->n] = room;
-    qsort(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
+    mrc__sort_array(b->order, g->n, sizeof *b->order, mrc__graph_by_level);
     g->entry = b->order[0].id;
     if (!mrc__mul((size_t)room + 1, sizeof *g->upper, &bytes)) return 0;
     g->upper = mrc__host_zalloc(&g->host, bytes);
@@ -24806,7 +25775,7 @@ static int mrc__graph_reverse(mrc__graph_build *b, size_t n) {
             }
         }
     }
-    if (b->n_edges) qsort(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
+    if (b->n_edges) mrc__sort_array(b->edges, b->n_edges, sizeof *b->edges, mrc__edge_compare);
     if (!mrc__grow(&g->host, &targets, &b->targets_capacity, b->n_edges + 1, sizeof(size_t))) {
         return 0;
     }
@@ -24848,7 +25817,7 @@ static void mrc__graph_merge_task(void *arg, size_t task, size_t worker) {
             s->chosen[n++] = (mrc__near){ mrc__graph_distance(g, e->target, e->source), e->source,
                                           0 };
         }
-        qsort(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
+        mrc__sort_array(s->chosen, n, sizeof *s->chosen, mrc__near_compare);
         links[0] = (uint32_t)mrc__graph_choose(g, s->chosen, n, bound, links + 1);
     }
 }
@@ -25188,7 +26157,7 @@ static mrc_status mrc__codes_buckets(mrc_ctx *ctx, mrc__codes *c, float *held, s
     }
     ctx->host.free(ctx->host.user, code);
     MRC__TRY(s);
-    qsort(held, count, sizeof *held, mrc__float_compare);
+    mrc__sort_array(held, count, sizeof *held, mrc__float_compare);
     for (size_t k = 0; k < buckets; k++) {
         double width = 1.0 / (double)buckets;
         if (k) c->cuts[k - 1] = mrc__quantile(held, count, (double)k * width);
@@ -25242,13 +26211,13 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
     for (size_t i = 0; i < v->n; i++) {
         list[i] = (mrc__sample){ mrc__codes_hash(seed, i, 0), (uint32_t)i };
     }
-    qsort(list, v->n, sizeof *list, mrc__sample_compare);
+    mrc__sort_array(list, v->n, sizeof *list, mrc__sample_compare);
     for (size_t i = 0; i < v->n && i < want; i++) {
         for (uint64_t r = v->offsets[list[i].id]; r < v->offsets[list[i].id + 1]; r++) {
             rows[n++] = (mrc__sample){ mrc__codes_hash(seed, r, 1), (uint32_t)r };
         }
     }
-    qsort(rows, n, sizeof *rows, mrc__sample_compare);
+    mrc__sort_array(rows, n, sizeof *rows, mrc__sample_compare);
     float *to = mrc__mul(n + 1, v->width, &elements) && mrc__mul(elements, sizeof *to, &bytes)
               ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     for (; to && more < n; more++) {
@@ -25409,7 +26378,7 @@ static mrc_status mrc__dense_write_lists(mrc__dense_build *b) {
             pair[r] = (mrc__sample){ b->code[r], (uint32_t)i };     // by code, then passage
         }
     }
-    if (pair) qsort(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
+    if (pair) mrc__sort_array(pair, v->n_rows, sizeof *pair, mrc__sample_compare);
     size_t k = 0;
     for (size_t c = 0; at && pair && c < n; c++) {
         uint32_t before = 0, last = UINT32_MAX;
@@ -26009,7 +26978,7 @@ static mrc_status mrc__search_again(mrc__search *s) {
             status = mrc__dense_rows(s->d, heap[i].passage, 1, room + stride, stride);
             heap[i].score = (double)mrc__dot(room, room + stride, stride);
         }
-        qsort(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
+        mrc__sort_array(heap, s->n_heap[q], sizeof *heap, mrc__fuse_by_score);
     }
     if (room) ctx->host.free(ctx->host.user, room);
     return status;
@@ -28341,5 +29310,7 @@ static const mrc__met_class mrc__met_tables[MRC__MET_CLASSES] = {
 
 #undef MRC__PASS_CORE
 // Each kernel pass ends here and takes its parameters with it.
+#ifndef MRC__PASS_WORDS             // but one that stands inside another
 #undef MRC__REAL
 #undef MRC__T
+#endif

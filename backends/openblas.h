@@ -115,6 +115,7 @@ static mrc_status mrc_backend_openblas_new(mrc_backend **out, const mrc_backend_
     mrc_backend *be;
     if (!out) return MRC_ERR_ARG;
     *out = NULL;
+    if (desc && desc->math != MRC_MATH_F32) return MRC_ERR_UNSUPPORTED;     // it rounds nothing
     void *library = mrc_openblas_open();
     if (!library || !mrc_openblas_find(library, "cblas_sgemm", &o.sgemm, sizeof o.sgemm)
         || !mrc_openblas_find(library, "cblas_dgemm", &o.dgemm, sizeof o.dgemm)

@@ -132,6 +132,12 @@ lint_blanks() {
 code_of() {
     awk '{ gsub(/\\./, ""); gsub(/"[^"]*"/, "\"\""); sub(/\/\/.*/, ""); print NR ": " $0 }' "$1"
 }
+# qsort() may allocate; malloc() and free() are the default hooks', nobody else's.
+lint_hooks() {
+    code_of mrc.h | grep -E '(^|[^A-Za-z0-9_>.])(qsort|bsearch|[cm]alloc|realloc|strdup|free) *\(' \
+        | grep -vE 'mrc__std_(alloc|free)'
+}
+
 lint_calls() {
     code_of mrc.h \
         | grep -E '[^A-Za-z0-9_](_?exit|abort|assert|v?f?printf|perror|f?puts|f?putchar) *\('
@@ -153,6 +159,7 @@ lint() {
     none "a line has at most 100 columns" lint_columns
     none "no tabs, no trailing blanks" lint_blanks
     none "mrc.h never ends the program nor prints" lint_calls
+    none "mrc.h allocates through its hooks only" lint_hooks
     none "mrc.h has no mutable globals" lint_globals
     none "nothing is marked as unfinished" lint_marks
     summary

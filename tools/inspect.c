@@ -48,13 +48,14 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
     if (bytes >= 9 && text[8] == '{' && !text[7] && !text[6]) as = AS_SAFETENSORS;
     mrc_file_free(ctx, text);
     if (as != AS_JSON) return as;
-    // JSON that has "data" or a question is a data set; else it is only JSON.
+    // JSON that has "data" or a question, itself or in its first record, is a data set.
     mrc_json *root;
     if (mrc_json_load(ctx, &root, path) != MRC_OK) {
         mrc_ctx_clear_error(ctx);
         return AS_DATASET;
     }
-    if (mrc_json_get(root, "data") || mrc_json_get(root, "question")) as = AS_DATASET;
+    const mrc_json *row = root->type == MRC_JSON_ARRAY ? root->child : root;
+    if (mrc_json_get(root, "data") || mrc_json_get(row, "question")) as = AS_DATASET;
     mrc_json_free(root);
     return as;
 }

@@ -27,13 +27,8 @@
 // tools/mrc.c names it in its list, tools/README.md has its manual.
 #ifndef TOOL_H
 #define TOOL_H
-#ifdef __linux__
-#define _GNU_SOURCE                     // sched_getaffinity
-#include <sched.h>
-#else
-#define _DEFAULT_SOURCE                 // TIOCGWINSZ, sysconf's number of processors
+#define _DEFAULT_SOURCE                 // TIOCGWINSZ, flock()
 #define _DARWIN_C_SOURCE
-#endif
 #include "../mrc.h"
 #ifdef MRC_OPENBLAS                     // build.sh has found one
 #include "../backends/openblas.h"
@@ -219,16 +214,6 @@ TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
 //==============================================================================
 // The start of main
 //==============================================================================
-TOOL_DEF size_t tool_cores(void) {
-    long n = -1;
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
-#endif
-    if (n < 1) n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > 1024 ? 1024 : (size_t)n;
-}
-
 // A program started with a standard stream closed would open its first file in its place.
 static void tool__open_streams(void) {
     for (int fd = 0; fd < 3; fd++) {
@@ -249,7 +234,7 @@ TOOL_DEF void tool_prepare(void) {
 TOOL_DEF void tool_start(tool_program *p, int argc, char **argv) {
     tool_name = p->name;
     tool_prepare();
-    tool_common.threads = tool_cores();
+    tool_common.threads = mrc_processors();
     tool__presets(p);
     tool__parse(p, argc, argv);
     if (tool_want_help) {

@@ -104,7 +104,7 @@ if [ -e "$unchecked" ]; then
     [ ! -s "$dir/err" ] && ok || bad "$torch: $(cat "$dir/err")"
 else skip "$unchecked is not here"; fi
 
-gives 0 '"format": "arrow", "examples": 2, "skipped": 1' tests/fixtures/small.arrow
+gives 0 '"format": "arrow", "examples": 3, "skipped": 0' tests/fixtures/small.arrow
 gives 0 '"kind": "config"' data/config.json
 gives 0 '"kind": "tokenizer"' --as tokenizer data
 gives 0 '"kind": "tokenizer"' data/vocab.txt

@@ -212,7 +212,8 @@ test_common() {
     if [ "$code" = 0 ] && [ ! -s "$dir/err" ]; then ok; else bad "$1 --help"; shows; fi
     cp "$dir/out" "$dir/help"
     # shellcheck disable=SC2013
-    for word in $(sed -n 's/.*\.name = "\([A-Za-z0-9_]*\)".*/\1/p' "$3" tools/flags.h | sort -u); do
+    for word in $(sed -n 's/.*\.name = "\([A-Za-z0-9_]*\)".*/\1/p' "$3" tools/"$1"_*.h \
+        tools/flags.h 2>/dev/null | sort -u); do
         case $word in
         "$1"|probe|example|DATA_FILE|n_best_size|metric|json)
             grep -q "\.name = \"$word\"" "$3" || continue ;;    # of the example in tool.h

@@ -170,6 +170,26 @@ static void test_damage(mrc_backend *be) {
     run_free(&r);
 }
 
+static void test_states(run *r) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/checkpoint-30", dir);
+    // What could not be read again is refused now, with nothing written.
+    static const char *const bad[] = { "{\"step\" 7}", "{\"files\": 1}", "{", "{} {}", "",
+        "{\"state_crc32c\": 1}", "{\"a\": 1, \"a\": 2}", "{\"a\": 01}" };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK(mrc_checkpoint_save(r->ctx, dir, 30, r->m, NULL, r->o, bad[i]) != MRC_OK
+              && *mrc_ctx_message(r->ctx) && !mrc_file_exists(path),
+              "%s: %s", bad[i], mrc_ctx_message(r->ctx));
+        mrc_ctx_clear_error(r->ctx);
+    }
+    static const char *const good[] = { "{ }", "{}\n", " { \"a\" : {} } \n" };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CHECK(mrc_checkpoint_save(r->ctx, dir, 30, r->m, NULL, r->o, good[i]) == MRC_OK
+              && mrc_checkpoint_check(r->ctx, path) == MRC_OK,
+              "%s: %s", good[i], mrc_ctx_message(r->ctx));
+    }
+}
+
 // The newest that holds is taken, with a word about those that do not; leftovers go; prune keeps.
 static void test_find(mrc_backend *be) {
     char path[256], file[512];
@@ -197,6 +217,8 @@ static void test_find(mrc_backend *be) {
         CHECK((mrc_file_exists(path) == 2) == (step > 10), "checkpoint-%d after pruning", step);
     }
     CHECK(mrc_checkpoint_save(r.ctx, dir, 1, r.m, NULL, r.o, "[]") == MRC_ERR_ARG, "a list");
+    mrc_ctx_clear_error(r.ctx);
+    test_states(&r);
     snprintf(path, sizeof path, "%s/.checkpoint-1.tmp", dir);
     CHECK(mrc_file_exists(path) == 0, "a refused save leaves its folder");
     run_free(&r);

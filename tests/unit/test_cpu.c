@@ -156,6 +156,7 @@ typedef struct kernel_case {
     const char *name;
     void (*sizes)(const setting *c, ptrdiff_t *sizes);      // ends with PTRDIFF_MAX
     void (*run)(call *x);
+    int turns;                      // results of one product are rounded for another
 } kernel_case;
 #define SIZES(...) do {                                                                     \
     const ptrdiff_t list_[] = { __VA_ARGS__, PTRDIFF_MAX };                                 \
@@ -436,7 +437,7 @@ static void optim_run(call *x) {
     RUN(x, adamw, &a);
 }
 
-static const kernel_case linear_case = { "linear", linear_sizes, linear_run };
+static const kernel_case linear_case = { "linear", linear_sizes, linear_run, 1 };
 static const kernel_case qkv_case = { "qkv", qkv_sizes, qkv_run };
 static const kernel_case gelu_case = { "gelu", gelu_sizes, gelu_run };
 static const kernel_case norm_case = { "layer_norm", norm_sizes, norm_run };
@@ -444,26 +445,51 @@ static const kernel_case add_norm_case = { "add_norm", add_norm_sizes, add_norm_
 static const kernel_case dropout_case = { "dropout", dropout_sizes, dropout_run };
 static const kernel_case embedding_case = { "embedding", embedding_sizes, embedding_run };
 static const kernel_case attention_case = { "attention", attention_sizes, attention_run };
-static const kernel_case lstm_case = { "lstm", lstm_sizes, lstm_run };
+static const kernel_case lstm_case = { "lstm", lstm_sizes, lstm_run, 1 };
 static const kernel_case optim_case = { "optim", optim_sizes, optim_run };
 
 // ---- backends ----
 
-typedef struct fleet { mrc_backend *naive, *list[16]; const char *why[16]; size_t n; } fleet;
+typedef struct fleet {
+    mrc_backend *naive, *list[16];
+    mrc_math     math;
+    size_t       n, each;           // instances; of one instruction set
+} fleet;
 
-static void fleet_new(fleet *f) {
+// The instances of one instruction set; word: the machine's instruction for pairs is used.
+static void fleet_add(fleet *f, mrc_isa isa, int word) {
     static const size_t threads[] = { 1, 2, 3, 4, 7 };
-    f->n = 0;
-    CHECK(mrc_backend_naive_new(&f->naive, NULL) == MRC_OK, "naive");
-    for (size_t i = 0; i < TEST_ISAS; i++) {
-        for (size_t t = 0; t < 5; t++) {
-            mrc_backend_desc desc = { .isa = test_isas[i].isa, .threads = threads[t] };
-            if (mrc_backend_cpu_new(&f->list[f->n], &desc) == MRC_OK) f->n++;
+    for (size_t t = 0; t < f->each; t++) {
+        mrc_backend_desc desc = { .isa = isa, .threads = threads[t], .math = f->math };
+        if (mrc_backend_cpu_new(&f->list[f->n], &desc) != MRC_OK) return;
+        mrc__host_backend *h = f->list[f->n]->self;
+        if (!word) {
+            h->dot_bf16 = 0;
+            h->base.isa = mrc__cpu_name(isa, f->math, 0);
         }
+        f->n++;
     }
 }
 
+static void fleet_new(fleet *f, mrc_math math) {
+    *f = (fleet){ .math = math, .each = math == MRC_MATH_F32 ? 5 : 3 };
+    CHECK(mrc_backend_naive_new(&f->naive, &(mrc_backend_desc){ .math = math }) == MRC_OK, "naive");
+    for (size_t i = 0; i < TEST_ISAS; i++) {
+        const size_t before = f->n;
+        fleet_add(f, test_isas[i].isa, 1);
+        if (math == MRC_MATH_F32 || f->n == before) continue;
+        const mrc__host_backend *h = f->list[before]->self;
+        if (h->dot_bf16) fleet_add(f, test_isas[i].isa, 0);
+    }
+}
+
+static void fleet_free(fleet *f) {
+    for (size_t i = 0; i < f->n; i++) mrc_backend_free(f->list[i]);
+    mrc_backend_free(f->naive);
+}
+
 // Every instruction set against naive in both types; and bits of 1 thread against those of others.
+// bf16: a last bit of what is rounded between two products (a gate, dz) may turn that rounding.
 static void test_kernel(const fleet *f, const kernel_case *k, const setting *c) {
     ptrdiff_t sizes[MAX_BUFFERS];
     sheet start = {0}, oracle, naive, got, first = {0};
@@ -481,16 +507,20 @@ static void test_kernel(const fleet *f, const kernel_case *k, const setting *c) 
         mrc_backend *be = f->list[i];
         sheet_copy(&got, &start);
         k->run(&(call){ .be = be, .dtype = MRC_DTYPE_F32, .s = &got, .c = c });
-        if (i % 5 == 0) {                               // the first of this instruction set
+        if (i % f->each == 0) {                         // the first of this instruction set
+            const double most = f->math == MRC_MATH_BF16 && k->turns ? 2e-3 : 3e-6;
             e = sheet_error(&got, MRC_DTYPE_F32, &oracle, MRC_DTYPE_F64);
-            CHECK(e <= 4 * e32 + 3e-6, "%s (%zu, %zu, %zu) on %s: off by %g, naive %g", k->name,
+            CHECK(e <= 4 * e32 + most, "%s (%zu, %zu, %zu) on %s: off by %g, naive %g", k->name,
                   c->n, c->in, c->out, be->isa, e, e32);
+            sheet_free(&first);
+            first = got;
+            if (f->math == MRC_MATH_BF16) continue;     // f64 is not rounded
+            sheet_copy(&got, &start);
             k->run(&(call){ .be = be, .dtype = MRC_DTYPE_F64, .s = &got, .c = c });
             e = sheet_error(&got, MRC_DTYPE_F64, &oracle, MRC_DTYPE_F64);
             CHECK(e <= 1e-12, "%s (%zu, %zu, %zu) on %s: f64 off by %g", k->name, c->n, c->in,
                   c->out, be->isa, e);
-            sheet_free(&first);
-            first = got;
+            sheet_free(&got);
             continue;
         }
         CHECK(sheet_same(&got, &first), "%s (%zu, %zu, %zu) on %s: bits depend on threads",
@@ -561,12 +591,14 @@ static void test_kernels(const fleet *f) {
                           .kind = kind & 1, .accumulate = kind >> 1, .wanted = s != 1 };
             test_kernel(f, &linear_case, &c);
             if (c.kind == 0) test_kernel(f, &qkv_case, &c);
+            if (f->math == MRC_MATH_BF16) continue;     // the others make no products
             if (c.kind == 0) test_kernel(f, &gelu_case, &c);
             if (c.kind == 0) test_kernel(f, &norm_case, &c);
             if (c.kind == 0) test_kernel(f, &embedding_case, &c);
             if (c.accumulate == 0) test_kernel(f, &optim_case, &c);
         }
     }
+    if (f->math == MRC_MATH_BF16) return;
     setting big = { .n = 300, .in = 70, .kind = 1 };    // several chunks of one tensor
     test_kernel(f, &optim_case, &big);
     for (size_t h = 1; h < 70; h += h < 34 ? 1 : 9) {
@@ -625,7 +657,7 @@ static void test_math(const fleet *f) {
     const float x[] = { 0, -0.0f, 1, -1, 5, -5, 13.5f, -13.5f, 30, -30, 1e10f, -1e10f, 3e38f,
                         -3e38f, 1e-30f, -1e-30f, 88.8f, -104 };
     enum { N = sizeof x / sizeof x[0] };
-    for (size_t i = 0; i < f->n; i += 5) {
+    for (size_t i = 0; i < f->n; i += f->each) {
         mrc_backend *be = f->list[i];
         float y[N], dx[N], dy[N], nan_in[3] = { 1, NAN, 2 }, nan_out[3];
         for (int k = 0; k < N; k++) dy[k] = 1;
@@ -671,9 +703,49 @@ static void test_gelu_remake(const fleet *f) {
     }
 }
 
+// ---- products of rounded operands: NaN, infinities, subnormals ----
+
+static void test_bf16_specials(const fleet *f) {
+    enum { M = 14, K = 37, N = 35 };
+    static float a[M * K], b[K * N], c[M * N];
+    for (size_t i = 0; i < f->n; i++) {
+        mrc_backend *be = f->list[i];
+        mrc_gemm_args g = { .m = M, .n = N, .k = K, .a = { MRC_DTYPE_F32, K, a },
+                            .b = { MRC_DTYPE_F32, N, b }, .c = { MRC_DTYPE_F32, N, c, 0 } };
+        const uint32_t nans[] = { 0x7fffffff, 0xffffffff, 0x7f800001, 0xff80ffff };
+        for (int k = 0; k < M * K; k++) a[k] = 1;
+        for (int k = 0; k < K * N; k++) b[k] = 1;
+        for (int k = 0; k < 4; k++) a[(k + 2) * K + 9 * k] = mrc__bits_float(nans[k]);
+        a[7 * K + 36] = HUGE_VALF;
+        a[8 * K] = 3.4e38f;                             // rounds to infinity
+        for (int k = 0; k < K; k++) a[9 * K + k] = 1e-40f;      // subnormal, or 0
+        for (int k = 0; k < K; k++) a[10 * K + k] = 1 + 0x1p-8f;        // half way: to even, 1
+        for (int k = 0; k < K; k++) a[11 * K + k] = 1 + 3 * 0x1p-8f;    // 1 + 2^-6
+        be->kernels[MRC_DTYPE_F32].gemm(be, &g);
+        for (int r = 0; r < M; r++) {
+            for (int j = 0; j < N; j++) {
+                const float y = c[r * N + j];
+                const int ok = r >= 2 && r < 6 ? isnan(y) : r == 7 || r == 8 ? isinf(y) && y > 0
+                             : r == 9 ? y >= 0 && y <= 1e-37f
+                             : y == (r == 11 ? K * (1 + 0x1p-6f) : K);
+                CHECK(ok, "%s: row %d column %d is %g", be->isa, r, j, (double)y);
+            }
+        }
+    }
+}
+
+// The names that tell bits apart, and who refuses to round.
+static void test_math_names(const fleet *f) {
+    for (size_t i = 0; i < f->n; i++) {
+        CHECK(f->list[i]->math == MRC_MATH_BF16 && strstr(f->list[i]->isa, "-bf16"), "%s",
+              f->list[i]->isa);
+    }
+    CHECK(!strcmp(f->naive->isa, "c-bf16"), "%s", f->naive->isa);
+}
+
 int main(void) {
     fleet f;
-    fleet_new(&f);
+    fleet_new(&f, MRC_MATH_F32);
     for (size_t threads = 0; threads < 8; threads++) test_pool(threads);
     const mrc_allocator host = { mrc__std_alloc, mrc__std_free, NULL };
     mrc__pool *pool;
@@ -686,8 +758,16 @@ int main(void) {
     test_kernels(&f);
     test_attention(&f);
     test_lstm(&f);
-    for (size_t i = 0; i < f.n; i++) mrc_backend_free(f.list[i]);
-    mrc_backend_free(f.naive);
     if (f.n < 15) printf("SKIP: this machine lacks an instruction set: %zu instances\n", f.n);
+    fleet_free(&f);
+    fleet_new(&f, MRC_MATH_BF16);
+    test_math_names(&f);
+    test_bf16_specials(&f);
+    test_gelu_remake(&f);
+    test_gemm(&f);
+    test_kernels(&f);
+    test_lstm(&f);
+    if (f.n < 12) printf("SKIP: this machine has no products of bf16: %zu instances\n", f.n);
+    fleet_free(&f);
     return test_end();
 }

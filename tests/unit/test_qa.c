@@ -114,7 +114,7 @@ static const dataset_case dataset_cases[] = {
     { "laid out", "{\n \"data\": [\n  " FLAT("a", "서울", "10") "\n ]\n}\n", 1, 1, "json", NULL },
     { "no rows", "{\"data\": []}", 0, 0, "squad_v1", NULL },
     { "empty", "", 0, 0, NULL, ":1:1: " },
-    { "an array", "[]", 0, 0, NULL, ":1:1: found no object" },
+    { "an array", "[]", 0, 0, NULL, ":1:1: found no record" },
     { "no data", "{\"rows\": []}", 0, 0, NULL, "found no \"data\"" },
     { "data twice", "{\"data\":[],\"data\":[]}", 0, 0, NULL, ":1:19: the key \"data\" appears" },
     { "a key twice", "{\"a\":0,\"a\":1,\"data\":[]}", 0, 0, NULL, "the key \"a\" appears twice" },

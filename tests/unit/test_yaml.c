@@ -29,7 +29,8 @@ static mrc_status yaml_parse(mrc_json **out, const char *text) {
 static void test_values(void) {
     static const struct { const char *yaml, *json; } cases[] = {
         { "a: 1\nb: [x, 'y', \"z\"]\n", "{\"a\":1,\"b\":[\"x\",\"y\",\"z\"]}" },
-        { "no", "\"no\"" }, { "on", "\"on\"" }, { "0o17", "\"0o17\"" }, { "1_000", "\"1_000\"" },
+        { "no", "\"no\"" }, { "on", "\"on\"" }, { "1_000", "\"1_000\"" },
+        { "0o17", "15" }, { "0o18", "\"0o18\"" }, { "0o", "\"0o\"" },
         { "yes", "\"yes\"" }, { "y", "\"y\"" }, { "1:30", "\"1:30\"" }, { "010", "10" },
         { "0x1F", "31" }, { "0x", "\"0x\"" }, { "0X1F", "\"0X1F\"" }, { "-0x1F", "\"-0x1F\"" },
         { "0x7fffffffffffffff", "9223372036854775807" }, { "0x1g", "\"0x1g\"" },

@@ -1,0 +1,440 @@
+// Files as people bring them: what is read, what is refused and with which words.  And what the
+// library does with files of its own when something else is at work beside it.
+// tags: threads
+#define _GNU_SOURCE                     // sched_setaffinity
+#define TEST_LINKED
+#include "../support/cases.h"
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static mrc_ctx *ctx;
+static char folder[64] = "build/test_foreign.XXXXXX", notes[4096];
+
+static void note(void *user, mrc_status status, const char *message) {
+    (void)user;
+    if (status == MRC_OK) snprintf(notes, sizeof notes, "%s", message);
+}
+static const char *path_of(const char *name) {
+    static char path[4][256];
+    static int at;
+    at = (at + 1) % 4;
+    snprintf(path[at], sizeof path[at], "%s/%s", folder, name);
+    return path[at];
+}
+static const char *bytes_new(const char *name, const char *data, size_t bytes) {
+    const char *path = path_of(name);
+    CHECK(mrc_file_write(ctx, path, data, bytes) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    return path;
+}
+static const char *text_new(const char *name, const char *text) {
+    return bytes_new(name, text, strlen(text));
+}
+
+// The file is refused, and the message has all these words, given with '|' between them.
+static void refused(mrc_status s, const char *what, const char *words) {
+    char list[256];
+    snprintf(list, sizeof list, "%s", words);
+    CHECK(s != MRC_OK && s == mrc_ctx_status(ctx), "%s: status %d, the context's %d", what, (int)s,
+          (int)mrc_ctx_status(ctx));
+    for (char *word = strtok(list, "|"); word; word = strtok(NULL, "|")) {
+        CHECK(strstr(mrc_ctx_message(ctx), word), "%s: no \"%s\" in: %s", what, word,
+              mrc_ctx_message(ctx));
+    }
+    mrc_ctx_clear_error(ctx);
+}
+static void data_refused(const char *path, const char *words) {
+    mrc_dataset *d;
+    refused(mrc_dataset_load(ctx, &d, path), path, words);
+}
+static void passages_refused(const char *path, const char *words) {
+    mrc_passages *p;
+    refused(mrc_passages_load(ctx, &p, path, NULL), path, words);
+}
+
+static mrc_dataset *data_read(const char *path, size_t n) {
+    mrc_dataset *d;
+    if (!CHECK(mrc_dataset_load(ctx, &d, path) == MRC_OK, "%s", mrc_ctx_message(ctx))) {
+        mrc_ctx_clear_error(ctx);
+        return NULL;
+    }
+    CHECK(mrc_dataset_size(d) == n, "%s: %zu examples, expected %zu", path, mrc_dataset_size(d), n);
+    return d;
+}
+
+//------------------------------------------------------------------------------
+// Arrow
+//------------------------------------------------------------------------------
+// Three rows, whatever else the file has.
+static mrc_status arrow_file(mrc_ctx *c, void *user, const char *name) {
+    static const char *const words[][2] = {
+        { "wrong_context.arrow", "column \"context\"|found dictionary|expected string" },
+        { "wrong_question.arrow", "column \"question\"|found binary|expected string" },
+        { "wrong_answers.arrow", "column \"answers\"|found string|expected struct" },
+        { "wrong_start.arrow", "column \"answer_start\"|found floating point|expected integer" },
+        { "wrong_impossible.arrow", "column \"is_impossible\"|found integer|expected bool" },
+        { "wrong_id.arrow", "column \"id\"|found timestamp|expected string or integer" } };
+    char path[256];
+    (void)c;
+    ++*(int *)user;
+    snprintf(path, sizeof path, "tests/fixtures/arrow/%s", name);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(name, words[i][0])) continue;
+        data_refused(path, words[i][1]);
+        return MRC_OK;
+    }
+    mrc_dataset *d = data_read(path, 3);
+    if (!d) return MRC_OK;
+    const mrc_example *a = mrc_dataset_at(d, 0), *b = mrc_dataset_at(d, 1);
+    const mrc_example *e = mrc_dataset_at(d, 2);
+    CHECK(a && !strcmp(a->id, "a") && !strcmp(a->context, "Seoul is a city.") && a->n_answers == 1
+          && !strcmp(a->answers[0].text, "Seoul") && a->answers[0].answer_start == 0, "%s: a",
+          name);
+    CHECK(b && !strcmp(b->id, "b") && !strcmp(b->title, "") && b->n_answers == 1
+          && b->answers[0].answer_start == 8, "%s: b", name);
+    CHECK(e && e->n_answers == 0 && !strcmp(e->question, "Who?"), "%s: c", name);
+    CHECK(mrc_dataset_unanswerable(d) == 1, "%s: one has no answer", name);
+    mrc_dataset_free(d);
+    return MRC_OK;
+}
+
+// Every 64-bit number of a file that could be a length, made huge: an answer at once, and the same
+// rows or none.
+static void test_arrow_lengths(void) {
+    static const char *const files[] = { "null", "int8", "list", "string_view" };
+    static const uint64_t huge[] = { UINT64_MAX, UINT64_MAX - 1, (uint64_t)1 << 63,
+                                     (uint64_t)1 << 39, 1000 };
+    for (size_t f = 0; f < 4; f++) {
+        char path[128], *data;
+        size_t bytes, tried = 0;
+        snprintf(path, sizeof path, "tests/fixtures/arrow/%s.arrow", files[f]);
+        if (!CHECK(mrc_file_read(ctx, &data, &bytes, path) == MRC_OK, "%s", path)) return;
+        for (size_t at = 0; at + 8 <= bytes; at += 4) {
+            uint64_t x;
+            memcpy(&x, data + at, 8);
+            if (x == 0 || x > 64) continue;
+            for (size_t k = 0; k < sizeof huge / sizeof *huge; k++) {
+                mrc_dataset *d = NULL;
+                memcpy(data + at, &huge[k], 8);
+                mrc_status s = mrc_dataset_load(ctx, &d, bytes_new("huge.arrow", data, bytes));
+                CHECK((s == MRC_OK) == (d != NULL) && (!d || mrc_dataset_rows(d) <= 8 * bytes),
+                      "%s: byte %zu", path, at);
+                mrc_dataset_free(d);
+                mrc_ctx_clear_error(ctx);
+                tried++;
+            }
+            memcpy(data + at, &x, 8);
+        }
+        CHECK(tried > 20, "%s: %zu numbers", path, tried);
+        mrc_file_free(ctx, data);
+    }
+}
+
+static void test_arrow(void) {
+    char path[512];
+    int files = 0;
+    CHECK(mrc_dir_list(ctx, "tests/fixtures/arrow", arrow_file, &files) == MRC_OK && files == 36,
+          "%d files: %s", files, mrc_ctx_message(ctx));
+    test_arrow_lengths();
+    if (cases_find(path, sizeof path, "cases/field/arrow_timestamp")) {
+        mrc_dataset *d = data_read(path, 6);
+        if (d) CHECK(!strcmp(mrc_dataset_format(d), "arrow"), "%s", path);
+        mrc_dataset_free(d);
+    }
+}
+
+//------------------------------------------------------------------------------
+// Data sets
+//------------------------------------------------------------------------------
+static void test_unanswerable(void) {
+    static const char rows[] =
+        "{\"id\": 1, \"context\": \"a b\", \"question\": \"q\", \"answers\": {\"text\": [\"b\"], "
+        "\"answer_start\": [2]}}\n"
+        "{\"id\": 2, \"context\": \"a b\", \"question\": \"q\", \"answers\": {\"text\": [], "
+        "\"answer_start\": []}}\n"
+        "{\"id\": 3, \"context\": \"a b\", \"question\": \"q\", \"answers\": []}\n"
+        "{\"id\": 4, \"context\": \"a b\", \"question\": \"q\", \"answers\": [], "
+        "\"is_impossible\": true}\n"
+        "{\"id\": 5, \"context\": \"a b\", \"question\": \"q\", \"answers\": [], "
+        "\"is_impossible\": false}\n"
+        "{\"id\": 6, \"context\": \"a b\", \"question\": \"q\"}\n";
+    *notes = 0;
+    mrc_dataset *d = data_read(text_new("v2.jsonl", rows), 4);
+    if (!d) return;
+    CHECK(mrc_dataset_unanswerable(d) == 3, "%zu", mrc_dataset_unanswerable(d));
+    CHECK(strstr(notes, "2 rows have an empty list of answers"), "said: %s", notes);
+    mrc_dataset_free(d);
+    // The nested form says is_impossible: without it a question is left out, as before.
+    d = data_read(text_new("nested.json", "{\"data\": [{\"paragraphs\": [{\"context\": \"a\", "
+                           "\"qas\": [{\"id\": \"1\", \"question\": \"q\", \"answers\": "
+                           "[]}]}]}]}"), 0);
+    mrc_dataset_free(d);
+}
+
+static void test_shapes(void) {
+    static const char record[] = "{\"id\": \"1\", \"context\": \"a b\", \"question\": \"q\", "
+                                 "\"answers\": {\"text\": [\"b\"], \"answer_start\": [2]}}";
+    char text[1024], path[512];
+    snprintf(text, sizeof text, "[%s,\n%s]", record, record);
+    mrc_dataset *d = data_read(text_new("array.json", text), 2);
+    if (d) CHECK(!strcmp(mrc_dataset_format(d), "json"), "%s", mrc_dataset_format(d));
+    mrc_dataset_free(d);
+    data_refused(text_new("empty.json", "[]"), "found no record");
+    d = data_read(text_new("korquad2.json", "{\"version\": \"KorQuAD_v2.0\", \"data\": ["
+        "{\"title\": \"t\", \"context\": \"<p>a b</p>\", \"raw_html\": \"\", \"qas\": [{\"id\": "
+        "\"1\", \"question\": \"q\", \"answer\": {\"text\": \"b\", \"answer_start\": 5}}]}]}"), 1);
+    if (d && mrc_dataset_size(d)) {
+        const mrc_example *e = mrc_dataset_at(d, 0);
+        CHECK(!strcmp(mrc_dataset_format(d), "korquad_v2") && !strcmp(e->title, "t")
+              && e->n_answers == 1 && e->answers[0].answer_start == 5, "KorQuAD 2");
+    }
+    mrc_dataset_free(d);
+    if (cases_find(path, sizeof path, "cases/field/korquad2.json")) {
+        d = data_read(path, 1);         // it says 16, where the space before the answer is
+        const mrc_example *e = d ? mrc_dataset_at(d, 0) : NULL;
+        CHECK(e && e->answers[0].answer_start == 17, "%s", path);
+        mrc_dataset_free(d);
+    }
+    if (cases_find(path, sizeof path, "cases/field/json_array.json")) {
+        mrc_dataset_free(data_read(path, 6));
+    }
+    if (cases_find(path, sizeof path, "cases/field/squad_v2_flat.jsonl")) {
+        d = data_read(path, 2);
+        if (d) CHECK(mrc_dataset_unanswerable(d) == 1, "%s", path);
+        mrc_dataset_free(d);
+    }
+}
+
+// What is no data at all: named, with the command that helps.
+static void test_named(void) {
+    data_refused(text_new("x.parquet", "PAR1....PAR1"), "Parquet|to_json");
+    data_refused(text_new("x.feather", "ARROW1...."), "Arrow file|read_feather");
+    data_refused(text_new("x.csv", "id,context,question\n1,a,b\n"), "comma-separated|from_csv");
+    data_refused(text_new("x.tsv", "id\tcontext\tquestion\n1\ta\tb\n"), "tab-separated");
+    data_refused(text_new("x.gz", "\x1f\x8b\x08"), "gzip|gunzip");
+    data_refused(text_new("x.zip", "PK\3\4"), "zip archive|unzip");
+    data_refused(text_new("x.html", "<!DOCTYPE html>"), "web page|download");
+    data_refused(text_new("lfs.json", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
+                 "Git LFS pointer|git lfs pull");
+    data_refused(text_new("cp949.json", "{\"data\": \"\xb0\xa1\xb3\xaa\"}"),
+                 "ill-formed UTF-8, byte 0xb0|iconv -f CP949 -t UTF-8");
+    CHECK(mrc_dir_new(ctx, path_of("folder")) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    data_refused(path_of("folder"), "is a folder without a state.json");
+    data_refused("owner/name", "there is no folder owner|hf download");
+    data_refused("/absent/data.json", "there is no folder /absent");
+    data_refused("data/absent.json", "No such file");
+    passages_refused(path_of("folder"), "is a folder (expected a file)");
+    passages_refused(text_new("x.parquet", "PAR1....PAR1"), "Parquet|to_json");
+    passages_refused(text_new("x.csv", "1,a\n"), "found 1 field|commas do not part");
+    passages_refused(text_new("cp949.tsv", "1\t\xb0\xa1\n"), "0xb0|iconv -f CP949");
+    mrc_model *m;
+    mrc_safetensors *w;
+    mrc_json *j;
+    const mrc_model_load_desc hub = { .path = "klue/roberta-base" };
+    const mrc_model_load_desc file = { .path = text_new("a.txt", "") };
+    refused(mrc_model_load(ctx, &m, &hub), "model",
+            "klue/roberta-base: there is no such folder|hf download klue/roberta-base");
+    refused(mrc_model_load(ctx, &m, &file), "model",
+            "a.txt: is a file (expected a folder)");
+    refused(mrc_json_load(ctx, &j, text_new("config.json", "version https://git-lfs.github.com/")),
+            "json", "Git LFS pointer");
+    refused(mrc_weights_open(ctx, &w, text_new("lfs.safetensors", "version https://git-lfs.github."
+                                               "com/spec/v1\n")), "weights",
+            "Git LFS pointer|git lfs pull");
+    refused(mrc_weights_open(ctx, &w, text_new("pytorch_model.bin", "version https://git-lfs."
+                                               "github.com/spec/v1\n")), "weights", "Git LFS");
+    refused(mrc_weights_open(ctx, &w, text_new("tf_model.h5", "\x89HDF\r\n\x1a\n........")),
+            "weights", "HDF5|save_pretrained");
+}
+
+//------------------------------------------------------------------------------
+// Passages
+//------------------------------------------------------------------------------
+static mrc_passages *passages_read(const char *path, size_t n) {
+    mrc_passages *p;
+    if (!CHECK(mrc_passages_load(ctx, &p, path, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx))) {
+        mrc_ctx_clear_error(ctx);
+        return NULL;
+    }
+    CHECK(mrc_passages_size(p) == n, "%s: %zu passages", path, mrc_passages_size(p));
+    return p;
+}
+
+static void test_tables(void) {
+    char path[512];
+    // Plain: a quote is a character, in the middle and where it begins a field.
+    mrc_passages *p = passages_read(text_new("plain.tsv", "0\t\"Hello, is it me?\" is a line.\n"
+                                             "1\tplain\n2\t\"unfinished\n3\t5\" pipe\n"), 4);
+    if (p) {
+        CHECK(!strcmp(mrc_passages_at(p, 0)->text, "\"Hello, is it me?\" is a line.")
+              && !strcmp(mrc_passages_at(p, 2)->text, "\"unfinished"), "quotes are text");
+    }
+    mrc_passages_free(p);
+    // DPR's: as Python's csv reads it.
+    p = passages_read(text_new("dpr.tsv", "id\ttext\ttitle\n1\t\"a \"\"b\"\"\nc\"\tt\n"
+                               "2\tb\tu\n"), 2);
+    if (p) {
+        CHECK(!strcmp(mrc_passages_at(p, 0)->text, "a \"b\"\nc")
+              && !strcmp(mrc_passages_at(p, 0)->title, "t"), "csv's quotes");
+    }
+    mrc_passages_free(p);
+    passages_refused(text_new("dpr.tsv", "id\ttext\ttitle\n1\t\"a\n"), "a quote that does not end");
+    if (cases_find(path, sizeof path, "cases/field/msmarco_collection.tsv")) {
+        p = passages_read(path, 4);
+        if (p) CHECK(strstr(mrc_passages_at(p, 3)->text, "pipe"), "%s", path);
+        mrc_passages_free(p);
+    }
+    // A record is one, whatever its first member is; a map of records is a map.
+    p = passages_read(text_new("meta.jsonl", "{\"meta\": {\"x\": 1}, \"id\": \"a\", \"text\": "
+                               "\"1\"}\n"
+                               "{\"meta\": {}, \"id\": \"b\", \"text\": \"2\"}\n"), 2);
+    if (p) CHECK(!strcmp(mrc_passages_at(p, 1)->id, "b"), "ids");
+    mrc_passages_free(p);
+    mrc_passages_free(passages_read(text_new("one.json", "{\"meta\": {\"x\": 1}, \"text\": "
+                                             "\"1\"}"), 1));
+    mrc_passages_free(passages_read(text_new("map.json", "{\"0\": {\"text\": \"a\"}, \"1\": "
+                                             "{\"text\": \"b\"}}"), 2));
+}
+
+//------------------------------------------------------------------------------
+// Files of our own
+//------------------------------------------------------------------------------
+// Two writers of one path in one process, and a file that a dead or living process has left: each
+// commit publishes its own bytes whole.
+static void test_writers(void) {
+    char left[256], *data;
+    size_t bytes;
+    mrc_ctx *other;
+    mrc_file_writer *a, *b;
+    const char *path = path_of("shared.bin");
+    snprintf(left, sizeof left, "%s.tmp.%ld", path, (long)getpid());
+    CHECK(mrc_file_write(ctx, left, "alive", 5) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    if (!CHECK(mrc_ctx_new(&other, NULL) == MRC_OK, "a context")) return;
+    CHECK(mrc_file_writer_new(ctx, &a, path) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(mrc_file_writer_add(a, "ab", 2) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(mrc_file_writer_new(other, &b, path) == MRC_OK, "%s", mrc_ctx_message(other));
+    CHECK(mrc_file_writer_add(b, "12345678", 8) == MRC_OK, "%s", mrc_ctx_message(other));
+    CHECK(mrc_file_writer_add(a, "cdefgh", 6) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(mrc_file_writer_commit(a) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    CHECK(mrc_file_read(ctx, &data, &bytes, path) == MRC_OK && bytes == 8
+          && !memcmp(data, "abcdefgh", 8), "the first writer's bytes, whole");
+    mrc_file_free(ctx, data);
+    CHECK(mrc_file_writer_commit(b) == MRC_OK, "%s", mrc_ctx_message(other));
+    CHECK(mrc_file_read(ctx, &data, &bytes, path) == MRC_OK && bytes == 8
+          && !memcmp(data, "12345678", 8), "then the second's");
+    mrc_file_free(ctx, data);
+    CHECK(mrc_file_read(ctx, &data, &bytes, left) == MRC_OK && bytes == 5, "a third's "
+          "is untouched");
+    mrc_file_free(ctx, data);
+    mrc_ctx_free(other);
+}
+
+// The reason is that of the call that failed, not of one after it.
+static void test_errno(void) {
+    char expected[128];
+    errno = 0;
+    int made = mkdir("/sys/mrc_test_foreign", 0777) == 0;
+    snprintf(expected, sizeof expected, "%s", strerror(errno));
+    if (made) {
+        rmdir("/sys/mrc_test_foreign");
+        test_skipped++;
+        printf("SKIP: /sys can be written to: why a folder cannot be made\n");
+        return;
+    }
+    refused(mrc_dir_new(ctx, "/sys/mrc_test_foreign/x"), "mrc_dir_new", expected);
+}
+
+// Looking for a checkpoint among damaged ones is no error, and hides none.
+static void test_find(void) {
+    char found[256];
+    mrc_json *j;
+    CHECK(mrc_dir_new(ctx, path_of("run/checkpoint-3")) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    text_new("run/checkpoint-3/trainer_state.json", "{}");
+    CHECK(mrc_checkpoint_find(ctx, path_of("run"), found, sizeof found) == MRC_OK && !*found
+          && mrc_ctx_status(ctx) == MRC_OK, "none, and no error: %s", mrc_ctx_message(ctx));
+    CHECK(mrc_json_parse(ctx, &j, "older", "[", 1, 0) == MRC_ERR_FORMAT, "an older error");
+    CHECK(mrc_checkpoint_find(ctx, path_of("run"), found, sizeof found) == MRC_OK
+          && mrc_ctx_status(ctx) == MRC_ERR_FORMAT && !strncmp(mrc_ctx_message(ctx), "older:", 6),
+          "the older error stays: %s", mrc_ctx_message(ctx));
+    mrc_ctx_clear_error(ctx);
+}
+
+// threads 0 is what this process may use: on one processor of many, no thread is made.
+static void one_processor(void) {
+    cpu_set_t all, one;
+    mrc_backend *be;
+    size_t tasks = 0;
+    if (sched_getaffinity(0, sizeof all, &all) != 0) _exit(2);
+    if ((size_t)CPU_COUNT(&all) < mrc_processors()) _exit(3);
+    CPU_ZERO(&one);
+    for (size_t i = 0; i < CPU_SETSIZE; i++) {
+        if (CPU_ISSET(i, &all) && !CPU_COUNT(&one)) CPU_SET(i, &one);
+    }
+    if (sched_setaffinity(0, sizeof one, &one) != 0) _exit(4);
+    if (mrc_processors() != 1) _exit(5);
+    if (mrc_backend_cpu_new(&be, NULL) != MRC_OK) _exit(6);
+    DIR *dir = opendir("/proc/self/task");
+    while (dir && readdir(dir)) tasks++;
+    if (tasks != 3) _exit(7);                   // ".", "..", this thread
+    _exit(0);
+}
+static void test_processors(void) {
+    int status = 0;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) one_processor();
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status), "a child");
+    CHECK(WEXITSTATUS(status) == 0, "one processor of several: step %d", WEXITSTATUS(status));
+}
+
+// An arena of several chunks that cannot become one goes on with several.
+static size_t largest;
+static void *limited_alloc(void *user, size_t bytes) {
+    (void)user;
+    return bytes > largest ? NULL : malloc(bytes);
+}
+static void limited_free(void *user, void *p) {
+    (void)user;
+    free(p);
+}
+static void test_arena(void) {
+    const mrc_backend_desc desc = { .allocator = { limited_alloc, limited_free, NULL } };
+    mrc_backend *be;
+    mrc_ctx *c;
+    largest = SIZE_MAX;
+    if (!CHECK(mrc_backend_naive_new(&be, &desc) == MRC_OK, "a backend")) return;
+    const mrc_ctx_desc ctx_desc = { .backend = be, .step_chunk_bytes = 4096 };
+    if (!CHECK(mrc_ctx_new(&c, &ctx_desc) == MRC_OK, "a context")) return;
+    largest = 700000;
+    const size_t half_mb[] = { 150000 };
+    for (int i = 0; i < 3; i++) {
+        CHECK(mrc_tensor_new(c, MRC_DTYPE_F32, 1, half_mb, 0)
+              && mrc_tensor_new(c, MRC_DTYPE_F32, 1, half_mb, 0), "round %d: %s", i,
+              mrc_ctx_message(c));
+        mrc_ctx_reset(c);
+    }
+    mrc_ctx_free(c);
+    mrc_backend_free(be);
+}
+
+int main(void) {
+    const mrc_ctx_desc desc = { .log = note };
+    if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
+               && mkdtemp(folder) != NULL, "%s", folder)) return test_end();
+    test_arrow();
+    test_unanswerable();
+    test_shapes();
+    test_named();
+    test_tables();
+    test_writers();
+    test_errno();
+    test_find();
+    test_processors();
+    test_arena();
+    CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    mrc_ctx_free(ctx);
+    return cases_end();
+}
