@@ -1672,11 +1672,11 @@ typedef struct mrc_encoder_config {
     size_t     query_max_length, passage_max_length;    // tokens, special ones included
     int        pairs;               // DPR: title and text are a pair
     int        one_token_type;      // 1: token types are 0 for pairs too
-    int        query_expansion;     // tokens: queries are filled with [MASK] rows up to their length
+    int        query_expansion;     // tokens: queries are filled with [MASK] rows to their length
     int        attend_to_expansion; // 1: those rows are looked at
     int        skip_unknown;        // 1: [UNK] rows of passages do not count
     char       skiplist[MRC_PROMPT_BYTES];  // words whose rows do not count, a blank between
-    char       query_prompt[MRC_PROMPT_BYTES], passage_prompt[MRC_PROMPT_BYTES];    // put before
+    char       query_prompt[MRC_PROMPT_BYTES], passage_prompt[MRC_PROMPT_BYTES];    // put ahead
     char       query_marker[64], passage_marker[64];    // tokens: put in as row 1; "": none
 } mrc_encoder_config;
 
@@ -27438,7 +27438,7 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
 //
 // The first sign that is found decides what a directory is: model_type of
 // config_sentence_transformers.json, a Pooling in modules.json, artifact.metadata or the class name
-// HF_ColBERT, a class name that ends in ForSequenceClassification, DPR's; else the mean of the rows.
+// HF_ColBERT, a class name that ends in ForSequenceClassification, DPR's; else the rows' mean.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 static const char *const mrc__pooling_words[MRC_POOLING_COUNT] = {

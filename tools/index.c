@@ -1,4 +1,4 @@
-// index: makes an index of passages, by words and by vectors, that search and ask look things up in.
+// index: makes an index of passages, by words and by vectors, for search and ask.
 #include "tool.h"
 #include "retrieval.h"
 

@@ -283,7 +283,8 @@ static void retrieval_rerank(retrieval *r, const mrc_passage *query, stage_hit *
         free((void *)(uintptr_t)texts[i].title);
     }
     qsort(hits, k, sizeof *hits, retrieval_by_rerank);
-    for (size_t i = k; i < n; i++) hits[i].score = (k ? hits[k - 1].score : 0) - (double)(i - k + 1);
+    double last = k ? hits[k - 1].score : 0;
+    for (size_t i = k; i < n; i++) hits[i].score = last - (double)(i - k + 1);
     free(texts);
     free(list);
     free(scores);

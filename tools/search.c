@@ -188,8 +188,8 @@ static tool_flag flags[] = {
 
 static tool_program program = {
     .name = "search", .group = "search", .run = run, .flags = flags,
-    .purpose = "Finds the best passages of an index for each question of a file: by words, vectors, "
-               "token rows or all of them, with a reranker on top.",
+    .purpose = "Finds the best passages of an index for each question of a file: by words, "
+               "vectors, token rows or all of them, with a reranker on top.",
     .usage = "--index DIR --queries FILE [--retriever hybrid] [--reranker DIR] [--run FILE]",
     .examples = { "search --index wiki --queries questions.jsonl --method okapi --top_k 10",
                   "search --index wiki --queries dev.jsonl --retriever hybrid --reranker "
