@@ -242,9 +242,15 @@ build_all() {
         rm -f "$OUT/mrc.o"
         echo "$flags" >"$OUT/flags"
     fi
-    if ! newer "$OUT/mrc.o" mrc.h tools/library.c; then
+    # One object for the program and the shared library: no call in it can be replaced from outside.
+    if ! newer "$OUT/mrc.o" mrc.h tools/library.c tools/bindings.h; then
         say "$CC $OUT/mrc.o"
-        compile "$CC" "$OUT/mrc.o" -O3 -c tools/library.c || exit 3
+        compile "$CC" "$OUT/mrc.o" -O3 -fPIC -fno-semantic-interposition -c tools/library.c \
+            || exit 3
+    fi
+    if ! newer "$OUT/libmrc.so" "$OUT/mrc.o"; then
+        say "$CC $OUT/libmrc.so"
+        compile "$CC" "$OUT/libmrc.so" -shared "$OUT/mrc.o" || exit 3
     fi
     program_objects
     objects=$OUT/mrc.o

@@ -70,7 +70,7 @@
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.embedding  >>op.linear  >>op.qkv  >>op.activation  >>op.layer_norm
+//     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm
 //     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
 //     >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
 //     >>op.maxsim  >>op.score_loss  >>op.vector  >>op.optim  >>op.custom  >>op.table
@@ -372,21 +372,6 @@ typedef struct mrc_embedding_bwd_args {
     void   *workspace;
 } mrc_embedding_bwd_args;
 
-// Three linear maps of one x into the columns of one y: query, key, value.
-typedef struct mrc_qkv_fwd_args {
-    size_t  n, in, out;             // out: of each
-    mrc_in  x, weight[3], bias[3];  // (N, I) (O, I) (O)
-    mrc_out y;                      // (N, 3 O)
-    void   *workspace;
-} mrc_qkv_fwd_args;
-
-typedef struct mrc_qkv_bwd_args {
-    size_t  n, in, out;
-    mrc_in  x, weight[3], dy;
-    mrc_out dx, dweight[3], dbias[3];
-    void   *workspace;
-} mrc_qkv_bwd_args;
-
 // What a family adds to the scores s_ij = scale q_i . k_j of a head a, t = index[i - j + span - 1]
 // being the table row of a distance; zero-initialised: nothing.
 //   BIAS            + bias[t][a]
@@ -653,17 +638,28 @@ typedef struct mrc_loss_scale {
     int32_t growth_interval, hysteresis;    // it changed; overflows since it grew, to hysteresis
 } mrc_loss_scale;
 
+// The norm of all gradients in two halves, so that ranks may share the first: the sum of squares of
+// each chunk of MRC_NORM_CHUNK elements, counted from each tensor's beginning; then all of them.
+#define MRC_NORM_CHUNK 8192
+typedef struct mrc_squares_args {
+    size_t  n_tensors;
+    const mrc_optim_tensor *tensors;            // their grad alone is read
+    mrc_out squares;                            // f64, one for each chunk, tensor after tensor
+    void   *workspace;
+} mrc_squares_args;
+
 // Begins an optimizer step: norm = ||all gradients / scale||, clip = min(1, max_norm / (norm +
-// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  state (2)
-// i32: [0] counts the steps applied; [1] is 1 and nothing is counted when the norm is not finite.
-// Then the scale becomes that of the next step.  This kernel and the optimizers' stand in the table
+// 1e-6)), or 1 with max_norm 0, divided by scale: what the gradients are multiplied by.  inverse:
+// 1 / norm, 0 where norm is 0 or not finite.  state (2) i32: [0] counts the steps applied; [1] is 1
+// and nothing is counted when the norm is not finite.  Then the scale becomes that of the next
+// step.  Outputs with data NULL are not wanted.  This kernel and the optimizers' stand in the table
 // of the parameters' own type, f32 where they have 16-bit copies.
 typedef struct mrc_grad_norm_args {
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;
+    size_t  n;                                  // chunks
+    mrc_in  squares;                            // f64
     double  max_norm;
     mrc_loss_scale loss_scale;
-    mrc_out norm, clip, state;
+    mrc_out norm, clip, inverse, state;
     void   *workspace;
 } mrc_grad_norm_args;
 
@@ -696,25 +692,6 @@ typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient
     void   *workspace;
 } mrc_sgd_args;
 
-// m = decay m + (1 - decay) param: an average of the weights.
-typedef struct mrc_ema_args {
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;
-    double  decay;
-    mrc_in  state;                  // state[1]: do nothing
-    void   *workspace;
-} mrc_ema_args;
-
-// Of each tensor: m = param, param += eps grad / ||grad||, the step of an adversary; a norm that is
-// 0 or not finite moves nothing.  restore: param = m.
-typedef struct mrc_perturb_args {
-    size_t  n_tensors;
-    const mrc_optim_tensor *tensors;
-    double  eps;
-    int     restore;
-    void   *workspace;
-} mrc_perturb_args;
-
 // The kernels, once: a row each.  NULL: the backend has none, and an op that needs it is
 // MRC_ERR_UNSUPPORTED.  Each has a query of its workspace, NULL for 0 bytes: asked with the args,
 // before the kernel runs.  The other columns are the implementation's: what the naive and the cpu
@@ -726,8 +703,6 @@ typedef struct mrc_perturb_args {
     X(embedding_bwd,     ALL,   ALL,       FREE)                                            \
     X(linear_fwd,        ALL,   ALL,       COUNTED)                                         \
     X(linear_bwd,        ALL,   ALL,       COUNTED)                                         \
-    X(qkv_fwd,           ALL,   ALL,       COUNTED)                                         \
-    X(qkv_bwd,           ALL,   ALL,       COUNTED)                                         \
     X(attention_fwd,     QUERY, QUERY,     FREE)                                            \
     X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
     X(activation_fwd,    ALL,   ALL,       FREE)                                            \
@@ -765,12 +740,11 @@ typedef struct mrc_perturb_args {
     X(fill,              ALL,   ALL,       FREE)                                            \
     X(axpby,             ALL,   ALL,       FREE)                                            \
     X(fold,              OWN,   ALL,       FREE)                                            \
-    X(grad_norm,         OWN,   QUERY,     FREE)                                            \
+    X(squares,           OWN,   ALL,       FREE)                                            \
+    X(grad_norm,         OWN,   NONE,      FREE)                                            \
     X(adamw,             OWN,   ALL,       FREE)                                            \
     X(adamp,             OWN,   QUERY,     FREE)                                            \
-    X(sgd,               OWN,   ALL,       FREE)                                            \
-    X(ema,               OWN,   ALL,       FREE)                                            \
-    X(perturb,           OWN,   QUERY,     FREE)
+    X(sgd,               OWN,   ALL,       FREE)
 typedef struct mrc_kernels {
 #define MRC_X(name, naive, cpu, flops)                                                      \
     mrc_status (*name)(mrc_backend *be, const mrc_##name##_args *a);                        \
@@ -790,6 +764,7 @@ struct mrc_backend {
     mrc_math    math;               // of the products of kernels[f32] that are for training
     void       *self;               // the constructor's state
     void       *derived;            // the state of whoever replaced entries
+    uint64_t    n_params;           // the library's: lists of parameters made on it so far
     void       (*destroy)(mrc_backend *be);
     void      *(*alloc)(mrc_backend *be, size_t bytes);         // 64-byte aligned; NULL: no memory
     void       (*free)(mrc_backend *be, void *ptr);
@@ -797,7 +772,7 @@ struct mrc_backend {
     mrc_status (*upload)(mrc_backend *be, void *dst, const void *host_src, size_t bytes);
     mrc_status (*download)(mrc_backend *be, void *host_dst, const void *src, size_t bytes);
     // Weights for prediction: a matrix (rows, columns) in a form of the instance's own, which other
-    // instances of its name and isa share; linear_fwd and qkv_fwd of f32 read it where ld is 0, as
+    // instances of its name and isa share; linear_fwd of f32 reads it where ld is 0, as
     // f32, as bf16, or as i8: a byte an element and a scale a row, x becoming such bytes by rows.
     // prepack makes it from floats of the host; prepack_bytes says how large it is, 0: there is
     // none of that type.  Both NULL: there is none at all.  Who has bf16 also takes
@@ -1056,8 +1031,10 @@ typedef struct mrc_tensor {
     void     *copy;
     int       packed;               // 1: for prediction, data is what prepack() made, of type
                                     // copy_dtype; or copy itself, a table
+    const char *packed_for[2];      // the backend that packed it: name, isa; NULL: nobody did
     // The tape's, constant in parameters so that threads can share them:
     uint64_t  frame;                // 0: parameter; else it dies when this frame is rewound
+    uint64_t  list;                 // of a parameter: the serial number of its mrc_params
     struct mrc_node *producer;      // NULL: no op made it, or none that was recorded
     int       dropped, pinned, read_back;   // see mrc_drop()
 } mrc_tensor;
@@ -1078,7 +1055,7 @@ MRCDEF mrc_tensor *mrc_params_find(const mrc_params *params, const char *name);
 // read the copy, the tape and the gradient stay the master's.  Uploads and optimizers write both.
 MRCDEF mrc_status mrc_param_copy_new(mrc_params *params, mrc_tensor *t, mrc_dtype dtype);
 // An f32 matrix for prediction only, which the backend keeps in its own form as f32 or bf16: it is
-// uploaded as f32 and read by mrc_linear() and mrc_qkv() alone, not downloaded and not trained.
+// uploaded as f32 and read by mrc_linear() alone, not downloaded and not trained.
 // MRC_ERR_UNSUPPORTED: the backend has no such form.
 MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, const char *name,
                                        mrc_dtype dtype, size_t rows, size_t columns);
@@ -1134,6 +1111,8 @@ MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *d
 MRCDEF void      *mrc_grad(mrc_ctx *ctx, const mrc_tensor *t);
 // Ends the accumulation into parameters' gradients: the next writer overwrites.  Touches no memory.
 MRCDEF void       mrc_grad_clear(mrc_ctx *ctx);
+// Gives back the memory of all parameters' gradients: for a context that goes on with other ones.
+MRCDEF void       mrc_grad_forget(mrc_ctx *ctx);
 // Ends a forward and backward: frees all tensors of the step.  Parameters' gradients stay.
 MRCDEF void       mrc_ctx_reset(mrc_ctx *ctx);
 // In no-grad mode ops record nothing and save nothing.  Returns the previous mode.
@@ -1217,9 +1196,6 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
                                  mrc_tensor *token_type, int32_t word_padding,
                                  int32_t position_padding, mrc_dtype dtype,
                                  const mrc_batch *batch);
-// weight and bias: query, key, value, each (O, I) and (O) -> (N, 3 O).
-MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
-                           mrc_tensor *const bias[3]);
 // q, k, v (N, H) each, or one tensor (N, 3 H) given three times that holds them side by side
 // -> (N, H); weights are dropped with probability p.
 MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
@@ -1904,10 +1880,16 @@ typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
     mrc_model           *model;     // NULL: loaded from the folder and owned; else shared
     const mrc_tokenizer *tokenizer; // the same
-    size_t               max_seq_length, doc_stride;    // tokens; 0: what fits to 512; 128 or less
+    const mrc_features_config *features;    // copied; NULL: mrc_reader_features() of the folder
     size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
     const mrc_decode_config *decode;        // copied; NULL: the default
 } mrc_reader_desc;
+// How a reader in the folder wants its questions encoded: windows as its train_args.json says (that
+// of the run above for a run's best/ and checkpoint-*/), else of 512 tokens or what its positions
+// allow, which overlap by 128 or a third; padded if it was trained so; without targets.
+// *from, which may be NULL: 1 where train_args.json was there.
+MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
+                                      const mrc_model_config *model, int *from);
 // path: a model directory.  desc NULL: all defaults.
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
                                  const mrc_reader_desc *desc);
@@ -7158,11 +7140,24 @@ static mrc_status mrc__upload_copy(mrc_ctx *ctx, const mrc_tensor *t, const floa
     return s;
 }
 
+// Whether this backend packed t, a matrix for prediction; 0 with an error: another one did, whose
+// form it does not know.
+static int mrc__packed_here(mrc_ctx *ctx, const char *what, const mrc_tensor *t) {
+    const mrc_backend *be = ctx->be;
+    if (be->prepack && !strcmp(t->packed_for[0], be->name) && !strcmp(t->packed_for[1], be->isa)) {
+        return 1;
+    }
+    mrc__fail(ctx, MRC_ERR_ARG, "%s: %s was packed for %s %s (found %s %s: load the model on it)",
+              what, t->name, t->packed_for[0], t->packed_for[1], be->name, be->isa);
+    return 0;
+}
+
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
     if (!ctx || !t || !src) return MRC_ERR_ARG;
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     if (t->packed && !t->copy) {
+        if (!mrc__packed_here(ctx, "upload", t)) return ctx->status;
         mrc_status p = ctx->be->prepack(ctx->be, t->data, t->copy_dtype, t->shape[0], t->shape[1],
                                         src);
         return p == MRC_OK ? p : mrc__fail(ctx, p, "prepack on %s", ctx->be->name);
@@ -7187,6 +7182,7 @@ struct mrc_params {
     mrc_allocator host;
     mrc__arena    arena;
     mrc__object  *objects;
+    uint64_t      serial;
     mrc_tensor  **list;             // in the order they were made
     size_t        n, capacity;
 };
@@ -7201,6 +7197,7 @@ MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
     if (!p) return MRC_ERR_MEM;
     p->host = p->arena.host = host;
     p->arena.be = be;
+    p->serial = ++be->n_params;
     *out = p;
     return MRC_OK;
 }
@@ -7251,6 +7248,7 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     if (!t) return MRC_ERR_MEM;
     if (mrc__tensor_init(t, dtype, ndim, shape, &bytes)) return MRC_ERR_ARG;
     t->requires_grad = !packed_bytes;
+    t->list = params->serial;
     t->name = memcpy(t + 1, name, name_bytes);
     t->no_decay = mrc__name_spared(t->name);
     t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
@@ -7280,6 +7278,8 @@ MRCDEF mrc_status mrc_param_packed_new(mrc_params *params, mrc_tensor **out, con
     MRC__TRY(mrc__param_make(params, out, name, MRC_DTYPE_F32, 2, shape, bytes));
     (*out)->packed = 1;
     (*out)->copy_dtype = dtype;
+    (*out)->packed_for[0] = be->name;
+    (*out)->packed_for[1] = be->isa;
     return MRC_OK;
 }
 
@@ -7464,7 +7464,9 @@ MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_de
 typedef struct mrc__grad {
     struct mrc__grad *next;
     const mrc_tensor *tensor;
-    uint64_t          frame;        // the tensor's
+    uint64_t          frame, list;  // the tensor's: its address alone may be another's by now
+    size_t            numel;
+    mrc_dtype         dtype;
     void             *data;
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
@@ -7477,12 +7479,23 @@ static mrc__grad **mrc__grad_slot(mrc_ctx *ctx, const mrc_tensor *t) {
     return at;
 }
 
+// The entry of t; NULL where there is none, or one of a tensor that is gone and had its address.
+static mrc__grad *mrc__grad_of(mrc_ctx *ctx, const mrc_tensor *t) {
+    mrc__grad *g = *mrc__grad_slot(ctx, t);
+    return g && g->frame == t->frame && g->list == t->list && g->numel == t->numel
+        && g->dtype == t->dtype ? g : NULL;
+}
+
+static void mrc__grad_free(mrc_ctx *ctx, mrc__grad *g) {
+    if (!g->borrowed) mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    ctx->host.free(ctx->host.user, g);
+}
+
 static void mrc__grad_release(mrc_ctx *ctx, const mrc_tensor *t) {
     mrc__grad **at = mrc__grad_slot(ctx, t), *g = *at;
     if (!g) return;
     *at = g->next;
-    if (!g->borrowed) mrc__arena_release(&ctx->step, g->data);
-    ctx->host.free(ctx->host.user, g);
+    mrc__grad_free(ctx, g);
 }
 
 // Forgets the gradients of tensors of this and later frames; rewinding the arena frees the data.
@@ -7505,11 +7518,14 @@ MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *ou
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
-    mrc__grad **at = mrc__grad_slot(ctx, t), *g = *at;
+    mrc__grad *g = mrc__grad_of(ctx, t);
     if (!g) {
+        mrc__grad_release(ctx, t);                  // of a parameter that was freed
+        mrc__grad **at = mrc__grad_slot(ctx, t);
         g = mrc__host_zalloc(&ctx->host, sizeof *g);
         if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
-        *g = (mrc__grad){ .tensor = t, .frame = t->frame };
+        *g = (mrc__grad){ .tensor = t, .frame = t->frame, .list = t->list, .numel = t->numel,
+                          .dtype = t->dtype };
         g->data = mrc__arena_alloc(t->frame ? &ctx->step : &ctx->grads, bytes, t->frame);
         if (!g->data) {
             ctx->host.free(ctx->host.user, g);
@@ -7543,11 +7559,12 @@ MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *d
         if (*mrc__grad_slot(ctx, y)) return mrc__fail(ctx, MRC_ERR_ARG, "backward: y has a seed");
         mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
         if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
-        *g = (mrc__grad){ .tensor = y, .frame = y->frame, .data = dy->data, .written = 1,
-                          .borrowed = 1 };
+        *g = (mrc__grad){ .tensor = y, .frame = y->frame, .list = y->list, .numel = y->numel,
+                          .dtype = y->dtype, .data = dy->data, .written = 1, .borrowed = 1 };
         *mrc__grad_slot(ctx, y) = g;
         return MRC_OK;
     }
+    if (mrc_grad(ctx, y)) return mrc__fail(ctx, MRC_ERR_ARG, "backward: y has a gradient already");
     MRC__TRY(mrc_grad_target(ctx, y, &seed));
     const void *one = y->dtype == MRC_DTYPE_F64 ? (const void *)&one_f64 : &one_f32;
     mrc_status s = ctx->be->upload(ctx->be, seed.data, one, mrc_dtype_bytes(y->dtype));
@@ -7555,8 +7572,21 @@ MRCDEF mrc_status mrc_grad_seed(mrc_ctx *ctx, mrc_tensor *y, const mrc_tensor *d
 }
 
 MRCDEF void *mrc_grad(mrc_ctx *ctx, const mrc_tensor *t) {
-    const mrc__grad *g = ctx && t ? *mrc__grad_slot(ctx, t) : NULL;
+    const mrc__grad *g = ctx && t ? mrc__grad_of(ctx, t) : NULL;
     return g && g->written ? g->data : NULL;
+}
+
+MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
+    for (size_t i = 0; ctx && i < MRC__GRAD_BUCKETS; i++) {
+        for (mrc__grad **at = &ctx->grad_table[i], *g; (g = *at) != NULL; ) {
+            if (g->frame) {
+                at = &g->next;
+            } else {
+                *at = g->next;
+                mrc__grad_free(ctx, g);
+            }
+        }
+    }
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
@@ -7571,34 +7601,37 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 // >>impl.tape
 //==============================================================================
 // The ops, once.  The enum, the tables of forward and backward and the tests' coverage check come
-// from this list, so an op without a backward does not compile.  Last, what backward reads: bit i
-// is the data of in[i], MRC__OUT that of the output; -1 all of it.  What is not read, mrc_drop()
-// may let go.
-#define MRC__OUT (1 << 30)
-#define MRC__OPS(OP)                                                            \
-    OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5)                  \
-    OP(LINEAR,        linear,        1 << 0 | 1 << 1)                           \
-    OP(QKV,           qkv,           1 << 0 | 1 << 1 | 1 << 2 | 1 << 3)         \
-    OP(ATTENTION,     attention,     0x3f)                                      \
-    OP(ACTIVATION,    activation,    1 << 0)                                    \
-    OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1)                           \
-    OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5)                  \
-    OP(ADD,           add,           1 << 2 | 1 << 3)                           \
-    OP(DROPOUT,       dropout,       1 << 1 | 1 << 2)                           \
-    OP(LSTM,          lstm,          0x3ff | MRC__OUT)                          \
-    OP(GRU,           gru,           0x3ff | MRC__OUT)                          \
-    OP(UNFOLD,        unfold,        1 << 1)                                    \
-    OP(CROSS_ENTROPY, cross_entropy, 0x7f)                                      \
-    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f)                                      \
-    OP(POOL,          pool,          1 << 1 | 1 << 2)                           \
-    OP(NORMALIZE,     normalize,     MRC__OUT)                                  \
-    OP(MAXSIM,        maxsim,        0x1f)                                      \
-    OP(SCORE_LOSS,    score_loss,    0xf)                                       \
-    OP(CUSTOM,        custom,        -1)                                        \
-    OP(CHECKPOINT,    checkpoint,    ~MRC__OUT)
+// from this list, so an op without a backward does not compile.
+//   reads   what backward reads: bit i is the data of in[i], MRC__IN_ALL all of them, MRC__OUT the
+//           output.  The tape makes it again before backward, if it was dropped; what is not read,
+//           mrc_drop() may let go for good.
+//   remake  how a dropped output comes again without a matrix product: AGAIN: forward, from the
+//           inputs; SAVED: mrc__NAME_remake(), from saved[0], where there is one; KEPT: it stays.
+#define MRC__OUT    (1 << 30)
+#define MRC__IN_ALL (1 << 29)
+#define MRC__OPS(OP)                                                                \
+    OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5,        KEPT)         \
+    OP(LINEAR,        linear,        1 << 0 | 1 << 1,                 SAVED)        \
+    OP(ATTENTION,     attention,     0x3f,                            KEPT)         \
+    OP(ACTIVATION,    activation,    1 << 0,                          AGAIN)        \
+    OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1,                 AGAIN)        \
+    OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5,        KEPT)         \
+    OP(ADD,           add,           1 << 2 | 1 << 3,                 KEPT)         \
+    OP(DROPOUT,       dropout,       1 << 1 | 1 << 2,                 AGAIN)        \
+    OP(LSTM,          lstm,          0x3ff | MRC__OUT,                KEPT)         \
+    OP(GRU,           gru,           0x3ff | MRC__OUT,                KEPT)         \
+    OP(UNFOLD,        unfold,        1 << 1,                          AGAIN)        \
+    OP(CROSS_ENTROPY, cross_entropy, 0x7f,                            KEPT)         \
+    OP(SYMMETRIC_KL,  symmetric_kl,  0x7f,                            KEPT)         \
+    OP(POOL,          pool,          1 << 1 | 1 << 2,                 KEPT)         \
+    OP(NORMALIZE,     normalize,     MRC__OUT,                        KEPT)         \
+    OP(MAXSIM,        maxsim,        0x1f,                            KEPT)         \
+    OP(SCORE_LOSS,    score_loss,    0xf,                             KEPT)         \
+    OP(CUSTOM,        custom,        MRC__IN_ALL | MRC__OUT,          KEPT)         \
+    OP(CHECKPOINT,    checkpoint,    MRC__IN_ALL,                     KEPT)
 
 typedef enum mrc__op {
-#define MRC_X(NAME, name, reads) MRC__OP_##NAME,
+#define MRC_X(NAME, name, reads, remake) MRC__OP_##NAME,
     MRC__OPS(MRC_X)
 #undef MRC_X
     MRC__OP_COUNT
@@ -7609,7 +7642,6 @@ struct mrc_node {
     mrc_node   *prev;
     uint64_t    frame;
     mrc__op     op;
-    mrc_status (*remake)(mrc_ctx *ctx, mrc_node *node);     // out again, cheaply; NULL: it is kept
     int         recorded;               // 0: no gradient wanted, or no-grad mode
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
@@ -7638,11 +7670,24 @@ typedef struct mrc__opdef {
     mrc_status (*forward)(mrc_ctx *ctx, mrc_node *node);    // writes node->out and node->saved
     mrc_status (*backward)(mrc_ctx *ctx, mrc_node *node);   // reads the gradient of node->out
     int         reads;                                      // what data: see MRC__OPS
+    mrc_status (*remake)(mrc_ctx *ctx, mrc_node *node);     // out again; NULL: it is kept
 } mrc__opdef;
 static const mrc__opdef mrc__ops[MRC__OP_COUNT];            // filled in after the last op
 
 static mrc_in mrc__in(const mrc_tensor *t) {
     return (mrc_in){ .dtype = t->dtype, .ld = mrc__columns(t), .data = t->data };
+}
+
+// Whether backward of this node reads the data of input i.
+static int mrc__reads(const mrc_node *node, size_t i) {
+    const int reads = mrc__ops[node->op].reads;
+    return reads & MRC__IN_ALL || (i < 29 && reads >> i & 1);
+}
+
+// How a dropped output of this node comes again; NULL: it does not.
+static mrc_status (*mrc__remake_of(const mrc_node *node))(mrc_ctx *ctx, mrc_node *node) {
+    const mrc__opdef *op = &mrc__ops[node->op];
+    return op->remake == op->forward || node->saved[0] ? op->remake : NULL;
 }
 
 // A buffer to write; with t NULL one that is not wanted.
@@ -7674,8 +7719,9 @@ static mrc_in mrc__param_in(const mrc_tensor *t, mrc_dtype dtype) {
 static int mrc__param_fits(mrc_ctx *ctx, mrc__op op, const mrc_tensor *x, const mrc_tensor *t) {
     const mrc_dtype dtype = mrc__param_in(t, x->dtype).dtype, stat = mrc__stat_dtype(x->dtype);
     if (t->packed) {
-        const int reads = op == MRC__OP_LINEAR || op == MRC__OP_QKV;
-        if (x->dtype == MRC_DTYPE_F32 && !t->copy && reads) return 1;
+        if (x->dtype == MRC_DTYPE_F32 && !t->copy && op == MRC__OP_LINEAR) {
+            return mrc__packed_here(ctx, mrc__ops[op].name, t);
+        }
         mrc__fail(ctx, MRC_ERR_ARG, "%s: x is %s, %s is for prediction", mrc__ops[op].name,
                   mrc_dtype_name(x->dtype), t->name);
         return 0;
@@ -7760,13 +7806,12 @@ static mrc_tensor *mrc__record(mrc_ctx *ctx, mrc_node *node, mrc_tensor *out) {
     if (!node->recorded) return out;
     out->requires_grad = 1;
     out->producer = node;
-    int reads = mrc__ops[node->op].reads;
-    out->read_back = (reads & MRC__OUT) != 0;
+    out->read_back = (mrc__ops[node->op].reads & MRC__OUT) != 0;
     for (size_t i = 0; i < node->n_in; i++) {           // backward cannot make a leaf again
         mrc_tensor *in = node->in[i];
         if (!in->frame) continue;                       // parameters are shared by threads
         if (!in->producer) in->pinned = 1;
-        if (reads == -1 || (i < 30 && reads >> i & 1)) in->read_back = 1;
+        if (mrc__reads(node, i)) in->read_back = 1;
     }
     node->prev = ctx->tape;
     ctx->tape = node;
@@ -7785,8 +7830,9 @@ MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t) {
     if (!ctx || !t || t->dropped || t->pinned || t->frame == 0 || t->frame < ctx->segment) return;
     mrc_node *node = t->producer;               // none: a leaf, or made in no-grad mode
     int read_back = node && t->read_back;
-    if (node ? read_back && !node->remake : ctx->grad_mode) return;
-    size_t n_read = read_back && node->remake == mrc__ops[node->op].forward ? node->n_in : 0;
+    if (node ? read_back && !mrc__remake_of(node) : ctx->grad_mode) return;
+    const int again = read_back && mrc__ops[node->op].remake == mrc__ops[node->op].forward;
+    size_t n_read = again ? node->n_in : 0;
     for (size_t i = 0; i < n_read; i++) {
         if (node->in[i]->dropped) return;
     }
@@ -7798,16 +7844,24 @@ MRCDEF void mrc_drop(mrc_ctx *ctx, mrc_tensor *t) {
     t->dropped = 1;
 }
 
-// Makes a dropped tensor again.  Every backward calls it for the inputs that it reads.
+// Makes a dropped tensor again.
 static mrc_status mrc__need(mrc_ctx *ctx, mrc_tensor *t) {
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     if (t->data) return MRC_OK;
-    if (!t->producer || !t->read_back) {
+    if (!t->producer || !t->read_back || !mrc__remake_of(t->producer)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "backward: an input was dropped for good");
     }
     t->data = mrc__arena_alloc(&ctx->step, bytes, t->frame);
     if (!t->data) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %zu bytes", ctx->be->name, bytes);
-    return t->producer->remake(ctx, t->producer);
+    return mrc__remake_of(t->producer)(ctx, t->producer);
+}
+
+// Everything that the op's row in MRC__OPS says its backward reads.
+static mrc_status mrc__node_needs(mrc_ctx *ctx, const mrc_node *node) {
+    for (size_t i = 0; i < node->n_in; i++) {
+        if (mrc__reads(node, i)) MRC__TRY(mrc__need(ctx, node->in[i]));
+    }
+    return mrc__ops[node->op].reads & MRC__OUT ? mrc__need(ctx, node->out) : MRC_OK;
 }
 
 // What only this node and later ones needed goes back to the arena.
@@ -7843,7 +7897,10 @@ MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
     while (s == MRC_OK && ctx->tape && ctx->tape->frame >= mark.frame) {
         mrc_node *node = ctx->tape;
         ctx->tape = node->prev;
-        if (mrc_grad(ctx, node->out)) s = mrc__ops[node->op].backward(ctx, node);
+        if (mrc_grad(ctx, node->out)) {
+            s = mrc__node_needs(ctx, node);
+            if (s == MRC_OK) s = mrc__ops[node->op].backward(ctx, node);
+        }
         mrc__node_release(ctx, node);
         if (s != MRC_OK) mrc__fail(ctx, s, "backward of %s", mrc__ops[node->op].name);
     }
@@ -7945,7 +8002,8 @@ static mrc_status mrc__grad_move(mrc_ctx *ctx, const mrc_tensor *from, const mrc
     mrc__grad **at = mrc__grad_slot(ctx, from), *g = *at;
     *at = g->next;
     if (!g->borrowed) mrc__arena_find(&ctx->step, g->data)->frame = to->frame;
-    *g = (mrc__grad){ .tensor = to, .frame = to->frame, .data = g->data, .written = 1,
+    *g = (mrc__grad){ .tensor = to, .frame = to->frame, .list = to->list, .numel = to->numel,
+                      .dtype = to->dtype, .data = g->data, .written = 1,
                       .borrowed = g->borrowed };
     *mrc__grad_slot(ctx, to) = g;
     return MRC_OK;
@@ -7957,7 +8015,6 @@ static mrc_status mrc__checkpoint_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__checkpoint_backward(mrc_ctx *ctx, mrc_node *node) {
-    for (size_t i = 0; i < node->n_in; i++) MRC__TRY(mrc__need(ctx, node->in[i]));
     mrc_random random = ctx->random;
     uint64_t segment = ctx->segment;
     mrc_mark mark = mrc_tape_mark(ctx);
@@ -8148,6 +8205,10 @@ static mrc_status MRC__T(embedding_bwd)(mrc_backend *be, const mrc_embedding_bwd
 #ifdef MRC__PASS_CORE
 static int mrc__embedding_fits(mrc_ctx *ctx, const char *name, const mrc_tensor *table,
                                const mrc_tensor *word, int32_t max_id) {
+    if (table->packed && !table->copy) {
+        mrc__fail(ctx, MRC_ERR_ARG, "embedding: %s is packed for mrc_linear()", table->name);
+        return 0;
+    }
     if (table->ndim == 2 && table->shape[1] == word->shape[1] && table->dtype == word->dtype
         && (size_t)max_id < table->shape[0]) return 1;
     mrc__fail(ctx, MRC_ERR_SHAPE, "embedding: %s (%zu, %zu) of %s, word has %zu columns of %s, and "
@@ -8327,7 +8388,6 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     if (act != MRC_ACT_NONE) {
         size_t count = x->numel / in * weight->shape[0];        // y's, which mrc__apply checks
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
-        node->remake = mrc__linear_remake;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
 }
@@ -8361,8 +8421,6 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
-    MRC__TRY(mrc__need(ctx, x));
-    MRC__TRY(mrc__need(ctx, w));
     const size_t in = mrc__weight_columns(w);
     mrc_linear_bwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
                               .act = node->attr.linear.act, .x = mrc__in(x),
@@ -8374,113 +8432,6 @@ static mrc_status mrc__linear_backward(mrc_ctx *ctx, mrc_node *node) {
     MRC__TRY(mrc_grad_target(ctx, node->in[2], &a.dbias));
     a.weight.ld = a.dweight.ld = in;
     return MRC__RUN(ctx, x->dtype, linear_bwd, &a);
-}
-#endif
-
-//==============================================================================
-// >>op.qkv
-//   y[:, k O .. (k + 1) O) = x W_k^T + b_k,  k = 0, 1, 2: query, key, value
-//   dx = sum over k of dy_k W_k     dW_k = dy_k^T x     db_k = sum over rows of dy_k
-//
-// x (N, I), W_k (O, I), b_k (O) -> y (N, 3 O).  Three parameters, as they are three in every file,
-// and one op: x is read once, and attention finds its operands side by side.
-//==============================================================================
-#ifdef MRC__PASS_NAIVE
-// Columns k O .. (k + 1) O of a matrix of three.
-static mrc_in MRC__T(third_in)(mrc_in m, size_t k, size_t out) {
-    m.data = (const MRC__REAL *)m.data + k * out;
-    return m;
-}
-static mrc_out MRC__T(third_out)(mrc_out m, size_t k, size_t out) {
-    m.data = (MRC__REAL *)m.data + k * out;
-    return m;
-}
-
-static mrc_status MRC__T(qkv_fwd)(mrc_backend *be, const mrc_qkv_fwd_args *a) {
-    for (size_t k = 0; k < 3; k++) {
-        mrc_linear_fwd_args one = { .n = a->n, .in = a->in, .out = a->out, .x = a->x,
-                                    .weight = a->weight[k], .bias = a->bias[k],
-                                    .y = MRC__T(third_out)(a->y, k, a->out) };
-        MRC__TRY(MRC__T(linear_fwd)(be, &one));
-    }
-    return MRC_OK;
-}
-
-static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
-    // forward was: y_k = x W_k^T + b_k.  All of dx first: outputs are finished in order.
-    for (size_t r = 0; a->dx.data && r < a->n; r++) {
-        for (size_t i = 0; i < a->in; i++) {
-            double dx = 0;
-            for (size_t o = 0; o < 3 * a->out; o++) {
-                dx += MRC__T(times)(MRC__T(rounded)(be, a->out), MRC__T(at)(a->dy, r, o),
-                                    MRC__T(at)(a->weight[o / a->out], o % a->out, i));
-            }
-            MRC__T(put)(a->dx, r, i, dx);
-        }
-    }
-    for (size_t pass = 0; pass < 2; pass++) {
-        for (size_t k = 0; k < 3; k++) {
-            mrc_linear_bwd_args one = { .n = a->n, .in = a->in, .out = a->out, .x = a->x,
-                                        .weight = a->weight[k],
-                                        .dy = MRC__T(third_in)(a->dy, k, a->out) };
-            if (pass == 0) one.dweight = a->dweight[k];
-            else one.dbias = a->dbias[k];
-            MRC__TRY(MRC__T(linear_bwd)(be, &one));
-        }
-    }
-    return MRC_OK;
-}
-#endif
-
-#ifdef MRC__PASS_CORE
-MRCDEF mrc_tensor *mrc_qkv(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *const weight[3],
-                           mrc_tensor *const bias[3]) {
-    if (!ctx || !x || !weight || !bias) return NULL;
-    for (int k = 0; k < 3; k++) {
-        if (!weight[k] || !bias[k]) return NULL;
-        if (x->ndim != 2 || weight[k]->ndim != 2 || weight[k]->shape[1] != x->shape[1]
-            || weight[k]->shape[0] != weight[0]->shape[0]
-            || bias[k]->numel != weight[0]->shape[0]) {
-            return mrc__fail_null(ctx, MRC_ERR_SHAPE, "qkv: x has %zu columns, weight %d (%zu, "
-                                  "%zu), its bias %zu", x->ndim == 2 ? x->shape[1] : 0, k,
-                                  weight[k]->shape[0], weight[k]->ndim == 2 ? weight[k]->shape[1]
-                                  : 0, bias[k]->numel);
-        }
-        if (!mrc__param_fits(ctx, MRC__OP_QKV, x, weight[k])) return NULL;
-        if (!mrc__param_fits(ctx, MRC__OP_QKV, x, bias[k])) return NULL;
-    }
-    mrc_tensor *in[] = { x, weight[0], weight[1], weight[2], bias[0], bias[1], bias[2] };
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_QKV, in, 7);
-    if (!node) return NULL;
-    const size_t shape[2] = { x->shape[0], 3 * weight[0]->shape[0] };
-    return mrc__apply(ctx, node, x->dtype, 2, shape);
-}
-
-static mrc_status mrc__qkv_forward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
-    mrc_qkv_fwd_args a = { .n = x->shape[0], .in = w->shape[1], .out = w->shape[0],
-                           .x = mrc__in(x), .y = mrc__out(node->out) };
-    for (int k = 0; k < 3; k++) {
-        a.weight[k] = mrc__param_in(node->in[1 + k], x->dtype);
-        a.bias[k] = mrc__param_in(node->in[4 + k], x->dtype);
-    }
-    return MRC__RUN(ctx, x->dtype, qkv_fwd, &a);
-}
-
-static mrc_status mrc__qkv_backward(mrc_ctx *ctx, mrc_node *node) {
-    mrc_tensor *x = node->in[0], *w = node->in[1];
-    MRC__TRY(mrc__need(ctx, x));
-    mrc_qkv_bwd_args a = { .n = x->shape[0], .in = w->shape[1], .out = w->shape[0],
-                           .dy = mrc__dy(ctx, node) };
-    for (int k = 0; k < 3; k++) {
-        MRC__TRY(mrc__need(ctx, node->in[1 + k]));
-        a.weight[k] = mrc__param_in(node->in[1 + k], x->dtype);
-    }
-    a.x = mrc__in(x);
-    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
-    for (int k = 0; k < 3; k++) MRC__TRY(mrc_grad_target(ctx, node->in[1 + k], &a.dweight[k]));
-    for (int k = 0; k < 3; k++) MRC__TRY(mrc_grad_target(ctx, node->in[4 + k], &a.dbias[k]));
-    return MRC__RUN(ctx, x->dtype, qkv_bwd, &a);
 }
 #endif
 
@@ -8530,13 +8481,11 @@ MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
     mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
     node->attr.activation.act = act;
-    node->remake = mrc__activation_forward;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
 static mrc_status mrc__activation_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    MRC__TRY(mrc__need(ctx, x));
     mrc_activation_bwd_args a = { .n = x->numel, .act = node->attr.activation.act,
                                   .x = mrc__in(x), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -8639,14 +8588,11 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
     if (!node || mrc__node_save(ctx, node, 0, stat, x->numel / h) != MRC_OK
               || mrc__node_save(ctx, node, 1, stat, x->numel / h) != MRC_OK) return NULL;
     node->attr.layer_norm.eps = eps;
-    node->remake = mrc__layer_norm_forward;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
 static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
-    MRC__TRY(mrc__need(ctx, x));
-    MRC__TRY(mrc__need(ctx, w));
     mrc_layer_norm_bwd_args a = { .n = x->numel / w->numel, .h = w->numel, .x = mrc__in(x),
                                   .weight = mrc__in(w), .mean = mrc__in(node->saved[0]),
                                   .rstd = mrc__in(node->saved[1]), .dy = mrc__dy(ctx, node) };
@@ -8741,7 +8687,6 @@ MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t s
     mrc_node *node = mrc__node_new(ctx, MRC__OP_DROPOUT, in, 3);
     if (!node) return NULL;
     node->attr.dropout.mask = mask;
-    node->remake = mrc__dropout_forward;
     return mrc__apply(ctx, node, x->dtype, x->ndim, x->shape);
 }
 
@@ -8970,7 +8915,6 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_out to[3];
-    for (size_t k = 0; k < 3; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
     MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
         .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
@@ -9096,7 +9040,6 @@ static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
-    MRC__TRY(mrc__need(ctx, node->in[2]));
     mrc_add_norm_bwd_args a = {
         .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
         .mask = node->attr.add_norm.mask, .weight = mrc__in(node->in[2]),
@@ -9432,10 +9375,7 @@ static void mrc__rnn_weights(const mrc_node *node, mrc_in weight_ih[2], mrc_in w
 // What backward reads, and where it writes: targets are dweight_ih, dweight_hh, dbias_ih, dbias_hh.
 static mrc_status mrc__rnn_backward(mrc_ctx *ctx, mrc_node *node, mrc_out *dx,
                                     mrc_out *const targets[4]) {
-    MRC__TRY(mrc__need(ctx, node->in[0]));
-    MRC__TRY(mrc__need(ctx, node->out));
     MRC__TRY(mrc_grad_target(ctx, node->in[0], dx));
-    for (int k = 0; k < 4; k++) MRC__TRY(mrc__need(ctx, node->in[1 + k % 2 + 4 * (k / 2)]));
     for (int j = 0; j < 8; j++) {               // the kernel's order: a weight may be used twice
         MRC__TRY(mrc_grad_target(ctx, node->in[1 + j / 2 + 4 * (j % 2)], &targets[j / 2][j % 2]));
     }
@@ -9764,7 +9704,6 @@ MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mr
                                    (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
     if (!node) return NULL;
     node->attr.unfold.size = size;
-    node->remake = mrc__unfold_forward;
     return mrc__apply(ctx, node, x->dtype, 2, shape);
 }
 
@@ -9922,6 +9861,10 @@ static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor 
     }
     if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
+    if ((unsigned)loss->kind > MRC_LOSS_LABEL_SMOOTHING) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: unknown loss %d (expected 0 to %d)",
+                              (int)loss->kind, MRC_LOSS_LABEL_SMOOTHING);
+    }
     if (!(loss->gamma >= 0 && loss->gamma <= DBL_MAX)
         || !(loss->smoothing >= 0 && loss->smoothing < 1)) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "cross_entropy: gamma is %g, not finite from 0; "
@@ -9975,7 +9918,6 @@ static mrc_status mrc__cross_entropy_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__cross_entropy_backward(mrc_ctx *ctx, mrc_node *node) {
-    MRC__TRY(mrc__need(ctx, node->in[0]));
     mrc_cross_entropy_bwd_args a = {
         .n_sequences = node->in[3]->numel, .columns = node->in[5]->numel,
         .criterion = node->attr.loss.criterion,
@@ -10114,7 +10056,6 @@ static mrc_status mrc__symmetric_kl_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
-    for (int k = 0; k < 2; k++) MRC__TRY(mrc__need(ctx, node->in[k]));
     mrc_symmetric_kl_bwd_args a = {
         .n_sequences = node->in[4]->numel, .columns = node->in[6]->numel,
         .logits = mrc__in(node->in[0]), .other = mrc__in(node->in[1]),
@@ -10314,7 +10255,6 @@ static mrc_status mrc__normalize_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0];
-    MRC__TRY(mrc__need(ctx, node->out));
     mrc_normalize_bwd_args a = { .n = x->shape[0], .d = x->shape[1], .y = mrc__in(node->out),
                                  .inverse = mrc__in(node->saved[0]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -10442,8 +10382,6 @@ static mrc_status mrc__maxsim_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *q = node->in[0], *document = node->in[1];
-    MRC__TRY(mrc__need(ctx, q));
-    MRC__TRY(mrc__need(ctx, document));
     mrc_maxsim_bwd_args a = {
         .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
         .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
@@ -10614,7 +10552,6 @@ static mrc_status mrc__score_loss_forward(mrc_ctx *ctx, mrc_node *node) {
 static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *z = node->in[0];
     const mrc_score_loss_desc *desc = &node->attr.score_loss;
-    MRC__TRY(mrc__need(ctx, z));
     mrc_score_loss_bwd_args a = {
         .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
         .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
@@ -10686,7 +10623,7 @@ static mrc_status MRC__T(fold)(mrc_backend *be, const mrc_fold_args *a) {
 //           where g is across p:  u -= n (n . u), n = p / (|p| + eps), and wd *= wd_ratio;
 //           p -= lr wd p;  p -= lr / (1 - b1^t) * u
 //   sgd:    g += wd p;  m = momentum m + g;  p -= lr m
-//   ema:    m = decay m + (1 - decay) p                  perturb:  p += eps g / |g|
+//   averages (m = decay m + (1 - decay) p) and an adversary's step (p += eps g / |g|) are axpby
 //
 // PARITY 3.11.  The two AdamWs differ in where eps stands and in the order of the decay.  AdamP is
 // that of Heo et al., "AdamP: slowing down the slowdown for momentum optimizers", 2021, as package
@@ -10699,9 +10636,6 @@ static double mrc__cosine(double gg, double pp, double gp, double eps) {
     return fabs(gp) / (fmax(sqrt(gg), eps) * fmax(sqrt(pp), eps));
 }
 
-static double mrc__perturb_scale(double eps, double sum_of_squares) {
-    return sum_of_squares > 0 && sum_of_squares <= DBL_MAX ? eps / sqrt(sum_of_squares) : 0;
-}
 static void mrc__loss_scale_update(const mrc_loss_scale *l, int overflow) {
     float *scale = l->scale.data;
     int32_t *counts = l->counts.data;
@@ -10722,31 +10656,38 @@ static void mrc__put_scalar(mrc_out to, double value) {
     else *(float *)to.data = (float)value;
 }
 
-// What grad_norm does once it has the sum of squares, on a host backend of any type.
-static void mrc__grad_norm_end(const mrc_grad_norm_args *a, double sum) {
-    const double scale = a->loss_scale.scale.data ? *(float *)a->loss_scale.scale.data : 1;
-    const double norm = sqrt(sum) / scale;
-    double clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
-    int32_t *state = a->state.data;
-    mrc__put_scalar(a->norm, norm);
-    mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
-    state[1] = !(norm <= (a->norm.dtype == MRC_DTYPE_F64 ? DBL_MAX : (double)FLT_MAX));
-    state[0] += !state[1];
-    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
-}
 #endif
 
 #if defined(MRC__PASS_NAIVE) && !MRC__MIXED
-static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
-    double sum = 0;
+static mrc_status MRC__T(squares)(mrc_backend *be, const mrc_squares_args *a) {
+    double *to = a->squares.data;
     (void)be;
     for (size_t k = 0; k < a->n_tensors; k++) {
-        for (size_t i = 0; i < a->tensors[k].numel; i++) {
-            double g = MRC__T(at)(a->tensors[k].grad, 0, i);
-            sum += g * g;
+        const mrc_optim_tensor *t = &a->tensors[k];
+        for (size_t i = 0; i < t->numel; i++) {
+            double g = MRC__T(at)(t->grad, 0, i);
+            *to = (i % MRC_NORM_CHUNK ? *to : 0) + g * g;
+            if (i % MRC_NORM_CHUNK == MRC_NORM_CHUNK - 1 || i + 1 == t->numel) to++;
         }
     }
-    mrc__grad_norm_end(a, sum);
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
+    const double scale = mrc__scalar_of((mrc_in){ MRC_DTYPE_F32, 0, a->loss_scale.scale.data });
+    int32_t none[2] = {0}, *state = a->state.data ? a->state.data : none;
+    double sum = 0;
+    (void)be;
+    for (size_t i = 0; i < a->n; i++) sum += ((const double *)a->squares.data)[i];
+    const double norm = sqrt(sum) / scale;
+    const double clip = a->max_norm > 0 ? a->max_norm / (norm + 1e-6) : 1;
+    const double most = sizeof(MRC__REAL) == sizeof(double) ? DBL_MAX : (double)FLT_MAX;
+    mrc__put_scalar(a->norm, norm);
+    mrc__put_scalar(a->clip, (clip < 1 ? clip : 1) / scale);
+    mrc__put_scalar(a->inverse, norm > 0 && norm <= most ? 1 / norm : 0);
+    state[1] = !(norm <= most);
+    state[0] += !state[1];
+    if (a->loss_scale.scale.data) mrc__loss_scale_update(&a->loss_scale, state[1]);
     return MRC_OK;
 }
 
@@ -10874,43 +10815,6 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
     return MRC_OK;
 }
 
-static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
-    (void)be;
-    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
-    for (size_t k = 0; k < a->n_tensors; k++) {
-        const mrc_optim_tensor *t = &a->tensors[k];
-        for (size_t i = 0; i < t->numel; i++) {
-            MRC__REAL *m = (MRC__REAL *)t->m.data + i, p = ((const MRC__REAL *)t->param.data)[i];
-            *m = (MRC__REAL)(a->decay * *m + (1 - a->decay) * p);
-        }
-    }
-    return MRC_OK;
-}
-
-static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
-    (void)be;
-    for (size_t k = 0; k < a->n_tensors; k++) {
-        const mrc_optim_tensor *t = &a->tensors[k];
-        MRC__REAL *p = t->param.data, *m = t->m.data;
-        double sum = 0;
-        for (size_t i = 0; !a->restore && i < t->numel; i++) {
-            double g = MRC__T(at)(t->grad, 0, i);
-            sum += g * g;
-        }
-        double scale = mrc__perturb_scale(a->eps, sum);
-        for (size_t i = 0; i < t->numel; i++) {
-            if (a->restore) {
-                p[i] = m[i];
-                continue;
-            }
-            m[i] = p[i];
-            // 0 times a gradient that is not finite is not 0
-            if (scale > 0) p[i] = (MRC__REAL)(p[i] + scale * MRC__T(at)(t->grad, 0, i));
-        }
-        MRC__T(write_copy)(t);
-    }
-    return MRC_OK;
-}
 #endif
 
 //==============================================================================
@@ -10929,6 +10833,14 @@ MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_ten
     if (out->producer || out->frame == 0) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: out is a parameter or an op's result");
     }
+    if (out->pinned || out->read_back) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: a recorded op has read out already, which "
+                              "would get no gradient (expected out to be new)");
+    }
+    for (size_t i = 0; i < n_in; i++) {
+        if (in[i] != out) continue;
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: input %zu is out itself", i);
+    }
     mrc_node *node = mrc__node_new(ctx, MRC__OP_CUSTOM, in, n_in);
     if (!node) return NULL;
     node->attr.custom = *desc;
@@ -10942,7 +10854,6 @@ static mrc_status mrc__custom_forward(mrc_ctx *ctx, mrc_node *node) {
 
 static mrc_status mrc__custom_backward(mrc_ctx *ctx, mrc_node *node) {
     const mrc_custom_desc *desc = &node->attr.custom;
-    for (size_t i = 0; i < node->n_in; i++) MRC__TRY(mrc__need(ctx, node->in[i]));
     mrc_custom_call call = { .in = node->in, .n_in = node->n_in, .out = node->out,
                              .dy = mrc__dy(ctx, node) };
     mrc_mark mark = mrc_tape_mark(ctx);         // what the user makes on the way goes at once
@@ -10958,8 +10869,11 @@ static mrc_status mrc__custom_backward(mrc_ctx *ctx, mrc_node *node) {
 // >>op.table
 //==============================================================================
 static const mrc__opdef mrc__ops[MRC__OP_COUNT] = {
-#define MRC_X(NAME, name, reads) \
-    { #name, mrc__##name##_forward, mrc__##name##_backward, reads },
+#define MRC__REMAKE_KEPT(name)  NULL
+#define MRC__REMAKE_AGAIN(name) mrc__##name##_forward
+#define MRC__REMAKE_SAVED(name) mrc__##name##_remake
+#define MRC_X(NAME, name, reads, remake) \
+    { #name, mrc__##name##_forward, mrc__##name##_backward, reads, MRC__REMAKE_##remake(name) },
     MRC__OPS(MRC_X)
 #undef MRC_X
 };
@@ -12443,7 +12357,7 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_ops   linear, qkv, activation, norms, dropout, add, embedding, unfold
+// >>impl.cpu_ops   linear, activation, norms, dropout, add, embedding, unfold
 //
 // Maps over rows are tasks of some rows; sums over rows (biases, LayerNorm's weights) are tasks of
 // COLS columns that walk down all rows in order, 64 rows at a time so that a long sum rounds like a
@@ -12451,7 +12365,7 @@ static mrc_status MRC__T(prepack)(mrc_backend *be, void *dst, mrc_dtype dtype, s
 // up; with our own gemm a linear layer's bias and GELU are applied to each block while in cache.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-enum { MRC__CPU_ROWS = 16, MRC__CPU_RUN = 64, MRC__CPU_CHUNK = 8192 };
+enum { MRC__CPU_ROWS = 16, MRC__CPU_RUN = 64, MRC__CPU_CHUNK = MRC_NORM_CHUNK };
 
 static size_t mrc__cpu_row_tasks(size_t n) { return mrc__ceil_div(n, MRC__CPU_ROWS); }
 
@@ -12521,7 +12435,7 @@ MRC__TARGET static void MRC__T(sum_columns)(mrc_backend *be, MRC__T(columns) c) 
                   MRC__T(columns_task), &c);
 }
 
-// ---- linear, qkv ----
+// ---- linear ----
 
 typedef struct MRC__T(finish_job) { MRC__T(finish) f; mrc_out z; size_t n, out; }
     MRC__T(finish_job);
@@ -12584,41 +12498,6 @@ MRC__TARGET static mrc_status MRC__T(linear_bwd)(mrc_backend *be, const mrc_line
     MRC__TRY(MRC__T(product)(be, &dw, a->out));
     MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dz,
                                                .dbias = a->dbias });
-    return MRC_OK;
-}
-
-MRC__TARGET static mrc_status MRC__T(qkv_fwd)(mrc_backend *be, const mrc_qkv_fwd_args *a) {
-    for (size_t k = 0; k < 3; k++) {
-        mrc_linear_fwd_args one = { .n = a->n, .in = a->in, .out = a->out, .x = a->x,
-                                    .weight = a->weight[k], .bias = a->bias[k], .y = a->y };
-        one.y.data = (MRC__REAL *)a->y.data + k * a->out;
-        MRC__TRY(MRC__T(linear_fwd)(be, &one));
-    }
-    return MRC_OK;
-}
-
-MRC__TARGET static mrc_status MRC__T(qkv_bwd)(mrc_backend *be, const mrc_qkv_bwd_args *a) {
-    mrc_in dy[3];
-    for (size_t k = 0; k < 3; k++) {
-        dy[k] = a->dy;
-        dy[k].data = (const MRC__REAL *)a->dy.data + k * a->out;
-    }
-    // forward was: y_k = x W_k^T + b_k.  In the order of the outputs.
-    for (size_t k = 0; a->dx.data && k < 3; k++) {
-        mrc_gemm_args dx = { .m = a->n, .n = a->in, .k = a->out, .a = dy[k], .b = a->weight[k],
-                             .c = a->dx };
-        dx.c.accumulate |= k > 0;
-        MRC__TRY(MRC__T(product)(be, &dx, a->out));
-    }
-    for (size_t k = 0; k < 3; k++) {
-        mrc_gemm_args dw = { .m = a->out, .n = a->in, .k = a->n, .a_transposed = 1, .a = dy[k],
-                             .b = a->x, .c = a->dweight[k] };
-        MRC__TRY(MRC__T(product)(be, &dw, a->out));
-    }
-    for (size_t k = 0; k < 3; k++) {
-        MRC__T(sum_columns)(be, (MRC__T(columns)){ .n = a->n, .h = a->out, .dy = dy[k],
-                                                   .dbias = a->dbias[k] });
-    }
     return MRC_OK;
 }
 
@@ -13144,8 +13023,8 @@ static size_t MRC__T(chunks)(const mrc_optim_tensor *list, size_t n) {
     return chunks;
 }
 
-MRC__TARGET static void MRC__T(grad_norm_task)(void *arg, size_t task, size_t worker) {
-    const mrc_grad_norm_args *a = arg;
+MRC__TARGET static void MRC__T(squares_task)(void *arg, size_t task, size_t worker) {
+    const mrc_squares_args *a = arg;
     size_t i, end;
     const MRC__REAL *g = MRC__T(chunk)(a->tensors, task, &i, &end)->grad.data;
     double sum[8] = {0};
@@ -13155,22 +13034,14 @@ MRC__TARGET static void MRC__T(grad_norm_task)(void *arg, size_t task, size_t wo
         for (size_t k = 0; k < 8; k++) sum[k] += (double)g[i + k] * (double)g[i + k];
     }
     for (; i < end; i++) sum[0] += (double)g[i] * (double)g[i];
-    ((double *)a->workspace)[task] = ((sum[0] + sum[1]) + (sum[2] + sum[3]))
-                                   + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    ((double *)a->squares.data)[task] = ((sum[0] + sum[1]) + (sum[2] + sum[3]))
+                                      + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
-static size_t MRC__T(grad_norm_workspace)(mrc_backend *be, const mrc_grad_norm_args *a) {
-    (void)be;
-    return MRC__T(chunks)(a->tensors, a->n_tensors) * sizeof(double);
-}
-MRC__TARGET static mrc_status MRC__T(grad_norm)(mrc_backend *be, const mrc_grad_norm_args *a) {
+MRC__TARGET static mrc_status MRC__T(squares)(mrc_backend *be, const mrc_squares_args *a) {
     const mrc__host_backend *h = be->self;
-    mrc_grad_norm_args job = *a;
+    mrc_squares_args job = *a;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
-    const double *part = a->workspace;
-    double sum = 0;
-    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &job);
-    for (size_t i = 0; i < chunks; i++) sum += part[i];
-    mrc__grad_norm_end(a, sum);
+    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(squares_task), &job);
     return MRC_OK;
 }
 
@@ -13394,75 +13265,6 @@ MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a
     if (((const int32_t *)a->state.data)[1]) return MRC_OK;
     size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
     mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(sgd_task), &job);
-    return MRC_OK;
-}
-
-MRC__TARGET static void MRC__T(ema_task)(void *arg, size_t task, size_t worker) {
-    const mrc_ema_args *a = arg;
-    size_t i, end;
-    const mrc_optim_tensor *t = MRC__T(chunk)(a->tensors, task, &i, &end);
-    const MRC__REAL keep = (MRC__REAL)a->decay, take = (MRC__REAL)(1 - a->decay);
-    const MRC__REAL *param = t->param.data;
-    MRC__REAL *pm = t->m.data;
-    (void)worker;
-    for (; i < end; i += MRC__T(LANES)) {
-        size_t n = end - i;
-        MRC__T(vec) p = MRC__T(load_n)(param + i, n) * take;
-        MRC__T(store_n)(pm + i, MRC__T(load_n)(pm + i, n) * keep + p, n);
-    }
-}
-MRC__TARGET static mrc_status MRC__T(ema)(mrc_backend *be, const mrc_ema_args *a) {
-    const mrc__host_backend *h = be->self;
-    mrc_ema_args job = *a;
-    if (((const int32_t *)a->state.data)[1]) return MRC_OK;
-    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
-    mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(ema_task), &job);
-    return MRC_OK;
-}
-
-// One tensor at a time: there are few of them.
-typedef struct MRC__T(perturb_job) {
-    const mrc_optim_tensor *t;
-    double scale;
-    int    restore;
-} MRC__T(perturb_job);
-MRC__TARGET static void MRC__T(perturb_task)(void *arg, size_t task, size_t worker) {
-    const MRC__T(perturb_job) *j = arg;
-    const MRC__REAL *grad = j->t->grad.data, scale = (MRC__REAL)j->scale;
-    MRC__REAL *param = j->t->param.data, *pm = j->t->m.data;
-    size_t i = task * MRC__CPU_CHUNK, end = mrc__min(j->t->numel, i + MRC__CPU_CHUNK);
-    (void)worker;
-    for (size_t n; i < end; i += n) {
-        n = mrc__min(end - i, MRC__T(LANES));
-        MRC__T(vec) p = MRC__T(load_n)(param + i, n);
-        if (!j->restore) MRC__T(store_n)(pm + i, p, n);
-        if (j->restore) p = MRC__T(load_n)(pm + i, n);
-        else if (scale > 0) p = p + MRC__T(load_n)(grad + i, n) * scale;
-        MRC__T(store_n)(param + i, p, n);
-        MRC__T(write_copy)(j->t, i, n);
-    }
-}
-static size_t MRC__T(perturb_workspace)(mrc_backend *be, const mrc_perturb_args *a) {
-    (void)be;
-    return a->restore ? 0 : MRC__T(chunks)(a->tensors, a->n_tensors) * sizeof(double);
-}
-MRC__TARGET static mrc_status MRC__T(perturb)(mrc_backend *be, const mrc_perturb_args *a) {
-    const mrc__host_backend *h = be->self;
-    mrc_grad_norm_args squares = { .n_tensors = a->n_tensors, .tensors = a->tensors,
-                                   .workspace = a->workspace };
-    size_t chunks = MRC__T(chunks)(a->tensors, a->n_tensors);
-    const double *part = a->workspace;
-    if (!a->restore) {
-        mrc__pool_run(h->pool, chunks, chunks * 2000, MRC__T(grad_norm_task), &squares);
-    }
-    for (size_t k = 0; k < a->n_tensors; k++) {
-        MRC__T(perturb_job) j = { .t = &a->tensors[k], .restore = a->restore };
-        size_t n = mrc__ceil_div(j.t->numel, MRC__CPU_CHUNK);
-        double sum = 0;
-        for (size_t i = 0; !a->restore && i < n; i++) sum += *part++;
-        j.scale = mrc__perturb_scale(a->eps, sum);
-        mrc__pool_run(h->pool, n, n * 2000, MRC__T(perturb_task), &j);
-    }
     return MRC_OK;
 }
 #endif // cpu pass
@@ -14631,12 +14433,6 @@ static mrc_status mrc__null_COUNTED_linear_fwd(mrc_backend *be, const mrc_linear
 static mrc_status mrc__null_COUNTED_linear_bwd(mrc_backend *be, const mrc_linear_bwd_args *a) {
     return mrc__null_count(be, a->n, a->out, a->in, !!a->dx.data + !!a->dweight.data);
 }
-static mrc_status mrc__null_COUNTED_qkv_fwd(mrc_backend *be, const mrc_qkv_fwd_args *a) {
-    return mrc__null_count(be, a->n, 3 * a->out, a->in, 1);
-}
-static mrc_status mrc__null_COUNTED_qkv_bwd(mrc_backend *be, const mrc_qkv_bwd_args *a) {
-    return mrc__null_count(be, a->n, 3 * a->out, a->in, !!a->dx.data + !!a->dweight[0].data);
-}
 static mrc_status mrc__null_COUNTED_lstm_fwd(mrc_backend *be, const mrc_lstm_fwd_args *a) {
     return mrc__null_count(be, a->n, 8 * a->h, a->in + a->h, 1);
 }
@@ -14752,27 +14548,35 @@ struct mrc_optimizer {
     mrc_optim_tensor    *list;      // room for every parameter; filled in each step
 };
 
-// t = 0, a piece at a time: no backend has a fill.
-static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
-    static const char zeros[4096];
-    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
-    for (size_t at = 0; at < bytes; at += sizeof zeros) {
-        size_t n = bytes - at < sizeof zeros ? bytes - at : sizeof zeros;
-        mrc_status s = ctx->be->upload(ctx->be, (char *)t->data + at, zeros, n);
-        if (s != MRC_OK) return mrc__fail(ctx, s, "zeros: upload on %s", ctx->be->name);
-    }
-    return MRC_OK;
+static mrc_in mrc__flat_in(const mrc_tensor *t, const void *data) {
+    return (mrc_in){ .dtype = t->dtype, .ld = t->numel, .data = data };
+}
+static mrc_out mrc__flat_out(const mrc_tensor *t) {
+    return (mrc_out){ .dtype = t->dtype, .ld = t->numel, .data = t->data };
 }
 
-// t = from, through the host.
+// t = 0.
+static mrc_status mrc__tensor_zero(mrc_ctx *ctx, mrc_tensor *t) {
+    static const int32_t zeros[4];
+    if (t->dtype == MRC_DTYPE_I32 && t->numel <= 4) return mrc_tensor_upload(ctx, t, zeros);
+    mrc_fill_args a = { .n = t->numel, .y = mrc__flat_out(t) };
+    return MRC__RUN(ctx, t->dtype, fill, &a);
+}
+
+// y = alpha x + beta y; y's working copy, if it has one, follows.
+static mrc_status mrc__tensor_axpby(mrc_ctx *ctx, mrc_axpby_args *a, const mrc_tensor *y) {
+    a->n = y->numel;
+    a->y = mrc__flat_out(y);
+    MRC__TRY(MRC__RUN(ctx, a->x.dtype, axpby, a));
+    if (!y->copy) return MRC_OK;
+    mrc_axpby_args copy = { .n = y->numel, .alpha = 1, .x = mrc__flat_in(y, y->data),
+                            .y = { y->copy_dtype, y->numel, y->copy, 0 } };
+    return MRC__RUN(ctx, y->dtype, axpby, &copy);
+}
+
 static mrc_status mrc__tensor_copy(mrc_ctx *ctx, mrc_tensor *t, const mrc_tensor *from) {
-    size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
-    void *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
-    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", t->name, bytes);
-    mrc_status s = mrc_tensor_download(ctx, from, host);
-    if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
-    ctx->host.free(ctx->host.user, host);
-    return s;
+    mrc_axpby_args a = { .alpha = 1, .x = mrc__flat_in(from, from->data) };
+    return mrc__tensor_axpby(ctx, &a, t);
 }
 
 // What is kept of each parameter that wants a gradient, and its group.
@@ -14841,6 +14645,45 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     return mrc__optimizer_moments(ctx, o);
 }
 
+// The numbers of a config, each in its range: a wrong one shows as NaN, or not at all, much later.
+static mrc_status mrc__optimizer_numbers(mrc_ctx *ctx, const mrc_optimizer_config *c) {
+    const int sgd = c->variant == MRC_SGD, adamp = c->variant == MRC_ADAMP;
+    const struct { const char *name; double value, least, below; int used; } ranges[] = {
+        { "beta1", c->beta1, 0, 1, !sgd }, { "beta2", c->beta2, 0, 1, !sgd },
+        { "eps", c->eps, DBL_MIN, DBL_MAX, !sgd },
+        { "weight_decay", c->weight_decay, 0, DBL_MAX, 1 },
+        { "delta", c->delta, 0, DBL_MAX, adamp }, { "wd_ratio", c->wd_ratio, 0, DBL_MAX, adamp },
+        { "momentum", c->momentum, 0, 1, sgd }, { "ema_decay", c->ema_decay, 0, 1, 1 },
+        { "max_grad_norm", c->max_grad_norm, 0, DBL_MAX, 1 } };
+    if ((unsigned)c->variant > MRC_SGD) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: unknown variant %d (expected 0 to %d)",
+                         (int)c->variant, MRC_SGD);
+    }
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+        if (!ranges[i].used || (ranges[i].value >= ranges[i].least
+                                && ranges[i].value < ranges[i].below)) continue;
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: %s is %g (expected at least %g and less "
+                         "than %g)", ranges[i].name, ranges[i].value, ranges[i].least,
+                         ranges[i].below);
+    }
+    return MRC_OK;
+}
+
+// All parameters that are trained have one type, f32 or f64: a kernel takes them in one list.
+static mrc_status mrc__optimizer_types(mrc_ctx *ctx, const mrc_params *params) {
+    const mrc_tensor *first = NULL;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *p = params->list[i];
+        if (!p->requires_grad) continue;
+        if (!first) first = p;
+        if (p->dtype == first->dtype && p->dtype <= MRC_DTYPE_F64) continue;
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: %s is %s, %s is %s (expected f32 or f64, "
+                         "one for all)", first->name, mrc_dtype_name(first->dtype), p->name,
+                         mrc_dtype_name(p->dtype));
+    }
+    return MRC_OK;
+}
+
 MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
                                     const mrc_optimizer_config *config) {
     if (out) *out = NULL;
@@ -14850,10 +14693,8 @@ MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc
                          "mrc_optimizer_config_default()");
     }
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the context has no backend");
-    if (!(config->ema_decay >= 0 && config->ema_decay < 1)) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the average's decay is %g, not in [0, 1)",
-                         config->ema_decay);
-    }
+    MRC__TRY(mrc__optimizer_numbers(ctx, config));
+    MRC__TRY(mrc__optimizer_types(ctx, params));
     double scale = config->loss_scale;
     if (scale != 0 && !(scale >= 1 && scale <= 0x1p126 && config->loss_scale_interval > 0
                         && config->loss_scale_hysteresis > 0)) {
@@ -14887,13 +14728,6 @@ MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
     o->host.free(o->host.user, o);
 }
 
-static mrc_in mrc__flat_in(const mrc_tensor *t, const void *data) {
-    return (mrc_in){ .dtype = t->dtype, .ld = t->numel, .data = data };
-}
-static mrc_out mrc__flat_out(const mrc_tensor *t) {
-    return (mrc_out){ .dtype = t->dtype, .ld = t->numel, .data = t->data };
-}
-
 // One parameter as the optimizer's kernels are given it; m and v NULL: they are not wanted.
 static mrc_optim_tensor mrc__optim_tensor(const mrc_tensor *p, const void *grad,
                                           const mrc_tensor *m, const mrc_tensor *v) {
@@ -14904,8 +14738,8 @@ static mrc_optim_tensor mrc__optim_tensor(const mrc_tensor *p, const void *grad,
         .m = m ? mrc__flat_out(m) : none, .v = v ? mrc__flat_out(v) : none };
 }
 
-// Fills in the list; returns how many parameters have a gradient.  averages: m is the average's.
-static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr, int averages) {
+// Fills in the list; returns how many parameters have a gradient.
+static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
     size_t n = 0, index = 0;
     for (size_t i = 0; ; i++) {
         mrc_tensor *p = mrc_params_at(o->params, i);
@@ -14914,11 +14748,10 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr, int
         if (!m || strcmp(m->name, p->name)) continue;   // wanted no gradient from the start
         mrc_tensor *v = mrc_params_at(o->exp_avg_sq, index);
         const mrc_param_group *g = &o->groups[index];
-        if (averages) m = mrc_params_at(o->ema, index);
         index++;
         const void *grad = mrc_grad(ctx, p);
         if (!grad) continue;
-        o->list[n] = mrc__optim_tensor(p, grad, m, averages ? NULL : v);
+        o->list[n] = mrc__optim_tensor(p, grad, m, v);
         o->list[n].lr = lr * g->lr_scale;
         o->list[n++].weight_decay = g->weight_decay;
     }
@@ -14947,16 +14780,21 @@ static mrc_status mrc__optimizer_update(mrc_ctx *ctx, mrc_optimizer *o, size_t n
     return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no variant %d", (int)c->variant);
 }
 
-MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    if (!ctx || !o) return MRC_ERR_ARG;
-    if (!(lr >= 0 && lr <= DBL_MAX)) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
-    }
-    if (o->swapped) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights are their averages");
-    size_t n = mrc__optimizer_list(ctx, o, lr, 0);
-    if (n == 0) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
-    mrc_dtype dtype = o->list[0].param.dtype;
-    mrc_grad_norm_args norm = { .n_tensors = n, .tensors = o->list,
+static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
+    size_t chunks = 0;
+    for (size_t k = 0; k < n; k++) chunks += mrc__ceil_div(list[k].numel, MRC_NORM_CHUNK);
+    return chunks;
+}
+
+// The norm and the factor that clips, from the first n of the list.
+static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
+    const size_t chunks = mrc__optim_chunks(o->list, n);
+    mrc_tensor *squares = mrc_tensor_new(ctx, MRC_DTYPE_F64, 1, &chunks, 0);
+    if (!squares) return ctx->status;
+    mrc_squares_args half = { .n_tensors = n, .tensors = o->list,
+                              .squares = mrc__flat_out(squares) };
+    MRC__TRY(MRC__RUN(ctx, dtype, squares, &half));
+    mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
                                 .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
     if (o->loss_scale) {
@@ -14965,34 +14803,76 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
             .growth_interval = o->config.loss_scale_interval,
             .hysteresis = o->config.loss_scale_hysteresis };
     }
-    MRC__TRY(MRC__RUN(ctx, dtype, grad_norm, &norm));
-    MRC__TRY(mrc__optimizer_update(ctx, o, n, dtype));
-    if (o->ema) {
-        mrc_ema_args ema = { .n_tensors = mrc__optimizer_list(ctx, o, lr, 1), .tensors = o->list,
-                             .decay = o->config.ema_decay, .state = mrc__in(o->state) };
-        MRC__TRY(MRC__RUN(ctx, dtype, ema, &ema));
+    return MRC__RUN(ctx, dtype, grad_norm, &norm);
+}
+
+// average = decay average + (1 - decay) weight, unless the step was skipped.
+static mrc_status mrc__optimizer_average(mrc_ctx *ctx, mrc_optimizer *o) {
+    for (size_t i = 0; i < o->ema->n; i++) {
+        const mrc_tensor *p = mrc_params_find(o->params, o->ema->list[i]->name);
+        if (!mrc_grad(ctx, p)) continue;
+        const int32_t *state = o->state->data;
+        mrc_axpby_args a = { .alpha = 1 - o->config.ema_decay, .beta = o->config.ema_decay,
+                             .skip = { MRC_DTYPE_I32, 1, state + 1 },
+                             .x = mrc__flat_in(p, p->data) };
+        MRC__TRY(mrc__tensor_axpby(ctx, &a, o->ema->list[i]));
     }
-    mrc_grad_clear(ctx);
     return MRC_OK;
+}
+
+// An error while the weights are their averages: neither a step nor a checkpoint may take them.
+static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *o) {
+    if (!o->swapped) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, o->swapped == 1
+                     ? "optimizer: the weights are their averages (mrc_optimizer_swap() gives them "
+                       "back)"
+                     : "optimizer: exchanging the weights with their averages failed half-way: "
+                       "load a checkpoint");
+}
+
+MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
+    if (!ctx || !o) return MRC_ERR_ARG;
+    if (!(lr >= 0 && lr <= DBL_MAX)) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
+    }
+    MRC__TRY(mrc__optimizer_own_weights(ctx, o));
+    size_t n = mrc__optimizer_list(ctx, o, lr);
+    if (n == 0) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
+    mrc_dtype dtype = o->list[0].param.dtype;
+    mrc_mark mark = mrc_tape_mark(ctx);
+    mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype);
+    mrc_tape_rewind(ctx, mark);
+    if (s == MRC_OK) s = mrc__optimizer_update(ctx, o, n, dtype);
+    if (s == MRC_OK && o->ema) s = mrc__optimizer_average(ctx, o);
+    if (s == MRC_OK) mrc_grad_clear(ctx);
+    return s;
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
     if (!ctx || !o) return MRC_ERR_ARG;
     if (!o->ema) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights have no averages");
-    for (size_t i = 0; mrc_params_at(o->ema, i); i++) {
-        mrc_tensor *average = mrc_params_at(o->ema, i);
+    if (o->swapped == 2) return mrc__optimizer_own_weights(ctx, o);
+    const int before = o->swapped;
+    size_t most = 0;
+    for (size_t i = 0; i < o->ema->n; i++) {
+        if (o->ema->list[i]->numel > most) most = o->ema->list[i]->numel;
+    }
+    size_t bytes;
+    if (!mrc__mul(most, sizeof(double), &bytes)) return MRC_ERR_MEM;
+    char *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no %zu bytes", bytes);
+    mrc_status s = MRC_OK;
+    o->swapped = 2;                         // until the last one is exchanged
+    for (size_t i = 0; s == MRC_OK && i < o->ema->n; i++) {
+        mrc_tensor *average = o->ema->list[i];
         mrc_tensor *p = mrc_params_find(o->params, average->name);
-        size_t bytes = p->numel * mrc_dtype_bytes(p->dtype);
-        char *host = ctx->host.alloc(ctx->host.user, bytes ? bytes : 1);
-        if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no %zu bytes", p->name, bytes);
-        mrc_status s = mrc_tensor_download(ctx, p, host);
+        s = mrc_tensor_download(ctx, p, host);
         if (s == MRC_OK) s = mrc__tensor_copy(ctx, p, average);
         if (s == MRC_OK) s = mrc_tensor_upload(ctx, average, host);
-        ctx->host.free(ctx->host.user, host);
-        MRC__TRY(s);
     }
-    o->swapped = !o->swapped;
-    return MRC_OK;
+    ctx->host.free(ctx->host.user, host);
+    if (s == MRC_OK) o->swapped = !before;
+    return s;
 }
 
 // Room for the weights of p while an adversary has moved it.
@@ -15007,13 +14887,35 @@ static mrc_status mrc__adversary_new(mrc_ctx *ctx, mrc_optimizer *o, const mrc_t
     return mrc__fail(ctx, s, "optimizer: no memory for a second %s", p->name);
 }
 
-// Moves p by eps along its gradient; restore: back to the same bits.
+// 1 / ||gradient of p||, a scalar of the backend; 0 where that is 0 or not finite.
+static mrc_tensor *mrc__adversary_inverse(mrc_ctx *ctx, const mrc_tensor *p) {
+    mrc_optim_tensor t = mrc__optim_tensor(p, mrc_grad(ctx, p), NULL, NULL);
+    const size_t chunks = mrc__optim_chunks(&t, 1);
+    mrc_tensor *inverse = mrc_tensor_new(ctx, p->dtype, 0, NULL, 0);
+    mrc_tensor *squares = mrc_tensor_new(ctx, MRC_DTYPE_F64, 1, &chunks, 0);
+    if (!inverse || !squares) return NULL;
+    mrc_squares_args half = { .n_tensors = 1, .tensors = &t, .squares = mrc__flat_out(squares) };
+    mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
+                                .inverse = mrc__flat_out(inverse) };
+    return MRC__RUN(ctx, p->dtype, squares, &half) == MRC_OK
+        && MRC__RUN(ctx, p->dtype, grad_norm, &norm) == MRC_OK ? inverse : NULL;
+}
+
+// Moves p by eps along its gradient, and keeps what it was; restore: back to the same bits.
 static mrc_status mrc__adversary_run(mrc_ctx *ctx, mrc_optimizer *o, const mrc_tensor *p,
                                      double eps, int restore) {
-    mrc_optim_tensor t = mrc__optim_tensor(p, mrc_grad(ctx, p), mrc_params_at(o->adversary, 0),
-                                           NULL);
-    mrc_perturb_args a = { .n_tensors = 1, .tensors = &t, .eps = eps, .restore = restore };
-    return MRC__RUN(ctx, p->dtype, perturb, &a);
+    mrc_tensor *kept = mrc_params_at(o->adversary, 0);
+    mrc_axpby_args copy = { .alpha = 1, .x = mrc__flat_in(restore ? kept : p,
+                                                          restore ? kept->data : p->data) };
+    MRC__TRY(mrc__tensor_axpby(ctx, &copy, restore ? p : kept));
+    if (restore) return MRC_OK;
+    mrc_mark mark = mrc_tape_mark(ctx);
+    mrc_tensor *inverse = mrc__adversary_inverse(ctx, p);
+    mrc_axpby_args move = { .alpha = eps, .beta = 1, .x = mrc__flat_in(p, mrc_grad(ctx, p)) };
+    if (inverse) move.scale = mrc__in(inverse);
+    mrc_status s = inverse ? mrc__tensor_axpby(ctx, &move, p) : ctx->status;
+    mrc_tape_rewind(ctx, mark);
+    return s;
 }
 
 MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *grad_norm,
@@ -21121,7 +21023,7 @@ MRCDEF mrc_forward_config mrc_forward_config_default(void) {
 // in[0] lives in the step.
 typedef struct mrc__layer_run {
     const mrc_model *m;
-    const mrc_batch *batch;
+    mrc_batch        batch;             // by value: the caller's may be gone when backward runs
     size_t           index;
     int              dropout;
 } mrc__layer_run;
@@ -21145,14 +21047,16 @@ static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
 static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x) {
     const mrc_model_config *c = &run->m->config;
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
-    mrc_tensor *const weight[3] = { w->query.weight, w->key.weight, w->value.weight };
-    mrc_tensor *const bias[3] = { w->query.bias, w->key.bias, w->value.bias };
-    mrc_tensor *qkv = mrc_qkv(ctx, x, weight, bias);
-    mrc_tensor *a = mrc_attention(ctx, qkv, qkv, qkv, c->num_attention_heads,
+    mrc_tensor *q = mrc_linear(ctx, x, w->query.weight, w->query.bias, MRC_ACT_NONE);
+    mrc_tensor *k = mrc_linear(ctx, x, w->key.weight, w->key.bias, MRC_ACT_NONE);
+    mrc_tensor *v = mrc_linear(ctx, x, w->value.weight, w->value.bias, MRC_ACT_NONE);
+    mrc_tensor *a = mrc_attention(ctx, q, k, v, c->num_attention_heads,
                                   mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
                                   mrc__layer_site(run->index, "attention.self.dropout"),
-                                  run->batch);
-    mrc_drop(ctx, qkv);
+                                  &run->batch);
+    mrc_drop(ctx, q);
+    mrc_drop(ctx, k);
+    mrc_drop(ctx, v);
     return a;
 }
 
@@ -21171,14 +21075,14 @@ static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *cons
     mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->out_norm.weight, w->out_norm.bias, eps,
                                  mrc__layer_drop(run, f->drop_out),
                                  mrc__layer_site(run->index, "attention.output.dropout"),
-                                 run->batch);
+                                 &run->batch);
     mrc_drop(ctx, o);
     mrc_tensor *i = mrc_linear(ctx, h, w->up.weight, w->up.bias, c->hidden_act);
     mrc_tensor *y = mrc_linear(ctx, i, w->down.weight, w->down.bias, MRC_ACT_NONE);
     mrc_drop(ctx, i);
     mrc_tensor *out = mrc_add_norm(ctx, y, h, w->down_norm.weight, w->down_norm.bias, eps,
                                    mrc__layer_drop(run, f->drop_down),
-                                   mrc__layer_site(run->index, "output.dropout"), run->batch);
+                                   mrc__layer_site(run->index, "output.dropout"), &run->batch);
     mrc_drop(ctx, y);
     mrc_drop(ctx, h);
     return out;
@@ -21321,7 +21225,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
         mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
         mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
         if (!run) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
-        *run = (mrc__layer_run){ m, batch, l, config->dropout };
+        *run = (mrc__layer_run){ m, *batch, l, config->dropout };
         mrc_tensor *y = config->gradient_checkpointing
                       ? mrc_checkpointed(ctx, mrc__layer_forward, run, &x, 1)
                       : mrc__layer_forward(ctx, run, &x, 1);
@@ -22400,7 +22304,8 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     MRC__TRY(mrc_dir_remove(ctx, temporary));
     MRC__TRY(mrc__checkpoint_restore(ctx, old, final));
     MRC__TRY(mrc_dir_remove(ctx, old));
-    mrc_status s = mrc_model_save(ctx, m, temporary, tokenizer_dir);
+    mrc_status s = mrc__optimizer_own_weights(ctx, o);
+    if (s == MRC_OK) s = mrc_model_save(ctx, m, temporary, tokenizer_dir);
     if (s == MRC_OK) s = mrc_optimizer_save(ctx, o, moments);
     if (s == MRC_OK) s = mrc__state_write(ctx, temporary, state);
     if (s == MRC_OK) s = mrc_dir_sync(ctx, temporary);
@@ -23237,6 +23142,61 @@ struct mrc_reader {
     mrc__collected       logits;
 };
 
+// A whole number of train_args.json that lies within its bounds, into *to.
+static mrc_status mrc__reader_size(mrc_ctx *ctx, const char *path, const mrc_json *root,
+                                   const char *key, size_t least, size_t most, size_t *to) {
+    const mrc_json *v = mrc_json_get(root, key);
+    if (!v) return MRC_OK;
+    if (!v->is_int || v->integer < (int64_t)least || (uint64_t)v->integer > 65536) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is no number of tokens (expected %zu "
+                         "to 65536)", path, v->line, v->column, key, least);
+    }
+    *to = (size_t)v->integer < most ? (size_t)v->integer : most;
+    return MRC_OK;
+}
+
+// Where the arguments of the run are that made this folder: in it, or above best/ and
+// checkpoint-*/; 0: nowhere.
+static int mrc__reader_args(char *file, size_t capacity, const char *path) {
+    size_t n = strlen(path), end, begin;
+    if ((size_t)snprintf(file, capacity, "%s/train_args.json", path) >= capacity) return 0;
+    if (mrc_file_exists(file) == 1) return 1;
+    for (end = n; end > 0 && path[end - 1] == '/'; ) end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/'; ) begin--;
+    int part = (end - begin == 4 && !memcmp(path + begin, "best", 4))
+            || (end - begin > 11 && !memcmp(path + begin, "checkpoint-", 11));
+    if (!part || n + sizeof "../train_args.json" > capacity) return 0;
+    snprintf(file, capacity, "%.*strain_args.json", (int)begin, path);
+    return mrc_file_exists(file) == 1;
+}
+
+MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, const char *path,
+                                      const mrc_model_config *model, int *from) {
+    char file[4096];
+    mrc_json *root;
+    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
+    size_t stride = SIZE_MAX;
+    mrc_status s = MRC_OK;
+    int there = mrc__reader_args(file, sizeof file, path);
+    if (there) {
+        MRC__TRY(mrc_json_load(ctx, &root, file));
+        s = mrc__reader_size(ctx, file, root, "max_seq_length", 8, longest, &length);
+        if (s == MRC_OK) {
+            s = mrc__reader_size(ctx, file, root, "doc_stride", 0, SIZE_MAX, &stride);
+        }
+        mrc_json_free(root);
+    }
+    if (stride >= length) stride = length / 3 < 128 ? length / 3 : 128;
+    *out = mrc_features_config_default();
+    out->max_seq_length = length;
+    out->doc_stride = stride;
+    out->pad_to_max_length = model->pad_to_max_length;
+    out->with_targets = 0;
+    if (from) *from = there;
+    return s;
+}
+
 static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_reader_desc *desc) {
     r->model = desc->model;
     r->tok = desc->tokenizer;
@@ -23251,18 +23211,16 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     }
     const mrc_model_config *config = &r->model->config;
     size_t longest = mrc_model_config_max_length(config);
-    size_t length = desc->max_seq_length ? desc->max_seq_length : longest < 512 ? longest : 512;
-    size_t stride = desc->doc_stride ? desc->doc_stride : length / 3 < 128 ? length / 3 : 128;
+    if (desc->features) r->features = *desc->features;
+    else MRC__TRY(mrc_reader_features(r->ctx, &r->features, path, config, NULL));
+    size_t length = r->features.max_seq_length, stride = r->features.doc_stride;
     if (mrc_tokenizer_size(r->tok) > config->vocab_size || length > longest || stride >= length) {
         return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: the model does not fit (found %zu tokens, "
                          "windows of %zu, overlap %zu, expected at most %zu, %zu and less than a "
                          "window)", path, mrc_tokenizer_size(r->tok), length, stride,
                          config->vocab_size, longest);
     }
-    r->features = mrc_features_config_default();
-    r->features.max_seq_length = length;
-    r->features.doc_stride = stride;
-    r->features.pad_to_max_length = config->pad_to_max_length;
+    r->features.pad_to_max_length |= config->pad_to_max_length;
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
     const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };

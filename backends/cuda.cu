@@ -289,50 +289,6 @@ static mrc_status mrc_cuda_linear_bwd_run(mrc_backend *be, const mrc_linear_bwd_
     return mrc_cuda_bias_gradient<T>(c, dz, g->n, g->out, g->dbias, g->workspace);
 }
 
-// Columns k out .. (k + 1) out of a matrix of three.
-template <class T> static mrc_in mrc_cuda_third(mrc_in m, size_t k, size_t out) {
-    m.data = (const T *)m.data + k * out;
-    return m;
-}
-template <class T>
-static mrc_status mrc_cuda_qkv_fwd_run(mrc_backend *be, const mrc_qkv_fwd_args *g) {
-    for (size_t k = 0; k < 3; k++) {
-        mrc_out y = g->y;
-        y.data = (T *)y.data + k * g->out;
-        mrc_cuda_product p = mrc_cuda_product_of(g->n, g->out, g->in, g->x, 0, g->weight[k], 1, y);
-        p.bias = g->bias[k];
-        MRC_CUDA_TRY(mrc_cuda_multiply(T(), (mrc_cuda *)be->self, &p, NULL));
-    }
-    return MRC_OK;
-}
-template <class T>
-static size_t mrc_cuda_qkv_bwd_scratch(mrc_backend *be, const mrc_qkv_bwd_args *g) {
-    return mrc_cuda_map_scratch<T>((mrc_cuda *)be->self, g->n, g->in, g->out);
-}
-template <class T>
-static mrc_status mrc_cuda_qkv_bwd_run(mrc_backend *be, const mrc_qkv_bwd_args *g) {
-    mrc_cuda *c = (mrc_cuda *)be->self;
-    for (size_t k = 0; k < 3 && g->dx.data; k++) {
-        mrc_cuda_product p = mrc_cuda_dx_of(g->n, g->in, g->out,
-                                            mrc_cuda_third<T>(g->dy, k, g->out), g->weight[k],
-                                            g->dx);
-        p.c.accumulate = g->dx.accumulate || k > 0;
-        MRC_CUDA_TRY(mrc_cuda_multiply(T(), c, &p, g->workspace));
-    }
-    for (size_t k = 0; k < 3; k++) {
-        if (!g->dweight[k].data) continue;
-        const mrc_cuda_product p = mrc_cuda_dw_of(g->n, g->in, g->out,
-                                                  mrc_cuda_third<T>(g->dy, k, g->out), g->x,
-                                                  g->dweight[k]);
-        MRC_CUDA_TRY(mrc_cuda_multiply(T(), c, &p, g->workspace));
-    }
-    for (size_t k = 0; k < 3; k++) {
-        MRC_CUDA_TRY(mrc_cuda_bias_gradient<T>(c, mrc_cuda_third<T>(g->dy, k, g->out), g->n,
-                                               g->out, g->dbias[k], g->workspace));
-    }
-    return MRC_OK;
-}
-
 //==============================================================================
 // The tables
 //==============================================================================
@@ -343,9 +299,6 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
     k->linear_fwd                  = mrc_cuda_linear_fwd_run<T>;
     k->linear_bwd                  = mrc_cuda_linear_bwd_run<T>;
     k->linear_bwd_workspace        = mrc_cuda_linear_bwd_scratch<T>;
-    k->qkv_fwd                     = mrc_cuda_qkv_fwd_run<T>;
-    k->qkv_bwd                     = mrc_cuda_qkv_bwd_run<T>;
-    k->qkv_bwd_workspace           = mrc_cuda_qkv_bwd_scratch<T>;
     k->attention_fwd               = mrc_cuda_attention_fwd_run<T>;
     k->attention_bwd               = mrc_cuda_attention_bwd_run<T>;
     k->attention_bwd_workspace     = mrc_cuda_attention_bwd_scratch;
@@ -383,18 +336,15 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
 
 static void mrc_cuda_fill_optim(mrc_kernels *k) {
     k->fold                = mrc_cuda_fold_run;
+    k->squares             = mrc_cuda_squares_run;
+    k->squares_workspace   = mrc_cuda_optim_scratch<mrc_squares_args>;
     k->grad_norm           = mrc_cuda_grad_norm_run;
-    k->grad_norm_workspace = mrc_cuda_grad_norm_scratch;
     k->adamw               = mrc_cuda_adamw_run;
     k->adamw_workspace     = mrc_cuda_optim_scratch<mrc_adamw_args>;
     k->adamp               = mrc_cuda_adamp_run;
     k->adamp_workspace     = mrc_cuda_adamp_scratch;
     k->sgd                 = mrc_cuda_sgd_run;
     k->sgd_workspace       = mrc_cuda_optim_scratch<mrc_sgd_args>;
-    k->ema                 = mrc_cuda_ema_run;
-    k->ema_workspace       = mrc_cuda_optim_scratch<mrc_ema_args>;
-    k->perturb             = mrc_cuda_perturb_run;
-    k->perturb_workspace   = mrc_cuda_perturb_scratch;
 }
 
 //==============================================================================

@@ -55,8 +55,10 @@ static void load(asking *k) {
         }
     }
     mrc_decode_config decode = decode_config(a);
-    mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
-                             .batch_size = a->batch_size, .decode = &decode };
+    mrc_features_config features = tool_reader_features(k->ctx, a->model, &a->max_seq_length,
+                                                        &a->doc_stride);
+    mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
+                             .decode = &decode };
     tool_check(k->ctx, mrc_reader_new(k->ctx, &k->reader, a->model, &desc));
     k->passages = tool_allocate(k->most, sizeof *k->passages);
     k->rooms = tool_allocate(k->most, sizeof *k->rooms);
@@ -189,7 +191,7 @@ static void answer_lines(asking *k) {
 //==============================================================================
 // main
 //==============================================================================
-static asking the_asking;
+static asking the_asking = { .a = { .doc_stride = SIZE_MAX } };
 
 static int run(tool_program *p) {
     asking *k = &the_asking;
@@ -245,10 +247,10 @@ static tool_flag the_flags[] = {
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
       .max = 65536, .unit = "tokens", .help = "of an answer" },
     { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
       .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &A.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { 0 }

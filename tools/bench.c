@@ -433,7 +433,10 @@ static size_t reader_repeat(void *state) {
 
 static int work_reader(void) {
     reader_work w = { .ctx = tool_ctx_new(worker_backend(), 0) };
-    mrc_reader_desc desc = { .max_seq_length = number("seq"), .doc_stride = number("seq") / 3 };
+    mrc_features_config features = mrc_features_config_default();
+    features.max_seq_length = number("seq");
+    features.doc_stride = number("seq") / 3;
+    mrc_reader_desc desc = { .features = &features };
     tool_check(w.ctx, mrc_reader_new(w.ctx, &w.reader, option("model", ""), &desc));
     tool_check(w.ctx, mrc_dataset_load_questions(w.ctx, &w.set, option("text", "")));
     return serve("mrc", reader_repeat, &w);

@@ -34,8 +34,13 @@ typedef struct tool_flag {
 } tool_flag;
 enum { TOOL_GIVEN = 1, TOOL_CONFIGURED = 2 };
 
-// A flag of another program that users bring along, and what to write here instead.
-typedef struct tool_foreign { const char *name, *advice; } tool_foreign;
+// A flag of another program that users bring along.
+typedef enum tool_foreign_kind {
+    TOOL_REFUSED,                       // advice: what to write here instead
+    TOOL_SWITCH,                        // the same, but false is what is done here anyway
+    TOOL_IDLE_SWITCH, TOOL_IDLE_VALUE   // taken, and nothing to do; advice: why
+} tool_foreign_kind;
+typedef struct tool_foreign { const char *name, *advice; tool_foreign_kind kind; } tool_foreign;
 
 typedef struct tool_program {
     const char *name;
@@ -275,7 +280,8 @@ static void tool__assign(tool_flag *f, const char *text) {
 
 // A flag's value as text, as a command line would have it; a list has commas.
 TOOL_DEF void tool_flag_text(mrc_text *t, const tool_flag *f) {
-    if (f->real) mrc_text_number(t, *f->real);
+    if (f->real && f->is_ratio && *f->real >= 1) mrc_text_printf(t, "%.0f", *f->real);
+    else if (f->real) mrc_text_number(t, *f->real);
     else if (f->size) mrc_text_printf(t, "%zu", *f->size);
     else if (f->integer) mrc_text_printf(t, "%lld", (long long)*f->integer);
     else if (f->flag) mrc_text_printf(t, "%s", *f->flag ? "true" : "false");
@@ -387,11 +393,22 @@ static const char *tool__nearest(const tool_program *p, const char *s, size_t by
     return nearest;
 }
 
-static const char *tool__advice(const tool_program *p, const char *s, size_t bytes) {
+static const tool_foreign *tool__foreign(const tool_program *p, const char *s, size_t bytes) {
     for (const tool_foreign *f = p->foreign; f && f->name; f++) {
-        if (tool__same_name(f->name, s, bytes)) return f->advice;
+        if (tool__same_name(f->name, s, bytes)) return f;
     }
     return NULL;
+}
+
+// Whether a foreign flag with that value (NULL: alone) may be passed over.
+static int tool__is_idle(const tool_foreign *f, const char *value) {
+    int on = 1;
+    if (f->kind == TOOL_IDLE_SWITCH || f->kind == TOOL_IDLE_VALUE) return 1;
+    return f->kind == TOOL_SWITCH && value && tool__parse_bool(value, &on) && !on;
+}
+
+static void tool__pass_over(const tool_foreign *f) {
+    if (f->kind != TOOL_SWITCH) tool_note("--%s: changes nothing here: %s", f->name, f->advice);
 }
 
 //==============================================================================
@@ -423,7 +440,10 @@ static void tool__refuse_unknown(tool_program *p, int argc, char **argv) {
         size_t bytes = strcspn(s, "=");
         if (strncmp(argv[i], "--", 2) != 0 || tool__find(p, s, bytes)) continue;
         if (p->inner && tool__find_in(p->inner->flags, s, bytes)) continue;
-        const char *advice = tool__advice(p, s, bytes), *near = tool__nearest(p, s, bytes);
+        const tool_foreign *foreign = tool__foreign(p, s, bytes);
+        const char *value = s[bytes] ? s + bytes + 1 : i + 1 < argc ? argv[i + 1] : NULL;
+        if (foreign && tool__is_idle(foreign, value)) continue;
+        const char *advice = foreign ? foreign->advice : NULL, *near = tool__nearest(p, s, bytes);
         tool__append(list, sizeof list, "%s--%.*s", n ? "; " : "", (int)bytes, s);
         if (advice) tool__append(list, sizeof list, ": %s", advice);
         else if (near) tool__append(list, sizeof list, ": perhaps --%s", near);
@@ -449,7 +469,14 @@ static int tool__flag(tool_program *p, int argc, char **argv, int i) {
     const char *name = argv[i] + 2, *next = i + 1 < argc ? argv[i + 1] : NULL;
     size_t bytes = strcspn(name, "=");
     tool_flag *f = tool__find(p, name, bytes);
+    const tool_foreign *foreign = f ? NULL : tool__foreign(p, name, bytes);
     int inner = !f, ignored;
+    if (foreign) {                      // an idle one, as tool__refuse_unknown() has seen
+        const int takes = foreign->kind == TOOL_IDLE_VALUE ? next && strncmp(next, "--", 2) != 0
+                        : next && tool__parse_bool(next, &ignored);
+        tool__pass_over(foreign);
+        return i + (takes && name[bytes] != '=');
+    }
     if (inner) f = tool__find_in(p->inner->flags, name, bytes);
     if (f->list && f->given && !inner) f->list->n = 0;          // the last one counts
     if (name[bytes] == '=') {
@@ -566,8 +593,14 @@ static void tool__config_members(tool_program *p, const char *path, const mrc_js
         }
         if (v->type == MRC_JSON_NULL) continue;         // as if it were not there
         tool_flag *f = tool__find(p, v->key, v->key_bytes);
+        const tool_foreign *foreign = f ? NULL : tool__foreign(p, v->key, v->key_bytes);
+        char number[64];
+        if (foreign && tool__is_idle(foreign, tool__config_text(v, number, sizeof number))) {
+            tool__pass_over(foreign);
+            continue;
+        }
         if (!f) {
-            const char *advice = tool__advice(p, v->key, v->key_bytes);
+            const char *advice = foreign ? foreign->advice : NULL;
             const char *near = tool__nearest(p, v->key, v->key_bytes);
             tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: unknown key (found %s%s%s; --help lists all)",
                       path, v->line, v->column, v->key,

@@ -59,6 +59,9 @@ static void load_inputs(prediction_run *p) {
                                  .threads = tool_common.threads };
     tool_check(p->ctx, mrc_tokenizer_load(p->ctx, &p->tok, tokenizer));
     p->pad_token_id = mrc_tokenizer_special(p->tok).pad;
+    if (a->model_name_or_path) {
+        tool_reader_features(p->ctx, a->model_name_or_path, &a->max_seq_length, &a->doc_stride);
+    }
     if (!a->logits) {
         tool_check(p->ctx, mrc_model_load(p->ctx, &p->model, &desc));
         tool_load_notes_end(&notes);
@@ -443,10 +446,10 @@ static tool_flag the_flags[] = {
       .above_min = 1, .help = "scores are divided by it before they become probabilities; "
                               "evaluate finds the best one" },
     { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
     { .name = "pad_to_max_length", .flag = &A.pad_to_max_length,
       .help = "pad all windows to --max_seq_length; a model that was trained so always is" },
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",

@@ -98,7 +98,7 @@ static struct service {
     uint64_t      requests[ROUTES][CODES], questions, cut;
     histogram     seconds, batches;
     double        reading;              // seconds in the model
-} s;
+} s = { .a = { .doc_stride = SIZE_MAX } };
 
 static void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void log_line(const char *fmt, ...) {
@@ -1071,14 +1071,16 @@ static void cut_slow(void) {
 // Start and end
 //==============================================================================
 static void load_reader(void) {
-    const serve_args *a = &s.a;
+    serve_args *a = &s.a;
     mrc_decode_config decode = mrc_decode_config_default();
     decode.n_best_size = a->n_best_size;
     decode.max_answer_length = a->max_answer_length;
     decode.version_2_with_negative = a->version_2_with_negative;
     decode.null_score_diff_threshold = a->null_score_diff_threshold;
-    mrc_reader_desc desc = { .max_seq_length = a->max_seq_length, .doc_stride = a->doc_stride,
-                             .batch_size = a->batch_size, .decode = &decode };
+    mrc_features_config features = tool_reader_features(s.ctx, a->model, &a->max_seq_length,
+                                                        &a->doc_stride);
+    mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
+                             .decode = &decode };
     if (a->index) {
         mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
         config.threads = tool_pool_threads();
@@ -1255,10 +1257,10 @@ static tool_flag the_flags[] = {
     { .name = "max_answer_length", .size = &s.a.max_answer_length, .preset = "30", .min = 1,
       .max = 65536, .unit = "tokens", .help = "of an answer" },
     { .name = "max_seq_length", .size = &s.a.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = "512, or what the model allows",
+      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
       .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &s.a.doc_stride, .min = 1, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
+    { .name = "doc_stride", .size = &s.a.doc_stride, .max = 65536, .unit = "tokens",
+      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
     { .name = "per_device_eval_batch_size", .size = &s.a.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { .name = "max_body_bytes", .size = &s.a.max_body, .preset = "1048576", .min = 1024,

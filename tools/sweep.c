@@ -123,7 +123,8 @@ static const char *key_of(const mrc_json *at) {
     tool_program *train = tool_entry_train.program;
     const tool_flag *f = tool__find(train, at->key, at->key_bytes);
     if (!f) {
-        const char *advice = tool__advice(train, at->key, at->key_bytes);
+        const tool_foreign *foreign = tool__foreign(train, at->key, at->key_bytes);
+        const char *advice = foreign ? foreign->advice : NULL;
         const char *near = tool__nearest(train, at->key, at->key_bytes);
         tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: not the name of a flag of train (found %.60s%s%s)",
                   args.file, at->line, at->column, at->key,

@@ -439,6 +439,41 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
     tool_check_stride(*length, stride);
 }
 
+// The windows of a reader's questions: as it was trained, unless flags say otherwise (*length 0 and
+// *stride SIZE_MAX: not given).  Says what it took from train_args.json, and fills in both.
+#define TOOL_READER_LENGTH_HELP "as in training; else 512, or what the model allows"
+#define TOOL_READER_STRIDE_HELP "as in training; else 128, or a third of a shorter window"
+TOOL_DEF mrc_features_config tool_reader_features(mrc_ctx *ctx, const char *path, size_t *length,
+                                                  size_t *stride) {
+    mrc_model_config model;
+    mrc_features_config config;
+    int from = 0;
+    tool_check(ctx, mrc_model_config_load(ctx, &model, path));
+    tool_check(ctx, mrc_reader_features(ctx, &config, path, &model, &from));
+    if (from && (!*length || *stride == SIZE_MAX)) {
+        char length_text[48] = "", stride_text[48] = "";
+        if (!*length) {
+            snprintf(length_text, sizeof length_text, " --max_seq_length %zu",
+                     config.max_seq_length);
+        }
+        if (*stride == SIZE_MAX) {
+            snprintf(stride_text, sizeof stride_text, " --doc_stride %zu", config.doc_stride);
+        }
+        tool_note("%s: as in training:%s%s", path, length_text, stride_text);
+    }
+    if (*length) {                      // an overlap of other windows may not fit
+        config.max_seq_length = *length;
+        if (!from || config.doc_stride >= *length) {
+            config.doc_stride = *length / 3 < 128 ? *length / 3 : 128;
+        }
+    }
+    if (*stride != SIZE_MAX) config.doc_stride = *stride;
+    *length = config.max_seq_length;
+    *stride = config.doc_stride;
+    tool_check_stride(*length, stride);
+    return config;
+}
+
 // The examples of one of k folds (KFold with --seed), or those of all others; freed before d.
 TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *path, size_t k,
                                 size_t fold, int inside) {

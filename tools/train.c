@@ -190,10 +190,11 @@ static int load_inputs(run *r, const tool_program *p) {
 // The order of the data
 //==============================================================================
 static void plan_epoch(run *r, uint32_t epoch) {
+    const int64_t seed = r->a->data_seed < 0 ? tool_common.seed : r->a->data_seed;
     mrc_batch_plan_free(&r->plan);
     tool_check(r->ctx, mrc_batch_plan_new(r->ctx, &r->plan, &r->train, (mrc_batching)r->a->batching,
                                           r->a->train_batch_size * r->a->accumulation,
-                                          (uint64_t)tool_common.seed, epoch));
+                                          (uint64_t)seed, epoch));
     r->epoch = epoch;
     r->at = 0;
 }
@@ -202,6 +203,11 @@ static size_t epoch_batches(run *r, uint32_t epoch) {
     if (r->fixed_batches) return r->fixed_batches;
     if (r->epoch != epoch || !r->plan.n_batches) plan_epoch(r, epoch);
     return r->plan.n_batches;
+}
+
+// A number of steps as a flag has it: below 1 a part of all, rounded up.
+static uint64_t steps_of(const run *r, double x) {
+    return (uint64_t)(x < 1 ? ceil((double)r->total_steps * x - 1e-9) : x);
 }
 
 // How many steps the run has, and where in the data step r->s.step stands.
@@ -217,8 +223,11 @@ static void plan_run(run *r) {
             r->total_steps += (uint64_t)ceil(part * (double)epoch_batches(r, e) - 1e-9);
         }
     }
-    r->warmup_steps = r->a->warmup_steps ? r->a->warmup_steps
-                    : (uint64_t)ceil((double)r->total_steps * r->a->warmup_ratio - 1e-9);
+    r->warmup_steps = steps_of(r, r->a->warmup_steps > 0 ? r->a->warmup_steps
+                                                         : r->a->warmup_ratio);
+    r->eval_steps = steps_of(r, r->a->eval_steps);
+    r->logging_steps = steps_of(r, r->a->logging_steps);
+    r->save_steps = steps_of(r, r->a->save_steps);
     if (r->s.step > r->total_steps) {
         tool_fail(TOOL_BAD_INPUT, "%s: is past the end of the run (found step %llu, expected at "
                   "most %llu)", r->checkpoint, (unsigned long long)r->s.step,
@@ -314,8 +323,8 @@ static mrc_decode_config decode_config(const train_args *a) {
     return config;
 }
 
-// 0: a signal came first.
-static int evaluate(run *r) {
+// The model's figures into r->s.eval.  0: a signal came first.
+static int measure(run *r) {
     tool_bar bar;
     int offsets = r->a->encoding == MRC_ENCODING_OFFSETS;
     double begun = tool_seconds();
@@ -328,20 +337,26 @@ static int evaluate(run *r) {
                      .progress = eval_progress, .user = &bar },
         .dataset = offsets ? r->validation_set : NULL,
         .metric = (mrc_metric)r->a->metric, .decode = &decode, .tokenizer = r->tok };
-    tool_bar_begin(&bar, "eval", r->validation.n, 0);
     mrc_eval_result result;
-    swap_average(r);
+    tool_bar_begin(&bar, "eval", r->validation.n, 0);
     mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
     tool_bar_end(&bar, NULL);
-    if (status == MRC_ERR_INTERRUPTED) {
-        swap_average(r);
-        return 0;
-    }
+    if (status == MRC_ERR_INTERRUPTED) return 0;
     tool_check(r->ctx, status);
     r->s.eval = result;
     r->s.has_eval = 1;
-    r->s.eval_step = r->s.step;
     r->s.eval_seconds = tool_seconds() - begun;
+    return 1;
+}
+
+// 0: a signal came first.
+static int evaluate(run *r) {
+    swap_average(r);
+    if (!measure(r)) {
+        swap_average(r);
+        return 0;
+    }
+    r->s.eval_step = r->s.step;
     r->s.evaluate = 0;
     log_eval(r);
     const double metric = best_value(r), best = r->s.best_metric;
@@ -380,11 +395,26 @@ _Noreturn static void leave(run *r) {
 //==============================================================================
 // Training
 //==============================================================================
+// Whether something that is done every so many steps, or at each epoch's end, is due.
+static int is_due(const run *r, int strategy, uint64_t steps) {
+    if (strategy == STRATEGY_EPOCH) return r->at == r->plan.n_batches;
+    return strategy == STRATEGY_STEPS && steps && r->s.step % steps == 0;
+}
+
+static int log_due(const run *r) {
+    if (r->a->logging_first_step && r->s.step == 1) return 1;
+    // The study printed its losses when it validated.
+    if (!r->logging_steps && r->a->compat && r->a->logging_strategy == STRATEGY_STEPS) {
+        return r->s.evaluate;
+    }
+    return is_due(r, r->a->logging_strategy, r->logging_steps);
+}
+
 // Whether the step that has just been done is followed by an evaluation.
 static int eval_due(const run *r) {
     int last = r->s.step == r->total_steps;
     if (!r->validation_set) return 0;
-    if (r->a->eval_steps) return last || r->s.step % r->a->eval_steps == 0;
+    if (r->eval_steps) return last || r->s.step % r->eval_steps == 0;
     // The study: at step != 0 && step % 100 == 0, counted from 0 in each epoch, after the step.
     if (r->a->compat) return (r->at > 1 && (r->at - 1) % 100 == 0) || (last && !r->s.has_eval);
     return last || r->at == r->plan.n_batches;
@@ -463,8 +493,8 @@ static mrc_step_result one_step(run *r) {
 // What may follow a step, again after resuming in the middle of it.  The checkpoint comes first: a
 // run that is killed while it evaluates repeats the evaluation, not the steps before it.
 static void after_step(run *r) {
-    int last = r->s.step == r->total_steps;
-    if (last || (r->a->save_steps && r->s.step % r->a->save_steps == 0)) save_checkpoint(r);
+    if (r->s.step == r->total_steps
+        || is_due(r, r->a->save_strategy, r->save_steps)) save_checkpoint(r);
     if (r->s.evaluate && !evaluate(r)) leave(r);
     tool_logs_flush(&r->logs, train_seconds(r));
     if (tool_signal) leave(r);
@@ -487,11 +517,7 @@ static void train(run *r) {
         r->s.evaluate = eval_due(r);
         snprintf(note, sizeof note, "loss=%.4g", result.loss);
         tool_bar_update(&r->bar, (size_t)r->s.step, note);
-        // The study printed its losses when it validated.
-        if ((r->a->logging_steps && r->s.step % r->a->logging_steps == 0)
-            || (!r->a->logging_steps && r->a->compat && r->s.evaluate)) {
-            log_train(r, &result);
-        }
+        if (log_due(r)) log_train(r, &result);
         after_step(r);
     }
     tool_bar_end(&r->bar, NULL);
@@ -567,12 +593,29 @@ static size_t eval_results(const run *r, result *to) {
     return n;
 }
 
+// The final model: the last weights or their averages; with --load_best_model_at_end those of
+// best/, measured once more, as the results are theirs.
+static void save_final(run *r) {
+    const int best = r->a->load_best_model_at_end && r->s.has_best
+                  && r->s.best_step != r->s.step;
+    char path[TOOL_PATH_BYTES];
+    if (best) {
+        take_weights(r, tool_path(path, r->a->output_dir, "best"));
+        if (!measure(r)) leave(r);
+        r->s.eval_step = r->s.best_step;
+        tool_note("%s: the final model is that of step %llu", path,
+                  (unsigned long long)r->s.best_step);
+    } else {
+        swap_average(r);
+    }
+    tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a->output_dir, r->tokenizer_dir));
+    if (!best) swap_average(r);
+}
+
 static void finish(run *r) {
     result list[64];
     char path[TOOL_PATH_BYTES];
-    swap_average(r);
-    tool_check(r->ctx, mrc_model_save(r->ctx, r->model, r->a->output_dir, r->tokenizer_dir));
-    swap_average(r);
+    save_final(r);
     size_t n = train_results(r, list);
     save_results(r, "train_results.json", list, n);
     if (r->s.has_eval) {
@@ -657,7 +700,7 @@ static int run_program(tool_program *program) {
 
 static tool_program program = {
     .name = "train", .group = "train and compare", .run = run_program,
-    .flags = the_flags, .config = &the_args.config,
+    .flags = the_flags, .config = &the_args.config, .foreign = train_foreign,
     .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
                "answer to a question in a passage. Measures it on the way, saves, resumes.",
     .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",

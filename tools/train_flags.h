@@ -1,10 +1,11 @@
 // train's flags: the table, what follows from one for another, and what contradicts.
 #ifndef TRAIN_FLAGS_H
 #define TRAIN_FLAGS_H
-#include "tool.h"
+#include "train_foreign.h"
 
 enum { COMPAT_NONE, COMPAT_REFERENCE };
 enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK };
+enum { STRATEGY_STEPS, STRATEGY_EPOCH, STRATEGY_NO, STRATEGY_BEST };
 
 typedef struct train_args {
     const char *model_name_or_path, *config_name, *tokenizer_name;
@@ -18,7 +19,10 @@ typedef struct train_args {
     size_t  train_batch_size, eval_batch_size, accumulation;
     double  learning_rate, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
     double  warmup_ratio, num_train_epochs;
-    size_t  warmup_steps, eval_steps, logging_steps, save_steps, save_total_limit;
+    double  warmup_steps, eval_steps, logging_steps, save_steps;    // below 1: parts of all steps
+    size_t  save_total_limit;
+    int64_t data_seed;                  // -1: --seed
+    int     logging_strategy, save_strategy, logging_first_step, load_best_model_at_end;
     int64_t max_steps;
     int     pad_to_max_length, gradient_checkpointing, overwrite_output_dir, do_train, do_eval;
     int     fp16, bf16;
@@ -34,37 +38,18 @@ typedef struct train_args {
     size_t  max_train_samples, max_eval_samples;
 } train_args;
 
-static train_args the_args = { .head = -1, .doc_stride = SIZE_MAX };
+static train_args the_args = { .head = -1, .doc_stride = SIZE_MAX, .data_seed = -1 };
 #define A the_args
 static tool_flag the_flags[] = {
     { .name = "CONFIG", .string = &A.config, .positional = 1, .value = "FILE.yaml|FILE.json",
       .otherwise = "none", .help = "flags by name, in sections or not; those given here win" },
-    { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
+    { .name = "model_name_or_path", .group = "model",
+      .string = &A.model_name_or_path, .value = "DIR",
       .help = "the model directory to begin with: config.json, model.safetensors, vocab.txt" },
     { .name = "config_name", .string = &A.config_name, .value = "FILE",
       .help = "instead: a config.json; the weights come from --seed" },
     { .name = "tokenizer_name", .string = &A.tokenizer_name, .value = "DIR",
       .otherwise = "the model directory", .help = "a directory with the vocabulary, or vocab.txt" },
-    { .name = "train_file", .string = &A.train_file, .value = "FILE", .required = 1,
-      .help = "SQuAD, KorQuAD or KLUE JSON, or JSONL" },
-    { .name = "validation_file", .string = &A.validation_file, .value = "FILE",
-      .help = "the same, to measure on; rows that cannot be used are left out, kept questions "
-              "without a feature count as wrong" },
-    { .name = "output_dir", .string = &A.output_dir, .value = "DIR", .required = 1,
-      .help = "for the final model, best/, checkpoints, log.jsonl and results" },
-    { .name = "overwrite_output_dir", .flag = &A.overwrite_output_dir,
-      .help = "remove what an earlier run left there and begin anew" },
-    { .name = "resume_from_checkpoint", .string = &A.resume_from_checkpoint, .value = "DIR",
-      .bare = "", .help = "go on from this checkpoint; without DIR from the newest valid one of "
-                          "the output directory" },
-    { .name = "do_train", .flag = &A.do_train, .preset = "true",
-      .help = "as in run_qa.py; this program always trains" },
-    { .name = "do_eval", .flag = &A.do_eval, .preset = "true",
-      .help = "measure on --validation_file, if there is one" },
-    { .name = "compat", .choice = &A.compat, .choices = "none|reference", .preset = "none",
-      .help = "reference: do as the study's program did: sentinel encoding, all padded, dropout "
-              "on while validating, validation after 101, 201, 301 steps of each epoch, one "
-              "parameter group, no clipping" },
     { .name = "head", .choice = &A.head, .choices = "linear|mlp|bilstm|bigru|conv1d",
       .otherwise = "the model's, else linear",
       .help = "what stands on the encoder: a linear map, with layers before it" },
@@ -78,24 +63,23 @@ static tool_flag the_flags[] = {
       .max = 1023, .unit = "tokens", .help = "of --head conv1d, an odd number" },
     { .name = "freeze_layers", .size = &A.freeze_layers, .preset = "0", .max = 1000,
       .help = "the embeddings and so many layers are not trained; 0: all are" },
-    { .name = "loss", .choice = &A.loss, .choices = "ce|focal|label_smoothing", .preset = "ce",
-      .help = "cross-entropy, or one of its kin" },
-    { .name = "gamma", .real = &A.gamma, .preset = "0.5", .max = 100,
-      .help = "of --loss focal; --compat reference: 1" },
-    { .name = "smoothing", .real = &A.smoothing, .preset = "0.2", .max = 1, .below_max = 1,
-      .help = "of --loss label_smoothing" },
-    { .name = "loss_variant", .choice = &A.loss_variant, .choices = "standard|reference",
-      .otherwise = "standard; with --compat reference its own",
-      .help = "reference: focal takes p for a constant, smoothing gives s to the K - 1 others" },
-    { .name = "loss_positions", .choice = &A.loss_positions, .choices = "padded|valid",
-      .preset = "padded", .help = "what the softmax runs over: pads too, or real tokens alone" },
-    { .name = "loss_spike", .choice = &A.loss_spike, .choices = "off|warn|skip|rollback",
-      .preset = "warn", .help = "what is done about a loss far above the last 128: it is said; the "
-              "step is skipped; the newest checkpoint's weights and moments come back too" },
-    { .name = "rdrop_alpha", .real = &A.rdrop_alpha, .preset = "0", .max = 1e6,
-      .help = "R-Drop: weight of the divergence of two passes; 0: one pass" },
-    { .name = "fgm_epsilon", .real = &A.fgm_epsilon, .preset = "0", .max = 1e6,
-      .help = "FGM: how far an adversary moves the word embeddings; 0: there is none" },
+    { .name = "train_file", .group = "data",
+      .string = &A.train_file, .value = "FILE", .required = 1,
+      .help = "SQuAD, KorQuAD or KLUE JSON, or JSONL" },
+    { .name = "validation_file", .string = &A.validation_file, .value = "FILE",
+      .help = "the same, to measure on; rows that cannot be used are left out, kept questions "
+              "without a feature count as wrong" },
+    { .name = "max_train_samples", .size = &A.max_train_samples, .preset = "0", .max = 1e12,
+      .unit = "examples", .help = "train on the first of them; 0: all" },
+    { .name = "max_eval_samples", .size = &A.max_eval_samples, .preset = "0", .max = 1e12,
+      .unit = "examples", .help = "measure on the first of them; 0: all" },
+    { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
+      .help = "splits --train_file as scikit-learn's KFold(shuffle=True, random_state=seed) does; "
+              "0: does not" },
+    { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
+      .help = "with --num_folds: the one that is measured on, from 0" },
+    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
+      .help = "a question may have no answer in its passage: \"\" is an answer while measuring" },
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
       .preset = "offsets", .help = "offsets: windows with a stride; sentinel: the study's, one "
                                    "truncated sequence, dropped where it loses the answer" },
@@ -107,7 +91,15 @@ static tool_flag the_flags[] = {
       .otherwise = TOOL_STRIDE_HELP, .help = "overlap of two windows" },
     { .name = "pad_to_max_length", .flag = &A.pad_to_max_length,
       .help = "pad all windows to --max_seq_length; by default nothing is padded" },
-    { .name = "batching", .choice = &A.batching,
+    { .name = "compat", .choice = &A.compat, .choices = "none|reference", .preset = "none",
+      .help = "reference: do as the study's program did: sentinel encoding, all padded, dropout "
+              "on while validating, validation after 101, 201, 301 steps of each epoch, one "
+              "parameter group, no clipping" },
+    { .name = "validation", .flag = &A.validation,
+      .help = "a key of the study's config.yaml that changes nothing, there or here" },
+    { .name = "DEBUG", .flag = &A.debug, .help = "the same, as long as it is false" },
+    { .name = "batching", .group = "batches",
+      .choice = &A.batching,
       .choices = "random|sequential|sorted|token_budget", .preset = "random",
       .help = "which rows go together: shuffled; in file order; of similar length; as many as "
               "have the tokens of --per_device_train_batch_size longest ones" },
@@ -122,26 +114,44 @@ static tool_flag the_flags[] = {
     { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
       .help = "keep one tensor of each layer and compute the rest again: less memory, a third more "
               "time, the same results to the bit; the memory is printed before the first step" },
-    { .name = "fp16", .flag = &A.fp16,
-      .help = "mixed precision: activations and working copies of the weights in 16 bits, the loss "
-              "scaled so that small gradients survive; where the backend has it" },
-    { .name = "bf16", .flag = &A.bf16,
-      .help = "the same in bfloat16, which has the range of float: no scaling" },
-    TOOL_TF32_FLAG,
+    { .name = "data_seed", .integer = &A.data_seed, .min = 0, .max = 4294967295.0,
+      .otherwise = "--seed", .help = "of the order of the data" },
+    { .name = "num_train_epochs", .alias = "epochs",
+      .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
+      .above_min = 1, .help = "times that the data is seen; may be a fraction" },
+    { .name = "max_steps", .integer = &A.max_steps, .preset = "-1", .min = -1, .max = 4e9,
+      .unit = "steps", .help = "instead of --num_train_epochs; -1: not used" },
+    { .name = "optim", .group = "optimizer",
+      .choice = &A.optim, .choices = "adamw_torch|adamw_hf|adamp|sgd|adamw_torch_fused",
+      .preset = "adamw_torch", .help = "adamw_torch is PyTorch's, adamw_hf the one that "
+      "transformers had; adamw_torch_fused is adamw_torch" },
     { .name = "learning_rate", .real = &A.learning_rate, .preset = "5e-5", .max = 1e6,
       .help = "at its highest" },
+    { .name = "lr_scheduler_type", .choice = &A.schedule,
+      .choices = "linear|cosine|cosine_with_restarts|polynomial|constant|constant_with_warmup|"
+                 "inverse_sqrt", .preset = "linear",
+      .help = "linear and cosine fall to 0 at the last step" },
+    { .name = "warmup_steps", .real = &A.warmup_steps, .preset = "0", .is_ratio = 1,
+      .max = 1e12,
+      .unit = "steps", .help = "the learning rate rises from 0" },
+    { .name = "warmup_ratio", .real = &A.warmup_ratio, .preset = "0", .max = 1,
+      .help = "instead of --warmup_steps: the part of all steps" },
+    { .name = "lr_num_cycles", .real = &A.lr_num_cycles, .max = 1e6,
+      .otherwise = "0.5 for cosine, 1 with restarts", .help = "of the cosine" },
+    { .name = "lr_power", .real = &A.lr_power, .preset = "1", .max = 100,
+      .help = "of the polynomial" },
+    { .name = "lr_end", .real = &A.lr_end, .preset = "1e-7", .max = 1e6,
+      .help = "where the polynomial ends" },
     { .name = "weight_decay", .real = &A.weight_decay, .preset = "0", .max = 1e6,
       .help = "of any optimizer; biases and LayerNorm weights are spared" },
+    { .name = "max_grad_norm", .real = &A.max_grad_norm, .preset = "1", .max = 1e9,
+      .help = "gradients are scaled down to this norm; 0: no clipping" },
     { .name = "adam_beta1", .real = &A.adam_beta1, .preset = "0.9", .max = 1, .below_max = 1,
       .help = "of AdamW and AdamP" },
     { .name = "adam_beta2", .real = &A.adam_beta2, .preset = "0.999", .max = 1, .below_max = 1,
       .help = "of AdamW" },
     { .name = "adam_epsilon", .real = &A.adam_epsilon, .preset = "1e-8", .max = 1e6,
       .help = "of AdamW" },
-    { .name = "max_grad_norm", .real = &A.max_grad_norm, .preset = "1", .max = 1e9,
-      .help = "gradients are scaled down to this norm; 0: no clipping" },
-    { .name = "optim", .choice = &A.optim, .choices = "adamw_torch|adamw_hf|adamp|sgd",
-      .preset = "adamw_torch", .help = "the optimizer; the first two differ in whose AdamW it is" },
     { .name = "adamp_delta", .real = &A.adamp_delta, .preset = "0.1", .max = 1e6,
       .help = "of AdamP: how close to a right angle" },
     { .name = "adamp_wd_ratio", .real = &A.adamp_wd_ratio, .preset = "0.1", .max = 1,
@@ -155,72 +165,39 @@ static tool_flag the_flags[] = {
       .above_min = 1, .help = "the learning rate of a layer, as part of the one above" },
     { .name = "head_learning_rate", .real = &A.head_learning_rate, .max = 1e6,
       .otherwise = "--learning_rate", .help = "of the head" },
-    { .name = "lr_scheduler_type", .choice = &A.schedule,
-      .choices = "linear|cosine|cosine_with_restarts|polynomial|constant|constant_with_warmup|"
-                 "inverse_sqrt", .preset = "linear",
-      .help = "linear and cosine fall to 0 at the last step" },
-    { .name = "lr_num_cycles", .real = &A.lr_num_cycles, .max = 1e6,
-      .otherwise = "0.5 for cosine, 1 with restarts", .help = "of the cosine" },
-    { .name = "lr_power", .real = &A.lr_power, .preset = "1", .max = 100,
-      .help = "of the polynomial" },
-    { .name = "lr_end", .real = &A.lr_end, .preset = "1e-7", .max = 1e6,
-      .help = "where the polynomial ends" },
-    { .name = "warmup_steps", .size = &A.warmup_steps, .preset = "0", .max = 1e12,
-      .unit = "steps", .help = "the learning rate rises from 0" },
-    { .name = "warmup_ratio", .real = &A.warmup_ratio, .preset = "0", .max = 1,
-      .help = "instead of --warmup_steps: the part of all steps" },
-    { .name = "num_train_epochs", .alias = "epochs",
-      .real = &A.num_train_epochs, .preset = "3", .max = 1e6,
-      .above_min = 1, .help = "times that the data is seen; may be a fraction" },
-    { .name = "max_steps", .integer = &A.max_steps, .preset = "-1", .min = -1, .max = 4e9,
-      .unit = "steps", .help = "instead of --num_train_epochs; -1: not used" },
-    { .name = "eval_steps", .size = &A.eval_steps, .min = 1, .max = 1e12, .unit = "steps",
-      .otherwise = "each epoch's end; the last step is always measured",
-      .help = "between two measurements" },
+    { .name = "loss", .group = "loss",
+      .choice = &A.loss, .choices = "ce|focal|label_smoothing", .preset = "ce",
+      .help = "cross-entropy, or one of its kin" },
+    { .name = "gamma", .real = &A.gamma, .preset = "0.5", .max = 100,
+      .help = "of --loss focal; --compat reference: 1" },
+    { .name = "smoothing", .real = &A.smoothing, .preset = "0.2", .max = 1, .below_max = 1,
+      .help = "of --loss label_smoothing" },
+    { .name = "loss_variant", .choice = &A.loss_variant, .choices = "standard|reference",
+      .otherwise = "standard; with --compat reference its own",
+      .help = "reference: focal takes p for a constant, smoothing gives s to the K - 1 others" },
+    { .name = "loss_positions", .choice = &A.loss_positions, .choices = "padded|valid",
+      .preset = "padded", .help = "what the softmax runs over: pads too, or real tokens alone" },
+    { .name = "rdrop_alpha", .real = &A.rdrop_alpha, .preset = "0", .max = 1e6,
+      .help = "R-Drop: weight of the divergence of two passes; 0: one pass" },
+    { .name = "fgm_epsilon", .real = &A.fgm_epsilon, .preset = "0", .max = 1e6,
+      .help = "FGM: how far an adversary moves the word embeddings; 0: there is none" },
+    { .name = "loss_spike", .choice = &A.loss_spike, .choices = "off|warn|skip|rollback",
+      .preset = "warn", .help = "what is done about a loss far above the last 128: it is said; the "
+              "step is skipped; the newest checkpoint's weights and moments come back too" },
+    { .name = "do_eval", .group = "evaluation",
+      .flag = &A.do_eval, .preset = "true",
+      .help = "measure on --validation_file, if there is one" },
     { .name = "eval_strategy", .alias = "evaluation_strategy", .choice = &A.eval_strategy,
       .choices = "auto|no|steps|epoch", .preset = "auto",
       .help = "when to measure; auto: steps if --eval_steps is given, else epoch" },
-    { .name = "max_train_samples", .size = &A.max_train_samples, .preset = "0", .max = 1e12,
-      .unit = "examples", .help = "train on the first of them; 0: all" },
-    { .name = "max_eval_samples", .size = &A.max_eval_samples, .preset = "0", .max = 1e12,
-      .unit = "examples", .help = "measure on the first of them; 0: all" },
-    { .name = "validation", .flag = &A.validation,
-      .help = "a key of the study's config.yaml that changes nothing, there or here" },
-    { .name = "DEBUG", .flag = &A.debug, .help = "the same, as long as it is false" },
-    { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
-      .help = "splits --train_file as scikit-learn's KFold(shuffle=True, random_state=seed) does; "
-              "0: does not" },
-    { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
-      .help = "with --num_folds: the one that is measured on, from 0" },
-    { .name = "metric_for_best_model", .alias = "metric_key",
-      .string = &A.metric_for_best_model, .value = "NAME",
-      .otherwise = "exact_match; accuracy with --encoding sentinel",
-      .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
-              "f1; klue: rouge_w; squad_v2: HasAns_f1, NoAns_f1, best_f1 and their exact" },
-    { .name = "greater_is_better", .flag = &A.greater_is_better,
-      .otherwise = "true, but for loss", .help = "whether more of it is" },
-    { .name = "patience", .size = &A.patience, .preset = "0", .max = 1e9, .unit = "evaluations",
-      .help = "ends the run after so many without a better one; 0: never" },
-    { .name = "logging_steps", .size = &A.logging_steps, .preset = "500", .max = 1e12,
-      .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
-    { .name = "report_to", .list = &A.report_to, .value = "NAME ..", .preset = "none",
-      .help = "log for others too, tensorboard, wandb (an offline run, for `wandb sync`; project "
-              "$WANDB_PROJECT or huggingface), both, or all; log.jsonl is there "
-              "always" },
-    { .name = "logging_dir", .string = &A.logging_dir, .value = "DIR",
-      .otherwise = "output_dir/runs/DATE_HOST", .help = "where TensorBoard's event file is begun" },
-    { .name = "run_name", .string = &A.run_name, .value = "NAME",
-      .otherwise = "--output_dir", .help = "of the run in W&B" },
-    { .name = "save_steps", .size = &A.save_steps, .preset = "500", .max = 1e12,
-      .unit = "steps", .help = "between two checkpoints; the last step has one; 0: only that" },
-    { .name = "save_total_limit", .size = &A.save_total_limit, .preset = "0", .max = 1e12,
-      .help = "checkpoints kept, the newest; 0: all" },
+    { .name = "eval_steps", .real = &A.eval_steps, .is_ratio = 1, .above_min = 1,
+      .max = 1e12, .unit = "steps",
+      .otherwise = "each epoch's end; the last step is always measured",
+      .help = "between two measurements" },
     { .name = "metric", .choice = &A.metric, .choices = "korquad|squad|squad_v2|klue",
       .preset = "korquad",
       .help = "whose definition of eval/exact_match and eval/f1 (klue: ROUGE-W); squad_v2 without "
               "this flag where --version_2_with_negative is given" },
-    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
-      .help = "a question may have no answer in its passage: \"\" is an answer while measuring" },
     { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
       .help = "the answer is \"\" when that scores more than this above the best span; "
               "eval/best_f1_thresh is the best one, with --metric squad_v2" },
@@ -230,6 +207,59 @@ static tool_flag the_flags[] = {
       .help = "candidates for an answer while measuring" },
     { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
       .max = 65536, .unit = "tokens", .help = "of an answer while measuring" },
+    { .name = "metric_for_best_model", .alias = "metric_key",
+      .string = &A.metric_for_best_model, .value = "NAME",
+      .otherwise = "exact_match; accuracy with --encoding sentinel",
+      .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
+              "f1; klue: rouge_w; squad_v2: HasAns_f1, NoAns_f1, best_f1 and their exact" },
+    { .name = "load_best_model_at_end", .flag = &A.load_best_model_at_end,
+      .help = "the final model and eval_results.json are those of best/" },
+    { .name = "greater_is_better", .flag = &A.greater_is_better,
+      .otherwise = "true, but for loss", .help = "whether more of it is" },
+    { .name = "patience", .alias = "early_stopping_patience", .size = &A.patience,
+      .preset = "0", .max = 1e9, .unit = "evaluations",
+      .help = "ends the run after so many without a better one; 0: never" },
+    { .name = "logging_steps", .group = "logs",
+      .real = &A.logging_steps, .preset = "500", .is_ratio = 1,
+      .max = 1e12,
+      .unit = "steps", .help = "between two lines of log.jsonl; 0: none" },
+    { .name = "logging_strategy", .choice = &A.logging_strategy, .choices = "steps|epoch|no",
+      .preset = "steps",
+      .help = "when to write one: by --logging_steps, at each epoch's end, never" },
+    { .name = "logging_first_step", .flag = &A.logging_first_step, .help = "and after step 1" },
+    { .name = "report_to", .list = &A.report_to, .value = "NAME ..", .preset = "none",
+      .help = "log for others too, tensorboard, wandb (an offline run, for `wandb sync`; project "
+              "$WANDB_PROJECT or huggingface), both, or all; log.jsonl is there "
+              "always" },
+    { .name = "logging_dir", .string = &A.logging_dir, .value = "DIR",
+      .otherwise = "output_dir/runs/DATE_HOST", .help = "where TensorBoard's event file is begun" },
+    { .name = "run_name", .string = &A.run_name, .value = "NAME",
+      .otherwise = "--output_dir", .help = "of the run in W&B" },
+    { .name = "output_dir", .group = "checkpoints",
+      .string = &A.output_dir, .value = "DIR", .required = 1,
+      .help = "for the final model, best/, checkpoints, log.jsonl and results" },
+    { .name = "overwrite_output_dir", .flag = &A.overwrite_output_dir,
+      .help = "remove what an earlier run left there and begin anew" },
+    { .name = "resume_from_checkpoint", .string = &A.resume_from_checkpoint, .value = "DIR",
+      .bare = "", .help = "go on from this checkpoint; without DIR from the newest valid one of "
+                          "the output directory" },
+    { .name = "save_steps", .real = &A.save_steps, .preset = "500", .is_ratio = 1,
+      .max = 1e12,
+      .unit = "steps", .help = "between two checkpoints; the last step has one; 0: only that" },
+    { .name = "save_strategy", .choice = &A.save_strategy, .choices = "steps|epoch|no|best",
+      .preset = "steps", .help = "when to save one: by --save_steps, at each epoch's end, only at "
+      "the end; best is no, as best/ is there anyway" },
+    { .name = "save_total_limit", .size = &A.save_total_limit, .preset = "0", .max = 1e12,
+      .help = "checkpoints kept, the newest; 0: all" },
+    { .name = "do_train", .flag = &A.do_train, .preset = "true",
+      .help = "as in run_qa.py; this program always trains" },
+    { .name = "fp16", .group = "machines",
+      .flag = &A.fp16,
+      .help = "mixed precision: activations and working copies of the weights in 16 bits, the loss "
+              "scaled so that small gradients survive; where the backend has it" },
+    { .name = "bf16", .flag = &A.bf16,
+      .help = "the same in bfloat16, which has the range of float: no scaling" },
+    TOOL_TF32_FLAG,
     { 0 }
 };
 #undef A
@@ -401,6 +431,10 @@ static void check_usage(train_args *a, const tool_program *p) {
         tool_fail(TOOL_USAGE, "--overwrite_output_dir: contradicts --resume_from_checkpoint (found "
                   "both, expected one)");
     }
+    if (a->load_best_model_at_end && ((!a->validation_file && !a->num_folds) || !a->do_eval)) {
+        tool_fail(TOOL_USAGE, "--load_best_model_at_end: nothing is measured (found neither "
+                  "--validation_file nor --num_folds, expected one)");
+    }
     if (a->fp16 && a->bf16) {
         tool_fail(TOOL_USAGE, "--bf16: contradicts --fp16 (found both, expected one)");
     }
@@ -411,6 +445,7 @@ static void check_usage(train_args *a, const tool_program *p) {
     resolve_strategy(a, p);
     // Under --compat reference losses are reported where the study did: at its validations.
     if (!tool_given(p, "logging_steps") && a->compat) a->logging_steps = 0;
+    if (a->logging_strategy == STRATEGY_NO) a->logging_steps = 0;
     if (!a->do_eval) a->validation_file = NULL;
 }
 

@@ -20,7 +20,8 @@ static void parameter_group(void *user, const mrc_tensor *p, mrc_param_group *g)
 
 static mrc_optimizer_config optimizer_config(run *r) {
     mrc_optimizer_config config = mrc_optimizer_config_default();
-    static const mrc_optim variants[] = { MRC_ADAMW_TORCH, MRC_ADAMW_HF, MRC_ADAMP, MRC_SGD };
+    static const mrc_optim variants[] = { MRC_ADAMW_TORCH, MRC_ADAMW_HF, MRC_ADAMP, MRC_SGD,
+                                          MRC_ADAMW_TORCH };
     config.variant = variants[r->a->optim];
     config.delta = r->a->adamp_delta;
     config.wd_ratio = r->a->adamp_wd_ratio;

@@ -50,7 +50,7 @@ typedef struct run {
     mrc_batch_plan plan;                // of `epoch`; batch `at` is next
     uint32_t       epoch;
     size_t         at, fixed_batches;   // fixed_batches: of every epoch; 0: they differ
-    uint64_t       total_steps, warmup_steps;
+    uint64_t       total_steps, warmup_steps, eval_steps, logging_steps, save_steps;
     const mrc_feature **batch;          // room for one optimizer step's
     int            lock, log;           // file descriptors; -1: not open
     tool_logs      logs;
@@ -287,7 +287,8 @@ static int is_free_flag(const char *name) {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
         "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", "report_to",
-        "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", NULL };
+        "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", "save_strategy",
+        "load_best_model_at_end", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -463,15 +464,15 @@ static void state_add_known(mrc_text *t, const run *r) {
         mrc_text_add(t, "null", 4);
     }
     tool_json_number(t, "epoch", epoch_now(r));
-    tool_json_integer(t, "eval_steps", (int64_t)r->a->eval_steps);
+    tool_json_integer(t, "eval_steps", (int64_t)r->eval_steps);
     tool_json_integer(t, "global_step", (int64_t)r->s.step);
     mrc_text_printf(t, ", \"is_hyper_param_search\": false, \"is_local_process_zero\": true, "
                     "\"is_world_process_zero\": true");
-    tool_json_integer(t, "logging_steps", (int64_t)r->a->logging_steps);
+    tool_json_integer(t, "logging_steps", (int64_t)r->logging_steps);
     tool_json_integer(t, "max_steps", (int64_t)r->total_steps);
     tool_json_integer(t, "num_input_tokens_seen", (int64_t)r->s.tokens);
     tool_json_number(t, "num_train_epochs", r->a->num_train_epochs);
-    tool_json_integer(t, "save_steps", (int64_t)r->a->save_steps);
+    tool_json_integer(t, "save_steps", (int64_t)r->save_steps);
     tool_json_number(t, "total_flos", total_flos(r));
     tool_json_integer(t, "train_batch_size", (int64_t)r->a->train_batch_size);
     mrc_text_printf(t, ", \"trial_name\": null, \"trial_params\": null");
@@ -686,7 +687,8 @@ static void save_args(run *r) {
         int skip = 0;
         for (int i = 0; of_one_process[i]; i++) skip |= !strcmp(f->name, of_one_process[i]);
         // A number without a default that is 0 was not given: 0 may be no value of it.
-        skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0));
+        skip |= !f->preset && ((f->size && !*f->size) || (f->real && *f->real == 0)
+                               || (f->integer && *f->integer < 0));
         mrc_text_init(&value, r->ctx);
         tool_flag_text(&value, f);
         if (!skip && !(f->string && !*f->string) && !(f->list && !f->list->n)) {

@@ -68,16 +68,10 @@ static void note_spike(const run *r, const mrc_step_result *result, double limit
               (unsigned long long)r->s.step, result->loss, limit, ids);
 }
 
-// Weights and moments as the newest checkpoint has them; the run goes on with the next batch.  0:
-// there is none.
-static int roll_back(run *r) {
-    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES], name[64];
+// The model's weights become those of a folder.
+static void take_weights(run *r, const char *dir) {
     mrc_safetensors *st;
     mrc_tensor *t;
-    if (r->saved_step == UINT64_MAX) return 0;
-    snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)r->saved_step);
-    tool_path(dir, r->a->output_dir, name);
-    tool_check(r->ctx, mrc_checkpoint_check(r->ctx, dir));
     tool_check(r->ctx, mrc_weights_open(r->ctx, &st, dir));
     for (size_t i = 0; (t = mrc_params_at(r->model->params, i)) != NULL; i++) {
         const mrc_st_entry *e = mrc_safetensors_find(st, t->name);
@@ -90,6 +84,17 @@ static int roll_back(run *r) {
         free(values);
     }
     mrc_safetensors_close(st);
+}
+
+// Weights and moments as the newest checkpoint has them; the run goes on with the next batch.  0:
+// there is none.
+static int roll_back(run *r) {
+    char dir[TOOL_PATH_BYTES], path[TOOL_PATH_BYTES], name[64];
+    if (r->saved_step == UINT64_MAX) return 0;
+    snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)r->saved_step);
+    tool_path(dir, r->a->output_dir, name);
+    tool_check(r->ctx, mrc_checkpoint_check(r->ctx, dir));
+    take_weights(r, dir);
     tool_path(path, dir, "optimizer.safetensors");
     tool_check(r->ctx, mrc_optimizer_load(r->ctx, r->optimizer, path));
     return 1;

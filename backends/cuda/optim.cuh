@@ -7,7 +7,7 @@
 #define MRC_CUDA_OPTIM_CUH
 #include "common.cuh"
 
-enum { MRC_CUDA_OPTIM_CHUNK = 8192, MRC_CUDA_OPTIM_THREADS = 256 };
+enum { MRC_CUDA_OPTIM_CHUNK = MRC_NORM_CHUNK, MRC_CUDA_OPTIM_THREADS = 256 };
 
 typedef struct mrc_cuda_tensor {
     unsigned long long numel, first_chunk, first_row, rows, columns;    // rows, columns: AdamP's
@@ -77,7 +77,7 @@ typedef struct mrc_cuda_norm_end {
     const double *parts;
     unsigned long long chunks;
     double   max_norm;
-    float   *norm, *clip, *scale;
+    float   *norm, *clip, *inverse, *scale;
     int32_t *state, *counts, growth_interval, hysteresis;
 } mrc_cuda_norm_end;
 
@@ -105,24 +105,25 @@ __global__ static void mrc_cuda_finish_norm(mrc_cuda_norm_end a) {
     const bool overflow = !(norm <= 3.402823466385288598e38);   // FLT_MAX; NaN too
     if (a.norm) *a.norm = (float)norm;
     if (a.clip) *a.clip = (float)((clip < 1 ? clip : 1) / scale);
-    a.state[1] = overflow;
-    a.state[0] += !overflow;
+    if (a.inverse) *a.inverse = norm > 0 && !overflow ? (float)(1 / norm) : 0;
+    if (a.state) {
+        a.state[1] = overflow;
+        a.state[0] += !overflow;
+    }
     if (a.scale) mrc_cuda_next_scale(a, overflow);
 }
 
 //==============================================================================
 // What is done to every element
 //==============================================================================
-typedef enum mrc_cuda_rule {
-    MRC_CUDA_ADAMW, MRC_CUDA_SGD, MRC_CUDA_EMA, MRC_CUDA_PERTURB, MRC_CUDA_RESTORE
-} mrc_cuda_rule;
+typedef enum mrc_cuda_rule { MRC_CUDA_ADAMW, MRC_CUDA_SGD } mrc_cuda_rule;
 typedef struct mrc_cuda_step {
     const mrc_cuda_tensor *tensors;
     int      n, hf, nesterov;
-    double   beta1, beta2, eps, delta, wd_ratio;        // beta1: also momentum, decay
+    double   beta1, beta2, eps, delta, wd_ratio;        // beta1: also momentum
     const float   *clip;
     const int32_t *state;                               // NULL: nothing is ever skipped
-    double  *sums;                      // perturb: by chunk, by tensor; AdamP: four a row
+    double  *sums;                      // AdamP: four a row
     unsigned long long rows;
     int32_t *modes;                     // AdamP: how each tensor is projected
     float   *along;                     // AdamP: what each row loses
@@ -148,10 +149,6 @@ template <int RULE> __global__ void mrc_cuda_every_element(mrc_cuda_step a) {
         s->rate = (float)(a.hf ? t->lr * sqrt(c[1]) / c[0] : t->lr / c[0]);
         s->root = (float)(a.hf ? 1 : 1 / sqrt(c[1]));
     }
-    if (threadIdx.x == 0 && RULE == MRC_CUDA_PERTURB) {
-        const double sum = a.sums[t - a.tensors];
-        s->rate = sum > 0 && sum <= 1.7976931348623157e308 ? (float)(a.eps / sqrt(sum)) : 0;
-    }
     __syncthreads();
     const float b1 = (float)a.beta1, r1 = (float)(1 - a.beta1), b2 = (float)a.beta2;
     const float r2 = (float)(1 - a.beta2), decay = t->lr * t->weight_decay;
@@ -166,33 +163,13 @@ template <int RULE> __global__ void mrc_cuda_every_element(mrc_cuda_step a) {
             if (a.hf) p -= decay * p;
             t->m[i] = m;
             t->v[i] = v;
-        } else if (RULE == MRC_CUDA_SGD) {
+        } else {
             const float m = b1 * t->m[i] + (t->grad[i] * clip + t->weight_decay * p);
             t->m[i] = m;
             p -= t->lr * m;
-        } else if (RULE == MRC_CUDA_EMA) {
-            t->m[i] = b1 * t->m[i] + r1 * p;
-            continue;
-        } else if (RULE == MRC_CUDA_PERTURB) {
-            t->m[i] = p;
-            if (s->rate > 0) p += s->rate * t->grad[i];
-        } else {
-            p = t->m[i];
         }
         mrc_cuda_write(t, i, p);
     }
-}
-
-// sums[n]: of the squares of each tensor, from its chunks' in order; a thread has a tensor.
-__global__ static void mrc_cuda_tensor_squares(const mrc_cuda_tensor *tensors, int n,
-                                               unsigned long long chunks, const double *parts,
-                                               double *sums) {
-    const int k = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (k >= n) return;
-    const unsigned long long end = k + 1 < n ? tensors[k + 1].first_chunk : chunks;
-    double sum = 0;
-    for (unsigned long long i = tensors[k].first_chunk; i < end; i++) sum += parts[i];
-    sums[k] = sum;
 }
 
 //==============================================================================
@@ -333,28 +310,25 @@ static mrc_status mrc_cuda_optim_upload(mrc_backend *be, const mrc_optim_tensor 
     return MRC_OK;
 }
 
-static size_t mrc_cuda_grad_norm_scratch(mrc_backend *be, const mrc_grad_norm_args *g) {
-    (void)be;
-    return mrc_cuda_optim_list(g->n_tensors)
-         + mrc_cuda_optim_totals(g->tensors, g->n_tensors).chunks * sizeof(double);
+static mrc_status mrc_cuda_squares_run(mrc_backend *be, const mrc_squares_args *g) {
+    mrc_cuda *c = (mrc_cuda *)be->self;
+    const size_t chunks = mrc_cuda_optim_totals(g->tensors, g->n_tensors).chunks;
+    MRC_CUDA_TRY(mrc_cuda_optim_upload(be, g->tensors, g->n_tensors, g->workspace));
+    if (chunks == 0) return MRC_OK;
+    return mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_chunk_squares, (unsigned)chunks,
+                                        MRC_CUDA_OPTIM_THREADS, MRC_CUDA_OPTIM_SHARED, c->stream,
+                                        (const mrc_cuda_tensor *)g->workspace,
+                                        (int)g->n_tensors, (double *)g->squares.data));
 }
 static mrc_status mrc_cuda_grad_norm_run(mrc_backend *be, const mrc_grad_norm_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
-    const size_t chunks = mrc_cuda_optim_totals(g->tensors, g->n_tensors).chunks;
-    double *parts = (double *)((char *)g->workspace + mrc_cuda_optim_list(g->n_tensors));
-    MRC_CUDA_TRY(mrc_cuda_optim_upload(be, g->tensors, g->n_tensors, g->workspace));
-    if (chunks) {
-        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_chunk_squares, (unsigned)chunks,
-                                                  MRC_CUDA_OPTIM_THREADS, MRC_CUDA_OPTIM_SHARED,
-                                                  c->stream, (const mrc_cuda_tensor *)g->workspace,
-                                                  (int)g->n_tensors, parts)));
-    }
     mrc_cuda_norm_end end = {};
-    end.parts = parts;
-    end.chunks = chunks;
+    end.parts = (const double *)g->squares.data;
+    end.chunks = g->n;
     end.max_norm = g->max_norm;
     end.norm = (float *)g->norm.data;
     end.clip = (float *)g->clip.data;
+    end.inverse = (float *)g->inverse.data;
     end.state = (int32_t *)g->state.data;
     end.scale = (float *)g->loss_scale.scale.data;
     end.counts = (int32_t *)g->loss_scale.counts.data;
@@ -402,40 +376,6 @@ static mrc_status mrc_cuda_sgd_run(mrc_backend *be, const mrc_sgd_args *g) {
     MRC_CUDA_TRY(mrc_cuda_optim_upload(be, g->tensors, g->n_tensors, g->workspace));
     return mrc_cuda_optim_launch<MRC_CUDA_SGD>(be, g, a);
 }
-static mrc_status mrc_cuda_ema_run(mrc_backend *be, const mrc_ema_args *g) {
-    mrc_cuda_step a = mrc_cuda_step_of(g);
-    a.beta1 = g->decay;
-    a.state = (const int32_t *)g->state.data;
-    MRC_CUDA_TRY(mrc_cuda_optim_upload(be, g->tensors, g->n_tensors, g->workspace));
-    return mrc_cuda_optim_launch<MRC_CUDA_EMA>(be, g, a);
-}
-
-static size_t mrc_cuda_perturb_scratch(mrc_backend *be, const mrc_perturb_args *g) {
-    (void)be;
-    return mrc_cuda_optim_list(g->n_tensors)
-         + (mrc_cuda_optim_totals(g->tensors, g->n_tensors).chunks + g->n_tensors)
-         * sizeof(double);
-}
-static mrc_status mrc_cuda_perturb_run(mrc_backend *be, const mrc_perturb_args *g) {
-    mrc_cuda *c = (mrc_cuda *)be->self;
-    const size_t chunks = mrc_cuda_optim_totals(g->tensors, g->n_tensors).chunks;
-    mrc_cuda_step a = mrc_cuda_step_of(g);
-    MRC_CUDA_TRY(mrc_cuda_optim_upload(be, g->tensors, g->n_tensors, g->workspace));
-    if (chunks == 0) return MRC_OK;
-    if (g->restore) return mrc_cuda_optim_launch<MRC_CUDA_RESTORE>(be, g, a);
-    double *parts = (double *)((char *)g->workspace + mrc_cuda_optim_list(g->n_tensors));
-    a.sums = parts + chunks;
-    a.eps = g->eps;
-    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_chunk_squares, (unsigned)chunks,
-                                              MRC_CUDA_OPTIM_THREADS, MRC_CUDA_OPTIM_SHARED,
-                                              c->stream, a.tensors, a.n, parts)));
-    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH(mrc_cuda_tensor_squares,
-                                              mrc_cuda_blocks(g->n_tensors, 64), 64, 0, c->stream,
-                                              a.tensors, a.n, (unsigned long long)chunks,
-                                              (const double *)parts, a.sums)));
-    return mrc_cuda_optim_launch<MRC_CUDA_PERTURB>(be, g, a);
-}
-
 static size_t mrc_cuda_adamp_scratch(mrc_backend *be, const mrc_adamp_args *g) {
     (void)be;
     const size_t rows = mrc_cuda_optim_totals(g->tensors, g->n_tensors).rows;

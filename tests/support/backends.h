@@ -25,8 +25,6 @@ typedef struct operand { int kernel; operand_kind kind; size_t at; } operand;
 #define OUT(k, m)  { KERNEL_##k, WRITTEN, offsetof(mrc_##k##_args, m.data) }
 #define IN2(k, m)  IN(k, m[0]), IN(k, m[1])
 #define OUT2(k, m) OUT(k, m[0]), OUT(k, m[1])
-#define IN3(k, m)  IN2(k, m), IN(k, m[2])
-#define OUT3(k, m) OUT2(k, m), OUT(k, m[2])
 #define PACKED(k)  IN(k, cu_seqlens), IN(k, sequence_index)
 #define LOSS(k)    IN(k, logits), IN(k, targets), IN(k, cu_seqlens), IN(k, loss_begin),            \
                    IN(k, loss_end), IN(k, denominator)
@@ -47,9 +45,6 @@ static const operand operands[] = {
     OUT(linear_fwd, z),
     IN(linear_bwd, x), IN(linear_bwd, weight), IN(linear_bwd, dy), OUT(linear_bwd, z),
     OUT(linear_bwd, dx), OUT(linear_bwd, dweight), OUT(linear_bwd, dbias),
-    IN(qkv_fwd, x), IN3(qkv_fwd, weight), IN3(qkv_fwd, bias), OUT(qkv_fwd, y),
-    IN(qkv_bwd, x), IN3(qkv_bwd, weight), IN(qkv_bwd, dy), OUT(qkv_bwd, dx),
-    OUT3(qkv_bwd, dweight), OUT3(qkv_bwd, dbias),
     ATTENTION(attention_fwd), OUT(attention_fwd, y), OUT(attention_fwd, lse),
     ATTENTION(attention_bwd), IN(attention_bwd, lse), IN(attention_bwd, dy),
     OUT(attention_bwd, dq), OUT(attention_bwd, dk), OUT(attention_bwd, dv),
@@ -111,14 +106,13 @@ static const operand operands[] = {
     IN(symmetric_kl_bwd, dloss), OUT(symmetric_kl_bwd, dlogits), OUT(symmetric_kl_bwd, dother),
     OUT(grad_norm, norm), OUT(grad_norm, clip), OUT(grad_norm, state),
     OUT(grad_norm, loss_scale.scale), OUT(grad_norm, loss_scale.counts),
-    { KERNEL_grad_norm, TENSORS, offsetof(mrc_grad_norm_args, tensors) },
+    IN(grad_norm, squares), OUT(grad_norm, inverse),
+    { KERNEL_squares, TENSORS, offsetof(mrc_squares_args, tensors) }, OUT(squares, squares),
     IN(adamw, clip), IN(adamw, state),
     { KERNEL_adamw, TENSORS, offsetof(mrc_adamw_args, tensors) },
     IN(adamp, clip), IN(adamp, state),
     { KERNEL_adamp, TENSORS, offsetof(mrc_adamp_args, tensors) },
     IN(sgd, clip), IN(sgd, state), { KERNEL_sgd, TENSORS, offsetof(mrc_sgd_args, tensors) },
-    IN(ema, state), { KERNEL_ema, TENSORS, offsetof(mrc_ema_args, tensors) },
-    { KERNEL_perturb, TENSORS, offsetof(mrc_perturb_args, tensors) },
 #define MRC_X(name, ...) { KERNEL_##name, WORKSPACE, offsetof(mrc_##name##_args, workspace) },
     MRC_KERNEL_LIST(MRC_X)
 #undef MRC_X

@@ -33,8 +33,6 @@ typedef struct op_case {
 
 #define LINEAR_CASE(n, i, o) .op = MRC__OP_LINEAR, .n_in = 3, .ndim = { 2, 2, 1 },             \
     .shape = { { n, i }, { o, i }, { o } }
-#define QKV_CASE(n, i, o) .op = MRC__OP_QKV, .n_in = 7, .ndim = { 2, 2, 2, 2, 1, 1, 1 },       \
-    .shape = { { n, i }, { o, i }, { o, i }, { o, i }, { o }, { o }, { o } }
 // Queries, keys and values side by side in one tensor; in three.
 #define ATTENTION_CASE(n, a, d) .op = MRC__OP_ATTENTION, .n_in = 3, .ndim = { 2, 2, 2 },       \
     .same = { [1] = 1, [2] = 1 },                                                              \
@@ -129,13 +127,6 @@ static const op_case cases[] = {
     { LINEAR_CASE(101, 70, 17), .act = MRC_ACT_GELU, .why = "m above one block, k and n odd" },
     { LINEAR_CASE(2, 3, 530), .why = "n above one block" },
     { LINEAR_CASE(0, 5, 3), .why = "no rows: the weight's gradient is written all the same" },
-    { QKV_CASE(3, 5, 7), .why = "odd sizes" },
-    { QKV_CASE(1, 1, 1), .why = "one element" },
-    { QKV_CASE(6, 6, 6), .same = { [1] = 1 }, .why = "x is a weight" },
-    { QKV_CASE(4, 3, 5), .same = { [2] = 2, [3] = 2, [5] = 5, [6] = 5 }, .why = "one weight" },
-    { QKV_CASE(101, 33, 40), .why = "m above one block" },
-    { QKV_CASE(5, 270, 9), .why = "k above one slice" },
-    { QKV_CASE(0, 3, 5), .why = "no rows" },
     { ATTENTION_CASE(12, 3, 5), .n_sequences = 3, .lengths = { 5, 0, 7 },
       .why = "odd sizes, an empty sequence" },
     { ATTENTION_CASE(1, 1, 1), .n_sequences = 1, .lengths = { 1 }, .why = "one element" },
@@ -458,7 +449,6 @@ static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, m
     case MRC__OP_EMBEDDING:     return mrc_embedding(ctx, in[0], in[1], in[2], c->padding[0],
                                                      c->padding[1], dtype, &batch);
     case MRC__OP_LINEAR:        return mrc_linear(ctx, in[0], in[1], in[2], c->act);
-    case MRC__OP_QKV:           return mrc_qkv(ctx, in[0], in + 1, in + 4);
     case MRC__OP_ATTENTION:     return mrc_attention(ctx, in[0], in[1], in[2], c->heads, c->p,
                                                      site, &batch);
     case MRC__OP_ACTIVATION:    return mrc_activation(ctx, in[0], c->act);

@@ -283,6 +283,36 @@ static void device_free(device_optim *d) {
     for (int i = 0; i < 8; i++) d->be->free(d->be, all[i]);
 }
 
+// Both halves of the norm: the squares by chunk, then what args say.
+static mrc_status run_norm(mrc_backend *be, mrc_dtype dtype, size_t n,
+                           const mrc_optim_tensor *tensors, mrc_grad_norm_args *a) {
+    a->n = 0;
+    for (size_t k = 0; k < n; k++) {
+        a->n += (tensors[k].numel + MRC_NORM_CHUNK - 1) / MRC_NORM_CHUNK;
+    }
+    double *squares = be->alloc(be, (a->n + 1) * sizeof *squares);
+    mrc_squares_args half = { .n_tensors = n, .tensors = tensors,
+                              .squares = { MRC_DTYPE_F64, a->n, squares, 0 } };
+    a->squares = (mrc_in){ MRC_DTYPE_F64, a->n, squares };
+    mrc_status s = RUN(be, dtype, squares, &half);
+    if (s == MRC_OK) s = RUN(be, dtype, grad_norm, a);
+    be->free(be, squares);
+    return s;
+}
+
+// The average that the optimizer keeps, as axpby of each tensor.
+static mrc_status device_average(device_optim *d) {
+    mrc_status s = MRC_OK;
+    for (size_t k = 0; k < N_TENSORS && s == MRC_OK; k++) {
+        const mrc_optim_tensor *t = &d->tensors[k];
+        mrc_axpby_args a = { .n = t->numel, .alpha = 1 - 0.97, .beta = 0.97,
+                             .skip = { MRC_DTYPE_I32, 1, d->state + 1 },
+                             .x = { d->dtype, t->numel, t->param.data }, .y = t->m };
+        s = RUN(d->be, d->dtype, axpby, &a);
+    }
+    return s;
+}
+
 static mrc_status device_update(device_optim *d, update kind) {
     const mrc_in clip = { d->dtype, 1, d->clip }, state = { MRC_DTYPE_I32, 1, d->state };
     mrc_adamw_args adamw = { .n_tensors = N_TENSORS, .tensors = d->tensors,
@@ -293,9 +323,7 @@ static mrc_status device_update(device_optim *d, update kind) {
         .nesterov = kind == ADAMP_NESTEROV, .clip = clip, .state = state };
     mrc_sgd_args sgd = { .n_tensors = N_TENSORS, .tensors = d->tensors, .momentum = 0.8,
         .clip = clip, .state = state };
-    mrc_ema_args ema = { .n_tensors = N_TENSORS, .tensors = d->tensors, .decay = 0.97,
-        .state = state };
-    if (kind == EMA) return RUN(d->be, d->dtype, ema, &ema);
+    if (kind == EMA) return device_average(d);
     if (kind == (update)MRC_SGD) return RUN(d->be, d->dtype, sgd, &sgd);
     if (kind == (update)MRC_ADAMP || kind == ADAMP_NESTEROV) {
         return RUN(d->be, d->dtype, adamp, &adamp);
@@ -312,10 +340,10 @@ static mrc_status device_step(device_optim *d, const optim *o, update kind, doub
     for (size_t i = 0; i < n; i++) f32[i] = (float)o->g[i];
     be->upload(be, d->g, d->dtype == MRC_DTYPE_F64 ? (const void *)o->g : f32,
                n * mrc_dtype_bytes(d->dtype));
-    mrc_grad_norm_args first = { .n_tensors = N_TENSORS, .tensors = d->tensors,
+    mrc_grad_norm_args first = {
         .max_norm = max_norm, .norm = { d->dtype, 1, d->norm, 0 },
         .clip = { d->dtype, 1, d->clip, 0 }, .state = { MRC_DTYPE_I32, 1, d->state, 0 } };
-    mrc_status s = RUN(be, d->dtype, grad_norm, &first);
+    mrc_status s = run_norm(be, d->dtype, N_TENSORS, d->tensors, &first);
     if (s == MRC_OK) s = device_update(d, kind);
     test_read(be, d->dtype, d->norm, 1, norm);
     test_read(be, d->dtype, d->clip, 1, clip);
@@ -411,6 +439,28 @@ static void optim_on(const all_backends *all, mrc_dtype dtype, update kind) {
     }
 }
 
+// What FGM does to the word embeddings, to each tensor: m = p, p += eps g / ||g||; or p = m.
+static mrc_status device_perturb(device_optim *d, double eps, int restore) {
+    mrc_status s = MRC_OK;
+    for (size_t k = 0; k < N_TENSORS && s == MRC_OK; k++) {
+        const mrc_optim_tensor *t = &d->tensors[k];
+        const mrc_out from = restore ? t->m : t->param, to = restore ? t->param : t->m;
+        mrc_axpby_args copy = { .n = t->numel, .alpha = 1, .x = { d->dtype, t->numel, from.data },
+                                .y = to };
+        mrc_axpby_args move = { .n = t->numel, .alpha = eps, .beta = 1,
+                                .scale = { d->dtype, 1, d->norm },
+                                .x = { d->dtype, t->numel, t->grad.data }, .y = t->param };
+        mrc_grad_norm_args norm = { .inverse = { d->dtype, 1, d->norm, 0 } };
+        s = RUN(d->be, d->dtype, axpby, &copy);
+        if (s == MRC_OK && !restore) s = run_norm(d->be, d->dtype, 1, t, &norm);
+        if (s == MRC_OK && !restore) s = RUN(d->be, d->dtype, axpby, &move);
+        mrc_axpby_args half = { .n = t->numel, .alpha = 1,
+                                .x = { d->dtype, t->numel, t->param.data }, .y = t->copy };
+        if (s == MRC_OK && t->copy.data) s = RUN(d->be, d->dtype, axpby, &half);
+    }
+    return s;
+}
+
 // An adversary's step and back: each tensor by eps along its own gradient, and the very same bits
 // again; a gradient of norm 0, or one that is not finite, moves nothing.
 static void perturb_on(const all_backends *all, mrc_dtype dtype) {
@@ -434,14 +484,12 @@ static void perturb_on(const all_backends *all, mrc_dtype dtype) {
                 want.p[at + i] += 0.3 * want.g[at + i] / sqrt(sum);
             }
         }
-        mrc_perturb_args a = { .n_tensors = N_TENSORS, .tensors = d.tensors, .eps = 0.3 };
-        CHECK(RUN(d.be, dtype, perturb, &a) == MRC_OK, "perturb on %s", all->label[k]);
+        CHECK(device_perturb(&d, 0.3, 0) == MRC_OK, "perturb on %s", all->label[k]);
         device_read(&d, &got, state);
         double e = error_of(got.p, want.p, optim_at(N_TENSORS));
         CHECK(e <= (dtype == MRC_DTYPE_F32 ? 1e-6 : 1e-14), "perturb on %s: off by %g",
               all->label[k], e);
-        a.restore = 1;
-        CHECK(RUN(d.be, dtype, perturb, &a) == MRC_OK, "restore on %s", all->label[k]);
+        CHECK(device_perturb(&d, 0, 1) == MRC_OK, "restore on %s", all->label[k]);
         device_read(&d, &got, state);
         CHECK(!memcmp(got.p, begun.p, sizeof got.p), "%s does not restore", all->label[k]);
         optim_copies(&d, &got, all->label[k]);
@@ -489,7 +537,7 @@ static void scale_on(mrc_backend *be, const char *label) {
                 .param = { MRC_DTYPE_F32, N, at[k][0], 0 }, .m = { MRC_DTYPE_F32, N, at[k][1], 0 },
                 .v = { MRC_DTYPE_F32, N, at[k][2], 0 } };
             char *norms = at[k][4];
-            mrc_grad_norm_args a = { .n_tensors = 1, .tensors = &t, .max_norm = 0.7,
+            mrc_grad_norm_args a = { .max_norm = 0.7,
                 .norm = { MRC_DTYPE_F32, 1, norms, 0 }, .clip = { MRC_DTYPE_F32, 1, norms + 4, 0 },
                 .state = { MRC_DTYPE_I32, 1, at[k][5], 0 } };
             if (k) a.loss_scale = (mrc_loss_scale){ .scale = { MRC_DTYPE_F32, 1, scale, 0 },
@@ -497,7 +545,7 @@ static void scale_on(mrc_backend *be, const char *label) {
             mrc_adamw_args b = { .n_tensors = 1, .tensors = &t, .variant = MRC_ADAMW_TORCH,
                 .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6, .clip = { MRC_DTYPE_F32, 1, norms + 4 },
                 .state = { MRC_DTYPE_I32, 1, at[k][5] } };
-            CHECK(RUN(be, MRC_DTYPE_F32, grad_norm, &a) == MRC_OK, "%s", label);
+            CHECK(run_norm(be, MRC_DTYPE_F32, 1, &t, &a) == MRC_OK, "%s", label);
             CHECK(RUN(be, MRC_DTYPE_F32, adamw, &b) == MRC_OK, "%s", label);
             test_read(be, MRC_DTYPE_F32, norms, 1, &norm[k]);
             test_read(be, MRC_DTYPE_F32, norms + 4, 1, &clip[k]);

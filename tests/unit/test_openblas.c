@@ -35,21 +35,10 @@ static size_t products(mrc_backend *be, int kernel) {
     mrc_linear_bwd_args lb = { .n = N, .in = IN, .out = OUT, .x = matrix(x, IN),
                                .weight = matrix(w, IN), .dy = matrix(dy, OUT),
                                .dx = result(dx, IN), .dweight = result(dw[0], IN) };
-    mrc_qkv_fwd_args qf = { .n = N, .in = IN, .out = OUT, .x = matrix(x, IN),
-                            .y = result(y, 3 * OUT) };
-    mrc_qkv_bwd_args qb = { .n = N, .in = IN, .out = OUT, .x = matrix(x, IN),
-                            .dy = matrix(dy, 3 * OUT), .dx = result(dx, IN) };
-    for (int i = 0; i < 3; i++) {
-        qf.weight[i] = qb.weight[i] = matrix(w, IN);
-        qf.bias[i] = matrix(bias, 0);
-        qb.dweight[i] = result(dw[i], IN);
-    }
     mrc_status s = MRC_ERR_ARG;
     calls = 0;
     if (kernel == KERNEL_linear_fwd) s = k->linear_fwd(be, &lf);
     if (kernel == KERNEL_linear_bwd) s = k->linear_bwd(be, &lb);
-    if (kernel == KERNEL_qkv_fwd) s = k->qkv_fwd(be, &qf);
-    if (kernel == KERNEL_qkv_bwd) s = k->qkv_bwd(be, &qb);
     CHECK(s == MRC_OK, "kernel %d", kernel);
     return calls;
 }
@@ -83,8 +72,6 @@ static void test_products(void) {
     CHECK(strcmp(be->name, "openblas") == 0, "its name is %s", be->name);
     CHECK(products(be, KERNEL_linear_fwd) == 1, "linear_fwd: %zu products", calls);
     CHECK(products(be, KERNEL_linear_bwd) == 2, "linear_bwd: %zu products", calls);
-    CHECK(products(be, KERNEL_qkv_fwd) == 3, "qkv_fwd: %zu products", calls);
-    CHECK(products(be, KERNEL_qkv_bwd) == 6, "qkv_bwd: %zu products", calls);
     CHECK(lstm_products(be) == 2, "lstm_fwd: %zu products", calls);
     mrc_backend_free(be);
 }

@@ -438,11 +438,6 @@ static mrc_status plant_embedding(mrc_backend *be, const mrc_embedding_bwd_args 
     b.word_padding = -1;
     return PLANT(embedding_bwd)(be, &b);
 }
-static mrc_status plant_qkv(mrc_backend *be, const mrc_qkv_bwd_args *a) {
-    mrc_qkv_bwd_args b = *a;
-    b.weight[2] = a->weight[1];
-    return PLANT(qkv_bwd)(be, &b);
-}
 static mrc_status plant_linear(mrc_backend *be, const mrc_linear_bwd_args *a) {
     mrc_linear_bwd_args b = *a;
     b.act = MRC_ACT_NONE;
@@ -521,7 +516,6 @@ static void test_planted(mrc_backend *naive) {
     const mrc_kernels right = *k;
     k->activation_bwd = plant_activation;
     k->embedding_bwd = plant_embedding;
-    k->qkv_bwd = plant_qkv;
     k->linear_bwd = plant_linear;
     k->layer_norm_bwd = plant_layer_norm;
     k->dropout_bwd = plant_dropout;
@@ -532,7 +526,6 @@ static void test_planted(mrc_backend *naive) {
     k->lstm_bwd = plant_lstm;
     plant_check(be, MRC__OP_ACTIVATION, "dx is 1e-5 too large");
     plant_check(be, MRC__OP_EMBEDDING, "the padding row gets a gradient");
-    plant_check(be, MRC__OP_QKV, "dx takes the key's weight for the value's");
     plant_check(be, MRC__OP_LINEAR, "the activation has no slope");
     plant_check(be, MRC__OP_LAYER_NORM, "dweight is 1e-5 too large");
     plant_check(be, MRC__OP_DROPOUT, "backward has another mask");

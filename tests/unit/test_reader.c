@@ -213,6 +213,9 @@ static void test_answers(void) {
 // The same answers from each decoder as over features, through the reader.
 static void test_kinds(void) {
     mrc_example x = *mrc_dataset_at(set, 0);
+    mrc_features_config features = mrc_features_config_default();
+    features.max_seq_length = 64;
+    features.doc_stride = 16;
     for (int kind = 0; kind < 3; kind++) {
         mrc_decode_config decode = mrc_decode_config_default();
         mrc_reader *reader = NULL;
@@ -221,7 +224,7 @@ static void test_kinds(void) {
         size_t n = 0;
         decode.kind = (mrc_decode_kind)kind;
         mrc_reader_desc desc = { .model = model, .tokenizer = tok, .decode = &decode,
-                                 .max_seq_length = 64, .doc_stride = 16 };
+                                 .features = &features };
         CHECK(mrc_reader_new(ctx, &reader, "memory", &desc) == MRC_OK
               && mrc_reader_answer(reader, &x, 1, &reply) == MRC_OK && reply.n_windows > 0, "%s",
               mrc_ctx_message(ctx));

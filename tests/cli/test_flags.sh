@@ -1,0 +1,146 @@
+#!/bin/sh
+# train's flags as users of run_qa.py and transformers write them: taken with their meaning, or
+# answered with what to write here.  Run from the repository root after ./build.sh; the last line is
+# the count.
+dir=$(mktemp -d) || exit 2
+trap 'rm -rf "$dir"' EXIT
+passed=0 failed=0 skipped=0
+
+ok()  { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+
+sed 's/: 64,/: 8,/; s/: 128,/: 8,/' data/config.json >"$dir/config.json"
+head -n 40 data/train.jsonl >"$dir/rows.jsonl"
+head -n 8 data/validation.jsonl >"$dir/dev.jsonl"
+
+# train FLAGS..: into $dir/run, made anew; its exit code in $code.
+train() {
+    rm -rf "$dir/run"
+    build/train --config_name "$dir/config.json" --tokenizer_name data \
+        --train_file "$dir/rows.jsonl" --output_dir "$dir/run" --threads 1 \
+        --per_device_train_batch_size 4 "$@" >"$dir/out" 2>"$dir/err"
+    code=$?
+}
+shows() { echo "    exit $code"; tail -n 4 "$dir/err" | sed 's/^/    /'; }
+# steps PATTERN: the steps of the lines of log.jsonl that have it.
+steps() {
+    grep "$1" "$dir/run/log.jsonl" | sed 's/{"step": \([0-9]*\),.*/\1/' | tr '\n' ' '
+}
+checkpoints() {
+    find "$dir/run" -name 'checkpoint-*' | sed 's/.*-//' | sort -n | tr '\n' ' '
+}
+# logs LOGGED EVALUATED SAVED FLAGS..: 20 steps, and the steps at which these happened.
+logs() {
+    logged=$1 evaluated=$2 saved=$3
+    shift 3
+    train --validation_file "$dir/dev.jsonl" --max_steps 20 "$@"
+    if [ $code = 0 ] && [ "$(steps train/loss)" = "$logged" ] \
+        && [ "$(steps eval/loss)" = "$evaluated" ] && [ "$(checkpoints)" = "$saved" ]; then ok
+    else bad "$*: logged $(steps train/loss), evaluated $(steps eval/loss), saved $(checkpoints)"
+        shows; fi
+}
+logs "10 20 " "10 20 " "20 " --logging_steps 0.5 --eval_steps 0.5
+logs "3 6 9 12 15 18 " "7 14 20 " "13 20 " --logging_steps 0.11 --eval_steps 0.35 --save_steps 0.65
+logs "4 8 12 16 20 " "10 20 " "5 10 15 20 " --logging-steps=4 --eval_strategy epoch --save_steps 5
+logs "10 20 " "20 " "10 20 " --logging_strategy epoch --eval_steps 1000 --save_strategy epoch
+logs "1 8 16 " "8 16 20 " "20 " --logging_first_step --logging_steps 8 --eval_strategy steps \
+    --save_strategy no
+logs "" "10 20 " "20 " --logging_strategy no --save_strategy best
+
+# Warm-up: half of 20 steps, so after one step the rate of the next is 1/10 of it.
+train --max_steps 20 --warmup_steps 0.5 --logging_steps 1 --learning_rate 1
+if [ "$(sed -n 's/.*"train\/learning_rate": \([0-9.]*\),.*/\1/p' "$dir/run/log.jsonl" \
+    | head -n 1)" = 0.1 ]; then ok; else bad "--warmup_steps 0.5"; head -n 1 "$dir/run/log.jsonl"; fi
+# What is written can be read again.
+cp "$dir/run/train_args.json" "$dir/args.json"
+rm -rf "$dir/run"
+if build/train "$dir/args.json" >"$dir/out" 2>"$dir/err" && cmp -s "$dir/args.json" \
+    "$dir/run/train_args.json"; then ok; else bad "train_args.json"; code=; shows; fi
+
+# Equal meanings: the same log to the byte.
+same() {
+    train --max_steps 4 --logging_steps 1 "$1"
+    [ $code = 0 ] || { bad "$1"; shows; }
+    mv "$dir/run/log.jsonl" "$dir/log.jsonl"
+    train --max_steps 4 --logging_steps 1 "$2"
+    if cmp -s "$dir/log.jsonl" "$dir/run/log.jsonl"; then ok; else bad "$1 is not $2"; shows; fi
+}
+same --optim=adamw_torch_fused --optim=adamw_torch
+same --data_seed=42 --seed=42
+same --batch_size=2 --per-device-train-batch-size=2
+train --max_steps 4 --logging_steps 1 --data_seed 7
+if [ $code = 0 ] && ! cmp -s "$dir/log.jsonl" "$dir/run/log.jsonl"; then ok
+else bad "--data_seed changes nothing"; fi
+
+# --load_best_model_at_end: the final model is best/, and so are the results.
+train --validation_file "$dir/dev.jsonl" --max_steps 9 --eval_steps 3 --learning_rate 5 \
+    --metric_for_best_model loss --load_best_model_at_end
+if [ $code = 0 ] && cmp -s "$dir/run/model.safetensors" "$dir/run/best/model.safetensors" \
+    && grep -q 'the final model is that of step' "$dir/err"; then ok
+else bad "--load_best_model_at_end"; shows; fi
+best=$(sed -n 's/.*"best_metric": \([0-9.e-]*\),.*/\1/p' "$dir/run/trainer_state.json")
+if grep -q "\"eval_loss\": $best" "$dir/run/eval_results.json"; then ok
+else bad "eval_results.json is not of best/"; cat "$dir/run/eval_results.json"; fi
+
+# Passed over, with a line that says why.
+idle() {
+    train --max_steps 1 "$@"
+    if [ $code = 0 ] && grep -q "^train: $1: changes nothing here: " "$dir/err"; then ok
+    else bad "$*"; shows; fi
+}
+idle --overwrite_cache
+idle --overwrite_cache True
+idle --preprocessing_num_workers 4
+idle --dataloader_num_workers 8
+idle --use_fast_tokenizer yes
+idle --cache_dir /nowhere
+idle --disable_tqdm true
+idle --save_safetensors
+for flag in do_predict push_to_hub group_by_length no_cuda; do
+    train --max_steps 1 --$flag False
+    if [ $code = 0 ]; then ok; else bad "--$flag False"; shows; fi
+done
+
+# Answered: exit 2, one line with what to write.
+answered() {
+    text=$1
+    shift
+    train "$@"
+    if [ $code = 2 ] && [ "$(wc -l <"$dir/err")" -eq 1 ] && grep -qF -e "$text" "$dir/err"; then ok
+    else bad "$*: expected '$text'"; shows; fi
+}
+answered "--lr: write --learning_rate;" --lr 1e-5
+answered "--label_smoothing_factor: write --loss label_smoothing --smoothing X;" \
+    --label_smoothing_factor 0.1
+answered "--group_by_length: write --batching sorted;" --group_by_length
+answered "--do_predict: write \`predict --model_name_or_path OUTPUT_DIR --test_file FILE\`" \
+    --do_predict
+answered "--test_file: write \`predict --test_file FILE\` afterwards" --test_file x
+answered 'datasets.load_dataset(NAME)["train"].to_json("train.jsonl")' --dataset_name klue
+answered "--no_cuda: write --backend cpu;" --no_cuda
+answered "--per_gpu_train_batch_size: write --per_device_train_batch_size;" \
+    --per_gpu_train_batch_size=4
+answered "2 unknown flags (found --fsdp: not here: several processes are --ddp_backend; \
+--adafactor: not here; write --optim adamw_torch; --help lists all)" --fsdp x --adafactor
+answered "expected a whole number, or a part of all below 1" --save_steps 2.5
+answered "--load_best_model_at_end: nothing is measured" --load_best_model_at_end
+printf 'lr: 1\n' >"$dir/lr.yaml"
+train "$dir/lr.yaml"
+if [ $code = 3 ] && grep -q 'lr.yaml:1:.*unknown key (found lr: write --learning_rate' "$dir/err"
+then ok; else bad "lr in a config file"; shows; fi
+printf 'report_to: [tensorboard, wandb]\noverwrite_cache: true\nmax_steps: 1\n' >"$dir/list.yaml"
+train "$dir/list.yaml"
+if [ $code = 0 ] && [ -d "$dir/run/wandb" ] && [ -d "$dir/run/runs" ]; then ok
+else bad "a list in a config file"; shows; fi
+
+# Every flag of run_qa.py and of TrainingArguments (transformers 4.57) is known: taken or answered.
+for flag in $(cat tests/fixtures/hf_flags.txt); do
+    case $flag in ddp_backend|ddp_timeout) build/train --help | grep -q "^  --$flag " || continue ;; esac
+    train "--$flag"
+    if [ $code != 2 ] || ! grep -q 'unknown flag' "$dir/err" \
+        || grep -q "unknown flag (found --$flag: " "$dir/err"; then ok
+    else bad "--$flag is neither taken nor answered"; shows; fi
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
