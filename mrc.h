@@ -66,7 +66,7 @@
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
 //     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
 //     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
-//     >>api.vectors  >>api.ranking  >>api.encoder
+//     >>api.vectors  >>api.ranking  >>api.encoder  >>api.contrastive
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
@@ -84,7 +84,8 @@
 //     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer
 //     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
 //     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
-//     >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.tables
+//     >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
+//     >>impl.contrastive  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -2133,6 +2134,73 @@ MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
 MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *const *queries,
                                           const mrc_passage *const *list, size_t n,
                                           double *scores);
+
+//==============================================================================
+// >>api.contrastive   training for retrieval: questions, their passages, one optimizer step
+//==============================================================================
+// One question with the passages that are known: the first positive is the gold.
+typedef struct mrc_pair {
+    const char *id, *text;
+    size_t      bytes;
+    uint32_t   *positives, *negatives;  // passages of the set
+    size_t      n_positives, n_negatives;
+    double     *scores;                 // a teacher's: of the gold, then of the negatives; or NULL
+    double      label;                  // of a pair with a grade; NAN: none
+} mrc_pair;
+// Formats, by what is in the file: SQuAD's and the other data sets (a question and its context);
+// DPR's JSON; sentence-transformers' columns, FlagEmbedding's and Tevatron's JSONL; ColBERT's
+// triples and MS MARCO's, with `queries` and `passages`; questions with `passages` and `qrels`.
+typedef struct mrc_pairs_desc {
+    const char *path, *queries, *passages, *qrels;
+    const char *negatives;              // a TREC run of the questions, by id: more negatives
+    const char *teacher;                // a TREC run: scores of golds and negatives
+    size_t      first_rank, last_rank;  // of the run, from 1; 0: 1 and 50
+} mrc_pairs_desc;
+typedef struct mrc_pairs mrc_pairs;
+MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc);
+MRCDEF void       mrc_pairs_free(mrc_pairs *p);                     // NULL is fine
+MRCDEF size_t     mrc_pairs_size(const mrc_pairs *p);               // questions with a positive
+MRCDEF size_t     mrc_pairs_rows(const mrc_pairs *p);               // with those left out
+MRCDEF size_t     mrc_pairs_passages(const mrc_pairs *p);           // each text once
+MRCDEF const mrc_pair    *mrc_pairs_at(const mrc_pairs *p, size_t index);       // NULL past the end
+MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index);
+
+// The steps of an epoch: a question whose known positives would stand in a step as negatives of
+// another, or the other way round, waits for the next step.
+typedef struct mrc_pair_plan {
+    mrc_allocator host;
+    size_t    n_batches;
+    uint32_t *query;
+    size_t   *begin;                    // (n_batches + 1)
+} mrc_pair_plan;
+MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
+                                 size_t batch, size_t num_negatives, uint64_t seed,
+                                 uint32_t epoch);
+MRCDEF void       mrc_pair_plan_free(mrc_pair_plan *plan);
+
+typedef enum mrc_contrastive_loss {
+    MRC_CONTRASTIVE_INFONCE,            // all passages of the step are candidates
+    MRC_CONTRASTIVE_SYMMETRIC,          // and all questions of a gold
+    MRC_CONTRASTIVE_LISTWISE,           // the gold among the question's own negatives
+    MRC_CONTRASTIVE_BCE,                // each pair alone, label 1, 0 or its grade
+    MRC_CONTRASTIVE_MARGIN_MSE,         // a teacher's margins
+    MRC_CONTRASTIVE_KL                  // a teacher's distribution over the list
+} mrc_contrastive_loss;
+typedef struct mrc_contrastive_desc {
+    const mrc_pairs *pairs;
+    const uint32_t  *queries;           // of one step, as planned
+    size_t           n, micro_batch;    // texts at a time; 0: all.  Gradient caching where needed
+    size_t           num_negatives;     // drawn for each question
+    uint32_t         epoch;             // they are drawn anew in each
+    mrc_contrastive_loss loss;
+    double           scale;             // of similarities; 0: 20 of cosines, 1 else
+    double           lr, max_loss;
+    mrc_random       random;
+    mrc_forward_config forward;
+} mrc_contrastive_desc;
+// One optimizer step of the encoder's model.
+MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
+                                       const mrc_contrastive_desc *desc, mrc_step_result *out);
 
 #ifdef __cplusplus
 }
@@ -28349,6 +28417,1295 @@ MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
     size_t width = e->config.encoder.projection_size;
     if (e->config.head == MRC_HEAD_SCORE) return 0;
     return width ? width : e->config.hidden_size;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.pairs   questions and their passages from the files that people have
+//
+// Passages are kept once, by title and text.  A row without a positive is left out and counted.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_pairs {
+    mrc__bump    pool;
+    mrc_pair    *list;
+    size_t       n, capacity, rows;
+    mrc_passage *passages;
+    size_t       n_passages, passages_capacity;
+    uint32_t    *slots;                 // passage + 1 by hash, a power of two; 0: free
+    size_t       n_slots;
+};
+
+// While a file is read; ids name what other files hold.
+typedef struct mrc__id_map { const mrc_passages *list; const void **order; } mrc__id_map;
+typedef struct mrc__pairs_loader {
+    mrc_ctx     *ctx;
+    mrc_pairs   *p;
+    const char  *path;
+    mrc_passages *queries, *corpus;
+    mrc__id_map  query_ids, corpus_ids;
+    int          examples;              // the lines are a data set's
+    // The row at hand:
+    uint32_t     positive[256], negative[1024];
+    double       positive_score[256], negative_score[1024];
+    size_t       n_positive, n_negative;
+} mrc__pairs_loader;
+
+static mrc_status mrc__pairs_memory(const mrc__pairs_loader *l) {
+    return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: out of memory after %zu questions", l->path,
+                     l->p->n);
+}
+
+static uint32_t mrc__pairs_hash(const char *title, const char *text, size_t bytes) {
+    return mrc__ix_hash(text, bytes) * 31 + mrc__ix_hash(title, strlen(title));
+}
+
+static int mrc__pairs_grow(mrc_pairs *p) {
+    size_t n = p->n_slots ? 2 * p->n_slots : 1024, bytes;
+    uint32_t *slots = mrc__mul(n, sizeof *slots, &bytes) ? mrc__host_zalloc(&p->pool.host, bytes)
+                                                         : NULL;
+    if (!slots) return 0;
+    for (size_t i = 0; i < p->n_passages; i++) {
+        const mrc_passage *x = &p->passages[i];
+        size_t at = mrc__pairs_hash(x->title, x->text, x->text_bytes) & (n - 1);
+        while (slots[at]) at = (at + 1) & (n - 1);
+        slots[at] = (uint32_t)(i + 1);
+    }
+    if (p->slots) p->pool.host.free(p->pool.host.user, p->slots);
+    p->slots = slots;
+    p->n_slots = n;
+    return 1;
+}
+
+static char *mrc__pairs_copy(mrc_pairs *p, const char *s, size_t bytes) {
+    char *to = mrc__bump_alloc(&p->pool, bytes + 1, 1);
+    if (!to) return NULL;
+    if (bytes) memcpy(to, s, bytes);
+    to[bytes] = 0;
+    return to;
+}
+
+// The number of a passage, which is copied when it is new; UINT32_MAX: no memory.
+static uint32_t mrc__pairs_passage(mrc_pairs *p, const char *id, const char *title,
+                                   const char *text, size_t bytes) {
+    void *list = p->passages;
+    if (2 * p->n_passages >= p->n_slots && !mrc__pairs_grow(p)) return UINT32_MAX;
+    size_t at = mrc__pairs_hash(title, text, bytes) & (p->n_slots - 1);
+    for (; p->slots[at]; at = (at + 1) & (p->n_slots - 1)) {
+        const mrc_passage *x = &p->passages[p->slots[at] - 1];
+        if (x->text_bytes == bytes && !memcmp(x->text, text, bytes) && !strcmp(x->title, title)) {
+            return p->slots[at] - 1;
+        }
+    }
+    if (p->n_passages >= UINT32_MAX - 1
+        || !mrc__grow(&p->pool.host, &list, &p->passages_capacity, p->n_passages + 1,
+                      sizeof *p->passages)) return UINT32_MAX;
+    p->passages = list;
+    mrc_passage *x = &p->passages[p->n_passages];
+    *x = (mrc_passage){ mrc__pairs_copy(p, id, strlen(id)), mrc__pairs_copy(p, title,
+                        strlen(title)), mrc__pairs_copy(p, text, bytes), bytes };
+    if (!x->id || !x->title || !x->text) return UINT32_MAX;
+    p->slots[at] = (uint32_t)++p->n_passages;
+    return (uint32_t)(p->n_passages - 1);
+}
+
+// Adds a passage to the row at hand.
+static mrc_status mrc__row_add(mrc__pairs_loader *l, int positive, const char *id,
+                               const char *title, const char *text, size_t bytes, double score) {
+    uint32_t passage = mrc__pairs_passage(l->p, id, title, text, bytes);
+    if (passage == UINT32_MAX) return mrc__pairs_memory(l);
+    if (positive && l->n_positive < 256) {
+        l->positive_score[l->n_positive] = score;
+        l->positive[l->n_positive++] = passage;
+    } else if (!positive && l->n_negative < 1024) {
+        l->negative_score[l->n_negative] = score;
+        l->negative[l->n_negative++] = passage;
+    }
+    return MRC_OK;
+}
+
+static void mrc__row_begin(mrc__pairs_loader *l) { l->n_positive = l->n_negative = 0; }
+
+static int mrc__row_has(const uint32_t *list, size_t n, uint32_t passage) {
+    for (size_t i = 0; i < n; i++) if (list[i] == passage) return 1;
+    return 0;
+}
+
+// Ends the row: a question with its positives and with negatives that are none of them.
+static mrc_status mrc__row_end(mrc__pairs_loader *l, const char *id, const char *text,
+                               size_t bytes, double label) {
+    mrc_pairs *p = l->p;
+    void *list = p->list;
+    p->rows++;
+    if (!l->n_positive) return MRC_OK;
+    if (!mrc__grow(&p->pool.host, &list, &p->capacity, p->n + 1, sizeof *p->list)) {
+        return mrc__pairs_memory(l);
+    }
+    p->list = list;
+    size_t most = l->n_positive + l->n_negative;
+    uint32_t *numbers = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *numbers, 8);
+    double *scores = mrc__bump_alloc(&p->pool, (l->n_negative + 1) * sizeof *scores, 8);
+    char *own = mrc__pairs_copy(p, text, bytes), *name = mrc__pairs_copy(p, id, strlen(id));
+    if (!numbers || !scores || !own || !name) return mrc__pairs_memory(l);
+    mrc_pair *x = &p->list[p->n++];
+    *x = (mrc_pair){ .id = name, .text = own, .bytes = bytes, .positives = numbers,
+                     .negatives = numbers + l->n_positive, .label = label };
+    for (size_t i = 0; i < l->n_positive; i++) {
+        if (mrc__row_has(x->positives, x->n_positives, l->positive[i])) continue;
+        x->positives[x->n_positives++] = l->positive[i];
+    }
+    int graded = !isnan(l->positive_score[0]);
+    scores[0] = l->positive_score[0];
+    for (size_t i = 0; i < l->n_negative; i++) {
+        if (mrc__row_has(x->positives, x->n_positives, l->negative[i])
+            || mrc__row_has(x->negatives, x->n_negatives, l->negative[i])) continue;
+        graded = graded && !isnan(l->negative_score[i]);
+        scores[1 + x->n_negatives] = l->negative_score[i];
+        x->negatives[x->n_negatives++] = l->negative[i];
+    }
+    x->scores = graded ? scores : NULL;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Rows of JSON
+//------------------------------------------------------------------------------
+static const mrc_json *mrc__json_first(const mrc_json *row, const char *const *keys) {
+    for (; *keys; keys++) {
+        const mrc_json *v = mrc_json_get(row, *keys);
+        if (v && v->type != MRC_JSON_NULL) return v;
+    }
+    return NULL;
+}
+
+// Passages of a list: texts, or objects with title and text; scores: a list beside it, or NULL.
+static mrc_status mrc__row_list(mrc__pairs_loader *l, const mrc_json *list, int positive,
+                                const mrc_json *scores) {
+    const mrc_json *score = scores && scores->type == MRC_JSON_ARRAY ? scores->child : NULL;
+    if (!list || list->type != MRC_JSON_ARRAY) return MRC_OK;
+    for (const mrc_json *x = list->child; x; x = x->next) {
+        double value = score && score->type == MRC_JSON_NUMBER ? score->number : (double)NAN;
+        const mrc_json *text = x->type == MRC_JSON_OBJECT ? mrc_json_get(x, "text") : x;
+        const char *title = x->type == MRC_JSON_OBJECT ? mrc__json_text(x, "title") : NULL;
+        if (score) score = score->next;
+        if (!text || text->type != MRC_JSON_STRING) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found no text of a passage",
+                             l->path, x->line, x->column);
+        }
+        MRC__TRY(mrc__row_add(l, positive, "", title ? title : "", text->string, text->bytes,
+                              value));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__row_dpr(mrc__pairs_loader *l, const mrc_json *row) {
+    const mrc_json *hard = mrc_json_get(row, "hard_negative_ctxs");
+    if (!hard || !hard->child) hard = mrc_json_get(row, "negative_ctxs");
+    MRC__TRY(mrc__row_list(l, mrc_json_get(row, "positive_ctxs"), 1, NULL));
+    return mrc__row_list(l, hard, 0, NULL);
+}
+
+// anchor, positive, negative, negative_2 ..; label or scores.
+static mrc_status mrc__row_columns(mrc__pairs_loader *l, const mrc_json *row, double *label) {
+    static const char *const positives[] = { "positive", "answer", "passage", "sentence2",
+                                             "document", "context", "text", NULL };
+    static const char *const grades[] = { "label", "score", "labels", "scores", NULL };
+    const mrc_json *positive = mrc__json_first(row, positives);
+    const mrc_json *grade = mrc__json_first(row, grades), *at = NULL;
+    if (grade && grade->type == MRC_JSON_NUMBER) *label = grade->number;
+    if (grade && grade->type == MRC_JSON_ARRAY) at = grade->child;
+    if (!positive || positive->type != MRC_JSON_STRING) return MRC_OK;
+    double score = at && at->type == MRC_JSON_NUMBER ? at->number : (double)NAN;
+    MRC__TRY(mrc__row_add(l, 1, "", "", positive->string, positive->bytes, score));
+    for (const mrc_json *m = row->child; m; m = m->next) {
+        if (strncmp(m->key, "negative", 8) != 0) continue;
+        if (m->type == MRC_JSON_ARRAY) {
+            MRC__TRY(mrc__row_list(l, m, 0, NULL));
+            continue;
+        }
+        if (m->type != MRC_JSON_STRING) continue;
+        if (at) at = at->next;
+        score = at && at->type == MRC_JSON_NUMBER ? at->number : (double)NAN;
+        MRC__TRY(mrc__row_add(l, 0, "", "", m->string, m->bytes, score));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row);
+
+static mrc_status mrc__pairs_row(mrc__pairs_loader *l, const mrc_json *row) {
+    static const char *const queries[] = { "query", "question", "anchor", "sentence1", NULL };
+    static const char *const ids[] = { "query_id", "id", "_id", NULL };
+    mrc__row_begin(l);
+    if (row->type == MRC_JSON_ARRAY) return mrc__pairs_ids(l, row);
+    const mrc_json *query = mrc__json_first(row, queries), *id = mrc__json_first(row, ids);
+    double label = (double)NAN;
+    if (!query || query->type != MRC_JSON_STRING) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a row without a question "
+                         "(expected query, question, anchor or sentence1)", l->path, row->line,
+                         row->column);
+    }
+    if (mrc_json_get(row, "positive_ctxs")) {
+        MRC__TRY(mrc__row_dpr(l, row));
+    } else if (mrc_json_get(row, "pos")) {
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "pos"), 1, mrc_json_get(row, "pos_scores")));
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "neg"), 0, mrc_json_get(row, "neg_scores")));
+    } else if (mrc_json_get(row, "positive_passages")) {
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "positive_passages"), 1, NULL));
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "negative_passages"), 0, NULL));
+    } else {
+        MRC__TRY(mrc__row_columns(l, row, &label));
+    }
+    char digits[24];
+    snprintf(digits, sizeof digits, "%zu", l->p->rows);
+    return mrc__row_end(l, id && id->type == MRC_JSON_STRING ? id->string : digits, query->string,
+                        query->bytes, label);
+}
+
+//------------------------------------------------------------------------------
+// Ids of other files
+//------------------------------------------------------------------------------
+static int mrc__id_compare(const void *a, const void *b) {
+    return strcmp(((const mrc_passage *)a)->id, ((const mrc_passage *)b)->id);
+}
+
+static mrc_status mrc__ids_load(mrc__pairs_loader *l, const char *path, const char *key,
+                                mrc_passages **out, mrc__id_map *map) {
+    size_t bytes;
+    MRC__TRY(mrc_passages_load(l->ctx, out, path, key));
+    size_t n = mrc_passages_size(*out);
+    map->list = *out;
+    map->order = mrc__mul(n + 1, sizeof *map->order, &bytes)
+               ? l->ctx->host.alloc(l->ctx->host.user, bytes) : NULL;
+    if (!map->order) return mrc__pairs_memory(l);
+    for (size_t i = 0; i < n; i++) map->order[i] = mrc_passages_at(*out, i);
+    mrc__sort(map->order, n, mrc__id_compare);
+    return MRC_OK;
+}
+
+static const mrc_passage *mrc__ids_find(const mrc__id_map *map, const char *id) {
+    size_t low = 0, high = map->list ? mrc_passages_size(map->list) : 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(((const mrc_passage *)map->order[middle])->id, id);
+        if (!order) return map->order[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+static const char *mrc__id_of(const mrc_json *v, char digits[32]) {
+    if (v->type == MRC_JSON_STRING) return v->string;
+    snprintf(digits, 32, "%lld", v->is_int ? (long long)v->integer : -1);
+    return digits;
+}
+
+// [qid, pid+, pid-, ..] or [qid, [pid, score], ..].
+static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
+    char digits[32];
+    const mrc_json *x = row->child;
+    const mrc_passage *query = x ? mrc__ids_find(&l->query_ids, mrc__id_of(x, digits)) : NULL;
+    int first = 1;
+    for (x = x ? x->next : NULL; query && x; x = x->next, first = 0) {
+        const mrc_json *id = x->type == MRC_JSON_ARRAY ? x->child : x;
+        const mrc_json *score = x->type == MRC_JSON_ARRAY && x->child ? x->child->next : NULL;
+        const mrc_passage *p = id ? mrc__ids_find(&l->corpus_ids, mrc__id_of(id, digits)) : NULL;
+        if (!p) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that --passages "
+                             "does not have", l->path, row->line, row->column);
+        }
+        MRC__TRY(mrc__row_add(l, first, p->id, p->title, p->text, p->text_bytes,
+                              score && score->type == MRC_JSON_NUMBER ? score->number
+                              : (double)NAN));
+    }
+    if (!query) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that --queries does "
+                         "not have (found %s)", l->path, row->line, row->column,
+                         row->child ? mrc__id_of(row->child, digits) : "nothing");
+    }
+    return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
+}
+
+// A line's fields, cut in place at white space (tabs: at tabs only); how many, 8 at most.
+static size_t mrc__line_fields(char *line, int tabs, char *field[8]) {
+    size_t n = 0;
+    for (char *at = line; *at && n < 8;) {
+        size_t blank = tabs ? 0 : strspn(at, " \t\r");
+        at += blank;
+        if (!*at) break;
+        field[n++] = at;
+        at += strcspn(at, tabs ? "\t\r" : " \t\r");
+        if (*at) *at++ = 0;
+    }
+    return n;
+}
+
+// MS MARCO's triples: texts, or ids.
+static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
+    size_t number = 0;
+    for (char *line = text, *next; line && *line; line = next) {
+        char *field[8], digits[24];
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        number++;
+        size_t n = mrc__line_fields(line, 1, field);
+        if (!n) continue;
+        mrc__row_begin(l);
+        if (n < 2) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected a "
+                             "question, its passage and others between tabs)", l->path, number, n);
+        }
+        const mrc_passage *q = mrc__ids_find(&l->query_ids, field[0]);
+        for (size_t i = 1; i < n; i++) {
+            const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field[i]) : NULL;
+            if (q && !p) {
+                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: --passages has no %s", l->path,
+                                 number, field[i]);
+            }
+            MRC__TRY(mrc__row_add(l, i == 1, p ? p->id : "", p ? p->title : "",
+                                  p ? p->text : field[i], p ? p->text_bytes : strlen(field[i]),
+                                  (double)NAN));
+        }
+        snprintf(digits, sizeof digits, "%zu", l->p->rows);
+        MRC__TRY(mrc__row_end(l, q ? q->id : digits, q ? q->text : field[0],
+                              q ? q->text_bytes : strlen(field[0]), (double)NAN));
+    }
+    return MRC_OK;
+}
+
+// Lines "query [Q0|0] passage number" of a run or of qrels, by query.
+typedef struct mrc__judgement { const char *query, *passage; double score; size_t line; }
+    mrc__judgement;
+typedef struct mrc__judgements { char *text; mrc__judgement *list; size_t n, capacity; }
+    mrc__judgements;
+
+static int mrc__judgement_compare(const void *a, const void *b) {
+    const mrc__judgement *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+
+// A decimal number; *end behind it, NULL: none.
+static double mrc__decimal_value(char *text, char **end) {
+    char *at = text + (*text == '-' || *text == '+'), *digits = at;
+    *end = NULL;
+    while (*at >= '0' && *at <= '9') at++;
+    if (at == digits) return 0;
+    if (*at == '.' && at[1] >= '0' && at[1] <= '9') {
+        for (at++; *at >= '0' && *at <= '9';) at++;
+    }
+    if (*at == 'e' || *at == 'E') {
+        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
+        if (*power >= '0' && *power <= '9') {
+            for (at = power; *at >= '0' && *at <= '9';) at++;
+        }
+    }
+    *end = at;
+    text += *text == '+';
+    return mrc__decimal_parse(text, (size_t)(at - text));
+}
+
+// run 1: TREC's six columns or MS MARCO's three (query, passage, rank); 0: qrels.
+static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const char *path,
+                                       int run) {
+    size_t bytes, number = 0;
+    *j = (mrc__judgements){0};
+    MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
+    for (char *line = j->text, *next; line && *line; line = next) {
+        char *field[8], *end = NULL;
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        number++;
+        size_t n = mrc__line_fields(line, 0, field), at;
+        if (!n) continue;
+        at = n >= 5 ? 4 : n - 1;
+        double score = n >= 3 ? mrc__decimal_value(field[at], &end) : 0;
+        if (n < 3 || !end || *end) {
+            if (number == 1) continue;              // BEIR's header
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields, or no number "
+                             "(expected a query, a passage and a number)", path, number, n);
+        }
+        if (run && n == 3) score = -score;
+        void *list = j->list;
+        if (!mrc__grow(&ctx->host, &list, &j->capacity, j->n + 1, sizeof *j->list)) {
+            return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+        }
+        j->list = list;
+        j->list[j->n++] = (mrc__judgement){ field[0], field[n == 3 ? 1 : 2], score, number };
+    }
+    mrc__sort_array(j->list, j->n, sizeof *j->list, mrc__judgement_compare);
+    return MRC_OK;
+}
+
+static void mrc__judgements_free(mrc_ctx *ctx, mrc__judgements *j) {
+    if (j->text) mrc_file_free(ctx, j->text);
+    if (j->list) ctx->host.free(ctx->host.user, j->list);
+}
+
+// The lines of a query: how many, from *first on.
+static size_t mrc__judgements_of(const mrc__judgements *j, const char *query, size_t *first) {
+    size_t low = 0, high = j->n, n = 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(j->list[middle].query, query) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (*first = low; low + n < j->n && !strcmp(j->list[low + n].query, query);) n++;
+    return n;
+}
+
+// Questions of a file with what qrels say is right.
+static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
+    mrc__judgements j;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, qrels, 0);
+    for (size_t i = 0; s == MRC_OK && i < mrc_passages_size(l->queries); i++) {
+        const mrc_passage *q = mrc_passages_at(l->queries, i);
+        size_t first, n = mrc__judgements_of(&j, q->id, &first);
+        mrc__row_begin(l);
+        for (size_t k = first; k < first + n && s == MRC_OK; k++) {
+            const mrc_passage *p = mrc__ids_find(&l->corpus_ids, j.list[k].passage);
+            if (!p) continue;
+            if (j.list[k].score >= 1) {
+                s = mrc__row_add(l, 1, p->id, p->title, p->text, p->text_bytes, (double)NAN);
+            }
+        }
+        if (s == MRC_OK) s = mrc__row_end(l, q->id, q->text, q->text_bytes, (double)NAN);
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+// Negatives of a run: ranks first to last, known positives left out.
+static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
+    mrc__judgements j;
+    mrc_pairs *p = l->p;
+    size_t from = desc->first_rank ? desc->first_rank : 1, missing = 0;
+    size_t to = desc->last_rank ? desc->last_rank : 50;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, desc->negatives, 1);
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        mrc_pair *x = &p->list[i];
+        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
+        size_t most = kept + (to >= from ? to - from + 1 : 0);
+        uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
+        if (!list) s = mrc__pairs_memory(l);
+        if (list && kept) memcpy(list, x->negatives, kept * sizeof *list);
+        for (size_t k = from - 1; list && k < n && k < to; k++) {
+            const char *id = j.list[first + k].passage;
+            const mrc_passage *text = mrc__ids_find(&l->corpus_ids, id);
+            missing += !text;
+            if (!text) continue;
+            uint32_t number = mrc__pairs_passage(p, text->id, text->title, text->text,
+                                                 text->text_bytes);
+            if (number == UINT32_MAX) s = mrc__pairs_memory(l);
+            if (number == UINT32_MAX || mrc__row_has(x->positives, x->n_positives, number)
+                || mrc__row_has(list, kept, number)) continue;
+            list[kept++] = number;
+        }
+        if (list && kept > x->n_negatives) {
+            x->negatives = list;
+            x->n_negatives = kept;
+            x->scores = NULL;
+        }
+    }
+    if (s == MRC_OK && missing) {
+        mrc__note(l->ctx, "%s: names %zu passages that --passages does not have", desc->negatives,
+                  missing);
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+// A teacher's scores of the gold and of the negatives; negatives without one go.
+static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
+    mrc__judgements j;
+    mrc_pairs *p = l->p;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, path, 1);
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        mrc_pair *x = &p->list[i];
+        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = 0;
+        double *scores = mrc__bump_alloc(&p->pool, (x->n_negatives + 1) * sizeof *scores, 8);
+        if (!scores) s = mrc__pairs_memory(l);
+        for (size_t k = 0; scores && k <= x->n_negatives; k++) {
+            const char *id = p->passages[k ? x->negatives[k - 1] : x->positives[0]].id;
+            size_t at = 0;
+            while (at < n && strcmp(j.list[first + at].passage, id) != 0) at++;
+            if (at == n && k) continue;
+            if (k) x->negatives[kept] = x->negatives[k - 1];
+            scores[k ? ++kept : 0] = at < n ? j.list[first + at].score : (double)NAN;
+        }
+        x->n_negatives = scores ? kept : 0;
+        x->scores = scores && !isnan(scores[0]) ? scores : NULL;
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Files
+//------------------------------------------------------------------------------
+static mrc_status mrc__pairs_examples(mrc__pairs_loader *l) {
+    mrc_dataset *d;
+    MRC__TRY(mrc_dataset_load_questions(l->ctx, &d, l->path));
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < mrc_dataset_size(d) && s == MRC_OK; i++) {
+        const mrc_example *x = mrc_dataset_at(d, i);
+        mrc__row_begin(l);
+        if (x->context_bytes) {
+            s = mrc__row_add(l, 1, "", "", x->context, x->context_bytes, (double)NAN);
+        }
+        if (s == MRC_OK) s = mrc__row_end(l, x->id, x->question, x->question_bytes, (double)NAN);
+    }
+    mrc_dataset_free(d);
+    return s;
+}
+
+// Whether a row is of a data set: a question with its context, and nothing of passages.
+static int mrc__pairs_is_example(const mrc_json *row) {
+    if (row->type != MRC_JSON_OBJECT) return 0;
+    if (mrc_json_get(row, "data")) return 1;
+    return mrc_json_get(row, "context") && mrc_json_get(row, "question")
+        && !mrc_json_get(row, "positive_ctxs");
+}
+
+// Rows one a line; the first says whether they are a data set's.
+static mrc_status mrc__pairs_line(void *user, const mrc_json *row) {
+    mrc__pairs_loader *l = user;
+    if (!l->p->rows && mrc__pairs_is_example(row)) l->examples = 1;
+    return l->examples ? MRC_OK : mrc__pairs_row(l, row);
+}
+
+// Lines of arrays: ColBERT's triples.
+static int mrc__pairs_is_lists(const char *text, size_t bytes) {
+    size_t at = 0, lines = 0, length = mrc__ds_line(text, bytes, &at, &lines), next = at + length;
+    if (!length || text[at] != '[' || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
+    return text[next] == '[' && memchr(text + at, ']', length) != NULL;
+}
+
+static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes) {
+    size_t begin = 0;
+    mrc_json *root;
+    while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    if (begin == bytes || (text[begin] != '{' && text[begin] != '[')) {
+        if (mrc_utf8_valid(text, bytes) < bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8", l->path);
+        }
+        return mrc__pairs_triples(l, text);
+    }
+    int is_lines = mrc__ds_is_jsonl(l->ctx, text, bytes);
+    if (is_lines < 0) return mrc__pairs_memory(l);
+    if (is_lines || mrc__pairs_is_lists(text, bytes)) {
+        MRC__TRY(mrc__jsonl_read(l->ctx, l->path, text, bytes, mrc__pairs_line, l));
+        return l->examples ? mrc__pairs_examples(l) : MRC_OK;
+    }
+    MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
+    mrc_status s = MRC_OK;
+    if (root->type == MRC_JSON_ARRAY && root->child && root->child->type == MRC_JSON_ARRAY) {
+        for (const mrc_json *row = root->child; row && s == MRC_OK; row = row->next) {
+            s = mrc__pairs_row(l, row);
+        }
+    } else if (root->type == MRC_JSON_ARRAY && root->child
+               && !mrc__pairs_is_example(root->child)) {
+        for (const mrc_json *row = root->child; row && s == MRC_OK; row = row->next) {
+            s = mrc__pairs_row(l, row);
+        }
+    } else {
+        s = mrc__pairs_is_example(root) || root->type == MRC_JSON_ARRAY ? mrc__pairs_examples(l)
+          : mrc__pairs_row(l, root);
+    }
+    mrc_json_free(root);
+    return s;
+}
+
+static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
+    char *text;
+    size_t bytes;
+    if (desc->passages) {
+        MRC__TRY(mrc__ids_load(l, desc->passages, NULL, &l->corpus, &l->corpus_ids));
+    }
+    if (desc->queries || desc->qrels) {
+        MRC__TRY(mrc__ids_load(l, desc->queries ? desc->queries : desc->path, "question",
+                               &l->queries, &l->query_ids));
+    }
+    if (desc->qrels) {
+        if (!desc->passages) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected --passages "
+                             "FILE too)", desc->qrels);
+        }
+        MRC__TRY(mrc__pairs_qrels(l, desc->qrels));
+    } else {
+        MRC__TRY(mrc_file_read(l->ctx, &text, &bytes, l->path));
+        mrc_status s = mrc__pairs_file(l, text, bytes);
+        mrc_file_free(l->ctx, text);
+        MRC__TRY(s);
+    }
+    if (desc->negatives && !desc->passages) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected --passages FILE too)",
+                         desc->negatives);
+    }
+    if (desc->negatives) MRC__TRY(mrc__pairs_run(l, desc));
+    if (desc->teacher) MRC__TRY(mrc__pairs_teacher(l, desc->teacher));
+    if (l->p->n) return MRC_OK;
+    return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: no question has a passage (found %zu rows)",
+                     l->path, l->p->rows);
+}
+
+MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc) {
+    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    *out = NULL;
+    mrc_pairs *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    mrc__pairs_loader *l = mrc__host_zalloc(&ctx->host, sizeof *l);
+    mrc_status s = MRC_ERR_MEM;
+    if (p && l) {
+        p->pool.host = ctx->host;
+        l->ctx = ctx;
+        l->p = p;
+        l->path = desc->path;
+        s = mrc__pairs_read(l, desc);
+    } else {
+        mrc__fail(ctx, s, "%s: out of memory", desc->path);
+    }
+    if (l) {
+        if (l->query_ids.order) ctx->host.free(ctx->host.user, l->query_ids.order);
+        if (l->corpus_ids.order) ctx->host.free(ctx->host.user, l->corpus_ids.order);
+        mrc_passages_free(l->queries);
+        mrc_passages_free(l->corpus);
+        ctx->host.free(ctx->host.user, l);
+    }
+    if (s == MRC_OK) *out = p;
+    else if (p) mrc_pairs_free(p);
+    return s;
+}
+
+MRCDEF void mrc_pairs_free(mrc_pairs *p) {
+    if (!p) return;
+    mrc_allocator host = p->pool.host;
+    if (host.free) mrc__bump_free(&p->pool);
+    void *parts[] = { p->list, p->passages, p->slots };
+    for (size_t i = 0; i < 3; i++) if (parts[i]) host.free(host.user, parts[i]);
+    if (host.free) host.free(host.user, p);
+}
+
+MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p->n; }
+MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p->rows; }
+MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p->n_passages; }
+MRCDEF const mrc_pair *mrc_pairs_at(const mrc_pairs *p, size_t index) {
+    return index < p->n ? &p->list[index] : NULL;
+}
+MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
+    return index < p->n_passages ? &p->passages[index] : NULL;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.contrastive   one optimizer step for retrieval
+//
+// A contrastive loss couples all texts of a step, so a step that does not fit is run three times in
+// pieces (gradient caching: Gao et al. 2021): embeddings without a tape; the loss over all of them
+// with its gradients; each piece again, recorded, newest first, from its part of those gradients.
+// Dropout is counted by the text's index in the step, so the pieces see the same masks both times,
+// and the gradients are those of all pieces on one tape, to the bit.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+//------------------------------------------------------------------------------
+// Which texts a step has
+//------------------------------------------------------------------------------
+// k of the question's negatives, drawn by (seed, epoch, question).
+static size_t mrc__pairs_draw(const mrc_pair *x, size_t index, size_t k, uint64_t seed,
+                              uint32_t epoch, uint32_t *out) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    size_t n = x->n_negatives;
+    if (k >= n) {
+        for (size_t i = 0; i < n; i++) out[i] = (uint32_t)i;
+        return n;
+    }
+    for (size_t i = 0; i < k; i++) {            // Floyd: each set of k is as likely
+        uint32_t u[4];
+        const uint32_t counter[4] = { (uint32_t)index, epoch, (uint32_t)i, 0x6e656773 };
+        mrc_philox4x32(counter, key, u);
+        uint32_t pick = (uint32_t)((uint64_t)u[0] * (n - k + i + 1) >> 32);
+        out[i] = mrc__row_has(out, i, pick) ? (uint32_t)(n - k + i) : pick;
+    }
+    return k;
+}
+
+typedef struct mrc__planner {
+    const mrc_pairs *p;
+    size_t    negatives;
+    uint64_t  seed;
+    uint32_t  epoch, step;              // step: the stamp of the running one
+    uint32_t *inside, *barred;          // by passage: the last step that has it; that must not
+    uint32_t *drawn;                    // room for the negatives of a question
+} mrc__planner;
+
+// Whether question i may join the running step; if so it does.
+static int mrc__planner_take(mrc__planner *a, uint32_t i) {
+    const mrc_pair *x = &a->p->list[i];
+    size_t n = mrc__pairs_draw(x, i, a->negatives, a->seed, a->epoch, a->drawn);
+    if (a->barred[x->positives[0]] == a->step) return 0;
+    for (size_t k = 0; k < n; k++) {
+        if (a->barred[x->negatives[a->drawn[k]]] == a->step) return 0;
+    }
+    for (size_t k = 1; k < x->n_positives; k++) {
+        if (a->inside[x->positives[k]] == a->step) return 0;
+    }
+    a->inside[x->positives[0]] = a->step;
+    for (size_t k = 0; k < n; k++) a->inside[x->negatives[a->drawn[k]]] = a->step;
+    for (size_t k = 1; k < x->n_positives; k++) a->barred[x->positives[k]] = a->step;
+    return 1;
+}
+
+static void mrc__planner_run(mrc__planner *a, mrc_pair_plan *plan, uint32_t *left, size_t n,
+                             size_t batch) {
+    size_t done = 0, waiting = 0, next = 0;     // left[0 .. waiting): deferred, in order
+    while (done < n) {
+        size_t taken = 0, kept = 0, looked = 0;
+        a->step++;
+        for (; looked < waiting && taken < batch; looked++) {
+            if (mrc__planner_take(a, left[looked])) plan->query[done + taken++] = left[looked];
+            else left[kept++] = left[looked];
+        }
+        for (; looked < waiting; looked++) left[kept++] = left[looked];
+        waiting = kept;
+        while (next < n && taken < batch && waiting < 4096) {
+            uint32_t i = left[n + next++];
+            if (mrc__planner_take(a, i)) plan->query[done + taken++] = i;
+            else left[waiting++] = i;
+        }
+        done += taken;
+        plan->begin[++plan->n_batches] = done;
+    }
+}
+
+MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
+    if (plan->query) plan->host.free(plan->host.user, plan->query);
+    if (plan->begin) plan->host.free(plan->host.user, plan->begin);
+    *plan = (mrc_pair_plan){0};
+}
+
+MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
+                                 size_t batch, size_t num_negatives, uint64_t seed,
+                                 uint32_t epoch) {
+    if (!ctx || !out || !p || !batch) return MRC_ERR_ARG;
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const mrc_allocator *host = &ctx->host;
+    size_t n = p->n, bytes;
+    *out = (mrc_pair_plan){ .host = *host };
+    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) return MRC_ERR_MEM;
+    mrc__planner a = { .p = p, .negatives = num_negatives, .seed = seed, .epoch = epoch };
+    mrc__sample *order = host->alloc(host->user, bytes);
+    uint32_t *left = host->alloc(host->user, bytes);
+    a.inside = mrc__host_zalloc(host, 2 * (p->n_passages + 1) * sizeof *a.inside);
+    a.drawn = host->alloc(host->user, (num_negatives + 1025) * sizeof *a.drawn);
+    out->query = host->alloc(host->user, (n + 1) * sizeof *out->query);
+    out->begin = mrc__host_zalloc(host, (n + 2) * sizeof *out->begin);
+    int ok = order && left && a.inside && a.drawn && out->query && out->begin;
+    if (ok) {
+        a.barred = a.inside + p->n_passages;
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t counter[4] = { (uint32_t)i, epoch, 0, 0x70616972 };
+            uint32_t u[4];
+            mrc_philox4x32(counter, key, u);
+            order[i] = (mrc__sample){ u[0], (uint32_t)i };
+        }
+        mrc__sort_array(order, n, sizeof *order, mrc__sample_compare);
+        for (size_t i = 0; i < n; i++) left[n + i] = order[i].id;
+        mrc__planner_run(&a, out, left, n, batch);
+    }
+    void *parts[] = { order, left, a.inside, a.drawn };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) host->free(host->user, parts[i]);
+    if (ok) return MRC_OK;
+    mrc_pair_plan_free(out);
+    return mrc__fail(ctx, MRC_ERR_MEM, "plan: no memory for %zu questions", n);
+}
+
+//------------------------------------------------------------------------------
+// A step
+//------------------------------------------------------------------------------
+typedef struct mrc__contrast {
+    mrc_encoder   *e;
+    mrc_ctx       *ctx;
+    const mrc_contrastive_desc *desc;
+    size_t         n, n_passages, n_lists;  // questions, passages of the step, entries of all lists
+    mrc_passage   *queries, *passages;
+    uint32_t      *gold;                // by question: a passage of the step
+    uint32_t      *list;                // by entry: a passage of the step; lists one after another
+    size_t        *begin;               // (n + 1): where a question's list begins, its gold first
+    double        *teacher;             // by entry; NAN: none
+    mrc__text_rows *rows[2];            // of questions and passages, or of pairs
+    size_t         n_rows[2];
+    double         loss, scale;
+    const mrc_tensor *seed;             // the loss scale, or NULL
+} mrc__contrast;
+
+static void mrc__contrast_free(mrc__contrast *c) {
+    const mrc_allocator *host = &c->ctx->host;
+    for (int k = 0; k < 2; k++) mrc__text_rows_free(c->ctx, c->rows[k], c->n_rows[k]);
+    void *parts[] = { c->queries, c->passages, c->gold, c->list, c->begin, c->teacher };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+}
+
+// The number that a passage has in the step; seen: those that are in it.
+static uint32_t mrc__contrast_passage(mrc__contrast *c, uint32_t *seen, uint32_t passage) {
+    for (size_t i = 0; i < c->n_passages; i++) if (seen[i] == passage) return (uint32_t)i;
+    seen[c->n_passages] = passage;
+    c->passages[c->n_passages] = c->desc->pairs->passages[passage];
+    return (uint32_t)c->n_passages++;
+}
+
+static mrc_status mrc__contrast_collect(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    const mrc_allocator *host = &c->ctx->host;
+    size_t most = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        size_t have = d->pairs->list[d->queries[i]].n_negatives;
+        most += 1 + (have < d->num_negatives ? have : d->num_negatives);
+    }
+    c->queries = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->queries);
+    c->passages = host->alloc(host->user, (most + 1) * sizeof *c->passages);
+    c->gold = host->alloc(host->user, (d->n + 1) * sizeof *c->gold);
+    c->list = host->alloc(host->user, (most + 1) * sizeof *c->list);
+    c->begin = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->begin);
+    c->teacher = host->alloc(host->user, (most + 1) * sizeof *c->teacher);
+    uint32_t *seen = host->alloc(host->user, (most + d->num_negatives + 1026) * sizeof *seen);
+    int ok = c->queries && c->passages && c->gold && c->list && c->begin && c->teacher && seen;
+    for (size_t i = 0; ok && i < d->n; i++) {
+        const mrc_pair *x = &d->pairs->list[d->queries[i]];
+        uint32_t *drawn = seen + most + 1;
+        size_t k = mrc__pairs_draw(x, d->queries[i], d->num_negatives, d->random.seed, d->epoch,
+                                   drawn);
+        c->queries[i] = (mrc_passage){ x->id, "", x->text, x->bytes };
+        for (size_t j = 0; j <= k; j++) {
+            c->teacher[c->n_lists] = x->scores ? x->scores[j ? drawn[j - 1] + 1 : 0] : (double)NAN;
+            c->list[c->n_lists++] = mrc__contrast_passage(c, seen, j ? x->negatives[drawn[j - 1]]
+                                                                     : x->positives[0]);
+        }
+        c->gold[i] = c->list[c->begin[i]];
+        c->begin[i + 1] = c->n_lists;
+    }
+    c->n = d->n;
+    if (seen) host->free(host->user, seen);
+    return ok ? MRC_OK : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+}
+
+// A tensor of floats that were made on the host.
+static mrc_tensor *mrc__floats(mrc_ctx *ctx, const float *values, size_t rows, size_t columns,
+                               int trainable) {
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, trainable);
+    return t && mrc_tensor_upload(ctx, t, values) == MRC_OK ? t : NULL;
+}
+
+static mrc_tensor *mrc__same_floats(mrc_ctx *ctx, float value, size_t n) {
+    float *values = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *values);
+    mrc_tensor *t = NULL;
+    if (!values) return mrc__fail_null(ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < n; i++) values[i] = value;
+    t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 1, &n, 0);
+    if (t && mrc_tensor_upload(ctx, t, values) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, values);
+    return t;
+}
+
+// Labels of a score loss: of column i the candidates, all rows or those of its own list; entries
+// count passages (contrastive) or pairs (own 1: entry k is row k).
+static mrc_tensor *mrc__contrast_labels(mrc__contrast *c, size_t rows, int all, int pairs) {
+    const mrc_contrastive_desc *d = c->desc;
+    float *labels = c->ctx->host.alloc(c->ctx->host.user, (rows * c->n + 1) * sizeof *labels);
+    if (!labels) return mrc__fail_null(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    for (size_t i = 0; i < rows * c->n; i++) labels[i] = all ? 0 : NAN;
+    for (size_t i = 0; i < c->n; i++) {
+        double most = -HUGE_VAL, sum = 0;
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) most = fmax(most, c->teacher[k]);
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) sum += exp(c->teacher[k] - most);
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            size_t row = pairs ? k : c->list[k];
+            float value = k == c->begin[i];
+            if (teacher) value = (float)c->teacher[k];
+            if (d->loss == MRC_CONTRASTIVE_KL) value = (float)(exp(c->teacher[k] - most) / sum);
+            labels[row * c->n + i] = value;
+        }
+    }
+    mrc_tensor *t = mrc__floats(c->ctx, labels, rows, c->n, 0);
+    c->ctx->host.free(c->ctx->host.user, labels);
+    return t;
+}
+
+// The loss over scores z (rows, n).
+static mrc_tensor *mrc__contrast_loss_of(mrc__contrast *c, mrc_tensor *z, int pairs,
+                                         double weight) {
+    const mrc_contrastive_desc *d = c->desc;
+    mrc_ctx *ctx = c->ctx;
+    int all = d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC;
+    int32_t *targets = ctx->host.alloc(ctx->host.user, (c->n + 1) * sizeof *targets);
+    if (!z || !targets) {
+        if (targets) ctx->host.free(ctx->host.user, targets);
+        return NULL;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        targets[i] = (int32_t)(pairs ? c->begin[i] : c->gold[i]);
+    }
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &c->n, 0);
+    if (t && mrc_tensor_upload(ctx, t, targets) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, targets);
+    mrc_score_loss_desc desc = { .kind = d->loss == MRC_CONTRASTIVE_MARGIN_MSE
+                                 ? MRC_SCORE_LOSS_MARGIN : d->loss == MRC_CONTRASTIVE_BCE
+                                 ? MRC_SCORE_LOSS_BCE : MRC_SCORE_LOSS_SOFT,
+                                 .scale = c->scale, .weight = weight };
+    mrc_tensor *labels = mrc__contrast_labels(c, z->shape[0], all, pairs);
+    return mrc_score_loss(ctx, z, labels, t, mrc__same_floats(ctx, (float)c->n, c->n), &desc);
+}
+
+// The other half of the symmetric loss: each gold's questions.
+static mrc_tensor *mrc__contrast_other(mrc__contrast *c, mrc_tensor *q, mrc_tensor *p) {
+    mrc_ctx *ctx = c->ctx;
+    size_t m = c->n_passages;
+    float *labels = mrc__host_zalloc(&ctx->host, (c->n * m + 1) * sizeof *labels);
+    int32_t *targets = ctx->host.alloc(ctx->host.user, (m + 1) * sizeof *targets);
+    mrc_tensor *t = NULL, *l = NULL;
+    if (labels && targets) {
+        for (size_t k = 0; k < m; k++) targets[k] = -1;
+        for (size_t i = 0; i < c->n; i++) {
+            targets[c->gold[i]] = (int32_t)i;
+            labels[i * m + c->gold[i]] = 1;
+        }
+        t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &m, 0);
+        if (t && mrc_tensor_upload(ctx, t, targets) != MRC_OK) t = NULL;
+        l = mrc__floats(ctx, labels, c->n, m, 0);
+    }
+    if (labels) ctx->host.free(ctx->host.user, labels);
+    if (targets) ctx->host.free(ctx->host.user, targets);
+    mrc_score_loss_desc desc = { MRC_SCORE_LOSS_SOFT, c->scale, 0.5 };
+    return mrc_score_loss(ctx, mrc_matmul(ctx, q, p), l, t,
+                          mrc__same_floats(ctx, (float)c->n, m), &desc);
+}
+
+// A batch that says only where sequences begin: of questions (0) or passages (1).
+static mrc_status mrc__contrast_spans(mrc__contrast *c, int side, mrc_batch *out) {
+    size_t n = c->n_rows[side];
+    int32_t *cu = c->ctx->host.alloc(c->ctx->host.user, (n + 1) * sizeof *cu);
+    if (!cu) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    cu[0] = 0;
+    for (size_t i = 0; i < n; i++) cu[i + 1] = cu[i] + c->rows[side][i].feature.length;
+    mrc_status s = mrc_batch_new(c->ctx, out, &(mrc_batch_desc){ .n_sequences = n,
+                                                                 .cu_seqlens = cu });
+    c->ctx->host.free(c->ctx->host.user, cu);
+    return s;
+}
+
+// Which rows of the passages count.
+static mrc_tensor *mrc__contrast_keep(mrc__contrast *c, size_t n) {
+    mrc_ctx *ctx = c->ctx;
+    int32_t *keep = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *keep);
+    size_t at = 0;
+    if (!keep) return mrc__fail_null(ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n_rows[1]; i++) {
+        const mrc__text_rows *r = &c->rows[1][i];
+        for (int32_t k = 0; k < r->feature.length; k++) keep[at++] = r->keep[k];
+    }
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    if (t && mrc_tensor_upload(ctx, t, keep) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, keep);
+    return t;
+}
+
+// The losses of embeddings q and p, to be added; how many, 0 on error.
+static int mrc__contrast_losses(mrc__contrast *c, mrc_tensor *q, mrc_tensor *p,
+                                mrc_tensor *losses[2]) {
+    mrc_ctx *ctx = c->ctx;
+    const mrc_encoder_config *e = &c->e->config.encoder;
+    int symmetric = c->desc->loss == MRC_CONTRASTIVE_SYMMETRIC;
+    mrc_tensor *z = NULL;
+    if (c->e->config.head == MRC_HEAD_TOKENS) {
+        mrc_batch queries, passages;
+        if (!q || !p || mrc__contrast_spans(c, 0, &queries) != MRC_OK
+            || mrc__contrast_spans(c, 1, &passages) != MRC_OK) return 0;
+        z = mrc_maxsim(ctx, q, p, mrc__contrast_keep(c, p->shape[0]), &queries, &passages);
+    } else {
+        if (e->similarity == MRC_SIMILARITY_COS && !e->normalize) {
+            q = mrc_normalize(ctx, q);
+            p = mrc_normalize(ctx, p);
+        }
+        z = mrc_matmul(ctx, p, q);
+    }
+    losses[0] = mrc__contrast_loss_of(c, z, 0, symmetric ? 0.5 : 1);
+    if (!symmetric) return losses[0] != NULL;
+    losses[1] = mrc__contrast_other(c, q, p);
+    return losses[0] && losses[1] ? 2 : 0;
+}
+
+// Backward from the losses; their sum is added to c->loss.
+static mrc_status mrc__contrast_backward(mrc__contrast *c, mrc_tensor *losses[2], int n) {
+    double value;
+    if (!n) return c->ctx->status != MRC_OK ? c->ctx->status : MRC_ERR_MEM;
+    for (int k = 0; k < n; k++) MRC__TRY(mrc_grad_seed(c->ctx, losses[k], c->seed));
+    MRC__TRY(mrc_tape_backward(c->ctx, (mrc_mark){0}));
+    for (int k = 0; k < n; k++) {
+        MRC__TRY(mrc__download_scalar(c->ctx, losses[k], &value));
+        c->loss += value;
+    }
+    return MRC_OK;
+}
+
+// The forward pass of texts first .. first + n of a side.
+static mrc_tensor *mrc__contrast_forward(mrc__contrast *c, int side, size_t first, size_t n) {
+    mrc_model *m = !side && c->e->query_model ? c->e->query_model : c->e->model;
+    const mrc_allocator *host = &c->ctx->host;
+    mrc_forward_config forward = c->desc->forward;
+    mrc_batch *batch = mrc__object_new(host, &c->ctx->objects, c->ctx->frame, sizeof *batch);
+    const mrc_feature **list = host->alloc(host->user, (n + 1) * sizeof *list);
+    mrc_status s = batch && list ? MRC_OK
+                 : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; s == MRC_OK && i < n; i++) list[i] = &c->rows[side][first + i].feature;
+    if (s == MRC_OK) {
+        s = mrc_model_batch(c->ctx, m, batch, list, n, first + (side ? c->n_rows[0] : 0));
+    }
+    if (list) host->free(host->user, list);
+    forward.prompt_rows = c->e->prompt_rows[side];
+    return s == MRC_OK ? mrc_model_forward(c->ctx, m, batch, &forward) : NULL;
+}
+
+// Everything on one tape.
+static mrc_status mrc__contrast_whole(mrc__contrast *c) {
+    mrc_tensor *losses[2];
+    mrc_tensor *q = mrc__contrast_forward(c, 0, 0, c->n_rows[0]);
+    mrc_tensor *p = q ? mrc__contrast_forward(c, 1, 0, c->n_rows[1]) : NULL;
+    if (!q || !p) return c->ctx->status;
+    MRC__TRY(mrc__contrast_backward(c, losses, mrc__contrast_losses(c, q, p, losses)));
+    mrc_ctx_reset(c->ctx);
+    return MRC_OK;
+}
+
+// Embeddings of a side on the host, and where each text's begin.
+typedef struct mrc__cache { float *values, *gradients; size_t *at, rows, width; } mrc__cache;
+
+static mrc_status mrc__cache_new(mrc__contrast *c, int side, mrc__cache *k) {
+    const mrc_allocator *host = &c->ctx->host;
+    int tokens = c->e->config.head == MRC_HEAD_TOKENS;
+    size_t n = c->n_rows[side], bytes;
+    k->width = mrc_encoder_width(c->e);
+    k->at = host->alloc(host->user, (n + 1) * sizeof *k->at);
+    for (size_t i = 0; k->at && i < n; i++) {
+        k->at[i] = k->rows;
+        k->rows += tokens ? (size_t)c->rows[side][i].feature.length : 1;
+    }
+    if (k->at) k->at[n] = k->rows;
+    if (mrc__mul(k->rows * k->width + 1, sizeof(float), &bytes)) {
+        k->values = host->alloc(host->user, bytes);
+        k->gradients = mrc__host_zalloc(host, bytes);
+    }
+    return k->at && k->values && k->gradients ? MRC_OK
+         : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+}
+
+// Phase 1: the embeddings of a side, piece by piece.
+static mrc_status mrc__cache_fill(mrc__contrast *c, int side, mrc__cache *k, size_t micro) {
+    int was_on = mrc_no_grad(c->ctx, 1);
+    mrc_status s = MRC_OK;
+    for (size_t first = 0; first < c->n_rows[side] && s == MRC_OK; first += micro) {
+        size_t n = c->n_rows[side] - first < micro ? c->n_rows[side] - first : micro;
+        mrc_tensor *y = mrc__contrast_forward(c, side, first, n);
+        s = y ? mrc__download_f32(c->ctx, y, k->values + k->at[first] * k->width) : c->ctx->status;
+        if (s == MRC_OK) mrc_ctx_reset(c->ctx);
+    }
+    mrc_no_grad(c->ctx, was_on);
+    return s;
+}
+
+// Phase 2: the loss over all embeddings, and their gradients.
+static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
+    mrc_tensor *losses[2], *t[2];
+    for (int side = 0; side < 2; side++) {
+        t[side] = mrc__floats(c->ctx, k[side].values, k[side].rows, k[side].width, 1);
+        if (!t[side]) return c->ctx->status;
+    }
+    MRC__TRY(mrc__contrast_backward(c, losses, mrc__contrast_losses(c, t[0], t[1], losses)));
+    for (int side = 0; side < 2; side++) {
+        const void *g = mrc_grad(c->ctx, t[side]);
+        size_t bytes = k[side].rows * k[side].width * sizeof(float);
+        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+    }
+    mrc_ctx_reset(c->ctx);
+    return MRC_OK;
+}
+
+// Phase 3: each piece again, newest first, which is the order of one tape.
+static mrc_status mrc__cache_backward(mrc__contrast *c, int side, mrc__cache *k, size_t micro) {
+    size_t pieces = (c->n_rows[side] + micro - 1) / micro;
+    while (pieces-- > 0) {
+        size_t first = pieces * micro, n = c->n_rows[side] - first;
+        if (n > micro) n = micro;
+        size_t rows = k->at[first + n] - k->at[first];
+        mrc_tensor *y = mrc__contrast_forward(c, side, first, n);
+        mrc_tensor *dy = y ? mrc__floats(c->ctx, k->gradients + k->at[first] * k->width, rows,
+                                         k->width, 0) : NULL;
+        if (!y || !dy) return c->ctx->status;
+        MRC__TRY(mrc_backward(c->ctx, y, dy));
+        mrc_ctx_reset(c->ctx);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__contrast_cached(mrc__contrast *c, size_t micro) {
+    const mrc_allocator *host = &c->ctx->host;
+    mrc__cache k[2] = { { 0 } };
+    mrc_status s = mrc__cache_new(c, 0, &k[0]);
+    if (s == MRC_OK) s = mrc__cache_new(c, 1, &k[1]);
+    for (int side = 0; side < 2 && s == MRC_OK; side++) {
+        s = mrc__cache_fill(c, side, &k[side], micro);
+    }
+    if (s == MRC_OK) s = mrc__cache_loss(c, k);
+    for (int side = 2; side-- > 0 && s == MRC_OK;) {
+        s = mrc__cache_backward(c, side, &k[side], micro);
+    }
+    for (int side = 0; side < 2; side++) {
+        void *parts[] = { k[side].at, k[side].values, k[side].gradients };
+        for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
+    }
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Cross-encoders: pairs, list after list
+//------------------------------------------------------------------------------
+// The lists first .. first + n: forward, loss, backward.  Their losses add up, as nothing couples
+// two lists.
+static mrc_status mrc__cross_piece(mrc__contrast *c, size_t first, size_t n) {
+    mrc_ctx *ctx = c->ctx;
+    const float difference[2] = { -1, 1 };
+    size_t begin = c->begin[first], rows = c->begin[first + n] - begin;
+    mrc_tensor *losses[2] = { NULL, NULL };
+    mrc_tensor *z = mrc__contrast_forward(c, 1, begin, rows);
+    if (z && z->shape[1] == 2) z = mrc_matmul(ctx, z, mrc__floats(ctx, difference, 1, 2, 0));
+    if (!z) return ctx->status;
+    if (c->desc->loss == MRC_CONTRASTIVE_BCE) {
+        const size_t one = 1;
+        const int32_t zero = 0;
+        float *labels = ctx->host.alloc(ctx->host.user, (rows + 1) * sizeof *labels);
+        if (!labels) return mrc__fail(ctx, MRC_ERR_MEM, "step: out of memory");
+        for (size_t i = first; i < first + n; i++) {
+            double label = c->desc->pairs->list[c->desc->queries[i]].label;
+            for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+                labels[k - begin] = k > c->begin[i] ? 0 : isnan(label) ? 1 : (float)label;
+            }
+        }
+        mrc_tensor *l = mrc__floats(ctx, labels, rows, 1, 0);
+        ctx->host.free(ctx->host.user, labels);
+        mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &one, 0);
+        if (t && mrc_tensor_upload(ctx, t, &zero) != MRC_OK) t = NULL;
+        mrc_score_loss_desc desc = { MRC_SCORE_LOSS_BCE, c->scale, 1 };
+        losses[0] = mrc_score_loss(ctx, z, l, t, mrc__same_floats(ctx, (float)c->n_lists, 1),
+                                   &desc);
+    } else {
+        // A column each list: the scores side by side, other lists' rows are no candidates.
+        mrc__contrast part = *c;
+        size_t shifted[257];
+        float total = (float)c->n / (float)n;
+        for (size_t i = 0; i <= n; i++) shifted[i] = c->begin[first + i] - begin;
+        part.n = n;
+        part.begin = shifted;
+        part.teacher = c->teacher + begin;
+        float ones[256];
+        for (size_t i = 0; i < n; i++) ones[i] = 1;
+        mrc_tensor *wide = mrc_matmul(ctx, z, mrc__floats(ctx, ones, n, 1, 0));
+        losses[0] = mrc__contrast_loss_of(&part, wide, 1, 1 / (double)total);
+    }
+    MRC__TRY(mrc__contrast_backward(c, losses, losses[0] != NULL));
+    mrc_ctx_reset(ctx);
+    return MRC_OK;
+}
+
+static mrc_status mrc__cross_step(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    const mrc_allocator *host = &c->ctx->host;
+    size_t micro = d->micro_batch ? d->micro_batch : c->n_lists, n;
+    const mrc_passage **texts = host->alloc(host->user, 2 * (c->n_lists + 1) * sizeof *texts);
+    if (!texts) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            texts[k] = &c->queries[i];
+            texts[c->n_lists + k] = &c->passages[c->list[k]];
+        }
+    }
+    mrc_status s = mrc__encoder_pairs(c->e, texts, texts + c->n_lists, c->n_lists, &c->rows[1]);
+    host->free(host->user, texts);
+    if (s == MRC_OK) c->n_rows[1] = c->n_lists;
+    for (size_t first = 0; first < c->n && s == MRC_OK; first += n) {
+        for (n = 1; first + n < c->n && n < 256
+             && c->begin[first + n + 1] - c->begin[first] <= micro;) n++;
+        s = mrc__cross_piece(c, first, n);
+    }
+    return s;
+}
+
+static mrc_status mrc__contrast_run(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    MRC__TRY(mrc__contrast_collect(c));
+    int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    for (size_t k = 0; teacher && k < c->n_lists; k++) {
+        if (!isnan(c->teacher[k])) continue;
+        return mrc__fail(c->ctx, MRC_ERR_ARG, "step: a question has no teacher's scores of all its "
+                         "passages");
+    }
+    if (c->e->config.head == MRC_HEAD_SCORE) return mrc__cross_step(c);
+    for (int side = 0; side < 2; side++) {
+        size_t n = side ? c->n_passages : c->n;
+        MRC__TRY(mrc__encoder_texts(c->e, side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY,
+                                    side ? c->passages : c->queries, n, &c->rows[side]));
+        c->n_rows[side] = n;
+    }
+    size_t micro = d->micro_batch;
+    if (!micro || (c->n <= micro && c->n_passages <= micro)) return mrc__contrast_whole(c);
+    return mrc__contrast_cached(c, micro);
+}
+
+// What a step cannot do, or NULL.
+static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contrastive_desc *d) {
+    int score = e->config.head == MRC_HEAD_SCORE;
+    if (!d->pairs || !d->queries || !d->n) return "no questions";
+    if (e->model->dtype != MRC_DTYPE_F32) return "retrieval trains in f32";
+    if (e->model->for_prediction) return "the model was loaded for prediction";
+    if (score && (d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC)) {
+        return "a cross-encoder has no in-batch loss (expected bce, listwise, margin_mse or kl)";
+    }
+    if (!score && d->loss == MRC_CONTRASTIVE_BCE) return "bce is of cross-encoders";
+    if (e->config.head == MRC_HEAD_TOKENS && d->loss == MRC_CONTRASTIVE_SYMMETRIC) {
+        return "the symmetric loss is of bi-encoders";
+    }
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
+                                       const mrc_contrastive_desc *desc, mrc_step_result *out) {
+    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    mrc_ctx *ctx = e->ctx;
+    const char *refusal = mrc__contrast_refusal(e, desc);
+    *out = (mrc_step_result){0};
+    if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);
+    mrc__contrast c = { .e = e, .ctx = ctx, .desc = desc, .seed = o->loss_scale };
+    int cosines = e->config.head == MRC_HEAD_POOL
+               && e->config.encoder.similarity == MRC_SIMILARITY_COS;
+    c.scale = desc->scale > 0 ? desc->scale : cosines ? 20 : 1;
+    mrc_ctx_set_random(ctx, desc->random);
+    mrc_status s = mrc__contrast_run(&c);
+    out->loss = c.loss;
+    out->counted = c.n;
+    int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
+    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && good) {
+        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (!good) out->skipped = 1;
+    mrc__contrast_free(&c);
+    if (s == MRC_OK && good) return MRC_OK;
+    mrc_ctx_reset(ctx);
+    mrc_grad_clear(ctx);
+    return s;
 }
 #endif // core pass
 
