@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares directories for retrieval and their vectors with sentence-transformers.
 
-usage: compare_dense.py vectors MODEL_DIR INPUT.jsonl OURS.npy [--pooling mean] [--length N] [--key text]
+usage: compare_dense.py vectors MODEL_DIR INPUT.jsonl OURS.npy [--pooling mean] [--length N]
            embeds INPUT as the package does; the largest difference of an element
        compare_dense.py open DIR TEXTS.jsonl OURS.npy
            opens a directory that train wrote as a SentenceTransformer and compares
