@@ -1780,7 +1780,7 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 typedef struct mrc_step_result {
     double loss, grad_norm, loss_scale;
     int    skipped;
-    size_t counted;
+    size_t counted, rows;           // rows: tokens of a contrastive step
 } mrc_step_result;
 // What a step minimises.  Zero-initialised: cross-entropy.
 //   R-Drop: the mean of the losses of two passes that differ in dropout, plus rdrop_alpha times
@@ -1858,6 +1858,7 @@ typedef struct mrc_eval_result {
     mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
     // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
     double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
+    double recall[5], mrr_10, ndcg_10, map_100;     // of retrieval: at 1, 5, 10, 20, 100; 0 to 1
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
@@ -2104,6 +2105,8 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head);
+// Sets the pooling by its name, as --pooling has it: cls, mean, ..
+MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
@@ -2155,6 +2158,7 @@ typedef struct mrc_pairs_desc {
     const char *negatives;              // a TREC run of the questions, by id: more negatives
     const char *teacher;                // a TREC run: scores of golds and negatives
     size_t      first_rank, last_rank;  // of the run, from 1; 0: 1 and 50
+    int         whole;                  // 1: all of `passages` are in the set, not only the known
 } mrc_pairs_desc;
 typedef struct mrc_pairs mrc_pairs;
 MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc);
@@ -2191,6 +2195,7 @@ typedef struct mrc_contrastive_desc {
     const uint32_t  *queries;           // of one step, as planned
     size_t           n, micro_batch;    // texts at a time; 0: all.  Gradient caching where needed
     size_t           num_negatives;     // drawn for each question
+    uint64_t         seed;              // of what is drawn: the plan's
     uint32_t         epoch;             // they are drawn anew in each
     mrc_contrastive_loss loss;
     double           scale;             // of similarities; 0: 20 of cosines, 1 else
@@ -22279,17 +22284,31 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
-typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
+typedef struct mrc__sums {
+    const char *dir, *inner;        // inner: the folder in it that is being read; NULL: itself
+    mrc_text    text;
+    size_t      n;
+} mrc__sums;
 #define MRC__STATE_FILE  "trainer_state.json"
 #define MRC__STATE_DEPTH 64         // one depth for what is written and for what is read
 
 static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__sums *sums = user;
-    char path[MRC__PATH_BYTES];
+    char path[MRC__PATH_BYTES], below[MRC__PATH_BYTES];
     uint32_t crc;
     uint64_t bytes;
     if (!strcmp(name, MRC__STATE_FILE)) return MRC_OK;
+    if (sums->inner) {
+        MRC__TRY(mrc__path_in(ctx, below, sizeof below, sums->inner, name));
+        name = below;
+    }
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
+    if (!sums->inner && mrc_file_exists(path) == 2) {       // a module of a head for retrieval
+        sums->inner = name;
+        mrc_status s = mrc_dir_list(ctx, path, mrc__sums_add, sums);
+        sums->inner = NULL;
+        return s;
+    }
     MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
     mrc_text_printf(&sums->text, "%s", sums->n++ ? ", " : "");
     mrc_text_json_string(&sums->text, name, strlen(name), 0);
@@ -22392,7 +22411,8 @@ static mrc_status mrc__sums_check(mrc_ctx *ctx, const char *dir, const mrc_json 
         char path[MRC__PATH_BYTES];
         uint32_t crc;
         uint64_t bytes;
-        if (!want_crc || !want || !want_crc->is_int || !want->is_int || strchr(f->key, '/')) {
+        if (!want_crc || !want || !want_crc->is_int || !want->is_int
+            || f->key[0] == '/' || strstr(f->key, "..")) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s/" MRC__STATE_FILE ": no checksum of %s", dir,
                              f->key);
         }
@@ -27933,6 +27953,13 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     return s;
 }
 
+MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
+    if (!ctx || !c || !name) return MRC_ERR_ARG;
+    c->poolings = 0;
+    c->pooler = 0;
+    return mrc__pooling_bit(ctx, "--pooling", name, c);
+}
+
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head) {
     if (!ctx || !out || !path) return MRC_ERR_ARG;
@@ -29045,6 +29072,12 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
         return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected --passages FILE too)",
                          desc->negatives);
     }
+    for (size_t i = 0; desc->whole && l->corpus && i < mrc_passages_size(l->corpus); i++) {
+        const mrc_passage *x = mrc_passages_at(l->corpus, i);
+        if (mrc__pairs_passage(l->p, x->id, x->title, x->text, x->text_bytes) == UINT32_MAX) {
+            return mrc__pairs_memory(l);
+        }
+    }
     if (desc->negatives) MRC__TRY(mrc__pairs_run(l, desc));
     if (desc->teacher) MRC__TRY(mrc__pairs_teacher(l, desc->teacher));
     if (l->p->n) return MRC_OK;
@@ -29276,7 +29309,7 @@ static mrc_status mrc__contrast_collect(mrc__contrast *c) {
     for (size_t i = 0; ok && i < d->n; i++) {
         const mrc_pair *x = &d->pairs->list[d->queries[i]];
         uint32_t *drawn = seen + most + 1;
-        size_t k = mrc__pairs_draw(x, d->queries[i], d->num_negatives, d->random.seed, d->epoch,
+        size_t k = mrc__pairs_draw(x, d->queries[i], d->num_negatives, d->seed, d->epoch,
                                    drawn);
         c->queries[i] = (mrc_passage){ x->id, "", x->text, x->bytes };
         for (size_t j = 0; j <= k; j++) {
@@ -29695,6 +29728,11 @@ MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
     mrc_status s = mrc__contrast_run(&c);
     out->loss = c.loss;
     out->counted = c.n;
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; c.rows[side] && i < c.n_rows[side]; i++) {
+            out->rows += (size_t)c.rows[side][i].feature.length;
+        }
+    }
     int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
     if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
     if (s == MRC_OK && good) {
