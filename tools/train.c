@@ -139,7 +139,8 @@ static void load_weights(run *r, const mrc_model_config *config) {
     }
     const char *path = r->checkpoint[0] ? r->checkpoint : r->a->model_name_or_path;
     tool_load_notes notes = { .path = path };
-    mrc_model_load_desc desc = { .path = path, .config = r->checkpoint[0] && !r->a->task ? NULL : config,
+    mrc_model_load_desc desc = { .path = path,
+                                 .config = r->checkpoint[0] && !r->a->task ? NULL : config,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
                                  .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
@@ -220,7 +221,9 @@ static uint64_t steps_of(const run *r, double x) {
 // How many steps the run has, and where in the data step r->s.step stands.
 static void plan_run(run *r) {
     plan_epoch(r, 0);
-    if (r->a->batching != MRC_BATCHING_TOKEN_BUDGET && !r->a->task) r->fixed_batches = r->plan.n_batches;
+    if (r->a->batching != MRC_BATCHING_TOKEN_BUDGET && !r->a->task) {
+        r->fixed_batches = r->plan.n_batches;
+    }
     if (r->a->max_steps > 0) {
         r->total_steps = (uint64_t)r->a->max_steps;
     } else {

@@ -273,8 +273,8 @@ static tool_flag the_flags[] = {
     TOOL_TF32_FLAG,
     { .name = "task", .group = "retrieval", .choice = &A.task,
       .choices = "reader|biencoder|colbert|cross", .preset = "reader",
-      .help = "what is trained: a reader of answers; vectors of texts; vectors of tokens; scores of "
-              "a question and a passage.  --train_file is then pairs of any kind: SQuAD, DPR, "
+      .help = "what is trained: a reader of answers; vectors of texts; vectors of tokens; scores "
+              "of a question and a passage.  --train_file is then pairs of any kind: SQuAD, DPR, "
               "sentence-transformers, FlagEmbedding, Tevatron, MS MARCO, ColBERT" },
     { .name = "passages", .string = &A.passages, .value = "FILE",
       .help = "what the ids of --qrels, --negatives and of triples name" },

@@ -32,7 +32,7 @@ static void retrieval_check(train_args *a, const tool_program *p) {
                   "focal or label_smoothing)");
     }
     if (!a->task) return;
-    if (!tool_given(p, "loss")) a->loss = a->task == TASK_CROSS 
+    if (!tool_given(p, "loss")) a->loss = a->task == TASK_CROSS
                                     ? LOSS_INFONCE + MRC_CONTRASTIVE_BCE : LOSS_INFONCE;
     if (a->loss < LOSS_INFONCE) {
         tool_fail(TOOL_USAGE, "--loss: is of --task reader (expected infonce, symmetric, listwise, "
