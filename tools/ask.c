@@ -1,9 +1,10 @@
 // ask: a question in, answers out, over one passage or the passages that an index finds.
 #include "answers.h"
+#include "retrieval.h"
 
 typedef struct ask_args {
-    const char *model, *context, *index, *question;
-    int         method, json, version_2_with_negative;
+    const char *model, *context, *question;
+    int         json, version_2_with_negative;
     size_t      top_k, n_answers, max_answer_length, max_seq_length, doc_stride, batch_size;
     double      retrieval_weight, null_score_diff_threshold, temperature;
     tool_precision precision;
@@ -14,8 +15,9 @@ typedef struct asking {
     mrc_backend  *be;
     mrc_ctx      *ctx;
     mrc_reader   *reader;
-    mrc_index    *ix;
-    mrc_searcher *searcher;
+    retrieval_options o;                // of --index
+    retrieval     stages;
+    stage_hit    *found;
     char         *context;              // of --context
     size_t        context_bytes;
     size_t        most;                 // passages for a question
@@ -41,12 +43,10 @@ static mrc_decode_config decode_config(const ask_args *a) {
 static void load(asking *k) {
     ask_args *a = &k->a;
     k->most = 1;
-    if (a->index) {
-        mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
-        config.threads = tool_pool_threads();
-        tool_check(k->ctx, mrc_index_open(k->ctx, &k->ix, a->index));
-        tool_check(k->ctx, mrc_searcher_new(k->ctx, &k->searcher, k->ix, &config));
-        k->most = a->top_k < mrc_index_size(k->ix) ? a->top_k : mrc_index_size(k->ix);
+    if (k->o.index) {
+        retrieval_open(k->ctx, &k->stages, &k->o);
+        size_t passages = mrc_index_size(k->stages.ix);
+        k->most = a->top_k < passages ? a->top_k : passages;
     } else {
         tool_check(k->ctx, mrc_file_read(k->ctx, &k->context, &k->context_bytes, a->context));
         size_t valid = mrc_utf8_valid(k->context, k->context_bytes);
@@ -65,6 +65,7 @@ static void load(asking *k) {
     k->passages = tool_allocate(k->most, sizeof *k->passages);
     k->rooms = tool_allocate(k->most, sizeof *k->rooms);
     k->hits = tool_allocate(k->most, sizeof *k->hits);
+    k->found = tool_allocate(k->most, sizeof *k->found);
     k->replies = tool_allocate(k->most, sizeof *k->replies);
     k->list = tool_allocate(k->most * (decode.n_best_size + 1), sizeof *k->list);
     for (size_t i = 0; i < k->most; i++) mrc_text_init(&k->rooms[i], k->ctx);
@@ -73,23 +74,25 @@ static void load(asking *k) {
 
 // The passages to read for a question: how many.
 static size_t find_passages(asking *k, const char *question) {
-    mrc_query query = { question, strlen(question) };
+    const mrc_passage query = { "", "", question, strlen(question) };
     size_t n = 1;
-    if (!k->ix) {
+    if (!k->o.index) {
         k->passages[0] = (mrc_example){ .id = k->a.context, .title = "", .context = k->context,
                                         .context_bytes = k->context_bytes };
     } else {
-        tool_check(k->ctx, mrc_search(k->searcher, &query, 1, k->most, k->hits, &n));
+        retrieval_run(&k->stages, &query, 1, k->most, k->found, &n);
     }
     for (size_t i = 0; i < n; i++) {
         mrc_passage x;
-        if (k->ix) {
-            tool_check(k->ctx, mrc_index_passage(k->ix, k->hits[i].passage, &k->rooms[i], &x));
+        if (k->o.index) {
+            k->hits[i] = (mrc_hit){ k->found[i].passage, k->found[i].score };
+            tool_check(k->ctx, mrc_index_passage(k->stages.ix, k->hits[i].passage, &k->rooms[i],
+                                                 &x));
             k->passages[i] = (mrc_example){ .id = x.id, .title = x.title, .context = x.text,
                                             .context_bytes = x.text_bytes };
         }
         k->passages[i].question = question;
-        k->passages[i].question_bytes = query.bytes;
+        k->passages[i].question_bytes = query.text_bytes;
     }
     return n;
 }
@@ -115,7 +118,8 @@ static void add_json(asking *k, const char *question, size_t n) {
         tool_json_integer(t, "end", c->span->end);
         tool_json_number(t, "score", c->score);
         tool_json_number(t, "span_score", (double)(c->span->start_logit + c->span->end_logit));
-        if (k->ix) tool_json_number(t, "retrieval_score", k->hits[c->place].score);
+        if (k->o.index) tool_json_number(t, "retrieval_score", k->hits[c->place].score);
+        if (k->o.index && !stages_are_words(&k->o)) retrieval_json(t, &k->found[c->place]);
         mrc_text_add(t, "}", 1);
     }
     mrc_text_add(t, "]}\n", 3);
@@ -160,7 +164,7 @@ static void add_text(asking *k, size_t n) {
 static void answer(asking *k, const char *question) {
     size_t n = find_passages(k, question);
     tool_check(k->ctx, mrc_reader_answer(k->reader, k->passages, n, k->replies));
-    size_t count = candidates_find(k->list, k->passages, k->replies, k->ix ? k->hits : NULL, n,
+    size_t count = candidates_find(k->list, k->passages, k->replies, k->o.index ? k->hits : NULL, n,
                                    k->a.retrieval_weight, k->a.temperature);
     if (count > k->a.n_answers) count = k->a.n_answers;
     k->out.bytes = 0;
@@ -193,12 +197,13 @@ static void answer_lines(asking *k) {
 //==============================================================================
 // main
 //==============================================================================
-static asking the_asking = { .a = { .doc_stride = SIZE_MAX } };
+static asking the_asking = { .a = { .doc_stride = SIZE_MAX },
+                             .o = { .k1 = NAN, .b = NAN, .delta = NAN } };
 
 static int run(tool_program *p) {
     asking *k = &the_asking;
     (void)p;
-    if (!k->a.context == !k->a.index) {
+    if (!k->a.context == !k->o.index) {
         tool_fail(TOOL_USAGE, "--context or --index is wanted (found %s, expected one of them; see "
                   "--help)", k->a.context ? "both" : "neither");
     }
@@ -210,12 +215,11 @@ static int run(tool_program *p) {
     for (size_t i = 0; i < k->most; i++) mrc_text_free(&k->rooms[i]);
     mrc_text_free(&k->out);
     mrc_reader_free(k->reader);
-    mrc_searcher_free(k->searcher);
-    mrc_index_close(k->ix);
+    if (k->o.index) retrieval_close(&k->stages);
     if (k->context) mrc_file_free(k->ctx, k->context);
     mrc_ctx_free(k->ctx);
     mrc_backend_free(k->be);
-    void *parts[] = { k->passages, k->rooms, k->hits, k->replies, k->list };
+    void *parts[] = { k->passages, k->rooms, k->hits, k->found, k->replies, k->list };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
     return tool_finish();
 }
@@ -226,7 +230,7 @@ static tool_flag the_flags[] = {
       .help = "a model directory with its vocabulary" },
     { .name = "context", .string = &A.context, .value = "FILE",
       .help = "the passage: a text file, all of it" },
-    { .name = "index", .string = &A.index, .value = "DIR",
+    { .name = "index", .string = &the_asking.o.index, .value = "DIR",
       .help = "where to look passages up: what index wrote" },
     { .name = "question", .string = &A.question, .value = "TEXT",
       .otherwise = "lines of stdin", .help = "what to answer" },
@@ -235,9 +239,9 @@ static tool_flag the_flags[] = {
     { .name = "json", .flag = &A.json, .help = "print one JSON object for each question" },
     { .name = "n_answers", .size = &A.n_answers, .preset = "3", .min = 1, .max = 1000,
       .help = "answers to print" },
-    { .name = "method", .choice = &A.method, .preset = "elasticsearch",
-      .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
-                 "elasticsearch", .help = "how passages are scored: see search" },
+    RETRIEVAL_FLAGS(the_asking.o),
+    { .name = "method", .choice = &the_asking.o.method, .preset = "elasticsearch",
+      .choices = RETRIEVAL_METHODS, .help = "how passages are scored by words: see search" },
     { .name = "retrieval_weight", .real = &A.retrieval_weight, .preset = "0.5", .min = 0, .max = 1,
       .help = "of the passage's score; the span's has the rest" },
     { .name = "temperature", .real = &A.temperature, .preset = "1", .min = 0, .max = 1000,

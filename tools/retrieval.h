@@ -323,6 +323,11 @@ TOOL_DEF void retrieval_run(retrieval *r, const mrc_passage *queries, size_t n, 
     free(joined);
 }
 
+// Whether nothing but words finds passages.
+TOOL_DEF int stages_are_words(const retrieval_options *o) {
+    return o->kind == RETRIEVE_BM25 && !o->reranker;
+}
+
 // ", \"bm25\": 3.2, ..": what is known of a hit's stages, for JSON.
 TOOL_DEF void retrieval_json(mrc_text *t, const stage_hit *h) {
     for (int s = 0; s < STAGES; s++) {
