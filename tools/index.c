@@ -64,6 +64,7 @@ static int run(tool_program *p) {
                   "wordpiece, char_bigram or korean; only vectors for an index that is there go "
                   "without)");
     }
+    tool_try_place(a.output, 1);
     mrc_backend *be = a.model ? tool_backend_new() : NULL;
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_passages *passages;

@@ -2,7 +2,7 @@
 // For search, ask and serve.  What index wrote says which models made the vectors.
 #ifndef RETRIEVAL_H
 #define RETRIEVAL_H
-#include "tool.h"
+#include "reader.h"
 
 enum { RETRIEVE_BM25, RETRIEVE_DENSE, RETRIEVE_COLBERT, RETRIEVE_HYBRID };
 enum { STAGE_BM25, STAGE_DENSE, STAGE_COLBERT, STAGE_FUSED, STAGE_RERANK, STAGES };
@@ -28,8 +28,6 @@ typedef struct retrieval {
     mrc_text      room;
 } retrieval;
 
-#define RETRIEVAL_METHODS                                                                          \
-    "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|elasticsearch"
 // The flags of stages; o: a retrieval_options.
 #define RETRIEVAL_FLAGS(o)                                                                         \
     { .name = "retriever", .choice = &(o).kind, .choices = "bm25|dense|colbert|hybrid",            \

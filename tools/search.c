@@ -131,6 +131,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--run is missing (found nothing, expected FILE: with --qrels the "
                   "figures go to stdout)");
     }
+    if (a.run) tool_try_place(a.run, 0);
     int words = o.kind == RETRIEVE_BM25 && !o.reranker;
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
@@ -160,7 +161,7 @@ static tool_flag flags[] = {
     { .name = "queries", .string = &a.queries, .value = "FILE", .required = 1,
       .help = "JSONL records of id and question, or lines of id and text between tabs" },
     RETRIEVAL_FLAGS(o),
-    { .name = "method", .choice = &o.method, .preset = "lucene", .choices = RETRIEVAL_METHODS,
+    { .name = "method", .choice = &o.method, .preset = "lucene", .choices = READER_METHODS,
       .help = "okapi, l and plus are rank_bm25's (l_rank_bm25 with its release's extra "
               "factor), lucene to bm25s_plus bm25s's, elasticsearch Lucene's own" },
     { .name = "k1", .real = &o.k1, .min = 0, .max = 1000,
