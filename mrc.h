@@ -84,7 +84,8 @@
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
 //     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save
-//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index
+//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus
+//     >>impl.analyze  >>impl.blocks  >>impl.index
 //     >>impl.search  >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
 //     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder
 //     >>impl.pairs  >>impl.contrastive  >>impl.forms  >>impl.tables

@@ -19,8 +19,8 @@ fuzz_make_seeds() {
             --output "$seeds/made" >/dev/null 2>&1 || exit 3
         mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
     done
-    "$OUT/train" --task biencoder --config_name data/config.json --tokenizer_name data --train_file \
-        data/question.jsonl --output_dir "$seeds/model" --max_steps 1 --overwrite_output_dir \
+    "$OUT/train" --task biencoder --config_name data/config.json --tokenizer_name data \
+        --train_file data/question.jsonl --output_dir "$seeds/model" --max_steps 1 --overwrite_output_dir \
         >/dev/null 2>&1 || exit 3
     for form in "--form int8 --graph" "--form bf16" "--form bits" "--tokens --bits 2" "--tokens"; do
         "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer whitespace --output "$seeds/made" \

@@ -294,8 +294,8 @@ static tool_flag flags[] = {
       .help = "TREC runs of the same questions; a passage's order is by score" },
     { .name = "run", .string = &a.run, .value = "FILE", .required = 1, .help = "the fused run" },
     { .name = "method", .choice = &a.method, .choices = "rrf|minmax|zscore|raw",
-      .preset = "zscore", .help = "reciprocal ranks; scores between a list's least and most; in its "
-                                  "standard deviations; as they are" },
+      .preset = "zscore", .help = "reciprocal ranks; scores between a list's least and most; in "
+                                  "its standard deviations; as they are" },
     { .name = "k", .real = &a.k, .preset = "60", .min = 0, .max = 1e6, .above_min = 1,
       .help = "of rrf" },
     { .name = "weights", .list = &a.weights, .value = "W ..", .otherwise = "1 each",

@@ -315,7 +315,8 @@ static int read_question(request *q, size_t index, const mrc_json *v, question *
         seen |= 1u << which;
         if (!read_field(q, field, which, m, out)) return 0;
     }
-    const char *missing = !out->text ? "question" : !out->context && !s.stages.ix ? "context" : NULL;
+    const char *missing = !out->text ? "question"
+                        : !out->context && !s.stages.ix ? "context" : NULL;
     if (missing) {
         const char *field = field_name(q, index, missing, name);
         return refuse(q, 400, field, "%s is missing (found nothing, expected text)", field);

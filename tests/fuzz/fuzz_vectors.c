@@ -1,5 +1,5 @@
-// Indexes of vectors and of token rows.  Each input is read as it is, and with checksums made right,
-// where a reader must bear what is inside.
+// Indexes of vectors and of token rows.  Each input is read as it is, and with checksums made
+// right, where a reader must bear what is inside.
 #include "../support/fuzz.h"
 
 enum { BLOCK = 65536, END = 240, SECTIONS = 224 };      // of the record; where it says sections end
