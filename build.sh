@@ -65,6 +65,20 @@ END
     export BLAS
 }
 
+# Sets CURL_FLAGS, what links libcurl into index and search: empty where it is left out (CURL=0).
+find_curl() {
+    [ -z "${CURL_FLAGS+set}" ] || return 0
+    CURL_FLAGS=
+    probe=$OUT/curl-probe.$$
+    printf '%s\n' '#include <curl/curl.h>' '#if LIBCURL_VERSION_NUM < 0x075500' '#error too old' \
+        '#endif' 'int main(void) { return curl_global_init(0) != 0; }' >"$probe.c"
+    if [ "$CURL" != 0 ] && $CC -w "$probe.c" -lcurl -o "$probe" 2>/dev/null; then
+        CURL_FLAGS=-lcurl
+    fi
+    rm -f "$probe" "$probe.c"
+    export CURL_FLAGS
+}
+
 # Sets HTTPD_FLAGS, what links libmicrohttpd into tools/serve.c: empty where it is left out.
 find_http() {
     [ -z "${HTTPD_FLAGS+set}" ] || return 0
@@ -204,9 +218,11 @@ program_object() {
     object=$OUT/tools/$1.o flags='' page=''
     case $1 in
     serve) flags="-I$OUT" page=$OUT/page.h ;;
+    index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
     mrc)
         flags="-DMRC_COMMIT=$(cat "$OUT/commit")" page=$OUT/commit
-        [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD" ;;
+        [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD"
+        [ -n "$CURL_FLAGS" ] && flags="$flags -DMRC_CURL" ;;
     esac
     # shellcheck disable=SC2086
     newer "$object" "tools/$1.c" tools/*.h mrc.h backends/openblas.h backends/cuda.h "$OUT/flags" \
@@ -236,9 +252,10 @@ build_all() {
     find_openblas
     find_cuda
     find_http
+    find_curl
     make_page || exit 5
     # Another compiler or other flags make everything anew.
-    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS"
+    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS"
     flags="$flags $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
@@ -264,7 +281,7 @@ build_all() {
     if ! newer "$OUT/mrc" $objects; then
         say "$CC $OUT/mrc"
         # shellcheck disable=SC2086
-        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS || exit 3
+        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS || exit 3
     fi
     for source in tools/*.c; do
         name=$(basename "$source" .c)

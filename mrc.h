@@ -65,8 +65,8 @@
 //     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
-//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer
-//     >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
+//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
+//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
 //     >>api.contrastive
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
@@ -80,15 +80,16 @@
 //     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_lstm  >>impl.cpu  >>impl.null
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
-//     >>impl.tok_files  >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
+//     >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
-//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save
-//     >>impl.model_dir  >>impl.checkpoint  >>impl.reader  >>impl.answer  >>impl.corpus
-//     >>impl.analyze  >>impl.blocks  >>impl.index
-//     >>impl.search  >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
-//     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder
-//     >>impl.pairs  >>impl.contrastive  >>impl.forms  >>impl.tables
+//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
+//     >>impl.checkpoint  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
+//     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
+//     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
+//     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
+//     >>impl.contrastive  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -840,7 +841,8 @@ typedef struct mrc_ctx_desc {
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
-// NULL is fine here, in mrc_ctx_free() and in ops; other functions want a context.  Messages about
+// No function takes NULL amiss: one that frees does nothing, one that looks returns 0, NULL or "",
+// any other says MRC_ERR_ARG, with a text where there is a context.  Messages about
 // files begin "file:line:column: " as far as known, and say what was found and what was expected.
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
@@ -1362,13 +1364,16 @@ MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
 
 //==============================================================================
-// >>api.tokenizer   BertTokenizerFast's WordPiece (PARITY 3.8, 3.9), RobertaTokenizerFast's BPE
+// >>api.tokenizer   every tokenizer of Hugging Face's readers: WordPiece, BPE, Unigram
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 typedef struct mrc_tokenizer mrc_tokenizer;
-// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, with
-// tokenizer_config.json and special_tokens_map.json), a vocab.txt, or a tokenizer.json.  Files of
-// more than 64 MiB and tokens of more than 64 KiB are refused.
+// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
+// a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
+// vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
+// vocab.txt, a tokenizer.json or a *.model.  A tokenizer.json is run as the Rust package runs it;
+// a part of it that is not supported is refused by name.  Files of more than 64 MiB and tokens of
+// more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -1593,6 +1598,9 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 // one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes);
+// The span without white space at its ends, for people: a token of a SentencePiece model has the
+// space before its word, and Hugging Face's files keep it.  A span that is no text comes back.
+MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -1835,7 +1843,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.reader   the whole system: train on features, predict, evaluate
+// >>api.train   one optimizer step; what training takes, before it begins
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
@@ -1897,6 +1905,9 @@ typedef struct mrc_train_memory {
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
+//==============================================================================
+// >>api.predict   all features through a model: logits, or figures
+//==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.
 typedef struct mrc_predict_desc {
@@ -1941,7 +1952,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -2008,6 +2019,10 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
+// A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
+// this one is given, so that both look for the same terms.  tok: of wordpiece, else NULL.
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out);
 
 typedef struct mrc_index_desc {
     const mrc_passages *passages;
@@ -2039,11 +2054,12 @@ typedef struct mrc_search_config {
     uint32_t magic;
     mrc_bm25 method;
     double   k1, b, delta, epsilon;     // delta: of L and PLUS kinds; epsilon: of OKAPI
-    size_t   threads;                   // 0: the processors online
+    size_t   threads;                   // 0: mrc_processors()
+    size_t   cache_bytes;               // of terms' scores kept between calls; 0: 1 GiB
 } mrc_search_config;
 MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
 
-typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
+typedef struct mrc_searcher mrc_searcher;   // keeps scores of terms it has met: see cache_bytes
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config);
 MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
@@ -2997,6 +3013,14 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     if (ctx->log) ctx->log(ctx->log_user, status, text);
     return status;
 }
+
+// A list that a caller hands over with its length.  Places in it are kept as int32_t: a longer one
+// is refused before anything is read.
+static mrc_status mrc__count(mrc_ctx *ctx, const char *what, const void *list, size_t n) {
+    if (n <= INT32_MAX && (list || !n)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: no list of that length (found %s of %zu, expected at "
+                     "most %d)", what, list ? "one" : "NULL", n, INT32_MAX);
+}
 // A warning, or what was done about a part that is wrong: logged, no error.
 __attribute__((format(printf, 2, 3)))
 static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
@@ -3025,6 +3049,20 @@ static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
+// What a caller must give: MRC__ARG(ctx, what is wrong) in a function that returns a status,
+// MRC__WANT in one that returns a pointer.  Ops are given NULL by ops that failed, so where there
+// is an error already nothing is added to it.
+static mrc_status mrc__refuse(mrc_ctx *ctx, const char *function, const char *what) {
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: an argument is missing (found %s)", function, what);
+}
+#define MRC__ARG(ctx, wrong) do { \
+        if (!(ctx)) return MRC_ERR_ARG; \
+        if (wrong) return mrc__refuse(ctx, __func__, #wrong); \
+    } while (0)
+#define MRC__WANT(ctx, wrong) do { \
+        if ((ctx) && (wrong) && (ctx)->status == MRC_OK) mrc__refuse(ctx, __func__, #wrong); \
+        if (!(ctx) || (wrong)) return NULL; \
+    } while (0)
 #define MRC__TRY(expr) do { mrc_status try_ = (expr); if (try_ != MRC_OK) return try_; } while (0)
 
 static void *mrc__object_new(const mrc_allocator *host, mrc__object **list, uint64_t frame,
@@ -3099,11 +3137,13 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
 MRCDEF mrc_status mrc_ctx_status(const mrc_ctx *ctx) { return ctx ? ctx->status : MRC_ERR_ARG; }
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx) { return ctx ? ctx->message : "no context"; }
 MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
+    if (!ctx) return;
     ctx->status = MRC_OK;
     ctx->message[0] = 0;
 }
 
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
+    if (!ctx) return (mrc_memory){0};
     return (mrc_memory){ .step_live = ctx->step.live, .step_peak = ctx->step.peak,
                          .step_extent = ctx->step.extent, .step_reserved = ctx->step.reserved,
                          .grads = ctx->grads.live };
@@ -3174,6 +3214,7 @@ static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *
 }
 
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     if (n == 0 || n != need) return 0;
@@ -3182,6 +3223,7 @@ MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
 }
 
 MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     *cp = n == need ? value : 0xFFFD;
@@ -3203,6 +3245,7 @@ MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
 
 // Eight bytes at once where they are all ASCII: most of most files.
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t at = 0, n = 1;
     uint32_t cp;
     while (at < bytes && n) {
@@ -3218,12 +3261,14 @@ MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
 
 // Continuation bytes do not count.
 MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t n = 0;
     for (size_t i = 0; i < bytes; i++) n += ((unsigned char)s[i] & 0xC0) != 0x80;
     return n;
 }
 
 MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
+    if (!s) return 0;
     for (size_t i = 0; i < bytes; i++) {
         if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
     }
@@ -3817,7 +3862,7 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
 
 MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes, size_t max_depth) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "json: no text given");
     return mrc__json_parse_at(ctx, out, name ? name : "json", 1, text, bytes, max_depth);
@@ -3826,7 +3871,7 @@ MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_json_parse(ctx, out, path, text, bytes, 0);
@@ -3857,7 +3902,7 @@ static int mrc__json_compare_keys(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name) {
     size_t bytes, n = 0;
-    if (!ctx || !object || !name) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !object || !name);
     if (object->type != MRC_JSON_OBJECT || object->n < 2) return MRC_OK;
     const void **list = mrc__mul(object->n, sizeof *list, &bytes)
                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -3879,10 +3924,13 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
 }
 
 MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx) {
-    *t = (mrc_text){ .host = ctx->host };
+    if (!t) return;
+    *t = (mrc_text){0};
+    mrc__allocator_init(&t->host, ctx ? &ctx->host : NULL);
 }
 
 MRCDEF void mrc_text_free(mrc_text *t) {
+    if (!t) return;
     if (t->data) t->host.free(t->host.user, t->data);
     *t = (mrc_text){ .host = t->host };
 }
@@ -3901,6 +3949,7 @@ static char *mrc__text_room(mrc_text *t, size_t bytes) {
 }
 
 MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
+    if (!t || (bytes && !s)) return;
     char *to = mrc__text_room(t, bytes);
     if (!to) return;
     if (bytes) memcpy(to, s, bytes);
@@ -3909,6 +3958,7 @@ MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
 }
 
 MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
+    if (!t || !fmt) return;
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -3926,6 +3976,7 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
 
 // Ill-formed bytes become U+FFFD, so that what is written can be read back.
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
+    if (!t || (bytes && !s)) return;
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     uint32_t cp;
     mrc_text_add(t, "\"", 1);
@@ -4004,6 +4055,7 @@ static int mrc__number_shortest(double x, char *digits, int *exponent) {
 }
 
 MRCDEF void mrc_text_number(mrc_text *t, double x) {
+    if (!t) return;
     char digits[20];
     int exponent = 0, n = 1;
     if (isnan(x)) {
@@ -4644,7 +4696,7 @@ static mrc_status mrc__yaml_document(mrc__yaml *y) {
 
 MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
     mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
@@ -4666,7 +4718,7 @@ MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
@@ -4804,7 +4856,7 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path) {
     struct stat info;
     int fd;
-    if (!ctx || !out || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !bytes);
     *out = NULL;
     *bytes = 0;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "file read: no path given");
@@ -4854,7 +4906,7 @@ static int mrc__writer_open(mrc_file_writer *w, size_t room) {
 
 MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path) {
     size_t total, bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path || !*path) return mrc__fail(ctx, MRC_ERR_ARG, "file write: no path given");
     bytes = strlen(path) + 1;
@@ -4955,6 +5007,7 @@ MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w) {
 
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes) {
     mrc_file_writer *w;
+    MRC__ARG(ctx, bytes && !data);
     MRC__TRY(mrc_file_writer_new(ctx, &w, path));
     mrc_status s = mrc__writer_reserve(w, bytes);
     if (s == MRC_OK) s = mrc_file_writer_add(w, data, bytes);
@@ -5053,6 +5106,7 @@ static uint32_t mrc__crc32c_sse42(uint32_t crc, const void *data, size_t bytes) 
 #endif
 
 MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    if (!data) return crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) return mrc__crc32c_sse42(crc, data, bytes);
 #endif
@@ -5065,7 +5119,7 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
     struct stat info;
     int fd;
     ssize_t n;
-    if (!ctx || !path || !crc || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !crc || !bytes);
     *crc = 0;
     *bytes = 0;
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
@@ -5105,7 +5159,7 @@ MRCDEF int mrc_file_exists(const char *path) {
 }
 
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     size_t bytes = strlen(path) + 1;
     char *part = ctx->host.alloc(ctx->host.user, bytes);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its name", path);
@@ -5126,7 +5180,7 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
 
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
     if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
@@ -5168,7 +5222,7 @@ static int mrc__dir_remove_at(int folder, const char *name, int depth) {
 }
 
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
     return mrc__write_fail(ctx, e, path, "remove it");
@@ -5194,7 +5248,7 @@ static int mrc__dir_names(DIR *dir, mrc__bump *pool, void **list, size_t *capaci
 MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
                                void *user) {
-    if (!ctx || !path || !fn) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !fn);
     mrc__bump pool = { .host = ctx->host };
     void *list = NULL;
     size_t capacity = 0, n = 0;
@@ -5215,6 +5269,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 // path, or path/name when path is a folder.
 static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
                                const char *name) {
+    if (!*path) return mrc__fail(ctx, MRC_ERR_ARG, "a path is empty");
     int n = name ? snprintf(out, capacity, "%s/%s", path, name)
                  : snprintf(out, capacity, "%s", path);
     if (n >= 0 && (size_t)n < capacity) return MRC_OK;
@@ -5647,7 +5702,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes = 0;
     mrc_safetensors *st = NULL;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -6100,7 +6155,7 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
     mrc_text header;
     size_t bytes;
     uint64_t data_bytes = 0;
-    if (!ctx || !path || (n && !list)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || (n && !list));
     MRC__TRY(mrc__st_check_metadata(ctx, path, metadata));
     const void **order = mrc__mul(n ? n : 1, sizeof *order, &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -7209,7 +7264,7 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
 MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes;
     mrc_safetensors *st;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -7273,7 +7328,7 @@ static mrc_tensor *mrc__tensor_make(mrc_ctx *ctx, mrc_dtype dtype, int ndim, con
 
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad) {
-    if (!ctx || (ndim > 0 && !shape)) return NULL;
+    MRC__WANT(ctx, (ndim > 0 && !shape));
     mrc_tensor *t = mrc__tensor_make(ctx, dtype, ndim, shape, NULL);
     if (t) t->requires_grad = requires_grad != 0;
     return t;
@@ -7304,7 +7359,7 @@ static int mrc__packed_here(mrc_ctx *ctx, const char *what, const mrc_tensor *t)
 }
 
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
-    if (!ctx || !t || !src) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !src);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     if (t->packed && !t->copy) {
@@ -7320,7 +7375,7 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
 }
 
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
-    if (!ctx || !t || !dst) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !dst);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
@@ -7594,7 +7649,7 @@ static mrc_tensor *mrc__batch_targets(mrc_ctx *ctx, const mrc_batch_desc *d) {
 }
 
 MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc) {
-    if (!ctx || !out || !desc || !desc->cu_seqlens) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->cu_seqlens);
     memset(out, 0, sizeof *out);
     size_t b = desc->n_sequences;
     MRC__TRY(mrc__batch_check(ctx, desc, out));
@@ -7679,7 +7734,7 @@ static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
-    if (!ctx || !t || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !out || !ctx->be);
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
@@ -7755,6 +7810,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
+    if (!ctx) return;
     for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
         for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
             if (g->frame == 0) g->written = 0;
@@ -8055,10 +8111,12 @@ static void mrc__node_release(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_mark mrc_tape_mark(mrc_ctx *ctx) {
+    if (!ctx) return (mrc_mark){0};
     return (mrc_mark){ .frame = ++ctx->frame };
 }
 
 MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
+    if (!ctx) return 0;
     int was_on = !ctx->grad_mode;
     ctx->grad_mode = !on;
     return was_on;
@@ -8067,6 +8125,7 @@ MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
 // Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
 // and they run in no-grad mode, so a custom backward may use ops.
 MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
+    MRC__ARG(ctx, !ctx->be);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     while (s == MRC_OK && ctx->tape && ctx->tape->frame >= mark.frame) {
@@ -8095,10 +8154,13 @@ static void mrc__rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF void mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark) {
+    if (!ctx) return;
     mrc__rewind(ctx, mark.frame ? mark.frame : 1);
 }
 
-MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) { mrc__rewind(ctx, 1); }
+MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) {
+    if (ctx) mrc__rewind(ctx, 1);
+}
 
 MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
     if (!ctx) return;
@@ -8132,9 +8194,9 @@ static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *
 
 MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
                                     mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !fn || (n_in > 0 && !in)) return NULL;
+    MRC__WANT(ctx, !fn || (n_in > 0 && !in));
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     int grad_mode = ctx->grad_mode, saw_before = ctx->saw_trainable;
     uint64_t segment = ctx->segment;
@@ -8244,7 +8306,9 @@ MRCDEF uint32_t mrc_site(const char *module_name) {
     return h;
 }
 
-MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = random; }
+MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) {
+    if (ctx) ctx->random = random;
+}
 
 //==============================================================================
 // >>op.common   what the kernels of several ops share
@@ -8397,7 +8461,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
                                  mrc_tensor *token_type, int32_t word_padding,
                                  int32_t position_padding, mrc_dtype dtype,
                                  const mrc_batch *batch) {
-    if (!ctx || !word || !position || !token_type || !batch) return NULL;
+    MRC__WANT(ctx, !word || !position || !token_type || !batch);
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
@@ -8541,7 +8605,7 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act) {
     size_t shape[MRC_MAX_DIMS];
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8651,7 +8715,7 @@ static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
-    if (!ctx || !x || !mrc__act_fits(ctx, "activation", act)) return NULL;
+    MRC__WANT(ctx, !x || !mrc__act_fits(ctx, "activation", act));
     if (act == MRC_ACT_NONE) return x;
     mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
@@ -8751,7 +8815,7 @@ static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps) {
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t h = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (h == 0 || weight->numel != h || bias->numel != h) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8857,7 +8921,7 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !batch || !batch->cu_seqlens || !batch->sequence_index) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
     if (mask.threshold == 0) return x;
@@ -8919,7 +8983,7 @@ static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
-    if (!ctx || !z || !mrc__act_fits(ctx, "glu", act)) return NULL;
+    MRC__WANT(ctx, !z || !mrc__act_fits(ctx, "glu", act));
     if (act == MRC_ACT_NONE || z->ndim != 2 || z->shape[1] == 0 || z->shape[1] % 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "glu: z has %zu columns and the activation is "
                               "%d (expected a matrix with an even number, and an activation)",
@@ -9008,7 +9072,7 @@ static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
                             const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "rope", x, batch)) return NULL;
     if (!heads || x->shape[1] == 0 || x->shape[1] % (2 * heads) || rotated > heads
         || !(theta > 0 && theta <= DBL_MAX)) {
@@ -9296,7 +9360,7 @@ MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k
     mrc_mask mask;
     size_t width, n = 6;
     int at_key = 0, at_query = 0;
-    if (!ctx || !q || !k || !v || !desc || !batch || !batch->real_len) return NULL;
+    MRC__WANT(ctx, !q || !k || !v || !desc || !batch || !batch->real_len);
     mrc_tensor *in[9] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
     if (!mrc__attention_fits(ctx, in, heads, batch, &width)
         || !mrc__attention_desc_fits(ctx, desc, heads, width, batch)) return NULL;
@@ -9484,7 +9548,7 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !weight || !bias || !batch) return NULL;
+    MRC__WANT(ctx, !x || !residual || !weight || !bias || !batch);
     if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
     size_t h = x->shape[1];
@@ -9580,9 +9644,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
         return NULL;
     }
@@ -9831,7 +9893,7 @@ static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tenso
                                mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
                                size_t *h) {
     mrc_tensor *in[10] = { x };
-    if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !weights || !batch || !batch->cu_seqlens);
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
@@ -10176,7 +10238,7 @@ static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
     size_t shape[2] = { x->shape[0], 0 };
     if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
@@ -10339,9 +10401,7 @@ static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits
 static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                    mrc_tensor *denominator, mrc_tensor *alpha,
                                    const mrc_loss *loss, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !targets || !denominator || !loss || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if ((unsigned)loss->kind > MRC_LOSS_LABEL_SMOOTHING) {
@@ -10382,7 +10442,7 @@ MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *t
 MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, mrc_tensor *alpha,
                                      const mrc_loss *loss, const mrc_batch *batch) {
-    if (!alpha) return NULL;
+    MRC__WANT(ctx, !alpha);
     return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
@@ -10508,9 +10568,7 @@ static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch) {
-    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !other || !targets || !denominator || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
     if (other->numel != logits->numel || other->dtype != logits->dtype) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
@@ -11306,9 +11364,9 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
                               mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !out || !in) return NULL;
+    MRC__WANT(ctx, !out || !in);
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     if (!desc || !desc->backward || n_in == 0) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: no backward, or %zu inputs", n_in);
@@ -15748,6 +15806,7 @@ MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
 }
 
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
+    if (!be || strcmp(be->name, "null")) return (mrc_null_counts){0};
     return ((const mrc__null_backend *)be->self)->counts;
 }
 #endif // core pass
@@ -15915,7 +15974,7 @@ static mrc_status mrc__optimizer_types(mrc_ctx *ctx, const mrc_params *params) {
 MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
                                     const mrc_optimizer_config *config) {
     if (out) *out = NULL;
-    if (!ctx || !out || !params || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !params || !config);
     if (config->magic != MRC_OPTIMIZER_MAGIC) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the config is not from "
                          "mrc_optimizer_config_default()");
@@ -16059,7 +16118,7 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
 }
 
 MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -16077,7 +16136,7 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!o->ema) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights have no averages");
     if (o->swapped == 2) return mrc__optimizer_own_weights(ctx, o);
     const int before = o->swapped;
@@ -16151,7 +16210,7 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     int32_t state[2];
     double f64 = 0;
     float f32 = 0;
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     int is_f64 = o->norm->dtype == MRC_DTYPE_F64;
     MRC__TRY(mrc_tensor_download(ctx, o->norm, is_f64 ? (void *)&f64 : &f32));
     MRC__TRY(mrc_tensor_download(ctx, o->state, state));
@@ -16400,7 +16459,7 @@ static mrc_tensor *mrc__optimizer_file_at(const mrc_optimizer *o, size_t index, 
 
 MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
     char name[512];
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path || !ctx->be);
     size_t n = 0, bytes, k = 0;
     mrc_text names;
     mrc_text_init(&names, ctx);
@@ -16426,7 +16485,7 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     mrc_safetensors *st;
     char name[512];
     mrc_tensor *t;
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path);
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; s == MRC_OK; i++) {
@@ -16471,6 +16530,7 @@ static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double 
 }
 
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step) {
+    if (!config) return 0;
     const mrc_schedule_config *c = config;
     double t = (double)step, w = (double)c->warmup_steps, total = (double)c->total_steps;
     if (c->kind == MRC_SCHEDULE_CONSTANT) return 1;
@@ -16528,58 +16588,71 @@ static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char
 }
 
 //
-// Trie: strings of code points, each with a number.  The root is node 0; all edges are in one open
-// table from (node, code point) to node, hashed with a seed so that no vocabulary can choose its
-// collisions.
+// Trie: strings of code points, each with a number.  The root is node 0.  A node knows the edge
+// that leads to it, (parent, code point); a hash table of node numbers finds it by that, with a
+// seed so that no vocabulary can choose its collisions.  The nodes of a string that was put at once
+// stand beside each other, so that walking it again touches little memory.
 //
-typedef struct mrc__tok_edge { uint64_t key; uint32_t node; } mrc__tok_edge;     // key 0: empty
+// children: bits of the code points that lead on; a clear bit says that none does.
+typedef struct mrc__tok_node { uint64_t key; int32_t value; uint32_t children; } mrc__tok_node;
 typedef struct mrc__tok_trie {
-    mrc__tok_edge *edges;
-    int32_t       *value;           // by node; -1: no string ends here
+    mrc__tok_node *nodes;           // value -1: no string ends here
+    uint32_t      *slots;           // node numbers; 0: empty
     size_t         n_nodes, node_capacity;
-    size_t         mask;            // of the edge table, whose size is a power of two
+    size_t         mask;            // of the slots, whose number is a power of two
     uint64_t       seed;
 } mrc__tok_trie;
 #define MRC__TOK_NONE UINT32_MAX
 
+static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
+    return ((uint64_t)node << 21 | cp) + 1;
+}
+// Where the node of this key is, or where it is to be put.
 static inline size_t mrc__tok_slot(const mrc__tok_trie *t, uint64_t key) {
     uint64_t h = (key ^ t->seed) * 0x9E3779B97F4A7C15u;
     h = (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
     size_t slot = (size_t)(h >> 32) & t->mask;
-    while (t->edges[slot].key != key && t->edges[slot].key != 0) slot = (slot + 1) & t->mask;
+    while (t->slots[slot] && t->nodes[t->slots[slot]].key != key) slot = (slot + 1) & t->mask;
     return slot;
 }
-static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
-    return ((uint64_t)node << 21 | cp) + 1;
+static inline uint32_t mrc__tok_edge(const mrc__tok_trie *t, uint64_t key) {
+    uint32_t node = t->slots[mrc__tok_slot(t, key)];
+    return node ? node : MRC__TOK_NONE;
 }
 static inline uint32_t mrc__tok_next(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, cp))];
-    return e->key ? e->node : MRC__TOK_NONE;
+    return mrc__tok_edge(t, mrc__tok_key(node, cp));
+}
+
+static inline uint32_t mrc__tok_child_bit(uint32_t cp) {
+    return (uint32_t)1 << (cp * 0x9E3779B1u >> 27);
+}
+// The same in a trie that mrc__tok_trie_put() made: most that lead nowhere cost nothing.
+static inline uint32_t mrc__tok_child(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
+    if (!(t->nodes[node].children & mrc__tok_child_bit(cp))) return MRC__TOK_NONE;
+    return mrc__tok_next(t, node, cp);
 }
 
 static int mrc__tok_rehash(const mrc_allocator *host, mrc__tok_trie *t, size_t capacity) {
-    mrc__tok_trie old = *t;
     size_t bytes;
-    t->edges = mrc__mul(capacity, sizeof *t->edges, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
-    if (!t->edges) {
-        t->edges = old.edges;
-        return 0;
-    }
+    void *slots = mrc__mul(capacity, sizeof *t->slots, &bytes) ? mrc__host_zalloc(host, bytes)
+                                                               : NULL;
+    if (!slots) return 0;
+    if (t->slots) host->free(host->user, t->slots);
+    t->slots = slots;
     t->mask = capacity - 1;
-    for (size_t i = 0; old.edges && i <= old.mask; i++) {
-        if (old.edges[i].key) t->edges[mrc__tok_slot(t, old.edges[i].key)] = old.edges[i];
+    for (size_t i = 1; i < t->n_nodes; i++) {
+        t->slots[mrc__tok_slot(t, t->nodes[i].key)] = (uint32_t)i;
     }
-    if (old.edges) host->free(host->user, old.edges);
     return 1;
 }
 
 // 0: out of memory.
-static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t) {
-    void *value = t->value;
+static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key) {
+    void *nodes = t->nodes;
     if (t->n_nodes >= INT32_MAX) return 0;
-    if (!mrc__grow(host, &value, &t->node_capacity, t->n_nodes + 1, sizeof *t->value)) return 0;
-    t->value = value;
-    t->value[t->n_nodes++] = -1;
+    if (!mrc__grow(host, &nodes, &t->node_capacity, t->n_nodes + 1, sizeof *t->nodes)) return 0;
+    t->nodes = nodes;
+    t->nodes[t->n_nodes++] = (mrc__tok_node){ .key = key, .value = -1 };
     return 1;
 }
 
@@ -16589,27 +16662,26 @@ static int mrc__tok_trie_init(const mrc_allocator *host, mrc__tok_trie *t) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     t->seed = (uint64_t)now.tv_nsec * 0x2545F4914F6CDD1Du ^ (uint64_t)now.tv_sec << 32
             ^ (uint64_t)(uintptr_t)t;
-    return mrc__tok_node_new(host, t) && mrc__tok_rehash(host, t, 64);
+    return mrc__tok_node_new(host, t, 0) && mrc__tok_rehash(host, t, 64);
 }
 
 static void mrc__tok_trie_free(const mrc_allocator *host, mrc__tok_trie *t) {
-    if (t->edges) host->free(host->user, t->edges);
-    if (t->value) host->free(host->user, t->value);
+    if (t->slots) host->free(host->user, t->slots);
+    if (t->nodes) host->free(host->user, t->nodes);
 }
 
 // The node behind an edge, made if it is not there; 0: out of memory.
 static int mrc__tok_edge_put(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key,
                              uint32_t *node) {
-    mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) {
-        if (t->n_nodes * 2 > t->mask) {
-            if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
-            e = &t->edges[mrc__tok_slot(t, key)];
-        }
-        if (!mrc__tok_node_new(host, t)) return 0;
-        *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
+    size_t slot = mrc__tok_slot(t, key);
+    *node = t->slots[slot];
+    if (*node) return 1;
+    if (t->n_nodes * 2 > t->mask) {
+        if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
+        slot = mrc__tok_slot(t, key);
     }
-    *node = e->node;
+    if (!mrc__tok_node_new(host, t, key)) return 0;
+    t->slots[slot] = *node = (uint32_t)t->n_nodes - 1;
     return 1;
 }
 
@@ -16621,6 +16693,7 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
     while (s < end) {
         uint32_t cp;
         s += mrc__tok_decode(s, end, &cp);
+        t->nodes[*node].children |= mrc__tok_child_bit(cp);
         if (!mrc__tok_edge_put(host, t, mrc__tok_key(*node, cp), node)) return 0;
     }
     return 1;
@@ -16739,6 +16812,7 @@ struct mrc_tokenizer {
     mrc__tok_trie     names;        // added tokens by their own texts
     mrc__tok_trie     merges;       // BPE: from (left id, right id)
     mrc__tok_trie     pairs;        // NFC: from (code point, code point)
+    uint32_t         *roots;        // by code point under MRC__TOK_ROOTS: the root's child in words
     uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
@@ -16775,8 +16849,8 @@ static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p
 MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
-    void *const blocks[] = { tok->flags, tok->classes, tok->kinds, tok->clusters, tok->token_at,
-                             tok->scores };
+    void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
+                             tok->token_at, tok->scores };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -16791,17 +16865,28 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     host.free(host.user, tok);
 }
 
-MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok) { return tok ? tok->n : 0; }
 MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok) {
+    if (!tok) return "";
     return tok->byte_level ? "byte-level BPE" : tok->kind->name;
 }
-MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
-MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
+MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) {
+    return tok ? tok->max_length : 0;
+}
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) {
+    return tok ? tok->special : (mrc_special_ids){0};
+}
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
+    if (!tok) return NULL;
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
+// The first node of a word in the vocabulary.
+#define MRC__TOK_ROOTS 65536u
+static inline uint32_t mrc__tok_root(const mrc_tokenizer *tok, uint32_t cp) {
+    return cp < MRC__TOK_ROOTS ? tok->roots[cp] : mrc__tok_next(&tok->words, 0, cp);
+}
 static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
-    return node == MRC__TOK_NONE ? -1 : t->value[node];
+    return node == MRC__TOK_NONE ? -1 : t->nodes[node].value;
 }
 static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
     if (bytes == 0) return -1;
@@ -16810,6 +16895,7 @@ static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t b
     return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
+    if (!tok) return -1;
     return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
 }
 
@@ -16944,7 +17030,7 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, const m
     if (bytes == 0) return MRC_OK;      // no text has it
     if (!mrc__tok_trie_put(&tok->host, &tok->words, text, bytes, &node))
         return mrc__tok_no_memory(src);
-    int32_t *value = &tok->words.value[node];
+    int32_t *value = &tok->words.nodes[node].value;
     if (*value >= 0 && !tok->scores)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" is there twice: with id %d "
                              "and id %lld", text, (int)*value, (long long)id);
@@ -16965,13 +17051,13 @@ static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_set_text(src, tok, at, text, bytes, id));
     if (!mrc__tok_trie_put(&tok->host, &tok->names, text, bytes, &node))
         return mrc__tok_no_memory(src);
-    if (tok->names.value[node] == id) return MRC_OK;
-    tok->names.value[node] = (int32_t)id;
+    if (tok->names.nodes[node].value == id) return MRC_OK;
+    tok->names.nodes[node].value = (int32_t)id;
     tok->flags[id] = (uint8_t)(flags | MRC__TOK_ADDED);
     if (flags & MRC__TOK_NORMALIZED) return MRC_OK;     // mrc__tok_finish() puts its normal form
     if (!mrc__tok_trie_put(&tok->host, &tok->added[0], text, bytes, &node))
         return mrc__tok_no_memory(src);
-    tok->added[0].value[node] = (int32_t)id;
+    tok->added[0].nodes[node].value = (int32_t)id;
     tok->added_first[(unsigned char)text[0]] |= 1;
     return MRC_OK;
 }
@@ -17615,7 +17701,7 @@ static uint32_t mrc__norm_pair(const mrc_tokenizer *tok, uint32_t a, uint32_t b)
     if (a - 0x1100 < 19 && b - 0x1161 < 21) return 0xAC00 + (a - 0x1100) * 588 + (b - 0x1161) * 28;
     if (a - 0xAC00 < 11172 && (a - 0xAC00) % 28 == 0 && b - 0x11A8 < 27) return a + b - 0x11A7;
     uint32_t node = mrc__tok_next(&tok->pairs, a, b);
-    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.value[node];
+    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.nodes[node].value;
 }
 
 // Composes the changes in place.  A code point that was composed has the sum of both counts - 1.
@@ -17864,8 +17950,8 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
     const mrc__unicode *u = &mrc__unicode_tables;
     (void)j, (void)s;
     MRC__TRY(mrc__tok_read_clusters(src, tok));
-    for (uint32_t length = 2; length <= 4 && tok->pairs.n_nodes < 2 + (length > 2) * 10000u;
-         length++) {
+    if (tok->pairs.n_nodes > 1) return MRC_OK;
+    for (uint32_t length = 2; length <= 4; length++) {
         for (size_t i = 0; i < u->n_runs; i++) {
             const mrc__uni_run *run = &u->runs[i];
             for (uint32_t k = 0; run->length == length && k < run->count; k++) {
@@ -17878,7 +17964,7 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
                 if (!a) continue;
                 if (!mrc__tok_edge_put(&tok->host, &tok->pairs, mrc__tok_key(a, part[length - 1]),
                                        &node)) return mrc__tok_no_memory(src);
-                tok->pairs.value[node] = (int32_t)cp;
+                tok->pairs.nodes[node].value = (int32_t)cp;
                 tok->clusters[part[length - 1]] |= MRC__FORM_COMPOSES;
             }
         }
@@ -18428,11 +18514,11 @@ static inline int32_t mrc__wordpiece_longest(const mrc_tokenizer *tok, const voi
     uint32_t node = inside ? tok->suffix : 0;
     int32_t id = -1;
     for (size_t i = 0; i < n; i++) {
-        node = mrc__tok_next(t, node, *(const uint32_t *)(const void *)((const char *)points
-                                                                       + i * step));
+        uint32_t cp = *(const uint32_t *)(const void *)((const char *)points + i * step);
+        node = i || inside ? mrc__tok_child(t, node, cp) : mrc__tok_root(tok, cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *length = i + 1;
     }
     return id;
@@ -18680,9 +18766,9 @@ static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
     const mrc__bpe_symbol *s = r->symbols;
     if (left < 0 || s[left].next < 0) return;
     uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) return;
-    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
+    uint32_t rank = mrc__tok_edge(t, key);
+    if (rank == MRC__TOK_NONE) return;
+    uint64_t pair = (uint64_t)rank << 32 | (uint32_t)left;
     size_t at = r->n_heap++;
     while (at > 0 && r->heap[(at - 1) / 2] > pair) {
         r->heap[at] = r->heap[(at - 1) / 2];
@@ -18720,10 +18806,39 @@ static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
     return 1;
 }
 
+// A few symbols: no heap, the ranks of all pairs beside each other.
+#define MRC__BPE_FEW 32
+static void mrc__bpe_merge_few(mrc__tok_run *r, size_t n) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    mrc__bpe_symbol *s = r->symbols;
+    uint32_t rank[MRC__BPE_FEW];            // of the pair that begins here; NONE: no merge
+    for (size_t i = 0; i + 1 < n; i++) rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id,
+                                                                              s[i + 1].id));
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++) best = rank[i] < rank[best] ? i : best;
+        if (rank[best] == MRC__TOK_NONE) break;
+        s[best].id = t->nodes[rank[best]].value;
+        s[best].bytes += s[best + 1].bytes;
+        n--;
+        for (size_t i = best + 1; i < n; i++) {
+            s[i] = s[i + 1];
+            rank[i - 1] = rank[i];
+        }
+        if (best > 0) rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(s[best - 1].id, s[best].id));
+        if (best + 1 < n) rank[best] = mrc__tok_edge(t, mrc__bpe_key(s[best].id, s[best + 1].id));
+    }
+    for (size_t i = 0; i < n; i++) s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+}
+
 // Merges n symbols that stand in a row: what is left are those from 0 along next.
 static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
     const mrc__tok_trie *t = &r->tok->merges;
     mrc__bpe_symbol *s = r->symbols;
+    if (n <= MRC__BPE_FEW) {
+        mrc__bpe_merge_few(r, n);
+        return;
+    }
     r->n_heap = 0;
     for (size_t i = 0; i < n; i++) {
         s[i].previous = (int32_t)i - 1;
@@ -18735,10 +18850,9 @@ static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
         int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
         if (s[left].id < 0 || right < 0) continue;
         // A pair of which one has been merged elsewhere since is another, or none.
-        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
-                                                                        s[right].id))];
-        if (!e->key || e->node != pair >> 32) continue;
-        s[left].id = t->value[e->node];
+        uint32_t rank = mrc__tok_edge(t, mrc__bpe_key(s[left].id, s[right].id));
+        if (rank != pair >> 32) continue;
+        s[left].id = t->nodes[rank].value;
         s[left].bytes += s[right].bytes;
         s[left].next = s[right].next;
         s[right].id = -1;
@@ -18766,7 +18880,7 @@ static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n
     }
     mrc__bpe_symbol *s = r->symbols;
     for (size_t i = 0; i < n; i++) {
-        int32_t id = mrc__tok_value(&tok->words, mrc__tok_next(&tok->words, 0, c[i].cp));
+        int32_t id = mrc__tok_value(&tok->words, mrc__tok_root(tok, c[i].cp));
         int32_t bytes = mrc__utf8_bytes(c[i].cp);
         if (id >= 0) {
             if (unknown) s[at++] = (mrc__bpe_symbol){ .id = tok->unk, .bytes = unknown };
@@ -18793,9 +18907,9 @@ static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n
 
 static void mrc__bpe_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
-    uint32_t node = 0;
-    for (size_t i = 0; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(&tok->words, node, c[i].cp);
+    uint32_t node = mrc__tok_root(tok, c->cp);
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(&tok->words, node, c[i].cp);
     }
     int32_t id = mrc__tok_value(&tok->words, node);
     if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
@@ -18836,11 +18950,11 @@ static int mrc__bpe_merge_word(mrc__tok_run *r) {
 static void mrc__bpe_word_end(mrc__tok_run *r) {
     const mrc_tokenizer *tok = r->tok;
     const mrc__tok_trie *t = &tok->words;
-    size_t n = r->n_word, i = 0;
-    uint32_t node = 0;
+    size_t n = r->n_word;
     if (n == 0 || r->failed) return;
-    for (; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
+    uint32_t node = mrc__tok_root(tok, mrc__bpe_char(r->word[0]));
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(t, node, mrc__bpe_char(r->word[i]));
     }
     int32_t id = mrc__tok_value(t, node);
     if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
@@ -18848,10 +18962,10 @@ static void mrc__bpe_word_end(mrc__tok_run *r) {
     } else if (!mrc__bpe_merge_word(r)) {
         r->failed = 1;
     } else {
-        for (int32_t k = 0, next; k >= 0; k = next) {
-            next = r->symbols[k].next;
-            size_t end = next < 0 ? n : (size_t)next;
-            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
+        for (int32_t k = 0, begin = 0; k >= 0; k = r->symbols[k].next) {
+            int32_t end = begin + r->symbols[k].bytes;
+            mrc__tok_piece_add(r, r->symbols[k].id, r->from[begin], r->from[end - 1] + 1);
+            begin = end;
         }
     }
     r->n_word = 0;
@@ -18958,7 +19072,7 @@ static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
                              "twice: as number %u and %zu", (int)(a_bytes % 61), a,
                              (int)(b_bytes % 61), b, (unsigned)node, n);
-    tok->merges.value[node] = both;
+    tok->merges.nodes[node].value = both;
     return MRC_OK;
 }
 
@@ -19168,10 +19282,9 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
         uint32_t node = 0;
         int single = 0;
         for (size_t b = a; b < n; b++) {
-            const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, c[b].cp))];
-            if (!e->key) break;
-            node = e->node;
-            int32_t id = t->value[node];
+            node = b == a ? mrc__tok_root(tok, c[b].cp) : mrc__tok_child(t, node, c[b].cp);
+            if (node == MRC__TOK_NONE) break;
+            int32_t id = t->nodes[node].value;
             if (id < 0) continue;
             double score = tok->scores[id] + so_far;
             single |= b == a;
@@ -19314,8 +19427,8 @@ static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_c
     for (size_t i = 0; i < n; i++) {
         node = mrc__tok_next(t, node, c[i].cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *length = i + 1;
     }
     return id;
@@ -19417,23 +19530,36 @@ static const mrc__tok_step_kind mrc__tok_pre_tokenizers[] = {
 };
 #define MRC__COUNT(list) (sizeof (list) / sizeof *(list))
 
+static int mrc__tok_ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && strcmp(text + n - k, end) == 0;
+}
+
+// NULL: there is none of this name.
+static const mrc__tok_step_kind *mrc__tok_step_kind_of(int pre, const char *name) {
+    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
+    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].name, name) == 0) return &list[i];
+    }
+    return NULL;
+}
+
 // Appends a step of this name to the program; j: its object.
 static mrc_status mrc__tok_step_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_program *p,
                                     const char *name, const mrc_json *j) {
     int pre = p == &tok->pre_tokenizer;
-    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
-    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers), i = 0;
-    while (i < n && strcmp(list[i].name, name)) i++;
-    if (i == n || (list[i].name[0] >= 'a' && j->type != MRC_JSON_NULL))
+    const mrc__tok_step_kind *kind = mrc__tok_step_kind_of(pre, name);
+    if (!kind || (kind->name[0] >= 'a' && j->type != MRC_JSON_NULL))
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "%s of type %.60s is not supported",
                              pre ? "pre_tokenizer" : "normalizer", name);
     if (p->n == MRC__TOK_STEPS)
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "more than %d steps in a %s",
                              MRC__TOK_STEPS, pre ? "pre_tokenizer" : "normalizer");
     mrc__tok_step *s = &p->step[p->n++];
-    *s = (mrc__tok_step){ .kind = &list[i] };
+    *s = (mrc__tok_step){ .kind = kind };
     if (pre && strcmp(name, "ByteLevel") == 0) tok->byte_level = 1;
-    return list[i].read ? list[i].read(src, tok, j, s) : MRC_OK;
+    return kind->read ? kind->read(src, tok, j, s) : MRC_OK;
 }
 
 // BertNormalizer's steps, of settings that are 1, 0 or -1 (not given).
@@ -19698,9 +19824,427 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
     return mrc__tok_read_processor(src, tok, mrc_json_get(root, "post_processor"), 0);
 }
 
+#endif // core pass
+
+//==============================================================================
+// >>impl.sentencepiece   a *.model file: what transformers 4 makes of it
 //
-// vocab.txt, vocab.json, and what all kinds end with
+// The file is a protobuf message: pieces with scores and types, the kind of model, a charsmap.
+// Each family of readers has ids, normalizer and added tokens of its own; the file's name says
+// which family it is.
+//==============================================================================
+#ifdef MRC__PASS_CORE
 //
+// Protobuf (proto2's wire format).  Unknown fields are skipped.
+//
+typedef struct mrc__pb { const unsigned char *s, *end; } mrc__pb;
+typedef struct mrc__pb_field {
+    uint64_t number, value;         // value: of wire types 0, 1 and 5
+    const unsigned char *data;      // of wire type 2
+    size_t   bytes;
+    int      wire;
+} mrc__pb_field;
+
+// 0: cut short, or of more than 64 bits.
+static int mrc__pb_varint(mrc__pb *p, uint64_t *out) {
+    *out = 0;
+    for (int shift = 0; shift < 64 && p->s < p->end; shift += 7) {
+        unsigned char c = *p->s++;
+        if (shift == 63 && c > 1) return 0;
+        *out |= (uint64_t)(c & 127) << shift;
+        if (c < 128) return 1;
+    }
+    return 0;
+}
+// 1: a field; 0: the end; -1: malformed.
+static int mrc__pb_next(mrc__pb *p, mrc__pb_field *f) {
+    uint64_t key, bytes;
+    if (p->s == p->end) return 0;
+    if (!mrc__pb_varint(p, &key) || key >> 3 == 0) return -1;
+    *f = (mrc__pb_field){ .number = key >> 3, .wire = (int)(key & 7) };
+    size_t left, fixed = f->wire == 1 ? 8 : 4;
+    if (f->wire == 0) return mrc__pb_varint(p, &f->value) ? 1 : -1;
+    if (f->wire == 2 && !mrc__pb_varint(p, &bytes)) return -1;
+    left = (size_t)(p->end - p->s);
+    if (f->wire == 2) {
+        if (bytes > left) return -1;
+        f->data = p->s;
+        f->bytes = (size_t)bytes;
+        p->s += f->bytes;
+        return 1;
+    }
+    if ((f->wire != 1 && f->wire != 5) || left < fixed) return -1;
+    f->value = mrc__load_le(p->s, (int)fixed);
+    p->s += fixed;
+    return 1;
+}
+
+enum { MRC__PIECE_NORMAL = 1, MRC__PIECE_UNKNOWN, MRC__PIECE_CONTROL, MRC__PIECE_USER };
+typedef struct mrc__sp_piece { const char *text; size_t bytes; double score; int type; }
+    mrc__sp_piece;
+typedef struct mrc__sp_model {
+    mrc__sp_piece       *pieces;
+    size_t               n, capacity;
+    uint64_t             model_type, unk_id;    // 1 Unigram, 2 BPE
+    int                  byte_fallback;
+    const unsigned char *charsmap;              // NULL: none
+    size_t               charsmap_bytes;
+} mrc__sp_model;
+
+static mrc_status mrc__sp_malformed(mrc__tok_source *src, const char *what) {
+    return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s", src->path.data, what);
+}
+static mrc_status mrc__sp_read_piece(mrc__tok_source *src, mrc__sp_model *m,
+                                     const mrc__pb_field *of) {
+    mrc__pb p = { of->data, of->data + of->bytes };
+    mrc__sp_piece piece = { .text = "", .type = MRC__PIECE_NORMAL };
+    mrc__pb_field f;
+    void *to = m->pieces;
+    int more;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (f.number == 1 && f.wire == 2) {
+            piece.text = (const char *)f.data;
+            piece.bytes = f.bytes;
+        }
+        if (f.number == 2 && f.wire == 5) {
+            uint32_t bits = (uint32_t)f.value;
+            float score;
+            memcpy(&score, &bits, sizeof score);
+            piece.score = (double)score;
+        }
+        if (f.number == 3 && f.wire == 0) piece.type = f.value < 8 ? (int)f.value : 0;
+    }
+    if (more < 0) return mrc__sp_malformed(src, "a malformed piece");
+    if (!(piece.score - piece.score == 0))
+        return mrc__sp_malformed(src, "a piece whose score is no finite number");
+    if (mrc_utf8_valid(piece.text, piece.bytes) != piece.bytes)
+        return mrc__sp_malformed(src, "a piece that is ill-formed UTF-8");
+    if (!mrc__grow(&src->ctx->host, &to, &m->capacity, m->n + 1, sizeof *m->pieces))
+        return mrc__tok_no_memory(src);
+    m->pieces = to;
+    m->pieces[m->n++] = piece;
+    return MRC_OK;
+}
+// trainer_spec and normalizer_spec; false: malformed.
+static int mrc__sp_read_specs(mrc__sp_model *m, const mrc__pb_field *of) {
+    mrc__pb p = { of->data, of->data + of->bytes };
+    mrc__pb_field f;
+    int more;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (of->number == 2 && f.wire == 0) {
+            if (f.number == 3) m->model_type = f.value;
+            if (f.number == 35) m->byte_fallback = f.value != 0;
+            if (f.number == 40) m->unk_id = f.value;
+        }
+        if (of->number == 3 && f.number == 2 && f.wire == 2 && f.bytes) {
+            m->charsmap = f.data;
+            m->charsmap_bytes = f.bytes;
+        }
+    }
+    return more == 0;
+}
+static mrc_status mrc__sp_parse(mrc__tok_source *src, mrc__sp_model *m, const char *data,
+                                size_t bytes) {
+    mrc__pb p = { (const unsigned char *)data, (const unsigned char *)data + bytes };
+    mrc__pb_field f;
+    int more;
+    m->model_type = 1;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (f.wire != 2) continue;
+        if (f.number == 1) MRC__TRY(mrc__sp_read_piece(src, m, &f));
+        if ((f.number == 2 || f.number == 3) && !mrc__sp_read_specs(m, &f))
+            return mrc__sp_malformed(src, "a malformed trainer_spec or normalizer_spec");
+    }
+    if (more < 0) return mrc__sp_malformed(src, "no SentencePiece model: malformed protobuf");
+    if (m->n == 0) return mrc__sp_malformed(src, "no SentencePiece model: it has no pieces");
+    if (m->model_type != 1 && m->model_type != 2)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: model_type %llu, supported are 1 "
+                         "(Unigram) and 2 (BPE)", src->path.data,
+                         (unsigned long long)m->model_type);
+    return MRC_OK;
+}
+
+//
+// Families
+//
+#define MRC__SP_CHARSMAP "charsmap"
+#define MRC__SP_RIGHT    "{\"type\":\"Strip\",\"strip_left\":false,\"strip_right\":true}"
+#define MRC__SP_BOTH     "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}"
+#define MRC__SP_SPACES(to) "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"}," \
+                         "\"content\":\"" to "\"}"
+#define MRC__SP_QUOTES(of) "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" of \
+                         "\"},\"content\":\"\\\"\"}"
+#define MRC__SP_LOWER    "{\"type\":\"Lowercase\"}"
+#define MRC__SP_ACCENTS  "{\"type\":\"StripAccents\"}"
+typedef struct mrc__sp_family {
+    const char *file, *class_name;  // the file's name ("*": any of these), transformers' class
+    const char *before[5];          // tokens that stand before the pieces, whose ids they take
+    size_t      skip;               // so many pieces of the file are left out
+    int         model_type;         // 0: either
+    int         angles;             // its special tokens are <s>, </s>, <pad>, <unk>, <mask>
+    const char *pad, *unk;          // where they are not the usual ones
+    int         mask;               // flags of the mask's added token
+    int         lower;              // do_lower_case where nothing is said
+    const char *steps[8];           // of the normalizer
+} mrc__sp_family;
+static const mrc__sp_family mrc__sp_families[] = {
+    { "sentencepiece.bpe.model", "CamembertTokenizer",
+      { "<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED" }, 1, 1, 1, NULL, NULL,
+      MRC__TOK_LSTRIP, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "sentencepiece.bpe.model", "XLMRobertaTokenizer", { "<s>", "<pad>", "</s>", "<unk>" }, 3, 1,
+      1, NULL, NULL, MRC__TOK_LSTRIP | MRC__TOK_NORMALIZED, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "spiece.model", "BigBirdTokenizer", { NULL }, 0, 2, 0, "<pad>", "<unk>",
+      MRC__TOK_LSTRIP, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "spiece.model", "AlbertTokenizer", { NULL }, 0, 1, 0, "<pad>", "<unk>",
+      MRC__TOK_LSTRIP, 1,
+      { MRC__SP_QUOTES("``"), MRC__SP_QUOTES("''"), "{\"type\":\"NFKD\"}", MRC__SP_ACCENTS,
+        MRC__SP_LOWER, MRC__SP_CHARSMAP, MRC__SP_SPACES(" ") } },
+    { "spm.model", "DebertaV2Tokenizer", { NULL }, 0, 1, 0, NULL, NULL, 0, 0,
+      { MRC__SP_LOWER, MRC__SP_BOTH, MRC__SP_CHARSMAP, MRC__SP_SPACES(" ") } },
+    { "tokenizer_*.model", "KoBertTokenizer", { NULL }, 0, 1, 0, NULL, NULL, 0, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES(" ") } },
+};
+
+// By the file's name; of two families with one name, by the configuration and the model.
+static const mrc__sp_family *mrc__sp_family_of(const mrc__tok_source *src, const mrc__sp_model *m) {
+    const char *slash = strrchr(src->path.data, '/');
+    const char *base = slash ? slash + 1 : src->path.data;
+    const mrc__sp_family *found = NULL;
+    for (size_t i = 0; i < MRC__COUNT(mrc__sp_families); i++) {
+        const mrc__sp_family *f = &mrc__sp_families[i];
+        const char *star = strchr(f->file, '*');
+        size_t head = star ? (size_t)(star - f->file) : 0;
+        int named = star ? strncmp(base, f->file, head) == 0 && mrc__tok_ends_with(base, star + 1)
+                         : strcmp(base, f->file) == 0;
+        if (!named || (uint64_t)f->model_type != m->model_type) continue;
+        if (!found || (src->class_name.bytes
+                       && strcmp(src->class_name.data, found->class_name))) found = f;
+    }
+    // Of the two that share a name CamemBERT's is asked for.
+    if (found == &mrc__sp_families[0] && !src->class_name.bytes) found++;
+    return found;
+}
+
+static mrc_status mrc__sp_put(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
+                              size_t bytes, double score, size_t id) {
+    mrc_json at = { .line = id + 1, .column = 1 };
+    MRC__TRY(mrc__tok_add(src, tok, &at, text, bytes, (int64_t)id));
+    tok->scores[id] = score;
+    return MRC_OK;
+}
+
+// ALBERT gives pieces that end in a digit and a comma a lower score.
+static double mrc__sp_score(const mrc__sp_family *f, const mrc__sp_piece *p) {
+    const char *end = p->text + p->bytes;
+    int comma = p->bytes > 1 && end[-1] == ',' && end[-2] >= '0' && end[-2] <= '9';
+    return p->score - (comma && strcmp(f->class_name, "AlbertTokenizer") == 0 ? 100 : 0);
+}
+
+// The pieces, with the family's ids.
+static mrc_status mrc__sp_vocabulary(mrc__tok_source *src, mrc_tokenizer *tok,
+                                     const mrc__sp_model *m, const mrc__sp_family *f,
+                                     size_t n_added) {
+    size_t id = 0, skip = f->skip < m->n ? f->skip : m->n;
+    MRC__TRY(mrc__unigram_room(src, tok, m->n, n_added + 8));
+    for (; id < 5 && f->before[id]; id++) {
+        MRC__TRY(mrc__sp_put(src, tok, f->before[id], strlen(f->before[id]), id == 4 ? -100 : 0,
+                             id));
+    }
+    for (size_t i = skip; i < m->n; i++, id++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        MRC__TRY(mrc__sp_put(src, tok, p->text, p->bytes, mrc__sp_score(f, p), id));
+    }
+    if (f->before[0]) {
+        mrc_json at = { .line = 1, .column = 1 };
+        MRC__TRY(mrc__sp_put(src, tok, "<mask>", 6, 0, id));
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, "<mask>", 6, (int64_t)id, f->mask));
+    }
+    src->empty_tokens = 0;
+    if (!f->before[0] && m->unk_id >= m->n)
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: unk_id is %llu, expected 0 to %zu",
+                         src->path.data, (unsigned long long)m->unk_id, m->n - 1);
+    tok->unk = f->before[0] ? 3 : (int32_t)m->unk_id;
+    return MRC_OK;
+}
+
+// KoBERT: vocab.txt beside the file says the ids.
+static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
+                                    const mrc__sp_model *m, const char *dir, size_t n_added) {
+    char *data;
+    size_t bytes, lines, room;
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines, n_added);
+    mrc_file_free(src->ctx, data);
+    MRC__TRY(s);
+    tok->scores = mrc__mul(tok->capacity, sizeof *tok->scores, &room)
+                ? mrc__host_zalloc(&tok->host, room) : NULL;
+    if (!tok->scores) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        int32_t id = mrc__tok_id(tok, p->text, p->bytes);
+        if (id < 0 && p->type == MRC__PIECE_NORMAL)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no line has the model's piece "
+                             "\"%.*s\"", src->path.data, (int)(p->bytes % 61), p->text);
+        if (id >= 0) tok->scores[id] = p->score;
+    }
+    tok->unk = mrc__tok_id(tok, "[UNK]", 5);
+    return tok->unk >= 0 ? MRC_OK : mrc__sp_malformed(src, "no line has [UNK]");
+}
+
+// BPE: a merge for each piece and each way in which it is two pieces; by score, then the longer
+// left part, then the longer right one.
+typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, bytes; }
+    mrc__sp_merge;
+static int mrc__sp_compare_merges(const void *a, const void *b) {
+    const mrc__sp_merge *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    if (x->cut != y->cut) return x->cut > y->cut ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
+                                 const mrc__sp_model *m) {
+    const mrc__tok_trie *t = &tok->words;
+    void *list = NULL;
+    size_t capacity = 0, n = 0;
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        uint32_t node = 0;
+        size_t chars = 0;
+        for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
+            uint32_t cp;
+            step = mrc_utf8_next(p->text + at, p->bytes - at, &cp);
+            int32_t left = at ? mrc__tok_value(t, node) : -1;
+            int32_t right = left < 0 ? -1 : mrc__tok_value(t, mrc__tok_trie_find(
+                t, p->text + at, p->bytes - at));
+            node = mrc__tok_next(t, node, cp);
+            if (right < 0) continue;
+            if (!mrc__grow(&src->ctx->host, &list, &capacity, n + 1, sizeof(mrc__sp_merge))) {
+                if (list) src->ctx->host.free(src->ctx->host.user, list);
+                return mrc__tok_no_memory(src);
+            }
+            ((mrc__sp_merge *)list)[n] = (mrc__sp_merge){ p->score, left, right, (int32_t)i,
+                                                          (int32_t)n, chars, p->bytes };
+            n++;
+        }
+    }
+    if (n) mrc__sort_array(list, n, sizeof(mrc__sp_merge), mrc__sp_compare_merges);
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        const mrc__sp_merge *x = (const mrc__sp_merge *)list + i;
+        size_t before = tok->merges.n_nodes;
+        uint32_t node;
+        if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(x->left, x->right), &node))
+            status = mrc__bpe_no_memory(src);
+        else if (node >= before) tok->merges.nodes[node].value = x->both;
+    }
+    if (list) src->ctx->host.free(src->ctx->host.user, list);
+    return status;
+}
+
+// A step of the family's normalizer: a charsmap, or a text that is read as tokenizer.json is.
+static mrc_status mrc__sp_step(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                               const char *text) {
+    mrc__tok_program *p = &tok->normalizer;
+    mrc_json *j;
+    if (strcmp(text, MRC__SP_CHARSMAP) == 0) {
+        if (!m->charsmap) return MRC_OK;
+        p->step[p->n].kind = mrc__tok_step_kind_of(0, "Precompiled");
+        return mrc__charsmap_set(src, tok, &p->step[p->n++], m->charsmap, m->charsmap_bytes);
+    }
+    MRC__TRY(mrc_json_parse(src->ctx, &j, src->path.data, text, strlen(text), 0));
+    src->depth++;
+    mrc_status s = mrc__tok_read_steps(src, tok, p, j);
+    src->depth--;
+    mrc_json_free(j);
+    return s;
+}
+static mrc_status mrc__sp_steps(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                                const mrc__sp_family *f) {
+    static const mrc_json none = { .type = MRC_JSON_NULL };
+    int albert = strcmp(f->class_name, "AlbertTokenizer") == 0;
+    int lower = src->lowercase < 0 ? f->lower : src->lowercase;
+    int keep = !albert || src->keep_accents == 1;
+    for (size_t i = 0; i < 8 && f->steps[i]; i++) {
+        const char *text = f->steps[i];
+        if (strcmp(text, MRC__SP_LOWER) == 0 && !lower) continue;
+        if (keep && (strcmp(text, MRC__SP_ACCENTS) == 0 || strstr(text, "NFKD"))) continue;
+        MRC__TRY(mrc__sp_step(src, tok, m, text));
+    }
+    if (src->split_by_punct == 1)
+        MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Punctuation", &none));
+    return mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Metaspace", &none);
+}
+
+static mrc_status mrc__sp_default_name(mrc__tok_source *src, int which, const char *text) {
+    mrc_text *name = &src->names[which];
+    if (text && name->bytes == 0) mrc_text_printf(name, "%s", text);
+    return name->failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+// The model that is in data; src->path is its file, dir its folder.
+static mrc_status mrc__sp_build(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                                const char *dir, size_t n_added) {
+    const mrc__sp_family *f = mrc__sp_family_of(src, m);
+    if (!f)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: no family of readers has a "
+                         "SentencePiece model of type %s by this name (known are "
+                         "sentencepiece.bpe.model, spiece.model, spm.model and tokenizer_*.model)",
+                         src->path.data, m->model_type == 1 ? "Unigram" : "BPE");
+    tok->kind = m->model_type == 1 ? &mrc__tok_unigram : &mrc__tok_bpe;
+    tok->class_name = f->class_name;
+    tok->byte_fallback = m->byte_fallback;
+    tok->fuse_unk = 1;
+    src->angles = f->angles;
+    if (src->mask_lstrip < 0) src->mask_lstrip = (f->mask & MRC__TOK_LSTRIP) != 0;
+    MRC__TRY(mrc__sp_steps(src, tok, m, f));
+    MRC__TRY(mrc__sp_default_name(src, MRC__TOK_PAD, f->pad));
+    MRC__TRY(mrc__sp_default_name(src, MRC__TOK_UNK, f->unk));
+    if (strchr(f->file, '*')) return mrc__sp_vocab_txt(src, tok, m, dir, n_added);
+    MRC__TRY(mrc__sp_vocabulary(src, tok, m, f, n_added));
+    if (m->model_type == 2) {
+        int missing = mrc__tok_read_fallback(tok);
+        if (tok->byte_fallback && missing) tok->byte_fallback = 0;
+        MRC__TRY(mrc__sp_merges(src, tok, m));
+    }
+    for (size_t i = f->skip; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        mrc_json at = { .line = i + 1, .column = 1 };
+        if ((p->type != MRC__PIECE_CONTROL && p->type != MRC__PIECE_USER) || !p->bytes) continue;
+        char *text = mrc__host_zalloc(&tok->host, p->bytes + 1);
+        if (!text) return mrc__tok_no_memory(src);
+        memcpy(text, p->text, p->bytes);
+        mrc_status s = mrc__tok_add_special(src, tok, &at, text, p->bytes,
+                                            mrc__tok_id(tok, p->text, p->bytes), 0);
+        tok->host.free(tok->host.user, text);
+        MRC__TRY(s);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
+                               size_t n_added) {
+    mrc__sp_model m = {0};
+    char *data;
+    size_t bytes;
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
+    mrc_status s = mrc__sp_parse(src, &m, data, bytes);
+    if (s == MRC_OK) s = mrc__sp_build(src, tok, &m, dir, n_added);
+    if (m.pieces) src->ctx->host.free(src->ctx->host.user, m.pieces);
+    mrc_file_free(src->ctx, data);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.tok_load   vocab.txt, vocab.json, *.model, and what all kinds end with; saving
+//==============================================================================
+#ifdef MRC__PASS_CORE
 static int mrc__tok_is_special(const mrc__tok_source *src, const char *text) {
     const mrc_json *const roots[] = { src->config, src->map };
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
@@ -19874,6 +20418,55 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     return MRC_OK;
 }
 
+// A *.model file, whose path is in src.  configs: the folder whose configurations count, or NULL.
+static mrc_status mrc__tok_read_sentencepiece(mrc__tok_source *src, mrc_tokenizer *tok,
+                                              const char *configs) {
+    const char *slash = strrchr(src->path.data, '/');
+    size_t n_added;
+    mrc_text dir;
+    mrc_text_init(&dir, src->ctx);
+    mrc_text_printf(&dir, "%.*s", slash ? (int)(slash - src->path.data) : 1,
+                    slash ? src->path.data : ".");
+    mrc_status s = dir.failed ? mrc__tok_no_memory(src)
+                              : mrc__tok_count_extra(src, configs, &n_added);
+    if (s == MRC_OK) s = mrc__sp_read(src, tok, dir.data, n_added);
+    mrc_text_free(&dir);
+    MRC__TRY(s);
+    MRC__TRY(mrc__tok_read_extra(src, tok, configs));
+    // DeBERTa's mask stands behind the pieces, as added_tokens.json says where there is one.
+    mrc_json at = { .line = 1, .column = 1 };
+    const char *mask = src->names[MRC__TOK_MASK].bytes ? src->names[MRC__TOK_MASK].data : "[MASK]";
+    if (!src->angles && mrc_tokenizer_id(tok, mask) < 0)
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, mask, strlen(mask), (int64_t)tok->n, 0));
+    MRC__TRY(mrc__tok_find_special(src, tok));
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    return MRC_OK;
+}
+
+// The SentencePiece model of a folder: *path is its path, and nothing where there is none.
+// wild: one whose name only has to match "tokenizer_*.model" (KoBERT's), the first by name.
+static mrc_status mrc__tok_find_model(mrc_ctx *ctx, mrc_text *path, const char *dir, int wild) {
+    static const char *const names[] = { "sentencepiece.bpe.model", "spiece.model", "spm.model" };
+    char best[256] = "";
+    path->bytes = 0;
+    for (size_t i = 0; !wild && i < MRC__COUNT(names) && !best[0]; i++) {
+        path->bytes = 0;
+        mrc_text_printf(path, "%s/%s", dir, names[i]);
+        if (!path->failed && mrc_file_exists(path->data) == 1) return MRC_OK;
+    }
+    path->bytes = 0;
+    DIR *d = wild ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d)) != NULL; ) {
+        if (strncmp(e->d_name, "tokenizer_", 10) || !mrc__tok_ends_with(e->d_name, ".model")
+            || strlen(e->d_name) >= sizeof best) continue;
+        if (!best[0] || strcmp(e->d_name, best) < 0) strcpy(best, e->d_name);
+    }
+    if (d) closedir(d);
+    if (best[0]) mrc_text_printf(path, "%s/%s", dir, best);
+    else mrc_text_add(path, "", 1);
+    return path->failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir) : MRC_OK;
+}
+
 // Puts the normal forms of normalized added tokens into the trie of pass 1; of two that have one
 // form the first is found.
 static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *tok) {
@@ -19901,7 +20494,7 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
                 r.failed = 1;
         }
         if (r.failed || status != MRC_OK) break;
-        if (t->value[node] < 0) t->value[node] = (int32_t)id;
+        if (t->nodes[node].value < 0) t->nodes[node].value = (int32_t)id;
         tok->added_first[mrc__tok_first_byte(r.text.at->cp)] |= 2;
     }
     mrc__tok_run_free(&r);
@@ -19938,8 +20531,39 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         tok->prefix_space = pre->step->left;
         tok->both = 1;
     }
+    tok->roots = mrc__host_zalloc(&tok->host, MRC__TOK_ROOTS * sizeof *tok->roots);
+    if (!tok->roots) return mrc__tok_no_memory(src);
+    for (uint32_t cp = 0; cp < MRC__TOK_ROOTS; cp++) tok->roots[cp] = MRC__TOK_NONE;
+    for (size_t i = 1; i < tok->words.n_nodes; i++) {
+        uint64_t cp = tok->words.nodes[i].key - 1;      // of the root's children: below 2^21
+        if (cp < MRC__TOK_ROOTS) tok->roots[cp] = (uint32_t)i;
+    }
     MRC__TRY(mrc__tok_put_normalized(src, tok));
     return tok->kind->finish(src, tok);
+}
+
+// What config.json says where tokenizer_config.json names no class; only CamemBERT's files have
+// the names of another family's.
+static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
+    mrc_json *config;
+    if (src->class_name.bytes) return MRC_OK;
+    MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
+    if (mrc__tok_is(mrc_json_get(config, "model_type"), "camembert"))
+        mrc_text_printf(&src->class_name, "CamembertTokenizer");
+    mrc_json_free(config);
+    return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer *tok,
+                                             const char *dir) {
+    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
+    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (src->lowercase < 0 && !src->config)
+        mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
+                  "tokenizer_config.json says do_lower_case", dir);
+    if (src->lowercase < 0) src->lowercase = 1;
+    return mrc__tok_read_text(src, tok, dir, 0);
 }
 
 static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
@@ -19947,25 +20571,20 @@ static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc_file_exists(src->path.data) == 1) {
-        if (src->lowercase < 0 && !src->config)
-            mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
-                      "tokenizer_config.json says do_lower_case", dir);
-        if (src->lowercase < 0) src->lowercase = 1;
-        return mrc__tok_read_text(src, tok, dir, 0);
-    }
+    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_vocab_folder(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
+    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
+    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
-                     "vocab.json in this folder", dir);
+                     "vocab.json nor a SentencePiece model in this folder", dir);
 }
 
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
     mrc__tok_trie *const tries[] = { &tok->words, &tok->added[0], &tok->added[1], &tok->names,
                                      &tok->merges, &tok->pairs };
     int kind = mrc_file_exists(path);
-    size_t length = strlen(path);
-    int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
     char hint[MRC__HINT_BYTES];
     if (kind == 0) {
         return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
@@ -19977,7 +20596,10 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     }
     MRC__TRY(mrc__tok_path(src, NULL, path));
     if (kind == 2) MRC__TRY(mrc__tok_read_folder(src, tok, path));
-    else MRC__TRY(json ? mrc__tok_read_json(src, tok) : mrc__tok_read_text(src, tok, NULL, 0));
+    else if (mrc__tok_ends_with(path, ".json")) MRC__TRY(mrc__tok_read_json(src, tok));
+    else if (mrc__tok_ends_with(path, ".model"))
+        MRC__TRY(mrc__tok_read_sentencepiece(src, tok, NULL));
+    else MRC__TRY(mrc__tok_read_text(src, tok, NULL, 0));
     if (src->json) {
         MRC__TRY(mrc__tok_find_special(src, tok));
         mrc__tok_find_ends(tok);
@@ -19986,7 +20608,7 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
@@ -20069,9 +20691,20 @@ static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_
     return s;
 }
 
-static int mrc__tok_ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n > k && strcmp(text + n - k, end) == 0;
+// KoBERT's: the model that is in the folder, or the vocab.txt that is beside the model.
+static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file, int model,
+                                     const char *dir) {
+    const char *slash = strrchr(source, '/');
+    mrc_text from;
+    mrc_text_init(&from, ctx);
+    mrc_status s = MRC_OK;
+    if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
+    else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
+        mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
+    if (s == MRC_OK && from.bytes && mrc_file_exists(from.data) == 1)
+        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : strrchr(from.data, '/') + 1);
+    mrc_text_free(&from);
+    return s;
 }
 
 MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir) {
@@ -20093,6 +20726,7 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
         json |= strcmp(name, "tokenizer.json") == 0;
         config |= strcmp(name, "tokenizer_config.json") == 0;
     }
+    MRC__TRY(mrc__tok_save_more(ctx, source, file, model, dir));
     if (config) return MRC_OK;
     mrc_tokenizer *tok;
     MRC__TRY(mrc_tokenizer_load(ctx, &tok, source));
@@ -20118,8 +20752,8 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
         n++;
         node = mrc__tok_next(t, node, cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *bytes = (size_t)(p - s);
         *chars = n;
     }
@@ -20152,8 +20786,8 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     const unsigned char *whole = s, *begin = s;
     if (pass == 1 + tok->both) return tok->segment(r, s, end, at);
     while (s < end) {
-        size_t bytes, space;
-        int32_t chars, before = 0, after = 0, id = -1;
+        size_t bytes = 0, space;
+        int32_t chars = 0, before = 0, after = 0, id = -1;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -20343,9 +20977,8 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
                                        const char *pair, size_t pair_bytes,
                                        const mrc_encode_options *options) {
     static const mrc_encode_options none;
-    if (!out) return MRC_ERR_ARG;
-    *out = (mrc_encodings){0};
-    if (!ctx) return MRC_ERR_ARG;
+    if (out) *out = (mrc_encodings){0};
+    MRC__ARG(ctx, !out);
     out->host = ctx->host;
     if (!tok || (!text && text_bytes)) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no text");
     if (text_bytes > INT32_MAX || (pair && pair_bytes > INT32_MAX))
@@ -20370,6 +21003,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 }
 
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
+    if (!e) return;
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
 }
@@ -20461,7 +21095,7 @@ static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, in
     uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
     if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
     uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
-    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (!mrc__fb_get(a, vtable, 2, &size) || size < 4 || size % 2) return *bad = 1, 0;
     if (slot + 2 > size) return 0;
     if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
     return offset ? table + offset : 0;
@@ -21576,6 +22210,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
 }
 
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 0);
 }
 
@@ -21600,6 +22235,11 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
                          "question, or text that is not UTF-8", d->n);
     }
     const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    if (mrc_utf8_valid(id, strlen(id)) != strlen(id)
+        || mrc_utf8_valid(title, strlen(title)) != strlen(title)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has an id or a title "
+                         "that is not UTF-8", d->n);
+    }
     e.id = mrc__ds_copy(d, id, strlen(id));
     e.title = mrc__ds_intern(d, title, strlen(title));
     e.context = mrc__ds_intern(d, from->context, from->context_bytes);
@@ -21623,9 +22263,10 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
 
 MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
                                   size_t n) {
+    MRC__ARG(ctx, !out);
     mrc_status status = MRC_OK;
     *out = NULL;
-    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    MRC__TRY(mrc__count(ctx, "mrc_dataset_new", list, n));
     mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
     if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
     d->host = ctx->host;
@@ -21638,6 +22279,7 @@ MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_exa
     return status;
 }
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 1);
 }
 
@@ -21654,16 +22296,27 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
     host.free(host.user, d);
 }
 
-MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
-MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
-MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
-MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
-    return index < d->n ? &d->list[index] : NULL;
+MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) {
+    return d ? d->n : 0;
 }
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d)  { return d->format; }
-MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) { return d->version; }
+MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) {
+    return d ? d->rows : 0;
+}
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) {
+    return d ? d->unanswerable : 0;
+}
+MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
+    return d && index < d->n ? &d->list[index] : NULL;
+}
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d) {
+    return d ? d->format : "";
+}
+MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) {
+    return d ? d->version : "";
+}
 
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count) {
+    if (!d || !count) return NULL;
     for (size_t why = 0; why < MRC__SKIP_COUNT; why++) {
         if (!d->skipped[why] || index-- > 0) continue;
         *count = d->skipped[why];
@@ -21708,7 +22361,7 @@ static uint32_t mrc__mt_next(mrc__mt *mt) {
 
 MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold) {
     size_t bytes;
-    if (!ctx || !fold) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !fold);
     if (k < 2 || k > n || n > UINT32_MAX || seed > UINT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "kfold: %zu folds of %zu rows, seed %llu (expected 2 "
                          "folds or more, a row in each, a seed below 2^32)", k, n,
@@ -21739,7 +22392,8 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
                                      const size_t *indices, size_t n) {
     size_t bytes;
     if (out) *out = NULL;
-    if (!ctx || !out || !d || (n && !indices)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !d);
+    MRC__TRY(mrc__count(ctx, "dataset", indices, n));
     mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
     part->host = ctx->host;
@@ -22028,6 +22682,7 @@ static mrc_status mrc__enc_check(const mrc__enc *e) {
 
 MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_dataset *d,
                                    const mrc_tokenizer *tok, const mrc_features_config *config) {
+    MRC__ARG(ctx, !out || !d || !tok || !config);
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     mrc__enc e = { .ctx = ctx, .f = out, .tok = tok, .config = config,
@@ -22049,6 +22704,7 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 }
 
 MRCDEF void mrc_features_free(mrc_features *f) {
+    if (!f) return;
     for (size_t i = 0; i < f->n; i++) f->host.free(f->host.user, f->list[i].offset_mapping);
     if (f->list) f->host.free(f->host.user, f->list);
     memset(f, 0, sizeof *f);
@@ -22145,13 +22801,15 @@ static void mrc__plan_cut(mrc_batch_plan *p, const mrc_features *f, size_t batch
 MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mrc_features *f,
                                      mrc_batching kind, size_t batch_size, uint64_t seed,
                                      uint32_t epoch) {
+    MRC__ARG(ctx, !out || !f);
     size_t feature_bytes, begin_bytes;
     uint64_t longest = 0, budget = 0;
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     if (!batch_size) return mrc__fail(ctx, MRC_ERR_ARG, "batch: batch_size is 0");
-    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET || f->n > UINT32_MAX) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "batch: kind %d with %zu features", (int)kind, f->n);
+    MRC__TRY(mrc__count(ctx, "batch", f->list, f->n));
+    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: no kind %d of batching", (int)kind);
     }
     if (mrc__mul(f->n + 1, sizeof *out->feature, &feature_bytes) &&
         mrc__mul(f->n + 1, sizeof *out->begin, &begin_bytes)) {
@@ -22184,6 +22842,7 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 }
 
 MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
+    if (!p) return;
     if (p->feature) p->host.free(p->host.user, p->feature);
     if (p->begin) p->host.free(p->host.user, p->begin);
     memset(p, 0, sizeof *p);
@@ -22482,8 +23141,13 @@ static void mrc__tally_add(mrc__tally *list, size_t *n, mrc_ensemble kind, const
 MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
                                     size_t n_models, const double *weights, mrc_vote *out) {
     size_t total = 0, most = 0, n = 0, bytes, winner = 0;
-    if (!ctx || !models || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !models || !out);
+    MRC__TRY(mrc__count(ctx, "ensemble", models, n_models));
+    if ((unsigned)kind > MRC_ENSEMBLE_FOLD_COMBINE) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no kind %d of vote", (int)kind);
+    }
     for (size_t m = 0; m < n_models; m++) {
+        MRC__TRY(mrc__count(ctx, "ensemble: votes", models[m].list, models[m].n));
         total += models[m].n;
         if (models[m].n > most) most = models[m].n;
     }
@@ -22514,6 +23178,8 @@ MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_v
 
 MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const double *weights,
                               size_t n, float *out) {
+    if (!logits || !out) return;
+    for (size_t m = 0; m < n_models; m++) if (!logits[m]) return;
     double all = 0;
     for (size_t m = 0; m < n_models; m++) all += weights ? weights[m] : 1;
     for (size_t i = 0; i < n; i++) {
@@ -22830,6 +23496,7 @@ static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
+    MRC__ARG(ctx, !prediction || (n_answers && !answers) || !exact || !f1);
     mrc_status status = MRC_OK;
     size_t size, counted = 0;
     *exact = *f1 = 0;
@@ -22860,6 +23527,7 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
 
 MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    if (!list) return (mrc_figures){0};
     double exact = 0, f1 = 0;
     mrc_figures all = {0};
     for (size_t i = 0; i < n; i++) {
@@ -22886,6 +23554,7 @@ static int mrc__met_by_no_answer(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
                                   double *best, double *threshold) {
+    MRC__ARG(ctx, (n && !list) || !best || !threshold);
     size_t bytes, counted = 0;
     double now = 0;
     *best = *threshold = 0;
@@ -23351,7 +24020,9 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
     if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
     if (c->max_answer_length == 0) return "max_answer_length is 0";
     if (!(c->temperature > 0)) return "the temperature is not above 0";
-    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (in->n_windows > INT32_MAX || (in->n_windows && !in->windows)) {
+        return "there is no list of windows, or it is too long";
+    }
     if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
     if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
     return NULL;
@@ -23360,7 +24031,7 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
                              const mrc_decode_input *in, mrc_span *out, size_t capacity,
                              size_t *n_out) {
-    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !config || !in || !out || !n_out);
     *n_out = 0;
     const char *fault = mrc__decode_fault(config, in);
     if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
@@ -23378,6 +24049,7 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
 
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff) {
+    if (!config || (n && !spans)) return NULL;
     static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
@@ -23396,11 +24068,30 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes) {
+    if (!span || !e || !bytes) return NULL;
     if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
     size_t before = room->bytes;
     mrc__span_words(span, e, room);
     *bytes = room->bytes - before;
     return *bytes ? room->data + before : "";
+}
+
+MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
+    mrc_span out = *span;
+    size_t bytes;
+    if (span->kind != MRC_SPAN_TEXT) return out;
+    const char *s = mrc__span_raw(span, e, &bytes), *end = s + bytes;
+    uint32_t cp;
+    for (size_t n; s < end && out.begin < out.end; s += n, out.begin++) {
+        n = mrc_utf8_next(s, (size_t)(end - s), &cp);
+        if (!mrc__is_space(cp)) break;
+    }
+    for (size_t n = 1; s < end && out.begin < out.end; end -= n, out.end--) {
+        for (n = 1; end - n > s && ((unsigned char)end[-(ptrdiff_t)n] & 0xC0) == 0x80; ) n++;
+        mrc_utf8_next(end - n, n, &cp);
+        if (!mrc__is_space(cp)) break;
+    }
+    return out;
 }
 #endif // core pass
 
@@ -23873,6 +24564,7 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type) {
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
+    if (!config) return 0;
     const size_t rows = config->max_position_embeddings;
     if (!mrc__has_positions(config)) {
         return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
@@ -23889,13 +24581,17 @@ static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
     return v && v->type != MRC_JSON_NULL ? v : NULL;
 }
 
-static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
-                                   const char *expected) {
+static mrc_status mrc__field_refuse(const mrc__fields *f, mrc_status status, const mrc_json *v,
+                                    const char *key, const char *expected) {
     char found[64] = "another type";
     if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
     if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
-    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
-                     "%s)", f->path, v->line, v->column, key, found, expected);
+    return mrc__fail(f->ctx, status, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                     f->path, v->line, v->column, key, found, expected);
+}
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    return mrc__field_refuse(f, MRC_ERR_FORMAT, v, key, expected);
 }
 
 // An integer from min to max; absent: *out stays.
@@ -23944,8 +24640,8 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
     }
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    int is_word = v->type == MRC_JSON_STRING;
+    return mrc__field_refuse(f, is_word ? MRC_ERR_UNSUPPORTED : MRC_ERR_FORMAT, v, key, expected);
 }
 
 // By type: the word in config.json and what its parameters' names begin with.
@@ -24269,7 +24965,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
 }
 
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     return mrc__config_load(ctx, out, path, NULL);
 }
 #endif // core pass
@@ -24649,6 +25345,7 @@ static void mrc__make_head(mrc__builder *b) {
 }
 
 MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
+    if (!m) return;
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
         t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
@@ -24864,7 +25561,7 @@ static mrc_status mrc__init_param(mrc_ctx *ctx, mrc_model *m, size_t index, uint
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed) {
     if (out) *out = NULL;
-    if (!ctx || !out || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !config);
     mrc_model *m;
     MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
@@ -25335,7 +26032,7 @@ static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tenso
 
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config) {
-    if (!ctx || !m || !batch || !config) return NULL;
+    MRC__WANT(ctx, !m || !batch || !config);
     if (config->magic != MRC_FORWARD_MAGIC) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
                               "mrc_forward_config_default()");
@@ -25399,7 +26096,8 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
                                   const mrc_feature *const *features, size_t n,
                                   size_t first_index) {
     size_t rows = 0, bytes, total;
-    if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !out || !features);
+    MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
     // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
     if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
@@ -25577,7 +26275,7 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const ch
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
     if (mrc_file_exists(path) == 2) {
@@ -26100,7 +26798,7 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
 
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
     if (out) *out = NULL;
-    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->path);
     mrc_model_config config;
     mrc__weights_file f = {0};
     mrc_model *m = NULL;
@@ -26333,7 +27031,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
 
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
-    if (!ctx || !m || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !path);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -26445,7 +27143,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       mrc_optimizer *o, const char *state) {
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
-    if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !m || !o || !state);
     MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
@@ -26517,7 +27215,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     char file[MRC__PATH_BYTES], *text;
     mrc_json *root = NULL;
     size_t bytes;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
@@ -26591,7 +27289,7 @@ static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *d
 MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
                                       size_t capacity) {
     mrc__steps steps;
-    if (!ctx || !output_dir || !path || capacity == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !path || capacity == 0);
     path[0] = 0;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = 0; s == MRC_OK && i < steps.n; i++) {
@@ -26614,7 +27312,7 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
 
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep) {
     mrc__steps steps;
-    if (!ctx || !output_dir) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir);
     if (keep == 0) return MRC_OK;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = keep; s == MRC_OK && i < steps.n; i++) {
@@ -26629,7 +27327,7 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   one optimizer step, one pass over features
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -26753,7 +27451,8 @@ static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
 
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
-    if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
+    MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
     *out = (mrc_step_result){0};
     for (size_t i = 0; i < desc->n; i++) {
@@ -26781,9 +27480,12 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Prediction
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.predict   one pass over features, and the logits of all of them
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // The logits of one batch, column by column on the host: (2, N).
 static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
                                      const mrc_feature *const *list, size_t n, size_t first) {
@@ -26833,11 +27535,10 @@ static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature
 }
 
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
-    if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
     const mrc_features *f = desc->features;
     size_t bytes, n;
+    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
                              ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
@@ -26920,9 +27621,12 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
     return n;
 }
 
-//------------------------------------------------------------------------------
-// The memory plan
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
 typedef struct mrc__bound {
     uint64_t           rows;
@@ -27113,9 +27817,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out) {
     mrc_backend *null;
-    if (!ctx || !desc || !out || !desc->model || !desc->optimizer || !desc->features) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !desc || !out || !desc->model || !desc->optimizer || !desc->features);
     *out = (mrc_train_memory){0};
     if (!ctx->be || !desc->features->n || !desc->micro_batch || !desc->accumulation
         || (desc->eval && !desc->eval_batch_size)) {
@@ -27134,9 +27836,12 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Evaluation
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.evaluate   figures over features, and of the answers that they decode to
+//==============================================================================
+#ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
     mrc_decode_config    decode;
@@ -27255,7 +27960,7 @@ static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
 
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !desc || !out || !desc->predict.features);
     *out = (mrc_eval_result){0};
     mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
                                                          : mrc_decode_config_default() };
@@ -27279,7 +27984,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.answer
+// >>impl.reader   questions in, answers out
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -27328,7 +28033,7 @@ MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, co
                                       const mrc_model_config *model, int *from) {
     char file[4096];
     mrc_json *root;
-    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path || !model);
     size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
     size_t stride = SIZE_MAX;
     mrc_status s = MRC_OK;
@@ -27387,6 +28092,7 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
 
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
                                  const mrc_reader_desc *desc) {
+    MRC__ARG(ctx, !out);
     const mrc_reader_desc none = {0};
     *out = NULL;
     mrc_reader *r = mrc__host_zalloc(&ctx->host, sizeof *r);
@@ -27457,10 +28163,8 @@ static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
     if (!r) return MRC_ERR_ARG;
-    if (n && (!questions || !replies)) {
-        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
-                         questions ? "replies" : "examples", n);
-    }
+    MRC__TRY(mrc__count(r->ctx, "answer: questions", questions, n));
+    MRC__TRY(mrc__count(r->ctx, "answer: replies", replies, n));
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
@@ -27683,6 +28387,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
 
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
+    MRC__ARG(ctx, !out || !path);
     char *text;
     size_t bytes;
     *out = NULL;
@@ -27710,9 +28415,11 @@ MRCDEF void mrc_passages_free(mrc_passages *p) {
     host.free(host.user, p);
 }
 
-MRCDEF size_t mrc_passages_size(const mrc_passages *p) { return p->n; }
+MRCDEF size_t mrc_passages_size(const mrc_passages *p) {
+    return p ? p->n : 0;
+}
 MRCDEF const mrc_passage *mrc_passages_at(const mrc_passages *p, size_t index) {
-    return index < p->n ? &p->list[index] : NULL;
+    return p && index < p->n ? &p->list[index] : NULL;
 }
 
 // By text, then by place.
@@ -27723,6 +28430,7 @@ static int mrc__ps_compare(const void *a, const void *b) {
 }
 
 MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
+    if (!p) return 0;
     mrc_allocator *host = &p->pool.host;
     size_t bytes, kept = 0, n = p->n;
     const void **order = mrc__mul(n, sizeof *order, &bytes) ? host->alloc(host->user, bytes + 1)
@@ -27924,6 +28632,24 @@ static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok
 static void mrc__an_end(mrc__an *a) {
     if (a->room) a->host.free(a->host.user, a->room);
     mrc_ctx_free(a->ctx);
+}
+
+static void mrc__an_join(void *user, const char *s, size_t bytes) {
+    mrc_text *out = user;
+    if (out->bytes) mrc_text_add(out, " ", 1);
+    mrc_text_add(out, s, bytes);
+}
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out) {
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
+    mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
+                  .emit = mrc__an_join, .user = out };
+    out->bytes = 0;
+    mrc__an_run(&a, text, bytes);
+    if (a.room) a.host.free(a.host.user, a.room);
+    if (!a.failed && !out->failed) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "analyze: out of memory");
 }
 #endif // core pass
 
@@ -28514,7 +29240,7 @@ static mrc_status mrc__ix_make(mrc__ix_build *b, const char *path) {
 }
 
 MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_desc *desc) {
-    if (!ctx || !path || !desc || !desc->passages) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !desc || !desc->passages);
     mrc__ix_build b = { .ctx = ctx, .desc = desc,
                         .n_passages = mrc_passages_size(desc->passages) };
     mrc_tokenizer *tok = NULL;
@@ -28566,6 +29292,7 @@ static int mrc__ix_end_fits(const void *record) {
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     char file[MRC__PATH_BYTES];
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
@@ -28593,14 +29320,20 @@ MRCDEF void mrc_index_close(mrc_index *ix) {
     host->free(host->user, ix);
 }
 
-MRCDEF size_t mrc_index_size(const mrc_index *ix)  { return (size_t)ix->end.n_passages; }
-MRCDEF size_t mrc_index_terms(const mrc_index *ix) { return (size_t)ix->end.n_terms; }
+MRCDEF size_t mrc_index_size(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_passages : 0;
+}
+MRCDEF size_t mrc_index_terms(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_terms : 0;
+}
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix) {
+    if (!ix) return MRC_ANALYZER_WHITESPACE;
     return (mrc_analyzer)ix->end.analyzer;
 }
 
 MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
                                     mrc_passage *out) {
+    if (!ix || !room || !out) return MRC_ERR_ARG;
     uint64_t at[2];
     uint32_t bytes[3];
     char *p;
@@ -28634,6 +29367,7 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
+    if (!ix) return MRC_ERR_ARG;
     return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
@@ -28681,6 +29415,7 @@ struct mrc_searcher {
     uint32_t         *slots, *lengths;
     char             *names;
     mrc__se_term     *met;              // by term
+    size_t            met_bytes;        // of all scores and documents
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
     mrc__se_worker   *workers;
     double            mean_idf;
@@ -28849,6 +29584,7 @@ static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
 
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config) {
+    MRC__ARG(ctx, !out || !ix || !config);
     *out = NULL;
     if (config->magic != MRC_SEARCH_MAGIC || (unsigned)config->method > MRC_BM25_ELASTICSEARCH
         || !(config->k1 >= 0 && config->b >= 0 && config->b <= 1)) {
@@ -28868,12 +29604,20 @@ MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *
     return status;
 }
 
+// Forgets the scores of all terms: their bytes are read again when a query has them.
+static void mrc__se_forget(mrc_searcher *s) {
+    const mrc_allocator *host = &s->ctx->host;
+    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
+        if (s->met[i].scores) host->free(host->user, s->met[i].scores);
+        s->met[i].scores = NULL;
+    }
+    s->met_bytes = 0;
+}
+
 MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     if (!s) return;
     mrc_allocator host = s->ctx->host;
-    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
-        if (s->met[i].scores) host.free(host.user, s->met[i].scores);
-    }
+    mrc__se_forget(s);
     for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
         if (s->workers[i].words) host.free(host.user, s->workers[i].words);
         if (s->workers[i].text) host.free(host.user, s->workers[i].text);
@@ -28929,6 +29673,7 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
     }
     m->scores = scores;
     m->docs = docs;
+    s->met_bytes += n * (sizeof(double) + 4) + 4;
     return MRC_OK;
 }
 
@@ -29196,9 +29941,15 @@ static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
 
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
+    if (!s) return MRC_ERR_ARG;
+    MRC__ARG(s->ctx, (n && !queries) || !hits || !n_hits);
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
+    size_t n_tasks = n / MRC__SE_TASK + (n % MRC__SE_TASK != 0), bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
+    MRC__TRY(mrc__count(s->ctx, "search", queries, n));
+    if (!mrc__mul(n, top_k, &bytes) || !mrc__mul(bytes, sizeof *hits, &bytes)) {
+        return mrc__fail(s->ctx, MRC_ERR_ARG, "search: %zu queries of %zu hits", n, top_k);
+    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
@@ -29214,6 +29965,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
     host->free(host->user, s->tasks);
+    size_t most = s->config.cache_bytes ? s->config.cache_bytes : (size_t)1 << 30;
+    if (s->met_bytes > most) mrc__se_forget(s);
     return status;
 }
 #endif // core pass
@@ -29388,7 +30141,7 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
 MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
     char *data;
     size_t bytes;
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = (mrc_vectors){0};
     mrc_status s;
     if (mrc__ends_with(path, ".npy")) {
@@ -29425,7 +30178,7 @@ static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char 
 }
 
 MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
-    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !v || !path);
     if (mrc__ends_with(path, ".npy")) {
         if (!v->offsets) return mrc__npy_write(ctx, v, path);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
@@ -29508,7 +30261,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out) {
     size_t n = 0, kept = 0;
-    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !desc || !runs || !out || !n_out);
     for (size_t r = 0; r < n_runs; r++) {
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
@@ -29558,7 +30311,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
                                const mrc_judged *judged, size_t n_judged) {
     size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
     double dcg = 0, precision = 0;
-    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !sum || (n && !hits) || (n_judged && !judged));
     for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
     if (!relevant) return MRC_OK;
     double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
@@ -30683,7 +31436,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !v || !desc);
     const char *refusal = mrc__dense_refusal(v, desc);
     if (refusal) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
@@ -30777,7 +31530,7 @@ static int mrc__dense_end_fits(const void *record) {
 
 MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
     size_t bytes = strlen(file) + 1;
@@ -30808,8 +31561,11 @@ MRCDEF void mrc_dense_close(mrc_dense *d) {
     host.free(host.user, d);
 }
 
-MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) {
+    return d ? mrc__blocks_check(&d->file) : MRC_ERR_ARG;
+}
 MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    if (!d) return (mrc_dense_info){0};
     const mrc__dense_end *e = &d->end;
     return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
         (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,

@@ -113,8 +113,8 @@ static void add_json(asking *k, const char *question, size_t n) {
         tool_json_number(t, "confidence", c->confidence);
         tool_json_string(t, "passage", c->passage->id);
         tool_json_string(t, "title", c->passage->title);
-        tool_json_integer(t, "start", c->span->begin);
-        tool_json_integer(t, "end", c->span->end);
+        tool_json_integer(t, "start", c->shown.begin);
+        tool_json_integer(t, "end", c->shown.end);
         tool_json_number(t, "score", c->score);
         tool_json_number(t, "span_score", (double)(c->span->start_logit + c->span->end_logit));
         if (k->o.index) tool_json_number(t, "retrieval_score", k->hits[c->place].score);
@@ -149,8 +149,8 @@ static void add_text(asking *k, size_t n) {
         add_line(t, c->passage->id, strlen(c->passage->id), 200, 0);
         mrc_text_printf(t, "%s", *c->passage->title ? " " : "");
         add_line(t, c->passage->title, strlen(c->passage->title), 100, 0);
-        mrc_text_printf(t, ", characters %d to %d\n   ..", (int)c->span->begin,
-                        (int)c->span->end);
+        mrc_text_printf(t, ", characters %d to %d\n   ..", (int)c->shown.begin,
+                        (int)c->shown.end);
         add_line(t, context, (size_t)(c->text - context), 90, 1);
         mrc_text_printf(t, "[");
         add_line(t, c->text, c->bytes, c->bytes, 0);

@@ -1,5 +1,5 @@
 // index: makes an index of passages, by words and by vectors, for search and ask.
-#include "tool.h"
+#include "engine.h"
 #include "retrieval.h"
 
 static struct {
@@ -71,6 +71,17 @@ static int run(tool_program *p) {
     double begun = tool_seconds();
     tool_check(ctx, mrc_passages_load(ctx, &passages, a.passages, NULL));
     size_t twins = a.unique ? mrc_passages_unique(passages) : 0;
+    if (engine_a.kind != ENGINE_NONE) {
+        engine_a.name = a.output;
+#ifdef MRC_CURL
+        engine_index(ctx, passages, (mrc_analyzer)a.analyzer, a.tokenizer);
+#else
+        engine_missing();
+#endif
+        mrc_passages_free(passages);
+        mrc_ctx_free(ctx);
+        return tool_finish();
+    }
     double loaded = tool_seconds();
     mrc_index_desc desc = { .passages = passages, .analyzer = (mrc_analyzer)a.analyzer,
                             .tokenizer = a.tokenizer, .threads = tool_pool_threads() };
@@ -100,13 +111,15 @@ static tool_flag flags[] = {
     { .name = "analyzer", .choice = &a.analyzer,
       .choices = "whitespace|wordpiece|char_bigram|korean",
       .otherwise = "needed, but for vectors of an index that is there",
-      .help = "what terms are: words, a tokenizer's pieces, every two neighbouring characters "
-              "of a word, or Korean words without particles and their bigrams" },
+      .help = "what terms are: words, the pieces of --tokenizer_name (of any kind), every two "
+              "neighbouring characters of a word, or Korean words without particles and their "
+              "bigrams" },
     { .name = "output", .string = &a.output, .value = "DIR", .required = 1,
-      .help = "the index: a folder, made if it is not there" },
+      .help = "the index: a folder, made if it is not there; with --engine the name of an alias" },
     { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
       .otherwise = "none; needed with --analyzer wordpiece",
-      .help = "a directory with the vocabulary, or vocab.txt; it is copied into the index" },
+      .help = "a model's folder, its vocab.txt, tokenizer.json or *.model; it is copied into "
+              "the index" },
     { .name = "unique", .flag = &a.unique,
       .help = "leave out passages whose text an earlier one has" },
     { .name = "model_name_or_path", .group = "vectors", .string = &a.model, .value = "DIR",
@@ -127,13 +140,27 @@ static tool_flag flags[] = {
       .help = "a vector a token, for MaxSim, of whatever directory" },
     { .name = "bits", .size = &a.bits, .preset = "0", .min = 0, .max = 4,
       .help = "of a coordinate of token rows, as residual codes: 1, 2 or 4; 0: rows as --form" },
+    ENGINE_FLAGS,
+    { .name = "resume", .flag = &engine_a.resume, .group = "search cluster",
+      .help = "go on with an index of these passages that is not whole: sends what is missing" },
+    { .name = "overwrite_output_dir", .flag = &engine_a.overwrite, .group = "search cluster",
+      .help = "delete the index that the alias stood for" },
+    { .name = "k1", .real = &engine_a.k1, .min = 0, .max = 1000, .preset = "1.2",
+      .group = "search cluster", .help = "how soon a term's count saturates" },
+    { .name = "b", .real = &engine_a.b, .min = 0, .max = 1, .preset = "0.75",
+      .group = "search cluster", .help = "how much long passages lose" },
+    { .name = "shards", .size = &engine_a.shards, .preset = "1", .min = 1, .max = 1024,
+      .group = "search cluster", .help = "parts of the index" },
+    { .name = "replicas", .size = &engine_a.replicas, .preset = "0", .min = 0, .max = 64,
+      .group = "search cluster", .help = "copies of each part" },
     { 0 }
 };
 
 static tool_program program = {
     .name = "index", .group = "search", .run = run, .flags = flags,
     .purpose = "Indexes passages by words, and by vectors: what search and ask look things up in.",
-    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR",
+    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR\n"
+             "       [--model_name_or_path DIR] [--engine elasticsearch|opensearch --url URL]",
     .examples = { "index --passages wikipedia_documents.json --unique --analyzer korean "
                   "--output wiki",
                   "index --passages corpus.jsonl --analyzer whitespace --output corpus "

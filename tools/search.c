@@ -1,6 +1,6 @@
 // search: the best passages of an index for each question of a file, as a TREC run, and how good
 // they are where it is known which passages are right.
-#include "tool.h"
+#include "engine.h"
 #include "ranking.h"
 #include "retrieval.h"
 #include "texts.h"
@@ -19,20 +19,51 @@ typedef struct search_run {
     stage_hit  *hits;                   // top_k of each question
     size_t     *n_hits;
     char      **passage_ids;            // of those that were read so far, by passage
+    size_t      n_ids;
     mrc_text    out;
 } search_run;
 
+// A hit of the cluster: its passage's number here is its place among all hits.
+static void engine_hit(void *user, size_t query, size_t rank, const char *id, double score) {
+    search_run *s = user;
+    size_t at = query * a.top_k + rank;
+    s->hits[at] = (stage_hit){ .passage = (uint32_t)at, .score = score };
+    s->passage_ids[at] = tool_allocate(strlen(id) + 1, 1);
+    strcpy(s->passage_ids[at], id);
+}
+
+static void search_cluster(search_run *s) {
+    size_t n = s->questions.n;
+    mrc_query *queries = tool_allocate(n, sizeof *queries);
+    for (size_t i = 0; i < n; i++) {
+        queries[i] = (mrc_query){ s->questions.list[i].text, s->questions.list[i].text_bytes };
+    }
+    for (size_t i = 0; i < s->n_ids; i++) free(s->passage_ids[i]);
+    memset(s->passage_ids, 0, s->n_ids * sizeof *s->passage_ids);
+#ifdef MRC_CURL
+    engine_search(s->ctx, o.index, queries, n, a.top_k, s->n_hits, engine_hit, s);
+#else
+    (void)engine_hit;
+    engine_missing();
+#endif
+    free(queries);
+}
+
 static void answer_queries(search_run *s) {
-    size_t n = s->questions.n, passages = mrc_index_size(s->r.ix);
+    int local = engine_a.kind == ENGINE_NONE;
+    size_t n = s->questions.n, passages = local ? mrc_index_size(s->r.ix) : SIZE_MAX;
     if (a.top_k > passages) a.top_k = passages;
-    if (n && a.top_k > SIZE_MAX / sizeof *s->hits / n) {
+    if (n && a.top_k > (local ? SIZE_MAX / sizeof *s->hits : UINT32_MAX) / n) {
         tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", n, a.top_k);
     }
     s->n_hits = tool_allocate(n, sizeof *s->n_hits);
     s->hits = tool_allocate(n * a.top_k, sizeof *s->hits);
+    s->n_ids = local ? passages : n * a.top_k;
+    s->passage_ids = tool_allocate(s->n_ids, sizeof *s->passage_ids);
     for (size_t i = 0; i < a.repeat; i++) {
         double begun = tool_seconds();
-        retrieval_run(&s->r, s->questions.list, n, a.top_k, s->hits, s->n_hits);
+        if (local) retrieval_run(&s->r, s->questions.list, n, a.top_k, s->hits, s->n_hits);
+        else search_cluster(s);
         double seconds = tool_seconds() - begun;
         if (i + 1 < a.repeat && i) continue;
         tool_note("%s: %zu queries in %.4f s, %.0f queries/s", a.queries, n, seconds,
@@ -132,24 +163,23 @@ static int run(tool_program *p) {
                   "figures go to stdout)");
     }
     if (a.run) tool_try_place(a.run, 0);
-    int words = o.kind == RETRIEVE_BM25 && !o.reranker;
+    int words = stages_are_words(&o) || engine_a.kind != ENGINE_NONE;
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
     mrc_text_init(&s.out, s.ctx);
-    retrieval_open(s.ctx, &s.r, &o);
+    if (engine_a.kind == ENGINE_NONE) retrieval_open(s.ctx, &s.r, &o);
     s.questions = texts_read(s.ctx, a.queries);
-    s.passage_ids = tool_allocate(mrc_index_size(s.r.ix), sizeof *s.passage_ids);
     answer_queries(&s);
     if (a.ignore_identical) drop_identical(&s);
     write_run(&s);
     if (a.qrels) print_quality(&s);
-    for (size_t i = 0; i < mrc_index_size(s.r.ix); i++) free(s.passage_ids[i]);
+    for (size_t i = 0; i < s.n_ids; i++) free(s.passage_ids[i]);
     free(s.passage_ids);
     free(s.hits);
     free(s.n_hits);
     mrc_text_free(&s.out);
     texts_free(&s.questions);
-    retrieval_close(&s.r);
+    if (engine_a.kind == ENGINE_NONE) retrieval_close(&s.r);
     mrc_ctx_free(s.ctx);
     if (be) mrc_backend_free(be);
     return tool_finish();
@@ -157,7 +187,7 @@ static int run(tool_program *p) {
 
 static tool_flag flags[] = {
     { .name = "index", .string = &o.index, .value = "DIR", .required = 1,
-      .help = "what index wrote" },
+      .help = "what index wrote; with --engine the alias" },
     { .name = "queries", .string = &a.queries, .value = "FILE", .required = 1,
       .help = "JSONL records of id and question, or lines of id and text between tabs" },
     RETRIEVAL_FLAGS(o),
@@ -184,6 +214,12 @@ static tool_flag flags[] = {
       .help = "the last field of the run" },
     { .name = "repeat", .size = &a.repeat, .preset = "1", .min = 1, .max = 1e9,
       .help = "answer all queries that often, to time it: reports the first and the last" },
+    ENGINE_FLAGS,
+    { .name = "tokenizer_name", .string = &engine_a.tokenizer, .value = "DIR",
+      .group = "search cluster", .help = "of an index by word pieces: what it was made with" },
+    { .name = "global_statistics", .flag = &engine_a.global_statistics, .preset = "true",
+      .group = "search cluster",
+      .help = "count terms over all parts of the index, not in each: the local ranking" },
     { 0 }
 };
 

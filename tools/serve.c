@@ -394,12 +394,13 @@ static void json_null(mrc_text *t, const char *key) {
 static void add_entry(mrc_text *t, const entry *e, const char *text_key) {
     static const char *const keys[] = { "start", "end", "start_bytes", "end_bytes" };
     size_t bytes = 0;
-    const char *text = e->span ? mrc_span_text(e->span, e->x, NULL, &bytes) : "";
+    mrc_span shown = e->span ? mrc_span_trimmed(e->span, e->x) : (mrc_span){ 0 };
+    const char *text = e->span ? mrc_span_text(&shown, e->x, NULL, &bytes) : "";
     tool_json_key(t, text_key);
     mrc_text_json_string(t, text, bytes, 0);
     if (e->span && e->span->kind == MRC_SPAN_TEXT) {
         int64_t begin = text - e->x->context;
-        int64_t values[] = { e->span->begin, e->span->end, begin, begin + (int64_t)bytes };
+        int64_t values[] = { shown.begin, shown.end, begin, begin + (int64_t)bytes };
         for (int i = 0; i < 4; i++) tool_json_integer(t, keys[i], values[i]);
     } else {
         for (int i = 0; i < 4; i++) json_null(t, keys[i]);

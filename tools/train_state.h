@@ -72,16 +72,17 @@ typedef struct run {
 static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "logs.json", "trainer_state.json", "train_results.json", "eval_results.json",
-        "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt",
-        "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "best", ".best.tmp", ".best.old", "modules.json",
-        "config_sentence_transformers.json", "sentence_bert_config.json", "artifact.metadata",
-        "1_Pooling", "1_Dense", "2_Dense", "2_Normalize", "3_Normalize", ".eval.tmp", NULL };
-    for (int i = 0; names[i]; i++) {
-        size_t n = strlen(names[i]);
-        if (strcmp(name, names[i]) == 0) return 1;
+        "all_results.json", "train_args.json", "config.json", "model.safetensors", "best",
+        ".best.tmp", ".best.old", "modules.json", "config_sentence_transformers.json",
+        "sentence_bert_config.json", "artifact.metadata", "1_Pooling", "1_Dense", "2_Dense",
+        "2_Normalize", "3_Normalize", ".eval.tmp" };
+    const size_t own = sizeof names / sizeof *names;
+    const char *known;
+    for (size_t i = 0; (known = i < own ? names[i] : mrc_tokenizer_file(i - own)) != NULL; i++) {
+        size_t n = strlen(known);
+        if (strcmp(name, known) == 0) return 1;
         // What a killed process was writing: NAME.tmp.PID or NAME.tmp.PID.N.
-        if (strncmp(name, names[i], n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
+        if (strncmp(name, known, n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
             && strspn(name + n + 5, "0123456789.") == strlen(name + n + 5)) return 2;
     }
     return 0;
@@ -318,10 +319,8 @@ static void flags_add(mrc_text *t, const run *r) {
 // Calls fn for each file that the run is made from; key is what trainer_state.json calls it.
 typedef void (*input_fn)(run *r, void *user, const char *key, const char *path);
 static void each_input(run *r, input_fn fn, void *user) {
-    static const char *const files[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
-                                         "special_tokens_map.json", "vocab.json", "merges.txt",
-                                         NULL };
     char path[TOOL_PATH_BYTES];
+    const char *file;
     fn(r, user, "train_file", r->a->train_file);
     fn(r, user, "validation_file", r->a->validation_file);
     fn(r, user, "passages", r->a->passages);
@@ -335,11 +334,11 @@ static void each_input(run *r, input_fn fn, void *user) {
     fn(r, user, "eval_negatives", r->a->eval_negatives);
     fn(r, user, "config.json", r->a->model_name_or_path
        ? tool_path(path, r->a->model_name_or_path, "config.json") : r->a->config_name);
-    for (int i = 0; files[i]; i++) {
+    for (size_t i = 0; (file = mrc_tokenizer_file(i)) != NULL; i++) {
         const char *dir = r->tokenizer_dir;
         int is_dir = mrc_file_exists(dir) == 2;
-        const char *of = is_dir ? tool_path(path, dir, files[i]) : i == 0 ? dir : NULL;
-        fn(r, user, files[i], of && mrc_file_exists(of) == 1 ? of : NULL);
+        const char *of = is_dir ? tool_path(path, dir, file) : i == 0 ? dir : NULL;
+        fn(r, user, file, of && mrc_file_exists(of) == 1 ? of : NULL);
     }
 }
 
