@@ -16752,7 +16752,7 @@ typedef struct mrc__tok_step mrc__tok_step;
 // when all tokens are known.  part: appends the pieces of one part, n > 0 code points.
 typedef struct mrc__tok_kind {
     const char *name;
-    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
+    mrc_status (*load)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
                        size_t n_added);
     mrc_status (*finish)(mrc__tok_source *src, mrc_tokenizer *tok);
     void       (*part)(mrc__tok_run *r, const mrc__tok_char *c, size_t n);
@@ -16762,7 +16762,7 @@ typedef struct mrc__tok_kind {
 // settings.  run: changes r->text, and r->parts if it is a pre-tokenizer's.
 typedef struct mrc__tok_step_kind {
     const char *name;
-    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+    mrc_status (*load)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
                        mrc__tok_step *s);
     void       (*run)(mrc__tok_run *r, const mrc__tok_step *s);
 } mrc__tok_step_kind;
@@ -19559,7 +19559,7 @@ static mrc_status mrc__tok_step_add(mrc__tok_source *src, mrc_tokenizer *tok, mr
     mrc__tok_step *s = &p->step[p->n++];
     *s = (mrc__tok_step){ .kind = kind };
     if (pre && strcmp(name, "ByteLevel") == 0) tok->byte_level = 1;
-    return kind->read ? kind->read(src, tok, j, s) : MRC_OK;
+    return kind->load ? kind->load(src, tok, j, s) : MRC_OK;
 }
 
 // BertNormalizer's steps, of settings that are 1, 0 or -1 (not given).
@@ -19658,7 +19658,7 @@ static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, 
                              type->type == MRC_JSON_STRING ? type->string : "unknown");
     if (tok->kind != &mrc__tok_bpe) tok->byte_level = 0;
     src->angles = tok->kind != &mrc__tok_wordpiece;
-    return tok->kind->read(src, tok, model, n_added);
+    return tok->kind->load(src, tok, model, n_added);
 }
 
 static mrc_status mrc__tok_template_add(mrc__tok_source *src, const mrc_json *at,

@@ -23,7 +23,7 @@ parser_table() {
         sed -n '/{ "FloatStorage", "F32" }/,/};/p' mrc.h | grep -o '{ "[A-Za-z0-9]*Storage"' \
             | sed 's/{ "//; s/"//' ;;
     dataset)
-        sed -n '/>>impl.dataset/,/>>impl.folds/p' mrc.h \
+        sed -n '/^\/\/ >>impl.dataset/,/^\/\/ >>impl.folds/p' mrc.h \
             | sed -n '/format = /,/;/p' | grep -o '"[a-z_0-9]*"' | tr -d '"' \
             | grep -v '^memory$' | sort -u ;;
     index)
