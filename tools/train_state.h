@@ -48,6 +48,8 @@ typedef struct run {
     mrc_text       identity;            // flags and inputs as JSON members
     char           checkpoint[TOOL_PATH_BYTES]; // resumed from; "": began at step 0
     uint64_t       saved_step;          // of the newest checkpoint, UINT64_MAX: none
+    mrc_pairs     *pairs, *eval_pairs;  // of a --task for retrieval; NULL: a reader
+    mrc_encoder   *encoder;
     mrc_batch_plan plan;                // of `epoch`; batch `at` is next
     uint32_t       epoch;
     size_t         at, fixed_batches;   // fixed_batches: of every epoch; 0: they differ
@@ -71,7 +73,9 @@ static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "logs.json", "trainer_state.json", "train_results.json", "eval_results.json",
         "all_results.json", "train_args.json", "config.json", "model.safetensors", "best",
-        ".best.tmp", ".best.old" };
+        ".best.tmp", ".best.old", "modules.json", "config_sentence_transformers.json",
+        "sentence_bert_config.json", "artifact.metadata", "1_Pooling", "1_Dense", "2_Dense",
+        "2_Normalize", "3_Normalize", ".eval.tmp" };
     const size_t own = sizeof names / sizeof *names;
     const char *known;
     for (size_t i = 0; (known = i < own ? names[i] : mrc_tokenizer_file(i - own)) != NULL; i++) {
@@ -288,7 +292,9 @@ static int is_free_flag(const char *name) {
     static const char *const names[] = {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
-        "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", "report_to",
+        "passages", "queries", "qrels", "negatives", "teacher", "eval_passages", "eval_queries",
+        "eval_qrels", "eval_negatives", "save_steps", "save_total_limit", "gradient_checkpointing",
+        "CONFIG", "report_to",
         "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", "save_strategy",
         "load_best_model_at_end", NULL };
     for (int i = 0; names[i]; i++) {
@@ -317,6 +323,15 @@ static void each_input(run *r, input_fn fn, void *user) {
     const char *file;
     fn(r, user, "train_file", r->a->train_file);
     fn(r, user, "validation_file", r->a->validation_file);
+    fn(r, user, "passages", r->a->passages);
+    fn(r, user, "queries", r->a->queries);
+    fn(r, user, "qrels", r->a->qrels);
+    fn(r, user, "negatives", r->a->negatives);
+    fn(r, user, "teacher", r->a->teacher);
+    fn(r, user, "eval_passages", r->a->eval_passages);
+    fn(r, user, "eval_queries", r->a->eval_queries);
+    fn(r, user, "eval_qrels", r->a->eval_qrels);
+    fn(r, user, "eval_negatives", r->a->eval_negatives);
     fn(r, user, "config.json", r->a->model_name_or_path
        ? tool_path(path, r->a->model_name_or_path, "config.json") : r->a->config_name);
     for (size_t i = 0; (file = mrc_tokenizer_file(i)) != NULL; i++) {
