@@ -76,14 +76,16 @@
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
 //     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu
 //     >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tokenizer  >>impl.bpe  >>impl.arrow  >>impl.dataset
+//     >>impl.vocabulary  >>impl.tok_text  >>impl.normalize  >>impl.pretokenize
+//     >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset
 //     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
 //     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
 //     >>impl.families  >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.fold  >>impl.reader  >>impl.answer
 //     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
 //     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
-//     >>impl.dense_run  >>impl.tables
+//     >>impl.dense_run  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -1372,11 +1374,19 @@ typedef struct mrc_tokenizer mrc_tokenizer;
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
+// "WordPiece", "BPE", "byte-level BPE" or "Unigram"
+MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok);
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id);   // NULL: no such id
 MRCDEF int32_t     mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token);   // -1: none
 MRCDEF size_t      mrc_tokenizer_max_length(const mrc_tokenizer *tok);  // model_max_length; 0: none
 typedef struct mrc_special_ids { int32_t cls, sep, pad, unk, mask; } mrc_special_ids;   // -1: none
 MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok);
+// Copies the files of the tokenizer at `source` (what mrc_tokenizer_load() takes) into the folder
+// dir, which is there.  Where the source has no tokenizer_config.json, one is written that says
+// what transformers would otherwise guess: this library and transformers open the copy alike.
+MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir);
+// The names of files that a tokenizer's folder may have; NULL after the last.
+MRCDEF const char *mrc_tokenizer_file(size_t i);
 
 typedef enum mrc_truncation {
     MRC_TRUNCATION_NONE, MRC_TRUNCATION_LONGEST_FIRST, MRC_TRUNCATION_ONLY_SECOND,
@@ -5039,6 +5049,17 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
     mrc__bump_free(&pool);
     return s;
 }
+
+// path, or path/name when path is a folder.
+static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
+                               const char *name) {
+    int n = name ? snprintf(out, capacity, "%s/%s", path, name)
+                 : snprintf(out, capacity, "%s", path);
+    if (n >= 0 && (size_t)n < capacity) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%.200s...: the path has %d bytes, %zu at most", path, n,
+                     capacity - 1);
+}
+#define MRC__PATH_BYTES 4400
 
 //==============================================================================
 // >>impl.safetensors
@@ -14668,34 +14689,21 @@ typedef struct mrc__unicode {
     const mrc__uni_lower *lowers;
     const mrc__uni_run   *runs;
     const uint32_t       *parts;
-    size_t                n_classes, n_combining, n_gpt2, n_lowers, n_runs;
+    const mrc__uni_range *kinds, *apart;            // impl.forms
+    const mrc__uni_lower *compatible;
+    const mrc__uni_run   *compatible_runs;
+    const uint16_t       *compatible_parts;
+    size_t                n_classes, n_combining, n_gpt2, n_lowers, n_runs, n_kinds, n_apart;
+    size_t                n_compatible, n_compatible_runs;
 } mrc__unicode;
 static const mrc__unicode mrc__unicode_tables;      // generated data stands last, in impl.tables
 
 #define MRC__UNI_POINTS 0x110000u
 enum {
     MRC__UNI_DROP = 1, MRC__UNI_SPACE = 2, MRC__UNI_PUNCT = 4, MRC__UNI_CJK = 8, MRC__UNI_MARK = 16,
-    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128,
-    MRC__GPT2_LETTER = 4, MRC__GPT2_NUMBER = 8      // byte-level BPE, with SPACE
+    MRC__UNI_NFD = 32, MRC__UNI_COMBINING = 64, MRC__UNI_LOWER = 128
 };
 #define MRC__BPE_SPACE 0x120u       // what stands for a space in byte-level BPE's tokens
-
-// Doubles *data (n elements of `bytes`) when it is full; 0: out of memory, nothing has changed.
-static int mrc__tok_grow(const mrc_allocator *host, void **data, size_t *capacity, size_t n,
-                         size_t bytes) {
-    size_t total, want = *capacity ? *capacity : 64;
-    if (n < *capacity) return 1;
-    if (*capacity && !mrc__mul(*capacity, 2, &want)) return 0;
-    void *to = mrc__mul(want, bytes, &total) ? host->alloc(host->user, total) : NULL;
-    if (!to) return 0;
-    if (*data) {
-        memcpy(to, *data, n * bytes);
-        host->free(host->user, *data);
-    }
-    *data = to;
-    *capacity = want;
-    return 1;
-}
 
 // mrc_utf8_next() of s .. end, which is not empty, with the two lengths that most text has in line.
 static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char *end,
@@ -14763,7 +14771,7 @@ static int mrc__tok_rehash(const mrc_allocator *host, mrc__tok_trie *t, size_t c
 static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t) {
     void *value = t->value;
     if (t->n_nodes >= INT32_MAX) return 0;
-    if (!mrc__tok_grow(host, &value, &t->node_capacity, t->n_nodes, sizeof *t->value)) return 0;
+    if (!mrc__grow(host, &value, &t->node_capacity, t->n_nodes + 1, sizeof *t->value)) return 0;
     t->value = value;
     t->value[t->n_nodes++] = -1;
     return 1;
@@ -14830,12 +14838,19 @@ static uint32_t mrc__tok_trie_find(const mrc__tok_trie *t, const char *text, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.vocabulary   a tokenizer's files: vocab.txt with Hugging Face's settings, tokenizer.json
+// >>impl.vocabulary   a tokenizer in memory: its tokens, and what its files may say about them
 //
-// What to do with a character is one byte per code point, made at load: the bits of stages that are
-// switched off are clear.
-// Ids are 0 to n - 1, each with one token: twins, holes and strangers are refused.
-// What byte-level BPE has more, its merges, is read in impl.bpe.
+// A tokenizer is a program, as in tokenizer.json:
+//
+//     text -> added tokens -> normalizer steps -> normalized added tokens -> pre-tokenizer steps
+//          -> the model, one part at a time -> pieces -> the template of the post-processor
+//
+// The model is one of a table of kinds (mrc__tok_kind: WordPiece, BPE, Unigram).  Steps are entries
+// of two tables of step kinds.  Two pipelines have a loop of their own that does all steps at once:
+// BERT's and byte-level BPE's (tok->segment); they give what the steps would give.
+// What is known of a character is one byte per code point, made at load.
+// Ids are 0 to n - 1, each with one token: duplicate and missing ids are refused.  In a Unigram
+// vocabulary two ids may have one text; the later id is found.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 #define MRC__TOK_TEMPLATE_ITEMS 16
@@ -14847,44 +14862,133 @@ typedef struct mrc__tok_template {
     mrc__tok_item item[MRC__TOK_TEMPLATE_ITEMS];
 } mrc__tok_template;
 
-// The tokens that are found in the raw text; those that tokenizer.json calls "normalized" are
-// looked for in what the others left.
+// A code point and its place in the original text: code points begin to end.
+typedef struct mrc__tok_char { uint32_t cp; int32_t begin, end; } mrc__tok_char;
+
+typedef struct mrc__tok_source mrc__tok_source;
+typedef struct mrc__tok_run mrc__tok_run;
+typedef struct mrc__tok_step mrc__tok_step;
+
+// A model.  read: the object "model" of tokenizer.json, with room for n_added more ids.  finish:
+// when all tokens are known.  part: appends the pieces of one part, n > 0 code points.
+typedef struct mrc__tok_kind {
+    const char *name;
+    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
+                       size_t n_added);
+    mrc_status (*finish)(mrc__tok_source *src, mrc_tokenizer *tok);
+    void       (*part)(mrc__tok_run *r, const mrc__tok_char *c, size_t n);
+} mrc__tok_kind;
+
+// A step of a normalizer or pre-tokenizer.  read: its object in tokenizer.json; NULL: it has no
+// settings.  run: changes r->text, and r->parts if it is a pre-tokenizer's.
+typedef struct mrc__tok_step_kind {
+    const char *name;
+    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                       mrc__tok_step *s);
+    void       (*run)(mrc__tok_run *r, const mrc__tok_step *s);
+} mrc__tok_step_kind;
+// Finds the first match at or after c[at]: c[*begin] to c[*end]; 0: there is none.
+typedef int (*mrc__tok_matcher)(const mrc__tok_run *r, const mrc__tok_step *s,
+                                const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
+                                size_t *end);
+// A precompiled charsmap: a double array over bytes, then texts that end with NUL.
+typedef struct mrc__tok_charsmap {
+    const uint32_t *units;
+    const char     *texts;
+    size_t          n_units, n_texts;
+} mrc__tok_charsmap;
+struct mrc__tok_step {
+    const mrc__tok_step_kind *kind;
+    mrc__tok_matcher  match;        // Replace, Split and those that split alike
+    int               behavior;     // of a split: mrc__tok_behavior
+    int               invert;       // of a split: what lies between matches is the delimiter
+    int               left, right;  // Strip: which ends; see also the readers of other kinds
+    uint32_t         *text, *pattern;       // code points; owned
+    size_t            n_text, n_pattern;
+    mrc__tok_charsmap map;          // units: owned, and the texts are in the same block
+};
+#define MRC__TOK_STEPS 32           // of each of the two programs
+typedef struct mrc__tok_program { mrc__tok_step step[MRC__TOK_STEPS]; size_t n; } mrc__tok_program;
+
+// Added tokens are found in the raw text (pass 0); those that are called "normalized" are found
+// in what the normalizer makes of what the others left (pass 1).
 #define MRC__TOK_PASSES 2
-enum { MRC__TOK_LSTRIP = 1, MRC__TOK_WHOLE = 2 };   // takes white space before it; see impl.bpe
+enum {
+    MRC__TOK_LSTRIP = 1, MRC__TOK_RSTRIP = 2,   // takes white space before it, behind it
+    MRC__TOK_SINGLE_WORD = 4,                   // stands between what is no part of a word
+    MRC__TOK_NORMALIZED = 8, MRC__TOK_ADDED = 16,
+    MRC__TOK_WHOLE = 32                         // see impl.bpe
+};
 
 struct mrc_tokenizer {
     mrc_allocator     host;
+    const mrc__tok_kind *kind;
+    // Appends the pieces of a text without added tokens of pass 0 (with `both`: of either pass)
+    // that begins at code point `at`; returns where it ends.
+    int32_t         (*segment)(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                               int32_t at);
+    int               both;         // segment wants texts without added tokens of either pass
+    mrc__tok_program  normalizer, pre_tokenizer;
     mrc__tok_trie     words, added[MRC__TOK_PASSES];    // the vocabulary; added tokens by pass
-    mrc__tok_trie     merges;       // byte-level BPE: no edges without it
-    uint32_t          suffix;       // the node of the continuing prefix "##"
+    mrc__tok_trie     names;        // added tokens by their own texts
+    mrc__tok_trie     merges;       // BPE: from (left id, right id)
+    mrc__tok_trie     pairs;        // NFC: from (code point, code point)
+    uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
-    uint8_t          *classes;      // by code point
+    uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
+    uint8_t          *kinds;        // by code point: MRC__KIND_*
+    uint8_t          *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
     mrc_text          pool;         // the tokens' texts
     size_t           *token_at;     // by id: where in the pool; SIZE_MAX: no such id yet
-    uint8_t          *flags;        // by id
-    int32_t           byte_id[256];         // BPE: the tokens of single bytes
-    int               prefix_space;         // BPE: a space is put before the text
-    int               trim, trim_prefix;    // BPE: offsets spare spaces, but for one put there
-    size_t            n, capacity;
+    uint8_t          *flags;        // by id: MRC__TOK_LSTRIP ..
+    double           *scores;       // by id: Unigram
+    double            unk_score;
+    int32_t           byte_id[256]; // byte-level BPE: tokens of single bytes; else of "<0x00>" ..
+    int               byte_fallback, fuse_unk, ignore_merges, byte_level;
+    int32_t           unk;          // the model's unknown token; -1: none
+    int               prefix_space;         // byte-level BPE: a space is put before the text
+    int               trim, trim_prefix;    // offsets spare spaces, but for one put there
+    size_t            n, capacity, n_vocabulary;
     size_t            max_length, max_chars;
+    int               lowercase, strip_accents, chinese;    // BERT's settings, for saving
+    const char       *class_name;   // transformers' class for these files; static
     mrc_special_ids   special;
     mrc__tok_template single, pair;
 };
 
+static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p) {
+    for (size_t i = 0; i < p->n; i++) {
+        mrc__tok_step *s = &p->step[i];
+        if (s->text) host->free(host->user, s->text);
+        if (s->pattern) host->free(host->user, s->pattern);
+        if (s->map.units) host->free(host->user, (void *)(uintptr_t)s->map.units);
+    }
+    p->n = 0;
+}
+
 MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
+    void *const blocks[] = { tok->flags, tok->classes, tok->kinds, tok->clusters, tok->token_at,
+                             tok->scores };
     mrc__tok_trie_free(&host, &tok->words);
+    mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
+    mrc__tok_trie_free(&host, &tok->pairs);
     for (int p = 0; p < MRC__TOK_PASSES; p++) mrc__tok_trie_free(&host, &tok->added[p]);
-    if (tok->flags) host.free(host.user, tok->flags);
-    if (tok->classes) host.free(host.user, tok->classes);
-    if (tok->token_at) host.free(host.user, tok->token_at);
+    mrc__tok_program_free(&host, &tok->normalizer);
+    mrc__tok_program_free(&host, &tok->pre_tokenizer);
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        if (blocks[i]) host.free(host.user, blocks[i]);
+    }
     mrc_text_free(&tok->pool);
     host.free(host.user, tok);
 }
 
 MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok) {
+    return tok->byte_level ? "byte-level BPE" : tok->kind->name;
+}
 MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
 MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
@@ -14894,10 +14998,9 @@ static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
     return node == MRC__TOK_NONE ? -1 : t->value[node];
 }
 static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
+    if (bytes == 0) return -1;
     int32_t id = mrc__tok_value(&tok->words, mrc__tok_trie_find(&tok->words, token, bytes));
-    for (int p = 0; id < 0 && p < MRC__TOK_PASSES; p++) {
-        id = mrc__tok_value(&tok->added[p], mrc__tok_trie_find(&tok->added[p], token, bytes));
-    }
+    if (id < 0) id = mrc__tok_value(&tok->names, mrc__tok_trie_find(&tok->names, token, bytes));
     return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
@@ -14909,7 +15012,7 @@ MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
 //
 enum { MRC__TOK_CLS, MRC__TOK_SEP, MRC__TOK_PAD, MRC__TOK_UNK, MRC__TOK_MASK, MRC__TOK_BOS,
        MRC__TOK_EOS, MRC__TOK_NAMES };
-// usual: in WordPiece, in byte-level BPE.
+// usual: in WordPiece; in byte-level BPE and SentencePiece.
 static const struct { const char *key, *usual[2]; } mrc__tok_names[MRC__TOK_NAMES] = {
     { "cls_token", { "[CLS]", "<s>" } }, { "sep_token", { "[SEP]", "</s>" } },
     { "pad_token", { "[PAD]", "<pad>" } }, { "unk_token", { "[UNK]", "<unk>" } },
@@ -14917,23 +15020,21 @@ static const struct { const char *key, *usual[2]; } mrc__tok_names[MRC__TOK_NAME
     { "eos_token", { NULL, NULL } },
 };
 
-typedef struct mrc__tok_source {
+struct mrc__tok_source {
     mrc_ctx    *ctx;
-    mrc_text    path;               // of the file in work; messages name it
-    mrc_text    names[MRC__TOK_NAMES];      // empty: not given
-    mrc_json   *config, *map, *json;
+    mrc_text    path;               // of the file that is being read, for messages
+    mrc_json   *config, *map, *json, *more;     // more: added_tokens.json
+    mrc_text    names[MRC__TOK_NAMES];
+    mrc_text    class_name;         // tokenizer_class without "Fast"
     int         lowercase, strip_accents, chinese, clean;   // -1: not given
     int         prefix_space, mask_lstrip;                  // -1: not given
-    int         bpe;
+    int         keep_accents, split_by_punct;               // -1: not given
+    int         bert_normalizer, bert_pre_tokenizer;        // the whole of it is BERT's
+    int         angles;             // usual names are <s> and </s>, not [CLS] and [SEP]
+    int         empty_tokens;       // tokens may be empty, and one text may have two ids
+    int         depth;              // of Sequences
     size_t      max_length;
-} mrc__tok_source;
-
-// In impl.bpe.
-static mrc_status mrc__bpe_read_pipeline(mrc__tok_source *src, mrc_tokenizer *tok);
-static mrc_status mrc__bpe_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
-                                      const mrc_json *model);
-static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir);
-static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok);
+};
 
 #define mrc__tok_fail(src, status, at, fmt, ...)                                            \
     mrc__fail((src)->ctx, status, "%s:%zu:%zu: " fmt, (src)->path.data, (at)->line, (at)->column, \
@@ -14997,13 +15098,15 @@ static mrc_status mrc__tok_int(mrc__tok_source *src, const mrc_json *j, const ch
 #define MRC__TOK_TOKEN_BYTES 65536u
 #define MRC__TOK_FILE_BYTES  (64u << 20)    // the largest vocabularies in use have half of that
 
-// Puts a token at an id; `at` is where it stands in the file.
-static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_trie *trie,
-                               const mrc_json *at, const char *text, size_t bytes, int64_t id) {
-    uint32_t node;
-    if (bytes == 0 || memchr(text, 0, bytes))
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", bytes ? "token with a NUL character"
-                                                                  : "empty token");
+static mrc_status mrc__tok_no_memory(mrc__tok_source *src) {
+    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the tokenizer", src->path.data);
+}
+
+// Gives an id its text; `at` is where it stands in the file.
+static mrc_status mrc__tok_set_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                    const char *text, size_t bytes, int64_t id) {
+    if (memchr(text, 0, bytes))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", "token with a NUL character");
     if (bytes > MRC__TOK_TOKEN_BYTES)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token of %zu bytes, expected at most %u",
                              bytes, MRC__TOK_TOKEN_BYTES);
@@ -15011,40 +15114,59 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__to
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has id %lld, expected 0 to "
                              "%zu: there are %zu tokens", text, (long long)id, tok->capacity - 1,
                              tok->capacity);
-    if (!mrc__tok_trie_put(&tok->host, trie, text, bytes, &node))
-        return mrc__tok_fail(src, MRC_ERR_MEM, at, "no memory for %zu tokens", tok->capacity);
-    if (trie->value[node] >= 0)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" is there twice: with id %d "
-                             "and id %lld", text, (int)trie->value[node], (long long)id);
-    trie->value[node] = (int32_t)id;
     const char *old = tok->token_at[id] == SIZE_MAX ? NULL : tok->pool.data + tok->token_at[id];
-    if (old && strcmp(old, text) == 0) return MRC_OK;
+    if (old && strlen(old) == bytes && memcmp(old, text, bytes) == 0) return MRC_OK;
     if (old)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "id %lld has two tokens: \"%.60s\" and "
-                             "\"%.60s\"", (long long)id, old, text);
+                             "\"%.*s\"", (long long)id, old, (int)(bytes < 60 ? bytes : 60), text);
     tok->token_at[id] = tok->pool.bytes;
     mrc_text_add(&tok->pool, text, bytes);
     mrc_text_add(&tok->pool, "", 1);
-    if (tok->pool.failed)
-        return mrc__tok_fail(src, MRC_ERR_MEM, at, "no memory for %zu tokens", tok->capacity);
+    if (tok->pool.failed) return mrc__tok_no_memory(src);
     if ((size_t)id >= tok->n) tok->n = (size_t)id + 1;
     return MRC_OK;
 }
 
-// Makes a token one that is found in the raw text, in this pass; one that is already keeps its.
+// Puts a token into the vocabulary.
+static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                               const char *text, size_t bytes, int64_t id) {
+    uint32_t node;
+    if (bytes == 0 && !src->empty_tokens)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", "empty token");
+    MRC__TRY(mrc__tok_set_text(src, tok, at, text, bytes, id));
+    if ((size_t)id >= tok->n_vocabulary) tok->n_vocabulary = (size_t)id + 1;
+    if (bytes == 0) return MRC_OK;      // no text has it
+    if (!mrc__tok_trie_put(&tok->host, &tok->words, text, bytes, &node))
+        return mrc__tok_no_memory(src);
+    int32_t *value = &tok->words.value[node];
+    if (*value >= 0 && !tok->scores)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" is there twice: with id %d "
+                             "and id %lld", text, (int)*value, (long long)id);
+    *value = (int32_t)id;
+    return MRC_OK;
+}
+
+// Makes a token one that is found in the text; one that is already keeps its pass.
 static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
-                                       const char *text, size_t bytes, int64_t id, int pass) {
-    for (int p = 0; p < MRC__TOK_PASSES; p++) {
-        uint32_t node = mrc__tok_trie_find(&tok->added[p], text, bytes);
-        if (mrc__tok_value(&tok->added[p], node) == id) return MRC_OK;
-    }
+                                       const char *text, size_t bytes, int64_t id, int flags) {
+    uint32_t node;
+    if (bytes == 0) return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "%s", "empty token");
     int32_t known = mrc__tok_id(tok, text, bytes);
     if (known >= 0 && known != id)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" has two ids: %d in the "
                              "vocabulary and %lld as an added token", text, (int)known,
                              (long long)id);
-    MRC__TRY(mrc__tok_add(src, tok, &tok->added[pass], at, text, bytes, id));
-    tok->added_first[(unsigned char)text[0]] |= (uint8_t)(1 << pass);
+    MRC__TRY(mrc__tok_set_text(src, tok, at, text, bytes, id));
+    if (!mrc__tok_trie_put(&tok->host, &tok->names, text, bytes, &node))
+        return mrc__tok_no_memory(src);
+    if (tok->names.value[node] == id) return MRC_OK;
+    tok->names.value[node] = (int32_t)id;
+    tok->flags[id] = (uint8_t)(flags | MRC__TOK_ADDED);
+    if (flags & MRC__TOK_NORMALIZED) return MRC_OK;     // mrc__tok_finish() puts its normal form
+    if (!mrc__tok_trie_put(&tok->host, &tok->added[0], text, bytes, &node))
+        return mrc__tok_no_memory(src);
+    tok->added[0].value[node] = (int32_t)id;
+    tok->added_first[(unsigned char)text[0]] |= 1;
     return MRC_OK;
 }
 
@@ -15065,24 +15187,6 @@ static mrc_status mrc__tok_room(mrc__tok_source *src, mrc_tokenizer *tok, size_t
     for (size_t i = 0; i < capacity; i++) tok->token_at[i] = SIZE_MAX;
     tok->capacity = capacity;
     return MRC_OK;
-}
-
-// Trailing White_Space is cut, as Rust's trim_end does.
-static size_t mrc__tok_trim(const char *s, size_t bytes) {
-    const mrc__unicode *u = &mrc__unicode_tables;
-    for (;;) {
-        size_t at = bytes;
-        while (at > 0 && ((unsigned char)s[at - 1] & 0xC0) == 0x80) at--;
-        if (at == 0) return bytes;
-        uint32_t cp, space = 0;
-        at--;
-        mrc__tok_decode((const unsigned char *)s + at, (const unsigned char *)s + bytes, &cp);
-        for (size_t i = 0; i < u->n_classes && u->classes[i].first <= cp; i++) {
-            if (cp <= u->classes[i].last) space = u->classes[i].value & MRC__UNI_SPACE;
-        }
-        if (!space) return bytes;
-        bytes = at;
-    }
 }
 
 static mrc_status mrc__tok_too_large(mrc__tok_source *src) {
@@ -15109,51 +15213,53 @@ static mrc_status mrc__tok_lines(mrc__tok_source *src, char **data, size_t *byte
     return s;
 }
 
+// A line is a token, and ends at LF or CRLF only: an empty one is a token that no text has.
 static mrc_status mrc__tok_read_vocab(mrc__tok_source *src, mrc_tokenizer *tok, char *data,
-                                      size_t bytes, size_t lines) {
-    MRC__TRY(mrc__tok_room(src, tok, lines));
+                                      size_t bytes, size_t lines, size_t n_added) {
+    MRC__TRY(mrc__tok_room(src, tok, lines ? lines + n_added : 0));
     char *s = data;
+    src->empty_tokens = 1;
     for (size_t id = 0; id < lines; id++) {
         mrc_json at = { .line = id + 1, .column = 1 };
         char *end = memchr(s, '\n', (size_t)(data + bytes - s));
         if (!end) end = data + bytes;
-        size_t n = mrc__tok_trim(s, (size_t)(end - s));
+        size_t n = (size_t)(end - s);
+        if (n && s[n - 1] == '\r') n--;
         s[n] = 0;                   // the file's own line end, or the NUL behind it
-        MRC__TRY(mrc__tok_add(src, tok, &tok->words, &at, s, n, (int64_t)id));
+        MRC__TRY(mrc__tok_add(src, tok, &at, s, n, (int64_t)id));
         s = end + 1;
     }
+    src->empty_tokens = 0;
     return MRC_OK;
 }
 
-// One added token: {"content": .., flags}, or its text alone.
+// One added token: {"content": .., flags}, or its text alone.  id -1: that of the vocabulary, or
+// the next free one.  otherwise: its flags where its object says nothing.
 static mrc_status mrc__tok_added(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
-                                 int64_t id) {
-    static const char *const flags[] = { "single_word", "rstrip", "lstrip", "normalized" };
+                                 int64_t id, int otherwise) {
+    static const struct { const char *key; int bit; } keys[] = {
+        { "single_word", MRC__TOK_SINGLE_WORD }, { "rstrip", MRC__TOK_RSTRIP },
+        { "lstrip", MRC__TOK_LSTRIP }, { "normalized", MRC__TOK_NORMALIZED } };
     const mrc_json *content = j;
-    int lstrip = -1, pass = 0;
+    int flags = otherwise, said = 0;
     if (j->type != MRC_JSON_STRING) {
         MRC__TRY(mrc__tok_object(src, j, "an added token"));
         MRC__TRY(mrc__tok_string(src, j, "content", &content));
         if (!content)
             return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "an added token without %s", "content");
-        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
             int on = -1;
-            MRC__TRY(mrc__tok_bool(src, j, flags[i], &on));
-            if (i == 2) lstrip = on;
-            else if (i == 3 && src->bpe) pass = on == 1;    // nothing is normalised there
-            else if (on == 1)
-                return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "added token \"%.60s\" has %s: "
-                                     "true, which is not supported", content->string, flags[i]);
+            MRC__TRY(mrc__tok_bool(src, j, keys[i].key, &on));
+            if (on >= 0) flags = on ? flags | keys[i].bit : flags & ~keys[i].bit;
+            if (on >= 0 && keys[i].bit == MRC__TOK_LSTRIP) said = 1;
         }
     }
-    if (id < 0) {
-        id = mrc__tok_id(tok, content->string, content->bytes);
-        if (id < 0)
-            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "special token \"%.60s\" is not in the "
-                                 "vocabulary of %zu tokens", content->string, tok->n);
-    }
-    MRC__TRY(mrc__tok_add_special(src, tok, j, content->string, content->bytes, id, pass));
-    if (lstrip >= 0) tok->flags[id] = lstrip ? MRC__TOK_LSTRIP : 0;
+    int32_t known = mrc__tok_id(tok, content->string, content->bytes);
+    if (id < 0) id = known >= 0 ? known : (int64_t)tok->n;
+    int was = (uint64_t)id < tok->n ? tok->flags[id] : 0;
+    MRC__TRY(mrc__tok_add_special(src, tok, j, content->string, content->bytes, id, flags));
+    if ((was & MRC__TOK_ADDED) && said)         // added before: only its side is news
+        tok->flags[id] = (uint8_t)((was & ~MRC__TOK_LSTRIP) | (flags & MRC__TOK_LSTRIP));
     return MRC_OK;
 }
 
@@ -15183,14 +15289,73 @@ static mrc_status mrc__tok_read_names(mrc__tok_source *src, const mrc_json *root
     return MRC_OK;
 }
 
+static int mrc__tok_is(const mrc_json *j, const char *text) {
+    return j && j->type == MRC_JSON_STRING && j->bytes == strlen(text)
+        && memcmp(j->string, text, j->bytes) == 0;
+}
+
+// The classes of transformers that the files alone describe.  bert: BertTokenizer and those that
+// derive from it: do_lower_case is true where nobody says otherwise.
+static const struct { const char *name; int bert; } mrc__tok_classes[] = {
+    { "BertTokenizer", 1 }, { "DistilBertTokenizer", 1 }, { "ElectraTokenizer", 1 },
+    { "MobileBertTokenizer", 1 }, { "MPNetTokenizer", 1 }, { "SplinterTokenizer", 1 },
+    { "RobertaTokenizer", 0 }, { "XLMRobertaTokenizer", 0 }, { "CamembertTokenizer", 0 },
+    { "AlbertTokenizer", 0 }, { "DebertaTokenizer", 0 }, { "DebertaV2Tokenizer", 0 },
+    { "BigBirdTokenizer", 0 }, { "LongformerTokenizer", 0 }, { "GPT2Tokenizer", 0 },
+    { "PreTrainedTokenizer", 0 }, { "TokenizersBackend", 0 }, { "KoBertTokenizer", 0 },
+    { "KoBERTTokenizer", 0 }, { "ModernBertTokenizer", 0 }, { "LlamaTokenizer", 0 },
+    { "Qwen2Tokenizer", 0 }, { "ConvBertTokenizer", 1 }, { "FunnelTokenizer", 1 },
+    { "LayoutLMTokenizer", 1 }, { "RetriBertTokenizer", 1 }, { "DPRReaderTokenizer", 1 },
+    { "DPRQuestionEncoderTokenizer", 1 }, { "DPRContextEncoderTokenizer", 1 },
+};
+
+// The number of src's class in the table; -1: it is not there, or none is named.
+static int mrc__tok_class(const mrc__tok_source *src) {
+    for (size_t i = 0; src->class_name.bytes && i < sizeof mrc__tok_classes
+                                                    / sizeof *mrc__tok_classes; i++) {
+        if (strcmp(src->class_name.data, mrc__tok_classes[i].name) == 0) return (int)i;
+    }
+    return -1;
+}
+static int mrc__tok_is_bert(const mrc__tok_source *src) {
+    int class = mrc__tok_class(src);
+    return class >= 0 && mrc__tok_classes[class].bert;
+}
+
+// What a configuration may name that would make other tokens than the files say.
+static mrc_status mrc__tok_read_class(mrc__tok_source *src, const mrc_json *root) {
+    static const struct { const char *key, *only; } fixed[] = {
+        { "padding_side", "right" }, { "truncation_side", "right" },
+        { "wordpieces_prefix", "##" } };
+    const mrc_json *j;
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        MRC__TRY(mrc__tok_string(src, root, fixed[i].key, &j));
+        if (j && !mrc__tok_is(j, fixed[i].only))
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "%s is \"%.60s\", supported is "
+                                 "\"%s\"", fixed[i].key, j->string, fixed[i].only);
+    }
+    MRC__TRY(mrc__tok_string(src, root, "tokenizer_class", &j));
+    if (!j) return MRC_OK;
+    size_t n = j->bytes;
+    if (n > 4 && memcmp(j->string + n - 4, "Fast", 4) == 0) n -= 4;
+    mrc_text_add(&src->class_name, j->string, n);
+    if (src->class_name.failed) return mrc__tok_no_memory(src);
+    if (mrc__tok_class(src) >= 0) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "tokenizer_class \"%.60s\" is not supported: "
+                         "its tokens are made by code of its own", j->string);
+}
+
 static mrc_status mrc__tok_read_config(mrc__tok_source *src, const mrc_json *root) {
     int basic = -1;
     MRC__TRY(mrc__tok_object(src, root, "the tokenizer's configuration"));
+    MRC__TRY(mrc__tok_read_class(src, root));
     MRC__TRY(mrc__tok_bool(src, root, "do_lower_case", &src->lowercase));
     MRC__TRY(mrc__tok_bool(src, root, "strip_accents", &src->strip_accents));
     MRC__TRY(mrc__tok_bool(src, root, "tokenize_chinese_chars", &src->chinese));
     MRC__TRY(mrc__tok_bool(src, root, "do_basic_tokenize", &basic));
     MRC__TRY(mrc__tok_bool(src, root, "add_prefix_space", &src->prefix_space));
+    MRC__TRY(mrc__tok_bool(src, root, "keep_accents", &src->keep_accents));
+    MRC__TRY(mrc__tok_bool(src, root, "split_by_punct", &src->split_by_punct));
     const mrc_json *never = mrc_json_get(root, "never_split");
     const mrc_json *length = mrc_json_get(root, "model_max_length");
     if (basic == 0)
@@ -15235,68 +15400,2333 @@ static mrc_status mrc__tok_read_configs(mrc__tok_source *src, const char *dir) {
     return mrc__tok_read_names(src, src->map);
 }
 
+// A string's code points, owned by the caller.
+static mrc_status mrc__tok_points(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
+                                  size_t bytes, uint32_t **out, size_t *n) {
+    size_t total;
+    *n = 0;
+    *out = mrc__mul(bytes + 1, sizeof **out, &total) ? tok->host.alloc(tok->host.user, total)
+                                                     : NULL;
+    if (!*out) return mrc__tok_no_memory(src);
+    for (size_t at = 0; at < bytes; ++*n) {
+        at += mrc_utf8_next(text + at, bytes - at, &(*out)[*n]);
+    }
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.tok_text   a text in work, and the loops over its code points
 //
-// tokenizer.json
-//
-static int mrc__tok_is(const mrc_json *j, const char *text) {
-    return j && j->type == MRC_JSON_STRING && j->bytes == strlen(text)
-        && memcmp(j->string, text, j->bytes) == 0;
+// A text is code points, each with its place in the original text.  A step replaces a code point
+// (the new one takes its place), inserts one (it takes the place of the one before; at the start
+// of a text an empty place) or removes one (its place vanishes).  A token's offsets are the begin
+// of its first code point's place and the end of its last one's.  Splitting changes no place.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+typedef struct mrc__tok_piece { int32_t id, begin, end, word, taken; } mrc__tok_piece;
+typedef struct mrc__tok_mark { uint32_t cp, order, follows; int32_t from; } mrc__tok_mark;
+typedef struct mrc__bpe_symbol { int32_t id, previous, next, bytes; } mrc__bpe_symbol;
+typedef struct mrc__tok_part { size_t begin, end; } mrc__tok_part;
+// n > 0: inserted; else it replaces one, and -n more are removed behind that.
+typedef struct mrc__tok_change { uint32_t cp; int32_t n; } mrc__tok_change;
+typedef struct mrc__tok_best { double score; int32_t begin, id; } mrc__tok_best;
+typedef struct mrc__tok_chars { mrc__tok_char *at; size_t n, capacity; } mrc__tok_chars;
+
+// A mrc__tok_run takes a text apart into pieces; its buffers serve both texts of a pair.
+struct mrc__tok_run {
+    const mrc_allocator *host;      // the caller's: threads share the tokenizer
+    const mrc_tokenizer *tok;
+    mrc__tok_piece *pieces;
+    size_t          n, capacity;
+    uint32_t       *word;           // the word being collected: its code points
+    int32_t        *from;           // and where each stands in the text
+    size_t          n_word, word_capacity;
+    int32_t         last_from;      // of the word's last code point, kept or not
+    int32_t         words;          // words so far
+    mrc__tok_mark  *marks;          // combining marks that wait to be put in order
+    size_t          n_marks, mark_capacity;
+    int32_t         aligned;        // where the latest code point that replaced another stands
+    uint64_t       *heap;           // BPE: room for pairs, then symbols; as large as the word
+    mrc__bpe_symbol *symbols;
+    size_t          n_heap, symbol_capacity;
+    mrc__tok_chars  text, spare;    // of the steps: the text, and where the next one is made
+    mrc__tok_chars  whole;          // the normalized text that normalized added tokens take apart
+    mrc__tok_part  *parts, *more;   // of the pre-tokenizer, likewise
+    size_t          n_parts, part_capacity, n_more, more_capacity;
+    mrc__tok_change *changes;
+    size_t          n_changes, change_capacity;
+    mrc__tok_best  *best;           // Unigram: by end, the best way to there
+    size_t          best_capacity;
+    int32_t         shift;          // where the text that is being normalized begins
+    mrc_text       *basic;          // not NULL: words go there, a space before each, not to pieces
+    int             failed;         // out of memory: asked about once, at the end
+};
+
+static void mrc__tok_run_free(mrc__tok_run *r) {
+    void *const blocks[] = { r->pieces, r->word, r->heap, r->marks, r->text.at, r->spare.at,
+                             r->whole.at, r->parts, r->more, r->changes, r->best };
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        if (blocks[i]) r->host->free(r->host->user, blocks[i]);
+    }
 }
 
-// A part of the pipeline, which must be of one of two types (b may be NULL).
-static mrc_status mrc__tok_part(mrc__tok_source *src, const char *key, const char *a,
-                                const char *b, const mrc_json **out) {
-    const mrc_json *part = mrc_json_get(src->json, key);
-    *out = part;
-    if (!part || part->type == MRC_JSON_NULL)
-        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, src->json, "no %s, expected %s", key, a);
-    MRC__TRY(mrc__tok_object(src, part, key));
-    const mrc_json *type = mrc_json_get(part, "type");
-    if (mrc__tok_is(type, a) || (b && mrc__tok_is(type, b))) return MRC_OK;
-    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "%s of type %.60s, supported is %s%s%s",
-                         key, type && type->type == MRC_JSON_STRING ? type->string : "unknown", a,
-                         b ? " or " : "", b ? b : "");
+static inline void mrc__tok_piece_add(mrc__tok_run *r, int32_t id, int32_t begin, int32_t end) {
+    if (r->n == r->capacity) {
+        void *to = r->pieces;
+        if (!mrc__grow(r->host, &to, &r->capacity, r->n + 1, sizeof *r->pieces)) {
+            r->failed = 1;
+            return;
+        }
+        r->pieces = to;
+    }
+    r->pieces[r->n++] = (mrc__tok_piece){ id, begin, end, r->words, 0 };
 }
 
-// {token: id}, with the ids of n_added tokens after or among them.
+// Room for n code points; 0: out of memory, and the run has failed.
+static int mrc__tok_chars_room(mrc__tok_run *r, mrc__tok_chars *c, size_t n) {
+    void *to = c->at;
+    if (n <= c->capacity) return 1;
+    if (!mrc__grow(r->host, &to, &c->capacity, n, sizeof *c->at)) {
+        r->failed = 1;
+        return 0;
+    }
+    c->at = to;
+    return 1;
+}
+static inline void mrc__tok_chars_put(mrc__tok_run *r, mrc__tok_chars *c, uint32_t cp,
+                                      int32_t begin, int32_t end) {
+    if (c->n == c->capacity && !mrc__tok_chars_room(r, c, c->n + 1)) return;
+    c->at[c->n++] = (mrc__tok_char){ cp, begin, end };
+}
+// spare becomes the text.
+static void mrc__tok_swap(mrc__tok_run *r) {
+    mrc__tok_chars text = r->text;
+    r->text = r->spare;
+    r->spare = text;
+}
+static void mrc__tok_change_add(mrc__tok_run *r, uint32_t cp, int32_t n) {
+    if (r->n_changes == r->change_capacity) {
+        void *to = r->changes;
+        if (!mrc__grow(r->host, &to, &r->change_capacity, r->n_changes + 1, sizeof *r->changes)) {
+            r->failed = 1;
+            return;
+        }
+        r->changes = to;
+    }
+    r->changes[r->n_changes++] = (mrc__tok_change){ cp, n };
+}
+
+// Applies the changes to the text from code point `from` on; what they do not reach is dropped.
+static void mrc__tok_transform(mrc__tok_run *r, size_t from) {
+    const mrc__tok_chars *old = &r->text;
+    size_t total, at = from;
+    if (r->failed || !mrc__add(from, r->n_changes, &total)
+        || !mrc__tok_chars_room(r, &r->spare, total + 1)) return;
+    if (from) memcpy(r->spare.at, old->at, from * sizeof *old->at);
+    r->spare.n = from;
+    for (size_t i = 0; i < r->n_changes; i++) {
+        const mrc__tok_change *c = &r->changes[i];
+        size_t place = c->n > 0 ? at - 1 : at < old->n ? at : old->n - 1;
+        mrc__tok_char *to = &r->spare.at[r->spare.n++];
+        *to = (mrc__tok_char){ c->cp, r->shift, r->shift };
+        if (c->n <= 0 || at > 0) {
+            to->begin = old->at[place].begin;
+            to->end = old->at[place].end;
+        }
+        if (c->n <= 0) at += 1 + (size_t)-c->n;
+    }
+    mrc__tok_swap(r);
+}
+
+//
+// Tables
+//
+// In the table of kinds (the bits of mrc__unicode.gpt2 and .kinds), and in that of clusters.
+enum {
+    MRC__KIND_PUNCT = 1, MRC__KIND_SPACE = 2, MRC__KIND_LETTER = 4, MRC__KIND_NUMBER = 8,
+    MRC__KIND_WORD = 16, MRC__KIND_DIGIT = 32, MRC__KIND_ACCENT = 64
+};
+enum {
+    MRC__CLUSTER_EXTEND = 1, MRC__CLUSTER_PREPEND = 2, MRC__CLUSTER_BREAK = 4,
+    MRC__CLUSTER_LOOK = 8,          // Precompiled: it may change, or join what stands before it
+    MRC__CLUSTER_MAPS = 16,         // alone it has an entry
+    MRC__FORM_COMPATIBLE = 32,      // NFKD is not NFD
+    MRC__FORM_COMPOSES = 64         // NFC may change it or join it to what stands before it
+};
+
+static void mrc__tok_set_ranges(uint8_t *to, const mrc__uni_range *range, size_t n, unsigned from,
+                                unsigned bit) {
+    for (size_t i = 0; i < n; i++) {
+        if (!(range[i].value & from)) continue;
+        for (uint32_t cp = range[i].first; cp <= range[i].last; cp++) to[cp] |= (uint8_t)bit;
+    }
+}
+
+static mrc_status mrc__tok_read_kinds(mrc__tok_source *src, mrc_tokenizer *tok) {
+    static const unsigned moved[][2] = { { 1, MRC__KIND_ACCENT }, { 2, MRC__KIND_DIGIT },
+                                         { 4, MRC__KIND_WORD } };
+    const mrc__unicode *u = &mrc__unicode_tables;
+    uint8_t *k = tok->kinds = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
+    if (!k) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < u->n_gpt2; i++) {        // SPACE, LETTER and NUMBER have the same bits
+        for (uint32_t cp = u->gpt2[i].first; cp <= u->gpt2[i].last; cp++)
+            k[cp] = (uint8_t)u->gpt2[i].value;
+    }
+    mrc__tok_set_ranges(k, u->classes, u->n_classes, MRC__UNI_PUNCT, MRC__KIND_PUNCT);
+    for (size_t i = 0; i < 3; i++) {
+        mrc__tok_set_ranges(k, u->kinds, u->n_kinds, moved[i][0], moved[i][1]);
+    }
+    return MRC_OK;
+}
+
+// The byte per code point of BERT's pipeline, with the bits of stages that are off cleared; the
+// forms read the same table with every bit set.
+static mrc_status mrc__tok_read_classes(mrc__tok_source *src, mrc_tokenizer *tok, int lower,
+                                        int strip, unsigned off) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    uint8_t *c = tok->classes = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
+    if (!c) return mrc__tok_no_memory(src);
+    unsigned keep = ~off;
+    if (!strip) keep &= ~(unsigned)MRC__UNI_MARK;
+    for (size_t i = 0; i < u->n_classes; i++) {
+        for (uint32_t cp = u->classes[i].first; cp <= u->classes[i].last; cp++)
+            c[cp] = (uint8_t)(u->classes[i].value & keep);
+    }
+    for (size_t i = 0; strip && i < u->n_combining; i++) {
+        for (uint32_t cp = u->combining[i].first; cp <= u->combining[i].last; cp++)
+            c[cp] |= MRC__UNI_COMBINING;
+    }
+    for (size_t i = 0; strip && i < u->n_runs; i++) {
+        for (uint32_t k = 0; k < u->runs[i].count; k++) c[u->runs[i].first + k] |= MRC__UNI_NFD;
+    }
+    for (uint32_t cp = 0xAC00; strip && cp <= 0xD7A3; cp++) c[cp] |= MRC__UNI_NFD;
+    for (size_t i = 0; lower && i < u->n_lowers; i++) {
+        const mrc__uni_lower *l = &u->lowers[i];
+        for (uint32_t cp = l->first; cp <= l->last; cp += l->step) c[cp] |= MRC__UNI_LOWER;
+    }
+    return MRC_OK;
+}
+
+// The last of n records that begins at or before cp; its first member is a code point.
+static inline size_t mrc__tok_search(const void *records, size_t n, size_t bytes, uint32_t cp) {
+    size_t lo = 0, hi = n;
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        uint32_t first;
+        memcpy(&first, (const char *)records + mid * bytes, sizeof first);
+        if (first <= cp) lo = mid;
+        else hi = mid;
+    }
+    return lo;
+}
+static uint32_t mrc__tok_lower(uint32_t cp) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t at = mrc__tok_search(u->lowers, u->n_lowers, sizeof *u->lowers, cp);
+    return (uint32_t)((int32_t)cp + u->lowers[at].delta);
+}
+static uint32_t mrc__tok_combining(const mrc_tokenizer *tok, uint32_t cp) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    if (!(tok->classes[cp] & MRC__UNI_COMBINING)) return 0;
+    return u->combining[mrc__tok_search(u->combining, u->n_combining, sizeof *u->combining,
+                                        cp)].value;
+}
+// The NFD of cp, which has the bit MRC__UNI_NFD: its length.
+static uint32_t mrc__tok_decompose(uint32_t cp, uint32_t out[4]) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    if (cp >= 0xAC00 && cp <= 0xD7A3) {     // Hangul syllables by arithmetic (Unicode 3.12)
+        uint32_t s = cp - 0xAC00;
+        out[0] = 0x1100 + s / 588;
+        out[1] = 0x1161 + s % 588 / 28;
+        out[2] = 0x11A7 + s % 28;
+        return s % 28 ? 3 : 2;
+    }
+    const mrc__uni_run *run = &u->runs[mrc__tok_search(u->runs, u->n_runs, sizeof *run, cp)];
+    const uint32_t *part = u->parts + run->at + (size_t)(cp - run->first) * run->length;
+    for (uint32_t i = 0; i < run->length; i++) out[i] = part[i];
+    return run->length;
+}
+
+//
+// Combining marks
+//
+// Stable, in linear time: a text may be all marks.
+static int mrc__tok_marks_sort(mrc__tok_run *r) {
+    const mrc_allocator *host = r->host;
+    size_t at[257] = {0}, bytes;
+    if (r->n_marks < 2) return 1;
+    mrc__tok_mark *sorted = mrc__mul(r->mark_capacity, sizeof *sorted, &bytes)
+                          ? host->alloc(host->user, bytes) : NULL;
+    if (!sorted) return 0;
+    for (size_t i = 0; i < r->n_marks; i++) at[r->marks[i].order + 1]++;
+    for (size_t k = 0; k < 256; k++) at[k + 1] += at[k];
+    for (size_t i = 0; i < r->n_marks; i++) sorted[at[r->marks[i].order]++] = r->marks[i];
+    // The k-th code point that replaces one is aligned to the k-th replaced, whatever the order; a
+    // code point that was inserted goes with the one before it.
+    for (size_t i = 0, k = 0; i < r->n_marks; i++) {
+        if (sorted[i].follows) continue;
+        while (r->marks[k].follows) k++;
+        sorted[i].from = r->marks[k++].from;
+    }
+    host->free(host->user, r->marks);
+    r->marks = sorted;
+    return 1;
+}
+static void mrc__tok_mark_add(mrc__tok_run *r, uint32_t cp, uint32_t order, uint32_t follows,
+                              int32_t from) {
+    void *to = r->marks;
+    if (!mrc__grow(r->host, &to, &r->mark_capacity, r->n_marks + 1, sizeof *r->marks)) {
+        r->failed = 1;
+        return;
+    }
+    r->marks = to;
+    r->marks[r->n_marks++] = (mrc__tok_mark){ cp, order, follows, from };
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.normalize   the steps of normalizers: each changes r->text
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Keeps the code points without these bits.
+static void mrc__tok_filter(mrc__tok_run *r, const uint8_t *table, unsigned bits) {
+    size_t n = 0;
+    for (size_t i = 0; i < r->text.n; i++) {
+        if (!(table[r->text.at[i].cp] & bits)) r->text.at[n++] = r->text.at[i];
+    }
+    r->text.n = n;
+}
+static void mrc__norm_strip_accents(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__tok_filter(r, r->tok->kinds, MRC__KIND_ACCENT);
+}
+
+//
+// BertNormalizer: up to five steps
+//
+static void mrc__norm_clean(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__tok_filter(r, r->tok->classes, MRC__UNI_DROP);
+    for (size_t i = 0; i < r->text.n; i++) {
+        if (r->tok->classes[r->text.at[i].cp] & MRC__UNI_SPACE) r->text.at[i].cp = ' ';
+    }
+}
+static void mrc__norm_chinese(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    r->spare.n = 0;
+    for (size_t i = 0; i < r->text.n; i++) {
+        const mrc__tok_char *c = &r->text.at[i];
+        int around = (r->tok->classes[c->cp] & MRC__UNI_CJK) != 0;
+        if (around) mrc__tok_chars_put(r, &r->spare, ' ', c->begin, c->end);
+        mrc__tok_chars_put(r, &r->spare, c->cp, c->begin, c->end);
+        if (around) mrc__tok_chars_put(r, &r->spare, ' ', c->begin, c->end);
+    }
+    mrc__tok_swap(r);
+}
+static void mrc__norm_strip_marks(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__tok_filter(r, r->tok->classes, MRC__UNI_MARK);
+}
+
+// A code point at a time: no final sigma, and only U+0130 becomes two.
+static void mrc__norm_lowercase(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    size_t two = 0;
+    for (size_t i = 0; i < r->text.n; i++) {
+        mrc__tok_char *c = &r->text.at[i];
+        two += c->cp == 0x130;
+        if (c->cp != 0x130 && (r->tok->classes[c->cp] & MRC__UNI_LOWER)) {
+            c->cp = c->cp < 0x80 ? c->cp + 32 : mrc__tok_lower(c->cp);
+        }
+    }
+    if (!two) return;
+    r->spare.n = 0;
+    for (size_t i = 0; i < r->text.n; i++) {
+        const mrc__tok_char c = r->text.at[i];
+        mrc__tok_chars_put(r, &r->spare, c.cp == 0x130 ? 'i' : c.cp, c.begin, c.end);
+        if (c.cp == 0x130) mrc__tok_chars_put(r, &r->spare, 0x307, c.begin, c.end);
+    }
+    mrc__tok_swap(r);
+}
+
+//
+// NFD, NFKD, NFC, NFKC (Unicode's tables as the package has them: see impl.forms)
+//
+// Ends a run of marks: they go out in the order of their classes.
+static void mrc__norm_marks_end(mrc__tok_run *r) {
+    if (!mrc__tok_marks_sort(r)) r->failed = 1;
+    for (size_t i = 0; i < r->n_marks; i++) {
+        mrc__tok_change_add(r, r->marks[i].cp, (int32_t)r->marks[i].follows);
+    }
+    r->n_marks = 0;
+}
+// One code point of the decomposition; follows: not the first of what it decomposed from.
+static inline void mrc__norm_part(mrc__tok_run *r, uint32_t cp, uint32_t follows) {
+    uint32_t order = mrc__tok_combining(r->tok, cp);
+    if (order) {
+        mrc__tok_mark_add(r, cp, order, follows, 0);
+        return;
+    }
+    if (r->n_marks) mrc__norm_marks_end(r);
+    mrc__tok_change_add(r, cp, (int32_t)follows);
+}
+
+// The NFKD of cp where it is not its NFD; 0: it is.
+static size_t mrc__norm_compatible(const mrc_tokenizer *tok, uint32_t cp, const uint16_t **parts,
+                                   uint32_t *single) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    if (!(tok->clusters[cp] & MRC__FORM_COMPATIBLE)) return 0;
+    size_t at = mrc__tok_search(u->compatible, u->n_compatible, sizeof *u->compatible, cp);
+    const mrc__uni_lower *l = &u->compatible[at];
+    if (cp >= l->first && cp <= l->last && (cp - l->first) % l->step == 0) {
+        *single = (uint32_t)((int32_t)cp + l->delta);
+        return 1;
+    }
+    at = mrc__tok_search(u->compatible_runs, u->n_compatible_runs, sizeof *u->compatible_runs, cp);
+    const mrc__uni_run *run = &u->compatible_runs[at];
+    *parts = u->compatible_parts + run->at + (size_t)(cp - run->first) * run->length;
+    return run->length;
+}
+
+// Changes: the text's NFD or NFKD.
+static void mrc__norm_decompose(mrc__tok_run *r, int compatible) {
+    r->n_changes = 0;
+    for (size_t i = 0; i < r->text.n && !r->failed; i++) {
+        uint32_t cp = r->text.at[i].cp, part[4], single = 0;
+        const uint16_t *parts = NULL;
+        size_t n = compatible ? mrc__norm_compatible(r->tok, cp, &parts, &single) : 0;
+        for (size_t k = 0; k < n; k++) mrc__norm_part(r, parts ? parts[k] : single, k > 0);
+        if (n) continue;
+        n = r->tok->classes[cp] & MRC__UNI_NFD ? mrc__tok_decompose(cp, part) : 0;
+        for (size_t k = 0; k < n; k++) mrc__norm_part(r, part[k], k > 0);
+        if (!n) mrc__norm_part(r, cp, 0);
+    }
+    mrc__norm_marks_end(r);
+}
+
+// What two code points compose to; 0: nothing.
+static uint32_t mrc__norm_pair(const mrc_tokenizer *tok, uint32_t a, uint32_t b) {
+    if (a - 0x1100 < 19 && b - 0x1161 < 21) return 0xAC00 + (a - 0x1100) * 588 + (b - 0x1161) * 28;
+    if (a - 0xAC00 < 11172 && (a - 0xAC00) % 28 == 0 && b - 0x11A8 < 27) return a + b - 0x11A7;
+    uint32_t node = mrc__tok_next(&tok->pairs, a, b);
+    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.value[node];
+}
+
+// Composes the changes in place.  A code point that was composed has the sum of both counts - 1.
+static void mrc__norm_compose(mrc__tok_run *r) {
+    mrc__tok_change *c = r->changes;
+    size_t n = 0, starter = SIZE_MAX;
+    uint32_t last = UINT32_MAX;             // class of the last one since the starter; none
+    for (size_t i = 0; i < r->n_changes; i++) {
+        uint32_t order = mrc__tok_combining(r->tok, c[i].cp);
+        uint32_t both = starter != SIZE_MAX && (last == UINT32_MAX || last < order)
+                      ? mrc__norm_pair(r->tok, c[starter].cp, c[i].cp) : 0;
+        if (both) {
+            c[starter].cp = both;
+            c[starter].n += c[i].n - 1;
+            continue;
+        }
+        last = order;
+        if (!order) {
+            starter = n;
+            last = UINT32_MAX;
+        }
+        c[n++] = c[i];
+    }
+    r->n_changes = n;
+}
+
+static int mrc__norm_any(const mrc__tok_run *r, const uint8_t *table, unsigned bits) {
+    unsigned any = 0;
+    for (size_t i = 0; i < r->text.n; i++) any |= table[r->text.at[i].cp];
+    return (any & bits) != 0;
+}
+static void mrc__norm_form(mrc__tok_run *r, int compatible, int compose) {
+    const mrc_tokenizer *tok = r->tok;
+    unsigned bits = (compose ? MRC__FORM_COMPOSES : 0u) | (compatible ? MRC__FORM_COMPATIBLE : 0u);
+    int changes = bits && mrc__norm_any(r, tok->clusters, bits);
+    if (!compose) changes |= mrc__norm_any(r, tok->classes, MRC__UNI_NFD | MRC__UNI_COMBINING);
+    if (!changes) return;
+    mrc__norm_decompose(r, compatible);
+    if (compose) mrc__norm_compose(r);
+    mrc__tok_transform(r, 0);
+}
+static void mrc__norm_nfd(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__norm_form(r, 0, 0);
+}
+static void mrc__norm_nfkd(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__norm_form(r, 1, 0);
+}
+static void mrc__norm_nfc(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__norm_form(r, 0, 1);
+}
+static void mrc__norm_nfkc(mrc__tok_run *r, const mrc__tok_step *s) {
+    (void)s;
+    mrc__norm_form(r, 1, 1);
+}
+
+//
+// Strip, Prepend, Replace
+//
+static void mrc__norm_strip(mrc__tok_run *r, const mrc__tok_step *s) {
+    const uint8_t *k = r->tok->kinds;
+    size_t begin = 0, end = r->text.n;
+    while (s->left && begin < end && (k[r->text.at[begin].cp] & MRC__KIND_SPACE)) begin++;
+    while (s->right && begin < end && (k[r->text.at[end - 1].cp] & MRC__KIND_SPACE)) end--;
+    if (begin) memmove(r->text.at, r->text.at + begin, (end - begin) * sizeof *r->text.at);
+    r->text.n = end - begin;
+}
+static mrc_status mrc__norm_strip_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                       mrc__tok_step *s) {
+    (void)tok;
+    s->left = s->right = -1;
+    MRC__TRY(mrc__tok_bool(src, j, "strip_left", &s->left));
+    MRC__TRY(mrc__tok_bool(src, j, "strip_right", &s->right));
+    s->left = s->left == 1;
+    s->right = s->right == 1;
+    return MRC_OK;
+}
+
+static void mrc__norm_prepend(mrc__tok_run *r, const mrc__tok_step *s) {
+    r->spare.n = 0;
+    if (!r->text.n || !mrc__tok_chars_room(r, &r->spare, r->text.n + s->n_text)) return;
+    for (size_t i = 0; i < s->n_text; i++) {
+        r->spare.at[i] = (mrc__tok_char){ s->text[i], r->text.at->begin, r->text.at->end };
+    }
+    memcpy(r->spare.at + s->n_text, r->text.at, r->text.n * sizeof *r->text.at);
+    r->spare.n = s->n_text + r->text.n;
+    mrc__tok_swap(r);
+}
+static mrc_status mrc__norm_prepend_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                         const mrc_json *j, mrc__tok_step *s) {
+    const mrc_json *text;
+    MRC__TRY(mrc__tok_string(src, j, "prepend", &text));
+    if (!text) return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a Prepend without \"%s\"", "prepend");
+    return mrc__tok_points(src, tok, text->string, text->bytes, &s->text, &s->n_text);
+}
+
+// All of the content stands where the last replaced code point stood.
+static void mrc__norm_replace(mrc__tok_run *r, const mrc__tok_step *s) {
+    const mrc__tok_char *c = r->text.at;
+    size_t n = r->text.n, at = 0, begin, end;
+    if (!s->match(r, s, c, n, 0, &begin, &end)) return;
+    r->spare.n = 0;
+    do {
+        if (!mrc__tok_chars_room(r, &r->spare, r->spare.n + (begin - at) + s->n_text + 1)) return;
+        if (begin > at) memcpy(r->spare.at + r->spare.n, c + at, (begin - at) * sizeof *c);
+        r->spare.n += begin - at;
+        for (size_t i = 0; i < s->n_text; i++) {
+            r->spare.at[r->spare.n++] = (mrc__tok_char){ s->text[i], c[end - 1].begin,
+                                                         c[end - 1].end };
+        }
+        at = end;
+    } while (s->match(r, s, c, n, at, &begin, &end));
+    if (!mrc__tok_chars_room(r, &r->spare, r->spare.n + (n - at) + 1)) return;
+    if (n > at) memcpy(r->spare.at + r->spare.n, c + at, (n - at) * sizeof *c);
+    r->spare.n += n - at;
+    mrc__tok_swap(r);
+}
+
+//
+// Precompiled: SentencePiece's charsmap (nmt_nfkc and its kind)
+//
+// A cluster of under 6 bytes that begins with a key becomes the text of the SHORTEST such key;
+// of other clusters each code point is looked up alone.
+//
+// The text for the shortest key that s begins with; NULL: none.  The file is not trusted.
+static const char *mrc__charsmap_find(const mrc__tok_charsmap *map, const unsigned char *s,
+                                      size_t bytes) {
+    size_t at = (size_t)(map->units[0] >> 10) << ((map->units[0] & 0x200) >> 6);
+    for (size_t i = 0; i < bytes; i++) {
+        at ^= s[i];
+        if (s[i] == 0 || at >= map->n_units || (map->units[at] & 0x800000FFu) != s[i]) return NULL;
+        uint32_t u = map->units[at];
+        at ^= (size_t)(u >> 10) << ((u & 0x200) >> 6);
+        if (!(u >> 8 & 1)) continue;
+        if (at >= map->n_units) return NULL;
+        size_t value = map->units[at] & 0x7FFFFFFFu;
+        return value < map->n_texts ? map->texts + value : NULL;
+    }
+    return NULL;
+}
+
+// `old` code points become the text.
+static void mrc__charsmap_put(mrc__tok_run *r, size_t old, const char *text) {
+    size_t bytes = strlen(text), n = 0, first = r->n_changes;
+    for (size_t at = 0; at < bytes; n++) {
+        uint32_t cp;
+        at += mrc_utf8_next(text + at, bytes - at, &cp);
+        mrc__tok_change_add(r, cp, 0);
+    }
+    if (r->failed) return;
+    for (size_t i = old; i < n; i++) r->changes[first + i].n = 1;
+    // What is removed is added to the last of what has been put out; at the start of a text there
+    // is nothing, and the removal is lost, as it is in the package.
+    if (n < old && r->n_changes) r->changes[r->n_changes - 1].n -= (int32_t)(old - n);
+}
+
+// The end of the cluster that begins at c[i].
+static size_t mrc__cluster_end(const mrc__tok_run *r, size_t i) {
+    const mrc__tok_char *c = r->text.at;
+    const uint8_t *k = r->tok->clusters;
+    size_t n = r->text.n;
+    while ((k[c[i].cp] & MRC__CLUSTER_PREPEND) && i + 1 < n
+           && !(k[c[i + 1].cp] & MRC__CLUSTER_BREAK)) i++;
+    if (c[i].cp == '\r' && i + 1 < n && c[i + 1].cp == '\n') return i + 2;
+    if (k[c[i].cp] & MRC__CLUSTER_BREAK) return i + 1;
+    for (i++; i < n && (k[c[i].cp] & MRC__CLUSTER_EXTEND); ) i++;
+    return i;
+}
+
+// A cluster that may change; returns its end.
+static size_t mrc__charsmap_cluster(mrc__tok_run *r, const mrc__tok_step *s, size_t i) {
+    const mrc__tok_char *c = r->text.at;
+    size_t end = mrc__cluster_end(r, i), bytes = 0;
+    unsigned char key[8];
+    const char *text = NULL;
+    for (size_t k = i; k < end && bytes < 6; k++) {
+        char one[4];
+        size_t n = mrc_utf8_encode(c[k].cp, one);
+        if (bytes + n < 6) memcpy(key + bytes, one, n);
+        bytes += n;
+    }
+    if (bytes < 6) text = mrc__charsmap_find(&s->map, key, bytes);
+    if (text) {
+        mrc__charsmap_put(r, end - i, text);
+        return end;
+    }
+    for (; i < end; i++) {
+        size_t n = mrc_utf8_encode(c[i].cp, (char *)key);
+        int maps = r->tok->clusters[c[i].cp] & MRC__CLUSTER_MAPS;
+        text = maps ? mrc__charsmap_find(&s->map, key, n) : NULL;
+        if (text) mrc__charsmap_put(r, 1, text);
+        else mrc__tok_change_add(r, c[i].cp, 0);
+    }
+    return end;
+}
+
+static void mrc__norm_precompiled(mrc__tok_run *r, const mrc__tok_step *s) {
+    const uint8_t *k = r->tok->clusters;
+    size_t i = 0, n = r->text.n;
+    while (i < n && !(k[r->text.at[i].cp] & MRC__CLUSTER_LOOK)) i++;
+    if (i == n) return;
+    // Begin one code point earlier: it may be of the cluster, and it bears what is removed.
+    size_t from = i > 1 ? i - 2 : 0;
+    r->n_changes = 0;
+    for (i = from; i < n && !r->failed; ) {
+        int clean = !(k[r->text.at[i].cp] & MRC__CLUSTER_LOOK)
+                 && (i + 1 == n || !(k[r->text.at[i + 1].cp] & MRC__CLUSTER_EXTEND));
+        if (clean) mrc__tok_change_add(r, r->text.at[i++].cp, 0);
+        else i = mrc__charsmap_cluster(r, s, i);
+    }
+    mrc__tok_transform(r, from);
+}
+
+// The table of clusters and forms, made when the first step asks for it.
+static mrc_status mrc__tok_read_clusters(mrc__tok_source *src, mrc_tokenizer *tok) {
+    static const unsigned moved[][2] = { { 8, MRC__CLUSTER_EXTEND }, { 16, MRC__CLUSTER_PREPEND },
+                                         { 32, MRC__CLUSTER_BREAK } };
+    const mrc__unicode *u = &mrc__unicode_tables;
+    if (tok->clusters) return MRC_OK;
+    uint8_t *k = tok->clusters = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
+    if (!k) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < 3; i++) {
+        mrc__tok_set_ranges(k, u->kinds, u->n_kinds, moved[i][0], moved[i][1]);
+    }
+    mrc__tok_set_ranges(k, u->combining, u->n_combining, UINT32_MAX, MRC__FORM_COMPOSES);
+    mrc__tok_set_ranges(k, u->apart, u->n_apart, UINT32_MAX, MRC__FORM_COMPOSES);
+    for (size_t i = 0; i < u->n_compatible; i++) {
+        const mrc__uni_lower *l = &u->compatible[i];
+        for (uint32_t cp = l->first; cp <= l->last; cp += l->step) k[cp] |= MRC__FORM_COMPATIBLE;
+    }
+    for (size_t i = 0; i < u->n_compatible_runs; i++) {
+        const mrc__uni_run *run = &u->compatible_runs[i];
+        for (uint32_t n = 0; n < run->count; n++) k[run->first + n] |= MRC__FORM_COMPATIBLE;
+    }
+    for (uint32_t cp = 0x1161; cp <= 0x1175; cp++) k[cp] |= MRC__FORM_COMPOSES;
+    for (uint32_t cp = 0x11A8; cp <= 0x11C2; cp++) k[cp] |= MRC__FORM_COMPOSES;
+    return MRC_OK;
+}
+
+// What composes, from the decompositions: those of two code points first, as longer ones are a
+// composed one and their last code point.  What NFC takes apart is left out.
+static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                      mrc__tok_step *s) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    (void)j, (void)s;
+    MRC__TRY(mrc__tok_read_clusters(src, tok));
+    for (uint32_t length = 2; length <= 4 && tok->pairs.n_nodes < 2 + (length > 2) * 10000u;
+         length++) {
+        for (size_t i = 0; i < u->n_runs; i++) {
+            const mrc__uni_run *run = &u->runs[i];
+            for (uint32_t k = 0; run->length == length && k < run->count; k++) {
+                const uint32_t *part = u->parts + run->at + (size_t)k * length;
+                uint32_t cp = run->first + k, a = part[0], node;
+                const mrc__uni_range *apart = &u->apart[mrc__tok_search(u->apart, u->n_apart,
+                                                                        sizeof *u->apart, cp)];
+                if (cp >= apart->first && cp <= apart->last) continue;
+                for (uint32_t x = 1; x + 1 < length && a; x++) a = mrc__norm_pair(tok, a, part[x]);
+                if (!a) continue;
+                if (!mrc__tok_edge_put(&tok->host, &tok->pairs, mrc__tok_key(a, part[length - 1]),
+                                       &node)) return mrc__tok_no_memory(src);
+                tok->pairs.value[node] = (int32_t)cp;
+                tok->clusters[part[length - 1]] |= MRC__FORM_COMPOSES;
+            }
+        }
+    }
+    return MRC_OK;
+}
+
+// Takes over a charsmap: u32 size of the double array in bytes, the double array, the texts.
+static mrc_status mrc__charsmap_set(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_step *s,
+                                    const unsigned char *data, size_t bytes) {
+    size_t size = bytes >= 4 ? (size_t)mrc__load_le(data, 4) : 0;
+    if (size < 4 || size % 4 || size > bytes - 4)
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: a charsmap of %zu bytes says that its "
+                         "double array has %zu bytes, expected a multiple of 4 that fits",
+                         src->path.data, bytes, size);
+    MRC__TRY(mrc__tok_read_clusters(src, tok));
+    char *block = tok->host.alloc(tok->host.user, bytes);      // 4 bytes less, and a NUL
+    if (!block) return mrc__tok_no_memory(src);
+    uint32_t *units = (uint32_t *)(void *)block;
+    for (size_t i = 0; i < size / 4; i++) {
+        units[i] = (uint32_t)mrc__load_le(data + 4 + 4 * i, 4);
+    }
+    memcpy(block + size, data + 4 + size, bytes - 4 - size);
+    block[bytes - 4] = 0;
+    s->map = (mrc__tok_charsmap){ units, block + size, size / 4, bytes - 4 - size + 1 };
+    uint8_t *k = tok->clusters;
+    for (uint32_t cp = 0; cp < MRC__UNI_POINTS; cp++) {
+        unsigned char key[4];
+        if (cp == 0xD800) cp = 0xE000;
+        if (k[cp] & (MRC__CLUSTER_EXTEND | MRC__CLUSTER_PREPEND)) k[cp] |= MRC__CLUSTER_LOOK;
+        size_t n = mrc_utf8_encode(cp, (char *)key);
+        if (mrc__charsmap_find(&s->map, key, n)) k[cp] |= MRC__CLUSTER_LOOK | MRC__CLUSTER_MAPS;
+    }
+    k['\r'] |= MRC__CLUSTER_LOOK;
+    return MRC_OK;
+}
+
+// The value of a base64 digit; -1: it is none.
+static int mrc__base64_digit(unsigned char c) {
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+static mrc_status mrc__norm_precompiled_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                             const mrc_json *j, mrc__tok_step *s) {
+    const mrc_json *text;
+    MRC__TRY(mrc__tok_string(src, j, "precompiled_charsmap", &text));
+    if (!text)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a Precompiled without \"%s\"",
+                             "precompiled_charsmap");
+    unsigned char *data = tok->host.alloc(tok->host.user, text->bytes + 1);
+    size_t n = 0, i = 0, pads = 0;
+    uint32_t bits = 0;
+    if (!data) return mrc__tok_no_memory(src);
+    for (; i < text->bytes; i++) {
+        int digit = mrc__base64_digit((unsigned char)text->string[i]);
+        if (digit < 0) break;
+        bits = bits << 6 | (uint32_t)digit;
+        if (i % 4) data[n++] = (unsigned char)(bits >> (6 - 2 * (i % 4)));
+    }
+    size_t digits = i;
+    while (i < text->bytes && text->string[i] == '=' && pads < 2) i++, pads++;
+    mrc_status status = i == text->bytes && i % 4 == 0 && digits % 4 != 1
+                      ? mrc__charsmap_set(src, tok, s, data, n)
+                      : mrc__tok_fail(src, MRC_ERR_FORMAT, text, "precompiled_charsmap is no "
+                                      "base64 (at byte %zu of %zu)", i, text->bytes);
+    tok->host.free(tok->host.user, data);
+    return status;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.pretokenize   the steps of pre-tokenizers: each changes r->parts, some also r->text
+//
+// A part is a range of r->text; what no part holds is no longer of the text.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+//
+// What a step looks for.  There is no engine for regular expressions: each pattern that readers'
+// files have is a function.
+//
+static int mrc__match_literal(const mrc__tok_run *r, const mrc__tok_step *s,
+                              const mrc__tok_char *c, size_t n, size_t at, size_t *begin,
+                              size_t *end) {
+    (void)r;
+    for (; s->n_pattern && at + s->n_pattern <= n; at++) {
+        size_t i = 0;
+        while (i < s->n_pattern && c[at + i].cp == s->pattern[i]) i++;
+        if (i < s->n_pattern) continue;
+        *begin = at;
+        *end = at + i;
+        return 1;
+    }
+    return 0;
+}
+// One code point of these kinds: s->left.
+static int mrc__match_kind(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                           size_t n, size_t at, size_t *begin, size_t *end) {
+    while (at < n && !(r->tok->kinds[c[at].cp] & s->left)) at++;
+    *begin = at;
+    *end = at + 1;
+    return at < n;
+}
+// " {2,}"
+static int mrc__match_blanks(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                             size_t n, size_t at, size_t *begin, size_t *end) {
+    (void)r, (void)s;
+    for (; at + 1 < n; at++) {
+        if (c[at].cp != ' ' || c[at + 1].cp != ' ') continue;
+        *begin = at;
+        while (at < n && c[at].cp == ' ') at++;
+        *end = at;
+        return 1;
+    }
+    return 0;
+}
+static inline int mrc__is_kind(const mrc__tok_run *r, const mrc__tok_char *c, unsigned kind) {
+    return (r->tok->kinds[c->cp] & kind) != 0;
+}
+static inline int mrc__is_newline(uint32_t cp) { return cp == '\r' || cp == '\n'; }
+static size_t mrc__skip_kind(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
+                             unsigned kind) {
+    while (at < n && mrc__is_kind(r, c + at, kind)) at++;
+    return at;
+}
+// "\s+"
+static int mrc__match_spaces(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                             size_t n, size_t at, size_t *begin, size_t *end) {
+    (void)s;
+    while (at < n && !mrc__is_kind(r, c + at, MRC__KIND_SPACE)) at++;
+    *begin = at;
+    *end = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
+    return at < n;
+}
+// "\s{2,}|[\n\r\t]"
+static int mrc__match_layout(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                             size_t n, size_t at, size_t *begin, size_t *end) {
+    while (mrc__match_spaces(r, s, c, n, at, begin, end)) {
+        at = *begin;
+        if (*end - at > 1 || mrc__is_newline(c[at].cp) || c[at].cp == '\t') return 1;
+        at = *end;
+    }
+    return 0;
+}
+// "\w+|[^\w\s]+"
+static int mrc__match_words(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                            size_t n, size_t at, size_t *begin, size_t *end) {
+    (void)s;
+    at = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
+    *begin = at;
+    int word = at < n && mrc__is_kind(r, c + at, MRC__KIND_WORD);
+    while (at < n && mrc__is_kind(r, c + at, MRC__KIND_WORD) == word
+           && !mrc__is_kind(r, c + at, MRC__KIND_SPACE)) at++;
+    *end = at;
+    return *begin < n;
+}
+
+// How many code points of 's 't 're 've 'm 'll 'd are at c[at]; 0: none.  any: in either case.
+static size_t mrc__match_contraction(const mrc__tok_char *c, size_t n, size_t at, int any) {
+    uint32_t a = at + 1 < n ? c[at + 1].cp : 0, b = at + 2 < n ? c[at + 2].cp : 0;
+    if (c[at].cp != '\'') return 0;
+    if (any && a >= 'A' && a <= 'Z') a += 32;
+    if (any && b >= 'A' && b <= 'Z') b += 32;
+    if (any && a == 0x17F) a = 's';                 // the long s
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    if ((a == 'r' || a == 'v') && b == 'e') return 3;
+    return a == 'l' && b == 'l' ? 3 : 0;
+}
+#define MRC__KIND_NOT_OTHER (MRC__KIND_SPACE | MRC__KIND_LETTER | MRC__KIND_NUMBER)
+static size_t mrc__skip_other(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at) {
+    while (at < n && !mrc__is_kind(r, c + at, MRC__KIND_NOT_OTHER)) at++;
+    return at;
+}
+// "\s+(?!\S)|\s+"
+static size_t mrc__match_gap(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at) {
+    size_t end = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
+    return end < n && end - at > 1 ? end - 1 : end;
+}
+// GPT-2's: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+static int mrc__match_gpt2(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                           size_t n, size_t at, size_t *begin, size_t *end) {
+    (void)s;
+    if (at == n) return 0;
+    size_t more = mrc__match_contraction(c, n, at, 0), from = at + (c[at].cp == ' ');
+    *begin = at;
+    if (more) *end = at + more;
+    else if (from == n || mrc__is_kind(r, c + from, MRC__KIND_SPACE))
+        *end = mrc__match_gap(r, c, n, at);
+    else if (mrc__is_kind(r, c + from, MRC__KIND_LETTER))
+        *end = mrc__skip_kind(r, c, n, from, MRC__KIND_LETTER);
+    else if (mrc__is_kind(r, c + from, MRC__KIND_NUMBER))
+        *end = mrc__skip_kind(r, c, n, from, MRC__KIND_NUMBER);
+    else *end = mrc__skip_other(r, c, n, from);
+    return 1;
+}
+// Llama 3's (cl100k) and, with one digit at a time, Qwen 2's:
+// (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
+// |\s*[\r\n]+|\s+(?!\S)|\s+
+static int mrc__match_llama(const mrc__tok_run *r, const mrc__tok_char *c, size_t n, size_t at,
+                            size_t *begin, size_t *end, size_t digits) {
+    if (at == n) return 0;
+    size_t more = mrc__match_contraction(c, n, at, 1), from = at + (c[at].cp == ' ');
+    int letter = mrc__is_kind(r, c + at, MRC__KIND_LETTER);
+    *begin = at;
+    if (more) {
+        *end = at + more;
+    } else if (letter || (!mrc__is_newline(c[at].cp) && !mrc__is_kind(r, c + at, MRC__KIND_NUMBER)
+                          && at + 1 < n && mrc__is_kind(r, c + at + 1, MRC__KIND_LETTER))) {
+        *end = mrc__skip_kind(r, c, n, at + 1, MRC__KIND_LETTER);
+    } else if (mrc__is_kind(r, c + at, MRC__KIND_NUMBER)) {
+        *end = mrc__skip_kind(r, c, n - at < digits ? n : at + digits, at, MRC__KIND_NUMBER);
+    } else if (from < n && mrc__skip_other(r, c, n, from) > from) {
+        for (*end = mrc__skip_other(r, c, n, from); *end < n && mrc__is_newline(c[*end].cp); )
+            ++*end;
+    } else {
+        size_t last = mrc__skip_kind(r, c, n, at, MRC__KIND_SPACE);
+        while (last > at && !mrc__is_newline(c[last - 1].cp)) last--;
+        *end = last > at ? last : mrc__match_gap(r, c, n, at);
+    }
+    return 1;
+}
+static int mrc__match_llama3(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                             size_t n, size_t at, size_t *begin, size_t *end) {
+    (void)s;
+    return mrc__match_llama(r, c, n, at, begin, end, 3);
+}
+static int mrc__match_qwen2(const mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                            size_t n, size_t at, size_t *begin, size_t *end) {
+    (void)s;
+    return mrc__match_llama(r, c, n, at, begin, end, 1);
+}
+
+static const struct { const char *text; mrc__tok_matcher match; } mrc__tok_patterns[] = {
+    { " {2,}", mrc__match_blanks }, { "\\s+", mrc__match_spaces },
+    { "\\s{2,}|[\\n\\r\\t]", mrc__match_layout },
+    { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+      mrc__match_gpt2 },
+    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", mrc__match_llama3 },
+    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+      "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", mrc__match_qwen2 },
+};
+
+// "pattern": {"String": ..} or {"Regex": ..}, or the text alone, as old files have it.
+static mrc_status mrc__tok_read_pattern(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                        mrc__tok_step *s) {
+    const mrc_json *pattern = mrc_json_get(j, "pattern"), *text = NULL, *regex = NULL;
+    if (pattern && pattern->type == MRC_JSON_STRING) {
+        text = pattern;
+    } else if (pattern) {
+        MRC__TRY(mrc__tok_object(src, pattern, "pattern"));
+        MRC__TRY(mrc__tok_string(src, pattern, "String", &text));
+        MRC__TRY(mrc__tok_string(src, pattern, "Regex", &regex));
+    }
+    for (size_t i = 0; regex && i < sizeof mrc__tok_patterns / sizeof *mrc__tok_patterns; i++) {
+        if (!mrc__tok_is(regex, mrc__tok_patterns[i].text)) continue;
+        s->match = mrc__tok_patterns[i].match;
+        return MRC_OK;
+    }
+    if (regex)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, regex, "the regular expression \"%.200s\" "
+                             "is not supported", regex->string);
+    if (!text)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "no pattern (expected %s)",
+                             "{\"String\": ..} or {\"Regex\": ..}");
+    if (text->bytes > 256)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "a pattern of %zu bytes, expected at "
+                             "most 256", text->bytes);
+    s->match = mrc__match_literal;
+    return mrc__tok_points(src, tok, text->string, text->bytes, &s->pattern, &s->n_pattern);
+}
+static mrc_status mrc__norm_replace_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                         const mrc_json *j, mrc__tok_step *s) {
+    const mrc_json *content;
+    MRC__TRY(mrc__tok_read_pattern(src, tok, j, s));
+    MRC__TRY(mrc__tok_string(src, j, "content", &content));
+    if (!content)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a Replace without \"%s\"", "content");
+    return mrc__tok_points(src, tok, content->string, content->bytes, &s->text, &s->n_text);
+}
+
+//
+// Splitting
+//
+enum mrc__tok_behavior { MRC__SPLIT_REMOVED, MRC__SPLIT_ISOLATED, MRC__SPLIT_PREVIOUS,
+                         MRC__SPLIT_NEXT, MRC__SPLIT_CONTIGUOUS };
+static const char *const mrc__tok_behaviors[] = { "Removed", "Isolated", "MergedWithPrevious",
+                                                  "MergedWithNext", "Contiguous", NULL };
+
+static void mrc__part_add(mrc__tok_run *r, size_t begin, size_t end) {
+    void *to = r->more;
+    if (!mrc__grow(r->host, &to, &r->more_capacity, r->n_more + 1, sizeof *r->more)) {
+        r->failed = 1;
+        return;
+    }
+    r->more = to;
+    r->more[r->n_more++] = (mrc__tok_part){ begin, end };
+}
+static void mrc__parts_swap(mrc__tok_run *r) {
+    mrc__tok_part *parts = r->parts;
+    size_t capacity = r->part_capacity;
+    r->parts = r->more;
+    r->n_parts = r->n_more;
+    r->part_capacity = r->more_capacity;
+    r->more = parts;
+    r->more_capacity = capacity;
+    r->n_more = 0;
+}
+
+// One more piece of the part whose pieces are r->more[first] and on; *last: whether the latest of
+// these is a delimiter.  A piece that took in its neighbour takes no second one.
+static void mrc__split_put(mrc__tok_run *r, size_t first, int *last, size_t begin, size_t end,
+                           int delimiter, int behavior) {
+    if (behavior == MRC__SPLIT_REMOVED && delimiter) return;
+    int before = r->n_more > first;
+    int joins = before && ((behavior == MRC__SPLIT_PREVIOUS && delimiter && !*last)
+                           || (behavior == MRC__SPLIT_NEXT && !delimiter && *last)
+                           || (behavior == MRC__SPLIT_CONTIGUOUS && delimiter == *last));
+    if (!joins) {
+        mrc__part_add(r, begin, end);
+        *last = delimiter;
+        return;
+    }
+    r->more[r->n_more - 1].end = end;
+    if (behavior != MRC__SPLIT_CONTIGUOUS) *last = !*last;
+}
+// Splits c[begin] .. c[end] of the text into r->more.
+static void mrc__split_part(mrc__tok_run *r, const mrc__tok_step *s, const mrc__tok_char *c,
+                            size_t begin, size_t end, int behavior) {
+    size_t first = r->n_more, at = 0, n = end - begin, from, to;
+    int last = 0;
+    while (!r->failed && s->match(r, s, c + begin, n, at, &from, &to)) {
+        if (from > at)
+            mrc__split_put(r, first, &last, begin + at, begin + from, s->invert, behavior);
+        mrc__split_put(r, first, &last, begin + from, begin + to, !s->invert, behavior);
+        at = to;
+    }
+    if (at < n) mrc__split_put(r, first, &last, begin + at, end, s->invert, behavior);
+}
+static void mrc__pre_split(mrc__tok_run *r, const mrc__tok_step *s) {
+    r->n_more = 0;
+    for (size_t i = 0; i < r->n_parts; i++) {
+        mrc__split_part(r, s, r->text.at, r->parts[i].begin, r->parts[i].end, s->behavior);
+    }
+    mrc__parts_swap(r);
+}
+
+static mrc_status mrc__pre_behavior(mrc__tok_source *src, const mrc_json *j, mrc__tok_step *s,
+                                    int otherwise) {
+    const mrc_json *name;
+    MRC__TRY(mrc__tok_string(src, j, "behavior", &name));
+    s->behavior = otherwise;
+    for (int i = 0; name && mrc__tok_behaviors[i]; i++) {
+        if (!mrc__tok_is(name, mrc__tok_behaviors[i])) continue;
+        s->behavior = i;
+        return MRC_OK;
+    }
+    if (!name && otherwise >= 0) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_FORMAT, name ? name : j, "behavior is \"%.60s\", expected "
+                         "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous",
+                         name ? name->string : "absent");
+}
+static mrc_status mrc__pre_split_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                      mrc__tok_step *s) {
+    int invert = -1;
+    MRC__TRY(mrc__tok_read_pattern(src, tok, j, s));
+    MRC__TRY(mrc__tok_bool(src, j, "invert", &invert));
+    s->invert = invert == 1;
+    return mrc__pre_behavior(src, j, s, -1);
+}
+static mrc_status mrc__pre_spaces_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                       mrc__tok_step *s) {
+    (void)src, (void)tok, (void)j;
+    s->match = mrc__match_kind;
+    s->left = MRC__KIND_SPACE;
+    s->behavior = MRC__SPLIT_REMOVED;
+    return MRC_OK;
+}
+static mrc_status mrc__pre_words_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                      mrc__tok_step *s) {
+    (void)src, (void)tok, (void)j;
+    s->match = mrc__match_words;
+    s->invert = 1;
+    s->behavior = MRC__SPLIT_REMOVED;
+    return MRC_OK;
+}
+static mrc_status mrc__pre_punctuation_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                            const mrc_json *j, mrc__tok_step *s) {
+    (void)tok;
+    s->match = mrc__match_kind;
+    s->left = MRC__KIND_PUNCT;
+    return mrc__pre_behavior(src, j, s, MRC__SPLIT_ISOLATED);
+}
+static mrc_status mrc__pre_digits_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                       mrc__tok_step *s) {
+    int alone = -1;
+    (void)tok;
+    MRC__TRY(mrc__tok_bool(src, j, "individual_digits", &alone));
+    s->match = mrc__match_kind;
+    s->left = MRC__KIND_DIGIT;
+    s->behavior = alone == 1 ? MRC__SPLIT_ISOLATED : MRC__SPLIT_CONTIGUOUS;
+    return MRC_OK;
+}
+
+//
+// Metaspace: spaces become a visible character, which begins a word.  left: a new part begins at
+// each; right: it is put before the text: always, first (only at the text's very begin), never.
+//
+enum { MRC__SCHEME_ALWAYS, MRC__SCHEME_FIRST, MRC__SCHEME_NEVER };
+static void mrc__pre_metaspace(mrc__tok_run *r, const mrc__tok_step *s) {
+    uint32_t mark = *s->pattern;
+    size_t most;
+    r->n_more = r->spare.n = 0;
+    if (!mrc__add(r->text.n, r->n_parts, &most) || !mrc__tok_chars_room(r, &r->spare, most + 1))
+        return;
+    for (size_t i = 0; i < r->n_parts && !r->failed; i++) {
+        const mrc__tok_char *c = r->text.at + r->parts[i].begin;
+        size_t n = r->parts[i].end - r->parts[i].begin, begin = r->spare.n;
+        mrc__tok_char *to = r->spare.at + begin;
+        if (!n) continue;
+        int before = c->cp != ' ' && c->cp != mark
+                  && (s->right == MRC__SCHEME_ALWAYS
+                      || (s->right == MRC__SCHEME_FIRST && c->begin == 0));
+        if (before) *to++ = (mrc__tok_char){ mark, c->begin, c->end };
+        for (size_t k = 0; k < n; k++) {
+            to[k] = c[k];
+            if (c[k].cp == ' ') to[k].cp = mark;
+        }
+        r->spare.n = begin + (size_t)before + n;
+        if (s->left) mrc__split_part(r, s, r->spare.at, begin, r->spare.n, MRC__SPLIT_NEXT);
+        else mrc__part_add(r, begin, r->spare.n);
+    }
+    mrc__tok_swap(r);
+    mrc__parts_swap(r);
+}
+static mrc_status mrc__pre_metaspace_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                          const mrc_json *j, mrc__tok_step *s) {
+    static const char *const schemes[] = { "always", "first", "never" };
+    const mrc_json *mark, *scheme;
+    int split = -1, prefix = -1;
+    MRC__TRY(mrc__tok_string(src, j, "replacement", &mark));
+    MRC__TRY(mrc__tok_string(src, j, "prepend_scheme", &scheme));
+    MRC__TRY(mrc__tok_bool(src, j, "split", &split));
+    MRC__TRY(mrc__tok_bool(src, j, "add_prefix_space", &prefix));
+    s->match = mrc__match_literal;
+    s->left = split != 0;
+    s->right = -1;
+    for (int i = 0; i < 3; i++) {
+        if (scheme ? mrc__tok_is(scheme, schemes[i]) : i == MRC__SCHEME_ALWAYS) s->right = i;
+    }
+    // What older versions of the package wrote.
+    if (s->right < 0 || (prefix == 0 && s->right != MRC__SCHEME_NEVER))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a Metaspace with prepend_scheme \"%.60s\"%s, "
+                             "expected always, first or never", scheme ? scheme->string : "absent",
+                             prefix == 0 ? " and add_prefix_space false" : "");
+    MRC__TRY(mark ? mrc__tok_points(src, tok, mark->string, mark->bytes, &s->pattern, &s->n_pattern)
+                  : mrc__tok_points(src, tok, "\xe2\x96\x81", 3, &s->pattern, &s->n_pattern));
+    if (s->n_pattern == 1) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_FORMAT, mark, "replacement has %zu characters, expected one",
+                         s->n_pattern);
+}
+
+//
+// ByteLevel: each byte becomes a printable character.  left: a space is put before a part that
+// does not begin with one; right: parts are split by GPT-2's pattern.
+//
+static uint32_t mrc__bpe_char(unsigned byte) {
+    if (byte < 33) return 256 + byte;
+    if (byte >= 127 && byte < 161) return 256 + 33 + byte - 127;
+    return byte == 173 ? 256 + 67 : byte;
+}
+static void mrc__pre_byte_level(mrc__tok_run *r, const mrc__tok_step *s) {
+    size_t most;
+    if (s->left) {                  // first a text with the spaces, parts beside each other
+        r->n_more = r->spare.n = 0;
+        if (!mrc__add(r->text.n, r->n_parts, &most) || !mrc__tok_chars_room(r, &r->spare, most + 1))
+            return;
+        for (size_t i = 0; i < r->n_parts; i++) {
+            const mrc__tok_char *c = r->text.at + r->parts[i].begin;
+            size_t n = r->parts[i].end - r->parts[i].begin, begin = r->spare.n;
+            if (n && c->cp != ' ') mrc__tok_chars_put(r, &r->spare, ' ', c->begin, c->end);
+            memcpy(r->spare.at + r->spare.n, c, n * sizeof *c);
+            r->spare.n += n;
+            mrc__part_add(r, begin, r->spare.n);
+        }
+        mrc__tok_swap(r);
+        mrc__parts_swap(r);
+    }
+    mrc__tok_step gpt2 = { .match = mrc__match_gpt2, .behavior = MRC__SPLIT_ISOLATED };
+    if (s->right) mrc__pre_split(r, &gpt2);
+    r->n_more = r->spare.n = 0;
+    if (!mrc__mul(r->text.n, 4, &most) || !mrc__tok_chars_room(r, &r->spare, most + 1)) return;
+    for (size_t i = 0; i < r->n_parts && !r->failed; i++) {
+        size_t begin = r->spare.n;
+        for (size_t k = r->parts[i].begin; k < r->parts[i].end; k++) {
+            const mrc__tok_char *c = &r->text.at[k];
+            char utf8[4];
+            size_t n = mrc_utf8_encode(c->cp, utf8);
+            for (size_t b = 0; b < n; b++) {
+                r->spare.at[r->spare.n++] = (mrc__tok_char){
+                    mrc__bpe_char((unsigned char)utf8[b]), c->begin, c->end };
+            }
+        }
+        mrc__part_add(r, begin, r->spare.n);
+    }
+    mrc__tok_swap(r);
+    mrc__parts_swap(r);
+}
+static mrc_status mrc__pre_byte_level_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                           const mrc_json *j, mrc__tok_step *s) {
+    int pattern = -1;
+    (void)tok;
+    MRC__TRY(mrc__tok_bool(src, j, "add_prefix_space", &src->prefix_space));
+    MRC__TRY(mrc__tok_bool(src, j, "use_regex", &pattern));
+    s->left = src->prefix_space != 0;
+    s->right = pattern != 0;
+    return MRC_OK;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.wordpiece   the model WordPiece, and BERT's pipeline in one loop
+//
+// The normalizer and pre-tokenizer of BertTokenizerFast as the Rust package `tokenizers` has them
+// (PARITY 3.8).  Text runs once through
+//
+//     decode -> clean -> space around CJK -> NFD -> drop marks -> lower case -> words -> pieces
+//
+// a code point at a time, and each carries the position in the original text that it is aligned to.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static void mrc__tok_word_text(mrc__tok_run *r) {
+    char utf8[4];
+    if (r->basic->bytes) mrc_text_add(r->basic, " ", 1);
+    for (size_t i = 0; i < r->n_word; i++) {
+        mrc_text_add(r->basic, utf8, mrc_utf8_encode(r->word[i], utf8));
+    }
+    r->n_word = 0;
+}
+
+// The longest token at the beginning of n > 0 code points, `step` bytes apart, that continues a
+// word if `inside`: its id, -1: none.
+static inline int32_t mrc__wordpiece_longest(const mrc_tokenizer *tok, const void *points,
+                                             size_t step, size_t n, int inside, size_t *length) {
+    const mrc__tok_trie *t = &tok->words;
+    uint32_t node = inside ? tok->suffix : 0;
+    int32_t id = -1;
+    for (size_t i = 0; i < n; i++) {
+        node = mrc__tok_next(t, node, *(const uint32_t *)(const void *)((const char *)points
+                                                                       + i * step));
+        if (node == MRC__TOK_NONE) break;
+        if (t->value[node] < 0) continue;
+        id = t->value[node];
+        *length = i + 1;
+    }
+    return id;
+}
+
+// Ends the word: greedy, the longest piece first; a word that does not come out is one [UNK].
+static void mrc__tok_word_end(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    size_t n = r->n_word, first = r->n, length = 0;
+    if (n == 0) return;
+    if (r->basic) {
+        mrc__tok_word_text(r);
+        return;
+    }
+    for (size_t begin = 0; begin < n && n <= tok->max_chars; begin += length) {
+        int32_t id = mrc__wordpiece_longest(tok, r->word + begin, sizeof *r->word, n - begin,
+                                            begin > 0, &length);
+        if (id < 0) {
+            r->n = first;
+            break;
+        }
+        mrc__tok_piece_add(r, id, r->from[begin], r->from[begin + length - 1] + 1);
+    }
+    if (r->n == first) mrc__tok_piece_add(r, tok->unk, r->from[0], r->last_from + 1);
+    r->n_word = 0;
+    r->words++;
+}
+
+static void mrc__wordpiece_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
+    const mrc_tokenizer *tok = r->tok;
+    size_t first = r->n, length = 0;
+    for (size_t begin = 0; begin < n && n <= tok->max_chars; begin += length) {
+        int32_t id = mrc__wordpiece_longest(tok, c + begin, sizeof *c, n - begin, begin > 0,
+                                            &length);
+        if (id < 0) {
+            r->n = first;
+            break;
+        }
+        mrc__tok_piece_add(r, id, c[begin].begin, c[begin + length - 1].end);
+    }
+    if (r->n == first) mrc__tok_piece_add(r, tok->unk, c->begin, c[n - 1].end);
+}
+
+// Room for twice the word; 0: out of memory.
+static int mrc__tok_word_grow(mrc__tok_run *r) {
+    const mrc_allocator *host = r->host;
+    size_t bytes, want = r->word_capacity ? r->word_capacity : 64;
+    if (!mrc__mul(want, 4 * sizeof *r->word, &bytes)) return 0;
+    uint32_t *word = host->alloc(host->user, bytes);
+    if (!word) return 0;
+    want *= 2;
+    int32_t *from = (int32_t *)(word + want);
+    if (r->word) {
+        memcpy(word, r->word, r->n_word * sizeof *word);
+        memcpy(from, r->from, r->n_word * sizeof *from);
+        host->free(host->user, r->word);
+    }
+    r->word = word;
+    r->from = from;
+    r->word_capacity = want;
+    return 1;
+}
+
+// Beyond max_chars only the length and the end count.
+static inline void mrc__tok_word_add(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    if (r->n_word < r->tok->max_chars) {
+        if (r->n_word == r->word_capacity && !mrc__tok_word_grow(r)) {
+            r->failed = 1;
+            return;
+        }
+        r->word[r->n_word] = cp;
+        r->from[r->n_word] = from;
+    }
+    r->n_word++;
+    r->last_from = from;
+}
+
+//
+// The loop
+//
+// Pre-tokenizer: white space ends a word, punctuation is one.
+static void mrc__tok_put(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    unsigned k = r->tok->classes[cp];
+    if (k & (MRC__UNI_SPACE | MRC__UNI_PUNCT)) mrc__tok_word_end(r);
+    if (!(k & MRC__UNI_SPACE)) mrc__tok_word_add(r, cp, from);
+    if (k & MRC__UNI_PUNCT) mrc__tok_word_end(r);
+}
+
+// Drops marks, lower case.  A code point at a time: no final sigma, and only U+0130 becomes two.
+static void mrc__tok_put_lower(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    unsigned k = r->tok->classes[cp];
+    if (k & MRC__UNI_MARK) return;
+    if (!(k & MRC__UNI_LOWER)) {
+        mrc__tok_put(r, cp, from);
+        return;
+    }
+    mrc__tok_put(r, mrc__tok_lower(cp), from);
+    if (cp == 0x130) mrc__tok_put(r, 0x307, from);
+}
+
+static void mrc__tok_marks_end(mrc__tok_run *r) {
+    if (!mrc__tok_marks_sort(r)) r->failed = 1;
+    for (size_t i = 0; i < r->n_marks; i++) {
+        if (!r->marks[i].follows) r->aligned = r->marks[i].from;
+        mrc__tok_put_lower(r, r->marks[i].cp, r->aligned);
+    }
+    r->n_marks = 0;
+}
+
+// One code point of the decomposed text; follows: not the first of what it decomposed from.
+static void mrc__tok_put_part(mrc__tok_run *r, uint32_t cp, uint32_t follows, int32_t from) {
+    uint32_t order = mrc__tok_combining(r->tok, cp);
+    if (order) {
+        mrc__tok_mark_add(r, cp, order, follows, from);
+        return;
+    }
+    if (r->n_marks) mrc__tok_marks_end(r);
+    if (!follows) r->aligned = from;
+    mrc__tok_put_lower(r, cp, r->aligned);
+}
+
+static void mrc__tok_put_nfd(mrc__tok_run *r, uint32_t cp, int32_t from) {
+    uint32_t part[4];
+    if (!(r->tok->classes[cp] & MRC__UNI_NFD)) {
+        mrc__tok_put_part(r, cp, 0, from);
+        return;
+    }
+    uint32_t n = mrc__tok_decompose(cp, part);
+    for (uint32_t i = 0; i < n; i++) mrc__tok_put_part(r, part[i], i > 0, from);
+}
+
+static void mrc__tok_boundary(mrc__tok_run *r) {
+    if (r->n_marks) mrc__tok_marks_end(r);
+    mrc__tok_word_end(r);
+}
+
+static int32_t mrc__tok_bert_segment(mrc__tok_run *r, const unsigned char *s,
+                                     const unsigned char *end, int32_t at) {
+    const uint8_t *classes = r->tok->classes;
+    for (; s < end; at++) {
+        uint32_t cp;
+        s += mrc__tok_decode(s, end, &cp);
+        unsigned k = classes[cp];
+        if (k == 0 && r->n_marks == 0) {
+            mrc__tok_word_add(r, cp, at);
+        } else if (!(k & MRC__UNI_DROP)) {
+            if (k & (MRC__UNI_SPACE | MRC__UNI_CJK)) mrc__tok_boundary(r);
+            if (!(k & MRC__UNI_SPACE)) mrc__tok_put_nfd(r, cp, at);
+            if (k & MRC__UNI_CJK) mrc__tok_boundary(r);
+        }
+    }
+    mrc__tok_boundary(r);
+    return at;
+}
+
+//
+// Loading
+//
+static mrc_status mrc__tok_set_suffix(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
+                                      size_t bytes) {
+    if (mrc__tok_trie_put(&tok->host, &tok->words, text, bytes, &tok->suffix)) return MRC_OK;
+    return mrc__tok_no_memory(src);
+}
+
+// {token: id}, with room for the ids of n_added tokens after them.
 static mrc_status mrc__tok_read_ids(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *vocab,
                                     size_t n_added) {
     MRC__TRY(mrc__tok_room(src, tok, vocab->n + n_added));
     for (const mrc_json *j = vocab->child; j; j = j->next) {
         int64_t id = -1;
         MRC__TRY(mrc__tok_int(src, j, "a token's id", 0, INT32_MAX, &id));
-        MRC__TRY(mrc__tok_add(src, tok, &tok->words, j, j->key, j->key_bytes, id));
+        MRC__TRY(mrc__tok_add(src, tok, j, j->key, j->key_bytes, id));
     }
     return MRC_OK;
 }
-
-static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
-    const mrc_json *model, *prefix, *unk;
-    MRC__TRY(mrc__tok_part(src, "model", "WordPiece", "BPE", &model));
+static mrc_status mrc__tok_read_vocabulary(mrc__tok_source *src, mrc_tokenizer *tok,
+                                           const mrc_json *model, size_t n_added) {
     const mrc_json *vocab = mrc_json_get(model, "vocab");
-    const mrc_json *max_chars = mrc_json_get(model, "max_input_chars_per_word");
-    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
-    MRC__TRY(mrc__tok_string(src, model, "continuing_subword_prefix", &prefix));
     if (!vocab || vocab->type != MRC_JSON_OBJECT)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "vocab is %s, expected an object",
                              vocab ? mrc__tok_type(vocab) : "absent");
-    MRC__TRY(mrc__tok_read_ids(src, tok, vocab, n_added));
-    if (src->bpe) return mrc__bpe_read_model(src, tok, model);
+    return mrc__tok_read_ids(src, tok, vocab, n_added);
+}
+
+// The model's unknown token, which a configuration must not name otherwise.
+static mrc_status mrc__tok_set_unk(mrc__tok_source *src, const mrc_json *at, const char *text) {
+    mrc_text *name = &src->names[MRC__TOK_UNK];
+    if (name->bytes && strcmp(name->data, text))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "unk_token is \"%.60s\" here and \"%.60s\""
+                             " in tokenizer_config.json", text, name->data);
+    if (name->bytes == 0) mrc_text_printf(name, "%s", text);
+    return name->failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+static mrc_status mrc__wordpiece_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                      const mrc_json *model, size_t n_added) {
+    const mrc_json *prefix, *unk, *max_chars = mrc_json_get(model, "max_input_chars_per_word");
+    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
+    MRC__TRY(mrc__tok_string(src, model, "continuing_subword_prefix", &prefix));
+    MRC__TRY(mrc__tok_read_vocabulary(src, tok, model, n_added));
     if (max_chars) {
         int64_t n;
         MRC__TRY(mrc__tok_int(src, max_chars, "max_input_chars_per_word", 1, INT32_MAX, &n));
         tok->max_chars = (size_t)n;
     }
-    mrc_text *name = &src->names[MRC__TOK_UNK];
-    const char *text = unk ? unk->string : "[UNK]";
-    if (name->bytes && strcmp(name->data, text))
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "unk_token is \"%.60s\" here and \"%.60s\""
-                             " in tokenizer_config.json", text, name->data);
-    if (name->bytes == 0) mrc_text_printf(name, "%s", text);
-    if (!mrc__tok_trie_put(&tok->host, &tok->words, prefix ? prefix->string : "##",
-                           prefix ? prefix->bytes : 2, &tok->suffix) || name->failed)
-        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    MRC__TRY(mrc__tok_set_unk(src, unk ? unk : model, unk ? unk->string : "[UNK]"));
+    return mrc__tok_set_suffix(src, tok, prefix ? prefix->string : "##",
+                               prefix ? prefix->bytes : 2);
+}
+static mrc_status mrc__wordpiece_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
+    tok->unk = tok->special.unk;
+    if (tok->unk >= 0) return MRC_OK;
+    return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: WordPiece without an unknown token",
+                     src->path.data);
+}
+static const mrc__tok_kind mrc__tok_wordpiece = { "WordPiece", mrc__wordpiece_read,
+                                                  mrc__wordpiece_finish, mrc__wordpiece_part };
+#endif // core pass
+
+//==============================================================================
+// >>impl.bpe   the model BPE, and RobertaTokenizerFast's byte-level pipeline in one loop
+//
+// The code points of a part, each a token at first, are merged pair by pair: the pair that stands
+// first in the list of merges before others, the leftmost of equals first.  In byte-level BPE they
+// are bytes, each written as a printable character: itself where it is one, U+0100 and on in turn
+// where it is not.  In the loop, a text is cut into words by GPT-2's pattern
+//
+//     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+//
+// Merges are edges from (left id, right id) in a table like the vocabulary's; their nodes are
+// numbered by rank, and the value of a node is the id of the two together.  Most words are tokens
+// that their characters merge into: those are marked at load, and found without merging.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+//
+// Merging
+//
+static inline uint64_t mrc__bpe_key(int32_t left, int32_t right) {
+    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
+}
+
+// Puts the pair that begins at symbol `left`, if it can be merged, into the heap.
+static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    const mrc__bpe_symbol *s = r->symbols;
+    if (left < 0 || s[left].next < 0) return;
+    uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
+    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
+    if (!e->key) return;
+    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
+    size_t at = r->n_heap++;
+    while (at > 0 && r->heap[(at - 1) / 2] > pair) {
+        r->heap[at] = r->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    r->heap[at] = pair;
+}
+
+static uint64_t mrc__bpe_pop(mrc__tok_run *r) {
+    uint64_t top = r->heap[0], last = r->heap[--r->n_heap];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < r->n_heap; at = child) {
+        if (child + 1 < r->n_heap && r->heap[child + 1] < r->heap[child]) child++;
+        if (r->heap[child] >= last) break;
+        r->heap[at] = r->heap[child];
+    }
+    r->heap[at] = last;
+    return top;
+}
+
+// Room for n symbols and their pairs: n - 1 at first, and two more for each merge.
+static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
+    size_t bytes, want = r->symbol_capacity ? r->symbol_capacity : 64;
+    if (n <= r->symbol_capacity) return 1;
+    while (want < n) {
+        if (!mrc__mul(want, 2, &want)) return 0;
+    }
+    if (!mrc__mul(want, 3 * sizeof *r->heap + sizeof *r->symbols, &bytes)) return 0;
+    uint64_t *room = r->host->alloc(r->host->user, bytes);
+    if (!room) return 0;
+    if (r->heap) r->host->free(r->host->user, r->heap);
+    r->heap = room;
+    r->symbols = (mrc__bpe_symbol *)(room + 3 * want);
+    r->symbol_capacity = want;
+    return 1;
+}
+
+// Merges n symbols that stand in a row: what is left are those from 0 along next.
+static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    mrc__bpe_symbol *s = r->symbols;
+    r->n_heap = 0;
+    for (size_t i = 0; i < n; i++) {
+        s[i].previous = (int32_t)i - 1;
+        s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+    }
+    for (size_t i = 0; i < n; i++) mrc__bpe_push(r, (int32_t)i);
+    while (r->n_heap) {
+        uint64_t pair = mrc__bpe_pop(r);
+        int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
+        if (s[left].id < 0 || right < 0) continue;
+        // A pair of which one has been merged elsewhere since is another, or none.
+        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
+                                                                        s[right].id))];
+        if (!e->key || e->node != pair >> 32) continue;
+        s[left].id = t->value[e->node];
+        s[left].bytes += s[right].bytes;
+        s[left].next = s[right].next;
+        s[right].id = -1;
+        if (s[left].next >= 0) s[s[left].next].previous = left;
+        mrc__bpe_push(r, s[left].previous);
+        mrc__bpe_push(r, left);
+    }
+}
+
+static inline int32_t mrc__utf8_bytes(uint32_t cp) {
+    return cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+}
+
+// The symbols of a part, before merging: their number.  A code point that is no token is the
+// tokens of its bytes, or unknown; unknown ones wait for the next that is known, and are one token
+// if they are fused.  Without an unknown token they vanish, and all later places move (as they do
+// in the package).
+static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
+    const mrc_tokenizer *tok = r->tok;
+    size_t most, at = 0;
+    int32_t unknown = 0;
+    if (!mrc__mul(n, 4, &most) || most > INT32_MAX || !mrc__bpe_room(r, most)) {
+        r->failed = 1;
+        return 0;
+    }
+    mrc__bpe_symbol *s = r->symbols;
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = mrc__tok_value(&tok->words, mrc__tok_next(&tok->words, 0, c[i].cp));
+        int32_t bytes = mrc__utf8_bytes(c[i].cp);
+        if (id >= 0) {
+            if (unknown) s[at++] = (mrc__bpe_symbol){ .id = tok->unk, .bytes = unknown };
+            unknown = 0;
+            s[at++] = (mrc__bpe_symbol){ .id = id, .bytes = bytes };
+        } else if (tok->byte_fallback) {
+            char utf8[4];
+            mrc_utf8_encode(c[i].cp, utf8);
+            for (int32_t b = 0; b < bytes; b++) {
+                s[at++] = (mrc__bpe_symbol){ .id = tok->byte_id[(unsigned char)utf8[b]],
+                                             .bytes = 1 };
+            }
+        } else if (tok->unk >= 0) {
+            if (unknown && !tok->fuse_unk) {
+                s[at++] = (mrc__bpe_symbol){ .id = tok->unk, .bytes = unknown };
+                unknown = 0;
+            }
+            unknown += bytes;
+        }
+    }
+    if (unknown) s[at++] = (mrc__bpe_symbol){ .id = tok->unk, .bytes = unknown };
+    return at;
+}
+
+static void mrc__bpe_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
+    const mrc_tokenizer *tok = r->tok;
+    uint32_t node = 0;
+    for (size_t i = 0; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_next(&tok->words, node, c[i].cp);
+    }
+    int32_t id = mrc__tok_value(&tok->words, node);
+    if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
+        mrc__tok_piece_add(r, id, c->begin, c[n - 1].end);
+        return;
+    }
+    size_t count = mrc__bpe_symbols(r, c, n), at = 0;
+    if (!count) return;
+    mrc__bpe_merge_symbols(r, count);
+    // A piece is of the next so many bytes: it begins in the code point that has the first of
+    // them and ends in that which has the last.  done: the bytes before c[at].
+    int32_t done = 0, begin = 0;
+    for (int32_t k = 0; k >= 0 && at < n; k = r->symbols[k].next) {
+        int32_t end = begin + r->symbols[k].bytes;
+        while (at + 1 < n && done + mrc__utf8_bytes(c[at].cp) <= begin)
+            done += mrc__utf8_bytes(c[at++].cp);
+        int32_t from = c[at].begin;
+        while (at + 1 < n && done + mrc__utf8_bytes(c[at].cp) < end)
+            done += mrc__utf8_bytes(c[at++].cp);
+        mrc__tok_piece_add(r, r->symbols[k].id, from, c[at].end);
+        begin = end;
+    }
+}
+
+//
+// The loop of byte-level BPE
+//
+// Merges the word, whose code points are bytes; 0: out of memory.
+static int mrc__bpe_merge_word(mrc__tok_run *r) {
+    if (!mrc__bpe_room(r, r->n_word)) return 0;
+    for (size_t i = 0; i < r->n_word; i++) {
+        r->symbols[i] = (mrc__bpe_symbol){ .id = r->tok->byte_id[r->word[i]], .bytes = 1 };
+    }
+    mrc__bpe_merge_symbols(r, r->n_word);
+    return 1;
+}
+
+static void mrc__bpe_word_end(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    const mrc__tok_trie *t = &tok->words;
+    size_t n = r->n_word, i = 0;
+    uint32_t node = 0;
+    if (n == 0 || r->failed) return;
+    for (; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
+    }
+    int32_t id = mrc__tok_value(t, node);
+    if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
+        mrc__tok_piece_add(r, id, r->from[0], r->from[n - 1] + 1);
+    } else if (!mrc__bpe_merge_word(r)) {
+        r->failed = 1;
+    } else {
+        for (int32_t k = 0, next; k >= 0; k = next) {
+            next = r->symbols[k].next;
+            size_t end = next < 0 ? n : (size_t)next;
+            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
+        }
+    }
+    r->n_word = 0;
+    r->words++;
+}
+
+// What is left of a text, whose first code point is number `at`.
+typedef struct mrc__bpe_text { const unsigned char *s, *end; int32_t at; } mrc__bpe_text;
+
+// The class of the code point at p; 0xFF past the end.
+static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char *p,
+                                      const unsigned char *end, size_t *bytes) {
+    uint32_t cp;
+    if (p == end) return 0xFF;
+    *bytes = mrc__tok_decode(p, end, &cp);
+    return r->tok->kinds[cp] & MRC__KIND_NOT_OTHER;
+}
+
+// Adds the bytes of one code point to the word; what is ill-formed is U+FFFD's.
+static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
+    uint32_t cp;
+    size_t n = mrc__tok_decode(x->s, x->end, &cp);
+    static const unsigned char replacement[3] = { 0xEF, 0xBF, 0xBD };
+    const unsigned char *from = cp == 0xFFFD ? replacement : x->s;
+    size_t bytes = cp == 0xFFFD ? 3 : n;
+    for (size_t i = 0; i < bytes; i++) mrc__tok_word_add(r, from[i], x->at);
+    x->s += n;
+    x->at++;
+}
+
+// How many bytes of 's 't 're 've 'm 'll 'd are at p; 0: none.
+static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
+    if (end - p < 2 || p[0] != '\'') return 0;
+    if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
+    if (end - p < 3) return 0;
+    if ((p[1] == 'r' || p[1] == 'v') && p[2] == 'e') return 3;
+    return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
+}
+
+// White space: all of it at the end, else all but the last, which may begin the next word.  taken:
+// how many of it the word has already.
+static void mrc__bpe_spaces(mrc__tok_run *r, mrc__bpe_text *x, int taken) {
+    size_t n = (size_t)taken, bytes = 0;
+    unsigned k;
+    for (const unsigned char *p = x->s;; p += bytes, n++) {
+        k = mrc__bpe_class(r, p, x->end, &bytes);
+        if (k == 0xFF || !(k & MRC__KIND_SPACE)) break;
+    }
+    if (k != 0xFF && n > 1) n--;
+    for (n -= (size_t)taken; n; n--) mrc__bpe_take(r, x);
+}
+
+static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
+                                int32_t at) {
+    mrc__bpe_text x = { s, end, at };
+    int prefix = r->tok->prefix_space && s < end && *s != ' ';
+    while (x.s < x.end && !r->failed) {
+        // A space that is put before the text is aligned to its first code point.
+        int space = prefix || *x.s == ' ';
+        size_t bytes = 1, n = prefix ? 0 : mrc__bpe_contraction(x.s, x.end);
+        unsigned k = mrc__bpe_class(r, x.s + (space && !prefix), x.end, &bytes);
+        if (prefix) mrc__tok_word_add(r, ' ', x.at);
+        if (n) {
+            while (n--) mrc__bpe_take(r, &x);
+        } else if (k == 0xFF || (k & MRC__KIND_SPACE)) {
+            mrc__bpe_spaces(r, &x, prefix);
+        } else {
+            if (space && !prefix) mrc__bpe_take(r, &x);
+            while (mrc__bpe_class(r, x.s, x.end, &bytes) == k) mrc__bpe_take(r, &x);
+        }
+        prefix = 0;
+        mrc__bpe_word_end(r);
+    }
+    return x.at;
+}
+
+//
+// Loading
+//
+static mrc_status mrc__bpe_no_memory(mrc__tok_source *src) {
+    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the merges", src->path.data);
+}
+
+// The merge of rank n: the n-th call.
+static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                 const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
+    const mrc__tok_trie *t = &tok->words;
+    uint32_t first = mrc__tok_trie_find(t, a, a_bytes), node;
+    int32_t left = mrc__tok_value(t, first);
+    int32_t right = mrc__tok_value(t, mrc__tok_trie_find(t, b, b_bytes));
+    int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
+    if (left < 0 || right < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
+                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
+                             left < 0 ? a : b);
+    if (both < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
+                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
+                             b);
+    size_t n = tok->merges.n_nodes;
+    if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
+        return mrc__bpe_no_memory(src);
+    if (node < n)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
+                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
+                             (int)(b_bytes % 61), b, (unsigned)node, n);
+    tok->merges.value[node] = both;
     return MRC_OK;
+}
+
+// "left right"
+static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
+                                      const char *text, size_t bytes) {
+    const char *space = memchr(text, ' ', bytes);
+    size_t n = space ? (size_t)(space - text) : 0;
+    if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
+                             "tokens with a space between them)", (int)(bytes % 61), text);
+    return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
+}
+
+// What every byte-level vocabulary must have, or texts would lose characters.
+static mrc_status mrc__bpe_read_bytes(mrc__tok_source *src, mrc_tokenizer *tok) {
+    for (unsigned b = 0; b < 256; b++) {
+        uint32_t node = mrc__tok_next(&tok->words, 0, mrc__bpe_char(b));
+        tok->byte_id[b] = mrc__tok_value(&tok->words, node);
+        if (tok->byte_id[b] < 0)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no token for byte "
+                             "0x%02x (U+%04X), expected one for each byte", src->path.data, b,
+                             (unsigned)mrc__bpe_char(b));
+    }
+    return MRC_OK;
+}
+
+// "<0x00>" to "<0xFF>"; those that are missing have id -1: their number.
+static int mrc__tok_read_fallback(mrc_tokenizer *tok) {
+    int missing = 0;
+    for (unsigned b = 0; b < 256; b++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", b);
+        tok->byte_id[b] = mrc__tok_value(&tok->words, mrc__tok_trie_find(&tok->words, name, 6));
+        missing += tok->byte_id[b] < 0;
+    }
+    return missing;
+}
+
+// "merges": ["a b", ..] or [["a", "b"], ..]
+static mrc_status mrc__bpe_read_list(mrc__tok_source *src, mrc_tokenizer *tok,
+                                     const mrc_json *model) {
+    const mrc_json *merges = mrc_json_get(model, "merges");
+    if (!merges || merges->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "merges is %s, expected an array",
+                             merges ? mrc__tok_type(merges) : "absent");
+    for (const mrc_json *j = merges->child; j; j = j->next) {
+        const mrc_json *a = j->type == MRC_JSON_ARRAY && j->n == 2 ? j->child : NULL;
+        if (j->type == MRC_JSON_STRING) {
+            MRC__TRY(mrc__bpe_merge_text(src, tok, j, j->string, j->bytes));
+        } else if (a && a->type == MRC_JSON_STRING && a->next->type == MRC_JSON_STRING) {
+            MRC__TRY(mrc__bpe_merge(src, tok, j, a->string, a->bytes, a->next->string,
+                                    a->next->bytes));
+        } else {
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a merge is %s, expected two tokens",
+                                 mrc__tok_type(j));
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__bpe_read_options(mrc__tok_source *src, mrc_tokenizer *tok,
+                                        const mrc_json *model) {
+    static const char *const none[] = { "continuing_subword_prefix", "end_of_word_suffix" };
+    struct { const char *key; int *out; } on[] = { { "byte_fallback", &tok->byte_fallback },
+                                                   { "ignore_merges", &tok->ignore_merges },
+                                                   { "fuse_unk", &tok->fuse_unk } };
+    for (int i = 0; i < 3; i++) {
+        int value = -1;
+        MRC__TRY(mrc__tok_bool(src, model, on[i].key, &value));
+        *on[i].out = value == 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        const mrc_json *text;
+        MRC__TRY(mrc__tok_string(src, model, none[i], &text));
+        if (text && text->bytes)
+            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "%s is \"%.60s\", supported is "
+                                 "none", none[i], text->string);
+    }
+    const mrc_json *dropout = mrc_json_get(model, "dropout");
+    if (!dropout || dropout->type == MRC_JSON_NULL
+        || (dropout->type == MRC_JSON_NUMBER && dropout->number == 0)) return MRC_OK;
+    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, dropout, "dropout is %s, supported is none",
+                         mrc__tok_type(dropout));
+}
+
+static mrc_status mrc__bpe_read(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
+                                size_t n_added) {
+    const mrc_json *unk;
+    MRC__TRY(mrc__bpe_read_options(src, tok, model));
+    MRC__TRY(mrc__tok_read_vocabulary(src, tok, model, n_added));
+    if (tok->byte_level) MRC__TRY(mrc__bpe_read_bytes(src, tok));
+    int missing = tok->byte_level ? 0 : mrc__tok_read_fallback(tok);
+    if (tok->byte_fallback && missing)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, model, "byte_fallback with %d of the 256 "
+                             "tokens <0x00> to <0xFF> missing is not supported", missing);
+    if (tok->byte_level) tok->byte_fallback = 0;    // every byte is a token
+    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
+    if (unk) tok->unk = mrc__tok_id(tok, unk->string, unk->bytes);
+    if (unk && tok->unk < 0)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, unk, "unk_token \"%.60s\" is not in the "
+                             "vocabulary of %zu tokens", unk->string, tok->n);
+    return mrc__bpe_read_list(src, tok, model);
+}
+
+static mrc_status mrc__bpe_read_merges(mrc__tok_source *src, mrc_tokenizer *tok, const char *data,
+                                       size_t bytes, size_t lines) {
+    const char *s = data, *version = "#version";
+    for (size_t line = 1; line <= lines; line++) {
+        mrc_json at = { .line = line, .column = 1 };
+        const char *end = memchr(s, '\n', (size_t)(data + bytes - s));
+        if (!end) end = data + bytes;
+        size_t n = (size_t)(end - s);
+        if (n && s[n - 1] == '\r') n--;
+        int skip = n >= strlen(version) && memcmp(s, version, strlen(version)) == 0;
+        if (!skip) MRC__TRY(mrc__bpe_merge_text(src, tok, &at, s, n));
+        s = end + 1;
+    }
+    return MRC_OK;
+}
+
+// vocab.json, whose path is in src, and merges.txt beside it.
+static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
+                                      size_t n_added) {
+    mrc_json *vocab;
+    char *data;
+    size_t bytes, lines;
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_json_load(src->ctx, &vocab, src->path.data));
+    mrc_status s = mrc__tok_object(src, vocab, "the vocabulary");
+    if (s == MRC_OK) s = mrc__tok_read_ids(src, tok, vocab, n_added);
+    mrc_json_free(vocab);
+    MRC__TRY(s);
+    MRC__TRY(mrc__bpe_read_bytes(src, tok));
+    MRC__TRY(mrc__tok_path(src, dir, "merges.txt"));
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    s = mrc__bpe_read_merges(src, tok, data, bytes, lines);
+    mrc_file_free(src->ctx, data);
+    tok->prefix_space = tok->trim_prefix = src->prefix_space == 1;
+    tok->trim = 1;
+    return s;
+}
+
+// Marks the tokens that their characters merge into; with ignore_merges, all.
+static mrc_status mrc__bpe_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
+    mrc__tok_run r = { .host = &tok->host, .tok = tok };
+    tok->max_chars = SIZE_MAX;
+    for (size_t id = 0; id < tok->n_vocabulary && !r.failed; id++) {
+        const unsigned char *p = (const unsigned char *)tok->pool.data + tok->token_at[id];
+        const unsigned char *end = p + strlen((const char *)p);
+        if (tok->ignore_merges) tok->flags[id] |= MRC__TOK_WHOLE;
+        if (tok->ignore_merges || p == end) continue;
+        r.text.n = r.n = 0;
+        while (p < end) {
+            uint32_t cp;
+            p += mrc__tok_decode(p, end, &cp);
+            mrc__tok_chars_put(&r, &r.text, cp, 0, 0);
+        }
+        if (!r.failed) mrc__bpe_part(&r, r.text.at, r.text.n);
+        if (!r.failed && r.n == 1 && r.pieces->id == (int32_t)id)
+            tok->flags[id] |= MRC__TOK_WHOLE;
+    }
+    mrc__tok_run_free(&r);
+    return r.failed ? mrc__bpe_no_memory(src) : MRC_OK;
+}
+static const mrc__tok_kind mrc__tok_bpe = { "BPE", mrc__bpe_read, mrc__bpe_finish, mrc__bpe_part };
+#endif // core pass
+
+//==============================================================================
+// >>impl.unigram   the model Unigram: the path through a part with the highest sum of scores
+//
+// Begins in ascending order, pieces at each in ascending length; a path replaces another that ends
+// where it ends only if its sum is greater, so of equal paths that with the longest last piece
+// wins.  A code point that is no piece is unknown.  Sums are doubles, added from left to right.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// Appends what an unknown run of code points becomes: a token of that text, its bytes, or <unk>.
+static void mrc__unigram_unknown(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
+    const mrc_tokenizer *tok = r->tok;
+    int32_t begin = c->begin, end = c[n - 1].end;
+    uint32_t node = 0;
+    for (size_t i = 0; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_next(&tok->words, node, c[i].cp);
+    }
+    int32_t id = mrc__tok_value(&tok->words, node);
+    int all = id < 0 && tok->byte_fallback;
+    char utf8[4];
+    for (size_t i = 0; i < n && all; i++) {
+        size_t bytes = mrc_utf8_encode(c[i].cp, utf8);
+        for (size_t b = 0; b < bytes; b++) all &= tok->byte_id[(unsigned char)utf8[b]] >= 0;
+    }
+    if (!all) mrc__tok_piece_add(r, id < 0 ? tok->unk : id, begin, end);
+    for (size_t i = 0; i < n && all; i++) {
+        size_t bytes = mrc_utf8_encode(c[i].cp, utf8);
+        for (size_t b = 0; b < bytes; b++)
+            mrc__tok_piece_add(r, tok->byte_id[(unsigned char)utf8[b]], begin, end);
+    }
+}
+
+// best[b]: the best path to the end of code point b - 1; begin -1: none yet.
+static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
+    const mrc_tokenizer *tok = r->tok;
+    const mrc__tok_trie *t = &tok->words;
+    mrc__tok_best *best = r->best;
+    for (size_t a = 0; a < n; a++) {
+        double so_far = best[a].score;
+        uint32_t node = 0;
+        int single = 0;
+        for (size_t b = a; b < n; b++) {
+            const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, c[b].cp))];
+            if (!e->key) break;
+            node = e->node;
+            int32_t id = t->value[node];
+            if (id < 0) continue;
+            double score = tok->scores[id] + so_far;
+            single |= b == a;
+            if (best[b + 1].begin < 0 || score > best[b + 1].score)
+                best[b + 1] = (mrc__tok_best){ score, (int32_t)a, id };
+        }
+        double score = tok->unk_score + so_far;
+        if (!single && (best[a + 1].begin < 0 || score > best[a + 1].score))
+            best[a + 1] = (mrc__tok_best){ score, (int32_t)a, tok->unk };
+    }
+}
+
+static void mrc__unigram_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
+    const mrc_tokenizer *tok = r->tok;
+    void *to = r->best;
+    if (n >= INT32_MAX || !mrc__grow(r->host, &to, &r->best_capacity, n + 1, sizeof *r->best)) {
+        r->failed = 1;
+        return;
+    }
+    mrc__tok_best *best = r->best = to;
+    best[0] = (mrc__tok_best){ 0, 0, -1 };
+    for (size_t i = 1; i <= n; i++) best[i].begin = -1;
+    mrc__unigram_paths(r, c, n);
+    // From the end to the start, turned round: best[b].begin becomes the end of what begins there.
+    int32_t end = (int32_t)n;
+    for (int32_t b = (int32_t)n; b > 0; b = end) {
+        end = best[b].begin;
+        best[end].score = b;        // scores are read no more
+        best[b].begin = -1;
+    }
+    for (size_t a = 0; a < n; ) {
+        size_t b = (size_t)best[a].score;
+        int32_t id = best[b].id;
+        if (id != tok->unk) {
+            mrc__tok_piece_add(r, id, c[a].begin, c[b - 1].end);
+        } else {                    // neighbours are one
+            while (b < n && best[(size_t)best[b].score].id == tok->unk) b = (size_t)best[b].score;
+            mrc__unigram_unknown(r, c + a, b - a);
+        }
+        a = b;
+    }
+}
+
+//
+// Loading
+//
+static mrc_status mrc__unigram_room(mrc__tok_source *src, mrc_tokenizer *tok, size_t n,
+                                    size_t n_added) {
+    size_t bytes;
+    MRC__TRY(mrc__tok_room(src, tok, n ? n + n_added : 0));
+    tok->scores = mrc__mul(tok->capacity, sizeof *tok->scores, &bytes)
+                ? mrc__host_zalloc(&tok->host, bytes) : NULL;
+    src->empty_tokens = 1;
+    return tok->scores ? MRC_OK : mrc__tok_no_memory(src);
+}
+
+// {"vocab": [[piece, score], ..], "unk_id", "byte_fallback"}
+static mrc_status mrc__unigram_read(mrc__tok_source *src, mrc_tokenizer *tok,
+                                    const mrc_json *model, size_t n_added) {
+    const mrc_json *vocab = mrc_json_get(model, "vocab"), *unk = mrc_json_get(model, "unk_id");
+    int64_t id = 0, unk_id;
+    int fallback = -1;
+    if (!vocab || vocab->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "vocab is %s, expected an array",
+                             vocab ? mrc__tok_type(vocab) : "absent");
+    MRC__TRY(mrc__tok_bool(src, model, "byte_fallback", &fallback));
+    tok->byte_fallback = fallback == 1;
+    MRC__TRY(mrc__unigram_room(src, tok, vocab->n, n_added));
+    for (const mrc_json *j = vocab->child; j; j = j->next, id++) {
+        const mrc_json *piece = j->type == MRC_JSON_ARRAY && j->n == 2 ? j->child : NULL;
+        if (!piece || piece->type != MRC_JSON_STRING || piece->next->type != MRC_JSON_NUMBER)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "entry %lld of vocab is %s, expected a "
+                                 "piece and its score", (long long)id, mrc__tok_type(j));
+        MRC__TRY(mrc__tok_add(src, tok, piece, piece->string, piece->bytes, id));
+        tok->scores[id] = piece->next->number;
+    }
+    src->empty_tokens = 0;
+    if (!unk || unk->type == MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, model, "unk_id is null, expected 0 to %zu: "
+                             "texts with unknown characters could not be encoded", vocab->n - 1);
+    MRC__TRY(mrc__tok_int(src, unk, "unk_id", 0, (int64_t)vocab->n - 1, &unk_id));
+    tok->unk = (int32_t)unk_id;
+    return MRC_OK;
+}
+static mrc_status mrc__unigram_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
+    (void)src;
+    double least = tok->scores[0];
+    for (size_t i = 1; i < tok->n_vocabulary; i++) {
+        if (tok->scores[i] < least) least = tok->scores[i];
+    }
+    tok->unk_score = least - 10.0;
+    mrc__tok_read_fallback(tok);
+    return MRC_OK;
+}
+static const mrc__tok_kind mrc__tok_unigram = { "Unigram", mrc__unigram_read, mrc__unigram_finish,
+                                                mrc__unigram_part };
+#endif // core pass
+
+//==============================================================================
+// >>impl.tok_steps   any pipeline: the programs run step by step
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// The first byte of a code point's UTF-8.
+static inline unsigned mrc__tok_first_byte(uint32_t cp) {
+    return cp < 0x80 ? cp : cp < 0x800 ? 0xC0 | cp >> 6 : cp < 0x10000 ? 0xE0 | cp >> 12
+         : 0xF0 | cp >> 18;
+}
+
+static void mrc__tok_normalize(mrc__tok_run *r) {
+    const mrc__tok_program *p = &r->tok->normalizer;
+    for (size_t i = 0; i < p->n && r->text.n && !r->failed; i++) {
+        p->step[i].kind->run(r, &p->step[i]);
+    }
+}
+
+// The pieces of r->text, which has no added tokens: pre-tokenizer and model.
+static void mrc__tok_text_end(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    const mrc__tok_program *p = &tok->pre_tokenizer;
+    if (!r->text.n || r->failed) return;
+    r->n_more = 0;
+    mrc__part_add(r, 0, r->text.n);
+    mrc__parts_swap(r);
+    for (size_t i = 0; i < p->n && !r->failed; i++) p->step[i].kind->run(r, &p->step[i]);
+    for (size_t i = 0; i < r->n_parts && !r->failed; i++) {
+        const mrc__tok_part *part = &r->parts[i];
+        if (part->begin == part->end) continue;
+        tok->kind->part(r, r->text.at + part->begin, part->end - part->begin);
+        r->words++;
+    }
+}
+
+// The longest added token of pass 1 at c: its id and length; -1: none.
+static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_char *c, size_t n,
+                                      size_t *length) {
+    const mrc__tok_trie *t = &tok->added[1];
+    uint32_t node = 0;
+    int32_t id = -1;
+    if (!(tok->added_first[mrc__tok_first_byte(c->cp)] & 2)) return -1;
+    for (size_t i = 0; i < n; i++) {
+        node = mrc__tok_next(t, node, c[i].cp);
+        if (node == MRC__TOK_NONE) break;
+        if (t->value[node] < 0) continue;
+        id = t->value[node];
+        *length = i + 1;
+    }
+    return id;
+}
+
+// Code points of r->whole as a text of their own.
+static void mrc__tok_take_part(mrc__tok_run *r, size_t begin, size_t end) {
+    if (begin == end || !mrc__tok_chars_room(r, &r->text, end - begin)) return;
+    memcpy(r->text.at, r->whole.at + begin, (end - begin) * sizeof *r->text.at);
+    r->text.n = end - begin;
+    mrc__tok_text_end(r);
+}
+
+// The normalized text, with its added tokens.
+static void mrc__tok_normalized(mrc__tok_run *r) {
+    const mrc_tokenizer *tok = r->tok;
+    const uint8_t *k = tok->kinds;
+    size_t at = 0, last = 0, length = 0, n = r->text.n;
+    int32_t id = -1;
+    while (at < n && (id = mrc__tok_normalized_at(tok, r->text.at + at, n - at, &length)) < 0) at++;
+    if (at == n) {
+        mrc__tok_text_end(r);
+        return;
+    }
+    mrc__tok_chars whole = r->text;
+    r->text = r->whole;
+    r->whole = whole;
+    for (const mrc__tok_char *c = whole.at; at < n && !r->failed; ) {
+        id = mrc__tok_normalized_at(tok, c + at, n - at, &length);
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        size_t begin = at, end = at + length;
+        at = end;
+        unsigned flags = tok->flags[id];
+        if ((flags & MRC__TOK_SINGLE_WORD)
+            && ((begin > 0 && (k[c[begin - 1].cp] & MRC__KIND_WORD))
+                || (end < n && (k[c[end].cp] & MRC__KIND_WORD)))) continue;
+        size_t first = begin;
+        while ((flags & MRC__TOK_LSTRIP) && first > last
+               && (k[c[first - 1].cp] & MRC__KIND_SPACE)) first--;
+        while ((flags & MRC__TOK_RSTRIP) && end < n && (k[c[end].cp] & MRC__KIND_SPACE)) end++;
+        mrc__tok_take_part(r, last, first);
+        mrc__tok_piece_add(r, id, c[first].begin, c[end - 1].end);
+        if (!r->failed) r->pieces[r->n - 1].taken = (int32_t)(begin - first);
+        r->words++;
+        at = last = end;
+    }
+    mrc__tok_take_part(r, last, n);
+}
+
+static int32_t mrc__tok_steps_segment(mrc__tok_run *r, const unsigned char *s,
+                                      const unsigned char *end, int32_t at) {
+    mrc__tok_char *to;
+    r->text.n = 0;
+    r->shift = at;
+    if (s == end || !mrc__tok_chars_room(r, &r->text, (size_t)(end - s))) return at;
+    for (to = r->text.at; s < end; to++, at++) {
+        s += mrc__tok_decode(s, end, &to->cp);
+        to->begin = at;
+        to->end = at + 1;
+    }
+    r->text.n = (size_t)(to - r->text.at);
+    mrc__tok_normalize(r);
+    if (r->text.n) mrc__tok_normalized(r);
+    return at;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.tok_files   tokenizer.json, vocab.txt and vocab.json into a tokenizer
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static const mrc__tok_kind *const mrc__tok_kinds[] = { &mrc__tok_wordpiece, &mrc__tok_bpe,
+                                                       &mrc__tok_unigram };
+// The step kinds by the names that tokenizer.json has for them.  BertNormalizer, BertPreTokenizer
+// and Sequence are several.
+static const mrc__tok_step_kind mrc__tok_normalizers[] = {
+    { "NFD", mrc__norm_form_read, mrc__norm_nfd }, { "NFKD", mrc__norm_form_read, mrc__norm_nfkd },
+    { "NFC", mrc__norm_form_read, mrc__norm_nfc }, { "NFKC", mrc__norm_form_read, mrc__norm_nfkc },
+    { "StripAccents", NULL, mrc__norm_strip_accents },
+    { "Lowercase", NULL, mrc__norm_lowercase },
+    { "Strip", mrc__norm_strip_read, mrc__norm_strip },
+    { "Replace", mrc__norm_replace_read, mrc__norm_replace },
+    { "Prepend", mrc__norm_prepend_read, mrc__norm_prepend },
+    { "Precompiled", mrc__norm_precompiled_read, mrc__norm_precompiled },
+    { "clean_text", NULL, mrc__norm_clean }, { "handle_chinese_chars", NULL, mrc__norm_chinese },
+    { "strip_accents", NULL, mrc__norm_strip_marks },
+};
+static const mrc__tok_step_kind mrc__tok_pre_tokenizers[] = {
+    { "Metaspace", mrc__pre_metaspace_read, mrc__pre_metaspace },
+    { "ByteLevel", mrc__pre_byte_level_read, mrc__pre_byte_level },
+    { "WhitespaceSplit", mrc__pre_spaces_read, mrc__pre_split },
+    { "Whitespace", mrc__pre_words_read, mrc__pre_split },
+    { "Punctuation", mrc__pre_punctuation_read, mrc__pre_split },
+    { "Digits", mrc__pre_digits_read, mrc__pre_split },
+    { "Split", mrc__pre_split_read, mrc__pre_split },
+};
+#define MRC__COUNT(list) (sizeof (list) / sizeof *(list))
+
+// Appends a step of this name to the program; j: its object.
+static mrc_status mrc__tok_step_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_program *p,
+                                    const char *name, const mrc_json *j) {
+    int pre = p == &tok->pre_tokenizer;
+    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
+    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers), i = 0;
+    while (i < n && strcmp(list[i].name, name)) i++;
+    if (i == n || (list[i].name[0] >= 'a' && j->type != MRC_JSON_NULL))
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "%s of type %.60s is not supported",
+                             pre ? "pre_tokenizer" : "normalizer", name);
+    if (p->n == MRC__TOK_STEPS)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "more than %d steps in a %s",
+                             MRC__TOK_STEPS, pre ? "pre_tokenizer" : "normalizer");
+    mrc__tok_step *s = &p->step[p->n++];
+    *s = (mrc__tok_step){ .kind = &list[i] };
+    if (pre && strcmp(name, "ByteLevel") == 0) tok->byte_level = 1;
+    return list[i].read ? list[i].read(src, tok, j, s) : MRC_OK;
+}
+
+// BertNormalizer's steps, of settings that are 1, 0 or -1 (not given).
+static mrc_status mrc__tok_bert_steps(mrc__tok_source *src, mrc_tokenizer *tok, int clean,
+                                      int chinese, int strip, int lower) {
+    static const mrc_json none = { .type = MRC_JSON_NULL };
+    mrc__tok_program *p = &tok->normalizer;
+    if (clean) MRC__TRY(mrc__tok_step_add(src, tok, p, "clean_text", &none));
+    if (chinese) MRC__TRY(mrc__tok_step_add(src, tok, p, "handle_chinese_chars", &none));
+    if (strip == 1 || (strip < 0 && lower == 1)) {
+        MRC__TRY(mrc__tok_step_add(src, tok, p, "NFD", &none));
+        MRC__TRY(mrc__tok_step_add(src, tok, p, "strip_accents", &none));
+    }
+    return lower == 1 ? mrc__tok_step_add(src, tok, p, "Lowercase", &none) : MRC_OK;
+}
+static mrc_status mrc__tok_bert_split(mrc__tok_source *src, mrc_tokenizer *tok) {
+    static const mrc_json none = { .type = MRC_JSON_NULL };
+    MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "WhitespaceSplit", &none));
+    return mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Punctuation", &none);
+}
+
+// A BertNormalizer.  whole: it is the normalizer, and not in a Sequence: a configuration of
+// BertTokenizer has its say, as transformers sets the normalizer by it.
+static mrc_status mrc__tok_read_bert(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+                                     int whole) {
+    int of[4] = { -1, -1, -1, -1 };         // clean, chinese, strip, lower
+    int *const at[4] = { &src->clean, &src->chinese, &src->strip_accents, &src->lowercase };
+    static const char *const keys[] = { "clean_text", "handle_chinese_chars", "strip_accents",
+                                        "lowercase" };
+    int silent = whole && src->config && mrc__tok_is_bert(src) && src->lowercase < 0;
+    for (int i = 0; i < 4; i++) {
+        int *to = whole && !(silent && i == 3) ? at[i] : &of[i];
+        MRC__TRY(mrc__tok_bool(src, j, keys[i], to));
+        of[i] = *to;
+    }
+    if (silent) {
+        if (of[3] == 0) mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does: "
+                                  "tokenizer_config.json names %s and not do_lower_case, which "
+                                  "comes before this file's lowercase false", src->path.data,
+                                  src->class_name.data);
+        src->lowercase = of[3] = 1;
+    }
+    src->bert_normalizer = whole;
+    return mrc__tok_bert_steps(src, tok, of[0], of[1], of[2], of[3]);
+}
+
+// A normalizer or pre-tokenizer into its program.
+static mrc_status mrc__tok_read_steps(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_program *p,
+                                      const mrc_json *j) {
+    int pre = p == &tok->pre_tokenizer, top = src->depth == 0;
+    if (!j || j->type == MRC_JSON_NULL) return MRC_OK;
+    MRC__TRY(mrc__tok_object(src, j, pre ? "pre_tokenizer" : "normalizer"));
+    const mrc_json *type = mrc_json_get(j, "type");
+    const mrc_json *list = mrc_json_get(j, pre ? "pretokenizers" : "normalizers");
+    if (!type || type->type != MRC_JSON_STRING)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a %s without a type",
+                             pre ? "pre_tokenizer" : "normalizer");
+    if (!pre && mrc__tok_is(type, "BertNormalizer")) return mrc__tok_read_bert(src, tok, j, top);
+    if (pre && mrc__tok_is(type, "BertPreTokenizer")) {
+        src->bert_pre_tokenizer = top;
+        return mrc__tok_bert_split(src, tok);
+    }
+    if (!mrc__tok_is(type, "Sequence")) return mrc__tok_step_add(src, tok, p, type->string, j);
+    if (!list || list->type != MRC_JSON_ARRAY)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a Sequence without its array of %s",
+                             pre ? "pretokenizers" : "normalizers");
+    if (src->depth == 8)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "more than %d Sequences in each other",
+                             8);
+    src->depth++;
+    for (const mrc_json *k = list->child; k; k = k->next) {
+        MRC__TRY(mrc__tok_read_steps(src, tok, p, k));
+    }
+    src->depth--;
+    return MRC_OK;
+}
+
+// The model.  Files of before version 0.9 of the package name no type: what the model has says it.
+static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
+    const mrc_json *model = mrc_json_get(src->json, "model");
+    if (!model || model->type == MRC_JSON_NULL)
+        return mrc__tok_fail(src, MRC_ERR_FORMAT, src->json, "no %s", "model");
+    MRC__TRY(mrc__tok_object(src, model, "model"));
+    const mrc_json *type = mrc_json_get(model, "type"), *vocab = mrc_json_get(model, "vocab");
+    if (!type || type->type == MRC_JSON_NULL) {
+        tok->kind = mrc_json_get(model, "merges") ? &mrc__tok_bpe
+                  : vocab && vocab->type == MRC_JSON_ARRAY ? &mrc__tok_unigram
+                  : &mrc__tok_wordpiece;
+    }
+    for (size_t i = 0; i < MRC__COUNT(mrc__tok_kinds); i++) {
+        if (mrc__tok_is(type, mrc__tok_kinds[i]->name)) tok->kind = mrc__tok_kinds[i];
+    }
+    if (!tok->kind)
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, model, "model of type %.60s, supported are "
+                             "WordPiece, BPE and Unigram",
+                             type->type == MRC_JSON_STRING ? type->string : "unknown");
+    if (tok->kind != &mrc__tok_bpe) tok->byte_level = 0;
+    src->angles = tok->kind != &mrc__tok_wordpiece;
+    return tok->kind->read(src, tok, model, n_added);
 }
 
 static mrc_status mrc__tok_template_add(mrc__tok_source *src, const mrc_json *at,
@@ -15389,44 +17819,61 @@ static mrc_status mrc__tok_bert_pair(mrc__tok_source *src, const mrc_tokenizer *
     return MRC_OK;
 }
 
-static mrc_status mrc__tok_read_processor(mrc__tok_source *src, mrc_tokenizer *tok) {
-    const mrc_json *part;
+// One post-processor, or those of a Sequence: trimming by ByteLevel, then at most one template.
+static mrc_status mrc__tok_read_processor(mrc__tok_source *src, mrc_tokenizer *tok,
+                                          const mrc_json *part, int inside) {
+    static const char *const names[] = { "TemplateProcessing", "BertProcessing",
+                                         "RobertaProcessing", "ByteLevel", "Sequence" };
     int32_t cls, sep;
-    MRC__TRY(mrc__tok_part(src, "post_processor", "TemplateProcessing",
-                           src->bpe ? "RobertaProcessing" : "BertProcessing", &part));
-    if (mrc__tok_is(mrc_json_get(part, "type"), "TemplateProcessing")) {
+    size_t which = 0;
+    if (!part || part->type == MRC_JSON_NULL) return MRC_OK;
+    MRC__TRY(mrc__tok_object(src, part, "post_processor"));
+    const mrc_json *type = mrc_json_get(part, "type");
+    while (which < 5 && !mrc__tok_is(type, names[which])) which++;
+    if (which == 5 || (which == 4 && inside))
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "post_processor of type %.60s is not "
+                             "supported", type && type->type == MRC_JSON_STRING ? type->string
+                                                                                : "unknown");
+    if (which == 4) {
+        const mrc_json *list = mrc_json_get(part, "processors");
+        if (!list || list->type != MRC_JSON_ARRAY)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, part, "a Sequence without its array of %s",
+                                 "processors");
+        for (const mrc_json *j = list->child; j; j = j->next) {
+            MRC__TRY(mrc__tok_read_processor(src, tok, j, 1));
+        }
+        return MRC_OK;
+    }
+    if (tok->single.n_special || (which >= 2 && tok->trim))
+        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "%s behind another post_processor is "
+                             "not supported", names[which]);
+    if (which >= 2) {
+        int trim = -1, prefix = -1;         // both are meant where nothing is said
+        MRC__TRY(mrc__tok_bool(src, part, "trim_offsets", &trim));
+        MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &prefix));
+        tok->trim = trim != 0;
+        tok->trim_prefix = prefix != 0;
+    }
+    if (which == 3) return MRC_OK;
+    if (which == 0) {
+        tok->single.n = tok->pair.n = tok->pair.n_special = 0;
         MRC__TRY(mrc__tok_read_template(src, tok, part, "single", 1, &tok->single));
         return mrc__tok_read_template(src, tok, part, "pair", 2, &tok->pair);
     }
     MRC__TRY(mrc__tok_bert_pair(src, tok, part, "cls", &cls));
     MRC__TRY(mrc__tok_bert_pair(src, tok, part, "sep", &sep));
-    mrc__tok_usual_template(tok, cls, sep, src->bpe);
-    if (!src->bpe) return MRC_OK;
-    int trim = -1, prefix = -1;         // both are meant where nothing is said
-    MRC__TRY(mrc__tok_bool(src, part, "trim_offsets", &trim));
-    MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &prefix));
-    tok->trim = trim != 0;
-    tok->trim_prefix = prefix != 0;
+    mrc__tok_usual_template(tok, cls, sep, which == 2);
     return MRC_OK;
-}
-
-static mrc_status mrc__tok_read_normalizer(mrc__tok_source *src) {
-    const mrc_json *part;
-    MRC__TRY(mrc__tok_part(src, "normalizer", "BertNormalizer", NULL, &part));
-    MRC__TRY(mrc__tok_bool(src, part, "lowercase", &src->lowercase));
-    MRC__TRY(mrc__tok_bool(src, part, "strip_accents", &src->strip_accents));
-    MRC__TRY(mrc__tok_bool(src, part, "handle_chinese_chars", &src->chinese));
-    MRC__TRY(mrc__tok_bool(src, part, "clean_text", &src->clean));
-    return mrc__tok_part(src, "pre_tokenizer", "BertPreTokenizer", NULL, &part);
 }
 
 static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_json_load(src->ctx, &src->json, src->path.data));
     MRC__TRY(mrc__tok_object(src, src->json, "the tokenizer"));
-    src->bpe = mrc__tok_is(mrc_json_get(mrc_json_get(src->json, "model"), "type"), "BPE");
-    MRC__TRY(src->bpe ? mrc__bpe_read_pipeline(src, tok) : mrc__tok_read_normalizer(src));
-    const mrc_json *added = mrc_json_get(src->json, "added_tokens");
+    const mrc_json *root = src->json, *added = mrc_json_get(root, "added_tokens");
+    MRC__TRY(mrc__tok_read_steps(src, tok, &tok->normalizer, mrc_json_get(root, "normalizer")));
+    MRC__TRY(mrc__tok_read_steps(src, tok, &tok->pre_tokenizer,
+                                 mrc_json_get(root, "pre_tokenizer")));
     if (added && added->type == MRC_JSON_NULL) added = NULL;
     if (added && added->type != MRC_JSON_ARRAY)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, added, "added_tokens is %s, expected an array",
@@ -15437,36 +17884,109 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
         int64_t number;
         if (!id) return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "an added token without %s", "id");
         MRC__TRY(mrc__tok_int(src, id, "an added token's id", 0, INT32_MAX, &number));
-        MRC__TRY(mrc__tok_added(src, tok, j, number));
+        MRC__TRY(mrc__tok_added(src, tok, j, number, 0));
     }
-    return mrc__tok_read_processor(src, tok);
+    // Without a post-processor: the texts alone, of types 0 and 1.
+    tok->single = (mrc__tok_template){ 1, 0, { { 0, 0, 0 } } };
+    tok->pair = (mrc__tok_template){ 2, 0, { { 0, 0, 0 }, { 1, 1, 0 } } };
+    return mrc__tok_read_processor(src, tok, mrc_json_get(root, "post_processor"), 0);
 }
 
 //
-// vocab.txt, and what both kinds end with
+// vocab.txt, vocab.json, and what all kinds end with
 //
-// "added_tokens_decoder": {"0": {"content": ..}}; "additional_special_tokens": [..]
-static mrc_status mrc__tok_read_extra(mrc__tok_source *src, mrc_tokenizer *tok,
-                                      const mrc_json *root) {
+static int mrc__tok_is_special(const mrc__tok_source *src, const char *text) {
+    const mrc_json *const roots[] = { src->config, src->map };
+    for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
+        const char *usual = mrc__tok_names[i].usual[src->angles];
+        if (src->names[i].bytes ? strcmp(src->names[i].data, text) == 0
+                                : usual && strcmp(usual, text) == 0) return 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        const mrc_json *list = roots[i] ? mrc_json_get(roots[i], "additional_special_tokens")
+                                        : NULL;
+        for (const mrc_json *j = list ? list->child : NULL; j; j = j->next) {
+            const mrc_json *c = j->type == MRC_JSON_OBJECT ? mrc_json_get(j, "content") : j;
+            if (mrc__tok_is(c, text)) return 1;
+        }
+    }
+    return 0;
+}
+
+// added_tokens.json: {text: id}.  What is no special token is looked for in normalized text.
+static mrc_status mrc__tok_read_more(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    if (!src->more) return MRC_OK;
+    MRC__TRY(mrc__tok_path(src, dir, "added_tokens.json"));
+    for (const mrc_json *j = src->more->child; j; j = j->next) {
+        int64_t id;
+        int flags = mrc__tok_is_special(src, j->key) ? 0 : MRC__TOK_NORMALIZED;
+        MRC__TRY(mrc__tok_int(src, j, "an added token's id", 0, INT32_MAX, &id));
+        MRC__TRY(mrc__tok_add_special(src, tok, j, j->key, j->key_bytes, id, flags));
+    }
+    return MRC_OK;
+}
+// "added_tokens_decoder": {"0": {"content": ..}}
+static mrc_status mrc__tok_read_decoder(mrc__tok_source *src, mrc_tokenizer *tok,
+                                        const mrc_json *root) {
+    const mrc_json *decoder = mrc_json_get(root, "added_tokens_decoder");
+    if (decoder) MRC__TRY(mrc__tok_object(src, decoder, "added_tokens_decoder"));
+    for (const mrc_json *j = decoder ? decoder->child : NULL; j; j = j->next) {
+        int64_t id = 0;
+        for (size_t i = 0; i < j->key_bytes && id <= INT32_MAX; i++) {
+            id = j->key[i] >= '0' && j->key[i] <= '9' ? id * 10 + (j->key[i] - '0')
+                                                      : (int64_t)INT32_MAX + 1;
+        }
+        if (id > INT32_MAX || !j->key_bytes)
+            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "added_tokens_decoder has the key "
+                                 "\"%.60s\", expected an id", j->key);
+        MRC__TRY(mrc__tok_object(src, j, "an added token"));
+        MRC__TRY(mrc__tok_added(src, tok, j, id, 0));
+    }
+    return MRC_OK;
+}
+// "additional_special_tokens": [..]; those that the vocabulary lacks are put behind it.
+static mrc_status mrc__tok_read_additional(mrc__tok_source *src, mrc_tokenizer *tok,
+                                           const mrc_json *root) {
     const mrc_json *extra = mrc_json_get(root, "additional_special_tokens");
     if (extra && extra->type != MRC_JSON_ARRAY && extra->type != MRC_JSON_NULL)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, extra, "additional_special_tokens is %s, "
                              "expected an array", mrc__tok_type(extra));
     for (const mrc_json *j = extra ? extra->child : NULL; j; j = j->next) {
-        MRC__TRY(mrc__tok_added(src, tok, j, -1));
+        MRC__TRY(mrc__tok_added(src, tok, j, -1, 0));
     }
-    extra = mrc_json_get(root, "added_tokens_decoder");
-    if (extra) MRC__TRY(mrc__tok_object(src, extra, "added_tokens_decoder"));
-    for (const mrc_json *j = extra ? extra->child : NULL; j; j = j->next) {
-        MRC__TRY(mrc__tok_object(src, j, "an added token"));
-        MRC__TRY(mrc__tok_added(src, tok, j, -1));
-        const mrc_json *content = mrc_json_get(j, "content");
-        int32_t id = mrc__tok_id(tok, content->string, content->bytes);
-        char number[16];
-        snprintf(number, sizeof number, "%d", (int)id);
-        if (strcmp(number, j->key))
-            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "token \"%.60s\" has id %.20s here and %d "
-                                 "in the vocabulary", content->string, j->key, (int)id);
+    return MRC_OK;
+}
+// How many tokens these may put behind the vocabulary.
+static mrc_status mrc__tok_count_extra(mrc__tok_source *src, const char *dir, size_t *n) {
+    const mrc_json *const roots[] = { src->config, src->map };
+    static const char *const keys[] = { "added_tokens_decoder", "additional_special_tokens" };
+    *n = 0;
+    if (!dir) return MRC_OK;
+    mrc_text path = src->path;              // reading the file must not forget which one is read
+    mrc_text_init(&src->path, src->ctx);
+    mrc_status s = mrc__tok_optional(src, &src->more, dir, "added_tokens.json");
+    if (s == MRC_OK && src->more) s = mrc__tok_object(src, src->more, "added_tokens.json");
+    mrc_text_free(&src->path);
+    src->path = path;
+    MRC__TRY(s);
+    *n = src->more ? src->more->n : 0;
+    for (int i = 0; i < 4; i++) {
+        const mrc_json *list = roots[i / 2] ? mrc_json_get(roots[i / 2], keys[i % 2]) : NULL;
+        *n += list ? list->n : 0;
+    }
+    return MRC_OK;
+}
+static mrc_status mrc__tok_read_extra(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    const mrc_json *const roots[] = { src->config, src->map };
+    static const char *const names[] = { "tokenizer_config.json", "special_tokens_map.json" };
+    if (!dir) return MRC_OK;
+    MRC__TRY(mrc__tok_read_more(src, tok, dir));
+    for (int i = 0; i < 4; i++) {
+        const mrc_json *root = roots[i % 2];
+        if (!root) continue;
+        MRC__TRY(mrc__tok_path(src, dir, names[i % 2]));
+        MRC__TRY(i < 2 ? mrc__tok_read_decoder(src, tok, root)
+                       : mrc__tok_read_additional(src, tok, root));
     }
     return MRC_OK;
 }
@@ -15478,130 +17998,185 @@ static mrc_status mrc__tok_find_special(mrc__tok_source *src, mrc_tokenizer *tok
                              &tok->special.unk, &tok->special.mask };
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
         int given = src->names[i].bytes > 0;
-        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual[src->bpe];
+        const char *name = given ? src->names[i].data : mrc__tok_names[i].usual[src->angles];
         if (!name) continue;
         int32_t id = mrc_tokenizer_id(tok, name);
+        if (id < 0 && !given && src->json) {
+            name = mrc__tok_names[i].usual[!src->angles];
+            id = mrc_tokenizer_id(tok, name);
+        }
         int ends = i == MRC__TOK_CLS || i == MRC__TOK_SEP;
-        int needed = src->json ? i == MRC__TOK_UNK && !src->bpe : ends || i == MRC__TOK_UNK;
+        int needed = src->json ? i == MRC__TOK_UNK && tok->kind == &mrc__tok_wordpiece
+                               : ends || i == MRC__TOK_UNK;
         if (id < 0 && (given || needed))
             return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s \"%.60s\" is not in the vocabulary "
                              "of %zu tokens", src->path.data, mrc__tok_names[i].key, name, tok->n);
-        if (i < sizeof out / sizeof *out) *out[i] = id;
+        if (i < MRC__COUNT(out)) *out[i] = id;
         // tokenizer.json lists by itself what is found in the raw text.
         mrc_json at = { .line = (size_t)(id + 1), .column = 1 };
         if (id < 0 || src->json) continue;
+        int known = tok->flags[id] & MRC__TOK_ADDED;
         MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id, 0));
         // RobertaTokenizer's mask takes the space before it.
-        int lstrip = src->mask_lstrip < 0 ? src->bpe : src->mask_lstrip;
+        int lstrip = src->mask_lstrip < 0 ? src->angles && !known : src->mask_lstrip;
         if (i == MRC__TOK_MASK && lstrip) tok->flags[id] |= MRC__TOK_LSTRIP;
     }
+    if (tok->unk >= 0) tok->special.unk = tok->unk;
     return MRC_OK;
 }
+// Where no name is known, what the template begins and ends with.
+static void mrc__tok_find_ends(mrc_tokenizer *tok) {
+    const mrc__tok_template *t = &tok->single;
+    const mrc__tok_item *first = &t->item[0], *last = &t->item[t->n - 1];
+    if (tok->special.cls < 0 && first->sequence < 0) tok->special.cls = first->id;
+    if (tok->special.sep < 0 && last->sequence < 0) tok->special.sep = last->id;
+}
 
-static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok) {
+static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
     char *data;
     size_t bytes, lines;
     MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
-    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines);
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines, n_added);
     mrc_file_free(src->ctx, data);
     MRC__TRY(s);
-    if (mrc__tok_trie_put(&tok->host, &tok->words, "##", 2, &tok->suffix)) return MRC_OK;
-    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", src->path.data);
+    src->bert_normalizer = src->bert_pre_tokenizer = 1;
+    MRC__TRY(mrc__tok_bert_steps(src, tok, 1, src->chinese, src->strip_accents, src->lowercase));
+    MRC__TRY(mrc__tok_bert_split(src, tok));
+    return mrc__tok_set_suffix(src, tok, "##", 2);
 }
 
-static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
-    MRC__TRY(src->bpe ? mrc__bpe_read_files(src, tok, dir) : mrc__tok_read_lines(src, tok));
+// vocab.txt, or vocab.json and merges.txt
+static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
+                                     int bytes) {
+    static const mrc_json none = { .type = MRC_JSON_NULL };
+    size_t n_added;
+    tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
+    tok->class_name = bytes ? "RobertaTokenizer" : "BertTokenizer";
+    src->angles = bytes;
+    MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
+    if (bytes) {
+        int prefix = src->prefix_space == 1;
+        src->prefix_space = prefix;
+        MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "ByteLevel", &none));
+        MRC__TRY(mrc__bpe_read_files(src, tok, dir, n_added));
+    } else {
+        MRC__TRY(mrc__tok_read_lines(src, tok, n_added));
+    }
+    MRC__TRY(mrc__tok_read_extra(src, tok, dir));
     MRC__TRY(mrc__tok_find_special(src, tok));
-    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->bpe);
-    if (src->config) {
-        MRC__TRY(mrc__tok_path(src, dir, "tokenizer_config.json"));
-        MRC__TRY(mrc__tok_read_extra(src, tok, src->config));
-    }
-    if (src->map) {
-        MRC__TRY(mrc__tok_path(src, dir, "special_tokens_map.json"));
-        MRC__TRY(mrc__tok_read_extra(src, tok, src->map));
-    }
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, bytes);
     return MRC_OK;
 }
 
-// The byte per code point, with the bits of stages that are off cleared.
-static mrc_status mrc__tok_read_classes(mrc__tok_source *src, mrc_tokenizer *tok) {
-    const mrc__unicode *u = &mrc__unicode_tables;
-    int lower = src->lowercase == 1;
-    int strip = src->strip_accents >= 0 ? src->strip_accents : lower;
-    unsigned keep = MRC__UNI_SPACE | MRC__UNI_PUNCT;
-    if (src->clean != 0) keep |= MRC__UNI_DROP;
-    if (src->chinese != 0) keep |= MRC__UNI_CJK;
-    if (strip) keep |= MRC__UNI_MARK;
-    uint8_t *c = tok->classes = mrc__host_zalloc(&tok->host, MRC__UNI_POINTS);
-    if (!c) return mrc__fail(src->ctx, MRC_ERR_MEM, "tokenizer: no memory for the character table");
-    if (src->bpe) {
-        for (size_t i = 0; i < u->n_gpt2; i++) {
-            for (uint32_t cp = u->gpt2[i].first; cp <= u->gpt2[i].last; cp++)
-                c[cp] = (uint8_t)u->gpt2[i].value;
+// Puts the normal forms of normalized added tokens into the trie of pass 1; of two that have one
+// form the first is found.
+static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *tok) {
+    mrc__tok_run r = { .host = &tok->host, .tok = tok };
+    mrc__tok_trie *t = &tok->added[1];
+    mrc_status status = MRC_OK;
+    for (size_t id = 0; id < tok->n && status == MRC_OK && !r.failed; id++) {
+        const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
+        const unsigned char *end = s + strlen((const char *)s);
+        uint32_t node = 0;
+        if (!(tok->flags[id] & MRC__TOK_NORMALIZED)) continue;
+        r.text.n = 0;
+        for (uint32_t cp; s < end; ) {
+            s += mrc__tok_decode(s, end, &cp);
+            mrc__tok_chars_put(&r, &r.text, cp, 0, 0);
         }
-        return MRC_OK;
+        mrc__tok_normalize(&r);
+        if (r.failed) break;
+        if (!r.text.n)
+            status = mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: the normalizer leaves nothing "
+                               "of the added token \"%.60s\"", src->path.data,
+                               tok->pool.data + tok->token_at[id]);
+        for (size_t i = 0; i < r.text.n && !r.failed; i++) {
+            if (!mrc__tok_edge_put(&tok->host, t, mrc__tok_key(node, r.text.at[i].cp), &node))
+                r.failed = 1;
+        }
+        if (r.failed || status != MRC_OK) break;
+        if (t->value[node] < 0) t->value[node] = (int32_t)id;
+        tok->added_first[mrc__tok_first_byte(r.text.at->cp)] |= 2;
     }
-    for (size_t i = 0; i < u->n_classes; i++) {
-        for (uint32_t cp = u->classes[i].first; cp <= u->classes[i].last; cp++)
-            c[cp] = (uint8_t)(u->classes[i].value & keep);
+    mrc__tok_run_free(&r);
+    return r.failed ? mrc__tok_no_memory(src) : status;
+}
+
+// When all is read: the tables, the loop that does the work, and what the model prepares.
+static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc__tok_program *pre = &tok->pre_tokenizer;
+    int normalized = 0;
+    for (size_t id = 0; id < tok->n; id++) {
+        if (tok->token_at[id] == SIZE_MAX)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no token has id %zu, but one has %zu",
+                             src->path.data, id, tok->n - 1);
+        normalized |= tok->flags[id] & MRC__TOK_NORMALIZED;
     }
-    for (size_t i = 0; strip && i < u->n_combining; i++) {
-        for (uint32_t cp = u->combining[i].first; cp <= u->combining[i].last; cp++)
-            c[cp] |= MRC__UNI_COMBINING;
+    tok->max_length = src->max_length;
+    MRC__TRY(mrc__tok_read_kinds(src, tok));
+    tok->lowercase = src->lowercase == 1;
+    tok->strip_accents = src->strip_accents;
+    tok->chinese = src->chinese != 0;
+    int strip = src->strip_accents >= 0 ? src->strip_accents : tok->lowercase;
+    if (tok->kind == &mrc__tok_wordpiece && src->bert_normalizer && src->bert_pre_tokenizer
+        && !normalized) {
+        unsigned off = (src->clean ? 0u : MRC__UNI_DROP) | (src->chinese ? 0u : MRC__UNI_CJK);
+        tok->segment = mrc__tok_bert_segment;
+        MRC__TRY(mrc__tok_read_classes(src, tok, tok->lowercase, strip, off));
+    } else {
+        tok->segment = mrc__tok_steps_segment;
+        MRC__TRY(mrc__tok_read_classes(src, tok, 1, 1, 0));
     }
-    for (size_t i = 0; strip && i < u->n_runs; i++) {
-        for (uint32_t k = 0; k < u->runs[i].count; k++) c[u->runs[i].first + k] |= MRC__UNI_NFD;
+    if (tok->byte_level && tok->normalizer.n == 0 && pre->n == 1 && pre->step->right) {
+        tok->segment = mrc__bpe_segment;
+        tok->prefix_space = pre->step->left;
+        tok->both = 1;
     }
-    for (uint32_t cp = 0xAC00; strip && cp <= 0xD7A3; cp++) c[cp] |= MRC__UNI_NFD;
-    for (size_t i = 0; lower && i < u->n_lowers; i++) {
-        const mrc__uni_lower *l = &u->lowers[i];
-        for (uint32_t cp = l->first; cp <= l->last; cp += l->step) c[cp] |= MRC__UNI_LOWER;
+    MRC__TRY(mrc__tok_put_normalized(src, tok));
+    return tok->kind->finish(src, tok);
+}
+
+static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
+    MRC__TRY(mrc__tok_read_configs(src, dir));
+    MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
+    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (mrc_file_exists(src->path.data) == 1) {
+        if (src->lowercase < 0 && !src->config)
+            mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
+                      "tokenizer_config.json says do_lower_case", dir);
+        if (src->lowercase < 0) src->lowercase = 1;
+        return mrc__tok_read_text(src, tok, dir, 0);
     }
-    return MRC_OK;
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
+    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
+    return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
+                     "vocab.json in this folder", dir);
 }
 
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
+    mrc__tok_trie *const tries[] = { &tok->words, &tok->added[0], &tok->added[1], &tok->names,
+                                     &tok->merges, &tok->pairs };
     int kind = mrc_file_exists(path);
     size_t length = strlen(path);
-    const char *dir = kind == 2 ? path : NULL;
     int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
     char hint[MRC__HINT_BYTES];
     if (kind == 0) {
         return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
                          mrc__hub_hint(hint, path, strlen(path)));
     }
-    if (!mrc__tok_trie_init(&tok->host, &tok->words)
-        || !mrc__tok_trie_init(&tok->host, &tok->merges)
-        || !mrc__tok_trie_init(&tok->host, &tok->added[0])
-        || !mrc__tok_trie_init(&tok->host, &tok->added[1]))
-        return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", path);
+    for (size_t i = 0; i < MRC__COUNT(tries); i++) {
+        if (!mrc__tok_trie_init(&tok->host, tries[i]))
+            return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory", path);
+    }
     MRC__TRY(mrc__tok_path(src, NULL, path));
-    if (dir) {
-        MRC__TRY(mrc__tok_read_configs(src, dir));
-        MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
-        json = mrc_file_exists(src->path.data) == 1;
-        if (!json) MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-        if (!json && mrc_file_exists(src->path.data) != 1) {
-            MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
-            src->bpe = mrc_file_exists(src->path.data) == 1;
-            if (!src->bpe)
-                return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt "
-                                 "nor vocab.json in this folder", dir);
-        }
-        // What Hugging Face does where a configuration says nothing.
-        if (!json && src->config && src->lowercase < 0) src->lowercase = 1;
+    if (kind == 2) MRC__TRY(mrc__tok_read_folder(src, tok, path));
+    else MRC__TRY(json ? mrc__tok_read_json(src, tok) : mrc__tok_read_text(src, tok, NULL, 0));
+    if (src->json) {
+        MRC__TRY(mrc__tok_find_special(src, tok));
+        mrc__tok_find_ends(tok);
     }
-    MRC__TRY(json ? mrc__tok_read_json(src, tok) : mrc__tok_read_text(src, tok, dir));
-    if (json) MRC__TRY(mrc__tok_find_special(src, tok));
-    for (size_t id = 0; id < tok->n; id++) {
-        if (tok->token_at[id] == SIZE_MAX)
-            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no token has id %zu, but one has %zu",
-                             src->path.data, id, tok->n - 1);
-    }
-    tok->max_length = src->max_length;
-    MRC__TRY(mrc__tok_read_classes(src, tok));
-    return src->bpe ? mrc__bpe_find_whole(src, tok) : MRC_OK;
+    return mrc__tok_finish(src, tok);
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
@@ -15610,289 +18185,122 @@ MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const ch
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
     mrc__tok_source src = { .ctx = ctx, .lowercase = -1, .strip_accents = -1, .chinese = -1,
-                            .clean = -1, .prefix_space = -1, .mask_lstrip = -1 };
+                            .clean = -1, .prefix_space = -1, .mask_lstrip = -1,
+                            .keep_accents = -1, .split_by_punct = -1 };
     tok->host = ctx->host;
     tok->max_chars = 100;
+    tok->unk = -1;
     tok->special = (mrc_special_ids){ -1, -1, -1, -1, -1 };
     mrc_text_init(&tok->pool, ctx);
     mrc_text_init(&src.path, ctx);
+    mrc_text_init(&src.class_name, ctx);
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) mrc_text_init(&src.names[i], ctx);
     mrc_status s = mrc__tok_read(&src, tok, path);
     mrc_json_free(src.config);
     mrc_json_free(src.map);
     mrc_json_free(src.json);
+    mrc_json_free(src.more);
     mrc_text_free(&src.path);
+    mrc_text_free(&src.class_name);
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) mrc_text_free(&src.names[i]);
     if (s == MRC_OK) *out = tok;
     else mrc_tokenizer_free(tok);
     return s;
 }
 
+//
+// Saving: the files as they are, and a configuration where there was none
+//
+static const char *const mrc__tok_file_names[] = {
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "sentencepiece.bpe.model", "spiece.model",
+    "spm.model", "tokenizer_78b3253a26.model", NULL };
+MRCDEF const char *mrc_tokenizer_file(size_t i) {
+    return i < MRC__COUNT(mrc__tok_file_names) ? mrc__tok_file_names[i] : NULL;
+}
+
+// Byte for byte.
+static mrc_status mrc__tok_copy(mrc_ctx *ctx, const char *from, const char *dir,
+                                const char *name) {
+    char to[MRC__PATH_BYTES], *data;
+    size_t bytes;
+    MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir, name));
+    MRC__TRY(mrc_file_read(ctx, &data, &bytes, from));
+    mrc_status s = mrc_file_write(ctx, to, data, bytes);
+    mrc_file_free(ctx, data);
+    return s;
+}
+
+// What a folder without tokenizer_config.json leaves to whoever opens it: the class and, for
+// BERT's, lower case; so that transformers and this library read the same tokenizer.
+static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_tokenizer *tok,
+                                       const char *class) {
+    const int32_t ids[] = { tok->special.cls, tok->special.sep, tok->special.pad,
+                            tok->special.unk, tok->special.mask };
+    char path[MRC__PATH_BYTES];
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"tokenizer_class\": \"%s\"", class);
+    if (strcmp(class, "BertTokenizer") == 0) {
+        mrc_text_printf(&t, ",\n  \"do_lower_case\": %s,\n  \"strip_accents\": %s,\n  "
+                        "\"tokenize_chinese_chars\": %s", tok->lowercase ? "true" : "false",
+                        tok->strip_accents < 0 ? "null" : tok->strip_accents ? "true" : "false",
+                        tok->chinese ? "true" : "false");
+    }
+    if (tok->max_length)
+        mrc_text_printf(&t, ",\n  \"model_max_length\": %zu", tok->max_length);
+    for (size_t i = 0; i < MRC__COUNT(ids); i++) {
+        const char *token = mrc_tokenizer_token(tok, ids[i]);
+        if (!token) continue;
+        mrc_text_printf(&t, ",\n  \"%s\": ", mrc__tok_names[i].key);
+        mrc_text_json_string(&t, token, strlen(token), 0);
+    }
+    mrc_text_add(&t, "\n}\n", 3);
+    mrc_status s = t.failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir)
+                            : mrc__path_in(ctx, path, sizeof path, dir, "tokenizer_config.json");
+    if (s == MRC_OK) s = mrc_file_write(ctx, path, t.data, t.bytes);
+    mrc_text_free(&t);
+    return s;
+}
+
+static int mrc__tok_ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && strcmp(text + n - k, end) == 0;
+}
+
+MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir) {
+    char from[MRC__PATH_BYTES];
+    if (!ctx) return MRC_ERR_ARG;
+    if (!source || !dir) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no path to save");
+    const char *slash = strrchr(source, '/'), *base = slash ? slash + 1 : source;
+    int file = mrc_file_exists(source) == 1, json = mrc__tok_ends_with(source, ".json");
+    int model = mrc__tok_ends_with(source, ".model"), config = 0;
+    if (file) {
+        MRC__TRY(mrc__tok_copy(ctx, source, dir, json ? "tokenizer.json" : model ? base
+                                                                                 : "vocab.txt"));
+    }
+    for (size_t i = 0; !file && mrc__tok_file_names[i]; i++) {
+        const char *name = mrc__tok_file_names[i];
+        MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, name));
+        if (mrc_file_exists(from) != 1) continue;
+        MRC__TRY(mrc__tok_copy(ctx, from, dir, name));
+        json |= strcmp(name, "tokenizer.json") == 0;
+        config |= strcmp(name, "tokenizer_config.json") == 0;
+    }
+    if (config) return MRC_OK;
+    mrc_tokenizer *tok;
+    MRC__TRY(mrc_tokenizer_load(ctx, &tok, source));
+    const char *class = json ? "PreTrainedTokenizerFast" : tok->class_name;
+    mrc_status s = mrc__tok_save_config(ctx, dir, tok, class);
+    mrc_tokenizer_free(tok);
+    return s;
+}
 #endif // core pass
 
 //==============================================================================
-// >>impl.tokenizer
-//
-// The normaliser, pre-tokeniser and WordPiece of BertTokenizerFast as the Rust package `tokenizers`
-// has them (PARITY 3.8), truncation and windows (3.9).  Text runs once through
-//
-//     decode -> clean -> space around CJK -> NFD -> drop marks -> lower case -> words -> pieces
-//
-// a code point at a time, and each carries the position in the original text that it is aligned to.
-// Byte-level BPE has mrc__bpe_segment() instead; added tokens, templates and windows are shared.
+// >>impl.tokenizer   added tokens, templates, truncation and windows (PARITY 3.8, 3.9)
 //==============================================================================
 #ifdef MRC__PASS_CORE
-// A mrc__tok_run takes a text apart into pieces; its buffers serve both texts of a pair.
-typedef struct mrc__tok_piece { int32_t id, begin, end, word; } mrc__tok_piece;
-typedef struct mrc__tok_mark { uint32_t cp, order, follows; int32_t from; } mrc__tok_mark;
-typedef struct mrc__bpe_symbol { int32_t id, previous, next; } mrc__bpe_symbol;     // id -1: gone
-typedef struct mrc__tok_run {
-    const mrc_allocator *host;      // the caller's: threads share the tokenizer
-    const mrc_tokenizer *tok;
-    mrc__tok_piece *pieces;
-    size_t          n, capacity;
-    uint32_t       *word;           // the word being collected: its code points
-    int32_t        *from;           // and where each stands in the text
-    size_t          n_word, word_capacity;
-    int32_t         last_from;      // of the word's last code point, kept or not
-    int32_t         words;          // words so far
-    mrc__tok_mark  *marks;          // combining marks that wait to be put in order
-    size_t          n_marks, mark_capacity;
-    int32_t         aligned;        // where the latest code point that replaced another stands
-    uint64_t       *heap;           // BPE: room for pairs, then symbols; as large as the word
-    mrc__bpe_symbol *symbols;
-    size_t          n_heap, symbol_capacity;
-    mrc_text       *basic;          // not NULL: words go there, a space before each, not to pieces
-    int             failed;         // out of memory: asked about once, at the end
-} mrc__tok_run;
-
-static void mrc__tok_run_free(mrc__tok_run *r) {
-    const mrc_allocator *host = r->host;
-    if (r->pieces) host->free(host->user, r->pieces);
-    if (r->word) host->free(host->user, r->word);
-    if (r->heap) host->free(host->user, r->heap);
-    if (r->marks) host->free(host->user, r->marks);
-}
-
-static inline void mrc__tok_piece_add(mrc__tok_run *r, int32_t id, int32_t begin, int32_t end) {
-    if (r->n == r->capacity) {
-        void *to = r->pieces;
-        if (!mrc__tok_grow(r->host, &to, &r->capacity, r->n, sizeof *r->pieces)) {
-            r->failed = 1;
-            return;
-        }
-        r->pieces = to;
-    }
-    r->pieces[r->n++] = (mrc__tok_piece){ id, begin, end, r->words };
-}
-
-static void mrc__tok_word_text(mrc__tok_run *r) {
-    char utf8[4];
-    if (r->basic->bytes) mrc_text_add(r->basic, " ", 1);
-    for (size_t i = 0; i < r->n_word; i++) {
-        mrc_text_add(r->basic, utf8, mrc_utf8_encode(r->word[i], utf8));
-    }
-    r->n_word = 0;
-}
-
-// Ends the word: greedy, the longest piece first; a word that does not come out is one [UNK].
-static void mrc__tok_word_end(mrc__tok_run *r) {
-    const mrc_tokenizer *tok = r->tok;
-    const mrc__tok_trie *t = &tok->words;
-    size_t n = r->n_word, first = r->n;
-    if (n == 0) return;
-    if (r->basic) {
-        mrc__tok_word_text(r);
-        return;
-    }
-    for (size_t begin = 0, end = 0; begin < n && n <= tok->max_chars; begin = end) {
-        uint32_t node = begin ? tok->suffix : 0;
-        int32_t id = -1;
-        for (size_t i = begin; i < n; i++) {
-            node = mrc__tok_next(t, node, r->word[i]);
-            if (node == MRC__TOK_NONE) break;
-            if (t->value[node] >= 0) {
-                id = t->value[node];
-                end = i + 1;
-            }
-        }
-        if (id < 0) {
-            r->n = first;
-            break;
-        }
-        mrc__tok_piece_add(r, id, r->from[begin], r->from[end - 1] + 1);
-    }
-    if (r->n == first) mrc__tok_piece_add(r, tok->special.unk, r->from[0], r->last_from + 1);
-    r->n_word = 0;
-    r->words++;
-}
-
-// Room for twice the word; 0: out of memory.
-static int mrc__tok_word_grow(mrc__tok_run *r) {
-    const mrc_allocator *host = r->host;
-    size_t bytes, want = r->word_capacity ? r->word_capacity : 64;
-    if (!mrc__mul(want, 4 * sizeof *r->word, &bytes)) return 0;
-    uint32_t *word = host->alloc(host->user, bytes);
-    if (!word) return 0;
-    want *= 2;
-    int32_t *from = (int32_t *)(word + want);
-    if (r->word) {
-        memcpy(word, r->word, r->n_word * sizeof *word);
-        memcpy(from, r->from, r->n_word * sizeof *from);
-        host->free(host->user, r->word);
-    }
-    r->word = word;
-    r->from = from;
-    r->word_capacity = want;
-    return 1;
-}
-
-// Beyond max_chars only the length and the end count.
-static inline void mrc__tok_word_add(mrc__tok_run *r, uint32_t cp, int32_t from) {
-    if (r->n_word < r->tok->max_chars) {
-        if (r->n_word == r->word_capacity && !mrc__tok_word_grow(r)) {
-            r->failed = 1;
-            return;
-        }
-        r->word[r->n_word] = cp;
-        r->from[r->n_word] = from;
-    }
-    r->n_word++;
-    r->last_from = from;
-}
-
-// Pre-tokeniser: white space ends a word, punctuation is one.
-static void mrc__tok_put(mrc__tok_run *r, uint32_t cp, int32_t from) {
-    unsigned k = r->tok->classes[cp];
-    if (k & (MRC__UNI_SPACE | MRC__UNI_PUNCT)) mrc__tok_word_end(r);
-    if (!(k & MRC__UNI_SPACE)) mrc__tok_word_add(r, cp, from);
-    if (k & MRC__UNI_PUNCT) mrc__tok_word_end(r);
-}
-
-// Drops marks, lower case.  A code point at a time: no final sigma, and only U+0130 becomes two.
-static void mrc__tok_put_lower(mrc__tok_run *r, uint32_t cp, int32_t from) {
-    const mrc__unicode *u = &mrc__unicode_tables;
-    unsigned k = r->tok->classes[cp];
-    size_t lo = 0, hi = u->n_lowers;
-    if (k & MRC__UNI_MARK) return;
-    if (k & MRC__UNI_LOWER) {
-        while (hi - lo > 1) {       // the last range that begins at or before cp
-            size_t mid = lo + (hi - lo) / 2;
-            if (u->lowers[mid].first <= cp) lo = mid;
-            else hi = mid;
-        }
-        mrc__tok_put(r, (uint32_t)((int32_t)cp + u->lowers[lo].delta), from);
-        if (cp == 0x130) mrc__tok_put(r, 0x307, from);
-        return;
-    }
-    mrc__tok_put(r, cp, from);
-}
-
-// Stable, in linear time: a text may be all marks.
-static int mrc__tok_marks_sort(mrc__tok_run *r) {
-    const mrc_allocator *host = r->host;
-    size_t at[257] = {0}, bytes;
-    if (r->n_marks < 2) return 1;
-    mrc__tok_mark *sorted = mrc__mul(r->mark_capacity, sizeof *sorted, &bytes)
-                          ? host->alloc(host->user, bytes) : NULL;
-    if (!sorted) return 0;
-    for (size_t i = 0; i < r->n_marks; i++) at[r->marks[i].order + 1]++;
-    for (size_t k = 0; k < 256; k++) at[k + 1] += at[k];
-    for (size_t i = 0; i < r->n_marks; i++) sorted[at[r->marks[i].order]++] = r->marks[i];
-    // The k-th code point that replaces one is aligned to the k-th replaced, whatever the order; a
-    // code point that was inserted goes with the one before it.
-    for (size_t i = 0, k = 0; i < r->n_marks; i++) {
-        if (sorted[i].follows) continue;
-        while (r->marks[k].follows) k++;
-        sorted[i].from = r->marks[k++].from;
-    }
-    host->free(host->user, r->marks);
-    r->marks = sorted;
-    return 1;
-}
-
-static void mrc__tok_marks_end(mrc__tok_run *r) {
-    if (!mrc__tok_marks_sort(r)) r->failed = 1;
-    for (size_t i = 0; i < r->n_marks; i++) {
-        if (!r->marks[i].follows) r->aligned = r->marks[i].from;
-        mrc__tok_put_lower(r, r->marks[i].cp, r->aligned);
-    }
-    r->n_marks = 0;
-}
-
-// One code point of the decomposed text; follows: not the first of what it decomposed from.
-static void mrc__tok_put_part(mrc__tok_run *r, uint32_t cp, uint32_t follows, int32_t from) {
-    const mrc__unicode *u = &mrc__unicode_tables;
-    size_t lo = 0, hi = u->n_combining;
-    if (!(r->tok->classes[cp] & MRC__UNI_COMBINING)) {
-        if (r->n_marks) mrc__tok_marks_end(r);
-        if (!follows) r->aligned = from;
-        mrc__tok_put_lower(r, cp, r->aligned);
-        return;
-    }
-    while (hi - lo > 1) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (u->combining[mid].first <= cp) lo = mid;
-        else hi = mid;
-    }
-    void *to = r->marks;
-    if (!mrc__tok_grow(r->host, &to, &r->mark_capacity, r->n_marks, sizeof *r->marks)) {
-        r->failed = 1;
-        return;
-    }
-    r->marks = to;
-    r->marks[r->n_marks++] = (mrc__tok_mark){ cp, u->combining[lo].value, follows, from };
-}
-
-static void mrc__tok_put_nfd(mrc__tok_run *r, uint32_t cp, int32_t from) {
-    const mrc__unicode *u = &mrc__unicode_tables;
-    size_t lo = 0, hi = u->n_runs;
-    if (!(r->tok->classes[cp] & MRC__UNI_NFD)) {
-        mrc__tok_put_part(r, cp, 0, from);
-        return;
-    }
-    if (cp >= 0xAC00 && cp <= 0xD7A3) {     // Hangul syllables by arithmetic (Unicode 3.12)
-        uint32_t s = cp - 0xAC00;
-        mrc__tok_put_part(r, 0x1100 + s / 588, 0, from);
-        mrc__tok_put_part(r, 0x1161 + s % 588 / 28, 1, from);
-        if (s % 28) mrc__tok_put_part(r, 0x11A7 + s % 28, 1, from);
-        return;
-    }
-    while (hi - lo > 1) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (u->runs[mid].first <= cp) lo = mid;
-        else hi = mid;
-    }
-    const uint32_t *part = u->parts + u->runs[lo].at
-                         + (size_t)(cp - u->runs[lo].first) * u->runs[lo].length;
-    for (uint32_t i = 0; i < u->runs[lo].length; i++) mrc__tok_put_part(r, part[i], i > 0, from);
-}
-
-static void mrc__tok_boundary(mrc__tok_run *r) {
-    if (r->n_marks) mrc__tok_marks_end(r);
-    mrc__tok_word_end(r);
-}
-
-// A text without added tokens that begins at code point `at`; returns where it ends.
-static int32_t mrc__tok_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
-                                int32_t at) {
-    const uint8_t *classes = r->tok->classes;
-    for (; s < end; at++) {
-        uint32_t cp;
-        s += mrc__tok_decode(s, end, &cp);
-        unsigned k = classes[cp];
-        if (k == 0 && r->n_marks == 0) {
-            mrc__tok_word_add(r, cp, at);
-        } else if (!(k & MRC__UNI_DROP)) {
-            if (k & (MRC__UNI_SPACE | MRC__UNI_CJK)) mrc__tok_boundary(r);
-            if (!(k & MRC__UNI_SPACE)) mrc__tok_put_nfd(r, cp, at);
-            if (k & MRC__UNI_CJK) mrc__tok_boundary(r);
-        }
-    }
-    mrc__tok_boundary(r);
-    return at;
-}
-
 // The longest added token at s: its id, bytes and code points; -1: none.
 static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
                                  const unsigned char *end, size_t *bytes, int32_t *chars) {
@@ -15912,22 +18320,22 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
     return id;
 }
 
-static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
-                                int32_t at);        // in impl.bpe
-
-// The White_Space before s, from begin on: where it begins, and its code points.
-static const unsigned char *mrc__tok_space_before(const mrc_tokenizer *tok,
-                                                  const unsigned char *begin,
-                                                  const unsigned char *s, int32_t *chars) {
-    for (*chars = 0; s > begin; ++*chars) {
-        const unsigned char *p = s - 1;
-        uint32_t cp;
-        while (p > begin && s - p < 3 && (*p & 0xC0) == 0x80) p--;
-        size_t bytes = mrc__tok_decode(p, s, &cp);
-        if (p + bytes != s || !(tok->classes[cp] & MRC__UNI_SPACE)) break;
-        s = p;
-    }
-    return s;
+// Whether the code point before s (not before begin), or that at s, is of this kind: its bytes.
+static size_t mrc__tok_before(const mrc_tokenizer *tok, const unsigned char *begin,
+                              const unsigned char *s, unsigned kind) {
+    const unsigned char *p = s - 1;
+    uint32_t cp;
+    if (s == begin) return 0;
+    while (p > begin && s - p < 4 && (*p & 0xC0) == 0x80) p--;
+    size_t bytes = mrc__tok_decode(p, s, &cp);
+    return p + bytes == s && (tok->kinds[cp] & kind) ? bytes : 0;
+}
+static size_t mrc__tok_after(const mrc_tokenizer *tok, const unsigned char *s,
+                             const unsigned char *end, unsigned kind) {
+    uint32_t cp;
+    if (s == end) return 0;
+    size_t bytes = mrc__tok_decode(s, end, &cp);
+    return tok->kinds[cp] & kind ? bytes : 0;
 }
 
 // Appends the pieces of a text that begins at code point `at` and has no added tokens of earlier
@@ -15935,26 +18343,39 @@ static const unsigned char *mrc__tok_space_before(const mrc_tokenizer *tok,
 static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
                              int32_t at, int pass) {
     const mrc_tokenizer *tok = r->tok;
-    const unsigned char *begin = s;
-    if (pass == MRC__TOK_PASSES)
-        return tok->merges.n_nodes > 1 ? mrc__bpe_segment(r, s, end, at)
-                                       : mrc__tok_segment(r, s, end, at);
+    const unsigned char *whole = s, *begin = s;
+    if (pass == 1 + tok->both) return tok->segment(r, s, end, at);
     while (s < end) {
-        size_t bytes;
-        int32_t chars, spaces = 0, id = -1;
+        size_t bytes, space;
+        int32_t chars, before = 0, after = 0, id = -1;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
             s++;
             continue;
         }
-        const unsigned char *stop = tok->flags[id] & MRC__TOK_LSTRIP
-                                  ? mrc__tok_space_before(tok, begin, s, &spaces) : s;
-        at = mrc__tok_pass(r, begin, stop, at, pass + 1);
-        mrc__tok_piece_add(r, id, at, at + spaces + chars);
+        const unsigned char *from = s;
+        s += bytes;
+        unsigned flags = tok->flags[id];
+        if ((flags & MRC__TOK_SINGLE_WORD)
+            && (mrc__tok_before(tok, whole, from, MRC__KIND_WORD)
+                || mrc__tok_after(tok, s, end, MRC__KIND_WORD))) continue;
+        while ((flags & MRC__TOK_LSTRIP)
+               && (space = mrc__tok_before(tok, begin, from, MRC__KIND_SPACE)) > 0) {
+            from -= space;
+            before++;
+        }
+        while ((flags & MRC__TOK_RSTRIP)
+               && (space = mrc__tok_after(tok, s, end, MRC__KIND_SPACE)) > 0) {
+            s += space;
+            after++;
+        }
+        at = mrc__tok_pass(r, begin, from, at, pass + 1);
+        mrc__tok_piece_add(r, id, at, at + before + chars + after);
+        if (!r->failed) r->pieces[r->n - 1].taken = before;
         r->words++;
-        at += spaces + chars;
-        begin = s += bytes;
+        at += before + chars + after;
+        begin = s;
     }
     return mrc__tok_pass(r, begin, end, at, pass + 1);
 }
@@ -16038,17 +18459,19 @@ static mrc_status mrc__tok_plan_make(mrc_ctx *ctx, mrc__tok_plan *plan, int pair
 static void mrc__tok_trim_piece(const mrc_tokenizer *tok, mrc__tok_piece *p, int first) {
     const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[p->id];
     const unsigned char *end = s + strlen((const char *)s);
+    unsigned flags = tok->flags[p->id];
     int32_t leading = 0, trailing = 0, n = 0;
     for (uint32_t cp; s < end; n++) {
         s += mrc__tok_decode(s, end, &cp);
-        int space = cp == MRC__BPE_SPACE || (tok->classes[cp] & MRC__UNI_SPACE);
+        int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
         trailing = space ? trailing + 1 : 0;
         if (space && leading == n) leading++;
     }
-    if (tok->flags[p->id] & MRC__TOK_LSTRIP) leading += p->end - p->begin - n;
+    if (flags & MRC__TOK_LSTRIP) leading += p->taken;
+    if (flags & MRC__TOK_RSTRIP) trailing += p->end - p->begin - n - p->taken;
     if (leading == 1 && tok->trim_prefix && (first || p->begin == 0)) leading = 0;
     p->begin = p->begin + leading < p->end ? p->begin + leading : p->end;
-    if (trailing && p->end >= trailing)
+    if (trailing > 0 && p->end >= trailing)
         p->end = p->end - trailing > p->begin ? p->end - trailing : p->begin;
 }
 
@@ -16060,7 +18483,7 @@ static void mrc__tok_window(const mrc_tokenizer *tok, mrc_encoding *e, const mrc
         size_t count = which >= 0 ? n[which] : special ? 1 : 0;
         for (size_t k = 0; k < count; k++, at++) {
             mrc__tok_piece p = which >= 0 ? text[which][k]
-                                          : (mrc__tok_piece){ t->item[i].id, 0, 0, -1 };
+                                          : (mrc__tok_piece){ t->item[i].id, 0, 0, -1, 0 };
             if (tok->trim && which >= 0) mrc__tok_trim_piece(tok, &p, k == 0);
             e->input_ids[at] = p.id;
             e->token_type_ids[at] = t->item[i].type_id;
@@ -16143,400 +18566,6 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
-}
-#endif // core pass
-
-//==============================================================================
-// >>impl.bpe   byte-level BPE as RobertaTokenizerFast has it
-//
-// A text is cut into words by GPT-2's pattern
-//
-//     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-//
-// and the bytes of a word, each a token at first, are merged pair by pair: the pair that stands
-// first in the list of merges before others, the leftmost of equals first.  In the files a byte is
-// a printable character: itself where it is one, U+0100 and on in turn where it is not.
-// Merges are edges from (left id, right id) in a table like the vocabulary's; their nodes are
-// numbered by rank, and the value of a node is the id of the two together.  Most words are tokens
-// that their bytes merge into: those are marked at load, and found without merging.
-//==============================================================================
-#ifdef MRC__PASS_CORE
-static uint32_t mrc__bpe_char(unsigned byte) {
-    if (byte < 33) return 256 + byte;
-    if (byte >= 127 && byte < 161) return 256 + 33 + byte - 127;
-    return byte == 173 ? 256 + 67 : byte;
-}
-
-//
-// Merging
-//
-static inline uint64_t mrc__bpe_key(int32_t left, int32_t right) {
-    return ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
-}
-
-// Puts the pair that begins at symbol `left`, if it can be merged, into the heap.
-static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
-    const mrc__tok_trie *t = &r->tok->merges;
-    const mrc__bpe_symbol *s = r->symbols;
-    if (left < 0 || s[left].next < 0) return;
-    uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) return;
-    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
-    size_t at = r->n_heap++;
-    while (at > 0 && r->heap[(at - 1) / 2] > pair) {
-        r->heap[at] = r->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    r->heap[at] = pair;
-}
-
-static uint64_t mrc__bpe_pop(mrc__tok_run *r) {
-    uint64_t top = r->heap[0], last = r->heap[--r->n_heap];
-    size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < r->n_heap; at = child) {
-        if (child + 1 < r->n_heap && r->heap[child + 1] < r->heap[child]) child++;
-        if (r->heap[child] >= last) break;
-        r->heap[at] = r->heap[child];
-    }
-    r->heap[at] = last;
-    return top;
-}
-
-// Room for n symbols and their pairs: n - 1 at first, and two more for each merge.
-static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
-    size_t bytes, want = r->symbol_capacity ? r->symbol_capacity : 64;
-    if (n <= r->symbol_capacity) return 1;
-    while (want < n) {
-        if (!mrc__mul(want, 2, &want)) return 0;
-    }
-    if (!mrc__mul(want, 3 * sizeof *r->heap + sizeof *r->symbols, &bytes)) return 0;
-    uint64_t *room = r->host->alloc(r->host->user, bytes);
-    if (!room) return 0;
-    if (r->heap) r->host->free(r->host->user, r->heap);
-    r->heap = room;
-    r->symbols = (mrc__bpe_symbol *)(room + 3 * want);
-    r->symbol_capacity = want;
-    return 1;
-}
-
-// Merges the word: what is left are the symbols from 0 along next; 0: out of memory.
-static int mrc__bpe_merge_word(mrc__tok_run *r) {
-    const mrc__tok_trie *t = &r->tok->merges;
-    int32_t n = (int32_t)r->n_word;
-    if (!mrc__bpe_room(r, r->n_word)) return 0;
-    mrc__bpe_symbol *s = r->symbols;
-    for (int32_t i = 0; i < n; i++) {
-        s[i] = (mrc__bpe_symbol){ r->tok->byte_id[r->word[i]], i - 1, i + 1 < n ? i + 1 : -1 };
-    }
-    r->n_heap = 0;
-    for (int32_t i = 0; i < n; i++) mrc__bpe_push(r, i);
-    while (r->n_heap) {
-        uint64_t pair = mrc__bpe_pop(r);
-        int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
-        if (s[left].id < 0 || right < 0) continue;
-        // A pair of which one has been merged elsewhere since is another, or none.
-        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
-                                                                        s[right].id))];
-        if (!e->key || e->node != pair >> 32) continue;
-        s[left].id = t->value[e->node];
-        s[left].next = s[right].next;
-        s[right].id = -1;
-        if (s[left].next >= 0) s[s[left].next].previous = left;
-        mrc__bpe_push(r, s[left].previous);
-        mrc__bpe_push(r, left);
-    }
-    return 1;
-}
-
-static void mrc__bpe_word_end(mrc__tok_run *r) {
-    const mrc_tokenizer *tok = r->tok;
-    const mrc__tok_trie *t = &tok->words;
-    size_t n = r->n_word, i = 0;
-    uint32_t node = 0;
-    if (n == 0 || r->failed) return;
-    for (; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
-    }
-    int32_t id = mrc__tok_value(t, node);
-    if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
-        mrc__tok_piece_add(r, id, r->from[0], r->from[n - 1] + 1);
-    } else if (!mrc__bpe_merge_word(r)) {
-        r->failed = 1;
-    } else {
-        for (int32_t k = 0, next; k >= 0; k = next) {
-            next = r->symbols[k].next;
-            size_t end = next < 0 ? n : (size_t)next;
-            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
-        }
-    }
-    r->n_word = 0;
-    r->words++;
-}
-
-//
-// GPT-2's pattern
-//
-// What is left of a text, whose first code point is number `at`.
-typedef struct mrc__bpe_text { const unsigned char *s, *end; int32_t at; } mrc__bpe_text;
-
-// The class of the code point at p; 0xFF past the end.
-static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char *p,
-                                      const unsigned char *end, size_t *bytes) {
-    uint32_t cp;
-    if (p == end) return 0xFF;
-    *bytes = mrc__tok_decode(p, end, &cp);
-    return r->tok->classes[cp];
-}
-
-// Adds the bytes of one code point to the word; what is ill-formed is U+FFFD's.
-static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
-    uint32_t cp;
-    size_t n = mrc__tok_decode(x->s, x->end, &cp);
-    static const unsigned char replacement[3] = { 0xEF, 0xBF, 0xBD };
-    const unsigned char *from = cp == 0xFFFD ? replacement : x->s;
-    size_t bytes = cp == 0xFFFD ? 3 : n;
-    for (size_t i = 0; i < bytes; i++) mrc__tok_word_add(r, from[i], x->at);
-    x->s += n;
-    x->at++;
-}
-
-// How many bytes of 's 't 're 've 'm 'll 'd are at p; 0: none.
-static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
-    if (end - p < 2 || p[0] != '\'') return 0;
-    if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
-    if (end - p < 3) return 0;
-    if ((p[1] == 'r' || p[1] == 'v') && p[2] == 'e') return 3;
-    return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
-}
-
-// White space: all of it at the end, else all but the last, which may begin the next word.  taken:
-// how many of it the word has already.
-static void mrc__bpe_spaces(mrc__tok_run *r, mrc__bpe_text *x, int taken) {
-    size_t n = (size_t)taken, bytes = 0;
-    unsigned k;
-    for (const unsigned char *p = x->s;; p += bytes, n++) {
-        k = mrc__bpe_class(r, p, x->end, &bytes);
-        if (k == 0xFF || !(k & MRC__UNI_SPACE)) break;
-    }
-    if (k != 0xFF && n > 1) n--;
-    for (n -= (size_t)taken; n; n--) mrc__bpe_take(r, x);
-}
-
-// A text without added tokens that begins at code point `at`; returns where it ends.
-static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
-                                int32_t at) {
-    mrc__bpe_text x = { s, end, at };
-    int prefix = r->tok->prefix_space && s < end && *s != ' ';
-    while (x.s < x.end && !r->failed) {
-        // A space that is put before the text is aligned to its first code point.
-        int space = prefix || *x.s == ' ';
-        size_t bytes = 1, n = prefix ? 0 : mrc__bpe_contraction(x.s, x.end);
-        unsigned k = mrc__bpe_class(r, x.s + (space && !prefix), x.end, &bytes);
-        if (prefix) mrc__tok_word_add(r, ' ', x.at);
-        if (n) {
-            while (n--) mrc__bpe_take(r, &x);
-        } else if (k == 0xFF || (k & MRC__UNI_SPACE)) {
-            mrc__bpe_spaces(r, &x, prefix);
-        } else {
-            if (space && !prefix) mrc__bpe_take(r, &x);
-            while (mrc__bpe_class(r, x.s, x.end, &bytes) == k) mrc__bpe_take(r, &x);
-        }
-        prefix = 0;
-        mrc__bpe_word_end(r);
-    }
-    return x.at;
-}
-
-//
-// Loading
-//
-static mrc_status mrc__bpe_no_memory(mrc__tok_source *src) {
-    return mrc__fail(src->ctx, MRC_ERR_MEM, "%s: no memory for the merges", src->path.data);
-}
-
-// The merge of rank n: the n-th call.
-static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
-                                 const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
-    const mrc__tok_trie *t = &tok->words;
-    uint32_t first = mrc__tok_trie_find(t, a, a_bytes), node;
-    int32_t left = mrc__tok_value(t, first);
-    int32_t right = mrc__tok_value(t, mrc__tok_trie_find(t, b, b_bytes));
-    int32_t both = mrc__tok_value(t, mrc__tok_trie_walk(t, first, b, b_bytes));
-    if (left < 0 || right < 0)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of a token that is not in the "
-                             "vocabulary (\"%.*s\")", (int)((left < 0 ? a_bytes : b_bytes) % 61),
-                             left < 0 ? a : b);
-    if (both < 0)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "what \"%.*s\" and \"%.*s\" merge into is "
-                             "not in the vocabulary", (int)(a_bytes % 61), a, (int)(b_bytes % 61),
-                             b);
-    size_t n = tok->merges.n_nodes;
-    if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(left, right), &node))
-        return mrc__bpe_no_memory(src);
-    if (node < n)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
-                             "twice: as number %u and %zu", (int)(a_bytes % 61), a,
-                             (int)(b_bytes % 61), b, (unsigned)node, n);
-    tok->merges.value[node] = both;
-    return MRC_OK;
-}
-
-// "left right"
-static mrc_status mrc__bpe_merge_text(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *at,
-                                      const char *text, size_t bytes) {
-    const char *space = memchr(text, ' ', bytes);
-    size_t n = space ? (size_t)(space - text) : 0;
-    if (n == 0 || n + 1 == bytes || memchr(space + 1, ' ', bytes - n - 1))
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "not a merge (found \"%.*s\", expected two "
-                             "tokens with a space between them)", (int)(bytes % 61), text);
-    return mrc__bpe_merge(src, tok, at, text, n, space + 1, bytes - n - 1);
-}
-
-// What every byte-level vocabulary must have, or texts would lose characters.
-static mrc_status mrc__bpe_read_bytes(mrc__tok_source *src, mrc_tokenizer *tok) {
-    for (unsigned b = 0; b < 256; b++) {
-        uint32_t node = mrc__tok_next(&tok->words, 0, mrc__bpe_char(b));
-        tok->byte_id[b] = mrc__tok_value(&tok->words, node);
-        if (tok->byte_id[b] < 0)
-            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no token for byte "
-                             "0x%02x (U+%04X), expected one for each byte", src->path.data, b,
-                             (unsigned)mrc__bpe_char(b));
-    }
-    tok->max_chars = SIZE_MAX;
-    return MRC_OK;
-}
-
-// Nothing may be left that would make other tokens than plain byte-level BPE.
-static mrc_status mrc__bpe_check_model(mrc__tok_source *src, const mrc_json *model) {
-    static const char *const off[] = { "byte_fallback", "ignore_merges" };
-    static const char *const none[] = { "continuing_subword_prefix", "end_of_word_suffix" };
-    for (int i = 0; i < 2; i++) {
-        const mrc_json *text;
-        int on = -1;
-        MRC__TRY(mrc__tok_bool(src, model, off[i], &on));
-        if (on == 1)
-            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, model, "%s is true, which is not "
-                                 "supported", off[i]);
-        MRC__TRY(mrc__tok_string(src, model, none[i], &text));
-        if (text && text->bytes)
-            return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, text, "%s is \"%.60s\", supported is "
-                                 "none", none[i], text->string);
-    }
-    const mrc_json *dropout = mrc_json_get(model, "dropout");
-    if (!dropout || dropout->type == MRC_JSON_NULL
-        || (dropout->type == MRC_JSON_NUMBER && dropout->number == 0)) return MRC_OK;
-    return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, dropout, "dropout is %s, supported is none",
-                         mrc__tok_type(dropout));
-}
-
-// "merges": ["a b", ..] or [["a", "b"], ..]
-static mrc_status mrc__bpe_read_model(mrc__tok_source *src, mrc_tokenizer *tok,
-                                      const mrc_json *model) {
-    const mrc_json *merges = mrc_json_get(model, "merges"), *unk;
-    MRC__TRY(mrc__bpe_check_model(src, model));
-    MRC__TRY(mrc__bpe_read_bytes(src, tok));
-    MRC__TRY(mrc__tok_string(src, model, "unk_token", &unk));
-    if (unk && mrc__tok_id(tok, unk->string, unk->bytes) < 0)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, unk, "unk_token \"%.60s\" is not in the "
-                             "vocabulary of %zu tokens", unk->string, tok->n);
-    if (!merges || merges->type != MRC_JSON_ARRAY)
-        return mrc__tok_fail(src, MRC_ERR_FORMAT, model, "merges is %s, expected an array",
-                             merges ? mrc__tok_type(merges) : "absent");
-    for (const mrc_json *j = merges->child; j; j = j->next) {
-        const mrc_json *a = j->type == MRC_JSON_ARRAY && j->n == 2 ? j->child : NULL;
-        if (j->type == MRC_JSON_STRING) {
-            MRC__TRY(mrc__bpe_merge_text(src, tok, j, j->string, j->bytes));
-        } else if (a && a->type == MRC_JSON_STRING && a->next->type == MRC_JSON_STRING) {
-            MRC__TRY(mrc__bpe_merge(src, tok, j, a->string, a->bytes, a->next->string,
-                                    a->next->bytes));
-        } else {
-            return mrc__tok_fail(src, MRC_ERR_FORMAT, j, "a merge is %s, expected two tokens",
-                                 mrc__tok_type(j));
-        }
-    }
-    return MRC_OK;
-}
-
-// The parts of tokenizer.json before the model.
-static mrc_status mrc__bpe_read_pipeline(mrc__tok_source *src, mrc_tokenizer *tok) {
-    const mrc_json *part = mrc_json_get(src->json, "normalizer");
-    int pattern = -1;
-    if (part && part->type != MRC_JSON_NULL)
-        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "byte-level BPE with a %s, which is "
-                             "not supported", "normalizer");
-    MRC__TRY(mrc__tok_part(src, "pre_tokenizer", "ByteLevel", NULL, &part));
-    MRC__TRY(mrc__tok_bool(src, part, "add_prefix_space", &src->prefix_space));
-    MRC__TRY(mrc__tok_bool(src, part, "use_regex", &pattern));
-    if (pattern == 0)
-        return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, part, "%s is false, which is not supported",
-                             "use_regex");
-    tok->prefix_space = src->prefix_space != 0;
-    return MRC_OK;
-}
-
-static mrc_status mrc__bpe_read_merges(mrc__tok_source *src, mrc_tokenizer *tok, const char *data,
-                                       size_t bytes, size_t lines) {
-    const char *s = data, *version = "#version";
-    for (size_t line = 1; line <= lines; line++) {
-        mrc_json at = { .line = line, .column = 1 };
-        const char *end = memchr(s, '\n', (size_t)(data + bytes - s));
-        if (!end) end = data + bytes;
-        size_t n = (size_t)(end - s);
-        if (n && s[n - 1] == '\r') n--;
-        int skip = n >= strlen(version) && memcmp(s, version, strlen(version)) == 0;
-        if (!skip) MRC__TRY(mrc__bpe_merge_text(src, tok, &at, s, n));
-        s = end + 1;
-    }
-    return MRC_OK;
-}
-
-// vocab.json, whose path is in src, and merges.txt beside it.
-static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
-    mrc_json *vocab;
-    char *data;
-    size_t bytes, lines;
-    MRC__TRY(mrc__tok_too_large(src));
-    MRC__TRY(mrc_json_load(src->ctx, &vocab, src->path.data));
-    mrc_status s = mrc__tok_object(src, vocab, "the vocabulary");
-    if (s == MRC_OK) s = mrc__tok_read_ids(src, tok, vocab, 0);
-    mrc_json_free(vocab);
-    MRC__TRY(s);
-    MRC__TRY(mrc__bpe_read_bytes(src, tok));
-    MRC__TRY(mrc__tok_path(src, dir, "merges.txt"));
-    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
-    s = mrc__bpe_read_merges(src, tok, data, bytes, lines);
-    mrc_file_free(src->ctx, data);
-    tok->prefix_space = tok->trim_prefix = src->prefix_space == 1;
-    tok->trim = 1;
-    return s;
-}
-
-// Marks the tokens that their bytes merge into.
-static mrc_status mrc__bpe_find_whole(mrc__tok_source *src, mrc_tokenizer *tok) {
-    int16_t byte_of[256 + 68];
-    mrc__tok_run r = { .host = &tok->host, .tok = tok };
-    mrc_status s = MRC_OK;
-    for (int i = 0; i < 256 + 68; i++) byte_of[i] = -1;
-    for (int b = 0; b < 256; b++) byte_of[mrc__bpe_char((unsigned)b)] = (int16_t)b;
-    for (size_t id = 0; s == MRC_OK && id < tok->n; id++) {
-        const unsigned char *p = (const unsigned char *)mrc_tokenizer_token(tok, (int32_t)id);
-        const unsigned char *end = p + strlen((const char *)p);
-        r.n_word = 0;
-        while (p < end && !r.failed) {
-            uint32_t cp;
-            p += mrc__tok_decode(p, end, &cp);
-            int byte = cp < 256 + 68 ? byte_of[cp] : -1;
-            if (byte < 0) break;
-            mrc__tok_word_add(&r, (uint32_t)byte, 0);
-        }
-        if (p < end && !r.failed) continue;
-        if (r.failed || !mrc__bpe_merge_word(&r)) s = mrc__bpe_no_memory(src);
-        else if (r.symbols[0].next < 0 && r.symbols[0].id == (int32_t)id)
-            tok->flags[id] |= MRC__TOK_WHOLE;
-    }
-    mrc__tok_run_free(&r);
-    return s;
 }
 #endif // core pass
 
@@ -19384,7 +21413,7 @@ static mrc_span mrc__leg_span(mrc__leg_run *r, const mrc__leg_candidate *c) {
     mrc__leg_pieces(r, f, c->i, c->j);
     if (!r->words.bytes || r->words.failed || r->pieces.failed) return span;
     const unsigned char *s = (const unsigned char *)r->words.data;
-    mrc__tok_segment(&run, s, s + r->words.bytes, 0);
+    mrc__tok_bert_segment(&run, s, s + r->words.bytes, 0);
     mrc__tok_run_free(&run);
     r->failed |= run.failed;
     if (r->basic.failed || run.failed) return span;
@@ -19476,9 +21505,9 @@ static mrc_status mrc__decode_legacy(mrc_ctx *ctx, const mrc_decode_config *conf
     mrc_decode_config own = *config;
     mrc_span null = { .kind = MRC_SPAN_TEXT };
     size_t bytes;
-    if (tok->merges.n_nodes > 1) {
-        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs a WordPiece "
-                         "tokenizer (found byte-level BPE)");
+    if (tok->segment != mrc__tok_bert_segment) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "decode: the legacy decoding needs BERT's "
+                         "tokenizer (found %s)", mrc_tokenizer_kind(tok));
     }
     own.max_context = 1;
     r.wide.max_chars = SIZE_MAX;
@@ -20005,16 +22034,6 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     return mrc__config_check(ctx, c, path);
 }
 
-// path, or path/name when path is a folder.
-static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
-                               const char *name) {
-    int n = name ? snprintf(out, capacity, "%s/%s", path, name)
-                 : snprintf(out, capacity, "%s", path);
-    if (n >= 0 && (size_t)n < capacity) return MRC_OK;
-    return mrc__fail(ctx, MRC_ERR_ARG, "%.200s...: the path has %d bytes, %zu at most", path, n,
-                     capacity - 1);
-}
-#define MRC__PATH_BYTES 4400
 enum { MRC__CONFIG_DEPTH = 64 };    // of config.json, when it is read and when it is written
 
 // The config and, when json is not NULL, the file's text.
@@ -21234,43 +23253,6 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     return s;
 }
 
-// Byte for byte; a file that the source lacks is not written, and one that is the same file stays.
-static mrc_status mrc__save_tokenizer(mrc_ctx *ctx, const char *dir, const char *source) {
-    static const char *const names[] = { "vocab.txt", "vocab.json", "merges.txt", "tokenizer.json",
-                                         "tokenizer_config.json", "special_tokens_map.json", NULL };
-    for (int i = 0; names[i]; i++) {
-        char from[MRC__PATH_BYTES], to[MRC__PATH_BYTES], *data;
-        size_t bytes;
-        MRC__TRY(mrc__path_in(ctx, from, sizeof from, source, names[i]));
-        MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir, names[i]));
-        if (mrc_file_exists(from) != 1) continue;
-        MRC__TRY(mrc_file_read(ctx, &data, &bytes, from));
-        mrc_status s = mrc_file_write(ctx, to, data, bytes);
-        mrc_file_free(ctx, data);
-        MRC__TRY(s);
-    }
-    return MRC_OK;
-}
-
-// tokenizer_dir may be a vocab.txt too.
-static mrc_status mrc__save_vocab(mrc_ctx *ctx, const char *dir, const char *source) {
-    char to[MRC__PATH_BYTES], *data;
-    const char *slash = strrchr(source, '/'), *name = slash ? slash + 1 : source;
-    size_t bytes;
-    MRC__TRY(mrc__path_in(ctx, to, sizeof to, dir,
-                          strcmp(name, "tokenizer.json") ? "vocab.txt" : name));
-    MRC__TRY(mrc_file_read(ctx, &data, &bytes, source));
-    mrc_status s = mrc_file_write(ctx, to, data, bytes);
-    mrc_file_free(ctx, data);
-    return s;
-}
-
-// The tokenizer of a folder or file.
-static mrc_status mrc__save_tokenizer_of(mrc_ctx *ctx, const char *dir, const char *source) {
-    return mrc_file_exists(source) == 1 ? mrc__save_vocab(ctx, dir, source)
-                                        : mrc__save_tokenizer(ctx, dir, source);
-}
-
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
     if (!ctx || !m || !path) return MRC_ERR_ARG;
@@ -21278,7 +23260,7 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
     MRC__TRY(mrc_dir_new(ctx, path));
-    if (tokenizer_dir) MRC__TRY(mrc__save_tokenizer_of(ctx, path, tokenizer_dir));
+    if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
     MRC__TRY(mrc__save_weights(ctx, m, path));
     return mrc__save_config(ctx, m, path);
 }
@@ -23739,7 +25721,7 @@ static mrc_status mrc__ix_save(mrc__ix_build *b, const char *path) {
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
     MRC__TRY(mrc_dir_new(ctx, path));
     if (b->desc->analyzer == MRC_ANALYZER_WORDPIECE) {
-        MRC__TRY(mrc__save_tokenizer_of(ctx, path, b->desc->tokenizer));
+        MRC__TRY(mrc_tokenizer_save(ctx, b->desc->tokenizer, path));
     }
     mrc__ix_term *terms = mrc__mul(b->names.n + 1, sizeof *terms, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -26818,6 +28800,804 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
 #endif // core pass
 
 //==============================================================================
+// >>impl.forms   generated data: compatible forms, and kinds of characters
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// begin of the forms that tests/tables/make_tables.py wrote
+// Measured from tokenizers 0.23.3.
+static const mrc__uni_range mrc__uni_kinds[] = {
+    {0x0,0x1F,32}, {0x30,0x39,6}, {0x41,0x5A,4}, {0x5F,0x5F,4}, {0x61,0x7A,4}, {0x7F,0x9F,32},
+    {0xAA,0xAA,4}, {0xAD,0xAD,32}, {0xB2,0xB3,2}, {0xB5,0xB5,4}, {0xB9,0xB9,2}, {0xBA,0xBA,4},
+    {0xBC,0xBE,2}, {0xC0,0xD6,4}, {0xD8,0xF6,4}, {0xF8,0x2C1,4}, {0x2C6,0x2D1,4}, {0x2E0,0x2E4,4},
+    {0x2EC,0x2EC,4}, {0x2EE,0x2EE,4}, {0x300,0x36F,13}, {0x370,0x374,4}, {0x376,0x377,4},
+    {0x37A,0x37D,4}, {0x37F,0x37F,4}, {0x386,0x386,4}, {0x388,0x38A,4}, {0x38C,0x38C,4},
+    {0x38E,0x3A1,4}, {0x3A3,0x3F5,4}, {0x3F7,0x481,4}, {0x483,0x489,13}, {0x48A,0x52F,4},
+    {0x531,0x556,4}, {0x559,0x559,4}, {0x560,0x588,4}, {0x591,0x5BD,13}, {0x5BF,0x5BF,13},
+    {0x5C1,0x5C2,13}, {0x5C4,0x5C5,13}, {0x5C7,0x5C7,13}, {0x5D0,0x5EA,4}, {0x5EF,0x5F2,4},
+    {0x600,0x605,16}, {0x610,0x61A,13}, {0x61C,0x61C,32}, {0x620,0x64A,4}, {0x64B,0x65F,13},
+    {0x660,0x669,6}, {0x66E,0x66F,4}, {0x670,0x670,13}, {0x671,0x6D3,4}, {0x6D5,0x6D5,4},
+    {0x6D6,0x6DC,13}, {0x6DD,0x6DD,16}, {0x6DF,0x6E4,13}, {0x6E5,0x6E6,4}, {0x6E7,0x6E8,13},
+    {0x6EA,0x6ED,13}, {0x6EE,0x6EF,4}, {0x6F0,0x6F9,6}, {0x6FA,0x6FC,4}, {0x6FF,0x6FF,4},
+    {0x70F,0x70F,16}, {0x710,0x710,4}, {0x711,0x711,13}, {0x712,0x72F,4}, {0x730,0x74A,13},
+    {0x74D,0x7A5,4}, {0x7A6,0x7B0,13}, {0x7B1,0x7B1,4}, {0x7C0,0x7C9,6}, {0x7CA,0x7EA,4},
+    {0x7EB,0x7F3,13}, {0x7F4,0x7F5,4}, {0x7FA,0x7FA,4}, {0x7FD,0x7FD,12}, {0x800,0x815,4},
+    {0x816,0x819,13}, {0x81A,0x81A,4}, {0x81B,0x823,13}, {0x824,0x824,4}, {0x825,0x827,13},
+    {0x828,0x828,4}, {0x829,0x82D,13}, {0x840,0x858,4}, {0x859,0x85B,13}, {0x860,0x86A,4},
+    {0x870,0x887,4}, {0x889,0x88E,4}, {0x890,0x891,16}, {0x897,0x89F,12}, {0x8A0,0x8C9,4},
+    {0x8CA,0x8D3,12}, {0x8D4,0x8E1,13}, {0x8E2,0x8E2,16}, {0x8E3,0x903,13}, {0x904,0x939,4},
+    {0x93A,0x93C,13}, {0x93D,0x93D,4}, {0x93E,0x94F,13}, {0x950,0x950,4}, {0x951,0x957,13},
+    {0x958,0x961,4}, {0x962,0x963,13}, {0x966,0x96F,6}, {0x971,0x980,4}, {0x981,0x983,13},
+    {0x985,0x98C,4}, {0x98F,0x990,4}, {0x993,0x9A8,4}, {0x9AA,0x9B0,4}, {0x9B2,0x9B2,4},
+    {0x9B6,0x9B9,4}, {0x9BC,0x9BC,13}, {0x9BD,0x9BD,4}, {0x9BE,0x9C4,13}, {0x9C7,0x9C8,13},
+    {0x9CB,0x9CD,13}, {0x9CE,0x9CE,4}, {0x9D7,0x9D7,13}, {0x9DC,0x9DD,4}, {0x9DF,0x9E1,4},
+    {0x9E2,0x9E3,13}, {0x9E6,0x9EF,6}, {0x9F0,0x9F1,4}, {0x9F4,0x9F9,2}, {0x9FC,0x9FC,4},
+    {0x9FE,0x9FE,12}, {0xA01,0xA03,13}, {0xA05,0xA0A,4}, {0xA0F,0xA10,4}, {0xA13,0xA28,4},
+    {0xA2A,0xA30,4}, {0xA32,0xA33,4}, {0xA35,0xA36,4}, {0xA38,0xA39,4}, {0xA3C,0xA3C,13},
+    {0xA3E,0xA42,13}, {0xA47,0xA48,13}, {0xA4B,0xA4D,13}, {0xA51,0xA51,13}, {0xA59,0xA5C,4},
+    {0xA5E,0xA5E,4}, {0xA66,0xA6F,6}, {0xA70,0xA71,13}, {0xA72,0xA74,4}, {0xA75,0xA75,13},
+    {0xA81,0xA83,13}, {0xA85,0xA8D,4}, {0xA8F,0xA91,4}, {0xA93,0xAA8,4}, {0xAAA,0xAB0,4},
+    {0xAB2,0xAB3,4}, {0xAB5,0xAB9,4}, {0xABC,0xABC,13}, {0xABD,0xABD,4}, {0xABE,0xAC5,13},
+    {0xAC7,0xAC9,13}, {0xACB,0xACD,13}, {0xAD0,0xAD0,4}, {0xAE0,0xAE1,4}, {0xAE2,0xAE3,13},
+    {0xAE6,0xAEF,6}, {0xAF9,0xAF9,4}, {0xAFA,0xAFF,12}, {0xB01,0xB03,13}, {0xB05,0xB0C,4},
+    {0xB0F,0xB10,4}, {0xB13,0xB28,4}, {0xB2A,0xB30,4}, {0xB32,0xB33,4}, {0xB35,0xB39,4},
+    {0xB3C,0xB3C,13}, {0xB3D,0xB3D,4}, {0xB3E,0xB44,13}, {0xB47,0xB48,13}, {0xB4B,0xB4D,13},
+    {0xB55,0xB55,12}, {0xB56,0xB57,13}, {0xB5C,0xB5D,4}, {0xB5F,0xB61,4}, {0xB62,0xB63,13},
+    {0xB66,0xB6F,6}, {0xB71,0xB71,4}, {0xB72,0xB77,2}, {0xB82,0xB82,13}, {0xB83,0xB83,4},
+    {0xB85,0xB8A,4}, {0xB8E,0xB90,4}, {0xB92,0xB95,4}, {0xB99,0xB9A,4}, {0xB9C,0xB9C,4},
+    {0xB9E,0xB9F,4}, {0xBA3,0xBA4,4}, {0xBA8,0xBAA,4}, {0xBAE,0xBB9,4}, {0xBBE,0xBC2,13},
+    {0xBC6,0xBC8,13}, {0xBCA,0xBCD,13}, {0xBD0,0xBD0,4}, {0xBD7,0xBD7,13}, {0xBE6,0xBEF,6},
+    {0xBF0,0xBF2,2}, {0xC00,0xC03,13}, {0xC04,0xC04,12}, {0xC05,0xC0C,4}, {0xC0E,0xC10,4},
+    {0xC12,0xC28,4}, {0xC2A,0xC39,4}, {0xC3C,0xC3C,12}, {0xC3D,0xC3D,4}, {0xC3E,0xC44,13},
+    {0xC46,0xC48,13}, {0xC4A,0xC4D,13}, {0xC55,0xC56,13}, {0xC58,0xC5A,4}, {0xC5D,0xC5D,4},
+    {0xC60,0xC61,4}, {0xC62,0xC63,13}, {0xC66,0xC6F,6}, {0xC78,0xC7E,2}, {0xC80,0xC80,4},
+    {0xC81,0xC83,13}, {0xC85,0xC8C,4}, {0xC8E,0xC90,4}, {0xC92,0xCA8,4}, {0xCAA,0xCB3,4},
+    {0xCB5,0xCB9,4}, {0xCBC,0xCBC,13}, {0xCBD,0xCBD,4}, {0xCBE,0xCC4,13}, {0xCC6,0xCC8,13},
+    {0xCCA,0xCCD,13}, {0xCD5,0xCD6,13}, {0xCDD,0xCDE,4}, {0xCE0,0xCE1,4}, {0xCE2,0xCE3,13},
+    {0xCE6,0xCEF,6}, {0xCF1,0xCF2,4}, {0xCF3,0xCF3,12}, {0xD00,0xD00,12}, {0xD01,0xD03,13},
+    {0xD04,0xD0C,4}, {0xD0E,0xD10,4}, {0xD12,0xD3A,4}, {0xD3B,0xD3C,12}, {0xD3D,0xD3D,4},
+    {0xD3E,0xD44,13}, {0xD46,0xD48,13}, {0xD4A,0xD4D,13}, {0xD4E,0xD4E,20}, {0xD54,0xD56,4},
+    {0xD57,0xD57,13}, {0xD58,0xD5E,2}, {0xD5F,0xD61,4}, {0xD62,0xD63,13}, {0xD66,0xD6F,6},
+    {0xD70,0xD78,2}, {0xD7A,0xD7F,4}, {0xD81,0xD81,12}, {0xD82,0xD83,13}, {0xD85,0xD96,4},
+    {0xD9A,0xDB1,4}, {0xDB3,0xDBB,4}, {0xDBD,0xDBD,4}, {0xDC0,0xDC6,4}, {0xDCA,0xDCA,13},
+    {0xDCF,0xDD4,13}, {0xDD6,0xDD6,13}, {0xDD8,0xDDF,13}, {0xDE6,0xDEF,6}, {0xDF2,0xDF3,13},
+    {0xE01,0xE30,4}, {0xE31,0xE31,13}, {0xE32,0xE32,4}, {0xE33,0xE33,12}, {0xE34,0xE3A,13},
+    {0xE40,0xE46,4}, {0xE47,0xE4E,13}, {0xE50,0xE59,6}, {0xE81,0xE82,4}, {0xE84,0xE84,4},
+    {0xE86,0xE8A,4}, {0xE8C,0xEA3,4}, {0xEA5,0xEA5,4}, {0xEA7,0xEB0,4}, {0xEB1,0xEB1,13},
+    {0xEB2,0xEB2,4}, {0xEB3,0xEB3,12}, {0xEB4,0xEB9,13}, {0xEBA,0xEBA,12}, {0xEBB,0xEBC,13},
+    {0xEBD,0xEBD,4}, {0xEC0,0xEC4,4}, {0xEC6,0xEC6,4}, {0xEC8,0xECD,13}, {0xECE,0xECE,12},
+    {0xED0,0xED9,6}, {0xEDC,0xEDF,4}, {0xF00,0xF00,4}, {0xF18,0xF19,13}, {0xF20,0xF29,6},
+    {0xF2A,0xF33,2}, {0xF35,0xF35,13}, {0xF37,0xF37,13}, {0xF39,0xF39,13}, {0xF3E,0xF3F,13},
+    {0xF40,0xF47,4}, {0xF49,0xF6C,4}, {0xF71,0xF84,13}, {0xF86,0xF87,13}, {0xF88,0xF8C,4},
+    {0xF8D,0xF97,13}, {0xF99,0xFBC,13}, {0xFC6,0xFC6,13}, {0x1000,0x102A,4}, {0x102B,0x102C,5},
+    {0x102D,0x1037,13}, {0x1038,0x1038,5}, {0x1039,0x103E,13}, {0x103F,0x103F,4},
+    {0x1040,0x1049,6}, {0x1050,0x1055,4}, {0x1056,0x1059,13}, {0x105A,0x105D,4},
+    {0x105E,0x1060,13}, {0x1061,0x1061,4}, {0x1062,0x1064,5}, {0x1065,0x1066,4}, {0x1067,0x106D,5},
+    {0x106E,0x1070,4}, {0x1071,0x1074,13}, {0x1075,0x1081,4}, {0x1082,0x1082,13},
+    {0x1083,0x1083,5}, {0x1084,0x1086,13}, {0x1087,0x108C,5}, {0x108D,0x108D,13},
+    {0x108E,0x108E,4}, {0x108F,0x108F,5}, {0x1090,0x1099,6}, {0x109A,0x109C,5}, {0x109D,0x109D,13},
+    {0x10A0,0x10C5,4}, {0x10C7,0x10C7,4}, {0x10CD,0x10CD,4}, {0x10D0,0x10FA,4}, {0x10FC,0x1248,4},
+    {0x124A,0x124D,4}, {0x1250,0x1256,4}, {0x1258,0x1258,4}, {0x125A,0x125D,4}, {0x1260,0x1288,4},
+    {0x128A,0x128D,4}, {0x1290,0x12B0,4}, {0x12B2,0x12B5,4}, {0x12B8,0x12BE,4}, {0x12C0,0x12C0,4},
+    {0x12C2,0x12C5,4}, {0x12C8,0x12D6,4}, {0x12D8,0x1310,4}, {0x1312,0x1315,4}, {0x1318,0x135A,4},
+    {0x135D,0x135F,13}, {0x1369,0x137C,2}, {0x1380,0x138F,4}, {0x13A0,0x13F5,4}, {0x13F8,0x13FD,4},
+    {0x1401,0x166C,4}, {0x166F,0x167F,4}, {0x1681,0x169A,4}, {0x16A0,0x16EA,4}, {0x16EE,0x16F0,6},
+    {0x16F1,0x16F8,4}, {0x1700,0x1711,4}, {0x1712,0x1714,13}, {0x1715,0x1715,12},
+    {0x171F,0x1731,4}, {0x1732,0x1734,13}, {0x1740,0x1751,4}, {0x1752,0x1753,13},
+    {0x1760,0x176C,4}, {0x176E,0x1770,4}, {0x1772,0x1773,13}, {0x1780,0x17B3,4},
+    {0x17B4,0x17D3,13}, {0x17D7,0x17D7,4}, {0x17DC,0x17DC,4}, {0x17DD,0x17DD,13},
+    {0x17E0,0x17E9,6}, {0x17F0,0x17F9,2}, {0x180B,0x180D,13}, {0x180E,0x180E,32},
+    {0x180F,0x180F,12}, {0x1810,0x1819,6}, {0x1820,0x1878,4}, {0x1880,0x1884,4},
+    {0x1885,0x1886,13}, {0x1887,0x18A8,4}, {0x18A9,0x18A9,13}, {0x18AA,0x18AA,4},
+    {0x18B0,0x18F5,4}, {0x1900,0x191E,4}, {0x1920,0x192B,13}, {0x1930,0x193B,13},
+    {0x1946,0x194F,6}, {0x1950,0x196D,4}, {0x1970,0x1974,4}, {0x1980,0x19AB,4}, {0x19B0,0x19C9,4},
+    {0x19D0,0x19D9,6}, {0x19DA,0x19DA,2}, {0x1A00,0x1A16,4}, {0x1A17,0x1A1B,13}, {0x1A20,0x1A54,4},
+    {0x1A55,0x1A5E,13}, {0x1A60,0x1A60,13}, {0x1A61,0x1A61,5}, {0x1A62,0x1A62,13},
+    {0x1A63,0x1A64,5}, {0x1A65,0x1A7C,13}, {0x1A7F,0x1A7F,13}, {0x1A80,0x1A89,6},
+    {0x1A90,0x1A99,6}, {0x1AA7,0x1AA7,4}, {0x1AB0,0x1ABE,13}, {0x1ABF,0x1ACE,12},
+    {0x1ACF,0x1ADD,8}, {0x1AE0,0x1AEB,8}, {0x1B00,0x1B04,13}, {0x1B05,0x1B33,4},
+    {0x1B34,0x1B44,13}, {0x1B45,0x1B4C,4}, {0x1B50,0x1B59,6}, {0x1B6B,0x1B73,13},
+    {0x1B80,0x1B82,13}, {0x1B83,0x1BA0,4}, {0x1BA1,0x1BAD,13}, {0x1BAE,0x1BAF,4},
+    {0x1BB0,0x1BB9,6}, {0x1BBA,0x1BE5,4}, {0x1BE6,0x1BF3,13}, {0x1C00,0x1C23,4},
+    {0x1C24,0x1C37,13}, {0x1C40,0x1C49,6}, {0x1C4D,0x1C4F,4}, {0x1C50,0x1C59,6}, {0x1C5A,0x1C7D,4},
+    {0x1C80,0x1C8A,4}, {0x1C90,0x1CBA,4}, {0x1CBD,0x1CBF,4}, {0x1CD0,0x1CD2,13},
+    {0x1CD4,0x1CE8,13}, {0x1CE9,0x1CEC,4}, {0x1CED,0x1CED,13}, {0x1CEE,0x1CF1,4},
+    {0x1CF2,0x1CF3,5}, {0x1CF4,0x1CF4,13}, {0x1CF5,0x1CF6,4}, {0x1CF7,0x1CF7,12},
+    {0x1CF8,0x1CF9,13}, {0x1CFA,0x1CFA,4}, {0x1D00,0x1DBF,4}, {0x1DC0,0x1DF5,13},
+    {0x1DF6,0x1DFA,12}, {0x1DFB,0x1DFF,13}, {0x1E00,0x1F15,4}, {0x1F18,0x1F1D,4},
+    {0x1F20,0x1F45,4}, {0x1F48,0x1F4D,4}, {0x1F50,0x1F57,4}, {0x1F59,0x1F59,4}, {0x1F5B,0x1F5B,4},
+    {0x1F5D,0x1F5D,4}, {0x1F5F,0x1F7D,4}, {0x1F80,0x1FB4,4}, {0x1FB6,0x1FBC,4}, {0x1FBE,0x1FBE,4},
+    {0x1FC2,0x1FC4,4}, {0x1FC6,0x1FCC,4}, {0x1FD0,0x1FD3,4}, {0x1FD6,0x1FDB,4}, {0x1FE0,0x1FEC,4},
+    {0x1FF2,0x1FF4,4}, {0x1FF6,0x1FFC,4}, {0x200B,0x200B,32}, {0x200C,0x200D,12},
+    {0x200E,0x200F,32}, {0x2028,0x202E,32}, {0x203F,0x2040,4}, {0x2054,0x2054,4},
+    {0x2060,0x206F,32}, {0x2070,0x2070,2}, {0x2071,0x2071,4}, {0x2074,0x2079,2}, {0x207F,0x207F,4},
+    {0x2080,0x2089,2}, {0x2090,0x209C,4}, {0x20D0,0x20F0,13}, {0x2102,0x2102,4}, {0x2107,0x2107,4},
+    {0x210A,0x2113,4}, {0x2115,0x2115,4}, {0x2119,0x211D,4}, {0x2124,0x2124,4}, {0x2126,0x2126,4},
+    {0x2128,0x2128,4}, {0x212A,0x212D,4}, {0x212F,0x2139,4}, {0x213C,0x213F,4}, {0x2145,0x2149,4},
+    {0x214E,0x214E,4}, {0x2150,0x215F,2}, {0x2160,0x2182,6}, {0x2183,0x2184,4}, {0x2185,0x2188,6},
+    {0x2189,0x2189,2}, {0x2460,0x249B,2}, {0x24B6,0x24E9,4}, {0x24EA,0x24FF,2}, {0x2776,0x2793,2},
+    {0x2C00,0x2CE4,4}, {0x2CEB,0x2CEE,4}, {0x2CEF,0x2CF1,13}, {0x2CF2,0x2CF3,4}, {0x2CFD,0x2CFD,2},
+    {0x2D00,0x2D25,4}, {0x2D27,0x2D27,4}, {0x2D2D,0x2D2D,4}, {0x2D30,0x2D67,4}, {0x2D6F,0x2D6F,4},
+    {0x2D7F,0x2D7F,13}, {0x2D80,0x2D96,4}, {0x2DA0,0x2DA6,4}, {0x2DA8,0x2DAE,4}, {0x2DB0,0x2DB6,4},
+    {0x2DB8,0x2DBE,4}, {0x2DC0,0x2DC6,4}, {0x2DC8,0x2DCE,4}, {0x2DD0,0x2DD6,4}, {0x2DD8,0x2DDE,4},
+    {0x2DE0,0x2DFF,13}, {0x2E2F,0x2E2F,4}, {0x3005,0x3006,4}, {0x3007,0x3007,6}, {0x3021,0x3029,6},
+    {0x302A,0x302F,13}, {0x3031,0x3035,4}, {0x3038,0x303A,6}, {0x303B,0x303C,4}, {0x3041,0x3096,4},
+    {0x3099,0x309A,13}, {0x309D,0x309F,4}, {0x30A1,0x30FA,4}, {0x30FC,0x30FF,4}, {0x3105,0x312F,4},
+    {0x3131,0x318E,4}, {0x3192,0x3195,2}, {0x31A0,0x31BF,4}, {0x31F0,0x31FF,4}, {0x3220,0x3229,2},
+    {0x3248,0x324F,2}, {0x3251,0x325F,2}, {0x3280,0x3289,2}, {0x32B1,0x32BF,2}, {0x3400,0x4DBF,4},
+    {0x4E00,0xA48C,4}, {0xA4D0,0xA4FD,4}, {0xA500,0xA60C,4}, {0xA610,0xA61F,4}, {0xA620,0xA629,6},
+    {0xA62A,0xA62B,4}, {0xA640,0xA66E,4}, {0xA66F,0xA672,13}, {0xA674,0xA67D,13},
+    {0xA67F,0xA69D,4}, {0xA69E,0xA69F,13}, {0xA6A0,0xA6E5,4}, {0xA6E6,0xA6EF,6},
+    {0xA6F0,0xA6F1,13}, {0xA717,0xA71F,4}, {0xA722,0xA788,4}, {0xA78B,0xA7CD,4}, {0xA7D0,0xA7D1,4},
+    {0xA7D3,0xA7D3,4}, {0xA7D5,0xA7DC,4}, {0xA7F2,0xA801,4}, {0xA802,0xA802,13}, {0xA803,0xA805,4},
+    {0xA806,0xA806,13}, {0xA807,0xA80A,4}, {0xA80B,0xA80B,13}, {0xA80C,0xA822,4},
+    {0xA823,0xA827,13}, {0xA82C,0xA82C,12}, {0xA830,0xA835,2}, {0xA840,0xA873,4},
+    {0xA880,0xA881,13}, {0xA882,0xA8B3,4}, {0xA8B4,0xA8C5,13}, {0xA8D0,0xA8D9,6},
+    {0xA8E0,0xA8F1,13}, {0xA8F2,0xA8F7,4}, {0xA8FB,0xA8FB,4}, {0xA8FD,0xA8FE,4},
+    {0xA8FF,0xA8FF,12}, {0xA900,0xA909,6}, {0xA90A,0xA925,4}, {0xA926,0xA92D,13},
+    {0xA930,0xA946,4}, {0xA947,0xA953,13}, {0xA960,0xA97C,4}, {0xA980,0xA983,13},
+    {0xA984,0xA9B2,4}, {0xA9B3,0xA9C0,13}, {0xA9CF,0xA9CF,4}, {0xA9D0,0xA9D9,6}, {0xA9E0,0xA9E4,4},
+    {0xA9E5,0xA9E5,13}, {0xA9E6,0xA9EF,4}, {0xA9F0,0xA9F9,6}, {0xA9FA,0xA9FE,4}, {0xAA00,0xAA28,4},
+    {0xAA29,0xAA36,13}, {0xAA40,0xAA42,4}, {0xAA43,0xAA43,13}, {0xAA44,0xAA4B,4},
+    {0xAA4C,0xAA4D,13}, {0xAA50,0xAA59,6}, {0xAA60,0xAA76,4}, {0xAA7A,0xAA7A,4}, {0xAA7B,0xAA7B,5},
+    {0xAA7C,0xAA7C,13}, {0xAA7D,0xAA7D,5}, {0xAA7E,0xAAAF,4}, {0xAAB0,0xAAB0,13},
+    {0xAAB1,0xAAB1,4}, {0xAAB2,0xAAB4,13}, {0xAAB5,0xAAB6,4}, {0xAAB7,0xAAB8,13},
+    {0xAAB9,0xAABD,4}, {0xAABE,0xAABF,13}, {0xAAC0,0xAAC0,4}, {0xAAC1,0xAAC1,13},
+    {0xAAC2,0xAAC2,4}, {0xAADB,0xAADD,4}, {0xAAE0,0xAAEA,4}, {0xAAEB,0xAAEF,13}, {0xAAF2,0xAAF4,4},
+    {0xAAF5,0xAAF6,13}, {0xAB01,0xAB06,4}, {0xAB09,0xAB0E,4}, {0xAB11,0xAB16,4}, {0xAB20,0xAB26,4},
+    {0xAB28,0xAB2E,4}, {0xAB30,0xAB5A,4}, {0xAB5C,0xAB69,4}, {0xAB70,0xABE2,4}, {0xABE3,0xABEA,13},
+    {0xABEC,0xABED,13}, {0xABF0,0xABF9,6}, {0xAC00,0xD7A3,4}, {0xD7B0,0xD7C6,4}, {0xD7CB,0xD7FB,4},
+    {0xF900,0xFA6D,4}, {0xFA70,0xFAD9,4}, {0xFB00,0xFB06,4}, {0xFB13,0xFB17,4}, {0xFB1D,0xFB1D,4},
+    {0xFB1E,0xFB1E,13}, {0xFB1F,0xFB28,4}, {0xFB2A,0xFB36,4}, {0xFB38,0xFB3C,4}, {0xFB3E,0xFB3E,4},
+    {0xFB40,0xFB41,4}, {0xFB43,0xFB44,4}, {0xFB46,0xFBB1,4}, {0xFBD3,0xFD3D,4}, {0xFD50,0xFD8F,4},
+    {0xFD92,0xFDC7,4}, {0xFDF0,0xFDFB,4}, {0xFE00,0xFE0F,13}, {0xFE20,0xFE2F,13},
+    {0xFE33,0xFE34,4}, {0xFE4D,0xFE4F,4}, {0xFE70,0xFE74,4}, {0xFE76,0xFEFC,4}, {0xFEFF,0xFEFF,32},
+    {0xFF10,0xFF19,6}, {0xFF21,0xFF3A,4}, {0xFF3F,0xFF3F,4}, {0xFF41,0xFF5A,4}, {0xFF66,0xFF9D,4},
+    {0xFF9E,0xFF9F,12}, {0xFFA0,0xFFBE,4}, {0xFFC2,0xFFC7,4}, {0xFFCA,0xFFCF,4}, {0xFFD2,0xFFD7,4},
+    {0xFFDA,0xFFDC,4}, {0xFFF0,0xFFFB,32}, {0x10000,0x1000B,4}, {0x1000D,0x10026,4},
+    {0x10028,0x1003A,4}, {0x1003C,0x1003D,4}, {0x1003F,0x1004D,4}, {0x10050,0x1005D,4},
+    {0x10080,0x100FA,4}, {0x10107,0x10133,2}, {0x10140,0x10174,6}, {0x10175,0x10178,2},
+    {0x1018A,0x1018B,2}, {0x101FD,0x101FD,13}, {0x10280,0x1029C,4}, {0x102A0,0x102D0,4},
+    {0x102E0,0x102E0,13}, {0x102E1,0x102FB,2}, {0x10300,0x1031F,4}, {0x10320,0x10323,2},
+    {0x1032D,0x10340,4}, {0x10341,0x10341,6}, {0x10342,0x10349,4}, {0x1034A,0x1034A,6},
+    {0x10350,0x10375,4}, {0x10376,0x1037A,13}, {0x10380,0x1039D,4}, {0x103A0,0x103C3,4},
+    {0x103C8,0x103CF,4}, {0x103D1,0x103D5,6}, {0x10400,0x1049D,4}, {0x104A0,0x104A9,6},
+    {0x104B0,0x104D3,4}, {0x104D8,0x104FB,4}, {0x10500,0x10527,4}, {0x10530,0x10563,4},
+    {0x10570,0x1057A,4}, {0x1057C,0x1058A,4}, {0x1058C,0x10592,4}, {0x10594,0x10595,4},
+    {0x10597,0x105A1,4}, {0x105A3,0x105B1,4}, {0x105B3,0x105B9,4}, {0x105BB,0x105BC,4},
+    {0x105C0,0x105F3,4}, {0x10600,0x10736,4}, {0x10740,0x10755,4}, {0x10760,0x10767,4},
+    {0x10780,0x10785,4}, {0x10787,0x107B0,4}, {0x107B2,0x107BA,4}, {0x10800,0x10805,4},
+    {0x10808,0x10808,4}, {0x1080A,0x10835,4}, {0x10837,0x10838,4}, {0x1083C,0x1083C,4},
+    {0x1083F,0x10855,4}, {0x10858,0x1085F,2}, {0x10860,0x10876,4}, {0x10879,0x1087F,2},
+    {0x10880,0x1089E,4}, {0x108A7,0x108AF,2}, {0x108E0,0x108F2,4}, {0x108F4,0x108F5,4},
+    {0x108FB,0x108FF,2}, {0x10900,0x10915,4}, {0x10916,0x1091B,2}, {0x10920,0x10939,4},
+    {0x10980,0x109B7,4}, {0x109BC,0x109BD,2}, {0x109BE,0x109BF,4}, {0x109C0,0x109CF,2},
+    {0x109D2,0x109FF,2}, {0x10A00,0x10A00,4}, {0x10A01,0x10A03,13}, {0x10A05,0x10A06,13},
+    {0x10A0C,0x10A0F,13}, {0x10A10,0x10A13,4}, {0x10A15,0x10A17,4}, {0x10A19,0x10A35,4},
+    {0x10A38,0x10A3A,13}, {0x10A3F,0x10A3F,13}, {0x10A40,0x10A48,2}, {0x10A60,0x10A7C,4},
+    {0x10A7D,0x10A7E,2}, {0x10A80,0x10A9C,4}, {0x10A9D,0x10A9F,2}, {0x10AC0,0x10AC7,4},
+    {0x10AC9,0x10AE4,4}, {0x10AE5,0x10AE6,13}, {0x10AEB,0x10AEF,2}, {0x10B00,0x10B35,4},
+    {0x10B40,0x10B55,4}, {0x10B58,0x10B5F,2}, {0x10B60,0x10B72,4}, {0x10B78,0x10B7F,2},
+    {0x10B80,0x10B91,4}, {0x10BA9,0x10BAF,2}, {0x10C00,0x10C48,4}, {0x10C80,0x10CB2,4},
+    {0x10CC0,0x10CF2,4}, {0x10CFA,0x10CFF,2}, {0x10D00,0x10D23,4}, {0x10D24,0x10D27,12},
+    {0x10D30,0x10D39,6}, {0x10D40,0x10D49,6}, {0x10D4A,0x10D65,4}, {0x10D69,0x10D6D,12},
+    {0x10D6F,0x10D85,4}, {0x10E60,0x10E7E,2}, {0x10E80,0x10EA9,4}, {0x10EAB,0x10EAC,12},
+    {0x10EB0,0x10EB1,4}, {0x10EC2,0x10EC4,4}, {0x10EFA,0x10EFB,8}, {0x10EFC,0x10EFF,12},
+    {0x10F00,0x10F1C,4}, {0x10F1D,0x10F26,2}, {0x10F27,0x10F27,4}, {0x10F30,0x10F45,4},
+    {0x10F46,0x10F50,12}, {0x10F51,0x10F54,2}, {0x10F70,0x10F81,4}, {0x10F82,0x10F85,12},
+    {0x10FB0,0x10FC4,4}, {0x10FC5,0x10FCB,2}, {0x10FE0,0x10FF6,4}, {0x11000,0x11002,13},
+    {0x11003,0x11037,4}, {0x11038,0x11046,13}, {0x11052,0x11065,2}, {0x11066,0x1106F,6},
+    {0x11070,0x11070,12}, {0x11071,0x11072,4}, {0x11073,0x11074,12}, {0x11075,0x11075,4},
+    {0x1107F,0x11082,13}, {0x11083,0x110AF,4}, {0x110B0,0x110BA,13}, {0x110BD,0x110BD,16},
+    {0x110C2,0x110C2,12}, {0x110CD,0x110CD,16}, {0x110D0,0x110E8,4}, {0x110F0,0x110F9,6},
+    {0x11100,0x11102,13}, {0x11103,0x11126,4}, {0x11127,0x11134,13}, {0x11136,0x1113F,6},
+    {0x11144,0x11144,4}, {0x11145,0x11146,12}, {0x11147,0x11147,4}, {0x11150,0x11172,4},
+    {0x11173,0x11173,13}, {0x11176,0x11176,4}, {0x11180,0x11182,13}, {0x11183,0x111B2,4},
+    {0x111B3,0x111C0,13}, {0x111C1,0x111C1,4}, {0x111C2,0x111C3,20}, {0x111C4,0x111C4,4},
+    {0x111C9,0x111C9,12}, {0x111CA,0x111CC,13}, {0x111CE,0x111CF,12}, {0x111D0,0x111D9,6},
+    {0x111DA,0x111DA,4}, {0x111DC,0x111DC,4}, {0x111E1,0x111F4,2}, {0x11200,0x11211,4},
+    {0x11213,0x1122B,4}, {0x1122C,0x11237,13}, {0x1123E,0x1123E,13}, {0x1123F,0x11240,4},
+    {0x11241,0x11241,12}, {0x11280,0x11286,4}, {0x11288,0x11288,4}, {0x1128A,0x1128D,4},
+    {0x1128F,0x1129D,4}, {0x1129F,0x112A8,4}, {0x112B0,0x112DE,4}, {0x112DF,0x112EA,13},
+    {0x112F0,0x112F9,6}, {0x11300,0x11303,13}, {0x11305,0x1130C,4}, {0x1130F,0x11310,4},
+    {0x11313,0x11328,4}, {0x1132A,0x11330,4}, {0x11332,0x11333,4}, {0x11335,0x11339,4},
+    {0x1133B,0x1133B,12}, {0x1133C,0x1133C,13}, {0x1133D,0x1133D,4}, {0x1133E,0x11344,13},
+    {0x11347,0x11348,13}, {0x1134B,0x1134D,13}, {0x11350,0x11350,4}, {0x11357,0x11357,13},
+    {0x1135D,0x11361,4}, {0x11362,0x11363,13}, {0x11366,0x1136C,13}, {0x11370,0x11374,13},
+    {0x11380,0x11389,4}, {0x1138B,0x1138B,4}, {0x1138E,0x1138E,4}, {0x11390,0x113B5,4},
+    {0x113B7,0x113B7,4}, {0x113B8,0x113C0,12}, {0x113C2,0x113C2,12}, {0x113C5,0x113C5,12},
+    {0x113C7,0x113CA,12}, {0x113CC,0x113D0,12}, {0x113D1,0x113D1,20}, {0x113D2,0x113D2,12},
+    {0x113D3,0x113D3,4}, {0x113E1,0x113E2,12}, {0x11400,0x11434,4}, {0x11435,0x11446,13},
+    {0x11447,0x1144A,4}, {0x11450,0x11459,6}, {0x1145E,0x1145E,12}, {0x1145F,0x11461,4},
+    {0x11480,0x114AF,4}, {0x114B0,0x114C3,13}, {0x114C4,0x114C5,4}, {0x114C7,0x114C7,4},
+    {0x114D0,0x114D9,6}, {0x11580,0x115AE,4}, {0x115AF,0x115B5,13}, {0x115B8,0x115C0,13},
+    {0x115D8,0x115DB,4}, {0x115DC,0x115DD,13}, {0x11600,0x1162F,4}, {0x11630,0x11640,13},
+    {0x11644,0x11644,4}, {0x11650,0x11659,6}, {0x11680,0x116AA,4}, {0x116AB,0x116B7,13},
+    {0x116B8,0x116B8,4}, {0x116C0,0x116C9,6}, {0x116D0,0x116E3,6}, {0x11700,0x1171A,4},
+    {0x1171D,0x1171F,13}, {0x11720,0x11721,5}, {0x11722,0x1172B,13}, {0x11730,0x11739,6},
+    {0x1173A,0x1173B,2}, {0x11740,0x11746,4}, {0x11800,0x1182B,4}, {0x1182C,0x1183A,12},
+    {0x118A0,0x118DF,4}, {0x118E0,0x118E9,6}, {0x118EA,0x118F2,2}, {0x118FF,0x11906,4},
+    {0x11909,0x11909,4}, {0x1190C,0x11913,4}, {0x11915,0x11916,4}, {0x11918,0x1192F,4},
+    {0x11930,0x11935,12}, {0x11937,0x11938,12}, {0x1193B,0x1193E,12}, {0x1193F,0x1193F,20},
+    {0x11940,0x11940,12}, {0x11941,0x11941,20}, {0x11942,0x11943,12}, {0x11950,0x11959,6},
+    {0x119A0,0x119A7,4}, {0x119AA,0x119D0,4}, {0x119D1,0x119D7,12}, {0x119DA,0x119E0,12},
+    {0x119E1,0x119E1,4}, {0x119E3,0x119E3,4}, {0x119E4,0x119E4,12}, {0x11A00,0x11A00,4},
+    {0x11A01,0x11A0A,12}, {0x11A0B,0x11A32,4}, {0x11A33,0x11A39,12}, {0x11A3A,0x11A3A,4},
+    {0x11A3B,0x11A3E,12}, {0x11A47,0x11A47,12}, {0x11A50,0x11A50,4}, {0x11A51,0x11A5B,12},
+    {0x11A5C,0x11A83,4}, {0x11A84,0x11A89,20}, {0x11A8A,0x11A99,12}, {0x11A9D,0x11A9D,4},
+    {0x11AB0,0x11AF8,4}, {0x11B60,0x11B67,8}, {0x11BC0,0x11BE0,4}, {0x11BF0,0x11BF9,6},
+    {0x11C00,0x11C08,4}, {0x11C0A,0x11C2E,4}, {0x11C2F,0x11C36,13}, {0x11C38,0x11C3F,13},
+    {0x11C40,0x11C40,4}, {0x11C50,0x11C59,6}, {0x11C5A,0x11C6C,2}, {0x11C72,0x11C8F,4},
+    {0x11C92,0x11CA7,13}, {0x11CA9,0x11CB6,13}, {0x11D00,0x11D06,4}, {0x11D08,0x11D09,4},
+    {0x11D0B,0x11D30,4}, {0x11D31,0x11D36,12}, {0x11D3A,0x11D3A,12}, {0x11D3C,0x11D3D,12},
+    {0x11D3F,0x11D45,12}, {0x11D46,0x11D46,20}, {0x11D47,0x11D47,12}, {0x11D50,0x11D59,6},
+    {0x11D60,0x11D65,4}, {0x11D67,0x11D68,4}, {0x11D6A,0x11D89,4}, {0x11D8A,0x11D8E,12},
+    {0x11D90,0x11D91,12}, {0x11D93,0x11D97,12}, {0x11D98,0x11D98,4}, {0x11DA0,0x11DA9,6},
+    {0x11DE0,0x11DE9,2}, {0x11EE0,0x11EF2,4}, {0x11EF3,0x11EF6,12}, {0x11F00,0x11F01,12},
+    {0x11F02,0x11F02,20}, {0x11F03,0x11F03,12}, {0x11F04,0x11F10,4}, {0x11F12,0x11F33,4},
+    {0x11F34,0x11F3A,12}, {0x11F3E,0x11F42,12}, {0x11F50,0x11F59,6}, {0x11F5A,0x11F5A,12},
+    {0x11FB0,0x11FB0,4}, {0x11FC0,0x11FD4,2}, {0x12000,0x12399,4}, {0x12400,0x1246E,6},
+    {0x12480,0x12543,4}, {0x12F90,0x12FF0,4}, {0x13000,0x1342F,4}, {0x13440,0x13440,12},
+    {0x13441,0x13446,4}, {0x13447,0x13455,12}, {0x13460,0x143FA,4}, {0x14400,0x14646,4},
+    {0x16100,0x1611D,4}, {0x1611E,0x1612F,12}, {0x16130,0x16139,6}, {0x16800,0x16A38,4},
+    {0x16A40,0x16A5E,4}, {0x16A60,0x16A69,6}, {0x16A70,0x16ABE,4}, {0x16AC0,0x16AC9,6},
+    {0x16AD0,0x16AED,4}, {0x16AF0,0x16AF4,13}, {0x16B00,0x16B2F,4}, {0x16B30,0x16B36,13},
+    {0x16B40,0x16B43,4}, {0x16B50,0x16B59,6}, {0x16B5B,0x16B61,2}, {0x16B63,0x16B77,4},
+    {0x16B7D,0x16B8F,4}, {0x16D40,0x16D6C,4}, {0x16D70,0x16D79,6}, {0x16E40,0x16E7F,4},
+    {0x16E80,0x16E96,2}, {0x16F00,0x16F4A,4}, {0x16F4F,0x16F4F,12}, {0x16F50,0x16F50,4},
+    {0x16F51,0x16F7E,13}, {0x16F7F,0x16F87,12}, {0x16F8F,0x16F92,13}, {0x16F93,0x16F9F,4},
+    {0x16FE0,0x16FE1,4}, {0x16FE3,0x16FE3,4}, {0x16FE4,0x16FE4,12}, {0x16FF0,0x16FF1,12},
+    {0x16FF4,0x16FF6,2}, {0x17000,0x187F7,4}, {0x18800,0x18CD5,4}, {0x18CFF,0x18D08,4},
+    {0x1AFF0,0x1AFF3,4}, {0x1AFF5,0x1AFFB,4}, {0x1AFFD,0x1AFFE,4}, {0x1B000,0x1B122,4},
+    {0x1B132,0x1B132,4}, {0x1B150,0x1B152,4}, {0x1B155,0x1B155,4}, {0x1B164,0x1B167,4},
+    {0x1B170,0x1B2FB,4}, {0x1BC00,0x1BC6A,4}, {0x1BC70,0x1BC7C,4}, {0x1BC80,0x1BC88,4},
+    {0x1BC90,0x1BC99,4}, {0x1BC9D,0x1BC9E,13}, {0x1CCF0,0x1CCF9,6}, {0x1CF00,0x1CF2D,12},
+    {0x1CF30,0x1CF46,12}, {0x1D165,0x1D169,13}, {0x1D16D,0x1D172,13}, {0x1D17B,0x1D182,13},
+    {0x1D185,0x1D18B,13}, {0x1D1AA,0x1D1AD,13}, {0x1D242,0x1D244,13}, {0x1D2C0,0x1D2D3,2},
+    {0x1D2E0,0x1D2F3,2}, {0x1D360,0x1D378,2}, {0x1D400,0x1D454,4}, {0x1D456,0x1D49C,4},
+    {0x1D49E,0x1D49F,4}, {0x1D4A2,0x1D4A2,4}, {0x1D4A5,0x1D4A6,4}, {0x1D4A9,0x1D4AC,4},
+    {0x1D4AE,0x1D4B9,4}, {0x1D4BB,0x1D4BB,4}, {0x1D4BD,0x1D4C3,4}, {0x1D4C5,0x1D505,4},
+    {0x1D507,0x1D50A,4}, {0x1D50D,0x1D514,4}, {0x1D516,0x1D51C,4}, {0x1D51E,0x1D539,4},
+    {0x1D53B,0x1D53E,4}, {0x1D540,0x1D544,4}, {0x1D546,0x1D546,4}, {0x1D54A,0x1D550,4},
+    {0x1D552,0x1D6A5,4}, {0x1D6A8,0x1D6C0,4}, {0x1D6C2,0x1D6DA,4}, {0x1D6DC,0x1D6FA,4},
+    {0x1D6FC,0x1D714,4}, {0x1D716,0x1D734,4}, {0x1D736,0x1D74E,4}, {0x1D750,0x1D76E,4},
+    {0x1D770,0x1D788,4}, {0x1D78A,0x1D7A8,4}, {0x1D7AA,0x1D7C2,4}, {0x1D7C4,0x1D7CB,4},
+    {0x1D7CE,0x1D7FF,6}, {0x1DA00,0x1DA36,13}, {0x1DA3B,0x1DA6C,13}, {0x1DA75,0x1DA75,13},
+    {0x1DA84,0x1DA84,13}, {0x1DA9B,0x1DA9F,13}, {0x1DAA1,0x1DAAF,13}, {0x1DF00,0x1DF1E,4},
+    {0x1DF25,0x1DF2A,4}, {0x1E000,0x1E006,13}, {0x1E008,0x1E018,13}, {0x1E01B,0x1E021,13},
+    {0x1E023,0x1E024,13}, {0x1E026,0x1E02A,13}, {0x1E030,0x1E06D,4}, {0x1E08F,0x1E08F,12},
+    {0x1E100,0x1E12C,4}, {0x1E130,0x1E136,12}, {0x1E137,0x1E13D,4}, {0x1E140,0x1E149,6},
+    {0x1E14E,0x1E14E,4}, {0x1E290,0x1E2AD,4}, {0x1E2AE,0x1E2AE,12}, {0x1E2C0,0x1E2EB,4},
+    {0x1E2EC,0x1E2EF,12}, {0x1E2F0,0x1E2F9,6}, {0x1E4D0,0x1E4EB,4}, {0x1E4EC,0x1E4EF,12},
+    {0x1E4F0,0x1E4F9,6}, {0x1E5D0,0x1E5ED,4}, {0x1E5EE,0x1E5EF,12}, {0x1E5F0,0x1E5F0,4},
+    {0x1E5F1,0x1E5FA,6}, {0x1E6E3,0x1E6E3,8}, {0x1E6E6,0x1E6E6,8}, {0x1E6EE,0x1E6EF,8},
+    {0x1E6F5,0x1E6F5,8}, {0x1E7E0,0x1E7E6,4}, {0x1E7E8,0x1E7EB,4}, {0x1E7ED,0x1E7EE,4},
+    {0x1E7F0,0x1E7FE,4}, {0x1E800,0x1E8C4,4}, {0x1E8C7,0x1E8CF,2}, {0x1E8D0,0x1E8D6,13},
+    {0x1E900,0x1E943,4}, {0x1E944,0x1E94A,13}, {0x1E94B,0x1E94B,4}, {0x1E950,0x1E959,6},
+    {0x1EC71,0x1ECAB,2}, {0x1ECAD,0x1ECAF,2}, {0x1ECB1,0x1ECB4,2}, {0x1ED01,0x1ED2D,2},
+    {0x1ED2F,0x1ED3D,2}, {0x1EE00,0x1EE03,4}, {0x1EE05,0x1EE1F,4}, {0x1EE21,0x1EE22,4},
+    {0x1EE24,0x1EE24,4}, {0x1EE27,0x1EE27,4}, {0x1EE29,0x1EE32,4}, {0x1EE34,0x1EE37,4},
+    {0x1EE39,0x1EE39,4}, {0x1EE3B,0x1EE3B,4}, {0x1EE42,0x1EE42,4}, {0x1EE47,0x1EE47,4},
+    {0x1EE49,0x1EE49,4}, {0x1EE4B,0x1EE4B,4}, {0x1EE4D,0x1EE4F,4}, {0x1EE51,0x1EE52,4},
+    {0x1EE54,0x1EE54,4}, {0x1EE57,0x1EE57,4}, {0x1EE59,0x1EE59,4}, {0x1EE5B,0x1EE5B,4},
+    {0x1EE5D,0x1EE5D,4}, {0x1EE5F,0x1EE5F,4}, {0x1EE61,0x1EE62,4}, {0x1EE64,0x1EE64,4},
+    {0x1EE67,0x1EE6A,4}, {0x1EE6C,0x1EE72,4}, {0x1EE74,0x1EE77,4}, {0x1EE79,0x1EE7C,4},
+    {0x1EE7E,0x1EE7E,4}, {0x1EE80,0x1EE89,4}, {0x1EE8B,0x1EE9B,4}, {0x1EEA1,0x1EEA3,4},
+    {0x1EEA5,0x1EEA9,4}, {0x1EEAB,0x1EEBB,4}, {0x1F100,0x1F10C,2}, {0x1F130,0x1F149,4},
+    {0x1F150,0x1F169,4}, {0x1F170,0x1F189,4}, {0x1F3FB,0x1F3FF,8}, {0x1FBF0,0x1FBF9,6},
+    {0x20000,0x2A6DF,4}, {0x2A700,0x2B739,4}, {0x2B740,0x2B81D,4}, {0x2B820,0x2CEA1,4},
+    {0x2CEB0,0x2EBE0,4}, {0x2EBF0,0x2EE5D,4}, {0x2F800,0x2FA1D,4}, {0x30000,0x3134A,4},
+    {0x31350,0x323AF,4}, {0xE0020,0xE007F,8}, {0xE0100,0xE01EF,13},
+};
+static const mrc__uni_lower mrc__uni_compatible[] = {
+    {0x1D33,0x1D3A,1,-7404}, {0x2074,0x2079,1,-8256}, {0x2080,0x2089,1,-8272},
+    {0x2460,0x2468,1,-9263}, {0x24B6,0x24CF,1,-9333}, {0x24D0,0x24E9,1,-9327},
+    {0x313A,0x313F,1,-8074}, {0x3145,0x314E,1,-8252}, {0x314F,0x3163,1,-8174},
+    {0x32E4,0x32E9,1,-538}, {0x32F5,0x32FA,1,-525}, {0xFF01,0xFF5E,1,-65248},
+    {0xFF85,0xFF8A,1,-52923}, {0xFF96,0xFF9B,1,-52910}, {0xFFAA,0xFFAF,1,-60922},
+    {0xFFB5,0xFFBE,1,-61100}, {0xFFC2,0xFFC7,1,-61025}, {0xFFCA,0xFFCF,1,-61027},
+    {0xFFD2,0xFFD7,1,-61029}, {0x1D400,0x1D419,1,-119743}, {0x1D41A,0x1D433,1,-119737},
+    {0x1D434,0x1D44D,1,-119795}, {0x1D44E,0x1D454,1,-119789}, {0x1D456,0x1D467,1,-119789},
+    {0x1D468,0x1D481,1,-119847}, {0x1D482,0x1D49B,1,-119841}, {0x1D4AE,0x1D4B5,1,-119899},
+    {0x1D4BE,0x1D4C3,1,-119893}, {0x1D4C5,0x1D4CF,1,-119893}, {0x1D4D0,0x1D4E9,1,-119951},
+    {0x1D4EA,0x1D503,1,-119945}, {0x1D50D,0x1D514,1,-120003}, {0x1D516,0x1D51C,1,-120003},
+    {0x1D51E,0x1D537,1,-119997}, {0x1D54A,0x1D550,1,-120055}, {0x1D552,0x1D56B,1,-120049},
+    {0x1D56C,0x1D585,1,-120107}, {0x1D586,0x1D59F,1,-120101}, {0x1D5A0,0x1D5B9,1,-120159},
+    {0x1D5BA,0x1D5D3,1,-120153}, {0x1D5D4,0x1D5ED,1,-120211}, {0x1D5EE,0x1D607,1,-120205},
+    {0x1D608,0x1D621,1,-120263}, {0x1D622,0x1D63B,1,-120257}, {0x1D63C,0x1D655,1,-120315},
+    {0x1D656,0x1D66F,1,-120309}, {0x1D670,0x1D689,1,-120367}, {0x1D68A,0x1D6A3,1,-120361},
+    {0x1D6A8,0x1D6B8,1,-119575}, {0x1D6BA,0x1D6C0,1,-119575}, {0x1D6C2,0x1D6DA,1,-119569},
+    {0x1D6E2,0x1D6F2,1,-119633}, {0x1D6F4,0x1D6FA,1,-119633}, {0x1D6FC,0x1D714,1,-119627},
+    {0x1D71C,0x1D72C,1,-119691}, {0x1D72E,0x1D734,1,-119691}, {0x1D736,0x1D74E,1,-119685},
+    {0x1D756,0x1D766,1,-119749}, {0x1D768,0x1D76E,1,-119749}, {0x1D770,0x1D788,1,-119743},
+    {0x1D790,0x1D7A0,1,-119807}, {0x1D7A2,0x1D7A8,1,-119807}, {0x1D7AA,0x1D7C2,1,-119801},
+    {0x1D7CE,0x1D7D7,1,-120734}, {0x1D7D8,0x1D7E1,1,-120744}, {0x1D7E2,0x1D7EB,1,-120754},
+    {0x1D7EC,0x1D7F5,1,-120764}, {0x1D7F6,0x1D7FF,1,-120774}, {0x1F130,0x1F149,1,-127215},
+};
+static const mrc__uni_run mrc__uni_compatible_runs[] = {
+    {0xA0,1,1,0}, {0xA8,1,2,1}, {0xAA,1,1,3}, {0xAF,1,2,4}, {0xB2,2,1,6}, {0xB4,1,2,8},
+    {0xB5,1,1,10}, {0xB8,1,2,11}, {0xB9,2,1,13}, {0xBC,3,3,15}, {0x132,2,2,24}, {0x13F,2,2,28},
+    {0x149,1,2,32}, {0x17F,1,1,34}, {0x1C4,3,3,35}, {0x1C7,6,2,44}, {0x1F1,3,2,56}, {0x2B0,9,1,62},
+    {0x2D8,6,2,71}, {0x2E0,2,1,83}, {0x2E2,1,1,34}, {0x2E3,2,1,85}, {0x37A,1,2,87}, {0x384,1,2,8},
+    {0x385,1,3,89}, {0x3D0,3,1,92}, {0x3D3,2,2,95}, {0x3D5,2,1,99}, {0x3F0,3,1,101},
+    {0x3F4,2,1,104}, {0x3F9,1,1,106}, {0x587,1,2,107}, {0x675,4,2,109}, {0xE33,1,2,117},
+    {0xEB3,1,2,119}, {0xEDC,2,2,121}, {0xF0C,1,1,125}, {0xF77,1,3,126}, {0xF79,1,3,129},
+    {0x10FC,1,1,132}, {0x1D2C,3,1,133}, {0x1D30,3,1,136}, {0x1D3C,7,1,139}, {0x1D43,1,1,3},
+    {0x1D44,10,1,146}, {0x1D4F,3,1,156}, {0x1D52,1,1,14}, {0x1D53,10,1,159}, {0x1D5D,1,1,92},
+    {0x1D5E,2,1,169}, {0x1D60,1,1,99}, {0x1D61,2,1,171}, {0x1D63,1,1,65}, {0x1D64,1,1,164},
+    {0x1D65,1,1,167}, {0x1D66,1,1,92}, {0x1D67,1,1,169}, {0x1D68,1,1,102}, {0x1D69,1,1,99},
+    {0x1D6A,1,1,171}, {0x1D78,1,1,173}, {0x1D9B,4,1,174}, {0x1D9F,1,1,154}, {0x1DA0,31,1,178},
+    {0x1DBF,1,1,93}, {0x1E9A,2,2,209}, {0x1FBD,1,2,213}, {0x1FBF,2,2,213}, {0x1FC1,1,3,217},
+    {0x1FCD,3,3,220}, {0x1FDD,3,3,229}, {0x1FED,1,3,238}, {0x1FEE,1,3,89}, {0x1FFD,1,2,8},
+    {0x1FFE,1,2,241}, {0x2000,1,1,0}, {0x2001,1,1,0}, {0x2002,1,1,0}, {0x2003,1,1,0},
+    {0x2004,1,1,0}, {0x2005,1,1,0}, {0x2006,1,1,0}, {0x2007,1,1,0}, {0x2008,1,1,0}, {0x2009,1,1,0},
+    {0x200A,1,1,0}, {0x2011,1,1,243}, {0x2017,1,2,244}, {0x2024,1,1,246}, {0x2025,1,2,247},
+    {0x2026,1,3,249}, {0x202F,1,1,0}, {0x2033,1,2,252}, {0x2034,1,3,254}, {0x2036,1,2,257},
+    {0x2037,1,3,259}, {0x203C,1,2,262}, {0x203E,1,2,264}, {0x2047,3,2,266}, {0x2057,1,4,272},
+    {0x205F,1,1,0}, {0x2070,1,1,276}, {0x2071,1,1,172}, {0x207A,6,1,277}, {0x208A,5,1,277},
+    {0x2090,1,1,3}, {0x2091,1,1,151}, {0x2092,1,1,14}, {0x2093,1,1,85}, {0x2094,1,1,152},
+    {0x2095,1,1,62}, {0x2096,1,1,156}, {0x2097,1,1,84}, {0x2098,1,1,157}, {0x2099,1,1,282},
+    {0x209A,1,1,162}, {0x209B,1,1,34}, {0x209C,1,1,163}, {0x20A8,1,2,283}, {0x2100,2,3,285},
+    {0x2102,1,1,291}, {0x2103,1,2,292}, {0x2105,2,3,294}, {0x2107,1,1,300}, {0x2109,1,2,301},
+    {0x210A,1,1,155}, {0x210B,1,1,303}, {0x210C,1,1,303}, {0x210D,1,1,303}, {0x210E,1,1,62},
+    {0x210F,2,1,304}, {0x2111,2,1,305}, {0x2113,1,1,84}, {0x2115,1,1,307}, {0x2116,1,2,308},
+    {0x2119,1,1,141}, {0x211A,1,1,310}, {0x211B,1,1,142}, {0x211C,1,1,142}, {0x211D,1,1,142},
+    {0x2120,1,2,311}, {0x2121,1,3,313}, {0x2122,1,2,316}, {0x2124,1,1,318}, {0x2128,1,1,318},
+    {0x212C,1,1,135}, {0x212D,1,1,291}, {0x212F,1,1,151}, {0x2130,1,1,137}, {0x2131,1,1,319},
+    {0x2133,1,1,320}, {0x2134,1,1,14}, {0x2135,4,1,321}, {0x2139,1,1,172}, {0x213B,1,3,325},
+    {0x213C,1,1,100}, {0x213D,1,1,169}, {0x213E,3,1,328}, {0x2145,1,1,136}, {0x2146,2,1,150},
+    {0x2148,1,1,172}, {0x2149,1,1,64}, {0x2150,2,3,331}, {0x2152,1,4,337}, {0x2153,12,3,341},
+    {0x215F,1,2,377}, {0x2160,1,1,305}, {0x2161,1,2,379}, {0x2162,1,3,381}, {0x2163,1,2,384},
+    {0x2164,1,1,386}, {0x2165,1,2,387}, {0x2166,1,3,389}, {0x2167,1,4,392}, {0x2168,1,2,396},
+    {0x2169,1,1,398}, {0x216A,1,2,399}, {0x216B,1,3,401}, {0x216C,1,1,306}, {0x216D,1,1,291},
+    {0x216E,1,1,136}, {0x216F,1,1,320}, {0x2170,1,1,172}, {0x2171,1,2,404}, {0x2172,1,3,406},
+    {0x2173,1,2,409}, {0x2174,1,1,167}, {0x2175,1,2,411}, {0x2176,1,3,413}, {0x2177,1,4,416},
+    {0x2178,1,2,420}, {0x2179,1,1,85}, {0x217A,1,2,422}, {0x217B,1,3,424}, {0x217C,1,1,84},
+    {0x217D,1,1,175}, {0x217E,1,1,150}, {0x217F,1,1,157}, {0x2189,1,3,427}, {0x222C,1,2,430},
+    {0x222D,1,3,432}, {0x222F,1,2,435}, {0x2230,1,3,437}, {0x2469,11,2,440}, {0x2474,9,3,462},
+    {0x247D,11,4,489}, {0x2488,9,2,533}, {0x2491,37,3,551}, {0x24EA,1,1,276}, {0x2A0C,1,4,662},
+    {0x2A74,1,3,666}, {0x2A75,1,2,669}, {0x2A76,1,3,671}, {0x2C7C,1,1,64}, {0x2C7D,1,1,386},
+    {0x2D6F,1,1,674}, {0x2E9F,1,1,675}, {0x2EF3,1,1,676}, {0x2F00,214,1,677}, {0x3000,1,1,0},
+    {0x3036,1,1,891}, {0x3038,1,1,700}, {0x3039,2,1,892}, {0x309B,2,2,894}, {0x309F,1,2,898},
+    {0x30FF,1,2,900}, {0x3131,9,1,902}, {0x3140,5,1,911}, {0x3164,43,1,916}, {0x3192,1,1,677},
+    {0x3193,1,1,683}, {0x3194,6,1,959}, {0x319A,1,1,681}, {0x319B,4,1,965}, {0x319F,1,1,685},
+    {0x3200,14,3,969}, {0x320E,15,4,1011}, {0x321D,1,7,1071}, {0x321E,1,6,1078},
+    {0x3220,36,3,1084}, {0x3244,2,1,1192}, {0x3246,1,1,743}, {0x3247,1,1,1194}, {0x3250,1,3,1195},
+    {0x3251,15,2,1198}, {0x3260,1,1,902}, {0x3261,1,1,905}, {0x3262,1,1,908}, {0x3263,1,1,910},
+    {0x3264,2,1,912}, {0x3266,8,1,1228}, {0x326E,14,2,1236}, {0x327C,1,5,1264}, {0x327D,1,4,1269},
+    {0x327E,1,2,1273}, {0x3280,1,1,677}, {0x3281,1,1,683}, {0x3282,2,1,959}, {0x3284,3,1,1275},
+    {0x3287,1,1,688}, {0x3288,1,1,1278}, {0x3289,1,1,700}, {0x328A,1,1,750}, {0x328B,1,1,762},
+    {0x328C,1,1,761}, {0x328D,1,1,751}, {0x328E,1,1,843}, {0x328F,1,1,708}, {0x3290,1,1,748},
+    {0x3291,10,1,1279}, {0x329B,1,1,714}, {0x329C,8,1,1289}, {0x32A4,3,1,961}, {0x32A7,10,1,1297},
+    {0x32B1,24,2,1307}, {0x32C9,3,3,1355}, {0x32CC,1,2,1364}, {0x32CD,1,3,1366}, {0x32CE,1,2,1369},
+    {0x32CF,1,3,1371}, {0x32D0,20,1,1374}, {0x32EA,11,1,1394}, {0x32FB,4,1,1405},
+    {0x3300,1,5,1409}, {0x3301,1,4,1414}, {0x3302,1,5,1418}, {0x3303,1,3,1423}, {0x3304,1,5,1426},
+    {0x3305,2,3,1431}, {0x3307,1,6,1437}, {0x3308,1,4,1443}, {0x3309,3,3,1447}, {0x330C,7,4,1456},
+    {0x3313,1,6,1484}, {0x3314,1,2,1490}, {0x3315,2,6,1492}, {0x3317,1,5,1504}, {0x3318,1,4,1509},
+    {0x3319,2,6,1513}, {0x331B,1,4,1525}, {0x331C,2,3,1529}, {0x331E,2,4,1535}, {0x3320,2,5,1543},
+    {0x3322,2,3,1553}, {0x3324,1,4,1559}, {0x3325,2,3,1563}, {0x3327,2,2,1569}, {0x3329,2,3,1573},
+    {0x332B,1,6,1579}, {0x332C,1,4,1585}, {0x332D,1,5,1589}, {0x332E,1,6,1594}, {0x332F,1,4,1600},
+    {0x3330,2,3,1604}, {0x3332,1,6,1610}, {0x3333,1,4,1616}, {0x3334,1,6,1620}, {0x3335,1,3,1626},
+    {0x3336,1,5,1629}, {0x3337,1,3,1634}, {0x3338,1,4,1637}, {0x3339,1,3,1641}, {0x333A,1,4,1644},
+    {0x333B,1,5,1648}, {0x333C,1,4,1653}, {0x333D,1,5,1657}, {0x333E,1,4,1662}, {0x333F,1,2,1666},
+    {0x3340,1,5,1668}, {0x3341,2,3,1673}, {0x3343,1,4,1679}, {0x3344,3,3,1683}, {0x3347,1,5,1692},
+    {0x3348,1,4,1697}, {0x3349,1,2,1701}, {0x334A,1,6,1703}, {0x334B,1,3,1709}, {0x334C,1,5,1712},
+    {0x334D,2,4,1717}, {0x334F,2,3,1725}, {0x3351,1,4,1731}, {0x3352,1,2,1735}, {0x3353,1,4,1737},
+    {0x3354,1,5,1741}, {0x3355,1,2,1746}, {0x3356,1,6,1748}, {0x3357,1,3,1754}, {0x3358,10,2,1757},
+    {0x3362,16,3,1777}, {0x3372,2,2,1825}, {0x3374,1,3,1829}, {0x3375,3,2,1832}, {0x3378,2,3,1838},
+    {0x337A,5,2,1844}, {0x337F,1,4,1854}, {0x3380,8,2,1858}, {0x3388,1,3,1874}, {0x3389,1,4,1877},
+    {0x338A,7,2,1881}, {0x3391,4,3,1895}, {0x3395,10,2,1907}, {0x339F,2,3,1927}, {0x33A1,1,2,1933},
+    {0x33A2,3,3,1935}, {0x33A5,1,2,1944}, {0x33A6,2,3,1946}, {0x33A8,1,4,1952}, {0x33A9,1,2,1956},
+    {0x33AA,4,3,1958}, {0x33AE,1,5,1970}, {0x33AF,1,6,1975}, {0x33B0,18,2,1981}, {0x33C2,1,4,2017},
+    {0x33C3,3,2,2021}, {0x33C6,1,4,2027}, {0x33C7,1,3,2031}, {0x33C8,10,2,2034}, {0x33D2,1,3,2054},
+    {0x33D3,2,2,2057}, {0x33D5,2,3,2061}, {0x33D7,1,2,2067}, {0x33D8,1,4,2069}, {0x33D9,1,3,2073},
+    {0x33DA,4,2,2076}, {0x33DE,2,3,2084}, {0x33E0,9,2,2090}, {0x33E9,23,3,2108}, {0xA69C,2,1,2177},
+    {0xA770,1,1,2179}, {0xA7F8,2,1,2180}, {0xAB5C,4,1,2182}, {0xFB00,3,2,2186}, {0xFB03,2,3,2192},
+    {0xFB05,1,2,2198}, {0xFB06,1,2,2198}, {0xFB13,5,2,2200}, {0xFB20,1,1,2210}, {0xFB21,1,1,321},
+    {0xFB22,1,1,324}, {0xFB23,6,1,2211}, {0xFB29,1,1,277}, {0xFB4F,1,2,2217}, {0xFB50,1,1,2219},
+    {0xFB51,2,1,2219}, {0xFB53,1,1,2220}, {0xFB54,1,1,2220}, {0xFB55,2,1,2220}, {0xFB57,1,1,2221},
+    {0xFB58,1,1,2221}, {0xFB59,2,1,2221}, {0xFB5B,1,1,2222}, {0xFB5C,1,1,2222}, {0xFB5D,2,1,2222},
+    {0xFB5F,1,1,2223}, {0xFB60,1,1,2223}, {0xFB61,2,1,2223}, {0xFB63,1,1,2224}, {0xFB64,1,1,2224},
+    {0xFB65,2,1,2224}, {0xFB67,1,1,2225}, {0xFB68,1,1,2225}, {0xFB69,2,1,2225}, {0xFB6B,1,1,2226},
+    {0xFB6C,1,1,2226}, {0xFB6D,2,1,2226}, {0xFB6F,1,1,2227}, {0xFB70,1,1,2227}, {0xFB71,2,1,2227},
+    {0xFB73,1,1,2228}, {0xFB74,1,1,2228}, {0xFB75,2,1,2228}, {0xFB77,1,1,2229}, {0xFB78,1,1,2229},
+    {0xFB79,2,1,2229}, {0xFB7B,1,1,2230}, {0xFB7C,1,1,2230}, {0xFB7D,2,1,2230}, {0xFB7F,1,1,2231},
+    {0xFB80,1,1,2231}, {0xFB81,2,1,2231}, {0xFB83,2,1,2232}, {0xFB85,2,1,2233}, {0xFB87,2,1,2234},
+    {0xFB89,2,1,2235}, {0xFB8B,2,1,2236}, {0xFB8D,2,1,2237}, {0xFB8F,1,1,2238}, {0xFB90,1,1,2238},
+    {0xFB91,2,1,2238}, {0xFB93,1,1,2239}, {0xFB94,1,1,2239}, {0xFB95,2,1,2239}, {0xFB97,1,1,2240},
+    {0xFB98,1,1,2240}, {0xFB99,2,1,2240}, {0xFB9B,1,1,2241}, {0xFB9C,1,1,2241}, {0xFB9D,2,1,2241},
+    {0xFB9F,2,1,2242}, {0xFBA1,1,1,2243}, {0xFBA2,1,1,2243}, {0xFBA3,1,1,2243}, {0xFBA4,1,2,2244},
+    {0xFBA5,1,2,2244}, {0xFBA6,1,1,2246}, {0xFBA7,1,1,2246}, {0xFBA8,1,1,2246}, {0xFBA9,2,1,2246},
+    {0xFBAB,1,1,2247}, {0xFBAC,1,1,2247}, {0xFBAD,2,1,2247}, {0xFBAF,1,1,2248}, {0xFBB0,1,2,2249},
+    {0xFBB1,1,2,2249}, {0xFBD3,1,1,2251}, {0xFBD4,1,1,2251}, {0xFBD5,1,1,2251}, {0xFBD6,2,1,2251},
+    {0xFBD8,2,1,2252}, {0xFBDA,2,1,2253}, {0xFBDC,1,1,2254}, {0xFBDD,1,2,113}, {0xFBDE,1,1,2255},
+    {0xFBDF,2,1,2255}, {0xFBE1,2,1,2256}, {0xFBE3,2,1,2257}, {0xFBE5,1,1,2258}, {0xFBE6,1,1,2258},
+    {0xFBE7,2,1,2258}, {0xFBE9,1,1,2259}, {0xFBEA,1,3,2260}, {0xFBEB,2,3,2260}, {0xFBED,2,3,2263},
+    {0xFBEF,2,3,2266}, {0xFBF1,2,3,2269}, {0xFBF3,2,3,2272}, {0xFBF5,2,3,2275}, {0xFBF7,1,3,2278},
+    {0xFBF8,2,3,2278}, {0xFBFA,1,3,2281}, {0xFBFB,1,3,2281}, {0xFBFC,1,1,2284}, {0xFBFD,1,1,2284},
+    {0xFBFE,1,1,2284}, {0xFBFF,1,1,2284}, {0xFC00,3,3,2285}, {0xFC03,1,3,2281}, {0xFC04,1,3,2294},
+    {0xFC05,89,2,2297}, {0xFC5E,8,3,2475}, {0xFC66,1,3,2291}, {0xFC67,1,3,2499}, {0xFC68,1,3,2281},
+    {0xFC69,1,3,2294}, {0xFC6A,2,2,2502}, {0xFC6C,1,2,2303}, {0xFC6D,1,2,2506}, {0xFC6E,2,2,2305},
+    {0xFC70,2,2,2508}, {0xFC72,1,2,2315}, {0xFC73,1,2,2512}, {0xFC74,2,2,2317}, {0xFC76,2,2,2514},
+    {0xFC78,1,2,2323}, {0xFC79,1,2,2518}, {0xFC7A,2,2,2325}, {0xFC7C,2,2,2385}, {0xFC7E,3,2,2393},
+    {0xFC81,4,2,2405}, {0xFC85,3,2,2419}, {0xFC88,1,2,2520}, {0xFC89,1,2,2431}, {0xFC8A,2,2,2522},
+    {0xFC8C,1,2,2443}, {0xFC8D,1,2,2526}, {0xFC8E,2,2,2445}, {0xFC90,1,2,2473}, {0xFC91,2,2,2528},
+    {0xFC93,1,2,2463}, {0xFC94,1,2,2532}, {0xFC95,2,2,2465}, {0xFC97,2,3,2285}, {0xFC99,1,3,2534},
+    {0xFC9A,1,3,2291}, {0xFC9B,1,3,2537}, {0xFC9C,4,2,2297}, {0xFCA0,1,2,2540}, {0xFCA1,4,2,2309},
+    {0xFCA5,1,2,2542}, {0xFCA6,1,2,2323}, {0xFCA7,5,2,2329}, {0xFCAC,6,2,2341}, {0xFCB2,1,2,2544},
+    {0xFCB3,6,2,2353}, {0xFCB9,9,2,2367}, {0xFCC2,2,2,2389}, {0xFCC4,5,2,2399}, {0xFCC9,4,2,2413},
+    {0xFCCD,1,2,2546}, {0xFCCE,4,2,2425}, {0xFCD2,4,2,2437}, {0xFCD6,1,2,2548}, {0xFCD7,2,2,2449},
+    {0xFCD9,1,2,2550}, {0xFCDA,4,2,2457}, {0xFCDE,1,2,2552}, {0xFCDF,1,3,2291}, {0xFCE0,1,3,2537},
+    {0xFCE1,1,2,2303}, {0xFCE2,1,2,2540}, {0xFCE3,1,2,2315}, {0xFCE4,1,2,2542}, {0xFCE5,1,2,2323},
+    {0xFCE6,1,2,2554}, {0xFCE7,1,2,2349}, {0xFCE8,3,2,2556}, {0xFCEB,2,2,2405}, {0xFCED,1,2,2419},
+    {0xFCEE,1,2,2443}, {0xFCEF,1,2,2548}, {0xFCF0,1,2,2463}, {0xFCF1,1,2,2552}, {0xFCF2,3,3,2562},
+    {0xFCF5,23,2,2571}, {0xFD0C,1,2,2558}, {0xFD0D,4,2,2617}, {0xFD11,23,2,2571},
+    {0xFD28,1,2,2558}, {0xFD29,4,2,2617}, {0xFD2D,3,2,2611}, {0xFD30,1,2,2558}, {0xFD31,1,2,2556},
+    {0xFD32,1,2,2560}, {0xFD33,1,2,2365}, {0xFD34,3,2,2343}, {0xFD37,3,2,2611}, {0xFD3A,2,2,2365},
+    {0xFD3C,1,2,2625}, {0xFD3D,1,2,2625}, {0xFD50,2,3,2627}, {0xFD52,7,3,2630}, {0xFD59,7,3,2648},
+    {0xFD60,3,3,2666}, {0xFD63,2,3,2672}, {0xFD65,3,3,2675}, {0xFD68,3,3,2681}, {0xFD6B,2,3,2687},
+    {0xFD6D,3,3,2690}, {0xFD70,2,3,2696}, {0xFD72,5,3,2699}, {0xFD77,6,3,2711}, {0xFD7D,7,3,2726},
+    {0xFD84,2,3,2744}, {0xFD86,2,3,2747}, {0xFD88,8,3,2750}, {0xFD92,6,3,2774}, {0xFD98,5,3,2789},
+    {0xFD9D,23,3,2801}, {0xFDB4,1,3,2729}, {0xFDB5,1,3,2735}, {0xFDB6,6,3,2870}, {0xFDBC,1,3,2882},
+    {0xFDBD,1,3,2876}, {0xFDBE,5,3,2888}, {0xFDC3,1,3,2885}, {0xFDC4,1,3,2708}, {0xFDC5,1,3,2678},
+    {0xFDC6,2,3,2903}, {0xFDF0,2,3,2909}, {0xFDF2,7,4,2915}, {0xFDF9,1,3,2943}, {0xFDFA,1,18,2946},
+    {0xFDFB,1,8,2964}, {0xFDFC,1,4,2972}, {0xFE10,9,1,2976}, {0xFE19,1,3,249}, {0xFE30,1,2,247},
+    {0xFE31,3,1,2985}, {0xFE34,1,1,2987}, {0xFE35,2,1,280}, {0xFE37,14,1,2988}, {0xFE47,2,1,3002},
+    {0xFE49,1,2,264}, {0xFE4A,1,2,264}, {0xFE4B,1,2,264}, {0xFE4C,1,2,264}, {0xFE4D,1,1,2987},
+    {0xFE4E,1,1,2987}, {0xFE4F,1,1,2987}, {0xFE50,2,1,2976}, {0xFE52,1,1,246}, {0xFE54,1,1,2980},
+    {0xFE55,1,1,2979}, {0xFE56,1,1,2982}, {0xFE57,1,1,2981}, {0xFE58,1,1,2985}, {0xFE59,2,1,280},
+    {0xFE5B,4,1,2988}, {0xFE5F,3,1,3004}, {0xFE62,1,1,277}, {0xFE63,3,1,3007}, {0xFE66,1,1,279},
+    {0xFE68,4,1,3010}, {0xFE70,3,2,3014}, {0xFE74,1,2,3020}, {0xFE76,10,2,3022}, {0xFE80,1,1,3042},
+    {0xFE81,1,2,3043}, {0xFE82,2,2,3043}, {0xFE84,2,2,3045}, {0xFE86,2,2,3047}, {0xFE88,2,2,3049},
+    {0xFE8A,1,2,3051}, {0xFE8B,1,2,3051}, {0xFE8C,1,2,3051}, {0xFE8D,1,1,3053}, {0xFE8E,2,1,3053},
+    {0xFE90,1,1,3054}, {0xFE91,1,1,3054}, {0xFE92,2,1,3054}, {0xFE94,2,1,3055}, {0xFE96,1,1,3056},
+    {0xFE97,1,1,3056}, {0xFE98,2,1,3056}, {0xFE9A,1,1,3057}, {0xFE9B,1,1,3057}, {0xFE9C,2,1,3057},
+    {0xFE9E,1,1,3058}, {0xFE9F,1,1,3058}, {0xFEA0,2,1,3058}, {0xFEA2,1,1,3059}, {0xFEA3,1,1,3059},
+    {0xFEA4,2,1,3059}, {0xFEA6,1,1,3060}, {0xFEA7,1,1,3060}, {0xFEA8,2,1,3060}, {0xFEAA,2,1,3061},
+    {0xFEAC,2,1,3062}, {0xFEAE,2,1,3063}, {0xFEB0,2,1,3064}, {0xFEB2,1,1,3065}, {0xFEB3,1,1,3065},
+    {0xFEB4,2,1,3065}, {0xFEB6,1,1,3066}, {0xFEB7,1,1,3066}, {0xFEB8,2,1,3066}, {0xFEBA,1,1,3067},
+    {0xFEBB,1,1,3067}, {0xFEBC,2,1,3067}, {0xFEBE,1,1,3068}, {0xFEBF,1,1,3068}, {0xFEC0,2,1,3068},
+    {0xFEC2,1,1,3069}, {0xFEC3,1,1,3069}, {0xFEC4,2,1,3069}, {0xFEC6,1,1,3070}, {0xFEC7,1,1,3070},
+    {0xFEC8,2,1,3070}, {0xFECA,1,1,3071}, {0xFECB,1,1,3071}, {0xFECC,2,1,3071}, {0xFECE,1,1,3072},
+    {0xFECF,1,1,3072}, {0xFED0,2,1,3072}, {0xFED2,1,1,3073}, {0xFED3,1,1,3073}, {0xFED4,2,1,3073},
+    {0xFED6,1,1,3074}, {0xFED7,1,1,3074}, {0xFED8,2,1,3074}, {0xFEDA,1,1,3075}, {0xFEDB,1,1,3075},
+    {0xFEDC,2,1,3075}, {0xFEDE,1,1,3076}, {0xFEDF,1,1,3076}, {0xFEE0,2,1,3076}, {0xFEE2,1,1,3077},
+    {0xFEE3,1,1,3077}, {0xFEE4,2,1,3077}, {0xFEE6,1,1,3078}, {0xFEE7,1,1,3078}, {0xFEE8,2,1,3078},
+    {0xFEEA,1,1,3079}, {0xFEEB,1,1,3079}, {0xFEEC,2,1,3079}, {0xFEEE,1,1,3080}, {0xFEEF,1,1,2259},
+    {0xFEF0,1,1,2259}, {0xFEF1,1,1,3081}, {0xFEF2,1,1,3081}, {0xFEF3,1,1,3081}, {0xFEF4,1,1,3081},
+    {0xFEF5,1,3,3082}, {0xFEF6,2,3,3082}, {0xFEF8,2,3,3085}, {0xFEFA,1,3,3088}, {0xFEFB,1,2,3091},
+    {0xFEFC,1,2,3091}, {0xFF5F,2,1,3093}, {0xFF61,1,1,2978}, {0xFF62,2,1,2998}, {0xFF64,1,1,2977},
+    {0xFF65,1,1,3095}, {0xFF66,1,1,1408}, {0xFF67,10,1,3096}, {0xFF71,20,1,1374},
+    {0xFF8B,11,1,1394}, {0xFF9C,1,1,1405}, {0xFF9D,3,1,3106}, {0xFFA0,1,1,916}, {0xFFA1,9,1,902},
+    {0xFFB0,5,1,911}, {0xFFDA,3,1,3109}, {0xFFE0,3,1,3112}, {0xFFE3,1,2,4}, {0xFFE4,3,1,3115},
+    {0xFFE8,7,1,3118}, {0x1D49C,1,1,133}, {0x1D49E,1,1,291}, {0x1D49F,1,1,136}, {0x1D4A2,1,1,3125},
+    {0x1D4A5,2,1,3126}, {0x1D4A9,1,1,307}, {0x1D4AA,1,1,139}, {0x1D4AB,1,1,141}, {0x1D4AC,1,1,310},
+    {0x1D4B6,1,1,3}, {0x1D4B7,1,1,149}, {0x1D4B8,1,1,175}, {0x1D4B9,1,1,150}, {0x1D4BB,1,1,178},
+    {0x1D4BD,1,1,62}, {0x1D504,1,1,133}, {0x1D505,1,1,135}, {0x1D507,2,1,136}, {0x1D509,1,1,319},
+    {0x1D50A,1,1,3125}, {0x1D538,1,1,133}, {0x1D539,1,1,135}, {0x1D53B,2,1,136}, {0x1D53D,1,1,319},
+    {0x1D53E,1,1,3125}, {0x1D540,1,1,305}, {0x1D541,2,1,3126}, {0x1D543,1,1,306},
+    {0x1D544,1,1,320}, {0x1D546,1,1,139}, {0x1D6A4,2,1,3128}, {0x1D6B9,1,1,104},
+    {0x1D6C1,1,1,3130}, {0x1D6DB,1,1,3131}, {0x1D6DC,1,1,105}, {0x1D6DD,1,1,93}, {0x1D6DE,1,1,101},
+    {0x1D6DF,1,1,99}, {0x1D6E0,1,1,102}, {0x1D6E1,1,1,100}, {0x1D6F3,1,1,104}, {0x1D6FB,1,1,3130},
+    {0x1D715,1,1,3131}, {0x1D716,1,1,105}, {0x1D717,1,1,93}, {0x1D718,1,1,101}, {0x1D719,1,1,99},
+    {0x1D71A,1,1,102}, {0x1D71B,1,1,100}, {0x1D72D,1,1,104}, {0x1D735,1,1,3130},
+    {0x1D74F,1,1,3131}, {0x1D750,1,1,105}, {0x1D751,1,1,93}, {0x1D752,1,1,101}, {0x1D753,1,1,99},
+    {0x1D754,1,1,102}, {0x1D755,1,1,100}, {0x1D767,1,1,104}, {0x1D76F,1,1,3130},
+    {0x1D789,1,1,3131}, {0x1D78A,1,1,105}, {0x1D78B,1,1,93}, {0x1D78C,1,1,101}, {0x1D78D,1,1,99},
+    {0x1D78E,1,1,102}, {0x1D78F,1,1,100}, {0x1D7A1,1,1,104}, {0x1D7A9,1,1,3130},
+    {0x1D7C3,1,1,3131}, {0x1D7C4,1,1,105}, {0x1D7C5,1,1,93}, {0x1D7C6,1,1,101}, {0x1D7C7,1,1,99},
+    {0x1D7C8,1,1,102}, {0x1D7C9,1,1,100}, {0x1D7CA,2,1,3132}, {0x1EE00,2,1,3053},
+    {0x1EE02,1,1,3058}, {0x1EE03,1,1,3061}, {0x1EE05,1,1,3080}, {0x1EE06,1,1,3064},
+    {0x1EE07,1,1,3059}, {0x1EE08,1,1,3069}, {0x1EE09,1,1,3081}, {0x1EE0A,4,1,3075},
+    {0x1EE0E,1,1,3065}, {0x1EE0F,1,1,3071}, {0x1EE10,1,1,3073}, {0x1EE11,1,1,3067},
+    {0x1EE12,1,1,3074}, {0x1EE13,1,1,3063}, {0x1EE14,1,1,3066}, {0x1EE15,2,1,3056},
+    {0x1EE17,1,1,3060}, {0x1EE18,1,1,3062}, {0x1EE19,1,1,3068}, {0x1EE1A,1,1,3070},
+    {0x1EE1B,1,1,3072}, {0x1EE1C,1,1,3134}, {0x1EE1D,1,1,2242}, {0x1EE1E,2,1,3135},
+    {0x1EE21,1,1,3054}, {0x1EE22,1,1,3058}, {0x1EE24,1,1,3079}, {0x1EE27,1,1,3059},
+    {0x1EE29,1,1,3081}, {0x1EE2A,4,1,3075}, {0x1EE2E,1,1,3065}, {0x1EE2F,1,1,3071},
+    {0x1EE30,1,1,3073}, {0x1EE31,1,1,3067}, {0x1EE32,1,1,3074}, {0x1EE34,1,1,3066},
+    {0x1EE35,2,1,3056}, {0x1EE37,1,1,3060}, {0x1EE39,1,1,3068}, {0x1EE3B,1,1,3072},
+    {0x1EE42,1,1,3058}, {0x1EE47,1,1,3059}, {0x1EE49,1,1,3081}, {0x1EE4B,1,1,3076},
+    {0x1EE4D,1,1,3078}, {0x1EE4E,1,1,3065}, {0x1EE4F,1,1,3071}, {0x1EE51,1,1,3067},
+    {0x1EE52,1,1,3074}, {0x1EE54,1,1,3066}, {0x1EE57,1,1,3060}, {0x1EE59,1,1,3068},
+    {0x1EE5B,1,1,3072}, {0x1EE5D,1,1,2242}, {0x1EE5F,1,1,3136}, {0x1EE61,1,1,3054},
+    {0x1EE62,1,1,3058}, {0x1EE64,1,1,3079}, {0x1EE67,1,1,3059}, {0x1EE68,1,1,3069},
+    {0x1EE69,1,1,3081}, {0x1EE6A,1,1,3075}, {0x1EE6C,2,1,3077}, {0x1EE6E,1,1,3065},
+    {0x1EE6F,1,1,3071}, {0x1EE70,1,1,3073}, {0x1EE71,1,1,3067}, {0x1EE72,1,1,3074},
+    {0x1EE74,1,1,3066}, {0x1EE75,2,1,3056}, {0x1EE77,1,1,3060}, {0x1EE79,1,1,3068},
+    {0x1EE7A,1,1,3070}, {0x1EE7B,1,1,3072}, {0x1EE7C,1,1,3134}, {0x1EE7E,1,1,3135},
+    {0x1EE80,2,1,3053}, {0x1EE82,1,1,3058}, {0x1EE83,1,1,3061}, {0x1EE84,2,1,3079},
+    {0x1EE86,1,1,3064}, {0x1EE87,1,1,3059}, {0x1EE88,1,1,3069}, {0x1EE89,1,1,3081},
+    {0x1EE8B,3,1,3076}, {0x1EE8E,1,1,3065}, {0x1EE8F,1,1,3071}, {0x1EE90,1,1,3073},
+    {0x1EE91,1,1,3067}, {0x1EE92,1,1,3074}, {0x1EE93,1,1,3063}, {0x1EE94,1,1,3066},
+    {0x1EE95,2,1,3056}, {0x1EE97,1,1,3060}, {0x1EE98,1,1,3062}, {0x1EE99,1,1,3068},
+    {0x1EE9A,1,1,3070}, {0x1EE9B,1,1,3072}, {0x1EEA1,1,1,3054}, {0x1EEA2,1,1,3058},
+    {0x1EEA3,1,1,3061}, {0x1EEA5,1,1,3080}, {0x1EEA6,1,1,3064}, {0x1EEA7,1,1,3059},
+    {0x1EEA8,1,1,3069}, {0x1EEA9,1,1,3081}, {0x1EEAB,3,1,3076}, {0x1EEAE,1,1,3065},
+    {0x1EEAF,1,1,3071}, {0x1EEB0,1,1,3073}, {0x1EEB1,1,1,3067}, {0x1EEB2,1,1,3074},
+    {0x1EEB3,1,1,3063}, {0x1EEB4,1,1,3066}, {0x1EEB5,2,1,3056}, {0x1EEB7,1,1,3060},
+    {0x1EEB8,1,1,3062}, {0x1EEB9,1,1,3068}, {0x1EEBA,1,1,3070}, {0x1EEBB,1,1,3072},
+    {0x1F100,11,2,3137}, {0x1F110,27,3,3159}, {0x1F12B,1,1,291}, {0x1F12C,1,1,142},
+    {0x1F12D,2,2,3240}, {0x1F14A,1,2,3244}, {0x1F14B,1,2,1999}, {0x1F14C,2,2,3246},
+    {0x1F14E,1,3,3250}, {0x1F14F,1,2,3253}, {0x1F16A,2,2,3255}, {0x1F190,1,2,3259},
+    {0x1F200,2,2,3261}, {0x1F202,1,1,1384}, {0x1F210,1,1,740}, {0x1F211,2,1,3265},
+    {0x1F213,1,2,3267}, {0x1F214,1,1,683}, {0x1F215,2,1,3269}, {0x1F217,1,1,967},
+    {0x1F218,10,1,3271}, {0x1F222,1,1,776}, {0x1F223,6,1,3281}, {0x1F229,1,1,677},
+    {0x1F22A,1,1,959}, {0x1F22B,1,1,3287}, {0x1F22C,1,1,1297}, {0x1F22D,1,1,962},
+    {0x1F22E,1,1,1298}, {0x1F22F,1,1,3288}, {0x1F230,1,1,832}, {0x1F231,5,1,3289},
+    {0x1F236,1,1,1280}, {0x1F237,1,1,750}, {0x1F238,4,1,3294}, {0x1F240,9,3,3298},
+    {0x1F250,2,1,3325},
+};
+static const uint16_t mrc__uni_compatible_parts[] = {
+    0x20, 0x20, 0x308, 0x61, 0x20, 0x304, 0x32, 0x33, 0x20, 0x301, 0x3BC, 0x20, 0x327, 0x31, 0x6F,
+    0x31, 0x2044, 0x34, 0x31, 0x2044, 0x32, 0x33, 0x2044, 0x34, 0x49, 0x4A, 0x69, 0x6A, 0x4C, 0xB7,
+    0x6C, 0xB7, 0x2BC, 0x6E, 0x73, 0x44, 0x5A, 0x30C, 0x44, 0x7A, 0x30C, 0x64, 0x7A, 0x30C, 0x4C,
+    0x4A, 0x4C, 0x6A, 0x6C, 0x6A, 0x4E, 0x4A, 0x4E, 0x6A, 0x6E, 0x6A, 0x44, 0x5A, 0x44, 0x7A, 0x64,
+    0x7A, 0x68, 0x266, 0x6A, 0x72, 0x279, 0x27B, 0x281, 0x77, 0x79, 0x20, 0x306, 0x20, 0x307, 0x20,
+    0x30A, 0x20, 0x328, 0x20, 0x303, 0x20, 0x30B, 0x263, 0x6C, 0x78, 0x295, 0x20, 0x345, 0x20,
+    0x308, 0x301, 0x3B2, 0x3B8, 0x3A5, 0x3A5, 0x301, 0x3A5, 0x308, 0x3C6, 0x3C0, 0x3BA, 0x3C1,
+    0x3C2, 0x398, 0x3B5, 0x3A3, 0x565, 0x582, 0x627, 0x674, 0x648, 0x674, 0x6C7, 0x674, 0x64A,
+    0x674, 0xE4D, 0xE32, 0xECD, 0xEB2, 0xEAB, 0xE99, 0xEAB, 0xEA1, 0xF0B, 0xFB2, 0xF71, 0xF80,
+    0xFB3, 0xF71, 0xF80, 0x10DC, 0x41, 0xC6, 0x42, 0x44, 0x45, 0x18E, 0x4F, 0x222, 0x50, 0x52,
+    0x54, 0x55, 0x57, 0x250, 0x251, 0x1D02, 0x62, 0x64, 0x65, 0x259, 0x25B, 0x25C, 0x67, 0x6B,
+    0x6D, 0x14B, 0x254, 0x1D16, 0x1D17, 0x70, 0x74, 0x75, 0x1D1D, 0x26F, 0x76, 0x1D25, 0x3B3,
+    0x3B4, 0x3C7, 0x69, 0x43D, 0x252, 0x63, 0x255, 0xF0, 0x66, 0x25F, 0x261, 0x265, 0x268, 0x269,
+    0x26A, 0x1D7B, 0x29D, 0x26D, 0x1D85, 0x29F, 0x271, 0x270, 0x272, 0x273, 0x274, 0x275, 0x278,
+    0x282, 0x283, 0x1AB, 0x289, 0x28A, 0x1D1C, 0x28B, 0x28C, 0x7A, 0x290, 0x291, 0x292, 0x61,
+    0x2BE, 0x73, 0x307, 0x20, 0x313, 0x20, 0x342, 0x20, 0x308, 0x342, 0x20, 0x313, 0x300, 0x20,
+    0x313, 0x301, 0x20, 0x313, 0x342, 0x20, 0x314, 0x300, 0x20, 0x314, 0x301, 0x20, 0x314, 0x342,
+    0x20, 0x308, 0x300, 0x20, 0x314, 0x2010, 0x20, 0x333, 0x2E, 0x2E, 0x2E, 0x2E, 0x2E, 0x2E,
+    0x2032, 0x2032, 0x2032, 0x2032, 0x2032, 0x2035, 0x2035, 0x2035, 0x2035, 0x2035, 0x21, 0x21,
+    0x20, 0x305, 0x3F, 0x3F, 0x3F, 0x21, 0x21, 0x3F, 0x2032, 0x2032, 0x2032, 0x2032, 0x30, 0x2B,
+    0x2212, 0x3D, 0x28, 0x29, 0x6E, 0x52, 0x73, 0x61, 0x2F, 0x63, 0x61, 0x2F, 0x73, 0x43, 0xB0,
+    0x43, 0x63, 0x2F, 0x6F, 0x63, 0x2F, 0x75, 0x190, 0xB0, 0x46, 0x48, 0x127, 0x49, 0x4C, 0x4E,
+    0x4E, 0x6F, 0x51, 0x53, 0x4D, 0x54, 0x45, 0x4C, 0x54, 0x4D, 0x5A, 0x46, 0x4D, 0x5D0, 0x5D1,
+    0x5D2, 0x5D3, 0x46, 0x41, 0x58, 0x393, 0x3A0, 0x2211, 0x31, 0x2044, 0x37, 0x31, 0x2044, 0x39,
+    0x31, 0x2044, 0x31, 0x30, 0x31, 0x2044, 0x33, 0x32, 0x2044, 0x33, 0x31, 0x2044, 0x35, 0x32,
+    0x2044, 0x35, 0x33, 0x2044, 0x35, 0x34, 0x2044, 0x35, 0x31, 0x2044, 0x36, 0x35, 0x2044, 0x36,
+    0x31, 0x2044, 0x38, 0x33, 0x2044, 0x38, 0x35, 0x2044, 0x38, 0x37, 0x2044, 0x38, 0x31, 0x2044,
+    0x49, 0x49, 0x49, 0x49, 0x49, 0x49, 0x56, 0x56, 0x56, 0x49, 0x56, 0x49, 0x49, 0x56, 0x49, 0x49,
+    0x49, 0x49, 0x58, 0x58, 0x58, 0x49, 0x58, 0x49, 0x49, 0x69, 0x69, 0x69, 0x69, 0x69, 0x69, 0x76,
+    0x76, 0x69, 0x76, 0x69, 0x69, 0x76, 0x69, 0x69, 0x69, 0x69, 0x78, 0x78, 0x69, 0x78, 0x69, 0x69,
+    0x30, 0x2044, 0x33, 0x222B, 0x222B, 0x222B, 0x222B, 0x222B, 0x222E, 0x222E, 0x222E, 0x222E,
+    0x222E, 0x31, 0x30, 0x31, 0x31, 0x31, 0x32, 0x31, 0x33, 0x31, 0x34, 0x31, 0x35, 0x31, 0x36,
+    0x31, 0x37, 0x31, 0x38, 0x31, 0x39, 0x32, 0x30, 0x28, 0x31, 0x29, 0x28, 0x32, 0x29, 0x28, 0x33,
+    0x29, 0x28, 0x34, 0x29, 0x28, 0x35, 0x29, 0x28, 0x36, 0x29, 0x28, 0x37, 0x29, 0x28, 0x38, 0x29,
+    0x28, 0x39, 0x29, 0x28, 0x31, 0x30, 0x29, 0x28, 0x31, 0x31, 0x29, 0x28, 0x31, 0x32, 0x29, 0x28,
+    0x31, 0x33, 0x29, 0x28, 0x31, 0x34, 0x29, 0x28, 0x31, 0x35, 0x29, 0x28, 0x31, 0x36, 0x29, 0x28,
+    0x31, 0x37, 0x29, 0x28, 0x31, 0x38, 0x29, 0x28, 0x31, 0x39, 0x29, 0x28, 0x32, 0x30, 0x29, 0x31,
+    0x2E, 0x32, 0x2E, 0x33, 0x2E, 0x34, 0x2E, 0x35, 0x2E, 0x36, 0x2E, 0x37, 0x2E, 0x38, 0x2E, 0x39,
+    0x2E, 0x31, 0x30, 0x2E, 0x31, 0x31, 0x2E, 0x31, 0x32, 0x2E, 0x31, 0x33, 0x2E, 0x31, 0x34, 0x2E,
+    0x31, 0x35, 0x2E, 0x31, 0x36, 0x2E, 0x31, 0x37, 0x2E, 0x31, 0x38, 0x2E, 0x31, 0x39, 0x2E, 0x32,
+    0x30, 0x2E, 0x28, 0x61, 0x29, 0x28, 0x62, 0x29, 0x28, 0x63, 0x29, 0x28, 0x64, 0x29, 0x28, 0x65,
+    0x29, 0x28, 0x66, 0x29, 0x28, 0x67, 0x29, 0x28, 0x68, 0x29, 0x28, 0x69, 0x29, 0x28, 0x6A, 0x29,
+    0x28, 0x6B, 0x29, 0x28, 0x6C, 0x29, 0x28, 0x6D, 0x29, 0x28, 0x6E, 0x29, 0x28, 0x6F, 0x29, 0x28,
+    0x70, 0x29, 0x28, 0x71, 0x29, 0x28, 0x72, 0x29, 0x28, 0x73, 0x29, 0x28, 0x74, 0x29, 0x28, 0x75,
+    0x29, 0x28, 0x76, 0x29, 0x28, 0x77, 0x29, 0x28, 0x78, 0x29, 0x28, 0x79, 0x29, 0x28, 0x7A, 0x29,
+    0x222B, 0x222B, 0x222B, 0x222B, 0x3A, 0x3A, 0x3D, 0x3D, 0x3D, 0x3D, 0x3D, 0x3D, 0x2D61, 0x6BCD,
+    0x9F9F, 0x4E00, 0x4E28, 0x4E36, 0x4E3F, 0x4E59, 0x4E85, 0x4E8C, 0x4EA0, 0x4EBA, 0x513F, 0x5165,
+    0x516B, 0x5182, 0x5196, 0x51AB, 0x51E0, 0x51F5, 0x5200, 0x529B, 0x52F9, 0x5315, 0x531A, 0x5338,
+    0x5341, 0x535C, 0x5369, 0x5382, 0x53B6, 0x53C8, 0x53E3, 0x56D7, 0x571F, 0x58EB, 0x5902, 0x590A,
+    0x5915, 0x5927, 0x5973, 0x5B50, 0x5B80, 0x5BF8, 0x5C0F, 0x5C22, 0x5C38, 0x5C6E, 0x5C71, 0x5DDB,
+    0x5DE5, 0x5DF1, 0x5DFE, 0x5E72, 0x5E7A, 0x5E7F, 0x5EF4, 0x5EFE, 0x5F0B, 0x5F13, 0x5F50, 0x5F61,
+    0x5F73, 0x5FC3, 0x6208, 0x6236, 0x624B, 0x652F, 0x6534, 0x6587, 0x6597, 0x65A4, 0x65B9, 0x65E0,
+    0x65E5, 0x66F0, 0x6708, 0x6728, 0x6B20, 0x6B62, 0x6B79, 0x6BB3, 0x6BCB, 0x6BD4, 0x6BDB, 0x6C0F,
+    0x6C14, 0x6C34, 0x706B, 0x722A, 0x7236, 0x723B, 0x723F, 0x7247, 0x7259, 0x725B, 0x72AC, 0x7384,
+    0x7389, 0x74DC, 0x74E6, 0x7518, 0x751F, 0x7528, 0x7530, 0x758B, 0x7592, 0x7676, 0x767D, 0x76AE,
+    0x76BF, 0x76EE, 0x77DB, 0x77E2, 0x77F3, 0x793A, 0x79B8, 0x79BE, 0x7A74, 0x7ACB, 0x7AF9, 0x7C73,
+    0x7CF8, 0x7F36, 0x7F51, 0x7F8A, 0x7FBD, 0x8001, 0x800C, 0x8012, 0x8033, 0x807F, 0x8089, 0x81E3,
+    0x81EA, 0x81F3, 0x81FC, 0x820C, 0x821B, 0x821F, 0x826E, 0x8272, 0x8278, 0x864D, 0x866B, 0x8840,
+    0x884C, 0x8863, 0x897E, 0x898B, 0x89D2, 0x8A00, 0x8C37, 0x8C46, 0x8C55, 0x8C78, 0x8C9D, 0x8D64,
+    0x8D70, 0x8DB3, 0x8EAB, 0x8ECA, 0x8F9B, 0x8FB0, 0x8FB5, 0x9091, 0x9149, 0x91C6, 0x91CC, 0x91D1,
+    0x9577, 0x9580, 0x961C, 0x96B6, 0x96B9, 0x96E8, 0x9751, 0x975E, 0x9762, 0x9769, 0x97CB, 0x97ED,
+    0x97F3, 0x9801, 0x98A8, 0x98DB, 0x98DF, 0x9996, 0x9999, 0x99AC, 0x9AA8, 0x9AD8, 0x9ADF, 0x9B25,
+    0x9B2F, 0x9B32, 0x9B3C, 0x9B5A, 0x9CE5, 0x9E75, 0x9E7F, 0x9EA5, 0x9EBB, 0x9EC3, 0x9ECD, 0x9ED1,
+    0x9EF9, 0x9EFD, 0x9F0E, 0x9F13, 0x9F20, 0x9F3B, 0x9F4A, 0x9F52, 0x9F8D, 0x9F9C, 0x9FA0, 0x3012,
+    0x5344, 0x5345, 0x20, 0x3099, 0x20, 0x309A, 0x3088, 0x308A, 0x30B3, 0x30C8, 0x1100, 0x1101,
+    0x11AA, 0x1102, 0x11AC, 0x11AD, 0x1103, 0x1104, 0x1105, 0x111A, 0x1106, 0x1107, 0x1108, 0x1121,
+    0x1160, 0x1114, 0x1115, 0x11C7, 0x11C8, 0x11CC, 0x11CE, 0x11D3, 0x11D7, 0x11D9, 0x111C, 0x11DD,
+    0x11DF, 0x111D, 0x111E, 0x1120, 0x1122, 0x1123, 0x1127, 0x1129, 0x112B, 0x112C, 0x112D, 0x112E,
+    0x112F, 0x1132, 0x1136, 0x1140, 0x1147, 0x114C, 0x11F1, 0x11F2, 0x1157, 0x1158, 0x1159, 0x1184,
+    0x1185, 0x1188, 0x1191, 0x1192, 0x1194, 0x119E, 0x11A1, 0x4E09, 0x56DB, 0x4E0A, 0x4E2D, 0x4E0B,
+    0x7532, 0x4E19, 0x4E01, 0x5929, 0x5730, 0x28, 0x1100, 0x29, 0x28, 0x1102, 0x29, 0x28, 0x1103,
+    0x29, 0x28, 0x1105, 0x29, 0x28, 0x1106, 0x29, 0x28, 0x1107, 0x29, 0x28, 0x1109, 0x29, 0x28,
+    0x110B, 0x29, 0x28, 0x110C, 0x29, 0x28, 0x110E, 0x29, 0x28, 0x110F, 0x29, 0x28, 0x1110, 0x29,
+    0x28, 0x1111, 0x29, 0x28, 0x1112, 0x29, 0x28, 0x1100, 0x1161, 0x29, 0x28, 0x1102, 0x1161, 0x29,
+    0x28, 0x1103, 0x1161, 0x29, 0x28, 0x1105, 0x1161, 0x29, 0x28, 0x1106, 0x1161, 0x29, 0x28,
+    0x1107, 0x1161, 0x29, 0x28, 0x1109, 0x1161, 0x29, 0x28, 0x110B, 0x1161, 0x29, 0x28, 0x110C,
+    0x1161, 0x29, 0x28, 0x110E, 0x1161, 0x29, 0x28, 0x110F, 0x1161, 0x29, 0x28, 0x1110, 0x1161,
+    0x29, 0x28, 0x1111, 0x1161, 0x29, 0x28, 0x1112, 0x1161, 0x29, 0x28, 0x110C, 0x116E, 0x29, 0x28,
+    0x110B, 0x1169, 0x110C, 0x1165, 0x11AB, 0x29, 0x28, 0x110B, 0x1169, 0x1112, 0x116E, 0x29, 0x28,
+    0x4E00, 0x29, 0x28, 0x4E8C, 0x29, 0x28, 0x4E09, 0x29, 0x28, 0x56DB, 0x29, 0x28, 0x4E94, 0x29,
+    0x28, 0x516D, 0x29, 0x28, 0x4E03, 0x29, 0x28, 0x516B, 0x29, 0x28, 0x4E5D, 0x29, 0x28, 0x5341,
+    0x29, 0x28, 0x6708, 0x29, 0x28, 0x706B, 0x29, 0x28, 0x6C34, 0x29, 0x28, 0x6728, 0x29, 0x28,
+    0x91D1, 0x29, 0x28, 0x571F, 0x29, 0x28, 0x65E5, 0x29, 0x28, 0x682A, 0x29, 0x28, 0x6709, 0x29,
+    0x28, 0x793E, 0x29, 0x28, 0x540D, 0x29, 0x28, 0x7279, 0x29, 0x28, 0x8CA1, 0x29, 0x28, 0x795D,
+    0x29, 0x28, 0x52B4, 0x29, 0x28, 0x4EE3, 0x29, 0x28, 0x547C, 0x29, 0x28, 0x5B66, 0x29, 0x28,
+    0x76E3, 0x29, 0x28, 0x4F01, 0x29, 0x28, 0x8CC7, 0x29, 0x28, 0x5354, 0x29, 0x28, 0x796D, 0x29,
+    0x28, 0x4F11, 0x29, 0x28, 0x81EA, 0x29, 0x28, 0x81F3, 0x29, 0x554F, 0x5E7C, 0x7B8F, 0x50, 0x54,
+    0x45, 0x32, 0x31, 0x32, 0x32, 0x32, 0x33, 0x32, 0x34, 0x32, 0x35, 0x32, 0x36, 0x32, 0x37, 0x32,
+    0x38, 0x32, 0x39, 0x33, 0x30, 0x33, 0x31, 0x33, 0x32, 0x33, 0x33, 0x33, 0x34, 0x33, 0x35,
+    0x1109, 0x110B, 0x110C, 0x110E, 0x110F, 0x1110, 0x1111, 0x1112, 0x1100, 0x1161, 0x1102, 0x1161,
+    0x1103, 0x1161, 0x1105, 0x1161, 0x1106, 0x1161, 0x1107, 0x1161, 0x1109, 0x1161, 0x110B, 0x1161,
+    0x110C, 0x1161, 0x110E, 0x1161, 0x110F, 0x1161, 0x1110, 0x1161, 0x1111, 0x1161, 0x1112, 0x1161,
+    0x110E, 0x1161, 0x11B7, 0x1100, 0x1169, 0x110C, 0x116E, 0x110B, 0x1174, 0x110B, 0x116E, 0x4E94,
+    0x516D, 0x4E03, 0x4E5D, 0x682A, 0x6709, 0x793E, 0x540D, 0x7279, 0x8CA1, 0x795D, 0x52B4, 0x79D8,
+    0x7537, 0x9069, 0x512A, 0x5370, 0x6CE8, 0x9805, 0x4F11, 0x5199, 0x6B63, 0x5DE6, 0x53F3, 0x533B,
+    0x5B97, 0x5B66, 0x76E3, 0x4F01, 0x8CC7, 0x5354, 0x591C, 0x33, 0x36, 0x33, 0x37, 0x33, 0x38,
+    0x33, 0x39, 0x34, 0x30, 0x34, 0x31, 0x34, 0x32, 0x34, 0x33, 0x34, 0x34, 0x34, 0x35, 0x34, 0x36,
+    0x34, 0x37, 0x34, 0x38, 0x34, 0x39, 0x35, 0x30, 0x31, 0x6708, 0x32, 0x6708, 0x33, 0x6708, 0x34,
+    0x6708, 0x35, 0x6708, 0x36, 0x6708, 0x37, 0x6708, 0x38, 0x6708, 0x39, 0x6708, 0x31, 0x30,
+    0x6708, 0x31, 0x31, 0x6708, 0x31, 0x32, 0x6708, 0x48, 0x67, 0x65, 0x72, 0x67, 0x65, 0x56, 0x4C,
+    0x54, 0x44, 0x30A2, 0x30A4, 0x30A6, 0x30A8, 0x30AA, 0x30AB, 0x30AD, 0x30AF, 0x30B1, 0x30B3,
+    0x30B5, 0x30B7, 0x30B9, 0x30BB, 0x30BD, 0x30BF, 0x30C1, 0x30C4, 0x30C6, 0x30C8, 0x30D2, 0x30D5,
+    0x30D8, 0x30DB, 0x30DE, 0x30DF, 0x30E0, 0x30E1, 0x30E2, 0x30E4, 0x30E6, 0x30EF, 0x30F0, 0x30F1,
+    0x30F2, 0x30A2, 0x30CF, 0x309A, 0x30FC, 0x30C8, 0x30A2, 0x30EB, 0x30D5, 0x30A1, 0x30A2, 0x30F3,
+    0x30D8, 0x309A, 0x30A2, 0x30A2, 0x30FC, 0x30EB, 0x30A4, 0x30CB, 0x30F3, 0x30AF, 0x3099, 0x30A4,
+    0x30F3, 0x30C1, 0x30A6, 0x30A9, 0x30F3, 0x30A8, 0x30B9, 0x30AF, 0x30FC, 0x30C8, 0x3099, 0x30A8,
+    0x30FC, 0x30AB, 0x30FC, 0x30AA, 0x30F3, 0x30B9, 0x30AA, 0x30FC, 0x30E0, 0x30AB, 0x30A4, 0x30EA,
+    0x30AB, 0x30E9, 0x30C3, 0x30C8, 0x30AB, 0x30ED, 0x30EA, 0x30FC, 0x30AB, 0x3099, 0x30ED, 0x30F3,
+    0x30AB, 0x3099, 0x30F3, 0x30DE, 0x30AD, 0x3099, 0x30AB, 0x3099, 0x30AD, 0x3099, 0x30CB, 0x30FC,
+    0x30AD, 0x30E5, 0x30EA, 0x30FC, 0x30AD, 0x3099, 0x30EB, 0x30BF, 0x3099, 0x30FC, 0x30AD, 0x30ED,
+    0x30AD, 0x30ED, 0x30AF, 0x3099, 0x30E9, 0x30E0, 0x30AD, 0x30ED, 0x30E1, 0x30FC, 0x30C8, 0x30EB,
+    0x30AD, 0x30ED, 0x30EF, 0x30C3, 0x30C8, 0x30AF, 0x3099, 0x30E9, 0x30E0, 0x30AF, 0x3099, 0x30E9,
+    0x30E0, 0x30C8, 0x30F3, 0x30AF, 0x30EB, 0x30BB, 0x3099, 0x30A4, 0x30ED, 0x30AF, 0x30ED, 0x30FC,
+    0x30CD, 0x30B1, 0x30FC, 0x30B9, 0x30B3, 0x30EB, 0x30CA, 0x30B3, 0x30FC, 0x30DB, 0x309A, 0x30B5,
+    0x30A4, 0x30AF, 0x30EB, 0x30B5, 0x30F3, 0x30C1, 0x30FC, 0x30E0, 0x30B7, 0x30EA, 0x30F3, 0x30AF,
+    0x3099, 0x30BB, 0x30F3, 0x30C1, 0x30BB, 0x30F3, 0x30C8, 0x30BF, 0x3099, 0x30FC, 0x30B9, 0x30C6,
+    0x3099, 0x30B7, 0x30C8, 0x3099, 0x30EB, 0x30C8, 0x30F3, 0x30CA, 0x30CE, 0x30CE, 0x30C3, 0x30C8,
+    0x30CF, 0x30A4, 0x30C4, 0x30CF, 0x309A, 0x30FC, 0x30BB, 0x30F3, 0x30C8, 0x30CF, 0x309A, 0x30FC,
+    0x30C4, 0x30CF, 0x3099, 0x30FC, 0x30EC, 0x30EB, 0x30D2, 0x309A, 0x30A2, 0x30B9, 0x30C8, 0x30EB,
+    0x30D2, 0x309A, 0x30AF, 0x30EB, 0x30D2, 0x309A, 0x30B3, 0x30D2, 0x3099, 0x30EB, 0x30D5, 0x30A1,
+    0x30E9, 0x30C3, 0x30C8, 0x3099, 0x30D5, 0x30A3, 0x30FC, 0x30C8, 0x30D5, 0x3099, 0x30C3, 0x30B7,
+    0x30A7, 0x30EB, 0x30D5, 0x30E9, 0x30F3, 0x30D8, 0x30AF, 0x30BF, 0x30FC, 0x30EB, 0x30D8, 0x309A,
+    0x30BD, 0x30D8, 0x309A, 0x30CB, 0x30D2, 0x30D8, 0x30EB, 0x30C4, 0x30D8, 0x309A, 0x30F3, 0x30B9,
+    0x30D8, 0x309A, 0x30FC, 0x30B7, 0x3099, 0x30D8, 0x3099, 0x30FC, 0x30BF, 0x30DB, 0x309A, 0x30A4,
+    0x30F3, 0x30C8, 0x30DB, 0x3099, 0x30EB, 0x30C8, 0x30DB, 0x30F3, 0x30DB, 0x309A, 0x30F3, 0x30C8,
+    0x3099, 0x30DB, 0x30FC, 0x30EB, 0x30DB, 0x30FC, 0x30F3, 0x30DE, 0x30A4, 0x30AF, 0x30ED, 0x30DE,
+    0x30A4, 0x30EB, 0x30DE, 0x30C3, 0x30CF, 0x30DE, 0x30EB, 0x30AF, 0x30DE, 0x30F3, 0x30B7, 0x30E7,
+    0x30F3, 0x30DF, 0x30AF, 0x30ED, 0x30F3, 0x30DF, 0x30EA, 0x30DF, 0x30EA, 0x30CF, 0x3099, 0x30FC,
+    0x30EB, 0x30E1, 0x30AB, 0x3099, 0x30E1, 0x30AB, 0x3099, 0x30C8, 0x30F3, 0x30E1, 0x30FC, 0x30C8,
+    0x30EB, 0x30E4, 0x30FC, 0x30C8, 0x3099, 0x30E4, 0x30FC, 0x30EB, 0x30E6, 0x30A2, 0x30F3, 0x30EA,
+    0x30C3, 0x30C8, 0x30EB, 0x30EA, 0x30E9, 0x30EB, 0x30D2, 0x309A, 0x30FC, 0x30EB, 0x30FC, 0x30D5,
+    0x3099, 0x30EB, 0x30EC, 0x30E0, 0x30EC, 0x30F3, 0x30C8, 0x30B1, 0x3099, 0x30F3, 0x30EF, 0x30C3,
+    0x30C8, 0x30, 0x70B9, 0x31, 0x70B9, 0x32, 0x70B9, 0x33, 0x70B9, 0x34, 0x70B9, 0x35, 0x70B9,
+    0x36, 0x70B9, 0x37, 0x70B9, 0x38, 0x70B9, 0x39, 0x70B9, 0x31, 0x30, 0x70B9, 0x31, 0x31, 0x70B9,
+    0x31, 0x32, 0x70B9, 0x31, 0x33, 0x70B9, 0x31, 0x34, 0x70B9, 0x31, 0x35, 0x70B9, 0x31, 0x36,
+    0x70B9, 0x31, 0x37, 0x70B9, 0x31, 0x38, 0x70B9, 0x31, 0x39, 0x70B9, 0x32, 0x30, 0x70B9, 0x32,
+    0x31, 0x70B9, 0x32, 0x32, 0x70B9, 0x32, 0x33, 0x70B9, 0x32, 0x34, 0x70B9, 0x68, 0x50, 0x61,
+    0x64, 0x61, 0x41, 0x55, 0x62, 0x61, 0x72, 0x6F, 0x56, 0x70, 0x63, 0x64, 0x6D, 0x64, 0x6D, 0x32,
+    0x64, 0x6D, 0x33, 0x49, 0x55, 0x5E73, 0x6210, 0x662D, 0x548C, 0x5927, 0x6B63, 0x660E, 0x6CBB,
+    0x682A, 0x5F0F, 0x4F1A, 0x793E, 0x70, 0x41, 0x6E, 0x41, 0x3BC, 0x41, 0x6D, 0x41, 0x6B, 0x41,
+    0x4B, 0x42, 0x4D, 0x42, 0x47, 0x42, 0x63, 0x61, 0x6C, 0x6B, 0x63, 0x61, 0x6C, 0x70, 0x46, 0x6E,
+    0x46, 0x3BC, 0x46, 0x3BC, 0x67, 0x6D, 0x67, 0x6B, 0x67, 0x48, 0x7A, 0x6B, 0x48, 0x7A, 0x4D,
+    0x48, 0x7A, 0x47, 0x48, 0x7A, 0x54, 0x48, 0x7A, 0x3BC, 0x6C, 0x6D, 0x6C, 0x64, 0x6C, 0x6B,
+    0x6C, 0x66, 0x6D, 0x6E, 0x6D, 0x3BC, 0x6D, 0x6D, 0x6D, 0x63, 0x6D, 0x6B, 0x6D, 0x6D, 0x6D,
+    0x32, 0x63, 0x6D, 0x32, 0x6D, 0x32, 0x6B, 0x6D, 0x32, 0x6D, 0x6D, 0x33, 0x63, 0x6D, 0x33, 0x6D,
+    0x33, 0x6B, 0x6D, 0x33, 0x6D, 0x2215, 0x73, 0x6D, 0x2215, 0x73, 0x32, 0x50, 0x61, 0x6B, 0x50,
+    0x61, 0x4D, 0x50, 0x61, 0x47, 0x50, 0x61, 0x72, 0x61, 0x64, 0x72, 0x61, 0x64, 0x2215, 0x73,
+    0x72, 0x61, 0x64, 0x2215, 0x73, 0x32, 0x70, 0x73, 0x6E, 0x73, 0x3BC, 0x73, 0x6D, 0x73, 0x70,
+    0x56, 0x6E, 0x56, 0x3BC, 0x56, 0x6D, 0x56, 0x6B, 0x56, 0x4D, 0x56, 0x70, 0x57, 0x6E, 0x57,
+    0x3BC, 0x57, 0x6D, 0x57, 0x6B, 0x57, 0x4D, 0x57, 0x6B, 0x3A9, 0x4D, 0x3A9, 0x61, 0x2E, 0x6D,
+    0x2E, 0x42, 0x71, 0x63, 0x63, 0x63, 0x64, 0x43, 0x2215, 0x6B, 0x67, 0x43, 0x6F, 0x2E, 0x64,
+    0x42, 0x47, 0x79, 0x68, 0x61, 0x48, 0x50, 0x69, 0x6E, 0x4B, 0x4B, 0x4B, 0x4D, 0x6B, 0x74, 0x6C,
+    0x6D, 0x6C, 0x6E, 0x6C, 0x6F, 0x67, 0x6C, 0x78, 0x6D, 0x62, 0x6D, 0x69, 0x6C, 0x6D, 0x6F, 0x6C,
+    0x50, 0x48, 0x70, 0x2E, 0x6D, 0x2E, 0x50, 0x50, 0x4D, 0x50, 0x52, 0x73, 0x72, 0x53, 0x76, 0x57,
+    0x62, 0x56, 0x2215, 0x6D, 0x41, 0x2215, 0x6D, 0x31, 0x65E5, 0x32, 0x65E5, 0x33, 0x65E5, 0x34,
+    0x65E5, 0x35, 0x65E5, 0x36, 0x65E5, 0x37, 0x65E5, 0x38, 0x65E5, 0x39, 0x65E5, 0x31, 0x30,
+    0x65E5, 0x31, 0x31, 0x65E5, 0x31, 0x32, 0x65E5, 0x31, 0x33, 0x65E5, 0x31, 0x34, 0x65E5, 0x31,
+    0x35, 0x65E5, 0x31, 0x36, 0x65E5, 0x31, 0x37, 0x65E5, 0x31, 0x38, 0x65E5, 0x31, 0x39, 0x65E5,
+    0x32, 0x30, 0x65E5, 0x32, 0x31, 0x65E5, 0x32, 0x32, 0x65E5, 0x32, 0x33, 0x65E5, 0x32, 0x34,
+    0x65E5, 0x32, 0x35, 0x65E5, 0x32, 0x36, 0x65E5, 0x32, 0x37, 0x65E5, 0x32, 0x38, 0x65E5, 0x32,
+    0x39, 0x65E5, 0x33, 0x30, 0x65E5, 0x33, 0x31, 0x65E5, 0x67, 0x61, 0x6C, 0x44A, 0x44C, 0xA76F,
+    0x126, 0x153, 0xA727, 0xAB37, 0x26B, 0xAB52, 0x66, 0x66, 0x66, 0x69, 0x66, 0x6C, 0x66, 0x66,
+    0x69, 0x66, 0x66, 0x6C, 0x73, 0x74, 0x574, 0x576, 0x574, 0x565, 0x574, 0x56B, 0x57E, 0x576,
+    0x574, 0x56D, 0x5E2, 0x5D4, 0x5DB, 0x5DC, 0x5DD, 0x5E8, 0x5EA, 0x5D0, 0x5DC, 0x671, 0x67B,
+    0x67E, 0x680, 0x67A, 0x67F, 0x679, 0x6A4, 0x6A6, 0x684, 0x683, 0x686, 0x687, 0x68D, 0x68C,
+    0x68E, 0x688, 0x698, 0x691, 0x6A9, 0x6AF, 0x6B3, 0x6B1, 0x6BA, 0x6BB, 0x6D5, 0x654, 0x6C1,
+    0x6BE, 0x6D2, 0x6D2, 0x654, 0x6AD, 0x6C7, 0x6C6, 0x6C8, 0x6CB, 0x6C5, 0x6C9, 0x6D0, 0x649,
+    0x64A, 0x654, 0x627, 0x64A, 0x654, 0x6D5, 0x64A, 0x654, 0x648, 0x64A, 0x654, 0x6C7, 0x64A,
+    0x654, 0x6C6, 0x64A, 0x654, 0x6C8, 0x64A, 0x654, 0x6D0, 0x64A, 0x654, 0x649, 0x6CC, 0x64A,
+    0x654, 0x62C, 0x64A, 0x654, 0x62D, 0x64A, 0x654, 0x645, 0x64A, 0x654, 0x64A, 0x628, 0x62C,
+    0x628, 0x62D, 0x628, 0x62E, 0x628, 0x645, 0x628, 0x649, 0x628, 0x64A, 0x62A, 0x62C, 0x62A,
+    0x62D, 0x62A, 0x62E, 0x62A, 0x645, 0x62A, 0x649, 0x62A, 0x64A, 0x62B, 0x62C, 0x62B, 0x645,
+    0x62B, 0x649, 0x62B, 0x64A, 0x62C, 0x62D, 0x62C, 0x645, 0x62D, 0x62C, 0x62D, 0x645, 0x62E,
+    0x62C, 0x62E, 0x62D, 0x62E, 0x645, 0x633, 0x62C, 0x633, 0x62D, 0x633, 0x62E, 0x633, 0x645,
+    0x635, 0x62D, 0x635, 0x645, 0x636, 0x62C, 0x636, 0x62D, 0x636, 0x62E, 0x636, 0x645, 0x637,
+    0x62D, 0x637, 0x645, 0x638, 0x645, 0x639, 0x62C, 0x639, 0x645, 0x63A, 0x62C, 0x63A, 0x645,
+    0x641, 0x62C, 0x641, 0x62D, 0x641, 0x62E, 0x641, 0x645, 0x641, 0x649, 0x641, 0x64A, 0x642,
+    0x62D, 0x642, 0x645, 0x642, 0x649, 0x642, 0x64A, 0x643, 0x627, 0x643, 0x62C, 0x643, 0x62D,
+    0x643, 0x62E, 0x643, 0x644, 0x643, 0x645, 0x643, 0x649, 0x643, 0x64A, 0x644, 0x62C, 0x644,
+    0x62D, 0x644, 0x62E, 0x644, 0x645, 0x644, 0x649, 0x644, 0x64A, 0x645, 0x62C, 0x645, 0x62D,
+    0x645, 0x62E, 0x645, 0x645, 0x645, 0x649, 0x645, 0x64A, 0x646, 0x62C, 0x646, 0x62D, 0x646,
+    0x62E, 0x646, 0x645, 0x646, 0x649, 0x646, 0x64A, 0x647, 0x62C, 0x647, 0x645, 0x647, 0x649,
+    0x647, 0x64A, 0x64A, 0x62C, 0x64A, 0x62D, 0x64A, 0x62E, 0x64A, 0x645, 0x64A, 0x649, 0x64A,
+    0x64A, 0x630, 0x670, 0x631, 0x670, 0x649, 0x670, 0x20, 0x64C, 0x651, 0x20, 0x64D, 0x651, 0x20,
+    0x64E, 0x651, 0x20, 0x64F, 0x651, 0x20, 0x650, 0x651, 0x20, 0x651, 0x670, 0x64A, 0x654, 0x631,
+    0x64A, 0x654, 0x632, 0x64A, 0x654, 0x646, 0x628, 0x631, 0x628, 0x632, 0x628, 0x646, 0x62A,
+    0x631, 0x62A, 0x632, 0x62A, 0x646, 0x62B, 0x631, 0x62B, 0x632, 0x62B, 0x646, 0x645, 0x627,
+    0x646, 0x631, 0x646, 0x632, 0x646, 0x646, 0x64A, 0x631, 0x64A, 0x632, 0x64A, 0x646, 0x64A,
+    0x654, 0x62E, 0x64A, 0x654, 0x647, 0x628, 0x647, 0x62A, 0x647, 0x635, 0x62E, 0x644, 0x647,
+    0x646, 0x647, 0x647, 0x670, 0x64A, 0x647, 0x62B, 0x647, 0x633, 0x647, 0x634, 0x645, 0x634,
+    0x647, 0x640, 0x64E, 0x651, 0x640, 0x64F, 0x651, 0x640, 0x650, 0x651, 0x637, 0x649, 0x637,
+    0x64A, 0x639, 0x649, 0x639, 0x64A, 0x63A, 0x649, 0x63A, 0x64A, 0x633, 0x649, 0x633, 0x64A,
+    0x634, 0x649, 0x634, 0x64A, 0x62D, 0x649, 0x62D, 0x64A, 0x62C, 0x649, 0x62C, 0x64A, 0x62E,
+    0x649, 0x62E, 0x64A, 0x635, 0x649, 0x635, 0x64A, 0x636, 0x649, 0x636, 0x64A, 0x634, 0x62C,
+    0x634, 0x62D, 0x634, 0x62E, 0x634, 0x631, 0x633, 0x631, 0x635, 0x631, 0x636, 0x631, 0x627,
+    0x64B, 0x62A, 0x62C, 0x645, 0x62A, 0x62D, 0x62C, 0x62A, 0x62D, 0x645, 0x62A, 0x62E, 0x645,
+    0x62A, 0x645, 0x62C, 0x62A, 0x645, 0x62D, 0x62A, 0x645, 0x62E, 0x62C, 0x645, 0x62D, 0x62D,
+    0x645, 0x64A, 0x62D, 0x645, 0x649, 0x633, 0x62D, 0x62C, 0x633, 0x62C, 0x62D, 0x633, 0x62C,
+    0x649, 0x633, 0x645, 0x62D, 0x633, 0x645, 0x62C, 0x633, 0x645, 0x645, 0x635, 0x62D, 0x62D,
+    0x635, 0x645, 0x645, 0x634, 0x62D, 0x645, 0x634, 0x62C, 0x64A, 0x634, 0x645, 0x62E, 0x634,
+    0x645, 0x645, 0x636, 0x62D, 0x649, 0x636, 0x62E, 0x645, 0x637, 0x645, 0x62D, 0x637, 0x645,
+    0x645, 0x637, 0x645, 0x64A, 0x639, 0x62C, 0x645, 0x639, 0x645, 0x645, 0x639, 0x645, 0x649,
+    0x63A, 0x645, 0x645, 0x63A, 0x645, 0x64A, 0x63A, 0x645, 0x649, 0x641, 0x62E, 0x645, 0x642,
+    0x645, 0x62D, 0x642, 0x645, 0x645, 0x644, 0x62D, 0x645, 0x644, 0x62D, 0x64A, 0x644, 0x62D,
+    0x649, 0x644, 0x62C, 0x62C, 0x644, 0x62E, 0x645, 0x644, 0x645, 0x62D, 0x645, 0x62D, 0x62C,
+    0x645, 0x62D, 0x645, 0x645, 0x62D, 0x64A, 0x645, 0x62C, 0x62D, 0x645, 0x62C, 0x645, 0x645,
+    0x62E, 0x62C, 0x645, 0x62E, 0x645, 0x645, 0x62C, 0x62E, 0x647, 0x645, 0x62C, 0x647, 0x645,
+    0x645, 0x646, 0x62D, 0x645, 0x646, 0x62D, 0x649, 0x646, 0x62C, 0x645, 0x646, 0x62C, 0x649,
+    0x646, 0x645, 0x64A, 0x646, 0x645, 0x649, 0x64A, 0x645, 0x645, 0x628, 0x62E, 0x64A, 0x62A,
+    0x62C, 0x64A, 0x62A, 0x62C, 0x649, 0x62A, 0x62E, 0x64A, 0x62A, 0x62E, 0x649, 0x62A, 0x645,
+    0x64A, 0x62A, 0x645, 0x649, 0x62C, 0x645, 0x64A, 0x62C, 0x62D, 0x649, 0x62C, 0x645, 0x649,
+    0x633, 0x62E, 0x649, 0x635, 0x62D, 0x64A, 0x634, 0x62D, 0x64A, 0x636, 0x62D, 0x64A, 0x644,
+    0x62C, 0x64A, 0x644, 0x645, 0x64A, 0x64A, 0x62D, 0x64A, 0x64A, 0x62C, 0x64A, 0x64A, 0x645,
+    0x64A, 0x645, 0x645, 0x64A, 0x642, 0x645, 0x64A, 0x646, 0x62D, 0x64A, 0x639, 0x645, 0x64A,
+    0x643, 0x645, 0x64A, 0x646, 0x62C, 0x62D, 0x645, 0x62E, 0x64A, 0x644, 0x62C, 0x645, 0x643,
+    0x645, 0x645, 0x62C, 0x62D, 0x64A, 0x62D, 0x62C, 0x64A, 0x645, 0x62C, 0x64A, 0x641, 0x645,
+    0x64A, 0x628, 0x62D, 0x64A, 0x633, 0x62E, 0x64A, 0x646, 0x62C, 0x64A, 0x635, 0x644, 0x6D2,
+    0x642, 0x644, 0x6D2, 0x627, 0x644, 0x644, 0x647, 0x627, 0x643, 0x628, 0x631, 0x645, 0x62D,
+    0x645, 0x62F, 0x635, 0x644, 0x639, 0x645, 0x631, 0x633, 0x648, 0x644, 0x639, 0x644, 0x64A,
+    0x647, 0x648, 0x633, 0x644, 0x645, 0x635, 0x644, 0x649, 0x635, 0x644, 0x649, 0x20, 0x627,
+    0x644, 0x644, 0x647, 0x20, 0x639, 0x644, 0x64A, 0x647, 0x20, 0x648, 0x633, 0x644, 0x645, 0x62C,
+    0x644, 0x20, 0x62C, 0x644, 0x627, 0x644, 0x647, 0x631, 0x6CC, 0x627, 0x644, 0x2C, 0x3001,
+    0x3002, 0x3A, 0x3B, 0x21, 0x3F, 0x3016, 0x3017, 0x2014, 0x2013, 0x5F, 0x7B, 0x7D, 0x3014,
+    0x3015, 0x3010, 0x3011, 0x300A, 0x300B, 0x3008, 0x3009, 0x300C, 0x300D, 0x300E, 0x300F, 0x5B,
+    0x5D, 0x23, 0x26, 0x2A, 0x2D, 0x3C, 0x3E, 0x5C, 0x24, 0x25, 0x40, 0x20, 0x64B, 0x640, 0x64B,
+    0x20, 0x64C, 0x20, 0x64D, 0x20, 0x64E, 0x640, 0x64E, 0x20, 0x64F, 0x640, 0x64F, 0x20, 0x650,
+    0x640, 0x650, 0x20, 0x651, 0x640, 0x651, 0x20, 0x652, 0x640, 0x652, 0x621, 0x627, 0x653, 0x627,
+    0x654, 0x648, 0x654, 0x627, 0x655, 0x64A, 0x654, 0x627, 0x628, 0x629, 0x62A, 0x62B, 0x62C,
+    0x62D, 0x62E, 0x62F, 0x630, 0x631, 0x632, 0x633, 0x634, 0x635, 0x636, 0x637, 0x638, 0x639,
+    0x63A, 0x641, 0x642, 0x643, 0x644, 0x645, 0x646, 0x647, 0x648, 0x64A, 0x644, 0x627, 0x653,
+    0x644, 0x627, 0x654, 0x644, 0x627, 0x655, 0x644, 0x627, 0x2985, 0x2986, 0x30FB, 0x30A1, 0x30A3,
+    0x30A5, 0x30A7, 0x30A9, 0x30E3, 0x30E5, 0x30E7, 0x30C3, 0x30FC, 0x30F3, 0x3099, 0x309A, 0x1173,
+    0x1174, 0x1175, 0xA2, 0xA3, 0xAC, 0xA6, 0xA5, 0x20A9, 0x2502, 0x2190, 0x2191, 0x2192, 0x2193,
+    0x25A0, 0x25CB, 0x47, 0x4A, 0x4B, 0x131, 0x237, 0x2207, 0x2202, 0x3DC, 0x3DD, 0x66E, 0x6A1,
+    0x66F, 0x30, 0x2E, 0x30, 0x2C, 0x31, 0x2C, 0x32, 0x2C, 0x33, 0x2C, 0x34, 0x2C, 0x35, 0x2C,
+    0x36, 0x2C, 0x37, 0x2C, 0x38, 0x2C, 0x39, 0x2C, 0x28, 0x41, 0x29, 0x28, 0x42, 0x29, 0x28, 0x43,
+    0x29, 0x28, 0x44, 0x29, 0x28, 0x45, 0x29, 0x28, 0x46, 0x29, 0x28, 0x47, 0x29, 0x28, 0x48, 0x29,
+    0x28, 0x49, 0x29, 0x28, 0x4A, 0x29, 0x28, 0x4B, 0x29, 0x28, 0x4C, 0x29, 0x28, 0x4D, 0x29, 0x28,
+    0x4E, 0x29, 0x28, 0x4F, 0x29, 0x28, 0x50, 0x29, 0x28, 0x51, 0x29, 0x28, 0x52, 0x29, 0x28, 0x53,
+    0x29, 0x28, 0x54, 0x29, 0x28, 0x55, 0x29, 0x28, 0x56, 0x29, 0x28, 0x57, 0x29, 0x28, 0x58, 0x29,
+    0x28, 0x59, 0x29, 0x28, 0x5A, 0x29, 0x3014, 0x53, 0x3015, 0x43, 0x44, 0x57, 0x5A, 0x48, 0x56,
+    0x53, 0x44, 0x53, 0x53, 0x50, 0x50, 0x56, 0x57, 0x43, 0x4D, 0x43, 0x4D, 0x44, 0x44, 0x4A,
+    0x307B, 0x304B, 0x30B3, 0x30B3, 0x5B57, 0x53CC, 0x30C6, 0x3099, 0x591A, 0x89E3, 0x4EA4, 0x6620,
+    0x7121, 0x6599, 0x524D, 0x5F8C, 0x518D, 0x65B0, 0x521D, 0x7D42, 0x8CA9, 0x58F0, 0x5439, 0x6F14,
+    0x6295, 0x6355, 0x904A, 0x6307, 0x6253, 0x7981, 0x7A7A, 0x5408, 0x6E80, 0x7533, 0x5272, 0x55B6,
+    0x914D, 0x3014, 0x672C, 0x3015, 0x3014, 0x4E09, 0x3015, 0x3014, 0x4E8C, 0x3015, 0x3014, 0x5B89,
+    0x3015, 0x3014, 0x70B9, 0x3015, 0x3014, 0x6253, 0x3015, 0x3014, 0x76D7, 0x3015, 0x3014, 0x52DD,
+    0x3015, 0x3014, 0x6557, 0x3015, 0x5F97, 0x53EF,
+};
+static const mrc__uni_range mrc__uni_apart[] = {
+    {0x340,0x341,1}, {0x343,0x344,1}, {0x374,0x374,1}, {0x37E,0x37E,1}, {0x387,0x387,1},
+    {0x958,0x95F,1}, {0x9DC,0x9DD,1}, {0x9DF,0x9DF,1}, {0xA33,0xA33,1}, {0xA36,0xA36,1},
+    {0xA59,0xA5B,1}, {0xA5E,0xA5E,1}, {0xB5C,0xB5D,1}, {0xF43,0xF43,1}, {0xF4D,0xF4D,1},
+    {0xF52,0xF52,1}, {0xF57,0xF57,1}, {0xF5C,0xF5C,1}, {0xF69,0xF69,1}, {0xF73,0xF73,1},
+    {0xF75,0xF76,1}, {0xF78,0xF78,1}, {0xF81,0xF81,1}, {0xF93,0xF93,1}, {0xF9D,0xF9D,1},
+    {0xFA2,0xFA2,1}, {0xFA7,0xFA7,1}, {0xFAC,0xFAC,1}, {0xFB9,0xFB9,1}, {0x1F71,0x1F71,1},
+    {0x1F73,0x1F73,1}, {0x1F75,0x1F75,1}, {0x1F77,0x1F77,1}, {0x1F79,0x1F79,1}, {0x1F7B,0x1F7B,1},
+    {0x1F7D,0x1F7D,1}, {0x1FBB,0x1FBB,1}, {0x1FBE,0x1FBE,1}, {0x1FC9,0x1FC9,1}, {0x1FCB,0x1FCB,1},
+    {0x1FD3,0x1FD3,1}, {0x1FDB,0x1FDB,1}, {0x1FE3,0x1FE3,1}, {0x1FEB,0x1FEB,1}, {0x1FEE,0x1FEF,1},
+    {0x1FF9,0x1FF9,1}, {0x1FFB,0x1FFB,1}, {0x1FFD,0x1FFD,1}, {0x2000,0x2001,1}, {0x2126,0x2126,1},
+    {0x212A,0x212B,1}, {0x2329,0x232A,1}, {0x2ADC,0x2ADC,1}, {0xF900,0xFA0D,1}, {0xFA10,0xFA10,1},
+    {0xFA12,0xFA12,1}, {0xFA15,0xFA1E,1}, {0xFA20,0xFA20,1}, {0xFA22,0xFA22,1}, {0xFA25,0xFA26,1},
+    {0xFA2A,0xFA6D,1}, {0xFA70,0xFAD9,1}, {0xFB1D,0xFB1D,1}, {0xFB1F,0xFB1F,1}, {0xFB2A,0xFB36,1},
+    {0xFB38,0xFB3C,1}, {0xFB3E,0xFB3E,1}, {0xFB40,0xFB41,1}, {0xFB43,0xFB44,1}, {0xFB46,0xFB4E,1},
+    {0x1D15E,0x1D164,1}, {0x1D1BB,0x1D1C0,1}, {0x2F800,0x2FA1D,1},
+};
+// end of the forms that tests/tables/make_tables.py wrote
+#endif // core pass
+
+//==============================================================================
 // >>impl.tables   generated data: what the tokenizer and the metrics know about characters
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -27599,6 +30379,13 @@ static const mrc__unicode mrc__unicode_tables = {
     .runs = mrc__uni_runs, .n_runs = sizeof mrc__uni_runs / sizeof *mrc__uni_runs,
     .gpt2 = mrc__uni_gpt2, .n_gpt2 = sizeof mrc__uni_gpt2 / sizeof *mrc__uni_gpt2,
     .parts = mrc__uni_parts,
+    .kinds = mrc__uni_kinds, .n_kinds = sizeof mrc__uni_kinds / sizeof *mrc__uni_kinds,
+    .apart = mrc__uni_apart, .n_apart = sizeof mrc__uni_apart / sizeof *mrc__uni_apart,
+    .compatible = mrc__uni_compatible,
+    .n_compatible = sizeof mrc__uni_compatible / sizeof *mrc__uni_compatible,
+    .compatible_runs = mrc__uni_compatible_runs,
+    .n_compatible_runs = sizeof mrc__uni_compatible_runs / sizeof *mrc__uni_compatible_runs,
+    .compatible_parts = mrc__uni_compatible_parts,
 };
 
 // What tests/tables/metrics_tables.py prints: Python 3.11's classes.

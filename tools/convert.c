@@ -101,13 +101,12 @@ static void convert_index(mrc_ctx *ctx, const convert_flags *a, const convert_it
 
 // The files that a model directory has beside its weights.
 static void convert_beside(mrc_ctx *ctx, const convert_flags *a) {
-    static const char *const names[] = { "config.json", "vocab.txt", "vocab.json", "merges.txt",
-        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", NULL };
     char from[TOOL_PATH_BYTES], to[TOOL_PATH_BYTES], *data;
     size_t bytes;
-    for (int i = 0; names[i]; i++) {
-        tool_path(from, a->from, names[i]);
-        tool_path(to, a->output, names[i]);
+    const char *name = "config.json";
+    for (size_t i = 0; name; name = mrc_tokenizer_file(i++)) {
+        tool_path(from, a->from, name);
+        tool_path(to, a->output, name);
         if (mrc_file_exists(from) != 1) continue;
         tool_check(ctx, mrc_file_read(ctx, &data, &bytes, from));
         tool_check(ctx, mrc_file_write(ctx, to, data, bytes));

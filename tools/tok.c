@@ -3,7 +3,7 @@
 
 typedef struct tok_flags {
     const char *tokenizer_name;
-    int         jsonl, truncation, no_special_tokens;
+    int         jsonl, truncation, no_special_tokens, word_ids;
     size_t      max_length, stride;
 } tok_flags;
 
@@ -40,8 +40,20 @@ static void tok_add_ints(mrc_text *t, const char *key, const int32_t *values, si
     mrc_text_add(t, n ? "]" : "[]", n ? 1 : 2);
 }
 
+// Numbers of which -1 is null.
+static void tok_add_ids(mrc_text *t, const char *key, const int32_t *values, size_t n) {
+    tool_json_key(t, key);
+    mrc_text_add(t, "[", 1);
+    for (size_t i = 0; i < n; i++) {
+        if (i) mrc_text_add(t, ",", 1);
+        if (values[i] < 0) mrc_text_add(t, "null", 4);
+        else mrc_text_printf(t, "%d", (int)values[i]);
+    }
+    mrc_text_add(t, "]", 1);
+}
+
 static void tok_add_json(mrc_text *t, const mrc_tokenizer *tok, const mrc_encoding *e,
-                         size_t sample) {
+                         size_t sample, int word_ids) {
     mrc_text_add(t, "{", 1);
     tool_json_integer(t, "overflow_to_sample_mapping", (int64_t)sample);
     tok_add_ints(t, "input_ids", e->input_ids, e->n);
@@ -61,14 +73,9 @@ static void tok_add_json(mrc_text *t, const mrc_tokenizer *tok, const mrc_encodi
                         (int)e->offset_mapping[i][1]);
     }
     mrc_text_add(t, "]", 1);
-    tool_json_key(t, "sequence_ids");
-    mrc_text_add(t, "[", 1);
-    for (size_t i = 0; i < e->n; i++) {
-        if (i) mrc_text_add(t, ",", 1);
-        if (e->sequence_ids[i] < 0) mrc_text_add(t, "null", 4);
-        else mrc_text_printf(t, "%d", (int)e->sequence_ids[i]);
-    }
-    mrc_text_add(t, "]}\n", 3);
+    tok_add_ids(t, "sequence_ids", e->sequence_ids, e->n);
+    if (word_ids) tok_add_ids(t, "word_ids", e->word_ids, e->n);
+    mrc_text_add(t, "}\n", 2);
 }
 
 static void tok_add_plain(mrc_text *t, const mrc_tokenizer *tok, const mrc_encoding *e) {
@@ -121,7 +128,7 @@ static void tok_run(mrc_ctx *ctx, const mrc_tokenizer *tok, const tok_flags *fla
         if (status != MRC_OK) tok_fail(ctx, status, number);
         out.bytes = 0;
         for (size_t w = 0; w < e.n; w++) {
-            if (flags->jsonl) tok_add_json(&out, tok, &e.list[w], sample);
+            if (flags->jsonl) tok_add_json(&out, tok, &e.list[w], sample, flags->word_ids);
             else tok_add_plain(&out, tok, &e.list[w]);
         }
         tool_write_text(&out);
@@ -154,8 +161,8 @@ static int run(tool_program *p) {
 
 static tool_flag flags[] = {
     { .name = "tokenizer_name", .string = &a.tokenizer_name, .required = 1,
-      .value = "DIR|vocab.txt",
-      .help = "a model's folder, its vocab.txt (cased then) or its tokenizer.json" },
+      .value = "DIR|FILE",
+      .help = "a model's folder, its vocab.txt (cased then), tokenizer.json or *.model" },
     { .name = "jsonl", .flag = &a.jsonl,
       .help = "a line is a JSON string or {\"text\", \"text_pair\"}, and so is each encoding" },
     { .name = "max_length", .size = &a.max_length, .unit = "tokens", .min = 1,
@@ -167,14 +174,16 @@ static tool_flag flags[] = {
     { .name = "stride", .size = &a.stride, .unit = "tokens", .preset = "0",
       .help = "only_second: by how much windows overlap" },
     { .name = "no_special_tokens", .flag = &a.no_special_tokens,
-      .help = "leave out [CLS] and [SEP]" },
+      .help = "leave out [CLS] and [SEP], or what the tokenizer has for them" },
+    { .name = "word_ids", .flag = &a.word_ids,
+      .help = "with --jsonl: also the number of each token's word" },
     { 0 }
 };
 
 static tool_program program = {
     .name = "tok", .group = "files", .run = run,
     .purpose = "Tokenizes the texts on standard input, one a line.",
-    .usage = "--tokenizer_name DIR|vocab.txt [flags] < text",
+    .usage = "--tokenizer_name DIR|FILE [flags] < text",
     .examples = { "echo 'some text' | build/tok --tokenizer_name data",
                   "build/tok --tokenizer_name data --jsonl --max_length 384 "
                   "--truncation only_second --stride 128 < pairs.jsonl" },

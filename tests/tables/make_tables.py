@@ -13,6 +13,7 @@ Needs Python 3.11 (its unicodedata is Unicode 14, from which candidates for comb
 taken; each is then measured).
 """
 import os
+import struct
 import sys
 import unicodedata
 
@@ -22,6 +23,8 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "mrc.h")
 BEGIN = "// begin of what tests/tables/make_tables.py wrote\n"
 END = "// end of what tests/tables/make_tables.py wrote\n"
+FORMS_BEGIN = "// begin of the forms that tests/tables/make_tables.py wrote\n"
+FORMS_END = "// end of the forms that tests/tables/make_tables.py wrote\n"
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 HANGUL = range(0xAC00, 0xD7A4)
 
@@ -123,6 +126,76 @@ def measure_gpt2():
     return classes
 
 
+def charsmap(keys):
+    """A precompiled charsmap (Darts double array, then texts) with these keys and values."""
+    units, texts, free, values = [0] * 256, b"", 256, {}
+    for key, value in keys.items():
+        values[key.encode()] = len(texts)
+        texts += value.encode() + b"\0"
+
+    def place(at, prefix):          # at: the unit of the prefix
+        nonlocal free
+        base, free = free, free + 256
+        units.extend([0] * 256)
+        units[at] |= (at ^ base if at else base) << 10
+        if prefix in values:
+            units[at] |= 1 << 8
+            units[base] = 1 << 31 | values[prefix]
+        for b in sorted({k[len(prefix)] for k in values if k.startswith(prefix) and k != prefix}):
+            units[base ^ b] |= b
+            place(base ^ b, prefix + bytes([b]))
+
+    place(0, b"")
+    data = struct.pack(f"<{len(units)}I", *units)
+    return struct.pack("<I", len(data)) + data + texts
+
+
+def measure_clusters():
+    """Code point -> EXTEND, PREPEND, BREAK: how Precompiled takes clusters together."""
+    joined, classes = normalizers.Precompiled(charsmap({"A": "B"})).normalize_str, {}
+    for c in POINTS:
+        if joined("A" + chr(c)) == "B" and chr(c) != "A":
+            classes[c] = "EXTEND"
+    for c in POINTS:
+        if c < 0x300 and c > 0x20 or 0xAC00 <= c < 0xD7A4 or 0x3400 <= c < 0xA000 or c == 0:
+            continue
+        if unicodedata.category(chr(c)) in ("Co",) or 0x17000 <= c < 0x18D00 or 0x20000 <= c < 0xE0000:
+            continue
+        one = normalizers.Precompiled(charsmap({chr(c): "B"})).normalize_str
+        if one(chr(c) + "A") == "B":
+            classes[c] = "PREPEND"
+        elif c not in classes and len(chr(c).encode()) < 4 and one(chr(c) + "\u0301") != "B":
+            classes[c] = "BREAK"
+    for c in range(0x20):
+        classes[c] = "BREAK"
+    for c in [*range(0x7F, 0xA0), 0xAD]:
+        classes[c] = "BREAK"
+    return classes
+
+
+def measure_categories():
+    """Code point -> set of ACCENT (what StripAccents drops), DIGIT, WORD (regex \\w)."""
+    strip = normalizers.StripAccents().normalize_str
+    digits = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str
+    word = pre_tokenizers.Whitespace().pre_tokenize_str
+    classes = {}
+    for c in POINTS:
+        text = f"a{chr(c)}b"
+        found = [k for k, on in (("ACCENT", strip(text) == "ab"), ("DIGIT", len(digits(text)) == 3),
+                                 ("WORD", len(word(text)) == 1)) if on]
+        if found:
+            classes[c] = found
+    return classes
+
+
+def measure_compatible():
+    """Code point -> its NFKD, where that is not its NFD; code points that NFC takes apart."""
+    nfd, nfkd, nfc = (f().normalize_str for f in (normalizers.NFD, normalizers.NFKD,
+                                                  normalizers.NFC))
+    full = {c: [ord(x) for x in nfkd(chr(c))] for c in POINTS if nfkd(chr(c)) != nfd(chr(c))}
+    return full, {c: 1 for c in POINTS if nfc(chr(c)) != chr(c)}
+
+
 def ranges(table):
     """Consecutive code points of equal value: (first, last, value)."""
     out = []
@@ -199,22 +272,59 @@ def generate():
     return out + END
 
 
+def generate_forms():
+    bits = {"ACCENT": 1, "DIGIT": 2, "WORD": 4, "EXTEND": 8, "PREPEND": 16, "BREAK": 32}
+    flags = {c: sum(bits[k] for k in v) for c, v in measure_categories().items()}
+    for c, v in measure_clusters().items():
+        flags[c] = flags.get(c, 0) | bits[v]
+    full, apart = measure_compatible()
+    moved = [x for x in stepped({c: d[0] for c, d in full.items() if len(d) == 1})
+             if x[1] - x[0] >= 5 * x[2]]
+    single = {c for a, b, step, _ in moved for c in range(a, b + 1, step)}
+    runs, parts, known = [], [], {}
+    for c, d in sorted(full.items()):
+        if c in single:
+            continue
+        at = known.get(tuple(d))
+        if at is None:
+            at = known[tuple(d)] = len(parts)
+            parts += d
+        if runs and runs[-1][0] + runs[-1][1] == c and runs[-1][2] == len(d) \
+                and runs[-1][3] + runs[-1][1] * len(d) == at:
+            runs[-1][1] += 1
+        else:
+            runs.append([c, 1, len(d), at])
+    out = FORMS_BEGIN
+    out += f"// Measured from tokenizers {tokenizers.__version__}.\n"
+    out += array("mrc__uni_range", "mrc__uni_kinds",
+                 [f"{{0x{a:X},0x{b:X},{v}}}," for a, b, v in ranges(flags)])
+    out += array("mrc__uni_lower", "mrc__uni_compatible",
+                 [f"{{0x{a:X},0x{b:X},{s},{d}}}," for a, b, s, d in moved])
+    out += array("mrc__uni_run", "mrc__uni_compatible_runs",
+                 [f"{{0x{c:X},{n},{k},{at}}}," for c, n, k, at in runs])
+    out += array("uint16_t", "mrc__uni_compatible_parts", [f"0x{c:X}," for c in parts])
+    out += array("mrc__uni_range", "mrc__uni_apart",
+                 [f"{{0x{a:X},0x{b:X},1}}," for a, b, _ in ranges(apart)])
+    return out + FORMS_END
+
+
 def main():
     assert unicodedata.unidata_version == "14.0.0", "Python 3.11 is needed"
-    text = generate()
+    blocks = ((BEGIN, END, generate()), (FORMS_BEGIN, FORMS_END, generate_forms()))
     if not sys.argv[1:]:
-        sys.stdout.write(text)
+        sys.stdout.write("".join(text for _, _, text in blocks))
         return 0
     with open(HEADER, encoding="utf-8") as f:
         header = f.read()
-    begin, end = header.index(BEGIN), header.index(END) + len(END)
+    now = header
+    for begin, end, text in blocks:
+        now = now[:now.index(begin)] + text + now[now.index(end) + len(end):]
     if sys.argv[1:] == ["--check"]:
-        same = header[begin:end] == text
-        print("the tables in mrc.h are these" if same else "the tables in mrc.h are others")
-        return not same
+        print("the tables in mrc.h are these" if now == header else "the tables in mrc.h are others")
+        return now != header
     assert sys.argv[1:] == ["--write"], "usage: make_tables.py [--write | --check]"
     with open(HEADER, "w", encoding="utf-8") as f:
-        f.write(header[:begin] + text + header[end:])
+        f.write(now)
     return 0
 
 
