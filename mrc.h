@@ -62,30 +62,27 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
-//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
-//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
-//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
-//     >>api.vectors  >>api.ranking
-//     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
-//     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
-//     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
-//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
-//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm  >>impl.cpu
-//     >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tok_text  >>impl.normalize  >>impl.pretokenize
-//     >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files
-//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset
-//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
-//     >>impl.families  >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.fold  >>impl.reader  >>impl.answer
-//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
-//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
-//     >>impl.dense_run  >>impl.forms  >>impl.tables
+//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
+//     >>api.yaml  >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
+//     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
+//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer
+//     >>api.retrieval  >>api.vectors  >>api.ranking  >>impl.passes  >>impl.status  >>impl.alloc
+//     >>impl.threads  >>impl.arena  >>impl.ctx  >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file
+//     >>impl.safetensors  >>impl.pickle  >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape
+//     >>impl.recompute  >>impl.random  >>op.common  >>op.embedding  >>op.linear  >>op.activation
+//     >>op.layer_norm  >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
+//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom
+//     >>op.table  >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words
+//     >>impl.cpu_product  >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm
+//     >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text
+//     >>impl.normalize  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
+//     >>impl.tok_steps  >>impl.tok_files  >>impl.tokenizer  >>impl.arrow  >>impl.dataset
+//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
+//     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config  >>impl.model
+//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.fold  >>impl.reader
+//     >>impl.answer  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
+//     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
+//     >>impl.dense_search  >>impl.dense_run  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -819,11 +816,11 @@ MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be);
 //==============================================================================
 // >>api.comm   several processes as one: what backends/mpi.h implements
 //
-// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j of
-// a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with the
-// same step, in the same order.  Weights, moments and losses are the same bits for any number of
-// ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is the
-// left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
+// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
+// the same step, in the same order.  Weights, moments and losses are the same bits for any number
+// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
+// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
 //==============================================================================
 #define MRC_COMM_API 1
 typedef struct mrc_ctx mrc_ctx;
@@ -845,8 +842,9 @@ struct mrc_comm {
     const char *name;               // "mpi"
     void       *self;
     char        error[256];         // of the last function that failed
-    // sum, this rank's slice, = (first) or += the ranks' slices of data, added in the order 0, 1, ..
-    // by be's kernel `fold`.  Only ranks below `members` have data.  May return before it is done.
+    // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
+    // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
+    // it is done.
     mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
                          void *sum, int first, int members);
     // data = every rank's slice.  May return before it is done.
@@ -23624,7 +23622,8 @@ static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params) {
         const mrc_tensor *t = params->list[i];
         if (!t->requires_grad) continue;
         for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
-            while (r < ranks && at + k >= ctx->flat.total / ranks * r) ctx->flat.begin[r++] = at + k;
+            const size_t here = at + k;
+            while (r < ranks && here >= ctx->flat.total / ranks * r) ctx->flat.begin[r++] = here;
         }
         at += mrc__flat_room(t);
     }
@@ -23698,7 +23697,8 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
 }
 
 // After a micro-batch: what it did not reach is 0 again; marks what it reached, a bit each.
-static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params, unsigned char *reached) {
+static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params,
+                                    unsigned char *reached) {
     for (size_t i = 0; i < params->n; i++) {
         const mrc_tensor *t = params->list[i];
         mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
@@ -23883,7 +23883,8 @@ static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
     for (int k = 0; k < s->n_losses && s->pass == 0; k++) {
         const mrc_dtype dtype = losses[k]->dtype;
         char *to = (char *)ctx->flat.losses + (3 * j + (size_t)k) * mrc_dtype_bytes(dtype);
-        mrc_axpby_args a = { .n = 1, .alpha = 1, .x = mrc__in(losses[k]), .y = { dtype, 1, to, 0 } };
+        mrc_axpby_args a = { .n = 1, .alpha = 1, .x = mrc__in(losses[k]),
+                             .y = { dtype, 1, to, 0 } };
         MRC__TRY(MRC__RUN(ctx, dtype, axpby, &a));
     }
     mrc_ctx_reset(ctx);

@@ -8,11 +8,11 @@
 //     mrc_comm *comm = NULL;
 //     if (mrc_comm_mpi_new(&comm, &(mrc_mpi_desc){ .timeout = 1800 }) != MRC_OK) ..
 //     ctx_desc.comm = comm;
-//     ..                                      // contexts are freed first
-//     mrc_comm_free(comm);                    // ends MPI: an exit without it fails the job
+//     ..
+//     mrc_comm_free(comm);            // after the contexts; ends MPI: without it the job fails
 //
 // Sums have the bits of adding one rank after the other: every rank sends each slice to its owner,
-// who adds what it receives in the order of the ranks.  (MPI_Allreduce adds in an order of its own.)
+// who adds what it receives in the order of the ranks; MPI_Allreduce adds in an order of its own.
 // One piece of 4 MiB is added while the next one travels.  Every wait has a deadline that starts
 // anew with any progress; what is missing when it passes is named.
 //

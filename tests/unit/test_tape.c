@@ -572,7 +572,7 @@ static void test_errors(mrc_backend *be) {
     mrc_batch batch;
     CHECK(mrc_batch_new(ctx, &batch, NULL) == MRC_ERR_ARG, "no desc");
     CHECK(!test_gelu(NULL, x) && !test_gelu(ctx, NULL), "NULL");
-    const size_t bytes[MRC_DTYPE_COUNT] = { 4, 8, 2, 2, 4 };
+    const size_t bytes[MRC_DTYPE_COUNT] = { 4, 8, 2, 2, 4, 1 };
     for (int i = 0; i < MRC_DTYPE_COUNT; i++) {
         CHECK(mrc_dtype_bytes((mrc_dtype)i) == bytes[i], "%s", mrc_dtype_name((mrc_dtype)i));
     }
