@@ -62,27 +62,32 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
-//     >>api.yaml  >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
-//     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
-//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer
-//     >>api.retrieval  >>api.vectors  >>api.ranking  >>impl.passes  >>impl.status  >>impl.alloc
-//     >>impl.threads  >>impl.arena  >>impl.ctx  >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file
-//     >>impl.safetensors  >>impl.pickle  >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape
-//     >>impl.recompute  >>impl.random  >>op.common  >>op.embedding  >>op.linear  >>op.activation
-//     >>op.layer_norm  >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
-//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom
-//     >>op.table  >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words
-//     >>impl.cpu_product  >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_lstm
-//     >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text
-//     >>impl.normalize  >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram
-//     >>impl.tok_steps  >>impl.tok_files  >>impl.tokenizer  >>impl.arrow  >>impl.dataset
-//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
-//     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config  >>impl.model
+//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8
+//     >>api.json  >>api.yaml
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
+//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
+//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
+//     >>api.vectors  >>api.ranking
+//     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
+//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
+//     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
+//     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm
+//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
+//     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
+//     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
+//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_attention_pairs
+//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
+//     >>impl.vocabulary  >>impl.tok_text  >>impl.normalize  >>impl.pretokenize
+//     >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset
+//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
+//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
+//     >>impl.families  >>impl.config  >>impl.model
 //     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.fold  >>impl.reader
-//     >>impl.answer  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
-//     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
-//     >>impl.dense_search  >>impl.dense_run  >>impl.forms  >>impl.tables
+//     >>impl.answer
+//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
+//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
+//     >>impl.dense_run  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -194,7 +199,8 @@ typedef enum mrc_act {
 
 // What matrix products of f32 multiply: the numbers themselves, or those rounded to bf16, to the
 // nearest with ties to even; sums stay f32, and so does everything between two products.  Products
-// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32.
+// with fewer than 16 columns (a head's) and an LSTM's recurrent ones are always f32; attention's
+// are rounded where the processor has an instruction for such products.
 typedef enum mrc_math { MRC_MATH_F32, MRC_MATH_BF16 } mrc_math;
 
 // c (m, n) = a (m, k) b (k, n); a transposed operand is stored the other way round.
@@ -1700,15 +1706,23 @@ typedef struct mrc_model {          // read-only for users
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed);
 typedef enum mrc_load_note { MRC_LOAD_MISSING, MRC_LOAD_UNEXPECTED } mrc_load_note;
+// The linear layers of an encoder layer.
+enum {
+    MRC_LAYER_QUERY = 1, MRC_LAYER_KEY = 2, MRC_LAYER_VALUE = 4, MRC_LAYER_OUT = 8,
+    MRC_LAYER_UP = 16, MRC_LAYER_DOWN = 32
+};
 typedef struct mrc_model_load_desc {
     const char             *path;   // the folder
     const mrc_model_config *config; // NULL: the folder's; else its head replaces the folder's
-    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new()
+    mrc_dtype               dtype;  // f32 (0), f64, f16 or bf16: as mrc_model_new(); or i8
     // 1: weights are read only by forward passes, so they take the form in which the backend reads
     // them fastest; such a model is not trained or saved.  f32 gives the same results to the bit.
     // bf16 then means weights of linear layers in bf16 and activations in f32, where the backend
-    // has that (cpu: half the memory), else as mrc_model_new().
+    // has that (cpu: half the memory), else as mrc_model_new().  i8 is for prediction only: weights
+    // of the encoder's linear layers in bytes (cpu: a quarter of the memory), which needs no
+    // calibration; all else as with bf16.
     int                     for_prediction;
+    unsigned                int8_keep;  // with i8: linear layers that stay bf16, MRC_LAYER_* added
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
     // Called for each weight that was initialised, or is in the file and has no place here.
@@ -1882,6 +1896,8 @@ typedef struct mrc_reader_desc {    // zero-initialised is the default
     const mrc_features_config *features;    // copied; NULL: mrc_reader_features() of the folder
     size_t               batch_size;        // windows at a time, or as many rows of others; 0: 8
     const mrc_decode_config *decode;        // copied; NULL: the default
+    mrc_dtype            dtype;     // of a model that is loaded, and int8_keep: mrc_model_load_desc
+    unsigned             int8_keep;
 } mrc_reader_desc;
 // How a reader in the folder wants its questions encoded: windows as its train_args.json says (that
 // of the run above for a run's best/ and checkpoint-*/), else of 512 tokens or what its positions
@@ -7223,6 +7239,18 @@ static int mrc__name_spared(const char *name) {
     return 0;
 }
 
+// Asks for 2 MiB pages within p's bytes, before they are touched: where memory is paged twice, as
+// in virtual machines, small ones cost half of its speed.  Whether there are any does not matter.
+#ifdef __linux__
+extern int madvise(void *address, size_t bytes, int advice);    // hidden by _POSIX_C_SOURCE
+static void mrc__huge_pages(void *p, size_t bytes) {
+    const size_t page = (size_t)2 << 20, skip = (page - (uintptr_t)p % page) % page;
+    if (bytes >= skip + page) madvise((char *)p + skip, (bytes - skip) / page * page, 14);
+}
+#else
+static void mrc__huge_pages(void *p, size_t bytes) { (void)p; (void)bytes; }
+#endif
+
 // packed_bytes 0: as large as its elements are.
 static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const char *name,
                                   mrc_dtype dtype, int ndim, const size_t *shape,
@@ -7238,8 +7266,10 @@ static mrc_status mrc__param_make(mrc_params *params, mrc_tensor **out, const ch
     t->list = params->serial;
     t->name = memcpy(t + 1, name, name_bytes);
     t->no_decay = mrc__name_spared(t->name);
-    t->data = mrc__arena_alloc(&params->arena, packed_bytes ? packed_bytes : bytes, 0);
+    if (packed_bytes) bytes = packed_bytes;
+    t->data = mrc__arena_alloc(&params->arena, bytes, 0);
     if (!t->data) return MRC_ERR_MEM;
+    if (params->arena.be->is_host) mrc__huge_pages(t->data, bytes);
     params->list[params->n++] = t;
     *out = t;
     return MRC_OK;
@@ -12904,21 +12934,6 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
     }
 }
 
-static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attention_fwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 0).bytes;
-}
-
-MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
-                                                    const mrc_attention_fwd_args *a) {
-    const mrc__host_backend *h = be->self;
-    mrc_attention_fwd_args job = *a;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
-    mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
-                  MRC__T(attention_task), &job);
-    return MRC_OK;
-}
-
 // One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds.
 MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, MRC__REAL scale,
                                      MRC__REAL lse, const mrc_mask *mask,
@@ -13015,21 +13030,229 @@ MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_
     MRC__T(write_rows)(a->dv, head * d, &t, w.dv, w.d);
 }
 
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_attention_pairs   the same in pairs of bf16, and the choice between the two
+//
+// Where products multiply bf16 (be->math) and the machine has an instruction for pairs, the five
+// products of plain attention take their operands so; scores, softmax and all sums stay f32.
+// Blocks and owners are those of impl.cpu_attention.  Without the instruction attention stays f32:
+// rounding its operands would take time and gain none.
+//==============================================================================
+#if defined(MRC__PASS_CPU) && MRC__F32 && defined(MRC__TARGET_PAIRS)
+#define MRC__PAIRS_ATTENTION
+static int MRC__T(in_pairs)(const mrc_backend *be, const mrc_attention_extra *extra) {
+    const mrc__host_backend *h = be->self;
+    return be->math == MRC_MATH_BF16 && h->dot_bf16 && !extra->kind && !extra->window;
+}
+
+// One worker's scratch.  Operands b: K^T, V, and backward K, Q and dY of a block, in panels; rows
+// of an operand a, or its columns, are made pairs just before their product.
+typedef struct MRC__T(pairs) {
+    size_t bytes, columns, d, half_d, half_keys;        // d: padded to panels; halves: in pairs
+    uint32_t *kt, *v, *k, *q, *dy, *a;
+    float *s, *dp, *dk, *dv;
+} MRC__T(pairs);
+
+static MRC__T(pairs) MRC__T(pairs_of)(void *base, size_t length, size_t d, int backward) {
+    MRC__T(pairs) w = { .columns = mrc__round_up(length, MRC__T(COLS)),
+                        .d = mrc__round_up(d, MRC__T(COLS)), .half_d = mrc__ceil_div(d, 2),
+                        .half_keys = mrc__ceil_div(length, 2) };
+    const size_t queries = MRC__CPU_QUERIES, rows = mrc__round_up(length, MRC__ROWS);
+    const size_t longest = w.half_d > w.half_keys ? w.half_d : w.half_keys;
+    const size_t across = queries * mrc__row_words(longest), down = rows * queries / 2;
+    const size_t words[10] = {
+        w.columns * w.half_d, backward ? w.columns * w.half_d : w.d * w.half_keys,
+        across > down ? across : down, queries * w.columns, backward ? w.d * w.half_keys : 0,
+        backward ? w.d * queries / 2 : 0, backward ? w.d * queries / 2 : 0,
+        backward ? queries * w.columns : 0, backward ? length * w.d : 0,
+        backward ? length * w.d : 0 };
+    void *at[10];
+    for (size_t i = 0; i < 10; i++) {
+        at[i] = base ? (char *)base + w.bytes : NULL;
+        w.bytes += mrc__round_up(words[i] * sizeof(float), MRC_ALIGNMENT);
+    }
+    w.kt = at[0];
+    w.v = at[1];
+    w.a = at[2];
+    w.s = at[3];
+    w.k = at[4];
+    w.q = at[5];
+    w.dy = at[6];
+    w.dp = at[7];
+    w.dk = at[8];
+    w.dv = at[9];
+    return w;
+}
+
+// src (n, d), one row a line, as an operand b: its transpose (d, n), or (n, d).
+static void MRC__T(pairs_transpose)(const MRC__T(pairs) *w, uint32_t *dst, const float *src,
+                                    size_t ld, size_t n, size_t d) {
+    for (size_t i = 0; i < n; i += MRC__T(COLS)) {
+        const size_t lines = mrc__min(n - i, MRC__T(COLS));
+        MRC__T(narrow_rows)(w->a, w->half_d, src + i * ld, ld, lines, d);
+        MRC__T(pack_b)((float *)(void *)(dst + i * w->half_d), (const float *)(const void *)w->a,
+                       w->half_d, 1, lines, w->half_d);
+    }
+}
+static void MRC__T(pairs_rows)(uint32_t *dst, const float *src, size_t ld, size_t n, size_t d) {
+    for (size_t i = 0; i < d; i += MRC__T(COLS)) {
+        MRC__T(narrow_columns)(dst + i * mrc__ceil_div(n, 2), src + i, ld,
+                               mrc__min(d - i, MRC__T(COLS)), MRC__T(COLS), n);
+    }
+}
+
+// c (m, n) = or += a (m, k) b, rows of a lda apart.
+static void MRC__T(pairs_by_rows)(const MRC__T(pairs) *w, const float *a, size_t lda,
+                                  const uint32_t *b, size_t m, size_t n, size_t k, float *c,
+                                  size_t ld, int accumulate) {
+    const size_t half = mrc__ceil_div(k, 2), stride = mrc__row_words(half);
+    const MRC__T(words) block = {
+        .m = m, .n = n, .k = half, .a = w->a, .a_row = stride, .a_step = 1,
+        .a_panel = MRC__ROWS * stride, .b = b, .b_step = MRC__T(COLS) * half, .c = c, .ld = ld,
+        .accumulate = accumulate };
+    MRC__T(narrow_rows)(w->a, stride, a, lda, m, k);
+    MRC__T(pairs_multiply)(&block);
+}
+
+// c (keys, d) = or += a^T b, a (n, keys) rows of scores.
+static void MRC__T(pairs_by_columns)(const MRC__T(pairs) *w, const float *a, const uint32_t *b,
+                                     size_t keys, size_t n, float *c, int accumulate) {
+    const size_t half = mrc__ceil_div(n, 2);
+    const MRC__T(words) block = {
+        .m = keys, .n = w->d, .k = half, .a = w->a, .a_row = 1, .a_step = MRC__ROWS,
+        .a_panel = MRC__ROWS * half, .b = b, .b_step = MRC__T(COLS) * half, .c = c, .ld = w->d,
+        .accumulate = accumulate };
+    for (size_t i = 0; i < keys; i += MRC__ROWS) {
+        MRC__T(narrow_columns)(w->a + i * half, a + i, w->columns, mrc__min(keys - i, MRC__ROWS),
+                               MRC__ROWS, n);
+    }
+    MRC__T(pairs_multiply)(&block);
+}
+
+MRC__TARGET static void MRC__T(pairs_task)(void *arg, size_t task, size_t worker) {
+    const mrc_attention_fwd_args *a = arg;
+    const size_t d = a->d, head = task % a->heads;
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
+                                           task / a->heads, head, d);
+    const size_t bytes = MRC__T(pairs_of)(NULL, a->max_length, d, 0).bytes;
+    const MRC__T(pairs) w = MRC__T(pairs_of)((char *)a->workspace + worker * bytes, a->max_length,
+                                             d, 0);
+    MRC__REAL *lse = a->lse.data ? MRC__T(out_row)(a->lse, head) + t.first : NULL;
+    MRC__REAL *y = MRC__T(out_row)(a->y, t.first) + head * d;
+    MRC__T(pairs_transpose)(&w, w.kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pairs_rows)(w.v, t.v, t.ld_v, t.keys, d);
+    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
+        const size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
+        MRC__T(pairs_by_rows)(&w, t.q + i * t.ld_q, t.ld_q, w.kt, n,
+                              mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
+        for (size_t r = 0; r < n; r++) {
+            const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
+            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, t.keys,
+                                                (MRC__REAL)a->scale, &a->mask, where) : 0;
+            if (lse) lse[i + r] = (MRC__REAL)l;
+        }
+        MRC__T(pairs_by_rows)(&w, w.s, w.columns, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+    }
+}
+
+// One block of queries, n from query i on.
+MRC__TARGET static void MRC__T(pairs_bwd_block)(const mrc_attention_bwd_args *a,
+                                                const MRC__T(pairs) *w, const MRC__T(head) *t,
+                                                size_t head, size_t i, size_t n) {
+    const size_t d = a->d, columns = mrc__round_up(t->keys, MRC__T(COLS));
+    const float *lse = MRC__T(row)(a->lse, head) + t->first + i;
+    const float *dy = MRC__T(row)(a->dy, t->first + i) + head * d, *q = t->q + i * t->ld_q;
+    MRC__T(pairs_by_rows)(w, q, t->ld_q, w->kt, n, columns, d, w->s, w->columns, 0);
+    MRC__T(pairs_by_rows)(w, dy, a->dy.ld, w->v, n, columns, d, w->dp, w->columns, 0);
+    for (size_t r = 0; t->keys && r < n; r++) {
+        const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
+        MRC__T(softmax_bwd)(w->s + r * w->columns, w->dp + r * w->columns, t->keys,
+                            (float)a->scale, lse[r], &a->mask, where);
+    }
+    if (a->dq.data) {
+        MRC__T(pairs_by_rows)(w, w->dp, w->columns, w->k, n, d, t->keys,
+                              MRC__T(out_row)(a->dq, t->first + i) + head * d, a->dq.ld,
+                              a->dq.accumulate);
+    }
+    MRC__T(pairs_rows)(w->q, q, t->ld_q, n, d);
+    MRC__T(pairs_rows)(w->dy, dy, a->dy.ld, n, d);
+    MRC__T(pairs_by_columns)(w, w->dp, w->q, t->keys, n, w->dk, i > 0);
+    MRC__T(pairs_by_columns)(w, w->s, w->dy, t->keys, n, w->dv, i > 0);
+}
+
+MRC__TARGET static void MRC__T(pairs_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_attention_bwd_args *a = arg;
+    const size_t d = a->d, head = task % a->heads;
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
+                                           task / a->heads, head, d);
+    const size_t bytes = MRC__T(pairs_of)(NULL, a->max_length, d, 1).bytes;
+    const MRC__T(pairs) w = MRC__T(pairs_of)((char *)a->workspace + worker * bytes, a->max_length,
+                                             d, 1);
+    MRC__T(pairs_transpose)(&w, w.kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pairs_transpose)(&w, w.v, t.v, t.ld_v, t.keys, d);
+    MRC__T(pairs_rows)(w.k, t.k, t.ld_k, t.keys, d);
+    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
+        MRC__T(pairs_bwd_block)(a, &w, &t, head, i, mrc__min(t.length - i, MRC__CPU_QUERIES));
+    }
+    MRC__T(write_rows)(a->dk, head * d, &t, w.dk, w.d);
+    MRC__T(write_rows)(a->dv, head * d, &t, w.dv, w.d);
+}
+#endif
+
+#ifdef MRC__PASS_CPU
+static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attention_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+#ifdef MRC__PAIRS_ATTENTION
+    if (MRC__T(in_pairs)(be, &a->extra)) {
+        return h->pool->n_workers * MRC__T(pairs_of)(NULL, a->max_length, a->d, 0).bytes;
+    }
+#endif
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 0).bytes;
+}
+
+MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
+                                                    const mrc_attention_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc__task_fn task = MRC__T(attention_task);
+#ifdef MRC__PAIRS_ATTENTION
+    if (MRC__T(in_pairs)(be, &a->extra)) task = MRC__T(pairs_task);
+#endif
+    mrc_attention_fwd_args job = *a;
+    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
+    mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
+                  task, &job);
+    return MRC_OK;
+}
+
 static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     const mrc__host_backend *h = be->self;
+#ifdef MRC__PAIRS_ATTENTION
+    if (MRC__T(in_pairs)(be, &a->extra)) {
+        return h->pool->n_workers * MRC__T(pairs_of)(NULL, a->max_length, a->d, 1).bytes;
+    }
+#endif
     return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 1).bytes;
 }
 
 MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
                                                     const mrc_attention_bwd_args *a) {
     const mrc__host_backend *h = be->self;
+    mrc__task_fn task = MRC__T(attention_bwd_task);
+#ifdef MRC__PAIRS_ATTENTION
+    if (MRC__T(in_pairs)(be, &a->extra)) task = MRC__T(pairs_bwd_task);
+#endif
     mrc_attention_bwd_args job = *a;
     if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     if (!a->dq.data && !a->dk.data && !a->dv.data) return MRC_OK;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 12,
-                  MRC__T(attention_bwd_task), &job);
+                  task, &job);
     return MRC_OK;
 }
+#undef MRC__PAIRS_ATTENTION
 #endif // cpu pass
 
 //==============================================================================
@@ -14540,6 +14763,33 @@ static mrc_status mrc__params_write(mrc_ctx *ctx, const char *path, const mrc_st
     return s;
 }
 
+// Values of a matrix that is stored in bytes (I8) become numbers: each row has its scale, in
+// NAME_scale, as compressed-tensors writes them.  Bytes without scales are no weights.
+static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
+                                        const mrc_tensor *t, void *values, const char *path) {
+    const size_t rows = t->ndim ? t->shape[0] : 1, columns = rows ? t->numel / rows : 0;
+    const int f64 = t->dtype == MRC_DTYPE_F64;
+    char name[512];
+    snprintf(name, sizeof name, "%s_zero_point", e->name);
+    const char *offset = mrc_safetensors_find(st, name) ? "and zero points" : "";
+    snprintf(name, sizeof name, "%s_scale", e->name);
+    const mrc_st_entry *scales = mrc_safetensors_find(st, name);
+    if (!scales || scales->numel != rows || *offset) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: %s is I8 (found %llu scales %s in %s, "
+                         "expected one for each of %zu rows)", path, e->name,
+                         (unsigned long long)(scales ? scales->numel : 0), offset, name, rows);
+    }
+    double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
+    if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
+    mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
+    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
+        if (f64) ((double *)values)[i] *= scale[i / columns];
+        else ((float *)values)[i] = (float)((double)((float *)values)[i] * scale[i / columns]);
+    }
+    ctx->host.free(ctx->host.user, scale);
+    return s;
+}
+
 // Reads one tensor of a file into t; its shape must be t's.
 static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_st_entry *e,
                                mrc_tensor *t, const char *path) {
@@ -14566,6 +14816,9 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
         if (s == MRC_OK) s = mrc__param_check(ctx, e, host, path);
     }
     if (s == MRC_OK) s = mrc_safetensors_read(st, e, t->dtype, host);
+    if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
+        s = mrc__param_dequantise(ctx, st, e, t, host, path);
+    }
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -22095,6 +22348,7 @@ typedef struct mrc__builder {
     int        copies;              // matrices get working copies of the model's type
     int        packed;              // for prediction, in packed_dtype: 1: matrices; or a table
     mrc_dtype  packed_dtype;
+    unsigned   int8_keep;           // layers that are bf16 where packed_dtype is i8
     char       prefix[128];         // of the names that are made
     size_t     depth;               // of the parameters that are made
     size_t     n, most;
@@ -22167,10 +22421,21 @@ static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns)
 }
 
 // As torch.nn.Linear of the family's own initialisation; y = x W^T + b.
+// Which of MRC_LAYER_* a name of the family's table is; 0: another.
+static unsigned mrc__layer_bit(const mrc__family *f, const char *name) {
+    return name == f->query ? MRC_LAYER_QUERY : name == f->key ? MRC_LAYER_KEY
+         : name == f->value ? MRC_LAYER_VALUE : name == f->out ? MRC_LAYER_OUT
+         : name == f->up ? MRC_LAYER_UP : name == f->down ? MRC_LAYER_DOWN : 0;
+}
+
 static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+    const mrc_dtype dtype = b->packed_dtype;
     mrc__map w;
+    const unsigned layer = mrc__layer_bit(mrc__family_of(&b->m->config), name);
+    if (dtype == MRC_DTYPE_I8 && b->int8_keep & layer) b->packed_dtype = MRC_DTYPE_BF16;
     w.weight = mrc__make(b, out, in, MRC__INIT_NORMAL, b->m->config.initializer_range, "%s.weight",
                          name);
+    b->packed_dtype = dtype;
     w.bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
     return w;
 }
@@ -22303,7 +22568,7 @@ static void mrc__make_tables(mrc__builder *b, int packed) {
     const size_t e = mrc__embedding_size(c);
     b->depth = 0;
     b->copies = 0;                              // tables are read as masters
-    b->packed = packed && b->packed_dtype == MRC_DTYPE_BF16 ? MRC__PACKED_TABLE : 0;
+    b->packed = packed && b->packed_dtype != MRC_DTYPE_F32 ? MRC__PACKED_TABLE : 0;
     w->word = mrc__make_table(b, c->vocab_size, f->words, c->pad_token_id);
     b->packed = 0;
     w->position = mrc__make_table(b, c->max_position_embeddings, f->positions,
@@ -22336,18 +22601,20 @@ static mrc_status mrc__make_all(mrc__builder *b) {
 
 // The parameters, with undefined contents.
 static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
-                                  mrc_dtype dtype, int for_prediction) {
+                                  mrc_dtype dtype, int for_prediction, unsigned int8_keep) {
     size_t n, bytes;
     *out = NULL;
     MRC__TRY(mrc__config_check(ctx, config, "model"));
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "model: the context has no backend");
     mrc_backend *be = ctx->be;
-    mrc__builder b = { .ctx = ctx, .packed_dtype = dtype };
+    mrc__builder b = { .ctx = ctx, .packed_dtype = dtype, .int8_keep = int8_keep };
     b.packed = for_prediction && be->prepack_bytes && be->prepack_bytes(be, dtype, 1, 1) > 0;
     if (b.packed) dtype = MRC_DTYPE_F32;
     if (dtype >= MRC_DTYPE_I32 || !be->kernels[dtype].linear_fwd) {
-        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "model: backend %s has no kernels for %s",
-                         ctx->be->name, mrc_dtype_name(dtype));
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, dtype == MRC_DTYPE_I8 && for_prediction
+                         ? "model: backend %s has no weights of %s"
+                         : "model: backend %s has no kernels for %s", ctx->be->name,
+                         mrc_dtype_name(dtype));
     }
     mrc_model *m = mrc__host_zalloc(&ctx->host, sizeof *m);
     if (!m) return mrc__fail(ctx, MRC_ERR_MEM, "model: no host memory");
@@ -22439,7 +22706,7 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
     if (out) *out = NULL;
     if (!ctx || !out || !config) return MRC_ERR_ARG;
     mrc_model *m;
-    MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0));
+    MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
         mrc_status s = mrc__init_param(ctx, m, i, seed);
         if (s == MRC_OK) continue;
@@ -22905,6 +23172,13 @@ static int mrc__weights_expected(const mrc__weights_file *f, const mrc_model *m,
     static const char *const silent[] = { "position_ids", "inv_freq" };     // buffers
     const char *last = strrchr(name, '.');
     for (int i = 0; i < 2; i++) if (!strcmp(last ? last + 1 : name, silent[i])) return 1;
+    const size_t tail = strlen("_scale"), bytes = strlen(name);
+    if (bytes > tail && bytes < sizeof ours && !strcmp(name + bytes - tail, "_scale")) {
+        memcpy(ours, name, bytes - tail);               // of a matrix in bytes
+        ours[bytes - tail] = 0;
+        const mrc_st_entry *e = mrc_safetensors_find(f->st, ours);
+        if (e && !strcmp(e->dtype, "I8")) return 1;
+    }
     if (!strncmp(name, f->prefix, prefix)) {
         snprintf(ours, sizeof ours, "%s%s", mrc__prefix(&m->config), name + prefix);
         if (mrc_params_find(m->params, ours)) return 1;
@@ -23078,7 +23352,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path, &config);
     if (s == MRC_OK) {
-        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction);
+        s = mrc__model_make(ctx, &m, &config, desc->dtype, desc->for_prediction, desc->int8_keep);
         if (s == MRC_OK) s = mrc__weights_load(ctx, m, &f, desc);
         mrc_safetensors_close(f.st);
     }
@@ -23182,7 +23456,7 @@ static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
 // Whether the keys that are written first hold this one.
 static int mrc__config_known(mrc_model_type type, const char *key) {
     static const char *const others[] = { "architectures", "model_type", "mrc_head", "dtype",
-                                          "torch_dtype", NULL };
+                                          "torch_dtype", "quantization_config", NULL };
     for (int i = 0; others[i]; i++) if (!strcmp(key, others[i])) return 1;
     for (size_t i = 0; i < MRC__N_KEYS; i++) {
         if (mrc__keys[i].families >> type & 1 && !strcmp(key, mrc__keys[i].name)) return 1;
@@ -24350,7 +24624,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
     mrc_status s = MRC_OK;
     for (int k = 0; k < 2 && s == MRC_OK; k++) {
         s = mrc_ctx_new(&one[k], &planner);
-        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0);
+        if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0, 0);
         if (s == MRC_OK && k == 0) mrc_model_freeze(m, desc->freeze_layers);
         if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
         if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {
@@ -24614,8 +24888,9 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
         r->tok = r->own_tok;
     }
     if (!r->model) {
-        MRC__TRY(mrc_model_load(r->ctx, &r->own_model,
-                                &(mrc_model_load_desc){ .path = path, .for_prediction = 1 }));
+        const mrc_model_load_desc load = { .path = path, .dtype = desc->dtype,
+                                           .for_prediction = 1, .int8_keep = desc->int8_keep };
+        MRC__TRY(mrc_model_load(r->ctx, &r->own_model, &load));
         r->model = r->own_model;
     }
     const mrc_model_config *config = &r->model->config;

@@ -6,6 +6,7 @@ typedef struct ask_args {
     int         method, json, version_2_with_negative;
     size_t      top_k, n_answers, max_answer_length, max_seq_length, doc_stride, batch_size;
     double      retrieval_weight, null_score_diff_threshold, temperature;
+    tool_precision precision;
 } ask_args;
 
 typedef struct asking {
@@ -58,7 +59,8 @@ static void load(asking *k) {
     mrc_features_config features = tool_reader_features(k->ctx, a->model, &a->max_seq_length,
                                                         &a->doc_stride);
     mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
-                             .decode = &decode };
+                             .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
+                             .int8_keep = tool_precision_keep(&a->precision) };
     tool_check(k->ctx, mrc_reader_new(k->ctx, &k->reader, a->model, &desc));
     k->passages = tool_allocate(k->most, sizeof *k->passages);
     k->rooms = tool_allocate(k->most, sizeof *k->rooms);
@@ -200,7 +202,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--context or --index is wanted (found %s, expected one of them; see "
                   "--help)", k->a.context ? "both" : "neither");
     }
-    k->be = tool_backend_new();
+    k->be = tool_backend_new_for(tool_precision_dtype(&k->a.precision));
     k->ctx = tool_ctx_new(k->be, 0);
     load(k);
     if (k->a.question) answer(k, k->a.question);
@@ -251,6 +253,7 @@ static tool_flag the_flags[] = {
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
       .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
+    TOOL_PRECISION_FLAGS(A.precision),
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { 0 }

@@ -6,8 +6,10 @@
 // the other, memory is counted apart, and thread counts are each process's own.
 //
 //     to a side:    go SECONDS          repeat the work for at least so long, at least once
-//     from it:      MEAN_SECONDS CHECK  of one repetition; CHECK counts what was made, 0: nothing
+//     from it:      MEAN_SECONDS CHECK CPU_SECONDS      of one repetition; CHECK counts what was
+//                   made, 0: nothing; CPU_SECONDS are of all its threads
 #include "process.h"
+#include "peaks.h"
 
 enum { MAX_REPEATS = 100 };
 
@@ -36,6 +38,13 @@ static size_t number(const char *key) {
     return (size_t)strtoull(text, NULL, 10);
 }
 
+// Processor seconds of all threads of this process.
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 // Says that the work can begin, then does it as often as told.
 static int serve(const char *name, size_t (*work)(void *), void *state) {
     char line[256];
@@ -44,15 +53,17 @@ static int serve(const char *name, size_t (*work)(void *), void *state) {
     while (fgets(line, sizeof line, stdin)) {
         size_t n = 0, check = 0;
         if (strncmp(line, "peak", 4) == 0) {
-            tool_print("%zu 0\n", tool_peak_bytes());
+            tool_print("%zu 0 0\n", tool_peak_bytes());
         } else {
             double least = strtod(line + 2, NULL), begun = tool_seconds(), passed;
+            const double before = cpu_seconds();
             do {
                 check = work(state);
                 n++;
                 passed = tool_seconds() - begun;
             } while (passed < least);
-            tool_print("%.9f %zu\n", passed / (double)n, check);
+            tool_print("%.9f %zu %.9f\n", passed / (double)n, check,
+                       (cpu_seconds() - before) / (double)n);
         }
         tool_flush();
     }
@@ -62,12 +73,13 @@ static int serve(const char *name, size_t (*work)(void *), void *state) {
 static mrc_backend *worker_backend(void) {
     mrc_backend_desc desc = { .threads = number("threads"), .isa = (mrc_isa)number("isa") };
     mrc_backend *be;
+    if (strcmp(option("precision", "fp32"), "fp32") != 0) desc.math = MRC_MATH_BF16;
     tool_common.threads = desc.threads;
     tool_common.backend = strcmp(option("backend", "cpu"), "openblas") == 0
                         ? TOOL_BACKEND_OPENBLAS : TOOL_BACKEND_CPU;
     tool_common_flags[0].given = 1;             // --threads, for who asks whether it was
     if (tool_common.backend == TOOL_BACKEND_OPENBLAS || desc.isa == MRC_ISA_AUTO) {
-        return tool_backend_new();
+        return tool_backend_new_with(desc.math);
     }
     mrc_status s = mrc_backend_cpu_new(&be, &desc);
     if (s != MRC_OK) tool_fail(tool_exit_code(s), "--isa: this machine has none of the kind");
@@ -204,6 +216,19 @@ static void random_features(model_work *w) {
     }
 }
 
+// The model as predict has it: saved, and loaded for forward passes only.
+static void packed_model(model_work *w) {
+    const char *precision = option("precision", "fp32");
+    const mrc_model_load_desc desc = {
+        .path = option("to", ""), .for_prediction = 1, .threads = number("threads"),
+        .dtype = strcmp(precision, "int8") == 0 ? MRC_DTYPE_I8
+               : strcmp(precision, "bf16") == 0 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32 };
+    tool_check(w->ctx, mrc_model_save(w->ctx, w->model, desc.path, NULL));
+    mrc_model_free(w->model);
+    tool_check(w->ctx, mrc_model_load(w->ctx, &w->model, &desc));
+    tool_check(w->ctx, mrc_dir_remove(w->ctx, desc.path));
+}
+
 static void worker_model(model_work *w, int training) {
     mrc_model_config config = worker_config();
     mrc_optimizer_config o = mrc_optimizer_config_default();
@@ -212,7 +237,10 @@ static void worker_model(model_work *w, int training) {
     w->be = worker_backend();
     w->ctx = tool_ctx_new(w->be, 0);
     tool_check(w->ctx, mrc_model_new(w->ctx, &w->model, &config, MRC_DTYPE_F32, 1));
-    if (!training) return;
+    if (!training) {
+        packed_model(w);
+        return;
+    }
     tool_check(w->ctx, mrc_optimizer_new(w->ctx, &w->optimizer, w->model->params, &o));
 }
 
@@ -490,6 +518,7 @@ typedef struct side {
     pid_t pid;
     FILE *to, *from;
     int   missing;                  // the peer is not installed
+    double cpu;                     // processor seconds of a repetition, as it was last asked
     char  version[256];             // or how to install it
 } side;
 
@@ -552,7 +581,8 @@ static double side_ask(side *s, const char *what, double seconds, size_t *check)
     double value;
     fprintf(s->to, "%s %.3f\n", what, seconds);
     fflush(s->to);
-    if (!fgets(line, sizeof line, s->from) || sscanf(line, "%lf %zu", &value, check) != 2) {
+    if (!fgets(line, sizeof line, s->from)
+        || sscanf(line, "%lf %zu %lf", &value, check, &s->cpu) != 3) {
         tool_fail(TOOL_BAD_INPUT, "%s: has ended in the middle (exit code %d, see bench.log)",
                   s->version, side_end(s));
     }
@@ -569,6 +599,7 @@ static void settle(void) {
 //==============================================================================
 typedef struct measured {
     double ours[MAX_REPEATS], peer[MAX_REPEATS];    // seconds, turn by turn
+    double our_cpu[MAX_REPEATS], peer_cpu[MAX_REPEATS];     // of all threads
     size_t n;
     double our_peak, peer_peak;                     // bytes
     int    missing;
@@ -579,6 +610,7 @@ static struct table {
     mrc_text tsv;
     size_t   rows, compared, missing, below;
     double   begun;
+    char     peaks[64], processor[256];
 } table;
 
 static int wanted(const char *name) {
@@ -610,9 +642,11 @@ static measured compare(const char *name, words *our_words, words *peer_words, d
     for (size_t i = 0; i < m.n; i++) {
         settle();
         m.ours[i] = side_ask(&us, "go", least, &check[0]);
+        m.our_cpu[i] = us.cpu;
         if (peer.missing) continue;
         settle();
         m.peer[i] = side_ask(&peer, "go", least, &check[1]);
+        m.peer_cpu[i] = peer.cpu;
     }
     m.our_peak = side_ask(&us, "peak", 0, &check[0]);
     if (!peer.missing) m.peer_peak = side_ask(&peer, "peak", 0, &check[1]);
@@ -655,7 +689,10 @@ static void add_row(const char *name, const char *unit, const measured *m, doubl
     add_field("%.3f", middle);
     add_field("%.3f", ratio[0]);
     add_field("%.3f", ratio[m->n - 1]);
-    mrc_text_printf(&table.tsv, "%s\n", unit);
+    mrc_text_printf(&table.tsv, "%s\t", unit);
+    add_field("%.4g", median(m->our_cpu, m->n));
+    add_field("%.4g", m->missing ? 0 : median(m->peer_cpu, m->n));
+    mrc_text_printf(&table.tsv, "%s\t%s\n", table.peaks, table.processor);
     if (table.tsv.failed) tool_fail(TOOL_NO_MEMORY, "no memory for the table");
     table.rows++;
     table.compared += !m->missing;
@@ -754,11 +791,14 @@ static void gemm_rows(void) {
 
 // ---- whole steps ----
 
-static void train_row(const char *name, int large, size_t rnn, size_t batch, double bar) {
+static void train_row(const char *name, const char *precision, int large, size_t rnn, size_t batch,
+                      double bar) {
     char memory[64], checkpointed[64];
     shape s = shape_of(large);
     size_t seq = args.quick ? 24 : 512;
     words us = ours("train"), peer = theirs("train");
+    words_add(&us, "precision=%s", precision);
+    words_add(&peer, "precision=%s", precision);
     snprintf(memory, sizeof memory, "memory_%s", name + strlen("train_"));
     snprintf(checkpointed, sizeof checkpointed, "memory_checkpointed_%s", name + strlen("train_"));
     if (!wanted(name) && !wanted(memory) && !wanted(checkpointed)) return;
@@ -779,15 +819,36 @@ static void train_row(const char *name, int large, size_t rnn, size_t batch, dou
     add_single(checkpointed, "MiB", &m, peak / 1048576, m.peer_peak / 1048576, 2);
 }
 
-static void forward_row(const char *name, const char *kind, size_t batch, double bar) {
+// NAME_PRECISION_base_BATCHx384 for 1 and 8 sequences; kind: of the peer.
+static void forward_row(const char *prefix, const char *kind, const char *precision, size_t batch,
+                        double bar) {
+    char name[64];
     shape s = shape_of(0);
     size_t seq = args.quick ? 24 : 384;
     words us = ours("forward"), peer = theirs(kind);
+    snprintf(name, sizeof name, "%s_base_%zux384", prefix, batch);
     if (!wanted(name)) return;
+    words_add(&us, "precision=%s", precision);
+    words_add(&us, "to=%s/random_model", args.output_dir);
+    words_add(&peer, "precision=%s", precision);
     add_shape(&us, &s, 0, batch, seq);
     add_shape(&peer, &s, 0, batch, seq);
     measured m = compare(name, &us, &peer, 0.3);
     add_row(name, "s", &m, 0, bar);
+}
+
+// A training step in bf16 against our own in f32.
+static void self_row(const char *name, double bar) {
+    shape s = shape_of(0);
+    size_t seq = args.quick ? 24 : 512;
+    words us = ours("train"), peer = ours("train");
+    if (!wanted(name)) return;
+    add_shape(&us, &s, 0, 2, seq);
+    add_shape(&peer, &s, 0, 2, seq);
+    words_add(&us, "precision=bf16");
+    measured m = compare(name, &us, &peer, 0);
+    snprintf(m.version, sizeof m.version, "mrc f32");
+    add_row(name, "s/step", &m, 0, bar);
 }
 
 // FLOP/s of a whole step's matrix products against the bare products of its encoder layers.
@@ -1086,14 +1147,24 @@ static void minilm_rows(void) {
 //==============================================================================
 static void all_rows(void) {
     gemm_rows();
-    train_row("train_base_linear", 0, 0, 2, 1.6);
-    train_row("train_base_bilstm", 0, 2, 2, 1.8);
-    train_row("train_large_bilstm", 1, 2, 1, 1.6);
+    train_row("train_base_linear", "fp32", 0, 0, 2, 1.6);
+    train_row("train_base_bilstm", "fp32", 0, 2, 2, 1.8);
+    train_row("train_large_bilstm", "fp32", 1, 2, 1, 1.6);
+    train_row("train_bf16_base_linear", "bf16", 0, 0, 2, 1.5);
+    train_row("train_bf16_base_bilstm", "bf16", 0, 2, 2, 1.5);
+    train_row("train_bf16_large_bilstm", "bf16", 1, 2, 1, 1.5);
+    self_row("self_bf16_base_linear", 1.6);
     rate_row("rate_base_linear");
-    forward_row("forward_base_1x384", "forward", 1, 1.3);
-    forward_row("forward_base_8x384", "forward", 8, 1.3);
-    forward_row("onnx_base_1x384", "onnx", 1, 1);
-    forward_row("onnx_base_8x384", "onnx", 8, 1);
+    for (size_t batch = 1; batch <= 8; batch += 7) {
+        forward_row("forward", "forward", "fp32", batch, 1.3);
+        forward_row("forward_bf16", "forward", "bf16", batch, 1.3);
+        forward_row("onnx", "onnx", "fp32", batch, 1.05);
+        forward_row("onnx_int8", "onnx", "int8", batch, 1.4);
+        forward_row("openvino", "openvino", "fp32", batch, 1.05);
+        forward_row("openvino_bf16", "openvino", "bf16", batch, 1);
+        forward_row("openvino_int8", "openvino", "int8", batch, 1);
+        forward_row("ctranslate2_int8", "ctranslate2", "int8", batch, 1);
+    }
     epoch_row("epoch_packed");
     tokenizer_row("tokenizer");
     search_row("search_queries", "search", 0, 2);
@@ -1124,6 +1195,23 @@ static void finish_table(void) {
     mrc_ctx_free(ctx);
 }
 
+// The limits of the threads that rows use: G operations a second in f32, bf16 and int8.
+static void measure_peaks(void) {
+    peak_loop loops[3];
+    double best[3] = { 0 };
+    peak_loops(loops);
+    peak_processor(table.processor, sizeof table.processor);
+    for (int k = 0; k < (args.quick ? 1 : 5); k++) {
+        for (int i = 0; i < 3; i++) {
+            double rate = peak_rate(&loops[i], tool_common.threads, args.quick ? 1000 : 4000000);
+            if (rate > best[i]) best[i] = rate;
+        }
+    }
+    snprintf(table.peaks, sizeof table.peaks, "%.0f/%.0f/%.0f", best[0], best[1], best[2]);
+    tool_note("%s, %zu threads: at most %s G operations/s in f32/bf16/int8", table.processor,
+              tool_common.threads, table.peaks);
+}
+
 static int run(tool_program *p) {
     (void)p;
     if (args.quick) args.repeats = 1;
@@ -1131,7 +1219,8 @@ static int run(tool_program *p) {
     tool_check(ctx, mrc_dir_new(ctx, args.output_dir));
     mrc_text_init(&table.tsv, ctx);
     mrc_text_printf(&table.tsv, "row\tours\tpeer\tpeer_version\tratio\tratio_min\tratio_max\t"
-                    "unit\n");
+                    "unit\tours_cpu\tpeer_cpu\tpeak\tprocessor\n");
+    measure_peaks();
     table.begun = tool_seconds();
     char log[TOOL_PATH_BYTES];
     unlink(tool_path(log, args.output_dir, "bench.log"));
@@ -1146,7 +1235,8 @@ static tool_flag the_flags[] = {
     { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
-      .help = "who runs the peers: PyTorch, ONNX Runtime, tokenizers, transformers, bm25s" },
+      .help = "who runs the peers: PyTorch, ONNX Runtime, OpenVINO, CTranslate2, tokenizers, "
+              "transformers, bm25s" },
     { .name = "peer_script", .string = &args.script, .value = "FILE",
       .preset = "tests/peers/bench_torch.py", .help = "what it runs" },
     { .name = "korquad_file", .string = &args.korquad_file, .value = "FILE",
@@ -1174,8 +1264,9 @@ static tool_flag the_flags[] = {
     { .name = "quick", .flag = &args.quick,
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .list = &args.names, .positional = 1, .value = "ROW ..", .otherwise = "all",
-      .help = "names of rows, or how they begin: gemm, train_base, memory, rate, forward, onnx, "
-              "epoch, tokenizer, search, reader, cold_start" },
+      .help = "names of rows, or how they begin: gemm, train_base, train_bf16, memory, self, rate, "
+              "forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, "
+              "cold_start" },
     { 0 }
 };
 

@@ -81,6 +81,43 @@ static tool_flag tool_common_flags[] = {
 };
 
 // For programs whose models may run on a GPU.
+// In what a model is loaded for prediction.
+typedef struct tool_precision { int dtype; tool_list int8_keep; } tool_precision;
+#define TOOL_PRECISION_FLAGS(p)                                                                    \
+    { .name = "dtype", .choice = &(p).dtype, .choices = "fp32|bf16|fp16|int8", .preset = "fp32",   \
+      .help = "of the weights: bf16 takes half the memory and less time and moves logits a "       \
+              "little; int8, of the encoder's layers, takes a quarter and the least time, and "    \
+              "moves them more; fp16 where the backend has it" },                                  \
+    { .name = "int8_keep", .list = &(p).int8_keep, .value = "LAYER,..",                            \
+      .help = "with --dtype int8: layers that stay bf16, of query, key, value, out, up and down "  \
+              "(attention: the first four), for models with large outliers" }
+TOOL_DEF mrc_dtype tool_precision_dtype(const tool_precision *p) {
+    static const mrc_dtype dtypes[] = { MRC_DTYPE_F32, MRC_DTYPE_BF16, MRC_DTYPE_F16,
+                                        MRC_DTYPE_I8 };
+    return dtypes[p->dtype];
+}
+// The MRC_LAYER_* that --int8_keep names.
+TOOL_DEF unsigned tool_precision_keep(const tool_precision *p) {
+    static const struct { const char *name; unsigned bits; } layers[] = {
+        { "query", MRC_LAYER_QUERY }, { "key", MRC_LAYER_KEY }, { "value", MRC_LAYER_VALUE },
+        { "out", MRC_LAYER_OUT }, { "up", MRC_LAYER_UP }, { "down", MRC_LAYER_DOWN },
+        { "attention", MRC_LAYER_QUERY | MRC_LAYER_KEY | MRC_LAYER_VALUE | MRC_LAYER_OUT } };
+    const size_t n = sizeof layers / sizeof *layers;
+    unsigned keep = 0;
+    if (p->int8_keep.n && tool_precision_dtype(p) != MRC_DTYPE_I8) {
+        tool_fail(TOOL_USAGE, "--int8_keep: needs --dtype int8 (found another --dtype)");
+    }
+    for (size_t k = 0, i; k < p->int8_keep.n; k++) {
+        for (i = 0; i < n && strcmp(layers[i].name, p->int8_keep.item[k]); i++) continue;
+        if (i == n) {
+            tool_fail(TOOL_USAGE, "--int8_keep: no such layer (found %s, expected query, key, "
+                      "value, out, up, down or attention)", p->int8_keep.item[k]);
+        }
+        keep |= layers[i].bits;
+    }
+    return keep;
+}
+
 #define TOOL_TF32_FLAG                                                                             \
     { .name = "tf32", .flag = &tool_common.tf32,                                                   \
       .help = "with --backend cuda: round what 32-bit matrix products multiply to 10 bits of "     \

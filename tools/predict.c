@@ -8,7 +8,8 @@
 typedef struct predict_args {
     const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits, *logits;
     const char *prefix;
-    int    encoding, pad_to_max_length, version_2_with_negative, max_context, postprocess, dtype;
+    int    encoding, pad_to_max_length, version_2_with_negative, max_context, postprocess;
+    tool_precision precision;
     size_t n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
     double null_score_diff_threshold, temperature;
     size_t num_folds, fold;
@@ -49,11 +50,12 @@ static mrc_features_config features_config(const prediction_run *p) {
 }
 
 static void load_inputs(prediction_run *p) {
-    static const mrc_dtype dtypes[] = { MRC_DTYPE_F32, MRC_DTYPE_BF16, MRC_DTYPE_F16 };
     predict_args *a = &p->a;
     const char *tokenizer = a->tokenizer_name ? a->tokenizer_name : a->model_name_or_path;
     tool_load_notes notes = { .path = a->model_name_or_path };
-    mrc_model_load_desc desc = { .path = a->model_name_or_path, .dtype = dtypes[a->dtype],
+    mrc_model_load_desc desc = { .path = a->model_name_or_path,
+                                 .dtype = tool_precision_dtype(&a->precision),
+                                 .int8_keep = tool_precision_keep(&a->precision),
                                  .for_prediction = 1, .seed = (uint64_t)tool_common.seed,
                                  .note = tool_load_note, .user = &notes,
                                  .threads = tool_common.threads };
@@ -380,7 +382,8 @@ static int run(tool_program *program) {
     prediction_run *p = &the_run;
     (void)program;
     check_usage(&p->a);
-    mrc_backend *be = p->a.logits ? NULL : tool_backend_new();
+    mrc_backend *be = p->a.logits ? NULL
+                    : tool_backend_new_for(tool_precision_dtype(&p->a.precision));
     p->ctx = tool_ctx_new(be, 0);
     mrc_text *texts[] = { &p->answers, &p->n_best, &p->odds, &p->words };
     for (size_t i = 0; i < 4; i++) mrc_text_init(texts[i], p->ctx);
@@ -455,9 +458,7 @@ static tool_flag the_flags[] = {
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
       .preset = "offsets", .help = "offsets: windows over the passage; sentinel: the study's "
                                    "sequences, only with --save_logits" },
-    { .name = "dtype", .choice = &A.dtype, .choices = "fp32|bf16|fp16", .preset = "fp32",
-      .help = "of the weights: bf16 takes half the memory and less time and moves logits a little; "
-              "fp16 where the backend has it" },
+    TOOL_PRECISION_FLAGS(A.precision),
     TOOL_TF32_FLAG,
     { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },

@@ -23,6 +23,7 @@ typedef struct serve_args {
     size_t      port, top_k, n_best_size, max_answer_length, max_seq_length, doc_stride, batch_size;
     size_t      max_body, max_question, max_context, max_batch, max_queue, max_connections, timeout;
     double      retrieval_weight, null_score_diff_threshold, temperature;
+    tool_precision precision;
 } serve_args;
 enum { LOG_REQUESTS, LOG_ERRORS };
 
@@ -1080,7 +1081,8 @@ static void load_reader(void) {
     mrc_features_config features = tool_reader_features(s.ctx, a->model, &a->max_seq_length,
                                                         &a->doc_stride);
     mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
-                             .decode = &decode };
+                             .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
+                             .int8_keep = tool_precision_keep(&a->precision) };
     if (a->index) {
         mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
         config.threads = tool_pool_threads();
@@ -1204,7 +1206,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--top_k: more than a request may have (found %zu, expected at most "
                   "the %zu of --max_batch)", s.a.top_k, s.a.max_batch);
     }
-    s.be = tool_backend_new();
+    s.be = tool_backend_new_for(tool_precision_dtype(&s.a.precision));
     s.ctx = tool_ctx_new(s.be, 0);
     mrc_status status = mrc_ctx_new(&s.http_ctx, NULL);
     if (status) tool_fail(tool_exit_code(status), "%s", mrc_status_string(status));
@@ -1261,6 +1263,7 @@ static tool_flag the_flags[] = {
       .help = "of a window, question and special tokens included" },
     { .name = "doc_stride", .size = &s.a.doc_stride, .max = 65536, .unit = "tokens",
       .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
+    TOOL_PRECISION_FLAGS(s.a.precision),
     { .name = "per_device_eval_batch_size", .size = &s.a.batch_size, .preset = "8", .min = 1,
       .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { .name = "max_body_bytes", .size = &s.a.max_body, .preset = "1048576", .min = 1024,

@@ -330,8 +330,8 @@ static mrc_status tool__openblas_new(mrc_backend **out, mrc_backend_desc desc) {
 #endif
 }
 
-// What --backend asks for.
-TOOL_DEF mrc_backend *tool_backend_new(void) {
+// What --backend asks for; math: of its products, where it is the cpu backend.
+TOOL_DEF mrc_backend *tool_backend_new_with(mrc_math math) {
     mrc_backend *be = NULL;
     mrc_status status = MRC_ERR_UNSUPPORTED;
     mrc_backend_desc desc = { .threads = tool_common.threads };
@@ -342,6 +342,7 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
     }
     if (kind == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
     if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
+        desc.math = math;
         status = mrc_backend_cpu_new(&be, &desc);
     }
     if (kind == TOOL_BACKEND_OPENBLAS) status = tool__openblas_new(&be, desc);
@@ -360,6 +361,18 @@ TOOL_DEF mrc_backend *tool_backend_new(void) {
                      : kind == TOOL_BACKEND_OPENBLAS ? "openblas" : "cpu";
     tool_fail(tool_exit_code(status), "--backend: %s (found %s, expected " TOOL_BACKENDS ")",
               mrc_status_string(status), word);
+}
+
+TOOL_DEF mrc_backend *tool_backend_new(void) { return tool_backend_new_with(MRC_MATH_F32); }
+
+// For prediction with weights of that type: where they are not f32, what attention and heads
+// multiply may be rounded too, if the processor gains by it.
+TOOL_DEF mrc_backend *tool_backend_new_for(mrc_dtype weights) {
+    const int narrow = weights == MRC_DTYPE_BF16 || weights == MRC_DTYPE_I8;
+    mrc_backend *be = tool_backend_new_with(narrow ? MRC_MATH_BF16 : MRC_MATH_F32);
+    if (be->math == MRC_MATH_F32 || !strstr(be->isa, "emulated")) return be;
+    mrc_backend_free(be);
+    return tool_backend_new();
 }
 
 // Takes what was planned of a device's memory, in one piece; *had: wanted, or what there is.

@@ -24,6 +24,11 @@ static run the_run;
 // Before anything is read: a backend that cannot train in this precision.
 static void check_precision(const run *r) {
     const mrc_dtype dtype = model_dtype(r);
+    if (r->be->math == MRC_MATH_BF16) {
+        tool_note("--bf16: products multiply bfloat16 and add in fp32; activations, weights and "
+                  "gradients stay fp32%s", strstr(r->be->isa, "emulated") ? " (this processor has "
+                  "no instruction for such products: they take as long as those of fp32)" : "");
+    }
     if (r->be->kernels[dtype].linear_bwd) return;
     tool_fail(TOOL_BAD_INPUT, "--%s: the %s backend does not compute in %s (found --%s, expected "
               "no such flag, or --backend naive, which is slow)", r->a->fp16 ? "fp16" : "bf16",
@@ -696,7 +701,7 @@ static int run_program(tool_program *program) {
     r->tokenizer_dir = r->a->tokenizer_name ? r->a->tokenizer_name : r->a->model_name_or_path;
     tool_catch_signals();
     ranks_begin(r);
-    r->be = tool_backend_new();
+    r->be = tool_backend_new_with(r->a->bf16 ? MRC_MATH_BF16 : MRC_MATH_F32);
     check_precision(r);
     r->ctx = tool_ctx_new(r->be, 0);
     open_output(r);

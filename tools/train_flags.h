@@ -270,7 +270,8 @@ static tool_flag the_flags[] = {
       .help = "mixed precision: activations and working copies of the weights in 16 bits, the loss "
               "scaled so that small gradients survive; where the backend has it" },
     { .name = "bf16", .flag = &A.bf16,
-      .help = "the same in bfloat16, which has the range of float: no scaling" },
+      .help = "the same in bfloat16, which has the range of float: no scaling; on the cpu backend "
+              "what matrix products multiply is rounded to it, and all else is fp32" },
     TOOL_TF32_FLAG,
     { 0 }
 };

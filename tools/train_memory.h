@@ -4,7 +4,9 @@
 #include "train_state.h"
 
 // What the model computes in; its weights are f32 in any case.
+// On the cpu backend --bf16 is a matter of its products, and activations are f32.
 static mrc_dtype model_dtype(const run *r) {
+    if (r->be->math == MRC_MATH_BF16) return MRC_DTYPE_F32;
     return r->a->fp16 ? MRC_DTYPE_F16 : r->a->bf16 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32;
 }
 

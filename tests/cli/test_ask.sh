@@ -88,6 +88,16 @@ answer=$(sed 's/.*"answers": \[{"answer": "//; s/", "confidence.*//' "$dir/out")
 says 0 "%)" build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
     --question "$question" --n_answers 1
 holds "1. $answer  ("
+# Weights in bytes and in bf16: other scores, as predict's of that precision.
+for dtype in int8 bf16; do
+    says 0 '"span_score": ' build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
+        --question "$question" --json --dtype $dtype
+    other=$(tr ',' '\n' <"$dir/out" | sed -n 's/ "span_score": //p' | head -n 1 \
+        | awk '{ printf "%.4f", $1 }')
+    [ -n "$other" ] && [ "$other" != "$score" ] && ok || bad "ask --dtype $dtype scores $other"
+done
+says 2 "--int8_keep: no such layer (found middle" build/ask --model_name_or_path "$model" \
+    --context "$dir/context.txt" --question "$question" --dtype int8 --int8_keep middle
 # Over the index: as many passages as there are at most; every answer names its passage.
 says 0 '"passage": "p' build/ask --model_name_or_path "$model" --index "$dir/index" --top_k 4 \
     --json --question "$question"

@@ -24,15 +24,16 @@ bench() {
         sed 's/^/    /' "$dir/stderr" "$dir/out/bench.log" | tail -n 10
     fi
 }
-# well_formed WITH: every line but the first has eight fields; WITH 1: a peer's figures, 0: none.
+# well_formed WITH: every line but the first has twelve fields; WITH 1: a peer's figures, 0: none.
 well_formed() {
     wrong=$(awk -F '\t' -v with="$1" '
         function number(x) { return x ~ /^[0-9.]+(e[-+][0-9]+)?$/ && x + 0 > 0 }
         NR == 1 {
-            if ($0 != "row\tours\tpeer\tpeer_version\tratio\tratio_min\tratio_max\tunit") print
+            if ($0 != "row\tours\tpeer\tpeer_version\tratio\tratio_min\tratio_max\tunit" \
+                    "\tours_cpu\tpeer_cpu\tpeak\tprocessor") print
             next
         }
-        NF != 8 || $1 !~ /^[a-z0-9_]+$/ || !number($2) || $8 == "" { print; next }
+        NF != 12 || $1 !~ /^[a-z0-9_]+$/ || !number($2) || $8 == "" { print; next }
         with && !(number($3) && $4 != "-" && number($5) && $6 <= $5 && $5 <= $7) { print }
         !with && ($3 $4 $5 $6 $7 != "-----") { print }' "$dir/out/bench.tsv")
     if [ -z "$wrong" ]; then ok; else bad "bench.tsv: $wrong"; fi
@@ -47,7 +48,7 @@ rows() {
 # Without any peer.
 bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer search reader
 well_formed 0
-rows 19
+rows 33
 if grep -q "train_base_linear: no peer: install Python" "$dir/stderr"; then ok
 else bad "what to install is not said"; fi
 bench "$dir/no-such-python" cold

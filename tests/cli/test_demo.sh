@@ -31,6 +31,20 @@ blank=$(exact $out/blank.jsonl blank)
 echo "exact match with blank questions: $blank"
 awk -v x="$blank" 'BEGIN { exit !(x != "" && x + 0 < 30) }' && ok || bad "blank: $blank, not below 30"
 
+# The same model in bf16 and in bytes: its F1 moves by less than half a point.
+score() {
+    build/predict --model_name_or_path $out/model --test_file data/validation.jsonl \
+        --output_dir $out/$1 --dtype $1 2>$out.err \
+        && build/evaluate --metric squad data/validation.jsonl $out/$1/predictions.json \
+        | sed 's/.*"f1": *\([0-9.e+-]*\).*/\1/'
+}
+for dtype in bf16 int8; do
+    f1="$(score fp32) $(score $dtype)"
+    echo "F1 in fp32 and $dtype: $f1"
+    echo "$f1" | awk '{ d = $1 - $2; exit !(NF == 2 && $1 > 0 && d < 0.5 && d > -0.5) }' && ok \
+        || bad "F1 in fp32 and $dtype: $f1"
+done
+
 # Two subjects in one passage: reported, no bar.
 echo "exact match on data/hard.jsonl: $(exact data/hard.jsonl hard)"
 

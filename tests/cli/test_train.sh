@@ -355,6 +355,7 @@ test_forms() {
         "--encoding sentinel --batching sorted --lr_scheduler_type constant_with_warmup" \
         "--batching token_budget --head linear --warmup_ratio 0.2 --gradient_checkpointing" \
         "--batching sequential --optim adamw_hf --weight_decay 0.1 --pad_to_max_length" \
+        "--bf16" "--bf16 --head mlp --gradient_checkpointing --max_steps 12" \
         "--backend naive --fp16 --max_steps 14" "--backend naive --bf16 --max_steps 8"; do
         rm -rf "$dir/one" "$dir/two"
         # shellcheck disable=SC2086
@@ -369,8 +370,20 @@ test_forms() {
     rm -rf "$dir/one"
     works train_in "$dir/one" --backend naive --fp16 --max_steps 3
     if grep -q '"train/loss_scale": [0-9]' "$dir/one/log.jsonl"; then ok; else bad "loss_scale"; fi
-    fails 3 "--bf16: the cpu backend does not compute in bf16 (found --bf16, expected" \
-        train_in "$dir/none" --bf16
+    # The cpu backend multiplies in bf16: other numbers than fp32, close to them, and its name in
+    # the checkpoint says so; fp16 it has not.
+    rm -rf "$dir/one" "$dir/two"
+    works train_in "$dir/one" --bf16 --max_steps 6 --logging_steps 6
+    says "--bf16: products multiply bfloat16 and add in fp32"
+    if grep -q '"isa": "[a-z0-9]*-bf16' "$dir/one/checkpoint-6/trainer_state.json"; then ok
+    else bad "--bf16: no isa in the checkpoint"; fi
+    works train_in "$dir/two" --max_steps 6 --logging_steps 6
+    loss_of() { sed -n 's/.*"train.loss": \([0-9.]*\).*/\1/p' "$1/log.jsonl" | head -1; }
+    if awk -v a="$(loss_of "$dir/one")" -v b="$(loss_of "$dir/two")" \
+        'BEGIN { d = a > b ? a - b : b - a; exit !(a != b && d < 0.01 * b) }'; then ok
+    else bad "--bf16: loss $(loss_of "$dir/one"), fp32 $(loss_of "$dir/two")"; fi
+    fails 3 "--fp16: the cpu backend does not compute in f16 (found --fp16, expected" \
+        train_in "$dir/none" --fp16
     absent "$dir/none"
     fails 2 "--bf16: contradicts --fp16" train_in "$dir/none" --backend naive --bf16 --fp16
     fails 2 "--tf32: only CUDA devices multiply so" train_in "$dir/none" --tf32
@@ -411,13 +424,44 @@ test_predict() {
     done
     cp "$dir/answers/predictions.json" "$dir/first.json"
     # Weights in 16 bits, in each way that a backend has them.
-    for flags in "--dtype bf16" "--dtype bf16 --backend naive" "--dtype fp16 --backend naive"; do
+    for flags in "--dtype bf16" "--dtype bf16 --backend naive" "--dtype fp16 --backend naive" \
+        "--dtype int8" "--dtype int8 --int8_keep down,attention"; do
         # shellcheck disable=SC2086
         works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
             --output_dir "$dir/half" $flags
         if [ "$(grep -c '^    "2-[0-9]*": "' "$dir/half/predictions.json")" -eq 16 ]; then ok
         else bad "predict $flags"; fi
     done
+    # Converted to bytes, with a note in config.json: the same logits as bytes made at loading.
+    works build/predict --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half" --dtype int8 --save_logits "$dir/int8.safetensors"
+    works build/convert "$dir/base" --output "$dir/bytes" --dtype int8
+    if grep -q '"quant_method": "compressed-tensors"' "$dir/bytes/config.json"; then ok
+    else bad "convert --dtype int8: no note in config.json"; fi
+    if build/inspect --tensors "$dir/bytes" | grep -q '_scale", "dtype": "F32"'; then ok
+    else bad "convert --dtype int8: no scales"; fi
+    works build/predict --model_name_or_path "$dir/bytes" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half" --dtype int8 --save_logits "$dir/bytes.safetensors"
+    same "$dir/int8.safetensors" "$dir/bytes.safetensors"
+    works build/predict --model_name_or_path "$dir/bytes" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half"
+    fails 3 "is of bytes already" build/convert "$dir/bytes" --output "$dir/twice" --dtype int8
+    fails 2 "--dtype int8: is noted in config.json" build/convert "$dir/base" \
+        --output "$dir/one.safetensors" --dtype int8
+    # What is trained from it is in numbers again, and says nothing of bytes.
+    works build/train --model_name_or_path "$dir/bytes" --train_file "$dir/dev.jsonl" \
+        --output_dir "$dir/again" --max_steps 1 --max_seq_length 48 --doc_stride 8
+    if grep -q quantization_config "$dir/again/config.json"; then bad "saved as bytes"; else ok; fi
+    works build/predict --model_name_or_path "$dir/again" --test_file "$dir/dev.jsonl" \
+        --output_dir "$dir/half"
+    fails 2 "--int8_keep: no such layer (found middle, expected query" build/predict \
+        --model_name_or_path "$dir/base" --test_file "$dir/dev.jsonl" --output_dir "$dir/none" \
+        --dtype int8 --int8_keep down,middle
+    fails 2 "--int8_keep: needs --dtype int8" build/predict --model_name_or_path "$dir/base" \
+        --test_file "$dir/dev.jsonl" --output_dir "$dir/none" --int8_keep down
+    fails 3 "model: backend naive has no weights of i8" build/predict --model_name_or_path \
+        "$dir/base" --test_file "$dir/dev.jsonl" --output_dir "$dir/none" --dtype int8 \
+        --backend naive
     fails 3 "model: backend cpu has no kernels for f16" build/predict --model_name_or_path \
         "$dir/base" --test_file "$dir/dev.jsonl" --output_dir "$dir/none" --dtype fp16
     for flags in "--threads 1" "--threads 3 --per_device_eval_batch_size 1"; do

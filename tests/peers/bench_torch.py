@@ -9,11 +9,14 @@ build/bench starts this beside its own worker with the same arguments and talks 
     this prints     ready NAME VERSION          once it can work
                     missing HOW TO INSTALL      when a package is not here; it ends then
     is told         go SECONDS                  repeat the work for at least so long, at least once
-    this prints     MEAN_SECONDS CHECK          of one repetition; CHECK counts what was made
+    this prints     MEAN_SECONDS CHECK CPU_SECONDS      of one repetition; CHECK counts what was
+                    made; CPU_SECONDS are of all threads
     is told         peak
-    this prints     BYTES 0                     of resident memory, at its highest so far
+    this prints     BYTES 0 0                   of resident memory, at its highest so far
 
-KIND: train, forward (PyTorch); onnx (a forward pass by ONNX Runtime); tokenize (HF tokenizers);
+KIND: train, forward (PyTorch; precision=bf16: autocast); onnx (a forward pass by ONNX Runtime;
+precision=int8: dynamic, by channel); openvino (precision=bf16; int8: static, calibrated by NNCF);
+ctranslate2 (an encoder of the same size, int8); tokenize (HF tokenizers);
 search, index (bm25s, queries by numba); reader (a model directory answering questions, transformers).
 The model is the reader of the study: a RoBERTa encoder and a linear or a BiLSTM head, as PyTorch's
 own modules compute it, random weights, dropout 0.1, AdamW as it comes.  All sequences are full, so
@@ -31,7 +34,9 @@ import tempfile
 import time
 
 INSTALL = {"torch": "pip install torch", "onnxruntime": "pip install onnx onnxruntime",
-           "onnx": "pip install onnx onnxruntime", "tokenizers": "pip install tokenizers",
+           "onnx": "pip install onnx onnxruntime", "openvino": "pip install onnx openvino",
+           "nncf": "pip install nncf", "ctranslate2": "pip install ctranslate2 transformers",
+           "tokenizers": "pip install tokenizers",
            "transformers": "pip install transformers", "bm25s": "pip install bm25s numba",
            "numba": "pip install bm25s numba"}
 
@@ -54,16 +59,17 @@ def serve(name, version, work):
         word = line.split()
         if word and word[0] == "peak":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            print(peak if sys.platform == "darwin" else peak * 1024, 0, flush=True)
+            print(peak if sys.platform == "darwin" else peak * 1024, 0, 0, flush=True)
             continue
         least, n, begun = float(word[1]), 0, time.perf_counter()
+        used = time.process_time()
         while True:
             check = work()
             n += 1
             passed = time.perf_counter() - begun
             if passed >= least:
                 break
-        print(passed / n, check, flush=True)
+        print(passed / n, check, (time.process_time() - used) / n, flush=True)
 
 
 # ---------------------------------------------------------------------------- the reader
@@ -124,11 +130,15 @@ def make_reader(a):
 def train(a):
     torch, F, model, ids, places = make_reader(a)
     targets = torch.randint(0, a["seq"], (2, a["batch"]))
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-5, eps=1e-8, weight_decay=0.0)
+    bf16 = a.get("precision") == "bf16"
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-5, eps=1e-8, weight_decay=0.0,
+                                  fused=bf16 or None)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        start, end = model(ids, places).unbind(-1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            start, end = model(ids, places).unbind(-1)
+        start, end = start.float(), end.float()
         loss = (F.cross_entropy(start, targets[0]) + F.cross_entropy(end, targets[1])) / 2
         loss.backward()
         optimizer.step()
@@ -141,28 +151,97 @@ def forward(a):
     torch, _, model, ids, places = make_reader(a)
     model.eval()
 
+    bf16 = a.get("precision") == "bf16"
+
     def run():
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             return model(ids, places).numel()
     serve("PyTorch", torch.__version__, run)
 
 
-def onnx(a):
+def export(a, folder):
+    """The reader as an ONNX file; its inputs."""
     import onnx as _                    # what PyTorch exports with
-    import onnxruntime
     torch, _, model, ids, places = make_reader(a)
+    path = os.path.join(folder, "model.onnx")
+    out, sys.stdout = sys.stdout, sys.stderr            # exporters talk
+    torch.onnx.export(model.eval(), (ids, places), path, input_names=["ids", "places"],
+                      opset_version=17, dynamo=False)
+    sys.stdout = out
+    return path, {"ids": ids.numpy(), "places": places.contiguous().numpy()}
+
+
+def onnx(a):
+    import onnxruntime
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.onnx")
-        out, sys.stdout = sys.stdout, sys.stderr        # exporters talk
-        torch.onnx.export(model.eval(), (ids, places), path, input_names=["ids", "places"],
-                          opset_version=17, dynamo=False)
-        sys.stdout = out
+        path, feed = export(a, folder)
+        if a.get("precision") == "int8":
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+            whole, path = path, os.path.join(folder, "int8.onnx")
+            out, sys.stdout = sys.stdout, sys.stderr
+            quantize_dynamic(whole, path, per_channel=True, weight_type=QuantType.QInt8,
+                             op_types_to_quantize=["MatMul", "Gemm"])
+            sys.stdout = out
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = a["threads"], 1
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-    feed = {"ids": ids.numpy(), "places": places.contiguous().numpy()}
-    del model
     serve("ONNX Runtime", onnxruntime.__version__, lambda: session.run(None, feed)[0].size)
+
+
+def openvino(a):
+    import openvino as ov
+    precision = a.get("precision", "fp32")
+    with tempfile.TemporaryDirectory() as folder:
+        path, feed = export(a, folder)
+        core = ov.Core()
+        model = core.read_model(path)
+        if precision == "int8":
+            import nncf
+            out, sys.stdout = sys.stdout, sys.stderr
+            model = nncf.quantize(model, nncf.Dataset([feed] * 2), subset_size=2,
+                                  model_type=nncf.ModelType.TRANSFORMER,
+                                  preset=nncf.QuantizationPreset.MIXED)
+            sys.stdout = out
+        compiled = core.compile_model(model, "CPU", {
+            "INFERENCE_NUM_THREADS": a["threads"], "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16"})
+    request = compiled.create_infer_request()
+
+    def run():
+        return next(iter(request.infer(feed).values())).size
+    serve("OpenVINO", ov.__version__.split("-")[0], run)
+
+
+def ctranslate2(a):
+    """An encoder with the reader's sizes and no head: the least that a reader by it would do."""
+    import ctranslate2 as ct
+    import numpy as np
+    import torch
+    from ctranslate2.converters import TransformersConverter
+    from transformers import RobertaConfig, RobertaModel
+    config = RobertaConfig(vocab_size=a["vocab"], hidden_size=a["hidden"], pad_token_id=1,
+                           num_hidden_layers=a["layers"], num_attention_heads=a["heads"],
+                           intermediate_size=a["ffn"], max_position_embeddings=a["seq"] + 2,
+                           type_vocab_size=1, layer_norm_eps=1e-5)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = os.path.join(folder, "hf"), os.path.join(folder, "ct2")
+        RobertaModel(config, add_pooling_layer=False).save_pretrained(source)
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        words = special + [f"t{i}" for i in range(len(special), a["vocab"])]
+        with open(os.path.join(source, "vocab.json"), "w", encoding="utf8") as f:
+            json.dump({word: i for i, word in enumerate(words)}, f)
+        with open(os.path.join(source, "merges.txt"), "w", encoding="utf8") as f:
+            f.write("#version: 0.2\n")
+        TransformersConverter(source).convert(made, quantization="int8", force=True)
+        encoder = ct.Encoder(made, device="cpu", compute_type="int8", intra_threads=a["threads"])
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, a["vocab"], (a["batch"], a["seq"])).tolist()
+
+    def run():
+        encoder.forward_batch(ids)
+        return 2 * a["batch"] * a["seq"]
+    serve("CTranslate2", ct.__version__, run)
 
 
 # ---------------------------------------------------------------------------- text
@@ -276,7 +355,8 @@ def main():
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return
-    kinds = {"train": train, "forward": forward, "onnx": onnx, "tokenize": tokenize,
+    kinds = {"train": train, "forward": forward, "onnx": onnx, "openvino": openvino,
+             "ctranslate2": ctranslate2, "tokenize": tokenize,
              "index": index, "search": search, "reader": reader}
     try:
         if sys.argv[1] == "answer":

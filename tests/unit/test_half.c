@@ -226,7 +226,9 @@ static mrc_status packed_linear(mrc_backend *be, const size_t n[3], const float 
         memset(data, 0xff, bytes + 64);
         mrc_status s = be->prepack(be, data, dtype, n[2], n[1], w);
         if (s != MRC_OK) return s;
-        for (int i = 0; i < 64; i++) CHECK(data[bytes + (size_t)i] == -1, "prepack writes past");
+        for (size_t i = 0; i < 64; i++) {
+            CHECK((signed char)data[bytes + i] == -1, "prepack writes past");
+        }
         a.weight = (mrc_in){ dtype, 0, data };
     }
     mrc_status s = be->kernels[MRC_DTYPE_F32].linear_fwd(be, &a);

@@ -16,7 +16,9 @@ static void linear(mrc_backend *be, const size_t n[3], mrc_act act) {
     if (!CHECK(bytes && data, "%zu bytes", bytes)) exit(1);
     memset(data, 0xff, bytes + 64);
     CHECK(be->prepack(be, data, MRC_DTYPE_I8, n[2], n[1], w) == MRC_OK, "prepack");
-    for (size_t i = 0; i < 64; i++) CHECK(data[bytes + i] == -1, "prepack writes past");
+    for (size_t i = 0; i < 64; i++) {
+        CHECK((signed char)data[bytes + i] == -1, "prepack writes past");
+    }
     a.weight = (mrc_in){ MRC_DTYPE_I8, 0, data };
     if (act == MRC_ACT_GELU) a.z = (mrc_out){ MRC_DTYPE_F32, n[2], z, 0 };
     memset(y, 0xff, sizeof y);
