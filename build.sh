@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds, runs and checks everything:
-#     ./build.sh [all|demo|check|test [NAME]..|lint|bench [--quick] [ROW]..|faults|fuzz|exhaustive|
-#                 coverage|clean]
+#     ./build.sh [all|demo|check|test [NAME]..|install|uninstall|lint|bench [--quick] [ROW]..|
+#                 faults|fuzz|exhaustive|coverage|clean]
 #
 # Needs a C11 compiler and a POSIX shell with awk, nothing else: no make, no network.  A verb's last
 # line on stdout is its result.  tests/README.md says what each verb shows and how long it takes.
@@ -10,7 +10,8 @@
 #     OPENBLAS=0, CUDA=0, MICROHTTPD=0, MPI=0     leave out what is found; MPICC=.. names MPI's
 #                   compiler wrapper (mpicc of Open MPI or MPICH); CUDA=1 compiles CUDA without a
 #                   driver too, NVCC=.. names its compiler
-#     PYTHON        runs the peers of bench
+#     PYTHON        runs the peers of bench; install puts the module where it looks
+#     PREFIX, DESTDIR   where to install (default: /usr/local), and below what to put all of it
 # This file builds and dispatches; tests/*.sh hold the verbs that check.
 cd "$(dirname "$0")" || exit 2
 
@@ -20,7 +21,8 @@ WERROR=                                 # -Werror where tests compile; a new com
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
-VERBS="all, demo, check, test, lint, bench, faults, fuzz, exhaustive, coverage or clean"
+VERBS="all, demo, check, test, install, uninstall, lint"
+VERBS="$VERBS, bench, faults, fuzz, exhaustive, coverage or clean"
 
 say() { echo "$*" >&2; }
 die() { code=$1; shift; echo "build.sh: $*" >&2; exit "$code"; }
@@ -62,6 +64,20 @@ END
         rm -f "$probe" "$probe.c"
     fi
     export BLAS
+}
+
+# Sets CURL_FLAGS, what links libcurl into index and search: empty where it is left out (CURL=0).
+find_curl() {
+    [ -z "${CURL_FLAGS+set}" ] || return 0
+    CURL_FLAGS=
+    probe=$OUT/curl-probe.$$
+    printf '%s\n' '#include <curl/curl.h>' '#if LIBCURL_VERSION_NUM < 0x075500' '#error too old' \
+        '#endif' 'int main(void) { return curl_global_init(0) != 0; }' >"$probe.c"
+    if [ "$CURL" != 0 ] && $CC -w "$probe.c" -lcurl -o "$probe" 2>/dev/null; then
+        CURL_FLAGS=-lcurl
+    fi
+    rm -f "$probe" "$probe.c"
+    export CURL_FLAGS
 }
 
 # Sets HTTPD_FLAGS, what links libmicrohttpd into tools/serve.c: empty where it is left out.
@@ -232,9 +248,11 @@ program_object() {
     case $1 in
     serve) flags="-I$OUT" page=$OUT/page.h ;;
     train) flags="$MPI_FLAGS -DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit ;;
+    index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
     mrc)
-        flags="-DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit
-        [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD" ;;
+        flags="-DMRC_COMMIT=$(cat "$OUT/commit")" page=$OUT/commit
+        [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD"
+        [ -n "$CURL_FLAGS" ] && flags="$flags -DMRC_CURL" ;;
     esac
     # shellcheck disable=SC2086
     newer "$object" "tools/$1.c" tools/*.h mrc.h backends/openblas.h backends/cuda.h "$OUT/flags" \
@@ -265,9 +283,10 @@ build_all() {
     find_cuda
     find_http
     find_mpi
+    find_curl
     make_page || exit 5
     # Another compiler or other flags make everything anew.
-    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS $MPI_FLAGS"
+    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS $MPI_FLAGS"
     flags="$flags $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
@@ -293,7 +312,8 @@ build_all() {
     if ! newer "$OUT/mrc" $objects; then
         say "$CC $OUT/mrc"
         # shellcheck disable=SC2086
-        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS $MPI_FLAGS || exit 3
+        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS \
+            $MPI_FLAGS || exit 3
     fi
     for source in tools/*.c; do
         name=$(basename "$source" .c)
@@ -389,6 +409,104 @@ demo() {
 }
 
 #===================================================================================================
+# install, uninstall: bin/mrc, include/mrc.h, lib/libmrc.so, the Python module, manual pages and
+# completion below PREFIX.  share/mrc/installed lists the files and folders that were made.
+#===================================================================================================
+install_begin() {
+    PREFIX=${PREFIX:-/usr/local}
+    case $PREFIX in
+    /*) PREFIX=${PREFIX%/} ;;
+    *) die 2 "PREFIX: no absolute path (found $PREFIX, expected one that begins with /)" ;;
+    esac
+    ROOT=${DESTDIR%/}
+    MANIFEST=$ROOT$PREFIX/share/mrc/installed
+}
+
+# install_folder PATH: made with those above it; what was made goes to the list.
+install_folder() {
+    [ -d "$ROOT$1" ] && return
+    if [ "$1" = / ]; then mkdir -p "$ROOT" || exit 5
+    else
+        install_folder "$(dirname "$1")"
+        mkdir "$ROOT$1" || exit 5
+    fi
+    MADE="$1
+$MADE"
+}
+
+# install_file SOURCE PATH MODE: it appears whole or not at all.
+install_file() {
+    install_folder "$(dirname "$2")"
+    cp "$1" "$ROOT$2.tmp.$$" && chmod "$3" "$ROOT$2.tmp.$$" && mv -f "$ROOT$2.tmp.$$" "$ROOT$2" \
+        || { rm -f "$ROOT$2.tmp.$$"; die 5 "$ROOT$2: cannot be written"; }
+    FILES="$2
+$FILES"
+}
+
+# Where PYTHON finds modules below PREFIX.
+python_folder() {
+    "${PYTHON:-python3}" -c 'import sys
+prefix = sys.argv[1] + "/lib/python"
+own = "%s%d.%d/site-packages" % ((prefix,) + sys.version_info[:2])
+print(next((p for p in sys.path if p.startswith(prefix) and p.endswith("-packages")), own))
+' "$PREFIX" 2>/dev/null
+}
+
+install_all() {
+    install_begin
+    build_all
+    FILES='' MADE='' text=$OUT/install.$$
+    trap 'rm -f "$text"' EXIT
+    install_file "$OUT/mrc" "$PREFIX/bin/mrc" 755
+    install_file mrc.h "$PREFIX/include/mrc.h" 644
+    install_file "$OUT/libmrc.so" "$PREFIX/lib/libmrc.so" 755
+    modules=$(python_folder)
+    if [ -n "$modules" ]; then install_file tools/mrc.py "$modules/mrc.py" 644
+    else say "no Python 3: the module is left out (PYTHON=.. names one)"; fi
+    for name in '' $("$OUT/mrc" help --names); do
+        # shellcheck disable=SC2086
+        "$OUT/mrc" help --man $name >"$text" || exit 5
+        install_file "$text" "$PREFIX/share/man/man1/mrc${name:+-$name}.1" 644
+    done
+    "$OUT/mrc" help --completion bash >"$text" || exit 5
+    install_file "$text" "$PREFIX/share/bash-completion/completions/mrc" 644
+    "$OUT/mrc" help --completion zsh >"$text" || exit 5
+    install_file "$text" "$PREFIX/share/zsh/site-functions/_mrc" 644
+    # A second install keeps what the first one made on the list.
+    { cat "$MANIFEST" 2>/dev/null; printf '%s' "$FILES" | sed 's/^/file /'; } \
+        | awk '!seen[$0]++' >"$text"
+    install_file "$text" "$PREFIX/share/mrc/installed" 644
+    printf '%s' "$MADE" | sed 's/^/folder /' >>"$MANIFEST" || exit 5
+    say "$ROOT$PREFIX/bin/mrc: $("$OUT/mrc" version | head -n 1)"
+    case $modules in
+    '') ;;
+    *) "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.argv[1] not in sys.path)' "$modules" \
+        || say "Python finds the module with PYTHONPATH=$modules" ;;
+    esac
+    echo "installed $(printf '%s' "$FILES" | wc -l) files below $ROOT$PREFIX"
+}
+
+uninstall() {
+    install_begin
+    [ -f "$MANIFEST" ] || die 3 "$MANIFEST: not there: nothing is installed below $ROOT$PREFIX"
+    list=$(cat "$MANIFEST")
+    printf '%s\n' "$list" | sed -n 's/^file //p' | while read -r path; do
+        rm -f "$ROOT$path" || exit 5
+        case $path in
+        */mrc.py)                               # and what Python has compiled of it
+            rm -f "$ROOT${path%.py}.pyc" "$ROOT${path%/*}"/__pycache__/mrc.*.pyc
+            rmdir "$ROOT${path%/*}/__pycache__" 2>/dev/null ;;
+        esac
+    done || exit 5
+    rm -f "$MANIFEST"
+    # Folders that install made and that are empty now, the deepest first.
+    printf '%s\n' "$list" | sed -n 's/^folder //p' | awk '{ print length($0) " " $0 }' | sort -rn \
+        | sed 's/^[0-9]* //' | while read -r path; do rmdir "$ROOT$path" 2>/dev/null; done
+    files=$(printf '%s\n' "$list" | grep -c '^file ')      # beside the list itself
+    echo "uninstalled $((files + 1)) files below $ROOT$PREFIX"
+}
+
+#===================================================================================================
 # bench [--quick] [ROW]..: the table of ratios, build/bench.tsv
 #===================================================================================================
 bench() {
@@ -416,6 +534,8 @@ check)   run_tests gcc sh lint ;;
 test)    run_tests "$@" ;;
 run-job) run_job "$1" "$2" ;;
 run-object) run_object "$1" "$2" ;;
+install) install_all ;;
+uninstall) uninstall ;;
 lint)    lint ;;
 faults)  faults ;;
 bench)   bench "$@" ;;

@@ -1,8 +1,8 @@
 // mrc.h - v0.1.0 - extractive question answering in plain C: train a reader, run it, measure it
 //
-// A single-header library: RoBERTa and BERT encoders with a linear or BiLSTM head, their tokenizer,
-// data sets, training with resumable checkpoints, decoding and metrics.  C11 and POSIX, no
-// dependency beyond libc, libm and pthreads.
+// A single-header library: encoders of the BERT family with a linear, MLP, BiLSTM, BiGRU or
+// convolution head, their tokenizers, data sets, training with resumable checkpoints, decoding and
+// metrics.  C11 and POSIX, no dependency beyond libc, libm and pthreads.
 //
 // Do this in *one* C file to create the implementation:
 //     #define MRC_IMPLEMENTATION
@@ -62,29 +62,30 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8
-//     >>api.json  >>api.yaml
-//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops  >>api.optim
-//     >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode  >>api.ensemble
-//     >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer  >>api.retrieval
-//     >>api.vectors  >>api.ranking
+//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
+//     >>api.yaml
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
+//     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
+//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
+//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
-//     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm
-//     >>op.dropout  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru  >>op.unfold
-//     >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom  >>op.table
+//     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
+//     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
+//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom
+//     >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
-//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_attention  >>impl.cpu_attention_pairs
-//     >>impl.cpu_lstm  >>impl.cpu  >>impl.null  >>impl.optim  >>impl.trie
-//     >>impl.vocabulary  >>impl.tok_text  >>impl.normalize  >>impl.pretokenize
-//     >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps  >>impl.tok_files
-//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset
-//     >>impl.folds  >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble
-//     >>impl.metrics  >>impl.pipeline  >>impl.legacy  >>impl.decoders
-//     >>impl.families  >>impl.config  >>impl.model
-//     >>impl.weights  >>impl.model_dir  >>impl.checkpoint  >>impl.fold  >>impl.reader
-//     >>impl.answer
+//     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_rotary  >>impl.cpu_relative
+//     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_lstm  >>impl.cpu  >>impl.null
+//     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
+//     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
+//     >>impl.tok_files  >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
+//     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
+//     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
+//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.model_dir  >>impl.checkpoint
+//     >>impl.fold
+//     >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate  >>impl.reader
 //     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
 //     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
 //     >>impl.dense_run  >>impl.forms  >>impl.tables
@@ -166,7 +167,7 @@ typedef enum mrc_status {
 MRCDEF const char *mrc_status_string(mrc_status status);    // static text, never NULL
 
 //==============================================================================
-// >>api.backend   contract A: what backends/openblas.c and backends/cuda.cu implement
+// >>api.backend   contract A: what backends/openblas.h and backends/cuda.cu implement
 //
 // Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
 //   - no kernel allocates: results, saved values and workspace are given to it;
@@ -277,14 +278,15 @@ typedef mrc_rope_args mrc_rope_fwd_args, mrc_rope_bwd_args;
 
 typedef struct mrc_layer_norm_fwd_args {
     size_t  n, h;                   // rows, columns
-    double  eps;
-    mrc_in  x, weight, bias;
+    double  eps;                    // below 0: without statistics, y = x weight + bias: mean 0,
+    mrc_in  x, weight, bias;        // rstd 1 (MobileBERT's NoNorm)
     mrc_out y, mean, rstd;          // mean, rstd (N): saved for backward
     void   *workspace;
 } mrc_layer_norm_fwd_args;
 
 typedef struct mrc_layer_norm_bwd_args {
     size_t  n, h;
+    int     plain;                  // 1: forward's eps was below 0
     mrc_in  x, weight, mean, rstd, dy;
     mrc_out dx, dweight, dbias;
     void   *workspace;
@@ -411,7 +413,7 @@ typedef struct mrc_attention_bwd_args {
     mrc_mask mask;
     mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
     mrc_attention_extra extra;
-    mrc_in   lse, dy;
+    mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
     mrc_out  dq, dk, dv, dbias, dpos_key, dpos_query;
     void    *workspace;
 } mrc_attention_bwd_args;
@@ -445,6 +447,7 @@ typedef struct mrc_add_norm_fwd_args {
 
 typedef struct mrc_add_norm_bwd_args {
     size_t   n, h, n_sequences;
+    int      plain;                 // as in layer_norm
     mrc_mask mask;
     mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
     mrc_out  sum;                   // as saved; afterwards anything
@@ -711,10 +714,10 @@ typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient
     X(attention_bwd,     QUERY, QUERY,     FREE)                                            \
     X(activation_fwd,    ALL,   ALL,       FREE)                                            \
     X(activation_bwd,    ALL,   ALL,       FREE)                                            \
-    X(glu_fwd,           NONE,  NONE,      FREE)                                            \
-    X(glu_bwd,           NONE,  NONE,      FREE)                                            \
-    X(rope_fwd,          NONE,  NONE,      FREE)                                            \
-    X(rope_bwd,          NONE,  NONE,      FREE)                                            \
+    X(glu_fwd,           ALL,   ALL,       FREE)                                            \
+    X(glu_bwd,           ALL,   ALL,       FREE)                                            \
+    X(rope_fwd,          ALL,   QUERY,     FREE)                                            \
+    X(rope_bwd,          ALL,   QUERY,     FREE)                                            \
     X(layer_norm_fwd,    ALL,   ALL,       FREE)                                            \
     X(layer_norm_bwd,    ALL,   ALL,       FREE)                                            \
     X(add_norm_fwd,      ALL,   ALL,       FREE)                                            \
@@ -889,7 +892,8 @@ typedef struct mrc_ctx_desc {
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
-// NULL is fine here, in mrc_ctx_free() and in ops; other functions want a context.  Messages about
+// No function takes NULL amiss: one that frees does nothing, one that looks returns 0, NULL or "",
+// any other says MRC_ERR_ARG, with a text where there is a context.  Messages about
 // files begin "file:line:column: " as far as known, and say what was found and what was expected.
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
@@ -1082,6 +1086,8 @@ typedef struct mrc_tensor {
     const char *name;
     size_t    depth;                // of a model: 0 embeddings, l + 1 layer l, the head one more
     int       no_decay;             // 1: spared by weight decay unless all is decayed
+    size_t    taps;                 // 0, or K: this matrix (O, I K) stands in files as (O, K I),
+                                    // the last of the K first
     int       unused;               // 1: kept for its name in a file; no forward pass reads it
     mrc_dtype copy_dtype;
     void     *copy;
@@ -1255,10 +1261,31 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
 // -> (N, H); weights are dropped with probability p.
 MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
                                  size_t heads, double p, uint32_t site, const mrc_batch *batch);
+// The same with a window, another scale, or what depends on the distance of query and key (see
+// mrc_attention_extra).  Zero-initialised: as mrc_attention().
+typedef struct mrc_attention_desc {
+    double              scale;      // of the scores; 0: 1 / sqrt(d)
+    size_t              window;     // 0: all keys; else those at most so many rows away
+    mrc_attention_kind  kind;
+    mrc_tensor         *index;      // (2 M - 1) i32, M at least the batch's max_length, by i - j +
+                                    // M - 1: a row of the tables.  Each is below their rows
+    mrc_tensor         *bias;       // (R, A), f32 or f64
+    mrc_tensor         *pos_key, *pos_query;    // (R, A D); NULL: without that term, not of both
+} mrc_attention_desc;
+MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                      size_t heads, double p, uint32_t site,
+                                      const mrc_attention_desc *desc, const mrc_batch *batch);
+// act(z[:, :W]) * z[:, W:], z (N, 2 W) -> (N, W): the middle of a gated feed-forward map.
+MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act);
+// Rotary positions: of x (N, heads d) the first `rotated` heads are turned by their row's place in
+// its sequence, the others are copied; d is even.
+MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
+                            const mrc_batch *batch);
 // residual + dropout(x): the end of each half of a pre-norm layer.
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch);
-// layer_norm(residual + dropout(x)).
+// layer_norm(residual + dropout(x)).  eps below 0, here and in mrc_layer_norm(): x weight + bias
+// without statistics, MobileBERT's NoNorm.
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch);
@@ -1654,7 +1681,8 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 // The families of encoders, Hugging Face's model_type.
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
-    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1662,6 +1690,9 @@ MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NU
 typedef enum mrc_head_type {
     MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D
 } mrc_head_type;
+
+// The terms of disentangled attention: content to position, position to content.
+enum { MRC_C2P = 1, MRC_P2C = 2 };
 
 #define MRC_MODEL_MAGIC 0x6d6f6465
 typedef struct mrc_model_config {
@@ -1676,6 +1707,19 @@ typedef struct mrc_model_config {
     // What only some families have.
     size_t         embedding_size;  // width of the tables; 0: hidden_size
     double         embedding_dropout, mlp_dropout, classifier_dropout;
+    size_t         num_hidden_groups, inner_group_num;  // layers that share weights; 0: none do
+    int            relative_attention;  // DeBERTa: scores depend on the distance
+    int            pos_att_type;        // MRC_C2P, MRC_P2C or both
+    int            share_att_key, norm_rel_ebd, position_biased_input;
+    size_t         position_buckets, max_relative_positions;    // 0: none; max_position_embeddings
+    size_t         relative_attention_num_buckets;              // MPNet: 32
+    size_t         conv_kernel_size;    // DeBERTa v2: 0: no convolution
+    mrc_act        conv_act, classifier_activation;
+    int            norm_bias, attention_bias, mlp_bias, classifier_bias;    // ModernBERT
+    size_t         local_attention, global_attn_every_n_layers;
+    double         global_rope_theta, local_rope_theta;
+    size_t         intra_bottleneck_size, num_feedforward_networks; // MobileBERT
+    uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
     size_t         num_head_layers, head_hidden_size;   // of any head but the linear one
@@ -1684,9 +1728,12 @@ typedef struct mrc_model_config {
     int            pad_to_max_length;   // was trained over pads: inference must pad too
 } mrc_model_config;
 MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's numbers, linear head
+// What an empty config.json of that family means: the defaults of transformers' class.
+MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type);
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+// Without a table: max_position_embeddings (ModernBERT), or no limit (DeBERTa v3: 1 << 24).
 MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 
 typedef struct mrc_model {          // read-only for users
@@ -1780,7 +1827,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.reader   the whole system: train on features, predict, evaluate
+// >>api.train   one optimizer step; what training takes, before it begins
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
@@ -1844,6 +1891,9 @@ typedef struct mrc_train_memory {
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
+//==============================================================================
+// >>api.predict   all features through a model: logits, or figures
+//==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.
 typedef struct mrc_predict_desc {
@@ -1887,7 +1937,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -1954,6 +2004,10 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
+// A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
+// this one is given, so that both look for the same terms.  tok: of wordpiece, else NULL.
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out);
 
 typedef struct mrc_index_desc {
     const mrc_passages *passages;
@@ -1985,11 +2039,12 @@ typedef struct mrc_search_config {
     uint32_t magic;
     mrc_bm25 method;
     double   k1, b, delta, epsilon;     // delta: of L and PLUS kinds; epsilon: of OKAPI
-    size_t   threads;                   // 0: the processors online
+    size_t   threads;                   // 0: mrc_processors()
+    size_t   cache_bytes;               // of terms' scores kept between calls; 0: 1 GiB
 } mrc_search_config;
 MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
 
-typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
+typedef struct mrc_searcher mrc_searcher;   // keeps scores of terms it has met: see cache_bytes
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config);
 MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
@@ -2841,6 +2896,14 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     if (ctx->log) ctx->log(ctx->log_user, status, text);
     return status;
 }
+
+// A list that a caller hands over with its length.  Places in it are kept as int32_t: a longer one
+// is refused before anything is read.
+static mrc_status mrc__count(mrc_ctx *ctx, const char *what, const void *list, size_t n) {
+    if (n <= INT32_MAX && (list || !n)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: no list of that length (found %s of %zu, expected at "
+                     "most %d)", what, list ? "one" : "NULL", n, INT32_MAX);
+}
 // A warning, or what was done about a part that is wrong: logged, no error.
 __attribute__((format(printf, 2, 3)))
 static void mrc__note(const mrc_ctx *ctx, const char *fmt, ...) {
@@ -2869,6 +2932,20 @@ static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
+// What a caller must give: MRC__ARG(ctx, what is wrong) in a function that returns a status,
+// MRC__WANT in one that returns a pointer.  Ops are given NULL by ops that failed, so where there
+// is an error already nothing is added to it.
+static mrc_status mrc__refuse(mrc_ctx *ctx, const char *function, const char *what) {
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: an argument is missing (found %s)", function, what);
+}
+#define MRC__ARG(ctx, wrong) do { \
+        if (!(ctx)) return MRC_ERR_ARG; \
+        if (wrong) return mrc__refuse(ctx, __func__, #wrong); \
+    } while (0)
+#define MRC__WANT(ctx, wrong) do { \
+        if ((ctx) && (wrong) && (ctx)->status == MRC_OK) mrc__refuse(ctx, __func__, #wrong); \
+        if (!(ctx) || (wrong)) return NULL; \
+    } while (0)
 #define MRC__TRY(expr) do { mrc_status try_ = (expr); if (try_ != MRC_OK) return try_; } while (0)
 
 static void *mrc__object_new(const mrc_allocator *host, mrc__object **list, uint64_t frame,
@@ -2951,11 +3028,13 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
 MRCDEF mrc_status mrc_ctx_status(const mrc_ctx *ctx) { return ctx ? ctx->status : MRC_ERR_ARG; }
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx) { return ctx ? ctx->message : "no context"; }
 MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
+    if (!ctx) return;
     ctx->status = MRC_OK;
     ctx->message[0] = 0;
 }
 
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
+    if (!ctx) return (mrc_memory){0};
     return (mrc_memory){ .step_live = ctx->step.live, .step_peak = ctx->step.peak,
                          .step_extent = ctx->step.extent, .step_reserved = ctx->step.reserved,
                          .grads = ctx->grads.live };
@@ -3026,6 +3105,7 @@ static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *
 }
 
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     if (n == 0 || n != need) return 0;
@@ -3034,6 +3114,7 @@ MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
 }
 
 MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     *cp = n == need ? value : 0xFFFD;
@@ -3055,6 +3136,7 @@ MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
 
 // Eight bytes at once where they are all ASCII: most of most files.
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t at = 0, n = 1;
     uint32_t cp;
     while (at < bytes && n) {
@@ -3070,12 +3152,14 @@ MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
 
 // Continuation bytes do not count.
 MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t n = 0;
     for (size_t i = 0; i < bytes; i++) n += ((unsigned char)s[i] & 0xC0) != 0x80;
     return n;
 }
 
 MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
+    if (!s) return 0;
     for (size_t i = 0; i < bytes; i++) {
         if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
     }
@@ -3669,7 +3753,7 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
 
 MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes, size_t max_depth) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "json: no text given");
     return mrc__json_parse_at(ctx, out, name ? name : "json", 1, text, bytes, max_depth);
@@ -3678,7 +3762,7 @@ MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_json_parse(ctx, out, path, text, bytes, 0);
@@ -3709,7 +3793,7 @@ static int mrc__json_compare_keys(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name) {
     size_t bytes, n = 0;
-    if (!ctx || !object || !name) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !object || !name);
     if (object->type != MRC_JSON_OBJECT || object->n < 2) return MRC_OK;
     const void **list = mrc__mul(object->n, sizeof *list, &bytes)
                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -3731,10 +3815,13 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
 }
 
 MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx) {
-    *t = (mrc_text){ .host = ctx->host };
+    if (!t) return;
+    *t = (mrc_text){0};
+    mrc__allocator_init(&t->host, ctx ? &ctx->host : NULL);
 }
 
 MRCDEF void mrc_text_free(mrc_text *t) {
+    if (!t) return;
     if (t->data) t->host.free(t->host.user, t->data);
     *t = (mrc_text){ .host = t->host };
 }
@@ -3753,6 +3840,7 @@ static char *mrc__text_room(mrc_text *t, size_t bytes) {
 }
 
 MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
+    if (!t || (bytes && !s)) return;
     char *to = mrc__text_room(t, bytes);
     if (!to) return;
     if (bytes) memcpy(to, s, bytes);
@@ -3761,6 +3849,7 @@ MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
 }
 
 MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
+    if (!t || !fmt) return;
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -3778,6 +3867,7 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
 
 // Ill-formed bytes become U+FFFD, so that what is written can be read back.
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
+    if (!t || (bytes && !s)) return;
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     uint32_t cp;
     mrc_text_add(t, "\"", 1);
@@ -3856,6 +3946,7 @@ static int mrc__number_shortest(double x, char *digits, int *exponent) {
 }
 
 MRCDEF void mrc_text_number(mrc_text *t, double x) {
+    if (!t) return;
     char digits[20];
     int exponent = 0, n = 1;
     if (isnan(x)) {
@@ -4496,7 +4587,7 @@ static mrc_status mrc__yaml_document(mrc__yaml *y) {
 
 MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
     mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
@@ -4518,7 +4609,7 @@ MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
@@ -4656,7 +4747,7 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path) {
     struct stat info;
     int fd;
-    if (!ctx || !out || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !bytes);
     *out = NULL;
     *bytes = 0;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "file read: no path given");
@@ -4706,7 +4797,7 @@ static int mrc__writer_open(mrc_file_writer *w, size_t room) {
 
 MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path) {
     size_t total, bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path || !*path) return mrc__fail(ctx, MRC_ERR_ARG, "file write: no path given");
     bytes = strlen(path) + 1;
@@ -4807,6 +4898,7 @@ MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w) {
 
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes) {
     mrc_file_writer *w;
+    MRC__ARG(ctx, bytes && !data);
     MRC__TRY(mrc_file_writer_new(ctx, &w, path));
     mrc_status s = mrc__writer_reserve(w, bytes);
     if (s == MRC_OK) s = mrc_file_writer_add(w, data, bytes);
@@ -4905,6 +4997,7 @@ static uint32_t mrc__crc32c_sse42(uint32_t crc, const void *data, size_t bytes) 
 #endif
 
 MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    if (!data) return crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) return mrc__crc32c_sse42(crc, data, bytes);
 #endif
@@ -4917,7 +5010,7 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
     struct stat info;
     int fd;
     ssize_t n;
-    if (!ctx || !path || !crc || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !crc || !bytes);
     *crc = 0;
     *bytes = 0;
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
@@ -4957,7 +5050,7 @@ MRCDEF int mrc_file_exists(const char *path) {
 }
 
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     size_t bytes = strlen(path) + 1;
     char *part = ctx->host.alloc(ctx->host.user, bytes);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its name", path);
@@ -4978,7 +5071,7 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
 
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
     if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
@@ -5020,7 +5113,7 @@ static int mrc__dir_remove_at(int folder, const char *name, int depth) {
 }
 
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
     return mrc__write_fail(ctx, e, path, "remove it");
@@ -5046,7 +5139,7 @@ static int mrc__dir_names(DIR *dir, mrc__bump *pool, void **list, size_t *capaci
 MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
                                void *user) {
-    if (!ctx || !path || !fn) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !fn);
     mrc__bump pool = { .host = ctx->host };
     void *list = NULL;
     size_t capacity = 0, n = 0;
@@ -5067,6 +5160,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 // path, or path/name when path is a folder.
 static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
                                const char *name) {
+    if (!*path) return mrc__fail(ctx, MRC_ERR_ARG, "a path is empty");
     int n = name ? snprintf(out, capacity, "%s/%s", path, name)
                  : snprintf(out, capacity, "%s", path);
     if (n >= 0 && (size_t)n < capacity) return MRC_OK;
@@ -5499,7 +5593,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes = 0;
     mrc_safetensors *st = NULL;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -5952,7 +6046,7 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
     mrc_text header;
     size_t bytes;
     uint64_t data_bytes = 0;
-    if (!ctx || !path || (n && !list)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || (n && !list));
     MRC__TRY(mrc__st_check_metadata(ctx, path, metadata));
     const void **order = mrc__mul(n ? n : 1, sizeof *order, &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -7061,7 +7155,7 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
 MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes;
     mrc_safetensors *st;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -7125,7 +7219,7 @@ static mrc_tensor *mrc__tensor_make(mrc_ctx *ctx, mrc_dtype dtype, int ndim, con
 
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad) {
-    if (!ctx || (ndim > 0 && !shape)) return NULL;
+    MRC__WANT(ctx, (ndim > 0 && !shape));
     mrc_tensor *t = mrc__tensor_make(ctx, dtype, ndim, shape, NULL);
     if (t) t->requires_grad = requires_grad != 0;
     return t;
@@ -7156,7 +7250,7 @@ static int mrc__packed_here(mrc_ctx *ctx, const char *what, const mrc_tensor *t)
 }
 
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
-    if (!ctx || !t || !src) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !src);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     if (t->packed && !t->copy) {
@@ -7172,7 +7266,7 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
 }
 
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
-    if (!ctx || !t || !dst) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !dst);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
@@ -7446,7 +7540,7 @@ static mrc_tensor *mrc__batch_targets(mrc_ctx *ctx, const mrc_batch_desc *d) {
 }
 
 MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc) {
-    if (!ctx || !out || !desc || !desc->cu_seqlens) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->cu_seqlens);
     memset(out, 0, sizeof *out);
     size_t b = desc->n_sequences;
     MRC__TRY(mrc__batch_check(ctx, desc, out));
@@ -7534,7 +7628,7 @@ static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
-    if (!ctx || !t || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !out || !ctx->be);
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
@@ -7616,6 +7710,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
+    if (!ctx) return;
     for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
         for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
             if (g->frame == 0) g->written = 0;
@@ -7638,8 +7733,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
 #define MRC__OPS(OP)                                                                \
     OP(EMBEDDING,     embedding,     1 << 3 | 1 << 4 | 1 << 5,        KEPT)         \
     OP(LINEAR,        linear,        1 << 0 | 1 << 1,                 SAVED)        \
-    OP(ATTENTION,     attention,     0x3f,                            KEPT)         \
+    OP(ATTENTION,     attention,     0x1ff | MRC__OUT,                KEPT)         \
     OP(ACTIVATION,    activation,    1 << 0,                          AGAIN)        \
+    OP(GLU,           glu,           1 << 0,                          AGAIN)        \
+    OP(ROPE,          rope,          1 << 1,                          KEPT)         \
     OP(LAYER_NORM,    layer_norm,    1 << 0 | 1 << 1,                 AGAIN)        \
     OP(ADD_NORM,      add_norm,      1 << 2 | 1 << 4 | 1 << 5,        KEPT)         \
     OP(ADD,           add,           1 << 2 | 1 << 3,                 KEPT)         \
@@ -7672,7 +7769,15 @@ struct mrc_node {
         struct { double eps; } layer_norm;
         struct { mrc_mask mask; } dropout, add;
         struct { mrc_mask mask; double eps; } add_norm;
-        struct { mrc_mask mask; size_t heads, max_length; } attention;
+        struct {
+            mrc_mask mask;
+            mrc_attention_kind kind;
+            double   scale;
+            size_t   heads, max_length, window;
+            int      pos_key, pos_query;            // the tables' inputs; 0: none
+        } attention;
+        struct { mrc_act act; } glu;
+        struct { double theta; size_t heads, rotated; } rope;
         struct { int32_t word_padding, position_padding; } embedding;
         struct { size_t max_length; } lstm, gru;
         struct { size_t size; } unfold;
@@ -7899,10 +8004,12 @@ static void mrc__node_release(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_mark mrc_tape_mark(mrc_ctx *ctx) {
+    if (!ctx) return (mrc_mark){0};
     return (mrc_mark){ .frame = ++ctx->frame };
 }
 
 MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
+    if (!ctx) return 0;
     int was_on = !ctx->grad_mode;
     ctx->grad_mode = !on;
     return was_on;
@@ -7911,6 +8018,7 @@ MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
 // Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
 // and they run in no-grad mode, so a custom backward may use ops.
 MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
+    MRC__ARG(ctx, !ctx->be);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     while (s == MRC_OK && ctx->tape && ctx->tape->frame >= mark.frame) {
@@ -7939,10 +8047,13 @@ static void mrc__rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF void mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark) {
+    if (!ctx) return;
     mrc__rewind(ctx, mark.frame ? mark.frame : 1);
 }
 
-MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) { mrc__rewind(ctx, 1); }
+MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) {
+    if (ctx) mrc__rewind(ctx, 1);
+}
 
 MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
     if (!ctx) return;
@@ -7977,9 +8088,9 @@ static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *
 
 MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
                                     mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !fn || (n_in > 0 && !in)) return NULL;
+    MRC__WANT(ctx, !fn || (n_in > 0 && !in));
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     int grad_mode = ctx->grad_mode, saw_before = ctx->saw_trainable;
     uint64_t segment = ctx->segment;
@@ -8089,7 +8200,9 @@ MRCDEF uint32_t mrc_site(const char *module_name) {
     return h;
 }
 
-MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = random; }
+MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) {
+    if (ctx) ctx->random = random;
+}
 
 //==============================================================================
 // >>op.common   what the kernels of several ops share
@@ -8242,7 +8355,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
                                  mrc_tensor *token_type, int32_t word_padding,
                                  int32_t position_padding, mrc_dtype dtype,
                                  const mrc_batch *batch) {
-    if (!ctx || !word || !position || !token_type || !batch) return NULL;
+    MRC__WANT(ctx, !word || !position || !token_type || !batch);
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
@@ -8386,7 +8499,7 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act) {
     size_t shape[MRC_MAX_DIMS];
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8482,7 +8595,7 @@ static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
-    if (!ctx || !x || !mrc__act_fits(ctx, "activation", act)) return NULL;
+    MRC__WANT(ctx, !x || !mrc__act_fits(ctx, "activation", act));
     if (act == MRC_ACT_NONE) return x;
     mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
@@ -8522,6 +8635,7 @@ static mrc_status MRC__T(layer_norm_fwd)(mrc_backend *be, const mrc_layer_norm_f
             var += d * d / h;
         }
         double rstd = 1.0 / sqrt(var + a->eps);
+        if (a->eps < 0) mean = 0, rstd = 1;
         for (size_t i = 0; i < a->h; i++) {
             double xhat = (MRC__T(at)(a->x, r, i) - mean) * rstd;
             MRC__T(put)(a->y, r, i, xhat * MRC__T(at)(a->weight, 0, i) + MRC__T(at)(a->bias, 0, i));
@@ -8547,6 +8661,7 @@ static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be, const mrc_layer_norm_b
             mean_g += g / h;
             mean_gx += g * MRC__T(layer_norm_xhat)(a, r, i) / h;
         }
+        if (a->plain) mean_g = mean_gx = 0;
         for (size_t i = 0; i < a->h; i++) {
             double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
             double centred = g - mean_g - MRC__T(layer_norm_xhat)(a, r, i) * mean_gx;
@@ -8580,7 +8695,7 @@ static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps) {
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t h = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (h == 0 || weight->numel != h || bias->numel != h) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8600,6 +8715,7 @@ MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weigh
 static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
     mrc_layer_norm_bwd_args a = { .n = x->numel / w->numel, .h = w->numel, .x = mrc__in(x),
+                                  .plain = node->attr.layer_norm.eps < 0,
                                   .weight = mrc__in(w), .mean = mrc__in(node->saved[0]),
                                   .rstd = mrc__in(node->saved[1]), .dy = mrc__dy(ctx, node) };
     MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
@@ -8685,7 +8801,7 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !batch || !batch->cu_seqlens || !batch->sequence_index) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
     if (mask.threshold == 0) return x;
@@ -8705,6 +8821,163 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 #endif
 
 //==============================================================================
+// >>op.glu
+//   [u | g] = z      y = act(u) g      du = dy g act'(u)      dg = dy act(u)
+//
+// z (N, 2 W) -> y (N, W): the middle of a gated feed-forward map (Shazeer, "GLU variants improve
+// Transformer", 2020; ModernBERT's mlp).  Saves nothing.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(glu_fwd)(mrc_backend *be, const mrc_glu_fwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t i = 0; i < a->width; i++) {
+            double u = MRC__T(at)(a->z, r, i), g = MRC__T(at)(a->z, r, a->width + i);
+            MRC__T(put)(a->y, r, i, mrc__act(a->act, u) * g);
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(glu_bwd)(mrc_backend *be, const mrc_glu_bwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        for (size_t i = 0; i < a->width; i++) {
+            // forward was: y = act(u) g
+            double u = MRC__T(at)(a->z, r, i), g = MRC__T(at)(a->z, r, a->width + i);
+            double dy = MRC__T(at)(a->dy, r, i);
+            MRC__T(put)(a->dz, r, i, dy * g * mrc__act_slope(a->act, u));
+            MRC__T(put)(a->dz, r, a->width + i, dy * mrc__act(a->act, u));
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_glu_fwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
+                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .y = mrc__out(node->out) };
+    return MRC__RUN(ctx, node->out->dtype, glu_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
+    MRC__WANT(ctx, !z || !mrc__act_fits(ctx, "glu", act));
+    if (act == MRC_ACT_NONE || z->ndim != 2 || z->shape[1] == 0 || z->shape[1] % 2) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "glu: z has %zu columns and the activation is "
+                              "%d (expected a matrix with an even number, and an activation)",
+                              mrc__columns(z), (int)act);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_GLU, &z, 1);
+    if (!node) return NULL;
+    node->attr.glu.act = act;
+    const size_t shape[2] = { z->shape[0], z->shape[1] / 2 };
+    return mrc__apply(ctx, node, z->dtype, 2, shape);
+}
+
+static mrc_status mrc__glu_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_glu_bwd_args a = { .n = node->out->shape[0], .width = node->out->shape[1],
+                           .act = node->attr.glu.act, .z = mrc__in(node->in[0]),
+                           .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.dz));
+    return MRC__RUN(ctx, node->out->dtype, glu_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.rope
+//   per row at place p of its sequence, per head that is rotated, e < d / 2, h = d / 2:
+//   y_e = x_e cos a - x_(e+h) sin a      y_(e+h) = x_(e+h) cos a + x_e sin a
+//   a = p theta^(-2 e / d); backward is the same map with -a
+//
+// x (N, heads d) -> y (N, heads d).  Su et al., "RoFormer", 2021, in the halves of GPT-NeoX, which
+// ModernBERT has.  The angle, its cosine and its sine are floats whatever the type, as in
+// transformers.  Saves nothing.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static void mrc__rope_angle(size_t place, size_t e, size_t d, double theta, float cos_sin[2]) {
+    const float rate = (float)(1 / pow(theta, 2 * (double)e / (double)d));
+    const double angle = (double)((float)place * rate);
+    cos_sin[0] = (float)cos(angle);
+    cos_sin[1] = (float)sin(angle);
+}
+#endif
+
+#ifdef MRC__PASS_NAIVE
+static void MRC__T(rope_row)(const mrc_rope_args *a, size_t row, size_t place) {
+    const size_t half = a->d / 2;
+    for (size_t head = 0; head < a->heads; head++) {
+        for (size_t e = 0; e < half; e++) {
+            const size_t one = head * a->d + e, two = one + half;
+            double x = MRC__T(at)(a->from, row, one), y = MRC__T(at)(a->from, row, two);
+            float turn[2] = { 1, 0 };
+            if (head < a->rotated) mrc__rope_angle(place, e, a->d, a->theta, turn);
+            double c = turn[0], s = a->inverse ? -(double)turn[1] : (double)turn[1];
+            MRC__T(put)(a->to, row, one, x * c - y * s);
+            MRC__T(put)(a->to, row, two, y * c + x * s);
+        }
+    }
+}
+
+static mrc_status MRC__T(rope_fwd)(mrc_backend *be, const mrc_rope_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        for (int32_t r = cu[s]; r < cu[s + 1]; r++) {
+            MRC__T(rope_row)(a, (size_t)r, (size_t)(r - cu[s]));
+        }
+    }
+    return MRC_OK;
+}
+static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_bwd_args *a) {
+    return MRC__T(rope_fwd)(be, a);
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+static mrc_rope_args mrc__rope_args_of(const mrc_node *node) {
+    return (mrc_rope_args){ .n = node->out->shape[0], .n_sequences = node->in[1]->numel - 1,
+        .heads = node->attr.rope.heads, .rotated = node->attr.rope.rotated,
+        .d = node->out->shape[1] / node->attr.rope.heads, .theta = node->attr.rope.theta,
+        .cu_seqlens = mrc__in(node->in[1]) };
+}
+
+static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_rope_args a = mrc__rope_args_of(node);
+    a.from = mrc__in(node->in[0]);
+    a.to = mrc__out(node->out);
+    return MRC__RUN(ctx, node->out->dtype, rope_fwd, &a);
+}
+
+MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
+                            const mrc_batch *batch) {
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
+    if (!mrc__rows_fit(ctx, "rope", x, batch)) return NULL;
+    if (!heads || x->shape[1] == 0 || x->shape[1] % (2 * heads) || rotated > heads
+        || !(theta > 0 && theta <= DBL_MAX)) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "rope: x has %zu columns, of %zu heads %zu are "
+                              "rotated, theta is %g (expected heads of an even width, theta > 0)",
+                              x->shape[1], heads, rotated, theta);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ROPE, (mrc_tensor *[]){ x, batch->cu_seqlens }, 2);
+    if (!node) return NULL;
+    node->attr.rope.theta = theta;
+    node->attr.rope.heads = heads;
+    node->attr.rope.rotated = rotated;
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__rope_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_rope_args a = mrc__rope_args_of(node);
+    a.inverse = 1;
+    a.from = mrc__dy(ctx, node);
+    MRC__TRY(mrc_grad_target(ctx, node->in[0], &a.to));
+    return MRC__RUN(ctx, node->out->dtype, rope_bwd, &a);
+}
+#endif
+
+//==============================================================================
 // >>op.attention
 //   per sequence and head, over its rows i, j, keys j < real_len:
 //   s_ij = scale q_i . k_j      p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
@@ -8712,6 +8985,15 @@ static mrc_status mrc__dropout_backward(mrc_ctx *ctx, mrc_node *node) {
 //
 //   dp_ij = m_ij dy_i . v_j     ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij)
 //   dq_i = scale sum_j ds_ij k_j     dk_j = scale sum_i ds_ij q_i     dv_j = sum_i m_ij p_ij dy_i
+//
+// What a family adds, t = index[i - j + span - 1], a the head:
+//   window         keys with |i - j| > window have weight 0
+//   BIAS           s_ij += b[t][a]                      db[t][a] += ds_ij
+//   DISENTANGLED   s_ij += scale (q_i . kr_t + k_j . qr_t)
+//                  dq_i += scale ds_ij kr_t, dk_j += scale ds_ij qr_t,
+//                  dkr_t += scale ds_ij q_i, dqr_t += scale ds_ij k_j, over all sequences
+// (MPNet: Song et al. 2020; DeBERTa: He et al. 2020, whose index for qr is the same row t, as its
+// buckets are odd in i - j.)
 //
 // q, k, v (N, A D) -> y (N, A D).  Saves lse (A, N); backward makes the weights again from it, so
 // no T x T matrix is kept.  A masked key has weight exactly 0; with real_len 0 every row is 0 and
@@ -8736,15 +9018,31 @@ static double MRC__T(part)(mrc_in m, const MRC__T(span) *q, size_t i, size_t e) 
     return MRC__T(at)(m, q->first + i, q->head * q->d + e);
 }
 
-// s[j] of query i, by key.
-static void MRC__T(scores)(mrc_in queries, mrc_in keys, double scale, const MRC__T(span) *q,
-                           size_t i, double *s) {
+// The row of the tables for query i and key j.
+static size_t MRC__T(relative)(const mrc_attention_extra *x, size_t i, size_t j) {
+    return (size_t)((const int32_t *)x->index.data)[i + x->span - 1 - j];
+}
+
+// Element e of this head in a table's row.
+static double MRC__T(table)(mrc_in m, const MRC__T(span) *q, size_t row, size_t e) {
+    return MRC__T(at)(m, row, q->head * q->d + e);
+}
+
+// s[j] of query i, by key; a key beyond the window has minus infinity.
+static void MRC__T(scores)(mrc_in queries, mrc_in keys, const mrc_attention_extra *x, double scale,
+                           const MRC__T(span) *q, size_t i, double *s) {
     for (size_t j = 0; j < q->keys; j++) {
         double dot = 0;
+        const size_t t = x->kind ? MRC__T(relative)(x, i, j) : 0;
         for (size_t e = 0; e < q->d; e++) {
-            dot += MRC__T(part)(queries, q, i, e) * MRC__T(part)(keys, q, j, e);
+            double qe = MRC__T(part)(queries, q, i, e), ke = MRC__T(part)(keys, q, j, e);
+            dot += qe * ke;
+            if (x->pos_key.data) dot += qe * MRC__T(table)(x->pos_key, q, t, e);
+            if (x->pos_query.data) dot += ke * MRC__T(table)(x->pos_query, q, t, e);
         }
         s[j] = dot * scale;
+        if (x->kind == MRC_ATTENTION_BIAS) s[j] += MRC__T(at)(x->bias, t, q->head);
+        if (x->window && (i > j ? i - j : j - i) > x->window) s[j] = -HUGE_VAL;
     }
 }
 
@@ -8754,10 +9052,10 @@ static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, s
 
 static void MRC__T(attend)(const mrc_attention_fwd_args *a, const MRC__T(span) *q, size_t i) {
     double max = -HUGE_VAL, sum = 0, *w = a->workspace;
-    MRC__T(scores)(a->q, a->k, a->scale, q, i, w);
+    MRC__T(scores)(a->q, a->k, &a->extra, a->scale, q, i, w);
     for (size_t j = 0; j < q->keys; j++) max = fmax(max, w[j]);
-    for (size_t j = 0; j < q->keys; j++) sum += exp(w[j] - max);
-    double lse = q->keys ? max + log(sum) : 0;
+    for (size_t j = 0; max > -HUGE_VAL && j < q->keys; j++) sum += exp(w[j] - max);
+    double lse = max > -HUGE_VAL ? max + log(sum) : 0;
     MRC__T(put)(a->lse, q->head, q->first + i, lse);
     for (size_t j = 0; j < q->keys; j++) {
         w[j] = MRC__T(weight_kept)(&a->mask, q, i, j) * exp(w[j] - lse);
@@ -8777,7 +9075,6 @@ static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attenti
 
 static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd_args *a) {
     (void)be;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     for (size_t s = 0; s < a->n_sequences; s++) {
         for (size_t head = 0; head < a->heads; head++) {
             MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index, s,
@@ -8788,12 +9085,39 @@ static mrc_status MRC__T(attention_fwd)(mrc_backend *be, const mrc_attention_fwd
     return MRC_OK;
 }
 
-// Adds what query i gives to sum: dq, dk and dv of the span, each (T, D).
+// The sums of backward: dq, dk and dv of one span, each (T, D); of all spans those of the tables.
+typedef struct MRC__T(attention_sums) {
+    double *dq, *dk, *dv;
+    double *dpos_key, *dpos_query;              // (R, A D)
+    double *dbias;                              // (R, A)
+    size_t  width, heads;
+} MRC__T(attention_sums);
+
+// What ds, the gradient of score i, j times the scale (of a bias: ds itself), gives to the tables.
+static void MRC__T(attend_tables_bwd)(const mrc_attention_bwd_args *a, const MRC__T(span) *q,
+                                      size_t i, size_t j, double ds,
+                                      const MRC__T(attention_sums) *sum) {
+    const mrc_attention_extra *x = &a->extra;
+    const size_t t = MRC__T(relative)(x, i, j), at = t * sum->width + q->head * q->d;
+    const double g = ds * a->scale;
+    if (x->kind == MRC_ATTENTION_BIAS) sum->dbias[t * sum->heads + q->head] += ds;
+    for (size_t e = 0; e < q->d; e++) {
+        if (x->pos_key.data) {
+            sum->dq[i * q->d + e] += g * MRC__T(table)(x->pos_key, q, t, e);
+            sum->dpos_key[at + e] += g * MRC__T(part)(a->q, q, i, e);
+        }
+        if (x->pos_query.data) {
+            sum->dk[j * q->d + e] += g * MRC__T(table)(x->pos_query, q, t, e);
+            sum->dpos_query[at + e] += g * MRC__T(part)(a->k, q, j, e);
+        }
+    }
+}
+
+// Adds what query i gives to the sums.
 static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(span) *q, size_t i,
-                               double *p, double *dp, double *sum) {
+                               double *p, double *dp, const MRC__T(attention_sums) *sum) {
     double mean = 0, lse = MRC__T(at)(a->lse, q->head, q->first + i);
-    double *dq = sum, *dk = dq + q->length * q->d, *dv = dk + q->length * q->d;
-    MRC__T(scores)(a->q, a->k, a->scale, q, i, p);
+    MRC__T(scores)(a->q, a->k, &a->extra, a->scale, q, i, p);
     for (size_t j = 0; j < q->keys; j++) {
         // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
         double m = MRC__T(weight_kept)(&a->mask, q, i, j);
@@ -8802,42 +9126,61 @@ static void MRC__T(attend_bwd)(const mrc_attention_bwd_args *a, const MRC__T(spa
         for (size_t e = 0; e < q->d; e++) {
             double dy = MRC__T(at)(a->dy, q->first + i, q->head * q->d + e);
             dp[j] += m * dy * MRC__T(part)(a->v, q, j, e);
-            dv[j * q->d + e] += m * p[j] * dy;
+            sum->dv[j * q->d + e] += m * p[j] * dy;
         }
         mean += p[j] * dp[j];
     }
     for (size_t j = 0; j < q->keys; j++) {
-        double ds = p[j] * (dp[j] - mean) * a->scale;
+        double ds = p[j] * (dp[j] - mean), g = ds * a->scale;
         for (size_t e = 0; e < q->d; e++) {
-            dq[i * q->d + e] += ds * MRC__T(part)(a->k, q, j, e);
-            dk[j * q->d + e] += ds * MRC__T(part)(a->q, q, i, e);
+            sum->dq[i * q->d + e] += g * MRC__T(part)(a->k, q, j, e);
+            sum->dk[j * q->d + e] += g * MRC__T(part)(a->q, q, i, e);
         }
+        if (a->extra.kind) MRC__T(attend_tables_bwd)(a, q, i, j, ds, sum);
     }
 }
 
-// A row of p, one of dp, and the sums of one span.
+// A row of p, one of dp, the sums of one span, and those of the tables.
 static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
-    return a->max_length * (2 + 3 * a->d) * sizeof(double);
+    return (a->max_length * (2 + 3 * a->d) + a->extra.rows * a->heads * (1 + 2 * a->d))
+         * sizeof(double);
+}
+
+// sum (rows, columns) to where it is wanted.
+static void MRC__T(attention_put)(mrc_out to, const double *sum, size_t rows, size_t columns) {
+    for (size_t e = 0; to.data && e < rows * columns; e++) {
+        MRC__T(put)(to, e / columns, e % columns, sum[e]);
+    }
 }
 
 static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd_args *a) {
     (void)be;
     const mrc_out outs[3] = { a->dq, a->dk, a->dv };
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
-    if (a->n == 0) return MRC_OK;                       // without rows there is no workspace
-    double *p = a->workspace, *dp = p + a->max_length, *sum = dp + a->max_length;
+    const size_t rows = a->extra.rows, width = a->heads * a->d;
+    double *p = a->workspace, *dp = p + a->max_length, *tables = dp + a->max_length;
+    MRC__T(attention_sums) sum = { .dpos_key = tables, .dpos_query = tables + rows * width,
+                                   .dbias = tables + 2 * rows * width, .width = width,
+                                   .heads = a->heads };
+    if (!p) return MRC_OK;                              // without rows there is no workspace
+    sum.dq = sum.dbias + rows * a->heads;
+    for (size_t e = 0; e < rows * (2 * width + a->heads); e++) tables[e] = 0;
     for (size_t k = 0; k < a->n_sequences * a->heads; k++) {
         MRC__T(span) q = MRC__T(span_of)(a->cu_seqlens, a->real_len, a->sequence_index,
                                          k / a->heads, k % a->heads, a->d);
         size_t third = q.length * q.d;
-        for (size_t e = 0; e < 3 * third; e++) sum[e] = 0;
-        for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, sum);
+        sum.dk = sum.dq + third;
+        sum.dv = sum.dk + third;
+        for (size_t e = 0; e < 3 * third; e++) sum.dq[e] = 0;
+        for (size_t i = 0; i < q.length; i++) MRC__T(attend_bwd)(a, &q, i, p, dp, &sum);
         for (size_t e = 0; e < 3 * third; e++) {
             MRC__T(put)(outs[e / third], q.first + e % third / q.d, q.head * q.d + e % q.d,
-                        sum[e]);
+                        sum.dq[e]);
         }
     }
+    MRC__T(attention_put)(a->dbias, sum.dbias, rows, a->heads);
+    MRC__T(attention_put)(a->dpos_key, sum.dpos_key, rows, width);
+    MRC__T(attention_put)(a->dpos_query, sum.dpos_query, rows, width);
     return MRC_OK;
 }
 #endif
@@ -8863,22 +9206,89 @@ static int mrc__attention_fits(mrc_ctx *ctx, mrc_tensor *const qkv[3], size_t he
     return 1;
 }
 
-MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
-                                 size_t heads, double p, uint32_t site, const mrc_batch *batch) {
+// The tables of a desc against each other and the batch.
+static int mrc__attention_desc_fits(mrc_ctx *ctx, const mrc_attention_desc *d, size_t heads,
+                                    size_t width, const mrc_batch *batch) {
+    const mrc_tensor *one = d->kind == MRC_ATTENTION_BIAS ? d->bias
+                          : d->pos_key ? d->pos_key : d->pos_query;
+    const mrc_tensor *two = d->kind == MRC_ATTENTION_BIAS ? d->bias
+                          : d->pos_query ? d->pos_query : d->pos_key;
+    const size_t columns = d->kind == MRC_ATTENTION_BIAS ? heads : width;
+    if (!(d->scale >= 0) || (unsigned)d->kind > MRC_ATTENTION_DISENTANGLED) {
+        mrc__fail(ctx, MRC_ERR_ARG, "attention: the scale is %g, the kind %d", d->scale,
+                  (int)d->kind);
+        return 0;
+    }
+    if (!d->kind) return 1;
+    if (!one || !d->index || d->index->dtype != MRC_DTYPE_I32 || d->index->numel % 2 == 0
+        || (d->index->numel + 1) / 2 < batch->max_length || one->ndim != 2 || two->ndim != 2
+        || one->shape[1] != columns || two->shape[1] != columns
+        || one->shape[0] != two->shape[0]) {
+        mrc__fail(ctx, MRC_ERR_SHAPE, "attention: the tables of distances do not fit (found an "
+                  "index of %zu, tables of %zu and %zu columns, expected 2 * %zu - 1 or more, "
+                  "%zu columns and as many rows in both)", d->index ? d->index->numel : 0,
+                  one ? mrc__columns(one) : 0, two ? mrc__columns(two) : 0, batch->max_length,
+                  columns);
+        return 0;
+    }
+    return 1;
+}
+
+MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                      size_t heads, double p, uint32_t site,
+                                      const mrc_attention_desc *desc, const mrc_batch *batch) {
     mrc_mask mask;
-    size_t width;
-    if (!ctx || !q || !k || !v || !batch || !batch->real_len) return NULL;
-    mrc_tensor *in[] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
-    if (!mrc__attention_fits(ctx, in, heads, batch, &width)) return NULL;
+    size_t width, n = 6;
+    int at_key = 0, at_query = 0;
+    MRC__WANT(ctx, !q || !k || !v || !desc || !batch || !batch->real_len);
+    mrc_tensor *in[9] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
+    if (!mrc__attention_fits(ctx, in, heads, batch, &width)
+        || !mrc__attention_desc_fits(ctx, desc, heads, width, batch)) return NULL;
     if (!mrc__mask_init(ctx, "attention", &mask, p, site)) return NULL;
-    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, 6);
+    if (desc->kind) in[n++] = desc->index;
+    if (desc->kind == MRC_ATTENTION_BIAS) in[n++] = desc->bias;
+    if (desc->kind == MRC_ATTENTION_DISENTANGLED && desc->pos_key) {
+        at_key = (int)n, in[n++] = desc->pos_key;
+    }
+    if (desc->kind == MRC_ATTENTION_DISENTANGLED && desc->pos_query) {
+        at_query = (int)n, in[n++] = desc->pos_query;
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_ATTENTION, in, n);
     if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(q->dtype),
                                 heads * q->shape[0]) != MRC_OK) return NULL;
     node->attr.attention.mask = mask;
+    node->attr.attention.kind = desc->kind;
+    node->attr.attention.scale = desc->scale > 0 ? desc->scale
+                               : 1 / sqrt((double)(width / heads));
     node->attr.attention.heads = heads;
     node->attr.attention.max_length = batch->max_length;
+    node->attr.attention.window = desc->window;
+    node->attr.attention.pos_key = at_key;
+    node->attr.attention.pos_query = at_query;
     const size_t shape[2] = { q->shape[0], width };
     return mrc__apply(ctx, node, q->dtype, 2, shape);
+}
+
+MRCDEF mrc_tensor *mrc_attention(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
+                                 size_t heads, double p, uint32_t site, const mrc_batch *batch) {
+    const mrc_attention_desc plain = {0};
+    return mrc_attention_with(ctx, q, k, v, heads, p, site, &plain, batch);
+}
+
+// The tables as the kernels are given them.
+static mrc_attention_extra mrc__attention_extra_of(const mrc_node *node) {
+    mrc_attention_extra x = { .kind = node->attr.attention.kind,
+                              .window = node->attr.attention.window };
+    if (!x.kind) return x;
+    x.index = mrc__in(node->in[6]);
+    x.span = (node->in[6]->numel + 1) / 2;
+    x.rows = node->in[7]->shape[0];
+    if (x.kind == MRC_ATTENTION_BIAS) x.bias = mrc__in(node->in[7]);
+    if (node->attr.attention.pos_key) x.pos_key = mrc__in(node->in[node->attr.attention.pos_key]);
+    if (node->attr.attention.pos_query) {
+        x.pos_query = mrc__in(node->in[node->attr.attention.pos_query]);
+    }
+    return x;
 }
 
 // Input k of q, k, v; of one tensor for all three its k-th third.
@@ -8894,7 +9304,8 @@ static mrc_status mrc__attention_forward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
     mrc_attention_fwd_args a = {
         .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
-        .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
+        .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
+        .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
         .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
@@ -8920,17 +9331,25 @@ static mrc_status mrc__attention_targets(mrc_ctx *ctx, const mrc_node *node, mrc
 
 static mrc_status mrc__attention_backward(mrc_ctx *ctx, mrc_node *node) {
     size_t heads = node->attr.attention.heads, d = node->out->shape[1] / heads;
+    const int at_key = node->attr.attention.pos_key, at_query = node->attr.attention.pos_query;
     mrc_out to[3];
     MRC__TRY(mrc__attention_targets(ctx, node, to));
     mrc_attention_bwd_args a = {
         .n = node->out->shape[0], .n_sequences = node->in[4]->numel, .heads = heads, .d = d,
-        .max_length = node->attr.attention.max_length, .scale = 1 / sqrt((double)d),
+        .max_length = node->attr.attention.max_length, .scale = node->attr.attention.scale,
+        .extra = mrc__attention_extra_of(node),
         .mask = node->attr.attention.mask, .q = mrc__attention_in(node, 0),
         .k = mrc__attention_in(node, 1), .v = mrc__attention_in(node, 2),
         .cu_seqlens = mrc__in(node->in[3]), .real_len = mrc__in(node->in[4]),
         .sequence_index = mrc__in(node->in[5]), .lse = mrc__in(node->saved[0]),
-        .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1], .dv = to[2] };
+        .y = mrc__in(node->out), .dy = mrc__dy(ctx, node), .dq = to[0], .dk = to[1],
+        .dv = to[2] };
     a.lse.ld = a.n;
+    if (a.extra.kind == MRC_ATTENTION_BIAS) {
+        MRC__TRY(mrc_grad_target(ctx, node->in[7], &a.dbias));
+    }
+    if (at_key) MRC__TRY(mrc_grad_target(ctx, node->in[at_key], &a.dpos_key));
+    if (at_query) MRC__TRY(mrc_grad_target(ctx, node->in[at_query], &a.dpos_query));
     return MRC__RUN(ctx, node->out->dtype, attention_bwd, &a);
 }
 #endif
@@ -8975,6 +9394,7 @@ static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_mask *
         mean_g += g / h;
         mean_gx += g * MRC__T(layer_norm_xhat)(&norm, r, i) / h;
     }
+    if (a->plain) mean_g = mean_gx = 0;
     for (size_t i = 0; i < a->h; i++) {
         // forward was: u = residual + dropout(x); y = layer_norm(u)
         double g = MRC__T(at)(a->dy, r, i) * MRC__T(at)(a->weight, 0, i);
@@ -9008,7 +9428,7 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !weight || !bias || !batch) return NULL;
+    MRC__WANT(ctx, !x || !residual || !weight || !bias || !batch);
     if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
     size_t h = x->shape[1];
@@ -9048,6 +9468,7 @@ static mrc_status mrc__add_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 static mrc_status mrc__add_norm_backward(mrc_ctx *ctx, mrc_node *node) {
     mrc_add_norm_bwd_args a = {
         .n = node->out->shape[0], .h = node->out->shape[1], .n_sequences = node->in[5]->numel,
+        .plain = node->attr.add_norm.eps < 0,
         .mask = node->attr.add_norm.mask, .weight = mrc__in(node->in[2]),
         .cu_seqlens = mrc__in(node->in[4]), .sequence_index = mrc__in(node->in[5]),
         .sum = mrc__out(node->saved[0]), .mean = mrc__in(node->saved[1]),
@@ -9103,9 +9524,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
         return NULL;
     }
@@ -9354,7 +9773,7 @@ static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tenso
                                mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
                                size_t *h) {
     mrc_tensor *in[10] = { x };
-    if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !weights || !batch || !batch->cu_seqlens);
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
@@ -9699,7 +10118,7 @@ static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
     size_t shape[2] = { x->shape[0], 0 };
     if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
@@ -9862,9 +10281,7 @@ static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits
 static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                    mrc_tensor *denominator, mrc_tensor *alpha,
                                    const mrc_loss *loss, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !targets || !denominator || !loss || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if ((unsigned)loss->kind > MRC_LOSS_LABEL_SMOOTHING) {
@@ -9905,7 +10322,7 @@ MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *t
 MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, mrc_tensor *alpha,
                                      const mrc_loss *loss, const mrc_batch *batch) {
-    if (!alpha) return NULL;
+    MRC__WANT(ctx, !alpha);
     return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
@@ -10031,9 +10448,7 @@ static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch) {
-    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !other || !targets || !denominator || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
     if (other->numel != logits->numel || other->dtype != logits->dtype) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
@@ -10337,9 +10752,9 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
                               mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !out || !in) return NULL;
+    MRC__WANT(ctx, !out || !in);
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     if (!desc || !desc->backward || n_in == 0) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: no backward, or %zu inputs", n_in);
@@ -11807,13 +12222,34 @@ typedef struct MRC__T(prepack_job) {
 
 enum { MRC__T(PREPACK_K) = 1024 };      // COLS rows of so many bf16 are a worker's share of pack_b
 
-// Row r as bytes from its column k on, n of them, 0 behind them; adds them up.
-static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room, float by) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < room; i++) {
-        to[i] = (int8_t)(i < n ? fmaxf(-127, fminf(127, rintf(x[i] * by))) : 0);
-        sum += to[i];
+// The scale of a row of n weights: its largest is 127.  NaN where one is NaN or infinite.
+MRC__TARGET static float MRC__T(prepack_scale)(const float *x, size_t n) {
+    MRC__T(vec) most = {0}, poison = {0};
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        const MRC__T(vec) v = MRC__T(load_n)(x + i, n - i);
+        most = MRC__T(max)(v, MRC__T(max)(-v, most));
+        poison += v * 0.0f;
     }
+    return MRC__T(largest)(most) / 127 + (float)MRC__T(sum)(poison);
+}
+
+// n weights as bytes, 0 behind them up to `room`; returns their sum.
+MRC__TARGET static int32_t MRC__T(prepack_row)(int8_t *to, const float *x, size_t n, size_t room,
+                                               float by) {
+    const float magic = 12582912.0f;                    // 1.5 * 2^23: adding it rounds to integer
+    const MRC__T(vec) low = MRC__T(splat)(magic - 127), high = MRC__T(splat)(magic + 127);
+    MRC__T(ivec) sums = {0};
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i += MRC__T(LANES)) {
+        MRC__T(vec) v = MRC__T(load_n)(x + i, n - i) * by + magic;      // past n: 0
+        v = MRC__T(min)(high, MRC__T(max)(v, low));
+        const MRC__T(uvec) q = (MRC__T(uvec))v - 0x4b400000u;
+        const MRC__T(bytes) b = __builtin_convertvector(q & 0xffu, MRC__T(bytes));
+        memcpy(to + i, &b, n - i < sizeof b ? n - i : sizeof b);
+        sums += (MRC__T(ivec))q;
+    }
+    for (size_t i = 0; i < MRC__T(LANES); i++) sum += sums[i];
+    memset(to + n, 0, room - n);
     return sum;
 }
 
@@ -11833,12 +12269,7 @@ MRC__TARGET static void MRC__T(prepack_task)(void *arg, size_t task, size_t work
         return;
     }
     for (size_t i = 0; p->dtype == MRC_DTYPE_I8 && i < MRC__T(COLS); i++) {
-        float most = 0, poison = 0;
-        for (size_t k = 0; i < lines && k < k_all; k++) {
-            most = fmaxf(most, fabsf(src[i * k_all + k]));
-            poison += src[i * k_all + k] * 0;
-        }
-        scale[i] = most / 127 + poison;
+        scale[i] = i < lines ? MRC__T(prepack_scale)(src + i * k_all, k_all) : 0;
         sum[i] = 0;
     }
     for (size_t k0 = 0; k0 < k_all; k0 += room) {
@@ -12146,6 +12577,15 @@ MRC__INLINE void MRC__T(norm_row)(const MRC__REAL *x, MRC__REAL *y, const MRC__R
                                   const MRC__REAL *bias, size_t h, double eps, MRC__REAL *mean_out,
                                   MRC__REAL *rstd_out) {
     MRC__T(vec) sum = {0}, squares = {0}, rests = {0};
+    if (eps < 0) {                                      // without statistics
+        for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(x + i, h - i) * MRC__T(load_n)(weight + i, h - i);
+            MRC__T(store_n)(y + i, v + MRC__T(load_n)(bias + i, h - i), h - i);
+        }
+        if (mean_out) *mean_out = 0;
+        if (rstd_out) *rstd_out = 1;
+        return;
+    }
     for (size_t i = 0; i < h; i += MRC__T(LANES)) sum += MRC__T(load_n)(x + i, h - i);
     const MRC__REAL mean = (MRC__REAL)(MRC__T(sum)(sum) / (double)h);
     for (size_t i = 0; i < h; i += MRC__T(LANES)) {
@@ -12240,8 +12680,9 @@ MRC__TARGET static void MRC__T(add_norm_bwd_task)(void *arg, size_t task, size_t
             sum_g += g;
             sum_gx += g * ((MRC__T(load_n)(x + i, h - i) - mean) * rstd);
         }
-        const MRC__REAL mean_g = (MRC__REAL)(MRC__T(sum)(sum_g) / (double)h);
-        const MRC__REAL mean_gx = (MRC__REAL)(MRC__T(sum)(sum_gx) / (double)h);
+        const double count = a->plain ? HUGE_VAL : (double)h;       // plain: both are 0
+        const MRC__REAL mean_g = (MRC__REAL)(MRC__T(sum)(sum_g) / count);
+        const MRC__REAL mean_gx = (MRC__REAL)(MRC__T(sum)(sum_gx) / count);
         if (a->dx.data && a->mask.threshold) {
             s = mrc__cpu_sequence(cu, s, r);
             where[0] = (uint32_t)r - (uint32_t)cu[s];
@@ -12285,9 +12726,9 @@ MRC__TARGET static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be,
 // An add_norm of which only the residual's gradient is wanted.
 MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
                                                      const mrc_layer_norm_bwd_args *a) {
-    mrc_add_norm_bwd_args same = { .n = a->n, .h = a->h, .weight = a->weight, .mean = a->mean,
-                                   .rstd = a->rstd, .dy = a->dy, .dresidual = a->dx,
-                                   .dweight = a->dweight, .dbias = a->dbias };
+    mrc_add_norm_bwd_args same = { .n = a->n, .h = a->h, .plain = a->plain, .weight = a->weight,
+                                   .mean = a->mean, .rstd = a->rstd, .dy = a->dy,
+                                   .dresidual = a->dx, .dweight = a->dweight, .dbias = a->dbias };
     MRC__REAL *x;                   // read only: sum is an output just because others may spoil it
     memcpy(&x, &a->x.data, sizeof x);
     same.sum = (mrc_out){ .dtype = a->x.dtype, .ld = a->x.ld, .data = x };
@@ -12784,49 +13225,196 @@ MRC__TARGET static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a
 #endif // cpu pass
 
 //==============================================================================
-// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+// >>impl.cpu_rotary   gated feed-forward maps and rotary positions, one task per block of rows
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_GLU_ROWS = 8, MRC__CPU_GLU_SPAN = 256 };
+#endif
+
+#ifdef MRC__PASS_CPU
+MRC__TARGET static void MRC__T(glu_task)(void *arg, size_t task, size_t worker) {
+    const mrc_glu_fwd_args *a = arg;
+    const size_t first = task * MRC__CPU_GLU_ROWS, w = a->width;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_GLU_ROWS); r++) {
+        const MRC__REAL *u = MRC__T(row)(a->z, r), *g = u + w;
+        MRC__REAL *y = MRC__T(out_row)(a->y, r);
+        MRC__T(act_span)(a->act, u, y, w);
+        for (size_t i = 0; i < w; i += MRC__T(LANES)) {
+            MRC__T(vec) v = MRC__T(load_n)(y + i, w - i) * MRC__T(load_n)(g + i, w - i);
+            MRC__T(store_n)(y + i, v, w - i);
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(glu_fwd)(mrc_backend *be, const mrc_glu_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_glu_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_GLU_ROWS), a->n * a->width,
+                  MRC__T(glu_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(glu_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_glu_bwd_args *a = arg;
+    const size_t first = task * MRC__CPU_GLU_ROWS, w = a->width;
+    MRC__REAL by_gate[MRC__CPU_GLU_SPAN], act[MRC__CPU_GLU_SPAN];
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_GLU_ROWS); r++) {
+        for (size_t i = 0; i < w; i += MRC__CPU_GLU_SPAN) {
+            // forward was: y = act(u) g
+            const size_t n = mrc__min(w - i, MRC__CPU_GLU_SPAN);
+            const MRC__REAL *u = MRC__T(row)(a->z, r) + i, *g = u + w;
+            const MRC__REAL *dy = MRC__T(row)(a->dy, r) + i;
+            MRC__REAL *du = MRC__T(out_row)(a->dz, r) + i, *dg = du + w;
+            MRC__T(act_span)(a->act, u, act, n);
+            for (size_t k = 0; k < n; k += MRC__T(LANES)) {
+                MRC__T(vec) v = MRC__T(load_n)(dy + k, n - k);
+                MRC__T(store_n)(by_gate + k, v * MRC__T(load_n)(g + k, n - k), n - k);
+                MRC__T(write_n)(dg + k, v * MRC__T(load_n)(act + k, n - k), n - k,
+                                a->dz.accumulate);
+            }
+            MRC__T(act_bwd_span)(a->act, u, by_gate, du, n, a->dz.accumulate);
+        }
+    }
+}
+
+MRC__TARGET static mrc_status MRC__T(glu_bwd)(mrc_backend *be, const mrc_glu_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_glu_bwd_args job = *a;
+    if (!a->dz.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->n, MRC__CPU_GLU_ROWS), 2 * a->n * a->width,
+                  MRC__T(glu_bwd_task), &job);
+    return MRC_OK;
+}
+
+// The cosines, then the sines, of one place: (longest sequence, d).
+MRC__TARGET static void MRC__T(rope_angles_task)(void *arg, size_t place, size_t worker) {
+    const mrc_rope_args *a = arg;
+    MRC__REAL *to = (MRC__REAL *)a->workspace + place * a->d;
+    (void)worker;
+    for (size_t e = 0; e < a->d / 2; e++) {
+        float turn[2];
+        mrc__rope_angle(place, e, a->d, a->theta, turn);
+        to[e] = (MRC__REAL)turn[0];
+        to[a->d / 2 + e] = (MRC__REAL)(a->inverse ? -turn[1] : turn[1]);
+    }
+}
+
+MRC__TARGET static void MRC__T(rope_task)(void *arg, size_t s, size_t worker) {
+    const mrc_rope_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data;
+    const size_t half = a->d / 2, first = (size_t)cu[s], end = (size_t)cu[s + 1];
+    const int add = a->to.accumulate;
+    (void)worker;
+    for (size_t r = first; r < end; r++) {
+        const MRC__REAL *cosine = (const MRC__REAL *)a->workspace + (r - first) * a->d;
+        const MRC__REAL *sine = cosine + half, *from = MRC__T(row)(a->from, r);
+        MRC__REAL *to = MRC__T(out_row)(a->to, r);
+        for (size_t head = 0; head < a->rotated; head++, from += a->d, to += a->d) {
+            for (size_t e = 0; e < half; e += MRC__T(LANES)) {
+                const size_t n = half - e;
+                MRC__T(vec) c = MRC__T(load_n)(cosine + e, n), t = MRC__T(load_n)(sine + e, n);
+                MRC__T(vec) x = MRC__T(load_n)(from + e, n), y = MRC__T(load_n)(from + half + e, n);
+                MRC__T(write_n)(to + e, x * c - y * t, n, add);
+                MRC__T(write_n)(to + half + e, y * c + x * t, n, add);
+            }
+        }
+        for (size_t e = 0, n = (a->heads - a->rotated) * a->d; e < n; e += MRC__T(LANES)) {
+            MRC__T(write_n)(to + e, MRC__T(load_n)(from + e, n - e), n - e, add);
+        }
+    }
+}
+
+static size_t MRC__T(rope_fwd_workspace)(mrc_backend *be, const mrc_rope_fwd_args *a) {
+    (void)be;
+    return a->n * a->d * sizeof(MRC__REAL);
+}
+static size_t MRC__T(rope_bwd_workspace)(mrc_backend *be, const mrc_rope_bwd_args *a) {
+    return MRC__T(rope_fwd_workspace)(be, a);
+}
+
+MRC__TARGET static mrc_status MRC__T(rope_fwd)(mrc_backend *be, const mrc_rope_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    const int32_t *cu = a->cu_seqlens.data;
+    mrc_rope_args job = *a;
+    size_t longest = 0;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        longest = (size_t)(cu[s + 1] - cu[s]) > longest ? (size_t)(cu[s + 1] - cu[s]) : longest;
+    }
+    mrc__pool_run(h->pool, longest, longest * a->d * 4, MRC__T(rope_angles_task), &job);
+    mrc__pool_run(h->pool, a->n_sequences, a->n * a->heads * a->d, MRC__T(rope_task), &job);
+    return MRC_OK;
+}
+MRC__TARGET static mrc_status MRC__T(rope_bwd)(mrc_backend *be, const mrc_rope_bwd_args *a) {
+    return a->to.data ? MRC__T(rope_fwd)(be, a) : MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_relative   what attention adds by the distance of query and key
 //
-// Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
-// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
-// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
-// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
-// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
-// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
-// cache holds 60 of them.
+// The table rows that a sequence can reach are reversed and put side by side, so that in a row of
+// scores, where i - j falls, the place x in them rises.  BIAS: one line of the head's biases by
+// distance.  DISENTANGLED: C = Q Kr^T for a block of queries and P = K Qr^T for all keys are two
+// more products, (60, R) and (T, R); scores gather from them, and gradients scatter into G and H of
+// the same shapes, whose products with the tables and with Q and K are the rest of backward.
+// DeBERTa's places rise one by one near the diagonal and stay equal far from it (logarithmic
+// buckets), so most of a gather is vectors of neighbours or one value: `runs` says where.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_QUERIES = 60 };     // a multiple of every ROWS
 #endif
 
 #ifdef MRC__PASS_CPU
-// One worker's scratch; what forward does not need has no room there.
-typedef struct MRC__T(scratch) {
-    size_t bytes, columns, d;       // of S's rows; of V's, padded
-    MRC__REAL *kt, *v;              // packed: K^T; forward V, backward V^T
-    MRC__REAL *s, *dp, *k;          // scores, dP, K packed
-    MRC__REAL *q, *dy, *dk, *dv;    // a block of Q and dY packed, and the sums
-} MRC__T(scratch);
+// The shape that scratch depends on.
+typedef struct MRC__T(shape) { size_t max_length, d; const mrc_attention_extra *extra; }
+    MRC__T(shape);
 
-static MRC__REAL *MRC__T(take)(MRC__T(scratch) *w, MRC__REAL *base, size_t n) {
-    MRC__REAL *at = base ? base + w->bytes / sizeof(MRC__REAL) : NULL;
-    w->bytes += mrc__round_up(n * sizeof(MRC__REAL), MRC_ALIGNMENT);
+// One worker's scratch for the tables of one head.  R: rows in reach, ld: R rounded up.
+typedef struct MRC__T(tables) {
+    size_t     lo, rows, ld, d;     // the first row in reach, R; d rounded up
+    int32_t   *at, *runs;           // (2 T - 1) by j - i + T - 1: the place; how it goes on
+    MRC__REAL *line;                // (2 T - 1): biases; in backward their gradients after them
+    MRC__REAL *krt, *qrt, *kr, *qr; // Kr^T, Qr^T packed; backward: Kr, Qr packed by rows
+    MRC__REAL *c, *p;               // (60, ld), (T, ld)
+    MRC__REAL *g, *h, *dkr, *dqr;   // (60, ld), (T, ld); (R, d): sums over the head's sequences
+    MRC__REAL *reversed;            // (R, d): a table's rows in reach
+} MRC__T(tables);
+
+static MRC__REAL *MRC__T(take)(size_t *bytes, MRC__REAL *base, size_t n) {
+    MRC__REAL *at = base ? base + *bytes / sizeof(MRC__REAL) : NULL;
+    *bytes += mrc__round_up(n * sizeof(MRC__REAL), MRC_ALIGNMENT);
     return at;
 }
 
-static MRC__T(scratch) MRC__T(scratch_of)(MRC__REAL *base, size_t length, size_t d, int backward) {
-    MRC__T(scratch) w = { .columns = mrc__round_up(length, MRC__T(COLS)),
-                          .d = mrc__round_up(d, MRC__T(COLS)) };
-    const size_t queries = MRC__CPU_QUERIES;
-    w.kt = MRC__T(take)(&w, base, w.columns * d);
-    w.v = MRC__T(take)(&w, base, backward ? w.columns * d : length * w.d);
-    w.s = MRC__T(take)(&w, base, queries * w.columns + MRC__ROWS);      // see block, past m
+static MRC__T(tables) MRC__T(tables_of)(size_t *bytes, MRC__REAL *base, const MRC__T(shape) *a,
+                                        int backward) {
+    const mrc_attention_extra *x = a->extra;
+    const size_t length = a->max_length, queries = MRC__CPU_QUERIES;
+    MRC__T(tables) w = { .d = mrc__round_up(a->d, MRC__T(COLS)),
+                         .ld = mrc__round_up(x->rows, MRC__T(COLS)) };
+    if (!x->kind) return w;
+    w.at = (int32_t *)(void *)MRC__T(take)(bytes, base, 2 * length);
+    w.runs = (int32_t *)(void *)MRC__T(take)(bytes, base, 2 * length);
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        w.line = MRC__T(take)(bytes, base, 4 * length + 4 * MRC__T(LANES));
+        w.dkr = MRC__T(take)(bytes, base, backward ? x->rows : 0);
+        return w;
+    }
+    const size_t steps = length * w.ld + MRC__ROWS, block = queries * w.ld + MRC__ROWS;
+    w.reversed = MRC__T(take)(bytes, base, x->rows * a->d);
+    w.krt = MRC__T(take)(bytes, base, w.ld * a->d);
+    w.qrt = MRC__T(take)(bytes, base, w.ld * a->d);
+    w.c = MRC__T(take)(bytes, base, block);
+    w.p = MRC__T(take)(bytes, base, steps);
     if (!backward) return w;
-    w.dp = MRC__T(take)(&w, base, queries * w.columns + MRC__ROWS);
-    w.k = MRC__T(take)(&w, base, length * w.d);
-    w.q = MRC__T(take)(&w, base, queries * w.d);
-    w.dy = MRC__T(take)(&w, base, queries * w.d);
-    w.dk = MRC__T(take)(&w, base, length * w.d);
-    w.dv = MRC__T(take)(&w, base, length * w.d);
+    w.kr = MRC__T(take)(bytes, base, x->rows * w.d);
+    w.qr = MRC__T(take)(bytes, base, x->rows * w.d);
+    w.g = MRC__T(take)(bytes, base, block);
+    w.h = MRC__T(take)(bytes, base, steps);
+    w.dkr = MRC__T(take)(bytes, base, x->rows * w.d);
+    w.dqr = MRC__T(take)(bytes, base, x->rows * w.d);
     return w;
 }
 
@@ -12849,11 +13437,12 @@ MRC__INLINE void MRC__T(point)(const MRC__REAL **rows, const MRC__REAL *a, size_
     for (size_t i = 0; i < MRC__CPU_QUERIES; i++) rows[i] = a + (i < m ? i : m - 1) * ld;
 }
 
-// c (m, n) = or += rows (m, k) b, b packed.
-MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *b, size_t m,
-                                 size_t n, size_t k, MRC__REAL *c, size_t ld, int accumulate) {
+// c (m, n) = or += rows (m, k) b, b being k of the `packed` rows of a packed matrix.
+MRC__INLINE void MRC__T(by_rows)(const MRC__REAL *const *rows, const MRC__REAL *b, size_t packed,
+                                 size_t m, size_t n, size_t k, MRC__REAL *c, size_t ld,
+                                 int accumulate) {
     const MRC__T(block) block = { .m = m, .n = n, .kc = k, .rows = rows, .b = b,
-                                  .b_step = MRC__T(COLS) * k, .c = c, .ld = ld,
+                                  .b_step = MRC__T(COLS) * packed, .c = c, .ld = ld,
                                   .accumulate = accumulate };
     MRC__T(multiply)(&block);
 }
@@ -12878,8 +13467,324 @@ MRC__INLINE MRC__T(head) MRC__T(head_of)(mrc_in cu_seqlens, mrc_in real_len, mrc
     return t;
 }
 
-// A row of scores becomes weights, dropped ones 0; returns lse.
-MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
+// c (m, n) = or += a^T b, a (k, m) of lda read along its columns, b (k, n) packed, c of ld.
+MRC__INLINE void MRC__T(by_columns)(const MRC__REAL *a, size_t lda, const MRC__REAL *b, size_t m,
+                                    size_t k, MRC__REAL *c, size_t ld, int accumulate) {
+    const MRC__T(block) block = { .m = m, .n = ld, .kc = k, .a = a, .a_step = MRC__ROWS,
+                                  .a_k = lda, .b = b, .b_step = MRC__T(COLS) * k, .c = c,
+                                  .ld = ld, .accumulate = accumulate };
+    MRC__T(multiply)(&block);
+}
+
+// The places of a sequence's distances, and how many of them go on one by one (positive) or stay
+// equal (negative) from each of them.
+MRC__TARGET static void MRC__T(tables_index)(MRC__T(tables) *w, const mrc_attention_extra *x,
+                                             size_t length, int reverse) {
+    const int32_t *index = (const int32_t *)x->index.data + x->span - 1;
+    const size_t n = 2 * length - 1;
+    int32_t lo = index[0], hi = index[0];
+    for (size_t k = 0; k < n; k++) {
+        const int32_t t = index[(ptrdiff_t)length - 1 - (ptrdiff_t)k];
+        w->at[k] = t;
+        lo = t < lo ? t : lo;
+        hi = t > hi ? t : hi;
+    }
+    if (!reverse) return;
+    w->lo = (size_t)lo;
+    w->rows = (size_t)(hi - lo) + 1;
+    w->ld = mrc__round_up(w->rows, MRC__T(COLS));
+    for (size_t k = 0; k < n; k++) w->at[k] = hi - w->at[k];
+    w->runs[n - 1] = 1;
+    for (size_t k = n - 1; k-- > 0;) {
+        const int32_t step = w->at[k + 1] - w->at[k], next = w->runs[k + 1];
+        w->runs[k] = step == 1 ? (next > 0 ? next + 1 : 2) : step == 0 ? (next < 0 ? next - 1 : -2)
+                   : 1;
+    }
+}
+
+// This head's part of a table, its rows in reach and in reverse order, packed both ways.
+MRC__TARGET static void MRC__T(tables_pack)(const MRC__T(tables) *w, mrc_in table, size_t head,
+                                            size_t d, MRC__REAL *transposed, MRC__REAL *by_row) {
+    for (size_t r = 0; r < w->rows; r++) {
+        memcpy(w->reversed + r * d, MRC__T(row)(table, w->lo + w->rows - 1 - r) + head * d,
+               d * sizeof(MRC__REAL));
+    }
+    MRC__T(pack_transpose)(transposed, w->reversed, d, w->rows, d);
+    if (by_row) MRC__T(pack_rows)(by_row, w->reversed, d, w->rows, d);
+}
+
+// to (n, ld) = a (n, d) times a packed table.
+MRC__TARGET static void MRC__T(tables_product)(const MRC__T(tables) *w, const MRC__REAL *a,
+                                               size_t lda, size_t n, size_t d,
+                                               const MRC__REAL *packed, MRC__REAL *to) {
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    for (size_t i = 0; i < n; i += MRC__CPU_QUERIES) {
+        const size_t m = mrc__min(n - i, MRC__CPU_QUERIES);
+        MRC__T(point)(rows, a + i * lda, lda, m);
+        MRC__T(by_rows)(rows, packed, d, m, w->ld, d, to + i * w->ld, w->ld, 0);
+    }
+}
+
+// A sequence's head begins.
+MRC__TARGET static void MRC__T(tables_begin)(MRC__T(tables) *w, const mrc_attention_extra *x,
+                                             const MRC__T(head) *t) {
+    if (!x->kind || !t->length) return;
+    MRC__T(tables_index)(w, x, t->length, x->kind == MRC_ATTENTION_DISENTANGLED);
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        const size_t n = 2 * t->length - 1;
+        for (size_t k = 0; k < n; k++) {
+            w->line[k] = MRC__T(row)(x->bias, (size_t)w->at[k])[t->head];
+        }
+        for (size_t k = n; k < n + 2 * MRC__T(LANES); k++) w->line[k] = 0;
+        return;
+    }
+    if (x->pos_key.data) {
+        MRC__T(tables_pack)(w, x->pos_key, t->head, t->d, w->krt, w->kr);
+    }
+    if (!x->pos_query.data) return;
+    MRC__T(tables_pack)(w, x->pos_query, t->head, t->d, w->qrt, w->qr);
+    MRC__T(tables_product)(w, t->k, t->ld_k, t->keys, t->d, w->qrt, w->p);
+}
+
+// s[k] += from[at[k]], k < n.
+MRC__INLINE void MRC__T(table_gather)(MRC__REAL *s, const MRC__REAL *from, const int32_t *at,
+                                      const int32_t *runs, size_t n) {
+    for (size_t k = 0; k < n;) {
+        const size_t left = n - k, run = (size_t)(runs[k] < 0 ? -runs[k] : runs[k]);
+        const size_t m = run < left ? run : left;
+        const MRC__REAL *p = from + at[k];
+        size_t i = 0;
+        if (runs[k] < 0) {
+            for (; i + MRC__T(LANES) <= m; i += MRC__T(LANES)) {
+                MRC__T(store)(s + k + i, MRC__T(load)(s + k + i) + MRC__T(splat)(*p));
+            }
+            for (; i < m; i++) s[k + i] += *p;
+        } else {
+            for (; i + MRC__T(LANES) <= m; i += MRC__T(LANES)) {
+                MRC__T(store)(s + k + i, MRC__T(load)(s + k + i) + MRC__T(load)(p + i));
+            }
+            for (; i < m; i++) s[k + i] += p[i];
+        }
+        k += m;
+    }
+}
+
+// to[at[k]] += g[k], k < n.
+MRC__INLINE void MRC__T(table_scatter)(MRC__REAL *to, const MRC__REAL *g, const int32_t *at,
+                                       const int32_t *runs, size_t n) {
+    for (size_t k = 0; k < n;) {
+        const size_t left = n - k, run = (size_t)(runs[k] < 0 ? -runs[k] : runs[k]);
+        const size_t m = run < left ? run : left;
+        MRC__REAL *p = to + at[k], sum = 0;
+        size_t i = 0;
+        if (runs[k] < 0) {
+            for (; i < m; i++) sum += g[k + i];
+            *p += sum;
+        } else {
+            for (; i + MRC__T(LANES) <= m; i += MRC__T(LANES)) {
+                MRC__T(store)(p + i, MRC__T(load)(p + i) + MRC__T(load)(g + k + i));
+            }
+            for (; i < m; i++) p[i] += g[k + i];
+        }
+        k += m;
+    }
+}
+
+// The n scores (of ld) of queries from i on and keys from `from` to `to`, products so far,
+// become those of the family; returns the scale that is left.
+MRC__TARGET static MRC__REAL MRC__T(tables_scores)(const MRC__T(tables) *w,
+                                                   const mrc_attention_extra *x,
+                                                   const MRC__T(head) *t, size_t i, size_t n,
+                                                   size_t from, size_t to, double scale,
+                                                   MRC__REAL *s, size_t ld) {
+    if (!x->kind || !t->keys) return (MRC__REAL)scale;
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        for (size_t r = 0; r < n; r++) {
+            const MRC__REAL *line = w->line + t->length - 1 - (i + r) + from;
+            for (size_t j = 0; j < to - from; j += MRC__T(LANES)) {
+                MRC__T(vec) v = MRC__T(load)(s + r * ld + j) * (MRC__REAL)scale;
+                MRC__T(store)(s + r * ld + j, v + MRC__T(load)(line + j));
+            }
+        }
+        return 1;
+    }
+    if (x->pos_key.data) {
+        MRC__T(tables_product)(w, t->q + i * t->ld_q, t->ld_q, n, t->d, w->krt, w->c);
+    }
+    for (size_t r = 0; x->pos_key.data && r < n; r++) {
+        const size_t first = t->length - 1 - (i + r) + from;
+        MRC__T(table_gather)(s + r * ld, w->c + r * w->ld, w->at + first, w->runs + first,
+                             to - from);
+    }
+    for (size_t j = from; x->pos_query.data && j < to; j++) {
+        const int32_t *at = w->at + t->length - 1 + j - i;      // of query i; of i + r: r before
+        const MRC__REAL *p = w->p + j * w->ld;
+        for (size_t r = 0; r < n; r++) s[r * ld + j - from] += p[at[-(ptrdiff_t)r]];
+    }
+    return (MRC__REAL)scale;
+}
+
+// What a block of score gradients g (n, ..) of ld, times the scale, gives to the tables' sums, and
+// to dq (n, d) where that is wanted.
+MRC__TARGET static void MRC__T(tables_bwd)(const MRC__T(tables) *w, const mrc_attention_extra *x,
+                                           const MRC__T(head) *t, size_t i, size_t n, size_t from,
+                                           size_t to, const MRC__REAL *g, size_t ld,
+                                           const MRC__REAL *q, MRC__REAL *dq, size_t ld_dq) {
+    if (!x->kind || !t->keys) return;
+    for (size_t r = 0; x->kind == MRC_ATTENTION_BIAS && r < n; r++) {
+        MRC__REAL *line = w->line + 2 * t->length + 2 * MRC__T(LANES)
+                        + t->length - 1 - (i + r) + from;
+        for (size_t j = 0; j < to - from; j++) line[j] += g[r * ld + j];
+    }
+    if (x->pos_key.data) {
+        const MRC__REAL *rows[MRC__CPU_QUERIES];
+        memset(w->g, 0, n * w->ld * sizeof *w->g);
+        for (size_t r = 0; r < n; r++) {
+            const size_t first = t->length - 1 - (i + r) + from;
+            MRC__T(table_scatter)(w->g + r * w->ld, g + r * ld, w->at + first, w->runs + first,
+                                  to - from);
+        }
+        MRC__T(point)(rows, w->g, w->ld, n);
+        if (dq) MRC__T(by_rows)(rows, w->kr, w->rows, n, t->d, w->rows, dq, ld_dq, 1);
+        MRC__T(by_columns)(w->g, w->ld, q, w->rows, n, w->dkr, w->d, 1);
+    }
+    for (size_t j = from; x->pos_query.data && j < to; j++) {
+        const int32_t *at = w->at + t->length - 1 + j - i;
+        MRC__REAL *h = w->h + j * w->ld;
+        for (size_t r = 0; r < n; r++) h[at[-(ptrdiff_t)r]] += g[r * ld + j - from];
+    }
+}
+
+// A sequence's head ends in backward: dk (keys, d) and the tables' sums get what h holds.  k is K
+// packed by rows.
+MRC__TARGET static void MRC__T(tables_end)(const MRC__T(tables) *w, const mrc_attention_extra *x,
+                                           const MRC__T(head) *t, double scale, const MRC__REAL *k,
+                                           MRC__REAL *dk) {
+    if (!x->kind || !t->keys) return;
+    if (x->kind == MRC_ATTENTION_BIAS) {
+        const MRC__REAL *line = w->line + 2 * t->length + 2 * MRC__T(LANES);
+        for (size_t e = 0; e < 2 * t->length - 1; e++) {
+            w->dkr[w->at[e]] += line[e] / (MRC__REAL)scale;
+        }
+    }
+    if (!x->pos_query.data) return;
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    for (size_t i = 0; i < t->keys; i += MRC__CPU_QUERIES) {
+        const size_t m = mrc__min(t->keys - i, MRC__CPU_QUERIES);
+        MRC__T(point)(rows, w->h + i * w->ld, w->ld, m);
+        MRC__T(by_rows)(rows, w->qr, w->rows, m, w->d, w->rows, dk + i * w->d, w->d, 1);
+    }
+    MRC__T(by_columns)(w->h, w->ld, k, w->rows, t->keys, w->dqr, w->d, 1);
+}
+
+// The sums of one sequence begin at 0.
+MRC__TARGET static void MRC__T(tables_clear)(const MRC__T(tables) *w, const mrc_attention_extra *x,
+                                             const MRC__T(head) *t) {
+    const size_t n = 2 * t->length + 2 * MRC__T(LANES);
+    if (x->kind == MRC_ATTENTION_BIAS) memset(w->line + n, 0, n * sizeof *w->line);
+    if (x->kind != MRC_ATTENTION_DISENTANGLED) return;
+    if (x->pos_query.data) memset(w->h, 0, t->keys * w->ld * sizeof *w->h);
+    memset(w->dkr, 0, w->rows * w->d * sizeof *w->dkr);
+    memset(w->dqr, 0, w->rows * w->d * sizeof *w->dqr);
+}
+
+// A sequence's sums, in the order of the places, are added to the gradient of a table, whose other
+// rows got nothing.  first: the head's first sequence, which may overwrite.
+MRC__TARGET static void MRC__T(tables_write)(const MRC__T(tables) *w, const MRC__REAL *sums,
+                                             mrc_out to, size_t head, size_t d) {
+    for (size_t r = 0; to.data && r < w->rows; r++) {
+        MRC__REAL *row = MRC__T(out_row)(to, w->lo + w->rows - 1 - r) + head * d;
+        for (size_t e = 0; e < d; e++) row[e] += sums[r * w->d + e];
+    }
+}
+
+// This head's columns of a table's gradient are 0 unless they are added to.
+MRC__TARGET static void MRC__T(tables_zero)(mrc_out to, size_t rows, size_t head, size_t d) {
+    for (size_t r = 0; to.data && !to.accumulate && r < rows; r++) {
+        memset(MRC__T(out_row)(to, r) + head * d, 0, d * sizeof(MRC__REAL));
+    }
+}
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_attention   blocks of 60 queries, one task per sequence and head
+//
+// Forward: S = Q K^T for a block of queries against all keys, softmax and dropout in place, then
+// Y = S V.  Backward makes S again from lse, and dS beside it; dK and dV add up over the blocks in
+// the task's own scratch, so each element of a gradient has one owner and one order of sums.  No
+// T x T matrix exists: a worker's scratch is a share of the workspace, and grows with T.
+// The rows of S are padded to whole panels; columns past the last key hold rubbish nobody reads.
+// With a window a block of queries meets only the keys that one of its rows sees, so that the cost
+// grows with the window.  What depends on the distance of query and key is in impl.cpu_relative.
+// After Dao et al., "FlashAttention", 2022, with whole rows in place of running maxima: a CPU's
+// cache holds 60 of them.
+//==============================================================================
+#ifdef MRC__PASS_CPU
+// One worker's scratch; what forward does not need has no room there.
+typedef struct MRC__T(scratch) {
+    size_t bytes, columns, d;       // of S's rows; of V's, padded
+    MRC__REAL *kt, *v;              // packed: K^T; forward V, backward V^T
+    MRC__REAL *s, *dp, *k;          // scores, dP, K packed
+    MRC__REAL *q, *dy, *dk, *dv;    // a block of Q and dY packed, and the sums
+    MRC__T(tables) x;               // by distance; nothing in plain attention
+} MRC__T(scratch);
+
+// The rows of S: all keys, or those that a block of queries sees through the window.
+static size_t MRC__T(score_columns)(size_t length, size_t window) {
+    const size_t seen = window < length ? 2 * window + MRC__CPU_QUERIES + MRC__T(COLS) : length;
+    return mrc__round_up(mrc__min(seen, length), MRC__T(COLS));
+}
+
+static MRC__T(scratch) MRC__T(scratch_of)(MRC__REAL *base, const MRC__T(shape) *a, int backward) {
+    const size_t length = a->max_length, d = a->d, queries = MRC__CPU_QUERIES;
+    MRC__T(scratch) w = { .d = mrc__round_up(d, MRC__T(COLS)) };
+    const size_t keys = mrc__round_up(length, MRC__T(COLS));
+    size_t *at = &w.bytes;
+    w.columns = a->extra->window ? MRC__T(score_columns)(length, a->extra->window) : keys;
+    w.kt = MRC__T(take)(at, base, keys * d);
+    w.v = MRC__T(take)(at, base, backward ? keys * d : length * w.d);
+    w.s = MRC__T(take)(at, base, queries * w.columns + MRC__ROWS);      // see block, past m
+    if (backward) {
+        w.dp = MRC__T(take)(at, base, queries * w.columns + MRC__ROWS);
+        w.k = MRC__T(take)(at, base, length * w.d);
+        w.q = MRC__T(take)(at, base, queries * w.d);
+        w.dy = MRC__T(take)(at, base, queries * w.d);
+        w.dk = MRC__T(take)(at, base, length * w.d);
+        w.dv = MRC__T(take)(at, base, length * w.d);
+    }
+    w.x = MRC__T(tables_of)(at, base, a, backward);
+    return w;
+}
+
+// The keys that a block of queries meets, or one row of it: from a multiple of COLS to `to`.
+typedef struct MRC__T(range) { size_t from, to; } MRC__T(range);
+MRC__INLINE MRC__T(range) MRC__T(seen)(size_t i, size_t n, size_t keys, size_t window) {
+    MRC__T(range) r = { 0, keys };
+    if (!window || window >= keys + i + n) return r;
+    if (i > window) r.from = (i - window) / MRC__T(COLS) * MRC__T(COLS);
+    if (i + n + window < keys) r.to = i + n + window;
+    if (r.from > r.to) r.from = r.to / MRC__T(COLS) * MRC__T(COLS);
+    return r;
+}
+
+// The scores of one query, s from key range.from on, are minus infinity beyond its window.
+MRC__INLINE void MRC__T(beyond)(MRC__REAL *s, MRC__T(range) range, size_t i, size_t window) {
+    if (!window) return;
+    for (size_t j = range.from; j < range.to && j + window < i; j++) {
+        s[j - range.from] = (MRC__REAL)-HUGE_VAL;
+    }
+    for (size_t j = range.to; j > range.from && j - 1 > i + window; j--) {
+        s[j - 1 - range.from] = (MRC__REAL)-HUGE_VAL;
+    }
+}
+
+// Whether query i sees one key at least.
+MRC__INLINE int MRC__T(sees)(size_t i, size_t keys, size_t window) {
+    return keys > 0 && (!window || i < keys + window);
+}
+
+// A row of scores becomes weights, dropped ones 0; returns lse.  from: the first score's key.
+MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t from, size_t keys, MRC__REAL scale,
                                    const mrc_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) most = MRC__T(splat)((MRC__REAL)-HUGE_VAL), sums = {0};
@@ -12897,7 +13802,7 @@ MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t keys, MRC__REAL scale,
     const MRC__REAL share = (MRC__REAL)(1 / sum);
     for (size_t j = 0; j < keys; j += MRC__T(COLS)) {
         MRC__T(vec) keep[2];
-        MRC__T(factors)(mask, where, j, keep);
+        MRC__T(factors)(mask, where, from + j, keep);
         MRC__T(store)(s + j, MRC__T(load)(s + j) * share * keep[0]);
         MRC__REAL *right = s + j + MRC__T(LANES);
         if (j + MRC__T(LANES) < end) MRC__T(store)(right, MRC__T(load)(right) * share * keep[1]);
@@ -12911,33 +13816,47 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
     const mrc_in qkv[3] = { a->q, a->k, a->v };
     const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
                                            task / a->heads, head, d);
-    size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 0).bytes;
+    const MRC__T(shape) shape = { a->max_length, d, &a->extra };
+    size_t bytes = MRC__T(scratch_of)(NULL, &shape, 0).bytes;
     char *mine = (char *)a->workspace + worker * bytes;
-    const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 0);
+    MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, &shape, 0);
     const MRC__REAL *rows[MRC__CPU_QUERIES];
     MRC__REAL *lse = a->lse.data ? MRC__T(out_row)(a->lse, head) + t.first : NULL;
     MRC__REAL *y = MRC__T(out_row)(a->y, t.first) + head * d;
     MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
     MRC__T(pack_rows)(w.v, t.v, t.ld_v, t.keys, d);
+    MRC__T(tables_begin)(&w.x, &a->extra, &t);
     for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
         size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
+        const MRC__T(range) k = MRC__T(seen)(i, n, t.keys, a->extra.window);
         MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
-        MRC__T(by_rows)(rows, w.kt, n, mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
+        MRC__T(by_rows)(rows, w.kt + k.from * d, d, n, mrc__round_up(k.to - k.from, MRC__T(COLS)),
+                        d, w.s, w.columns, 0);
+        const MRC__REAL scale = MRC__T(tables_scores)(&w.x, &a->extra, &t, i, n, k.from, k.to,
+                                                      a->scale, w.s, w.columns);
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, t.keys, (MRC__REAL)a->scale,
-                                                &a->mask, where) : 0;
+            MRC__REAL *s = w.s + r * w.columns;
+            double l = 0;
+            MRC__T(beyond)(s, k, i + r, a->extra.window);
+            if (MRC__T(sees)(i + r, t.keys, a->extra.window)) {
+                l = MRC__T(softmax)(s, k.from, k.to - k.from, scale, &a->mask, where);
+            } else if (t.keys) {
+                memset(s, 0, w.columns * sizeof *s);
+            }
             if (lse) lse[i + r] = (MRC__REAL)l;
         }
         MRC__T(point)(rows, w.s, w.columns, n);
-        MRC__T(by_rows)(rows, w.v, n, d, t.keys, y + i * a->y.ld, a->y.ld, 0);
+        MRC__T(by_rows)(rows, w.v + k.from * MRC__T(COLS), t.keys, n, d, k.to - k.from,
+                        y + i * a->y.ld, a->y.ld, 0);
     }
 }
 
-// One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds.
-MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, MRC__REAL scale,
-                                     MRC__REAL lse, const mrc_mask *mask,
-                                     const uint32_t where[3]) {
+// One row of backward: s, the scores, becomes m p; dp, dY V^T, becomes ds times slope.  scale: what
+// is left to multiply the scores by; from: the first one's key.
+MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, size_t keys,
+                                     MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
+                                     const mrc_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) sums = {0};
     for (size_t j = keys; j < end; j++) {
@@ -12946,7 +13865,7 @@ MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, M
     }
     for (size_t j = 0; j < end; j += MRC__T(COLS)) {
         MRC__T(vec) keep[2];
-        MRC__T(factors)(mask, where, j, keep);
+        MRC__T(factors)(mask, where, from + j, keep);
         for (size_t k = 0, i = j; k < 2 && i < end; k++, i += MRC__T(LANES)) {
             // forward was: y_i = sum_j m_ij p_ij v_j, p_ij = exp(s_ij - lse_i)
             MRC__T(vec) p = MRC__T(exp)(MRC__T(load)(s + i) * scale - lse);
@@ -12962,19 +13881,9 @@ MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t keys, M
         const MRC__T(ivec) sign = (MRC__T(ivec))MRC__T(splat)((MRC__REAL)-0.0);
         const MRC__T(vec) signed_p = MRC__T(load)(s + i), none = {0};
         MRC__T(vec) p = (MRC__T(vec))((MRC__T(ivec))signed_p & ~sign);
-        MRC__T(store)(dp + i, (MRC__T(load)(dp + i) - p * mean) * scale);
+        MRC__T(store)(dp + i, (MRC__T(load)(dp + i) - p * mean) * slope);
         MRC__T(store)(s + i, MRC__T(select)((MRC__T(ivec))(signed_p > 0), p * keep, none));
     }
-}
-
-// dk += ds^T q and dv += (m p)^T dy: a matrix in place, read along its columns.
-MRC__INLINE void MRC__T(by_columns)(const MRC__T(scratch) *w, const MRC__REAL *a,
-                                    const MRC__REAL *b, size_t keys, size_t n, MRC__REAL *c,
-                                    int accumulate) {
-    const MRC__T(block) block = { .m = keys, .n = w->d, .kc = n, .a = a, .a_step = MRC__ROWS,
-                                  .a_k = w->columns, .b = b, .b_step = MRC__T(COLS) * n, .c = c,
-                                  .ld = w->d, .accumulate = accumulate };
-    MRC__T(multiply)(&block);
 }
 
 // Rows of dK or dV to where they belong; rows from `keys` on are pads, which got no weight.
@@ -12990,44 +13899,101 @@ MRC__INLINE void MRC__T(write_rows)(mrc_out to, size_t column, const MRC__T(head
     }
 }
 
+// One block of queries in backward.
+MRC__TARGET static void MRC__T(attention_bwd_block)(const mrc_attention_bwd_args *a,
+                                                    const MRC__T(head) *t,
+                                                    const MRC__T(scratch) *w, size_t i,
+                                                    const MRC__REAL *dy) {
+    const size_t d = a->d, head = t->head, n = mrc__min(t->length - i, MRC__CPU_QUERIES);
+    const MRC__T(range) k = MRC__T(seen)(i, n, t->keys, a->extra.window);
+    const size_t seen = k.to - k.from, columns = mrc__round_up(seen, MRC__T(COLS));
+    const int add = a->extra.window || i > 0;
+    const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t->first;
+    MRC__REAL *dq = a->dq.data ? MRC__T(out_row)(a->dq, t->first + i) + head * d : NULL;
+    MRC__T(point)(rows, t->q + i * t->ld_q, t->ld_q, n);
+    MRC__T(by_rows)(rows, w->kt + k.from * d, d, n, columns, d, w->s, w->columns, 0);
+    const MRC__REAL scale = MRC__T(tables_scores)(&w->x, &a->extra, t, i, n, k.from, k.to, a->scale,
+                                                  w->s, w->columns);
+    MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
+    MRC__T(by_rows)(rows, w->v + k.from * d, d, n, columns, d, w->dp, w->columns, 0);
+    for (size_t r = 0; t->keys && r < n; r++) {
+        const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
+        MRC__REAL *s = w->s + r * w->columns, *dp = w->dp + r * w->columns;
+        MRC__T(beyond)(s, k, i + r, a->extra.window);
+        MRC__T(softmax_bwd)(s, dp, k.from, seen, scale, (MRC__REAL)a->scale, lse[i + r], &a->mask,
+                            where);
+    }
+    MRC__T(point)(rows, w->dp, w->columns, n);
+    if (dq) {
+        MRC__T(by_rows)(rows, w->k + k.from * MRC__T(COLS), t->keys, n, d, seen, dq, a->dq.ld,
+                        a->dq.accumulate);
+    }
+    MRC__T(pack_rows)(w->q, t->q + i * t->ld_q, t->ld_q, n, d);
+    MRC__T(pack_rows)(w->dy, dy + i * a->dy.ld, a->dy.ld, n, d);
+    MRC__T(by_columns)(w->dp, w->columns, w->q, seen, n, w->dk + k.from * w->d, w->d, add);
+    MRC__T(by_columns)(w->s, w->columns, w->dy, seen, n, w->dv + k.from * w->d, w->d, add);
+    MRC__T(tables_bwd)(&w->x, &a->extra, t, i, n, k.from, k.to, w->dp, w->columns, w->q, dq,
+                       a->dq.ld);
+}
+
+// A head of one sequence in backward.
+MRC__TARGET static void MRC__T(attention_bwd_head)(const mrc_attention_bwd_args *a, size_t s,
+                                                   size_t head, MRC__T(scratch) *w) {
+    const size_t d = a->d;
+    const mrc_in qkv[3] = { a->q, a->k, a->v };
+    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv, s,
+                                           head, d);
+    const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
+    if (!t.length) return;
+    MRC__T(pack_transpose)(w->kt, t.k, t.ld_k, t.keys, d);
+    MRC__T(pack_transpose)(w->v, t.v, t.ld_v, t.keys, d);
+    MRC__T(pack_rows)(w->k, t.k, t.ld_k, t.keys, d);
+    if (a->extra.window) {
+        memset(w->dk, 0, t.length * w->d * sizeof *w->dk);
+        memset(w->dv, 0, t.length * w->d * sizeof *w->dv);
+    }
+    MRC__T(tables_begin)(&w->x, &a->extra, &t);
+    MRC__T(tables_clear)(&w->x, &a->extra, &t);
+    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
+        MRC__T(attention_bwd_block)(a, &t, w, i, dy);
+    }
+    MRC__T(tables_end)(&w->x, &a->extra, &t, a->scale, w->k, w->dk);
+    MRC__T(write_rows)(a->dk, head * d, &t, w->dk, w->d);
+    MRC__T(write_rows)(a->dv, head * d, &t, w->dv, w->d);
+    if (a->extra.kind == MRC_ATTENTION_DISENTANGLED && t.keys) {
+        MRC__T(tables_write)(&w->x, w->x.dkr, a->dpos_key, head, d);
+        MRC__T(tables_write)(&w->x, w->x.dqr, a->dpos_query, head, d);
+    }
+}
+
+static MRC__T(scratch) MRC__T(bwd_scratch)(const mrc_attention_bwd_args *a, size_t worker) {
+    const MRC__T(shape) shape = { a->max_length, a->d, &a->extra };
+    const size_t bytes = MRC__T(scratch_of)(NULL, &shape, 1).bytes;
+    char *mine = (char *)a->workspace + worker * bytes;
+    return MRC__T(scratch_of)((MRC__REAL *)(void *)mine, &shape, 1);
+}
+
 MRC__TARGET static void MRC__T(attention_bwd_task)(void *arg, size_t task, size_t worker) {
     const mrc_attention_bwd_args *a = arg;
-    const size_t d = a->d, head = task % a->heads;
-    const mrc_in qkv[3] = { a->q, a->k, a->v };
-    const MRC__T(head) t = MRC__T(head_of)(a->cu_seqlens, a->real_len, a->sequence_index, qkv,
-                                           task / a->heads, head, d);
-    size_t bytes = MRC__T(scratch_of)(NULL, a->max_length, d, 1).bytes;
-    char *mine = (char *)a->workspace + worker * bytes;
-    const MRC__T(scratch) w = MRC__T(scratch_of)((MRC__REAL *)(void *)mine, a->max_length, d, 1);
-    const size_t columns = mrc__round_up(t.keys, MRC__T(COLS));
-    const MRC__REAL *rows[MRC__CPU_QUERIES], *lse = MRC__T(row)(a->lse, head) + t.first;
-    const MRC__REAL *dy = MRC__T(row)(a->dy, t.first) + head * d;
-    MRC__T(pack_transpose)(w.kt, t.k, t.ld_k, t.keys, d);
-    MRC__T(pack_transpose)(w.v, t.v, t.ld_v, t.keys, d);
-    MRC__T(pack_rows)(w.k, t.k, t.ld_k, t.keys, d);
-    for (size_t i = 0; i < t.length; i += MRC__CPU_QUERIES) {
-        size_t n = mrc__min(t.length - i, MRC__CPU_QUERIES);
-        MRC__T(point)(rows, t.q + i * t.ld_q, t.ld_q, n);
-        MRC__T(by_rows)(rows, w.kt, n, columns, d, w.s, w.columns, 0);
-        MRC__T(point)(rows, dy + i * a->dy.ld, a->dy.ld, n);
-        MRC__T(by_rows)(rows, w.v, n, columns, d, w.dp, w.columns, 0);
-        for (size_t r = 0; t.keys && r < n; r++) {
-            const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            MRC__T(softmax_bwd)(w.s + r * w.columns, w.dp + r * w.columns, t.keys,
-                                (MRC__REAL)a->scale, lse[i + r], &a->mask, where);
-        }
-        MRC__T(point)(rows, w.dp, w.columns, n);
-        if (a->dq.data) {
-            MRC__T(by_rows)(rows, w.k, n, d, t.keys, MRC__T(out_row)(a->dq, t.first + i) + head * d,
-                            a->dq.ld, a->dq.accumulate);
-        }
-        MRC__T(pack_rows)(w.q, t.q + i * t.ld_q, t.ld_q, n, d);
-        MRC__T(pack_rows)(w.dy, dy + i * a->dy.ld, a->dy.ld, n, d);
-        MRC__T(by_columns)(&w, w.dp, w.q, t.keys, n, w.dk, i > 0);
-        MRC__T(by_columns)(&w, w.s, w.dy, t.keys, n, w.dv, i > 0);
+    MRC__T(scratch) w = MRC__T(bwd_scratch)(a, worker);
+    MRC__T(attention_bwd_head)(a, task / a->heads, task % a->heads, &w);
+}
+
+// With tables a task is a head of all sequences: it owns the head's columns of their gradients, and
+// adds to them in the sequences' order.
+MRC__TARGET static void MRC__T(relative_bwd_task)(void *arg, size_t head, size_t worker) {
+    const mrc_attention_bwd_args *a = arg;
+    MRC__T(scratch) w = MRC__T(bwd_scratch)(a, worker);
+    if (a->extra.kind == MRC_ATTENTION_BIAS) {
+        memset(w.x.dkr, 0, a->extra.rows * sizeof *w.x.dkr);
     }
-    MRC__T(write_rows)(a->dk, head * d, &t, w.dk, w.d);
-    MRC__T(write_rows)(a->dv, head * d, &t, w.dv, w.d);
+    MRC__T(tables_zero)(a->dpos_key, a->extra.rows, head, a->d);
+    MRC__T(tables_zero)(a->dpos_query, a->extra.rows, head, a->d);
+    for (size_t s = 0; s < a->n_sequences; s++) MRC__T(attention_bwd_head)(a, s, head, &w);
+    for (size_t r = 0; a->dbias.data && r < a->extra.rows; r++) {
+        MRC__REAL *to = MRC__T(out_row)(a->dbias, r) + head;
+        *to = (a->dbias.accumulate ? *to : 0) + w.x.dkr[r];
+    }
 }
 
 #endif // cpu pass
@@ -13150,7 +14116,7 @@ MRC__TARGET static void MRC__T(pairs_task)(void *arg, size_t task, size_t worker
                               mrc__round_up(t.keys, MRC__T(COLS)), d, w.s, w.columns, 0);
         for (size_t r = 0; r < n; r++) {
             const uint32_t where[3] = { (uint32_t)(i + r), t.sequence, t.head };
-            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, t.keys,
+            double l = t.keys ? MRC__T(softmax)(w.s + r * w.columns, 0, t.keys,
                                                 (MRC__REAL)a->scale, &a->mask, where) : 0;
             if (lse) lse[i + r] = (MRC__REAL)l;
         }
@@ -13169,8 +14135,8 @@ MRC__TARGET static void MRC__T(pairs_bwd_block)(const mrc_attention_bwd_args *a,
     MRC__T(pairs_by_rows)(w, dy, a->dy.ld, w->v, n, columns, d, w->dp, w->columns, 0);
     for (size_t r = 0; t->keys && r < n; r++) {
         const uint32_t where[3] = { (uint32_t)(i + r), t->sequence, t->head };
-        MRC__T(softmax_bwd)(w->s + r * w->columns, w->dp + r * w->columns, t->keys,
-                            (float)a->scale, lse[r], &a->mask, where);
+        MRC__T(softmax_bwd)(w->s + r * w->columns, w->dp + r * w->columns, 0, t->keys,
+                            (float)a->scale, (float)a->scale, lse[r], &a->mask, where);
     }
     if (a->dq.data) {
         MRC__T(pairs_by_rows)(w, w->dp, w->columns, w->k, n, d, t->keys,
@@ -13211,7 +14177,8 @@ static size_t MRC__T(attention_fwd_workspace)(mrc_backend *be, const mrc_attenti
         return h->pool->n_workers * MRC__T(pairs_of)(NULL, a->max_length, a->d, 0).bytes;
     }
 #endif
-    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 0).bytes;
+    const MRC__T(shape) shape = { a->max_length, a->d, &a->extra };
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, &shape, 0).bytes;
 }
 
 MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
@@ -13222,7 +14189,6 @@ MRC__TARGET static mrc_status MRC__T(attention_fwd)(mrc_backend *be,
     if (MRC__T(in_pairs)(be, &a->extra)) task = MRC__T(pairs_task);
 #endif
     mrc_attention_fwd_args job = *a;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
     mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 32,
                   task, &job);
     return MRC_OK;
@@ -13235,7 +14201,8 @@ static size_t MRC__T(attention_bwd_workspace)(mrc_backend *be, const mrc_attenti
         return h->pool->n_workers * MRC__T(pairs_of)(NULL, a->max_length, a->d, 1).bytes;
     }
 #endif
-    return h->pool->n_workers * MRC__T(scratch_of)(NULL, a->max_length, a->d, 1).bytes;
+    const MRC__T(shape) shape = { a->max_length, a->d, &a->extra };
+    return h->pool->n_workers * MRC__T(scratch_of)(NULL, &shape, 1).bytes;
 }
 
 MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
@@ -13246,10 +14213,10 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
     if (MRC__T(in_pairs)(be, &a->extra)) task = MRC__T(pairs_bwd_task);
 #endif
     mrc_attention_bwd_args job = *a;
-    if (a->extra.kind || a->extra.window) return MRC_ERR_UNSUPPORTED;
-    if (!a->dq.data && !a->dk.data && !a->dv.data) return MRC_OK;
-    mrc__pool_run(h->pool, a->n_sequences * a->heads, a->n * a->max_length * a->heads * a->d / 12,
-                  task, &job);
+    if (!a->dq.data && !a->dk.data && !a->dv.data && !a->extra.kind) return MRC_OK;
+    const size_t work = a->n * a->max_length * a->heads * a->d / 12;
+    if (a->extra.kind) mrc__pool_run(h->pool, a->heads, work, MRC__T(relative_bwd_task), &job);
+    else mrc__pool_run(h->pool, a->n_sequences * a->heads, work, task, &job);
     return MRC_OK;
 }
 #undef MRC__PAIRS_ATTENTION
@@ -14227,6 +15194,7 @@ MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
 }
 
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
+    if (!be || strcmp(be->name, "null")) return (mrc_null_counts){0};
     return ((const mrc__null_backend *)be->self)->counts;
 }
 #endif // core pass
@@ -14394,7 +15362,7 @@ static mrc_status mrc__optimizer_types(mrc_ctx *ctx, const mrc_params *params) {
 MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
                                     const mrc_optimizer_config *config) {
     if (out) *out = NULL;
-    if (!ctx || !out || !params || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !params || !config);
     if (config->magic != MRC_OPTIMIZER_MAGIC) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the config is not from "
                          "mrc_optimizer_config_default()");
@@ -14538,7 +15506,7 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
 }
 
 MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -14556,7 +15524,7 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!o->ema) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights have no averages");
     if (o->swapped == 2) return mrc__optimizer_own_weights(ctx, o);
     const int before = o->swapped;
@@ -14630,7 +15598,7 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     int32_t state[2];
     double f64 = 0;
     float f32 = 0;
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     int is_f64 = o->norm->dtype == MRC_DTYPE_F64;
     MRC__TRY(mrc_tensor_download(ctx, o->norm, is_f64 ? (void *)&f64 : &f32));
     MRC__TRY(mrc_tensor_download(ctx, o->state, state));
@@ -14664,10 +15632,40 @@ static int mrc__all_finite(const void *data, mrc_dtype dtype, size_t bytes) {
 }
 
 // What is not finite is not saved: it would only be found when the last good weights are gone.
+// Between a file's order of columns, (K, I) with the last tap first, and that of mrc_unfold(),
+// (I, K): values (O, I K) in place.
+static mrc_status mrc__param_taps(mrc_ctx *ctx, const mrc_tensor *t, void *values, int from_file) {
+    const size_t columns = t->shape[1], in = columns / t->taps, size = mrc_dtype_bytes(t->dtype);
+    char *row = ctx->host.alloc(ctx->host.user, columns * size), *to = values;
+    if (!row) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+    for (size_t r = 0; r < t->shape[0]; r++, to += columns * size) {
+        memcpy(row, to, columns * size);
+        for (size_t c = 0; c < columns; c++) {
+            const size_t file = (t->taps - 1 - c % t->taps) * in + c / t->taps;
+            memcpy(to + (from_file ? c : file) * size, row + (from_file ? file : c) * size, size);
+        }
+    }
+    ctx->host.free(ctx->host.user, row);
+    return MRC_OK;
+}
+
+// A piece of a parameter whose columns stand otherwise in files.
+static mrc_status mrc__param_fill_taps(mrc_ctx *ctx, const mrc_tensor *t, uint64_t offset,
+                                       void *dst, size_t bytes) {
+    void *all = ctx->host.alloc(ctx->host.user, t->numel * mrc_dtype_bytes(t->dtype));
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+    mrc_status s = mrc_tensor_download(ctx, t, all);
+    if (s == MRC_OK) s = mrc__param_taps(ctx, t, all, 0);
+    if (s == MRC_OK) memcpy(dst, (char *)all + offset, bytes);
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+
 static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
-    mrc_status s = ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
+    mrc_status s = t->taps ? mrc__param_fill_taps(ctx, t, offset, dst, bytes)
+                 : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
     if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
     return mrc__fail(ctx, MRC_ERR_NUMERIC, "%s has a value that is not finite: not saved",
@@ -14702,6 +15700,7 @@ static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
 
 // Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
 static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
+    if (t->taps) return 0;
     return ctx->be->is_host && !t->copy && !t->packed && t->dtype == MRC_DTYPE_F32
         && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
@@ -14782,9 +15781,11 @@ static mrc_status mrc__param_dequantise(mrc_ctx *ctx, mrc_safetensors *st, const
     double *scale = ctx->host.alloc(ctx->host.user, rows * sizeof *scale + 1);
     if (!scale) return mrc__fail(ctx, MRC_ERR_MEM, "%s: %s: no host memory", path, name);
     mrc_status s = mrc_safetensors_read(st, scales, MRC_DTYPE_F64, scale);
-    for (size_t i = 0; s == MRC_OK && i < t->numel; i++) {
-        if (f64) ((double *)values)[i] *= scale[i / columns];
-        else ((float *)values)[i] = (float)((double)((float *)values)[i] * scale[i / columns]);
+    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
+        double *wide = (double *)values + r * columns;
+        float *row = (float *)values + r * columns;
+        for (size_t i = 0; f64 && i < columns; i++) wide[i] *= scale[r];
+        for (size_t i = 0; !f64 && i < columns; i++) row[i] *= (float)scale[r];
     }
     ctx->host.free(ctx->host.user, scale);
     return s;
@@ -14819,6 +15820,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
         s = mrc__param_dequantise(ctx, st, e, t, host, path);
     }
+    if (s == MRC_OK && t->taps) s = mrc__param_taps(ctx, t, host, 1);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -14845,7 +15847,7 @@ static mrc_tensor *mrc__optimizer_file_at(const mrc_optimizer *o, size_t index, 
 
 MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
     char name[512];
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path || !ctx->be);
     size_t n = 0, bytes, k = 0;
     mrc_text names;
     mrc_text_init(&names, ctx);
@@ -14871,7 +15873,7 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     mrc_safetensors *st;
     char name[512];
     mrc_tensor *t;
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path);
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; s == MRC_OK; i++) {
@@ -14916,6 +15918,7 @@ static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double 
 }
 
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step) {
+    if (!config) return 0;
     const mrc_schedule_config *c = config;
     double t = (double)step, w = (double)c->warmup_steps, total = (double)c->total_steps;
     if (c->kind == MRC_SCHEDULE_CONSTANT) return 1;
@@ -15236,13 +16239,19 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     host.free(host.user, tok);
 }
 
-MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok) { return tok ? tok->n : 0; }
 MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok) {
+    if (!tok) return "";
     return tok->byte_level ? "byte-level BPE" : tok->kind->name;
 }
-MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
-MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
+MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) {
+    return tok ? tok->max_length : 0;
+}
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) {
+    return tok ? tok->special : (mrc_special_ids){0};
+}
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
+    if (!tok) return NULL;
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
 static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
@@ -15255,6 +16264,7 @@ static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t b
     return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
+    if (!tok) return -1;
     return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
 }
 
@@ -18431,7 +19441,7 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
@@ -18597,8 +19607,8 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     const unsigned char *whole = s, *begin = s;
     if (pass == 1 + tok->both) return tok->segment(r, s, end, at);
     while (s < end) {
-        size_t bytes, space;
-        int32_t chars, before = 0, after = 0, id = -1;
+        size_t bytes = 0, space;
+        int32_t chars = 0, before = 0, after = 0, id = -1;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -18788,9 +19798,8 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
                                        const char *pair, size_t pair_bytes,
                                        const mrc_encode_options *options) {
     static const mrc_encode_options none;
-    if (!out) return MRC_ERR_ARG;
-    *out = (mrc_encodings){0};
-    if (!ctx) return MRC_ERR_ARG;
+    if (out) *out = (mrc_encodings){0};
+    MRC__ARG(ctx, !out);
     out->host = ctx->host;
     if (!tok || (!text && text_bytes)) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no text");
     if (text_bytes > INT32_MAX || (pair && pair_bytes > INT32_MAX))
@@ -18815,6 +19824,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 }
 
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
+    if (!e) return;
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
 }
@@ -18906,7 +19916,7 @@ static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, in
     uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
     if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
     uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
-    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (!mrc__fb_get(a, vtable, 2, &size) || size < 4 || size % 2) return *bad = 1, 0;
     if (slot + 2 > size) return 0;
     if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
     return offset ? table + offset : 0;
@@ -19100,7 +20110,7 @@ static uint64_t mrc__arrow_offset(const mrc__arrow_column *c, uint64_t i) {
     return mrc__load_le(c->offsets + i * (uint64_t)bytes, bytes);
 }
 
-// Offsets of a list or of texts: n + 1 of them, rising, the last within `most`.
+// Offsets of a list or of texts: n + 1 of them, rising; *last is the last one.
 static mrc_status mrc__arrow_offsets(mrc__arrow *a, mrc__arrow_column *c, uint64_t *last) {
     uint64_t bytes, before = 0;
     *last = 0;
@@ -20021,6 +21031,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
 }
 
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 0);
 }
 
@@ -20045,6 +21056,11 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
                          "question, or text that is not UTF-8", d->n);
     }
     const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    if (mrc_utf8_valid(id, strlen(id)) != strlen(id)
+        || mrc_utf8_valid(title, strlen(title)) != strlen(title)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has an id or a title "
+                         "that is not UTF-8", d->n);
+    }
     e.id = mrc__ds_copy(d, id, strlen(id));
     e.title = mrc__ds_intern(d, title, strlen(title));
     e.context = mrc__ds_intern(d, from->context, from->context_bytes);
@@ -20068,9 +21084,10 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
 
 MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
                                   size_t n) {
+    MRC__ARG(ctx, !out);
     mrc_status status = MRC_OK;
     *out = NULL;
-    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    MRC__TRY(mrc__count(ctx, "mrc_dataset_new", list, n));
     mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
     if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
     d->host = ctx->host;
@@ -20083,6 +21100,7 @@ MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_exa
     return status;
 }
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 1);
 }
 
@@ -20099,16 +21117,27 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
     host.free(host.user, d);
 }
 
-MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
-MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
-MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
-MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
-    return index < d->n ? &d->list[index] : NULL;
+MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) {
+    return d ? d->n : 0;
 }
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d)  { return d->format; }
-MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) { return d->version; }
+MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) {
+    return d ? d->rows : 0;
+}
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) {
+    return d ? d->unanswerable : 0;
+}
+MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
+    return d && index < d->n ? &d->list[index] : NULL;
+}
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d) {
+    return d ? d->format : "";
+}
+MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) {
+    return d ? d->version : "";
+}
 
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count) {
+    if (!d || !count) return NULL;
     for (size_t why = 0; why < MRC__SKIP_COUNT; why++) {
         if (!d->skipped[why] || index-- > 0) continue;
         *count = d->skipped[why];
@@ -20153,7 +21182,7 @@ static uint32_t mrc__mt_next(mrc__mt *mt) {
 
 MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold) {
     size_t bytes;
-    if (!ctx || !fold) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !fold);
     if (k < 2 || k > n || n > UINT32_MAX || seed > UINT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "kfold: %zu folds of %zu rows, seed %llu (expected 2 "
                          "folds or more, a row in each, a seed below 2^32)", k, n,
@@ -20184,7 +21213,8 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
                                      const size_t *indices, size_t n) {
     size_t bytes;
     if (out) *out = NULL;
-    if (!ctx || !out || !d || (n && !indices)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !d);
+    MRC__TRY(mrc__count(ctx, "dataset", indices, n));
     mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
     part->host = ctx->host;
@@ -20473,6 +21503,7 @@ static mrc_status mrc__enc_check(const mrc__enc *e) {
 
 MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_dataset *d,
                                    const mrc_tokenizer *tok, const mrc_features_config *config) {
+    MRC__ARG(ctx, !out || !d || !tok || !config);
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     mrc__enc e = { .ctx = ctx, .f = out, .tok = tok, .config = config,
@@ -20494,6 +21525,7 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 }
 
 MRCDEF void mrc_features_free(mrc_features *f) {
+    if (!f) return;
     for (size_t i = 0; i < f->n; i++) f->host.free(f->host.user, f->list[i].offset_mapping);
     if (f->list) f->host.free(f->host.user, f->list);
     memset(f, 0, sizeof *f);
@@ -20590,13 +21622,15 @@ static void mrc__plan_cut(mrc_batch_plan *p, const mrc_features *f, size_t batch
 MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mrc_features *f,
                                      mrc_batching kind, size_t batch_size, uint64_t seed,
                                      uint32_t epoch) {
+    MRC__ARG(ctx, !out || !f);
     size_t feature_bytes, begin_bytes;
     uint64_t longest = 0, budget = 0;
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     if (!batch_size) return mrc__fail(ctx, MRC_ERR_ARG, "batch: batch_size is 0");
-    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET || f->n > UINT32_MAX) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "batch: kind %d with %zu features", (int)kind, f->n);
+    MRC__TRY(mrc__count(ctx, "batch", f->list, f->n));
+    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: no kind %d of batching", (int)kind);
     }
     if (mrc__mul(f->n + 1, sizeof *out->feature, &feature_bytes) &&
         mrc__mul(f->n + 1, sizeof *out->begin, &begin_bytes)) {
@@ -20629,6 +21663,7 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 }
 
 MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
+    if (!p) return;
     if (p->feature) p->host.free(p->host.user, p->feature);
     if (p->begin) p->host.free(p->host.user, p->begin);
     memset(p, 0, sizeof *p);
@@ -20927,8 +21962,13 @@ static void mrc__tally_add(mrc__tally *list, size_t *n, mrc_ensemble kind, const
 MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
                                     size_t n_models, const double *weights, mrc_vote *out) {
     size_t total = 0, most = 0, n = 0, bytes, winner = 0;
-    if (!ctx || !models || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !models || !out);
+    MRC__TRY(mrc__count(ctx, "ensemble", models, n_models));
+    if ((unsigned)kind > MRC_ENSEMBLE_FOLD_COMBINE) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no kind %d of vote", (int)kind);
+    }
     for (size_t m = 0; m < n_models; m++) {
+        MRC__TRY(mrc__count(ctx, "ensemble: votes", models[m].list, models[m].n));
         total += models[m].n;
         if (models[m].n > most) most = models[m].n;
     }
@@ -20959,6 +21999,8 @@ MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_v
 
 MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const double *weights,
                               size_t n, float *out) {
+    if (!logits || !out) return;
+    for (size_t m = 0; m < n_models; m++) if (!logits[m]) return;
     double all = 0;
     for (size_t m = 0; m < n_models; m++) all += weights ? weights[m] : 1;
     for (size_t i = 0; i < n; i++) {
@@ -21275,6 +22317,7 @@ static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
+    MRC__ARG(ctx, !prediction || (n_answers && !answers) || !exact || !f1);
     mrc_status status = MRC_OK;
     size_t size, counted = 0;
     *exact = *f1 = 0;
@@ -21305,6 +22348,7 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
 
 MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    if (!list) return (mrc_figures){0};
     double exact = 0, f1 = 0;
     mrc_figures all = {0};
     for (size_t i = 0; i < n; i++) {
@@ -21331,6 +22375,7 @@ static int mrc__met_by_no_answer(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
                                   double *best, double *threshold) {
+    MRC__ARG(ctx, (n && !list) || !best || !threshold);
     size_t bytes, counted = 0;
     double now = 0;
     *best = *threshold = 0;
@@ -21796,7 +22841,9 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
     if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
     if (c->max_answer_length == 0) return "max_answer_length is 0";
     if (!(c->temperature > 0)) return "the temperature is not above 0";
-    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (in->n_windows > INT32_MAX || (in->n_windows && !in->windows)) {
+        return "there is no list of windows, or it is too long";
+    }
     if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
     if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
     return NULL;
@@ -21805,7 +22852,7 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
                              const mrc_decode_input *in, mrc_span *out, size_t capacity,
                              size_t *n_out) {
-    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !config || !in || !out || !n_out);
     *n_out = 0;
     const char *fault = mrc__decode_fault(config, in);
     if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
@@ -21823,6 +22870,7 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
 
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff) {
+    if (!config || (n && !spans)) return NULL;
     static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
@@ -21841,6 +22889,7 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes) {
+    if (!span || !e || !bytes) return NULL;
     if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
     size_t before = room->bytes;
     mrc__span_words(span, e, room);
@@ -21871,13 +22920,32 @@ typedef struct mrc__family {
     const char *word, *architecture;        // model_type; the class that reads answers
     const char *prefix;                     // of everything but the head: "bert."
     const char *words, *positions, *types;  // the tables
+    const char *table_projection;           // from their width to H, before the norm, no bias
     const char *norm, *projection;          // after their sum; from the tables' width to H
+    int         optional_positions;         // the table of positions is there as the config says
     const char *layer;                      // with # for the layer's number: "encoder.layer.#."
+    const char *in_norm, *qkv;              // pre-norm only; one map for query, key and value
     const char *query, *key, *value, *out, *out_norm;
     const char *up, *down, *down_norm;
+    const char *bias;                       // of all layers, by distance: (buckets, A)
+    const char *relative, *relative_norm;   // of all layers, by distance: (2 S, H); its norm
+    const char *trigram;                    // of a word with its neighbours: (H, 3 E)
+    const char *narrow, *narrow_shared;     // from H to the bottleneck's width, each a map and a
+    const char *ffn_up, *ffn_down, *ffn_norm;   // norm; # the number of a further feed-forward map
+    const char *wide, *wide_norm;           // back to H
+    int         plain_norms;                // norms are weight and bias alone
+    const char *pos_key, *pos_query;        // maps of it, where they are not key and query
+    const char *conv, *conv_norm;           // after the first layer
+    const char *final_norm;                 // after the last layer
+    const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
+    int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
+    int         rotary;                     // positions by rotation, windows by layer
+    int         truncated;                  // start values within two standard deviations
     const char *pooler;                     // carried for a head of ours, and not used
+    int         projects;                   // projection is there though the widths are equal
     int         counts_from_pad;            // positions: pad + 1 for the first token that is no pad
-    mrc__drop   drop_tables, drop_weights, drop_out, drop_down, drop_head;
+    int         pads_are_one;               // tables' rows without a gradient: 1, whatever the pad
+    mrc__drop   drop_tables, drop_weights, drop_out, drop_inner, drop_down, drop_head;
     mrc_model_config defaults;
 } mrc__family;
 
@@ -21898,6 +22966,13 @@ typedef struct mrc__family {
     MRC__BERT_LAYER, MRC__BERT_DROPS, .pooler = "pooler.dense", .counts_from_pad = 1
 #define MRC__ROBERTA_DEFAULTS(words) .defaults = { MRC__BASE_SIZES, .vocab_size = words,    \
     .type_vocab_size = 2, .layer_norm_eps = 1e-12, .pad_token_id = 1 }
+
+#define MRC__DEBERTA_ROW .prefix = "deberta.", MRC__BERT_TABLES, MRC__BERT_TYPES,           \
+    .optional_positions = 1, .table_projection = "embeddings.embed_proj",                   \
+    .layer = "encoder.layer.#.", .out = "attention.output.dense",                           \
+    .out_norm = "attention.output.LayerNorm", .up = "intermediate.dense",                   \
+    .down = "output.dense", .down_norm = "output.LayerNorm", MRC__BERT_DROPS,               \
+    .relative = "encoder.rel_embeddings"
 
 static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
     [MRC_MODEL_ROBERTA] = { .word = "roberta", .architecture = "RobertaForQuestionAnswering",
@@ -21936,6 +23011,74 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .attention_probs_dropout_prob = 0.1, .classifier_dropout = 0.1,
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_GELU } },
+    [MRC_MODEL_ALBERT] = { .word = "albert", .architecture = "AlbertForQuestionAnswering",
+        .prefix = "albert.", MRC__BERT_TABLES, MRC__BERT_TYPES, .projects = 1,
+        .projection = "encoder.embedding_hidden_mapping_in",
+        .layer = "encoder.albert_layer_groups.#.albert_layers.#.", .query = "attention.query",
+        .key = "attention.key", .value = "attention.value", .out = "attention.dense",
+        .out_norm = "attention.LayerNorm", .up = "ffn", .down = "ffn_output",
+        .down_norm = "full_layer_layer_norm", .pooler = "pooler",
+        .drop_tables = MRC__DROP_HIDDEN, .drop_weights = MRC__DROP_ATTENTION,
+        .drop_out = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 30000, .embedding_size = 128, .hidden_size = 4096,
+                      .num_hidden_layers = 12, .num_hidden_groups = 1, .inner_group_num = 1,
+                      .num_attention_heads = 64, .intermediate_size = 16384,
+                      .max_position_embeddings = 512, .type_vocab_size = 2,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU_TANH } },
+    [MRC_MODEL_MPNET] = { .word = "mpnet", .architecture = "MPNetForQuestionAnswering",
+        .prefix = "mpnet.", MRC__BERT_TABLES, .layer = "encoder.layer.#.",
+        .query = "attention.attn.q", .key = "attention.attn.k", .value = "attention.attn.v",
+        .out = "attention.attn.o", .out_norm = "attention.LayerNorm", .up = "intermediate.dense",
+        .down = "output.dense", .down_norm = "output.LayerNorm", MRC__BERT_DROPS,
+        .bias = "encoder.relative_attention_bias", .pooler = "pooler.dense", .counts_from_pad = 1,
+        .pads_are_one = 1,
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 30527, .layer_norm_eps = 1e-12,
+                      .pad_token_id = 1, .relative_attention_num_buckets = 32 } },
+    [MRC_MODEL_DEBERTA_V2] = { .word = "deberta-v2",
+        .architecture = "DebertaV2ForQuestionAnswering", MRC__DEBERTA_ROW,
+        .query = "attention.self.query_proj", .key = "attention.self.key_proj",
+        .value = "attention.self.value_proj", .pos_key = "attention.self.pos_key_proj",
+        .pos_query = "attention.self.pos_query_proj", .relative_norm = "encoder.LayerNorm",
+        .conv = "encoder.conv.conv", .conv_norm = "encoder.conv.LayerNorm",
+        .defaults = { .vocab_size = 128100, .hidden_size = 1536, .num_hidden_layers = 24,
+                      .num_attention_heads = 24, .intermediate_size = 6144,
+                      .max_position_embeddings = 512, .hidden_dropout_prob = 0.1,
+                      .attention_probs_dropout_prob = 0.1, .initializer_range = 0.02,
+                      .layer_norm_eps = 1e-7, .hidden_act = MRC_ACT_GELU,
+                      .conv_act = MRC_ACT_TANH, .position_biased_input = 1 } },
+    [MRC_MODEL_MODERNBERT] = { .word = "modernbert",
+        .architecture = "ModernBertForQuestionAnswering", .prefix = "model.",
+        .words = "embeddings.tok_embeddings", .norm = "embeddings.norm", .layer = "layers.#.",
+        .in_norm = "attn_norm", .qkv = "attn.Wqkv", .out = "attn.Wo", .out_norm = "mlp_norm",
+        .up = "mlp.Wi", .down = "mlp.Wo", .final_norm = "final_norm", .dense = "head.dense",
+        .dense_norm = "head.norm", .answer = "classifier", .pre_norm = 1, .rotary = 1,
+        .truncated = 1, .drop_tables = MRC__DROP_EMBEDDING, .drop_weights = MRC__DROP_ATTENTION,
+        .drop_out = MRC__DROP_ATTENTION, .drop_inner = MRC__DROP_MLP,
+        .drop_head = MRC__DROP_CLASSIFIER,
+        .defaults = { .vocab_size = 50368, .hidden_size = 768, .num_hidden_layers = 22,
+                      .num_attention_heads = 12, .intermediate_size = 1152,
+                      .max_position_embeddings = 8192, .initializer_range = 0.02,
+                      .layer_norm_eps = 1e-5, .pad_token_id = 50283, .hidden_act = MRC_ACT_GELU,
+                      .classifier_activation = MRC_ACT_GELU, .local_attention = 128,
+                      .global_attn_every_n_layers = 3, .global_rope_theta = 160000,
+                      .local_rope_theta = 10000 } },
+    [MRC_MODEL_MOBILEBERT] = { .word = "mobilebert",
+        .architecture = "MobileBertForQuestionAnswering", .prefix = "mobilebert.",
+        MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER,
+        .trigram = "embeddings.embedding_transformation", .narrow = "bottleneck.input",
+        .narrow_shared = "bottleneck.attention", .ffn_up = "ffn.#.intermediate.dense",
+        .ffn_down = "ffn.#.output.dense", .ffn_norm = "ffn.#.output.LayerNorm",
+        .wide = "output.bottleneck.dense", .wide_norm = "output.bottleneck.LayerNorm",
+        .plain_norms = 1, .pooler = "pooler.dense", .drop_tables = MRC__DROP_HIDDEN,
+        .drop_weights = MRC__DROP_ATTENTION, .drop_down = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 30522, .embedding_size = 128, .hidden_size = 512,
+                      .num_hidden_layers = 24, .num_attention_heads = 4,
+                      .intermediate_size = 512, .max_position_embeddings = 512,
+                      .type_vocab_size = 2, .attention_probs_dropout_prob = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
+                      .num_feedforward_networks = 4 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -21949,6 +23092,70 @@ MRCDEF const char *mrc_model_type_name(mrc_model_type type) {
 // The width of the tables of embeddings.
 static size_t mrc__embedding_size(const mrc_model_config *c) {
     return c->embedding_size ? c->embedding_size : c->hidden_size;
+}
+
+// Whether there is a table of positions.
+static int mrc__has_positions(const mrc_model_config *c) {
+    const mrc__family *f = mrc__family_of(c);
+    return f->positions && (!f->optional_positions || c->position_biased_input);
+}
+
+// The row of words that has no gradient, and that of positions, -1: none.
+static int32_t mrc__word_padding(const mrc_model_config *c) {
+    return mrc__family_of(c)->pads_are_one ? 1 : c->pad_token_id;
+}
+static int32_t mrc__position_padding(const mrc_model_config *c) {
+    return mrc__family_of(c)->counts_from_pad ? mrc__word_padding(c) : -1;
+}
+
+// Half of the rows of the table of distances: S.
+static size_t mrc__relative_span(const mrc_model_config *c) {
+    if (c->position_buckets) return c->position_buckets;
+    return c->max_relative_positions ? c->max_relative_positions : c->max_position_embeddings;
+}
+
+// The table's row for the distance r = i - j of query and key.
+//   DeBERTa: r up to half of the buckets, then by its logarithm, clamped to 2 S rows.
+//   MPNet: 8 rows for |r| below 8, then 8 ranges by its logarithm; 16 more for later keys.
+static int32_t mrc__relative_row(const mrc_model_config *c, int64_t r) {
+    static const int64_t ranges[] = { 8, 12, 16, 23, 32, 46, 64, 91 };
+    const int64_t n = r < 0 ? -r : r, span = (int64_t)mrc__relative_span(c);
+    if (mrc__family_of(c)->bias) {
+        int32_t row = n < 8 ? (int32_t)n : 7;
+        for (int k = 0; k < 8; k++) row += n >= ranges[k];
+        return row + (r < 0 ? 16 : 0);
+    }
+    const int64_t middle = (int64_t)c->position_buckets / 2;
+    int64_t b = n;
+    if (c->position_buckets && n > middle) {
+        const size_t most = c->max_relative_positions ? c->max_relative_positions
+                          : c->max_position_embeddings;
+        const double m = (double)middle;
+        b = middle + (int64_t)ceil(log((double)n / m) / log((double)(most - 1) / m) * (m - 1));
+    }
+    int64_t t = (r < 0 ? -b : b) + span;
+    return (int32_t)(t < 0 ? 0 : t > 2 * span - 1 ? 2 * span - 1 : t);
+}
+
+// The scale of the scores, shared by the products that are added; 0: as a rule.
+static double mrc__attention_scale(const mrc_model_config *c) {
+    if (!c->pos_att_type) return 0;
+    const int terms = 1 + !!(c->pos_att_type & MRC_C2P) + !!(c->pos_att_type & MRC_P2C);
+    return 1 / sqrt((double)(c->hidden_size / c->num_attention_heads) * terms);
+}
+
+// The width in which a layer's attention and feed-forward maps work.
+static size_t mrc__layer_width(const mrc_model_config *c) {
+    return mrc__family_of(c)->narrow ? c->intra_bottleneck_size : c->hidden_size;
+}
+
+// What its norms are given: below 0 for those without statistics.
+static double mrc__norm_eps(const mrc_model_config *c) {
+    return mrc__family_of(c)->plain_norms ? -1 : c->layer_norm_eps;
+}
+
+static int mrc__layer_slides(const mrc_model_config *c, size_t l) {
+    return l / 8 < sizeof c->sliding_layers && c->sliding_layers[l / 8] >> l % 8 & 1;
 }
 
 static double mrc__drop_of(const mrc_model_config *c, mrc__drop place) {
@@ -21967,8 +23174,16 @@ static double mrc__drop_of(const mrc_model_config *c, mrc__drop place) {
 // The keys of config.json.  A family's own spelling stands before the common one: it is written,
 // and both are read, as in transformers.
 //------------------------------------------------------------------------------
-typedef enum mrc__key_kind { MRC__KEY_SIZE, MRC__KEY_NUMBER, MRC__KEY_PAD, MRC__KEY_ACT }
-    mrc__key_kind;
+// The kinds from FIXED on are written as the source has them, for nothing here changes them.
+typedef enum mrc__key_kind {
+    MRC__KEY_SIZE, MRC__KEY_NUMBER, MRC__KEY_PAD, MRC__KEY_ACT, MRC__KEY_BOOL,
+    MRC__KEY_SPAN,                  // an integer; below 1 means none, kept as 0
+    MRC__KEY_FIXED,                 // only min will do: other values are another model
+    MRC__KEY_TERMS,                 // DeBERTa's pos_att_type: a list, or words between |
+    MRC__KEY_NORMED,                // DeBERTa's norm_rel_ebd: whether it says layer_norm
+    MRC__KEY_LAYERS,                // ModernBERT's layer_types
+    MRC__KEY_ROPE                   // ModernBERT's rope_parameters
+} mrc__key_kind;
 typedef struct mrc__key {
     const char   *name;
     mrc__key_kind kind;
@@ -21978,8 +23193,49 @@ typedef struct mrc__key {
 } mrc__key;
 
 #define MRC__IN(NAME)   ((uint32_t)1 << MRC_MODEL_##NAME)
+#define MRC__DEBERTAS   MRC__IN(DEBERTA_V2)
 #define MRC__AT(member) offsetof(mrc_model_config, member)
 static const mrc__key mrc__keys[] = {
+    { "layer_types", MRC__KEY_LAYERS, MRC__AT(sliding_layers), 0, 0, MRC__IN(MODERNBERT) },
+    { "global_attn_every_n_layers", MRC__KEY_SIZE, MRC__AT(global_attn_every_n_layers), 1, 1000,
+      MRC__IN(MODERNBERT) },
+    { "rope_parameters", MRC__KEY_ROPE, MRC__AT(magic), 0, 0, MRC__IN(MODERNBERT) },
+    { "global_rope_theta", MRC__KEY_NUMBER, MRC__AT(global_rope_theta), 1e-3, 1e12,
+      MRC__IN(MODERNBERT) },
+    { "local_rope_theta", MRC__KEY_NUMBER, MRC__AT(local_rope_theta), 1e-3, 1e12,
+      MRC__IN(MODERNBERT) },
+    { "local_attention", MRC__KEY_SIZE, MRC__AT(local_attention), 2, 1 << 24,
+      MRC__IN(MODERNBERT) },
+    { "norm_eps", MRC__KEY_NUMBER, MRC__AT(layer_norm_eps), 1e-30, 1, MRC__IN(MODERNBERT) },
+    { "hidden_activation", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, MRC__IN(MODERNBERT) },
+    { "classifier_activation", MRC__KEY_ACT, MRC__AT(classifier_activation), 0, 0,
+      MRC__IN(MODERNBERT) },
+    { "norm_bias", MRC__KEY_BOOL, MRC__AT(norm_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "attention_bias", MRC__KEY_BOOL, MRC__AT(attention_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "mlp_bias", MRC__KEY_BOOL, MRC__AT(mlp_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "classifier_bias", MRC__KEY_BOOL, MRC__AT(classifier_bias), 0, 0, MRC__IN(MODERNBERT) },
+    { "embedding_dropout", MRC__KEY_NUMBER, MRC__AT(embedding_dropout), 0, 1,
+      MRC__IN(MODERNBERT) },
+    { "mlp_dropout", MRC__KEY_NUMBER, MRC__AT(mlp_dropout), 0, 1, MRC__IN(MODERNBERT) },
+    { "classifier_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1,
+      MRC__IN(MODERNBERT) },
+    { "relative_attention_num_buckets", MRC__KEY_SIZE, MRC__AT(relative_attention_num_buckets), 32,
+      32, MRC__IN(MPNET) },
+    { "relative_attention", MRC__KEY_BOOL, MRC__AT(relative_attention), 0, 0, MRC__DEBERTAS },
+    { "pos_att_type", MRC__KEY_TERMS, MRC__AT(pos_att_type), 0, 0, MRC__DEBERTAS },
+    { "max_relative_positions", MRC__KEY_SPAN, MRC__AT(max_relative_positions), 0, 1 << 20,
+      MRC__DEBERTAS },
+    { "position_biased_input", MRC__KEY_BOOL, MRC__AT(position_biased_input), 0, 0,
+      MRC__DEBERTAS },
+    { "position_buckets", MRC__KEY_SPAN, MRC__AT(position_buckets), 0, 1 << 20,
+      MRC__IN(DEBERTA_V2) },
+    { "share_att_key", MRC__KEY_BOOL, MRC__AT(share_att_key), 0, 0, MRC__IN(DEBERTA_V2) },
+    { "norm_rel_ebd", MRC__KEY_NORMED, MRC__AT(norm_rel_ebd), 0, 0, MRC__IN(DEBERTA_V2) },
+    { "conv_kernel_size", MRC__KEY_SIZE, MRC__AT(conv_kernel_size), 0, 1 << 10,
+      MRC__IN(DEBERTA_V2) },
+    { "conv_act", MRC__KEY_ACT, MRC__AT(conv_act), 0, 0, MRC__IN(DEBERTA_V2) },
+    { "conv_groups", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(DEBERTA_V2) },
+    { "talking_head", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__DEBERTAS },
     { "dim", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, MRC__IN(DISTILBERT) },
     { "n_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, MRC__IN(DISTILBERT) },
     { "n_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12, MRC__IN(DISTILBERT) },
@@ -21987,22 +23243,35 @@ static const mrc__key mrc__keys[] = {
     { "activation", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, MRC__IN(DISTILBERT) },
     { "dropout", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, MRC__IN(DISTILBERT) },
     { "attention_dropout", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
-      MRC__IN(DISTILBERT) },
+      MRC__IN(DISTILBERT) | MRC__IN(MODERNBERT) },
     { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
     { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
-    { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16, MRC__IN(ELECTRA) },
+    { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16,
+      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__IN(DEBERTA_V2) | MRC__IN(MOBILEBERT) },
+    { "intra_bottleneck_size", MRC__KEY_SIZE, MRC__AT(intra_bottleneck_size), 1, 1 << 16,
+      MRC__IN(MOBILEBERT) },
+    { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
+      MRC__IN(MOBILEBERT) },
+    { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
+    { "use_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
+    { "key_query_shared_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
+    { "use_bottleneck_attention", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(MOBILEBERT) },
     { "hidden_size", MRC__KEY_SIZE, MRC__AT(hidden_size), 1, 1 << 16, UINT32_MAX },
     { "num_hidden_layers", MRC__KEY_SIZE, MRC__AT(num_hidden_layers), 1, 1000, UINT32_MAX },
+    { "num_hidden_groups", MRC__KEY_SIZE, MRC__AT(num_hidden_groups), 1, 1000, MRC__IN(ALBERT) },
+    { "inner_group_num", MRC__KEY_SIZE, MRC__AT(inner_group_num), 1, 64, MRC__IN(ALBERT) },
     { "num_attention_heads", MRC__KEY_SIZE, MRC__AT(num_attention_heads), 1, 1 << 12,
       UINT32_MAX },
     { "intermediate_size", MRC__KEY_SIZE, MRC__AT(intermediate_size), 1, 1 << 20, UINT32_MAX },
     { "hidden_act", MRC__KEY_ACT, MRC__AT(hidden_act), 0, 0, UINT32_MAX },
     { "max_position_embeddings", MRC__KEY_SIZE, MRC__AT(max_position_embeddings), 4, 1 << 24,
       UINT32_MAX },
+    { "type_vocab_size", MRC__KEY_SIZE, MRC__AT(type_vocab_size), 0, 1 << 16, MRC__DEBERTAS },
     { "type_vocab_size", MRC__KEY_SIZE, MRC__AT(type_vocab_size), 1, 1 << 16,
-      ~MRC__IN(DISTILBERT) },
+      ~(MRC__DEBERTAS | MRC__IN(DISTILBERT) | MRC__IN(MPNET) | MRC__IN(MODERNBERT)) },
     { "pad_token_id", MRC__KEY_PAD, MRC__AT(pad_token_id), 0, (1 << 28) - 1, UINT32_MAX },
-    { "hidden_dropout_prob", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1, UINT32_MAX },
+    { "hidden_dropout_prob", MRC__KEY_NUMBER, MRC__AT(hidden_dropout_prob), 0, 1,
+      ~MRC__IN(MODERNBERT) },
     { "attention_probs_dropout_prob", MRC__KEY_NUMBER, MRC__AT(attention_probs_dropout_prob), 0, 1,
       UINT32_MAX },
     { "initializer_range", MRC__KEY_NUMBER, MRC__AT(initializer_range), 0, 100, UINT32_MAX },
@@ -22015,7 +23284,8 @@ static const mrc__key mrc__keys[] = {
 static int mrc__key_first(size_t i, mrc_model_type type) {
     if (!(mrc__keys[i].families >> type & 1)) return 0;
     for (size_t k = 0; k < i; k++) {
-        if (mrc__keys[k].families >> type & 1 && mrc__keys[k].offset == mrc__keys[i].offset) {
+        if (mrc__keys[k].families >> type & 1 && mrc__keys[k].offset == mrc__keys[i].offset
+            && mrc__keys[k].kind < MRC__KEY_FIXED) {
             return 0;
         }
     }
@@ -22024,7 +23294,10 @@ static int mrc__key_first(size_t i, mrc_model_type type) {
 
 // What config.json calls the activations.
 static const struct { const char *word; mrc_act act; } mrc__act_words[] = {
-    { "gelu", MRC_ACT_GELU },
+    { "gelu", MRC_ACT_GELU }, { "gelu_new", MRC_ACT_GELU_TANH },
+    { "gelu_pytorch_tanh", MRC_ACT_GELU_TANH }, { "gelu_fast", MRC_ACT_GELU_TANH },
+    { "relu", MRC_ACT_RELU }, { "silu", MRC_ACT_SILU }, { "swish", MRC_ACT_SILU },
+    { "tanh", MRC_ACT_TANH },
 };
 #define MRC__N_ACT_WORDS (sizeof mrc__act_words / sizeof *mrc__act_words)
 
@@ -22069,9 +23342,38 @@ MRCDEF mrc_model_config mrc_model_config_default(void) {
         .head_dropout = 0.2, .head_kernel_size = 3 };
 }
 
+// Where each n-th layer is full, the others see their window.
+static void mrc__config_slide(mrc_model_config *c) {
+    const size_t every = c->global_attn_every_n_layers;
+    if (!every) return;
+    memset(c->sliding_layers, 0, sizeof c->sliding_layers);
+    for (size_t l = 0; l < c->num_hidden_layers && l < 8 * sizeof c->sliding_layers; l++) {
+        if (l % every) c->sliding_layers[l / 8] |= (uint8_t)(1 << l % 8);
+    }
+}
+
+MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type) {
+    const mrc_model_config common = mrc_model_config_default();
+    if (!mrc_model_type_name(type)) return common;
+    mrc_model_config c = mrc__families[type].defaults;
+    c.magic = common.magic;
+    c.model_type = type;
+    c.num_head_layers = common.num_head_layers;
+    c.head_hidden_size = c.hidden_size;
+    c.head_dropout = common.head_dropout;
+    c.head_kernel_size = common.head_kernel_size;
+    mrc__config_slide(&c);
+    return c;
+}
+
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
-    size_t first = mrc__family_of(config)->counts_from_pad ? (size_t)config->pad_token_id + 1 : 0;
-    return config->max_position_embeddings > first ? config->max_position_embeddings - first : 0;
+    if (!config) return 0;
+    const size_t rows = config->max_position_embeddings;
+    if (!mrc__has_positions(config)) {
+        return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
+    }
+    size_t first = (size_t)(mrc__position_padding(config) + 1);
+    return rows > first ? rows - first : 0;
 }
 
 // What is read from an object: its file for messages, the first error in the context.
@@ -22082,13 +23384,17 @@ static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
     return v && v->type != MRC_JSON_NULL ? v : NULL;
 }
 
-static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
-                                   const char *expected) {
+static mrc_status mrc__field_refuse(const mrc__fields *f, mrc_status status, const mrc_json *v,
+                                    const char *key, const char *expected) {
     char found[64] = "another type";
     if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
     if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
-    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
-                     "%s)", f->path, v->line, v->column, key, found, expected);
+    return mrc__fail(f->ctx, status, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                     f->path, v->line, v->column, key, found, expected);
+}
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    return mrc__field_refuse(f, MRC_ERR_FORMAT, v, key, expected);
 }
 
 // An integer from min to max; absent: *out stays.
@@ -22137,8 +23443,8 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
     }
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    int is_word = v->type == MRC_JSON_STRING;
+    return mrc__field_refuse(f, is_word ? MRC_ERR_UNSUPPORTED : MRC_ERR_FORMAT, v, key, expected);
 }
 
 // By type: the word in config.json and what its parameters' names begin with.
@@ -22180,6 +23486,128 @@ static mrc_status mrc__field_act(const mrc__fields *f, const char *key, mrc_act 
     return MRC_OK;
 }
 
+static mrc_status mrc__field_bool(const mrc__fields *f, const char *key, int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_TRUE && v->type != MRC_JSON_FALSE) {
+        return mrc__field_wrong(f, v, key, "true or false");
+    }
+    *out = v->type == MRC_JSON_TRUE;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t max,
+                                  size_t *out) {
+    const mrc_json *v = mrc__field(f, key);
+    size_t value = 0;
+    if (!v) return MRC_OK;
+    if (v->type == MRC_JSON_NUMBER && v->is_int && v->integer < 1) *out = 0;
+    else MRC__TRY(mrc__field_size(f, key, 1, max, &value));
+    *out = value;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
+    const mrc_json *v = mrc__field(f, key);
+    char expected[32];
+    if (!v || v->type == (only == 0 ? MRC_JSON_FALSE : MRC_JSON_TRUE)) return MRC_OK;
+    if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
+    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1 or true");
+    mrc_status s = mrc__field_wrong(f, v, key, expected);
+    return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+}
+
+// One word of pos_att_type, in any case, with spaces around it.
+static mrc_status mrc__field_term(const mrc__fields *f, const mrc_json *v, const char *word,
+                                  size_t bytes, int *out) {
+    while (bytes && *word == ' ') word++, bytes--;
+    while (bytes && word[bytes - 1] == ' ') bytes--;
+    if (bytes == 3 && (word[0] | 32) == 'c' && word[1] == '2' && (word[2] | 32) == 'p') {
+        *out |= MRC_C2P;
+    } else if (bytes == 3 && (word[0] | 32) == 'p' && word[1] == '2' && (word[2] | 32) == 'c') {
+        *out |= MRC_P2C;
+    } else if (bytes && !(bytes == 4 && !memcmp(word, "none", 4))) {
+        return mrc__field_wrong(f, v, "pos_att_type", "c2p, p2c or both");
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_terms(const mrc__fields *f, const char *key, int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    if (!v) return MRC_OK;
+    *out = 0;
+    if (v->type == MRC_JSON_ARRAY) {
+        for (const mrc_json *c = v->child; c; c = c->next) {
+            if (c->type != MRC_JSON_STRING) return mrc__field_wrong(f, c, key, "words");
+            MRC__TRY(mrc__field_term(f, c, c->string, c->bytes, out));
+        }
+        return MRC_OK;
+    }
+    if (v->type != MRC_JSON_STRING) return mrc__field_wrong(f, v, key, "a list or a string");
+    for (size_t at = 0, n; at <= v->bytes; at += n + 1) {
+        n = strcspn(v->string + at, "|");
+        MRC__TRY(mrc__field_term(f, v, v->string + at, n, out));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_normed(const mrc__fields *f, const char *key, int *out) {
+    const mrc_json *v = mrc__field(f, key);
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_STRING) return mrc__field_wrong(f, v, key, "a string");
+    *out = strstr(v->string, "layer_norm") != NULL;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_layers(const mrc__fields *f, const char *key, mrc_model_config *c) {
+    static const char *const kinds[] = { "full_attention", "sliding_attention" };
+    const mrc_json *v = mrc__field(f, key);
+    size_t l = 0;
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_ARRAY) return mrc__field_wrong(f, v, key, "a list");
+    memset(c->sliding_layers, 0, sizeof c->sliding_layers);
+    for (const mrc_json *kind = v->child; kind; kind = kind->next, l++) {
+        int slides = kind->type == MRC_JSON_STRING && !strcmp(kind->string, kinds[1]);
+        if (kind->type != MRC_JSON_STRING || (!slides && strcmp(kind->string, kinds[0]))
+            || l >= 8 * sizeof c->sliding_layers) {
+            return mrc__field_wrong(f, kind, key, "full_attention or sliding_attention");
+        }
+        if (slides) c->sliding_layers[l / 8] |= (uint8_t)(1 << l % 8);
+    }
+    if (l != c->num_hidden_layers) {
+        return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: layer_types names other layers than "
+                         "num_hidden_layers (found %zu, expected %zu)", f->path, v->line,
+                         v->column, l, c->num_hidden_layers);
+    }
+    c->global_attn_every_n_layers = 0;
+    return MRC_OK;
+}
+
+static mrc_status mrc__field_rope(const mrc__fields *f, const char *key, mrc_model_config *c) {
+    static const char *const types[] = { "default", NULL };
+    static const char *const kinds[] = { "full_attention", "sliding_attention" };
+    double *const theta[] = { &c->global_rope_theta, &c->local_rope_theta };
+    const mrc_json *v = mrc__field(f, key);
+    int ignored;
+    if (!v) return MRC_OK;
+    if (v->type != MRC_JSON_OBJECT) return mrc__field_wrong(f, v, key, "an object");
+    for (int k = 0; k < 2; k++) {
+        mrc__fields one = { f->ctx, f->path, mrc_json_get(v, kinds[k]) };
+        if (!one.object || one.object->type != MRC_JSON_OBJECT) continue;
+        MRC__TRY(mrc__field_word(&one, "rope_type", types, &ignored));
+        MRC__TRY(mrc__field_number(&one, "rope_theta", 1e-3, 1e12, theta[k]));
+    }
+    return MRC_OK;
+}
+
+// Older ModernBERT files: a null is the other layers' theta.
+static void mrc__config_layers(const mrc__fields *f, mrc_model_config *c) {
+    const mrc_json *local = mrc_json_get(f->object, "local_rope_theta");
+    if (!mrc__family_of(c)->rotary) return;
+    if (local && local->type == MRC_JSON_NULL) c->local_rope_theta = c->global_rope_theta;
+    mrc__config_slide(c);
+}
+
 // The keys of the family; of two spellings its own one wins.
 static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
     for (size_t i = MRC__N_KEYS; i-- > 0;) {
@@ -22203,6 +23631,17 @@ static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
         case MRC__KEY_ACT:
             MRC__TRY(mrc__field_act(f, k->name, (mrc_act *)(void *)to));
             break;
+        case MRC__KEY_BOOL:
+            MRC__TRY(mrc__field_bool(f, k->name, (int *)(void *)to));
+            break;
+        case MRC__KEY_SPAN:
+            MRC__TRY(mrc__field_span(f, k->name, (int64_t)k->max, (size_t *)(void *)to));
+            break;
+        case MRC__KEY_FIXED:  MRC__TRY(mrc__field_fixed(f, k->name, k->min)); break;
+        case MRC__KEY_TERMS:  MRC__TRY(mrc__field_terms(f, k->name, &c->pos_att_type)); break;
+        case MRC__KEY_NORMED: MRC__TRY(mrc__field_normed(f, k->name, &c->norm_rel_ebd)); break;
+        case MRC__KEY_LAYERS: MRC__TRY(mrc__field_layers(f, k->name, c)); break;
+        case MRC__KEY_ROPE:   MRC__TRY(mrc__field_rope(f, k->name, c)); break;
         }
     }
     return MRC_OK;
@@ -22220,13 +23659,36 @@ static mrc_status mrc__config_check(mrc_ctx *ctx, const mrc_model_config *c, con
     }
     if (!c->hidden_size || !c->num_attention_heads || !c->vocab_size || !c->num_hidden_layers
         || !c->intermediate_size || !c->head_hidden_size
-        || (!c->type_vocab_size && mrc__family_of(c)->types)
+        || (!c->type_vocab_size && mrc__family_of(c)->types
+            && !mrc__family_of(c)->optional_positions)
         || c->pad_token_id < 0) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: a size is 0", path);
     }
-    if (c->hidden_size % c->num_attention_heads) {
-        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: hidden_size %zu is no multiple of "
-                         "num_attention_heads %zu", path, c->hidden_size, c->num_attention_heads);
+    if (c->num_hidden_groups > c->num_hidden_layers) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: num_hidden_groups %zu is above "
+                         "num_hidden_layers %zu", path, c->num_hidden_groups,
+                         c->num_hidden_layers);
+    }
+    if (!mrc__layer_width(c) || mrc__layer_width(c) % c->num_attention_heads) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: %s %zu is no multiple of num_attention_heads "
+                         "%zu", path, mrc__family_of(c)->narrow ? "intra_bottleneck_size"
+                         : "hidden_size", mrc__layer_width(c), c->num_attention_heads);
+    }
+    if (c->conv_kernel_size && c->conv_kernel_size % 2 == 0) {
+        return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: conv_kernel_size %zu is not odd", path,
+                         c->conv_kernel_size);
+    }
+    if (c->position_buckets && (c->position_buckets < 4 || (c->max_relative_positions
+            ? c->max_relative_positions : c->max_position_embeddings)
+            <= c->position_buckets / 2 + 1)) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: position_buckets %zu leave no distance to share "
+                         "them (expected 4 or more, and max_relative_positions above %zu)", path,
+                         c->position_buckets, c->position_buckets / 2 + 1);
+    }
+    if (mrc__family_of(c)->rotary && c->hidden_size / c->num_attention_heads % 2) {
+        return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: heads of %zu columns cannot be rotated "
+                         "(expected an even number)", path,
+                         c->hidden_size / c->num_attention_heads);
     }
     if (c->head == MRC_HEAD_CONV1D && c->head_kernel_size % 2 == 0) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: the head's kernel_size %zu is not odd", path,
@@ -22257,11 +23719,11 @@ static mrc_status mrc__config_no_decoder(const mrc__fields *f) {
 static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc_json *root,
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
+    static const char *const norms[] = { "no_norm", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
-    const mrc_model_config common = mrc_model_config_default();
     mrc__fields f = { ctx, path, root };
     int type, ignored;
-    *c = common;
+    *c = mrc_model_config_default();
     if (root->type != MRC_JSON_OBJECT) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: is no JSON object", path, root->line,
                          root->column);
@@ -22272,15 +23734,12 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     }
     for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) words[i] = mrc__families[i].word;
     MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
-    *c = mrc__families[type].defaults;
-    c->magic = common.magic;
-    c->model_type = (mrc_model_type)type;
-    c->num_head_layers = common.num_head_layers;
-    c->head_dropout = common.head_dropout;
-    c->head_kernel_size = common.head_kernel_size;
+    *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
+    MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
+    mrc__config_layers(&f, c);
     MRC__TRY(mrc__config_head(&f, c));
     return mrc__config_check(ctx, c, path);
 }
@@ -22307,7 +23766,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
 }
 
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     return mrc__config_load(ctx, out, path, NULL);
 }
 #endif // core pass
@@ -22320,20 +23779,33 @@ MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, con
 typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
 
 typedef struct mrc__layer_weights {
+    mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
     mrc__map query, key, value;     // (H, H) (H)
+    mrc__map pos_key, pos_query;    // (H, H) (H): of the table of distances
+    mrc__map narrow, narrow_norm, narrow_shared, narrow_shared_norm, wide, wide_norm;
+    mrc__map ffn[15][3];            // up, down, norm of the further feed-forward maps
     mrc__map out, out_norm;         // (H, H) (H); (H) (H)
     mrc__map up, down, down_norm;   // (I, H) (I); (H, I) (H); (H) (H)
 } mrc__layer_weights;
 
-typedef enum mrc__init_kind { MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM }
-    mrc__init_kind;
+typedef enum mrc__init_kind {
+    MRC__INIT_NORMAL, MRC__INIT_ZERO, MRC__INIT_ONE, MRC__INIT_UNIFORM,
+    MRC__INIT_TRUNCATED             // normal, within two standard deviations
+} mrc__init_kind;
 typedef struct mrc__init { mrc__init_kind kind; double range; int32_t zero_row; } mrc__init;
 
 typedef struct mrc_encoder_weights {
     mrc_tensor *word, *position, *token_type;   // (V, E) (P, E) (Y, E)
+    mrc__map    table_projection;   // (H, E), before the norm; absent where E is H
+    mrc__map    trigram;            // (H, 3 E) (H)
+    mrc_tensor *zero_types[2];      // (Y, E), (Y, H): tables of zeros for the types
     mrc__map    norm, projection;   // (E) (E); (H, E) (H), absent where E is H
+    mrc_tensor *bias, *relative;    // (buckets, A); (2 S, H)
+    mrc_tensor *zero_row;           // (1, H)
+    mrc__map    relative_norm, conv, conv_norm, final_norm; // (H) (H); (H, H, K) (H)
     mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
+    mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
     mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
@@ -22420,42 +23892,56 @@ static mrc_tensor *mrc__make_zeros(mrc__builder *b, size_t rows, size_t columns)
     return b->status == MRC_OK ? t : NULL;
 }
 
-// As torch.nn.Linear of the family's own initialisation; y = x W^T + b.
 // Which of MRC_LAYER_* a name of the family's table is; 0: another.
 static unsigned mrc__layer_bit(const mrc__family *f, const char *name) {
-    return name == f->query ? MRC_LAYER_QUERY : name == f->key ? MRC_LAYER_KEY
+    return name == f->qkv ? MRC_LAYER_QUERY | MRC_LAYER_KEY | MRC_LAYER_VALUE
+         : name == f->query ? MRC_LAYER_QUERY : name == f->key ? MRC_LAYER_KEY
          : name == f->value ? MRC_LAYER_VALUE : name == f->out ? MRC_LAYER_OUT
          : name == f->up ? MRC_LAYER_UP : name == f->down ? MRC_LAYER_DOWN : 0;
 }
 
-static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+// As torch.nn.Linear with the family's start values, of standard deviation sigma; y = x W^T + b.
+// bias 0: there is none.
+static mrc__map mrc__make_map_of(mrc__builder *b, size_t out, size_t in, const char *name,
+                                 double sigma, int bias) {
+    const mrc__family *f = mrc__family_of(&b->m->config);
+    const mrc__init_kind kind = f->truncated ? MRC__INIT_TRUNCATED : MRC__INIT_NORMAL;
     const mrc_dtype dtype = b->packed_dtype;
     mrc__map w;
-    const unsigned layer = mrc__layer_bit(mrc__family_of(&b->m->config), name);
-    if (dtype == MRC_DTYPE_I8 && b->int8_keep & layer) b->packed_dtype = MRC_DTYPE_BF16;
-    w.weight = mrc__make(b, out, in, MRC__INIT_NORMAL, b->m->config.initializer_range, "%s.weight",
-                         name);
+    if (dtype == MRC_DTYPE_I8 && b->int8_keep & mrc__layer_bit(f, name)) {
+        b->packed_dtype = MRC_DTYPE_BF16;
+    }
+    w.weight = mrc__make(b, out, in, kind, sigma, "%s.weight", name);
     b->packed_dtype = dtype;
-    w.bias = mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    w.bias = bias ? mrc__make(b, out, 0, MRC__INIT_ZERO, 0, "%s.bias", name)
+           : mrc__make_zeros(b, out, 0);
     return w;
+}
+
+static mrc__map mrc__make_linear(mrc__builder *b, size_t out, size_t in, const char *name) {
+    return mrc__make_map_of(b, out, in, name, b->m->config.initializer_range, 1);
 }
 
 static mrc__map mrc__make_norm(mrc__builder *b, size_t h, const char *name) {
+    const int bias = !mrc__family_of(&b->m->config)->pre_norm || b->m->config.norm_bias;
     mrc__map w;
     w.weight = mrc__make(b, h, 0, MRC__INIT_ONE, 0, "%s.weight", name);
-    w.bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name);
+    w.bias = bias ? mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s.bias", name)
+           : mrc__make_zeros(b, h, 0);
     return w;
 }
 
-// A table of embeddings (rows, E), row `padding` without a start value; where the family has no
+// A table of embeddings (rows, width), row `padding` without a start value; where the family has no
 // such table, or the config gives it no rows, one row of zeros.
-static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, const char *name,
+static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, size_t width, const char *name,
                                    int32_t padding) {
     const mrc_model_config *c = &b->m->config;
-    if (!name || !rows) return mrc__make_zeros(b, 1, mrc__embedding_size(c));
-    mrc_tensor *t = mrc__make(b, rows, mrc__embedding_size(c), MRC__INIT_NORMAL,
+    const int truncated = mrc__family_of(c)->truncated;
+    if (!name || !rows) return mrc__make_zeros(b, 1, width);
+    mrc_tensor *t = mrc__make(b, rows, width,
+                              truncated ? MRC__INIT_TRUNCATED : MRC__INIT_NORMAL,
                               c->initializer_range, "%s.weight", name);
-    if (t) b->m->weights->init[b->n - 1].zero_row = padding;
+    if (t && !truncated) b->m->weights->init[b->n - 1].zero_row = padding;
     return t;
 }
 
@@ -22464,24 +23950,81 @@ static const char *mrc__prefix(const mrc_model_config *c) {
     return c->head != MRC_HEAD_LINEAR ? "transformer." : mrc__family_of(c)->prefix;
 }
 
-// The layers that have weights of their own.
-static size_t mrc__layer_count(const mrc_model_config *c) { return c->num_hidden_layers; }
+// How many layers have weights of their own: ALBERT's groups of inner layers, or all.
+static size_t mrc__group_size(const mrc_model_config *c) {
+    return c->inner_group_num ? c->inner_group_num : 1;
+}
+static size_t mrc__group_count(const mrc_model_config *c) {
+    return c->num_hidden_groups ? c->num_hidden_groups : c->num_hidden_layers;
+}
+static size_t mrc__layer_count(const mrc_model_config *c) {
+    return mrc__group_count(c) * mrc__group_size(c);
+}
+
+// A map and its norm: "NAME.dense" and "NAME.LayerNorm".
+static void mrc__make_pair(mrc__builder *b, size_t out, size_t in, const char *name,
+                           mrc__map pair[2]) {
+    char one[96];
+    snprintf(one, sizeof one, "%s.dense", name);
+    pair[0] = mrc__make_linear(b, out, in, one);
+    snprintf(one, sizeof one, "%s.LayerNorm", name);
+    pair[1] = mrc__make_norm(b, out, one);
+}
+
+// MobileBERT's maps around the bottleneck, and its further feed-forward maps.
+static void mrc__make_bottleneck(mrc__builder *b, mrc__layer_weights *w) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const size_t h = c->hidden_size, n = c->intra_bottleneck_size, inner = c->intermediate_size;
+    const char *const names[3] = { f->ffn_up, f->ffn_down, f->ffn_norm };
+    mrc__map pair[2];
+    mrc__make_pair(b, n, h, f->narrow, pair);
+    w->narrow = pair[0], w->narrow_norm = pair[1];
+    mrc__make_pair(b, n, h, f->narrow_shared, pair);
+    w->narrow_shared = pair[0], w->narrow_shared_norm = pair[1];
+    for (size_t j = 0; j + 1 < c->num_feedforward_networks; j++) {
+        char name[3][64];
+        for (int k = 0; k < 3; k++) mrc__layer_name(name[k], sizeof name[k], names[k], j, 0);
+        w->ffn[j][0] = mrc__make_linear(b, inner, n, name[0]);
+        w->ffn[j][1] = mrc__make_linear(b, n, inner, name[1]);
+        w->ffn[j][2] = mrc__make_norm(b, n, name[2]);
+    }
+    w->wide = mrc__make_linear(b, h, n, f->wide);
+    w->wide_norm = mrc__make_norm(b, h, f->wide_norm);
+}
 
 static void mrc__make_layer(mrc__builder *b, size_t l) {
     const mrc_model_config *c = &b->m->config;
     const mrc__family *f = mrc__family_of(c);
     mrc__layer_weights *w = &b->m->weights->layers[l];
-    const size_t h = c->hidden_size, at = strlen(b->prefix);
-    mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, l, 0);
-    b->depth = l + 1;
-    w->query = mrc__make_linear(b, h, h, f->query);
-    w->key = mrc__make_linear(b, h, h, f->key);
-    w->value = mrc__make_linear(b, h, h, f->value);
-    w->out = mrc__make_linear(b, h, h, f->out);
+    const size_t h = mrc__layer_width(c), at = strlen(b->prefix);
+    const size_t group = l / mrc__group_size(c);
+    mrc__layer_name(b->prefix + at, sizeof b->prefix - at, f->layer, group,
+                    l % mrc__group_size(c));
+    b->depth = group + 1;
+    const double sigma = c->initializer_range;
+    const double last = f->truncated ? sigma / sqrt(2.0 * (double)c->num_hidden_layers) : sigma;
+    const int attention_bias = !f->pre_norm || c->attention_bias;
+    const int mlp_bias = !f->pre_norm || c->mlp_bias;
+    const size_t inner = c->intermediate_size;
+    if (f->in_norm && l > 0) w->in_norm = mrc__make_norm(b, h, f->in_norm);
+    if (f->qkv) {
+        w->qkv = mrc__make_map_of(b, 3 * h, h, f->qkv, sigma, attention_bias);
+    } else {
+        w->query = mrc__make_linear(b, h, h, f->query);
+        w->key = mrc__make_linear(b, h, h, f->key);
+        w->value = mrc__make_linear(b, h, c->hidden_size, f->value);
+    }
+    if (f->narrow) mrc__make_bottleneck(b, w);
+    if (c->relative_attention && !c->share_att_key) {
+        if (c->pos_att_type & MRC_C2P) w->pos_key = mrc__make_linear(b, h, h, f->pos_key);
+        if (c->pos_att_type & MRC_P2C) w->pos_query = mrc__make_linear(b, h, h, f->pos_query);
+    }
+    w->out = mrc__make_map_of(b, h, h, f->out, last, attention_bias);
     w->out_norm = mrc__make_norm(b, h, f->out_norm);
-    w->up = mrc__make_linear(b, c->intermediate_size, h, f->up);
-    w->down = mrc__make_linear(b, h, c->intermediate_size, f->down);
-    w->down_norm = mrc__make_norm(b, h, f->down_norm);
+    w->up = mrc__make_map_of(b, f->pre_norm ? 2 * inner : inner, h, f->up, sigma, mlp_bias);
+    w->down = mrc__make_map_of(b, h, inner, f->down, last, mlp_bias);
+    if (f->down_norm) w->down_norm = mrc__make_norm(b, h, f->down_norm);
     b->prefix[at] = 0;
 }
 
@@ -22538,7 +24081,16 @@ static void mrc__make_head(mrc__builder *b) {
     const char *module = mrc__head_modules[c->head];
     size_t in = c->hidden_size;
     if (c->head == MRC_HEAD_LINEAR) {
-        w->answer = mrc__make_linear(b, 2, in, "qa_outputs");
+        const mrc__family *f = mrc__family_of(c);
+        const double sigma = c->initializer_range;
+        if (f->dense) {
+            w->dense = mrc__make_map_of(b, in, in, f->dense,
+                                        sigma / sqrt(2.0 * (double)c->num_hidden_layers),
+                                        c->classifier_bias);
+            w->dense_norm = mrc__make_norm(b, in, f->dense_norm);
+        }
+        w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
+                                     f->truncated ? 1 / sqrt((double)in) : sigma, 1);
         return;
     }
     const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
@@ -22553,6 +24105,7 @@ static void mrc__make_head(mrc__builder *b) {
 }
 
 MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
+    if (!m) return;
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
         t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
@@ -22569,17 +24122,61 @@ static void mrc__make_tables(mrc__builder *b, int packed) {
     b->depth = 0;
     b->copies = 0;                              // tables are read as masters
     b->packed = packed && b->packed_dtype != MRC_DTYPE_F32 ? MRC__PACKED_TABLE : 0;
-    w->word = mrc__make_table(b, c->vocab_size, f->words, c->pad_token_id);
+    const size_t width = f->trigram ? c->hidden_size : e;       // of positions and types
+    w->word = mrc__make_table(b, c->vocab_size, e, f->words, mrc__word_padding(c));
     b->packed = 0;
-    w->position = mrc__make_table(b, c->max_position_embeddings, f->positions,
-                                  f->counts_from_pad ? c->pad_token_id : -1);
-    w->token_type = mrc__make_table(b, c->type_vocab_size, f->types, -1);
-    w->norm = mrc__make_norm(b, e, f->norm);
+    w->position = mrc__make_table(b, c->max_position_embeddings, width,
+                                  mrc__has_positions(c) ? f->positions : NULL,
+                                  mrc__position_padding(c));
+    w->token_type = mrc__make_table(b, c->type_vocab_size, width, f->types, -1);
     b->copies = copies;
     b->packed = packed;
-    if (f->projection && e != c->hidden_size) {
+    if (f->trigram) {
+        w->trigram = mrc__make_linear(b, c->hidden_size, 3 * e, f->trigram);
+        if (w->trigram.weight) w->trigram.weight->taps = 3;
+        w->zero_types[0] = mrc__make_zeros(b, c->type_vocab_size, e);
+        w->zero_types[1] = mrc__make_zeros(b, c->type_vocab_size, c->hidden_size);
+    }
+    if (f->table_projection && e != c->hidden_size) {
+        w->table_projection = mrc__make_map_of(b, c->hidden_size, e, f->table_projection,
+                                               c->initializer_range, 0);
+    }
+    w->norm = mrc__make_norm(b, w->table_projection.weight || f->trigram ? c->hidden_size : e,
+                             f->norm);
+    if (f->projection && (e != c->hidden_size || f->projects)) {
         w->projection = mrc__make_linear(b, c->hidden_size, e, f->projection);
     }
+}
+
+// What all layers read by distance, and the convolution after the first layer.
+static void mrc__make_shared(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    mrc_encoder_weights *w = b->m->weights;
+    const int copies = b->copies, packed = b->packed;
+    const size_t h = c->hidden_size, k = c->conv_kernel_size, shape[3] = { h, h, k };
+    b->copies = b->packed = 0;
+    b->depth = 0;
+    if (f->bias) {
+        w->bias = mrc__make(b, c->relative_attention_num_buckets, c->num_attention_heads,
+                            MRC__INIT_NORMAL, c->initializer_range, "%s.weight", f->bias);
+    }
+    if (c->relative_attention) {
+        w->zero_row = mrc__make_zeros(b, 1, h);
+        w->relative = mrc__make(b, 2 * mrc__relative_span(c), h, MRC__INIT_NORMAL,
+                                c->initializer_range, "%s.weight", f->relative);
+        if (c->norm_rel_ebd) w->relative_norm = mrc__make_norm(b, h, f->relative_norm);
+    }
+    b->copies = copies;
+    b->packed = packed;
+    b->depth = 1;
+    if (!k) return;
+    const double bound = 1 / sqrt((double)h * (double)k);
+    char name[256];
+    snprintf(name, sizeof name, "%s%s.weight", b->prefix, f->conv);
+    w->conv.weight = mrc__make_named(b, 3, shape, MRC__INIT_UNIFORM, bound, name);
+    w->conv.bias = mrc__make(b, h, 0, MRC__INIT_UNIFORM, bound, "%s.bias", f->conv);
+    w->conv_norm = mrc__make_norm(b, h, f->conv_norm);
 }
 
 static mrc_status mrc__make_all(mrc__builder *b) {
@@ -22589,9 +24186,14 @@ static mrc_status mrc__make_all(mrc__builder *b) {
     b->copies = mrc__is_half(b->m->dtype);
     snprintf(b->prefix, sizeof b->prefix, "%s", mrc__prefix(c));
     mrc__make_tables(b, packed);
+    mrc__make_shared(b);
     for (size_t l = 0; l < layers && b->status == MRC_OK; l++) mrc__make_layer(b, l);
     b->copies = b->packed = 0;
-    b->depth = b->m->max_depth = layers + 1;
+    b->depth = b->m->max_depth = mrc__group_count(c) + 1;
+    if (mrc__family_of(c)->final_norm) {
+        b->m->weights->final_norm = mrc__make_norm(b, c->hidden_size,
+                                                   mrc__family_of(c)->final_norm);
+    }
     if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
     b->copies = mrc__is_half(b->m->dtype);
     b->prefix[0] = 0;
@@ -22623,7 +24225,8 @@ static mrc_status mrc__model_make(mrc_ctx *ctx, mrc_model **out, const mrc_model
     m->dtype = dtype;
     m->for_prediction = for_prediction;
     mrc_encoder_weights *w = m->weights = mrc__host_zalloc(&ctx->host, sizeof *w);
-    b.most = n = 16 * mrc__layer_count(config) + 8 * config->num_head_layers + 32;
+    b.most = n = (32 + 6 * config->num_feedforward_networks) * mrc__layer_count(config)
+               + 8 * config->num_head_layers + 32;
     int ok = w && mrc__mul(n, sizeof *w->init, &bytes);
     if (ok) w->init = mrc__host_zalloc(&ctx->host, bytes);
     ok = ok && mrc__mul(mrc__layer_count(config), sizeof *w->layers, &bytes);
@@ -22671,16 +24274,30 @@ static double mrc__init_value(const mrc__init *init, const uint32_t u[4], size_t
     return init->range * radius * (i % 2 ? sin(angle) : cos(angle));
 }
 
+// A normal value beyond two standard deviations is drawn again, from another counter.
+static double mrc__init_truncated(const mrc__init *init, const uint32_t counter[4],
+                                  const uint32_t key[2], uint32_t u[4], size_t i) {
+    double value = mrc__init_value(init, u, i);
+    for (uint32_t k = 1; k < 100 && fabs(value) > 2 * init->range; k++) {
+        const uint32_t again[4] = { counter[0], counter[1], counter[2], counter[3] + k };
+        uint32_t v[4];
+        mrc_philox4x32(again, key, v);
+        value = mrc__init_value(init, v, i);
+    }
+    return value;
+}
+
 static void mrc__init_fill(const mrc__init *init, const mrc_tensor *t, uint64_t seed, void *to) {
     const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) }, domain = 0x696e6974;
     uint32_t u[4] = {0};
     for (size_t i = 0; i < t->numel; i++) {
         double value = init->kind == MRC__INIT_ONE;
-        if (init->kind == MRC__INIT_NORMAL || init->kind == MRC__INIT_UNIFORM) {
+        if (init->kind != MRC__INIT_ONE && init->kind != MRC__INIT_ZERO) {
             const uint32_t counter[4] = { (uint32_t)(i / 4), (uint32_t)((uint64_t)i >> 34),
                                           mrc_site(t->name), domain };
             if (i % 4 == 0) mrc_philox4x32(counter, key, u);
-            value = mrc__init_value(init, u, i);
+            value = init->kind == MRC__INIT_TRUNCATED
+                  ? mrc__init_truncated(init, counter, key, u, i) : mrc__init_value(init, u, i);
         }
         if (init->zero_row >= 0 && t->ndim == 2 && i / t->shape[1] == (size_t)init->zero_row) {
             value = 0;
@@ -22704,7 +24321,7 @@ static mrc_status mrc__init_param(mrc_ctx *ctx, mrc_model *m, size_t index, uint
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed) {
     if (out) *out = NULL;
-    if (!ctx || !out || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !config);
     mrc_model *m;
     MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
@@ -22717,18 +24334,31 @@ MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_c
     return MRC_OK;
 }
 
-//------------------------------------------------------------------------------
-// Forward
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.forward   from a batch to logits: the tables, the layers, the head
+//
+// Every family is mrc__embed(), then one of three layers (norms after the additions, norms before
+// the maps, a bottleneck), then a head.  What differs else is in the family's row.  x is (N, H).
+//==============================================================================
+#ifdef MRC__PASS_CORE
 MRCDEF mrc_forward_config mrc_forward_config_default(void) {
     return (mrc_forward_config){ .magic = MRC_FORWARD_MAGIC };
 }
 
+// What the layers of one forward pass share, by the distance of query and key.
+typedef struct mrc__distances {
+    mrc_tensor *index;              // (2 M - 1) i32: a table's row for each distance
+    mrc_batch   table;              // the rows of the table as one sequence
+} mrc__distances;
+
 // One encoder layer as a segment: it may run a second time in backward, so what it reads beside
-// in[0] lives in the step.
+// in[] lives in the step.
 typedef struct mrc__layer_run {
     const mrc_model *m;
     mrc_batch        batch;             // by value: the caller's may be gone when backward runs
+    const mrc__distances *distances;    // NULL: nothing depends on the distance
     size_t           index;
     int              dropout;
 } mrc__layer_run;
@@ -22739,42 +24369,127 @@ static uint32_t mrc__layer_site(size_t layer, const char *module) {
     return mrc_site(name);
 }
 
-// The weights that a layer reads.
+// The weights that layer `layer` reads, inner layers counted one by one.  ALBERT divides the layers
+// among its groups by a division of doubles, which integers do not give.
 static const mrc__layer_weights *mrc__layer_of(const mrc_model *m, size_t layer) {
-    return &m->weights->layers[layer];
+    const mrc_model_config *c = &m->config;
+    const size_t size = mrc__group_size(c), l = layer / size, groups = mrc__group_count(c);
+    const size_t group = (size_t)((double)l / ((double)c->num_hidden_layers / (double)groups));
+    return &m->weights->layers[(group < groups ? group : groups - 1) * size + layer % size];
 }
 
 static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
     return run->dropout ? mrc__drop_of(&run->m->config, place) : 0;
 }
 
-// What attention makes of x (N, H): (N, H), before the map `out`.
-static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x) {
+// Query, key and value of x (N, H): three maps (N, H), or one for all, (N, 3 H), three times.
+static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                           mrc_tensor *qkv[3]) {
     const mrc_model_config *c = &run->m->config;
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
-    mrc_tensor *q = mrc_linear(ctx, x, w->query.weight, w->query.bias, MRC_ACT_NONE);
-    mrc_tensor *k = mrc_linear(ctx, x, w->key.weight, w->key.bias, MRC_ACT_NONE);
-    mrc_tensor *v = mrc_linear(ctx, x, w->value.weight, w->value.bias, MRC_ACT_NONE);
-    mrc_tensor *a = mrc_attention(ctx, q, k, v, c->num_attention_heads,
-                                  mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
-                                  mrc__layer_site(run->index, "attention.self.dropout"),
-                                  &run->batch);
-    mrc_drop(ctx, q);
-    mrc_drop(ctx, k);
-    mrc_drop(ctx, v);
+    const mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
+    const size_t heads = c->num_attention_heads;
+    for (int k = 0; !w->qkv.weight && k < 3; k++) {
+        qkv[k] = mrc_linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE);
+    }
+    if (!w->qkv.weight) return;
+    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, w->qkv.bias, MRC_ACT_NONE), *r = y;
+    if (mrc__family_of(c)->rotary) {
+        r = mrc_rope(ctx, y, 3 * heads, 2 * heads, mrc__layer_slides(c, run->index)
+                     ? c->local_rope_theta : c->global_rope_theta, &run->batch);
+        mrc_drop(ctx, y);
+    }
+    qkv[0] = qkv[1] = qkv[2] = r;
+}
+
+// The table of distances as keys and queries of this layer: r (2 S, H).
+static void mrc__layer_tables(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *r,
+                              mrc_attention_desc *desc) {
+    const mrc_model_config *c = &run->m->config;
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    const mrc__map *key = c->share_att_key ? &w->key : &w->pos_key;
+    const mrc__map *query = c->share_att_key ? &w->query : &w->pos_query;
+    mrc_tensor *t = mrc_dropout(ctx, r, mrc__layer_drop(run, MRC__DROP_HIDDEN),
+                                mrc__layer_site(run->index, "pos_dropout"),
+                                &run->distances->table);
+    desc->kind = MRC_ATTENTION_DISENTANGLED;
+    if (c->pos_att_type & MRC_C2P) {
+        desc->pos_key = mrc_linear(ctx, t, key->weight, key->bias, MRC_ACT_NONE);
+    }
+    if (c->pos_att_type & MRC_P2C) {
+        desc->pos_query = mrc_linear(ctx, t, query->weight, query->bias, MRC_ACT_NONE);
+    }
+    if (t != r) mrc_drop(ctx, t);
+}
+
+// What attention makes of in[0] (N, H): (N, H), before the map `out`.  in[1]: DeBERTa's table.
+static mrc_tensor *mrc__layer_attention(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                                        mrc_tensor *table) {
+    const mrc_model_config *c = &run->m->config;
+    mrc_attention_desc desc = { .scale = mrc__attention_scale(c) };
+    if (mrc__layer_slides(c, run->index)) desc.window = c->local_attention / 2;
+    if (run->distances) desc.index = run->distances->index;
+    if (run->distances && run->m->weights->bias) {
+        desc.kind = MRC_ATTENTION_BIAS;
+        desc.bias = run->m->weights->bias;
+    }
+    mrc_tensor *qkv[3];
+    mrc__layer_qkv(ctx, run, x, qkv);
+    if (table) mrc__layer_tables(ctx, run, table, &desc);
+    if (desc.kind == MRC_ATTENTION_DISENTANGLED && !desc.pos_key && !desc.pos_query) return NULL;
+    mrc_tensor *a = mrc_attention_with(ctx, qkv[0], qkv[1], qkv[2], c->num_attention_heads,
+                                       mrc__layer_drop(run, mrc__family_of(c)->drop_weights),
+                                       mrc__layer_site(run->index, "attention.self.dropout"),
+                                       &desc, &run->batch);
+    for (int k = 0; k < 3; k++) mrc_drop(ctx, qkv[k]);
+    mrc_drop(ctx, desc.pos_key);
+    mrc_drop(ctx, desc.pos_query);
     return a;
 }
 
-// A layer whose norms follow the additions: in[0] (N, H) -> (N, H).
-static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
-                                      size_t n_in) {
+// A layer whose norms stand before the maps: in[0] (N, H) -> (N, H).
+static mrc_tensor *mrc__pre_norm_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                         size_t n_in) {
     const mrc__layer_run *run = user;
     const mrc_model_config *c = &run->m->config;
     const mrc__family *f = mrc__family_of(c);
     const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
     const double eps = c->layer_norm_eps;
+    mrc_tensor *x = in[0], *n = x;
     (void)n_in;
-    mrc_tensor *a = mrc__layer_attention(ctx, run, in[0]);
+    if (w->in_norm.weight) n = mrc_layer_norm(ctx, x, w->in_norm.weight, w->in_norm.bias, eps);
+    mrc_tensor *a = mrc__layer_attention(ctx, run, n, NULL);
+    if (n != x) mrc_drop(ctx, n);
+    mrc_tensor *o = mrc_linear(ctx, a, w->out.weight, w->out.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, a);
+    mrc_tensor *h = mrc_add(ctx, o, x, mrc__layer_drop(run, f->drop_out),
+                            mrc__layer_site(run->index, "attention.output.dropout"), &run->batch);
+    mrc_drop(ctx, o);
+    mrc_tensor *m = mrc_layer_norm(ctx, h, w->out_norm.weight, w->out_norm.bias, eps);
+    mrc_tensor *z = mrc_linear(ctx, m, w->up.weight, w->up.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, m);
+    mrc_tensor *g = mrc_glu(ctx, z, c->hidden_act);
+    mrc_drop(ctx, z);
+    mrc_tensor *d = mrc_dropout(ctx, g, mrc__layer_drop(run, f->drop_inner),
+                                mrc__layer_site(run->index, "ffn.dropout"), &run->batch);
+    mrc_tensor *y = mrc_linear(ctx, d, w->down.weight, w->down.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, d);
+    if (d != g) mrc_drop(ctx, g);
+    mrc_tensor *out = mrc_add(ctx, y, h, 0, 0, &run->batch);
+    mrc_drop(ctx, y);
+    mrc_drop(ctx, h);
+    return out;
+}
+
+// A layer whose norms follow the additions: in[0] (N, H) -> (N, H).
+static mrc_tensor *mrc__post_norm_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                          size_t n_in) {
+    const mrc__layer_run *run = user;
+    const mrc_model_config *c = &run->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    const double eps = c->layer_norm_eps;
+    mrc_tensor *a = mrc__layer_attention(ctx, run, in[0], n_in > 1 ? in[1] : NULL);
     mrc_tensor *o = mrc_linear(ctx, a, w->out.weight, w->out.bias, MRC_ACT_NONE);
     mrc_drop(ctx, a);
     mrc_tensor *h = mrc_add_norm(ctx, o, in[0], w->out_norm.weight, w->out_norm.bias, eps,
@@ -22793,10 +24508,78 @@ static mrc_tensor *mrc__layer_forward(mrc_ctx *ctx, void *user, mrc_tensor *cons
     return out;
 }
 
+// norm(residual + dropout(W x + b)): the end of a part of a layer.  Drops x.
+static mrc_tensor *mrc__map_add_norm(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                                     mrc_tensor *residual, const mrc__map *map,
+                                     const mrc__map *norm, double p, const char *site) {
+    mrc_tensor *y = mrc_linear(ctx, x, map->weight, map->bias, MRC_ACT_NONE);
+    mrc_drop(ctx, x);
+    mrc_tensor *out = mrc_add_norm(ctx, y, residual, norm->weight, norm->bias,
+                                   mrc__norm_eps(&run->m->config), p,
+                                   mrc__layer_site(run->index, site), &run->batch);
+    mrc_drop(ctx, y);
+    return out;
+}
+
+static mrc_tensor *mrc__map_norm(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
+                                 const mrc__map *map, const mrc__map *norm) {
+    mrc_tensor *y = mrc_linear(ctx, x, map->weight, map->bias, MRC_ACT_NONE);
+    mrc_tensor *out = mrc_layer_norm(ctx, y, norm->weight, norm->bias,
+                                     mrc__norm_eps(&run->m->config));
+    mrc_drop(ctx, y);
+    return out;
+}
+
+// A layer that works in a bottleneck: in[0] (N, H) -> (N, H).
+static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor *const *in,
+                                           size_t n_in) {
+    const mrc__layer_run *run = user;
+    const mrc_model_config *c = &run->m->config;
+    const mrc__family *f = mrc__family_of(c);
+    const mrc__layer_weights *w = mrc__layer_of(run->m, run->index);
+    (void)n_in;
+    mrc_tensor *narrow = mrc__map_norm(ctx, run, in[0], &w->narrow, &w->narrow_norm);
+    mrc_tensor *shared = mrc__map_norm(ctx, run, in[0], &w->narrow_shared, &w->narrow_shared_norm);
+    mrc_tensor *q = mrc_linear(ctx, shared, w->query.weight, w->query.bias, MRC_ACT_NONE);
+    mrc_tensor *k = mrc_linear(ctx, shared, w->key.weight, w->key.bias, MRC_ACT_NONE);
+    mrc_tensor *v = mrc_linear(ctx, in[0], w->value.weight, w->value.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, shared);
+    mrc_tensor *a = mrc_attention(ctx, q, k, v, c->num_attention_heads,
+                                  mrc__layer_drop(run, f->drop_weights),
+                                  mrc__layer_site(run->index, "attention.self.dropout"),
+                                  &run->batch);
+    mrc_drop(ctx, q);
+    mrc_drop(ctx, k);
+    mrc_drop(ctx, v);
+    mrc_tensor *h = mrc__map_add_norm(ctx, run, a, narrow, &w->out, &w->out_norm, 0, "");
+    mrc_drop(ctx, narrow);
+    for (size_t j = 0; h && j < c->num_feedforward_networks; j++) {
+        const int last = j + 1 == c->num_feedforward_networks;
+        const mrc__map *up = last ? &w->up : &w->ffn[j][0];
+        const mrc__map *down = last ? &w->down : &w->ffn[j][1];
+        const mrc__map *norm = last ? &w->down_norm : &w->ffn[j][2];
+        mrc_tensor *i = mrc_linear(ctx, h, up->weight, up->bias, c->hidden_act);
+        mrc_tensor *y = mrc__map_add_norm(ctx, run, i, h, down, norm, 0, "");
+        mrc_drop(ctx, h);
+        h = y;
+    }
+    return mrc__map_add_norm(ctx, run, h, in[0], &w->wide, &w->wide_norm,
+                             mrc__layer_drop(run, f->drop_down), "output.dropout");
+}
+
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
-    const double p = dropout ? mrc__drop_of(&m->config, mrc__family_of(&m->config)->drop_head) : 0;
+    const mrc_model_config *c = &m->config;
+    const mrc_encoder_weights *w = m->weights;
+    const double p = dropout ? mrc__drop_of(c, mrc__family_of(c)->drop_head) : 0;
+    if (w->dense.weight) {
+        mrc_tensor *a = mrc_linear(ctx, x, w->dense.weight, w->dense.bias,
+                                   c->classifier_activation);
+        mrc_drop(ctx, x);
+        x = mrc_layer_norm(ctx, a, w->dense_norm.weight, w->dense_norm.bias, c->layer_norm_eps);
+        mrc_drop(ctx, a);
+    }
     mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
     if (d != x) mrc_drop(ctx, x);
     return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
@@ -22823,14 +24606,43 @@ static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
     return mrc_linear(ctx, x, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
 }
 
+// MobileBERT: a map of each word with its neighbours, plus position and type: (N, H).
+static mrc_tensor *mrc__embed_trigrams(mrc_ctx *ctx, const mrc_model *m, const mrc_batch *batch) {
+    const mrc_encoder_weights *w = m->weights;
+    mrc_batch words = *batch, places = *batch;
+    words.position_ids = places.position_ids = batch->token_type_ids;
+    words.max_position_id = places.max_position_id = batch->max_token_type_id;
+    places.input_ids = batch->position_ids;
+    places.max_input_id = batch->max_position_id;
+    mrc_tensor *e = mrc_embedding(ctx, w->word, w->zero_types[0], w->zero_types[0],
+                                  mrc__word_padding(&m->config), -1, m->dtype, &words);
+    mrc_tensor *u = mrc_unfold(ctx, e, 3, batch);
+    mrc_drop(ctx, e);
+    mrc_tensor *t = mrc_linear(ctx, u, w->trigram.weight, w->trigram.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, u);
+    mrc_tensor *p = mrc_embedding(ctx, w->position, w->token_type, w->zero_types[1], -1, -1,
+                                  m->dtype, &places);
+    mrc_tensor *y = mrc_add(ctx, t, p, 0, 0, batch);
+    mrc_drop(ctx, t);
+    mrc_drop(ctx, p);
+    return y;
+}
+
 // The tables' sum, its norm, dropout and, where the tables are narrower, the projection: (N, H).
 static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch, int dropout) {
     const mrc_model_config *c = &m->config;
     const mrc__family *f = mrc__family_of(c);
     const mrc_encoder_weights *w = m->weights;
-    mrc_tensor *e = mrc_embedding(ctx, w->word, w->position, w->token_type, c->pad_token_id,
-                                  f->counts_from_pad ? c->pad_token_id : -1, m->dtype, batch);
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, c->layer_norm_eps);
+    mrc_tensor *e = w->trigram.weight ? mrc__embed_trigrams(ctx, m, batch)
+                  : mrc_embedding(ctx, w->word, w->position, w->token_type, mrc__word_padding(c),
+                                  mrc__position_padding(c), m->dtype, batch);
+    if (w->table_projection.weight) {
+        mrc_tensor *narrow = e;
+        e = mrc_linear(ctx, narrow, w->table_projection.weight, w->table_projection.bias,
+                       MRC_ACT_NONE);
+        mrc_drop(ctx, narrow);
+    }
+    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
     mrc_drop(ctx, e);
     mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
                                 mrc_site("embeddings.dropout"), batch);
@@ -22841,27 +24653,105 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
     return y;
 }
 
+// The places of all distances of a batch, and the table of distances as a batch of its own.
+static mrc_status mrc__distances_new(mrc_ctx *ctx, const mrc_model *m, const mrc_batch *batch,
+                                     const mrc__distances **out) {
+    const mrc_model_config *c = &m->config;
+    const size_t length = batch->max_length ? batch->max_length : 1, n = 2 * length - 1;
+    const size_t rows = m->weights->relative ? 2 * mrc__relative_span(c) : 0;
+    size_t bytes;
+    mrc__distances *d = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *d);
+    int32_t *places = mrc__mul(n + rows, sizeof *places, &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    mrc_status s = d && places ? MRC_OK : mrc__fail(ctx, MRC_ERR_MEM, "forward: no host memory");
+    for (size_t k = 0; s == MRC_OK && k < n; k++) {
+        places[k] = mrc__relative_row(c, (int64_t)k - (int64_t)length + 1);
+    }
+    for (size_t k = 0; s == MRC_OK && k < rows; k++) places[n + k] = (int32_t)k;
+    if (s == MRC_OK) d->index = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    if (s == MRC_OK) s = d->index ? mrc_tensor_upload(ctx, d->index, places) : ctx->status;
+    if (s == MRC_OK && rows) {
+        const int32_t ends[2] = { 0, (int32_t)rows };
+        s = mrc_batch_new(ctx, &d->table, &(mrc_batch_desc){ .n_sequences = 1, .cu_seqlens = ends,
+                                                             .input_ids = places + n });
+        d->table.position_ids = d->table.token_type_ids;        // one row of zeros
+        d->table.max_position_id = 0;
+    }
+    if (places) ctx->host.free(ctx->host.user, places);
+    *out = d;
+    return s;
+}
+
+// DeBERTa's table of distances in the type of activations, with its norm: (2 S, H).
+static mrc_tensor *mrc__relative_table(mrc_ctx *ctx, const mrc_model *m, const mrc__distances *d) {
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *t = mrc_embedding(ctx, w->relative, w->zero_row, w->zero_row, -1, -1, m->dtype,
+                                  &d->table);
+    if (!w->relative_norm.weight) return t;
+    mrc_tensor *n = mrc_layer_norm(ctx, t, w->relative_norm.weight, w->relative_norm.bias,
+                                   m->config.layer_norm_eps);
+    mrc_drop(ctx, t);
+    return n;
+}
+
+// DeBERTa v2 after its first layer: layer_norm(y + act(dropout(conv(x)))), x the embeddings.
+static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *x, mrc_tensor *y,
+                                     const mrc_batch *batch, const mrc_forward_config *config) {
+    const mrc_model_config *c = &m->config;
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *u = mrc_unfold(ctx, x, c->conv_kernel_size, batch);
+    mrc_tensor *v = mrc_linear(ctx, u, w->conv.weight, w->conv.bias, MRC_ACT_NONE);
+    mrc_drop(ctx, u);
+    mrc_tensor *d = mrc_dropout(ctx, v, config->dropout ? c->hidden_dropout_prob : 0,
+                                mrc_site("encoder.conv.dropout"), batch);
+    if (d != v) mrc_drop(ctx, v);
+    mrc_tensor *a = mrc_activation(ctx, d, c->conv_act);
+    mrc_drop(ctx, d);
+    mrc_tensor *out = mrc_add_norm(ctx, a, y, w->conv_norm.weight, w->conv_norm.bias,
+                                   c->layer_norm_eps, 0, 0, batch);
+    mrc_drop(ctx, a);
+    mrc_drop(ctx, y);
+    return out;
+}
+
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config) {
-    if (!ctx || !m || !batch || !config) return NULL;
+    MRC__WANT(ctx, !m || !batch || !config);
     if (config->magic != MRC_FORWARD_MAGIC) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
                               "mrc_forward_config_default()");
     }
     const mrc_model_config *c = &m->config;
-    mrc_tensor *x = mrc__embed(ctx, m, batch, config->dropout);
-    for (size_t l = 0; x && l < c->num_hidden_layers; l++) {
+    const mrc_encoder_weights *w = m->weights;
+    const mrc__distances *distances = NULL;
+    const size_t layers = c->num_hidden_layers * mrc__group_size(c);
+    const mrc_segment_fn layer = mrc__family_of(c)->pre_norm ? mrc__pre_norm_forward
+                               : mrc__family_of(c)->narrow ? mrc__bottleneck_forward
+                               : mrc__post_norm_forward;
+    mrc_tensor *in[2] = { mrc__embed(ctx, m, batch, config->dropout), NULL };
+    if (in[0] && (w->bias || w->relative)) {
+        if (mrc__distances_new(ctx, m, batch, &distances) != MRC_OK) return NULL;
+    }
+    if (w->relative && c->pos_att_type) in[1] = mrc__relative_table(ctx, m, distances);
+    if (w->relative && c->pos_att_type && !in[1]) return NULL;
+    mrc_tensor *embedded = in[0];
+    for (size_t l = 0; in[0] && l < layers; l++) {
         mrc_tape_mark(ctx);             // backward can hand over gradients layer by layer
         mrc__layer_run *run = mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, sizeof *run);
         if (!run) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
-        *run = (mrc__layer_run){ m, *batch, l, config->dropout };
+        *run = (mrc__layer_run){ m, *batch, distances, l, config->dropout };
         mrc_tensor *y = config->gradient_checkpointing
-                      ? mrc_checkpointed(ctx, mrc__layer_forward, run, &x, 1)
-                      : mrc__layer_forward(ctx, run, &x, 1);
-        if (!config->gradient_checkpointing) mrc_drop(ctx, x);
-        x = y;
+                      ? mrc_checkpointed(ctx, layer, run, in, in[1] ? 2 : 1)
+                      : layer(ctx, run, in, in[1] ? 2 : 1);
+        if (l == 0 && w->conv.weight) y = mrc__conv_forward(ctx, m, embedded, y, batch, config);
+        if (!config->gradient_checkpointing) mrc_drop(ctx, in[0]);
+        in[0] = y;
     }
-    return x;
+    if (!w->final_norm.weight) return in[0];
+    mrc_tensor *y = mrc_layer_norm(ctx, in[0], w->final_norm.weight, w->final_norm.bias,
+                                   c->layer_norm_eps);
+    mrc_drop(ctx, in[0]);
+    return y;
 }
 
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
@@ -22875,13 +24765,14 @@ MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch
 static void mrc__batch_rows(const mrc_model_config *c, const mrc_feature *f, int32_t *ids,
                             int32_t *types, int32_t *positions) {
     const mrc__family *family = mrc__family_of(c);
-    int32_t next = c->pad_token_id + 1;
+    const int32_t pad = mrc__word_padding(c);
+    int32_t next = pad + 1;
     for (int32_t i = 0; i < f->length; i++) {
         ids[i] = f->input_ids[i];
         types[i] = family->types && c->type_vocab_size > 1 ? f->token_type_ids[i] : 0;
-        positions[i] = family->positions ? i : 0;
+        positions[i] = mrc__has_positions(c) ? i : 0;
         if (!family->counts_from_pad) continue;
-        positions[i] = ids[i] == c->pad_token_id ? c->pad_token_id : next++;
+        positions[i] = ids[i] == pad ? pad : next++;
     }
 }
 
@@ -22889,7 +24780,8 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
                                   const mrc_feature *const *features, size_t n,
                                   size_t first_index) {
     size_t rows = 0, bytes, total;
-    if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !out || !features);
+    MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
     // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
     if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
@@ -23067,7 +24959,7 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const ch
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
     if (mrc_file_exists(path) == 2) {
@@ -23256,10 +25148,10 @@ static mrc_status mrc__weights_left_over(mrc_ctx *ctx, const mrc_model *m,
     size_t bytes = strlen(module), number[2];
     if (!strncmp(name, f->prefix, strlen(f->prefix))
         && mrc__layer_match(inner, mrc__family_of(c)->layer, number)
-        && number[0] >= c->num_hidden_layers) {
+        && (number[0] >= mrc__group_count(c) || number[1] >= mrc__group_size(c))) {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more layers than config.json says "
-                         "(found %.100s, expected num_hidden_layers %zu)", f->path, name,
-                         c->num_hidden_layers);
+                         "(found %.100s, expected %s %zu)", f->path, name, c->num_hidden_groups
+                         ? "num_hidden_groups" : "num_hidden_layers", mrc__group_count(c));
     }
     if (f->own_head && bytes && !strncmp(name, module, bytes) && name[bytes] == '.') {
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has more of a head than config.json says (found "
@@ -23331,7 +25223,7 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
 
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
     if (out) *out = NULL;
-    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->path);
     mrc_model_config config;
     mrc__weights_file f = {0};
     mrc_model *m = NULL;
@@ -23405,7 +25297,8 @@ static const mrc__key *mrc__config_spelling(const mrc__key *key, mrc_model_type 
                                             const mrc_json *source) {
     for (size_t i = 0; source && i < MRC__N_KEYS; i++) {
         const mrc__key *k = &mrc__keys[i];
-        if (k->offset == key->offset && k->families >> type & 1 && mrc_json_get(source, k->name)) {
+        if (k->offset == key->offset && k->families >> type & 1 && k->kind < MRC__KEY_FIXED
+            && mrc_json_get(source, k->name)) {
             return k;
         }
     }
@@ -23423,17 +25316,44 @@ static const char *mrc__config_act(mrc_act act, const mrc_json *source) {
     return word;
 }
 
+// What is written as the source has it, where there is no source: a model made by a program.
+static void mrc__config_write_new(mrc_text *t, const mrc_model_config *c, const mrc__key *k) {
+    static const char *const terms[] = { "", "c2p", "p2c", "p2c|c2p" };
+    if (k->kind == MRC__KEY_TERMS && c->pos_att_type) {
+        mrc_text_printf(t, ",\n  \"%s\": \"%s\"", k->name, terms[c->pos_att_type & 3]);
+    }
+    if (k->kind == MRC__KEY_NORMED && c->norm_rel_ebd) {
+        mrc_text_printf(t, ",\n  \"%s\": \"layer_norm\"", k->name);
+    }
+}
+
 static void mrc__config_write_key(mrc_text *t, const mrc_model_config *c, const mrc__key *k,
                                   const mrc_json *source) {
     const char *at = (const char *)c + k->offset;
+    const mrc_json *given = source ? mrc_json_get(source, k->name) : NULL;
+    const int as_given = k->kind >= MRC__KEY_FIXED || k->kind == MRC__KEY_SPAN;
+    if (as_given && !given && k->kind >= MRC__KEY_FIXED) {
+        mrc__config_write_new(t, c, k);
+        return;
+    }
     mrc_text_printf(t, ",\n  \"%s\": ", k->name);
+    if (as_given && given) {
+        mrc__json_write(t, given);
+        return;
+    }
     switch (k->kind) {
     case MRC__KEY_SIZE:   mrc_text_printf(t, "%zu", *(const size_t *)(const void *)at); break;
     case MRC__KEY_NUMBER: mrc_text_number(t, *(const double *)(const void *)at); break;
     case MRC__KEY_PAD:    mrc_text_printf(t, "%d", (int)c->pad_token_id); break;
     case MRC__KEY_ACT:
-        mrc_text_printf(t, "\"%s\"", mrc__config_act(*(const mrc_act *)(const void *)at,
-                                                   source ? mrc_json_get(source, k->name) : NULL));
+        mrc_text_printf(t, "\"%s\"", mrc__config_act(*(const mrc_act *)(const void *)at, given));
+        break;
+    case MRC__KEY_BOOL:
+        mrc_text_printf(t, "%s", *(const int *)(const void *)at ? "true" : "false");
+        break;
+    default:                        // a span that the source does not name
+        mrc_text_printf(t, "%lld", *(const size_t *)(const void *)at
+                        ? (long long)*(const size_t *)(const void *)at : -1);
         break;
     }
 }
@@ -23478,6 +25398,8 @@ static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *s
     for (size_t i = 0; i < MRC__N_KEYS; i++) {
         if (!mrc__key_first(i, c.model_type)) continue;
         const mrc__key *k = mrc__config_spelling(&mrc__keys[i], c.model_type, source);
+        if (k->kind == MRC__KEY_SIZE && k->min > 0
+            && *(const size_t *)(const void *)((const char *)&c + k->offset) == 0) continue;
         mrc__config_write_key(t, &c, k, source);
     }
     mrc__config_write_head(t, &c);
@@ -23527,7 +25449,7 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
 
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
-    if (!ctx || !m || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !path);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
@@ -23624,7 +25546,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       mrc_optimizer *o, const char *state) {
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
-    if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !m || !o || !state);
     MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
@@ -23695,7 +25617,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     char file[MRC__PATH_BYTES], *text;
     mrc_json *root = NULL;
     size_t bytes;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
@@ -23769,7 +25691,7 @@ static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *d
 MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
                                       size_t capacity) {
     mrc__steps steps;
-    if (!ctx || !output_dir || !path || capacity == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !path || capacity == 0);
     path[0] = 0;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = 0; s == MRC_OK && i < steps.n; i++) {
@@ -23792,7 +25714,7 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
 
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep) {
     mrc__steps steps;
-    if (!ctx || !output_dir) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir);
     if (keep == 0) return MRC_OK;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = keep; s == MRC_OK && i < steps.n; i++) {
@@ -24060,7 +25982,7 @@ static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) 
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   one optimizer step, one pass over features
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -24291,7 +26213,8 @@ static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *
 
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
-    if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
+    MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
     int good = 1;
     *out = (mrc_step_result){0};
@@ -24309,9 +26232,12 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Prediction
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.predict   one pass over features, and the logits of all of them
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // The logits of one batch, column by column on the host: (2, N).
 static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
                                      const mrc_feature *const *list, size_t n, size_t first) {
@@ -24361,11 +26287,10 @@ static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature
 }
 
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
-    if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
     const mrc_features *f = desc->features;
     size_t bytes, n;
+    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
                              ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
@@ -24448,9 +26373,12 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
     return n;
 }
 
-//------------------------------------------------------------------------------
-// The memory plan
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
 typedef struct mrc__bound {
     uint64_t           rows;
@@ -24642,9 +26570,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out) {
     mrc_backend *null;
-    if (!ctx || !desc || !out || !desc->model || !desc->optimizer || !desc->features) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !desc || !out || !desc->model || !desc->optimizer || !desc->features);
     *out = (mrc_train_memory){0};
     if (!ctx->be || !desc->features->n || !desc->micro_batch || !desc->accumulation
         || (desc->eval && !desc->eval_batch_size)) {
@@ -24663,9 +26589,12 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Evaluation
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.evaluate   figures over features, and of the answers that they decode to
+//==============================================================================
+#ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
     mrc_decode_config    decode;
@@ -24784,7 +26713,7 @@ static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
 
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !desc || !out || !desc->predict.features);
     *out = (mrc_eval_result){0};
     mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
                                                          : mrc_decode_config_default() };
@@ -24808,7 +26737,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.answer
+// >>impl.reader   questions in, answers out
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -24857,7 +26786,7 @@ MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, co
                                       const mrc_model_config *model, int *from) {
     char file[4096];
     mrc_json *root;
-    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path || !model);
     size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
     size_t stride = SIZE_MAX;
     mrc_status s = MRC_OK;
@@ -24916,6 +26845,7 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
 
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
                                  const mrc_reader_desc *desc) {
+    MRC__ARG(ctx, !out);
     const mrc_reader_desc none = {0};
     *out = NULL;
     mrc_reader *r = mrc__host_zalloc(&ctx->host, sizeof *r);
@@ -24986,10 +26916,8 @@ static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
     if (!r) return MRC_ERR_ARG;
-    if (n && (!questions || !replies)) {
-        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
-                         questions ? "replies" : "examples", n);
-    }
+    MRC__TRY(mrc__count(r->ctx, "answer: questions", questions, n));
+    MRC__TRY(mrc__count(r->ctx, "answer: replies", replies, n));
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
@@ -25212,6 +27140,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
 
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
+    MRC__ARG(ctx, !out || !path);
     char *text;
     size_t bytes;
     *out = NULL;
@@ -25239,9 +27168,11 @@ MRCDEF void mrc_passages_free(mrc_passages *p) {
     host.free(host.user, p);
 }
 
-MRCDEF size_t mrc_passages_size(const mrc_passages *p) { return p->n; }
+MRCDEF size_t mrc_passages_size(const mrc_passages *p) {
+    return p ? p->n : 0;
+}
 MRCDEF const mrc_passage *mrc_passages_at(const mrc_passages *p, size_t index) {
-    return index < p->n ? &p->list[index] : NULL;
+    return p && index < p->n ? &p->list[index] : NULL;
 }
 
 // By text, then by place.
@@ -25252,6 +27183,7 @@ static int mrc__ps_compare(const void *a, const void *b) {
 }
 
 MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
+    if (!p) return 0;
     mrc_allocator *host = &p->pool.host;
     size_t bytes, kept = 0, n = p->n;
     const void **order = mrc__mul(n, sizeof *order, &bytes) ? host->alloc(host->user, bytes + 1)
@@ -25453,6 +27385,24 @@ static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok
 static void mrc__an_end(mrc__an *a) {
     if (a->room) a->host.free(a->host.user, a->room);
     mrc_ctx_free(a->ctx);
+}
+
+static void mrc__an_join(void *user, const char *s, size_t bytes) {
+    mrc_text *out = user;
+    if (out->bytes) mrc_text_add(out, " ", 1);
+    mrc_text_add(out, s, bytes);
+}
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out) {
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
+    mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
+                  .emit = mrc__an_join, .user = out };
+    out->bytes = 0;
+    mrc__an_run(&a, text, bytes);
+    if (a.room) a.host.free(a.host.user, a.room);
+    if (!a.failed && !out->failed) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "analyze: out of memory");
 }
 #endif // core pass
 
@@ -26043,7 +27993,7 @@ static mrc_status mrc__ix_make(mrc__ix_build *b, const char *path) {
 }
 
 MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_desc *desc) {
-    if (!ctx || !path || !desc || !desc->passages) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !desc || !desc->passages);
     mrc__ix_build b = { .ctx = ctx, .desc = desc,
                         .n_passages = mrc_passages_size(desc->passages) };
     mrc_tokenizer *tok = NULL;
@@ -26095,6 +28045,7 @@ static int mrc__ix_end_fits(const void *record) {
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     char file[MRC__PATH_BYTES];
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
@@ -26122,14 +28073,20 @@ MRCDEF void mrc_index_close(mrc_index *ix) {
     host->free(host->user, ix);
 }
 
-MRCDEF size_t mrc_index_size(const mrc_index *ix)  { return (size_t)ix->end.n_passages; }
-MRCDEF size_t mrc_index_terms(const mrc_index *ix) { return (size_t)ix->end.n_terms; }
+MRCDEF size_t mrc_index_size(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_passages : 0;
+}
+MRCDEF size_t mrc_index_terms(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_terms : 0;
+}
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix) {
+    if (!ix) return MRC_ANALYZER_WHITESPACE;
     return (mrc_analyzer)ix->end.analyzer;
 }
 
 MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
                                     mrc_passage *out) {
+    if (!ix || !room || !out) return MRC_ERR_ARG;
     uint64_t at[2];
     uint32_t bytes[3];
     char *p;
@@ -26163,6 +28120,7 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
+    if (!ix) return MRC_ERR_ARG;
     return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
@@ -26210,6 +28168,7 @@ struct mrc_searcher {
     uint32_t         *slots, *lengths;
     char             *names;
     mrc__se_term     *met;              // by term
+    size_t            met_bytes;        // of all scores and documents
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
     mrc__se_worker   *workers;
     double            mean_idf;
@@ -26378,6 +28337,7 @@ static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
 
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config) {
+    MRC__ARG(ctx, !out || !ix || !config);
     *out = NULL;
     if (config->magic != MRC_SEARCH_MAGIC || (unsigned)config->method > MRC_BM25_ELASTICSEARCH
         || !(config->k1 >= 0 && config->b >= 0 && config->b <= 1)) {
@@ -26397,12 +28357,20 @@ MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *
     return status;
 }
 
+// Forgets the scores of all terms: their bytes are read again when a query has them.
+static void mrc__se_forget(mrc_searcher *s) {
+    const mrc_allocator *host = &s->ctx->host;
+    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
+        if (s->met[i].scores) host->free(host->user, s->met[i].scores);
+        s->met[i].scores = NULL;
+    }
+    s->met_bytes = 0;
+}
+
 MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     if (!s) return;
     mrc_allocator host = s->ctx->host;
-    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
-        if (s->met[i].scores) host.free(host.user, s->met[i].scores);
-    }
+    mrc__se_forget(s);
     for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
         if (s->workers[i].words) host.free(host.user, s->workers[i].words);
         if (s->workers[i].text) host.free(host.user, s->workers[i].text);
@@ -26458,6 +28426,7 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
     }
     m->scores = scores;
     m->docs = docs;
+    s->met_bytes += n * (sizeof(double) + 4) + 4;
     return MRC_OK;
 }
 
@@ -26725,9 +28694,15 @@ static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
 
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
+    if (!s) return MRC_ERR_ARG;
+    MRC__ARG(s->ctx, (n && !queries) || !hits || !n_hits);
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
+    size_t n_tasks = n / MRC__SE_TASK + (n % MRC__SE_TASK != 0), bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
+    MRC__TRY(mrc__count(s->ctx, "search", queries, n));
+    if (!mrc__mul(n, top_k, &bytes) || !mrc__mul(bytes, sizeof *hits, &bytes)) {
+        return mrc__fail(s->ctx, MRC_ERR_ARG, "search: %zu queries of %zu hits", n, top_k);
+    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
@@ -26743,6 +28718,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
     host->free(host->user, s->tasks);
+    size_t most = s->config.cache_bytes ? s->config.cache_bytes : (size_t)1 << 30;
+    if (s->met_bytes > most) mrc__se_forget(s);
     return status;
 }
 #endif // core pass
@@ -26917,7 +28894,7 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
 MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
     char *data;
     size_t bytes;
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = (mrc_vectors){0};
     mrc_status s;
     if (mrc__ends_with(path, ".npy")) {
@@ -26954,7 +28931,7 @@ static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char 
 }
 
 MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
-    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !v || !path);
     if (mrc__ends_with(path, ".npy")) {
         if (!v->offsets) return mrc__npy_write(ctx, v, path);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
@@ -27037,7 +29014,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out) {
     size_t n = 0, kept = 0;
-    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !desc || !runs || !out || !n_out);
     for (size_t r = 0; r < n_runs; r++) {
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
@@ -27087,7 +29064,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
                                const mrc_judged *judged, size_t n_judged) {
     size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
     double dcg = 0, precision = 0;
-    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !sum || (n && !hits) || (n_judged && !judged));
     for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
     if (!relevant) return MRC_OK;
     double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
@@ -27876,8 +29853,8 @@ static mrc_status mrc__codes_sample(mrc_ctx *ctx, const mrc_vectors *v, uint64_t
 // buckets.  Free c->centroids after a failure too.
 static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vectors *v,
                                    uint64_t seed) {
-    float *sample;
-    size_t n;
+    float *sample = NULL;
+    size_t n = 0;
     MRC__TRY(mrc__codes_sample(ctx, v, seed, &sample, &n));
     size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
     if (!held) held = n > 1;
@@ -28212,7 +30189,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !v || !desc);
     const char *refusal = mrc__dense_refusal(v, desc);
     if (refusal) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
@@ -28306,7 +30283,7 @@ static int mrc__dense_end_fits(const void *record) {
 
 MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
     size_t bytes = strlen(file) + 1;
@@ -28337,8 +30314,11 @@ MRCDEF void mrc_dense_close(mrc_dense *d) {
     host.free(host.user, d);
 }
 
-MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) {
+    return d ? mrc__blocks_check(&d->file) : MRC_ERR_ARG;
+}
 MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    if (!d) return (mrc_dense_info){0};
     const mrc__dense_end *e = &d->end;
     return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
         (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,

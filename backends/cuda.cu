@@ -195,7 +195,8 @@ template <class T> static bool mrc_cuda_uses_tc(const mrc_cuda *c) {
     return !std::is_same<T, float>::value || (c->tf32 && c->path >= 80);
 }
 template <class T> static size_t mrc_cuda_product_scratch(mrc_cuda *c, const mrc_cuda_product *p) {
-    return mrc_cuda_uses_tc<T>(c) ? mrc_cuda_gemm_tc_scratch(p) : mrc_cuda_gemm_scratch_f32(p);
+    return mrc_cuda_uses_tc<T>(c) ? mrc_cuda_gemm_tc_scratch(p, c->path)
+                                  : mrc_cuda_gemm_scratch_f32(p, c->path);
 }
 static mrc_status mrc_cuda_multiply(float, mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
     return mrc_cuda_uses_tc<float>(c) ? mrc_cuda_gemm_tc<float>(c, p, scratch)

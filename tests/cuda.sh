@@ -31,7 +31,7 @@ run_cuda_suite() {
 # Bugs that are in the source behind macros, each with the sanitizer or schedule that must catch it;
 # the same program without a bug must pass.
 cuda_planted() {
-    for bug in NONE NO_BARRIER TAIL NO_RELEASE NO_WAIT; do
+    for bug in NONE NO_BARRIER TAIL NO_RELEASE NO_WAIT DELTA; do
         case $bug in
         NO_RELEASE) flags="-O1 -g -fsanitize=thread" ;;
         TAIL)       flags="-O1 -g -fsanitize=address" ;;
@@ -104,5 +104,16 @@ cuda_volta() {
         /HMMA\.884/ { found = 1 }
         END { close_kernel(); if (!kernels) print "no such kernel" }' "$1/cuda70.sass"
     rm -f "$1/cuda70.sass"
+    if have python3; then
+        "$MRC_CUDA11/usr/bin/cuobjdump" -sass "$1/cuda70.cubin" >"$1/cuda70.listing" 2>/dev/null
+        python3 tests/cuda/ledger.py --arch 70 "$1/cuda70.txt" "$1/cuda70.listing" \
+            >"$1/ledger70.txt"
+        sed -n '/^FAIL/p' "$1/ledger70.txt"
+        passed=$((passed + $(tail -n 1 "$1/ledger70.txt" | sed 's/ passed.*//')))
+        failed=$((failed + $(tail -n 1 "$1/ledger70.txt" | sed 's/.*passed, \([0-9]*\).*/\1/')))
+        rm -f "$1/cuda70.listing"
+    else
+        skip "no python3: the ledger of the kernels for sm_70"
+    fi
     summary
 }

@@ -201,8 +201,6 @@ list_tests() {
 
 run_tests() {
     skipped=0 jobs=
-    WERROR=-Werror
-    export WERROR
     mkdir -p "$OUT/test" || exit 5
     if [ "$1" = --list ]; then list_tests; return; fi
     for name in "$@"; do
@@ -230,6 +228,8 @@ run_tests() {
         done
     done
     build_all
+    WERROR=-Werror
+    export WERROR
     # First what several jobs need; one that cannot be built fails its jobs.
     printf '%s' "$jobs" | while read -r config suite; do
         [ -e "$(source_of "$suite")" ] || continue

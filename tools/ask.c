@@ -1,5 +1,6 @@
 // ask: a question in, answers out, over one passage or the passages that an index finds.
 #include "answers.h"
+#include "reader.h"
 
 typedef struct ask_args {
     const char *model, *context, *index, *question;
@@ -42,10 +43,7 @@ static void load(asking *k) {
     ask_args *a = &k->a;
     k->most = 1;
     if (a->index) {
-        mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
-        config.threads = tool_pool_threads();
-        tool_check(k->ctx, mrc_index_open(k->ctx, &k->ix, a->index));
-        tool_check(k->ctx, mrc_searcher_new(k->ctx, &k->searcher, k->ix, &config));
+        reader_open_index(k->ctx, a->index, a->method, &k->ix, &k->searcher);
         k->most = a->top_k < mrc_index_size(k->ix) ? a->top_k : mrc_index_size(k->ix);
     } else {
         tool_check(k->ctx, mrc_file_read(k->ctx, &k->context, &k->context_bytes, a->context));
@@ -82,11 +80,8 @@ static size_t find_passages(asking *k, const char *question) {
         tool_check(k->ctx, mrc_search(k->searcher, &query, 1, k->most, k->hits, &n));
     }
     for (size_t i = 0; i < n; i++) {
-        mrc_passage x;
         if (k->ix) {
-            tool_check(k->ctx, mrc_index_passage(k->ix, k->hits[i].passage, &k->rooms[i], &x));
-            k->passages[i] = (mrc_example){ .id = x.id, .title = x.title, .context = x.text,
-                                            .context_bytes = x.text_bytes };
+            tool_check(k->ctx, reader_passage(k->ix, &k->hits[i], &k->rooms[i], &k->passages[i]));
         }
         k->passages[i].question = question;
         k->passages[i].question_bytes = query.bytes;
@@ -222,40 +217,20 @@ static int run(tool_program *p) {
 
 #define A the_asking.a
 static tool_flag the_flags[] = {
-    { .name = "model_name_or_path", .string = &A.model, .value = "DIR", .required = 1,
+    { .name = "model_name_or_path", .group = "model",
+      .string = &A.model, .value = "DIR", .required = 1,
       .help = "a model directory with its vocabulary" },
-    { .name = "context", .string = &A.context, .value = "FILE",
+    { .name = "context", .group = "passages", .string = &A.context, .value = "FILE",
       .help = "the passage: a text file, all of it" },
-    { .name = "index", .string = &A.index, .value = "DIR",
-      .help = "where to look passages up: what index wrote" },
-    { .name = "question", .string = &A.question, .value = "TEXT",
+    READER_INDEX_FLAGS(A, 10000),
+    { .name = "question", .group = "answers", .string = &A.question, .value = "TEXT",
       .otherwise = "lines of stdin", .help = "what to answer" },
-    { .name = "top_k", .size = &A.top_k, .preset = "10", .min = 1, .max = 10000,
-      .help = "passages of the index that are read for a question" },
     { .name = "json", .flag = &A.json, .help = "print one JSON object for each question" },
     { .name = "n_answers", .size = &A.n_answers, .preset = "3", .min = 1, .max = 1000,
       .help = "answers to print" },
-    { .name = "method", .choice = &A.method, .preset = "elasticsearch",
-      .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
-                 "elasticsearch", .help = "how passages are scored: see search" },
-    { .name = "retrieval_weight", .real = &A.retrieval_weight, .preset = "0.5", .min = 0, .max = 1,
-      .help = "of the passage's score; the span's has the rest" },
-    { .name = "temperature", .real = &A.temperature, .preset = "1", .min = 0, .max = 1000,
-      .above_min = 1, .help = "scores are divided by it before they become confidences" },
-    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
-      .help = "a passage may have no answer" },
-    { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
-      .help = "a passage has none when that scores more than this above its best span" },
-    { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
-      .max = 65536, .unit = "tokens", .help = "of an answer" },
-    { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
-      .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
+    READER_ANSWER_FLAGS(A),
+    READER_WINDOW_FLAGS(A),
     TOOL_PRECISION_FLAGS(A.precision),
-    { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
-      .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
     { 0 }
 };
 #undef A

@@ -172,15 +172,37 @@ typedef struct model_work {
     size_t         n, step;
 } model_work;
 
-static mrc_model_config worker_config(void) {
+// A family of encoders with the sizes of the rest; DeBERTa as its third version.
+static mrc_model_config worker_family(const char *word) {
     mrc_model_config c = mrc_model_config_default();
+    for (int k = 0; k < MRC_MODEL_TYPE_COUNT; k++) {
+        if (strcmp(word, mrc_model_type_name((mrc_model_type)k))) continue;
+        c = mrc_model_config_family((mrc_model_type)k);
+        if (k == MRC_MODEL_DEBERTA_V2) {
+            c.relative_attention = c.share_att_key = c.norm_rel_ebd = 1;
+            c.pos_att_type = MRC_C2P | MRC_P2C;
+            c.position_buckets = 256;
+            c.position_biased_input = 0;
+        }
+        c.pad_token_id = k == MRC_MODEL_MODERNBERT ? 0 : c.pad_token_id;
+        return c;
+    }
+    tool_fail(TOOL_USAGE, "bench: no such family (found %s)", word);
+    return c;
+}
+
+static mrc_model_config worker_config(void) {
+    mrc_model_config c = worker_family(option("family", "roberta"));
     c.num_hidden_layers = number("layers");
     c.hidden_size = number("hidden");
     c.num_attention_heads = number("heads");
     c.intermediate_size = number("ffn");
     c.vocab_size = number("vocab");
     c.max_position_embeddings = number("seq") + 2;
-    c.type_vocab_size = 1;
+    if (c.model_type == MRC_MODEL_ROBERTA) {
+        c.type_vocab_size = 1;
+        c.layer_norm_eps = 1e-5;
+    }
     if (number("rnn")) {
         c.head = MRC_HEAD_BILSTM;
         c.num_head_layers = number("rnn");
@@ -693,7 +715,7 @@ static void add_row(const char *name, const char *unit, const measured *m, doubl
     add_field("%.4g", median(m->our_cpu, m->n));
     add_field("%.4g", m->missing ? 0 : median(m->peer_cpu, m->n));
     mrc_text_printf(&table.tsv, "%s\t%s\n", table.peaks, table.processor);
-    if (table.tsv.failed) tool_fail(TOOL_NO_MEMORY, "no memory for the table");
+    tool_check_text(&table.tsv);
     table.rows++;
     table.compared += !m->missing;
     table.missing += m->missing != 0;
@@ -835,6 +857,31 @@ static void forward_row(const char *prefix, const char *kind, const char *precis
     add_shape(&peer, &s, 0, batch, seq);
     measured m = compare(name, &us, &peer, 0.3);
     add_row(name, "s", &m, 0, bar);
+}
+
+// A family of encoders at the size of a base model, against transformers' class.
+static void family_row(const char *family, size_t ffn, double bar) {
+    char name[64];
+    shape s = shape_of(0);
+    size_t seq = args.quick ? 24 : 384;
+    words us = ours("forward"), peer = theirs("family");
+    snprintf(name, sizeof name, "forward_%s", family);
+    if (!wanted(name)) return;
+    if (!args.quick) s.ffn = ffn;
+    add_shape(&us, &s, 0, 8, seq);
+    add_shape(&peer, &s, 0, 8, seq);
+    words_add(&us, "family=%s", family);
+    words_add(&peer, "family=%s", family);
+    measured m = compare(name, &us, &peer, 0.3);
+    add_row(name, "s", &m, 0, bar);
+}
+
+static void family_rows(void) {
+    static const char *const families[] = { "bert", "xlm-roberta", "distilbert", "electra",
+                                            "albert", "mpnet", "deberta-v2", "modernbert" };
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        family_row(families[i], strcmp(families[i], "modernbert") ? 3072 : 1152, 1.5);
+    }
 }
 
 // A training step in bf16 against our own in f32.
@@ -1165,6 +1212,7 @@ static void all_rows(void) {
         forward_row("openvino_int8", "openvino", "int8", batch, 1);
         forward_row("ctranslate2_int8", "ctranslate2", "int8", batch, 1);
     }
+    family_rows();
     epoch_row("epoch_packed");
     tokenizer_row("tokenizer");
     search_row("search_queries", "search", 0, 2);
@@ -1232,7 +1280,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag the_flags[] = {
-    { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+    { .name = "output_dir", .group = "table",
+      .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",
       .help = "who runs the peers: PyTorch, ONNX Runtime, OpenVINO, CTranslate2, tokenizers, "

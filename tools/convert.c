@@ -97,9 +97,8 @@ static size_t convert_list(mrc_safetensors *st, const convert_flags *a, mrc_st_t
                            convert_item **items) {
     size_t n = 0, count = 0;
     while (mrc_safetensors_at(st, n)) n++;
-    *list = calloc(2 * n + 1, sizeof **list);
-    *items = calloc(2 * n + 1, sizeof **items);
-    if (!*list || !*items) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its names", a->from);
+    *list = tool_allocate(2 * n + 1, sizeof **list);
+    *items = tool_allocate(2 * n + 1, sizeof **items);
     for (size_t i = 0; i < n; i++, count++) {
         const mrc_st_entry *e = mrc_safetensors_at(st, i);
         mrc_st_tensor *t = &(*list)[count];
@@ -162,7 +161,7 @@ static void convert_index(mrc_ctx *ctx, const convert_flags *a, const convert_it
         }
     }
     mrc_text_printf(&t, "\n  }\n}\n");
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for the index", a->output);
+    tool_check_text(&t);
     tool_path(path, a->output, "model.safetensors.index.json");
     tool_check(ctx, mrc_file_write(ctx, path, t.data, t.bytes));
     mrc_text_free(&t);
@@ -241,15 +240,15 @@ static void convert(mrc_ctx *ctx, const convert_flags *a) {
         tool_fail(TOOL_USAGE, "--dtype int8: is noted in config.json (found a file, expected a "
                   "model directory as SOURCE and a folder as --output)");
     }
+    tool_try_place(a->output, !file);
     tool_check(ctx, mrc_weights_open(ctx, &st, a->from));
     size_t n = convert_list(st, a, &list, &items);
-    size_t *shards = calloc(n + 2, sizeof *shards), layers = 0;
+    size_t *shards = tool_allocate(n + 2, sizeof *shards), layers = 0;
     for (size_t i = 0; i < n; i++) layers += items[i].form == CONVERT_BYTES;
     if (a->dtype == CONVERT_INT8 && !layers) {
         tool_fail(TOOL_BAD_INPUT, "%s: has no linear layers of an encoder (expected matrices "
                   "\"...layer.N....weight\")", a->from);
     }
-    if (!shards) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its names", a->from);
     size_t count = convert_cut(items, n, (uint64_t)a->shard * 1000000u, shards);
     if (!file) tool_check(ctx, mrc_dir_new(ctx, a->output));
     for (size_t k = 0; k < count; k++) {
@@ -283,7 +282,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "output", .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
+    { .name = "output", .group = "output",
+      .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
       .help = "a model directory, or one file" },
     { .name = "max_shard_size", .size = &a.shard, .unit = "MB", .preset = "0", .min = 0,
       .max = 1e9, .help = "begin another file before this; 0: one file" },

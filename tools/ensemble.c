@@ -72,8 +72,7 @@ static size_t read_votes(const char *path, const mrc_json *list, double threshol
     if (list->n > *capacity) {
         *capacity = list->n;
         free(*room);
-        *room = malloc(list->n * sizeof **room);
-        if (!*room) tool_fail(TOOL_NO_MEMORY, "no memory for %zu answers", list->n);
+        *room = tool_allocate(list->n, sizeof **room);
     }
     for (const mrc_json *v = list->child; v; v = v->next) {
         const mrc_json *text = mrc_json_get(v, "text"), *p = mrc_json_get(v, "probability");
@@ -134,7 +133,7 @@ static void vote(mrc_ctx *ctx, const inputs *in, const ensemble_args *a) {
     mrc_text_init(&out, ctx);
     for (size_t m = 0; m < in->n; m++) n += vote_on(ctx, in, a, root, m, &out);
     mrc_text_printf(&out, n ? "\n}\n" : "{}\n");
-    if (out.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&out);
     tool_check(ctx, mrc_dir_new(ctx, a->output_dir));
     tool_check(ctx, mrc_file_write(ctx, tool_path(path, a->output_dir, "predictions.json"),
                                    out.data, out.bytes));
@@ -161,8 +160,7 @@ static void *read_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const 
                   "written by predict --save_logits)", in->path[m], first->name, in->path[0]);
     }
     const mrc_dtype dtype = is_logit(first->name) ? MRC_DTYPE_F32 : MRC_DTYPE_I32;
-    void *data = malloc((size_t)e->numel * 8 + 8);
-    if (!data) tool_fail(TOOL_NO_MEMORY, "no memory for %s", first->name);
+    void *data = tool_allocate((size_t)e->numel, 8);
     tool_check(ctx, mrc_safetensors_read(st[m], e, dtype, data));
     return data;
 }
@@ -181,15 +179,13 @@ static void *merge_tensor(mrc_ctx *ctx, const inputs *in, mrc_safetensors *const
         }
     }
     if (is_logit(e->name)) {
-        float *mean = malloc(n * sizeof *mean + 8);
-        if (!mean) tool_fail(TOOL_NO_MEMORY, "no memory for %s", e->name);
+        float *mean = tool_allocate(n, sizeof *mean);
         mrc_ensemble_mean(logits, in->n, in->weight, n, mean);
         free(data[0]);
         data[0] = mean;
     } else {                            // as it is written: 8 bytes each
         const int32_t *narrow = data[0];
-        int64_t *wide = malloc(n * sizeof *wide + 8);
-        if (!wide) tool_fail(TOOL_NO_MEMORY, "no memory for %s", e->name);
+        int64_t *wide = tool_allocate(n, sizeof *wide);
         for (size_t i = 0; i < n; i++) wide[i] = narrow[i];
         free(data[0]);
         data[0] = wide;
@@ -232,6 +228,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--%s is missing (found none, expected a path)",
                   a.method == LOGIT_MEAN ? "output" : "output_dir");
     }
+    tool_try_place(needed, a.method != LOGIT_MEAN);
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     if (a.method == LOGIT_MEAN) mean(ctx, &in, &a);
     else vote(ctx, &in, &a);
@@ -240,7 +237,7 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "method", .choice = &a.method,
+    { .name = "method", .group = "answers", .choice = &a.method,
       .choices = "probability_sum|hard_vote|fold_combine|logit_mean",
       .preset = "probability_sum",
       .help = "the text with the largest sum of probabilities; with the most first places, a "
@@ -253,7 +250,7 @@ static tool_flag flags[] = {
       .help = "\"\" wins when it scores more than this above a text: as predict's" },
     { .name = "weights", .list = &a.weights, .value = "X ..", .otherwise = "1 each",
       .help = "what each model's vote or logits count" },
-    { .name = "output_dir", .string = &a.output_dir, .value = "DIR",
+    { .name = "output_dir", .group = "output", .string = &a.output_dir, .value = "DIR",
       .otherwise = "required for votes", .help = "where predictions.json goes" },
     { .name = "output", .string = &a.output, .value = "FILE.safetensors",
       .otherwise = "required for logit_mean", .help = "the mean logits" },

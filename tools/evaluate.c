@@ -24,9 +24,8 @@ static prediction *predictions_sort(const mrc_json *root, const char *path, mrc_
         tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: predictions must be one object of id and %s "
                   "(found another kind of value)", path, root->line, root->column, what);
     }
-    prediction *list = malloc((root->n + 1) * sizeof *list);
+    prediction *list = tool_allocate(root->n, sizeof *list);
     size_t n = 0;
-    if (!list) tool_fail(TOOL_NO_MEMORY, "%s: out of memory for %zu predictions", path, root->n);
     for (const mrc_json *p = root->child; p; p = p->next) {
         if (p->type != type) {
             tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: the prediction for \"%.60s\" is no %s", path,
@@ -91,11 +90,8 @@ static void score(evaluation *e, const prediction *sorted, size_t n_sorted) {
     e->n = mrc_dataset_size(e->set);
     if (!e->n) tool_fail(TOOL_BAD_INPUT, "%s: nothing to score (found 0 questions)", e->data);
     if (e->metric == MRC_METRIC_KORQUAD) check_version(e->set, e->data);
-    e->list = calloc(e->n, sizeof *e->list);
-    e->scores = calloc(e->n, sizeof *e->scores);
-    if (!e->list || !e->scores) {
-        tool_fail(TOOL_NO_MEMORY, "%s: out of memory for %zu questions", e->data, e->n);
-    }
+    e->list = tool_allocate(e->n, sizeof *e->list);
+    e->scores = tool_allocate(e->n, sizeof *e->scores);
     for (size_t i = 0; i < e->n; i++) {
         question *q = &e->list[i];
         mrc_scored *s = &e->scores[i];
@@ -273,8 +269,7 @@ static void add_calibration(evaluation *e) {
     size_t n = 0;
     tool_check(e->ctx, mrc_json_load(e->ctx, &root, e->nbest_file));
     prediction *sorted = predictions_sort(root, e->nbest_file, MRC_JSON_ARRAY);
-    believed *list = calloc(e->n, sizeof *list);
-    if (!list) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", e->nbest_file);
+    believed *list = tool_allocate(e->n, sizeof *list);
     for (size_t i = 0; i < e->n; i++) {
         const mrc_example *x = e->list[i].x;
         const mrc_json *spans = prediction_find(sorted, root->n, x->id);
@@ -344,7 +339,8 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "metric", .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
+    { .name = "metric", .group = "figures",
+      .choice = &metric, .choices = "korquad|squad|squad_v2|klue",
       .required = 1,
       .help = "whose definition: korquad (KorQuAD v1, F1 over characters), squad or squad_v2 "
               "(F1 over words; v2: with questions that have no answer) or klue (ROUGE-W, by "

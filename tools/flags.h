@@ -84,7 +84,8 @@ static tool_flag tool_common_flags[] = {
 // In what a model is loaded for prediction.
 typedef struct tool_precision { int dtype; tool_list int8_keep; } tool_precision;
 #define TOOL_PRECISION_FLAGS(p)                                                                    \
-    { .name = "dtype", .choice = &(p).dtype, .choices = "fp32|bf16|fp16|int8", .preset = "fp32",   \
+    { .name = "dtype", .group = "machines", .choice = &(p).dtype,                                  \
+      .choices = "fp32|bf16|fp16|int8", .preset = "fp32",                                          \
       .help = "of the weights: bf16 takes half the memory and less time and moves logits a "       \
               "little; int8, of the encoder's layers, takes a quarter and the least time, and "    \
               "moves them more; fp16 where the backend has it" },                                  \
@@ -218,12 +219,6 @@ static void tool__expected(const tool_flag *f, char *out, size_t bytes) {
     }
 }
 
-static char *tool__copy(const char *s, size_t bytes) {
-    char *copy = tool_allocate(bytes + 1, 1);
-    memcpy(copy, s, bytes);
-    return copy;
-}
-
 static void tool_list_add(tool_list *l, const char *item) {
     const char **more = realloc(l->item, (l->n + 1) * sizeof *more);
     if (!more) tool_no_memory("a list of %zu values", l->n + 1);
@@ -235,13 +230,15 @@ static void tool_list_add(tool_list *l, const char *item) {
 static int tool__list_set(tool_list *l, const char *text) {
     if (!strchr(text, ',') || mrc_file_exists(text)) {
         if (!*text) return 0;
-        tool_list_add(l, tool__copy(text, strlen(text)));
+        tool_list_add(l, tool_copy(text));
         return 1;
     }
     for (;;) {
         size_t n = strcspn(text, ",");
         if (!n) return 0;
-        tool_list_add(l, tool__copy(text, n));
+        char *part = tool_allocate(n + 1, 1);
+        memcpy(part, text, n);
+        tool_list_add(l, part);
         if (!text[n]) return 1;
         text += n + 1;
     }
@@ -612,7 +609,7 @@ static void tool__config_value(tool_flag *f, const char *path, const mrc_json *k
     char number[64], expected[256];
     const char *text = tool__config_text(v, number, sizeof number);
     // The tree goes with its context, a string flag keeps pointing at its text.
-    char *kept = text ? tool__copy(text, strlen(text)) : NULL;
+    char *kept = text ? tool_copy(text) : NULL;
     if (!kept || !tool__set(f, kept)) {
         tool__expected(f, expected, sizeof expected);
         tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: %s is out of range (found %s, expected %s)", path,

@@ -45,10 +45,14 @@ static void help__facts(const tool_flag *f, char *out, size_t bytes) {
     char range[128] = "";
     int numeric = f->integer || f->size || f->real;
     if (numeric) tool__expected(f, range, sizeof range);
-    snprintf(out, bytes, "%s%s%s%s%s%s%s%s", range, numeric && f->unit ? ", " : "",
+    snprintf(out, bytes, "%s%s%s%s%s%s", range, numeric && f->unit ? ", " : "",
              numeric && f->unit ? f->unit : "", numeric ? "; " : "",
-             f->required ? "required" : "default: ", f->required ? "" : help__preset(f),
-             f->alias ? "; also --" : "", f->alias ? f->alias : "");
+             f->required ? "required" : "default: ", f->required ? "" : help__preset(f));
+    for (const char *a = f->alias; a && *a; ) {
+        size_t n = strcspn(a, "|"), at = strlen(out);
+        snprintf(out + at, bytes - at, "%s--%.*s", a == f->alias ? "; also " : ", ", (int)n, a);
+        a += n + (a[n] == '|');
+    }
 }
 
 //==============================================================================
@@ -228,7 +232,7 @@ static void help__cell(const char *text) {
 static void help__markdown_flag(const tool_flag *f) {
     char facts[512];
     const char *value = help__value(f);
-    tool_print("| `%s%s` ", f->positional ? "" : "--", f->name);
+    tool_print("| `%s%s`%s", f->positional ? "" : "--", f->name, *value ? " " : "");
     help__cell(value);
     tool_print(" | ");
     help__cell(f->help);

@@ -1,8 +1,8 @@
 // inspect: whether the library would take a file, and what it finds there, as one JSON object.
-#include "tool.h"
+#include "folders.h"
 
 enum { AS_AUTO, AS_SAFETENSORS, AS_TORCH, AS_DATASET, AS_JSON, AS_YAML, AS_TOKENIZER, AS_CONFIG,
-       AS_CHECKPOINT, AS_ARROW };
+       AS_CHECKPOINT, AS_ARROW, AS_RUN, AS_TRAINER };
 
 typedef struct inspect_flags { const char *file; int as, tensors, strict; } inspect_flags;
 
@@ -26,7 +26,10 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
         { ".pt", AS_TORCH }, { ".pth", AS_TORCH }, { ".ckpt", AS_TORCH },
     };
     if (mrc_file_exists(path) == 2) {
-        if (inspect_has(path, "trainer_state.json")) return AS_CHECKPOINT;
+        const tool_folder folder = folder_kind(ctx, path);
+        if (folder == FOLDER_CHECKPOINT) return AS_CHECKPOINT;
+        if (folder == FOLDER_RUN) return AS_RUN;
+        if (folder == FOLDER_TRAINER) return AS_TRAINER;
         if (inspect_has(path, "model.safetensors")) return AS_SAFETENSORS;
         if (inspect_has(path, "model.safetensors.index.json")) return AS_SAFETENSORS;
         if (inspect_has(path, "pytorch_model.bin")) return AS_TORCH;
@@ -184,28 +187,87 @@ static void inspect_tokenizer(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a)
     mrc_tokenizer_free(tok);
 }
 
+static void inspect_numbers(mrc_text *t, const mrc_model_config *c) {
+    tool_json_string(t, "model_type", mrc_model_type_name(c->model_type));
+    tool_json_integer(t, "vocab_size", (int64_t)c->vocab_size);
+    tool_json_integer(t, "hidden_size", (int64_t)c->hidden_size);
+    tool_json_integer(t, "num_hidden_layers", (int64_t)c->num_hidden_layers);
+    tool_json_integer(t, "num_attention_heads", (int64_t)c->num_attention_heads);
+    tool_json_integer(t, "max_length", (int64_t)mrc_model_config_max_length(c));
+}
+
 static void inspect_config(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
     mrc_model_config c;
     tool_check(ctx, mrc_model_config_load(ctx, &c, a->file));
     tool_json_string(t, "kind", "config");
-    tool_json_string(t, "model_type", mrc_model_type_name(c.model_type));
-    tool_json_integer(t, "vocab_size", (int64_t)c.vocab_size);
-    tool_json_integer(t, "hidden_size", (int64_t)c.hidden_size);
-    tool_json_integer(t, "num_hidden_layers", (int64_t)c.num_hidden_layers);
-    tool_json_integer(t, "num_attention_heads", (int64_t)c.num_attention_heads);
-    tool_json_integer(t, "max_length", (int64_t)mrc_model_config_max_length(&c));
+    inspect_numbers(t, &c);
+}
+
+// Of a folder, beside its weights: the reader's numbers, its head and its kind of tokenizer.  The
+// weights are what was asked for, so a config.json that is not a reader's is no error.
+static void inspect_model(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
+    static const char *const heads[] = { "linear", "mlp", "bilstm", "bigru", "conv1d" };
+    mrc_model_config c;
+    mrc_tokenizer *tok = NULL;
+    if (mrc_file_exists(a->file) != 2 || !inspect_has(a->file, "config.json")) return;
+    tool_log_no_notes = 1;
+    if (mrc_model_config_load(ctx, &c, a->file) == MRC_OK) {
+        inspect_numbers(t, &c);
+        tool_json_string(t, "head", heads[c.head]);
+        if (mrc_tokenizer_load(ctx, &tok, a->file) == MRC_OK) {
+            tool_json_string(t, "tokenizer", mrc_tokenizer_kind(tok));
+            mrc_tokenizer_free(tok);
+        }
+    }
+    mrc_ctx_clear_error(ctx);
+}
+
+static void inspect_add_tensors(mrc_ctx *ctx, mrc_text *t, const char *dir) {
+    mrc_safetensors *st;
+    size_t n = 0;
+    tool_check(ctx, mrc_weights_open(ctx, &st, dir));
+    while (mrc_safetensors_at(st, n)) n++;
+    tool_json_integer(t, "tensors", (int64_t)n);
+    mrc_safetensors_close(st);
 }
 
 // All checksums of a training run's checkpoint, then its weights.
 static void inspect_checkpoint(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a) {
-    mrc_safetensors *st;
-    size_t n = 0;
+    folder_want_checkpoint(ctx, a->file);
     tool_check(ctx, mrc_checkpoint_check(ctx, a->file));
-    tool_check(ctx, mrc_weights_open(ctx, &st, a->file));
-    while (mrc_safetensors_at(st, n)) n++;
     tool_json_string(t, "kind", "checkpoint");
-    tool_json_integer(t, "tensors", (int64_t)n);
-    mrc_safetensors_close(st);
+    inspect_add_tensors(ctx, t, a->file);
+}
+
+static mrc_status inspect_count(mrc_ctx *ctx, void *user, const char *name) {
+    (void)ctx;
+    *(size_t *)user += strncmp(name, "checkpoint-", 11) == 0;
+    return MRC_OK;
+}
+
+// The output folder of train, or what transformers' Trainer left: how far it is, its weights.
+static void inspect_run(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int as) {
+    static const struct { const char *theirs, *name; } keys[] = {
+        { "global_step", "step" }, { "max_steps", "max_steps" }, { "epoch", "epoch" },
+        { "best_metric", "best_metric" }, { "best_global_step", "best_step" } };
+    mrc_json *state = folder_state(ctx, a->file);
+    const mrc_json *finished = state ? mrc_json_get(state, "finished") : NULL;
+    size_t checkpoints = 0;
+    tool_json_string(t, "kind", as == AS_RUN ? "run" : "trainer");
+    if (as == AS_RUN) {
+        tool_json_key(t, "finished");
+        mrc_text_printf(t, "%s", finished && finished->type == MRC_JSON_TRUE ? "true" : "false");
+    }
+    for (size_t i = 0; state && i < sizeof keys / sizeof *keys; i++) {
+        const mrc_json *v = mrc_json_get(state, keys[i].theirs);
+        if (!v || v->type != MRC_JSON_NUMBER) continue;
+        tool_json_key(t, keys[i].name);
+        tool_json_value(t, v);
+    }
+    tool_check(ctx, mrc_dir_list(ctx, a->file, inspect_count, &checkpoints));
+    tool_json_integer(t, "checkpoints", (int64_t)checkpoints);
+    if (inspect_has(a->file, "config.json")) inspect_add_tensors(ctx, t, a->file);
+    mrc_json_free(state);
 }
 
 static void inspect(mrc_ctx *ctx, const inspect_flags *a) {
@@ -216,11 +278,15 @@ static void inspect(mrc_ctx *ctx, const inspect_flags *a) {
         inspect_tree(ctx, &t, a, as);
     } else {
         mrc_text_add(&t, "{", 1);
-        if (as == AS_SAFETENSORS || as == AS_TORCH) inspect_weights(ctx, &t, a, as);
+        if (as == AS_SAFETENSORS || as == AS_TORCH) {
+            inspect_weights(ctx, &t, a, as);
+            inspect_model(ctx, &t, a);
+        }
         if (as == AS_DATASET || as == AS_ARROW) inspect_dataset(ctx, &t, a, as);
         if (as == AS_TOKENIZER) inspect_tokenizer(ctx, &t, a);
         if (as == AS_CONFIG) inspect_config(ctx, &t, a);
         if (as == AS_CHECKPOINT) inspect_checkpoint(ctx, &t, a);
+        if (as == AS_RUN || as == AS_TRAINER) inspect_run(ctx, &t, a, as);
         mrc_text_add(&t, "}", 1);
     }
     mrc_text_add(&t, "\n", 1);
@@ -239,7 +305,7 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "as", .choice = &a.as, .preset = "auto",
+    { .name = "as", .group = "reading", .choice = &a.as, .preset = "auto",
       .choices = "auto|safetensors|torch|dataset|json|yaml|tokenizer|config|checkpoint|arrow",
       .help = "what to read it as; auto goes by its name and first bytes" },
     { .name = "tensors", .flag = &a.tensors, .help = "list each tensor: name, dtype, shape, "
@@ -247,7 +313,8 @@ static tool_flag flags[] = {
     { .name = "strict", .flag = &a.strict, .help = "refuse a PyTorch file without checksums, "
       "which otherwise is a warning" },
     { .name = "FILE", .string = &a.file, .positional = 1, .required = 1,
-      .help = "a file, or a folder of a model, a checkpoint, a tokenizer or a data set" },
+      .help = "a file, or a folder: a model, a run of train, a checkpoint (of transformers' "
+      "Trainer too), a tokenizer or a data set" },
     { 0 }
 };
 

@@ -260,9 +260,8 @@ static void logs__record(tool_log_file *l, mrc_text *record, unsigned field, uin
         mrc_text_init(&frame, l->ctx);
         if (l->kind == LOG_EVENTS) logs__frame_event(&frame, record);
         else logs__frame_wandb(&frame, record, l->at);
-        if (record->failed || frame.failed) {
-            tool_fail(TOOL_NO_MEMORY, "%s: no memory for a record", l->path);
-        }
+        tool_check_text(record);
+        tool_check_text(&frame);
         logs__write(l, frame.data, frame.bytes);
         mrc_text_free(&frame);
     }
@@ -367,7 +366,7 @@ static void logs__wandb_begin(tool_logs *logs, const char *id, const char *name,
         mrc_text value;
         mrc_text_init(&value, l->ctx);
         tool_json_value(&value, m);
-        if (value.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for %s", l->path, m->key);
+        tool_check_text(&value);
         logs__wandb_item(&config, l->ctx, 1, m->key, value.data);
         mrc_text_printf(&yaml, "%s:\n    value: %s\n", m->key, value.data);
         mrc_text_free(&value);
@@ -383,7 +382,7 @@ static void logs__wandb_begin(tool_logs *logs, const char *id, const char *name,
     logs__pb_message(&record, 17, &body);
     logs__record(l, &record, 17, 0);
     char path[TOOL_PATH_BYTES];
-    if (yaml.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its configuration", l->path);
+    tool_check_text(&yaml);
     tool_check(l->ctx, mrc_file_write(l->ctx, tool_path(path, logs->wandb_dir, "files/config.yaml"),
                                       yaml.bytes ? yaml.data : "", yaml.bytes));
     mrc_text_free(&yaml);
@@ -407,7 +406,7 @@ static void logs__wandb_set_number(const tool_log_file *l, tool_log_items *to, c
     mrc_text t;
     mrc_text_init(&t, l->ctx);
     mrc_text_number(&t, x);
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for %s", l->path, key);
+    tool_check_text(&t);
     logs__wandb_set(l, to, key, t.data);
     mrc_text_free(&t);
 }
@@ -471,7 +470,7 @@ static void logs__wandb_finish(tool_logs *logs, double seconds) {
         mrc_text_printf(&text, "%s", logs->last.list[i].value);
     }
     mrc_text_add(&text, "}\n", 2);
-    if (text.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its summary", l->path);
+    tool_check_text(&text);
     tool_path(path, logs->wandb_dir, "files/wandb-summary.json");
     tool_check(l->ctx, mrc_file_write(l->ctx, path, text.data, text.bytes));
     mrc_text_free(&text);
@@ -637,7 +636,7 @@ static void logs__find(tool_logs *logs, mrc_ctx *ctx, const tool_logs_desc *desc
         logs__place(logs->log[kind].path, desc->output_dir, path);
     }
     mrc_text_add(&text, "}\n", 2);
-    if (text.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&text);
     tool_path(path, desc->output_dir, "logs.json");
     if (text.bytes > 3) tool_check(ctx, mrc_file_write(ctx, path, text.data, text.bytes));
     mrc_text_free(&text);

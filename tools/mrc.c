@@ -11,8 +11,10 @@
 #include "../backends/openblas.h"
 #endif
 #ifndef MRC_COMMIT
-#define MRC_COMMIT "unknown"            // build.sh says
+#define MRC_COMMIT unknown              // build.sh says
 #endif
+#define TEXT_OF(x) TEXT_OF_(x)
+#define TEXT_OF_(x) #x
 
 #ifdef MRC_HTTPD                        // build.sh has found libmicrohttpd
 #define PROGRAMS_HTTPD(X) X(serve)
@@ -92,7 +94,7 @@ static void print_cpu(void) {
 
 static int version(void) {
     tool_print("mrc %d.%d.%d\ncommit %s\nnaive\n", MRC_VERSION_MAJOR, MRC_VERSION_MINOR,
-               MRC_VERSION_PATCH, MRC_COMMIT);
+               MRC_VERSION_PATCH, TEXT_OF(MRC_COMMIT));
     print_cpu();
 #ifdef MRC_OPENBLAS
     const char *blas = mrc_openblas_version();

@@ -2,7 +2,7 @@
 
     import mrc
     qa = mrc.pipeline("question-answering", model="out")
-    qa(question="who?", context="Ann did it.")      {'score': .., 'start': 0, 'end': 3, 'answer': 'Ann'}
+    qa(question="who?", context="Ann did it.")      a dict of score, start, end, answer
 
     mrc.Reader("out")("who?", "Ann did it.")        the answer as `mrc predict` decodes it
     mrc.Tokenizer("out")("who?", "Ann did it.")     input_ids, offsets, token_type_ids
@@ -314,7 +314,8 @@ class QuestionAnsweringPipeline:
         return result[0] if len(result) == 1 else result
 
 
-def pipeline(task="question-answering", model=None, tokenizer=None, threads=None, **defaults):
+def pipeline(task="question-answering", model=None, tokenizer=None, threads=None, device=None,
+             **defaults):
     """transformers' pipeline("question-answering"), of a folder with a model.
 
     Called with question and context (texts, or lists of them), or dicts of both, it gives a dict of
@@ -326,6 +327,8 @@ def pipeline(task="question-answering", model=None, tokenizer=None, threads=None
         raise Error("there is no pipeline %r (expected question-answering)" % (task,))
     if model is None:
         raise Error("the model is missing (expected the folder of one)")
+    if device not in (None, -1, "cpu"):
+        raise Error("there is no device %r here (expected cpu)" % (device,))
     reader = model if isinstance(model, Reader) else Reader(model, tokenizer, threads)
     return QuestionAnsweringPipeline(reader, **defaults)
 
@@ -365,8 +368,8 @@ class Tokenizer(_Object):
 
     def windows(self, text, pair=None, max_length=0, stride=0, truncation="none",
                 add_special_tokens=True):
-        """All encodings of a text or pair: one, or with truncation only_first or only_second as many
-        as it takes, which overlap by `stride` tokens."""
+        """All encodings of a text or pair: one, or with truncation only_first or only_second as
+        many as it takes, which overlap by `stride` tokens."""
         _texts([text] if pair is None else [text, pair], "text")
         replies = self._call({"text": text, "pair": pair, "max_length": max_length,
                               "stride": stride, "truncation": truncation,
@@ -403,8 +406,8 @@ class Index(_Object):
         super().__init__("index", path, method=method, k1=k1, b=b, delta=delta, threads=threads)
 
     def search(self, query, top_k=10):
-        """The best passages for a query, best first: dicts of id, title, text, score and passage (its
-        number); of a list of queries a list of such lists."""
+        """The best passages for a query, best first: dicts of id, title, text, score and passage
+        (its number); of a list of queries a list of such lists."""
         one = isinstance(query, str)
         queries = [query] if one else list(_plain(query))
         result = self._call({"queries": _texts(queries, "query"), "top_k": int(top_k)})

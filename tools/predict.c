@@ -3,7 +3,7 @@
 // Each window of a passage gets a start and an end logit per token: from the model, which takes
 // windows of one length together, or from a file that an earlier run saved.  Then each question is
 // answered from its windows.
-#include "tool.h"
+#include "reader.h"
 
 typedef struct predict_args {
     const char *model_name_or_path, *tokenizer_name, *test_file, *output_dir, *save_logits, *logits;
@@ -195,7 +195,7 @@ static const char *span_text(prediction_run *p, const mrc_span *span, const mrc_
                              size_t *bytes) {
     p->words.bytes = 0;
     const char *text = mrc_span_text(span, x, &p->words, bytes);
-    if (p->words.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&p->words);
     return text;
 }
 
@@ -276,11 +276,12 @@ static void answer_all(prediction_run *p) {
 static void save_file(prediction_run *p, mrc_text *t, const char *name) {
     char path[TOOL_PATH_BYTES], file[TOOL_PATH_BYTES];
     mrc_text_add(t, "\n}\n", 3);
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(t);
     snprintf(file, sizeof file, "%s%s%s", p->a.prefix ? p->a.prefix : "", p->a.prefix ? "_" : "",
              name);
     tool_check(p->ctx, mrc_file_write(p->ctx, tool_path(path, p->a.output_dir, file), t->data,
                                       t->bytes));
+    tool_note("%s: %zu questions", path, mrc_dataset_size(p->set));
 }
 
 static void save_answers(prediction_run *p) {
@@ -350,6 +351,7 @@ static void save_logits(prediction_run *p) {
                                    .user = &parts[i] };
     }
     tool_check(p->ctx, mrc_safetensors_write(p->ctx, p->a.save_logits, list, PARTS, NULL));
+    tool_note("%s: the logits of %zu windows", p->a.save_logits, p->features.n);
 }
 
 //==============================================================================
@@ -371,9 +373,8 @@ static void check_usage(const predict_args *a) {
         tool_fail(TOOL_USAGE, "--logits: sentinel windows are not decoded (found %s, expected no "
                   "--encoding sentinel)", a->logits);
     }
-    if (a->output_dir && mrc_file_exists(a->output_dir) == 1) {
-        tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", a->output_dir);
-    }
+    if (a->output_dir) tool_try_place(a->output_dir, 1);
+    if (a->save_logits) tool_try_place(a->save_logits, 0);
 }
 
 static prediction_run the_run = { .a = { .doc_stride = SIZE_MAX } };
@@ -413,46 +414,35 @@ static int run(tool_program *program) {
 
 #define A the_run.a
 static tool_flag the_flags[] = {
-    { .name = "model_name_or_path", .string = &A.model_name_or_path, .value = "DIR",
+    { .name = "model_name_or_path", .group = "model",
+      .string = &A.model_name_or_path, .value = "DIR",
       .otherwise = "none; needed but with --logits",
       .help = "a model directory: what train wrote, or Hugging Face's" },
     { .name = "tokenizer_name", .string = &A.tokenizer_name, .value = "DIR",
       .otherwise = "the model directory", .help = "a directory with the vocabulary, or vocab.txt" },
-    { .name = "test_file", .string = &A.test_file, .value = "FILE", .required = 1,
+    { .name = "test_file", .group = "data", .string = &A.test_file, .value = "FILE", .required = 1,
       .help = "the questions: SQuAD, KorQuAD or KLUE JSON, or JSONL; answers are not needed" },
     { .name = "num_folds", .size = &A.num_folds, .preset = "0", .max = 1e9,
       .help = "answer one fold of the file alone, split as train does with this --seed; 0: all" },
     { .name = "fold", .size = &A.fold, .preset = "0", .max = 1e9,
       .help = "with --num_folds: which one, from 0" },
-    { .name = "output_dir", .string = &A.output_dir, .value = "DIR",
+    { .name = "output_dir", .group = "output", .string = &A.output_dir, .value = "DIR",
       .otherwise = "none; needed but with --encoding sentinel",
       .help = "where predictions.json, nbest_predictions.json and null_odds.json go" },
     { .name = "prefix", .string = &A.prefix, .value = "TEXT", .otherwise = "none",
       .help = "begins the names of these files: TEXT_predictions.json" },
-    { .name = "version_2_with_negative", .flag = &A.version_2_with_negative,
-      .help = "a question may have no answer in its passage: the answer is then \"\"" },
-    { .name = "null_score_diff_threshold", .real = &A.null_score_diff_threshold, .preset = "0",
-      .help = "the answer is \"\" when that scores more than this above the best span; evaluate "
-              "finds the best one" },
-    { .name = "postprocess", .choice = &A.postprocess, .choices = "squad|pipeline|legacy",
+    { .name = "postprocess", .group = "answers",
+      .choice = &A.postprocess, .choices = "squad|pipeline|legacy",
       .preset = "squad", .help = "squad: as Hugging Face's question answering example; pipeline: "
                                  "as the pipeline of transformers 4.57.6, whole words, equal "
                                  "texts added; legacy: as its older code that the KLUE baseline "
                                  "decodes with" },
     { .name = "n_best_size", .size = &A.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "best starts and best ends that are combined" },
-    { .name = "max_answer_length", .size = &A.max_answer_length, .preset = "30", .min = 1,
-      .max = 65536, .unit = "tokens", .help = "of an answer" },
+    READER_ANSWER_FLAGS(A),
     { .name = "max_context", .flag = &A.max_context,
       .help = "an answer begins only in the window that shows most around its first token" },
-    { .name = "temperature", .real = &A.temperature, .preset = "1", .min = 0, .max = 1000,
-      .above_min = 1, .help = "scores are divided by it before they become probabilities; "
-                              "evaluate finds the best one" },
-    { .name = "max_seq_length", .size = &A.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
-      .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &A.doc_stride, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
+    READER_WINDOW_FLAGS(A),
     { .name = "pad_to_max_length", .flag = &A.pad_to_max_length,
       .help = "pad all windows to --max_seq_length; a model that was trained so always is" },
     { .name = "encoding", .choice = &A.encoding, .choices = "offsets|sentinel",
@@ -460,9 +450,8 @@ static tool_flag the_flags[] = {
                                    "sequences, only with --save_logits" },
     TOOL_PRECISION_FLAGS(A.precision),
     TOOL_TF32_FLAG,
-    { .name = "per_device_eval_batch_size", .size = &A.batch_size, .preset = "8", .min = 1,
-      .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
-    { .name = "save_logits", .string = &A.save_logits, .value = "FILE.safetensors",
+    { .name = "save_logits", .group = "output",
+      .string = &A.save_logits, .value = "FILE.safetensors",
       .help = "write ids, offsets and logits of all windows too" },
     { .name = "logits", .string = &A.logits, .value = "FILE.safetensors",
       .help = "decode what --save_logits wrote in place of running the model" },
@@ -470,8 +459,25 @@ static tool_flag the_flags[] = {
 };
 #undef A
 
+static const tool_foreign foreign[] = {
+    { "validation_file", "write --test_file", TOOL_REFUSED },
+    { "do_predict", "this program always does", TOOL_IDLE_SWITCH },
+    { "do_eval", "write `evaluate` afterwards", TOOL_SWITCH },
+    { "do_train", "write `train`", TOOL_SWITCH },
+    { "train_file", "write `train`", TOOL_REFUSED },
+    { "dataset_name", "it is not downloaded here: in Python, datasets.load_dataset(NAME)[\"test\"]"
+      ".to_json(\"test.jsonl\"), then write --test_file test.jsonl", TOOL_REFUSED },
+    { "batch_size", "write --per_device_eval_batch_size", TOOL_REFUSED },
+    { "max_predict_samples", "not here: write a shorter --test_file", TOOL_REFUSED },
+    { "overwrite_output_dir", "files are replaced when all is done", TOOL_IDLE_SWITCH },
+    { "overwrite_cache", "there is no cache", TOOL_IDLE_SWITCH },
+    { "preprocessing_num_workers", "the file is read in one pass", TOOL_IDLE_VALUE },
+    { 0 }
+};
+
 static tool_program program = {
     .name = "predict", .group = "answer and score", .run = run, .flags = the_flags,
+    .foreign = foreign,
     .purpose = "Answers the questions of a file: each answer is a piece of the question's "
                "passage.",
     .usage = "--model_name_or_path DIR --test_file FILE --output_dir DIR [flags]",

@@ -35,9 +35,7 @@ static const char *metric;                      // the key in log.jsonl that run
 //==============================================================================
 static char *joined(const char *dir, const char *name) {
     char path[TOOL_PATH_BYTES];
-    char *copy = strdup(tool_path(path, dir, name));
-    if (!copy) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", dir);
-    return copy;
+    return tool_copy(tool_path(path, dir, name));
 }
 
 // The lines of log.jsonl; a run that has none yet has no curves.
@@ -54,7 +52,7 @@ static void load_log(report_run *r) {
             if (r->n_lines == capacity) {
                 capacity = capacity ? 2 * capacity : 64;
                 r->lines = realloc(r->lines, capacity * sizeof *r->lines);
-                if (!r->lines) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", path);
+                if (!r->lines) tool_no_memory("the lines of %s", path);
             }
             tool_check(ctx, mrc_json_parse(ctx, &r->lines[r->n_lines], path, text + at, n, 0));
             r->n_lines++;
@@ -76,8 +74,7 @@ static void load_run(const char *dir) {
                   MAX_RUNS);
     }
     report_run *r = &runs[n_runs++];
-    r->path = strdup(dir);
-    if (!r->path) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", dir);
+    r->path = tool_copy(dir);
     tool_check(ctx, mrc_json_load(ctx, &r->state, tool_path(path, dir, "trainer_state.json")));
     tool_path(path, dir, "all_results.json");
     if (mrc_file_exists(path) == 1) tool_check(ctx, mrc_json_load(ctx, &r->results, path));
@@ -813,6 +810,7 @@ static void free_runs(void) {
 }
 
 static void write_page(void) {
+    tool_try_place(args.output, 0);
     mrc_backend *be = args.test_file ? tool_backend_new() : NULL;
     ctx = tool_ctx_new(be, 0);
     mrc_text_init(&page, ctx);
@@ -825,7 +823,7 @@ static void write_page(void) {
     put_charts();
     if (args.test_file) put_test_file();
     put("</body></html>\n");
-    if (page.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&page);
     tool_check(ctx, mrc_file_write(ctx, args.output, page.data, page.bytes));
     tool_print("%s: %zu runs, %zu bytes\n", args.output, n_runs, page.bytes);
     mrc_text_free(&page);
@@ -843,12 +841,13 @@ static int run(tool_program *p) {
 static tool_flag flags[] = {
     { .name = "DIR", .list = &args.dirs, .positional = 1, .value = "DIR ..", .required = 1,
       .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
-    { .name = "output", .string = &args.output, .value = "FILE.html", .required = 1,
+    { .name = "output", .group = "output",
+      .string = &args.output, .value = "FILE.html", .required = 1,
       .help = "the report" },
-    { .name = "metric", .string = &args.metric, .value = "KEY",
+    { .name = "metric", .group = "figures", .string = &args.metric, .value = "KEY",
       .otherwise = "eval/exact_match, or what there is",
       .help = "the key of log.jsonl that settings are compared by" },
-    { .name = "test_file", .string = &args.test_file, .value = "FILE",
+    { .name = "test_file", .group = "questions", .string = &args.test_file, .value = "FILE",
       .help = "questions: adds their lengths, and answers with the scores over the words" },
     { .name = "examples", .size = &args.examples, .preset = "5", .min = 0, .max = 1000,
       .unit = "questions", .help = "how many of them, from the first on" },

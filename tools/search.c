@@ -1,6 +1,6 @@
 // search: the best passages of an index for each question of a file, as a TREC run, and how good
 // they are where it is known which passages are right.
-#include "tool.h"
+#include "engine.h"
 
 typedef struct search_args {
     const char *index, *queries, *run, *qrels, *tag;
@@ -28,28 +28,59 @@ static void open_index(search_run *r) {
     if (!isnan(r->a.b)) config.b = r->a.b;
     if (!isnan(r->a.delta)) config.delta = r->a.delta;
     config.threads = tool_pool_threads();
+    tool_check(r->ctx, mrc_passages_load(r->ctx, &r->questions, r->a.queries, "question"));
+    if (engine_a.kind != ENGINE_NONE) return;
     tool_check(r->ctx, mrc_index_open(r->ctx, &r->ix, r->a.index));
     tool_check(r->ctx, mrc_searcher_new(r->ctx, &r->searcher, r->ix, &config));
-    tool_check(r->ctx, mrc_passages_load(r->ctx, &r->questions, r->a.queries, "question"));
+}
+
+static char **passage_ids;              // of those that were read so far, by passage
+static size_t n_passage_ids;
+
+// A hit of the cluster: its passage's number here is its place among all hits.
+static void engine_hit(void *user, size_t query, size_t rank, const char *id, double score) {
+    search_run *r = user;
+    size_t at = query * r->a.top_k + rank;
+    r->hits[at] = (mrc_hit){ (uint32_t)at, score };
+    passage_ids[at] = tool_allocate(strlen(id) + 1, 1);
+    strcpy(passage_ids[at], id);
+}
+
+static void search_all(search_run *r) {
+    if (engine_a.kind == ENGINE_NONE) {
+        tool_check(r->ctx, mrc_search(r->searcher, r->queries, r->n, r->a.top_k, r->hits,
+                                      r->n_hits));
+        return;
+    }
+    for (size_t i = 0; i < n_passage_ids; i++) free(passage_ids[i]);
+    memset(passage_ids, 0, n_passage_ids * sizeof *passage_ids);
+#ifdef MRC_CURL
+    engine_search(r->ctx, r->a.index, r->queries, r->n, r->a.top_k, r->n_hits, engine_hit, r);
+#else
+    (void)engine_hit;
+    engine_missing();
+#endif
 }
 
 static void answer_queries(search_run *r) {
+    int local = engine_a.kind == ENGINE_NONE;
     r->n = mrc_passages_size(r->questions);
     r->queries = tool_allocate(r->n, sizeof *r->queries);
     r->n_hits = tool_allocate(r->n, sizeof *r->n_hits);
-    if (r->a.top_k > mrc_index_size(r->ix)) r->a.top_k = mrc_index_size(r->ix);
-    if (r->n && r->a.top_k > SIZE_MAX / sizeof *r->hits / r->n) {
+    if (local && r->a.top_k > mrc_index_size(r->ix)) r->a.top_k = mrc_index_size(r->ix);
+    if (r->n && r->a.top_k > (local ? SIZE_MAX / sizeof *r->hits : UINT32_MAX) / r->n) {
         tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", r->n, r->a.top_k);
     }
     r->hits = tool_allocate(r->n * r->a.top_k, sizeof *r->hits);
+    n_passage_ids = local ? mrc_index_size(r->ix) : r->n * r->a.top_k;
+    passage_ids = tool_allocate(n_passage_ids, sizeof *passage_ids);
     for (size_t i = 0; i < r->n; i++) {
         const mrc_passage *q = mrc_passages_at(r->questions, i);
         r->queries[i] = (mrc_query){ q->text, q->text_bytes };
     }
     for (size_t i = 0; i < r->a.repeat; i++) {
         double begun = tool_seconds();
-        tool_check(r->ctx, mrc_search(r->searcher, r->queries, r->n, r->a.top_k, r->hits,
-                                      r->n_hits));
+        search_all(r);
         double seconds = tool_seconds() - begun;
         if (i + 1 < r->a.repeat && i) continue;
         tool_note("%s: %zu queries in %.4f s, %.0f queries/s", r->a.queries, r->n, seconds,
@@ -60,8 +91,6 @@ static void answer_queries(search_run *r) {
 //==============================================================================
 // The run
 //==============================================================================
-static char **passage_ids;              // of those that were read so far, by passage
-
 // The id of a passage, read once.
 static const char *passage_id(search_run *r, uint32_t at, mrc_text *room) {
     mrc_passage x;
@@ -74,7 +103,6 @@ static const char *passage_id(search_run *r, uint32_t at, mrc_text *room) {
 static void write_run(search_run *r) {
     mrc_text room;
     mrc_text_init(&room, r->ctx);
-    passage_ids = tool_allocate(mrc_index_size(r->ix), sizeof *passage_ids);
     for (size_t q = 0; q < r->n; q++) {
         const char *id = mrc_passages_at(r->questions, q)->id;
         for (size_t i = 0; i < r->n_hits[q]; i++) {
@@ -198,13 +226,14 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--run is missing (found nothing, expected FILE: with --qrels the "
                   "figures go to stdout)");
     }
+    if (r->a.run) tool_try_place(r->a.run, 0);
     r->ctx = tool_ctx_new(NULL, 0);
     mrc_text_init(&r->out, r->ctx);
     open_index(r);
     answer_queries(r);
     write_run(r);
     if (r->a.qrels) print_quality(r);
-    for (size_t i = 0; i < mrc_index_size(r->ix); i++) free(passage_ids[i]);
+    for (size_t i = 0; i < n_passage_ids; i++) free(passage_ids[i]);
     free(passage_ids);
     mrc_text_free(&r->out);
     mrc_passages_free(r->questions);
@@ -219,7 +248,7 @@ static int run(tool_program *p) {
 
 static tool_flag flags[] = {
     { .name = "index", .string = &the_run.a.index, .value = "DIR", .required = 1,
-      .help = "what index wrote" },
+      .help = "what index wrote; with --engine the alias" },
     { .name = "queries", .string = &the_run.a.queries, .value = "FILE", .required = 1,
       .help = "JSONL records of id and question, or lines of id and text between tabs" },
     { .name = "method", .choice = &the_run.a.method, .preset = "lucene",
@@ -243,6 +272,12 @@ static tool_flag flags[] = {
       .help = "the last field of the run" },
     { .name = "repeat", .size = &the_run.a.repeat, .preset = "1", .min = 1, .max = 1e9,
       .help = "answer all queries that often, to time it: reports the first and the last" },
+    ENGINE_FLAGS,
+    { .name = "tokenizer_name", .string = &engine_a.tokenizer, .value = "DIR",
+      .group = "search cluster", .help = "of an index by word pieces: what it was made with" },
+    { .name = "global_statistics", .flag = &engine_a.global_statistics, .preset = "true",
+      .group = "search cluster",
+      .help = "count terms over all parts of the index, not in each: the local ranking" },
     { 0 }
 };
 

@@ -5,6 +5,7 @@
 // one pass of the model, writes the answers and wakes the connections.  Each thread has a context
 // of its own; what they share is under one lock.
 #include "answers.h"
+#include "reader.h"
 #include "page.h"                       // page_html: tools/page.html, by build.sh
 #include <arpa/inet.h>
 #include <microhttpd.h>
@@ -555,12 +556,8 @@ static ptrdiff_t find_passages(const question *k, size_t first) {
         return -1;
     }
     for (size_t i = first; i < first + n; i++) {
-        mrc_passage x;
-        if (!k->context) {
-            if (mrc_index_passage(s.ix, s.hits[i].passage, &s.rooms[i], &x) != MRC_OK) return -1;
-            s.passages[i] = (mrc_example){ .id = x.id, .title = x.title, .context = x.text,
-                                           .context_bytes = x.text_bytes };
-        }
+        if (!k->context
+            && reader_passage(s.ix, &s.hits[i], &s.rooms[i], &s.passages[i]) != MRC_OK) return -1;
         s.passages[i].question = query.text;
         s.passages[i].question_bytes = query.bytes;
     }
@@ -1084,10 +1081,7 @@ static void load_reader(void) {
                              .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
                              .int8_keep = tool_precision_keep(&a->precision) };
     if (a->index) {
-        mrc_search_config config = mrc_search_config_default((mrc_bm25)a->method);
-        config.threads = tool_pool_threads();
-        tool_check(s.ctx, mrc_index_open(s.ctx, &s.ix, a->index));
-        tool_check(s.ctx, mrc_searcher_new(s.ctx, &s.searcher, s.ix, &config));
+        reader_open_index(s.ctx, a->index, a->method, &s.ix, &s.searcher);
     }
     tool_check(s.ctx, mrc_reader_new(s.ctx, &s.reader, a->model, &desc));
     s.passages = tool_allocate(a->max_batch, sizeof *s.passages);
@@ -1231,42 +1225,24 @@ static int run(tool_program *p) {
 }
 
 static tool_flag the_flags[] = {
-    { .name = "model_name_or_path", .string = &s.a.model, .value = "DIR", .required = 1,
+    { .name = "model_name_or_path", .group = "model",
+      .string = &s.a.model, .value = "DIR", .required = 1,
       .help = "a model directory with its vocabulary" },
-    { .name = "host", .string = &s.a.host, .value = "ADDRESS", .preset = "127.0.0.1",
+    { .name = "host", .group = "service",
+      .string = &s.a.host, .value = "ADDRESS", .preset = "127.0.0.1",
       .help = "where to listen; at an address of this machine's only, only its own names are "
               "answered to" },
     { .name = "port", .size = &s.a.port, .preset = "8080", .min = 0, .max = 65535,
       .help = "0: one that is free; the first line of stdout says which" },
-    { .name = "index", .string = &s.a.index, .value = "DIR",
-      .help = "where to look passages up: what index wrote" },
-    { .name = "top_k", .size = &s.a.top_k, .preset = "10", .min = 1, .max = 1024,
-      .help = "passages of the index that are read for a question, unless it says" },
-    { .name = "method", .choice = &s.a.method, .preset = "elasticsearch",
-      .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
-                 "elasticsearch", .help = "how passages are scored: see search" },
-    { .name = "retrieval_weight", .real = &s.a.retrieval_weight, .preset = "0.5", .min = 0,
-      .max = 1, .help = "of the passage's score; the span's has the rest" },
-    { .name = "temperature", .real = &s.a.temperature, .preset = "1", .min = 0, .max = 1000,
-      .above_min = 1, .help = "scores of answers from an index are divided by it before they "
-                              "become probabilities" },
-    { .name = "n_best_size", .size = &s.a.n_best_size, .preset = "20", .min = 1, .max = 1000,
+    READER_INDEX_FLAGS(s.a, 1024),
+    { .name = "n_best_size", .group = "answers",
+      .size = &s.a.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "candidates kept for a question" },
-    { .name = "version_2_with_negative", .flag = &s.a.version_2_with_negative,
-      .help = "a passage may have no answer" },
-    { .name = "null_score_diff_threshold", .real = &s.a.null_score_diff_threshold, .preset = "0",
-      .help = "a passage has none when that scores more than this above its best span" },
-    { .name = "max_answer_length", .size = &s.a.max_answer_length, .preset = "30", .min = 1,
-      .max = 65536, .unit = "tokens", .help = "of an answer" },
-    { .name = "max_seq_length", .size = &s.a.max_seq_length, .min = 8, .max = 65536,
-      .unit = "tokens", .otherwise = TOOL_READER_LENGTH_HELP,
-      .help = "of a window, question and special tokens included" },
-    { .name = "doc_stride", .size = &s.a.doc_stride, .max = 65536, .unit = "tokens",
-      .otherwise = TOOL_READER_STRIDE_HELP, .help = "overlap of two windows" },
+    READER_ANSWER_FLAGS(s.a),
+    READER_WINDOW_FLAGS(s.a),
     TOOL_PRECISION_FLAGS(s.a.precision),
-    { .name = "per_device_eval_batch_size", .size = &s.a.batch_size, .preset = "8", .min = 1,
-      .max = 65536, .help = "longest windows in memory at a time, or as many rows of others" },
-    { .name = "max_body_bytes", .size = &s.a.max_body, .preset = "1048576", .min = 1024,
+    { .name = "max_body_bytes", .group = "limits",
+      .size = &s.a.max_body, .preset = "1048576", .min = 1024,
       .max = 1073741824, .unit = "bytes", .help = "of a request; longer ones get 413" },
     { .name = "max_question_chars", .size = &s.a.max_question, .preset = "1000", .min = 1,
       .max = 1e6, .unit = "characters", .help = "of a question; longer ones get 413" },
@@ -1281,7 +1257,8 @@ static tool_flag the_flags[] = {
     { .name = "timeout", .size = &s.a.timeout, .preset = "10", .min = 1, .max = 3600,
       .unit = "seconds", .help = "for a client to send a request or to take an answer, and for "
                                  "what is under way when the service is told to end" },
-    { .name = "log", .choice = &s.a.log, .preset = "requests", .choices = "requests|errors",
+    { .name = "log", .group = "service",
+      .choice = &s.a.log, .preset = "requests", .choices = "requests|errors",
       .help = "what to say on stderr; questions and passages never are" },
     { 0 }
 };

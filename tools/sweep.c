@@ -219,7 +219,7 @@ static char *run_name(const sweep_run *r, size_t n) {
         mrc_text_printf(&t, "%s%s=%s", k ? "," : "", r->settings[k].key,
                         r->settings[k].value.bytes ? r->settings[k].value.data : "");
     }
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "out of memory for %zu runs", n_runs);
+    tool_check_text(&t);
     if (t.bytes > 240) {
         tool_fail(TOOL_BAD_INPUT, "%s: a run's settings are too long for the name of a folder "
                   "(found %zu bytes, expected at most 240): %.60s..", args.file, t.bytes, t.data);
@@ -524,7 +524,7 @@ static void write_folds(void) {
     add_params(&json, n_runs / n_folds);
     for (size_t i = 0; i + 1 < N_FIGURES; i++) add_figure(&json, &table, figures[i]);
     mrc_text_add(&json, "}\n", 2);
-    if (json.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&json);
     tool_check(ctx, mrc_file_write(ctx, tool_path(path, args.output_dir, "cv_results.json"),
                                    json.data, json.bytes));
     if (!args.json) tool_write_text(&table);
@@ -667,7 +667,8 @@ static tool_flag flags[] = {
     { .name = "SWEEP_FILE", .string = &args.file, .positional = 1, .required = 1,
       .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values; with "
               "folds there may be no grid" },
-    { .name = "output_dir", .string = &args.output_dir, .value = "DIR", .required = 1,
+    { .name = "output_dir", .group = "runs",
+      .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "a folder for each run, and its messages in a .log beside it" },
     { .name = "jobs", .size = &args.jobs, .preset = "1", .min = 1, .max = 256,
       .unit = "runs", .help = "runs at a time; they share --threads" },

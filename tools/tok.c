@@ -160,12 +160,12 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "tokenizer_name", .string = &a.tokenizer_name, .required = 1,
+    { .name = "tokenizer_name", .group = "tokenizer", .string = &a.tokenizer_name, .required = 1,
       .value = "DIR|FILE",
       .help = "a model's folder, its vocab.txt (cased then), tokenizer.json or *.model" },
-    { .name = "jsonl", .flag = &a.jsonl,
+    { .name = "jsonl", .group = "output", .flag = &a.jsonl,
       .help = "a line is a JSON string or {\"text\", \"text_pair\"}, and so is each encoding" },
-    { .name = "max_length", .size = &a.max_length, .unit = "tokens", .min = 1,
+    { .name = "max_length", .group = "windows", .size = &a.max_length, .unit = "tokens", .min = 1,
       .max = 2147483647.0, .otherwise = "no limit; with --truncation the model's",
       .help = "of one encoding, special tokens included" },
     { .name = "truncation", .choice = &a.truncation, .choices = "longest_first|only_second",

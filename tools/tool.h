@@ -121,11 +121,22 @@ TOOL_DEF tool_exit tool_exit_code(mrc_status status) {
     return TOOL_BAD_INPUT;
 }
 
+static const mrc_backend *tool_device;  // the backend of this process, if it is a device's
+
+// What the device said of its first failed call; "": nothing.
+static const char *tool__device_error(void) {
+#ifdef MRC_CUDA
+    if (tool_device) return mrc_cuda_error(tool_device);
+#endif
+    return "";
+}
+
 // Ends the program with the context's first error unless status is MRC_OK.
 TOOL_DEF void tool_check(const mrc_ctx *ctx, mrc_status status) {
     if (status == MRC_OK) return;
-    const char *text = ctx ? mrc_ctx_message(ctx) : NULL;
-    tool_fail(tool_exit_code(status), "%s", text && *text ? text : mrc_status_string(status));
+    const char *text = ctx ? mrc_ctx_message(ctx) : NULL, *device = tool__device_error();
+    tool_fail(tool_exit_code(status), "%s%s%s%s", text && *text ? text : mrc_status_string(status),
+              *device ? " (the device: " : "", device, *device ? ")" : "");
 }
 
 // Ends the program with "program: no memory for ..".
@@ -144,6 +155,10 @@ TOOL_DEF void *tool_allocate(size_t n, size_t each) {
     void *p = calloc(n ? n : 1, each);
     if (!p) tool_no_memory("%zu times %zu bytes", n, each);
     return p;
+}
+
+TOOL_DEF char *tool_copy(const char *s) {
+    return strcpy(tool_allocate(strlen(s) + 1, 1), s);
 }
 
 // Ends the program when a text that was built has no memory.
@@ -298,6 +313,21 @@ TOOL_DEF size_t tool_pool_threads(void) {
 #define TOOL_BACKENDS "naive or cpu"
 #endif
 
+// CUDA for --backend auto; NULL: why says what is missing, "" where this build has none.
+static mrc_backend *tool__cuda_try(char *why, size_t bytes) {
+    mrc_backend *be = NULL;
+    *why = '\0';
+#ifdef MRC_CUDA
+    mrc_cuda_desc desc = { .tf32 = tool_common.tf32, .why = why, .why_bytes = bytes };
+    mrc_status status = mrc_backend_cuda_new(&be, &desc);
+    if (status != MRC_OK) be = NULL;
+    if (!be && !*why) snprintf(why, bytes, "%s", mrc_status_string(status));
+#else
+    (void)bytes;
+#endif
+    return be;
+}
+
 // CUDA, or one line that says why not: no CUDA in this build, no driver, no device.
 static mrc_status tool__cuda_new(mrc_backend **out) {
 #ifdef MRC_CUDA
@@ -330,8 +360,22 @@ static mrc_status tool__openblas_new(mrc_backend **out, mrc_backend_desc desc) {
 #endif
 }
 
-// What --backend asks for; math: of its products, where it is the cpu backend.
+// "backend: cpu avx512, 2 threads": what computes, and with auto why it is no device.
+static mrc_backend *tool__backend_said(mrc_backend *be, const char *why) {
+    const int device = strcmp(be->name, "cuda") == 0;
+    char threads[32] = "";
+    if (device) tool_device = be;
+    else snprintf(threads, sizeof threads, ", %zu thread%s", tool_common.threads,
+                  tool_common.threads == 1 ? "" : "s");
+    if (!strcmp(be->name, "naive")) snprintf(threads, sizeof threads, ", 1 thread");
+    tool_note("backend: %s%s%s%s%s%s%s", be->name, be->isa ? " " : "", be->isa ? be->isa : "",
+              threads, *why ? " (no cuda: " : "", why, *why ? ")" : "");
+    return be;
+}
+
+// What --backend asks for, said in one line; math: of its products, where it is the cpu backend.
 TOOL_DEF mrc_backend *tool_backend_new_with(mrc_math math) {
+    char why[200] = "";
     mrc_backend *be = NULL;
     mrc_status status = MRC_ERR_UNSUPPORTED;
     mrc_backend_desc desc = { .threads = tool_common.threads };
@@ -341,13 +385,15 @@ TOOL_DEF mrc_backend *tool_backend_new_with(mrc_math math) {
                   "expected --backend cuda)");
     }
     if (kind == TOOL_BACKEND_NAIVE) status = mrc_backend_naive_new(&be, &desc);
-    if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
+    if (kind == TOOL_BACKEND_AUTO) be = tool__cuda_try(why, sizeof why);
+    if (be) status = MRC_OK;
+    else if (kind == TOOL_BACKEND_CPU || kind == TOOL_BACKEND_AUTO) {
         desc.math = math;
         status = mrc_backend_cpu_new(&be, &desc);
     }
     if (kind == TOOL_BACKEND_OPENBLAS) status = tool__openblas_new(&be, desc);
     if (kind == TOOL_BACKEND_CUDA) status = tool__cuda_new(&be);
-    if (status == MRC_OK) return be;
+    if (status == MRC_OK) return tool__backend_said(be, why);
     if (status == MRC_ERR_UNSUPPORTED && kind == TOOL_BACKEND_OPENBLAS) {
 #ifdef MRC_OPENBLAS
         tool_fail(TOOL_BAD_INPUT, "--backend: libopenblas was there when this was built and cannot "
@@ -407,6 +453,35 @@ TOOL_DEF const char *tool_path(char *out, const char *dir, const char *name) {
     return out;
 }
 
+// Before the work begins: whether a file (or with is_folder a folder) could be written there.  The
+// folder is not made yet, so that a run that fails leaves nothing.
+TOOL_DEF void tool_try_place(const char *path, int is_folder) {
+    char at[TOOL_PATH_BYTES];
+    const int kind = mrc_file_exists(path);
+    if (kind == 1 && is_folder) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", path);
+    }
+    if (kind == 2 && !is_folder) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is a directory (expected the name of a file)", path);
+    }
+    if (strlen(path) >= sizeof at) tool_fail(TOOL_USAGE, "%.60s...: the path is too long", path);
+    strcpy(at, path);
+    for (int up = kind != 2; up; ) {    // the nearest folder that is there
+        char *slash = strrchr(at, '/');
+        if (!slash) strcpy(at, ".");
+        else if (slash == at) at[1] = '\0';
+        else *slash = '\0';
+        struct stat st;
+        up = stat(at, &st) != 0 && errno == ENOENT && strcmp(at, "/") && strcmp(at, ".");
+    }
+    char probe[TOOL_PATH_BYTES + 32];
+    snprintf(probe, sizeof probe, "%s/.mrc-try.%ld", at, (long)getpid());
+    const int file = open(probe, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0) tool_fail(TOOL_IO, "%s: cannot be written: %s: %s", path, at, strerror(errno));
+    close(file);
+    unlink(probe);
+}
+
 // Weights that were initialised, or that only the file has: ten names of each, then counts.
 typedef struct tool_load_notes { const char *path; size_t n[2]; } tool_load_notes;
 TOOL_DEF void tool_load_note(void *user, mrc_load_note note, const char *name) {
@@ -447,6 +522,11 @@ TOOL_DEF void tool_check_fit(const mrc_model_config *config, const char *model,
         tool_fail(TOOL_BAD_INPUT, "%s: the vocabulary is too large for the model %s (found %zu "
                   "tokens, expected at most its vocab_size %zu)", tokenizer, model, tokens,
                   config->vocab_size);
+    }
+    if (tokens < config->vocab_size) {
+        tool_note("%s: the vocabulary is smaller than the model's (found %zu tokens, its "
+                  "vocab_size is %zu): if it is another model's, its ids mean other words",
+                  tokenizer, tokens, config->vocab_size);
     }
     if (pad != config->pad_token_id) {
         tool_fail(TOOL_BAD_INPUT, "%s: the padding token is not that of the model %s (found id "
@@ -601,7 +681,7 @@ TOOL_DEF void tool_json_value(mrc_text *t, const mrc_json *v) {
 //==============================================================================
 // Progress bar: desc:  42%|####      | 42/100 [00:12<00:17, 3.40it/s, loss=0.7]
 //
-// Only where stderr is a terminal; elsewhere callers print a line at logging steps.
+// Drawn where stderr is a terminal; elsewhere there is a line a minute.
 //==============================================================================
 typedef struct tool_bar {
     const char *desc;
@@ -611,6 +691,7 @@ typedef struct tool_bar {
     double      rate;                   // per second, smoothed as tqdm does
     int         on;
 } tool_bar;
+static double tool_bar_seconds = 60;    // between two lines where stderr is no terminal
 
 TOOL_DEF int tool_is_terminal(void) {
     const char *term = getenv("TERM");
@@ -673,11 +754,23 @@ TOOL_DEF void tool_bar_begin(tool_bar *b, const char *desc, size_t total, size_t
     if (b->on) tool__bar_draw(b, NULL, now);
 }
 
+// Where there is no terminal: "train: 42 of 100, 01:12 left, loss=0.31", a line a minute.
+static void tool__bar_line(tool_bar *b, const char *note, double now) {
+    char left[32];
+    const double done = (double)(b->n - b->first), rate = done / (now - b->begun);
+    tool__duration(left, sizeof left, rate > 0 ? (double)(b->total - b->n) / rate : -1);
+    tool_note("%s: %zu of %zu, %s left%s%s", b->desc, b->n, b->total, left,
+              note && *note ? ", " : "", note ? note : "");
+    b->drawn = now;
+}
+
 // n of total are done; note: "loss=0.31" or NULL.  At most ten times a second it is drawn.
 TOOL_DEF void tool_bar_update(tool_bar *b, size_t n, const char *note) {
-    double now = b->on ? tool_seconds() : 0;
+    double now = tool_seconds();
     b->n = n < b->total ? n : b->total;
-    if (b->on && (now - b->drawn >= 0.1 || !tool_bar_drawn)) tool__bar_draw(b, note, now);
+    if (!b->on) {
+        if (now - b->drawn >= tool_bar_seconds && b->n < b->total) tool__bar_line(b, note, now);
+    } else if (now - b->drawn >= 0.1 || !tool_bar_drawn) tool__bar_draw(b, note, now);
 }
 
 // Leaves the last state standing, with the mean rate, and ends its line.

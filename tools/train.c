@@ -251,8 +251,7 @@ static void plan_run(run *r) {
     r->at = (size_t)(r->s.step - before);
     size_t most = 1;
     for (size_t i = 0; i < r->train.n; i++) most++;
-    r->batch = malloc(most * sizeof *r->batch);
-    if (!r->batch) tool_fail(TOOL_NO_MEMORY, "no memory for a batch of %zu features", most);
+    r->batch = tool_allocate(most, sizeof *r->batch);
 }
 
 //==============================================================================
@@ -565,7 +564,7 @@ static void save_results(run *r, const char *name, result *list, size_t n) {
         else mrc_text_add(&t, "null", 4);
     }
     mrc_text_add(&t, "\n}\n", 3);
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a->output_dir, name), t.data,
                                       t.bytes));
     mrc_text_free(&t);

@@ -2,6 +2,7 @@
 #ifndef TRAIN_STATE_H
 #define TRAIN_STATE_H
 #include "logs.h"
+#include "folders.h"
 #include "train_flags.h"
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -232,7 +233,7 @@ static void log_take(run *r, const char *text, size_t bytes) {
 }
 
 static void log_append(run *r, const mrc_text *line) {
-    if (line->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(line);
     for (size_t done = 0; is_writer(r) && done < line->bytes;) {
         ssize_t n = write(r->log, line->data + done, line->bytes - done);
         if (n < 0 && errno != EINTR) log_fail(r, "written");
@@ -366,7 +367,7 @@ static void identify(run *r) {
     mrc_text_add(t, ", \"inputs\": {", 13);
     each_input(r, input_add, t);
     mrc_text_add(t, "}", 1);
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(t);
 }
 
 // Every member of `now` must be in `then` with the same text, and the reverse.
@@ -390,7 +391,7 @@ static void same_run(run *r, const char *path, const mrc_json *state) {
     mrc_json *now;
     mrc_text_init(&t, r->ctx);
     mrc_text_printf(&t, "{%s}", r->identity.data);
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     tool_check(r->ctx, mrc_json_parse(r->ctx, &now, "flags", t.data, t.bytes, 0));
     const mrc_json *flags = mrc_json_get(state, "flags"), *inputs = mrc_json_get(state, "inputs");
     same_members(path, "--", mrc_json_get(now, "flags"), flags, 0);
@@ -531,7 +532,7 @@ static mrc_text state_text(run *r, int finished) {
     tool_json_number(&t, "train_seconds", train_seconds(r));
     state_add_eval(&t, r);
     mrc_text_printf(&t, ", %s}\n", r->identity.data);
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     return t;
 }
 
@@ -637,6 +638,7 @@ static void find_checkpoint(run *r) {
         if (mrc_file_exists(wanted) != 2) {
             tool_fail(TOOL_BAD_INPUT, "%s: no such checkpoint (expected a directory)", wanted);
         }
+        folder_want_checkpoint(r->ctx, wanted);
         tool_check(r->ctx, mrc_checkpoint_check(r->ctx, wanted));
         if (strlen(wanted) >= sizeof r->checkpoint) {
             tool_fail(TOOL_USAGE, "--resume_from_checkpoint: the path is too long");
@@ -717,7 +719,7 @@ static void save_args(run *r) {
         mrc_text_free(&value);
     }
     mrc_text_printf(t, ",\n    \"seed\": %lld\n}\n", (long long)tool_common.seed);
-    if (t->failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(t);
     tool_check(r->ctx, mrc_file_write(r->ctx, tool_path(path, r->a->output_dir, "train_args.json"),
                                       t->data, t->bytes));
 }

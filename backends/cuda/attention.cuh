@@ -3,8 +3,8 @@
 // A block has BQ queries of one head of one sequence and walks over its keys, 32 at a time; 8
 // threads share 4 queries, each with 4 consecutive keys, for which one Philox call draws the mask.
 // Backward makes the weights again from lse: one kernel with a block per queries gives dq and
-// delta_i = sum_j p_ij dp_ij, then one with a block per keys gives dk and dv.  Every sum has one
-// owner and one order.
+// delta_i = sum_j p_ij dp_ij = y_i . dy_i, then one with a block per keys gives dk and dv.  Every
+// sum has one owner and one order.
 //
 // A head of more columns than a kernel's tiles have is cut into slices: a block sums its scores
 // over all of them, one after the other, and gives the result's columns of its own slice alone.
@@ -23,7 +23,8 @@ template <class T> struct mrc_cuda_attention {
     float    scale;
     mrc_cuda_mask mask;
     const int32_t *cu, *real, *index;
-    mrc_cuda_matrix<const T> q, k, v, dy;
+    mrc_cuda_matrix<const T> q, k, v, out, dy;  // out: forward's y, for backward
+    int      vectors;                           // four elements at a time can be loaded
     mrc_cuda_matrix<T> y, dq, dk, dv;           // of a gradient data NULL: not wanted
     size_t   ld_lse;
     float   *lse;
@@ -52,14 +53,46 @@ __device__ __forceinline__ mrc_cuda_span mrc_cuda_span_of(const mrc_cuda_attenti
 
 __device__ __forceinline__ int mrc_cuda_key_row(int j) { return j % 4 * 8 + j / 4; }
 
-// Rows 0 .. ROWS of a tile, D columns; what is not there is 0.  KEYS: in the order of key rows.
-template <int ROWS, int D, bool KEYS, class T>
-__device__ __forceinline__ void mrc_cuda_tile(float (*to)[D + 4], const T *from, size_t ld,
-                                              int rows, int d) {
-    for (int e = (int)threadIdx.x; e < ROWS * D; e += (int)blockDim.x) {
-        const int r = e / D, c = e % D;
-        to[KEYS ? mrc_cuda_key_row(r) : r][c] =
-            r < rows && c < d ? mrc_cuda_get(from + (size_t)r * ld + c) : 0.0f;
+// Four elements that stand side by side.
+__device__ __forceinline__ float4 mrc_cuda_get4(const float *p) { return *(const float4 *)p; }
+template <class T> __device__ __forceinline__ float4 mrc_cuda_get4(const T *p) {
+    struct four { T e[4]; };
+    union { uint2 bits; four v; } u;
+    u.bits = *(const uint2 *)p;
+    return make_float4((float)u.v.e[0], (float)u.v.e[1], (float)u.v.e[2], (float)u.v.e[3]);
+}
+
+// One tile or, with another one b, two of the same shape: rows 0 .. ROWS, D columns, by THREADS
+// threads; what is not there is 0.  KEYS: in the order of key rows.  With vectors eight loads of a
+// thread are under way before the first is waited for.
+template <int ROWS, int D, int THREADS, bool KEYS, class T>
+__device__ __forceinline__ void mrc_cuda_tiles(float (*to_a)[D + 4], const T *a, size_t ld_a,
+                                               float (*to_b)[D + 4], const T *b, size_t ld_b,
+                                               int rows, int d, int vectors) {
+    enum { EACH = ROWS * D / 4 / THREADS, STEP = EACH < 4 ? EACH : 4 };
+    for (int first = 0; vectors && first < EACH; first += STEP) {
+        float4 v[STEP], w[STEP];
+#pragma unroll
+        for (int i = 0; i < STEP; i++) {
+            const int e = (int)threadIdx.x + (first + i) * THREADS;
+            const int r = e / (D / 4), c = e % (D / 4) * 4;
+            const bool there = r < rows && c < d;
+            v[i] = there ? mrc_cuda_get4(a + (size_t)r * ld_a + c) : make_float4(0, 0, 0, 0);
+            w[i] = there && b ? mrc_cuda_get4(b + (size_t)r * ld_b + c) : make_float4(0, 0, 0, 0);
+        }
+#pragma unroll
+        for (int i = 0; i < STEP; i++) {
+            const int e = (int)threadIdx.x + (first + i) * THREADS;
+            const int r = e / (D / 4), c = e % (D / 4) * 4, at = KEYS ? mrc_cuda_key_row(r) : r;
+            *(float4 *)&to_a[at][c] = v[i];
+            if (b) *(float4 *)&to_b[at][c] = w[i];
+        }
+    }
+    for (int e = (int)threadIdx.x; !vectors && e < ROWS * D; e += THREADS) {
+        const int r = e / D, c = e % D, at = KEYS ? mrc_cuda_key_row(r) : r;
+        const bool there = r < rows && c < d;
+        to_a[at][c] = there ? mrc_cuda_get(a + (size_t)r * ld_a + c) : 0.0f;
+        if (b) to_b[at][c] = there ? mrc_cuda_get(b + (size_t)r * ld_b + c) : 0.0f;
     }
 }
 
@@ -174,15 +207,13 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
         for (int c = 0; c < a.slices; c++) {
             __syncthreads();
             if (k0 == 0 || a.slices > 1) {
-                mrc_cuda_tile<BQ, D, false>(s->q, a.q.at(first + (size_t)q.begin, head) + c * D,
-                                            a.q.ld, q.length - q.begin, a.d - c * D);
+                mrc_cuda_tiles<BQ, D, 2 * BQ, false, T>(
+                    s->q, a.q.at(first + (size_t)q.begin, head) + c * D, a.q.ld, NULL, NULL, 0,
+                    q.length - q.begin, a.d - c * D, a.vectors);
             }
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, keys + c * D, a.k.ld, q.keys - k0,
-                                                  a.d - c * D);
-            if (c == q.slice) {
-                mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, values + c * D, a.v.ld, q.keys - k0,
-                                                      a.d - c * D);
-            }
+            mrc_cuda_tiles<MRC_CUDA_KEYS, D, 2 * BQ, true, T>(
+                s->k, keys + c * D, a.k.ld, s->v, c == q.slice ? values + c * D : NULL, a.v.ld,
+                q.keys - k0, a.d - c * D, a.vectors);
             __syncthreads();
             mrc_cuda_dots<D>(p, s->q, s->k, x, y);
         }
@@ -227,16 +258,14 @@ __device__ __forceinline__ void mrc_cuda_scores_again(const mrc_cuda_attention<T
         const size_t at = head + (size_t)column;
         __syncthreads();
         if (queries || a.slices > 1) {
-            mrc_cuda_tile<BQ, D, false>(s->q, a.q.at(first + (size_t)q0, at), a.q.ld,
-                                        q.length - q0, d);
-            mrc_cuda_tile<BQ, D, false>(s->dy, a.dy.at(first + (size_t)q0, at), a.dy.ld,
-                                        q.length - q0, d);
+            mrc_cuda_tiles<BQ, D, 2 * BQ, false, T>(
+                s->q, a.q.at(first + (size_t)q0, at), a.q.ld, s->dy,
+                a.dy.at(first + (size_t)q0, at), a.dy.ld, q.length - q0, d, a.vectors);
         }
         if (keys || a.slices > 1) {
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->k, a.k.at(first + (size_t)k0, at), a.k.ld,
-                                                  q.keys - k0, d);
-            mrc_cuda_tile<MRC_CUDA_KEYS, D, true>(s->v, a.v.at(first + (size_t)k0, at), a.v.ld,
-                                                  q.keys - k0, d);
+            mrc_cuda_tiles<MRC_CUDA_KEYS, D, 2 * BQ, true, T>(
+                s->k, a.k.at(first + (size_t)k0, at), a.k.ld, s->v,
+                a.v.at(first + (size_t)k0, at), a.v.ld, q.keys - k0, d, a.vectors);
         }
         __syncthreads();
         mrc_cuda_dots<D>(p, s->q, s->k, x, y);
@@ -267,6 +296,30 @@ __device__ __forceinline__ float mrc_cuda_of_row(const float *from, size_t ld,
     return row < q.length ? from[(size_t)q.head * ld + (size_t)(q.first + row)] : 0;
 }
 
+// y_i . dy_i of a row of the block's head, by the 8 threads that share it; 0 past the end.
+template <class T>
+__device__ __forceinline__ float mrc_cuda_delta(const mrc_cuda_attention<T> &a,
+                                                const mrc_cuda_span &q, int row) {
+    const size_t at = (size_t)(q.first + row), head = (size_t)q.head * a.d;
+    const int x = (int)threadIdx.x % 8;
+    float sum = 0;
+    for (int c = 4 * x; row < q.length && c < a.d; c += 32) {
+        const T *y = a.out.at(at, head + (size_t)c), *dy = a.dy.at(at, head + (size_t)c);
+        if (a.vectors) {
+            const float4 u = mrc_cuda_get4(y), v = mrc_cuda_get4(dy);
+            sum += u.x * v.x;
+            sum += u.y * v.y;
+            sum += u.z * v.z;
+            sum += u.w * v.w;
+            continue;
+        }
+        for (int e = 0; e < 4 && c + e < a.d; e++) {
+            sum += mrc_cuda_get(y + e) * mrc_cuda_get(dy + e);
+        }
+    }
+    return mrc_cuda_sum<8>(sum);
+}
+
 template <class T, int D, int BQ>
 __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
@@ -274,35 +327,32 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
     const mrc_cuda_span q = mrc_cuda_span_of(a, BQ);
     if (q.begin >= q.length) return;
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    float lse[4], delta[4] = {}, dq[4][D / 8] = {};
+    float lse[4], delta[4], dq[4][D / 8] = {};
 #pragma unroll
-    for (int i = 0; i < 4; i++) lse[i] = mrc_cuda_of_row(a.lse, a.ld_lse, q, q.begin + 4 * y + i);
-    for (int pass = 0; pass < 2; pass++) {              // delta, then dq
-        for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
-            float p[4][4] = {}, dp[4][4] = {}, keep[4];
-            mrc_cuda_scores_again<D, BQ>(a, q, s, q.begin, k0, pass == 0 && k0 == 0, true, p, dp);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                mrc_cuda_row_again(a, q, q.begin + 4 * y + i, k0, lse[i], p[i], dp[i], keep);
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    if (pass == 0) delta[i] += p[i][j] * dp[i][j];
-                    else s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
-                }
-            }
-            if (pass == 0) continue;
-            __syncwarp();
-            mrc_cuda_weigh<D>(dq, s->ds, s->k, x, y);
+    for (int i = 0; i < 4; i++) {
+        const int row = q.begin + 4 * y + i;
+        lse[i] = mrc_cuda_of_row(a.lse, a.ld_lse, q, row);
+        delta[i] = mrc_cuda_delta(a, q, row);
+#ifdef MRC_CUDA_BUG_DELTA               // planted: what the tests must catch
+        delta[i] = 0;
+#endif
+        if (x == 0 && q.slice == 0 && row < q.length) {
+            a.delta[(size_t)q.head * a.n + (size_t)(q.first + row)] = delta[i];
         }
-        if (pass) continue;
+    }
+    for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
+        float p[4][4] = {}, dp[4][4] = {}, keep[4];
+        mrc_cuda_scores_again<D, BQ>(a, q, s, q.begin, k0, k0 == 0, true, p, dp);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int row = q.begin + 4 * y + i;
-            delta[i] = mrc_cuda_sum<8>(delta[i]);
-            if (x == 0 && q.slice == 0 && row < q.length) {
-                a.delta[(size_t)q.head * a.n + (size_t)(q.first + row)] = delta[i];
+            mrc_cuda_row_again(a, q, q.begin + 4 * y + i, k0, lse[i], p[i], dp[i], keep);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
             }
         }
+        __syncwarp();
+        mrc_cuda_weigh<D>(dq, s->ds, s->k, x, y);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -431,6 +481,11 @@ static mrc_status mrc_cuda_attend_bwd(mrc_cuda *c, mrc_cuda_attention<T> a, size
                                         c->stream, a));
 }
 
+// Whether four elements of a row can be loaded at once, from every fourth on.
+template <class T> static bool mrc_cuda_by_four(const mrc_cuda_matrix<const T> &m) {
+    return (uintptr_t)m.data % (4 * sizeof(T)) == 0 && m.ld % 4 == 0;
+}
+
 // What forward and backward have in common; their args have the same names for it.
 template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_of(const Args *g) {
     mrc_cuda_attention<T> a = {};
@@ -448,6 +503,8 @@ template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_o
     a.lse = (float *)g->lse.data;
     a.ld_lse = g->lse.ld;
     a.n = g->n;
+    a.vectors = g->d % 4 == 0 && mrc_cuda_by_four(a.q) && mrc_cuda_by_four(a.k)
+             && mrc_cuda_by_four(a.v);
     return a;
 }
 
@@ -472,7 +529,9 @@ template <class T>
 static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attention_bwd_args *g) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
+    a.out = mrc_cuda_from<T>(g->y);
     a.dy = mrc_cuda_from<T>(g->dy);
+    a.vectors = a.vectors && mrc_cuda_by_four(a.out) && mrc_cuda_by_four(a.dy);
     a.dq = mrc_cuda_into<T>(g->dq);
     a.dk = mrc_cuda_into<T>(g->dk);
     a.dv = mrc_cuda_into<T>(g->dv);

@@ -343,6 +343,7 @@ static mrc_status mrc_cuda_norm_bwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a, mrc_
 
 template <class T>
 static mrc_status mrc_cuda_layer_norm_fwd_run(mrc_backend *be, const mrc_layer_norm_fwd_args *g) {
+    if (g->eps < 0) return MRC_ERR_UNSUPPORTED;         // a norm without statistics
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
@@ -361,6 +362,7 @@ static size_t mrc_cuda_layer_norm_bwd_scratch(mrc_backend *be, const mrc_layer_n
 }
 template <class T>
 static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_norm_bwd_args *g) {
+    if (g->plain) return MRC_ERR_UNSUPPORTED;
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
@@ -376,6 +378,7 @@ static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_n
 
 template <class T>
 static mrc_status mrc_cuda_add_norm_fwd_run(mrc_backend *be, const mrc_add_norm_fwd_args *g) {
+    if (g->eps < 0) return MRC_ERR_UNSUPPORTED;         // a norm without statistics
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
@@ -400,6 +403,7 @@ static size_t mrc_cuda_add_norm_bwd_scratch(mrc_backend *be, const mrc_add_norm_
 }
 template <class T>
 static mrc_status mrc_cuda_add_norm_bwd_run(mrc_backend *be, const mrc_add_norm_bwd_args *g) {
+    if (g->plain) return MRC_ERR_UNSUPPORTED;
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;

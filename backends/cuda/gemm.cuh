@@ -1,10 +1,11 @@
 // gemm.cuh - matrix products in f32: a tile of c per block, slices of k through shared memory
 //
-// 256 threads stand in a square of 16 x 16; each holds 8 x 8 elements of a tile of 128 x 128, or
-// 4 x 4 of one of 64 x 64 where 128 would leave processors idle.  The next slice is on its way to
-// registers while this one is multiplied.  Where k is long and c small, as in weights' gradients,
-// k is cut into parts, whose sums a second kernel adds up in their order.  All of this depends on
-// the shape alone, so a product has the same bits on every device.
+// Whole tiles of 128 x 128 of a large product are made by gemm_whole.cuh; what is left of it at the
+// edges, and small or unaligned products, by tiles of 64 x 64 here: 256 threads stand in a square
+// of 16 x 16, each holds 4 x 4 elements, and the next slice is on its way to registers while this
+// one is multiplied.  k is cut into parts, whose sums a second kernel adds up in their order, where
+// that keeps a device busier than it costs.  How depends on the shape and the path alone, so a
+// product has the same bits on every device of a path.
 #ifndef MRC_CUDA_GEMM_CUH
 #define MRC_CUDA_GEMM_CUH
 #include "common.cuh"
@@ -12,7 +13,7 @@
 enum {
     MRC_CUDA_SLICE = 16,                // of k
     MRC_CUDA_GEMM_THREADS = 256,
-    MRC_CUDA_GEMM_BLOCKS = 160          // tiles that keep a device busy
+    MRC_CUDA_PARTS = 32                 // of k, at most
 };
 
 // c (m, n) = act(a b + bias), as mrc_gemm_args; z: before the activation.  data NULL: none of it.
@@ -28,10 +29,13 @@ typedef struct mrc_cuda_gemm_args {
     int    m, n, k, k_part;
     const float *a, *b;
     size_t lda, ldb, ldc, ldz;
-    float *c, *z, *parts;               // parts (.., m, n): what parts of k gave, or NULL
+    float *c, *z, *parts;               // parts: (.., m, n), what parts of k gave, or NULL
+    size_t part_stride, ld_parts;       // from a part to the next one, from a row to the next one
     mrc_cuda_vector bias;
     int    act, accumulate;
 } mrc_cuda_gemm_args;
+
+#include "gemm_whole.cuh"
 
 __device__ __forceinline__ void mrc_cuda_gemm_finish(const mrc_cuda_gemm_args &g, int row, int col,
                                                      float v) {
@@ -125,7 +129,7 @@ mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
             if (row >= g.m || col >= g.n) continue;
 #endif
             if (g.parts) {
-                g.parts[((size_t)blockIdx.z * g.m + row) * g.n + col] = sum[i][j];
+                g.parts[blockIdx.z * g.part_stride + row * g.ld_parts + col] = sum[i][j];
             } else {
                 mrc_cuda_gemm_finish(g, row, col, sum[i][j]);
             }
@@ -145,24 +149,63 @@ static inline size_t mrc_cuda_gemm_tiles(const mrc_cuda_product *p, size_t tile)
     return ((p->m + tile - 1) / tile) * ((p->n + tile - 1) / tile);
 }
 
-// How k is cut: 1 where there are tiles enough or k is short.
-static inline size_t mrc_cuda_gemm_parts(const mrc_cuda_product *p) {
-    const size_t tiles = mrc_cuda_gemm_tiles(p, 64);
-    if (tiles == 0 || tiles >= MRC_CUDA_GEMM_BLOCKS) return 1;
-    const size_t most = p->k / 128, wanted = MRC_CUDA_GEMM_BLOCKS / tiles + 1;
-    const size_t parts = wanted < most ? wanted : most;
-    return parts > 32 ? 32 : parts < 2 ? 1 : parts;
+// Blocks that devices of a path run at once: two on each of the 80 processors of a V100, the 132 of
+// an H100.
+static inline size_t mrc_cuda_slots(int path) { return path < 80 ? 160 : 264; }
+
+// How many parts k is cut into, none shorter than `least`.  A device runs tiles in waves of `slots`
+// and waits for the last wave; a part more costs as much time as `price` of k, for it is written
+// and read once more.
+static inline size_t mrc_cuda_waves(size_t tiles, size_t k, size_t slots, size_t price,
+                                    size_t least) {
+    size_t best = 1, best_cost = SIZE_MAX;
+    if (tiles == 0) return 1;
+    for (size_t parts = 1; parts <= MRC_CUDA_PARTS; parts++) {
+        if (parts > 1 && k / parts < least) break;
+        const size_t waves = (tiles * parts + slots - 1) / slots;
+        const size_t cost = waves * slots * k / (tiles * parts) + (parts > 1) * price * parts;
+        if (cost >= best_cost) continue;
+        best = parts;
+        best_cost = cost;
+    }
+    return best;
 }
-static inline size_t mrc_cuda_gemm_scratch_f32(const mrc_cuda_product *p) {
-    const size_t parts = mrc_cuda_gemm_parts(p);
+
+// Whether whole tiles are worth a kernel of their own: there are enough of them, all that they read
+// and write begins on 16 bytes, and so does what is left of k in rows of k.
+static inline int mrc_cuda_gemm_is_whole(const mrc_cuda_product *p) {
+    const uintptr_t at = (uintptr_t)p->a.data | (uintptr_t)p->b.data | (uintptr_t)p->c.data
+                       | (uintptr_t)p->z.data;
+    const size_t ld = p->a.ld | p->b.ld | p->c.ld | (p->z.data ? p->z.ld : 0) | p->n;
+    return p->m / MRC_CUDA_WHOLE * (p->n / MRC_CUDA_WHOLE) >= 32 && at % 16 == 0 && ld % 4 == 0
+        && (p->a_transposed ? p->k : p->m) + MRC_CUDA_WHOLE_K < INT32_MAX / (p->a.ld + 1)
+        && (p->b_transposed ? p->n : p->k) + MRC_CUDA_WHOLE_K < INT32_MAX / (p->b.ld + 1)
+        && (p->k % 4 == 0 || (p->a_transposed && !p->b_transposed))
+        && !(p->a_transposed && p->b_transposed) && !(p->bias.data && p->c.accumulate)
+        && (p->act == MRC_ACT_NONE || p->act == MRC_ACT_GELU);
+}
+
+// Asked without addresses too, for the plan: then large products count as aligned.
+static inline size_t mrc_cuda_gemm_parts(const mrc_cuda_product *p, int path) {
+    const size_t whole = p->m / MRC_CUDA_WHOLE * (p->n / MRC_CUDA_WHOLE);
+    if (whole >= 32) {
+        return mrc_cuda_waves(mrc_cuda_gemm_tiles(p, MRC_CUDA_WHOLE), p->k, mrc_cuda_slots(path),
+                              64, 128);
+    }
+    return mrc_cuda_waves(mrc_cuda_gemm_tiles(p, 64), p->k, mrc_cuda_slots(path), 16, 128);
+}
+static inline size_t mrc_cuda_gemm_scratch_f32(const mrc_cuda_product *p, int path) {
+    const size_t parts = mrc_cuda_gemm_parts(p, path);
     return parts < 2 ? 0 : parts * p->m * p->n * sizeof(float);
 }
 
-template <int E>
+// Tiles of 64 x 64 over all that g has.
 static int mrc_cuda_gemm_launch(mrc_cuda *c, const mrc_cuda_product *p,
                                 const mrc_cuda_gemm_args &g, size_t parts) {
-    const dim3 grid(mrc_cuda_blocks(p->m, 16 * E), mrc_cuda_blocks(p->n, 16 * E),
+    enum { E = 4 };
+    const dim3 grid(mrc_cuda_blocks((size_t)g.m, 16 * E), mrc_cuda_blocks((size_t)g.n, 16 * E),
                     (unsigned)parts);
+    if (g.m == 0 || g.n == 0) return cudaSuccess;
     const size_t shared = 2 * MRC_CUDA_SLICE * (16 * E + 4) * sizeof(float);
     if (!p->a_transposed && p->b_transposed) {
         return MRC_LAUNCH((mrc_cuda_gemm_kernel<E, true, true>), grid, MRC_CUDA_GEMM_THREADS,
@@ -180,11 +223,66 @@ static int mrc_cuda_gemm_launch(mrc_cuda *c, const mrc_cuda_product *p,
                       c->stream, g);
 }
 
+template <bool A_BY_K, bool B_BY_K, int END>
+static int mrc_cuda_whole_launch(mrc_cuda *c, mrc_cuda_gemm_args g, size_t parts) {
+    if (g.parts) {
+        g.c = g.parts;
+        g.ldc = g.ld_parts;
+        g.accumulate = 0;
+    } else {
+        g.part_stride = 0;
+    }
+    const dim3 grid((unsigned)(g.m / MRC_CUDA_WHOLE), (unsigned)(g.n / MRC_CUDA_WHOLE),
+                    (unsigned)parts);
+    return MRC_LAUNCH((mrc_cuda_gemm_whole<A_BY_K, B_BY_K, END>), grid, 256,
+                      sizeof(mrc_cuda_whole_slices), c->stream, g);
+}
+template <int END>
+static int mrc_cuda_whole_form(mrc_cuda *c, const mrc_cuda_product *p, const mrc_cuda_gemm_args &g,
+                               size_t parts) {
+    if (p->a_transposed) return mrc_cuda_whole_launch<false, false, END>(c, g, parts);
+    if (p->b_transposed) return mrc_cuda_whole_launch<true, true, END>(c, g, parts);
+    return mrc_cuda_whole_launch<true, false, END>(c, g, parts);
+}
+
+// g without its first rows and columns.
+static mrc_cuda_gemm_args mrc_cuda_gemm_rest(const mrc_cuda_product *p, mrc_cuda_gemm_args g,
+                                             int row, int column) {
+    g.a += p->a_transposed ? (size_t)row : (size_t)row * g.lda;
+    g.b += p->b_transposed ? (size_t)column * g.ldb : (size_t)column;
+    g.c += (size_t)row * g.ldc + column;
+    if (g.z) g.z += (size_t)row * g.ldz + column;
+    if (g.parts) g.parts += (size_t)row * g.ld_parts + column;
+    if (g.bias.data) {
+        g.bias.data = (const char *)g.bias.data
+                    + (size_t)column * (g.bias.dtype == MRC_DTYPE_F32 ? 4 : 2);
+    }
+    g.m -= row;
+    g.n -= column;
+    return g;
+}
+
+// Whole tiles, then the columns beside them, then the rows below.
+static int mrc_cuda_gemm_in_pieces(mrc_cuda *c, const mrc_cuda_product *p,
+                                   const mrc_cuda_gemm_args &g, size_t parts) {
+    const int m = g.m / MRC_CUDA_WHOLE * MRC_CUDA_WHOLE, n = g.n / MRC_CUDA_WHOLE * MRC_CUDA_WHOLE;
+    const bool map = (g.bias.data || g.z || g.act) && !g.parts;
+    int error = map ? mrc_cuda_whole_form<MRC_CUDA_END_MAP>(c, p, g, parts)
+                    : mrc_cuda_whole_form<MRC_CUDA_END_SUM>(c, p, g, parts);
+    mrc_cuda_gemm_args beside = mrc_cuda_gemm_rest(p, g, 0, n);
+    beside.m = m;
+    if (error == cudaSuccess) error = mrc_cuda_gemm_launch(c, p, beside, parts);
+    if (error != cudaSuccess) return error;
+    return mrc_cuda_gemm_launch(c, p, mrc_cuda_gemm_rest(p, g, m, 0), parts);
+}
+
 // scratch: mrc_cuda_gemm_scratch_f32() bytes.
 static mrc_status mrc_cuda_gemm_f32(mrc_cuda *c, const mrc_cuda_product *p, void *scratch) {
     if (p->m == 0 || p->n == 0) return MRC_OK;
-    if (p->m > INT32_MAX || p->k > INT32_MAX || p->n > 65535 * 64) return MRC_ERR_UNSUPPORTED;
-    const size_t parts = scratch ? mrc_cuda_gemm_parts(p) : 1;
+    if (p->m > INT32_MAX / 2 || p->k > INT32_MAX / 2 || p->n > 65535 * 64) {
+        return MRC_ERR_UNSUPPORTED;
+    }
+    const size_t parts = scratch ? mrc_cuda_gemm_parts(p, c->path) : 1;
     const size_t slices = (p->k + MRC_CUDA_SLICE - 1) / MRC_CUDA_SLICE;
     mrc_cuda_gemm_args g = {};
     g.m = (int)p->m;
@@ -200,12 +298,13 @@ static mrc_status mrc_cuda_gemm_f32(mrc_cuda *c, const mrc_cuda_product *p, void
     g.z = (float *)p->z.data;
     g.ldz = p->z.ld;
     g.parts = parts > 1 ? (float *)scratch : NULL;
+    g.part_stride = p->m * p->n;
+    g.ld_parts = p->n;
     g.bias = mrc_cuda_vector_of(p->bias);
     g.act = p->act;
     g.accumulate = p->c.accumulate;
-    const int large = mrc_cuda_gemm_tiles(p, 128) >= MRC_CUDA_GEMM_BLOCKS / 2;
-    int error = large ? mrc_cuda_gemm_launch<8>(c, p, g, parts)
-                      : mrc_cuda_gemm_launch<4>(c, p, g, parts);
+    int error = mrc_cuda_gemm_is_whole(p) ? mrc_cuda_gemm_in_pieces(c, p, g, parts)
+                                          : mrc_cuda_gemm_launch(c, p, g, parts);
     if (error == cudaSuccess && parts > 1) {
         error = MRC_LAUNCH(mrc_cuda_gemm_add_parts, mrc_cuda_blocks(p->m * p->n, 256), 256, 0,
                            c->stream, g, (int)parts);

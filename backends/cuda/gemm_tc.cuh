@@ -16,9 +16,7 @@
 enum {
     TC_CHUNK = 16,                      // bytes that a thread moves at a time
     TC_SLICE = 64,                      // bytes of k in a slice
-    TC_WN = 32,                         // columns of c of a warp
-    TC_BLOCKS = 264,                    // as many as a large device runs at once, twice
-    TC_PARTS = 32                       // of k, at most
+    TC_WN = 32                          // columns of c of a warp
 };
 
 typedef struct tc_operand {
@@ -363,19 +361,16 @@ static int tc_pick_path(T, const tc_args &g, int, bool a_by_k, bool b_by_k, int 
 }
 
 static int tc_is_large(const mrc_cuda_product *p) {
-    return p->m > 64 && p->n > 64 && mrc_cuda_gemm_tiles(p, 128) >= TC_BLOCKS / 4;
+    return p->m > 64 && p->n > 64 && mrc_cuda_gemm_tiles(p, 128) >= 32;
 }
 
-// How many parts k is split into: enough to fill a device, none shorter than 256.
-static size_t tc_parts(const mrc_cuda_product *p) {
-    size_t tiles = mrc_cuda_gemm_tiles(p, tc_is_large(p) ? 128 : 64), parts = p->k / 256;
-    if (tiles == 0) return 1;
-    if (parts > TC_BLOCKS / tiles) parts = TC_BLOCKS / tiles;
-    if (parts > TC_PARTS) parts = TC_PARTS;
-    return parts < 2 ? 1 : parts;
+static size_t tc_parts(const mrc_cuda_product *p, int path) {
+    const int large = tc_is_large(p);
+    return mrc_cuda_waves(mrc_cuda_gemm_tiles(p, large ? 128 : 64), p->k, mrc_cuda_slots(path),
+                          large ? 400 : 100, 256);
 }
-static inline size_t mrc_cuda_gemm_tc_scratch(const mrc_cuda_product *p) {
-    size_t parts = tc_parts(p);
+static inline size_t mrc_cuda_gemm_tc_scratch(const mrc_cuda_product *p, int path) {
+    size_t parts = tc_parts(p, path);
     return parts < 2 ? 0 : parts * p->m * p->n * sizeof(float);
 }
 
@@ -390,7 +385,7 @@ static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void 
     if (p->m == 0 || p->n == 0) return MRC_OK;
     if (p->m > INT32_MAX / 2 || p->n > INT32_MAX / 2 || p->k > INT32_MAX / 2
         || mrc_cuda_gemm_tiles(p, 64) > INT32_MAX) return MRC_ERR_UNSUPPORTED;
-    const size_t parts = scratch ? tc_parts(p) : 1, slice = TC_SLICE / sizeof(T);
+    const size_t parts = scratch ? tc_parts(p, c->path) : 1, slice = TC_SLICE / sizeof(T);
     tc_args g = {};
     g.a = tc_operand_of<T>(p->a, p->m);
     g.b = tc_operand_of<T>(p->b, p->n);

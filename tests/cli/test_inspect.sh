@@ -110,5 +110,42 @@ gives 0 '"kind": "tokenizer"' --as tokenizer data
 gives 0 '"kind": "tokenizer"' data/vocab.txt
 gives 0 '"kind": "dataset", "format": "jsonl"' data/train.jsonl
 gives 3 'No such' "$dir/nothing"
+
+# Folders: a run, finished and not, its checkpoints, and what transformers' Trainer leaves.
+(
+    ulimit -v unlimited 2>/dev/null
+    sed 's/: 64,/: 8,/; s/: 128,/: 8,/' data/config.json >"$dir/config.json"
+    head -n 40 data/train.jsonl >"$dir/rows.jsonl"
+    build/train --config_name "$dir/config.json" --tokenizer_name data --threads 1 \
+        --train_file "$dir/rows.jsonl" --validation_file "$dir/rows.jsonl" --output_dir "$dir/run" \
+        --max_steps 4 --save_steps 2 --eval_steps 2 >/dev/null 2>"$dir/err"
+) || { bad "no run"; cat "$dir/err"; }
+gives 0 '{"kind": "run", "finished": true, "step": 4, "max_steps": 4, "epoch": 0.8,' "$dir/run"
+gives 0 '"checkpoints": 2, "tensors": ' "$dir/run"
+gives 0 '{"kind": "checkpoint", "tensors": ' "$dir/run/checkpoint-2"
+gives 0 '{"kind": "safetensors", "tensors": ' "$dir/run/best"
+gives 3 'is the output folder of a run, not a checkpoint (expected a folder checkpoint-N in it)' \
+    --as checkpoint "$dir/run"
+mkdir "$dir/begun"
+cp "$dir/run/log.jsonl" "$dir/run/train_args.json" "$dir/begun"
+gives 0 '{"kind": "run", "finished": false, "checkpoints": 0}' "$dir/begun"
+mkdir "$dir/trainer"
+cp "$dir/run/config.json" "$dir/run/model.safetensors" "$dir/trainer"
+: >"$dir/trainer/optimizer.pt"
+echo '{"epoch": 1.0, "global_step": 500, "max_steps": 1500, "best_metric": null}' \
+    >"$dir/trainer/trainer_state.json"
+gives 0 '{"kind": "trainer", "step": 500, "max_steps": 1500, "epoch": 1.0, "checkpoints": 0, "tens' \
+    "$dir/trainer"
+gives 3 "is a folder of transformers' Trainer, whose optimizer.pt is not read here" \
+    --as checkpoint "$dir/trainer"
+rm "$dir/trainer/optimizer.pt"
+gives 0 '{"kind": "trainer", "step": 500' "$dir/trainer"
+# What is damaged is said to be.
+printf x >>"$dir/run/checkpoint-2/trainer_state.json"
+gives 3 'is damaged' "$dir/run/checkpoint-2"
+build/train --config_name "$dir/config.json" --tokenizer_name data --train_file "$dir/rows.jsonl" \
+    --output_dir "$dir/other" --resume_from_checkpoint "$dir/trainer" >"$dir/out" 2>"$dir/err"
+if [ $? = 3 ] && grep -q "is a folder of transformers' Trainer.*--model_name_or_path" "$dir/err"
+then ok; else bad "--resume_from_checkpoint of Trainer's: $(cat "$dir/err")"; fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

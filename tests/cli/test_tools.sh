@@ -190,6 +190,11 @@ test_terminal() {
     run "$probe" bar
     if [ "$code" = 0 ] && [ ! -s "$dir/err" ]; then ok
     else bad "a bar without a terminal"; shows; fi
+    # Without one there is a line a minute; here ten a second.
+    run "$probe" bar fast
+    if [ "$code" = 0 ] && [ "$(wc -l <"$dir/err")" -ge 1 ] \
+        && ! grep -qv '^probe: train: [0-9]* of 40, 00:0[0-9] left, loss=0.5$' "$dir/err"; then ok
+    else bad "lines without a terminal"; shows; fi
     if ! script -qec true /dev/null >/dev/null 2>&1; then
         skip "no script(1): the progress bar on a terminal"
         return
@@ -212,8 +217,9 @@ test_common() {
     if [ "$code" = 0 ] && [ ! -s "$dir/err" ]; then ok; else bad "$1 --help"; shows; fi
     cp "$dir/out" "$dir/help"
     # shellcheck disable=SC2013
-    for word in $(sed -n 's/.*\.name = "\([A-Za-z0-9_]*\)".*/\1/p' "$3" tools/"$1"_*.h \
-        tools/flags.h 2>/dev/null | sort -u); do
+    for word in $({ cat "$3" tools/"$1"_*.h 2>/dev/null
+        sed -n '/tool_common_flags\[\] = {$/,/{ 0 }/p' tools/flags.h
+    } | sed -n 's/.*\.name = "\([A-Za-z0-9_]*\)".*/\1/p' | sort -u); do
         case $word in
         "$1"|probe|example|DATA_FILE|n_best_size|metric|json)
             grep -q "\.name = \"$word\"" "$3" || continue ;;    # of the example in tool.h
@@ -301,6 +307,10 @@ train    BAD --model_name_or_path MODEL --train_file ROWS --output_dir OUT"
 # The same with an output that cannot be made: exit 5.
 bad_outputs="
 convert  MODEL --output FILE/x/o.safetensors
+ensemble --files ROWS --output_dir FILE/x
+predict  --model_name_or_path MODEL --test_file ROWS --output_dir OUT --save_logits FILE/x
+report   MODEL --output FILE/x
+search   --index MODEL --queries ROWS --run FILE/x
 index    --passages ROWS --analyzer whitespace --output FILE/x
 predict  --model_name_or_path MODEL --test_file ROWS --output_dir FILE/x
 train    --model_name_or_path MODEL --train_file ROWS --output_dir FILE/x --max_steps 1"

@@ -63,7 +63,7 @@ FAMILIES = {
                                              mlp_bias=True, classifier_bias=True,
                                              global_attn_every_n_layers=2, global_rope_theta=100.0,
                                              local_rope_theta=10.0), 35),
-    "mobilebert": ("MobileBert", MOBILE, 36),
+    "mobilebert": ("MobileBert", MOBILE, 49),
     "splinter": ("Splinter", dict(BASE, question_token_id=5), 37),
     "big_bird": ("BigBird", dict(BASE, block_size=4, num_random_blocks=1,
                                  max_position_embeddings=64, sep_token_id=4), 38),

@@ -14,7 +14,7 @@ build/bench starts this beside its own worker with the same arguments and talks 
     is told         peak
     this prints     BYTES 0 0                   of resident memory, at its highest so far
 
-KIND: train, forward (PyTorch; precision=bf16: autocast); onnx (a forward pass by ONNX Runtime;
+KIND: train, forward (PyTorch; precision=bf16: autocast); family (transformers' class); onnx (a forward pass by ONNX Runtime;
 precision=int8: dynamic, by channel); openvino (precision=bf16; int8: static, calibrated by NNCF);
 ctranslate2 (an encoder of the same size, int8); tokenize (HF tokenizers);
 search, index (bm25s, queries by numba); reader (a model directory answering questions, transformers).
@@ -157,6 +157,40 @@ def forward(a):
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             return model(ids, places).numel()
     serve("PyTorch", torch.__version__, run)
+
+
+def family(a):
+    """transformers' own class, with random weights and the sizes given."""
+    import torch
+    import transformers as T
+    kinds = {"bert": "Bert", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert",
+             "electra": "Electra", "albert": "Albert", "mpnet": "MPNet",
+             "deberta-v2": "DebertaV2", "modernbert": "ModernBert"}
+    sizes = dict(vocab_size=a["vocab"], hidden_size=a["hidden"], num_hidden_layers=a["layers"],
+                 num_attention_heads=a["heads"], intermediate_size=a["ffn"],
+                 max_position_embeddings=a["seq"] + 2)
+    if a["family"] == "distilbert":
+        sizes = dict(vocab_size=a["vocab"], dim=a["hidden"], n_layers=a["layers"],
+                     n_heads=a["heads"], hidden_dim=a["ffn"], max_position_embeddings=a["seq"])
+    if a["family"] == "deberta-v2":
+        sizes.update(relative_attention=True, pos_att_type="p2c|c2p", share_att_key=True,
+                     norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
+                     position_buckets=256)
+    if a["family"] == "modernbert":
+        sizes.update(pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1,
+                     sep_token_id=2, reference_compile=False)
+    T.utils.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    torch.set_num_threads(a["threads"])
+    kind = kinds[a["family"]]
+    model = getattr(T, kind + "ForQuestionAnswering")(getattr(T, kind + "Config")(**sizes)).eval()
+    ids = torch.randint(5, a["vocab"], (a["batch"], a["seq"]))
+    mask = torch.ones_like(ids)
+
+    def run():
+        with torch.inference_mode():
+            return model(input_ids=ids, attention_mask=mask).start_logits.numel() * 2
+    serve("transformers", T.__version__, run)
 
 
 def export(a, folder):
@@ -355,7 +389,7 @@ def main():
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return
-    kinds = {"train": train, "forward": forward, "onnx": onnx, "openvino": openvino,
+    kinds = {"train": train, "forward": forward, "family": family, "onnx": onnx, "openvino": openvino,
              "ctranslate2": ctranslate2, "tokenize": tokenize,
              "index": index, "search": search, "reader": reader}
     try:

@@ -24,7 +24,11 @@ typedef struct op_case {
     double      denominator[2];
     mrc_loss    loss;
     int         weighted;           // loss: alpha is given
-    size_t      size;               // unfold
+    size_t      size;               // unfold; rope: heads that are rotated
+    double      scale;              // attention: 0: 1 / sqrt(d)
+    size_t      window;
+    mrc_attention_kind relative;    // its tables are inputs 3 and 4
+    int         no_pos_key;         // input 3 is the table of queries
     const char *why;
 } op_case;
 
@@ -40,6 +44,15 @@ typedef struct op_case {
     .shape = { { n, h }, { n, h } }
 #define ACT_CASE(kind) .op = MRC__OP_ACTIVATION, .n_in = 1, .act = MRC_ACT_##kind, .ndim = { 2 }, \
     .shape = { { 3, 37 } }
+#define BIAS_CASE(n, a, d, r) .op = MRC__OP_ATTENTION, .n_in = 4, .ndim = { 2, 2, 2, 2 },         \
+    .shape = { { n, (a) * (d) }, { n, (a) * (d) }, { n, (a) * (d) }, { r, a } }, .heads = a,      \
+    .relative = MRC_ATTENTION_BIAS
+#define RELATIVE_CASE(n, a, d, r) .op = MRC__OP_ATTENTION, .n_in = 5, .ndim = { 2, 2, 2, 2, 2 },  \
+    .shape = { { n, (a) * (d) }, { n, (a) * (d) }, { n, (a) * (d) }, { r, (a) * (d) },            \
+               { r, (a) * (d) } }, .heads = a, .relative = MRC_ATTENTION_DISENTANGLED
+#define RELATIVE_ONE_CASE(n, a, d, r) .op = MRC__OP_ATTENTION, .n_in = 4, .ndim = { 2, 2, 2, 2 }, \
+    .shape = { { n, (a) * (d) }, { n, (a) * (d) }, { n, (a) * (d) }, { r, (a) * (d) } },          \
+    .heads = a, .relative = MRC_ATTENTION_DISENTANGLED
 #define NORM_CASE(n, h) .op = MRC__OP_LAYER_NORM, .n_in = 3, .ndim = { 2, 1, 1 },              \
     .shape = { { n, h }, { h }, { h } }
 #define ADD_NORM_CASE(n, h) .op = MRC__OP_ADD_NORM, .n_in = 4, .ndim = { 2, 2, 1, 1 },         \
@@ -106,6 +119,50 @@ static const op_case cases[] = {
     { ATTENTION_CASE(5, 2, 129), .n_sequences = 2, .lengths = { 4, 1 }, .why = "heads of 129" },
     { ATTENTION_CASE(9, 1, 260), .p = 0.2, .n_sequences = 2, .lengths = { 2, 7 },
       .pads = { 0, 2 }, .why = "heads of 260 with dropout and pads" },
+    { ATTENTION_CASE(12, 3, 5), .window = 2, .n_sequences = 3, .lengths = { 5, 0, 7 },
+      .pads = { 0, 0, 2 }, .why = "a window, pads" },
+    { ATTENTION_CASE(9, 1, 4), .window = 1, .n_sequences = 1, .lengths = { 9 }, .pads = { 6 },
+      .why = "a window beyond the last key: rows that see nothing" },
+    { ATTENTION_CASE(300, 2, 8), .window = 20, .p = 0.1, .n_sequences = 2, .lengths = { 270, 30 },
+      .pads = { 3, 0 }, .why = "a window in many blocks, dropout" },
+    { ATTENTION_CASE(131, 1, 16), .window = 64, .scale = 0.3, .n_sequences = 1,
+      .lengths = { 131 }, .why = "a window of 64, another scale" },
+    { ATTENTION_CASE(131, 1, 16), .window = 500, .n_sequences = 1, .lengths = { 131 },
+      .why = "a window wider than the sequence" },
+    { BIAS_CASE(12, 3, 5, 4), .n_sequences = 3, .lengths = { 5, 0, 7 }, .pads = { 0, 0, 2 },
+      .why = "a bias by distance" },
+    { BIAS_CASE(150, 2, 8, 32), .p = 0.2, .n_sequences = 2, .lengths = { 129, 21 },
+      .pads = { 5, 0 }, .why = "a bias in many blocks, dropout, pads" },
+    { BIAS_CASE(70, 2, 8, 7), .window = 9, .n_sequences = 2, .lengths = { 65, 5 },
+      .why = "a bias and a window" },
+    { RELATIVE_CASE(12, 3, 5, 6), .n_sequences = 3, .lengths = { 5, 0, 7 }, .pads = { 0, 0, 2 },
+      .scale = 0.25, .why = "disentangled, odd sizes, pads" },
+    { RELATIVE_CASE(150, 2, 8, 40), .p = 0.2, .n_sequences = 2, .lengths = { 129, 21 },
+      .pads = { 5, 0 }, .why = "disentangled in many blocks, dropout, pads" },
+    { RELATIVE_CASE(70, 1, 33, 500), .n_sequences = 2, .lengths = { 60, 10 },
+      .why = "disentangled, rows out of reach" },
+    { RELATIVE_CASE(70, 2, 8, 9), .window = 9, .n_sequences = 2, .lengths = { 65, 5 },
+      .why = "disentangled and a window" },
+    { RELATIVE_CASE(13, 2, 4, 6), .same = { [4] = 4 }, .n_sequences = 1, .lengths = { 13 },
+      .why = "one table for keys and queries: two gradients, one address" },
+    { RELATIVE_ONE_CASE(13, 2, 4, 6), .n_sequences = 1, .lengths = { 13 },
+      .why = "the table of keys alone" },
+    { RELATIVE_ONE_CASE(13, 2, 4, 6), .no_pos_key = 1, .n_sequences = 1, .lengths = { 13 },
+      .why = "the table of queries alone" },
+    { RELATIVE_CASE(4, 2, 4, 6), .n_sequences = 1, .lengths = { 4 }, .pads = { 4 },
+      .why = "disentangled, everything is masked" },
+    { .op = MRC__OP_GLU, .n_in = 1, .ndim = { 2 }, .shape = { { 3, 10 } }, .act = MRC_ACT_GELU,
+      .why = "odd sizes" },
+    { .op = MRC__OP_GLU, .n_in = 1, .ndim = { 2 }, .shape = { { 40, 134 } }, .act = MRC_ACT_SILU,
+      .why = "silu, many" },
+    { .op = MRC__OP_GLU, .n_in = 1, .ndim = { 2 }, .shape = { { 5, 6 } }, .act = MRC_ACT_RELU,
+      .why = "relu" },
+    { .op = MRC__OP_GLU, .n_in = 1, .ndim = { 2 }, .shape = { { 0, 6 } }, .act = MRC_ACT_TANH,
+      .why = "no rows" },
+    { .op = MRC__OP_ROPE, .n_in = 1, .ndim = { 2 }, .shape = { { 12, 18 } }, .heads = 3, .size = 2,
+      .n_sequences = 3, .lengths = { 5, 0, 7 }, .why = "an odd half, a head that is not rotated" },
+    { .op = MRC__OP_ROPE, .n_in = 1, .ndim = { 2 }, .shape = { { 130, 64 } }, .heads = 2,
+      .size = 2, .n_sequences = 2, .lengths = { 101, 29 }, .why = "many rows, heads of 32" },
     { ATTENTION_CASE(0, 2, 3), .n_sequences = 2, .lengths = { 0, 0 }, .why = "no rows" },
     { QKV_ATTENTION_CASE(12, 3, 5), .n_sequences = 3, .lengths = { 5, 0, 7 },
       .pads = { 1, 0, 2 }, .why = "three tensors" },
@@ -138,6 +195,9 @@ static const op_case cases[] = {
     { NORM_CASE(3, 1), .eps = 1e-5, .why = "one column: variance 0" },
     { NORM_CASE(5, 300), .eps = 1e-5, .why = "h above 256" },
     { NORM_CASE(130, 9), .eps = 1e-5, .why = "many rows" },
+    { NORM_CASE(5, 37), .eps = -1, .why = "without statistics" },
+    { ADD_NORM_CASE(9, 21), .eps = -1, .p = 0.3, .n_sequences = 2, .lengths = { 4, 5 },
+      .why = "without statistics, dropout" },
     { NORM_CASE(4, 4), .same = { [2] = 2 }, .eps = 1e-5, .why = "weight is the bias" },
     { NORM_CASE(0, 5), .eps = 1e-5, .why = "no rows" },
     { ADD_NORM_CASE(9, 7), .eps = 1e-12, .n_sequences = 3, .lengths = { 4, 0, 5 },
@@ -347,6 +407,39 @@ static mrc_tensor *case_loss(mrc_ctx *ctx, const op_case *c, mrc_tensor **in,
     return mrc_span_loss(ctx, logits, targets, denominator, &c->loss, batch);
 }
 
+// The table row of a distance r = i - j: falls and rises, and uses every row up to the ends.
+static int32_t case_row(const op_case *c, int32_t r) {
+    const int32_t rows = (int32_t)c->shape[3][0], half = rows / 2;
+    int32_t t = r + half;
+    if (c->relative == MRC_ATTENTION_BIAS) t = r > 0 ? r % rows : -(r * 3) % rows;
+    return t < 0 ? 0 : t >= rows ? rows - 1 : t;
+}
+
+// q, k, v and, where the case has them, the tables: in[3], in[4].
+static mrc_tensor *case_attention(mrc_ctx *ctx, const op_case *c, mrc_tensor **in,
+                                  const mrc_batch *batch) {
+    mrc_attention_desc desc = { .scale = c->scale, .window = c->window, .kind = c->relative };
+    const size_t m = batch->max_length + 2, n = 2 * m - 1;      // longer than it has to be
+    if (!c->relative && !c->window && c->scale == 0) {
+        return mrc_attention(ctx, in[0], in[1], in[2], c->heads, c->p, mrc_site("a"), batch);
+    }
+    if (c->relative) {
+        int32_t *rows = malloc(n * sizeof *rows);
+        desc.index = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+        for (size_t i = 0; i < n; i++) rows[i] = case_row(c, (int32_t)i - (int32_t)m + 1);
+        if (desc.index) mrc_tensor_upload(ctx, desc.index, rows);
+        free(rows);
+        if (!desc.index) return NULL;
+    }
+    if (c->relative == MRC_ATTENTION_BIAS) desc.bias = in[3];
+    if (c->relative == MRC_ATTENTION_DISENTANGLED) {
+        desc.pos_key = c->no_pos_key ? NULL : in[3];
+        desc.pos_query = c->n_in > 4 ? in[4] : c->no_pos_key ? in[3] : NULL;
+    }
+    return mrc_attention_with(ctx, in[0], in[1], in[2], c->heads, c->p, mrc_site("a"), &desc,
+                              batch);
+}
+
 static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, mrc_tensor **in) {
     const uint32_t site = mrc_site("a");
     mrc_batch batch = {0};
@@ -355,8 +448,9 @@ static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, m
     case MRC__OP_EMBEDDING:     return mrc_embedding(ctx, in[0], in[1], in[2], c->padding[0],
                                                      c->padding[1], dtype, &batch);
     case MRC__OP_LINEAR:        return mrc_linear(ctx, in[0], in[1], in[2], c->act);
-    case MRC__OP_ATTENTION:     return mrc_attention(ctx, in[0], in[1], in[2], c->heads, c->p,
-                                                     site, &batch);
+    case MRC__OP_ATTENTION:     return case_attention(ctx, c, in, &batch);
+    case MRC__OP_GLU:           return mrc_glu(ctx, in[0], c->act);
+    case MRC__OP_ROPE:          return mrc_rope(ctx, in[0], c->heads, c->size, 100, &batch);
     case MRC__OP_ACTIVATION:    return mrc_activation(ctx, in[0], c->act);
     case MRC__OP_ADD:           return mrc_add(ctx, in[0], in[1], c->p, site, &batch);
     case MRC__OP_LAYER_NORM:    return mrc_layer_norm(ctx, in[0], in[1], in[2], c->eps);

@@ -36,7 +36,9 @@ static void probe_parse(probe *a, int argc, char **argv) {
         { .name = "MORE", .string = &a->more, .positional = 1, .help = "one more" },
         { 0 }
     };
-    static const tool_foreign foreign[] = { { "lr", "write --learning_rate" }, { 0 } };
+    static const tool_foreign foreign[] = {
+        { "lr", "write --learning_rate", TOOL_REFUSED }, { 0 }
+    };
     tool_program program = {
         .name = "probe", .purpose = "Prints what it understood.", .usage = "[flags] FILE [MORE]",
         .examples = { "probe --head linear file", "probe --do_eval file" }, .flags = flags,
@@ -66,6 +68,7 @@ int main(int argc, char **argv) {
     }
     if (strcmp(a.file, "bar") == 0) {
         tool_bar bar;
+        tool_bar_seconds = a.more ? 0.1 : 60;
         tool_bar_begin(&bar, "train", 40, 10);
         for (size_t i = 10; i < 40; i++) {
             nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);

@@ -45,7 +45,9 @@ static const product products[] = {
     { 5, 9, 7, 0, 1, 0, "smaller than a fragment" },
     { 1, 1, 1, 0, 0, 0, "one element" },
     { 200, 130, 40, 8, 0, 0, "several tiles" },
-    { 1050, 900, 33, 0, 1, 0, "tiles of 128" },
+    { 1050, 900, 33, 0, 1, 0, "tiles of 128, rows not aligned" },
+    { 770, 900, 44, 0, 0, 0, "whole tiles, edges on both sides, a slice that is not full" },
+    { 770, 900, 16, 4, 0, 1, "whole tiles, added to what is there" },
     { 3, 4, 0, 0, 0, 0, "a sum over nothing" },
 };
 

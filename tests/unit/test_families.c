@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 static const char *const families[] = {
-    "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert",
+    "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert", "albert", "albert_groups",
+    "mpnet", "deberta_v3", "deberta_v2", "deberta_v2_c2p", "deberta_plain", "modernbert",
+    "modernbert_biases", "mobilebert",
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -52,6 +54,17 @@ static void test_logits(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, 
     free(got), free(want[0]), free(want[1]);
 }
 
+// A golden stands in the order of files.
+static double *golden_of(mrc_ctx *ctx, golden *g, const char *prefix, const mrc_tensor *t) {
+    char name[300];
+    snprintf(name, sizeof name, "%s.%s", prefix, t->name);
+    double *want = golden_read(ctx, g, name, MRC_DTYPE_F64, NULL);
+    mrc_tensor wide = *t;
+    wide.dtype = MRC_DTYPE_F64;
+    if (t->taps) CHECK(mrc__param_taps(ctx, &wide, want, 1) == MRC_OK, "%s", t->name);
+    return want;
+}
+
 static void test_gradients(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, double bar,
                            int recompute) {
     mrc_batch batch;
@@ -64,10 +77,8 @@ static void test_gradients(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *
     CHECK(mrc_backward(ctx, y, NULL) == MRC_OK, "%s", mrc_ctx_message(ctx));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
         const mrc_tensor *t = mrc_params_at(m->params, i);
-        char name[300];
-        snprintf(name, sizeof name, "grad.%s", t->name);
         if (!CHECK(mrc_grad(ctx, t), "%s: %s has no gradient", g->path, t->name)) continue;
-        want = golden_read(ctx, g, name, MRC_DTYPE_F64, NULL);
+        want = golden_of(ctx, g, "grad", t);
         double *got = tensor_read(be, t, mrc_grad(ctx, t));
         const int zero = is_zero(g, t->name);
         double d = difference(got, want, t->numel, !zero);
@@ -80,7 +91,7 @@ static void test_gradients(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *
 }
 
 // Ten steps of AdamW; what Hugging Face's groups spare is not decayed.
-static void test_steps(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g) {
+static void test_steps(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, double bar) {
     mrc_optimizer *o;
     mrc_optimizer_config c = mrc_optimizer_config_default();
     c.eps = 1e-6;
@@ -101,12 +112,10 @@ static void test_steps(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g) {
     }
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
         const mrc_tensor *t = mrc_params_at(m->params, i);
-        char name[300];
-        snprintf(name, sizeof name, "step10.%s", t->name);
-        double *want = golden_read(ctx, g, name, MRC_DTYPE_F64, NULL);
+        double *want = golden_of(ctx, g, "step10", t);
         double *got = tensor_read(be, t, t->data), d = difference(got, want, t->numel, 0);
-        CHECK(d <= (is_zero(g, t->name) ? 1e-2 : 1e-5), "%s on %s %s: %s off by %g", g->path,
-              be->name, be->isa, name, d);
+        CHECK(d <= (is_zero(g, t->name) ? 1e-2 : bar), "%s on %s %s: %s after ten steps off "
+              "by %g", g->path, be->name, be->isa, t->name, d);
         free(got), free(want);
     }
     free(losses);
@@ -117,14 +126,16 @@ static void test_golden(mrc_backend *be, int k, mrc_dtype dtype) {
     char name[64];
     golden g = {0};
     mrc_ctx *ctx = new_ctx(be);
-    const double bar = dtype == MRC_DTYPE_F64 ? 1e-6 : 1e-5;
+    // MobileBERT's norms do not hold sizes together: PyTorch in float32 is as far off (README.md).
+    const double wide = strcmp(families[k], "mobilebert") ? 1 : 3;
+    const double bar = dtype == MRC_DTYPE_F64 ? 1e-6 : wide * 1e-5;
     family_name(name, sizeof name, k);
     golden_open(ctx, &g, name, "ragged");
     mrc_model *m = load(ctx, name, dtype);
     test_logits(ctx, be, m, &g, 2 * bar);
     test_gradients(ctx, be, m, &g, bar, 0);
     test_gradients(ctx, be, m, &g, bar, 1);
-    if (dtype == MRC_DTYPE_F32) test_steps(ctx, be, m, &g);
+    if (dtype == MRC_DTYPE_F32) test_steps(ctx, be, m, &g, bar);
     golden_close(&g);
     mrc_ctx_free(ctx);
     mrc_model_free(m);

@@ -74,7 +74,7 @@ static const pair pairs[] = {
     { R, "attention_probs_dropout_prob", "-0.5", { "attention_probs_dropout_prob", "found -0.5" } },
     { R, "initializer_range", "-1", { "initializer_range", "found -1, expected" } },
     { B, "model_type", "\"roberta\"", { "found names that begin bert.", "model_type roberta" } },
-    { R, "hidden_act", "\"relu\"", { "hidden_act", "found \"relu\", expected gelu" } },
+    { R, "hidden_act", "\"mish\"", { "hidden_act", "found \"mish\", expected gelu" } },
     { R, "mrc_head", "{\"type\": \"bilstm\", \"num_layers\": 1, \"hidden_size\": 11}",
       { "found lstm.", "expected type bilstm, num_layers 1" } },
     { R, "mrc_head", "{\"type\": \"bilstm\", \"num_layers\": 3, \"hidden_size\": 11}",

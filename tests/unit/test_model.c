@@ -375,8 +375,8 @@ static void test_wrong_configs(const char *dir) {
         { "{\"model_type\": \"bert\", \"hidden_size\": 9}", "9 is no multiple of" },
         { "{\"model_type\": \"bert\", \"is_decoder\": true}", "is_decoder is true" },
         { "{\"model_type\": \"bert\", \"is_decoder\": 1}", "is_decoder" },
-        { "{\"model_type\": \"bert\", \"hidden_act\": \"relu\"}", "relu" },
-        { "{\"model_type\": \"bert\", \"hidden_act\": \"gelu_new\"}", "gelu_new" },
+        { "{\"model_type\": \"bert\", \"hidden_act\": \"mish\"}", "mish" },
+        { "{\"model_type\": \"bert\", \"hidden_act\": \"gelu_10\"}", "gelu_10" },
         { "{\"model_type\": \"bert\", \"vocab_size\": 9, \"hidden_size\": 10, "
           "\"num_hidden_layers\": 1, \"num_attention_heads\": 3, \"intermediate_size\": 4, "
           "\"max_position_embeddings\": 8}", "10 is no multiple of num_attention_heads 3" },

@@ -280,6 +280,21 @@ static double dropped_weight(const op_case *c, const uint32_t key[2], size_t hea
     return (double)u[j % 4] < floor(c->p * 4294967296.0) ? 0 : 1 / (1 - c->p);
 }
 
+// What the case adds to the score of query i and key j of a head, before the scale and after it.
+static void added_to_score(const op_case *c, const values *v, const double *q, const double *key,
+                           size_t head, size_t d, int32_t i, int32_t j, double added[2]) {
+    added[0] = added[1] = 0;
+    if (!c->relative) return;
+    const size_t t = (size_t)case_row(c, i - j), tables = (size_t)c->n_in - 3;
+    if (c->relative == MRC_ATTENTION_BIAS) added[1] = v->x[3][t * c->heads + head];
+    for (size_t k = 0; c->relative == MRC_ATTENTION_DISENTANGLED && k < tables; k++) {
+        const size_t at = c->same[3 + k] ? (size_t)c->same[3 + k] - 1 : 3 + k;
+        const double *row = v->x[at] + t * c->heads * d;
+        const double *by = k == 0 && !c->no_pos_key ? q : key;
+        for (size_t e = head * d; e < head * d + d; e++) added[0] += by[e] * row[e];
+    }
+}
+
 static void attention_formula(const op_case *c, const values *v, double *y) {
     static const int32_t index[MAX_SEQUENCES] = { 5, 0, 2, 9, 1, 7 };
     const size_t fused = c->same[2] == 1, columns = c->shape[0][1];
@@ -296,16 +311,19 @@ static void attention_formula(const op_case *c, const values *v, double *y) {
             const double *q = part[0] + (first + (size_t)i) * columns;
             for (size_t k = 0; k < width; k++) {
                 const size_t head = k / d;
-                double sum = 0, weighted = 0;
+                double sum = 0, weighted = 0, added[2];
                 for (int32_t j = 0; j < keys; j++) {
                     const size_t row = (first + (size_t)j) * columns;
                     double dot = 0;
+                    if (c->window && (size_t)abs(i - j) > c->window) continue;
+                    added_to_score(c, v, q, part[1] + row, head, d, i, j, added);
                     for (size_t e = head * d; e < head * d + d; e++) dot += q[e] * part[1][row + e];
-                    double w = exp(dot / sqrt((double)d));
+                    dot = (dot + added[0]) * (c->scale > 0 ? c->scale : 1 / sqrt((double)d));
+                    double w = exp(dot + added[1]);
                     sum += w;
                     weighted += w * part[2][row + k] * dropped_weight(c, key, head, index[s], i, j);
                 }
-                *y++ = keys ? weighted / sum : 0;
+                *y++ = sum > 0 ? weighted / sum : 0;
             }
         }
     }

@@ -1,0 +1,55 @@
+#!/bin/sh
+# tools/README.md lists the flags of every program as the program does: the parts between
+# "<!-- mrc help --markdown NAME -->" and "<!-- end -->" are what that command prints.
+#     sh tests/cli/test_manual.sh             checks
+#     sh tests/cli/test_manual.sh --write     writes these parts anew
+# Run from the repository root after ./build.sh; the last line is the count.
+dir=$(mktemp -d) || exit 2
+trap 'rm -rf "$dir"' EXIT
+manual=tools/README.md
+passed=0 failed=0 skipped=0
+
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
+skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
+
+names=$(build/mrc help --names)
+for name in $names; do build/mrc help --markdown "$name" >"$dir/$name.md" || bad "$name"; done
+
+# The manual with its parts as they should be; a program that this build lacks keeps its part.
+awk -v dir="$dir" '
+    /^<!-- mrc help --markdown [a-z]+ -->$/ {
+        print
+        file = dir "/" $5 ".md"
+        known = (getline line <file) > 0
+        if (known) do print line; while ((getline line <file) > 0)
+        close(file)
+        inside = known
+        next
+    }
+    /^<!-- end -->$/ { inside = 0 }
+    !inside' "$manual" >"$dir/manual"
+if [ "$1" = --write ]; then
+    cp "$dir/manual" "$manual"
+    exit
+fi
+if diff "$manual" "$dir/manual" >"$dir/diff"; then ok
+else
+    bad "$manual is not what the programs say: sh tests/cli/test_manual.sh --write writes it anew"
+    head -n 12 "$dir/diff"
+fi
+for name in $names; do
+    if grep -q "^<!-- mrc help --markdown $name -->\$" "$manual"; then ok
+    else bad "$manual has no part for $name"; fi
+    # No row is lost: each flag of --help has one.
+    for flag in $(build/mrc help "$name" | sed -n '/^of every program:/,$d; s/^  --\([A-Za-z0-9_]*\).*/\1/p')
+    do
+        if grep -q "^| .--$flag. " "$dir/$name.md"; then ok; else bad "$name --$flag has no row"; fi
+    done
+done
+[ "$(grep -c '^<!-- mrc help' "$manual")" = "$(grep -c '^<!-- end -->' "$manual")" ] && ok \
+    || bad "$manual: a part has no end"
+if [ -x build/serve ]; then ok; else skip "serve is not built here: its part is not checked"; fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
