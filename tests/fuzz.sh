@@ -23,7 +23,7 @@ parser_table() {
         sed -n '/{ "FloatStorage", "F32" }/,/};/p' mrc.h | grep -o '{ "[A-Za-z0-9]*Storage"' \
             | sed 's/{ "//; s/"//' ;;
     dataset)
-        sed -n '/>>impl.dataset/,/>>impl.folds/p' mrc.h \
+        sed -n '/^\/\/ >>impl.dataset/,/^\/\/ >>impl.folds/p' mrc.h \
             | sed -n '/format = /,/;/p' | grep -o '"[a-z_0-9]*"' | tr -d '"' \
             | grep -v '^memory$' | sort -u ;;
     index)
@@ -38,7 +38,7 @@ parser_table() {
 fuzz_make_seeds() {
     seeds=$OUT/fuzz/seeds fixtures=tests/fixtures
     newer "$seeds/done" tests/fuzz.sh && return
-    for target in index weights tokenizer torch dataset safetensors config; do
+    for target in index weights tokenizer torch dataset safetensors config vectors npy; do
         mkdir -p "$seeds/$target" || exit 5
     done
     printf '1\tthe king of a city 1.\n2\ta \355\225\234\352\265\255 city\n' \
@@ -52,6 +52,22 @@ fuzz_make_seeds() {
             --tokenizer_name "$seeds/words" --output "$seeds/made" >/dev/null 2>&1 || exit 3
         mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
         rm -rf "$seeds/made"
+    done
+    "$OUT/train" --task biencoder --config_name data/config.json --tokenizer_name data \
+        --train_file data/question.jsonl --output_dir "$seeds/model" --max_steps 1 \
+        --overwrite_output_dir >/dev/null 2>&1 || exit 3
+    for form in "--form int8 --graph" "--form bf16" "--form bits" "--tokens --bits 2" "--tokens"; do
+        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer whitespace --output "$seeds/made" \
+            --model_name_or_path "$seeds/model" $form >/dev/null 2>&1 || exit 3
+        for file in vectors tokens; do
+            [ ! -e "$seeds/made/$file.bin" ] \
+                || mv "$seeds/made/$file.bin" "$seeds/vectors/$file$(echo $form | tr -d ' ')"
+        done
+    done
+    for shape in '(1, 2)' '(2, 1)'; do
+        header="{'descr': '<f4', 'fortran_order': False, 'shape': $shape, }"
+        printf '\223NUMPY\1\0\076\0%s  \n12345678' "$header" \
+            >"$seeds/npy/$(echo "$shape" | tr -d '(, )')"
     done
     for name in x y; do
         header="{\"$name\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
@@ -80,6 +96,7 @@ fuzz_make_seeds() {
         cat $fixtures/tokenizer/bytes/vocab.json
         printf '}}'
     } >"$seeds/tokenizer/bytes.json"
+    fuzz_tokenizer_seeds
     fuzz_torch_seed >"$seeds/torch/legacy"
     # A configuration of each family, with every family's names of its sizes.
     for word in $(parser_table config); do
@@ -102,6 +119,23 @@ fuzz_make_seeds() {
         cat $fixtures/torch/legacy_shard.bin
     } >"$seeds/weights/torch"
     touch "$seeds/done"
+}
+
+# Each tokenizer of pipelines.jsonl, a JSON text in a JSON string, and each model of models.jsonl.
+fuzz_tokenizer_seeds() {
+    sed -n 's/.*"tokenizer":"\(.*\)","cases":.*/\1/p' $fixtures/tokenizer/pipelines.jsonl |
+        sed "s/\\\\\\\\/$(printf '\001')/g; s/\\\\\"/\"/g; s/$(printf '\001')/\\\\/g" |
+        split -l 1 - "$seeds/tokenizer/pipeline." || exit 5
+    n=0
+    sed -n 's/.*"file":"\(..\).*"model":"\([^"]*\)".*/\1 \2/p' $fixtures/tokenizer/models.jsonl |
+        while read -r name model; do
+            case $name in se) name=x ;; sp) name=a ;; *) continue ;; esac
+            n=$((n + 1))
+            for letter in $name d; do
+                { printf '\035%s' $letter; printf '%s' "$model" | base64 -d; } \
+                    >"$seeds/tokenizer/model.$n$letter"
+            done
+        done
 }
 
 # PyTorch's old stream, which has no checksums: a tensor, a parameter, sizes, numbers of each kind.
@@ -138,6 +172,8 @@ fuzz_seeds() {
     config)      echo data/config.json "$OUT/fuzz/seeds/config" ;;
     utf8)        echo "$cases/utf8" ;;
     index)       echo "$OUT/fuzz/seeds/index" ;;
+    vectors)     echo "$OUT/fuzz/seeds/vectors" ;;
+    npy)         echo "$OUT/fuzz/seeds/npy" ;;
     weights)     echo "$OUT/fuzz/seeds/weights" ;;
     esac
 }

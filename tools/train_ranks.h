@@ -61,6 +61,11 @@ static void ranks_begin(run *r) {
     r->micro_batches = r->a->micro_batches ? r->a->micro_batches : r->a->accumulation * n;
     if (!r->comm) return;
     ranks_comm = tool_comm = r->comm;
+    if (r->a->task && n > 1) {
+        tool_quiet = r->comm->rank != 0;
+        tool_fail(TOOL_USAGE, "--task: retrieval is trained by one process (found %zu ranks, "
+                  "expected 1)", n);
+    }
     tool_on_fail = ranks_end;
     atexit(ranks_exit);
     ranks_prefix(r->comm);
