@@ -2253,7 +2253,8 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
     const mrc_model_config *config;         // used as it is; NULL: read from the folder
     mrc_model           *model, *query_model;   // shared, as when training; NULL: loaded and owned
     const mrc_tokenizer *tokenizer;         // shared; NULL: the folder's
-    mrc_dtype            dtype;             // of weights that are loaded: f32 or bf16
+    mrc_dtype            dtype;             // of weights that are loaded: f32, bf16 or i8
+    unsigned             int8_keep;         // see mrc_model_load_desc
     const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
     size_t               max_length;        // of both sides; 0: the folder's
     size_t               batch_rows;        // tokens at a time; 0: 4096
@@ -33640,7 +33641,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         e->tok = e->own_tok;
     }
     mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
-                                 .for_prediction = 1, .dense_path = path };
+                                 .int8_keep = desc->int8_keep, .for_prediction = 1,
+                                 .dense_path = path };
     e->model = desc->model;
     e->query_model = desc->query_model;
     if (!e->model) {
