@@ -62,18 +62,20 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
+//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
+//     >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
 //     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
-//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking
+//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
+//     >>api.contrastive
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
-//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom
-//     >>op.table
+//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
+//     >>op.maxsim  >>op.score_loss  >>op.vector  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
 //     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_rotary  >>impl.cpu_relative
 //     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_lstm  >>impl.cpu  >>impl.null
@@ -83,11 +85,13 @@
 //     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
-//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.model_dir  >>impl.checkpoint
-//     >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate  >>impl.reader
-//     >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search  >>impl.vectors
-//     >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense  >>impl.dense_search
-//     >>impl.dense_run  >>impl.forms  >>impl.tables
+//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
+//     >>impl.checkpoint  >>impl.fold  >>impl.train  >>impl.predict  >>impl.train_plan
+//     >>impl.evaluate
+//     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
+//     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
+//     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
+//     >>impl.contrastive  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -735,14 +739,14 @@ typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient
     X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
-    X(pool_fwd,          NONE,  NONE,      FREE)                                            \
-    X(pool_bwd,          NONE,  NONE,      FREE)                                            \
-    X(normalize_fwd,     NONE,  NONE,      FREE)                                            \
-    X(normalize_bwd,     NONE,  NONE,      FREE)                                            \
-    X(maxsim_fwd,        NONE,  NONE,      FREE)                                            \
-    X(maxsim_bwd,        NONE,  NONE,      FREE)                                            \
-    X(score_loss_fwd,    NONE,  NONE,      FREE)                                            \
-    X(score_loss_bwd,    NONE,  NONE,      FREE)                                            \
+    X(pool_fwd,          ALL,   NONE,      FREE)                                            \
+    X(pool_bwd,          ALL,   NONE,      FREE)                                            \
+    X(normalize_fwd,     ALL,   NONE,      FREE)                                            \
+    X(normalize_bwd,     ALL,   NONE,      FREE)                                            \
+    X(maxsim_fwd,        ALL,   NONE,      FREE)                                            \
+    X(maxsim_bwd,        ALL,   NONE,      FREE)                                            \
+    X(score_loss_fwd,    ALL,   NONE,      FREE)                                            \
+    X(score_loss_bwd,    ALL,   NONE,      FREE)                                            \
     X(fill,              ALL,   ALL,       FREE)                                            \
     X(axpby,             ALL,   ALL,       FREE)                                            \
     X(fold,              OWN,   ALL,       FREE)                                            \
@@ -822,9 +826,60 @@ typedef struct mrc_null_counts {
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be);
 
 //==============================================================================
+// >>api.comm   several processes as one: what backends/mpi.h implements
+//
+// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
+// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
+// the same step, in the same order.  Weights, moments and losses are the same bits for any number
+// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
+// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+//==============================================================================
+#define MRC_COMM_API 1
+typedef struct mrc_ctx mrc_ctx;
+typedef struct mrc_params mrc_params;
+typedef struct mrc_comm mrc_comm;
+// A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
+typedef struct mrc_comm_slices {
+    mrc_dtype     dtype;            // f32 or f64
+    const size_t *begin;            // (n_ranks + 1)
+} mrc_comm_slices;
+
+// Functions but abort and destroy are collective: every rank calls them in the same order.  Each
+// has a deadline without progress, then it is MRC_ERR_IO and `error` says what is missing.
+struct mrc_comm {
+    size_t      size;               // sizeof(mrc_comm) and MRC_COMM_API of whoever made it
+    uint32_t    api;
+    int         rank, n_ranks;
+    int         local_rank, n_local;        // among those of its host
+    const char *name;               // "mpi"
+    void       *self;
+    char        error[256];         // of the last function that failed
+    // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
+    // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
+    // it is done.
+    mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
+                         void *sum, int first, int members);
+    // data = every rank's slice.  May return before it is done.
+    mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
+                         void *data);
+    mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
+    // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
+    mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
+    mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
+    void       (*abort)(mrc_comm *c, int exit_code);            // ends the job; does not return
+    const char *(*host)(const mrc_comm *c, int rank);           // its host's name, for messages
+    void       (*destroy)(mrc_comm *c);
+};
+MRCDEF void       mrc_comm_free(mrc_comm *comm);            // after its contexts; NULL is fine
+// MRC_OK where every rank has the same text; else MRC_ERR_ARG on all ranks, and the message names
+// the first rank that differs from rank 0 and both texts.  Without a communicator MRC_OK.
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text);
+// Whether all ranks have the same bits of these parameters (CRC-32C); else MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
+
+//==============================================================================
 // >>api.ctx   one context per thread; no global state
 //==============================================================================
-typedef struct mrc_ctx mrc_ctx;
 
 typedef struct mrc_ctx_desc {
     mrc_allocator allocator;        // of host memory: nodes, tensor records
@@ -832,6 +887,7 @@ typedef struct mrc_ctx_desc {
     void  *log_user;
     mrc_backend *backend;           // not owned; NULL: a context for text and files, no tensors
     size_t step_chunk_bytes;        // the step arena's first chunk: its planned extent; 0: 1 MiB
+    mrc_comm *comm;                 // not owned; NULL: this process is all there is
 } mrc_ctx_desc;
 
 // desc NULL: malloc, no log, no backend.  Why a context could not be made goes to desc->log, as
@@ -1050,7 +1106,6 @@ typedef struct mrc_tensor {
 
 // Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
 // it: their gradients are found by the tensor's address.
-typedef struct mrc_params mrc_params;
 MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
                                  const mrc_allocator *allocator);
 // name is copied; a second parameter of that name is MRC_ERR_ARG.  Moments and averages of an
@@ -1269,6 +1324,25 @@ MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch);
+// One row a sequence: x (N, H) -> (S, H); skip: rows of a prompt, which do not count.
+MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
+                            const mrc_batch *batch);
+// Rows divided by their lengths, x (N, D).
+MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x);
+// a (N, K) times the transpose of b (M, K) -> (N, M): all dot products of their rows.
+MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b);
+// ColBERT's scores (M, Q) of q (Nq, D) and document (Nd, D); keep (Nd) i32: 0: not a row that
+// counts.
+MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
+                              const mrc_batch *queries, const mrc_batch *documents);
+// A loss over scores z (R, C), a column for each query or list: see mrc_score_loss_fwd_args.
+typedef struct mrc_score_loss_desc {
+    mrc_score_loss_kind kind;
+    double scale, weight;
+} mrc_score_loss_desc;
+MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
+                                  mrc_tensor *targets, mrc_tensor *denominator,
+                                  const mrc_score_loss_desc *desc);
 
 //==============================================================================
 // >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
@@ -1643,8 +1717,45 @@ MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NU
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
 // LSTM or GRU layers in both directions; convolutions with GELU.
 typedef enum mrc_head_type {
-    MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D
+    MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D,
+    // For retrieval (api.encoder): a vector a sequence; a vector a row; one or two scores.
+    MRC_HEAD_POOL, MRC_HEAD_TOKENS, MRC_HEAD_SCORE
 } mrc_head_type;
+
+// What a directory for retrieval says beside its config.json: how rows become vectors or scores,
+// and how texts become rows.
+typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
+typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE, on row 0
+    MRC_SCORE_POOLER,               // BERT: tanh(W1 h + b1), dropout, W2
+    MRC_SCORE_DENSE_TANH,           // RoBERTa: dropout, tanh(W1 h + b1), dropout, W2
+    MRC_SCORE_DENSE_GELU,           // ELECTRA: dropout, gelu(W1 h + b1), dropout, W2
+    MRC_SCORE_LINEAR,               // dropout, W2
+    MRC_SCORE_POOLER_LINEAR         // as BERT, W2 is called linear
+} mrc_score_kind;
+#define MRC_PROMPT_BYTES 256
+typedef struct mrc_encoder_config {
+    uint32_t   poolings;            // a bit each of mrc_pooling; several stand behind one another
+    int        pooler;              // 1: tanh(W h + b) of the first row, the encoder's own pooler
+    int        exclude_prompt;      // 1: a prompt's rows are not pooled
+    size_t     projection_size;     // of a linear map behind the pooling, or of token rows; 0: none
+    int        projection_bias;
+    mrc_act    projection_act;
+    int        normalize;
+    size_t     num_labels;          // of scores: 1 or 2
+    mrc_score_kind score_kind;
+    int        sigmoid;             // what is shown of a score is 1 / (1 + exp(-logit))
+    double     classifier_dropout;  // below 0: hidden_dropout_prob
+    mrc_similarity similarity;
+    size_t     query_max_length, passage_max_length;    // tokens, special ones included
+    int        pairs;               // DPR: title and text are a pair
+    int        one_token_type;      // 1: token types are 0 for pairs too
+    int        query_expansion;     // tokens: queries are filled with [MASK] rows to their length
+    int        attend_to_expansion; // 1: those rows are looked at
+    int        skip_unknown;        // 1: [UNK] rows of passages do not count
+    char       skiplist[MRC_PROMPT_BYTES];  // words whose rows do not count, a blank between
+    char       query_prompt[MRC_PROMPT_BYTES], passage_prompt[MRC_PROMPT_BYTES];    // put ahead
+    char       query_marker[64], passage_marker[64];    // tokens: put in as row 1; "": none
+} mrc_encoder_config;
 
 // The terms of disentangled attention: content to position, position to content.
 enum { MRC_C2P = 1, MRC_P2C = 2 };
@@ -1684,6 +1795,7 @@ typedef struct mrc_model_config {
     double         head_dropout;    // between layers
     size_t         head_kernel_size;    // conv1d: rows, odd
     int            pad_to_max_length;   // was trained over pads: inference must pad too
+    mrc_encoder_config encoder;     // of the heads for retrieval
 } mrc_model_config;
 MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's numbers, linear head
 // What an empty config.json of that family means: the defaults of transformers' class.
@@ -1731,6 +1843,7 @@ typedef struct mrc_model_load_desc {
     unsigned                int8_keep;  // with i8: linear layers that stay bf16, MRC_LAYER_* added
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
+    const char             *dense_path; // where a projection's folder is; NULL: path
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -1752,12 +1865,14 @@ typedef struct mrc_forward_config {
     uint32_t magic;
     int      dropout;                   // 1: as in training
     int      gradient_checkpointing;    // 1: keep one tensor per layer and run it again
+    size_t   prompt_rows;               // of each sequence, which some poolings leave out
 } mrc_forward_config;
 MRCDEF mrc_forward_config mrc_forward_config_default(void); // both 0
 // The encoder alone: what its last layer makes of each row, (N, H); for a head of one's own.
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config);
-// Logits (N, 2): column 0 start, 1 end.  NULL on error.
+// Logits (N, 2): column 0 start, 1 end; of a head for retrieval vectors (S, D), (N, D) or scores
+// (S, C).  NULL on error.
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                      const mrc_forward_config *config);
 // The features as one packed batch, the first with sequence_index first_index.  The model says how
@@ -1796,7 +1911,8 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 typedef struct mrc_step_result {
     double loss, grad_norm, loss_scale;
     int    skipped;
-    size_t counted;
+    int    flag;                    // 1 where any rank's desc had one
+    size_t counted, rows;           // rows: tokens of a contrastive step
 } mrc_step_result;
 // What a step minimises.  Zero-initialised: cross-entropy.
 //   R-Drop: the mean of the losses of two passes that differ in dropout, plus rdrop_alpha times
@@ -1815,6 +1931,7 @@ typedef struct mrc_step_desc {
     mrc_forward_config forward;
     mrc_objective      objective;
     double     max_loss;            // above it the step is skipped too; 0: no such limit
+    int        flag;                // of this rank, for all to know (a signal was seen)
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
@@ -1877,6 +1994,7 @@ typedef struct mrc_eval_result {
     mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
     // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
     double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
+    double recall[5], mrr_10, ndcg_10, map_100;     // of retrieval: at 1, 5, 10, 20, 100; 0 to 1
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
@@ -2032,7 +2150,6 @@ MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *p
 MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path);
 MRCDEF void       mrc_vectors_free(mrc_vectors *v);                 // zeroed is fine
 
-typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
 // How rows are kept.  int8: one scale a vector; its best candidates are scored again from f32 rows.
 // BITS: the sign of each coordinate, and f32 rows to score candidates with again.
 typedef enum mrc_vector_form {
@@ -2120,6 +2237,119 @@ typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
 // nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
 MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
                                const mrc_judged *judged, size_t n_judged);
+
+//==============================================================================
+// >>api.encoder   texts into vectors and scores: bi-encoders, ColBERT, cross-encoders
+//
+// A directory of sentence-transformers 2 to 6, of plain Hugging Face, of DPR, of ColBERT (Stanford,
+// PyLate, sentence-transformers 6) or of a cross-encoder.  Its kind follows from its files; a head
+// given otherwise overrides that.
+//==============================================================================
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.
+MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                          mrc_head_type head);
+// Sets the pooling by its name, as --pooling has it: cls, mean, ..
+MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
+typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
+typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
+typedef struct mrc_encoder_desc {   // zero-initialised is the default
+    const char          *query_path;        // a second tower, for queries
+    mrc_head_type        head;              // LINEAR: as the files say
+    const mrc_model_config *config;         // used as it is; NULL: read from the folder
+    mrc_model           *model, *query_model;   // shared, as when training; NULL: loaded and owned
+    const mrc_tokenizer *tokenizer;         // shared; NULL: the folder's
+    mrc_dtype            dtype;             // of weights that are loaded: f32, bf16 or i8
+    unsigned             int8_keep;         // see mrc_model_load_desc
+    const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
+    size_t               max_length;        // of both sides; 0: the folder's
+    size_t               batch_rows;        // tokens at a time; 0: 4096
+} mrc_encoder_desc;
+MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
+                                  const mrc_encoder_desc *desc);
+MRCDEF void       mrc_encoder_free(mrc_encoder *e);         // NULL is fine; before its context
+MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e);
+MRCDEF size_t     mrc_encoder_width(const mrc_encoder *e);  // of a row; 0: a cross-encoder
+MRCDEF uint64_t   mrc_encoder_fingerprint(const mrc_encoder *e);    // of weights and text rules
+// Texts (of queries the title is "") into vectors, one or one a token each; not of cross-encoders.
+MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
+                                     size_t n, mrc_vectors *out);
+// Scores of n passages for one query, the higher the better: raw logits (of two labels their
+// difference), dot products or cosines, MaxSim.
+MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
+                                    const mrc_passage *const *list, size_t n, double *scores);
+// The same of n pairs.
+MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *const *queries,
+                                          const mrc_passage *const *list, size_t n,
+                                          double *scores);
+
+//==============================================================================
+// >>api.contrastive   training for retrieval: questions, their passages, one optimizer step
+//==============================================================================
+// One question with the passages that are known: the first positive is the gold.
+typedef struct mrc_pair {
+    const char *id, *text;
+    size_t      bytes;
+    uint32_t   *positives, *negatives;  // passages of the set
+    size_t      n_positives, n_negatives;
+    double     *scores;                 // a teacher's: of the gold, then of the negatives; or NULL
+    double      label;                  // of a pair with a grade; NAN: none
+} mrc_pair;
+// Formats, by what is in the file: SQuAD's and the other data sets (a question and its context);
+// DPR's JSON; sentence-transformers' columns, FlagEmbedding's and Tevatron's JSONL; ColBERT's
+// triples and MS MARCO's, with `queries` and `passages`; questions with `passages` and `qrels`.
+typedef struct mrc_pairs_desc {
+    const char *path, *queries, *passages, *qrels;
+    const char *negatives;              // a TREC run of the questions, by id: more negatives
+    const char *teacher;                // a TREC run: scores of golds and negatives
+    size_t      first_rank, last_rank;  // of the run, from 1; 0: 1 and 50
+    int         whole;                  // 1: all of `passages` are in the set, not only the known
+} mrc_pairs_desc;
+typedef struct mrc_pairs mrc_pairs;
+MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc);
+MRCDEF void       mrc_pairs_free(mrc_pairs *p);                     // NULL is fine
+MRCDEF size_t     mrc_pairs_size(const mrc_pairs *p);               // questions with a positive
+MRCDEF size_t     mrc_pairs_rows(const mrc_pairs *p);               // with those left out
+MRCDEF size_t     mrc_pairs_passages(const mrc_pairs *p);           // each text once
+MRCDEF const mrc_pair    *mrc_pairs_at(const mrc_pairs *p, size_t index);       // NULL past the end
+MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index);
+
+// The steps of an epoch: a question whose known positives would stand in a step as negatives of
+// another, or the other way round, waits for the next step.
+typedef struct mrc_pair_plan {
+    mrc_allocator host;
+    size_t    n_batches;
+    uint32_t *query;
+    size_t   *begin;                    // (n_batches + 1)
+} mrc_pair_plan;
+MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
+                                 size_t batch, size_t num_negatives, uint64_t seed,
+                                 uint32_t epoch);
+MRCDEF void       mrc_pair_plan_free(mrc_pair_plan *plan);
+
+typedef enum mrc_contrastive_loss {
+    MRC_CONTRASTIVE_INFONCE,            // all passages of the step are candidates
+    MRC_CONTRASTIVE_SYMMETRIC,          // and all questions of a gold
+    MRC_CONTRASTIVE_LISTWISE,           // the gold among the question's own negatives
+    MRC_CONTRASTIVE_BCE,                // each pair alone, label 1, 0 or its grade
+    MRC_CONTRASTIVE_MARGIN_MSE,         // a teacher's margins
+    MRC_CONTRASTIVE_KL                  // a teacher's distribution over the list
+} mrc_contrastive_loss;
+typedef struct mrc_contrastive_desc {
+    const mrc_pairs *pairs;
+    const uint32_t  *queries;           // of one step, as planned
+    size_t           n, micro_batch;    // texts at a time; 0: all.  Gradient caching where needed
+    size_t           num_negatives;     // drawn for each question
+    uint64_t         seed;              // of what is drawn: the plan's
+    uint32_t         epoch;             // they are drawn anew in each
+    mrc_contrastive_loss loss;
+    double           scale;             // of similarities; 0: 20 of cosines, 1 else
+    double           lr, max_loss;
+    mrc_random       random;
+    mrc_forward_config forward;
+} mrc_contrastive_desc;
+// One optimizer step of the encoder's model.
+MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
+                                       const mrc_contrastive_desc *desc, mrc_step_result *out);
 
 #ifdef __cplusplus
 }
@@ -2827,6 +3057,15 @@ struct mrc_ctx {
     int               saw_trainable;    // an op had an input that wants a gradient
     mrc_random        random;
     struct mrc__grad *grad_table[MRC__GRAD_BUCKETS];
+    mrc_comm         *comm;
+    struct {                        // all parameters' gradients in a row: see impl.fold
+        uint64_t  list;             // whose; 0: there are none
+        size_t    n, total;         // tensors, elements
+        mrc_dtype dtype;
+        void     *data, *sum, *losses;
+        size_t   *begin;            // (ranks + 1) slices
+        size_t    units;            // that `losses` has room for
+    } flat;
 };
 
 // Records the first error, logs every one, returns the status: `return mrc__fail(...)`.
@@ -2945,12 +3184,20 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
         if (desc->log) desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, text);
         return MRC_ERR_UNSUPPORTED;
     }
+    if (desc->comm && (desc->comm->size != sizeof *desc->comm || desc->comm->api != MRC_COMM_API)) {
+        if (desc->log) {
+            desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, "the communicator was made for another "
+                      "API number");
+        }
+        return MRC_ERR_UNSUPPORTED;
+    }
     mrc_ctx *ctx = mrc__host_zalloc(&host, sizeof *ctx);
     if (!ctx) return MRC_ERR_MEM;
     ctx->host = host;
     ctx->log = desc->log;
     ctx->log_user = desc->log_user;
     ctx->be = desc->backend;
+    ctx->comm = desc->comm;
     ctx->step.be = ctx->grads.be = desc->backend;
     ctx->step.host = ctx->grads.host = host;
     ctx->step.chunk_bytes = desc->step_chunk_bytes ? desc->step_chunk_bytes : (size_t)1 << 20;
@@ -7521,6 +7768,7 @@ typedef struct mrc__grad {
     void             *data;
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
+    int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
 } mrc__grad;
 
 // The link that holds t's entry, or the NULL at the end of its chain, where one can be put.
@@ -7538,7 +7786,9 @@ static mrc__grad *mrc__grad_of(mrc_ctx *ctx, const mrc_tensor *t) {
 }
 
 static void mrc__grad_free(mrc_ctx *ctx, mrc__grad *g) {
-    if (!g->borrowed) mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    if (!g->borrowed && !g->flat) {
+        mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    }
     ctx->host.free(ctx->host.user, g);
 }
 
@@ -7638,6 +7888,12 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
             }
         }
     }
+    if (!ctx) return;
+    mrc__arena_release(&ctx->grads, ctx->flat.data);
+    mrc__arena_release(&ctx->grads, ctx->flat.sum);
+    mrc__arena_release(&ctx->grads, ctx->flat.losses);
+    if (ctx->flat.begin) ctx->host.free(ctx->host.user, ctx->flat.begin);
+    memset(&ctx->flat, 0, sizeof ctx->flat);
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
@@ -7677,6 +7933,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(UNFOLD,        unfold,        1 << 1,                          AGAIN)        \
     OP(CROSS_ENTROPY, cross_entropy, 0x7f,                            KEPT)         \
     OP(SYMMETRIC_KL,  symmetric_kl,  0x7f,                            KEPT)         \
+    OP(POOL,          pool,          1 << 1 | 1 << 2,                 KEPT)         \
+    OP(NORMALIZE,     normalize,     MRC__OUT,                        KEPT)         \
+    OP(MAXSIM,        maxsim,        0x1f,                            KEPT)         \
+    OP(SCORE_LOSS,    score_loss,    0xf,                             KEPT)         \
     OP(CUSTOM,        custom,        MRC__IN_ALL | MRC__OUT,          KEPT)         \
     OP(CHECKPOINT,    checkpoint,    MRC__IN_ALL,                     KEPT)
 
@@ -7713,6 +7973,9 @@ struct mrc_node {
         struct { size_t max_length; } lstm, gru;
         struct { size_t size; } unfold;
         struct { mrc_loss criterion; } loss;
+        struct { mrc_pooling mode; size_t skip; } pool;
+        struct { size_t max_query, max_document; } maxsim;
+        mrc_score_loss_desc score_loss;
         mrc_custom_desc custom;
         struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
     } attr;
@@ -7988,6 +8251,7 @@ MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) {
 
 MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
     if (!ctx) return;
+    mrc_grad_forget(ctx);
     mrc__rewind(ctx, 0);
     mrc__arena_rewind(&ctx->grads, 0);
     mrc__arena_free(&ctx->step);
@@ -8453,6 +8717,20 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
+}
+
+static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
+    mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &n, 0);
+    void *values = t ? mrc__host_zalloc(&ctx->host, n * mrc_dtype_bytes(dtype)) : NULL;
+    mrc_status s = values ? mrc_tensor_upload(ctx, t, values) : MRC_ERR_MEM;
+    if (values) ctx->host.free(ctx->host.user, values);
+    return s == MRC_OK ? t : NULL;
+}
+
+MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
+    if (!ctx || !a || !b) return NULL;
+    mrc_tensor *zeros = mrc__zeros(ctx, mrc__stat_dtype(a->dtype), b->ndim ? b->shape[0] : 0);
+    return mrc_linear(ctx, a, b, zeros, MRC_ACT_NONE);
 }
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -10419,6 +10697,498 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
     a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
     a.saved.ld = a.columns * a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.pool
+//   one row of a sequence out of its rows p, skip <= p < real_len:
+//   cls first   last last   max largest of each column
+//   mean sum / T   mean_sqrt sum / sqrt(T)   weighted sum of (p + 1) x_p / sum of (p + 1)
+//   dx_p = dy times the row's share; of max to the first row that has it
+//
+// x (N, H) -> (S, H), as sentence-transformers pools.  skip: rows of a prompt.  A sequence that has
+// no such row is 0.  Saves, of max, the rows (S, H); backward does not read x.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// The share of row p in its sequence's mean; cls and last: 1 for their row.
+static double MRC__T(pool_share)(mrc_pooling mode, size_t p, size_t first, size_t end) {
+    double t = (double)(end - first);
+    switch (mode) {
+    case MRC_POOLING_CLS:       return p == first;
+    case MRC_POOLING_LAST:      return p + 1 == end;
+    case MRC_POOLING_MEAN:      return 1 / t;
+    case MRC_POOLING_MEAN_SQRT: return 1 / sqrt(t);
+    case MRC_POOLING_WEIGHTED:
+        return (double)(p + 1) / ((double)(first + 1 + end) * t / 2);
+    case MRC_POOLING_MAX:
+    case MRC_POOLING_COUNT:     break;
+    }
+    return 0;
+}
+
+static mrc_status MRC__T(pool_fwd)(mrc_backend *be, const mrc_pool_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        size_t begin = (size_t)cu[s], end = (size_t)real[s];
+        for (size_t i = 0; i < a->h; i++) {
+            double y = 0;
+            int32_t best = -1;
+            for (size_t p = a->skip; p < end; p++) {
+                double x = MRC__T(at)(a->x, begin + p, i);
+                if (a->mode != MRC_POOLING_MAX) {
+                    y += x * MRC__T(pool_share)(a->mode, p, a->skip, end);
+                } else if (best < 0 || x > y) {
+                    y = x;
+                    best = (int32_t)(begin + p);
+                }
+            }
+            MRC__T(put)(a->y, s, i, y);
+            if (argmax) argmax[s * a->h + i] = best;
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    const int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t s = 0; a->dx.data && s < a->n_sequences; s++) {
+        for (size_t r = (size_t)cu[s]; r < (size_t)cu[s + 1]; r++) {
+            size_t p = r - (size_t)cu[s], end = (size_t)real[s];
+            int counted = p >= a->skip && p < end;
+            for (size_t i = 0; i < a->h; i++) {
+                // forward was: y = sum of x_p share_p, or the largest
+                double share = !counted ? 0 : a->mode == MRC_POOLING_MAX
+                             ? argmax[s * a->h + i] == (int32_t)r
+                             : MRC__T(pool_share)(a->mode, p, a->skip, end);
+                double dy = share != 0 ? MRC__T(at)(a->dy, s, i) : 0;
+                MRC__T(put)(a->dx, r, i, dy * share);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
+                            const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->real_len) return NULL;
+    if (!mrc__rows_fit(ctx, "pool", x, batch)) return NULL;
+    if ((unsigned)mode >= MRC_POOLING_COUNT || skip > INT32_MAX) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "pool: mode %d, %zu rows of a prompt", (int)mode,
+                              skip);
+    }
+    const size_t shape[2] = { batch->n_sequences, x->shape[1] };
+    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->real_len };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_POOL, in, 3);
+    if (!node) return NULL;
+    node->attr.pool.mode = mode;
+    node->attr.pool.skip = skip;
+    if (mode == MRC_POOLING_MAX
+        && mrc__node_save(ctx, node, 0, MRC_DTYPE_I32, shape[0] * shape[1]) != MRC_OK) return NULL;
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__pool_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_pool_fwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
+        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]), .x = mrc__in(x),
+        .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
+    a.argmax.ld = a.h;
+    return MRC__RUN(ctx, x->dtype, pool_fwd, &a);
+}
+
+static mrc_status mrc__pool_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_pool_bwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
+        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
+        .dy = mrc__dy(ctx, node) };
+    if (node->saved[0]) a.argmax = mrc__in(node->saved[0]);
+    a.argmax.ld = a.h;
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, pool_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.normalize
+//   y = x / max(||x||, 1e-12)   by row
+//   dx = (dy - y (y . dy)) / max(||x||, 1e-12);   below 1e-12: dy / 1e-12
+//
+// x (N, D), as torch.nn.functional.normalize.  Saves 1 / max(||x||, 1e-12) (N); backward reads y.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(normalize_fwd)(mrc_backend *be, const mrc_normalize_fwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        double square = 0;
+        for (size_t i = 0; i < a->d; i++) {
+            double x = MRC__T(at)(a->x, r, i);
+            square += x * x;
+        }
+        double inverse = 1 / fmax(sqrt(square), 1e-12);
+        for (size_t i = 0; i < a->d; i++) {
+            MRC__T(put)(a->y, r, i, MRC__T(at)(a->x, r, i) * inverse);
+        }
+        MRC__T(put)(a->inverse, 0, r, inverse);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(normalize_bwd)(mrc_backend *be, const mrc_normalize_bwd_args *a) {
+    (void)be;
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        double dot = 0, inverse = MRC__T(at)(a->inverse, 0, r);
+        for (size_t i = 0; i < a->d; i++) {
+            dot += MRC__T(at)(a->y, r, i) * MRC__T(at)(a->dy, r, i);
+        }
+        if (inverse > 0.999e12) dot = 0;            // the length was not divided by
+        for (size_t i = 0; i < a->d; i++) {
+            // forward was: y = x / ||x||
+            double dx = MRC__T(at)(a->dy, r, i) - MRC__T(at)(a->y, r, i) * dot;
+            MRC__T(put)(a->dx, r, i, dx * inverse);
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
+    if (!ctx || !x) return NULL;
+    if (x->ndim != 2) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "normalize: x has %d axes (expected 2)", x->ndim);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_NORMALIZE, &x, 1);
+    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(x->dtype), x->shape[0]) != MRC_OK) {
+        return NULL;
+    }
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__normalize_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_normalize_fwd_args a = { .n = x->shape[0], .d = x->shape[1], .x = mrc__in(x),
+                                 .y = mrc__out(node->out), .inverse = mrc__out(node->saved[0]) };
+    return MRC__RUN(ctx, x->dtype, normalize_fwd, &a);
+}
+
+static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_normalize_bwd_args a = { .n = x->shape[0], .d = x->shape[1], .y = mrc__in(node->out),
+                                 .inverse = mrc__in(node->saved[0]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, normalize_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.maxsim
+//   y[m][s] = sum over rows a of query s of max over kept rows b of document m of q_a . d_b
+//   dq_a = sum over m of dy[m][s] d_b(a, m)     dd_b = sum over (a, m) that chose b of dy[m][s] q_a
+//
+// ColBERT's score (Khattab and Zaharia 2020): q (Nq, D), document (Nd, D), keep (Nd) i32 -> (M, Q).
+// Of equal rows the first; a document without a kept row gives 0.  Saves the rows chosen (Nq, M).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static double MRC__T(maxsim_dot)(mrc_in q, size_t a, mrc_in document, size_t b, size_t d) {
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += MRC__T(at)(q, a, i) * MRC__T(at)(document, b, i);
+    return sum;
+}
+
+static mrc_status MRC__T(maxsim_fwd)(mrc_backend *be, const mrc_maxsim_fwd_args *a) {
+    const int32_t *qc = a->q_cu_seqlens.data, *dc = a->document_cu_seqlens.data;
+    const int32_t *keep = a->keep.data;
+    int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t m = 0; m < a->n_documents; m++) {
+        for (size_t s = 0; s < a->n_queries; s++) {
+            double sum = 0;
+            for (size_t r = (size_t)qc[s]; r < (size_t)qc[s + 1]; r++) {
+                double most = 0;
+                int32_t best = -1;
+                for (int32_t b = dc[m]; b < dc[m + 1]; b++) {
+                    if (keep && !keep[b]) continue;
+                    double x = MRC__T(maxsim_dot)(a->q, r, a->document, (size_t)b, a->d);
+                    if (best >= 0 && !(x > most)) continue;
+                    most = x;
+                    best = b;
+                }
+                sum += most;
+                if (argmax) argmax[r * a->n_documents + m] = best;
+            }
+            MRC__T(put)(a->y, m, s, sum);
+        }
+    }
+    return MRC_OK;
+}
+
+// The query of each row, in their order; and what dy says of it.
+static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args *a) {
+    const int32_t *qc = a->q_cu_seqlens.data, *dc = a->document_cu_seqlens.data;
+    const int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t s = 0; a->dq.data && s < a->n_queries; s++) {
+        for (size_t r = (size_t)qc[s]; r < (size_t)qc[s + 1]; r++) {
+            for (size_t i = 0; i < a->d; i++) {
+                double dq = 0;
+                for (size_t m = 0; m < a->n_documents; m++) {
+                    // forward was: y[m][s] += q_r . d_b, b the row chosen
+                    int32_t b = argmax[r * a->n_documents + m];
+                    if (b < 0) continue;
+                    dq += MRC__T(at)(a->dy, m, s) * MRC__T(at)(a->document, (size_t)b, i);
+                }
+                MRC__T(put)(a->dq, r, i, dq);
+            }
+        }
+    }
+    for (size_t m = 0; a->ddocument.data && m < a->n_documents; m++) {
+        for (int32_t b = dc[m]; b < dc[m + 1]; b++) {
+            for (size_t i = 0; i < a->d; i++) {
+                double dd = 0;
+                for (size_t s = 0; s < a->n_queries; s++) {
+                    for (size_t r = (size_t)qc[s]; r < (size_t)qc[s + 1]; r++) {
+                        if (argmax[r * a->n_documents + m] != b) continue;
+                        dd += MRC__T(at)(a->dy, m, s) * MRC__T(at)(a->q, r, i);
+                    }
+                }
+                MRC__T(put)(a->ddocument, (size_t)b, i, dd);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
+                              const mrc_batch *queries, const mrc_batch *documents) {
+    if (!ctx || !q || !document || !keep || !queries || !documents) return NULL;
+    if (!mrc__rows_fit(ctx, "maxsim", q, queries)
+        || !mrc__rows_fit(ctx, "maxsim", document, documents)) return NULL;
+    if (q->shape[1] != document->shape[1] || q->dtype != document->dtype
+        || keep->dtype != MRC_DTYPE_I32 || keep->numel != document->shape[0]) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "maxsim: q has %zu columns of %s, document %zu "
+                              "of %s and %zu rows, keep %zu of %s", q->shape[1],
+                              mrc_dtype_name(q->dtype), document->shape[1],
+                              mrc_dtype_name(document->dtype), document->shape[0], keep->numel,
+                              mrc_dtype_name(keep->dtype));
+    }
+    const size_t shape[2] = { documents->n_sequences, queries->n_sequences };
+    size_t chosen;
+    mrc_tensor *in[] = { q, document, keep, queries->cu_seqlens, documents->cu_seqlens };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_MAXSIM, in, 5);
+    if (!node || !mrc__mul(q->shape[0], shape[0], &chosen)
+        || mrc__node_save(ctx, node, 0, MRC_DTYPE_I32, chosen) != MRC_OK) return NULL;
+    node->attr.maxsim.max_query = queries->max_length;
+    node->attr.maxsim.max_document = documents->max_length;
+    return mrc__apply(ctx, node, q->dtype, 2, shape);
+}
+
+static mrc_status mrc__maxsim_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *q = node->in[0], *document = node->in[1];
+    mrc_maxsim_fwd_args a = {
+        .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
+        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
+        .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
+        .document = mrc__in(document), .keep = mrc__in(node->in[2]),
+        .q_cu_seqlens = mrc__in(node->in[3]), .document_cu_seqlens = mrc__in(node->in[4]),
+        .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
+    a.argmax.ld = a.n_documents;
+    return MRC__RUN(ctx, q->dtype, maxsim_fwd, &a);
+}
+
+static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *q = node->in[0], *document = node->in[1];
+    mrc_maxsim_bwd_args a = {
+        .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
+        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
+        .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
+        .document = mrc__in(document), .q_cu_seqlens = mrc__in(node->in[3]),
+        .document_cu_seqlens = mrc__in(node->in[4]), .argmax = mrc__in(node->saved[0]),
+        .dy = mrc__dy(ctx, node) };
+    a.argmax.ld = a.n_documents;
+    MRC__TRY(mrc_grad_target(ctx, q, &a.dq));
+    MRC__TRY(mrc_grad_target(ctx, document, &a.ddocument));
+    return MRC__RUN(ctx, q->dtype, maxsim_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.score_loss
+//   z (R, C), labels (R, C): a column is a query or a list, NaN a row that is no candidate of it
+//   p = softmax of scale z over the candidates, lse its log-sum-exp
+//   soft     sum of t (log t - log p)                 dz = scale (p sum of t - t)
+//   bce      sum of softplus(scale z) - t scale z     dz = scale (1 / (1 + exp(-scale z)) - t)
+//   margin   mean over candidates j but g of e_j^2    dz_j = -2 e_j / n, dz_g = sum of 2 e_j / n
+//            e_j = (z_g - z_j) - (t_g - t_j)
+//   mse      mean of (z - t)^2                        dz = 2 (z - t) / n
+//
+// Each column times weight / denominator[c], added up; targets[c] (i32): the gold g, -1: the column
+// does not count.  One-hot labels of soft are cross-entropy.  Saves lse (C).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// The softmax's log-sum-exp over a column's candidates.
+static double MRC__T(score_lse)(const mrc_score_loss_fwd_args *a, size_t c) {
+    double most = -HUGE_VAL, sum = 0;
+    for (size_t r = 0; r < a->rows; r++) {
+        double z = a->scale * MRC__T(at)(a->z, r, c), t = MRC__T(at)(a->labels, r, c);
+        if (!isnan(t) && z > most) most = z;
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        double z = a->scale * MRC__T(at)(a->z, r, c), t = MRC__T(at)(a->labels, r, c);
+        if (!isnan(t)) sum += exp(z - most);
+    }
+    return sum > 0 ? most + log(sum) : 0;
+}
+
+// How many candidates a column has.
+static double MRC__T(score_count)(mrc_in labels, size_t rows, size_t c) {
+    double n = 0;
+    for (size_t r = 0; r < rows; r++) n += !isnan(MRC__T(at)(labels, r, c));
+    return n;
+}
+
+// What row r adds to its column, t no NaN; gold: margin's z_g - t_g.
+static double MRC__T(score_term)(const mrc_score_loss_fwd_args *a, double z, double t, double lse,
+                                 double gold) {
+    double s = a->scale * z;
+    switch (a->kind) {
+    case MRC_SCORE_LOSS_SOFT:   return t > 0 ? t * (log(t) - (s - lse)) : 0;
+    case MRC_SCORE_LOSS_BCE:    return fmax(s, 0) + log1p(exp(-fabs(s))) - t * s;
+    case MRC_SCORE_LOSS_MARGIN: return (gold - (z - t)) * (gold - (z - t));
+    case MRC_SCORE_LOSS_MSE:    return (z - t) * (z - t);
+    case MRC_SCORE_LOSS_COUNT:  break;
+    }
+    return 0;
+}
+
+static mrc_status MRC__T(score_loss_fwd)(mrc_backend *be, const mrc_score_loss_fwd_args *a) {
+    const int32_t *targets = a->targets.data;
+    double loss = 0;
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        double lse = 0, sum = 0, gold = 0, n = 1;
+        if (targets[c] < 0) continue;
+        if (a->kind == MRC_SCORE_LOSS_SOFT) lse = MRC__T(score_lse)(a, c);
+        if (a->kind == MRC_SCORE_LOSS_MARGIN) {
+            size_t g = (size_t)targets[c];
+            gold = MRC__T(at)(a->z, g, c) - MRC__T(at)(a->labels, g, c);
+            n = MRC__T(score_count)(a->labels, a->rows, c) - 1;
+        }
+        if (a->kind == MRC_SCORE_LOSS_MSE) n = MRC__T(score_count)(a->labels, a->rows, c);
+        for (size_t r = 0; r < a->rows; r++) {
+            double t = MRC__T(at)(a->labels, r, c);
+            if (isnan(t)) continue;
+            sum += MRC__T(score_term)(a, MRC__T(at)(a->z, r, c), t, lse, gold);
+        }
+        if (n > 0) loss += a->weight * sum / n * MRC__T(cross_entropy_share)(a->denominator, c);
+        MRC__T(put)(a->lse, 0, c, lse);
+    }
+    MRC__T(put)(a->loss, 0, 0, loss);
+    return MRC_OK;
+}
+
+// The gradient of one column.
+static void MRC__T(score_column)(const mrc_score_loss_bwd_args *a, size_t c, double share) {
+    const int32_t target = ((const int32_t *)a->targets.data)[c];
+    const int margin = a->kind == MRC_SCORE_LOSS_MARGIN;
+    double total = 0, gold = 0, gold_sum = 0, n = MRC__T(score_count)(a->labels, a->rows, c);
+    double lse = a->kind == MRC_SCORE_LOSS_SOFT && target >= 0 ? MRC__T(at)(a->lse, 0, c) : 0;
+    if (margin && target >= 0) {
+        gold = MRC__T(at)(a->z, (size_t)target, c) - MRC__T(at)(a->labels, (size_t)target, c);
+        n -= 1;
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        double t = MRC__T(at)(a->labels, r, c);
+        if (isnan(t)) continue;
+        total += t;
+        gold_sum += 2 * (gold - (MRC__T(at)(a->z, r, c) - t));
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        double t = MRC__T(at)(a->labels, r, c), z = MRC__T(at)(a->z, r, c), dz = 0;
+        if (target >= 0 && !isnan(t)) {
+            double s = a->scale * z;
+            // forward was: loss = share times the sum of the column's terms
+            if (a->kind == MRC_SCORE_LOSS_SOFT) dz = a->scale * (exp(s - lse) * total - t);
+            if (a->kind == MRC_SCORE_LOSS_BCE) dz = a->scale * (1 / (1 + exp(-s)) - t);
+            if (a->kind == MRC_SCORE_LOSS_MSE) dz = 2 * (z - t) / n;
+            if (margin && n > 0) {
+                dz = (int32_t)r == target ? gold_sum / n : -2 * (gold - (z - t)) / n;
+            }
+        }
+        MRC__T(put)(a->dz, r, c, share * dz);
+    }
+}
+
+static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be, const mrc_score_loss_bwd_args *a) {
+    double dloss = MRC__T(at)(a->dloss, 0, 0) * a->weight;
+    (void)be;
+    for (size_t c = 0; a->dz.data && c < a->columns; c++) {
+        MRC__T(score_column)(a, c, dloss * MRC__T(cross_entropy_share)(a->denominator, c));
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
+                                  mrc_tensor *targets, mrc_tensor *denominator,
+                                  const mrc_score_loss_desc *desc) {
+    if (!ctx || !z || !labels || !targets || !denominator || !desc) return NULL;
+    mrc_dtype stat = mrc__stat_dtype(z->dtype);
+    size_t columns = z->ndim == 2 ? z->shape[1] : 0;
+    if (z->ndim != 2 || labels->numel != z->numel || labels->dtype != z->dtype
+        || targets->numel != columns || targets->dtype != MRC_DTYPE_I32
+        || denominator->numel != columns || denominator->dtype != stat
+        || (unsigned)desc->kind >= MRC_SCORE_LOSS_COUNT) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "score_loss: z has %d axes and %zu columns, "
+                              "labels %zu elements, targets %zu, denominator %zu, kind %d", z->ndim,
+                              columns, labels->numel, targets->numel, denominator->numel,
+                              (int)desc->kind);
+    }
+    mrc_tensor *in[] = { z, labels, targets, denominator };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_SCORE_LOSS, in, 4);
+    if (!node || mrc__node_save(ctx, node, 0, stat, columns) != MRC_OK) return NULL;
+    node->attr.score_loss = *desc;
+    return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+static mrc_status mrc__score_loss_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *z = node->in[0];
+    const mrc_score_loss_desc *desc = &node->attr.score_loss;
+    mrc_score_loss_fwd_args a = {
+        .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
+    a.labels.ld = a.columns;
+    return MRC__RUN(ctx, z->dtype, score_loss_fwd, &a);
+}
+
+static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *z = node->in[0];
+    const mrc_score_loss_desc *desc = &node->attr.score_loss;
+    mrc_score_loss_bwd_args a = {
+        .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
+    a.labels.ld = a.columns;
+    MRC__TRY(mrc_grad_target(ctx, z, &a.dz));
+    return MRC__RUN(ctx, z->dtype, score_loss_bwd, &a);
 }
 #endif
 
@@ -16070,7 +16840,7 @@ typedef struct mrc__tok_step mrc__tok_step;
 // when all tokens are known.  part: appends the pieces of one part, n > 0 code points.
 typedef struct mrc__tok_kind {
     const char *name;
-    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
+    mrc_status (*load)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
                        size_t n_added);
     mrc_status (*finish)(mrc__tok_source *src, mrc_tokenizer *tok);
     void       (*part)(mrc__tok_run *r, const mrc__tok_char *c, size_t n);
@@ -16080,7 +16850,7 @@ typedef struct mrc__tok_kind {
 // settings.  run: changes r->text, and r->parts if it is a pre-tokenizer's.
 typedef struct mrc__tok_step_kind {
     const char *name;
-    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+    mrc_status (*load)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
                        mrc__tok_step *s);
     void       (*run)(mrc__tok_run *r, const mrc__tok_step *s);
 } mrc__tok_step_kind;
@@ -18877,7 +19647,7 @@ static mrc_status mrc__tok_step_add(mrc__tok_source *src, mrc_tokenizer *tok, mr
     mrc__tok_step *s = &p->step[p->n++];
     *s = (mrc__tok_step){ .kind = kind };
     if (pre && strcmp(name, "ByteLevel") == 0) tok->byte_level = 1;
-    return kind->read ? kind->read(src, tok, j, s) : MRC_OK;
+    return kind->load ? kind->load(src, tok, j, s) : MRC_OK;
 }
 
 // BertNormalizer's steps, of settings that are 1, 0 or -1 (not given).
@@ -18976,7 +19746,7 @@ static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, 
                              type->type == MRC_JSON_STRING ? type->string : "unknown");
     if (tok->kind != &mrc__tok_bpe) tok->byte_level = 0;
     src->angles = tok->kind != &mrc__tok_wordpiece;
-    return tok->kind->read(src, tok, model, n_added);
+    return tok->kind->load(src, tok, model, n_added);
 }
 
 static mrc_status mrc__tok_template_add(mrc__tok_source *src, const mrc_json *at,
@@ -23988,7 +24758,7 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
 
 // By type: the word in config.json and what its parameters' names begin with.
 static const char *const mrc__head_words[] = { "linear", "mlp", "bilstm", "bigru", "conv1d", NULL };
-static const char *const mrc__head_modules[] = { "", "mlp", "lstm", "gru", "conv" };
+static const char *const mrc__head_modules[] = { "", "mlp", "lstm", "gru", "conv", "", "", "" };
 
 static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     const mrc_json *head = mrc__field(f, "mrc_head");
@@ -24273,7 +25043,9 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
     }
     for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) words[i] = mrc__families[i].word;
-    MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
+    const mrc_json *word = mrc__field(&f, "model_type");
+    if (word->type == MRC_JSON_STRING && !strcmp(word->string, "dpr")) type = MRC_MODEL_BERT;
+    else MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
     *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
@@ -24489,7 +25261,8 @@ static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, size_t width, c
 
 // What is before "embeddings..." in the names of a model as it is saved.
 static const char *mrc__prefix(const mrc_model_config *c) {
-    return c->head != MRC_HEAD_LINEAR ? "transformer." : mrc__family_of(c)->prefix;
+    return c->head != MRC_HEAD_LINEAR && c->head < MRC_HEAD_POOL ? "transformer."
+         : mrc__family_of(c)->prefix;
 }
 
 // How many layers have weights of their own: ALBERT's groups of inner layers, or all.
@@ -24617,6 +25390,42 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+// The maps of a head for retrieval: names as the directories of api.encoder have them.
+static void mrc__make_retrieval(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc_encoder_config *e = &c->encoder;
+    mrc_encoder_weights *w = b->m->weights;
+    size_t h = c->hidden_size, kinds = 0;
+    char pooler[96];
+    snprintf(pooler, sizeof pooler, "%spooler.dense", mrc__prefix(c));
+    if (c->head == MRC_HEAD_POOL) {
+        for (int i = 0; i < MRC_POOLING_COUNT; i++) kinds += e->poolings >> i & 1;
+        if (e->pooler) w->dense = mrc__make_linear(b, h, h, pooler);
+        if (e->projection_size && e->projection_bias) {
+            w->answer = mrc__make_linear(b, e->projection_size, kinds * h, "dense.linear");
+        } else if (e->projection_size) {
+            w->answer.weight = mrc__make(b, e->projection_size, kinds * h, MRC__INIT_NORMAL,
+                                         c->initializer_range, "dense.linear.weight");
+        }
+        return;
+    }
+    if (c->head == MRC_HEAD_TOKENS) {
+        if (!e->projection_size) return;
+        w->answer.weight = mrc__make(b, e->projection_size, h, MRC__INIT_NORMAL,
+                                     c->initializer_range, "linear.weight");
+        return;
+    }
+    if (e->score_kind == MRC_SCORE_POOLER || e->score_kind == MRC_SCORE_POOLER_LINEAR) {
+        w->dense = mrc__make_linear(b, h, h, pooler);
+    } else if (e->score_kind != MRC_SCORE_LINEAR) {
+        w->dense = mrc__make_linear(b, h, h, "classifier.dense");
+    }
+    w->answer = mrc__make_linear(b, e->num_labels, h, e->score_kind == MRC_SCORE_POOLER
+                                 ? "classifier" : e->score_kind == MRC_SCORE_LINEAR
+                                 || e->score_kind == MRC_SCORE_POOLER_LINEAR ? "linear"
+                                 : "classifier.out_proj");
+}
+
 static void mrc__make_head(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
     mrc_encoder_weights *w = b->m->weights;
@@ -24638,6 +25447,10 @@ static void mrc__make_head(mrc__builder *b) {
         }
         w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
                                      f->truncated ? 1 / sqrt((double)in) : sigma, 1);
+        return;
+    }
+    if (c->head >= MRC_HEAD_POOL) {
+        mrc__make_retrieval(b);
         return;
     }
     const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
@@ -24741,7 +25554,7 @@ static mrc_status mrc__make_all(mrc__builder *b) {
         b->m->weights->final_norm = mrc__make_norm(b, c->hidden_size,
                                                    mrc__family_of(c)->final_norm);
     }
-    if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
+    if (c->head != MRC_HEAD_LINEAR && c->head < MRC_HEAD_POOL) mrc__make_pooler(b);
     b->copies = mrc__is_half(b->m->dtype);
     b->prefix[0] = 0;
     mrc__make_head(b);
@@ -25168,10 +25981,86 @@ static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor 
     return mrc__family_of(c)->masks_question ? mrc__mask_question(ctx, m, logits, batch) : logits;
 }
 
+// A batch of one-row sequences, which keep their sequences' indices: what dropout counts by.
+static mrc_status mrc__batch_of_rows(mrc_ctx *ctx, const mrc_batch *batch, mrc_batch *out) {
+    size_t n = batch->n_sequences + 1;
+    *out = *batch;
+    out->n_tokens = batch->n_sequences;
+    out->max_length = 1;
+    int32_t *cu = ctx->host.alloc(ctx->host.user, n * sizeof *cu);
+    if (!cu) return mrc__fail(ctx, MRC_ERR_MEM, "forward: no host memory");
+    for (size_t i = 0; i < n; i++) cu[i] = (int32_t)i;
+    out->cu_seqlens = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    mrc_status s = out->cu_seqlens ? mrc_tensor_upload(ctx, out->cu_seqlens, cu) : ctx->status;
+    ctx->host.free(ctx->host.user, cu);
+    return s;
+}
+
+// One vector a sequence: the poolings side by side, the projection, the norm.
+static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, size_t skip,
+                                  const mrc_batch *batch) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    mrc_tensor *parts[MRC_POOLING_COUNT], *y;
+    size_t n = 0;
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) {
+        if (!(e->poolings >> i & 1)) continue;
+        parts[n++] = mrc_pool(ctx, x, (mrc_pooling)i, e->exclude_prompt ? skip : 0, batch);
+    }
+    y = n ? parts[0] : NULL;
+    if (n > 1) {
+        return mrc__fail_null(ctx, MRC_ERR_UNSUPPORTED, "forward: %zu poolings at once", n);
+    }
+    if (e->pooler) y = mrc_linear(ctx, y, m->weights->dense.weight, m->weights->dense.bias,
+                                  MRC_ACT_TANH);
+    if (e->projection_size && y) {
+        mrc_tensor *bias = m->weights->answer.bias;
+        if (!bias) bias = mrc__zeros(ctx, mrc__stat_dtype(y->dtype), e->projection_size);
+        y = mrc_linear(ctx, y, m->weights->answer.weight, bias, e->projection_act);
+    }
+    return e->normalize ? mrc_normalize(ctx, y) : y;
+}
+
+// One vector a row, of length 1.
+static mrc_tensor *mrc__tokens_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    if (e->projection_size) {
+        x = mrc_linear(ctx, x, m->weights->answer.weight,
+                       x ? mrc__zeros(ctx, mrc__stat_dtype(x->dtype), e->projection_size) : NULL,
+                       MRC_ACT_NONE);
+    }
+    return mrc_normalize(ctx, x);
+}
+
+// One or two logits a sequence, from its first row.
+static mrc_tensor *mrc__score_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                   const mrc_batch *batch, int dropout) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const mrc_encoder_weights *w = m->weights;
+    mrc_batch rows;
+    double p = e->classifier_dropout >= 0 ? e->classifier_dropout : m->config.hidden_dropout_prob;
+    if (!dropout) p = 0;
+    if (!x || mrc__batch_of_rows(ctx, batch, &rows) != MRC_OK) return NULL;
+    mrc_tensor *h = mrc_pool(ctx, x, MRC_POOLING_CLS, 0, batch);
+    mrc_drop(ctx, x);
+    if (e->score_kind == MRC_SCORE_DENSE_TANH || e->score_kind == MRC_SCORE_DENSE_GELU) {
+        h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
+    }
+    if (e->score_kind != MRC_SCORE_LINEAR) {
+        h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias,
+                       e->score_kind == MRC_SCORE_DENSE_GELU ? MRC_ACT_GELU : MRC_ACT_TANH);
+    }
+    h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.out"), &rows);
+    return mrc_linear(ctx, h, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
+}
+
 static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
-                                     const mrc_batch *batch, int dropout) {
+                                     const mrc_batch *batch, const mrc_forward_config *config) {
+    const int dropout = config->dropout;
     const mrc_model_config *c = &m->config;
     if (c->head == MRC_HEAD_LINEAR) return mrc__own_head_forward(ctx, m, x, batch, dropout);
+    if (c->head == MRC_HEAD_POOL) return mrc__pool_head(ctx, m, x, config->prompt_rows, batch);
+    if (c->head == MRC_HEAD_TOKENS) return mrc__tokens_head(ctx, m, x);
+    if (c->head == MRC_HEAD_SCORE) return mrc__score_head(ctx, m, x, batch, dropout);
     for (size_t l = 0; l < c->num_head_layers; l++) {
         char site[48];
         snprintf(site, sizeof site, "%s.dropout.%zu", mrc__head_modules[c->head], l);
@@ -25343,7 +26232,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                      const mrc_forward_config *config) {
     mrc_tensor *x = mrc_model_encode(ctx, m, batch, config);
-    return x ? mrc__head_forward(ctx, m, x, batch, config->dropout) : NULL;
+    return x ? mrc__head_forward(ctx, m, x, batch, config) : NULL;
 }
 
 // Position ids as Hugging Face makes them: rows of the sequence, or ids that are not pads, from
@@ -25561,6 +26450,253 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const ch
 #endif // core pass
 
 //==============================================================================
+// >>impl.encoder_save   directories that sentence-transformers, PyLate, Stanford's ColBERT and
+//                       transformers open: the oldest spelling that all of them still read
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__save_text(mrc_ctx *ctx, const char *dir, const char *name, mrc_text *text) {
+    char path[MRC__PATH_BYTES];
+    mrc_status s = mrc__path_in(ctx, path, sizeof path, dir, name);
+    if (s == MRC_OK && text->failed) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    if (s == MRC_OK) s = mrc_file_write(ctx, path, text->data, text->bytes);
+    mrc_text_free(text);
+    return s;
+}
+
+static mrc_status mrc__save_folder(mrc_ctx *ctx, const char *dir, const char *name, char *out) {
+    MRC__TRY(mrc__path_in(ctx, out, MRC__PATH_BYTES, dir, name));
+    return mrc_dir_new(ctx, out);
+}
+
+static mrc_status mrc__save_pooling(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    static const char *const keys[MRC_POOLING_COUNT] = {
+        "cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens",
+        "lasttoken" };
+    char folder[MRC__PATH_BYTES];
+    mrc_text t;
+    MRC__TRY(mrc__save_folder(ctx, dir, "1_Pooling", folder));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"word_embedding_dimension\": %zu", m->config.hidden_size);
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) {
+        mrc_text_printf(&t, ",\n  \"pooling_mode_%s\": %s", keys[i],
+                        m->config.encoder.poolings >> i & 1 ? "true" : "false");
+    }
+    mrc_text_printf(&t, ",\n  \"include_prompt\": %s\n}\n",
+                    m->config.encoder.exclude_prompt ? "false" : "true");
+    return mrc__save_text(ctx, folder, "config.json", &t);
+}
+
+// The projection as a module: its numbers and its weights.
+static mrc_status mrc__save_dense(mrc_ctx *ctx, const mrc_model *m, const char *dir,
+                                  const char *name) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const mrc__map *w = &m->weights->answer;
+    char folder[MRC__PATH_BYTES], path[MRC__PATH_BYTES];
+    mrc_st_tensor list[2];
+    mrc_text t;
+    const char *act = e->projection_act == MRC_ACT_TANH ? "torch.nn.modules.activation.Tanh"
+                    : e->projection_act == MRC_ACT_GELU ? "torch.nn.modules.activation.GELU"
+                    : "torch.nn.modules.linear.Identity";
+    MRC__TRY(mrc__save_folder(ctx, dir, name, folder));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"in_features\": %zu,\n  \"out_features\": %zu,\n  \"bias\": %s,\n"
+                    "  \"activation_function\": \"%s\"\n}\n", w->weight->shape[1],
+                    w->weight->shape[0], w->bias ? "true" : "false", act);
+    MRC__TRY(mrc__save_text(ctx, folder, "config.json", &t));
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, folder, "model.safetensors"));
+    mrc__param_describe(&list[0], w->weight, "linear.weight");
+    if (w->bias) mrc__param_describe(&list[1], w->bias, "linear.bias");
+    return mrc__params_write(ctx, path, list, w->bias ? 2 : 1);
+}
+
+static void mrc__save_module(mrc_text *t, int index, const char *path, const char *type) {
+    mrc_text_printf(t, "%s  {\"idx\": %d, \"name\": \"%d\", \"path\": \"%s\", \"type\": \"%s\"}",
+                    index ? ",\n" : "[\n", index, index, path, type);
+}
+
+static void mrc__save_prompt(mrc_text *t, const char *key, const char *text, int more) {
+    mrc_text_printf(t, "\"%s\": ", key);
+    mrc_text_json_string(t, text, strlen(text), 0);
+    mrc_text_printf(t, "%s", more ? ", " : "");
+}
+
+static mrc_status mrc__save_lengths(mrc_ctx *ctx, const char *dir, size_t length) {
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"max_seq_length\": %zu,\n  \"do_lower_case\": false\n}\n", length);
+    return mrc__save_text(ctx, dir, "sentence_bert_config.json", &t);
+}
+
+static mrc_status mrc__save_pool(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    char folder[MRC__PATH_BYTES];
+    mrc_text t;
+    int index = 2;
+    MRC__TRY(mrc__save_pooling(ctx, m, dir));
+    if (e->projection_size) MRC__TRY(mrc__save_dense(ctx, m, dir, "2_Dense"));
+    if (e->normalize) {
+        MRC__TRY(mrc__save_folder(ctx, dir, e->projection_size ? "3_Normalize" : "2_Normalize",
+                                  folder));
+    }
+    MRC__TRY(mrc__save_lengths(ctx, dir, e->passage_max_length));
+    mrc_text_init(&t, ctx);
+    mrc__save_module(&t, 0, "", "sentence_transformers.models.Transformer");
+    mrc__save_module(&t, 1, "1_Pooling", "sentence_transformers.models.Pooling");
+    if (e->projection_size) {
+        mrc__save_module(&t, index++, "2_Dense", "sentence_transformers.models.Dense");
+    }
+    if (e->normalize) {
+        mrc__save_module(&t, index, index == 2 ? "2_Normalize" : "3_Normalize",
+                         "sentence_transformers.models.Normalize");
+    }
+    mrc_text_printf(&t, "\n]\n");
+    MRC__TRY(mrc__save_text(ctx, dir, "modules.json", &t));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"__version__\": {\"sentence_transformers\": \"3.0.0\"},\n"
+                    "  \"prompts\": {");
+    if (*e->query_prompt || *e->passage_prompt) {
+        mrc__save_prompt(&t, "query", e->query_prompt, 1);
+        mrc__save_prompt(&t, "document", e->passage_prompt, 0);
+    }
+    mrc_text_printf(&t, "},\n  \"default_prompt_name\": null,\n  \"similarity_fn_name\": \"%s\"\n"
+                    "}\n", e->similarity == MRC_SIMILARITY_DOT ? "dot" : "cosine");
+    return mrc__save_text(ctx, dir, "config_sentence_transformers.json", &t);
+}
+
+// One folder that Stanford's code, PyLate and sentence-transformers 6 open.
+static mrc_status mrc__save_tokens(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const char *skip = e->skiplist;
+    mrc_text t;
+    if (e->projection_size) MRC__TRY(mrc__save_dense(ctx, m, dir, "1_Dense"));
+    MRC__TRY(mrc__save_lengths(ctx, dir, e->passage_max_length));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"dim\": %zu,\n  \"query_maxlen\": %zu,\n  \"doc_maxlen\": %zu,\n"
+                    "  \"mask_punctuation\": %s,\n  \"attend_to_mask_tokens\": %s,\n"
+                    "  \"similarity\": \"cosine\",\n  ", e->projection_size ? e->projection_size
+                    : m->config.hidden_size, e->query_max_length, e->passage_max_length,
+                    *skip ? "true" : "false", e->attend_to_expansion ? "true" : "false");
+    mrc__save_prompt(&t, "query_token_id", e->query_marker, 1);
+    mrc__save_prompt(&t, "doc_token_id", e->passage_marker, 1);
+    mrc_text_printf(&t, "\n  \"query_token\": \"[Q]\",\n  \"doc_token\": \"[D]\"\n}\n");
+    MRC__TRY(mrc__save_text(ctx, dir, "artifact.metadata", &t));
+    mrc_text_init(&t, ctx);
+    mrc__save_module(&t, 0, "", "sentence_transformers.models.Transformer");
+    if (e->projection_size) mrc__save_module(&t, 1, "1_Dense", "pylate.models.Dense.Dense");
+    mrc_text_printf(&t, "\n]\n");
+    MRC__TRY(mrc__save_text(ctx, dir, "modules.json", &t));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"__version__\": {\"sentence_transformers\": \"3.0.0\"},\n"
+                    "  \"model_type\": \"ColBERT\",\n  \"similarity_fn_name\": \"MaxSim\",\n  ");
+    mrc__save_prompt(&t, "query_prefix", e->query_marker, 1);
+    mrc__save_prompt(&t, "document_prefix", e->passage_marker, 1);
+    mrc_text_printf(&t, "\n  \"query_length\": %zu,\n  \"document_length\": %zu,\n"
+                    "  \"do_query_expansion\": %s,\n  \"attend_to_expansion_tokens\": %s,\n"
+                    "  \"skiplist_words\": [", e->query_max_length, e->passage_max_length,
+                    e->query_expansion ? "true" : "false",
+                    e->attend_to_expansion ? "true" : "false");
+    for (int first = 1; *skip; first = 0) {
+        size_t n = strcspn(skip, " ");
+        if (!first) mrc_text_add(&t, ", ", 2);
+        mrc_text_json_string(&t, skip, n, 0);
+        skip += n + (skip[n] == ' ');
+    }
+    mrc_text_printf(&t, "]\n}\n");
+    return mrc__save_text(ctx, dir, "config_sentence_transformers.json", &t);
+}
+
+// What a head for retrieval has beside config.json and the weights.
+static mrc_status mrc__save_retrieval(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    if (m->config.head == MRC_HEAD_POOL) return mrc__save_pool(ctx, m, dir);
+    if (m->config.head == MRC_HEAD_TOKENS) return mrc__save_tokens(ctx, m, dir);
+    return MRC_OK;
+}
+
+// Keys of the source's config.json that a head for retrieval writes anew, or that no longer hold.
+static int mrc__retrieval_key(const char *key) {
+    static const char *const keys[] = {
+        "id2label", "label2id", "num_labels", "problem_type", "sentence_transformers",
+        "sbert_ce_default_activation_function", "classifier_dropout", "projection_dim", NULL };
+    for (int i = 0; keys[i]; i++) if (!strcmp(key, keys[i])) return 1;
+    return 0;
+}
+
+// The keys of config.json of a head for retrieval.
+static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) {
+    static const char *const words[MRC_MODEL_TYPE_COUNT] = {
+        [MRC_MODEL_ROBERTA] = "Roberta", [MRC_MODEL_BERT] = "Bert",
+        [MRC_MODEL_XLM_ROBERTA] = "XLMRoberta", [MRC_MODEL_CAMEMBERT] = "Camembert",
+        [MRC_MODEL_ELECTRA] = "Electra", [MRC_MODEL_DISTILBERT] = "DistilBert" };
+    const mrc_encoder_config *e = &c->encoder;
+    const char *word = words[c->model_type] ? words[c->model_type] : "";
+    if (c->head == MRC_HEAD_TOKENS) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"HF_ColBERT\"]");
+    }
+    if (c->head == MRC_HEAD_POOL && *word) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"%sModel\"]", word);
+    }
+    if (c->head != MRC_HEAD_SCORE) return;
+    mrc_text_printf(t, ",\n  \"architectures\": [\"%sForSequenceClassification\"],\n"
+                    "  \"id2label\": {\"0\": \"LABEL_0\"%s},\n  \"label2id\": {\"LABEL_0\": 0%s},\n"
+                    "  \"sentence_transformers\": {\"activation_fn\": \"torch.nn.modules.%s\", "
+                    "\"version\": \"4.0.0\"}", word,
+                    e->num_labels > 1 ? ", \"1\": \"LABEL_1\"" : "",
+                    e->num_labels > 1 ? ", \"LABEL_1\": 1" : "",
+                    e->sigmoid ? "activation.Sigmoid" : "linear.Identity");
+    if (e->classifier_dropout >= 0) {
+        mrc_text_printf(t, ",\n  \"classifier_dropout\": ");
+        mrc_text_number(t, e->classifier_dropout);
+    }
+}
+
+// Whether a projection stands in a folder of its own: 1_Dense or 2_Dense; its path.
+static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, char *folder) {
+    static const char *const names[] = { "1_Dense", "2_Dense", "3_Dense" };
+    if (m->config.head != MRC_HEAD_POOL && m->config.head != MRC_HEAD_TOKENS) return 0;
+    for (int i = 0; m->config.encoder.projection_size && i < 3; i++) {
+        if (mrc__path_in(ctx, folder, MRC__PATH_BYTES, dir, names[i]) != MRC_OK) return 0;
+        if (mrc_file_exists(folder) == 2) return 1;
+    }
+    return 0;
+}
+
+// Two copies of one projection are the same to the bit.
+static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st_entry *x,
+                                  mrc_safetensors *b, const mrc_st_entry *y, const char *folder) {
+    uint32_t crc[2];
+    MRC__TRY(mrc_safetensors_crc32c(a, x, &crc[0]));
+    MRC__TRY(mrc_safetensors_crc32c(b, y, &crc[1]));
+    if (crc[0] == crc[1]) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: its linear.weight is another one than that of "
+                     "model.safetensors (found checksums %08x and %08x)", folder, (unsigned)crc[1],
+                     (unsigned)crc[0]);
+}
+
+// Loads the projection from its folder.
+static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *main,
+                                  const char *folder) {
+    mrc__map *w = &m->weights->answer;
+    mrc_safetensors *st;
+    MRC__TRY(mrc_weights_open(ctx, &st, folder));
+    const mrc_st_entry *weight = mrc_safetensors_find(st, "linear.weight");
+    const mrc_st_entry *bias = mrc_safetensors_find(st, "linear.bias");
+    const mrc_st_entry *twice = mrc_safetensors_find(main, "linear.weight");
+    mrc_status s = MRC_OK;
+    if (!weight || (w->bias && !bias)) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no linear.%s", folder,
+                      weight ? "bias" : "weight");
+    }
+    if (s == MRC_OK && twice && m->config.head == MRC_HEAD_TOKENS) {
+        s = mrc__dense_same(ctx, main, twice, st, weight, folder);
+    }
+    if (s == MRC_OK) s = mrc__param_load(ctx, st, weight, w->weight, folder);
+    if (s == MRC_OK && w->bias) s = mrc__param_load(ctx, st, bias, w->bias, folder);
+    mrc_safetensors_close(st);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.model_dir   weights by name in any prefix; saving as Hugging Face does
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -25597,11 +26733,12 @@ static mrc_status mrc__weights_no_prefix(mrc_ctx *ctx, const mrc__weights_file *
 static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir,
                                     const mrc_model_config *c) {
     const mrc__family *family = mrc__family_of(c);
-    const char *const prefixes[] = { family->prefix, "transformer.", "" };
+    const char *const prefixes[] = { family->prefix, "transformer.", "", "ctx_encoder.bert_model.",
+                                     "question_encoder.bert_model." };
     snprintf(f->path, sizeof f->path, "%s", dir);
     MRC__TRY(mrc_weights_open(ctx, &f->st, dir));
     snprintf(f->path, sizeof f->path, "%s", f->st->path);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         f->prefix = prefixes[i];
         if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
@@ -25637,6 +26774,12 @@ static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const m
              encoder ? name + strlen(own) : name);
     const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
     if (e) return e;
+    const char *bert = strstr(f->prefix, "bert_model."), *tail = "dense.linear.";
+    if (bert && !strncmp(name, tail, strlen(tail))) {       // DPR's projection
+        snprintf(there, sizeof there, "%.*sencode_proj.%s", (int)(bert - f->prefix), f->prefix,
+                 name + strlen(tail));
+        return mrc_safetensors_find(f->st, there);
+    }
     char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
     return mrc_safetensors_find(f->st, alias);
@@ -25767,6 +26910,9 @@ static mrc_status mrc__weights_whole_head(mrc_ctx *ctx, const mrc_model *m,
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
                                     const mrc_model_load_desc *desc, const unsigned char *ready) {
     MRC__TRY(mrc__weights_whole_head(ctx, m, f));
+    char dense[MRC__PATH_BYTES];
+    const char *dir = desc->dense_path ? desc->dense_path : desc->path;
+    int apart = mrc__dense_folder(ctx, m, dir, dense);
     for (size_t i = 0; ; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
         if (!t) break;
@@ -25781,14 +26927,16 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found no %s, expected it by its "
                              "checksum)", f->path, t->name);
         }
-        if (!strncmp(t->name, own, strlen(own)) && !t->unused) {
+        if (!strncmp(t->name, own, strlen(own)) && !t->unused && t->depth < m->max_depth) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
                              "layers in config.json needs", f->path, f->prefix,
                              t->name + strlen(own), m->config.num_hidden_layers);
         }
+        if (apart && (t == m->weights->answer.weight || t == m->weights->answer.bias)) continue;
         MRC__TRY(mrc__init_param(ctx, m, i, desc->seed));
         if (desc->note) desc->note(desc->user, MRC_LOAD_MISSING, t->name);
     }
+    if (apart) MRC__TRY(mrc__load_dense(ctx, m, f->st, dense));
     const mrc_st_entry *e;
     for (size_t i = 0; (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
         if (mrc__weights_expected(f, m, e->name)) continue;
@@ -25818,7 +26966,8 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
-    f.own_head = !desc->config || (desc->config->head == config.head
+    const mrc_head_type asked = desc->config ? desc->config->head : MRC_HEAD_LINEAR;
+    f.own_head = !desc->config || (asked == config.head && asked < MRC_HEAD_POOL
                  && desc->config->num_head_layers == config.num_head_layers);
     if (desc->config) {
         config.head = desc->config->head;
@@ -25827,6 +26976,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         config.head_dropout = desc->config->head_dropout;
         config.head_kernel_size = desc->config->head_kernel_size;
         config.pad_to_max_length = desc->config->pad_to_max_length;
+        config.encoder = desc->config->encoder;
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path, &config);
     if (s == MRC_OK) {
@@ -25945,7 +27095,7 @@ static void mrc__config_write_key(mrc_text *t, const mrc_model_config *c, const 
 }
 
 static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
-    if (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length) return;
+    if (c->head >= MRC_HEAD_POOL || (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length)) return;
     mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"%s\"", mrc__head_words[c->head]);
     if (c->head != MRC_HEAD_LINEAR) {
         mrc_text_printf(t, ", \"num_layers\": %zu, \"hidden_size\": %zu, \"dropout\": ",
@@ -25979,6 +27129,7 @@ static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *s
     if (c.head == MRC_HEAD_LINEAR) {
         mrc_text_printf(t, ",\n  \"architectures\": [\"%s\"]", f->architecture);
     }
+    mrc__config_write_retrieval(t, &c);
     mrc_text_printf(t, ",\n  \"dtype\": \"%s\"",
                     m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32");
     for (size_t i = 0; i < MRC__N_KEYS; i++) {
@@ -25990,7 +27141,8 @@ static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *s
     }
     mrc__config_write_head(t, &c);
     for (const mrc_json *v = source ? source->child : NULL; v; v = v->next) {
-        if (mrc__config_known(c.model_type, v->key)) continue;
+        if (mrc__config_known(c.model_type, v->key)
+            || (c.head >= MRC_HEAD_POOL && mrc__retrieval_key(v->key))) continue;
         mrc_text_printf(t, ",\n  ");
         mrc_text_json_string(t, v->key, v->key_bytes, 0);
         mrc_text_add(t, ": ", 2);
@@ -26024,11 +27176,14 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
-        mrc__param_describe(&list[i], t, t->name);
+        int apart = m->config.head == MRC_HEAD_POOL && t->name[0] == 'd'
+                 && !strncmp(t->name, "dense.linear.", 13);     // in 2_Dense
+        if (!apart) mrc__param_describe(&list[kept++], t, t->name);
     }
-    mrc_status s = mrc__params_write(ctx, path, list, n);
+    mrc_status s = mrc__params_write(ctx, path, list, kept);
     ctx->host.free(ctx->host.user, list);
     return s;
 }
@@ -26042,6 +27197,7 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
     MRC__TRY(mrc_dir_new(ctx, path));
     if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
     MRC__TRY(mrc__save_weights(ctx, m, path));
+    MRC__TRY(mrc__save_retrieval(ctx, m, path));
     return mrc__save_config(ctx, m, path);
 }
 #endif // core pass
@@ -26051,17 +27207,31 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
-typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
+typedef struct mrc__sums {
+    const char *dir, *inner;        // inner: the folder in it that is being read; NULL: itself
+    mrc_text    text;
+    size_t      n;
+} mrc__sums;
 #define MRC__STATE_FILE  "trainer_state.json"
 #define MRC__STATE_DEPTH 64         // one depth for what is written and for what is read
 
 static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__sums *sums = user;
-    char path[MRC__PATH_BYTES];
+    char path[MRC__PATH_BYTES], below[MRC__PATH_BYTES];
     uint32_t crc;
     uint64_t bytes;
     if (!strcmp(name, MRC__STATE_FILE)) return MRC_OK;
+    if (sums->inner) {
+        MRC__TRY(mrc__path_in(ctx, below, sizeof below, sums->inner, name));
+        name = below;
+    }
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
+    if (!sums->inner && mrc_file_exists(path) == 2) {       // a module of a head for retrieval
+        sums->inner = name;
+        mrc_status s = mrc_dir_list(ctx, path, mrc__sums_add, sums);
+        sums->inner = NULL;
+        return s;
+    }
     MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
     mrc_text_printf(&sums->text, "%s", sums->n++ ? ", " : "");
     mrc_text_json_string(&sums->text, name, strlen(name), 0);
@@ -26164,7 +27334,8 @@ static mrc_status mrc__sums_check(mrc_ctx *ctx, const char *dir, const mrc_json 
         char path[MRC__PATH_BYTES];
         uint32_t crc;
         uint64_t bytes;
-        if (!want_crc || !want || !want_crc->is_int || !want->is_int || strchr(f->key, '/')) {
+        if (!want_crc || !want || !want_crc->is_int || !want->is_int
+            || f->key[0] == '/' || strstr(f->key, "..")) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s/" MRC__STATE_FILE ": no checksum of %s", dir,
                              f->key);
         }
@@ -26315,6 +27486,259 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
+// >>impl.fold   a step's gradient from its micro-batches', on one rank or many
+//
+// The gradients of all parameters stand in a row, ctx->flat.data, each tensor at a multiple of 64
+// bytes: a micro-batch finishes them there, from nothing.  Then they are added to this rank's slice
+// of the sum, which the communicator does in the order of the ranks; without one the slice is all.
+// After the last micro-batch the slices are gathered into the row, where the optimizer finds them.
+// Slices begin at multiples of MRC_NORM_CHUNK elements from a tensor's beginning.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static int mrc__rank(const mrc_ctx *ctx) { return ctx->comm ? ctx->comm->rank : 0; }
+static size_t mrc__ranks(const mrc_ctx *ctx) { return ctx->comm ? (size_t)ctx->comm->n_ranks : 1; }
+
+static mrc_status mrc__comm_did(mrc_ctx *ctx, mrc_status s, const char *what) {
+    if (s == MRC_OK) return s;
+    return mrc__fail(ctx, s, "%s: %s", what, ctx->comm->error[0] ? ctx->comm->error
+                                                                  : mrc_status_string(s));
+}
+
+MRCDEF void mrc_comm_free(mrc_comm *comm) {
+    if (comm && comm->destroy) comm->destroy(comm);
+}
+
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text) {
+    enum { BYTES = 256 };
+    char mine[BYTES] = "";
+    if (!ctx || !what || !text) return MRC_ERR_ARG;
+    if (!ctx->comm) return MRC_OK;
+    const size_t n = mrc__ranks(ctx);
+    snprintf(mine, sizeof mine, "%s", text);
+    char (*all)[BYTES] = ctx->host.alloc(ctx->host.user, n * sizeof *all);
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", what);
+    mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, mine, all, BYTES), what);
+    for (size_t r = 1; s == MRC_OK && r < n; r++) {
+        if (!memcmp(all[r], all[0], BYTES)) continue;
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s of rank %zu (%s) is %.255s (expected rank 0's, on %s: "
+                      "%.255s)", what, r, ctx->comm->host(ctx->comm, (int)r), all[r],
+                      ctx->comm->host(ctx->comm, 0), all[0]);
+    }
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+
+// Of all parameters' bytes, in their order.
+static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32_t *crc) {
+    const size_t piece = (size_t)1 << 18;
+    char *host = ctx->host.alloc(ctx->host.user, piece);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "checksum: no host memory");
+    mrc_status s = MRC_OK;
+    *crc = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
+        for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
+            n = bytes - at < piece ? bytes - at : piece;
+            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            *crc = mrc_crc32c(*crc, host, n);
+        }
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+}
+
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
+    uint32_t crc = 0;
+    char text[16];
+    if (!ctx || !params) return MRC_ERR_ARG;
+    if (!ctx->comm) return MRC_OK;
+    MRC__TRY(mrc__params_crc(ctx, params, &crc));
+    snprintf(text, sizeof text, "%08lx", (unsigned long)crc);
+    mrc_status s = mrc_comm_same(ctx, "the weights' checksum", text);
+    if (s != MRC_ERR_ARG) return s;
+    ctx->status = MRC_ERR_NUMERIC;          // the message stays: it names the ranks
+    return MRC_ERR_NUMERIC;
+}
+
+// Elements of a tensor with its padding.
+static size_t mrc__flat_room(const mrc_tensor *t) {
+    const size_t each = MRC_ALIGNMENT / sizeof(float);
+    return mrc__ceil_div(t->numel, each) * each;
+}
+
+// Where the slices begin: at the first chunk from an equal share on.
+static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params) {
+    const size_t ranks = mrc__ranks(ctx);
+    size_t at = 0, r = 1;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
+            const size_t here = at + k;
+            while (r < ranks && here >= ctx->flat.total / ranks * r) ctx->flat.begin[r++] = here;
+        }
+        at += mrc__flat_room(t);
+    }
+    ctx->flat.begin[0] = 0;
+    while (r <= ranks) ctx->flat.begin[r++] = ctx->flat.total;
+}
+
+// Entries of the table that point into the row.
+static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
+    size_t at = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
+        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+        *g = (mrc__grad){ .tensor = t, .list = t->list, .numel = t->numel, .dtype = t->dtype,
+                          .data = (char *)ctx->flat.data + at * mrc_dtype_bytes(t->dtype),
+                          .flat = 1 };
+        *mrc__grad_slot(ctx, t) = g;
+        at += mrc__flat_room(t);
+    }
+    return MRC_OK;
+}
+
+// Makes the row for these parameters, unless it is there; of a step of `units` micro-batches.
+static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
+    size_t n = 0, total = 0, bytes, slice, losses;
+    const mrc_tensor *first = NULL;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        if (!first) first = t;
+        if (t->dtype != first->dtype) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "gradients: %s is %s, %s is %s", first->name,
+                             mrc_dtype_name(first->dtype), t->name, mrc_dtype_name(t->dtype));
+        }
+        n++;
+        total += mrc__flat_room(t);         // the tensors exist, so their sum does not overflow
+    }
+    if (ctx->flat.list == params->serial && ctx->flat.n == n && ctx->flat.total == total
+        && ctx->flat.units >= units) return MRC_OK;
+    mrc_grad_forget(ctx);
+    if (!first) return mrc__fail(ctx, MRC_ERR_ARG, "gradients: no parameter wants one");
+    ctx->flat.begin = mrc__mul(mrc__ranks(ctx) + 1, sizeof(size_t), &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!ctx->flat.begin) return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
+    ctx->flat.total = total;
+    ctx->flat.n = n;
+    ctx->flat.dtype = first->dtype;
+    mrc__flat_slices(ctx, params);
+    slice = ctx->flat.begin[mrc__rank(ctx) + 1] - ctx->flat.begin[mrc__rank(ctx)];
+    if (!mrc__mul(total, mrc_dtype_bytes(first->dtype), &bytes)
+        || !mrc__mul(units, 3 * sizeof(double), &losses)) return MRC_ERR_ARG;
+    ctx->flat.data = mrc__arena_alloc(&ctx->grads, bytes, 0);
+    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, slice ? slice * mrc_dtype_bytes(first->dtype) : 1,
+                                     0);
+    ctx->flat.losses = mrc__arena_alloc(&ctx->grads, losses, 0);
+    mrc_status s = ctx->flat.data && ctx->flat.sum && ctx->flat.losses ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: gradients of %zu bytes", ctx->be->name, bytes);
+    const mrc_out row = { first->dtype, total, ctx->flat.data, 0 };
+    mrc_fill_args zeros = { .n = total, .y = row };
+    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
+    if (s == MRC_OK) s = mrc__flat_entries(ctx, params);
+    if (s != MRC_OK) {
+        mrc_grad_forget(ctx);
+        return s;
+    }
+    ctx->flat.units = units;
+    ctx->flat.list = params->serial;
+    return MRC_OK;
+}
+
+// After a micro-batch: what it did not reach is 0 again; marks what it reached, a bit each.
+static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params,
+                                    unsigned char *reached) {
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (!g) continue;
+        if (g->written) {
+            g->dirty = 1;
+            reached[i / 8] |= (unsigned char)(1 << i % 8);
+        } else if (g->dirty) {
+            mrc_fill_args zeros = { .n = t->numel, .y = { t->dtype, t->numel, g->data, 0 } };
+            MRC__TRY(MRC__RUN(ctx, t->dtype, fill, &zeros));
+            g->dirty = 0;
+        }
+    }
+    return MRC_OK;
+}
+
+static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
+                              const unsigned char *reached) {
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (!g) continue;
+        g->written = reached[i / 8] >> i % 8 & 1;
+        g->dirty |= g->written;
+    }
+}
+
+// Adds the row to the sum; first: the sum begins with it.  Ranks below `members` have one.
+static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
+    const mrc_dtype dtype = ctx->flat.dtype;
+    if (ctx->comm) {
+        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
+        mrc_status s = ctx->comm->reduce(ctx->comm, ctx->be, &slices, ctx->flat.data,
+                                         ctx->flat.sum, first, (int)members);
+        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+        return mrc__comm_did(ctx, s, "sum of gradients");
+    }
+    mrc_fold_args a = { .n = ctx->flat.total, .n_parts = 1,
+                        .parts = { dtype, ctx->flat.total, ctx->flat.data },
+                        .y = { dtype, ctx->flat.total, ctx->flat.sum, !first } };
+    return MRC__RUN(ctx, dtype, fold, &a);
+}
+
+// The row = the sum.
+static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
+    const mrc_dtype dtype = ctx->flat.dtype;
+    if (ctx->comm) {
+        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
+        mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, ctx->flat.sum,
+                                         ctx->flat.data);
+        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+        return mrc__comm_did(ctx, s, "gradients of all ranks");
+    }
+    mrc_axpby_args a = { .n = ctx->flat.total, .alpha = 1,
+                         .x = { dtype, ctx->flat.total, ctx->flat.sum },
+                         .y = { dtype, ctx->flat.total, ctx->flat.data, 0 } };
+    return MRC__RUN(ctx, dtype, axpby, &a);
+}
+
+// What ranks tell each other before a sum: whether to go on.  Every rank returns the first error,
+// with the rank that has it.
+typedef struct mrc__news { int32_t status, flag; char message[240]; } mrc__news;
+static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) {
+    if (any) *any |= flag;
+    if (!ctx->comm) return mine;
+    const size_t n = mrc__ranks(ctx);
+    mrc__news record = { .status = mine, .flag = flag };
+    if (mine != MRC_OK) snprintf(record.message, sizeof record.message, "%.239s", ctx->message);
+    mrc__news *all = ctx->host.alloc(ctx->host.user, n * sizeof *all);
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, &record, all, sizeof record),
+                                 "train_step");
+    for (size_t r = 0; s == MRC_OK && r < n; r++) {
+        if (any) *any |= all[r].flag;
+        if (all[r].status == MRC_OK) continue;
+        s = (mrc_status)all[r].status;
+        if (r != (size_t)ctx->comm->rank) {
+            mrc__fail(ctx, s, "rank %zu (%s): %.239s", r, ctx->comm->host(ctx->comm, (int)r),
+                      all[r].message);
+        }
+    }
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -26365,7 +27789,13 @@ typedef struct mrc__step {
     mrc_optimizer       *o;
     const mrc_step_desc *desc;
     size_t               counted[2];    // targets in the whole step
+    size_t               micro, units;  // features of a micro-batch; micro-batches
     uint32_t             pass;
+    int                  folds;         // gradients are summed by impl.fold; 0: there is one only
+    int                  begun;         // the sum has begun
+    int                  flag;
+    int                  n_losses;      // of a micro-batch
+    unsigned char       *reached;       // of each parameter a bit
 } mrc__step;
 
 // The losses of one micro-batch, to be added: one, or R-Drop's three; how many, or 0 on error.
@@ -26390,51 +27820,152 @@ static int mrc__step_losses(mrc_ctx *ctx, const mrc__step *s, const mrc_batch *b
     return losses[0] && losses[1] && losses[2] ? 3 : 0;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, const mrc__step *s, size_t first, size_t n,
-                                   double *loss) {
+// Forward and backward of micro-batch j; its losses go to their places on the backend.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
     const mrc_tensor *scale = s->o->loss_scale;
+    const size_t first = j * s->micro, left = s->desc->n - first;
     mrc_tensor *losses[3];
     mrc_batch batch;
-    double value;
-    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first, n, first));
-    int n_losses = mrc__step_losses(ctx, s, &batch, losses);
-    if (n_losses == 0) return ctx->status;
-    for (int k = 0; k < n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
+    if (s->folds) mrc_grad_clear(ctx);
+    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first,
+                             left < s->micro ? left : s->micro, first));
+    s->n_losses = mrc__step_losses(ctx, s, &batch, losses);
+    if (s->n_losses == 0) return ctx->status;
+    for (int k = 0; k < s->n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
     MRC__TRY(mrc_tape_backward(ctx, (mrc_mark){0}));
-    for (int k = 0; k < n_losses; k++) {
-        MRC__TRY(mrc__download_scalar(ctx, losses[k], &value));
-        *loss += value;
+    for (int k = 0; k < s->n_losses && s->pass == 0; k++) {
+        const mrc_dtype dtype = losses[k]->dtype;
+        char *to = (char *)ctx->flat.losses + (3 * j + (size_t)k) * mrc_dtype_bytes(dtype);
+        mrc_axpby_args a = { .n = 1, .alpha = 1, .x = mrc__in(losses[k]),
+                             .y = { dtype, 1, to, 0 } };
+        MRC__TRY(MRC__RUN(ctx, dtype, axpby, &a));
     }
     mrc_ctx_reset(ctx);
+    return s->folds ? mrc__flat_reached(ctx, s->m->params, s->reached) : MRC_OK;
+}
+
+// All micro-batches of the step that are this rank's: j mod ranks.
+static mrc_status mrc__step_pass(mrc_ctx *ctx, mrc__step *s) {
+    const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
+    for (size_t first = 0; first < s->units; first += ranks) {
+        const size_t members = s->units - first < ranks ? s->units - first : ranks;
+        mrc_status status = rank < members ? mrc__micro_batch(ctx, s, first + rank) : MRC_OK;
+        MRC__TRY(mrc__agree(ctx, status, s->desc->flag, &s->flag));
+        if (!s->folds) continue;
+        MRC__TRY(mrc__flat_reduce(ctx, !s->begun, members));
+        s->begun = 1;
+    }
     return MRC_OK;
 }
 
-// All micro-batches of the step.
-static mrc_status mrc__step_pass(mrc_ctx *ctx, const mrc__step *s, double *loss) {
-    const mrc_step_desc *desc = s->desc;
-    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
-    for (size_t first = 0; first < desc->n; first += micro) {
-        size_t n = desc->n - first < micro ? desc->n - first : micro;
-        MRC__TRY(mrc__micro_batch(ctx, s, first, n, loss));
+// Which parameters any rank has reached: all ranks mark them as written, and step them.
+static mrc_status mrc__step_reached(mrc_ctx *ctx, mrc__step *s) {
+    const size_t bytes = s->m->params->n / 8 + 1, ranks = mrc__ranks(ctx);
+    if (ctx->comm) {
+        unsigned char *all = ctx->host.alloc(ctx->host.user, ranks * bytes);
+        if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+        mrc_status status = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, s->reached, all,
+                                                                   bytes), "train_step");
+        for (size_t i = 0; status == MRC_OK && i < ranks * bytes; i++) {
+            s->reached[i % bytes] |= all[i];
+        }
+        ctx->host.free(ctx->host.user, all);
+        MRC__TRY(status);
     }
+    mrc__flat_written(ctx, s->m->params, s->reached);
     return MRC_OK;
+}
+
+// The gradients of the step so far, where mrc_grad() finds them.
+static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
+    if (!s->folds) return MRC_OK;
+    MRC__TRY(mrc__flat_gather(ctx));
+    return mrc__step_reached(ctx, s);
+}
+
+// The losses of all micro-batches, added in their order: one wait for the device a step.
+static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss) {
+    const size_t ranks = mrc__ranks(ctx), n = 3 * s->units;
+    const mrc_dtype dtype = mrc__stat_dtype(s->m->weights->word->dtype);
+    size_t bytes;
+    double *all = mrc__mul(ranks * n + n, sizeof *all, &bytes)
+                ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    double *mine = all + ranks * n;
+    mrc_status status = ctx->be->download(ctx->be, mine, ctx->flat.losses,
+                                          n * mrc_dtype_bytes(dtype));
+    for (size_t i = n; dtype == MRC_DTYPE_F32 && i-- > 0; ) {       // in place, from the end
+        float value;
+        memcpy(&value, (const char *)mine + i * sizeof value, sizeof value);
+        mine[i] = (double)value;
+    }
+    if (ctx->comm && status == MRC_OK) {
+        status = ctx->comm->exchange(ctx->comm, mine, all, n * sizeof *mine);
+    } else {
+        memcpy(all, mine, n * sizeof *mine);
+    }
+    *loss = 0;
+    const int losses = s->desc->objective.rdrop_alpha > 0 ? 3 : 1;
+    for (size_t j = 0; status == MRC_OK && j < s->units; j++) {
+        for (int k = 0; k < losses; k++) *loss += all[j % ranks * n + 3 * j + (size_t)k];
+    }
+    ctx->host.free(ctx->host.user, all);
+    if (status == MRC_OK) return status;
+    return ctx->comm ? mrc__comm_did(ctx, status, "losses")
+                     : mrc__fail(ctx, status, "losses: download on %s", ctx->be->name);
 }
 
 // FGM: the gradients of a step whose word embeddings are moved add to those there are.
 static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
     const mrc_tensor *word = s->m->weights->word;
-    double ignored = 0;
-    if (!word->requires_grad) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
-                         "frozen");
-    }
     MRC__TRY(mrc__adversary_new(ctx, s->o, word));
     MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
     s->pass = 2;
-    mrc_status status = mrc__step_pass(ctx, s, &ignored);
+    mrc_status status = mrc__step_pass(ctx, s);
     mrc_status back = mrc__adversary_run(ctx, s->o, word, 0, 1);
-    return status != MRC_OK ? status : back;
+    if (status == MRC_OK) status = back;
+    return status == MRC_OK ? mrc__step_gather(ctx, s) : status;
+}
+
+// How a step is cut, what it counts, and room for what its micro-batches leave.
+static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *reached) {
+    const mrc_step_desc *desc = s->desc;
+    const int fgm = desc->objective.fgm_epsilon > 0;
+    for (size_t i = 0; i < desc->n; i++) {
+        const mrc_feature *f = desc->features[i];
+        s->counted[0] += (size_t)mrc__counts(f, f->start_position);
+        s->counted[1] += (size_t)mrc__counts(f, f->end_position);
+    }
+    s->micro = desc->micro_batch && desc->micro_batch < desc->n ? desc->micro_batch : desc->n;
+    s->units = mrc__ceil_div(desc->n, s->micro);
+    s->folds = s->units > 1 || fgm || ctx->comm;
+    s->reached = reached;
+    if (fgm && !s->m->weights->word->requires_grad) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
+                         "frozen");
+    }
+    if (s->folds) return mrc__flat_make(ctx, s->m->params, s->units);
+    if (ctx->flat.losses) return MRC_OK;
+    ctx->flat.losses = mrc__arena_alloc(&ctx->grads, 3 * sizeof(double), 0);
+    return ctx->flat.losses ? MRC_OK
+         : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
+}
+
+static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {
+    const mrc_step_desc *desc = step->desc;
+    MRC__TRY(mrc__step_pass(ctx, step));
+    MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
+    *good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
+    if (*good) {
+        MRC__TRY(mrc__step_gather(ctx, step));
+        if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
+        MRC__TRY(mrc_optimizer_step(ctx, step->o, desc->lr));
+        MRC__TRY(mrc_optimizer_stats(ctx, step->o, &out->grad_norm, NULL, &out->skipped));
+    }
+    if (step->o->loss_scale) {
+        MRC__TRY(mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale));
+    }
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
@@ -26442,25 +27973,15 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
     MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
+    int good = 1;
     *out = (mrc_step_result){0};
-    for (size_t i = 0; i < desc->n; i++) {
-        const mrc_feature *f = desc->features[i];
-        step.counted[0] += (size_t)mrc__counts(f, f->start_position);
-        step.counted[1] += (size_t)mrc__counts(f, f->end_position);
-    }
+    unsigned char *reached = mrc__host_zalloc(&ctx->host, m->params->n / 8 + 1);
+    if (!reached) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    mrc_status s = mrc__agree(ctx, mrc__step_begin(ctx, &step, reached), 0, NULL);
     out->counted = step.counted[0] + step.counted[1];
-    mrc_status s = mrc__step_pass(ctx, &step, &out->loss);
-    int good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
-    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && good) {
-        s = mrc__step_adversary(ctx, &step);
-    }
-    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && good) {
-        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
-    }
-    if (s == MRC_OK && o->loss_scale) {
-        s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
-    }
+    if (s == MRC_OK) s = mrc__step_run(ctx, &step, out, &good);
+    ctx->host.free(ctx->host.user, reached);
+    out->flag = step.flag;
     if (!good) out->skipped = 1;
     if (s == MRC_OK && good) return MRC_OK;
     mrc_ctx_reset(ctx);                     // as good as new but for the message
@@ -26744,7 +28265,8 @@ static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     if (s == MRC_OK) {
         mrc_step_desc step = { .features = refs, .n = b.sequences, .forward = desc->forward,
                                .objective = desc->objective };
-        s = mrc_train_step(ctx, m, o, &step, &result);
+        if (desc->accumulation > 1) s = mrc__flat_make(ctx, m->params, desc->accumulation);
+        if (s == MRC_OK) s = mrc_train_step(ctx, m, o, &step, &result);
         ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
     }
     mrc_optimizer_free(o);
@@ -31286,6 +32808,2275 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
     }
     if (room) d->ctx->host.free(d->ctx->host.user, room);
     d->ctx->host.free(d->ctx->host.user, own);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.encoder_dir   what the files beside config.json say
+//
+// The first sign that is found decides what a directory is: model_type of
+// config_sentence_transformers.json, a Pooling in modules.json, artifact.metadata or the class name
+// HF_ColBERT, a class name that ends in ForSequenceClassification, DPR's; else the rows' mean.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static const char *const mrc__pooling_words[MRC_POOLING_COUNT] = {
+    "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken" };
+
+// The files of a directory that were read; absent ones are NULL.
+typedef struct mrc__encoder_dir {
+    mrc_ctx     *ctx;
+    const char  *path;
+    mrc_json    *config, *modules, *transformer, *similar, *colbert, *tokenizer;
+    mrc_model_config *out;
+} mrc__encoder_dir;
+
+static mrc_status mrc__dir_json(mrc_ctx *ctx, const char *dir, const char *name, mrc_json **out) {
+    char file[MRC__PATH_BYTES];
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, dir, name));
+    if (mrc_file_exists(file) != 1) return MRC_OK;
+    return mrc_json_load(ctx, out, file);
+}
+
+static const char *mrc__json_text(const mrc_json *object, const char *key) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return v && v->type == MRC_JSON_STRING && !memchr(v->string, 0, v->bytes) ? v->string : NULL;
+}
+static int mrc__json_truth(const mrc_json *object, const char *key, int absent) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return !v || (v->type != MRC_JSON_TRUE && v->type != MRC_JSON_FALSE) ? absent
+           : v->type == MRC_JSON_TRUE;
+}
+static size_t mrc__json_count(const mrc_json *object, const char *key, size_t absent) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return v && v->type == MRC_JSON_NUMBER && v->is_int && v->integer >= 0 ? (size_t)v->integer
+                                                                           : absent;
+}
+
+// The last dotted part: of "sentence_transformers.models.Pooling", Pooling.
+static const char *mrc__last_part(const char *name) {
+    const char *dot = name ? strrchr(name, '.') : NULL;
+    return dot ? dot + 1 : name ? name : "";
+}
+
+static mrc_status mrc__dir_read(mrc__encoder_dir *d) {
+    static const char *const names[] = {
+        "sentence_bert_config.json", "sentence_roberta_config.json",
+        "sentence_distilbert_config.json", "sentence_camembert_config.json",
+        "sentence_albert_config.json", "sentence_xlm-roberta_config.json",
+        "sentence_xlnet_config.json", NULL };
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "config.json", &d->config));
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "modules.json", &d->modules));
+    for (int i = 0; names[i] && !d->transformer; i++) {
+        MRC__TRY(mrc__dir_json(d->ctx, d->path, names[i], &d->transformer));
+    }
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "config_sentence_transformers.json", &d->similar));
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "artifact.metadata", &d->colbert));
+    return mrc__dir_json(d->ctx, d->path, "tokenizer_config.json", &d->tokenizer);
+}
+
+static void mrc__dir_free(mrc__encoder_dir *d) {
+    mrc_json_free(d->config);
+    mrc_json_free(d->modules);
+    mrc_json_free(d->transformer);
+    mrc_json_free(d->similar);
+    mrc_json_free(d->colbert);
+    mrc_json_free(d->tokenizer);
+}
+
+// The module of modules.json of that kind; NULL: none.
+static const mrc_json *mrc__dir_module(const mrc__encoder_dir *d, const char *kind) {
+    const mrc_json *m = d->modules ? d->modules->child : NULL;
+    while (m && strcmp(mrc__last_part(mrc__json_text(m, "type")), kind) != 0) m = m->next;
+    return m;
+}
+
+static const char *mrc__dir_architecture(const mrc__encoder_dir *d) {
+    const mrc_json *list = d->config ? mrc_json_get(d->config, "architectures") : NULL;
+    const mrc_json *first = list && list->type == MRC_JSON_ARRAY ? list->child : NULL;
+    return first && first->type == MRC_JSON_STRING ? first->string : "";
+}
+
+static mrc_head_type mrc__dir_head(const mrc__encoder_dir *d) {
+    const char *type = mrc__json_text(d->similar, "model_type"), *a = mrc__dir_architecture(d);
+    if (type && (!strcmp(type, "ColBERT") || !strcmp(type, "MultiVectorEncoder"))) {
+        return MRC_HEAD_TOKENS;
+    }
+    if (type && !strcmp(type, "CrossEncoder")) return MRC_HEAD_SCORE;
+    if (mrc__dir_module(d, "Pooling")) return MRC_HEAD_POOL;
+    if (d->colbert || !strcmp(a, "HF_ColBERT")) return MRC_HEAD_TOKENS;
+    return mrc__ends_with(a, "ForSequenceClassification") ? MRC_HEAD_SCORE : MRC_HEAD_POOL;
+}
+
+// Every module is one that is understood, in a folder below this one.
+static mrc_status mrc__dir_modules(const mrc__encoder_dir *d) {
+    static const char *const known[] = { "Transformer", "Pooling", "Dense", "Normalize", "Dropout",
+                                         "MultiVectorMask", NULL };
+    size_t dense = 0;
+    for (const mrc_json *m = d->modules ? d->modules->child : NULL; m; m = m->next) {
+        const char *path = mrc__json_text(m, "path"), *kind;
+        int found = 0;
+        kind = mrc__last_part(mrc__json_text(m, "type"));
+        for (int i = 0; known[i]; i++) found |= !strcmp(kind, known[i]);
+        dense += !strcmp(kind, "Dense");
+        if (!found || dense > 1) {
+            return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s/modules.json:%zu:%zu: %s a module "
+                             "%.60s (expected Transformer, Pooling, Dense once, Normalize or "
+                             "Dropout)", d->path, m->line, m->column, dense > 1 ? "has again"
+                             : "has", kind);
+        }
+        if (path && (path[0] == '/' || strstr(path, ".."))) {
+            return mrc__fail(d->ctx, MRC_ERR_FORMAT, "%s/modules.json:%zu:%zu: the path %.100s "
+                             "leads out of the folder", d->path, m->line, m->column, path);
+        }
+    }
+    return MRC_OK;
+}
+
+// The config.json of a module; a folder that is not there is an error that names the file.
+static mrc_status mrc__dir_module_config(const mrc__encoder_dir *d, const mrc_json *module,
+                                         char *folder, mrc_json **out) {
+    char name[320];
+    const char *path = mrc__json_text(module, "path");
+    snprintf(name, sizeof name, "%.255s", path ? path : "");
+    MRC__TRY(mrc__path_in(d->ctx, folder, MRC__PATH_BYTES, d->path, name));
+    char file[MRC__PATH_BYTES];
+    MRC__TRY(mrc__path_in(d->ctx, file, sizeof file, folder, "config.json"));
+    if (mrc_file_exists(file) != 1) {
+        return mrc__fail(d->ctx, MRC_ERR_ARG, "%s: no such file, and modules.json names it "
+                         "(--pooling goes without)", file);
+    }
+    return mrc_json_load(d->ctx, out, file);
+}
+
+static mrc_status mrc__pooling_bit(mrc_ctx *ctx, const char *where, const char *word,
+                                   mrc_encoder_config *c) {
+    static const char *const others[] = { "cls_token", "max_tokens", "mean_tokens", "mean_sqrt",
+                                          "weightedmean_tokens", "last" };
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) {
+        if (strcmp(word, mrc__pooling_words[i]) && strcmp(word, others[i])) continue;
+        c->poolings |= 1u << i;
+        return MRC_OK;
+    }
+    if (!strcmp(word, "pooler")) {
+        c->pooler = 1;
+        c->poolings = 1u << MRC_POOLING_CLS;
+        return MRC_OK;
+    }
+    return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: pooling %.40s is not known (expected cls, max, "
+                     "mean, mean_sqrt_len_tokens, weightedmean, lasttoken or pooler)", where, word);
+}
+
+static mrc_status mrc__dir_pooling(const mrc__encoder_dir *d, const mrc_json *module) {
+    static const char *const keys[MRC_POOLING_COUNT] = {
+        "pooling_mode_cls_token", "pooling_mode_max_tokens", "pooling_mode_mean_tokens",
+        "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens",
+        "pooling_mode_lasttoken" };
+    mrc_encoder_config *c = &d->out->encoder;
+    char folder[MRC__PATH_BYTES];
+    mrc_json *root;
+    MRC__TRY(mrc__dir_module_config(d, module, folder, &root));
+    const mrc_json *mode = mrc_json_get(root, "pooling_mode");
+    mrc_status s = MRC_OK;
+    if (mode && mode->type == MRC_JSON_STRING) {
+        s = mrc__pooling_bit(d->ctx, folder, mode->string, c);
+    }
+    for (const mrc_json *m = mode && mode->type == MRC_JSON_ARRAY ? mode->child : NULL;
+         m && s == MRC_OK; m = m->next) {
+        s = mrc__pooling_bit(d->ctx, folder, m->type == MRC_JSON_STRING ? m->string : "", c);
+    }
+    for (int i = 0; i < MRC_POOLING_COUNT && !mode; i++) {
+        if (mrc__json_truth(root, keys[i], 0)) c->poolings |= 1u << i;
+    }
+    c->exclude_prompt = !mrc__json_truth(root, "include_prompt", 1);
+    mrc_json_free(root);
+    return s;
+}
+
+static mrc_status mrc__dir_dense(const mrc__encoder_dir *d, const mrc_json *module) {
+    mrc_encoder_config *c = &d->out->encoder;
+    int pylate = !strncmp(mrc__json_text(module, "type") ? mrc__json_text(module, "type") : "",
+                          "pylate.", 7);
+    char folder[MRC__PATH_BYTES];
+    mrc_json *root;
+    MRC__TRY(mrc__dir_module_config(d, module, folder, &root));
+    const char *act = mrc__last_part(mrc__json_text(root, "activation_function"));
+    c->projection_size = mrc__json_count(root, "out_features", 0);
+    c->projection_bias = mrc__json_truth(root, "bias", 1);
+    if (!*act) act = pylate ? "Identity" : "Tanh";
+    c->projection_act = !strcmp(act, "Tanh") ? MRC_ACT_TANH : !strcmp(act, "GELU") ? MRC_ACT_GELU
+                      : MRC_ACT_NONE;
+    mrc_status s = MRC_OK;
+    if (c->projection_act == MRC_ACT_NONE && strcmp(act, "Identity")) {
+        s = mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s/config.json: activation_function %.60s "
+                      "(expected Tanh, Identity or GELU)", folder, act);
+    } else if (mrc__json_truth(root, "use_residual", 0)) {
+        s = mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s/config.json: use_residual is not supported",
+                      folder);
+    } else if (!c->projection_size || c->projection_size > 65536) {
+        s = mrc__fail(d->ctx, MRC_ERR_FORMAT, "%s/config.json: out_features is not from 1 to 65536",
+                      folder);
+    }
+    mrc_json_free(root);
+    return s;
+}
+
+// Text of at most 255 bytes into a field of the config.
+static mrc_status mrc__dir_text(const mrc__encoder_dir *d, const char *what, const char *text,
+                                char *out, size_t room) {
+    if (!text) return MRC_OK;
+    if (strlen(text) >= room) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: %s has %zu bytes (expected at most %zu)",
+                         d->path, what, strlen(text), room - 1);
+    }
+    strcpy(out, text);
+    return MRC_OK;
+}
+
+static mrc_status mrc__dir_prompts(const mrc__encoder_dir *d) {
+    static const char *const names[] = { "document", "passage", "corpus" };
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *prompts = d->similar ? mrc_json_get(d->similar, "prompts") : NULL;
+    const char *fallback = mrc__json_text(d->similar, "default_prompt_name"), *passage = NULL;
+    const char *query = mrc__json_text(prompts, "query");
+    const char *standard = fallback ? mrc__json_text(prompts, fallback) : NULL;
+    for (int i = 0; i < 3 && !passage; i++) passage = mrc__json_text(prompts, names[i]);
+    MRC__TRY(mrc__dir_text(d, "the query prompt", query ? query : standard, c->query_prompt,
+                           sizeof c->query_prompt));
+    return mrc__dir_text(d, "the passage prompt", passage ? passage : standard, c->passage_prompt,
+                         sizeof c->passage_prompt);
+}
+
+static mrc_status mrc__dir_similarity(const mrc__encoder_dir *d, mrc_similarity absent) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *name = mrc__json_text(d->similar, "similarity_fn_name");
+    c->similarity = absent;
+    if (!name) return MRC_OK;
+    c->similarity = strcmp(name, "cosine") ? MRC_SIMILARITY_DOT : MRC_SIMILARITY_COS;
+    if (!strcmp(name, "cosine") || !strcmp(name, "dot") || !strcmp(name, "MaxSim")
+        || !strcmp(name, "maxsim")) return MRC_OK;
+    return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: similarity_fn_name %.40s (expected cosine "
+                     "or dot)", d->path, name);
+}
+
+// The most tokens of a text: the directory's, never above what the positions allow.
+static size_t mrc__dir_length(const mrc__encoder_dir *d) {
+    size_t longest = mrc_model_config_max_length(d->out);
+    size_t n = mrc__json_count(d->transformer, "max_seq_length", 0);
+    if (!n) n = mrc__json_count(d->tokenizer, "model_max_length", 0);
+    return n && n < longest ? n : longest;
+}
+
+static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *pool = mrc__dir_module(d, "Pooling"), *dense = mrc__dir_module(d, "Dense");
+    const char *a = mrc__dir_architecture(d);
+    int dpr = !strcmp(a, "DPRQuestionEncoder") || !strcmp(a, "DPRContextEncoder");
+    MRC__TRY(mrc__dir_modules(d));
+    if (pooling) {
+        MRC__TRY(mrc__pooling_bit(d->ctx, "--pooling", pooling, c));
+    } else if (pool) {
+        MRC__TRY(mrc__dir_pooling(d, pool));
+    } else if (dpr) {
+        c->poolings = 1u << MRC_POOLING_CLS;
+    } else {
+        mrc__note(d->ctx, "%s: says nothing of pooling: the mean of the rows", d->path);
+    }
+    if (!c->poolings) c->poolings = 1u << MRC_POOLING_MEAN;
+    if (dense) MRC__TRY(mrc__dir_dense(d, dense));
+    if (dpr) {
+        c->projection_size = mrc__json_count(d->config, "projection_dim", 0);
+        c->projection_bias = 1;
+        c->pairs = 1;
+    }
+    c->normalize = mrc__dir_module(d, "Normalize") != NULL;
+    c->query_max_length = c->passage_max_length = mrc__dir_length(d);
+    if (dpr && c->passage_max_length > 256) c->passage_max_length = 256;
+    MRC__TRY(mrc__dir_prompts(d));
+    return mrc__dir_similarity(d, dpr ? MRC_SIMILARITY_DOT : MRC_SIMILARITY_COS);
+}
+
+// A list of words into one text, a blank between.
+static mrc_status mrc__dir_skiplist(const mrc__encoder_dir *d, const mrc_json *list) {
+    char *to = d->out->encoder.skiplist;
+    size_t at = 0, room = sizeof d->out->encoder.skiplist;
+    for (const mrc_json *w = list && list->type == MRC_JSON_ARRAY ? list->child : NULL; w;
+         w = w->next) {
+        if (w->type != MRC_JSON_STRING || !w->bytes || memchr(w->string, ' ', w->bytes)
+            || memchr(w->string, 0, w->bytes) || at + w->bytes + 2 > room) {
+            return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: skiplist_words has a word that is "
+                             "no word, or more than %zu bytes of them", d->path, room);
+        }
+        if (at) to[at++] = ' ';
+        memcpy(to + at, w->string, w->bytes);
+        at += w->bytes;
+        to[at] = 0;
+    }
+    return MRC_OK;
+}
+
+static const char mrc__punctuation[] =
+    "! \" # $ % & ' ( ) * + , - . / : ; < = > ? @ [ \\ ] ^ _ ` { | } ~";
+
+// Stanford's artifact.metadata.
+static mrc_status mrc__dir_stanford(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *query = mrc__json_text(d->colbert, "query_token_id");
+    const char *passage = mrc__json_text(d->colbert, "doc_token_id");
+    c->query_max_length = mrc__json_count(d->colbert, "query_maxlen", 32);
+    c->passage_max_length = mrc__json_count(d->colbert, "doc_maxlen", 220);
+    c->query_expansion = d->colbert != NULL;
+    c->attend_to_expansion = mrc__json_truth(d->colbert, "attend_to_mask_tokens", 0);
+    if (mrc__json_truth(d->colbert, "mask_punctuation", d->colbert != NULL)) {
+        strcpy(c->skiplist, mrc__punctuation);
+    }
+    if (!d->colbert) return MRC_OK;
+    MRC__TRY(mrc__dir_text(d, "query_token_id", query ? query : "[unused0]", c->query_marker,
+                           sizeof c->query_marker));
+    return mrc__dir_text(d, "doc_token_id", passage ? passage : "[unused1]", c->passage_marker,
+                         sizeof c->passage_marker);
+}
+
+// sentence-transformers 6: prompts are texts, the expansion stands with the transformer.
+static mrc_status mrc__dir_multi_vector(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *mask = mrc__dir_module(d, "MultiVectorMask"), *expansion;
+    expansion = d->transformer ? mrc_json_get(d->transformer, "query_expansion") : NULL;
+    c->query_max_length = mrc__json_count(d->transformer, "query_length", mrc__dir_length(d));
+    c->passage_max_length = mrc__json_count(d->transformer, "document_length", mrc__dir_length(d));
+    c->query_expansion = expansion && expansion->type == MRC_JSON_OBJECT;
+    if (c->query_expansion) {
+        const char *strategy = mrc__json_text(expansion, "strategy");
+        c->query_max_length = mrc__json_count(expansion, "length", c->query_max_length);
+        c->attend_to_expansion = mrc__json_truth(expansion, "attend", 0);
+        if (strategy && strcmp(strategy, "fixed") && strcmp(strategy, "min")) {
+            return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: query_expansion %.40s (expected "
+                             "fixed or min)", d->path, strategy);
+        }
+        if (strategy && !strcmp(strategy, "min")) c->query_expansion = 2;
+    }
+    if (mask) {
+        char folder[MRC__PATH_BYTES];
+        mrc_json *root;
+        MRC__TRY(mrc__dir_module_config(d, mask, folder, &root));
+        mrc_status s = mrc__dir_skiplist(d, mrc_json_get(root, "skiplist_words"));
+        mrc_json_free(root);
+        MRC__TRY(s);
+    }
+    return mrc__dir_prompts(d);
+}
+
+// PyLate: prefixes are tokens, put in as row 1.
+static mrc_status mrc__dir_pylate(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *query = mrc__json_text(d->similar, "query_prefix");
+    const char *passage = mrc__json_text(d->similar, "document_prefix");
+    const mrc_json *words = mrc_json_get(d->similar, "skiplist_words");
+    c->query_max_length = mrc__json_count(d->similar, "query_length", 32);
+    c->passage_max_length = mrc__json_count(d->similar, "document_length", 180);
+    c->query_expansion = mrc__json_truth(d->similar, "do_query_expansion", 1);
+    c->attend_to_expansion = mrc__json_truth(d->similar, "attend_to_expansion_tokens", 0);
+    if (words) MRC__TRY(mrc__dir_skiplist(d, words));
+    else strcpy(c->skiplist, mrc__punctuation);
+    MRC__TRY(mrc__dir_text(d, "query_prefix", query ? query : "[Q] ", c->query_marker,
+                           sizeof c->query_marker));
+    return mrc__dir_text(d, "document_prefix", passage ? passage : "[D] ", c->passage_marker,
+                         sizeof c->passage_marker);
+}
+
+static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *dense = mrc__dir_module(d, "Dense");
+    const char *type = mrc__json_text(d->similar, "model_type");
+    const char *similarity = mrc__json_text(d->colbert, "similarity");
+    MRC__TRY(mrc__dir_modules(d));
+    c->normalize = 1;
+    c->similarity = MRC_SIMILARITY_COS;
+    if (dense) MRC__TRY(mrc__dir_dense(d, dense));
+    if (!dense && d->colbert) c->projection_size = mrc__json_count(d->colbert, "dim", 128);
+    if (!dense && !d->colbert && !strcmp(mrc__dir_architecture(d), "HF_ColBERT")) {
+        c->projection_size = 128;
+    }
+    if (!dense) c->projection_bias = 0;
+    if (similarity && strcmp(similarity, "cosine") && strcmp(similarity, "l2")) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: similarity %.40s (expected cosine or "
+                         "l2)", d->path, similarity);
+    }
+    if (type && !strcmp(type, "ColBERT")) MRC__TRY(mrc__dir_pylate(d));
+    else if (type && !strcmp(type, "MultiVectorEncoder")) MRC__TRY(mrc__dir_multi_vector(d));
+    else MRC__TRY(mrc__dir_stanford(d));
+    size_t longest = mrc_model_config_max_length(d->out);
+    if (!d->colbert && !type) {         // no settings: real rows only, whole texts
+        c->query_max_length = c->passage_max_length = mrc__dir_length(d);
+    }
+    if (c->query_max_length > longest) c->query_max_length = longest;
+    if (c->passage_max_length > longest) c->passage_max_length = longest;
+    return MRC_OK;
+}
+
+// Sigmoid or nothing, from the first place that says so.
+static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *name = mrc__json_text(d->similar, "activation_fn");
+    const mrc_json *own = d->config ? mrc_json_get(d->config, "sentence_transformers") : NULL;
+    if (!name) name = mrc__json_text(own, "activation_fn");
+    if (!name) name = mrc__json_text(d->config, "sbert_ce_default_activation_function");
+    const char *word = mrc__last_part(name);
+    c->sigmoid = name ? !strcmp(word, "Sigmoid") : c->num_labels == 1;
+    if (!name || c->sigmoid || !strcmp(word, "Identity")) return MRC_OK;
+    return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: activation %.60s (expected Sigmoid or "
+                     "Identity)", d->path, word);
+}
+
+static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *labels = d->config ? mrc_json_get(d->config, "id2label") : NULL;
+    const mrc_json *drop = d->config ? mrc_json_get(d->config, "classifier_dropout") : NULL;
+    int pretrained = mrc__ends_with(mrc__dir_architecture(d), "ForSequenceClassification");
+    size_t n = labels && labels->type == MRC_JSON_OBJECT && labels->n ? labels->n : 0;
+    c->num_labels = mrc__json_count(d->config, "num_labels", n ? n : pretrained ? 2 : 1);
+    if (c->num_labels < 1 || c->num_labels > 2) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: a cross-encoder of %zu labels (expected "
+                         "1 or 2)", d->path, c->num_labels);
+    }
+    c->classifier_dropout = drop && drop->type == MRC_JSON_NUMBER && drop->number >= 0
+                          && drop->number < 1 ? drop->number : -1;
+    c->score_kind = d->out->model_type == MRC_MODEL_BERT ? MRC_SCORE_POOLER
+                  : d->out->model_type == MRC_MODEL_ELECTRA ? MRC_SCORE_DENSE_GELU
+                  : MRC_SCORE_DENSE_TANH;
+    c->query_max_length = c->passage_max_length = mrc__dir_length(d);
+    return mrc__dir_activation(d);
+}
+
+// The folder that has config.json: old directories keep it in 0_Transformer.
+static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out) {
+    char file[MRC__PATH_BYTES];
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "config.json"));
+    if (mrc_file_exists(file) != 1) {
+        MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "0_Transformer/config.json"));
+        if (mrc_file_exists(file) == 1) {
+            return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, "0_Transformer");
+        }
+    }
+    return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, NULL);
+}
+
+static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                      mrc_head_type head, const char *pooling) {
+    char base[MRC__PATH_BYTES];
+    mrc__encoder_dir d = { .ctx = ctx, .path = path, .out = out };
+    MRC__TRY(mrc__encoder_base(ctx, path, base));
+    MRC__TRY(mrc_model_config_load(ctx, out, base));
+    mrc_status s = mrc__dir_read(&d);
+    if (s == MRC_OK && !d.config) s = mrc__dir_json(ctx, base, "config.json", &d.config);
+    if (s == MRC_OK && strcmp(base, path) && !d.transformer) {
+        s = mrc__dir_json(ctx, base, "sentence_bert_config.json", &d.transformer);
+    }
+    if (s == MRC_OK && !d.tokenizer) {
+        s = mrc__dir_json(ctx, base, "tokenizer_config.json", &d.tokenizer);
+    }
+    out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
+    out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
+    if (s == MRC_OK) {
+        s = out->head == MRC_HEAD_TOKENS ? mrc__dir_tokens(&d)
+          : out->head == MRC_HEAD_SCORE ? mrc__dir_score(&d) : mrc__dir_pool(&d, pooling);
+    }
+    mrc__dir_free(&d);
+    return s;
+}
+
+MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
+    if (!ctx || !c || !name) return MRC_ERR_ARG;
+    c->poolings = 0;
+    c->pooler = 0;
+    return mrc__pooling_bit(ctx, "--pooling", name, c);
+}
+
+MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                          mrc_head_type head) {
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    return mrc__encoder_config(ctx, out, path, head, NULL);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.encoder   texts -> rows of ids -> vectors and scores
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_encoder {
+    mrc_ctx             *ctx;
+    mrc_model_config     config;
+    mrc_model           *model, *own_model, *query_model, *own_query;
+    const mrc_tokenizer *tok;
+    mrc_tokenizer       *own_tok;
+    size_t               batch_rows, prompt_rows[2];
+    int32_t              marker[2];     // by side; -1: none
+    int32_t             *skip;          // ids of the skiplist
+    size_t               n_skip;
+    uint64_t             fingerprint;
+};
+
+// A text's rows.  keep: of tokens, which of them count; of pads none.
+typedef struct mrc__text_rows { mrc_feature feature; int32_t *keep; void *block; } mrc__text_rows;
+
+static void mrc__text_rows_free(mrc_ctx *ctx, mrc__text_rows *r, size_t n) {
+    for (size_t i = 0; r && i < n; i++) if (r[i].block) ctx->host.free(ctx->host.user, r[i].block);
+    if (r) ctx->host.free(ctx->host.user, r);
+}
+
+// The text that is tokenized: prompt, title and a blank, text.
+static int mrc__encoder_text(const mrc_encoder *e, mrc_side side, const mrc_passage *p,
+                             mrc_text *out) {
+    const mrc_encoder_config *c = &e->config.encoder;
+    const char *prompt = side == MRC_SIDE_QUERY ? c->query_prompt : c->passage_prompt;
+    out->bytes = 0;
+    mrc_text_add(out, prompt, strlen(prompt));
+    if (p->title && *p->title && !c->pairs) {
+        mrc_text_add(out, p->title, strlen(p->title));
+        mrc_text_add(out, " ", 1);
+    }
+    mrc_text_add(out, p->text, p->text_bytes);
+    return !out->failed;
+}
+
+// Room for n rows of a text, all zero.
+static mrc_status mrc__text_rows_new(mrc_ctx *ctx, mrc__text_rows *r, size_t n) {
+    int32_t *block = mrc__host_zalloc(&ctx->host, (3 * n + 1) * sizeof *block);
+    if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "encoder: out of memory");
+    *r = (mrc__text_rows){ .block = block, .keep = block + 2 * n };
+    r->feature = (mrc_feature){ .length = (int32_t)n, .real_len = (int32_t)n,
+                                .input_ids = block, .token_type_ids = block + n,
+                                .loss_end = (int32_t)n, .start_position = -1, .end_position = -1 };
+    return MRC_OK;
+}
+
+static int mrc__encoder_skips(const mrc_encoder *e, int32_t id) {
+    for (size_t i = 0; i < e->n_skip; i++) if (e->skip[i] == id) return 1;
+    return e->config.encoder.skip_unknown && id == mrc_tokenizer_special(e->tok).unk;
+}
+
+// The rows of one text, or of a pair (second not NULL).
+static mrc_status mrc__encoder_rows(mrc_encoder *e, mrc_side side, const char *text, size_t bytes,
+                                    const char *second, size_t second_bytes, mrc__text_rows *out) {
+    const mrc_encoder_config *c = &e->config.encoder;
+    int tokens = e->config.head == MRC_HEAD_TOKENS, query = side == MRC_SIDE_QUERY;
+    size_t longest = query ? c->query_max_length : c->passage_max_length;
+    int marked = tokens && e->marker[side] >= 0;
+    mrc_encode_options options = { .truncation = MRC_TRUNCATION_LONGEST_FIRST,
+                                   .max_length = longest - (size_t)marked };
+    mrc_encodings list = {0};
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &list, text, bytes, second, second_bytes,
+                                  &options));
+    const mrc_encoding *x = &list.list[0];
+    size_t real = x->n + (size_t)marked, n = real;
+    if (tokens && query && c->query_expansion && n < longest) n = longest;
+    mrc_status s = mrc__text_rows_new(e->ctx, out, n);
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        size_t from = i - (size_t)(marked && i > 1);
+        int pad = i >= real;
+        out->feature.input_ids[i] = pad ? mrc_tokenizer_special(e->tok).mask
+                                  : marked && i == 1 ? e->marker[side] : x->input_ids[from];
+        if (!pad && !(marked && i == 1) && !c->one_token_type && !tokens) {
+            out->feature.token_type_ids[i] = x->token_type_ids[from];
+        }
+        out->keep[i] = query || !mrc__encoder_skips(e, out->feature.input_ids[i]);
+    }
+    if (s == MRC_OK && !c->attend_to_expansion) out->feature.real_len = (int32_t)real;
+    mrc_encodings_free(&list);
+    return s;
+}
+
+// The rows of n texts.
+static mrc_status mrc__encoder_texts(mrc_encoder *e, mrc_side side, const mrc_passage *list,
+                                     size_t n, mrc__text_rows **out) {
+    size_t bytes;
+    mrc_text text;
+    mrc__text_rows *rows = mrc__mul(n + 1, sizeof *rows, &bytes)
+                         ? mrc__host_zalloc(&e->ctx->host, bytes) : NULL;
+    if (!rows) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    mrc_text_init(&text, e->ctx);
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        int pair = e->config.encoder.pairs && list[i].title && *list[i].title;
+        if (!mrc__encoder_text(e, side, &list[i], &text)) {
+            s = mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+        } else if (pair) {
+            s = mrc__encoder_rows(e, side, list[i].title, strlen(list[i].title), text.data,
+                                  text.bytes, &rows[i]);
+        } else {
+            s = mrc__encoder_rows(e, side, text.data ? text.data : "", text.bytes, NULL, 0,
+                                  &rows[i]);
+        }
+    }
+    mrc_text_free(&text);
+    if (s == MRC_OK) *out = rows;
+    else mrc__text_rows_free(e->ctx, rows, n);
+    return s;
+}
+
+// The rows of n pairs of a query and a passage.
+static mrc_status mrc__encoder_pairs(mrc_encoder *e, const mrc_passage *const *queries,
+                                     const mrc_passage *const *list, size_t n,
+                                     mrc__text_rows **out) {
+    size_t bytes;
+    mrc_text text, query;
+    mrc__text_rows *rows = mrc__mul(n + 1, sizeof *rows, &bytes)
+                         ? mrc__host_zalloc(&e->ctx->host, bytes) : NULL;
+    if (!rows) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    mrc_text_init(&text, e->ctx);
+    mrc_text_init(&query, e->ctx);
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        if (!mrc__encoder_text(e, MRC_SIDE_QUERY, queries[i], &query)
+            || !mrc__encoder_text(e, MRC_SIDE_PASSAGE, list[i], &text)) {
+            s = mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+        } else {
+            s = mrc__encoder_rows(e, MRC_SIDE_PASSAGE, query.data ? query.data : "", query.bytes,
+                                  text.data ? text.data : "", text.bytes, &rows[i]);
+        }
+    }
+    mrc_text_free(&text);
+    mrc_text_free(&query);
+    if (s == MRC_OK) *out = rows;
+    else mrc__text_rows_free(e->ctx, rows, n);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Batches
+//------------------------------------------------------------------------------
+static int mrc__rows_longest_first(const void *a, const void *b) {
+    const mrc__text_rows *x = a, *y = b;
+    if (x->feature.length != y->feature.length) {
+        return x->feature.length > y->feature.length ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+// Runs n texts through the model, longest first, and hands the results of each to fn: of POOL and
+// SCORE one row, of TOKENS as many as the text has.
+typedef mrc_status (*mrc__rows_fn)(void *user, size_t text, const float *values, size_t width);
+static mrc_status mrc__encoder_batch(mrc_encoder *e, mrc_model *m, mrc_side side,
+                                     const mrc__text_rows *all, const mrc__text_rows *const *list,
+                                     size_t n, mrc__rows_fn fn, void *user) {
+    mrc_ctx *ctx = e->ctx;
+    const mrc_feature *features[256];
+    mrc_forward_config forward = mrc_forward_config_default();
+    mrc_batch batch;
+    for (size_t i = 0; i < n; i++) features[i] = &list[i]->feature;
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, features, n, 0));
+    forward.prompt_rows = e->prompt_rows[side];
+    mrc_tensor *y = mrc_model_forward(ctx, m, &batch, &forward);
+    if (!y) return ctx->status;
+    size_t bytes, width = y->shape[1], at = 0;
+    float *host = mrc__mul(y->numel + 1, sizeof *host, &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "encoder: out of memory");
+    mrc_status s = mrc__download_f32(ctx, y, host);
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        s = fn(user, (size_t)(list[i] - all), host + at * width, width);
+        at += e->config.head == MRC_HEAD_TOKENS ? (size_t)list[i]->feature.length : 1;
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+static mrc_status mrc__encoder_run(mrc_encoder *e, mrc_side side, const mrc__text_rows *rows,
+                                   size_t n, mrc__rows_fn fn, void *user) {
+    mrc_ctx *ctx = e->ctx;
+    size_t bytes, count;
+    mrc_model *m = side == MRC_SIDE_QUERY && e->query_model ? e->query_model : e->model;
+    const mrc__text_rows **order = mrc__mul(n + 1, sizeof *order, &bytes)
+                                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "encoder: out of memory");
+    for (size_t i = 0; i < n; i++) order[i] = &rows[i];
+    mrc__sort((const void **)(void *)order, n, mrc__rows_longest_first);
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_status s = MRC_OK;
+    for (size_t first = 0; first < n && s == MRC_OK; first += count) {
+        size_t total = 0;
+        mrc_mark mark = mrc_tape_mark(ctx);
+        for (count = 0; first + count < n && count < 256; count++) {
+            total += (size_t)order[first + count]->feature.length;
+            if (count && total > e->batch_rows) break;
+        }
+        s = mrc__encoder_batch(e, m, side, rows, order + first, count, fn, user);
+        mrc_tape_rewind(ctx, mark);
+    }
+    mrc_no_grad(ctx, was_on);
+    ctx->host.free(ctx->host.user, order);
+    return s;
+}
+
+typedef struct mrc__encode { mrc_vectors *out; const mrc__text_rows *rows; } mrc__encode;
+static mrc_status mrc__encode_take(void *user, size_t text, const float *values, size_t width) {
+    mrc__encode *a = user;
+    mrc_vectors *v = a->out;
+    if (!v->offsets) {
+        memcpy(v->rows + text * width, values, width * sizeof *values);
+        return MRC_OK;
+    }
+    float *to = v->rows + (size_t)v->offsets[text] * width;
+    for (int32_t i = 0; i < a->rows[text].feature.length; i++) {
+        if (!a->rows[text].keep[i]) continue;
+        memcpy(to, values + (size_t)i * width, width * sizeof *values);
+        to += width;
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
+                                     size_t n, mrc_vectors *out) {
+    mrc__text_rows *rows;
+    if (!e || !out || (n && !list)) return MRC_ERR_ARG;
+    *out = (mrc_vectors){0};
+    size_t width = mrc_encoder_width(e), n_rows = n;
+    int tokens = e->config.head == MRC_HEAD_TOKENS;
+    if (!width) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: a cross-encoder scores pairs and has no "
+                         "vectors");
+    }
+    MRC__TRY(mrc__encoder_texts(e, side, list, n, &rows));
+    for (size_t i = tokens ? n_rows = 0 : n; i < n; i++) {
+        for (int32_t k = 0; k < rows[i].feature.length; k++) n_rows += rows[i].keep[k] != 0;
+    }
+    mrc_status s = mrc__vectors_new(e->ctx, out, n, n_rows, width, tokens);
+    for (size_t i = 0; i < n && s == MRC_OK && tokens; i++) {
+        out->offsets[i + 1] = out->offsets[i];
+        for (int32_t k = 0; k < rows[i].feature.length; k++) {
+            out->offsets[i + 1] += rows[i].keep[k] != 0;
+        }
+    }
+    mrc__encode take = { out, rows };
+    if (s == MRC_OK) s = mrc__encoder_run(e, side, rows, n, mrc__encode_take, &take);
+    mrc__text_rows_free(e->ctx, rows, n);
+    if (s != MRC_OK) mrc_vectors_free(out);
+    return s;
+}
+
+static mrc_status mrc__score_take(void *user, size_t text, const float *values, size_t width) {
+    ((double *)user)[text] = width > 1 ? (double)values[1] - (double)values[0] : (double)values[0];
+    return MRC_OK;
+}
+
+// Pairs of vectors or of token rows: each text is encoded once for each pair.
+static mrc_status mrc__score_vectors(mrc_encoder *e, const mrc_passage *const *queries,
+                                     const mrc_passage *const *list, size_t n, double *scores) {
+    mrc_vectors q = {0}, p = {0};
+    size_t bytes;
+    mrc_passage *texts = mrc__mul(2 * n + 1, sizeof *texts, &bytes)
+                       ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
+    if (!texts) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    size_t n_queries = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!i || queries[i] != queries[i - 1]) texts[n_queries++] = *queries[i];
+        texts[n + i] = *list[i];
+    }
+    mrc_status s = mrc_encoder_encode(e, MRC_SIDE_QUERY, texts, n_queries, &q);
+    if (s == MRC_OK) s = mrc_encoder_encode(e, MRC_SIDE_PASSAGE, texts + n, n, &p);
+    if (s == MRC_OK && e->config.encoder.similarity == MRC_SIMILARITY_COS) {
+        mrc__unit_rows(q.rows, q.n_rows, q.width);
+        mrc__unit_rows(p.rows, p.n_rows, p.width);
+    }
+    for (size_t i = 0, at = 0; i < n && s == MRC_OK; i++) {
+        if (i && queries[i] != queries[i - 1]) at++;
+        size_t q0 = q.offsets ? (size_t)q.offsets[at] : at, p0 = p.offsets ? (size_t)p.offsets[i]
+                                                                           : i;
+        size_t q1 = q.offsets ? (size_t)q.offsets[at + 1] : at + 1;
+        size_t p1 = p.offsets ? (size_t)p.offsets[i + 1] : i + 1;
+        scores[i] = p1 > p0 ? 0 : -HUGE_VAL;
+        for (size_t a = q0; a < q1 && p1 > p0; a++) {
+            double most = -HUGE_VAL;
+            for (size_t b = p0; b < p1; b++) {
+                double dot = 0;
+                for (size_t k = 0; k < q.width; k++) {
+                    dot += (double)q.rows[a * q.width + k] * (double)p.rows[b * q.width + k];
+                }
+                most = fmax(most, dot);
+            }
+            scores[i] += most;
+        }
+    }
+    mrc_vectors_free(&q);
+    mrc_vectors_free(&p);
+    e->ctx->host.free(e->ctx->host.user, texts);
+    return s;
+}
+
+MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *const *queries,
+                                          const mrc_passage *const *list, size_t n,
+                                          double *scores) {
+    mrc__text_rows *rows;
+    if (!e || (n && (!queries || !list || !scores))) return MRC_ERR_ARG;
+    if (e->config.head != MRC_HEAD_SCORE) return mrc__score_vectors(e, queries, list, n, scores);
+    MRC__TRY(mrc__encoder_pairs(e, queries, list, n, &rows));
+    mrc_status s = mrc__encoder_run(e, MRC_SIDE_PASSAGE, rows, n, mrc__score_take, scores);
+    mrc__text_rows_free(e->ctx, rows, n);
+    return s;
+}
+
+MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
+                                    const mrc_passage *const *list, size_t n, double *scores) {
+    size_t bytes;
+    if (!e || !query) return MRC_ERR_ARG;
+    const mrc_passage **queries = mrc__mul(n + 1, sizeof *queries, &bytes)
+                                ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
+    if (!queries) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    for (size_t i = 0; i < n; i++) queries[i] = query;
+    mrc_status s = mrc_encoder_score_pairs(e, queries, list, n, scores);
+    e->ctx->host.free(e->ctx->host.user, queries);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Opening
+//------------------------------------------------------------------------------
+static mrc_status mrc__encoder_marker(mrc_encoder *e, const char *path, const char *token,
+                                      int32_t *out) {
+    *out = *token ? mrc_tokenizer_id(e->tok, token) : -1;
+    if (!*token || *out >= 0) return MRC_OK;
+    return mrc__fail(e->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no marker \"%.60s\" "
+                     "(--query_marker and --passage_marker name others, \"\" none)", path, token);
+}
+
+// The ids of the skiplist's words; a word that the vocabulary lacks is none.
+static mrc_status mrc__encoder_skiplist(mrc_encoder *e) {
+    const char *p = e->config.encoder.skiplist;
+    e->skip = e->ctx->host.alloc(e->ctx->host.user, (strlen(p) + 1) * sizeof *e->skip);
+    if (!e->skip) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    while (*p) {
+        char word[MRC_PROMPT_BYTES];
+        size_t n = strcspn(p, " ");
+        memcpy(word, p, n);
+        word[n] = 0;
+        int32_t id = mrc_tokenizer_id(e->tok, word);
+        if (id >= 0 && id != mrc_tokenizer_special(e->tok).unk) e->skip[e->n_skip++] = id;
+        p += n + (p[n] == ' ');
+    }
+    return MRC_OK;
+}
+
+// Tokens of a prompt alone, without the last special one.
+static mrc_status mrc__encoder_prompt(mrc_encoder *e, mrc_side side) {
+    const mrc_encoder_config *c = &e->config.encoder;
+    const char *prompt = side == MRC_SIDE_QUERY ? c->query_prompt : c->passage_prompt;
+    mrc_encodings list = {0};
+    const mrc_encode_options options = {0};
+    if (!*prompt || !c->exclude_prompt) return MRC_OK;
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &list, prompt, strlen(prompt), NULL, 0,
+                                  &options));
+    e->prompt_rows[side] = list.list[0].n ? list.list[0].n - 1 : 0;
+    mrc_encodings_free(&list);
+    return MRC_OK;
+}
+
+// The CRC-32C of the weights' file above that of what the text rules are.
+static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
+    char file[MRC__PATH_BYTES];
+    uint32_t crc = 0, rules;
+    uint64_t bytes;
+    MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "model.safetensors"));
+    if (mrc_file_exists(file) != 1) {
+        MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "pytorch_model.bin"));
+    }
+    if (mrc_file_exists(file) == 1) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
+    const mrc_encoder_config *c = &e->config.encoder;
+    char text[1024];
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d %d [%s] [%s] [%s] [%s] "
+                     "[%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
+                     c->exclude_prompt, c->projection_size, c->query_max_length,
+                     c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
+                     c->skip_unknown, c->skiplist, c->query_prompt, c->passage_prompt,
+                     c->query_marker, c->passage_marker);
+    rules = mrc_crc32c(0, text, n > 0 && (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+    e->fingerprint = (uint64_t)crc << 32 | rules;
+    return MRC_OK;
+}
+
+static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
+                                    const mrc_encoder_desc *desc) {
+    char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES];
+    mrc_ctx *ctx = e->ctx;
+    mrc_encoder_config *c = &e->config.encoder;
+    MRC__TRY(mrc__encoder_base(ctx, path, base));
+    if (desc->config) e->config = *desc->config;
+    else MRC__TRY(mrc__encoder_config(ctx, &e->config, path, desc->head, desc->pooling));
+    size_t longest = mrc_model_config_max_length(&e->config);
+    if (desc->max_length) {
+        size_t n = desc->max_length < longest ? desc->max_length : longest;
+        c->query_max_length = c->passage_max_length = n;
+    }
+    if (c->query_max_length < 4 || c->passage_max_length < 4) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: texts of %zu and %zu tokens (expected at least 4)",
+                         path, c->query_max_length, c->passage_max_length);
+    }
+    e->tok = desc->tokenizer;
+    if (!e->tok) {
+        MRC__TRY(mrc_tokenizer_load(ctx, &e->own_tok, base));
+        e->tok = e->own_tok;
+    }
+    mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
+                                 .int8_keep = desc->int8_keep, .for_prediction = 1,
+                                 .dense_path = path };
+    e->model = desc->model;
+    e->query_model = desc->query_model;
+    if (!e->model) {
+        MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
+        e->model = e->own_model;
+    }
+    if (desc->query_path && !e->query_model) {
+        mrc_model_config own;
+        MRC__TRY(mrc__encoder_base(ctx, desc->query_path, query));
+        MRC__TRY(mrc__encoder_config(ctx, &own, desc->query_path, e->config.head, desc->pooling));
+        load.path = query;
+        load.config = &own;
+        load.dense_path = desc->query_path;
+        MRC__TRY(mrc_model_load(ctx, &e->own_query, &load));
+        e->query_model = e->own_query;
+    }
+    if (mrc_tokenizer_size(e->tok) > e->config.vocab_size) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: the tokenizer has %zu tokens, the model %zu", path,
+                         mrc_tokenizer_size(e->tok), e->config.vocab_size);
+    }
+    MRC__TRY(mrc__encoder_marker(e, path, c->query_marker, &e->marker[MRC_SIDE_QUERY]));
+    MRC__TRY(mrc__encoder_marker(e, path, c->passage_marker, &e->marker[MRC_SIDE_PASSAGE]));
+    MRC__TRY(mrc__encoder_skiplist(e));
+    MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_QUERY));
+    MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_PASSAGE));
+    e->batch_rows = desc->batch_rows ? desc->batch_rows : 4096;
+    return mrc__encoder_print(e, base);
+}
+
+MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
+                                  const mrc_encoder_desc *desc) {
+    const mrc_encoder_desc none = {0};
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = NULL;
+    mrc_encoder *e = mrc__host_zalloc(&ctx->host, sizeof *e);
+    if (!e) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    e->ctx = ctx;
+    mrc_status s = mrc__encoder_load(e, path, desc ? desc : &none);
+    if (s == MRC_OK) *out = e;
+    else mrc_encoder_free(e);
+    return s;
+}
+
+MRCDEF void mrc_encoder_free(mrc_encoder *e) {
+    if (!e) return;
+    mrc_ctx *ctx = e->ctx;
+    mrc_tokenizer_free(e->own_tok);
+    mrc_model_free(e->own_model);
+    mrc_model_free(e->own_query);
+    if (e->skip) ctx->host.free(ctx->host.user, e->skip);
+    ctx->host.free(ctx->host.user, e);
+}
+
+MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) { return &e->config; }
+MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e->fingerprint; }
+MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
+    size_t width = e->config.encoder.projection_size;
+    if (e->config.head == MRC_HEAD_SCORE) return 0;
+    return width ? width : e->config.hidden_size;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.pairs   questions and their passages from the files that people have
+//
+// Passages are kept once, by title and text.  A row without a positive is left out and counted.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_pairs {
+    mrc__bump    pool;
+    mrc_pair    *list;
+    size_t       n, capacity, rows;
+    mrc_passage *passages;
+    size_t       n_passages, passages_capacity;
+    uint32_t    *slots;                 // passage + 1 by hash, a power of two; 0: free
+    size_t       n_slots;
+};
+
+// While a file is read; ids name what other files hold.
+typedef struct mrc__id_map { const mrc_passages *list; const void **order; } mrc__id_map;
+typedef struct mrc__pairs_loader {
+    mrc_ctx     *ctx;
+    mrc_pairs   *p;
+    const char  *path;
+    mrc_passages *queries, *corpus;
+    mrc__id_map  query_ids, corpus_ids;
+    int          examples;              // the lines are a data set's
+    // The row at hand:
+    uint32_t     positive[256], negative[1024];
+    double       positive_score[256], negative_score[1024];
+    size_t       n_positive, n_negative;
+} mrc__pairs_loader;
+
+static mrc_status mrc__pairs_memory(const mrc__pairs_loader *l) {
+    return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: out of memory after %zu questions", l->path,
+                     l->p->n);
+}
+
+static uint32_t mrc__pairs_hash(const char *title, const char *text, size_t bytes) {
+    return mrc__ix_hash(text, bytes) * 31 + mrc__ix_hash(title, strlen(title));
+}
+
+static int mrc__pairs_grow(mrc_pairs *p) {
+    size_t n = p->n_slots ? 2 * p->n_slots : 1024, bytes;
+    uint32_t *slots = mrc__mul(n, sizeof *slots, &bytes) ? mrc__host_zalloc(&p->pool.host, bytes)
+                                                         : NULL;
+    if (!slots) return 0;
+    for (size_t i = 0; i < p->n_passages; i++) {
+        const mrc_passage *x = &p->passages[i];
+        size_t at = mrc__pairs_hash(x->title, x->text, x->text_bytes) & (n - 1);
+        while (slots[at]) at = (at + 1) & (n - 1);
+        slots[at] = (uint32_t)(i + 1);
+    }
+    if (p->slots) p->pool.host.free(p->pool.host.user, p->slots);
+    p->slots = slots;
+    p->n_slots = n;
+    return 1;
+}
+
+static char *mrc__pairs_copy(mrc_pairs *p, const char *s, size_t bytes) {
+    char *to = mrc__bump_alloc(&p->pool, bytes + 1, 1);
+    if (!to) return NULL;
+    if (bytes) memcpy(to, s, bytes);
+    to[bytes] = 0;
+    return to;
+}
+
+// The number of a passage, which is copied when it is new; UINT32_MAX: no memory.
+static uint32_t mrc__pairs_passage(mrc_pairs *p, const char *id, const char *title,
+                                   const char *text, size_t bytes) {
+    void *list = p->passages;
+    if (2 * p->n_passages >= p->n_slots && !mrc__pairs_grow(p)) return UINT32_MAX;
+    size_t at = mrc__pairs_hash(title, text, bytes) & (p->n_slots - 1);
+    for (; p->slots[at]; at = (at + 1) & (p->n_slots - 1)) {
+        const mrc_passage *x = &p->passages[p->slots[at] - 1];
+        if (x->text_bytes == bytes && !memcmp(x->text, text, bytes) && !strcmp(x->title, title)) {
+            return p->slots[at] - 1;
+        }
+    }
+    if (p->n_passages >= UINT32_MAX - 1
+        || !mrc__grow(&p->pool.host, &list, &p->passages_capacity, p->n_passages + 1,
+                      sizeof *p->passages)) return UINT32_MAX;
+    p->passages = list;
+    mrc_passage *x = &p->passages[p->n_passages];
+    *x = (mrc_passage){ mrc__pairs_copy(p, id, strlen(id)), mrc__pairs_copy(p, title,
+                        strlen(title)), mrc__pairs_copy(p, text, bytes), bytes };
+    if (!x->id || !x->title || !x->text) return UINT32_MAX;
+    p->slots[at] = (uint32_t)++p->n_passages;
+    return (uint32_t)(p->n_passages - 1);
+}
+
+// Adds a passage to the row at hand.
+static mrc_status mrc__row_add(mrc__pairs_loader *l, int positive, const char *id,
+                               const char *title, const char *text, size_t bytes, double score) {
+    uint32_t passage = mrc__pairs_passage(l->p, id, title, text, bytes);
+    if (passage == UINT32_MAX) return mrc__pairs_memory(l);
+    if (positive && l->n_positive < 256) {
+        l->positive_score[l->n_positive] = score;
+        l->positive[l->n_positive++] = passage;
+    } else if (!positive && l->n_negative < 1024) {
+        l->negative_score[l->n_negative] = score;
+        l->negative[l->n_negative++] = passage;
+    }
+    return MRC_OK;
+}
+
+static void mrc__row_begin(mrc__pairs_loader *l) { l->n_positive = l->n_negative = 0; }
+
+static int mrc__row_has(const uint32_t *list, size_t n, uint32_t passage) {
+    for (size_t i = 0; i < n; i++) if (list[i] == passage) return 1;
+    return 0;
+}
+
+// Ends the row: a question with its positives and with negatives that are none of them.
+static mrc_status mrc__row_end(mrc__pairs_loader *l, const char *id, const char *text,
+                               size_t bytes, double label) {
+    mrc_pairs *p = l->p;
+    void *list = p->list;
+    p->rows++;
+    if (!l->n_positive) return MRC_OK;
+    if (!mrc__grow(&p->pool.host, &list, &p->capacity, p->n + 1, sizeof *p->list)) {
+        return mrc__pairs_memory(l);
+    }
+    p->list = list;
+    size_t most = l->n_positive + l->n_negative;
+    uint32_t *numbers = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *numbers, 8);
+    double *scores = mrc__bump_alloc(&p->pool, (l->n_negative + 1) * sizeof *scores, 8);
+    char *own = mrc__pairs_copy(p, text, bytes), *name = mrc__pairs_copy(p, id, strlen(id));
+    if (!numbers || !scores || !own || !name) return mrc__pairs_memory(l);
+    mrc_pair *x = &p->list[p->n++];
+    *x = (mrc_pair){ .id = name, .text = own, .bytes = bytes, .positives = numbers,
+                     .negatives = numbers + l->n_positive, .label = label };
+    for (size_t i = 0; i < l->n_positive; i++) {
+        if (mrc__row_has(x->positives, x->n_positives, l->positive[i])) continue;
+        x->positives[x->n_positives++] = l->positive[i];
+    }
+    int graded = !isnan(l->positive_score[0]);
+    scores[0] = l->positive_score[0];
+    for (size_t i = 0; i < l->n_negative; i++) {
+        if (mrc__row_has(x->positives, x->n_positives, l->negative[i])
+            || mrc__row_has(x->negatives, x->n_negatives, l->negative[i])) continue;
+        graded = graded && !isnan(l->negative_score[i]);
+        scores[1 + x->n_negatives] = l->negative_score[i];
+        x->negatives[x->n_negatives++] = l->negative[i];
+    }
+    x->scores = graded ? scores : NULL;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Rows of JSON
+//------------------------------------------------------------------------------
+static const mrc_json *mrc__json_first(const mrc_json *row, const char *const *keys) {
+    for (; *keys; keys++) {
+        const mrc_json *v = mrc_json_get(row, *keys);
+        if (v && v->type != MRC_JSON_NULL) return v;
+    }
+    return NULL;
+}
+
+// Passages of a list: texts, or objects with title and text; scores: a list beside it, or NULL.
+static mrc_status mrc__row_list(mrc__pairs_loader *l, const mrc_json *list, int positive,
+                                const mrc_json *scores) {
+    const mrc_json *score = scores && scores->type == MRC_JSON_ARRAY ? scores->child : NULL;
+    if (!list || list->type != MRC_JSON_ARRAY) return MRC_OK;
+    for (const mrc_json *x = list->child; x; x = x->next) {
+        double value = score && score->type == MRC_JSON_NUMBER ? score->number : (double)NAN;
+        const mrc_json *text = x->type == MRC_JSON_OBJECT ? mrc_json_get(x, "text") : x;
+        const char *title = x->type == MRC_JSON_OBJECT ? mrc__json_text(x, "title") : NULL;
+        if (score) score = score->next;
+        if (!text || text->type != MRC_JSON_STRING) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found no text of a passage",
+                             l->path, x->line, x->column);
+        }
+        MRC__TRY(mrc__row_add(l, positive, "", title ? title : "", text->string, text->bytes,
+                              value));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__row_dpr(mrc__pairs_loader *l, const mrc_json *row) {
+    const mrc_json *hard = mrc_json_get(row, "hard_negative_ctxs");
+    if (!hard || !hard->child) hard = mrc_json_get(row, "negative_ctxs");
+    MRC__TRY(mrc__row_list(l, mrc_json_get(row, "positive_ctxs"), 1, NULL));
+    return mrc__row_list(l, hard, 0, NULL);
+}
+
+// anchor, positive, negative, negative_2 ..; label or scores.
+static mrc_status mrc__row_columns(mrc__pairs_loader *l, const mrc_json *row, double *label) {
+    static const char *const positives[] = { "positive", "answer", "passage", "sentence2",
+                                             "document", "context", "text", NULL };
+    static const char *const grades[] = { "label", "score", "labels", "scores", NULL };
+    const mrc_json *positive = mrc__json_first(row, positives);
+    const mrc_json *grade = mrc__json_first(row, grades), *at = NULL;
+    if (grade && grade->type == MRC_JSON_NUMBER) *label = grade->number;
+    if (grade && grade->type == MRC_JSON_ARRAY) at = grade->child;
+    if (!positive || positive->type != MRC_JSON_STRING) return MRC_OK;
+    double score = at && at->type == MRC_JSON_NUMBER ? at->number : (double)NAN;
+    MRC__TRY(mrc__row_add(l, 1, "", "", positive->string, positive->bytes, score));
+    for (const mrc_json *m = row->child; m; m = m->next) {
+        if (strncmp(m->key, "negative", 8) != 0) continue;
+        if (m->type == MRC_JSON_ARRAY) {
+            MRC__TRY(mrc__row_list(l, m, 0, NULL));
+            continue;
+        }
+        if (m->type != MRC_JSON_STRING) continue;
+        if (at) at = at->next;
+        score = at && at->type == MRC_JSON_NUMBER ? at->number : (double)NAN;
+        MRC__TRY(mrc__row_add(l, 0, "", "", m->string, m->bytes, score));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row);
+
+static mrc_status mrc__pairs_row(mrc__pairs_loader *l, const mrc_json *row) {
+    static const char *const queries[] = { "query", "question", "anchor", "sentence1", NULL };
+    static const char *const ids[] = { "query_id", "id", "_id", NULL };
+    mrc__row_begin(l);
+    if (row->type == MRC_JSON_ARRAY) return mrc__pairs_ids(l, row);
+    const mrc_json *query = mrc__json_first(row, queries), *id = mrc__json_first(row, ids);
+    double label = (double)NAN;
+    if (!query || query->type != MRC_JSON_STRING) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a row without a question "
+                         "(expected query, question, anchor or sentence1)", l->path, row->line,
+                         row->column);
+    }
+    if (mrc_json_get(row, "positive_ctxs")) {
+        MRC__TRY(mrc__row_dpr(l, row));
+    } else if (mrc_json_get(row, "pos")) {
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "pos"), 1, mrc_json_get(row, "pos_scores")));
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "neg"), 0, mrc_json_get(row, "neg_scores")));
+    } else if (mrc_json_get(row, "positive_passages")) {
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "positive_passages"), 1, NULL));
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "negative_passages"), 0, NULL));
+    } else {
+        MRC__TRY(mrc__row_columns(l, row, &label));
+    }
+    char digits[24];
+    snprintf(digits, sizeof digits, "%zu", l->p->rows);
+    return mrc__row_end(l, id && id->type == MRC_JSON_STRING ? id->string : digits, query->string,
+                        query->bytes, label);
+}
+
+//------------------------------------------------------------------------------
+// Ids of other files
+//------------------------------------------------------------------------------
+static int mrc__id_compare(const void *a, const void *b) {
+    return strcmp(((const mrc_passage *)a)->id, ((const mrc_passage *)b)->id);
+}
+
+static mrc_status mrc__ids_load(mrc__pairs_loader *l, const char *path, const char *key,
+                                mrc_passages **out, mrc__id_map *map) {
+    size_t bytes;
+    MRC__TRY(mrc_passages_load(l->ctx, out, path, key));
+    size_t n = mrc_passages_size(*out);
+    map->list = *out;
+    map->order = mrc__mul(n + 1, sizeof *map->order, &bytes)
+               ? l->ctx->host.alloc(l->ctx->host.user, bytes) : NULL;
+    if (!map->order) return mrc__pairs_memory(l);
+    for (size_t i = 0; i < n; i++) map->order[i] = mrc_passages_at(*out, i);
+    mrc__sort(map->order, n, mrc__id_compare);
+    return MRC_OK;
+}
+
+static const mrc_passage *mrc__ids_find(const mrc__id_map *map, const char *id) {
+    size_t low = 0, high = map->list ? mrc_passages_size(map->list) : 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(((const mrc_passage *)map->order[middle])->id, id);
+        if (!order) return map->order[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+static const char *mrc__id_of(const mrc_json *v, char digits[32]) {
+    if (v->type == MRC_JSON_STRING) return v->string;
+    snprintf(digits, 32, "%lld", v->is_int ? (long long)v->integer : -1);
+    return digits;
+}
+
+// [qid, pid+, pid-, ..] or [qid, [pid, score], ..].
+static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
+    char digits[32];
+    const mrc_json *x = row->child;
+    const mrc_passage *query = x ? mrc__ids_find(&l->query_ids, mrc__id_of(x, digits)) : NULL;
+    int first = 1;
+    for (x = x ? x->next : NULL; query && x; x = x->next, first = 0) {
+        const mrc_json *id = x->type == MRC_JSON_ARRAY ? x->child : x;
+        const mrc_json *score = x->type == MRC_JSON_ARRAY && x->child ? x->child->next : NULL;
+        const mrc_passage *p = id ? mrc__ids_find(&l->corpus_ids, mrc__id_of(id, digits)) : NULL;
+        if (!p) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that --passages "
+                             "does not have", l->path, row->line, row->column);
+        }
+        MRC__TRY(mrc__row_add(l, first, p->id, p->title, p->text, p->text_bytes,
+                              score && score->type == MRC_JSON_NUMBER ? score->number
+                              : (double)NAN));
+    }
+    if (!query) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that --queries does "
+                         "not have (found %s)", l->path, row->line, row->column,
+                         row->child ? mrc__id_of(row->child, digits) : "nothing");
+    }
+    return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
+}
+
+// A line's fields, cut in place at white space (tabs: at tabs only); how many, 8 at most.
+static size_t mrc__line_fields(char *line, int tabs, char *field[8]) {
+    size_t n = 0;
+    for (char *at = line; *at && n < 8;) {
+        size_t blank = tabs ? 0 : strspn(at, " \t\r");
+        at += blank;
+        if (!*at) break;
+        field[n++] = at;
+        at += strcspn(at, tabs ? "\t\r" : " \t\r");
+        if (*at) *at++ = 0;
+    }
+    return n;
+}
+
+// MS MARCO's triples: texts, or ids.
+static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
+    size_t number = 0;
+    for (char *line = text, *next; line && *line; line = next) {
+        char *field[8], digits[24];
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        number++;
+        size_t n = mrc__line_fields(line, 1, field);
+        if (!n) continue;
+        mrc__row_begin(l);
+        if (n < 2) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected a "
+                             "question, its passage and others between tabs)", l->path, number, n);
+        }
+        const mrc_passage *q = mrc__ids_find(&l->query_ids, field[0]);
+        for (size_t i = 1; i < n; i++) {
+            const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field[i]) : NULL;
+            if (q && !p) {
+                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: --passages has no %s", l->path,
+                                 number, field[i]);
+            }
+            MRC__TRY(mrc__row_add(l, i == 1, p ? p->id : "", p ? p->title : "",
+                                  p ? p->text : field[i], p ? p->text_bytes : strlen(field[i]),
+                                  (double)NAN));
+        }
+        snprintf(digits, sizeof digits, "%zu", l->p->rows);
+        MRC__TRY(mrc__row_end(l, q ? q->id : digits, q ? q->text : field[0],
+                              q ? q->text_bytes : strlen(field[0]), (double)NAN));
+    }
+    return MRC_OK;
+}
+
+// Lines "query [Q0|0] passage number" of a run or of qrels, by query.
+typedef struct mrc__judgement { const char *query, *passage; double score; size_t line; }
+    mrc__judgement;
+typedef struct mrc__judgements { char *text; mrc__judgement *list; size_t n, capacity; }
+    mrc__judgements;
+
+static int mrc__judgement_compare(const void *a, const void *b) {
+    const mrc__judgement *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+
+// A decimal number; *end behind it, NULL: none.
+static double mrc__decimal_value(char *text, char **end) {
+    char *at = text + (*text == '-' || *text == '+'), *digits = at;
+    *end = NULL;
+    while (*at >= '0' && *at <= '9') at++;
+    if (at == digits) return 0;
+    if (*at == '.' && at[1] >= '0' && at[1] <= '9') {
+        for (at++; *at >= '0' && *at <= '9';) at++;
+    }
+    if (*at == 'e' || *at == 'E') {
+        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
+        if (*power >= '0' && *power <= '9') {
+            for (at = power; *at >= '0' && *at <= '9';) at++;
+        }
+    }
+    *end = at;
+    text += *text == '+';
+    return mrc__decimal_parse(text, (size_t)(at - text));
+}
+
+// run 1: TREC's six columns or MS MARCO's three (query, passage, rank); 0: qrels.
+static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const char *path,
+                                       int run) {
+    size_t bytes, number = 0;
+    *j = (mrc__judgements){0};
+    MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
+    for (char *line = j->text, *next; line && *line; line = next) {
+        char *field[8], *end = NULL;
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        number++;
+        size_t n = mrc__line_fields(line, 0, field), at;
+        if (!n) continue;
+        at = n >= 5 ? 4 : n - 1;
+        double score = n >= 3 ? mrc__decimal_value(field[at], &end) : 0;
+        if (n < 3 || !end || *end) {
+            if (number == 1) continue;              // BEIR's header
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields, or no number "
+                             "(expected a query, a passage and a number)", path, number, n);
+        }
+        if (run && n == 3) score = -score;
+        void *list = j->list;
+        if (!mrc__grow(&ctx->host, &list, &j->capacity, j->n + 1, sizeof *j->list)) {
+            return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+        }
+        j->list = list;
+        j->list[j->n++] = (mrc__judgement){ field[0], field[n == 3 ? 1 : 2], score, number };
+    }
+    mrc__sort_array(j->list, j->n, sizeof *j->list, mrc__judgement_compare);
+    return MRC_OK;
+}
+
+static void mrc__judgements_free(mrc_ctx *ctx, mrc__judgements *j) {
+    if (j->text) mrc_file_free(ctx, j->text);
+    if (j->list) ctx->host.free(ctx->host.user, j->list);
+}
+
+// The lines of a query: how many, from *first on.
+static size_t mrc__judgements_of(const mrc__judgements *j, const char *query, size_t *first) {
+    size_t low = 0, high = j->n, n = 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(j->list[middle].query, query) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (*first = low; low + n < j->n && !strcmp(j->list[low + n].query, query);) n++;
+    return n;
+}
+
+// Questions of a file with what qrels say is right.
+static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
+    mrc__judgements j;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, qrels, 0);
+    for (size_t i = 0; s == MRC_OK && i < mrc_passages_size(l->queries); i++) {
+        const mrc_passage *q = mrc_passages_at(l->queries, i);
+        size_t first, n = mrc__judgements_of(&j, q->id, &first);
+        mrc__row_begin(l);
+        for (size_t k = first; k < first + n && s == MRC_OK; k++) {
+            const mrc_passage *p = mrc__ids_find(&l->corpus_ids, j.list[k].passage);
+            if (!p) continue;
+            if (j.list[k].score >= 1) {
+                s = mrc__row_add(l, 1, p->id, p->title, p->text, p->text_bytes, (double)NAN);
+            }
+        }
+        if (s == MRC_OK) s = mrc__row_end(l, q->id, q->text, q->text_bytes, (double)NAN);
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+// Negatives of a run: ranks first to last, known positives left out.
+static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
+    mrc__judgements j;
+    mrc_pairs *p = l->p;
+    size_t from = desc->first_rank ? desc->first_rank : 1, missing = 0;
+    size_t to = desc->last_rank ? desc->last_rank : 50;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, desc->negatives, 1);
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        mrc_pair *x = &p->list[i];
+        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
+        size_t most = kept + (to >= from ? to - from + 1 : 0);
+        uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
+        if (!list) s = mrc__pairs_memory(l);
+        if (list && kept) memcpy(list, x->negatives, kept * sizeof *list);
+        for (size_t k = from - 1; list && k < n && k < to; k++) {
+            const char *id = j.list[first + k].passage;
+            const mrc_passage *text = mrc__ids_find(&l->corpus_ids, id);
+            missing += !text;
+            if (!text) continue;
+            uint32_t number = mrc__pairs_passage(p, text->id, text->title, text->text,
+                                                 text->text_bytes);
+            if (number == UINT32_MAX) s = mrc__pairs_memory(l);
+            if (number == UINT32_MAX || mrc__row_has(x->positives, x->n_positives, number)
+                || mrc__row_has(list, kept, number)) continue;
+            list[kept++] = number;
+        }
+        if (list && kept > x->n_negatives) {
+            x->negatives = list;
+            x->n_negatives = kept;
+            x->scores = NULL;
+        }
+    }
+    if (s == MRC_OK && missing) {
+        mrc__note(l->ctx, "%s: names %zu passages that --passages does not have", desc->negatives,
+                  missing);
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+// A teacher's scores of the gold and of the negatives; negatives without one go.
+static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
+    mrc__judgements j;
+    mrc_pairs *p = l->p;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, path, 1);
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        mrc_pair *x = &p->list[i];
+        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = 0;
+        double *scores = mrc__bump_alloc(&p->pool, (x->n_negatives + 1) * sizeof *scores, 8);
+        if (!scores) s = mrc__pairs_memory(l);
+        for (size_t k = 0; scores && k <= x->n_negatives; k++) {
+            const char *id = p->passages[k ? x->negatives[k - 1] : x->positives[0]].id;
+            size_t at = 0;
+            while (at < n && strcmp(j.list[first + at].passage, id) != 0) at++;
+            if (at == n && k) continue;
+            if (k) x->negatives[kept] = x->negatives[k - 1];
+            scores[k ? ++kept : 0] = at < n ? j.list[first + at].score : (double)NAN;
+        }
+        x->n_negatives = scores ? kept : 0;
+        x->scores = scores && !isnan(scores[0]) ? scores : NULL;
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Files
+//------------------------------------------------------------------------------
+static mrc_status mrc__pairs_examples(mrc__pairs_loader *l) {
+    mrc_dataset *d;
+    MRC__TRY(mrc_dataset_load_questions(l->ctx, &d, l->path));
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < mrc_dataset_size(d) && s == MRC_OK; i++) {
+        const mrc_example *x = mrc_dataset_at(d, i);
+        mrc__row_begin(l);
+        if (x->context_bytes) {
+            s = mrc__row_add(l, 1, "", "", x->context, x->context_bytes, (double)NAN);
+        }
+        if (s == MRC_OK) s = mrc__row_end(l, x->id, x->question, x->question_bytes, (double)NAN);
+    }
+    mrc_dataset_free(d);
+    return s;
+}
+
+// Whether a row is of a data set: a question with its context, and nothing of passages.
+static int mrc__pairs_is_example(const mrc_json *row) {
+    if (row->type != MRC_JSON_OBJECT) return 0;
+    if (mrc_json_get(row, "data")) return 1;
+    return mrc_json_get(row, "context") && mrc_json_get(row, "question")
+        && !mrc_json_get(row, "positive_ctxs");
+}
+
+// Rows one a line; the first says whether they are a data set's.
+static mrc_status mrc__pairs_line(void *user, const mrc_json *row) {
+    mrc__pairs_loader *l = user;
+    if (!l->p->rows && mrc__pairs_is_example(row)) l->examples = 1;
+    return l->examples ? MRC_OK : mrc__pairs_row(l, row);
+}
+
+// Lines of arrays: ColBERT's triples.
+static int mrc__pairs_is_lists(const char *text, size_t bytes) {
+    size_t at = 0, lines = 0, length = mrc__ds_line(text, bytes, &at, &lines), next = at + length;
+    if (!length || text[at] != '[' || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
+    return text[next] == '[' && memchr(text + at, ']', length) != NULL;
+}
+
+static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes) {
+    size_t begin = 0;
+    mrc_json *root;
+    while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    if (begin == bytes || (text[begin] != '{' && text[begin] != '[')) {
+        if (mrc_utf8_valid(text, bytes) < bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8", l->path);
+        }
+        return mrc__pairs_triples(l, text);
+    }
+    int is_lines = mrc__ds_is_jsonl(l->ctx, text, bytes);
+    if (is_lines < 0) return mrc__pairs_memory(l);
+    if (is_lines || mrc__pairs_is_lists(text, bytes)) {
+        MRC__TRY(mrc__jsonl_read(l->ctx, l->path, text, bytes, mrc__pairs_line, l));
+        return l->examples ? mrc__pairs_examples(l) : MRC_OK;
+    }
+    MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
+    mrc_status s = MRC_OK;
+    if (root->type == MRC_JSON_ARRAY && root->child && root->child->type == MRC_JSON_ARRAY) {
+        for (const mrc_json *row = root->child; row && s == MRC_OK; row = row->next) {
+            s = mrc__pairs_row(l, row);
+        }
+    } else if (root->type == MRC_JSON_ARRAY && root->child
+               && !mrc__pairs_is_example(root->child)) {
+        for (const mrc_json *row = root->child; row && s == MRC_OK; row = row->next) {
+            s = mrc__pairs_row(l, row);
+        }
+    } else {
+        s = mrc__pairs_is_example(root) || root->type == MRC_JSON_ARRAY ? mrc__pairs_examples(l)
+          : mrc__pairs_row(l, root);
+    }
+    mrc_json_free(root);
+    return s;
+}
+
+static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
+    char *text;
+    size_t bytes;
+    if (desc->passages) {
+        MRC__TRY(mrc__ids_load(l, desc->passages, NULL, &l->corpus, &l->corpus_ids));
+    }
+    if (desc->queries || desc->qrels) {
+        MRC__TRY(mrc__ids_load(l, desc->queries ? desc->queries : desc->path, "question",
+                               &l->queries, &l->query_ids));
+    }
+    if (desc->qrels) {
+        if (!desc->passages) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected --passages "
+                             "FILE too)", desc->qrels);
+        }
+        MRC__TRY(mrc__pairs_qrels(l, desc->qrels));
+    } else {
+        MRC__TRY(mrc_file_read(l->ctx, &text, &bytes, l->path));
+        mrc_status s = mrc__pairs_file(l, text, bytes);
+        mrc_file_free(l->ctx, text);
+        MRC__TRY(s);
+    }
+    if (desc->negatives && !desc->passages) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected --passages FILE too)",
+                         desc->negatives);
+    }
+    for (size_t i = 0; desc->whole && l->corpus && i < mrc_passages_size(l->corpus); i++) {
+        const mrc_passage *x = mrc_passages_at(l->corpus, i);
+        if (mrc__pairs_passage(l->p, x->id, x->title, x->text, x->text_bytes) == UINT32_MAX) {
+            return mrc__pairs_memory(l);
+        }
+    }
+    if (desc->negatives) MRC__TRY(mrc__pairs_run(l, desc));
+    if (desc->teacher) MRC__TRY(mrc__pairs_teacher(l, desc->teacher));
+    if (l->p->n) return MRC_OK;
+    return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: no question has a passage (found %zu rows)",
+                     l->path, l->p->rows);
+}
+
+MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc) {
+    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    *out = NULL;
+    mrc_pairs *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    mrc__pairs_loader *l = mrc__host_zalloc(&ctx->host, sizeof *l);
+    mrc_status s = MRC_ERR_MEM;
+    if (p && l) {
+        p->pool.host = ctx->host;
+        l->ctx = ctx;
+        l->p = p;
+        l->path = desc->path;
+        s = mrc__pairs_read(l, desc);
+    } else {
+        mrc__fail(ctx, s, "%s: out of memory", desc->path);
+    }
+    if (l) {
+        if (l->query_ids.order) ctx->host.free(ctx->host.user, l->query_ids.order);
+        if (l->corpus_ids.order) ctx->host.free(ctx->host.user, l->corpus_ids.order);
+        mrc_passages_free(l->queries);
+        mrc_passages_free(l->corpus);
+        ctx->host.free(ctx->host.user, l);
+    }
+    if (s == MRC_OK) *out = p;
+    else if (p) mrc_pairs_free(p);
+    return s;
+}
+
+MRCDEF void mrc_pairs_free(mrc_pairs *p) {
+    if (!p) return;
+    mrc_allocator host = p->pool.host;
+    if (host.free) mrc__bump_free(&p->pool);
+    void *parts[] = { p->list, p->passages, p->slots };
+    for (size_t i = 0; i < 3; i++) if (parts[i]) host.free(host.user, parts[i]);
+    if (host.free) host.free(host.user, p);
+}
+
+MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p->n; }
+MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p->rows; }
+MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p->n_passages; }
+MRCDEF const mrc_pair *mrc_pairs_at(const mrc_pairs *p, size_t index) {
+    return index < p->n ? &p->list[index] : NULL;
+}
+MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
+    return index < p->n_passages ? &p->passages[index] : NULL;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.contrastive   one optimizer step for retrieval
+//
+// A contrastive loss couples all texts of a step, so a step that does not fit is run three times in
+// pieces (gradient caching: Gao et al. 2021): embeddings without a tape; the loss over all of them
+// with its gradients; each piece again, recorded, newest first, from its part of those gradients.
+// Dropout is counted by the text's index in the step, so the pieces see the same masks both times,
+// and the gradients are those of all pieces on one tape, to the bit.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+//------------------------------------------------------------------------------
+// Which texts a step has
+//------------------------------------------------------------------------------
+// k of the question's negatives, drawn by (seed, epoch, question).
+static size_t mrc__pairs_draw(const mrc_pair *x, size_t index, size_t k, uint64_t seed,
+                              uint32_t epoch, uint32_t *out) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    size_t n = x->n_negatives;
+    if (k >= n) {
+        for (size_t i = 0; i < n; i++) out[i] = (uint32_t)i;
+        return n;
+    }
+    for (size_t i = 0; i < k; i++) {            // Floyd: each set of k is as likely
+        uint32_t u[4];
+        const uint32_t counter[4] = { (uint32_t)index, epoch, (uint32_t)i, 0x6e656773 };
+        mrc_philox4x32(counter, key, u);
+        uint32_t pick = (uint32_t)((uint64_t)u[0] * (n - k + i + 1) >> 32);
+        out[i] = mrc__row_has(out, i, pick) ? (uint32_t)(n - k + i) : pick;
+    }
+    return k;
+}
+
+typedef struct mrc__planner {
+    const mrc_pairs *p;
+    size_t    negatives;
+    uint64_t  seed;
+    uint32_t  epoch, step;              // step: the stamp of the running one
+    uint32_t *inside, *barred;          // by passage: the last step that has it; that must not
+    uint32_t *drawn;                    // room for the negatives of a question
+} mrc__planner;
+
+// Whether question i may join the running step; if so it does.
+static int mrc__planner_take(mrc__planner *a, uint32_t i) {
+    const mrc_pair *x = &a->p->list[i];
+    size_t n = mrc__pairs_draw(x, i, a->negatives, a->seed, a->epoch, a->drawn);
+    if (a->barred[x->positives[0]] == a->step) return 0;
+    for (size_t k = 0; k < n; k++) {
+        if (a->barred[x->negatives[a->drawn[k]]] == a->step) return 0;
+    }
+    for (size_t k = 1; k < x->n_positives; k++) {
+        if (a->inside[x->positives[k]] == a->step) return 0;
+    }
+    a->inside[x->positives[0]] = a->step;
+    for (size_t k = 0; k < n; k++) a->inside[x->negatives[a->drawn[k]]] = a->step;
+    for (size_t k = 1; k < x->n_positives; k++) a->barred[x->positives[k]] = a->step;
+    return 1;
+}
+
+static void mrc__planner_run(mrc__planner *a, mrc_pair_plan *plan, uint32_t *left, size_t n,
+                             size_t batch) {
+    size_t done = 0, waiting = 0, next = 0;     // left[0 .. waiting): deferred, in order
+    while (done < n) {
+        size_t taken = 0, kept = 0, looked = 0;
+        a->step++;
+        for (; looked < waiting && taken < batch; looked++) {
+            if (mrc__planner_take(a, left[looked])) plan->query[done + taken++] = left[looked];
+            else left[kept++] = left[looked];
+        }
+        for (; looked < waiting; looked++) left[kept++] = left[looked];
+        waiting = kept;
+        while (next < n && taken < batch && waiting < 4096) {
+            uint32_t i = left[n + next++];
+            if (mrc__planner_take(a, i)) plan->query[done + taken++] = i;
+            else left[waiting++] = i;
+        }
+        done += taken;
+        plan->begin[++plan->n_batches] = done;
+    }
+}
+
+MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
+    if (plan->query) plan->host.free(plan->host.user, plan->query);
+    if (plan->begin) plan->host.free(plan->host.user, plan->begin);
+    *plan = (mrc_pair_plan){0};
+}
+
+MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
+                                 size_t batch, size_t num_negatives, uint64_t seed,
+                                 uint32_t epoch) {
+    if (!ctx || !out || !p || !batch) return MRC_ERR_ARG;
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const mrc_allocator *host = &ctx->host;
+    size_t n = p->n, bytes;
+    *out = (mrc_pair_plan){ .host = *host };
+    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) return MRC_ERR_MEM;
+    mrc__planner a = { .p = p, .negatives = num_negatives, .seed = seed, .epoch = epoch };
+    mrc__sample *order = host->alloc(host->user, bytes);
+    uint32_t *left = host->alloc(host->user, bytes);
+    a.inside = mrc__host_zalloc(host, 2 * (p->n_passages + 1) * sizeof *a.inside);
+    a.drawn = host->alloc(host->user, (num_negatives + 1025) * sizeof *a.drawn);
+    out->query = host->alloc(host->user, (n + 1) * sizeof *out->query);
+    out->begin = mrc__host_zalloc(host, (n + 2) * sizeof *out->begin);
+    int ok = order && left && a.inside && a.drawn && out->query && out->begin;
+    if (ok) {
+        a.barred = a.inside + p->n_passages;
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t counter[4] = { (uint32_t)i, epoch, 0, 0x70616972 };
+            uint32_t u[4];
+            mrc_philox4x32(counter, key, u);
+            order[i] = (mrc__sample){ u[0], (uint32_t)i };
+        }
+        mrc__sort_array(order, n, sizeof *order, mrc__sample_compare);
+        for (size_t i = 0; i < n; i++) left[n + i] = order[i].id;
+        mrc__planner_run(&a, out, left, n, batch);
+    }
+    void *parts[] = { order, left, a.inside, a.drawn };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) host->free(host->user, parts[i]);
+    if (ok) return MRC_OK;
+    mrc_pair_plan_free(out);
+    return mrc__fail(ctx, MRC_ERR_MEM, "plan: no memory for %zu questions", n);
+}
+
+//------------------------------------------------------------------------------
+// A step
+//------------------------------------------------------------------------------
+typedef struct mrc__contrast {
+    mrc_encoder   *e;
+    mrc_ctx       *ctx;
+    const mrc_contrastive_desc *desc;
+    size_t         n, n_passages, n_lists;  // questions, passages of the step, entries of all lists
+    mrc_passage   *queries, *passages;
+    uint32_t      *gold;                // by question: a passage of the step
+    uint32_t      *list;                // by entry: a passage of the step; lists one after another
+    size_t        *begin;               // (n + 1): where a question's list begins, its gold first
+    double        *teacher;             // by entry; NAN: none
+    mrc__text_rows *rows[2];            // of questions and passages, or of pairs
+    size_t         n_rows[2];
+    double         loss, scale;
+    const mrc_tensor *seed;             // the loss scale, or NULL
+} mrc__contrast;
+
+static void mrc__contrast_free(mrc__contrast *c) {
+    const mrc_allocator *host = &c->ctx->host;
+    for (int k = 0; k < 2; k++) mrc__text_rows_free(c->ctx, c->rows[k], c->n_rows[k]);
+    void *parts[] = { c->queries, c->passages, c->gold, c->list, c->begin, c->teacher };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+}
+
+// The number that a passage has in the step; seen: those that are in it.
+static uint32_t mrc__contrast_passage(mrc__contrast *c, uint32_t *seen, uint32_t passage) {
+    for (size_t i = 0; i < c->n_passages; i++) if (seen[i] == passage) return (uint32_t)i;
+    seen[c->n_passages] = passage;
+    c->passages[c->n_passages] = c->desc->pairs->passages[passage];
+    return (uint32_t)c->n_passages++;
+}
+
+static mrc_status mrc__contrast_collect(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    const mrc_allocator *host = &c->ctx->host;
+    size_t most = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        size_t have = d->pairs->list[d->queries[i]].n_negatives;
+        most += 1 + (have < d->num_negatives ? have : d->num_negatives);
+    }
+    c->queries = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->queries);
+    c->passages = host->alloc(host->user, (most + 1) * sizeof *c->passages);
+    c->gold = host->alloc(host->user, (d->n + 1) * sizeof *c->gold);
+    c->list = host->alloc(host->user, (most + 1) * sizeof *c->list);
+    c->begin = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->begin);
+    c->teacher = host->alloc(host->user, (most + 1) * sizeof *c->teacher);
+    uint32_t *seen = host->alloc(host->user, (most + d->num_negatives + 1026) * sizeof *seen);
+    int ok = c->queries && c->passages && c->gold && c->list && c->begin && c->teacher && seen;
+    for (size_t i = 0; ok && i < d->n; i++) {
+        const mrc_pair *x = &d->pairs->list[d->queries[i]];
+        uint32_t *drawn = seen + most + 1;
+        size_t k = mrc__pairs_draw(x, d->queries[i], d->num_negatives, d->seed, d->epoch,
+                                   drawn);
+        c->queries[i] = (mrc_passage){ x->id, "", x->text, x->bytes };
+        for (size_t j = 0; j <= k; j++) {
+            c->teacher[c->n_lists] = x->scores ? x->scores[j ? drawn[j - 1] + 1 : 0] : (double)NAN;
+            c->list[c->n_lists++] = mrc__contrast_passage(c, seen, j ? x->negatives[drawn[j - 1]]
+                                                                     : x->positives[0]);
+        }
+        c->gold[i] = c->list[c->begin[i]];
+        c->begin[i + 1] = c->n_lists;
+    }
+    c->n = d->n;
+    if (seen) host->free(host->user, seen);
+    return ok ? MRC_OK : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+}
+
+// A tensor of floats that were made on the host.
+static mrc_tensor *mrc__floats(mrc_ctx *ctx, const float *values, size_t rows, size_t columns,
+                               int trainable) {
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, trainable);
+    return t && mrc_tensor_upload(ctx, t, values) == MRC_OK ? t : NULL;
+}
+
+static mrc_tensor *mrc__same_floats(mrc_ctx *ctx, float value, size_t n) {
+    float *values = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *values);
+    mrc_tensor *t = NULL;
+    if (!values) return mrc__fail_null(ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < n; i++) values[i] = value;
+    t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 1, &n, 0);
+    if (t && mrc_tensor_upload(ctx, t, values) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, values);
+    return t;
+}
+
+// Labels of a score loss: of column i the candidates, all rows or those of its own list; entries
+// count passages (contrastive) or pairs (own 1: entry k is row k).
+static mrc_tensor *mrc__contrast_labels(mrc__contrast *c, size_t rows, int all, int pairs) {
+    const mrc_contrastive_desc *d = c->desc;
+    float *labels = c->ctx->host.alloc(c->ctx->host.user, (rows * c->n + 1) * sizeof *labels);
+    if (!labels) return mrc__fail_null(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    for (size_t i = 0; i < rows * c->n; i++) labels[i] = all ? 0 : NAN;
+    for (size_t i = 0; i < c->n; i++) {
+        double most = -HUGE_VAL, sum = 0;
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) most = fmax(most, c->teacher[k]);
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) sum += exp(c->teacher[k] - most);
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            size_t row = pairs ? k : c->list[k];
+            float value = k == c->begin[i];
+            if (teacher) value = (float)c->teacher[k];
+            if (d->loss == MRC_CONTRASTIVE_KL) value = (float)(exp(c->teacher[k] - most) / sum);
+            labels[row * c->n + i] = value;
+        }
+    }
+    mrc_tensor *t = mrc__floats(c->ctx, labels, rows, c->n, 0);
+    c->ctx->host.free(c->ctx->host.user, labels);
+    return t;
+}
+
+// The loss over scores z (rows, n).
+static mrc_tensor *mrc__contrast_loss_of(mrc__contrast *c, mrc_tensor *z, int pairs,
+                                         double weight) {
+    const mrc_contrastive_desc *d = c->desc;
+    mrc_ctx *ctx = c->ctx;
+    int all = d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC;
+    int32_t *targets = ctx->host.alloc(ctx->host.user, (c->n + 1) * sizeof *targets);
+    if (!z || !targets) {
+        if (targets) ctx->host.free(ctx->host.user, targets);
+        return NULL;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        targets[i] = (int32_t)(pairs ? c->begin[i] : c->gold[i]);
+    }
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &c->n, 0);
+    if (t && mrc_tensor_upload(ctx, t, targets) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, targets);
+    mrc_score_loss_desc desc = { .kind = d->loss == MRC_CONTRASTIVE_MARGIN_MSE
+                                 ? MRC_SCORE_LOSS_MARGIN : d->loss == MRC_CONTRASTIVE_BCE
+                                 ? MRC_SCORE_LOSS_BCE : MRC_SCORE_LOSS_SOFT,
+                                 .scale = c->scale, .weight = weight };
+    mrc_tensor *labels = mrc__contrast_labels(c, z->shape[0], all, pairs);
+    return mrc_score_loss(ctx, z, labels, t, mrc__same_floats(ctx, (float)c->n, c->n), &desc);
+}
+
+// The other half of the symmetric loss: each gold's questions.
+static mrc_tensor *mrc__contrast_other(mrc__contrast *c, mrc_tensor *q, mrc_tensor *p) {
+    mrc_ctx *ctx = c->ctx;
+    size_t m = c->n_passages;
+    float *labels = mrc__host_zalloc(&ctx->host, (c->n * m + 1) * sizeof *labels);
+    int32_t *targets = ctx->host.alloc(ctx->host.user, (m + 1) * sizeof *targets);
+    mrc_tensor *t = NULL, *l = NULL;
+    if (labels && targets) {
+        for (size_t k = 0; k < m; k++) targets[k] = -1;
+        for (size_t i = 0; i < c->n; i++) {
+            targets[c->gold[i]] = (int32_t)i;
+            labels[i * m + c->gold[i]] = 1;
+        }
+        t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &m, 0);
+        if (t && mrc_tensor_upload(ctx, t, targets) != MRC_OK) t = NULL;
+        l = mrc__floats(ctx, labels, c->n, m, 0);
+    }
+    if (labels) ctx->host.free(ctx->host.user, labels);
+    if (targets) ctx->host.free(ctx->host.user, targets);
+    mrc_score_loss_desc desc = { MRC_SCORE_LOSS_SOFT, c->scale, 0.5 };
+    return mrc_score_loss(ctx, mrc_matmul(ctx, q, p), l, t,
+                          mrc__same_floats(ctx, (float)c->n, m), &desc);
+}
+
+// A batch that says only where sequences begin: of questions (0) or passages (1).
+static mrc_status mrc__contrast_spans(mrc__contrast *c, int side, mrc_batch *out) {
+    size_t n = c->n_rows[side];
+    int32_t *cu = c->ctx->host.alloc(c->ctx->host.user, (n + 1) * sizeof *cu);
+    if (!cu) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    cu[0] = 0;
+    for (size_t i = 0; i < n; i++) cu[i + 1] = cu[i] + c->rows[side][i].feature.length;
+    mrc_status s = mrc_batch_new(c->ctx, out, &(mrc_batch_desc){ .n_sequences = n,
+                                                                 .cu_seqlens = cu });
+    c->ctx->host.free(c->ctx->host.user, cu);
+    return s;
+}
+
+// Which rows of the passages count.
+static mrc_tensor *mrc__contrast_keep(mrc__contrast *c, size_t n) {
+    mrc_ctx *ctx = c->ctx;
+    int32_t *keep = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *keep);
+    size_t at = 0;
+    if (!keep) return mrc__fail_null(ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n_rows[1]; i++) {
+        const mrc__text_rows *r = &c->rows[1][i];
+        for (int32_t k = 0; k < r->feature.length; k++) keep[at++] = r->keep[k];
+    }
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    if (t && mrc_tensor_upload(ctx, t, keep) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, keep);
+    return t;
+}
+
+// The losses of embeddings q and p, to be added; how many, 0 on error.
+static int mrc__contrast_losses(mrc__contrast *c, mrc_tensor *q, mrc_tensor *p,
+                                mrc_tensor *losses[2]) {
+    mrc_ctx *ctx = c->ctx;
+    const mrc_encoder_config *e = &c->e->config.encoder;
+    int symmetric = c->desc->loss == MRC_CONTRASTIVE_SYMMETRIC;
+    mrc_tensor *z = NULL;
+    if (c->e->config.head == MRC_HEAD_TOKENS) {
+        mrc_batch queries, passages;
+        if (!q || !p || mrc__contrast_spans(c, 0, &queries) != MRC_OK
+            || mrc__contrast_spans(c, 1, &passages) != MRC_OK) return 0;
+        z = mrc_maxsim(ctx, q, p, mrc__contrast_keep(c, p->shape[0]), &queries, &passages);
+    } else {
+        if (e->similarity == MRC_SIMILARITY_COS && !e->normalize) {
+            q = mrc_normalize(ctx, q);
+            p = mrc_normalize(ctx, p);
+        }
+        z = mrc_matmul(ctx, p, q);
+    }
+    losses[0] = mrc__contrast_loss_of(c, z, 0, symmetric ? 0.5 : 1);
+    if (!symmetric) return losses[0] != NULL;
+    losses[1] = mrc__contrast_other(c, q, p);
+    return losses[0] && losses[1] ? 2 : 0;
+}
+
+// Backward from the losses; their sum is added to c->loss.
+static mrc_status mrc__contrast_backward(mrc__contrast *c, mrc_tensor *losses[2], int n) {
+    double value;
+    if (!n) return c->ctx->status != MRC_OK ? c->ctx->status : MRC_ERR_MEM;
+    for (int k = 0; k < n; k++) MRC__TRY(mrc_grad_seed(c->ctx, losses[k], c->seed));
+    MRC__TRY(mrc_tape_backward(c->ctx, (mrc_mark){0}));
+    for (int k = 0; k < n; k++) {
+        MRC__TRY(mrc__download_scalar(c->ctx, losses[k], &value));
+        c->loss += value;
+    }
+    return MRC_OK;
+}
+
+// The forward pass of texts first .. first + n of a side.
+static mrc_tensor *mrc__contrast_forward(mrc__contrast *c, int side, size_t first, size_t n) {
+    mrc_model *m = !side && c->e->query_model ? c->e->query_model : c->e->model;
+    const mrc_allocator *host = &c->ctx->host;
+    mrc_forward_config forward = c->desc->forward;
+    mrc_batch *batch = mrc__object_new(host, &c->ctx->objects, c->ctx->frame, sizeof *batch);
+    const mrc_feature **list = host->alloc(host->user, (n + 1) * sizeof *list);
+    mrc_status s = batch && list ? MRC_OK
+                 : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; s == MRC_OK && i < n; i++) list[i] = &c->rows[side][first + i].feature;
+    if (s == MRC_OK) {
+        s = mrc_model_batch(c->ctx, m, batch, list, n, first + (side ? c->n_rows[0] : 0));
+    }
+    if (list) host->free(host->user, list);
+    forward.prompt_rows = c->e->prompt_rows[side];
+    return s == MRC_OK ? mrc_model_forward(c->ctx, m, batch, &forward) : NULL;
+}
+
+// Everything on one tape.
+static mrc_status mrc__contrast_whole(mrc__contrast *c) {
+    mrc_tensor *losses[2];
+    mrc_tensor *q = mrc__contrast_forward(c, 0, 0, c->n_rows[0]);
+    mrc_tensor *p = q ? mrc__contrast_forward(c, 1, 0, c->n_rows[1]) : NULL;
+    if (!q || !p) return c->ctx->status;
+    MRC__TRY(mrc__contrast_backward(c, losses, mrc__contrast_losses(c, q, p, losses)));
+    mrc_ctx_reset(c->ctx);
+    return MRC_OK;
+}
+
+// Embeddings of a side on the host, and where each text's begin.
+typedef struct mrc__cache { float *values, *gradients; size_t *at, rows, width; } mrc__cache;
+
+static mrc_status mrc__cache_new(mrc__contrast *c, int side, mrc__cache *k) {
+    const mrc_allocator *host = &c->ctx->host;
+    int tokens = c->e->config.head == MRC_HEAD_TOKENS;
+    size_t n = c->n_rows[side], bytes;
+    k->width = mrc_encoder_width(c->e);
+    k->at = host->alloc(host->user, (n + 1) * sizeof *k->at);
+    for (size_t i = 0; k->at && i < n; i++) {
+        k->at[i] = k->rows;
+        k->rows += tokens ? (size_t)c->rows[side][i].feature.length : 1;
+    }
+    if (k->at) k->at[n] = k->rows;
+    if (mrc__mul(k->rows * k->width + 1, sizeof(float), &bytes)) {
+        k->values = host->alloc(host->user, bytes);
+        k->gradients = mrc__host_zalloc(host, bytes);
+    }
+    return k->at && k->values && k->gradients ? MRC_OK
+         : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+}
+
+// Phase 1: the embeddings of a side, piece by piece.
+static mrc_status mrc__cache_fill(mrc__contrast *c, int side, mrc__cache *k, size_t micro) {
+    int was_on = mrc_no_grad(c->ctx, 1);
+    mrc_status s = MRC_OK;
+    for (size_t first = 0; first < c->n_rows[side] && s == MRC_OK; first += micro) {
+        size_t n = c->n_rows[side] - first < micro ? c->n_rows[side] - first : micro;
+        mrc_tensor *y = mrc__contrast_forward(c, side, first, n);
+        s = y ? mrc__download_f32(c->ctx, y, k->values + k->at[first] * k->width) : c->ctx->status;
+        if (s == MRC_OK) mrc_ctx_reset(c->ctx);
+    }
+    mrc_no_grad(c->ctx, was_on);
+    return s;
+}
+
+// Phase 2: the loss over all embeddings, and their gradients.
+static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
+    mrc_tensor *losses[2], *t[2];
+    for (int side = 0; side < 2; side++) {
+        t[side] = mrc__floats(c->ctx, k[side].values, k[side].rows, k[side].width, 1);
+        if (!t[side]) return c->ctx->status;
+    }
+    MRC__TRY(mrc__contrast_backward(c, losses, mrc__contrast_losses(c, t[0], t[1], losses)));
+    for (int side = 0; side < 2; side++) {
+        const void *g = mrc_grad(c->ctx, t[side]);
+        size_t bytes = k[side].rows * k[side].width * sizeof(float);
+        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+    }
+    mrc_ctx_reset(c->ctx);
+    return MRC_OK;
+}
+
+// Phase 3: each piece again, newest first, which is the order of one tape.
+static mrc_status mrc__cache_backward(mrc__contrast *c, int side, mrc__cache *k, size_t micro) {
+    size_t pieces = (c->n_rows[side] + micro - 1) / micro;
+    while (pieces-- > 0) {
+        size_t first = pieces * micro, n = c->n_rows[side] - first;
+        if (n > micro) n = micro;
+        size_t rows = k->at[first + n] - k->at[first];
+        mrc_tensor *y = mrc__contrast_forward(c, side, first, n);
+        mrc_tensor *dy = y ? mrc__floats(c->ctx, k->gradients + k->at[first] * k->width, rows,
+                                         k->width, 0) : NULL;
+        if (!y || !dy) return c->ctx->status;
+        MRC__TRY(mrc_backward(c->ctx, y, dy));
+        mrc_ctx_reset(c->ctx);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__contrast_cached(mrc__contrast *c, size_t micro) {
+    const mrc_allocator *host = &c->ctx->host;
+    mrc__cache k[2] = { { 0 } };
+    mrc_status s = mrc__cache_new(c, 0, &k[0]);
+    if (s == MRC_OK) s = mrc__cache_new(c, 1, &k[1]);
+    for (int side = 0; side < 2 && s == MRC_OK; side++) {
+        s = mrc__cache_fill(c, side, &k[side], micro);
+    }
+    if (s == MRC_OK) s = mrc__cache_loss(c, k);
+    for (int side = 2; side-- > 0 && s == MRC_OK;) {
+        s = mrc__cache_backward(c, side, &k[side], micro);
+    }
+    for (int side = 0; side < 2; side++) {
+        void *parts[] = { k[side].at, k[side].values, k[side].gradients };
+        for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
+    }
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Cross-encoders: pairs, list after list
+//------------------------------------------------------------------------------
+// The lists first .. first + n: forward, loss, backward.  Their losses add up, as nothing couples
+// two lists.
+static mrc_status mrc__cross_piece(mrc__contrast *c, size_t first, size_t n) {
+    mrc_ctx *ctx = c->ctx;
+    const float difference[2] = { -1, 1 };
+    size_t begin = c->begin[first], rows = c->begin[first + n] - begin;
+    mrc_tensor *losses[2] = { NULL, NULL };
+    mrc_tensor *z = mrc__contrast_forward(c, 1, begin, rows);
+    if (z && z->shape[1] == 2) z = mrc_matmul(ctx, z, mrc__floats(ctx, difference, 1, 2, 0));
+    if (!z) return ctx->status;
+    if (c->desc->loss == MRC_CONTRASTIVE_BCE) {
+        const size_t one = 1;
+        const int32_t zero = 0;
+        float *labels = ctx->host.alloc(ctx->host.user, (rows + 1) * sizeof *labels);
+        if (!labels) return mrc__fail(ctx, MRC_ERR_MEM, "step: out of memory");
+        for (size_t i = first; i < first + n; i++) {
+            double label = c->desc->pairs->list[c->desc->queries[i]].label;
+            for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+                labels[k - begin] = k > c->begin[i] ? 0 : isnan(label) ? 1 : (float)label;
+            }
+        }
+        mrc_tensor *l = mrc__floats(ctx, labels, rows, 1, 0);
+        ctx->host.free(ctx->host.user, labels);
+        mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &one, 0);
+        if (t && mrc_tensor_upload(ctx, t, &zero) != MRC_OK) t = NULL;
+        mrc_score_loss_desc desc = { MRC_SCORE_LOSS_BCE, c->scale, 1 };
+        losses[0] = mrc_score_loss(ctx, z, l, t, mrc__same_floats(ctx, (float)c->n_lists, 1),
+                                   &desc);
+    } else {
+        // A column each list: the scores side by side, other lists' rows are no candidates.
+        mrc__contrast part = *c;
+        size_t shifted[257];
+        float total = (float)c->n / (float)n;
+        for (size_t i = 0; i <= n; i++) shifted[i] = c->begin[first + i] - begin;
+        part.n = n;
+        part.begin = shifted;
+        part.teacher = c->teacher + begin;
+        float ones[256];
+        for (size_t i = 0; i < n; i++) ones[i] = 1;
+        mrc_tensor *wide = mrc_matmul(ctx, z, mrc__floats(ctx, ones, n, 1, 0));
+        losses[0] = mrc__contrast_loss_of(&part, wide, 1, 1 / (double)total);
+    }
+    MRC__TRY(mrc__contrast_backward(c, losses, losses[0] != NULL));
+    mrc_ctx_reset(ctx);
+    return MRC_OK;
+}
+
+static mrc_status mrc__cross_step(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    const mrc_allocator *host = &c->ctx->host;
+    size_t micro = d->micro_batch ? d->micro_batch : c->n_lists, n;
+    const mrc_passage **texts = host->alloc(host->user, 2 * (c->n_lists + 1) * sizeof *texts);
+    if (!texts) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            texts[k] = &c->queries[i];
+            texts[c->n_lists + k] = &c->passages[c->list[k]];
+        }
+    }
+    mrc_status s = mrc__encoder_pairs(c->e, texts, texts + c->n_lists, c->n_lists, &c->rows[1]);
+    host->free(host->user, texts);
+    if (s == MRC_OK) c->n_rows[1] = c->n_lists;
+    for (size_t first = 0; first < c->n && s == MRC_OK; first += n) {
+        for (n = 1; first + n < c->n && n < 256
+             && c->begin[first + n + 1] - c->begin[first] <= micro;) n++;
+        s = mrc__cross_piece(c, first, n);
+    }
+    return s;
+}
+
+static mrc_status mrc__contrast_run(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    MRC__TRY(mrc__contrast_collect(c));
+    int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    for (size_t k = 0; teacher && k < c->n_lists; k++) {
+        if (!isnan(c->teacher[k])) continue;
+        return mrc__fail(c->ctx, MRC_ERR_ARG, "step: a question has no teacher's scores of all its "
+                         "passages");
+    }
+    if (c->e->config.head == MRC_HEAD_SCORE) return mrc__cross_step(c);
+    for (int side = 0; side < 2; side++) {
+        size_t n = side ? c->n_passages : c->n;
+        MRC__TRY(mrc__encoder_texts(c->e, side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY,
+                                    side ? c->passages : c->queries, n, &c->rows[side]));
+        c->n_rows[side] = n;
+    }
+    size_t micro = d->micro_batch;
+    if (!micro || (c->n <= micro && c->n_passages <= micro)) return mrc__contrast_whole(c);
+    return mrc__contrast_cached(c, micro);
+}
+
+// What a step cannot do, or NULL.
+static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contrastive_desc *d) {
+    int score = e->config.head == MRC_HEAD_SCORE;
+    if (!d->pairs || !d->queries || !d->n) return "no questions";
+    if (e->model->dtype != MRC_DTYPE_F32) return "retrieval trains in f32";
+    if (e->model->for_prediction) return "the model was loaded for prediction";
+    if (score && (d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC)) {
+        return "a cross-encoder has no in-batch loss (expected bce, listwise, margin_mse or kl)";
+    }
+    if (!score && d->loss == MRC_CONTRASTIVE_BCE) return "bce is of cross-encoders";
+    if (e->config.head == MRC_HEAD_TOKENS && d->loss == MRC_CONTRASTIVE_SYMMETRIC) {
+        return "the symmetric loss is of bi-encoders";
+    }
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
+                                       const mrc_contrastive_desc *desc, mrc_step_result *out) {
+    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    mrc_ctx *ctx = e->ctx;
+    const char *refusal = mrc__contrast_refusal(e, desc);
+    *out = (mrc_step_result){0};
+    if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);
+    mrc__contrast c = { .e = e, .ctx = ctx, .desc = desc, .seed = o->loss_scale };
+    int cosines = e->config.head == MRC_HEAD_POOL
+               && e->config.encoder.similarity == MRC_SIMILARITY_COS;
+    c.scale = desc->scale > 0 ? desc->scale : cosines ? 20 : 1;
+    mrc_ctx_set_random(ctx, desc->random);
+    mrc_status s = mrc__contrast_run(&c);
+    out->loss = c.loss;
+    out->counted = c.n;
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; c.rows[side] && i < c.n_rows[side]; i++) {
+            out->rows += (size_t)c.rows[side][i].feature.length;
+        }
+    }
+    int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
+    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && good) {
+        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (!good) out->skipped = 1;
+    mrc__contrast_free(&c);
+    if (s == MRC_OK && good) return MRC_OK;
+    mrc_ctx_reset(ctx);
+    mrc_grad_clear(ctx);
     return s;
 }
 #endif // core pass

@@ -23,7 +23,7 @@ parser_table() {
         sed -n '/{ "FloatStorage", "F32" }/,/};/p' mrc.h | grep -o '{ "[A-Za-z0-9]*Storage"' \
             | sed 's/{ "//; s/"//' ;;
     dataset)
-        sed -n '/>>impl.dataset/,/>>impl.folds/p' mrc.h \
+        sed -n '/^\/\/ >>impl.dataset/,/^\/\/ >>impl.folds/p' mrc.h \
             | sed -n '/format = /,/;/p' | grep -o '"[a-z_0-9]*"' | tr -d '"' \
             | grep -v '^memory$' | sort -u ;;
     index)
@@ -38,7 +38,7 @@ parser_table() {
 fuzz_make_seeds() {
     seeds=$OUT/fuzz/seeds fixtures=tests/fixtures
     newer "$seeds/done" tests/fuzz.sh && return
-    for target in index weights tokenizer torch dataset safetensors config; do
+    for target in index weights tokenizer torch dataset safetensors config vectors npy; do
         mkdir -p "$seeds/$target" || exit 5
     done
     printf '1\tthe king of a city 1.\n2\ta \355\225\234\352\265\255 city\n' \
@@ -52,6 +52,22 @@ fuzz_make_seeds() {
             --tokenizer_name "$seeds/words" --output "$seeds/made" >/dev/null 2>&1 || exit 3
         mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
         rm -rf "$seeds/made"
+    done
+    "$OUT/train" --task biencoder --config_name data/config.json --tokenizer_name data \
+        --train_file data/question.jsonl --output_dir "$seeds/model" --max_steps 1 \
+        --overwrite_output_dir >/dev/null 2>&1 || exit 3
+    for form in "--form int8 --graph" "--form bf16" "--form bits" "--tokens --bits 2" "--tokens"; do
+        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer whitespace --output "$seeds/made" \
+            --model_name_or_path "$seeds/model" $form >/dev/null 2>&1 || exit 3
+        for file in vectors tokens; do
+            [ ! -e "$seeds/made/$file.bin" ] \
+                || mv "$seeds/made/$file.bin" "$seeds/vectors/$file$(echo $form | tr -d ' ')"
+        done
+    done
+    for shape in '(1, 2)' '(2, 1)'; do
+        header="{'descr': '<f4', 'fortran_order': False, 'shape': $shape, }"
+        printf '\223NUMPY\1\0\076\0%s  \n12345678' "$header" \
+            >"$seeds/npy/$(echo "$shape" | tr -d '(, )')"
     done
     for name in x y; do
         header="{\"$name\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
@@ -156,6 +172,8 @@ fuzz_seeds() {
     config)      echo data/config.json "$OUT/fuzz/seeds/config" ;;
     utf8)        echo "$cases/utf8" ;;
     index)       echo "$OUT/fuzz/seeds/index" ;;
+    vectors)     echo "$OUT/fuzz/seeds/vectors" ;;
+    npy)         echo "$OUT/fuzz/seeds/npy" ;;
     weights)     echo "$OUT/fuzz/seeds/weights" ;;
     esac
 }
