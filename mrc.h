@@ -62,30 +62,36 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
+//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
+//     >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
-//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.reader  >>api.answer
-//     >>api.retrieval  >>api.vectors  >>api.ranking
+//     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
+//     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
+//     >>api.contrastive
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
 //     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
-//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.vector  >>op.optim  >>op.custom
-//     >>op.table
+//     >>op.unfold  >>op.cross_entropy  >>op.symmetric_kl  >>op.pool  >>op.normalize
+//     >>op.maxsim  >>op.score_loss  >>op.vector  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
 //     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_rotary  >>impl.cpu_relative
 //     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_lstm  >>impl.cpu  >>impl.null
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
-//     >>impl.tok_files  >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
+//     >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
+//     >>impl.tokenizer  >>impl.arrow  >>impl.dataset  >>impl.folds
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
-//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.model_dir  >>impl.checkpoint
-//     >>impl.reader  >>impl.answer  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index
-//     >>impl.search  >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
-//     >>impl.dense_search  >>impl.dense_run  >>impl.forms  >>impl.tables
+//     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
+//     >>impl.checkpoint  >>impl.fold  >>impl.train  >>impl.predict  >>impl.train_plan
+//     >>impl.evaluate
+//     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
+//     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
+//     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
+//     >>impl.contrastive  >>impl.forms  >>impl.tables
 
 #ifndef MRC_H
 #define MRC_H
@@ -733,14 +739,14 @@ typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient
     X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
-    X(pool_fwd,          NONE,  NONE,      FREE)                                            \
-    X(pool_bwd,          NONE,  NONE,      FREE)                                            \
-    X(normalize_fwd,     NONE,  NONE,      FREE)                                            \
-    X(normalize_bwd,     NONE,  NONE,      FREE)                                            \
-    X(maxsim_fwd,        NONE,  NONE,      FREE)                                            \
-    X(maxsim_bwd,        NONE,  NONE,      FREE)                                            \
-    X(score_loss_fwd,    NONE,  NONE,      FREE)                                            \
-    X(score_loss_bwd,    NONE,  NONE,      FREE)                                            \
+    X(pool_fwd,          ALL,   NONE,      FREE)                                            \
+    X(pool_bwd,          ALL,   NONE,      FREE)                                            \
+    X(normalize_fwd,     ALL,   NONE,      FREE)                                            \
+    X(normalize_bwd,     ALL,   NONE,      FREE)                                            \
+    X(maxsim_fwd,        ALL,   NONE,      FREE)                                            \
+    X(maxsim_bwd,        ALL,   NONE,      FREE)                                            \
+    X(score_loss_fwd,    ALL,   NONE,      FREE)                                            \
+    X(score_loss_bwd,    ALL,   NONE,      FREE)                                            \
     X(fill,              ALL,   ALL,       FREE)                                            \
     X(axpby,             ALL,   ALL,       FREE)                                            \
     X(fold,              OWN,   ALL,       FREE)                                            \
@@ -820,9 +826,60 @@ typedef struct mrc_null_counts {
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be);
 
 //==============================================================================
+// >>api.comm   several processes as one: what backends/mpi.h implements
+//
+// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
+// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
+// the same step, in the same order.  Weights, moments and losses are the same bits for any number
+// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
+// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+//==============================================================================
+#define MRC_COMM_API 1
+typedef struct mrc_ctx mrc_ctx;
+typedef struct mrc_params mrc_params;
+typedef struct mrc_comm mrc_comm;
+// A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
+typedef struct mrc_comm_slices {
+    mrc_dtype     dtype;            // f32 or f64
+    const size_t *begin;            // (n_ranks + 1)
+} mrc_comm_slices;
+
+// Functions but abort and destroy are collective: every rank calls them in the same order.  Each
+// has a deadline without progress, then it is MRC_ERR_IO and `error` says what is missing.
+struct mrc_comm {
+    size_t      size;               // sizeof(mrc_comm) and MRC_COMM_API of whoever made it
+    uint32_t    api;
+    int         rank, n_ranks;
+    int         local_rank, n_local;        // among those of its host
+    const char *name;               // "mpi"
+    void       *self;
+    char        error[256];         // of the last function that failed
+    // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
+    // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
+    // it is done.
+    mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
+                         void *sum, int first, int members);
+    // data = every rank's slice.  May return before it is done.
+    mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
+                         void *data);
+    mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
+    // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
+    mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
+    mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
+    void       (*abort)(mrc_comm *c, int exit_code);            // ends the job; does not return
+    const char *(*host)(const mrc_comm *c, int rank);           // its host's name, for messages
+    void       (*destroy)(mrc_comm *c);
+};
+MRCDEF void       mrc_comm_free(mrc_comm *comm);            // after its contexts; NULL is fine
+// MRC_OK where every rank has the same text; else MRC_ERR_ARG on all ranks, and the message names
+// the first rank that differs from rank 0 and both texts.  Without a communicator MRC_OK.
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text);
+// Whether all ranks have the same bits of these parameters (CRC-32C); else MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
+
+//==============================================================================
 // >>api.ctx   one context per thread; no global state
 //==============================================================================
-typedef struct mrc_ctx mrc_ctx;
 
 typedef struct mrc_ctx_desc {
     mrc_allocator allocator;        // of host memory: nodes, tensor records
@@ -830,6 +887,7 @@ typedef struct mrc_ctx_desc {
     void  *log_user;
     mrc_backend *backend;           // not owned; NULL: a context for text and files, no tensors
     size_t step_chunk_bytes;        // the step arena's first chunk: its planned extent; 0: 1 MiB
+    mrc_comm *comm;                 // not owned; NULL: this process is all there is
 } mrc_ctx_desc;
 
 // desc NULL: malloc, no log, no backend.  Why a context could not be made goes to desc->log, as
@@ -837,7 +895,8 @@ typedef struct mrc_ctx_desc {
 MRCDEF mrc_status  mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc);
 MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 // The first error since the last clear, and its text (which op, which argument, which numbers).
-// NULL is fine here, in mrc_ctx_free() and in ops; other functions want a context.  Messages about
+// No function takes NULL amiss: one that frees does nothing, one that looks returns 0, NULL or "",
+// any other says MRC_ERR_ARG, with a text where there is a context.  Messages about
 // files begin "file:line:column: " as far as known, and say what was found and what was expected.
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
@@ -1047,7 +1106,6 @@ typedef struct mrc_tensor {
 
 // Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
 // it: their gradients are found by the tensor's address.
-typedef struct mrc_params mrc_params;
 MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
                                  const mrc_allocator *allocator);
 // name is copied; a second parameter of that name is MRC_ERR_ARG.  Moments and averages of an
@@ -1266,6 +1324,25 @@ MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tenso
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch);
+// One row a sequence: x (N, H) -> (S, H); skip: rows of a prompt, which do not count.
+MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
+                            const mrc_batch *batch);
+// Rows divided by their lengths, x (N, D).
+MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x);
+// a (N, K) times the transpose of b (M, K) -> (N, M): all dot products of their rows.
+MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b);
+// ColBERT's scores (M, Q) of q (Nq, D) and document (Nd, D); keep (Nd) i32: 0: not a row that
+// counts.
+MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
+                              const mrc_batch *queries, const mrc_batch *documents);
+// A loss over scores z (R, C), a column for each query or list: see mrc_score_loss_fwd_args.
+typedef struct mrc_score_loss_desc {
+    mrc_score_loss_kind kind;
+    double scale, weight;
+} mrc_score_loss_desc;
+MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
+                                  mrc_tensor *targets, mrc_tensor *denominator,
+                                  const mrc_score_loss_desc *desc);
 
 //==============================================================================
 // >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
@@ -1340,13 +1417,16 @@ MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
 
 //==============================================================================
-// >>api.tokenizer   BertTokenizerFast's WordPiece (PARITY 3.8, 3.9), RobertaTokenizerFast's BPE
+// >>api.tokenizer   every tokenizer of Hugging Face's readers: WordPiece, BPE, Unigram
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 typedef struct mrc_tokenizer mrc_tokenizer;
-// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, with
-// tokenizer_config.json and special_tokens_map.json), a vocab.txt, or a tokenizer.json.  Files of
-// more than 64 MiB and tokens of more than 64 KiB are refused.
+// path: a folder (tokenizer.json if it is there, else vocab.txt, or vocab.json and merges.txt, or
+// a SentencePiece model: sentencepiece.bpe.model, spiece.model, spm.model, tokenizer_*.model beside
+// vocab.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json), a
+// vocab.txt, a tokenizer.json or a *.model.  A tokenizer.json is run as the Rust package runs it;
+// a part of it that is not supported is refused by name.  Files of more than 64 MiB and tokens of
+// more than 64 KiB are refused.
 MRCDEF mrc_status  mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path);
 MRCDEF void        mrc_tokenizer_free(mrc_tokenizer *tok);          // NULL is fine
 MRCDEF size_t      mrc_tokenizer_size(const mrc_tokenizer *tok);    // the largest id + 1
@@ -1571,6 +1651,9 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 // one is appended to `room` instead when it differs from the passage.  room NULL: always in place.
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes);
+// The span without white space at its ends, for people: a token of a SentencePiece model has the
+// space before its word, and Hugging Face's files keep it.  A span that is no text comes back.
+MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e);
 
 //==============================================================================
 // >>api.ensemble   one answer out of several models' (PARITY 3.16)
@@ -1627,14 +1710,52 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
-    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
+    MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
 // LSTM or GRU layers in both directions; convolutions with GELU.
 typedef enum mrc_head_type {
-    MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D
+    MRC_HEAD_LINEAR, MRC_HEAD_MLP, MRC_HEAD_BILSTM, MRC_HEAD_BIGRU, MRC_HEAD_CONV1D,
+    // For retrieval (api.encoder): a vector a sequence; a vector a row; one or two scores.
+    MRC_HEAD_POOL, MRC_HEAD_TOKENS, MRC_HEAD_SCORE
 } mrc_head_type;
+
+// What a directory for retrieval says beside its config.json: how rows become vectors or scores,
+// and how texts become rows.
+typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
+typedef enum mrc_score_kind {       // what stands before the logits of MRC_HEAD_SCORE, on row 0
+    MRC_SCORE_POOLER,               // BERT: tanh(W1 h + b1), dropout, W2
+    MRC_SCORE_DENSE_TANH,           // RoBERTa: dropout, tanh(W1 h + b1), dropout, W2
+    MRC_SCORE_DENSE_GELU,           // ELECTRA: dropout, gelu(W1 h + b1), dropout, W2
+    MRC_SCORE_LINEAR,               // dropout, W2
+    MRC_SCORE_POOLER_LINEAR         // as BERT, W2 is called linear
+} mrc_score_kind;
+#define MRC_PROMPT_BYTES 256
+typedef struct mrc_encoder_config {
+    uint32_t   poolings;            // a bit each of mrc_pooling; several stand behind one another
+    int        pooler;              // 1: tanh(W h + b) of the first row, the encoder's own pooler
+    int        exclude_prompt;      // 1: a prompt's rows are not pooled
+    size_t     projection_size;     // of a linear map behind the pooling, or of token rows; 0: none
+    int        projection_bias;
+    mrc_act    projection_act;
+    int        normalize;
+    size_t     num_labels;          // of scores: 1 or 2
+    mrc_score_kind score_kind;
+    int        sigmoid;             // what is shown of a score is 1 / (1 + exp(-logit))
+    double     classifier_dropout;  // below 0: hidden_dropout_prob
+    mrc_similarity similarity;
+    size_t     query_max_length, passage_max_length;    // tokens, special ones included
+    int        pairs;               // DPR: title and text are a pair
+    int        one_token_type;      // 1: token types are 0 for pairs too
+    int        query_expansion;     // tokens: queries are filled with [MASK] rows to their length
+    int        attend_to_expansion; // 1: those rows are looked at
+    int        skip_unknown;        // 1: [UNK] rows of passages do not count
+    char       skiplist[MRC_PROMPT_BYTES];  // words whose rows do not count, a blank between
+    char       query_prompt[MRC_PROMPT_BYTES], passage_prompt[MRC_PROMPT_BYTES];    // put ahead
+    char       query_marker[64], passage_marker[64];    // tokens: put in as row 1; "": none
+} mrc_encoder_config;
 
 // The terms of disentangled attention: content to position, position to content.
 enum { MRC_C2P = 1, MRC_P2C = 2 };
@@ -1664,6 +1785,9 @@ typedef struct mrc_model_config {
     size_t         local_attention, global_attn_every_n_layers;
     double         global_rope_theta, local_rope_theta;
     size_t         intra_bottleneck_size, num_feedforward_networks; // MobileBERT
+    size_t         block_size, num_random_blocks;   // BigBird: longer sequences are sparse
+    int            original_full;                   // 1: they never are
+    size_t         sep_token_id;                    // BigBird: ends the question
     uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
@@ -1671,6 +1795,7 @@ typedef struct mrc_model_config {
     double         head_dropout;    // between layers
     size_t         head_kernel_size;    // conv1d: rows, odd
     int            pad_to_max_length;   // was trained over pads: inference must pad too
+    mrc_encoder_config encoder;     // of the heads for retrieval
 } mrc_model_config;
 MRCDEF mrc_model_config mrc_model_config_default(void);     // roberta-base's numbers, linear head
 // What an empty config.json of that family means: the defaults of transformers' class.
@@ -1678,6 +1803,7 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type);
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+// BigBird: the longest that sees itself whole.
 // Without a table: max_position_embeddings (ModernBERT), or no limit (DeBERTa v3: 1 << 24).
 MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 
@@ -1717,6 +1843,7 @@ typedef struct mrc_model_load_desc {
     unsigned                int8_keep;  // with i8: linear layers that stay bf16, MRC_LAYER_* added
     uint64_t                seed;   // of what the file may lack: the head, the pooler
     size_t                  threads;    // that read the file, on a host; 0: mrc_processors()
+    const char             *dense_path; // where a projection's folder is; NULL: path
     // Called for each weight that was initialised, or is in the file and has no place here.
     void                  (*note)(void *user, mrc_load_note note, const char *name);
     void                   *user;
@@ -1738,12 +1865,14 @@ typedef struct mrc_forward_config {
     uint32_t magic;
     int      dropout;                   // 1: as in training
     int      gradient_checkpointing;    // 1: keep one tensor per layer and run it again
+    size_t   prompt_rows;               // of each sequence, which some poolings leave out
 } mrc_forward_config;
 MRCDEF mrc_forward_config mrc_forward_config_default(void); // both 0
 // The encoder alone: what its last layer makes of each row, (N, H); for a head of one's own.
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config);
-// Logits (N, 2): column 0 start, 1 end.  NULL on error.
+// Logits (N, 2): column 0 start, 1 end; of a head for retrieval vectors (S, D), (N, D) or scores
+// (S, C).  NULL on error.
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                      const mrc_forward_config *config);
 // The features as one packed batch, the first with sequence_index first_index.  The model says how
@@ -1772,7 +1901,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path);
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep);
 
 //==============================================================================
-// >>api.reader   the whole system: train on features, predict, evaluate
+// >>api.train   one optimizer step; what training takes, before it begins
 //==============================================================================
 // One optimizer step over n features in micro-batches of at most micro_batch of them.  The loss is
 // the mean over what is counted in the whole step; random.step must rise from step to step.
@@ -1782,7 +1911,8 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 typedef struct mrc_step_result {
     double loss, grad_norm, loss_scale;
     int    skipped;
-    size_t counted;
+    int    flag;                    // 1 where any rank's desc had one
+    size_t counted, rows;           // rows: tokens of a contrastive step
 } mrc_step_result;
 // What a step minimises.  Zero-initialised: cross-entropy.
 //   R-Drop: the mean of the losses of two passes that differ in dropout, plus rdrop_alpha times
@@ -1801,6 +1931,7 @@ typedef struct mrc_step_desc {
     mrc_forward_config forward;
     mrc_objective      objective;
     double     max_loss;            // above it the step is skipped too; 0: no such limit
+    int        flag;                // of this rank, for all to know (a signal was seen)
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
@@ -1834,6 +1965,9 @@ typedef struct mrc_train_memory {
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out);
 
+//==============================================================================
+// >>api.predict   all features through a model: logits, or figures
+//==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.
 typedef struct mrc_predict_desc {
@@ -1860,6 +1994,7 @@ typedef struct mrc_eval_result {
     mrc_figures answerable, unanswerable;   // the questions with an answer, and those without one
     // With version_2_with_negative (squad, legacy): the best figures over all thresholds.
     double best_exact, best_exact_threshold, best_f1, best_f1_threshold;
+    double recall[5], mrr_10, ndcg_10, map_100;     // of retrieval: at 1, 5, 10, 20, 100; 0 to 1
 } mrc_eval_result;
 typedef struct mrc_eval_desc {
     mrc_predict_desc    predict;    // its fn is not used
@@ -1877,7 +2012,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
                                mrc_eval_result *out);
 
 //==============================================================================
-// >>api.answer   questions in, answers out: a model directory and its tokenizer as one thing
+// >>api.reader   questions in, answers out: a model directory and its tokenizer as one thing
 //==============================================================================
 typedef struct mrc_reader mrc_reader;       // belongs to its context's thread
 typedef struct mrc_reader_desc {    // zero-initialised is the default
@@ -1944,6 +2079,10 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
+// A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
+// this one is given, so that both look for the same terms.  tok: of wordpiece, else NULL.
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out);
 
 typedef struct mrc_index_desc {
     const mrc_passages *passages;
@@ -1975,11 +2114,12 @@ typedef struct mrc_search_config {
     uint32_t magic;
     mrc_bm25 method;
     double   k1, b, delta, epsilon;     // delta: of L and PLUS kinds; epsilon: of OKAPI
-    size_t   threads;                   // 0: the processors online
+    size_t   threads;                   // 0: mrc_processors()
+    size_t   cache_bytes;               // of terms' scores kept between calls; 0: 1 GiB
 } mrc_search_config;
 MRCDEF mrc_search_config mrc_search_config_default(mrc_bm25 method);
 
-typedef struct mrc_searcher mrc_searcher;   // keeps the scores of the terms it has met
+typedef struct mrc_searcher mrc_searcher;   // keeps scores of terms it has met: see cache_bytes
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config);
 MRCDEF void       mrc_searcher_free(mrc_searcher *s);       // NULL is fine; before its index
@@ -2010,7 +2150,6 @@ MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *p
 MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path);
 MRCDEF void       mrc_vectors_free(mrc_vectors *v);                 // zeroed is fine
 
-typedef enum mrc_similarity { MRC_SIMILARITY_COS, MRC_SIMILARITY_DOT } mrc_similarity;
 // How rows are kept.  int8: one scale a vector; its best candidates are scored again from f32 rows.
 // BITS: the sign of each coordinate, and f32 rows to score candidates with again.
 typedef enum mrc_vector_form {
@@ -2098,6 +2237,119 @@ typedef struct mrc_rank_result {    // sums over queries; divide by `queries`
 // nothing is added.  nDCG has linear gains; map divides by the number of relevant passages.
 MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit *hits, size_t n,
                                const mrc_judged *judged, size_t n_judged);
+
+//==============================================================================
+// >>api.encoder   texts into vectors and scores: bi-encoders, ColBERT, cross-encoders
+//
+// A directory of sentence-transformers 2 to 6, of plain Hugging Face, of DPR, of ColBERT (Stanford,
+// PyLate, sentence-transformers 6) or of a cross-encoder.  Its kind follows from its files; a head
+// given otherwise overrides that.
+//==============================================================================
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.
+MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                          mrc_head_type head);
+// Sets the pooling by its name, as --pooling has it: cls, mean, ..
+MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
+typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
+typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
+typedef struct mrc_encoder_desc {   // zero-initialised is the default
+    const char          *query_path;        // a second tower, for queries
+    mrc_head_type        head;              // LINEAR: as the files say
+    const mrc_model_config *config;         // used as it is; NULL: read from the folder
+    mrc_model           *model, *query_model;   // shared, as when training; NULL: loaded and owned
+    const mrc_tokenizer *tokenizer;         // shared; NULL: the folder's
+    mrc_dtype            dtype;             // of weights that are loaded: f32, bf16 or i8
+    unsigned             int8_keep;         // see mrc_model_load_desc
+    const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
+    size_t               max_length;        // of both sides; 0: the folder's
+    size_t               batch_rows;        // tokens at a time; 0: 4096
+} mrc_encoder_desc;
+MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
+                                  const mrc_encoder_desc *desc);
+MRCDEF void       mrc_encoder_free(mrc_encoder *e);         // NULL is fine; before its context
+MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e);
+MRCDEF size_t     mrc_encoder_width(const mrc_encoder *e);  // of a row; 0: a cross-encoder
+MRCDEF uint64_t   mrc_encoder_fingerprint(const mrc_encoder *e);    // of weights and text rules
+// Texts (of queries the title is "") into vectors, one or one a token each; not of cross-encoders.
+MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
+                                     size_t n, mrc_vectors *out);
+// Scores of n passages for one query, the higher the better: raw logits (of two labels their
+// difference), dot products or cosines, MaxSim.
+MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
+                                    const mrc_passage *const *list, size_t n, double *scores);
+// The same of n pairs.
+MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *const *queries,
+                                          const mrc_passage *const *list, size_t n,
+                                          double *scores);
+
+//==============================================================================
+// >>api.contrastive   training for retrieval: questions, their passages, one optimizer step
+//==============================================================================
+// One question with the passages that are known: the first positive is the gold.
+typedef struct mrc_pair {
+    const char *id, *text;
+    size_t      bytes;
+    uint32_t   *positives, *negatives;  // passages of the set
+    size_t      n_positives, n_negatives;
+    double     *scores;                 // a teacher's: of the gold, then of the negatives; or NULL
+    double      label;                  // of a pair with a grade; NAN: none
+} mrc_pair;
+// Formats, by what is in the file: SQuAD's and the other data sets (a question and its context);
+// DPR's JSON; sentence-transformers' columns, FlagEmbedding's and Tevatron's JSONL; ColBERT's
+// triples and MS MARCO's, with `queries` and `passages`; questions with `passages` and `qrels`.
+typedef struct mrc_pairs_desc {
+    const char *path, *queries, *passages, *qrels;
+    const char *negatives;              // a TREC run of the questions, by id: more negatives
+    const char *teacher;                // a TREC run: scores of golds and negatives
+    size_t      first_rank, last_rank;  // of the run, from 1; 0: 1 and 50
+    int         whole;                  // 1: all of `passages` are in the set, not only the known
+} mrc_pairs_desc;
+typedef struct mrc_pairs mrc_pairs;
+MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc);
+MRCDEF void       mrc_pairs_free(mrc_pairs *p);                     // NULL is fine
+MRCDEF size_t     mrc_pairs_size(const mrc_pairs *p);               // questions with a positive
+MRCDEF size_t     mrc_pairs_rows(const mrc_pairs *p);               // with those left out
+MRCDEF size_t     mrc_pairs_passages(const mrc_pairs *p);           // each text once
+MRCDEF const mrc_pair    *mrc_pairs_at(const mrc_pairs *p, size_t index);       // NULL past the end
+MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index);
+
+// The steps of an epoch: a question whose known positives would stand in a step as negatives of
+// another, or the other way round, waits for the next step.
+typedef struct mrc_pair_plan {
+    mrc_allocator host;
+    size_t    n_batches;
+    uint32_t *query;
+    size_t   *begin;                    // (n_batches + 1)
+} mrc_pair_plan;
+MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
+                                 size_t batch, size_t num_negatives, uint64_t seed,
+                                 uint32_t epoch);
+MRCDEF void       mrc_pair_plan_free(mrc_pair_plan *plan);
+
+typedef enum mrc_contrastive_loss {
+    MRC_CONTRASTIVE_INFONCE,            // all passages of the step are candidates
+    MRC_CONTRASTIVE_SYMMETRIC,          // and all questions of a gold
+    MRC_CONTRASTIVE_LISTWISE,           // the gold among the question's own negatives
+    MRC_CONTRASTIVE_BCE,                // each pair alone, label 1, 0 or its grade
+    MRC_CONTRASTIVE_MARGIN_MSE,         // a teacher's margins
+    MRC_CONTRASTIVE_KL                  // a teacher's distribution over the list
+} mrc_contrastive_loss;
+typedef struct mrc_contrastive_desc {
+    const mrc_pairs *pairs;
+    const uint32_t  *queries;           // of one step, as planned
+    size_t           n, micro_batch;    // texts at a time; 0: all.  Gradient caching where needed
+    size_t           num_negatives;     // drawn for each question
+    uint64_t         seed;              // of what is drawn: the plan's
+    uint32_t         epoch;             // they are drawn anew in each
+    mrc_contrastive_loss loss;
+    double           scale;             // of similarities; 0: 20 of cosines, 1 else
+    double           lr, max_loss;
+    mrc_random       random;
+    mrc_forward_config forward;
+} mrc_contrastive_desc;
+// One optimizer step of the encoder's model.
+MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
+                                       const mrc_contrastive_desc *desc, mrc_step_result *out);
 
 #ifdef __cplusplus
 }
@@ -2805,6 +3057,15 @@ struct mrc_ctx {
     int               saw_trainable;    // an op had an input that wants a gradient
     mrc_random        random;
     struct mrc__grad *grad_table[MRC__GRAD_BUCKETS];
+    mrc_comm         *comm;
+    struct {                        // all parameters' gradients in a row: see impl.fold
+        uint64_t  list;             // whose; 0: there are none
+        size_t    n, total;         // tensors, elements
+        mrc_dtype dtype;
+        void     *data, *sum, *losses;
+        size_t   *begin;            // (ranks + 1) slices
+        size_t    units;            // that `losses` has room for
+    } flat;
 };
 
 // Records the first error, logs every one, returns the status: `return mrc__fail(...)`.
@@ -2821,6 +3082,14 @@ static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ..
     }
     if (ctx->log) ctx->log(ctx->log_user, status, text);
     return status;
+}
+
+// A list that a caller hands over with its length.  Places in it are kept as int32_t: a longer one
+// is refused before anything is read.
+static mrc_status mrc__count(mrc_ctx *ctx, const char *what, const void *list, size_t n) {
+    if (n <= INT32_MAX && (list || !n)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: no list of that length (found %s of %zu, expected at "
+                     "most %d)", what, list ? "one" : "NULL", n, INT32_MAX);
 }
 // A warning, or what was done about a part that is wrong: logged, no error.
 __attribute__((format(printf, 2, 3)))
@@ -2850,6 +3119,20 @@ static void mrc__error_take(mrc_ctx *ctx, mrc__error *e) {
 }
 // In a function that returns a pointer: return mrc__fail_null(...).
 #define mrc__fail_null(...) (mrc__fail(__VA_ARGS__), NULL)
+// What a caller must give: MRC__ARG(ctx, what is wrong) in a function that returns a status,
+// MRC__WANT in one that returns a pointer.  Ops are given NULL by ops that failed, so where there
+// is an error already nothing is added to it.
+static mrc_status mrc__refuse(mrc_ctx *ctx, const char *function, const char *what) {
+    return mrc__fail(ctx, MRC_ERR_ARG, "%s: an argument is missing (found %s)", function, what);
+}
+#define MRC__ARG(ctx, wrong) do { \
+        if (!(ctx)) return MRC_ERR_ARG; \
+        if (wrong) return mrc__refuse(ctx, __func__, #wrong); \
+    } while (0)
+#define MRC__WANT(ctx, wrong) do { \
+        if ((ctx) && (wrong) && (ctx)->status == MRC_OK) mrc__refuse(ctx, __func__, #wrong); \
+        if (!(ctx) || (wrong)) return NULL; \
+    } while (0)
 #define MRC__TRY(expr) do { mrc_status try_ = (expr); if (try_ != MRC_OK) return try_; } while (0)
 
 static void *mrc__object_new(const mrc_allocator *host, mrc__object **list, uint64_t frame,
@@ -2901,12 +3184,20 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
         if (desc->log) desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, text);
         return MRC_ERR_UNSUPPORTED;
     }
+    if (desc->comm && (desc->comm->size != sizeof *desc->comm || desc->comm->api != MRC_COMM_API)) {
+        if (desc->log) {
+            desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, "the communicator was made for another "
+                      "API number");
+        }
+        return MRC_ERR_UNSUPPORTED;
+    }
     mrc_ctx *ctx = mrc__host_zalloc(&host, sizeof *ctx);
     if (!ctx) return MRC_ERR_MEM;
     ctx->host = host;
     ctx->log = desc->log;
     ctx->log_user = desc->log_user;
     ctx->be = desc->backend;
+    ctx->comm = desc->comm;
     ctx->step.be = ctx->grads.be = desc->backend;
     ctx->step.host = ctx->grads.host = host;
     ctx->step.chunk_bytes = desc->step_chunk_bytes ? desc->step_chunk_bytes : (size_t)1 << 20;
@@ -2924,11 +3215,13 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
 MRCDEF mrc_status mrc_ctx_status(const mrc_ctx *ctx) { return ctx ? ctx->status : MRC_ERR_ARG; }
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx) { return ctx ? ctx->message : "no context"; }
 MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
+    if (!ctx) return;
     ctx->status = MRC_OK;
     ctx->message[0] = 0;
 }
 
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
+    if (!ctx) return (mrc_memory){0};
     return (mrc_memory){ .step_live = ctx->step.live, .step_peak = ctx->step.peak,
                          .step_extent = ctx->step.extent, .step_reserved = ctx->step.reserved,
                          .grads = ctx->grads.live };
@@ -2999,6 +3292,7 @@ static size_t mrc__utf8_scan(const char *s, size_t bytes, uint32_t *cp, size_t *
 }
 
 MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     if (n == 0 || n != need) return 0;
@@ -3007,6 +3301,7 @@ MRCDEF size_t mrc_utf8_decode(const char *s, size_t bytes, uint32_t *cp) {
 }
 
 MRCDEF size_t mrc_utf8_next(const char *s, size_t bytes, uint32_t *cp) {
+    if (!s || !cp) return 0;
     uint32_t value = 0;
     size_t need = 0, n = bytes ? mrc__utf8_scan(s, bytes, &value, &need) : 0;
     *cp = n == need ? value : 0xFFFD;
@@ -3028,6 +3323,7 @@ MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
 
 // Eight bytes at once where they are all ASCII: most of most files.
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t at = 0, n = 1;
     uint32_t cp;
     while (at < bytes && n) {
@@ -3043,12 +3339,14 @@ MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
 
 // Continuation bytes do not count.
 MRCDEF size_t mrc_utf8_length(const char *s, size_t bytes) {
+    if (!s) return 0;
     size_t n = 0;
     for (size_t i = 0; i < bytes; i++) n += ((unsigned char)s[i] & 0xC0) != 0x80;
     return n;
 }
 
 MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
+    if (!s) return 0;
     for (size_t i = 0; i < bytes; i++) {
         if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
     }
@@ -3642,7 +3940,7 @@ static mrc_status mrc__json_parse_at(mrc_ctx *ctx, mrc_json **out, const char *n
 
 MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes, size_t max_depth) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "json: no text given");
     return mrc__json_parse_at(ctx, out, name ? name : "json", 1, text, bytes, max_depth);
@@ -3651,7 +3949,7 @@ MRCDEF mrc_status mrc_json_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_json_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_json_parse(ctx, out, path, text, bytes, 0);
@@ -3682,7 +3980,7 @@ static int mrc__json_compare_keys(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, const char *name) {
     size_t bytes, n = 0;
-    if (!ctx || !object || !name) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !object || !name);
     if (object->type != MRC_JSON_OBJECT || object->n < 2) return MRC_OK;
     const void **list = mrc__mul(object->n, sizeof *list, &bytes)
                       ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -3704,10 +4002,13 @@ MRCDEF mrc_status mrc_json_unique_keys(mrc_ctx *ctx, const mrc_json *object, con
 }
 
 MRCDEF void mrc_text_init(mrc_text *t, const mrc_ctx *ctx) {
-    *t = (mrc_text){ .host = ctx->host };
+    if (!t) return;
+    *t = (mrc_text){0};
+    mrc__allocator_init(&t->host, ctx ? &ctx->host : NULL);
 }
 
 MRCDEF void mrc_text_free(mrc_text *t) {
+    if (!t) return;
     if (t->data) t->host.free(t->host.user, t->data);
     *t = (mrc_text){ .host = t->host };
 }
@@ -3726,6 +4027,7 @@ static char *mrc__text_room(mrc_text *t, size_t bytes) {
 }
 
 MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
+    if (!t || (bytes && !s)) return;
     char *to = mrc__text_room(t, bytes);
     if (!to) return;
     if (bytes) memcpy(to, s, bytes);
@@ -3734,6 +4036,7 @@ MRCDEF void mrc_text_add(mrc_text *t, const char *s, size_t bytes) {
 }
 
 MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
+    if (!t || !fmt) return;
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -3751,6 +4054,7 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
 
 // Ill-formed bytes become U+FFFD, so that what is written can be read back.
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
+    if (!t || (bytes && !s)) return;
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     uint32_t cp;
     mrc_text_add(t, "\"", 1);
@@ -3829,6 +4133,7 @@ static int mrc__number_shortest(double x, char *digits, int *exponent) {
 }
 
 MRCDEF void mrc_text_number(mrc_text *t, double x) {
+    if (!t) return;
     char digits[20];
     int exponent = 0, n = 1;
     if (isnan(x)) {
@@ -4469,7 +4774,7 @@ static mrc_status mrc__yaml_document(mrc__yaml *y) {
 
 MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
                                  size_t bytes) {
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
     mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
@@ -4491,7 +4796,7 @@ MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name,
 MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
     char *text;
     size_t bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
     mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
@@ -4629,7 +4934,7 @@ static mrc_status mrc__file_read_all(mrc_ctx *ctx, const char *path, int fd, siz
 MRCDEF mrc_status mrc_file_read(mrc_ctx *ctx, char **out, size_t *bytes, const char *path) {
     struct stat info;
     int fd;
-    if (!ctx || !out || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !bytes);
     *out = NULL;
     *bytes = 0;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "file read: no path given");
@@ -4679,7 +4984,7 @@ static int mrc__writer_open(mrc_file_writer *w, size_t room) {
 
 MRCDEF mrc_status mrc_file_writer_new(mrc_ctx *ctx, mrc_file_writer **out, const char *path) {
     size_t total, bytes;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path || !*path) return mrc__fail(ctx, MRC_ERR_ARG, "file write: no path given");
     bytes = strlen(path) + 1;
@@ -4780,6 +5085,7 @@ MRCDEF mrc_status mrc_file_writer_commit(mrc_file_writer *w) {
 
 MRCDEF mrc_status mrc_file_write(mrc_ctx *ctx, const char *path, const void *data, size_t bytes) {
     mrc_file_writer *w;
+    MRC__ARG(ctx, bytes && !data);
     MRC__TRY(mrc_file_writer_new(ctx, &w, path));
     mrc_status s = mrc__writer_reserve(w, bytes);
     if (s == MRC_OK) s = mrc_file_writer_add(w, data, bytes);
@@ -4878,6 +5184,7 @@ static uint32_t mrc__crc32c_sse42(uint32_t crc, const void *data, size_t bytes) 
 #endif
 
 MRCDEF uint32_t mrc_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    if (!data) return crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) return mrc__crc32c_sse42(crc, data, bytes);
 #endif
@@ -4890,7 +5197,7 @@ MRCDEF mrc_status mrc_file_crc32c(mrc_ctx *ctx, const char *path, uint32_t *crc,
     struct stat info;
     int fd;
     ssize_t n;
-    if (!ctx || !path || !crc || !bytes) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !crc || !bytes);
     *crc = 0;
     *bytes = 0;
     MRC__TRY(mrc__file_open(ctx, path, &fd, &info));
@@ -4930,7 +5237,7 @@ MRCDEF int mrc_file_exists(const char *path) {
 }
 
 MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     size_t bytes = strlen(path) + 1;
     char *part = ctx->host.alloc(ctx->host.user, bytes);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for its name", path);
@@ -4951,7 +5258,7 @@ MRCDEF mrc_status mrc_dir_new(mrc_ctx *ctx, const char *path) {
 
 MRCDEF mrc_status mrc_dir_sync(mrc_ctx *ctx, const char *path) {
     int fd;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     do fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); while (fd < 0 && errno == EINTR);
     if (fd < 0) return mrc__write_fail(ctx, errno, path, "open this folder");
     // EINVAL: a file system that has nothing to sync for a folder.
@@ -4993,7 +5300,7 @@ static int mrc__dir_remove_at(int folder, const char *name, int depth) {
 }
 
 MRCDEF mrc_status mrc_dir_remove(mrc_ctx *ctx, const char *path) {
-    if (!ctx || !path || !*path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !*path);
     int e = mrc__dir_remove_at(AT_FDCWD, path, 64);
     if (!e) return MRC_OK;
     return mrc__write_fail(ctx, e, path, "remove it");
@@ -5019,7 +5326,7 @@ static int mrc__dir_names(DIR *dir, mrc__bump *pool, void **list, size_t *capaci
 MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                mrc_status (*fn)(mrc_ctx *ctx, void *user, const char *name),
                                void *user) {
-    if (!ctx || !path || !fn) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !fn);
     mrc__bump pool = { .host = ctx->host };
     void *list = NULL;
     size_t capacity = 0, n = 0;
@@ -5040,6 +5347,7 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
 // path, or path/name when path is a folder.
 static mrc_status mrc__path_in(mrc_ctx *ctx, char *out, size_t capacity, const char *path,
                                const char *name) {
+    if (!*path) return mrc__fail(ctx, MRC_ERR_ARG, "a path is empty");
     int n = name ? snprintf(out, capacity, "%s/%s", path, name)
                  : snprintf(out, capacity, "%s", path);
     if (n >= 0 && (size_t)n < capacity) return MRC_OK;
@@ -5472,7 +5780,7 @@ static mrc_status mrc__st_new(mrc_ctx *ctx, mrc_safetensors **out, const char *p
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes = 0;
     mrc_safetensors *st = NULL;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "safetensors: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -5925,7 +6233,7 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
     mrc_text header;
     size_t bytes;
     uint64_t data_bytes = 0;
-    if (!ctx || !path || (n && !list)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || (n && !list));
     MRC__TRY(mrc__st_check_metadata(ctx, path, metadata));
     const void **order = mrc__mul(n ? n : 1, sizeof *order, &bytes)
                        ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
@@ -7034,7 +7342,7 @@ static mrc_status mrc__pt_load(mrc__pt *pt, uint64_t file_bytes) {
 MRCDEF mrc_status mrc_torch_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path) {
     uint64_t file_bytes;
     mrc_safetensors *st;
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "torch: no path given");
     MRC__TRY(mrc__st_new(ctx, &st, path, &file_bytes));
@@ -7098,7 +7406,7 @@ static mrc_tensor *mrc__tensor_make(mrc_ctx *ctx, mrc_dtype dtype, int ndim, con
 
 MRCDEF mrc_tensor *mrc_tensor_new(mrc_ctx *ctx, mrc_dtype dtype, int ndim, const size_t *shape,
                                   int requires_grad) {
-    if (!ctx || (ndim > 0 && !shape)) return NULL;
+    MRC__WANT(ctx, (ndim > 0 && !shape));
     mrc_tensor *t = mrc__tensor_make(ctx, dtype, ndim, shape, NULL);
     if (t) t->requires_grad = requires_grad != 0;
     return t;
@@ -7129,7 +7437,7 @@ static int mrc__packed_here(mrc_ctx *ctx, const char *what, const mrc_tensor *t)
 }
 
 MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src) {
-    if (!ctx || !t || !src) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !src);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "upload: the tensor was dropped");
     if (t->packed && !t->copy) {
@@ -7145,7 +7453,7 @@ MRCDEF mrc_status mrc_tensor_upload(mrc_ctx *ctx, mrc_tensor *t, const void *src
 }
 
 MRCDEF mrc_status mrc_tensor_download(mrc_ctx *ctx, const mrc_tensor *t, void *dst) {
-    if (!ctx || !t || !dst) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !dst);
     if (!ctx->be) return mrc__fail(ctx, MRC_ERR_ARG, "download: the context has no backend");
     if (!t->data) return mrc__fail(ctx, MRC_ERR_ARG, "download: the tensor was dropped");
     if (t->packed) return mrc__fail(ctx, MRC_ERR_ARG, "download: %s is for prediction", t->name);
@@ -7419,7 +7727,7 @@ static mrc_tensor *mrc__batch_targets(mrc_ctx *ctx, const mrc_batch_desc *d) {
 }
 
 MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc) {
-    if (!ctx || !out || !desc || !desc->cu_seqlens) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->cu_seqlens);
     memset(out, 0, sizeof *out);
     size_t b = desc->n_sequences;
     MRC__TRY(mrc__batch_check(ctx, desc, out));
@@ -7460,6 +7768,7 @@ typedef struct mrc__grad {
     void             *data;
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
+    int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
 } mrc__grad;
 
 // The link that holds t's entry, or the NULL at the end of its chain, where one can be put.
@@ -7477,7 +7786,9 @@ static mrc__grad *mrc__grad_of(mrc_ctx *ctx, const mrc_tensor *t) {
 }
 
 static void mrc__grad_free(mrc_ctx *ctx, mrc__grad *g) {
-    if (!g->borrowed) mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    if (!g->borrowed && !g->flat) {
+        mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    }
     ctx->host.free(ctx->host.user, g);
 }
 
@@ -7504,7 +7815,7 @@ static void mrc__grad_rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF mrc_status mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out) {
-    if (!ctx || !t || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !t || !out || !ctx->be);
     size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
     *out = (mrc_out){ .dtype = t->dtype, .ld = mrc__columns(t) };
     if (!t->requires_grad) return MRC_OK;
@@ -7577,9 +7888,16 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
             }
         }
     }
+    if (!ctx) return;
+    mrc__arena_release(&ctx->grads, ctx->flat.data);
+    mrc__arena_release(&ctx->grads, ctx->flat.sum);
+    mrc__arena_release(&ctx->grads, ctx->flat.losses);
+    if (ctx->flat.begin) ctx->host.free(ctx->host.user, ctx->flat.begin);
+    memset(&ctx->flat, 0, sizeof ctx->flat);
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
+    if (!ctx) return;
     for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
         for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
             if (g->frame == 0) g->written = 0;
@@ -7615,6 +7933,10 @@ MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     OP(UNFOLD,        unfold,        1 << 1,                          AGAIN)        \
     OP(CROSS_ENTROPY, cross_entropy, 0x7f,                            KEPT)         \
     OP(SYMMETRIC_KL,  symmetric_kl,  0x7f,                            KEPT)         \
+    OP(POOL,          pool,          1 << 1 | 1 << 2,                 KEPT)         \
+    OP(NORMALIZE,     normalize,     MRC__OUT,                        KEPT)         \
+    OP(MAXSIM,        maxsim,        0x1f,                            KEPT)         \
+    OP(SCORE_LOSS,    score_loss,    0xf,                             KEPT)         \
     OP(CUSTOM,        custom,        MRC__IN_ALL | MRC__OUT,          KEPT)         \
     OP(CHECKPOINT,    checkpoint,    MRC__IN_ALL,                     KEPT)
 
@@ -7651,6 +7973,9 @@ struct mrc_node {
         struct { size_t max_length; } lstm, gru;
         struct { size_t size; } unfold;
         struct { mrc_loss criterion; } loss;
+        struct { mrc_pooling mode; size_t skip; } pool;
+        struct { size_t max_query, max_document; } maxsim;
+        mrc_score_loss_desc score_loss;
         mrc_custom_desc custom;
         struct { mrc_segment_fn fn; void *user; mrc_random random; } checkpoint;
     } attr;
@@ -7873,10 +8198,12 @@ static void mrc__node_release(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_mark mrc_tape_mark(mrc_ctx *ctx) {
+    if (!ctx) return (mrc_mark){0};
     return (mrc_mark){ .frame = ++ctx->frame };
 }
 
 MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
+    if (!ctx) return 0;
     int was_on = !ctx->grad_mode;
     ctx->grad_mode = !on;
     return was_on;
@@ -7885,6 +8212,7 @@ MRCDEF int mrc_no_grad(mrc_ctx *ctx, int on) {
 // Nodes leave the tape before they run, so a checkpoint's backward finds the tape at its own mark;
 // and they run in no-grad mode, so a custom backward may use ops.
 MRCDEF mrc_status mrc_tape_backward(mrc_ctx *ctx, mrc_mark mark) {
+    MRC__ARG(ctx, !ctx->be);
     mrc_status s = MRC_OK;
     int was_on = mrc_no_grad(ctx, 1);
     while (s == MRC_OK && ctx->tape && ctx->tape->frame >= mark.frame) {
@@ -7913,13 +8241,17 @@ static void mrc__rewind(mrc_ctx *ctx, uint64_t frame) {
 }
 
 MRCDEF void mrc_tape_rewind(mrc_ctx *ctx, mrc_mark mark) {
+    if (!ctx) return;
     mrc__rewind(ctx, mark.frame ? mark.frame : 1);
 }
 
-MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) { mrc__rewind(ctx, 1); }
+MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) {
+    if (ctx) mrc__rewind(ctx, 1);
+}
 
 MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
     if (!ctx) return;
+    mrc_grad_forget(ctx);
     mrc__rewind(ctx, 0);
     mrc__arena_rewind(&ctx->grads, 0);
     mrc__arena_free(&ctx->step);
@@ -7950,9 +8282,9 @@ static mrc_tensor *mrc__segment_result(mrc_ctx *ctx, mrc_mark mark, mrc_tensor *
 
 MRCDEF mrc_tensor *mrc_checkpointed(mrc_ctx *ctx, mrc_segment_fn fn, void *user,
                                     mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !fn || (n_in > 0 && !in)) return NULL;
+    MRC__WANT(ctx, !fn || (n_in > 0 && !in));
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     int grad_mode = ctx->grad_mode, saw_before = ctx->saw_trainable;
     uint64_t segment = ctx->segment;
@@ -8062,7 +8394,9 @@ MRCDEF uint32_t mrc_site(const char *module_name) {
     return h;
 }
 
-MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) { ctx->random = random; }
+MRCDEF void mrc_ctx_set_random(mrc_ctx *ctx, mrc_random random) {
+    if (ctx) ctx->random = random;
+}
 
 //==============================================================================
 // >>op.common   what the kernels of several ops share
@@ -8215,7 +8549,7 @@ MRCDEF mrc_tensor *mrc_embedding(mrc_ctx *ctx, mrc_tensor *word, mrc_tensor *pos
                                  mrc_tensor *token_type, int32_t word_padding,
                                  int32_t position_padding, mrc_dtype dtype,
                                  const mrc_batch *batch) {
-    if (!ctx || !word || !position || !token_type || !batch) return NULL;
+    MRC__WANT(ctx, !word || !position || !token_type || !batch);
     if (!batch->input_ids || !batch->position_ids || !batch->token_type_ids) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "embedding: the batch has no input_ids");
     }
@@ -8359,7 +8693,7 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                               mrc_act act) {
     size_t shape[MRC_MAX_DIMS];
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (in == 0 || weight->ndim < 2 || mrc__weight_columns(weight) != in) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8383,6 +8717,20 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
+}
+
+static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
+    mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &n, 0);
+    void *values = t ? mrc__host_zalloc(&ctx->host, n * mrc_dtype_bytes(dtype)) : NULL;
+    mrc_status s = values ? mrc_tensor_upload(ctx, t, values) : MRC_ERR_MEM;
+    if (values) ctx->host.free(ctx->host.user, values);
+    return s == MRC_OK ? t : NULL;
+}
+
+MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
+    if (!ctx || !a || !b) return NULL;
+    mrc_tensor *zeros = mrc__zeros(ctx, mrc__stat_dtype(a->dtype), b->ndim ? b->shape[0] : 0);
+    return mrc_linear(ctx, a, b, zeros, MRC_ACT_NONE);
 }
 
 static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
@@ -8455,7 +8803,7 @@ static mrc_status mrc__activation_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_activation(mrc_ctx *ctx, mrc_tensor *x, mrc_act act) {
-    if (!ctx || !x || !mrc__act_fits(ctx, "activation", act)) return NULL;
+    MRC__WANT(ctx, !x || !mrc__act_fits(ctx, "activation", act));
     if (act == MRC_ACT_NONE) return x;
     mrc_node *node = mrc__node_new(ctx, MRC__OP_ACTIVATION, &x, 1);
     if (!node) return NULL;
@@ -8555,7 +8903,7 @@ static mrc_status mrc__layer_norm_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_layer_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
                                   double eps) {
-    if (!ctx || !x || !weight || !bias) return NULL;
+    MRC__WANT(ctx, !x || !weight || !bias);
     size_t h = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
     if (h == 0 || weight->numel != h || bias->numel != h) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE,
@@ -8661,7 +9009,7 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !batch || !batch->cu_seqlens || !batch->sequence_index) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
     if (mask.threshold == 0) return x;
@@ -8723,7 +9071,7 @@ static mrc_status mrc__glu_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_glu(mrc_ctx *ctx, mrc_tensor *z, mrc_act act) {
-    if (!ctx || !z || !mrc__act_fits(ctx, "glu", act)) return NULL;
+    MRC__WANT(ctx, !z || !mrc__act_fits(ctx, "glu", act));
     if (act == MRC_ACT_NONE || z->ndim != 2 || z->shape[1] == 0 || z->shape[1] % 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "glu: z has %zu columns and the activation is "
                               "%d (expected a matrix with an even number, and an activation)",
@@ -8812,7 +9160,7 @@ static mrc_status mrc__rope_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_rope(mrc_ctx *ctx, mrc_tensor *x, size_t heads, size_t rotated, double theta,
                             const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "rope", x, batch)) return NULL;
     if (!heads || x->shape[1] == 0 || x->shape[1] % (2 * heads) || rotated > heads
         || !(theta > 0 && theta <= DBL_MAX)) {
@@ -9100,7 +9448,7 @@ MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k
     mrc_mask mask;
     size_t width, n = 6;
     int at_key = 0, at_query = 0;
-    if (!ctx || !q || !k || !v || !desc || !batch || !batch->real_len) return NULL;
+    MRC__WANT(ctx, !q || !k || !v || !desc || !batch || !batch->real_len);
     mrc_tensor *in[9] = { q, k, v, batch->cu_seqlens, batch->real_len, batch->sequence_index };
     if (!mrc__attention_fits(ctx, in, heads, batch, &width)
         || !mrc__attention_desc_fits(ctx, desc, heads, width, batch)) return NULL;
@@ -9288,7 +9636,7 @@ MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residua
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !weight || !bias || !batch) return NULL;
+    MRC__WANT(ctx, !x || !residual || !weight || !bias || !batch);
     if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
     size_t h = x->shape[1];
@@ -9384,9 +9732,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
     mrc_mask mask;
-    if (!ctx || !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
         return NULL;
     }
@@ -9635,7 +9981,7 @@ static mrc_node *mrc__rnn_node(mrc_ctx *ctx, mrc__op op, size_t gates, mrc_tenso
                                mrc_tensor *const weights[8], const mrc_batch *batch, size_t *n,
                                size_t *h) {
     mrc_tensor *in[10] = { x };
-    if (!ctx || !x || !weights || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !weights || !batch || !batch->cu_seqlens);
     for (int k = 0; k < 8; k++) {
         if (!weights[k]) return NULL;
         in[1 + k] = weights[k];
@@ -9980,7 +10326,7 @@ static mrc_status mrc__unfold_forward(mrc_ctx *ctx, mrc_node *node) {
 }
 
 MRCDEF mrc_tensor *mrc_unfold(mrc_ctx *ctx, mrc_tensor *x, size_t size, const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->cu_seqlens) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens);
     if (!mrc__rows_fit(ctx, "unfold", x, batch)) return NULL;
     size_t shape[2] = { x->shape[0], 0 };
     if (size % 2 == 0 || size > INT32_MAX || !mrc__mul(x->shape[1], size, &shape[1])) {
@@ -10143,9 +10489,7 @@ static int mrc__loss_fits(mrc_ctx *ctx, const char *op, const mrc_tensor *logits
 static mrc_tensor *mrc__loss_build(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                    mrc_tensor *denominator, mrc_tensor *alpha,
                                    const mrc_loss *loss, const mrc_batch *batch) {
-    if (!ctx || !logits || !targets || !denominator || !loss || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !targets || !denominator || !loss || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "cross_entropy", logits, targets, denominator, batch)) return NULL;
     mrc_dtype stat = mrc__stat_dtype(logits->dtype);
     if ((unsigned)loss->kind > MRC_LOSS_LABEL_SMOOTHING) {
@@ -10186,7 +10530,7 @@ MRCDEF mrc_tensor *mrc_span_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *t
 MRCDEF mrc_tensor *mrc_weighted_loss(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *targets,
                                      mrc_tensor *denominator, mrc_tensor *alpha,
                                      const mrc_loss *loss, const mrc_batch *batch) {
-    if (!alpha) return NULL;
+    MRC__WANT(ctx, !alpha);
     return mrc__loss_build(ctx, logits, targets, denominator, alpha, loss, batch);
 }
 
@@ -10312,9 +10656,7 @@ static mrc_status MRC__T(symmetric_kl_bwd)(mrc_backend *be, const mrc_symmetric_
 MRCDEF mrc_tensor *mrc_symmetric_kl(mrc_ctx *ctx, mrc_tensor *logits, mrc_tensor *other,
                                     mrc_tensor *targets, mrc_tensor *denominator,
                                     const mrc_batch *batch) {
-    if (!ctx || !logits || !other || !targets || !denominator || !batch || !batch->loss_end) {
-        return NULL;
-    }
+    MRC__WANT(ctx, !logits || !other || !targets || !denominator || !batch || !batch->loss_end);
     if (!mrc__loss_fits(ctx, "symmetric_kl", logits, targets, denominator, batch)) return NULL;
     if (other->numel != logits->numel || other->dtype != logits->dtype) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "symmetric_kl: %zu logits of %s against %zu of "
@@ -10355,6 +10697,498 @@ static mrc_status mrc__symmetric_kl_backward(mrc_ctx *ctx, mrc_node *node) {
     a.logits.ld = a.other.ld = a.dlogits.ld = a.dother.ld = a.columns;
     a.saved.ld = a.columns * a.n_sequences;
     return MRC__RUN(ctx, node->in[0]->dtype, symmetric_kl_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.pool
+//   one row of a sequence out of its rows p, skip <= p < real_len:
+//   cls first   last last   max largest of each column
+//   mean sum / T   mean_sqrt sum / sqrt(T)   weighted sum of (p + 1) x_p / sum of (p + 1)
+//   dx_p = dy times the row's share; of max to the first row that has it
+//
+// x (N, H) -> (S, H), as sentence-transformers pools.  skip: rows of a prompt.  A sequence that has
+// no such row is 0.  Saves, of max, the rows (S, H); backward does not read x.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// The share of row p in its sequence's mean; cls and last: 1 for their row.
+static double MRC__T(pool_share)(mrc_pooling mode, size_t p, size_t first, size_t end) {
+    double t = (double)(end - first);
+    switch (mode) {
+    case MRC_POOLING_CLS:       return p == first;
+    case MRC_POOLING_LAST:      return p + 1 == end;
+    case MRC_POOLING_MEAN:      return 1 / t;
+    case MRC_POOLING_MEAN_SQRT: return 1 / sqrt(t);
+    case MRC_POOLING_WEIGHTED:
+        return (double)(p + 1) / ((double)(first + 1 + end) * t / 2);
+    case MRC_POOLING_MAX:
+    case MRC_POOLING_COUNT:     break;
+    }
+    return 0;
+}
+
+static mrc_status MRC__T(pool_fwd)(mrc_backend *be, const mrc_pool_fwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t s = 0; s < a->n_sequences; s++) {
+        size_t begin = (size_t)cu[s], end = (size_t)real[s];
+        for (size_t i = 0; i < a->h; i++) {
+            double y = 0;
+            int32_t best = -1;
+            for (size_t p = a->skip; p < end; p++) {
+                double x = MRC__T(at)(a->x, begin + p, i);
+                if (a->mode != MRC_POOLING_MAX) {
+                    y += x * MRC__T(pool_share)(a->mode, p, a->skip, end);
+                } else if (best < 0 || x > y) {
+                    y = x;
+                    best = (int32_t)(begin + p);
+                }
+            }
+            MRC__T(put)(a->y, s, i, y);
+            if (argmax) argmax[s * a->h + i] = best;
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) {
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    const int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t s = 0; a->dx.data && s < a->n_sequences; s++) {
+        for (size_t r = (size_t)cu[s]; r < (size_t)cu[s + 1]; r++) {
+            size_t p = r - (size_t)cu[s], end = (size_t)real[s];
+            int counted = p >= a->skip && p < end;
+            for (size_t i = 0; i < a->h; i++) {
+                // forward was: y = sum of x_p share_p, or the largest
+                double share = !counted ? 0 : a->mode == MRC_POOLING_MAX
+                             ? argmax[s * a->h + i] == (int32_t)r
+                             : MRC__T(pool_share)(a->mode, p, a->skip, end);
+                double dy = share != 0 ? MRC__T(at)(a->dy, s, i) : 0;
+                MRC__T(put)(a->dx, r, i, dy * share);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
+                            const mrc_batch *batch) {
+    if (!ctx || !x || !batch || !batch->real_len) return NULL;
+    if (!mrc__rows_fit(ctx, "pool", x, batch)) return NULL;
+    if ((unsigned)mode >= MRC_POOLING_COUNT || skip > INT32_MAX) {
+        return mrc__fail_null(ctx, MRC_ERR_ARG, "pool: mode %d, %zu rows of a prompt", (int)mode,
+                              skip);
+    }
+    const size_t shape[2] = { batch->n_sequences, x->shape[1] };
+    mrc_tensor *in[] = { x, batch->cu_seqlens, batch->real_len };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_POOL, in, 3);
+    if (!node) return NULL;
+    node->attr.pool.mode = mode;
+    node->attr.pool.skip = skip;
+    if (mode == MRC_POOLING_MAX
+        && mrc__node_save(ctx, node, 0, MRC_DTYPE_I32, shape[0] * shape[1]) != MRC_OK) return NULL;
+    return mrc__apply(ctx, node, x->dtype, 2, shape);
+}
+
+static mrc_status mrc__pool_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_pool_fwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
+        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]), .x = mrc__in(x),
+        .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
+    a.argmax.ld = a.h;
+    return MRC__RUN(ctx, x->dtype, pool_fwd, &a);
+}
+
+static mrc_status mrc__pool_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_pool_bwd_args a = {
+        .n = x->shape[0], .n_sequences = node->in[2]->numel, .h = x->shape[1],
+        .mode = node->attr.pool.mode, .skip = node->attr.pool.skip,
+        .cu_seqlens = mrc__in(node->in[1]), .real_len = mrc__in(node->in[2]),
+        .dy = mrc__dy(ctx, node) };
+    if (node->saved[0]) a.argmax = mrc__in(node->saved[0]);
+    a.argmax.ld = a.h;
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, pool_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.normalize
+//   y = x / max(||x||, 1e-12)   by row
+//   dx = (dy - y (y . dy)) / max(||x||, 1e-12);   below 1e-12: dy / 1e-12
+//
+// x (N, D), as torch.nn.functional.normalize.  Saves 1 / max(||x||, 1e-12) (N); backward reads y.
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static mrc_status MRC__T(normalize_fwd)(mrc_backend *be, const mrc_normalize_fwd_args *a) {
+    (void)be;
+    for (size_t r = 0; r < a->n; r++) {
+        double square = 0;
+        for (size_t i = 0; i < a->d; i++) {
+            double x = MRC__T(at)(a->x, r, i);
+            square += x * x;
+        }
+        double inverse = 1 / fmax(sqrt(square), 1e-12);
+        for (size_t i = 0; i < a->d; i++) {
+            MRC__T(put)(a->y, r, i, MRC__T(at)(a->x, r, i) * inverse);
+        }
+        MRC__T(put)(a->inverse, 0, r, inverse);
+    }
+    return MRC_OK;
+}
+
+static mrc_status MRC__T(normalize_bwd)(mrc_backend *be, const mrc_normalize_bwd_args *a) {
+    (void)be;
+    for (size_t r = 0; a->dx.data && r < a->n; r++) {
+        double dot = 0, inverse = MRC__T(at)(a->inverse, 0, r);
+        for (size_t i = 0; i < a->d; i++) {
+            dot += MRC__T(at)(a->y, r, i) * MRC__T(at)(a->dy, r, i);
+        }
+        if (inverse > 0.999e12) dot = 0;            // the length was not divided by
+        for (size_t i = 0; i < a->d; i++) {
+            // forward was: y = x / ||x||
+            double dx = MRC__T(at)(a->dy, r, i) - MRC__T(at)(a->y, r, i) * dot;
+            MRC__T(put)(a->dx, r, i, dx * inverse);
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
+    if (!ctx || !x) return NULL;
+    if (x->ndim != 2) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "normalize: x has %d axes (expected 2)", x->ndim);
+    }
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_NORMALIZE, &x, 1);
+    if (!node || mrc__node_save(ctx, node, 0, mrc__stat_dtype(x->dtype), x->shape[0]) != MRC_OK) {
+        return NULL;
+    }
+    return mrc__apply(ctx, node, x->dtype, 2, x->shape);
+}
+
+static mrc_status mrc__normalize_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_normalize_fwd_args a = { .n = x->shape[0], .d = x->shape[1], .x = mrc__in(x),
+                                 .y = mrc__out(node->out), .inverse = mrc__out(node->saved[0]) };
+    return MRC__RUN(ctx, x->dtype, normalize_fwd, &a);
+}
+
+static mrc_status mrc__normalize_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *x = node->in[0];
+    mrc_normalize_bwd_args a = { .n = x->shape[0], .d = x->shape[1], .y = mrc__in(node->out),
+                                 .inverse = mrc__in(node->saved[0]), .dy = mrc__dy(ctx, node) };
+    MRC__TRY(mrc_grad_target(ctx, x, &a.dx));
+    return MRC__RUN(ctx, x->dtype, normalize_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.maxsim
+//   y[m][s] = sum over rows a of query s of max over kept rows b of document m of q_a . d_b
+//   dq_a = sum over m of dy[m][s] d_b(a, m)     dd_b = sum over (a, m) that chose b of dy[m][s] q_a
+//
+// ColBERT's score (Khattab and Zaharia 2020): q (Nq, D), document (Nd, D), keep (Nd) i32 -> (M, Q).
+// Of equal rows the first; a document without a kept row gives 0.  Saves the rows chosen (Nq, M).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+static double MRC__T(maxsim_dot)(mrc_in q, size_t a, mrc_in document, size_t b, size_t d) {
+    double sum = 0;
+    for (size_t i = 0; i < d; i++) sum += MRC__T(at)(q, a, i) * MRC__T(at)(document, b, i);
+    return sum;
+}
+
+static mrc_status MRC__T(maxsim_fwd)(mrc_backend *be, const mrc_maxsim_fwd_args *a) {
+    const int32_t *qc = a->q_cu_seqlens.data, *dc = a->document_cu_seqlens.data;
+    const int32_t *keep = a->keep.data;
+    int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t m = 0; m < a->n_documents; m++) {
+        for (size_t s = 0; s < a->n_queries; s++) {
+            double sum = 0;
+            for (size_t r = (size_t)qc[s]; r < (size_t)qc[s + 1]; r++) {
+                double most = 0;
+                int32_t best = -1;
+                for (int32_t b = dc[m]; b < dc[m + 1]; b++) {
+                    if (keep && !keep[b]) continue;
+                    double x = MRC__T(maxsim_dot)(a->q, r, a->document, (size_t)b, a->d);
+                    if (best >= 0 && !(x > most)) continue;
+                    most = x;
+                    best = b;
+                }
+                sum += most;
+                if (argmax) argmax[r * a->n_documents + m] = best;
+            }
+            MRC__T(put)(a->y, m, s, sum);
+        }
+    }
+    return MRC_OK;
+}
+
+// The query of each row, in their order; and what dy says of it.
+static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args *a) {
+    const int32_t *qc = a->q_cu_seqlens.data, *dc = a->document_cu_seqlens.data;
+    const int32_t *argmax = a->argmax.data;
+    (void)be;
+    for (size_t s = 0; a->dq.data && s < a->n_queries; s++) {
+        for (size_t r = (size_t)qc[s]; r < (size_t)qc[s + 1]; r++) {
+            for (size_t i = 0; i < a->d; i++) {
+                double dq = 0;
+                for (size_t m = 0; m < a->n_documents; m++) {
+                    // forward was: y[m][s] += q_r . d_b, b the row chosen
+                    int32_t b = argmax[r * a->n_documents + m];
+                    if (b < 0) continue;
+                    dq += MRC__T(at)(a->dy, m, s) * MRC__T(at)(a->document, (size_t)b, i);
+                }
+                MRC__T(put)(a->dq, r, i, dq);
+            }
+        }
+    }
+    for (size_t m = 0; a->ddocument.data && m < a->n_documents; m++) {
+        for (int32_t b = dc[m]; b < dc[m + 1]; b++) {
+            for (size_t i = 0; i < a->d; i++) {
+                double dd = 0;
+                for (size_t s = 0; s < a->n_queries; s++) {
+                    for (size_t r = (size_t)qc[s]; r < (size_t)qc[s + 1]; r++) {
+                        if (argmax[r * a->n_documents + m] != b) continue;
+                        dd += MRC__T(at)(a->dy, m, s) * MRC__T(at)(a->q, r, i);
+                    }
+                }
+                MRC__T(put)(a->ddocument, (size_t)b, i, dd);
+            }
+        }
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
+                              const mrc_batch *queries, const mrc_batch *documents) {
+    if (!ctx || !q || !document || !keep || !queries || !documents) return NULL;
+    if (!mrc__rows_fit(ctx, "maxsim", q, queries)
+        || !mrc__rows_fit(ctx, "maxsim", document, documents)) return NULL;
+    if (q->shape[1] != document->shape[1] || q->dtype != document->dtype
+        || keep->dtype != MRC_DTYPE_I32 || keep->numel != document->shape[0]) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "maxsim: q has %zu columns of %s, document %zu "
+                              "of %s and %zu rows, keep %zu of %s", q->shape[1],
+                              mrc_dtype_name(q->dtype), document->shape[1],
+                              mrc_dtype_name(document->dtype), document->shape[0], keep->numel,
+                              mrc_dtype_name(keep->dtype));
+    }
+    const size_t shape[2] = { documents->n_sequences, queries->n_sequences };
+    size_t chosen;
+    mrc_tensor *in[] = { q, document, keep, queries->cu_seqlens, documents->cu_seqlens };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_MAXSIM, in, 5);
+    if (!node || !mrc__mul(q->shape[0], shape[0], &chosen)
+        || mrc__node_save(ctx, node, 0, MRC_DTYPE_I32, chosen) != MRC_OK) return NULL;
+    node->attr.maxsim.max_query = queries->max_length;
+    node->attr.maxsim.max_document = documents->max_length;
+    return mrc__apply(ctx, node, q->dtype, 2, shape);
+}
+
+static mrc_status mrc__maxsim_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *q = node->in[0], *document = node->in[1];
+    mrc_maxsim_fwd_args a = {
+        .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
+        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
+        .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
+        .document = mrc__in(document), .keep = mrc__in(node->in[2]),
+        .q_cu_seqlens = mrc__in(node->in[3]), .document_cu_seqlens = mrc__in(node->in[4]),
+        .y = mrc__out(node->out), .argmax = mrc__out(node->saved[0]) };
+    a.argmax.ld = a.n_documents;
+    return MRC__RUN(ctx, q->dtype, maxsim_fwd, &a);
+}
+
+static mrc_status mrc__maxsim_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *q = node->in[0], *document = node->in[1];
+    mrc_maxsim_bwd_args a = {
+        .n_query_rows = q->shape[0], .n_document_rows = document->shape[0],
+        .n_queries = node->in[3]->numel - 1, .n_documents = node->in[4]->numel - 1,
+        .d = q->shape[1], .max_query = node->attr.maxsim.max_query,
+        .max_document = node->attr.maxsim.max_document, .q = mrc__in(q),
+        .document = mrc__in(document), .q_cu_seqlens = mrc__in(node->in[3]),
+        .document_cu_seqlens = mrc__in(node->in[4]), .argmax = mrc__in(node->saved[0]),
+        .dy = mrc__dy(ctx, node) };
+    a.argmax.ld = a.n_documents;
+    MRC__TRY(mrc_grad_target(ctx, q, &a.dq));
+    MRC__TRY(mrc_grad_target(ctx, document, &a.ddocument));
+    return MRC__RUN(ctx, q->dtype, maxsim_bwd, &a);
+}
+#endif
+
+//==============================================================================
+// >>op.score_loss
+//   z (R, C), labels (R, C): a column is a query or a list, NaN a row that is no candidate of it
+//   p = softmax of scale z over the candidates, lse its log-sum-exp
+//   soft     sum of t (log t - log p)                 dz = scale (p sum of t - t)
+//   bce      sum of softplus(scale z) - t scale z     dz = scale (1 / (1 + exp(-scale z)) - t)
+//   margin   mean over candidates j but g of e_j^2    dz_j = -2 e_j / n, dz_g = sum of 2 e_j / n
+//            e_j = (z_g - z_j) - (t_g - t_j)
+//   mse      mean of (z - t)^2                        dz = 2 (z - t) / n
+//
+// Each column times weight / denominator[c], added up; targets[c] (i32): the gold g, -1: the column
+// does not count.  One-hot labels of soft are cross-entropy.  Saves lse (C).
+//==============================================================================
+#ifdef MRC__PASS_NAIVE
+// The softmax's log-sum-exp over a column's candidates.
+static double MRC__T(score_lse)(const mrc_score_loss_fwd_args *a, size_t c) {
+    double most = -HUGE_VAL, sum = 0;
+    for (size_t r = 0; r < a->rows; r++) {
+        double z = a->scale * MRC__T(at)(a->z, r, c), t = MRC__T(at)(a->labels, r, c);
+        if (!isnan(t) && z > most) most = z;
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        double z = a->scale * MRC__T(at)(a->z, r, c), t = MRC__T(at)(a->labels, r, c);
+        if (!isnan(t)) sum += exp(z - most);
+    }
+    return sum > 0 ? most + log(sum) : 0;
+}
+
+// How many candidates a column has.
+static double MRC__T(score_count)(mrc_in labels, size_t rows, size_t c) {
+    double n = 0;
+    for (size_t r = 0; r < rows; r++) n += !isnan(MRC__T(at)(labels, r, c));
+    return n;
+}
+
+// What row r adds to its column, t no NaN; gold: margin's z_g - t_g.
+static double MRC__T(score_term)(const mrc_score_loss_fwd_args *a, double z, double t, double lse,
+                                 double gold) {
+    double s = a->scale * z;
+    switch (a->kind) {
+    case MRC_SCORE_LOSS_SOFT:   return t > 0 ? t * (log(t) - (s - lse)) : 0;
+    case MRC_SCORE_LOSS_BCE:    return fmax(s, 0) + log1p(exp(-fabs(s))) - t * s;
+    case MRC_SCORE_LOSS_MARGIN: return (gold - (z - t)) * (gold - (z - t));
+    case MRC_SCORE_LOSS_MSE:    return (z - t) * (z - t);
+    case MRC_SCORE_LOSS_COUNT:  break;
+    }
+    return 0;
+}
+
+static mrc_status MRC__T(score_loss_fwd)(mrc_backend *be, const mrc_score_loss_fwd_args *a) {
+    const int32_t *targets = a->targets.data;
+    double loss = 0;
+    (void)be;
+    for (size_t c = 0; c < a->columns; c++) {
+        double lse = 0, sum = 0, gold = 0, n = 1;
+        if (targets[c] < 0) continue;
+        if (a->kind == MRC_SCORE_LOSS_SOFT) lse = MRC__T(score_lse)(a, c);
+        if (a->kind == MRC_SCORE_LOSS_MARGIN) {
+            size_t g = (size_t)targets[c];
+            gold = MRC__T(at)(a->z, g, c) - MRC__T(at)(a->labels, g, c);
+            n = MRC__T(score_count)(a->labels, a->rows, c) - 1;
+        }
+        if (a->kind == MRC_SCORE_LOSS_MSE) n = MRC__T(score_count)(a->labels, a->rows, c);
+        for (size_t r = 0; r < a->rows; r++) {
+            double t = MRC__T(at)(a->labels, r, c);
+            if (isnan(t)) continue;
+            sum += MRC__T(score_term)(a, MRC__T(at)(a->z, r, c), t, lse, gold);
+        }
+        if (n > 0) loss += a->weight * sum / n * MRC__T(cross_entropy_share)(a->denominator, c);
+        MRC__T(put)(a->lse, 0, c, lse);
+    }
+    MRC__T(put)(a->loss, 0, 0, loss);
+    return MRC_OK;
+}
+
+// The gradient of one column.
+static void MRC__T(score_column)(const mrc_score_loss_bwd_args *a, size_t c, double share) {
+    const int32_t target = ((const int32_t *)a->targets.data)[c];
+    const int margin = a->kind == MRC_SCORE_LOSS_MARGIN;
+    double total = 0, gold = 0, gold_sum = 0, n = MRC__T(score_count)(a->labels, a->rows, c);
+    double lse = a->kind == MRC_SCORE_LOSS_SOFT && target >= 0 ? MRC__T(at)(a->lse, 0, c) : 0;
+    if (margin && target >= 0) {
+        gold = MRC__T(at)(a->z, (size_t)target, c) - MRC__T(at)(a->labels, (size_t)target, c);
+        n -= 1;
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        double t = MRC__T(at)(a->labels, r, c);
+        if (isnan(t)) continue;
+        total += t;
+        gold_sum += 2 * (gold - (MRC__T(at)(a->z, r, c) - t));
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        double t = MRC__T(at)(a->labels, r, c), z = MRC__T(at)(a->z, r, c), dz = 0;
+        if (target >= 0 && !isnan(t)) {
+            double s = a->scale * z;
+            // forward was: loss = share times the sum of the column's terms
+            if (a->kind == MRC_SCORE_LOSS_SOFT) dz = a->scale * (exp(s - lse) * total - t);
+            if (a->kind == MRC_SCORE_LOSS_BCE) dz = a->scale * (1 / (1 + exp(-s)) - t);
+            if (a->kind == MRC_SCORE_LOSS_MSE) dz = 2 * (z - t) / n;
+            if (margin && n > 0) {
+                dz = (int32_t)r == target ? gold_sum / n : -2 * (gold - (z - t)) / n;
+            }
+        }
+        MRC__T(put)(a->dz, r, c, share * dz);
+    }
+}
+
+static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be, const mrc_score_loss_bwd_args *a) {
+    double dloss = MRC__T(at)(a->dloss, 0, 0) * a->weight;
+    (void)be;
+    for (size_t c = 0; a->dz.data && c < a->columns; c++) {
+        MRC__T(score_column)(a, c, dloss * MRC__T(cross_entropy_share)(a->denominator, c));
+    }
+    return MRC_OK;
+}
+#endif
+
+#ifdef MRC__PASS_CORE
+MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
+                                  mrc_tensor *targets, mrc_tensor *denominator,
+                                  const mrc_score_loss_desc *desc) {
+    if (!ctx || !z || !labels || !targets || !denominator || !desc) return NULL;
+    mrc_dtype stat = mrc__stat_dtype(z->dtype);
+    size_t columns = z->ndim == 2 ? z->shape[1] : 0;
+    if (z->ndim != 2 || labels->numel != z->numel || labels->dtype != z->dtype
+        || targets->numel != columns || targets->dtype != MRC_DTYPE_I32
+        || denominator->numel != columns || denominator->dtype != stat
+        || (unsigned)desc->kind >= MRC_SCORE_LOSS_COUNT) {
+        return mrc__fail_null(ctx, MRC_ERR_SHAPE, "score_loss: z has %d axes and %zu columns, "
+                              "labels %zu elements, targets %zu, denominator %zu, kind %d", z->ndim,
+                              columns, labels->numel, targets->numel, denominator->numel,
+                              (int)desc->kind);
+    }
+    mrc_tensor *in[] = { z, labels, targets, denominator };
+    mrc_node *node = mrc__node_new(ctx, MRC__OP_SCORE_LOSS, in, 4);
+    if (!node || mrc__node_save(ctx, node, 0, stat, columns) != MRC_OK) return NULL;
+    node->attr.score_loss = *desc;
+    return mrc__apply(ctx, node, stat, 0, NULL);
+}
+
+static mrc_status mrc__score_loss_forward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *z = node->in[0];
+    const mrc_score_loss_desc *desc = &node->attr.score_loss;
+    mrc_score_loss_fwd_args a = {
+        .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .loss = mrc__out(node->out), .lse = mrc__out(node->saved[0]) };
+    a.labels.ld = a.columns;
+    return MRC__RUN(ctx, z->dtype, score_loss_fwd, &a);
+}
+
+static mrc_status mrc__score_loss_backward(mrc_ctx *ctx, mrc_node *node) {
+    mrc_tensor *z = node->in[0];
+    const mrc_score_loss_desc *desc = &node->attr.score_loss;
+    mrc_score_loss_bwd_args a = {
+        .rows = z->shape[0], .columns = z->shape[1], .kind = desc->kind, .scale = desc->scale,
+        .weight = desc->weight, .z = mrc__in(z), .labels = mrc__in(node->in[1]),
+        .targets = mrc__in(node->in[2]), .denominator = mrc__in(node->in[3]),
+        .lse = mrc__in(node->saved[0]), .dloss = mrc__dy(ctx, node) };
+    a.labels.ld = a.columns;
+    MRC__TRY(mrc_grad_target(ctx, z, &a.dz));
+    return MRC__RUN(ctx, z->dtype, score_loss_bwd, &a);
 }
 #endif
 
@@ -10618,9 +11452,9 @@ static mrc_status MRC__T(sgd)(mrc_backend *be, const mrc_sgd_args *a) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_tensor *out,
                               mrc_tensor *const *in, size_t n_in) {
-    if (!ctx || !out || !in) return NULL;
+    MRC__WANT(ctx, !out || !in);
     for (size_t i = 0; i < n_in; i++) {
-        if (!in[i]) return NULL;
+        MRC__WANT(ctx, !in[i]);
     }
     if (!desc || !desc->backward || n_in == 0) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "custom: no backward, or %zu inputs", n_in);
@@ -15060,6 +15894,7 @@ MRCDEF mrc_status mrc_backend_null_new(mrc_backend **out, mrc_backend *like,
 }
 
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be) {
+    if (!be || strcmp(be->name, "null")) return (mrc_null_counts){0};
     return ((const mrc__null_backend *)be->self)->counts;
 }
 #endif // core pass
@@ -15227,7 +16062,7 @@ static mrc_status mrc__optimizer_types(mrc_ctx *ctx, const mrc_params *params) {
 MRCDEF mrc_status mrc_optimizer_new(mrc_ctx *ctx, mrc_optimizer **out, const mrc_params *params,
                                     const mrc_optimizer_config *config) {
     if (out) *out = NULL;
-    if (!ctx || !out || !params || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !params || !config);
     if (config->magic != MRC_OPTIMIZER_MAGIC) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the config is not from "
                          "mrc_optimizer_config_default()");
@@ -15371,7 +16206,7 @@ static mrc_status mrc__optimizer_own_weights(mrc_ctx *ctx, const mrc_optimizer *
 }
 
 MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!(lr >= 0 && lr <= DBL_MAX)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
@@ -15389,7 +16224,7 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
 }
 
 MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     if (!o->ema) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the weights have no averages");
     if (o->swapped == 2) return mrc__optimizer_own_weights(ctx, o);
     const int before = o->swapped;
@@ -15463,7 +16298,7 @@ MRCDEF mrc_status mrc_optimizer_stats(mrc_ctx *ctx, mrc_optimizer *o, double *gr
     int32_t state[2];
     double f64 = 0;
     float f32 = 0;
-    if (!ctx || !o) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o);
     int is_f64 = o->norm->dtype == MRC_DTYPE_F64;
     MRC__TRY(mrc_tensor_download(ctx, o->norm, is_f64 ? (void *)&f64 : &f32));
     MRC__TRY(mrc_tensor_download(ctx, o->state, state));
@@ -15712,7 +16547,7 @@ static mrc_tensor *mrc__optimizer_file_at(const mrc_optimizer *o, size_t index, 
 
 MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
     char name[512];
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path || !ctx->be);
     size_t n = 0, bytes, k = 0;
     mrc_text names;
     mrc_text_init(&names, ctx);
@@ -15738,7 +16573,7 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     mrc_safetensors *st;
     char name[512];
     mrc_tensor *t;
-    if (!ctx || !o || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !o || !path);
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
     mrc_status s = MRC_OK;
     for (size_t i = 0; s == MRC_OK; i++) {
@@ -15783,6 +16618,7 @@ static double mrc__schedule_rest(const mrc_schedule_config *c, double t, double 
 }
 
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step) {
+    if (!config) return 0;
     const mrc_schedule_config *c = config;
     double t = (double)step, w = (double)c->warmup_steps, total = (double)c->total_steps;
     if (c->kind == MRC_SCHEDULE_CONSTANT) return 1;
@@ -15840,58 +16676,71 @@ static inline size_t mrc__tok_decode(const unsigned char *s, const unsigned char
 }
 
 //
-// Trie: strings of code points, each with a number.  The root is node 0; all edges are in one open
-// table from (node, code point) to node, hashed with a seed so that no vocabulary can choose its
-// collisions.
+// Trie: strings of code points, each with a number.  The root is node 0.  A node knows the edge
+// that leads to it, (parent, code point); a hash table of node numbers finds it by that, with a
+// seed so that no vocabulary can choose its collisions.  The nodes of a string that was put at once
+// stand beside each other, so that walking it again touches little memory.
 //
-typedef struct mrc__tok_edge { uint64_t key; uint32_t node; } mrc__tok_edge;     // key 0: empty
+// children: bits of the code points that lead on; a clear bit says that none does.
+typedef struct mrc__tok_node { uint64_t key; int32_t value; uint32_t children; } mrc__tok_node;
 typedef struct mrc__tok_trie {
-    mrc__tok_edge *edges;
-    int32_t       *value;           // by node; -1: no string ends here
+    mrc__tok_node *nodes;           // value -1: no string ends here
+    uint32_t      *slots;           // node numbers; 0: empty
     size_t         n_nodes, node_capacity;
-    size_t         mask;            // of the edge table, whose size is a power of two
+    size_t         mask;            // of the slots, whose number is a power of two
     uint64_t       seed;
 } mrc__tok_trie;
 #define MRC__TOK_NONE UINT32_MAX
 
+static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
+    return ((uint64_t)node << 21 | cp) + 1;
+}
+// Where the node of this key is, or where it is to be put.
 static inline size_t mrc__tok_slot(const mrc__tok_trie *t, uint64_t key) {
     uint64_t h = (key ^ t->seed) * 0x9E3779B97F4A7C15u;
     h = (h ^ h >> 32) * 0xD6E8FEB86659FD93u;
     size_t slot = (size_t)(h >> 32) & t->mask;
-    while (t->edges[slot].key != key && t->edges[slot].key != 0) slot = (slot + 1) & t->mask;
+    while (t->slots[slot] && t->nodes[t->slots[slot]].key != key) slot = (slot + 1) & t->mask;
     return slot;
 }
-static inline uint64_t mrc__tok_key(uint32_t node, uint32_t cp) {
-    return ((uint64_t)node << 21 | cp) + 1;
+static inline uint32_t mrc__tok_edge(const mrc__tok_trie *t, uint64_t key) {
+    uint32_t node = t->slots[mrc__tok_slot(t, key)];
+    return node ? node : MRC__TOK_NONE;
 }
 static inline uint32_t mrc__tok_next(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, cp))];
-    return e->key ? e->node : MRC__TOK_NONE;
+    return mrc__tok_edge(t, mrc__tok_key(node, cp));
+}
+
+static inline uint32_t mrc__tok_child_bit(uint32_t cp) {
+    return (uint32_t)1 << (cp * 0x9E3779B1u >> 27);
+}
+// The same in a trie that mrc__tok_trie_put() made: most that lead nowhere cost nothing.
+static inline uint32_t mrc__tok_child(const mrc__tok_trie *t, uint32_t node, uint32_t cp) {
+    if (!(t->nodes[node].children & mrc__tok_child_bit(cp))) return MRC__TOK_NONE;
+    return mrc__tok_next(t, node, cp);
 }
 
 static int mrc__tok_rehash(const mrc_allocator *host, mrc__tok_trie *t, size_t capacity) {
-    mrc__tok_trie old = *t;
     size_t bytes;
-    t->edges = mrc__mul(capacity, sizeof *t->edges, &bytes) ? mrc__host_zalloc(host, bytes) : NULL;
-    if (!t->edges) {
-        t->edges = old.edges;
-        return 0;
-    }
+    void *slots = mrc__mul(capacity, sizeof *t->slots, &bytes) ? mrc__host_zalloc(host, bytes)
+                                                               : NULL;
+    if (!slots) return 0;
+    if (t->slots) host->free(host->user, t->slots);
+    t->slots = slots;
     t->mask = capacity - 1;
-    for (size_t i = 0; old.edges && i <= old.mask; i++) {
-        if (old.edges[i].key) t->edges[mrc__tok_slot(t, old.edges[i].key)] = old.edges[i];
+    for (size_t i = 1; i < t->n_nodes; i++) {
+        t->slots[mrc__tok_slot(t, t->nodes[i].key)] = (uint32_t)i;
     }
-    if (old.edges) host->free(host->user, old.edges);
     return 1;
 }
 
 // 0: out of memory.
-static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t) {
-    void *value = t->value;
+static int mrc__tok_node_new(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key) {
+    void *nodes = t->nodes;
     if (t->n_nodes >= INT32_MAX) return 0;
-    if (!mrc__grow(host, &value, &t->node_capacity, t->n_nodes + 1, sizeof *t->value)) return 0;
-    t->value = value;
-    t->value[t->n_nodes++] = -1;
+    if (!mrc__grow(host, &nodes, &t->node_capacity, t->n_nodes + 1, sizeof *t->nodes)) return 0;
+    t->nodes = nodes;
+    t->nodes[t->n_nodes++] = (mrc__tok_node){ .key = key, .value = -1 };
     return 1;
 }
 
@@ -15901,27 +16750,26 @@ static int mrc__tok_trie_init(const mrc_allocator *host, mrc__tok_trie *t) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     t->seed = (uint64_t)now.tv_nsec * 0x2545F4914F6CDD1Du ^ (uint64_t)now.tv_sec << 32
             ^ (uint64_t)(uintptr_t)t;
-    return mrc__tok_node_new(host, t) && mrc__tok_rehash(host, t, 64);
+    return mrc__tok_node_new(host, t, 0) && mrc__tok_rehash(host, t, 64);
 }
 
 static void mrc__tok_trie_free(const mrc_allocator *host, mrc__tok_trie *t) {
-    if (t->edges) host->free(host->user, t->edges);
-    if (t->value) host->free(host->user, t->value);
+    if (t->slots) host->free(host->user, t->slots);
+    if (t->nodes) host->free(host->user, t->nodes);
 }
 
 // The node behind an edge, made if it is not there; 0: out of memory.
 static int mrc__tok_edge_put(const mrc_allocator *host, mrc__tok_trie *t, uint64_t key,
                              uint32_t *node) {
-    mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) {
-        if (t->n_nodes * 2 > t->mask) {
-            if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
-            e = &t->edges[mrc__tok_slot(t, key)];
-        }
-        if (!mrc__tok_node_new(host, t)) return 0;
-        *e = (mrc__tok_edge){ .key = key, .node = (uint32_t)t->n_nodes - 1 };
+    size_t slot = mrc__tok_slot(t, key);
+    *node = t->slots[slot];
+    if (*node) return 1;
+    if (t->n_nodes * 2 > t->mask) {
+        if (!mrc__tok_rehash(host, t, (t->mask + 1) * 2)) return 0;
+        slot = mrc__tok_slot(t, key);
     }
-    *node = e->node;
+    if (!mrc__tok_node_new(host, t, key)) return 0;
+    t->slots[slot] = *node = (uint32_t)t->n_nodes - 1;
     return 1;
 }
 
@@ -15933,6 +16781,7 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
     while (s < end) {
         uint32_t cp;
         s += mrc__tok_decode(s, end, &cp);
+        t->nodes[*node].children |= mrc__tok_child_bit(cp);
         if (!mrc__tok_edge_put(host, t, mrc__tok_key(*node, cp), node)) return 0;
     }
     return 1;
@@ -15991,7 +16840,7 @@ typedef struct mrc__tok_step mrc__tok_step;
 // when all tokens are known.  part: appends the pieces of one part, n > 0 code points.
 typedef struct mrc__tok_kind {
     const char *name;
-    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
+    mrc_status (*load)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *model,
                        size_t n_added);
     mrc_status (*finish)(mrc__tok_source *src, mrc_tokenizer *tok);
     void       (*part)(mrc__tok_run *r, const mrc__tok_char *c, size_t n);
@@ -16001,7 +16850,7 @@ typedef struct mrc__tok_kind {
 // settings.  run: changes r->text, and r->parts if it is a pre-tokenizer's.
 typedef struct mrc__tok_step_kind {
     const char *name;
-    mrc_status (*read)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
+    mrc_status (*load)(mrc__tok_source *src, mrc_tokenizer *tok, const mrc_json *j,
                        mrc__tok_step *s);
     void       (*run)(mrc__tok_run *r, const mrc__tok_step *s);
 } mrc__tok_step_kind;
@@ -16051,6 +16900,7 @@ struct mrc_tokenizer {
     mrc__tok_trie     names;        // added tokens by their own texts
     mrc__tok_trie     merges;       // BPE: from (left id, right id)
     mrc__tok_trie     pairs;        // NFC: from (code point, code point)
+    uint32_t         *roots;        // by code point under MRC__TOK_ROOTS: the root's child in words
     uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
@@ -16087,8 +16937,8 @@ static void mrc__tok_program_free(const mrc_allocator *host, mrc__tok_program *p
 MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
-    void *const blocks[] = { tok->flags, tok->classes, tok->kinds, tok->clusters, tok->token_at,
-                             tok->scores };
+    void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
+                             tok->token_at, tok->scores };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -16103,17 +16953,28 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     host.free(host.user, tok);
 }
 
-MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok)       { return tok->n; }
+MRCDEF size_t mrc_tokenizer_size(const mrc_tokenizer *tok) { return tok ? tok->n : 0; }
 MRCDEF const char *mrc_tokenizer_kind(const mrc_tokenizer *tok) {
+    if (!tok) return "";
     return tok->byte_level ? "byte-level BPE" : tok->kind->name;
 }
-MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) { return tok->max_length; }
-MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) { return tok->special; }
+MRCDEF size_t mrc_tokenizer_max_length(const mrc_tokenizer *tok) {
+    return tok ? tok->max_length : 0;
+}
+MRCDEF mrc_special_ids mrc_tokenizer_special(const mrc_tokenizer *tok) {
+    return tok ? tok->special : (mrc_special_ids){0};
+}
 MRCDEF const char *mrc_tokenizer_token(const mrc_tokenizer *tok, int32_t id) {
+    if (!tok) return NULL;
     return id >= 0 && (size_t)id < tok->n ? tok->pool.data + tok->token_at[id] : NULL;
 }
+// The first node of a word in the vocabulary.
+#define MRC__TOK_ROOTS 65536u
+static inline uint32_t mrc__tok_root(const mrc_tokenizer *tok, uint32_t cp) {
+    return cp < MRC__TOK_ROOTS ? tok->roots[cp] : mrc__tok_next(&tok->words, 0, cp);
+}
 static inline int32_t mrc__tok_value(const mrc__tok_trie *t, uint32_t node) {
-    return node == MRC__TOK_NONE ? -1 : t->value[node];
+    return node == MRC__TOK_NONE ? -1 : t->nodes[node].value;
 }
 static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t bytes) {
     if (bytes == 0) return -1;
@@ -16122,6 +16983,7 @@ static int32_t mrc__tok_id(const mrc_tokenizer *tok, const char *token, size_t b
     return id;
 }
 MRCDEF int32_t mrc_tokenizer_id(const mrc_tokenizer *tok, const char *token) {
+    if (!tok) return -1;
     return token ? mrc__tok_id(tok, token, strlen(token)) : -1;
 }
 
@@ -16256,7 +17118,7 @@ static mrc_status mrc__tok_add(mrc__tok_source *src, mrc_tokenizer *tok, const m
     if (bytes == 0) return MRC_OK;      // no text has it
     if (!mrc__tok_trie_put(&tok->host, &tok->words, text, bytes, &node))
         return mrc__tok_no_memory(src);
-    int32_t *value = &tok->words.value[node];
+    int32_t *value = &tok->words.nodes[node].value;
     if (*value >= 0 && !tok->scores)
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "token \"%.60s\" is there twice: with id %d "
                              "and id %lld", text, (int)*value, (long long)id);
@@ -16277,13 +17139,13 @@ static mrc_status mrc__tok_add_special(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_set_text(src, tok, at, text, bytes, id));
     if (!mrc__tok_trie_put(&tok->host, &tok->names, text, bytes, &node))
         return mrc__tok_no_memory(src);
-    if (tok->names.value[node] == id) return MRC_OK;
-    tok->names.value[node] = (int32_t)id;
+    if (tok->names.nodes[node].value == id) return MRC_OK;
+    tok->names.nodes[node].value = (int32_t)id;
     tok->flags[id] = (uint8_t)(flags | MRC__TOK_ADDED);
     if (flags & MRC__TOK_NORMALIZED) return MRC_OK;     // mrc__tok_finish() puts its normal form
     if (!mrc__tok_trie_put(&tok->host, &tok->added[0], text, bytes, &node))
         return mrc__tok_no_memory(src);
-    tok->added[0].value[node] = (int32_t)id;
+    tok->added[0].nodes[node].value = (int32_t)id;
     tok->added_first[(unsigned char)text[0]] |= 1;
     return MRC_OK;
 }
@@ -16927,7 +17789,7 @@ static uint32_t mrc__norm_pair(const mrc_tokenizer *tok, uint32_t a, uint32_t b)
     if (a - 0x1100 < 19 && b - 0x1161 < 21) return 0xAC00 + (a - 0x1100) * 588 + (b - 0x1161) * 28;
     if (a - 0xAC00 < 11172 && (a - 0xAC00) % 28 == 0 && b - 0x11A8 < 27) return a + b - 0x11A7;
     uint32_t node = mrc__tok_next(&tok->pairs, a, b);
-    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.value[node];
+    return node == MRC__TOK_NONE ? 0 : (uint32_t)tok->pairs.nodes[node].value;
 }
 
 // Composes the changes in place.  A code point that was composed has the sum of both counts - 1.
@@ -17176,8 +18038,8 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
     const mrc__unicode *u = &mrc__unicode_tables;
     (void)j, (void)s;
     MRC__TRY(mrc__tok_read_clusters(src, tok));
-    for (uint32_t length = 2; length <= 4 && tok->pairs.n_nodes < 2 + (length > 2) * 10000u;
-         length++) {
+    if (tok->pairs.n_nodes > 1) return MRC_OK;
+    for (uint32_t length = 2; length <= 4; length++) {
         for (size_t i = 0; i < u->n_runs; i++) {
             const mrc__uni_run *run = &u->runs[i];
             for (uint32_t k = 0; run->length == length && k < run->count; k++) {
@@ -17190,7 +18052,7 @@ static mrc_status mrc__norm_form_read(mrc__tok_source *src, mrc_tokenizer *tok, 
                 if (!a) continue;
                 if (!mrc__tok_edge_put(&tok->host, &tok->pairs, mrc__tok_key(a, part[length - 1]),
                                        &node)) return mrc__tok_no_memory(src);
-                tok->pairs.value[node] = (int32_t)cp;
+                tok->pairs.nodes[node].value = (int32_t)cp;
                 tok->clusters[part[length - 1]] |= MRC__FORM_COMPOSES;
             }
         }
@@ -17740,11 +18602,11 @@ static inline int32_t mrc__wordpiece_longest(const mrc_tokenizer *tok, const voi
     uint32_t node = inside ? tok->suffix : 0;
     int32_t id = -1;
     for (size_t i = 0; i < n; i++) {
-        node = mrc__tok_next(t, node, *(const uint32_t *)(const void *)((const char *)points
-                                                                       + i * step));
+        uint32_t cp = *(const uint32_t *)(const void *)((const char *)points + i * step);
+        node = i || inside ? mrc__tok_child(t, node, cp) : mrc__tok_root(tok, cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *length = i + 1;
     }
     return id;
@@ -17992,9 +18854,9 @@ static void mrc__bpe_push(mrc__tok_run *r, int32_t left) {
     const mrc__bpe_symbol *s = r->symbols;
     if (left < 0 || s[left].next < 0) return;
     uint64_t key = mrc__bpe_key(s[left].id, s[s[left].next].id);
-    const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, key)];
-    if (!e->key) return;
-    uint64_t pair = (uint64_t)e->node << 32 | (uint32_t)left;
+    uint32_t rank = mrc__tok_edge(t, key);
+    if (rank == MRC__TOK_NONE) return;
+    uint64_t pair = (uint64_t)rank << 32 | (uint32_t)left;
     size_t at = r->n_heap++;
     while (at > 0 && r->heap[(at - 1) / 2] > pair) {
         r->heap[at] = r->heap[(at - 1) / 2];
@@ -18032,10 +18894,39 @@ static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
     return 1;
 }
 
+// A few symbols: no heap, the ranks of all pairs beside each other.
+#define MRC__BPE_FEW 32
+static void mrc__bpe_merge_few(mrc__tok_run *r, size_t n) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    mrc__bpe_symbol *s = r->symbols;
+    uint32_t rank[MRC__BPE_FEW];            // of the pair that begins here; NONE: no merge
+    for (size_t i = 0; i + 1 < n; i++) rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id,
+                                                                              s[i + 1].id));
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++) best = rank[i] < rank[best] ? i : best;
+        if (rank[best] == MRC__TOK_NONE) break;
+        s[best].id = t->nodes[rank[best]].value;
+        s[best].bytes += s[best + 1].bytes;
+        n--;
+        for (size_t i = best + 1; i < n; i++) {
+            s[i] = s[i + 1];
+            rank[i - 1] = rank[i];
+        }
+        if (best > 0) rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(s[best - 1].id, s[best].id));
+        if (best + 1 < n) rank[best] = mrc__tok_edge(t, mrc__bpe_key(s[best].id, s[best + 1].id));
+    }
+    for (size_t i = 0; i < n; i++) s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+}
+
 // Merges n symbols that stand in a row: what is left are those from 0 along next.
 static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
     const mrc__tok_trie *t = &r->tok->merges;
     mrc__bpe_symbol *s = r->symbols;
+    if (n <= MRC__BPE_FEW) {
+        mrc__bpe_merge_few(r, n);
+        return;
+    }
     r->n_heap = 0;
     for (size_t i = 0; i < n; i++) {
         s[i].previous = (int32_t)i - 1;
@@ -18047,10 +18938,9 @@ static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
         int32_t left = (int32_t)(pair & 0x7FFFFFFF), right = s[left].next;
         if (s[left].id < 0 || right < 0) continue;
         // A pair of which one has been merged elsewhere since is another, or none.
-        const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__bpe_key(s[left].id,
-                                                                        s[right].id))];
-        if (!e->key || e->node != pair >> 32) continue;
-        s[left].id = t->value[e->node];
+        uint32_t rank = mrc__tok_edge(t, mrc__bpe_key(s[left].id, s[right].id));
+        if (rank != pair >> 32) continue;
+        s[left].id = t->nodes[rank].value;
         s[left].bytes += s[right].bytes;
         s[left].next = s[right].next;
         s[right].id = -1;
@@ -18078,7 +18968,7 @@ static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n
     }
     mrc__bpe_symbol *s = r->symbols;
     for (size_t i = 0; i < n; i++) {
-        int32_t id = mrc__tok_value(&tok->words, mrc__tok_next(&tok->words, 0, c[i].cp));
+        int32_t id = mrc__tok_value(&tok->words, mrc__tok_root(tok, c[i].cp));
         int32_t bytes = mrc__utf8_bytes(c[i].cp);
         if (id >= 0) {
             if (unknown) s[at++] = (mrc__bpe_symbol){ .id = tok->unk, .bytes = unknown };
@@ -18105,9 +18995,9 @@ static size_t mrc__bpe_symbols(mrc__tok_run *r, const mrc__tok_char *c, size_t n
 
 static void mrc__bpe_part(mrc__tok_run *r, const mrc__tok_char *c, size_t n) {
     const mrc_tokenizer *tok = r->tok;
-    uint32_t node = 0;
-    for (size_t i = 0; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(&tok->words, node, c[i].cp);
+    uint32_t node = mrc__tok_root(tok, c->cp);
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(&tok->words, node, c[i].cp);
     }
     int32_t id = mrc__tok_value(&tok->words, node);
     if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
@@ -18148,11 +19038,11 @@ static int mrc__bpe_merge_word(mrc__tok_run *r) {
 static void mrc__bpe_word_end(mrc__tok_run *r) {
     const mrc_tokenizer *tok = r->tok;
     const mrc__tok_trie *t = &tok->words;
-    size_t n = r->n_word, i = 0;
-    uint32_t node = 0;
+    size_t n = r->n_word;
     if (n == 0 || r->failed) return;
-    for (; i < n && node != MRC__TOK_NONE; i++) {
-        node = mrc__tok_next(t, node, mrc__bpe_char(r->word[i]));
+    uint32_t node = mrc__tok_root(tok, mrc__bpe_char(r->word[0]));
+    for (size_t i = 1; i < n && node != MRC__TOK_NONE; i++) {
+        node = mrc__tok_child(t, node, mrc__bpe_char(r->word[i]));
     }
     int32_t id = mrc__tok_value(t, node);
     if (id >= 0 && (tok->flags[id] & MRC__TOK_WHOLE)) {
@@ -18160,10 +19050,10 @@ static void mrc__bpe_word_end(mrc__tok_run *r) {
     } else if (!mrc__bpe_merge_word(r)) {
         r->failed = 1;
     } else {
-        for (int32_t k = 0, next; k >= 0; k = next) {
-            next = r->symbols[k].next;
-            size_t end = next < 0 ? n : (size_t)next;
-            mrc__tok_piece_add(r, r->symbols[k].id, r->from[k], r->from[end - 1] + 1);
+        for (int32_t k = 0, begin = 0; k >= 0; k = r->symbols[k].next) {
+            int32_t end = begin + r->symbols[k].bytes;
+            mrc__tok_piece_add(r, r->symbols[k].id, r->from[begin], r->from[end - 1] + 1);
+            begin = end;
         }
     }
     r->n_word = 0;
@@ -18270,7 +19160,7 @@ static mrc_status mrc__bpe_merge(mrc__tok_source *src, mrc_tokenizer *tok, const
         return mrc__tok_fail(src, MRC_ERR_FORMAT, at, "the merge of \"%.*s\" and \"%.*s\" is there "
                              "twice: as number %u and %zu", (int)(a_bytes % 61), a,
                              (int)(b_bytes % 61), b, (unsigned)node, n);
-    tok->merges.value[node] = both;
+    tok->merges.nodes[node].value = both;
     return MRC_OK;
 }
 
@@ -18480,10 +19370,9 @@ static void mrc__unigram_paths(const mrc__tok_run *r, const mrc__tok_char *c, si
         uint32_t node = 0;
         int single = 0;
         for (size_t b = a; b < n; b++) {
-            const mrc__tok_edge *e = &t->edges[mrc__tok_slot(t, mrc__tok_key(node, c[b].cp))];
-            if (!e->key) break;
-            node = e->node;
-            int32_t id = t->value[node];
+            node = b == a ? mrc__tok_root(tok, c[b].cp) : mrc__tok_child(t, node, c[b].cp);
+            if (node == MRC__TOK_NONE) break;
+            int32_t id = t->nodes[node].value;
             if (id < 0) continue;
             double score = tok->scores[id] + so_far;
             single |= b == a;
@@ -18626,8 +19515,8 @@ static int32_t mrc__tok_normalized_at(const mrc_tokenizer *tok, const mrc__tok_c
     for (size_t i = 0; i < n; i++) {
         node = mrc__tok_next(t, node, c[i].cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *length = i + 1;
     }
     return id;
@@ -18729,23 +19618,36 @@ static const mrc__tok_step_kind mrc__tok_pre_tokenizers[] = {
 };
 #define MRC__COUNT(list) (sizeof (list) / sizeof *(list))
 
+static int mrc__tok_ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && strcmp(text + n - k, end) == 0;
+}
+
+// NULL: there is none of this name.
+static const mrc__tok_step_kind *mrc__tok_step_kind_of(int pre, const char *name) {
+    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
+    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].name, name) == 0) return &list[i];
+    }
+    return NULL;
+}
+
 // Appends a step of this name to the program; j: its object.
 static mrc_status mrc__tok_step_add(mrc__tok_source *src, mrc_tokenizer *tok, mrc__tok_program *p,
                                     const char *name, const mrc_json *j) {
     int pre = p == &tok->pre_tokenizer;
-    const mrc__tok_step_kind *list = pre ? mrc__tok_pre_tokenizers : mrc__tok_normalizers;
-    size_t n = pre ? MRC__COUNT(mrc__tok_pre_tokenizers) : MRC__COUNT(mrc__tok_normalizers), i = 0;
-    while (i < n && strcmp(list[i].name, name)) i++;
-    if (i == n || (list[i].name[0] >= 'a' && j->type != MRC_JSON_NULL))
+    const mrc__tok_step_kind *kind = mrc__tok_step_kind_of(pre, name);
+    if (!kind || (kind->name[0] >= 'a' && j->type != MRC_JSON_NULL))
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "%s of type %.60s is not supported",
                              pre ? "pre_tokenizer" : "normalizer", name);
     if (p->n == MRC__TOK_STEPS)
         return mrc__tok_fail(src, MRC_ERR_UNSUPPORTED, j, "more than %d steps in a %s",
                              MRC__TOK_STEPS, pre ? "pre_tokenizer" : "normalizer");
     mrc__tok_step *s = &p->step[p->n++];
-    *s = (mrc__tok_step){ .kind = &list[i] };
+    *s = (mrc__tok_step){ .kind = kind };
     if (pre && strcmp(name, "ByteLevel") == 0) tok->byte_level = 1;
-    return list[i].read ? list[i].read(src, tok, j, s) : MRC_OK;
+    return kind->load ? kind->load(src, tok, j, s) : MRC_OK;
 }
 
 // BertNormalizer's steps, of settings that are 1, 0 or -1 (not given).
@@ -18844,7 +19746,7 @@ static mrc_status mrc__tok_read_model(mrc__tok_source *src, mrc_tokenizer *tok, 
                              type->type == MRC_JSON_STRING ? type->string : "unknown");
     if (tok->kind != &mrc__tok_bpe) tok->byte_level = 0;
     src->angles = tok->kind != &mrc__tok_wordpiece;
-    return tok->kind->read(src, tok, model, n_added);
+    return tok->kind->load(src, tok, model, n_added);
 }
 
 static mrc_status mrc__tok_template_add(mrc__tok_source *src, const mrc_json *at,
@@ -19010,9 +19912,427 @@ static mrc_status mrc__tok_read_json(mrc__tok_source *src, mrc_tokenizer *tok) {
     return mrc__tok_read_processor(src, tok, mrc_json_get(root, "post_processor"), 0);
 }
 
+#endif // core pass
+
+//==============================================================================
+// >>impl.sentencepiece   a *.model file: what transformers 4 makes of it
 //
-// vocab.txt, vocab.json, and what all kinds end with
+// The file is a protobuf message: pieces with scores and types, the kind of model, a charsmap.
+// Each family of readers has ids, normalizer and added tokens of its own; the file's name says
+// which family it is.
+//==============================================================================
+#ifdef MRC__PASS_CORE
 //
+// Protobuf (proto2's wire format).  Unknown fields are skipped.
+//
+typedef struct mrc__pb { const unsigned char *s, *end; } mrc__pb;
+typedef struct mrc__pb_field {
+    uint64_t number, value;         // value: of wire types 0, 1 and 5
+    const unsigned char *data;      // of wire type 2
+    size_t   bytes;
+    int      wire;
+} mrc__pb_field;
+
+// 0: cut short, or of more than 64 bits.
+static int mrc__pb_varint(mrc__pb *p, uint64_t *out) {
+    *out = 0;
+    for (int shift = 0; shift < 64 && p->s < p->end; shift += 7) {
+        unsigned char c = *p->s++;
+        if (shift == 63 && c > 1) return 0;
+        *out |= (uint64_t)(c & 127) << shift;
+        if (c < 128) return 1;
+    }
+    return 0;
+}
+// 1: a field; 0: the end; -1: malformed.
+static int mrc__pb_next(mrc__pb *p, mrc__pb_field *f) {
+    uint64_t key, bytes;
+    if (p->s == p->end) return 0;
+    if (!mrc__pb_varint(p, &key) || key >> 3 == 0) return -1;
+    *f = (mrc__pb_field){ .number = key >> 3, .wire = (int)(key & 7) };
+    size_t left, fixed = f->wire == 1 ? 8 : 4;
+    if (f->wire == 0) return mrc__pb_varint(p, &f->value) ? 1 : -1;
+    if (f->wire == 2 && !mrc__pb_varint(p, &bytes)) return -1;
+    left = (size_t)(p->end - p->s);
+    if (f->wire == 2) {
+        if (bytes > left) return -1;
+        f->data = p->s;
+        f->bytes = (size_t)bytes;
+        p->s += f->bytes;
+        return 1;
+    }
+    if ((f->wire != 1 && f->wire != 5) || left < fixed) return -1;
+    f->value = mrc__load_le(p->s, (int)fixed);
+    p->s += fixed;
+    return 1;
+}
+
+enum { MRC__PIECE_NORMAL = 1, MRC__PIECE_UNKNOWN, MRC__PIECE_CONTROL, MRC__PIECE_USER };
+typedef struct mrc__sp_piece { const char *text; size_t bytes; double score; int type; }
+    mrc__sp_piece;
+typedef struct mrc__sp_model {
+    mrc__sp_piece       *pieces;
+    size_t               n, capacity;
+    uint64_t             model_type, unk_id;    // 1 Unigram, 2 BPE
+    int                  byte_fallback;
+    const unsigned char *charsmap;              // NULL: none
+    size_t               charsmap_bytes;
+} mrc__sp_model;
+
+static mrc_status mrc__sp_malformed(mrc__tok_source *src, const char *what) {
+    return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: %s", src->path.data, what);
+}
+static mrc_status mrc__sp_read_piece(mrc__tok_source *src, mrc__sp_model *m,
+                                     const mrc__pb_field *of) {
+    mrc__pb p = { of->data, of->data + of->bytes };
+    mrc__sp_piece piece = { .text = "", .type = MRC__PIECE_NORMAL };
+    mrc__pb_field f;
+    void *to = m->pieces;
+    int more;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (f.number == 1 && f.wire == 2) {
+            piece.text = (const char *)f.data;
+            piece.bytes = f.bytes;
+        }
+        if (f.number == 2 && f.wire == 5) {
+            uint32_t bits = (uint32_t)f.value;
+            float score;
+            memcpy(&score, &bits, sizeof score);
+            piece.score = (double)score;
+        }
+        if (f.number == 3 && f.wire == 0) piece.type = f.value < 8 ? (int)f.value : 0;
+    }
+    if (more < 0) return mrc__sp_malformed(src, "a malformed piece");
+    if (!(piece.score - piece.score == 0))
+        return mrc__sp_malformed(src, "a piece whose score is no finite number");
+    if (mrc_utf8_valid(piece.text, piece.bytes) != piece.bytes)
+        return mrc__sp_malformed(src, "a piece that is ill-formed UTF-8");
+    if (!mrc__grow(&src->ctx->host, &to, &m->capacity, m->n + 1, sizeof *m->pieces))
+        return mrc__tok_no_memory(src);
+    m->pieces = to;
+    m->pieces[m->n++] = piece;
+    return MRC_OK;
+}
+// trainer_spec and normalizer_spec; false: malformed.
+static int mrc__sp_read_specs(mrc__sp_model *m, const mrc__pb_field *of) {
+    mrc__pb p = { of->data, of->data + of->bytes };
+    mrc__pb_field f;
+    int more;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (of->number == 2 && f.wire == 0) {
+            if (f.number == 3) m->model_type = f.value;
+            if (f.number == 35) m->byte_fallback = f.value != 0;
+            if (f.number == 40) m->unk_id = f.value;
+        }
+        if (of->number == 3 && f.number == 2 && f.wire == 2 && f.bytes) {
+            m->charsmap = f.data;
+            m->charsmap_bytes = f.bytes;
+        }
+    }
+    return more == 0;
+}
+static mrc_status mrc__sp_parse(mrc__tok_source *src, mrc__sp_model *m, const char *data,
+                                size_t bytes) {
+    mrc__pb p = { (const unsigned char *)data, (const unsigned char *)data + bytes };
+    mrc__pb_field f;
+    int more;
+    m->model_type = 1;
+    while ((more = mrc__pb_next(&p, &f)) > 0) {
+        if (f.wire != 2) continue;
+        if (f.number == 1) MRC__TRY(mrc__sp_read_piece(src, m, &f));
+        if ((f.number == 2 || f.number == 3) && !mrc__sp_read_specs(m, &f))
+            return mrc__sp_malformed(src, "a malformed trainer_spec or normalizer_spec");
+    }
+    if (more < 0) return mrc__sp_malformed(src, "no SentencePiece model: malformed protobuf");
+    if (m->n == 0) return mrc__sp_malformed(src, "no SentencePiece model: it has no pieces");
+    if (m->model_type != 1 && m->model_type != 2)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: model_type %llu, supported are 1 "
+                         "(Unigram) and 2 (BPE)", src->path.data,
+                         (unsigned long long)m->model_type);
+    return MRC_OK;
+}
+
+//
+// Families
+//
+#define MRC__SP_CHARSMAP "charsmap"
+#define MRC__SP_RIGHT    "{\"type\":\"Strip\",\"strip_left\":false,\"strip_right\":true}"
+#define MRC__SP_BOTH     "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}"
+#define MRC__SP_SPACES(to) "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"}," \
+                         "\"content\":\"" to "\"}"
+#define MRC__SP_QUOTES(of) "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" of \
+                         "\"},\"content\":\"\\\"\"}"
+#define MRC__SP_LOWER    "{\"type\":\"Lowercase\"}"
+#define MRC__SP_ACCENTS  "{\"type\":\"StripAccents\"}"
+typedef struct mrc__sp_family {
+    const char *file, *class_name;  // the file's name ("*": any of these), transformers' class
+    const char *before[5];          // tokens that stand before the pieces, whose ids they take
+    size_t      skip;               // so many pieces of the file are left out
+    int         model_type;         // 0: either
+    int         angles;             // its special tokens are <s>, </s>, <pad>, <unk>, <mask>
+    const char *pad, *unk;          // where they are not the usual ones
+    int         mask;               // flags of the mask's added token
+    int         lower;              // do_lower_case where nothing is said
+    const char *steps[8];           // of the normalizer
+} mrc__sp_family;
+static const mrc__sp_family mrc__sp_families[] = {
+    { "sentencepiece.bpe.model", "CamembertTokenizer",
+      { "<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED" }, 1, 1, 1, NULL, NULL,
+      MRC__TOK_LSTRIP, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "sentencepiece.bpe.model", "XLMRobertaTokenizer", { "<s>", "<pad>", "</s>", "<unk>" }, 3, 1,
+      1, NULL, NULL, MRC__TOK_LSTRIP | MRC__TOK_NORMALIZED, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "spiece.model", "BigBirdTokenizer", { NULL }, 0, 2, 0, "<pad>", "<unk>",
+      MRC__TOK_LSTRIP, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES("\xe2\x96\x81") } },
+    { "spiece.model", "AlbertTokenizer", { NULL }, 0, 1, 0, "<pad>", "<unk>",
+      MRC__TOK_LSTRIP, 1,
+      { MRC__SP_QUOTES("``"), MRC__SP_QUOTES("''"), "{\"type\":\"NFKD\"}", MRC__SP_ACCENTS,
+        MRC__SP_LOWER, MRC__SP_CHARSMAP, MRC__SP_SPACES(" ") } },
+    { "spm.model", "DebertaV2Tokenizer", { NULL }, 0, 1, 0, NULL, NULL, 0, 0,
+      { MRC__SP_LOWER, MRC__SP_BOTH, MRC__SP_CHARSMAP, MRC__SP_SPACES(" ") } },
+    { "tokenizer_*.model", "KoBertTokenizer", { NULL }, 0, 1, 0, NULL, NULL, 0, 0,
+      { MRC__SP_CHARSMAP, MRC__SP_RIGHT, MRC__SP_SPACES(" ") } },
+};
+
+// By the file's name; of two families with one name, by the configuration and the model.
+static const mrc__sp_family *mrc__sp_family_of(const mrc__tok_source *src, const mrc__sp_model *m) {
+    const char *slash = strrchr(src->path.data, '/');
+    const char *base = slash ? slash + 1 : src->path.data;
+    const mrc__sp_family *found = NULL;
+    for (size_t i = 0; i < MRC__COUNT(mrc__sp_families); i++) {
+        const mrc__sp_family *f = &mrc__sp_families[i];
+        const char *star = strchr(f->file, '*');
+        size_t head = star ? (size_t)(star - f->file) : 0;
+        int named = star ? strncmp(base, f->file, head) == 0 && mrc__tok_ends_with(base, star + 1)
+                         : strcmp(base, f->file) == 0;
+        if (!named || (uint64_t)f->model_type != m->model_type) continue;
+        if (!found || (src->class_name.bytes
+                       && strcmp(src->class_name.data, found->class_name))) found = f;
+    }
+    // Of the two that share a name CamemBERT's is asked for.
+    if (found == &mrc__sp_families[0] && !src->class_name.bytes) found++;
+    return found;
+}
+
+static mrc_status mrc__sp_put(mrc__tok_source *src, mrc_tokenizer *tok, const char *text,
+                              size_t bytes, double score, size_t id) {
+    mrc_json at = { .line = id + 1, .column = 1 };
+    MRC__TRY(mrc__tok_add(src, tok, &at, text, bytes, (int64_t)id));
+    tok->scores[id] = score;
+    return MRC_OK;
+}
+
+// ALBERT gives pieces that end in a digit and a comma a lower score.
+static double mrc__sp_score(const mrc__sp_family *f, const mrc__sp_piece *p) {
+    const char *end = p->text + p->bytes;
+    int comma = p->bytes > 1 && end[-1] == ',' && end[-2] >= '0' && end[-2] <= '9';
+    return p->score - (comma && strcmp(f->class_name, "AlbertTokenizer") == 0 ? 100 : 0);
+}
+
+// The pieces, with the family's ids.
+static mrc_status mrc__sp_vocabulary(mrc__tok_source *src, mrc_tokenizer *tok,
+                                     const mrc__sp_model *m, const mrc__sp_family *f,
+                                     size_t n_added) {
+    size_t id = 0, skip = f->skip < m->n ? f->skip : m->n;
+    MRC__TRY(mrc__unigram_room(src, tok, m->n, n_added + 8));
+    for (; id < 5 && f->before[id]; id++) {
+        MRC__TRY(mrc__sp_put(src, tok, f->before[id], strlen(f->before[id]), id == 4 ? -100 : 0,
+                             id));
+    }
+    for (size_t i = skip; i < m->n; i++, id++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        MRC__TRY(mrc__sp_put(src, tok, p->text, p->bytes, mrc__sp_score(f, p), id));
+    }
+    if (f->before[0]) {
+        mrc_json at = { .line = 1, .column = 1 };
+        MRC__TRY(mrc__sp_put(src, tok, "<mask>", 6, 0, id));
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, "<mask>", 6, (int64_t)id, f->mask));
+    }
+    src->empty_tokens = 0;
+    if (!f->before[0] && m->unk_id >= m->n)
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: unk_id is %llu, expected 0 to %zu",
+                         src->path.data, (unsigned long long)m->unk_id, m->n - 1);
+    tok->unk = f->before[0] ? 3 : (int32_t)m->unk_id;
+    return MRC_OK;
+}
+
+// KoBERT: vocab.txt beside the file says the ids.
+static mrc_status mrc__sp_vocab_txt(mrc__tok_source *src, mrc_tokenizer *tok,
+                                    const mrc__sp_model *m, const char *dir, size_t n_added) {
+    char *data;
+    size_t bytes, lines, room;
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    MRC__TRY(mrc__tok_lines(src, &data, &bytes, &lines));
+    mrc_status s = mrc__tok_read_vocab(src, tok, data, bytes, lines, n_added);
+    mrc_file_free(src->ctx, data);
+    MRC__TRY(s);
+    tok->scores = mrc__mul(tok->capacity, sizeof *tok->scores, &room)
+                ? mrc__host_zalloc(&tok->host, room) : NULL;
+    if (!tok->scores) return mrc__tok_no_memory(src);
+    for (size_t i = 0; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        int32_t id = mrc__tok_id(tok, p->text, p->bytes);
+        if (id < 0 && p->type == MRC__PIECE_NORMAL)
+            return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: no line has the model's piece "
+                             "\"%.*s\"", src->path.data, (int)(p->bytes % 61), p->text);
+        if (id >= 0) tok->scores[id] = p->score;
+    }
+    tok->unk = mrc__tok_id(tok, "[UNK]", 5);
+    return tok->unk >= 0 ? MRC_OK : mrc__sp_malformed(src, "no line has [UNK]");
+}
+
+// BPE: a merge for each piece and each way in which it is two pieces; by score, then the longer
+// left part, then the longer right one.
+typedef struct mrc__sp_merge { double score; int32_t left, right, both, order; size_t cut, bytes; }
+    mrc__sp_merge;
+static int mrc__sp_compare_merges(const void *a, const void *b) {
+    const mrc__sp_merge *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    if (x->cut != y->cut) return x->cut > y->cut ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes > y->bytes ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
+                                 const mrc__sp_model *m) {
+    const mrc__tok_trie *t = &tok->words;
+    void *list = NULL;
+    size_t capacity = 0, n = 0;
+    mrc_status status = MRC_OK;
+    for (size_t i = 0; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        uint32_t node = 0;
+        size_t chars = 0;
+        for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
+            uint32_t cp;
+            step = mrc_utf8_next(p->text + at, p->bytes - at, &cp);
+            int32_t left = at ? mrc__tok_value(t, node) : -1;
+            int32_t right = left < 0 ? -1 : mrc__tok_value(t, mrc__tok_trie_find(
+                t, p->text + at, p->bytes - at));
+            node = mrc__tok_next(t, node, cp);
+            if (right < 0) continue;
+            if (!mrc__grow(&src->ctx->host, &list, &capacity, n + 1, sizeof(mrc__sp_merge))) {
+                if (list) src->ctx->host.free(src->ctx->host.user, list);
+                return mrc__tok_no_memory(src);
+            }
+            ((mrc__sp_merge *)list)[n] = (mrc__sp_merge){ p->score, left, right, (int32_t)i,
+                                                          (int32_t)n, chars, p->bytes };
+            n++;
+        }
+    }
+    if (n) mrc__sort_array(list, n, sizeof(mrc__sp_merge), mrc__sp_compare_merges);
+    for (size_t i = 0; i < n && status == MRC_OK; i++) {
+        const mrc__sp_merge *x = (const mrc__sp_merge *)list + i;
+        size_t before = tok->merges.n_nodes;
+        uint32_t node;
+        if (!mrc__tok_edge_put(&tok->host, &tok->merges, mrc__bpe_key(x->left, x->right), &node))
+            status = mrc__bpe_no_memory(src);
+        else if (node >= before) tok->merges.nodes[node].value = x->both;
+    }
+    if (list) src->ctx->host.free(src->ctx->host.user, list);
+    return status;
+}
+
+// A step of the family's normalizer: a charsmap, or a text that is read as tokenizer.json is.
+static mrc_status mrc__sp_step(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                               const char *text) {
+    mrc__tok_program *p = &tok->normalizer;
+    mrc_json *j;
+    if (strcmp(text, MRC__SP_CHARSMAP) == 0) {
+        if (!m->charsmap) return MRC_OK;
+        p->step[p->n].kind = mrc__tok_step_kind_of(0, "Precompiled");
+        return mrc__charsmap_set(src, tok, &p->step[p->n++], m->charsmap, m->charsmap_bytes);
+    }
+    MRC__TRY(mrc_json_parse(src->ctx, &j, src->path.data, text, strlen(text), 0));
+    src->depth++;
+    mrc_status s = mrc__tok_read_steps(src, tok, p, j);
+    src->depth--;
+    mrc_json_free(j);
+    return s;
+}
+static mrc_status mrc__sp_steps(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                                const mrc__sp_family *f) {
+    static const mrc_json none = { .type = MRC_JSON_NULL };
+    int albert = strcmp(f->class_name, "AlbertTokenizer") == 0;
+    int lower = src->lowercase < 0 ? f->lower : src->lowercase;
+    int keep = !albert || src->keep_accents == 1;
+    for (size_t i = 0; i < 8 && f->steps[i]; i++) {
+        const char *text = f->steps[i];
+        if (strcmp(text, MRC__SP_LOWER) == 0 && !lower) continue;
+        if (keep && (strcmp(text, MRC__SP_ACCENTS) == 0 || strstr(text, "NFKD"))) continue;
+        MRC__TRY(mrc__sp_step(src, tok, m, text));
+    }
+    if (src->split_by_punct == 1)
+        MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Punctuation", &none));
+    return mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "Metaspace", &none);
+}
+
+static mrc_status mrc__sp_default_name(mrc__tok_source *src, int which, const char *text) {
+    mrc_text *name = &src->names[which];
+    if (text && name->bytes == 0) mrc_text_printf(name, "%s", text);
+    return name->failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+// The model that is in data; src->path is its file, dir its folder.
+static mrc_status mrc__sp_build(mrc__tok_source *src, mrc_tokenizer *tok, const mrc__sp_model *m,
+                                const char *dir, size_t n_added) {
+    const mrc__sp_family *f = mrc__sp_family_of(src, m);
+    if (!f)
+        return mrc__fail(src->ctx, MRC_ERR_UNSUPPORTED, "%s: no family of readers has a "
+                         "SentencePiece model of type %s by this name (known are "
+                         "sentencepiece.bpe.model, spiece.model, spm.model and tokenizer_*.model)",
+                         src->path.data, m->model_type == 1 ? "Unigram" : "BPE");
+    tok->kind = m->model_type == 1 ? &mrc__tok_unigram : &mrc__tok_bpe;
+    tok->class_name = f->class_name;
+    tok->byte_fallback = m->byte_fallback;
+    tok->fuse_unk = 1;
+    src->angles = f->angles;
+    if (src->mask_lstrip < 0) src->mask_lstrip = (f->mask & MRC__TOK_LSTRIP) != 0;
+    MRC__TRY(mrc__sp_steps(src, tok, m, f));
+    MRC__TRY(mrc__sp_default_name(src, MRC__TOK_PAD, f->pad));
+    MRC__TRY(mrc__sp_default_name(src, MRC__TOK_UNK, f->unk));
+    if (strchr(f->file, '*')) return mrc__sp_vocab_txt(src, tok, m, dir, n_added);
+    MRC__TRY(mrc__sp_vocabulary(src, tok, m, f, n_added));
+    if (m->model_type == 2) {
+        int missing = mrc__tok_read_fallback(tok);
+        if (tok->byte_fallback && missing) tok->byte_fallback = 0;
+        MRC__TRY(mrc__sp_merges(src, tok, m));
+    }
+    for (size_t i = f->skip; i < m->n; i++) {
+        const mrc__sp_piece *p = &m->pieces[i];
+        mrc_json at = { .line = i + 1, .column = 1 };
+        if ((p->type != MRC__PIECE_CONTROL && p->type != MRC__PIECE_USER) || !p->bytes) continue;
+        char *text = mrc__host_zalloc(&tok->host, p->bytes + 1);
+        if (!text) return mrc__tok_no_memory(src);
+        memcpy(text, p->text, p->bytes);
+        mrc_status s = mrc__tok_add_special(src, tok, &at, text, p->bytes,
+                                            mrc__tok_id(tok, p->text, p->bytes), 0);
+        tok->host.free(tok->host.user, text);
+        MRC__TRY(s);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
+                               size_t n_added) {
+    mrc__sp_model m = {0};
+    char *data;
+    size_t bytes;
+    MRC__TRY(mrc__tok_too_large(src));
+    MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
+    mrc_status s = mrc__sp_parse(src, &m, data, bytes);
+    if (s == MRC_OK) s = mrc__sp_build(src, tok, &m, dir, n_added);
+    if (m.pieces) src->ctx->host.free(src->ctx->host.user, m.pieces);
+    mrc_file_free(src->ctx, data);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.tok_load   vocab.txt, vocab.json, *.model, and what all kinds end with; saving
+//==============================================================================
+#ifdef MRC__PASS_CORE
 static int mrc__tok_is_special(const mrc__tok_source *src, const char *text) {
     const mrc_json *const roots[] = { src->config, src->map };
     for (size_t i = 0; i < MRC__TOK_NAMES; i++) {
@@ -19186,6 +20506,55 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     return MRC_OK;
 }
 
+// A *.model file, whose path is in src.  configs: the folder whose configurations count, or NULL.
+static mrc_status mrc__tok_read_sentencepiece(mrc__tok_source *src, mrc_tokenizer *tok,
+                                              const char *configs) {
+    const char *slash = strrchr(src->path.data, '/');
+    size_t n_added;
+    mrc_text dir;
+    mrc_text_init(&dir, src->ctx);
+    mrc_text_printf(&dir, "%.*s", slash ? (int)(slash - src->path.data) : 1,
+                    slash ? src->path.data : ".");
+    mrc_status s = dir.failed ? mrc__tok_no_memory(src)
+                              : mrc__tok_count_extra(src, configs, &n_added);
+    if (s == MRC_OK) s = mrc__sp_read(src, tok, dir.data, n_added);
+    mrc_text_free(&dir);
+    MRC__TRY(s);
+    MRC__TRY(mrc__tok_read_extra(src, tok, configs));
+    // DeBERTa's mask stands behind the pieces, as added_tokens.json says where there is one.
+    mrc_json at = { .line = 1, .column = 1 };
+    const char *mask = src->names[MRC__TOK_MASK].bytes ? src->names[MRC__TOK_MASK].data : "[MASK]";
+    if (!src->angles && mrc_tokenizer_id(tok, mask) < 0)
+        MRC__TRY(mrc__tok_add_special(src, tok, &at, mask, strlen(mask), (int64_t)tok->n, 0));
+    MRC__TRY(mrc__tok_find_special(src, tok));
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    return MRC_OK;
+}
+
+// The SentencePiece model of a folder: *path is its path, and nothing where there is none.
+// wild: one whose name only has to match "tokenizer_*.model" (KoBERT's), the first by name.
+static mrc_status mrc__tok_find_model(mrc_ctx *ctx, mrc_text *path, const char *dir, int wild) {
+    static const char *const names[] = { "sentencepiece.bpe.model", "spiece.model", "spm.model" };
+    char best[256] = "";
+    path->bytes = 0;
+    for (size_t i = 0; !wild && i < MRC__COUNT(names) && !best[0]; i++) {
+        path->bytes = 0;
+        mrc_text_printf(path, "%s/%s", dir, names[i]);
+        if (!path->failed && mrc_file_exists(path->data) == 1) return MRC_OK;
+    }
+    path->bytes = 0;
+    DIR *d = wild ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d)) != NULL; ) {
+        if (strncmp(e->d_name, "tokenizer_", 10) || !mrc__tok_ends_with(e->d_name, ".model")
+            || strlen(e->d_name) >= sizeof best) continue;
+        if (!best[0] || strcmp(e->d_name, best) < 0) strcpy(best, e->d_name);
+    }
+    if (d) closedir(d);
+    if (best[0]) mrc_text_printf(path, "%s/%s", dir, best);
+    else mrc_text_add(path, "", 1);
+    return path->failed ? mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", dir) : MRC_OK;
+}
+
 // Puts the normal forms of normalized added tokens into the trie of pass 1; of two that have one
 // form the first is found.
 static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *tok) {
@@ -19213,7 +20582,7 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
                 r.failed = 1;
         }
         if (r.failed || status != MRC_OK) break;
-        if (t->value[node] < 0) t->value[node] = (int32_t)id;
+        if (t->nodes[node].value < 0) t->nodes[node].value = (int32_t)id;
         tok->added_first[mrc__tok_first_byte(r.text.at->cp)] |= 2;
     }
     mrc__tok_run_free(&r);
@@ -19250,8 +20619,39 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         tok->prefix_space = pre->step->left;
         tok->both = 1;
     }
+    tok->roots = mrc__host_zalloc(&tok->host, MRC__TOK_ROOTS * sizeof *tok->roots);
+    if (!tok->roots) return mrc__tok_no_memory(src);
+    for (uint32_t cp = 0; cp < MRC__TOK_ROOTS; cp++) tok->roots[cp] = MRC__TOK_NONE;
+    for (size_t i = 1; i < tok->words.n_nodes; i++) {
+        uint64_t cp = tok->words.nodes[i].key - 1;      // of the root's children: below 2^21
+        if (cp < MRC__TOK_ROOTS) tok->roots[cp] = (uint32_t)i;
+    }
     MRC__TRY(mrc__tok_put_normalized(src, tok));
     return tok->kind->finish(src, tok);
+}
+
+// What config.json says where tokenizer_config.json names no class; only CamemBERT's files have
+// the names of another family's.
+static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
+    mrc_json *config;
+    if (src->class_name.bytes) return MRC_OK;
+    MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
+    if (mrc__tok_is(mrc_json_get(config, "model_type"), "camembert"))
+        mrc_text_printf(&src->class_name, "CamembertTokenizer");
+    mrc_json_free(config);
+    return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
+}
+
+static mrc_status mrc__tok_read_vocab_folder(mrc__tok_source *src, mrc_tokenizer *tok,
+                                             const char *dir) {
+    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 1));
+    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
+    MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
+    if (src->lowercase < 0 && !src->config)
+        mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
+                  "tokenizer_config.json says do_lower_case", dir);
+    if (src->lowercase < 0) src->lowercase = 1;
+    return mrc__tok_read_text(src, tok, dir, 0);
 }
 
 static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir) {
@@ -19259,25 +20659,20 @@ static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
-    if (mrc_file_exists(src->path.data) == 1) {
-        if (src->lowercase < 0 && !src->config)
-            mrc__note(src->ctx, "%s: texts are lower-cased, as transformers does where no "
-                      "tokenizer_config.json says do_lower_case", dir);
-        if (src->lowercase < 0) src->lowercase = 1;
-        return mrc__tok_read_text(src, tok, dir, 0);
-    }
+    if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_vocab_folder(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
+    MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
+    if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
-                     "vocab.json in this folder", dir);
+                     "vocab.json nor a SentencePiece model in this folder", dir);
 }
 
 static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const char *path) {
     mrc__tok_trie *const tries[] = { &tok->words, &tok->added[0], &tok->added[1], &tok->names,
                                      &tok->merges, &tok->pairs };
     int kind = mrc_file_exists(path);
-    size_t length = strlen(path);
-    int json = length > 5 && strcmp(path + length - 5, ".json") == 0;
     char hint[MRC__HINT_BYTES];
     if (kind == 0) {
         return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: no such file or folder%s", path,
@@ -19289,7 +20684,10 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
     }
     MRC__TRY(mrc__tok_path(src, NULL, path));
     if (kind == 2) MRC__TRY(mrc__tok_read_folder(src, tok, path));
-    else MRC__TRY(json ? mrc__tok_read_json(src, tok) : mrc__tok_read_text(src, tok, NULL, 0));
+    else if (mrc__tok_ends_with(path, ".json")) MRC__TRY(mrc__tok_read_json(src, tok));
+    else if (mrc__tok_ends_with(path, ".model"))
+        MRC__TRY(mrc__tok_read_sentencepiece(src, tok, NULL));
+    else MRC__TRY(mrc__tok_read_text(src, tok, NULL, 0));
     if (src->json) {
         MRC__TRY(mrc__tok_find_special(src, tok));
         mrc__tok_find_ends(tok);
@@ -19298,7 +20696,7 @@ static mrc_status mrc__tok_read(mrc__tok_source *src, mrc_tokenizer *tok, const 
 }
 
 MRCDEF mrc_status mrc_tokenizer_load(mrc_ctx *ctx, mrc_tokenizer **out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     mrc_tokenizer *tok = mrc__host_zalloc(&ctx->host, sizeof *tok);
     if (!tok) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory", path);
@@ -19381,9 +20779,20 @@ static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_
     return s;
 }
 
-static int mrc__tok_ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), k = strlen(end);
-    return n > k && strcmp(text + n - k, end) == 0;
+// KoBERT's: the model that is in the folder, or the vocab.txt that is beside the model.
+static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file, int model,
+                                     const char *dir) {
+    const char *slash = strrchr(source, '/');
+    mrc_text from;
+    mrc_text_init(&from, ctx);
+    mrc_status s = MRC_OK;
+    if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
+    else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
+        mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
+    if (s == MRC_OK && from.bytes && mrc_file_exists(from.data) == 1)
+        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : strrchr(from.data, '/') + 1);
+    mrc_text_free(&from);
+    return s;
 }
 
 MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const char *dir) {
@@ -19405,6 +20814,7 @@ MRCDEF mrc_status mrc_tokenizer_save(mrc_ctx *ctx, const char *source, const cha
         json |= strcmp(name, "tokenizer.json") == 0;
         config |= strcmp(name, "tokenizer_config.json") == 0;
     }
+    MRC__TRY(mrc__tok_save_more(ctx, source, file, model, dir));
     if (config) return MRC_OK;
     mrc_tokenizer *tok;
     MRC__TRY(mrc_tokenizer_load(ctx, &tok, source));
@@ -19430,8 +20840,8 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
         n++;
         node = mrc__tok_next(t, node, cp);
         if (node == MRC__TOK_NONE) break;
-        if (t->value[node] < 0) continue;
-        id = t->value[node];
+        if (t->nodes[node].value < 0) continue;
+        id = t->nodes[node].value;
         *bytes = (size_t)(p - s);
         *chars = n;
     }
@@ -19464,8 +20874,8 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     const unsigned char *whole = s, *begin = s;
     if (pass == 1 + tok->both) return tok->segment(r, s, end, at);
     while (s < end) {
-        size_t bytes, space;
-        int32_t chars, before = 0, after = 0, id = -1;
+        size_t bytes = 0, space;
+        int32_t chars = 0, before = 0, after = 0, id = -1;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -19655,9 +21065,8 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
                                        const char *pair, size_t pair_bytes,
                                        const mrc_encode_options *options) {
     static const mrc_encode_options none;
-    if (!out) return MRC_ERR_ARG;
-    *out = (mrc_encodings){0};
-    if (!ctx) return MRC_ERR_ARG;
+    if (out) *out = (mrc_encodings){0};
+    MRC__ARG(ctx, !out);
     out->host = ctx->host;
     if (!tok || (!text && text_bytes)) return mrc__fail(ctx, MRC_ERR_ARG, "tokenizer: no text");
     if (text_bytes > INT32_MAX || (pair && pair_bytes > INT32_MAX))
@@ -19682,6 +21091,7 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 }
 
 MRCDEF void mrc_encodings_free(mrc_encodings *e) {
+    if (!e) return;
     if (e->list) e->host.free(e->host.user, e->list);
     *e = (mrc_encodings){ .host = e->host };
 }
@@ -19773,7 +21183,7 @@ static uint64_t mrc__fb_field(const mrc__arrow *a, uint64_t table, int index, in
     uint64_t back, size, offset, slot = 4 + 2 * (uint64_t)index;
     if (!mrc__fb_get(a, table, 4, &back)) return *bad = 1, 0;
     uint64_t vtable = table - (back ^ 0x80000000u) + 0x80000000u;       // back is a signed 32 bits
-    if (!mrc__fb_get(a, vtable, 2, &size)) return *bad = 1, 0;
+    if (!mrc__fb_get(a, vtable, 2, &size) || size < 4 || size % 2) return *bad = 1, 0;
     if (slot + 2 > size) return 0;
     if (!mrc__fb_get(a, vtable + slot, 2, &offset)) return *bad = 1, 0;
     return offset ? table + offset : 0;
@@ -20888,6 +22298,7 @@ static mrc_status mrc__ds_load(mrc_ctx *ctx, mrc_dataset **out, const char *path
 }
 
 MRCDEF mrc_status mrc_dataset_load(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 0);
 }
 
@@ -20912,6 +22323,11 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
                          "question, or text that is not UTF-8", d->n);
     }
     const char *id = from->id ? from->id : number, *title = from->title ? from->title : "";
+    if (mrc_utf8_valid(id, strlen(id)) != strlen(id)
+        || mrc_utf8_valid(title, strlen(title)) != strlen(title)) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "mrc_dataset_new: example %zu has an id or a title "
+                         "that is not UTF-8", d->n);
+    }
     e.id = mrc__ds_copy(d, id, strlen(id));
     e.title = mrc__ds_intern(d, title, strlen(title));
     e.context = mrc__ds_intern(d, from->context, from->context_bytes);
@@ -20935,9 +22351,10 @@ static mrc_status mrc__ds_import(mrc__ds_loader *l, const mrc_example *from) {
 
 MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_example *list,
                                   size_t n) {
+    MRC__ARG(ctx, !out);
     mrc_status status = MRC_OK;
     *out = NULL;
-    if (n && !list) return mrc__fail(ctx, MRC_ERR_ARG, "mrc_dataset_new: no list for %zu", n);
+    MRC__TRY(mrc__count(ctx, "mrc_dataset_new", list, n));
     mrc_dataset *d = mrc__host_zalloc(&ctx->host, sizeof *d);
     if (!d) return mrc__fail(ctx, MRC_ERR_MEM, "mrc_dataset_new: out of memory");
     d->host = ctx->host;
@@ -20950,6 +22367,7 @@ MRCDEF mrc_status mrc_dataset_new(mrc_ctx *ctx, mrc_dataset **out, const mrc_exa
     return status;
 }
 MRCDEF mrc_status mrc_dataset_load_questions(mrc_ctx *ctx, mrc_dataset **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     return mrc__ds_load(ctx, out, path, 1);
 }
 
@@ -20966,16 +22384,27 @@ MRCDEF void mrc_dataset_free(mrc_dataset *d) {
     host.free(host.user, d);
 }
 
-MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) { return d->n; }
-MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) { return d->rows; }
-MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) { return d->unanswerable; }
-MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
-    return index < d->n ? &d->list[index] : NULL;
+MRCDEF size_t mrc_dataset_size(const mrc_dataset *d) {
+    return d ? d->n : 0;
 }
-MRCDEF const char *mrc_dataset_format(const mrc_dataset *d)  { return d->format; }
-MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) { return d->version; }
+MRCDEF size_t mrc_dataset_rows(const mrc_dataset *d) {
+    return d ? d->rows : 0;
+}
+MRCDEF size_t mrc_dataset_unanswerable(const mrc_dataset *d) {
+    return d ? d->unanswerable : 0;
+}
+MRCDEF const mrc_example *mrc_dataset_at(const mrc_dataset *d, size_t index) {
+    return d && index < d->n ? &d->list[index] : NULL;
+}
+MRCDEF const char *mrc_dataset_format(const mrc_dataset *d) {
+    return d ? d->format : "";
+}
+MRCDEF const char *mrc_dataset_version(const mrc_dataset *d) {
+    return d ? d->version : "";
+}
 
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count) {
+    if (!d || !count) return NULL;
     for (size_t why = 0; why < MRC__SKIP_COUNT; why++) {
         if (!d->skipped[why] || index-- > 0) continue;
         *count = d->skipped[why];
@@ -21020,7 +22449,7 @@ static uint32_t mrc__mt_next(mrc__mt *mt) {
 
 MRCDEF mrc_status mrc_kfold(mrc_ctx *ctx, size_t n, size_t k, uint64_t seed, size_t *fold) {
     size_t bytes;
-    if (!ctx || !fold) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !fold);
     if (k < 2 || k > n || n > UINT32_MAX || seed > UINT32_MAX) {
         return mrc__fail(ctx, MRC_ERR_ARG, "kfold: %zu folds of %zu rows, seed %llu (expected 2 "
                          "folds or more, a row in each, a seed below 2^32)", k, n,
@@ -21051,7 +22480,8 @@ MRCDEF mrc_status mrc_dataset_subset(mrc_ctx *ctx, mrc_dataset **out, const mrc_
                                      const size_t *indices, size_t n) {
     size_t bytes;
     if (out) *out = NULL;
-    if (!ctx || !out || !d || (n && !indices)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !d);
+    MRC__TRY(mrc__count(ctx, "dataset", indices, n));
     mrc_dataset *part = mrc__host_zalloc(&ctx->host, sizeof *part);
     if (!part) return mrc__fail(ctx, MRC_ERR_MEM, "dataset: no host memory");
     part->host = ctx->host;
@@ -21340,6 +22770,7 @@ static mrc_status mrc__enc_check(const mrc__enc *e) {
 
 MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_dataset *d,
                                    const mrc_tokenizer *tok, const mrc_features_config *config) {
+    MRC__ARG(ctx, !out || !d || !tok || !config);
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     mrc__enc e = { .ctx = ctx, .f = out, .tok = tok, .config = config,
@@ -21361,6 +22792,7 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 }
 
 MRCDEF void mrc_features_free(mrc_features *f) {
+    if (!f) return;
     for (size_t i = 0; i < f->n; i++) f->host.free(f->host.user, f->list[i].offset_mapping);
     if (f->list) f->host.free(f->host.user, f->list);
     memset(f, 0, sizeof *f);
@@ -21457,13 +22889,15 @@ static void mrc__plan_cut(mrc_batch_plan *p, const mrc_features *f, size_t batch
 MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mrc_features *f,
                                      mrc_batching kind, size_t batch_size, uint64_t seed,
                                      uint32_t epoch) {
+    MRC__ARG(ctx, !out || !f);
     size_t feature_bytes, begin_bytes;
     uint64_t longest = 0, budget = 0;
     memset(out, 0, sizeof *out);
     out->host = ctx->host;
     if (!batch_size) return mrc__fail(ctx, MRC_ERR_ARG, "batch: batch_size is 0");
-    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET || f->n > UINT32_MAX) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "batch: kind %d with %zu features", (int)kind, f->n);
+    MRC__TRY(mrc__count(ctx, "batch", f->list, f->n));
+    if ((unsigned)kind > MRC_BATCHING_TOKEN_BUDGET) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "batch: no kind %d of batching", (int)kind);
     }
     if (mrc__mul(f->n + 1, sizeof *out->feature, &feature_bytes) &&
         mrc__mul(f->n + 1, sizeof *out->begin, &begin_bytes)) {
@@ -21496,6 +22930,7 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 }
 
 MRCDEF void mrc_batch_plan_free(mrc_batch_plan *p) {
+    if (!p) return;
     if (p->feature) p->host.free(p->host.user, p->feature);
     if (p->begin) p->host.free(p->host.user, p->begin);
     memset(p, 0, sizeof *p);
@@ -21794,8 +23229,13 @@ static void mrc__tally_add(mrc__tally *list, size_t *n, mrc_ensemble kind, const
 MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_votes *models,
                                     size_t n_models, const double *weights, mrc_vote *out) {
     size_t total = 0, most = 0, n = 0, bytes, winner = 0;
-    if (!ctx || !models || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !models || !out);
+    MRC__TRY(mrc__count(ctx, "ensemble", models, n_models));
+    if ((unsigned)kind > MRC_ENSEMBLE_FOLD_COMBINE) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "ensemble: no kind %d of vote", (int)kind);
+    }
     for (size_t m = 0; m < n_models; m++) {
+        MRC__TRY(mrc__count(ctx, "ensemble: votes", models[m].list, models[m].n));
         total += models[m].n;
         if (models[m].n > most) most = models[m].n;
     }
@@ -21826,6 +23266,8 @@ MRCDEF mrc_status mrc_ensemble_vote(mrc_ctx *ctx, mrc_ensemble kind, const mrc_v
 
 MRCDEF void mrc_ensemble_mean(const float *const *logits, size_t n_models, const double *weights,
                               size_t n, float *out) {
+    if (!logits || !out) return;
+    for (size_t m = 0; m < n_models; m++) if (!logits[m]) return;
     double all = 0;
     for (size_t m = 0; m < n_models; m++) all += weights ? weights[m] : 1;
     for (size_t i = 0; i < n; i++) {
@@ -22142,6 +23584,7 @@ static mrc_status mrc__met_answer(mrc_ctx *ctx, mrc_metric metric, mrc__met_text
 MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *prediction,
                                    size_t bytes, const mrc_answer *answers, size_t n_answers,
                                    double *exact, double *f1) {
+    MRC__ARG(ctx, !prediction || (n_answers && !answers) || !exact || !f1);
     mrc_status status = MRC_OK;
     size_t size, counted = 0;
     *exact = *f1 = 0;
@@ -22172,6 +23615,7 @@ MRCDEF mrc_status mrc_metric_score(mrc_ctx *ctx, mrc_metric metric, const char *
 static double mrc__percent(double sum, size_t n) { return n ? 100 * sum / (double)n : 0; }
 
 MRCDEF mrc_figures mrc_metric_mean(const mrc_scored *list, size_t n, mrc_subset of) {
+    if (!list) return (mrc_figures){0};
     double exact = 0, f1 = 0;
     mrc_figures all = {0};
     for (size_t i = 0; i < n; i++) {
@@ -22198,6 +23642,7 @@ static int mrc__met_by_no_answer(const void *a, const void *b) {
 
 MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n, int of_f1,
                                   double *best, double *threshold) {
+    MRC__ARG(ctx, (n && !list) || !best || !threshold);
     size_t bytes, counted = 0;
     double now = 0;
     *best = *threshold = 0;
@@ -22663,7 +24108,9 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
     if (c->n_best_size > MRC_N_BEST_MAX) return "n_best_size is above MRC_N_BEST_MAX";
     if (c->max_answer_length == 0) return "max_answer_length is 0";
     if (!(c->temperature > 0)) return "the temperature is not above 0";
-    if (in->n_windows && !in->windows) return "there is no list of windows";
+    if (in->n_windows > INT32_MAX || (in->n_windows && !in->windows)) {
+        return "there is no list of windows, or it is too long";
+    }
     if (c->kind != MRC_DECODE_SQUAD && !in->example) return "there is no example";
     if (c->kind == MRC_DECODE_LEGACY && !in->tokenizer) return "there is no tokenizer";
     return NULL;
@@ -22672,7 +24119,7 @@ static const char *mrc__decode_fault(const mrc_decode_config *c, const mrc_decod
 MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
                              const mrc_decode_input *in, mrc_span *out, size_t capacity,
                              size_t *n_out) {
-    if (!ctx || !config || !in || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !config || !in || !out || !n_out);
     *n_out = 0;
     const char *fault = mrc__decode_fault(config, in);
     if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
@@ -22690,6 +24137,7 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
 
 MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const mrc_span *spans,
                                          size_t n, double *null_score_diff) {
+    if (!config || (n && !spans)) return NULL;
     static const mrc_span nothing = { .kind = MRC_SPAN_NULL };
     const mrc_span *null, *best;
     if (null_score_diff) *null_score_diff = 0;
@@ -22708,11 +24156,30 @@ MRCDEF const mrc_span *mrc_decode_answer(const mrc_decode_config *config, const 
 
 MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc_text *room,
                                  size_t *bytes) {
+    if (!span || !e || !bytes) return NULL;
     if (!span->single_spaced || !room) return mrc__span_raw(span, e, bytes);
     size_t before = room->bytes;
     mrc__span_words(span, e, room);
     *bytes = room->bytes - before;
     return *bytes ? room->data + before : "";
+}
+
+MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
+    mrc_span out = *span;
+    size_t bytes;
+    if (span->kind != MRC_SPAN_TEXT) return out;
+    const char *s = mrc__span_raw(span, e, &bytes), *end = s + bytes;
+    uint32_t cp;
+    for (size_t n; s < end && out.begin < out.end; s += n, out.begin++) {
+        n = mrc_utf8_next(s, (size_t)(end - s), &cp);
+        if (!mrc__is_space(cp)) break;
+    }
+    for (size_t n = 1; s < end && out.begin < out.end; end -= n, out.end--) {
+        for (n = 1; end - n > s && ((unsigned char)end[-(ptrdiff_t)n] & 0xC0) == 0x80; ) n++;
+        mrc_utf8_next(end - n, n, &cp);
+        if (!mrc__is_space(cp)) break;
+    }
+    return out;
 }
 #endif // core pass
 
@@ -22756,6 +24223,9 @@ typedef struct mrc__family {
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
+    const char *head_up, *head_down, *head_norm;    // a feed-forward part before it
+    int         masks_question;             // logits of the question are lowered by a million
+    int         drops_before_norm;          // dropout of the tables' sum, then the norm
     int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
     int         rotary;                     // positions by rotation, windows by layer
     int         truncated;                  // start values within two standard deviations
@@ -22897,6 +24367,19 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
                       .num_feedforward_networks = 4 } },
+    [MRC_MODEL_BIG_BIRD] = { .word = "big_bird", .architecture = "BigBirdForQuestionAnswering",
+        .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .drops_before_norm = 1, .pooler = "pooler", .masks_question = 1,
+        .head_up = "qa_classifier.intermediate.dense", .head_down = "qa_classifier.output.dense",
+        .head_norm = "qa_classifier.output.LayerNorm", .answer = "qa_classifier.qa_outputs",
+        .drop_head = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 50358, .hidden_size = 768, .num_hidden_layers = 12,
+                      .num_attention_heads = 12, .intermediate_size = 3072,
+                      .max_position_embeddings = 4096, .type_vocab_size = 2,
+                      .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU_TANH, .block_size = 64, .num_random_blocks = 3,
+                      .sep_token_id = 66 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -23070,6 +24553,12 @@ static const mrc__key mrc__keys[] = {
       MRC__IN(MOBILEBERT) },
     { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
       MRC__IN(MOBILEBERT) },
+    { "block_size", MRC__KEY_SIZE, MRC__AT(block_size), 1, 1 << 16, MRC__IN(BIG_BIRD) },
+    { "num_random_blocks", MRC__KEY_SIZE, MRC__AT(num_random_blocks), 0, 1 << 16,
+      MRC__IN(BIG_BIRD) },
+    { "sep_token_id", MRC__KEY_SIZE, MRC__AT(sep_token_id), 0, (1 << 28) - 1, MRC__IN(BIG_BIRD) },
+    { "use_bias", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(BIG_BIRD) },
+    { "rescale_embeddings", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(BIG_BIRD) },
     { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "use_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "key_query_shared_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
@@ -23185,11 +24674,14 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type) {
 }
 
 MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
+    if (!config) return 0;
     const size_t rows = config->max_position_embeddings;
     if (!mrc__has_positions(config)) {
         return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
     }
     size_t first = (size_t)(mrc__position_padding(config) + 1);
+    const size_t dense = (5 + 2 * config->num_random_blocks) * config->block_size;
+    if (config->block_size && !config->original_full && dense < rows) return dense;
     return rows > first ? rows - first : 0;
 }
 
@@ -23201,13 +24693,17 @@ static const mrc_json *mrc__field(const mrc__fields *f, const char *key) {
     return v && v->type != MRC_JSON_NULL ? v : NULL;
 }
 
-static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
-                                   const char *expected) {
+static mrc_status mrc__field_refuse(const mrc__fields *f, mrc_status status, const mrc_json *v,
+                                    const char *key, const char *expected) {
     char found[64] = "another type";
     if (v->type == MRC_JSON_NUMBER) snprintf(found, sizeof found, "%.17g", v->number);
     if (v->type == MRC_JSON_STRING) snprintf(found, sizeof found, "\"%.40s\"", v->string);
-    return mrc__fail(f->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s is out of range (found %s, expected "
-                     "%s)", f->path, v->line, v->column, key, found, expected);
+    return mrc__fail(f->ctx, status, "%s:%zu:%zu: %s is out of range (found %s, expected %s)",
+                     f->path, v->line, v->column, key, found, expected);
+}
+static mrc_status mrc__field_wrong(const mrc__fields *f, const mrc_json *v, const char *key,
+                                   const char *expected) {
+    return mrc__field_refuse(f, MRC_ERR_FORMAT, v, key, expected);
 }
 
 // An integer from min to max; absent: *out stays.
@@ -23256,13 +24752,13 @@ static mrc_status mrc__field_word(const mrc__fields *f, const char *key, const c
         at += (size_t)snprintf(expected + at, sizeof expected - at, "%s%s",
                                !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
     }
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return v->type == MRC_JSON_STRING && s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    int is_word = v->type == MRC_JSON_STRING;
+    return mrc__field_refuse(f, is_word ? MRC_ERR_UNSUPPORTED : MRC_ERR_FORMAT, v, key, expected);
 }
 
 // By type: the word in config.json and what its parameters' names begin with.
 static const char *const mrc__head_words[] = { "linear", "mlp", "bilstm", "bigru", "conv1d", NULL };
-static const char *const mrc__head_modules[] = { "", "mlp", "lstm", "gru", "conv" };
+static const char *const mrc__head_modules[] = { "", "mlp", "lstm", "gru", "conv", "", "", "" };
 
 static mrc_status mrc__config_head(const mrc__fields *f, mrc_model_config *c) {
     const mrc_json *head = mrc__field(f, "mrc_head");
@@ -23533,6 +25029,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
     static const char *const norms[] = { "no_norm", NULL };
+    static const char *const attentions[] = { "block_sparse", "original_full", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
     mrc__fields f = { ctx, path, root };
     int type, ignored;
@@ -23546,10 +25043,13 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
         return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no model_type", path);
     }
     for (int i = 0; i < MRC_MODEL_TYPE_COUNT; i++) words[i] = mrc__families[i].word;
-    MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
+    const mrc_json *word = mrc__field(&f, "model_type");
+    if (word->type == MRC_JSON_STRING && !strcmp(word->string, "dpr")) type = MRC_MODEL_BERT;
+    else MRC__TRY(mrc__field_word(&f, "model_type", words, &type));
     *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
+    MRC__TRY(mrc__field_word(&f, "attention_type", attentions, &c->original_full));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
     mrc__config_layers(&f, c);
@@ -23579,7 +25079,7 @@ static mrc_status mrc__config_load(mrc_ctx *ctx, mrc_model_config *out, const ch
 }
 
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     return mrc__config_load(ctx, out, path, NULL);
 }
 #endif // core pass
@@ -23619,6 +25119,7 @@ typedef struct mrc_encoder_weights {
     mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
     mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
+    mrc__map    head_up, head_down, head_norm;  // (I, H) (I); (H, I) (H); (H) (H): the same
     mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
@@ -23760,7 +25261,8 @@ static mrc_tensor *mrc__make_table(mrc__builder *b, size_t rows, size_t width, c
 
 // What is before "embeddings..." in the names of a model as it is saved.
 static const char *mrc__prefix(const mrc_model_config *c) {
-    return c->head != MRC_HEAD_LINEAR ? "transformer." : mrc__family_of(c)->prefix;
+    return c->head != MRC_HEAD_LINEAR && c->head < MRC_HEAD_POOL ? "transformer."
+         : mrc__family_of(c)->prefix;
 }
 
 // How many layers have weights of their own: ALBERT's groups of inner layers, or all.
@@ -23888,6 +25390,42 @@ static void mrc__make_map(mrc__builder *b, size_t l, const char *module, size_t 
                                           "%s.%zu.bias", module, l);
 }
 
+// The maps of a head for retrieval: names as the directories of api.encoder have them.
+static void mrc__make_retrieval(mrc__builder *b) {
+    const mrc_model_config *c = &b->m->config;
+    const mrc_encoder_config *e = &c->encoder;
+    mrc_encoder_weights *w = b->m->weights;
+    size_t h = c->hidden_size, kinds = 0;
+    char pooler[96];
+    snprintf(pooler, sizeof pooler, "%spooler.dense", mrc__prefix(c));
+    if (c->head == MRC_HEAD_POOL) {
+        for (int i = 0; i < MRC_POOLING_COUNT; i++) kinds += e->poolings >> i & 1;
+        if (e->pooler) w->dense = mrc__make_linear(b, h, h, pooler);
+        if (e->projection_size && e->projection_bias) {
+            w->answer = mrc__make_linear(b, e->projection_size, kinds * h, "dense.linear");
+        } else if (e->projection_size) {
+            w->answer.weight = mrc__make(b, e->projection_size, kinds * h, MRC__INIT_NORMAL,
+                                         c->initializer_range, "dense.linear.weight");
+        }
+        return;
+    }
+    if (c->head == MRC_HEAD_TOKENS) {
+        if (!e->projection_size) return;
+        w->answer.weight = mrc__make(b, e->projection_size, h, MRC__INIT_NORMAL,
+                                     c->initializer_range, "linear.weight");
+        return;
+    }
+    if (e->score_kind == MRC_SCORE_POOLER || e->score_kind == MRC_SCORE_POOLER_LINEAR) {
+        w->dense = mrc__make_linear(b, h, h, pooler);
+    } else if (e->score_kind != MRC_SCORE_LINEAR) {
+        w->dense = mrc__make_linear(b, h, h, "classifier.dense");
+    }
+    w->answer = mrc__make_linear(b, e->num_labels, h, e->score_kind == MRC_SCORE_POOLER
+                                 ? "classifier" : e->score_kind == MRC_SCORE_LINEAR
+                                 || e->score_kind == MRC_SCORE_POOLER_LINEAR ? "linear"
+                                 : "classifier.out_proj");
+}
+
 static void mrc__make_head(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
     mrc_encoder_weights *w = b->m->weights;
@@ -23902,8 +25440,17 @@ static void mrc__make_head(mrc__builder *b) {
                                         c->classifier_bias);
             w->dense_norm = mrc__make_norm(b, in, f->dense_norm);
         }
+        if (f->head_up) {
+            w->head_up = mrc__make_linear(b, c->intermediate_size, in, f->head_up);
+            w->head_down = mrc__make_linear(b, in, c->intermediate_size, f->head_down);
+            w->head_norm = mrc__make_norm(b, in, f->head_norm);
+        }
         w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
                                      f->truncated ? 1 / sqrt((double)in) : sigma, 1);
+        return;
+    }
+    if (c->head >= MRC_HEAD_POOL) {
+        mrc__make_retrieval(b);
         return;
     }
     const int rnn = c->head == MRC_HEAD_BILSTM || c->head == MRC_HEAD_BIGRU;
@@ -23918,6 +25465,7 @@ static void mrc__make_head(mrc__builder *b) {
 }
 
 MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
+    if (!m) return;
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
         t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
@@ -24006,7 +25554,7 @@ static mrc_status mrc__make_all(mrc__builder *b) {
         b->m->weights->final_norm = mrc__make_norm(b, c->hidden_size,
                                                    mrc__family_of(c)->final_norm);
     }
-    if (c->head != MRC_HEAD_LINEAR) mrc__make_pooler(b);
+    if (c->head != MRC_HEAD_LINEAR && c->head < MRC_HEAD_POOL) mrc__make_pooler(b);
     b->copies = mrc__is_half(b->m->dtype);
     b->prefix[0] = 0;
     mrc__make_head(b);
@@ -24133,7 +25681,7 @@ static mrc_status mrc__init_param(mrc_ctx *ctx, mrc_model *m, size_t index, uint
 MRCDEF mrc_status mrc_model_new(mrc_ctx *ctx, mrc_model **out, const mrc_model_config *config,
                                 mrc_dtype dtype, uint64_t seed) {
     if (out) *out = NULL;
-    if (!ctx || !out || !config) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !config);
     mrc_model *m;
     MRC__TRY(mrc__model_make(ctx, &m, config, dtype, 0, 0));
     for (size_t i = 0; mrc_params_at(m->params, i); i++) {
@@ -24379,6 +25927,33 @@ static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor 
                              mrc__layer_drop(run, f->drop_down), "output.dropout");
 }
 
+// BigBird lowers the logits of rows 1 to the first separator, all of the question.
+static mrc_tensor *mrc__mask_question(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *logits,
+                                      const mrc_batch *batch) {
+    const mrc_dtype stat = mrc__stat_dtype(m->dtype);
+    const size_t n = batch->n_tokens, b = batch->n_sequences;
+    size_t bytes;
+    if (!logits || mrc__is_half(m->dtype)) return logits;       // decoding leaves the question out
+    mrc_tensor *mask = mrc_tensor_new(ctx, stat, 2, logits->shape, 0);
+    double *host = mrc__mul(2 * n + n + b + 2, sizeof *host, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!mask || !host) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+    int32_t *ids = (int32_t *)(host + 2 * n), *cu = ids + n;
+    mrc_status s = mrc_tensor_download(ctx, batch->input_ids, ids);
+    if (s == MRC_OK) s = mrc_tensor_download(ctx, batch->cu_seqlens, cu);
+    for (size_t i = 0; i < 2 * n; i++) host[i] = 0;
+    for (size_t k = 0; s == MRC_OK && k < b; k++) {
+        size_t first = (size_t)cu[k], end = first;
+        while (end < (size_t)cu[k + 1] && (size_t)ids[end] != m->config.sep_token_id) end++;
+        if (end == (size_t)cu[k + 1]) end = first;              // no separator: nothing is lowered
+        for (size_t r = first + 1; r <= end && r < n; r++) host[2 * r] = host[2 * r + 1] = -1e6;
+    }
+    for (size_t i = 0; stat == MRC_DTYPE_F32 && i < 2 * n; i++) ((float *)host)[i] = (float)host[i];
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, mask, host);
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? mrc_add(ctx, mask, logits, 0, 0, batch) : NULL;
+}
+
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
@@ -24393,14 +25968,99 @@ static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor 
         mrc_drop(ctx, a);
     }
     mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
+    if (w->head_up.weight) {
+        mrc_tensor *i = mrc_linear(ctx, d, w->head_up.weight, w->head_up.bias, c->hidden_act);
+        mrc_tensor *y = mrc_linear(ctx, i, w->head_down.weight, w->head_down.bias, MRC_ACT_NONE);
+        mrc_drop(ctx, i);
+        d = mrc_add_norm(ctx, y, x, w->head_norm.weight, w->head_norm.bias, c->layer_norm_eps, p,
+                         mrc_site("head.output.dropout"), batch);
+        mrc_drop(ctx, y);
+    }
     if (d != x) mrc_drop(ctx, x);
-    return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+    mrc_tensor *logits = mrc_linear(ctx, d, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
+    return mrc__family_of(c)->masks_question ? mrc__mask_question(ctx, m, logits, batch) : logits;
+}
+
+// A batch of one-row sequences, which keep their sequences' indices: what dropout counts by.
+static mrc_status mrc__batch_of_rows(mrc_ctx *ctx, const mrc_batch *batch, mrc_batch *out) {
+    size_t n = batch->n_sequences + 1;
+    *out = *batch;
+    out->n_tokens = batch->n_sequences;
+    out->max_length = 1;
+    int32_t *cu = ctx->host.alloc(ctx->host.user, n * sizeof *cu);
+    if (!cu) return mrc__fail(ctx, MRC_ERR_MEM, "forward: no host memory");
+    for (size_t i = 0; i < n; i++) cu[i] = (int32_t)i;
+    out->cu_seqlens = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    mrc_status s = out->cu_seqlens ? mrc_tensor_upload(ctx, out->cu_seqlens, cu) : ctx->status;
+    ctx->host.free(ctx->host.user, cu);
+    return s;
+}
+
+// One vector a sequence: the poolings side by side, the projection, the norm.
+static mrc_tensor *mrc__pool_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x, size_t skip,
+                                  const mrc_batch *batch) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    mrc_tensor *parts[MRC_POOLING_COUNT], *y;
+    size_t n = 0;
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) {
+        if (!(e->poolings >> i & 1)) continue;
+        parts[n++] = mrc_pool(ctx, x, (mrc_pooling)i, e->exclude_prompt ? skip : 0, batch);
+    }
+    y = n ? parts[0] : NULL;
+    if (n > 1) {
+        return mrc__fail_null(ctx, MRC_ERR_UNSUPPORTED, "forward: %zu poolings at once", n);
+    }
+    if (e->pooler) y = mrc_linear(ctx, y, m->weights->dense.weight, m->weights->dense.bias,
+                                  MRC_ACT_TANH);
+    if (e->projection_size && y) {
+        mrc_tensor *bias = m->weights->answer.bias;
+        if (!bias) bias = mrc__zeros(ctx, mrc__stat_dtype(y->dtype), e->projection_size);
+        y = mrc_linear(ctx, y, m->weights->answer.weight, bias, e->projection_act);
+    }
+    return e->normalize ? mrc_normalize(ctx, y) : y;
+}
+
+// One vector a row, of length 1.
+static mrc_tensor *mrc__tokens_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    if (e->projection_size) {
+        x = mrc_linear(ctx, x, m->weights->answer.weight,
+                       x ? mrc__zeros(ctx, mrc__stat_dtype(x->dtype), e->projection_size) : NULL,
+                       MRC_ACT_NONE);
+    }
+    return mrc_normalize(ctx, x);
+}
+
+// One or two logits a sequence, from its first row.
+static mrc_tensor *mrc__score_head(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                   const mrc_batch *batch, int dropout) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const mrc_encoder_weights *w = m->weights;
+    mrc_batch rows;
+    double p = e->classifier_dropout >= 0 ? e->classifier_dropout : m->config.hidden_dropout_prob;
+    if (!dropout) p = 0;
+    if (!x || mrc__batch_of_rows(ctx, batch, &rows) != MRC_OK) return NULL;
+    mrc_tensor *h = mrc_pool(ctx, x, MRC_POOLING_CLS, 0, batch);
+    mrc_drop(ctx, x);
+    if (e->score_kind == MRC_SCORE_DENSE_TANH || e->score_kind == MRC_SCORE_DENSE_GELU) {
+        h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.in"), &rows);
+    }
+    if (e->score_kind != MRC_SCORE_LINEAR) {
+        h = mrc_linear(ctx, h, w->dense.weight, w->dense.bias,
+                       e->score_kind == MRC_SCORE_DENSE_GELU ? MRC_ACT_GELU : MRC_ACT_TANH);
+    }
+    h = mrc_dropout(ctx, h, p, mrc_site("classifier.dropout.out"), &rows);
+    return mrc_linear(ctx, h, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
 }
 
 static mrc_tensor *mrc__head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
-                                     const mrc_batch *batch, int dropout) {
+                                     const mrc_batch *batch, const mrc_forward_config *config) {
+    const int dropout = config->dropout;
     const mrc_model_config *c = &m->config;
     if (c->head == MRC_HEAD_LINEAR) return mrc__own_head_forward(ctx, m, x, batch, dropout);
+    if (c->head == MRC_HEAD_POOL) return mrc__pool_head(ctx, m, x, config->prompt_rows, batch);
+    if (c->head == MRC_HEAD_TOKENS) return mrc__tokens_head(ctx, m, x);
+    if (c->head == MRC_HEAD_SCORE) return mrc__score_head(ctx, m, x, batch, dropout);
     for (size_t l = 0; l < c->num_head_layers; l++) {
         char site[48];
         snprintf(site, sizeof site, "%s.dropout.%zu", mrc__head_modules[c->head], l);
@@ -24454,10 +26114,13 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
                        MRC_ACT_NONE);
         mrc_drop(ctx, narrow);
     }
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
-    mrc_drop(ctx, e);
-    mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
-                                mrc_site("embeddings.dropout"), batch);
+    const double p = dropout ? mrc__drop_of(c, f->drop_tables) : 0;
+    const uint32_t site = mrc_site("embeddings.dropout");
+    mrc_tensor *u = f->drops_before_norm ? mrc_dropout(ctx, e, p, site, batch) : e;
+    if (u != e) mrc_drop(ctx, e);
+    mrc_tensor *n = mrc_layer_norm(ctx, u, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
+    mrc_drop(ctx, u);
+    mrc_tensor *x = f->drops_before_norm ? n : mrc_dropout(ctx, n, p, site, batch);
     if (x != n) mrc_drop(ctx, n);
     if (!w->projection.weight) return x;
     mrc_tensor *y = mrc_linear(ctx, x, w->projection.weight, w->projection.bias, MRC_ACT_NONE);
@@ -24528,7 +26191,7 @@ static mrc_tensor *mrc__conv_forward(mrc_ctx *ctx, const mrc_model *m, mrc_tenso
 
 MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                     const mrc_forward_config *config) {
-    if (!ctx || !m || !batch || !config) return NULL;
+    MRC__WANT(ctx, !m || !batch || !config);
     if (config->magic != MRC_FORWARD_MAGIC) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "forward: the config is not from "
                               "mrc_forward_config_default()");
@@ -24569,7 +26232,7 @@ MRCDEF mrc_tensor *mrc_model_encode(mrc_ctx *ctx, mrc_model *m, const mrc_batch 
 MRCDEF mrc_tensor *mrc_model_forward(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch,
                                      const mrc_forward_config *config) {
     mrc_tensor *x = mrc_model_encode(ctx, m, batch, config);
-    return x ? mrc__head_forward(ctx, m, x, batch, config->dropout) : NULL;
+    return x ? mrc__head_forward(ctx, m, x, batch, config) : NULL;
 }
 
 // Position ids as Hugging Face makes them: rows of the sequence, or ids that are not pads, from
@@ -24592,7 +26255,8 @@ MRCDEF mrc_status mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *o
                                   const mrc_feature *const *features, size_t n,
                                   size_t first_index) {
     size_t rows = 0, bytes, total;
-    if (!ctx || !m || !out || !features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !out || !features);
+    MRC__TRY(mrc__count(ctx, "batch", features, n));
     for (size_t i = 0; i < n; i++) rows += (size_t)features[i]->length;
     // cu_seqlens, index, real, begin, end, start and end positions; ids, types, positions
     if (!mrc__mul(7 * n + 1 + 3 * rows, sizeof(int32_t), &bytes) || rows > INT32_MAX) {
@@ -24770,7 +26434,7 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const ch
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
         "pytorch_model.bin.index.json", NULL };
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out);
     *out = NULL;
     if (!path) return mrc__fail(ctx, MRC_ERR_ARG, "weights: no path given");
     if (mrc_file_exists(path) == 2) {
@@ -24782,6 +26446,253 @@ MRCDEF mrc_status mrc_weights_open(mrc_ctx *ctx, mrc_safetensors **out, const ch
     }
     if (mrc__ends_with(path, ".index.json")) return mrc__index_open(ctx, out, path);
     return mrc__weights_file_open(ctx, out, path);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.encoder_save   directories that sentence-transformers, PyLate, Stanford's ColBERT and
+//                       transformers open: the oldest spelling that all of them still read
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static mrc_status mrc__save_text(mrc_ctx *ctx, const char *dir, const char *name, mrc_text *text) {
+    char path[MRC__PATH_BYTES];
+    mrc_status s = mrc__path_in(ctx, path, sizeof path, dir, name);
+    if (s == MRC_OK && text->failed) s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    if (s == MRC_OK) s = mrc_file_write(ctx, path, text->data, text->bytes);
+    mrc_text_free(text);
+    return s;
+}
+
+static mrc_status mrc__save_folder(mrc_ctx *ctx, const char *dir, const char *name, char *out) {
+    MRC__TRY(mrc__path_in(ctx, out, MRC__PATH_BYTES, dir, name));
+    return mrc_dir_new(ctx, out);
+}
+
+static mrc_status mrc__save_pooling(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    static const char *const keys[MRC_POOLING_COUNT] = {
+        "cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens",
+        "lasttoken" };
+    char folder[MRC__PATH_BYTES];
+    mrc_text t;
+    MRC__TRY(mrc__save_folder(ctx, dir, "1_Pooling", folder));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"word_embedding_dimension\": %zu", m->config.hidden_size);
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) {
+        mrc_text_printf(&t, ",\n  \"pooling_mode_%s\": %s", keys[i],
+                        m->config.encoder.poolings >> i & 1 ? "true" : "false");
+    }
+    mrc_text_printf(&t, ",\n  \"include_prompt\": %s\n}\n",
+                    m->config.encoder.exclude_prompt ? "false" : "true");
+    return mrc__save_text(ctx, folder, "config.json", &t);
+}
+
+// The projection as a module: its numbers and its weights.
+static mrc_status mrc__save_dense(mrc_ctx *ctx, const mrc_model *m, const char *dir,
+                                  const char *name) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const mrc__map *w = &m->weights->answer;
+    char folder[MRC__PATH_BYTES], path[MRC__PATH_BYTES];
+    mrc_st_tensor list[2];
+    mrc_text t;
+    const char *act = e->projection_act == MRC_ACT_TANH ? "torch.nn.modules.activation.Tanh"
+                    : e->projection_act == MRC_ACT_GELU ? "torch.nn.modules.activation.GELU"
+                    : "torch.nn.modules.linear.Identity";
+    MRC__TRY(mrc__save_folder(ctx, dir, name, folder));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"in_features\": %zu,\n  \"out_features\": %zu,\n  \"bias\": %s,\n"
+                    "  \"activation_function\": \"%s\"\n}\n", w->weight->shape[1],
+                    w->weight->shape[0], w->bias ? "true" : "false", act);
+    MRC__TRY(mrc__save_text(ctx, folder, "config.json", &t));
+    MRC__TRY(mrc__path_in(ctx, path, sizeof path, folder, "model.safetensors"));
+    mrc__param_describe(&list[0], w->weight, "linear.weight");
+    if (w->bias) mrc__param_describe(&list[1], w->bias, "linear.bias");
+    return mrc__params_write(ctx, path, list, w->bias ? 2 : 1);
+}
+
+static void mrc__save_module(mrc_text *t, int index, const char *path, const char *type) {
+    mrc_text_printf(t, "%s  {\"idx\": %d, \"name\": \"%d\", \"path\": \"%s\", \"type\": \"%s\"}",
+                    index ? ",\n" : "[\n", index, index, path, type);
+}
+
+static void mrc__save_prompt(mrc_text *t, const char *key, const char *text, int more) {
+    mrc_text_printf(t, "\"%s\": ", key);
+    mrc_text_json_string(t, text, strlen(text), 0);
+    mrc_text_printf(t, "%s", more ? ", " : "");
+}
+
+static mrc_status mrc__save_lengths(mrc_ctx *ctx, const char *dir, size_t length) {
+    mrc_text t;
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"max_seq_length\": %zu,\n  \"do_lower_case\": false\n}\n", length);
+    return mrc__save_text(ctx, dir, "sentence_bert_config.json", &t);
+}
+
+static mrc_status mrc__save_pool(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    char folder[MRC__PATH_BYTES];
+    mrc_text t;
+    int index = 2;
+    MRC__TRY(mrc__save_pooling(ctx, m, dir));
+    if (e->projection_size) MRC__TRY(mrc__save_dense(ctx, m, dir, "2_Dense"));
+    if (e->normalize) {
+        MRC__TRY(mrc__save_folder(ctx, dir, e->projection_size ? "3_Normalize" : "2_Normalize",
+                                  folder));
+    }
+    MRC__TRY(mrc__save_lengths(ctx, dir, e->passage_max_length));
+    mrc_text_init(&t, ctx);
+    mrc__save_module(&t, 0, "", "sentence_transformers.models.Transformer");
+    mrc__save_module(&t, 1, "1_Pooling", "sentence_transformers.models.Pooling");
+    if (e->projection_size) {
+        mrc__save_module(&t, index++, "2_Dense", "sentence_transformers.models.Dense");
+    }
+    if (e->normalize) {
+        mrc__save_module(&t, index, index == 2 ? "2_Normalize" : "3_Normalize",
+                         "sentence_transformers.models.Normalize");
+    }
+    mrc_text_printf(&t, "\n]\n");
+    MRC__TRY(mrc__save_text(ctx, dir, "modules.json", &t));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"__version__\": {\"sentence_transformers\": \"3.0.0\"},\n"
+                    "  \"prompts\": {");
+    if (*e->query_prompt || *e->passage_prompt) {
+        mrc__save_prompt(&t, "query", e->query_prompt, 1);
+        mrc__save_prompt(&t, "document", e->passage_prompt, 0);
+    }
+    mrc_text_printf(&t, "},\n  \"default_prompt_name\": null,\n  \"similarity_fn_name\": \"%s\"\n"
+                    "}\n", e->similarity == MRC_SIMILARITY_DOT ? "dot" : "cosine");
+    return mrc__save_text(ctx, dir, "config_sentence_transformers.json", &t);
+}
+
+// One folder that Stanford's code, PyLate and sentence-transformers 6 open.
+static mrc_status mrc__save_tokens(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    const mrc_encoder_config *e = &m->config.encoder;
+    const char *skip = e->skiplist;
+    mrc_text t;
+    if (e->projection_size) MRC__TRY(mrc__save_dense(ctx, m, dir, "1_Dense"));
+    MRC__TRY(mrc__save_lengths(ctx, dir, e->passage_max_length));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"dim\": %zu,\n  \"query_maxlen\": %zu,\n  \"doc_maxlen\": %zu,\n"
+                    "  \"mask_punctuation\": %s,\n  \"attend_to_mask_tokens\": %s,\n"
+                    "  \"similarity\": \"cosine\",\n  ", e->projection_size ? e->projection_size
+                    : m->config.hidden_size, e->query_max_length, e->passage_max_length,
+                    *skip ? "true" : "false", e->attend_to_expansion ? "true" : "false");
+    mrc__save_prompt(&t, "query_token_id", e->query_marker, 1);
+    mrc__save_prompt(&t, "doc_token_id", e->passage_marker, 1);
+    mrc_text_printf(&t, "\n  \"query_token\": \"[Q]\",\n  \"doc_token\": \"[D]\"\n}\n");
+    MRC__TRY(mrc__save_text(ctx, dir, "artifact.metadata", &t));
+    mrc_text_init(&t, ctx);
+    mrc__save_module(&t, 0, "", "sentence_transformers.models.Transformer");
+    if (e->projection_size) mrc__save_module(&t, 1, "1_Dense", "pylate.models.Dense.Dense");
+    mrc_text_printf(&t, "\n]\n");
+    MRC__TRY(mrc__save_text(ctx, dir, "modules.json", &t));
+    mrc_text_init(&t, ctx);
+    mrc_text_printf(&t, "{\n  \"__version__\": {\"sentence_transformers\": \"3.0.0\"},\n"
+                    "  \"model_type\": \"ColBERT\",\n  \"similarity_fn_name\": \"MaxSim\",\n  ");
+    mrc__save_prompt(&t, "query_prefix", e->query_marker, 1);
+    mrc__save_prompt(&t, "document_prefix", e->passage_marker, 1);
+    mrc_text_printf(&t, "\n  \"query_length\": %zu,\n  \"document_length\": %zu,\n"
+                    "  \"do_query_expansion\": %s,\n  \"attend_to_expansion_tokens\": %s,\n"
+                    "  \"skiplist_words\": [", e->query_max_length, e->passage_max_length,
+                    e->query_expansion ? "true" : "false",
+                    e->attend_to_expansion ? "true" : "false");
+    for (int first = 1; *skip; first = 0) {
+        size_t n = strcspn(skip, " ");
+        if (!first) mrc_text_add(&t, ", ", 2);
+        mrc_text_json_string(&t, skip, n, 0);
+        skip += n + (skip[n] == ' ');
+    }
+    mrc_text_printf(&t, "]\n}\n");
+    return mrc__save_text(ctx, dir, "config_sentence_transformers.json", &t);
+}
+
+// What a head for retrieval has beside config.json and the weights.
+static mrc_status mrc__save_retrieval(mrc_ctx *ctx, const mrc_model *m, const char *dir) {
+    if (m->config.head == MRC_HEAD_POOL) return mrc__save_pool(ctx, m, dir);
+    if (m->config.head == MRC_HEAD_TOKENS) return mrc__save_tokens(ctx, m, dir);
+    return MRC_OK;
+}
+
+// Keys of the source's config.json that a head for retrieval writes anew, or that no longer hold.
+static int mrc__retrieval_key(const char *key) {
+    static const char *const keys[] = {
+        "id2label", "label2id", "num_labels", "problem_type", "sentence_transformers",
+        "sbert_ce_default_activation_function", "classifier_dropout", "projection_dim", NULL };
+    for (int i = 0; keys[i]; i++) if (!strcmp(key, keys[i])) return 1;
+    return 0;
+}
+
+// The keys of config.json of a head for retrieval.
+static void mrc__config_write_retrieval(mrc_text *t, const mrc_model_config *c) {
+    static const char *const words[MRC_MODEL_TYPE_COUNT] = {
+        [MRC_MODEL_ROBERTA] = "Roberta", [MRC_MODEL_BERT] = "Bert",
+        [MRC_MODEL_XLM_ROBERTA] = "XLMRoberta", [MRC_MODEL_CAMEMBERT] = "Camembert",
+        [MRC_MODEL_ELECTRA] = "Electra", [MRC_MODEL_DISTILBERT] = "DistilBert" };
+    const mrc_encoder_config *e = &c->encoder;
+    const char *word = words[c->model_type] ? words[c->model_type] : "";
+    if (c->head == MRC_HEAD_TOKENS) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"HF_ColBERT\"]");
+    }
+    if (c->head == MRC_HEAD_POOL && *word) {
+        mrc_text_printf(t, ",\n  \"architectures\": [\"%sModel\"]", word);
+    }
+    if (c->head != MRC_HEAD_SCORE) return;
+    mrc_text_printf(t, ",\n  \"architectures\": [\"%sForSequenceClassification\"],\n"
+                    "  \"id2label\": {\"0\": \"LABEL_0\"%s},\n  \"label2id\": {\"LABEL_0\": 0%s},\n"
+                    "  \"sentence_transformers\": {\"activation_fn\": \"torch.nn.modules.%s\", "
+                    "\"version\": \"4.0.0\"}", word,
+                    e->num_labels > 1 ? ", \"1\": \"LABEL_1\"" : "",
+                    e->num_labels > 1 ? ", \"LABEL_1\": 1" : "",
+                    e->sigmoid ? "activation.Sigmoid" : "linear.Identity");
+    if (e->classifier_dropout >= 0) {
+        mrc_text_printf(t, ",\n  \"classifier_dropout\": ");
+        mrc_text_number(t, e->classifier_dropout);
+    }
+}
+
+// Whether a projection stands in a folder of its own: 1_Dense or 2_Dense; its path.
+static int mrc__dense_folder(mrc_ctx *ctx, const mrc_model *m, const char *dir, char *folder) {
+    static const char *const names[] = { "1_Dense", "2_Dense", "3_Dense" };
+    if (m->config.head != MRC_HEAD_POOL && m->config.head != MRC_HEAD_TOKENS) return 0;
+    for (int i = 0; m->config.encoder.projection_size && i < 3; i++) {
+        if (mrc__path_in(ctx, folder, MRC__PATH_BYTES, dir, names[i]) != MRC_OK) return 0;
+        if (mrc_file_exists(folder) == 2) return 1;
+    }
+    return 0;
+}
+
+// Two copies of one projection are the same to the bit.
+static mrc_status mrc__dense_same(mrc_ctx *ctx, mrc_safetensors *a, const mrc_st_entry *x,
+                                  mrc_safetensors *b, const mrc_st_entry *y, const char *folder) {
+    uint32_t crc[2];
+    MRC__TRY(mrc_safetensors_crc32c(a, x, &crc[0]));
+    MRC__TRY(mrc_safetensors_crc32c(b, y, &crc[1]));
+    if (crc[0] == crc[1]) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: its linear.weight is another one than that of "
+                     "model.safetensors (found checksums %08x and %08x)", folder, (unsigned)crc[1],
+                     (unsigned)crc[0]);
+}
+
+// Loads the projection from its folder.
+static mrc_status mrc__load_dense(mrc_ctx *ctx, mrc_model *m, mrc_safetensors *main,
+                                  const char *folder) {
+    mrc__map *w = &m->weights->answer;
+    mrc_safetensors *st;
+    MRC__TRY(mrc_weights_open(ctx, &st, folder));
+    const mrc_st_entry *weight = mrc_safetensors_find(st, "linear.weight");
+    const mrc_st_entry *bias = mrc_safetensors_find(st, "linear.bias");
+    const mrc_st_entry *twice = mrc_safetensors_find(main, "linear.weight");
+    mrc_status s = MRC_OK;
+    if (!weight || (w->bias && !bias)) {
+        s = mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no linear.%s", folder,
+                      weight ? "bias" : "weight");
+    }
+    if (s == MRC_OK && twice && m->config.head == MRC_HEAD_TOKENS) {
+        s = mrc__dense_same(ctx, main, twice, st, weight, folder);
+    }
+    if (s == MRC_OK) s = mrc__param_load(ctx, st, weight, w->weight, folder);
+    if (s == MRC_OK && w->bias) s = mrc__param_load(ctx, st, bias, w->bias, folder);
+    mrc_safetensors_close(st);
+    return s;
 }
 #endif // core pass
 
@@ -24822,11 +26733,12 @@ static mrc_status mrc__weights_no_prefix(mrc_ctx *ctx, const mrc__weights_file *
 static mrc_status mrc__weights_open(mrc_ctx *ctx, mrc__weights_file *f, const char *dir,
                                     const mrc_model_config *c) {
     const mrc__family *family = mrc__family_of(c);
-    const char *const prefixes[] = { family->prefix, "transformer.", "" };
+    const char *const prefixes[] = { family->prefix, "transformer.", "", "ctx_encoder.bert_model.",
+                                     "question_encoder.bert_model." };
     snprintf(f->path, sizeof f->path, "%s", dir);
     MRC__TRY(mrc_weights_open(ctx, &f->st, dir));
     snprintf(f->path, sizeof f->path, "%s", f->st->path);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         f->prefix = prefixes[i];
         if (mrc__weights_under(f, family, f->prefix)) return MRC_OK;
     }
@@ -24862,6 +26774,12 @@ static const mrc_st_entry *mrc__weights_find(const mrc__weights_file *f, const m
              encoder ? name + strlen(own) : name);
     const mrc_st_entry *e = mrc_safetensors_find(f->st, there);
     if (e) return e;
+    const char *bert = strstr(f->prefix, "bert_model."), *tail = "dense.linear.";
+    if (bert && !strncmp(name, tail, strlen(tail))) {       // DPR's projection
+        snprintf(there, sizeof there, "%.*sencode_proj.%s", (int)(bert - f->prefix), f->prefix,
+                 name + strlen(tail));
+        return mrc_safetensors_find(f->st, there);
+    }
     char alias[512];
     mrc__weights_alias(there, alias, sizeof alias);
     return mrc_safetensors_find(f->st, alias);
@@ -24992,6 +26910,9 @@ static mrc_status mrc__weights_whole_head(mrc_ctx *ctx, const mrc_model *m,
 static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_file *f,
                                     const mrc_model_load_desc *desc, const unsigned char *ready) {
     MRC__TRY(mrc__weights_whole_head(ctx, m, f));
+    char dense[MRC__PATH_BYTES];
+    const char *dir = desc->dense_path ? desc->dense_path : desc->path;
+    int apart = mrc__dense_folder(ctx, m, dir, dense);
     for (size_t i = 0; ; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
         if (!t) break;
@@ -25006,14 +26927,16 @@ static mrc_status mrc__weights_read(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: is damaged (found no %s, expected it by its "
                              "checksum)", f->path, t->name);
         }
-        if (!strncmp(t->name, own, strlen(own)) && !t->unused) {
+        if (!strncmp(t->name, own, strlen(own)) && !t->unused && t->depth < m->max_depth) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no %s%s, which the encoder of %zu "
                              "layers in config.json needs", f->path, f->prefix,
                              t->name + strlen(own), m->config.num_hidden_layers);
         }
+        if (apart && (t == m->weights->answer.weight || t == m->weights->answer.bias)) continue;
         MRC__TRY(mrc__init_param(ctx, m, i, desc->seed));
         if (desc->note) desc->note(desc->user, MRC_LOAD_MISSING, t->name);
     }
+    if (apart) MRC__TRY(mrc__load_dense(ctx, m, f->st, dense));
     const mrc_st_entry *e;
     for (size_t i = 0; (e = mrc_safetensors_at(f->st, i)) != NULL; i++) {
         if (mrc__weights_expected(f, m, e->name)) continue;
@@ -25034,7 +26957,7 @@ static mrc_status mrc__weights_load(mrc_ctx *ctx, mrc_model *m, mrc__weights_fil
 
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc) {
     if (out) *out = NULL;
-    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->path);
     mrc_model_config config;
     mrc__weights_file f = {0};
     mrc_model *m = NULL;
@@ -25043,7 +26966,8 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         return mrc__folder_fail(ctx, desc->path);
     }
     MRC__TRY(mrc__config_load(ctx, &config, desc->path, &json));
-    f.own_head = !desc->config || (desc->config->head == config.head
+    const mrc_head_type asked = desc->config ? desc->config->head : MRC_HEAD_LINEAR;
+    f.own_head = !desc->config || (asked == config.head && asked < MRC_HEAD_POOL
                  && desc->config->num_head_layers == config.num_head_layers);
     if (desc->config) {
         config.head = desc->config->head;
@@ -25052,6 +26976,7 @@ MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_
         config.head_dropout = desc->config->head_dropout;
         config.head_kernel_size = desc->config->head_kernel_size;
         config.pad_to_max_length = desc->config->pad_to_max_length;
+        config.encoder = desc->config->encoder;
     }
     mrc_status s = mrc__weights_open(ctx, &f, desc->path, &config);
     if (s == MRC_OK) {
@@ -25170,7 +27095,7 @@ static void mrc__config_write_key(mrc_text *t, const mrc_model_config *c, const 
 }
 
 static void mrc__config_write_head(mrc_text *t, const mrc_model_config *c) {
-    if (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length) return;
+    if (c->head >= MRC_HEAD_POOL || (c->head == MRC_HEAD_LINEAR && !c->pad_to_max_length)) return;
     mrc_text_printf(t, ",\n  \"mrc_head\": {\"type\": \"%s\"", mrc__head_words[c->head]);
     if (c->head != MRC_HEAD_LINEAR) {
         mrc_text_printf(t, ", \"num_layers\": %zu, \"hidden_size\": %zu, \"dropout\": ",
@@ -25204,6 +27129,7 @@ static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *s
     if (c.head == MRC_HEAD_LINEAR) {
         mrc_text_printf(t, ",\n  \"architectures\": [\"%s\"]", f->architecture);
     }
+    mrc__config_write_retrieval(t, &c);
     mrc_text_printf(t, ",\n  \"dtype\": \"%s\"",
                     m->weights->word->dtype == MRC_DTYPE_F64 ? "float64" : "float32");
     for (size_t i = 0; i < MRC__N_KEYS; i++) {
@@ -25215,7 +27141,8 @@ static void mrc__config_write(mrc_text *t, const mrc_model *m, const mrc_json *s
     }
     mrc__config_write_head(t, &c);
     for (const mrc_json *v = source ? source->child : NULL; v; v = v->next) {
-        if (mrc__config_known(c.model_type, v->key)) continue;
+        if (mrc__config_known(c.model_type, v->key)
+            || (c.head >= MRC_HEAD_POOL && mrc__retrieval_key(v->key))) continue;
         mrc_text_printf(t, ",\n  ");
         mrc_text_json_string(t, v->key, v->key_bytes, 0);
         mrc_text_add(t, ": ", 2);
@@ -25249,24 +27176,28 @@ static mrc_status mrc__save_weights(mrc_ctx *ctx, const mrc_model *m, const char
     mrc_st_tensor *list = mrc__mul(n + 1, sizeof *list, &bytes)
                         ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         mrc_tensor *t = mrc_params_at(m->params, i);
-        mrc__param_describe(&list[i], t, t->name);
+        int apart = m->config.head == MRC_HEAD_POOL && t->name[0] == 'd'
+                 && !strncmp(t->name, "dense.linear.", 13);     // in 2_Dense
+        if (!apart) mrc__param_describe(&list[kept++], t, t->name);
     }
-    mrc_status s = mrc__params_write(ctx, path, list, n);
+    mrc_status s = mrc__params_write(ctx, path, list, kept);
     ctx->host.free(ctx->host.user, list);
     return s;
 }
 
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
                                  const char *tokenizer_dir) {
-    if (!ctx || !m || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !path);
     if (m->for_prediction) {
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: the model was loaded for prediction only", path);
     }
     MRC__TRY(mrc_dir_new(ctx, path));
     if (tokenizer_dir) MRC__TRY(mrc_tokenizer_save(ctx, tokenizer_dir, path));
     MRC__TRY(mrc__save_weights(ctx, m, path));
+    MRC__TRY(mrc__save_retrieval(ctx, m, path));
     return mrc__save_config(ctx, m, path);
 }
 #endif // core pass
@@ -25276,17 +27207,31 @@ MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *p
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // While the checksums of a folder's files are collected, in the order of mrc_dir_list.
-typedef struct mrc__sums { const char *dir; mrc_text text; size_t n; } mrc__sums;
+typedef struct mrc__sums {
+    const char *dir, *inner;        // inner: the folder in it that is being read; NULL: itself
+    mrc_text    text;
+    size_t      n;
+} mrc__sums;
 #define MRC__STATE_FILE  "trainer_state.json"
 #define MRC__STATE_DEPTH 64         // one depth for what is written and for what is read
 
 static mrc_status mrc__sums_add(mrc_ctx *ctx, void *user, const char *name) {
     mrc__sums *sums = user;
-    char path[MRC__PATH_BYTES];
+    char path[MRC__PATH_BYTES], below[MRC__PATH_BYTES];
     uint32_t crc;
     uint64_t bytes;
     if (!strcmp(name, MRC__STATE_FILE)) return MRC_OK;
+    if (sums->inner) {
+        MRC__TRY(mrc__path_in(ctx, below, sizeof below, sums->inner, name));
+        name = below;
+    }
     MRC__TRY(mrc__path_in(ctx, path, sizeof path, sums->dir, name));
+    if (!sums->inner && mrc_file_exists(path) == 2) {       // a module of a head for retrieval
+        sums->inner = name;
+        mrc_status s = mrc_dir_list(ctx, path, mrc__sums_add, sums);
+        sums->inner = NULL;
+        return s;
+    }
     MRC__TRY(mrc_file_crc32c(ctx, path, &crc, &bytes));
     mrc_text_printf(&sums->text, "%s", sums->n++ ? ", " : "");
     mrc_text_json_string(&sums->text, name, strlen(name), 0);
@@ -25357,7 +27302,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
                                       mrc_optimizer *o, const char *state) {
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
-    if (!ctx || !output_dir || !m || !o || !state) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !m || !o || !state);
     MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
@@ -25389,7 +27334,8 @@ static mrc_status mrc__sums_check(mrc_ctx *ctx, const char *dir, const mrc_json 
         char path[MRC__PATH_BYTES];
         uint32_t crc;
         uint64_t bytes;
-        if (!want_crc || !want || !want_crc->is_int || !want->is_int || strchr(f->key, '/')) {
+        if (!want_crc || !want || !want_crc->is_int || !want->is_int
+            || f->key[0] == '/' || strstr(f->key, "..")) {
             return mrc__fail(ctx, MRC_ERR_FORMAT, "%s/" MRC__STATE_FILE ": no checksum of %s", dir,
                              f->key);
         }
@@ -25428,7 +27374,7 @@ MRCDEF mrc_status mrc_checkpoint_check(mrc_ctx *ctx, const char *path) {
     char file[MRC__PATH_BYTES], *text;
     mrc_json *root = NULL;
     size_t bytes;
-    if (!ctx || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path);
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, MRC__STATE_FILE));
     MRC__TRY(mrc_file_read(ctx, &text, &bytes, file));
     mrc_status s = mrc__state_check(ctx, file, text, bytes);
@@ -25502,7 +27448,7 @@ static mrc_status mrc__steps_list(mrc_ctx *ctx, mrc__steps *steps, const char *d
 MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char *path,
                                       size_t capacity) {
     mrc__steps steps;
-    if (!ctx || !output_dir || !path || capacity == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir || !path || capacity == 0);
     path[0] = 0;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = 0; s == MRC_OK && i < steps.n; i++) {
@@ -25525,7 +27471,7 @@ MRCDEF mrc_status mrc_checkpoint_find(mrc_ctx *ctx, const char *output_dir, char
 
 MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, size_t keep) {
     mrc__steps steps;
-    if (!ctx || !output_dir) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !output_dir);
     if (keep == 0) return MRC_OK;
     mrc_status s = mrc__steps_list(ctx, &steps, output_dir);
     for (size_t i = keep; s == MRC_OK && i < steps.n; i++) {
@@ -25540,7 +27486,260 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
-// >>impl.reader   one optimizer step, one pass over features
+// >>impl.fold   a step's gradient from its micro-batches', on one rank or many
+//
+// The gradients of all parameters stand in a row, ctx->flat.data, each tensor at a multiple of 64
+// bytes: a micro-batch finishes them there, from nothing.  Then they are added to this rank's slice
+// of the sum, which the communicator does in the order of the ranks; without one the slice is all.
+// After the last micro-batch the slices are gathered into the row, where the optimizer finds them.
+// Slices begin at multiples of MRC_NORM_CHUNK elements from a tensor's beginning.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static int mrc__rank(const mrc_ctx *ctx) { return ctx->comm ? ctx->comm->rank : 0; }
+static size_t mrc__ranks(const mrc_ctx *ctx) { return ctx->comm ? (size_t)ctx->comm->n_ranks : 1; }
+
+static mrc_status mrc__comm_did(mrc_ctx *ctx, mrc_status s, const char *what) {
+    if (s == MRC_OK) return s;
+    return mrc__fail(ctx, s, "%s: %s", what, ctx->comm->error[0] ? ctx->comm->error
+                                                                  : mrc_status_string(s));
+}
+
+MRCDEF void mrc_comm_free(mrc_comm *comm) {
+    if (comm && comm->destroy) comm->destroy(comm);
+}
+
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text) {
+    enum { BYTES = 256 };
+    char mine[BYTES] = "";
+    if (!ctx || !what || !text) return MRC_ERR_ARG;
+    if (!ctx->comm) return MRC_OK;
+    const size_t n = mrc__ranks(ctx);
+    snprintf(mine, sizeof mine, "%s", text);
+    char (*all)[BYTES] = ctx->host.alloc(ctx->host.user, n * sizeof *all);
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", what);
+    mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, mine, all, BYTES), what);
+    for (size_t r = 1; s == MRC_OK && r < n; r++) {
+        if (!memcmp(all[r], all[0], BYTES)) continue;
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s of rank %zu (%s) is %.255s (expected rank 0's, on %s: "
+                      "%.255s)", what, r, ctx->comm->host(ctx->comm, (int)r), all[r],
+                      ctx->comm->host(ctx->comm, 0), all[0]);
+    }
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+
+// Of all parameters' bytes, in their order.
+static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32_t *crc) {
+    const size_t piece = (size_t)1 << 18;
+    char *host = ctx->host.alloc(ctx->host.user, piece);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "checksum: no host memory");
+    mrc_status s = MRC_OK;
+    *crc = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
+        for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
+            n = bytes - at < piece ? bytes - at : piece;
+            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            *crc = mrc_crc32c(*crc, host, n);
+        }
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+}
+
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
+    uint32_t crc = 0;
+    char text[16];
+    if (!ctx || !params) return MRC_ERR_ARG;
+    if (!ctx->comm) return MRC_OK;
+    MRC__TRY(mrc__params_crc(ctx, params, &crc));
+    snprintf(text, sizeof text, "%08lx", (unsigned long)crc);
+    mrc_status s = mrc_comm_same(ctx, "the weights' checksum", text);
+    if (s != MRC_ERR_ARG) return s;
+    ctx->status = MRC_ERR_NUMERIC;          // the message stays: it names the ranks
+    return MRC_ERR_NUMERIC;
+}
+
+// Elements of a tensor with its padding.
+static size_t mrc__flat_room(const mrc_tensor *t) {
+    const size_t each = MRC_ALIGNMENT / sizeof(float);
+    return mrc__ceil_div(t->numel, each) * each;
+}
+
+// Where the slices begin: at the first chunk from an equal share on.
+static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params) {
+    const size_t ranks = mrc__ranks(ctx);
+    size_t at = 0, r = 1;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
+            const size_t here = at + k;
+            while (r < ranks && here >= ctx->flat.total / ranks * r) ctx->flat.begin[r++] = here;
+        }
+        at += mrc__flat_room(t);
+    }
+    ctx->flat.begin[0] = 0;
+    while (r <= ranks) ctx->flat.begin[r++] = ctx->flat.total;
+}
+
+// Entries of the table that point into the row.
+static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
+    size_t at = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
+        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+        *g = (mrc__grad){ .tensor = t, .list = t->list, .numel = t->numel, .dtype = t->dtype,
+                          .data = (char *)ctx->flat.data + at * mrc_dtype_bytes(t->dtype),
+                          .flat = 1 };
+        *mrc__grad_slot(ctx, t) = g;
+        at += mrc__flat_room(t);
+    }
+    return MRC_OK;
+}
+
+// Makes the row for these parameters, unless it is there; of a step of `units` micro-batches.
+static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
+    size_t n = 0, total = 0, bytes, slice, losses;
+    const mrc_tensor *first = NULL;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        if (!first) first = t;
+        if (t->dtype != first->dtype) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "gradients: %s is %s, %s is %s", first->name,
+                             mrc_dtype_name(first->dtype), t->name, mrc_dtype_name(t->dtype));
+        }
+        n++;
+        total += mrc__flat_room(t);         // the tensors exist, so their sum does not overflow
+    }
+    if (ctx->flat.list == params->serial && ctx->flat.n == n && ctx->flat.total == total
+        && ctx->flat.units >= units) return MRC_OK;
+    mrc_grad_forget(ctx);
+    if (!first) return mrc__fail(ctx, MRC_ERR_ARG, "gradients: no parameter wants one");
+    ctx->flat.begin = mrc__mul(mrc__ranks(ctx) + 1, sizeof(size_t), &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!ctx->flat.begin) return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
+    ctx->flat.total = total;
+    ctx->flat.n = n;
+    ctx->flat.dtype = first->dtype;
+    mrc__flat_slices(ctx, params);
+    slice = ctx->flat.begin[mrc__rank(ctx) + 1] - ctx->flat.begin[mrc__rank(ctx)];
+    if (!mrc__mul(total, mrc_dtype_bytes(first->dtype), &bytes)
+        || !mrc__mul(units, 3 * sizeof(double), &losses)) return MRC_ERR_ARG;
+    ctx->flat.data = mrc__arena_alloc(&ctx->grads, bytes, 0);
+    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, slice ? slice * mrc_dtype_bytes(first->dtype) : 1,
+                                     0);
+    ctx->flat.losses = mrc__arena_alloc(&ctx->grads, losses, 0);
+    mrc_status s = ctx->flat.data && ctx->flat.sum && ctx->flat.losses ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: gradients of %zu bytes", ctx->be->name, bytes);
+    const mrc_out row = { first->dtype, total, ctx->flat.data, 0 };
+    mrc_fill_args zeros = { .n = total, .y = row };
+    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
+    if (s == MRC_OK) s = mrc__flat_entries(ctx, params);
+    if (s != MRC_OK) {
+        mrc_grad_forget(ctx);
+        return s;
+    }
+    ctx->flat.units = units;
+    ctx->flat.list = params->serial;
+    return MRC_OK;
+}
+
+// After a micro-batch: what it did not reach is 0 again; marks what it reached, a bit each.
+static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params,
+                                    unsigned char *reached) {
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (!g) continue;
+        if (g->written) {
+            g->dirty = 1;
+            reached[i / 8] |= (unsigned char)(1 << i % 8);
+        } else if (g->dirty) {
+            mrc_fill_args zeros = { .n = t->numel, .y = { t->dtype, t->numel, g->data, 0 } };
+            MRC__TRY(MRC__RUN(ctx, t->dtype, fill, &zeros));
+            g->dirty = 0;
+        }
+    }
+    return MRC_OK;
+}
+
+static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
+                              const unsigned char *reached) {
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (!g) continue;
+        g->written = reached[i / 8] >> i % 8 & 1;
+        g->dirty |= g->written;
+    }
+}
+
+// Adds the row to the sum; first: the sum begins with it.  Ranks below `members` have one.
+static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
+    const mrc_dtype dtype = ctx->flat.dtype;
+    if (ctx->comm) {
+        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
+        mrc_status s = ctx->comm->reduce(ctx->comm, ctx->be, &slices, ctx->flat.data,
+                                         ctx->flat.sum, first, (int)members);
+        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+        return mrc__comm_did(ctx, s, "sum of gradients");
+    }
+    mrc_fold_args a = { .n = ctx->flat.total, .n_parts = 1,
+                        .parts = { dtype, ctx->flat.total, ctx->flat.data },
+                        .y = { dtype, ctx->flat.total, ctx->flat.sum, !first } };
+    return MRC__RUN(ctx, dtype, fold, &a);
+}
+
+// The row = the sum.
+static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
+    const mrc_dtype dtype = ctx->flat.dtype;
+    if (ctx->comm) {
+        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
+        mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, ctx->flat.sum,
+                                         ctx->flat.data);
+        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+        return mrc__comm_did(ctx, s, "gradients of all ranks");
+    }
+    mrc_axpby_args a = { .n = ctx->flat.total, .alpha = 1,
+                         .x = { dtype, ctx->flat.total, ctx->flat.sum },
+                         .y = { dtype, ctx->flat.total, ctx->flat.data, 0 } };
+    return MRC__RUN(ctx, dtype, axpby, &a);
+}
+
+// What ranks tell each other before a sum: whether to go on.  Every rank returns the first error,
+// with the rank that has it.
+typedef struct mrc__news { int32_t status, flag; char message[240]; } mrc__news;
+static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) {
+    if (any) *any |= flag;
+    if (!ctx->comm) return mine;
+    const size_t n = mrc__ranks(ctx);
+    mrc__news record = { .status = mine, .flag = flag };
+    if (mine != MRC_OK) snprintf(record.message, sizeof record.message, "%.239s", ctx->message);
+    mrc__news *all = ctx->host.alloc(ctx->host.user, n * sizeof *all);
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, &record, all, sizeof record),
+                                 "train_step");
+    for (size_t r = 0; s == MRC_OK && r < n; r++) {
+        if (any) *any |= all[r].flag;
+        if (all[r].status == MRC_OK) continue;
+        s = (mrc_status)all[r].status;
+        if (r != (size_t)ctx->comm->rank) {
+            mrc__fail(ctx, s, "rank %zu (%s): %.239s", r, ctx->comm->host(ctx->comm, (int)r),
+                      all[r].message);
+        }
+    }
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
 // Whether a target lies inside the window that the loss looks at.
@@ -25590,7 +27789,13 @@ typedef struct mrc__step {
     mrc_optimizer       *o;
     const mrc_step_desc *desc;
     size_t               counted[2];    // targets in the whole step
+    size_t               micro, units;  // features of a micro-batch; micro-batches
     uint32_t             pass;
+    int                  folds;         // gradients are summed by impl.fold; 0: there is one only
+    int                  begun;         // the sum has begun
+    int                  flag;
+    int                  n_losses;      // of a micro-batch
+    unsigned char       *reached;       // of each parameter a bit
 } mrc__step;
 
 // The losses of one micro-batch, to be added: one, or R-Drop's three; how many, or 0 on error.
@@ -25615,76 +27820,168 @@ static int mrc__step_losses(mrc_ctx *ctx, const mrc__step *s, const mrc_batch *b
     return losses[0] && losses[1] && losses[2] ? 3 : 0;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, const mrc__step *s, size_t first, size_t n,
-                                   double *loss) {
+// Forward and backward of micro-batch j; its losses go to their places on the backend.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
     const mrc_tensor *scale = s->o->loss_scale;
+    const size_t first = j * s->micro, left = s->desc->n - first;
     mrc_tensor *losses[3];
     mrc_batch batch;
-    double value;
-    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first, n, first));
-    int n_losses = mrc__step_losses(ctx, s, &batch, losses);
-    if (n_losses == 0) return ctx->status;
-    for (int k = 0; k < n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
+    if (s->folds) mrc_grad_clear(ctx);
+    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first,
+                             left < s->micro ? left : s->micro, first));
+    s->n_losses = mrc__step_losses(ctx, s, &batch, losses);
+    if (s->n_losses == 0) return ctx->status;
+    for (int k = 0; k < s->n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
     MRC__TRY(mrc_tape_backward(ctx, (mrc_mark){0}));
-    for (int k = 0; k < n_losses; k++) {
-        MRC__TRY(mrc__download_scalar(ctx, losses[k], &value));
-        *loss += value;
+    for (int k = 0; k < s->n_losses && s->pass == 0; k++) {
+        const mrc_dtype dtype = losses[k]->dtype;
+        char *to = (char *)ctx->flat.losses + (3 * j + (size_t)k) * mrc_dtype_bytes(dtype);
+        mrc_axpby_args a = { .n = 1, .alpha = 1, .x = mrc__in(losses[k]),
+                             .y = { dtype, 1, to, 0 } };
+        MRC__TRY(MRC__RUN(ctx, dtype, axpby, &a));
     }
     mrc_ctx_reset(ctx);
+    return s->folds ? mrc__flat_reached(ctx, s->m->params, s->reached) : MRC_OK;
+}
+
+// All micro-batches of the step that are this rank's: j mod ranks.
+static mrc_status mrc__step_pass(mrc_ctx *ctx, mrc__step *s) {
+    const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
+    for (size_t first = 0; first < s->units; first += ranks) {
+        const size_t members = s->units - first < ranks ? s->units - first : ranks;
+        mrc_status status = rank < members ? mrc__micro_batch(ctx, s, first + rank) : MRC_OK;
+        MRC__TRY(mrc__agree(ctx, status, s->desc->flag, &s->flag));
+        if (!s->folds) continue;
+        MRC__TRY(mrc__flat_reduce(ctx, !s->begun, members));
+        s->begun = 1;
+    }
     return MRC_OK;
 }
 
-// All micro-batches of the step.
-static mrc_status mrc__step_pass(mrc_ctx *ctx, const mrc__step *s, double *loss) {
-    const mrc_step_desc *desc = s->desc;
-    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
-    for (size_t first = 0; first < desc->n; first += micro) {
-        size_t n = desc->n - first < micro ? desc->n - first : micro;
-        MRC__TRY(mrc__micro_batch(ctx, s, first, n, loss));
+// Which parameters any rank has reached: all ranks mark them as written, and step them.
+static mrc_status mrc__step_reached(mrc_ctx *ctx, mrc__step *s) {
+    const size_t bytes = s->m->params->n / 8 + 1, ranks = mrc__ranks(ctx);
+    if (ctx->comm) {
+        unsigned char *all = ctx->host.alloc(ctx->host.user, ranks * bytes);
+        if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+        mrc_status status = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, s->reached, all,
+                                                                   bytes), "train_step");
+        for (size_t i = 0; status == MRC_OK && i < ranks * bytes; i++) {
+            s->reached[i % bytes] |= all[i];
+        }
+        ctx->host.free(ctx->host.user, all);
+        MRC__TRY(status);
     }
+    mrc__flat_written(ctx, s->m->params, s->reached);
     return MRC_OK;
+}
+
+// The gradients of the step so far, where mrc_grad() finds them.
+static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
+    if (!s->folds) return MRC_OK;
+    MRC__TRY(mrc__flat_gather(ctx));
+    return mrc__step_reached(ctx, s);
+}
+
+// The losses of all micro-batches, added in their order: one wait for the device a step.
+static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss) {
+    const size_t ranks = mrc__ranks(ctx), n = 3 * s->units;
+    const mrc_dtype dtype = mrc__stat_dtype(s->m->weights->word->dtype);
+    size_t bytes;
+    double *all = mrc__mul(ranks * n + n, sizeof *all, &bytes)
+                ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    double *mine = all + ranks * n;
+    mrc_status status = ctx->be->download(ctx->be, mine, ctx->flat.losses,
+                                          n * mrc_dtype_bytes(dtype));
+    for (size_t i = n; dtype == MRC_DTYPE_F32 && i-- > 0; ) {       // in place, from the end
+        float value;
+        memcpy(&value, (const char *)mine + i * sizeof value, sizeof value);
+        mine[i] = (double)value;
+    }
+    if (ctx->comm && status == MRC_OK) {
+        status = ctx->comm->exchange(ctx->comm, mine, all, n * sizeof *mine);
+    } else {
+        memcpy(all, mine, n * sizeof *mine);
+    }
+    *loss = 0;
+    const int losses = s->desc->objective.rdrop_alpha > 0 ? 3 : 1;
+    for (size_t j = 0; status == MRC_OK && j < s->units; j++) {
+        for (int k = 0; k < losses; k++) *loss += all[j % ranks * n + 3 * j + (size_t)k];
+    }
+    ctx->host.free(ctx->host.user, all);
+    if (status == MRC_OK) return status;
+    return ctx->comm ? mrc__comm_did(ctx, status, "losses")
+                     : mrc__fail(ctx, status, "losses: download on %s", ctx->be->name);
 }
 
 // FGM: the gradients of a step whose word embeddings are moved add to those there are.
 static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
     const mrc_tensor *word = s->m->weights->word;
-    double ignored = 0;
-    if (!word->requires_grad) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
-                         "frozen");
-    }
     MRC__TRY(mrc__adversary_new(ctx, s->o, word));
     MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
     s->pass = 2;
-    mrc_status status = mrc__step_pass(ctx, s, &ignored);
+    mrc_status status = mrc__step_pass(ctx, s);
     mrc_status back = mrc__adversary_run(ctx, s->o, word, 0, 1);
-    return status != MRC_OK ? status : back;
+    if (status == MRC_OK) status = back;
+    return status == MRC_OK ? mrc__step_gather(ctx, s) : status;
+}
+
+// How a step is cut, what it counts, and room for what its micro-batches leave.
+static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *reached) {
+    const mrc_step_desc *desc = s->desc;
+    const int fgm = desc->objective.fgm_epsilon > 0;
+    for (size_t i = 0; i < desc->n; i++) {
+        const mrc_feature *f = desc->features[i];
+        s->counted[0] += (size_t)mrc__counts(f, f->start_position);
+        s->counted[1] += (size_t)mrc__counts(f, f->end_position);
+    }
+    s->micro = desc->micro_batch && desc->micro_batch < desc->n ? desc->micro_batch : desc->n;
+    s->units = mrc__ceil_div(desc->n, s->micro);
+    s->folds = s->units > 1 || fgm || ctx->comm;
+    s->reached = reached;
+    if (fgm && !s->m->weights->word->requires_grad) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
+                         "frozen");
+    }
+    if (s->folds) return mrc__flat_make(ctx, s->m->params, s->units);
+    if (ctx->flat.losses) return MRC_OK;
+    ctx->flat.losses = mrc__arena_alloc(&ctx->grads, 3 * sizeof(double), 0);
+    return ctx->flat.losses ? MRC_OK
+         : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
+}
+
+static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {
+    const mrc_step_desc *desc = step->desc;
+    MRC__TRY(mrc__step_pass(ctx, step));
+    MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
+    *good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
+    if (*good) {
+        MRC__TRY(mrc__step_gather(ctx, step));
+        if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
+        MRC__TRY(mrc_optimizer_step(ctx, step->o, desc->lr));
+        MRC__TRY(mrc_optimizer_stats(ctx, step->o, &out->grad_norm, NULL, &out->skipped));
+    }
+    if (step->o->loss_scale) {
+        MRC__TRY(mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale));
+    }
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out) {
-    if (!ctx || !m || !o || !desc || !out || !desc->features || desc->n == 0) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
+    MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
+    int good = 1;
     *out = (mrc_step_result){0};
-    for (size_t i = 0; i < desc->n; i++) {
-        const mrc_feature *f = desc->features[i];
-        step.counted[0] += (size_t)mrc__counts(f, f->start_position);
-        step.counted[1] += (size_t)mrc__counts(f, f->end_position);
-    }
+    unsigned char *reached = mrc__host_zalloc(&ctx->host, m->params->n / 8 + 1);
+    if (!reached) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    mrc_status s = mrc__agree(ctx, mrc__step_begin(ctx, &step, reached), 0, NULL);
     out->counted = step.counted[0] + step.counted[1];
-    mrc_status s = mrc__step_pass(ctx, &step, &out->loss);
-    int good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
-    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && good) {
-        s = mrc__step_adversary(ctx, &step);
-    }
-    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && good) {
-        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
-    }
-    if (s == MRC_OK && o->loss_scale) {
-        s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
-    }
+    if (s == MRC_OK) s = mrc__step_run(ctx, &step, out, &good);
+    ctx->host.free(ctx->host.user, reached);
+    out->flag = step.flag;
     if (!good) out->skipped = 1;
     if (s == MRC_OK && good) return MRC_OK;
     mrc_ctx_reset(ctx);                     // as good as new but for the message
@@ -25692,9 +27989,12 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Prediction
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.predict   one pass over features, and the logits of all of them
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // The logits of one batch, column by column on the host: (2, N).
 static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
                                      const mrc_feature *const *list, size_t n, size_t first) {
@@ -25744,11 +28044,10 @@ static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature
 }
 
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
-    if (!ctx || !m || !desc || !desc->features || !desc->fn || !desc->batch_size) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
     const mrc_features *f = desc->features;
     size_t bytes, n;
+    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
                              ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
     if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
@@ -25831,9 +28130,12 @@ static size_t mrc__collected_of(const mrc__collected *c, size_t index, size_t *a
     return n;
 }
 
-//------------------------------------------------------------------------------
-// The memory plan
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.train_plan   what training takes: the largest step, run on a backend without memory
+//==============================================================================
+#ifdef MRC__PASS_CORE
 // What no batch of these features exceeds.
 typedef struct mrc__bound {
     uint64_t           rows;
@@ -25963,7 +28265,8 @@ static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     if (s == MRC_OK) {
         mrc_step_desc step = { .features = refs, .n = b.sequences, .forward = desc->forward,
                                .objective = desc->objective };
-        s = mrc_train_step(ctx, m, o, &step, &result);
+        if (desc->accumulation > 1) s = mrc__flat_make(ctx, m->params, desc->accumulation);
+        if (s == MRC_OK) s = mrc_train_step(ctx, m, o, &step, &result);
         ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
     }
     mrc_optimizer_free(o);
@@ -26024,9 +28327,7 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
 MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
                                  mrc_train_memory *out) {
     mrc_backend *null;
-    if (!ctx || !desc || !out || !desc->model || !desc->optimizer || !desc->features) {
-        return MRC_ERR_ARG;
-    }
+    MRC__ARG(ctx, !desc || !out || !desc->model || !desc->optimizer || !desc->features);
     *out = (mrc_train_memory){0};
     if (!ctx->be || !desc->features->n || !desc->micro_batch || !desc->accumulation
         || (desc->eval && !desc->eval_batch_size)) {
@@ -26045,9 +28346,12 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-//------------------------------------------------------------------------------
-// Evaluation
-//------------------------------------------------------------------------------
+#endif // core pass
+
+//==============================================================================
+// >>impl.evaluate   figures over features, and of the answers that they decode to
+//==============================================================================
+#ifdef MRC__PASS_CORE
 typedef struct mrc__eval {
     const mrc_eval_desc *desc;
     mrc_decode_config    decode;
@@ -26166,7 +28470,7 @@ static mrc_status mrc__eval_progress(void *user, size_t done, size_t total) {
 
 MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *desc,
                                mrc_eval_result *out) {
-    if (!ctx || !m || !desc || !out || !desc->predict.features) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !m || !desc || !out || !desc->predict.features);
     *out = (mrc_eval_result){0};
     mrc__eval e = { .desc = desc, .decode = desc->decode ? *desc->decode
                                                          : mrc_decode_config_default() };
@@ -26190,7 +28494,7 @@ MRCDEF mrc_status mrc_evaluate(mrc_ctx *ctx, mrc_model *m, const mrc_eval_desc *
 #endif // core pass
 
 //==============================================================================
-// >>impl.answer
+// >>impl.reader   questions in, answers out
 //==============================================================================
 #ifdef MRC__PASS_CORE
 struct mrc_reader {
@@ -26239,7 +28543,7 @@ MRCDEF mrc_status mrc_reader_features(mrc_ctx *ctx, mrc_features_config *out, co
                                       const mrc_model_config *model, int *from) {
     char file[4096];
     mrc_json *root;
-    if (!ctx || !out || !path || !model) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path || !model);
     size_t longest = mrc_model_config_max_length(model), length = longest < 512 ? longest : 512;
     size_t stride = SIZE_MAX;
     mrc_status s = MRC_OK;
@@ -26298,6 +28602,7 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
 
 MRCDEF mrc_status mrc_reader_new(mrc_ctx *ctx, mrc_reader **out, const char *path,
                                  const mrc_reader_desc *desc) {
+    MRC__ARG(ctx, !out);
     const mrc_reader_desc none = {0};
     *out = NULL;
     mrc_reader *r = mrc__host_zalloc(&ctx->host, sizeof *r);
@@ -26368,10 +28673,8 @@ static mrc_status mrc__answer_decode(mrc_reader *r, const mrc_example *questions
 MRCDEF mrc_status mrc_reader_answer(mrc_reader *r, const mrc_example *questions, size_t n,
                                     mrc_reply *replies) {
     if (!r) return MRC_ERR_ARG;
-    if (n && (!questions || !replies)) {
-        return mrc__fail(r->ctx, MRC_ERR_ARG, "answer: no list of %s for %zu questions",
-                         questions ? "replies" : "examples", n);
-    }
+    MRC__TRY(mrc__count(r->ctx, "answer: questions", questions, n));
+    MRC__TRY(mrc__count(r->ctx, "answer: replies", replies, n));
     // A data set of what the caller has: only read, so nothing is copied.
     mrc_dataset set = { .host = r->ctx->host, .list = (mrc_example *)(uintptr_t)questions, .n = n,
                         .rows = n, .format = "", .version = "" };
@@ -26594,6 +28897,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
 
 MRCDEF mrc_status mrc_passages_load(mrc_ctx *ctx, mrc_passages **out, const char *path,
                                     const char *text_key) {
+    MRC__ARG(ctx, !out || !path);
     char *text;
     size_t bytes;
     *out = NULL;
@@ -26621,9 +28925,11 @@ MRCDEF void mrc_passages_free(mrc_passages *p) {
     host.free(host.user, p);
 }
 
-MRCDEF size_t mrc_passages_size(const mrc_passages *p) { return p->n; }
+MRCDEF size_t mrc_passages_size(const mrc_passages *p) {
+    return p ? p->n : 0;
+}
 MRCDEF const mrc_passage *mrc_passages_at(const mrc_passages *p, size_t index) {
-    return index < p->n ? &p->list[index] : NULL;
+    return p && index < p->n ? &p->list[index] : NULL;
 }
 
 // By text, then by place.
@@ -26634,6 +28940,7 @@ static int mrc__ps_compare(const void *a, const void *b) {
 }
 
 MRCDEF size_t mrc_passages_unique(mrc_passages *p) {
+    if (!p) return 0;
     mrc_allocator *host = &p->pool.host;
     size_t bytes, kept = 0, n = p->n;
     const void **order = mrc__mul(n, sizeof *order, &bytes) ? host->alloc(host->user, bytes + 1)
@@ -26835,6 +29142,24 @@ static int mrc__an_begin(mrc__an *a, mrc_analyzer kind, const mrc_tokenizer *tok
 static void mrc__an_end(mrc__an *a) {
     if (a->room) a->host.free(a->host.user, a->room);
     mrc_ctx_free(a->ctx);
+}
+
+static void mrc__an_join(void *user, const char *s, size_t bytes) {
+    mrc_text *out = user;
+    if (out->bytes) mrc_text_add(out, " ", 1);
+    mrc_text_add(out, s, bytes);
+}
+MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
+                              const char *text, size_t bytes, mrc_text *out) {
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
+    mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
+                  .emit = mrc__an_join, .user = out };
+    out->bytes = 0;
+    mrc__an_run(&a, text, bytes);
+    if (a.room) a.host.free(a.host.user, a.room);
+    if (!a.failed && !out->failed) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "analyze: out of memory");
 }
 #endif // core pass
 
@@ -27425,7 +29750,7 @@ static mrc_status mrc__ix_make(mrc__ix_build *b, const char *path) {
 }
 
 MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_desc *desc) {
-    if (!ctx || !path || !desc || !desc->passages) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !desc || !desc->passages);
     mrc__ix_build b = { .ctx = ctx, .desc = desc,
                         .n_passages = mrc_passages_size(desc->passages) };
     mrc_tokenizer *tok = NULL;
@@ -27477,6 +29802,7 @@ static int mrc__ix_end_fits(const void *record) {
 }
 
 MRCDEF mrc_status mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path) {
+    MRC__ARG(ctx, !out || !path);
     char file[MRC__PATH_BYTES];
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "index.bin"));
@@ -27504,14 +29830,20 @@ MRCDEF void mrc_index_close(mrc_index *ix) {
     host->free(host->user, ix);
 }
 
-MRCDEF size_t mrc_index_size(const mrc_index *ix)  { return (size_t)ix->end.n_passages; }
-MRCDEF size_t mrc_index_terms(const mrc_index *ix) { return (size_t)ix->end.n_terms; }
+MRCDEF size_t mrc_index_size(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_passages : 0;
+}
+MRCDEF size_t mrc_index_terms(const mrc_index *ix) {
+    return ix ? (size_t)ix->end.n_terms : 0;
+}
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix) {
+    if (!ix) return MRC_ANALYZER_WHITESPACE;
     return (mrc_analyzer)ix->end.analyzer;
 }
 
 MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
                                     mrc_passage *out) {
+    if (!ix || !room || !out) return MRC_ERR_ARG;
     uint64_t at[2];
     uint32_t bytes[3];
     char *p;
@@ -27545,6 +29877,7 @@ MRCDEF mrc_status mrc_index_passage(mrc_index *ix, size_t index, mrc_text *room,
 }
 
 MRCDEF mrc_status mrc_index_check(mrc_index *ix) {
+    if (!ix) return MRC_ERR_ARG;
     return mrc__blocks_check(&ix->file);
 }
 #endif // core pass
@@ -27592,6 +29925,7 @@ struct mrc_searcher {
     uint32_t         *slots, *lengths;
     char             *names;
     mrc__se_term     *met;              // by term
+    size_t            met_bytes;        // of all scores and documents
     double           *norm;             // by passage: k1 (1 - b + b dl / avg), or its like
     mrc__se_worker   *workers;
     double            mean_idf;
@@ -27760,6 +30094,7 @@ static mrc_status mrc__se_begin(mrc_searcher *s, size_t threads) {
 
 MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *ix,
                                    const mrc_search_config *config) {
+    MRC__ARG(ctx, !out || !ix || !config);
     *out = NULL;
     if (config->magic != MRC_SEARCH_MAGIC || (unsigned)config->method > MRC_BM25_ELASTICSEARCH
         || !(config->k1 >= 0 && config->b >= 0 && config->b <= 1)) {
@@ -27779,12 +30114,20 @@ MRCDEF mrc_status mrc_searcher_new(mrc_ctx *ctx, mrc_searcher **out, mrc_index *
     return status;
 }
 
+// Forgets the scores of all terms: their bytes are read again when a query has them.
+static void mrc__se_forget(mrc_searcher *s) {
+    const mrc_allocator *host = &s->ctx->host;
+    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
+        if (s->met[i].scores) host->free(host->user, s->met[i].scores);
+        s->met[i].scores = NULL;
+    }
+    s->met_bytes = 0;
+}
+
 MRCDEF void mrc_searcher_free(mrc_searcher *s) {
     if (!s) return;
     mrc_allocator host = s->ctx->host;
-    for (size_t i = 0; s->met && i < s->ix->end.n_terms; i++) {
-        if (s->met[i].scores) host.free(host.user, s->met[i].scores);
-    }
+    mrc__se_forget(s);
     for (size_t i = 0; s->workers && i < s->pool->n_workers; i++) {
         if (s->workers[i].words) host.free(host.user, s->workers[i].words);
         if (s->workers[i].text) host.free(host.user, s->workers[i].text);
@@ -27840,6 +30183,7 @@ static mrc_status mrc__se_scores(mrc_searcher *s, uint32_t term, const unsigned 
     }
     m->scores = scores;
     m->docs = docs;
+    s->met_bytes += n * (sizeof(double) + 4) + 4;
     return MRC_OK;
 }
 
@@ -28107,9 +30451,15 @@ static mrc_status mrc__se_run(mrc_searcher *s, size_t n_tasks) {
 
 MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n, size_t top_k,
                              mrc_hit *hits, size_t *n_hits) {
+    if (!s) return MRC_ERR_ARG;
+    MRC__ARG(s->ctx, (n && !queries) || !hits || !n_hits);
     const mrc_allocator *host = &s->ctx->host;
-    size_t n_tasks = (n + MRC__SE_TASK - 1) / MRC__SE_TASK, bytes;
+    size_t n_tasks = n / MRC__SE_TASK + (n % MRC__SE_TASK != 0), bytes;
     if (!top_k) return mrc__fail(s->ctx, MRC_ERR_ARG, "search: top_k is 0");
+    MRC__TRY(mrc__count(s->ctx, "search", queries, n));
+    if (!mrc__mul(n, top_k, &bytes) || !mrc__mul(bytes, sizeof *hits, &bytes)) {
+        return mrc__fail(s->ctx, MRC_ERR_ARG, "search: %zu queries of %zu hits", n, top_k);
+    }
     s->queries = queries;
     s->n = n;
     s->top_k = top_k;
@@ -28125,6 +30475,8 @@ MRCDEF mrc_status mrc_search(mrc_searcher *s, const mrc_query *queries, size_t n
         if (s->tasks[i].ids) host->free(host->user, s->tasks[i].ids);
     }
     host->free(host->user, s->tasks);
+    size_t most = s->config.cache_bytes ? s->config.cache_bytes : (size_t)1 << 30;
+    if (s->met_bytes > most) mrc__se_forget(s);
     return status;
 }
 #endif // core pass
@@ -28299,7 +30651,7 @@ static mrc_status mrc__vectors_tensors(mrc_ctx *ctx, mrc_vectors *out, const cha
 MRCDEF mrc_status mrc_vectors_load(mrc_ctx *ctx, mrc_vectors *out, const char *path) {
     char *data;
     size_t bytes;
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = (mrc_vectors){0};
     mrc_status s;
     if (mrc__ends_with(path, ".npy")) {
@@ -28336,7 +30688,7 @@ static mrc_status mrc__npy_write(mrc_ctx *ctx, const mrc_vectors *v, const char 
 }
 
 MRCDEF mrc_status mrc_vectors_save(mrc_ctx *ctx, const mrc_vectors *v, const char *path) {
-    if (!ctx || !v || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !v || !path);
     if (mrc__ends_with(path, ".npy")) {
         if (!v->offsets) return mrc__npy_write(ctx, v, path);
         return mrc__fail(ctx, MRC_ERR_ARG, "%s: .npy holds one row a text, these are a row a token "
@@ -28419,7 +30771,7 @@ static void mrc__fuse_add(const mrc_fuse_desc *desc, const mrc_hits *run, size_t
 MRCDEF mrc_status mrc_fuse(mrc_ctx *ctx, const mrc_fuse_desc *desc, const mrc_hits *runs,
                            size_t n_runs, mrc_hit *out, size_t *n_out) {
     size_t n = 0, kept = 0;
-    if (!ctx || !desc || !runs || !out || !n_out) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !desc || !runs || !out || !n_out);
     for (size_t r = 0; r < n_runs; r++) {
         size_t depth = desc->depth && desc->depth < runs[r].n ? desc->depth : runs[r].n;
         for (size_t i = 0; i < depth; i++) out[n++] = (mrc_hit){ runs[r].list[i].passage, 0 };
@@ -28469,7 +30821,7 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
                                const mrc_judged *judged, size_t n_judged) {
     size_t relevant = 0, found = 0, cut = 0, bytes, first = 0;
     double dcg = 0, precision = 0;
-    if (!ctx || !sum || (n && !hits) || (n_judged && !judged)) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !sum || (n && !hits) || (n_judged && !judged));
     for (size_t i = 0; i < n_judged; i++) relevant += judged[i].relevance >= 1;
     if (!relevant) return MRC_OK;
     double *gains = mrc__mul(n_judged, sizeof *gains, &bytes)
@@ -29594,7 +31946,7 @@ static const char *mrc__dense_refusal(const mrc_vectors *v, const mrc_vectors_de
 MRCDEF mrc_status mrc_vectors_index(mrc_ctx *ctx, const char *path, const mrc_vectors *v,
                                     const mrc_vectors_desc *desc) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !path || !v || !desc) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !path || !v || !desc);
     const char *refusal = mrc__dense_refusal(v, desc);
     if (refusal) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu rows of %zu)", refusal, v->n_rows,
@@ -29688,7 +32040,7 @@ static int mrc__dense_end_fits(const void *record) {
 
 MRCDEF mrc_status mrc_dense_open(mrc_ctx *ctx, mrc_dense **out, const char *path, int tokens) {
     char file[MRC__PATH_BYTES];
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, tokens ? "tokens.bin" : "vectors.bin"));
     size_t bytes = strlen(file) + 1;
@@ -29719,8 +32071,11 @@ MRCDEF void mrc_dense_close(mrc_dense *d) {
     host.free(host.user, d);
 }
 
-MRCDEF mrc_status mrc_dense_check(mrc_dense *d) { return mrc__blocks_check(&d->file); }
+MRCDEF mrc_status mrc_dense_check(mrc_dense *d) {
+    return d ? mrc__blocks_check(&d->file) : MRC_ERR_ARG;
+}
 MRCDEF mrc_dense_info mrc_dense_about(const mrc_dense *d) {
+    if (!d) return (mrc_dense_info){0};
     const mrc__dense_end *e = &d->end;
     return (mrc_dense_info){ (size_t)e->n, (size_t)e->n_rows, (size_t)e->width,
         (mrc_vector_form)e->form, (mrc_similarity)e->similarity, (int)e->graph,
@@ -30453,6 +32808,2275 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
     }
     if (room) d->ctx->host.free(d->ctx->host.user, room);
     d->ctx->host.free(d->ctx->host.user, own);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.encoder_dir   what the files beside config.json say
+//
+// The first sign that is found decides what a directory is: model_type of
+// config_sentence_transformers.json, a Pooling in modules.json, artifact.metadata or the class name
+// HF_ColBERT, a class name that ends in ForSequenceClassification, DPR's; else the rows' mean.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static const char *const mrc__pooling_words[MRC_POOLING_COUNT] = {
+    "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken" };
+
+// The files of a directory that were read; absent ones are NULL.
+typedef struct mrc__encoder_dir {
+    mrc_ctx     *ctx;
+    const char  *path;
+    mrc_json    *config, *modules, *transformer, *similar, *colbert, *tokenizer;
+    mrc_model_config *out;
+} mrc__encoder_dir;
+
+static mrc_status mrc__dir_json(mrc_ctx *ctx, const char *dir, const char *name, mrc_json **out) {
+    char file[MRC__PATH_BYTES];
+    *out = NULL;
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, dir, name));
+    if (mrc_file_exists(file) != 1) return MRC_OK;
+    return mrc_json_load(ctx, out, file);
+}
+
+static const char *mrc__json_text(const mrc_json *object, const char *key) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return v && v->type == MRC_JSON_STRING && !memchr(v->string, 0, v->bytes) ? v->string : NULL;
+}
+static int mrc__json_truth(const mrc_json *object, const char *key, int absent) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return !v || (v->type != MRC_JSON_TRUE && v->type != MRC_JSON_FALSE) ? absent
+           : v->type == MRC_JSON_TRUE;
+}
+static size_t mrc__json_count(const mrc_json *object, const char *key, size_t absent) {
+    const mrc_json *v = object ? mrc_json_get(object, key) : NULL;
+    return v && v->type == MRC_JSON_NUMBER && v->is_int && v->integer >= 0 ? (size_t)v->integer
+                                                                           : absent;
+}
+
+// The last dotted part: of "sentence_transformers.models.Pooling", Pooling.
+static const char *mrc__last_part(const char *name) {
+    const char *dot = name ? strrchr(name, '.') : NULL;
+    return dot ? dot + 1 : name ? name : "";
+}
+
+static mrc_status mrc__dir_read(mrc__encoder_dir *d) {
+    static const char *const names[] = {
+        "sentence_bert_config.json", "sentence_roberta_config.json",
+        "sentence_distilbert_config.json", "sentence_camembert_config.json",
+        "sentence_albert_config.json", "sentence_xlm-roberta_config.json",
+        "sentence_xlnet_config.json", NULL };
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "config.json", &d->config));
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "modules.json", &d->modules));
+    for (int i = 0; names[i] && !d->transformer; i++) {
+        MRC__TRY(mrc__dir_json(d->ctx, d->path, names[i], &d->transformer));
+    }
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "config_sentence_transformers.json", &d->similar));
+    MRC__TRY(mrc__dir_json(d->ctx, d->path, "artifact.metadata", &d->colbert));
+    return mrc__dir_json(d->ctx, d->path, "tokenizer_config.json", &d->tokenizer);
+}
+
+static void mrc__dir_free(mrc__encoder_dir *d) {
+    mrc_json_free(d->config);
+    mrc_json_free(d->modules);
+    mrc_json_free(d->transformer);
+    mrc_json_free(d->similar);
+    mrc_json_free(d->colbert);
+    mrc_json_free(d->tokenizer);
+}
+
+// The module of modules.json of that kind; NULL: none.
+static const mrc_json *mrc__dir_module(const mrc__encoder_dir *d, const char *kind) {
+    const mrc_json *m = d->modules ? d->modules->child : NULL;
+    while (m && strcmp(mrc__last_part(mrc__json_text(m, "type")), kind) != 0) m = m->next;
+    return m;
+}
+
+static const char *mrc__dir_architecture(const mrc__encoder_dir *d) {
+    const mrc_json *list = d->config ? mrc_json_get(d->config, "architectures") : NULL;
+    const mrc_json *first = list && list->type == MRC_JSON_ARRAY ? list->child : NULL;
+    return first && first->type == MRC_JSON_STRING ? first->string : "";
+}
+
+static mrc_head_type mrc__dir_head(const mrc__encoder_dir *d) {
+    const char *type = mrc__json_text(d->similar, "model_type"), *a = mrc__dir_architecture(d);
+    if (type && (!strcmp(type, "ColBERT") || !strcmp(type, "MultiVectorEncoder"))) {
+        return MRC_HEAD_TOKENS;
+    }
+    if (type && !strcmp(type, "CrossEncoder")) return MRC_HEAD_SCORE;
+    if (mrc__dir_module(d, "Pooling")) return MRC_HEAD_POOL;
+    if (d->colbert || !strcmp(a, "HF_ColBERT")) return MRC_HEAD_TOKENS;
+    return mrc__ends_with(a, "ForSequenceClassification") ? MRC_HEAD_SCORE : MRC_HEAD_POOL;
+}
+
+// Every module is one that is understood, in a folder below this one.
+static mrc_status mrc__dir_modules(const mrc__encoder_dir *d) {
+    static const char *const known[] = { "Transformer", "Pooling", "Dense", "Normalize", "Dropout",
+                                         "MultiVectorMask", NULL };
+    size_t dense = 0;
+    for (const mrc_json *m = d->modules ? d->modules->child : NULL; m; m = m->next) {
+        const char *path = mrc__json_text(m, "path"), *kind;
+        int found = 0;
+        kind = mrc__last_part(mrc__json_text(m, "type"));
+        for (int i = 0; known[i]; i++) found |= !strcmp(kind, known[i]);
+        dense += !strcmp(kind, "Dense");
+        if (!found || dense > 1) {
+            return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s/modules.json:%zu:%zu: %s a module "
+                             "%.60s (expected Transformer, Pooling, Dense once, Normalize or "
+                             "Dropout)", d->path, m->line, m->column, dense > 1 ? "has again"
+                             : "has", kind);
+        }
+        if (path && (path[0] == '/' || strstr(path, ".."))) {
+            return mrc__fail(d->ctx, MRC_ERR_FORMAT, "%s/modules.json:%zu:%zu: the path %.100s "
+                             "leads out of the folder", d->path, m->line, m->column, path);
+        }
+    }
+    return MRC_OK;
+}
+
+// The config.json of a module; a folder that is not there is an error that names the file.
+static mrc_status mrc__dir_module_config(const mrc__encoder_dir *d, const mrc_json *module,
+                                         char *folder, mrc_json **out) {
+    char name[320];
+    const char *path = mrc__json_text(module, "path");
+    snprintf(name, sizeof name, "%.255s", path ? path : "");
+    MRC__TRY(mrc__path_in(d->ctx, folder, MRC__PATH_BYTES, d->path, name));
+    char file[MRC__PATH_BYTES];
+    MRC__TRY(mrc__path_in(d->ctx, file, sizeof file, folder, "config.json"));
+    if (mrc_file_exists(file) != 1) {
+        return mrc__fail(d->ctx, MRC_ERR_ARG, "%s: no such file, and modules.json names it "
+                         "(--pooling goes without)", file);
+    }
+    return mrc_json_load(d->ctx, out, file);
+}
+
+static mrc_status mrc__pooling_bit(mrc_ctx *ctx, const char *where, const char *word,
+                                   mrc_encoder_config *c) {
+    static const char *const others[] = { "cls_token", "max_tokens", "mean_tokens", "mean_sqrt",
+                                          "weightedmean_tokens", "last" };
+    for (int i = 0; i < MRC_POOLING_COUNT; i++) {
+        if (strcmp(word, mrc__pooling_words[i]) && strcmp(word, others[i])) continue;
+        c->poolings |= 1u << i;
+        return MRC_OK;
+    }
+    if (!strcmp(word, "pooler")) {
+        c->pooler = 1;
+        c->poolings = 1u << MRC_POOLING_CLS;
+        return MRC_OK;
+    }
+    return mrc__fail(ctx, MRC_ERR_UNSUPPORTED, "%s: pooling %.40s is not known (expected cls, max, "
+                     "mean, mean_sqrt_len_tokens, weightedmean, lasttoken or pooler)", where, word);
+}
+
+static mrc_status mrc__dir_pooling(const mrc__encoder_dir *d, const mrc_json *module) {
+    static const char *const keys[MRC_POOLING_COUNT] = {
+        "pooling_mode_cls_token", "pooling_mode_max_tokens", "pooling_mode_mean_tokens",
+        "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens",
+        "pooling_mode_lasttoken" };
+    mrc_encoder_config *c = &d->out->encoder;
+    char folder[MRC__PATH_BYTES];
+    mrc_json *root;
+    MRC__TRY(mrc__dir_module_config(d, module, folder, &root));
+    const mrc_json *mode = mrc_json_get(root, "pooling_mode");
+    mrc_status s = MRC_OK;
+    if (mode && mode->type == MRC_JSON_STRING) {
+        s = mrc__pooling_bit(d->ctx, folder, mode->string, c);
+    }
+    for (const mrc_json *m = mode && mode->type == MRC_JSON_ARRAY ? mode->child : NULL;
+         m && s == MRC_OK; m = m->next) {
+        s = mrc__pooling_bit(d->ctx, folder, m->type == MRC_JSON_STRING ? m->string : "", c);
+    }
+    for (int i = 0; i < MRC_POOLING_COUNT && !mode; i++) {
+        if (mrc__json_truth(root, keys[i], 0)) c->poolings |= 1u << i;
+    }
+    c->exclude_prompt = !mrc__json_truth(root, "include_prompt", 1);
+    mrc_json_free(root);
+    return s;
+}
+
+static mrc_status mrc__dir_dense(const mrc__encoder_dir *d, const mrc_json *module) {
+    mrc_encoder_config *c = &d->out->encoder;
+    int pylate = !strncmp(mrc__json_text(module, "type") ? mrc__json_text(module, "type") : "",
+                          "pylate.", 7);
+    char folder[MRC__PATH_BYTES];
+    mrc_json *root;
+    MRC__TRY(mrc__dir_module_config(d, module, folder, &root));
+    const char *act = mrc__last_part(mrc__json_text(root, "activation_function"));
+    c->projection_size = mrc__json_count(root, "out_features", 0);
+    c->projection_bias = mrc__json_truth(root, "bias", 1);
+    if (!*act) act = pylate ? "Identity" : "Tanh";
+    c->projection_act = !strcmp(act, "Tanh") ? MRC_ACT_TANH : !strcmp(act, "GELU") ? MRC_ACT_GELU
+                      : MRC_ACT_NONE;
+    mrc_status s = MRC_OK;
+    if (c->projection_act == MRC_ACT_NONE && strcmp(act, "Identity")) {
+        s = mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s/config.json: activation_function %.60s "
+                      "(expected Tanh, Identity or GELU)", folder, act);
+    } else if (mrc__json_truth(root, "use_residual", 0)) {
+        s = mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s/config.json: use_residual is not supported",
+                      folder);
+    } else if (!c->projection_size || c->projection_size > 65536) {
+        s = mrc__fail(d->ctx, MRC_ERR_FORMAT, "%s/config.json: out_features is not from 1 to 65536",
+                      folder);
+    }
+    mrc_json_free(root);
+    return s;
+}
+
+// Text of at most 255 bytes into a field of the config.
+static mrc_status mrc__dir_text(const mrc__encoder_dir *d, const char *what, const char *text,
+                                char *out, size_t room) {
+    if (!text) return MRC_OK;
+    if (strlen(text) >= room) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: %s has %zu bytes (expected at most %zu)",
+                         d->path, what, strlen(text), room - 1);
+    }
+    strcpy(out, text);
+    return MRC_OK;
+}
+
+static mrc_status mrc__dir_prompts(const mrc__encoder_dir *d) {
+    static const char *const names[] = { "document", "passage", "corpus" };
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *prompts = d->similar ? mrc_json_get(d->similar, "prompts") : NULL;
+    const char *fallback = mrc__json_text(d->similar, "default_prompt_name"), *passage = NULL;
+    const char *query = mrc__json_text(prompts, "query");
+    const char *standard = fallback ? mrc__json_text(prompts, fallback) : NULL;
+    for (int i = 0; i < 3 && !passage; i++) passage = mrc__json_text(prompts, names[i]);
+    MRC__TRY(mrc__dir_text(d, "the query prompt", query ? query : standard, c->query_prompt,
+                           sizeof c->query_prompt));
+    return mrc__dir_text(d, "the passage prompt", passage ? passage : standard, c->passage_prompt,
+                         sizeof c->passage_prompt);
+}
+
+static mrc_status mrc__dir_similarity(const mrc__encoder_dir *d, mrc_similarity absent) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *name = mrc__json_text(d->similar, "similarity_fn_name");
+    c->similarity = absent;
+    if (!name) return MRC_OK;
+    c->similarity = strcmp(name, "cosine") ? MRC_SIMILARITY_DOT : MRC_SIMILARITY_COS;
+    if (!strcmp(name, "cosine") || !strcmp(name, "dot") || !strcmp(name, "MaxSim")
+        || !strcmp(name, "maxsim")) return MRC_OK;
+    return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: similarity_fn_name %.40s (expected cosine "
+                     "or dot)", d->path, name);
+}
+
+// The most tokens of a text: the directory's, never above what the positions allow.
+static size_t mrc__dir_length(const mrc__encoder_dir *d) {
+    size_t longest = mrc_model_config_max_length(d->out);
+    size_t n = mrc__json_count(d->transformer, "max_seq_length", 0);
+    if (!n) n = mrc__json_count(d->tokenizer, "model_max_length", 0);
+    return n && n < longest ? n : longest;
+}
+
+static mrc_status mrc__dir_pool(const mrc__encoder_dir *d, const char *pooling) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *pool = mrc__dir_module(d, "Pooling"), *dense = mrc__dir_module(d, "Dense");
+    const char *a = mrc__dir_architecture(d);
+    int dpr = !strcmp(a, "DPRQuestionEncoder") || !strcmp(a, "DPRContextEncoder");
+    MRC__TRY(mrc__dir_modules(d));
+    if (pooling) {
+        MRC__TRY(mrc__pooling_bit(d->ctx, "--pooling", pooling, c));
+    } else if (pool) {
+        MRC__TRY(mrc__dir_pooling(d, pool));
+    } else if (dpr) {
+        c->poolings = 1u << MRC_POOLING_CLS;
+    } else {
+        mrc__note(d->ctx, "%s: says nothing of pooling: the mean of the rows", d->path);
+    }
+    if (!c->poolings) c->poolings = 1u << MRC_POOLING_MEAN;
+    if (dense) MRC__TRY(mrc__dir_dense(d, dense));
+    if (dpr) {
+        c->projection_size = mrc__json_count(d->config, "projection_dim", 0);
+        c->projection_bias = 1;
+        c->pairs = 1;
+    }
+    c->normalize = mrc__dir_module(d, "Normalize") != NULL;
+    c->query_max_length = c->passage_max_length = mrc__dir_length(d);
+    if (dpr && c->passage_max_length > 256) c->passage_max_length = 256;
+    MRC__TRY(mrc__dir_prompts(d));
+    return mrc__dir_similarity(d, dpr ? MRC_SIMILARITY_DOT : MRC_SIMILARITY_COS);
+}
+
+// A list of words into one text, a blank between.
+static mrc_status mrc__dir_skiplist(const mrc__encoder_dir *d, const mrc_json *list) {
+    char *to = d->out->encoder.skiplist;
+    size_t at = 0, room = sizeof d->out->encoder.skiplist;
+    for (const mrc_json *w = list && list->type == MRC_JSON_ARRAY ? list->child : NULL; w;
+         w = w->next) {
+        if (w->type != MRC_JSON_STRING || !w->bytes || memchr(w->string, ' ', w->bytes)
+            || memchr(w->string, 0, w->bytes) || at + w->bytes + 2 > room) {
+            return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: skiplist_words has a word that is "
+                             "no word, or more than %zu bytes of them", d->path, room);
+        }
+        if (at) to[at++] = ' ';
+        memcpy(to + at, w->string, w->bytes);
+        at += w->bytes;
+        to[at] = 0;
+    }
+    return MRC_OK;
+}
+
+static const char mrc__punctuation[] =
+    "! \" # $ % & ' ( ) * + , - . / : ; < = > ? @ [ \\ ] ^ _ ` { | } ~";
+
+// Stanford's artifact.metadata.
+static mrc_status mrc__dir_stanford(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *query = mrc__json_text(d->colbert, "query_token_id");
+    const char *passage = mrc__json_text(d->colbert, "doc_token_id");
+    c->query_max_length = mrc__json_count(d->colbert, "query_maxlen", 32);
+    c->passage_max_length = mrc__json_count(d->colbert, "doc_maxlen", 220);
+    c->query_expansion = d->colbert != NULL;
+    c->attend_to_expansion = mrc__json_truth(d->colbert, "attend_to_mask_tokens", 0);
+    if (mrc__json_truth(d->colbert, "mask_punctuation", d->colbert != NULL)) {
+        strcpy(c->skiplist, mrc__punctuation);
+    }
+    if (!d->colbert) return MRC_OK;
+    MRC__TRY(mrc__dir_text(d, "query_token_id", query ? query : "[unused0]", c->query_marker,
+                           sizeof c->query_marker));
+    return mrc__dir_text(d, "doc_token_id", passage ? passage : "[unused1]", c->passage_marker,
+                         sizeof c->passage_marker);
+}
+
+// sentence-transformers 6: prompts are texts, the expansion stands with the transformer.
+static mrc_status mrc__dir_multi_vector(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *mask = mrc__dir_module(d, "MultiVectorMask"), *expansion;
+    expansion = d->transformer ? mrc_json_get(d->transformer, "query_expansion") : NULL;
+    c->query_max_length = mrc__json_count(d->transformer, "query_length", mrc__dir_length(d));
+    c->passage_max_length = mrc__json_count(d->transformer, "document_length", mrc__dir_length(d));
+    c->query_expansion = expansion && expansion->type == MRC_JSON_OBJECT;
+    if (c->query_expansion) {
+        const char *strategy = mrc__json_text(expansion, "strategy");
+        c->query_max_length = mrc__json_count(expansion, "length", c->query_max_length);
+        c->attend_to_expansion = mrc__json_truth(expansion, "attend", 0);
+        if (strategy && strcmp(strategy, "fixed") && strcmp(strategy, "min")) {
+            return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: query_expansion %.40s (expected "
+                             "fixed or min)", d->path, strategy);
+        }
+        if (strategy && !strcmp(strategy, "min")) c->query_expansion = 2;
+    }
+    if (mask) {
+        char folder[MRC__PATH_BYTES];
+        mrc_json *root;
+        MRC__TRY(mrc__dir_module_config(d, mask, folder, &root));
+        mrc_status s = mrc__dir_skiplist(d, mrc_json_get(root, "skiplist_words"));
+        mrc_json_free(root);
+        MRC__TRY(s);
+    }
+    return mrc__dir_prompts(d);
+}
+
+// PyLate: prefixes are tokens, put in as row 1.
+static mrc_status mrc__dir_pylate(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *query = mrc__json_text(d->similar, "query_prefix");
+    const char *passage = mrc__json_text(d->similar, "document_prefix");
+    const mrc_json *words = mrc_json_get(d->similar, "skiplist_words");
+    c->query_max_length = mrc__json_count(d->similar, "query_length", 32);
+    c->passage_max_length = mrc__json_count(d->similar, "document_length", 180);
+    c->query_expansion = mrc__json_truth(d->similar, "do_query_expansion", 1);
+    c->attend_to_expansion = mrc__json_truth(d->similar, "attend_to_expansion_tokens", 0);
+    if (words) MRC__TRY(mrc__dir_skiplist(d, words));
+    else strcpy(c->skiplist, mrc__punctuation);
+    MRC__TRY(mrc__dir_text(d, "query_prefix", query ? query : "[Q] ", c->query_marker,
+                           sizeof c->query_marker));
+    return mrc__dir_text(d, "document_prefix", passage ? passage : "[D] ", c->passage_marker,
+                         sizeof c->passage_marker);
+}
+
+static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *dense = mrc__dir_module(d, "Dense");
+    const char *type = mrc__json_text(d->similar, "model_type");
+    const char *similarity = mrc__json_text(d->colbert, "similarity");
+    MRC__TRY(mrc__dir_modules(d));
+    c->normalize = 1;
+    c->similarity = MRC_SIMILARITY_COS;
+    if (dense) MRC__TRY(mrc__dir_dense(d, dense));
+    if (!dense && d->colbert) c->projection_size = mrc__json_count(d->colbert, "dim", 128);
+    if (!dense && !d->colbert && !strcmp(mrc__dir_architecture(d), "HF_ColBERT")) {
+        c->projection_size = 128;
+    }
+    if (!dense) c->projection_bias = 0;
+    if (similarity && strcmp(similarity, "cosine") && strcmp(similarity, "l2")) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: similarity %.40s (expected cosine or "
+                         "l2)", d->path, similarity);
+    }
+    if (type && !strcmp(type, "ColBERT")) MRC__TRY(mrc__dir_pylate(d));
+    else if (type && !strcmp(type, "MultiVectorEncoder")) MRC__TRY(mrc__dir_multi_vector(d));
+    else MRC__TRY(mrc__dir_stanford(d));
+    size_t longest = mrc_model_config_max_length(d->out);
+    if (!d->colbert && !type) {         // no settings: real rows only, whole texts
+        c->query_max_length = c->passage_max_length = mrc__dir_length(d);
+    }
+    if (c->query_max_length > longest) c->query_max_length = longest;
+    if (c->passage_max_length > longest) c->passage_max_length = longest;
+    return MRC_OK;
+}
+
+// Sigmoid or nothing, from the first place that says so.
+static mrc_status mrc__dir_activation(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const char *name = mrc__json_text(d->similar, "activation_fn");
+    const mrc_json *own = d->config ? mrc_json_get(d->config, "sentence_transformers") : NULL;
+    if (!name) name = mrc__json_text(own, "activation_fn");
+    if (!name) name = mrc__json_text(d->config, "sbert_ce_default_activation_function");
+    const char *word = mrc__last_part(name);
+    c->sigmoid = name ? !strcmp(word, "Sigmoid") : c->num_labels == 1;
+    if (!name || c->sigmoid || !strcmp(word, "Identity")) return MRC_OK;
+    return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: activation %.60s (expected Sigmoid or "
+                     "Identity)", d->path, word);
+}
+
+static mrc_status mrc__dir_score(const mrc__encoder_dir *d) {
+    mrc_encoder_config *c = &d->out->encoder;
+    const mrc_json *labels = d->config ? mrc_json_get(d->config, "id2label") : NULL;
+    const mrc_json *drop = d->config ? mrc_json_get(d->config, "classifier_dropout") : NULL;
+    int pretrained = mrc__ends_with(mrc__dir_architecture(d), "ForSequenceClassification");
+    size_t n = labels && labels->type == MRC_JSON_OBJECT && labels->n ? labels->n : 0;
+    c->num_labels = mrc__json_count(d->config, "num_labels", n ? n : pretrained ? 2 : 1);
+    if (c->num_labels < 1 || c->num_labels > 2) {
+        return mrc__fail(d->ctx, MRC_ERR_UNSUPPORTED, "%s: a cross-encoder of %zu labels (expected "
+                         "1 or 2)", d->path, c->num_labels);
+    }
+    c->classifier_dropout = drop && drop->type == MRC_JSON_NUMBER && drop->number >= 0
+                          && drop->number < 1 ? drop->number : -1;
+    c->score_kind = d->out->model_type == MRC_MODEL_BERT ? MRC_SCORE_POOLER
+                  : d->out->model_type == MRC_MODEL_ELECTRA ? MRC_SCORE_DENSE_GELU
+                  : MRC_SCORE_DENSE_TANH;
+    c->query_max_length = c->passage_max_length = mrc__dir_length(d);
+    return mrc__dir_activation(d);
+}
+
+// The folder that has config.json: old directories keep it in 0_Transformer.
+static mrc_status mrc__encoder_base(mrc_ctx *ctx, const char *path, char *out) {
+    char file[MRC__PATH_BYTES];
+    MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "config.json"));
+    if (mrc_file_exists(file) != 1) {
+        MRC__TRY(mrc__path_in(ctx, file, sizeof file, path, "0_Transformer/config.json"));
+        if (mrc_file_exists(file) == 1) {
+            return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, "0_Transformer");
+        }
+    }
+    return mrc__path_in(ctx, out, MRC__PATH_BYTES, path, NULL);
+}
+
+static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                      mrc_head_type head, const char *pooling) {
+    char base[MRC__PATH_BYTES];
+    mrc__encoder_dir d = { .ctx = ctx, .path = path, .out = out };
+    MRC__TRY(mrc__encoder_base(ctx, path, base));
+    MRC__TRY(mrc_model_config_load(ctx, out, base));
+    mrc_status s = mrc__dir_read(&d);
+    if (s == MRC_OK && !d.config) s = mrc__dir_json(ctx, base, "config.json", &d.config);
+    if (s == MRC_OK && strcmp(base, path) && !d.transformer) {
+        s = mrc__dir_json(ctx, base, "sentence_bert_config.json", &d.transformer);
+    }
+    if (s == MRC_OK && !d.tokenizer) {
+        s = mrc__dir_json(ctx, base, "tokenizer_config.json", &d.tokenizer);
+    }
+    out->head = head == MRC_HEAD_LINEAR ? mrc__dir_head(&d) : head;
+    out->encoder = (mrc_encoder_config){ .classifier_dropout = -1, .num_labels = 1 };
+    if (s == MRC_OK) {
+        s = out->head == MRC_HEAD_TOKENS ? mrc__dir_tokens(&d)
+          : out->head == MRC_HEAD_SCORE ? mrc__dir_score(&d) : mrc__dir_pool(&d, pooling);
+    }
+    mrc__dir_free(&d);
+    return s;
+}
+
+MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
+    if (!ctx || !c || !name) return MRC_ERR_ARG;
+    c->poolings = 0;
+    c->pooler = 0;
+    return mrc__pooling_bit(ctx, "--pooling", name, c);
+}
+
+MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
+                                          mrc_head_type head) {
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    return mrc__encoder_config(ctx, out, path, head, NULL);
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.encoder   texts -> rows of ids -> vectors and scores
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_encoder {
+    mrc_ctx             *ctx;
+    mrc_model_config     config;
+    mrc_model           *model, *own_model, *query_model, *own_query;
+    const mrc_tokenizer *tok;
+    mrc_tokenizer       *own_tok;
+    size_t               batch_rows, prompt_rows[2];
+    int32_t              marker[2];     // by side; -1: none
+    int32_t             *skip;          // ids of the skiplist
+    size_t               n_skip;
+    uint64_t             fingerprint;
+};
+
+// A text's rows.  keep: of tokens, which of them count; of pads none.
+typedef struct mrc__text_rows { mrc_feature feature; int32_t *keep; void *block; } mrc__text_rows;
+
+static void mrc__text_rows_free(mrc_ctx *ctx, mrc__text_rows *r, size_t n) {
+    for (size_t i = 0; r && i < n; i++) if (r[i].block) ctx->host.free(ctx->host.user, r[i].block);
+    if (r) ctx->host.free(ctx->host.user, r);
+}
+
+// The text that is tokenized: prompt, title and a blank, text.
+static int mrc__encoder_text(const mrc_encoder *e, mrc_side side, const mrc_passage *p,
+                             mrc_text *out) {
+    const mrc_encoder_config *c = &e->config.encoder;
+    const char *prompt = side == MRC_SIDE_QUERY ? c->query_prompt : c->passage_prompt;
+    out->bytes = 0;
+    mrc_text_add(out, prompt, strlen(prompt));
+    if (p->title && *p->title && !c->pairs) {
+        mrc_text_add(out, p->title, strlen(p->title));
+        mrc_text_add(out, " ", 1);
+    }
+    mrc_text_add(out, p->text, p->text_bytes);
+    return !out->failed;
+}
+
+// Room for n rows of a text, all zero.
+static mrc_status mrc__text_rows_new(mrc_ctx *ctx, mrc__text_rows *r, size_t n) {
+    int32_t *block = mrc__host_zalloc(&ctx->host, (3 * n + 1) * sizeof *block);
+    if (!block) return mrc__fail(ctx, MRC_ERR_MEM, "encoder: out of memory");
+    *r = (mrc__text_rows){ .block = block, .keep = block + 2 * n };
+    r->feature = (mrc_feature){ .length = (int32_t)n, .real_len = (int32_t)n,
+                                .input_ids = block, .token_type_ids = block + n,
+                                .loss_end = (int32_t)n, .start_position = -1, .end_position = -1 };
+    return MRC_OK;
+}
+
+static int mrc__encoder_skips(const mrc_encoder *e, int32_t id) {
+    for (size_t i = 0; i < e->n_skip; i++) if (e->skip[i] == id) return 1;
+    return e->config.encoder.skip_unknown && id == mrc_tokenizer_special(e->tok).unk;
+}
+
+// The rows of one text, or of a pair (second not NULL).
+static mrc_status mrc__encoder_rows(mrc_encoder *e, mrc_side side, const char *text, size_t bytes,
+                                    const char *second, size_t second_bytes, mrc__text_rows *out) {
+    const mrc_encoder_config *c = &e->config.encoder;
+    int tokens = e->config.head == MRC_HEAD_TOKENS, query = side == MRC_SIDE_QUERY;
+    size_t longest = query ? c->query_max_length : c->passage_max_length;
+    int marked = tokens && e->marker[side] >= 0;
+    mrc_encode_options options = { .truncation = MRC_TRUNCATION_LONGEST_FIRST,
+                                   .max_length = longest - (size_t)marked };
+    mrc_encodings list = {0};
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &list, text, bytes, second, second_bytes,
+                                  &options));
+    const mrc_encoding *x = &list.list[0];
+    size_t real = x->n + (size_t)marked, n = real;
+    if (tokens && query && c->query_expansion && n < longest) n = longest;
+    mrc_status s = mrc__text_rows_new(e->ctx, out, n);
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        size_t from = i - (size_t)(marked && i > 1);
+        int pad = i >= real;
+        out->feature.input_ids[i] = pad ? mrc_tokenizer_special(e->tok).mask
+                                  : marked && i == 1 ? e->marker[side] : x->input_ids[from];
+        if (!pad && !(marked && i == 1) && !c->one_token_type && !tokens) {
+            out->feature.token_type_ids[i] = x->token_type_ids[from];
+        }
+        out->keep[i] = query || !mrc__encoder_skips(e, out->feature.input_ids[i]);
+    }
+    if (s == MRC_OK && !c->attend_to_expansion) out->feature.real_len = (int32_t)real;
+    mrc_encodings_free(&list);
+    return s;
+}
+
+// The rows of n texts.
+static mrc_status mrc__encoder_texts(mrc_encoder *e, mrc_side side, const mrc_passage *list,
+                                     size_t n, mrc__text_rows **out) {
+    size_t bytes;
+    mrc_text text;
+    mrc__text_rows *rows = mrc__mul(n + 1, sizeof *rows, &bytes)
+                         ? mrc__host_zalloc(&e->ctx->host, bytes) : NULL;
+    if (!rows) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    mrc_text_init(&text, e->ctx);
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        int pair = e->config.encoder.pairs && list[i].title && *list[i].title;
+        if (!mrc__encoder_text(e, side, &list[i], &text)) {
+            s = mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+        } else if (pair) {
+            s = mrc__encoder_rows(e, side, list[i].title, strlen(list[i].title), text.data,
+                                  text.bytes, &rows[i]);
+        } else {
+            s = mrc__encoder_rows(e, side, text.data ? text.data : "", text.bytes, NULL, 0,
+                                  &rows[i]);
+        }
+    }
+    mrc_text_free(&text);
+    if (s == MRC_OK) *out = rows;
+    else mrc__text_rows_free(e->ctx, rows, n);
+    return s;
+}
+
+// The rows of n pairs of a query and a passage.
+static mrc_status mrc__encoder_pairs(mrc_encoder *e, const mrc_passage *const *queries,
+                                     const mrc_passage *const *list, size_t n,
+                                     mrc__text_rows **out) {
+    size_t bytes;
+    mrc_text text, query;
+    mrc__text_rows *rows = mrc__mul(n + 1, sizeof *rows, &bytes)
+                         ? mrc__host_zalloc(&e->ctx->host, bytes) : NULL;
+    if (!rows) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    mrc_text_init(&text, e->ctx);
+    mrc_text_init(&query, e->ctx);
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        if (!mrc__encoder_text(e, MRC_SIDE_QUERY, queries[i], &query)
+            || !mrc__encoder_text(e, MRC_SIDE_PASSAGE, list[i], &text)) {
+            s = mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+        } else {
+            s = mrc__encoder_rows(e, MRC_SIDE_PASSAGE, query.data ? query.data : "", query.bytes,
+                                  text.data ? text.data : "", text.bytes, &rows[i]);
+        }
+    }
+    mrc_text_free(&text);
+    mrc_text_free(&query);
+    if (s == MRC_OK) *out = rows;
+    else mrc__text_rows_free(e->ctx, rows, n);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Batches
+//------------------------------------------------------------------------------
+static int mrc__rows_longest_first(const void *a, const void *b) {
+    const mrc__text_rows *x = a, *y = b;
+    if (x->feature.length != y->feature.length) {
+        return x->feature.length > y->feature.length ? -1 : 1;
+    }
+    return x < y ? -1 : x > y;
+}
+
+// Runs n texts through the model, longest first, and hands the results of each to fn: of POOL and
+// SCORE one row, of TOKENS as many as the text has.
+typedef mrc_status (*mrc__rows_fn)(void *user, size_t text, const float *values, size_t width);
+static mrc_status mrc__encoder_batch(mrc_encoder *e, mrc_model *m, mrc_side side,
+                                     const mrc__text_rows *all, const mrc__text_rows *const *list,
+                                     size_t n, mrc__rows_fn fn, void *user) {
+    mrc_ctx *ctx = e->ctx;
+    const mrc_feature *features[256];
+    mrc_forward_config forward = mrc_forward_config_default();
+    mrc_batch batch;
+    for (size_t i = 0; i < n; i++) features[i] = &list[i]->feature;
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, features, n, 0));
+    forward.prompt_rows = e->prompt_rows[side];
+    mrc_tensor *y = mrc_model_forward(ctx, m, &batch, &forward);
+    if (!y) return ctx->status;
+    size_t bytes, width = y->shape[1], at = 0;
+    float *host = mrc__mul(y->numel + 1, sizeof *host, &bytes)
+                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "encoder: out of memory");
+    mrc_status s = mrc__download_f32(ctx, y, host);
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        s = fn(user, (size_t)(list[i] - all), host + at * width, width);
+        at += e->config.head == MRC_HEAD_TOKENS ? (size_t)list[i]->feature.length : 1;
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+static mrc_status mrc__encoder_run(mrc_encoder *e, mrc_side side, const mrc__text_rows *rows,
+                                   size_t n, mrc__rows_fn fn, void *user) {
+    mrc_ctx *ctx = e->ctx;
+    size_t bytes, count;
+    mrc_model *m = side == MRC_SIDE_QUERY && e->query_model ? e->query_model : e->model;
+    const mrc__text_rows **order = mrc__mul(n + 1, sizeof *order, &bytes)
+                                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!order) return mrc__fail(ctx, MRC_ERR_MEM, "encoder: out of memory");
+    for (size_t i = 0; i < n; i++) order[i] = &rows[i];
+    mrc__sort((const void **)(void *)order, n, mrc__rows_longest_first);
+    int was_on = mrc_no_grad(ctx, 1);
+    mrc_status s = MRC_OK;
+    for (size_t first = 0; first < n && s == MRC_OK; first += count) {
+        size_t total = 0;
+        mrc_mark mark = mrc_tape_mark(ctx);
+        for (count = 0; first + count < n && count < 256; count++) {
+            total += (size_t)order[first + count]->feature.length;
+            if (count && total > e->batch_rows) break;
+        }
+        s = mrc__encoder_batch(e, m, side, rows, order + first, count, fn, user);
+        mrc_tape_rewind(ctx, mark);
+    }
+    mrc_no_grad(ctx, was_on);
+    ctx->host.free(ctx->host.user, order);
+    return s;
+}
+
+typedef struct mrc__encode { mrc_vectors *out; const mrc__text_rows *rows; } mrc__encode;
+static mrc_status mrc__encode_take(void *user, size_t text, const float *values, size_t width) {
+    mrc__encode *a = user;
+    mrc_vectors *v = a->out;
+    if (!v->offsets) {
+        memcpy(v->rows + text * width, values, width * sizeof *values);
+        return MRC_OK;
+    }
+    float *to = v->rows + (size_t)v->offsets[text] * width;
+    for (int32_t i = 0; i < a->rows[text].feature.length; i++) {
+        if (!a->rows[text].keep[i]) continue;
+        memcpy(to, values + (size_t)i * width, width * sizeof *values);
+        to += width;
+    }
+    return MRC_OK;
+}
+
+MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
+                                     size_t n, mrc_vectors *out) {
+    mrc__text_rows *rows;
+    if (!e || !out || (n && !list)) return MRC_ERR_ARG;
+    *out = (mrc_vectors){0};
+    size_t width = mrc_encoder_width(e), n_rows = n;
+    int tokens = e->config.head == MRC_HEAD_TOKENS;
+    if (!width) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: a cross-encoder scores pairs and has no "
+                         "vectors");
+    }
+    MRC__TRY(mrc__encoder_texts(e, side, list, n, &rows));
+    for (size_t i = tokens ? n_rows = 0 : n; i < n; i++) {
+        for (int32_t k = 0; k < rows[i].feature.length; k++) n_rows += rows[i].keep[k] != 0;
+    }
+    mrc_status s = mrc__vectors_new(e->ctx, out, n, n_rows, width, tokens);
+    for (size_t i = 0; i < n && s == MRC_OK && tokens; i++) {
+        out->offsets[i + 1] = out->offsets[i];
+        for (int32_t k = 0; k < rows[i].feature.length; k++) {
+            out->offsets[i + 1] += rows[i].keep[k] != 0;
+        }
+    }
+    mrc__encode take = { out, rows };
+    if (s == MRC_OK) s = mrc__encoder_run(e, side, rows, n, mrc__encode_take, &take);
+    mrc__text_rows_free(e->ctx, rows, n);
+    if (s != MRC_OK) mrc_vectors_free(out);
+    return s;
+}
+
+static mrc_status mrc__score_take(void *user, size_t text, const float *values, size_t width) {
+    ((double *)user)[text] = width > 1 ? (double)values[1] - (double)values[0] : (double)values[0];
+    return MRC_OK;
+}
+
+// Pairs of vectors or of token rows: each text is encoded once for each pair.
+static mrc_status mrc__score_vectors(mrc_encoder *e, const mrc_passage *const *queries,
+                                     const mrc_passage *const *list, size_t n, double *scores) {
+    mrc_vectors q = {0}, p = {0};
+    size_t bytes;
+    mrc_passage *texts = mrc__mul(2 * n + 1, sizeof *texts, &bytes)
+                       ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
+    if (!texts) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    size_t n_queries = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!i || queries[i] != queries[i - 1]) texts[n_queries++] = *queries[i];
+        texts[n + i] = *list[i];
+    }
+    mrc_status s = mrc_encoder_encode(e, MRC_SIDE_QUERY, texts, n_queries, &q);
+    if (s == MRC_OK) s = mrc_encoder_encode(e, MRC_SIDE_PASSAGE, texts + n, n, &p);
+    if (s == MRC_OK && e->config.encoder.similarity == MRC_SIMILARITY_COS) {
+        mrc__unit_rows(q.rows, q.n_rows, q.width);
+        mrc__unit_rows(p.rows, p.n_rows, p.width);
+    }
+    for (size_t i = 0, at = 0; i < n && s == MRC_OK; i++) {
+        if (i && queries[i] != queries[i - 1]) at++;
+        size_t q0 = q.offsets ? (size_t)q.offsets[at] : at, p0 = p.offsets ? (size_t)p.offsets[i]
+                                                                           : i;
+        size_t q1 = q.offsets ? (size_t)q.offsets[at + 1] : at + 1;
+        size_t p1 = p.offsets ? (size_t)p.offsets[i + 1] : i + 1;
+        scores[i] = p1 > p0 ? 0 : -HUGE_VAL;
+        for (size_t a = q0; a < q1 && p1 > p0; a++) {
+            double most = -HUGE_VAL;
+            for (size_t b = p0; b < p1; b++) {
+                double dot = 0;
+                for (size_t k = 0; k < q.width; k++) {
+                    dot += (double)q.rows[a * q.width + k] * (double)p.rows[b * q.width + k];
+                }
+                most = fmax(most, dot);
+            }
+            scores[i] += most;
+        }
+    }
+    mrc_vectors_free(&q);
+    mrc_vectors_free(&p);
+    e->ctx->host.free(e->ctx->host.user, texts);
+    return s;
+}
+
+MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *const *queries,
+                                          const mrc_passage *const *list, size_t n,
+                                          double *scores) {
+    mrc__text_rows *rows;
+    if (!e || (n && (!queries || !list || !scores))) return MRC_ERR_ARG;
+    if (e->config.head != MRC_HEAD_SCORE) return mrc__score_vectors(e, queries, list, n, scores);
+    MRC__TRY(mrc__encoder_pairs(e, queries, list, n, &rows));
+    mrc_status s = mrc__encoder_run(e, MRC_SIDE_PASSAGE, rows, n, mrc__score_take, scores);
+    mrc__text_rows_free(e->ctx, rows, n);
+    return s;
+}
+
+MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
+                                    const mrc_passage *const *list, size_t n, double *scores) {
+    size_t bytes;
+    if (!e || !query) return MRC_ERR_ARG;
+    const mrc_passage **queries = mrc__mul(n + 1, sizeof *queries, &bytes)
+                                ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
+    if (!queries) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    for (size_t i = 0; i < n; i++) queries[i] = query;
+    mrc_status s = mrc_encoder_score_pairs(e, queries, list, n, scores);
+    e->ctx->host.free(e->ctx->host.user, queries);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Opening
+//------------------------------------------------------------------------------
+static mrc_status mrc__encoder_marker(mrc_encoder *e, const char *path, const char *token,
+                                      int32_t *out) {
+    *out = *token ? mrc_tokenizer_id(e->tok, token) : -1;
+    if (!*token || *out >= 0) return MRC_OK;
+    return mrc__fail(e->ctx, MRC_ERR_FORMAT, "%s: the vocabulary has no marker \"%.60s\" "
+                     "(--query_marker and --passage_marker name others, \"\" none)", path, token);
+}
+
+// The ids of the skiplist's words; a word that the vocabulary lacks is none.
+static mrc_status mrc__encoder_skiplist(mrc_encoder *e) {
+    const char *p = e->config.encoder.skiplist;
+    e->skip = e->ctx->host.alloc(e->ctx->host.user, (strlen(p) + 1) * sizeof *e->skip);
+    if (!e->skip) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
+    while (*p) {
+        char word[MRC_PROMPT_BYTES];
+        size_t n = strcspn(p, " ");
+        memcpy(word, p, n);
+        word[n] = 0;
+        int32_t id = mrc_tokenizer_id(e->tok, word);
+        if (id >= 0 && id != mrc_tokenizer_special(e->tok).unk) e->skip[e->n_skip++] = id;
+        p += n + (p[n] == ' ');
+    }
+    return MRC_OK;
+}
+
+// Tokens of a prompt alone, without the last special one.
+static mrc_status mrc__encoder_prompt(mrc_encoder *e, mrc_side side) {
+    const mrc_encoder_config *c = &e->config.encoder;
+    const char *prompt = side == MRC_SIDE_QUERY ? c->query_prompt : c->passage_prompt;
+    mrc_encodings list = {0};
+    const mrc_encode_options options = {0};
+    if (!*prompt || !c->exclude_prompt) return MRC_OK;
+    MRC__TRY(mrc_tokenizer_encode(e->ctx, e->tok, &list, prompt, strlen(prompt), NULL, 0,
+                                  &options));
+    e->prompt_rows[side] = list.list[0].n ? list.list[0].n - 1 : 0;
+    mrc_encodings_free(&list);
+    return MRC_OK;
+}
+
+// The CRC-32C of the weights' file above that of what the text rules are.
+static mrc_status mrc__encoder_print(mrc_encoder *e, const char *base) {
+    char file[MRC__PATH_BYTES];
+    uint32_t crc = 0, rules;
+    uint64_t bytes;
+    MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "model.safetensors"));
+    if (mrc_file_exists(file) != 1) {
+        MRC__TRY(mrc__path_in(e->ctx, file, sizeof file, base, "pytorch_model.bin"));
+    }
+    if (mrc_file_exists(file) == 1) MRC__TRY(mrc_file_crc32c(e->ctx, file, &crc, &bytes));
+    const mrc_encoder_config *c = &e->config.encoder;
+    char text[1024];
+    int n = snprintf(text, sizeof text, "%d %u %d %d %zu %zu %zu %d %d %d %d [%s] [%s] [%s] [%s] "
+                     "[%s]", (int)e->config.head, (unsigned)c->poolings, c->pooler,
+                     c->exclude_prompt, c->projection_size, c->query_max_length,
+                     c->passage_max_length, c->pairs, c->query_expansion, c->attend_to_expansion,
+                     c->skip_unknown, c->skiplist, c->query_prompt, c->passage_prompt,
+                     c->query_marker, c->passage_marker);
+    rules = mrc_crc32c(0, text, n > 0 && (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+    e->fingerprint = (uint64_t)crc << 32 | rules;
+    return MRC_OK;
+}
+
+static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
+                                    const mrc_encoder_desc *desc) {
+    char base[MRC__PATH_BYTES], query[MRC__PATH_BYTES];
+    mrc_ctx *ctx = e->ctx;
+    mrc_encoder_config *c = &e->config.encoder;
+    MRC__TRY(mrc__encoder_base(ctx, path, base));
+    if (desc->config) e->config = *desc->config;
+    else MRC__TRY(mrc__encoder_config(ctx, &e->config, path, desc->head, desc->pooling));
+    size_t longest = mrc_model_config_max_length(&e->config);
+    if (desc->max_length) {
+        size_t n = desc->max_length < longest ? desc->max_length : longest;
+        c->query_max_length = c->passage_max_length = n;
+    }
+    if (c->query_max_length < 4 || c->passage_max_length < 4) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: texts of %zu and %zu tokens (expected at least 4)",
+                         path, c->query_max_length, c->passage_max_length);
+    }
+    e->tok = desc->tokenizer;
+    if (!e->tok) {
+        MRC__TRY(mrc_tokenizer_load(ctx, &e->own_tok, base));
+        e->tok = e->own_tok;
+    }
+    mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
+                                 .int8_keep = desc->int8_keep, .for_prediction = 1,
+                                 .dense_path = path };
+    e->model = desc->model;
+    e->query_model = desc->query_model;
+    if (!e->model) {
+        MRC__TRY(mrc_model_load(ctx, &e->own_model, &load));
+        e->model = e->own_model;
+    }
+    if (desc->query_path && !e->query_model) {
+        mrc_model_config own;
+        MRC__TRY(mrc__encoder_base(ctx, desc->query_path, query));
+        MRC__TRY(mrc__encoder_config(ctx, &own, desc->query_path, e->config.head, desc->pooling));
+        load.path = query;
+        load.config = &own;
+        load.dense_path = desc->query_path;
+        MRC__TRY(mrc_model_load(ctx, &e->own_query, &load));
+        e->query_model = e->own_query;
+    }
+    if (mrc_tokenizer_size(e->tok) > e->config.vocab_size) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "%s: the tokenizer has %zu tokens, the model %zu", path,
+                         mrc_tokenizer_size(e->tok), e->config.vocab_size);
+    }
+    MRC__TRY(mrc__encoder_marker(e, path, c->query_marker, &e->marker[MRC_SIDE_QUERY]));
+    MRC__TRY(mrc__encoder_marker(e, path, c->passage_marker, &e->marker[MRC_SIDE_PASSAGE]));
+    MRC__TRY(mrc__encoder_skiplist(e));
+    MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_QUERY));
+    MRC__TRY(mrc__encoder_prompt(e, MRC_SIDE_PASSAGE));
+    e->batch_rows = desc->batch_rows ? desc->batch_rows : 4096;
+    return mrc__encoder_print(e, base);
+}
+
+MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
+                                  const mrc_encoder_desc *desc) {
+    const mrc_encoder_desc none = {0};
+    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    *out = NULL;
+    mrc_encoder *e = mrc__host_zalloc(&ctx->host, sizeof *e);
+    if (!e) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+    e->ctx = ctx;
+    mrc_status s = mrc__encoder_load(e, path, desc ? desc : &none);
+    if (s == MRC_OK) *out = e;
+    else mrc_encoder_free(e);
+    return s;
+}
+
+MRCDEF void mrc_encoder_free(mrc_encoder *e) {
+    if (!e) return;
+    mrc_ctx *ctx = e->ctx;
+    mrc_tokenizer_free(e->own_tok);
+    mrc_model_free(e->own_model);
+    mrc_model_free(e->own_query);
+    if (e->skip) ctx->host.free(ctx->host.user, e->skip);
+    ctx->host.free(ctx->host.user, e);
+}
+
+MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) { return &e->config; }
+MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e->fingerprint; }
+MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
+    size_t width = e->config.encoder.projection_size;
+    if (e->config.head == MRC_HEAD_SCORE) return 0;
+    return width ? width : e->config.hidden_size;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.pairs   questions and their passages from the files that people have
+//
+// Passages are kept once, by title and text.  A row without a positive is left out and counted.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+struct mrc_pairs {
+    mrc__bump    pool;
+    mrc_pair    *list;
+    size_t       n, capacity, rows;
+    mrc_passage *passages;
+    size_t       n_passages, passages_capacity;
+    uint32_t    *slots;                 // passage + 1 by hash, a power of two; 0: free
+    size_t       n_slots;
+};
+
+// While a file is read; ids name what other files hold.
+typedef struct mrc__id_map { const mrc_passages *list; const void **order; } mrc__id_map;
+typedef struct mrc__pairs_loader {
+    mrc_ctx     *ctx;
+    mrc_pairs   *p;
+    const char  *path;
+    mrc_passages *queries, *corpus;
+    mrc__id_map  query_ids, corpus_ids;
+    int          examples;              // the lines are a data set's
+    // The row at hand:
+    uint32_t     positive[256], negative[1024];
+    double       positive_score[256], negative_score[1024];
+    size_t       n_positive, n_negative;
+} mrc__pairs_loader;
+
+static mrc_status mrc__pairs_memory(const mrc__pairs_loader *l) {
+    return mrc__fail(l->ctx, MRC_ERR_MEM, "%s: out of memory after %zu questions", l->path,
+                     l->p->n);
+}
+
+static uint32_t mrc__pairs_hash(const char *title, const char *text, size_t bytes) {
+    return mrc__ix_hash(text, bytes) * 31 + mrc__ix_hash(title, strlen(title));
+}
+
+static int mrc__pairs_grow(mrc_pairs *p) {
+    size_t n = p->n_slots ? 2 * p->n_slots : 1024, bytes;
+    uint32_t *slots = mrc__mul(n, sizeof *slots, &bytes) ? mrc__host_zalloc(&p->pool.host, bytes)
+                                                         : NULL;
+    if (!slots) return 0;
+    for (size_t i = 0; i < p->n_passages; i++) {
+        const mrc_passage *x = &p->passages[i];
+        size_t at = mrc__pairs_hash(x->title, x->text, x->text_bytes) & (n - 1);
+        while (slots[at]) at = (at + 1) & (n - 1);
+        slots[at] = (uint32_t)(i + 1);
+    }
+    if (p->slots) p->pool.host.free(p->pool.host.user, p->slots);
+    p->slots = slots;
+    p->n_slots = n;
+    return 1;
+}
+
+static char *mrc__pairs_copy(mrc_pairs *p, const char *s, size_t bytes) {
+    char *to = mrc__bump_alloc(&p->pool, bytes + 1, 1);
+    if (!to) return NULL;
+    if (bytes) memcpy(to, s, bytes);
+    to[bytes] = 0;
+    return to;
+}
+
+// The number of a passage, which is copied when it is new; UINT32_MAX: no memory.
+static uint32_t mrc__pairs_passage(mrc_pairs *p, const char *id, const char *title,
+                                   const char *text, size_t bytes) {
+    void *list = p->passages;
+    if (2 * p->n_passages >= p->n_slots && !mrc__pairs_grow(p)) return UINT32_MAX;
+    size_t at = mrc__pairs_hash(title, text, bytes) & (p->n_slots - 1);
+    for (; p->slots[at]; at = (at + 1) & (p->n_slots - 1)) {
+        const mrc_passage *x = &p->passages[p->slots[at] - 1];
+        if (x->text_bytes == bytes && !memcmp(x->text, text, bytes) && !strcmp(x->title, title)) {
+            return p->slots[at] - 1;
+        }
+    }
+    if (p->n_passages >= UINT32_MAX - 1
+        || !mrc__grow(&p->pool.host, &list, &p->passages_capacity, p->n_passages + 1,
+                      sizeof *p->passages)) return UINT32_MAX;
+    p->passages = list;
+    mrc_passage *x = &p->passages[p->n_passages];
+    *x = (mrc_passage){ mrc__pairs_copy(p, id, strlen(id)), mrc__pairs_copy(p, title,
+                        strlen(title)), mrc__pairs_copy(p, text, bytes), bytes };
+    if (!x->id || !x->title || !x->text) return UINT32_MAX;
+    p->slots[at] = (uint32_t)++p->n_passages;
+    return (uint32_t)(p->n_passages - 1);
+}
+
+// Adds a passage to the row at hand.
+static mrc_status mrc__row_add(mrc__pairs_loader *l, int positive, const char *id,
+                               const char *title, const char *text, size_t bytes, double score) {
+    uint32_t passage = mrc__pairs_passage(l->p, id, title, text, bytes);
+    if (passage == UINT32_MAX) return mrc__pairs_memory(l);
+    if (positive && l->n_positive < 256) {
+        l->positive_score[l->n_positive] = score;
+        l->positive[l->n_positive++] = passage;
+    } else if (!positive && l->n_negative < 1024) {
+        l->negative_score[l->n_negative] = score;
+        l->negative[l->n_negative++] = passage;
+    }
+    return MRC_OK;
+}
+
+static void mrc__row_begin(mrc__pairs_loader *l) { l->n_positive = l->n_negative = 0; }
+
+static int mrc__row_has(const uint32_t *list, size_t n, uint32_t passage) {
+    for (size_t i = 0; i < n; i++) if (list[i] == passage) return 1;
+    return 0;
+}
+
+// Ends the row: a question with its positives and with negatives that are none of them.
+static mrc_status mrc__row_end(mrc__pairs_loader *l, const char *id, const char *text,
+                               size_t bytes, double label) {
+    mrc_pairs *p = l->p;
+    void *list = p->list;
+    p->rows++;
+    if (!l->n_positive) return MRC_OK;
+    if (!mrc__grow(&p->pool.host, &list, &p->capacity, p->n + 1, sizeof *p->list)) {
+        return mrc__pairs_memory(l);
+    }
+    p->list = list;
+    size_t most = l->n_positive + l->n_negative;
+    uint32_t *numbers = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *numbers, 8);
+    double *scores = mrc__bump_alloc(&p->pool, (l->n_negative + 1) * sizeof *scores, 8);
+    char *own = mrc__pairs_copy(p, text, bytes), *name = mrc__pairs_copy(p, id, strlen(id));
+    if (!numbers || !scores || !own || !name) return mrc__pairs_memory(l);
+    mrc_pair *x = &p->list[p->n++];
+    *x = (mrc_pair){ .id = name, .text = own, .bytes = bytes, .positives = numbers,
+                     .negatives = numbers + l->n_positive, .label = label };
+    for (size_t i = 0; i < l->n_positive; i++) {
+        if (mrc__row_has(x->positives, x->n_positives, l->positive[i])) continue;
+        x->positives[x->n_positives++] = l->positive[i];
+    }
+    int graded = !isnan(l->positive_score[0]);
+    scores[0] = l->positive_score[0];
+    for (size_t i = 0; i < l->n_negative; i++) {
+        if (mrc__row_has(x->positives, x->n_positives, l->negative[i])
+            || mrc__row_has(x->negatives, x->n_negatives, l->negative[i])) continue;
+        graded = graded && !isnan(l->negative_score[i]);
+        scores[1 + x->n_negatives] = l->negative_score[i];
+        x->negatives[x->n_negatives++] = l->negative[i];
+    }
+    x->scores = graded ? scores : NULL;
+    return MRC_OK;
+}
+
+//------------------------------------------------------------------------------
+// Rows of JSON
+//------------------------------------------------------------------------------
+static const mrc_json *mrc__json_first(const mrc_json *row, const char *const *keys) {
+    for (; *keys; keys++) {
+        const mrc_json *v = mrc_json_get(row, *keys);
+        if (v && v->type != MRC_JSON_NULL) return v;
+    }
+    return NULL;
+}
+
+// Passages of a list: texts, or objects with title and text; scores: a list beside it, or NULL.
+static mrc_status mrc__row_list(mrc__pairs_loader *l, const mrc_json *list, int positive,
+                                const mrc_json *scores) {
+    const mrc_json *score = scores && scores->type == MRC_JSON_ARRAY ? scores->child : NULL;
+    if (!list || list->type != MRC_JSON_ARRAY) return MRC_OK;
+    for (const mrc_json *x = list->child; x; x = x->next) {
+        double value = score && score->type == MRC_JSON_NUMBER ? score->number : (double)NAN;
+        const mrc_json *text = x->type == MRC_JSON_OBJECT ? mrc_json_get(x, "text") : x;
+        const char *title = x->type == MRC_JSON_OBJECT ? mrc__json_text(x, "title") : NULL;
+        if (score) score = score->next;
+        if (!text || text->type != MRC_JSON_STRING) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found no text of a passage",
+                             l->path, x->line, x->column);
+        }
+        MRC__TRY(mrc__row_add(l, positive, "", title ? title : "", text->string, text->bytes,
+                              value));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__row_dpr(mrc__pairs_loader *l, const mrc_json *row) {
+    const mrc_json *hard = mrc_json_get(row, "hard_negative_ctxs");
+    if (!hard || !hard->child) hard = mrc_json_get(row, "negative_ctxs");
+    MRC__TRY(mrc__row_list(l, mrc_json_get(row, "positive_ctxs"), 1, NULL));
+    return mrc__row_list(l, hard, 0, NULL);
+}
+
+// anchor, positive, negative, negative_2 ..; label or scores.
+static mrc_status mrc__row_columns(mrc__pairs_loader *l, const mrc_json *row, double *label) {
+    static const char *const positives[] = { "positive", "answer", "passage", "sentence2",
+                                             "document", "context", "text", NULL };
+    static const char *const grades[] = { "label", "score", "labels", "scores", NULL };
+    const mrc_json *positive = mrc__json_first(row, positives);
+    const mrc_json *grade = mrc__json_first(row, grades), *at = NULL;
+    if (grade && grade->type == MRC_JSON_NUMBER) *label = grade->number;
+    if (grade && grade->type == MRC_JSON_ARRAY) at = grade->child;
+    if (!positive || positive->type != MRC_JSON_STRING) return MRC_OK;
+    double score = at && at->type == MRC_JSON_NUMBER ? at->number : (double)NAN;
+    MRC__TRY(mrc__row_add(l, 1, "", "", positive->string, positive->bytes, score));
+    for (const mrc_json *m = row->child; m; m = m->next) {
+        if (strncmp(m->key, "negative", 8) != 0) continue;
+        if (m->type == MRC_JSON_ARRAY) {
+            MRC__TRY(mrc__row_list(l, m, 0, NULL));
+            continue;
+        }
+        if (m->type != MRC_JSON_STRING) continue;
+        if (at) at = at->next;
+        score = at && at->type == MRC_JSON_NUMBER ? at->number : (double)NAN;
+        MRC__TRY(mrc__row_add(l, 0, "", "", m->string, m->bytes, score));
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row);
+
+static mrc_status mrc__pairs_row(mrc__pairs_loader *l, const mrc_json *row) {
+    static const char *const queries[] = { "query", "question", "anchor", "sentence1", NULL };
+    static const char *const ids[] = { "query_id", "id", "_id", NULL };
+    mrc__row_begin(l);
+    if (row->type == MRC_JSON_ARRAY) return mrc__pairs_ids(l, row);
+    const mrc_json *query = mrc__json_first(row, queries), *id = mrc__json_first(row, ids);
+    double label = (double)NAN;
+    if (!query || query->type != MRC_JSON_STRING) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: found a row without a question "
+                         "(expected query, question, anchor or sentence1)", l->path, row->line,
+                         row->column);
+    }
+    if (mrc_json_get(row, "positive_ctxs")) {
+        MRC__TRY(mrc__row_dpr(l, row));
+    } else if (mrc_json_get(row, "pos")) {
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "pos"), 1, mrc_json_get(row, "pos_scores")));
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "neg"), 0, mrc_json_get(row, "neg_scores")));
+    } else if (mrc_json_get(row, "positive_passages")) {
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "positive_passages"), 1, NULL));
+        MRC__TRY(mrc__row_list(l, mrc_json_get(row, "negative_passages"), 0, NULL));
+    } else {
+        MRC__TRY(mrc__row_columns(l, row, &label));
+    }
+    char digits[24];
+    snprintf(digits, sizeof digits, "%zu", l->p->rows);
+    return mrc__row_end(l, id && id->type == MRC_JSON_STRING ? id->string : digits, query->string,
+                        query->bytes, label);
+}
+
+//------------------------------------------------------------------------------
+// Ids of other files
+//------------------------------------------------------------------------------
+static int mrc__id_compare(const void *a, const void *b) {
+    return strcmp(((const mrc_passage *)a)->id, ((const mrc_passage *)b)->id);
+}
+
+static mrc_status mrc__ids_load(mrc__pairs_loader *l, const char *path, const char *key,
+                                mrc_passages **out, mrc__id_map *map) {
+    size_t bytes;
+    MRC__TRY(mrc_passages_load(l->ctx, out, path, key));
+    size_t n = mrc_passages_size(*out);
+    map->list = *out;
+    map->order = mrc__mul(n + 1, sizeof *map->order, &bytes)
+               ? l->ctx->host.alloc(l->ctx->host.user, bytes) : NULL;
+    if (!map->order) return mrc__pairs_memory(l);
+    for (size_t i = 0; i < n; i++) map->order[i] = mrc_passages_at(*out, i);
+    mrc__sort(map->order, n, mrc__id_compare);
+    return MRC_OK;
+}
+
+static const mrc_passage *mrc__ids_find(const mrc__id_map *map, const char *id) {
+    size_t low = 0, high = map->list ? mrc_passages_size(map->list) : 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(((const mrc_passage *)map->order[middle])->id, id);
+        if (!order) return map->order[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+static const char *mrc__id_of(const mrc_json *v, char digits[32]) {
+    if (v->type == MRC_JSON_STRING) return v->string;
+    snprintf(digits, 32, "%lld", v->is_int ? (long long)v->integer : -1);
+    return digits;
+}
+
+// [qid, pid+, pid-, ..] or [qid, [pid, score], ..].
+static mrc_status mrc__pairs_ids(mrc__pairs_loader *l, const mrc_json *row) {
+    char digits[32];
+    const mrc_json *x = row->child;
+    const mrc_passage *query = x ? mrc__ids_find(&l->query_ids, mrc__id_of(x, digits)) : NULL;
+    int first = 1;
+    for (x = x ? x->next : NULL; query && x; x = x->next, first = 0) {
+        const mrc_json *id = x->type == MRC_JSON_ARRAY ? x->child : x;
+        const mrc_json *score = x->type == MRC_JSON_ARRAY && x->child ? x->child->next : NULL;
+        const mrc_passage *p = id ? mrc__ids_find(&l->corpus_ids, mrc__id_of(id, digits)) : NULL;
+        if (!p) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a passage that --passages "
+                             "does not have", l->path, row->line, row->column);
+        }
+        MRC__TRY(mrc__row_add(l, first, p->id, p->title, p->text, p->text_bytes,
+                              score && score->type == MRC_JSON_NUMBER ? score->number
+                              : (double)NAN));
+    }
+    if (!query) {
+        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: names a question that --queries does "
+                         "not have (found %s)", l->path, row->line, row->column,
+                         row->child ? mrc__id_of(row->child, digits) : "nothing");
+    }
+    return mrc__row_end(l, query->id, query->text, query->text_bytes, (double)NAN);
+}
+
+// A line's fields, cut in place at white space (tabs: at tabs only); how many, 8 at most.
+static size_t mrc__line_fields(char *line, int tabs, char *field[8]) {
+    size_t n = 0;
+    for (char *at = line; *at && n < 8;) {
+        size_t blank = tabs ? 0 : strspn(at, " \t\r");
+        at += blank;
+        if (!*at) break;
+        field[n++] = at;
+        at += strcspn(at, tabs ? "\t\r" : " \t\r");
+        if (*at) *at++ = 0;
+    }
+    return n;
+}
+
+// MS MARCO's triples: texts, or ids.
+static mrc_status mrc__pairs_triples(mrc__pairs_loader *l, char *text) {
+    size_t number = 0;
+    for (char *line = text, *next; line && *line; line = next) {
+        char *field[8], digits[24];
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        number++;
+        size_t n = mrc__line_fields(line, 1, field);
+        if (!n) continue;
+        mrc__row_begin(l);
+        if (n < 2) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields (expected a "
+                             "question, its passage and others between tabs)", l->path, number, n);
+        }
+        const mrc_passage *q = mrc__ids_find(&l->query_ids, field[0]);
+        for (size_t i = 1; i < n; i++) {
+            const mrc_passage *p = q ? mrc__ids_find(&l->corpus_ids, field[i]) : NULL;
+            if (q && !p) {
+                return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:%zu: --passages has no %s", l->path,
+                                 number, field[i]);
+            }
+            MRC__TRY(mrc__row_add(l, i == 1, p ? p->id : "", p ? p->title : "",
+                                  p ? p->text : field[i], p ? p->text_bytes : strlen(field[i]),
+                                  (double)NAN));
+        }
+        snprintf(digits, sizeof digits, "%zu", l->p->rows);
+        MRC__TRY(mrc__row_end(l, q ? q->id : digits, q ? q->text : field[0],
+                              q ? q->text_bytes : strlen(field[0]), (double)NAN));
+    }
+    return MRC_OK;
+}
+
+// Lines "query [Q0|0] passage number" of a run or of qrels, by query.
+typedef struct mrc__judgement { const char *query, *passage; double score; size_t line; }
+    mrc__judgement;
+typedef struct mrc__judgements { char *text; mrc__judgement *list; size_t n, capacity; }
+    mrc__judgements;
+
+static int mrc__judgement_compare(const void *a, const void *b) {
+    const mrc__judgement *x = a, *y = b;
+    int order = strcmp(x->query, y->query);
+    if (order) return order;
+    if (x->score > y->score || x->score < y->score) return x->score > y->score ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
+}
+
+// A decimal number; *end behind it, NULL: none.
+static double mrc__decimal_value(char *text, char **end) {
+    char *at = text + (*text == '-' || *text == '+'), *digits = at;
+    *end = NULL;
+    while (*at >= '0' && *at <= '9') at++;
+    if (at == digits) return 0;
+    if (*at == '.' && at[1] >= '0' && at[1] <= '9') {
+        for (at++; *at >= '0' && *at <= '9';) at++;
+    }
+    if (*at == 'e' || *at == 'E') {
+        char *power = at + 1 + (at[1] == '-' || at[1] == '+');
+        if (*power >= '0' && *power <= '9') {
+            for (at = power; *at >= '0' && *at <= '9';) at++;
+        }
+    }
+    *end = at;
+    text += *text == '+';
+    return mrc__decimal_parse(text, (size_t)(at - text));
+}
+
+// run 1: TREC's six columns or MS MARCO's three (query, passage, rank); 0: qrels.
+static mrc_status mrc__judgements_load(mrc_ctx *ctx, mrc__judgements *j, const char *path,
+                                       int run) {
+    size_t bytes, number = 0;
+    *j = (mrc__judgements){0};
+    MRC__TRY(mrc_file_read(ctx, &j->text, &bytes, path));
+    for (char *line = j->text, *next; line && *line; line = next) {
+        char *field[8], *end = NULL;
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        number++;
+        size_t n = mrc__line_fields(line, 0, field), at;
+        if (!n) continue;
+        at = n >= 5 ? 4 : n - 1;
+        double score = n >= 3 ? mrc__decimal_value(field[at], &end) : 0;
+        if (n < 3 || !end || *end) {
+            if (number == 1) continue;              // BEIR's header
+            return mrc__fail(ctx, MRC_ERR_FORMAT, "%s:%zu: found %zu fields, or no number "
+                             "(expected a query, a passage and a number)", path, number, n);
+        }
+        if (run && n == 3) score = -score;
+        void *list = j->list;
+        if (!mrc__grow(&ctx->host, &list, &j->capacity, j->n + 1, sizeof *j->list)) {
+            return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
+        }
+        j->list = list;
+        j->list[j->n++] = (mrc__judgement){ field[0], field[n == 3 ? 1 : 2], score, number };
+    }
+    mrc__sort_array(j->list, j->n, sizeof *j->list, mrc__judgement_compare);
+    return MRC_OK;
+}
+
+static void mrc__judgements_free(mrc_ctx *ctx, mrc__judgements *j) {
+    if (j->text) mrc_file_free(ctx, j->text);
+    if (j->list) ctx->host.free(ctx->host.user, j->list);
+}
+
+// The lines of a query: how many, from *first on.
+static size_t mrc__judgements_of(const mrc__judgements *j, const char *query, size_t *first) {
+    size_t low = 0, high = j->n, n = 0;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(j->list[middle].query, query) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (*first = low; low + n < j->n && !strcmp(j->list[low + n].query, query);) n++;
+    return n;
+}
+
+// Questions of a file with what qrels say is right.
+static mrc_status mrc__pairs_qrels(mrc__pairs_loader *l, const char *qrels) {
+    mrc__judgements j;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, qrels, 0);
+    for (size_t i = 0; s == MRC_OK && i < mrc_passages_size(l->queries); i++) {
+        const mrc_passage *q = mrc_passages_at(l->queries, i);
+        size_t first, n = mrc__judgements_of(&j, q->id, &first);
+        mrc__row_begin(l);
+        for (size_t k = first; k < first + n && s == MRC_OK; k++) {
+            const mrc_passage *p = mrc__ids_find(&l->corpus_ids, j.list[k].passage);
+            if (!p) continue;
+            if (j.list[k].score >= 1) {
+                s = mrc__row_add(l, 1, p->id, p->title, p->text, p->text_bytes, (double)NAN);
+            }
+        }
+        if (s == MRC_OK) s = mrc__row_end(l, q->id, q->text, q->text_bytes, (double)NAN);
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+// Negatives of a run: ranks first to last, known positives left out.
+static mrc_status mrc__pairs_run(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
+    mrc__judgements j;
+    mrc_pairs *p = l->p;
+    size_t from = desc->first_rank ? desc->first_rank : 1, missing = 0;
+    size_t to = desc->last_rank ? desc->last_rank : 50;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, desc->negatives, 1);
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        mrc_pair *x = &p->list[i];
+        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = x->n_negatives;
+        size_t most = kept + (to >= from ? to - from + 1 : 0);
+        uint32_t *list = mrc__bump_alloc(&p->pool, (most + 1) * sizeof *list, 8);
+        if (!list) s = mrc__pairs_memory(l);
+        if (list && kept) memcpy(list, x->negatives, kept * sizeof *list);
+        for (size_t k = from - 1; list && k < n && k < to; k++) {
+            const char *id = j.list[first + k].passage;
+            const mrc_passage *text = mrc__ids_find(&l->corpus_ids, id);
+            missing += !text;
+            if (!text) continue;
+            uint32_t number = mrc__pairs_passage(p, text->id, text->title, text->text,
+                                                 text->text_bytes);
+            if (number == UINT32_MAX) s = mrc__pairs_memory(l);
+            if (number == UINT32_MAX || mrc__row_has(x->positives, x->n_positives, number)
+                || mrc__row_has(list, kept, number)) continue;
+            list[kept++] = number;
+        }
+        if (list && kept > x->n_negatives) {
+            x->negatives = list;
+            x->n_negatives = kept;
+            x->scores = NULL;
+        }
+    }
+    if (s == MRC_OK && missing) {
+        mrc__note(l->ctx, "%s: names %zu passages that --passages does not have", desc->negatives,
+                  missing);
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+// A teacher's scores of the gold and of the negatives; negatives without one go.
+static mrc_status mrc__pairs_teacher(mrc__pairs_loader *l, const char *path) {
+    mrc__judgements j;
+    mrc_pairs *p = l->p;
+    mrc_status s = mrc__judgements_load(l->ctx, &j, path, 1);
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        mrc_pair *x = &p->list[i];
+        size_t first, n = mrc__judgements_of(&j, x->id, &first), kept = 0;
+        double *scores = mrc__bump_alloc(&p->pool, (x->n_negatives + 1) * sizeof *scores, 8);
+        if (!scores) s = mrc__pairs_memory(l);
+        for (size_t k = 0; scores && k <= x->n_negatives; k++) {
+            const char *id = p->passages[k ? x->negatives[k - 1] : x->positives[0]].id;
+            size_t at = 0;
+            while (at < n && strcmp(j.list[first + at].passage, id) != 0) at++;
+            if (at == n && k) continue;
+            if (k) x->negatives[kept] = x->negatives[k - 1];
+            scores[k ? ++kept : 0] = at < n ? j.list[first + at].score : (double)NAN;
+        }
+        x->n_negatives = scores ? kept : 0;
+        x->scores = scores && !isnan(scores[0]) ? scores : NULL;
+    }
+    mrc__judgements_free(l->ctx, &j);
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Files
+//------------------------------------------------------------------------------
+static mrc_status mrc__pairs_examples(mrc__pairs_loader *l) {
+    mrc_dataset *d;
+    MRC__TRY(mrc_dataset_load_questions(l->ctx, &d, l->path));
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; i < mrc_dataset_size(d) && s == MRC_OK; i++) {
+        const mrc_example *x = mrc_dataset_at(d, i);
+        mrc__row_begin(l);
+        if (x->context_bytes) {
+            s = mrc__row_add(l, 1, "", "", x->context, x->context_bytes, (double)NAN);
+        }
+        if (s == MRC_OK) s = mrc__row_end(l, x->id, x->question, x->question_bytes, (double)NAN);
+    }
+    mrc_dataset_free(d);
+    return s;
+}
+
+// Whether a row is of a data set: a question with its context, and nothing of passages.
+static int mrc__pairs_is_example(const mrc_json *row) {
+    if (row->type != MRC_JSON_OBJECT) return 0;
+    if (mrc_json_get(row, "data")) return 1;
+    return mrc_json_get(row, "context") && mrc_json_get(row, "question")
+        && !mrc_json_get(row, "positive_ctxs");
+}
+
+// Rows one a line; the first says whether they are a data set's.
+static mrc_status mrc__pairs_line(void *user, const mrc_json *row) {
+    mrc__pairs_loader *l = user;
+    if (!l->p->rows && mrc__pairs_is_example(row)) l->examples = 1;
+    return l->examples ? MRC_OK : mrc__pairs_row(l, row);
+}
+
+// Lines of arrays: ColBERT's triples.
+static int mrc__pairs_is_lists(const char *text, size_t bytes) {
+    size_t at = 0, lines = 0, length = mrc__ds_line(text, bytes, &at, &lines), next = at + length;
+    if (!length || text[at] != '[' || !mrc__ds_line(text, bytes, &next, &lines)) return 0;
+    return text[next] == '[' && memchr(text + at, ']', length) != NULL;
+}
+
+static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes) {
+    size_t begin = 0;
+    mrc_json *root;
+    while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
+    if (begin == bytes || (text[begin] != '{' && text[begin] != '[')) {
+        if (mrc_utf8_valid(text, bytes) < bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8", l->path);
+        }
+        return mrc__pairs_triples(l, text);
+    }
+    int is_lines = mrc__ds_is_jsonl(l->ctx, text, bytes);
+    if (is_lines < 0) return mrc__pairs_memory(l);
+    if (is_lines || mrc__pairs_is_lists(text, bytes)) {
+        MRC__TRY(mrc__jsonl_read(l->ctx, l->path, text, bytes, mrc__pairs_line, l));
+        return l->examples ? mrc__pairs_examples(l) : MRC_OK;
+    }
+    MRC__TRY(mrc_json_parse(l->ctx, &root, l->path, text, bytes, 0));
+    mrc_status s = MRC_OK;
+    if (root->type == MRC_JSON_ARRAY && root->child && root->child->type == MRC_JSON_ARRAY) {
+        for (const mrc_json *row = root->child; row && s == MRC_OK; row = row->next) {
+            s = mrc__pairs_row(l, row);
+        }
+    } else if (root->type == MRC_JSON_ARRAY && root->child
+               && !mrc__pairs_is_example(root->child)) {
+        for (const mrc_json *row = root->child; row && s == MRC_OK; row = row->next) {
+            s = mrc__pairs_row(l, row);
+        }
+    } else {
+        s = mrc__pairs_is_example(root) || root->type == MRC_JSON_ARRAY ? mrc__pairs_examples(l)
+          : mrc__pairs_row(l, root);
+    }
+    mrc_json_free(root);
+    return s;
+}
+
+static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *desc) {
+    char *text;
+    size_t bytes;
+    if (desc->passages) {
+        MRC__TRY(mrc__ids_load(l, desc->passages, NULL, &l->corpus, &l->corpus_ids));
+    }
+    if (desc->queries || desc->qrels) {
+        MRC__TRY(mrc__ids_load(l, desc->queries ? desc->queries : desc->path, "question",
+                               &l->queries, &l->query_ids));
+    }
+    if (desc->qrels) {
+        if (!desc->passages) {
+            return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: qrels name passages (expected --passages "
+                             "FILE too)", desc->qrels);
+        }
+        MRC__TRY(mrc__pairs_qrels(l, desc->qrels));
+    } else {
+        MRC__TRY(mrc_file_read(l->ctx, &text, &bytes, l->path));
+        mrc_status s = mrc__pairs_file(l, text, bytes);
+        mrc_file_free(l->ctx, text);
+        MRC__TRY(s);
+    }
+    if (desc->negatives && !desc->passages) {
+        return mrc__fail(l->ctx, MRC_ERR_ARG, "%s: names passages (expected --passages FILE too)",
+                         desc->negatives);
+    }
+    for (size_t i = 0; desc->whole && l->corpus && i < mrc_passages_size(l->corpus); i++) {
+        const mrc_passage *x = mrc_passages_at(l->corpus, i);
+        if (mrc__pairs_passage(l->p, x->id, x->title, x->text, x->text_bytes) == UINT32_MAX) {
+            return mrc__pairs_memory(l);
+        }
+    }
+    if (desc->negatives) MRC__TRY(mrc__pairs_run(l, desc));
+    if (desc->teacher) MRC__TRY(mrc__pairs_teacher(l, desc->teacher));
+    if (l->p->n) return MRC_OK;
+    return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: no question has a passage (found %zu rows)",
+                     l->path, l->p->rows);
+}
+
+MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc) {
+    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    *out = NULL;
+    mrc_pairs *p = mrc__host_zalloc(&ctx->host, sizeof *p);
+    mrc__pairs_loader *l = mrc__host_zalloc(&ctx->host, sizeof *l);
+    mrc_status s = MRC_ERR_MEM;
+    if (p && l) {
+        p->pool.host = ctx->host;
+        l->ctx = ctx;
+        l->p = p;
+        l->path = desc->path;
+        s = mrc__pairs_read(l, desc);
+    } else {
+        mrc__fail(ctx, s, "%s: out of memory", desc->path);
+    }
+    if (l) {
+        if (l->query_ids.order) ctx->host.free(ctx->host.user, l->query_ids.order);
+        if (l->corpus_ids.order) ctx->host.free(ctx->host.user, l->corpus_ids.order);
+        mrc_passages_free(l->queries);
+        mrc_passages_free(l->corpus);
+        ctx->host.free(ctx->host.user, l);
+    }
+    if (s == MRC_OK) *out = p;
+    else if (p) mrc_pairs_free(p);
+    return s;
+}
+
+MRCDEF void mrc_pairs_free(mrc_pairs *p) {
+    if (!p) return;
+    mrc_allocator host = p->pool.host;
+    if (host.free) mrc__bump_free(&p->pool);
+    void *parts[] = { p->list, p->passages, p->slots };
+    for (size_t i = 0; i < 3; i++) if (parts[i]) host.free(host.user, parts[i]);
+    if (host.free) host.free(host.user, p);
+}
+
+MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p->n; }
+MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p->rows; }
+MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p->n_passages; }
+MRCDEF const mrc_pair *mrc_pairs_at(const mrc_pairs *p, size_t index) {
+    return index < p->n ? &p->list[index] : NULL;
+}
+MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
+    return index < p->n_passages ? &p->passages[index] : NULL;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.contrastive   one optimizer step for retrieval
+//
+// A contrastive loss couples all texts of a step, so a step that does not fit is run three times in
+// pieces (gradient caching: Gao et al. 2021): embeddings without a tape; the loss over all of them
+// with its gradients; each piece again, recorded, newest first, from its part of those gradients.
+// Dropout is counted by the text's index in the step, so the pieces see the same masks both times,
+// and the gradients are those of all pieces on one tape, to the bit.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+//------------------------------------------------------------------------------
+// Which texts a step has
+//------------------------------------------------------------------------------
+// k of the question's negatives, drawn by (seed, epoch, question).
+static size_t mrc__pairs_draw(const mrc_pair *x, size_t index, size_t k, uint64_t seed,
+                              uint32_t epoch, uint32_t *out) {
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    size_t n = x->n_negatives;
+    if (k >= n) {
+        for (size_t i = 0; i < n; i++) out[i] = (uint32_t)i;
+        return n;
+    }
+    for (size_t i = 0; i < k; i++) {            // Floyd: each set of k is as likely
+        uint32_t u[4];
+        const uint32_t counter[4] = { (uint32_t)index, epoch, (uint32_t)i, 0x6e656773 };
+        mrc_philox4x32(counter, key, u);
+        uint32_t pick = (uint32_t)((uint64_t)u[0] * (n - k + i + 1) >> 32);
+        out[i] = mrc__row_has(out, i, pick) ? (uint32_t)(n - k + i) : pick;
+    }
+    return k;
+}
+
+typedef struct mrc__planner {
+    const mrc_pairs *p;
+    size_t    negatives;
+    uint64_t  seed;
+    uint32_t  epoch, step;              // step: the stamp of the running one
+    uint32_t *inside, *barred;          // by passage: the last step that has it; that must not
+    uint32_t *drawn;                    // room for the negatives of a question
+} mrc__planner;
+
+// Whether question i may join the running step; if so it does.
+static int mrc__planner_take(mrc__planner *a, uint32_t i) {
+    const mrc_pair *x = &a->p->list[i];
+    size_t n = mrc__pairs_draw(x, i, a->negatives, a->seed, a->epoch, a->drawn);
+    if (a->barred[x->positives[0]] == a->step) return 0;
+    for (size_t k = 0; k < n; k++) {
+        if (a->barred[x->negatives[a->drawn[k]]] == a->step) return 0;
+    }
+    for (size_t k = 1; k < x->n_positives; k++) {
+        if (a->inside[x->positives[k]] == a->step) return 0;
+    }
+    a->inside[x->positives[0]] = a->step;
+    for (size_t k = 0; k < n; k++) a->inside[x->negatives[a->drawn[k]]] = a->step;
+    for (size_t k = 1; k < x->n_positives; k++) a->barred[x->positives[k]] = a->step;
+    return 1;
+}
+
+static void mrc__planner_run(mrc__planner *a, mrc_pair_plan *plan, uint32_t *left, size_t n,
+                             size_t batch) {
+    size_t done = 0, waiting = 0, next = 0;     // left[0 .. waiting): deferred, in order
+    while (done < n) {
+        size_t taken = 0, kept = 0, looked = 0;
+        a->step++;
+        for (; looked < waiting && taken < batch; looked++) {
+            if (mrc__planner_take(a, left[looked])) plan->query[done + taken++] = left[looked];
+            else left[kept++] = left[looked];
+        }
+        for (; looked < waiting; looked++) left[kept++] = left[looked];
+        waiting = kept;
+        while (next < n && taken < batch && waiting < 4096) {
+            uint32_t i = left[n + next++];
+            if (mrc__planner_take(a, i)) plan->query[done + taken++] = i;
+            else left[waiting++] = i;
+        }
+        done += taken;
+        plan->begin[++plan->n_batches] = done;
+    }
+}
+
+MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
+    if (plan->query) plan->host.free(plan->host.user, plan->query);
+    if (plan->begin) plan->host.free(plan->host.user, plan->begin);
+    *plan = (mrc_pair_plan){0};
+}
+
+MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
+                                 size_t batch, size_t num_negatives, uint64_t seed,
+                                 uint32_t epoch) {
+    if (!ctx || !out || !p || !batch) return MRC_ERR_ARG;
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    const mrc_allocator *host = &ctx->host;
+    size_t n = p->n, bytes;
+    *out = (mrc_pair_plan){ .host = *host };
+    if (!mrc__mul(n + 1, sizeof(mrc__sample), &bytes)) return MRC_ERR_MEM;
+    mrc__planner a = { .p = p, .negatives = num_negatives, .seed = seed, .epoch = epoch };
+    mrc__sample *order = host->alloc(host->user, bytes);
+    uint32_t *left = host->alloc(host->user, bytes);
+    a.inside = mrc__host_zalloc(host, 2 * (p->n_passages + 1) * sizeof *a.inside);
+    a.drawn = host->alloc(host->user, (num_negatives + 1025) * sizeof *a.drawn);
+    out->query = host->alloc(host->user, (n + 1) * sizeof *out->query);
+    out->begin = mrc__host_zalloc(host, (n + 2) * sizeof *out->begin);
+    int ok = order && left && a.inside && a.drawn && out->query && out->begin;
+    if (ok) {
+        a.barred = a.inside + p->n_passages;
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t counter[4] = { (uint32_t)i, epoch, 0, 0x70616972 };
+            uint32_t u[4];
+            mrc_philox4x32(counter, key, u);
+            order[i] = (mrc__sample){ u[0], (uint32_t)i };
+        }
+        mrc__sort_array(order, n, sizeof *order, mrc__sample_compare);
+        for (size_t i = 0; i < n; i++) left[n + i] = order[i].id;
+        mrc__planner_run(&a, out, left, n, batch);
+    }
+    void *parts[] = { order, left, a.inside, a.drawn };
+    for (size_t i = 0; i < 4; i++) if (parts[i]) host->free(host->user, parts[i]);
+    if (ok) return MRC_OK;
+    mrc_pair_plan_free(out);
+    return mrc__fail(ctx, MRC_ERR_MEM, "plan: no memory for %zu questions", n);
+}
+
+//------------------------------------------------------------------------------
+// A step
+//------------------------------------------------------------------------------
+typedef struct mrc__contrast {
+    mrc_encoder   *e;
+    mrc_ctx       *ctx;
+    const mrc_contrastive_desc *desc;
+    size_t         n, n_passages, n_lists;  // questions, passages of the step, entries of all lists
+    mrc_passage   *queries, *passages;
+    uint32_t      *gold;                // by question: a passage of the step
+    uint32_t      *list;                // by entry: a passage of the step; lists one after another
+    size_t        *begin;               // (n + 1): where a question's list begins, its gold first
+    double        *teacher;             // by entry; NAN: none
+    mrc__text_rows *rows[2];            // of questions and passages, or of pairs
+    size_t         n_rows[2];
+    double         loss, scale;
+    const mrc_tensor *seed;             // the loss scale, or NULL
+} mrc__contrast;
+
+static void mrc__contrast_free(mrc__contrast *c) {
+    const mrc_allocator *host = &c->ctx->host;
+    for (int k = 0; k < 2; k++) mrc__text_rows_free(c->ctx, c->rows[k], c->n_rows[k]);
+    void *parts[] = { c->queries, c->passages, c->gold, c->list, c->begin, c->teacher };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]) host->free(host->user, parts[i]);
+    }
+}
+
+// The number that a passage has in the step; seen: those that are in it.
+static uint32_t mrc__contrast_passage(mrc__contrast *c, uint32_t *seen, uint32_t passage) {
+    for (size_t i = 0; i < c->n_passages; i++) if (seen[i] == passage) return (uint32_t)i;
+    seen[c->n_passages] = passage;
+    c->passages[c->n_passages] = c->desc->pairs->passages[passage];
+    return (uint32_t)c->n_passages++;
+}
+
+static mrc_status mrc__contrast_collect(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    const mrc_allocator *host = &c->ctx->host;
+    size_t most = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        size_t have = d->pairs->list[d->queries[i]].n_negatives;
+        most += 1 + (have < d->num_negatives ? have : d->num_negatives);
+    }
+    c->queries = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->queries);
+    c->passages = host->alloc(host->user, (most + 1) * sizeof *c->passages);
+    c->gold = host->alloc(host->user, (d->n + 1) * sizeof *c->gold);
+    c->list = host->alloc(host->user, (most + 1) * sizeof *c->list);
+    c->begin = mrc__host_zalloc(host, (d->n + 1) * sizeof *c->begin);
+    c->teacher = host->alloc(host->user, (most + 1) * sizeof *c->teacher);
+    uint32_t *seen = host->alloc(host->user, (most + d->num_negatives + 1026) * sizeof *seen);
+    int ok = c->queries && c->passages && c->gold && c->list && c->begin && c->teacher && seen;
+    for (size_t i = 0; ok && i < d->n; i++) {
+        const mrc_pair *x = &d->pairs->list[d->queries[i]];
+        uint32_t *drawn = seen + most + 1;
+        size_t k = mrc__pairs_draw(x, d->queries[i], d->num_negatives, d->seed, d->epoch,
+                                   drawn);
+        c->queries[i] = (mrc_passage){ x->id, "", x->text, x->bytes };
+        for (size_t j = 0; j <= k; j++) {
+            c->teacher[c->n_lists] = x->scores ? x->scores[j ? drawn[j - 1] + 1 : 0] : (double)NAN;
+            c->list[c->n_lists++] = mrc__contrast_passage(c, seen, j ? x->negatives[drawn[j - 1]]
+                                                                     : x->positives[0]);
+        }
+        c->gold[i] = c->list[c->begin[i]];
+        c->begin[i + 1] = c->n_lists;
+    }
+    c->n = d->n;
+    if (seen) host->free(host->user, seen);
+    return ok ? MRC_OK : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+}
+
+// A tensor of floats that were made on the host.
+static mrc_tensor *mrc__floats(mrc_ctx *ctx, const float *values, size_t rows, size_t columns,
+                               int trainable) {
+    const size_t shape[2] = { rows, columns };
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 2, shape, trainable);
+    return t && mrc_tensor_upload(ctx, t, values) == MRC_OK ? t : NULL;
+}
+
+static mrc_tensor *mrc__same_floats(mrc_ctx *ctx, float value, size_t n) {
+    float *values = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *values);
+    mrc_tensor *t = NULL;
+    if (!values) return mrc__fail_null(ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < n; i++) values[i] = value;
+    t = mrc_tensor_new(ctx, MRC_DTYPE_F32, 1, &n, 0);
+    if (t && mrc_tensor_upload(ctx, t, values) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, values);
+    return t;
+}
+
+// Labels of a score loss: of column i the candidates, all rows or those of its own list; entries
+// count passages (contrastive) or pairs (own 1: entry k is row k).
+static mrc_tensor *mrc__contrast_labels(mrc__contrast *c, size_t rows, int all, int pairs) {
+    const mrc_contrastive_desc *d = c->desc;
+    float *labels = c->ctx->host.alloc(c->ctx->host.user, (rows * c->n + 1) * sizeof *labels);
+    if (!labels) return mrc__fail_null(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    for (size_t i = 0; i < rows * c->n; i++) labels[i] = all ? 0 : NAN;
+    for (size_t i = 0; i < c->n; i++) {
+        double most = -HUGE_VAL, sum = 0;
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) most = fmax(most, c->teacher[k]);
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) sum += exp(c->teacher[k] - most);
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            size_t row = pairs ? k : c->list[k];
+            float value = k == c->begin[i];
+            if (teacher) value = (float)c->teacher[k];
+            if (d->loss == MRC_CONTRASTIVE_KL) value = (float)(exp(c->teacher[k] - most) / sum);
+            labels[row * c->n + i] = value;
+        }
+    }
+    mrc_tensor *t = mrc__floats(c->ctx, labels, rows, c->n, 0);
+    c->ctx->host.free(c->ctx->host.user, labels);
+    return t;
+}
+
+// The loss over scores z (rows, n).
+static mrc_tensor *mrc__contrast_loss_of(mrc__contrast *c, mrc_tensor *z, int pairs,
+                                         double weight) {
+    const mrc_contrastive_desc *d = c->desc;
+    mrc_ctx *ctx = c->ctx;
+    int all = d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC;
+    int32_t *targets = ctx->host.alloc(ctx->host.user, (c->n + 1) * sizeof *targets);
+    if (!z || !targets) {
+        if (targets) ctx->host.free(ctx->host.user, targets);
+        return NULL;
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        targets[i] = (int32_t)(pairs ? c->begin[i] : c->gold[i]);
+    }
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &c->n, 0);
+    if (t && mrc_tensor_upload(ctx, t, targets) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, targets);
+    mrc_score_loss_desc desc = { .kind = d->loss == MRC_CONTRASTIVE_MARGIN_MSE
+                                 ? MRC_SCORE_LOSS_MARGIN : d->loss == MRC_CONTRASTIVE_BCE
+                                 ? MRC_SCORE_LOSS_BCE : MRC_SCORE_LOSS_SOFT,
+                                 .scale = c->scale, .weight = weight };
+    mrc_tensor *labels = mrc__contrast_labels(c, z->shape[0], all, pairs);
+    return mrc_score_loss(ctx, z, labels, t, mrc__same_floats(ctx, (float)c->n, c->n), &desc);
+}
+
+// The other half of the symmetric loss: each gold's questions.
+static mrc_tensor *mrc__contrast_other(mrc__contrast *c, mrc_tensor *q, mrc_tensor *p) {
+    mrc_ctx *ctx = c->ctx;
+    size_t m = c->n_passages;
+    float *labels = mrc__host_zalloc(&ctx->host, (c->n * m + 1) * sizeof *labels);
+    int32_t *targets = ctx->host.alloc(ctx->host.user, (m + 1) * sizeof *targets);
+    mrc_tensor *t = NULL, *l = NULL;
+    if (labels && targets) {
+        for (size_t k = 0; k < m; k++) targets[k] = -1;
+        for (size_t i = 0; i < c->n; i++) {
+            targets[c->gold[i]] = (int32_t)i;
+            labels[i * m + c->gold[i]] = 1;
+        }
+        t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &m, 0);
+        if (t && mrc_tensor_upload(ctx, t, targets) != MRC_OK) t = NULL;
+        l = mrc__floats(ctx, labels, c->n, m, 0);
+    }
+    if (labels) ctx->host.free(ctx->host.user, labels);
+    if (targets) ctx->host.free(ctx->host.user, targets);
+    mrc_score_loss_desc desc = { MRC_SCORE_LOSS_SOFT, c->scale, 0.5 };
+    return mrc_score_loss(ctx, mrc_matmul(ctx, q, p), l, t,
+                          mrc__same_floats(ctx, (float)c->n, m), &desc);
+}
+
+// A batch that says only where sequences begin: of questions (0) or passages (1).
+static mrc_status mrc__contrast_spans(mrc__contrast *c, int side, mrc_batch *out) {
+    size_t n = c->n_rows[side];
+    int32_t *cu = c->ctx->host.alloc(c->ctx->host.user, (n + 1) * sizeof *cu);
+    if (!cu) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    cu[0] = 0;
+    for (size_t i = 0; i < n; i++) cu[i + 1] = cu[i] + c->rows[side][i].feature.length;
+    mrc_status s = mrc_batch_new(c->ctx, out, &(mrc_batch_desc){ .n_sequences = n,
+                                                                 .cu_seqlens = cu });
+    c->ctx->host.free(c->ctx->host.user, cu);
+    return s;
+}
+
+// Which rows of the passages count.
+static mrc_tensor *mrc__contrast_keep(mrc__contrast *c, size_t n) {
+    mrc_ctx *ctx = c->ctx;
+    int32_t *keep = ctx->host.alloc(ctx->host.user, (n + 1) * sizeof *keep);
+    size_t at = 0;
+    if (!keep) return mrc__fail_null(ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n_rows[1]; i++) {
+        const mrc__text_rows *r = &c->rows[1][i];
+        for (int32_t k = 0; k < r->feature.length; k++) keep[at++] = r->keep[k];
+    }
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    if (t && mrc_tensor_upload(ctx, t, keep) != MRC_OK) t = NULL;
+    ctx->host.free(ctx->host.user, keep);
+    return t;
+}
+
+// The losses of embeddings q and p, to be added; how many, 0 on error.
+static int mrc__contrast_losses(mrc__contrast *c, mrc_tensor *q, mrc_tensor *p,
+                                mrc_tensor *losses[2]) {
+    mrc_ctx *ctx = c->ctx;
+    const mrc_encoder_config *e = &c->e->config.encoder;
+    int symmetric = c->desc->loss == MRC_CONTRASTIVE_SYMMETRIC;
+    mrc_tensor *z = NULL;
+    if (c->e->config.head == MRC_HEAD_TOKENS) {
+        mrc_batch queries, passages;
+        if (!q || !p || mrc__contrast_spans(c, 0, &queries) != MRC_OK
+            || mrc__contrast_spans(c, 1, &passages) != MRC_OK) return 0;
+        z = mrc_maxsim(ctx, q, p, mrc__contrast_keep(c, p->shape[0]), &queries, &passages);
+    } else {
+        if (e->similarity == MRC_SIMILARITY_COS && !e->normalize) {
+            q = mrc_normalize(ctx, q);
+            p = mrc_normalize(ctx, p);
+        }
+        z = mrc_matmul(ctx, p, q);
+    }
+    losses[0] = mrc__contrast_loss_of(c, z, 0, symmetric ? 0.5 : 1);
+    if (!symmetric) return losses[0] != NULL;
+    losses[1] = mrc__contrast_other(c, q, p);
+    return losses[0] && losses[1] ? 2 : 0;
+}
+
+// Backward from the losses; their sum is added to c->loss.
+static mrc_status mrc__contrast_backward(mrc__contrast *c, mrc_tensor *losses[2], int n) {
+    double value;
+    if (!n) return c->ctx->status != MRC_OK ? c->ctx->status : MRC_ERR_MEM;
+    for (int k = 0; k < n; k++) MRC__TRY(mrc_grad_seed(c->ctx, losses[k], c->seed));
+    MRC__TRY(mrc_tape_backward(c->ctx, (mrc_mark){0}));
+    for (int k = 0; k < n; k++) {
+        MRC__TRY(mrc__download_scalar(c->ctx, losses[k], &value));
+        c->loss += value;
+    }
+    return MRC_OK;
+}
+
+// The forward pass of texts first .. first + n of a side.
+static mrc_tensor *mrc__contrast_forward(mrc__contrast *c, int side, size_t first, size_t n) {
+    mrc_model *m = !side && c->e->query_model ? c->e->query_model : c->e->model;
+    const mrc_allocator *host = &c->ctx->host;
+    mrc_forward_config forward = c->desc->forward;
+    mrc_batch *batch = mrc__object_new(host, &c->ctx->objects, c->ctx->frame, sizeof *batch);
+    const mrc_feature **list = host->alloc(host->user, (n + 1) * sizeof *list);
+    mrc_status s = batch && list ? MRC_OK
+                 : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; s == MRC_OK && i < n; i++) list[i] = &c->rows[side][first + i].feature;
+    if (s == MRC_OK) {
+        s = mrc_model_batch(c->ctx, m, batch, list, n, first + (side ? c->n_rows[0] : 0));
+    }
+    if (list) host->free(host->user, list);
+    forward.prompt_rows = c->e->prompt_rows[side];
+    return s == MRC_OK ? mrc_model_forward(c->ctx, m, batch, &forward) : NULL;
+}
+
+// Everything on one tape.
+static mrc_status mrc__contrast_whole(mrc__contrast *c) {
+    mrc_tensor *losses[2];
+    mrc_tensor *q = mrc__contrast_forward(c, 0, 0, c->n_rows[0]);
+    mrc_tensor *p = q ? mrc__contrast_forward(c, 1, 0, c->n_rows[1]) : NULL;
+    if (!q || !p) return c->ctx->status;
+    MRC__TRY(mrc__contrast_backward(c, losses, mrc__contrast_losses(c, q, p, losses)));
+    mrc_ctx_reset(c->ctx);
+    return MRC_OK;
+}
+
+// Embeddings of a side on the host, and where each text's begin.
+typedef struct mrc__cache { float *values, *gradients; size_t *at, rows, width; } mrc__cache;
+
+static mrc_status mrc__cache_new(mrc__contrast *c, int side, mrc__cache *k) {
+    const mrc_allocator *host = &c->ctx->host;
+    int tokens = c->e->config.head == MRC_HEAD_TOKENS;
+    size_t n = c->n_rows[side], bytes;
+    k->width = mrc_encoder_width(c->e);
+    k->at = host->alloc(host->user, (n + 1) * sizeof *k->at);
+    for (size_t i = 0; k->at && i < n; i++) {
+        k->at[i] = k->rows;
+        k->rows += tokens ? (size_t)c->rows[side][i].feature.length : 1;
+    }
+    if (k->at) k->at[n] = k->rows;
+    if (mrc__mul(k->rows * k->width + 1, sizeof(float), &bytes)) {
+        k->values = host->alloc(host->user, bytes);
+        k->gradients = mrc__host_zalloc(host, bytes);
+    }
+    return k->at && k->values && k->gradients ? MRC_OK
+         : mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+}
+
+// Phase 1: the embeddings of a side, piece by piece.
+static mrc_status mrc__cache_fill(mrc__contrast *c, int side, mrc__cache *k, size_t micro) {
+    int was_on = mrc_no_grad(c->ctx, 1);
+    mrc_status s = MRC_OK;
+    for (size_t first = 0; first < c->n_rows[side] && s == MRC_OK; first += micro) {
+        size_t n = c->n_rows[side] - first < micro ? c->n_rows[side] - first : micro;
+        mrc_tensor *y = mrc__contrast_forward(c, side, first, n);
+        s = y ? mrc__download_f32(c->ctx, y, k->values + k->at[first] * k->width) : c->ctx->status;
+        if (s == MRC_OK) mrc_ctx_reset(c->ctx);
+    }
+    mrc_no_grad(c->ctx, was_on);
+    return s;
+}
+
+// Phase 2: the loss over all embeddings, and their gradients.
+static mrc_status mrc__cache_loss(mrc__contrast *c, mrc__cache k[2]) {
+    mrc_tensor *losses[2], *t[2];
+    for (int side = 0; side < 2; side++) {
+        t[side] = mrc__floats(c->ctx, k[side].values, k[side].rows, k[side].width, 1);
+        if (!t[side]) return c->ctx->status;
+    }
+    MRC__TRY(mrc__contrast_backward(c, losses, mrc__contrast_losses(c, t[0], t[1], losses)));
+    for (int side = 0; side < 2; side++) {
+        const void *g = mrc_grad(c->ctx, t[side]);
+        size_t bytes = k[side].rows * k[side].width * sizeof(float);
+        if (g) MRC__TRY(c->ctx->be->download(c->ctx->be, k[side].gradients, g, bytes));
+    }
+    mrc_ctx_reset(c->ctx);
+    return MRC_OK;
+}
+
+// Phase 3: each piece again, newest first, which is the order of one tape.
+static mrc_status mrc__cache_backward(mrc__contrast *c, int side, mrc__cache *k, size_t micro) {
+    size_t pieces = (c->n_rows[side] + micro - 1) / micro;
+    while (pieces-- > 0) {
+        size_t first = pieces * micro, n = c->n_rows[side] - first;
+        if (n > micro) n = micro;
+        size_t rows = k->at[first + n] - k->at[first];
+        mrc_tensor *y = mrc__contrast_forward(c, side, first, n);
+        mrc_tensor *dy = y ? mrc__floats(c->ctx, k->gradients + k->at[first] * k->width, rows,
+                                         k->width, 0) : NULL;
+        if (!y || !dy) return c->ctx->status;
+        MRC__TRY(mrc_backward(c->ctx, y, dy));
+        mrc_ctx_reset(c->ctx);
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc__contrast_cached(mrc__contrast *c, size_t micro) {
+    const mrc_allocator *host = &c->ctx->host;
+    mrc__cache k[2] = { { 0 } };
+    mrc_status s = mrc__cache_new(c, 0, &k[0]);
+    if (s == MRC_OK) s = mrc__cache_new(c, 1, &k[1]);
+    for (int side = 0; side < 2 && s == MRC_OK; side++) {
+        s = mrc__cache_fill(c, side, &k[side], micro);
+    }
+    if (s == MRC_OK) s = mrc__cache_loss(c, k);
+    for (int side = 2; side-- > 0 && s == MRC_OK;) {
+        s = mrc__cache_backward(c, side, &k[side], micro);
+    }
+    for (int side = 0; side < 2; side++) {
+        void *parts[] = { k[side].at, k[side].values, k[side].gradients };
+        for (size_t i = 0; i < 3; i++) if (parts[i]) host->free(host->user, parts[i]);
+    }
+    return s;
+}
+
+//------------------------------------------------------------------------------
+// Cross-encoders: pairs, list after list
+//------------------------------------------------------------------------------
+// The lists first .. first + n: forward, loss, backward.  Their losses add up, as nothing couples
+// two lists.
+static mrc_status mrc__cross_piece(mrc__contrast *c, size_t first, size_t n) {
+    mrc_ctx *ctx = c->ctx;
+    const float difference[2] = { -1, 1 };
+    size_t begin = c->begin[first], rows = c->begin[first + n] - begin;
+    mrc_tensor *losses[2] = { NULL, NULL };
+    mrc_tensor *z = mrc__contrast_forward(c, 1, begin, rows);
+    if (z && z->shape[1] == 2) z = mrc_matmul(ctx, z, mrc__floats(ctx, difference, 1, 2, 0));
+    if (!z) return ctx->status;
+    if (c->desc->loss == MRC_CONTRASTIVE_BCE) {
+        const size_t one = 1;
+        const int32_t zero = 0;
+        float *labels = ctx->host.alloc(ctx->host.user, (rows + 1) * sizeof *labels);
+        if (!labels) return mrc__fail(ctx, MRC_ERR_MEM, "step: out of memory");
+        for (size_t i = first; i < first + n; i++) {
+            double label = c->desc->pairs->list[c->desc->queries[i]].label;
+            for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+                labels[k - begin] = k > c->begin[i] ? 0 : isnan(label) ? 1 : (float)label;
+            }
+        }
+        mrc_tensor *l = mrc__floats(ctx, labels, rows, 1, 0);
+        ctx->host.free(ctx->host.user, labels);
+        mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &one, 0);
+        if (t && mrc_tensor_upload(ctx, t, &zero) != MRC_OK) t = NULL;
+        mrc_score_loss_desc desc = { MRC_SCORE_LOSS_BCE, c->scale, 1 };
+        losses[0] = mrc_score_loss(ctx, z, l, t, mrc__same_floats(ctx, (float)c->n_lists, 1),
+                                   &desc);
+    } else {
+        // A column each list: the scores side by side, other lists' rows are no candidates.
+        mrc__contrast part = *c;
+        size_t shifted[257];
+        float total = (float)c->n / (float)n;
+        for (size_t i = 0; i <= n; i++) shifted[i] = c->begin[first + i] - begin;
+        part.n = n;
+        part.begin = shifted;
+        part.teacher = c->teacher + begin;
+        float ones[256];
+        for (size_t i = 0; i < n; i++) ones[i] = 1;
+        mrc_tensor *wide = mrc_matmul(ctx, z, mrc__floats(ctx, ones, n, 1, 0));
+        losses[0] = mrc__contrast_loss_of(&part, wide, 1, 1 / (double)total);
+    }
+    MRC__TRY(mrc__contrast_backward(c, losses, losses[0] != NULL));
+    mrc_ctx_reset(ctx);
+    return MRC_OK;
+}
+
+static mrc_status mrc__cross_step(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    const mrc_allocator *host = &c->ctx->host;
+    size_t micro = d->micro_batch ? d->micro_batch : c->n_lists, n;
+    const mrc_passage **texts = host->alloc(host->user, 2 * (c->n_lists + 1) * sizeof *texts);
+    if (!texts) return mrc__fail(c->ctx, MRC_ERR_MEM, "step: out of memory");
+    for (size_t i = 0; i < c->n; i++) {
+        for (size_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            texts[k] = &c->queries[i];
+            texts[c->n_lists + k] = &c->passages[c->list[k]];
+        }
+    }
+    mrc_status s = mrc__encoder_pairs(c->e, texts, texts + c->n_lists, c->n_lists, &c->rows[1]);
+    host->free(host->user, texts);
+    if (s == MRC_OK) c->n_rows[1] = c->n_lists;
+    for (size_t first = 0; first < c->n && s == MRC_OK; first += n) {
+        for (n = 1; first + n < c->n && n < 256
+             && c->begin[first + n + 1] - c->begin[first] <= micro;) n++;
+        s = mrc__cross_piece(c, first, n);
+    }
+    return s;
+}
+
+static mrc_status mrc__contrast_run(mrc__contrast *c) {
+    const mrc_contrastive_desc *d = c->desc;
+    MRC__TRY(mrc__contrast_collect(c));
+    int teacher = d->loss == MRC_CONTRASTIVE_MARGIN_MSE || d->loss == MRC_CONTRASTIVE_KL;
+    for (size_t k = 0; teacher && k < c->n_lists; k++) {
+        if (!isnan(c->teacher[k])) continue;
+        return mrc__fail(c->ctx, MRC_ERR_ARG, "step: a question has no teacher's scores of all its "
+                         "passages");
+    }
+    if (c->e->config.head == MRC_HEAD_SCORE) return mrc__cross_step(c);
+    for (int side = 0; side < 2; side++) {
+        size_t n = side ? c->n_passages : c->n;
+        MRC__TRY(mrc__encoder_texts(c->e, side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY,
+                                    side ? c->passages : c->queries, n, &c->rows[side]));
+        c->n_rows[side] = n;
+    }
+    size_t micro = d->micro_batch;
+    if (!micro || (c->n <= micro && c->n_passages <= micro)) return mrc__contrast_whole(c);
+    return mrc__contrast_cached(c, micro);
+}
+
+// What a step cannot do, or NULL.
+static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contrastive_desc *d) {
+    int score = e->config.head == MRC_HEAD_SCORE;
+    if (!d->pairs || !d->queries || !d->n) return "no questions";
+    if (e->model->dtype != MRC_DTYPE_F32) return "retrieval trains in f32";
+    if (e->model->for_prediction) return "the model was loaded for prediction";
+    if (score && (d->loss == MRC_CONTRASTIVE_INFONCE || d->loss == MRC_CONTRASTIVE_SYMMETRIC)) {
+        return "a cross-encoder has no in-batch loss (expected bce, listwise, margin_mse or kl)";
+    }
+    if (!score && d->loss == MRC_CONTRASTIVE_BCE) return "bce is of cross-encoders";
+    if (e->config.head == MRC_HEAD_TOKENS && d->loss == MRC_CONTRASTIVE_SYMMETRIC) {
+        return "the symmetric loss is of bi-encoders";
+    }
+    return NULL;
+}
+
+MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
+                                       const mrc_contrastive_desc *desc, mrc_step_result *out) {
+    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    mrc_ctx *ctx = e->ctx;
+    const char *refusal = mrc__contrast_refusal(e, desc);
+    *out = (mrc_step_result){0};
+    if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);
+    mrc__contrast c = { .e = e, .ctx = ctx, .desc = desc, .seed = o->loss_scale };
+    int cosines = e->config.head == MRC_HEAD_POOL
+               && e->config.encoder.similarity == MRC_SIMILARITY_COS;
+    c.scale = desc->scale > 0 ? desc->scale : cosines ? 20 : 1;
+    mrc_ctx_set_random(ctx, desc->random);
+    mrc_status s = mrc__contrast_run(&c);
+    out->loss = c.loss;
+    out->counted = c.n;
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; c.rows[side] && i < c.n_rows[side]; i++) {
+            out->rows += (size_t)c.rows[side][i].feature.length;
+        }
+    }
+    int good = fabs(c.loss) <= DBL_MAX && !(desc->max_loss > 0 && c.loss > desc->max_loss);
+    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
+    if (s == MRC_OK && good) {
+        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
+    }
+    if (!good) out->skipped = 1;
+    mrc__contrast_free(&c);
+    if (s == MRC_OK && good) return MRC_OK;
+    mrc_ctx_reset(ctx);
+    mrc_grad_clear(ctx);
     return s;
 }
 #endif // core pass

@@ -5,19 +5,69 @@
 #
 # FUZZER=libfuzzer takes clang's, which is led by coverage, in place of the targets' own driver.
 #===================================================================================================
+# parser_table NAME: what a parser knows, from its own table in mrc.h, one a line.
+parser_table() {
+    case $1 in
+    tokenizer)                  # words of tokenizer.json that have code
+        grep -o 'mrc__tok_is([^,]*[^"]*"[A-Za-z]*"' mrc.h | grep -o '"[A-Z][A-Za-z]*"$' \
+            | tr -d '"' | sort -u ;;
+    arrow)
+        sed -n '/^#define MRC__ARROW_TYPE_LIST/,/[^\\]$/p' mrc.h | grep -o 'X([A-Z0-9_]*,' \
+            | sed 's/X(//; s/,//'
+        echo DICTIONARY ;;
+    safetensors) parser_table safetensors_bits | sed 's/ .*//' ;;
+    safetensors_bits)
+        sed -n '/mrc__st_dtypes\[\] = {/,/};/p' mrc.h | grep -o '{ "[A-Z0-9_]*", [0-9]* }' \
+            | sed 's/{ "//; s/",//; s/ }//' ;;
+    torch)
+        sed -n '/{ "FloatStorage", "F32" }/,/};/p' mrc.h | grep -o '{ "[A-Za-z0-9]*Storage"' \
+            | sed 's/{ "//; s/"//' ;;
+    dataset)
+        sed -n '/^\/\/ >>impl.dataset/,/^\/\/ >>impl.folds/p' mrc.h \
+            | sed -n '/format = /,/;/p' | grep -o '"[a-z_0-9]*"' | tr -d '"' \
+            | grep -v '^memory$' | sort -u ;;
+    index)
+        sed -n '/mrc__an_names\[\]/,/};/p' mrc.h | grep -o '"[a-z_]*"' | tr -d '"' ;;
+    config)
+        sed -n '/\[MRC_MODEL_[A-Z_0-9]*\] = /p' mrc.h | grep -o 'word = "[a-z_0-9-]*"' \
+            | sed 's/.*"\(.*\)"/\1/' ;;
+    esac
+}
+
 # Seeds that C strings cannot hold, or that a program here writes, each in the folder of its target.
 fuzz_make_seeds() {
     seeds=$OUT/fuzz/seeds fixtures=tests/fixtures
     newer "$seeds/done" tests/fuzz.sh && return
-    for target in index weights tokenizer torch dataset; do
+    for target in index weights tokenizer torch dataset safetensors config vectors npy; do
         mkdir -p "$seeds/$target" || exit 5
     done
     printf '1\tthe king of a city 1.\n2\ta \355\225\234\352\265\255 city\n' \
         >"$seeds/corpus.tsv"
-    for analyzer in whitespace char_bigram korean; do
-        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer $analyzer \
-            --output "$seeds/made" >/dev/null 2>&1 || exit 3
+    mkdir -p "$seeds/words"
+    printf '%s\n' '[PAD]' '[UNK]' '[CLS]' '[SEP]' '[MASK]' the king a city 1 \
+        >"$seeds/words/vocab.txt"
+    echo '{"do_lower_case": true}' >"$seeds/words/tokenizer_config.json"
+    for analyzer in $(parser_table index); do
+        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer "$analyzer" \
+            --tokenizer_name "$seeds/words" --output "$seeds/made" >/dev/null 2>&1 || exit 3
         mv "$seeds/made/index.bin" "$seeds/index/$analyzer"
+        rm -rf "$seeds/made"
+    done
+    "$OUT/train" --task biencoder --config_name data/config.json --tokenizer_name data \
+        --train_file data/question.jsonl --output_dir "$seeds/model" --max_steps 1 \
+        --overwrite_output_dir >/dev/null 2>&1 || exit 3
+    for form in "--form int8 --graph" "--form bf16" "--form bits" "--tokens --bits 2" "--tokens"; do
+        "$OUT/index" --passages "$seeds/corpus.tsv" --analyzer whitespace --output "$seeds/made" \
+            --model_name_or_path "$seeds/model" $form >/dev/null 2>&1 || exit 3
+        for file in vectors tokens; do
+            [ ! -e "$seeds/made/$file.bin" ] \
+                || mv "$seeds/made/$file.bin" "$seeds/vectors/$file$(echo $form | tr -d ' ')"
+        done
+    done
+    for shape in '(1, 2)' '(2, 1)'; do
+        header="{'descr': '<f4', 'fortran_order': False, 'shape': $shape, }"
+        printf '\223NUMPY\1\0\076\0%s  \n12345678' "$header" \
+            >"$seeds/npy/$(echo "$shape" | tr -d '(, )')"
     done
     for name in x y; do
         header="{\"$name\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
@@ -46,8 +96,46 @@ fuzz_make_seeds() {
         cat $fixtures/tokenizer/bytes/vocab.json
         printf '}}'
     } >"$seeds/tokenizer/bytes.json"
+    fuzz_tokenizer_seeds
     fuzz_torch_seed >"$seeds/torch/legacy"
+    # A configuration of each family, with every family's names of its sizes.
+    for word in $(parser_table config); do
+        sizes='"vocab_size":100,"hidden_size":8,"dim":8,"embedding_size":8,"num_hidden_layers":2'
+        sizes="$sizes,\"n_layers\":2,\"num_attention_heads\":2,\"n_heads\":2,\"hidden_dim\":16"
+        sizes="$sizes,\"intermediate_size\":16,\"max_position_embeddings\":66,\"pad_token_id\":1"
+        printf '{"model_type":"%s",%s,"hidden_act":"gelu","activation":"gelu"}' "$word" "$sizes" \
+            >"$seeds/config/$word"
+    done
+    # Eight values of each dtype that safetensors has.
+    parser_table safetensors_bits | while read -r dtype bits; do
+        header="{\"x\":{\"dtype\":\"$dtype\",\"shape\":[8],\"data_offsets\":[0,$bits]}}"
+        # shellcheck disable=SC2059
+        printf "\\$(printf %03o ${#header})\0\0\0\0\0\0\0" >"$seeds/safetensors/$dtype"
+        printf '%s' "$header" >>"$seeds/safetensors/$dtype"
+        printf "%0${bits}d" 0 >>"$seeds/safetensors/$dtype"
+    done
+    {
+        printf '{"weight_map":{"a":"a.bin"}}\036'
+        cat $fixtures/torch/legacy_shard.bin
+    } >"$seeds/weights/torch"
     touch "$seeds/done"
+}
+
+# Each tokenizer of pipelines.jsonl, a JSON text in a JSON string, and each model of models.jsonl.
+fuzz_tokenizer_seeds() {
+    sed -n 's/.*"tokenizer":"\(.*\)","cases":.*/\1/p' $fixtures/tokenizer/pipelines.jsonl |
+        sed "s/\\\\\\\\/$(printf '\001')/g; s/\\\\\"/\"/g; s/$(printf '\001')/\\\\/g" |
+        split -l 1 - "$seeds/tokenizer/pipeline." || exit 5
+    n=0
+    sed -n 's/.*"file":"\(..\).*"model":"\([^"]*\)".*/\1 \2/p' $fixtures/tokenizer/models.jsonl |
+        while read -r name model; do
+            case $name in se) name=x ;; sp) name=a ;; *) continue ;; esac
+            n=$((n + 1))
+            for letter in $name d; do
+                { printf '\035%s' $letter; printf '%s' "$model" | base64 -d; } \
+                    >"$seeds/tokenizer/model.$n$letter"
+            done
+        done
 }
 
 # PyTorch's old stream, which has no checksums: a tensor, a parameter, sizes, numbers of each kind.
@@ -75,14 +163,17 @@ fuzz_seeds() {
     json)        echo "$cases/json" ;;
     yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
     dataset)     echo "$cases/squad tests/fixtures/small.arrow tests/fixtures/types.arrow \
+                     tests/fixtures/arrow $cases/field/arrow_v2/data-00000-of-00001.arrow \
                      $OUT/fuzz/seeds/dataset" ;;
-    safetensors) echo "$cases/safetensors" ;;
-    torch)       echo "$cases/torch $cases/torch_real $OUT/fuzz/seeds/torch" ;;
+    safetensors) echo "$cases/safetensors $OUT/fuzz/seeds/safetensors" ;;
+    torch)       echo "$cases/torch $cases/torch_real tests/fixtures/torch $OUT/fuzz/seeds/torch" ;;
     tokenizer)   echo "data/vocab.txt tests/fixtures/tokenizer/uncased/tokenizer.json \
                      tests/fixtures/tokenizer/prefix/tokenizer.json $OUT/fuzz/seeds/tokenizer" ;;
-    config)      echo data/config.json ;;
+    config)      echo data/config.json "$OUT/fuzz/seeds/config" ;;
     utf8)        echo "$cases/utf8" ;;
     index)       echo "$OUT/fuzz/seeds/index" ;;
+    vectors)     echo "$OUT/fuzz/seeds/vectors" ;;
+    npy)         echo "$OUT/fuzz/seeds/npy" ;;
     weights)     echo "$OUT/fuzz/seeds/weights" ;;
     esac
 }

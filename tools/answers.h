@@ -13,7 +13,8 @@
 typedef struct candidate {
     const mrc_example *passage;
     const mrc_span    *span;
-    const char        *text;
+    mrc_span           shown;           // without the space that a token may have before its word
+    const char        *text;            // of the span that is shown
     size_t             bytes, place;    // of the passage among those read
     double             score, confidence;
 } candidate;
@@ -62,7 +63,8 @@ TOOL_DEF size_t candidates_find(candidate *list, const mrc_example *passages,
             candidate *c = &list[count];
             if (span->kind != MRC_SPAN_TEXT || span->begin >= span->end) continue;
             *c = (candidate){ .passage = &passages[i], .span = span, .place = i };
-            c->text = mrc_span_text(span, c->passage, NULL, &c->bytes);
+            c->shown = mrc_span_trimmed(span, c->passage);
+            c->text = mrc_span_text(&c->shown, c->passage, NULL, &c->bytes);
             c->score = (1 - weight) * (double)(span->start_logit + span->end_logit);
             if (hits) c->score += weight * hits[i].score;
             count++;

@@ -1,6 +1,6 @@
 // ask: a question in, answers out, over one passage or the passages that an index finds.
 #include "answers.h"
-#include "reader.h"
+#include "retrieval.h"
 
 typedef struct ask_args {
     const char *model, *context, *index, *question;
@@ -15,8 +15,9 @@ typedef struct asking {
     mrc_backend  *be;
     mrc_ctx      *ctx;
     mrc_reader   *reader;
-    mrc_index    *ix;
-    mrc_searcher *searcher;
+    retrieval_options o;                // of --index
+    retrieval     stages;
+    stage_hit    *found;
     char         *context;              // of --context
     size_t        context_bytes;
     size_t        most;                 // passages for a question
@@ -43,8 +44,11 @@ static void load(asking *k) {
     ask_args *a = &k->a;
     k->most = 1;
     if (a->index) {
-        reader_open_index(k->ctx, a->index, a->method, &k->ix, &k->searcher);
-        k->most = a->top_k < mrc_index_size(k->ix) ? a->top_k : mrc_index_size(k->ix);
+        k->o.index = a->index;
+        k->o.method = a->method;
+        retrieval_open(k->ctx, &k->stages, &k->o);
+        size_t passages = mrc_index_size(k->stages.ix);
+        k->most = a->top_k < passages ? a->top_k : passages;
     } else {
         tool_check(k->ctx, mrc_file_read(k->ctx, &k->context, &k->context_bytes, a->context));
         size_t valid = mrc_utf8_valid(k->context, k->context_bytes);
@@ -63,6 +67,7 @@ static void load(asking *k) {
     k->passages = tool_allocate(k->most, sizeof *k->passages);
     k->rooms = tool_allocate(k->most, sizeof *k->rooms);
     k->hits = tool_allocate(k->most, sizeof *k->hits);
+    k->found = tool_allocate(k->most, sizeof *k->found);
     k->replies = tool_allocate(k->most, sizeof *k->replies);
     k->list = tool_allocate(k->most * (decode.n_best_size + 1), sizeof *k->list);
     for (size_t i = 0; i < k->most; i++) mrc_text_init(&k->rooms[i], k->ctx);
@@ -71,20 +76,22 @@ static void load(asking *k) {
 
 // The passages to read for a question: how many.
 static size_t find_passages(asking *k, const char *question) {
-    mrc_query query = { question, strlen(question) };
+    const mrc_passage query = { "", "", question, strlen(question) };
     size_t n = 1;
-    if (!k->ix) {
+    if (!k->o.index) {
         k->passages[0] = (mrc_example){ .id = k->a.context, .title = "", .context = k->context,
                                         .context_bytes = k->context_bytes };
     } else {
-        tool_check(k->ctx, mrc_search(k->searcher, &query, 1, k->most, k->hits, &n));
+        retrieval_run(&k->stages, &query, 1, k->most, k->found, &n);
     }
     for (size_t i = 0; i < n; i++) {
-        if (k->ix) {
-            tool_check(k->ctx, reader_passage(k->ix, &k->hits[i], &k->rooms[i], &k->passages[i]));
+        if (k->o.index) {
+            k->hits[i] = (mrc_hit){ k->found[i].passage, k->found[i].score };
+            tool_check(k->ctx, reader_passage(k->stages.ix, &k->hits[i], &k->rooms[i],
+                                              &k->passages[i]));
         }
         k->passages[i].question = question;
-        k->passages[i].question_bytes = query.bytes;
+        k->passages[i].question_bytes = query.text_bytes;
     }
     return n;
 }
@@ -106,11 +113,12 @@ static void add_json(asking *k, const char *question, size_t n) {
         tool_json_number(t, "confidence", c->confidence);
         tool_json_string(t, "passage", c->passage->id);
         tool_json_string(t, "title", c->passage->title);
-        tool_json_integer(t, "start", c->span->begin);
-        tool_json_integer(t, "end", c->span->end);
+        tool_json_integer(t, "start", c->shown.begin);
+        tool_json_integer(t, "end", c->shown.end);
         tool_json_number(t, "score", c->score);
         tool_json_number(t, "span_score", (double)(c->span->start_logit + c->span->end_logit));
-        if (k->ix) tool_json_number(t, "retrieval_score", k->hits[c->place].score);
+        if (k->o.index) tool_json_number(t, "retrieval_score", k->hits[c->place].score);
+        if (k->o.index && !stages_are_words(&k->o)) retrieval_json(t, &k->found[c->place]);
         mrc_text_add(t, "}", 1);
     }
     mrc_text_add(t, "]}\n", 3);
@@ -141,8 +149,8 @@ static void add_text(asking *k, size_t n) {
         add_line(t, c->passage->id, strlen(c->passage->id), 200, 0);
         mrc_text_printf(t, "%s", *c->passage->title ? " " : "");
         add_line(t, c->passage->title, strlen(c->passage->title), 100, 0);
-        mrc_text_printf(t, ", characters %d to %d\n   ..", (int)c->span->begin,
-                        (int)c->span->end);
+        mrc_text_printf(t, ", characters %d to %d\n   ..", (int)c->shown.begin,
+                        (int)c->shown.end);
         add_line(t, context, (size_t)(c->text - context), 90, 1);
         mrc_text_printf(t, "[");
         add_line(t, c->text, c->bytes, c->bytes, 0);
@@ -155,7 +163,7 @@ static void add_text(asking *k, size_t n) {
 static void answer(asking *k, const char *question) {
     size_t n = find_passages(k, question);
     tool_check(k->ctx, mrc_reader_answer(k->reader, k->passages, n, k->replies));
-    size_t count = candidates_find(k->list, k->passages, k->replies, k->ix ? k->hits : NULL, n,
+    size_t count = candidates_find(k->list, k->passages, k->replies, k->o.index ? k->hits : NULL, n,
                                    k->a.retrieval_weight, k->a.temperature);
     if (count > k->a.n_answers) count = k->a.n_answers;
     k->out.bytes = 0;
@@ -188,7 +196,8 @@ static void answer_lines(asking *k) {
 //==============================================================================
 // main
 //==============================================================================
-static asking the_asking = { .a = { .doc_stride = SIZE_MAX } };
+static asking the_asking = { .a = { .doc_stride = SIZE_MAX },
+                             .o = { .k1 = NAN, .b = NAN, .delta = NAN } };
 
 static int run(tool_program *p) {
     asking *k = &the_asking;
@@ -205,12 +214,11 @@ static int run(tool_program *p) {
     for (size_t i = 0; i < k->most; i++) mrc_text_free(&k->rooms[i]);
     mrc_text_free(&k->out);
     mrc_reader_free(k->reader);
-    mrc_searcher_free(k->searcher);
-    mrc_index_close(k->ix);
+    if (k->o.index) retrieval_close(&k->stages);
     if (k->context) mrc_file_free(k->ctx, k->context);
     mrc_ctx_free(k->ctx);
     mrc_backend_free(k->be);
-    void *parts[] = { k->passages, k->rooms, k->hits, k->replies, k->list };
+    void *parts[] = { k->passages, k->rooms, k->hits, k->found, k->replies, k->list };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
     return tool_finish();
 }
@@ -223,6 +231,7 @@ static tool_flag the_flags[] = {
     { .name = "context", .group = "passages", .string = &A.context, .value = "FILE",
       .help = "the passage: a text file, all of it" },
     READER_INDEX_FLAGS(A, 10000),
+    RETRIEVAL_FLAGS(the_asking.o),
     { .name = "question", .group = "answers", .string = &A.question, .value = "TEXT",
       .otherwise = "lines of stdin", .help = "what to answer" },
     { .name = "json", .flag = &A.json, .help = "print one JSON object for each question" },

@@ -378,12 +378,109 @@ static mrc_status binding_index_call(mrc_binding *b, const mrc_json *request, mr
 }
 
 //==============================================================================
+// Encoder: texts in, vectors out; or pairs in, scores out
+//==============================================================================
+static mrc_status binding_encoder_open(mrc_binding *b, const mrc_json *options) {
+    mrc_encoder_desc desc = { 0 };
+    mrc_encoder *e = NULL;
+    MRC__TRY(binding_string(b, options, "pooling", &desc.pooling));
+    MRC__TRY(binding_size(b, options, "max_length", 4, &desc.max_length));
+    mrc_status s = mrc_encoder_new(b->ctx, &e, b->path, &desc);
+    b->own = e;
+    return s;
+}
+
+static void binding_encoder_close(mrc_binding *b) { mrc_encoder_free(b->own); }
+
+// Texts of a list as passages without titles.
+static mrc_passage *binding_passages(mrc_binding *b, const mrc_json *list) {
+    mrc_passage *to = binding_take(b, list->n, sizeof *to);
+    size_t at = 0;
+    for (const mrc_json *v = to ? list->child : NULL; v; v = v->next) {
+        to[at++] = (mrc_passage){ "", "", v->string, v->bytes };
+    }
+    return to;
+}
+
+static mrc_status binding_encode(mrc_binding *b, const mrc_json *request, mrc_text *out,
+                                 mrc_binding_reply *reply) {
+    static const char *const sides[] = { "query", "passage", "none", "" };
+    mrc_encoder *e = b->own;
+    mrc_encoder_config *c = &e->config.encoder;
+    const mrc_json *texts;
+    char kept[MRC_PROMPT_BYTES];
+    mrc_vectors v;
+    int side = 2;
+    MRC__TRY(binding_list(b, request, "texts", &texts));
+    MRC__TRY(binding_choice(b, request, "side", sides, &side));
+    mrc_passage *list = binding_passages(b, texts);
+    if (!list) return MRC_ERR_MEM;
+    // Without a name a text has the prompt of both sides, or none.
+    memcpy(kept, c->passage_prompt, sizeof kept);
+    if (side == 2 && strcmp(c->query_prompt, c->passage_prompt)) c->passage_prompt[0] = 0;
+    mrc_status s = mrc_encoder_encode(e, side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY, list, texts->n,
+                                      &v);
+    memcpy(c->passage_prompt, kept, sizeof kept);
+    free(list);
+    MRC__TRY(s);
+    reply->data_bytes = v.n_rows * v.width * sizeof *v.rows;
+    reply->data = malloc(reply->data_bytes + 1);
+    if (reply->data) memcpy(reply->data, v.rows, reply->data_bytes);
+    mrc_text_printf(out, "{\"rows\": %zu, \"width\": %zu, \"similarity\": \"%s\", "
+                    "\"offsets\": [", v.n_rows, v.width,
+                    c->similarity == MRC_SIMILARITY_DOT ? "dot" : "cosine");
+    for (size_t i = 0; v.offsets && i <= v.n; i++) {
+        mrc_text_printf(out, "%s%llu", i ? ", " : "", (unsigned long long)v.offsets[i]);
+    }
+    mrc_text_printf(out, "]}");
+    mrc_vectors_free(&v);
+    return reply->data ? MRC_OK : mrc__fail(b->ctx, MRC_ERR_MEM, "out of memory for vectors");
+}
+
+static mrc_status binding_score(mrc_binding *b, const mrc_json *request, mrc_text *out) {
+    mrc_encoder *e = b->own;
+    const mrc_json *queries, *texts;
+    MRC__TRY(binding_list(b, request, "queries", &queries));
+    MRC__TRY(binding_list(b, request, "texts", &texts));
+    if (queries->n != texts->n) return binding_fail(b, "are not as many", "queries and texts");
+    size_t n = texts->n;
+    mrc_passage *q = binding_passages(b, queries), *p = binding_passages(b, texts);
+    const mrc_passage **list = binding_take(b, 2 * n, sizeof *list);
+    double *scores = binding_take(b, n, sizeof *scores);
+    mrc_status s = q && p && list && scores ? MRC_OK : MRC_ERR_MEM;
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        list[i] = &q[i];
+        list[n + i] = &p[i];
+    }
+    if (s == MRC_OK) s = mrc_encoder_score_pairs(e, list, list + n, n, scores);
+    mrc_text_printf(out, "{\"sigmoid\": %s, \"labels\": %zu, \"scores\": [",
+                    e->config.encoder.sigmoid ? "true" : "false", e->config.encoder.num_labels);
+    for (size_t i = 0; i < n && s == MRC_OK; i++) {
+        if (i) mrc_text_add(out, ", ", 2);
+        mrc_text_number(out, scores[i]);
+    }
+    mrc_text_printf(out, "]}");
+    free(q);
+    free(p);
+    free(list);
+    free(scores);
+    return s;
+}
+
+static mrc_status binding_encoder_call(mrc_binding *b, const mrc_json *request, mrc_text *out,
+                                       mrc_binding_reply *reply) {
+    return mrc_json_get(request, "queries") ? binding_score(b, request, out)
+                                            : binding_encode(b, request, out, reply);
+}
+
+//==============================================================================
 // The five functions
 //==============================================================================
 static const binding_kind binding_kinds[] = {
     { "reader", 1, binding_reader_open, binding_reader_call, NULL },
     { "tokenizer", 0, binding_tokenizer_open, binding_tokenizer_call, NULL },
-    { "index", 0, binding_index_open, binding_index_call, NULL }
+    { "index", 0, binding_index_open, binding_index_call, NULL },
+    { "encoder", 1, binding_encoder_open, binding_encoder_call, binding_encoder_close }
 };
 
 // The context's error goes to the caller, and the context is as good as new.

@@ -1,7 +1,56 @@
-// index: makes an index of passages that search and ask look things up in.
-#include "tool.h"
+// index: makes an index of passages, by words and by vectors, for search and ask.
+#include "engine.h"
+#include "retrieval.h"
 
-static struct { const char *passages, *output, *tokenizer; int analyzer, unique; } a;
+static struct {
+    const char *passages, *output, *tokenizer, *model, *pooling;
+    int         analyzer, unique, form, graph, tokens;
+    size_t      bits, max_length, m, ef_construction;
+} a = { .analyzer = -1, .form = -1 };
+
+// Vectors of all passages, or of their tokens, into the index's folder.
+static void add_vectors(mrc_ctx *ctx, const mrc_passages *passages) {
+    size_t n = mrc_passages_size(passages);
+    mrc_encoder *e;
+    mrc_vectors v;
+    mrc_dense *d;
+    mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
+                              .head = a.tokens ? MRC_HEAD_TOKENS : MRC_HEAD_LINEAR };
+    tool_check(ctx, mrc_encoder_new(ctx, &e, a.model, &desc));
+    int tokens = mrc_encoder_about(e)->head == MRC_HEAD_TOKENS;
+    if (!mrc_encoder_width(e)) {
+        tool_fail(TOOL_BAD_INPUT, "%s: a cross-encoder has no vectors (expected a bi-encoder or "
+                  "ColBERT)", a.model);
+    }
+    mrc_passage *list = tool_allocate(n, sizeof *list);
+    for (size_t i = 0; i < n; i++) list[i] = *mrc_passages_at(passages, i);
+    double begun = tool_seconds();
+    tool_check(ctx, mrc_encoder_encode(e, MRC_SIDE_PASSAGE, list, n, &v));
+    double encoded = tool_seconds();
+    mrc_vectors_desc index = {
+        .form = tokens && a.form < 0 ? MRC_FORM_BF16 : a.form < 0 ? MRC_FORM_F32
+              : (mrc_vector_form)a.form,
+        .similarity = mrc_encoder_about(e)->encoder.similarity, .graph = a.graph, .m = a.m,
+        .ef_construction = a.ef_construction, .residual_bits = (int)a.bits,
+        .fingerprint = mrc_encoder_fingerprint(e), .threads = tool_pool_threads(),
+        .seed = (uint64_t)tool_common.seed };
+    tool_check(ctx, mrc_vectors_index(ctx, a.output, &v, &index));
+    retrieval_encoder_write(ctx, a.output, tokens, a.model, a.pooling, a.max_length);
+    tool_check(ctx, mrc_dense_open(ctx, &d, a.output, tokens));
+    mrc_dense_info about = mrc_dense_about(d);
+    tool_note("%s: %zu rows of %zu as %s; encoded in %.2f s, indexed in %.2f s", a.output,
+              about.n_rows, about.width, about.residual_bits ? "residual codes"
+              : mrc_vector_form_name(about.form), encoded - begun, tool_seconds() - encoded);
+    if (about.graph) {
+        tool_note("%s: recall@10 of the graph %.4f, %.4f, %.4f at ef 32, 64, 128; %zu vectors out "
+                  "of reach", a.output, about.recall[0], about.recall[1], about.recall[2],
+                  about.unreachable);
+    }
+    mrc_dense_close(d);
+    mrc_vectors_free(&v);
+    mrc_encoder_free(e);
+    free(list);
+}
 
 static int run(tool_program *p) {
     (void)p;
@@ -9,25 +58,49 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--tokenizer_name is missing (found nothing, expected DIR or "
                   "vocab.txt for --analyzer wordpiece)");
     }
+    int words = a.analyzer >= 0;
+    if (!words && (!a.model || !retrieval_has(a.output, "index.bin"))) {
+        tool_fail(TOOL_USAGE, "--analyzer is missing (found nothing, expected whitespace, "
+                  "wordpiece, char_bigram or korean; only vectors for an index that is there go "
+                  "without)");
+    }
     tool_try_place(a.output, 1);
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_backend *be = a.model ? tool_backend_new() : NULL;
+    mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_passages *passages;
     double begun = tool_seconds();
     tool_check(ctx, mrc_passages_load(ctx, &passages, a.passages, NULL));
     size_t twins = a.unique ? mrc_passages_unique(passages) : 0;
+    if (engine_a.kind != ENGINE_NONE) {
+        engine_a.name = a.output;
+#ifdef MRC_CURL
+        engine_index(ctx, passages, (mrc_analyzer)a.analyzer, a.tokenizer);
+#else
+        engine_missing();
+#endif
+        mrc_passages_free(passages);
+        mrc_ctx_free(ctx);
+        return tool_finish();
+    }
     double loaded = tool_seconds();
     mrc_index_desc desc = { .passages = passages, .analyzer = (mrc_analyzer)a.analyzer,
                             .tokenizer = a.tokenizer, .threads = tool_pool_threads() };
-    tool_check(ctx, mrc_index_new(ctx, a.output, &desc));
+    if (words) tool_check(ctx, mrc_index_new(ctx, a.output, &desc));
     double done = tool_seconds();
     mrc_index *ix;
     tool_check(ctx, mrc_index_open(ctx, &ix, a.output));
     tool_note("%s: %zu passages, %zu twins left out, %zu terms; read in %.3f s, indexed in %.3f s",
               a.passages, mrc_index_size(ix), twins, mrc_index_terms(ix), loaded - begun,
               done - loaded);
+    if (mrc_index_size(ix) != mrc_passages_size(passages)) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is of other passages (found %zu, expected the %zu of %s)",
+                  a.output, mrc_index_size(ix), mrc_passages_size(passages), a.passages);
+    }
     mrc_index_close(ix);
+    if (a.model) add_vectors(ctx, passages);
     mrc_passages_free(passages);
     mrc_ctx_free(ctx);
+    if (be) mrc_backend_free(be);
     return tool_finish();
 }
 
@@ -36,26 +109,61 @@ static tool_flag flags[] = {
       .help = "JSONL or JSON records of id, title and text (or context), or lines of id, text "
               "and title between tabs" },
     { .name = "analyzer", .choice = &a.analyzer,
-      .choices = "whitespace|wordpiece|char_bigram|korean", .required = 1,
-      .help = "what terms are: words, a tokenizer's pieces, every two neighbouring characters "
-              "of a word, or Korean words without particles and their bigrams" },
+      .choices = "whitespace|wordpiece|char_bigram|korean",
+      .otherwise = "needed, but for vectors of an index that is there",
+      .help = "what terms are: words, the pieces of --tokenizer_name (of any kind), every two "
+              "neighbouring characters of a word, or Korean words without particles and their "
+              "bigrams" },
     { .name = "output", .string = &a.output, .value = "DIR", .required = 1,
-      .help = "the index: a folder, made if it is not there" },
+      .help = "the index: a folder, made if it is not there; with --engine the name of an alias" },
     { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
       .otherwise = "none; needed with --analyzer wordpiece",
-      .help = "a directory with the vocabulary, or vocab.txt; it is copied into the index" },
+      .help = "a model's folder, its vocab.txt, tokenizer.json or *.model; it is copied into "
+              "the index" },
     { .name = "unique", .flag = &a.unique,
       .help = "leave out passages whose text an earlier one has" },
+    { .name = "model_name_or_path", .group = "vectors", .string = &a.model, .value = "DIR",
+      .help = "a bi-encoder or ColBERT: its vectors of the passages go into the index too" },
+    { .name = "pooling", .string = &a.pooling, .value = "NAME", .otherwise = "the directory's",
+      .help = "cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken or pooler" },
+    { .name = "max_seq_length", .size = &a.max_length, .unit = "tokens", .min = 4, .max = 1e6,
+      .otherwise = "the directory's", .help = "of a passage, special tokens included" },
+    { .name = "form", .choice = &a.form, .choices = "f32|bf16|int8|bits",
+      .otherwise = "f32; bf16 of token rows", .help = "how a vector is kept" },
+    { .name = "graph", .flag = &a.graph,
+      .help = "an HNSW graph too: above 100,000 vectors it is faster than scoring them all" },
+    { .name = "m", .size = &a.m, .preset = "16", .min = 2, .max = 256,
+      .help = "links of a vector in the graph" },
+    { .name = "ef_construction", .size = &a.ef_construction, .preset = "200", .min = 1,
+      .max = 100000, .help = "candidates that are met for a new vector's links" },
+    { .name = "tokens", .flag = &a.tokens,
+      .help = "a vector a token, for MaxSim, of whatever directory" },
+    { .name = "bits", .size = &a.bits, .preset = "0", .min = 0, .max = 4,
+      .help = "of a coordinate of token rows, as residual codes: 1, 2 or 4; 0: rows as --form" },
+    ENGINE_FLAGS,
+    { .name = "resume", .flag = &engine_a.resume, .group = "search cluster",
+      .help = "go on with an index of these passages that is not whole: sends what is missing" },
+    { .name = "overwrite_output_dir", .flag = &engine_a.overwrite, .group = "search cluster",
+      .help = "delete the index that the alias stood for" },
+    { .name = "k1", .real = &engine_a.k1, .min = 0, .max = 1000, .preset = "1.2",
+      .group = "search cluster", .help = "how soon a term's count saturates" },
+    { .name = "b", .real = &engine_a.b, .min = 0, .max = 1, .preset = "0.75",
+      .group = "search cluster", .help = "how much long passages lose" },
+    { .name = "shards", .size = &engine_a.shards, .preset = "1", .min = 1, .max = 1024,
+      .group = "search cluster", .help = "parts of the index" },
+    { .name = "replicas", .size = &engine_a.replicas, .preset = "0", .min = 0, .max = 64,
+      .group = "search cluster", .help = "copies of each part" },
     { 0 }
 };
 
 static tool_program program = {
     .name = "index", .group = "search", .run = run, .flags = flags,
-    .purpose = "Indexes passages for BM25: what search and ask look things up in.",
-    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR",
+    .purpose = "Indexes passages by words, and by vectors: what search and ask look things up in.",
+    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR\n"
+             "       [--model_name_or_path DIR] [--engine elasticsearch|opensearch --url URL]",
     .examples = { "index --passages wikipedia_documents.json --unique --analyzer korean "
                   "--output wiki",
-                  "index --passages psgs_w100.tsv --analyzer wordpiece --tokenizer_name "
-                  "bert-base-uncased --output psgs" }
+                  "index --passages corpus.jsonl --analyzer whitespace --output corpus "
+                  "--model_name_or_path all-MiniLM-L6-v2 --graph" }
 };
 TOOL_PROGRAM(index, program)

@@ -21,6 +21,7 @@ static int inspect_kind(mrc_ctx *ctx, const char *path) {
     static const struct { const char *tail; int as; } names[] = {
         { ".safetensors", AS_SAFETENSORS }, { ".safetensors.index.json", AS_SAFETENSORS },
         { ".bin.index.json", AS_TORCH }, { "tokenizer.json", AS_TOKENIZER },
+        { ".model", AS_TOKENIZER },
         { "vocab.txt", AS_TOKENIZER }, { "config.json", AS_CONFIG }, { ".yaml", AS_YAML },
         { ".yml", AS_YAML }, { ".arrow", AS_ARROW }, { ".jsonl", AS_DATASET }, { ".bin", AS_TORCH },
         { ".pt", AS_TORCH }, { ".pth", AS_TORCH }, { ".ckpt", AS_TORCH },
@@ -182,6 +183,7 @@ static void inspect_tokenizer(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a)
     mrc_tokenizer *tok;
     tool_check(ctx, mrc_tokenizer_load(ctx, &tok, a->file));
     tool_json_string(t, "kind", "tokenizer");
+    tool_json_string(t, "model", mrc_tokenizer_kind(tok));
     tool_json_integer(t, "tokens", (int64_t)mrc_tokenizer_size(tok));
     tool_json_integer(t, "max_length", (int64_t)mrc_tokenizer_max_length(tok));
     mrc_tokenizer_free(tok);

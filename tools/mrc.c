@@ -24,7 +24,7 @@
 // In the order of `mrc help`.
 #define PROGRAMS(X)                                                                                \
     X(train) X(sweep) X(report) X(predict) X(evaluate) X(ensemble) X(ask) PROGRAMS_HTTPD(X)        \
-    X(index) X(search) X(tok) X(inspect) X(convert) X(bench)
+    X(index) X(embed) X(search) X(fuse) X(tok) X(inspect) X(convert) X(bench)
 
 #define DECLARE(name) extern const tool_entry tool_entry_##name;
 PROGRAMS(DECLARE)

@@ -2,11 +2,13 @@
 
     import mrc
     qa = mrc.pipeline("question-answering", model="out")
-    qa(question="who?", context="Ann did it.")      {'score': .., 'start': 0, 'end': 3, 'answer': 'Ann'}
+    qa(question="who?", context="Ann did it.")      a dict of score, start, end, answer
 
     mrc.Reader("out")("who?", "Ann did it.")        the answer as `mrc predict` decodes it
     mrc.Tokenizer("out")("who?", "Ann did it.")     input_ids, offsets, token_type_ids
     mrc.Index("wiki").search("who?", top_k=5)       passages, best first
+    mrc.Encoder("all-MiniLM-L6-v2").encode(texts)   vectors, as sentence-transformers has them
+    mrc.CrossEncoder("reranker").rank("who?", texts)    the texts, best first
 
 The pipeline answers as the one of transformers 4.57.6 does, the last release line that has it.
 Positions count characters of Python's strings.  Whatever fails raises mrc.Error.
@@ -17,14 +19,16 @@ installed in, and before all that where MRC_LIBRARY says.
 An object may be used by several threads: its calls wait for each other.  After a fork the child
 opens what it uses again, as the threads that compute are not forked.
 """
+import array
 import ctypes
 import json
+import math
 import os
 import threading
 import weakref
 from collections import namedtuple
 
-__all__ = ["Error", "Index", "Reader", "Tokenizer", "pipeline", "version"]
+__all__ = ["CrossEncoder", "Encoder", "Error", "Index", "Reader", "Tokenizer", "pipeline", "version"]
 
 
 class Error(ValueError):
@@ -314,7 +318,8 @@ class QuestionAnsweringPipeline:
         return result[0] if len(result) == 1 else result
 
 
-def pipeline(task="question-answering", model=None, tokenizer=None, threads=None, **defaults):
+def pipeline(task="question-answering", model=None, tokenizer=None, threads=None, device=None,
+             **defaults):
     """transformers' pipeline("question-answering"), of a folder with a model.
 
     Called with question and context (texts, or lists of them), or dicts of both, it gives a dict of
@@ -326,6 +331,8 @@ def pipeline(task="question-answering", model=None, tokenizer=None, threads=None
         raise Error("there is no pipeline %r (expected question-answering)" % (task,))
     if model is None:
         raise Error("the model is missing (expected the folder of one)")
+    if device not in (None, -1, "cpu"):
+        raise Error("there is no device %r here (expected cpu)" % (device,))
     reader = model if isinstance(model, Reader) else Reader(model, tokenizer, threads)
     return QuestionAnsweringPipeline(reader, **defaults)
 
@@ -365,8 +372,8 @@ class Tokenizer(_Object):
 
     def windows(self, text, pair=None, max_length=0, stride=0, truncation="none",
                 add_special_tokens=True):
-        """All encodings of a text or pair: one, or with truncation only_first or only_second as many
-        as it takes, which overlap by `stride` tokens."""
+        """All encodings of a text or pair: one, or with truncation only_first or only_second as
+        many as it takes, which overlap by `stride` tokens."""
         _texts([text] if pair is None else [text, pair], "text")
         replies = self._call({"text": text, "pair": pair, "max_length": max_length,
                               "stride": stride, "truncation": truncation,
@@ -403,9 +410,100 @@ class Index(_Object):
         super().__init__("index", path, method=method, k1=k1, b=b, delta=delta, threads=threads)
 
     def search(self, query, top_k=10):
-        """The best passages for a query, best first: dicts of id, title, text, score and passage (its
-        number); of a list of queries a list of such lists."""
+        """The best passages for a query, best first: dicts of id, title, text, score and passage
+        (its number); of a list of queries a list of such lists."""
         one = isinstance(query, str)
         queries = [query] if one else list(_plain(query))
         result = self._call({"queries": _texts(queries, "query"), "top_k": int(top_k)})
         return result[0] if one else result
+
+
+# ==================================================================================================
+# Encoders
+# ==================================================================================================
+def _floats(data, rows, width):
+    """Floats as a numpy array, or without numpy as lists."""
+    try:
+        import numpy
+        return numpy.frombuffer(data, dtype="<f4").reshape(rows, width).copy()
+    except ImportError:
+        values = array.array("f")
+        values.frombytes(data)
+        return [values[i * width:(i + 1) * width].tolist() for i in range(rows)]
+
+
+class Encoder(_Object):
+    """Texts into vectors: a directory of sentence-transformers, a plain encoder, DPR or ColBERT."""
+
+    def __init__(self, path, pooling=None, max_length=None, threads=None):
+        super().__init__("encoder", path, pooling=pooling, max_length=max_length, threads=threads)
+        self._cosine = True
+
+    def encode(self, texts, prompt_name=None, normalize_embeddings=False):
+        """One vector a text, as rows of a numpy array where numpy is there; of ColBERT one array of
+        token vectors a text.  prompt_name: "query", or "document", "passage", "corpus"; None: no
+        prompt but the directory's default."""
+        one = isinstance(texts, str)
+        side = {None: "none", "query": "query"}.get(prompt_name, "passage")
+        if prompt_name not in (None, "query", "document", "passage", "corpus"):
+            raise Error("prompt_name: is not known (found %r, expected query or document)"
+                        % (prompt_name,))
+        texts = [texts] if one else list(_plain(texts))
+        result, data = self._call({"texts": _texts(texts, "texts"), "side": side}, data=True)
+        self._cosine = result["similarity"] == "cosine"
+        rows = _floats(data, result["rows"], result["width"])
+        if normalize_embeddings:
+            rows = [[x / max(sum(y * y for y in row) ** 0.5, 1e-12) for x in row] for row in rows] \
+                if isinstance(rows, list) else rows / _lengths(rows)
+        if result["offsets"]:
+            at = result["offsets"]
+            rows = [rows[a:b] for a, b in zip(at, at[1:])]
+        return rows[0] if one else rows
+
+    def similarity(self, a, b):
+        """Of each row of a with each of b: cosine or dot product, as the directory says."""
+        import numpy
+        a, b = numpy.atleast_2d(a), numpy.atleast_2d(b)
+        if self._cosine:
+            a, b = a / _lengths(a), b / _lengths(b)
+        return a @ b.T
+
+
+def _lengths(rows):
+    import numpy
+    return numpy.maximum(numpy.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+class CrossEncoder(_Object):
+    """Scores of pairs of texts, as sentence-transformers' class of that name."""
+
+    def __init__(self, path, max_length=None, threads=None):
+        super().__init__("encoder", path, max_length=max_length, threads=threads)
+
+    def predict(self, pairs, activation="model"):
+        """A score for each (query, text).  activation: "model": the directory's; "sigmoid"; None:
+        raw logits (of two labels their difference); or a function of a number."""
+        pairs = list(_plain(pairs))
+        one = len(pairs) == 2 and all(isinstance(x, str) for x in pairs)
+        pairs = [pairs] if one else [list(_plain(p)) for p in pairs]
+        result = self._call({"queries": _texts([p[0] for p in pairs], "pairs"),
+                             "texts": _texts([p[1] for p in pairs], "pairs")})
+        scores = result["scores"]
+        if activation == "sigmoid" or (activation == "model" and result["sigmoid"]):
+            scores = [1 / (1 + math.exp(-x)) if x > -700 else 0.0 for x in scores]
+        elif callable(activation):
+            scores = [activation(x) for x in scores]
+        elif activation not in ("model", None):
+            raise Error("activation: is not known (found %r, expected \"model\", \"sigmoid\", None "
+                        "or a function)" % (activation,))
+        return scores[0] if one else scores
+
+    def rank(self, query, documents, top_k=None, return_documents=False, activation="model"):
+        """The documents, best first: dicts of corpus_id, score and, if asked for, text."""
+        documents = list(_plain(documents))
+        scores = self.predict([[query, d] for d in documents], activation) if documents else []
+        if len(documents) == 1 and not isinstance(scores, list):
+            scores = [scores]
+        order = sorted(range(len(documents)), key=lambda i: (-scores[i], i))[:top_k]
+        return [dict({"corpus_id": i, "score": scores[i]},
+                     **({"text": documents[i]} if return_documents else {})) for i in order]

@@ -1,258 +1,235 @@
 // search: the best passages of an index for each question of a file, as a TREC run, and how good
 // they are where it is known which passages are right.
-#include "tool.h"
+#include "engine.h"
+#include "ranking.h"
+#include "retrieval.h"
+#include "texts.h"
 
-typedef struct search_args {
-    const char *index, *queries, *run, *qrels, *tag;
-    int         method;
+static retrieval_options o = { .k1 = NAN, .b = NAN, .delta = NAN };
+static struct {
+    const char *queries, *run, *qrels, *tag;
     size_t      top_k, repeat;
-    double      k1, b, delta;
-} search_args;
+    int         ignore_identical, ties;
+} a;
 
 typedef struct search_run {
-    search_args   a;
-    mrc_ctx      *ctx;
-    mrc_index    *ix;
-    mrc_searcher *searcher;
-    mrc_passages *questions;
-    size_t        n;
-    mrc_query    *queries;
-    mrc_hit      *hits;
-    size_t       *n_hits;
-    mrc_text      out;
+    mrc_ctx    *ctx;
+    retrieval   r;
+    texts       questions;
+    stage_hit  *hits;                   // top_k of each question
+    size_t     *n_hits;
+    char      **passage_ids;            // of those that were read so far, by passage
+    size_t      n_ids;
+    mrc_text    out;
 } search_run;
 
-static void open_index(search_run *r) {
-    mrc_search_config config = mrc_search_config_default((mrc_bm25)r->a.method);
-    if (!isnan(r->a.k1)) config.k1 = r->a.k1;
-    if (!isnan(r->a.b)) config.b = r->a.b;
-    if (!isnan(r->a.delta)) config.delta = r->a.delta;
-    config.threads = tool_pool_threads();
-    tool_check(r->ctx, mrc_index_open(r->ctx, &r->ix, r->a.index));
-    tool_check(r->ctx, mrc_searcher_new(r->ctx, &r->searcher, r->ix, &config));
-    tool_check(r->ctx, mrc_passages_load(r->ctx, &r->questions, r->a.queries, "question"));
+// A hit of the cluster: its passage's number here is its place among all hits.
+static void engine_hit(void *user, size_t query, size_t rank, const char *id, double score) {
+    search_run *s = user;
+    size_t at = query * a.top_k + rank;
+    s->hits[at] = (stage_hit){ .passage = (uint32_t)at, .score = score };
+    s->passage_ids[at] = tool_allocate(strlen(id) + 1, 1);
+    strcpy(s->passage_ids[at], id);
 }
 
-static void answer_queries(search_run *r) {
-    r->n = mrc_passages_size(r->questions);
-    r->queries = tool_allocate(r->n, sizeof *r->queries);
-    r->n_hits = tool_allocate(r->n, sizeof *r->n_hits);
-    if (r->a.top_k > mrc_index_size(r->ix)) r->a.top_k = mrc_index_size(r->ix);
-    if (r->n && r->a.top_k > SIZE_MAX / sizeof *r->hits / r->n) {
-        tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", r->n, r->a.top_k);
+static void search_cluster(search_run *s) {
+    size_t n = s->questions.n;
+    mrc_query *queries = tool_allocate(n, sizeof *queries);
+    for (size_t i = 0; i < n; i++) {
+        queries[i] = (mrc_query){ s->questions.list[i].text, s->questions.list[i].text_bytes };
     }
-    r->hits = tool_allocate(r->n * r->a.top_k, sizeof *r->hits);
-    for (size_t i = 0; i < r->n; i++) {
-        const mrc_passage *q = mrc_passages_at(r->questions, i);
-        r->queries[i] = (mrc_query){ q->text, q->text_bytes };
+    for (size_t i = 0; i < s->n_ids; i++) free(s->passage_ids[i]);
+    memset(s->passage_ids, 0, s->n_ids * sizeof *s->passage_ids);
+#ifdef MRC_CURL
+    engine_search(s->ctx, o.index, queries, n, a.top_k, s->n_hits, engine_hit, s);
+#else
+    (void)engine_hit;
+    engine_missing();
+#endif
+    free(queries);
+}
+
+static void answer_queries(search_run *s) {
+    int local = engine_a.kind == ENGINE_NONE;
+    size_t n = s->questions.n, passages = local ? mrc_index_size(s->r.ix) : SIZE_MAX;
+    if (a.top_k > passages) a.top_k = passages;
+    if (n && a.top_k > (local ? SIZE_MAX / sizeof *s->hits : UINT32_MAX) / n) {
+        tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", n, a.top_k);
     }
-    for (size_t i = 0; i < r->a.repeat; i++) {
+    s->n_hits = tool_allocate(n, sizeof *s->n_hits);
+    s->hits = tool_allocate(n * a.top_k, sizeof *s->hits);
+    s->n_ids = local ? passages : n * a.top_k;
+    s->passage_ids = tool_allocate(s->n_ids, sizeof *s->passage_ids);
+    for (size_t i = 0; i < a.repeat; i++) {
         double begun = tool_seconds();
-        tool_check(r->ctx, mrc_search(r->searcher, r->queries, r->n, r->a.top_k, r->hits,
-                                      r->n_hits));
+        if (local) retrieval_run(&s->r, s->questions.list, n, a.top_k, s->hits, s->n_hits);
+        else search_cluster(s);
         double seconds = tool_seconds() - begun;
-        if (i + 1 < r->a.repeat && i) continue;
-        tool_note("%s: %zu queries in %.4f s, %.0f queries/s", r->a.queries, r->n, seconds,
-                  (double)r->n / (seconds > 0 ? seconds : 1e-9));
+        if (i + 1 < a.repeat && i) continue;
+        tool_note("%s: %zu queries in %.4f s, %.0f queries/s", a.queries, n, seconds,
+                  (double)n / (seconds > 0 ? seconds : 1e-9));
     }
 }
 
 //==============================================================================
 // The run
 //==============================================================================
-static char **passage_ids;              // of those that were read so far, by passage
-
 // The id of a passage, read once.
-static const char *passage_id(search_run *r, uint32_t at, mrc_text *room) {
+static const char *passage_id(search_run *s, uint32_t at) {
     mrc_passage x;
-    if (passage_ids[at]) return passage_ids[at];
-    tool_check(r->ctx, mrc_index_passage(r->ix, at, room, &x));
-    passage_ids[at] = tool_allocate(strlen(x.id) + 1, 1);
-    return strcpy(passage_ids[at], x.id);
+    if (s->passage_ids[at]) return s->passage_ids[at];
+    tool_check(s->ctx, mrc_index_passage(s->r.ix, at, &s->r.room, &x));
+    s->passage_ids[at] = tool_allocate(strlen(x.id) + 1, 1);
+    return strcpy(s->passage_ids[at], x.id);
 }
 
-static void write_run(search_run *r) {
-    mrc_text room;
-    mrc_text_init(&room, r->ctx);
-    passage_ids = tool_allocate(mrc_index_size(r->ix), sizeof *passage_ids);
-    for (size_t q = 0; q < r->n; q++) {
-        const char *id = mrc_passages_at(r->questions, q)->id;
-        for (size_t i = 0; i < r->n_hits[q]; i++) {
-            const mrc_hit *hit = &r->hits[q * r->a.top_k + i];
-            mrc_text_printf(&r->out, "%s Q0 %s %zu %.17g %s\n", id,
-                            passage_id(r, hit->passage, &room), i + 1, hit->score, r->a.tag);
+// BEIR leaves out a hit that is the query itself.
+static void drop_identical(search_run *s) {
+    for (size_t q = 0; q < s->questions.n; q++) {
+        stage_hit *hits = s->hits + q * a.top_k;
+        size_t kept = 0;
+        for (size_t i = 0; i < s->n_hits[q]; i++) {
+            if (!strcmp(passage_id(s, hits[i].passage), s->questions.list[q].id)) continue;
+            hits[kept++] = hits[i];
+        }
+        s->n_hits[q] = kept;
+    }
+}
+
+static void write_run(search_run *s) {
+    for (size_t q = 0; q < s->questions.n; q++) {
+        const char *id = s->questions.list[q].id;
+        char digits[24];
+        if (!*id) id = (snprintf(digits, sizeof digits, "%zu", q), digits);
+        for (size_t i = 0; i < s->n_hits[q]; i++) {
+            const stage_hit *hit = &s->hits[q * a.top_k + i];
+            mrc_text_printf(&s->out, "%s Q0 %s %zu %.17g %s\n", id, passage_id(s, hit->passage),
+                            i + 1, hit->score, a.tag);
         }
     }
-    mrc_text_free(&room);
-    if (r->out.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
-    if (!r->a.run) tool_write_text(&r->out);
-    else tool_check(r->ctx, mrc_file_write(r->ctx, r->a.run, r->out.data ? r->out.data : "",
-                                           r->out.bytes));
+    if (s->out.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    if (!a.run) tool_write_text(&s->out);
+    else tool_check(s->ctx, mrc_file_write(s->ctx, a.run, s->out.data ? s->out.data : "",
+                                           s->out.bytes));
 }
 
 //==============================================================================
 // Against what is known to be right
 //==============================================================================
-typedef struct qrel { const char *query, *passage; } qrel;
+typedef struct named_hit { const char *id; double score; } named_hit;
 
-static int by_query(const void *a, const void *b) {
-    return strcmp(((const qrel *)a)->query, ((const qrel *)b)->query);
+// trec_eval's order of equal scores: ids as bytes, falling; scores as 32-bit floats.
+static int trec_order(const void *a_, const void *b_) {
+    const named_hit *x = a_, *y = b_;
+    float s = (float)x->score, t = (float)y->score;
+    if (s > t || s < t) return s > t ? -1 : 1;
+    return strcmp(y->id, x->id);
 }
 
-// "query passage relevance" (BEIR, with a header) or "query 0 passage relevance" (TREC) a line:
-// those that are relevant, by query.  The text is cut up.
-static qrel *qrels_read(search_run *r, char **text, size_t *n) {
-    size_t bytes, capacity = 0, line = 0;
-    qrel *list = NULL;
-    *n = 0;
-    tool_check(r->ctx, mrc_file_read(r->ctx, text, &bytes, r->a.qrels));
-    for (char *at = *text, *next; at && *at; at = next) {
-        char *field[5], *save = NULL;
-        int fields = 0;
-        next = strchr(at, '\n');
-        if (next) *next++ = 0;
-        line++;
-        for (char *f = strtok_r(at, " \t\r", &save); f && fields < 5;
-             f = strtok_r(NULL, " \t\r", &save)) field[fields++] = f;
-        double relevance = 0;
-        int known = fields >= 3 && fields <= 4 && tool__parse_real(field[fields - 1], &relevance);
-        if (!fields || (line == 1 && !known && fields == 3)) continue;
-        if (!known) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %d fields (expected query, passage and a "
-                      "number, or query, 0, passage and a number)", r->a.qrels, line, fields);
+static void print_quality(search_run *s) {
+    qrels q = qrels_read(s->ctx, a.qrels);
+    mrc_rank_result sum = { 0 };
+    size_t queries = qrels_queries(&q);
+    named_hit *list = tool_allocate(a.top_k, sizeof *list);
+    const char **ids = tool_allocate(a.top_k, sizeof *ids);
+    for (size_t i = 0; i < s->questions.n; i++) {
+        size_t n = s->n_hits[i];
+        for (size_t k = 0; k < n; k++) {
+            const stage_hit *hit = &s->hits[i * a.top_k + k];
+            list[k] = (named_hit){ passage_id(s, hit->passage), hit->score };
         }
-        if (!(relevance > 0)) continue;
-        if (*n == capacity) {
-            capacity = capacity ? 2 * capacity : 1024;
-            qrel *more = realloc(list, capacity * sizeof *list);
-            if (!more) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", r->a.qrels);
-            list = more;
-        }
-        list[(*n)++] = (qrel){ field[0], field[fields - 2] };
+        if (a.ties) qsort(list, n, sizeof *list, trec_order);
+        for (size_t k = 0; k < n; k++) ids[k] = list[k].id;
+        ranking_add(s->ctx, &sum, &q, s->questions.list[i].id, ids, NULL, n);
     }
-    if (*n) qsort(list, *n, sizeof *list, by_query);
-    return list;
-}
-
-// The qrels of a query: how many, from *first on.
-static size_t qrels_of(const qrel *list, size_t n, const char *query, size_t *first) {
-    size_t low = 0, high = n, count = 0;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (strcmp(list[middle].query, query) < 0) low = middle + 1;
-        else high = middle;
+    if (!sum.queries) {
+        tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", a.qrels, a.queries);
     }
-    *first = low;
-    while (low + count < n && !strcmp(list[low + count].query, query)) count++;
-    return count;
-}
-
-// Means over the queries that have a right passage; what stands below top_k counts as not found.
-static void print_quality(search_run *r) {
-    static const size_t at[] = { 1, 5, 10, 20, 50, 100 };
-    enum { CUTS = sizeof at / sizeof *at };
-    double recall[CUTS] = { 0 }, mrr = 0;
-    size_t n_qrels, judged = 0;
-    char *text;
-    qrel *list = qrels_read(r, &text, &n_qrels);
-    for (size_t q = 0; q < r->n; q++) {
-        size_t first, found = 0, cut = 0;
-        size_t right = qrels_of(list, n_qrels, mrc_passages_at(r->questions, q)->id, &first);
-        if (!right) continue;
-        judged++;
-        for (size_t i = 0; i <= r->a.top_k; i++) {
-            for (; cut < CUTS && at[cut] == i; cut++) recall[cut] += (double)found / (double)right;
-            if (i == r->a.top_k || i >= r->n_hits[q]) continue;
-            const char *id = passage_ids[r->hits[q * r->a.top_k + i].passage];
-            for (size_t k = 0; k < right; k++) {
-                if (strcmp(list[first + k].passage, id) != 0) continue;
-                if (!found++) mrr += 1 / (double)(i + 1);
-                break;
-            }
-        }
+    if (sum.queries < queries) {
+        tool_note("%s: %zu of its %zu queries are not in %s: they count 0", a.qrels,
+                  queries - sum.queries, queries, a.queries);
     }
-    if (!judged) {
-        tool_fail(TOOL_BAD_INPUT, "%s: knows none of the queries of %s", r->a.qrels, r->a.queries);
-    }
-    r->out.bytes = 0;
-    mrc_text_add(&r->out, "{", 1);
-    tool_json_integer(&r->out, "queries", (int64_t)judged);
-    for (size_t cut = 0; cut < CUTS && at[cut] <= r->a.top_k; cut++) {
-        char key[32];
-        snprintf(key, sizeof key, "recall@%zu", at[cut]);
-        tool_json_number(&r->out, key, recall[cut] / (double)judged);
-    }
-    tool_json_number(&r->out, "mrr", mrr / (double)judged);
-    mrc_text_add(&r->out, "}\n", 2);
-    tool_write_text(&r->out);
-    mrc_file_free(r->ctx, text);
+    ranking_print(s->ctx, &sum, queries);
+    qrels_free(s->ctx, &q);
     free(list);
+    free(ids);
 }
-
-static search_run the_run = { .a = { .k1 = NAN, .b = NAN, .delta = NAN } };
 
 static int run(tool_program *p) {
-    search_run *r = &the_run;
+    search_run s = { 0 };
     (void)p;
-    if (r->a.qrels && !r->a.run) {
+    if (a.qrels && !a.run) {
         tool_fail(TOOL_USAGE, "--run is missing (found nothing, expected FILE: with --qrels the "
                   "figures go to stdout)");
     }
-    if (r->a.run) tool_try_place(r->a.run, 0);
-    r->ctx = tool_ctx_new(NULL, 0);
-    mrc_text_init(&r->out, r->ctx);
-    open_index(r);
-    answer_queries(r);
-    write_run(r);
-    if (r->a.qrels) print_quality(r);
-    for (size_t i = 0; i < mrc_index_size(r->ix); i++) free(passage_ids[i]);
-    free(passage_ids);
-    mrc_text_free(&r->out);
-    mrc_passages_free(r->questions);
-    mrc_searcher_free(r->searcher);
-    mrc_index_close(r->ix);
-    mrc_ctx_free(r->ctx);
-    free(r->queries);
-    free(r->hits);
-    free(r->n_hits);
+    if (a.run) tool_try_place(a.run, 0);
+    int words = stages_are_words(&o) || engine_a.kind != ENGINE_NONE;
+    mrc_backend *be = words ? NULL : tool_backend_new();
+    s.ctx = tool_ctx_new(be, 0);
+    mrc_text_init(&s.out, s.ctx);
+    if (engine_a.kind == ENGINE_NONE) retrieval_open(s.ctx, &s.r, &o);
+    s.questions = texts_read(s.ctx, a.queries);
+    answer_queries(&s);
+    if (a.ignore_identical) drop_identical(&s);
+    write_run(&s);
+    if (a.qrels) print_quality(&s);
+    for (size_t i = 0; i < s.n_ids; i++) free(s.passage_ids[i]);
+    free(s.passage_ids);
+    free(s.hits);
+    free(s.n_hits);
+    mrc_text_free(&s.out);
+    texts_free(&s.questions);
+    if (engine_a.kind == ENGINE_NONE) retrieval_close(&s.r);
+    mrc_ctx_free(s.ctx);
+    if (be) mrc_backend_free(be);
     return tool_finish();
 }
 
 static tool_flag flags[] = {
-    { .name = "index", .string = &the_run.a.index, .value = "DIR", .required = 1,
-      .help = "what index wrote" },
-    { .name = "queries", .string = &the_run.a.queries, .value = "FILE", .required = 1,
+    { .name = "index", .string = &o.index, .value = "DIR", .required = 1,
+      .help = "what index wrote; with --engine the alias" },
+    { .name = "queries", .string = &a.queries, .value = "FILE", .required = 1,
       .help = "JSONL records of id and question, or lines of id and text between tabs" },
-    { .name = "method", .choice = &the_run.a.method, .preset = "lucene",
-      .choices = "okapi|l|l_rank_bm25|plus|lucene|robertson|atire|bm25s_l|bm25s_plus|"
-                 "elasticsearch",
+    RETRIEVAL_FLAGS(o),
+    { .name = "method", .choice = &o.method, .preset = "lucene", .choices = READER_METHODS,
       .help = "okapi, l and plus are rank_bm25's (l_rank_bm25 with its release's extra "
               "factor), lucene to bm25s_plus bm25s's, elasticsearch Lucene's own" },
-    { .name = "k1", .real = &the_run.a.k1, .min = 0, .max = 1000,
+    { .name = "k1", .real = &o.k1, .min = 0, .max = 1000,
       .otherwise = "1.5; 1.2 for elasticsearch", .help = "how soon a term's count saturates" },
-    { .name = "b", .real = &the_run.a.b, .min = 0, .max = 1, .otherwise = "0.75",
+    { .name = "b", .real = &o.b, .min = 0, .max = 1, .otherwise = "0.75",
       .help = "how much long passages lose" },
-    { .name = "delta", .real = &the_run.a.delta, .min = 0, .max = 1000,
+    { .name = "delta", .real = &o.delta, .min = 0, .max = 1000,
       .otherwise = "0.5; 1 for plus", .help = "what the l and plus kinds add" },
-    { .name = "top_k", .size = &the_run.a.top_k, .preset = "20", .min = 1, .max = 1e9,
+    { .name = "top_k", .size = &a.top_k, .preset = "20", .min = 1, .max = 1e9,
       .help = "passages for a query" },
-    { .name = "run", .string = &the_run.a.run, .value = "FILE", .otherwise = "stdout",
+    { .name = "run", .string = &a.run, .value = "FILE", .otherwise = "stdout",
       .help = "where the run goes: query, Q0, passage, rank, score, tag a line" },
-    { .name = "qrels", .string = &the_run.a.qrels, .value = "FILE",
-      .help = "the right passages, TREC's or BEIR's; prints recall and MRR" },
-    { .name = "tag", .string = &the_run.a.tag, .value = "TEXT", .preset = "mrc",
+    { .name = "qrels", .string = &a.qrels, .value = "FILE",
+      .help = "the right passages, TREC's or BEIR's; prints recall, MRR, nDCG and MAP" },
+    { .name = "ties", .choice = &a.ties, .choices = "passage|trec", .preset = "passage",
+      .help = "the order of equal scores in the figures: that of the passages, or trec_eval's" },
+    { .name = "ignore_identical_ids", .flag = &a.ignore_identical,
+      .help = "leave out hits whose id is the query's, as BEIR does" },
+    { .name = "tag", .string = &a.tag, .value = "TEXT", .preset = "mrc",
       .help = "the last field of the run" },
-    { .name = "repeat", .size = &the_run.a.repeat, .preset = "1", .min = 1, .max = 1e9,
+    { .name = "repeat", .size = &a.repeat, .preset = "1", .min = 1, .max = 1e9,
       .help = "answer all queries that often, to time it: reports the first and the last" },
+    ENGINE_FLAGS,
+    { .name = "tokenizer_name", .string = &engine_a.tokenizer, .value = "DIR",
+      .group = "search cluster", .help = "of an index by word pieces: what it was made with" },
+    { .name = "global_statistics", .flag = &engine_a.global_statistics, .preset = "true",
+      .group = "search cluster",
+      .help = "count terms over all parts of the index, not in each: the local ranking" },
     { 0 }
 };
 
 static tool_program program = {
     .name = "search", .group = "search", .run = run, .flags = flags,
-    .purpose = "Finds the best passages of an index for each question of a file, by BM25.",
-    .usage = "--index DIR --queries FILE [--method lucene] [--top_k 20] [--run FILE]",
+    .purpose = "Finds the best passages of an index for each question of a file: by words, "
+               "vectors, token rows or all of them, with a reranker on top.",
+    .usage = "--index DIR --queries FILE [--retriever hybrid] [--reranker DIR] [--run FILE]",
     .examples = { "search --index wiki --queries questions.jsonl --method okapi --top_k 10",
-                  "search --index wiki --queries dev.jsonl --method elasticsearch "
-                  "--run dev.run --qrels qrels.tsv" }
+                  "search --index wiki --queries dev.jsonl --retriever hybrid --reranker "
+                  "my-cross-encoder --run dev.run --qrels qrels.tsv" }
 };
 TOOL_PROGRAM(search, program)

@@ -5,7 +5,7 @@
 // one pass of the model, writes the answers and wakes the connections.  Each thread has a context
 // of its own; what they share is under one lock.
 #include "answers.h"
-#include "reader.h"
+#include "retrieval.h"
 #include "page.h"                       // page_html: tools/page.html, by build.sh
 #include <arpa/inet.h>
 #include <microhttpd.h>
@@ -80,14 +80,15 @@ static struct service {
     mrc_ctx      *ctx, *http_ctx;       // of the main thread; of libmicrohttpd's
     mrc_backend  *be;
     mrc_reader   *reader;
-    mrc_index    *ix;
-    mrc_searcher *searcher;
+    retrieval     stages;
+    retrieval_options o;                // of --index
     struct MHD_Daemon *http;
     int           is_loopback;
     // Of the main thread: one pass over at most max_batch passages.
     mrc_example  *passages;
     mrc_text     *rooms;
     mrc_hit      *hits;
+    stage_hit    *found;                // the same with what each stage said
     mrc_reply    *replies;
     candidate    *list;
     // Under the lock:
@@ -276,7 +277,7 @@ static int read_field(request *q, const char *field, int which, const mrc_json *
         out->context = v;
         return read_text(q, field, v, s.a.max_context);
     case FIELD_TOP_K:
-        if (s.ix) return read_size(q, field, v, s.a.max_batch, &out->top_k);
+        if (s.stages.ix) return read_size(q, field, v, s.a.max_batch, &out->top_k);
         return refuse(q, 400, field, "%s: there is no index to look passages up in (found %s, "
                       "expected a context)", field, found(v, room));
     case FIELD_N_BEST:
@@ -314,7 +315,8 @@ static int read_question(request *q, size_t index, const mrc_json *v, question *
         seen |= 1u << which;
         if (!read_field(q, field, which, m, out)) return 0;
     }
-    const char *missing = !out->text ? "question" : !out->context && !s.ix ? "context" : NULL;
+    const char *missing = !out->text ? "question"
+                        : !out->context && !s.stages.ix ? "context" : NULL;
     if (missing) {
         const char *field = field_name(q, index, missing, name);
         return refuse(q, 400, field, "%s is missing (found nothing, expected text)", field);
@@ -392,18 +394,19 @@ static void json_null(mrc_text *t, const char *key) {
 static void add_entry(mrc_text *t, const entry *e, const char *text_key) {
     static const char *const keys[] = { "start", "end", "start_bytes", "end_bytes" };
     size_t bytes = 0;
-    const char *text = e->span ? mrc_span_text(e->span, e->x, NULL, &bytes) : "";
+    mrc_span shown = e->span ? mrc_span_trimmed(e->span, e->x) : (mrc_span){ 0 };
+    const char *text = e->span ? mrc_span_text(&shown, e->x, NULL, &bytes) : "";
     tool_json_key(t, text_key);
     mrc_text_json_string(t, text, bytes, 0);
     if (e->span && e->span->kind == MRC_SPAN_TEXT) {
         int64_t begin = text - e->x->context;
-        int64_t values[] = { e->span->begin, e->span->end, begin, begin + (int64_t)bytes };
+        int64_t values[] = { shown.begin, shown.end, begin, begin + (int64_t)bytes };
         for (int i = 0; i < 4; i++) tool_json_integer(t, keys[i], values[i]);
     } else {
         for (int i = 0; i < 4; i++) json_null(t, keys[i]);
     }
     if (e->span) {
-        if (s.ix && e->x->id) tool_json_integer(t, "passage", (int64_t)e->place);
+        if (s.stages.ix && e->x->id) tool_json_integer(t, "passage", (int64_t)e->place);
         json_real(t, "start_logit", (double)e->span->start_logit);
         json_real(t, "end_logit", (double)e->span->end_logit);
         json_real(t, "score", e->score);
@@ -479,6 +482,7 @@ static void add_passages(mrc_text *t, size_t first, size_t n) {
         tool_json_key(t, "text");
         mrc_text_json_string(t, x->context, x->context_bytes, 0);
         json_real(t, "retrieval_score", s.hits[i].score);
+        if (!stages_are_words(&s.o)) retrieval_json(t, &s.found[i]);
         mrc_text_add(t, "}", 1);
     }
     mrc_text_add(t, "]", 1);
@@ -552,12 +556,18 @@ static ptrdiff_t find_passages(const question *k, size_t first) {
     if (k->context) {
         s.passages[first].context = k->context->string;
         s.passages[first].context_bytes = k->context->bytes;
-    } else if (mrc_search(s.searcher, &query, 1, k->top_k, s.hits + first, &n) != MRC_OK) {
+    } else if (!stages_are_words(&s.o)) {
+        const mrc_passage text = { "", "", query.text, query.bytes };
+        retrieval_run(&s.stages, &text, 1, k->top_k, s.found + first, &n);
+        for (size_t i = first; i < first + n; i++) {
+            s.hits[i] = (mrc_hit){ s.found[i].passage, s.found[i].score };
+        }
+    } else if (mrc_search(s.stages.searcher, &query, 1, k->top_k, s.hits + first, &n) != MRC_OK) {
         return -1;
     }
     for (size_t i = first; i < first + n; i++) {
-        if (!k->context
-            && reader_passage(s.ix, &s.hits[i], &s.rooms[i], &s.passages[i]) != MRC_OK) return -1;
+        if (!k->context && reader_passage(s.stages.ix, &s.hits[i], &s.rooms[i], &s.passages[i])
+                           != MRC_OK) return -1;
         s.passages[i].question = query.text;
         s.passages[i].question_bytes = query.bytes;
     }
@@ -681,7 +691,7 @@ static void put_page(mrc_text *t, const char *nonce) {
 static void put_health(mrc_text *t, int draining) {
     mrc_text_add(t, "{", 1);
     tool_json_string(t, "status", draining ? "draining" : "ok");
-    if (s.ix) tool_json_integer(t, "passages", (int64_t)mrc_index_size(s.ix));
+    if (s.stages.ix) tool_json_integer(t, "passages", (int64_t)mrc_index_size(s.stages.ix));
     else json_null(t, "passages");
     tool_json_integer(t, "max_body_bytes", (int64_t)s.a.max_body);
     tool_json_integer(t, "max_question_chars", (int64_t)s.a.max_question);
@@ -1080,13 +1090,15 @@ static void load_reader(void) {
     mrc_reader_desc desc = { .features = &features, .batch_size = a->batch_size,
                              .decode = &decode, .dtype = tool_precision_dtype(&a->precision),
                              .int8_keep = tool_precision_keep(&a->precision) };
-    if (a->index) {
-        reader_open_index(s.ctx, a->index, a->method, &s.ix, &s.searcher);
-    }
+    s.o.k1 = s.o.b = s.o.delta = NAN;
+    s.o.index = a->index;
+    s.o.method = a->method;
+    if (s.o.index) retrieval_open(s.ctx, &s.stages, &s.o);
     tool_check(s.ctx, mrc_reader_new(s.ctx, &s.reader, a->model, &desc));
     s.passages = tool_allocate(a->max_batch, sizeof *s.passages);
     s.rooms = tool_allocate(a->max_batch, sizeof *s.rooms);
     s.hits = tool_allocate(a->max_batch, sizeof *s.hits);
+    s.found = tool_allocate(a->max_batch, sizeof *s.found);
     s.replies = tool_allocate(a->max_batch, sizeof *s.replies);
     s.list = tool_allocate(a->max_batch * (a->n_best_size + 1), sizeof *s.list);
     for (size_t i = 0; i < a->max_batch; i++) mrc_text_init(&s.rooms[i], s.ctx);
@@ -1196,7 +1208,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--max_queue: a request may have more (found %zu, expected at least "
                   "the %zu of --max_batch)", s.a.max_queue, s.a.max_batch);
     }
-    if (s.a.index && s.a.top_k > s.a.max_batch) {
+    if (s.o.index && s.a.top_k > s.a.max_batch) {
         tool_fail(TOOL_USAGE, "--top_k: more than a request may have (found %zu, expected at most "
                   "the %zu of --max_batch)", s.a.top_k, s.a.max_batch);
     }
@@ -1214,12 +1226,11 @@ static int run(tool_program *p) {
     run_service();
     for (size_t i = 0; i < s.a.max_batch; i++) mrc_text_free(&s.rooms[i]);
     mrc_reader_free(s.reader);
-    mrc_searcher_free(s.searcher);
-    mrc_index_close(s.ix);
+    if (s.o.index) retrieval_close(&s.stages);
     mrc_ctx_free(s.http_ctx);
     mrc_ctx_free(s.ctx);
     mrc_backend_free(s.be);
-    void *parts[] = { s.passages, s.rooms, s.hits, s.replies, s.list };
+    void *parts[] = { s.passages, s.rooms, s.hits, s.found, s.replies, s.list };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
     return tool_finish();
 }
@@ -1235,6 +1246,7 @@ static tool_flag the_flags[] = {
     { .name = "port", .size = &s.a.port, .preset = "8080", .min = 0, .max = 65535,
       .help = "0: one that is free; the first line of stdout says which" },
     READER_INDEX_FLAGS(s.a, 1024),
+    RETRIEVAL_FLAGS(s.o),
     { .name = "n_best_size", .group = "answers",
       .size = &s.a.n_best_size, .preset = "20", .min = 1, .max = 1000,
       .help = "candidates kept for a question" },

@@ -14,6 +14,8 @@
 //     the final model, *_results.json, and last trainer_state.json with "finished": true
 #include "train_memory.h"
 #include "train_watch.h"
+#include "train_ranks.h"
+#include "train_retrieval.h"
 
 static run the_run;
 
@@ -143,7 +145,8 @@ static void load_weights(run *r, const mrc_model_config *config) {
     }
     const char *path = r->checkpoint[0] ? r->checkpoint : r->a->model_name_or_path;
     tool_load_notes notes = { .path = path };
-    mrc_model_load_desc desc = { .path = path, .config = r->checkpoint[0] ? NULL : config,
+    mrc_model_load_desc desc = { .path = path,
+                                 .config = r->checkpoint[0] && !r->a->task ? NULL : config,
                                  .dtype = model_dtype(r), .seed = seed, .note = tool_load_note,
                                  .user = &notes, .threads = tool_common.threads };
     tool_check(r->ctx, mrc_model_load(r->ctx, &r->model, &desc));
@@ -167,14 +170,20 @@ static void load_optimizer(run *r) {
 // All inputs; 0: the run is finished already and there is nothing to do.
 static int load_inputs(run *r, const tool_program *p) {
     const char *from = r->a->model_name_or_path ? r->a->model_name_or_path : r->a->config_name;
-    mrc_model_config config = model_config(r, p, from);
+    mrc_model_config config = r->a->task ? retrieval_config(r, p, from) : model_config(r, p, from);
     tool_check(r->ctx, mrc_tokenizer_load(r->ctx, &r->tok, r->tokenizer_dir));
-    tool_check_fit(&config, from, r->tok, r->tokenizer_dir, &r->a->max_seq_length,
-                   &r->a->doc_stride);
+    if (!r->a->task) {
+        tool_check_fit(&config, from, r->tok, r->tokenizer_dir, &r->a->max_seq_length,
+                       &r->a->doc_stride);
+    }
     identify(r);
-    if (is_finished(r)) return 0;
-    load_data(r);
-    find_checkpoint(r);
+    int finished = is_writer(r) && is_finished(r);
+    ranks_tell(r, &finished, sizeof finished);
+    if (finished) return 0;
+    if (r->a->task) retrieval_data(r);
+    else load_data(r);
+    if (is_writer(r)) find_checkpoint(r);
+    ranks_tell(r, r->checkpoint, sizeof r->checkpoint);
     if (r->checkpoint[0]) {
         char path[TOOL_PATH_BYTES];
         mrc_json *root;
@@ -185,9 +194,11 @@ static int load_inputs(run *r, const tool_program *p) {
         r->saved_step = r->s.step;
     }
     r->model_config = config;
-    plan_memory(r, &config);
+    if (!r->a->task) plan_memory(r, &config);
     load_model(r, &config);
+    if (r->a->task) retrieval_encoder(r);
     load_optimizer(r);
+    ranks_compare(r);
     return 1;
 }
 
@@ -197,9 +208,11 @@ static int load_inputs(run *r, const tool_program *p) {
 static void plan_epoch(run *r, uint32_t epoch) {
     const int64_t seed = r->a->data_seed < 0 ? tool_common.seed : r->a->data_seed;
     mrc_batch_plan_free(&r->plan);
-    tool_check(r->ctx, mrc_batch_plan_new(r->ctx, &r->plan, &r->train, (mrc_batching)r->a->batching,
-                                          r->a->train_batch_size * r->a->accumulation,
-                                          (uint64_t)seed, epoch));
+    if (r->a->task) retrieval_plan(r, epoch, (uint64_t)seed);
+    else tool_check(r->ctx, mrc_batch_plan_new(r->ctx, &r->plan, &r->train,
+                                               (mrc_batching)r->a->batching,
+                                               r->a->train_batch_size * r->micro_batches,
+                                               (uint64_t)seed, epoch));
     r->epoch = epoch;
     r->at = 0;
 }
@@ -218,7 +231,9 @@ static uint64_t steps_of(const run *r, double x) {
 // How many steps the run has, and where in the data step r->s.step stands.
 static void plan_run(run *r) {
     plan_epoch(r, 0);
-    if (r->a->batching != MRC_BATCHING_TOKEN_BUDGET) r->fixed_batches = r->plan.n_batches;
+    if (r->a->batching != MRC_BATCHING_TOKEN_BUDGET && !r->a->task) {
+        r->fixed_batches = r->plan.n_batches;
+    }
     if (r->a->max_steps > 0) {
         r->total_steps = (uint64_t)r->a->max_steps;
     } else {
@@ -262,11 +277,12 @@ static mrc_status eval_progress(void *user, size_t done, size_t total) {
     tool_bar *bar = user;
     (void)total;
     tool_bar_update(bar, done, NULL);
-    return tool_signal ? MRC_ERR_INTERRUPTED : MRC_OK;
+    return is_stopping(&the_run) ? MRC_ERR_INTERRUPTED : MRC_OK;
 }
 
 static void save_best(run *r) {
     char best[TOOL_PATH_BYTES], old[TOOL_PATH_BYTES], fresh[TOOL_PATH_BYTES];
+    if (!is_writer(r)) return;
     tool_path(best, r->a->output_dir, "best");
     tool_path(old, r->a->output_dir, ".best.old");
     tool_path(fresh, r->a->output_dir, ".best.tmp");
@@ -289,6 +305,12 @@ static void say_eval(const run *r) {
     if (r->a->encoding == MRC_ENCODING_OFFSETS) {
         snprintf(decoded, sizeof decoded, ", exact_match %.2f, f1 %.2f", e->exact_match, e->f1);
     }
+    if (r->a->task) {
+        tool_note("epoch %lu, step %zu: train loss %s, recall@1 %.4f, recall@10 %.4f, mrr@10 %.4f, "
+                  "ndcg@10 %.4f", (unsigned long)r->epoch + 1, r->at, train, e->recall[0],
+                  e->recall[2], e->mrr_10, e->ndcg_10);
+        return;
+    }
     tool_note("epoch %lu, step %zu: train loss %s, eval loss %.4f, start_accuracy %.4f, "
               "end_accuracy %.4f, accuracy %.4f, best_acc %.4f%s", (unsigned long)r->epoch + 1,
               r->at, train, e->loss, e->start_accuracy, e->end_accuracy, e->accuracy, r->best_acc,
@@ -304,7 +326,7 @@ static void log_eval(run *r) {
         snprintf(key, sizeof key, "eval/%s", metrics[i].name);
         if (is_measured(r->a, i)) log_number(&t, key, figure_of(e, i));
     }
-    tool_json_number(&t, "best_acc", fmax(e->accuracy, r->best_acc));
+    if (!r->a->task) tool_json_number(&t, "best_acc", fmax(e->accuracy, r->best_acc));
     mrc_text_add(&t, "}\n", 2);
     log_append(r, &t);
     mrc_text_free(&t);
@@ -342,11 +364,15 @@ static int measure(run *r) {
         .dataset = offsets ? r->validation_set : NULL,
         .metric = (mrc_metric)r->a->metric, .decode = &decode, .tokenizer = r->tok };
     mrc_eval_result result;
-    tool_bar_begin(&bar, "eval", r->validation.n, 0);
-    mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
-    tool_bar_end(&bar, NULL);
-    if (status == MRC_ERR_INTERRUPTED) return 0;
-    tool_check(r->ctx, status);
+    if (r->a->task) {
+        result = retrieval_measure(r);
+    } else {
+        tool_bar_begin(&bar, "eval", r->validation.n, 0);
+        mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
+        tool_bar_end(&bar, NULL);
+        if (status == MRC_ERR_INTERRUPTED) return 0;
+        tool_check(r->ctx, status);
+    }
     r->s.eval = result;
     r->s.has_eval = 1;
     r->s.eval_seconds = tool_seconds() - begun;
@@ -379,18 +405,23 @@ static int evaluate(run *r) {
 
 static void save_checkpoint(run *r) {
     if (r->saved_step == r->s.step) return;
+    ranks_guard(r);
+    r->saved_step = r->s.step;
+    if (!is_writer(r)) return;
     if (fsync(r->log) != 0) log_fail(r, "synced");
     mrc_text state = state_text(r, 0);
     tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a->output_dir, r->s.step, r->model,
                                            r->tokenizer_dir, r->optimizer, state.data));
     mrc_text_free(&state);
     tool_check(r->ctx, mrc_checkpoint_prune(r->ctx, r->a->output_dir, r->a->save_total_limit));
-    r->saved_step = r->s.step;
 }
 
 _Noreturn static void leave(run *r) {
     if (r->s.step == 0) tool_fail(TOOL_INTERRUPTED, "stopped by a signal before the first step");
     save_checkpoint(r);
+    const int writes = is_writer(r);
+    ranks_leave(r);                     // once it is saved
+    if (!writes) exit(TOOL_INTERRUPTED);
     tool_fail(TOOL_INTERRUPTED, "stopped by a signal after step %llu of %llu: saved %s/checkpoint-"
               "%llu, --resume_from_checkpoint goes on", (unsigned long long)r->s.step,
               (unsigned long long)r->total_steps, r->a->output_dir, (unsigned long long)r->s.step);
@@ -417,7 +448,7 @@ static int log_due(const run *r) {
 // Whether the step that has just been done is followed by an evaluation.
 static int eval_due(const run *r) {
     int last = r->s.step == r->total_steps;
-    if (!r->validation_set) return 0;
+    if (!r->validation_set && !r->eval_pairs) return 0;
     if (r->eval_steps) return last || r->s.step % r->eval_steps == 0;
     // The study: at step != 0 && step % 100 == 0, counted from 0 in each epoch, after the step.
     if (r->a->compat) return (r->at > 1 && (r->at - 1) % 100 == 0) || (last && !r->s.has_eval);
@@ -461,10 +492,12 @@ static void log_train(run *r, const mrc_step_result *result) {
 static mrc_step_result one_step(run *r) {
     if (r->at == r->plan.n_batches) plan_epoch(r, r->epoch + 1);
     size_t first = r->plan.begin[r->at], n = r->plan.begin[r->at + 1] - first;
-    for (size_t i = 0; i < n; i++) r->batch[i] = &r->train.list[r->plan.feature[first + i]];
+    for (size_t i = 0; i < n && !r->a->task; i++) {
+        r->batch[i] = &r->train.list[r->plan.feature[first + i]];
+    }
     // A token budget says nothing about how many sequences there are: it is split evenly.
     size_t micro = r->a->batching == MRC_BATCHING_TOKEN_BUDGET
-                 ? (n + r->a->accumulation - 1) / r->a->accumulation : r->a->train_batch_size;
+                 ? (n + r->micro_batches - 1) / r->micro_batches : r->a->train_batch_size;
     mrc_step_desc desc = {
         .features = r->batch, .n = n, .micro_batch = micro,
         .lr = rate_of(r), .objective = objective_of(r),
@@ -475,8 +508,12 @@ static mrc_step_result one_step(run *r) {
     desc.forward.gradient_checkpointing = r->a->gradient_checkpointing;
     if (r->a->loss_spike >= SPIKE_SKIP) desc.max_loss = limit;
     mrc_step_result result;
-    tool_check(r->ctx, mrc_train_step(r->ctx, r->model, r->optimizer, &desc, &result));
-    for (size_t i = 0; i < n; i++) r->s.tokens += (uint64_t)r->batch[i]->length;
+    desc.flag = tool_signal != 0;
+    if (r->a->task) result = retrieval_step(r, first, n, desc.max_loss, desc.lr);
+    else tool_check(r->ctx, mrc_train_step(r->ctx, r->model, r->optimizer, &desc, &result));
+    r->stop |= r->a->task ? desc.flag : result.flag;
+    if (r->s.step == 0) ranks_guard(r);
+    for (size_t i = 0; i < n && !r->a->task; i++) r->s.tokens += (uint64_t)r->batch[i]->length;
     r->s.step++;
     r->at++;
     if (result.skipped) {
@@ -500,8 +537,8 @@ static void after_step(run *r) {
     if (r->s.step == r->total_steps
         || is_due(r, r->a->save_strategy, r->save_steps)) save_checkpoint(r);
     if (r->s.evaluate && !evaluate(r)) leave(r);
-    tool_logs_flush(&r->logs, train_seconds(r));
-    if (tool_signal) leave(r);
+    if (is_writer(r)) tool_logs_flush(&r->logs, train_seconds(r));
+    if (is_stopping(r)) leave(r);
     if (r->s.stopped) {
         tool_note("step %llu: eval/%s has not been better for %llu evaluations: stopping",
                   (unsigned long long)r->s.step, r->a->metric_for_best_model,
@@ -514,7 +551,7 @@ static void train(run *r) {
     r->begun = tool_seconds();
     tool_bar_begin(&r->bar, "train", (size_t)r->total_steps, (size_t)r->s.step);
     if (r->s.evaluate) after_step(r);
-    if (tool_signal) leave(r);
+    if (is_stopping(r)) leave(r);
     while (r->s.step < r->total_steps && !r->s.stopped) {
         char note[64];
         mrc_step_result result = one_step(r);
@@ -558,13 +595,14 @@ static void save_results(run *r, const char *name, result *list, size_t n) {
 
 static size_t train_results(const run *r, result *to) {
     double steps = (double)r->s.step, seconds = r->s.seconds > 0 ? r->s.seconds : 1e-9;
-    double samples = epoch_now(r) * (double)r->train.n;
+    double all = (double)(r->pairs ? mrc_pairs_size(r->pairs) : r->train.n);
+    double samples = epoch_now(r) * all;
     result list[] = {
         { "epoch", epoch_now(r), 0 },
         { "total_flos", total_flos(r), 0 },
         { "train_loss", train_loss(r), 0 },
         { "train_runtime", r->s.seconds, 0 },
-        { "train_samples", (double)r->train.n, 1 },
+        { "train_samples", all, 1 },
         { "train_samples_per_second", samples / seconds, 0 },
         { "train_skipped_steps", (double)r->s.skipped, 1 },
         { "train_steps_per_second", steps / seconds, 0 } };
@@ -577,17 +615,19 @@ static const char *const eval_keys[N_METRICS] = {
     "eval_loss", "eval_start_accuracy", "eval_end_accuracy", "eval_accuracy", "eval_exact_match",
     "eval_f1", "eval_rouge_w", "eval_HasAns_exact", "eval_HasAns_f1", "eval_NoAns_exact",
     "eval_NoAns_f1", "eval_best_exact", "eval_best_exact_thresh", "eval_best_f1",
-    "eval_best_f1_thresh" };
+    "eval_best_f1_thresh", "eval_recall@1", "eval_recall@5", "eval_recall@10", "eval_recall@20",
+    "eval_recall@100", "eval_mrr@10", "eval_ndcg@10", "eval_map@100" };
 
 static size_t eval_results(const run *r, result *to) {
     const mrc_eval_result *e = &r->s.eval;
     double seconds = r->s.eval_seconds > 0 ? r->s.eval_seconds : 1e-9;
-    double batches = ceil((double)r->validation.n / (double)r->a->eval_batch_size);
+    double all = (double)(r->eval_pairs ? mrc_pairs_size(r->eval_pairs) : r->validation.n);
+    double batches = ceil(all / (double)r->a->eval_batch_size);
     result list[] = {
         { "epoch", epoch_now(r), 0 },
         { "eval_runtime", r->s.eval_seconds, 0 },
-        { "eval_samples", (double)r->validation.n, 1 },
-        { "eval_samples_per_second", (double)r->validation.n / seconds, 0 },
+        { "eval_samples", all, 1 },
+        { "eval_samples_per_second", all / seconds, 0 },
         { "eval_steps_per_second", batches / seconds, 0 } };
     size_t n = sizeof list / sizeof *list;
     memcpy(to, list, sizeof list);
@@ -641,7 +681,7 @@ static void finish(run *r) {
                                       state.bytes));
     mrc_text_free(&state);
     tool_check(r->ctx, mrc_dir_sync(r->ctx, r->a->output_dir));
-    if (mrc_ctx_memory(r->ctx).step_reserved > r->step_bytes) {
+    if (!r->a->task && mrc_ctx_memory(r->ctx).step_reserved > r->step_bytes) {
         tool_note("memory: the plan of %zu bytes for a step was short of %zu", r->step_bytes,
                   mrc_ctx_memory(r->ctx).step_reserved);
     }
@@ -664,6 +704,9 @@ static void close_run(run *r) {
     mrc_dataset_free(r->whole_validation);
     mrc_dataset_free(r->all_set);
     mrc_batch_plan_free(&r->plan);
+    mrc_pairs_free(r->pairs);
+    mrc_pairs_free(r->eval_pairs);
+    mrc_encoder_free(r->encoder);
     mrc_tokenizer_free(r->tok);
     mrc_optimizer_free(r->optimizer);
     mrc_ctx_free(r->ctx);
@@ -682,9 +725,11 @@ static int run_program(tool_program *program) {
     r->a = &the_args;
     r->flags = program->flags;
     r->saved_step = UINT64_MAX;
+    retrieval_check(r->a, program);
     check_usage(r->a, program);
     r->tokenizer_dir = r->a->tokenizer_name ? r->a->tokenizer_name : r->a->model_name_or_path;
     tool_catch_signals();
+    ranks_begin(r);
     r->be = tool_backend_new_with(r->a->bf16 ? MRC_MATH_BF16 : MRC_MATH_F32);
     check_precision(r);
     r->ctx = tool_ctx_new(r->be, 0);
@@ -692,11 +737,14 @@ static int run_program(tool_program *program) {
     if (load_inputs(r, program)) {
         plan_run(r);
         begin_output(r);
-        tool_note("%s: %zu features, %llu steps%s%s", r->a->train_file, r->train.n,
+        tool_note("%s: %zu %s, %llu steps%s%s", r->a->train_file,
+                  r->pairs ? mrc_pairs_size(r->pairs) : r->train.n,
+                  r->pairs ? "questions" : "features",
                   (unsigned long long)r->total_steps, r->checkpoint[0] ? ", resumed from " : "",
                   r->checkpoint);
         train(r);
-        finish(r);
+        if (is_writer(r)) finish(r);
+        ranks_leave(r);
     }
     close_run(r);
     return tool_finish();
@@ -706,7 +754,8 @@ static tool_program program = {
     .name = "train", .group = "train and compare", .run = run_program,
     .flags = the_flags, .config = &the_args.config, .foreign = train_foreign,
     .purpose = "Trains or fine-tunes a reader: a BERT or RoBERTa model that points at the "
-               "answer to a question in a passage. Measures it on the way, saves, resumes.",
+               "answer to a question in a passage; or what finds passages (--task). Measures it on "
+               "the way, saves, resumes.",
     .usage = "[CONFIG] --model_name_or_path DIR --train_file FILE --output_dir DIR [flags]",
     .examples = { "train --model_name_or_path klue-roberta-base --train_file train.json "
                   "--validation_file dev.json --output_dir out --learning_rate 3e-5",

@@ -4,6 +4,8 @@
 #include "train_foreign.h"
 
 enum { COMPAT_NONE, COMPAT_REFERENCE };
+enum { TASK_READER, TASK_BIENCODER, TASK_COLBERT, TASK_CROSS };
+enum { LOSS_INFONCE = 3 };              // of --loss: the first of those for retrieval
 enum { SPIKE_OFF, SPIKE_WARN, SPIKE_SKIP, SPIKE_ROLLBACK };
 enum { STRATEGY_STEPS, STRATEGY_EPOCH, STRATEGY_NO, STRATEGY_BEST };
 
@@ -35,7 +37,17 @@ typedef struct train_args {
     tool_list   report_to;
     const char *logging_dir, *run_name;
     int     eval_strategy, validation, debug;
+    int     ddp_backend;
+    double  ddp_timeout;
+    size_t  micro_batches;              // of a step, on all ranks; 0: accumulation times ranks
     size_t  max_train_samples, max_eval_samples;
+    // Of --task biencoder, colbert and cross:
+    int     task, similarity, query_expansion;
+    const char *passages, *qrels, *queries, *negatives, *teacher, *negative_ranks, *pooling;
+    const char *eval_passages, *eval_queries, *eval_qrels, *eval_negatives;
+    const char *query_marker, *passage_marker;
+    size_t  num_negatives, projection_size, query_max_length, passage_max_length, mini_batch_size;
+    double  scale;
 } train_args;
 
 static train_args the_args = { .head = -1, .doc_stride = SIZE_MAX, .data_seed = -1 };
@@ -111,6 +123,15 @@ static tool_flag the_flags[] = {
       .min = 1, .max = 65536, .help = "the same while measuring" },
     { .name = "gradient_accumulation_steps", .size = &A.accumulation, .preset = "1",
       .min = 1, .max = 65536, .help = "such batches in one optimizer step" },
+    { .name = "micro_batches_per_step", .size = &A.micro_batches, .min = 1, .max = 65536,
+      .otherwise = "--gradient_accumulation_steps times the number of ranks",
+      .help = "the same on all ranks together; it fixes the results, the number of ranks does "
+              "not, and need not divide it" },
+    { .name = "ddp_backend", .choice = &A.ddp_backend, .choices = "auto|none|mpi",
+      .preset = "auto",
+      .help = "how processes train together: auto is mpi under mpirun or srun, else none" },
+    { .name = "ddp_timeout", .real = &A.ddp_timeout, .preset = "1800", .max = 1e9,
+      .help = "seconds without anything from another rank that end the run; 0: for ever" },
     { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
       .help = "keep one tensor of each layer and compute the rest again: less memory, a third more "
               "time, the same results to the bit; the memory is printed before the first step" },
@@ -166,8 +187,10 @@ static tool_flag the_flags[] = {
     { .name = "head_learning_rate", .real = &A.head_learning_rate, .max = 1e6,
       .otherwise = "--learning_rate", .help = "of the head" },
     { .name = "loss", .group = "loss",
-      .choice = &A.loss, .choices = "ce|focal|label_smoothing", .preset = "ce",
-      .help = "cross-entropy, or one of its kin" },
+      .choice = &A.loss,
+      .choices = "ce|focal|label_smoothing|infonce|symmetric|listwise|bce|margin_mse|kl",
+      .preset = "ce", .help = "cross-entropy, or one of its kin; of retrieval the others, infonce "
+              "without this flag, of --task cross bce" },
     { .name = "gamma", .real = &A.gamma, .preset = "0.5", .max = 100,
       .help = "of --loss focal; --compat reference: 1" },
     { .name = "smoothing", .real = &A.smoothing, .preset = "0.2", .max = 1, .below_max = 1,
@@ -209,7 +232,7 @@ static tool_flag the_flags[] = {
       .max = 65536, .unit = "tokens", .help = "of an answer while measuring" },
     { .name = "metric_for_best_model", .alias = "metric_key",
       .string = &A.metric_for_best_model, .value = "NAME",
-      .otherwise = "exact_match; accuracy with --encoding sentinel",
+      .otherwise = "exact_match; accuracy with --encoding sentinel; ndcg@10 of retrieval",
       .help = "what best/ is best by: loss, start_accuracy, end_accuracy, accuracy, exact_match, "
               "f1; klue: rouge_w; squad_v2: HasAns_f1, NoAns_f1, best_f1 and their exact" },
     { .name = "load_best_model_at_end", .flag = &A.load_best_model_at_end,
@@ -261,6 +284,54 @@ static tool_flag the_flags[] = {
       .help = "the same in bfloat16, which has the range of float: no scaling; on the cpu backend "
               "what matrix products multiply is rounded to it, and all else is fp32" },
     TOOL_TF32_FLAG,
+    { .name = "task", .group = "retrieval", .choice = &A.task,
+      .choices = "reader|biencoder|colbert|cross", .preset = "reader",
+      .help = "what is trained: a reader of answers; vectors of texts; vectors of tokens; scores "
+              "of a question and a passage.  --train_file is then pairs of any kind: SQuAD, DPR, "
+              "sentence-transformers, FlagEmbedding, Tevatron, MS MARCO, ColBERT" },
+    { .name = "passages", .string = &A.passages, .value = "FILE",
+      .help = "what the ids of --qrels, --negatives and of triples name" },
+    { .name = "queries", .string = &A.queries, .value = "FILE",
+      .help = "the questions that triples name" },
+    { .name = "qrels", .string = &A.qrels, .value = "FILE",
+      .help = "the right passages of the questions of --train_file" },
+    { .name = "negatives", .string = &A.negatives, .value = "RUN",
+      .help = "a TREC run: its passages that are not right are negatives" },
+    { .name = "negative_ranks", .string = &A.negative_ranks, .value = "FROM-TO",
+      .otherwise = "1-50", .help = "of --negatives" },
+    { .name = "num_negatives", .size = &A.num_negatives, .preset = "0", .max = 1000,
+      .help = "drawn for each question, anew in each epoch" },
+    { .name = "teacher", .string = &A.teacher, .value = "RUN",
+      .help = "a TREC run with the scores that --loss margin_mse and kl learn from" },
+    { .name = "scale", .real = &A.scale, .max = 1e6, .above_min = 1,
+      .otherwise = "20 of cosines, else 1", .help = "of similarities, 1 / temperature" },
+    { .name = "similarity", .choice = &A.similarity, .choices = "cos|dot",
+      .otherwise = "the model's, else cos", .help = "of vectors" },
+    { .name = "pooling", .string = &A.pooling, .value = "NAME",
+      .otherwise = "the model's, else mean", .help = "how rows become one vector" },
+    { .name = "projection_size", .size = &A.projection_size, .preset = "128", .min = 1,
+      .max = 65536, .help = "of the rows of --task colbert; of the vectors where it is given" },
+    { .name = "query_max_length", .size = &A.query_max_length, .min = 4, .max = 65536,
+      .unit = "tokens", .otherwise = "the model's; 64, colbert 32", .help = "of a question" },
+    { .name = "passage_max_length", .size = &A.passage_max_length, .min = 4, .max = 65536,
+      .unit = "tokens", .otherwise = "the model's; 256, colbert 220",
+      .help = "of a passage, of --task cross of both together" },
+    { .name = "query_marker", .string = &A.query_marker, .value = "TOKEN",
+      .otherwise = "the model's", .help = "colbert: put in behind the first token; \"\": none" },
+    { .name = "passage_marker", .string = &A.passage_marker, .value = "TOKEN",
+      .otherwise = "the model's", .help = "the same of passages" },
+    { .name = "query_expansion", .flag = &A.query_expansion,
+      .help = "colbert: fill questions with [MASK] rows" },
+    { .name = "mini_batch_size", .size = &A.mini_batch_size, .preset = "0", .max = 65536,
+      .help = "texts in memory at a time; the step stays one batch: gradient caching; 0: all" },
+    { .name = "eval_passages", .string = &A.eval_passages, .value = "FILE",
+      .help = "all of them are searched while measuring" },
+    { .name = "eval_queries", .string = &A.eval_queries, .value = "FILE",
+      .help = "the questions of --eval_qrels" },
+    { .name = "eval_qrels", .string = &A.eval_qrels, .value = "FILE",
+      .help = "instead of --validation_file" },
+    { .name = "eval_negatives", .string = &A.eval_negatives, .value = "RUN",
+      .help = "cross: the passages that are ordered while measuring, by id of --eval_passages" },
     { 0 }
 };
 #undef A
@@ -312,7 +383,7 @@ static void check_experiment(train_args *a, const tool_program *p) {
         tool_fail(TOOL_USAGE, "--num_folds: a fold of --train_file is measured on (found "
                   "--validation_file too, expected one of them)");
     }
-    if (a->patience && !a->validation_file && !a->num_folds) {
+    if (a->patience && !a->validation_file && !a->num_folds && !a->eval_qrels) {
         tool_fail(TOOL_USAGE, "--patience: nothing is measured (found neither --validation_file "
                   "nor --num_folds, expected one)");
     }
@@ -331,7 +402,7 @@ static void check_experiment(train_args *a, const tool_program *p) {
 
 // The figures of an evaluation: what they are called in log.jsonl and by --metric_for_best_model,
 // whether more is better, and when they are measured.
-enum { OF_ALL, OF_OFFSETS, OF_KLUE, OF_HAS, OF_NONE, OF_BEST };
+enum { OF_ALL, OF_OFFSETS, OF_KLUE, OF_HAS, OF_NONE, OF_BEST, OF_RETRIEVAL };
 static const struct { const char *name; int greater, of; size_t at; } metrics[] = {
     { "loss", 0, OF_ALL, offsetof(mrc_eval_result, loss) },
     { "start_accuracy", 1, OF_ALL, offsetof(mrc_eval_result, start_accuracy) },
@@ -347,19 +418,28 @@ static const struct { const char *name; int greater, of; size_t at; } metrics[] 
     { "best_exact", 1, OF_BEST, offsetof(mrc_eval_result, best_exact) },
     { "best_exact_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_exact_threshold) },
     { "best_f1", 1, OF_BEST, offsetof(mrc_eval_result, best_f1) },
-    { "best_f1_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_f1_threshold) } };
+    { "best_f1_thresh", 1, OF_BEST, offsetof(mrc_eval_result, best_f1_threshold) },
+    { "recall@1", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, recall[0]) },
+    { "recall@5", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, recall[1]) },
+    { "recall@10", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, recall[2]) },
+    { "recall@20", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, recall[3]) },
+    { "recall@100", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, recall[4]) },
+    { "mrr@10", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, mrr_10) },
+    { "ndcg@10", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, ndcg_10) },
+    { "map@100", 1, OF_RETRIEVAL, offsetof(mrc_eval_result, map_100) } };
 enum { N_METRICS = sizeof metrics / sizeof *metrics };
 
 // Whether this run measures figure i.
 static int is_measured(const train_args *a, int i) {
     const int v2 = a->metric == MRC_METRIC_SQUAD_V2;
+    if (a->task) return metrics[i].of == OF_RETRIEVAL;
     if (metrics[i].of == OF_ALL) return 1;
     if (a->encoding != MRC_ENCODING_OFFSETS) return 0;
     if (metrics[i].of == OF_KLUE) return a->metric == MRC_METRIC_KLUE;
     if (metrics[i].of == OF_BEST) {
         return v2 && a->version_2_with_negative && a->postprocess != MRC_DECODE_PIPELINE;
     }
-    return metrics[i].of == OF_OFFSETS || v2;
+    return metrics[i].of == OF_OFFSETS || (v2 && metrics[i].of != OF_RETRIEVAL);
 }
 
 static double figure_of(const mrc_eval_result *e, int i) {
@@ -374,7 +454,8 @@ static void resolve_metric(train_args *a, const tool_program *p) {
     // As run_qa.py: data with unanswerable questions is measured as SQuAD 2 is.
     if (!tool_given(p, "metric") && a->version_2_with_negative) a->metric = MRC_METRIC_SQUAD_V2;
     if (!a->metric_for_best_model) {
-        a->metric_for_best_model = a->encoding == MRC_ENCODING_OFFSETS ? "exact_match" : "accuracy";
+        a->metric_for_best_model = a->task ? "ndcg@10" : a->encoding == MRC_ENCODING_OFFSETS
+                                 ? "exact_match" : "accuracy";
     }
     const char *name = a->metric_for_best_model;
     if (!strncmp(name, "eval_", 5) || !strncmp(name, "eval/", 5)) name += 5;

@@ -34,6 +34,9 @@ typedef struct run {
     tool_flag     *flags;
     mrc_backend   *be;
     mrc_ctx       *ctx;
+    mrc_comm      *comm;                // NULL: this process trains alone
+    size_t         micro_batches;       // of a full step, on all ranks
+    int            stop;                // a rank has seen a signal: after the step all know
     mrc_tokenizer *tok;
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
@@ -48,6 +51,8 @@ typedef struct run {
     mrc_text       identity;            // flags and inputs as JSON members
     char           checkpoint[TOOL_PATH_BYTES]; // resumed from; "": began at step 0
     uint64_t       saved_step;          // of the newest checkpoint, UINT64_MAX: none
+    mrc_pairs     *pairs, *eval_pairs;  // of a --task for retrieval; NULL: a reader
+    mrc_encoder   *encoder;
     mrc_batch_plan plan;                // of `epoch`; batch `at` is next
     uint32_t       epoch;
     size_t         at, fixed_batches;   // fixed_batches: of every epoch; 0: they differ
@@ -64,20 +69,29 @@ typedef struct run {
     tool_bar       bar;
 } run;
 
+// Rank 0, or the only one: it alone prints, logs and writes.
+static int is_writer(const run *r) { return !r->comm || r->comm->rank == 0; }
+
+// Whether the run is to end: of several ranks, when all know it.
+static int is_stopping(const run *r) { return r->comm ? r->stop : tool_signal; }
+
 //==============================================================================
 // Files of the output directory
 //==============================================================================
 static int is_run_file(const char *name) {
     static const char *const names[] = {
         "log.jsonl", "logs.json", "trainer_state.json", "train_results.json", "eval_results.json",
-        "all_results.json", "train_args.json", "config.json", "model.safetensors", "vocab.txt",
-        "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "best", ".best.tmp", ".best.old", NULL };
-    for (int i = 0; names[i]; i++) {
-        size_t n = strlen(names[i]);
-        if (strcmp(name, names[i]) == 0) return 1;
+        "all_results.json", "train_args.json", "config.json", "model.safetensors", "best",
+        ".best.tmp", ".best.old", "modules.json", "config_sentence_transformers.json",
+        "sentence_bert_config.json", "artifact.metadata", "1_Pooling", "1_Dense", "2_Dense",
+        "2_Normalize", "3_Normalize", ".eval.tmp" };
+    const size_t own = sizeof names / sizeof *names;
+    const char *known;
+    for (size_t i = 0; (known = i < own ? names[i] : mrc_tokenizer_file(i - own)) != NULL; i++) {
+        size_t n = strlen(known);
+        if (strcmp(name, known) == 0) return 1;
         // What a killed process was writing: NAME.tmp.PID or NAME.tmp.PID.N.
-        if (strncmp(name, names[i], n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
+        if (strncmp(name, known, n) == 0 && strncmp(name + n, ".tmp.", 5) == 0
             && strspn(name + n + 5, "0123456789.") == strlen(name + n + 5)) return 2;
     }
     return 0;
@@ -152,8 +166,9 @@ static void refuse_own_source(const run *r, const char *flag, const char *path) 
 
 // Before the inputs are read: an output directory that cannot be used ends the run early.
 static void open_output(run *r) {
-    int kind = mrc_file_exists(r->a->output_dir);
     r->lock = r->log = -1;
+    if (!is_writer(r)) return;
+    int kind = mrc_file_exists(r->a->output_dir);
     if (kind == 1) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", r->a->output_dir);
     }
@@ -224,14 +239,14 @@ static void log_take(run *r, const char *text, size_t bytes) {
 
 static void log_append(run *r, const mrc_text *line) {
     tool_check_text(line);
-    for (size_t done = 0; done < line->bytes;) {
+    for (size_t done = 0; is_writer(r) && done < line->bytes;) {
         ssize_t n = write(r->log, line->data + done, line->bytes - done);
         if (n < 0 && errno != EINTR) log_fail(r, "written");
         if (n > 0) done += (size_t)n;
     }
     r->s.log_bytes += line->bytes;
     r->s.log_crc = mrc_crc32c(r->s.log_crc, line->data, line->bytes);
-    log_take(r, line->data, line->bytes);
+    if (is_writer(r)) log_take(r, line->data, line->bytes);
 }
 
 // The lines that a resumed run has kept.
@@ -287,9 +302,11 @@ static int is_free_flag(const char *name) {
     static const char *const names[] = {
         "model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file",
         "output_dir", "resume_from_checkpoint", "overwrite_output_dir", "do_train", "do_eval",
-        "save_steps", "save_total_limit", "gradient_checkpointing", "CONFIG", "report_to",
+        "passages", "queries", "qrels", "negatives", "teacher", "eval_passages", "eval_queries",
+        "eval_qrels", "eval_negatives", "save_steps", "save_total_limit", "gradient_checkpointing",
+        "CONFIG", "report_to",
         "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", "save_strategy",
-        "load_best_model_at_end", NULL };
+        "load_best_model_at_end", "ddp_backend", "ddp_timeout", "micro_batches_per_step", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -302,7 +319,12 @@ static void flags_add(mrc_text *t, const run *r) {
         mrc_text value;
         if (is_free_flag(f->name)) continue;
         mrc_text_init(&value, r->ctx);
-        tool_flag_text(&value, f);
+        // The number of ranks does not count, the micro-batches of a step do.
+        if (!strcmp(f->name, "gradient_accumulation_steps")) {
+            mrc_text_printf(&value, "%zu", r->micro_batches);
+        } else {
+            tool_flag_text(&value, f);
+        }
         tool_json_string(t, f->name, value.data);
         mrc_text_free(&value);
     }
@@ -312,19 +334,26 @@ static void flags_add(mrc_text *t, const run *r) {
 // Calls fn for each file that the run is made from; key is what trainer_state.json calls it.
 typedef void (*input_fn)(run *r, void *user, const char *key, const char *path);
 static void each_input(run *r, input_fn fn, void *user) {
-    static const char *const files[] = { "vocab.txt", "tokenizer.json", "tokenizer_config.json",
-                                         "special_tokens_map.json", "vocab.json", "merges.txt",
-                                         NULL };
     char path[TOOL_PATH_BYTES];
+    const char *file;
     fn(r, user, "train_file", r->a->train_file);
     fn(r, user, "validation_file", r->a->validation_file);
+    fn(r, user, "passages", r->a->passages);
+    fn(r, user, "queries", r->a->queries);
+    fn(r, user, "qrels", r->a->qrels);
+    fn(r, user, "negatives", r->a->negatives);
+    fn(r, user, "teacher", r->a->teacher);
+    fn(r, user, "eval_passages", r->a->eval_passages);
+    fn(r, user, "eval_queries", r->a->eval_queries);
+    fn(r, user, "eval_qrels", r->a->eval_qrels);
+    fn(r, user, "eval_negatives", r->a->eval_negatives);
     fn(r, user, "config.json", r->a->model_name_or_path
        ? tool_path(path, r->a->model_name_or_path, "config.json") : r->a->config_name);
-    for (int i = 0; files[i]; i++) {
+    for (size_t i = 0; (file = mrc_tokenizer_file(i)) != NULL; i++) {
         const char *dir = r->tokenizer_dir;
         int is_dir = mrc_file_exists(dir) == 2;
-        const char *of = is_dir ? tool_path(path, dir, files[i]) : i == 0 ? dir : NULL;
-        fn(r, user, files[i], of && mrc_file_exists(of) == 1 ? of : NULL);
+        const char *of = is_dir ? tool_path(path, dir, file) : i == 0 ? dir : NULL;
+        fn(r, user, file, of && mrc_file_exists(of) == 1 ? of : NULL);
     }
 }
 
@@ -713,6 +742,7 @@ static void save_args(run *r) {
 // of the same run, which will be written again to the same bytes.
 static void begin_output(run *r) {
     char path[TOOL_PATH_BYTES];
+    if (!is_writer(r)) return;
     cleaning c = { .dir = r->a->output_dir, .checkpoints = r->a->overwrite_output_dir,
                    .leftovers_only = r->checkpoint[0] != 0 };
     if (r->lock < 0) {

@@ -1,34 +1,110 @@
 #!/bin/sh
-# The README's tokens, as they stand there: the program compiles with nothing but the header and
-# runs; and so does a head and a loss of a user's own, tests/examples/custom_head.c, with the library as an
-# object.
-# The last line is 'N passed, N failed'.
+# The examples: each compiles with nothing but the header (or the library as an object), runs, and
+# says what the programs say; and the programs that the README shows are these, to the letter.
+# Run after ./build.sh; the last line is 'N passed, N failed, N skipped'.
 cd "$(dirname "$0")/../.." || exit 2
-passed=0 failed=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+passed=0 failed=0 skipped=0 server=
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
+skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
 dir=build/test_example.$$
 mkdir -p "$dir" || exit 5
-trap 'rm -rf "$dir"' EXIT
-
-# The block of C that prints tokens; tests/cli/test_ask.sh has the one that answers.
-awk '/^```c$/ { text = ""; inside = 1; next }
-     /^```$/ && inside { inside = 0; if (text ~ /mrc_tokenizer_token/) { printf "%s", text; exit } }
-     inside { text = text $0 "\n" }' README.md >"$dir/example.c"
-if [ -s "$dir/example.c" ]; then ok; else bad "README.md has no C program"; fi
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null; rm -rf "$dir"' EXIT
 cc=${CC:-cc}
-# shellcheck disable=SC2086
-if $cc -I. "$dir/example.c" -o "$dir/example" -lm -lpthread; then ok; else bad "it does not compile"; fi
-"$dir/example" >"$dir/out" && grep -q '^\[CLS\]$' "$dir/out" && grep -q '^\[SEP\]$' "$dir/out" \
-    && ok || bad "it does not run: $(head -n 3 "$dir/out")"
+warn="-Wall -Wextra -Werror"
 
-# It checks its gradients against differences, and learns: the last loss is below half the first.
+#---------------------------------------------------------------------------------------------------
+# The README's whole programs are examples, but for the comment that opens an example
+#---------------------------------------------------------------------------------------------------
+awk -v dir="$dir" '
+    /^```(c|cc|cpp|c\+\+|python)?$/ && !inside { text = ""; inside = 1; next }
+    /^```$/ && inside {
+        inside = 0
+        if (text ~ /int main/) printf "%s", text >(dir "/readme" n++)
+        next
+    }
+    inside { text = text $0 "\n" }' README.md
+for example in tests/examples/*; do
+    awk 'body || !/^\/\// { body = 1; print }' "$example" >"$dir/body.$(basename "$example")"
+done
+for shown in "$dir"/readme*; do
+    [ -e "$shown" ] || { bad "README.md shows no program"; break; }
+    same=
+    for body in "$dir"/body.*; do cmp -s "$shown" "$body" && same=$body; done
+    [ -n "$same" ] && ok || bad "README.md has a program that is no example: $(head -n 9 "$shown")"
+done
+
+#---------------------------------------------------------------------------------------------------
+# They compile and run
+#---------------------------------------------------------------------------------------------------
 # shellcheck disable=SC2086
-if $cc -std=c11 -Wall -Wextra -Werror -O2 tests/examples/custom_head.c build/mrc.o -o "$dir/head" -lm -lpthread
-then ok; else bad "tests/examples/custom_head.c does not compile"; fi
+$cc -I. tests/examples/tokens.c -o "$dir/tokens" -lm -lpthread && ok \
+    || bad "tokens.c does not compile"
+"$dir/tokens" >"$dir/out" && grep -q '^\[CLS\]$' "$dir/out" && grep -q '^\[SEP\]$' "$dir/out" \
+    && ok || bad "tokens: $(head -n 3 "$dir/out")"
+
+# A head and a loss of one's own check their gradients against differences, and learn.
+# shellcheck disable=SC2086
+$cc -std=c11 $warn -O2 tests/examples/custom_head.c build/mrc.o -o "$dir/head" -lm -lpthread && ok \
+    || bad "custom_head.c does not compile"
 "$dir/head" tests/golden/experiment/linear >"$dir/losses" 2>"$dir/err" \
     && awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(NR == 80 && last < first / 2) }' \
         "$dir/losses" && ok || bad "custom_head: $(cat "$dir/err") $(tail -n 1 "$dir/losses")"
 
-echo "$passed passed, $failed failed"
+build/train --config_name data/config.json --tokenizer_name data --train_file data/train.jsonl \
+    --output_dir "$dir/model" --max_steps 20 --learning_rate 1e-3 --save_steps 0 --seed 3 \
+    >/dev/null 2>"$dir/err" || bad "train: $(tail -n 1 "$dir/err")"
+head -n 1 data/question.jsonl >"$dir/row.jsonl"
+question=$(sed 's/^.*"question": "\([^"]*\)".*$/\1/' "$dir/row.jsonl")
+passage=$(sed 's/^.*"context": "\([^"]*\)".*$/\1/' "$dir/row.jsonl")
+build/predict --model_name_or_path "$dir/model" --test_file "$dir/row.jsonl" \
+    --output_dir "$dir/answers" 2>"$dir/err" || bad "predict: $(tail -n 1 "$dir/err")"
+# As predictions.json has it, whose text is escaped.
+expected=$(sed -n 's/^    "[^"]*": "\(.*\)"$/"\1"/p' "$dir/answers/predictions.json")
+
+# shellcheck disable=SC2086
+$cc -I. tests/examples/answer.c -o "$dir/answer" -lm -lpthread && ok \
+    || bad "answer.c does not compile"
+"$dir/answer" "$dir/model" "$question" "$passage" >"$dir/said" 2>"$dir/err" && ok \
+    || bad "answer: $(cat "$dir/err")"
+said=$(sed 's/ ([0-9]*%)$//' "$dir/said")
+printf '{"x": "%s"}' "$said" >"$dir/said.json"
+printf '{"x": %s}' "$expected" >"$dir/expected.json"
+[ -n "$said" ] && [ "$(build/inspect --as json "$dir/said.json")" \
+    = "$(build/inspect --as json "$dir/expected.json")" ] && ok \
+    || bad "answer says '$said', predict $expected"
+"$dir/answer" no/such/model q p >/dev/null 2>"$dir/err" && bad "a model that is not there" || ok
+grep -q "no/such/model" "$dir/err" && ok || bad "it does not say what is not there: $(cat "$dir/err")"
+
+cxx=${CXX:-$(command -v c++ || command -v g++ || command -v clang++)}
+if [ -n "$cxx" ]; then
+    # shellcheck disable=SC2086
+    $cxx -std=c++11 -I. $warn tests/examples/answer.cc build/mrc.o -o "$dir/answer_cc" -lm \
+        -lpthread && ok || bad "answer.cc does not compile"
+    [ "$("$dir/answer_cc" "$dir/model" "$question" "$passage")" = "$said" ] && ok \
+        || bad "answer.cc says something else"
+else
+    skip "no C++ compiler"
+fi
+
+# shellcheck disable=SC2086
+$cc -std=c11 $warn tests/examples/http_client.c -o "$dir/http_client" && ok \
+    || bad "http_client.c does not compile"
+if [ -e build/serve ]; then
+    build/serve --model_name_or_path "$dir/model" --port 0 --log errors >"$dir/out" 2>"$dir/err" &
+    server=$! tries=0 port=
+    while [ -z "$port" ] && [ $tries -lt 300 ] && kill -0 $server 2>/dev/null; do
+        sleep 0.1
+        tries=$((tries + 1))
+        port=$(sed -n 's/.*"port": \([0-9]*\)}$/\1/p' "$dir/out")
+    done
+    "$dir/http_client" 127.0.0.1 "$port" "$question" "$passage" >"$dir/reply.json" 2>"$dir/err"
+    [ $? = 0 ] && grep -qF "{\"answer\": \"$said\"" "$dir/reply.json" && ok \
+        || bad "http_client: $(cat "$dir/err" "$dir/reply.json")"
+    "$dir/http_client" 127.0.0.1 "$port" "" "$passage" >/dev/null 2>&1 && bad "no question" || ok
+else
+    skip "no libmicrohttpd: the HTTP client was compiled, not run"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

@@ -133,6 +133,83 @@ train "$dir/list.yaml"
 if [ $code = 0 ] && [ -d "$dir/run/wandb" ] && [ -d "$dir/run/runs" ]; then ok
 else bad "a list in a config file"; shows; fi
 
+# --head NAME on a folder that has that head: what is not given comes from the folder.
+train --head bilstm --num_rnn_layers 1 --rnn_hidden_size 4 --rnn_dropout 0 --max_steps 1
+mv "$dir/run" "$dir/bilstm"
+again() {
+    rm -rf "$dir/run"
+    build/train --model_name_or_path "$dir/bilstm" --train_file "$dir/rows.jsonl" --max_steps 1 \
+        --output_dir "$dir/run" --threads 1 "$@" >"$dir/out" 2>"$dir/err"
+    code=$?
+}
+head_is() {
+    expected=$1
+    shift
+    again "$@"
+    if [ $code = 0 ] && grep -q "$expected" "$dir/run/config.json"; then ok
+    else bad "$*: expected $expected"; shows; grep -A6 mrc_head "$dir/run/config.json"; fi
+}
+one='"num_layers": 1, "hidden_size": 4, "dropout": 0'
+head_is "$one" --head bilstm
+head_is "$one" --seed 1
+head_is '"num_layers": 1, "hidden_size": 4, "dropout": 0.5' --head bilstm --rnn_dropout 0.5
+head_is '"num_layers": 2, "hidden_size": 4, "dropout": 0.2' --head bigru --rnn_hidden_size 4
+
+# What computes is said in one line, before anything else.
+says() {
+    if grep -q -e "$1" "$dir/err"; then ok; else bad "expected '$1'"; head -n 3 "$dir/err"; fi
+}
+train --max_steps 1 --backend naive
+says '^train: backend: naive c, 1 thread$'
+train --max_steps 1 --backend cpu --threads 2
+says '^train: backend: cpu [a-z0-9]*, 2 threads$'
+[ "$(grep -c 'backend: ' "$dir/err")" = 1 ] && head -n 1 "$dir/err" | grep -q backend && ok \
+    || bad "the line of the backend"
+
+# A vocabulary that is smaller than the model's is said; the words of another one may be meant.
+mkdir "$dir/small"
+head -n 300 data/vocab.txt >"$dir/small/vocab.txt"
+rm -rf "$dir/run"
+build/train --config_name "$dir/config.json" --tokenizer_name "$dir/small" --train_file \
+    "$dir/rows.jsonl" --output_dir "$dir/run" --max_steps 1 --threads 1 >"$dir/out" 2>"$dir/err"
+says 'small: the vocabulary is smaller than the model.s (found 300 tokens, its vocab_size is 812)'
+
+# A place that cannot be written ends a program before it works, and nothing is left there.
+: >"$dir/file"
+place() {
+    text=$1
+    shift
+    "$@" >"$dir/out" 2>"$dir/err"
+    code=$?
+    if [ $code = 5 ] && [ "$(wc -l <"$dir/err")" = 1 ] && grep -qF -e "$text" "$dir/err"; then ok
+    else bad "$*: expected '$text'"; shows; fi
+}
+place "file/x: cannot be written: $dir/file: Not a directory" build/predict --model_name_or_path \
+    "$dir/bilstm" --test_file "$dir/rows.jsonl" --output_dir "$dir/file/x"
+place "file/x.st: cannot be written: $dir/file: Not a directory" build/predict \
+    --model_name_or_path "$dir/bilstm" --test_file "$dir/rows.jsonl" --output_dir "$dir/answers" \
+    --save_logits "$dir/file/x.st"
+place "file/x.html: cannot be written" build/report "$dir/bilstm" --output "$dir/file/x.html"
+place "file/x: cannot be written" build/index --passages "$dir/rows.jsonl" --analyzer korean \
+    --output "$dir/file/x"
+place "file/x: cannot be written" build/ensemble --files "$dir/none.json" --output_dir "$dir/file/x"
+place "file/x: cannot be written" build/convert "$dir/bilstm" --output "$dir/file/x"
+[ ! -e "$dir/answers" ] && ok || bad "predict left a folder"
+
+# predict says what it wrote, and how windows are cut.
+build/predict --model_name_or_path "$dir/bilstm" --test_file "$dir/dev.jsonl" \
+    --output_dir "$dir/answers" >"$dir/out" 2>"$dir/err"
+says "answers/predictions.json: 8 questions"
+says "answers/nbest_predictions.json: 8 questions"
+says "bilstm: as in training: --max_seq_length"
+code=0
+for flag in "--validation_file x" "--batch_size 3" "--dataset_name klue"; do
+    # shellcheck disable=SC2086
+    build/predict $flag >"$dir/out" 2>"$dir/err"
+    if [ $? = 2 ] && grep -q ': write --\|then write --' "$dir/err"; then ok
+    else bad "predict $flag"; shows; fi
+done
+
 # Every flag of run_qa.py and of TrainingArguments (transformers 4.57) is known: taken or answered.
 for flag in $(cat tests/fixtures/hf_flags.txt); do
     case $flag in ddp_backend|ddp_timeout) build/train --help | grep -q "^  --$flag " || continue ;; esac

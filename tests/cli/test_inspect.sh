@@ -106,6 +106,10 @@ else skip "$unchecked is not here"; fi
 
 gives 0 '"format": "arrow", "examples": 3, "skipped": 0' tests/fixtures/small.arrow
 gives 0 '"kind": "config"' data/config.json
+# A model directory: its weights, and what reader it is.
+gives 0 '"kind": "safetensors", "tensors": 40' tests/golden/families/deberta_v3
+gives 0 '"model_type": "deberta-v2", "vocab_size": 41, "hidden_size": 12' tests/golden/families/deberta_v3
+gives 0 '"head": "bilstm"' tests/golden/roberta_bilstm
 gives 0 '"kind": "tokenizer"' --as tokenizer data
 gives 0 '"kind": "tokenizer"' data/vocab.txt
 gives 0 '"kind": "dataset", "format": "jsonl"' data/train.jsonl

@@ -113,6 +113,15 @@ train_in() {
         --logging_steps 3 --eval_steps 5 --save_steps 8 --save_total_limit 3 "$@"
 }
 
+# A head that the folder has keeps what no flag gives: its sizes and its dropout.
+test_same_head() {
+    works train_in "$dir/first" --threads 1 --rnn_dropout 0 --max_steps 1
+    works $exec build/train --model_name_or_path "$dir/first" --train_file "$dir/train.jsonl" \
+        --output_dir "$dir/second" --head bilstm --threads 1 --max_steps 1
+    if grep -q '"num_layers": 2, "hidden_size": 8, "dropout": 0' "$dir/second/config.json"; then ok
+    else bad "the head that a folder has: $(grep mrc_head "$dir/second/config.json")"; fi
+}
+
 #---------------------------------------------------------------------------------------------------
 # One run and what it leaves
 #---------------------------------------------------------------------------------------------------
@@ -918,6 +927,7 @@ done
 if [ $# -eq 0 ]; then
     make_inputs
     test_run
+    test_same_head
     test_resume
     test_each
     test_signals

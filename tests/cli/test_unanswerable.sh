@@ -88,7 +88,8 @@ for key in best_exact best_exact_thresh best_f1 best_f1_thresh; do
 done
 # best/ follows the metric: with everything unanswerable, the untrained "" is right.
 agree "best_metric" "$(number best_metric "$dir/v2/trainer_state.json")" \
-    "$(grep -o '"eval/exact_match": [^,}]*' "$dir/v2/log.jsonl" | sed 's/.*: //' | sort -g | tail -n 1)"
+    "$(grep -o '"eval/exact_match": [^,}]*' "$dir/v2/log.jsonl" | sed 's/.*: //' | sort -g \
+        | tail -n 1)"
 # Without --metric, version_2_with_negative is measured as SQuAD 2.
 build/train --config_name data/config.json --tokenizer_name data --train_file "$dir/train.jsonl" \
     --validation_file "$dir/dev.jsonl" --output_dir "$dir/own" --version_2_with_negative \

@@ -2,6 +2,21 @@
 // the bytes begin as a saved data set's state.json does, a byte 1e parts it from its stream.
 #include "../support/fuzz.h"
 
+// "id|question|context|" and "start:text|" of each answer, as compare_oracles.py has it.
+static uint32_t fuzz_example_crc(const mrc_example *e) {
+    char text[32];
+    uint32_t crc = fuzz_crc(fuzz_crc(0, e->id, strlen(e->id)), "|", 1);
+    crc = fuzz_crc(fuzz_crc(crc, e->question, e->question_bytes), "|", 1);
+    crc = fuzz_crc(fuzz_crc(crc, e->context, e->context_bytes), "|", 1);
+    for (size_t k = 0; k < e->n_answers; k++) {
+        const mrc_answer *a = &e->answers[k];
+        crc = fuzz_crc(crc, text, (size_t)snprintf(text, sizeof text, "%lld:",
+                                                   (long long)a->answer_start));
+        crc = fuzz_crc(fuzz_crc(crc, a->text, a->bytes), "|", 1);
+    }
+    return crc;
+}
+
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     static const char *const names[] = { "state.json", "a.arrow", NULL };
     int folder = bytes > 14 && !memcmp(data, "{\"_data_files\"", 14);
@@ -13,6 +28,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     for (size_t i = 0; d && i < mrc_dataset_size(d); i++) {
         const mrc_example *e = mrc_dataset_at(d, i);
         FUZZ_HOLDS(mrc_utf8_valid(e->context, e->context_bytes) == e->context_bytes);
+        fuzz_digest += fuzz_example_crc(e);
         for (size_t k = 0; k < e->n_answers; k++) {
             const mrc_answer *a = &e->answers[k];
             size_t at = mrc_utf8_offset(e->context, e->context_bytes, (size_t)a->answer_start);
@@ -39,6 +55,10 @@ const char *const fuzz_seeds[] = {
     "[{\"guid\": \"g\", \"context\": \"a b\", \"question\": \"q\", \"question_type\": 2, "
     "\"answers\": "
     "[{\"text\": \"b\", \"answer_start\": 2}]}]",
+    "{\"data\": [{\"title\": \"t\", \"paragraphs\": [{\"context\": \"a b\", \"qas\": [{\"id\": "
+    "\"1\", \"question\": \"q\", \"answers\": [], \"is_impossible\": true}]}]}]}",
+    "{\"data\": [{\"title\": \"t\", \"context\": \"<p> b</p>\", \"qas\": [{\"id\": \"1\", "
+    "\"question\": \"q\", \"answer\": {\"text\": \"b\", \"answer_start\": 3}}]}]}",
     "{\"_data_files\": [{\"filename\": \"a.arrow\"}], \"_split\": "
     "\"train\"}\x1e\xff\xff\xff\xff", NULL
 };

@@ -26,5 +26,6 @@ const char *const fuzz_seeds[] = {
     "{\"id\": \"1\", \"title\": \"t\", \"text\": \"a b\"}\n{\"_id\": 2, \"contents\": \"c\"}\n",
     "[{\"document_id\": 1, \"text\": \"a\"}, {\"id\": \"x\", \"context\": \"a\"}]",
     "{\"0\": {\"text\": \"a\", \"document_id\": 7, \"title\": \"t\"}, \"1\": {\"text\": \"b\"}}",
+    "0\t\"Hello, is it me?\" is a line.\n1\t\"unfinished\n2\tx\ttitle\n",
     "id\ttext\ttitle\n1\t\"a \"\"b\"\"\nc\"\tt\n2\tb\n", NULL
 };

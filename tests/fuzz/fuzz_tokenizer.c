@@ -1,11 +1,16 @@
-// Tokenizers of both kinds: vocab.txt; tokenizer.json, where the bytes begin with "{"; vocab.json,
-// merges.txt and configurations, where bytes 1e part them.  What is accepted encodes any text to
-// ids that it has, and to ranges in the text.
+// Tokenizers of every kind: vocab.txt; tokenizer.json, where the bytes begin with "{"; vocab.json,
+// merges.txt and configurations, where bytes 1e part them; a SentencePiece model behind byte 1d and
+// a letter for its name.  What is accepted encodes any text to ids that it has, and to ranges in
+// the text.
 #include "../support/fuzz.h"
 
 static const char *fuzz_tokenizer(const uint8_t *data, size_t bytes) {
     static const char *const names[] = { "vocab.json", "merges.txt", "tokenizer_config.json",
-                                         "special_tokens_map.json", NULL };
+                                         "special_tokens_map.json", "added_tokens.json", NULL };
+    if (bytes > 1 && *data == 0x1d)
+        return fuzz_file_named(data[1] == 'x' ? "sentencepiece.bpe.model"
+                               : data[1] == 'a' ? "spiece.model" : "spm.model", data + 2,
+                               bytes - 2);
     if (memchr(data, 0x1e, bytes)) return fuzz_files(names, data, bytes);
     return fuzz_file_named(bytes && *data == '{' ? "tokenizer.json" : "vocab.txt", data, bytes);
 }
@@ -33,6 +38,39 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
 }
 
 const char *const fuzz_seeds[] = {
+    // A model of three pieces, <unk>, a and b.
+    "\x1d" "d\x0a\x09\x0a\x05<unk>\x18\x02\x0a\x08\x0a\x01"
+    "a\x15\x01\x01\x80\x3f\x0a\x08\x0a\x01" "b\x15\x01\x01"
+    "\x80\x40",
+    // Every step that needs no charsmap, added tokens of both passes.
+    "{\"added_tokens\": [{\"id\": 0, \"content\": \"<s>\", \"lstrip\": true, \"rstrip\": true}, "
+    "{\"id\": 4, \"content\": \"He\", \"normalized\": true, \"single_word\": true}], "
+    "\"normalizer\": "
+    "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFKC\"}, {\"type\": \"NFD\"}, "
+    "{\"type\": "
+    "\"StripAccents\"}, {\"type\": \"Lowercase\"}, {\"type\": \"Strip\", \"strip_left\": true, "
+    "\"strip_right\": true}, {\"type\": \"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, "
+    "\"content\": "
+    "\" \"}, {\"type\": \"Replace\", \"pattern\": {\"String\": \"l\"}, \"content\": \"\"}, "
+    "{\"type\": "
+    "\"Prepend\", \"prepend\": \"_\"}, {\"type\": \"BertNormalizer\", \"lowercase\": true}]}, "
+    "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Punctuation\", "
+    "\"behavior\": \"MergedWithNext\"}, {\"type\": \"Digits\", \"individual_digits\": true}, "
+    "{\"type\": "
+    "\"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": \"Removed\", \"invert\": "
+    "false}, "
+    "{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"first\"}]}, "
+    "\"post_processor\": {\"type\": \"Sequence\", \"processors\": [{\"type\": \"ByteLevel\"}]}, "
+    "\"model\": {\"type\": \"Unigram\", \"unk_id\": 0, \"byte_fallback\": true, \"vocab\": "
+    "[[\"<s>\", 0], "
+    "[\"a\", -1], [\"_h\", -2.5], [\"<0x0A>\", -3]]}}",
+    "{\"pre_tokenizer\": {\"type\": \"Whitespace\"}, \"model\": {\"type\": \"BPE\", \"unk_token\": "
+    "\"u\", \"fuse_unk\": true, \"vocab\": {\"u\": 0, \"l\": 1, \"ll\": 2}, \"merges\": [\"l "
+    "l\"]}}",
+    // Before version 0.9 of the package.
+    "{\"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\"}], \"normalizer\": null, "
+    "\"pre_tokenizer\": "
+    "{\"type\": \"BertPreTokenizer\"}, \"model\": {\"vocab\": {\"[UNK]\": 0, \"a\": 1}}}",
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n##l\na\n1\n.\n",
     "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 0, \"content\": \"[UNK]\", \"special\": "
     "true}], \"normalizer\": {\"type\": \"BertNormalizer\", \"lowercase\": true}, "

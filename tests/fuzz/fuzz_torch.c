@@ -21,6 +21,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     }
     if (found) fuzz_torch(ctx, copy, bytes);
     free(copy);
+    fuzz_digest = 0;
     return fuzz_torch(ctx, data, bytes);
 }
 

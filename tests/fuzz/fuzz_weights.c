@@ -4,8 +4,15 @@
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     static const char *const names[] = { "model.safetensors.index.json", "a.safetensors",
                                          "b.safetensors", NULL };
+    static const char *const torch[] = { "pytorch_model.bin.index.json", "a.bin", "b.bin", NULL };
+    static const char mark[] = "\"a.bin\"";
     mrc_safetensors *st;
-    mrc_status s = mrc_weights_open(ctx, &st, fuzz_files(names, data, bytes));
+    int is_torch = 0;
+    for (size_t i = 0; i + sizeof mark <= bytes && i < 256 && !is_torch; i++) {
+        is_torch = !memcmp(data + i, mark, sizeof mark - 1);
+    }
+    fuzz_files(is_torch ? names : torch, NULL, 0);      // the other kind's files go
+    mrc_status s = mrc_weights_open(ctx, &st, fuzz_files(is_torch ? torch : names, data, bytes));
     if (s == MRC_ERR_ARG) s = MRC_ERR_FORMAT;       // the index names a file that is not here
     return fuzz_entries(s, st, bytes);
 }

@@ -4,7 +4,9 @@
 // they were accepted.  Then:
 //     fuzz_x FILE..                          replays files, folders too
 //     fuzz_x --runs N [--seed S] FILE..      N mutations of them: no fuzzer is needed
-//     fuzz_x --emit N [--seed S] FILE..      the same to stdout, with verdicts, for an oracle
+//     fuzz_x --emit N [--seed S] FILE..      the same to stdout, with verdicts and digests of the
+//                                            values, for an oracle
+//     fuzz_x --accepts FILE..                exit code 1 unless each is accepted
 //     fuzz_x --corpus FOLDER FILE..          copies them and the built-in ones, for a fuzzer
 // Every eighth input is read once more with memory that fails at some allocation, from then on or
 // only there: the target's fuzz_status() then lets MRC_ERR_MEM pass.
@@ -42,12 +44,42 @@ static void fuzz_free(void *user, void *p) {
     free(p);
 }
 
+// What an accepted input's values come to: tests/peers/compare_oracles.py makes the same of what
+// another reader has read.  Sums of fuzz_crc() of canonical texts; 0: the target has no digest.
+static uint32_t fuzz_digest;
+TEST_HELPER uint32_t fuzz_crc(uint32_t crc, const void *data, size_t bytes) {   // zlib's
+    const uint8_t *p = data;
+    crc = ~crc;
+    for (; bytes > 0; bytes--, p++) {
+        crc ^= *p;
+        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    return ~crc;
+}
+
 // What the reader gave, held against what it may give; memory is whole again from here.
 TEST_HELPER mrc_status fuzz_status(mrc_status s) {
     int starved = s == MRC_ERR_MEM && fuzz_failed;
     fuzz_fail_at = 0;
     FUZZ_HOLDS(s == MRC_OK || s == MRC_ERR_FORMAT || s == MRC_ERR_UNSUPPORTED || starved);
     return s;
+}
+
+// Name, dtype, shape and bytes of a tensor: "name|F32|2,3|", and the values in the shape's order.
+TEST_HELPER uint32_t fuzz_tensor_crc(mrc_safetensors *st, const mrc_st_entry *e) {
+    char text[64];
+    size_t bytes = (size_t)(e->end - e->begin);
+    uint32_t crc = fuzz_crc(0, e->name, strlen(e->name));
+    crc = fuzz_crc(crc, text, (size_t)snprintf(text, sizeof text, "|%s|", e->dtype));
+    for (int i = 0; i < e->ndim; i++) {
+        crc = fuzz_crc(crc, text, (size_t)snprintf(text, sizeof text, "%s%llu", i ? "," : "",
+                                                   (unsigned long long)e->shape[i]));
+    }
+    crc = fuzz_crc(crc, "|", 1);
+    uint8_t *data = bytes <= 4096 ? malloc(bytes + 1) : NULL;
+    if (data && mrc_safetensors_bytes(st, e, data) == MRC_OK) crc = fuzz_crc(crc, data, bytes);
+    free(data);
+    return crc;
 }
 
 // What opening a file of weights left, and whether it was accepted: entries lie inside of it and
@@ -60,6 +92,7 @@ TEST_HELPER int fuzz_entries(mrc_status s, mrc_safetensors *st, size_t bytes) {
         mrc_status read = mrc_safetensors_crc32c(st, e, &crc);
         FUZZ_HOLDS(read == MRC_OK || read == MRC_ERR_UNSUPPORTED);
         FUZZ_HOLDS(mrc_safetensors_find(st, e->name) == e && e->end - e->begin <= bytes);
+        fuzz_digest += fuzz_tensor_crc(st, e);
     }
     mrc_safetensors_close(st);
     return s == MRC_OK;
@@ -75,6 +108,7 @@ static void fuzz_begin(void) {
 static int fuzz_read(const uint8_t *data, size_t bytes) {
     fuzz_allocations = 0;
     fuzz_failed = 0;
+    fuzz_digest = 0;
     int accepted = fuzz_accepts(fuzz_ctx, data, bytes);
     FUZZ_HOLDS(accepted || *mrc_ctx_message(fuzz_ctx));
     mrc_ctx_clear_error(fuzz_ctx);
@@ -86,10 +120,12 @@ static int fuzz_run(const uint8_t *data, size_t bytes) {
     static size_t runs;
     fuzz_begin();
     int accepted = fuzz_read(data, bytes);
+    uint32_t digest = fuzz_digest;
     if (++runs % 8 || !fuzz_allocations) return accepted;
     fuzz_fail_at = 1 + runs / 8 * 2654435761u % fuzz_allocations;
     fuzz_fail_on = runs / 8 % 2 == 0;
     fuzz_read(data, bytes);
+    fuzz_digest = digest;
     return accepted;
 }
 
@@ -195,6 +231,80 @@ static size_t fuzz_splice(uint8_t *data, size_t bytes, size_t room, size_t at, s
     return bytes - old + n;
 }
 
+// A little-endian number of 4 or 8 bytes that could be a length or an offset in these bytes: not 0
+// and not larger than they are.  The next one from a random place on; its width, 0: none is near.
+static size_t fuzz_find_length(const uint8_t *data, size_t bytes, size_t *at, uint64_t *value) {
+    size_t begin = fuzz_below(bytes) / 4 * 4;
+    for (size_t i = begin; i + 8 <= bytes && i < begin + 1024; i += 4) {
+        uint32_t x;
+        uint64_t y;
+        memcpy(&x, data + i, 4);
+        memcpy(&y, data + i, 8);
+        *at = i;
+        *value = y;
+        if (y && y <= bytes) return 8;
+        *value = x;
+        if (x && x <= bytes) return 4;
+    }
+    return 0;
+}
+
+// Such a number becomes another that is as likely: a neighbour, a multiple, one from elsewhere.
+static size_t fuzz_change_length(uint8_t *data, size_t bytes) {
+    size_t at, from, width = bytes ? fuzz_find_length(data, bytes, &at, &from) : 0;
+    uint64_t x = 0, other = 0;
+    if (!width) return bytes;
+    memcpy(&x, data + at, width);
+    switch (fuzz_below(8)) {
+    case 0: x++; break;
+    case 1: x--; break;
+    case 2: x += 8; break;
+    case 3: x = x > 8 ? x - 8 : 0; break;
+    case 4: x *= 2; break;
+    case 5: x /= 2; break;
+    case 6: x = bytes - at - fuzz_below(bytes - at); break;
+    default: if (fuzz_find_length(data, bytes, &from, &other)) x = other;
+    }
+    memcpy(data + at, &x, width);
+    return bytes;
+}
+
+// A piece more or less, with the 64-bit lengths that stand before it and reach over it made right,
+// and the decimal number after it too, as offsets in a JSON header are.
+static size_t fuzz_change_fitting(uint8_t *data, size_t bytes, size_t room) {
+    uint8_t piece[16];
+    size_t at = fuzz_below(bytes), n = 1 + fuzz_below(16), cut = fuzz_below(2);
+    if (cut && n > bytes - at) n = bytes - at;
+    for (size_t i = 0; i < n; i++) piece[i] = cut ? 0 : data[fuzz_below(bytes)];
+    size_t now = fuzz_splice(data, bytes, room, at, cut ? n : 0, piece, cut ? 0 : n);
+    if (now == bytes) return bytes;
+    for (size_t i = 0; i + 8 <= at && i < 4096; i += 4) {
+        uint64_t x;
+        memcpy(&x, data + i, 8);
+        if (x < 1 || x > bytes || i + 8 + x < at || i + x > bytes || !fuzz_below(4)) continue;
+        x = cut ? x - (x < n ? x : n) : x + n;
+        memcpy(data + i, &x, 8);
+    }
+    return now;
+}
+
+// A decimal number of the text becomes a neighbour.
+static size_t fuzz_change_digits(uint8_t *data, size_t bytes, size_t room) {
+    char text[24];
+    size_t at = fuzz_below(bytes), tries = bytes, end;
+    for (; tries && !(data[at] >= '0' && data[at] <= '9'); tries--) at = (at + 1) % bytes;
+    if (!tries) return bytes;
+    while (at > 0 && data[at - 1] >= '0' && data[at - 1] <= '9') at--;
+    for (end = at; end < bytes && end < at + 18 && data[end] >= '0' && data[end] <= '9'; ) end++;
+    memcpy(text, data + at, end - at);
+    text[end - at] = 0;
+    unsigned long long x = strtoull(text, NULL, 10);
+    static const int steps[] = { 1, -1, 2, 4, -4, 8, -8, 100 };
+    x = fuzz_below(9) ? x + (unsigned long long)steps[fuzz_below(8)] : bytes;
+    snprintf(text, sizeof text, "%llu", x > 99999999999999999u ? 0 : x);
+    return fuzz_splice(data, bytes, room, at, end - at, (const uint8_t *)text, strlen(text));
+}
+
 // One change at random: bits, bytes, numbers of all widths, pieces cut, copied or from elsewhere.
 static size_t fuzz_change(uint8_t *data, size_t bytes, size_t room) {
     static const uint64_t numbers[] = { 0, 1, 2, 4, 7, 8, 16, 127, 128, 255, 256, 32767, 32768,
@@ -204,7 +314,7 @@ static size_t fuzz_change(uint8_t *data, size_t bytes, size_t room) {
     uint8_t piece[64];
     size_t at = fuzz_below(bytes), n = 1 + fuzz_below(8), from;
     if (n > bytes - at) n = bytes - at;
-    switch (fuzz_below(bytes ? 9 : 1)) {
+    switch (fuzz_below(bytes ? 14 : 1)) {
     case 0:
         for (size_t i = 0; i < 8; i++) piece[i] = (uint8_t)texts[fuzz_below(sizeof texts - 1)];
         return fuzz_splice(data, bytes, room, at, 0, piece, 1 + fuzz_below(4));
@@ -226,6 +336,9 @@ static size_t fuzz_change(uint8_t *data, size_t bytes, size_t room) {
         memcpy(piece, data + from, n);
         return fuzz_splice(data, bytes, room, at, 0, piece, n);
     case 7: return fuzz_below(4) ? bytes : at;              // cut
+    case 8: case 9: return fuzz_change_length(data, bytes);
+    case 10: return fuzz_change_fitting(data, bytes, room);
+    case 11: return fuzz_change_digits(data, bytes, room);
     default: {
         size_t other = fuzz_below(fuzz_corpus.n), size = fuzz_corpus.list[other].bytes;
         from = fuzz_below(size);
@@ -295,6 +408,16 @@ static void fuzz_write_corpus(mrc_ctx *ctx, const char *dir) {
     printf("%zu files in %s\n", fuzz_corpus.n, dir);
 }
 
+static int fuzz_all_accepted(void) {
+    int all = fuzz_corpus.n > 0;
+    for (size_t i = 0; i < fuzz_corpus.n; i++) {
+        if (fuzz_run(fuzz_corpus.list[i].data, fuzz_corpus.list[i].bytes)) continue;
+        printf("input %zu of %zu is refused\n", i + 1, fuzz_corpus.n);
+        all = 0;
+    }
+    return all;
+}
+
 static void fuzz_replay(void) {
     size_t accepted = 0;
     for (size_t i = 0; i < fuzz_corpus.n; i++) {
@@ -320,7 +443,7 @@ static void fuzz_mutate(size_t runs, int emit) {
         int ok = fuzz_run(data, bytes);
         accepted += ok != 0;
         if (!emit) continue;
-        uint32_t head[2] = { (uint32_t)bytes, (uint32_t)ok };
+        uint32_t head[3] = { (uint32_t)bytes, (uint32_t)ok, fuzz_digest };
         FUZZ_HOLDS(fwrite(head, 1, sizeof head, stdout) == sizeof head);
         FUZZ_HOLDS(fwrite(data, 1, bytes, stdout) == bytes);
     }
@@ -332,13 +455,15 @@ static void fuzz_mutate(size_t runs, int emit) {
 int main(int argc, char **argv) {
     size_t runs = 0;
     const char *corpus = NULL;
-    int emit = 0;
+    int emit = 0, accepts = 0;
     fuzz_begin();
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--runs") || !strcmp(argv[i], "--emit")) {
             emit = argv[i][2] == 'e';
             runs = i + 1 < argc ? (size_t)strtoull(argv[++i], NULL, 10) : 0;
             if (fuzz_most == SIZE_MAX) fuzz_most = 16384;
+        } else if (!strcmp(argv[i], "--accepts")) {
+            accepts = 1;
         } else if (!strcmp(argv[i], "--seed") && i + 1 < argc) {
             fuzz_state = strtoull(argv[++i], NULL, 10);
         } else if (!strcmp(argv[i], "--corpus") && i + 1 < argc) {
@@ -348,7 +473,10 @@ int main(int argc, char **argv) {
             fuzz_load(argv[i]);
         }
     }
-    for (size_t i = 0; fuzz_seeds[i]; i++) fuzz_add(fuzz_seeds[i], strlen(fuzz_seeds[i]));
+    for (size_t i = 0; fuzz_seeds[i] && !accepts; i++) {
+        fuzz_add(fuzz_seeds[i], strlen(fuzz_seeds[i]));
+    }
+    if (accepts) return !fuzz_all_accepted();
     if (corpus) fuzz_write_corpus(fuzz_ctx, corpus);
     else if (runs) fuzz_mutate(runs, emit);
     else fuzz_replay();

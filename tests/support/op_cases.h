@@ -24,7 +24,10 @@ typedef struct op_case {
     double      denominator[2];
     mrc_loss    loss;
     int         weighted;           // loss: alpha is given
-    size_t      size;               // unfold; rope: heads that are rotated
+    mrc_pooling pooling;
+    size_t      n_queries;          // maxsim: sequences of q, the first of `lengths`
+    mrc_score_loss_kind score_loss;
+    size_t      size;               // unfold; rope: heads that are rotated; pool: rows of a prompt
     double      scale;              // attention: 0: 1 / sqrt(d)
     size_t      window;
     mrc_attention_kind relative;    // its tables are inputs 3 and 4
@@ -73,7 +76,49 @@ typedef struct op_case {
 #define LOSS_CASE(n, c) .op = MRC__OP_CROSS_ENTROPY, .n_in = 1, .ndim = { 2 },                 \
     .shape = { { n, c } }
 
+#define POOL_CASE(kind, n, h) .op = MRC__OP_POOL, .n_in = 1, .pooling = MRC_POOLING_##kind,     \
+    .ndim = { 2 }, .shape = { { n, h } }
+#define NORMALIZE_CASE(n, d) .op = MRC__OP_NORMALIZE, .n_in = 1, .ndim = { 2 },                \
+    .shape = { { n, d } }
+#define MAXSIM_CASE(nq, nd, d) .op = MRC__OP_MAXSIM, .n_in = 2, .ndim = { 2, 2 },              \
+    .shape = { { nq, d }, { nd, d } }
+// Targets: of each column; labels are made by the kind, every fifth is no candidate.
+#define SCORE_LOSS_CASE(kind, r, c) .op = MRC__OP_SCORE_LOSS, .n_in = 1, .ndim = { 2 },         \
+    .score_loss = MRC_SCORE_LOSS_##kind, .shape = { { r, c } }
+
 static const op_case cases[] = {
+    { POOL_CASE(CLS, 9, 5), .n_sequences = 3, .lengths = { 4, 0, 5 }, .why = "an empty sequence" },
+    { POOL_CASE(CLS, 9, 3), .size = 2, .n_sequences = 2, .lengths = { 4, 5 }, .why = "a prompt" },
+    { POOL_CASE(LAST, 9, 5), .n_sequences = 2, .lengths = { 4, 5 }, .pads = { 1, 0 },
+      .why = "pads" },
+    { POOL_CASE(MAX, 11, 7), .n_sequences = 3, .lengths = { 1, 6, 4 }, .pads = { 0, 2, 4 },
+      .why = "pads, one row, a sequence that is pads only" },
+    { POOL_CASE(MEAN, 11, 7), .n_sequences = 3, .lengths = { 1, 6, 4 }, .pads = { 0, 2, 0 },
+      .why = "pads, one row" },
+    { POOL_CASE(MEAN, 11, 7), .size = 2, .n_sequences = 3, .lengths = { 1, 6, 4 },
+      .why = "a prompt that is longer than a sequence" },
+    { POOL_CASE(MEAN_SQRT, 130, 3), .n_sequences = 2, .lengths = { 126, 4 }, .why = "many rows" },
+    { POOL_CASE(WEIGHTED, 9, 33), .size = 1, .n_sequences = 2, .lengths = { 4, 5 },
+      .pads = { 0, 2 }, .why = "a prompt, pads" },
+    { POOL_CASE(MEAN, 0, 3), .n_sequences = 1, .lengths = { 0 }, .why = "no rows" },
+    { NORMALIZE_CASE(5, 7), .why = "odd sizes" },
+    { NORMALIZE_CASE(1, 1), .why = "one element: no gradient" },
+    { NORMALIZE_CASE(130, 33), .why = "many rows" },
+    { NORMALIZE_CASE(0, 4), .why = "no rows" },
+    { MAXSIM_CASE(5, 9, 7), .n_queries = 2, .n_sequences = 5, .lengths = { 2, 3, 4, 0, 5 },
+      .why = "odd sizes, an empty document" },
+    { MAXSIM_CASE(1, 1, 1), .n_queries = 1, .n_sequences = 2, .lengths = { 1, 1 },
+      .why = "one element" },
+    { MAXSIM_CASE(40, 150, 16), .n_queries = 3, .n_sequences = 6,
+      .lengths = { 13, 20, 7, 70, 1, 79 }, .why = "longer than a block" },
+    { SCORE_LOSS_CASE(SOFT, 7, 3), .targets = { 0, 1, -1 }, .denominator = { 3, 2 },
+      .why = "soft labels, a column that does not count" },
+    { SCORE_LOSS_CASE(SOFT, 1, 1), .targets = { 0 }, .denominator = { 1 }, .why = "one element" },
+    { SCORE_LOSS_CASE(BCE, 9, 1), .targets = { 0 }, .denominator = { 8 }, .why = "pairs" },
+    { SCORE_LOSS_CASE(MARGIN, 6, 3), .targets = { 0, 1, 3 }, .denominator = { 3, 3 },
+      .why = "margins" },
+    { SCORE_LOSS_CASE(MSE, 6, 2), .targets = { 0, 1 }, .denominator = { 2, 2 },
+      .why = "squares" },
     { EMBEDDING_CASE(11, 9, 2, 5), .padding = { -1, -1 }, .n_sequences = 3, .lengths = { 4, 0, 7 },
       .why = "odd sizes, an empty sequence" },
     { EMBEDDING_CASE(11, 9, 1, 5), .padding = { 3, 1 }, .first_position = 2, .n_sequences = 2,
@@ -301,7 +346,10 @@ enum { N_CASES = sizeof cases / sizeof cases[0] };
 // Ops that a backend does not have yet and is not run on; test_ops says so.  An op stands here
 // only while naive alone has it.
 typedef struct lack { mrc__op op; const char *backend; } lack;
-static const lack lacking[] = { { MRC__OP_COUNT, "" } };
+static const lack lacking[] = {
+    { MRC__OP_POOL, "cuda" }, { MRC__OP_NORMALIZE, "cuda" }, { MRC__OP_MAXSIM, "cuda" },
+    { MRC__OP_SCORE_LOSS, "cuda" },
+};
 
 static int case_lacks(const op_case *c, const mrc_backend *be) {
     for (size_t i = 0; i < sizeof lacking / sizeof *lacking; i++) {
@@ -354,7 +402,7 @@ static mrc_status case_batch(mrc_ctx *ctx, const op_case *c, mrc_batch *batch) {
 static int case_activation(const op_case *c, int i) {
     if (c->op == MRC__OP_EMBEDDING) return 0;
     const int two = c->op == MRC__OP_ADD_NORM || c->op == MRC__OP_ADD
-                 || c->op == MRC__OP_SYMMETRIC_KL;
+                 || c->op == MRC__OP_SYMMETRIC_KL || c->op == MRC__OP_MAXSIM;
     return i == 0 || c->op == MRC__OP_ATTENTION || (two && i == 1);
 }
 
@@ -407,6 +455,51 @@ static mrc_tensor *case_loss(mrc_ctx *ctx, const op_case *c, mrc_tensor **in,
     return mrc_span_loss(ctx, logits, targets, denominator, &c->loss, batch);
 }
 
+// Labels of a kind: distributions, probabilities or scores; NaN: no candidate, but for the target.
+static mrc_tensor *case_score_loss(mrc_ctx *ctx, const op_case *c, mrc_tensor *z) {
+    static double labels[512];
+    const size_t rows = c->shape[0][0], columns = c->shape[0][1];
+    double counts[8];
+    for (size_t i = 0; i < rows * columns; i++) {
+        size_t row = i / columns, column = i % columns;
+        double x = (double)((i * 7 + 3) % 11) / 11;
+        int gold = (int32_t)row == c->targets[column];
+        labels[i] = (i % 5 == 4 && !gold) ? NAN : c->score_loss == MRC_SCORE_LOSS_MSE ? 2 * x - 1
+                  : c->score_loss == MRC_SCORE_LOSS_MARGIN ? 3 * x : x;
+    }
+    for (size_t k = 0; k < columns && c->score_loss == MRC_SCORE_LOSS_SOFT; k++) {
+        double sum = 0;
+        for (size_t r = 0; r < rows; r++) {
+            if (!isnan(labels[r * columns + k])) sum += labels[r * columns + k];
+        }
+        for (size_t r = 0; r < rows; r++) labels[r * columns + k] /= sum;
+    }
+    for (size_t k = 0; k < columns; k++) counts[k] = c->denominator[k < 2 ? k : 1];
+    mrc_tensor *l = test_tensor(ctx, mrc_tensor_new(ctx, z->dtype, 2, c->shape[0], 0), labels);
+    mrc_tensor *d = test_tensor(ctx, mrc_tensor_new(ctx, mrc__stat_dtype(z->dtype), 1, &columns,
+                                                    0), counts);
+    mrc_tensor *t = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &columns, 0);
+    if (t) mrc_tensor_upload(ctx, t, c->targets);
+    return mrc_score_loss(ctx, z, l, t, d, &(mrc_score_loss_desc){ c->score_loss, 1.5, 0.7 });
+}
+
+// Every seventh row of the documents does not count.
+static mrc_tensor *case_maxsim(mrc_ctx *ctx, const op_case *c, mrc_tensor **in) {
+    op_case q = *c, d = *c;
+    mrc_batch queries, documents;
+    int32_t keep[512];
+    const size_t n = c->shape[1][0];
+    q.n_sequences = c->n_queries;
+    d.n_sequences = c->n_sequences - c->n_queries;
+    for (size_t i = 0; i < d.n_sequences; i++) d.lengths[i] = c->lengths[c->n_queries + i];
+    for (size_t i = 0; i < n; i++) keep[i] = i % 7 != 6;
+    if (case_batch(ctx, &q, &queries) != MRC_OK) return NULL;
+    if (case_batch(ctx, &d, &documents) != MRC_OK) return NULL;
+    mrc_tensor *k = mrc_tensor_new(ctx, MRC_DTYPE_I32, 1, &n, 0);
+    if (!k || mrc_tensor_upload(ctx, k, keep) != MRC_OK) return NULL;
+    return mrc_maxsim(ctx, in[0], in[1], k, &queries, &documents);
+}
+
 // The table row of a distance r = i - j: falls and rises, and uses every row up to the ends.
 static int32_t case_row(const op_case *c, int32_t r) {
     const int32_t rows = (int32_t)c->shape[3][0], half = rows / 2;
@@ -443,6 +536,7 @@ static mrc_tensor *case_attention(mrc_ctx *ctx, const op_case *c, mrc_tensor **i
 static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, mrc_tensor **in) {
     const uint32_t site = mrc_site("a");
     mrc_batch batch = {0};
+    if (c->op == MRC__OP_MAXSIM) return case_maxsim(ctx, c, in);
     if (c->n_sequences && case_batch(ctx, c, &batch) != MRC_OK) return NULL;
     switch (c->op) {
     case MRC__OP_EMBEDDING:     return mrc_embedding(ctx, in[0], in[1], in[2], c->padding[0],
@@ -462,6 +556,10 @@ static mrc_tensor *case_build(mrc_ctx *ctx, const op_case *c, mrc_dtype dtype, m
     case MRC__OP_UNFOLD:        return mrc_unfold(ctx, in[0], c->size, &batch);
     case MRC__OP_SYMMETRIC_KL:
     case MRC__OP_CROSS_ENTROPY: return case_loss(ctx, c, in, &batch);
+    case MRC__OP_POOL:          return mrc_pool(ctx, in[0], c->pooling, c->size, &batch);
+    case MRC__OP_NORMALIZE:     return mrc_normalize(ctx, in[0]);
+    case MRC__OP_SCORE_LOSS:    return case_score_loss(ctx, c, in[0]);
+    case MRC__OP_MAXSIM:
     case MRC__OP_CUSTOM:        // test_tape.c has these two
     case MRC__OP_CHECKPOINT:
     case MRC__OP_COUNT:         break;

@@ -104,7 +104,7 @@ static mrc_status arrow_file(mrc_ctx *c, void *user, const char *name) {
 // Every 64-bit number of a file that could be a length, made huge: an answer at once, and the same
 // rows or none.
 static void test_arrow_lengths(void) {
-    static const char *const files[] = { "null", "int8", "list", "string_view" };
+    static const char *const files[] = { "null", "int", "list", "utf8_view" };
     static const uint64_t huge[] = { UINT64_MAX, UINT64_MAX - 1, (uint64_t)1 << 63,
                                      (uint64_t)1 << 39, 1000 };
     for (size_t f = 0; f < 4; f++) {
@@ -136,7 +136,7 @@ static void test_arrow_lengths(void) {
 static void test_arrow(void) {
     char path[512];
     int files = 0;
-    CHECK(mrc_dir_list(ctx, "tests/fixtures/arrow", arrow_file, &files) == MRC_OK && files == 36,
+    CHECK(mrc_dir_list(ctx, "tests/fixtures/arrow", arrow_file, &files) == MRC_OK && files == 37,
           "%d files: %s", files, mrc_ctx_message(ctx));
     test_arrow_lengths();
     if (cases_find(path, sizeof path, "cases/field/arrow_timestamp")) {
@@ -224,7 +224,7 @@ static void test_named(void) {
     CHECK(mrc_dir_new(ctx, path_of("folder")) == MRC_OK, "%s", mrc_ctx_message(ctx));
     data_refused(path_of("folder"), "is a folder without a state.json");
     data_refused("owner/name", "there is no folder owner|hf download");
-    data_refused("/absent/data.json", "there is no folder /absent");
+    data_refused("/proc/absent/data.json", "there is no folder /proc/absent");
     data_refused("data/absent.json", "No such file");
     passages_refused(path_of("folder"), "is a folder (expected a file)");
     passages_refused(text_new("x.parquet", "PAR1....PAR1"), "Parquet|to_json");
@@ -420,6 +420,71 @@ static void test_arena(void) {
     mrc_backend_free(be);
 }
 
+// A searcher's memory is bounded: with a small cache the same hits and no growth.
+static size_t n_live;
+static void *counted_alloc(void *user, size_t bytes) {
+    (void)user;
+    n_live++;
+    return malloc(bytes);
+}
+static void counted_free(void *user, void *p) {
+    (void)user;
+    n_live--;
+    free(p);
+}
+static void test_searcher(void) {
+    const mrc_ctx_desc desc = { .allocator = { counted_alloc, counted_free, NULL } };
+    mrc_passages *p = passages_read(text_new("s.tsv", "1\ta b c d e f\n2\tg h i j k a\n"), 2);
+    const mrc_index_desc index = { .passages = p, .threads = 1 };
+    mrc_ctx *c;
+    mrc_index *ix;
+    mrc_searcher *s[2];
+    if (!p || mrc_index_new(ctx, path_of("ix"), &index) != MRC_OK
+        || mrc_ctx_new(&c, &desc) != MRC_OK || mrc_index_open(c, &ix, path_of("ix")) != MRC_OK) {
+        CHECK(0, "an index: %s", mrc_ctx_message(ctx));
+        return;
+    }
+    mrc_search_config config = mrc_search_config_default(MRC_BM25_LUCENE);
+    config.threads = 1;
+    CHECK(mrc_searcher_new(c, &s[0], ix, &config) == MRC_OK, "%s", mrc_ctx_message(c));
+    config.cache_bytes = 1;
+    CHECK(mrc_searcher_new(c, &s[1], ix, &config) == MRC_OK, "%s", mrc_ctx_message(c));
+    size_t before = 0;
+    for (int i = 0; i < 11; i++) {
+        char text[] = { (char)('a' + i), ' ', 'a' };
+        const mrc_query q = { text, sizeof text };
+        mrc_hit hits[2][2] = { 0 };
+        size_t n[2] = { 0 };
+        for (int k = 0; k < 2; k++) mrc_search(s[k], &q, 1, 2, hits[k], &n[k]);
+        CHECK(n[0] == n[1] && n[0] && hits[0][0].passage == hits[1][0].passage
+              && !(hits[0][0].score < hits[1][0].score || hits[0][0].score > hits[1][0].score),
+              "query %d", i);
+        size_t live = n_live;
+        mrc_search(s[1], &q, 1, 2, hits[1], &n[1]);
+        CHECK(n_live == live && (!i || live <= before + 1), "query %d: %zu live", i, live);
+        before = live;
+    }
+    mrc_searcher_free(s[0]);
+    mrc_searcher_free(s[1]);
+    mrc_index_close(ix);
+    mrc_ctx_free(c);
+    mrc_passages_free(p);
+}
+
+// One error has one status: a word of config.json that is not supported.
+static void test_status(void) {
+    mrc_model_config c;
+    const char *path = text_new("act/config.json", "{\"model_type\": \"bert\", \"vocab_size\": 9, "
+                                "\"hidden_size\": 4, \"num_hidden_layers\": 1, "
+                                "\"num_attention_heads\": 1, \"intermediate_size\": 4, "
+                                "\"max_position_embeddings\": 9, \"type_vocab_size\": 2, "
+                                "\"hidden_act\": \"softsign\"}");
+    (void)path;
+    CHECK(mrc_model_config_load(ctx, &c, path_of("act/config.json")) == MRC_ERR_UNSUPPORTED, "%s",
+          mrc_ctx_message(ctx));
+    refused(mrc_ctx_status(ctx), "config.json", "softsign");
+}
+
 int main(void) {
     const mrc_ctx_desc desc = { .log = note };
     if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
@@ -432,6 +497,9 @@ int main(void) {
     test_writers();
     test_errno();
     test_find();
+    CHECK(mrc_dir_new(ctx, path_of("act")) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    test_status();
+    test_searcher();
     test_processors();
     test_arena();
     CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));

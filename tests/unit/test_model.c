@@ -362,6 +362,37 @@ static void test_init(mrc_backend *be) {
     mrc_ctx_free(ctx);
 }
 
+// An absent key means the default of transformers' class; a config is as deep when it is read as
+// when it is written.
+static void test_config_defaults(mrc_ctx *ctx, const char *path) {
+    static const char *const empty[] = { "roberta", "bert", "distilbert", "electra", "albert",
+                                         "mpnet", "deberta-v2", "modernbert", "mobilebert" };
+    static const double eps[] = { 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-7, 1e-5, 1e-12 };
+    static const size_t types[] = { 2, 2, 0, 2, 2, 0, 0, 0, 2 };
+    static const size_t hidden[] = { 768, 768, 768, 256, 4096, 768, 1536, 768, 512 };
+    mrc_model_config c;
+    char text[512];
+    for (size_t i = 0; i < sizeof eps / sizeof *eps; i++) {
+        snprintf(text, sizeof text, "{\"model_type\": \"%s\"}", empty[i]);
+        CHECK(mrc_file_write(ctx, path, text, strlen(text)) == MRC_OK
+              && mrc_model_config_load(ctx, &c, path) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        CHECK(c.layer_norm_eps == eps[i] && c.type_vocab_size == types[i]
+              && c.hidden_size == hidden[i], "%s: eps %g, %zu types, hidden %zu", empty[i],
+              c.layer_norm_eps, c.type_vocab_size, c.hidden_size);
+        mrc_ctx_clear_error(ctx);
+    }
+    for (int depth = 60; depth < 70; depth += 5) {      // 64 levels are taken
+        size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"bert\", \"x\": ");
+        for (int k = 0; k < depth; k++) text[at++] = '[';
+        for (int k = 0; k < depth; k++) text[at++] = ']';
+        text[at++] = '}';
+        CHECK(mrc_file_write(ctx, path, text, at) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        CHECK((mrc_model_config_load(ctx, &c, path) == MRC_OK) == (depth == 60),
+              "a config nested %d deep", depth + 1);
+        mrc_ctx_clear_error(ctx);
+    }
+}
+
 // Each wrong config is refused with a message that holds these words.
 static void test_wrong_configs(const char *dir) {
     static const char *const cases[][2] = {
@@ -398,6 +429,7 @@ static void test_wrong_configs(const char *dir) {
     mrc_ctx *ctx = new_ctx(NULL);
     char path[300];
     snprintf(path, sizeof path, "%s/config.json", dir);
+    test_config_defaults(ctx, path);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         mrc_model_config c;
         CHECK(mrc_file_write(ctx, path, cases[i][0], strlen(cases[i][0])) == MRC_OK, "%s",

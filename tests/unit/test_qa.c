@@ -378,6 +378,22 @@ static void test_sentinel(void) {
         CHECK(x->start_position == 5 && x->end_position == 6, "%d, %d", x->start_position,
               x->end_position);
         CHECK(!memcmp(x->offset_mapping + 4, offsets, sizeof offsets), "offsets");
+        // The answer's two tokens are one word, and so are all others: what the pipeline grows to.
+        const int32_t *w = x->word_ids + 4;
+        CHECK(w[0] >= 0 && w[1] != w[0] && w[2] == w[1] && w[3] != w[2] && w[4] != w[3]
+              && x->word_ids[3] == -1, "words %d %d %d %d %d", w[0], w[1], w[2], w[3], w[4]);
+        float start[10] = { 0 }, end[10] = { 0 };
+        mrc_window_logits window = { x, start, end };
+        mrc_example e = { .context = "b axx c", .context_bytes = 7 };
+        mrc_decode_input in = { .windows = &window, .n_windows = 1, .example = &e };
+        mrc_decode_config dc = mrc_decode_config_default();
+        mrc_span out[2];
+        size_t n = 0;
+        start[6] = end[6] = 9;                  // ##x of "ax"
+        dc.kind = MRC_DECODE_PIPELINE;
+        dc.n_best_size = 1;
+        CHECK(mrc_decode(ctx, &dc, &in, out, 2, &n) == MRC_OK && n == 1 && out[0].begin == 2
+              && out[0].end == 4, "%s: %d to %d", mrc_ctx_message(ctx), out[0].begin, out[0].end);
     }
     CHECK(f.dropped[0].reason && !strcmp(f.dropped[0].reason, "mask token in the text") &&
           f.dropped[1].reason && !strcmp(f.dropped[1].reason, "answer truncated"), "reasons");

@@ -170,6 +170,12 @@ static void test_sizes(void) {
 //==============================================================================
 // Answers to questions in memory
 //==============================================================================
+static mrc_status ignore(mrc_ctx *c, void *user, const mrc_feature *f, const float *start,
+                         const float *end) {
+    (void)c; (void)user; (void)f; (void)start; (void)end;
+    return MRC_OK;
+}
+
 static void test_answers(void) {
     mrc_reader *reader = NULL;
     mrc_reply reply[3];
@@ -210,6 +216,49 @@ static void test_answers(void) {
     mrc_reader_free(reader);
 }
 
+// A length that no list has is refused before the list is read.
+static void test_lengths(void) {
+    mrc_reader *reader = NULL;
+    mrc_reply reply;
+    mrc_example x = *mrc_dataset_at(set, 0);
+    mrc_reader_desc desc = { .model = model, .tokenizer = tok };
+    CHECK(mrc_reader_new(ctx, &reader, "memory", &desc) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    static const size_t lengths[] = { (size_t)INT32_MAX + 1, SIZE_MAX / sizeof(mrc_example),
+                                      SIZE_MAX };
+    mrc_features f = { .list = (mrc_feature *)(uintptr_t)16 };
+    mrc_predict_desc predict = { .features = &f, .batch_size = 1, .fn = ignore };
+    for (size_t i = 0; i < 3; i++) {
+        mrc_dataset *d = NULL;
+        mrc_batch_plan plan;
+        mrc_batch batch;
+        mrc_vote vote;
+        const mrc_feature *const none = NULL;
+        const size_t n = lengths[i];
+        const mrc_votes votes = { .list = &vote, .n = n };
+        f.n = n;
+        CHECK(mrc_reader_answer(reader, &x, n, &reply) == MRC_ERR_ARG, "answer %zu", n);
+        CHECK(mrc_dataset_new(ctx, &d, &x, n) == MRC_ERR_ARG && !d, "dataset %zu", n);
+        CHECK(mrc_dataset_subset(ctx, &d, set, &n, n) == MRC_ERR_ARG && !d, "subset %zu", n);
+        CHECK(mrc_predict(ctx, model, &predict) == MRC_ERR_ARG, "predict %zu", n);
+        CHECK(mrc_batch_plan_new(ctx, &plan, &f, MRC_BATCHING_SORTED, 1, 0, 0) == MRC_ERR_ARG,
+              "plan %zu", n);
+        CHECK(mrc_model_batch(ctx, model, &batch, &none, n, 0) == MRC_ERR_ARG, "batch %zu", n);
+        CHECK(mrc_ensemble_vote(ctx, MRC_ENSEMBLE_HARD_VOTE, &votes, 1, NULL, &vote)
+              == MRC_ERR_ARG && mrc_ensemble_vote(ctx, MRC_ENSEMBLE_HARD_VOTE, &votes, n, NULL,
+                                                  &vote) == MRC_ERR_ARG, "votes %zu", n);
+        CHECK(strstr(mrc_ctx_message(ctx), "answer"), "%s", mrc_ctx_message(ctx));
+        mrc_ctx_clear_error(ctx);
+    }
+    mrc_dataset *d = NULL;
+    mrc_example named = x;
+    named.answers = NULL;
+    named.n_answers = 0;
+    named.title = "\xff";
+    CHECK(mrc_dataset_new(ctx, &d, &named, 1) == MRC_ERR_ARG, "a title that is not UTF-8");
+    mrc_ctx_clear_error(ctx);
+    mrc_reader_free(reader);
+}
+
 // The same answers from each decoder as over features, through the reader.
 static void test_kinds(void) {
     mrc_example x = *mrc_dataset_at(set, 0);
@@ -242,6 +291,7 @@ int main(void) {
         test_no_window();
         test_sizes();
         test_answers();
+        test_lengths();
         test_kinds();
     }
     mrc_dataset_free(set);

@@ -1096,28 +1096,6 @@ static mrc_status load_and_encode(mrc_ctx *c, const char *path) {
     return s;
 }
 
-static void test_memory(void) {
-    static const char *const paths[] = { "tests/fixtures/tokenizer/cased",
-                                         "tests/fixtures/tokenizer/uncased",
-                                         "tests/fixtures/tokenizer/bytes",
-                                         "tests/fixtures/tokenizer/prefix" };
-    for (int i = 0; i < 8; i++) {
-        mrc_status s = MRC_ERR_MEM;
-        size_t at = 1;
-        for (; s == MRC_ERR_MEM && at < 100000; at++) {
-            failing f = { .at = at, .on = i % 2 };
-            mrc_ctx_desc desc = { .allocator = { failing_alloc, failing_free, &f } };
-            mrc_ctx *c = NULL;
-            s = mrc_ctx_new(&c, &desc);
-            if (s == MRC_OK) s = load_and_encode(c, paths[i / 2]);
-            mrc_ctx_free(c);
-            if (!CHECK(f.live == 0, "allocation %zu fails: %d leaked", at, f.live)) break;
-        }
-        CHECK(s == MRC_OK && at > 20, "%s: allocation %zu fails: status %d", paths[i / 2], at,
-              (int)s);
-    }
-}
-
 //
 // Small inputs from public reports, and what is saved
 //
@@ -1225,6 +1203,167 @@ static void copy(const char *from, const char *name) {
     put(name, data, bytes);
     mrc_file_free(ctx, data);
 }
+//
+// pipelines.jsonl and models.jsonl: a tokenizer and its cases on each line
+//
+// Whether text and pair (NULL: the text alone, without special tokens) come out as the case says.
+static int case_holds(const mrc_tokenizer *tok, const mrc_json *c) {
+    const mrc_json *text = mrc_json_get(c, "text"), *pair = mrc_json_get(c, "text_pair");
+    const mrc_json *words = mrc_json_get(c, "word_ids");
+    mrc_encode_options alone = { .no_special_tokens = 1 };
+    mrc_encodings e = {0}, one = {0};
+    int ok = mrc_tokenizer_encode(ctx, tok, &e, text->string, text->bytes,
+                                  pair ? pair->string : NULL, pair ? pair->bytes : 0,
+                                  pair ? NULL : &alone) == MRC_OK
+          && same_ints(mrc_json_get(c, "input_ids"), e.list[0].input_ids, e.list[0].n, 1, -1);
+    if (ok && pair)
+        ok = same_offsets(mrc_json_get(c, "offset_mapping"), &e.list[0])
+          && same_ints(mrc_json_get(c, "token_type_ids"), e.list[0].token_type_ids, e.list[0].n, 1,
+                       -1);
+    if (ok && words)
+        ok = mrc_tokenizer_encode(ctx, tok, &one, text->string, text->bytes, NULL, 0, &alone)
+             == MRC_OK && same_ints(words, one.list[0].word_ids, one.list[0].n, 1, -1);
+    mrc_encodings_free(&e);
+    mrc_encodings_free(&one);
+    return ok;
+}
+static void check_line_cases(const mrc_tokenizer *tok, const mrc_json *line, const char *how) {
+    const mrc_json *name = mrc_json_get(line, "name");
+    size_t n = 0;
+    for (const mrc_json *c = mrc_json_get(line, "cases")->child; tok && c; c = c->next, n++) {
+        CHECK(case_holds(tok, c), "%s%s, case %zu: \"%s\"", name->string, how, n,
+              mrc_json_get(c, "text")->string);
+    }
+    CHECK(n > 0, "%s%s: no cases", name->string, how);
+}
+// What is saved from `path` gives the same.
+static void check_saved(const char *path, const mrc_json *line) {
+    char to[600];
+    snprintf(to, sizeof to, "%s/saved", folder);
+    CHECK(mrc_dir_new(ctx, to) == MRC_OK && mrc_tokenizer_save(ctx, path, to) == MRC_OK, "%s",
+          mrc_ctx_message(ctx));
+    mrc_tokenizer *tok = load(to);
+    check_line_cases(tok, line, ", saved");
+    mrc_tokenizer_free(tok);
+    mrc_dir_remove(ctx, to);
+}
+// Calls `check` for each line of a fixture.
+static void each_line(const char *file, size_t least, void (*check)(const mrc_json *line)) {
+    char *data = NULL;
+    size_t bytes = 0, lines = 0;
+    CHECK(mrc_file_read(ctx, &data, &bytes, file) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    for (char *p = data; p && p < data + bytes; lines++) {
+        mrc_json *j = parse_line(&p, data + bytes, file);
+        if (j) check(j);
+        mrc_json_free(j);
+    }
+    CHECK(lines >= least, "%s: %zu lines", file, lines);
+    if (data) mrc_file_free(ctx, data);
+}
+static void check_pipeline(const mrc_json *line) {
+    const mrc_json *text = mrc_json_get(line, "tokenizer");
+    put("pipeline.json", text->string, text->bytes);
+    mrc_tokenizer *tok = load(in_folder("pipeline.json"));
+    check_line_cases(tok, line, "");
+    mrc_tokenizer_free(tok);
+    check_saved(in_folder("pipeline.json"), line);
+    take("pipeline.json");
+}
+static size_t unbase64(const mrc_json *text, unsigned char *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t n = 0;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < text->bytes && text->string[i] != '='; i++) {
+        const char *d = strchr(digits, text->string[i]);
+        bits = bits << 6 | (uint32_t)(d - digits);
+        if (i % 4) out[n++] = (unsigned char)(bits >> (6 - 2 * (i % 4)));
+    }
+    return n;
+}
+static void put_model(const mrc_json *line, const char *dir) {
+    const mrc_json *model = mrc_json_get(line, "model");
+    unsigned char *data = malloc(model->bytes);
+    char name[300];
+    if (!data) return;
+    mrc_dir_new(ctx, in_folder(dir));
+    snprintf(name, sizeof name, "%s/%s", dir, mrc_json_get(line, "file")->string);
+    put(name, (const char *)data, unbase64(model, data));
+    free(data);
+    for (const mrc_json *j = mrc_json_get(line, "files")->child; j; j = j->next) {
+        snprintf(name, sizeof name, "%s/%s", dir, j->key);
+        put(name, j->string, j->bytes);
+    }
+}
+static void check_model(const mrc_json *line) {
+    put_model(line, "model");
+    mrc_tokenizer *tok = load(in_folder("model"));
+    check_line_cases(tok, line, "");
+    mrc_tokenizer_free(tok);
+    check_saved(in_folder("model"), line);
+    if (mrc_json_get(line, "files")->n == 0) {      // the file alone says all
+        char path[600];
+        snprintf(path, sizeof path, "%s/model/%s", folder, mrc_json_get(line, "file")->string);
+        check_saved(path, line);
+    }
+    mrc_dir_remove(ctx, in_folder("model"));
+}
+static void test_kinds(void) {
+    each_line("tests/fixtures/tokenizer/pipelines.jsonl", 26, check_pipeline);
+    each_line("tests/fixtures/tokenizer/models.jsonl", 8, check_model);
+}
+
+// SentencePiece models that are none.
+static void test_bad_models(void) {
+    static const struct { const char *data; size_t bytes; const char *message; mrc_status status; }
+    cases[] = {
+        { "", 0, "it has no pieces", MRC_ERR_FORMAT },
+        { "\xff", 1, "malformed protobuf", MRC_ERR_FORMAT },
+        { "\x0b", 1, "malformed protobuf", MRC_ERR_FORMAT },            // a group
+        { "\x0a\x7f", 2, "malformed protobuf", MRC_ERR_FORMAT },        // longer than the file
+        { "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 11, "malformed protobuf",
+          MRC_ERR_FORMAT },
+        { "\x0a\x03\x0a\x05""a", 5, "a malformed piece", MRC_ERR_FORMAT },
+        { "\x0a\x03\x0a\x01\xff", 5, "ill-formed UTF-8", MRC_ERR_FORMAT },
+        { "\x0a\x08\x0a\x01""a\x15\x00\x00\xc0\x7f", 10, "no finite number", MRC_ERR_FORMAT },
+        { "\x0a\x03\x0a\x01""a\x12\x02\x18\x03", 9, "model_type 3", MRC_ERR_UNSUPPORTED },
+        { "\x0a\x03\x0a\x01""a\x12\x01\x18", 8, "a malformed trainer_spec", MRC_ERR_FORMAT },
+        { "\x0a\x03\x0a\x01""a\x12\x02\x18\x02", 9, "no family of readers", MRC_ERR_UNSUPPORTED },
+        { "\x0a\x03\x0a\x01""a\x1a\x06\x12\x04\x08\x00\x00\x00", 13, "double array has 8 bytes",
+          MRC_ERR_FORMAT },
+        { "\x0a\x03\x0a\x01""a\x12\x03\xc0\x02\x09", 10, "unk_id is 9, expected 0 to 0",
+          MRC_ERR_FORMAT },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char what[32];
+        snprintf(what, sizeof what, "model %zu", i);
+        put("spm.model", cases[i].data, cases[i].bytes);
+        check_refused(in_folder("spm.model"), cases[i].status, cases[i].message, what);
+        check_refused(folder, cases[i].status, cases[i].message, what);
+    }
+    take("spm.model");
+    put("any.model", "\x0a\x03\x0a\x01""a", 5);
+    check_refused(in_folder("any.model"), MRC_ERR_UNSUPPORTED, "no family of readers", "a name");
+    take("any.model");
+}
+
+// An answer as it is shown: without the space that is a SentencePiece token's.
+static void test_trimmed(void) {
+    static const struct { int32_t begin, end, to_begin, to_end; } cases[] = {
+        { 0, 5, 1, 4 }, { 1, 4, 1, 4 }, { 4, 7, 6, 7 }, { 4, 6, 6, 6 }, { 6, 7, 6, 7 },
+        { 2, 2, 2, 2 },
+    };
+    mrc_example e = { .context = " a\xED\x95\x9C" "c \xE3\x80\x80" "d" };
+    e.context_bytes = strlen(e.context);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mrc_span span = { .kind = MRC_SPAN_TEXT, .begin = cases[i].begin, .end = cases[i].end };
+        mrc_span out = mrc_span_trimmed(&span, &e);
+        CHECK(out.begin == cases[i].to_begin && out.end == cases[i].to_end, "%d to %d: %d to %d",
+              (int)span.begin, (int)span.end, (int)out.begin, (int)out.end);
+    }
+    mrc_span none = { .kind = MRC_SPAN_NULL, .begin = 0, .end = 3 };
+    CHECK(mrc_span_trimmed(&none, &e).end == 3, "no text");
+}
+
 // However a tokenizer is given, its copy gives the same ids.
 static void test_saved(void) {
     static const char *const texts[] = { "The Reader reads [MASK] <mask> books", "\xC3\x89" "a 1.",
@@ -1261,6 +1400,47 @@ static void test_saved(void) {
     take("words.txt");
 }
 
+// Every k-th allocation fails, once or from there on: an error, no leak, and success in the end.
+static void check_memory(const char *path) {
+    for (int on = 0; on < 2; on++) {
+        mrc_status s = MRC_ERR_MEM;
+        size_t at = 1;
+        for (; s == MRC_ERR_MEM && at < 100000; at++) {
+            failing f = { .at = at, .on = on };
+            mrc_ctx_desc desc = { .allocator = { failing_alloc, failing_free, &f } };
+            mrc_ctx *c = NULL;
+            s = mrc_ctx_new(&c, &desc);
+            if (s == MRC_OK) s = load_and_encode(c, path);
+            mrc_ctx_free(c);
+            if (!CHECK(f.live == 0, "allocation %zu fails: %d leaked", at, f.live)) break;
+        }
+        CHECK(s == MRC_OK && at > 20, "%s: allocation %zu fails: status %d", path, at, (int)s);
+    }
+}
+// Every fifth pipeline, and the models.
+static void check_line_memory(const mrc_json *line) {
+    static int n;
+    const mrc_json *text = mrc_json_get(line, "tokenizer");
+    if (text && n++ % 5 == 0) {
+        put("pipeline.json", text->string, text->bytes);
+        check_memory(in_folder("pipeline.json"));
+        take("pipeline.json");
+    }
+    if (text) return;
+    put_model(line, "model");
+    check_memory(in_folder("model"));
+    mrc_dir_remove(ctx, in_folder("model"));
+}
+static void test_memory(void) {
+    static const char *const paths[] = { "tests/fixtures/tokenizer/cased",
+                                         "tests/fixtures/tokenizer/uncased",
+                                         "tests/fixtures/tokenizer/bytes",
+                                         "tests/fixtures/tokenizer/prefix" };
+    for (int i = 0; i < 4; i++) check_memory(paths[i]);
+    each_line("tests/fixtures/tokenizer/pipelines.jsonl", 26, check_line_memory);
+    each_line("tests/fixtures/tokenizer/models.jsonl", 8, check_line_memory);
+}
+
 int main(void) {
     mrc_ctx_desc desc = {0};
     const char *tmp = getenv("TMPDIR");
@@ -1279,6 +1459,9 @@ int main(void) {
     test_added();
     test_no_merges();
     test_saved();
+    test_kinds();
+    test_bad_models();
+    test_trimmed();
     test_printed();
     test_windows();
     test_upstream();

@@ -1,0 +1,99 @@
+#!/bin/sh
+# index and search --engine against a cluster that misbehaves as it is told, which is
+# tests/support/bad_server.c: each ends with its exit code and one line, and no credential is in any.
+# tests/peers/compare_engine.py holds the rankings of a real node. Run from the repository root after
+# ./build.sh; the last line is the count.
+dir=$(mktemp -d) || exit 2
+server=
+trap 'kill $server 2>/dev/null; rm -rf "$dir"' EXIT
+passed=0 failed=0
+ok()  { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+printf '1\ta b\n2\tb c\n3\tc d\n' >"$dir/p.tsv"
+printf '{"id": "q", "question": "a"}\n' >"$dir/q.jsonl"
+if build/index --passages "$dir/p.tsv" --analyzer whitespace --output x --engine elasticsearch \
+    2>&1 | grep -q 'no libcurl'; then
+    echo "SKIP: this build has no libcurl: a search cluster in place of an index"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+${CC:-cc} -std=c11 -O0 -o "$dir/server" tests/support/bad_server.c || exit 3
+
+# start MODE: the server, its address in $url.
+start() {
+    [ -z "$server" ] || kill $server
+    rm -f "$dir/port"
+    "$dir/server" "$dir/port" "$1" &
+    server=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s "$dir/port" ] && break; sleep 0.2; done
+    url=http://127.0.0.1:$(cat "$dir/port")
+}
+
+# gives CODE TEXT PROGRAM ARGUMENTS..
+gives() {
+    code=$1 text=$2 program=$3
+    shift 3
+    "build/$program" "$@" --engine elasticsearch >"$dir/out" 2>"$dir/err"
+    found=$?
+    cat "$dir/out" "$dir/err" >>"$dir/all"
+    if [ $found -eq "$code" ] && grep -q -F -- "$text" "$dir/out" "$dir/err"; then ok
+    else bad "$program $*: exit code $found, expected $code '$text': $(tail -n 3 "$dir/err")"; fi
+}
+index() {
+    code=$1 text=$2
+    shift 2
+    gives "$code" "$text" index --passages "$dir/p.tsv" --analyzer whitespace --output k \
+        --retry_seconds 1 "$@"
+}
+search() {
+    code=$1 text=$2
+    shift 2
+    gives "$code" "$text" search --queries "$dir/q.jsonl" --index k --retry_seconds 1 "$@"
+}
+
+index 2 '--url is missing'
+index 2 'no name or password in it' --url http://me:secret7@127.0.0.1:1
+index 2 'cannot be used' --url ftp://127.0.0.1
+index 2 "the index's name" --url http://127.0.0.1:1 --output Upper
+index 5 '127.0.0.1:1: ' --url http://127.0.0.1:1
+echo 'ApiKey secret7' >"$dir/auth"
+chmod 644 "$dir/auth"
+index 2 'expected mode 0600' --url http://127.0.0.1:1 --auth_file "$dir/auth"
+chmod 600 "$dir/auth"
+index 2 'credentials go over https only' --url http://192.0.2.1:9200 --auth_file "$dir/auth"
+echo 'secret7' >"$dir/auth2"
+chmod 600 "$dir/auth2"
+index 2 'credentials: unknown form' --url http://127.0.0.1:1 --auth_file "$dir/auth2"
+
+start good
+index 0 '3 passages in k-' --url "$url" --auth_file "$dir/auth"
+start good
+MRC_SEARCH_AUTH='Basic me:secret7' && export MRC_SEARCH_AUTH
+index 0 '3 passages in k-' --url "$url"
+unset MRC_SEARCH_AUTH
+search 0 'q Q0 a 1 1.5 mrc' --url "$url"
+search 2 'gives 10000 at most' --url "$url" --top_k 20000
+for row in "401 5 refuses the credentials" "429 5 is overloaded" "html 3 is this a search cluster" \
+    "redirect 3 status 302" "opensearch 3 found opensearch" "old 3 version 6.8.0" \
+    "other 3 found neither" "cut 5 127.0.0.1" "long 3 an answer of more than"; do
+    start "${row%% *}"
+    row=${row#* }
+    index "${row%% *}" "${row#* }" --url "$url" --auth_file "$dir/auth"
+    search "${row%% *}" "${row#* }" --url "$url"
+done
+for row in "mapping 3 mapper_parsing_exception: no analyzer" "items_400 3 1 passages were refused" \
+    "items_429 0 3 passages in k-" "items_storm 5 accepted nothing" "items_short 3 answers for 1" \
+    "items_other 3 another passage" "413 0 3 passages in k-" "count 5 has 4 passages"; do
+    start "${row%% *}"
+    row=${row#* }
+    index "${row%% *}" "${row#* }" --url "$url"
+done
+for row in "missing 5 status 404" "stranger 3 was not made by index" "late 5 did not answer" \
+    "shards 5 did not answer" "clauses 3 too_many_clauses" "no_score 3 without id or score"; do
+    start "${row%% *}"
+    row=${row#* }
+    search "${row%% *}" "${row#* }" --url "$url"
+done
+if grep -q secret7 "$dir/all"; then bad "a credential: $(grep secret7 "$dir/all")"; else ok; fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

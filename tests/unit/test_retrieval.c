@@ -1,0 +1,357 @@
+// Training for retrieval: what the files say, which questions go together, the gradients of a step.
+// tags: threads
+#include "../support/test.h"
+#include <unistd.h>
+
+static char folder[64];
+static mrc_backend *be;
+static mrc_ctx *ctx;
+static char message[1024];
+
+static void keep_message(void *user, mrc_status status, const char *text) {
+    (void)user, (void)status;
+    snprintf(message, sizeof message, "%s", text);
+}
+
+static const char *file_new(const char *name, const char *text) {
+    static char room[6][256];
+    static int at;
+    char *path = room[at++ % 6];
+    snprintf(path, sizeof room[0], "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    if (f) {
+        fwrite(text, 1, strlen(text), f);
+        fclose(f);
+    }
+    return path;
+}
+
+//==============================================================================
+// Files
+//==============================================================================
+// The set as text: "question: +positive -negative; ..".
+static const char *pairs_text(const mrc_pairs *p) {
+    static char out[2048];
+    size_t at = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < mrc_pairs_size(p); i++) {
+        const mrc_pair *x = mrc_pairs_at(p, i);
+        at += (size_t)snprintf(out + at, sizeof out - at, "%s%s:", i ? "; " : "", x->text);
+        for (size_t k = 0; k < x->n_positives; k++) {
+            const mrc_passage *t = mrc_pairs_passage(p, x->positives[k]);
+            at += (size_t)snprintf(out + at, sizeof out - at, " +%s%s%s", t->title,
+                                   *t->title ? "/" : "", t->text);
+        }
+        for (size_t k = 0; k < x->n_negatives; k++) {
+            at += (size_t)snprintf(out + at, sizeof out - at, " -%s",
+                                   mrc_pairs_passage(p, x->negatives[k])->text);
+        }
+        for (size_t k = 0; x->scores && k <= x->n_negatives; k++) {
+            at += (size_t)snprintf(out + at, sizeof out - at, " %g", x->scores[k]);
+        }
+        if (!isnan(x->label)) at += (size_t)snprintf(out + at, sizeof out - at, " =%g", x->label);
+    }
+    return out;
+}
+
+typedef struct pairs_case { const char *why, *text, *want, *wrong; } pairs_case;
+static const pairs_case pairs_cases[] = {
+    { "squad", "{\"data\": [{\"title\": \"T\", \"paragraphs\": [{\"context\": \"c one\", \"qas\": "
+      "[{\"id\": \"1\", \"question\": \"q1\", \"answers\": [{\"text\": \"one\", \"answer_start\": "
+      "2}]}, {\"id\": \"2\", \"question\": \"q2\", \"answers\": []}]}]}]}",
+      "q1: +c one; q2: +c one", NULL },
+    { "dpr", "[{\"question\": \"q\", \"answers\": [\"a\"], \"positive_ctxs\": [{\"title\": \"t\", "
+      "\"text\": \"p\"}], \"negative_ctxs\": [{\"title\": \"\", \"text\": \"n\"}], "
+      "\"hard_negative_ctxs\": []}, {\"question\": \"r\", \"positive_ctxs\": []}]",
+      "q: +t/p -n", NULL },
+    { "columns", "{\"anchor\": \"a\", \"positive\": \"p\", \"negative\": \"n\", \"negative_2\": "
+      "\"m\"}\n{\"anchor\": \"b\", \"positive\": \"p\", \"negative\": \"p\"}\n",
+      "a: +p -n -m; b: +p", NULL },
+    { "grades", "{\"sentence1\": \"a\", \"sentence2\": \"p\", \"label\": 0.5}\n"
+      "{\"sentence1\": \"b\", \"sentence2\": \"q\", \"score\": 1}", "a: +p =0.5; b: +q =1", NULL },
+    { "scores", "{\"query\": \"a\", \"positive\": \"p\", \"negative\": \"n\", \"scores\": [3, 1]}",
+      "a: +p -n 3 1", NULL },
+    { "flag", "{\"query\": \"a\", \"pos\": [\"p\", \"o\"], \"neg\": [\"n\", \"p\"], \"pos_scores\":"
+      " [5, 4], \"neg_scores\": [2, 1]}", "a: +p +o -n 5 2", NULL },
+    { "tevatron", "{\"query_id\": \"7\", \"query\": \"a\", \"positive_passages\": [{\"docid\": "
+      "\"1\", \"title\": \"t\", \"text\": \"p\"}], \"negative_passages\": [{\"docid\": \"2\", "
+      "\"title\": \"\", \"text\": \"n\"}]}", "a: +t/p -n", NULL },
+    { "triples of texts", "a\tp\tn\nb\t\"p\tm\n", "a: +p -n; b: +\"p -m", NULL },
+    { "no question", "{\"x\": 1}\n{\"x\": 2}\n", NULL, ":1:1: found a row without a question" },
+    { "nothing", "{\"query\": \"a\", \"pos\": []}", NULL, "no question has a passage" },
+};
+
+static void test_files(void) {
+    for (size_t i = 0; i < sizeof pairs_cases / sizeof *pairs_cases; i++) {
+        const pairs_case *c = &pairs_cases[i];
+        mrc_pairs *p;
+        mrc_pairs_desc desc = { .path = file_new("t.json", c->text) };
+        mrc_status s = mrc_pairs_load(ctx, &p, &desc);
+        if (c->want) {
+            CHECK(s == MRC_OK, "%s: %s", c->why, message);
+            const char *found = s == MRC_OK ? pairs_text(p) : "";
+            CHECK(!strcmp(found, c->want), "%s: %s", c->why, found);
+        } else {
+            CHECK(s != MRC_OK && strstr(message, c->wrong), "%s: %s", c->why, message);
+        }
+        mrc_pairs_free(p);
+        mrc_ctx_clear_error(ctx);
+    }
+}
+
+// Ids of other files: qrels, negatives of a run, a teacher, triples.
+static void test_ids(void) {
+    mrc_pairs *p;
+    mrc_pairs_desc desc = {
+        .path = file_new("q.jsonl", "{\"_id\": \"q1\", \"text\": \"one\"}\n{\"_id\": \"q2\", "
+                         "\"text\": \"two\"}\n{\"_id\": \"q3\", \"text\": \"three\"}\n"),
+        .passages = file_new("c.jsonl", "{\"_id\": \"d1\", \"title\": \"\", \"text\": \"A\"}\n"
+                             "{\"_id\": \"d2\", \"title\": \"\", \"text\": \"B\"}\n"
+                             "{\"_id\": \"d3\", \"title\": \"\", \"text\": \"C\"}\n"),
+        .qrels = file_new("r.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td3\t1\nq2\td2\t2\n"
+                          "q2\td1\t0\n"),
+        .negatives = file_new("n.run", "q1 Q0 d3 1 9.5 x\nq1 Q0 d2 2 9 x\nq2 Q0 d2 1 3 x\n"
+                              "q2 Q0 d3 2 1e0 x\n") };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "qrels: %s", message);
+    CHECK(!strcmp(pairs_text(p), "one: +A +C -B; two: +B -C"), "qrels: %s", pairs_text(p));
+    CHECK(mrc_pairs_rows(p) == 3, "%zu rows", mrc_pairs_rows(p));
+    mrc_pairs_free(p);
+    desc.teacher = file_new("t.run", "q1 Q0 d1 1 2 t\nq1 Q0 d2 2 -1 t\nq2 Q0 d2 1 5 t\n");
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "teacher: %s", message);
+    CHECK(!strcmp(pairs_text(p), "one: +A +C -B 2 -1; two: +B 5"), "teacher: %s", pairs_text(p));
+    mrc_pairs_free(p);
+    desc = (mrc_pairs_desc){ .path = file_new("tr.jsonl", "[\"q1\", \"d1\", \"d2\"]\n"
+                                              "[\"q2\", [\"d2\", 4.5], [\"d3\", 1]]\n"),
+                             .queries = file_new("q.jsonl", "{\"id\": \"q1\", \"text\": \"one\"}\n"
+                                                 "{\"id\": \"q2\", \"text\": \"two\"}\n"),
+                             .passages = desc.passages };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "triples: %s", message);
+    CHECK(!strcmp(pairs_text(p), "one: +A -B; two: +B -C 4.5 1"), "triples: %s", pairs_text(p));
+    mrc_pairs_free(p);
+}
+
+//==============================================================================
+// The planner
+//==============================================================================
+// Questions over few golds, some with two positives: 2,000 of them, with negatives.
+static mrc_pairs *pairs_new(size_t n, size_t golds) {
+    char *text = malloc(n * 200 + 1), *at = text;
+    mrc_pairs *p;
+    for (size_t i = 0; i < n; i++) {
+        size_t g = i % golds, h = (i * 7 + 3) % golds, k = (i * 5 + 1) % golds;
+        at += sprintf(at, "{\"query\": \"what is %zu\", \"pos\": [\"passage %zu of it\"", i, g);
+        if (i % 3 == 0 && h != g) at += sprintf(at, ", \"passage %zu of it\"", h);
+        at += sprintf(at, "], \"neg\": [\"passage %zu of it\", \"other %zu\"]}\n", k, i % 50);
+    }
+    mrc_pairs_desc desc = { .path = file_new("many.jsonl", text) };
+    CHECK(mrc_pairs_load(ctx, &p, &desc) == MRC_OK, "many: %s", message);
+    free(text);
+    return p;
+}
+
+static void test_plan(void) {
+    mrc_pairs *p = pairs_new(2000, 60);
+    for (uint32_t epoch = 0; epoch < 2; epoch++) {
+        mrc_pair_plan plan;
+        size_t seen[2000] = { 0 }, clashes = 0, missing = 0;
+        CHECK(mrc_pairs_plan(ctx, &plan, p, 16, 0, 42, epoch) == MRC_OK, "plan");
+        for (size_t b = 0; b < plan.n_batches; b++) {
+            CHECK(plan.begin[b + 1] - plan.begin[b] <= 16 && plan.begin[b + 1] > plan.begin[b],
+                  "step %zu has %zu questions", b, plan.begin[b + 1] - plan.begin[b]);
+            for (size_t i = plan.begin[b]; i < plan.begin[b + 1]; i++) {
+                const mrc_pair *x = mrc_pairs_at(p, plan.query[i]);
+                seen[plan.query[i]]++;
+                for (size_t j = plan.begin[b]; j < plan.begin[b + 1]; j++) {
+                    uint32_t gold = mrc_pairs_at(p, plan.query[j])->positives[0];
+                    for (size_t k = 1; k < x->n_positives; k++) clashes += x->positives[k] == gold;
+                }
+            }
+        }
+        for (size_t i = 0; i < mrc_pairs_size(p); i++) missing += seen[i] != 1;
+        CHECK(!missing && !clashes, "%zu questions not once, %zu clashes", missing, clashes);
+        mrc_pair_plan_free(&plan);
+    }
+    mrc_pairs_free(p);
+}
+
+//==============================================================================
+// A step
+//==============================================================================
+static mrc_model_config small(mrc_head_type head) {
+    mrc_model_config c;
+    CHECK(mrc_model_config_load(ctx, &c, "data/config.json") == MRC_OK, "config: %s", message);
+    c.hidden_size = 32;
+    c.num_hidden_layers = 2;
+    c.num_attention_heads = 2;
+    c.intermediate_size = 48;
+    c.embedding_size = 0;
+    c.head = head;
+    c.encoder = (mrc_encoder_config){ .poolings = 1u << MRC_POOLING_MEAN, .normalize = 1,
+                                      .num_labels = 1, .classifier_dropout = -1,
+                                      .query_max_length = 24, .passage_max_length = 32,
+                                      .score_kind = MRC_SCORE_DENSE_TANH };
+    if (head == MRC_HEAD_TOKENS) c.encoder.projection_size = 16;
+    return c;
+}
+
+// The gradients of one step into out, and its loss; count: how many numbers.
+static size_t gradients_of(mrc_head_type head, const mrc_pairs *p, size_t n, size_t micro,
+                           mrc_contrastive_loss loss, float *out, double *value) {
+    mrc_model_config c = small(head);
+    mrc_ctx *main_ctx = ctx;            // gradients are found by address: a context a model
+    mrc_model *m;
+    mrc_encoder *e;
+    mrc_optimizer *o;
+    mrc_step_result result;
+    uint32_t queries[256];
+    size_t count = 0;
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    oc.variant = MRC_SGD;
+    oc.momentum = 0;
+    oc.max_grad_norm = 0;
+    oc.weight_decay = 0;
+    mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
+    CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 3) == MRC_OK, "model: %s", message);
+    mrc_encoder_desc desc = { .config = &c, .model = m };
+    CHECK(mrc_encoder_new(ctx, &e, "data", &desc) == MRC_OK, "encoder: %s", message);
+    CHECK(mrc_optimizer_new(ctx, &o, m->params, &oc) == MRC_OK, "optimizer");
+    for (size_t i = 0; i < n; i++) queries[i] = (uint32_t)i;
+    mrc_contrastive_desc d = { .pairs = p, .queries = queries, .n = n, .micro_batch = micro,
+                               .num_negatives = 2, .loss = loss, .lr = 1,
+                               .random = { 9, 4, 0 }, .forward = mrc_forward_config_default() };
+    d.forward.dropout = 1;
+    // With SGD and a learning rate of 1 the weights move by the gradient.
+    float *before = malloc(sizeof *before * 4000000);
+    mrc_tensor *t;
+    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        mrc_tensor_download(ctx, t, before + count);
+        count += t->numel;
+    }
+    CHECK(mrc_contrastive_step(e, o, &d, &result) == MRC_OK, "step: %s", message);
+    *value = result.loss;
+    count = 0;
+    for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
+        mrc_tensor_download(ctx, t, out + count);
+        for (size_t k = 0; k < t->numel; k++) out[count + k] -= before[count + k];
+        count += t->numel;
+    }
+    free(before);
+    mrc_encoder_free(e);
+    mrc_ctx_free(ctx);
+    mrc_optimizer_free(o);
+    mrc_model_free(m);
+    ctx = main_ctx;
+    return count;
+}
+
+static double far_apart(const float *a, const float *b, size_t n) {
+    double most = 0, apart = 0;
+    for (size_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)a[i]));
+        apart = fmax(apart, fabs((double)a[i] - (double)b[i]));
+    }
+    return most > 0 ? apart / most : HUGE_VAL;
+}
+
+static void test_caching(void) {
+    mrc_pairs *p = pairs_new(40, 20);
+    float *a = malloc(sizeof *a * 4000000), *b = malloc(sizeof *b * 4000000);
+    static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS };
+    for (int k = 0; k < 2; k++) {
+        double x, y;
+        size_t n = gradients_of(heads[k], p, 12, 0, MRC_CONTRASTIVE_INFONCE, a, &x);
+        for (size_t micro = 3; micro <= 16; micro += 5) {
+            gradients_of(heads[k], p, 12, micro, MRC_CONTRASTIVE_INFONCE, b, &y);
+            double apart = far_apart(a, b, n);
+            CHECK(x == y && apart < 2e-6, "head %d, pieces of %zu: loss %.9g, %.9g, gradients "
+                  "%.3g", k, micro, x, y, apart);
+        }
+    }
+    // A cross-encoder's lists do not depend on how they are cut.
+    for (int loss = MRC_CONTRASTIVE_LISTWISE; loss <= MRC_CONTRASTIVE_BCE; loss++) {
+        double x, y;
+        size_t n = gradients_of(MRC_HEAD_SCORE, p, 8, 0, (mrc_contrastive_loss)loss, a, &x);
+        gradients_of(MRC_HEAD_SCORE, p, 8, 5, (mrc_contrastive_loss)loss, b, &y);
+        CHECK(fabs(x - y) < 1e-6 && far_apart(a, b, n) < 1e-5, "loss %d: %.9g, %.9g, %.3g", loss, x,
+              y, far_apart(a, b, n));
+    }
+    double x, y;
+    gradients_of(MRC_HEAD_POOL, p, 6, 0, MRC_CONTRASTIVE_SYMMETRIC, a, &x);
+    gradients_of(MRC_HEAD_POOL, p, 6, 0, MRC_CONTRASTIVE_LISTWISE, a, &y);
+    CHECK(x > 0 && y > 0 && isfinite(x + y), "symmetric %g, listwise %g", x, y);
+    free(a);
+    free(b);
+    mrc_pairs_free(p);
+}
+
+//==============================================================================
+// Directories that are written are read back the same
+//==============================================================================
+static void test_directories(void) {
+    static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS, MRC_HEAD_SCORE };
+    const mrc_passage texts[] = { { "", "", "what is one", 11 }, { "", "A title", "it is", 5 },
+                                  { "", "", "", 0 } };
+    for (int k = 0; k < 3; k++) {
+        mrc_model_config c = small(heads[k]), back;
+        mrc_model *m;
+        mrc_encoder *e[2];
+        mrc_vectors v[2];
+        double scores[2][2];
+        char path[128];
+        snprintf(path, sizeof path, "%s/dir%d", folder, k);
+        if (k == 0) {
+            c.encoder.projection_size = 24;
+            c.encoder.projection_bias = 1;
+            c.encoder.projection_act = MRC_ACT_TANH;
+            strcpy(c.encoder.query_prompt, "query: ");
+        }
+        if (k == 1) {
+            c.encoder.query_expansion = 1;
+            strcpy(c.encoder.skiplist, ". , ?");
+        }
+        CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 5) == MRC_OK, "model: %s", message);
+        CHECK(mrc_model_save(ctx, m, path, "data") == MRC_OK, "save: %s", message);
+        CHECK(mrc_encoder_config_load(ctx, &back, path, MRC_HEAD_LINEAR) == MRC_OK
+              && back.head == heads[k], "head %d read as %d: %s", k, (int)back.head, message);
+        mrc_encoder_desc desc = { .config = &c, .model = m };
+        CHECK(mrc_encoder_new(ctx, &e[0], path, &desc) == MRC_OK, "encoder: %s", message);
+        CHECK(mrc_encoder_new(ctx, &e[1], path, NULL) == MRC_OK, "encoder: %s", message);
+        for (int i = 0; i < 2 && k < 2; i++) {
+            CHECK(mrc_encoder_encode(e[i], MRC_SIDE_QUERY, texts, 3, &v[i]) == MRC_OK, "encode: %s",
+                  message);
+        }
+        if (k < 2) {
+            CHECK(v[0].n_rows == v[1].n_rows && v[0].width == v[1].width
+                  && !memcmp(v[0].rows, v[1].rows, v[0].n_rows * v[0].width * sizeof(float)),
+                  "head %d: other vectors when read back (%zu, %zu rows)", k, v[0].n_rows,
+                  v[1].n_rows);
+            mrc_vectors_free(&v[0]);
+            mrc_vectors_free(&v[1]);
+        }
+        const mrc_passage *list[2] = { &texts[1], &texts[0] };
+        for (int i = 0; i < 2; i++) {
+            CHECK(mrc_encoder_score(e[i], &texts[0], list, 2, scores[i]) == MRC_OK, "score: %s",
+                  message);
+        }
+        CHECK(!memcmp(scores[0], scores[1], sizeof scores[0]), "head %d: other scores", k);
+        mrc_encoder_free(e[0]);
+        mrc_encoder_free(e[1]);
+        mrc_model_free(m);
+    }
+}
+
+int main(void) {
+    snprintf(folder, sizeof folder, "/tmp/mrc_retrieval_%ld", (long)getpid());
+    mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
+    mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
+    mrc_dir_new(ctx, folder);
+    test_files();
+    test_ids();
+    test_plan();
+    test_caching();
+    test_directories();
+    mrc_dir_remove(ctx, folder);
+    mrc_ctx_free(ctx);
+    mrc_backend_free(be);
+    return test_end();
+}

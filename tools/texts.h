@@ -1,0 +1,58 @@
+// Texts from a file, one after the other: for embed and search.
+#ifndef TEXTS_H
+#define TEXTS_H
+#include "tool.h"
+
+typedef struct texts {
+    mrc_passage  *list;
+    size_t        n;
+    mrc_passages *records;              // that they came from; NULL: lines of `file`
+    char         *file;
+    mrc_ctx      *ctx;
+} texts;
+
+// Whether the first thing in the file is JSON, or its first line has a tab.
+static int texts_are_records(const char *file) {
+    const char *at = file + strspn(file, " \t\r\n\xef\xbb\xbf"), *end = strchr(at, '\n');
+    if (*at == '{' || *at == '[') return 1;
+    return memchr(at, '\t', end ? (size_t)(end - at) : strlen(at)) != NULL;
+}
+
+// JSONL (question, else text), TSV (id, text), or plain lines: text i is line i.
+TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path) {
+    texts t = { .ctx = ctx };
+    size_t bytes, capacity = 0;
+    tool_check(ctx, mrc_file_read(ctx, &t.file, &bytes, path));
+    if (texts_are_records(t.file)) {
+        tool_check(ctx, mrc_passages_load(ctx, &t.records, path, "question"));
+        t.n = mrc_passages_size(t.records);
+        t.list = tool_allocate(t.n, sizeof *t.list);
+        for (size_t i = 0; i < t.n; i++) t.list[i] = *mrc_passages_at(t.records, i);
+        return t;
+    }
+    if (mrc_utf8_valid(t.file, bytes) != bytes) {
+        tool_fail(TOOL_BAD_INPUT, "%s: ill-formed UTF-8 at byte %zu", path,
+                  mrc_utf8_valid(t.file, bytes));
+    }
+    for (char *at = t.file, *end = t.file + bytes; at < end;) {
+        char *stop = memchr(at, '\n', (size_t)(end - at));
+        size_t n = stop ? (size_t)(stop - at) : (size_t)(end - at);
+        if (t.n == capacity) {
+            capacity = capacity ? 2 * capacity : 1024;
+            mrc_passage *more = realloc(t.list, capacity * sizeof *more);
+            if (!more) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", path);
+            t.list = more;
+        }
+        size_t kept = n && at[n - 1] == '\r' ? n - 1 : n;
+        t.list[t.n++] = (mrc_passage){ "", "", at, kept };
+        at += n + 1;
+    }
+    return t;
+}
+
+TOOL_DEF void texts_free(texts *t) {
+    if (t->records) mrc_passages_free(t->records);
+    mrc_file_free(t->ctx, t->file);
+    free(t->list);
+}
+#endif
