@@ -27511,7 +27511,7 @@ MRCDEF void mrc_comm_free(mrc_comm *comm) {
 MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text) {
     enum { BYTES = 256 };
     char mine[BYTES] = "";
-    if (!ctx || !what || !text) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !what || !text);
     if (!ctx->comm) return MRC_OK;
     const size_t n = mrc__ranks(ctx);
     snprintf(mine, sizeof mine, "%s", text);
@@ -27551,7 +27551,7 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
     uint32_t crc = 0;
     char text[16];
-    if (!ctx || !params) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !params);
     if (!ctx->comm) return MRC_OK;
     MRC__TRY(mrc__params_crc(ctx, params, &crc));
     snprintf(text, sizeof text, "%08lx", (unsigned long)crc);
