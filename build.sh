@@ -7,7 +7,8 @@
 # line on stdout is its result.  tests/README.md says what each verb shows and how long it takes.
 #     CC            the compiler (default: the first of cc, gcc, clang); CFLAGS adds flags
 #     JOBS          how many compilations or tests run at a time (default: the processors)
-#     OPENBLAS=0, CUDA=0, MICROHTTPD=0    leave out what is found; CUDA=1 compiles CUDA without a
+#     OPENBLAS=0, CUDA=0, MICROHTTPD=0, MPI=0     leave out what is found; MPICC=.. names MPI's
+#                   compiler wrapper (mpicc of Open MPI or MPICH); CUDA=1 compiles CUDA without a
 #                   driver too, NVCC=.. names its compiler
 #     PYTHON        runs the peers of bench; install puts the module where it looks
 #     PREFIX, DESTDIR   where to install (default: /usr/local), and below what to put all of it
@@ -93,6 +94,34 @@ find_http() {
     fi
     rm -f "$probe" "$probe.c"
     export HTTPD_FLAGS
+}
+
+# Sets MPI_FLAGS, what lets train run on several processes: empty where there is no MPI, or MPI=0.
+# MPICC names a compiler wrapper, whose flags are asked for; else pkg-config, else mpicc.
+find_mpi() {
+    [ -z "${MPI_FLAGS+set}" ] || return 0
+    MPI_FLAGS=
+    probe=$OUT/mpi-probe.$$
+    echo '#include <mpi.h>
+int main(void) { int n; return MPI_Initialized(&n); }' >"$probe.c"
+    for source in mpicc ompi-c mpich; do
+        [ "$MPI" != 0 ] || break
+        case $source in
+        mpicc)
+            wrapper=${MPICC:-mpicc}
+            have "$wrapper" || continue
+            flags=$("$wrapper" --showme:compile 2>/dev/null) \
+                && flags="$flags $("$wrapper" --showme:link 2>/dev/null)" \
+                || flags=$("$wrapper" -show 2>/dev/null | cut -d ' ' -f 2-) ;;
+        *)  flags=$(pkg-config --cflags --libs "$source" 2>/dev/null) || continue ;;
+        esac
+        # shellcheck disable=SC2086
+        $CC -w "$probe.c" $flags -o "$probe" 2>/dev/null || continue
+        MPI_FLAGS="-DMRC_MPI $flags"
+        break
+    done
+    rm -f "$probe" "$probe.c"
+    export MPI_FLAGS
 }
 
 # left_out SOURCE: why one of the programs is not built here; nothing when it is.
@@ -218,6 +247,7 @@ program_object() {
     object=$OUT/tools/$1.o flags='' page=''
     case $1 in
     serve) flags="-I$OUT" page=$OUT/page.h ;;
+    train) flags="$MPI_FLAGS -DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit ;;
     index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
     mrc)
         flags="-DMRC_COMMIT=$(cat "$OUT/commit")" page=$OUT/commit
@@ -252,10 +282,11 @@ build_all() {
     find_openblas
     find_cuda
     find_http
+    find_mpi
     find_curl
     make_page || exit 5
     # Another compiler or other flags make everything anew.
-    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS"
+    flags="$CC $STD $WARN $CFLAGS $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS $MPI_FLAGS"
     flags="$flags $($CC --version 2>/dev/null | head -n 1)"
     if [ "$(cat "$OUT/flags" 2>/dev/null)" != "$flags" ]; then
         rm -f "$OUT/mrc.o"
@@ -281,7 +312,8 @@ build_all() {
     if ! newer "$OUT/mrc" $objects; then
         say "$CC $OUT/mrc"
         # shellcheck disable=SC2086
-        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS || exit 3
+        compile "$CC" "$OUT/mrc" $objects $BLAS $CUDA_FLAGS $HTTPD_FLAGS $CURL_FLAGS \
+            $MPI_FLAGS || exit 3
     fi
     for source in tools/*.c; do
         name=$(basename "$source" .c)

@@ -62,7 +62,8 @@
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
-//     >>api.config  >>api.status  >>api.backend  >>api.ctx  >>api.utf8  >>api.json  >>api.yaml
+//     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
+//     >>api.yaml
 //     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
 //     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
@@ -85,7 +86,8 @@
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
 //     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.train  >>impl.predict  >>impl.train_plan  >>impl.evaluate
+//     >>impl.checkpoint  >>impl.fold  >>impl.train  >>impl.predict  >>impl.train_plan
+//     >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
 //     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
@@ -824,9 +826,60 @@ typedef struct mrc_null_counts {
 MRCDEF mrc_null_counts mrc_backend_null_counts(const mrc_backend *be);
 
 //==============================================================================
+// >>api.comm   several processes as one: what backends/mpi.h implements
+//
+// A rank is a process (or, in tests, a thread) that trains its share of every step: micro-batch j
+// of a step is rank j mod n_ranks's.  All ranks have all the data and call mrc_train_step() with
+// the same step, in the same order.  Weights, moments and losses are the same bits for any number
+// of ranks, one included: the gradient of each micro-batch is finished on its own, and a step's is
+// the left fold ((g0 + g1) + g2) + .. in the order of the micro-batches, whoever computes them.
+//==============================================================================
+#define MRC_COMM_API 1
+typedef struct mrc_ctx mrc_ctx;
+typedef struct mrc_params mrc_params;
+typedef struct mrc_comm mrc_comm;
+// A vector cut into one slice a rank: rank r owns elements begin[r] to begin[r + 1] - 1.
+typedef struct mrc_comm_slices {
+    mrc_dtype     dtype;            // f32 or f64
+    const size_t *begin;            // (n_ranks + 1)
+} mrc_comm_slices;
+
+// Functions but abort and destroy are collective: every rank calls them in the same order.  Each
+// has a deadline without progress, then it is MRC_ERR_IO and `error` says what is missing.
+struct mrc_comm {
+    size_t      size;               // sizeof(mrc_comm) and MRC_COMM_API of whoever made it
+    uint32_t    api;
+    int         rank, n_ranks;
+    int         local_rank, n_local;        // among those of its host
+    const char *name;               // "mpi"
+    void       *self;
+    char        error[256];         // of the last function that failed
+    // sum, this rank's slice, = (first) or += the ranks' slices of data, in the order 0, 1, .. of
+    // the ranks, by be's kernel `fold`.  Only ranks below `members` have data.  May return before
+    // it is done.
+    mrc_status (*reduce)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *data,
+                         void *sum, int first, int members);
+    // data = every rank's slice.  May return before it is done.
+    mrc_status (*gather)(mrc_comm *c, mrc_backend *be, const mrc_comm_slices *b, const void *slice,
+                         void *data);
+    mrc_status (*wait)(mrc_comm *c);        // until all of the above is done
+    // Host memory: bytes of `root` to all; bytes of each to all, in the order of ranks.
+    mrc_status (*broadcast)(mrc_comm *c, void *data, size_t bytes, int root);
+    mrc_status (*exchange)(mrc_comm *c, const void *mine, void *all, size_t bytes);
+    void       (*abort)(mrc_comm *c, int exit_code);            // ends the job; does not return
+    const char *(*host)(const mrc_comm *c, int rank);           // its host's name, for messages
+    void       (*destroy)(mrc_comm *c);
+};
+MRCDEF void       mrc_comm_free(mrc_comm *comm);            // after its contexts; NULL is fine
+// MRC_OK where every rank has the same text; else MRC_ERR_ARG on all ranks, and the message names
+// the first rank that differs from rank 0 and both texts.  Without a communicator MRC_OK.
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text);
+// Whether all ranks have the same bits of these parameters (CRC-32C); else MRC_ERR_NUMERIC.
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
+
+//==============================================================================
 // >>api.ctx   one context per thread; no global state
 //==============================================================================
-typedef struct mrc_ctx mrc_ctx;
 
 typedef struct mrc_ctx_desc {
     mrc_allocator allocator;        // of host memory: nodes, tensor records
@@ -834,6 +887,7 @@ typedef struct mrc_ctx_desc {
     void  *log_user;
     mrc_backend *backend;           // not owned; NULL: a context for text and files, no tensors
     size_t step_chunk_bytes;        // the step arena's first chunk: its planned extent; 0: 1 MiB
+    mrc_comm *comm;                 // not owned; NULL: this process is all there is
 } mrc_ctx_desc;
 
 // desc NULL: malloc, no log, no backend.  Why a context could not be made goes to desc->log, as
@@ -1052,7 +1106,6 @@ typedef struct mrc_tensor {
 
 // Parameters: an arena that lives with its owner (a model).  Free it after the contexts that used
 // it: their gradients are found by the tensor's address.
-typedef struct mrc_params mrc_params;
 MRCDEF mrc_status mrc_params_new(mrc_params **out, mrc_backend *be,
                                  const mrc_allocator *allocator);
 // name is copied; a second parameter of that name is MRC_ERR_ARG.  Moments and averages of an
@@ -1657,7 +1710,8 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
-    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
+    MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1731,6 +1785,9 @@ typedef struct mrc_model_config {
     size_t         local_attention, global_attn_every_n_layers;
     double         global_rope_theta, local_rope_theta;
     size_t         intra_bottleneck_size, num_feedforward_networks; // MobileBERT
+    size_t         block_size, num_random_blocks;   // BigBird: longer sequences are sparse
+    int            original_full;                   // 1: they never are
+    size_t         sep_token_id;                    // BigBird: ends the question
     uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
@@ -1746,6 +1803,7 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type);
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+// BigBird: the longest that sees itself whole.
 // Without a table: max_position_embeddings (ModernBERT), or no limit (DeBERTa v3: 1 << 24).
 MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 
@@ -1853,6 +1911,7 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 typedef struct mrc_step_result {
     double loss, grad_norm, loss_scale;
     int    skipped;
+    int    flag;                    // 1 where any rank's desc had one
     size_t counted, rows;           // rows: tokens of a contrastive step
 } mrc_step_result;
 // What a step minimises.  Zero-initialised: cross-entropy.
@@ -1872,6 +1931,7 @@ typedef struct mrc_step_desc {
     mrc_forward_config forward;
     mrc_objective      objective;
     double     max_loss;            // above it the step is skipped too; 0: no such limit
+    int        flag;                // of this rank, for all to know (a signal was seen)
 } mrc_step_desc;
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
                                  const mrc_step_desc *desc, mrc_step_result *out);
@@ -2198,7 +2258,8 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
     const mrc_model_config *config;         // used as it is; NULL: read from the folder
     mrc_model           *model, *query_model;   // shared, as when training; NULL: loaded and owned
     const mrc_tokenizer *tokenizer;         // shared; NULL: the folder's
-    mrc_dtype            dtype;             // of weights that are loaded: f32 or bf16
+    mrc_dtype            dtype;             // of weights that are loaded: f32, bf16 or i8
+    unsigned             int8_keep;         // see mrc_model_load_desc
     const char          *pooling;           // "cls", "mean", ..: overrides the folder's; NULL
     size_t               max_length;        // of both sides; 0: the folder's
     size_t               batch_rows;        // tokens at a time; 0: 4096
@@ -2996,6 +3057,15 @@ struct mrc_ctx {
     int               saw_trainable;    // an op had an input that wants a gradient
     mrc_random        random;
     struct mrc__grad *grad_table[MRC__GRAD_BUCKETS];
+    mrc_comm         *comm;
+    struct {                        // all parameters' gradients in a row: see impl.fold
+        uint64_t  list;             // whose; 0: there are none
+        size_t    n, total;         // tensors, elements
+        mrc_dtype dtype;
+        void     *data, *sum, *losses;
+        size_t   *begin;            // (ranks + 1) slices
+        size_t    units;            // that `losses` has room for
+    } flat;
 };
 
 // Records the first error, logs every one, returns the status: `return mrc__fail(...)`.
@@ -3114,12 +3184,20 @@ MRCDEF mrc_status mrc_ctx_new(mrc_ctx **out, const mrc_ctx_desc *desc) {
         if (desc->log) desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, text);
         return MRC_ERR_UNSUPPORTED;
     }
+    if (desc->comm && (desc->comm->size != sizeof *desc->comm || desc->comm->api != MRC_COMM_API)) {
+        if (desc->log) {
+            desc->log(desc->log_user, MRC_ERR_UNSUPPORTED, "the communicator was made for another "
+                      "API number");
+        }
+        return MRC_ERR_UNSUPPORTED;
+    }
     mrc_ctx *ctx = mrc__host_zalloc(&host, sizeof *ctx);
     if (!ctx) return MRC_ERR_MEM;
     ctx->host = host;
     ctx->log = desc->log;
     ctx->log_user = desc->log_user;
     ctx->be = desc->backend;
+    ctx->comm = desc->comm;
     ctx->step.be = ctx->grads.be = desc->backend;
     ctx->step.host = ctx->grads.host = host;
     ctx->step.chunk_bytes = desc->step_chunk_bytes ? desc->step_chunk_bytes : (size_t)1 << 20;
@@ -7690,6 +7768,7 @@ typedef struct mrc__grad {
     void             *data;
     int               written;
     int               borrowed;     // a seed: the user's, only to be read
+    int               flat, dirty;  // inside ctx->flat; it has been written since it was zeros
 } mrc__grad;
 
 // The link that holds t's entry, or the NULL at the end of its chain, where one can be put.
@@ -7707,7 +7786,9 @@ static mrc__grad *mrc__grad_of(mrc_ctx *ctx, const mrc_tensor *t) {
 }
 
 static void mrc__grad_free(mrc_ctx *ctx, mrc__grad *g) {
-    if (!g->borrowed) mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    if (!g->borrowed && !g->flat) {
+        mrc__arena_release(g->frame ? &ctx->step : &ctx->grads, g->data);
+    }
     ctx->host.free(ctx->host.user, g);
 }
 
@@ -7807,6 +7888,12 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
             }
         }
     }
+    if (!ctx) return;
+    mrc__arena_release(&ctx->grads, ctx->flat.data);
+    mrc__arena_release(&ctx->grads, ctx->flat.sum);
+    mrc__arena_release(&ctx->grads, ctx->flat.losses);
+    if (ctx->flat.begin) ctx->host.free(ctx->host.user, ctx->flat.begin);
+    memset(&ctx->flat, 0, sizeof ctx->flat);
 }
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
@@ -8164,6 +8251,7 @@ MRCDEF void mrc_ctx_reset(mrc_ctx *ctx) {
 
 MRCDEF void mrc_ctx_free(mrc_ctx *ctx) {
     if (!ctx) return;
+    mrc_grad_forget(ctx);
     mrc__rewind(ctx, 0);
     mrc__arena_rewind(&ctx->grads, 0);
     mrc__arena_free(&ctx->step);
@@ -24135,6 +24223,9 @@ typedef struct mrc__family {
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
+    const char *head_up, *head_down, *head_norm;    // a feed-forward part before it
+    int         masks_question;             // logits of the question are lowered by a million
+    int         drops_before_norm;          // dropout of the tables' sum, then the norm
     int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
     int         rotary;                     // positions by rotation, windows by layer
     int         truncated;                  // start values within two standard deviations
@@ -24276,6 +24367,19 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
                       .num_feedforward_networks = 4 } },
+    [MRC_MODEL_BIG_BIRD] = { .word = "big_bird", .architecture = "BigBirdForQuestionAnswering",
+        .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .drops_before_norm = 1, .pooler = "pooler", .masks_question = 1,
+        .head_up = "qa_classifier.intermediate.dense", .head_down = "qa_classifier.output.dense",
+        .head_norm = "qa_classifier.output.LayerNorm", .answer = "qa_classifier.qa_outputs",
+        .drop_head = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 50358, .hidden_size = 768, .num_hidden_layers = 12,
+                      .num_attention_heads = 12, .intermediate_size = 3072,
+                      .max_position_embeddings = 4096, .type_vocab_size = 2,
+                      .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU_TANH, .block_size = 64, .num_random_blocks = 3,
+                      .sep_token_id = 66 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -24449,6 +24553,12 @@ static const mrc__key mrc__keys[] = {
       MRC__IN(MOBILEBERT) },
     { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
       MRC__IN(MOBILEBERT) },
+    { "block_size", MRC__KEY_SIZE, MRC__AT(block_size), 1, 1 << 16, MRC__IN(BIG_BIRD) },
+    { "num_random_blocks", MRC__KEY_SIZE, MRC__AT(num_random_blocks), 0, 1 << 16,
+      MRC__IN(BIG_BIRD) },
+    { "sep_token_id", MRC__KEY_SIZE, MRC__AT(sep_token_id), 0, (1 << 28) - 1, MRC__IN(BIG_BIRD) },
+    { "use_bias", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(BIG_BIRD) },
+    { "rescale_embeddings", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(BIG_BIRD) },
     { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "use_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "key_query_shared_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
@@ -24570,6 +24680,8 @@ MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
         return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
     }
     size_t first = (size_t)(mrc__position_padding(config) + 1);
+    const size_t dense = (5 + 2 * config->num_random_blocks) * config->block_size;
+    if (config->block_size && !config->original_full && dense < rows) return dense;
     return rows > first ? rows - first : 0;
 }
 
@@ -24917,6 +25029,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
     static const char *const norms[] = { "no_norm", NULL };
+    static const char *const attentions[] = { "block_sparse", "original_full", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
     mrc__fields f = { ctx, path, root };
     int type, ignored;
@@ -24936,6 +25049,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
+    MRC__TRY(mrc__field_word(&f, "attention_type", attentions, &c->original_full));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
     mrc__config_layers(&f, c);
@@ -25005,6 +25119,7 @@ typedef struct mrc_encoder_weights {
     mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
     mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
+    mrc__map    head_up, head_down, head_norm;  // (I, H) (I); (H, I) (H); (H) (H): the same
     mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
@@ -25324,6 +25439,11 @@ static void mrc__make_head(mrc__builder *b) {
                                         sigma / sqrt(2.0 * (double)c->num_hidden_layers),
                                         c->classifier_bias);
             w->dense_norm = mrc__make_norm(b, in, f->dense_norm);
+        }
+        if (f->head_up) {
+            w->head_up = mrc__make_linear(b, c->intermediate_size, in, f->head_up);
+            w->head_down = mrc__make_linear(b, in, c->intermediate_size, f->head_down);
+            w->head_norm = mrc__make_norm(b, in, f->head_norm);
         }
         w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
                                      f->truncated ? 1 / sqrt((double)in) : sigma, 1);
@@ -25807,6 +25927,33 @@ static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor 
                              mrc__layer_drop(run, f->drop_down), "output.dropout");
 }
 
+// BigBird lowers the logits of rows 1 to the first separator, all of the question.
+static mrc_tensor *mrc__mask_question(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *logits,
+                                      const mrc_batch *batch) {
+    const mrc_dtype stat = mrc__stat_dtype(m->dtype);
+    const size_t n = batch->n_tokens, b = batch->n_sequences;
+    size_t bytes;
+    if (!logits || mrc__is_half(m->dtype)) return logits;       // decoding leaves the question out
+    mrc_tensor *mask = mrc_tensor_new(ctx, stat, 2, logits->shape, 0);
+    double *host = mrc__mul(2 * n + n + b + 2, sizeof *host, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!mask || !host) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+    int32_t *ids = (int32_t *)(host + 2 * n), *cu = ids + n;
+    mrc_status s = mrc_tensor_download(ctx, batch->input_ids, ids);
+    if (s == MRC_OK) s = mrc_tensor_download(ctx, batch->cu_seqlens, cu);
+    for (size_t i = 0; i < 2 * n; i++) host[i] = 0;
+    for (size_t k = 0; s == MRC_OK && k < b; k++) {
+        size_t first = (size_t)cu[k], end = first;
+        while (end < (size_t)cu[k + 1] && (size_t)ids[end] != m->config.sep_token_id) end++;
+        if (end == (size_t)cu[k + 1]) end = first;              // no separator: nothing is lowered
+        for (size_t r = first + 1; r <= end && r < n; r++) host[2 * r] = host[2 * r + 1] = -1e6;
+    }
+    for (size_t i = 0; stat == MRC_DTYPE_F32 && i < 2 * n; i++) ((float *)host)[i] = (float)host[i];
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, mask, host);
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? mrc_add(ctx, mask, logits, 0, 0, batch) : NULL;
+}
+
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
@@ -25821,8 +25968,17 @@ static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor 
         mrc_drop(ctx, a);
     }
     mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
+    if (w->head_up.weight) {
+        mrc_tensor *i = mrc_linear(ctx, d, w->head_up.weight, w->head_up.bias, c->hidden_act);
+        mrc_tensor *y = mrc_linear(ctx, i, w->head_down.weight, w->head_down.bias, MRC_ACT_NONE);
+        mrc_drop(ctx, i);
+        d = mrc_add_norm(ctx, y, x, w->head_norm.weight, w->head_norm.bias, c->layer_norm_eps, p,
+                         mrc_site("head.output.dropout"), batch);
+        mrc_drop(ctx, y);
+    }
     if (d != x) mrc_drop(ctx, x);
-    return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+    mrc_tensor *logits = mrc_linear(ctx, d, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
+    return mrc__family_of(c)->masks_question ? mrc__mask_question(ctx, m, logits, batch) : logits;
 }
 
 // A batch of one-row sequences, which keep their sequences' indices: what dropout counts by.
@@ -25958,10 +26114,13 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
                        MRC_ACT_NONE);
         mrc_drop(ctx, narrow);
     }
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
-    mrc_drop(ctx, e);
-    mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
-                                mrc_site("embeddings.dropout"), batch);
+    const double p = dropout ? mrc__drop_of(c, f->drop_tables) : 0;
+    const uint32_t site = mrc_site("embeddings.dropout");
+    mrc_tensor *u = f->drops_before_norm ? mrc_dropout(ctx, e, p, site, batch) : e;
+    if (u != e) mrc_drop(ctx, e);
+    mrc_tensor *n = mrc_layer_norm(ctx, u, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
+    mrc_drop(ctx, u);
+    mrc_tensor *x = f->drops_before_norm ? n : mrc_dropout(ctx, n, p, site, batch);
     if (x != n) mrc_drop(ctx, n);
     if (!w->projection.weight) return x;
     mrc_tensor *y = mrc_linear(ctx, x, w->projection.weight, w->projection.bias, MRC_ACT_NONE);
@@ -27327,6 +27486,259 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 #endif // core pass
 
 //==============================================================================
+// >>impl.fold   a step's gradient from its micro-batches', on one rank or many
+//
+// The gradients of all parameters stand in a row, ctx->flat.data, each tensor at a multiple of 64
+// bytes: a micro-batch finishes them there, from nothing.  Then they are added to this rank's slice
+// of the sum, which the communicator does in the order of the ranks; without one the slice is all.
+// After the last micro-batch the slices are gathered into the row, where the optimizer finds them.
+// Slices begin at multiples of MRC_NORM_CHUNK elements from a tensor's beginning.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+static int mrc__rank(const mrc_ctx *ctx) { return ctx->comm ? ctx->comm->rank : 0; }
+static size_t mrc__ranks(const mrc_ctx *ctx) { return ctx->comm ? (size_t)ctx->comm->n_ranks : 1; }
+
+static mrc_status mrc__comm_did(mrc_ctx *ctx, mrc_status s, const char *what) {
+    if (s == MRC_OK) return s;
+    return mrc__fail(ctx, s, "%s: %s", what, ctx->comm->error[0] ? ctx->comm->error
+                                                                  : mrc_status_string(s));
+}
+
+MRCDEF void mrc_comm_free(mrc_comm *comm) {
+    if (comm && comm->destroy) comm->destroy(comm);
+}
+
+MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text) {
+    enum { BYTES = 256 };
+    char mine[BYTES] = "";
+    if (!ctx || !what || !text) return MRC_ERR_ARG;
+    if (!ctx->comm) return MRC_OK;
+    const size_t n = mrc__ranks(ctx);
+    snprintf(mine, sizeof mine, "%s", text);
+    char (*all)[BYTES] = ctx->host.alloc(ctx->host.user, n * sizeof *all);
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", what);
+    mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, mine, all, BYTES), what);
+    for (size_t r = 1; s == MRC_OK && r < n; r++) {
+        if (!memcmp(all[r], all[0], BYTES)) continue;
+        s = mrc__fail(ctx, MRC_ERR_ARG, "%s of rank %zu (%s) is %.255s (expected rank 0's, on %s: "
+                      "%.255s)", what, r, ctx->comm->host(ctx->comm, (int)r), all[r],
+                      ctx->comm->host(ctx->comm, 0), all[0]);
+    }
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+
+// Of all parameters' bytes, in their order.
+static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32_t *crc) {
+    const size_t piece = (size_t)1 << 18;
+    char *host = ctx->host.alloc(ctx->host.user, piece);
+    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "checksum: no host memory");
+    mrc_status s = MRC_OK;
+    *crc = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        size_t bytes = t->packed ? 0 : t->numel * mrc_dtype_bytes(t->dtype);
+        for (size_t at = 0, n; s == MRC_OK && at < bytes; at += n) {
+            n = bytes - at < piece ? bytes - at : piece;
+            s = ctx->be->download(ctx->be, host, (const char *)t->data + at, n);
+            *crc = mrc_crc32c(*crc, host, n);
+        }
+    }
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? s : mrc__fail(ctx, s, "checksum: download on %s", ctx->be->name);
+}
+
+MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
+    uint32_t crc = 0;
+    char text[16];
+    if (!ctx || !params) return MRC_ERR_ARG;
+    if (!ctx->comm) return MRC_OK;
+    MRC__TRY(mrc__params_crc(ctx, params, &crc));
+    snprintf(text, sizeof text, "%08lx", (unsigned long)crc);
+    mrc_status s = mrc_comm_same(ctx, "the weights' checksum", text);
+    if (s != MRC_ERR_ARG) return s;
+    ctx->status = MRC_ERR_NUMERIC;          // the message stays: it names the ranks
+    return MRC_ERR_NUMERIC;
+}
+
+// Elements of a tensor with its padding.
+static size_t mrc__flat_room(const mrc_tensor *t) {
+    const size_t each = MRC_ALIGNMENT / sizeof(float);
+    return mrc__ceil_div(t->numel, each) * each;
+}
+
+// Where the slices begin: at the first chunk from an equal share on.
+static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params) {
+    const size_t ranks = mrc__ranks(ctx);
+    size_t at = 0, r = 1;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
+            const size_t here = at + k;
+            while (r < ranks && here >= ctx->flat.total / ranks * r) ctx->flat.begin[r++] = here;
+        }
+        at += mrc__flat_room(t);
+    }
+    ctx->flat.begin[0] = 0;
+    while (r <= ranks) ctx->flat.begin[r++] = ctx->flat.total;
+}
+
+// Entries of the table that point into the row.
+static mrc_status mrc__flat_entries(mrc_ctx *ctx, const mrc_params *params) {
+    size_t at = 0;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        mrc__grad *g = mrc__host_zalloc(&ctx->host, sizeof *g);
+        if (!g) return mrc__fail(ctx, MRC_ERR_MEM, "gradient: no host memory");
+        *g = (mrc__grad){ .tensor = t, .list = t->list, .numel = t->numel, .dtype = t->dtype,
+                          .data = (char *)ctx->flat.data + at * mrc_dtype_bytes(t->dtype),
+                          .flat = 1 };
+        *mrc__grad_slot(ctx, t) = g;
+        at += mrc__flat_room(t);
+    }
+    return MRC_OK;
+}
+
+// Makes the row for these parameters, unless it is there; of a step of `units` micro-batches.
+static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t units) {
+    size_t n = 0, total = 0, bytes, slice, losses;
+    const mrc_tensor *first = NULL;
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        if (!t->requires_grad) continue;
+        if (!first) first = t;
+        if (t->dtype != first->dtype) {
+            return mrc__fail(ctx, MRC_ERR_ARG, "gradients: %s is %s, %s is %s", first->name,
+                             mrc_dtype_name(first->dtype), t->name, mrc_dtype_name(t->dtype));
+        }
+        n++;
+        total += mrc__flat_room(t);         // the tensors exist, so their sum does not overflow
+    }
+    if (ctx->flat.list == params->serial && ctx->flat.n == n && ctx->flat.total == total
+        && ctx->flat.units >= units) return MRC_OK;
+    mrc_grad_forget(ctx);
+    if (!first) return mrc__fail(ctx, MRC_ERR_ARG, "gradients: no parameter wants one");
+    ctx->flat.begin = mrc__mul(mrc__ranks(ctx) + 1, sizeof(size_t), &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!ctx->flat.begin) return mrc__fail(ctx, MRC_ERR_MEM, "gradients: no host memory");
+    ctx->flat.total = total;
+    ctx->flat.n = n;
+    ctx->flat.dtype = first->dtype;
+    mrc__flat_slices(ctx, params);
+    slice = ctx->flat.begin[mrc__rank(ctx) + 1] - ctx->flat.begin[mrc__rank(ctx)];
+    if (!mrc__mul(total, mrc_dtype_bytes(first->dtype), &bytes)
+        || !mrc__mul(units, 3 * sizeof(double), &losses)) return MRC_ERR_ARG;
+    ctx->flat.data = mrc__arena_alloc(&ctx->grads, bytes, 0);
+    ctx->flat.sum = mrc__arena_alloc(&ctx->grads, slice ? slice * mrc_dtype_bytes(first->dtype) : 1,
+                                     0);
+    ctx->flat.losses = mrc__arena_alloc(&ctx->grads, losses, 0);
+    mrc_status s = ctx->flat.data && ctx->flat.sum && ctx->flat.losses ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "%s: gradients of %zu bytes", ctx->be->name, bytes);
+    const mrc_out row = { first->dtype, total, ctx->flat.data, 0 };
+    mrc_fill_args zeros = { .n = total, .y = row };
+    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
+    if (s == MRC_OK) s = mrc__flat_entries(ctx, params);
+    if (s != MRC_OK) {
+        mrc_grad_forget(ctx);
+        return s;
+    }
+    ctx->flat.units = units;
+    ctx->flat.list = params->serial;
+    return MRC_OK;
+}
+
+// After a micro-batch: what it did not reach is 0 again; marks what it reached, a bit each.
+static mrc_status mrc__flat_reached(mrc_ctx *ctx, const mrc_params *params,
+                                    unsigned char *reached) {
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (!g) continue;
+        if (g->written) {
+            g->dirty = 1;
+            reached[i / 8] |= (unsigned char)(1 << i % 8);
+        } else if (g->dirty) {
+            mrc_fill_args zeros = { .n = t->numel, .y = { t->dtype, t->numel, g->data, 0 } };
+            MRC__TRY(MRC__RUN(ctx, t->dtype, fill, &zeros));
+            g->dirty = 0;
+        }
+    }
+    return MRC_OK;
+}
+
+static void mrc__flat_written(mrc_ctx *ctx, const mrc_params *params,
+                              const unsigned char *reached) {
+    for (size_t i = 0; i < params->n; i++) {
+        const mrc_tensor *t = params->list[i];
+        mrc__grad *g = t->requires_grad ? mrc__grad_of(ctx, t) : NULL;
+        if (!g) continue;
+        g->written = reached[i / 8] >> i % 8 & 1;
+        g->dirty |= g->written;
+    }
+}
+
+// Adds the row to the sum; first: the sum begins with it.  Ranks below `members` have one.
+static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
+    const mrc_dtype dtype = ctx->flat.dtype;
+    if (ctx->comm) {
+        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
+        mrc_status s = ctx->comm->reduce(ctx->comm, ctx->be, &slices, ctx->flat.data,
+                                         ctx->flat.sum, first, (int)members);
+        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+        return mrc__comm_did(ctx, s, "sum of gradients");
+    }
+    mrc_fold_args a = { .n = ctx->flat.total, .n_parts = 1,
+                        .parts = { dtype, ctx->flat.total, ctx->flat.data },
+                        .y = { dtype, ctx->flat.total, ctx->flat.sum, !first } };
+    return MRC__RUN(ctx, dtype, fold, &a);
+}
+
+// The row = the sum.
+static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
+    const mrc_dtype dtype = ctx->flat.dtype;
+    if (ctx->comm) {
+        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
+        mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, ctx->flat.sum,
+                                         ctx->flat.data);
+        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+        return mrc__comm_did(ctx, s, "gradients of all ranks");
+    }
+    mrc_axpby_args a = { .n = ctx->flat.total, .alpha = 1,
+                         .x = { dtype, ctx->flat.total, ctx->flat.sum },
+                         .y = { dtype, ctx->flat.total, ctx->flat.data, 0 } };
+    return MRC__RUN(ctx, dtype, axpby, &a);
+}
+
+// What ranks tell each other before a sum: whether to go on.  Every rank returns the first error,
+// with the rank that has it.
+typedef struct mrc__news { int32_t status, flag; char message[240]; } mrc__news;
+static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) {
+    if (any) *any |= flag;
+    if (!ctx->comm) return mine;
+    const size_t n = mrc__ranks(ctx);
+    mrc__news record = { .status = mine, .flag = flag };
+    if (mine != MRC_OK) snprintf(record.message, sizeof record.message, "%.239s", ctx->message);
+    mrc__news *all = ctx->host.alloc(ctx->host.user, n * sizeof *all);
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, &record, all, sizeof record),
+                                 "train_step");
+    for (size_t r = 0; s == MRC_OK && r < n; r++) {
+        if (any) *any |= all[r].flag;
+        if (all[r].status == MRC_OK) continue;
+        s = (mrc_status)all[r].status;
+        if (r != (size_t)ctx->comm->rank) {
+            mrc__fail(ctx, s, "rank %zu (%s): %.239s", r, ctx->comm->host(ctx->comm, (int)r),
+                      all[r].message);
+        }
+    }
+    ctx->host.free(ctx->host.user, all);
+    return s;
+}
+#endif // core pass
+
+//==============================================================================
 // >>impl.train   one optimizer step: micro-batches, losses, gradients, the adversary
 //==============================================================================
 #ifdef MRC__PASS_CORE
@@ -27377,7 +27789,13 @@ typedef struct mrc__step {
     mrc_optimizer       *o;
     const mrc_step_desc *desc;
     size_t               counted[2];    // targets in the whole step
+    size_t               micro, units;  // features of a micro-batch; micro-batches
     uint32_t             pass;
+    int                  folds;         // gradients are summed by impl.fold; 0: there is one only
+    int                  begun;         // the sum has begun
+    int                  flag;
+    int                  n_losses;      // of a micro-batch
+    unsigned char       *reached;       // of each parameter a bit
 } mrc__step;
 
 // The losses of one micro-batch, to be added: one, or R-Drop's three; how many, or 0 on error.
@@ -27402,51 +27820,152 @@ static int mrc__step_losses(mrc_ctx *ctx, const mrc__step *s, const mrc_batch *b
     return losses[0] && losses[1] && losses[2] ? 3 : 0;
 }
 
-// Forward and backward of features first .. first + n: gradients add up in ctx.
-static mrc_status mrc__micro_batch(mrc_ctx *ctx, const mrc__step *s, size_t first, size_t n,
-                                   double *loss) {
+// Forward and backward of micro-batch j; its losses go to their places on the backend.
+static mrc_status mrc__micro_batch(mrc_ctx *ctx, mrc__step *s, size_t j) {
     const mrc_tensor *scale = s->o->loss_scale;
+    const size_t first = j * s->micro, left = s->desc->n - first;
     mrc_tensor *losses[3];
     mrc_batch batch;
-    double value;
-    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first, n, first));
-    int n_losses = mrc__step_losses(ctx, s, &batch, losses);
-    if (n_losses == 0) return ctx->status;
-    for (int k = 0; k < n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
+    if (s->folds) mrc_grad_clear(ctx);
+    MRC__TRY(mrc_model_batch(ctx, s->m, &batch, s->desc->features + first,
+                             left < s->micro ? left : s->micro, first));
+    s->n_losses = mrc__step_losses(ctx, s, &batch, losses);
+    if (s->n_losses == 0) return ctx->status;
+    for (int k = 0; k < s->n_losses; k++) MRC__TRY(mrc_grad_seed(ctx, losses[k], scale));
     MRC__TRY(mrc_tape_backward(ctx, (mrc_mark){0}));
-    for (int k = 0; k < n_losses; k++) {
-        MRC__TRY(mrc__download_scalar(ctx, losses[k], &value));
-        *loss += value;
+    for (int k = 0; k < s->n_losses && s->pass == 0; k++) {
+        const mrc_dtype dtype = losses[k]->dtype;
+        char *to = (char *)ctx->flat.losses + (3 * j + (size_t)k) * mrc_dtype_bytes(dtype);
+        mrc_axpby_args a = { .n = 1, .alpha = 1, .x = mrc__in(losses[k]),
+                             .y = { dtype, 1, to, 0 } };
+        MRC__TRY(MRC__RUN(ctx, dtype, axpby, &a));
     }
     mrc_ctx_reset(ctx);
+    return s->folds ? mrc__flat_reached(ctx, s->m->params, s->reached) : MRC_OK;
+}
+
+// All micro-batches of the step that are this rank's: j mod ranks.
+static mrc_status mrc__step_pass(mrc_ctx *ctx, mrc__step *s) {
+    const size_t ranks = mrc__ranks(ctx), rank = (size_t)mrc__rank(ctx);
+    for (size_t first = 0; first < s->units; first += ranks) {
+        const size_t members = s->units - first < ranks ? s->units - first : ranks;
+        mrc_status status = rank < members ? mrc__micro_batch(ctx, s, first + rank) : MRC_OK;
+        MRC__TRY(mrc__agree(ctx, status, s->desc->flag, &s->flag));
+        if (!s->folds) continue;
+        MRC__TRY(mrc__flat_reduce(ctx, !s->begun, members));
+        s->begun = 1;
+    }
     return MRC_OK;
 }
 
-// All micro-batches of the step.
-static mrc_status mrc__step_pass(mrc_ctx *ctx, const mrc__step *s, double *loss) {
-    const mrc_step_desc *desc = s->desc;
-    size_t micro = desc->micro_batch ? desc->micro_batch : desc->n;
-    for (size_t first = 0; first < desc->n; first += micro) {
-        size_t n = desc->n - first < micro ? desc->n - first : micro;
-        MRC__TRY(mrc__micro_batch(ctx, s, first, n, loss));
+// Which parameters any rank has reached: all ranks mark them as written, and step them.
+static mrc_status mrc__step_reached(mrc_ctx *ctx, mrc__step *s) {
+    const size_t bytes = s->m->params->n / 8 + 1, ranks = mrc__ranks(ctx);
+    if (ctx->comm) {
+        unsigned char *all = ctx->host.alloc(ctx->host.user, ranks * bytes);
+        if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+        mrc_status status = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, s->reached, all,
+                                                                   bytes), "train_step");
+        for (size_t i = 0; status == MRC_OK && i < ranks * bytes; i++) {
+            s->reached[i % bytes] |= all[i];
+        }
+        ctx->host.free(ctx->host.user, all);
+        MRC__TRY(status);
     }
+    mrc__flat_written(ctx, s->m->params, s->reached);
     return MRC_OK;
+}
+
+// The gradients of the step so far, where mrc_grad() finds them.
+static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
+    if (!s->folds) return MRC_OK;
+    MRC__TRY(mrc__flat_gather(ctx));
+    return mrc__step_reached(ctx, s);
+}
+
+// The losses of all micro-batches, added in their order: one wait for the device a step.
+static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss) {
+    const size_t ranks = mrc__ranks(ctx), n = 3 * s->units;
+    const mrc_dtype dtype = mrc__stat_dtype(s->m->weights->word->dtype);
+    size_t bytes;
+    double *all = mrc__mul(ranks * n + n, sizeof *all, &bytes)
+                ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    double *mine = all + ranks * n;
+    mrc_status status = ctx->be->download(ctx->be, mine, ctx->flat.losses,
+                                          n * mrc_dtype_bytes(dtype));
+    for (size_t i = n; dtype == MRC_DTYPE_F32 && i-- > 0; ) {       // in place, from the end
+        float value;
+        memcpy(&value, (const char *)mine + i * sizeof value, sizeof value);
+        mine[i] = (double)value;
+    }
+    if (ctx->comm && status == MRC_OK) {
+        status = ctx->comm->exchange(ctx->comm, mine, all, n * sizeof *mine);
+    } else {
+        memcpy(all, mine, n * sizeof *mine);
+    }
+    *loss = 0;
+    const int losses = s->desc->objective.rdrop_alpha > 0 ? 3 : 1;
+    for (size_t j = 0; status == MRC_OK && j < s->units; j++) {
+        for (int k = 0; k < losses; k++) *loss += all[j % ranks * n + 3 * j + (size_t)k];
+    }
+    ctx->host.free(ctx->host.user, all);
+    if (status == MRC_OK) return status;
+    return ctx->comm ? mrc__comm_did(ctx, status, "losses")
+                     : mrc__fail(ctx, status, "losses: download on %s", ctx->be->name);
 }
 
 // FGM: the gradients of a step whose word embeddings are moved add to those there are.
 static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
     const mrc_tensor *word = s->m->weights->word;
-    double ignored = 0;
-    if (!word->requires_grad) {
-        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
-                         "frozen");
-    }
     MRC__TRY(mrc__adversary_new(ctx, s->o, word));
     MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
     s->pass = 2;
-    mrc_status status = mrc__step_pass(ctx, s, &ignored);
+    mrc_status status = mrc__step_pass(ctx, s);
     mrc_status back = mrc__adversary_run(ctx, s->o, word, 0, 1);
-    return status != MRC_OK ? status : back;
+    if (status == MRC_OK) status = back;
+    return status == MRC_OK ? mrc__step_gather(ctx, s) : status;
+}
+
+// How a step is cut, what it counts, and room for what its micro-batches leave.
+static mrc_status mrc__step_begin(mrc_ctx *ctx, mrc__step *s, unsigned char *reached) {
+    const mrc_step_desc *desc = s->desc;
+    const int fgm = desc->objective.fgm_epsilon > 0;
+    for (size_t i = 0; i < desc->n; i++) {
+        const mrc_feature *f = desc->features[i];
+        s->counted[0] += (size_t)mrc__counts(f, f->start_position);
+        s->counted[1] += (size_t)mrc__counts(f, f->end_position);
+    }
+    s->micro = desc->micro_batch && desc->micro_batch < desc->n ? desc->micro_batch : desc->n;
+    s->units = mrc__ceil_div(desc->n, s->micro);
+    s->folds = s->units > 1 || fgm || ctx->comm;
+    s->reached = reached;
+    if (fgm && !s->m->weights->word->requires_grad) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "train_step: FGM moves the word embeddings, which are "
+                         "frozen");
+    }
+    if (s->folds) return mrc__flat_make(ctx, s->m->params, s->units);
+    if (ctx->flat.losses) return MRC_OK;
+    ctx->flat.losses = mrc__arena_alloc(&ctx->grads, 3 * sizeof(double), 0);
+    return ctx->flat.losses ? MRC_OK
+         : mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory for a loss", ctx->be->name);
+}
+
+static mrc_status mrc__step_run(mrc_ctx *ctx, mrc__step *step, mrc_step_result *out, int *good) {
+    const mrc_step_desc *desc = step->desc;
+    MRC__TRY(mrc__step_pass(ctx, step));
+    MRC__TRY(mrc__step_loss(ctx, step, &out->loss));
+    *good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
+    if (*good) {
+        MRC__TRY(mrc__step_gather(ctx, step));
+        if (desc->objective.fgm_epsilon > 0) MRC__TRY(mrc__step_adversary(ctx, step));
+        MRC__TRY(mrc_optimizer_step(ctx, step->o, desc->lr));
+        MRC__TRY(mrc_optimizer_stats(ctx, step->o, &out->grad_norm, NULL, &out->skipped));
+    }
+    if (step->o->loss_scale) {
+        MRC__TRY(mrc__download_scalar(ctx, step->o->loss_scale, &out->loss_scale));
+    }
+    return MRC_OK;
 }
 
 MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
@@ -27454,25 +27973,15 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     MRC__ARG(ctx, !m || !o || !desc || !out || !desc->features || desc->n == 0);
     MRC__TRY(mrc__count(ctx, "train_step", desc->features, desc->n));
     mrc__step step = { .m = m, .o = o, .desc = desc };
+    int good = 1;
     *out = (mrc_step_result){0};
-    for (size_t i = 0; i < desc->n; i++) {
-        const mrc_feature *f = desc->features[i];
-        step.counted[0] += (size_t)mrc__counts(f, f->start_position);
-        step.counted[1] += (size_t)mrc__counts(f, f->end_position);
-    }
+    unsigned char *reached = mrc__host_zalloc(&ctx->host, m->params->n / 8 + 1);
+    if (!reached) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    mrc_status s = mrc__agree(ctx, mrc__step_begin(ctx, &step, reached), 0, NULL);
     out->counted = step.counted[0] + step.counted[1];
-    mrc_status s = mrc__step_pass(ctx, &step, &out->loss);
-    int good = fabs(out->loss) <= DBL_MAX && !(desc->max_loss > 0 && out->loss > desc->max_loss);
-    if (s == MRC_OK && desc->objective.fgm_epsilon > 0 && good) {
-        s = mrc__step_adversary(ctx, &step);
-    }
-    if (s == MRC_OK && good) s = mrc_optimizer_step(ctx, o, desc->lr);
-    if (s == MRC_OK && good) {
-        s = mrc_optimizer_stats(ctx, o, &out->grad_norm, NULL, &out->skipped);
-    }
-    if (s == MRC_OK && o->loss_scale) {
-        s = mrc__download_scalar(ctx, o->loss_scale, &out->loss_scale);
-    }
+    if (s == MRC_OK) s = mrc__step_run(ctx, &step, out, &good);
+    ctx->host.free(ctx->host.user, reached);
+    out->flag = step.flag;
     if (!good) out->skipped = 1;
     if (s == MRC_OK && good) return MRC_OK;
     mrc_ctx_reset(ctx);                     // as good as new but for the message
@@ -27756,7 +28265,8 @@ static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     if (s == MRC_OK) {
         mrc_step_desc step = { .features = refs, .n = b.sequences, .forward = desc->forward,
                                .objective = desc->objective };
-        s = mrc_train_step(ctx, m, o, &step, &result);
+        if (desc->accumulation > 1) s = mrc__flat_make(ctx, m->params, desc->accumulation);
+        if (s == MRC_OK) s = mrc_train_step(ctx, m, o, &step, &result);
         ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
     }
     mrc_optimizer_free(o);
@@ -33207,7 +33717,8 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
         e->tok = e->own_tok;
     }
     mrc_model_load_desc load = { .path = base, .config = &e->config, .dtype = desc->dtype,
-                                 .for_prediction = 1, .dense_path = path };
+                                 .int8_keep = desc->int8_keep, .for_prediction = 1,
+                                 .dense_path = path };
     e->model = desc->model;
     e->query_model = desc->query_model;
     if (!e->model) {

@@ -4,20 +4,22 @@
 
 static struct {
     const char *model, *query_model, *input, *output, *pooling;
-    int         side, dtype;
+    int         side;
+    tool_precision precision;
     size_t      max_length, batch_rows;
 } a;
 
 static int run(tool_program *p) {
     (void)p;
-    mrc_backend *be = tool_backend_new();
+    mrc_backend *be = tool_backend_new_for(tool_precision_dtype(&a.precision));
     mrc_ctx *ctx = tool_ctx_new(be, 0);
     mrc_encoder *e;
     mrc_vectors v;
     double begun = tool_seconds();
     mrc_encoder_desc desc = { .pooling = a.pooling, .max_length = a.max_length,
                               .batch_rows = a.batch_rows,
-                              .dtype = a.dtype ? MRC_DTYPE_BF16 : MRC_DTYPE_F32 };
+                              .dtype = tool_precision_dtype(&a.precision),
+                              .int8_keep = tool_precision_keep(&a.precision) };
     tool_check(ctx, mrc_encoder_new(ctx, &e, a.model, &desc));
     if (!mrc_encoder_width(e)) {
         tool_fail(TOOL_BAD_INPUT, "%s: a cross-encoder scores pairs and has no vectors (expected a "
@@ -55,8 +57,7 @@ static tool_flag flags[] = {
       .otherwise = "the directory's", .help = "of a text, special tokens included" },
     { .name = "batch_rows", .size = &a.batch_rows, .unit = "tokens", .preset = "4096", .min = 1,
       .max = 1e9, .help = "at a time" },
-    { .name = "dtype", .choice = &a.dtype, .choices = "fp32|bf16", .preset = "fp32",
-      .help = "of the weights" },
+    TOOL_PRECISION_FLAGS(a.precision),
     { 0 }
 };
 

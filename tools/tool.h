@@ -63,12 +63,18 @@ typedef enum tool_exit {
 
 static const char *tool_name = "mrc";   // of the running program, for its messages
 static int tool_bar_drawn;              // the cursor stands behind a progress bar
+// Of a program that runs on several ranks: the others' notes are not wanted, errors say whose they
+// are, the rest of the job ends with this process.
+static int tool_quiet;
+static const char *tool_prefix = "";
+static void (*tool_on_fail)(int code);
+static mrc_comm *tool_comm;             // of the contexts that are made
 
 //==============================================================================
 // Messages: one line each on stderr
 //==============================================================================
 // Control characters would break "one line": a file's name may hold anything.
-static void tool__line(const char *fmt, va_list ap) {
+static void tool__line(const char *prefix, const char *fmt, va_list ap) {
     char text[4096];
     vsnprintf(text, sizeof text, fmt, ap);
     for (char *c = text; *c; c++) {
@@ -76,15 +82,16 @@ static void tool__line(const char *fmt, va_list ap) {
     }
     if (tool_bar_drawn) fputs("\r\033[K", stderr);
     tool_bar_drawn = 0;
-    fprintf(stderr, "%s: %s\n", tool_name, text);
+    fprintf(stderr, "%s: %s%s\n", tool_name, prefix, text);
 }
 
 // Progress and warnings: "program: text".
 __attribute__((format(printf, 1, 2)))
 TOOL_DEF void tool_note(const char *fmt, ...) {
     va_list ap;
+    if (tool_quiet) return;
     va_start(ap, fmt);
-    tool__line(fmt, ap);
+    tool__line("", fmt, ap);
     va_end(ap);
 }
 
@@ -93,8 +100,9 @@ _Noreturn __attribute__((format(printf, 2, 3)))
 TOOL_DEF void tool_fail(tool_exit code, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    tool__line(fmt, ap);
+    tool__line(tool_prefix, fmt, ap);
     va_end(ap);
+    if (tool_on_fail) tool_on_fail((int)code);
     exit((int)code);
 }
 
@@ -216,7 +224,8 @@ TOOL_DEF void tool_log(void *user, mrc_status status, const char *message) {
 // be NULL: for text and files only.
 TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
     mrc_ctx *ctx;
-    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes };
+    mrc_ctx_desc desc = { .log = tool_log, .backend = be, .step_chunk_bytes = step_chunk_bytes,
+                          .comm = tool_comm };
     mrc_status status = mrc_ctx_new(&ctx, &desc);
     if (status == MRC_OK) return ctx;
     tool_fail(tool_exit_code(status), "%s",
@@ -611,6 +620,7 @@ TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *
 TOOL_DEF void tool_print_rows(const char *path, const mrc_dataset *d, const mrc_features *f) {
     const char *reason, *before = " (";
     size_t count;
+    if (tool_quiet) return;
     tool_print("%s: %zu rows -> %zu kept", path, mrc_dataset_rows(d), f->kept);
     for (size_t i = 0; (reason = mrc_dataset_skipped(d, i, &count)) != NULL; i++, before = ", ") {
         tool_print("%s%s: %zu", before, reason, count);
@@ -754,7 +764,7 @@ static void tool__bar_draw(tool_bar *b, const char *note, double now) {
 TOOL_DEF void tool_bar_begin(tool_bar *b, const char *desc, size_t total, size_t done) {
     double now = tool_seconds();
     *b = (tool_bar){ .desc = desc, .total = total, .n = done, .first = done, .begun = now,
-                     .drawn = now, .n_drawn = done, .on = tool_is_terminal() };
+                     .drawn = now, .n_drawn = done, .on = !tool_quiet && tool_is_terminal() };
     if (b->on) tool__bar_draw(b, NULL, now);
 }
 

@@ -14,6 +14,7 @@
 //     the final model, *_results.json, and last trainer_state.json with "finished": true
 #include "train_memory.h"
 #include "train_watch.h"
+#include "train_ranks.h"
 #include "train_retrieval.h"
 
 static run the_run;
@@ -176,10 +177,13 @@ static int load_inputs(run *r, const tool_program *p) {
                        &r->a->doc_stride);
     }
     identify(r);
-    if (is_finished(r)) return 0;
+    int finished = is_writer(r) && is_finished(r);
+    ranks_tell(r, &finished, sizeof finished);
+    if (finished) return 0;
     if (r->a->task) retrieval_data(r);
     else load_data(r);
-    find_checkpoint(r);
+    if (is_writer(r)) find_checkpoint(r);
+    ranks_tell(r, r->checkpoint, sizeof r->checkpoint);
     if (r->checkpoint[0]) {
         char path[TOOL_PATH_BYTES];
         mrc_json *root;
@@ -194,6 +198,7 @@ static int load_inputs(run *r, const tool_program *p) {
     load_model(r, &config);
     if (r->a->task) retrieval_encoder(r);
     load_optimizer(r);
+    ranks_compare(r);
     return 1;
 }
 
@@ -206,7 +211,7 @@ static void plan_epoch(run *r, uint32_t epoch) {
     if (r->a->task) retrieval_plan(r, epoch, (uint64_t)seed);
     else tool_check(r->ctx, mrc_batch_plan_new(r->ctx, &r->plan, &r->train,
                                                (mrc_batching)r->a->batching,
-                                               r->a->train_batch_size * r->a->accumulation,
+                                               r->a->train_batch_size * r->micro_batches,
                                                (uint64_t)seed, epoch));
     r->epoch = epoch;
     r->at = 0;
@@ -272,11 +277,12 @@ static mrc_status eval_progress(void *user, size_t done, size_t total) {
     tool_bar *bar = user;
     (void)total;
     tool_bar_update(bar, done, NULL);
-    return tool_signal ? MRC_ERR_INTERRUPTED : MRC_OK;
+    return is_stopping(&the_run) ? MRC_ERR_INTERRUPTED : MRC_OK;
 }
 
 static void save_best(run *r) {
     char best[TOOL_PATH_BYTES], old[TOOL_PATH_BYTES], fresh[TOOL_PATH_BYTES];
+    if (!is_writer(r)) return;
     tool_path(best, r->a->output_dir, "best");
     tool_path(old, r->a->output_dir, ".best.old");
     tool_path(fresh, r->a->output_dir, ".best.tmp");
@@ -399,18 +405,23 @@ static int evaluate(run *r) {
 
 static void save_checkpoint(run *r) {
     if (r->saved_step == r->s.step) return;
+    ranks_guard(r);
+    r->saved_step = r->s.step;
+    if (!is_writer(r)) return;
     if (fsync(r->log) != 0) log_fail(r, "synced");
     mrc_text state = state_text(r, 0);
     tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a->output_dir, r->s.step, r->model,
                                            r->tokenizer_dir, r->optimizer, state.data));
     mrc_text_free(&state);
     tool_check(r->ctx, mrc_checkpoint_prune(r->ctx, r->a->output_dir, r->a->save_total_limit));
-    r->saved_step = r->s.step;
 }
 
 _Noreturn static void leave(run *r) {
     if (r->s.step == 0) tool_fail(TOOL_INTERRUPTED, "stopped by a signal before the first step");
     save_checkpoint(r);
+    const int writes = is_writer(r);
+    ranks_leave(r);                     // once it is saved
+    if (!writes) exit(TOOL_INTERRUPTED);
     tool_fail(TOOL_INTERRUPTED, "stopped by a signal after step %llu of %llu: saved %s/checkpoint-"
               "%llu, --resume_from_checkpoint goes on", (unsigned long long)r->s.step,
               (unsigned long long)r->total_steps, r->a->output_dir, (unsigned long long)r->s.step);
@@ -486,7 +497,7 @@ static mrc_step_result one_step(run *r) {
     }
     // A token budget says nothing about how many sequences there are: it is split evenly.
     size_t micro = r->a->batching == MRC_BATCHING_TOKEN_BUDGET
-                 ? (n + r->a->accumulation - 1) / r->a->accumulation : r->a->train_batch_size;
+                 ? (n + r->micro_batches - 1) / r->micro_batches : r->a->train_batch_size;
     mrc_step_desc desc = {
         .features = r->batch, .n = n, .micro_batch = micro,
         .lr = rate_of(r), .objective = objective_of(r),
@@ -497,8 +508,11 @@ static mrc_step_result one_step(run *r) {
     desc.forward.gradient_checkpointing = r->a->gradient_checkpointing;
     if (r->a->loss_spike >= SPIKE_SKIP) desc.max_loss = limit;
     mrc_step_result result;
+    desc.flag = tool_signal != 0;
     if (r->a->task) result = retrieval_step(r, first, n, desc.max_loss, desc.lr);
     else tool_check(r->ctx, mrc_train_step(r->ctx, r->model, r->optimizer, &desc, &result));
+    r->stop |= r->a->task ? desc.flag : result.flag;
+    if (r->s.step == 0) ranks_guard(r);
     for (size_t i = 0; i < n && !r->a->task; i++) r->s.tokens += (uint64_t)r->batch[i]->length;
     r->s.step++;
     r->at++;
@@ -523,8 +537,8 @@ static void after_step(run *r) {
     if (r->s.step == r->total_steps
         || is_due(r, r->a->save_strategy, r->save_steps)) save_checkpoint(r);
     if (r->s.evaluate && !evaluate(r)) leave(r);
-    tool_logs_flush(&r->logs, train_seconds(r));
-    if (tool_signal) leave(r);
+    if (is_writer(r)) tool_logs_flush(&r->logs, train_seconds(r));
+    if (is_stopping(r)) leave(r);
     if (r->s.stopped) {
         tool_note("step %llu: eval/%s has not been better for %llu evaluations: stopping",
                   (unsigned long long)r->s.step, r->a->metric_for_best_model,
@@ -537,7 +551,7 @@ static void train(run *r) {
     r->begun = tool_seconds();
     tool_bar_begin(&r->bar, "train", (size_t)r->total_steps, (size_t)r->s.step);
     if (r->s.evaluate) after_step(r);
-    if (tool_signal) leave(r);
+    if (is_stopping(r)) leave(r);
     while (r->s.step < r->total_steps && !r->s.stopped) {
         char note[64];
         mrc_step_result result = one_step(r);
@@ -715,6 +729,7 @@ static int run_program(tool_program *program) {
     check_usage(r->a, program);
     r->tokenizer_dir = r->a->tokenizer_name ? r->a->tokenizer_name : r->a->model_name_or_path;
     tool_catch_signals();
+    ranks_begin(r);
     r->be = tool_backend_new_with(r->a->bf16 ? MRC_MATH_BF16 : MRC_MATH_F32);
     check_precision(r);
     r->ctx = tool_ctx_new(r->be, 0);
@@ -728,7 +743,8 @@ static int run_program(tool_program *program) {
                   (unsigned long long)r->total_steps, r->checkpoint[0] ? ", resumed from " : "",
                   r->checkpoint);
         train(r);
-        finish(r);
+        if (is_writer(r)) finish(r);
+        ranks_leave(r);
     }
     close_run(r);
     return tool_finish();

@@ -37,6 +37,9 @@ typedef struct train_args {
     tool_list   report_to;
     const char *logging_dir, *run_name;
     int     eval_strategy, validation, debug;
+    int     ddp_backend;
+    double  ddp_timeout;
+    size_t  micro_batches;              // of a step, on all ranks; 0: accumulation times ranks
     size_t  max_train_samples, max_eval_samples;
     // Of --task biencoder, colbert and cross:
     int     task, similarity, query_expansion;
@@ -120,6 +123,15 @@ static tool_flag the_flags[] = {
       .min = 1, .max = 65536, .help = "the same while measuring" },
     { .name = "gradient_accumulation_steps", .size = &A.accumulation, .preset = "1",
       .min = 1, .max = 65536, .help = "such batches in one optimizer step" },
+    { .name = "micro_batches_per_step", .size = &A.micro_batches, .min = 1, .max = 65536,
+      .otherwise = "--gradient_accumulation_steps times the number of ranks",
+      .help = "the same on all ranks together; it fixes the results, the number of ranks does "
+              "not, and need not divide it" },
+    { .name = "ddp_backend", .choice = &A.ddp_backend, .choices = "auto|none|mpi",
+      .preset = "auto",
+      .help = "how processes train together: auto is mpi under mpirun or srun, else none" },
+    { .name = "ddp_timeout", .real = &A.ddp_timeout, .preset = "1800", .max = 1e9,
+      .help = "seconds without anything from another rank that end the run; 0: for ever" },
     { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
       .help = "keep one tensor of each layer and compute the rest again: less memory, a third more "
               "time, the same results to the bit; the memory is printed before the first step" },

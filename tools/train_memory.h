@@ -63,7 +63,7 @@ static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t 
         .forward = mrc_forward_config_default(), .objective = objective_of(r),
         .freeze_layers = r->a->freeze_layers, .features = &r->train,
         .batching = (mrc_batching)r->a->batching, .micro_batch = micro_batch,
-        .accumulation = r->a->train_batch_size / micro_batch * r->a->accumulation,
+        .accumulation = r->a->train_batch_size / micro_batch * r->micro_batches,
         .eval = r->validation_set ? &r->validation : NULL, .eval_batch_size = eval_batch,
         .eval_dropout = r->a->compat == COMPAT_REFERENCE };
     desc.forward.dropout = 1;

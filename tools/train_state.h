@@ -34,6 +34,9 @@ typedef struct run {
     tool_flag     *flags;
     mrc_backend   *be;
     mrc_ctx       *ctx;
+    mrc_comm      *comm;                // NULL: this process trains alone
+    size_t         micro_batches;       // of a full step, on all ranks
+    int            stop;                // a rank has seen a signal: after the step all know
     mrc_tokenizer *tok;
     const char    *tokenizer_dir;
     mrc_dataset   *train_set, *validation_set;
@@ -65,6 +68,12 @@ typedef struct run {
     double         begun;               // seconds
     tool_bar       bar;
 } run;
+
+// Rank 0, or the only one: it alone prints, logs and writes.
+static int is_writer(const run *r) { return !r->comm || r->comm->rank == 0; }
+
+// Whether the run is to end: of several ranks, when all know it.
+static int is_stopping(const run *r) { return r->comm ? r->stop : tool_signal; }
 
 //==============================================================================
 // Files of the output directory
@@ -157,8 +166,9 @@ static void refuse_own_source(const run *r, const char *flag, const char *path) 
 
 // Before the inputs are read: an output directory that cannot be used ends the run early.
 static void open_output(run *r) {
-    int kind = mrc_file_exists(r->a->output_dir);
     r->lock = r->log = -1;
+    if (!is_writer(r)) return;
+    int kind = mrc_file_exists(r->a->output_dir);
     if (kind == 1) {
         tool_fail(TOOL_BAD_INPUT, "%s: is no directory (found a file)", r->a->output_dir);
     }
@@ -229,14 +239,14 @@ static void log_take(run *r, const char *text, size_t bytes) {
 
 static void log_append(run *r, const mrc_text *line) {
     tool_check_text(line);
-    for (size_t done = 0; done < line->bytes;) {
+    for (size_t done = 0; is_writer(r) && done < line->bytes;) {
         ssize_t n = write(r->log, line->data + done, line->bytes - done);
         if (n < 0 && errno != EINTR) log_fail(r, "written");
         if (n > 0) done += (size_t)n;
     }
     r->s.log_bytes += line->bytes;
     r->s.log_crc = mrc_crc32c(r->s.log_crc, line->data, line->bytes);
-    log_take(r, line->data, line->bytes);
+    if (is_writer(r)) log_take(r, line->data, line->bytes);
 }
 
 // The lines that a resumed run has kept.
@@ -296,7 +306,7 @@ static int is_free_flag(const char *name) {
         "eval_qrels", "eval_negatives", "save_steps", "save_total_limit", "gradient_checkpointing",
         "CONFIG", "report_to",
         "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", "save_strategy",
-        "load_best_model_at_end", NULL };
+        "load_best_model_at_end", "ddp_backend", "ddp_timeout", "micro_batches_per_step", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }
@@ -309,7 +319,12 @@ static void flags_add(mrc_text *t, const run *r) {
         mrc_text value;
         if (is_free_flag(f->name)) continue;
         mrc_text_init(&value, r->ctx);
-        tool_flag_text(&value, f);
+        // The number of ranks does not count, the micro-batches of a step do.
+        if (!strcmp(f->name, "gradient_accumulation_steps")) {
+            mrc_text_printf(&value, "%zu", r->micro_batches);
+        } else {
+            tool_flag_text(&value, f);
+        }
         tool_json_string(t, f->name, value.data);
         mrc_text_free(&value);
     }
@@ -743,6 +758,7 @@ static void save_args(run *r) {
 // of the same run, which will be written again to the same bytes.
 static void begin_output(run *r) {
     char path[TOOL_PATH_BYTES];
+    if (!is_writer(r)) return;
     cleaning c = { .dir = r->a->output_dir, .checkpoints = r->a->overwrite_output_dir,
                    .leftovers_only = r->checkpoint[0] != 0 };
     if (r->lock < 0) {

@@ -48,7 +48,7 @@ rows() {
 # Without any peer.
 bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer search reader
 well_formed 0
-rows 33
+rows 32
 if grep -q "train_base_linear: no peer: install Python" "$dir/stderr"; then ok
 else bad "what to install is not said"; fi
 bench "$dir/no-such-python" cold

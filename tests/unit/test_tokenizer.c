@@ -1096,28 +1096,6 @@ static mrc_status load_and_encode(mrc_ctx *c, const char *path) {
     return s;
 }
 
-static void test_memory(void) {
-    static const char *const paths[] = { "tests/fixtures/tokenizer/cased",
-                                         "tests/fixtures/tokenizer/uncased",
-                                         "tests/fixtures/tokenizer/bytes",
-                                         "tests/fixtures/tokenizer/prefix" };
-    for (int i = 0; i < 8; i++) {
-        mrc_status s = MRC_ERR_MEM;
-        size_t at = 1;
-        for (; s == MRC_ERR_MEM && at < 100000; at++) {
-            failing f = { .at = at, .on = i % 2 };
-            mrc_ctx_desc desc = { .allocator = { failing_alloc, failing_free, &f } };
-            mrc_ctx *c = NULL;
-            s = mrc_ctx_new(&c, &desc);
-            if (s == MRC_OK) s = load_and_encode(c, paths[i / 2]);
-            mrc_ctx_free(c);
-            if (!CHECK(f.live == 0, "allocation %zu fails: %d leaked", at, f.live)) break;
-        }
-        CHECK(s == MRC_OK && at > 20, "%s: allocation %zu fails: status %d", paths[i / 2], at,
-              (int)s);
-    }
-}
-
 //
 // Small inputs from public reports, and what is saved
 //
@@ -1420,6 +1398,47 @@ static void test_saved(void) {
     mrc_ctx_clear_error(ctx);
     take("x.json");
     take("words.txt");
+}
+
+// Every k-th allocation fails, once or from there on: an error, no leak, and success in the end.
+static void check_memory(const char *path) {
+    for (int on = 0; on < 2; on++) {
+        mrc_status s = MRC_ERR_MEM;
+        size_t at = 1;
+        for (; s == MRC_ERR_MEM && at < 100000; at++) {
+            failing f = { .at = at, .on = on };
+            mrc_ctx_desc desc = { .allocator = { failing_alloc, failing_free, &f } };
+            mrc_ctx *c = NULL;
+            s = mrc_ctx_new(&c, &desc);
+            if (s == MRC_OK) s = load_and_encode(c, path);
+            mrc_ctx_free(c);
+            if (!CHECK(f.live == 0, "allocation %zu fails: %d leaked", at, f.live)) break;
+        }
+        CHECK(s == MRC_OK && at > 20, "%s: allocation %zu fails: status %d", path, at, (int)s);
+    }
+}
+// Every fifth pipeline, and the models.
+static void check_line_memory(const mrc_json *line) {
+    static int n;
+    const mrc_json *text = mrc_json_get(line, "tokenizer");
+    if (text && n++ % 5 == 0) {
+        put("pipeline.json", text->string, text->bytes);
+        check_memory(in_folder("pipeline.json"));
+        take("pipeline.json");
+    }
+    if (text) return;
+    put_model(line, "model");
+    check_memory(in_folder("model"));
+    mrc_dir_remove(ctx, in_folder("model"));
+}
+static void test_memory(void) {
+    static const char *const paths[] = { "tests/fixtures/tokenizer/cased",
+                                         "tests/fixtures/tokenizer/uncased",
+                                         "tests/fixtures/tokenizer/bytes",
+                                         "tests/fixtures/tokenizer/prefix" };
+    for (int i = 0; i < 4; i++) check_memory(paths[i]);
+    each_line("tests/fixtures/tokenizer/pipelines.jsonl", 26, check_line_memory);
+    each_line("tests/fixtures/tokenizer/models.jsonl", 8, check_line_memory);
 }
 
 int main(void) {

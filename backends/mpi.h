@@ -1,0 +1,342 @@
+// mpi: a communicator (mrc_comm) over MPI, for training on several processes and hosts
+//
+// Include this behind mrc.h in the one file that trains; Open MPI and MPICH compile it alike:
+//
+//     #include "mrc.h"
+//     #include "backends/mpi.h"
+//     ...
+//     mrc_comm *comm = NULL;
+//     if (mrc_comm_mpi_new(&comm, &(mrc_mpi_desc){ .timeout = 1800 }) != MRC_OK) ..
+//     ctx_desc.comm = comm;
+//     ..
+//     mrc_comm_free(comm);            // after the contexts; ends MPI: without it the job fails
+//
+// Sums have the bits of adding one rank after the other: every rank sends each slice to its owner,
+// who adds what it receives in the order of the ranks; MPI_Allreduce adds in an order of its own.
+// One piece of 4 MiB is added while the next one travels.  Every wait has a deadline that starts
+// anew with any progress; what is missing when it passes is named.
+//
+// Only the thread that made the communicator calls MPI (MPI_THREAD_FUNNELED).  Data is host memory.
+#ifndef MRC_MPI_H
+#define MRC_MPI_H
+#include <mpi.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MRC_MPI_PIECE = 4 << 20 };       // bytes of a message: counts stay far below 2^31
+
+typedef struct mrc_mpi_desc {
+    double timeout;                     // seconds without any progress; 0: for ever
+} mrc_mpi_desc;
+
+// A piece of every slice on its way.
+typedef struct mrc_mpi_piece {
+    MPI_Request *list;                  // two for each rank
+    int         *peer, n;
+    size_t       here;                  // bytes of this rank's own slice
+} mrc_mpi_piece;
+
+typedef struct mrc_mpi {
+    mrc_comm      base;
+    MPI_Comm      world;
+    double        timeout;
+    char        (*hosts)[MPI_MAX_PROCESSOR_NAME];       // of every rank
+    char         *staging;              // two pieces from each rank
+    mrc_mpi_piece two[2];
+    MPI_Status   *status;               // MPICH's header makes gcc warn of MPI_STATUSES_IGNORE
+    int          *index;
+} mrc_mpi;
+
+static double mrc_mpi_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static mrc_status mrc_mpi_check(mrc_mpi *m, int code) {
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int bytes = 0;
+    if (code == MPI_SUCCESS) return MRC_OK;
+    MPI_Error_string(code, text, &bytes);
+    snprintf(m->base.error, sizeof m->base.error, "MPI: %.180s", text);
+    return MRC_ERR_IO;
+}
+
+#define MRC_MPI_TRY(x)                                                                      \
+    do {                                                                                    \
+        mrc_status mrc_mpi_status_ = (x);                                                   \
+        if (mrc_mpi_status_ != MRC_OK) return mrc_mpi_status_;                              \
+    } while (0)
+
+// Until all requests of the piece are done.
+static mrc_status mrc_mpi_wait(mrc_mpi *m, mrc_mpi_piece *p) {
+    double since = mrc_mpi_seconds();
+    int left = p->n, done;
+    while (left > 0) {
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Testsome(p->n, p->list, &done, m->index, m->status)));
+        if (done == MPI_UNDEFINED) return MRC_OK;
+        if (done > 0) {
+            left -= done;
+            since = mrc_mpi_seconds();
+            continue;
+        }
+        for (int i = 0; m->timeout > 0 && mrc_mpi_seconds() - since > m->timeout && i < p->n; i++) {
+            if (p->list[i] == MPI_REQUEST_NULL) continue;
+            snprintf(m->base.error, sizeof m->base.error, "nothing from rank %d (%.80s) for %.0f s",
+                     p->peer[i], m->hosts[p->peer[i]], m->timeout);
+            return MRC_ERR_IO;
+        }
+        sched_yield();
+    }
+    return MRC_OK;
+}
+
+static size_t mrc_mpi_bytes(const mrc_comm_slices *b, int rank) {
+    return (b->begin[rank + 1] - b->begin[rank]) * mrc_dtype_bytes(b->dtype);
+}
+static size_t mrc_mpi_longest(const mrc_mpi *m, const mrc_comm_slices *b) {
+    size_t most = 0;
+    for (int s = 0; s < m->base.n_ranks; s++) {
+        if (mrc_mpi_bytes(b, s) > most) most = mrc_mpi_bytes(b, s);
+    }
+    return most;
+}
+static size_t mrc_mpi_part(size_t bytes, size_t at) {
+    return at >= bytes ? 0 : bytes - at < MRC_MPI_PIECE ? bytes - at : MRC_MPI_PIECE;
+}
+static char *mrc_mpi_at(const mrc_comm_slices *b, const void *data, int rank) {
+    return (char *)(uintptr_t)data + b->begin[rank] * mrc_dtype_bytes(b->dtype);
+}
+static char *mrc_mpi_staged(const mrc_mpi *m, int buffer, int rank) {
+    return m->staging + ((size_t)buffer * (size_t)m->base.n_ranks + (size_t)rank) * MRC_MPI_PIECE;
+}
+
+// Receives what other ranks have for this rank's piece, sends them what this one has for theirs.
+static mrc_status mrc_mpi_reduce_post(mrc_mpi *m, const mrc_comm_slices *b, const void *data,
+                                      size_t at, int members, int buffer) {
+    mrc_mpi_piece *p = &m->two[buffer];
+    const int rank = m->base.rank, n = m->base.n_ranks;
+    p->n = 0;
+    p->here = mrc_mpi_part(mrc_mpi_bytes(b, rank), at);
+    for (int s = 0; p->here && s < members; s++) {
+        if (s == rank) continue;
+        p->peer[p->n] = s;
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Irecv(mrc_mpi_staged(m, buffer, s), (int)p->here,
+                                               MPI_BYTE, s, 1, m->world, &p->list[p->n])));
+        p->n++;
+    }
+    for (int d = 1; rank < members && d < n; d++) {     // so that no rank is everyone's first
+        const int s = (rank + d) % n;
+        const size_t bytes = mrc_mpi_part(mrc_mpi_bytes(b, s), at);
+        if (!bytes) continue;
+        p->peer[p->n] = s;
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Isend(mrc_mpi_at(b, data, s) + at, (int)bytes, MPI_BYTE,
+                                               s, 1, m->world, &p->list[p->n])));
+        p->n++;
+    }
+    return MRC_OK;
+}
+
+// to = or += one rank's part, by the backend's own kernel.
+static mrc_status mrc_mpi_add(mrc_backend *be, mrc_dtype dtype, void *to, const void *from,
+                              size_t bytes, int accumulate) {
+    const size_t n = bytes / mrc_dtype_bytes(dtype);
+    const mrc_fold_args a = { .n = n, .n_parts = 1, .parts = { dtype, n, from },
+                              .y = { dtype, n, to, accumulate } };
+    return be->kernels[dtype].fold(be, &a);
+}
+
+static mrc_status mrc_mpi_reduce(mrc_comm *comm, mrc_backend *be, const mrc_comm_slices *b,
+                                 const void *data, void *sum, int first, int members) {
+    mrc_mpi *m = (mrc_mpi *)comm->self;
+    const size_t most = mrc_mpi_longest(m, b);
+    int now = 0;
+    if (most) MRC_MPI_TRY(mrc_mpi_reduce_post(m, b, data, 0, members, 0));
+    for (size_t at = 0; at < most; at += MRC_MPI_PIECE, now = !now) {
+        mrc_mpi_piece *p = &m->two[now];
+        if (at + MRC_MPI_PIECE < most) {
+            MRC_MPI_TRY(mrc_mpi_reduce_post(m, b, data, at + MRC_MPI_PIECE, members, !now));
+        }
+        MRC_MPI_TRY(mrc_mpi_wait(m, p));
+        for (int s = 0; p->here && s < members; s++) {
+            const char *from = s == comm->rank ? mrc_mpi_at(b, data, s) + at
+                                               : mrc_mpi_staged(m, now, s);
+            MRC_MPI_TRY(mrc_mpi_add(be, b->dtype, (char *)sum + at, from, p->here,
+                                    !(first && s == 0)));
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_status mrc_mpi_gather(mrc_comm *comm, mrc_backend *be, const mrc_comm_slices *b,
+                                 const void *slice, void *data) {
+    mrc_mpi *m = (mrc_mpi *)comm->self;
+    const int rank = comm->rank, n = comm->n_ranks;
+    const size_t most = mrc_mpi_longest(m, b), ours = mrc_mpi_bytes(b, rank);
+    int k = 0;
+    (void)be;
+    if (ours && mrc_mpi_at(b, data, rank) != slice) {
+        memcpy(mrc_mpi_at(b, data, rank), slice, ours);
+    }
+    for (size_t at = 0; at < most + MRC_MPI_PIECE; at += MRC_MPI_PIECE, k = !k) {
+        mrc_mpi_piece *p = &m->two[k];
+        p->n = 0;
+        for (int d = 1; at < most && d < n; d++) {
+            const int s = (rank + d) % n;
+            const size_t theirs = mrc_mpi_part(mrc_mpi_bytes(b, s), at);
+            if (theirs) {
+                p->peer[p->n] = s;
+                MRC_MPI_TRY(mrc_mpi_check(m, MPI_Irecv(mrc_mpi_at(b, data, s) + at, (int)theirs,
+                                                       MPI_BYTE, s, 2, m->world,
+                                                       &p->list[p->n])));
+                p->n++;
+            }
+            if (mrc_mpi_part(ours, at)) {
+                p->peer[p->n] = s;
+                MRC_MPI_TRY(mrc_mpi_check(m, MPI_Isend((const char *)slice + at,
+                                                       (int)mrc_mpi_part(ours, at), MPI_BYTE, s,
+                                                       2, m->world, &p->list[p->n])));
+                p->n++;
+            }
+        }
+        if (at) MRC_MPI_TRY(mrc_mpi_wait(m, &m->two[!k]));
+    }
+    return MRC_OK;
+}
+
+// Nothing is on its way when reduce() and gather() return.
+static mrc_status mrc_mpi_done(mrc_comm *comm) {
+    (void)comm;
+    return MRC_OK;
+}
+
+// bytes of each rank to all, in the order of ranks.  The sender of a missing part is named, which
+// a collective call could not do.
+static mrc_status mrc_mpi_exchange(mrc_comm *comm, const void *mine, void *all, size_t bytes) {
+    mrc_mpi *m = (mrc_mpi *)comm->self;
+    mrc_mpi_piece *p = &m->two[0];
+    if (bytes > MRC_MPI_PIECE) return MRC_ERR_ARG;
+    p->n = 0;
+    memcpy((char *)all + (size_t)comm->rank * bytes, mine, bytes);
+    for (int d = 1; d < comm->n_ranks; d++) {
+        const int s = (comm->rank + d) % comm->n_ranks;
+        p->peer[p->n] = s;
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Irecv((char *)all + (size_t)s * bytes, (int)bytes,
+                                               MPI_BYTE, s, 3, m->world, &p->list[p->n])));
+        p->n++;
+        p->peer[p->n] = s;
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Isend(mine, (int)bytes, MPI_BYTE, s, 3, m->world,
+                                               &p->list[p->n])));
+        p->n++;
+    }
+    return mrc_mpi_wait(m, p);
+}
+
+static mrc_status mrc_mpi_broadcast(mrc_comm *comm, void *data, size_t bytes, int root) {
+    mrc_mpi *m = (mrc_mpi *)comm->self;
+    for (size_t at = 0; at < bytes; at += MRC_MPI_PIECE) {
+        mrc_mpi_piece *p = &m->two[0];
+        p->n = 0;
+        p->peer[p->n++] = root;
+        MRC_MPI_TRY(mrc_mpi_check(m, MPI_Ibcast((char *)data + at, (int)mrc_mpi_part(bytes, at),
+                                                MPI_BYTE, root, m->world, &p->list[0])));
+        MRC_MPI_TRY(mrc_mpi_wait(m, p));
+    }
+    return MRC_OK;
+}
+
+static void mrc_mpi_abort(mrc_comm *comm, int exit_code) {
+    mrc_mpi *m = (mrc_mpi *)comm->self;
+    MPI_Abort(m->world, exit_code);
+}
+
+static const char *mrc_mpi_host(const mrc_comm *comm, int rank) {
+    return ((const mrc_mpi *)comm->self)->hosts[rank];
+}
+
+static void mrc_mpi_free(mrc_mpi *m) {
+    for (int k = 0; k < 2; k++) {
+        free(m->two[k].list);
+        free(m->two[k].peer);
+    }
+    free(m->hosts);
+    free(m->staging);
+    free(m->status);
+    free(m->index);
+    free(m);
+}
+static void mrc_mpi_destroy(mrc_comm *comm) {
+    mrc_mpi *m = (mrc_mpi *)comm->self;
+    int over = 0;
+    MPI_Comm_free(&m->world);
+    mrc_mpi_free(m);
+    if (MPI_Finalized(&over) == MPI_SUCCESS && !over) MPI_Finalize();
+}
+
+static mrc_status mrc_mpi_room(mrc_mpi *m) {
+    const size_t n = (size_t)m->base.n_ranks;
+    for (int k = 0; k < 2; k++) {
+        m->two[k].list = calloc(2 * n, sizeof *m->two[k].list);
+        m->two[k].peer = calloc(2 * n, sizeof *m->two[k].peer);
+        if (!m->two[k].list || !m->two[k].peer) return MRC_ERR_MEM;
+    }
+    m->hosts = calloc(n, sizeof *m->hosts);
+    m->staging = malloc(2 * n * MRC_MPI_PIECE);
+    m->status = calloc(2 * n, sizeof *m->status);
+    m->index = calloc(2 * n, sizeof *m->index);
+    return m->hosts && m->staging && m->status && m->index ? MRC_OK : MRC_ERR_MEM;
+}
+
+// Whether a launcher started this process: mpirun of either, or srun.  MPI_Init alone takes half a
+// second, so a program asks this first.
+__attribute__((unused))
+static int mrc_mpi_launched(void) {
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK");
+}
+
+// Begins MPI, before the process has other threads.
+__attribute__((unused))
+static mrc_status mrc_comm_mpi_new(mrc_comm **out, const mrc_mpi_desc *desc) {
+    char host[MPI_MAX_PROCESSOR_NAME] = "";
+    int level = 0, bytes = 0;
+    MPI_Comm local;
+    *out = NULL;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS
+        || level < MPI_THREAD_FUNNELED) return MRC_ERR_UNSUPPORTED;
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    mrc_mpi *m = calloc(1, sizeof *m);
+    if (!m) return MRC_ERR_MEM;
+    mrc_comm *c = &m->base;
+    *c = (mrc_comm){ .size = sizeof *c, .api = MRC_COMM_API, .name = "mpi", .self = m,
+                     .reduce = mrc_mpi_reduce, .gather = mrc_mpi_gather, .wait = mrc_mpi_done,
+                     .broadcast = mrc_mpi_broadcast, .exchange = mrc_mpi_exchange,
+                     .abort = mrc_mpi_abort, .host = mrc_mpi_host, .destroy = mrc_mpi_destroy };
+    m->timeout = desc ? desc->timeout : 0;
+    mrc_status s = mrc_mpi_check(m, MPI_Comm_dup(MPI_COMM_WORLD, &m->world));
+    if (s == MRC_OK) {
+        MPI_Comm_set_errhandler(m->world, MPI_ERRORS_RETURN);
+        MPI_Comm_rank(m->world, &c->rank);
+        MPI_Comm_size(m->world, &c->n_ranks);
+        s = mrc_mpi_check(m, MPI_Comm_split_type(m->world, MPI_COMM_TYPE_SHARED, c->rank,
+                                                 MPI_INFO_NULL, &local));
+    }
+    if (s == MRC_OK) {
+        MPI_Comm_rank(local, &c->local_rank);
+        MPI_Comm_size(local, &c->n_local);
+        MPI_Comm_free(&local);
+        s = mrc_mpi_room(m);
+    }
+    if (s == MRC_OK) {
+        MPI_Get_processor_name(host, &bytes);
+        s = mrc_mpi_exchange(c, host, m->hosts, sizeof host);
+    }
+    if (s == MRC_OK) *out = c;
+    else mrc_mpi_free(m);
+    return s;
+}
+#undef MRC_MPI_TRY
+
+#endif

@@ -1,0 +1,121 @@
+#!/bin/sh
+# train on several processes over MPI: the bytes of one process, runs that are killed and go on with
+# other numbers of ranks, ranks that differ, stall or die.  Run after ./build.sh.
+cd "$(dirname "$0")/../.." || exit 2
+dir=$(mktemp -d) || exit 2
+trap 'rm -rf "$dir"' EXIT
+passed=0 failed=0
+ok()   { passed=$((passed + 1)); }
+bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
+same() { if cmp -s "$1" "$2"; then ok; else bad "$1 is not $2"; fi; }
+skip() {
+    echo "SKIP: $*"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+}
+command -v mpirun >/dev/null 2>&1 || skip "no mpirun: train on several ranks"
+ldd build/mrc 2>/dev/null | grep -q 'libmpi' || skip "build/mrc has no MPI: train on several ranks"
+OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1       # in a container
+export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
+if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then options='--oversubscribe --bind-to none'
+else options=; fi
+
+base="--config_name data/config.json --tokenizer_name data --validation_file data/validation.jsonl
+    --head bilstm --num_rnn_layers 1 --rnn_hidden_size 16 --max_train_samples 200
+    --max_eval_samples 20 --per_device_train_batch_size 4 --micro_batches_per_step 5
+    --logging_steps 1 --seed 1"
+# ranks N OUT FLAGS..: on N ranks; 0: without MPI.
+ranks() {
+    n=$1 out=$2
+    shift 2
+    set -- $base --train_file data/train.jsonl --output_dir "$out" "$@"
+    # shellcheck disable=SC2086
+    if [ "$n" = 0 ]; then build/train "$@"; else mpirun $options -n "$n" build/train "$@"; fi
+}
+# The bytes of two runs.
+equal() {
+    for file in model.safetensors log.jsonl "checkpoint-$3/optimizer.safetensors"; do
+        same "$1/$file" "$2/$file"
+    done
+}
+
+short="--max_steps 8 --eval_steps 4 --save_steps 4"
+# shellcheck disable=SC2086
+ranks 0 "$dir/one" $short 2>"$dir/err" || bad "one process: $(tail -n 2 "$dir/err")"
+for n in 2 4; do
+    # shellcheck disable=SC2086
+    ranks $n "$dir/n$n" $short 2>"$dir/err" || bad "$n ranks: $(tail -n 2 "$dir/err")"
+    grep -q "$n ranks of mpi" "$dir/err" && ok || bad "$n ranks: not said: $(cat "$dir/err")"
+    equal "$dir/n$n" "$dir/one" 8
+done
+# R-Drop and FGM need what another pass over the step leaves.
+more="--max_steps 3 --save_steps 3 --rdrop_alpha 1 --fgm_epsilon 0.5 --ema_decay 0.9"
+for n in 0 2; do
+    # shellcheck disable=SC2086
+    ranks $n "$dir/more$n" $more 2>"$dir/err" || bad "R-Drop, $n ranks: $(tail -n 2 "$dir/err")"
+done
+equal "$dir/more2" "$dir/more0" 3
+
+# Started on 2 ranks, one of them killed; on 3, stopped by a signal; ended on 1.
+long="--max_steps 40 --eval_steps 10 --save_steps 5"
+# shellcheck disable=SC2086
+ranks 0 "$dir/whole" $long 2>"$dir/err" || bad "whole: $(tail -n 2 "$dir/err")"
+wait_for() { i=0; while [ ! -e "$1" ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i + 1)); done; }
+# shellcheck disable=SC2086
+ranks 2 "$dir/parts" $long 2>"$dir/err" &
+job=$!
+wait_for "$dir/parts/checkpoint-5/trainer_state.json"
+children() { ps -e -o pid= -o args= | awk -v out="$1" '/build\/train/ && !/mpirun/ && !/awk/ &&
+    index($0, out) { print $1 }'; }
+victim=$(children "$dir/parts" | tail -n 1)
+[ -n "$victim" ] && kill -9 "$victim"
+wait $job
+code=$?
+[ $code -ne 0 ] && ok || bad "a rank was killed and the launcher says $code"
+# shellcheck disable=SC2086
+ranks 3 "$dir/parts" $long --resume_from_checkpoint 2>"$dir/err" &
+job=$!
+wait_for "$dir/parts/checkpoint-15/trainer_state.json"
+victim=$(children "$dir/parts" | tail -n 1)
+[ -n "$victim" ] && kill -TERM "$victim"
+wait $job
+code=$?
+[ $code -eq 7 ] && ok || bad "a signal to one rank: exit code $code: $(tail -n 3 "$dir/err")"
+[ "$(grep -c 'stopped by a signal' "$dir/err")" = 1 ] && ok || bad "said more or less than once"
+# shellcheck disable=SC2086
+ranks 0 "$dir/parts" $long --resume_from_checkpoint 2>"$dir/err" \
+    || bad "resumed on 1: $(tail -n 2 "$dir/err")"
+equal "$dir/parts" "$dir/whole" 40
+
+# Ranks that differ: whose, in what, and both values; exit code 3.
+sed '1s/./ &/' data/train.jsonl >"$dir/other.jsonl"
+differs() {
+    what=$1 words=$2
+    shift 2
+    # shellcheck disable=SC2086
+    mpirun $options -n 1 build/train $base $short --output_dir "$dir/x" \
+        --train_file data/train.jsonl : -n 1 build/train $base $short --output_dir "$dir/x" "$@" \
+        2>"$dir/err"
+    code=$?
+    [ $code -eq 3 ] && ok || bad "$what: exit code $code"
+    grep -q -e "$words" "$dir/err" && ok || bad "$what: $(cat "$dir/err")"
+}
+differs "another data file" 'train_file of rank 1 ' --train_file "$dir/other.jsonl"
+differs "another flag" '--learning_rate of rank 1 (.*) is 0.001 (expected rank 0' \
+    --train_file data/train.jsonl --learning_rate 1e-3
+
+# A rank that stands still ends the run by the deadline, and is named; exit code 5.
+# shellcheck disable=SC2086
+ranks 2 "$dir/still" $long --ddp_timeout 2 2>"$dir/err" &
+job=$!
+wait_for "$dir/still/checkpoint-5/trainer_state.json"
+victim=$(children "$dir/still" | tail -n 1)
+[ -n "$victim" ] && kill -STOP "$victim"
+wait $job
+code=$?
+[ -n "$victim" ] && kill -9 "$victim" 2>/dev/null
+[ $code -eq 5 ] && ok || bad "a rank that stands still: exit code $code"
+grep -q 'nothing from rank [01] (.*) for 2 s' "$dir/err" && ok || bad "$(tail -n 3 "$dir/err")"
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

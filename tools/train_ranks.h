@@ -1,0 +1,153 @@
+// train on several ranks: MPI, who writes, what all must agree on, how a rank ends
+//
+// Every rank runs the same program on the same data; mrc_train_step() shares the micro-batches out.
+// Rank 0 alone prints, logs and writes.  All ranks evaluate, as the others would only wait: they
+// come to the same figures, best/, patience and end by themselves.
+#ifndef TRAIN_RANKS_H
+#define TRAIN_RANKS_H
+#include "train_state.h"
+#ifdef MRC_MPI
+#include "../backends/mpi.h"
+#endif
+
+#ifndef MRC_COMMIT
+#define MRC_COMMIT "unknown"            // build.sh says
+#endif
+
+enum { DDP_AUTO, DDP_NONE, DDP_MPI };
+
+static mrc_comm *ranks_comm;            // for the end of the program, from wherever it comes
+
+// Ends the whole job, with this rank's exit code: one that leaves alone would leave the others
+// waiting, and a launcher may take its exit for success.
+static void ranks_end(int code) {
+    mrc_comm *comm = ranks_comm;
+    ranks_comm = NULL;
+    if (!comm) return;
+    fflush(stderr);
+    if (comm->abort) comm->abort(comm, code);
+}
+static void ranks_exit(void) { ranks_end(TOOL_IO); }
+
+__attribute__((unused))
+static void ranks_prefix(const mrc_comm *comm) {
+    static char prefix[96];
+    if (comm->n_ranks < 2) return;
+    snprintf(prefix, sizeof prefix, "rank %d (%.60s): ", comm->rank, comm->host(comm, comm->rank));
+    tool_prefix = prefix;
+}
+
+#ifdef MRC_MPI
+static void ranks_begin_mpi(run *r) {
+    const mrc_mpi_desc desc = { .timeout = r->a->ddp_timeout };
+    const mrc_status s = mrc_comm_mpi_new(&r->comm, &desc);
+    if (s != MRC_OK) tool_fail(TOOL_IO, "MPI: cannot begin (%s)", mrc_status_string(s));
+}
+#endif
+
+// Before other threads exist.  Sets r->comm, who is quiet, and the threads of this rank.
+static void ranks_begin(run *r) {
+    r->micro_batches = r->a->accumulation;
+#ifdef MRC_MPI
+    if (r->a->ddp_backend == DDP_MPI
+        || (r->a->ddp_backend == DDP_AUTO && mrc_mpi_launched())) ranks_begin_mpi(r);
+#else
+    if (r->a->ddp_backend == DDP_MPI) {
+        tool_fail(TOOL_USAGE, "--ddp_backend: this build has no MPI (found mpi, expected auto or "
+                  "none; ./build.sh finds mpicc's library, or MPICC names one)");
+    }
+#endif
+    const size_t n = r->comm ? (size_t)r->comm->n_ranks : 1;
+    r->micro_batches = r->a->micro_batches ? r->a->micro_batches : r->a->accumulation * n;
+    if (!r->comm) return;
+    ranks_comm = tool_comm = r->comm;
+    if (r->a->task && n > 1) {
+        tool_quiet = r->comm->rank != 0;
+        tool_fail(TOOL_USAGE, "--task: retrieval is trained by one process (found %zu ranks, "
+                  "expected 1)", n);
+    }
+    tool_on_fail = ranks_end;
+    atexit(ranks_exit);
+    ranks_prefix(r->comm);
+    tool_quiet = r->comm->rank != 0;
+    signal(SIGUSR1, tool__on_signal);   // launchers pass this one on at once
+    const tool_flag *threads = tool_common_flags;
+    while (strcmp(threads->name, "threads") != 0) threads++;
+    const size_t allowed = mrc_processors(), local = (size_t)r->comm->n_local;
+    // Where the launcher has bound a rank to some processors they are its own.
+    const int bound = allowed < (size_t)sysconf(_SC_NPROCESSORS_ONLN);
+    if (!threads->given && !bound && local > 1) {
+        tool_common.threads = allowed > local ? allowed / local : 1;
+    }
+    tool_note("%zu ranks of %s, %zu on this host, %zu threads each; %zu micro-batches a step", n,
+              r->comm->name, local, tool_common.threads, r->micro_batches);
+}
+
+// Ends the communication: all ranks are here, and may go one by one.
+static void ranks_leave(run *r) {
+    if (!r->comm) return;
+    mrc_comm_same(r->ctx, "the end", "here");
+    ranks_comm = tool_comm = NULL;
+    mrc_comm_free(r->comm);
+    r->comm = NULL;
+}
+
+// The same on all ranks, or the program ends and says who differs.
+static void ranks_same(run *r, const char *what, const char *text) {
+    if (!r->comm) return;
+    const mrc_status s = mrc_comm_same(r->ctx, what, text);
+    if (s == MRC_OK) return;
+    tool_note("%s", mrc_ctx_message(r->ctx));           // rank 0's: once is enough
+    ranks_leave(r);
+    exit((int)tool_exit_code(s));
+}
+
+// bytes of rank 0 to all.
+static void ranks_tell(run *r, void *data, size_t bytes) {
+    if (!r->comm) return;
+    const mrc_status s = r->comm->broadcast(r->comm, data, bytes, 0);
+    if (s != MRC_OK) tool_fail(tool_exit_code(s), "%s", r->comm->error);
+}
+
+// What fixes a run's bits, compared once: versions, backend, functions of libm, flags, inputs,
+// features.
+static void ranks_compare(run *r) {
+    char text[256];
+    uint32_t crc = 0;
+    mrc_json *identity;
+    mrc_text t;
+    if (!r->comm) return;
+    snprintf(text, sizeof text, "%d, API %d and %d, %s", MRC_VERSION, MRC_BACKEND_API,
+             MRC_COMM_API, MRC_COMMIT);
+    ranks_same(r, "the build", text);
+    snprintf(text, sizeof text, "%s %s", r->be->name, r->be->isa);
+    ranks_same(r, "the backend (--backend)", text);
+    volatile double x = 0.7310585786300049;         // computed here, not by the compiler
+    snprintf(text, sizeof text, "%a %a %a %a", pow(x, 17), exp(x), log(x), cos(x));
+    ranks_same(r, "libm", text);
+    mrc_text_init(&t, r->ctx);
+    mrc_text_printf(&t, "{%s}", r->identity.data);
+    tool_check(r->ctx, mrc_json_parse(r->ctx, &identity, "flags", t.data, t.bytes, 0));
+    for (const mrc_json *group = identity->child; group; group = group->next) {
+        for (const mrc_json *m = group->child; m; m = m->next) {
+            snprintf(text, sizeof text, "%s%s", strcmp(group->key, "flags") ? "" : "--", m->key);
+            char name[256];
+            memcpy(name, text, sizeof name);
+            ranks_same(r, name, m->string ? m->string : "none");
+        }
+    }
+    mrc_json_free(identity);
+    mrc_text_free(&t);
+    for (size_t i = 0; i < r->train.n; i++) {
+        const mrc_feature *f = &r->train.list[i];
+        crc = mrc_crc32c(crc, f->input_ids, (size_t)f->length * sizeof *f->input_ids);
+    }
+    snprintf(text, sizeof text, "%zu features, crc32c %08lx", r->train.n, (unsigned long)crc);
+    ranks_same(r, "what --train_file gives", text);
+}
+
+// Whether all ranks have the same weights; else the run ends.
+static void ranks_guard(run *r) {
+    tool_check(r->ctx, mrc_comm_check(r->ctx, r->model->params));
+}
+#endif
