@@ -1710,7 +1710,8 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
-    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
+    MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1784,6 +1785,9 @@ typedef struct mrc_model_config {
     size_t         local_attention, global_attn_every_n_layers;
     double         global_rope_theta, local_rope_theta;
     size_t         intra_bottleneck_size, num_feedforward_networks; // MobileBERT
+    size_t         block_size, num_random_blocks;   // BigBird: longer sequences are sparse
+    int            original_full;                   // 1: they never are
+    size_t         sep_token_id;                    // BigBird: ends the question
     uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
@@ -1799,6 +1803,7 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type);
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+// BigBird: the longest that sees itself whole.
 // Without a table: max_position_embeddings (ModernBERT), or no limit (DeBERTa v3: 1 << 24).
 MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 
@@ -24221,6 +24226,9 @@ typedef struct mrc__family {
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
+    const char *head_up, *head_down, *head_norm;    // a feed-forward part before it
+    int         masks_question;             // logits of the question are lowered by a million
+    int         drops_before_norm;          // dropout of the tables' sum, then the norm
     int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
     int         rotary;                     // positions by rotation, windows by layer
     int         truncated;                  // start values within two standard deviations
@@ -24362,6 +24370,19 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
                       .num_feedforward_networks = 4 } },
+    [MRC_MODEL_BIG_BIRD] = { .word = "big_bird", .architecture = "BigBirdForQuestionAnswering",
+        .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .drops_before_norm = 1, .pooler = "pooler", .masks_question = 1,
+        .head_up = "qa_classifier.intermediate.dense", .head_down = "qa_classifier.output.dense",
+        .head_norm = "qa_classifier.output.LayerNorm", .answer = "qa_classifier.qa_outputs",
+        .drop_head = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 50358, .hidden_size = 768, .num_hidden_layers = 12,
+                      .num_attention_heads = 12, .intermediate_size = 3072,
+                      .max_position_embeddings = 4096, .type_vocab_size = 2,
+                      .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU_TANH, .block_size = 64, .num_random_blocks = 3,
+                      .sep_token_id = 66 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -24535,6 +24556,12 @@ static const mrc__key mrc__keys[] = {
       MRC__IN(MOBILEBERT) },
     { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
       MRC__IN(MOBILEBERT) },
+    { "block_size", MRC__KEY_SIZE, MRC__AT(block_size), 1, 1 << 16, MRC__IN(BIG_BIRD) },
+    { "num_random_blocks", MRC__KEY_SIZE, MRC__AT(num_random_blocks), 0, 1 << 16,
+      MRC__IN(BIG_BIRD) },
+    { "sep_token_id", MRC__KEY_SIZE, MRC__AT(sep_token_id), 0, (1 << 28) - 1, MRC__IN(BIG_BIRD) },
+    { "use_bias", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(BIG_BIRD) },
+    { "rescale_embeddings", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(BIG_BIRD) },
     { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "use_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "key_query_shared_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
@@ -24656,6 +24683,8 @@ MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
         return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
     }
     size_t first = (size_t)(mrc__position_padding(config) + 1);
+    const size_t dense = (5 + 2 * config->num_random_blocks) * config->block_size;
+    if (config->block_size && !config->original_full && dense < rows) return dense;
     return rows > first ? rows - first : 0;
 }
 
@@ -25003,6 +25032,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
     static const char *const norms[] = { "no_norm", NULL };
+    static const char *const attentions[] = { "block_sparse", "original_full", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
     mrc__fields f = { ctx, path, root };
     int type, ignored;
@@ -25022,6 +25052,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
+    MRC__TRY(mrc__field_word(&f, "attention_type", attentions, &c->original_full));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
     mrc__config_layers(&f, c);
@@ -25091,6 +25122,7 @@ typedef struct mrc_encoder_weights {
     mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
     mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
+    mrc__map    head_up, head_down, head_norm;  // (I, H) (I); (H, I) (H); (H) (H): the same
     mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
@@ -25410,6 +25442,11 @@ static void mrc__make_head(mrc__builder *b) {
                                         sigma / sqrt(2.0 * (double)c->num_hidden_layers),
                                         c->classifier_bias);
             w->dense_norm = mrc__make_norm(b, in, f->dense_norm);
+        }
+        if (f->head_up) {
+            w->head_up = mrc__make_linear(b, c->intermediate_size, in, f->head_up);
+            w->head_down = mrc__make_linear(b, in, c->intermediate_size, f->head_down);
+            w->head_norm = mrc__make_norm(b, in, f->head_norm);
         }
         w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
                                      f->truncated ? 1 / sqrt((double)in) : sigma, 1);
@@ -25893,6 +25930,33 @@ static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor 
                              mrc__layer_drop(run, f->drop_down), "output.dropout");
 }
 
+// BigBird lowers the logits of rows 1 to the first separator, all of the question.
+static mrc_tensor *mrc__mask_question(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *logits,
+                                      const mrc_batch *batch) {
+    const mrc_dtype stat = mrc__stat_dtype(m->dtype);
+    const size_t n = batch->n_tokens, b = batch->n_sequences;
+    size_t bytes;
+    if (!logits || mrc__is_half(m->dtype)) return logits;       // decoding leaves the question out
+    mrc_tensor *mask = mrc_tensor_new(ctx, stat, 2, logits->shape, 0);
+    double *host = mrc__mul(2 * n + n + b + 2, sizeof *host, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!mask || !host) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+    int32_t *ids = (int32_t *)(host + 2 * n), *cu = ids + n;
+    mrc_status s = mrc_tensor_download(ctx, batch->input_ids, ids);
+    if (s == MRC_OK) s = mrc_tensor_download(ctx, batch->cu_seqlens, cu);
+    for (size_t i = 0; i < 2 * n; i++) host[i] = 0;
+    for (size_t k = 0; s == MRC_OK && k < b; k++) {
+        size_t first = (size_t)cu[k], end = first;
+        while (end < (size_t)cu[k + 1] && (size_t)ids[end] != m->config.sep_token_id) end++;
+        if (end == (size_t)cu[k + 1]) end = first;              // no separator: nothing is lowered
+        for (size_t r = first + 1; r <= end && r < n; r++) host[2 * r] = host[2 * r + 1] = -1e6;
+    }
+    for (size_t i = 0; stat == MRC_DTYPE_F32 && i < 2 * n; i++) ((float *)host)[i] = (float)host[i];
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, mask, host);
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? mrc_add(ctx, mask, logits, 0, 0, batch) : NULL;
+}
+
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
@@ -25907,8 +25971,17 @@ static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor 
         mrc_drop(ctx, a);
     }
     mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
+    if (w->head_up.weight) {
+        mrc_tensor *i = mrc_linear(ctx, d, w->head_up.weight, w->head_up.bias, c->hidden_act);
+        mrc_tensor *y = mrc_linear(ctx, i, w->head_down.weight, w->head_down.bias, MRC_ACT_NONE);
+        mrc_drop(ctx, i);
+        d = mrc_add_norm(ctx, y, x, w->head_norm.weight, w->head_norm.bias, c->layer_norm_eps, p,
+                         mrc_site("head.output.dropout"), batch);
+        mrc_drop(ctx, y);
+    }
     if (d != x) mrc_drop(ctx, x);
-    return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+    mrc_tensor *logits = mrc_linear(ctx, d, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
+    return mrc__family_of(c)->masks_question ? mrc__mask_question(ctx, m, logits, batch) : logits;
 }
 
 // A batch of one-row sequences, which keep their sequences' indices: what dropout counts by.
@@ -26044,10 +26117,13 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
                        MRC_ACT_NONE);
         mrc_drop(ctx, narrow);
     }
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
-    mrc_drop(ctx, e);
-    mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
-                                mrc_site("embeddings.dropout"), batch);
+    const double p = dropout ? mrc__drop_of(c, f->drop_tables) : 0;
+    const uint32_t site = mrc_site("embeddings.dropout");
+    mrc_tensor *u = f->drops_before_norm ? mrc_dropout(ctx, e, p, site, batch) : e;
+    if (u != e) mrc_drop(ctx, e);
+    mrc_tensor *n = mrc_layer_norm(ctx, u, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
+    mrc_drop(ctx, u);
+    mrc_tensor *x = f->drops_before_norm ? n : mrc_dropout(ctx, n, p, site, batch);
     if (x != n) mrc_drop(ctx, n);
     if (!w->projection.weight) return x;
     mrc_tensor *y = mrc_linear(ctx, x, w->projection.weight, w->projection.bias, MRC_ACT_NONE);
