@@ -20789,8 +20789,11 @@ static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file,
     if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
     else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
         mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
-    if (s == MRC_OK && from.bytes && mrc_file_exists(from.data) == 1)
-        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : strrchr(from.data, '/') + 1);
+    // A folder without a model leaves an empty name, which is no file even where stat() fails.
+    if (s == MRC_OK && from.bytes && *from.data && mrc_file_exists(from.data) == 1) {
+        const char *last = strrchr(from.data, '/');
+        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : last ? last + 1 : from.data);
+    }
     mrc_text_free(&from);
     return s;
 }
