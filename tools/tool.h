@@ -482,6 +482,20 @@ TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     unlink(probe);
 }
 
+// Ends the program when a path is no folder, before the library says so of a file in it.
+TOOL_DEF void tool_want_model(const char *path) {
+    const int kind = mrc_file_exists(path);
+    if (kind == 1) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is a file (expected a model directory: the folder that has "
+                  "config.json and the weights)", path);
+    }
+    if (kind != 2) {
+        const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected a model directory; one of the hub "
+                  "is downloaded first: hf download %s --local-dir %s)", path, path, name);
+    }
+}
+
 // Weights that were initialised, or that only the file has: ten names of each, then counts.
 typedef struct tool_load_notes { const char *path; size_t n[2]; } tool_load_notes;
 TOOL_DEF void tool_load_note(void *user, mrc_load_note note, const char *name) {
