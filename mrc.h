@@ -23958,7 +23958,7 @@ static size_t mrc__leg_find(const mrc_text *basic, const mrc_text *pieces) {
 // The code point of the passage that has `skip` others but spaces between `at` and itself.
 static int32_t mrc__leg_place(const mrc_example *e, int32_t at, size_t skip) {
     size_t byte = mrc_utf8_offset(e->context, e->context_bytes, (size_t)at);
-    for (uint32_t cp; byte < e->context_bytes; at++) {
+    for (uint32_t cp = 0; byte < e->context_bytes; at++) {
         byte += mrc_utf8_next(e->context + byte, e->context_bytes - byte, &cp);
         if (!mrc__leg_space(cp) && !skip--) break;
     }

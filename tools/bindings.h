@@ -173,7 +173,7 @@ static mrc_status binding_decoding(mrc_binding *b, const mrc_json *request,
 
 static void binding_add_span(mrc_text *out, const mrc_span *span, const mrc_example *x,
                              mrc_text *room) {
-    size_t bytes;
+    size_t bytes = 0;
     room->bytes = 0;
     const char *text = mrc_span_text(span, x, room, &bytes);
     mrc_text_printf(out, "{\"start\": %d, \"end\": %d, \"start_logit\": ", (int)span->begin,
