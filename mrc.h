@@ -20789,8 +20789,11 @@ static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file,
     if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
     else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
         mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
-    if (s == MRC_OK && from.bytes && mrc_file_exists(from.data) == 1)
-        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : strrchr(from.data, '/') + 1);
+    // A folder without a model leaves an empty name, which is no file even where stat() fails.
+    if (s == MRC_OK && from.bytes && *from.data && mrc_file_exists(from.data) == 1) {
+        const char *last = strrchr(from.data, '/');
+        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : last ? last + 1 : from.data);
+    }
     mrc_text_free(&from);
     return s;
 }
@@ -27511,7 +27514,7 @@ MRCDEF void mrc_comm_free(mrc_comm *comm) {
 MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text) {
     enum { BYTES = 256 };
     char mine[BYTES] = "";
-    if (!ctx || !what || !text) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !what || !text);
     if (!ctx->comm) return MRC_OK;
     const size_t n = mrc__ranks(ctx);
     snprintf(mine, sizeof mine, "%s", text);
@@ -27551,7 +27554,7 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
     uint32_t crc = 0;
     char text[16];
-    if (!ctx || !params) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !params);
     if (!ctx->comm) return MRC_OK;
     MRC__TRY(mrc__params_crc(ctx, params, &crc));
     snprintf(text, sizeof text, "%08lx", (unsigned long)crc);
