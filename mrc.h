@@ -8728,7 +8728,7 @@ static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
 }
 
 MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
-    if (!ctx || !a || !b) return NULL;
+    MRC__WANT(ctx, !a || !b);
     mrc_tensor *zeros = mrc__zeros(ctx, mrc__stat_dtype(a->dtype), b->ndim ? b->shape[0] : 0);
     return mrc_linear(ctx, a, b, zeros, MRC_ACT_NONE);
 }
@@ -10777,7 +10777,7 @@ static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) 
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
                             const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->real_len) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->real_len);
     if (!mrc__rows_fit(ctx, "pool", x, batch)) return NULL;
     if ((unsigned)mode >= MRC_POOLING_COUNT || skip > INT32_MAX) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "pool: mode %d, %zu rows of a prompt", (int)mode,
@@ -10864,7 +10864,7 @@ static mrc_status MRC__T(normalize_bwd)(mrc_backend *be, const mrc_normalize_bwd
 
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
-    if (!ctx || !x) return NULL;
+    MRC__WANT(ctx, !x);
     if (x->ndim != 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "normalize: x has %d axes (expected 2)", x->ndim);
     }
@@ -10973,7 +10973,7 @@ static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args 
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
                               const mrc_batch *queries, const mrc_batch *documents) {
-    if (!ctx || !q || !document || !keep || !queries || !documents) return NULL;
+    MRC__WANT(ctx, !q || !document || !keep || !queries || !documents);
     if (!mrc__rows_fit(ctx, "maxsim", q, queries)
         || !mrc__rows_fit(ctx, "maxsim", document, documents)) return NULL;
     if (q->shape[1] != document->shape[1] || q->dtype != document->dtype
@@ -11147,7 +11147,7 @@ static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be, const mrc_score_loss_b
 MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
                                   mrc_tensor *targets, mrc_tensor *denominator,
                                   const mrc_score_loss_desc *desc) {
-    if (!ctx || !z || !labels || !targets || !denominator || !desc) return NULL;
+    MRC__WANT(ctx, !z || !labels || !targets || !denominator || !desc);
     mrc_dtype stat = mrc__stat_dtype(z->dtype);
     size_t columns = z->ndim == 2 ? z->shape[1] : 0;
     if (z->ndim != 2 || labels->numel != z->numel || labels->dtype != z->dtype
@@ -24168,6 +24168,7 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc
 }
 
 MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
+    if (!span || !e) return (mrc_span){ .kind = MRC_SPAN_NULL };
     mrc_span out = *span;
     size_t bytes;
     if (span->kind != MRC_SPAN_TEXT) return out;
@@ -33290,7 +33291,7 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
 }
 
 MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
-    if (!ctx || !c || !name) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !c || !name);
     c->poolings = 0;
     c->pooler = 0;
     return mrc__pooling_bit(ctx, "--pooling", name, c);
@@ -33298,7 +33299,7 @@ MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     return mrc__encoder_config(ctx, out, path, head, NULL);
 }
 #endif // core pass
@@ -33754,7 +33755,7 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc) {
     const mrc_encoder_desc none = {0};
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     mrc_encoder *e = mrc__host_zalloc(&ctx->host, sizeof *e);
     if (!e) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
@@ -33776,8 +33777,9 @@ MRCDEF void mrc_encoder_free(mrc_encoder *e) {
 }
 
 MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) { return &e->config; }
-MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e->fingerprint; }
+MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e ? e->fingerprint : 0; }
 MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
+    if (!e) return 0;
     size_t width = e->config.encoder.projection_size;
     if (e->config.head == MRC_HEAD_SCORE) return 0;
     return width ? width : e->config.hidden_size;
@@ -34423,7 +34425,7 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
 }
 
 MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc) {
-    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->path);
     *out = NULL;
     mrc_pairs *p = mrc__host_zalloc(&ctx->host, sizeof *p);
     mrc__pairs_loader *l = mrc__host_zalloc(&ctx->host, sizeof *l);
@@ -34458,14 +34460,14 @@ MRCDEF void mrc_pairs_free(mrc_pairs *p) {
     if (host.free) host.free(host.user, p);
 }
 
-MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p->n; }
-MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p->rows; }
-MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p->n_passages; }
+MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p ? p->n : 0; }
+MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p ? p->rows : 0; }
+MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p ? p->n_passages : 0; }
 MRCDEF const mrc_pair *mrc_pairs_at(const mrc_pairs *p, size_t index) {
-    return index < p->n ? &p->list[index] : NULL;
+    return p && index < p->n ? &p->list[index] : NULL;
 }
 MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
-    return index < p->n_passages ? &p->passages[index] : NULL;
+    return p && index < p->n_passages ? &p->passages[index] : NULL;
 }
 #endif // core pass
 
@@ -34550,6 +34552,7 @@ static void mrc__planner_run(mrc__planner *a, mrc_pair_plan *plan, uint32_t *lef
 }
 
 MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
+    if (!plan) return;
     if (plan->query) plan->host.free(plan->host.user, plan->query);
     if (plan->begin) plan->host.free(plan->host.user, plan->begin);
     *plan = (mrc_pair_plan){0};
@@ -34558,7 +34561,7 @@ MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
 MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
                                  size_t batch, size_t num_negatives, uint64_t seed,
                                  uint32_t epoch) {
-    if (!ctx || !out || !p || !batch) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !p || !batch);
     const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
     const mrc_allocator *host = &ctx->host;
     size_t n = p->n, bytes;
