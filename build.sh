@@ -184,7 +184,8 @@ cuda_compile() {
 # cuda_flags NVCC OBJECT: what links an object of nvcc's into a program.
 cuda_flags() {
     lib=$(dirname "$(dirname "$(command -v "$1")")")/lib64
-    echo "-DMRC_CUDA $2 -L$lib -lcudart_static -lstdc++ -ldl -lrt"
+    defined=$(cuda_targets "$1" | sed 's/\([0-9][0-9]*\)/-DMRC_CUDA_SM\1/g')
+    echo "-DMRC_CUDA $defined $2 -L$lib -lcudart_static -lstdc++ -ldl -lrt"
 }
 
 # Sets CUDA_FLAGS, what links CUDA into a program: empty where it is left out.  A machine with nvcc

@@ -101,7 +101,17 @@ static int version(void) {
     tool_print("openblas%s%s\n", blas ? " " : " (cannot be loaded here)", blas ? blas : "");
 #endif
 #ifdef MRC_CUDA
-    tool_print("cuda %s\n", MRC_CUDA_TARGETS);
+    tool_print("cuda%s\n", ""              // the devices it was compiled for, by build.sh
+#ifdef MRC_CUDA_SM70
+               " sm_70"
+#endif
+#ifdef MRC_CUDA_SM80
+               " sm_80"
+#endif
+#ifdef MRC_CUDA_SM90
+               " sm_90"
+#endif
+    );
 #endif
 #ifdef MRC_MPI
     tool_print("mpi\n");
