@@ -572,7 +572,7 @@ TOOL_DEF void engine_publish(engine_load *l) {
     mrc_text_printf(&l->body, "]}");
     mrc_json_free(engine_must(l->e, "POST", "/_aliases", &l->body));
     for (size_t i = 0; i < n_old && engine_a.overwrite; i++) {
-        snprintf(path, sizeof path, "/%s", old[i]);
+        snprintf(path, sizeof path, "/%.255s", old[i]);
         mrc_json_free(engine_must(l->e, "DELETE", path, NULL));
     }
 }
