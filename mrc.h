@@ -1710,7 +1710,8 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
 typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
-    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
+    MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1784,6 +1785,9 @@ typedef struct mrc_model_config {
     size_t         local_attention, global_attn_every_n_layers;
     double         global_rope_theta, local_rope_theta;
     size_t         intra_bottleneck_size, num_feedforward_networks; // MobileBERT
+    size_t         block_size, num_random_blocks;   // BigBird: longer sequences are sparse
+    int            original_full;                   // 1: they never are
+    size_t         sep_token_id;                    // BigBird: ends the question
     uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
@@ -1799,6 +1803,7 @@ MRCDEF mrc_model_config mrc_model_config_family(mrc_model_type type);
 // path: a config.json or a folder that has one.  All numbers are checked against each other.
 MRCDEF mrc_status mrc_model_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path);
 // The longest sequence that the position table allows: RoBERTa counts from pad_token_id + 1.
+// BigBird: the longest that sees itself whole.
 // Without a table: max_position_embeddings (ModernBERT), or no limit (DeBERTa v3: 1 << 24).
 MRCDEF size_t     mrc_model_config_max_length(const mrc_model_config *config);
 
@@ -8723,7 +8728,7 @@ static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
 }
 
 MRCDEF mrc_tensor *mrc_matmul(mrc_ctx *ctx, mrc_tensor *a, mrc_tensor *b) {
-    if (!ctx || !a || !b) return NULL;
+    MRC__WANT(ctx, !a || !b);
     mrc_tensor *zeros = mrc__zeros(ctx, mrc__stat_dtype(a->dtype), b->ndim ? b->shape[0] : 0);
     return mrc_linear(ctx, a, b, zeros, MRC_ACT_NONE);
 }
@@ -10772,7 +10777,7 @@ static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) 
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_pool(mrc_ctx *ctx, mrc_tensor *x, mrc_pooling mode, size_t skip,
                             const mrc_batch *batch) {
-    if (!ctx || !x || !batch || !batch->real_len) return NULL;
+    MRC__WANT(ctx, !x || !batch || !batch->real_len);
     if (!mrc__rows_fit(ctx, "pool", x, batch)) return NULL;
     if ((unsigned)mode >= MRC_POOLING_COUNT || skip > INT32_MAX) {
         return mrc__fail_null(ctx, MRC_ERR_ARG, "pool: mode %d, %zu rows of a prompt", (int)mode,
@@ -10859,7 +10864,7 @@ static mrc_status MRC__T(normalize_bwd)(mrc_backend *be, const mrc_normalize_bwd
 
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_normalize(mrc_ctx *ctx, mrc_tensor *x) {
-    if (!ctx || !x) return NULL;
+    MRC__WANT(ctx, !x);
     if (x->ndim != 2) {
         return mrc__fail_null(ctx, MRC_ERR_SHAPE, "normalize: x has %d axes (expected 2)", x->ndim);
     }
@@ -10968,7 +10973,7 @@ static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args 
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_maxsim(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *document, mrc_tensor *keep,
                               const mrc_batch *queries, const mrc_batch *documents) {
-    if (!ctx || !q || !document || !keep || !queries || !documents) return NULL;
+    MRC__WANT(ctx, !q || !document || !keep || !queries || !documents);
     if (!mrc__rows_fit(ctx, "maxsim", q, queries)
         || !mrc__rows_fit(ctx, "maxsim", document, documents)) return NULL;
     if (q->shape[1] != document->shape[1] || q->dtype != document->dtype
@@ -11142,7 +11147,7 @@ static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be, const mrc_score_loss_b
 MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *labels,
                                   mrc_tensor *targets, mrc_tensor *denominator,
                                   const mrc_score_loss_desc *desc) {
-    if (!ctx || !z || !labels || !targets || !denominator || !desc) return NULL;
+    MRC__WANT(ctx, !z || !labels || !targets || !denominator || !desc);
     mrc_dtype stat = mrc__stat_dtype(z->dtype);
     size_t columns = z->ndim == 2 ? z->shape[1] : 0;
     if (z->ndim != 2 || labels->numel != z->numel || labels->dtype != z->dtype
@@ -20784,8 +20789,11 @@ static mrc_status mrc__tok_save_more(mrc_ctx *ctx, const char *source, int file,
     if (!file) s = mrc__tok_find_model(ctx, &from, source, 1);
     else if (model && strncmp(slash ? slash + 1 : source, "tokenizer_", 10) == 0)
         mrc_text_printf(&from, "%.*svocab.txt", slash ? (int)(slash + 1 - source) : 0, source);
-    if (s == MRC_OK && from.bytes && mrc_file_exists(from.data) == 1)
-        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : strrchr(from.data, '/') + 1);
+    // A folder without a model leaves an empty name, which is no file even where stat() fails.
+    if (s == MRC_OK && from.bytes && *from.data && mrc_file_exists(from.data) == 1) {
+        const char *last = strrchr(from.data, '/');
+        s = mrc__tok_copy(ctx, from.data, dir, file ? "vocab.txt" : last ? last + 1 : from.data);
+    }
     mrc_text_free(&from);
     return s;
 }
@@ -24160,6 +24168,7 @@ MRCDEF const char *mrc_span_text(const mrc_span *span, const mrc_example *e, mrc
 }
 
 MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
+    if (!span || !e) return (mrc_span){ .kind = MRC_SPAN_NULL };
     mrc_span out = *span;
     size_t bytes;
     if (span->kind != MRC_SPAN_TEXT) return out;
@@ -24218,6 +24227,9 @@ typedef struct mrc__family {
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
+    const char *head_up, *head_down, *head_norm;    // a feed-forward part before it
+    int         masks_question;             // logits of the question are lowered by a million
+    int         drops_before_norm;          // dropout of the tables' sum, then the norm
     int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
     int         rotary;                     // positions by rotation, windows by layer
     int         truncated;                  // start values within two standard deviations
@@ -24359,6 +24371,19 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
                       .num_feedforward_networks = 4 } },
+    [MRC_MODEL_BIG_BIRD] = { .word = "big_bird", .architecture = "BigBirdForQuestionAnswering",
+        .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .drops_before_norm = 1, .pooler = "pooler", .masks_question = 1,
+        .head_up = "qa_classifier.intermediate.dense", .head_down = "qa_classifier.output.dense",
+        .head_norm = "qa_classifier.output.LayerNorm", .answer = "qa_classifier.qa_outputs",
+        .drop_head = MRC__DROP_HIDDEN,
+        .defaults = { .vocab_size = 50358, .hidden_size = 768, .num_hidden_layers = 12,
+                      .num_attention_heads = 12, .intermediate_size = 3072,
+                      .max_position_embeddings = 4096, .type_vocab_size = 2,
+                      .hidden_dropout_prob = 0.1, .attention_probs_dropout_prob = 0.1,
+                      .initializer_range = 0.02, .layer_norm_eps = 1e-12,
+                      .hidden_act = MRC_ACT_GELU_TANH, .block_size = 64, .num_random_blocks = 3,
+                      .sep_token_id = 66 } },
 };
 
 static const mrc__family *mrc__family_of(const mrc_model_config *c) {
@@ -24532,6 +24557,12 @@ static const mrc__key mrc__keys[] = {
       MRC__IN(MOBILEBERT) },
     { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
       MRC__IN(MOBILEBERT) },
+    { "block_size", MRC__KEY_SIZE, MRC__AT(block_size), 1, 1 << 16, MRC__IN(BIG_BIRD) },
+    { "num_random_blocks", MRC__KEY_SIZE, MRC__AT(num_random_blocks), 0, 1 << 16,
+      MRC__IN(BIG_BIRD) },
+    { "sep_token_id", MRC__KEY_SIZE, MRC__AT(sep_token_id), 0, (1 << 28) - 1, MRC__IN(BIG_BIRD) },
+    { "use_bias", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(BIG_BIRD) },
+    { "rescale_embeddings", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(BIG_BIRD) },
     { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "use_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
     { "key_query_shared_bottleneck", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
@@ -24653,6 +24684,8 @@ MRCDEF size_t mrc_model_config_max_length(const mrc_model_config *config) {
         return mrc__family_of(config)->rotary ? rows : (size_t)1 << 24;
     }
     size_t first = (size_t)(mrc__position_padding(config) + 1);
+    const size_t dense = (5 + 2 * config->num_random_blocks) * config->block_size;
+    if (config->block_size && !config->original_full && dense < rows) return dense;
     return rows > first ? rows - first : 0;
 }
 
@@ -25000,6 +25033,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
                                     const char *path) {
     static const char *const positions[] = { "absolute", NULL };
     static const char *const norms[] = { "no_norm", NULL };
+    static const char *const attentions[] = { "block_sparse", "original_full", NULL };
     const char *words[MRC_MODEL_TYPE_COUNT + 1] = { NULL };
     mrc__fields f = { ctx, path, root };
     int type, ignored;
@@ -25019,6 +25053,7 @@ static mrc_status mrc__config_parse(mrc_ctx *ctx, mrc_model_config *c, const mrc
     *c = mrc_model_config_family((mrc_model_type)type);
     MRC__TRY(mrc__field_word(&f, "position_embedding_type", positions, &ignored));
     MRC__TRY(mrc__field_word(&f, "normalization_type", norms, &ignored));
+    MRC__TRY(mrc__field_word(&f, "attention_type", attentions, &c->original_full));
     MRC__TRY(mrc__config_no_decoder(&f));
     MRC__TRY(mrc__config_keys(&f, c));
     mrc__config_layers(&f, c);
@@ -25088,6 +25123,7 @@ typedef struct mrc_encoder_weights {
     mrc__layer_weights *layers;     // by weights, not by layer: see mrc__layer_of()
     mrc_tensor *(*head)[8];         // by layer: as mrc_lstm() has them, or weight and bias
     mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
+    mrc__map    head_up, head_down, head_norm;  // (I, H) (I); (H, I) (H); (H) (H): the same
     mrc__map    answer;             // (2, I) (2): the two logits of a row
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
@@ -25407,6 +25443,11 @@ static void mrc__make_head(mrc__builder *b) {
                                         sigma / sqrt(2.0 * (double)c->num_hidden_layers),
                                         c->classifier_bias);
             w->dense_norm = mrc__make_norm(b, in, f->dense_norm);
+        }
+        if (f->head_up) {
+            w->head_up = mrc__make_linear(b, c->intermediate_size, in, f->head_up);
+            w->head_down = mrc__make_linear(b, in, c->intermediate_size, f->head_down);
+            w->head_norm = mrc__make_norm(b, in, f->head_norm);
         }
         w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
                                      f->truncated ? 1 / sqrt((double)in) : sigma, 1);
@@ -25890,6 +25931,33 @@ static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor 
                              mrc__layer_drop(run, f->drop_down), "output.dropout");
 }
 
+// BigBird lowers the logits of rows 1 to the first separator, all of the question.
+static mrc_tensor *mrc__mask_question(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *logits,
+                                      const mrc_batch *batch) {
+    const mrc_dtype stat = mrc__stat_dtype(m->dtype);
+    const size_t n = batch->n_tokens, b = batch->n_sequences;
+    size_t bytes;
+    if (!logits || mrc__is_half(m->dtype)) return logits;       // decoding leaves the question out
+    mrc_tensor *mask = mrc_tensor_new(ctx, stat, 2, logits->shape, 0);
+    double *host = mrc__mul(2 * n + n + b + 2, sizeof *host, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!mask || !host) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+    int32_t *ids = (int32_t *)(host + 2 * n), *cu = ids + n;
+    mrc_status s = mrc_tensor_download(ctx, batch->input_ids, ids);
+    if (s == MRC_OK) s = mrc_tensor_download(ctx, batch->cu_seqlens, cu);
+    for (size_t i = 0; i < 2 * n; i++) host[i] = 0;
+    for (size_t k = 0; s == MRC_OK && k < b; k++) {
+        size_t first = (size_t)cu[k], end = first;
+        while (end < (size_t)cu[k + 1] && (size_t)ids[end] != m->config.sep_token_id) end++;
+        if (end == (size_t)cu[k + 1]) end = first;              // no separator: nothing is lowered
+        for (size_t r = first + 1; r <= end && r < n; r++) host[2 * r] = host[2 * r + 1] = -1e6;
+    }
+    for (size_t i = 0; stat == MRC_DTYPE_F32 && i < 2 * n; i++) ((float *)host)[i] = (float)host[i];
+    if (s == MRC_OK) s = mrc_tensor_upload(ctx, mask, host);
+    ctx->host.free(ctx->host.user, host);
+    return s == MRC_OK ? mrc_add(ctx, mask, logits, 0, 0, batch) : NULL;
+}
+
 // (N, H) -> (N, 2) where the head is the family's own.
 static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
                                          const mrc_batch *batch, int dropout) {
@@ -25904,8 +25972,17 @@ static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor 
         mrc_drop(ctx, a);
     }
     mrc_tensor *d = mrc_dropout(ctx, x, p, mrc_site("head.dropout"), batch);
+    if (w->head_up.weight) {
+        mrc_tensor *i = mrc_linear(ctx, d, w->head_up.weight, w->head_up.bias, c->hidden_act);
+        mrc_tensor *y = mrc_linear(ctx, i, w->head_down.weight, w->head_down.bias, MRC_ACT_NONE);
+        mrc_drop(ctx, i);
+        d = mrc_add_norm(ctx, y, x, w->head_norm.weight, w->head_norm.bias, c->layer_norm_eps, p,
+                         mrc_site("head.output.dropout"), batch);
+        mrc_drop(ctx, y);
+    }
     if (d != x) mrc_drop(ctx, x);
-    return mrc_linear(ctx, d, m->weights->answer.weight, m->weights->answer.bias, MRC_ACT_NONE);
+    mrc_tensor *logits = mrc_linear(ctx, d, w->answer.weight, w->answer.bias, MRC_ACT_NONE);
+    return mrc__family_of(c)->masks_question ? mrc__mask_question(ctx, m, logits, batch) : logits;
 }
 
 // A batch of one-row sequences, which keep their sequences' indices: what dropout counts by.
@@ -26041,10 +26118,13 @@ static mrc_tensor *mrc__embed(mrc_ctx *ctx, mrc_model *m, const mrc_batch *batch
                        MRC_ACT_NONE);
         mrc_drop(ctx, narrow);
     }
-    mrc_tensor *n = mrc_layer_norm(ctx, e, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
-    mrc_drop(ctx, e);
-    mrc_tensor *x = mrc_dropout(ctx, n, dropout ? mrc__drop_of(c, f->drop_tables) : 0,
-                                mrc_site("embeddings.dropout"), batch);
+    const double p = dropout ? mrc__drop_of(c, f->drop_tables) : 0;
+    const uint32_t site = mrc_site("embeddings.dropout");
+    mrc_tensor *u = f->drops_before_norm ? mrc_dropout(ctx, e, p, site, batch) : e;
+    if (u != e) mrc_drop(ctx, e);
+    mrc_tensor *n = mrc_layer_norm(ctx, u, w->norm.weight, w->norm.bias, mrc__norm_eps(c));
+    mrc_drop(ctx, u);
+    mrc_tensor *x = f->drops_before_norm ? n : mrc_dropout(ctx, n, p, site, batch);
     if (x != n) mrc_drop(ctx, n);
     if (!w->projection.weight) return x;
     mrc_tensor *y = mrc_linear(ctx, x, w->projection.weight, w->projection.bias, MRC_ACT_NONE);
@@ -27435,7 +27515,7 @@ MRCDEF void mrc_comm_free(mrc_comm *comm) {
 MRCDEF mrc_status mrc_comm_same(mrc_ctx *ctx, const char *what, const char *text) {
     enum { BYTES = 256 };
     char mine[BYTES] = "";
-    if (!ctx || !what || !text) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !what || !text);
     if (!ctx->comm) return MRC_OK;
     const size_t n = mrc__ranks(ctx);
     snprintf(mine, sizeof mine, "%s", text);
@@ -27475,7 +27555,7 @@ static mrc_status mrc__params_crc(mrc_ctx *ctx, const mrc_params *params, uint32
 MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params) {
     uint32_t crc = 0;
     char text[16];
-    if (!ctx || !params) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !params);
     if (!ctx->comm) return MRC_OK;
     MRC__TRY(mrc__params_crc(ctx, params, &crc));
     snprintf(text, sizeof text, "%08lx", (unsigned long)crc);
@@ -33211,7 +33291,7 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
 }
 
 MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
-    if (!ctx || !c || !name) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !c || !name);
     c->poolings = 0;
     c->pooler = 0;
     return mrc__pooling_bit(ctx, "--pooling", name, c);
@@ -33219,7 +33299,7 @@ MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head) {
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     return mrc__encoder_config(ctx, out, path, head, NULL);
 }
 #endif // core pass
@@ -33675,7 +33755,7 @@ static mrc_status mrc__encoder_load(mrc_encoder *e, const char *path,
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc) {
     const mrc_encoder_desc none = {0};
-    if (!ctx || !out || !path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !path);
     *out = NULL;
     mrc_encoder *e = mrc__host_zalloc(&ctx->host, sizeof *e);
     if (!e) return mrc__fail(ctx, MRC_ERR_MEM, "%s: out of memory", path);
@@ -33697,8 +33777,9 @@ MRCDEF void mrc_encoder_free(mrc_encoder *e) {
 }
 
 MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) { return &e->config; }
-MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e->fingerprint; }
+MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e ? e->fingerprint : 0; }
 MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
+    if (!e) return 0;
     size_t width = e->config.encoder.projection_size;
     if (e->config.head == MRC_HEAD_SCORE) return 0;
     return width ? width : e->config.hidden_size;
@@ -34344,13 +34425,13 @@ static mrc_status mrc__pairs_read(mrc__pairs_loader *l, const mrc_pairs_desc *de
 }
 
 MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_desc *desc) {
-    if (!ctx || !out || !desc || !desc->path) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !desc || !desc->path);
     *out = NULL;
     mrc_pairs *p = mrc__host_zalloc(&ctx->host, sizeof *p);
     mrc__pairs_loader *l = mrc__host_zalloc(&ctx->host, sizeof *l);
     mrc_status s = MRC_ERR_MEM;
+    if (p) p->pool.host = ctx->host;
     if (p && l) {
-        p->pool.host = ctx->host;
         l->ctx = ctx;
         l->p = p;
         l->path = desc->path;
@@ -34379,14 +34460,14 @@ MRCDEF void mrc_pairs_free(mrc_pairs *p) {
     if (host.free) host.free(host.user, p);
 }
 
-MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p->n; }
-MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p->rows; }
-MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p->n_passages; }
+MRCDEF size_t mrc_pairs_size(const mrc_pairs *p)     { return p ? p->n : 0; }
+MRCDEF size_t mrc_pairs_rows(const mrc_pairs *p)     { return p ? p->rows : 0; }
+MRCDEF size_t mrc_pairs_passages(const mrc_pairs *p) { return p ? p->n_passages : 0; }
 MRCDEF const mrc_pair *mrc_pairs_at(const mrc_pairs *p, size_t index) {
-    return index < p->n ? &p->list[index] : NULL;
+    return p && index < p->n ? &p->list[index] : NULL;
 }
 MRCDEF const mrc_passage *mrc_pairs_passage(const mrc_pairs *p, size_t index) {
-    return index < p->n_passages ? &p->passages[index] : NULL;
+    return p && index < p->n_passages ? &p->passages[index] : NULL;
 }
 #endif // core pass
 
@@ -34471,6 +34552,7 @@ static void mrc__planner_run(mrc__planner *a, mrc_pair_plan *plan, uint32_t *lef
 }
 
 MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
+    if (!plan) return;
     if (plan->query) plan->host.free(plan->host.user, plan->query);
     if (plan->begin) plan->host.free(plan->host.user, plan->begin);
     *plan = (mrc_pair_plan){0};
@@ -34479,7 +34561,7 @@ MRCDEF void mrc_pair_plan_free(mrc_pair_plan *plan) {
 MRCDEF mrc_status mrc_pairs_plan(mrc_ctx *ctx, mrc_pair_plan *out, const mrc_pairs *p,
                                  size_t batch, size_t num_negatives, uint64_t seed,
                                  uint32_t epoch) {
-    if (!ctx || !out || !p || !batch) return MRC_ERR_ARG;
+    MRC__ARG(ctx, !out || !p || !batch);
     const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
     const mrc_allocator *host = &ctx->host;
     size_t n = p->n, bytes;

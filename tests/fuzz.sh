@@ -163,7 +163,9 @@ fuzz_seeds() {
     json)        echo "$cases/json" ;;
     yaml)        find "$cases/yaml" -name in.yaml 2>/dev/null ;;
     dataset)     echo "$cases/squad tests/fixtures/small.arrow tests/fixtures/types.arrow \
-                     tests/fixtures/arrow $cases/field/arrow_v2/data-00000-of-00001.arrow \
+                     tests/fixtures/arrow tests/fixtures/bare_int.arrow \
+                     tests/fixtures/bare_null.arrow \
+                     $cases/field/arrow_v2/data-00000-of-00001.arrow \
                      $OUT/fuzz/seeds/dataset" ;;
     safetensors) echo "$cases/safetensors $OUT/fuzz/seeds/safetensors" ;;
     torch)       echo "$cases/torch $cases/torch_real tests/fixtures/torch $OUT/fuzz/seeds/torch" ;;

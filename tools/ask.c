@@ -206,6 +206,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--context or --index is wanted (found %s, expected one of them; see "
                   "--help)", k->a.context ? "both" : "neither");
     }
+    tool_want_model(k->a.model);
     k->be = tool_backend_new_for(tool_precision_dtype(&k->a.precision));
     k->ctx = tool_ctx_new(k->be, 0);
     load(k);

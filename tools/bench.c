@@ -870,6 +870,7 @@ static void family_row(const char *family, size_t ffn, double bar) {
     if (!args.quick) s.ffn = ffn;
     add_shape(&us, &s, 0, 8, seq);
     add_shape(&peer, &s, 0, 8, seq);
+    words_add(&us, "to=%s/random_model", args.output_dir);
     words_add(&us, "family=%s", family);
     words_add(&peer, "family=%s", family);
     measured m = compare(name, &us, &peer, 0.3);

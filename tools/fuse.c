@@ -24,9 +24,10 @@ static uint32_t *passage_of;            // by line
 // Reading
 //==============================================================================
 static void read_run(size_t run) {
-    size_t bytes, number = 0, capacity = n_lines;
+    size_t number = 0, capacity = n_lines;
+    const size_t before = n_lines;
     const char *path = a.runs.item[run];
-    tool_check(ctx, mrc_file_read(ctx, &texts[run], &bytes, path));
+    texts[run] = tool_read_text(ctx, path);
     for (char *at = texts[run], *next; at && *at; at = next) {
         char *field[7], *save = NULL;
         size_t n = 0;
@@ -46,12 +47,16 @@ static void read_run(size_t run) {
         if (n_lines == capacity) {
             capacity = capacity ? 2 * capacity : 4096;
             line *more = realloc(lines, capacity * sizeof *more);
-            if (!more) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", path);
+            if (!more) tool_no_memory("the hits of %s", path);
             lines = more;
         }
         // MS MARCO's three columns end with a rank.
         lines[n_lines++] = (line){ field[0], field[n == 3 ? 1 : 2], n == 3 ? -score : score, run,
                                    number };
+    }
+    if (n_lines == before) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no run (found no hit, expected lines of query, Q0, "
+                  "passage, rank, score and tag)", path);
     }
 }
 

@@ -373,6 +373,7 @@ static void check_usage(const predict_args *a) {
         tool_fail(TOOL_USAGE, "--logits: sentinel windows are not decoded (found %s, expected no "
                   "--encoding sentinel)", a->logits);
     }
+    if (a->model_name_or_path && !a->logits) tool_want_model(a->model_name_or_path);
     if (a->output_dir) tool_try_place(a->output_dir, 1);
     if (a->save_logits) tool_try_place(a->save_logits, 0);
 }

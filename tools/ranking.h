@@ -17,8 +17,8 @@ static int qrels_order(const void *a, const void *b) {
 // two lines for one passage the later counts.
 TOOL_DEF qrels qrels_read(mrc_ctx *ctx, const char *path) {
     qrels q = { NULL, 0, NULL };
-    size_t bytes, capacity = 0, line = 0, kept = 0;
-    tool_check(ctx, mrc_file_read(ctx, &q.text, &bytes, path));
+    size_t capacity = 0, line = 0, kept = 0;
+    q.text = tool_read_text(ctx, path);
     for (char *at = q.text, *next; at && *at; at = next) {
         char *field[5], *save = NULL;
         int fields = 0;

@@ -1212,6 +1212,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--top_k: more than a request may have (found %zu, expected at most "
                   "the %zu of --max_batch)", s.a.top_k, s.a.max_batch);
     }
+    tool_want_model(s.a.model);
     s.be = tool_backend_new_for(tool_precision_dtype(&s.a.precision));
     s.ctx = tool_ctx_new(s.be, 0);
     mrc_status status = mrc_ctx_new(&s.http_ctx, NULL);

@@ -482,6 +482,33 @@ TOOL_DEF void tool_try_place(const char *path, int is_folder) {
     unlink(probe);
 }
 
+// A text file whose lines are cut at their NULs: one inside would hide what follows it.
+TOOL_DEF char *tool_read_text(mrc_ctx *ctx, const char *path) {
+    char *text;
+    size_t bytes;
+    tool_check(ctx, mrc_file_read(ctx, &text, &bytes, path));
+    const char *nul = memchr(text, 0, bytes);
+    if (nul) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no text (found a zero byte at offset %zu)", path,
+                  (size_t)(nul - text));
+    }
+    return text;
+}
+
+// Ends the program when a path is no folder, before the library says so of a file in it.
+TOOL_DEF void tool_want_model(const char *path) {
+    const int kind = mrc_file_exists(path);
+    if (kind == 1) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is a file (expected a model directory: the folder that has "
+                  "config.json and the weights)", path);
+    }
+    if (kind != 2) {
+        const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected a model directory; one of the hub "
+                  "is downloaded first: hf download %s --local-dir %s)", path, path, name);
+    }
+}
+
 // Weights that were initialised, or that only the file has: ten names of each, then counts.
 typedef struct tool_load_notes { const char *path; size_t n[2]; } tool_load_notes;
 TOOL_DEF void tool_load_note(void *user, mrc_load_note note, const char *name) {

@@ -498,6 +498,7 @@ static void check_usage(train_args *a, const tool_program *p) {
                   "--model_name_or_path DIR or --config_name FILE --tokenizer_name DIR)",
                   a->config_name ? "--model_name_or_path and --config_name" : "neither");
     }
+    if (a->model_name_or_path) tool_want_model(a->model_name_or_path);
     if (a->config_name && !a->tokenizer_name) {
         tool_fail(TOOL_USAGE, "--tokenizer_name is missing (found --config_name alone, expected a "
                   "DIR or vocab.txt with it)");

@@ -357,20 +357,36 @@ static void each_input(run *r, input_fn fn, void *user) {
     }
 }
 
-static void input_add(run *r, void *user, const char *key, const char *path) {
-    mrc_text *t = user;
+// A data set's folder counts by the files in it, in any order.
+typedef struct folder_sum { const char *dir; uint64_t bytes; uint32_t crc; } folder_sum;
+static mrc_status sum_one(mrc_ctx *ctx, void *user, const char *name) {
+    folder_sum *sum = user;
+    char path[TOOL_PATH_BYTES];
     uint32_t crc;
     uint64_t bytes;
+    if (mrc_file_exists(tool_path(path, sum->dir, name)) != 1) return MRC_OK;
+    mrc_status status = mrc_file_crc32c(ctx, path, &crc, &bytes);
+    if (status != MRC_OK) return status;
+    sum->bytes += bytes;
+    sum->crc += crc;
+    return MRC_OK;
+}
+
+static void input_add(run *r, void *user, const char *key, const char *path) {
+    mrc_text *t = user;
+    folder_sum sum = { .dir = path };
     if (!path) return;
-    if (mrc_file_exists(path) == 2) {   // --config_name may be a folder
+    const int folder = mrc_file_exists(path) == 2;
+    if (folder && strcmp(key, "config.json") == 0) {    // --config_name may be a folder
         char file[TOOL_PATH_BYTES];
         input_add(r, user, key, tool_path(file, path, "config.json"));
         return;
     }
-    tool_check(r->ctx, mrc_file_crc32c(r->ctx, path, &crc, &bytes));
+    tool_check(r->ctx, folder ? mrc_dir_list(r->ctx, path, sum_one, &sum)
+                              : mrc_file_crc32c(r->ctx, path, &sum.crc, &sum.bytes));
     tool_json_key(t, key);
-    mrc_text_printf(t, "\"%llu bytes, crc32c %08lx\"", (unsigned long long)bytes,
-                    (unsigned long)crc);
+    mrc_text_printf(t, "\"%llu bytes, crc32c %08lx\"", (unsigned long long)sum.bytes,
+                    (unsigned long)sum.crc);
 }
 
 // Flags and inputs as members of a JSON object, once: files may change while the run goes on.

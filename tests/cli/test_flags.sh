@@ -174,6 +174,43 @@ build/train --config_name "$dir/config.json" --tokenizer_name "$dir/small" --tra
     "$dir/rows.jsonl" --output_dir "$dir/run" --max_steps 1 --threads 1 >"$dir/out" 2>"$dir/err"
 says 'small: the vocabulary is smaller than the model.s (found 300 tokens, its vocab_size is 812)'
 
+# A folder that datasets saved is a data file too, and a resumed run knows it again.
+mkdir "$dir/arrow"
+cp tests/fixtures/small.arrow "$dir/arrow/"
+echo '{"_data_files": [{"filename": "small.arrow"}]}' >"$dir/arrow/state.json"
+arrow() {
+    build/train --config_name "$dir/config.json" --tokenizer_name data --train_file "$dir/arrow" \
+        --output_dir "$dir/run" --max_steps 1 --threads 1 "$@" >"$dir/out" 2>"$dir/err"
+    code=$?
+}
+rm -rf "$dir/run"
+arrow
+if [ $code = 0 ] && grep -q 'arrow: 3 rows -> 3 kept' "$dir/out"; then ok
+else bad "--train_file FOLDER"; shows; fi
+arrow --resume_from_checkpoint
+if [ $code = 0 ] && grep -q 'the run is finished' "$dir/err"; then ok
+else bad "--train_file FOLDER, finished"; shows; fi
+echo ' ' >>"$dir/arrow/state.json"
+arrow --resume_from_checkpoint
+if [ $code = 3 ] && grep -q 'train_file is not that of the run' "$dir/err"; then ok
+else bad "--train_file FOLDER, changed"; shows; fi
+
+# A model that is no folder.
+for program in "train --train_file x --output_dir" "predict --test_file x --output_dir" \
+    "ask --question x --context"; do
+    # shellcheck disable=SC2086
+    build/${program%% *} --model_name_or_path klue/roberta-base ${program#* } "$dir/none" \
+        >"$dir/out" 2>"$dir/err"
+    if [ $? = 3 ] && grep -q "klue/roberta-base: no such folder (expected a model directory; one of\
+ the hub is downloaded first: hf download klue/roberta-base --local-dir roberta-base)" "$dir/err"
+    then ok; else bad "$program of a model of the hub"; shows; fi
+    # shellcheck disable=SC2086
+    build/${program%% *} --model_name_or_path data/config.json ${program#* } "$dir/none" \
+        >"$dir/out" 2>"$dir/err"
+    if [ $? = 3 ] && grep -q "data/config.json: is a file (expected a model directory" "$dir/err"
+    then ok; else bad "$program of a file"; shows; fi
+done
+
 # A place that cannot be written ends a program before it works, and nothing is left there.
 : >"$dir/file"
 place() {

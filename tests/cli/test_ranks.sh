@@ -30,7 +30,8 @@ ranks() {
     shift 2
     set -- $base --train_file data/train.jsonl --output_dir "$out" "$@"
     # shellcheck disable=SC2086
-    if [ "$n" = 0 ]; then build/train "$@"; else mpirun $options -n "$n" build/train "$@"; fi
+    if [ "$n" = 0 ]; then build/train "$@"
+    else mpirun $options -n "$n" build/train "$@"; fi >/dev/null
 }
 # The bytes of two runs.
 equal() {
@@ -95,7 +96,7 @@ differs() {
     # shellcheck disable=SC2086
     mpirun $options -n 1 build/train $base $short --output_dir "$dir/x" \
         --train_file data/train.jsonl : -n 1 build/train $base $short --output_dir "$dir/x" "$@" \
-        2>"$dir/err"
+        >/dev/null 2>"$dir/err"
     code=$?
     [ $code -eq 3 ] && ok || bad "$what: exit code $code"
     grep -q -e "$words" "$dir/err" && ok || bad "$what: $(cat "$dir/err")"

@@ -276,9 +276,11 @@ ask      --model_name_or_path BAD --context ROWS --question x
 ask      --model_name_or_path MODEL --context BAD/x --question x
 ask      --model_name_or_path MODEL --index BAD --question x
 convert  BAD --output OUT
+embed    --model_name_or_path BAD --input ROWS --output OUT.npy
 ensemble --method hard_vote --files BAD,BAD --output_dir OUT
 evaluate --metric squad BAD ROWS
 evaluate --metric squad ROWS BAD
+fuse     --runs BAD BAD --run OUT
 index    --passages BAD --analyzer korean --output OUT
 inspect  BAD/x
 inspect  --as arrow BAD

@@ -97,7 +97,8 @@ def make_batch(config, seed):
             x[n // 2] = config.sep_token_id
         ids.append(x)
         types.append((torch.arange(n) >= question).long() * int(has_types))
-        starts.append(int(torch.randint(n // 2, n, (1,), generator=g)))
+        first = min(n // 2 + (config.model_type == "big_bird"), n - 1)     # after the separator
+        starts.append(int(torch.randint(first, n, (1,), generator=g)))
         ends.append(int(torch.randint(starts[-1], n, (1,), generator=g)))
     return ids, types, starts, ends
 

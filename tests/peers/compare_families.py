@@ -52,6 +52,7 @@ FAMILIES = {
     "deberta-v2": ("DebertaV2", dict(REL, pos_att_type=["p2c", "c2p"], conv_kernel_size=3,
                                      conv_act="gelu", type_vocab_size=2, position_buckets=256)),
     "modernbert": ("ModernBert", MODERN),
+    "mobilebert": ("MobileBert", dict(max_position_embeddings=514, pad_token_id=0)),
 }
 
 

@@ -41,7 +41,7 @@ GOOD = {  # by "function.parameter", "type name" or type
     "mrc_kfold.k": "2", "mrc_kfold.n": "4", "mrc_attention.heads": "1", "mrc_unfold.size": "1", "size_t bytes": "4",
     "size_t text_bytes": "4", "size_t pair_bytes": "4", "mrc_ctx_reserve.bytes": "4096", "mrc_checkpoint_find.capacity": "sizeof H.bytes",
     "mrc_decode.capacity": "8", "const size_t *indices": "H.indices", "size_t *fold": "H.folds", "char *path": "H.bytes",
-    "const char *const *": "NULL", "mrc_custom.out": "H.step", "mrc_grad_seed.y": "H.one", "mrc_drop.t": "H.step",
+    "const char *const *": "NULL", "mrc_encoder *": "NULL", "mrc_pairs *": "NULL", "mrc_custom.out": "H.step", "mrc_grad_seed.y": "H.one", "mrc_drop.t": "H.step",
     "mrc_random random": "(mrc_random){ 1, 1, 0 }", "mrc_mark mark": "(mrc_mark){ 1 }", "mrc_fuse.n_runs": "1",
     "mrc_checkpointed.fn": "hostile_segment", "mrc_model_batch.features": "H.feature_list", "mrc_metric_score.answers": "&H.answer",
 }

@@ -6,7 +6,7 @@
 static const char *const families[] = {
     "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert", "albert", "albert_groups",
     "mpnet", "deberta_v3", "deberta_v2", "deberta_v2_c2p", "deberta_plain", "modernbert",
-    "modernbert_biases", "mobilebert",
+    "modernbert_biases", "mobilebert", "big_bird",
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -39,7 +39,10 @@ static void test_logits(mrc_ctx *ctx, mrc_backend *be, mrc_model *m, golden *g, 
     mrc_batch batch;
     mrc_tensor *logits = forward(ctx, m, g, &batch, 0, g->b, 0);
     double *got = tensor_read(be, logits, logits->data), worst = 0, alone = 0;
-    for (size_t r = 0; r < 2 * g->n; r++) worst = fmax(worst, fabs(got[r] - want[r % 2][r / 2]));
+    for (size_t r = 0; r < 2 * g->n; r++) {     // BigBird's are a million below in the question
+        const double one = want[r % 2][r / 2];
+        worst = fmax(worst, fabs(got[r] - one) / fmax(1, fabs(one) > 1e5 ? fabs(one) : 1));
+    }
     CHECK(worst <= bar, "%s on %s %s: logits off by %g", g->path, be->name, be->isa, worst);
     for (size_t s = 0; s < g->b; s++) {         // each sequence alone
         logits = forward(ctx, m, g, &batch, s, 1, 0);
