@@ -34430,8 +34430,8 @@ MRCDEF mrc_status mrc_pairs_load(mrc_ctx *ctx, mrc_pairs **out, const mrc_pairs_
     mrc_pairs *p = mrc__host_zalloc(&ctx->host, sizeof *p);
     mrc__pairs_loader *l = mrc__host_zalloc(&ctx->host, sizeof *l);
     mrc_status s = MRC_ERR_MEM;
+    if (p) p->pool.host = ctx->host;
     if (p && l) {
-        p->pool.host = ctx->host;
         l->ctx = ctx;
         l->p = p;
         l->path = desc->path;

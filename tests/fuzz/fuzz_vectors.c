@@ -63,7 +63,6 @@ static int fuzz_accepts(mrc_ctx *plain, const uint8_t *data, size_t bytes) {
     static mrc_backend *be;
     mrc_ctx *ctx;
     uint8_t *copy = malloc(bytes + 1);
-    (void)plain;
     if (!be) mrc_backend_naive_new(&be, NULL);
     FUZZ_HOLDS(copy != NULL && mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK);
     memcpy(copy, data, bytes);
@@ -72,6 +71,9 @@ static int fuzz_accepts(mrc_ctx *plain, const uint8_t *data, size_t bytes) {
     free(copy);
     mrc_ctx_clear_error(ctx);
     int ok = fuzz_both(ctx, data, bytes);
+    FUZZ_HOLDS(ok || *mrc_ctx_message(ctx));
+    mrc_dense *none;
+    if (!ok) FUZZ_HOLDS(mrc_dense_open(plain, &none, "", 0) != MRC_OK);     // the driver's text
     mrc_ctx_free(ctx);
     return ok;
 }

@@ -61,7 +61,8 @@ static size_t wrong_sums(const size_t n[3]) {
 // Every way to multiply that this instance has.  Each makes the bits of the first.
 static void test_exact(mrc_backend *be) {
     static const size_t sizes[][3] = { { 1, 2, 1 }, { 3, 5, 33 }, { 13, 7, 31 }, { 12, 64, 32 },
-        { 30, 131, 70 }, { 5, 40, 390 }, { 14, 801, 40 }, { 4, 5000, 35 }, { 1150, 9, 5 } };
+        { 30, 131, 70 }, { 5, 40, 390 }, { 14, 801, 40 }, { 4, 5000, 35 }, { 1150, 9, 5 },
+        { 3, 9001, 5 } };                               // several slices of k in any form
     mrc__host_backend *h = be->self;
     const int dot = h->dot_int8;
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
