@@ -1,8 +1,9 @@
-// mrc.h - v0.1.0 - extractive question answering in plain C: train a reader, run it, measure it
+// mrc.h - v0.2.0 - extractive question answering in plain C: train a reader, run it, measure it
 //
 // A single-header library: encoders of the BERT family with a linear, MLP, BiLSTM, BiGRU or
 // convolution head, their tokenizers, data sets, training with resumable checkpoints, decoding and
-// metrics.  C11 and POSIX, no dependency beyond libc, libm and pthreads.
+// metrics; retrieval by words and by vectors, and training for it.  C11 and POSIX, no dependency
+// beyond libc, libm and pthreads.
 //
 // Do this in *one* C file to create the implementation:
 //     #define MRC_IMPLEMENTATION
@@ -13,7 +14,7 @@
 // MANUAL
 //
 //   What it is not.  No generation, no pretraining, no GPU code of its own (a backend can bring
-//   it).  What is right is what Hugging Face's code for BERT and RoBERTa readers computes.
+//   it).  What is right is what Hugging Face's code for these models computes (tests/PARITY.md).
 //
 //   Answer a question, in four calls (tools/ask.c; README has the whole program):
 //
@@ -31,9 +32,10 @@
 //
 //   A new loss or head: compute it from tensors of the step, hand the result and a backward
 //   function to mrc_custom(): no change here; tests/examples/custom_head.c is one of each, with
-//   its training loop.  A new op: one block op.NAME (formula, naive kernels,
-//   builder, backward), its args struct and entry in api.backend, a line in MRC__OPS, cases in
-//   tests/support/op_cases.h: test_ops fails while there are none.
+//   its training loop.  A new op: its args structs and two rows of MRC_KERNEL_LIST in api.backend,
+//   a line in MRC__OPS, one block op.NAME (formula, naive kernels, builder, backward), cases in
+//   tests/support/op_cases.h and its addresses in tests/support/backends.h; backends/README.md goes
+//   through them.  A new family of encoders: a row of impl.families (tests/README.md).
 //
 //   Macros, to be defined before the include: MRC_IMPLEMENTATION in one file; MRC_STATIC makes
 //   everything static; MRCDEF is put before every declaration; MRC_SELF is the file's own name.
@@ -61,10 +63,20 @@
 //   are the *overlap* of two windows (HF's meaning, not BERT's).  A dropout p is the probability of
 //   zeroing.  Linear maps are y = x W^T + b with W (out, in).  LSTM gates stand i, f, g, o.
 //
+// HISTORY
+//     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
+//            MPNet, DeBERTa v2 and v3, ModernBERT, MobileBERT, BigBird as far as it is full
+//            attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders, ColBERT,
+//            cross-encoders, vector indexes.  Training on several processes.  Products in bf16,
+//            prediction in int8.  Unanswerable questions in training.  Backend API 4: query, key
+//            and value are three maps, and a micro-batch's gradient is finished before it is added,
+//            so that all trained bits differ from 0.1.0's; they no longer depend on the number of
+//            processes.
+//     0.1.0  RoBERTa and BERT readers, trained and run; BM25; the cpu, OpenBLAS and CUDA backends.
+//
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
-//     >>api.yaml
-//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
+//     >>api.yaml  >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
 //     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
 //     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
@@ -111,7 +123,7 @@ extern "C" {
 #endif
 
 #define MRC_VERSION_MAJOR 0
-#define MRC_VERSION_MINOR 1
+#define MRC_VERSION_MINOR 2
 #define MRC_VERSION_PATCH 0
 #define MRC_VERSION (MRC_VERSION_MAJOR * 10000 + MRC_VERSION_MINOR * 100 + MRC_VERSION_PATCH)
 

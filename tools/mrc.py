@@ -87,7 +87,7 @@ def _load():
 
 
 def version():
-    """The library's version, as "0.1.0"."""
+    """The library's version, as "0.2.0"."""
     return _load().mrc_binding_version().decode()
 
 
