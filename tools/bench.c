@@ -199,6 +199,8 @@ static mrc_model_config worker_config(void) {
     c.intermediate_size = number("ffn");
     c.vocab_size = number("vocab");
     c.max_position_embeddings = number("seq") + 2;
+    // Buckets must leave distances to share them: 256 from 384 tokens on, as DeBERTa v3 has it.
+    if (c.position_buckets > number("seq") * 2 / 3) c.position_buckets = number("seq") / 2;
     if (c.model_type == MRC_MODEL_ROBERTA) {
         c.type_vocab_size = 1;
         c.layer_norm_eps = 1e-5;

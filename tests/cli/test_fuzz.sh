@@ -10,7 +10,7 @@ ok()  { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "FAIL $*"; }
 newer() { return 1; }
 mkdir "$dir/fuzz"
-ln -s "$PWD/build/index" "$dir/index"
+for program in index train embed; do ln -s "$PWD/build/$program" "$dir/$program"; done
 # shellcheck source=tests/fuzz.sh
 . tests/fuzz.sh
 fuzz_make_seeds

@@ -52,9 +52,10 @@ static const passage_case passage_cases[] = {
     { "{\"id\": \"1\", \"text\": \"x\"}\n{\"id\": \"2\"}\n", NULL, NULL, NULL, NULL, ":2:1: " },
     { "{\"id\": \"1\", \"text\": \"x\"}\n{\"id\": }\n", NULL, NULL, NULL, NULL, ":2:8: " },
     { "a\tb\nonly\n", NULL, NULL, NULL, NULL, ":2: " },
-    { "a\t\"open\n\n", NULL, NULL, NULL, NULL, ":1: " },
+    { "a\t\"open\n", NULL, "a", "\"open", "", NULL },
+    { "id\ttext\ttitle\n1\t\"open\n\n", NULL, NULL, NULL, NULL, ":2: " },
     { "a\tb\tc\td\n", NULL, NULL, NULL, NULL, ":1: " },
-    { "a\tb\nc\td \xed\xa0\x80\n", NULL, NULL, NULL, NULL, ":2: ill-formed UTF-8 (byte 0xed)" },
+    { "a\tb\nc\td \xed\xa0\x80\n", NULL, NULL, NULL, NULL, ":2: ill-formed UTF-8, byte 0xed" },
 };
 
 static void test_passages(void) {
