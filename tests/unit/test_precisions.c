@@ -75,10 +75,10 @@ static void test_family(mrc_backend *be, mrc_backend *bf16, const char *name, co
     static double want[MAX_LOGITS], got[MAX_LOGITS], kept[MAX_LOGITS];
     for (int head = 0; head <= MRC_HEAD_CONV1D; head++) {
         const double f32 = step(be, name, head, dir), narrow = step(bf16, name, head, dir);
-        // Attention by distance stays f32, and so do products of fewer than 16 columns: all of them.
+        // Attention by distance stays f32, and products of fewer than 16 columns: here all.
         const int all_f32 = !head && (strstr(name, "deberta_v") || strstr(name, "mpnet"));
-        CHECK((all_f32 || f32 != narrow) && fabs(f32 - narrow) <= 0.02 * f32, "%s, head %d: loss %.9g, in bf16 "
-              "%.9g", name, head, f32, narrow);
+        CHECK((all_f32 || f32 != narrow) && fabs(f32 - narrow) <= 0.02 * f32,
+              "%s, head %d: loss %.9g, in bf16 %.9g", name, head, f32, narrow);
         const size_t n = predict(be, name, dir, MRC_DTYPE_F32, 0, want);
         predict(bf16, name, dir, MRC_DTYPE_BF16, 0, got);
         double e = difference(got, want, n, 1);
