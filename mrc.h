@@ -2279,7 +2279,7 @@ typedef struct mrc_encoder_desc {   // zero-initialised is the default
 MRCDEF mrc_status mrc_encoder_new(mrc_ctx *ctx, mrc_encoder **out, const char *path,
                                   const mrc_encoder_desc *desc);
 MRCDEF void       mrc_encoder_free(mrc_encoder *e);         // NULL is fine; before its context
-MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e);
+MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e);   // NULL in, NULL out
 MRCDEF size_t     mrc_encoder_width(const mrc_encoder *e);  // of a row; 0: a cross-encoder
 MRCDEF uint64_t   mrc_encoder_fingerprint(const mrc_encoder *e);    // of weights and text rules
 // Texts (of queries the title is "") into vectors, one or one a token each; not of cross-encoders.
@@ -33788,7 +33788,9 @@ MRCDEF void mrc_encoder_free(mrc_encoder *e) {
     ctx->host.free(ctx->host.user, e);
 }
 
-MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) { return &e->config; }
+MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e) {
+    return e ? &e->config : NULL;
+}
 MRCDEF uint64_t mrc_encoder_fingerprint(const mrc_encoder *e) { return e ? e->fingerprint : 0; }
 MRCDEF size_t mrc_encoder_width(const mrc_encoder *e) {
     if (!e) return 0;
