@@ -9378,6 +9378,7 @@ static mrc_status MRC__T(attention_bwd)(mrc_backend *be, const mrc_attention_bwd
     (void)be;
     const mrc_out outs[3] = { a->dq, a->dk, a->dv };
     const size_t rows = a->extra.rows, width = a->heads * a->d;
+    if (!a->workspace) return MRC_OK;   // of 0 bytes: there are neither rows nor tables
     double *p = a->workspace, *dp = p + a->max_length, *tables = dp + a->max_length;
     MRC__T(attention_sums) sum = { .dpos_key = tables, .dpos_query = tables + rows * width,
                                    .dbias = tables + 2 * rows * width, .width = width,
@@ -23201,7 +23202,7 @@ static const char *mrc__span_raw(const mrc_span *span, const mrc_example *e, siz
     size_t begin = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->begin);
     size_t end = mrc_utf8_offset(e->context, e->context_bytes, (size_t)span->end);
     *bytes = end > begin ? end - begin : 0;
-    return e->context + begin;
+    return e->context ? e->context + begin : "";
 }
 #endif // core pass
 
@@ -29119,6 +29120,7 @@ static void mrc__an_wordpiece(mrc__an *a, const char *s, size_t bytes) {
 }
 
 static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
+    if (bytes == 0) return;             // s may be NULL then
     const char *end = s + bytes, *word;
     size_t n;
     if (a->kind == MRC_ANALYZER_WORDPIECE) mrc__an_wordpiece(a, s, bytes);

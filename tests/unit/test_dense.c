@@ -151,6 +151,14 @@ static int hits_right(const double *scores, size_t n, const mrc_hit *hits, size_
     return 1;
 }
 
+// To the bit; what lies between the members of a hit is nobody's.
+static int same_hits(const mrc_hit *a, const mrc_hit *b, size_t n) {
+    size_t same = 0;
+    while (same < n && a[same].passage == b[same].passage
+           && !memcmp(&a[same].score, &b[same].score, sizeof a->score)) same++;
+    return same == n;
+}
+
 static void search_case(size_t n, size_t width, size_t top_k, mrc_similarity similarity) {
     mrc_vectors v = vectors_new(n, width), q = vectors_new(9, width);
     if (similarity == MRC_SIMILARITY_COS) unit(&v), unit(&q);
@@ -171,7 +179,7 @@ static void search_case(size_t n, size_t width, size_t top_k, mrc_similarity sim
         mrc_vectors single = { .n = 1, .n_rows = 1, .width = width, .rows = q.rows + i * width };
         size_t k = top_k < 64 ? top_k : 64;
         CHECK(mrc_dense_search(d, &single, k, &config, one, &n_one) == MRC_OK
-              && !memcmp(one, hits + i * top_k, n_one * sizeof *one), "query %zu alone", i);
+              && same_hits(one, hits + i * top_k, n_one), "query %zu alone", i);
     }
     uint32_t passages[3] = { 0, (uint32_t)(n / 2), (uint32_t)(n - 1) };
     double some[3];
