@@ -30437,7 +30437,7 @@ static void mrc__se_answer(mrc__se_worker *w, size_t task) {
     const uint32_t *ids = t->ids;
     for (size_t i = 0; i < MRC__SE_TASK && task * MRC__SE_TASK + i < w->s->n; i++) {
         mrc__se_query(w, task * MRC__SE_TASK + i, ids, t->counts[i]);
-        ids += t->counts[i];
+        if (t->counts[i]) ids += t->counts[i];          // NULL where no query has a known term
     }
 }
 
