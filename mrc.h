@@ -24137,8 +24137,8 @@ MRCDEF mrc_status mrc_decode(mrc_ctx *ctx, const mrc_decode_config *config,
                              size_t *n_out) {
     MRC__ARG(ctx, !config || !in || !out || !n_out);
     *n_out = 0;
-    const char *fault = mrc__decode_fault(config, in);
-    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", fault);
+    const char *wrong = mrc__decode_fault(config, in);
+    if (wrong) return mrc__fail(ctx, MRC_ERR_ARG, "decode: %s", wrong);
     if (capacity <= config->n_best_size) {
         return mrc__fail(ctx, MRC_ERR_ARG, "decode: no room for all spans (found room for %zu, "
                          "expected %zu: n_best_size and one more)", capacity,
@@ -27735,7 +27735,7 @@ static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) 
     if (any) *any |= flag;
     if (!ctx->comm) return mine;
     const size_t n = mrc__ranks(ctx);
-    mrc__news record = { .status = mine, .flag = flag };
+    mrc__news record = { .status = (int32_t)mine, .flag = flag };
     if (mine != MRC_OK) snprintf(record.message, sizeof record.message, "%.239s", ctx->message);
     mrc__news *all = ctx->host.alloc(ctx->host.user, n * sizeof *all);
     if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
@@ -28461,8 +28461,8 @@ static mrc_status mrc__eval_room(mrc_ctx *ctx, mrc__eval *e) {
     size_t n = mrc_dataset_size(e->desc->dataset), bytes;
     const mrc_decode_input any = { .example = &(mrc_example){ 0 },
                                    .tokenizer = e->desc->tokenizer };
-    const char *fault = mrc__decode_fault(&e->decode, &any);
-    if (fault) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: %s", fault);
+    const char *wrong = mrc__decode_fault(&e->decode, &any);
+    if (wrong) return mrc__fail(ctx, MRC_ERR_ARG, "evaluate: %s", wrong);
     e->capacity = e->decode.n_best_size + 1;
     if (mrc__mul(e->capacity, sizeof *e->spans, &bytes)) {
         e->spans = ctx->host.alloc(ctx->host.user, bytes);
@@ -28611,8 +28611,8 @@ static mrc_status mrc__reader_load(mrc_reader *r, const char *path, const mrc_re
     r->features.with_targets = 0;
     r->decode = desc->decode ? *desc->decode : mrc_decode_config_default();
     const mrc_decode_input any = { .example = &(mrc_example){ 0 }, .tokenizer = r->tok };
-    const char *fault = mrc__decode_fault(&r->decode, &any);
-    if (fault) return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: %s", path, fault);
+    const char *wrong = mrc__decode_fault(&r->decode, &any);
+    if (wrong) return mrc__fail(r->ctx, MRC_ERR_ARG, "%s: %s", path, wrong);
     r->batch_size = desc->batch_size ? desc->batch_size : 8;
     return MRC_OK;
 }
@@ -31634,7 +31634,7 @@ static mrc_status mrc__codes_train(mrc_ctx *ctx, mrc__codes *c, const mrc_vector
     size_t held = n / 20 < 50000 ? n / 20 : 50000, rest, most = 1;
     if (!held) held = n > 1;
     rest = n - held;
-    while (2 * most <= 16 * sqrt((double)v->n_rows) && 2 * most <= rest) most *= 2;
+    while ((double)(2 * most) <= 16 * sqrt((double)v->n_rows) && 2 * most <= rest) most *= 2;
     c->n_centroids = most;
     c->centroids = ctx->host.alloc(ctx->host.user, most * c->width * sizeof *c->centroids);
     uint32_t *code = ctx->host.alloc(ctx->host.user, (rest + 1) * (sizeof *code + sizeof(float)));

@@ -486,7 +486,7 @@ static void resolve_strategy(train_args *a, const tool_program *p) {
                   "steps, or no --eval_steps)");
     }
     if (a->eval_strategy == STEPS && !given) a->eval_steps = a->logging_steps;
-    if (a->eval_strategy == STEPS && !a->eval_steps) {
+    if (a->eval_strategy == STEPS && !(a->eval_steps > 0)) {
         tool_fail(TOOL_USAGE, "--eval_strategy: says steps, not how many (found neither "
                   "--eval_steps nor --logging_steps, expected one)");
     }

@@ -190,7 +190,7 @@ static void test_heads(mrc_backend *be, int k, const char *dir) {
               mrc_ctx_message(ctx));
         if (!o) exit(1);
         mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 2, .lr = 1e-3,
-                               .forward = { MRC_FORWARD_MAGIC, 1, 1 } };
+                               .forward = { MRC_FORWARD_MAGIC, 1, 1, 0 } };
         CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK && r.loss > 0 && !r.skipped,
               "%s with head %d: %s", path, head, mrc_ctx_message(ctx));
         mrc_optimizer_free(o);

@@ -2,6 +2,9 @@
 // enums, NaN, contexts without a backend, tensors of other types and shapes.  The calls stand in
 // hostile_calls.inc, which make_hostile.py makes from mrc.h: a function without a row is a failure.
 // What must hold: no signal (a child process makes the calls), and a status with a text of its own.
+// Formats that say nothing, and more than they say, are what is tried here.
+#pragma GCC diagnostic ignored "-Wformat-zero-length"
+#pragma GCC diagnostic ignored "-Wformat-extra-args"
 #define TEST_LINKED
 #include "../support/test.h"
 #include <limits.h>

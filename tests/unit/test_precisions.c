@@ -35,7 +35,7 @@ static double step(mrc_backend *be, const char *name, int head, const char *dir)
           mrc_ctx_message(ctx));
     if (!o) exit(1);
     const mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 2, .lr = 1e-3,
-                                 .forward = { MRC_FORWARD_MAGIC, 1, 1 } };
+                                 .forward = { MRC_FORWARD_MAGIC, 1, 1, 0 } };
     CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK && r.loss > 0 && !r.skipped
           && r.grad_norm > 0, "%s, head %d on %s: %s", path, head, be->isa, mrc_ctx_message(ctx));
     mrc_optimizer_free(o);

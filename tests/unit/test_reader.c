@@ -196,7 +196,7 @@ static void test_answers(void) {
     CHECK(mrc_reader_answer(reader, NULL, 1, reply) == MRC_ERR_ARG, "no list");
     mrc_ctx_clear_error(ctx);
     // Bytes that are no text shift every place after them: refused, and the example is named.
-    static const char *const bad[] = { "\x80\x80\x80\x80" "abc def ghi", "ab\xed\xa0\x80",
+    static const char *const bad[] = { ("\x80\x80\x80\x80" "abc def ghi"), "ab\xed\xa0\x80",
                                        "ab\xf4\x90\x80\x80", "ab\xc3" };
     for (size_t i = 0; i < 4; i++) {
         for (int k = 0; k < 2; k++) {

@@ -652,7 +652,6 @@ static void test_op_errors(mrc_backend *be) {
     mrc_tensor *x = leaf(ctx, MRC_DTYPE_F32, 2, 6), *t3 = leaf(ctx, MRC_DTYPE_F32, 3, 6);
     mrc_tensor *t4 = leaf(ctx, MRC_DTYPE_F32, 4, 6), *v = leaf(ctx, MRC_DTYPE_F32, 1, 6);
     mrc_tensor *d = leaf(ctx, MRC_DTYPE_F64, 4, 6), *b4 = leaf(ctx, MRC_DTYPE_F32, 1, 4);
-    mrc_tensor *w[] = { t4, t4, t3 }, *b[] = { b4, b4, b4 };
     mrc_tensor *lstm[8] = { t4, t4, b4, b4, t4, t4, b4, b4 };
 #define REFUSED(call, text) do {                                                            \
         CHECK(!(call), "%s", #call);                                                        \
