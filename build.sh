@@ -17,7 +17,7 @@ cd "$(dirname "$0")" || exit 2
 
 STD="-std=c11"
 WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion"
-WERROR=                                 # -Werror where tests compile; a new compiler warns of more
+WERROR=${WERROR-}                       # -Werror: warnings of what is compiled are errors
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build

@@ -3337,7 +3337,7 @@ MRCDEF size_t mrc_utf8_encode(uint32_t cp, char out[4]) {
 MRCDEF size_t mrc_utf8_valid(const char *s, size_t bytes) {
     if (!s) return 0;
     size_t at = 0, n = 1;
-    uint32_t cp;
+    uint32_t cp = 0;
     while (at < bytes && n) {
         uint64_t eight;
         while (bytes - at >= 8 && (memcpy(&eight, s + at, 8), !(eight & 0x8080808080808080u))) {
@@ -3632,7 +3632,7 @@ static const char *mrc__json_plain(const char *p, const char *end) {
 // A string whose opening quote is passed: every byte is checked here, so unescaping cannot fail.
 static mrc_status mrc__lexer_string(mrc__lexer *lx) {
     const char *p = lx->at, *what;
-    uint32_t cp;
+    uint32_t cp = 0;
     lx->text = p;
     lx->escaped = 0;
     for (;;) {
@@ -4068,7 +4068,7 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...) {
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii) {
     if (!t || (bytes && !s)) return;
     static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-    uint32_t cp;
+    uint32_t cp = 0;
     mrc_text_add(t, "\"", 1);
     for (size_t at = 0, n; at < bytes && !t->failed; at += n) {
         const char *plain = mrc__json_plain(s + at, s + bytes), *known;
@@ -4744,7 +4744,7 @@ static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent
 
 // Characters that YAML has no place for; afterwards \r stands only before \n.
 static mrc_status mrc__yaml_check_text(mrc__yaml *y) {
-    uint32_t cp;
+    uint32_t cp = 0;
     for (const char *p = y->at; p < y->end; ) {
         size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
         if (n == 0) return mrc__yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x", (unsigned char)*p);
@@ -16792,7 +16792,7 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
     const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
     *node = 0;
     while (s < end) {
-        uint32_t cp;
+        uint32_t cp = 0;
         s += mrc__tok_decode(s, end, &cp);
         t->nodes[*node].children |= mrc__tok_child_bit(cp);
         if (!mrc__tok_edge_put(host, t, mrc__tok_key(*node, cp), node)) return 0;
@@ -16804,7 +16804,7 @@ static int mrc__tok_trie_put(const mrc_allocator *host, mrc__tok_trie *t, const 
 static uint32_t mrc__tok_trie_walk(const mrc__tok_trie *t, uint32_t node, const char *text,
                                    size_t bytes) {
     const unsigned char *s = (const unsigned char *)text, *end = s + bytes;
-    uint32_t cp;
+    uint32_t cp = 0;
     while (s < end && node != MRC__TOK_NONE) {
         s += mrc__tok_decode(s, end, &cp);
         node = mrc__tok_next(t, node, cp);
@@ -17950,7 +17950,7 @@ static const char *mrc__charsmap_find(const mrc__tok_charsmap *map, const unsign
 static void mrc__charsmap_put(mrc__tok_run *r, size_t old, const char *text) {
     size_t bytes = strlen(text), n = 0, first = r->n_changes;
     for (size_t at = 0; at < bytes; n++) {
-        uint32_t cp;
+        uint32_t cp = 0;
         at += mrc_utf8_next(text + at, bytes - at, &cp);
         mrc__tok_change_add(r, cp, 0);
     }
@@ -18760,7 +18760,7 @@ static int32_t mrc__tok_bert_segment(mrc__tok_run *r, const unsigned char *s,
                                      const unsigned char *end, int32_t at) {
     const uint8_t *classes = r->tok->classes;
     for (; s < end; at++) {
-        uint32_t cp;
+        uint32_t cp = 0;
         s += mrc__tok_decode(s, end, &cp);
         unsigned k = classes[cp];
         if (k == 0 && r->n_marks == 0) {
@@ -19079,7 +19079,7 @@ typedef struct mrc__bpe_text { const unsigned char *s, *end; int32_t at; } mrc__
 // The class of the code point at p; 0xFF past the end.
 static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char *p,
                                       const unsigned char *end, size_t *bytes) {
-    uint32_t cp;
+    uint32_t cp = 0;
     if (p == end) return 0xFF;
     *bytes = mrc__tok_decode(p, end, &cp);
     return r->tok->kinds[cp] & MRC__KIND_NOT_OTHER;
@@ -19087,7 +19087,7 @@ static inline unsigned mrc__bpe_class(const mrc__tok_run *r, const unsigned char
 
 // Adds the bytes of one code point to the word; what is ill-formed is U+FFFD's.
 static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
-    uint32_t cp;
+    uint32_t cp = 0;
     size_t n = mrc__tok_decode(x->s, x->end, &cp);
     static const unsigned char replacement[3] = { 0xEF, 0xBF, 0xBD };
     const unsigned char *from = cp == 0xFFFD ? replacement : x->s;
@@ -19328,7 +19328,7 @@ static mrc_status mrc__bpe_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         if (tok->ignore_merges || p == end) continue;
         r.text.n = r.n = 0;
         while (p < end) {
-            uint32_t cp;
+            uint32_t cp = 0;
             p += mrc__tok_decode(p, end, &cp);
             mrc__tok_chars_put(&r, &r.text, cp, 0, 0);
         }
@@ -20218,7 +20218,7 @@ static mrc_status mrc__sp_merges(mrc__tok_source *src, mrc_tokenizer *tok,
         uint32_t node = 0;
         size_t chars = 0;
         for (size_t at = 0, step; at < p->bytes && at < 256; at += step, chars++) {
-            uint32_t cp;
+            uint32_t cp = 0;
             step = mrc_utf8_next(p->text + at, p->bytes - at, &cp);
             int32_t left = at ? mrc__tok_value(t, node) : -1;
             int32_t right = left < 0 ? -1 : mrc__tok_value(t, mrc__tok_trie_find(
@@ -20580,7 +20580,7 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
         uint32_t node = 0;
         if (!(tok->flags[id] & MRC__TOK_NORMALIZED)) continue;
         r.text.n = 0;
-        for (uint32_t cp; s < end; ) {
+        for (uint32_t cp = 0; s < end; ) {
             s += mrc__tok_decode(s, end, &cp);
             mrc__tok_chars_put(&r, &r.text, cp, 0, 0);
         }
@@ -20868,7 +20868,7 @@ static int32_t mrc__tok_added_at(const mrc__tok_trie *t, const unsigned char *s,
 static size_t mrc__tok_before(const mrc_tokenizer *tok, const unsigned char *begin,
                               const unsigned char *s, unsigned kind) {
     const unsigned char *p = s - 1;
-    uint32_t cp;
+    uint32_t cp = 0;
     if (s == begin) return 0;
     while (p > begin && s - p < 4 && (*p & 0xC0) == 0x80) p--;
     size_t bytes = mrc__tok_decode(p, s, &cp);
@@ -20876,7 +20876,7 @@ static size_t mrc__tok_before(const mrc_tokenizer *tok, const unsigned char *beg
 }
 static size_t mrc__tok_after(const mrc_tokenizer *tok, const unsigned char *s,
                              const unsigned char *end, unsigned kind) {
-    uint32_t cp;
+    uint32_t cp = 0;
     if (s == end) return 0;
     size_t bytes = mrc__tok_decode(s, end, &cp);
     return tok->kinds[cp] & kind ? bytes : 0;
@@ -21005,7 +21005,7 @@ static void mrc__tok_trim_piece(const mrc_tokenizer *tok, mrc__tok_piece *p, int
     const unsigned char *end = s + strlen((const char *)s);
     unsigned flags = tok->flags[p->id];
     int32_t leading = 0, trailing = 0, n = 0;
-    for (uint32_t cp; s < end; n++) {
+    for (uint32_t cp = 0; s < end; n++) {
         s += mrc__tok_decode(s, end, &cp);
         int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
         trailing = space ? trailing + 1 : 0;
@@ -21738,7 +21738,7 @@ static int mrc__is_space(uint32_t cp) {
 static size_t mrc__leading_space(const char *s, size_t bytes) {
     size_t at = 0;
     while (at < bytes) {
-        uint32_t cp;
+        uint32_t cp = 0;
         size_t taken = mrc_utf8_decode(s + at, bytes - at, &cp);
         if (!taken || !mrc__is_space(cp)) break;
         at += taken;
@@ -23350,7 +23350,7 @@ static int mrc__met_sees_cased(mrc__met_text t, size_t i, int step) {
 static mrc__met_text mrc__met_decode(uint32_t *room, const char *s, size_t bytes) {
     mrc__met_text t = { room, 0 };
     for (size_t at = 0; at < bytes;) {
-        uint32_t cp;
+        uint32_t cp = 0;
         size_t taken = mrc_utf8_decode(s + at, bytes - at, &cp);
         t.cp[t.n++] = taken ? cp : 0xfffd;
         at += taken ? taken : 1;
@@ -23915,7 +23915,7 @@ static void mrc__span_words(const mrc_span *span, const mrc_example *e, mrc_text
     size_t bytes, n;
     const char *s = mrc__span_raw(span, e, &bytes);
     int space = 0;
-    uint32_t cp;
+    uint32_t cp = 0;
     for (size_t at = 0; at < bytes; at += n) {
         n = mrc_utf8_next(s + at, bytes - at, &cp);
         int now = span->kind == MRC_SPAN_TEXT && mrc__leg_space(cp);
@@ -23930,7 +23930,7 @@ static mrc_span mrc__leg_widen(const mrc_example *e, mrc_span span) {
     size_t all = e->context_bytes, n;
     size_t begin = mrc_utf8_offset(e->context, all, (size_t)span.begin);
     size_t end = mrc_utf8_offset(e->context, all, (size_t)span.end);
-    uint32_t cp;
+    uint32_t cp = 0;
     for (; begin; begin -= n, span.begin--) {
         for (n = 1; n < begin && ((unsigned char)e->context[begin - n] & 0xC0) == 0x80; ) n++;
         mrc_utf8_next(e->context + begin - n, n, &cp);
@@ -24186,7 +24186,7 @@ MRCDEF mrc_span mrc_span_trimmed(const mrc_span *span, const mrc_example *e) {
     size_t bytes;
     if (span->kind != MRC_SPAN_TEXT) return out;
     const char *s = mrc__span_raw(span, e, &bytes), *end = s + bytes;
-    uint32_t cp;
+    uint32_t cp = 0;
     for (size_t n; s < end && out.begin < out.end; s += n, out.begin++) {
         n = mrc_utf8_next(s, (size_t)(end - s), &cp);
         if (!mrc__is_space(cp)) break;
@@ -29013,7 +29013,7 @@ static size_t mrc__an_step(const char *s, size_t bytes) {
 // Bytes of white space at s, 0: none.  Only a few first bytes can begin one.
 static size_t mrc__an_space(const char *s, size_t bytes) {
     unsigned char c = (unsigned char)*s;
-    uint32_t cp;
+    uint32_t cp = 0;
     if (c > ' ' && c != 0xc2 && c != 0xe1 && c != 0xe2 && c != 0xe3) return 0;
     size_t n = mrc_utf8_decode(s, bytes, &cp);
     return n && mrc__is_space(cp) ? n : 0;
@@ -29080,7 +29080,7 @@ static int mrc__an_class(uint32_t cp) {
 // Words of one class; Korean ones give their stem and its bigrams.
 static void mrc__an_korean(mrc__an *a, const char *s, size_t bytes) {
     for (size_t at = 0, next; at < bytes; at = next) {
-        uint32_t cp;
+        uint32_t cp = 0;
         size_t n = mrc_utf8_next(s + at, bytes - at, &cp), length = 0;
         int class = mrc__an_class(cp);
         for (next = at; next < bytes; next += n) {
