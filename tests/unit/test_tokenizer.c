@@ -1366,7 +1366,8 @@ static void test_trimmed(void) {
 
 // However a tokenizer is given, its copy gives the same ids.
 static void test_saved(void) {
-    static const char *const texts[] = { "The Reader reads [MASK] <mask> books", ("\xC3\x89" "a 1."),
+    static const char *const texts[] = { "The Reader reads [MASK] <mask> books",
+                                         ("\xC3\x89" "a 1."),
                                          "\xED\x95\x9C\xEA\xB5\xAD\xEC\x96\xB4 caf\xC3\xA9" };
     const char *fixtures = "tests/fixtures/tokenizer/";
     static const char *const ways[] = { "cased", "uncased", "bytes", "prefix", "cased/vocab.txt",
