@@ -33,7 +33,7 @@ well_formed() {
                     "\tours_cpu\tpeer_cpu\tpeak\tprocessor") print
             next
         }
-        NF != 12 || $1 !~ /^[a-z0-9_]+$/ || !number($2) || $8 == "" { print; next }
+        NF != 12 || $1 !~ /^[-a-z0-9_]+$/ || !number($2) || $8 == "" { print; next }
         with && !(number($3) && $4 != "-" && number($5) && $6 <= $5 && $5 <= $7) { print }
         !with && ($3 $4 $5 $6 $7 != "-----") { print }' "$dir/out/bench.tsv")
     if [ -z "$wrong" ]; then ok; else bad "bench.tsv: $wrong"; fi
@@ -48,7 +48,7 @@ rows() {
 # Without any peer.
 bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer search reader
 well_formed 0
-rows 32
+rows 40
 if grep -q "train_base_linear: no peer: install Python" "$dir/stderr"; then ok
 else bad "what to install is not said"; fi
 bench "$dir/no-such-python" cold
