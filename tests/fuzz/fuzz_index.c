@@ -2,27 +2,6 @@
 // as it is, and with checksums made right, where a reader must bear what is inside.
 #include "../support/fuzz.h"
 
-enum { BLOCK = 65536, END = 128, SECTIONS = 112 };      // of index.bin; where END says sections end
-
-static void fuzz_repair(uint8_t *data, size_t bytes) {
-    uint64_t sections;
-    if (bytes < END) return;
-    uint8_t *end = data + bytes - END;
-    memcpy(&sections, end + SECTIONS, 8);
-    size_t n = (size_t)(sections / BLOCK + (sections % BLOCK > 0));
-    if (sections <= bytes - END && (bytes - END - sections) / 4 >= n) {
-        for (size_t i = 0; i < n; i++) {
-            size_t left = (size_t)sections - i * BLOCK;
-            uint32_t crc = mrc_crc32c(0, data + i * BLOCK, left < BLOCK ? left : BLOCK);
-            memcpy(data + sections + 4 * i, &crc, 4);
-        }
-        uint32_t all = mrc_crc32c(0, data + sections, 4 * n);
-        memcpy(end + END - 8, &all, 4);
-    }
-    uint32_t crc = mrc_crc32c(0, end, END - 4);
-    memcpy(end + END - 4, &crc, 4);
-}
-
 static int fuzz_index(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     const mrc_query queries[] = { { "the king of a city", 18 }, { "\xed\x95\x9c 1.", 6 } };
     mrc_hit hits[8];
@@ -69,7 +48,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     uint8_t *copy = malloc(bytes + 1);
     FUZZ_HOLDS(copy != NULL);
     memcpy(copy, data, bytes);
-    fuzz_repair(copy, bytes);
+    fuzz_repair_blocks(copy, bytes, 128, 112);
     fuzz_index(ctx, copy, bytes);
     free(copy);
     mrc_ctx_clear_error(ctx);

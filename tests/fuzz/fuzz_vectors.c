@@ -2,27 +2,6 @@
 // right, where a reader must bear what is inside.
 #include "../support/fuzz.h"
 
-enum { BLOCK = 65536, END = 240, SECTIONS = 224 };      // of the record; where it says sections end
-
-static void fuzz_repair(uint8_t *data, size_t bytes) {
-    uint64_t sections;
-    if (bytes < END) return;
-    uint8_t *end = data + bytes - END;
-    memcpy(&sections, end + SECTIONS, 8);
-    size_t n = (size_t)(sections / BLOCK + (sections % BLOCK > 0));
-    if (sections <= bytes - END && (bytes - END - sections) / 4 >= n) {
-        for (size_t i = 0; i < n; i++) {
-            size_t left = (size_t)sections - i * BLOCK;
-            uint32_t crc = mrc_crc32c(0, data + i * BLOCK, left < BLOCK ? left : BLOCK);
-            memcpy(data + sections + 4 * i, &crc, 4);
-        }
-        uint32_t all = mrc_crc32c(0, data + sections, 4 * n);
-        memcpy(end + END - 8, &all, 4);
-    }
-    uint32_t crc = mrc_crc32c(0, end, END - 4);
-    memcpy(end + END - 4, &crc, 4);
-}
-
 static int fuzz_search(mrc_ctx *ctx, int tokens) {
     static float row[3 * 256];
     uint64_t offsets[3] = { 0, 1, 3 };
@@ -66,7 +45,7 @@ static int fuzz_accepts(mrc_ctx *plain, const uint8_t *data, size_t bytes) {
     if (!be) mrc_backend_naive_new(&be, NULL);
     FUZZ_HOLDS(copy != NULL && mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be }) == MRC_OK);
     memcpy(copy, data, bytes);
-    fuzz_repair(copy, bytes);
+    fuzz_repair_blocks(copy, bytes, 240, 224);
     fuzz_both(ctx, copy, bytes);
     free(copy);
     mrc_ctx_clear_error(ctx);

@@ -176,6 +176,29 @@ TEST_HELPER const char *fuzz_files(const char *const *names, const uint8_t *data
     return fuzz_dir;
 }
 
+// Makes the checksums of a file of blocks right: sections of 64 KiB blocks, a checksum of each, and
+// a record of end_bytes whose uint64 at sections_at says how long the sections are.
+TEST_HELPER void fuzz_repair_blocks(uint8_t *data, size_t bytes, size_t end_bytes,
+                                    size_t sections_at) {
+    enum { BLOCK = 65536 };
+    uint64_t sections;
+    if (bytes < end_bytes) return;
+    uint8_t *end = data + bytes - end_bytes;
+    memcpy(&sections, end + sections_at, 8);
+    size_t n = (size_t)(sections / BLOCK + (sections % BLOCK > 0));
+    if (sections <= bytes - end_bytes && (bytes - end_bytes - sections) / 4 >= n) {
+        for (size_t i = 0; i < n; i++) {
+            size_t left = (size_t)sections - i * BLOCK;
+            uint32_t crc = mrc_crc32c(0, data + i * BLOCK, left < BLOCK ? left : BLOCK);
+            memcpy(data + sections + 4 * i, &crc, 4);
+        }
+        uint32_t all = mrc_crc32c(0, data + sections, 4 * n);
+        memcpy(end + end_bytes - 8, &all, 4);
+    }
+    uint32_t crc = mrc_crc32c(0, end, end_bytes - 4);
+    memcpy(end + end_bytes - 4, &crc, 4);
+}
+
 #ifndef FUZZ_LIBFUZZER
 static struct fuzz_corpus {
     struct { uint8_t *data; size_t bytes; } list[4096];
