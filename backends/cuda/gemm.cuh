@@ -13,6 +13,8 @@
 enum {
     MRC_CUDA_SLICE = 16,                // of k
     MRC_CUDA_GEMM_THREADS = 256,
+    MRC_CUDA_EACH = 4,                  // rows, and columns, of c that a thread has
+    MRC_CUDA_TILE = 16 * MRC_CUDA_EACH, // that a block has
     MRC_CUDA_PARTS = 32                 // of k, at most
 };
 
@@ -45,68 +47,59 @@ __device__ __forceinline__ void mrc_cuda_gemm_finish(const mrc_cuda_gemm_args &g
     mrc_cuda_give(g.c + (size_t)row * g.ldc + col, v, g.accumulate);
 }
 
-// One operand's slice, rows (of a) or columns (of b) first .. first + 16 E, into E registers a
+// One operand's slice, rows (of a) or columns (of b) first .. first + TILE, into EACH registers a
 // thread; what lies outside is 0.
-template <int E, bool BY_K>
-__device__ __forceinline__ void mrc_cuda_gemm_fetch(float (&r)[E], const float *from, size_t ld,
-                                                    int first, int rows, int k0, int k_end) {
-    const int t = (int)threadIdx.x, width = 16 * E;
+template <bool BY_K>
+__device__ __forceinline__ void mrc_cuda_gemm_fetch(float (&r)[MRC_CUDA_EACH], const float *from,
+                                                    size_t ld, int first, int rows, int k0,
+                                                    int k_end) {
 #pragma unroll
-    for (int i = 0; i < E; i++) {
-        const int e = t + MRC_CUDA_GEMM_THREADS * i;
-        const int row = first + (BY_K ? e / MRC_CUDA_SLICE : e % width);
-        const int k = k0 + (BY_K ? e % MRC_CUDA_SLICE : e / width);
+    for (int i = 0; i < MRC_CUDA_EACH; i++) {
+        const int e = (int)threadIdx.x + MRC_CUDA_GEMM_THREADS * i;
+        const int row = first + (BY_K ? e / MRC_CUDA_SLICE : e % MRC_CUDA_TILE);
+        const int k = k0 + (BY_K ? e % MRC_CUDA_SLICE : e / MRC_CUDA_TILE);
         const size_t at = BY_K ? (size_t)row * ld + k : (size_t)k * ld + row;
         r[i] = row < rows && k < k_end ? from[at] : 0.0f;
     }
 }
-template <int E, bool BY_K>
-__device__ __forceinline__ void mrc_cuda_gemm_store(float (*to)[16 * E + 4], const float (&r)[E]) {
-    const int t = (int)threadIdx.x, width = 16 * E;
+template <bool BY_K>
+__device__ __forceinline__ void mrc_cuda_gemm_store(float (*to)[MRC_CUDA_TILE + 4],
+                                                    const float (&r)[MRC_CUDA_EACH]) {
 #pragma unroll
-    for (int i = 0; i < E; i++) {
-        const int e = t + MRC_CUDA_GEMM_THREADS * i;
-        to[BY_K ? e % MRC_CUDA_SLICE : e / width][BY_K ? e / MRC_CUDA_SLICE : e % width] = r[i];
-    }
-}
-
-// E elements of a row of the slice: four at place 4 x, and four more half a tile on.
-template <int E>
-__device__ __forceinline__ void mrc_cuda_gemm_pick(float (&v)[E], const float *row, int x) {
-#pragma unroll
-    for (int q = 0; q < E / 4; q++) {
-        const float4 f = *(const float4 *)(row + q * 64 + x * 4);
-        v[4 * q] = f.x;
-        v[4 * q + 1] = f.y;
-        v[4 * q + 2] = f.z;
-        v[4 * q + 3] = f.w;
+    for (int i = 0; i < MRC_CUDA_EACH; i++) {
+        const int e = (int)threadIdx.x + MRC_CUDA_GEMM_THREADS * i;
+        if (BY_K) to[e % MRC_CUDA_SLICE][e / MRC_CUDA_SLICE] = r[i];
+        else to[e / MRC_CUDA_TILE][e % MRC_CUDA_TILE] = r[i];
     }
 }
 
 // A_BY_K: a is (m, k) as it stands, else transposed; B_BY_K: b is transposed, (n, k).
-template <int E, bool A_BY_K, bool B_BY_K>
+template <bool A_BY_K, bool B_BY_K>
 __global__ void __launch_bounds__(MRC_CUDA_GEMM_THREADS)
 mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
-    struct slices { float a[MRC_CUDA_SLICE][16 * E + 4], b[MRC_CUDA_SLICE][16 * E + 4]; };
+    struct slices {
+        float a[MRC_CUDA_SLICE][MRC_CUDA_TILE + 4], b[MRC_CUDA_SLICE][MRC_CUDA_TILE + 4];
+    };
+    enum { E = MRC_CUDA_EACH };
     MRC_DYN_SMEM(slices, s);
-    const int m0 = (int)blockIdx.x * 16 * E, n0 = (int)blockIdx.y * 16 * E;
+    const int m0 = (int)blockIdx.x * MRC_CUDA_TILE, n0 = (int)blockIdx.y * MRC_CUDA_TILE;
     const int tx = (int)threadIdx.x % 16, ty = (int)threadIdx.x / 16;
     int k = (int)blockIdx.z * g.k_part;
     const int k_end = k + g.k_part < g.k ? k + g.k_part : g.k;
     float sum[E][E] = {}, ra[E], rb[E];
-    mrc_cuda_gemm_fetch<E, A_BY_K>(ra, g.a, g.lda, m0, g.m, k, k_end);
-    mrc_cuda_gemm_fetch<E, B_BY_K>(rb, g.b, g.ldb, n0, g.n, k, k_end);
+    mrc_cuda_gemm_fetch<A_BY_K>(ra, g.a, g.lda, m0, g.m, k, k_end);
+    mrc_cuda_gemm_fetch<B_BY_K>(rb, g.b, g.ldb, n0, g.n, k, k_end);
     for (; k < k_end; k += MRC_CUDA_SLICE) {
-        mrc_cuda_gemm_store<E, A_BY_K>(s->a, ra);
-        mrc_cuda_gemm_store<E, B_BY_K>(s->b, rb);
+        mrc_cuda_gemm_store<A_BY_K>(s->a, ra);
+        mrc_cuda_gemm_store<B_BY_K>(s->b, rb);
         __syncthreads();
-        mrc_cuda_gemm_fetch<E, A_BY_K>(ra, g.a, g.lda, m0, g.m, k + MRC_CUDA_SLICE, k_end);
-        mrc_cuda_gemm_fetch<E, B_BY_K>(rb, g.b, g.ldb, n0, g.n, k + MRC_CUDA_SLICE, k_end);
+        mrc_cuda_gemm_fetch<A_BY_K>(ra, g.a, g.lda, m0, g.m, k + MRC_CUDA_SLICE, k_end);
+        mrc_cuda_gemm_fetch<B_BY_K>(rb, g.b, g.ldb, n0, g.n, k + MRC_CUDA_SLICE, k_end);
 #pragma unroll
         for (int kk = 0; kk < MRC_CUDA_SLICE; kk++) {
-            float a[E], b[E];
-            mrc_cuda_gemm_pick(a, s->a[kk], ty);
-            mrc_cuda_gemm_pick(b, s->b[kk], tx);
+            const float4 p = *(const float4 *)&s->a[kk][E * ty];
+            const float4 q = *(const float4 *)&s->b[kk][E * tx];
+            const float a[E] = { p.x, p.y, p.z, p.w }, b[E] = { q.x, q.y, q.z, q.w };
 #pragma unroll
             for (int i = 0; i < E; i++) {
 #pragma unroll
@@ -119,10 +112,10 @@ mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
     }
 #pragma unroll
     for (int i = 0; i < E; i++) {
-        const int row = m0 + i / 4 * 64 + ty * 4 + i % 4;
+        const int row = m0 + E * ty + i;
 #pragma unroll
         for (int j = 0; j < E; j++) {
-            const int col = n0 + j / 4 * 64 + tx * 4 + j % 4;
+            const int col = n0 + E * tx + j;
 #ifdef MRC_CUDA_BUG_TAIL                // planted
             if (row > g.m || col >= g.n) continue;
 #else
@@ -192,7 +185,8 @@ static inline size_t mrc_cuda_gemm_parts(const mrc_cuda_product *p, int path) {
         return mrc_cuda_waves(mrc_cuda_gemm_tiles(p, MRC_CUDA_WHOLE), p->k, mrc_cuda_slots(path),
                               64, 128);
     }
-    return mrc_cuda_waves(mrc_cuda_gemm_tiles(p, 64), p->k, mrc_cuda_slots(path), 16, 128);
+    return mrc_cuda_waves(mrc_cuda_gemm_tiles(p, MRC_CUDA_TILE), p->k, mrc_cuda_slots(path), 16,
+                          128);
 }
 static inline size_t mrc_cuda_gemm_scratch_f32(const mrc_cuda_product *p, int path) {
     const size_t parts = mrc_cuda_gemm_parts(p, path);
@@ -202,24 +196,23 @@ static inline size_t mrc_cuda_gemm_scratch_f32(const mrc_cuda_product *p, int pa
 // Tiles of 64 x 64 over all that g has.
 static int mrc_cuda_gemm_launch(mrc_cuda *c, const mrc_cuda_product *p,
                                 const mrc_cuda_gemm_args &g, size_t parts) {
-    enum { E = 4 };
-    const dim3 grid(mrc_cuda_blocks((size_t)g.m, 16 * E), mrc_cuda_blocks((size_t)g.n, 16 * E),
-                    (unsigned)parts);
+    const dim3 grid(mrc_cuda_blocks((size_t)g.m, MRC_CUDA_TILE),
+                    mrc_cuda_blocks((size_t)g.n, MRC_CUDA_TILE), (unsigned)parts);
     if (g.m == 0 || g.n == 0) return cudaSuccess;
-    const size_t shared = 2 * MRC_CUDA_SLICE * (16 * E + 4) * sizeof(float);
+    const size_t shared = 2 * MRC_CUDA_SLICE * (MRC_CUDA_TILE + 4) * sizeof(float);
     if (!p->a_transposed && p->b_transposed) {
-        return MRC_LAUNCH((mrc_cuda_gemm_kernel<E, true, true>), grid, MRC_CUDA_GEMM_THREADS,
+        return MRC_LAUNCH((mrc_cuda_gemm_kernel<true, true>), grid, MRC_CUDA_GEMM_THREADS,
                           shared, c->stream, g);
     }
     if (!p->a_transposed) {
-        return MRC_LAUNCH((mrc_cuda_gemm_kernel<E, true, false>), grid, MRC_CUDA_GEMM_THREADS,
+        return MRC_LAUNCH((mrc_cuda_gemm_kernel<true, false>), grid, MRC_CUDA_GEMM_THREADS,
                           shared, c->stream, g);
     }
     if (p->b_transposed) {
-        return MRC_LAUNCH((mrc_cuda_gemm_kernel<E, false, true>), grid, MRC_CUDA_GEMM_THREADS,
+        return MRC_LAUNCH((mrc_cuda_gemm_kernel<false, true>), grid, MRC_CUDA_GEMM_THREADS,
                           shared, c->stream, g);
     }
-    return MRC_LAUNCH((mrc_cuda_gemm_kernel<E, false, false>), grid, MRC_CUDA_GEMM_THREADS, shared,
+    return MRC_LAUNCH((mrc_cuda_gemm_kernel<false, false>), grid, MRC_CUDA_GEMM_THREADS, shared,
                       c->stream, g);
 }
 
