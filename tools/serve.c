@@ -1208,7 +1208,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_USAGE, "--max_queue: a request may have more (found %zu, expected at least "
                   "the %zu of --max_batch)", s.a.max_queue, s.a.max_batch);
     }
-    if (s.o.index && s.a.top_k > s.a.max_batch) {
+    if (s.a.index && s.a.top_k > s.a.max_batch) {
         tool_fail(TOOL_USAGE, "--top_k: more than a request may have (found %zu, expected at most "
                   "the %zu of --max_batch)", s.a.top_k, s.a.max_batch);
     }

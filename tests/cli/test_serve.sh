@@ -69,11 +69,12 @@ gets() {
     "$dir/client" --port "$port" --get "$1" >"$dir/got" 2>&1
     grep -qF -e "$2" "$dir/got" && ok || { bad "$1 lacks '$2'"; head -n 20 "$dir/got"; }
 }
-# fails CODE TEXT FLAGS...: serve does not even start.
+# fails CODE TEXT FLAGS...: serve does not even start.  One that does is ended, by timeout's code 124.
+within=$(command -v timeout >/dev/null && echo "timeout -k 5 60")
 fails() {
     expected=$1 text=$2
     shift 2
-    "$serve" "$@" >"$dir/out" 2>"$dir/err"
+    $within "$serve" "$@" >"$dir/out" 2>"$dir/err"
     code=$?
     [ $code = "$expected" ] && grep -qF -e "$text" "$dir/err" && ok \
         || { bad "serve $*: exit $code, expected $expected and '$text'"; cat "$dir/err"; }
