@@ -407,7 +407,12 @@ static void save_checkpoint(run *r) {
     if (r->saved_step == r->s.step) return;
     ranks_guard(r);
     r->saved_step = r->s.step;
-    if (!is_writer(r)) return;
+    if (!is_writer(r)) {
+        if (!r->a->sharded_optimizer) return;           // else its moments are wanted
+        tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a->output_dir, r->s.step, r->model,
+                                               r->tokenizer_dir, r->optimizer, ""));
+        return;
+    }
     if (fsync(r->log) != 0) log_fail(r, "synced");
     mrc_text state = state_text(r, 0);
     tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a->output_dir, r->s.step, r->model,
@@ -605,7 +610,8 @@ static size_t train_results(const run *r, result *to) {
         { "train_samples", all, 1 },
         { "train_samples_per_second", samples / seconds, 0 },
         { "train_skipped_steps", (double)r->s.skipped, 1 },
-        { "train_steps_per_second", steps / seconds, 0 } };
+        { "train_steps_per_second", steps / seconds, 0 },
+        { "world_size", r->comm ? r->comm->n_ranks : 1, 1 } };
     memcpy(to, list, sizeof list);
     return sizeof list / sizeof *list;
 }

@@ -1,8 +1,8 @@
 // train on several ranks: MPI, who writes, what all must agree on, how a rank ends
 //
-// Every rank runs the same program on the same data; mrc_train_step() shares the micro-batches out.
-// Rank 0 alone prints, logs and writes.  All ranks evaluate, as the others would only wait: they
-// come to the same figures, best/, patience and end by themselves.
+// Every rank runs the same program on the same data; mrc_train_step() shares the micro-batches out,
+// mrc_predict() the batches of an evaluation.  All ranks are given all logits, so they come to the
+// same figures, best/, patience and end by themselves.  Rank 0 alone prints, logs and writes.
 #ifndef TRAIN_RANKS_H
 #define TRAIN_RANKS_H
 #include "train_state.h"
