@@ -16897,8 +16897,12 @@ enum {
     MRC__TOK_LSTRIP = 1, MRC__TOK_RSTRIP = 2,   // takes white space before it, behind it
     MRC__TOK_SINGLE_WORD = 4,                   // stands between what is no part of a word
     MRC__TOK_NORMALIZED = 8, MRC__TOK_ADDED = 16,
-    MRC__TOK_WHOLE = 32                         // see impl.bpe
+    MRC__TOK_WHOLE = 32,                        // see impl.bpe
+    MRC__TOK_SPACED = 64, MRC__TOK_ONE_SPACE = 128      // with `trim`: see mrc__tok_mark_spaces
 };
+
+// Byte-level BPE: a token of n bytes that needs no merging, as mrc__bpe_whole_key() has it.
+typedef struct mrc__bpe_whole { uint64_t low, high; uint32_t n; int32_t id; } mrc__bpe_whole;
 
 struct mrc_tokenizer {
     mrc_allocator     host;
@@ -16916,6 +16920,7 @@ struct mrc_tokenizer {
     uint32_t         *roots;        // by code point under MRC__TOK_ROOTS: the root's child in words
     uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
+    int               added_byte[MRC__TOK_PASSES];      // the one first byte; -1: none; 256: many
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
     uint8_t          *kinds;        // by code point: MRC__KIND_*
     uint8_t          *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
@@ -16925,6 +16930,11 @@ struct mrc_tokenizer {
     double           *scores;       // by id: Unigram
     double            unk_score;
     int32_t           byte_id[256]; // byte-level BPE: tokens of single bytes; else of "<0x00>" ..
+    uint32_t         *byte_ranks;   // in its loop: merges of two bytes, by first << 8 | second
+    mrc__bpe_whole   *wholes;       // in its loop: a hash table of tokens; n 0: no entry
+    size_t            wholes_mask;
+    uint8_t          *wholes_seen;  // a bit for each hash of a token: most words that are none
+                                    // are told by this, which stays in the cache
     int               byte_fallback, fuse_unk, ignore_merges, byte_level;
     int32_t           unk;          // the model's unknown token; -1: none
     int               prefix_space;         // byte-level BPE: a space is put before the text
@@ -16951,7 +16961,8 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->token_at, tok->scores };
+                             tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
+                             tok->wholes_seen };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -18909,27 +18920,51 @@ static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
 
 // A few symbols: no heap, the ranks of all pairs beside each other.
 #define MRC__BPE_FEW 32
-static void mrc__bpe_merge_few(mrc__tok_run *r, size_t n) {
-    const mrc__tok_trie *t = &r->tok->merges;
-    mrc__bpe_symbol *s = r->symbols;
+typedef struct mrc__bpe_few {
+    size_t   n;
+    int32_t  id[MRC__BPE_FEW], bytes[MRC__BPE_FEW];
     uint32_t rank[MRC__BPE_FEW];            // of the pair that begins here; NONE: no merge
-    for (size_t i = 0; i + 1 < n; i++) rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id,
-                                                                              s[i + 1].id));
+} mrc__bpe_few;
+static void mrc__bpe_merge_few(const mrc__tok_trie *t, mrc__bpe_few *f) {
+    size_t n = f->n;
     while (n > 1) {
         size_t best = 0;
-        for (size_t i = 1; i + 1 < n; i++) best = rank[i] < rank[best] ? i : best;
-        if (rank[best] == MRC__TOK_NONE) break;
-        s[best].id = t->nodes[rank[best]].value;
-        s[best].bytes += s[best + 1].bytes;
+        uint32_t least = f->rank[0];
+        for (size_t i = 1; i + 1 < n; i++) {
+            best = f->rank[i] < least ? i : best;
+            least = f->rank[i] < least ? f->rank[i] : least;
+        }
+        if (least == MRC__TOK_NONE) break;
+        f->id[best] = t->nodes[least].value;
+        f->bytes[best] += f->bytes[best + 1];
         n--;
         for (size_t i = best + 1; i < n; i++) {
-            s[i] = s[i + 1];
-            rank[i - 1] = rank[i];
+            f->id[i] = f->id[i + 1];
+            f->bytes[i] = f->bytes[i + 1];
+            f->rank[i - 1] = f->rank[i];
         }
-        if (best > 0) rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(s[best - 1].id, s[best].id));
-        if (best + 1 < n) rank[best] = mrc__tok_edge(t, mrc__bpe_key(s[best].id, s[best + 1].id));
+        if (best > 0)
+            f->rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(f->id[best - 1], f->id[best]));
+        if (best + 1 < n)
+            f->rank[best] = mrc__tok_edge(t, mrc__bpe_key(f->id[best], f->id[best + 1]));
     }
-    for (size_t i = 0; i < n; i++) s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+    f->n = n;
+}
+static void mrc__bpe_merge_row(mrc__tok_run *r, size_t n) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    mrc__bpe_symbol *s = r->symbols;
+    mrc__bpe_few f;
+    f.n = n;
+    for (size_t i = 0; i < n; i++) {
+        f.id[i] = s[i].id;
+        f.bytes[i] = s[i].bytes;
+        if (i + 1 < n) f.rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id, s[i + 1].id));
+    }
+    mrc__bpe_merge_few(t, &f);
+    for (size_t i = 0; i < f.n; i++) {
+        s[i] = (mrc__bpe_symbol){ .id = f.id[i], .bytes = f.bytes[i],
+                                  .next = i + 1 < f.n ? (int32_t)i + 1 : -1 };
+    }
 }
 
 // Merges n symbols that stand in a row: what is left are those from 0 along next.
@@ -18937,7 +18972,7 @@ static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
     const mrc__tok_trie *t = &r->tok->merges;
     mrc__bpe_symbol *s = r->symbols;
     if (n <= MRC__BPE_FEW) {
-        mrc__bpe_merge_few(r, n);
+        mrc__bpe_merge_row(r, n);
         return;
     }
     r->n_heap = 0;
@@ -19098,7 +19133,7 @@ static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
 }
 
 // How many bytes of 's 't 're 've 'm 'll 'd are at p; 0: none.
-static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
+static inline size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
     if (end - p < 2 || p[0] != '\'') return 0;
     if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
     if (end - p < 3) return 0;
@@ -19106,17 +19141,115 @@ static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *
     return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
 }
 
-// White space: all of it at the end, else all but the last, which may begin the next word.  taken:
-// how many of it the word has already.
-static void mrc__bpe_spaces(mrc__tok_run *r, mrc__bpe_text *x, int taken) {
-    size_t n = (size_t)taken, bytes = 0;
-    unsigned k;
-    for (const unsigned char *p = x->s;; p += bytes, n++) {
-        k = mrc__bpe_class(r, p, x->end, &bytes);
-        if (k == 0xFF || !(k & MRC__KIND_SPACE)) break;
+// The end of the word that begins at s, and its code points.  taken: a space was put before it.
+// *plain is cleared where U+FFFD is in it, which may stand for what is ill-formed.
+// White space is a word: all of it at the end of the text, else all but the last, which may begin
+// the next word.
+static const unsigned char *mrc__bpe_span(const mrc__tok_run *r, const unsigned char *s,
+                                          const unsigned char *end, int taken, int32_t *chars,
+                                          int *plain) {
+    const uint8_t *kinds = r->tok->kinds;
+    const unsigned char *p = s, *last = s;
+    size_t bytes = taken ? 0 : mrc__bpe_contraction(s, end);
+    uint32_t cp;
+    int32_t n = 0;
+    if (bytes) {
+        *chars = (int32_t)bytes;
+        return s + bytes;
     }
-    if (k != 0xFF && n > 1) n--;
-    for (n -= (size_t)taken; n; n--) mrc__bpe_take(r, x);
+    if (!taken && *s == ' ') {
+        p++;
+        n = 1;
+    }
+    unsigned k = mrc__bpe_class(r, p, end, &bytes);
+    if (k == 0xFF || (k & MRC__KIND_SPACE)) {
+        for (n = 0, p = s; mrc__bpe_class(r, p, end, &bytes) == MRC__KIND_SPACE; p += bytes, n++) {
+            last = p;
+        }
+        *chars = p < end && n + taken > 1 ? n - 1 : n;
+        return *chars < n ? last : p;
+    }
+    for (; p < end; p += bytes, n++) {
+        cp = *p;
+        bytes = 1;
+        if (cp >= 0x80) bytes = mrc__tok_decode(p, end, &cp);
+        if ((kinds[cp] & MRC__KIND_NOT_OTHER) != k) break;
+        if (cp == 0xFFFD) *plain = 0;
+    }
+    *chars = n;
+    return p;
+}
+
+#define MRC__BPE_WHOLE 16               // bytes of such a token at most
+static inline uint64_t mrc__bpe_load(const unsigned char *p, size_t n) {
+    uint64_t wide;
+    uint32_t half;
+    if (n == 8) {
+        memcpy(&wide, p, 8);
+        return wide;
+    }
+    memcpy(&half, p, 4);
+    return half;
+}
+// n > 0 bytes as two numbers, which with n tell them from all others: loads may overlap.
+static inline mrc__bpe_whole mrc__bpe_whole_key(const unsigned char *p, size_t n) {
+    mrc__bpe_whole w = { .n = (uint32_t)n, .id = -1 };
+    if (n >= 8) {
+        w.low = mrc__bpe_load(p, 8);
+        w.high = mrc__bpe_load(p + n - 8, 8);
+    } else if (n >= 4) {
+        w.low = mrc__bpe_load(p, 4) << 32 | mrc__bpe_load(p + n - 4, 4);
+    } else {
+        w.low = (uint64_t)p[0] | (uint64_t)p[n / 2] << 8 | (uint64_t)p[n - 1] << 16;
+    }
+    return w;
+}
+#define MRC__BPE_SEEN 4                 // bits for each entry of the table
+static inline uint64_t mrc__bpe_whole_hash(const mrc_tokenizer *tok, const mrc__bpe_whole *w) {
+    uint64_t h = (w->low ^ tok->words.seed) * 0x9E3779B97F4A7C15u;
+    h = (h ^ h >> 32 ^ w->high ^ (uint64_t)w->n << 56) * 0xD6E8FEB86659FD93u;
+    return h ^ h >> 32;
+}
+static inline size_t mrc__bpe_whole_bit(const mrc_tokenizer *tok, uint64_t hash) {
+    return (size_t)hash & (tok->wholes_mask * MRC__BPE_SEEN + MRC__BPE_SEEN - 1);
+}
+// Where that token is, or where it is to be put.
+static inline mrc__bpe_whole *mrc__bpe_whole_at(const mrc_tokenizer *tok, const mrc__bpe_whole *w,
+                                                uint64_t hash) {
+    for (size_t slot = (size_t)hash & tok->wholes_mask;; slot = (slot + 1) & tok->wholes_mask) {
+        mrc__bpe_whole *at = tok->wholes + slot;
+        if (at->n == 0 || (at->low == w->low && at->high == w->high && at->n == w->n)) return at;
+    }
+}
+// The token that these bytes are; -1: none.
+static inline int32_t mrc__bpe_whole_id(const mrc_tokenizer *tok, const unsigned char *p,
+                                        size_t n) {
+    const mrc__bpe_whole w = mrc__bpe_whole_key(p, n);
+    const uint64_t hash = mrc__bpe_whole_hash(tok, &w);
+    const size_t bit = mrc__bpe_whole_bit(tok, hash);
+    if (!(tok->wholes_seen[bit / 8] >> bit % 8 & 1)) return -1;
+    const mrc__bpe_whole *at = mrc__bpe_whole_at(tok, &w, hash);
+    return at->n ? at->id : -1;
+}
+
+// Merges n bytes at s, which begin with code point `at`, and appends what is left of them.
+static void mrc__bpe_merge_bytes(mrc__tok_run *r, const unsigned char *s, size_t n, int32_t at) {
+    const mrc_tokenizer *tok = r->tok;
+    mrc__bpe_few f;
+    f.n = n;
+    for (size_t i = 0; i < n; i++) {
+        f.id[i] = tok->byte_id[s[i]];
+        f.bytes[i] = 1;
+        if (i + 1 < n) f.rank[i] = tok->byte_ranks[(size_t)s[i] << 8 | s[i + 1]];
+    }
+    mrc__bpe_merge_few(&tok->merges, &f);
+    int32_t last = at - 1;                      // the code point of the byte before s
+    for (size_t i = 0; i < f.n; i++) {
+        int32_t begin = last + ((*s & 0xC0) != 0x80);
+        for (const unsigned char *end = s + f.bytes[i]; s < end; s++) last += (*s & 0xC0) != 0x80;
+        mrc__tok_piece_add(r, f.id[i], begin, last + 1);
+    }
+    r->words++;
 }
 
 static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
@@ -19124,21 +19257,26 @@ static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const u
     mrc__bpe_text x = { s, end, at };
     int prefix = r->tok->prefix_space && s < end && *s != ' ';
     while (x.s < x.end && !r->failed) {
-        // A space that is put before the text is aligned to its first code point.
-        int space = prefix || *x.s == ' ';
-        size_t bytes = 1, n = prefix ? 0 : mrc__bpe_contraction(x.s, x.end);
-        unsigned k = mrc__bpe_class(r, x.s + (space && !prefix), x.end, &bytes);
-        if (prefix) mrc__tok_word_add(r, ' ', x.at);
-        if (n) {
-            while (n--) mrc__bpe_take(r, &x);
-        } else if (k == 0xFF || (k & MRC__KIND_SPACE)) {
-            mrc__bpe_spaces(r, &x, prefix);
+        int32_t chars = 0;
+        int plain = !prefix;
+        const unsigned char *to = mrc__bpe_span(r, x.s, x.end, prefix, &chars, &plain);
+        const size_t n = (size_t)(to - x.s);
+        const int32_t id = plain && n <= MRC__BPE_WHOLE ? mrc__bpe_whole_id(r->tok, x.s, n) : -1;
+        if (id >= 0) {
+            mrc__tok_piece_add(r, id, x.at, x.at + chars);
+            r->words++;
+        } else if (plain && n <= (r->tok->ignore_merges ? MRC__BPE_WHOLE : MRC__BPE_FEW)) {
+            mrc__bpe_merge_bytes(r, x.s, n, x.at);
         } else {
-            if (space && !prefix) mrc__bpe_take(r, &x);
-            while (mrc__bpe_class(r, x.s, x.end, &bytes) == k) mrc__bpe_take(r, &x);
+            // A space that is put before the text is aligned to its first code point.
+            if (prefix) mrc__tok_word_add(r, ' ', x.at);
+            while (x.s < to) mrc__bpe_take(r, &x);
+            mrc__bpe_word_end(r);
+            prefix = 0;
+            continue;
         }
-        prefix = 0;
-        mrc__bpe_word_end(r);
+        x.s = to;
+        x.at += chars;
     }
     return x.at;
 }
@@ -19317,6 +19455,50 @@ static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, 
     return s;
 }
 
+// The bytes that a token's text stands for: their number; 0: it is no such text, or longer.
+static size_t mrc__bpe_bytes_of(const char *text, unsigned char bytes[MRC__BPE_WHOLE]) {
+    const unsigned char *p = (const unsigned char *)text, *end = p + strlen(text);
+    size_t n = 0;
+    for (; p < end; n++) {
+        uint32_t cp = 0;
+        unsigned b = 0;
+        p += mrc__tok_decode(p, end, &cp);
+        while (b < 256 && mrc__bpe_char(b) != cp) b++;
+        if (b == 256 || n == MRC__BPE_WHOLE) return 0;
+        bytes[n] = (unsigned char)b;
+    }
+    return n;
+}
+
+// What mrc__bpe_segment() looks up; 0: out of memory.
+static int mrc__bpe_tables(mrc_tokenizer *tok) {
+    size_t n = 64, bytes;
+    while (n < 2 * tok->n_vocabulary && n <= SIZE_MAX / 4) n *= 2;
+    if (!mrc__mul(n, sizeof *tok->wholes, &bytes)) return 0;
+    tok->wholes = mrc__host_zalloc(&tok->host, bytes);
+    tok->wholes_seen = mrc__host_zalloc(&tok->host, n * MRC__BPE_SEEN / 8);
+    tok->byte_ranks = tok->host.alloc(tok->host.user, 65536 * sizeof *tok->byte_ranks);
+    if (!tok->wholes || !tok->wholes_seen || !tok->byte_ranks) return 0;
+    tok->wholes_mask = n - 1;
+    for (size_t id = 0; id < tok->n_vocabulary; id++) {
+        unsigned char text[MRC__BPE_WHOLE];
+        if (!(tok->flags[id] & MRC__TOK_WHOLE)) continue;
+        size_t length = mrc__bpe_bytes_of(tok->pool.data + tok->token_at[id], text);
+        if (!length) continue;
+        mrc__bpe_whole w = mrc__bpe_whole_key(text, length);
+        w.id = (int32_t)id;
+        const uint64_t hash = mrc__bpe_whole_hash(tok, &w);
+        const size_t bit = mrc__bpe_whole_bit(tok, hash);
+        *mrc__bpe_whole_at(tok, &w, hash) = w;
+        tok->wholes_seen[bit / 8] |= (uint8_t)(1 << bit % 8);
+    }
+    for (size_t i = 0; i < 65536; i++) {
+        tok->byte_ranks[i] = mrc__tok_edge(&tok->merges, mrc__bpe_key(tok->byte_id[i >> 8],
+                                                                      tok->byte_id[i & 255]));
+    }
+    return 1;
+}
+
 // Marks the tokens that their characters merge into; with ignore_merges, all.
 static mrc_status mrc__bpe_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     mrc__tok_run r = { .host = &tok->host, .tok = tok };
@@ -19337,6 +19519,7 @@ static mrc_status mrc__bpe_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
             tok->flags[id] |= MRC__TOK_WHOLE;
     }
     mrc__tok_run_free(&r);
+    if (!r.failed && tok->segment == mrc__bpe_segment) r.failed = !mrc__bpe_tables(tok);
     return r.failed ? mrc__bpe_no_memory(src) : MRC_OK;
 }
 static const mrc__tok_kind mrc__tok_bpe = { "BPE", mrc__bpe_read, mrc__bpe_finish, mrc__bpe_part };
@@ -20602,6 +20785,32 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
     return r.failed ? mrc__tok_no_memory(src) : status;
 }
 
+// How many spaces a token's text of n code points begins and ends with.
+static int32_t mrc__tok_spaces_of(const mrc_tokenizer *tok, int32_t id, int32_t *leading,
+                                  int32_t *trailing) {
+    const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
+    const unsigned char *end = s + strlen((const char *)s);
+    int32_t n = 0;
+    *leading = *trailing = 0;
+    for (uint32_t cp = 0; s < end; n++) {
+        s += mrc__tok_decode(s, end, &cp);
+        int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
+        *trailing = space ? *trailing + 1 : 0;
+        if (space && *leading == n) ++*leading;
+    }
+    return n;
+}
+
+// Offsets spare spaces: which tokens begin or end with any, and which with just one, in front.
+static void mrc__tok_mark_spaces(mrc_tokenizer *tok) {
+    for (size_t id = 0; id < tok->n; id++) {
+        int32_t leading, trailing;
+        mrc__tok_spaces_of(tok, (int32_t)id, &leading, &trailing);
+        if (leading || trailing) tok->flags[id] |= MRC__TOK_SPACED;
+        if (leading == 1 && trailing == 0) tok->flags[id] |= MRC__TOK_ONE_SPACE;
+    }
+}
+
 // When all is read: the tables, the loop that does the work, and what the model prepares.
 static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     const mrc__tok_program *pre = &tok->pre_tokenizer;
@@ -20640,6 +20849,13 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         if (cp < MRC__TOK_ROOTS) tok->roots[cp] = (uint32_t)i;
     }
     MRC__TRY(mrc__tok_put_normalized(src, tok));
+    for (int p = 0; p < MRC__TOK_PASSES; p++) {
+        tok->added_byte[p] = -1;
+        for (int b = 0; b < 256; b++) {
+            if (tok->added_first[b] >> p & 1) tok->added_byte[p] = tok->added_byte[p] < 0 ? b : 256;
+        }
+    }
+    if (tok->trim) mrc__tok_mark_spaces(tok);
     return tok->kind->finish(src, tok);
 }
 
@@ -20892,6 +21108,9 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     while (s < end) {
         size_t bytes = 0, space;
         int32_t chars = 0, before = 0, after = 0, id = -1;
+        if (tok->added_byte[pass] < 0) break;
+        if (tok->added_byte[pass] < 256) s = memchr(s, tok->added_byte[pass], (size_t)(end - s));
+        if (!s) break;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -21001,16 +21220,12 @@ static mrc_status mrc__tok_plan_make(mrc_ctx *ctx, mrc__tok_plan *plan, int pair
 // Spaces at the ends of a token, with those that it took, are not of its offsets.  That is how
 // RobertaProcessing has it, which believes that one space of a window's first token was put there.
 static void mrc__tok_trim_piece(const mrc_tokenizer *tok, mrc__tok_piece *p, int first) {
-    const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[p->id];
-    const unsigned char *end = s + strlen((const char *)s);
-    unsigned flags = tok->flags[p->id];
-    int32_t leading = 0, trailing = 0, n = 0;
-    for (uint32_t cp = 0; s < end; n++) {
-        s += mrc__tok_decode(s, end, &cp);
-        int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
-        trailing = space ? trailing + 1 : 0;
-        if (space && leading == n) leading++;
-    }
+    enum { STRIP = MRC__TOK_LSTRIP | MRC__TOK_RSTRIP };
+    const unsigned flags = tok->flags[p->id];
+    int32_t leading = 1, trailing = 0, n = 0;
+    if (!(flags & (MRC__TOK_SPACED | STRIP))) return;
+    if ((flags & (MRC__TOK_ONE_SPACE | STRIP)) != MRC__TOK_ONE_SPACE)
+        n = mrc__tok_spaces_of(tok, p->id, &leading, &trailing);
     if (flags & MRC__TOK_LSTRIP) leading += p->taken;
     if (flags & MRC__TOK_RSTRIP) trailing += p->end - p->begin - n - p->taken;
     if (leading == 1 && tok->trim_prefix && (first || p->begin == 0)) leading = 0;

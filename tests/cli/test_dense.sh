@@ -91,6 +91,20 @@ does embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --outp
 tail -c +1665 "$dir/a.npy" | head -c 256 >"$dir/row"
 tail -c 256 "$dir/b.npy" >"$dir/alone"
 same "$dir/row" "$dir/alone"
+# With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
+does embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
+    "$dir/a8.npy" --dtype int8
+does embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --output \
+    "$dir/b8.npy" --dtype int8
+tail -c +1665 "$dir/a8.npy" | head -c 256 >"$dir/row8"
+tail -c 256 "$dir/b8.npy" >"$dir/alone8"
+same "$dir/row8" "$dir/alone8"
+cmp -s "$dir/row" "$dir/row8" && bad "--dtype int8 changes no bit" || ok
+for row in row row8; do od -An -v -w4 -t f4 "$dir/$row" >"$dir/$row.txt"; done
+paste "$dir/row.txt" "$dir/row8.txt" | awk '{ xy += $1 * $2; xx += $1 * $1; yy += $2 * $2 }
+    END { exit !(NR == 64 && xy > 0.99 * sqrt(xx * yy)) }' && ok || bad "--dtype int8 is far off"
+refuses 2 '--int8_keep: needs --dtype int8' embed --model_name_or_path "$dir/bi" --input \
+    "$dir/one" --output "$dir/no.npy" --int8_keep down
 does embed --model_name_or_path "$dir/colbert" --input "$dir/plain" --side query --output \
     "$dir/t.safetensors"
 refuses 3 'expected a name that ends in .safetensors' embed --model_name_or_path "$dir/colbert" \

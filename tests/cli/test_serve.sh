@@ -243,6 +243,17 @@ client "no answers" --questions "$dir/questions.jsonl" --answers "$dir/negative"
 fails 5 "cannot listen at localhost port $port" --model_name_or_path "$model" --host localhost \
     --port "$port"
 stop
+# Weights of fewer bits: what predict answers with them.
+for dtype in int8 bf16; do
+    predict_to $dtype --dtype $dtype
+    start --dtype $dtype
+    client "--dtype $dtype" --questions "$dir/questions.jsonl" --answers "$dir/$dtype" \
+        --clients 2 --requests 50
+    stop
+done
+fails 2 "--int8_keep: no such layer (found middle" --model_name_or_path "$model" --port 0 \
+    --dtype int8 --int8_keep middle
+fails 2 "--int8_keep: needs --dtype int8" --model_name_or_path "$model" --port 0 --int8_keep down
 fails 2 "--model_name_or_path is missing" --port 0
 fails 2 "--port: not a value of this flag (found 65536" --model_name_or_path "$model" --port 65536
 fails 2 "--max_queue: a request may have more" --model_name_or_path "$model" --max_queue 8
