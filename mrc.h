@@ -90,7 +90,8 @@
 //     >>op.maxsim  >>op.score_loss  >>op.vector  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
 //     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_rotary  >>impl.cpu_relative
-//     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_lstm  >>impl.cpu  >>impl.null
+//     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_retrieval  >>impl.cpu_lstm
+//     >>impl.cpu  >>impl.null
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
 //     >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
@@ -751,14 +752,14 @@ typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient
     X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
-    X(pool_fwd,          ALL,   NONE,      FREE)                                            \
-    X(pool_bwd,          ALL,   NONE,      FREE)                                            \
-    X(normalize_fwd,     ALL,   NONE,      FREE)                                            \
-    X(normalize_bwd,     ALL,   NONE,      FREE)                                            \
-    X(maxsim_fwd,        ALL,   NONE,      FREE)                                            \
-    X(maxsim_bwd,        ALL,   NONE,      FREE)                                            \
-    X(score_loss_fwd,    ALL,   NONE,      FREE)                                            \
-    X(score_loss_bwd,    ALL,   NONE,      FREE)                                            \
+    X(pool_fwd,          ALL,   ALL,       FREE)                                            \
+    X(pool_bwd,          ALL,   ALL,       FREE)                                            \
+    X(normalize_fwd,     ALL,   ALL,       FREE)                                            \
+    X(normalize_bwd,     ALL,   ALL,       FREE)                                            \
+    X(maxsim_fwd,        ALL,   ALL,       FREE)                                            \
+    X(maxsim_bwd,        ALL,   ALL,       FREE)                                            \
+    X(score_loss_fwd,    ALL,   ALL,       FREE)                                            \
+    X(score_loss_bwd,    ALL,   ALL,       FREE)                                            \
     X(fill,              ALL,   ALL,       FREE)                                            \
     X(axpby,             ALL,   ALL,       FREE)                                            \
     X(fold,              OWN,   ALL,       FREE)                                            \
@@ -14933,6 +14934,513 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
     return MRC_OK;
 }
 #undef MRC__PAIRS_ATTENTION
+#endif // cpu pass
+
+//==============================================================================
+// >>impl.cpu_retrieval   pool, normalize, maxsim, score_loss
+//
+// Tasks are sequences, rows, documents, columns of scores: each element of a result has one owner
+// and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS rows of a document
+// and keeps, of each row, the largest product and where it stands: no table of all products exists.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_TEXTS = 2 * MRC__CPU_QUERIES, MRC__CPU_DEPTH = 256, MRC__CPU_SCORES = 1024 };
+#endif
+
+#ifdef MRC__PASS_CPU
+// ---- pool ----
+
+// What row p of a sequence weighs; the sum is multiplied by pool_scale.
+MRC__INLINE MRC__REAL MRC__T(pool_weight)(mrc_pooling mode, size_t p, size_t first, size_t end) {
+    if (mode == MRC_POOLING_CLS) return p == first ? 1 : 0;
+    if (mode == MRC_POOLING_LAST) return p + 1 == end ? 1 : 0;
+    return mode == MRC_POOLING_WEIGHTED ? (MRC__REAL)(p + 1) : 1;
+}
+MRC__INLINE MRC__REAL MRC__T(pool_scale)(mrc_pooling mode, size_t first, size_t end) {
+    const double t = (double)(end - first);
+    if (mode == MRC_POOLING_MEAN) return (MRC__REAL)(1 / t);
+    if (mode == MRC_POOLING_MEAN_SQRT) return (MRC__REAL)(1 / sqrt(t));
+    if (mode == MRC_POOLING_WEIGHTED) return (MRC__REAL)(2 / ((double)(first + 1 + end) * t));
+    return 1;
+}
+
+// LANES columns of rows first to end, the largest of each and its row, counted from `begin`.
+MRC__INLINE MRC__T(vec) MRC__T(pool_largest)(mrc_in x, size_t begin, size_t first, size_t end,
+                                             size_t i, size_t left, int32_t *argmax) {
+    MRC__T(vec) most = MRC__T(load_n)(MRC__T(row)(x, begin + first) + i, left);
+    MRC__T(ivec) best = (MRC__T(ivec)){0};
+    for (size_t p = first + 1; p < end; p++) {
+        const MRC__T(vec) v = MRC__T(load_n)(MRC__T(row)(x, begin + p) + i, left);
+        const MRC__T(ivec) above = (MRC__T(ivec))(v > most);
+        const MRC__T(ivec) here = (MRC__T(ivec)){0} + (int32_t)(p - first);
+        most = MRC__T(select)(above, v, most);
+        best = (above & here) | (~above & best);
+    }
+    for (size_t k = 0; argmax && k < mrc__min(left, MRC__T(LANES)); k++) {
+        argmax[i + k] = (int32_t)((size_t)best[k] + begin + first);
+    }
+    return most;
+}
+
+MRC__TARGET static void MRC__T(pool_task)(void *arg, size_t s, size_t worker) {
+    const mrc_pool_fwd_args *a = arg;
+    const size_t begin = (size_t)((const int32_t *)a->cu_seqlens.data)[s], first = a->skip;
+    const size_t end = (size_t)((const int32_t *)a->real_len.data)[s], h = a->h;
+    int32_t *argmax = a->argmax.data ? (int32_t *)a->argmax.data + s * h : NULL;
+    MRC__REAL *y = MRC__T(out_row)(a->y, s);
+    (void)worker;
+    if (first >= end) {
+        memset(y, 0, h * sizeof *y);
+        for (size_t i = 0; argmax && i < h; i++) argmax[i] = -1;
+        return;
+    }
+    const MRC__REAL scale = MRC__T(pool_scale)(a->mode, first, end);
+    const size_t from = a->mode == MRC_POOLING_LAST ? end - 1 : first;
+    const size_t to = a->mode == MRC_POOLING_CLS ? first + 1 : end;
+    for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+        MRC__T(vec) total = {0};
+        if (a->mode == MRC_POOLING_MAX) {
+            total = MRC__T(pool_largest)(a->x, begin, first, end, i, h - i, argmax);
+        }
+        for (size_t p0 = from; a->mode != MRC_POOLING_MAX && p0 < to; p0 += MRC__CPU_RUN) {
+            MRC__T(vec) sum = {0};
+            for (size_t p = p0; p < mrc__min(to, p0 + MRC__CPU_RUN); p++) {
+                sum += MRC__T(load_n)(MRC__T(row)(a->x, begin + p) + i, h - i)
+                     * MRC__T(pool_weight)(a->mode, p, first, end);
+            }
+            total += sum;
+        }
+        MRC__T(store_n)(y + i, total * scale, h - i);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(pool_fwd)(mrc_backend *be, const mrc_pool_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_pool_fwd_args job = *a;
+    mrc__pool_run(h->pool, a->n_sequences, a->n * a->h / 8, MRC__T(pool_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(pool_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_pool_bwd_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    const size_t h = a->h, first = a->skip;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = task * MRC__CPU_ROWS; r < mrc__min(a->n, (task + 1) * MRC__CPU_ROWS); r++) {
+        s = mrc__cpu_sequence(cu, s, r);
+        const size_t p = r - (size_t)cu[s], end = (size_t)real[s];
+        const MRC__REAL *dy = MRC__T(row)(a->dy, s);
+        MRC__REAL *dx = MRC__T(out_row)(a->dx, r), share = 0;
+        const int32_t *argmax = a->argmax.data ? (const int32_t *)a->argmax.data + s * h : NULL;
+        if (p >= first && p < end) {
+            share = MRC__T(pool_weight)(a->mode, p, first, end)
+                  * MRC__T(pool_scale)(a->mode, first, end);
+        }
+        for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+            MRC__T(vec) v = {0};
+            // forward was: y = sum of x_p share_p, or the largest
+            if (share > 0) v = MRC__T(load_n)(dy + i, h - i) * share;
+            for (size_t k = 0; argmax && k < mrc__min(h - i, MRC__T(LANES)); k++) {
+                if (argmax[i + k] != (int32_t)r) v[k] = 0;
+            }
+            MRC__T(write_n)(dx + i, v, h - i, a->dx.accumulate);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_pool_bwd_args job = *a;
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(pool_bwd_task), &job);
+    return MRC_OK;
+}
+
+// ---- normalize ----
+
+MRC__TARGET static void MRC__T(normalize_task)(void *arg, size_t task, size_t worker) {
+    const mrc_normalize_fwd_args *a = arg;
+    const size_t first = task * MRC__CPU_ROWS, d = a->d;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_ROWS); r++) {
+        const MRC__REAL *x = MRC__T(row)(a->x, r);
+        MRC__REAL *y = MRC__T(out_row)(a->y, r);
+        MRC__T(vec) squares = {0};
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            const MRC__T(vec) v = MRC__T(load_n)(x + i, d - i);
+            squares += v * v;
+        }
+        double square = MRC__T(sum)(squares);
+        if (!(square > 1e-30 && square < 1e30)) {       // a square may be no number of this type
+            square = 0;
+            for (size_t i = 0; i < d; i++) square += (double)x[i] * (double)x[i];
+        }
+        const MRC__REAL inverse = (MRC__REAL)(1 / fmax(sqrt(square), 1e-12));
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            MRC__T(store_n)(y + i, MRC__T(load_n)(x + i, d - i) * inverse, d - i);
+        }
+        if (a->inverse.data) ((MRC__REAL *)a->inverse.data)[r] = inverse;
+    }
+}
+MRC__TARGET static mrc_status MRC__T(normalize_fwd)(mrc_backend *be,
+                                                    const mrc_normalize_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_normalize_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->d / 8, MRC__T(normalize_task),
+                  &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(normalize_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_normalize_bwd_args *a = arg;
+    const size_t first = task * MRC__CPU_ROWS, d = a->d;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_ROWS); r++) {
+        const MRC__REAL *y = MRC__T(row)(a->y, r), *dy = MRC__T(row)(a->dy, r);
+        const MRC__REAL inverse = ((const MRC__REAL *)a->inverse.data)[r];
+        MRC__T(vec) products = {0};
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            products += MRC__T(load_n)(y + i, d - i) * MRC__T(load_n)(dy + i, d - i);
+        }
+        MRC__REAL dot = (MRC__REAL)MRC__T(sum)(products);
+        if ((double)inverse > 0.999e12) dot = 0;        // the length was not divided by
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            // forward was: y = x / ||x||
+            MRC__T(vec) v = MRC__T(load_n)(dy + i, d - i) - MRC__T(load_n)(y + i, d - i) * dot;
+            MRC__T(write_n)(MRC__T(out_row)(a->dx, r) + i, v * inverse, d - i, a->dx.accumulate);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(normalize_bwd)(mrc_backend *be,
+                                                    const mrc_normalize_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_normalize_bwd_args job = *a;
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->d / 4, MRC__T(normalize_bwd_task),
+                  &job);
+    return MRC_OK;
+}
+
+// ---- maxsim ----
+
+// The largest product so far of each of n rows of queries, and its row of the document.
+typedef struct MRC__T(nearest) {
+    size_t    n;
+    MRC__REAL most[MRC__CPU_TEXTS];
+    int32_t   best[MRC__CPU_TEXTS];         // -1: none yet
+} MRC__T(nearest);
+
+// Products s (n, COLS) of rows b and on of the document, `rows` of them.
+MRC__TARGET static void MRC__T(nearest_of)(MRC__T(nearest) *t, const MRC__REAL *s, int32_t b,
+                                           size_t rows, const int32_t *keep) {
+    MRC__REAL off[MRC__T(COLS)];
+    size_t first = rows;
+    for (size_t j = 0; j < MRC__T(COLS); j++) {
+        const int counts = j < rows && (!keep || keep[j]);
+        off[j] = counts ? 0 : (MRC__REAL)-HUGE_VAL;
+        if (counts && first == rows) first = j;
+    }
+    if (first == rows) return;
+    const MRC__T(vec) off0 = MRC__T(load)(off), off1 = MRC__T(load)(off + MRC__T(LANES));
+    for (size_t r = 0; r < t->n; r++, s += MRC__T(COLS)) {
+        if (t->best[r] < 0) {                           // the first one, whatever it is
+            t->most[r] = s[first];
+            t->best[r] = b + (int32_t)first;
+        }
+        const MRC__T(vec) v = MRC__T(max)(MRC__T(load)(s) + off0,
+                                          MRC__T(load)(s + MRC__T(LANES)) + off1);
+        if (MRC__T(largest)(v) <= t->most[r]) continue;
+        for (size_t j = first; j < rows; j++) {
+            if ((keep && !keep[j]) || !(s[j] > t->most[r])) continue;
+            t->most[r] = s[j];
+            t->best[r] = b + (int32_t)j;
+        }
+    }
+}
+
+// Rows first and on of the queries against all rows of document m.
+MRC__TARGET static void MRC__T(maxsim_block)(const mrc_maxsim_fwd_args *a, size_t m, size_t first,
+                                             MRC__T(nearest) *t) {
+    const int32_t *dc = a->document_cu_seqlens.data, *keep = a->keep.data;
+    MRC__REAL panel[MRC__T(COLS) * MRC__CPU_DEPTH], s[MRC__CPU_TEXTS * MRC__T(COLS)];
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    for (size_t r = 0; r < t->n; r++) {
+        t->most[r] = 0;
+        t->best[r] = -1;
+    }
+    const size_t end = (size_t)dc[m + 1];
+    for (size_t b = (size_t)dc[m]; b < end; b += MRC__T(COLS)) {
+        const size_t n = mrc__min(end - b, MRC__T(COLS));
+        for (size_t k = 0; k < a->d; k += MRC__CPU_DEPTH) {
+            const size_t kc = mrc__min(a->d - k, MRC__CPU_DEPTH);
+            MRC__T(pack_b)(panel, MRC__T(row)(a->document, b) + k, a->document.ld, 1, n, kc);
+            for (size_t i = 0; i < t->n; i += MRC__CPU_QUERIES) {
+                const size_t some = mrc__min(t->n - i, MRC__CPU_QUERIES);
+                MRC__T(point)(rows, MRC__T(row)(a->q, first + i) + k, a->q.ld, some);
+                MRC__T(by_rows)(rows, panel, kc, some, MRC__T(COLS), kc, s + i * MRC__T(COLS),
+                                MRC__T(COLS), k > 0);
+            }
+        }
+        MRC__T(nearest_of)(t, s, (int32_t)b, n, keep ? keep + b : NULL);
+    }
+}
+
+MRC__TARGET static void MRC__T(maxsim_task)(void *arg, size_t m, size_t worker) {
+    const mrc_maxsim_fwd_args *a = arg;
+    const int32_t *qc = a->q_cu_seqlens.data;
+    int32_t *argmax = a->argmax.data;
+    MRC__REAL *y = MRC__T(out_row)(a->y, m);
+    MRC__T(nearest) t;
+    double sum = 0;
+    size_t s = 0;
+    (void)worker;
+    for (size_t first = 0; first < a->n_query_rows; first += t.n) {
+        t.n = mrc__min(a->n_query_rows - first, MRC__CPU_TEXTS);
+        MRC__T(maxsim_block)(a, m, first, &t);
+        for (size_t r = first; r < first + t.n; r++) {
+            while (r >= (size_t)qc[s + 1]) {
+                y[s++] = (MRC__REAL)sum;
+                sum = 0;
+            }
+            sum += (double)t.most[r - first];
+            if (argmax) argmax[r * a->n_documents + m] = t.best[r - first];
+        }
+    }
+    for (; s < a->n_queries; s++, sum = 0) y[s] = (MRC__REAL)sum;
+}
+MRC__TARGET static mrc_status MRC__T(maxsim_fwd)(mrc_backend *be, const mrc_maxsim_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_maxsim_fwd_args job = *a;
+    mrc__pool_run(h->pool, a->n_documents, a->n_query_rows * a->n_document_rows * a->d / 16,
+                  MRC__T(maxsim_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(maxsim_dq_task)(void *arg, size_t task, size_t worker) {
+    const mrc_maxsim_bwd_args *a = arg;
+    const int32_t *qc = a->q_cu_seqlens.data, *argmax = a->argmax.data;
+    const size_t first = task * MRC__CPU_ROWS, d = a->d;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n_query_rows, first + MRC__CPU_ROWS); r++) {
+        const int32_t *best = argmax + r * a->n_documents;
+        s = mrc__cpu_sequence(qc, s, r);
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            MRC__T(vec) total = {0};
+            for (size_t m0 = 0; m0 < a->n_documents; m0 += MRC__CPU_RUN) {
+                MRC__T(vec) sum = {0};
+                for (size_t m = m0; m < mrc__min(a->n_documents, m0 + MRC__CPU_RUN); m++) {
+                    // forward was: y[m][s] += q_r . d_b, b the row chosen
+                    if (best[m] < 0) continue;
+                    sum += MRC__T(load_n)(MRC__T(row)(a->document, (size_t)best[m]) + i, d - i)
+                         * MRC__T(row)(a->dy, m)[s];
+                }
+                total += sum;
+            }
+            MRC__T(write_n)(MRC__T(out_row)(a->dq, r) + i, total, d - i, a->dq.accumulate);
+        }
+    }
+}
+
+// The rows of document m, which are the task's own, get theirs in the order of the queries' rows.
+MRC__TARGET static void MRC__T(maxsim_dd_task)(void *arg, size_t m, size_t worker) {
+    const mrc_maxsim_bwd_args *a = arg;
+    const int32_t *qc = a->q_cu_seqlens.data, *dc = a->document_cu_seqlens.data;
+    const int32_t *argmax = a->argmax.data;
+    const MRC__REAL *dy = MRC__T(row)(a->dy, m);
+    const size_t d = a->d;
+    size_t s = 0;
+    (void)worker;
+    for (int32_t b = dc[m]; !a->ddocument.accumulate && b < dc[m + 1]; b++) {
+        memset(MRC__T(out_row)(a->ddocument, (size_t)b), 0, d * sizeof(MRC__REAL));
+    }
+    for (size_t r = 0; r < a->n_query_rows; r++) {
+        const int32_t b = argmax[r * a->n_documents + m];
+        s = mrc__cpu_sequence(qc, s, r);
+        if (b < 0) continue;
+        const MRC__REAL *q = MRC__T(row)(a->q, r);
+        MRC__REAL *to = MRC__T(out_row)(a->ddocument, (size_t)b);
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            MRC__T(write_n)(to + i, MRC__T(load_n)(q + i, d - i) * dy[s], d - i, 1);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_maxsim_bwd_args job = *a;
+    const size_t work = a->n_query_rows * a->n_documents * a->d / 8;
+    if (a->dq.data) {
+        mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n_query_rows), work, MRC__T(maxsim_dq_task),
+                      &job);
+    }
+    if (a->ddocument.data) {
+        mrc__pool_run(h->pool, a->n_documents, work, MRC__T(maxsim_dd_task), &job);
+    }
+    return MRC_OK;
+}
+
+// ---- score_loss ----
+
+// LANES columns from c on: log-sum-exp of scale z over each column's candidates, 0 without one.
+MRC__INLINE void MRC__T(score_lse)(const mrc_score_loss_fwd_args *a, size_t c,
+                                   double lse[MRC__T(LANES)]) {
+    const MRC__REAL scale = (MRC__REAL)a->scale;
+    const size_t left = a->columns - c;
+    const MRC__T(vec) none = MRC__T(splat)((MRC__REAL)-HUGE_VAL);
+    MRC__T(vec) most = none, total = {0};
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + c, left);
+        const MRC__T(vec) z = MRC__T(load_n)(MRC__T(row)(a->z, r) + c, left) * scale;
+        most = MRC__T(max)(MRC__T(select)((MRC__T(ivec))(t == t), z, none), most);
+    }
+    for (size_t r0 = 0; r0 < a->rows; r0 += MRC__CPU_RUN) {
+        MRC__T(vec) sum = {0};
+        for (size_t r = r0; r < mrc__min(a->rows, r0 + MRC__CPU_RUN); r++) {
+            const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + c, left);
+            const MRC__T(vec) z = MRC__T(load_n)(MRC__T(row)(a->z, r) + c, left) * scale;
+            sum += MRC__T(select)((MRC__T(ivec))(t == t), MRC__T(exp)(z - most),
+                                  (MRC__T(vec)){0});
+        }
+        total += sum;
+    }
+    for (size_t k = 0; k < MRC__T(LANES); k++) {
+        lse[k] = total[k] > 0 || total[k] != total[k]
+               ? (double)most[k] + log((double)total[k]) : 0;
+    }
+}
+
+// What row r adds to its column, t no NaN; gold: margin's z_g - t_g.
+MRC__INLINE double MRC__T(score_term)(const mrc_score_loss_fwd_args *a, double z, double t,
+                                      double lse, double gold) {
+    const double s = a->scale * z;
+    if (a->kind == MRC_SCORE_LOSS_SOFT) return t > 0 ? t * (log(t) - (s - lse)) : 0;
+    if (a->kind == MRC_SCORE_LOSS_BCE) return fmax(s, 0) + log1p(exp(-fabs(s))) - t * s;
+    if (a->kind == MRC_SCORE_LOSS_MARGIN) return (gold - (z - t)) * (gold - (z - t));
+    return (z - t) * (z - t);
+}
+
+typedef struct MRC__T(score_job) {
+    const mrc_score_loss_fwd_args *a;
+    size_t  first;                  // column of loss[0]
+    double *loss;
+} MRC__T(score_job);
+MRC__TARGET static void MRC__T(score_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(score_job) *job = arg;
+    const mrc_score_loss_fwd_args *a = job->a;
+    const size_t begin = job->first + task * MRC__T(LANES);
+    double lse[MRC__T(LANES)] = {0};
+    (void)worker;
+    if (a->kind == MRC_SCORE_LOSS_SOFT) MRC__T(score_lse)(a, begin, lse);
+    for (size_t c = begin; c < mrc__min(a->columns, begin + MRC__T(LANES)); c++) {
+        const int32_t g = ((const int32_t *)a->targets.data)[c];
+        const MRC__REAL d = ((const MRC__REAL *)a->denominator.data)[c];
+        double sum = 0, gold = 0, n = 0;
+        job->loss[c - job->first] = 0;
+        if (g < 0) continue;
+        if (a->kind == MRC_SCORE_LOSS_MARGIN) {
+            gold = (double)MRC__T(row)(a->z, (size_t)g)[c]
+                 - (double)MRC__T(row)(a->labels, (size_t)g)[c];
+        }
+        for (size_t r = 0; r < a->rows; r++) {
+            const MRC__REAL t = MRC__T(row)(a->labels, r)[c];
+            if (t != t) continue;
+            n++;
+            sum += MRC__T(score_term)(a, (double)MRC__T(row)(a->z, r)[c], (double)t,
+                                      lse[c - begin], gold);
+        }
+        if (a->kind == MRC_SCORE_LOSS_MARGIN) n--;
+        else if (a->kind != MRC_SCORE_LOSS_MSE) n = 1;
+        if (n > 0 && d > 0) job->loss[c - job->first] = a->weight * sum / n / (double)d;
+        if (a->lse.data) ((MRC__REAL *)a->lse.data)[c] = (MRC__REAL)lse[c - begin];
+    }
+}
+MRC__TARGET static mrc_status MRC__T(score_loss_fwd)(mrc_backend *be,
+                                                     const mrc_score_loss_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    double part[MRC__CPU_SCORES], loss = 0;
+    for (size_t c = 0; c < a->columns; c += MRC__CPU_SCORES) {
+        const size_t n = mrc__min(a->columns - c, MRC__CPU_SCORES);
+        MRC__T(score_job) job = { a, c, part };
+        mrc__pool_run(h->pool, mrc__ceil_div(n, MRC__T(LANES)), n * a->rows * 4,
+                      MRC__T(score_task), &job);
+        for (size_t i = 0; i < n; i++) loss += part[i];
+    }
+    *(MRC__REAL *)a->loss.data = (MRC__REAL)loss;
+    return MRC_OK;
+}
+
+// One column of a kind without a softmax.
+MRC__TARGET static void MRC__T(score_column)(const mrc_score_loss_bwd_args *a, size_t c, int32_t g,
+                                             double share) {
+    double gold = 0, gold_sum = 0, n = 0;
+    const int margin = a->kind == MRC_SCORE_LOSS_MARGIN;
+    if (margin && g >= 0) {
+        gold = (double)MRC__T(row)(a->z, (size_t)g)[c]
+             - (double)MRC__T(row)(a->labels, (size_t)g)[c];
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__REAL t = MRC__T(row)(a->labels, r)[c];
+        if (t != t) continue;
+        n++;
+        gold_sum += 2 * (gold - ((double)MRC__T(row)(a->z, r)[c] - (double)t));
+    }
+    if (margin) n--;
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__REAL label = MRC__T(row)(a->labels, r)[c];
+        const double t = (double)label, z = (double)MRC__T(row)(a->z, r)[c];
+        MRC__REAL *to = MRC__T(out_row)(a->dz, r) + c;
+        double dz = 0;
+        // forward was: loss = share times the sum of the column's terms
+        if (g < 0 || label != label) dz = 0;
+        else if (a->kind == MRC_SCORE_LOSS_BCE) {
+            dz = a->scale * (1 / (1 + exp(-a->scale * z)) - t);
+        } else if (a->kind == MRC_SCORE_LOSS_MSE) dz = 2 * (z - t) / n;
+        else if (n > 0) dz = (int32_t)r == g ? gold_sum / n : -2 * (gold - (z - t)) / n;
+        *to = (a->dz.accumulate ? *to : 0) + (MRC__REAL)(share * dz);
+    }
+}
+
+MRC__TARGET static void MRC__T(score_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_score_loss_bwd_args *a = arg;
+    const int32_t *targets = a->targets.data;
+    const MRC__REAL *denominator = a->denominator.data;
+    const size_t begin = task * MRC__T(LANES), left = a->columns - begin;
+    const double dloss = (double)*(const MRC__REAL *)a->dloss.data * a->weight;
+    MRC__T(vec) share = {0}, lse = {0}, total = {0};
+    (void)worker;
+    for (size_t k = 0; k < mrc__min(left, MRC__T(LANES)); k++) {
+        const MRC__REAL d = denominator[begin + k];
+        if (a->kind != MRC_SCORE_LOSS_SOFT) {
+            MRC__T(score_column)(a, begin + k, targets[begin + k],
+                                 d > 0 ? dloss / (double)d : 0);
+        } else if (targets[begin + k] >= 0 && d > 0) {
+            share[k] = (MRC__REAL)(dloss / (double)d * a->scale);
+            lse[k] = ((const MRC__REAL *)a->lse.data)[begin + k];
+        }
+    }
+    if (a->kind != MRC_SCORE_LOSS_SOFT) return;
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + begin, left);
+        total += MRC__T(select)((MRC__T(ivec))(t == t), t, (MRC__T(vec)){0});
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + begin, left);
+        MRC__T(vec) z = MRC__T(load_n)(MRC__T(row)(a->z, r) + begin, left);
+        // forward was: loss = sum of t (log t - log p), p = exp(scale z - lse)
+        z = (MRC__T(exp)(z * (MRC__REAL)a->scale - lse) * total - t) * share;
+        z = MRC__T(select)((MRC__T(ivec))(t == t) & (MRC__T(ivec))(share != 0), z,
+                           (MRC__T(vec)){0});
+        MRC__T(write_n)(MRC__T(out_row)(a->dz, r) + begin, z, left, a->dz.accumulate);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be,
+                                                     const mrc_score_loss_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_score_loss_bwd_args job = *a;
+    if (!a->dz.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->columns, MRC__T(LANES)), a->columns * a->rows * 4,
+                  MRC__T(score_bwd_task), &job);
+    return MRC_OK;
+}
 #endif // cpu pass
 
 //==============================================================================
