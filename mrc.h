@@ -14940,8 +14940,9 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 // >>impl.cpu_retrieval   pool, normalize, maxsim, score_loss
 //
 // Tasks are sequences, rows, documents, columns of scores: each element of a result has one owner
-// and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS rows of a document
-// and keeps, of each row, the largest product and where it stands: no table of all products exists.
+// and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS rows of a
+// document and keeps, of each row, the largest product and where it stands: no table of all
+// products exists.
 //==============================================================================
 #ifdef MRC__PASS_CORE
 enum { MRC__CPU_TEXTS = 2 * MRC__CPU_QUERIES, MRC__CPU_DEPTH = 256, MRC__CPU_SCORES = 1024 };
