@@ -1,5 +1,6 @@
 // Training for retrieval: what the files say, which questions go together, the gradients of a step.
 // tags: threads
+#define TEST_LINKED
 #include "../support/test.h"
 #include <unistd.h>
 
