@@ -237,6 +237,18 @@ client "beside a damaged index" --questions "$dir/questions.jsonl" --answers "$d
 wait $other && ok || bad "a damaged index: $(head -n 3 "$dir/log")"
 grep -q 'block .* is damaged' "$dir/err" && ok || bad "the log does not say why"
 stop
+# The same where a reranker reads the passages: a request of its own fails, and the service goes on.
+build/train --task cross --config_name data/config.json --tokenizer_name data \
+    --train_file data/train.jsonl --per_device_train_batch_size 4 --max_steps 1 --seed 1 \
+    --output_dir "$dir/cross" >"$dir/log" 2>&1 || bad "train: $(tail -n 1 "$dir/log")"
+start --index "$dir/damaged" --reranker "$dir/cross" --rerank_top_k 60
+for request in 1 2; do
+    "$dir/client" --port "$port" --requests 1 --code 500 \
+        --post "{\"question\": \"${subject}의 ${subject}는 ${subject}은\", \"top_k\": 60}" \
+        >"$dir/log" 2>&1 && ok || bad "reranking a damaged index: $(head -n 3 "$dir/log")"
+done
+grep -q 'block .* is damaged' "$dir/err" && ok || bad "the log does not say why: $(cat "$dir/err")"
+stop
 predict_to negative --version_2_with_negative --null_score_diff_threshold -3
 start --version_2_with_negative --null_score_diff_threshold -3 --host localhost
 client "no answers" --questions "$dir/questions.jsonl" --answers "$dir/negative" --requests 100
