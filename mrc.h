@@ -2258,9 +2258,10 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // PyLate, sentence-transformers 6) or of a cross-encoder.  Its kind follows from its files; a head
 // given otherwise overrides that.
 //==============================================================================
-// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.  pooling
+// ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
-                                          mrc_head_type head);
+                                          mrc_head_type head, const char *pooling);
 // Sets the pooling by its name, as --pooling has it: cls, mean, ..
 MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
@@ -34036,9 +34037,9 @@ MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const
 }
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
-                                          mrc_head_type head) {
+                                          mrc_head_type head, const char *pooling) {
     MRC__ARG(ctx, !out || !path);
-    return mrc__encoder_config(ctx, out, path, head, NULL);
+    return mrc__encoder_config(ctx, out, path, head, pooling);
 }
 #endif // core pass
 

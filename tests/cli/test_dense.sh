@@ -37,6 +37,12 @@ same "$dir/bi/log.jsonl" "$dir/cut/log.jsonl"
 same "$dir/bi/best/model.safetensors" "$dir/cut/best/model.safetensors"
 grep -q '"eval/ndcg@10": 0\.' "$dir/bi/log.jsonl" && ok || bad "no eval/ndcg@10 in log.jsonl"
 does train --task biencoder $begin --max_steps 2 --output_dir "$dir/pieces" --mini_batch_size 3
+# A folder that lacks the file of its pooling, as downloads of single files do.
+cp -r "$dir/pieces" "$dir/lacks" && rm -r "$dir/lacks/1_Pooling"
+lacking="--model_name_or_path $dir/lacks --train_file data/train.jsonl --per_device_train_batch_size 4"
+refuses 3 '--pooling goes without' train --task biencoder $lacking --max_steps 1 \
+    --output_dir "$dir/no"
+does train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
 does train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
     --query_marker "" --passage_marker ""
 refuses 3 'no marker' train --task colbert $begin --max_steps 1 --output_dir "$dir/marked"
