@@ -1271,17 +1271,28 @@ static void search_row(const char *name, const char *kind, int from_text, double
 
 // ---- a warm reader, a question at a time ----
 
-static void reader_rows(void) {
-    char model[TOOL_PATH_BYTES];
-    shape s = shape_of(0);
-    size_t repeats = args.repeats;
-    words make_it = ours("model"), us = ours("reader"), peer = theirs("reader");
-    if (!wanted("reader_p50") && !wanted("reader_p99")) return;
+// A base reader with random weights, saved with that tokenizer; its folder's path into model.
+static void model_make(char model[TOOL_PATH_BYTES], const char *tokenizer) {
+    const shape s = shape_of(0);
+    words make_it = ours("model");
     tool_path(model, args.output_dir, "bench_model");
     add_shape(&make_it, &s, 0, 1, 512);
-    words_add(&make_it, "tokenizer=%s", vocabulary());
+    words_add(&make_it, "tokenizer=%s", tokenizer);
     words_add(&make_it, "to=%s", model);
     make(&make_it);
+}
+static void model_remove(const char *model) {
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_remove(ctx, model));
+    mrc_ctx_free(ctx);
+}
+
+static void reader_rows(void) {
+    char model[TOOL_PATH_BYTES];
+    size_t repeats = args.repeats;
+    words us = ours("reader"), peer = theirs("reader");
+    if (!wanted("reader_p50") && !wanted("reader_p99")) return;
+    model_make(model, vocabulary());
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
         words_add(both[i], "model=%s", model);
@@ -1296,9 +1307,7 @@ static void reader_rows(void) {
     qsort(m.peer, m.n, sizeof *m.peer, by_size);
     add_single("reader_p50", "s", &m, m.ours[m.n / 2], m.peer[m.n / 2], 1);
     add_single("reader_p99", "s", &m, m.ours[m.n * 99 / 100], m.peer[m.n * 99 / 100], 1);
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    tool_check(ctx, mrc_dir_remove(ctx, model));
-    mrc_ctx_free(ctx);
+    model_remove(model);
 }
 
 // One question of so many tokens to a warm reader, encoded, answered and decoded by ours; of the
@@ -1337,21 +1346,13 @@ static void question_rows(void) {
         { "forward", "bf16" }, { "onnx", "int8" }, { "openvino", "int8" },
         { "ctranslate2", "int8" } };
     char model[TOOL_PATH_BYTES];
-    shape s = shape_of(0);
-    words make_it = ours("model");
     if (!wanted_any("question_")) return;
-    tool_path(model, args.output_dir, "bench_model");
-    add_shape(&make_it, &s, 0, 1, 512);
-    words_add(&make_it, "tokenizer=%s", vocabulary());
-    words_add(&make_it, "to=%s", model);
-    make(&make_it);
+    model_make(model, vocabulary());
     for (size_t i = 0; i < sizeof peers / sizeof *peers; i++) {
         question_row(model, peers[i][0], peers[i][1], 170);
         question_row(model, peers[i][0], peers[i][1], 290);
     }
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    tool_check(ctx, mrc_dir_remove(ctx, model));
-    mrc_ctx_free(ctx);
+    model_remove(model);
 }
 
 // ---- cold start: a process from its beginning to its first answer ----
@@ -1369,17 +1370,12 @@ static double cold_seconds(words *w) {
 
 static void cold_row(const char *name) {
     char model[TOOL_PATH_BYTES];
-    shape s = shape_of(0);
-    words make_it = ours("model"), us = words_of_program("predict"), peer = theirs("answer");
+    words us = words_of_program("predict"), peer = theirs("answer");
     words probe = theirs("transformers");
     side there;
     if (!wanted(name)) return;
     tool_note("%s", name);
-    tool_path(model, args.output_dir, "bench_model");
-    add_shape(&make_it, &s, 0, 1, 512);
-    words_add(&make_it, "tokenizer=data");
-    words_add(&make_it, "to=%s", model);
-    make(&make_it);
+    model_make(model, "data");
     words_add(&us, "--model_name_or_path=%s", model);
     words_add(&us, "--test_file=data/question.jsonl");
     words_add(&us, "--output_dir=%s", model);
@@ -1396,9 +1392,7 @@ static void cold_row(const char *name) {
         if (!m.missing) m.peer[at] = cold_seconds(&peer);
     }
     add_row(name, "s", &m, 0, 10);
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    tool_check(ctx, mrc_dir_remove(ctx, model));
-    mrc_ctx_free(ctx);
+    model_remove(model);
 }
 
 // ---- the whole real job, on request: fine-tuning a pretrained BERT on SQuAD, then answering ----

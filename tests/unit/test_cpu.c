@@ -437,7 +437,7 @@ static const kernel_case optim_case = { "optim", optim_sizes, optim_run, 0 };
 
 enum { MANY = 16 };
 typedef struct fleet {
-    mrc_backend *naive, *list[16];      // MANY for test_many_threads
+    mrc_backend *naive, *list[MANY];    // at most: those of test_many_threads
     mrc_math     math;
     size_t       n, each;           // instances; of one instruction set
 } fleet;
