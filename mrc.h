@@ -1989,7 +1989,8 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 //==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
 // stop the run with a status.  Holds one batch.  With a communicator it is collective: each rank
-// computes every n_ranks'th batch, all are given all logits, and hold n_ranks batches.
+// computes every n_ranks'th batch, all are given all logits, and hold n_ranks batches; a status
+// that is not MRC_OK on one rank, be it fn's or progress's, ends the run on all of them.
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
@@ -7920,6 +7921,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     if (!ctx) return;
+    ctx->flat.summed = 0;
     for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
         for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
             if (g->frame == 0) g->written = 0;
@@ -13232,7 +13234,8 @@ MRC__TARGET static void MRC__T(axpby_span)(MRC__REAL alpha, const MRC__REAL *x, 
     for (size_t i = 0; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = {0};
         if (reads_x) v = MRC__T(load_n)(x + i, n - i) * alpha;
-        if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta + v;
+        if (reads_y && reads_x) v = MRC__T(load_n)(from + i, n - i) * beta + v;
+        else if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta;   // -0 stays -0
         MRC__T(store_n)(y + i, v, n - i);
     }
 }
@@ -28568,7 +28571,10 @@ static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, in
     if (!ctx->comm) return mine;
     const size_t n = mrc__ranks(ctx);
     mrc__news record = { .status = (int32_t)mine, .flag = flag };
-    if (mine != MRC_OK) snprintf(record.message, sizeof record.message, "%.239s", ctx->message);
+    if (mine != MRC_OK) {
+        snprintf(record.message, sizeof record.message, "%.239s",
+                 ctx->status != MRC_OK ? ctx->message : mrc_status_string(mine));
+    }
     mrc__news *all = ctx->host.alloc(ctx->host.user, n * sizeof *all);
     if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", what);
     mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, &record, all, sizeof record),
@@ -29180,11 +29186,19 @@ static mrc_status mrc__predict_hand_over(mrc_ctx *ctx, const mrc_predict_desc *d
     return s;
 }
 
-// A batch of each rank: each computes its own, and has the others' logits from them.
+static void mrc__predict_free(mrc_ctx *ctx, mrc__predicted *round, size_t n) {
+    for (size_t r = 0; r < n; r++) {
+        if (round[r].host) ctx->host.free(ctx->host.user, round[r].host);
+        round[r].host = NULL;
+    }
+}
+
+// A batch of each rank: each computes its own, and has the others' logits from them.  `before` is
+// how this rank came here: an error of one rank ends the round on all.
 static mrc_status mrc__predict_round(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
-                                     mrc__predicted *round, size_t n) {
+                                     mrc__predicted *round, size_t n, mrc_status before) {
     const size_t rank = (size_t)mrc__rank(ctx);
-    mrc_status s = MRC_OK;
+    mrc_status s = before;
     for (size_t r = 0; r < n && s == MRC_OK; r++) s = mrc__predict_room(ctx, &round[r]);
     if (s == MRC_OK && rank < n) s = mrc__predict_batch(ctx, m, desc, &round[rank]);
     mrc_ctx_reset(ctx);
@@ -29194,13 +29208,6 @@ static mrc_status mrc__predict_round(mrc_ctx *ctx, mrc_model *m, const mrc_predi
         s = mrc__comm_did(ctx, ctx->comm->broadcast(ctx->comm, p->host + 2 * p->rows,
                                                     2 * p->rows * sizeof *p->host, (int)r),
                           "logits of all ranks");
-    }
-    for (size_t r = 0; r < n && s == MRC_OK; r++) {
-        s = mrc__predict_hand_over(ctx, desc, &round[r]);
-    }
-    for (size_t r = 0; r < n; r++) {
-        if (round[r].host) ctx->host.free(ctx->host.user, round[r].host);
-        round[r].host = NULL;
     }
     return s;
 }
@@ -29224,37 +29231,52 @@ static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature
     return count ? count : 1;
 }
 
-MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
-    MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
+// All rounds.  What fn or progress of one rank says is everyone's at the next, or after the last.
+static mrc_status mrc__predict_rounds(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
+                                      const mrc_feature **list, mrc__predicted *round) {
     const mrc_features *f = desc->features;
-    size_t bytes, n;
-    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const size_t ranks = mrc__ranks(ctx);
-    const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
-                             ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
-    mrc__predicted *round = mrc__mul(ranks, sizeof *round, &bytes)
-                          ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
-    if (!list || !round) {
-        if (list) ctx->host.free(ctx->host.user, list);
-        if (round) ctx->host.free(ctx->host.user, round);
-        return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
-    }
-    for (size_t i = 0; i < f->n; i++) list[i] = &f->list[i];
-    if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
-    mrc_status s = MRC_OK;
-    int was_on = mrc_no_grad(ctx, 1);
-    mrc_ctx_set_random(ctx, desc->random);
-    for (size_t first = 0, k; s == MRC_OK && first < f->n; ) {
+    mrc_status mine = MRC_OK;
+    for (size_t first = 0, k, n; first < f->n; ) {
         for (k = 0; k < ranks && first < f->n; k++, first += n) {
             n = mrc__predict_count(desc, list + first, f->n - first, (size_t)list[0]->length);
             round[k] = (mrc__predicted){ .list = list + first, .n = n, .first = first };
         }
-        s = mrc__predict_round(ctx, m, desc, round, k);
-        if (s == MRC_OK && desc->progress) s = desc->progress(desc->user, first, f->n);
+        mrc_status all = mrc__predict_round(ctx, m, desc, round, k, mine);
+        for (size_t r = 0; r < k && all == MRC_OK && mine == MRC_OK; r++) {
+            mine = mrc__predict_hand_over(ctx, desc, &round[r]);
+        }
+        mrc__predict_free(ctx, round, k);
+        if (all != MRC_OK) return all;
+        if (mine == MRC_OK && desc->progress) mine = desc->progress(desc->user, first, f->n);
+        if (mine != MRC_OK && !ctx->comm) return mine;
+    }
+    return mrc__agree(ctx, "predict", mine, 0, NULL);
+}
+
+MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
+    MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
+    const mrc_features *f = desc->features;
+    size_t bytes;
+    MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
+    const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
+                             ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
+    mrc__predicted *round = mrc__mul(mrc__ranks(ctx), sizeof *round, &bytes)
+                          ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    mrc_status s = list && round ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    s = mrc__agree(ctx, "predict", s, 0, NULL);
+    int was_on = mrc_no_grad(ctx, 1);
+    for (size_t i = 0; s == MRC_OK && i < f->n; i++) list[i] = &f->list[i];
+    if (s == MRC_OK) {
+        if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
+        mrc_ctx_set_random(ctx, desc->random);
+        s = mrc__predict_rounds(ctx, m, desc, list, round);
     }
     mrc_no_grad(ctx, was_on);
-    ctx->host.free(ctx->host.user, list);
-    ctx->host.free(ctx->host.user, round);
+    if (s != MRC_OK) mrc_ctx_reset(ctx);    // as good as new but for the message
+    if (list) ctx->host.free(ctx->host.user, list);
+    if (round) ctx->host.free(ctx->host.user, round);
     return s;
 }
 
@@ -29470,22 +29492,17 @@ static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-static mrc_status mrc__plan_ignore(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                   const float *start, const float *end) {
-    (void)ctx; (void)user; (void)f; (void)start; (void)end;
-    return MRC_OK;
-}
-
 static mrc_status mrc__plan_eval(mrc_ctx *ctx, const mrc_train_plan_desc *desc, mrc_model *m,
                                  mrc_train_memory *out) {
     const mrc_feature **refs;
     mrc__bound b;
     MRC__TRY(mrc__bound_of(ctx, desc->eval, MRC_BATCHING_SEQUENTIAL, desc->eval_batch_size, 1, &b));
     MRC__TRY(mrc__bound_batch(ctx, &b, &refs));
-    mrc_predict_desc predict = { .dropout = desc->eval_dropout, .fn = mrc__plan_ignore };
+    mrc_predict_desc predict = { .dropout = desc->eval_dropout };
     mrc__predicted batch = { .list = refs, .n = b.sequences };
     mrc_no_grad(ctx, 1);
-    mrc_status s = mrc__predict_round(ctx, m, &predict, &batch, 1);
+    mrc_status s = mrc__predict_round(ctx, m, &predict, &batch, 1, MRC_OK);
+    mrc__predict_free(ctx, &batch, 1);
     ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
     out->step_eval = mrc_ctx_memory(ctx).step_extent;
     return s;

@@ -277,7 +277,7 @@ static mrc_status eval_progress(void *user, size_t done, size_t total) {
     tool_bar *bar = user;
     (void)total;
     tool_bar_update(bar, done, NULL);
-    return is_stopping(&the_run) ? MRC_ERR_INTERRUPTED : MRC_OK;
+    return tool_signal ? MRC_ERR_INTERRUPTED : MRC_OK;      // then on all ranks
 }
 
 static void save_best(run *r) {
@@ -370,7 +370,10 @@ static int measure(run *r) {
         tool_bar_begin(&bar, "eval", r->validation.n, 0);
         mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
         tool_bar_end(&bar, NULL);
-        if (status == MRC_ERR_INTERRUPTED) return 0;
+        if (status == MRC_ERR_INTERRUPTED) {
+            mrc_ctx_clear_error(r->ctx);        // the checkpoint is still to be written
+            return 0;
+        }
         tool_check(r->ctx, status);
     }
     r->s.eval = result;

@@ -65,7 +65,8 @@ static mrc_status threads_gather(mrc_comm *c, mrc_backend *be, const mrc_comm_sl
     (void)be;
     for (int k = 0; k < c->n_ranks && s == MRC_OK; k++) {
         const size_t n = b->begin[k + 1] - b->begin[k];
-        memcpy((char *)data + b->begin[k] * bytes, r->all->data[k], n * bytes);
+        char *to = (char *)data + b->begin[k] * bytes;
+        if (to != r->all->data[k]) memcpy(to, r->all->data[k], n * bytes);  // it may be there
     }
     return s == MRC_OK ? threads_meet(r->all) : s;
 }
