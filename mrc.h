@@ -1376,7 +1376,8 @@ typedef struct mrc_optimizer_config {
     double    ema_decay;            // of an average of the weights, below 1; 0: there is none
     double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
     // 1: with a communicator each rank keeps the moments and averages of its share of the weights
-    // only, steps those, and has the others' from their ranks.  The bits are the same.  Not AdamP's.
+    // only, steps those, and has the others' from their ranks.  The bits are the same.  Not for
+    // AdamP, which looks at whole matrices.
     int       sharded;
     int32_t   loss_scale_interval, loss_scale_hysteresis;
     // Called once for each parameter, with 1 times the step's learning rate and the decay that the

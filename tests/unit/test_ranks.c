@@ -1,8 +1,8 @@
 // Training on several ranks: weights, moments, losses and norms are the bits of one rank, whatever
 // the number of ranks, with dropout, R-Drop, FGM and step sizes that the ranks do not divide, and
-// with an optimizer that is shared out; checkpoints are the same files, and any number of ranks goes
-// on with them; so are predictions.  One rank's errors and flags are everyone's.  The ranks are
-// threads of this process.
+// with an optimizer that is shared out; checkpoints are the same files, and any number of ranks
+// goes on with them; so are predictions.  One rank's errors and flags are everyone's.  The ranks
+// are threads of this process.
 // tags: threads
 #include "../support/comm_threads.h"
 #include <sys/stat.h>
