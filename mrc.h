@@ -11224,13 +11224,18 @@ static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
 
 static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
     const double alpha = a->alpha * mrc__scalar_of(a->scale);
-    const int half = mrc__is_half(a->y.dtype);
+    const int half = mrc__is_half(a->y.dtype), copy = half && a->x.dtype == MRC_DTYPE_F32;
+    const uint16_t *bits = a->y.data;           // of a copy
     (void)be;
     if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
     for (size_t i = 0; i < a->n; i++) {
-        double y = a->beta == 0 ? 0 : a->beta * MRC__T(peek)(a->y, 0, i);
-        if (alpha > 0 || alpha < 0) y += alpha * MRC__T(at)(a->x, 0, i);
-        if (half && a->x.dtype == MRC_DTYPE_F32) {
+        double y = a->beta == 0 ? 0 : !copy ? a->beta * MRC__T(peek)(a->y, 0, i)
+                 : a->beta * (double)mrc__widen(a->y.dtype, bits[i]);
+        if (alpha > 0 || alpha < 0) {               // 0 + x would be +0 where x is -0
+            y = a->beta == 0 ? alpha * MRC__T(at)(a->x, 0, i)
+                             : y + alpha * MRC__T(at)(a->x, 0, i);
+        }
+        if (copy) {
             const float one = (float)y;
             mrc__narrow(a->y.dtype, (uint16_t *)a->y.data + i, &one, 1);
         } else {
@@ -13221,7 +13226,8 @@ MRC__TARGET static void MRC__T(axpby_span)(MRC__REAL alpha, const MRC__REAL *x, 
     for (size_t i = 0; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = {0};
         if (reads_x) v = MRC__T(load_n)(x + i, n - i) * alpha;
-        if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta + v;
+        if (reads_y && !reads_x) v = MRC__T(load_n)(from + i, n - i) * beta;    // -0 + 0 is +0
+        if (reads_y && reads_x) v = MRC__T(load_n)(from + i, n - i) * beta + v;
         MRC__T(store_n)(y + i, v, n - i);
     }
 }

@@ -9,9 +9,12 @@
 // A head of more columns than a kernel's tiles have is cut into slices: a block sums its scores
 // over all of them, one after the other, and gives the result's columns of its own slice alone.
 //
-// EXTRA: a window, or terms by the distance i - j of query and key (mrc_attention_extra).  Tiles that
-// no row's window reaches are left out.  The rows of a table that a tile of queries and one of keys
-// can meet are a band, BQ + 31 distances, which stands in shared memory beside the tiles.
+// EXTRA: a window, or terms by the distance i - j of query and key (mrc_attention_extra).  Tiles
+// that no row's window reaches are left out.  The rows of a table that a tile of queries and one of
+// keys can meet are a band, BQ + 31 distances, which stands in shared memory beside the tiles.
+//
+// The largest form wants 95 KiB of shared memory.  A device that gives a block less (compute
+// capability 7.5: 64 KiB) gets tiles of 32 queries and 64 columns, in slices.
 //
 // Rows of 32 keys stand in shared memory so that what thread x reads at once, rows 4 x + j for one
 // j, lies side by side: no two of the 8 threads meet in a bank.
@@ -459,15 +462,23 @@ static mrc_status mrc_cuda_attention_grid(mrc_cuda_attention<T> *a, size_t max_l
     return MRC_OK;
 }
 
-// Beside the tiles, bytes of shared memory of a band.
-template <class T, int D, int BQ> static size_t mrc_cuda_band_bytes(const mrc_cuda_attention<T> &a) {
-    if (a.kind != MRC_ATTENTION_DISENTANGLED) return 0;
-    return (BQ + MRC_CUDA_KEYS) * (D + 4) * sizeof(float);
-}
+// The shared memory of a block: the tiles, and a band where there are terms that need one.
+template <class Tiles, int D, int BQ> struct mrc_cuda_room {
+    enum { BAND = (BQ + MRC_CUDA_KEYS) * (D + 4) * sizeof(float) };
+    static size_t bytes(int kind) {
+        return sizeof(Tiles) + (kind == MRC_ATTENTION_DISENTANGLED ? (size_t)BAND : 0);
+    }
+};
+template <int D, int BQ>
+struct mrc_cuda_fwd_room : mrc_cuda_room<mrc_cuda_fwd_tiles<D, BQ>, D, BQ> {};
+template <int D, int BQ>
+struct mrc_cuda_bwd_room : mrc_cuda_room<mrc_cuda_bwd_tiles<D, BQ>, D, BQ> {};
+static_assert(sizeof(mrc_cuda_bwd_tiles<64, 32>) + mrc_cuda_bwd_room<64, 32>::BAND <= 64 << 10,
+              "the smallest tiles must fit every device");
 
 template <class T, int D, int BQ, bool EXTRA>
 static mrc_status mrc_cuda_attend(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
-    const size_t shared = sizeof(mrc_cuda_fwd_tiles<D, BQ>) + mrc_cuda_band_bytes<T, D, BQ>(a);
+    const size_t shared = mrc_cuda_fwd_room<D, BQ>::bytes(a.kind);
     unsigned grid;
     MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, D, &grid));
     if (grid == 0) return MRC_OK;
@@ -507,7 +518,7 @@ static mrc_status mrc_cuda_table_gradients(mrc_cuda *c, const mrc_attention_bwd_
 
 template <class T, int D, int BQ, bool EXTRA>
 static mrc_status mrc_cuda_attend_bwd(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
-    const size_t shared = sizeof(mrc_cuda_bwd_tiles<D, BQ>) + mrc_cuda_band_bytes<T, D, BQ>(a);
+    const size_t shared = mrc_cuda_bwd_room<D, BQ>::bytes(a.kind);
     unsigned grid;
     MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, D, &grid));
     if (grid == 0) return MRC_OK;
@@ -524,7 +535,7 @@ static mrc_status mrc_cuda_attend_bwd(mrc_cuda *c, mrc_cuda_attention<T> a, size
 template <class T, int D, int BQ>
 static mrc_status mrc_cuda_attend_tables(mrc_cuda *c, const mrc_attention_bwd_args *g,
                                          mrc_cuda_attention<T> a) {
-    const size_t shared = sizeof(mrc_cuda_bwd_tiles<D, BQ>) + mrc_cuda_band_bytes<T, D, BQ>(a);
+    const size_t shared = mrc_cuda_bwd_room<D, BQ>::bytes(a.kind);
     const size_t blocks = (size_t)a.distances / 32 * g->heads;
     a.slices = (int)((g->d + D - 1) / D);
     if (!a.kind || (!g->dbias.data && !g->dpos_key.data && !g->dpos_query.data)) return MRC_OK;
@@ -592,6 +603,9 @@ static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attentio
         return extra ? mrc_cuda_attend<T, 32, 32, true>(c, a, g->max_length)
                      : mrc_cuda_attend<T, 32, 32, false>(c, a, g->max_length);
     }
+    if (extra && mrc_cuda_fwd_room<64, 64>::bytes(a.kind) > c->shared_limit) {
+        return mrc_cuda_attend<T, 64, 32, true>(c, a, g->max_length);
+    }
     if (extra) return mrc_cuda_attend<T, 64, 64, true>(c, a, g->max_length);
     if (g->d <= 64) return mrc_cuda_attend<T, 64, 64, false>(c, a, g->max_length);
     return mrc_cuda_attend<T, 128, 32, false>(c, a, g->max_length);
@@ -623,10 +637,16 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
     const bool extra = g->extra.kind || g->extra.window;
     if (!mrc_cuda_extra_fits(&g->extra, g->q.dtype)) return MRC_ERR_UNSUPPORTED;
     if (g->n == 0) return g->extra.kind ? mrc_cuda_table_gradients(c, g, a) : MRC_OK;
+    const size_t want = extra || g->d <= 64 ? mrc_cuda_bwd_room<64, 64>::bytes(a.kind)
+                                            : mrc_cuda_bwd_room<128, 32>::bytes(a.kind);
     if (g->d <= 32) {
         if (!extra) return mrc_cuda_attend_bwd<T, 32, 32, false>(c, a, g->max_length);
         MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 32, 32, true>(c, a, g->max_length)));
         return mrc_cuda_attend_tables<T, 32, 32>(c, g, a);
+    }
+    if (want > c->shared_limit) {
+        MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 32, true>(c, a, g->max_length)));
+        return mrc_cuda_attend_tables<T, 64, 32>(c, g, a);
     }
     if (extra) {
         MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 64, true>(c, a, g->max_length)));

@@ -230,8 +230,8 @@ __device__ __forceinline__ void mrc_cuda_band_dots(float (&s)[4][4], const float
     }
 }
 
-// The terms of a slice of columns whose q and k are in the tiles.  Leaves in the band pos_key's rows
-// or, QUERY_LAST, pos_query's.
+// The terms of a slice of columns whose q and k are in the tiles.  Leaves in the band the rows of
+// pos_key or, QUERY_LAST, of pos_query.
 template <int D, int BQ, bool QUERY_LAST, class T, class Tiles>
 __device__ __forceinline__ void mrc_cuda_bands(const mrc_cuda_attention<T> &a,
                                                const mrc_cuda_span &q, Tiles *s, int column,

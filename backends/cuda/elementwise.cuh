@@ -91,8 +91,12 @@ __global__ void mrc_cuda_axpby_array(size_t n, float alpha, const float *scale,
     const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
     if (i >= n || (skip && *skip)) return;
     if (scale) alpha *= *scale;
-    float v = beta != 0 ? beta * mrc_cuda_get(y + i) : 0;
-    if (alpha != 0) v += alpha * mrc_cuda_get(x + i);
+    float v = 0;                                // what is not there is not added: 0 + -0 is +0
+    if (alpha != 0) v = alpha * mrc_cuda_get(x + i);
+    if (beta != 0) {
+        const float old = beta * mrc_cuda_get(y + i);
+        v = alpha != 0 ? old + v : old;
+    }
     mrc_cuda_put(y + i, v);
 }
 template <class T, class Y>

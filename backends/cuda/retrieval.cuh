@@ -112,12 +112,13 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_normalize_fwd(mrc_cud
         const float x = mrc_cuda_get(a.x.at((size_t)row, (size_t)i));
         square += x * x;
     }
-    const float inverse = 1 / fmaxf(sqrtf(mrc_cuda_sum<32>(square)), 1e-12f);
+    // Divided by, not multiplied with an inverse: a row of one element is 1 or -1 to the bit.
+    const float length = fmaxf(sqrtf(mrc_cuda_sum<32>(square)), 1e-12f);
     for (int i = lane; i < a.d; i += 32) {
         mrc_cuda_put(a.to.at((size_t)row, (size_t)i),
-                     mrc_cuda_get(a.x.at((size_t)row, (size_t)i)) * inverse);
+                     mrc_cuda_get(a.x.at((size_t)row, (size_t)i)) / length);
     }
-    if (lane == 0 && a.inverse) a.inverse[row] = inverse;
+    if (lane == 0 && a.inverse) a.inverse[row] = 1 / length;
 }
 template <class T>
 __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_normalize_bwd(mrc_cuda_unit<T> a) {
