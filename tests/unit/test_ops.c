@@ -595,7 +595,7 @@ static void axpby_run(mrc_backend *be, mrc_dtype type, mrc_dtype into, mrc_axpby
 
 static void test_axpby(const all_backends *all) {
     enum { N = 27 };
-    static const double values[3] = { -0.0, 0.0, -2.5 };
+    static const double given[3] = { -0.0, 0.0, -2.5 };
     static const struct { double alpha, beta; } forms[] = {
         { 1, 0 }, { 0, 1 }, { 0.5, -2 }, { -1, 1 }, { 0, 0 } };
     double x[N], y[N], want[N], got[N];
@@ -603,8 +603,8 @@ static void test_axpby(const all_backends *all) {
         const double alpha = forms[f].alpha, beta = forms[f].beta;
         const int reads_x = alpha > 0 || alpha < 0, reads_y = beta > 0 || beta < 0;
         for (int i = 0; i < N; i++) {           // what is not read is a NaN
-            x[i] = reads_x ? values[i % 3] : NAN;
-            y[i] = reads_y ? values[i / 3 % 3] : NAN;
+            x[i] = reads_x ? given[i % 3] : NAN;
+            y[i] = reads_y ? given[i / 3 % 3] : NAN;
             want[i] = reads_x && reads_y ? beta * y[i] + alpha * x[i]
                     : reads_x ? alpha * x[i] : reads_y ? beta * y[i] : 0;
         }
