@@ -307,6 +307,29 @@ __device__ __forceinline__ void mrc_cuda_band_gather(float (&sum)[4][4 * D / BQ]
     }
 }
 
+// From scores of a tile of queries and one of keys, once delta stands: s->p = m_ij p_ij, and
+// s->ds = scale p_ij (dp_ij - delta_i).
+template <bool EXTRA, class T, class Tiles>
+__device__ __forceinline__ void mrc_cuda_weights_again(const mrc_cuda_attention<T> &a,
+                                                       const mrc_cuda_span &q, Tiles *s, int q0,
+                                                       int k0, float scale, float (&p)[4][4],
+                                                       float (&dp)[4][4]) {
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = q0 + 4 * y + i;
+        const float delta = mrc_cuda_of_row(a.delta, a.n, q, row);
+        float keep[4];
+        mrc_cuda_row_again<EXTRA>(a, q, row, k0, mrc_cuda_of_row(a.lse, a.ld_lse, q, row), p[i],
+                                  dp[i], keep);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            s->p[4 * y + i][4 * x + j] = p[i][j] * keep[j];
+            s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta) * scale;
+        }
+    }
+}
+
 template <class T, int D, int BQ, bool EXTRA>
 __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
@@ -320,20 +343,9 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
     const int near = mrc_cuda_near<EXTRA>(a, k0, BQ);
     const int end = mrc_cuda_far<EXTRA>(a, k0, MRC_CUDA_KEYS, q.length);
     for (int q0 = near; q0 < end && k0 < q.keys; q0 += BQ) {
-        float p[4][4] = {}, dp[4][4] = {}, keep[4];
+        float p[4][4] = {}, dp[4][4] = {};
         mrc_cuda_scores_again<D, BQ, EXTRA, true>(a, q, s, q0, k0, true, q0 == near, p, dp);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = q0 + 4 * y + i;
-            const float delta = mrc_cuda_of_row(a.delta, a.n, q, row);
-            mrc_cuda_row_again<EXTRA>(a, q, row, k0, mrc_cuda_of_row(a.lse, a.ld_lse, q, row),
-                                      p[i], dp[i], keep);
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                s->p[4 * y + i][4 * x + j] = p[i][j] * keep[j];
-                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta) * a.scale;
-            }
-        }
+        mrc_cuda_weights_again<EXTRA>(a, q, s, q0, k0, a.scale, p, dp);
         __syncthreads();
         mrc_cuda_gather<D, BQ>(dv, s->p, s->dy, x, y);
         mrc_cuda_gather<D, BQ>(dk, s->ds, s->q, x, y);
@@ -370,7 +382,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_tables(mrc_cuda_
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
     enum { E = 16 * D / BQ };
     MRC_DYN_SMEM(tiles, s);
-    const int groups = a.distances / 32, x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+    const int groups = a.distances / 32;
     const int at = (int)blockIdx.x % groups * 32 + (int)threadIdx.x % 32;
     const int apart = at - a.max_length + 1, least = apart - (int)threadIdx.x % 32;
     const int column = (int)threadIdx.x / 32 * E;
@@ -386,20 +398,9 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_tables(mrc_cuda_
             const int from = q0 - least - 31, to = q0 + BQ - least;     // these keys
             const int end = to < q.keys ? to : q.keys;
             for (int k0 = from > 0 ? from / 32 * 32 : 0; k0 < end; k0 += MRC_CUDA_KEYS) {
-                float p[4][4] = {}, dp[4][4] = {}, keep[4];
+                float p[4][4] = {}, dp[4][4] = {};
                 mrc_cuda_scores_again<D, BQ, true, true>(a, q, s, q0, k0, true, true, p, dp);
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const int row = q0 + 4 * y + i;
-                    const float delta = mrc_cuda_of_row(a.delta, a.n, q, row);
-                    mrc_cuda_row_again<true>(a, q, row, k0,
-                                             mrc_cuda_of_row(a.lse, a.ld_lse, q, row), p[i],
-                                             dp[i], keep);
-#pragma unroll
-                    for (int j = 0; j < 4; j++) {
-                        s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta);
-                    }
-                }
+                mrc_cuda_weights_again<true>(a, q, s, q0, k0, 1, p, dp);
                 __syncthreads();
                 for (int i = 0; i < BQ; i++) {
                     const int j = q0 + i - apart - k0;
