@@ -1,5 +1,5 @@
-// The part of report about runs of search: how many right passages each finds how soon, which run is
-// better on how many questions, and the questions that tell them apart.
+// The part of report about runs of search: how many right passages each finds how soon, which run
+// is better on how many questions, and the questions that tell them apart.
 // Included by report.c, whose page, strokes and axes it draws with.
 
 enum { MAX_FOUND = 16, DEEPEST = 100 };
@@ -133,8 +133,8 @@ static void put_found_curves(void) {
     }
     axis y = axis_of(low < 0.5 * high ? 0 : low, high, 5);
     axis x = { 0, found.depth > 1 ? log((double)found.depth) : 1, 1 };
-    put("<figure style=\"max-width:40rem;margin-top:1rem\"><figcaption>recall</figcaption><svg class=\"chart\" "
-        "viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"recall of each run over the number of "
+    put("<figure style=\"max-width:40rem;margin-top:1rem\"><figcaption>recall</figcaption>"
+        "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"recall of each run over the number of "
         "passages\">\n", WIDE, HIGH);
     put_axis_y(y);
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
