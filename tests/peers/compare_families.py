@@ -32,10 +32,9 @@ except ImportError as e:
 
 BAR = 1e-4                          # of the largest logit
 BASE = dict(hidden_size=768, num_attention_heads=12, intermediate_size=3072,
-            max_position_embeddings=514, pad_token_id=0)
+            max_position_embeddings=514)
 REL = dict(BASE, relative_attention=True, max_relative_positions=-1)
-MODERN = dict(hidden_size=768, num_attention_heads=12, intermediate_size=1152, pad_token_id=0,
-              bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3,
+MODERN = dict(hidden_size=768, num_attention_heads=12, intermediate_size=1152,
               attn_implementation="eager")
 FAMILIES = {
     "roberta": ("Roberta", dict(BASE, type_vocab_size=1)),
@@ -43,7 +42,7 @@ FAMILIES = {
     "xlm-roberta": ("XLMRoberta", dict(BASE, type_vocab_size=1)),
     "camembert": ("Camembert", dict(BASE, type_vocab_size=1)),
     "electra": ("Electra", dict(BASE, embedding_size=128)),
-    "distilbert": ("DistilBert", dict(dim=768, n_heads=12, hidden_dim=3072, pad_token_id=0,
+    "distilbert": ("DistilBert", dict(dim=768, n_heads=12, hidden_dim=3072,
                                       max_position_embeddings=514)),
     "albert": ("Albert", dict(BASE, embedding_size=128)),
     "mpnet": ("MPNet", BASE),
@@ -53,13 +52,15 @@ FAMILIES = {
     "deberta-v2": ("DebertaV2", dict(REL, pos_att_type=["p2c", "c2p"], conv_kernel_size=3,
                                      conv_act="gelu", type_vocab_size=2, position_buckets=256)),
     "modernbert": ("ModernBert", MODERN),
-    "mobilebert": ("MobileBert", dict(max_position_embeddings=514, pad_token_id=0)),
+    "mobilebert": ("MobileBert", dict(max_position_embeddings=514)),
     "deberta": ("Deberta", dict(REL, pos_att_type="c2p|p2c", position_biased_input=False,
                                 type_vocab_size=0)),
     "splinter": ("Splinter", BASE),
-    "big_bird": ("BigBird", dict(BASE, max_position_embeddings=4096, sep_token_id=102)),
+    "big_bird": ("BigBird", dict(BASE, max_position_embeddings=4096)),
 }
 QUESTION = 104                      # Splinter's token for the question
+SPECIAL = dict(pad_token_id="[PAD]", cls_token_id="[CLS]", sep_token_id="[SEP]",
+               bos_token_id="[CLS]", eos_token_id="[SEP]")
 
 
 def run(command):
@@ -71,7 +72,10 @@ def run(command):
 def make(name, a, folder, vocab):
     kind, numbers = FAMILIES[name]
     layers = "n_layers" if kind == "DistilBert" else "num_hidden_layers"
-    config = getattr(T, kind + "Config")(vocab_size=vocab, **{layers: a.layers}, **numbers)
+    ids = {key: a.words.index(word) for key, word in SPECIAL.items()}
+    if kind == "Splinter":
+        ids["question_token_id"] = QUESTION
+    config = getattr(T, kind + "Config")(vocab_size=vocab, **{layers: a.layers}, **numbers, **ids)
     torch.manual_seed(7)
     model = getattr(T, kind + "ForQuestionAnswering")(config)
     with torch.no_grad():           # larger than transformers starts with, so that spans differ
@@ -84,11 +88,10 @@ def make(name, a, folder, vocab):
                     "special_tokens_map.json"):
             shutil.copy(os.path.join(a.tokenizer_name, file), folder)
     if kind == "Splinter":
-        with open(os.path.join(a.tokenizer_name, "vocab.txt"), encoding="utf-8") as f:
-            words = f.read().split("\n")
+        words = list(a.words)
         words[QUESTION] = "[QUESTION]"
         with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as f:
-            f.write("\n".join(words))
+            f.write("".join(word + "\n" for word in words))
     return type(model)
 
 
@@ -206,7 +209,8 @@ def main():
     torch.set_num_threads(1)
     work = tempfile.mkdtemp(dir=a.work)
     with open(os.path.join(a.tokenizer_name, "vocab.txt"), encoding="utf-8") as f:
-        a.vocab = sum(1 for _ in f)
+        a.words = f.read().splitlines()
+    a.vocab = len(a.words)
     read_questions(a, work)
     passed = failed = 0
     print("family\tquestions\tsame\tapart\tsame saved\tapart saved", flush=True)
