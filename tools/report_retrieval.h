@@ -134,8 +134,8 @@ static void put_found_curves(void) {
     axis y = axis_of(low < 0.5 * high ? 0 : low, high, 5);
     axis x = { 0, found.depth > 1 ? log((double)found.depth) : 1, 1 };
     put("<figure style=\"max-width:40rem;margin-top:1rem\"><figcaption>recall</figcaption>"
-        "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"recall of each run over the number of "
-        "passages\">\n", WIDE, HIGH);
+        "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"recall of each "
+        "run over the number of passages\">\n", WIDE, HIGH);
     put_axis_y(y);
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
         if ((size_t)marks[i] > found.depth) break;
