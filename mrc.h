@@ -65,7 +65,7 @@
 //
 // HISTORY
 //     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
-//            MPNet, DeBERTa v2 and v3, ModernBERT, MobileBERT, BigBird as far as it is full
+//            MPNet, DeBERTa v1 to v3, ModernBERT, MobileBERT, BigBird as far as it is full
 //            attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders, ColBERT,
 //            cross-encoders, vector indexes.  Training on several processes.  Products in bf16,
 //            prediction in int8.  Unanswerable questions in training.  Backend API 4: query, key
@@ -76,13 +76,13 @@
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
-//     >>api.yaml  >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
 //     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
 //     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
 //     >>api.contrastive
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
+//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
@@ -914,6 +914,10 @@ MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
 MRCDEF void        mrc_ctx_clear_error(mrc_ctx *ctx);
+// An error of the caller's own (a custom op, a reader of another format), kept and logged as the
+// library's are.  Returns status: `return mrc_ctx_fail(..)`.
+__attribute__((format(printf, 3, 4)))
+MRCDEF mrc_status  mrc_ctx_fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...);
 
 // Bytes of the step arena (activations and their gradients) and of the parameters' gradients.
 // peak is since the context was made; extent is peak with the holes between buffers: what a first
@@ -992,16 +996,6 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
 // The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
 MRCDEF void mrc_text_number(mrc_text *t, double x);
-
-//==============================================================================
-// >>api.yaml   configuration files, into the same tree
-//==============================================================================
-// The subset of RELIABILITY 3.5: block mappings and lists, [ ] and { }, plain and quoted values of
-// one line, comments, one "---"; types by YAML 1.2's core schema.  All else is refused by name,
-// with line and column, and so are keys that stand twice.  Free the tree with mrc_json_free().
-MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
-                                 size_t bytes);
-MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 
 //==============================================================================
 // >>api.file   reading whole files; writing them whole or not at all
@@ -1104,6 +1098,8 @@ typedef struct mrc_tensor {
     int       no_decay;             // 1: spared by weight decay unless all is decayed
     size_t    taps;                 // 0, or K: this matrix (O, I K) stands in files as (O, K I),
                                     // the last of the K first
+    size_t    heads;                // 0, or A: these rows of queries, keys and values, (3 A D, I),
+                                    // stand in files by head: (A 3 D, I)
     int       unused;               // 1: kept for its name in a file; no forward pass reads it
     mrc_dtype copy_dtype;
     void     *copy;
@@ -1730,7 +1726,7 @@ typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
     MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
-    MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -3092,19 +3088,25 @@ struct mrc_ctx {
     } flat;
 };
 
-// Records the first error, logs every one, returns the status: `return mrc__fail(...)`.
-__attribute__((format(printf, 3, 4)))
-static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+// Records the first error, logs every one, returns the status.
+static mrc_status mrc__fail_with(mrc_ctx *ctx, mrc_status status, const char *fmt, va_list ap) {
     char text[sizeof ctx->message];
-    va_list ap;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     if (ctx->status == MRC_OK) {
         ctx->status = status;
         memcpy(ctx->message, text, sizeof text);
     }
     if (ctx->log) ctx->log(ctx->log_user, status, text);
+    return status;
+}
+
+// `return mrc__fail(...)`.
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    mrc__fail_with(ctx, status, fmt, ap);
+    va_end(ap);
     return status;
 }
 
@@ -3242,6 +3244,19 @@ MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
     if (!ctx) return;
     ctx->status = MRC_OK;
     ctx->message[0] = 0;
+}
+
+MRCDEF mrc_status mrc_ctx_fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+    va_list ap;
+    if (!ctx) return MRC_ERR_ARG;
+    if (!fmt || status == MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "mrc_ctx_fail: %s", fmt ? "MRC_OK is no error"
+                                                                  : "no text given");
+    }
+    va_start(ap, fmt);
+    mrc__fail_with(ctx, status, fmt, ap);
+    va_end(ap);
+    return status;
 }
 
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
@@ -4184,648 +4199,6 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
         mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
                         digits + exponent + 1);
     }
-}
-
-//==============================================================================
-// >>impl.yaml
-//
-// The YAML that configurations are written in (RELIABILITY 3.5), into the tree that JSON has.  What
-// is outside of it is refused by name and place; nothing is read as something else than YAML 1.2
-// means by it.  A value stands on one line; only collections go over several.  Blocks nest 64 deep
-// and flows 32, so that recursion has a bound.
-//==============================================================================
-#define MRC__YAML_BYTES (1 << 20)
-#define MRC__YAML_NODES 10000
-#define MRC__YAML_BLOCKS 64
-#define MRC__YAML_FLOWS 32
-
-typedef struct mrc__yaml {
-    mrc_ctx        *ctx;
-    const char     *name;
-    const char     *at, *end, *line_start;
-    size_t          line, nodes, blocks, flows;
-    const char     *counted;        // columns of this line are counted up to here: how many
-    size_t          count;
-    int             fresh;          // the token at `at` is the first of its line
-    int             begun;          // the first token was found: "---" now begins a second document
-    mrc__json_doc  *doc;
-} mrc__yaml;
-
-// The column of p, from 1, in code points.  Long lines are not counted anew for each value.
-static size_t mrc__yaml_place(mrc__yaml *y, const char *p) {
-    if (y->counted < y->line_start || y->counted > p) {
-        y->counted = y->line_start;
-        y->count = 0;
-    }
-    y->count += mrc_utf8_length(y->counted, (size_t)(p - y->counted));
-    y->counted = p;
-    return y->count + 1;
-}
-
-__attribute__((format(printf, 3, 4)))
-static mrc_status mrc__yaml_fail(mrc__yaml *y, const char *at, const char *fmt, ...) {
-    char what[320];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", y->name, y->line,
-                     mrc__yaml_place(y, at), what);
-}
-
-static mrc_status mrc__yaml_unsupported(mrc__yaml *y, const char *what) {
-    return mrc__yaml_fail(y, y->at, "unsupported YAML: %s", what);
-}
-
-static int mrc__yaml_blank(char c) { return c == ' ' || c == '\t'; }
-
-// Lines end with \n or \r\n: other \r were refused.
-static int mrc__yaml_line_end(const mrc__yaml *y, const char *p) {
-    return p == y->end || *p == '\n' || *p == '\r';
-}
-static int mrc__yaml_flow_mark(char c) { return c && strchr(",[]{}", c) != NULL; }
-
-// An indicator that counts only with a blank behind it: "- ", ": ", "? ".
-static int mrc__yaml_indicator(const mrc__yaml *y, char c) {
-    const char *p = y->at;
-    if (p == y->end || *p != c) return 0;
-    return mrc__yaml_line_end(y, p + 1) || mrc__yaml_blank(p[1]);
-}
-
-static int mrc__yaml_marker(const mrc__yaml *y, const char *marker) {
-    const char *p = y->at;
-    return y->end - p >= 3 && !memcmp(p, marker, 3)
-           && (mrc__yaml_line_end(y, p + 3) || mrc__yaml_blank(p[3]));
-}
-
-static ptrdiff_t mrc__yaml_column(const mrc__yaml *y) { return y->at - y->line_start; }
-
-// To the next token, over blanks, comments and lines.
-static mrc_status mrc__yaml_skip(mrc__yaml *y) {
-    const char *p = y->at;
-    y->fresh = 0;
-    for (;; p++) {
-        const char *from = p;
-        if (p == y->line_start) y->fresh = 1;
-        while (p < y->end && mrc__yaml_blank(*p)) p++;
-        if (p < y->end && *p == '#' && (p > from || p == y->line_start)) {
-            while (!mrc__yaml_line_end(y, p)) p++;
-        }
-        if (p < y->end && *p == '\r') p++;
-        if (p == y->end || *p != '\n') break;
-        y->line++;
-        y->line_start = p + 1;
-    }
-    y->at = p;
-    if (p == y->end || !y->fresh) return MRC_OK;
-    for (const char *q = y->line_start; q < p; q++) {
-        if (*q == '\t') return mrc__yaml_fail(y, q, "unsupported YAML: a tab in indentation");
-    }
-    if (p > y->line_start) return MRC_OK;
-    if (mrc__yaml_marker(y, "---") && y->begun) {
-        return mrc__yaml_unsupported(y, "several documents");
-    }
-    if (mrc__yaml_marker(y, "...")) return mrc__yaml_unsupported(y, "an end of document (...)");
-    return MRC_OK;
-}
-
-// Whether nothing but a comment follows on this line.
-static int mrc__yaml_rest_empty(const mrc__yaml *y) {
-    const char *p = y->at;
-    while (p < y->end && mrc__yaml_blank(*p)) p++;
-    return mrc__yaml_line_end(y, p) || (*p == '#' && p > y->at);
-}
-
-static mrc_status mrc__yaml_expect_line_end(mrc__yaml *y) {
-    if (mrc__yaml_rest_empty(y)) return MRC_OK;
-    while (mrc__yaml_blank(*y->at)) y->at++;
-    return mrc__yaml_fail(y, y->at, "expected the end of the line behind a value");
-}
-
-// What begins with a character that has a meaning outside of the subset, by its name.
-static mrc_status mrc__yaml_refuse(mrc__yaml *y) {
-    static const struct { char c; const char *what; } marks[] = {
-        { '&', "an anchor" }, { '*', "an alias" }, { '!', "a tag" }, { '|', "a block scalar" },
-        { '>', "a block scalar" }, { '%', "a directive" }, { '@', "a reserved character" },
-        { '`', "a reserved character" },
-    };
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        if (*y->at == marks[i].c) return mrc__yaml_unsupported(y, marks[i].what);
-    }
-    if (mrc__yaml_indicator(y, '?')) return mrc__yaml_unsupported(y, "a key with a question mark");
-    return MRC_OK;
-}
-
-typedef struct mrc__yaml_scalar {
-    char  *text;                    // in the pool, NUL-terminated
-    size_t bytes, line, column;
-    int    quoted;
-} mrc__yaml_scalar;
-
-static mrc_status mrc__yaml_escape(mrc__yaml *y, const char **from, char **to) {
-    static const char letters[] = "0abtnvfre\"/\\ \t", values[] = "\0\a\b\t\n\v\f\r\033\"/\\ \t";
-    const char *p = *from + 1, *found;
-    uint32_t cp = 0;
-    size_t digits = 0;
-    if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
-    if (*p && (found = strchr(letters, *p)) != NULL) {
-        *(*to)++ = values[found - letters];
-        *from = p + 1;
-        return MRC_OK;
-    }
-    switch (*p) {
-    case 'N': cp = 0x85; break;
-    case '_': cp = 0xA0; break;
-    case 'L': cp = 0x2028; break;
-    case 'P': cp = 0x2029; break;
-    case 'x': digits = 2; break;
-    case 'u': digits = 4; break;
-    case 'U': digits = 8; break;
-    default: return mrc__yaml_fail(y, *from, "not an escape");
-    }
-    for (p++; digits > 0; digits--, p++) {
-        int c = p < y->end ? (unsigned char)*p : 0, lower = c | 0x20;
-        int digit = c >= '0' && c <= '9' ? c - '0'
-                  : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-        if (digit < 0) return mrc__yaml_fail(y, *from, "an escape with too few digits");
-        cp = cp << 4 | (uint32_t)digit;
-    }
-    size_t n = mrc_utf8_encode(cp, *to);
-    if (n == 0) return mrc__yaml_fail(y, *from, "an escape that is no character");
-    *to += n;
-    *from = p;
-    return MRC_OK;
-}
-
-// The length of a plain scalar at y->at, blanks behind it not counted.
-static size_t mrc__yaml_plain(const mrc__yaml *y, int flow) {
-    const char *p = y->at, *first = p;
-    for (; !mrc__yaml_line_end(y, p); p++) {
-        int last = mrc__yaml_line_end(y, p + 1);
-        if (*p == ':' && (last || mrc__yaml_blank(p[1]) || (flow && mrc__yaml_flow_mark(p[1])))) {
-            break;
-        }
-        if (*p == '#' && p > first && mrc__yaml_blank(p[-1])) break;
-        if (flow && mrc__yaml_flow_mark(*p)) break;
-    }
-    while (p > first && mrc__yaml_blank(p[-1])) p--;
-    return (size_t)(p - first);
-}
-
-// Bytes that are enough for the quoted scalar at y->at: an escape of two can stand for three.
-static size_t mrc__yaml_quoted_room(const mrc__yaml *y, char quote) {
-    const char *p = y->at + 1;
-    for (; !mrc__yaml_line_end(y, p); p++) {
-        int pair = !mrc__yaml_line_end(y, p + 1)
-                   && (quote == '"' ? *p == '\\' : *p == quote && p[1] == quote);
-        if (pair) p++;
-        else if (*p == quote) break;
-    }
-    return 2 * (size_t)(p - y->at);
-}
-
-static mrc_status mrc__yaml_quoted(mrc__yaml *y, char quote, char *out, size_t *bytes) {
-    const char *p = y->at + 1;
-    char *o = out;
-    for (;;) {
-        if (p == y->end) {
-            return mrc__yaml_fail(y, y->at, "the string that begins here has no end");
-        }
-        if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
-        if (*p == quote && quote == '\'' && p + 1 < y->end && p[1] == quote) {
-            *o++ = quote;
-            p += 2;
-        } else if (*p == quote) {
-            break;
-        } else if (*p == '\\' && quote == '"') {
-            MRC__TRY(mrc__yaml_escape(y, &p, &o));
-        } else {
-            *o++ = *p++;
-        }
-    }
-    *o = 0;
-    *bytes = (size_t)(o - out);
-    y->at = p + 1;
-    return MRC_OK;
-}
-
-// A plain or quoted scalar, which ends on its line.
-static mrc_status mrc__yaml_scalar_at(mrc__yaml *y, int flow, mrc__yaml_scalar *out) {
-    const char *p = y->at;
-    size_t room;
-    MRC__TRY(mrc__yaml_refuse(y));
-    *out = (mrc__yaml_scalar){ .line = y->line, .quoted = *p == '"' || *p == '\'' };
-    out->column = mrc__yaml_place(y, p);
-    if (out->quoted) {
-        room = mrc__yaml_quoted_room(y, *p);
-    } else {
-        int follows = p + 1 < y->end && !mrc__yaml_line_end(y, p + 1) && !mrc__yaml_blank(p[1])
-                      && !(flow && mrc__yaml_flow_mark(p[1]));
-        if (mrc__yaml_flow_mark(*p) || *p == '#' || (strchr("-?:", *p) && !follows)) {
-            return mrc__yaml_fail(y, p, "expected a value, found '%c'", *p);
-        }
-        room = out->bytes = mrc__yaml_plain(y, flow);
-    }
-    out->text = mrc__bump_alloc(&y->doc->pool, room + 1, 1);
-    if (!out->text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a value", y->name);
-    if (out->quoted) return mrc__yaml_quoted(y, *p, out->text, &out->bytes);
-    memcpy(out->text, p, room);
-    out->text[room] = 0;
-    y->at += room;
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char *text,
-                                   mrc_json *node) {
-    mrc__lexer lx;
-    mrc__lexer_init(&lx, y->ctx, y->name, text, strlen(text), s->line);
-    lx.column = s->column;
-    MRC__TRY(mrc__lexer_number(&lx));
-    return mrc__json_number(&lx, node);
-}
-
-// 0x1F and 0o17 of the core schema: 1, or 0 when it is no such number.
-static mrc_status mrc__yaml_based(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                  int *is_number) {
-    uint64_t value = 0, base = s->bytes > 2 && s->text[1] == 'o' ? 8 : 16;
-    *is_number = s->bytes > 2 && s->text[0] == '0' && (s->text[1] == 'x' || base == 8)
-                 && strspn(s->text + 2, base == 8 ? "01234567" : "0123456789abcdefABCDEF")
-                    == s->bytes - 2;
-    for (const char *p = s->text + 2; *is_number && *p; p++) {
-        unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-        if (value > ((uint64_t)INT64_MAX - digit) / base) {
-            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
-                             "bits", y->name, s->line, s->column);
-        }
-        value = value * base + digit;
-    }
-    if (!*is_number) return MRC_OK;
-    node->type = MRC_JSON_NUMBER;
-    node->is_int = 1;
-    node->integer = (int64_t)value;
-    node->number = (double)value;
-    return MRC_OK;
-}
-
-// Integers and fractions of the core schema, rewritten as JSON has them: no plus, no leading zeros,
-// digits on both sides of the point.
-static mrc_status mrc__yaml_decimal(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                    int *is_number) {
-    const char *p = s->text + (*s->text == '-' || *s->text == '+'), *digits = p;
-    size_t whole = strspn(p, "0123456789"), fraction = 0;
-    *is_number = 0;
-    p += whole;
-    if (*p == '.') fraction = strspn(++p, "0123456789");
-    if (whole + fraction == 0) return MRC_OK;
-    const char *point = p;
-    p += fraction;
-    const char *exponent = *p == 'e' || *p == 'E' ? p : NULL;
-    if (exponent) {
-        p += 1 + (p[1] == '-' || p[1] == '+');
-        size_t n = strspn(p, "0123456789");
-        p += n;
-        if (n == 0) return MRC_OK;
-    }
-    if (p != s->text + s->bytes) return MRC_OK;         // a NUL in it, or other text
-    *is_number = 1;
-    while (whole > 1 && *digits == '0') digits++, whole--;
-    char *text = mrc__bump_alloc(&y->doc->pool, s->bytes + 4, 1), *o = text;
-    if (!text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a number", y->name);
-    if (*s->text == '-') *o++ = '-';
-    if (whole == 0) *o++ = '0';
-    memcpy(o, digits, whole);
-    o += whole;
-    if (point > digits && point[-1] == '.') {
-        *o++ = '.';
-        if (fraction == 0) *o++ = '0';
-        memcpy(o, point, fraction);
-        o += fraction;
-    }
-    size_t rest = exponent ? (size_t)(p - exponent) : 0;
-    if (rest) memcpy(o, exponent, rest);
-    o[rest] = 0;
-    return mrc__yaml_number(y, s, text, node);
-}
-
-// What a scalar is by the core schema, but for 0o17, which stays a string.
-static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node) {
-    static const struct { const char *words; mrc_json_type type; } types[] = {
-        { "|~|null|Null|NULL|", MRC_JSON_NULL }, { "|true|True|TRUE|", MRC_JSON_TRUE },
-        { "|false|False|FALSE|", MRC_JSON_FALSE },
-    };
-    char word[8];
-    int is_number = 0;
-    node->line = s->line;
-    node->column = s->column;
-    node->type = MRC_JSON_STRING;
-    node->string = s->text;
-    node->bytes = s->bytes;
-    if (s->quoted || s->bytes == 0) return MRC_OK;
-    if (s->bytes < 6 && !strchr(s->text, '|')) {
-        snprintf(word, sizeof word, "|%s|", s->text);
-        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-            if (strstr(types[i].words, word)) node->type = types[i].type;
-        }
-        const char *p = s->text + (*s->text == '-' || *s->text == '+');
-        if (!strcmp(p, ".inf") || !strcmp(p, ".Inf") || !strcmp(p, ".INF") || !strcmp(p, ".nan")
-            || !strcmp(p, ".NaN") || !strcmp(p, ".NAN")) {
-            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not a finite number", y->name,
-                             s->line, s->column);
-        }
-    }
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_based(y, s, node, &is_number));
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
-    if (node->type == MRC_JSON_STRING) return MRC_OK;
-    node->string = NULL;
-    node->bytes = 0;
-    return MRC_OK;
-}
-
-// Whether ": " comes next, which makes a key of what was read; y->at is then at the colon.
-static int mrc__yaml_colon(mrc__yaml *y) {
-    const char *before = y->at;
-    while (y->at < y->end && mrc__yaml_blank(*y->at)) y->at++;
-    if (mrc__yaml_indicator(y, ':')) return 1;
-    y->at = before;
-    return 0;
-}
-
-static mrc_status mrc__yaml_child(mrc__yaml *y, mrc__json_level *level,
-                                  const mrc__yaml_scalar *key, mrc_json **out) {
-    if (++y->nodes > MRC__YAML_NODES) {
-        return mrc__yaml_fail(y, y->at, "more than %d values", MRC__YAML_NODES);
-    }
-    mrc_json *node = mrc__bump_alloc(&y->doc->pool, sizeof *node, 16);
-    if (!node) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a node", y->name);
-    memset(node, 0, sizeof *node);
-    node->line = key ? key->line : y->line;
-    node->column = key ? key->column : mrc__yaml_place(y, y->at);
-    if (key) {
-        if (key->bytes > 1024) return mrc__yaml_fail(y, y->at, "a key of more than 1024 bytes");
-        if (!key->quoted && key->bytes == 2 && !memcmp(key->text, "<<", 2)) {
-            return mrc__yaml_fail(y, y->at, "unsupported YAML: a merge key");
-        }
-        node->key = key->text;
-        node->key_bytes = key->bytes;
-    }
-    if (level->last) level->last->next = node;
-    else level->node->child = node;
-    level->last = node;
-    level->node->n++;
-    *out = node;
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent);
-
-// Inside brackets lines are free, but stay to the right of what the flow belongs to.
-static mrc_status mrc__yaml_flow_skip(mrc__yaml *y, ptrdiff_t parent) {
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "a bracket is not closed");
-    if (y->fresh && mrc__yaml_column(y) <= parent) {
-        return mrc__yaml_fail(y, y->at, "expected more indentation inside brackets");
-    }
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_flow_value(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
-    mrc__yaml_scalar scalar;
-    if (*y->at == '[' || *y->at == '{') return mrc__yaml_flow(y, node, parent);
-    MRC__TRY(mrc__yaml_scalar_at(y, 1, &scalar));
-    return mrc__yaml_resolve(y, &scalar, node);
-}
-
-// One "key: value" of braces.
-static mrc_status mrc__yaml_flow_pair(mrc__yaml *y, mrc__json_level *level, ptrdiff_t parent) {
-    mrc__yaml_scalar key;
-    mrc_json *child = NULL;
-    if (*y->at == '[' || *y->at == '{') return mrc__yaml_unsupported(y, "a collection as a key");
-    MRC__TRY(mrc__yaml_scalar_at(y, 1, &key));
-    MRC__TRY(mrc__yaml_child(y, level, &key, &child));
-    MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    if (*y->at == ',' || *y->at == '}') {
-        return mrc__yaml_unsupported(y, "a key without a value in braces");
-    }
-    if (*y->at != ':') return mrc__yaml_unsupported(y, "a value of several lines");
-    const char *p = y->at + 1;
-    if (!key.quoted && !mrc__yaml_indicator(y, ':') && !(p < y->end && mrc__yaml_flow_mark(*p))) {
-        return mrc__yaml_unsupported(y, "a value of several lines");
-    }
-    y->at++;
-    MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    if (*y->at == ',' || *y->at == '}') return MRC_OK;
-    return mrc__yaml_flow_value(y, child, parent);
-}
-
-// A [list] or {mapping}: y->at is at its bracket, and behind the closing one afterwards.
-static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
-    int mapping = *y->at == '{';
-    char close = mapping ? '}' : ']';
-    mrc__json_level level = { .node = node };
-    mrc_json *child = NULL;
-    if (y->flows == MRC__YAML_FLOWS) {
-        return mrc__yaml_fail(y, y->at, "brackets nested deeper than %d", MRC__YAML_FLOWS);
-    }
-    y->flows++;
-    node->type = mapping ? MRC_JSON_OBJECT : MRC_JSON_ARRAY;
-    y->at++;
-    MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    while (*y->at != close) {
-        if (mapping) {
-            MRC__TRY(mrc__yaml_flow_pair(y, &level, parent));
-        } else {
-            MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
-            MRC__TRY(mrc__yaml_flow_value(y, child, parent));
-        }
-        MRC__TRY(mrc__yaml_flow_skip(y, parent));
-        if (*y->at == ':') return mrc__yaml_unsupported(y, "a pair that stands in no mapping");
-        if (*y->at == close) break;
-        if (*y->at != ',') {
-            return mrc__yaml_fail(y, y->at, "expected ',' or '%c' (a value of several lines is not "
-                                  "supported)", close);
-        }
-        y->at++;
-        MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    }
-    y->at++;
-    y->flows--;
-    return mapping ? mrc_json_unique_keys(y->ctx, node, y->name) : MRC_OK;
-}
-
-static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact);
-
-// The next entry of a block at `column`: *more 0 when the block ends here.
-static mrc_status mrc__yaml_next(mrc__yaml *y, ptrdiff_t column, int *more) {
-    MRC__TRY(mrc__yaml_skip(y));
-    *more = y->at < y->end && mrc__yaml_column(y) >= column;
-    if (*more && mrc__yaml_column(y) > column) {
-        return mrc__yaml_fail(y, y->at, "indentation that fits no line above (a value of several "
-                              "lines is not supported)");
-    }
-    return MRC_OK;
-}
-
-// Entries "- value" at one column.
-static mrc_status mrc__yaml_sequence(mrc__yaml *y, mrc_json *node, ptrdiff_t column) {
-    mrc__json_level level = { .node = node };
-    mrc_json *child = NULL;
-    int more;
-    node->type = MRC_JSON_ARRAY;
-    do {
-        MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
-        y->at++;
-        if (mrc__yaml_rest_empty(y)) {
-            MRC__TRY(mrc__yaml_skip(y));
-            if (y->at < y->end && mrc__yaml_column(y) > column) {
-                MRC__TRY(mrc__yaml_block(y, child, column, 1));
-            }
-        } else {
-            while (*y->at == ' ') y->at++;
-            if (*y->at == '\t') return mrc__yaml_unsupported(y, "a tab in indentation");
-            MRC__TRY(mrc__yaml_block(y, child, column, 1));
-        }
-        MRC__TRY(mrc__yaml_next(y, column, &more));
-    } while (more && mrc__yaml_indicator(y, '-'));
-    return MRC_OK;
-}
-
-// What stands behind "key:".  A list below may begin at the key's own column.
-static mrc_status mrc__yaml_value(mrc__yaml *y, mrc_json *child, ptrdiff_t column) {
-    if (!mrc__yaml_rest_empty(y)) {
-        while (mrc__yaml_blank(*y->at)) y->at++;
-        return mrc__yaml_block(y, child, column, 0);
-    }
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end || mrc__yaml_column(y) < column) return MRC_OK;
-    if (mrc__yaml_column(y) == column && !mrc__yaml_indicator(y, '-')) return MRC_OK;
-    return mrc__yaml_block(y, child, mrc__yaml_column(y) == column ? column - 1 : column, 1);
-}
-
-// Entries "key: value" at one column; the first key is read, its colon is next.
-static mrc_status mrc__yaml_mapping(mrc__yaml *y, mrc_json *node, ptrdiff_t column,
-                                    mrc__yaml_scalar *key) {
-    mrc__json_level level = { .node = node };
-    mrc_json *child = NULL;
-    int more;
-    node->type = MRC_JSON_OBJECT;
-    for (;;) {
-        MRC__TRY(mrc__yaml_child(y, &level, key, &child));
-        y->at++;
-        MRC__TRY(mrc__yaml_value(y, child, column));
-        MRC__TRY(mrc__yaml_next(y, column, &more));
-        if (!more) return mrc_json_unique_keys(y->ctx, node, y->name);
-        if (*y->at == '[' || *y->at == '{') {
-            return mrc__yaml_unsupported(y, "a collection as a key");
-        }
-        MRC__TRY(mrc__yaml_scalar_at(y, 0, key));
-        if (!mrc__yaml_colon(y)) return mrc__yaml_fail(y, y->at, "expected ':' behind a key");
-    }
-}
-
-// The value at y->at, right of column `parent`.  compact 0: it stands behind a key, where no block
-// may begin.
-static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact) {
-    ptrdiff_t column = mrc__yaml_column(y);
-    mrc_status s;
-    node->line = y->line;
-    node->column = mrc__yaml_place(y, y->at);
-    if (y->blocks == MRC__YAML_BLOCKS) {
-        return mrc__yaml_fail(y, y->at, "nested deeper than %d", MRC__YAML_BLOCKS);
-    }
-    y->blocks++;
-    if (*y->at == '[' || *y->at == '{') {
-        MRC__TRY(mrc__yaml_flow(y, node, parent));
-        if (mrc__yaml_colon(y)) return mrc__yaml_unsupported(y, "a collection as a key");
-        s = mrc__yaml_expect_line_end(y);
-    } else if (compact && mrc__yaml_indicator(y, '-')) {
-        s = mrc__yaml_sequence(y, node, column);
-    } else {
-        mrc__yaml_scalar scalar;
-        MRC__TRY(mrc__yaml_scalar_at(y, 0, &scalar));
-        if (mrc__yaml_colon(y)) {
-            if (!compact) return mrc__yaml_fail(y, y->at, "a second ':' on the line of a key");
-            s = mrc__yaml_mapping(y, node, column, &scalar);
-        } else {
-            MRC__TRY(mrc__yaml_resolve(y, &scalar, node));
-            s = mrc__yaml_expect_line_end(y);
-        }
-    }
-    y->blocks--;
-    return s;
-}
-
-// Characters that YAML has no place for; afterwards \r stands only before \n.
-static mrc_status mrc__yaml_check_text(mrc__yaml *y) {
-    uint32_t cp = 0;
-    for (const char *p = y->at; p < y->end; ) {
-        size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
-        if (n == 0) return mrc__yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x", (unsigned char)*p);
-        int crlf = cp == '\r' && p + 1 < y->end && p[1] == '\n';
-        if ((cp < 0x20 && cp != '\t' && cp != '\n' && !crlf) || (cp >= 0x7F && cp < 0xA0)
-            || cp == 0xFEFF || cp == 0xFFFE || cp == 0xFFFF || cp == 0x2028 || cp == 0x2029) {
-            return mrc__yaml_fail(y, p, "the control character U+%04X", (unsigned)cp);
-        }
-        p += n;
-        if (cp != '\n') continue;
-        y->line++;
-        y->line_start = p;
-    }
-    y->line = 1;
-    y->line_start = y->at;
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_document(mrc__yaml *y) {
-    mrc_json *root = &y->doc->root;
-    MRC__TRY(mrc__yaml_check_text(y));
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "no value: the file is empty");
-    root->line = y->line;
-    root->column = 1;
-    y->begun = 1;
-    if (mrc__yaml_column(y) > 0 || !mrc__yaml_marker(y, "---")) {
-        MRC__TRY(mrc__yaml_block(y, root, -1, 1));
-    } else {
-        y->at += 3;
-        int same_line = !mrc__yaml_rest_empty(y);
-        MRC__TRY(mrc__yaml_skip(y));
-        if (y->at < y->end) MRC__TRY(mrc__yaml_block(y, root, -1, !same_line));
-    }
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end) return MRC_OK;
-    return mrc__yaml_fail(y, y->at, "expected the end (a value of several lines is not supported)");
-}
-
-MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
-                                 size_t bytes) {
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
-    mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
-    if (bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, bytes -= 3;
-    y.at = y.line_start = text;
-    y.end = text + bytes;
-    if (bytes > MRC__YAML_BYTES) {
-        return mrc__yaml_fail(&y, text, "%zu bytes, at most %d", bytes, MRC__YAML_BYTES);
-    }
-    y.doc = mrc__host_zalloc(&ctx->host, sizeof *y.doc);
-    if (!y.doc) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", y.name);
-    y.doc->host = y.doc->pool.host = ctx->host;
-    mrc_status s = mrc__yaml_document(&y);
-    if (s == MRC_OK) *out = &y.doc->root;
-    else mrc_json_free(&y.doc->root);
-    return s;
-}
-
-MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
-    char *text;
-    size_t bytes;
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
-    mrc_file_free(ctx, text);
-    return s;
 }
 
 //==============================================================================
@@ -11235,16 +10608,18 @@ static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
 
 static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
     const double alpha = a->alpha * mrc__scalar_of(a->scale);
-    const int half = mrc__is_half(a->y.dtype);
+    const int half = mrc__is_half(a->y.dtype), copy = half && a->x.dtype == MRC_DTYPE_F32;
+    const uint16_t *bits = a->y.data;           // of a copy
     (void)be;
     if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
     for (size_t i = 0; i < a->n; i++) {
-        double y = a->beta == 0 ? 0 : a->beta * MRC__T(peek)(a->y, 0, i);
+        double y = a->beta == 0 ? 0 : !copy ? a->beta * MRC__T(peek)(a->y, 0, i)
+                 : a->beta * (double)mrc__widen(a->y.dtype, bits[i]);
         if (alpha > 0 || alpha < 0) {               // 0 + x would be +0 where x is -0
             y = a->beta == 0 ? alpha * MRC__T(at)(a->x, 0, i)
                              : y + alpha * MRC__T(at)(a->x, 0, i);
         }
-        if (half && a->x.dtype == MRC_DTYPE_F32) {
+        if (copy) {
             const float one = (float)y;
             mrc__narrow(a->y.dtype, (uint16_t *)a->y.data + i, &one, 1);
         } else {
@@ -13235,8 +12610,8 @@ MRC__TARGET static void MRC__T(axpby_span)(MRC__REAL alpha, const MRC__REAL *x, 
     for (size_t i = 0; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = {0};
         if (reads_x) v = MRC__T(load_n)(x + i, n - i) * alpha;
+        if (reads_y && !reads_x) v = MRC__T(load_n)(from + i, n - i) * beta;    // -0 + 0 is +0
         if (reads_y && reads_x) v = MRC__T(load_n)(from + i, n - i) * beta + v;
-        else if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta;   // -0 stays -0
         MRC__T(store_n)(y + i, v, n - i);
     }
 }
@@ -16934,40 +16309,63 @@ static int mrc__all_finite(const void *data, mrc_dtype dtype, size_t bytes) {
     return !odd;
 }
 
-// What is not finite is not saved: it would only be found when the last good weights are gone.
-// Between a file's order of columns, (K, I) with the last tap first, and that of mrc_unfold(),
-// (I, K): values (O, I K) in place.
-static mrc_status mrc__param_taps(mrc_ctx *ctx, const mrc_tensor *t, void *values, int from_file) {
-    const size_t columns = t->shape[1], in = columns / t->taps, size = mrc_dtype_bytes(t->dtype);
-    char *row = ctx->host.alloc(ctx->host.user, columns * size), *to = values;
-    if (!row) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
-    for (size_t r = 0; r < t->shape[0]; r++, to += columns * size) {
-        memcpy(row, to, columns * size);
-        for (size_t c = 0; c < columns; c++) {
-            const size_t file = (t->taps - 1 - c % t->taps) * in + c / t->taps;
-            memcpy(to + (from_file ? c : file) * size, row + (from_file ? file : c) * size, size);
-        }
+// Whether a parameter stands otherwise in files than in memory.
+static int mrc__param_moved(const mrc_tensor *t) { return t->taps || t->heads; }
+
+// Where byte `at` of a moved parameter's file stands in memory; *run: the bytes that follow it
+// there as they do in the file, as many at least as the element has left.
+static size_t mrc__param_place(const mrc_tensor *t, size_t at, size_t *run) {
+    const size_t size = mrc_dtype_bytes(t->dtype), columns = t->shape[1];
+    if (t->heads) {                         // blocks of D rows: (A, 3) in files, (3, A) here
+        const size_t block = t->shape[0] / (3 * t->heads) * columns * size, k = at / block;
+        *run = block - at % block;
+        return (k % 3 * t->heads + k / 3) * block + at % block;
     }
-    ctx->host.free(ctx->host.user, row);
+    const size_t in = columns / t->taps, element = at / size, c = element % columns;
+    *run = size - at % size;
+    return (element - c + c % in * t->taps + t->taps - 1 - c / in) * size + at % size;
+}
+
+// From a file's order to that of memory: values of t in place.
+static mrc_status mrc__param_from_file(mrc_ctx *ctx, const mrc_tensor *t, void *values) {
+    const size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    char *file = ctx->host.alloc(ctx->host.user, bytes);
+    if (!file) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+    memcpy(file, values, bytes);
+    for (size_t at = 0, run; at < bytes; at += run) {
+        const size_t to = mrc__param_place(t, at, &run);
+        memcpy((char *)values + to, file + at, run);
+    }
+    ctx->host.free(ctx->host.user, file);
     return MRC_OK;
 }
 
-// A piece of a parameter whose columns stand otherwise in files.
-static mrc_status mrc__param_fill_taps(mrc_ctx *ctx, const mrc_tensor *t, uint64_t offset,
-                                       void *dst, size_t bytes) {
-    void *all = ctx->host.alloc(ctx->host.user, t->numel * mrc_dtype_bytes(t->dtype));
-    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
-    mrc_status s = mrc_tensor_download(ctx, t, all);
-    if (s == MRC_OK) s = mrc__param_taps(ctx, t, all, 0);
-    if (s == MRC_OK) memcpy(dst, (char *)all + offset, bytes);
-    ctx->host.free(ctx->host.user, all);
+// A piece of a moved parameter in a file's order.  What moves one by one is downloaded whole.
+static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint64_t offset,
+                                        void *dst, size_t bytes) {
+    char *all = NULL;
+    mrc_status s = MRC_OK;
+    if (t->taps) {
+        all = ctx->host.alloc(ctx->host.user, t->numel * mrc_dtype_bytes(t->dtype));
+        if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+        s = mrc_tensor_download(ctx, t, all);
+    }
+    for (size_t done = 0, run; s == MRC_OK && done < bytes; done += run) {
+        const size_t from = mrc__param_place(t, (size_t)offset + done, &run);
+        if (run > bytes - done) run = bytes - done;
+        char *to = (char *)dst + done;
+        if (all) memcpy(to, all + from, run);
+        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+    }
+    if (all) ctx->host.free(ctx->host.user, all);
     return s;
 }
 
+// What is not finite is not saved: it would only be found when the last good weights are gone.
 static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
-    mrc_status s = t->taps ? mrc__param_fill_taps(ctx, t, offset, dst, bytes)
+    mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
                  : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
     if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
@@ -17003,7 +16401,7 @@ static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
 
 // Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
 static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
-    if (t->taps) return 0;
+    if (mrc__param_moved(t)) return 0;
     return ctx->be->is_host && !t->copy && !t->packed && t->dtype == MRC_DTYPE_F32
         && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
@@ -17123,7 +16521,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
         s = mrc__param_dequantise(ctx, st, e, t, host, path);
     }
-    if (s == MRC_OK && t->taps) s = mrc__param_taps(ctx, t, host, 1);
+    if (s == MRC_OK && mrc__param_moved(t)) s = mrc__param_from_file(ctx, t, host);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -17924,6 +17322,9 @@ static int mrc__tok_class(const mrc__tok_source *src) {
         if (strcmp(src->class_name.data, mrc__tok_classes[i].name) == 0) return (int)i;
     }
     return -1;
+}
+static int mrc__tok_is_class(const mrc__tok_source *src, const char *name) {
+    return src->class_name.bytes && strcmp(src->class_name.data, name) == 0;
 }
 static int mrc__tok_is_bert(const mrc__tok_source *src) {
     int class = mrc__tok_class(src);
@@ -21255,8 +20656,9 @@ static mrc_status mrc__tok_find_special(mrc__tok_source *src, mrc_tokenizer *tok
         if (id < 0 || src->json) continue;
         int known = tok->flags[id] & MRC__TOK_ADDED;
         MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id, 0));
-        // RobertaTokenizer's mask takes the space before it.
-        int lstrip = src->mask_lstrip < 0 ? src->angles && !known : src->mask_lstrip;
+        // RobertaTokenizer's and DebertaTokenizer's mask takes the space before it.
+        int takes = !known && (src->angles || mrc__tok_is_class(src, "DebertaTokenizer"));
+        int lstrip = src->mask_lstrip < 0 ? takes : src->mask_lstrip;
         if (i == MRC__TOK_MASK && lstrip) tok->flags[id] |= MRC__TOK_LSTRIP;
     }
     if (tok->unk >= 0) tok->special.unk = tok->unk;
@@ -21268,6 +20670,29 @@ static void mrc__tok_find_ends(mrc_tokenizer *tok) {
     const mrc__tok_item *first = &t->item[0], *last = &t->item[t->n - 1];
     if (tok->special.cls < 0 && first->sequence < 0) tok->special.cls = first->id;
     if (tok->special.sep < 0 && last->sequence < 0) tok->special.sep = last->id;
+}
+
+// Splinter's pairs: [CLS] A [QUESTION] . [SEP] B [SEP], types 0 0 0 0 0 1 1.
+static mrc_status mrc__tok_splinter_template(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc_json *given = src->config ? mrc_json_get(src->config, "question_token") : NULL;
+    if (given && given->type == MRC_JSON_OBJECT) given = mrc_json_get(given, "content");
+    const char *const names[2] = { given && given->type == MRC_JSON_STRING ? given->string
+                                 : "[QUESTION]", "." };
+    int32_t id[2];
+    for (int i = 0; i < 2; i++) {
+        id[i] = mrc_tokenizer_id(tok, names[i]);
+        if (id[i] >= 0) continue;
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: \"%.60s\", which Splinter puts behind each "
+                         "question, is not in the vocabulary of %zu tokens", src->path.data,
+                         names[i], tok->n);
+    }
+    const mrc_json at = { .line = (size_t)id[0] + 1, .column = 1 };
+    const mrc__tok_item cls = { -1, 0, tok->special.cls }, sep = { -1, 0, tok->special.sep };
+    MRC__TRY(mrc__tok_add_special(src, tok, &at, names[0], strlen(names[0]), id[0], 0));
+    tok->class_name = "SplinterTokenizer";
+    tok->pair = (mrc__tok_template){ 7, 5, { cls, { 0, 0, 0 }, { -1, 0, id[0] }, { -1, 0, id[1] },
+                                             sep, { 1, 1, 0 }, { -1, 1, sep.id } } };
+    return MRC_OK;
 }
 
 static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
@@ -21287,23 +20712,26 @@ static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok, 
 static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
                                      int bytes) {
     static const mrc_json none = { .type = MRC_JSON_NULL };
+    const int deberta = bytes && mrc__tok_is_class(src, "DebertaTokenizer");
     size_t n_added;
     tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
-    tok->class_name = bytes ? "RobertaTokenizer" : "BertTokenizer";
-    src->angles = bytes;
+    tok->class_name = deberta ? "DebertaTokenizer" : bytes ? "RobertaTokenizer" : "BertTokenizer";
+    src->angles = bytes && !deberta;
     MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
     if (bytes) {
         int prefix = src->prefix_space == 1;
         src->prefix_space = prefix;
         MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "ByteLevel", &none));
         MRC__TRY(mrc__bpe_read_files(src, tok, dir, n_added));
+        tok->trim = !deberta;               // its post-processor leaves the space before a word
     } else {
         MRC__TRY(mrc__tok_read_lines(src, tok, n_added));
     }
     MRC__TRY(mrc__tok_read_extra(src, tok, dir));
     MRC__TRY(mrc__tok_find_special(src, tok));
-    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, bytes);
-    return MRC_OK;
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    return !bytes && mrc__tok_is_class(src, "SplinterTokenizer")
+         ? mrc__tok_splinter_template(src, tok) : MRC_OK;
 }
 
 // A *.model file, whose path is in src.  configs: the folder whose configurations count, or NULL.
@@ -21463,14 +20891,19 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     return tok->kind->finish(src, tok);
 }
 
-// What config.json says where tokenizer_config.json names no class; only CamemBERT's files have
-// the names of another family's.
+// What config.json says where tokenizer_config.json names no class, of the families whose files
+// have the names of another family's.
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
+    static const char *const classes[][2] = {
+        { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
+        { "splinter", "SplinterTokenizer" } };
     mrc_json *config;
     if (src->class_name.bytes) return MRC_OK;
     MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
-    if (mrc__tok_is(mrc_json_get(config, "model_type"), "camembert"))
-        mrc_text_printf(&src->class_name, "CamembertTokenizer");
+    for (size_t i = 0; i < MRC__COUNT(classes); i++) {
+        if (mrc__tok_is(mrc_json_get(config, "model_type"), classes[i][0]))
+            mrc_text_printf(&src->class_name, "%s", classes[i][1]);
+    }
     mrc_json_free(config);
     return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
 }
@@ -21491,11 +20924,11 @@ static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_read_configs(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_vocab_folder(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
-    MRC__TRY(mrc__tok_guess_class(src, dir));
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
@@ -21590,7 +21023,7 @@ static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_
     mrc_text t;
     mrc_text_init(&t, ctx);
     mrc_text_printf(&t, "{\n  \"tokenizer_class\": \"%s\"", class);
-    if (strcmp(class, "BertTokenizer") == 0) {
+    if (tok->kind == &mrc__tok_wordpiece && strcmp(class, "PreTrainedTokenizerFast")) {
         mrc_text_printf(&t, ",\n  \"do_lower_case\": %s,\n  \"strip_accents\": %s,\n  "
                         "\"tokenize_chinese_chars\": %s", tok->lowercase ? "true" : "false",
                         tok->strip_accents < 0 ? "null" : tok->strip_accents ? "true" : "false",
@@ -25046,6 +24479,7 @@ typedef struct mrc__family {
     int         optional_positions;         // the table of positions is there as the config says
     const char *layer;                      // with # for the layer's number: "encoder.layer.#."
     const char *in_norm, *qkv;              // pre-norm only; one map for query, key and value
+    const char *query_bias, *value_bias;    // of qkv, whole names, where the key has none
     const char *query, *key, *value, *out, *out_norm;
     const char *up, *down, *down_norm;
     const char *bias;                       // of all layers, by distance: (buckets, A)
@@ -25056,6 +24490,7 @@ typedef struct mrc__family {
     const char *wide, *wide_norm;           // back to H
     int         plain_norms;                // norms are weight and bias alone
     const char *pos_key, *pos_query;        // maps of it, where they are not key and query
+    int         bare_pos_key;               // pos_key has no bias
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
@@ -25171,6 +24606,12 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .attention_probs_dropout_prob = 0.1, .initializer_range = 0.02,
                       .layer_norm_eps = 1e-7, .hidden_act = MRC_ACT_GELU,
                       .conv_act = MRC_ACT_TANH, .position_biased_input = 1 } },
+    [MRC_MODEL_DEBERTA] = { .word = "deberta", .architecture = "DebertaForQuestionAnswering",
+        MRC__DEBERTA_ROW, .qkv = "attention.self.in_proj", .query_bias = "attention.self.q_bias",
+        .value_bias = "attention.self.v_bias", .pos_key = "attention.self.pos_proj",
+        .bare_pos_key = 1, .pos_query = "attention.self.pos_q_proj",
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 50265, .layer_norm_eps = 1e-7,
+                      .position_biased_input = 1 } },
     [MRC_MODEL_MODERNBERT] = { .word = "modernbert",
         .architecture = "ModernBertForQuestionAnswering", .prefix = "model.",
         .words = "embeddings.tok_embeddings", .norm = "embeddings.norm", .layer = "layers.#.",
@@ -25330,7 +24771,7 @@ typedef struct mrc__key {
 } mrc__key;
 
 #define MRC__IN(NAME)   ((uint32_t)1 << MRC_MODEL_##NAME)
-#define MRC__DEBERTAS   MRC__IN(DEBERTA_V2)
+#define MRC__DEBERTAS   (MRC__IN(DEBERTA) | MRC__IN(DEBERTA_V2))
 #define MRC__AT(member) offsetof(mrc_model_config, member)
 static const mrc__key mrc__keys[] = {
     { "layer_types", MRC__KEY_LAYERS, MRC__AT(sliding_layers), 0, 0, MRC__IN(MODERNBERT) },
@@ -25384,7 +24825,7 @@ static const mrc__key mrc__keys[] = {
     { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
     { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
     { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16,
-      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__IN(DEBERTA_V2) | MRC__IN(MOBILEBERT) },
+      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__DEBERTAS | MRC__IN(MOBILEBERT) },
     { "intra_bottleneck_size", MRC__KEY_SIZE, MRC__AT(intra_bottleneck_size), 1, 1 << 16,
       MRC__IN(MOBILEBERT) },
     { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
@@ -25677,23 +25118,26 @@ static mrc_status mrc__field_term(const mrc__fields *f, const mrc_json *v, const
     return MRC_OK;
 }
 
-static mrc_status mrc__field_terms(const mrc__fields *f, const char *key, int *out) {
+// DeBERTa v1 divides its scores by the number of words, whatever they are: each term once.
+static mrc_status mrc__field_terms(const mrc__fields *f, const char *key, mrc_model_config *c) {
     const mrc_json *v = mrc__field(f, key);
+    int *out = &c->pos_att_type, words = 0;
     if (!v) return MRC_OK;
     *out = 0;
     if (v->type == MRC_JSON_ARRAY) {
-        for (const mrc_json *c = v->child; c; c = c->next) {
-            if (c->type != MRC_JSON_STRING) return mrc__field_wrong(f, c, key, "words");
-            MRC__TRY(mrc__field_term(f, c, c->string, c->bytes, out));
+        for (const mrc_json *k = v->child; k; k = k->next, words++) {
+            if (k->type != MRC_JSON_STRING) return mrc__field_wrong(f, k, key, "words");
+            MRC__TRY(mrc__field_term(f, k, k->string, k->bytes, out));
         }
-        return MRC_OK;
+    } else if (v->type != MRC_JSON_STRING) {
+        return mrc__field_wrong(f, v, key, "a list or a string");
     }
-    if (v->type != MRC_JSON_STRING) return mrc__field_wrong(f, v, key, "a list or a string");
-    for (size_t at = 0, n; at <= v->bytes; at += n + 1) {
+    for (size_t at = 0, n; v->type == MRC_JSON_STRING && at <= v->bytes; at += n + 1, words++) {
         n = strcspn(v->string + at, "|");
         MRC__TRY(mrc__field_term(f, v, v->string + at, n, out));
     }
-    return MRC_OK;
+    if (c->model_type != MRC_MODEL_DEBERTA || words == (*out & 1) + (*out >> 1 & 1)) return MRC_OK;
+    return mrc__field_refuse(f, MRC_ERR_UNSUPPORTED, v, key, "c2p, p2c or both, each once");
 }
 
 static mrc_status mrc__field_normed(const mrc__fields *f, const char *key, int *out) {
@@ -25783,7 +25227,7 @@ static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
             MRC__TRY(mrc__field_span(f, k->name, (int64_t)k->max, (size_t *)(void *)to));
             break;
         case MRC__KEY_FIXED:  MRC__TRY(mrc__field_fixed(f, k->name, k->min)); break;
-        case MRC__KEY_TERMS:  MRC__TRY(mrc__field_terms(f, k->name, &c->pos_att_type)); break;
+        case MRC__KEY_TERMS:  MRC__TRY(mrc__field_terms(f, k->name, c)); break;
         case MRC__KEY_NORMED: MRC__TRY(mrc__field_normed(f, k->name, &c->norm_rel_ebd)); break;
         case MRC__KEY_LAYERS: MRC__TRY(mrc__field_layers(f, k->name, c)); break;
         case MRC__KEY_ROPE:   MRC__TRY(mrc__field_rope(f, k->name, c)); break;
@@ -25929,6 +25373,7 @@ typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
 
 typedef struct mrc__layer_weights {
     mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
+    mrc_tensor *query_bias, *value_bias;    // (H): of qkv, whose own bias then is zeros
     mrc__map query, key, value;     // (H, H) (H)
     mrc__map pos_key, pos_query;    // (H, H) (H): of the table of distances
     mrc__map narrow, narrow_norm, narrow_shared, narrow_shared_norm, wide, wide_norm;
@@ -26160,15 +25605,23 @@ static void mrc__make_layer(mrc__builder *b, size_t l) {
     const size_t inner = c->intermediate_size;
     if (f->in_norm && l > 0) w->in_norm = mrc__make_norm(b, h, f->in_norm);
     if (f->qkv) {
-        w->qkv = mrc__make_map_of(b, 3 * h, h, f->qkv, sigma, attention_bias);
-    } else {
+        w->qkv = mrc__make_map_of(b, 3 * h, h, f->qkv, sigma, attention_bias && !f->query_bias);
+    }
+    if (f->query_bias) {
+        if (w->qkv.weight) w->qkv.weight->heads = c->num_attention_heads;
+        w->query_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->query_bias);
+        w->value_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->value_bias);
+    }
+    if (!f->qkv) {
         w->query = mrc__make_linear(b, h, h, f->query);
         w->key = mrc__make_linear(b, h, h, f->key);
         w->value = mrc__make_linear(b, h, c->hidden_size, f->value);
     }
     if (f->narrow) mrc__make_bottleneck(b, w);
     if (c->relative_attention && !c->share_att_key) {
-        if (c->pos_att_type & MRC_C2P) w->pos_key = mrc__make_linear(b, h, h, f->pos_key);
+        if (c->pos_att_type & MRC_C2P) {
+            w->pos_key = mrc__make_map_of(b, h, h, f->pos_key, sigma, !f->bare_pos_key);
+        }
         if (c->pos_att_type & MRC_P2C) w->pos_query = mrc__make_linear(b, h, h, f->pos_query);
     }
     w->out = mrc__make_map_of(b, h, h, f->out, last, attention_bias);
@@ -26578,6 +26031,38 @@ static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
     return run->dropout ? mrc__drop_of(&run->m->config, place) : 0;
 }
 
+// Parts of a vector (3 H): the query's, none for the key, the value's.
+static mrc_status mrc__join_biases_backward(mrc_ctx *ctx, void *user,
+                                            const mrc_custom_call *call) {
+    (void)user;
+    for (size_t k = 0; k < 2; k++) {
+        const size_t h = call->in[k]->numel, bytes = h * mrc_dtype_bytes(call->dy.dtype);
+        mrc_axpby_args a = { .n = h, .alpha = 1, .x = call->dy };
+        MRC__TRY(mrc_grad_target(ctx, call->in[k], &a.y));
+        if (!a.y.data) continue;
+        // forward was: out[2 k H ..] = in[k]
+        a.x.data = (const char *)call->dy.data + 2 * k * bytes;
+        a.beta = a.y.accumulate;
+        MRC__TRY(MRC__RUN(ctx, call->dy.dtype, axpby, &a));
+    }
+    return MRC_OK;
+}
+
+static mrc_tensor *mrc__join_biases(mrc_ctx *ctx, mrc_tensor *query, mrc_tensor *value) {
+    static const mrc_custom_desc desc = { .name = "biases", .backward = mrc__join_biases_backward };
+    const size_t h = query->numel, n = 3 * h, bytes = h * mrc_dtype_bytes(query->dtype);
+    mrc_tensor *const in[2] = { query, value };
+    mrc_tensor *out = mrc_tensor_new(ctx, query->dtype, 1, &n, 0);
+    if (!out || mrc__tensor_zero(ctx, out) != MRC_OK) return NULL;
+    for (size_t k = 0; k < 2; k++) {
+        mrc_axpby_args a = { .n = h, .alpha = 1, .x = mrc__flat_in(in[k], in[k]->data),
+                             .y = mrc__flat_out(out) };
+        a.y.data = (char *)out->data + 2 * k * bytes;
+        if (MRC__RUN(ctx, query->dtype, axpby, &a) != MRC_OK) return NULL;
+    }
+    return mrc_custom(ctx, &desc, out, in, 2);
+}
+
 // Query, key and value of x (N, H): three maps (N, H), or one for all, (N, 3 H), three times.
 static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
                            mrc_tensor *qkv[3]) {
@@ -26589,7 +26074,9 @@ static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *
         qkv[k] = mrc_linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE);
     }
     if (!w->qkv.weight) return;
-    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, w->qkv.bias, MRC_ACT_NONE), *r = y;
+    mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)
+                     : w->qkv.bias;
+    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, bias, MRC_ACT_NONE), *r = y;
     if (mrc__family_of(c)->rotary) {
         r = mrc_rope(ctx, y, 3 * heads, 2 * heads, mrc__layer_slides(c, run->index)
                      ? c->local_rope_theta : c->global_rope_theta, &run->batch);

@@ -602,7 +602,7 @@ static void test_half(mrc_dtype dtype) {
 }
 
 //==============================================================================
-// fold and axpby: sums in the order of their parts; a copy is one to the bit, of -0 too
+// fold: sums in the order of their parts; of one part it is a copy to the bit, of -0 too
 //==============================================================================
 enum { SUM_N = 257, SUM_PARTS = 8 };
 
@@ -618,34 +618,9 @@ static void put_reals(mrc_backend *be, mrc_dtype dtype, void *at, const double *
     be->upload(be, at, from, n * mrc_dtype_bytes(dtype));
 }
 
-// Values of both kinds in all combinations of what an element of x and of y can be.
 static double special(size_t k) {
     static const double values[] = { -0.0, 0.0, 1.5, -3, INFINITY, NAN };
     return values[k % 6];
-}
-
-static void axpby_on(mrc_backend *be, const char *label, mrc_dtype dtype) {
-    static const double factors[] = { 0, 1, 0.5, -2 };
-    const size_t bytes = mrc_dtype_bytes(dtype), n = 36;
-    void *at[2] = { be->alloc(be, n * bytes), be->alloc(be, n * bytes) };
-    double x[36], y[36], got[36];
-    for (size_t i = 0; i < n; i++) x[i] = special(i), y[i] = special(i / 6);
-    for (int form = 0; form < 16; form++) {
-        const double alpha = factors[form % 4], beta = factors[form / 4];
-        put_reals(be, dtype, at[0], x, n);
-        put_reals(be, dtype, at[1], y, n);
-        mrc_axpby_args a = { .n = n, .alpha = alpha, .beta = beta, .x = { dtype, n, at[0] },
-                             .y = { dtype, n, at[1], 0 } };
-        CHECK(RUN(be, dtype, axpby, &a) == MRC_OK, "%s: axpby", label);
-        test_read(be, dtype, at[1], n, got);
-        for (size_t i = 0; i < n; i++) {
-            const double want = alpha == 0 ? beta == 0 ? 0 : beta * y[i]
-                              : beta == 0 ? alpha * x[i] : alpha * x[i] + beta * y[i];
-            CHECK(same_bits(got[i], want), "%s, %s: %g * %g + %g * %g is %g, expected %g", label,
-                  mrc_dtype_name(dtype), alpha, x[i], beta, y[i], got[i], want);
-        }
-    }
-    for (int k = 0; k < 2; k++) be->free(be, at[k]);
 }
 
 // As a loop over the parts adds, in that type: -0 and NaN among them.
@@ -691,7 +666,6 @@ int main(void) {
         if (strcmp(all.be[k]->name, "guard") == 0) continue;    // it watches a context
         scale_on(all.be[k], all.label[k]);
         for (int dtype = MRC_DTYPE_F32; dtype <= MRC_DTYPE_F64; dtype++) {
-            axpby_on(all.be[k], all.label[k], (mrc_dtype)dtype);
             fold_on(all.be[k], all.label[k], (mrc_dtype)dtype);
         }
     }
