@@ -13,7 +13,7 @@ struct thread_comm {
     int             n, waiting, turn;
     int             missing;            // 1: a rank is gone, and nobody waits any longer
     const void     *data[MAX_RANKS];
-    int             flip;               // of rank 1's next gather: one bit of what it receives
+    int             flip;               // of rank 1's next gather: a bit of the first number
     thread_rank     ranks[MAX_RANKS];
 };
 
@@ -64,8 +64,8 @@ static mrc_status threads_gather(mrc_comm *c, mrc_backend *be, const mrc_comm_sl
         char *to = (char *)data + b->begin[k] * bytes;
         if (to != r->all->data[k]) memcpy(to, r->all->data[k], n * bytes);  // it may be there
     }
-    if (c->rank == 1 && r->all->flip) {
-        ((unsigned char *)data)[0] ^= 1;
+    if (c->rank == 1 && r->all->flip && b->dtype == MRC_DTYPE_F32) {
+        ((unsigned char *)data)[3] ^= 0x40;     // of an exponent: it shows
         r->all->flip = 0;
     }
     return s == MRC_OK ? threads_meet(r->all) : s;

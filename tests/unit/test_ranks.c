@@ -112,7 +112,8 @@ static mrc_status look(mrc_ctx *ctx, mrc_backend *be, rank_run *r, const mrc_mod
     for (size_t i = 0; mrc_params_at(o->exp_avg, i); i++) {
         r->out.kept += mrc_params_at(o->exp_avg, i)->numel;
     }
-    mrc_status s = mrc_optimizer_swap(ctx, o);
+    mrc_status s = mrc_comm_check(ctx, m->params);
+    if (s == MRC_OK) s = mrc_optimizer_swap(ctx, o);
     r->out.crc = crc_of(be, m->params, r->out.crc);
     if (s == MRC_OK) s = mrc_optimizer_swap(ctx, o);
     if (s == MRC_OK) s = mrc_comm_check(ctx, m->params);
@@ -284,7 +285,7 @@ static void test_one_for_all(void) {
     }
     for (int sharded = 0; sharded < 2; sharded++) {     // what the guard is for
         rank_run flipped[MAX_RANKS] = { { .flip = 1 } };
-        for (int k = 0; k < 3; k++) flipped[k].sharded = sharded;
+        for (int k = 0; k < 3; k++) flipped[k].sharded = sharded, flipped[k].last = 1;
         run_ranks(flipped, &all, &variants[0], 3);
         for (int k = 0; k < 3; k++) {
             CHECK(flipped[k].out.status == MRC_ERR_NUMERIC && strstr(flipped[k].out.message,
