@@ -44,12 +44,7 @@ static void read_run(size_t run) {
             tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %zu fields, or no score (expected query, Q0, "
                       "passage, rank, score and tag)", path, number, n);
         }
-        if (n_lines == capacity) {
-            capacity = capacity ? 2 * capacity : 4096;
-            line *more = realloc(lines, capacity * sizeof *more);
-            if (!more) tool_no_memory("the hits of %s", path);
-            lines = more;
-        }
+        lines = tool_grow(lines, n_lines, &capacity, sizeof *lines);
         // MS MARCO's three columns end with a rank.
         lines[n_lines++] = (line){ field[0], field[n == 3 ? 1 : 2], n == 3 ? -score : score, run,
                                    number };
@@ -244,7 +239,7 @@ static void write_run(const double *weights, double k, mrc_hit *room) {
                             passages[room[i].passage], i + 1, room[i].score, a.tag);
         }
     }
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     tool_check(ctx, mrc_file_write(ctx, a.run, t.data ? t.data : "", t.bytes));
     mrc_text_free(&t);
 }

@@ -5,7 +5,10 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     mrc_model_config c;
     mrc_status s = fuzz_status(mrc_model_config_load(ctx, &c, fuzz_file(data, bytes)));
     if (s != MRC_OK) return 0;
-    FUZZ_HOLDS(c.num_attention_heads && c.hidden_size % c.num_attention_heads == 0);
+    // MobileBERT's layers are as wide as its bottleneck.
+    const size_t width = c.model_type == MRC_MODEL_MOBILEBERT ? c.intra_bottleneck_size
+                                                              : c.hidden_size;
+    FUZZ_HOLDS(width && c.num_attention_heads && width % c.num_attention_heads == 0);
     FUZZ_HOLDS(c.vocab_size && c.max_position_embeddings && isfinite(c.layer_norm_eps));
     return 1;
 }
