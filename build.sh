@@ -253,6 +253,7 @@ program_object() {
     mrc)
         flags="-DMRC_COMMIT=$(cat "$OUT/commit")" page=$OUT/commit
         [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD"
+        [ -n "$MPI_FLAGS" ] && flags="$flags -DMRC_MPI"
         [ -n "$CURL_FLAGS" ] && flags="$flags -DMRC_CURL" ;;
     esac
     # shellcheck disable=SC2086

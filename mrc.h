@@ -90,7 +90,8 @@
 //     >>op.maxsim  >>op.score_loss  >>op.vector  >>op.optim  >>op.custom  >>op.table
 //     >>impl.naive  >>impl.cpu_math  >>impl.cpu_gemm  >>impl.cpu_words  >>impl.cpu_product
 //     >>impl.cpu_ops  >>impl.cpu_optim  >>impl.cpu_rotary  >>impl.cpu_relative
-//     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_lstm  >>impl.cpu  >>impl.null
+//     >>impl.cpu_attention  >>impl.cpu_attention_pairs  >>impl.cpu_retrieval  >>impl.cpu_lstm
+//     >>impl.cpu  >>impl.null
 //     >>impl.optim  >>impl.trie  >>impl.vocabulary  >>impl.tok_text  >>impl.normalize
 //     >>impl.pretokenize  >>impl.wordpiece  >>impl.bpe  >>impl.unigram  >>impl.tok_steps
 //     >>impl.tok_files  >>impl.sentencepiece  >>impl.tok_load
@@ -751,14 +752,14 @@ typedef struct mrc_sgd_args {       // as torch.optim.SGD, decay in the gradient
     X(cross_entropy_bwd, ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_fwd,  ALL,   NONE,      FREE)                                            \
     X(symmetric_kl_bwd,  ALL,   NONE,      FREE)                                            \
-    X(pool_fwd,          ALL,   NONE,      FREE)                                            \
-    X(pool_bwd,          ALL,   NONE,      FREE)                                            \
-    X(normalize_fwd,     ALL,   NONE,      FREE)                                            \
-    X(normalize_bwd,     ALL,   NONE,      FREE)                                            \
-    X(maxsim_fwd,        ALL,   NONE,      FREE)                                            \
-    X(maxsim_bwd,        ALL,   NONE,      FREE)                                            \
-    X(score_loss_fwd,    ALL,   NONE,      FREE)                                            \
-    X(score_loss_bwd,    ALL,   NONE,      FREE)                                            \
+    X(pool_fwd,          ALL,   ALL,       FREE)                                            \
+    X(pool_bwd,          ALL,   ALL,       FREE)                                            \
+    X(normalize_fwd,     ALL,   ALL,       FREE)                                            \
+    X(normalize_bwd,     ALL,   ALL,       FREE)                                            \
+    X(maxsim_fwd,        ALL,   ALL,       FREE)                                            \
+    X(maxsim_bwd,        ALL,   ALL,       FREE)                                            \
+    X(score_loss_fwd,    ALL,   ALL,       FREE)                                            \
+    X(score_loss_bwd,    ALL,   ALL,       FREE)                                            \
     X(fill,              ALL,   ALL,       FREE)                                            \
     X(axpby,             ALL,   ALL,       FREE)                                            \
     X(fold,              OWN,   ALL,       FREE)                                            \
@@ -2257,9 +2258,10 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // PyLate, sentence-transformers 6) or of a cross-encoder.  Its kind follows from its files; a head
 // given otherwise overrides that.
 //==============================================================================
-// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.
+// Fills out->head (POOL, TOKENS or SCORE) and out->encoder; head LINEAR: as the files say.  pooling
+// ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
-                                          mrc_head_type head);
+                                          mrc_head_type head, const char *pooling);
 // Sets the pooling by its name, as --pooling has it: cls, mean, ..
 MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
@@ -14953,6 +14955,514 @@ MRC__TARGET static mrc_status MRC__T(attention_bwd)(mrc_backend *be,
 #endif // cpu pass
 
 //==============================================================================
+// >>impl.cpu_retrieval   pool, normalize, maxsim, score_loss
+//
+// Tasks are sequences, rows, documents, columns of scores: each element of a result has one owner
+// and one order of sums.  maxsim multiplies 120 rows of queries by panels of COLS rows of a
+// document and keeps, of each row, the largest product and where it stands: no table of all
+// products exists.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+enum { MRC__CPU_TEXTS = 2 * MRC__CPU_QUERIES, MRC__CPU_DEPTH = 256, MRC__CPU_SCORES = 1024 };
+#endif
+
+#ifdef MRC__PASS_CPU
+// ---- pool ----
+
+// What row p of a sequence weighs; the sum is multiplied by pool_scale.
+MRC__INLINE MRC__REAL MRC__T(pool_weight)(mrc_pooling mode, size_t p, size_t first, size_t end) {
+    if (mode == MRC_POOLING_CLS) return p == first ? 1 : 0;
+    if (mode == MRC_POOLING_LAST) return p + 1 == end ? 1 : 0;
+    return mode == MRC_POOLING_WEIGHTED ? (MRC__REAL)(p + 1) : 1;
+}
+MRC__INLINE MRC__REAL MRC__T(pool_scale)(mrc_pooling mode, size_t first, size_t end) {
+    const double t = (double)(end - first);
+    if (mode == MRC_POOLING_MEAN) return (MRC__REAL)(1 / t);
+    if (mode == MRC_POOLING_MEAN_SQRT) return (MRC__REAL)(1 / sqrt(t));
+    if (mode == MRC_POOLING_WEIGHTED) return (MRC__REAL)(2 / ((double)(first + 1 + end) * t));
+    return 1;
+}
+
+// LANES columns of rows first to end, the largest of each and its row, counted from `begin`.
+MRC__INLINE MRC__T(vec) MRC__T(pool_largest)(mrc_in x, size_t begin, size_t first, size_t end,
+                                             size_t i, size_t left, int32_t *argmax) {
+    MRC__T(vec) most = MRC__T(load_n)(MRC__T(row)(x, begin + first) + i, left);
+    MRC__T(ivec) best = (MRC__T(ivec)){0};
+    for (size_t p = first + 1; p < end; p++) {
+        const MRC__T(vec) v = MRC__T(load_n)(MRC__T(row)(x, begin + p) + i, left);
+        const MRC__T(ivec) above = (MRC__T(ivec))(v > most);
+        const MRC__T(ivec) here = (MRC__T(ivec)){0} + (int32_t)(p - first);
+        most = MRC__T(select)(above, v, most);
+        best = (above & here) | (~above & best);
+    }
+    for (size_t k = 0; argmax && k < mrc__min(left, MRC__T(LANES)); k++) {
+        argmax[i + k] = (int32_t)((size_t)best[k] + begin + first);
+    }
+    return most;
+}
+
+MRC__TARGET static void MRC__T(pool_task)(void *arg, size_t s, size_t worker) {
+    const mrc_pool_fwd_args *a = arg;
+    const size_t begin = (size_t)((const int32_t *)a->cu_seqlens.data)[s], first = a->skip;
+    const size_t end = (size_t)((const int32_t *)a->real_len.data)[s], h = a->h;
+    int32_t *argmax = a->argmax.data ? (int32_t *)a->argmax.data + s * h : NULL;
+    MRC__REAL *y = MRC__T(out_row)(a->y, s);
+    (void)worker;
+    if (first >= end) {
+        memset(y, 0, h * sizeof *y);
+        for (size_t i = 0; argmax && i < h; i++) argmax[i] = -1;
+        return;
+    }
+    const MRC__REAL scale = MRC__T(pool_scale)(a->mode, first, end);
+    const size_t from = a->mode == MRC_POOLING_LAST ? end - 1 : first;
+    const size_t to = a->mode == MRC_POOLING_CLS ? first + 1 : end;
+    for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+        MRC__T(vec) total = {0};
+        if (a->mode == MRC_POOLING_MAX) {
+            total = MRC__T(pool_largest)(a->x, begin, first, end, i, h - i, argmax);
+        }
+        for (size_t p0 = from; a->mode != MRC_POOLING_MAX && p0 < to; p0 += MRC__CPU_RUN) {
+            MRC__T(vec) sum = {0};
+            for (size_t p = p0; p < mrc__min(to, p0 + MRC__CPU_RUN); p++) {
+                sum += MRC__T(load_n)(MRC__T(row)(a->x, begin + p) + i, h - i)
+                     * MRC__T(pool_weight)(a->mode, p, first, end);
+            }
+            total += sum;
+        }
+        MRC__T(store_n)(y + i, total * scale, h - i);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(pool_fwd)(mrc_backend *be, const mrc_pool_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_pool_fwd_args job = *a;
+    mrc__pool_run(h->pool, a->n_sequences, a->n * a->h / 8, MRC__T(pool_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(pool_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_pool_bwd_args *a = arg;
+    const int32_t *cu = a->cu_seqlens.data, *real = a->real_len.data;
+    const size_t h = a->h, first = a->skip;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = task * MRC__CPU_ROWS; r < mrc__min(a->n, (task + 1) * MRC__CPU_ROWS); r++) {
+        s = mrc__cpu_sequence(cu, s, r);
+        const size_t p = r - (size_t)cu[s], end = (size_t)real[s];
+        const MRC__REAL *dy = MRC__T(row)(a->dy, s);
+        MRC__REAL *dx = MRC__T(out_row)(a->dx, r), share = 0;
+        const int32_t *argmax = a->argmax.data ? (const int32_t *)a->argmax.data + s * h : NULL;
+        if (p >= first && p < end) {
+            share = MRC__T(pool_weight)(a->mode, p, first, end)
+                  * MRC__T(pool_scale)(a->mode, first, end);
+        }
+        for (size_t i = 0; i < h; i += MRC__T(LANES)) {
+            MRC__T(vec) v = {0};
+            // forward was: y = sum of x_p share_p, or the largest
+            if (share > 0) v = MRC__T(load_n)(dy + i, h - i) * share;
+            for (size_t k = 0; argmax && k < mrc__min(h - i, MRC__T(LANES)); k++) {
+                if (argmax[i + k] != (int32_t)r) v[k] = 0;
+            }
+            MRC__T(write_n)(dx + i, v, h - i, a->dx.accumulate);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(pool_bwd)(mrc_backend *be, const mrc_pool_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_pool_bwd_args job = *a;
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->h / 8, MRC__T(pool_bwd_task), &job);
+    return MRC_OK;
+}
+
+// ---- normalize ----
+
+MRC__TARGET static void MRC__T(normalize_task)(void *arg, size_t task, size_t worker) {
+    const mrc_normalize_fwd_args *a = arg;
+    const size_t first = task * MRC__CPU_ROWS, d = a->d;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_ROWS); r++) {
+        const MRC__REAL *x = MRC__T(row)(a->x, r);
+        MRC__REAL *y = MRC__T(out_row)(a->y, r);
+        MRC__T(vec) squares = {0};
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            const MRC__T(vec) v = MRC__T(load_n)(x + i, d - i);
+            squares += v * v;
+        }
+        double square = MRC__T(sum)(squares);
+        if (!(square > 1e-30 && square < 1e30)) {       // a square may be no number of this type
+            square = 0;
+            for (size_t i = 0; i < d; i++) square += (double)x[i] * (double)x[i];
+        }
+        const MRC__REAL inverse = (MRC__REAL)(1 / fmax(sqrt(square), 1e-12));
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            MRC__T(store_n)(y + i, MRC__T(load_n)(x + i, d - i) * inverse, d - i);
+        }
+        if (a->inverse.data) ((MRC__REAL *)a->inverse.data)[r] = inverse;
+    }
+}
+MRC__TARGET static mrc_status MRC__T(normalize_fwd)(mrc_backend *be,
+                                                    const mrc_normalize_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_normalize_fwd_args job = *a;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->d / 8, MRC__T(normalize_task),
+                  &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(normalize_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_normalize_bwd_args *a = arg;
+    const size_t first = task * MRC__CPU_ROWS, d = a->d;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n, first + MRC__CPU_ROWS); r++) {
+        const MRC__REAL *y = MRC__T(row)(a->y, r), *dy = MRC__T(row)(a->dy, r);
+        const MRC__REAL inverse = ((const MRC__REAL *)a->inverse.data)[r];
+        MRC__T(vec) products = {0};
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            products += MRC__T(load_n)(y + i, d - i) * MRC__T(load_n)(dy + i, d - i);
+        }
+        MRC__REAL dot = (MRC__REAL)MRC__T(sum)(products);
+        if ((double)inverse > 0.999e12) dot = 0;        // the length was not divided by
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            // forward was: y = x / ||x||
+            MRC__T(vec) v = MRC__T(load_n)(dy + i, d - i) - MRC__T(load_n)(y + i, d - i) * dot;
+            MRC__T(write_n)(MRC__T(out_row)(a->dx, r) + i, v * inverse, d - i, a->dx.accumulate);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(normalize_bwd)(mrc_backend *be,
+                                                    const mrc_normalize_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_normalize_bwd_args job = *a;
+    if (!a->dx.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->d / 4, MRC__T(normalize_bwd_task),
+                  &job);
+    return MRC_OK;
+}
+
+// ---- maxsim ----
+
+// The largest product so far of each of n rows of queries, and its row of the document.
+typedef struct MRC__T(nearest) {
+    size_t    n;
+    MRC__REAL most[MRC__CPU_TEXTS];
+    int32_t   best[MRC__CPU_TEXTS];         // -1: none yet
+} MRC__T(nearest);
+
+// Products s (n, COLS) of rows b and on of the document, `rows` of them.
+MRC__TARGET static void MRC__T(nearest_of)(MRC__T(nearest) *t, const MRC__REAL *s, int32_t b,
+                                           size_t rows, const int32_t *keep) {
+    MRC__REAL off[MRC__T(COLS)];
+    size_t first = rows;
+    for (size_t j = 0; j < MRC__T(COLS); j++) {
+        const int counts = j < rows && (!keep || keep[j]);
+        off[j] = counts ? 0 : (MRC__REAL)-HUGE_VAL;
+        if (counts && first == rows) first = j;
+    }
+    if (first == rows) return;
+    const MRC__T(vec) off0 = MRC__T(load)(off), off1 = MRC__T(load)(off + MRC__T(LANES));
+    for (size_t r = 0; r < t->n; r++, s += MRC__T(COLS)) {
+        if (t->best[r] < 0) {                           // the first one, whatever it is
+            t->most[r] = s[first];
+            t->best[r] = b + (int32_t)first;
+        }
+        const MRC__T(vec) v = MRC__T(max)(MRC__T(load)(s) + off0,
+                                          MRC__T(load)(s + MRC__T(LANES)) + off1);
+        if (MRC__T(largest)(v) <= t->most[r]) continue;
+        for (size_t j = first; j < rows; j++) {
+            if ((keep && !keep[j]) || !(s[j] > t->most[r])) continue;
+            t->most[r] = s[j];
+            t->best[r] = b + (int32_t)j;
+        }
+    }
+}
+
+// Rows first and on of the queries against all rows of document m.
+MRC__TARGET static void MRC__T(maxsim_block)(const mrc_maxsim_fwd_args *a, size_t m, size_t first,
+                                             MRC__T(nearest) *t) {
+    const int32_t *dc = a->document_cu_seqlens.data, *keep = a->keep.data;
+    MRC__REAL panel[MRC__T(COLS) * MRC__CPU_DEPTH], s[MRC__CPU_TEXTS * MRC__T(COLS)];
+    const MRC__REAL *rows[MRC__CPU_QUERIES];
+    for (size_t r = 0; r < t->n; r++) {
+        t->most[r] = 0;
+        t->best[r] = -1;
+    }
+    const size_t end = (size_t)dc[m + 1];
+    for (size_t b = (size_t)dc[m]; b < end; b += MRC__T(COLS)) {
+        const size_t n = mrc__min(end - b, MRC__T(COLS));
+        for (size_t k = 0; k < a->d; k += MRC__CPU_DEPTH) {
+            const size_t kc = mrc__min(a->d - k, MRC__CPU_DEPTH);
+            MRC__T(pack_b)(panel, MRC__T(row)(a->document, b) + k, a->document.ld, 1, n, kc);
+            for (size_t i = 0; i < t->n; i += MRC__CPU_QUERIES) {
+                const size_t some = mrc__min(t->n - i, MRC__CPU_QUERIES);
+                MRC__T(point)(rows, MRC__T(row)(a->q, first + i) + k, a->q.ld, some);
+                MRC__T(by_rows)(rows, panel, kc, some, MRC__T(COLS), kc, s + i * MRC__T(COLS),
+                                MRC__T(COLS), k > 0);
+            }
+        }
+        MRC__T(nearest_of)(t, s, (int32_t)b, n, keep ? keep + b : NULL);
+    }
+}
+
+MRC__TARGET static void MRC__T(maxsim_task)(void *arg, size_t m, size_t worker) {
+    const mrc_maxsim_fwd_args *a = arg;
+    const int32_t *qc = a->q_cu_seqlens.data;
+    int32_t *argmax = a->argmax.data;
+    MRC__REAL *y = MRC__T(out_row)(a->y, m);
+    MRC__T(nearest) t;
+    double sum = 0;
+    size_t s = 0;
+    (void)worker;
+    for (size_t first = 0; first < a->n_query_rows; first += t.n) {
+        t.n = mrc__min(a->n_query_rows - first, MRC__CPU_TEXTS);
+        MRC__T(maxsim_block)(a, m, first, &t);
+        for (size_t r = first; r < first + t.n; r++) {
+            while (r >= (size_t)qc[s + 1]) {
+                y[s++] = (MRC__REAL)sum;
+                sum = 0;
+            }
+            sum += (double)t.most[r - first];
+            if (argmax) argmax[r * a->n_documents + m] = t.best[r - first];
+        }
+    }
+    for (; s < a->n_queries; s++, sum = 0) y[s] = (MRC__REAL)sum;
+}
+MRC__TARGET static mrc_status MRC__T(maxsim_fwd)(mrc_backend *be, const mrc_maxsim_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_maxsim_fwd_args job = *a;
+    mrc__pool_run(h->pool, a->n_documents, a->n_query_rows * a->n_document_rows * a->d / 16,
+                  MRC__T(maxsim_task), &job);
+    return MRC_OK;
+}
+
+MRC__TARGET static void MRC__T(maxsim_dq_task)(void *arg, size_t task, size_t worker) {
+    const mrc_maxsim_bwd_args *a = arg;
+    const int32_t *qc = a->q_cu_seqlens.data, *argmax = a->argmax.data;
+    const size_t first = task * MRC__CPU_ROWS, d = a->d;
+    size_t s = 0;
+    (void)worker;
+    for (size_t r = first; r < mrc__min(a->n_query_rows, first + MRC__CPU_ROWS); r++) {
+        const int32_t *best = argmax + r * a->n_documents;
+        s = mrc__cpu_sequence(qc, s, r);
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            MRC__T(vec) total = {0};
+            for (size_t m0 = 0; m0 < a->n_documents; m0 += MRC__CPU_RUN) {
+                MRC__T(vec) sum = {0};
+                for (size_t m = m0; m < mrc__min(a->n_documents, m0 + MRC__CPU_RUN); m++) {
+                    // forward was: y[m][s] += q_r . d_b, b the row chosen
+                    if (best[m] < 0) continue;
+                    sum += MRC__T(load_n)(MRC__T(row)(a->document, (size_t)best[m]) + i, d - i)
+                         * MRC__T(row)(a->dy, m)[s];
+                }
+                total += sum;
+            }
+            MRC__T(write_n)(MRC__T(out_row)(a->dq, r) + i, total, d - i, a->dq.accumulate);
+        }
+    }
+}
+
+// The rows of document m, which are the task's own, get theirs in the order of the queries' rows.
+MRC__TARGET static void MRC__T(maxsim_dd_task)(void *arg, size_t m, size_t worker) {
+    const mrc_maxsim_bwd_args *a = arg;
+    const int32_t *qc = a->q_cu_seqlens.data, *dc = a->document_cu_seqlens.data;
+    const int32_t *argmax = a->argmax.data;
+    const MRC__REAL *dy = MRC__T(row)(a->dy, m);
+    const size_t d = a->d;
+    size_t s = 0;
+    (void)worker;
+    for (int32_t b = dc[m]; !a->ddocument.accumulate && b < dc[m + 1]; b++) {
+        memset(MRC__T(out_row)(a->ddocument, (size_t)b), 0, d * sizeof(MRC__REAL));
+    }
+    for (size_t r = 0; r < a->n_query_rows; r++) {
+        const int32_t b = argmax[r * a->n_documents + m];
+        s = mrc__cpu_sequence(qc, s, r);
+        if (b < 0) continue;
+        const MRC__REAL *q = MRC__T(row)(a->q, r);
+        MRC__REAL *to = MRC__T(out_row)(a->ddocument, (size_t)b);
+        for (size_t i = 0; i < d; i += MRC__T(LANES)) {
+            MRC__T(write_n)(to + i, MRC__T(load_n)(q + i, d - i) * dy[s], d - i, 1);
+        }
+    }
+}
+MRC__TARGET static mrc_status MRC__T(maxsim_bwd)(mrc_backend *be, const mrc_maxsim_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_maxsim_bwd_args job = *a;
+    const size_t work = a->n_query_rows * a->n_documents * a->d / 8;
+    if (a->dq.data) {
+        mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n_query_rows), work, MRC__T(maxsim_dq_task),
+                      &job);
+    }
+    if (a->ddocument.data) {
+        mrc__pool_run(h->pool, a->n_documents, work, MRC__T(maxsim_dd_task), &job);
+    }
+    return MRC_OK;
+}
+
+// ---- score_loss ----
+
+// LANES columns from c on: log-sum-exp of scale z over each column's candidates, 0 without one.
+MRC__INLINE void MRC__T(score_lse)(const mrc_score_loss_fwd_args *a, size_t c,
+                                   double lse[MRC__T(LANES)]) {
+    const MRC__REAL scale = (MRC__REAL)a->scale;
+    const size_t left = a->columns - c;
+    const MRC__T(vec) none = MRC__T(splat)((MRC__REAL)-HUGE_VAL);
+    MRC__T(vec) most = none, total = {0};
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + c, left);
+        const MRC__T(vec) z = MRC__T(load_n)(MRC__T(row)(a->z, r) + c, left) * scale;
+        most = MRC__T(max)(MRC__T(select)((MRC__T(ivec))(t == t), z, none), most);
+    }
+    for (size_t r0 = 0; r0 < a->rows; r0 += MRC__CPU_RUN) {
+        MRC__T(vec) sum = {0};
+        for (size_t r = r0; r < mrc__min(a->rows, r0 + MRC__CPU_RUN); r++) {
+            const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + c, left);
+            const MRC__T(vec) z = MRC__T(load_n)(MRC__T(row)(a->z, r) + c, left) * scale;
+            sum += MRC__T(select)((MRC__T(ivec))(t == t), MRC__T(exp)(z - most),
+                                  (MRC__T(vec)){0});
+        }
+        total += sum;
+    }
+    for (size_t k = 0; k < MRC__T(LANES); k++) {
+        lse[k] = total[k] > 0 || total[k] != total[k]
+               ? (double)most[k] + log((double)total[k]) : 0;
+    }
+}
+
+// What row r adds to its column, t no NaN; gold: margin's z_g - t_g.
+MRC__INLINE double MRC__T(score_term)(const mrc_score_loss_fwd_args *a, double z, double t,
+                                      double lse, double gold) {
+    const double s = a->scale * z;
+    if (a->kind == MRC_SCORE_LOSS_SOFT) return t > 0 ? t * (log(t) - (s - lse)) : 0;
+    if (a->kind == MRC_SCORE_LOSS_BCE) return fmax(s, 0) + log1p(exp(-fabs(s))) - t * s;
+    if (a->kind == MRC_SCORE_LOSS_MARGIN) return (gold - (z - t)) * (gold - (z - t));
+    return (z - t) * (z - t);
+}
+
+typedef struct MRC__T(score_job) {
+    const mrc_score_loss_fwd_args *a;
+    size_t  first;                  // column of loss[0]
+    double *loss;
+} MRC__T(score_job);
+MRC__TARGET static void MRC__T(score_task)(void *arg, size_t task, size_t worker) {
+    const MRC__T(score_job) *job = arg;
+    const mrc_score_loss_fwd_args *a = job->a;
+    const size_t begin = job->first + task * MRC__T(LANES);
+    double lse[MRC__T(LANES)] = {0};
+    (void)worker;
+    if (a->kind == MRC_SCORE_LOSS_SOFT) MRC__T(score_lse)(a, begin, lse);
+    for (size_t c = begin; c < mrc__min(a->columns, begin + MRC__T(LANES)); c++) {
+        const int32_t g = ((const int32_t *)a->targets.data)[c];
+        const MRC__REAL d = ((const MRC__REAL *)a->denominator.data)[c];
+        double sum = 0, gold = 0, n = 0;
+        job->loss[c - job->first] = 0;
+        if (g < 0) continue;
+        if (a->kind == MRC_SCORE_LOSS_MARGIN) {
+            gold = (double)MRC__T(row)(a->z, (size_t)g)[c]
+                 - (double)MRC__T(row)(a->labels, (size_t)g)[c];
+        }
+        for (size_t r = 0; r < a->rows; r++) {
+            const MRC__REAL t = MRC__T(row)(a->labels, r)[c];
+            if (t != t) continue;
+            n++;
+            sum += MRC__T(score_term)(a, (double)MRC__T(row)(a->z, r)[c], (double)t,
+                                      lse[c - begin], gold);
+        }
+        if (a->kind == MRC_SCORE_LOSS_MARGIN) n--;
+        else if (a->kind != MRC_SCORE_LOSS_MSE) n = 1;
+        if (n > 0 && d > 0) job->loss[c - job->first] = a->weight * sum / n / (double)d;
+        if (a->lse.data) ((MRC__REAL *)a->lse.data)[c] = (MRC__REAL)lse[c - begin];
+    }
+}
+MRC__TARGET static mrc_status MRC__T(score_loss_fwd)(mrc_backend *be,
+                                                     const mrc_score_loss_fwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    double part[MRC__CPU_SCORES], loss = 0;
+    for (size_t c = 0; c < a->columns; c += MRC__CPU_SCORES) {
+        const size_t n = mrc__min(a->columns - c, MRC__CPU_SCORES);
+        MRC__T(score_job) job = { a, c, part };
+        mrc__pool_run(h->pool, mrc__ceil_div(n, MRC__T(LANES)), n * a->rows * 4,
+                      MRC__T(score_task), &job);
+        for (size_t i = 0; i < n; i++) loss += part[i];
+    }
+    *(MRC__REAL *)a->loss.data = (MRC__REAL)loss;
+    return MRC_OK;
+}
+
+// One column of a kind without a softmax.
+MRC__TARGET static void MRC__T(score_column)(const mrc_score_loss_bwd_args *a, size_t c, int32_t g,
+                                             double share) {
+    double gold = 0, gold_sum = 0, n = 0;
+    const int margin = a->kind == MRC_SCORE_LOSS_MARGIN;
+    if (margin && g >= 0) {
+        gold = (double)MRC__T(row)(a->z, (size_t)g)[c]
+             - (double)MRC__T(row)(a->labels, (size_t)g)[c];
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__REAL t = MRC__T(row)(a->labels, r)[c];
+        if (t != t) continue;
+        n++;
+        gold_sum += 2 * (gold - ((double)MRC__T(row)(a->z, r)[c] - (double)t));
+    }
+    if (margin) n--;
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__REAL label = MRC__T(row)(a->labels, r)[c];
+        const double t = (double)label, z = (double)MRC__T(row)(a->z, r)[c];
+        MRC__REAL *to = MRC__T(out_row)(a->dz, r) + c;
+        double dz = 0;
+        // forward was: loss = share times the sum of the column's terms
+        if (g < 0 || label != label) dz = 0;
+        else if (a->kind == MRC_SCORE_LOSS_BCE) {
+            dz = a->scale * (1 / (1 + exp(-a->scale * z)) - t);
+        } else if (a->kind == MRC_SCORE_LOSS_MSE) dz = 2 * (z - t) / n;
+        else if (n > 0) dz = (int32_t)r == g ? gold_sum / n : -2 * (gold - (z - t)) / n;
+        *to = (a->dz.accumulate ? *to : 0) + (MRC__REAL)(share * dz);
+    }
+}
+
+MRC__TARGET static void MRC__T(score_bwd_task)(void *arg, size_t task, size_t worker) {
+    const mrc_score_loss_bwd_args *a = arg;
+    const int32_t *targets = a->targets.data;
+    const MRC__REAL *denominator = a->denominator.data;
+    const size_t begin = task * MRC__T(LANES), left = a->columns - begin;
+    const double dloss = (double)*(const MRC__REAL *)a->dloss.data * a->weight;
+    MRC__T(vec) share = {0}, lse = {0}, total = {0};
+    (void)worker;
+    for (size_t k = 0; k < mrc__min(left, MRC__T(LANES)); k++) {
+        const MRC__REAL d = denominator[begin + k];
+        if (a->kind != MRC_SCORE_LOSS_SOFT) {
+            MRC__T(score_column)(a, begin + k, targets[begin + k],
+                                 d > 0 ? dloss / (double)d : 0);
+        } else if (targets[begin + k] >= 0 && d > 0) {
+            share[k] = (MRC__REAL)(dloss / (double)d * a->scale);
+            lse[k] = ((const MRC__REAL *)a->lse.data)[begin + k];
+        }
+    }
+    if (a->kind != MRC_SCORE_LOSS_SOFT) return;
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + begin, left);
+        total += MRC__T(select)((MRC__T(ivec))(t == t), t, (MRC__T(vec)){0});
+    }
+    for (size_t r = 0; r < a->rows; r++) {
+        const MRC__T(vec) t = MRC__T(load_n)(MRC__T(row)(a->labels, r) + begin, left);
+        MRC__T(vec) z = MRC__T(load_n)(MRC__T(row)(a->z, r) + begin, left);
+        // forward was: loss = sum of t (log t - log p), p = exp(scale z - lse)
+        z = (MRC__T(exp)(z * (MRC__REAL)a->scale - lse) * total - t) * share;
+        z = MRC__T(select)((MRC__T(ivec))(t == t) & (MRC__T(ivec))(share != 0), z,
+                           (MRC__T(vec)){0});
+        MRC__T(write_n)(MRC__T(out_row)(a->dz, r) + begin, z, left, a->dz.accumulate);
+    }
+}
+MRC__TARGET static mrc_status MRC__T(score_loss_bwd)(mrc_backend *be,
+                                                     const mrc_score_loss_bwd_args *a) {
+    const mrc__host_backend *h = be->self;
+    mrc_score_loss_bwd_args job = *a;
+    if (!a->dz.data) return MRC_OK;
+    mrc__pool_run(h->pool, mrc__ceil_div(a->columns, MRC__T(LANES)), a->columns * a->rows * 4,
+                  MRC__T(score_bwd_task), &job);
+    return MRC_OK;
+}
+#endif // cpu pass
+
+//==============================================================================
 // >>impl.cpu_lstm   one sweep over time for the whole batch
 //
 // What does not depend on the step before is a gemm over all rows, for both directions: x W_ih^T,
@@ -16914,8 +17424,12 @@ enum {
     MRC__TOK_LSTRIP = 1, MRC__TOK_RSTRIP = 2,   // takes white space before it, behind it
     MRC__TOK_SINGLE_WORD = 4,                   // stands between what is no part of a word
     MRC__TOK_NORMALIZED = 8, MRC__TOK_ADDED = 16,
-    MRC__TOK_WHOLE = 32                         // see impl.bpe
+    MRC__TOK_WHOLE = 32,                        // see impl.bpe
+    MRC__TOK_SPACED = 64, MRC__TOK_ONE_SPACE = 128      // with `trim`: see mrc__tok_mark_spaces
 };
+
+// Byte-level BPE: a token of n bytes that needs no merging, as mrc__bpe_whole_key() has it.
+typedef struct mrc__bpe_whole { uint64_t low, high; uint32_t n; int32_t id; } mrc__bpe_whole;
 
 struct mrc_tokenizer {
     mrc_allocator     host;
@@ -16933,6 +17447,7 @@ struct mrc_tokenizer {
     uint32_t         *roots;        // by code point under MRC__TOK_ROOTS: the root's child in words
     uint32_t          suffix;       // WordPiece: the node of the continuing prefix "##"
     uint8_t           added_first[256];     // bit p: an added token of pass p begins so
+    int               added_byte[MRC__TOK_PASSES];      // the one first byte; -1: none; 256: many
     uint8_t          *classes;      // by code point: what BERT's pipeline and the forms ask for
     uint8_t          *kinds;        // by code point: MRC__KIND_*
     uint8_t          *clusters;     // by code point: MRC__CLUSTER_*; NULL where no step asks
@@ -16942,6 +17457,11 @@ struct mrc_tokenizer {
     double           *scores;       // by id: Unigram
     double            unk_score;
     int32_t           byte_id[256]; // byte-level BPE: tokens of single bytes; else of "<0x00>" ..
+    uint32_t         *byte_ranks;   // in its loop: merges of two bytes, by first << 8 | second
+    mrc__bpe_whole   *wholes;       // in its loop: a hash table of tokens; n 0: no entry
+    size_t            wholes_mask;
+    uint8_t          *wholes_seen;  // a bit for each hash of a token: most words that are none
+                                    // are told by this, which stays in the cache
     int               byte_fallback, fuse_unk, ignore_merges, byte_level;
     int32_t           unk;          // the model's unknown token; -1: none
     int               prefix_space;         // byte-level BPE: a space is put before the text
@@ -16968,7 +17488,8 @@ MRCDEF void mrc_tokenizer_free(mrc_tokenizer *tok) {
     if (!tok) return;
     mrc_allocator host = tok->host;
     void *const blocks[] = { tok->roots, tok->flags, tok->classes, tok->kinds, tok->clusters,
-                             tok->token_at, tok->scores };
+                             tok->token_at, tok->scores, tok->byte_ranks, tok->wholes,
+                             tok->wholes_seen };
     mrc__tok_trie_free(&host, &tok->words);
     mrc__tok_trie_free(&host, &tok->names);
     mrc__tok_trie_free(&host, &tok->merges);
@@ -18931,27 +19452,51 @@ static int mrc__bpe_room(mrc__tok_run *r, size_t n) {
 
 // A few symbols: no heap, the ranks of all pairs beside each other.
 #define MRC__BPE_FEW 32
-static void mrc__bpe_merge_few(mrc__tok_run *r, size_t n) {
-    const mrc__tok_trie *t = &r->tok->merges;
-    mrc__bpe_symbol *s = r->symbols;
+typedef struct mrc__bpe_few {
+    size_t   n;
+    int32_t  id[MRC__BPE_FEW], bytes[MRC__BPE_FEW];
     uint32_t rank[MRC__BPE_FEW];            // of the pair that begins here; NONE: no merge
-    for (size_t i = 0; i + 1 < n; i++) rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id,
-                                                                              s[i + 1].id));
+} mrc__bpe_few;
+static void mrc__bpe_merge_few(const mrc__tok_trie *t, mrc__bpe_few *f) {
+    size_t n = f->n;
     while (n > 1) {
         size_t best = 0;
-        for (size_t i = 1; i + 1 < n; i++) best = rank[i] < rank[best] ? i : best;
-        if (rank[best] == MRC__TOK_NONE) break;
-        s[best].id = t->nodes[rank[best]].value;
-        s[best].bytes += s[best + 1].bytes;
+        uint32_t least = f->rank[0];
+        for (size_t i = 1; i + 1 < n; i++) {
+            best = f->rank[i] < least ? i : best;
+            least = f->rank[i] < least ? f->rank[i] : least;
+        }
+        if (least == MRC__TOK_NONE) break;
+        f->id[best] = t->nodes[least].value;
+        f->bytes[best] += f->bytes[best + 1];
         n--;
         for (size_t i = best + 1; i < n; i++) {
-            s[i] = s[i + 1];
-            rank[i - 1] = rank[i];
+            f->id[i] = f->id[i + 1];
+            f->bytes[i] = f->bytes[i + 1];
+            f->rank[i - 1] = f->rank[i];
         }
-        if (best > 0) rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(s[best - 1].id, s[best].id));
-        if (best + 1 < n) rank[best] = mrc__tok_edge(t, mrc__bpe_key(s[best].id, s[best + 1].id));
+        if (best > 0)
+            f->rank[best - 1] = mrc__tok_edge(t, mrc__bpe_key(f->id[best - 1], f->id[best]));
+        if (best + 1 < n)
+            f->rank[best] = mrc__tok_edge(t, mrc__bpe_key(f->id[best], f->id[best + 1]));
     }
-    for (size_t i = 0; i < n; i++) s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
+    f->n = n;
+}
+static void mrc__bpe_merge_row(mrc__tok_run *r, size_t n) {
+    const mrc__tok_trie *t = &r->tok->merges;
+    mrc__bpe_symbol *s = r->symbols;
+    mrc__bpe_few f;
+    f.n = n;
+    for (size_t i = 0; i < n; i++) {
+        f.id[i] = s[i].id;
+        f.bytes[i] = s[i].bytes;
+        if (i + 1 < n) f.rank[i] = mrc__tok_edge(t, mrc__bpe_key(s[i].id, s[i + 1].id));
+    }
+    mrc__bpe_merge_few(t, &f);
+    for (size_t i = 0; i < f.n; i++) {
+        s[i] = (mrc__bpe_symbol){ .id = f.id[i], .bytes = f.bytes[i],
+                                  .next = i + 1 < f.n ? (int32_t)i + 1 : -1 };
+    }
 }
 
 // Merges n symbols that stand in a row: what is left are those from 0 along next.
@@ -18959,7 +19504,7 @@ static void mrc__bpe_merge_symbols(mrc__tok_run *r, size_t n) {
     const mrc__tok_trie *t = &r->tok->merges;
     mrc__bpe_symbol *s = r->symbols;
     if (n <= MRC__BPE_FEW) {
-        mrc__bpe_merge_few(r, n);
+        mrc__bpe_merge_row(r, n);
         return;
     }
     r->n_heap = 0;
@@ -19120,7 +19665,7 @@ static void mrc__bpe_take(mrc__tok_run *r, mrc__bpe_text *x) {
 }
 
 // How many bytes of 's 't 're 've 'm 'll 'd are at p; 0: none.
-static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
+static inline size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *end) {
     if (end - p < 2 || p[0] != '\'') return 0;
     if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
     if (end - p < 3) return 0;
@@ -19128,17 +19673,115 @@ static size_t mrc__bpe_contraction(const unsigned char *p, const unsigned char *
     return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
 }
 
-// White space: all of it at the end, else all but the last, which may begin the next word.  taken:
-// how many of it the word has already.
-static void mrc__bpe_spaces(mrc__tok_run *r, mrc__bpe_text *x, int taken) {
-    size_t n = (size_t)taken, bytes = 0;
-    unsigned k;
-    for (const unsigned char *p = x->s;; p += bytes, n++) {
-        k = mrc__bpe_class(r, p, x->end, &bytes);
-        if (k == 0xFF || !(k & MRC__KIND_SPACE)) break;
+// The end of the word that begins at s, and its code points.  taken: a space was put before it.
+// *plain is cleared where U+FFFD is in it, which may stand for what is ill-formed.
+// White space is a word: all of it at the end of the text, else all but the last, which may begin
+// the next word.
+static const unsigned char *mrc__bpe_span(const mrc__tok_run *r, const unsigned char *s,
+                                          const unsigned char *end, int taken, int32_t *chars,
+                                          int *plain) {
+    const uint8_t *kinds = r->tok->kinds;
+    const unsigned char *p = s, *last = s;
+    size_t bytes = taken ? 0 : mrc__bpe_contraction(s, end);
+    uint32_t cp;
+    int32_t n = 0;
+    if (bytes) {
+        *chars = (int32_t)bytes;
+        return s + bytes;
     }
-    if (k != 0xFF && n > 1) n--;
-    for (n -= (size_t)taken; n; n--) mrc__bpe_take(r, x);
+    if (!taken && *s == ' ') {
+        p++;
+        n = 1;
+    }
+    unsigned k = mrc__bpe_class(r, p, end, &bytes);
+    if (k == 0xFF || (k & MRC__KIND_SPACE)) {
+        for (n = 0, p = s; mrc__bpe_class(r, p, end, &bytes) == MRC__KIND_SPACE; p += bytes, n++) {
+            last = p;
+        }
+        *chars = p < end && n + taken > 1 ? n - 1 : n;
+        return *chars < n ? last : p;
+    }
+    for (; p < end; p += bytes, n++) {
+        cp = *p;
+        bytes = 1;
+        if (cp >= 0x80) bytes = mrc__tok_decode(p, end, &cp);
+        if ((kinds[cp] & MRC__KIND_NOT_OTHER) != k) break;
+        if (cp == 0xFFFD) *plain = 0;
+    }
+    *chars = n;
+    return p;
+}
+
+#define MRC__BPE_WHOLE 16               // bytes of such a token at most
+static inline uint64_t mrc__bpe_load(const unsigned char *p, size_t n) {
+    uint64_t wide;
+    uint32_t half;
+    if (n == 8) {
+        memcpy(&wide, p, 8);
+        return wide;
+    }
+    memcpy(&half, p, 4);
+    return half;
+}
+// n > 0 bytes as two numbers, which with n tell them from all others: loads may overlap.
+static inline mrc__bpe_whole mrc__bpe_whole_key(const unsigned char *p, size_t n) {
+    mrc__bpe_whole w = { .n = (uint32_t)n, .id = -1 };
+    if (n >= 8) {
+        w.low = mrc__bpe_load(p, 8);
+        w.high = mrc__bpe_load(p + n - 8, 8);
+    } else if (n >= 4) {
+        w.low = mrc__bpe_load(p, 4) << 32 | mrc__bpe_load(p + n - 4, 4);
+    } else {
+        w.low = (uint64_t)p[0] | (uint64_t)p[n / 2] << 8 | (uint64_t)p[n - 1] << 16;
+    }
+    return w;
+}
+#define MRC__BPE_SEEN 4                 // bits for each entry of the table
+static inline uint64_t mrc__bpe_whole_hash(const mrc_tokenizer *tok, const mrc__bpe_whole *w) {
+    uint64_t h = (w->low ^ tok->words.seed) * 0x9E3779B97F4A7C15u;
+    h = (h ^ h >> 32 ^ w->high ^ (uint64_t)w->n << 56) * 0xD6E8FEB86659FD93u;
+    return h ^ h >> 32;
+}
+static inline size_t mrc__bpe_whole_bit(const mrc_tokenizer *tok, uint64_t hash) {
+    return (size_t)hash & (tok->wholes_mask * MRC__BPE_SEEN + MRC__BPE_SEEN - 1);
+}
+// Where that token is, or where it is to be put.
+static inline mrc__bpe_whole *mrc__bpe_whole_at(const mrc_tokenizer *tok, const mrc__bpe_whole *w,
+                                                uint64_t hash) {
+    for (size_t slot = (size_t)hash & tok->wholes_mask;; slot = (slot + 1) & tok->wholes_mask) {
+        mrc__bpe_whole *at = tok->wholes + slot;
+        if (at->n == 0 || (at->low == w->low && at->high == w->high && at->n == w->n)) return at;
+    }
+}
+// The token that these bytes are; -1: none.
+static inline int32_t mrc__bpe_whole_id(const mrc_tokenizer *tok, const unsigned char *p,
+                                        size_t n) {
+    const mrc__bpe_whole w = mrc__bpe_whole_key(p, n);
+    const uint64_t hash = mrc__bpe_whole_hash(tok, &w);
+    const size_t bit = mrc__bpe_whole_bit(tok, hash);
+    if (!(tok->wholes_seen[bit / 8] >> bit % 8 & 1)) return -1;
+    const mrc__bpe_whole *at = mrc__bpe_whole_at(tok, &w, hash);
+    return at->n ? at->id : -1;
+}
+
+// Merges n bytes at s, which begin with code point `at`, and appends what is left of them.
+static void mrc__bpe_merge_bytes(mrc__tok_run *r, const unsigned char *s, size_t n, int32_t at) {
+    const mrc_tokenizer *tok = r->tok;
+    mrc__bpe_few f;
+    f.n = n;
+    for (size_t i = 0; i < n; i++) {
+        f.id[i] = tok->byte_id[s[i]];
+        f.bytes[i] = 1;
+        if (i + 1 < n) f.rank[i] = tok->byte_ranks[(size_t)s[i] << 8 | s[i + 1]];
+    }
+    mrc__bpe_merge_few(&tok->merges, &f);
+    int32_t last = at - 1;                      // the code point of the byte before s
+    for (size_t i = 0; i < f.n; i++) {
+        int32_t begin = last + ((*s & 0xC0) != 0x80);
+        for (const unsigned char *end = s + f.bytes[i]; s < end; s++) last += (*s & 0xC0) != 0x80;
+        mrc__tok_piece_add(r, f.id[i], begin, last + 1);
+    }
+    r->words++;
 }
 
 static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const unsigned char *end,
@@ -19146,21 +19789,26 @@ static int32_t mrc__bpe_segment(mrc__tok_run *r, const unsigned char *s, const u
     mrc__bpe_text x = { s, end, at };
     int prefix = r->tok->prefix_space && s < end && *s != ' ';
     while (x.s < x.end && !r->failed) {
-        // A space that is put before the text is aligned to its first code point.
-        int space = prefix || *x.s == ' ';
-        size_t bytes = 1, n = prefix ? 0 : mrc__bpe_contraction(x.s, x.end);
-        unsigned k = mrc__bpe_class(r, x.s + (space && !prefix), x.end, &bytes);
-        if (prefix) mrc__tok_word_add(r, ' ', x.at);
-        if (n) {
-            while (n--) mrc__bpe_take(r, &x);
-        } else if (k == 0xFF || (k & MRC__KIND_SPACE)) {
-            mrc__bpe_spaces(r, &x, prefix);
+        int32_t chars = 0;
+        int plain = !prefix;
+        const unsigned char *to = mrc__bpe_span(r, x.s, x.end, prefix, &chars, &plain);
+        const size_t n = (size_t)(to - x.s);
+        const int32_t id = plain && n <= MRC__BPE_WHOLE ? mrc__bpe_whole_id(r->tok, x.s, n) : -1;
+        if (id >= 0) {
+            mrc__tok_piece_add(r, id, x.at, x.at + chars);
+            r->words++;
+        } else if (plain && n <= (r->tok->ignore_merges ? MRC__BPE_WHOLE : MRC__BPE_FEW)) {
+            mrc__bpe_merge_bytes(r, x.s, n, x.at);
         } else {
-            if (space && !prefix) mrc__bpe_take(r, &x);
-            while (mrc__bpe_class(r, x.s, x.end, &bytes) == k) mrc__bpe_take(r, &x);
+            // A space that is put before the text is aligned to its first code point.
+            if (prefix) mrc__tok_word_add(r, ' ', x.at);
+            while (x.s < to) mrc__bpe_take(r, &x);
+            mrc__bpe_word_end(r);
+            prefix = 0;
+            continue;
         }
-        prefix = 0;
-        mrc__bpe_word_end(r);
+        x.s = to;
+        x.at += chars;
     }
     return x.at;
 }
@@ -19339,6 +19987,50 @@ static mrc_status mrc__bpe_read_files(mrc__tok_source *src, mrc_tokenizer *tok, 
     return s;
 }
 
+// The bytes that a token's text stands for: their number; 0: it is no such text, or longer.
+static size_t mrc__bpe_bytes_of(const char *text, unsigned char bytes[MRC__BPE_WHOLE]) {
+    const unsigned char *p = (const unsigned char *)text, *end = p + strlen(text);
+    size_t n = 0;
+    for (; p < end; n++) {
+        uint32_t cp = 0;
+        unsigned b = 0;
+        p += mrc__tok_decode(p, end, &cp);
+        while (b < 256 && mrc__bpe_char(b) != cp) b++;
+        if (b == 256 || n == MRC__BPE_WHOLE) return 0;
+        bytes[n] = (unsigned char)b;
+    }
+    return n;
+}
+
+// What mrc__bpe_segment() looks up; 0: out of memory.
+static int mrc__bpe_tables(mrc_tokenizer *tok) {
+    size_t n = 64, bytes;
+    while (n < 2 * tok->n_vocabulary && n <= SIZE_MAX / 4) n *= 2;
+    if (!mrc__mul(n, sizeof *tok->wholes, &bytes)) return 0;
+    tok->wholes = mrc__host_zalloc(&tok->host, bytes);
+    tok->wholes_seen = mrc__host_zalloc(&tok->host, n * MRC__BPE_SEEN / 8);
+    tok->byte_ranks = tok->host.alloc(tok->host.user, 65536 * sizeof *tok->byte_ranks);
+    if (!tok->wholes || !tok->wholes_seen || !tok->byte_ranks) return 0;
+    tok->wholes_mask = n - 1;
+    for (size_t id = 0; id < tok->n_vocabulary; id++) {
+        unsigned char text[MRC__BPE_WHOLE];
+        if (!(tok->flags[id] & MRC__TOK_WHOLE)) continue;
+        size_t length = mrc__bpe_bytes_of(tok->pool.data + tok->token_at[id], text);
+        if (!length) continue;
+        mrc__bpe_whole w = mrc__bpe_whole_key(text, length);
+        w.id = (int32_t)id;
+        const uint64_t hash = mrc__bpe_whole_hash(tok, &w);
+        const size_t bit = mrc__bpe_whole_bit(tok, hash);
+        *mrc__bpe_whole_at(tok, &w, hash) = w;
+        tok->wholes_seen[bit / 8] |= (uint8_t)(1 << bit % 8);
+    }
+    for (size_t i = 0; i < 65536; i++) {
+        tok->byte_ranks[i] = mrc__tok_edge(&tok->merges, mrc__bpe_key(tok->byte_id[i >> 8],
+                                                                      tok->byte_id[i & 255]));
+    }
+    return 1;
+}
+
 // Marks the tokens that their characters merge into; with ignore_merges, all.
 static mrc_status mrc__bpe_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     mrc__tok_run r = { .host = &tok->host, .tok = tok };
@@ -19359,6 +20051,7 @@ static mrc_status mrc__bpe_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
             tok->flags[id] |= MRC__TOK_WHOLE;
     }
     mrc__tok_run_free(&r);
+    if (!r.failed && tok->segment == mrc__bpe_segment) r.failed = !mrc__bpe_tables(tok);
     return r.failed ? mrc__bpe_no_memory(src) : MRC_OK;
 }
 static const mrc__tok_kind mrc__tok_bpe = { "BPE", mrc__bpe_read, mrc__bpe_finish, mrc__bpe_part };
@@ -20625,6 +21318,32 @@ static mrc_status mrc__tok_put_normalized(mrc__tok_source *src, mrc_tokenizer *t
     return r.failed ? mrc__tok_no_memory(src) : status;
 }
 
+// How many spaces a token's text of n code points begins and ends with.
+static int32_t mrc__tok_spaces_of(const mrc_tokenizer *tok, int32_t id, int32_t *leading,
+                                  int32_t *trailing) {
+    const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[id];
+    const unsigned char *end = s + strlen((const char *)s);
+    int32_t n = 0;
+    *leading = *trailing = 0;
+    for (uint32_t cp = 0; s < end; n++) {
+        s += mrc__tok_decode(s, end, &cp);
+        int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
+        *trailing = space ? *trailing + 1 : 0;
+        if (space && *leading == n) ++*leading;
+    }
+    return n;
+}
+
+// Offsets spare spaces: which tokens begin or end with any, and which with just one, in front.
+static void mrc__tok_mark_spaces(mrc_tokenizer *tok) {
+    for (size_t id = 0; id < tok->n; id++) {
+        int32_t leading, trailing;
+        mrc__tok_spaces_of(tok, (int32_t)id, &leading, &trailing);
+        if (leading || trailing) tok->flags[id] |= MRC__TOK_SPACED;
+        if (leading == 1 && trailing == 0) tok->flags[id] |= MRC__TOK_ONE_SPACE;
+    }
+}
+
 // When all is read: the tables, the loop that does the work, and what the model prepares.
 static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     const mrc__tok_program *pre = &tok->pre_tokenizer;
@@ -20663,6 +21382,13 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
         if (cp < MRC__TOK_ROOTS) tok->roots[cp] = (uint32_t)i;
     }
     MRC__TRY(mrc__tok_put_normalized(src, tok));
+    for (int p = 0; p < MRC__TOK_PASSES; p++) {
+        tok->added_byte[p] = -1;
+        for (int b = 0; b < 256; b++) {
+            if (tok->added_first[b] >> p & 1) tok->added_byte[p] = tok->added_byte[p] < 0 ? b : 256;
+        }
+    }
+    if (tok->trim) mrc__tok_mark_spaces(tok);
     return tok->kind->finish(src, tok);
 }
 
@@ -20915,6 +21641,9 @@ static int32_t mrc__tok_pass(mrc__tok_run *r, const unsigned char *s, const unsi
     while (s < end) {
         size_t bytes = 0, space;
         int32_t chars = 0, before = 0, after = 0, id = -1;
+        if (tok->added_byte[pass] < 0) break;
+        if (tok->added_byte[pass] < 256) s = memchr(s, tok->added_byte[pass], (size_t)(end - s));
+        if (!s) break;
         if (tok->added_first[*s] >> pass & 1)
             id = mrc__tok_added_at(&tok->added[pass], s, end, &bytes, &chars);
         if (id < 0) {
@@ -21024,16 +21753,12 @@ static mrc_status mrc__tok_plan_make(mrc_ctx *ctx, mrc__tok_plan *plan, int pair
 // Spaces at the ends of a token, with those that it took, are not of its offsets.  That is how
 // RobertaProcessing has it, which believes that one space of a window's first token was put there.
 static void mrc__tok_trim_piece(const mrc_tokenizer *tok, mrc__tok_piece *p, int first) {
-    const unsigned char *s = (const unsigned char *)tok->pool.data + tok->token_at[p->id];
-    const unsigned char *end = s + strlen((const char *)s);
-    unsigned flags = tok->flags[p->id];
-    int32_t leading = 0, trailing = 0, n = 0;
-    for (uint32_t cp = 0; s < end; n++) {
-        s += mrc__tok_decode(s, end, &cp);
-        int space = cp == MRC__BPE_SPACE || (tok->kinds[cp] & MRC__KIND_SPACE);
-        trailing = space ? trailing + 1 : 0;
-        if (space && leading == n) leading++;
-    }
+    enum { STRIP = MRC__TOK_LSTRIP | MRC__TOK_RSTRIP };
+    const unsigned flags = tok->flags[p->id];
+    int32_t leading = 1, trailing = 0, n = 0;
+    if (!(flags & (MRC__TOK_SPACED | STRIP))) return;
+    if ((flags & (MRC__TOK_ONE_SPACE | STRIP)) != MRC__TOK_ONE_SPACE)
+        n = mrc__tok_spaces_of(tok, p->id, &leading, &trailing);
     if (flags & MRC__TOK_LSTRIP) leading += p->taken;
     if (flags & MRC__TOK_RSTRIP) trailing += p->end - p->begin - n - p->taken;
     if (leading == 1 && tok->trim_prefix && (first || p->begin == 0)) leading = 0;
@@ -33331,9 +34056,9 @@ MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const
 }
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
-                                          mrc_head_type head) {
+                                          mrc_head_type head, const char *pooling) {
     MRC__ARG(ctx, !out || !path);
-    return mrc__encoder_config(ctx, out, path, head, NULL);
+    return mrc__encoder_config(ctx, out, path, head, pooling);
 }
 #endif // core pass
 

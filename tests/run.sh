@@ -22,8 +22,8 @@ CUDA_CONFIGS="cuda-asan cuda-tsan cuda-gcc cuda-clang"
 CONFIGS="gcc-asan clang-asan $CUDA_CONFIGS gcc-tsan clang-tsan gcc clang bare arm64 sh header-gcc
     header-clang lint"
 TEST_SECONDS=2400                       # of a processor, for each process of a suite
-TEST_WALL=2400                          # of a clock: only what waits for ever meets this one, and then
-                                        # the others still have their turn
+TEST_WALL=2400                          # of a clock: only what waits for ever meets this one,
+                                        # and then the others still have their turn
 
 # The C compiler of a configuration, and the C++ compiler that goes with it.
 config_cc() {

@@ -82,7 +82,7 @@ static size_t find_passages(asking *k, const char *question) {
         k->passages[0] = (mrc_example){ .id = k->a.context, .title = "", .context = k->context,
                                         .context_bytes = k->context_bytes };
     } else {
-        retrieval_run(&k->stages, &query, 1, k->most, k->found, &n);
+        tool_check(k->ctx, retrieval_run(&k->stages, &query, 1, k->most, k->found, &n));
     }
     for (size_t i = 0; i < n; i++) {
         if (k->o.index) {

@@ -158,6 +158,58 @@ static int work_gemm(void) {
     return serve(name, gemm_repeat, &g);
 }
 
+// ---- linear: one product of a layer, as prediction has it (packed weights) or as training ----
+
+typedef struct linear_work {
+    mrc_backend *be;
+    size_t       n, in, out;
+    float       *x, *w, *y, *bias;
+    void        *packed;
+    mrc_dtype    dtype;                 // of packed
+} linear_work;
+
+static mrc_dtype worker_dtype(void) {
+    const char *precision = option("precision", "fp32");
+    return strcmp(precision, "int8") == 0 ? MRC_DTYPE_I8
+         : strcmp(precision, "bf16") == 0 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32;
+}
+
+static size_t packed_repeat(void *state) {
+    const linear_work *l = state;
+    const mrc_linear_fwd_args args_of = {
+        .n = l->n, .in = l->in, .out = l->out, .x = { MRC_DTYPE_F32, l->in, l->x },
+        .weight = { l->dtype, 0, l->packed }, .bias = { MRC_DTYPE_F32, 0, l->bias },
+        .y = { MRC_DTYPE_F32, l->out, l->y, 0 } };
+    mrc_status s = l->be->kernels[MRC_DTYPE_F32].linear_fwd(l->be, &args_of);
+    if (s != MRC_OK) tool_fail(tool_exit_code(s), "linear: %s", mrc_status_string(s));
+    return 0;
+}
+static size_t products_repeat(void *state) {
+    const linear_work *l = state;
+    const gemm_work g = { .be = l->be, .n = l->n, .x = l->x, .w = l->w, .y = l->y };
+    gemm_linear(&g, l->in, l->out);
+    return 0;
+}
+
+static int work_linear(void) {
+    linear_work l = { .be = worker_backend(), .n = number("tokens"), .in = number("in"),
+                      .out = number("out"), .dtype = worker_dtype() };
+    l.x = tool_allocate(l.n * l.in, sizeof(float));
+    l.y = tool_allocate(l.n * l.out, sizeof(float));
+    l.w = tool_allocate(l.in * l.out, sizeof(float));
+    l.bias = tool_allocate(l.out, sizeof(float));
+    if (strcmp(option("products", "packed"), "packed") != 0) {
+        return serve("mrc", products_repeat, &l);       // of zeros: they stay small
+    }
+    for (size_t i = 0; i < l.n * l.in; i++) l.x[i] = (float)(i * 7 % 1024) * 1e-3f - 0.5f;
+    for (size_t i = 0; i < l.in * l.out; i++) l.w[i] = (float)(i * 11 % 1024) * 1e-4f - 0.05f;
+    size_t bytes = l.be->prepack_bytes(l.be, l.dtype, l.out, l.in);
+    l.packed = l.be->alloc(l.be, bytes);
+    if (!bytes || !l.packed) tool_fail(TOOL_NO_MEMORY, "linear: its weights cannot be packed");
+    l.be->prepack(l.be, l.packed, l.dtype, l.out, l.in, l.w);
+    return serve("mrc", packed_repeat, &l);
+}
+
 // ---- train, forward: a reader with random weights on random full sequences ----
 
 typedef struct model_work {
@@ -242,11 +294,8 @@ static void random_features(model_work *w) {
 
 // The model as predict has it: saved, and loaded for forward passes only.
 static void packed_model(model_work *w) {
-    const char *precision = option("precision", "fp32");
-    const mrc_model_load_desc desc = {
-        .path = option("to", ""), .for_prediction = 1, .threads = number("threads"),
-        .dtype = strcmp(precision, "int8") == 0 ? MRC_DTYPE_I8
-               : strcmp(precision, "bf16") == 0 ? MRC_DTYPE_BF16 : MRC_DTYPE_F32 };
+    const mrc_model_load_desc desc = { .path = option("to", ""), .for_prediction = 1,
+                                       .threads = number("threads"), .dtype = worker_dtype() };
     tool_check(w->ctx, mrc_model_save(w->ctx, w->model, desc.path, NULL));
     mrc_model_free(w->model);
     tool_check(w->ctx, mrc_model_load(w->ctx, &w->model, &desc));
@@ -344,27 +393,63 @@ static int work_epoch(void) {
 
 // ---- tokenize: ids and offsets of each line ----
 
-typedef struct text_work { mrc_ctx *ctx; mrc_tokenizer *tok; char *text; size_t bytes; } text_work;
+typedef struct text_work {
+    mrc_ctx             *ctx;           // of this thread
+    const mrc_tokenizer *tok;
+    const char          *text, *end;
+    size_t               tokens;
+    pthread_t            thread;
+} text_work;
 
-static size_t tokenize_repeat(void *state) {
+static void *tokenize_lines(void *state) {
     text_work *w = state;
-    size_t tokens = 0;
-    for (const char *line = w->text, *end; line < w->text + w->bytes; line = end + 1) {
+    w->tokens = 0;
+    for (const char *line = w->text, *end; line < w->end; line = end + 1) {
         mrc_encodings e;
-        end = memchr(line, '\n', (size_t)(w->text + w->bytes - line));
+        end = memchr(line, '\n', (size_t)(w->end - line));
         tool_check(w->ctx, mrc_tokenizer_encode(w->ctx, w->tok, &e, line, (size_t)(end - line),
                                                 NULL, 0, NULL));
-        tokens += e.list[0].n;
+        w->tokens += e.list[0].n;
         mrc_encodings_free(&e);
+    }
+    return NULL;
+}
+
+// Each thread has a run of lines; the list ends with a work without a context.
+static size_t tokenize_repeat(void *state) {
+    text_work *w = state;
+    size_t tokens = 0, n = 0;
+    while (w[n].ctx) n++;
+    for (size_t i = 1; i < n; i++) {
+        if (pthread_create(&w[i].thread, NULL, tokenize_lines, &w[i]) != 0) {
+            tool_fail(TOOL_NO_MEMORY, "tokenize: no thread to be had");
+        }
+    }
+    tokenize_lines(w);
+    for (size_t i = 0; i < n; i++) {
+        if (i) pthread_join(w[i].thread, NULL);
+        tokens += w[i].tokens;
     }
     return tokens;
 }
 
 static int work_tokenize(void) {
-    text_work w = { .ctx = tool_ctx_new(NULL, 0) };
-    tool_check(w.ctx, mrc_tokenizer_load(w.ctx, &w.tok, option("tokenizer", "data")));
-    tool_check(w.ctx, mrc_file_read(w.ctx, &w.text, &w.bytes, option("text", "")));
-    return serve("mrc", tokenize_repeat, &w);
+    size_t n = number("threads") ? number("threads") : 1, bytes;
+    text_work *w = tool_allocate(n + 1, sizeof *w);
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    mrc_tokenizer *tok;
+    char *text;
+    tool_check(ctx, mrc_tokenizer_load(ctx, &tok, option("tokenizer", "data")));
+    tool_check(ctx, mrc_file_read(ctx, &text, &bytes, option("text", "")));
+    const char *begin = text;
+    for (size_t i = 0; i < n; i++) {
+        const char *end = text + bytes * (i + 1) / n;
+        while (end < text + bytes && end[-1] != '\n') end++;
+        w[i] = (text_work){ .ctx = i ? tool_ctx_new(NULL, 0) : ctx, .tok = tok, .text = begin,
+                            .end = end };
+        begin = end;
+    }
+    return serve("mrc", tokenize_repeat, w);
 }
 
 // Contexts of a data set, each once, a line each: what both tokenizers are given.
@@ -472,8 +557,13 @@ static int work_passages(void) {
 
 // ---- reader: one question after the other, each on its own ----
 
-typedef struct reader_work { mrc_ctx *ctx; mrc_reader *reader; mrc_dataset *set; size_t next; }
-    reader_work;
+typedef struct reader_work {
+    mrc_ctx     *ctx;
+    mrc_reader  *reader;
+    mrc_dataset *set;
+    size_t       next;
+    mrc_example  question;
+} reader_work;
 
 static size_t reader_repeat(void *state) {
     reader_work *w = state;
@@ -483,13 +573,37 @@ static size_t reader_repeat(void *state) {
     return 1;
 }
 
+// A question of ten full stops and a passage of so many that both make `tokens` tokens.
+static void question_of(mrc_example *x, size_t tokens) {
+    char *text = tool_allocate(tokens + 1, 1);
+    memset(text, '.', tokens);
+    *x = (mrc_example){ .id = "0", .question = text, .question_bytes = 10, .context = text + 10,
+                        .context_bytes = tokens > 13 ? tokens - 13 : 1 };
+    text[10 + x->context_bytes] = '\0';
+}
+
+static size_t question_repeat(void *state) {
+    reader_work *w = state;
+    mrc_reply reply;
+    tool_check(w->ctx, mrc_reader_answer(w->reader, &w->question, 1, &reply));
+    if (reply.n_windows != 1 || reply.windows[0].feature->length != (int32_t)number("seq")) {
+        tool_fail(TOOL_BAD_INPUT, "reader: %zu windows of %d tokens (expected 1 of %zu)",
+                  reply.n_windows, (int)reply.windows[0].feature->length, number("seq"));
+    }
+    return 2 * number("seq");
+}
+
 static int work_reader(void) {
     reader_work w = { .ctx = tool_ctx_new(worker_backend(), 0) };
     mrc_features_config features = mrc_features_config_default();
     features.max_seq_length = number("seq");
     features.doc_stride = number("seq") / 3;
-    mrc_reader_desc desc = { .features = &features };
+    mrc_reader_desc desc = { .features = &features, .dtype = worker_dtype() };
     tool_check(w.ctx, mrc_reader_new(w.ctx, &w.reader, option("model", ""), &desc));
+    if (!*option("text", "")) {
+        question_of(&w.question, number("seq"));
+        return serve("mrc", question_repeat, &w);
+    }
     tool_check(w.ctx, mrc_dataset_load_questions(w.ctx, &w.set, option("text", "")));
     return serve("mrc", reader_repeat, &w);
 }
@@ -512,7 +626,7 @@ static int run_worker(const char *kind, char **options) {
         { "gemm", work_gemm }, { "train", work_train }, { "forward", work_forward },
         { "epoch", work_epoch }, { "tokenize", work_tokenize }, { "text", work_text },
         { "model", work_model }, { "search", work_search }, { "passages", work_passages },
-        { "reader", work_reader } };
+        { "reader", work_reader }, { "linear", work_linear } };
     worker_words = options;
     tool_name = "bench --worker";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -641,6 +755,17 @@ static int wanted(const char *name) {
     if (!args.names.n) return 1;
     for (size_t i = 0; i < args.names.n; i++) {
         if (strncmp(name, args.names.item[i], strlen(args.names.item[i])) == 0) return 1;
+    }
+    return 0;
+}
+
+// Whether a row that begins so can be wanted.
+static int wanted_any(const char *prefix) {
+    if (!args.names.n) return 1;
+    for (size_t i = 0; i < args.names.n; i++) {
+        const char *given = args.names.item[i];
+        size_t n = strlen(given) < strlen(prefix) ? strlen(given) : strlen(prefix);
+        if (strncmp(prefix, given, n) == 0) return 1;
     }
     return 0;
 }
@@ -813,6 +938,79 @@ static void gemm_rows(void) {
     }
 }
 
+// ---- the machine's limit as the peer ----
+
+enum { PEAK_F32, PEAK_BF16, PEAK_INT8 };
+
+// G operations a second of our side, and of its threads where all stays in registers, in turns.
+static void limit_row(const char *name, words *us, size_t threads, int kind, double operations,
+                      double least, double bar) {
+    peak_loop loops[3];
+    measured m = { .n = args.repeats };
+    words none = ours("none");
+    if (!wanted(name)) return;
+    peak_loops(loops);
+    m = compare(name, us, &none, least);
+    m.missing = !loops[kind].run;
+    snprintf(m.version, sizeof m.version, m.missing ? "this processor has no such instruction"
+                                                    : "limit of the machine");
+    for (size_t i = 0; i < m.n && !m.missing; i++) {
+        m.peer[i] = operations / peak_rate(&loops[kind], threads, args.quick ? 1000 : 4000000);
+    }
+    add_row(name, "Gop/s", &m, operations, bar);
+}
+
+// Products of one layer's maps: packed weights in three precisions, and the three of a training
+// step with operands rounded to bf16.
+static void limit_linear_rows(void) {
+    static const struct { const char *name, *precision, *products; int peak; double bar; } kinds[]
+        = { { "f32", "fp32", "packed", PEAK_F32, 0 }, { "bf16", "bf16", "packed", PEAK_BF16, 0.88 },
+            { "int8", "int8", "packed", PEAK_INT8, 0.82 },
+            { "train_bf16", "bf16", "step", PEAK_BF16, 0.88 } };
+    static const size_t tokens[] = { 384, 1024, 3072 };
+    for (size_t k = 0; k < 4 * 2 * 3 * 3 * 2; k++) {
+        char name[64];
+        const size_t threads = 1 + k % 2, which = k / 2 % 3, rows = tokens[k / 6 % 3];
+        const int large = k / 18 % 2 != 0;
+        const shape s = shape_of(large);
+        const size_t in = which == 2 ? s.ffn : s.hidden, out = which == 1 ? s.ffn : s.hidden;
+        static const char *const words_of[] = { "attn", "up", "down" };
+        words us = ours("linear");
+        const size_t kind = k / 36, n = args.quick ? 40 : rows;
+        snprintf(name, sizeof name, "limit_%s_%s_%zu_%s_t%zu", kinds[kind].name, s.name, rows,
+                 words_of[which], threads);
+        words_add(&us, "precision=%s", kinds[kind].precision);
+        words_add(&us, "products=%s", kinds[kind].products);
+        words_add(&us, "tokens=%zu", n);
+        words_add(&us, "in=%zu", in);
+        words_add(&us, "out=%zu", out);
+        words_add(&us, "threads=%zu", threads);
+        words_add(&us, "isa=%d", args.isa);
+        double operations = (kind == 3 ? 6e-9 : 2e-9) * (double)n * (double)in * (double)out;
+        limit_row(name, &us, threads, kinds[kind].peak, operations, 0.2, kinds[kind].bar);
+    }
+}
+
+// G operations of a whole step's matrix products: forward 2, backward 4 for each weight and token,
+// and the same of attention's scores and their products.
+static double step_operations(const shape *s, size_t batch, size_t seq, double *products) {
+    double weights = (double)s->hidden * (4.0 * (double)s->hidden + 2.0 * (double)s->ffn);
+    double attention = 12.0 * (double)batch * (double)seq * (double)seq * (double)s->hidden;
+    *products = 6e-9 * weights * (double)(batch * seq);
+    return (double)s->layers * (*products + 1e-9 * attention);
+}
+
+static void limit_step_row(const char *name, const char *precision, int kind, double bar) {
+    shape s = shape_of(0);
+    size_t seq = args.quick ? 24 : 512;
+    double products;
+    words us = ours("train");
+    add_shape(&us, &s, 0, 2, seq);
+    words_add(&us, "precision=%s", precision);
+    limit_row(name, &us, tool_common.threads, kind, step_operations(&s, 2, seq, &products), 0,
+              bar);
+}
+
 // ---- whole steps ----
 
 static void train_row(const char *name, const char *precision, int large, size_t rnn, size_t batch,
@@ -910,13 +1108,9 @@ static void rate_row(const char *name) {
     if (!wanted(name)) return;
     add_shape(&us, &s, 0, batch, seq);
     measured m = compare(name, &us, &peer, 0);
-    // Forward 2, backward 4 for each weight and token; the same of scores and their products.
-    double weights = (double)s.hidden * (4.0 * (double)s.hidden + 2.0 * (double)s.ffn);
-    double products = 6.0 * weights * (double)tokens;
-    double attention = 12.0 * (double)batch * (double)seq * (double)seq * (double)s.hidden;
-    double step = (double)s.layers * (products + attention);
+    double products, step = step_operations(&s, batch, seq, &products);
     for (size_t i = 0; i < m.n; i++) m.peer[i] *= step / products;   // at that rate, the step
-    add_row(name, "GFLOP/s", &m, step * 1e-9, 0.8);
+    add_row(name, "GFLOP/s", &m, step, 0.8);
 }
 
 // ---- real text ----
@@ -958,18 +1152,40 @@ static void epoch_row(const char *name) {
     add_row(name, "s/batch", &m, 0, 1.5);
 }
 
-static void tokenizer_row(const char *name) {
+// A folder whose tokenizer is made of files of another one, under the names that it needs.
+static void borrow(const char *to, const char *from, const char *const files[][2], size_t n,
+                   const char *config) {
+    char path[2][TOOL_PATH_BYTES], *data;
+    size_t bytes;
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_new(ctx, to));
+    for (size_t i = 0; i < n; i++) {
+        tool_check(ctx, mrc_file_read(ctx, &data, &bytes, tool_path(path[0], from, files[i][0])));
+        tool_check(ctx, mrc_file_write(ctx, tool_path(path[1], to, files[i][1]), data, bytes));
+        mrc_file_free(ctx, data);
+    }
+    tool_check(ctx, mrc_file_write(ctx, tool_path(path[1], to, "tokenizer_config.json"), config,
+                                   strlen(config)));
+    mrc_ctx_free(ctx);
+}
+
+// Both sides turn the contexts of FROM into ids and offsets.  threads above 1: against ourselves
+// with one thread, as if that had been so many times as fast.
+static void tokenizer_row(const char *name, const char *tokenizer, const char *from,
+                          size_t threads) {
     char path[TOOL_PATH_BYTES];
-    words text = ours("text"), us = ours("tokenize"), peer = theirs("tokenize");
+    words text = ours("text"), us = ours("tokenize");
+    words peer = threads > 1 ? ours("tokenize") : theirs("tokenize");
     if (!wanted(name)) return;
     tool_path(path, args.output_dir, "bench_text.txt");
-    words_add(&text, "from=%s", questions());
+    words_add(&text, "from=%s", from);
     words_add(&text, "to=%s", path);
     make(&text);
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
-        words_add(both[i], "tokenizer=%s", vocabulary());
+        words_add(both[i], "tokenizer=%s", tokenizer);
         words_add(both[i], "text=%s", path);
+        words_add(both[i], "threads=%zu", i ? 1 : threads);
     }
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     char *data;
@@ -978,8 +1194,40 @@ static void tokenizer_row(const char *name) {
     mrc_file_free(ctx, data);
     mrc_ctx_free(ctx);
     measured m = compare(name, &us, &peer, 0.3);
-    add_row(name, "MB/s", &m, (double)bytes * 1e-6, 20);
+    for (size_t i = 0; threads > 1 && i < m.n; i++) m.peer[i] /= (double)threads;
+    if (threads > 1) snprintf(m.version, sizeof m.version, "mrc, one thread times %zu", threads);
+    add_row(name, "MB/s", &m, (double)bytes * 1e-6, threads > 1 ? 0.9 : 20);
     unlink(path);
+}
+
+// WordPiece and byte-level BPE, Korean and English.  Without the files, those rows are left out.
+static void tokenizer_rows(void) {
+    static const char *const wordpiece[][2] = { { "bert-base-uncased.vocab.txt", "vocab.txt" } };
+    static const char *const bpe[][2] = { { "roberta-base.vocab.json", "vocab.json" },
+                                          { "roberta-base.merges.txt", "merges.txt" } };
+    char english[TOOL_PATH_BYTES], folder[2][TOOL_PATH_BYTES], probe[TOOL_PATH_BYTES];
+    const size_t threads = tool_common.threads;
+    if (!wanted_any("tokenizer") && !wanted_any("self_tokenizer")) return;
+    tokenizer_row("tokenizer", vocabulary(), questions(), 1);
+    if (threads > 1) tokenizer_row("self_tokenizer", vocabulary(), questions(), threads);
+    tool_path(english, args.squad_dir, "squad_v1.1_dev_b.json");
+    if (args.quick || mrc_file_exists(english) != 1
+        || mrc_file_exists(tool_path(probe, args.squad_dir, bpe[0][0])) != 1) {
+        if (!args.quick) tool_note("tokenizer_english, tokenizer_bpe: no files in %s",
+                                   args.squad_dir);
+        return;
+    }
+    tool_path(folder[0], args.output_dir, "bench_wordpiece");
+    tool_path(folder[1], args.output_dir, "bench_bpe");
+    borrow(folder[0], args.squad_dir, wordpiece, 1, "{\"do_lower_case\": true}\n");
+    borrow(folder[1], args.squad_dir, bpe, 2, "{}\n");
+    tokenizer_row("tokenizer_english", folder[0], english, 1);
+    tokenizer_row("tokenizer_bpe", folder[1], questions(), 1);
+    tokenizer_row("tokenizer_bpe_english", folder[1], english, 1);
+    if (threads > 1) tokenizer_row("self_tokenizer_bpe", folder[1], english, threads);
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    for (int i = 0; i < 2; i++) tool_check(ctx, mrc_dir_remove(ctx, folder[i]));
+    mrc_ctx_free(ctx);
 }
 
 // ---- passages looked up ----
@@ -1023,17 +1271,28 @@ static void search_row(const char *name, const char *kind, int from_text, double
 
 // ---- a warm reader, a question at a time ----
 
-static void reader_rows(void) {
-    char model[TOOL_PATH_BYTES];
-    shape s = shape_of(0);
-    size_t repeats = args.repeats;
-    words make_it = ours("model"), us = ours("reader"), peer = theirs("reader");
-    if (!wanted("reader_p50") && !wanted("reader_p99")) return;
+// A base reader with random weights, saved with that tokenizer; its folder's path into model.
+static void model_make(char model[TOOL_PATH_BYTES], const char *tokenizer) {
+    const shape s = shape_of(0);
+    words make_it = ours("model");
     tool_path(model, args.output_dir, "bench_model");
     add_shape(&make_it, &s, 0, 1, 512);
-    words_add(&make_it, "tokenizer=%s", vocabulary());
+    words_add(&make_it, "tokenizer=%s", tokenizer);
     words_add(&make_it, "to=%s", model);
     make(&make_it);
+}
+static void model_remove(const char *model) {
+    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
+    tool_check(ctx, mrc_dir_remove(ctx, model));
+    mrc_ctx_free(ctx);
+}
+
+static void reader_rows(void) {
+    char model[TOOL_PATH_BYTES];
+    size_t repeats = args.repeats;
+    words us = ours("reader"), peer = theirs("reader");
+    if (!wanted("reader_p50") && !wanted("reader_p99")) return;
+    model_make(model, vocabulary());
     words *both[2] = { &us, &peer };
     for (int i = 0; i < 2; i++) {
         words_add(both[i], "model=%s", model);
@@ -1048,9 +1307,52 @@ static void reader_rows(void) {
     qsort(m.peer, m.n, sizeof *m.peer, by_size);
     add_single("reader_p50", "s", &m, m.ours[m.n / 2], m.peer[m.n / 2], 1);
     add_single("reader_p99", "s", &m, m.ours[m.n * 99 / 100], m.peer[m.n * 99 / 100], 1);
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    tool_check(ctx, mrc_dir_remove(ctx, model));
-    mrc_ctx_free(ctx);
+    model_remove(model);
+}
+
+// One question of so many tokens to a warm reader, encoded, answered and decoded by ours; of the
+// peer the forward pass alone is asked.
+static void question_row(const char *model, const char *kind, const char *precision,
+                         size_t tokens) {
+    char name[2][64];
+    shape s = shape_of(0);
+    words us = ours("reader"), peer = theirs(kind);
+    const char *bits = strcmp(precision, "fp32") == 0 ? "f32" : precision;
+    for (int i = 0; i < 2; i++) {
+        snprintf(name[i], sizeof name[i], "question_%s_%s_%zu_p%d", bits, kind, tokens,
+                 i ? 99 : 50);
+    }
+    if (!wanted(name[0]) && !wanted(name[1])) return;
+    if (args.quick) tokens = 24;
+    words_add(&us, "model=%s", model);
+    words_add(&us, "precision=%s", precision);
+    words_add(&us, "seq=%zu", tokens);
+    words_add(&us, "threads=%zu", tool_common.threads);
+    words_add(&peer, "precision=%s", precision);
+    add_shape(&peer, &s, 0, 1, tokens);
+    const size_t repeats = args.repeats;
+    if (!args.quick) args.repeats = MAX_REPEATS * 6 / 10;           // a question each
+    measured m = compare(name[0], &us, &peer, 0);
+    args.repeats = repeats;
+    qsort(m.ours, m.n, sizeof *m.ours, by_size);
+    qsort(m.peer, m.n, sizeof *m.peer, by_size);
+    add_single(name[0], "s", &m, m.ours[m.n / 2], m.peer[m.n / 2], 1);
+    add_single(name[1], "s", &m, m.ours[m.n * 99 / 100], m.peer[m.n * 99 / 100], 1);
+}
+
+static void question_rows(void) {
+    static const char *const peers[][2] = {
+        { "onnx", "fp32" }, { "openvino", "fp32" }, { "forward", "fp32" }, { "openvino", "bf16" },
+        { "forward", "bf16" }, { "onnx", "int8" }, { "openvino", "int8" },
+        { "ctranslate2", "int8" } };
+    char model[TOOL_PATH_BYTES];
+    if (!wanted_any("question_")) return;
+    model_make(model, vocabulary());
+    for (size_t i = 0; i < sizeof peers / sizeof *peers; i++) {
+        question_row(model, peers[i][0], peers[i][1], 170);
+        question_row(model, peers[i][0], peers[i][1], 290);
+    }
+    model_remove(model);
 }
 
 // ---- cold start: a process from its beginning to its first answer ----
@@ -1068,17 +1370,12 @@ static double cold_seconds(words *w) {
 
 static void cold_row(const char *name) {
     char model[TOOL_PATH_BYTES];
-    shape s = shape_of(0);
-    words make_it = ours("model"), us = words_of_program("predict"), peer = theirs("answer");
+    words us = words_of_program("predict"), peer = theirs("answer");
     words probe = theirs("transformers");
     side there;
     if (!wanted(name)) return;
     tool_note("%s", name);
-    tool_path(model, args.output_dir, "bench_model");
-    add_shape(&make_it, &s, 0, 1, 512);
-    words_add(&make_it, "tokenizer=data");
-    words_add(&make_it, "to=%s", model);
-    make(&make_it);
+    model_make(model, "data");
     words_add(&us, "--model_name_or_path=%s", model);
     words_add(&us, "--test_file=data/question.jsonl");
     words_add(&us, "--output_dir=%s", model);
@@ -1095,9 +1392,7 @@ static void cold_row(const char *name) {
         if (!m.missing) m.peer[at] = cold_seconds(&peer);
     }
     add_row(name, "s", &m, 0, 10);
-    mrc_ctx *ctx = tool_ctx_new(NULL, 0);
-    tool_check(ctx, mrc_dir_remove(ctx, model));
-    mrc_ctx_free(ctx);
+    model_remove(model);
 }
 
 // ---- the whole real job, on request: fine-tuning a pretrained BERT on SQuAD, then answering ----
@@ -1205,6 +1500,9 @@ static void all_rows(void) {
     train_row("train_bf16_large_bilstm", "bf16", 1, 2, 1, 1.5);
     self_row("self_bf16_base_linear", 1.6);
     rate_row("rate_base_linear");
+    limit_step_row("limit_step_f32", "fp32", PEAK_F32, 0.8);
+    limit_step_row("limit_step_bf16", "bf16", PEAK_BF16, 0.72);
+    limit_linear_rows();
     for (size_t batch = 1; batch <= 8; batch += 7) {
         forward_row("forward", "forward", "fp32", batch, 1.3);
         forward_row("forward_bf16", "forward", "bf16", batch, 1.3);
@@ -1217,11 +1515,12 @@ static void all_rows(void) {
     }
     family_rows();
     epoch_row("epoch_packed");
-    tokenizer_row("tokenizer");
+    tokenizer_rows();
     search_row("search_queries", "search", 0, 2);
     search_row("search_text", "search", 1, 2);
     search_row("search_build", "index", 1, 3);
     reader_rows();
+    question_rows();
     cold_row("cold_start");
     minilm_rows();
 }
@@ -1305,7 +1604,8 @@ static tool_flag the_flags[] = {
       .help = "a pretrained BERT: also the rows minilm, two epochs on each side, an hour or so" },
     { .name = "squad_dir", .string = &args.squad_dir, .value = "DIR",
       .preset = "../shared/data/english",
-      .help = "where minilm finds squad_v1.1_dev_a.json and _b.json" },
+      .help = "where minilm finds squad_v1.1_dev_a.json and _b.json, and tokenizer_english and "
+              "tokenizer_bpe their vocabularies" },
     { .name = "squad_script", .string = &args.squad_script, .value = "FILE",
       .preset = "../shared/peers/hf_squad.py", .help = "who trains the peer of minilm" },
     { .name = "repeats", .size = &args.repeats, .preset = "5", .min = 1, .max = MAX_REPEATS,
@@ -1317,8 +1617,8 @@ static tool_flag the_flags[] = {
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .list = &args.names, .positional = 1, .value = "ROW ..", .otherwise = "all",
       .help = "names of rows, or how they begin: gemm, train_base, train_bf16, memory, self, rate, "
-              "forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, "
-              "cold_start" },
+              "limit, forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, "
+              "question, cold_start" },
     { 0 }
 };
 

@@ -192,16 +192,17 @@ TOOL_DEF void retrieval_close(retrieval *r) {
 // Running
 //==============================================================================
 // One stage's hits of n queries: hits[q * depth ..], counts[q].
-static void retrieval_stage(retrieval *r, int stage, const mrc_passage *queries, size_t n,
-                            size_t depth, mrc_hit *hits, size_t *counts) {
+static mrc_status retrieval_stage(retrieval *r, int stage, const mrc_passage *queries, size_t n,
+                                  size_t depth, mrc_hit *hits, size_t *counts) {
+    mrc_status status;
     if (stage == STAGE_BM25) {
         mrc_query *list = tool_allocate(n, sizeof *list);
         for (size_t i = 0; i < n; i++) {
             list[i] = (mrc_query){ queries[i].text, queries[i].text_bytes };
         }
-        tool_check(r->ctx, mrc_search(r->searcher, list, n, depth, hits, counts));
+        status = mrc_search(r->searcher, list, n, depth, hits, counts);
         free(list);
-        return;
+        return status;
     }
     int tokens = stage == STAGE_COLBERT;
     mrc_dense_config config = mrc_dense_config_default();
@@ -209,14 +210,17 @@ static void retrieval_stage(retrieval *r, int stage, const mrc_passage *queries,
     config.ef = r->o.ef;
     config.exact = r->o.exact;
     config.threads = tool_pool_threads();
-    tool_check(r->ctx, mrc_encoder_encode(r->encoder[tokens], MRC_SIDE_QUERY, queries, n, &v));
-    tool_check(r->ctx, mrc_dense_search(r->dense[tokens], &v, depth, &config, hits, counts));
+    status = mrc_encoder_encode(r->encoder[tokens], MRC_SIDE_QUERY, queries, n, &v);
+    if (status != MRC_OK) return status;
+    status = mrc_dense_search(r->dense[tokens], &v, depth, &config, hits, counts);
     mrc_vectors_free(&v);
+    return status;
 }
 
-// A query's lists into one: out has room for all of them.
-static size_t retrieval_join(retrieval *r, mrc_hits lists[3], stage_hit *out) {
+// A query's lists into one of *n_out: out has room for all of them.
+static mrc_status retrieval_join(retrieval *r, mrc_hits lists[3], stage_hit *out, size_t *n_out) {
     size_t n_lists = 0, n = 0, most = 0;
+    mrc_status status = MRC_OK;
     mrc_hits runs[3];
     for (int s = 0; s < 3; s++) {
         most += lists[s].n;
@@ -225,7 +229,8 @@ static size_t retrieval_join(retrieval *r, mrc_hits lists[3], stage_hit *out) {
     mrc_hit *fused = tool_allocate(most, sizeof *fused);
     mrc_fuse_desc desc = { .method = (mrc_fusion)r->o.fusion, .depth = r->o.depth };
     if (n_lists > 1) {
-        tool_check(r->ctx, mrc_fuse(r->ctx, &desc, runs, n_lists, fused, &n));
+        status = mrc_fuse(r->ctx, &desc, runs, n_lists, fused, &n);
+        if (status != MRC_OK) n = 0;
     } else if (n_lists) {
         n = runs[0].n;
         if (n) memcpy(fused, runs[0].list, n * sizeof *fused);
@@ -243,7 +248,8 @@ static size_t retrieval_join(retrieval *r, mrc_hits lists[3], stage_hit *out) {
         }
     }
     free(fused);
-    return n;
+    *n_out = n;
+    return status;
 }
 
 static int retrieval_by_rerank(const void *a, const void *b) {
@@ -253,72 +259,87 @@ static int retrieval_by_rerank(const void *a, const void *b) {
     return (x->passage > y->passage) - (x->passage < y->passage);
 }
 
-// Copies of the passages' texts, for the reranker.
-static mrc_passage *retrieval_texts(retrieval *r, const stage_hit *hits, size_t n) {
-    mrc_passage *list = tool_allocate(n, sizeof *list);
+// Copies of the passages' texts, for the reranker: list[i].title is one allocation for both.
+static mrc_status retrieval_texts(retrieval *r, const stage_hit *hits, size_t n,
+                                  mrc_passage *list) {
     for (size_t i = 0; i < n; i++) {
         mrc_passage x;
-        tool_check(r->ctx, mrc_index_passage(r->ix, hits[i].passage, &r->room, &x));
+        mrc_status status = mrc_index_passage(r->ix, hits[i].passage, &r->room, &x);
+        if (status != MRC_OK) return status;
         size_t title = strlen(x.title) + 1;
         char *copy = tool_allocate(title + x.text_bytes + 1, 1);
         memcpy(copy, x.title, title);
         memcpy(copy + title, x.text, x.text_bytes);
         list[i] = (mrc_passage){ "", copy, copy + title, x.text_bytes };
     }
-    return list;
+    return MRC_OK;
 }
 
 // Orders the first of a query's hits by the reranker; what is behind keeps its order below.
-static void retrieval_rerank(retrieval *r, const mrc_passage *query, stage_hit *hits, size_t n) {
+static mrc_status retrieval_rerank(retrieval *r, const mrc_passage *query, stage_hit *hits,
+                                   size_t n) {
     size_t k = n < r->o.rerank_top_k ? n : r->o.rerank_top_k;
-    mrc_passage *texts = retrieval_texts(r, hits, k);
+    if (!k) return MRC_OK;
+    mrc_passage *texts = tool_allocate(k, sizeof *texts);
     const mrc_passage **list = tool_allocate(k, sizeof *list);
     double *scores = tool_allocate(k, sizeof *scores);
+    for (size_t i = 0; i < k; i++) texts[i] = (mrc_passage){ NULL, NULL, NULL, 0 };
+    mrc_status status = retrieval_texts(r, hits, k, texts);
     for (size_t i = 0; i < k; i++) list[i] = &texts[i];
-    if (k) tool_check(r->ctx, mrc_encoder_score(r->reranker, query, list, k, scores));
+    if (status == MRC_OK) status = mrc_encoder_score(r->reranker, query, list, k, scores);
     for (size_t i = 0; i < k; i++) {
-        hits[i].stage[STAGE_RERANK] = hits[i].score = scores[i];
+        if (status == MRC_OK) hits[i].stage[STAGE_RERANK] = hits[i].score = scores[i];
         free((void *)(uintptr_t)texts[i].title);
     }
-    qsort(hits, k, sizeof *hits, retrieval_by_rerank);
-    double last = k ? hits[k - 1].score : 0;
-    for (size_t i = k; i < n; i++) hits[i].score = last - (double)(i - k + 1);
+    if (status == MRC_OK) {
+        qsort(hits, k, sizeof *hits, retrieval_by_rerank);
+        double last = hits[k - 1].score;
+        for (size_t i = k; i < n; i++) hits[i].score = last - (double)(i - k + 1);
+    }
     free(texts);
     free(list);
     free(scores);
+    return status;
 }
 
-// The best top_k passages of n queries: query q's are out[q * top_k ..], counts[q] of them.
-TOOL_DEF void retrieval_run(retrieval *r, const mrc_passage *queries, size_t n, size_t top_k,
-                            stage_hit *out, size_t *counts) {
+// The best top_k passages of n queries: query q's are out[q * top_k ..], counts[q] of them.  A
+// failure of a file or a model is a status with the context's text: a service goes on after it.
+TOOL_DEF mrc_status retrieval_run(retrieval *r, const mrc_passage *queries, size_t n, size_t top_k,
+                                  stage_hit *out, size_t *counts) {
     int hybrid = r->o.kind == RETRIEVE_HYBRID;
     size_t depth = hybrid ? r->o.depth : top_k;
     if (r->reranker && r->o.rerank_top_k > depth && !hybrid) depth = r->o.rerank_top_k;
     if (depth > mrc_index_size(r->ix)) depth = mrc_index_size(r->ix);
+    mrc_status status = MRC_OK;
     mrc_hit *hits[3] = { NULL, NULL, NULL };
     size_t *n_hits[3] = { NULL, NULL, NULL };
-    for (int s = 0; s < 3; s++) {
+    for (int s = 0; s < 3 && status == MRC_OK; s++) {
         if (s == STAGE_BM25 ? !r->searcher : !r->dense[s - 1]) continue;
         if (n && depth > SIZE_MAX / sizeof **hits / n) {
             tool_no_memory("%zu times %zu hits", n, depth);
         }
         hits[s] = tool_allocate(n * depth, sizeof *hits[s]);
         n_hits[s] = tool_allocate(n, sizeof *n_hits[s]);
-        retrieval_stage(r, s, queries, n, depth, hits[s], n_hits[s]);
+        status = retrieval_stage(r, s, queries, n, depth, hits[s], n_hits[s]);
     }
     stage_hit *joined = tool_allocate(3 * depth, sizeof *joined);
-    for (size_t q = 0; q < n; q++) {
+    for (size_t q = 0; q < n && status == MRC_OK; q++) {
         mrc_hits lists[3] = { { NULL, 0 }, { NULL, 0 }, { NULL, 0 } };
         for (int s = 0; s < 3; s++) {
             if (hits[s]) lists[s] = (mrc_hits){ hits[s] + q * depth, n_hits[s][q] };
         }
-        size_t found = retrieval_join(r, lists, joined);
-        if (r->reranker) retrieval_rerank(r, &queries[q], joined, found);
+        size_t found = 0;
+        status = retrieval_join(r, lists, joined, &found);
+        if (status == MRC_OK && r->reranker) {
+            status = retrieval_rerank(r, &queries[q], joined, found);
+        }
+        if (status != MRC_OK) break;
         counts[q] = found < top_k ? found : top_k;
         memcpy(out + q * top_k, joined, counts[q] * sizeof *out);
     }
     for (int s = 0; s < 3; s++) free(hits[s]), free(n_hits[s]);
     free(joined);
+    return status;
 }
 
 // Whether nothing but words finds passages.

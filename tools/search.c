@@ -62,8 +62,12 @@ static void answer_queries(search_run *s) {
     s->passage_ids = tool_allocate(s->n_ids, sizeof *s->passage_ids);
     for (size_t i = 0; i < a.repeat; i++) {
         double begun = tool_seconds();
-        if (local) retrieval_run(&s->r, s->questions.list, n, a.top_k, s->hits, s->n_hits);
-        else search_cluster(s);
+        if (local) {
+            tool_check(s->r.ctx, retrieval_run(&s->r, s->questions.list, n, a.top_k, s->hits,
+                                               s->n_hits));
+        } else {
+            search_cluster(s);
+        }
         double seconds = tool_seconds() - begun;
         if (i + 1 < a.repeat && i) continue;
         tool_note("%s: %zu queries in %.4f s, %.0f queries/s", a.queries, n, seconds,

@@ -558,7 +558,7 @@ static ptrdiff_t find_passages(const question *k, size_t first) {
         s.passages[first].context_bytes = k->context->bytes;
     } else if (!stages_are_words(&s.o)) {
         const mrc_passage text = { "", "", query.text, query.bytes };
-        retrieval_run(&s.stages, &text, 1, k->top_k, s.found + first, &n);
+        if (retrieval_run(&s.stages, &text, 1, k->top_k, s.found + first, &n) != MRC_OK) return -1;
         for (size_t i = first; i < first + n; i++) {
             s.hits[i] = (mrc_hit){ s.found[i].passage, s.found[i].score };
         }

@@ -60,7 +60,8 @@ static int retrieval_measures(const train_args *a) {
 static mrc_model_config retrieval_config(run *r, const tool_program *p, const char *from) {
     mrc_model_config c;
     train_args *a = r->a;
-    tool_check(r->ctx, mrc_encoder_config_load(r->ctx, &c, from, task_heads[a->task]));
+    tool_check(r->ctx, mrc_encoder_config_load(r->ctx, &c, from, task_heads[a->task],
+                                               a->pooling));
     mrc_encoder_config *e = &c.encoder;
     size_t longest = mrc_model_config_max_length(&c);
     int fresh = e->query_max_length == e->passage_max_length;

@@ -46,9 +46,9 @@ rows() {
 }
 
 # Without any peer.
-bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer search reader
+bench "$dir/no-such-python" train memory rate_none forward onnx tokenizer search reader question
 well_formed 0
-rows 40
+rows 72
 if grep -q "train_base_linear: no peer: install Python" "$dir/stderr"; then ok
 else bad "what to install is not said"; fi
 bench "$dir/no-such-python" cold
@@ -56,9 +56,12 @@ well_formed 0
 rows 1
 
 # Against ourselves.
-bench "$dir/no-such-python" rate epoch
+bench "$dir/no-such-python" rate epoch self
 well_formed 1
-rows 2
+rows 4
+# Against the machine's limits, where it has the instructions.
+bench "$dir/no-such-python" limit_step limit_int8_base_384 limit_train_bf16_large_1024_up
+rows 10
 bench "$dir/no-such-python" --isa baseline rate
 if cut -f 4 "$dir/out/bench.tsv" | grep -qx "mrc baseline"; then ok; else bad "--isa: not the one asked"; fi
 
@@ -71,9 +74,10 @@ if grep -q "no peer: install OpenBLAS" "$dir/stderr"; then
 else well_formed 1; fi
 
 # The peers that Python has: rows without one are not looked at.
-for row in train_base_bilstm forward_base_8 onnx_base_1 tokenizer search reader cold_start; do
+for row in train_base_bilstm forward_base_8 onnx_base_1 tokenizer search reader question_f32_onnx_170 \
+    cold_start; do
     case $row in
-    onnx*) needs=torch,onnx,onnxruntime ;;
+    onnx*|question*) needs=torch,onnx,onnxruntime ;;
     tok*)  needs=tokenizers ;;
     sear*) needs=bm25s,numba ;;
     cold*|reader) needs=torch,transformers ;;

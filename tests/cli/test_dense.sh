@@ -37,6 +37,12 @@ same "$dir/bi/log.jsonl" "$dir/cut/log.jsonl"
 same "$dir/bi/best/model.safetensors" "$dir/cut/best/model.safetensors"
 grep -q '"eval/ndcg@10": 0\.' "$dir/bi/log.jsonl" && ok || bad "no eval/ndcg@10 in log.jsonl"
 does train --task biencoder $begin --max_steps 2 --output_dir "$dir/pieces" --mini_batch_size 3
+# A folder that lacks the file of its pooling, as downloads of single files do.
+cp -r "$dir/pieces" "$dir/lacks" && rm -r "$dir/lacks/1_Pooling"
+lacking="--model_name_or_path $dir/lacks --train_file data/train.jsonl --per_device_train_batch_size 4"
+refuses 3 '--pooling goes without' train --task biencoder $lacking --max_steps 1 \
+    --output_dir "$dir/no"
+does train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
 does train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
     --query_marker "" --passage_marker ""
 refuses 3 'no marker' train --task colbert $begin --max_steps 1 --output_dir "$dir/marked"
@@ -91,6 +97,20 @@ does embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --outp
 tail -c +1665 "$dir/a.npy" | head -c 256 >"$dir/row"
 tail -c 256 "$dir/b.npy" >"$dir/alone"
 same "$dir/row" "$dir/alone"
+# With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
+does embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
+    "$dir/a8.npy" --dtype int8
+does embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --output \
+    "$dir/b8.npy" --dtype int8
+tail -c +1665 "$dir/a8.npy" | head -c 256 >"$dir/row8"
+tail -c 256 "$dir/b8.npy" >"$dir/alone8"
+same "$dir/row8" "$dir/alone8"
+cmp -s "$dir/row" "$dir/row8" && bad "--dtype int8 changes no bit" || ok
+for row in row row8; do od -An -v -w4 -t f4 "$dir/$row" >"$dir/$row.txt"; done
+paste "$dir/row.txt" "$dir/row8.txt" | awk '{ xy += $1 * $2; xx += $1 * $1; yy += $2 * $2 }
+    END { exit !(NR == 64 && xy > 0.99 * sqrt(xx * yy)) }' && ok || bad "--dtype int8 is far off"
+refuses 2 '--int8_keep: needs --dtype int8' embed --model_name_or_path "$dir/bi" --input \
+    "$dir/one" --output "$dir/no.npy" --int8_keep down
 does embed --model_name_or_path "$dir/colbert" --input "$dir/plain" --side query --output \
     "$dir/t.safetensors"
 refuses 3 'expected a name that ends in .safetensors' embed --model_name_or_path "$dir/colbert" \

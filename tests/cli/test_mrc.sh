@@ -82,6 +82,14 @@ for line in "mrc [0-9]*\.[0-9]*\.[0-9]*" "commit [0-9a-z]*" "naive" \
     "cpu baseline[ a-z0-9]* (here: [a-z0-9]*)"; do
     check "mrc version: $line" grep -q "^$line$" "$dir/version"
 done
+# What is linked is listed.
+if command -v ldd >/dev/null; then
+    ldd build/mrc 2>/dev/null >"$dir/linked"
+    for library in mpi curl; do
+        grep -q "lib$library[.-]" "$dir/linked" || continue
+        check "mrc version lists $library" grep -qx "$library" "$dir/version"
+    done
+fi
 check "mrc --version" sh -c "$mrc --version | cmp - '$dir/version'"
 
 # The links and the name work from anywhere, also where mrc is found by PATH.

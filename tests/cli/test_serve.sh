@@ -237,12 +237,35 @@ client "beside a damaged index" --questions "$dir/questions.jsonl" --answers "$d
 wait $other && ok || bad "a damaged index: $(head -n 3 "$dir/log")"
 grep -q 'block .* is damaged' "$dir/err" && ok || bad "the log does not say why"
 stop
+# The same where a reranker reads the passages: a request of its own fails, and the service goes on.
+build/train --task cross --config_name data/config.json --tokenizer_name data \
+    --train_file data/train.jsonl --per_device_train_batch_size 4 --max_steps 1 --seed 1 \
+    --output_dir "$dir/cross" >"$dir/log" 2>&1 || bad "train: $(tail -n 1 "$dir/log")"
+start --index "$dir/damaged" --reranker "$dir/cross" --rerank_top_k 60
+for request in 1 2; do
+    "$dir/client" --port "$port" --requests 1 --code 500 \
+        --post "{\"question\": \"${subject}의 ${subject}는 ${subject}은\", \"top_k\": 60}" \
+        >"$dir/log" 2>&1 && ok || bad "reranking a damaged index: $(head -n 3 "$dir/log")"
+done
+grep -q 'block .* is damaged' "$dir/err" && ok || bad "the log does not say why: $(cat "$dir/err")"
+stop
 predict_to negative --version_2_with_negative --null_score_diff_threshold -3
 start --version_2_with_negative --null_score_diff_threshold -3 --host localhost
 client "no answers" --questions "$dir/questions.jsonl" --answers "$dir/negative" --requests 100
 fails 5 "cannot listen at localhost port $port" --model_name_or_path "$model" --host localhost \
     --port "$port"
 stop
+# Weights of fewer bits: what predict answers with them.
+for dtype in int8 bf16; do
+    predict_to $dtype --dtype $dtype
+    start --dtype $dtype
+    client "--dtype $dtype" --questions "$dir/questions.jsonl" --answers "$dir/$dtype" \
+        --clients 2 --requests 50
+    stop
+done
+fails 2 "--int8_keep: no such layer (found middle" --model_name_or_path "$model" --port 0 \
+    --dtype int8 --int8_keep middle
+fails 2 "--int8_keep: needs --dtype int8" --model_name_or_path "$model" --port 0 --int8_keep down
 fails 2 "--model_name_or_path is missing" --port 0
 fails 2 "--port: not a value of this flag (found 65536" --model_name_or_path "$model" --port 65536
 fails 2 "--max_queue: a request may have more" --model_name_or_path "$model" --max_queue 8

@@ -12,7 +12,7 @@ static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
         static const mrc_head_type heads[] = { MRC_HEAD_LINEAR, MRC_HEAD_POOL, MRC_HEAD_TOKENS,
                                                MRC_HEAD_SCORE };
         mrc_ctx_clear_error(ctx);
-        mrc_status s = mrc_encoder_config_load(ctx, &config, dir, heads[head]);
+        mrc_status s = mrc_encoder_config_load(ctx, &config, dir, heads[head], NULL);
         if (s == MRC_OK) {
             FUZZ_HOLDS(config.head >= MRC_HEAD_POOL && config.encoder.num_labels <= 2);
             FUZZ_HOLDS(config.encoder.query_max_length <= mrc_model_config_max_length(&config));

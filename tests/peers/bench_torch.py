@@ -285,6 +285,17 @@ def tokenize(a):
     os.environ["RAYON_NUM_THREADS"] = "1"
     import tokenizers
     folder = a["tokenizer"]
+    with open(a["text"], encoding="utf8", newline="\n") as f:
+        lines = f.read().split("\n")[:-1]
+    if os.path.exists(os.path.join(folder, "merges.txt")):
+        tok = tokenizers.ByteLevelBPETokenizer(os.path.join(folder, "vocab.json"),
+                                               os.path.join(folder, "merges.txt"))
+        tok._tokenizer.post_processor = tokenizers.processors.RobertaProcessing(
+            ("</s>", tok.token_to_id("</s>")), ("<s>", tok.token_to_id("<s>")),
+            add_prefix_space=False)
+        serve("tokenizers", tokenizers.__version__,
+              lambda: sum(len(e.ids) for e in tok.encode_batch(lines)))
+        return
     try:
         with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf8") as f:
             config = json.load(f)
@@ -295,8 +306,6 @@ def tokenize(a):
         os.path.join(folder, "vocab.txt"), lowercase=lower,
         strip_accents=config.get("strip_accents"),
         handle_chinese_chars=config.get("tokenize_chinese_chars", True))
-    with open(a["text"], encoding="utf8", newline="\n") as f:
-        lines = f.read().split("\n")[:-1]
     serve("tokenizers", tokenizers.__version__,
           lambda: sum(len(e.ids) for e in tok.encode_batch(lines)))
 

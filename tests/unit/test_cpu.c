@@ -435,8 +435,9 @@ static const kernel_case optim_case = { "optim", optim_sizes, optim_run, 0 };
 
 // ---- backends ----
 
+enum { MANY = 16 };
 typedef struct fleet {
-    mrc_backend *naive, *list[16];
+    mrc_backend *naive, *list[MANY];    // at most: those of test_many_threads
     mrc_math     math;
     size_t       n, each;           // instances; of one instruction set
 } fleet;
@@ -445,7 +446,8 @@ typedef struct fleet {
 static void fleet_add(fleet *f, mrc_isa isa, int word) {
     static const size_t threads[] = { 1, 2, 3, 4, 7 };
     for (size_t t = 0; t < f->each; t++) {
-        mrc_backend_desc desc = { .isa = isa, .threads = threads[t], .math = f->math };
+        mrc_backend_desc desc = { .isa = isa, .math = f->math,
+                                  .threads = f->each == MANY ? t + 1 : threads[t] };
         if (mrc_backend_cpu_new(&f->list[f->n], &desc) != MRC_OK) return;
         mrc__host_backend *h = f->list[f->n]->self;
         if (!word) {
@@ -734,6 +736,23 @@ static void test_math_names(const fleet *f) {
     CHECK(!strcmp(f->naive->isa, "c-bf16"), "%s", f->naive->isa);
 }
 
+// Products and attention that have work for many threads, on 1 to 16 of them: the same bits.
+static void test_many_threads(mrc_math math, int word) {
+    const setting layer = { .n = 70, .in = 512, .out = 520, .wanted = 1 };
+    const setting heads = { .n = 130, .in = 32, .heads = 3, .sequences = 2, .lengths = { 61, 69 },
+                            .real = { 60, -1 }, .p = 0.1, .wanted = 1 };
+    for (size_t i = 0; i < TEST_ISAS; i++) {
+        fleet f = { .math = math, .each = MANY };
+        fleet_add(&f, test_isas[i].isa, word);
+        if (f.n == 0) continue;
+        CHECK(mrc_backend_naive_new(&f.naive, &(mrc_backend_desc){ .math = math }) == MRC_OK,
+              "naive");
+        test_kernel(&f, &linear_case, &layer);
+        test_kernel(&f, &attention_case, &heads);
+        fleet_free(&f);
+    }
+}
+
 int main(void) {
     fleet f;
     fleet_new(&f, MRC_MATH_F32);
@@ -751,6 +770,9 @@ int main(void) {
     test_lstm(&f);
     if (f.n < 15) printf("SKIP: this machine lacks an instruction set: %zu instances\n", f.n);
     fleet_free(&f);
+    test_many_threads(MRC_MATH_F32, 1);
+    test_many_threads(MRC_MATH_BF16, 1);
+    test_many_threads(MRC_MATH_BF16, 0);
     fleet_new(&f, MRC_MATH_BF16);
     test_math_names(&f);
     test_bf16_specials(&f);

@@ -1,5 +1,6 @@
 // Vectors on disk and in an index, and what is found in it, against plain loops in double.
 // tags: threads
+#define TEST_LINKED
 #include "../support/test.h"
 #include <unistd.h>
 

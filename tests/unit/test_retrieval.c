@@ -1,5 +1,6 @@
 // Training for retrieval: what the files say, which questions go together, the gradients of a step.
 // tags: threads
+#define TEST_LINKED
 #include "../support/test.h"
 #include <unistd.h>
 
@@ -311,7 +312,7 @@ static void test_directories(void) {
         }
         CHECK(mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 5) == MRC_OK, "model: %s", message);
         CHECK(mrc_model_save(ctx, m, path, "data") == MRC_OK, "save: %s", message);
-        CHECK(mrc_encoder_config_load(ctx, &back, path, MRC_HEAD_LINEAR) == MRC_OK
+        CHECK(mrc_encoder_config_load(ctx, &back, path, MRC_HEAD_LINEAR, NULL) == MRC_OK
               && back.head == heads[k], "head %d read as %d: %s", k, (int)back.head, message);
         mrc_encoder_desc desc = { .config = &c, .model = m };
         CHECK(mrc_encoder_new(ctx, &e[0], path, &desc) == MRC_OK, "encoder: %s", message);
