@@ -3374,7 +3374,9 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
 static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     const unsigned char *p = (const unsigned char *)s;
+    uint32_t cp;
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
 }
 
@@ -25583,12 +25585,9 @@ static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t
 
 static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
     const mrc_json *v = mrc__field(f, key);
-    char expected[32];
     if (!v || v->type == (only == 0 ? MRC_JSON_FALSE : MRC_JSON_TRUE)) return MRC_OK;
     if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
-    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1 or true");
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    return mrc__field_refuse(f, MRC_ERR_UNSUPPORTED, v, key, only == 0 ? "false" : "1 or true");
 }
 
 // One word of pos_att_type, in any case, with spaces around it.
@@ -34291,7 +34290,11 @@ static mrc_status mrc__encode_take(void *user, size_t text, const float *values,
 MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
                                      size_t n, mrc_vectors *out) {
     mrc__text_rows *rows;
-    if (!e || !out || (n && !list)) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!out || (n && !list) || (side != MRC_SIDE_QUERY && side != MRC_SIDE_PASSAGE)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no texts, no place for their vectors, or no "
+                         "such side (found %d)", (int)side);
+    }
     *out = (mrc_vectors){0};
     size_t width = mrc_encoder_width(e), n_rows = n;
     int tokens = e->config.head == MRC_HEAD_TOKENS;
@@ -34370,7 +34373,10 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
                                           const mrc_passage *const *list, size_t n,
                                           double *scores) {
     mrc__text_rows *rows;
-    if (!e || (n && (!queries || !list || !scores))) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (n && (!queries || !list || !scores)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no pairs, or no place for their scores");
+    }
     if (e->config.head != MRC_HEAD_SCORE) return mrc__score_vectors(e, queries, list, n, scores);
     MRC__TRY(mrc__encoder_pairs(e, queries, list, n, &rows));
     mrc_status s = mrc__encoder_run(e, MRC_SIDE_PASSAGE, rows, n, mrc__score_take, scores);
@@ -34381,7 +34387,8 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
                                     const mrc_passage *const *list, size_t n, double *scores) {
     size_t bytes;
-    if (!e || !query) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!query) return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no query");
     const mrc_passage **queries = mrc__mul(n + 1, sizeof *queries, &bytes)
                                 ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
     if (!queries) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
@@ -35819,8 +35826,12 @@ static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contras
 
 MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out) {
-    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
     mrc_ctx *ctx = e->ctx;
+    if (!o || !desc || !out) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: no optimizer, no desc, or no place "
+                         "for the result");
+    }
     const char *refusal = mrc__contrast_refusal(e, desc);
     *out = (mrc_step_result){0};
     if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);

@@ -224,10 +224,12 @@ static void test_named(void) {
     CHECK(mrc_dir_new(ctx, path_of("folder")) == MRC_OK, "%s", mrc_ctx_message(ctx));
     data_refused(path_of("folder"), "is a folder without a state.json");
     data_refused("owner/name", "there is no folder owner|hf download");
-    // What may be a name of the hub, and what may not: "owner/name" of letters, digits, - _ .
+    // A folder that may be a name of the hub, and what may not: "name" or "owner/name" of letters,
+    // digits, - _ .
     static const struct { const char *path; int hinted; } names[] = {
-        { "zA0-9_z.Z", 1 }, { "Z/9", 1 }, { "9/z-Z", 1 }, { "a/b c", 0 }, { "-a/b", 0 },
-        { "a/b-", 0 }, { "a/b[", 0 }, { "a{/b", 0 }, { "a@/b", 0 }, { "a/b/c", 0 }, { "a:/b", 0 },
+        { "zA0-9_z.Z/f", 1 }, { "Z/9/f", 1 }, { "9/z-Z/f", 1 }, { "a/b c/f", 0 }, { "-a/f", 0 },
+        { "a/b-/f", 0 }, { "a/b[/f", 0 }, { "a{/f", 0 }, { "a@/f", 0 }, { "a/b/c/f", 0 },
+        { "a:/f", 0 }, { "a/b", 1 }, { "a", 0 },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         mrc_safetensors *w = NULL;
@@ -567,7 +569,7 @@ static void test_config_keys(void) {
         { "modernbert", "\"local_rope_theta\": 3", NULL, 0 },
         { "modernbert", "\"norm_bias\": 1", "norm_bias|true or false", 0 },
         { "modernbert", "\"norm_bias\": true, \"mlp_bias\": false", NULL, 0 },
-        { "modernbert", "\"num_attention_heads\": 8", "8", 0 },
+        { "modernbert", "\"num_attention_heads\": 8", "cannot be rotated", 0 },
         { "modernbert", "\"hidden_activation\": \"elu\"", "hidden_activation", 0 },
         { "big_bird", "\"attention_type\": \"original_full\"", NULL, 0 },
         { "big_bird", "\"attention_type\": \"block_sparse\", \"block_size\": 16, "
@@ -575,7 +577,7 @@ static void test_config_keys(void) {
         { "big_bird", "\"attention_type\": \"x\"", "attention_type", 0 },
         { "big_bird", "\"use_bias\": false", "use_bias|1 or true", 0 },
         { "big_bird", "\"rescale_embeddings\": true", "rescale_embeddings", 0 },
-        { "mobilebert", "\"intra_bottleneck_size\": 6", "intra_bottleneck_size", 0 },
+        { "mobilebert", "\"intra_bottleneck_size\": 7", "intra_bottleneck_size", 0 },
         { "mobilebert", "\"intra_bottleneck_size\": 8, \"normalization_type\": \"no_norm\"", NULL,
           0 },
         { "mobilebert", "\"normalization_type\": \"layer_norm\"", "normalization_type", 0 },
@@ -604,7 +606,7 @@ static void test_config_keys(void) {
         static const char *const sizes[][2] = {
             { "vocab_size", "20" }, { "hidden_size", "8" }, { "num_hidden_layers", "2" },
             { "num_attention_heads", "2" }, { "intermediate_size", "8" },
-            { "max_position_embeddings", "64" } };
+            { "max_position_embeddings", "64" }, { "pad_token_id", "0" } };
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
             if (strstr(cases[i].keys, sizes[k][0])) continue;
             at += (size_t)snprintf(text + at, sizeof text - at, ", \"%s\": %s", sizes[k][0],
