@@ -76,13 +76,13 @@
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
 //     >>api.config  >>api.status  >>api.backend  >>api.comm  >>api.ctx  >>api.utf8  >>api.json
-//     >>api.yaml  >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
+//     >>api.file  >>api.safetensors  >>api.tensor  >>api.tape  >>api.random  >>api.ops
 //     >>api.optim  >>api.tokenizer  >>api.dataset  >>api.encode  >>api.batch  >>api.decode
 //     >>api.ensemble  >>api.metrics  >>api.model  >>api.checkpoint  >>api.train  >>api.predict
 //     >>api.reader  >>api.retrieval  >>api.vectors  >>api.ranking  >>api.encoder
 //     >>api.contrastive
 //     >>impl.passes  >>impl.status  >>impl.alloc  >>impl.threads  >>impl.arena  >>impl.ctx
-//     >>impl.utf8  >>impl.json  >>impl.yaml  >>impl.file  >>impl.safetensors  >>impl.pickle
+//     >>impl.utf8  >>impl.json  >>impl.file  >>impl.safetensors  >>impl.pickle
 //     >>impl.torch  >>impl.tensor  >>impl.grad  >>impl.tape  >>impl.recompute  >>impl.random
 //     >>op.common  >>op.embedding  >>op.linear  >>op.activation  >>op.layer_norm  >>op.dropout
 //     >>op.glu  >>op.rope  >>op.attention  >>op.add_norm  >>op.add  >>op.lstm  >>op.gru
@@ -914,6 +914,10 @@ MRCDEF void        mrc_ctx_free(mrc_ctx *ctx);              // NULL is fine
 MRCDEF mrc_status  mrc_ctx_status(const mrc_ctx *ctx);
 MRCDEF const char *mrc_ctx_message(const mrc_ctx *ctx);
 MRCDEF void        mrc_ctx_clear_error(mrc_ctx *ctx);
+// An error of the caller's own (a custom op, a reader of another format), kept and logged as the
+// library's are.  Returns status: `return mrc_ctx_fail(..)`.
+__attribute__((format(printf, 3, 4)))
+MRCDEF mrc_status  mrc_ctx_fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...);
 
 // Bytes of the step arena (activations and their gradients) and of the parameters' gradients.
 // peak is since the context was made; extent is peak with the holes between buffers: what a first
@@ -992,16 +996,6 @@ MRCDEF void mrc_text_printf(mrc_text *t, const char *fmt, ...);
 MRCDEF void mrc_text_json_string(mrc_text *t, const char *s, size_t bytes, int ascii);
 // The shortest text that reads back as x, as Python's repr: 58.333333333333336, 1e-05, 2.0, NaN.
 MRCDEF void mrc_text_number(mrc_text *t, double x);
-
-//==============================================================================
-// >>api.yaml   configuration files, into the same tree
-//==============================================================================
-// The subset of RELIABILITY 3.5: block mappings and lists, [ ] and { }, plain and quoted values of
-// one line, comments, one "---"; types by YAML 1.2's core schema.  All else is refused by name,
-// with line and column, and so are keys that stand twice.  Free the tree with mrc_json_free().
-MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
-                                 size_t bytes);
-MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path);
 
 //==============================================================================
 // >>api.file   reading whole files; writing them whole or not at all
@@ -3086,19 +3080,25 @@ struct mrc_ctx {
     } flat;
 };
 
-// Records the first error, logs every one, returns the status: `return mrc__fail(...)`.
-__attribute__((format(printf, 3, 4)))
-static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+// Records the first error, logs every one, returns the status.
+static mrc_status mrc__fail_with(mrc_ctx *ctx, mrc_status status, const char *fmt, va_list ap) {
     char text[sizeof ctx->message];
-    va_list ap;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     if (ctx->status == MRC_OK) {
         ctx->status = status;
         memcpy(ctx->message, text, sizeof text);
     }
     if (ctx->log) ctx->log(ctx->log_user, status, text);
+    return status;
+}
+
+// `return mrc__fail(...)`.
+__attribute__((format(printf, 3, 4)))
+static mrc_status mrc__fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    mrc__fail_with(ctx, status, fmt, ap);
+    va_end(ap);
     return status;
 }
 
@@ -3236,6 +3236,19 @@ MRCDEF void mrc_ctx_clear_error(mrc_ctx *ctx) {
     if (!ctx) return;
     ctx->status = MRC_OK;
     ctx->message[0] = 0;
+}
+
+MRCDEF mrc_status mrc_ctx_fail(mrc_ctx *ctx, mrc_status status, const char *fmt, ...) {
+    va_list ap;
+    if (!ctx) return MRC_ERR_ARG;
+    if (!fmt || status == MRC_OK) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "mrc_ctx_fail: %s", fmt ? "MRC_OK is no error"
+                                                                  : "no text given");
+    }
+    va_start(ap, fmt);
+    mrc__fail_with(ctx, status, fmt, ap);
+    va_end(ap);
+    return status;
 }
 
 MRCDEF mrc_memory mrc_ctx_memory(const mrc_ctx *ctx) {
@@ -4189,652 +4202,6 @@ MRCDEF void mrc_text_number(mrc_text *t, double x) {
         mrc_text_printf(t, "%.*s.%.*s", exponent + 1, digits, n - exponent - 1,
                         digits + exponent + 1);
     }
-}
-
-//==============================================================================
-// >>impl.yaml
-//
-// The YAML that configurations are written in (RELIABILITY 3.5), into the tree that JSON has.  What
-// is outside of it is refused by name and place; nothing is read as something else than YAML 1.2
-// means by it.  A value stands on one line; only collections go over several.  Blocks nest 64 deep
-// and flows 32, so that recursion has a bound.
-//==============================================================================
-#define MRC__YAML_BYTES (1 << 20)
-#define MRC__YAML_NODES 10000
-#define MRC__YAML_BLOCKS 64
-#define MRC__YAML_FLOWS 32
-
-typedef struct mrc__yaml {
-    mrc_ctx        *ctx;
-    const char     *name;
-    const char     *at, *end, *line_start;
-    size_t          line, nodes, blocks, flows;
-    const char     *counted;        // columns of this line are counted up to here: how many
-    size_t          count;
-    int             fresh;          // the token at `at` is the first of its line
-    int             begun;          // the first token was found: "---" now begins a second document
-    mrc__json_doc  *doc;
-} mrc__yaml;
-
-// The column of p, from 1, in code points.  Long lines are not counted anew for each value.
-static size_t mrc__yaml_place(mrc__yaml *y, const char *p) {
-    if (y->counted < y->line_start || y->counted > p) {
-        y->counted = y->line_start;
-        y->count = 0;
-    }
-    y->count += mrc_utf8_length(y->counted, (size_t)(p - y->counted));
-    y->counted = p;
-    return y->count + 1;
-}
-
-__attribute__((format(printf, 3, 4)))
-static mrc_status mrc__yaml_fail(mrc__yaml *y, const char *at, const char *fmt, ...) {
-    char what[320];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: %s", y->name, y->line,
-                     mrc__yaml_place(y, at), what);
-}
-
-static mrc_status mrc__yaml_unsupported(mrc__yaml *y, const char *what) {
-    return mrc__yaml_fail(y, y->at, "unsupported YAML: %s", what);
-}
-
-static int mrc__yaml_blank(char c) { return c == ' ' || c == '\t'; }
-
-// Lines end with \n or \r\n: other \r were refused.
-static int mrc__yaml_line_end(const mrc__yaml *y, const char *p) {
-    return p == y->end || *p == '\n' || *p == '\r';
-}
-static int mrc__yaml_flow_mark(char c) { return c && strchr(",[]{}", c) != NULL; }
-
-// An indicator that counts only with a blank behind it: "- ", ": ", "? ".
-static int mrc__yaml_indicator(const mrc__yaml *y, char c) {
-    const char *p = y->at;
-    if (p == y->end || *p != c) return 0;
-    return mrc__yaml_line_end(y, p + 1) || mrc__yaml_blank(p[1]);
-}
-
-static int mrc__yaml_marker(const mrc__yaml *y, const char *marker) {
-    const char *p = y->at;
-    return y->end - p >= 3 && !memcmp(p, marker, 3)
-           && (mrc__yaml_line_end(y, p + 3) || mrc__yaml_blank(p[3]));
-}
-
-static ptrdiff_t mrc__yaml_column(const mrc__yaml *y) { return y->at - y->line_start; }
-
-// To the next token, over blanks, comments and lines.
-static mrc_status mrc__yaml_skip(mrc__yaml *y) {
-    const char *p = y->at;
-    y->fresh = 0;
-    for (;; p++) {
-        const char *from = p;
-        if (p == y->line_start) y->fresh = 1;
-        while (p < y->end && mrc__yaml_blank(*p)) p++;
-        if (p < y->end && *p == '#' && (p > from || p == y->line_start)) {
-            while (!mrc__yaml_line_end(y, p)) p++;
-        }
-        if (p < y->end && *p == '\r') p++;
-        if (p == y->end || *p != '\n') break;
-        y->line++;
-        y->line_start = p + 1;
-    }
-    y->at = p;
-    if (p == y->end || !y->fresh) return MRC_OK;
-    for (const char *q = y->line_start; q < p; q++) {
-        if (*q == '\t') return mrc__yaml_fail(y, q, "unsupported YAML: a tab in indentation");
-    }
-    if (p > y->line_start) return MRC_OK;
-    if (mrc__yaml_marker(y, "---") && y->begun) {
-        return mrc__yaml_unsupported(y, "several documents");
-    }
-    if (mrc__yaml_marker(y, "...")) return mrc__yaml_unsupported(y, "an end of document (...)");
-    return MRC_OK;
-}
-
-// Whether nothing but a comment follows on this line.
-static int mrc__yaml_rest_empty(const mrc__yaml *y) {
-    const char *p = y->at;
-    while (p < y->end && mrc__yaml_blank(*p)) p++;
-    return mrc__yaml_line_end(y, p) || (*p == '#' && p > y->at);
-}
-
-static mrc_status mrc__yaml_expect_line_end(mrc__yaml *y) {
-    if (mrc__yaml_rest_empty(y)) return MRC_OK;
-    while (mrc__yaml_blank(*y->at)) y->at++;
-    return mrc__yaml_fail(y, y->at, "expected the end of the line behind a value");
-}
-
-// What begins with a character that has a meaning outside of the subset, by its name.
-static mrc_status mrc__yaml_refuse(mrc__yaml *y) {
-    static const struct { char c; const char *what; } marks[] = {
-        { '&', "an anchor" }, { '*', "an alias" }, { '!', "a tag" }, { '|', "a block scalar" },
-        { '>', "a block scalar" }, { '%', "a directive" }, { '@', "a reserved character" },
-        { '`', "a reserved character" },
-    };
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        if (*y->at == marks[i].c) return mrc__yaml_unsupported(y, marks[i].what);
-    }
-    if (mrc__yaml_indicator(y, '?')) return mrc__yaml_unsupported(y, "a key with a question mark");
-    return MRC_OK;
-}
-
-typedef struct mrc__yaml_scalar {
-    char  *text;                    // in the pool, NUL-terminated
-    size_t bytes, line, column;
-    int    quoted;
-} mrc__yaml_scalar;
-
-static mrc_status mrc__yaml_escape(mrc__yaml *y, const char **from, char **to) {
-    static const char letters[] = "0abtnvfre\"/\\ \t", values[] = "\0\a\b\t\n\v\f\r\033\"/\\ \t";
-    const char *p = *from + 1, *found;
-    uint32_t cp = 0;
-    size_t digits = 0;
-    if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
-    if (*p && (found = strchr(letters, *p)) != NULL) {
-        *(*to)++ = values[found - letters];
-        *from = p + 1;
-        return MRC_OK;
-    }
-    switch (*p) {
-    case 'N': cp = 0x85; break;
-    case '_': cp = 0xA0; break;
-    case 'L': cp = 0x2028; break;
-    case 'P': cp = 0x2029; break;
-    case 'x': digits = 2; break;
-    case 'u': digits = 4; break;
-    case 'U': digits = 8; break;
-    default: return mrc__yaml_fail(y, *from, "not an escape");
-    }
-    for (p++; digits > 0; digits--, p++) {
-        int c = p < y->end ? (unsigned char)*p : 0, lower = c | 0x20;
-        int digit = c >= '0' && c <= '9' ? c - '0'
-                  : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-        if (digit < 0) return mrc__yaml_fail(y, *from, "an escape with too few digits");
-        cp = cp << 4 | (uint32_t)digit;
-    }
-    size_t n = mrc_utf8_encode(cp, *to);
-    if (n == 0) return mrc__yaml_fail(y, *from, "an escape that is no character");
-    *to += n;
-    *from = p;
-    return MRC_OK;
-}
-
-// The length of a plain scalar at y->at, blanks behind it not counted.
-static size_t mrc__yaml_plain(const mrc__yaml *y, int flow) {
-    const char *p = y->at, *first = p;
-    for (; !mrc__yaml_line_end(y, p); p++) {
-        int last = mrc__yaml_line_end(y, p + 1);
-        if (*p == ':' && (last || mrc__yaml_blank(p[1]) || (flow && mrc__yaml_flow_mark(p[1])))) {
-            break;
-        }
-        if (*p == '#' && p > first && mrc__yaml_blank(p[-1])) break;
-        if (flow && mrc__yaml_flow_mark(*p)) break;
-    }
-    while (p > first && mrc__yaml_blank(p[-1])) p--;
-    return (size_t)(p - first);
-}
-
-// Bytes that are enough for the quoted scalar at y->at: an escape of two can stand for three.
-static size_t mrc__yaml_quoted_room(const mrc__yaml *y, char quote) {
-    const char *p = y->at + 1;
-    for (; !mrc__yaml_line_end(y, p); p++) {
-        int pair = !mrc__yaml_line_end(y, p + 1)
-                   && (quote == '"' ? *p == '\\' : *p == quote && p[1] == quote);
-        if (pair) p++;
-        else if (*p == quote) break;
-    }
-    return 2 * (size_t)(p - y->at);
-}
-
-static mrc_status mrc__yaml_quoted(mrc__yaml *y, char quote, char *out, size_t *bytes) {
-    const char *p = y->at + 1;
-    char *o = out;
-    for (;;) {
-        if (p == y->end) {
-            return mrc__yaml_fail(y, y->at, "the string that begins here has no end");
-        }
-        if (mrc__yaml_line_end(y, p)) return mrc__yaml_unsupported(y, "a value of several lines");
-        if (*p == quote && quote == '\'' && p + 1 < y->end && p[1] == quote) {
-            *o++ = quote;
-            p += 2;
-        } else if (*p == quote) {
-            break;
-        } else if (*p == '\\' && quote == '"') {
-            MRC__TRY(mrc__yaml_escape(y, &p, &o));
-        } else {
-            *o++ = *p++;
-        }
-    }
-    *o = 0;
-    *bytes = (size_t)(o - out);
-    y->at = p + 1;
-    return MRC_OK;
-}
-
-// A plain or quoted scalar, which ends on its line.
-static mrc_status mrc__yaml_scalar_at(mrc__yaml *y, int flow, mrc__yaml_scalar *out) {
-    const char *p = y->at;
-    size_t room;
-    MRC__TRY(mrc__yaml_refuse(y));
-    *out = (mrc__yaml_scalar){ .line = y->line, .quoted = *p == '"' || *p == '\'' };
-    out->column = mrc__yaml_place(y, p);
-    if (out->quoted) {
-        room = mrc__yaml_quoted_room(y, *p);
-    } else {
-        int follows = p + 1 < y->end && !mrc__yaml_line_end(y, p + 1) && !mrc__yaml_blank(p[1])
-                      && !(flow && mrc__yaml_flow_mark(p[1]));
-        if (mrc__yaml_flow_mark(*p) || *p == '#' || (strchr("-?:", *p) && !follows)) {
-            return mrc__yaml_fail(y, p, "expected a value, found '%c'", *p);
-        }
-        room = out->bytes = mrc__yaml_plain(y, flow);
-    }
-    out->text = mrc__bump_alloc(&y->doc->pool, room + 1, 1);
-    if (!out->text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a value", y->name);
-    if (out->quoted) return mrc__yaml_quoted(y, *p, out->text, &out->bytes);
-    memcpy(out->text, p, room);
-    out->text[room] = 0;
-    y->at += room;
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_number(mrc__yaml *y, const mrc__yaml_scalar *s, char *text,
-                                   mrc_json *node) {
-    mrc__lexer lx;
-    mrc__lexer_init(&lx, y->ctx, y->name, text, strlen(text), s->line);
-    lx.column = s->column;
-    MRC__TRY(mrc__lexer_number(&lx));
-    return mrc__json_number(&lx, node);
-}
-
-// 0x1F and 0o17 of the core schema: 1, or 0 when it is no such number.
-static mrc_status mrc__yaml_based(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                  int *is_number) {
-    uint64_t value = 0, base = s->bytes > 2 && s->text[1] == 'o' ? 8 : 16;
-    *is_number = s->bytes > 2 && s->text[0] == '0' && (s->text[1] == 'x' || base == 8)
-                 && strspn(s->text + 2, base == 8 ? "01234567" : "0123456789abcdefABCDEF")
-                    == s->bytes - 2;
-    for (const char *p = s->text + 2; *is_number && *p; p++) {
-        unsigned digit = (unsigned)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
-        if (value > ((uint64_t)INT64_MAX - digit) / base) {
-            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: an integer that does not fit 63 "
-                             "bits", y->name, s->line, s->column);
-        }
-        value = value * base + digit;
-    }
-    if (!*is_number) return MRC_OK;
-    node->type = MRC_JSON_NUMBER;
-    node->is_int = 1;
-    node->integer = (int64_t)value;
-    node->number = (double)value;
-    return MRC_OK;
-}
-
-// Integers and fractions of the core schema, rewritten as JSON has them: no plus, no leading zeros,
-// digits on both sides of the point.
-static mrc_status mrc__yaml_decimal(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node,
-                                    int *is_number) {
-    const char *p = s->text + (*s->text == '-' || *s->text == '+'), *digits = p;
-    size_t whole = strspn(p, "0123456789"), fraction = 0;
-    *is_number = 0;
-    p += whole;
-    if (*p == '.') fraction = strspn(++p, "0123456789");
-    if (whole + fraction == 0) return MRC_OK;
-    const char *point = p;
-    p += fraction;
-    const char *exponent = *p == 'e' || *p == 'E' ? p : NULL;
-    if (exponent) {
-        p += 1 + (p[1] == '-' || p[1] == '+');
-        size_t n = strspn(p, "0123456789");
-        p += n;
-        if (n == 0) return MRC_OK;
-    }
-    if (p != s->text + s->bytes) return MRC_OK;         // a NUL in it, or other text
-    *is_number = 1;
-    while (whole > 1 && *digits == '0') digits++, whole--;
-    char *text = mrc__bump_alloc(&y->doc->pool, s->bytes + 4, 1), *o = text;
-    if (!text) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a number", y->name);
-    if (*s->text == '-') *o++ = '-';
-    if (whole == 0) *o++ = '0';
-    memcpy(o, digits, whole);
-    o += whole;
-    if (point > digits && point[-1] == '.') {
-        *o++ = '.';
-        if (fraction == 0) *o++ = '0';
-        memcpy(o, point, fraction);
-        o += fraction;
-    }
-    size_t rest = exponent ? (size_t)(p - exponent) : 0;
-    if (rest) memcpy(o, exponent, rest);
-    o[rest] = 0;
-    return mrc__yaml_number(y, s, text, node);
-}
-
-// What a scalar is by the core schema, but for 0o17, which stays a string.
-static mrc_status mrc__yaml_resolve(mrc__yaml *y, const mrc__yaml_scalar *s, mrc_json *node) {
-    static const struct { const char *words; mrc_json_type type; } types[] = {
-        { "|~|null|Null|NULL|", MRC_JSON_NULL }, { "|true|True|TRUE|", MRC_JSON_TRUE },
-        { "|false|False|FALSE|", MRC_JSON_FALSE },
-    };
-    char word[8];
-    int is_number = 0;
-    node->line = s->line;
-    node->column = s->column;
-    node->type = MRC_JSON_STRING;
-    node->string = s->text;
-    node->bytes = s->bytes;
-    if (s->quoted || s->bytes == 0) return MRC_OK;
-    if (s->bytes < 6 && !strchr(s->text, '|')) {
-        snprintf(word, sizeof word, "|%s|", s->text);
-        for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-            if (strstr(types[i].words, word)) node->type = types[i].type;
-        }
-        const char *p = s->text + (*s->text == '-' || *s->text == '+');
-        if (!strcmp(p, ".inf") || !strcmp(p, ".Inf") || !strcmp(p, ".INF") || !strcmp(p, ".nan")
-            || !strcmp(p, ".NaN") || !strcmp(p, ".NAN")) {
-            return mrc__fail(y->ctx, MRC_ERR_FORMAT, "%s:%zu:%zu: not a finite number", y->name,
-                             s->line, s->column);
-        }
-    }
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_based(y, s, node, &is_number));
-    if (node->type == MRC_JSON_STRING) MRC__TRY(mrc__yaml_decimal(y, s, node, &is_number));
-    if (node->type == MRC_JSON_STRING) return MRC_OK;
-    node->string = NULL;
-    node->bytes = 0;
-    return MRC_OK;
-}
-
-// Whether ": " comes next, which makes a key of what was read; y->at is then at the colon.
-static int mrc__yaml_colon(mrc__yaml *y) {
-    const char *before = y->at;
-    while (y->at < y->end && mrc__yaml_blank(*y->at)) y->at++;
-    if (mrc__yaml_indicator(y, ':')) return 1;
-    y->at = before;
-    return 0;
-}
-
-static mrc_status mrc__yaml_child(mrc__yaml *y, mrc__json_level *level,
-                                  const mrc__yaml_scalar *key, mrc_json **out) {
-    if (++y->nodes > MRC__YAML_NODES) {
-        return mrc__yaml_fail(y, y->at, "more than %d values", MRC__YAML_NODES);
-    }
-    mrc_json *node = mrc__bump_alloc(&y->doc->pool, sizeof *node, 16);
-    if (!node) return mrc__fail(y->ctx, MRC_ERR_MEM, "%s: no memory for a node", y->name);
-    memset(node, 0, sizeof *node);
-    node->line = key ? key->line : y->line;
-    node->column = key ? key->column : mrc__yaml_place(y, y->at);
-    if (key) {
-        if (key->bytes > 1024) return mrc__yaml_fail(y, y->at, "a key of more than 1024 bytes");
-        if (!key->quoted && key->bytes == 2 && !memcmp(key->text, "<<", 2)) {
-            return mrc__yaml_fail(y, y->at, "unsupported YAML: a merge key");
-        }
-        node->key = key->text;
-        node->key_bytes = key->bytes;
-    }
-    if (level->last) level->last->next = node;
-    else level->node->child = node;
-    level->last = node;
-    level->node->n++;
-    *out = node;
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent);
-
-// Inside brackets lines are free, but stay to the right of what the flow belongs to.
-static mrc_status mrc__yaml_flow_skip(mrc__yaml *y, ptrdiff_t parent) {
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "a bracket is not closed");
-    if (y->fresh && mrc__yaml_column(y) <= parent) {
-        return mrc__yaml_fail(y, y->at, "expected more indentation inside brackets");
-    }
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_flow_value(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
-    mrc__yaml_scalar scalar;
-    if (*y->at == '[' || *y->at == '{') return mrc__yaml_flow(y, node, parent);
-    MRC__TRY(mrc__yaml_scalar_at(y, 1, &scalar));
-    return mrc__yaml_resolve(y, &scalar, node);
-}
-
-// One "key: value" of braces.
-static mrc_status mrc__yaml_flow_pair(mrc__yaml *y, mrc__json_level *level, ptrdiff_t parent) {
-    mrc__yaml_scalar key;
-    mrc_json *child = NULL;
-    if (*y->at == '[' || *y->at == '{') return mrc__yaml_unsupported(y, "a collection as a key");
-    MRC__TRY(mrc__yaml_scalar_at(y, 1, &key));
-    MRC__TRY(mrc__yaml_child(y, level, &key, &child));
-    MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    if (*y->at == ',' || *y->at == '}') {
-        return mrc__yaml_unsupported(y, "a key without a value in braces");
-    }
-    if (*y->at != ':') return mrc__yaml_unsupported(y, "a value of several lines");
-    const char *p = y->at + 1;
-    if (!key.quoted && !mrc__yaml_indicator(y, ':') && !(p < y->end && mrc__yaml_flow_mark(*p))) {
-        return mrc__yaml_unsupported(y, "a value of several lines");
-    }
-    y->at++;
-    MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    if (*y->at == ',' || *y->at == '}') return MRC_OK;
-    return mrc__yaml_flow_value(y, child, parent);
-}
-
-// A [list] or {mapping}: y->at is at its bracket, and behind the closing one afterwards.
-static mrc_status mrc__yaml_flow(mrc__yaml *y, mrc_json *node, ptrdiff_t parent) {
-    int mapping = *y->at == '{';
-    char close = mapping ? '}' : ']';
-    mrc__json_level level = { .node = node };
-    mrc_json *child = NULL;
-    if (y->flows == MRC__YAML_FLOWS) {
-        return mrc__yaml_fail(y, y->at, "brackets nested deeper than %d", MRC__YAML_FLOWS);
-    }
-    y->flows++;
-    node->type = mapping ? MRC_JSON_OBJECT : MRC_JSON_ARRAY;
-    y->at++;
-    MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    while (*y->at != close) {
-        if (mapping) {
-            MRC__TRY(mrc__yaml_flow_pair(y, &level, parent));
-        } else {
-            MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
-            MRC__TRY(mrc__yaml_flow_value(y, child, parent));
-        }
-        MRC__TRY(mrc__yaml_flow_skip(y, parent));
-        if (*y->at == ':') return mrc__yaml_unsupported(y, "a pair that stands in no mapping");
-        if (*y->at == close) break;
-        if (*y->at != ',') {
-            return mrc__yaml_fail(y, y->at, "expected ',' or '%c' (a value of several lines is not "
-                                  "supported)", close);
-        }
-        y->at++;
-        MRC__TRY(mrc__yaml_flow_skip(y, parent));
-    }
-    y->at++;
-    y->flows--;
-    return mapping ? mrc_json_unique_keys(y->ctx, node, y->name) : MRC_OK;
-}
-
-static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact);
-
-// The next entry of a block at `column`: *more 0 when the block ends here.
-static mrc_status mrc__yaml_next(mrc__yaml *y, ptrdiff_t column, int *more) {
-    MRC__TRY(mrc__yaml_skip(y));
-    *more = y->at < y->end && mrc__yaml_column(y) >= column;
-    if (*more && mrc__yaml_column(y) > column) {
-        return mrc__yaml_fail(y, y->at, "indentation that fits no line above (a value of several "
-                              "lines is not supported)");
-    }
-    return MRC_OK;
-}
-
-// Entries "- value" at one column.
-static mrc_status mrc__yaml_sequence(mrc__yaml *y, mrc_json *node, ptrdiff_t column) {
-    mrc__json_level level = { .node = node };
-    mrc_json *child = NULL;
-    int more;
-    node->type = MRC_JSON_ARRAY;
-    do {
-        MRC__TRY(mrc__yaml_child(y, &level, NULL, &child));
-        y->at++;
-        if (mrc__yaml_rest_empty(y)) {
-            MRC__TRY(mrc__yaml_skip(y));
-            if (y->at < y->end && mrc__yaml_column(y) > column) {
-                MRC__TRY(mrc__yaml_block(y, child, column, 1));
-            }
-        } else {
-            while (*y->at == ' ') y->at++;
-            if (*y->at == '\t') return mrc__yaml_unsupported(y, "a tab in indentation");
-            MRC__TRY(mrc__yaml_block(y, child, column, 1));
-        }
-        MRC__TRY(mrc__yaml_next(y, column, &more));
-    } while (more && mrc__yaml_indicator(y, '-'));
-    return MRC_OK;
-}
-
-// What stands behind "key:".  A list below may begin at the key's own column.
-static mrc_status mrc__yaml_value(mrc__yaml *y, mrc_json *child, ptrdiff_t column) {
-    if (!mrc__yaml_rest_empty(y)) {
-        while (mrc__yaml_blank(*y->at)) y->at++;
-        return mrc__yaml_block(y, child, column, 0);
-    }
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end || mrc__yaml_column(y) < column) return MRC_OK;
-    if (mrc__yaml_column(y) == column && !mrc__yaml_indicator(y, '-')) return MRC_OK;
-    return mrc__yaml_block(y, child, mrc__yaml_column(y) == column ? column - 1 : column, 1);
-}
-
-// Entries "key: value" at one column; the first key is read, its colon is next.
-static mrc_status mrc__yaml_mapping(mrc__yaml *y, mrc_json *node, ptrdiff_t column,
-                                    mrc__yaml_scalar *key) {
-    mrc__json_level level = { .node = node };
-    mrc_json *child = NULL;
-    int more;
-    node->type = MRC_JSON_OBJECT;
-    for (;;) {
-        MRC__TRY(mrc__yaml_child(y, &level, key, &child));
-        y->at++;
-        MRC__TRY(mrc__yaml_value(y, child, column));
-        MRC__TRY(mrc__yaml_next(y, column, &more));
-        if (!more) return mrc_json_unique_keys(y->ctx, node, y->name);
-        if (*y->at == '[' || *y->at == '{') {
-            return mrc__yaml_unsupported(y, "a collection as a key");
-        }
-        MRC__TRY(mrc__yaml_scalar_at(y, 0, key));
-        if (!mrc__yaml_colon(y)) return mrc__yaml_fail(y, y->at, "expected ':' behind a key");
-    }
-}
-
-// The value at y->at, right of column `parent`.  compact 0: it stands behind a key, where no block
-// may begin.
-static mrc_status mrc__yaml_block(mrc__yaml *y, mrc_json *node, ptrdiff_t parent, int compact) {
-    ptrdiff_t column = mrc__yaml_column(y);
-    mrc_status s;
-    node->line = y->line;
-    node->column = mrc__yaml_place(y, y->at);
-    if (y->blocks == MRC__YAML_BLOCKS) {
-        return mrc__yaml_fail(y, y->at, "nested deeper than %d", MRC__YAML_BLOCKS);
-    }
-    y->blocks++;
-    if (*y->at == '[' || *y->at == '{') {
-        MRC__TRY(mrc__yaml_flow(y, node, parent));
-        if (mrc__yaml_colon(y)) return mrc__yaml_unsupported(y, "a collection as a key");
-        s = mrc__yaml_expect_line_end(y);
-    } else if (compact && mrc__yaml_indicator(y, '-')) {
-        s = mrc__yaml_sequence(y, node, column);
-    } else {
-        mrc__yaml_scalar scalar;
-        MRC__TRY(mrc__yaml_scalar_at(y, 0, &scalar));
-        if (mrc__yaml_colon(y)) {
-            if (!compact) return mrc__yaml_fail(y, y->at, "a second ':' on the line of a key");
-            s = mrc__yaml_mapping(y, node, column, &scalar);
-        } else {
-            MRC__TRY(mrc__yaml_resolve(y, &scalar, node));
-            s = mrc__yaml_expect_line_end(y);
-        }
-    }
-    y->blocks--;
-    return s;
-}
-
-// Characters that YAML has no place for; afterwards \r stands only before \n.
-static mrc_status mrc__yaml_check_text(mrc__yaml *y) {
-    uint32_t cp = 0;
-    for (const char *p = y->at; p < y->end; ) {
-        size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
-        if (n == 0) {
-            return mrc__yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x%s", (unsigned char)*p,
-                                  mrc__utf8_hint(p, (size_t)(y->end - p)));
-        }
-        int crlf = cp == '\r' && p + 1 < y->end && p[1] == '\n';
-        if ((cp < 0x20 && cp != '\t' && cp != '\n' && !crlf) || (cp >= 0x7F && cp < 0xA0)
-            || cp == 0xFEFF || cp == 0xFFFE || cp == 0xFFFF || cp == 0x2028 || cp == 0x2029) {
-            return mrc__yaml_fail(y, p, "the control character U+%04X", (unsigned)cp);
-        }
-        p += n;
-        if (cp != '\n') continue;
-        y->line++;
-        y->line_start = p;
-    }
-    y->line = 1;
-    y->line_start = y->at;
-    return MRC_OK;
-}
-
-static mrc_status mrc__yaml_document(mrc__yaml *y) {
-    mrc_json *root = &y->doc->root;
-    MRC__TRY(mrc__yaml_check_text(y));
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end) return mrc__yaml_fail(y, y->at, "no value: the file is empty");
-    root->line = y->line;
-    root->column = 1;
-    y->begun = 1;
-    if (mrc__yaml_column(y) > 0 || !mrc__yaml_marker(y, "---")) {
-        MRC__TRY(mrc__yaml_block(y, root, -1, 1));
-    } else {
-        y->at += 3;
-        int same_line = !mrc__yaml_rest_empty(y);
-        MRC__TRY(mrc__yaml_skip(y));
-        if (y->at < y->end) MRC__TRY(mrc__yaml_block(y, root, -1, !same_line));
-    }
-    MRC__TRY(mrc__yaml_skip(y));
-    if (y->at == y->end) return MRC_OK;
-    return mrc__yaml_fail(y, y->at, "expected the end (a value of several lines is not supported)");
-}
-
-MRCDEF mrc_status mrc_yaml_parse(mrc_ctx *ctx, mrc_json **out, const char *name, const char *text,
-                                 size_t bytes) {
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    if (!text) return mrc__fail(ctx, MRC_ERR_ARG, "yaml: no text given");
-    mrc__yaml y = { .ctx = ctx, .name = name ? name : "yaml", .line = 1 };
-    if (bytes >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, bytes -= 3;
-    y.at = y.line_start = text;
-    y.end = text + bytes;
-    if (bytes > MRC__YAML_BYTES) {
-        return mrc__yaml_fail(&y, text, "%zu bytes, at most %d", bytes, MRC__YAML_BYTES);
-    }
-    MRC__TRY(mrc__not_foreign(ctx, y.name, text, bytes, "YAML"));
-    y.doc = mrc__host_zalloc(&ctx->host, sizeof *y.doc);
-    if (!y.doc) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no memory to parse it", y.name);
-    y.doc->host = y.doc->pool.host = ctx->host;
-    mrc_status s = mrc__yaml_document(&y);
-    if (s == MRC_OK) *out = &y.doc->root;
-    else mrc_json_free(&y.doc->root);
-    return s;
-}
-
-MRCDEF mrc_status mrc_yaml_load(mrc_ctx *ctx, mrc_json **out, const char *path) {
-    char *text;
-    size_t bytes;
-    MRC__ARG(ctx, !out);
-    *out = NULL;
-    MRC__TRY(mrc_file_read(ctx, &text, &bytes, path));
-    mrc_status s = mrc_yaml_parse(ctx, out, path, text, bytes);
-    mrc_file_free(ctx, text);
-    return s;
 }
 
 //==============================================================================
@@ -11243,13 +10610,18 @@ static mrc_status MRC__T(fill)(mrc_backend *be, const mrc_fill_args *a) {
 
 static mrc_status MRC__T(axpby)(mrc_backend *be, const mrc_axpby_args *a) {
     const double alpha = a->alpha * mrc__scalar_of(a->scale);
-    const int half = mrc__is_half(a->y.dtype);
+    const int half = mrc__is_half(a->y.dtype), copy = half && a->x.dtype == MRC_DTYPE_F32;
+    const uint16_t *bits = a->y.data;           // of a copy
     (void)be;
     if (a->skip.data && *(const int32_t *)a->skip.data) return MRC_OK;
     for (size_t i = 0; i < a->n; i++) {
-        double y = a->beta == 0 ? 0 : a->beta * MRC__T(peek)(a->y, 0, i);
-        if (alpha > 0 || alpha < 0) y += alpha * MRC__T(at)(a->x, 0, i);
-        if (half && a->x.dtype == MRC_DTYPE_F32) {
+        double y = a->beta == 0 ? 0 : !copy ? a->beta * MRC__T(peek)(a->y, 0, i)
+                 : a->beta * (double)mrc__widen(a->y.dtype, bits[i]);
+        if (alpha > 0 || alpha < 0) {               // 0 + x would be +0 where x is -0
+            y = a->beta == 0 ? alpha * MRC__T(at)(a->x, 0, i)
+                             : y + alpha * MRC__T(at)(a->x, 0, i);
+        }
+        if (copy) {
             const float one = (float)y;
             mrc__narrow(a->y.dtype, (uint16_t *)a->y.data + i, &one, 1);
         } else {
@@ -13240,7 +12612,8 @@ MRC__TARGET static void MRC__T(axpby_span)(MRC__REAL alpha, const MRC__REAL *x, 
     for (size_t i = 0; i < n; i += MRC__T(LANES)) {
         MRC__T(vec) v = {0};
         if (reads_x) v = MRC__T(load_n)(x + i, n - i) * alpha;
-        if (reads_y) v = MRC__T(load_n)(from + i, n - i) * beta + v;
+        if (reads_y && !reads_x) v = MRC__T(load_n)(from + i, n - i) * beta;    // -0 + 0 is +0
+        if (reads_y && reads_x) v = MRC__T(load_n)(from + i, n - i) * beta + v;
         MRC__T(store_n)(y + i, v, n - i);
     }
 }

@@ -230,7 +230,7 @@ fuzz() {
     for source in tests/fuzz/fuzz_*.c; do
         name=$(basename "$source" .c)
         target=$OUT/fuzz/$name
-        newer "$target" "$source" tests/support/fuzz.h tests/support/test.h \
+        newer "$target" "$source" tests/support/fuzz.h tests/support/test.h tools/yaml.h \
             "$OUT/test/$fuzz_config/mrc.o" \
             && { [ "$FUZZER" != libfuzzer ] || newer "$target-libfuzzer" "$target"; } \
             || fuzz_compile "$target" "$source"

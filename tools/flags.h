@@ -661,13 +661,14 @@ TOOL_DEF void tool_config(tool_program *p, const char *path) {
     const int json = n > 5 && strcmp(path + n - 5, ".json") == 0;
     mrc_ctx *ctx = tool_ctx_new(NULL, 0);
     mrc_json *root;
-    tool_check(ctx, json ? mrc_json_load(ctx, &root, path) : mrc_yaml_load(ctx, &root, path));
+    tool_check(ctx, json ? mrc_json_load(ctx, &root, path) : yaml_load(ctx, &root, path));
     if (root->type != MRC_JSON_OBJECT) {
         tool_fail(TOOL_BAD_INPUT, "%s:%zu:%zu: is no mapping of flags", path, root->line,
                   root->column);
     }
     tool__config_members(p, path, root, 0);
-    mrc_json_free(root);
+    if (json) mrc_json_free(root);
+    else yaml_free(root);
     mrc_ctx_free(ctx);
 }
 

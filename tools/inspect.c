@@ -101,10 +101,11 @@ static void inspect_value(mrc_text *t, const mrc_json *v) {
 
 static void inspect_tree(mrc_ctx *ctx, mrc_text *t, const inspect_flags *a, int as) {
     mrc_json *root;
-    tool_check(ctx, as == AS_YAML ? mrc_yaml_load(ctx, &root, a->file)
+    tool_check(ctx, as == AS_YAML ? yaml_load(ctx, &root, a->file)
                                   : mrc_json_load(ctx, &root, a->file));
     inspect_value(t, root);
-    mrc_json_free(root);
+    if (as == AS_YAML) yaml_free(root);
+    else mrc_json_free(root);
 }
 
 static void inspect_tensor(mrc_ctx *ctx, mrc_text *t, mrc_safetensors *st, const mrc_st_entry *e) {

@@ -90,7 +90,7 @@ static const mrc_json *member(const char *name, int required) {
 static void load_file(void) {
     const char *dot = strrchr(args.file, '.');
     int yaml = dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
-    tool_check(ctx, yaml ? mrc_yaml_load(ctx, &root, args.file)
+    tool_check(ctx, yaml ? yaml_load(ctx, &root, args.file)
                          : mrc_json_load(ctx, &root, args.file));
     if (root->type != MRC_JSON_OBJECT) refuse(root, "expected an object with base and grid");
     tool_check(ctx, mrc_json_unique_keys(ctx, root, args.file));

@@ -242,6 +242,7 @@ TOOL_DEF mrc_ctx *tool_ctx_new(mrc_backend *be, size_t step_chunk_bytes) {
               *tool_log_text ? tool_log_text : mrc_status_string(status));
 }
 
+#include "yaml.h"
 #include "flags.h"
 #include "help.h"
 

@@ -1,5 +1,6 @@
 // The YAML subset: what it accepts is finite, bounded and UTF-8, and stays itself as flow JSON.
 #include "../support/fuzz.h"
+#include "../../tools/yaml.h"
 
 static size_t fuzz_count(const mrc_json *v) {
     size_t n = 1;
@@ -11,11 +12,11 @@ static size_t fuzz_count(const mrc_json *v) {
 
 static int fuzz_accepts(mrc_ctx *ctx, const uint8_t *data, size_t bytes) {
     mrc_json *root;
-    mrc_status s = fuzz_status(mrc_yaml_parse(ctx, &root, "f", (const char *)data, bytes));
+    mrc_status s = fuzz_status(yaml_parse(ctx, &root, "f", (const char *)data, bytes));
     FUZZ_HOLDS((s == MRC_OK) == (root != NULL));
     FUZZ_HOLDS(s != MRC_ERR_FORMAT || !strncmp(mrc_ctx_message(ctx), "f:", 2));
     if (root) FUZZ_HOLDS(fuzz_count(root) <= 10001);         // the limit, and the root
-    mrc_json_free(root);
+    yaml_free(root);
     return s == MRC_OK;
 }
 

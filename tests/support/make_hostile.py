@@ -20,8 +20,9 @@ NUMBERS = {"size_t": ["0", "1", "SIZE_MAX", "SIZE_MAX / 2 + 1"], "uint64_t": ["0
 # How many elements an array has, the caller alone knows: too many cannot be survived, none can.
 COUNTS = {"n", "bytes", "text_bytes", "pair_bytes", "n_in", "n_models", "n_answers", "n_runs", "n_judged", "capacity"}
 GOOD = {  # by "function.parameter", "type name" or type
-    "mrc_json_parse.bytes": "2", "mrc_json_parse.text": "\"[]\"", "mrc_yaml_parse.bytes": "2", "mrc_yaml_parse.text": "\"[]\"",
-    "mrc_json_parse.max_depth": "8", "const char *path": "H.path", "const char *name": "\"name\"", "const char *pooling": "\"mean\"", "const char *s": "H.text",
+    "mrc_json_parse.bytes": "2", "mrc_json_parse.text": "\"[]\"",
+    "mrc_json_parse.max_depth": "8", "const char *path": "H.path", "const char *name": "\"name\"",
+    "const char *pooling": "\"mean\"", "const char *s": "H.text",
     "const char *text": "H.text", "const char *pair": "H.text", "const char *key": "\"a\"", "const void *data": "H.text",
     "const char *token": "\"[UNK]\"", "const char *output_dir": "H.path", "const char *tokenizer_dir": "\"data\"",
     "const char *state": "\"{}\"", "const char *prediction": "H.text", "const char *text_key": "\"text\"",

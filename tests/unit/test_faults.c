@@ -4,6 +4,7 @@
 #include "../support/faults.h"
 #include "../support/test.h"
 #include "../support/pickles.h"
+#include "../../tools/yaml.h"
 
 static char root[128];              // a temporary folder, and what lies in it
 static char data_file[256], model_dir[256], out_dir[256];
@@ -687,9 +688,9 @@ static mrc_status read_json(reading *r) {
 
 static mrc_status read_yaml(reading *r) {
     mrc_json *j;
-    MRC__TRY(mrc_yaml_load(r->ctx, &j, r->path));
+    MRC__TRY(yaml_load(r->ctx, &j, r->path));
     digest_tree(r, j);
-    mrc_json_free(j);
+    yaml_free(j);
     return MRC_OK;
 }
 

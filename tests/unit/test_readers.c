@@ -33,12 +33,6 @@ static void test_trees(void) {
     REFUSED(mrc_json_load(NULL, &j, "x"));
     REFUSED(mrc_json_load(ctx, NULL, "x"));
     REFUSED(mrc_json_load(ctx, &j, path_of("absent")));
-    REFUSED(mrc_yaml_parse(NULL, &j, "n", "1", 1));
-    REFUSED(mrc_yaml_parse(ctx, NULL, "n", "1", 1));
-    REFUSED(mrc_yaml_parse(ctx, &j, "n", NULL, 1));
-    REFUSED(mrc_yaml_load(NULL, &j, "x"));
-    REFUSED(mrc_yaml_load(ctx, NULL, "x"));
-    REFUSED(mrc_yaml_load(ctx, &j, path_of("absent")));
     if (!CHECK(mrc_json_parse(ctx, &j, NULL, "{\"a\": 1}", 8, 0) == MRC_OK, "no name")) return;
     CHECK(!mrc_json_get(j, NULL) && !mrc_json_get(NULL, "a"), "no key, no object");
     REFUSED(mrc_json_unique_keys(NULL, j, "n"));

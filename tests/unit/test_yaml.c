@@ -2,6 +2,7 @@
 // it, all else is refused by name and place.
 #define TEST_LINKED
 #include "../support/cases.h"
+#include "../../tools/yaml.h"
 
 static mrc_ctx *yaml_ctx;
 
@@ -21,9 +22,9 @@ static int yaml_equal(const mrc_json *a, const mrc_json *b) {
     return 1;
 }
 
-static mrc_status yaml_parse(mrc_json **out, const char *text) {
+static mrc_status yaml_text(mrc_json **out, const char *text) {
     mrc_ctx_clear_error(yaml_ctx);
-    return mrc_yaml_parse(yaml_ctx, out, "y", text, strlen(text));
+    return yaml_parse(yaml_ctx, out, "y", text, strlen(text));
 }
 
 static void test_values(void) {
@@ -69,7 +70,7 @@ static void test_values(void) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mrc_json *got = NULL, *want = NULL;
-        mrc_status s = yaml_parse(&got, cases[i].yaml);
+        mrc_status s = yaml_text(&got, cases[i].yaml);
         if (!cases[i].json) {
             CHECK(s == MRC_ERR_FORMAT, "%s is refused", cases[i].yaml);
             continue;
@@ -77,7 +78,7 @@ static void test_values(void) {
         if (!CHECK(s == MRC_OK, "%s: %s", cases[i].yaml, mrc_ctx_message(yaml_ctx))) continue;
         s = mrc_json_parse(yaml_ctx, &want, "j", cases[i].json, strlen(cases[i].json), 0);
         CHECK(s == MRC_OK && yaml_equal(got, want), "%s is not %s", cases[i].yaml, cases[i].json);
-        mrc_json_free(got);
+        yaml_free(got);
         mrc_json_free(want);
     }
 }
@@ -147,19 +148,32 @@ static const struct { const char *yaml, *message; } refused[] = {
 static void test_refused(void) {
     mrc_json *got;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        mrc_status s = yaml_parse(&got, refused[i].yaml);
+        mrc_status s = yaml_text(&got, refused[i].yaml);
         CHECK(s == MRC_ERR_FORMAT && !got, "%s is refused", refused[i].yaml);
         CHECK(!strncmp(mrc_ctx_message(yaml_ctx), refused[i].message, strlen(refused[i].message)),
               "%s: %s, expected %s", refused[i].yaml, mrc_ctx_message(yaml_ctx),
               refused[i].message);
     }
-    CHECK(mrc_yaml_parse(yaml_ctx, &got, NULL, "a\0b", 3) == MRC_ERR_FORMAT, "a NUL");
+    CHECK(yaml_parse(yaml_ctx, &got, NULL, "a\0b", 3) == MRC_ERR_FORMAT, "a NUL");
     mrc_ctx_clear_error(yaml_ctx);
-    CHECK(mrc_yaml_parse(yaml_ctx, &got, NULL, NULL, 0) == MRC_ERR_ARG && !got, "no text");
-    CHECK(mrc_yaml_parse(NULL, &got, NULL, "a", 1) == MRC_ERR_ARG, "no context");
-    CHECK(mrc_yaml_load(NULL, &got, "a") == MRC_ERR_ARG, "no context");
+    CHECK(yaml_parse(yaml_ctx, &got, NULL, NULL, 0) == MRC_ERR_ARG && !got, "no text");
+    CHECK(yaml_parse(NULL, &got, NULL, "a", 1) == MRC_ERR_ARG, "no context");
+    CHECK(yaml_parse(yaml_ctx, NULL, NULL, "a", 1) == MRC_ERR_ARG, "no place for the tree");
     mrc_ctx_clear_error(yaml_ctx);
-    CHECK(mrc_yaml_load(yaml_ctx, &got, "/no/such/file") == MRC_ERR_ARG && !got, "no file");
+    CHECK(yaml_load(yaml_ctx, NULL, "a") == MRC_ERR_ARG, "no place for the tree");
+    mrc_ctx_clear_error(yaml_ctx);
+    CHECK(mrc_ctx_fail(NULL, MRC_ERR_IO, "x") == MRC_ERR_ARG
+          && mrc_ctx_fail(yaml_ctx, MRC_ERR_IO, NULL) == MRC_ERR_ARG
+          && mrc_ctx_status(yaml_ctx) == MRC_ERR_ARG, "no context, no text");
+    mrc_ctx_clear_error(yaml_ctx);
+    CHECK(mrc_ctx_fail(yaml_ctx, MRC_ERR_IO, "%s %d", "first", 1) == MRC_ERR_IO
+          && mrc_ctx_fail(yaml_ctx, MRC_ERR_MEM, "second") == MRC_ERR_MEM
+          && mrc_ctx_status(yaml_ctx) == MRC_ERR_IO
+          && !strcmp(mrc_ctx_message(yaml_ctx), "first 1"), "a caller's errors: the first is kept");
+    mrc_ctx_clear_error(yaml_ctx);
+    CHECK(yaml_load(NULL, &got, "a") == MRC_ERR_ARG, "no context");
+    mrc_ctx_clear_error(yaml_ctx);
+    CHECK(yaml_load(yaml_ctx, &got, "/no/such/file") == MRC_ERR_ARG && !got, "no file");
     mrc_ctx_clear_error(yaml_ctx);
 }
 
@@ -171,8 +185,8 @@ static mrc_status yaml_nested(size_t n, const char *open, const char *rest) {
     for (size_t i = 0; i < n; i++) mrc_text_printf(&t, "%s", open);
     mrc_text_printf(&t, "%s", rest);
     mrc_ctx_clear_error(yaml_ctx);
-    mrc_status s = mrc_yaml_parse(yaml_ctx, &got, "y", t.data, t.bytes);
-    mrc_json_free(got);
+    mrc_status s = yaml_parse(yaml_ctx, &got, "y", t.data, t.bytes);
+    yaml_free(got);
     mrc_text_free(&t);
     return s;
 }
@@ -205,7 +219,7 @@ static mrc_status yaml_case(mrc_ctx *ctx, void *user, const char *name) {
     if (mrc_file_exists(path) != 2) return MRC_OK;
     snprintf(file, sizeof file, "%s/in.yaml", path);
     if (!mrc_file_exists(file)) return mrc_dir_list(ctx, path, yaml_case, path);
-    mrc_status s = mrc_yaml_load(yaml_ctx, &got, file);
+    mrc_status s = yaml_load(yaml_ctx, &got, file);
     snprintf(file, sizeof file, "%s/error", path);
     int error = mrc_file_exists(file);
     yaml_counts.errors += error != 0;
@@ -223,7 +237,7 @@ static mrc_status yaml_case(mrc_ctx *ctx, void *user, const char *name) {
                 && yaml_equal(got, want);
     yaml_counts.wrong += !CHECK(right, "%s: another value%s", path, error ? ", of an error" : "");
     mrc_ctx_clear_error(yaml_ctx);
-    mrc_json_free(got);
+    yaml_free(got);
     mrc_json_free(want);
     return MRC_OK;
 }
@@ -243,20 +257,20 @@ static void test_suite(void) {
 
 // The k-th allocation fails: a clear error, nothing lost.
 static size_t yaml_left;
-static void *yaml_alloc(void *user, size_t bytes) {
+static void *failing_alloc(void *user, size_t bytes) {
     (void)user;
     if (yaml_left == 0) return NULL;
     yaml_left--;
     return malloc(bytes);
 }
-static void yaml_free(void *user, void *p) { (void)user; free(p); }
+static void failing_free(void *user, void *p) { (void)user; free(p); }
 
 static void test_memory(void) {
     mrc_ctx *ctx;
     mrc_json *got = NULL;
     mrc_text t;
     yaml_left = SIZE_MAX;
-    const mrc_ctx_desc desc = { .allocator = { yaml_alloc, yaml_free, NULL } };
+    const mrc_ctx_desc desc = { .allocator = { failing_alloc, failing_free, NULL } };
     if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK, "context")) return;
     mrc_text_init(&t, yaml_ctx);
     mrc_text_printf(&t, "{b: 2, c: 3}\n");
@@ -265,12 +279,12 @@ static void test_memory(void) {
     size_t k;
     for (k = 0; k < 10000 && s != MRC_OK; k++) {
         yaml_left = k;
-        s = mrc_yaml_parse(ctx, &got, "y", t.data + 13, t.bytes - 13);
+        s = yaml_parse(ctx, &got, "y", t.data + 13, t.bytes - 13);
         CHECK(s == MRC_OK || (s == MRC_ERR_MEM && !got), "k = %zu: %s", k, mrc_ctx_message(ctx));
         mrc_ctx_clear_error(ctx);
     }
     CHECK(s == MRC_OK && k > 100, "%zu allocations", k);
-    mrc_json_free(got);
+    yaml_free(got);
     yaml_left = SIZE_MAX;
     mrc_ctx_free(ctx);
     mrc_text_free(&t);
