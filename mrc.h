@@ -33779,8 +33779,8 @@ MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_pa
     mrc__text_rows *rows;
     if (!e) return MRC_ERR_ARG;
     if (!out || (n && !list) || (side != MRC_SIDE_QUERY && side != MRC_SIDE_PASSAGE)) {
-        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no texts, no place for their vectors, or no "
-                         "such side (found %d)", (int)side);
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no texts, no place for their vectors, or "
+                         "no such side (found %d)", (int)side);
     }
     *out = (mrc_vectors){0};
     size_t width = mrc_encoder_width(e), n_rows = n;

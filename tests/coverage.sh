@@ -189,7 +189,7 @@ coverage() {
     head -n 40 "$OUT/coverage/unlisted.txt"
     unlisted=$(wc -l <"$OUT/coverage/unlisted.txt")
     left=$(awk -F '\t' '{ n += $2 } END { print n + 0 }' "$OUT/coverage/left.tsv")
-    echo "$left branches left, $((unlisted)) rows of tests/coverage_left.tsv wrong, $failed runs failed"
+    echo "$left branches left, $((unlisted)) rows of the list wrong, $failed runs failed"
     [ "$unlisted" -eq 0 ] || failed=$((failed + 1))
     [ "$failed" -eq 0 ]
 }

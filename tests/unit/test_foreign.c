@@ -507,120 +507,120 @@ static void test_status(void) {
 }
 
 // Each family's own keys of config.json: what is read, and what is refused by the key's name.
+static const struct { const char *family, *keys, *words; int terms; } config_keys[] = {
+    { "deberta-v2", "", NULL, 0 },
+    { "deberta-v2", "\"pos_att_type\": \"c2p|p2c\"", NULL, 3 },
+    { "deberta-v2", "\"pos_att_type\": \" C2P | none\"", NULL, 1 },
+    { "deberta-v2", "\"pos_att_type\": [\"P2C\"]", NULL, 2 },
+    { "deberta-v2", "\"pos_att_type\": [\"P2C\", \"c2P\", \"\"]", NULL, 3 },
+    { "deberta-v2", "\"pos_att_type\": null", NULL, 0 },
+    { "deberta-v2", "\"pos_att_type\": \"p2p\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"cxp\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"c2x\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"pxc\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"p2x\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"noun\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"both\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": [3]", "pos_att_type|words", 0 },
+    { "deberta-v2", "\"pos_att_type\": 3", "pos_att_type|a list or a string", 0 },
+    { "deberta-v2", "\"pos_att_type\": [\"x\"]", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"norm_rel_ebd\": \"layer_norm\"", NULL, 0 },
+    { "deberta-v2", "\"norm_rel_ebd\": \"none\"", NULL, 0 },
+    { "deberta-v2", "\"norm_rel_ebd\": 3", "norm_rel_ebd|a string", 0 },
+    { "deberta-v2", "\"relative_attention\": 3", "relative_attention|true or false", 0 },
+    { "deberta-v2", "\"relative_attention\": true, \"max_relative_positions\": -1", NULL, 0 },
+    { "deberta-v2", "\"max_relative_positions\": 0", NULL, 0 },
+    { "deberta-v2", "\"max_relative_positions\": 16, \"position_buckets\": 8", NULL, 0 },
+    { "deberta-v2", "\"max_relative_positions\": \"x\"", "max_relative_positions", 0 },
+    { "deberta-v2", "\"max_relative_positions\": 9999999", "max_relative_positions", 0 },
+    { "deberta-v2", "\"max_relative_positions\": 1.5", "max_relative_positions", 0 },
+    { "deberta-v2", "\"position_buckets\": 3", "position_buckets", 0 },
+    { "deberta-v2", "\"position_buckets\": 64, \"max_relative_positions\": 8",
+      "position_buckets", 0 },
+    { "deberta-v2", "\"position_buckets\": 8", NULL, 0 },
+    { "deberta-v2", "\"position_buckets\": 1024", "position_buckets", 0 },
+    { "deberta-v2", "\"conv_kernel_size\": 2", "conv_kernel_size", 0 },
+    { "deberta-v2", "\"conv_kernel_size\": 3, \"conv_act\": \"tanh\", \"conv_groups\": 1", NULL,
+      0 },
+    { "deberta-v2", "\"conv_kernel_size\": 3, \"conv_act\": \"selu\"", "conv_act", 0 },
+    { "deberta-v2", "\"conv_groups\": 2", "conv_groups", 0 },
+    { "deberta-v2", "\"conv_groups\": true", NULL, 0 },
+    { "deberta-v2", "\"conv_groups\": \"1\"", "conv_groups", 0 },
+    { "deberta-v2", "\"talking_head\": false", NULL, 0 },
+    { "deberta-v2", "\"talking_head\": 0", NULL, 0 },
+    { "deberta-v2", "\"talking_head\": true", "talking_head|false", 0 },
+    { "deberta-v2", "\"talking_head\": [0]", "talking_head|false", 0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]", NULL, 0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\"]", "layer_types|found 1, expected 2",
+      0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\", \"linear\"]", "layer_types", 0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\", 1]", "layer_types", 0 },
+    { "modernbert", "\"layer_types\": \"full_attention\"", "layer_types|a list", 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\", "
+      "\"rope_theta\": 5e4}, \"sliding_attention\": null}", NULL, 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"yarn\"}}",
+      "rope_type", 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": -1}}",
+      "rope_theta", 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": 3}", NULL, 0 },
+    { "modernbert", "\"rope_parameters\": 3", "rope_parameters|an object", 0 },
+    { "modernbert", "\"local_rope_theta\": null, \"global_rope_theta\": 7", NULL, 0 },
+    { "modernbert", "\"local_rope_theta\": 3", NULL, 0 },
+    { "modernbert", "\"norm_bias\": 1", "norm_bias|true or false", 0 },
+    { "modernbert", "\"norm_bias\": true, \"mlp_bias\": false", NULL, 0 },
+    { "modernbert", "\"num_attention_heads\": 8", "cannot be rotated", 0 },
+    { "modernbert", "\"hidden_activation\": \"elu\"", "hidden_activation", 0 },
+    { "big_bird", "\"attention_type\": \"original_full\"", NULL, 0 },
+    { "big_bird", "\"attention_type\": \"block_sparse\", \"block_size\": 16, "
+      "\"num_random_blocks\": 1, \"max_position_embeddings\": 4096", NULL, 0 },
+    { "big_bird", "\"attention_type\": \"x\"", "attention_type", 0 },
+    { "big_bird", "\"use_bias\": false", "use_bias|1 or true", 0 },
+    { "big_bird", "\"rescale_embeddings\": true", "rescale_embeddings", 0 },
+    { "mobilebert", "\"intra_bottleneck_size\": 7", "intra_bottleneck_size", 0 },
+    { "mobilebert", "\"intra_bottleneck_size\": 8, \"normalization_type\": \"no_norm\"", NULL,
+      0 },
+    { "mobilebert", "\"normalization_type\": \"layer_norm\"", "normalization_type", 0 },
+    { "mobilebert", "\"trigram_input\": false", "trigram_input", 0 },
+    { "mobilebert", "\"use_bottleneck_attention\": true", "use_bottleneck_attention", 0 },
+    { "albert", "\"num_hidden_groups\": 3", "num_hidden_groups", 0 },
+    { "albert", "\"num_hidden_groups\": 2", NULL, 0 },
+    { "bert", "\"position_embedding_type\": \"relative_key\"", "position_embedding_type", 0 },
+    { "bert", "\"hidden_size\": 7", "hidden_size 7", 0 },
+    { "bert", "\"is_decoder\": true", "is_decoder", 0 },
+    { "bert", "\"is_decoder\": false", NULL, 0 },
+    { "bert", "\"mrc_head\": {\"type\": \"conv1d\", \"num_layers\": 1, \"kernel_size\": 3, "
+      "\"pad_to_max_length\": false}", NULL, 0 },
+    { "bert", "\"mrc_head\": {\"type\": \"conv1d\", \"num_layers\": 1, \"kernel_size\": 0}",
+      "kernel_size", 0 },
+    { "bert", "\"mrc_head\": {\"type\": \"mlp\", \"num_layers\": 1, \"hidden_size\": 4, "
+      "\"pad_to_max_length\": 1}", "pad_to_max_length", 0 },
+    { "dpr", "", NULL, 0 }, { "xlnet", "", "xlnet", 0 },
+};
 static void test_config_keys(void) {
-    static const struct { const char *family, *keys, *words; int terms; } cases[] = {
-        { "deberta-v2", "", NULL, 0 },
-        { "deberta-v2", "\"pos_att_type\": \"c2p|p2c\"", NULL, 3 },
-        { "deberta-v2", "\"pos_att_type\": \" C2P | none\"", NULL, 1 },
-        { "deberta-v2", "\"pos_att_type\": [\"P2C\"]", NULL, 2 },
-        { "deberta-v2", "\"pos_att_type\": [\"P2C\", \"c2P\", \"\"]", NULL, 3 },
-        { "deberta-v2", "\"pos_att_type\": null", NULL, 0 },
-        { "deberta-v2", "\"pos_att_type\": \"p2p\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": \"cxp\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": \"c2x\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": \"pxc\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": \"p2x\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": \"noun\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": \"both\"", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"pos_att_type\": [3]", "pos_att_type|words", 0 },
-        { "deberta-v2", "\"pos_att_type\": 3", "pos_att_type|a list or a string", 0 },
-        { "deberta-v2", "\"pos_att_type\": [\"x\"]", "pos_att_type|c2p, p2c or both", 0 },
-        { "deberta-v2", "\"norm_rel_ebd\": \"layer_norm\"", NULL, 0 },
-        { "deberta-v2", "\"norm_rel_ebd\": \"none\"", NULL, 0 },
-        { "deberta-v2", "\"norm_rel_ebd\": 3", "norm_rel_ebd|a string", 0 },
-        { "deberta-v2", "\"relative_attention\": 3", "relative_attention|true or false", 0 },
-        { "deberta-v2", "\"relative_attention\": true, \"max_relative_positions\": -1", NULL, 0 },
-        { "deberta-v2", "\"max_relative_positions\": 0", NULL, 0 },
-        { "deberta-v2", "\"max_relative_positions\": 16, \"position_buckets\": 8", NULL, 0 },
-        { "deberta-v2", "\"max_relative_positions\": \"x\"", "max_relative_positions", 0 },
-        { "deberta-v2", "\"max_relative_positions\": 9999999", "max_relative_positions", 0 },
-        { "deberta-v2", "\"max_relative_positions\": 1.5", "max_relative_positions", 0 },
-        { "deberta-v2", "\"position_buckets\": 3", "position_buckets", 0 },
-        { "deberta-v2", "\"position_buckets\": 64, \"max_relative_positions\": 8",
-          "position_buckets", 0 },
-        { "deberta-v2", "\"position_buckets\": 8", NULL, 0 },
-        { "deberta-v2", "\"position_buckets\": 1024", "position_buckets", 0 },
-        { "deberta-v2", "\"conv_kernel_size\": 2", "conv_kernel_size", 0 },
-        { "deberta-v2", "\"conv_kernel_size\": 3, \"conv_act\": \"tanh\", \"conv_groups\": 1", NULL,
-          0 },
-        { "deberta-v2", "\"conv_kernel_size\": 3, \"conv_act\": \"selu\"", "conv_act", 0 },
-        { "deberta-v2", "\"conv_groups\": 2", "conv_groups", 0 },
-        { "deberta-v2", "\"conv_groups\": true", NULL, 0 },
-        { "deberta-v2", "\"conv_groups\": \"1\"", "conv_groups", 0 },
-        { "deberta-v2", "\"talking_head\": false", NULL, 0 },
-        { "deberta-v2", "\"talking_head\": 0", NULL, 0 },
-        { "deberta-v2", "\"talking_head\": true", "talking_head|false", 0 },
-        { "deberta-v2", "\"talking_head\": [0]", "talking_head|false", 0 },
-        { "modernbert", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]", NULL, 0 },
-        { "modernbert", "\"layer_types\": [\"full_attention\"]", "layer_types|found 1, expected 2",
-          0 },
-        { "modernbert", "\"layer_types\": [\"full_attention\", \"linear\"]", "layer_types", 0 },
-        { "modernbert", "\"layer_types\": [\"full_attention\", 1]", "layer_types", 0 },
-        { "modernbert", "\"layer_types\": \"full_attention\"", "layer_types|a list", 0 },
-        { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\", "
-          "\"rope_theta\": 5e4}, \"sliding_attention\": null}", NULL, 0 },
-        { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"yarn\"}}",
-          "rope_type", 0 },
-        { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": -1}}",
-          "rope_theta", 0 },
-        { "modernbert", "\"rope_parameters\": {\"full_attention\": 3}", NULL, 0 },
-        { "modernbert", "\"rope_parameters\": 3", "rope_parameters|an object", 0 },
-        { "modernbert", "\"local_rope_theta\": null, \"global_rope_theta\": 7", NULL, 0 },
-        { "modernbert", "\"local_rope_theta\": 3", NULL, 0 },
-        { "modernbert", "\"norm_bias\": 1", "norm_bias|true or false", 0 },
-        { "modernbert", "\"norm_bias\": true, \"mlp_bias\": false", NULL, 0 },
-        { "modernbert", "\"num_attention_heads\": 8", "cannot be rotated", 0 },
-        { "modernbert", "\"hidden_activation\": \"elu\"", "hidden_activation", 0 },
-        { "big_bird", "\"attention_type\": \"original_full\"", NULL, 0 },
-        { "big_bird", "\"attention_type\": \"block_sparse\", \"block_size\": 16, "
-          "\"num_random_blocks\": 1, \"max_position_embeddings\": 4096", NULL, 0 },
-        { "big_bird", "\"attention_type\": \"x\"", "attention_type", 0 },
-        { "big_bird", "\"use_bias\": false", "use_bias|1 or true", 0 },
-        { "big_bird", "\"rescale_embeddings\": true", "rescale_embeddings", 0 },
-        { "mobilebert", "\"intra_bottleneck_size\": 7", "intra_bottleneck_size", 0 },
-        { "mobilebert", "\"intra_bottleneck_size\": 8, \"normalization_type\": \"no_norm\"", NULL,
-          0 },
-        { "mobilebert", "\"normalization_type\": \"layer_norm\"", "normalization_type", 0 },
-        { "mobilebert", "\"trigram_input\": false", "trigram_input", 0 },
-        { "mobilebert", "\"use_bottleneck_attention\": true", "use_bottleneck_attention", 0 },
-        { "albert", "\"num_hidden_groups\": 3", "num_hidden_groups", 0 },
-        { "albert", "\"num_hidden_groups\": 2", NULL, 0 },
-        { "bert", "\"position_embedding_type\": \"relative_key\"", "position_embedding_type", 0 },
-        { "bert", "\"hidden_size\": 7", "hidden_size 7", 0 },
-        { "bert", "\"is_decoder\": true", "is_decoder", 0 },
-        { "bert", "\"is_decoder\": false", NULL, 0 },
-        { "bert", "\"mrc_head\": {\"type\": \"conv1d\", \"num_layers\": 1, \"kernel_size\": 3, "
-          "\"pad_to_max_length\": false}", NULL, 0 },
-        { "bert", "\"mrc_head\": {\"type\": \"conv1d\", \"num_layers\": 1, \"kernel_size\": 0}",
-          "kernel_size", 0 },
-        { "bert", "\"mrc_head\": {\"type\": \"mlp\", \"num_layers\": 1, \"hidden_size\": 4, "
-          "\"pad_to_max_length\": 1}", "pad_to_max_length", 0 },
-        { "dpr", "", NULL, 0 }, { "xlnet", "", "xlnet", 0 },
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof config_keys / sizeof *config_keys; i++) {
         char text[1024];
         mrc_model_config c;
         // The last of two equal keys would be refused, so the sizes are given but where the row has
         // them.
-        size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"%s\"", cases[i].family);
+        size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"%s\"", config_keys[i].family);
         static const char *const sizes[][2] = {
             { "vocab_size", "20" }, { "hidden_size", "8" }, { "num_hidden_layers", "2" },
             { "num_attention_heads", "2" }, { "intermediate_size", "8" },
             { "max_position_embeddings", "64" }, { "pad_token_id", "0" } };
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-            if (strstr(cases[i].keys, sizes[k][0])) continue;
+            if (strstr(config_keys[i].keys, sizes[k][0])) continue;
             at += (size_t)snprintf(text + at, sizeof text - at, ", \"%s\": %s", sizes[k][0],
                                    sizes[k][1]);
         }
-        snprintf(text + at, sizeof text - at, "%s%s}", *cases[i].keys ? ", " : "", cases[i].keys);
+        snprintf(text + at, sizeof text - at, "%s%s}", *config_keys[i].keys ? ", " : "", config_keys[i].keys);
         mrc_status s = mrc_model_config_load(ctx, &c, text_new("config.json", text));
-        if (cases[i].words) {
-            refused(s, text, cases[i].words);
+        if (config_keys[i].words) {
+            refused(s, text, config_keys[i].words);
             continue;
         }
         CHECK(s == MRC_OK, "%s: %s", text, mrc_ctx_message(ctx));
-        if (cases[i].terms) {
-            CHECK(c.pos_att_type == cases[i].terms, "%s: %d", text, c.pos_att_type);
+        if (config_keys[i].terms) {
+            CHECK(c.pos_att_type == config_keys[i].terms, "%s: %d", text, c.pos_att_type);
         }
         mrc_ctx_clear_error(ctx);
     }
