@@ -598,21 +598,22 @@ static const struct { const char *family, *keys, *words; int terms; } config_key
 };
 static void test_config_keys(void) {
     for (size_t i = 0; i < sizeof config_keys / sizeof *config_keys; i++) {
+        const char *family = config_keys[i].family, *keys = config_keys[i].keys;
         char text[1024];
         mrc_model_config c;
         // The last of two equal keys would be refused, so the sizes are given but where the row has
         // them.
-        size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"%s\"", config_keys[i].family);
+        size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"%s\"", family);
         static const char *const sizes[][2] = {
             { "vocab_size", "20" }, { "hidden_size", "8" }, { "num_hidden_layers", "2" },
             { "num_attention_heads", "2" }, { "intermediate_size", "8" },
             { "max_position_embeddings", "64" }, { "pad_token_id", "0" } };
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-            if (strstr(config_keys[i].keys, sizes[k][0])) continue;
+            if (strstr(keys, sizes[k][0])) continue;
             at += (size_t)snprintf(text + at, sizeof text - at, ", \"%s\": %s", sizes[k][0],
                                    sizes[k][1]);
         }
-        snprintf(text + at, sizeof text - at, "%s%s}", *config_keys[i].keys ? ", " : "", config_keys[i].keys);
+        snprintf(text + at, sizeof text - at, "%s%s}", *keys ? ", " : "", keys);
         mrc_status s = mrc_model_config_load(ctx, &c, text_new("config.json", text));
         if (config_keys[i].words) {
             refused(s, text, config_keys[i].words);
