@@ -1039,7 +1039,7 @@ typedef struct mrc_st_entry {
 } mrc_st_entry;
 typedef struct mrc_safetensors mrc_safetensors;
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);       // NULL is fine
+MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
 // In the order of the data; NULL past the last.
 MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
 MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
@@ -2104,7 +2104,7 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
 
 typedef struct mrc_index mrc_index;     // belongs to its context's thread
 MRCDEF mrc_status   mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path);
-MRCDEF void         mrc_index_close(mrc_index *ix);                 // NULL is fine
+MRCDEF void         mrc_index_close(mrc_index *ix);     // NULL is fine; before its context
 MRCDEF size_t       mrc_index_size(const mrc_index *ix);            // passages
 MRCDEF size_t       mrc_index_terms(const mrc_index *ix);
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix);
@@ -2787,10 +2787,13 @@ static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
     host->free(host->user, p);
 }
 
-// The beginning of a small file of the kernel's, as text; 0: there is none.
-static size_t mrc__proc_read(const char *path, char *text, size_t room) {
+// The beginning of a small file of the kernel's, as text; 0: there is none.  root is "" but in
+// tests, which have such files in a folder.
+static size_t mrc__proc_read(const char *root, const char *path, char *text, size_t room) {
+    char whole[5120];
     size_t n = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int length = snprintf(whole, sizeof whole, "%s%s", root, path);
+    int fd = length > 0 && (size_t)length < sizeof whole ? open(whole, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return 0;
     for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0; ) {
         n += (size_t)got;
@@ -2801,10 +2804,10 @@ static size_t mrc__proc_read(const char *path, char *text, size_t room) {
 }
 
 // Processors in this process's affinity mask, which /proc tells in hexadecimal; 0: not known.
-static size_t mrc__affinity(void) {
+static size_t mrc__affinity(const char *root) {
     char text[8192];
     size_t n = 0;
-    const char *at = mrc__proc_read("/proc/self/status", text, sizeof text)
+    const char *at = mrc__proc_read(root, "/proc/self/status", text, sizeof text)
                    ? strstr(text, "\nCpus_allowed:") : NULL;
     if (!at) return 0;
     for (at += 14; *at && *at != '\n'; at++) {
@@ -2826,36 +2829,37 @@ static size_t mrc__quota(const char *text) {
 }
 
 // The smallest quota of this process's cgroup and of those above it; 0: none.
-static size_t mrc__cgroup_quota(void) {
+static size_t mrc__cgroup_quota(const char *root) {
     char groups[4096], path[4600], text[128], period[64];
     size_t best = 0;
-    const char *at = mrc__proc_read("/proc/self/cgroup", groups, sizeof groups)
+    const char *at = mrc__proc_read(root, "/proc/self/cgroup", groups, sizeof groups)
                    ? strstr(groups, "0::/") : NULL;
     char *group = at ? groups + (at - groups) + 3 : NULL;
     if (group) group[strcspn(group, "\n")] = 0;
     while (group) {
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] ? group : "");
-        size_t quota = mrc__proc_read(path, text, sizeof text) ? mrc__quota(text) : 0;
+        size_t quota = mrc__proc_read(root, path, text, sizeof text) ? mrc__quota(text) : 0;
         if (quota && (!best || quota < best)) best = quota;
         char *slash = group[1] ? strrchr(group, '/') : NULL;
         if (!slash) break;
         slash[slash == group] = 0;
     }
-    if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
-        || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
+    if (best || !mrc__proc_read(root, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
+        || !mrc__proc_read(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
     text[strcspn(text, "\n")] = 0;
     snprintf(text + strlen(text), sizeof period + 2, " %s", period);
     return mrc__quota(text);
 }
 
-MRCDEF size_t mrc_processors(void) {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity();
-    size_t quota = mrc__cgroup_quota();
+static size_t mrc__processors(const char *root, long online) {
+    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity(root);
+    size_t quota = mrc__cgroup_quota(root);
     if (affinity && affinity < n) n = affinity;
     if (quota && quota < n) n = quota;
     return n < MRC__POOL_MAX ? n : MRC__POOL_MAX;
 }
+
+MRCDEF size_t mrc_processors(void) { return mrc__processors("", sysconf(_SC_NPROCESSORS_ONLN)); }
 
 // threads 0: as many as mrc_processors().
 static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
@@ -3386,7 +3390,9 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
 static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     const unsigned char *p = (const unsigned char *)s;
+    uint32_t cp;
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
 }
 
@@ -3752,7 +3758,8 @@ static mrc_status mrc__lexer_next(mrc__lexer *lx) {
         return MRC_OK;
     }
     if (c > 0x20 && c < 0x7f) return mrc__lexer_fail(lx, lx->column, "unexpected '%c'", c);
-    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x", c);
+    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x%s", c,
+                           mrc__utf8_hint(p, (size_t)(lx->end - p)));
 }
 
 // What a checked string means; out has room for as many bytes as the file's text.
@@ -3939,6 +3946,14 @@ static const char *mrc__foreign(const char *s, size_t bytes) {
         }
     }
     return NULL;
+}
+
+// Refuses such a file by name, before it is read as what it is not.
+static mrc_status mrc__not_foreign(mrc_ctx *ctx, const char *path, const char *s, size_t bytes,
+                                   const char *expected) {
+    const char *foreign = mrc__foreign(s, bytes);
+    return !foreign ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected %s)",
+                                         path, foreign, expected);
 }
 
 // One value that begins on the given line of a larger text: what JSONL readers call.
@@ -17118,14 +17133,19 @@ static mrc_status mrc__tok_too_large(mrc__tok_source *src) {
 static mrc_status mrc__tok_lines(mrc__tok_source *src, char **data, size_t *bytes, size_t *lines) {
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_file_read(src->ctx, data, bytes, src->path.data));
+    mrc_status named = mrc__not_foreign(src->ctx, src->path.data, *data, *bytes,
+                                        "text, one token or merge a line");
+    if (named != MRC_OK) mrc_file_free(src->ctx, *data);
+    MRC__TRY(named);
     size_t valid = mrc_utf8_valid(*data, *bytes), line = 1;
     *lines = 0;
     for (size_t i = 0; i < *bytes; i++) *lines += (*data)[i] == '\n';
     if (*bytes && (*data)[*bytes - 1] != '\n') ++*lines;
     if (valid == *bytes) return MRC_OK;
     for (size_t i = 0; i < valid; i++) line += (*data)[i] == '\n';
-    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)",
-                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid]);
+    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)%s",
+                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid],
+                             mrc__utf8_hint(*data + valid, *bytes - valid));
     mrc_file_free(src->ctx, *data);
     return s;
 }
@@ -20433,7 +20453,8 @@ static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const c
     size_t bytes;
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
-    mrc_status s = mrc__sp_parse(src, &m, data, bytes);
+    mrc_status s = mrc__not_foreign(src->ctx, src->path.data, data, bytes, "a SentencePiece model");
+    if (s == MRC_OK) s = mrc__sp_parse(src, &m, data, bytes);
     if (s == MRC_OK) s = mrc__sp_build(src, tok, &m, dir, n_added);
     if (m.pieces) src->ctx->host.free(src->ctx->host.user, m.pieces);
     mrc_file_free(src->ctx, data);
@@ -25014,12 +25035,9 @@ static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t
 
 static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
     const mrc_json *v = mrc__field(f, key);
-    char expected[32];
     if (!v || v->type == (only == 0 ? MRC_JSON_FALSE : MRC_JSON_TRUE)) return MRC_OK;
     if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
-    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1 or true");
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    return mrc__field_refuse(f, MRC_ERR_UNSUPPORTED, v, key, only == 0 ? "false" : "1 or true");
 }
 
 // One word of pos_att_type, in any case, with spaces around it.
@@ -29291,11 +29309,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
     mrc_json *root;
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
-    const char *foreign = mrc__foreign(text, bytes);
-    if (foreign) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON, JSONL or "
-                         "tab-separated text)", l->path, foreign);
-    }
+    MRC__TRY(mrc__not_foreign(l->ctx, l->path, text, bytes, "JSON, JSONL or tab-separated text"));
     if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
         mrc_text field[3];
         for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
@@ -33949,7 +33963,11 @@ static mrc_status mrc__encode_take(void *user, size_t text, const float *values,
 MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
                                      size_t n, mrc_vectors *out) {
     mrc__text_rows *rows;
-    if (!e || !out || (n && !list)) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!out || (n && !list) || (side != MRC_SIDE_QUERY && side != MRC_SIDE_PASSAGE)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no texts, no place for their vectors, or "
+                         "no such side (found %d)", (int)side);
+    }
     *out = (mrc_vectors){0};
     size_t width = mrc_encoder_width(e), n_rows = n;
     int tokens = e->config.head == MRC_HEAD_TOKENS;
@@ -34028,7 +34046,10 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
                                           const mrc_passage *const *list, size_t n,
                                           double *scores) {
     mrc__text_rows *rows;
-    if (!e || (n && (!queries || !list || !scores))) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (n && (!queries || !list || !scores)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no pairs, or no place for their scores");
+    }
     if (e->config.head != MRC_HEAD_SCORE) return mrc__score_vectors(e, queries, list, n, scores);
     MRC__TRY(mrc__encoder_pairs(e, queries, list, n, &rows));
     mrc_status s = mrc__encoder_run(e, MRC_SIDE_PASSAGE, rows, n, mrc__score_take, scores);
@@ -34039,7 +34060,8 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
                                     const mrc_passage *const *list, size_t n, double *scores) {
     size_t bytes;
-    if (!e || !query) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!query) return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no query");
     const mrc_passage **queries = mrc__mul(n + 1, sizeof *queries, &bytes)
                                 ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
     if (!queries) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
@@ -34771,10 +34793,14 @@ static int mrc__pairs_is_lists(const char *text, size_t bytes) {
 static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes) {
     size_t begin = 0;
     mrc_json *root;
+    MRC__TRY(mrc__not_foreign(l->ctx, l->path, text, bytes, "JSON, JSONL or tab-separated text"));
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
     if (begin == bytes || (text[begin] != '{' && text[begin] != '[')) {
-        if (mrc_utf8_valid(text, bytes) < bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8", l->path);
+        const size_t valid = mrc_utf8_valid(text, bytes);
+        if (valid < bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8, byte 0x%02x at offset "
+                             "%zu%s", l->path, (unsigned)(unsigned char)text[valid], valid,
+                             mrc__utf8_hint(text + valid, bytes - valid));
         }
         return mrc__pairs_triples(l, text);
     }
@@ -35473,8 +35499,12 @@ static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contras
 
 MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out) {
-    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
     mrc_ctx *ctx = e->ctx;
+    if (!o || !desc || !out) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: no optimizer, no desc, or no place "
+                         "for the result");
+    }
     const char *refusal = mrc__contrast_refusal(e, desc);
     *out = (mrc_step_result){0};
     if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);
