@@ -66,9 +66,9 @@
 // HISTORY
 //     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
 //            MPNet, DeBERTa v1 to v3, ModernBERT, MobileBERT, Splinter, BigBird as far as it is
-//            full attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders, ColBERT,
-//            cross-encoders, vector indexes.  Training on several processes.  Products in bf16,
-//            prediction in int8.  Unanswerable questions in training.  Backend API 4: query, key
+//            full attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders,
+//            ColBERT, cross-encoders, vector indexes.  Training on several processes.  Products in
+//            bf16, prediction in int8.  Unanswerable questions in training.  Backend API 4: query, key
 //            and value are three maps, and a micro-batch's gradient is finished before it is added,
 //            so that all trained bits differ from 0.1.0's; they no longer depend on the number of
 //            processes.
