@@ -69,9 +69,9 @@
 //            full attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders,
 //            ColBERT, cross-encoders, vector indexes.  Training on several processes.  Products in
 //            bf16, prediction in int8.  Unanswerable questions in training.  Backend API 4: query,
-//            key and value are three maps, and a micro-batch's gradient is finished before it is added,
-//            so that all trained bits differ from 0.1.0's; they no longer depend on the number of
-//            processes.
+//            key and value are three maps, and a micro-batch's gradient is finished before it is
+//            added, so that all trained bits differ from 0.1.0's; they no longer depend on the
+//            number of processes.
 //     0.1.0  RoBERTa and BERT readers, trained and run; BM25; the cpu, OpenBLAS and CUDA backends.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
