@@ -65,13 +65,13 @@
 //
 // HISTORY
 //     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
-//            MPNet, DeBERTa v1 to v3, ModernBERT, MobileBERT, BigBird as far as it is full
-//            attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders, ColBERT,
-//            cross-encoders, vector indexes.  Training on several processes.  Products in bf16,
-//            prediction in int8.  Unanswerable questions in training.  Backend API 4: query, key
-//            and value are three maps, and a micro-batch's gradient is finished before it is added,
-//            so that all trained bits differ from 0.1.0's; they no longer depend on the number of
-//            processes.
+//            MPNet, DeBERTa v1 to v3, ModernBERT, MobileBERT, Splinter, BigBird as far as it is
+//            full attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders,
+//            ColBERT, cross-encoders, vector indexes.  Training on several processes.  Products in
+//            bf16, prediction in int8.  Unanswerable questions in training.  Backend API 4: query,
+//            key and value are three maps, and a micro-batch's gradient is finished before it is
+//            added, so that all trained bits differ from 0.1.0's; they no longer depend on the
+//            number of processes.
 //     0.1.0  RoBERTa and BERT readers, trained and run; BM25; the cpu, OpenBLAS and CUDA backends.
 //
 // CONTENTS  (jump with:  grep -n '>>tag' mrc.h)
@@ -1039,7 +1039,7 @@ typedef struct mrc_st_entry {
 } mrc_st_entry;
 typedef struct mrc_safetensors mrc_safetensors;
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);       // NULL is fine
+MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
 // In the order of the data; NULL past the last.
 MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
 MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
@@ -1726,7 +1726,7 @@ typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
     MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
-    MRC_MODEL_DEBERTA, MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA, MRC_MODEL_SPLINTER, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -1803,6 +1803,7 @@ typedef struct mrc_model_config {
     size_t         block_size, num_random_blocks;   // BigBird: longer sequences are sparse
     int            original_full;                   // 1: they never are
     size_t         sep_token_id;                    // BigBird: ends the question
+    size_t         question_token_id;               // Splinter: stands for the question
     uint8_t        sliding_layers[128]; // bit l: layer l sees local_attention / 2 rows each side
     // The head: "mrc_head" of config.json; none there means linear.
     mrc_head_type  head;
@@ -2112,7 +2113,7 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
 
 typedef struct mrc_index mrc_index;     // belongs to its context's thread
 MRCDEF mrc_status   mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path);
-MRCDEF void         mrc_index_close(mrc_index *ix);                 // NULL is fine
+MRCDEF void         mrc_index_close(mrc_index *ix);     // NULL is fine; before its context
 MRCDEF size_t       mrc_index_size(const mrc_index *ix);            // passages
 MRCDEF size_t       mrc_index_terms(const mrc_index *ix);
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix);
@@ -2795,10 +2796,13 @@ static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
     host->free(host->user, p);
 }
 
-// The beginning of a small file of the kernel's, as text; 0: there is none.
-static size_t mrc__proc_read(const char *path, char *text, size_t room) {
+// The beginning of a small file of the kernel's, as text; 0: there is none.  root is "" but in
+// tests, which have such files in a folder.
+static size_t mrc__proc_read(const char *root, const char *path, char *text, size_t room) {
+    char whole[5120];
     size_t n = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int length = snprintf(whole, sizeof whole, "%s%s", root, path);
+    int fd = length > 0 && (size_t)length < sizeof whole ? open(whole, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return 0;
     for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0; ) {
         n += (size_t)got;
@@ -2809,10 +2813,10 @@ static size_t mrc__proc_read(const char *path, char *text, size_t room) {
 }
 
 // Processors in this process's affinity mask, which /proc tells in hexadecimal; 0: not known.
-static size_t mrc__affinity(void) {
+static size_t mrc__affinity(const char *root) {
     char text[8192];
     size_t n = 0;
-    const char *at = mrc__proc_read("/proc/self/status", text, sizeof text)
+    const char *at = mrc__proc_read(root, "/proc/self/status", text, sizeof text)
                    ? strstr(text, "\nCpus_allowed:") : NULL;
     if (!at) return 0;
     for (at += 14; *at && *at != '\n'; at++) {
@@ -2834,36 +2838,37 @@ static size_t mrc__quota(const char *text) {
 }
 
 // The smallest quota of this process's cgroup and of those above it; 0: none.
-static size_t mrc__cgroup_quota(void) {
+static size_t mrc__cgroup_quota(const char *root) {
     char groups[4096], path[4600], text[128], period[64];
     size_t best = 0;
-    const char *at = mrc__proc_read("/proc/self/cgroup", groups, sizeof groups)
+    const char *at = mrc__proc_read(root, "/proc/self/cgroup", groups, sizeof groups)
                    ? strstr(groups, "0::/") : NULL;
     char *group = at ? groups + (at - groups) + 3 : NULL;
     if (group) group[strcspn(group, "\n")] = 0;
     while (group) {
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] ? group : "");
-        size_t quota = mrc__proc_read(path, text, sizeof text) ? mrc__quota(text) : 0;
+        size_t quota = mrc__proc_read(root, path, text, sizeof text) ? mrc__quota(text) : 0;
         if (quota && (!best || quota < best)) best = quota;
         char *slash = group[1] ? strrchr(group, '/') : NULL;
         if (!slash) break;
         slash[slash == group] = 0;
     }
-    if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
-        || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
+    if (best || !mrc__proc_read(root, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
+        || !mrc__proc_read(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
     text[strcspn(text, "\n")] = 0;
     snprintf(text + strlen(text), sizeof period + 2, " %s", period);
     return mrc__quota(text);
 }
 
-MRCDEF size_t mrc_processors(void) {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity();
-    size_t quota = mrc__cgroup_quota();
+static size_t mrc__processors(const char *root, long online) {
+    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity(root);
+    size_t quota = mrc__cgroup_quota(root);
     if (affinity && affinity < n) n = affinity;
     if (quota && quota < n) n = quota;
     return n < MRC__POOL_MAX ? n : MRC__POOL_MAX;
 }
+
+MRCDEF size_t mrc_processors(void) { return mrc__processors("", sysconf(_SC_NPROCESSORS_ONLN)); }
 
 // threads 0: as many as mrc_processors().
 static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
@@ -3395,7 +3400,9 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
 static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     const unsigned char *p = (const unsigned char *)s;
+    uint32_t cp;
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
 }
 
@@ -3761,7 +3768,8 @@ static mrc_status mrc__lexer_next(mrc__lexer *lx) {
         return MRC_OK;
     }
     if (c > 0x20 && c < 0x7f) return mrc__lexer_fail(lx, lx->column, "unexpected '%c'", c);
-    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x", c);
+    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x%s", c,
+                           mrc__utf8_hint(p, (size_t)(lx->end - p)));
 }
 
 // What a checked string means; out has room for as many bytes as the file's text.
@@ -3948,6 +3956,14 @@ static const char *mrc__foreign(const char *s, size_t bytes) {
         }
     }
     return NULL;
+}
+
+// Refuses such a file by name, before it is read as what it is not.
+static mrc_status mrc__not_foreign(mrc_ctx *ctx, const char *path, const char *s, size_t bytes,
+                                   const char *expected) {
+    const char *foreign = mrc__foreign(s, bytes);
+    return !foreign ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected %s)",
+                                         path, foreign, expected);
 }
 
 // One value that begins on the given line of a larger text: what JSONL readers call.
@@ -17207,14 +17223,19 @@ static mrc_status mrc__tok_too_large(mrc__tok_source *src) {
 static mrc_status mrc__tok_lines(mrc__tok_source *src, char **data, size_t *bytes, size_t *lines) {
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_file_read(src->ctx, data, bytes, src->path.data));
+    mrc_status named = mrc__not_foreign(src->ctx, src->path.data, *data, *bytes,
+                                        "text, one token or merge a line");
+    if (named != MRC_OK) mrc_file_free(src->ctx, *data);
+    MRC__TRY(named);
     size_t valid = mrc_utf8_valid(*data, *bytes), line = 1;
     *lines = 0;
     for (size_t i = 0; i < *bytes; i++) *lines += (*data)[i] == '\n';
     if (*bytes && (*data)[*bytes - 1] != '\n') ++*lines;
     if (valid == *bytes) return MRC_OK;
     for (size_t i = 0; i < valid; i++) line += (*data)[i] == '\n';
-    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)",
-                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid]);
+    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)%s",
+                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid],
+                             mrc__utf8_hint(*data + valid, *bytes - valid));
     mrc_file_free(src->ctx, *data);
     return s;
 }
@@ -20522,7 +20543,8 @@ static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const c
     size_t bytes;
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
-    mrc_status s = mrc__sp_parse(src, &m, data, bytes);
+    mrc_status s = mrc__not_foreign(src->ctx, src->path.data, data, bytes, "a SentencePiece model");
+    if (s == MRC_OK) s = mrc__sp_parse(src, &m, data, bytes);
     if (s == MRC_OK) s = mrc__sp_build(src, tok, &m, dir, n_added);
     if (m.pieces) src->ctx->host.free(src->ctx->host.user, m.pieces);
     mrc_file_free(src->ctx, data);
@@ -24496,6 +24518,7 @@ typedef struct mrc__family {
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
     const char *head_up, *head_down, *head_norm;    // a feed-forward part before it
     int         masks_question;             // logits of the question are lowered by a million
+    const char *select;                     // in place of answer: rows against the question's
     int         drops_before_norm;          // dropout of the tables' sum, then the norm
     int         pre_norm;                   // norms stand before the maps; gated feed-forward maps
     int         rotary;                     // positions by rotation, windows by layer
@@ -24644,6 +24667,11 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .initializer_range = 0.02, .layer_norm_eps = 1e-12,
                       .hidden_act = MRC_ACT_RELU, .intra_bottleneck_size = 128,
                       .num_feedforward_networks = 4 } },
+    [MRC_MODEL_SPLINTER] = { .word = "splinter", .architecture = "SplinterForQuestionAnswering",
+        .prefix = "splinter.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
+        .select = "splinter_qass",
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 30522, .type_vocab_size = 2,
+                      .layer_norm_eps = 1e-12, .question_token_id = 104 } },
     [MRC_MODEL_BIG_BIRD] = { .word = "big_bird", .architecture = "BigBirdForQuestionAnswering",
         .prefix = "bert.", MRC__BERT_TABLES, MRC__BERT_TYPES, MRC__BERT_LAYER, MRC__BERT_DROPS,
         .drops_before_norm = 1, .pooler = "pooler", .masks_question = 1,
@@ -24834,6 +24862,8 @@ static const mrc__key mrc__keys[] = {
     { "num_random_blocks", MRC__KEY_SIZE, MRC__AT(num_random_blocks), 0, 1 << 16,
       MRC__IN(BIG_BIRD) },
     { "sep_token_id", MRC__KEY_SIZE, MRC__AT(sep_token_id), 0, (1 << 28) - 1, MRC__IN(BIG_BIRD) },
+    { "question_token_id", MRC__KEY_SIZE, MRC__AT(question_token_id), 0, (1 << 28) - 1,
+      MRC__IN(SPLINTER) },
     { "use_bias", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(BIG_BIRD) },
     { "rescale_embeddings", MRC__KEY_FIXED, MRC__AT(magic), 0, 0, MRC__IN(BIG_BIRD) },
     { "trigram_input", MRC__KEY_FIXED, MRC__AT(magic), 1, 1, MRC__IN(MOBILEBERT) },
@@ -25095,12 +25125,9 @@ static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t
 
 static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
     const mrc_json *v = mrc__field(f, key);
-    char expected[32];
     if (!v || v->type == (only == 0 ? MRC_JSON_FALSE : MRC_JSON_TRUE)) return MRC_OK;
     if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
-    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1 or true");
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    return mrc__field_refuse(f, MRC_ERR_UNSUPPORTED, v, key, only == 0 ? "false" : "1 or true");
 }
 
 // One word of pos_att_type, in any case, with spaces around it.
@@ -25402,6 +25429,8 @@ typedef struct mrc_encoder_weights {
     mrc__map    dense, dense_norm;  // (H, H) (H); (H) (H): of a head that has them
     mrc__map    head_up, head_down, head_norm;  // (I, H) (I); (H, I) (H); (H) (H): the same
     mrc__map    answer;             // (2, I) (2): the two logits of a row
+    mrc__map    select[2][2][2];    // by end, of the question's row and of all: (H, H) (H), norm
+    mrc__map    select_map[2];      // by end: (H, H), its bias zeros
     mrc__init  *init;               // by index of the parameter
     mrc_params *zeros;              // what a family lacks, as constants: neither saved nor trained
 } mrc_encoder_weights;
@@ -25715,6 +25744,26 @@ static void mrc__make_retrieval(mrc__builder *b) {
                                  : "classifier.out_proj");
 }
 
+// Splinter's head: a map with GELU and norm of the question's row and one of all, for each end.
+static void mrc__make_select(mrc__builder *b, const char *name) {
+    static const char *const ends[2] = { "start", "end" };
+    mrc_encoder_weights *w = b->m->weights;
+    const size_t h = b->m->config.hidden_size;
+    char one[96];
+    for (int k = 0; k < 4; k++) {
+        mrc__map *pair = w->select[k % 2][k / 2];
+        const char *of = k < 2 ? "query_" : "";
+        snprintf(one, sizeof one, "%s.%s%s_transform.dense", name, of, ends[k % 2]);
+        pair[0] = mrc__make_linear(b, h, h, one);
+        snprintf(one, sizeof one, "%s.%s%s_transform.LayerNorm", name, of, ends[k % 2]);
+        pair[1] = mrc__make_norm(b, h, one);
+    }
+    for (int e = 0; e < 2; e++) {
+        snprintf(one, sizeof one, "%s.%s_classifier", name, ends[e]);
+        w->select_map[e] = mrc__make_map_of(b, h, h, one, b->m->config.initializer_range, 0);
+    }
+}
+
 static void mrc__make_head(mrc__builder *b) {
     const mrc_model_config *c = &b->m->config;
     mrc_encoder_weights *w = b->m->weights;
@@ -25733,6 +25782,10 @@ static void mrc__make_head(mrc__builder *b) {
             w->head_up = mrc__make_linear(b, c->intermediate_size, in, f->head_up);
             w->head_down = mrc__make_linear(b, in, c->intermediate_size, f->head_down);
             w->head_norm = mrc__make_norm(b, in, f->head_norm);
+        }
+        if (f->select) {
+            mrc__make_select(b, f->select);
+            return;
         }
         w->answer = mrc__make_map_of(b, 2, in, f->answer ? f->answer : "qa_outputs",
                                      f->truncated ? 1 / sqrt((double)in) : sigma, 1);
@@ -26253,11 +26306,11 @@ static mrc_tensor *mrc__bottleneck_forward(mrc_ctx *ctx, void *user, mrc_tensor 
 // BigBird lowers the logits of rows 1 to the first separator, all of the question.
 static mrc_tensor *mrc__mask_question(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *logits,
                                       const mrc_batch *batch) {
-    const mrc_dtype stat = mrc__stat_dtype(m->dtype);
     const size_t n = batch->n_tokens, b = batch->n_sequences;
     size_t bytes;
-    if (!logits || mrc__is_half(m->dtype)) return logits;       // decoding leaves the question out
-    mrc_tensor *mask = mrc_tensor_new(ctx, stat, 2, logits->shape, 0);
+    if (!logits) return NULL;
+    const double low = logits->dtype == MRC_DTYPE_F16 ? -6e4 : -1e6;    // what f16 can hold
+    mrc_tensor *mask = mrc_tensor_new(ctx, logits->dtype, 2, logits->shape, 0);
     double *host = mrc__mul(2 * n + n + b + 2, sizeof *host, &bytes)
                  ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
     if (!mask || !host) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
@@ -26269,12 +26322,162 @@ static mrc_tensor *mrc__mask_question(mrc_ctx *ctx, const mrc_model *m, mrc_tens
         size_t first = (size_t)cu[k], end = first;
         while (end < (size_t)cu[k + 1] && (size_t)ids[end] != m->config.sep_token_id) end++;
         if (end == (size_t)cu[k + 1]) end = first;              // no separator: nothing is lowered
-        for (size_t r = first + 1; r <= end && r < n; r++) host[2 * r] = host[2 * r + 1] = -1e6;
+        for (size_t r = first + 1; r <= end && r < n; r++) host[2 * r] = host[2 * r + 1] = low;
     }
-    for (size_t i = 0; stat == MRC_DTYPE_F32 && i < 2 * n; i++) ((float *)host)[i] = (float)host[i];
+    for (size_t i = 0; logits->dtype != MRC_DTYPE_F64 && i < 2 * n; i++) {
+        const float one = (float)host[i];
+        if (!mrc__is_half(logits->dtype)) ((float *)host)[i] = one;
+        else mrc__narrow(logits->dtype, (uint16_t *)host + i, &one, 1);
+    }
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, mask, host);
     ctx->host.free(ctx->host.user, host);
     return s == MRC_OK ? mrc_add(ctx, mask, logits, 0, 0, batch) : NULL;
+}
+
+// Where the sequences of a batch begin, and the row of each that stands for its question.
+typedef struct mrc__questions {
+    size_t   n;                     // sequences
+    int32_t *begin, *row;           // (n + 1), (n)
+} mrc__questions;
+
+// Splinter's question is the first row with its token, else the first row.
+static const mrc__questions *mrc__questions_new(mrc_ctx *ctx, const mrc_model *m,
+                                                const mrc_batch *batch) {
+    const size_t n = batch->n_sequences;
+    size_t bytes, all;
+    mrc__questions *q = mrc__mul(2 * n + 1, sizeof(int32_t), &bytes)
+                     && mrc__add(bytes, sizeof *q, &all)
+                      ? mrc__object_new(&ctx->host, &ctx->objects, ctx->frame, all) : NULL;
+    int32_t *ids = q && mrc__mul(batch->n_tokens + 1, sizeof *ids, &bytes)
+                 ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (!ids) return mrc__fail_null(ctx, MRC_ERR_MEM, "forward: no host memory");
+    *q = (mrc__questions){ n, (int32_t *)(void *)(q + 1), (int32_t *)(void *)(q + 1) + n + 1 };
+    mrc_status s = mrc_tensor_download(ctx, batch->input_ids, ids);
+    if (s == MRC_OK) s = mrc_tensor_download(ctx, batch->cu_seqlens, q->begin);
+    for (size_t k = 0; s == MRC_OK && k < n; k++) {
+        int32_t r = q->begin[k];
+        const int32_t end = q->begin[k + 1];
+        while (r < end && (size_t)ids[r] != m->config.question_token_id) r++;
+        q->row[k] = r < end ? r : q->begin[k];
+    }
+    ctx->host.free(ctx->host.user, ids);
+    return s == MRC_OK ? q : NULL;
+}
+
+// n columns of x at row r, and where they go.
+static mrc_status mrc__copy_row(mrc_ctx *ctx, mrc_in x, size_t from, mrc_out y, size_t to, size_t n,
+                                double beta) {
+    const size_t bytes = n * mrc_dtype_bytes(x.dtype);
+    mrc_axpby_args a = { .n = n, .alpha = 1, .beta = beta, .x = x, .y = y };
+    a.x.data = (const char *)x.data + from * bytes;
+    a.y.data = (char *)y.data + to * bytes;
+    return MRC__RUN(ctx, x.dtype, axpby, &a);
+}
+
+static mrc_status mrc__question_rows_backward(mrc_ctx *ctx, void *user,
+                                              const mrc_custom_call *call) {
+    const mrc__questions *q = user;
+    const mrc_tensor *x = call->in[0];
+    mrc_out dx;
+    MRC__TRY(mrc_grad_target(ctx, x, &dx));
+    if (!dx.data) return MRC_OK;
+    mrc_fill_args zero = { .n = x->numel, .y = dx };
+    zero.y.accumulate = 0;
+    if (!dx.accumulate) MRC__TRY(MRC__RUN(ctx, x->dtype, fill, &zero));
+    for (size_t k = 0; k < q->n; k++) {     // forward was: out[k] = x[row[k]]
+        MRC__TRY(mrc__copy_row(ctx, call->dy, k, dx, (size_t)q->row[k], x->shape[1], 1));
+    }
+    return MRC_OK;
+}
+
+// The row of each sequence's question: (S, H).
+static mrc_tensor *mrc__question_rows(mrc_ctx *ctx, mrc_tensor *x, const mrc__questions *q) {
+    const mrc_custom_desc desc = { .name = "question rows", .user = (void *)(uintptr_t)q,
+                                   .backward = mrc__question_rows_backward };
+    const size_t shape[2] = { q->n, x->shape[1] };
+    mrc_tensor *out = mrc_tensor_new(ctx, x->dtype, 2, shape, 0);
+    for (size_t k = 0; out && k < q->n; k++) {
+        if (mrc__copy_row(ctx, mrc__in(x), (size_t)q->row[k], mrc__out(out), k, x->shape[1], 0)
+            != MRC_OK) return NULL;
+    }
+    return mrc_custom(ctx, &desc, out, &x, 1);
+}
+
+// Element `at` of a matrix.
+static const void *mrc__element(const mrc_tensor *t, size_t at) {
+    return (const char *)t->data + at * mrc_dtype_bytes(t->dtype);
+}
+
+// in: by end the vectors (S, H), then by end the rows (N, H); a logit is a row times the vector
+// of its sequence.
+static mrc_status mrc__select_backward(mrc_ctx *ctx, void *user, const mrc_custom_call *call) {
+    const mrc__questions *q = user;
+    const size_t h = call->in[0]->shape[1], size = mrc_dtype_bytes(call->in[0]->dtype);
+    for (size_t e = 0; e < 2; e++) {
+        const mrc_tensor *u = call->in[e], *x = call->in[2 + e];
+        mrc_out du, dx;
+        MRC__TRY(mrc_grad_target(ctx, u, &du));
+        MRC__TRY(mrc_grad_target(ctx, x, &dx));
+        for (size_t k = 0; k < q->n; k++) {
+            const size_t first = (size_t)q->begin[k], n = (size_t)q->begin[k + 1] - first;
+            mrc_linear_bwd_args a = { .n = n, .in = h, .out = 1, .x = mrc__in(x),
+                                      .weight = mrc__in(u), .dy = call->dy, .dx = dx,
+                                      .dweight = du };
+            a.x.data = mrc__element(x, first * h);
+            a.weight.data = mrc__element(u, k * h);
+            a.dy.data = (const char *)call->dy.data + (first * call->dy.ld + e) * size;
+            if (dx.data) a.dx.data = (char *)dx.data + first * h * size;
+            if (du.data) a.dweight.data = (char *)du.data + k * h * size;
+            MRC__TRY(MRC__RUN(ctx, x->dtype, linear_bwd, &a));
+        }
+    }
+    return MRC_OK;
+}
+
+static mrc_tensor *mrc__select(mrc_ctx *ctx, const mrc_model *m, mrc_tensor *const in[4],
+                               const mrc__questions *q) {
+    const mrc_custom_desc desc = { .name = "selection", .user = (void *)(uintptr_t)q,
+                                   .backward = mrc__select_backward };
+    for (int i = 0; i < 4; i++) if (!in[i]) return NULL;
+    const size_t h = in[0]->shape[1], shape[2] = { in[2]->shape[0], 2 };
+    mrc_tensor *out = mrc_tensor_new(ctx, in[0]->dtype, 2, shape, 0);
+    for (size_t i = 0; out && i < 2 * q->n; i++) {
+        const size_t e = i % 2, k = i / 2, first = (size_t)q->begin[k];
+        const mrc_tensor *u = in[e], *x = in[2 + e];
+        mrc_linear_fwd_args a = { .n = (size_t)q->begin[k + 1] - first, .in = h, .out = 1,
+                                  .x = mrc__in(x), .weight = mrc__in(u), .y = mrc__out(out),
+                                  .bias = mrc__param_in(m->weights->select_map[e].bias, x->dtype) };
+        a.x.data = mrc__element(x, first * h);
+        a.weight.data = mrc__element(u, k * h);
+        a.y.data = (char *)out->data + (2 * first + e) * mrc_dtype_bytes(out->dtype);
+        if (MRC__RUN(ctx, x->dtype, linear_fwd, &a) != MRC_OK) return NULL;
+    }
+    return mrc_custom(ctx, &desc, out, in, 4);
+}
+
+// layer_norm(gelu(W x + b)), whatever the layers' activation and eps are.
+static mrc_tensor *mrc__select_part(mrc_ctx *ctx, mrc_tensor *x, const mrc__map pair[2]) {
+    mrc_tensor *a = mrc_linear(ctx, x, pair[0].weight, pair[0].bias, MRC_ACT_GELU);
+    mrc_tensor *y = mrc_layer_norm(ctx, a, pair[1].weight, pair[1].bias, 1e-5);
+    mrc_drop(ctx, a);
+    return y;
+}
+
+// Splinter: each row of a sequence against a map of its question's row.
+static mrc_tensor *mrc__select_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor *x,
+                                       const mrc_batch *batch) {
+    const mrc_encoder_weights *w = m->weights;
+    mrc_tensor *parts[4];
+    const mrc__questions *q = x ? mrc__questions_new(ctx, m, batch) : NULL;
+    mrc_tensor *question = q ? mrc__question_rows(ctx, x, q) : NULL;
+    if (!question) return NULL;
+    for (int e = 0; e < 2; e++) {
+        mrc_tensor *y = mrc__select_part(ctx, question, w->select[e][0]);
+        parts[e] = mrc_linear(ctx, y, w->select_map[e].weight, w->select_map[e].bias, MRC_ACT_NONE);
+        mrc_drop(ctx, y);
+        parts[2 + e] = mrc__select_part(ctx, x, w->select[e][1]);
+    }
+    return mrc__select(ctx, m, parts, q);
 }
 
 // (N, H) -> (N, 2) where the head is the family's own.
@@ -26283,6 +26486,7 @@ static mrc_tensor *mrc__own_head_forward(mrc_ctx *ctx, mrc_model *m, mrc_tensor 
     const mrc_model_config *c = &m->config;
     const mrc_encoder_weights *w = m->weights;
     const double p = dropout ? mrc__drop_of(c, mrc__family_of(c)->drop_head) : 0;
+    if (w->select_map[0].weight) return mrc__select_forward(ctx, m, x, batch);
     if (w->dense.weight) {
         mrc_tensor *a = mrc_linear(ctx, x, w->dense.weight, w->dense.bias,
                                    c->classifier_activation);
@@ -29570,11 +29774,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
     mrc_json *root;
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
-    const char *foreign = mrc__foreign(text, bytes);
-    if (foreign) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON, JSONL or "
-                         "tab-separated text)", l->path, foreign);
-    }
+    MRC__TRY(mrc__not_foreign(l->ctx, l->path, text, bytes, "JSON, JSONL or tab-separated text"));
     if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
         mrc_text field[3];
         for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
@@ -34228,7 +34428,11 @@ static mrc_status mrc__encode_take(void *user, size_t text, const float *values,
 MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
                                      size_t n, mrc_vectors *out) {
     mrc__text_rows *rows;
-    if (!e || !out || (n && !list)) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!out || (n && !list) || (side != MRC_SIDE_QUERY && side != MRC_SIDE_PASSAGE)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no texts, no place for their vectors, or "
+                         "no such side (found %d)", (int)side);
+    }
     *out = (mrc_vectors){0};
     size_t width = mrc_encoder_width(e), n_rows = n;
     int tokens = e->config.head == MRC_HEAD_TOKENS;
@@ -34307,7 +34511,10 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
                                           const mrc_passage *const *list, size_t n,
                                           double *scores) {
     mrc__text_rows *rows;
-    if (!e || (n && (!queries || !list || !scores))) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (n && (!queries || !list || !scores)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no pairs, or no place for their scores");
+    }
     if (e->config.head != MRC_HEAD_SCORE) return mrc__score_vectors(e, queries, list, n, scores);
     MRC__TRY(mrc__encoder_pairs(e, queries, list, n, &rows));
     mrc_status s = mrc__encoder_run(e, MRC_SIDE_PASSAGE, rows, n, mrc__score_take, scores);
@@ -34318,7 +34525,8 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
                                     const mrc_passage *const *list, size_t n, double *scores) {
     size_t bytes;
-    if (!e || !query) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!query) return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no query");
     const mrc_passage **queries = mrc__mul(n + 1, sizeof *queries, &bytes)
                                 ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
     if (!queries) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
@@ -35050,10 +35258,14 @@ static int mrc__pairs_is_lists(const char *text, size_t bytes) {
 static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes) {
     size_t begin = 0;
     mrc_json *root;
+    MRC__TRY(mrc__not_foreign(l->ctx, l->path, text, bytes, "JSON, JSONL or tab-separated text"));
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
     if (begin == bytes || (text[begin] != '{' && text[begin] != '[')) {
-        if (mrc_utf8_valid(text, bytes) < bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8", l->path);
+        const size_t valid = mrc_utf8_valid(text, bytes);
+        if (valid < bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8, byte 0x%02x at offset "
+                             "%zu%s", l->path, (unsigned)(unsigned char)text[valid], valid,
+                             mrc__utf8_hint(text + valid, bytes - valid));
         }
         return mrc__pairs_triples(l, text);
     }
@@ -35752,8 +35964,12 @@ static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contras
 
 MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out) {
-    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
     mrc_ctx *ctx = e->ctx;
+    if (!o || !desc || !out) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: no optimizer, no desc, or no place "
+                         "for the result");
+    }
     const char *refusal = mrc__contrast_refusal(e, desc);
     *out = (mrc_step_result){0};
     if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);
