@@ -218,7 +218,7 @@ static void write_run(const double *weights, double k, mrc_hit *room) {
                             passages[room[i].passage], i + 1, room[i].score, a.tag);
         }
     }
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     tool_check(ctx, mrc_file_write(ctx, a.run, t.data ? t.data : "", t.bytes));
     mrc_text_free(&t);
 }

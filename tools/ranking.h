@@ -34,12 +34,7 @@ TOOL_DEF qrels qrels_read(mrc_ctx *ctx, const char *path) {
             tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %d fields (expected query, passage and a "
                       "number, or query, 0, passage and a number)", path, line, fields);
         }
-        if (q.n == capacity) {
-            capacity = capacity ? 2 * capacity : 1024;
-            qrel *more = realloc(q.list, capacity * sizeof *more);
-            if (!more) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", path);
-            q.list = more;
-        }
+        q.list = tool_grow(q.list, q.n, &capacity, sizeof *q.list);
         q.list[q.n++] = (qrel){ field[0], field[fields - 2], relevance };
     }
     if (q.n) qsort(q.list, q.n, sizeof *q.list, qrels_order);

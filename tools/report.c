@@ -52,11 +52,7 @@ static void load_log(report_run *r) {
         const char *end = memchr(text + at, '\n', bytes - at);
         size_t n = end ? (size_t)(end - text) - at : bytes - at;
         if (n) {
-            if (r->n_lines == capacity) {
-                capacity = capacity ? 2 * capacity : 64;
-                r->lines = realloc(r->lines, capacity * sizeof *r->lines);
-                if (!r->lines) tool_no_memory("the lines of %s", path);
-            }
+            r->lines = tool_grow(r->lines, r->n_lines, &capacity, sizeof *r->lines);
             tool_check(ctx, mrc_json_parse(ctx, &r->lines[r->n_lines], path, text + at, n, 0));
             r->n_lines++;
         }
@@ -618,9 +614,8 @@ static mrc_status keep_logits(mrc_ctx *c, void *user, const mrc_feature *f, cons
                               const float *end) {
     reader *r = user;
     size_t n = (size_t)f->length;
-    float *copy = malloc((2 * n + 1) * sizeof *copy);
+    float *copy = tool_allocate(2 * n + 1, sizeof *copy);
     (void)c;
-    if (!copy) return MRC_ERR_MEM;
     memcpy(copy, start, n * sizeof *copy);
     memcpy(copy + n, end, n * sizeof *copy);
     r->logits[r->n_logits++] = copy;
@@ -866,7 +861,7 @@ static int run(tool_program *p) {
 static tool_flag flags[] = {
     { .name = "DIR", .list = &args.dirs, .positional = 1, .value = "DIR ..",
       .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
-    { .name = "output", .group = "output",
+    { .name = "output", .alias = "output_file|output_dir", .group = "output",
       .string = &args.output, .value = "FILE.html", .required = 1,
       .help = "the report" },
     { .name = "metric", .group = "figures", .string = &args.metric, .value = "KEY",

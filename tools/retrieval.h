@@ -57,7 +57,7 @@ TOOL_DEF void retrieval_encoder_write(mrc_ctx *ctx, const char *index, int token
         mrc_text_printf(&t, "}");
     }
     mrc_text_printf(&t, "\n}\n");
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     tool_check(ctx, stages_path(ctx, file, index, "encoders.json"));
     tool_check(ctx, mrc_file_write(ctx, file, t.data, t.bytes));
     mrc_text_free(&t);

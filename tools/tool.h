@@ -64,7 +64,7 @@ typedef enum tool_exit {
 static const char *tool_name = "mrc";   // of the running program, for its messages
 static int tool_bar_drawn;              // the cursor stands behind a progress bar
 // Of a program that runs on several ranks: the others' notes are not wanted, errors say whose they
-// are, the rest of the job ends with this process.
+// are and are said once, the rest of the job ends with this process.
 static int tool_quiet;
 static const char *tool_prefix = "";
 static void (*tool_on_fail)(int code);
@@ -82,7 +82,8 @@ static void tool__line(const char *prefix, const char *fmt, va_list ap) {
     }
     if (tool_bar_drawn) fputs("\r\033[K", stderr);
     tool_bar_drawn = 0;
-    fprintf(stderr, "%s: %s%s\n", tool_name, prefix, text);
+    // What another rank has reported says whose it is.
+    fprintf(stderr, "%s: %s%s\n", tool_name, strncmp(text, "rank ", 5) ? prefix : "", text);
 }
 
 // Progress and warnings: "program: text".
@@ -95,10 +96,29 @@ TOOL_DEF void tool_note(const char *fmt, ...) {
     va_end(ap);
 }
 
+// Most errors of a job are known to all its ranks, and one line is enough: rank 0 says its at once
+// and ends the job; another rank waits for that, and speaks if nothing comes.  A launcher takes a
+// second to end the others.
+static void tool__turn(void) {
+    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
+                                         "SLURM_PROCID" };
+    const char *text = NULL;
+    struct timespec t;
+    for (int i = 0; i < 4 && !text; i++) text = getenv(names[i]);
+    const long rank = tool_comm ? tool_comm->rank : text ? strtol(text, NULL, 10) : 0;
+    if (rank <= 0) return;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    for (const double end = (double)t.tv_sec + (rank < 10 ? 2.5 + 0.5 * (double)rank : 8);
+         (double)t.tv_sec < end; clock_gettime(CLOCK_MONOTONIC, &t)) {
+        nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+    }
+}
+
 // Ends the program with "program: file:line: what is wrong (found X, expected Y)".
 _Noreturn __attribute__((format(printf, 2, 3)))
 TOOL_DEF void tool_fail(tool_exit code, const char *fmt, ...) {
     va_list ap;
+    tool__turn();
     va_start(ap, fmt);
     tool__line(tool_prefix, fmt, ap);
     va_end(ap);
@@ -154,6 +174,16 @@ TOOL_DEF void tool_no_memory(const char *fmt, ...) {
 TOOL_DEF void *tool_allocate(size_t n, size_t each) {
     void *p = calloc(n ? n : 1, each);
     if (!p) tool_no_memory("%zu times %zu bytes", n, each);
+    return p;
+}
+
+// Room for element n of a list, which grows by half and is moved: NULL grows too.
+TOOL_DEF void *tool_grow(void *list, size_t n, size_t *capacity, size_t each) {
+    if (n < *capacity) return list;
+    const size_t more = n + n / 2 + 64;
+    void *p = more > n && more <= SIZE_MAX / each ? realloc(list, more * each) : NULL;
+    if (!p) tool_no_memory("%zu times %zu bytes", more, each);
+    *capacity = more;
     return p;
 }
 
@@ -505,6 +535,11 @@ TOOL_DEF void tool_want_model(const char *path) {
     }
     if (kind != 2) {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        const int local = slash == path || *path == '.' || *path == '~' || !*name
+                       || (slash && memchr(path, '/', (size_t)(slash - path)));
+        if (local) {
+            tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected a model directory)", path);
+        }
         tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected a model directory; one of the hub "
                   "is downloaded first: hf download %s --local-dir %s)", path, path, name);
     }
@@ -608,9 +643,8 @@ TOOL_DEF mrc_features_config tool_reader_features(mrc_ctx *ctx, const char *path
 TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *path, size_t k,
                                 size_t fold, int inside) {
     size_t n = mrc_dataset_size(d), kept = 0;
-    size_t *folds = malloc((2 * n + 1) * sizeof *folds);
+    size_t *folds = tool_allocate(2 * n + 1, sizeof *folds);
     mrc_dataset *part;
-    if (!folds) tool_fail(TOOL_NO_MEMORY, "no memory for the folds of %zu examples", n);
     if (k < 2 || fold >= k) {
         tool_fail(TOOL_USAGE, "--fold: is not one of the folds (found %zu of --num_folds %zu, "
                   "expected 0 to %zu of at least 2)", fold, k, k > 1 ? k - 1 : 1);
