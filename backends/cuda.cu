@@ -5,11 +5,13 @@
 #include "cuda.h"
 #include "cuda/attention.cuh"
 #include "cuda/elementwise.cuh"
+#include "cuda/families.cuh"
 #include "cuda/gemm.cuh"
 #include "cuda/gemm_tc.cuh"
 #include "cuda/gru.cuh"
 #include "cuda/lstm.cuh"
 #include "cuda/optim.cuh"
+#include "cuda/retrieval.cuh"
 #include <new>
 #include <type_traits>
 
@@ -309,6 +311,10 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
     k->add_bwd                     = mrc_cuda_add_bwd_run<T>;
     k->fill                        = mrc_cuda_fill_run<T>;
     k->axpby                       = mrc_cuda_axpby_run<T>;
+    k->glu_fwd                     = mrc_cuda_glu_fwd_run<T>;
+    k->glu_bwd                     = mrc_cuda_glu_bwd_run<T>;
+    k->rope_fwd                    = mrc_cuda_rope_run<T>;
+    k->rope_bwd                    = mrc_cuda_rope_run<T>;
     k->layer_norm_fwd              = mrc_cuda_layer_norm_fwd_run<T>;
     k->layer_norm_bwd              = mrc_cuda_layer_norm_bwd_run<T>;
     k->layer_norm_bwd_workspace    = mrc_cuda_layer_norm_bwd_scratch;
@@ -333,6 +339,16 @@ template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
     k->symmetric_kl_fwd            = mrc_cuda_symmetric_kl_fwd_run<T>;
     k->symmetric_kl_fwd_workspace  = mrc_cuda_loss_scratch<mrc_symmetric_kl_fwd_args>;
     k->symmetric_kl_bwd            = mrc_cuda_symmetric_kl_bwd_run<T>;
+    k->pool_fwd                    = mrc_cuda_pool_fwd_run<T>;
+    k->pool_bwd                    = mrc_cuda_pool_bwd_run<T>;
+    k->normalize_fwd               = mrc_cuda_normalize_fwd_run<T>;
+    k->normalize_bwd               = mrc_cuda_normalize_bwd_run<T>;
+    k->maxsim_fwd                  = mrc_cuda_maxsim_fwd_run<T>;
+    k->maxsim_fwd_workspace        = mrc_cuda_maxsim_scratch;
+    k->maxsim_bwd                  = mrc_cuda_maxsim_bwd_run<T>;
+    k->score_loss_fwd              = mrc_cuda_score_loss_fwd_run<T>;
+    k->score_loss_fwd_workspace    = mrc_cuda_score_loss_scratch;
+    k->score_loss_bwd              = mrc_cuda_score_loss_bwd_run<T>;
 }
 
 static void mrc_cuda_fill_optim(mrc_kernels *k) {

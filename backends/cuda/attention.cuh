@@ -9,142 +9,18 @@
 // A head of more columns than a kernel's tiles have is cut into slices: a block sums its scores
 // over all of them, one after the other, and gives the result's columns of its own slice alone.
 //
+// EXTRA: a window, or terms by the distance i - j of query and key (mrc_attention_extra).  Tiles
+// that no row's window reaches are left out.  The rows of a table that a tile of queries and one of
+// keys can meet are a band, BQ + 31 distances, which stands in shared memory beside the tiles.
+//
+// The largest form wants 95 KiB of shared memory.  A device that gives a block less (compute
+// capability 7.5: 64 KiB) gets tiles of 32 queries and 64 columns, in slices.
+//
 // Rows of 32 keys stand in shared memory so that what thread x reads at once, rows 4 x + j for one
 // j, lies side by side: no two of the 8 threads meet in a bank.
 #ifndef MRC_CUDA_ATTENTION_CUH
 #define MRC_CUDA_ATTENTION_CUH
-#include "elementwise.cuh"
-
-enum { MRC_CUDA_KEYS = 32, MRC_CUDA_WEIGHTS = MRC_CUDA_KEYS + 4 };
-
-template <class T> struct mrc_cuda_attention {
-    int      n_sequences, heads, d;
-    int      tiles, slices;                     // of the longest sequence, of a head
-    float    scale;
-    mrc_cuda_mask mask;
-    const int32_t *cu, *real, *index;
-    mrc_cuda_matrix<const T> q, k, v, out, dy;  // out: forward's y, for backward
-    int      vectors;                           // four elements at a time can be loaded
-    mrc_cuda_matrix<T> y, dq, dk, dv;           // of a gradient data NULL: not wanted
-    size_t   ld_lse;
-    float   *lse;
-    float   *delta;                             // (A, N)
-    size_t   n;
-};
-
-// Which slice of which head of which sequence a block has, and where its tile begins.
-typedef struct mrc_cuda_span {
-    int sequence, head, slice, first, length, keys, begin;
-} mrc_cuda_span;
-template <class T>
-__device__ __forceinline__ mrc_cuda_span mrc_cuda_span_of(const mrc_cuda_attention<T> &a,
-                                                          int tile_rows) {
-    mrc_cuda_span q;
-    const int x = (int)blockIdx.x, heads = x / a.tiles / a.slices;
-    q.begin = x % a.tiles * tile_rows;
-    q.slice = x / a.tiles % a.slices;
-    q.head = heads % a.heads;
-    q.sequence = heads / a.heads;
-    q.first = a.cu[q.sequence];
-    q.length = a.cu[q.sequence + 1] - q.first;
-    q.keys = a.real[q.sequence];
-    return q;
-}
-
-__device__ __forceinline__ int mrc_cuda_key_row(int j) { return j % 4 * 8 + j / 4; }
-
-// Four elements that stand side by side.
-__device__ __forceinline__ float4 mrc_cuda_get4(const float *p) { return *(const float4 *)p; }
-template <class T> __device__ __forceinline__ float4 mrc_cuda_get4(const T *p) {
-    struct four { T e[4]; };
-    union { uint2 bits; four v; } u;
-    u.bits = *(const uint2 *)p;
-    return make_float4((float)u.v.e[0], (float)u.v.e[1], (float)u.v.e[2], (float)u.v.e[3]);
-}
-
-// One tile or, with another one b, two of the same shape: rows 0 .. ROWS, D columns, by THREADS
-// threads; what is not there is 0.  KEYS: in the order of key rows.  With vectors eight loads of a
-// thread are under way before the first is waited for.
-template <int ROWS, int D, int THREADS, bool KEYS, class T>
-__device__ __forceinline__ void mrc_cuda_tiles(float (*to_a)[D + 4], const T *a, size_t ld_a,
-                                               float (*to_b)[D + 4], const T *b, size_t ld_b,
-                                               int rows, int d, int vectors) {
-    enum { EACH = ROWS * D / 4 / THREADS, STEP = EACH < 4 ? EACH : 4 };
-    for (int first = 0; vectors && first < EACH; first += STEP) {
-        float4 v[STEP], w[STEP];
-#pragma unroll
-        for (int i = 0; i < STEP; i++) {
-            const int e = (int)threadIdx.x + (first + i) * THREADS;
-            const int r = e / (D / 4), c = e % (D / 4) * 4;
-            const bool there = r < rows && c < d;
-            v[i] = there ? mrc_cuda_get4(a + (size_t)r * ld_a + c) : make_float4(0, 0, 0, 0);
-            w[i] = there && b ? mrc_cuda_get4(b + (size_t)r * ld_b + c) : make_float4(0, 0, 0, 0);
-        }
-#pragma unroll
-        for (int i = 0; i < STEP; i++) {
-            const int e = (int)threadIdx.x + (first + i) * THREADS;
-            const int r = e / (D / 4), c = e % (D / 4) * 4, at = KEYS ? mrc_cuda_key_row(r) : r;
-            *(float4 *)&to_a[at][c] = v[i];
-            if (b) *(float4 *)&to_b[at][c] = w[i];
-        }
-    }
-    for (int e = (int)threadIdx.x; !vectors && e < ROWS * D; e += THREADS) {
-        const int r = e / D, c = e % D, at = KEYS ? mrc_cuda_key_row(r) : r;
-        const bool there = r < rows && c < d;
-        to_a[at][c] = there ? mrc_cuda_get(a + (size_t)r * ld_a + c) : 0.0f;
-        if (b) to_b[at][c] = there ? mrc_cuda_get(b + (size_t)r * ld_b + c) : 0.0f;
-    }
-}
-
-// s[i][j] += q row 4 y + i times k row 4 x + j.
-template <int D>
-__device__ __forceinline__ void mrc_cuda_dots(float (&s)[4][4], const float (*q)[D + 4],
-                                              const float (*k)[D + 4], int x, int y) {
-#pragma unroll 4
-    for (int e = 0; e < D; e += 4) {
-        float4 a[4], b[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            a[i] = *(const float4 *)&q[4 * y + i][e];
-            b[i] = *(const float4 *)&k[8 * i + x][e];
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                s[i][j] += a[i].x * b[j].x;
-                s[i][j] += a[i].y * b[j].y;
-                s[i][j] += a[i].z * b[j].z;
-                s[i][j] += a[i].w * b[j].w;
-            }
-        }
-    }
-}
-
-// o[i] += sum over keys of w row 4 y + i times v: columns 4 x + 32 g + 0..3 of group g.
-template <int D>
-__device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
-                                               const float (*w)[MRC_CUDA_WEIGHTS],
-                                               const float (*v)[D + 4], int x, int y) {
-#pragma unroll 2
-    for (int j = 0; j < MRC_CUDA_KEYS; j++) {
-        const float *row = v[mrc_cuda_key_row(j)];
-        float p[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) p[i] = w[4 * y + i][j];
-#pragma unroll
-        for (int g = 0; g < D / 32; g++) {
-            const float4 f = *(const float4 *)(row + 32 * g + 4 * x);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                o[i][4 * g] += p[i] * f.x;
-                o[i][4 * g + 1] += p[i] * f.y;
-                o[i][4 * g + 2] += p[i] * f.z;
-                o[i][4 * g + 3] += p[i] * f.w;
-            }
-        }
-    }
-}
+#include "attention_tiles.cuh"
 
 template <int D, int BQ> struct mrc_cuda_fwd_tiles {
     float q[BQ][D + 4], k[MRC_CUDA_KEYS][D + 4], v[MRC_CUDA_KEYS][D + 4];
@@ -153,7 +29,7 @@ template <int D, int BQ> struct mrc_cuda_fwd_tiles {
 
 // A thread's 4 rows have seen the scores p of 4 more keys each: their weights go to s->p, and what
 // was summed before shrinks to the new maximum.
-template <class T, int D, class Tiles>
+template <class T, int D, bool EXTRA, class Tiles>
 __device__ __forceinline__ void mrc_cuda_soften(const mrc_cuda_attention<T> &a,
                                                 const mrc_cuda_span &q, Tiles *s, int k0,
                                                 float (&p)[4][4], float (&max)[4], float (&sum)[4],
@@ -164,11 +40,12 @@ __device__ __forceinline__ void mrc_cuda_soften(const mrc_cuda_attention<T> &a,
         float m = -INFINITY, keep[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            p[i][j] = k0 + 4 * x + j < q.keys ? p[i][j] * a.scale : -INFINITY;
+            p[i][j] = mrc_cuda_score<EXTRA>(a, q, q.begin + 4 * y + i, k0 + 4 * x + j, p[i][j]);
             m = fmaxf(m, p[i][j]);
         }
         m = fmaxf(max[i], mrc_cuda_max<8>(m));
-        const float shrink = expf(max[i] - m);          // 0 at first
+        const float base = EXTRA && m == -INFINITY ? 0 : m;     // no key yet within the window
+        const float shrink = expf(max[i] - base);               // 0 at first
         max[i] = m;
         sum[i] *= shrink;
 #pragma unroll
@@ -177,7 +54,7 @@ __device__ __forceinline__ void mrc_cuda_soften(const mrc_cuda_attention<T> &a,
                       (uint32_t)(q.begin + 4 * y + i), (uint32_t)(k0 / 4 + x), keep);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const float w = expf(p[i][j] - m);
+            const float w = expf(p[i][j] - base);
             sum[i] += w;
             s->p[4 * y + i][4 * x + j] = w * keep[j];
         }
@@ -189,7 +66,7 @@ template <int D> __device__ __forceinline__ int mrc_cuda_column(const mrc_cuda_s
     return q.slice * D + e / 4 * 32 + 4 * ((int)threadIdx.x % 8) + e % 4;
 }
 
-template <class T, int D, int BQ>
+template <class T, int D, int BQ, bool EXTRA>
 __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_fwd_tiles<D, BQ> tiles;
     MRC_DYN_SMEM(tiles, s);
@@ -200,13 +77,15 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
     float max[4], sum[4] = {}, o[4][D / 8] = {};
 #pragma unroll
     for (int i = 0; i < 4; i++) max[i] = -INFINITY;
-    for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
+    const int near = mrc_cuda_near<EXTRA>(a, q.begin, MRC_CUDA_KEYS);
+    const int end = mrc_cuda_far<EXTRA>(a, q.begin, BQ, q.keys);
+    for (int k0 = near; k0 < end; k0 += MRC_CUDA_KEYS) {
         const T *keys = a.k.at(first + (size_t)k0, head);
         const T *values = a.v.at(first + (size_t)k0, head);
         float p[4][4] = {};
         for (int c = 0; c < a.slices; c++) {
             __syncthreads();
-            if (k0 == 0 || a.slices > 1) {
+            if (k0 == near || a.slices > 1) {
                 mrc_cuda_tiles<BQ, D, 2 * BQ, false, T>(
                     s->q, a.q.at(first + (size_t)q.begin, head) + c * D, a.q.ld, NULL, NULL, 0,
                     q.length - q.begin, a.d - c * D, a.vectors);
@@ -216,19 +95,22 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
                 q.keys - k0, a.d - c * D, a.vectors);
             __syncthreads();
             mrc_cuda_dots<D>(p, s->q, s->k, x, y);
+            if (EXTRA && a.kind == MRC_ATTENTION_DISENTANGLED) {
+                mrc_cuda_bands<D, BQ, false>(a, q, s, c * D, q.begin, k0, p);
+            }
         }
-        mrc_cuda_soften<T, D>(a, q, s, k0, p, max, sum, o);
+        mrc_cuda_soften<T, D, EXTRA>(a, q, s, k0, p, max, sum, o);
         __syncwarp();                   // the 8 threads of these rows are in one warp
         mrc_cuda_weigh<D>(o, s->p, s->v, x, y);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int row = q.begin + 4 * y + i;
-        const float all = mrc_cuda_sum<8>(sum[i]), share = q.keys ? 1 / all : 0;
+        const float all = mrc_cuda_sum<8>(sum[i]), share = all > 0 ? 1 / all : 0;
         if (row >= q.length) continue;
         const size_t at = (size_t)(q.first + row);
         if (x == 0 && q.slice == 0 && a.lse) {
-            a.lse[q.head * a.ld_lse + at] = q.keys ? max[i] + logf(all) : 0;
+            a.lse[q.head * a.ld_lse + at] = all > 0 ? max[i] + logf(all) : 0;
         }
 #pragma unroll
         for (int e = 0; e < D / 8; e++) {
@@ -246,7 +128,7 @@ template <int D, int BQ> struct mrc_cuda_bwd_tiles {
 
 // p_ij = q_i k_j and dp_ij = dy_i v_j of 4 queries and 4 keys.  Leaves the columns of the block's
 // own slice in the tiles.  queries, keys: whether they are other ones than in the call before.
-template <int D, int BQ, class T, class Tiles>
+template <int D, int BQ, bool EXTRA, bool QUERY_LAST, class T, class Tiles>
 __device__ __forceinline__ void mrc_cuda_scores_again(const mrc_cuda_attention<T> &a,
                                                       const mrc_cuda_span &q, Tiles *s, int q0,
                                                       int k0, bool queries, bool keys,
@@ -270,11 +152,14 @@ __device__ __forceinline__ void mrc_cuda_scores_again(const mrc_cuda_attention<T
         __syncthreads();
         mrc_cuda_dots<D>(p, s->q, s->k, x, y);
         mrc_cuda_dots<D>(dp, s->dy, s->v, x, y);
+        if (EXTRA && a.kind == MRC_ATTENTION_DISENTANGLED) {
+            mrc_cuda_bands<D, BQ, QUERY_LAST>(a, q, s, column, q0, k0, p);
+        }
     }
 }
 
 // From scores of a row: p_ij = exp(s_ij - lse_i), and dp_ij times m_ij; masked ones are 0.
-template <class T>
+template <bool EXTRA, class T>
 __device__ __forceinline__ void mrc_cuda_row_again(const mrc_cuda_attention<T> &a,
                                                    const mrc_cuda_span &q, int row, int k0,
                                                    float lse, float (&p)[4], float (&dp)[4],
@@ -285,7 +170,8 @@ __device__ __forceinline__ void mrc_cuda_row_again(const mrc_cuda_attention<T> &
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const bool there = row < q.length && k0 + 4 * x + j < q.keys;
-        p[j] = there ? expf(p[j] * a.scale - lse) : 0;
+        const float score = mrc_cuda_score<EXTRA>(a, q, row, k0 + 4 * x + j, p[j]);
+        p[j] = there ? expf(score - lse) : 0;
         dp[j] *= keep[j];
     }
 }
@@ -320,7 +206,7 @@ __device__ __forceinline__ float mrc_cuda_delta(const mrc_cuda_attention<T> &a,
     return mrc_cuda_sum<8>(sum);
 }
 
-template <class T, int D, int BQ>
+template <class T, int D, int BQ, bool EXTRA>
 __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
     MRC_DYN_SMEM(tiles, s);
@@ -340,12 +226,14 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
             a.delta[(size_t)q.head * a.n + (size_t)(q.first + row)] = delta[i];
         }
     }
-    for (int k0 = 0; k0 < q.keys; k0 += MRC_CUDA_KEYS) {
+    const int near = mrc_cuda_near<EXTRA>(a, q.begin, MRC_CUDA_KEYS);
+    const int end = mrc_cuda_far<EXTRA>(a, q.begin, BQ, q.keys);
+    for (int k0 = near; k0 < end; k0 += MRC_CUDA_KEYS) {
         float p[4][4] = {}, dp[4][4] = {}, keep[4];
-        mrc_cuda_scores_again<D, BQ>(a, q, s, q.begin, k0, k0 == 0, true, p, dp);
+        mrc_cuda_scores_again<D, BQ, EXTRA, false>(a, q, s, q.begin, k0, k0 == near, true, p, dp);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            mrc_cuda_row_again(a, q, q.begin + 4 * y + i, k0, lse[i], p[i], dp[i], keep);
+            mrc_cuda_row_again<EXTRA>(a, q, q.begin + 4 * y + i, k0, lse[i], p[i], dp[i], keep);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
@@ -353,6 +241,9 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         }
         __syncwarp();
         mrc_cuda_weigh<D>(dq, s->ds, s->k, x, y);
+        if (EXTRA && a.pos_key.data) {
+            mrc_cuda_band_weigh<D, BQ>(dq, s->ds, (const float (*)[D + 4])(s + 1), x, y);
+        }
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -392,7 +283,54 @@ __device__ __forceinline__ void mrc_cuda_gather(float (&sum)[4][4 * D / BQ],
     }
 }
 
-template <class T, int D, int BQ>
+// As mrc_cuda_gather, with the band's row of query and key.
+template <int D, int BQ>
+__device__ __forceinline__ void mrc_cuda_band_gather(float (&sum)[4][4 * D / BQ],
+                                                     const float (*w)[MRC_CUDA_WEIGHTS],
+                                                     const float (*band)[D + 4], int x, int y) {
+    enum { E = 4 * D / BQ };
+#pragma unroll 2
+    for (int i = 0; i < BQ; i++) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float p = w[i][4 * x + j];
+            const float *row = band[mrc_cuda_band_row<BQ>(i - 4 * x - j + MRC_CUDA_KEYS - 1)];
+#pragma unroll
+            for (int e = 0; e < E; e += 4) {
+                const float4 f = *(const float4 *)(row + E * y + e);
+                sum[j][e] += p * f.x;
+                sum[j][e + 1] += p * f.y;
+                sum[j][e + 2] += p * f.z;
+                sum[j][e + 3] += p * f.w;
+            }
+        }
+    }
+}
+
+// From scores of a tile of queries and one of keys, once delta stands: s->p = m_ij p_ij, and
+// s->ds = scale p_ij (dp_ij - delta_i).
+template <bool EXTRA, class T, class Tiles>
+__device__ __forceinline__ void mrc_cuda_weights_again(const mrc_cuda_attention<T> &a,
+                                                       const mrc_cuda_span &q, Tiles *s, int q0,
+                                                       int k0, float scale, float (&p)[4][4],
+                                                       float (&dp)[4][4]) {
+    const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = q0 + 4 * y + i;
+        const float delta = mrc_cuda_of_row(a.delta, a.n, q, row);
+        float keep[4];
+        mrc_cuda_row_again<EXTRA>(a, q, row, k0, mrc_cuda_of_row(a.lse, a.ld_lse, q, row), p[i],
+                                  dp[i], keep);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            s->p[4 * y + i][4 * x + j] = p[i][j] * keep[j];
+            s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta) * scale;
+        }
+    }
+}
+
+template <class T, int D, int BQ, bool EXTRA>
 __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_attention<T> a) {
     typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
     enum { E = 4 * D / BQ };
@@ -402,24 +340,18 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
     if (k0 >= q.length) return;
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
     float dk[4][E] = {}, dv[4][E] = {};
-    for (int q0 = 0; q0 < q.length && k0 < q.keys; q0 += BQ) {
-        float p[4][4] = {}, dp[4][4] = {}, keep[4];
-        mrc_cuda_scores_again<D, BQ>(a, q, s, q0, k0, true, q0 == 0, p, dp);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = q0 + 4 * y + i;
-            const float delta = mrc_cuda_of_row(a.delta, a.n, q, row);
-            mrc_cuda_row_again(a, q, row, k0, mrc_cuda_of_row(a.lse, a.ld_lse, q, row), p[i],
-                               dp[i], keep);
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                s->p[4 * y + i][4 * x + j] = p[i][j] * keep[j];
-                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta) * a.scale;
-            }
-        }
+    const int near = mrc_cuda_near<EXTRA>(a, k0, BQ);
+    const int end = mrc_cuda_far<EXTRA>(a, k0, MRC_CUDA_KEYS, q.length);
+    for (int q0 = near; q0 < end && k0 < q.keys; q0 += BQ) {
+        float p[4][4] = {}, dp[4][4] = {};
+        mrc_cuda_scores_again<D, BQ, EXTRA, true>(a, q, s, q0, k0, true, q0 == near, p, dp);
+        mrc_cuda_weights_again<EXTRA>(a, q, s, q0, k0, a.scale, p, dp);
         __syncthreads();
         mrc_cuda_gather<D, BQ>(dv, s->p, s->dy, x, y);
         mrc_cuda_gather<D, BQ>(dk, s->ds, s->q, x, y);
+        if (EXTRA && a.pos_query.data) {
+            mrc_cuda_band_gather<D, BQ>(dk, s->ds, (const float (*)[D + 4])(s + 1), x, y);
+        }
     }
 #pragma unroll
     for (int j = 0; j < 4; j++) {
@@ -440,6 +372,82 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
 }
 
 //==============================================================================
+// Gradients of the tables: by distance first, then by the tables' rows
+//==============================================================================
+// A block has 32 distances of a head and walks over all tiles of all sequences that have them, in
+// their order; a thread has a distance and 16 columns.  parts: (2, A, distances, D) of pos_key and
+// pos_query; of a bias (A, distances).
+template <class T, int D, int BQ>
+__global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_tables(mrc_cuda_attention<T> a) {
+    typedef mrc_cuda_bwd_tiles<D, BQ> tiles;
+    enum { E = 16 * D / BQ };
+    MRC_DYN_SMEM(tiles, s);
+    const int groups = a.distances / 32;
+    const int at = (int)blockIdx.x % groups * 32 + (int)threadIdx.x % 32;
+    const int apart = at - a.max_length + 1, least = apart - (int)threadIdx.x % 32;
+    const int column = (int)threadIdx.x / 32 * E;
+    mrc_cuda_span q = {};
+    q.slice = (int)blockIdx.x / groups % a.slices;
+    q.head = (int)blockIdx.x / groups / a.slices;
+    float by_query[E] = {}, by_key[E] = {}, bias = 0;
+    for (q.sequence = 0; q.sequence < a.n_sequences; q.sequence++) {
+        q.first = a.cu[q.sequence];
+        q.length = a.cu[q.sequence + 1] - q.first;
+        q.keys = a.real[q.sequence];
+        for (int q0 = 0; q0 < q.length; q0 += BQ) {
+            const int from = q0 - least - 31, to = q0 + BQ - least;     // these keys
+            const int end = to < q.keys ? to : q.keys;
+            for (int k0 = from > 0 ? from / 32 * 32 : 0; k0 < end; k0 += MRC_CUDA_KEYS) {
+                float p[4][4] = {}, dp[4][4] = {};
+                mrc_cuda_scores_again<D, BQ, true, true>(a, q, s, q0, k0, true, true, p, dp);
+                mrc_cuda_weights_again<true>(a, q, s, q0, k0, 1, p, dp);
+                __syncthreads();
+                for (int i = 0; i < BQ; i++) {
+                    const int j = q0 + i - apart - k0;
+                    if (j < 0 || j >= MRC_CUDA_KEYS) continue;
+                    const float w = s->ds[i][j], *k = s->k[mrc_cuda_key_row(j)] + column;
+                    bias += w;
+#pragma unroll
+                    for (int e = 0; e < E; e++) {
+                        by_query[e] += w * s->q[i][column + e];
+                        by_key[e] += w * k[e];
+                    }
+                }
+            }
+        }
+    }
+    if (a.kind == MRC_ATTENTION_BIAS) {
+        if (column == 0 && q.slice == 0) a.parts[q.head * a.distances + at] = bias;
+        return;
+    }
+    const size_t one = (size_t)(q.head * a.distances + at) * (size_t)a.d;
+    const size_t half = (size_t)a.heads * (size_t)a.distances * (size_t)a.d;
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+        const size_t c = (size_t)(q.slice * D + column + e);
+        if (c >= (size_t)a.d) continue;
+        a.parts[one + c] = by_query[e] * a.scale;
+        a.parts[half + one + c] = by_key[e] * a.scale;
+    }
+}
+
+// A block has a table's row and a head, a thread columns of it: distances are added in their order.
+template <class G>
+__global__ void mrc_cuda_attention_by_row(const float *parts, int distances, int max_length,
+                                          const int32_t *relative, int d,
+                                          mrc_cuda_matrix<G> to) {
+    const int t = (int)blockIdx.x, head = (int)blockIdx.y;
+    for (int c = (int)threadIdx.x; c < d; c += (int)blockDim.x) {
+        float sum = 0;
+        for (int at = 0; at < 2 * max_length - 1; at++) {
+            if (relative[at] != t) continue;
+            sum += parts[(size_t)(head * distances + at) * (size_t)d + (size_t)c];
+        }
+        mrc_cuda_give(to.at((size_t)t, (size_t)head * d + (size_t)c), sum, to.accumulate);
+    }
+}
+
+//==============================================================================
 // Launches
 //==============================================================================
 // A grid of one dimension: tiles, then slices of columns, then heads, then sequences.
@@ -455,30 +463,89 @@ static mrc_status mrc_cuda_attention_grid(mrc_cuda_attention<T> *a, size_t max_l
     return MRC_OK;
 }
 
-template <class T, int D, int BQ>
+// The shared memory of a block: the tiles, and a band where there are terms that need one.
+template <class Tiles, int D, int BQ> struct mrc_cuda_room {
+    enum { BAND = (BQ + MRC_CUDA_KEYS) * (D + 4) * sizeof(float) };
+    static size_t bytes(int kind) {
+        return sizeof(Tiles) + (kind == MRC_ATTENTION_DISENTANGLED ? (size_t)BAND : 0);
+    }
+};
+template <int D, int BQ>
+struct mrc_cuda_fwd_room : mrc_cuda_room<mrc_cuda_fwd_tiles<D, BQ>, D, BQ> {};
+template <int D, int BQ>
+struct mrc_cuda_bwd_room : mrc_cuda_room<mrc_cuda_bwd_tiles<D, BQ>, D, BQ> {};
+static_assert(sizeof(mrc_cuda_bwd_tiles<64, 32>) + mrc_cuda_bwd_room<64, 32>::BAND <= 64 << 10,
+              "the smallest tiles must fit every device");
+
+template <class T, int D, int BQ, bool EXTRA>
 static mrc_status mrc_cuda_attend(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
-    const size_t shared = sizeof(mrc_cuda_fwd_tiles<D, BQ>);
+    const size_t shared = mrc_cuda_fwd_room<D, BQ>::bytes(a.kind);
     unsigned grid;
     MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, D, &grid));
     if (grid == 0) return MRC_OK;
-    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_fwd<T, D, BQ>, shared));
-    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_fwd<T, D, BQ>), grid, 2 * BQ, shared,
-                                        c->stream, a));
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_fwd<T, D, BQ, EXTRA>, shared));
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_fwd<T, D, BQ, EXTRA>), grid, 2 * BQ,
+                                        shared, c->stream, a));
 }
 
-template <class T, int D, int BQ>
+// Where the gradients of the tables go; G: their type.
+template <class G>
+static mrc_status mrc_cuda_table_gradient(mrc_cuda *c, const mrc_attention_bwd_args *g,
+                                          const float *parts, int distances, size_t d,
+                                          mrc_out to) {
+    if (!to.data || g->extra.rows == 0) return MRC_OK;
+    const int32_t *relative = (const int32_t *)g->extra.index.data + g->extra.span - g->max_length;
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_by_row<G>),
+                                        dim3((unsigned)g->extra.rows, (unsigned)g->heads),
+                                        d > 32 ? 64 : 32, 0, c->stream, parts, distances,
+                                        (int)g->max_length, relative, (int)d,
+                                        mrc_cuda_into<G>(to)));
+}
+template <class T>
+static mrc_status mrc_cuda_table_gradients(mrc_cuda *c, const mrc_attention_bwd_args *g,
+                                           const mrc_cuda_attention<T> &a) {
+    const bool bias = a.kind == MRC_ATTENTION_BIAS;
+    const size_t half = g->heads * (size_t)a.distances * g->d;
+    const mrc_out to[2] = { bias ? g->dbias : g->dpos_key, bias ? mrc_out{} : g->dpos_query };
+    for (int k = 0; k < 2; k++) {
+        const float *parts = a.parts + (size_t)k * half;
+        const size_t d = bias ? 1 : g->d;
+        MRC_CUDA_TRY(to[k].dtype == MRC_DTYPE_F32
+                     ? mrc_cuda_table_gradient<float>(c, g, parts, a.distances, d, to[k])
+                     : mrc_cuda_table_gradient<T>(c, g, parts, a.distances, d, to[k]));
+    }
+    return MRC_OK;
+}
+
+template <class T, int D, int BQ, bool EXTRA>
 static mrc_status mrc_cuda_attend_bwd(mrc_cuda *c, mrc_cuda_attention<T> a, size_t max_length) {
-    const size_t shared = sizeof(mrc_cuda_bwd_tiles<D, BQ>);
+    const size_t shared = mrc_cuda_bwd_room<D, BQ>::bytes(a.kind);
     unsigned grid;
     MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, BQ, D, &grid));
     if (grid == 0) return MRC_OK;
-    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dq<T, D, BQ>, shared));
-    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dkv<T, D, BQ>, shared));
-    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dq<T, D, BQ>), grid, 2 * BQ,
-                                              shared, c->stream, a)));
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dq<T, D, BQ, EXTRA>, shared));
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_dkv<T, D, BQ, EXTRA>, shared));
+    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dq<T, D, BQ, EXTRA>), grid,
+                                              2 * BQ, shared, c->stream, a)));
     MRC_CUDA_TRY(mrc_cuda_attention_grid(&a, max_length, MRC_CUDA_KEYS, D, &grid));
-    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dkv<T, D, BQ>), grid, 2 * BQ, shared,
-                                        c->stream, a));
+    return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_dkv<T, D, BQ, EXTRA>), grid, 2 * BQ,
+                                        shared, c->stream, a));
+}
+
+// After the others, which give delta.
+template <class T, int D, int BQ>
+static mrc_status mrc_cuda_attend_tables(mrc_cuda *c, const mrc_attention_bwd_args *g,
+                                         mrc_cuda_attention<T> a) {
+    const size_t shared = mrc_cuda_bwd_room<D, BQ>::bytes(a.kind);
+    const size_t blocks = (size_t)a.distances / 32 * g->heads;
+    a.slices = (int)((g->d + D - 1) / D);
+    if (!a.kind || (!g->dbias.data && !g->dpos_key.data && !g->dpos_query.data)) return MRC_OK;
+    if (blocks > INT32_MAX / (size_t)a.slices || g->heads > 65535) return MRC_ERR_UNSUPPORTED;
+    MRC_CUDA_TRY(mrc_cuda_allow(c, mrc_cuda_attention_tables<T, D, BQ>, shared));
+    MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_attention_tables<T, D, BQ>),
+                                              (unsigned)(blocks * (size_t)a.slices), 2 * BQ,
+                                              shared, c->stream, a)));
+    return mrc_cuda_table_gradients(c, g, a);
 }
 
 // Whether four elements of a row can be loaded at once, from every fourth on.
@@ -505,7 +572,24 @@ template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_o
     a.n = g->n;
     a.vectors = g->d % 4 == 0 && mrc_cuda_by_four(a.q) && mrc_cuda_by_four(a.k)
              && mrc_cuda_by_four(a.v);
+    a.kind = (int)g->extra.kind;
+    a.window = (int)(g->extra.window < INT32_MAX / 4 ? g->extra.window : INT32_MAX / 4);
+    a.span = (int)g->extra.span;
+    a.max_length = (int)g->max_length;
+    a.relative = (const int32_t *)g->extra.index.data;
+    a.bias = mrc_cuda_vector_of(g->extra.bias);
+    a.ld_bias = g->extra.bias.ld;
+    a.pos_key = mrc_cuda_from<T>(g->extra.pos_key);
+    a.pos_query = mrc_cuda_from<T>(g->extra.pos_query);
+    if (a.pos_key.data) a.vectors = a.vectors && mrc_cuda_by_four(a.pos_key);
+    if (a.pos_query.data) a.vectors = a.vectors && mrc_cuda_by_four(a.pos_query);
     return a;
+}
+
+// Tables of positions are of the activations' type.
+static inline bool mrc_cuda_extra_fits(const mrc_attention_extra *x, mrc_dtype dtype) {
+    return (!x->pos_key.data || x->pos_key.dtype == dtype)
+        && (!x->pos_query.data || x->pos_query.dtype == dtype) && x->span < INT32_MAX / 4;
 }
 
 template <class T>
@@ -513,16 +597,29 @@ static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attentio
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
     a.y = mrc_cuda_into<T>(g->y);
-    if (g->extra.kind || g->extra.window) return MRC_ERR_UNSUPPORTED;
+    const bool extra = g->extra.kind || g->extra.window;
+    if (!mrc_cuda_extra_fits(&g->extra, g->q.dtype)) return MRC_ERR_UNSUPPORTED;
     if (g->n == 0) return MRC_OK;
-    if (g->d <= 32) return mrc_cuda_attend<T, 32, 32>(c, a, g->max_length);
-    if (g->d <= 64) return mrc_cuda_attend<T, 64, 64>(c, a, g->max_length);
-    return mrc_cuda_attend<T, 128, 32>(c, a, g->max_length);
+    if (g->d <= 32) {
+        return extra ? mrc_cuda_attend<T, 32, 32, true>(c, a, g->max_length)
+                     : mrc_cuda_attend<T, 32, 32, false>(c, a, g->max_length);
+    }
+    if (extra && mrc_cuda_fwd_room<64, 64>::bytes(a.kind) > c->shared_limit) {
+        return mrc_cuda_attend<T, 64, 32, true>(c, a, g->max_length);
+    }
+    if (extra) return mrc_cuda_attend<T, 64, 64, true>(c, a, g->max_length);
+    if (g->d <= 64) return mrc_cuda_attend<T, 64, 64, false>(c, a, g->max_length);
+    return mrc_cuda_attend<T, 128, 32, false>(c, a, g->max_length);
 }
 
+// delta, then the tables' gradients by distance.
+static size_t mrc_cuda_attention_distances(const mrc_attention_bwd_args *g) {
+    return g->extra.kind && g->max_length ? (2 * g->max_length - 1 + 31) / 32 * 32 : 0;
+}
 static size_t mrc_cuda_attention_bwd_scratch(mrc_backend *be, const mrc_attention_bwd_args *g) {
     (void)be;
-    return g->heads * g->n * sizeof(float);     // delta
+    const size_t each = g->extra.kind == MRC_ATTENTION_BIAS ? 1 : 2 * g->d;
+    return g->heads * (g->n + mrc_cuda_attention_distances(g) * each) * sizeof(float);
 }
 
 template <class T>
@@ -536,11 +633,28 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
     a.dk = mrc_cuda_into<T>(g->dk);
     a.dv = mrc_cuda_into<T>(g->dv);
     a.delta = (float *)g->workspace;
-    if (g->extra.kind || g->extra.window) return MRC_ERR_UNSUPPORTED;
-    if (g->n == 0 || (!g->dq.data && !g->dk.data && !g->dv.data)) return MRC_OK;
-    if (g->d <= 32) return mrc_cuda_attend_bwd<T, 32, 32>(c, a, g->max_length);
-    if (g->d <= 64) return mrc_cuda_attend_bwd<T, 64, 64>(c, a, g->max_length);
-    return mrc_cuda_attend_bwd<T, 128, 32>(c, a, g->max_length);
+    a.parts = a.delta + g->heads * g->n;
+    a.distances = (int)mrc_cuda_attention_distances(g);
+    const bool extra = g->extra.kind || g->extra.window;
+    if (!mrc_cuda_extra_fits(&g->extra, g->q.dtype)) return MRC_ERR_UNSUPPORTED;
+    if (g->n == 0) return g->extra.kind ? mrc_cuda_table_gradients(c, g, a) : MRC_OK;
+    const size_t want = extra || g->d <= 64 ? mrc_cuda_bwd_room<64, 64>::bytes(a.kind)
+                                            : mrc_cuda_bwd_room<128, 32>::bytes(a.kind);
+    if (g->d <= 32) {
+        if (!extra) return mrc_cuda_attend_bwd<T, 32, 32, false>(c, a, g->max_length);
+        MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 32, 32, true>(c, a, g->max_length)));
+        return mrc_cuda_attend_tables<T, 32, 32>(c, g, a);
+    }
+    if (want > c->shared_limit) {
+        MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 32, true>(c, a, g->max_length)));
+        return mrc_cuda_attend_tables<T, 64, 32>(c, g, a);
+    }
+    if (extra) {
+        MRC_CUDA_TRY((mrc_cuda_attend_bwd<T, 64, 64, true>(c, a, g->max_length)));
+        return mrc_cuda_attend_tables<T, 64, 64>(c, g, a);
+    }
+    if (g->d <= 64) return mrc_cuda_attend_bwd<T, 64, 64, false>(c, a, g->max_length);
+    return mrc_cuda_attend_bwd<T, 128, 32, false>(c, a, g->max_length);
 }
 
 #endif

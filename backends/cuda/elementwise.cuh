@@ -91,8 +91,12 @@ __global__ void mrc_cuda_axpby_array(size_t n, float alpha, const float *scale,
     const size_t i = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
     if (i >= n || (skip && *skip)) return;
     if (scale) alpha *= *scale;
-    float v = beta != 0 ? beta * mrc_cuda_get(y + i) : 0;
-    if (alpha != 0) v += alpha * mrc_cuda_get(x + i);
+    float v = 0;                                // what is not there is not added: 0 + -0 is +0
+    if (alpha != 0) v = alpha * mrc_cuda_get(x + i);
+    if (beta != 0) {
+        const float old = beta * mrc_cuda_get(y + i);
+        v = alpha != 0 ? old + v : old;
+    }
     mrc_cuda_put(y + i, v);
 }
 template <class T, class Y>
@@ -217,6 +221,7 @@ static mrc_status mrc_cuda_bias_gradient(mrc_cuda *c, mrc_in dz, size_t rows, si
 //==============================================================================
 template <class T> struct mrc_cuda_norm {
     int n, h, n_sequences;
+    int plain;                                  // without statistics: mean 0, rstd 1
     float eps;
     mrc_cuda_mask mask;
     const int32_t *cu, *index;
@@ -253,14 +258,15 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_fwd(mrc_cuda_nor
             for (int k = 0; k < 4 && f + k < a.h; k++) sum += mrc_cuda_get(u + f + k);
         }
     }
-    const float mean = mrc_cuda_sum<32>(sum) / (float)a.h;
+    const float mean = a.plain ? 0 : mrc_cuda_sum<32>(sum) / (float)a.h;
     for (int f = 4 * lane; f < a.h; f += 128) {         // what this lane has written
         for (int k = 0; k < 4 && f + k < a.h; k++) {
             const float d = mrc_cuda_get(u + f + k) - mean;
             square += d * d;
         }
     }
-    const float rstd = 1 / sqrtf(mrc_cuda_sum<32>(square) / (float)a.h + a.eps);
+    square = mrc_cuda_sum<32>(square) / (float)a.h;
+    const float rstd = a.plain ? 1 : 1 / sqrtf(square + a.eps);
     for (int f = 4 * lane; f < a.h; f += 128) {
         for (int k = 0; k < 4 && f + k < a.h; k++) {
             const size_t at = (size_t)(f + k);
@@ -286,8 +292,8 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_bwd(mrc_cuda_nor
         sum_g += g;
         sum_gx += g * ((mrc_cuda_get(a.x.at(r, (size_t)f)) - mean) * rstd);
     }
-    const float mean_g = mrc_cuda_sum<32>(sum_g) / (float)a.h;
-    const float mean_gx = mrc_cuda_sum<32>(sum_gx) / (float)a.h;
+    const float mean_g = a.plain ? 0 : mrc_cuda_sum<32>(sum_g) / (float)a.h;
+    const float mean_gx = a.plain ? 0 : mrc_cuda_sum<32>(sum_gx) / (float)a.h;
     const int s = a.cu ? mrc_cuda_sequence_of(a.cu, a.n_sequences, row) : 0;
     const uint32_t sequence = a.cu ? (uint32_t)a.index[s] : 0;
     const uint32_t position = a.cu ? (uint32_t)(row - a.cu[s]) : 0;
@@ -343,10 +349,10 @@ static mrc_status mrc_cuda_norm_bwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a, mrc_
 
 template <class T>
 static mrc_status mrc_cuda_layer_norm_fwd_run(mrc_backend *be, const mrc_layer_norm_fwd_args *g) {
-    if (g->eps < 0) return MRC_ERR_UNSUPPORTED;         // a norm without statistics
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
+    a.plain = g->eps < 0;
     a.eps = (float)g->eps;
     a.x = mrc_cuda_from<T>(g->x);
     a.weight = mrc_cuda_vector_of(g->weight);
@@ -362,10 +368,10 @@ static size_t mrc_cuda_layer_norm_bwd_scratch(mrc_backend *be, const mrc_layer_n
 }
 template <class T>
 static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_norm_bwd_args *g) {
-    if (g->plain) return MRC_ERR_UNSUPPORTED;
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
+    a.plain = g->plain;
     a.mask.scale = 1;
     a.x = mrc_cuda_from<T>(g->x);
     a.dy = mrc_cuda_from<T>(g->dy);
@@ -378,11 +384,11 @@ static mrc_status mrc_cuda_layer_norm_bwd_run(mrc_backend *be, const mrc_layer_n
 
 template <class T>
 static mrc_status mrc_cuda_add_norm_fwd_run(mrc_backend *be, const mrc_add_norm_fwd_args *g) {
-    if (g->eps < 0) return MRC_ERR_UNSUPPORTED;         // a norm without statistics
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
     a.n_sequences = (int)g->n_sequences;
+    a.plain = g->eps < 0;
     a.eps = (float)g->eps;
     a.mask = mrc_cuda_mask_of(&g->mask);
     a.cu = (const int32_t *)g->cu_seqlens.data;
@@ -403,10 +409,10 @@ static size_t mrc_cuda_add_norm_bwd_scratch(mrc_backend *be, const mrc_add_norm_
 }
 template <class T>
 static mrc_status mrc_cuda_add_norm_bwd_run(mrc_backend *be, const mrc_add_norm_bwd_args *g) {
-    if (g->plain) return MRC_ERR_UNSUPPORTED;
     mrc_cuda_norm<T> a = {};
     a.n = (int)g->n;
     a.h = (int)g->h;
+    a.plain = g->plain;
     a.n_sequences = (int)g->n_sequences;
     a.mask = mrc_cuda_mask_of(&g->mask);
     a.cu = (const int32_t *)g->cu_seqlens.data;

@@ -8,7 +8,7 @@
 // Unwritten device and shared memory is 0xff: a NaN.  What no GPU would do ends the program with a
 // line that says where: divergent barriers, lanes missing from a mask.
 //
-// MRC_SHIM_ARCH=70|80|90 is the device that it pretends to be (default 80), MRC_SHIM_MEMORY the
+// MRC_SHIM_ARCH=70|75|80|90 is the device that it pretends to be (default 80), MRC_SHIM_MEMORY the
 // bytes of its memory (default 64 GiB).  Not covered: speed, bank conflicts, registers, streams
 // (everything is synchronous), fast-math, the hardware's order of accumulation.
 #pragma once
@@ -549,7 +549,9 @@ inline int arch() {
     const char *a = getenv("MRC_SHIM_ARCH");
     return a && *a ? atoi(a) : 80;
 }
-inline size_t max_smem() { return arch() >= 90 ? 232448 : arch() >= 80 ? 166912 : 98304; }
+inline size_t max_smem() {
+    return arch() >= 90 ? 232448 : arch() >= 80 ? 166912 : arch() == 75 ? 65536 : 98304;
+}
 inline int run(const char *name, dim3 g, dim3 b, size_t smem, bool coop, void (*body)(void *),
                void *arg) {
     unsigned n = b.x * b.y * b.z, nb = g.x * g.y * g.z;

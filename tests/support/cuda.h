@@ -5,10 +5,6 @@
 #include "backends.h"
 #include "model.h"
 
-// Not in strict C's headers.
-int setenv(const char *name, const char *value, int overwrite);
-int unsetenv(const char *name);
-
 // What is run: leaves numbers in out and returns how many.
 typedef size_t (*ordered_run)(const void *what, double *out);
 

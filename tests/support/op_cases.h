@@ -343,31 +343,6 @@ static const op_case cases[] = {
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
-// Ops, or forms of them, that a backend does not have yet and is not run on; test_ops says so.
-typedef enum lack_form { ALL_FORMS, BY_DISTANCE, WITHOUT_STATISTICS } lack_form;
-typedef struct lack { mrc__op op; const char *backend; lack_form form; const char *what; } lack;
-static const lack lacking[] = {
-    { MRC__OP_POOL, "cuda", ALL_FORMS, "pool" },
-    { MRC__OP_NORMALIZE, "cuda", ALL_FORMS, "normalize" },
-    { MRC__OP_MAXSIM, "cuda", ALL_FORMS, "maxsim" },
-    { MRC__OP_SCORE_LOSS, "cuda", ALL_FORMS, "score_loss" },
-    { MRC__OP_GLU, "cuda", ALL_FORMS, "glu" },
-    { MRC__OP_ROPE, "cuda", ALL_FORMS, "rope" },
-    { MRC__OP_ATTENTION, "cuda", BY_DISTANCE, "attention with a window or terms by distance" },
-    { MRC__OP_LAYER_NORM, "cuda", WITHOUT_STATISTICS, "layer_norm without statistics" },
-    { MRC__OP_ADD_NORM, "cuda", WITHOUT_STATISTICS, "add_norm without statistics" },
-};
-
-static int case_lacks(const op_case *c, const mrc_backend *be) {
-    for (size_t i = 0; i < sizeof lacking / sizeof *lacking; i++) {
-        const lack *l = &lacking[i];
-        if (l->op != c->op || strcmp(l->backend, be->name)) continue;
-        if (l->form == ALL_FORMS || (l->form == BY_DISTANCE && (c->window || c->relative))
-            || (l->form == WITHOUT_STATISTICS && c->eps < 0)) return 1;
-    }
-    return 0;
-}
-
 // Ids of a batch: every table's first row, repeats, and both of its ends.
 static void case_ids(const op_case *c, size_t n, int32_t ids[3][512], const int32_t *cu) {
     const int32_t v = (int32_t)c->shape[0][0], y = (int32_t)c->shape[2][0];
