@@ -73,11 +73,11 @@ works build/fuse --runs "$dir/bm25.run" "$dir/dense.run" --qrels "$dir/qrels" --
 grep -q queries "$dir/out" && bad "fuse gives figures of the questions it chose weights on" || ok
 
 # The report of runs says what search said, and which questions one run alone has at rank 1.
-does search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
     "$dir/bm25.run" --qrels "$dir/qrels"
 figure=$(sed -n 's/.*"ndcg@10": \(0\.[0-9]*\).*/\1/p' "$dir/out" | awk '{ printf "%.4f", $1 }')
 printf '1 Q0 1 1 9 x\n2 Q0 none 1 9 x\n2 Q0 1 2 8 x\n' >"$dir/made.run"
-does report --runs "$dir/bm25.run" "$dir/made.run" --qrels "$dir/qrels" --queries \
+works build/report --runs "$dir/bm25.run" "$dir/made.run" --qrels "$dir/qrels" --queries \
     "$dir/questions.jsonl" --output "$dir/found.html"
 grep -q "made.run</td><td class=\"n[^>]*>0.0167<.*>0.0333<" "$dir/found.html" && ok \
     || bad "report: recall@1 and @5 of a run of one right passage first and one second"
@@ -87,11 +87,11 @@ first=$(awk '$3 == 1 && ($1 == 1 || $1 == 2) { print $1, $4 }' "$dir/bm25.run" |
     { rank[$1] = $2 } END { print (rank[1] != 1) + (rank[2] == 0 || rank[2] > 2) }')
 grep -q "made.run</th><td class=\"n\">$first</td><td></td>" "$dir/found.html" && ok \
     || bad "report: made.run is better on $first questions"
-refuses 2 '--qrels is missing' report --runs "$dir/bm25.run" --output "$dir/no.html"
-refuses 2 'DIR is missing' report --output "$dir/no.html"
-refuses 3 'is no run' report --runs /dev/null --qrels "$dir/qrels" --output "$dir/no.html"
+refuses 2 '--qrels is missing' build/report --runs "$dir/bm25.run" --output "$dir/no.html"
+refuses 2 'DIR is missing' build/report --output "$dir/no.html"
+refuses 3 'is no run' build/report --runs /dev/null --qrels "$dir/qrels" --output "$dir/no.html"
 awk '{ print "x" $0 }' "$dir/qrels" >"$dir/others"
-refuses 3 'has none of the questions' report --runs "$dir/bm25.run" --qrels "$dir/others" --output \
+refuses 3 'has none of the questions' build/report --runs "$dir/bm25.run" --qrels "$dir/others" --output \
     "$dir/no.html"
 [ -e "$dir/no.html" ] && bad "a report that failed is there" || ok
 

@@ -31,8 +31,6 @@ TEST_HELPER int cases_find(char *path, size_t bytes, const char *below) {
     return 0;
 }
 
-TEST_HELPER int cases_end(void) { return test_end(); }
-
 // Cuts the next line off *text, which is changed; NULL at the end.
 TEST_HELPER char *cases_line(char **text) {
     char *line = *text, *end;
