@@ -64,7 +64,7 @@ typedef enum tool_exit {
 static const char *tool_name = "mrc";   // of the running program, for its messages
 static int tool_bar_drawn;              // the cursor stands behind a progress bar
 // Of a program that runs on several ranks: the others' notes are not wanted, errors say whose they
-// are, the rest of the job ends with this process.
+// are and are said once, the rest of the job ends with this process.
 static int tool_quiet;
 static const char *tool_prefix = "";
 static void (*tool_on_fail)(int code);
@@ -82,7 +82,8 @@ static void tool__line(const char *prefix, const char *fmt, va_list ap) {
     }
     if (tool_bar_drawn) fputs("\r\033[K", stderr);
     tool_bar_drawn = 0;
-    fprintf(stderr, "%s: %s%s\n", tool_name, prefix, text);
+    // What another rank has reported says whose it is.
+    fprintf(stderr, "%s: %s%s\n", tool_name, strncmp(text, "rank ", 5) ? prefix : "", text);
 }
 
 // Progress and warnings: "program: text".
@@ -95,10 +96,29 @@ TOOL_DEF void tool_note(const char *fmt, ...) {
     va_end(ap);
 }
 
+// Most errors of a job are known to all its ranks, and one line is enough: rank 0 says its at once
+// and ends the job; another rank waits for that, and speaks if nothing comes.  A launcher takes a
+// second to end the others.
+static void tool__turn(void) {
+    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
+                                         "SLURM_PROCID" };
+    const char *text = NULL;
+    struct timespec t;
+    for (int i = 0; i < 4 && !text; i++) text = getenv(names[i]);
+    const long rank = tool_comm ? tool_comm->rank : text ? strtol(text, NULL, 10) : 0;
+    if (rank <= 0) return;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    for (const double end = (double)t.tv_sec + (rank < 10 ? 2.5 + 0.5 * (double)rank : 8);
+         (double)t.tv_sec < end; clock_gettime(CLOCK_MONOTONIC, &t)) {
+        nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+    }
+}
+
 // Ends the program with "program: file:line: what is wrong (found X, expected Y)".
 _Noreturn __attribute__((format(printf, 2, 3)))
 TOOL_DEF void tool_fail(tool_exit code, const char *fmt, ...) {
     va_list ap;
+    tool__turn();
     va_start(ap, fmt);
     tool__line(tool_prefix, fmt, ap);
     va_end(ap);

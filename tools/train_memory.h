@@ -38,6 +38,7 @@ static mrc_optimizer_config optimizer_config(run *r) {
     config.weight_decay = r->a->weight_decay;
     config.max_grad_norm = r->a->max_grad_norm;
     config.decay_all = r->a->compat == COMPAT_REFERENCE;
+    config.sharded = r->a->sharded_optimizer;
     if (r->a->fp16) config.loss_scale = 65536;   // as PyTorch's GradScaler begins
     return config;
 }

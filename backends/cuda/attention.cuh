@@ -219,9 +219,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         const int row = q.begin + 4 * y + i;
         lse[i] = mrc_cuda_of_row(a.lse, a.ld_lse, q, row);
         delta[i] = mrc_cuda_delta(a, q, row);
-#ifdef MRC_CUDA_BUG_DELTA               // planted: what the tests must catch
-        delta[i] = 0;
-#endif
+        if (MRC_BUG(DELTA)) delta[i] = 0;
         if (x == 0 && q.slice == 0 && row < q.length) {
             a.delta[(size_t)q.head * a.n + (size_t)(q.first + row)] = delta[i];
         }
@@ -241,7 +239,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         }
         __syncwarp();
         mrc_cuda_weigh<D>(dq, s->ds, s->k, x, y);
-        if (EXTRA && a.pos_key.data) {
+        if (EXTRA && a.pos_key.data && !MRC_BUG(BAND_DQ)) {
             mrc_cuda_band_weigh<D, BQ>(dq, s->ds, (const float (*)[D + 4])(s + 1), x, y);
         }
     }
@@ -349,7 +347,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
         __syncthreads();
         mrc_cuda_gather<D, BQ>(dv, s->p, s->dy, x, y);
         mrc_cuda_gather<D, BQ>(dk, s->ds, s->q, x, y);
-        if (EXTRA && a.pos_query.data) {
+        if (EXTRA && a.pos_query.data && !MRC_BUG(BAND_DKV)) {
             mrc_cuda_band_gather<D, BQ>(dk, s->ds, (const float (*)[D + 4])(s + 1), x, y);
         }
     }
@@ -401,7 +399,7 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_tables(mrc_cuda_
                 float p[4][4] = {}, dp[4][4] = {};
                 mrc_cuda_scores_again<D, BQ, true, true>(a, q, s, q0, k0, true, true, p, dp);
                 mrc_cuda_weights_again<true>(a, q, s, q0, k0, 1, p, dp);
-                __syncthreads();
+                if (!MRC_BUG(TABLES)) __syncthreads();
                 for (int i = 0; i < BQ; i++) {
                     const int j = q0 + i - apart - k0;
                     if (j < 0 || j >= MRC_CUDA_KEYS) continue;
@@ -439,7 +437,7 @@ __global__ void mrc_cuda_attention_by_row(const float *parts, int distances, int
     const int t = (int)blockIdx.x, head = (int)blockIdx.y;
     for (int c = (int)threadIdx.x; c < d; c += (int)blockDim.x) {
         float sum = 0;
-        for (int at = 0; at < 2 * max_length - 1; at++) {
+        for (int at = 0; at < 2 * max_length - 1 - MRC_BUG(TABLES_ROW); at++) {
             if (relative[at] != t) continue;
             sum += parts[(size_t)(head * distances + at) * (size_t)d + (size_t)c];
         }

@@ -149,13 +149,13 @@ __device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
 template <bool EXTRA, class T>
 __device__ __forceinline__ int mrc_cuda_near(const mrc_cuda_attention<T> &a, int begin, int tile) {
     if (!EXTRA || !a.window || begin <= a.window) return 0;
-    return (begin - a.window) / tile * tile;
+    return (begin - a.window) / tile * tile + (MRC_BUG(WINDOW_NEAR) ? tile : 0);
 }
 template <bool EXTRA, class T>
 __device__ __forceinline__ int mrc_cuda_far(const mrc_cuda_attention<T> &a, int begin, int rows,
                                             int all) {
     if (!EXTRA || !a.window || all - begin - rows <= a.window) return all;
-    return begin + rows + a.window;
+    return begin + rows + (MRC_BUG(WINDOW_FAR) ? 0 : a.window);
 }
 
 // The score of a query and a key, minus infinity where it does not count.
@@ -163,12 +163,13 @@ template <bool EXTRA, class T>
 __device__ __forceinline__ float mrc_cuda_score(const mrc_cuda_attention<T> &a,
                                                 const mrc_cuda_span &q, int row, int key,
                                                 float dot) {
-    const int apart = row - key;
+    const int apart = row - key, window = a.window + MRC_BUG(WINDOW);
     if (key >= q.keys) return -INFINITY;
     if (!EXTRA) return dot * a.scale;
-    if (a.window && (apart > a.window || -apart > a.window)) return -INFINITY;
+    if (a.window && (apart > window || -apart > window)) return -INFINITY;
     if (a.kind != MRC_ATTENTION_BIAS || row >= q.length) return dot * a.scale;
-    const size_t at = (size_t)a.relative[apart + a.span - 1] * a.ld_bias + (size_t)q.head;
+    const int distance = MRC_BUG(BIAS) ? -apart : apart;
+    const size_t at = (size_t)a.relative[distance + a.span - 1] * a.ld_bias + (size_t)q.head;
     return dot * a.scale + mrc_cuda_at(a.bias, at);
 }
 
@@ -242,9 +243,9 @@ __device__ __forceinline__ void mrc_cuda_bands(const mrc_cuda_attention<T> &a,
         const bool query = (turn == 1) == QUERY_LAST;
         const mrc_cuda_matrix<const T> &table = query ? a.pos_query : a.pos_key;
         if (!table.data) continue;
-        __syncthreads();
+        if (!MRC_BUG(BAND_REUSE)) __syncthreads();
         mrc_cuda_band<D, BQ>(a, q, band, table, column, q0, k0);
-        __syncthreads();
+        if (!MRC_BUG(BAND_LOAD)) __syncthreads();
         if (query) mrc_cuda_band_dots<D, BQ, true>(p, s->k, band, x, y);
         else mrc_cuda_band_dots<D, BQ, false>(p, s->q, band, x, y);
     }

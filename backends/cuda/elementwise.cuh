@@ -258,7 +258,7 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_fwd(mrc_cuda_nor
             for (int k = 0; k < 4 && f + k < a.h; k++) sum += mrc_cuda_get(u + f + k);
         }
     }
-    const float mean = a.plain ? 0 : mrc_cuda_sum<32>(sum) / (float)a.h;
+    const float mean = a.plain && !MRC_BUG(NORM_FWD) ? 0 : mrc_cuda_sum<32>(sum) / (float)a.h;
     for (int f = 4 * lane; f < a.h; f += 128) {         // what this lane has written
         for (int k = 0; k < 4 && f + k < a.h; k++) {
             const float d = mrc_cuda_get(u + f + k) - mean;
@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_bwd(mrc_cuda_nor
         sum_g += g;
         sum_gx += g * ((mrc_cuda_get(a.x.at(r, (size_t)f)) - mean) * rstd);
     }
-    const float mean_g = a.plain ? 0 : mrc_cuda_sum<32>(sum_g) / (float)a.h;
+    const float mean_g = a.plain && !MRC_BUG(NORM_BWD) ? 0 : mrc_cuda_sum<32>(sum_g) / (float)a.h;
     const float mean_gx = a.plain ? 0 : mrc_cuda_sum<32>(sum_gx) / (float)a.h;
     const int s = a.cu ? mrc_cuda_sequence_of(a.cu, a.n_sequences, row) : 0;
     const uint32_t sequence = a.cu ? (uint32_t)a.index[s] : 0;

@@ -17,7 +17,7 @@ template <class T> __global__ void mrc_cuda_glu_fwd(mrc_cuda_gated<T> a) {
     const size_t r = e / a.width, i = e % a.width;
     if (r >= a.n) return;
     mrc_cuda_put(a.to.at(r, i), mrc_cuda_act(a.act, mrc_cuda_get(a.z.at(r, i)))
-                                * mrc_cuda_get(a.z.at(r, a.width + i)));
+                                * mrc_cuda_get(a.z.at(r, MRC_BUG(GLU_FWD) ? i : a.width + i)));
 }
 template <class T> __global__ void mrc_cuda_glu_bwd(mrc_cuda_gated<T> a) {
     const size_t e = (size_t)blockIdx.x * MRC_CUDA_BLOCK + threadIdx.x;
@@ -26,7 +26,8 @@ template <class T> __global__ void mrc_cuda_glu_bwd(mrc_cuda_gated<T> a) {
     // forward was: y = act(u) g
     const float u = mrc_cuda_get(a.z.at(r, i)), g = mrc_cuda_get(a.z.at(r, a.width + i));
     const float dy = mrc_cuda_get(a.dy.at(r, i));
-    mrc_cuda_give(a.to.at(r, i), dy * g * mrc_cuda_act_slope(a.act, u), a.to.accumulate);
+    const float slope = MRC_BUG(GLU_BWD) ? 1 : mrc_cuda_act_slope(a.act, u);
+    mrc_cuda_give(a.to.at(r, i), dy * g * slope, a.to.accumulate);
     mrc_cuda_give(a.to.at(r, a.width + i), dy * mrc_cuda_act(a.act, u), a.to.accumulate);
 }
 template <class T>
@@ -67,6 +68,7 @@ template <class T> struct mrc_cuda_turn {
 // thread's rate, the costly part, once for all its rows.
 template <class T>
 __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_rope(mrc_cuda_turn<T> a) {
+    const int back = a.inverse && !MRC_BUG(ROPE);
     const int half = a.d / 2, e = (int)blockIdx.y * 32 + (int)threadIdx.x % 32;
     const int first = (int)blockIdx.x * MRC_CUDA_ROPE_ROWS;
     if (e >= half) return;
@@ -80,7 +82,7 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_rope(mrc_cuda_turn<T>
         const float turn = (float)cos((double)angle), side = (float)sin((double)angle);
         for (int h = 0; h < a.heads; h++) {
             const float c = h < a.rotated ? turn : 1;
-            const float v = h < a.rotated ? (a.inverse ? -side : side) : 0;
+            const float v = h < a.rotated ? (back ? -side : side) : 0;
             const size_t one = (size_t)h * a.d + e, two = one + half;
             const float x = mrc_cuda_get(a.from.at((size_t)row, one));
             const float y = mrc_cuda_get(a.from.at((size_t)row, two));

@@ -106,9 +106,7 @@ mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
                 for (int j = 0; j < E; j++) sum[i][j] += a[i] * b[j];
             }
         }
-#ifndef MRC_CUDA_BUG_NO_BARRIER         // planted: what the tests must catch
-        __syncthreads();
-#endif
+        if (!MRC_BUG(NO_BARRIER)) __syncthreads();
     }
 #pragma unroll
     for (int i = 0; i < E; i++) {
@@ -116,11 +114,7 @@ mrc_cuda_gemm_kernel(mrc_cuda_gemm_args g) {
 #pragma unroll
         for (int j = 0; j < E; j++) {
             const int col = n0 + E * tx + j;
-#ifdef MRC_CUDA_BUG_TAIL                // planted
-            if (row > g.m || col >= g.n) continue;
-#else
-            if (row >= g.m || col >= g.n) continue;
-#endif
+            if (row >= g.m + MRC_BUG(TAIL) || col >= g.n) continue;
             if (g.parts) {
                 g.parts[blockIdx.z * g.part_stride + row * g.ld_parts + col] = sum[i][j];
             } else {

@@ -257,9 +257,7 @@ __device__ __forceinline__ void tc_slices_80(float (&sums)[WM / 16][2][8], const
     const int threads = BM / WM * (BN / TC_WN) * 32, K = tile_a::K, stages = 3;
     const int stage = (int)tile_a::BYTES + (int)tile_b::BYTES;
     for (int s = -2; s < p.slices; s++) {
-#ifndef MRC_CUDA_BUG_NO_WAIT           // planted: what the tests must catch
-        if (s >= 0) cp_async_wait<1>();
-#endif
+        if (s >= 0 && !MRC_BUG(NO_WAIT)) cp_async_wait<1>();
         __syncthreads();
         if (s + 2 < p.slices) {
             unsigned char *next = smem + (s + 2) % stages * stage;

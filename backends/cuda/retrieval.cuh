@@ -27,12 +27,12 @@ __device__ __forceinline__ float mrc_cuda_pool_share(int mode, int p, int first,
 template <class T>
 __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_pool_fwd(mrc_cuda_pooled<T> a) {
     const int s = (int)blockIdx.x, i = (int)(blockIdx.y * MRC_CUDA_BLOCK + threadIdx.x);
-    const int begin = a.cu[s], end = a.real[s];
+    const int begin = a.cu[s], end = a.real[s], skip = MRC_BUG(POOL_FWD) ? 0 : a.skip;
     if (i >= a.h) return;
     float y = 0;
     int best = -1;
     if (a.mode == MRC_POOLING_MAX) {
-        for (int p = a.skip; p < end; p++) {
+        for (int p = skip; p < end; p++) {
             const float x = mrc_cuda_get(a.from.at((size_t)(begin + p), (size_t)i));
             if (best >= 0 && !(x > y)) continue;
             y = x;
@@ -40,12 +40,12 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_pool_fwd(mrc_cuda_poo
         }
     } else {
         // rows without a share are not read: of cls and last there is one
-        const int first = a.mode == MRC_POOLING_LAST && end > a.skip ? end - 1 : a.skip;
-        const int last = a.mode == MRC_POOLING_CLS && end > a.skip ? a.skip + 1 : end;
+        const int first = a.mode == MRC_POOLING_LAST && end > skip ? end - 1 : skip;
+        const int last = a.mode == MRC_POOLING_CLS && end > skip ? skip + 1 : end;
 #pragma unroll 4
         for (int p = first; p < last; p++) {
             y += mrc_cuda_get(a.from.at((size_t)(begin + p), (size_t)i))
-               * mrc_cuda_pool_share(a.mode, p, a.skip, end);
+               * mrc_cuda_pool_share(a.mode, p, skip, end);
         }
     }
     mrc_cuda_put(a.to.at((size_t)s, (size_t)i), y);
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_pool_bwd(mrc_cuda_poo
     if (i >= a.h) return;
     // forward was: y = sum of x_p share_p, or the largest
     float share = 0;
-    if (p >= a.skip && p < a.real[s]) {
+    if (p >= a.skip && (p < a.real[s] || MRC_BUG(POOL_BWD))) {
         share = a.mode == MRC_POOLING_MAX
               ? (float)(a.argmax[(size_t)s * (size_t)a.h + (size_t)i] == row)
               : mrc_cuda_pool_share(a.mode, p, a.skip, a.real[s]);
@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_normalize_fwd(mrc_cud
         square += x * x;
     }
     // Divided by, not multiplied with an inverse: a row of one element is 1 or -1 to the bit.
-    const float length = fmaxf(sqrtf(mrc_cuda_sum<32>(square)), 1e-12f);
+    square = MRC_BUG(NORMALIZE_FWD) ? mrc_cuda_sum<16>(square) : mrc_cuda_sum<32>(square);
+    const float length = fmaxf(sqrtf(square), 1e-12f);
     for (int i = lane; i < a.d; i += 32) {
         mrc_cuda_put(a.to.at((size_t)row, (size_t)i),
                      mrc_cuda_get(a.x.at((size_t)row, (size_t)i)) / length);
@@ -132,7 +133,8 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_normalize_bwd(mrc_cud
              * mrc_cuda_get(a.dy.at((size_t)row, (size_t)i));
     }
     dot = mrc_cuda_sum<32>(dot);
-    if (inverse > 0.999e12f) dot = 0;           // the length was not divided by
+    // the length was not divided by
+    if (inverse > 0.999e12f || MRC_BUG(NORMALIZE_BWD)) dot = 0;
     for (int i = lane; i < a.d; i += 32) {
         // forward was: y = x / ||x||
         const float y = mrc_cuda_get(a.x.at((size_t)row, (size_t)i));
@@ -199,12 +201,12 @@ __global__ void __launch_bounds__(128) mrc_cuda_maxsim_rows(mrc_cuda_similar<T> 
             mrc_cuda_tiles<MRC_CUDA_KEYS, D, 2 * Q, true, T>(
                 s->k, a.document.at((size_t)b0, (size_t)c), a.document.ld, NULL, NULL, 0,
                 end - b0, a.d - c, a.vectors);
-            __syncthreads();
+            if (!MRC_BUG(MAXSIM_ROWS)) __syncthreads();
             mrc_cuda_dots<D>(p, s->q, s->k, x, y);
         }
         for (int j = 0; j < 4; j++) {
             const int b = b0 + 4 * x + j;
-            if (b >= end || (a.keep && !a.keep[b])) continue;
+            if (b >= end || (a.keep && !a.keep[b] && !MRC_BUG(MAXSIM_KEEP))) continue;
             for (int i = 0; i < 4; i++) {
                 if (best[i] >= 0 && !(p[i][j] > most[i])) continue;
                 most[i] = p[i][j];
@@ -233,7 +235,7 @@ template <class T> __global__ void mrc_cuda_maxsim_sums(mrc_cuda_similar<T> a) {
     const int m = (int)(blockIdx.x * blockDim.x + threadIdx.x), s = (int)blockIdx.y;
     if (m >= a.n_documents) return;
     float sum = 0;
-    for (int r = a.qc[s]; r < a.qc[s + 1]; r++) {
+    for (int r = a.qc[s]; r < a.qc[s + 1] - MRC_BUG(MAXSIM_SUMS); r++) {
         sum += a.most[(size_t)r * (size_t)a.n_documents + (size_t)m];
     }
     mrc_cuda_put(a.to.at((size_t)m, (size_t)s), sum);
@@ -242,7 +244,7 @@ template <class T> __global__ void mrc_cuda_maxsim_sums(mrc_cuda_similar<T> a) {
 template <class T>
 __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_maxsim_dq(mrc_cuda_similar<T> a) {
     const int r = (int)blockIdx.x, i = (int)(blockIdx.y * MRC_CUDA_BLOCK + threadIdx.x);
-    const int s = mrc_cuda_sequence_of(a.qc, a.n_queries, r);
+    const int s = MRC_BUG(MAXSIM_DQ) ? 0 : mrc_cuda_sequence_of(a.qc, a.n_queries, r);
     if (i >= a.d) return;
     float dq = 0;
     for (int m = 0; m < a.n_documents; m++) {
@@ -273,7 +275,7 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_maxsim_dd(mrc_cuda_si
         for (int w = 0; w < MRC_CUDA_ROWS; w++) {
             for (unsigned bits = z->hits[w]; bits && i < a.d; bits &= bits - 1) {
                 const int r = r0 + 32 * w + __ffs((int)bits) - 1;
-                const int s = mrc_cuda_sequence_of(a.qc, a.n_queries, r);
+                const int s = MRC_BUG(MAXSIM_DD) ? 0 : mrc_cuda_sequence_of(a.qc, a.n_queries, r);
                 dd += mrc_cuda_get(a.dy.at((size_t)m, (size_t)s))
                     * mrc_cuda_get(a.q.at((size_t)r, (size_t)i));
             }
@@ -392,7 +394,7 @@ template <class T> __global__ void mrc_cuda_score_fwd(mrc_cuda_scored<T> a) {
     const int c = (int)blockIdx.x, lane = (int)threadIdx.x;
     const mrc_cuda_column_facts f = mrc_cuda_column_of(a, c);
     float sum = 0;
-    for (int r = lane; r < a.rows && a.targets[c] >= 0; r += 32) {
+    for (int r = lane; r < a.rows && (a.targets[c] >= 0 || MRC_BUG(SCORE_FWD)); r += 32) {
         const float z = mrc_cuda_get(a.z.at((size_t)r, (size_t)c)), s = a.scale * z;
         const float t = mrc_cuda_get(a.labels.at((size_t)r, (size_t)c));
         if (t != t) continue;
@@ -409,13 +411,13 @@ template <class T> __global__ void mrc_cuda_score_fwd(mrc_cuda_scored<T> a) {
     if (lane != 0) return;
     const float n = a.kind == MRC_SCORE_LOSS_MARGIN ? f.n - 1
                   : a.kind == MRC_SCORE_LOSS_MSE ? f.n : 1;
-    a.parts[c] = a.targets[c] < 0 || !(n > 0) ? 0
+    a.parts[c] = (a.targets[c] < 0 && !MRC_BUG(SCORE_FWD)) || !(n > 0) ? 0
                : a.weight * sum / n * mrc_cuda_share(a.denominator[c]);
     if (a.lse && a.targets[c] >= 0) a.lse[c] = f.lse;
 }
 template <class T> __global__ void mrc_cuda_score_sum(mrc_cuda_scored<T> a) {
     double loss = 0;
-    for (int c = 0; c < a.columns; c++) loss += a.parts[c];
+    for (int c = 0; c < a.columns - MRC_BUG(SCORE_SUM); c++) loss += a.parts[c];
     *a.loss = (float)loss;
 }
 
@@ -433,7 +435,8 @@ template <class T> __global__ void mrc_cuda_score_bwd(mrc_cuda_scored<T> a) {
             if (a.kind == MRC_SCORE_LOSS_BCE) dz = a.scale * (1 / (1 + expf(-s)) - t);
             if (a.kind == MRC_SCORE_LOSS_MSE) dz = 2 * (z - t) / f.n;
             if (a.kind == MRC_SCORE_LOSS_MARGIN && f.n > 1) {
-                dz = (r == target ? f.gold_sum : -2 * (f.gold - (z - t))) / (f.n - 1);
+                const float own = MRC_BUG(SCORE_BWD) ? 0 : f.gold_sum;
+                dz = (r == target ? own : -2 * (f.gold - (z - t))) / (f.n - 1);
             }
         }
         mrc_cuda_give(a.dz.at((size_t)r, (size_t)c), share * dz, a.dz.accumulate);

@@ -65,11 +65,8 @@ __device__ __forceinline__ void rnn_barrier(unsigned *arrived, unsigned target) 
     __syncthreads();
     if (gridDim.x > 1) {
         if (threadIdx.x == 0) {
-#ifdef MRC_CUDA_BUG_NO_RELEASE     // planted: what the tests must catch
-            atomicAdd(arrived, 1u);
-#else
-            mrc_red_release(arrived, 1u);
-#endif
+            if (MRC_BUG(NO_RELEASE)) atomicAdd(arrived, 1u);
+            else mrc_red_release(arrived, 1u);
             while (mrc_ld_acquire(arrived) < target) MRC_SPIN();
         }
         __syncthreads();

@@ -33,11 +33,20 @@ equal() {
 short="--max_steps 8 --eval_steps 4 --save_steps 4"
 # shellcheck disable=SC2086
 ranks 0 "$dir/one" $short 2>"$dir/err" || bad "one process: $(tail -n 2 "$dir/err")"
+# The same bytes with an optimizer that is shared out, whose share of the memory is less.
+optimizer() { sed -n 's/.*gradients, \([0-9]*\) optimizer.*/\1/p' "$1"; }
+whole=$(optimizer "$dir/err")
 for n in 2 4; do
-    # shellcheck disable=SC2086
-    ranks $n "$dir/n$n" $short 2>"$dir/err" || bad "$n ranks: $(tail -n 2 "$dir/err")"
-    grep -q "$n ranks of mpi" "$dir/err" && ok || bad "$n ranks: not said: $(cat "$dir/err")"
-    equal "$dir/n$n" "$dir/one" 8
+    for shared in "" --sharded_optimizer; do
+        out=$dir/n$n$shared
+        # shellcheck disable=SC2086
+        ranks $n "$out" $short $shared 2>"$dir/err" || bad "$n ranks: $(tail -n 2 "$dir/err")"
+        grep -q "$n ranks of mpi" "$dir/err" && ok || bad "$n ranks: not said: $(cat "$dir/err")"
+        grep -q "\"world_size\": $n\b" "$out/train_results.json" && ok || bad "no world_size"
+        equal "$out" "$dir/one" 8
+    done
+    share=$(optimizer "$dir/err")
+    [ "$share" -lt "$whole" ] && ok || bad "$n ranks share out $whole MiB and each has $share"
 done
 # R-Drop and FGM need what another pass over the step leaves.
 more="--max_steps 3 --save_steps 3 --rdrop_alpha 1 --fgm_epsilon 0.5 --ema_decay 0.9"
@@ -63,7 +72,7 @@ wait $job
 code=$?
 [ $code -ne 0 ] && ok || bad "a rank was killed and the launcher says $code"
 # shellcheck disable=SC2086
-ranks 3 "$dir/parts" $long --resume_from_checkpoint 2>"$dir/err" &
+ranks 3 "$dir/parts" $long --sharded_optimizer --resume_from_checkpoint 2>"$dir/err" &
 job=$!
 wait_for 30 test -e "$dir/parts/checkpoint-15/trainer_state.json"
 victim=$(children "$dir/parts" | tail -n 1)
@@ -91,8 +100,25 @@ differs() {
     grep -q -e "$words" "$dir/err" && ok || bad "$what: $(cat "$dir/err")"
 }
 differs "another data file" 'train_file of rank 1 ' --train_file "$dir/other.jsonl"
+differs "another optimizer" '--sharded_optimizer of rank 1 (.*) is true (expected rank 0' \
+    --train_file data/train.jsonl --sharded_optimizer
 differs "another flag" '--learning_rate of rank 1 (.*) is 0.001 (expected rank 0' \
     --train_file data/train.jsonl --learning_rate 1e-3
+
+# What all ranks know is said once, whoever ends the job.
+once() {
+    what=$1 code=$2 words=$3
+    shift 3
+    # shellcheck disable=SC2086
+    mpirun $options -n 3 build/train $base $short --output_dir "$dir/y" \
+        --train_file data/train.jsonl "$@" >/dev/null 2>"$dir/err"
+    found=$?
+    rm -rf "$dir/y"
+    [ $found -eq "$code" ] && ok || bad "$what: exit code $found"
+    [ "$(grep -c "$words" "$dir/err")" = 1 ] && ok || bad "$what: $(cat "$dir/err")"
+}
+once "a missing file" 3 'missing.jsonl: ' --validation_file "$dir/missing.jsonl"
+once "AdamP shared out" 2 'adamp looks at whole matrices' --sharded_optimizer --optim adamp
 
 # A rank that stands still ends the run by the deadline, and is named; exit code 5.
 # shellcheck disable=SC2086

@@ -108,7 +108,7 @@ test_run() {
     else bad "keys of log.jsonl: $keys"; fi
     keys=$(sed -n 's/^    "\(.*\)":.*/\1/p' "$dir/base/train_results.json" | tr '\n' ' ')
     if [ "$keys" = "epoch total_flos train_loss train_runtime train_samples train_samples_per_second \
-train_skipped_steps train_steps_per_second " ]; then ok; else bad "train_results.json: $keys"; fi
+train_skipped_steps train_steps_per_second world_size " ]; then ok; else bad "train_results.json: $keys"; fi
     for key in eval_exact_match eval_f1 eval_samples train_loss epoch; do
         if [ "$(grep -c "\"$key\"" "$dir/base/all_results.json")" -eq 1 ]; then ok
         else bad "all_results.json: $key"; fi

@@ -12,6 +12,7 @@
 // bytes of its memory (default 64 GiB).  Not covered: speed, bank conflicts, registers, streams
 // (everything is synchronous), fast-math, the hardware's order of accumulation.
 #pragma once
+#include "bugs.h"
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

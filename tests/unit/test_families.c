@@ -6,7 +6,7 @@
 static const char *const families[] = {
     "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert", "albert", "albert_groups",
     "mpnet", "deberta_v3", "deberta_v2", "deberta_v2_c2p", "deberta_plain", "deberta", "modernbert",
-    "modernbert_biases", "mobilebert", "big_bird",
+    "modernbert_biases", "mobilebert", "big_bird", "splinter",
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -209,6 +209,36 @@ static void test_heads(mrc_backend *be, int k, const char *dir) {
     }
 }
 
+// In 16 bits: logits and loss are near those of f64, and a step of training is finite.
+static void test_halves(mrc_backend *be, int k, mrc_dtype dtype) {
+    char name[64];
+    golden g = {0};
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_optimizer *o = NULL;
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    mrc_step_result r = {0};
+    family_name(name, sizeof name, k);
+    golden_open(ctx, &g, name, "ragged");
+    mrc_model *m = load(ctx, name, dtype);
+    double *want = golden_read(ctx, &g, "loss", MRC_DTYPE_F64, NULL);
+    CHECK(mrc_optimizer_new(ctx, &o, m->params, &oc) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    if (!o) exit(1);
+    for (uint32_t step = 0; step < 2; step++) {
+        mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = 3, .lr = 1e-4,
+                               .random = { .step = step },
+                               .forward = { MRC_FORWARD_MAGIC, 1, (int)step, 0 } };
+        CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK && !r.skipped, "%s in %s: %s", g.path,
+              mrc_dtype_name(dtype), mrc_ctx_message(ctx));
+        CHECK(fabs(r.loss - *want) < 0.05 * fmax(1, fabs(*want)), "%s in %s on %s: loss %g, about "
+              "%g expected", g.path, mrc_dtype_name(dtype), be->name, r.loss, *want);
+    }
+    free(want);
+    mrc_optimizer_free(o);
+    golden_close(&g);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+}
+
 int main(void) {
     char dir[64];
     mrc_backend *naive, *be;
@@ -231,6 +261,11 @@ int main(void) {
     mrc_ctx *ctx = new_ctx(be);
     CHECK(mrc_dir_new(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
     for (int k = 0; k < N_FAMILIES; k++) test_heads(be, k, dir);
+    for (int k = 0; k < 4 * N_FAMILIES; k++) {
+        mrc_backend *one = k % 2 ? be : naive;
+        const mrc_dtype dtype = k / 2 % 2 ? MRC_DTYPE_BF16 : MRC_DTYPE_F16;
+        if (one->kernels[dtype].linear_fwd) test_halves(one, k / 4, dtype);
+    }
     CHECK(mrc_dir_remove(ctx, dir) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_ctx_free(ctx);
     mrc_backend_free(be);

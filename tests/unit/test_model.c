@@ -367,11 +367,12 @@ static void test_init(mrc_backend *be) {
 static void test_config_defaults(mrc_ctx *ctx, const char *path) {
     static const char *const empty[] = { "roberta", "bert", "distilbert", "electra", "albert",
                                          "mpnet", "deberta-v2", "modernbert", "mobilebert",
-                                         "deberta" };
+                                         "deberta", "splinter" };
     static const double eps[] = { 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-7, 1e-5, 1e-12,
-                                  1e-7 };
-    static const size_t types[] = { 2, 2, 0, 2, 2, 0, 0, 0, 2, 0 };
-    static const size_t hidden[] = { 768, 768, 768, 256, 4096, 768, 1536, 768, 512, 768 };
+                                  1e-7, 1e-12 };
+    static const size_t types[] = { 2, 2, 0, 2, 2, 0, 0, 0, 2, 0, 2 };
+    static const size_t hidden[] = { 768, 768, 768, 256, 4096, 768, 1536, 768, 512, 768,
+                                     768 };
     mrc_model_config c;
     char text[512];
     for (size_t i = 0; i < sizeof eps / sizeof *eps; i++) {
@@ -411,6 +412,7 @@ static void test_wrong_configs(const char *dir) {
         { "{\"model_type\": \"bert\", \"hidden_act\": \"mish\"}", "mish" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"gelu_10\"}", "gelu_10" },
         { "{\"model_type\": \"deberta\", \"talking_head\": true}", "talking_head" },
+        { "{\"model_type\": \"splinter\", \"question_token_id\": -1}", "question_token_id" },
         { "{\"model_type\": \"deberta\", \"pos_att_type\": \"c2p|c2p\"}", "each once" },
         { "{\"model_type\": \"deberta\", \"pos_att_type\": [\"none\"]}", "each once" },
         { "{\"model_type\": \"deberta\", \"pos_att_type\": \"p2p\"}", "c2p, p2c or both" },

@@ -621,6 +621,39 @@ static void test_axpby(const all_backends *all) {
     }
 }
 
+//==============================================================================
+// Bugs in the CUDA kernels, tests/cuda/bugs.h: each is shown by a case of its op
+//==============================================================================
+#if defined(MRC_TEST_CUDA) && !defined(MRC_TEST_GPU)
+#include "../cuda/bugs.h"
+static void test_cuda_bugs(const all_backends *all) {
+    static const struct { int bug; mrc__op op; const char *what; } bugs[] = {
+#define MRC_X(name, op, what) { MRC_BUG_##name, MRC__OP_##op, what },
+        MRC_OP_BUGS(MRC_X)
+#undef MRC_X
+    };
+    static values exact, v;
+    for (size_t b = 0; b < sizeof bugs / sizeof *bugs; b++) {
+        int caught = 0;
+        for (int i = 0; i < N_CASES && !caught; i++) {
+            if (cases[i].op != bugs[b].op) continue;
+            fill(&cases[i], &exact);
+            v = exact;
+            run(all->be[0], MRC_DTYPE_F64, &cases[i], (run_options){ 1, ALL }, &exact);
+            mrc_shim_bug = bugs[b].bug;
+            run(all->be[1], MRC_DTYPE_F32, &cases[i], (run_options){ 1, ALL }, &v);
+            mrc_shim_bug = MRC_BUG_NONE;
+            caught = !agrees(all->be[1], MRC_DTYPE_F32, &cases[i],
+                             difference(MRC_DTYPE_F32, &cases[i], &v, &exact), 0);
+        }
+        CHECK(caught, "%s on cuda: no case shows that %s", mrc__ops[bugs[b].op].name,
+              bugs[b].what);
+    }
+}
+#else
+static void test_cuda_bugs(const all_backends *all) { (void)all; }
+#endif
+
 int main(void) {
     static all_backends all;
     int covered[MRC__OP_COUNT] = { [MRC__OP_CUSTOM] = 1, [MRC__OP_CHECKPOINT] = 1 };
@@ -637,6 +670,7 @@ int main(void) {
         CHECK(covered[op], "%s has no case", mrc__ops[op].name);
     }
     if (!TEST_ON_CUDA) test_planted(all.be[0]);
+    test_cuda_bugs(&all);
     CHECK(all.derived.calls > 0 || TEST_ON_CUDA, "the cpu's linear did not call the replaced gemm");
     all_free(&all);
     return test_end();

@@ -1346,6 +1346,22 @@ static void test_bad_models(void) {
     take("any.model");
 }
 
+// Splinter's questions end in a token that its vocabulary must have.
+static void test_splinter(void) {
+    static const char config[] = "{\"model_type\": \"splinter\"}";
+    static const char *const words[] = { "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n.\na\n",
+                                         "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n[QUESTION]\na\n" };
+    static const char *const missing[] = { "\"[QUESTION]\", which Splinter puts",
+                                           "\".\", which Splinter puts" };
+    put("config.json", config, strlen(config));
+    for (int i = 0; i < 2; i++) {
+        put("vocab.txt", words[i], strlen(words[i]));
+        check_refused(folder, MRC_ERR_FORMAT, missing[i], "a vocabulary without it");
+    }
+    take("vocab.txt");
+    take("config.json");
+}
+
 // An answer as it is shown: without the space that is a SentencePiece token's.
 static void test_trimmed(void) {
     static const struct { int32_t begin, end, to_begin, to_end; } cases[] = {
@@ -1462,6 +1478,7 @@ int main(void) {
     test_saved();
     test_kinds();
     test_bad_models();
+    test_splinter();
     test_trimmed();
     test_printed();
     test_windows();

@@ -1,0 +1,61 @@
+// Bugs that a test plants in the CUDA kernels while it runs: MRC_BUG(name) is true there once the
+// test has set mrc_shim_bug to MRC_BUG_name.  What nvcc compiles has none of them.
+#ifndef MRC_CUDA_BUGS_H
+#define MRC_CUDA_BUGS_H
+
+// Caught by the op table: the name, the op, and what goes wrong.
+#define MRC_OP_BUGS(X)                                                                             \
+    X(GLU_FWD, GLU, "the gate is read from the other half")                                        \
+    X(GLU_BWD, GLU, "the activation has no slope")                                                 \
+    X(ROPE, ROPE, "backward turns as forward does")                                                \
+    X(POOL_FWD, POOL, "the prompt is pooled too")                                                  \
+    X(POOL_BWD, POOL, "pads get a gradient")                                                       \
+    X(NORMALIZE_FWD, NORMALIZE, "half a warp's sum is taken for a warp's")                         \
+    X(NORMALIZE_BWD, NORMALIZE, "the length's gradient is missing")                                \
+    X(MAXSIM_ROWS, MAXSIM, "a tile is read before it is whole")                                    \
+    X(MAXSIM_KEEP, MAXSIM, "rows that do not count are matched")                                   \
+    X(MAXSIM_SUMS, MAXSIM, "a query's last row is left out")                                       \
+    X(MAXSIM_DQ, MAXSIM, "dq is of the first query's scores")                                      \
+    X(MAXSIM_DD, MAXSIM, "ddocument is of the first query's scores")                               \
+    X(SCORE_FWD, SCORE_LOSS, "a column without a target counts")                                   \
+    X(SCORE_SUM, SCORE_LOSS, "the last column is left out")                                        \
+    X(SCORE_BWD, SCORE_LOSS, "the target's own margin gets no gradient")                           \
+    X(NORM_FWD, LAYER_NORM, "a norm without statistics takes the mean off")                        \
+    X(NORM_BWD, ADD_NORM, "the gradient of statistics that were not taken")                        \
+    X(DELTA, ATTENTION, "delta is lost")                                                           \
+    X(WINDOW, ATTENTION, "the window is wider by one")                                             \
+    X(WINDOW_NEAR, ATTENTION, "the window's first tile is left out")                               \
+    X(WINDOW_FAR, ATTENTION, "the window's last tile is left out")                                 \
+    X(BIAS, ATTENTION, "the bias of the opposite distance")                                        \
+    X(BAND_LOAD, ATTENTION, "a band is read before it is whole")                                   \
+    X(BAND_REUSE, ATTENTION, "a band is overwritten while it is read")                             \
+    X(BAND_DQ, ATTENTION, "dq lacks what the table of keys gives")                                 \
+    X(BAND_DKV, ATTENTION, "dk lacks what the table of queries gives")                             \
+    X(TABLES, ATTENTION, "gradients of the tables read ds before it is whole")                     \
+    X(TABLES_ROW, ATTENTION, "a table's last distance is left out")
+
+// Caught by tests/cuda/planted.cu, for which some need a sanitizer.
+#define MRC_PLANTED_BUGS(X)                                                                        \
+    X(NO_BARRIER, "", "a product's slice is overwritten while it is read")                         \
+    X(NO_WAIT, "", "an asynchronous copy is not waited for")                                       \
+    X(TAIL, "address", "a product's last row is written twice too far")                            \
+    X(NO_RELEASE, "thread", "a grid barrier that orders nothing")
+
+enum {
+    MRC_BUG_NONE,
+#define MRC_X(name, op, what) MRC_BUG_##name,
+    MRC_OP_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X)
+#undef MRC_X
+    MRC_BUG_COUNT
+};
+
+#ifdef __cplusplus
+extern "C" {
+inline int mrc_shim_bug = MRC_BUG_NONE;
+}
+#define MRC_BUG(name) (mrc_shim_bug == MRC_BUG_##name)
+#else
+extern int mrc_shim_bug;
+#endif
+
+#endif
