@@ -2290,7 +2290,8 @@ MRCDEF void       mrc_encoder_free(mrc_encoder *e);         // NULL is fine; bef
 MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e);   // NULL in, NULL out
 MRCDEF size_t     mrc_encoder_width(const mrc_encoder *e);  // of a row; 0: a cross-encoder
 MRCDEF uint64_t   mrc_encoder_fingerprint(const mrc_encoder *e);    // of weights and text rules
-// Texts (of queries the title is "") into vectors, one or one a token each; not of cross-encoders.
+// Texts into vectors, one or one a token each; not of cross-encoders.  A title is a passage's: that
+// of a query is not looked at, here and below.
 MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
                                      size_t n, mrc_vectors *out);
 // Scores of n passages for one query, the higher the better: raw logits (of two labels their
@@ -34224,14 +34225,14 @@ static void mrc__text_rows_free(mrc_ctx *ctx, mrc__text_rows *r, size_t n) {
     if (r) ctx->host.free(ctx->host.user, r);
 }
 
-// The text that is tokenized: prompt, title and a blank, text.
+// The text that is tokenized: prompt, a passage's title and a blank, text.
 static int mrc__encoder_text(const mrc_encoder *e, mrc_side side, const mrc_passage *p,
                              mrc_text *out) {
     const mrc_encoder_config *c = &e->config.encoder;
     const char *prompt = side == MRC_SIDE_QUERY ? c->query_prompt : c->passage_prompt;
     out->bytes = 0;
     mrc_text_add(out, prompt, strlen(prompt));
-    if (p->title && *p->title && !c->pairs) {
+    if (side == MRC_SIDE_PASSAGE && p->title && *p->title && !c->pairs) {
         mrc_text_add(out, p->title, strlen(p->title));
         mrc_text_add(out, " ", 1);
     }
@@ -34297,7 +34298,8 @@ static mrc_status mrc__encoder_texts(mrc_encoder *e, mrc_side side, const mrc_pa
     mrc_text_init(&text, e->ctx);
     mrc_status s = MRC_OK;
     for (size_t i = 0; i < n && s == MRC_OK; i++) {
-        int pair = e->config.encoder.pairs && list[i].title && *list[i].title;
+        int pair = side == MRC_SIDE_PASSAGE && e->config.encoder.pairs && list[i].title
+                && *list[i].title;
         if (!mrc__encoder_text(e, side, &list[i], &text)) {
             s = mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
         } else if (pair) {

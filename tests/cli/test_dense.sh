@@ -103,6 +103,18 @@ works build/embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query
 tail -c +1665 "$dir/a.npy" | head -c 256 >"$dir/row"
 tail -c 256 "$dir/b.npy" >"$dir/alone"
 same "$dir/row" "$dir/alone"
+# Of a row with both, a query is the question and a passage the text; a query has no title.
+awk 'NR == 7 { print "{\"title\": \"T\", \"question\": \"" $0 "\", \"text\": \"other words\"}" }' \
+    "$dir/plain" >"$dir/row.jsonl"
+echo 'T other words' >"$dir/titled"
+does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --side query --output "$dir/c.npy"
+same "$dir/b.npy" "$dir/c.npy"
+does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
+does embed --model_name_or_path "$dir/bi" --input "$dir/titled" --output "$dir/d.npy"
+same "$dir/c.npy" "$dir/d.npy"
+echo '{"question": "T other words"}' >"$dir/row.jsonl"
+does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
+same "$dir/c.npy" "$dir/d.npy"
 # With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
 works build/embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
     "$dir/a8.npy" --dtype int8

@@ -34,6 +34,24 @@ build/index --passages "$dir/passages.jsonl" --analyzer korean --output "$dir/in
     >/dev/null 2>"$dir/err" || stop index
 build/search --index "$dir/index" --queries "$dir/questions.jsonl" --method elasticsearch \
     --top_k 5 --run "$dir/run.trec" >/dev/null 2>"$dir/err" || stop search
+# An index of vectors and token rows too, of models that have learned next to nothing.
+for task in biencoder colbert; do
+    build/train --task $task --config_name data/config.json --tokenizer_name data --train_file \
+        data/validation.jsonl --output_dir "$dir/$task" --max_steps 1 --query_marker "" \
+        --passage_marker "" >/dev/null 2>"$dir/err" || stop "train --task $task"
+done
+mv "$dir/biencoder" "$dir/vectors"
+cp -r "$dir/index" "$dir/staged"
+for model in vectors colbert; do
+    build/index --output "$dir/staged" --model_name_or_path "$dir/$model" --passages \
+        "$dir/passages.jsonl" >/dev/null 2>"$dir/err" || stop "index of $model"
+done
+for retriever in dense colbert hybrid reranked; do
+    set -- --retriever $retriever
+    [ $retriever = reranked ] && set -- --retriever hybrid --reranker "$dir/vectors" --rerank_top_k 4
+    build/search --index "$dir/staged" --queries "$dir/questions.jsonl" --method elasticsearch \
+        --top_k 5 --run "$dir/$retriever.trec" "$@" >/dev/null 2>"$dir/err" || stop "$retriever"
+done
 printf '%s\n' '{"text": "오지우는 누구?", "text_pair": "무용가\t𝕏 x"}' \
     '{"text": "  a b", "text_pair": "[SEP] 1872년"}' '{"text": "", "text_pair": "."}' \
     >"$dir/texts.jsonl"

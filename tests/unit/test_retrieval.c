@@ -267,6 +267,19 @@ static void test_caching(void) {
 //==============================================================================
 // Directories that are written are read back the same
 //==============================================================================
+// A passage's title is read with it; a query's, which rows of data sets have, is not.
+static void check_titles(mrc_encoder *e, int kind) {
+    const mrc_passage query = { "", "", "what is it", 10 }, titled = { "", "A", "what is it", 10 };
+    const mrc_passage with = { "", "A title", "it is", 5 }, without = { "", "", "it is", 5 };
+    const mrc_passage *list[2] = { &with, &without };
+    double plain[2] = { NAN, NAN }, other[2] = { NAN, NAN };
+    CHECK(mrc_encoder_score(e, &query, list, 2, plain) == MRC_OK, "score: %s", message);
+    CHECK(mrc_encoder_score(e, &titled, list, 2, other) == MRC_OK, "score: %s", message);
+    CHECK(!memcmp(plain, other, sizeof plain), "kind %d: the title of a query counts", kind);
+    CHECK(memcmp(&plain[0], &plain[1], sizeof plain[0]), "kind %d: the title of a passage does not "
+          "count", kind);
+}
+
 static void test_directories(void) {
     static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS, MRC_HEAD_SCORE };
     const mrc_passage texts[] = { { "", "", "what is one", 11 }, { "", "A title", "it is", 5 },
@@ -314,6 +327,7 @@ static void test_directories(void) {
                   message);
         }
         CHECK(!memcmp(scores[0], scores[1], sizeof scores[0]), "head %d: other scores", k);
+        check_titles(e[1], k);
         mrc_encoder_free(e[0]);
         mrc_encoder_free(e[1]);
         mrc_model_free(m);
