@@ -1137,7 +1137,8 @@ int main(void) {
         test_recorded_probabilities();
         test_recorded_figures();
     } else {
-        test_skip("../shared is absent: broken files, reference counts, 474 windows, recorded figures");
+        test_skip("../shared is absent: broken files, reference counts, 474 windows, "
+                  "recorded figures");
     }
     folder_end();
     return test_end();

@@ -13,7 +13,8 @@ static void test_manifest(mrc_ctx *ctx) {
     char folder[512], path[1024];
     size_t n_ok = 0, n_bad = 0;
     mrc_safetensors *st;
-    char *text = cases_manifest(ctx, folder, sizeof folder, "cases/safetensors"), *rest = text, *line;
+    char *text = cases_manifest(ctx, folder, sizeof folder, "cases/safetensors");
+    char *rest = text, *line;
     if (!text) return;
     cases_line(&rest);
     while ((line = cases_line(&rest)) != NULL) {
