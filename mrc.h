@@ -34110,8 +34110,8 @@ static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
     if (!d->colbert && !type) {         // no settings: real rows only, whole texts
         c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     }
-    if (c->query_max_length > longest) c->query_max_length = longest;
-    if (c->passage_max_length > longest) c->passage_max_length = longest;
+    if (!c->query_max_length || c->query_max_length > longest) c->query_max_length = longest;
+    if (!c->passage_max_length || c->passage_max_length > longest) c->passage_max_length = longest;
     return MRC_OK;
 }
 

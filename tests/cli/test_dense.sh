@@ -107,13 +107,13 @@ same "$dir/row" "$dir/alone"
 awk 'NR == 7 { print "{\"title\": \"T\", \"question\": \"" $0 "\", \"text\": \"other words\"}" }' \
     "$dir/plain" >"$dir/row.jsonl"
 echo 'T other words' >"$dir/titled"
-does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --side query --output "$dir/c.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --side query --output "$dir/c.npy"
 same "$dir/b.npy" "$dir/c.npy"
-does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
-does embed --model_name_or_path "$dir/bi" --input "$dir/titled" --output "$dir/d.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/titled" --output "$dir/d.npy"
 same "$dir/c.npy" "$dir/d.npy"
 echo '{"question": "T other words"}' >"$dir/row.jsonl"
-does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
 same "$dir/c.npy" "$dir/d.npy"
 # With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
 works build/embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \

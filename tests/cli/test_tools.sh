@@ -323,6 +323,35 @@ test_exit_codes() {
     done
 }
 
+# memory_limit EXPECTED [FILE TEXT]..: what files like the kernel's say of a container's memory.
+memory_limit() {
+    expected=$1 root=$dir/kernel
+    shift
+    rm -rf "$root"
+    mkdir "$root"
+    while [ $# -gt 0 ]; do
+        mkdir -p "$root/$(dirname "$1")"
+        printf "$2" >"$root/$1"
+        shift 2
+    done
+    found=$("$probe" memory "$root" | sed -n 's/^limit //p')
+    [ "$found" = "$expected" ] && ok || bad "memory limit $found, expected $expected"
+}
+test_memory_limit() {
+    none=18446744073709551615 groups=proc/self/cgroup v2=sys/fs/cgroup v1=sys/fs/cgroup/memory
+    memory_limit $none
+    memory_limit $none $groups '0::/a/b\n'
+    memory_limit 1048576 $v2/memory.max '1048576\n'
+    memory_limit $none $v2/memory.max 'max\n'
+    memory_limit 4096 $groups '0::/a/b\n' $v2/a/b/memory.max '4096\n' $v2/a/memory.max '8192\n'
+    memory_limit 4096 $groups '0::/a/b\n' $v2/a/b/memory.max 'max\n' $v2/a/memory.max '4096\n'
+    memory_limit 4096 $groups '0::/a/b\n' $v2/a/b/memory.max '8192\n' $v2/memory.max '4096\n'
+    memory_limit $none $groups '0::/a/b\n' $v2/a/bc/memory.max '4096\n'
+    memory_limit 4096 $groups '5:cpu:/y\n4:memory:/x\n0::/\n' $v1/x/memory.limit_in_bytes '4096\n'
+    memory_limit 4096 $groups '4:cpu,memory:/x' $v1/memory.limit_in_bytes '4096\n'
+    memory_limit $none $groups '4:memory:/x\n' $v1/x/memory.limit_in_bytes '\n'
+}
+
 if [ ! -e build/mrc.o ]; then
     bad "build/mrc.o is missing: run ./build.sh first"
     end
@@ -334,6 +363,7 @@ if $CC -std=c11 -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror tests
     test_refusals
     test_ends
     test_terminal
+    test_memory_limit
     test_common probe "$probe" tests/support/tool_probe.c
 else bad "tests/support/tool_probe.c does not compile"; fi
 
