@@ -53,6 +53,9 @@ chmod 644 "$dir/auth"
 index 2 'expected mode 0600' --url http://127.0.0.1:1 --auth_file "$dir/auth"
 chmod 600 "$dir/auth"
 index 2 'credentials go over https only' --url http://192.0.2.1:9200 --auth_file "$dir/auth"
+for name in localhost.example.com 127.0.0.1.example.com; do      # not this machine
+    index 2 'credentials go over https only' --url http://$name:9200 --auth_file "$dir/auth"
+done
 echo 'secret7' >"$dir/auth2"
 chmod 600 "$dir/auth2"
 index 2 'credentials: unknown form' --url http://127.0.0.1:1 --auth_file "$dir/auth2"
@@ -86,5 +89,44 @@ for row in "missing 5 status 404" "stranger 3 was not made by index" "late 5 did
     row=${row#* }
     search "${row%% *}" "${row#* }" --url "$url"
 done
+# https: openssl's own server, which answers with a page about itself, so that "is this a search
+# cluster?" means that the connection stood.
+certificate() {
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$2" -addext "$3" \
+        -keyout "$dir/$1.key" -out "$dir/$1.pem" 2>/dev/null || exit 3
+    chmod 600 "$dir/$1.key"
+}
+tls() {
+    [ -z "$server" ] || { kill $server; wait $server; } 2>/dev/null
+    : >"$dir/tls"
+    openssl s_server -www -accept 127.0.0.1:0 "$@" >"$dir/tls" 2>&1 &
+    server=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do grep -q ACCEPT "$dir/tls" && break; sleep 0.2; done
+    url=https://127.0.0.1:$(sed -n 's/^ACCEPT.*:\([0-9]*\).*/\1/p' "$dir/tls")
+}
+if command -v openssl >/dev/null 2>&1; then
+    certificate own cluster subjectAltName=IP:127.0.0.1
+    certificate other cluster subjectAltName=DNS:elsewhere
+    certificate client client basicConstraints=CA:TRUE
+    tls -cert "$dir/own.pem" -key "$dir/own.key"
+    search 3 'is this a search cluster' --url "$url" --ca_cert "$dir/own.pem" \
+        --auth_file "$dir/auth"
+    search 5 'certificate' --url "$url" --auth_file "$dir/auth"
+    search 5 'certificate' --url "$url" --ca_cert "$dir/other.pem"
+    search 5 "$dir/none.pem" --url "$url" --ca_cert "$dir/none.pem"
+    tls -cert "$dir/other.pem" -key "$dir/other.key"
+    search 5 '127.0.0.1' --url "$url" --ca_cert "$dir/other.pem"
+    tls -cert "$dir/own.pem" -key "$dir/own.key" -CAfile "$dir/client.pem" -Verify 1 \
+        -verify_return_error
+    search 5 "$url" --url "$url" --ca_cert "$dir/own.pem"
+    search 3 'is this a search cluster' --url "$url" --ca_cert "$dir/own.pem" \
+        --client_cert "$dir/client.pem" --client_key "$dir/client.key"
+    search 2 'of no certificate' --url "$url" --client_key "$dir/client.key"
+    chmod 644 "$dir/client.key"
+    search 2 'expected mode 0600' --url "$url" --client_cert "$dir/client.pem" \
+        --client_key "$dir/client.key"
+else
+    echo "SKIP: no openssl: a cluster behind https"
+fi
 if grep -q secret7 "$dir/all"; then bad "a credential: $(grep secret7 "$dir/all")"; else ok; fi
 end

@@ -86,6 +86,33 @@ ranks 0 "$dir/parts" $long --resume_from_checkpoint 2>"$dir/err" \
     || bad "resumed on 1: $(tail -n 2 "$dir/err")"
 equal "$dir/parts" "$dir/whole" 40
 
+# SIGUSR1, which a launcher passes on: all save, and end with 7.
+# shellcheck disable=SC2086
+ranks 2 "$dir/asked" $long 2>"$dir/err" &
+job=$!
+wait_for "$dir/asked/checkpoint-5/trainer_state.json"
+launcher=$(ps -e -o pid= -o args= | awk -v out="$dir/asked" '/mpirun/ && !/awk/ && index($0, out) {
+    print $1 }' | head -n 1)
+[ -n "$launcher" ] && kill -USR1 "$launcher"
+wait $job
+code=$?
+[ $code -eq 7 ] && ok || bad "SIGUSR1 to the launcher: exit code $code: $(tail -n 3 "$dir/err")"
+[ "$(grep -c 'stopped by a signal' "$dir/err")" = 1 ] && ok || bad "said more or less than once"
+
+# Another build: the commit it was made from is a word in it.
+commit=$(build/mrc version | sed -n 's/.*commit[: ]*\([0-9a-f]\{7,\}\).*/\1/p' | head -n 1)
+other=$(echo "$commit" | tr '0-9a-f' '1-9a-f0')
+if [ -n "$commit" ]; then
+    LC_ALL=C sed "s/$commit/$other/g" build/mrc >"$dir/mrc" && chmod 755 "$dir/mrc"
+    # shellcheck disable=SC2086
+    mpirun $options -n 1 build/train $base $short --output_dir "$dir/x" \
+        --train_file data/train.jsonl : -n 1 "$dir/mrc" train $base $short --output_dir "$dir/x" \
+        --train_file data/train.jsonl >/dev/null 2>"$dir/err"
+    code=$?
+    [ $code -eq 3 ] && grep -q "the build of rank 1 .*$other.*(expected rank 0" "$dir/err" && ok \
+        || bad "another build: exit code $code, $(tail -n 3 "$dir/err")"
+fi
+
 # Ranks that differ: whose, in what, and both values; exit code 3.
 sed '1s/./ &/' data/train.jsonl >"$dir/other.jsonl"
 differs() {
@@ -100,6 +127,8 @@ differs() {
     grep -q -e "$words" "$dir/err" && ok || bad "$what: $(cat "$dir/err")"
 }
 differs "another data file" 'train_file of rank 1 ' --train_file "$dir/other.jsonl"
+differs "another backend" 'the backend (--backend) of rank 1 (.*) is naive' \
+    --train_file data/train.jsonl --backend naive
 differs "another optimizer" '--sharded_optimizer of rank 1 (.*) is true (expected rank 0' \
     --train_file data/train.jsonl --sharded_optimizer
 differs "another flag" '--learning_rate of rank 1 (.*) is 0.001 (expected rank 0' \
