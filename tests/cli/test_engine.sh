@@ -97,11 +97,11 @@ certificate() {
     chmod 600 "$dir/$1.key"
 }
 tls() {
-    [ -z "$server" ] || { kill $server; wait $server; } 2>/dev/null
+    [ -z "$running" ] || { kill "$running"; wait "$running"; } 2>/dev/null
     : >"$dir/tls"
     openssl s_server -www -accept 127.0.0.1:0 "$@" >"$dir/tls" 2>&1 &
-    server=$!
-    for _ in 1 2 3 4 5 6 7 8 9 10; do grep -q ACCEPT "$dir/tls" && break; sleep 0.2; done
+    running=$!
+    wait_for 30 grep -q ACCEPT "$dir/tls"
     url=https://127.0.0.1:$(sed -n 's/^ACCEPT.*:\([0-9]*\).*/\1/p' "$dir/tls")
 }
 if command -v openssl >/dev/null 2>&1; then
@@ -126,7 +126,7 @@ if command -v openssl >/dev/null 2>&1; then
     search 2 'expected mode 0600' --url "$url" --client_cert "$dir/client.pem" \
         --client_key "$dir/client.key"
 else
-    echo "SKIP: no openssl: a cluster behind https"
+    skip "no openssl: a cluster behind https"
 fi
 if grep -q secret7 "$dir/all"; then bad "a credential: $(grep secret7 "$dir/all")"; else ok; fi
 end
