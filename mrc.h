@@ -2268,8 +2268,6 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head, const char *pooling);
-// Sets the pooling by its name, as --pooling has it: cls, mean, ..
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
@@ -34184,13 +34182,6 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     }
     mrc__dir_free(&d);
     return s;
-}
-
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
-    MRC__ARG(ctx, !c || !name);
-    c->poolings = 0;
-    c->pooler = 0;
-    return mrc__pooling_bit(ctx, "--pooling", name, c);
 }
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
