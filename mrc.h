@@ -99,8 +99,8 @@
 //     >>impl.encode  >>impl.batch  >>impl.decode  >>impl.ensemble  >>impl.metrics
 //     >>impl.pipeline  >>impl.legacy  >>impl.decoders  >>impl.families  >>impl.config
 //     >>impl.model  >>impl.forward  >>impl.weights  >>impl.encoder_save  >>impl.model_dir
-//     >>impl.checkpoint  >>impl.fold  >>impl.train  >>impl.predict  >>impl.train_plan
-//     >>impl.evaluate
+//     >>impl.checkpoint  >>impl.fold  >>impl.shards  >>impl.train  >>impl.predict
+//     >>impl.train_plan  >>impl.evaluate
 //     >>impl.reader  >>impl.corpus  >>impl.analyze  >>impl.blocks  >>impl.index  >>impl.search
 //     >>impl.vectors  >>impl.ranking  >>impl.graph  >>impl.scores  >>impl.dense
 //     >>impl.dense_search  >>impl.dense_run  >>impl.encoder_dir  >>impl.encoder  >>impl.pairs
@@ -1371,6 +1371,10 @@ typedef struct mrc_optimizer_config {
     int       decay_all;            // 1: one group; 0: biases and LayerNorm weights are spared
     double    ema_decay;            // of an average of the weights, below 1; 0: there is none
     double    loss_scale;           // what mrc_loss_scale begins with, >= 1; 0: there is none
+    // 1: with a communicator each rank keeps the moments and averages of its share of the weights
+    // only, steps those, and has the others' from their ranks.  The bits are the same.  Not for
+    // AdamP, which looks at whole matrices.
+    int       sharded;
     int32_t   loss_scale_interval, loss_scale_hysteresis;
     // Called once for each parameter, with 1 times the step's learning rate and the decay that the
     // rules above give it: may change both.  NULL: all are as given.
@@ -1402,7 +1406,9 @@ MRCDEF const mrc_tensor *mrc_optimizer_loss_scale(const mrc_optimizer *o);
 MRCDEF mrc_status  mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o);
 // Moments "exp_avg.<name>" and "exp_avg_sq.<name>" (SGD has the first alone), the averages
 // "ema.<name>", and the count of steps; load wants all of them.
-// The loss scale and its counts, if there is one, are saved and loaded too.
+// The loss scale and its counts, if there is one, are saved and loaded too.  Where they are shared
+// out over ranks, step, swap and save are collective; rank 0 alone writes, the file that one rank
+// would write, and every rank reads it.
 MRCDEF mrc_status  mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 MRCDEF mrc_status  mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
 
@@ -1897,7 +1903,8 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
 // trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
 // that are not finite are refused (MRC_ERR_NUMERIC), as mrc_model_save() does.  Built beside its
-// place and renamed: the rename is the commit.  An older folder of that name is replaced.
+// place and renamed: the rename is the commit.  An older folder of that name is replaced.  With a
+// sharded optimizer all ranks call it, and those but rank 0 only send their moments.
 MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
                                       const mrc_model *m, const char *tokenizer_dir,
                                       mrc_optimizer *o, const char *state);
@@ -1979,7 +1986,9 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
 // >>api.predict   all features through a model: logits, or figures
 //==============================================================================
 // Runs all features in order, batch_size at a time, and hands each one's logits to fn, which may
-// stop the run with a status.  Holds one batch.
+// stop the run with a status.  Holds one batch.  With a communicator it is collective: each rank
+// computes every n_ranks'th batch, all are given all logits, and hold n_ranks batches; a status
+// that is not MRC_OK on one rank, be it fn's or progress's, ends the run on all of them.
 typedef struct mrc_predict_desc {
     const mrc_features *features;
     size_t              batch_size;
@@ -2281,7 +2290,8 @@ MRCDEF void       mrc_encoder_free(mrc_encoder *e);         // NULL is fine; bef
 MRCDEF const mrc_model_config *mrc_encoder_about(const mrc_encoder *e);   // NULL in, NULL out
 MRCDEF size_t     mrc_encoder_width(const mrc_encoder *e);  // of a row; 0: a cross-encoder
 MRCDEF uint64_t   mrc_encoder_fingerprint(const mrc_encoder *e);    // of weights and text rules
-// Texts (of queries the title is "") into vectors, one or one a token each; not of cross-encoders.
+// Texts into vectors, one or one a token each; not of cross-encoders.  A title is a passage's: that
+// of a query is not looked at, here and below.
 MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
                                      size_t n, mrc_vectors *out);
 // Scores of n passages for one query, the higher the better: raw logits (of two labels their
@@ -3080,6 +3090,7 @@ struct mrc_ctx {
         void     *data, *sum, *losses;
         size_t   *begin;            // (ranks + 1) slices
         size_t    units;            // that `losses` has room for
+        int       summed;           // the sum is that of a whole step, and not yet applied
     } flat;
 };
 
@@ -7301,6 +7312,7 @@ MRCDEF void mrc_grad_forget(mrc_ctx *ctx) {
 
 MRCDEF void mrc_grad_clear(mrc_ctx *ctx) {
     if (!ctx) return;
+    ctx->flat.summed = 0;
     for (size_t i = 0; i < MRC__GRAD_BUCKETS; i++) {
         for (mrc__grad *g = ctx->grad_table[i]; g; g = g->next) {
             if (g->frame == 0) g->written = 0;
@@ -15828,6 +15840,28 @@ MRCDEF mrc_optimizer_config mrc_optimizer_config_default(void) {
                                    .loss_scale_interval = 2000, .loss_scale_hysteresis = 2 };
 }
 
+// What a rank keeps of each parameter, where they are shared out: see impl.shards.
+typedef struct mrc__shard { mrc_tensor *p; size_t at, lo, hi; } mrc__shard;
+typedef struct mrc__shards {
+    mrc__shard *list;               // of exp_avg's parameters
+    size_t     *begin, *chunks;     // (ranks + 1) each: of the row of gradients; of its squares
+    struct mrc__shard_file *files;  // while a file is written: of each of its entries
+    int         kind;               // of what then stands in that row; -1: none of them
+} mrc__shards;
+static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o);
+static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o);
+static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_tensor *squares,
+                                      mrc_squares_args *mine);
+static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o);
+static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host);
+static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path);
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+                                   const char *path);
+static mrc_status mrc__shards_end(mrc_ctx *ctx, mrc_status mine);
+
+static int mrc__rank(const mrc_ctx *ctx) { return ctx->comm ? ctx->comm->rank : 0; }
+static size_t mrc__ranks(const mrc_ctx *ctx) { return ctx->comm ? (size_t)ctx->comm->n_ranks : 1; }
+
 struct mrc_optimizer {
     mrc_allocator        host;
     mrc_optimizer_config config;
@@ -15835,6 +15869,7 @@ struct mrc_optimizer {
     mrc_params          *exp_avg, *exp_avg_sq, *ema, *scalars;  // NULL where there is none
     mrc_params          *adversary; // the weights as they were before an adversary's step
     mrc_param_group     *groups;    // of exp_avg's parameters
+    mrc__shards          shards;    // list NULL: each rank has everything
     int                  swapped;
     mrc_tensor          *norm, *clip, *state;
     mrc_tensor          *loss_scale, *loss_scale_counts;        // NULL: there is none
@@ -15872,6 +15907,18 @@ static mrc_status mrc__tensor_copy(mrc_ctx *ctx, mrc_tensor *t, const mrc_tensor
     return mrc__tensor_axpby(ctx, &a, t);
 }
 
+// average = decay average + (1 - decay) weight, of a whole parameter or of a rank's piece; decay
+// NULL: = weight.
+static mrc_status mrc__optimizer_average_of(mrc_ctx *ctx, const mrc__shard *piece,
+                                            const mrc_tensor *p, const mrc_tensor *average,
+                                            const mrc_axpby_args *decay) {
+    const size_t first = piece ? piece->lo : 0;
+    if (piece && piece->hi == piece->lo) return MRC_OK;
+    mrc_axpby_args a = decay ? *decay : (mrc_axpby_args){ .alpha = 1 };
+    a.x = mrc__flat_in(p, (const char *)p->data + first * mrc_dtype_bytes(p->dtype));
+    return mrc__tensor_axpby(ctx, &a, average);
+}
+
 // What is kept of each parameter that wants a gradient, and its group.
 static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
     mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
@@ -15883,11 +15930,15 @@ static mrc_status mrc__optimizer_moments(mrc_ctx *ctx, mrc_optimizer *o) {
         for (int k = 0; k < 3; k++) {
             mrc_tensor *t;
             if (!lists[k]) continue;
-            mrc_status s = mrc_param_new(lists[k], &t, p->name, p->dtype, p->ndim, p->shape);
+            const mrc__shard *piece = o->shards.list ? &o->shards.list[n] : NULL;
+            const size_t some = piece && piece->hi > piece->lo ? piece->hi - piece->lo : 1;
+            mrc_status s = mrc_param_new(lists[k], &t, p->name, p->dtype, piece ? 1 : p->ndim,
+                                         piece ? &some : p->shape);
             if (s != MRC_OK) {
                 return mrc__fail(ctx, s, "optimizer: no memory for a moment of %s", p->name);
             }
-            MRC__TRY(k < 2 ? mrc__tensor_zero(ctx, t) : mrc__tensor_copy(ctx, t, p));
+            MRC__TRY(mrc__tensor_zero(ctx, t));
+            if (k == 2) MRC__TRY(mrc__optimizer_average_of(ctx, piece, p, t, NULL));
         }
         int decays = o->config.decay_all || !p->no_decay;
         mrc_param_group *g = &o->groups[n++];
@@ -15935,6 +15986,7 @@ static mrc_status mrc__optimizer_make(mrc_ctx *ctx, mrc_optimizer *o) {
     MRC__TRY(mrc__tensor_zero(ctx, o->clip));
     MRC__TRY(mrc__tensor_zero(ctx, o->state));
     if (o->config.loss_scale > 0) MRC__TRY(mrc__optimizer_scale(ctx, o));
+    MRC__TRY(mrc__shards_new(ctx, o));
     return mrc__optimizer_moments(ctx, o);
 }
 
@@ -16018,6 +16070,8 @@ MRCDEF void mrc_optimizer_free(mrc_optimizer *o) {
     mrc_params_free(o->scalars);
     if (o->list) o->host.free(o->host.user, o->list);
     if (o->groups) o->host.free(o->host.user, o->groups);
+    if (o->shards.list) o->host.free(o->host.user, o->shards.list);
+    if (o->shards.begin) o->host.free(o->host.user, o->shards.begin);
     o->host.free(o->host.user, o);
 }
 
@@ -16031,7 +16085,19 @@ static mrc_optim_tensor mrc__optim_tensor(const mrc_tensor *p, const void *grad,
         .m = m ? mrc__flat_out(m) : none, .v = v ? mrc__flat_out(v) : none };
 }
 
-// Fills in the list; returns how many parameters have a gradient.
+// The part of a parameter that is this rank's to step.
+static void mrc__optimizer_cut(const mrc_ctx *ctx, const mrc__shard *piece, const size_t *begin,
+                               mrc_optim_tensor *t) {
+    const size_t size = mrc_dtype_bytes(t->param.dtype);
+    const size_t row = piece->at + piece->lo - begin[ctx->comm->rank];
+    t->numel = piece->hi - piece->lo;
+    t->grad.data = (const char *)ctx->flat.sum + row * size;
+    t->param.data = (char *)t->param.data + piece->lo * size;
+    if (!t->copy.data) return;
+    t->copy.data = (char *)t->copy.data + piece->lo * mrc_dtype_bytes(t->copy.dtype);
+}
+
+// Fills in the list; returns how many parameters have a gradient (and are this rank's in part).
 static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
     size_t n = 0, index = 0;
     for (size_t i = 0; ; i++) {
@@ -16041,10 +16107,12 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
         if (!m || strcmp(m->name, p->name)) continue;   // wanted no gradient from the start
         mrc_tensor *v = mrc_params_at(o->exp_avg_sq, index);
         const mrc_param_group *g = &o->groups[index];
+        const mrc__shard *piece = o->shards.list ? &o->shards.list[index] : NULL;
         index++;
         const void *grad = mrc_grad(ctx, p);
-        if (!grad) continue;
+        if (!grad || (piece && piece->lo == piece->hi)) continue;
         o->list[n] = mrc__optim_tensor(p, grad, m, v);
+        if (piece) mrc__optimizer_cut(ctx, piece, o->shards.begin, &o->list[n]);
         o->list[n].lr = lr * g->lr_scale;
         o->list[n++].weight_decay = g->weight_decay;
     }
@@ -16054,6 +16122,7 @@ static size_t mrc__optimizer_list(mrc_ctx *ctx, mrc_optimizer *o, double lr) {
 static mrc_status mrc__optimizer_update(mrc_ctx *ctx, mrc_optimizer *o, size_t n,
                                         mrc_dtype dtype) {
     const mrc_optimizer_config *c = &o->config;
+    if (n == 0) return MRC_OK;              // all that has a gradient is other ranks'
     const mrc_in clip = mrc__in(o->clip), state = mrc__in(o->state);
     mrc_adamw_args adamw = { .n_tensors = n, .tensors = o->list, .variant = c->variant,
                              .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .clip = clip,
@@ -16081,12 +16150,15 @@ static size_t mrc__optim_chunks(const mrc_optim_tensor *list, size_t n) {
 
 // The norm and the factor that clips, from the first n of the list.
 static mrc_status mrc__optimizer_norm(mrc_ctx *ctx, mrc_optimizer *o, size_t n, mrc_dtype dtype) {
-    const size_t chunks = mrc__optim_chunks(o->list, n);
+    const mrc__shards *shards = o->shards.list ? &o->shards : NULL;
+    const size_t chunks = shards ? shards->chunks[ctx->comm->n_ranks]
+                                 : mrc__optim_chunks(o->list, n);
     mrc_tensor *squares = mrc_tensor_new(ctx, MRC_DTYPE_F64, 1, &chunks, 0);
     if (!squares) return ctx->status;
     mrc_squares_args half = { .n_tensors = n, .tensors = o->list,
                               .squares = mrc__flat_out(squares) };
-    MRC__TRY(MRC__RUN(ctx, dtype, squares, &half));
+    MRC__TRY(shards ? mrc__shards_squares(ctx, o, squares, &half)
+                    : MRC__RUN(ctx, dtype, squares, &half));
     mrc_grad_norm_args norm = { .n = chunks, .squares = mrc__flat_in(squares, squares->data),
                                 .max_norm = o->config.max_grad_norm, .norm = mrc__flat_out(o->norm),
                                 .clip = mrc__flat_out(o->clip), .state = mrc__flat_out(o->state) };
@@ -16105,10 +16177,10 @@ static mrc_status mrc__optimizer_average(mrc_ctx *ctx, mrc_optimizer *o) {
         const mrc_tensor *p = mrc_params_find(o->params, o->ema->list[i]->name);
         if (!mrc_grad(ctx, p)) continue;
         const int32_t *state = o->state->data;
-        mrc_axpby_args a = { .alpha = 1 - o->config.ema_decay, .beta = o->config.ema_decay,
-                             .skip = { MRC_DTYPE_I32, 1, state + 1 },
-                             .x = mrc__flat_in(p, p->data) };
-        MRC__TRY(mrc__tensor_axpby(ctx, &a, o->ema->list[i]));
+        const mrc_axpby_args a = { .alpha = 1 - o->config.ema_decay, .beta = o->config.ema_decay,
+                                   .skip = { MRC_DTYPE_I32, 1, state + 1 } };
+        MRC__TRY(mrc__optimizer_average_of(ctx, o->shards.list ? &o->shards.list[i] : NULL, p,
+                                           o->ema->list[i], &a));
     }
     return MRC_OK;
 }
@@ -16129,14 +16201,18 @@ MRCDEF mrc_status mrc_optimizer_step(mrc_ctx *ctx, mrc_optimizer *o, double lr) 
         return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: the learning rate is %g", lr);
     }
     MRC__TRY(mrc__optimizer_own_weights(ctx, o));
+    if (o->shards.list) MRC__TRY(mrc__shards_check(ctx, o));
     size_t n = mrc__optimizer_list(ctx, o, lr);
-    if (n == 0) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
-    mrc_dtype dtype = o->list[0].param.dtype;
+    if (o->shards.list ? !o->shards.chunks[ctx->comm->n_ranks] : n == 0) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: no parameter has a gradient");
+    }
+    mrc_dtype dtype = o->norm->dtype;       // that of all parameters: f32 or f64
     mrc_mark mark = mrc_tape_mark(ctx);
     mrc_status s = mrc__optimizer_norm(ctx, o, n, dtype);
     mrc_tape_rewind(ctx, mark);
     if (s == MRC_OK) s = mrc__optimizer_update(ctx, o, n, dtype);
     if (s == MRC_OK && o->ema) s = mrc__optimizer_average(ctx, o);
+    if (s == MRC_OK && o->shards.list) s = mrc__shards_publish(ctx, o);
     if (s == MRC_OK) mrc_grad_clear(ctx);
     return s;
 }
@@ -16156,7 +16232,8 @@ MRCDEF mrc_status mrc_optimizer_swap(mrc_ctx *ctx, mrc_optimizer *o) {
     if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no %zu bytes", bytes);
     mrc_status s = MRC_OK;
     o->swapped = 2;                         // until the last one is exchanged
-    for (size_t i = 0; s == MRC_OK && i < o->ema->n; i++) {
+    if (o->shards.list) s = mrc__shards_swap(ctx, o, host);
+    for (size_t i = 0; s == MRC_OK && i < o->ema->n && !o->shards.list; i++) {
         mrc_tensor *average = o->ema->list[i];
         mrc_tensor *p = mrc_params_find(o->params, average->name);
         s = mrc_tensor_download(ctx, p, host);
@@ -16486,10 +16563,17 @@ static mrc_tensor *mrc__optimizer_file_at(const mrc_optimizer *o, size_t index, 
     return NULL;
 }
 
-MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
-    char name[512];
-    MRC__ARG(ctx, !o || !path || !ctx->be);
+// How many of them are moments and averages: they come first.
+static size_t mrc__optimizer_kept(const mrc_optimizer *o) {
+    return o->exp_avg->n + (o->exp_avg_sq ? o->exp_avg_sq->n : 0) + (o->ema ? o->ema->n : 0);
+}
+
+// All of the optimizer's file; describe, if given, does so in place of mrc__param_describe.
+static mrc_status mrc__optimizer_write(mrc_ctx *ctx, mrc_optimizer *o, const char *path,
+                                       void (*describe)(mrc_optimizer *o, size_t index,
+                                                        mrc_st_tensor *to)) {
     size_t n = 0, bytes, k = 0;
+    char name[512];
     mrc_text names;
     mrc_text_init(&names, ctx);
     while (mrc__optimizer_file_at(o, n, name, sizeof name)) {   // all first: the text may move
@@ -16503,11 +16587,18 @@ MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char 
     const char *at = names.data;
     for (; s == MRC_OK && k < n; k++, at += strlen(at) + 1) {
         mrc__param_describe(&list[k], mrc__optimizer_file_at(o, k, name, sizeof name), at);
+        if (describe) describe(o, k, &list[k]);
     }
     if (s == MRC_OK) s = mrc__params_write(ctx, path, list, n);
     if (list) ctx->host.free(ctx->host.user, list);
     mrc_text_free(&names);
     return s;
+}
+
+MRCDEF mrc_status mrc_optimizer_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    MRC__ARG(ctx, !o || !path || !ctx->be);
+    return o->shards.list ? mrc__shards_save(ctx, o, path)
+                          : mrc__optimizer_write(ctx, o, path, NULL);
 }
 
 MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
@@ -16516,8 +16607,8 @@ MRCDEF mrc_status mrc_optimizer_load(mrc_ctx *ctx, mrc_optimizer *o, const char 
     mrc_tensor *t;
     MRC__ARG(ctx, !o || !path);
     MRC__TRY(mrc_safetensors_open(ctx, &st, path));
-    mrc_status s = MRC_OK;
-    for (size_t i = 0; s == MRC_OK; i++) {
+    mrc_status s = o->shards.list ? mrc__shards_load(ctx, o, st, path) : MRC_OK;
+    for (size_t i = o->shards.list ? mrc__optimizer_kept(o) : 0; s == MRC_OK; i++) {
         t = mrc__optimizer_file_at(o, i, name, sizeof name);
         if (!t) break;
         const mrc_st_entry *e = mrc_safetensors_find(st, name);
@@ -27739,12 +27830,12 @@ static mrc_status mrc__checkpoint_restore(mrc_ctx *ctx, const char *old, const c
     return mrc__rename(ctx, old, final);
 }
 
-MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
-                                      const mrc_model *m, const char *tokenizer_dir,
-                                      mrc_optimizer *o, const char *state) {
+// *sent: the optimizer has been saved, or the ranks that wait for that know that it will not be.
+static mrc_status mrc__checkpoint_build(mrc_ctx *ctx, const char *output_dir, uint64_t step,
+                                        const mrc_model *m, const char *tokenizer_dir,
+                                        mrc_optimizer *o, const char *state, int *sent) {
     char name[64], temporary[MRC__PATH_BYTES], final[MRC__PATH_BYTES], old[MRC__PATH_BYTES];
     char moments[MRC__PATH_BYTES];
-    MRC__ARG(ctx, !output_dir || !m || !o || !state);
     MRC__TRY(mrc__state_refuse(ctx, state, strlen(state)));
     snprintf(name, sizeof name, "checkpoint-%llu", (unsigned long long)step);
     MRC__TRY(mrc__path_in(ctx, final, sizeof final, output_dir, name));
@@ -27758,7 +27849,7 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     MRC__TRY(mrc_dir_remove(ctx, old));
     mrc_status s = mrc__optimizer_own_weights(ctx, o);
     if (s == MRC_OK) s = mrc_model_save(ctx, m, temporary, tokenizer_dir);
-    if (s == MRC_OK) s = mrc_optimizer_save(ctx, o, moments);
+    if (s == MRC_OK) *sent = 1, s = mrc_optimizer_save(ctx, o, moments);
     if (s == MRC_OK) s = mrc__state_write(ctx, temporary, state);
     if (s == MRC_OK) s = mrc_dir_sync(ctx, temporary);
     if (s == MRC_OK && mrc_file_exists(final)) s = mrc__rename(ctx, final, old);
@@ -27767,6 +27858,16 @@ MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint
     if (s != MRC_OK) mrc__checkpoint_restore(ctx, old, final);
     mrc_status removed = mrc_dir_remove(ctx, s == MRC_OK ? old : temporary);
     return s == MRC_OK ? removed : s;
+}
+
+MRCDEF mrc_status mrc_checkpoint_save(mrc_ctx *ctx, const char *output_dir, uint64_t step,
+                                      const mrc_model *m, const char *tokenizer_dir,
+                                      mrc_optimizer *o, const char *state) {
+    int sent = 0;
+    MRC__ARG(ctx, !output_dir || !m || !o || !state);
+    if (o->shards.list && mrc__rank(ctx)) return mrc_optimizer_save(ctx, o, "");
+    mrc_status s = mrc__checkpoint_build(ctx, output_dir, step, m, tokenizer_dir, o, state, &sent);
+    return o->shards.list && !sent ? mrc__shards_end(ctx, s) : s;
 }
 
 // "files" against the folder: every file is there, with its bytes and checksum.
@@ -27937,9 +28038,6 @@ MRCDEF mrc_status mrc_checkpoint_prune(mrc_ctx *ctx, const char *output_dir, siz
 // Slices begin at multiples of MRC_NORM_CHUNK elements from a tensor's beginning.
 //==============================================================================
 #ifdef MRC__PASS_CORE
-static int mrc__rank(const mrc_ctx *ctx) { return ctx->comm ? ctx->comm->rank : 0; }
-static size_t mrc__ranks(const mrc_ctx *ctx) { return ctx->comm ? (size_t)ctx->comm->n_ranks : 1; }
-
 static mrc_status mrc__comm_did(mrc_ctx *ctx, mrc_status s, const char *what) {
     if (s == MRC_OK) return s;
     return mrc__fail(ctx, s, "%s: %s", what, ctx->comm->error[0] ? ctx->comm->error
@@ -28009,8 +28107,9 @@ static size_t mrc__flat_room(const mrc_tensor *t) {
     return mrc__ceil_div(t->numel, each) * each;
 }
 
-// Where the slices begin: at the first chunk from an equal share on.
-static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params) {
+// Where the slices of a row of `total` elements begin: at the first chunk from an equal share on.
+static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params, size_t total,
+                             size_t *begin) {
     const size_t ranks = mrc__ranks(ctx);
     size_t at = 0, r = 1;
     for (size_t i = 0; i < params->n; i++) {
@@ -28018,12 +28117,12 @@ static void mrc__flat_slices(mrc_ctx *ctx, const mrc_params *params) {
         if (!t->requires_grad) continue;
         for (size_t k = 0; k < t->numel; k += MRC_NORM_CHUNK) {
             const size_t here = at + k;
-            while (r < ranks && here >= ctx->flat.total / ranks * r) ctx->flat.begin[r++] = here;
+            while (r < ranks && here >= total / ranks * r) begin[r++] = here;
         }
         at += mrc__flat_room(t);
     }
-    ctx->flat.begin[0] = 0;
-    while (r <= ranks) ctx->flat.begin[r++] = ctx->flat.total;
+    begin[0] = 0;
+    while (r <= ranks) begin[r++] = total;
 }
 
 // Entries of the table that point into the row.
@@ -28068,7 +28167,7 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
     ctx->flat.total = total;
     ctx->flat.n = n;
     ctx->flat.dtype = first->dtype;
-    mrc__flat_slices(ctx, params);
+    mrc__flat_slices(ctx, params, total, ctx->flat.begin);
     slice = ctx->flat.begin[mrc__rank(ctx) + 1] - ctx->flat.begin[mrc__rank(ctx)];
     if (!mrc__mul(total, mrc_dtype_bytes(first->dtype), &bytes)
         || !mrc__mul(units, 3 * sizeof(double), &losses)) return MRC_ERR_ARG;
@@ -28080,6 +28179,8 @@ static mrc_status mrc__flat_make(mrc_ctx *ctx, const mrc_params *params, size_t 
                  : mrc__fail(ctx, MRC_ERR_MEM, "%s: gradients of %zu bytes", ctx->be->name, bytes);
     const mrc_out row = { first->dtype, total, ctx->flat.data, 0 };
     mrc_fill_args zeros = { .n = total, .y = row };
+    if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
+    zeros = (mrc_fill_args){ .n = slice, .y = { first->dtype, slice, ctx->flat.sum, 0 } };
     if (s == MRC_OK) s = MRC__RUN(ctx, first->dtype, fill, &zeros);
     if (s == MRC_OK) s = mrc__flat_entries(ctx, params);
     if (s != MRC_OK) {
@@ -28137,15 +28238,21 @@ static mrc_status mrc__flat_reduce(mrc_ctx *ctx, int first, size_t members) {
     return MRC__RUN(ctx, dtype, fold, &a);
 }
 
+// data, in the slices that begin at these places = each rank's own, which this one has in slice.
+static mrc_status mrc__flat_share(mrc_ctx *ctx, mrc_dtype dtype, const size_t *begin,
+                                  const void *slice, void *data, const char *what) {
+    const mrc_comm_slices slices = { dtype, begin };
+    mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, slice, data);
+    if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
+    return mrc__comm_did(ctx, s, what);
+}
+
 // The row = the sum.
 static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
     const mrc_dtype dtype = ctx->flat.dtype;
     if (ctx->comm) {
-        const mrc_comm_slices slices = { dtype, ctx->flat.begin };
-        mrc_status s = ctx->comm->gather(ctx->comm, ctx->be, &slices, ctx->flat.sum,
-                                         ctx->flat.data);
-        if (s == MRC_OK) s = ctx->comm->wait(ctx->comm);
-        return mrc__comm_did(ctx, s, "gradients of all ranks");
+        return mrc__flat_share(ctx, dtype, ctx->flat.begin, ctx->flat.sum, ctx->flat.data,
+                               "gradients of all ranks");
     }
     mrc_axpby_args a = { .n = ctx->flat.total, .alpha = 1,
                          .x = { dtype, ctx->flat.total, ctx->flat.sum },
@@ -28156,16 +28263,20 @@ static mrc_status mrc__flat_gather(mrc_ctx *ctx) {
 // What ranks tell each other before a sum: whether to go on.  Every rank returns the first error,
 // with the rank that has it.
 typedef struct mrc__news { int32_t status, flag; char message[240]; } mrc__news;
-static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) {
+static mrc_status mrc__agree(mrc_ctx *ctx, const char *what, mrc_status mine, int flag,
+                             int *any) {
     if (any) *any |= flag;
     if (!ctx->comm) return mine;
     const size_t n = mrc__ranks(ctx);
     mrc__news record = { .status = (int32_t)mine, .flag = flag };
-    if (mine != MRC_OK) snprintf(record.message, sizeof record.message, "%.239s", ctx->message);
+    if (mine != MRC_OK) {
+        snprintf(record.message, sizeof record.message, "%.239s",
+                 ctx->status != MRC_OK ? ctx->message : mrc_status_string(mine));
+    }
     mrc__news *all = ctx->host.alloc(ctx->host.user, n * sizeof *all);
-    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
+    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", what);
     mrc_status s = mrc__comm_did(ctx, ctx->comm->exchange(ctx->comm, &record, all, sizeof record),
-                                 "train_step");
+                                 what);
     for (size_t r = 0; s == MRC_OK && r < n; r++) {
         if (any) *any |= all[r].flag;
         if (all[r].status == MRC_OK) continue;
@@ -28177,6 +28288,292 @@ static mrc_status mrc__agree(mrc_ctx *ctx, mrc_status mine, int flag, int *any) 
     }
     ctx->host.free(ctx->host.user, all);
     return s;
+}
+#endif // core pass
+
+//==============================================================================
+// >>impl.shards   an optimizer whose moments are shared out over ranks
+//
+// A rank keeps the moments and averages of the elements whose gradients it sums, its slice of the
+// row ctx->flat.data: a piece of some parameters, all or nothing of others.  It steps those, puts
+// the new weights where the gradients were, and every rank gathers the row.  The squares of a norm
+// are exchanged and added by each rank in the order in which one rank would.
+//
+// A file has everything.  Rank 0 writes it and says which kind of moment it wants next; all ranks
+// then put theirs into the row and gather it.  When it is done, or has failed, it says that.
+//==============================================================================
+#ifdef MRC__PASS_CORE
+// The elements of a parameter that lie in rank r's slice: lo to hi - 1.
+static void mrc__shards_range(const size_t *begin, size_t r, size_t at, size_t numel, size_t *lo,
+                              size_t *hi) {
+    *lo = begin[r] > at ? mrc__min(begin[r] - at, numel) : 0;
+    *hi = begin[r + 1] > at ? mrc__min(begin[r + 1] - at, numel) : 0;
+    if (*hi < *lo) *hi = *lo;
+}
+
+static mrc_status mrc__shards_new(mrc_ctx *ctx, mrc_optimizer *o) {
+    const size_t ranks = mrc__ranks(ctx);
+    size_t bytes, total = 0, k = 0;
+    o->shards.kind = -1;
+    if (!o->config.sharded || ranks < 2) return MRC_OK;
+    if (o->config.variant == MRC_ADAMP) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: AdamP looks at whole matrices, so its "
+                         "moments cannot be shared out (found sharded, expected AdamW or SGD)");
+    }
+    o->shards.begin = mrc__mul(2 * (ranks + 1), sizeof(size_t), &bytes)
+                    ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    o->shards.list = mrc__mul(o->params->n + 1, sizeof(mrc__shard), &bytes)
+                   ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    if (!o->shards.begin || !o->shards.list) {
+        return mrc__fail(ctx, MRC_ERR_MEM, "optimizer: no host memory");
+    }
+    o->shards.chunks = o->shards.begin + ranks + 1;
+    for (size_t i = 0; i < o->params->n; i++) {
+        mrc_tensor *p = o->params->list[i];
+        if (!p->requires_grad) continue;
+        o->shards.list[k++] = (mrc__shard){ .p = p, .at = total };
+        total += mrc__flat_room(p);
+    }
+    mrc__flat_slices(ctx, o->params, total, o->shards.begin);
+    for (size_t i = 0; i < k; i++) {
+        mrc__shard *s = &o->shards.list[i];
+        mrc__shards_range(o->shards.begin, (size_t)mrc__rank(ctx), s->at, s->p->numel, &s->lo,
+                          &s->hi);
+    }
+    return MRC_OK;
+}
+
+// The row, cut as the moments are.
+static mrc_status mrc__shards_row(mrc_ctx *ctx, const mrc_optimizer *o) {
+    MRC__TRY(mrc__flat_make(ctx, o->params, 1));
+    if (ctx->comm && ctx->flat.n == o->exp_avg->n
+        && !memcmp(ctx->flat.begin, o->shards.begin,
+                   (mrc__ranks(ctx) + 1) * sizeof *o->shards.begin)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: other parameters or ranks than those it was "
+                     "made for");
+}
+
+// Before a step: that the gradients are there, and how many squares each rank has of them.
+static mrc_status mrc__shards_check(mrc_ctx *ctx, const mrc_optimizer *o) {
+    const size_t ranks = mrc__ranks(ctx);
+    size_t lo, hi, *chunks = o->shards.chunks;
+    if (!ctx->flat.summed || ctx->flat.list != o->params->serial) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: shared out over ranks, it steps what "
+                         "mrc_train_step() has summed");
+    }
+    MRC__TRY(mrc__shards_row(ctx, o));
+    ctx->flat.summed = 0;
+    memset(chunks, 0, (ranks + 1) * sizeof *chunks);
+    for (size_t i = 0; i < o->exp_avg->n; i++) {
+        const mrc__shard *s = &o->shards.list[i];
+        for (size_t r = 0; mrc_grad(ctx, s->p) && r < ranks; r++) {
+            mrc__shards_range(o->shards.begin, r, s->at, s->p->numel, &lo, &hi);
+            chunks[r + 1] += mrc__ceil_div(hi - lo, MRC_NORM_CHUNK);
+        }
+    }
+    for (size_t r = 0; r < ranks; r++) chunks[r + 1] += chunks[r];
+    return MRC_OK;
+}
+
+// All ranks' squares, in the order of the parameters.
+static mrc_status mrc__shards_squares(mrc_ctx *ctx, const mrc_optimizer *o, mrc_tensor *squares,
+                                      mrc_squares_args *mine) {
+    char *at = (char *)squares->data + o->shards.chunks[mrc__rank(ctx)] * sizeof(double);
+    mine->squares.data = at;
+    if (mine->n_tensors) MRC__TRY(MRC__RUN(ctx, o->norm->dtype, squares, mine));
+    return mrc__flat_share(ctx, MRC_DTYPE_F64, o->shards.chunks, at, squares->data,
+                           "the norm of all ranks' gradients");
+}
+
+// to = from, n elements, each bit of them.
+static mrc_status mrc__shards_copy(mrc_ctx *ctx, mrc_dtype dtype, void *to, const void *from,
+                                   size_t n) {
+    mrc_fold_args a = { .n = n, .n_parts = 1, .parts = { dtype, n, from },
+                        .y = { dtype, n, to, 0 } };
+    return n ? MRC__RUN(ctx, dtype, fold, &a) : MRC_OK;
+}
+
+// The row = what each rank has: kind 0 to 2 of an optimizer's file, or the weights, -1.
+static mrc_status mrc__shards_fill_row(mrc_ctx *ctx, mrc_optimizer *o, int kind) {
+    const mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
+    MRC__TRY(mrc__shards_row(ctx, o));
+    const size_t size = mrc_dtype_bytes(ctx->flat.dtype);
+    for (size_t i = 0; i < o->exp_avg->n; i++) {
+        const mrc__shard *s = &o->shards.list[i];
+        const size_t row = s->at + s->lo - o->shards.begin[mrc__rank(ctx)];
+        const char *from = kind < 0 ? (const char *)s->p->data + s->lo * size
+                                    : lists[kind]->list[i]->data;
+        mrc__grad *g = mrc__grad_of(ctx, s->p);
+        if (g) g->dirty = 1, g->written = 0;
+        if (s->lo == s->hi) continue;
+        MRC__TRY(mrc__shards_copy(ctx, ctx->flat.dtype, (char *)ctx->flat.sum + row * size, from,
+                                  s->hi - s->lo));
+    }
+    return mrc__flat_share(ctx, ctx->flat.dtype, ctx->flat.begin, ctx->flat.sum, ctx->flat.data,
+                           kind < 0 ? "weights of all ranks" : "moments of all ranks");
+}
+
+// The weights that other ranks have stepped.
+static mrc_status mrc__shards_publish(mrc_ctx *ctx, mrc_optimizer *o) {
+    MRC__TRY(mrc__shards_fill_row(ctx, o, -1));
+    const size_t size = mrc_dtype_bytes(ctx->flat.dtype);
+    for (size_t i = 0; i < o->exp_avg->n; i++) {
+        const mrc__shard *s = &o->shards.list[i];
+        const mrc_tensor *p = s->p;
+        MRC__TRY(mrc__shards_copy(ctx, p->dtype, p->data,
+                                  (const char *)ctx->flat.data + s->at * size, p->numel));
+        if (!p->copy) continue;
+        mrc_axpby_args copy = { .n = p->numel, .alpha = 1, .x = mrc__flat_in(p, p->data),
+                                .y = { p->copy_dtype, p->numel, p->copy, 0 } };
+        MRC__TRY(MRC__RUN(ctx, p->dtype, axpby, &copy));
+    }
+    return MRC_OK;
+}
+
+// This rank's weights and averages change places; then all have all.  host: room for a parameter.
+static mrc_status mrc__shards_swap(mrc_ctx *ctx, mrc_optimizer *o, void *host) {
+    for (size_t i = 0; i < o->ema->n; i++) {
+        const mrc__shard *s = &o->shards.list[i];
+        const size_t size = mrc_dtype_bytes(s->p->dtype), n = s->hi - s->lo;
+        char *own = (char *)s->p->data + s->lo * size;
+        void *average = o->ema->list[i]->data;
+        if (n == 0) continue;
+        mrc_status status = ctx->be->download(ctx->be, host, own, n * size);
+        if (status == MRC_OK) status = mrc__shards_copy(ctx, s->p->dtype, own, average, n);
+        if (status == MRC_OK) status = ctx->be->upload(ctx->be, average, host, n * size);
+        if (status != MRC_OK) {
+            return mrc__fail(ctx, status, "optimizer: averages of %s", s->p->name);
+        }
+    }
+    return mrc__shards_publish(ctx, o);
+}
+
+// ---- files ----
+
+typedef struct mrc__shards_want {       // what rank 0 says
+    int32_t kind, status;               // kind -1: that is all; how it went
+    char    message[240];
+} mrc__shards_want;
+
+static mrc_status mrc__shards_say(mrc_ctx *ctx, mrc__shards_want *want) {
+    return mrc__comm_did(ctx, ctx->comm->broadcast(ctx->comm, want, sizeof *want, 0),
+                         "optimizer: moments of all ranks");
+}
+
+// Rank 0 is done, well or not.
+static mrc_status mrc__shards_end(mrc_ctx *ctx, mrc_status mine) {
+    mrc__shards_want want = { .kind = -1, .status = (int32_t)mine };
+    if (mine != MRC_OK) snprintf(want.message, sizeof want.message, "%.239s", ctx->message);
+    mrc_status s = mrc__shards_say(ctx, &want);
+    return mine == MRC_OK ? s : mine;
+}
+
+// Another rank: sends what rank 0 wants.
+static mrc_status mrc__shards_serve(mrc_ctx *ctx, mrc_optimizer *o) {
+    const int kinds = o->ema ? 3 : o->exp_avg_sq ? 2 : 1;
+    for (;;) {
+        mrc__shards_want want = { .kind = -1 };
+        MRC__TRY(mrc__shards_say(ctx, &want));
+        if (want.kind < 0 && want.status == MRC_OK) return MRC_OK;
+        if (want.kind < 0) {
+            return mrc__fail(ctx, (mrc_status)want.status, "rank 0 (%s): %.239s",
+                             ctx->comm->host(ctx->comm, 0), want.message);
+        }
+        if (want.kind >= kinds) return mrc__fail(ctx, MRC_ERR_ARG, "optimizer: rank 0 has others");
+        MRC__TRY(mrc__shards_fill_row(ctx, o, want.kind));
+    }
+}
+
+// The kind of entry `index` of the file, and its place in the list of that kind.
+static int mrc__shards_kind(const mrc_optimizer *o, size_t *index) {
+    const mrc_params *lists[] = { o->exp_avg, o->exp_avg_sq, o->ema };
+    for (int kind = 0; kind < 3; kind++) {
+        const size_t n = lists[kind] ? lists[kind]->n : 0;
+        if (*index < n) return kind;
+        *index -= n;
+    }
+    return 3;
+}
+
+typedef struct mrc__shard_file { mrc_optimizer *o; const mrc__shard *shard; int kind; }
+    mrc__shard_file;
+
+// An mrc_st_tensor's fill.  While the kind is another than the row's, all ranks fill that.
+static mrc_status mrc__shards_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
+                                   size_t bytes) {
+    const mrc__shard_file *f = user;
+    const mrc__shard *s = f->shard;
+    if (f->o->shards.kind != f->kind) {
+        MRC__TRY(mrc__shards_say(ctx, &(mrc__shards_want){ .kind = f->kind }));
+        MRC__TRY(mrc__shards_fill_row(ctx, f->o, f->kind));
+        f->o->shards.kind = f->kind;
+    }
+    const char *from = (const char *)ctx->flat.data + s->at * mrc_dtype_bytes(s->p->dtype);
+    mrc_status status = ctx->be->download(ctx->be, dst, from + offset, bytes);
+    if (status != MRC_OK) return mrc__fail(ctx, status, "download of moments on %s", ctx->be->name);
+    if (mrc__all_finite(dst, s->p->dtype, bytes)) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_NUMERIC, "a moment of %s is not finite: not saved", s->p->name);
+}
+
+// As mrc__param_describe() would the whole of it.
+static void mrc__shards_describe(mrc_optimizer *o, size_t index, mrc_st_tensor *to) {
+    const size_t entry = index;
+    const int kind = mrc__shards_kind(o, &index);
+    if (kind == 3) return;
+    mrc__shard_file *f = &o->shards.files[entry];
+    *f = (mrc__shard_file){ o, &o->shards.list[index], kind };
+    mrc__param_describe(to, f->shard->p, to->name);
+    to->fill = mrc__shards_fill;
+    to->user = f;
+}
+
+static mrc_status mrc__shards_save(mrc_ctx *ctx, mrc_optimizer *o, const char *path) {
+    size_t bytes;
+    if (mrc__rank(ctx)) return mrc__shards_serve(ctx, o);
+    mrc_status s = mrc__shards_row(ctx, o);
+    o->shards.kind = -1;
+    o->shards.files = mrc__mul(mrc__optimizer_kept(o) + 1, sizeof(mrc__shard_file), &bytes)
+                    ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (s == MRC_OK && !o->shards.files) {
+        s = mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", path);
+    }
+    if (s == MRC_OK) s = mrc__optimizer_write(ctx, o, path, mrc__shards_describe);
+    if (o->shards.files) ctx->host.free(ctx->host.user, o->shards.files);
+    o->shards.files = NULL;
+    o->shards.kind = -1;
+    return mrc__shards_end(ctx, s);
+}
+
+// One entry: its file's tensor is read whole, this rank's piece of it is kept.
+static mrc_status mrc__shards_load_one(mrc_ctx *ctx, mrc_optimizer *o, size_t index,
+                                       mrc_safetensors *st, const char *path) {
+    const size_t entry = index;
+    char name[512];
+    mrc_params *room = NULL;
+    mrc_tensor *t = mrc__optimizer_file_at(o, entry, name, sizeof name), *whole = NULL;
+    mrc__shards_kind(o, &index);
+    const mrc__shard *s = &o->shards.list[index];
+    const mrc_st_entry *e = mrc_safetensors_find(st, name);
+    if (!e) return mrc__fail(ctx, MRC_ERR_FORMAT, "%s: has no tensor %s", path, name);
+    mrc_status status = mrc_params_new(&room, ctx->be, &ctx->host);
+    if (status == MRC_OK) {
+        status = mrc_param_new(room, &whole, name, s->p->dtype, s->p->ndim, s->p->shape);
+    }
+    if (status != MRC_OK) mrc__fail(ctx, status, "%s: no memory for %s", path, name);
+    else status = mrc__param_load(ctx, st, e, whole, path);
+    if (status == MRC_OK) {
+        const char *from = (const char *)whole->data + s->lo * mrc_dtype_bytes(s->p->dtype);
+        status = mrc__shards_copy(ctx, s->p->dtype, t->data, from, s->hi - s->lo);
+    }
+    mrc_params_free(room);
+    return status;
+}
+
+static mrc_status mrc__shards_load(mrc_ctx *ctx, mrc_optimizer *o, mrc_safetensors *st,
+                                   const char *path) {
+    const size_t n = mrc__optimizer_kept(o);
+    for (size_t i = 0; i < n; i++) MRC__TRY(mrc__shards_load_one(ctx, o, i, st, path));
+    return MRC_OK;
 }
 #endif // core pass
 
@@ -28292,7 +28689,7 @@ static mrc_status mrc__step_pass(mrc_ctx *ctx, mrc__step *s) {
     for (size_t first = 0; first < s->units; first += ranks) {
         const size_t members = s->units - first < ranks ? s->units - first : ranks;
         mrc_status status = rank < members ? mrc__micro_batch(ctx, s, first + rank) : MRC_OK;
-        MRC__TRY(mrc__agree(ctx, status, s->desc->flag, &s->flag));
+        MRC__TRY(mrc__agree(ctx, "train_step", status, s->desc->flag, &s->flag));
         if (!s->folds) continue;
         MRC__TRY(mrc__flat_reduce(ctx, !s->begun, members));
         s->begun = 1;
@@ -28318,10 +28715,12 @@ static mrc_status mrc__step_reached(mrc_ctx *ctx, mrc__step *s) {
     return MRC_OK;
 }
 
-// The gradients of the step so far, where mrc_grad() finds them.
+// The gradients of the step so far, where mrc_grad() finds them; a sharded optimizer takes them
+// from the sum.
 static mrc_status mrc__step_gather(mrc_ctx *ctx, mrc__step *s) {
     if (!s->folds) return MRC_OK;
-    MRC__TRY(mrc__flat_gather(ctx));
+    if (!s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx));
+    ctx->flat.summed = 1;
     return mrc__step_reached(ctx, s);
 }
 
@@ -28361,6 +28760,7 @@ static mrc_status mrc__step_loss(mrc_ctx *ctx, const mrc__step *s, double *loss)
 static mrc_status mrc__step_adversary(mrc_ctx *ctx, mrc__step *s) {
     const mrc_tensor *word = s->m->weights->word;
     MRC__TRY(mrc__adversary_new(ctx, s->o, word));
+    if (s->o->shards.list) MRC__TRY(mrc__flat_gather(ctx));     // who moves the table needs it all
     MRC__TRY(mrc__adversary_run(ctx, s->o, word, s->desc->objective.fgm_epsilon, 0));
     s->pass = 2;
     mrc_status status = mrc__step_pass(ctx, s);
@@ -28419,7 +28819,8 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
     *out = (mrc_step_result){0};
     unsigned char *reached = mrc__host_zalloc(&ctx->host, m->params->n / 8 + 1);
     if (!reached) return mrc__fail(ctx, MRC_ERR_MEM, "train_step: no host memory");
-    mrc_status s = mrc__agree(ctx, mrc__step_begin(ctx, &step, reached), 0, NULL);
+    mrc_status s = mrc__agree(ctx, "train_step", mrc__step_begin(ctx, &step, reached), 0,
+                              NULL);
     out->counted = step.counted[0] + step.counted[1];
     if (s == MRC_OK) s = mrc__step_run(ctx, &step, out, &good);
     ctx->host.free(ctx->host.user, reached);
@@ -28437,32 +28838,75 @@ MRCDEF mrc_status mrc_train_step(mrc_ctx *ctx, mrc_model *m, mrc_optimizer *o,
 // >>impl.predict   one pass over features, and the logits of all of them
 //==============================================================================
 #ifdef MRC__PASS_CORE
-// The logits of one batch, column by column on the host: (2, N).
+// A batch, and its logits as (N, 2), then column by column: (2, N); rows are the features'.
+typedef struct mrc__predicted {
+    const mrc_feature *const *list;
+    size_t n, first, rows;
+    float *host;                        // NULL until there is room
+} mrc__predicted;
+
+static mrc_status mrc__predict_room(mrc_ctx *ctx, mrc__predicted *p) {
+    size_t bytes;
+    p->rows = 0;
+    for (size_t i = 0; i < p->n; i++) p->rows += (size_t)p->list[i]->length;
+    p->host = mrc__mul(4 * p->rows + 1, sizeof *p->host, &bytes)
+            ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
+    if (p->host) return MRC_OK;
+    return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", p->rows);
+}
+
 static mrc_status mrc__predict_batch(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
-                                     const mrc_feature *const *list, size_t n, size_t first) {
+                                     mrc__predicted *p) {
     mrc_forward_config forward = mrc_forward_config_default();
     mrc_batch batch;
-    size_t bytes;
     forward.dropout = desc->dropout;
-    MRC__TRY(mrc_model_batch(ctx, m, &batch, list, n, first));
+    MRC__TRY(mrc_model_batch(ctx, m, &batch, p->list, p->n, p->first));
     mrc_tensor *logits = mrc_model_forward(ctx, m, &batch, &forward);
     if (!logits) return ctx->status;
-    size_t rows = batch.n_tokens;
-    float *host = mrc__mul(4 * rows + 1, sizeof *host, &bytes)
-                ? ctx->host.alloc(ctx->host.user, bytes) : NULL;
-    if (!host) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no %zu rows of host memory", rows);
-    mrc_status s = mrc__download_f32(ctx, logits, host);
-    float *start = host + 2 * rows, *end = start + rows;
-    for (size_t r = 0; s == MRC_OK && r < rows; r++) {
-        start[r] = host[2 * r];
-        end[r] = host[2 * r + 1];
+    MRC__TRY(mrc__download_f32(ctx, logits, p->host));
+    float *start = p->host + 2 * p->rows, *end = start + p->rows;
+    for (size_t r = 0; r < p->rows; r++) {
+        start[r] = p->host[2 * r];
+        end[r] = p->host[2 * r + 1];
     }
-    for (size_t i = 0; s == MRC_OK && i < n; i++) {
-        s = desc->fn(ctx, desc->user, list[i], start, end);
-        start += list[i]->length;
-        end += list[i]->length;
+    return MRC_OK;
+}
+
+static mrc_status mrc__predict_hand_over(mrc_ctx *ctx, const mrc_predict_desc *desc,
+                                         const mrc__predicted *p) {
+    const float *start = p->host + 2 * p->rows, *end = start + p->rows;
+    mrc_status s = MRC_OK;
+    for (size_t i = 0; s == MRC_OK && i < p->n; i++) {
+        s = desc->fn(ctx, desc->user, p->list[i], start, end);
+        start += p->list[i]->length;
+        end += p->list[i]->length;
     }
-    ctx->host.free(ctx->host.user, host);
+    return s;
+}
+
+static void mrc__predict_free(mrc_ctx *ctx, mrc__predicted *round, size_t n) {
+    for (size_t r = 0; r < n; r++) {
+        if (round[r].host) ctx->host.free(ctx->host.user, round[r].host);
+        round[r].host = NULL;
+    }
+}
+
+// A batch of each rank: each computes its own, and has the others' logits from them.  `before` is
+// how this rank came here: an error of one rank ends the round on all.
+static mrc_status mrc__predict_round(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
+                                     mrc__predicted *round, size_t n, mrc_status before) {
+    const size_t rank = (size_t)mrc__rank(ctx);
+    mrc_status s = before;
+    for (size_t r = 0; r < n && s == MRC_OK; r++) s = mrc__predict_room(ctx, &round[r]);
+    if (s == MRC_OK && rank < n) s = mrc__predict_batch(ctx, m, desc, &round[rank]);
+    mrc_ctx_reset(ctx);
+    s = mrc__agree(ctx, "predict", s, 0, NULL);
+    for (size_t r = 0; ctx->comm && r < n && s == MRC_OK; r++) {
+        mrc__predicted *p = &round[r];
+        s = mrc__comm_did(ctx, ctx->comm->broadcast(ctx->comm, p->host + 2 * p->rows,
+                                                    2 * p->rows * sizeof *p->host, (int)r),
+                          "logits of all ranks");
+    }
     return s;
 }
 
@@ -28485,27 +28929,52 @@ static size_t mrc__predict_count(const mrc_predict_desc *desc, const mrc_feature
     return count ? count : 1;
 }
 
+// All rounds.  What fn or progress of one rank says is everyone's at the next, or after the last.
+static mrc_status mrc__predict_rounds(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc,
+                                      const mrc_feature **list, mrc__predicted *round) {
+    const mrc_features *f = desc->features;
+    const size_t ranks = mrc__ranks(ctx);
+    mrc_status mine = MRC_OK;
+    for (size_t first = 0, k, n; first < f->n; ) {
+        for (k = 0; k < ranks && first < f->n; k++, first += n) {
+            n = mrc__predict_count(desc, list + first, f->n - first, (size_t)list[0]->length);
+            round[k] = (mrc__predicted){ .list = list + first, .n = n, .first = first };
+        }
+        mrc_status all = mrc__predict_round(ctx, m, desc, round, k, mine);
+        for (size_t r = 0; r < k && all == MRC_OK && mine == MRC_OK; r++) {
+            mine = mrc__predict_hand_over(ctx, desc, &round[r]);
+        }
+        mrc__predict_free(ctx, round, k);
+        if (all != MRC_OK) return all;
+        if (mine == MRC_OK && desc->progress) mine = desc->progress(desc->user, first, f->n);
+        if (mine != MRC_OK && !ctx->comm) return mine;
+    }
+    return mrc__agree(ctx, "predict", mine, 0, NULL);
+}
+
 MRCDEF mrc_status mrc_predict(mrc_ctx *ctx, mrc_model *m, const mrc_predict_desc *desc) {
     MRC__ARG(ctx, !m || !desc || !desc->features || !desc->fn || !desc->batch_size);
     const mrc_features *f = desc->features;
-    size_t bytes, n;
+    size_t bytes;
     MRC__TRY(mrc__count(ctx, "predict", f->list, f->n));
     const mrc_feature **list = mrc__mul(f->n, sizeof *list, &bytes)
                              ? ctx->host.alloc(ctx->host.user, bytes + 1) : NULL;
-    if (!list) return mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
-    for (size_t i = 0; i < f->n; i++) list[i] = &f->list[i];
-    if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
-    mrc_status s = MRC_OK;
+    mrc__predicted *round = mrc__mul(mrc__ranks(ctx), sizeof *round, &bytes)
+                          ? mrc__host_zalloc(&ctx->host, bytes) : NULL;
+    mrc_status s = list && round ? MRC_OK
+                 : mrc__fail(ctx, MRC_ERR_MEM, "predict: no host memory");
+    s = mrc__agree(ctx, "predict", s, 0, NULL);
     int was_on = mrc_no_grad(ctx, 1);
-    mrc_ctx_set_random(ctx, desc->random);
-    for (size_t first = 0; s == MRC_OK && first < f->n; first += n) {
-        n = mrc__predict_count(desc, list + first, f->n - first, (size_t)list[0]->length);
-        s = mrc__predict_batch(ctx, m, desc, list + first, n, first);
-        mrc_ctx_reset(ctx);
-        if (s == MRC_OK && desc->progress) s = desc->progress(desc->user, first + n, f->n);
+    for (size_t i = 0; s == MRC_OK && i < f->n; i++) list[i] = &f->list[i];
+    if (s == MRC_OK) {
+        if (desc->by_length) mrc__sort((const void **)(void *)list, f->n, mrc__predict_order);
+        mrc_ctx_set_random(ctx, desc->random);
+        s = mrc__predict_rounds(ctx, m, desc, list, round);
     }
     mrc_no_grad(ctx, was_on);
-    ctx->host.free(ctx->host.user, list);
+    if (s != MRC_OK) mrc_ctx_reset(ctx);    // as good as new but for the message
+    if (list) ctx->host.free(ctx->host.user, list);
+    if (round) ctx->host.free(ctx->host.user, round);
     return s;
 }
 
@@ -28721,21 +29190,17 @@ static mrc_status mrc__plan_train(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     return s;
 }
 
-static mrc_status mrc__plan_ignore(mrc_ctx *ctx, void *user, const mrc_feature *f,
-                                   const float *start, const float *end) {
-    (void)ctx; (void)user; (void)f; (void)start; (void)end;
-    return MRC_OK;
-}
-
 static mrc_status mrc__plan_eval(mrc_ctx *ctx, const mrc_train_plan_desc *desc, mrc_model *m,
                                  mrc_train_memory *out) {
     const mrc_feature **refs;
     mrc__bound b;
     MRC__TRY(mrc__bound_of(ctx, desc->eval, MRC_BATCHING_SEQUENTIAL, desc->eval_batch_size, 1, &b));
     MRC__TRY(mrc__bound_batch(ctx, &b, &refs));
-    mrc_predict_desc predict = { .dropout = desc->eval_dropout, .fn = mrc__plan_ignore };
+    mrc_predict_desc predict = { .dropout = desc->eval_dropout };
+    mrc__predicted batch = { .list = refs, .n = b.sequences };
     mrc_no_grad(ctx, 1);
-    mrc_status s = mrc__predict_batch(ctx, m, &predict, refs, b.sequences, 0);
+    mrc_status s = mrc__predict_round(ctx, m, &predict, &batch, 1, MRC_OK);
+    mrc__predict_free(ctx, &batch, 1);
     ctx->host.free(ctx->host.user, (void *)(uintptr_t)refs[0]);
     out->step_eval = mrc_ctx_memory(ctx).step_extent;
     return s;
@@ -28783,6 +29248,7 @@ MRCDEF mrc_status mrc_train_plan(mrc_ctx *ctx, const mrc_train_plan_desc *desc,
     if (s != MRC_OK) return mrc__fail(ctx, s, "plan: no host memory");
     s = mrc__plan_run(ctx, null, desc, out);
     mrc_backend_free(null);
+    if (desc->optimizer->sharded) out->optimizer = mrc__ceil_div(out->optimizer, mrc__ranks(ctx));
     out->step = out->step_train > out->step_eval ? out->step_train : out->step_eval;
     out->total = out->parameters + out->gradients + out->optimizer + out->step;
     return s;
@@ -33649,8 +34115,8 @@ static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
     if (!d->colbert && !type) {         // no settings: real rows only, whole texts
         c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     }
-    if (c->query_max_length > longest) c->query_max_length = longest;
-    if (c->passage_max_length > longest) c->passage_max_length = longest;
+    if (!c->query_max_length || c->query_max_length > longest) c->query_max_length = longest;
+    if (!c->passage_max_length || c->passage_max_length > longest) c->passage_max_length = longest;
     return MRC_OK;
 }
 
@@ -33764,14 +34230,14 @@ static void mrc__text_rows_free(mrc_ctx *ctx, mrc__text_rows *r, size_t n) {
     if (r) ctx->host.free(ctx->host.user, r);
 }
 
-// The text that is tokenized: prompt, title and a blank, text.
+// The text that is tokenized: prompt, a passage's title and a blank, text.
 static int mrc__encoder_text(const mrc_encoder *e, mrc_side side, const mrc_passage *p,
                              mrc_text *out) {
     const mrc_encoder_config *c = &e->config.encoder;
     const char *prompt = side == MRC_SIDE_QUERY ? c->query_prompt : c->passage_prompt;
     out->bytes = 0;
     mrc_text_add(out, prompt, strlen(prompt));
-    if (p->title && *p->title && !c->pairs) {
+    if (side == MRC_SIDE_PASSAGE && p->title && *p->title && !c->pairs) {
         mrc_text_add(out, p->title, strlen(p->title));
         mrc_text_add(out, " ", 1);
     }
@@ -33837,7 +34303,8 @@ static mrc_status mrc__encoder_texts(mrc_encoder *e, mrc_side side, const mrc_pa
     mrc_text_init(&text, e->ctx);
     mrc_status s = MRC_OK;
     for (size_t i = 0; i < n && s == MRC_OK; i++) {
-        int pair = e->config.encoder.pairs && list[i].title && *list[i].title;
+        int pair = side == MRC_SIDE_PASSAGE && e->config.encoder.pairs && list[i].title
+                && *list[i].title;
         if (!mrc__encoder_text(e, side, &list[i], &text)) {
             s = mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
         } else if (pair) {

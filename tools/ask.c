@@ -46,7 +46,8 @@ static void load(asking *k) {
     if (a->index) {
         k->o.index = a->index;
         k->o.method = a->method;
-        retrieval_open(k->ctx, &k->stages, &k->o);
+        k->o.threads = tool_pool_threads();
+        tool_check(k->ctx, retrieval_open(k->ctx, &k->stages, &k->o));
         size_t passages = mrc_index_size(k->stages.ix);
         k->most = a->top_k < passages ? a->top_k : passages;
     } else {

@@ -13,10 +13,7 @@
 // A new kind of object is a row of binding_kinds, with three functions.
 #ifndef BINDINGS_H
 #define BINDINGS_H
-#include "../mrc.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "stages.h"
 
 typedef struct mrc_binding_reply {  // NULL: not given
     char  *text;
@@ -28,7 +25,6 @@ typedef struct mrc_binding_reply {  // NULL: not given
 typedef struct mrc_binding mrc_binding;
 typedef struct binding_kind {
     const char *name;
-    int         computes;           // has a backend
     mrc_status (*open)(mrc_binding *b, const mrc_json *options);
     mrc_status (*call)(mrc_binding *b, const mrc_json *request, mrc_text *out,
                        mrc_binding_reply *reply);
@@ -42,8 +38,7 @@ struct mrc_binding {
     char          *path;
     mrc_model     *model;
     mrc_tokenizer *tok;
-    mrc_index     *ix;
-    mrc_searcher  *searcher;
+    size_t         threads;         // of a backend; 0: all
     void          *own;             // of the kind
 };
 
@@ -124,6 +119,16 @@ static void *binding_take(mrc_binding *b, size_t n, size_t each) {
     return p;
 }
 
+// Gives the context a backend, for a kind that computes: before anything is made in it.
+static mrc_status binding_computes(mrc_binding *b) {
+    mrc_backend_desc desc = { .threads = b->threads };
+    mrc_status s = mrc_backend_cpu_new(&b->be, &desc);
+    if (s != MRC_OK) return mrc__fail(b->ctx, s, "no backend with %zu threads", b->threads);
+    mrc_ctx_free(b->ctx);
+    b->ctx = NULL;
+    return mrc_ctx_new(&b->ctx, &(mrc_ctx_desc){ .backend = b->be });
+}
+
 //==============================================================================
 // Reader: questions and passages in, spans out
 //==============================================================================
@@ -131,6 +136,7 @@ static mrc_status binding_reader_open(mrc_binding *b, const mrc_json *options) {
     const char *tokenizer = b->path;
     mrc_model_load_desc desc = { .path = b->path, .for_prediction = 1 };
     MRC__TRY(binding_string(b, options, "tokenizer", &tokenizer));
+    MRC__TRY(binding_computes(b));
     MRC__TRY(mrc_tokenizer_load(b->ctx, &b->tok, tokenizer));
     return mrc_model_load(b->ctx, &b->model, &desc);
 }
@@ -308,33 +314,77 @@ static mrc_status binding_tokenizer_call(mrc_binding *b, const mrc_json *request
 //==============================================================================
 // Index: queries in, passages out
 //==============================================================================
-static mrc_status binding_index_open(mrc_binding *b, const mrc_json *options) {
+// Texts of a list as passages without titles.
+static mrc_passage *binding_passages(mrc_binding *b, const mrc_json *list) {
+    mrc_passage *to = binding_take(b, list->n, sizeof *to);
+    size_t at = 0;
+    for (const mrc_json *v = to ? list->child : NULL; v; v = v->next) {
+        to[at++] = (mrc_passage){ "", "", v->string, v->bytes };
+    }
+    return to;
+}
+
+static mrc_status binding_index_options(mrc_binding *b, const mrc_json *options,
+                                        retrieval_options *o) {
     static const char *const methods[] = { "okapi", "l", "l_rank_bm25", "plus", "lucene",
                                            "robertson", "atire", "bm25s_l", "bm25s_plus",
                                            "elasticsearch", "" };
-    int method = MRC_BM25_ELASTICSEARCH;
-    MRC__TRY(binding_choice(b, options, "method", methods, &method));
-    mrc_search_config config = mrc_search_config_default((mrc_bm25)method);
-    MRC__TRY(binding_real(b, options, "k1", &config.k1));
-    MRC__TRY(binding_real(b, options, "b", &config.b));
-    MRC__TRY(binding_real(b, options, "delta", &config.delta));
-    MRC__TRY(binding_size(b, options, "threads", 0, &config.threads));
-    MRC__TRY(mrc_index_open(b->ctx, &b->ix, b->path));
-    return mrc_searcher_new(b->ctx, &b->searcher, b->ix, &config);
+    static const char *const kinds[] = { "bm25", "dense", "colbert", "hybrid", "" };
+    static const char *const fusions[] = { "rrf", "minmax", "zscore", "raw", "" };
+    MRC__TRY(binding_choice(b, options, "method", methods, &o->method));
+    MRC__TRY(binding_choice(b, options, "retriever", kinds, &o->kind));
+    MRC__TRY(binding_choice(b, options, "fusion", fusions, &o->fusion));
+    MRC__TRY(binding_string(b, options, "reranker", &o->reranker));
+    MRC__TRY(binding_string(b, options, "retrieval_model", &o->model));
+    MRC__TRY(binding_string(b, options, "token_model", &o->token_model));
+    MRC__TRY(binding_string(b, options, "query_model", &o->query_model));
+    MRC__TRY(binding_size(b, options, "rerank_top_k", 1, &o->rerank_top_k));
+    MRC__TRY(binding_size(b, options, "fusion_depth", 1, &o->depth));
+    MRC__TRY(binding_size(b, options, "ef", 1, &o->ef));
+    binding_flag(options, "exact", &o->exact);
+    binding_flag(options, "any_model", &o->any_model);
+    MRC__TRY(binding_real(b, options, "k1", &o->k1));
+    MRC__TRY(binding_real(b, options, "b", &o->b));
+    MRC__TRY(binding_real(b, options, "delta", &o->delta));
+    o->threads = b->threads;
+    return MRC_OK;
 }
 
-static mrc_status binding_add_hits(mrc_binding *b, const mrc_hit *hits, size_t n, mrc_text *out) {
+static mrc_status binding_index_open(mrc_binding *b, const mrc_json *options) {
+    retrieval_options o = { .index = b->path, .method = MRC_BM25_ELASTICSEARCH,
+                            .fusion = MRC_FUSE_ZSCORE, .rerank_top_k = 20, .depth = 20,
+                            .ef = 64, .k1 = NAN, .b = NAN, .delta = NAN };
+    MRC__TRY(binding_index_options(b, options, &o));
+    if (!stages_are_words(&o)) MRC__TRY(binding_computes(b));
+    retrieval *r = binding_take(b, 1, sizeof *r);
+    if (!r) return MRC_ERR_MEM;
+    b->own = r;
+    mrc_status s = retrieval_open(b->ctx, r, &o);
+    r->o.reranker = r->o.model = r->o.token_model = r->o.query_model = NULL;    // the request's
+    return s;
+}
+
+static void binding_index_close(mrc_binding *b) {
+    if (b->own) retrieval_close(b->own);
+    free(b->own);
+}
+
+static mrc_status binding_add_hits(retrieval *r, const stage_hit *hits, size_t n, mrc_text *out) {
     mrc_status s = MRC_OK;
-    mrc_text room;
-    mrc_text_init(&room, b->ctx);
+    int words = r->o.kind == RETRIEVE_BM25 && !r->reranker;
     mrc_text_add(out, "[", 1);
     for (size_t i = 0; i < n && s == MRC_OK; i++) {
         mrc_passage x;
-        s = mrc_index_passage(b->ix, hits[i].passage, &room, &x);
+        s = mrc_index_passage(r->ix, hits[i].passage, &r->room, &x);
         if (s != MRC_OK) break;
         mrc_text_printf(out, "%s{\"passage\": %lu, \"score\": ", i ? ", " : "",
                         (unsigned long)hits[i].passage);
         mrc_text_number(out, hits[i].score);
+        for (int k = 0; k < STAGES && !words; k++) {
+            if (isnan(hits[i].stage[k])) continue;
+            mrc_text_printf(out, ", \"%s\": ", stage_names[k]);
+            mrc_text_number(out, hits[i].stage[k]);
+        }
         mrc_text_printf(out, ", \"id\": ");
         mrc_text_json_string(out, x.id, strlen(x.id), 0);
         mrc_text_printf(out, ", \"title\": ");
@@ -344,31 +394,28 @@ static mrc_status binding_add_hits(mrc_binding *b, const mrc_hit *hits, size_t n
         mrc_text_add(out, "}", 1);
     }
     mrc_text_add(out, "]", 1);
-    mrc_text_free(&room);
     return s;
 }
 
 static mrc_status binding_index_call(mrc_binding *b, const mrc_json *request, mrc_text *out,
                                      mrc_binding_reply *reply) {
     const mrc_json *queries;
-    size_t top_k = 10, at = 0, size = mrc_index_size(b->ix);
+    retrieval *r = b->own;
+    size_t top_k = 10, size = mrc_index_size(r->ix);
     (void)reply;
     MRC__TRY(binding_list(b, request, "queries", &queries));
     MRC__TRY(binding_size(b, request, "top_k", 1, &top_k));
     if (top_k > size) top_k = size ? size : 1;
     if (queries->n > SIZE_MAX / top_k) return binding_fail(b, "are too many", "queries");
-    mrc_query *list = binding_take(b, queries->n, sizeof *list);
+    mrc_passage *list = binding_passages(b, queries);
     size_t *found = binding_take(b, queries->n, sizeof *found);
-    mrc_hit *hits = binding_take(b, queries->n * top_k, sizeof *hits);
+    stage_hit *hits = binding_take(b, queries->n * top_k, sizeof *hits);
     mrc_status s = list && found && hits ? MRC_OK : MRC_ERR_MEM;
-    for (const mrc_json *q = queries->child; q && s == MRC_OK; q = q->next) {
-        list[at++] = (mrc_query){ q->string, q->bytes };
-    }
-    if (s == MRC_OK) s = mrc_search(b->searcher, list, queries->n, top_k, hits, found);
+    if (s == MRC_OK) s = retrieval_run(r, list, queries->n, top_k, hits, found);
     mrc_text_add(out, "[", 1);
     for (size_t i = 0; i < queries->n && s == MRC_OK; i++) {
         if (i) mrc_text_add(out, ", ", 2);
-        s = binding_add_hits(b, hits + i * top_k, found[i], out);
+        s = binding_add_hits(r, hits + i * top_k, found[i], out);
     }
     mrc_text_add(out, "]", 1);
     free(list);
@@ -385,22 +432,13 @@ static mrc_status binding_encoder_open(mrc_binding *b, const mrc_json *options) 
     mrc_encoder *e = NULL;
     MRC__TRY(binding_string(b, options, "pooling", &desc.pooling));
     MRC__TRY(binding_size(b, options, "max_length", 4, &desc.max_length));
+    MRC__TRY(binding_computes(b));
     mrc_status s = mrc_encoder_new(b->ctx, &e, b->path, &desc);
     b->own = e;
     return s;
 }
 
 static void binding_encoder_close(mrc_binding *b) { mrc_encoder_free(b->own); }
-
-// Texts of a list as passages without titles.
-static mrc_passage *binding_passages(mrc_binding *b, const mrc_json *list) {
-    mrc_passage *to = binding_take(b, list->n, sizeof *to);
-    size_t at = 0;
-    for (const mrc_json *v = to ? list->child : NULL; v; v = v->next) {
-        to[at++] = (mrc_passage){ "", "", v->string, v->bytes };
-    }
-    return to;
-}
 
 static mrc_status binding_encode(mrc_binding *b, const mrc_json *request, mrc_text *out,
                                  mrc_binding_reply *reply) {
@@ -477,10 +515,10 @@ static mrc_status binding_encoder_call(mrc_binding *b, const mrc_json *request, 
 // The five functions
 //==============================================================================
 static const binding_kind binding_kinds[] = {
-    { "reader", 1, binding_reader_open, binding_reader_call, NULL },
-    { "tokenizer", 0, binding_tokenizer_open, binding_tokenizer_call, NULL },
-    { "index", 0, binding_index_open, binding_index_call, NULL },
-    { "encoder", 1, binding_encoder_open, binding_encoder_call, binding_encoder_close }
+    { "reader", binding_reader_open, binding_reader_call, NULL },
+    { "tokenizer", binding_tokenizer_open, binding_tokenizer_call, NULL },
+    { "index", binding_index_open, binding_index_call, binding_index_close },
+    { "encoder", binding_encoder_open, binding_encoder_call, binding_encoder_close }
 };
 
 // The context's error goes to the caller, and the context is as good as new.
@@ -501,8 +539,6 @@ void mrc_binding_close(mrc_binding *b);
 void mrc_binding_close(mrc_binding *b) {
     if (!b) return;
     if (b->kind->close) b->kind->close(b);
-    mrc_searcher_free(b->searcher);
-    mrc_index_close(b->ix);
     mrc_tokenizer_free(b->tok);
     mrc_ctx_free(b->ctx);
     mrc_model_free(b->model);
@@ -512,22 +548,13 @@ void mrc_binding_close(mrc_binding *b) {
 }
 
 static mrc_status binding_start(mrc_binding *b, const mrc_json *options) {
-    size_t threads = 0;
     const char *path = NULL;
-    MRC__TRY(binding_size(b, options, "threads", 0, &threads));
+    MRC__TRY(binding_size(b, options, "threads", 0, &b->threads));
     MRC__TRY(binding_string(b, options, "path", &path));
     if (!path) return binding_fail(b, "is missing", "path");
     b->path = malloc(strlen(path) + 1);
     if (!b->path) return mrc__fail(b->ctx, MRC_ERR_MEM, "out of memory");
     memcpy(b->path, path, strlen(path) + 1);
-    if (b->kind->computes) {            // the context so far has no backend
-        mrc_backend_desc desc = { .threads = threads };
-        mrc_status s = mrc_backend_cpu_new(&b->be, &desc);
-        if (s != MRC_OK) return mrc__fail(b->ctx, s, "no backend with %zu threads", threads);
-        mrc_ctx_free(b->ctx);
-        b->ctx = NULL;
-        MRC__TRY(mrc_ctx_new(&b->ctx, &(mrc_ctx_desc){ .backend = b->be }));
-    }
     return b->kind->open(b, options);
 }
 

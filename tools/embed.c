@@ -25,7 +25,7 @@ static int run(tool_program *p) {
         tool_fail(TOOL_BAD_INPUT, "%s: a cross-encoder scores pairs and has no vectors (expected a "
                   "bi-encoder or ColBERT)", a.model);
     }
-    texts list = texts_read(ctx, a.input);
+    texts list = texts_read(ctx, a.input, a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY);
     double loaded = tool_seconds();
     tool_check(ctx, mrc_encoder_encode(e, a.side ? MRC_SIDE_PASSAGE : MRC_SIDE_QUERY, list.list,
                                        list.n, &v));
@@ -46,7 +46,8 @@ static tool_flag flags[] = {
     { .name = "model_name_or_path", .string = &a.model, .value = "DIR", .required = 1,
       .help = "a directory of sentence-transformers, of a plain encoder, of DPR or of ColBERT" },
     { .name = "input", .string = &a.input, .value = "FILE", .required = 1,
-      .help = "JSONL with text or question, lines of id and text between tabs, or plain lines" },
+      .help = "JSONL with text or question (of the side query the question where there are both), "
+              "lines of id and text between tabs, or plain lines" },
     { .name = "side", .choice = &a.side, .choices = "query|passage", .preset = "passage",
       .help = "whose prompt, marker and length to use" },
     { .name = "output", .alias = "output_file", .string = &a.output, .value = "FILE", .required = 1,

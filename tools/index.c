@@ -59,7 +59,7 @@ static int run(tool_program *p) {
                   "vocab.txt for --analyzer wordpiece)");
     }
     int words = a.analyzer >= 0;
-    if (!words && (!a.model || !retrieval_has(a.output, "index.bin"))) {
+    if (!words && (!a.model || !stages_has(a.output, "index.bin"))) {
         tool_fail(TOOL_USAGE, "--analyzer is missing (found nothing, expected whitespace, "
                   "wordpiece, char_bigram or korean; only vectors for an index that is there go "
                   "without)");

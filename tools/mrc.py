@@ -109,6 +109,10 @@ def _close(lib, handle, pid):
         lib.mrc_binding_close(handle)
 
 
+def _path(x):
+    return None if x is None else os.fspath(x)
+
+
 class _Object:
     """A reader, a tokenizer or an index of the library, opened when it is made and after a fork."""
 
@@ -404,14 +408,25 @@ class Tokenizer(_Object):
 # Indexes
 # ==================================================================================================
 class Index(_Object):
-    """Passages by words: a folder that `mrc index` wrote.  method: as of `mrc search`."""
+    """Passages of a folder that `mrc index` wrote, found by words (retriever "bm25"), vectors
+    ("dense"), token rows ("colbert") or all of them fused ("hybrid"), and ordered again by a
+    reranker's folder.  The options are flags of `mrc search`; fusion_depth, ef and rerank_top_k
+    have its defaults, the models are those that made the index."""
 
-    def __init__(self, path, method="elasticsearch", k1=None, b=None, delta=None, threads=None):
-        super().__init__("index", path, method=method, k1=k1, b=b, delta=delta, threads=threads)
+    def __init__(self, path, method="elasticsearch", k1=None, b=None, delta=None, threads=None,
+                 retriever="bm25", reranker=None, rerank_top_k=None, retrieval_model=None,
+                 token_model=None, query_model=None, fusion=None, fusion_depth=None, ef=None,
+                 exact=None, any_model=None):
+        super().__init__("index", path, method=method, k1=k1, b=b, delta=delta, threads=threads,
+                         retriever=retriever, reranker=_path(reranker), rerank_top_k=rerank_top_k,
+                         retrieval_model=_path(retrieval_model), token_model=_path(token_model),
+                         query_model=_path(query_model), fusion=fusion, fusion_depth=fusion_depth,
+                         ef=ef, exact=exact, any_model=any_model)
 
     def search(self, query, top_k=10):
         """The best passages for a query, best first: dicts of id, title, text, score and passage
-        (its number); of a list of queries a list of such lists."""
+        (its number), and of each stage's score ("bm25", "dense", "colbert", "fused", "rerank")
+        where there is more than words; of a list of queries a list of such lists."""
         one = isinstance(query, str)
         queries = [query] if one else list(_plain(query))
         result = self._call({"queries": _texts(queries, "query"), "top_k": int(top_k)})

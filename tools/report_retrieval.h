@@ -253,7 +253,7 @@ static void put_found(void) {
     }
     found.right = qrels_read(ctx, args.qrels);
     found_questions();
-    if (args.queries) found.asked = texts_read(ctx, args.queries);
+    if (args.queries) found.asked = texts_read(ctx, args.queries, MRC_SIDE_QUERY);
     for (size_t r = 0; r < args.runs.n; r++) found_read(&found.run[r], args.runs.item[r]);
     put("<h2>Passages found</h2>\n<p class=\"soft\">%zu questions of ", found.n);
     put_text(args.qrels);

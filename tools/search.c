@@ -171,8 +171,9 @@ static int run(tool_program *p) {
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
     mrc_text_init(&s.out, s.ctx);
-    if (engine_a.kind == ENGINE_NONE) retrieval_open(s.ctx, &s.r, &o);
-    s.questions = texts_read(s.ctx, a.queries);
+    o.threads = tool_pool_threads();
+    if (engine_a.kind == ENGINE_NONE) tool_check(s.ctx, retrieval_open(s.ctx, &s.r, &o));
+    s.questions = texts_read(s.ctx, a.queries, MRC_SIDE_QUERY);
     answer_queries(&s);
     if (a.ignore_identical) drop_identical(&s);
     write_run(&s);

@@ -1093,7 +1093,8 @@ static void load_reader(void) {
     s.o.k1 = s.o.b = s.o.delta = NAN;
     s.o.index = a->index;
     s.o.method = a->method;
-    if (s.o.index) retrieval_open(s.ctx, &s.stages, &s.o);
+    s.o.threads = tool_pool_threads();
+    if (s.o.index) tool_check(s.ctx, retrieval_open(s.ctx, &s.stages, &s.o));
     tool_check(s.ctx, mrc_reader_new(s.ctx, &s.reader, a->model, &desc));
     s.passages = tool_allocate(a->max_batch, sizeof *s.passages);
     s.rooms = tool_allocate(a->max_batch, sizeof *s.rooms);

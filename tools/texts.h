@@ -18,13 +18,20 @@ static int texts_are_records(const char *file) {
     return memchr(at, '\t', end ? (size_t)(end - at) : strlen(at)) != NULL;
 }
 
-// JSONL (question, else text), TSV (id, text), or plain lines: text i is line i.
-TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path) {
+// JSONL (of queries question, else text; of passages the other way round), TSV (id, text), or plain
+// lines: text i is line i.
+TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path, mrc_side side) {
     texts t = { .ctx = ctx };
     size_t bytes, capacity = 0;
     tool_check(ctx, mrc_file_read(ctx, &t.file, &bytes, path));
     if (texts_are_records(t.file)) {
-        tool_check(ctx, mrc_passages_load(ctx, &t.records, path, "question"));
+        mrc_status status = MRC_ERR_FORMAT;
+        if (side == MRC_SIDE_PASSAGE) status = mrc_passages_load(ctx, &t.records, path, NULL);
+        if (status == MRC_ERR_FORMAT) {
+            mrc_ctx_clear_error(ctx);
+            status = mrc_passages_load(ctx, &t.records, path, "question");
+        }
+        tool_check(ctx, status);
         t.n = mrc_passages_size(t.records);
         t.list = tool_allocate(t.n, sizeof *t.list);
         for (size_t i = 0; i < t.n; i++) t.list[i] = *mrc_passages_at(t.records, i);

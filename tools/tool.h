@@ -64,7 +64,7 @@ typedef enum tool_exit {
 static const char *tool_name = "mrc";   // of the running program, for its messages
 static int tool_bar_drawn;              // the cursor stands behind a progress bar
 // Of a program that runs on several ranks: the others' notes are not wanted, errors say whose they
-// are, the rest of the job ends with this process.
+// are and are said once, the rest of the job ends with this process.
 static int tool_quiet;
 static const char *tool_prefix = "";
 static void (*tool_on_fail)(int code);
@@ -82,7 +82,8 @@ static void tool__line(const char *prefix, const char *fmt, va_list ap) {
     }
     if (tool_bar_drawn) fputs("\r\033[K", stderr);
     tool_bar_drawn = 0;
-    fprintf(stderr, "%s: %s%s\n", tool_name, prefix, text);
+    // What another rank has reported says whose it is.
+    fprintf(stderr, "%s: %s%s\n", tool_name, strncmp(text, "rank ", 5) ? prefix : "", text);
 }
 
 // Progress and warnings: "program: text".
@@ -95,10 +96,29 @@ TOOL_DEF void tool_note(const char *fmt, ...) {
     va_end(ap);
 }
 
+// Most errors of a job are known to all its ranks, and one line is enough: rank 0 says its at once
+// and ends the job; another rank waits for that, and speaks if nothing comes.  A launcher takes a
+// second to end the others.
+static void tool__turn(void) {
+    static const char *const names[] = { "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
+                                         "SLURM_PROCID" };
+    const char *text = NULL;
+    struct timespec t;
+    for (int i = 0; i < 4 && !text; i++) text = getenv(names[i]);
+    const long rank = tool_comm ? tool_comm->rank : text ? strtol(text, NULL, 10) : 0;
+    if (rank <= 0) return;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    for (const double end = (double)t.tv_sec + (rank < 10 ? 2.5 + 0.5 * (double)rank : 8);
+         (double)t.tv_sec < end; clock_gettime(CLOCK_MONOTONIC, &t)) {
+        nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+    }
+}
+
 // Ends the program with "program: file:line: what is wrong (found X, expected Y)".
 _Noreturn __attribute__((format(printf, 2, 3)))
 TOOL_DEF void tool_fail(tool_exit code, const char *fmt, ...) {
     va_list ap;
+    tool__turn();
     va_start(ap, fmt);
     tool__line(tool_prefix, fmt, ap);
     va_end(ap);
@@ -678,6 +698,36 @@ TOOL_DEF size_t tool_peak_bytes(void) { // resident memory, at its highest so fa
 #else
     return (size_t)usage.ru_maxrss * 1024;
 #endif
+}
+
+// The least memory that this process's control group and those above it may use; SIZE_MAX where
+// nothing says so.  root is "" but in tests, which have the kernel's files in a folder.
+TOOL_DEF size_t tool_memory_limit(const char *root) {
+    static const struct { const char *group, *folder, *file; } kinds[] = {
+        { "\n0::/", "", "memory.max" }, { "memory:/", "/memory", "memory.limit_in_bytes" } };
+    char groups[4096] = "\n", path[8192], text[32];
+    size_t limit = SIZE_MAX;
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    FILE *f = fopen(path, "r");
+    if (f) groups[1 + fread(groups + 1, 1, sizeof groups - 2, f)] = 0;
+    if (f) fclose(f);
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(groups, kinds[i].group);
+        at = at ? at + strlen(kinds[i].group) - 1 : "/";
+        // A container may see its own group as the root, whatever its name: so the root last.
+        for (int n = (int)strcspn(at, "\n"); n >= 0; n--) {
+            if (n && at[n] != '/' && at[n] != '\n' && at[n]) continue;
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%.*s/%s", root, kinds[i].folder, n, at,
+                     kinds[i].file);
+            if ((f = fopen(path, "r")) == NULL) continue;
+            if (fgets(text, sizeof text, f) && text[0] >= '0' && text[0] <= '9') {
+                unsigned long long bytes = strtoull(text, NULL, 10);
+                if (bytes < limit) limit = (size_t)bytes;
+            }
+            fclose(f);
+        }
+    }
+    return limit;
 }
 
 // Members of an object on one line: add "{", members, "}".

@@ -277,7 +277,7 @@ static mrc_status eval_progress(void *user, size_t done, size_t total) {
     tool_bar *bar = user;
     (void)total;
     tool_bar_update(bar, done, NULL);
-    return is_stopping(&the_run) ? MRC_ERR_INTERRUPTED : MRC_OK;
+    return tool_signal ? MRC_ERR_INTERRUPTED : MRC_OK;      // then on all ranks
 }
 
 static void save_best(run *r) {
@@ -370,7 +370,10 @@ static int measure(run *r) {
         tool_bar_begin(&bar, "eval", r->validation.n, 0);
         mrc_status status = mrc_evaluate(r->ctx, r->model, &desc, &result);
         tool_bar_end(&bar, NULL);
-        if (status == MRC_ERR_INTERRUPTED) return 0;
+        if (status == MRC_ERR_INTERRUPTED) {
+            mrc_ctx_clear_error(r->ctx);        // the checkpoint is still to be written
+            return 0;
+        }
         tool_check(r->ctx, status);
     }
     r->s.eval = result;
@@ -407,7 +410,12 @@ static void save_checkpoint(run *r) {
     if (r->saved_step == r->s.step) return;
     ranks_guard(r);
     r->saved_step = r->s.step;
-    if (!is_writer(r)) return;
+    if (!is_writer(r)) {
+        if (!r->a->sharded_optimizer) return;           // else its moments are wanted
+        tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a->output_dir, r->s.step, r->model,
+                                               r->tokenizer_dir, r->optimizer, ""));
+        return;
+    }
     if (fsync(r->log) != 0) log_fail(r, "synced");
     mrc_text state = state_text(r, 0);
     tool_check(r->ctx, mrc_checkpoint_save(r->ctx, r->a->output_dir, r->s.step, r->model,
@@ -605,7 +613,8 @@ static size_t train_results(const run *r, result *to) {
         { "train_samples", all, 1 },
         { "train_samples_per_second", samples / seconds, 0 },
         { "train_skipped_steps", (double)r->s.skipped, 1 },
-        { "train_steps_per_second", steps / seconds, 0 } };
+        { "train_steps_per_second", steps / seconds, 0 },
+        { "world_size", r->comm ? r->comm->n_ranks : 1, 1 } };
     memcpy(to, list, sizeof list);
     return sizeof list / sizeof *list;
 }

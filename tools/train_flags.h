@@ -39,6 +39,7 @@ typedef struct train_args {
     int     eval_strategy, validation, debug;
     int     ddp_backend;
     double  ddp_timeout;
+    int     sharded_optimizer;
     size_t  micro_batches;              // of a step, on all ranks; 0: accumulation times ranks
     size_t  max_train_samples, max_eval_samples;
     // Of --task biencoder, colbert and cross:
@@ -132,6 +133,9 @@ static tool_flag the_flags[] = {
       .help = "how processes train together: auto is mpi under mpirun or srun, else none" },
     { .name = "ddp_timeout", .real = &A.ddp_timeout, .preset = "1800", .max = 1e9,
       .help = "seconds without anything from another rank that end the run; 0: for ever" },
+    { .name = "sharded_optimizer", .flag = &A.sharded_optimizer,
+      .help = "each rank keeps the optimizer's moments of its share of the weights only: less "
+              "memory, the same results to the bit; not with --optim adamp" },
     { .name = "gradient_checkpointing", .flag = &A.gradient_checkpointing,
       .help = "keep one tensor of each layer and compute the rest again: less memory, a third more "
               "time, the same results to the bit; the memory is printed before the first step" },
@@ -518,6 +522,10 @@ static void check_usage(train_args *a, const tool_program *p) {
     if (a->load_best_model_at_end && ((!a->validation_file && !a->num_folds) || !a->do_eval)) {
         tool_fail(TOOL_USAGE, "--load_best_model_at_end: nothing is measured (found neither "
                   "--validation_file nor --num_folds, expected one)");
+    }
+    if (a->sharded_optimizer && a->optim == 2) {
+        tool_fail(TOOL_USAGE, "--sharded_optimizer: adamp looks at whole matrices (found --optim "
+                  "adamp, expected adamw_torch, adamw_hf or sgd)");
     }
     if (a->fp16 && a->bf16) {
         tool_fail(TOOL_USAGE, "--bf16: contradicts --fp16 (found both, expected one)");

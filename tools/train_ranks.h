@@ -1,8 +1,8 @@
 // train on several ranks: MPI, who writes, what all must agree on, how a rank ends
 //
-// Every rank runs the same program on the same data; mrc_train_step() shares the micro-batches out.
-// Rank 0 alone prints, logs and writes.  All ranks evaluate, as the others would only wait: they
-// come to the same figures, best/, patience and end by themselves.
+// Every rank runs the same program on the same data; mrc_train_step() shares the micro-batches out,
+// mrc_predict() the batches of an evaluation.  All ranks are given all logits, so they come to the
+// same figures, best/, patience and end by themselves.  Rank 0 alone prints, logs and writes.
 #ifndef TRAIN_RANKS_H
 #define TRAIN_RANKS_H
 #include "train_state.h"
@@ -109,13 +109,50 @@ static void ranks_tell(run *r, void *data, size_t bytes) {
     if (s != MRC_OK) tool_fail(tool_exit_code(s), "%s", r->comm->error);
 }
 
+// The identity of the run, member by member, and the flags that are no part of it but say what the
+// ranks do together.
+static void ranks_compare_identity(run *r) {
+    static const char *const together[] = { "save_steps", "save_strategy", "eval_strategy",
+                                            "load_best_model_at_end", "validation",
+                                            "sharded_optimizer" };
+    char name[256];
+    mrc_json *identity;
+    mrc_text t;
+    mrc_text_init(&t, r->ctx);
+    mrc_text_printf(&t, "{%s}", r->identity.data);
+    tool_check_text(&t);
+    tool_check(r->ctx, mrc_json_parse(r->ctx, &identity, "flags", t.data, t.bytes, 0));
+    for (const mrc_json *group = identity->child; group; group = group->next) {
+        const int flags = strcmp(group->key, "flags") == 0;
+        mrc_text_free(&t);
+        mrc_text_init(&t, r->ctx);
+        for (const mrc_json *m = group->child; m; m = m->next) mrc_text_printf(&t, "%s ", m->key);
+        tool_check_text(&t);
+        if (!flags) ranks_same(r, "the list of inputs", t.data);
+        for (const mrc_json *m = group->child; m; m = m->next) {
+            snprintf(name, sizeof name, "%s%s", flags ? "--" : "", m->key);
+            ranks_same(r, name, m->string ? m->string : "none");
+        }
+    }
+    mrc_json_free(identity);
+    for (const tool_flag *f = r->flags; f->name; f++) {
+        for (size_t i = 0; i < sizeof together / sizeof *together; i++) {
+            if (strcmp(f->name, together[i]) != 0) continue;
+            mrc_text_free(&t);
+            mrc_text_init(&t, r->ctx);
+            tool_flag_text(&t, f);
+            snprintf(name, sizeof name, "--%s", f->name);
+            ranks_same(r, name, t.data);
+        }
+    }
+    mrc_text_free(&t);
+}
+
 // What fixes a run's bits, compared once: versions, backend, functions of libm, flags, inputs,
 // features.
 static void ranks_compare(run *r) {
     char text[256];
     uint32_t crc = 0;
-    mrc_json *identity;
-    mrc_text t;
     if (!r->comm) return;
     snprintf(text, sizeof text, "%d, API %d and %d, %s", MRC_VERSION, MRC_BACKEND_API,
              MRC_COMM_API, MRC_COMMIT);
@@ -125,19 +162,7 @@ static void ranks_compare(run *r) {
     volatile double x = 0.7310585786300049;         // computed here, not by the compiler
     snprintf(text, sizeof text, "%a %a %a %a", pow(x, 17), exp(x), log(x), cos(x));
     ranks_same(r, "libm", text);
-    mrc_text_init(&t, r->ctx);
-    mrc_text_printf(&t, "{%s}", r->identity.data);
-    tool_check(r->ctx, mrc_json_parse(r->ctx, &identity, "flags", t.data, t.bytes, 0));
-    for (const mrc_json *group = identity->child; group; group = group->next) {
-        for (const mrc_json *m = group->child; m; m = m->next) {
-            snprintf(text, sizeof text, "%s%s", strcmp(group->key, "flags") ? "" : "--", m->key);
-            char name[256];
-            memcpy(name, text, sizeof name);
-            ranks_same(r, name, m->string ? m->string : "none");
-        }
-    }
-    mrc_json_free(identity);
-    mrc_text_free(&t);
+    ranks_compare_identity(r);
     for (size_t i = 0; i < r->train.n; i++) {
         const mrc_feature *f = &r->train.list[i];
         crc = mrc_crc32c(crc, f->input_ids, (size_t)f->length * sizeof *f->input_ids);

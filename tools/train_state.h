@@ -306,7 +306,8 @@ static int is_free_flag(const char *name) {
         "eval_qrels", "eval_negatives", "save_steps", "save_total_limit", "gradient_checkpointing",
         "CONFIG", "report_to",
         "logging_dir", "run_name", "validation", "DEBUG", "eval_strategy", "save_strategy",
-        "load_best_model_at_end", "ddp_backend", "ddp_timeout", "micro_batches_per_step", NULL };
+        "load_best_model_at_end", "ddp_backend", "ddp_timeout", "micro_batches_per_step",
+        "sharded_optimizer", NULL };
     for (int i = 0; names[i]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
     }

@@ -13,7 +13,7 @@ struct thread_comm {
     int             n, waiting, turn;
     int             missing;            // 1: a rank is gone, and nobody waits any longer
     const void     *data[MAX_RANKS];
-    int             flip;               // of rank 1's next reduce: one bit of what it sends
+    int             flip;               // of rank 1's next gather: a bit of the first number
     thread_rank     ranks[MAX_RANKS];
 };
 
@@ -50,10 +50,6 @@ static mrc_status threads_reduce(mrc_comm *c, mrc_backend *be, const mrc_comm_sl
                                   .y = { b->dtype, n, sum, !(first && k == 0) } };
         s = be->kernels[b->dtype].fold(be, &a);
     }
-    if (c->rank == 1 && r->all->flip && n) {
-        ((unsigned char *)sum)[0] ^= 1;
-        r->all->flip = 0;
-    }
     return s == MRC_OK ? threads_meet(r->all) : s;
 }
 
@@ -65,7 +61,12 @@ static mrc_status threads_gather(mrc_comm *c, mrc_backend *be, const mrc_comm_sl
     (void)be;
     for (int k = 0; k < c->n_ranks && s == MRC_OK; k++) {
         const size_t n = b->begin[k + 1] - b->begin[k];
-        memcpy((char *)data + b->begin[k] * bytes, r->all->data[k], n * bytes);
+        char *to = (char *)data + b->begin[k] * bytes;
+        if (to != r->all->data[k]) memcpy(to, r->all->data[k], n * bytes);  // it may be there
+    }
+    if (c->rank == 1 && r->all->flip && b->dtype == MRC_DTYPE_F32) {
+        ((unsigned char *)data)[3] ^= 0x40;     // of an exponent: it shows
+        r->all->flip = 0;
     }
     return s == MRC_OK ? threads_meet(r->all) : s;
 }

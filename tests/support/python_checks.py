@@ -125,6 +125,25 @@ texts = {p["id"]: p["text"] for p in load("passages.jsonl")}
 check(all(texts[h["id"]] == h["text"] for h in ix.search(questions[0], top_k=3)), "passages")
 raises(mrc.Error, "top_k", ix.search, "x", top_k=0)
 raises(mrc.Error, "method", mrc.Index, index, method="other")
+raises(mrc.Error, "retriever", mrc.Index, index, retriever="other")
+raises(mrc.Error, "words only", mrc.Index, index, retriever="hybrid")
+raises(mrc.Error, "vectors.bin", mrc.Index, index, retriever="dense")
+
+staged = os.path.join(folder, "staged")
+for name, options in (("dense", {}), ("colbert", {}), ("hybrid", {}),
+                      ("reranked", {"retriever": "hybrid", "rerank_top_k": 4,
+                                    "reranker": os.path.join(folder, "vectors")})):
+    with open(os.path.join(folder, name + ".trec"), encoding="utf8") as f:
+        lines = [line.split() for line in f]
+    stages = mrc.Index(staged, **dict({"retriever": name, "threads": 2}, **options))
+    for row, hits in zip(rows, stages.search(questions, top_k=5)):
+        want = [(x[2], float(x[4])) for x in lines if x[0] == row["id"]]
+        check([(h["id"], h["score"]) for h in hits] == want, "%s: %s" % (name, row["id"]))
+    if name == "reranked":
+        check({"bm25", "dense", "colbert", "fused", "rerank"} <= {key for h in hits for key in h},
+              "scores of stages")
+        check("rerank" not in hits[4], "the fifth of four reranked")
+    stages.close()
 
 try:
     import numpy

@@ -1,5 +1,5 @@
 // The kernels that no op's case reaches in all their forms, called as a backend's author would:
-// gemm, and the optimizers' kernels; and how numbers become 16 bits wide.
+// gemm, the optimizers' kernels, sums of arrays; and how numbers become 16 bits wide.
 // tags: bare arm64
 #include "../support/backends.h"
 
@@ -601,13 +601,73 @@ static void test_half(mrc_dtype dtype) {
           wrong);
 }
 
+//==============================================================================
+// fold: sums in the order of their parts; of one part it is a copy to the bit, of -0 too
+//==============================================================================
+enum { SUM_N = 257, SUM_PARTS = 8 };
+
+// Whether two numbers are the same to the bit; a NaN is one whatever its bits.
+static int same_bits(double a, double b) {
+    return a != a ? b != b : a == b && signbit(a) == signbit(b);
+}
+
+static void put_reals(mrc_backend *be, mrc_dtype dtype, void *at, const double *x, size_t n) {
+    float f32[SUM_N * SUM_PARTS];
+    for (size_t i = 0; i < n; i++) f32[i] = (float)x[i];
+    const void *from = dtype == MRC_DTYPE_F64 ? (const void *)x : f32;
+    be->upload(be, at, from, n * mrc_dtype_bytes(dtype));
+}
+
+static double special(size_t k) {
+    static const double values[] = { -0.0, 0.0, 1.5, -3, INFINITY, NAN };
+    return values[k % 6];
+}
+
+// As a loop over the parts adds, in that type: -0 and NaN among them.
+static void fold_on(mrc_backend *be, const char *label, mrc_dtype dtype) {
+    static const size_t lengths[] = { 1, 2, 7, 8, 15, 16, 17, 63, 255, 256, SUM_N };
+    static double parts[SUM_N * SUM_PARTS], y[SUM_N], got[SUM_N];
+    const size_t bytes = mrc_dtype_bytes(dtype);
+    void *from = be->alloc(be, sizeof parts), *to = be->alloc(be, sizeof y);
+    for (size_t i = 0; i < SUM_N * SUM_PARTS; i++) {
+        parts[i] = i % 11 ? (float)test_random() : special(i / 11);
+    }
+    for (size_t i = 0; i < SUM_N; i++) y[i] = i % 5 ? (float)test_random() : special(i / 5);
+    put_reals(be, dtype, from, parts, SUM_N * SUM_PARTS);
+    for (size_t c = 0; c < 2 * SUM_PARTS * sizeof lengths / sizeof *lengths; c++) {
+        const size_t n = lengths[c / (2 * SUM_PARTS)], k = 1 + c / 2 % SUM_PARTS;
+        size_t wrong = 0;
+        put_reals(be, dtype, to, y, n);
+        mrc_fold_args a = { .n = n, .n_parts = k, .parts = { dtype, SUM_N, from },
+                            .y = { dtype, n, to, (int)(c % 2) } };
+        CHECK(RUN(be, dtype, fold, &a) == MRC_OK, "%s: fold", label);
+        test_read(be, dtype, to, n, got);
+        for (size_t i = 0; i < n; i++) {
+            double want = c % 2 ? y[i] : parts[i];
+            for (size_t p = c % 2 ? 0 : 1; p < k; p++) {
+                want += parts[p * SUM_N + i];
+                if (bytes == sizeof(float)) want = (float)want;
+            }
+            wrong += !same_bits(got[i], want);
+        }
+        CHECK(wrong == 0, "%s, %s: fold of %zu parts of %zu, accumulate %zu: %zu are wrong", label,
+              mrc_dtype_name(dtype), k, n, c % 2, wrong);
+    }
+    be->free(be, from);
+    be->free(be, to);
+}
+
 int main(void) {
     static all_backends all;
     test_half(MRC_DTYPE_F16);
     test_half(MRC_DTYPE_BF16);
     all_new(&all);
     for (int k = 0; k < all.n; k++) {
-        if (strcmp(all.be[k]->name, "guard")) scale_on(all.be[k], all.label[k]);
+        if (strcmp(all.be[k]->name, "guard") == 0) continue;    // it watches a context
+        scale_on(all.be[k], all.label[k]);
+        for (int dtype = MRC_DTYPE_F32; dtype <= MRC_DTYPE_F64; dtype++) {
+            fold_on(all.be[k], all.label[k], (mrc_dtype)dtype);
+        }
     }
     test_gemm(&all);
     for (int kind = MRC_ADAMW_HF; kind < N_UPDATES; kind++) {

@@ -1,16 +1,22 @@
 // Training on several ranks: weights, moments, losses and norms are the bits of one rank, whatever
-// the number of ranks, with dropout, R-Drop, FGM and step sizes that the ranks do not divide; one
-// rank's errors and flags are everyone's.  The ranks are threads of this process.
+// the number of ranks, with dropout, R-Drop, FGM and step sizes that the ranks do not divide, and
+// with an optimizer that is shared out; checkpoints are the same files, and any number of ranks
+// goes on with them; so are predictions.  One rank's errors and flags are everyone's.  The ranks
+// are threads of this process.
 // tags: threads
 #include "../support/comm_threads.h"
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { STEPS = 4, FEATURES = 7, LENGTH = 12, MICRO = 2 };
+enum { STEPS = 4, FEATURES = 7, LENGTH = 12, MICRO = 2, WORDS = 1200 };
+static char folder[64];                 // of checkpoints
 
 typedef struct variant {
     const char   *name;
     int           bilstm, naive;
     mrc_objective objective;
     size_t        n;                    // features of a step
+    int           skips;                // the second step's loss is above what is allowed
 } variant;
 static const variant variants[] = {
     { "linear", 0, 0, { .rdrop_alpha = 0 }, 7 },
@@ -19,10 +25,13 @@ static const variant variants[] = {
     { "naive", 0, 1, { .rdrop_alpha = 0 }, 5 },
     { "R-Drop", 0, 0, { .rdrop_alpha = 1 }, 7 },
     { "FGM", 0, 0, { .fgm_epsilon = 0.5 }, 7 },
+    { "a step that is skipped", 0, 0, { .rdrop_alpha = 0 }, 7, .skips = 1 },
 };
 
 typedef struct outcome {
-    uint32_t   crc;                     // of weights and moments
+    uint32_t   crc;                     // of weights and averages
+    uint32_t   file;                    // of a checkpoint's moments
+    size_t     kept;                    // elements of the first moment
     double     loss[STEPS], norm[STEPS];
     mrc_status status;
     char       message[512];
@@ -32,8 +41,10 @@ typedef struct rank_run {
     const variant *v;
     mrc_comm   *comm;                   // NULL: alone
     thread_comm *all;
+    int         sharded, flip;
     int         fail;                   // 1: a feature of this rank's is ill-formed; 2: it leaves
     int         flag, flagged;
+    uint32_t    first, last;            // steps; first > 0: from the checkpoint that is there
     outcome     out;
 } rank_run;
 
@@ -53,12 +64,13 @@ static void features_of(mrc_feature *list, const mrc_feature **refs, int32_t ids
 
 static mrc_model_config config_of(const variant *v) {
     mrc_model_config c = mrc_model_config_default();
-    c.vocab_size = 32;
+    c.vocab_size = WORDS;               // its table spans several chunks of a norm
     c.hidden_size = 16;
     c.num_hidden_layers = 2;
     c.num_attention_heads = 2;
     c.intermediate_size = 24;
     c.max_position_embeddings = 40;
+    c.head_hidden_size = 8;
     c.head = v->bilstm ? MRC_HEAD_BILSTM : MRC_HEAD_LINEAR;
     return c;
 }
@@ -74,18 +86,55 @@ static uint32_t crc_of(mrc_backend *be, const mrc_params *params, uint32_t crc) 
     return crc;
 }
 
+static mrc_status begin(mrc_ctx *ctx, const rank_run *r, mrc_model **m, mrc_optimizer **o) {
+    const mrc_model_config c = config_of(r->v);
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    char path[128];
+    oc.ema_decay = 0.9;
+    oc.sharded = r->sharded;
+    oc.loss_scale = 4;
+    snprintf(path, sizeof path, "%s/checkpoint-%u", folder, (unsigned)r->first);
+    mrc_status s = r->first ? mrc_model_load(ctx, m, &(mrc_model_load_desc){ .path = path })
+                            : mrc_model_new(ctx, m, &c, MRC_DTYPE_F32, 3);
+    if (s == MRC_OK) s = mrc_optimizer_new(ctx, o, (*m)->params, &oc);
+    if (s != MRC_OK || !r->first) return s;
+    snprintf(path, sizeof path, "%s/checkpoint-%u/optimizer.safetensors", folder,
+             (unsigned)r->first);
+    return mrc_optimizer_load(ctx, *o, path);
+}
+
+// What there is at the end: weights, averages (they change places with them), a checkpoint.
+static mrc_status look(mrc_ctx *ctx, mrc_backend *be, rank_run *r, const mrc_model *m,
+                       mrc_optimizer *o) {
+    char path[128];
+    uint64_t bytes;
+    r->out.crc = crc_of(be, m->params, 0);
+    for (size_t i = 0; mrc_params_at(o->exp_avg, i); i++) {
+        r->out.kept += mrc_params_at(o->exp_avg, i)->numel;
+    }
+    mrc_status s = mrc_comm_check(ctx, m->params);
+    if (s == MRC_OK) s = mrc_optimizer_swap(ctx, o);
+    r->out.crc = crc_of(be, m->params, r->out.crc);
+    if (s == MRC_OK) s = mrc_optimizer_swap(ctx, o);
+    if (s == MRC_OK) s = mrc_comm_check(ctx, m->params);
+    if (s != MRC_OK || (r->comm && r->comm->rank && !r->sharded)) return s;
+    s = mrc_checkpoint_save(ctx, folder, r->last, m, NULL, o, "{}");
+    if (s == MRC_OK && r->comm) s = r->comm->rank ? MRC_OK : s;
+    if (s != MRC_OK || (r->comm && r->comm->rank)) return s;
+    snprintf(path, sizeof path, "%s/checkpoint-%u/optimizer.safetensors", folder,
+             (unsigned)r->last);
+    return mrc_file_crc32c(ctx, path, &r->out.file, &bytes);
+}
+
 static void steps(mrc_ctx *ctx, mrc_backend *be, rank_run *r) {
     mrc_model *m = NULL;
     mrc_optimizer *o = NULL;
-    mrc_model_config c = config_of(r->v);
-    mrc_optimizer_config oc = mrc_optimizer_config_default();
     mrc_feature list[FEATURES];
     const mrc_feature *refs[FEATURES];
     int32_t ids[FEATURES][LENGTH];
-    mrc_status s = mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 3);
-    oc.ema_decay = 0.9;
-    if (s == MRC_OK) s = mrc_optimizer_new(ctx, &o, m->params, &oc);
-    for (uint32_t step = 0; s == MRC_OK && step < STEPS; step++) {
+    if (!r->last) r->last = STEPS;
+    mrc_status s = begin(ctx, r, &m, &o);
+    for (uint32_t step = r->first; s == MRC_OK && step < r->last; step++) {
         features_of(list, refs, ids, step * 977 + 1);
         mrc_step_desc desc = { .features = refs, .n = r->v->n, .micro_batch = MICRO, .lr = 1e-3,
                                .random = { .seed = 5, .step = step },
@@ -93,7 +142,8 @@ static void steps(mrc_ctx *ctx, mrc_backend *be, rank_run *r) {
                                .objective = r->v->objective, .flag = r->flag && step == 1 };
         mrc_step_result result;
         desc.forward.dropout = 1;
-        if (r->fail == 1 && step == 2) list[2].input_ids[0] = 99;
+        if (r->v->skips && step == 1) desc.max_loss = 1e-6;
+        if (r->fail == 1 && step == 2) list[2].input_ids[0] = WORDS;
         if (r->fail == 2 && step == 2) {
             threads_leave(r->all);
             break;
@@ -103,15 +153,9 @@ static void steps(mrc_ctx *ctx, mrc_backend *be, rank_run *r) {
         r->out.norm[step] = result.grad_norm;
         if (result.flag) r->flagged |= 1 << step;
     }
-    if (s == MRC_OK && r->fail != 2) s = mrc_comm_check(ctx, m->params);
+    if (s == MRC_OK && r->fail != 2) s = look(ctx, be, r, m, o);
     r->out.status = s;
     snprintf(r->out.message, sizeof r->out.message, "%.511s", mrc_ctx_message(ctx));
-    if (s == MRC_OK) {
-        r->out.crc = crc_of(be, m->params, 0);
-        r->out.crc = crc_of(be, o->exp_avg, r->out.crc);
-        r->out.crc = crc_of(be, o->exp_avg_sq, r->out.crc);
-        r->out.crc = crc_of(be, o->ema, r->out.crc);
-    }
     mrc_optimizer_free(o);
     mrc_ctx_free(ctx);
     mrc_model_free(m);
@@ -135,6 +179,7 @@ static void *run_rank(void *user) {
 static void run_ranks(rank_run *runs, thread_comm *all, const variant *v, int n) {
     pthread_t threads[MAX_RANKS];
     threads_init(all, n);
+    all->flip = runs[0].flip;
     for (int k = 0; k < n; k++) {
         runs[k].v = v;
         runs[k].all = all;
@@ -145,27 +190,81 @@ static void run_ranks(rank_run *runs, thread_comm *all, const variant *v, int n)
     threads_free(all);
 }
 
+static void same_as(const outcome *o, const outcome *alone, const char *name, int sharded, int k,
+                    int n) {
+    CHECK(o->status == MRC_OK, "%s, rank %d of %d: %s", name, k, n, o->message);
+    CHECK(o->crc == alone->crc, "%s, sharded %d, rank %d of %d: weights and averages %08x, alone "
+          "%08x", name, sharded, k, n, (unsigned)o->crc, (unsigned)alone->crc);
+    CHECK(k > 0 || o->file == alone->file, "%s, sharded %d, %d ranks: the file of moments is "
+          "another", name, sharded, n);
+    CHECK(!memcmp(o->loss, alone->loss, sizeof o->loss)
+          && !memcmp(o->norm, alone->norm, sizeof o->norm),
+          "%s, sharded %d, rank %d of %d: other losses or norms", name, sharded, k, n);
+}
+
+// A quarter of the moments on each of four ranks, or nearly.
+static void test_shares(const rank_run *runs, int n, size_t whole, int sharded) {
+    size_t sum = 0;
+    for (int k = 0; k < n; k++) {
+        const size_t kept = runs[k].out.kept;
+        sum += kept;
+        CHECK(sharded && n > 1 ? kept < whole / (size_t)n + 9000 : kept == whole, "rank %d of %d "
+              "keeps %zu of %zu", k, n, kept, whole);
+    }
+    // one element stands for a parameter that is all other ranks'
+    CHECK(!sharded || n == 1 || (sum >= whole && sum < whole + 100 * (size_t)n), "%d ranks keep "
+          "%zu of %zu", n, sum, whole);
+}
+
+static int is_config(const char *part) {
+    const char *config = getenv("MRC_TEST_CONFIG");
+    return config && strstr(config, part) != NULL;
+}
+
 static void test_bits(const variant *v) {
     static const int numbers[] = { 1, 2, 3, 4, 8 };
-    const char *config = getenv("MRC_TEST_CONFIG");
-    const int tsan = config && strstr(config, "tsan") != NULL;      // a hundred times slower
     rank_run alone = { .v = v };
     thread_comm all;
-    if (tsan && (v->bilstm || v->naive)) return;
+    const int slow = is_config("tsan");  // a hundred times
+    if (slow && (v->bilstm || v->naive)) return;
     run_rank(&alone);
     CHECK(alone.out.status == MRC_OK, "%s: %s", v->name, alone.out.message);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        if (tsan && numbers[i] != 2 && numbers[i] != 3) continue;
+    for (size_t i = 0; i < 2 * sizeof numbers / sizeof *numbers; i++) {
+        const int n = numbers[i / 2], sharded = (int)(i % 2);
+        if ((slow || is_config("asan")) && n != 2 && n != 3) continue;
         rank_run runs[MAX_RANKS] = { { .v = v } };
-        run_ranks(runs, &all, v, numbers[i]);
-        for (int k = 0; k < numbers[i]; k++) {
-            const outcome *o = &runs[k].out;
-            CHECK(o->status == MRC_OK, "%s, rank %d of %d: %s", v->name, k, numbers[i], o->message);
-            CHECK(o->crc == alone.out.crc, "%s, rank %d of %d: weights and moments %08x, alone "
-                  "%08x", v->name, k, numbers[i], (unsigned)o->crc, (unsigned)alone.out.crc);
-            CHECK(!memcmp(o->loss, alone.out.loss, sizeof o->loss)
-                  && !memcmp(o->norm, alone.out.norm, sizeof o->norm),
-                  "%s, rank %d of %d: other losses or norms", v->name, k, numbers[i]);
+        for (int k = 0; k < n; k++) runs[k].sharded = sharded;
+        run_ranks(runs, &all, v, n);
+        for (int k = 0; k < n; k++) same_as(&runs[k].out, &alone.out, v->name, sharded, k, n);
+        test_shares(runs, n, alone.out.kept, sharded);
+    }
+}
+
+// Two steps on some ranks, two on others, moments shared out in one of the two or in both.
+static void test_resume(void) {
+    static const struct { int n[2], sharded[2]; } plans[] = {
+        { { 3, 2 }, { 1, 0 } }, { { 2, 4 }, { 0, 1 } }, { { 2, 3 }, { 1, 1 } },
+        { { 4, 1 }, { 1, 1 } } };
+    thread_comm all;
+    rank_run alone = { .v = &variants[0] };
+    run_rank(&alone);
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        for (int part = 0; part < 2; part++) {
+            const int n = plans[i].n[part];
+            rank_run runs[MAX_RANKS] = { { .v = NULL } };
+            for (int k = 0; k < n; k++) {
+                runs[k].sharded = plans[i].sharded[part];
+                runs[k].first = part ? 2 : 0;
+                runs[k].last = part ? 4 : 2;
+            }
+            run_ranks(runs, &all, &variants[0], n);
+            for (int k = 0; k < n; k++) {
+                CHECK(runs[k].out.status == MRC_OK, "%d ranks go on: %s", n, runs[k].out.message);
+                if (!part) continue;
+                memcpy(runs[k].out.loss, alone.out.loss, 2 * sizeof *alone.out.loss);
+                memcpy(runs[k].out.norm, alone.out.norm, 2 * sizeof *alone.out.norm);
+                same_as(&runs[k].out, &alone.out, "resumed", runs[k].sharded, k, n);
+            }
         }
     }
 }
@@ -183,6 +282,16 @@ static void test_one_for_all(void) {
         CHECK(bad[k].out.status != MRC_OK, "rank %d goes on alone", k);
         CHECK(k == 1 || strstr(bad[k].out.message, "rank 1 (here): "), "rank %d says: %s", k,
               bad[k].out.message);
+    }
+    for (int sharded = 0; sharded < 2; sharded++) {     // what the guard is for
+        rank_run flipped[MAX_RANKS] = { { .flip = 1 } };
+        for (int k = 0; k < 3; k++) flipped[k].sharded = sharded, flipped[k].last = 1;
+        run_ranks(flipped, &all, &variants[0], 3);
+        for (int k = 0; k < 3; k++) {
+            CHECK(flipped[k].out.status == MRC_ERR_NUMERIC && strstr(flipped[k].out.message,
+                  "checksum of rank 1 (here) is "), "a bit that flips, sharded %d, rank %d: %d, %s",
+                  sharded, k, (int)flipped[k].out.status, flipped[k].out.message);
+        }
     }
     rank_run gone[MAX_RANKS] = { [2] = { .fail = 2 } };
     run_ranks(gone, &all, &variants[0], 3);
@@ -221,9 +330,160 @@ static void test_same(void) {
     threads_free(&all);
 }
 
+
+// Predictions: all ranks are given what one would be, in its order.
+typedef struct prediction {
+    mrc_comm   *comm;
+    int         by_length, fail;        // 1: fn, 2: progress, 3: a feature of this rank's
+    mrc_status  status;
+    uint32_t    crc;
+    size_t      calls;
+    char        message[512];
+} prediction;
+static mrc_status take(mrc_ctx *ctx, void *user, const mrc_feature *f, const float *start,
+                       const float *end) {
+    prediction *p = user;
+    (void)ctx;
+    const size_t bytes = (size_t)f->length * sizeof *start;
+    p->crc = mrc_crc32c(mrc_crc32c(mrc_crc32c(p->crc, &f->example_index, sizeof f->example_index),
+                                   start, bytes), end, bytes);
+    return p->fail == 1 && ++p->calls == 3 ? MRC_ERR_IO : MRC_OK;
+}
+static mrc_status stop_now(void *user, size_t done, size_t total) {
+    const prediction *p = user;
+    if (done > total) return MRC_ERR_NUMERIC;
+    return p->fail == 2 ? MRC_ERR_INTERRUPTED : MRC_OK;
+}
+static void *predict(void *user) {
+    prediction *p = user;
+    mrc_backend *be = NULL;
+    mrc_ctx *ctx = NULL;
+    mrc_model *m = NULL;
+    mrc_feature list[FEATURES];
+    const mrc_feature *refs[FEATURES];
+    int32_t ids[FEATURES][LENGTH];
+    const mrc_model_config c = config_of(&variants[0]);
+    const mrc_features features = { .list = list, .n = FEATURES };
+    features_of(list, refs, ids, 3);
+    for (int i = 0; i < FEATURES; i++) list[i].example_index = i;
+    if (p->fail == 3) list[2].input_ids[0] = WORDS;
+    p->status = mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 1 });
+    if (p->status == MRC_OK) {
+        p->status = mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .comm = p->comm });
+    }
+    if (p->status == MRC_OK) p->status = mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 3);
+    const mrc_predict_desc desc = { .features = &features, .batch_size = 2,
+                                    .by_length = p->by_length, .dropout = 1, .random = { 5, 1, 1 },
+                                    .fn = take, .user = p, .progress = stop_now };
+    if (p->status == MRC_OK) p->status = mrc_predict(ctx, m, &desc);
+    snprintf(p->message, sizeof p->message, "%.511s", ctx ? mrc_ctx_message(ctx) : "");
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+    mrc_backend_free(be);
+    return NULL;
+}
+static void predict_on(prediction *list, int n) {
+    pthread_t threads[MAX_RANKS];
+    thread_comm all;
+    threads_init(&all, n);
+    for (int k = 0; k < n; k++) {
+        list[k].comm = &all.ranks[k].base;
+        CHECK(pthread_create(&threads[k], NULL, predict, &list[k]) == 0, "thread %d", k);
+    }
+    for (int k = 0; k < n; k++) pthread_join(threads[k], NULL);
+    threads_free(&all);
+}
+static void test_predictions(void) {
+    static const mrc_status expected[] = { MRC_OK, MRC_ERR_IO, MRC_ERR_INTERRUPTED,
+                                           MRC_ERR_SHAPE };
+    for (int by_length = 0; by_length < 2; by_length++) {
+        prediction alone = { .by_length = by_length };
+        predict(&alone);
+        CHECK(alone.status == MRC_OK && alone.crc, "alone: %s", alone.message);
+        for (int n = 1; n <= 4; n++) {
+            prediction list[MAX_RANKS] = { { .by_length = by_length } };
+            for (int k = 0; k < n; k++) list[k].by_length = by_length;
+            predict_on(list, n);
+            for (int k = 0; k < n; k++) {
+                CHECK(list[k].status == MRC_OK && list[k].crc == alone.crc, "rank %d of %d: other "
+                      "predictions (%s)", k, n, list[k].message);
+            }
+        }
+    }
+    for (int fail = 1; fail <= 3; fail++) {
+        prediction list[MAX_RANKS] = { [1] = { .fail = fail } };
+        predict_on(list, 3);
+        for (int k = 0; k < 3; k++) {
+            CHECK(list[k].status == expected[fail], "fault %d, rank %d: status %d (%s)", fail, k,
+                  (int)list[k].status, list[k].message);
+            CHECK(k == 1 || strstr(list[k].message, "rank 1 (here): "), "fault %d, rank %d says: "
+                  "%s", fail, k, list[k].message);
+        }
+    }
+}
+
+// What cannot be shared out, or saved, is refused on all ranks.
+typedef struct refusal { mrc_comm *comm; mrc_status made, stepped, saved; char message[512]; }
+    refusal;
+static void *refuse(void *user) {
+    refusal *r = user;
+    mrc_backend *be = NULL;
+    mrc_ctx *ctx = NULL;
+    mrc_model *m = NULL;
+    mrc_optimizer *o = NULL;
+    const mrc_model_config c = config_of(&variants[0]);
+    mrc_optimizer_config oc = mrc_optimizer_config_default();
+    mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 1 });
+    mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .comm = r->comm });
+    mrc_model_new(ctx, &m, &c, MRC_DTYPE_F32, 3);
+    oc.sharded = 1;
+    oc.variant = MRC_ADAMP;
+    r->made = mrc_optimizer_new(ctx, &o, m->params, &oc);
+    mrc_optimizer_free(o);
+    mrc_ctx_clear_error(ctx);
+    oc.variant = MRC_ADAMW_TORCH;
+    o = NULL;
+    r->stepped = mrc_optimizer_new(ctx, &o, m->params, &oc);
+    if (r->stepped == MRC_OK) r->stepped = mrc_optimizer_step(ctx, o, 1e-3);
+    mrc_ctx_clear_error(ctx);
+    r->saved = mrc_checkpoint_save(ctx, "/dev/null/here", 1, m, NULL, o, "{}");
+    snprintf(r->message, sizeof r->message, "%.511s", mrc_ctx_message(ctx));
+    mrc_optimizer_free(o);
+    mrc_ctx_free(ctx);
+    mrc_model_free(m);
+    mrc_backend_free(be);
+    return NULL;
+}
+static void test_refusals(void) {
+    thread_comm all;
+    pthread_t threads[2];
+    refusal two[2] = { { .comm = NULL } };
+    threads_init(&all, 2);
+    for (int k = 0; k < 2; k++) {
+        two[k].comm = &all.ranks[k].base;
+        CHECK(pthread_create(&threads[k], NULL, refuse, &two[k]) == 0, "thread");
+    }
+    for (int k = 0; k < 2; k++) pthread_join(threads[k], NULL);
+    for (int k = 0; k < 2; k++) {
+        CHECK(two[k].made == MRC_ERR_ARG, "AdamP is shared out");
+        CHECK(two[k].stepped == MRC_ERR_ARG, "a step without a sum");
+        CHECK(two[k].saved == MRC_ERR_IO && (k == 0 || strstr(two[k].message, "rank 0 (here): ")),
+              "rank %d: a save that fails: %d, %s", k, (int)two[k].saved, two[k].message);
+    }
+    threads_free(&all);
+}
+
 int main(void) {
+    snprintf(folder, sizeof folder, "/tmp/mrc_ranks_%ld", (long)getpid());
+    mkdir(folder, 0700);
+    test_resume();
+    test_predictions();
+    test_refusals();
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) test_bits(&variants[i]);
     test_one_for_all();
     test_same();
+    mrc_ctx *ctx = NULL;
+    if (mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .comm = NULL }) == MRC_OK) mrc_dir_remove(ctx, folder);
+    mrc_ctx_free(ctx);
     return test_end();
 }

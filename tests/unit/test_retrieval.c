@@ -1,31 +1,10 @@
 // Training for retrieval: what the files say, which questions go together, the gradients of a step.
 // tags: threads
 #define TEST_LINKED
-#include "../support/test.h"
-#include <unistd.h>
+#include "../support/folder.h"
 
-static char folder[64];
 static mrc_backend *be;
 static mrc_ctx *ctx;
-static char message[1024];
-
-static void keep_message(void *user, mrc_status status, const char *text) {
-    (void)user, (void)status;
-    snprintf(message, sizeof message, "%s", text);
-}
-
-static const char *file_new(const char *name, const char *text) {
-    static char room[6][256];
-    static int at;
-    char *path = room[at++ % 6];
-    snprintf(path, sizeof room[0], "%s/%s", folder, name);
-    FILE *f = fopen(path, "wb");
-    if (f) {
-        fwrite(text, 1, strlen(text), f);
-        fclose(f);
-    }
-    return path;
-}
 
 //==============================================================================
 // Files
@@ -288,6 +267,19 @@ static void test_caching(void) {
 //==============================================================================
 // Directories that are written are read back the same
 //==============================================================================
+// A passage's title is read with it; a query's, which rows of data sets have, is not.
+static void check_titles(mrc_encoder *e, int kind) {
+    const mrc_passage query = { "", "", "what is it", 10 }, titled = { "", "A", "what is it", 10 };
+    const mrc_passage with = { "", "A title", "it is", 5 }, without = { "", "", "it is", 5 };
+    const mrc_passage *list[2] = { &with, &without };
+    double plain[2] = { NAN, NAN }, other[2] = { NAN, NAN };
+    CHECK(mrc_encoder_score(e, &query, list, 2, plain) == MRC_OK, "score: %s", message);
+    CHECK(mrc_encoder_score(e, &titled, list, 2, other) == MRC_OK, "score: %s", message);
+    CHECK(!memcmp(plain, other, sizeof plain), "kind %d: the title of a query counts", kind);
+    CHECK(memcmp(&plain[0], &plain[1], sizeof plain[0]), "kind %d: the title of a passage does not "
+          "count", kind);
+}
+
 static void test_directories(void) {
     static const mrc_head_type heads[] = { MRC_HEAD_POOL, MRC_HEAD_TOKENS, MRC_HEAD_SCORE };
     const mrc_passage texts[] = { { "", "", "what is one", 11 }, { "", "A title", "it is", 5 },
@@ -335,6 +327,7 @@ static void test_directories(void) {
                   message);
         }
         CHECK(!memcmp(scores[0], scores[1], sizeof scores[0]), "head %d: other scores", k);
+        check_titles(e[1], k);
         mrc_encoder_free(e[0]);
         mrc_encoder_free(e[1]);
         mrc_model_free(m);
@@ -342,17 +335,16 @@ static void test_directories(void) {
 }
 
 int main(void) {
-    snprintf(folder, sizeof folder, "/tmp/mrc_retrieval_%ld", (long)getpid());
+    if (!folder_new("retrieval")) return test_end();
     mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
-    mrc_dir_new(ctx, folder);
     test_files();
     test_ids();
     test_plan();
     test_caching();
     test_directories();
-    mrc_dir_remove(ctx, folder);
     mrc_ctx_free(ctx);
     mrc_backend_free(be);
+    folder_end();
     return test_end();
 }
