@@ -33,9 +33,8 @@ static void retrieval_check(train_args *a, const tool_program *p) {
     }
     if (!a->task) return;
     if (a->pooling && a->task != TASK_BIENCODER) {
-        tool_fail(TOOL_USAGE, "--pooling: is of --task biencoder, whose texts become one vector each "
-                  "(found --task %s, expected no such flag)", a->task == TASK_COLBERT ? "colbert"
-                                                             : "cross");
+        tool_fail(TOOL_USAGE, "--pooling: is of --task biencoder (found --task %s, whose texts do "
+                  "not become one vector)", a->task == TASK_COLBERT ? "colbert" : "cross");
     }
     if (!tool_given(p, "loss")) a->loss = a->task == TASK_CROSS
                                     ? LOSS_INFONCE + MRC_CONTRASTIVE_BCE : LOSS_INFONCE;
