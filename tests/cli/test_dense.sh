@@ -26,6 +26,8 @@ lacking="--model_name_or_path $dir/lacks --train_file data/train.jsonl --per_dev
 fails 3 '--pooling goes without' build/train --task biencoder $lacking --max_steps 1 \
     --output_dir "$dir/no"
 works build/train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
+refuses 2 '--pooling: is of --task biencoder' build/train --task colbert $begin --max_steps 1 \
+    --pooling mean --output_dir "$dir/no"
 works build/train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
     --query_marker "" --passage_marker ""
 fails 3 'no marker' build/train --task colbert $begin --max_steps 1 --output_dir "$dir/marked"

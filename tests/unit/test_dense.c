@@ -385,7 +385,7 @@ static void test_fuse(void) {
     const mrc_hit a[] = { { 3, 9 }, { 1, 5 }, { 2, 4 } }, b[] = { { 2, .5 }, { 4, .4 } };
     const mrc_hits runs[] = { { a, 3 }, { b, 2 } };
     mrc_hit out[5];
-    size_t n;
+    size_t n = 0;
     mrc_fuse_desc desc = { .method = MRC_FUSE_RRF };
     CHECK(mrc_fuse(ctx, &desc, runs, 2, out, &n) == MRC_OK && n == 4, "rrf: %zu", n);
     CHECK(out[0].passage == 2 && fabs(out[0].score - (1 / 63. + 1 / 61.)) < 1e-15
