@@ -309,16 +309,16 @@ typedef struct mrc_layer_norm_bwd_args {
 } mrc_layer_norm_bwd_args;
 
 // What a dropout mask is made of (contract D); threshold 0: nothing is dropped, scale is 1.
-typedef struct mrc_mask {
+typedef struct mrc_dropout_mask {
     uint32_t key[2];                // mrc_dropout_key()
     uint64_t threshold;             // floor(p * 2^32); an element is dropped when its u32 is below
     double   scale;                 // 1 / (1 - p)
-} mrc_mask;
+} mrc_dropout_mask;
 
 // Forward and backward are the same map: to = keep(element) ? from * scale : 0.
 typedef struct mrc_dropout_args {
     size_t   n, n_sequences, h;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, from;
     mrc_out  to;
     void    *workspace;
@@ -414,7 +414,7 @@ typedef struct mrc_attention_extra {
 typedef struct mrc_attention_fwd_args {
     size_t   n, n_sequences, max_length, heads, d;
     double   scale;                 // of the scores, as a rule 1 / sqrt(d)
-    mrc_mask mask;                  // of the weights
+    mrc_dropout_mask mask;                  // of the weights
     mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
     mrc_in   q, k, v;
     mrc_attention_extra extra;
@@ -426,7 +426,7 @@ typedef struct mrc_attention_fwd_args {
 typedef struct mrc_attention_bwd_args {
     size_t   n, n_sequences, max_length, heads, d;
     double   scale;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
     mrc_attention_extra extra;
     mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
@@ -437,7 +437,7 @@ typedef struct mrc_attention_bwd_args {
 // y = residual + dropout(x): the end of each half of a pre-norm layer.  dresidual = dy.
 typedef struct mrc_add_fwd_args {
     size_t   n, h, n_sequences;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, x, residual;   // (B + 1) (B) (N, H) (N, H)
     mrc_out  y;
     void    *workspace;
@@ -445,7 +445,7 @@ typedef struct mrc_add_fwd_args {
 
 typedef struct mrc_add_bwd_args {
     size_t   n, h, n_sequences;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, dy;
     mrc_out  dx, dresidual;
     void    *workspace;
@@ -455,7 +455,7 @@ typedef struct mrc_add_bwd_args {
 typedef struct mrc_add_norm_fwd_args {
     size_t   n, h, n_sequences;
     double   eps;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, x, residual, weight, bias;
     mrc_out  y, sum, mean, rstd;    // sum (N, H), mean, rstd (N): saved for backward
     void    *workspace;
@@ -464,7 +464,7 @@ typedef struct mrc_add_norm_fwd_args {
 typedef struct mrc_add_norm_bwd_args {
     size_t   n, h, n_sequences;
     int      plain;                 // as in layer_norm
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
     mrc_out  sum;                   // as saved; afterwards anything
     mrc_out  dx, dresidual, dweight, dbias;
@@ -2270,8 +2270,6 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head, const char *pooling);
-// Sets the pooling by its name, as --pooling has it: cls, mean, ..
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
@@ -7375,10 +7373,10 @@ struct mrc_node {
     union {                             // what the kernels need beyond tensors
         struct { mrc_act act; } linear, activation;
         struct { double eps; } layer_norm;
-        struct { mrc_mask mask; } dropout, add;
-        struct { mrc_mask mask; double eps; } add_norm;
+        struct { mrc_dropout_mask mask; } dropout, add;
+        struct { mrc_dropout_mask mask; double eps; } add_norm;
         struct {
-            mrc_mask mask;
+            mrc_dropout_mask mask;
             mrc_attention_kind kind;
             double   scale;
             size_t   heads, max_length, window;
@@ -8359,7 +8357,7 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // What row and feature are multiplied by: 0 or scale.
-static double MRC__T(kept)(const mrc_mask *mask, uint32_t head, uint32_t sequence,
+static double MRC__T(kept)(const mrc_dropout_mask *mask, uint32_t head, uint32_t sequence,
                            uint32_t position, uint32_t f) {
     const uint32_t counter[4] = { f / 4, position, sequence, head };
     uint32_t u[4];
@@ -8390,7 +8388,8 @@ static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a
 
 #ifdef MRC__PASS_CORE
 // The mask of this site in the running pass; 0 with an error for a p that is no probability.
-static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_mask *mask, double p, uint32_t site) {
+static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_dropout_mask *mask, double p,
+                          uint32_t site) {
     if (!(p >= 0 && p < 1)) {
         mrc__fail(ctx, MRC_ERR_ARG, "%s: dropout p is %g, not in [0, 1)", op, p);
         return 0;
@@ -8425,7 +8424,7 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
@@ -8671,7 +8670,8 @@ static void MRC__T(scores)(mrc_in queries, mrc_in keys, const mrc_attention_extr
     }
 }
 
-static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, size_t i, size_t j) {
+static double MRC__T(weight_kept)(const mrc_dropout_mask *mask, const MRC__T(span) *q, size_t i,
+                                  size_t j) {
     return MRC__T(kept)(mask, (uint32_t)q->head, q->sequence, (uint32_t)i, (uint32_t)j);
 }
 
@@ -8863,7 +8863,7 @@ static int mrc__attention_desc_fits(mrc_ctx *ctx, const mrc_attention_desc *d, s
 MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
                                       size_t heads, double p, uint32_t site,
                                       const mrc_attention_desc *desc, const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     size_t width, n = 6;
     int at_key = 0, at_query = 0;
     MRC__WANT(ctx, !q || !k || !v || !desc || !batch || !batch->real_len);
@@ -9010,8 +9010,8 @@ static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_a
 }
 
 // to = du of row r, each element times its factor of the mask, or as it is with mask NULL.
-static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_mask *mask, mrc_out to,
-                                size_t r, uint32_t sequence, uint32_t position) {
+static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_dropout_mask *mask,
+                                mrc_out to, size_t r, uint32_t sequence, uint32_t position) {
     mrc_layer_norm_bwd_args norm = { .mean = a->mean, .rstd = a->rstd,
                                      .x = { a->sum.dtype, a->sum.ld, a->sum.data } };
     double mean_g = 0, mean_gx = 0, h = (double)a->h;
@@ -9053,7 +9053,7 @@ static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be, const mrc_add_norm_bwd_a
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     MRC__WANT(ctx, !x || !residual || !weight || !bias || !batch);
     if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
@@ -9149,7 +9149,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     MRC__WANT(ctx, !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
         return NULL;
@@ -11415,7 +11415,7 @@ MRC__INLINE void MRC__T(philox)(const uint32_t key[2], const uint32_t where[3], 
 
 // Factors, 0 or the scale, of the features f .. f + COLS - 1 of a row; where: position, sequence,
 // head.  f is a multiple of COLS.
-MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], size_t f,
+MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t where[3], size_t f,
                                  MRC__T(vec) out[2]) {
     out[0] = out[1] = MRC__T(splat)((MRC__REAL)mask->scale);
     if (mask->threshold == 0) return;
@@ -12864,7 +12864,7 @@ MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
 // to = dropout(from), or residual + dropout(from).
 typedef struct MRC__T(masking) {
     size_t   n, h;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, from, residual;        // residual.data NULL: 0
     mrc_out  to;
 } MRC__T(masking);
@@ -12920,7 +12920,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
                             .sequence_index = a->sequence_index, .from = a->dy, .to = a->dx };
     // forward was: y = residual + dropout(x).  In the order of the outputs.
     MRC__T(mask_rows)(be, job);
-    job.mask = (mrc_mask){ .scale = 1 };
+    job.mask = (mrc_dropout_mask){ .scale = 1 };
     job.to = a->dresidual;
     MRC__T(mask_rows)(be, job);
     return MRC_OK;
@@ -13909,7 +13909,7 @@ MRC__INLINE int MRC__T(sees)(size_t i, size_t keys, size_t window) {
 
 // A row of scores becomes weights, dropped ones 0; returns lse.  from: the first score's key.
 MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t from, size_t keys, MRC__REAL scale,
-                                   const mrc_mask *mask, const uint32_t where[3]) {
+                                   const mrc_dropout_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) most = MRC__T(splat)((MRC__REAL)-HUGE_VAL), sums = {0};
     for (size_t j = keys; j < end; j++) s[j] = (MRC__REAL)-HUGE_VAL;
@@ -13980,7 +13980,7 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
 // is left to multiply the scores by; from: the first one's key.
 MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, size_t keys,
                                      MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
-                                     const mrc_mask *mask, const uint32_t where[3]) {
+                                     const mrc_dropout_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) sums = {0};
     for (size_t j = keys; j < end; j++) {
@@ -20738,10 +20738,14 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
                                      int bytes) {
     static const mrc_json none = { .type = MRC_JSON_NULL };
     const int deberta = bytes && mrc__tok_is_class(src, "DebertaTokenizer");
+    const int mpnet = !bytes && mrc__tok_is_class(src, "MPNetTokenizer");
     size_t n_added;
     tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
-    tok->class_name = deberta ? "DebertaTokenizer" : bytes ? "RobertaTokenizer" : "BertTokenizer";
-    src->angles = bytes && !deberta;
+    tok->class_name = deberta ? "DebertaTokenizer" : mpnet ? "MPNetTokenizer"
+                    : bytes ? "RobertaTokenizer" : "BertTokenizer";
+    src->angles = mpnet || (bytes && !deberta);
+    if (mpnet && !src->names[MRC__TOK_UNK].bytes)
+        mrc_text_printf(&src->names[MRC__TOK_UNK], "[UNK]");
     MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
     if (bytes) {
         int prefix = src->prefix_space == 1;
@@ -20755,6 +20759,7 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     MRC__TRY(mrc__tok_read_extra(src, tok, dir));
     MRC__TRY(mrc__tok_find_special(src, tok));
     mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    if (mpnet) tok->pair.item[4].type_id = tok->pair.item[5].type_id = 1;
     return !bytes && mrc__tok_is_class(src, "SplinterTokenizer")
          ? mrc__tok_splinter_template(src, tok) : MRC_OK;
 }
@@ -20921,7 +20926,7 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
     static const char *const classes[][2] = {
         { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
-        { "splinter", "SplinterTokenizer" } };
+        { "splinter", "SplinterTokenizer" }, { "mpnet", "MPNetTokenizer" } };
     mrc_json *config;
     if (src->class_name.bytes) return MRC_OK;
     MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
@@ -34329,8 +34334,8 @@ static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
     if (!d->colbert && !type) {         // no settings: real rows only, whole texts
         c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     }
-    if (c->query_max_length > longest) c->query_max_length = longest;
-    if (c->passage_max_length > longest) c->passage_max_length = longest;
+    if (!c->query_max_length || c->query_max_length > longest) c->query_max_length = longest;
+    if (!c->passage_max_length || c->passage_max_length > longest) c->passage_max_length = longest;
     return MRC_OK;
 }
 
@@ -34403,13 +34408,6 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     }
     mrc__dir_free(&d);
     return s;
-}
-
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
-    MRC__ARG(ctx, !c || !name);
-    c->poolings = 0;
-    c->pooler = 0;
-    return mrc__pooling_bit(ctx, "--pooling", name, c);
 }
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,

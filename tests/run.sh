@@ -66,9 +66,8 @@ suites() {
     sh)       for f in tests/cli/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
-    cuda-tsan) cuda_suites ;;           # the kernels that share memory, small
     cuda-gcc) tagged cuda; cuda_suites; printf '%s
-' cuda_planted cuda_nvcc cuda_volta ;;
+' cuda_planted cuda_count cuda_nvcc cuda_volta ;;
     cuda-*)   echo test_ops; cuda_suites ;;
     arm64)    tagged arm64 ;;
     bare)     tagged bare ;;

@@ -13,7 +13,7 @@ template <class T> struct mrc_cuda_attention {
     mrc_cuda_mask mask;
     const int32_t *cu, *real, *index;
     mrc_cuda_matrix<const T> q, k, v, out, dy;  // out: forward's y, for backward
-    int      vectors;                           // four elements at a time can be loaded
+    int      vectors;                           // four elements at a time can be loaded, stored
     mrc_cuda_matrix<T> y, dq, dk, dv;           // of a gradient data NULL: not wanted
     size_t   ld_lse;
     float   *lse;
@@ -48,15 +48,6 @@ __device__ __forceinline__ mrc_cuda_span mrc_cuda_span_of(const mrc_cuda_attenti
 }
 
 __device__ __forceinline__ int mrc_cuda_key_row(int j) { return j % 4 * 8 + j / 4; }
-
-// Four elements that stand side by side.
-__device__ __forceinline__ float4 mrc_cuda_get4(const float *p) { return *(const float4 *)p; }
-template <class T> __device__ __forceinline__ float4 mrc_cuda_get4(const T *p) {
-    struct four { T e[4]; };
-    union { uint2 bits; four v; } u;
-    u.bits = *(const uint2 *)p;
-    return make_float4((float)u.v.e[0], (float)u.v.e[1], (float)u.v.e[2], (float)u.v.e[3]);
-}
 
 // One tile or, with another one b, two of the same shape: rows 0 .. ROWS, D columns, by THREADS
 // threads; what is not there is 0.  KEYS: in the order of key rows.  With vectors eight loads of a
@@ -122,21 +113,24 @@ template <int D>
 __device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
                                                const float (*w)[MRC_CUDA_WEIGHTS],
                                                const float (*v)[D + 4], int x, int y) {
-#pragma unroll 2
-    for (int j = 0; j < MRC_CUDA_KEYS; j++) {
-        const float *row = v[mrc_cuda_key_row(j)];
-        float p[4];
+#pragma unroll 1
+    for (int j = 0; j < MRC_CUDA_KEYS; j += 4) {
+        float p[4][4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) p[i] = w[4 * y + i][j];
+        for (int i = 0; i < 4; i++) mrc_cuda_load4(w[4 * y + i], j, MRC_CUDA_KEYS, 1, p[i]);
 #pragma unroll
-        for (int g = 0; g < D / 32; g++) {
-            const float4 f = *(const float4 *)(row + 32 * g + 4 * x);
+        for (int k = 0; k < 4; k++) {
+            const float *row = v[mrc_cuda_key_row(j + k)];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                o[i][4 * g] += p[i] * f.x;
-                o[i][4 * g + 1] += p[i] * f.y;
-                o[i][4 * g + 2] += p[i] * f.z;
-                o[i][4 * g + 3] += p[i] * f.w;
+            for (int g = 0; g < D / 32; g++) {
+                const float4 f = *(const float4 *)(row + 32 * g + 4 * x);
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    o[i][4 * g] += p[i][k] * f.x;
+                    o[i][4 * g + 1] += p[i][k] * f.y;
+                    o[i][4 * g + 2] += p[i][k] * f.z;
+                    o[i][4 * g + 3] += p[i][k] * f.w;
+                }
             }
         }
     }
@@ -175,6 +169,7 @@ __device__ __forceinline__ float mrc_cuda_score(const mrc_cuda_attention<T> &a,
 
 // Where row b of a band stands: what threads x read at once, rows 4 (y - x) + u, lies side by side.
 template <int BQ> __device__ __forceinline__ int mrc_cuda_band_row(int b) {
+    if (MRC_BUG(BAND_ORDER)) return b;
     return b % 4 * ((BQ + MRC_CUDA_KEYS) / 4) + b / 4;
 }
 
