@@ -699,8 +699,8 @@ TOOL_DEF void engine_begin_search(engine *e, const char *index) {
     m = mrc_json_get(mrc_json_get(mrc_json_get(m, "mappings"), "_meta"), "mrc");
     const char *name = engine_text(m, "analyzer");
     int kind = 0;
-    while (kind < 4 && strcmp(mrc_analyzer_name((mrc_analyzer)kind), name)) kind++;
-    if (kind == 4 || root->n != 1) {
+    while (kind < MRC_ANALYZER_COUNT && strcmp(mrc_analyzer_name((mrc_analyzer)kind), name)) kind++;
+    if (kind == MRC_ANALYZER_COUNT || root->n != 1) {
         tool_fail(TOOL_BAD_INPUT, "%s: was not made by index --engine (found no _meta.mrc with an "
                   "analyzer)", index);
     }
