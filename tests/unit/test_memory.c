@@ -32,7 +32,8 @@ static const mrc_vectors_desc forms[] = {
     { .threads = 1 }, { .form = MRC_FORM_BF16, .threads = 1 },
     { .form = MRC_FORM_INT8, .graph = 1, .threads = 1, .m = 4, .ef_construction = 8 },
     { .form = MRC_FORM_BITS, .threads = 1 }, { .graph = 1, .threads = 1 },
-    { .threads = 1 }, { .form = MRC_FORM_BF16, .threads = 1 }, { .residual_bits = 2, .threads = 1 } };
+    { .threads = 1 }, { .form = MRC_FORM_BF16, .threads = 1 },
+    { .residual_bits = 2, .threads = 1 } };
 enum { FORMS = sizeof forms / sizeof *forms, FIRST_TOKENS = 5 };
 
 static const char *form_path(size_t i) {
