@@ -8137,6 +8137,7 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
     mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &n, 0);
     void *values = t ? mrc__host_zalloc(&ctx->host, n * mrc_dtype_bytes(dtype)) : NULL;
+    if (t && !values) return mrc__fail_null(ctx, MRC_ERR_MEM, "%zu zeros: no host memory", n);
     mrc_status s = values ? mrc_tensor_upload(ctx, t, values) : MRC_ERR_MEM;
     if (values) ctx->host.free(ctx->host.user, values);
     return s == MRC_OK ? t : NULL;
