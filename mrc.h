@@ -309,16 +309,16 @@ typedef struct mrc_layer_norm_bwd_args {
 } mrc_layer_norm_bwd_args;
 
 // What a dropout mask is made of (contract D); threshold 0: nothing is dropped, scale is 1.
-typedef struct mrc_mask {
+typedef struct mrc_dropout_mask {
     uint32_t key[2];                // mrc_dropout_key()
     uint64_t threshold;             // floor(p * 2^32); an element is dropped when its u32 is below
     double   scale;                 // 1 / (1 - p)
-} mrc_mask;
+} mrc_dropout_mask;
 
 // Forward and backward are the same map: to = keep(element) ? from * scale : 0.
 typedef struct mrc_dropout_args {
     size_t   n, n_sequences, h;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, from;
     mrc_out  to;
     void    *workspace;
@@ -414,7 +414,7 @@ typedef struct mrc_attention_extra {
 typedef struct mrc_attention_fwd_args {
     size_t   n, n_sequences, max_length, heads, d;
     double   scale;                 // of the scores, as a rule 1 / sqrt(d)
-    mrc_mask mask;                  // of the weights
+    mrc_dropout_mask mask;                  // of the weights
     mrc_in   cu_seqlens, real_len, sequence_index;      // keys from real_len on have weight 0
     mrc_in   q, k, v;
     mrc_attention_extra extra;
@@ -426,7 +426,7 @@ typedef struct mrc_attention_fwd_args {
 typedef struct mrc_attention_bwd_args {
     size_t   n, n_sequences, max_length, heads, d;
     double   scale;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, real_len, sequence_index, q, k, v;
     mrc_attention_extra extra;
     mrc_in   lse, y, dy;            // y as forward gave it: sum_j p_ij dp_ij is y_i . dy_i
@@ -437,7 +437,7 @@ typedef struct mrc_attention_bwd_args {
 // y = residual + dropout(x): the end of each half of a pre-norm layer.  dresidual = dy.
 typedef struct mrc_add_fwd_args {
     size_t   n, h, n_sequences;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, x, residual;   // (B + 1) (B) (N, H) (N, H)
     mrc_out  y;
     void    *workspace;
@@ -445,7 +445,7 @@ typedef struct mrc_add_fwd_args {
 
 typedef struct mrc_add_bwd_args {
     size_t   n, h, n_sequences;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, dy;
     mrc_out  dx, dresidual;
     void    *workspace;
@@ -455,7 +455,7 @@ typedef struct mrc_add_bwd_args {
 typedef struct mrc_add_norm_fwd_args {
     size_t   n, h, n_sequences;
     double   eps;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, x, residual, weight, bias;
     mrc_out  y, sum, mean, rstd;    // sum (N, H), mean, rstd (N): saved for backward
     void    *workspace;
@@ -464,7 +464,7 @@ typedef struct mrc_add_norm_fwd_args {
 typedef struct mrc_add_norm_bwd_args {
     size_t   n, h, n_sequences;
     int      plain;                 // as in layer_norm
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, weight, mean, rstd, dy;
     mrc_out  sum;                   // as saved; afterwards anything
     mrc_out  dx, dresidual, dweight, dbias;
@@ -2095,7 +2095,9 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_WHITESPACE,        // Python's str.split()
     MRC_ANALYZER_WORDPIECE,         // the tokens of a tokenizer
     MRC_ANALYZER_CHAR_BIGRAM,       // of each word, every two neighbouring characters
-    MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
+    MRC_ANALYZER_KOREAN,            // words without punctuation and particles, and their bigrams
+    MRC_ANALYZER_ENGLISH,           // stems of words that mean something, as Lucene's of that name
+    MRC_ANALYZER_COUNT
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
 // A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
@@ -2268,8 +2270,6 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head, const char *pooling);
-// Sets the pooling by its name, as --pooling has it: cls, mean, ..
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
@@ -7373,10 +7373,10 @@ struct mrc_node {
     union {                             // what the kernels need beyond tensors
         struct { mrc_act act; } linear, activation;
         struct { double eps; } layer_norm;
-        struct { mrc_mask mask; } dropout, add;
-        struct { mrc_mask mask; double eps; } add_norm;
+        struct { mrc_dropout_mask mask; } dropout, add;
+        struct { mrc_dropout_mask mask; double eps; } add_norm;
         struct {
-            mrc_mask mask;
+            mrc_dropout_mask mask;
             mrc_attention_kind kind;
             double   scale;
             size_t   heads, max_length, window;
@@ -8358,7 +8358,7 @@ static mrc_status mrc__layer_norm_backward(mrc_ctx *ctx, mrc_node *node) {
 //==============================================================================
 #ifdef MRC__PASS_NAIVE
 // What row and feature are multiplied by: 0 or scale.
-static double MRC__T(kept)(const mrc_mask *mask, uint32_t head, uint32_t sequence,
+static double MRC__T(kept)(const mrc_dropout_mask *mask, uint32_t head, uint32_t sequence,
                            uint32_t position, uint32_t f) {
     const uint32_t counter[4] = { f / 4, position, sequence, head };
     uint32_t u[4];
@@ -8389,7 +8389,8 @@ static mrc_status MRC__T(dropout_bwd)(mrc_backend *be, const mrc_dropout_args *a
 
 #ifdef MRC__PASS_CORE
 // The mask of this site in the running pass; 0 with an error for a p that is no probability.
-static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_mask *mask, double p, uint32_t site) {
+static int mrc__mask_init(mrc_ctx *ctx, const char *op, mrc_dropout_mask *mask, double p,
+                          uint32_t site) {
     if (!(p >= 0 && p < 1)) {
         mrc__fail(ctx, MRC_ERR_ARG, "%s: dropout p is %g, not in [0, 1)", op, p);
         return 0;
@@ -8424,7 +8425,7 @@ static mrc_status mrc__dropout_forward(mrc_ctx *ctx, mrc_node *node) {
 
 MRCDEF mrc_tensor *mrc_dropout(mrc_ctx *ctx, mrc_tensor *x, double p, uint32_t site,
                                const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     MRC__WANT(ctx, !x || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "dropout", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "dropout", &mask, p, site)) return NULL;
@@ -8670,7 +8671,8 @@ static void MRC__T(scores)(mrc_in queries, mrc_in keys, const mrc_attention_extr
     }
 }
 
-static double MRC__T(weight_kept)(const mrc_mask *mask, const MRC__T(span) *q, size_t i, size_t j) {
+static double MRC__T(weight_kept)(const mrc_dropout_mask *mask, const MRC__T(span) *q, size_t i,
+                                  size_t j) {
     return MRC__T(kept)(mask, (uint32_t)q->head, q->sequence, (uint32_t)i, (uint32_t)j);
 }
 
@@ -8862,7 +8864,7 @@ static int mrc__attention_desc_fits(mrc_ctx *ctx, const mrc_attention_desc *d, s
 MRCDEF mrc_tensor *mrc_attention_with(mrc_ctx *ctx, mrc_tensor *q, mrc_tensor *k, mrc_tensor *v,
                                       size_t heads, double p, uint32_t site,
                                       const mrc_attention_desc *desc, const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     size_t width, n = 6;
     int at_key = 0, at_query = 0;
     MRC__WANT(ctx, !q || !k || !v || !desc || !batch || !batch->real_len);
@@ -9009,8 +9011,8 @@ static mrc_status MRC__T(add_norm_fwd)(mrc_backend *be, const mrc_add_norm_fwd_a
 }
 
 // to = du of row r, each element times its factor of the mask, or as it is with mask NULL.
-static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_mask *mask, mrc_out to,
-                                size_t r, uint32_t sequence, uint32_t position) {
+static void MRC__T(add_norm_du)(const mrc_add_norm_bwd_args *a, const mrc_dropout_mask *mask,
+                                mrc_out to, size_t r, uint32_t sequence, uint32_t position) {
     mrc_layer_norm_bwd_args norm = { .mean = a->mean, .rstd = a->rstd,
                                      .x = { a->sum.dtype, a->sum.ld, a->sum.data } };
     double mean_g = 0, mean_gx = 0, h = (double)a->h;
@@ -9052,7 +9054,7 @@ static mrc_status MRC__T(add_norm_bwd)(mrc_backend *be, const mrc_add_norm_bwd_a
 MRCDEF mrc_tensor *mrc_add_norm(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual,
                                 mrc_tensor *weight, mrc_tensor *bias, double eps, double p,
                                 uint32_t site, const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     MRC__WANT(ctx, !x || !residual || !weight || !bias || !batch);
     if (!mrc__rows_fit(ctx, "add_norm", x, batch)) return NULL;
     if (!mrc__mask_init(ctx, "add_norm", &mask, p, site)) return NULL;
@@ -9148,7 +9150,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
 #ifdef MRC__PASS_CORE
 MRCDEF mrc_tensor *mrc_add(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *residual, double p,
                            uint32_t site, const mrc_batch *batch) {
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     MRC__WANT(ctx, !x || !residual || !batch || !batch->cu_seqlens || !batch->sequence_index);
     if (!mrc__rows_fit(ctx, "add", x, batch) || !mrc__rows_fit(ctx, "add", residual, batch)) {
         return NULL;
@@ -11414,7 +11416,7 @@ MRC__INLINE void MRC__T(philox)(const uint32_t key[2], const uint32_t where[3], 
 
 // Factors, 0 or the scale, of the features f .. f + COLS - 1 of a row; where: position, sequence,
 // head.  f is a multiple of COLS.
-MRC__INLINE void MRC__T(factors)(const mrc_mask *mask, const uint32_t where[3], size_t f,
+MRC__INLINE void MRC__T(factors)(const mrc_dropout_mask *mask, const uint32_t where[3], size_t f,
                                  MRC__T(vec) out[2]) {
     out[0] = out[1] = MRC__T(splat)((MRC__REAL)mask->scale);
     if (mask->threshold == 0) return;
@@ -12863,7 +12865,7 @@ MRC__TARGET static mrc_status MRC__T(layer_norm_bwd)(mrc_backend *be,
 // to = dropout(from), or residual + dropout(from).
 typedef struct MRC__T(masking) {
     size_t   n, h;
-    mrc_mask mask;
+    mrc_dropout_mask mask;
     mrc_in   cu_seqlens, sequence_index, from, residual;        // residual.data NULL: 0
     mrc_out  to;
 } MRC__T(masking);
@@ -12919,7 +12921,7 @@ static mrc_status MRC__T(add_bwd)(mrc_backend *be, const mrc_add_bwd_args *a) {
                             .sequence_index = a->sequence_index, .from = a->dy, .to = a->dx };
     // forward was: y = residual + dropout(x).  In the order of the outputs.
     MRC__T(mask_rows)(be, job);
-    job.mask = (mrc_mask){ .scale = 1 };
+    job.mask = (mrc_dropout_mask){ .scale = 1 };
     job.to = a->dresidual;
     MRC__T(mask_rows)(be, job);
     return MRC_OK;
@@ -13908,7 +13910,7 @@ MRC__INLINE int MRC__T(sees)(size_t i, size_t keys, size_t window) {
 
 // A row of scores becomes weights, dropped ones 0; returns lse.  from: the first score's key.
 MRC__INLINE double MRC__T(softmax)(MRC__REAL *s, size_t from, size_t keys, MRC__REAL scale,
-                                   const mrc_mask *mask, const uint32_t where[3]) {
+                                   const mrc_dropout_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) most = MRC__T(splat)((MRC__REAL)-HUGE_VAL), sums = {0};
     for (size_t j = keys; j < end; j++) s[j] = (MRC__REAL)-HUGE_VAL;
@@ -13979,7 +13981,7 @@ MRC__TARGET static void MRC__T(attention_task)(void *arg, size_t task, size_t wo
 // is left to multiply the scores by; from: the first one's key.
 MRC__INLINE void MRC__T(softmax_bwd)(MRC__REAL *s, MRC__REAL *dp, size_t from, size_t keys,
                                      MRC__REAL scale, MRC__REAL slope, MRC__REAL lse,
-                                     const mrc_mask *mask, const uint32_t where[3]) {
+                                     const mrc_dropout_mask *mask, const uint32_t where[3]) {
     const size_t end = mrc__round_up(keys, MRC__T(LANES));
     MRC__T(vec) sums = {0};
     for (size_t j = keys; j < end; j++) {
@@ -20737,10 +20739,14 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
                                      int bytes) {
     static const mrc_json none = { .type = MRC_JSON_NULL };
     const int deberta = bytes && mrc__tok_is_class(src, "DebertaTokenizer");
+    const int mpnet = !bytes && mrc__tok_is_class(src, "MPNetTokenizer");
     size_t n_added;
     tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
-    tok->class_name = deberta ? "DebertaTokenizer" : bytes ? "RobertaTokenizer" : "BertTokenizer";
-    src->angles = bytes && !deberta;
+    tok->class_name = deberta ? "DebertaTokenizer" : mpnet ? "MPNetTokenizer"
+                    : bytes ? "RobertaTokenizer" : "BertTokenizer";
+    src->angles = mpnet || (bytes && !deberta);
+    if (mpnet && !src->names[MRC__TOK_UNK].bytes)
+        mrc_text_printf(&src->names[MRC__TOK_UNK], "[UNK]");
     MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
     if (bytes) {
         int prefix = src->prefix_space == 1;
@@ -20754,6 +20760,7 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     MRC__TRY(mrc__tok_read_extra(src, tok, dir));
     MRC__TRY(mrc__tok_find_special(src, tok));
     mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    if (mpnet) tok->pair.item[4].type_id = tok->pair.item[5].type_id = 1;
     return !bytes && mrc__tok_is_class(src, "SplinterTokenizer")
          ? mrc__tok_splinter_template(src, tok) : MRC_OK;
 }
@@ -20920,7 +20927,7 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
     static const char *const classes[][2] = {
         { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
-        { "splinter", "SplinterTokenizer" } };
+        { "splinter", "SplinterTokenizer" }, { "mpnet", "MPNetTokenizer" } };
     mrc_json *config;
     if (src->class_name.bytes) return MRC_OK;
     MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
@@ -29873,16 +29880,17 @@ typedef struct mrc__an {
     const mrc_tokenizer *tok;       // wordpiece
     mrc_ctx             *ctx;       // wordpiece: for its messages
     mrc_allocator        host;
-    char                *room;      // korean: the word in lower case
+    char                *room;      // korean, english: the word in lower case
     size_t               capacity;
     void               (*emit)(void *user, const char *s, size_t bytes);
     void                *user;
     int                  failed;    // out of memory
 } mrc__an;
 
-static const char *const mrc__an_names[] = { "whitespace", "wordpiece", "char_bigram", "korean" };
+static const char *const mrc__an_names[MRC_ANALYZER_COUNT] = { "whitespace", "wordpiece",
+                                                               "char_bigram", "korean", "english" };
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer) {
-    return (unsigned)analyzer <= MRC_ANALYZER_KOREAN ? mrc__an_names[analyzer] : "";
+    return (unsigned)analyzer < MRC_ANALYZER_COUNT ? mrc__an_names[analyzer] : "";
 }
 
 // Bytes of the character at s, or of what is there of it.
@@ -29988,6 +29996,221 @@ static void mrc__an_korean(mrc__an *a, const char *s, size_t bytes) {
     }
 }
 
+//------------------------------------------------------------------------------
+// English: words, without possessives and the commonest words, as Porter's stems (Porter 1980, with
+// the three changes of his own program)
+//------------------------------------------------------------------------------
+// A word is lower case; other bytes than a to z count as consonants.  y is one at first and behind
+// a vowel.
+static int mrc__en_consonant(const char *word, size_t i) {
+    int turned = 0;
+    for (; word[i] == 'y' && i; i--) turned = !turned;
+    int vowel = word[i] == 'a' || word[i] == 'e' || word[i] == 'i' || word[i] == 'o'
+             || word[i] == 'u';
+    return turned ? vowel : !vowel;
+}
+
+// Porter's m: how often a vowel is followed by a consonant in the first n bytes.
+static int mrc__en_measure(const char *word, size_t n) {
+    int m = 0, before = 1;
+    for (size_t i = 0; i < n; i++) {
+        int consonant = mrc__en_consonant(word, i);
+        m += consonant && !before;
+        before = consonant;
+    }
+    return m;
+}
+
+static int mrc__en_has_vowel(const char *word, size_t n) {
+    for (size_t i = 0; i < n; i++) if (!mrc__en_consonant(word, i)) return 1;
+    return 0;
+}
+
+// Whether the n bytes end as "hop" does: consonant, vowel, consonant that is not w, x or y.
+static int mrc__en_short(const char *word, size_t n) {
+    return n >= 3 && mrc__en_consonant(word, n - 3) && !mrc__en_consonant(word, n - 2)
+        && mrc__en_consonant(word, n - 1) && !strchr("wxy", word[n - 1]);
+}
+
+static int mrc__en_double(const char *word, size_t n) {
+    return n >= 2 && word[n - 1] == word[n - 2] && mrc__en_consonant(word, n - 1);
+}
+
+static int mrc__en_ends(const char *word, size_t n, const char *end) {
+    size_t length = strlen(end);
+    return length <= n && !memcmp(word + n - length, end, length);
+}
+
+// Of rules { ending, what takes its place } the first ending that fits decides: it is replaced
+// where the rest's measure is above `least`.  Longer endings stand before those they end with.
+static size_t mrc__en_replace(char *word, size_t n, const char *const (*rules)[2], int least) {
+    for (; (*rules)[0]; rules++) {
+        if (!mrc__en_ends(word, n, (*rules)[0])) continue;
+        size_t rest = n - strlen((*rules)[0]), length = strlen((*rules)[1]);
+        // "ion" goes only behind s or t, and is looked for elsewhere without it.
+        if (!strcmp((*rules)[0], "ion") && (!rest || !strchr("st", word[rest - 1]))) continue;
+        if (mrc__en_measure(word, rest) <= least) return n;
+        memcpy(word + rest, (*rules)[1], length);
+        return rest + length;
+    }
+    return n;
+}
+
+// Plurals, -ed and -ing, y.
+static size_t mrc__en_inflections(char *word, size_t n) {
+    if (mrc__en_ends(word, n, "sses") || mrc__en_ends(word, n, "ies")) n -= 2;
+    else if (word[n - 1] == 's' && !mrc__en_ends(word, n, "ss")) n--;
+    size_t ed = mrc__en_ends(word, n, "ed") ? 2 : mrc__en_ends(word, n, "ing") ? 3 : 0;
+    if (mrc__en_ends(word, n, "eed")) {
+        if (mrc__en_measure(word, n - 3) > 0) n--;
+    } else if (ed && mrc__en_has_vowel(word, n - ed)) {
+        n -= ed;
+        if (mrc__en_ends(word, n, "at") || mrc__en_ends(word, n, "bl")
+            || mrc__en_ends(word, n, "iz")) word[n++] = 'e';
+        else if (mrc__en_double(word, n)) n -= !strchr("lsz", word[n - 1]);
+        else if (mrc__en_measure(word, n) == 1 && mrc__en_short(word, n)) word[n++] = 'e';
+    }
+    if (n && word[n - 1] == 'y' && mrc__en_has_vowel(word, n - 1)) word[n - 1] = 'i';
+    return n;
+}
+
+// The stem of n lower-case bytes, in their place: its length.
+static size_t mrc__en_stem(char *word, size_t n) {
+    static const char *const two[][2] = {
+        { "ational", "ate" }, { "tional", "tion" }, { "enci", "ence" }, { "anci", "ance" },
+        { "izer", "ize" }, { "bli", "ble" }, { "alli", "al" }, { "entli", "ent" }, { "eli", "e" },
+        { "ousli", "ous" }, { "ization", "ize" }, { "ation", "ate" }, { "ator", "ate" },
+        { "alism", "al" }, { "iveness", "ive" }, { "fulness", "ful" }, { "ousness", "ous" },
+        { "aliti", "al" }, { "iviti", "ive" }, { "biliti", "ble" }, { "logi", "log" },
+        { NULL, NULL }
+    };
+    static const char *const three[][2] = {
+        { "icate", "ic" }, { "ative", "" }, { "alize", "al" }, { "iciti", "ic" }, { "ical", "ic" },
+        { "ful", "" }, { "ness", "" }, { NULL, NULL }
+    };
+    static const char *const four[][2] = {
+        { "al", "" }, { "ance", "" }, { "ence", "" }, { "er", "" }, { "ic", "" }, { "able", "" },
+        { "ible", "" }, { "ant", "" }, { "ement", "" }, { "ment", "" }, { "ent", "" },
+        { "ion", "" }, { "ou", "" }, { "ism", "" }, { "ate", "" }, { "iti", "" }, { "ous", "" },
+        { "ive", "" }, { "ize", "" }, { NULL, NULL }
+    };
+    n = mrc__en_inflections(word, n);
+    n = mrc__en_replace(word, n, two, 0);
+    n = mrc__en_replace(word, n, three, 0);
+    n = mrc__en_replace(word, n, four, 1);
+    int m = mrc__en_measure(word, n);
+    if (n && word[n - 1] == 'e' && (m > 1 || (m == 1 && !mrc__en_short(word, n - 1)))) n--;
+    return m > 1 && mrc__en_double(word, n) && word[n - 1] == 'l' ? n - 1 : n;
+}
+
+// 1: a letter; 2: a digit; 3: _, which joins all; 4: a character that is a word; 5 to 7: what joins
+// letters, digits, both; 0: anything else.
+static int mrc__en_class(uint32_t cp) {
+    switch (cp) {
+    case '_': return 3;
+    case ':': case 0xb7: case 0x2027: case 0xff1a: return 5;
+    case ',': case ';': case 0x2044: return 6;
+    case '.': case '\'': case 0x2018: case 0x2019: case 0x2024: case 0xff07: case 0xff0e: return 7;
+    }
+    if (cp < 0x80) return cp >= '0' && cp <= '9' ? 2 : mrc__an_class(cp);
+    if ((cp >= 0x3040 && cp <= 0x309f) || (cp >= 0x3400 && cp <= 0x9fff)
+        || (cp >= 0xf900 && cp <= 0xfaff) || (cp >= 0x20000 && cp <= 0x3ffff)) return 4;
+    const mrc__unicode *u = &mrc__unicode_tables;       // kinds: 4 is what \w matches, no fractions
+    const mrc__uni_range *r = &u->kinds[mrc__tok_search(u->kinds, u->n_kinds, sizeof *r, cp)];
+    if (cp < r->first || cp > r->last || !(r->value & 4)) return 0;
+    r = &u->gpt2[mrc__tok_search(u->gpt2, u->n_gpt2, sizeof *r, cp)];
+    int number = cp >= r->first && cp <= r->last && (r->value & MRC__KIND_NUMBER);
+    return number && !(cp >= 0x2160 && cp <= 0x2188) ? 2 : 1;       // these are Roman ones
+}
+
+// Bytes at s in lower case, at out, which has room for as many and four: how many.
+static size_t mrc__en_lower(const char *s, size_t bytes, char *out) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t length = 0;
+    for (size_t at = 0; at < bytes;) {
+        uint32_t cp = 0;
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp);
+        const mrc__uni_lower *l = u->lowers;
+        l += mrc__tok_search(l, u->n_lowers, sizeof *l, cp);
+        char lower[4];
+        size_t m = 0;
+        if (cp >= 'A' && cp <= 'Z') lower[0] = (char)(cp + 32), m = 1;
+        else if (cp >= 0x80 && cp >= l->first && cp <= l->last && (cp - l->first) % l->step == 0) {
+            m = mrc_utf8_encode((uint32_t)((int32_t)cp + l->delta), lower);
+        }
+        if (m && m <= n) memcpy(out + length, lower, m);
+        else memcpy(out + length, s + at, m = n);
+        length += m;
+        at += n;
+    }
+    return length;
+}
+
+// The end of the word that begins at s with that class; what stands between letters, or between
+// digits, belongs to it.  *bare: it has neither.
+static size_t mrc__en_word(const char *s, size_t bytes, int class, int *bare) {
+    uint32_t cp = 0;
+    size_t at = mrc_utf8_next(s, bytes, &cp);
+    *bare = class == 3;
+    while (class != 4 && at < bytes) {
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp), after = 0;
+        int next = mrc__en_class(cp);
+        if (next > 4 && at + n < bytes) {
+            after = mrc_utf8_next(s + at + n, bytes - at - n, &cp);
+            int third = mrc__en_class(cp);
+            if (third != class || (class == 1 ? next == 6 : class == 2 ? next == 5 : 1)) break;
+            next = third;
+        }
+        if (next < 1 || next > 3) break;
+        at += n + after;
+        class = next;
+        *bare &= class == 3;
+    }
+    return at;
+}
+
+static int mrc__en_is_stop(const char *word, size_t n) {
+    static const char *const words[] = {
+        "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is",
+        "it", "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there",
+        "these", "they", "this", "to", "was", "will", "with"
+    };
+    for (size_t i = 0; n <= 5 && i < sizeof words / sizeof *words; i++) {
+        if (strlen(words[i]) == n && !memcmp(words[i], word, n)) return 1;
+    }
+    return 0;
+}
+
+// The bytes of a possessive 's at the end of a word: with ', U+2019 or U+FF07.
+static size_t mrc__en_possessive(const char *word, size_t n) {
+    if (mrc__en_ends(word, n, "'s")) return 2;
+    return mrc__en_ends(word, n, "\xe2\x80\x99s") || mrc__en_ends(word, n, "\xef\xbc\x87s") ? 4 : 0;
+}
+
+static void mrc__an_english(mrc__an *a, const char *s, size_t bytes) {
+    for (size_t at = 0, n; at < bytes; at += n) {
+        uint32_t cp = 0;
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        int class = mrc__en_class(cp);
+        if (class < 1 || class > 4) continue;
+        int bare;
+        n = mrc__en_word(s + at, bytes - at, class, &bare);
+        if (bare) continue;
+        void *room = a->room;
+        if (!mrc__grow(&a->host, &room, &a->capacity, n + 4, 1)) {
+            a->failed = 1;
+            return;
+        }
+        a->room = room;
+        size_t length = mrc__en_lower(s + at, n, a->room), letters = 0;
+        length -= mrc__en_possessive(a->room, length);
+        if (mrc__en_is_stop(a->room, length)) continue;
+        for (size_t i = 0; i < length; i++) letters += ((unsigned char)a->room[i] & 0xc0) != 0x80;
+        if (letters > 2 && length < 256) length = mrc__en_stem(a->room, length);
+        if (length) a->emit(a->user, a->room, length);
+    }
+}
+
 static void mrc__an_wordpiece(mrc__an *a, const char *s, size_t bytes) {
     mrc_encode_options options = { .no_special_tokens = 1 };
     mrc_encodings e = {0};
@@ -30008,6 +30231,7 @@ static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
     size_t n;
     if (a->kind == MRC_ANALYZER_WORDPIECE) mrc__an_wordpiece(a, s, bytes);
     if (a->kind == MRC_ANALYZER_KOREAN) mrc__an_korean(a, s, bytes);
+    if (a->kind == MRC_ANALYZER_ENGLISH) mrc__an_english(a, s, bytes);
     if (a->kind == MRC_ANALYZER_WHITESPACE) {
         while ((word = mrc__an_word(&s, end, &n)) != NULL) a->emit(a->user, word, n);
     }
@@ -30052,7 +30276,7 @@ static void mrc__an_join(void *user, const char *s, size_t bytes) {
 }
 MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
                               const char *text, size_t bytes, mrc_text *out) {
-    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer >= MRC_ANALYZER_COUNT);
     MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
     mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
                   .emit = mrc__an_join, .user = out };
@@ -30657,7 +30881,7 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
     mrc_tokenizer *tok = NULL;
     int pieces = desc->analyzer == MRC_ANALYZER_WORDPIECE;
     if (!b.n_passages || b.n_passages >= UINT32_MAX
-        || (unsigned)desc->analyzer > MRC_ANALYZER_KOREAN || (pieces && !desc->tokenizer)) {
+        || (unsigned)desc->analyzer >= MRC_ANALYZER_COUNT || (pieces && !desc->tokenizer)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu passages)",
                          pieces && !desc->tokenizer ? "wordpiece needs a tokenizer"
                          : b.n_passages ? "too many passages, or no such analyzer"
@@ -30689,7 +30913,7 @@ struct mrc_index {
 // Whether the sections have the sizes that the counts say.
 static int mrc__ix_end_fits(const void *record) {
     const mrc__ix_end *e = record;
-    if (e->analyzer > MRC_ANALYZER_KOREAN
+    if (e->analyzer >= MRC_ANALYZER_COUNT
         || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
         || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
         || (e->n_terms && e->n_slots <= e->n_terms)) return 0;
@@ -34185,13 +34409,6 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     }
     mrc__dir_free(&d);
     return s;
-}
-
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
-    MRC__ARG(ctx, !c || !name);
-    c->poolings = 0;
-    c->pooler = 0;
-    return mrc__pooling_bit(ctx, "--pooling", name, c);
 }
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,

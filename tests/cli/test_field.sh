@@ -1,22 +1,16 @@
 #!/bin/sh
 # Files as people report them, with the right value of a peer: tokenizers of every age, data in every
 # shape, training on questions without an answer.  The files are of ../shared (MRC_SHARED).
-# Run from the repository root after ./build.sh; the last line is the count.
-cd "$(dirname "$0")/../.." || exit 2
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 field=${MRC_SHARED:-../shared}/cases/field
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
-
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
 # agree NAME FOUND EXPECTED
 agree() { [ "$2" = "$3" ] && ok || bad "$1: found '$2', expected '$3'"; }
 
 if [ ! -d "$field" ]; then
-    echo "SKIP: no $field"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
+    skip "no $field"
+    end
 fi
 
 # ids FOLDER TEXT IDS: what a tokenizer makes of a text.
@@ -94,5 +88,4 @@ build/predict --tokenizer_name "$field/pipeline" --test_file "$field/pipeline/q.
     || bad "pipeline: $(tail -n 1 "$dir/err")"
 agree "pipeline" "$(grep -o '"1": "[^"]*"' "$dir/pipeline/predictions.json")" '"1": "playing"'
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+end

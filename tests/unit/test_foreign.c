@@ -836,5 +836,5 @@ int main(void) {
     test_arena();
     CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_ctx_free(ctx);
-    return cases_end();
+    return test_end();
 }

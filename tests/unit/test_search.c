@@ -1,27 +1,9 @@
 // Passages, analyzers, the index on disk and BM25, against plain loops over the formulas.
 // tags: threads
 #include "../support/cases.h"
+#include "../support/folder.h"
 #include <sys/stat.h>
 
-static char folder[64];              // in memory where that can be had: every index is synced
-static char path_room[4][256];
-
-static const char *path_of(const char *name) {
-    static int at;
-    char *path = path_room[at++ % 4];
-    snprintf(path, sizeof path_room[0], "%s/%s", folder, name);
-    return path;
-}
-
-static const char *file_new(const char *name, const char *text) {
-    const char *path = path_of(name);
-    FILE *f = fopen(path, "wb");
-    if (f) {
-        fwrite(text, 1, strlen(text), f);
-        fclose(f);
-    }
-    return path;
-}
 
 static mrc_ctx *ctx_new(void) {
     mrc_ctx *ctx;
@@ -123,6 +105,23 @@ static void test_analyzers(void) {
         { MRC_ANALYZER_KOREAN, "BERT-base가 2019년에", "bert|base|가|가_|2019|년에|년에_|" },
         { MRC_ANALYZER_KOREAN, "나는, 가", "나는|나는_|가|가_|" },
         { MRC_ANALYZER_KOREAN, "\xff\xea 「집」", "집|집_|" },
+        // What Lucene's EnglishAnalyzer gives.
+        { MRC_ANALYZER_ENGLISH, "The Relational databases' conditions weren't hopping: it's "
+          "valley's.", "relat|databas|condit|weren't|hop|vallei|" },
+        { MRC_ANALYZER_ENGLISH, "caresses ponies ties cats agreed plastered bled motoring sing "
+          "conflated troubled sized hissing failing filing happy sky",
+          "caress|poni|ti|cat|agre|plaster|bled|motor|sing|conflat|troubl|size|hiss|fail|file|"
+          "happi|sky|" },
+        { MRC_ANALYZER_ENGLISH, "vietnamization predication operator feudalism decisiveness "
+          "hopefulness callousness formality sensitivity sensibility analogies",
+          "vietnam|predic|oper|feudal|decis|hope|callous|formal|sensit|sensibl|analog|" },
+        { MRC_ANALYZER_ENGLISH, "triplicate electricity adjustable defensible irritant replacement "
+          "adoption communism controlling roll probate rate cease by yes",
+          "triplic|electr|adjust|defens|irrit|replac|adopt|commun|control|roll|probat|rate|ceas|"
+          "ye|" },
+        { MRC_ANALYZER_ENGLISH, "3.14 1,000 U.S. a_b __ x:y 나는 漢字 ÉTÉS 5½ km² dog’s",
+          "3.14|1,000|u.|a_b|x:y|나는|漢|字|été|5|km|dog|" },
+        { MRC_ANALYZER_ENGLISH, "and the s ss yy 's \xff\xe2", "s|ss|yy|s|" },
     };
     mrc_ctx *ctx = ctx_new();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -460,13 +459,6 @@ static void test_damage(void) {
     mrc_ctx_free(ctx);
 }
 
-static size_t allocations_left;
-static void *alloc_some(void *user, size_t bytes) {
-    (void)user;
-    return allocations_left ? allocations_left--, malloc(bytes) : NULL;
-}
-static void free_some(void *user, void *p) { (void)user; free(p); }
-
 static void test_out_of_memory(void) {
     file_new("oom", "1\ta b c\ttitle\n2\ta a\n3\tc\n");
     file_new("vocab.txt", "[CLS]\n[PAD]\n[SEP]\n[UNK]\n[MASK]\na\nb\n");
@@ -494,10 +486,7 @@ static void test_out_of_memory(void) {
 }
 
 int main(void) {
-    mkdir("build", 0777);
-    snprintf(folder, sizeof folder, "%s/test_search.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "build");
-    if (!CHECK(mkdtemp(folder) != NULL, "%s", folder)) return test_end();
+    if (!folder_new("search")) return test_end();
     test_passages();
     test_unique();
     test_analyzers();
@@ -505,8 +494,6 @@ int main(void) {
     test_wordpiece();
     test_damage();
     test_out_of_memory();
-    mrc_ctx *ctx = ctx_new();
-    mrc_dir_remove(ctx, folder);
-    mrc_ctx_free(ctx);
-    return cases_end();
+    folder_end();
+    return test_end();
 }

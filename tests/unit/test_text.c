@@ -522,7 +522,7 @@ static void test_number_locale(mrc_ctx *ctx) {
     while (i < 6 && !setlocale(LC_ALL, names[i])) i++;
     if (i == 6 || localeconv()->decimal_point[0] == '.') {
         printf("SKIP: no locale with a decimal comma is installed\n");
-        cases_skipped++;
+        test_skipped++;
     } else {
         test_text_number(ctx);
         test_number_round_trip(ctx);
@@ -811,5 +811,5 @@ static void run(void) {
 
 int main(void) {
     cases_on_small_stack(run);
-    return cases_end();
+    return test_end();
 }
