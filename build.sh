@@ -249,7 +249,7 @@ program_object() {
     case $1 in
     serve) flags="-I$OUT" page=$OUT/page.h ;;
     train) flags="$MPI_FLAGS -DMRC_COMMIT=\"$(cat "$OUT/commit")\"" page=$OUT/commit ;;
-    index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
+    ask|index|search) [ -n "$CURL_FLAGS" ] && flags=-DMRC_CURL ;;
     mrc)
         flags="-DMRC_COMMIT=$(cat "$OUT/commit")" page=$OUT/commit
         [ -n "$HTTPD_FLAGS" ] && flags="$flags -DMRC_HTTPD"

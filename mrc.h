@@ -2150,7 +2150,9 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_WHITESPACE,        // Python's str.split()
     MRC_ANALYZER_WORDPIECE,         // the tokens of a tokenizer
     MRC_ANALYZER_CHAR_BIGRAM,       // of each word, every two neighbouring characters
-    MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
+    MRC_ANALYZER_KOREAN,            // words without punctuation and particles, and their bigrams
+    MRC_ANALYZER_ENGLISH,           // stems of words that mean something, as Lucene's of that name
+    MRC_ANALYZER_COUNT
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
 // A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
@@ -8196,6 +8198,7 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
     mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &n, 0);
     void *values = t ? mrc__host_zalloc(&ctx->host, n * mrc_dtype_bytes(dtype)) : NULL;
+    if (t && !values) return mrc__fail_null(ctx, MRC_ERR_MEM, "%zu zeros: no host memory", n);
     mrc_status s = values ? mrc_tensor_upload(ctx, t, values) : MRC_ERR_MEM;
     if (values) ctx->host.free(ctx->host.user, values);
     return s == MRC_OK ? t : NULL;
@@ -29941,16 +29944,17 @@ typedef struct mrc__an {
     const mrc_tokenizer *tok;       // wordpiece
     mrc_ctx             *ctx;       // wordpiece: for its messages
     mrc_allocator        host;
-    char                *room;      // korean: the word in lower case
+    char                *room;      // korean, english: the word in lower case
     size_t               capacity;
     void               (*emit)(void *user, const char *s, size_t bytes);
     void                *user;
     int                  failed;    // out of memory
 } mrc__an;
 
-static const char *const mrc__an_names[] = { "whitespace", "wordpiece", "char_bigram", "korean" };
+static const char *const mrc__an_names[MRC_ANALYZER_COUNT] = { "whitespace", "wordpiece",
+                                                               "char_bigram", "korean", "english" };
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer) {
-    return (unsigned)analyzer <= MRC_ANALYZER_KOREAN ? mrc__an_names[analyzer] : "";
+    return (unsigned)analyzer < MRC_ANALYZER_COUNT ? mrc__an_names[analyzer] : "";
 }
 
 // Bytes of the character at s, or of what is there of it.
@@ -30056,6 +30060,221 @@ static void mrc__an_korean(mrc__an *a, const char *s, size_t bytes) {
     }
 }
 
+//------------------------------------------------------------------------------
+// English: words, without possessives and the commonest words, as Porter's stems (Porter 1980, with
+// the three changes of his own program)
+//------------------------------------------------------------------------------
+// A word is lower case; other bytes than a to z count as consonants.  y is one at first and behind
+// a vowel.
+static int mrc__en_consonant(const char *word, size_t i) {
+    int turned = 0;
+    for (; word[i] == 'y' && i; i--) turned = !turned;
+    int vowel = word[i] == 'a' || word[i] == 'e' || word[i] == 'i' || word[i] == 'o'
+             || word[i] == 'u';
+    return turned ? vowel : !vowel;
+}
+
+// Porter's m: how often a vowel is followed by a consonant in the first n bytes.
+static int mrc__en_measure(const char *word, size_t n) {
+    int m = 0, before = 1;
+    for (size_t i = 0; i < n; i++) {
+        int consonant = mrc__en_consonant(word, i);
+        m += consonant && !before;
+        before = consonant;
+    }
+    return m;
+}
+
+static int mrc__en_has_vowel(const char *word, size_t n) {
+    for (size_t i = 0; i < n; i++) if (!mrc__en_consonant(word, i)) return 1;
+    return 0;
+}
+
+// Whether the n bytes end as "hop" does: consonant, vowel, consonant that is not w, x or y.
+static int mrc__en_short(const char *word, size_t n) {
+    return n >= 3 && mrc__en_consonant(word, n - 3) && !mrc__en_consonant(word, n - 2)
+        && mrc__en_consonant(word, n - 1) && !strchr("wxy", word[n - 1]);
+}
+
+static int mrc__en_double(const char *word, size_t n) {
+    return n >= 2 && word[n - 1] == word[n - 2] && mrc__en_consonant(word, n - 1);
+}
+
+static int mrc__en_ends(const char *word, size_t n, const char *end) {
+    size_t length = strlen(end);
+    return length <= n && !memcmp(word + n - length, end, length);
+}
+
+// Of rules { ending, what takes its place } the first ending that fits decides: it is replaced
+// where the rest's measure is above `least`.  Longer endings stand before those they end with.
+static size_t mrc__en_replace(char *word, size_t n, const char *const (*rules)[2], int least) {
+    for (; (*rules)[0]; rules++) {
+        if (!mrc__en_ends(word, n, (*rules)[0])) continue;
+        size_t rest = n - strlen((*rules)[0]), length = strlen((*rules)[1]);
+        // "ion" goes only behind s or t, and is looked for elsewhere without it.
+        if (!strcmp((*rules)[0], "ion") && (!rest || !strchr("st", word[rest - 1]))) continue;
+        if (mrc__en_measure(word, rest) <= least) return n;
+        memcpy(word + rest, (*rules)[1], length);
+        return rest + length;
+    }
+    return n;
+}
+
+// Plurals, -ed and -ing, y.
+static size_t mrc__en_inflections(char *word, size_t n) {
+    if (mrc__en_ends(word, n, "sses") || mrc__en_ends(word, n, "ies")) n -= 2;
+    else if (word[n - 1] == 's' && !mrc__en_ends(word, n, "ss")) n--;
+    size_t ed = mrc__en_ends(word, n, "ed") ? 2 : mrc__en_ends(word, n, "ing") ? 3 : 0;
+    if (mrc__en_ends(word, n, "eed")) {
+        if (mrc__en_measure(word, n - 3) > 0) n--;
+    } else if (ed && mrc__en_has_vowel(word, n - ed)) {
+        n -= ed;
+        if (mrc__en_ends(word, n, "at") || mrc__en_ends(word, n, "bl")
+            || mrc__en_ends(word, n, "iz")) word[n++] = 'e';
+        else if (mrc__en_double(word, n)) n -= !strchr("lsz", word[n - 1]);
+        else if (mrc__en_measure(word, n) == 1 && mrc__en_short(word, n)) word[n++] = 'e';
+    }
+    if (n && word[n - 1] == 'y' && mrc__en_has_vowel(word, n - 1)) word[n - 1] = 'i';
+    return n;
+}
+
+// The stem of n lower-case bytes, in their place: its length.
+static size_t mrc__en_stem(char *word, size_t n) {
+    static const char *const two[][2] = {
+        { "ational", "ate" }, { "tional", "tion" }, { "enci", "ence" }, { "anci", "ance" },
+        { "izer", "ize" }, { "bli", "ble" }, { "alli", "al" }, { "entli", "ent" }, { "eli", "e" },
+        { "ousli", "ous" }, { "ization", "ize" }, { "ation", "ate" }, { "ator", "ate" },
+        { "alism", "al" }, { "iveness", "ive" }, { "fulness", "ful" }, { "ousness", "ous" },
+        { "aliti", "al" }, { "iviti", "ive" }, { "biliti", "ble" }, { "logi", "log" },
+        { NULL, NULL }
+    };
+    static const char *const three[][2] = {
+        { "icate", "ic" }, { "ative", "" }, { "alize", "al" }, { "iciti", "ic" }, { "ical", "ic" },
+        { "ful", "" }, { "ness", "" }, { NULL, NULL }
+    };
+    static const char *const four[][2] = {
+        { "al", "" }, { "ance", "" }, { "ence", "" }, { "er", "" }, { "ic", "" }, { "able", "" },
+        { "ible", "" }, { "ant", "" }, { "ement", "" }, { "ment", "" }, { "ent", "" },
+        { "ion", "" }, { "ou", "" }, { "ism", "" }, { "ate", "" }, { "iti", "" }, { "ous", "" },
+        { "ive", "" }, { "ize", "" }, { NULL, NULL }
+    };
+    n = mrc__en_inflections(word, n);
+    n = mrc__en_replace(word, n, two, 0);
+    n = mrc__en_replace(word, n, three, 0);
+    n = mrc__en_replace(word, n, four, 1);
+    int m = mrc__en_measure(word, n);
+    if (n && word[n - 1] == 'e' && (m > 1 || (m == 1 && !mrc__en_short(word, n - 1)))) n--;
+    return m > 1 && mrc__en_double(word, n) && word[n - 1] == 'l' ? n - 1 : n;
+}
+
+// 1: a letter; 2: a digit; 3: _, which joins all; 4: a character that is a word; 5 to 7: what joins
+// letters, digits, both; 0: anything else.
+static int mrc__en_class(uint32_t cp) {
+    switch (cp) {
+    case '_': return 3;
+    case ':': case 0xb7: case 0x2027: case 0xff1a: return 5;
+    case ',': case ';': case 0x2044: return 6;
+    case '.': case '\'': case 0x2018: case 0x2019: case 0x2024: case 0xff07: case 0xff0e: return 7;
+    }
+    if (cp < 0x80) return cp >= '0' && cp <= '9' ? 2 : mrc__an_class(cp);
+    if ((cp >= 0x3040 && cp <= 0x309f) || (cp >= 0x3400 && cp <= 0x9fff)
+        || (cp >= 0xf900 && cp <= 0xfaff) || (cp >= 0x20000 && cp <= 0x3ffff)) return 4;
+    const mrc__unicode *u = &mrc__unicode_tables;       // kinds: 4 is what \w matches, no fractions
+    const mrc__uni_range *r = &u->kinds[mrc__tok_search(u->kinds, u->n_kinds, sizeof *r, cp)];
+    if (cp < r->first || cp > r->last || !(r->value & 4)) return 0;
+    r = &u->gpt2[mrc__tok_search(u->gpt2, u->n_gpt2, sizeof *r, cp)];
+    int number = cp >= r->first && cp <= r->last && (r->value & MRC__KIND_NUMBER);
+    return number && !(cp >= 0x2160 && cp <= 0x2188) ? 2 : 1;       // these are Roman ones
+}
+
+// Bytes at s in lower case, at out, which has room for as many and four: how many.
+static size_t mrc__en_lower(const char *s, size_t bytes, char *out) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t length = 0;
+    for (size_t at = 0; at < bytes;) {
+        uint32_t cp = 0;
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp);
+        const mrc__uni_lower *l = u->lowers;
+        l += mrc__tok_search(l, u->n_lowers, sizeof *l, cp);
+        char lower[4];
+        size_t m = 0;
+        if (cp >= 'A' && cp <= 'Z') lower[0] = (char)(cp + 32), m = 1;
+        else if (cp >= 0x80 && cp >= l->first && cp <= l->last && (cp - l->first) % l->step == 0) {
+            m = mrc_utf8_encode((uint32_t)((int32_t)cp + l->delta), lower);
+        }
+        if (m && m <= n) memcpy(out + length, lower, m);
+        else memcpy(out + length, s + at, m = n);
+        length += m;
+        at += n;
+    }
+    return length;
+}
+
+// The end of the word that begins at s with that class; what stands between letters, or between
+// digits, belongs to it.  *bare: it has neither.
+static size_t mrc__en_word(const char *s, size_t bytes, int class, int *bare) {
+    uint32_t cp = 0;
+    size_t at = mrc_utf8_next(s, bytes, &cp);
+    *bare = class == 3;
+    while (class != 4 && at < bytes) {
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp), after = 0;
+        int next = mrc__en_class(cp);
+        if (next > 4 && at + n < bytes) {
+            after = mrc_utf8_next(s + at + n, bytes - at - n, &cp);
+            int third = mrc__en_class(cp);
+            if (third != class || (class == 1 ? next == 6 : class == 2 ? next == 5 : 1)) break;
+            next = third;
+        }
+        if (next < 1 || next > 3) break;
+        at += n + after;
+        class = next;
+        *bare &= class == 3;
+    }
+    return at;
+}
+
+static int mrc__en_is_stop(const char *word, size_t n) {
+    static const char *const words[] = {
+        "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is",
+        "it", "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there",
+        "these", "they", "this", "to", "was", "will", "with"
+    };
+    for (size_t i = 0; n <= 5 && i < sizeof words / sizeof *words; i++) {
+        if (strlen(words[i]) == n && !memcmp(words[i], word, n)) return 1;
+    }
+    return 0;
+}
+
+// The bytes of a possessive 's at the end of a word: with ', U+2019 or U+FF07.
+static size_t mrc__en_possessive(const char *word, size_t n) {
+    if (mrc__en_ends(word, n, "'s")) return 2;
+    return mrc__en_ends(word, n, "\xe2\x80\x99s") || mrc__en_ends(word, n, "\xef\xbc\x87s") ? 4 : 0;
+}
+
+static void mrc__an_english(mrc__an *a, const char *s, size_t bytes) {
+    for (size_t at = 0, n; at < bytes; at += n) {
+        uint32_t cp = 0;
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        int class = mrc__en_class(cp);
+        if (class < 1 || class > 4) continue;
+        int bare;
+        n = mrc__en_word(s + at, bytes - at, class, &bare);
+        if (bare) continue;
+        void *room = a->room;
+        if (!mrc__grow(&a->host, &room, &a->capacity, n + 4, 1)) {
+            a->failed = 1;
+            return;
+        }
+        a->room = room;
+        size_t length = mrc__en_lower(s + at, n, a->room), letters = 0;
+        length -= mrc__en_possessive(a->room, length);
+        if (mrc__en_is_stop(a->room, length)) continue;
+        for (size_t i = 0; i < length; i++) letters += ((unsigned char)a->room[i] & 0xc0) != 0x80;
+        if (letters > 2 && length < 256) length = mrc__en_stem(a->room, length);
+        if (length) a->emit(a->user, a->room, length);
+    }
+}
+
 static void mrc__an_wordpiece(mrc__an *a, const char *s, size_t bytes) {
     mrc_encode_options options = { .no_special_tokens = 1 };
     mrc_encodings e = {0};
@@ -30076,6 +30295,7 @@ static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
     size_t n;
     if (a->kind == MRC_ANALYZER_WORDPIECE) mrc__an_wordpiece(a, s, bytes);
     if (a->kind == MRC_ANALYZER_KOREAN) mrc__an_korean(a, s, bytes);
+    if (a->kind == MRC_ANALYZER_ENGLISH) mrc__an_english(a, s, bytes);
     if (a->kind == MRC_ANALYZER_WHITESPACE) {
         while ((word = mrc__an_word(&s, end, &n)) != NULL) a->emit(a->user, word, n);
     }
@@ -30120,7 +30340,7 @@ static void mrc__an_join(void *user, const char *s, size_t bytes) {
 }
 MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
                               const char *text, size_t bytes, mrc_text *out) {
-    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer >= MRC_ANALYZER_COUNT);
     MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
     mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
                   .emit = mrc__an_join, .user = out };
@@ -30725,7 +30945,7 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
     mrc_tokenizer *tok = NULL;
     int pieces = desc->analyzer == MRC_ANALYZER_WORDPIECE;
     if (!b.n_passages || b.n_passages >= UINT32_MAX
-        || (unsigned)desc->analyzer > MRC_ANALYZER_KOREAN || (pieces && !desc->tokenizer)) {
+        || (unsigned)desc->analyzer >= MRC_ANALYZER_COUNT || (pieces && !desc->tokenizer)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu passages)",
                          pieces && !desc->tokenizer ? "wordpiece needs a tokenizer"
                          : b.n_passages ? "too many passages, or no such analyzer"
@@ -30757,7 +30977,7 @@ struct mrc_index {
 // Whether the sections have the sizes that the counts say.
 static int mrc__ix_end_fits(const void *record) {
     const mrc__ix_end *e = record;
-    if (e->analyzer > MRC_ANALYZER_KOREAN
+    if (e->analyzer >= MRC_ANALYZER_COUNT
         || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
         || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
         || (e->n_terms && e->n_slots <= e->n_terms)) return 0;
