@@ -44,6 +44,12 @@ cuda_planted() {
                 && bad "the planted bug $bug goes unnoticed" || ok
         done
     done
+    # Results show a lost barrier as well, but every race must be ThreadSanitizer's to find.
+    for bug in NO_BARRIER NO_RELEASE; do
+        "$2/planted-thread" $bug >"$2/planted.out" 2>&1
+        if grep -q 'ThreadSanitizer: data race' "$2/planted.out"; then ok
+        else bad "ThreadSanitizer does not see the planted bug $bug"; fi
+    done
     summary
 }
 

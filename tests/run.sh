@@ -66,7 +66,6 @@ suites() {
     sh)       for f in tests/cli/test_*.sh; do [ -e "$f" ] && basename "$f" .sh; done ;;
     lint)     echo lint ;;
     header-*) echo header ;;
-    cuda-tsan) cuda_suites ;;           # the kernels that share memory, small
     cuda-gcc) tagged cuda; cuda_suites; printf '%s
 ' cuda_planted cuda_nvcc cuda_volta ;;
     cuda-*)   echo test_ops; cuda_suites ;;

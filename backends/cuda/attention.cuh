@@ -113,10 +113,11 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_fwd(mrc_cuda_att
             a.lse[q.head * a.ld_lse + at] = all > 0 ? max[i] + logf(all) : 0;
         }
 #pragma unroll
-        for (int e = 0; e < D / 8; e++) {
+        for (int e = 0; e < D / 8; e += 4) {
+            const float v[4] = { o[i][e] * share, o[i][e + 1] * share, o[i][e + 2] * share,
+                                 o[i][e + 3] * share };
             const int column = mrc_cuda_column<D>(q, e);
-            if (column >= a.d) continue;
-            mrc_cuda_put(a.y.at(at, head + (size_t)column), o[i][e] * share);
+            if (column < a.d) mrc_cuda_store4(a.y.at(at, head), column, a.d, a.vectors, 0, v);
         }
     }
 }
@@ -248,10 +249,11 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         const int row = q.begin + 4 * y + i;
         T *to = a.dq.at((size_t)(q.first + row), (size_t)q.head * a.d);
 #pragma unroll
-        for (int e = 0; e < D / 8; e++) {
+        for (int e = 0; e < D / 8; e += 4) {
+            const float v[4] = { dq[i][e], dq[i][e + 1], dq[i][e + 2], dq[i][e + 3] };
             const int column = mrc_cuda_column<D>(q, e);
             if (row < q.length && column < a.d && a.dq.data) {
-                mrc_cuda_give(to + column, dq[i][e], a.dq.accumulate);
+                mrc_cuda_store4(to, column, a.d, a.vectors, a.dq.accumulate, v);
             }
         }
     }
@@ -356,14 +358,16 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dkv(mrc_cuda_att
         const int key = k0 + 4 * x + j;
         const size_t row = (size_t)(q.first + key), head = (size_t)q.head * a.d;
 #pragma unroll
-        for (int e = 0; e < E; e++) {
+        for (int e = 0; e < E; e += 4) {
+            const float k[4] = { dk[j][e], dk[j][e + 1], dk[j][e + 2], dk[j][e + 3] };
+            const float v[4] = { dv[j][e], dv[j][e + 1], dv[j][e + 2], dv[j][e + 3] };
             const int column = q.slice * D + E * y + e;
             if (key >= q.length || column >= a.d) continue;
             if (a.dk.data) {
-                mrc_cuda_give(a.dk.at(row, head + (size_t)column), dk[j][e], a.dk.accumulate);
+                mrc_cuda_store4(a.dk.at(row, head), column, a.d, a.vectors, a.dk.accumulate, k);
             }
             if (a.dv.data) {
-                mrc_cuda_give(a.dv.at(row, head + (size_t)column), dv[j][e], a.dv.accumulate);
+                mrc_cuda_store4(a.dv.at(row, head), column, a.d, a.vectors, a.dv.accumulate, v);
             }
         }
     }
@@ -546,11 +550,6 @@ static mrc_status mrc_cuda_attend_tables(mrc_cuda *c, const mrc_attention_bwd_ar
     return mrc_cuda_table_gradients(c, g, a);
 }
 
-// Whether four elements of a row can be loaded at once, from every fourth on.
-template <class T> static bool mrc_cuda_by_four(const mrc_cuda_matrix<const T> &m) {
-    return (uintptr_t)m.data % (4 * sizeof(T)) == 0 && m.ld % 4 == 0;
-}
-
 // What forward and backward have in common; their args have the same names for it.
 template <class T, class Args> static mrc_cuda_attention<T> mrc_cuda_attention_of(const Args *g) {
     mrc_cuda_attention<T> a = {};
@@ -595,6 +594,7 @@ static mrc_status mrc_cuda_attention_fwd_run(mrc_backend *be, const mrc_attentio
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_cuda_attention<T> a = mrc_cuda_attention_of<T>(g);
     a.y = mrc_cuda_into<T>(g->y);
+    a.vectors = a.vectors && mrc_cuda_by_four(a.y);
     const bool extra = g->extra.kind || g->extra.window;
     if (!mrc_cuda_extra_fits(&g->extra, g->q.dtype)) return MRC_ERR_UNSUPPORTED;
     if (g->n == 0) return MRC_OK;
@@ -630,6 +630,8 @@ static mrc_status mrc_cuda_attention_bwd_run(mrc_backend *be, const mrc_attentio
     a.dq = mrc_cuda_into<T>(g->dq);
     a.dk = mrc_cuda_into<T>(g->dk);
     a.dv = mrc_cuda_into<T>(g->dv);
+    a.vectors = a.vectors && mrc_cuda_by_four(a.dq) && mrc_cuda_by_four(a.dk)
+             && mrc_cuda_by_four(a.dv);
     a.delta = (float *)g->workspace;
     a.parts = a.delta + g->heads * g->n;
     a.distances = (int)mrc_cuda_attention_distances(g);

@@ -13,7 +13,7 @@ template <class T> struct mrc_cuda_attention {
     mrc_cuda_mask mask;
     const int32_t *cu, *real, *index;
     mrc_cuda_matrix<const T> q, k, v, out, dy;  // out: forward's y, for backward
-    int      vectors;                           // four elements at a time can be loaded
+    int      vectors;                           // four elements at a time can be loaded, stored
     mrc_cuda_matrix<T> y, dq, dk, dv;           // of a gradient data NULL: not wanted
     size_t   ld_lse;
     float   *lse;
@@ -48,15 +48,6 @@ __device__ __forceinline__ mrc_cuda_span mrc_cuda_span_of(const mrc_cuda_attenti
 }
 
 __device__ __forceinline__ int mrc_cuda_key_row(int j) { return j % 4 * 8 + j / 4; }
-
-// Four elements that stand side by side.
-__device__ __forceinline__ float4 mrc_cuda_get4(const float *p) { return *(const float4 *)p; }
-template <class T> __device__ __forceinline__ float4 mrc_cuda_get4(const T *p) {
-    struct four { T e[4]; };
-    union { uint2 bits; four v; } u;
-    u.bits = *(const uint2 *)p;
-    return make_float4((float)u.v.e[0], (float)u.v.e[1], (float)u.v.e[2], (float)u.v.e[3]);
-}
 
 // One tile or, with another one b, two of the same shape: rows 0 .. ROWS, D columns, by THREADS
 // threads; what is not there is 0.  KEYS: in the order of key rows.  With vectors eight loads of a

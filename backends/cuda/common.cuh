@@ -64,6 +64,59 @@ template <class T> __device__ __forceinline__ void mrc_cuda_give(T *p, float v, 
     *p = (T)(accumulate ? (float)*p + v : v);
 }
 
+// Four elements that stand side by side.
+template <class T> struct alignas(4 * sizeof(T)) mrc_cuda_four { T e[4]; };
+__device__ __forceinline__ float4 mrc_cuda_get4(const float *p) { return *(const float4 *)p; }
+template <class T> __device__ __forceinline__ float4 mrc_cuda_get4(const T *p) {
+    union { uint2 bits; mrc_cuda_four<T> v; } u;
+    u.bits = *(const uint2 *)p;
+    return make_float4((float)u.v.e[0], (float)u.v.e[1], (float)u.v.e[2], (float)u.v.e[3]);
+}
+__device__ __forceinline__ void mrc_cuda_put4(float *p, const float (&v)[4]) {
+    *(float4 *)p = make_float4(v[0], v[1], v[2], v[3]);
+}
+template <class T> __device__ __forceinline__ void mrc_cuda_put4(T *p, const float (&v)[4]) {
+    union { uint2 bits; mrc_cuda_four<T> v; } u;
+#pragma unroll
+    for (int k = 0; k < 4; k++) u.v.e[k] = (T)v[k];
+    *(uint2 *)p = u.bits;
+}
+
+// Columns f to f + 3 of a row of h, 0 past its end.  four: all of them are there, and aligned.
+template <class T>
+__device__ __forceinline__ void mrc_cuda_load4(const T *row, int f, int h, int four,
+                                               float (&v)[4]) {
+    if (four) {
+        const float4 u = mrc_cuda_get4(row + f);
+        v[0] = u.x;
+        v[1] = u.y;
+        v[2] = u.z;
+        v[3] = u.w;
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < 4; k++) v[k] = f + k < h ? mrc_cuda_get(row + f + k) : 0;
+}
+template <class T>
+__device__ __forceinline__ void mrc_cuda_store4(T *row, int f, int h, int four, int accumulate,
+                                                const float (&v)[4]) {
+    float to[4] = { v[0], v[1], v[2], v[3] };
+    if (accumulate) {
+        float was[4];
+        mrc_cuda_load4((const T *)row, f, h, four, was);
+#pragma unroll
+        for (int k = 0; k < 4; k++) to[k] = was[k] + v[k];
+    }
+    if (four) {
+        mrc_cuda_put4(row + f, to);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        if (f + k < h) mrc_cuda_put(row + f + k, to[k]);
+    }
+}
+
 // Vectors of parameters come as masters or as 16-bit copies.
 typedef struct mrc_cuda_vector { const void *data; int dtype; } mrc_cuda_vector;
 static inline mrc_cuda_vector mrc_cuda_vector_of(mrc_in v) { return { v.data, (int)v.dtype }; }
@@ -71,6 +124,17 @@ __device__ __forceinline__ float mrc_cuda_at(mrc_cuda_vector v, size_t i) {
     if (v.dtype == MRC_DTYPE_F16) return (float)((const __half *)v.data)[i];
     if (v.dtype == MRC_DTYPE_BF16) return (float)((const __nv_bfloat16 *)v.data)[i];
     return ((const float *)v.data)[i];
+}
+
+__device__ __forceinline__ void mrc_cuda_at4(mrc_cuda_vector v, int f, int h, int four,
+                                             float (&to)[4]) {
+    if (v.dtype == MRC_DTYPE_F16) {
+        mrc_cuda_load4((const __half *)v.data, f, h, four, to);
+    } else if (v.dtype == MRC_DTYPE_BF16) {
+        mrc_cuda_load4((const __nv_bfloat16 *)v.data, f, h, four, to);
+    } else {
+        mrc_cuda_load4((const float *)v.data, f, h, four, to);
+    }
 }
 
 // erf's form, as in op.activation.

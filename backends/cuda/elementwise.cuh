@@ -22,6 +22,14 @@ template <class T> static mrc_cuda_matrix<T> mrc_cuda_into(mrc_out m) {
     return { (T *)m.data, m.ld, m.accumulate };
 }
 
+// Whether four elements of a row can be loaded and stored at once, from every fourth on.
+template <class T> static bool mrc_cuda_by_four(const mrc_cuda_matrix<T> &m) {
+    return (uintptr_t)m.data % (4 * sizeof(T)) == 0 && m.ld % 4 == 0;
+}
+static inline bool mrc_cuda_by_four(const mrc_cuda_vector &v) {
+    return (uintptr_t)v.data % (v.dtype == MRC_DTYPE_F32 ? 16 : 8) == 0;
+}
+
 //==============================================================================
 // Activations
 //==============================================================================
@@ -222,6 +230,7 @@ static mrc_status mrc_cuda_bias_gradient(mrc_cuda *c, mrc_in dz, size_t rows, si
 template <class T> struct mrc_cuda_norm {
     int n, h, n_sequences;
     int plain;                                  // without statistics: mean 0, rstd 1
+    int four;                                   // h is a multiple, and all is aligned
     float eps;
     mrc_cuda_mask mask;
     const int32_t *cu, *index;
@@ -238,41 +247,39 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_fwd(mrc_cuda_nor
     const int lane = (int)threadIdx.x % 32;
     if (row >= a.n) return;                     // the whole warp
     const T *u = ADD ? a.u.at((size_t)row, 0) : a.x.at((size_t)row, 0);
-    float sum = 0, square = 0;
-    if (ADD) {
-        const int s = mrc_cuda_sequence_of(a.cu, a.n_sequences, row);
-        for (int f = 4 * lane; f < a.h; f += 128) {
-            float keep[4];
+    const int s = ADD ? mrc_cuda_sequence_of(a.cu, a.n_sequences, row) : 0;
+    float sum = 0, square = 0, v[4];
+    for (int f = 4 * lane; f < a.h; f += 128) {
+        mrc_cuda_load4(a.x.at((size_t)row, 0), f, a.h, a.four, v);
+        if (ADD) {
+            float keep[4], residual[4];
             mrc_cuda_kept(a.mask, 0, (uint32_t)a.index[s], (uint32_t)(row - a.cu[s]),
                           (uint32_t)f / 4, keep);
-            for (int k = 0; k < 4 && f + k < a.h; k++) {
-                const size_t at = (size_t)(f + k);
-                const float x = keep[k] > 0 ? mrc_cuda_get(a.x.at((size_t)row, at)) * keep[k] : 0;
-                T *to = a.u.at((size_t)row, at);
-                mrc_cuda_put(to, x + mrc_cuda_get(a.residual.at((size_t)row, at)));
-                sum += mrc_cuda_get(to);
+            mrc_cuda_load4(a.residual.at((size_t)row, 0), f, a.h, a.four, residual);
+#pragma unroll
+            for (int k = 0; k < 4; k++) {       // as u will be read again: rounded
+                v[k] = (float)(T)((keep[k] > 0 ? v[k] * keep[k] : 0) + residual[k]);
             }
+            mrc_cuda_store4(a.u.at((size_t)row, 0), f, a.h, a.four, 0, v);
         }
-    } else {
-        for (int f = 4 * lane; f < a.h; f += 128) {
-            for (int k = 0; k < 4 && f + k < a.h; k++) sum += mrc_cuda_get(u + f + k);
-        }
+        sum += v[0] + v[1] + v[2] + v[3];
     }
     const float mean = a.plain && !MRC_BUG(NORM_FWD) ? 0 : mrc_cuda_sum<32>(sum) / (float)a.h;
     for (int f = 4 * lane; f < a.h; f += 128) {         // what this lane has written
-        for (int k = 0; k < 4 && f + k < a.h; k++) {
-            const float d = mrc_cuda_get(u + f + k) - mean;
-            square += d * d;
-        }
+        mrc_cuda_load4(u, f, a.h, a.four, v);
+#pragma unroll
+        for (int k = 0; k < 4; k++) square += f + k < a.h ? (v[k] - mean) * (v[k] - mean) : 0;
     }
     square = mrc_cuda_sum<32>(square) / (float)a.h;
     const float rstd = a.plain ? 1 : 1 / sqrtf(square + a.eps);
     for (int f = 4 * lane; f < a.h; f += 128) {
-        for (int k = 0; k < 4 && f + k < a.h; k++) {
-            const size_t at = (size_t)(f + k);
-            mrc_cuda_put(a.y.at((size_t)row, at), (mrc_cuda_get(u + at) - mean) * rstd
-                         * mrc_cuda_at(a.weight, at) + mrc_cuda_at(a.bias, at));
-        }
+        float weight[4], bias[4];
+        mrc_cuda_load4(u, f, a.h, a.four, v);
+        mrc_cuda_at4(a.weight, f, a.h, a.four, weight);
+        mrc_cuda_at4(a.bias, f, a.h, a.four, bias);
+#pragma unroll
+        for (int k = 0; k < 4; k++) v[k] = (v[k] - mean) * rstd * weight[k] + bias[k];
+        mrc_cuda_store4(a.y.at((size_t)row, 0), f, a.h, a.four, 0, v);
     }
     if (lane == 0 && a.mean) a.mean[row] = mean;
     if (lane == 0 && a.rstd) a.rstd[row] = rstd;
@@ -286,11 +293,17 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_bwd(mrc_cuda_nor
     if (row >= a.n) return;
     const size_t r = (size_t)row;
     const float mean = a.mean[row], rstd = a.rstd[row];
-    float sum_g = 0, sum_gx = 0;
-    for (int f = lane; f < a.h; f += 32) {
-        const float g = mrc_cuda_get(a.dy.at(r, (size_t)f)) * mrc_cuda_at(a.weight, (size_t)f);
-        sum_g += g;
-        sum_gx += g * ((mrc_cuda_get(a.x.at(r, (size_t)f)) - mean) * rstd);
+    float sum_g = 0, sum_gx = 0, g[4], x[4], weight[4];
+    for (int f = 4 * lane; f < a.h; f += 128) {
+        mrc_cuda_load4(a.dy.at(r, 0), f, a.h, a.four, g);
+        mrc_cuda_load4(a.x.at(r, 0), f, a.h, a.four, x);
+        mrc_cuda_at4(a.weight, f, a.h, a.four, weight);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {           // past the end g is 0
+            g[k] *= weight[k];
+            sum_g += g[k];
+            sum_gx += g[k] * ((x[k] - mean) * rstd);
+        }
     }
     const float mean_g = a.plain && !MRC_BUG(NORM_BWD) ? 0 : mrc_cuda_sum<32>(sum_g) / (float)a.h;
     const float mean_gx = a.plain ? 0 : mrc_cuda_sum<32>(sum_gx) / (float)a.h;
@@ -298,18 +311,21 @@ __global__ void __launch_bounds__(MRC_CUDA_BLOCK) mrc_cuda_norm_bwd(mrc_cuda_nor
     const uint32_t sequence = a.cu ? (uint32_t)a.index[s] : 0;
     const uint32_t position = a.cu ? (uint32_t)(row - a.cu[s]) : 0;
     for (int f = 4 * lane; f < a.h; f += 128) {
-        float keep[4];
+        float keep[4], du[4], dx[4];
         mrc_cuda_kept(a.mask, 0, sequence, position, (uint32_t)f / 4, keep);
-        for (int k = 0; k < 4 && f + k < a.h; k++) {
-            const size_t at = (size_t)(f + k);
+        mrc_cuda_load4(a.dy.at(r, 0), f, a.h, a.four, g);
+        mrc_cuda_load4(a.x.at(r, 0), f, a.h, a.four, x);
+        mrc_cuda_at4(a.weight, f, a.h, a.four, weight);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
             // forward was: y = xhat * weight + bias
-            const float g = mrc_cuda_get(a.dy.at(r, at)) * mrc_cuda_at(a.weight, at);
-            const float xhat = (mrc_cuda_get(a.x.at(r, at)) - mean) * rstd;
-            const float du = rstd * (g - mean_g - xhat * mean_gx);
-            if (a.dx.data) mrc_cuda_give(a.dx.at(r, at), du * keep[k], a.dx.accumulate);
-            if (a.dresidual.data) {
-                mrc_cuda_give(a.dresidual.at(r, at), du, a.dresidual.accumulate);
-            }
+            const float xhat = (x[k] - mean) * rstd;
+            du[k] = rstd * (g[k] * weight[k] - mean_g - xhat * mean_gx);
+            dx[k] = du[k] * keep[k];
+        }
+        if (a.dx.data) mrc_cuda_store4(a.dx.at(r, 0), f, a.h, a.four, a.dx.accumulate, dx);
+        if (a.dresidual.data) {
+            mrc_cuda_store4(a.dresidual.at(r, 0), f, a.h, a.four, a.dresidual.accumulate, du);
         }
     }
 }
@@ -324,7 +340,15 @@ template <class T> struct mrc_cuda_norm_sums {          // of dweight and dbias
     }
 };
 
+// Whether its rows can be read and written by four; what is not there is aligned.
+template <class T> static int mrc_cuda_norm_by_four(const mrc_cuda_norm<T> &a) {
+    return a.h % 4 == 0 && mrc_cuda_by_four(a.x) && mrc_cuda_by_four(a.residual)
+        && mrc_cuda_by_four(a.dy) && mrc_cuda_by_four(a.y) && mrc_cuda_by_four(a.u)
+        && mrc_cuda_by_four(a.dx) && mrc_cuda_by_four(a.dresidual) && mrc_cuda_by_four(a.weight)
+        && mrc_cuda_by_four(a.bias);
+}
 template <class T> static mrc_status mrc_cuda_norm_fwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a) {
+    a.four = mrc_cuda_norm_by_four(a);
     if (a.n == 0) return MRC_OK;
     const unsigned grid = mrc_cuda_blocks((size_t)a.n, MRC_CUDA_ROWS);
     return mrc_cuda_check(c, a.cu ? MRC_LAUNCH((mrc_cuda_norm_fwd<T, true>), grid, MRC_CUDA_BLOCK,
@@ -335,6 +359,7 @@ template <class T> static mrc_status mrc_cuda_norm_fwd_launch(mrc_cuda *c, mrc_c
 template <class T>
 static mrc_status mrc_cuda_norm_bwd_launch(mrc_cuda *c, mrc_cuda_norm<T> a, mrc_out dweight,
                                            mrc_out dbias, void *scratch) {
+    a.four = mrc_cuda_norm_by_four(a);
     if (a.n && (a.dx.data || a.dresidual.data)) {
         MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_norm_bwd<T>),
                                                   mrc_cuda_blocks((size_t)a.n, MRC_CUDA_ROWS),
@@ -436,30 +461,37 @@ template <class T> struct mrc_cuda_drop {
     const int32_t *cu, *index;
     mrc_cuda_matrix<const T> from, residual;    // residual.data NULL: 0
     mrc_cuda_matrix<T> to;
+    int four;                                   // h is a multiple, and all is aligned
 };
 template <class T> __global__ void mrc_cuda_dropout(mrc_cuda_drop<T> a) {
     const int row = (int)blockIdx.x, f = 4 * (int)(blockIdx.y * blockDim.x + threadIdx.x);
     if (f >= a.h) return;
     const int s = mrc_cuda_sequence_of(a.cu, a.n_sequences, row);
-    float keep[4];
+    float keep[4], x[4], residual[4] = {};
     mrc_cuda_kept(a.mask, 0, (uint32_t)a.index[s], (uint32_t)(row - a.cu[s]), (uint32_t)f / 4,
                   keep);
-    for (int k = 0; k < 4 && f + k < a.h; k++) {
-        float x = mrc_cuda_get(a.from.at((size_t)row, (size_t)(f + k)));
-        x = keep[k] > 0 ? x * keep[k] : 0;
-        if (a.residual.data) x += mrc_cuda_get(a.residual.at((size_t)row, (size_t)(f + k)));
-        mrc_cuda_give(a.to.at((size_t)row, (size_t)(f + k)), x, a.to.accumulate);
+    mrc_cuda_load4(a.from.at((size_t)row, 0), f, a.h, a.four, x);
+    if (a.residual.data) {
+        mrc_cuda_load4(a.residual.at((size_t)row, 0), f, a.h, a.four, residual);
     }
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        x[k] = keep[k] > 0 ? x[k] * keep[k] : 0;
+        if (a.residual.data) x[k] += residual[k];
+    }
+    mrc_cuda_store4(a.to.at((size_t)row, 0), f, a.h, a.four, a.to.accumulate, x);
 }
 template <class T, class Args>
 static mrc_status mrc_cuda_mask_rows(mrc_backend *be, const Args *g, const mrc_mask &mask,
                                      mrc_in from, mrc_in residual, mrc_out to) {
     mrc_cuda *c = (mrc_cuda *)be->self;
-    const mrc_cuda_drop<T> a = { (int)g->n_sequences, (int)g->h, mrc_cuda_mask_of(&mask),
+    mrc_cuda_drop<T> a = { (int)g->n_sequences, (int)g->h, mrc_cuda_mask_of(&mask),
                                  (const int32_t *)g->cu_seqlens.data,
                                  (const int32_t *)g->sequence_index.data,
                                  mrc_cuda_from<T>(from), mrc_cuda_from<T>(residual),
-                                 mrc_cuda_into<T>(to) };
+                                 mrc_cuda_into<T>(to), 0 };
+    a.four = g->h % 4 == 0 && mrc_cuda_by_four(a.from) && mrc_cuda_by_four(a.residual)
+          && mrc_cuda_by_four(a.to);
     if (g->n == 0 || g->h == 0 || !to.data) return MRC_OK;
     return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_dropout<T>),
                                         dim3((unsigned)g->n, mrc_cuda_blocks(g->h, 4 * 64)), 64, 0,

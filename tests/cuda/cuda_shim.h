@@ -9,8 +9,9 @@
 // line that says where: divergent barriers, lanes missing from a mask.
 //
 // MRC_SHIM_ARCH=70|75|80|90 is the device that it pretends to be (default 80), MRC_SHIM_MEMORY the
-// bytes of its memory (default 64 GiB).  Not covered: speed, bank conflicts, registers, streams
-// (everything is synchronous), fast-math, the hardware's order of accumulation.
+// bytes of its memory (default 64 GiB).  With MRC_COUNT it counts requests (count.h).  Not covered:
+// speed, registers, streams (everything is synchronous), fast-math, the hardware's order of
+// accumulation.
 #pragma once
 #include "bugs.h"
 #include <cmath>
@@ -35,8 +36,14 @@
 #define MRC_TSAN 1
 #endif
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__) && !defined(MRC_COUNT)
 #define MRC_TSAN 1
+#endif
+#ifdef MRC_COUNT
+#include "count.h"
+#define MRC_COUNTED(call) call
+#else
+#define MRC_COUNTED(call) ((void)0)
 #endif
 #ifdef MRC_ASAN
 #include <sanitizer/asan_interface.h>
@@ -46,7 +53,6 @@
 extern "C" {
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
@@ -76,24 +82,45 @@ struct dim3 {
     unsigned x, y, z;
     constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-struct alignas(8) float2 {
-    float x, y;
-};
-struct alignas(16) float4 {
-    float x, y, z, w;
-};
-struct alignas(8) int2 {
-    int x, y;
-};
-struct alignas(16) int4 {
-    int x, y, z, w;
-};
-struct alignas(8) uint2 {
-    unsigned x, y;
-};
-struct alignas(16) uint4 {
-    unsigned x, y, z, w;
-};
+// Vectors.  The counting mode must see that they are read and written whole.
+#ifdef MRC_COUNT
+#define MRC_VECTOR_COPIES(V)                                                                       \
+    V() = default;                                                                                 \
+    __attribute__((noinline, no_sanitize_thread)) V(const V &o) {                                  \
+        mrc_count_vector(this, &o, sizeof o, __builtin_return_address(0));                         \
+    }                                                                                              \
+    __attribute__((noinline, no_sanitize_thread)) V &operator=(const V &o) {                       \
+        mrc_count_vector(this, &o, sizeof o, __builtin_return_address(0));                         \
+        return *this;                                                                              \
+    }
+#define MRC_VECTOR2(V, T)                                                                          \
+    struct alignas(8) V {                                                                          \
+        T x, y;                                                                                    \
+        MRC_VECTOR_COPIES(V)                                                                       \
+        V(T x_, T y_) : x(x_), y(y_) {}                                                            \
+    }
+#define MRC_VECTOR4(V, T)                                                                          \
+    struct alignas(16) V {                                                                         \
+        T x, y, z, w;                                                                              \
+        MRC_VECTOR_COPIES(V)                                                                       \
+        V(T x_, T y_, T z_, T w_) : x(x_), y(y_), z(z_), w(w_) {}                                  \
+    }
+#else
+#define MRC_VECTOR2(V, T) \
+    struct alignas(8) V { \
+        T x, y;           \
+    }
+#define MRC_VECTOR4(V, T)  \
+    struct alignas(16) V { \
+        T x, y, z, w;      \
+    }
+#endif
+MRC_VECTOR2(float2, float);
+MRC_VECTOR4(float4, float);
+MRC_VECTOR2(int2, int);
+MRC_VECTOR4(int4, int);
+MRC_VECTOR2(uint2, unsigned);
+MRC_VECTOR4(uint4, unsigned);
 static inline float2 make_float2(float a, float b) { return {a, b}; }
 static inline float4 make_float4(float a, float b, float c, float d) { return {a, b, c, d}; }
 static inline uint2 make_uint2(unsigned a, unsigned b) { return {a, b}; }
@@ -160,6 +187,8 @@ struct State {
     const void *mbot;
     size_t msize;
     Stack *freest, *retired;
+    void *fibers[8192];                 // ThreadSanitizer's, that no thread has now
+    unsigned n_fibers;
     int order;
     uint64_t rng;
     uint64_t switches, barriers, warpops, threads;
@@ -205,7 +234,7 @@ asm(".text\n.weak mrc_shim_switch\n.type mrc_shim_switch,%function\nmrc_shim_swi
 #else
 #define MRC_NOSAN __attribute__((no_sanitize("address", "thread"), noinline))
 #endif
-#if defined(MRC_ASAN) || defined(MRC_TSAN)
+#if defined(MRC_ASAN) || defined(MRC_TSAN) || defined(MRC_COUNT)
 #define MRC_PLAIN MRC_NOSAN
 #else
 #undef MRC_NOSAN
@@ -424,6 +453,7 @@ MRC_NOSAN inline void syncthreads() {
     __tsan_release(tag);
 #endif
     if (++B.bar == B.live) {
+        MRC_COUNTED(mrc_count_barrier());
         B.bar = 0;
         B.seq++;
         for (unsigned w = 0; w < B.nw; w++) B.w[w].ready = B.w[w].live;
@@ -461,7 +491,10 @@ MRC_NOSAN inline void collective(uint32_t mask, void *arg, F &&fn) {
 #ifdef MRC_TSAN
         __tsan_acquire(tag);
 #endif
+        MRC_COUNTED(mrc_count_warp(mask == W.live));
+        MRC_COUNTED(mrc_count_quiet(1));
         fn(W.arg, mask);
+        MRC_COUNTED(mrc_count_quiet(0));
         W.waiting &= ~mask;
         W.ready |= mask;
         W.seq++;
@@ -476,6 +509,11 @@ MRC_NOSAN inline void collective(uint32_t mask, void *arg, F &&fn) {
     __tsan_acquire(tag);
 #endif
 }
+#ifdef MRC_TSAN
+// Making one takes half a millisecond, so they are kept.  A launch's threads wait for all that the
+// launches before it did, so a fiber that had a thread of one of them orders nothing more.
+inline void *take_fiber() { return S.n_fibers ? S.fibers[--S.n_fibers] : __tsan_create_fiber(0); }
+#endif
 inline void setup_block(Block &B, dim3 bid, size_t smem) {
     unsigned n = S.block.x * S.block.y * S.block.z;
     B.bid = {bid.x, bid.y, bid.z};
@@ -485,7 +523,7 @@ inline void setup_block(Block &B, dim3 bid, size_t smem) {
         B.th = new Thread[B.nw * 32]();
         B.w = new Warp[B.nw]();
 #ifdef MRC_TSAN
-        for (unsigned i = 0; i < n; i++) B.th[i].tsan = __tsan_create_fiber(0);
+        for (unsigned i = 0; i < n; i++) B.th[i].tsan = take_fiber();
 #endif
     }
     if (smem) {
@@ -514,6 +552,7 @@ inline void setup_block(Block &B, dim3 bid, size_t smem) {
     }
 }
 inline void end_block(Block &B) {
+    MRC_COUNTED(mrc_count_block_end(&B));
 #ifdef MRC_ASAN
     if (B.smem) ASAN_UNPOISON_MEMORY_REGION(B.smem, (S.smem + 127) / 128 * 128);
 #endif
@@ -522,7 +561,7 @@ inline void end_block(Block &B) {
 }
 inline void free_block(Block &B) {
 #ifdef MRC_TSAN
-    for (unsigned i = 0; i < B.n; i++) __tsan_destroy_fiber(B.th[i].tsan);
+    for (unsigned i = 0; i < B.n; i++) S.fibers[S.n_fibers++] = B.th[i].tsan;
 #endif
     delete[] B.th;
     delete[] B.w;
@@ -575,6 +614,7 @@ inline int run(const char *name, dim3 g, dim3 b, size_t smem, bool coop, void (*
     S.body = body;
     S.arg = arg;
     S.coop = coop;
+    MRC_COUNTED(mrc_count_launch(name, nb));
 #ifdef MRC_TSAN
     S.main_tsan = __tsan_get_current_fiber();
 #endif
@@ -893,6 +933,7 @@ static inline cudaError_t cudaMalloc(void **p, size_t n) {
     ((mrc_shim::Alloc *)raw)->n = n;
     mrc_shim::memory_used += n;
     *p = raw + sizeof(mrc_shim::Alloc);
+    MRC_COUNTED(mrc_count_memory(*p, n));
     memset(*p, 0xff, n);
 #ifdef MRC_ASAN
     ASAN_POISON_MEMORY_REGION((char *)*p + n, (n + 255) / 256 * 256 - n);
@@ -902,6 +943,7 @@ static inline cudaError_t cudaMalloc(void **p, size_t n) {
 }
 static inline cudaError_t cudaFree(void *p) {
     if (!p) return cudaSuccess;
+    MRC_COUNTED(mrc_count_memory(p, 0));
     char *raw = (char *)p - sizeof(mrc_shim::Alloc);
 #ifdef MRC_ASAN
     ASAN_UNPOISON_MEMORY_REGION(raw, sizeof(mrc_shim::Alloc));
@@ -923,8 +965,10 @@ static inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = *total - mrc_shim::memory_used;
     return cudaSuccess;
 }
-static inline cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind,
+static inline cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind kind,
                                           cudaStream_t) {
+    if (kind == cudaMemcpyHostToDevice) MRC_COUNTED(mrc_count_upload());
+    if (kind == cudaMemcpyDeviceToHost) MRC_COUNTED(mrc_count_download());
     memcpy(d, s, n);
     return cudaSuccess;
 }
@@ -952,7 +996,10 @@ static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    MRC_COUNTED(mrc_count_wait());
+    return cudaSuccess;
+}
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
     *e = nullptr;
     return cudaSuccess;

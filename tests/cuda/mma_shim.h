@@ -104,13 +104,20 @@ static inline unsigned tf32_of(float x) {
     unsigned u = __float_as_uint(x);
     return (u & 0x7fffffff) > 0x7f800000 ? 0x7fffe000 : (u + 0x1000) & ~0x1fffu;
 }
-template <bool TRANSPOSED> static inline void ldmatrix_x4(unsigned *d, const void *row) {
+// One request of the counting mode, whose place is the caller's.
+#ifdef MRC_COUNT
+#define MRC_SHIM_REQUEST __attribute__((noinline, no_sanitize_thread)) static
+#else
+#define MRC_SHIM_REQUEST static inline
+#endif
+template <bool TRANSPOSED> MRC_SHIM_REQUEST void ldmatrix_x4(unsigned *d, const void *row) {
     using namespace mrc_shim;
     struct Lane {
         unsigned *d;
         const uint16_t *row;
     } mine{d, (const uint16_t *)row};
     if ((uintptr_t)row % 16) die("ldmatrix: a row is not aligned to 16 bytes");
+    MRC_COUNTED(mrc_count_access(row, 16, 0, __builtin_return_address(0)));
     collective(~0u, &mine, [](void **all, uint32_t) {
         for (int l = 0; l < 32; l++) {
             for (int i = 0; i < 4; i++) {
@@ -125,12 +132,14 @@ template <bool TRANSPOSED> static inline void ldmatrix_x4(unsigned *d, const voi
         }
     });
 }
-static inline void cp_async_16(void *shared, const void *global, int bytes) {
+MRC_SHIM_REQUEST void cp_async_16(void *shared, const void *global, int bytes) {
     using namespace mrc_shim;
     if (bytes < 0 || bytes > 16) die("cp.async: more than 16 bytes");
     if ((uintptr_t)shared % 16 || (bytes && (uintptr_t)global % 16)) {
         die("cp.async: an address is not aligned to 16 bytes");
     }
+    if (bytes) MRC_COUNTED(mrc_count_access(global, 16, 0, __builtin_return_address(0)));
+    MRC_COUNTED(mrc_count_access(shared, 16, 1, __builtin_return_address(0)));
     memset(shared, 0xff, 16);
     my_copies().back().push_back({shared, global, bytes});
 }

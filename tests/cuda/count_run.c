@@ -1,0 +1,122 @@
+// The counting mode's table: what the requests of each kernel cost, against the least that they
+// could.  `count_run all` prints every figure; without a word those that are above their bar.
+//
+//     loads, stores        sectors of 32 bytes of global memory, against the sectors that the bytes
+//                          asked for would fill
+//     shared loads, ...    wavefronts of shared memory, against one a phase: bank conflicts
+//     barriers             of a block
+#include "../support/op_cases.h"
+#include "count.h"
+#include "bugs.h"
+
+typedef enum figure { LOADS, STORES, SHARED_LOADS, SHARED_STORES, FIGURES } figure;
+static const char *const figure_name[FIGURES] = { "loads", "stores", "shared loads",
+                                                  "shared stores" };
+static double ratio(uint64_t a, uint64_t b) { return b ? (double)a / (double)b : 0; }
+static double figure_of(const mrc_counts *c, figure f) {
+    switch (f) {
+    case LOADS:         return ratio(c->load.sectors, c->load.ideal);
+    case STORES:        return ratio(c->store.sectors, c->store.ideal);
+    case SHARED_LOADS:  return ratio(c->shared_load.wavefronts, c->shared_load.phases);
+    default:            return ratio(c->shared_store.wavefronts, c->shared_store.phases);
+    }
+}
+
+// What is run: forward and backward of an op, on a path.
+typedef struct counted { op_case c; mrc_dtype dtype; int path; } counted;
+static const counted runs[] = {
+    { { ATTENTION_CASE(128, 2, 64), .p = 0.1, .n_sequences = 1, .lengths = { 128 },
+        .why = "attention" }, MRC_DTYPE_F32, 80 },
+    { { ATTENTION_CASE(128, 2, 64), .p = 0.1, .n_sequences = 1, .lengths = { 128 },
+        .why = "attention f16" }, MRC_DTYPE_F16, 80 },
+    { { RELATIVE_CASE(128, 1, 64, 90), .n_sequences = 1, .lengths = { 128 },
+        .why = "disentangled" }, MRC_DTYPE_F32, 80 },
+    { { MAXSIM_CASE(64, 128, 64), .n_queries = 2, .n_sequences = 4, .lengths = { 32, 32, 64, 64 },
+        .why = "maxsim" }, MRC_DTYPE_F32, 80 },
+    { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear" }, MRC_DTYPE_F32, 80 },
+    { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear f16" }, MRC_DTYPE_F16, 80 },
+    { { LINEAR_CASE(256, 64, 256), .act = MRC_ACT_GELU, .why = "linear f16 sm_70" }, MRC_DTYPE_F16,
+      70 },
+    { { ADD_NORM_CASE(16, 1024), .eps = 1e-5, .p = 0.1, .n_sequences = 1, .lengths = { 16 },
+        .why = "add_norm" }, MRC_DTYPE_F32, 80 },
+    { { .op = MRC__OP_GLU, .n_in = 1, .ndim = { 2 }, .shape = { { 16, 512 } },
+        .act = MRC_ACT_GELU, .why = "glu" }, MRC_DTYPE_F32, 80 },
+    { { .op = MRC__OP_ROPE, .n_in = 1, .ndim = { 2 }, .shape = { { 64, 256 } }, .heads = 4,
+        .size = 2, .n_sequences = 1, .lengths = { 64 }, .why = "rope" }, MRC_DTYPE_F32, 80 },
+    { { POOL_CASE(MEAN, 64, 256), .n_sequences = 2, .lengths = { 32, 32 }, .why = "pool" },
+      MRC_DTYPE_F32, 80 },
+    { { NORMALIZE_CASE(64, 256), .why = "normalize" }, MRC_DTYPE_F32, 80 },
+};
+enum { N_RUNS = sizeof runs / sizeof *runs };
+
+// Of a run, a kernel whose name contains the word: at most these, by figure; 0: none there.
+typedef struct bar { const char *run, *kernel; double most[FIGURES]; } bar;
+static const bar bars[] = {
+    { "attention", "attention_fwd", { 9, 9, 9, 9 } },
+};
+
+static double *noise(size_t n) {
+    double *x = malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = test_random();
+    return x;
+}
+
+static void count(mrc_backend *be, const counted *r) {
+    mrc_tensor *in[MAX_IN];
+    mrc_ctx *ctx = new_ctx(be);
+    mrc_ctx_set_random(ctx, (mrc_random){ .seed = 7, .step = 3 });
+    for (int i = 0; i < r->c.n_in; i++) {
+        in[i] = r->c.same[i] ? in[r->c.same[i] - 1] : case_input(ctx, &r->c, i, r->dtype, 1);
+        if (r->c.same[i] || !in[i]) continue;
+        double *x = noise(in[i]->numel);
+        in[i] = test_tensor(ctx, in[i], x);
+        free(x);
+    }
+    mrc_counts_reset();
+    mrc_tensor *y = case_build(ctx, &r->c, r->dtype, in);
+    double *w = noise(y ? y->numel : 0);
+    if (y) test_backward(ctx, y, w);
+    free(w);
+    CHECK(mrc_ctx_status(ctx) == MRC_OK, "%s: %s", r->c.why, mrc_ctx_message(ctx));
+    mrc_ctx_free(ctx);
+}
+
+// How many figures are above their bar.
+static int above(const char *run, int say) {
+    int n = 0;
+    for (size_t i = 0; i < sizeof bars / sizeof *bars; i++) {
+        if (strcmp(bars[i].run, run)) continue;
+        const mrc_counts c = mrc_counts_of(bars[i].kernel);
+        if (say) CHECK(c.launches, "%s: no kernel is called %s", run, bars[i].kernel);
+        for (figure f = 0; f < FIGURES; f++) {
+            const double found = figure_of(&c, f);
+            const int bad = found > bars[i].most[f] + 0.005;
+            if (say) CHECK(!bad, "%s, %s: %s (found %.2f, expected at most %.2f)", run,
+                           bars[i].kernel, figure_name[f], found, bars[i].most[f]);
+            n += bad;
+        }
+    }
+    return n;
+}
+
+static void print_all(const char *run) {
+    const char *name;
+    for (size_t i = 0; (name = mrc_counts_kernel(i)) != NULL; i++) {
+        const mrc_counts c = mrc_counts_of(name);
+        printf("%-18s %-52s", run, name);
+        for (figure f = 0; f < FIGURES; f++) printf(" %5.2f", figure_of(&c, f));
+        printf("  %.1f barriers\n", ratio(c.barriers, c.blocks));
+    }
+}
+
+int main(int argc, char **argv) {
+    mrc_backend *be[2] = { cuda_new(70, 0), cuda_new(80, 0) };
+    for (int i = 0; be[0] && be[1] && i < N_RUNS; i++) {
+        count(be[runs[i].path == 80], &runs[i]);
+        if (argc > 1 && !strcmp(argv[1], "all")) print_all(runs[i].c.why);
+        above(runs[i].c.why, 1);
+    }
+    mrc_backend_free(be[0]);
+    mrc_backend_free(be[1]);
+    return test_end();
+}
