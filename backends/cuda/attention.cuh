@@ -56,8 +56,9 @@ __device__ __forceinline__ void mrc_cuda_soften(const mrc_cuda_attention<T> &a,
         for (int j = 0; j < 4; j++) {
             const float w = expf(p[i][j] - base);
             sum[i] += w;
-            s->p[4 * y + i][4 * x + j] = w * keep[j];
+            p[i][j] = w * keep[j];
         }
+        mrc_cuda_put4(&s->p[4 * y + i][4 * x], p[i]);
     }
 }
 
@@ -234,9 +235,8 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_dq(mrc_cuda_atte
         for (int i = 0; i < 4; i++) {
             mrc_cuda_row_again<EXTRA>(a, q, q.begin + 4 * y + i, k0, lse[i], p[i], dp[i], keep);
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
-            }
+            for (int j = 0; j < 4; j++) p[i][j] = p[i][j] * (dp[i][j] - delta[i]) * a.scale;
+            mrc_cuda_put4(&s->ds[4 * y + i][4 * x], p[i]);
         }
         __syncwarp();
         mrc_cuda_weigh<D>(dq, s->ds, s->k, x, y);
@@ -324,9 +324,11 @@ __device__ __forceinline__ void mrc_cuda_weights_again(const mrc_cuda_attention<
                                   dp[i], keep);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            s->p[4 * y + i][4 * x + j] = p[i][j] * keep[j];
-            s->ds[4 * y + i][4 * x + j] = p[i][j] * (dp[i][j] - delta) * scale;
+            dp[i][j] = p[i][j] * (dp[i][j] - delta) * scale;
+            p[i][j] *= keep[j];
         }
+        mrc_cuda_put4(&s->p[4 * y + i][4 * x], p[i]);
+        mrc_cuda_put4(&s->ds[4 * y + i][4 * x], dp[i]);
     }
 }
 
@@ -424,12 +426,19 @@ __global__ void __launch_bounds__(2 * BQ, 1) mrc_cuda_attention_tables(mrc_cuda_
     }
     const size_t one = (size_t)(q.head * a.distances + at) * (size_t)a.d;
     const size_t half = (size_t)a.heads * (size_t)a.distances * (size_t)a.d;
+    const int four = a.d % 4 == 0 && (uintptr_t)a.parts % 16 == 0;
 #pragma unroll
-    for (int e = 0; e < E; e++) {
-        const size_t c = (size_t)(q.slice * D + column + e);
-        if (c >= (size_t)a.d) continue;
-        a.parts[one + c] = by_query[e] * a.scale;
-        a.parts[half + one + c] = by_key[e] * a.scale;
+    for (int e = 0; e < E; e += 4) {
+        const int c = q.slice * D + column + e;
+        float u[4], v[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            u[k] = by_query[e + k] * a.scale;
+            v[k] = by_key[e + k] * a.scale;
+        }
+        if (c >= a.d) continue;
+        mrc_cuda_store4(a.parts + one, c, a.d, four, 0, u);
+        mrc_cuda_store4(a.parts + half + one, c, a.d, four, 0, v);
     }
 }
 

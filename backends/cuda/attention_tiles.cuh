@@ -113,21 +113,24 @@ template <int D>
 __device__ __forceinline__ void mrc_cuda_weigh(float (&o)[4][D / 8],
                                                const float (*w)[MRC_CUDA_WEIGHTS],
                                                const float (*v)[D + 4], int x, int y) {
-#pragma unroll 2
-    for (int j = 0; j < MRC_CUDA_KEYS; j++) {
-        const float *row = v[mrc_cuda_key_row(j)];
-        float p[4];
+#pragma unroll 1
+    for (int j = 0; j < MRC_CUDA_KEYS; j += 4) {
+        float p[4][4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) p[i] = w[4 * y + i][j];
+        for (int i = 0; i < 4; i++) mrc_cuda_load4(w[4 * y + i], j, MRC_CUDA_KEYS, 1, p[i]);
 #pragma unroll
-        for (int g = 0; g < D / 32; g++) {
-            const float4 f = *(const float4 *)(row + 32 * g + 4 * x);
+        for (int k = 0; k < 4; k++) {
+            const float *row = v[mrc_cuda_key_row(j + k)];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                o[i][4 * g] += p[i] * f.x;
-                o[i][4 * g + 1] += p[i] * f.y;
-                o[i][4 * g + 2] += p[i] * f.z;
-                o[i][4 * g + 3] += p[i] * f.w;
+            for (int g = 0; g < D / 32; g++) {
+                const float4 f = *(const float4 *)(row + 32 * g + 4 * x);
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    o[i][4 * g] += p[i][k] * f.x;
+                    o[i][4 * g + 1] += p[i][k] * f.y;
+                    o[i][4 * g + 2] += p[i][k] * f.z;
+                    o[i][4 * g + 3] += p[i][k] * f.w;
+                }
             }
         }
     }
