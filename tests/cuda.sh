@@ -14,6 +14,7 @@ run_cuda_suite() {
     cxx=$(config_cxx "$1") dir=$OUT/test/$1
     case $2 in
     cuda_planted) cuda_planted "$cxx" "$dir"; return ;;
+    cuda_count)   cuda_count "$1" "$cxx" "$dir"; return ;;
     cuda_nvcc)    cuda_nvcc "$dir"; return ;;
     cuda_volta)   cuda_volta "$dir"; return ;;
     esac
@@ -51,6 +52,25 @@ cuda_planted() {
         else bad "ThreadSanitizer does not see the planted bug $bug"; fi
     done
     summary
+}
+
+# What the requests of warps cost, by the shim's counting mode: see tests/cuda/count.h.
+cuda_count() {
+    run_object "$1" kernels || return 1
+    for source in backends/cuda.cu tests/cuda/count.cc; do
+        flags="-O1 -DMRC_COUNT"
+        [ $source = tests/cuda/count.cc ] || flags="$flags -fsanitize=thread"
+        object=$3/count-$(basename $source).o
+        # shellcheck disable=SC2086
+        newer "$object" $CUDA_SOURCES tests/cuda/count.cc \
+            || "$2" $CUDA_WARN $flags -x c++ -Itests/cuda -c $source -o "$object" || return 1
+    done
+    # shellcheck disable=SC2086
+    "$(config_cc "$1")" $STD $WARN -Wno-unused-function $WERROR -pthread -O1 -DMRC_TEST_CUDA $SPLIT \
+        -c tests/cuda/count_run.c -o "$3/count_run.o" \
+        && "$2" "$3/count_run.o" "$3/count-cuda.cu.o" "$3/count-count.cc.o" "$3/kernels.o" $LIBS \
+            -o "$3/count_run" || return 1
+    limited "$3/count_run"
 }
 
 # Whether nvcc takes the source, for the devices it knows, with its warnings as errors; and whether

@@ -169,6 +169,7 @@ __device__ __forceinline__ float mrc_cuda_score(const mrc_cuda_attention<T> &a,
 
 // Where row b of a band stands: what threads x read at once, rows 4 (y - x) + u, lies side by side.
 template <int BQ> __device__ __forceinline__ int mrc_cuda_band_row(int b) {
+    if (MRC_BUG(BAND_ORDER)) return b;
     return b % 4 * ((BQ + MRC_CUDA_KEYS) / 4) + b / 4;
 }
 

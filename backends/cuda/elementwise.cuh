@@ -342,7 +342,7 @@ template <class T> struct mrc_cuda_norm_sums {          // of dweight and dbias
 
 // Whether its rows can be read and written by four; what is not there is aligned.
 template <class T> static int mrc_cuda_norm_by_four(const mrc_cuda_norm<T> &a) {
-    return a.h % 4 == 0 && mrc_cuda_by_four(a.x) && mrc_cuda_by_four(a.residual)
+    return !MRC_BUG(NARROW) && a.h % 4 == 0 && mrc_cuda_by_four(a.x) && mrc_cuda_by_four(a.residual)
         && mrc_cuda_by_four(a.dy) && mrc_cuda_by_four(a.y) && mrc_cuda_by_four(a.u)
         && mrc_cuda_by_four(a.dx) && mrc_cuda_by_four(a.dresidual) && mrc_cuda_by_four(a.weight)
         && mrc_cuda_by_four(a.bias);

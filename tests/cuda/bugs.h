@@ -41,10 +41,15 @@
     X(TAIL, "address", "a product's last row is written twice too far")                            \
     X(NO_RELEASE, "thread", "a grid barrier that orders nothing")
 
+// Caught by the counting mode, tests/cuda/count_run.c, alone: results stay right.
+#define MRC_COUNT_BUGS(X)                                                                          \
+    X(NARROW, "add_norm", "rows of a norm are read and written by single elements")                \
+    X(BAND_ORDER, "disentangled", "rows of a band stand in order: threads meet in banks")
+
 enum {
     MRC_BUG_NONE,
 #define MRC_X(name, op, what) MRC_BUG_##name,
-    MRC_OP_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X)
+    MRC_OP_BUGS(MRC_X) MRC_PLANTED_BUGS(MRC_X) MRC_COUNT_BUGS(MRC_X)
 #undef MRC_X
     MRC_BUG_COUNT
 };
