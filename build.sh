@@ -526,7 +526,7 @@ done
 verb=${1:-all}
 [ $# -gt 0 ] && shift
 case $verb in
-test|run-job|run-object|bench) ;;              # run-*: what test gives to xargs
+test|run-job|run-object|bench|coverage) ;;              # run-*: what test gives to xargs
 *) [ $# -eq 0 ] || die 2 "$verb: no argument expected (found $*)" ;;
 esac
 case $verb in
@@ -543,7 +543,7 @@ faults)  faults ;;
 bench)   bench "$@" ;;
 fuzz)    fuzz ;;
 exhaustive) exhaustive ;;
-coverage) coverage ;;
+coverage) coverage "$@" ;;
 clean)   rm -rf "$OUT" ;;
 *)       die 2 "unknown verb (found $verb, expected $VERBS)" ;;
 esac

@@ -65,7 +65,7 @@
 //
 // HISTORY
 //     0.2.0  Families as rows of a table: XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, ALBERT,
-//            MPNet, DeBERTa v2 and v3, ModernBERT, MobileBERT, BigBird as far as it is full
+//            MPNet, DeBERTa v1 to v3, ModernBERT, MobileBERT, BigBird as far as it is full
 //            attention.  Every kind of tokenizer.json; SentencePiece files.  Bi-encoders, ColBERT,
 //            cross-encoders, vector indexes.  Training on several processes.  Products in bf16,
 //            prediction in int8.  Unanswerable questions in training.  Backend API 4: query, key
@@ -1039,7 +1039,7 @@ typedef struct mrc_st_entry {
 } mrc_st_entry;
 typedef struct mrc_safetensors mrc_safetensors;
 MRCDEF mrc_status mrc_safetensors_open(mrc_ctx *ctx, mrc_safetensors **out, const char *path);
-MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);       // NULL is fine
+MRCDEF void       mrc_safetensors_close(mrc_safetensors *st);   // NULL is fine; before its context
 // In the order of the data; NULL past the last.
 MRCDEF const mrc_st_entry *mrc_safetensors_at(const mrc_safetensors *st, size_t index);
 MRCDEF const mrc_st_entry *mrc_safetensors_find(const mrc_safetensors *st, const char *name);
@@ -1098,6 +1098,8 @@ typedef struct mrc_tensor {
     int       no_decay;             // 1: spared by weight decay unless all is decayed
     size_t    taps;                 // 0, or K: this matrix (O, I K) stands in files as (O, K I),
                                     // the last of the K first
+    size_t    heads;                // 0, or A: these rows of queries, keys and values, (3 A D, I),
+                                    // stand in files by head: (A 3 D, I)
     int       unused;               // 1: kept for its name in a file; no forward pass reads it
     mrc_dtype copy_dtype;
     void     *copy;
@@ -1718,7 +1720,7 @@ typedef enum mrc_model_type {
     MRC_MODEL_ROBERTA, MRC_MODEL_BERT, MRC_MODEL_XLM_ROBERTA, MRC_MODEL_CAMEMBERT,
     MRC_MODEL_ELECTRA, MRC_MODEL_DISTILBERT, MRC_MODEL_ALBERT, MRC_MODEL_MPNET,
     MRC_MODEL_DEBERTA_V2, MRC_MODEL_MODERNBERT, MRC_MODEL_MOBILEBERT, MRC_MODEL_BIG_BIRD,
-    MRC_MODEL_TYPE_COUNT
+    MRC_MODEL_DEBERTA, MRC_MODEL_TYPE_COUNT
 } mrc_model_type;
 MRCDEF const char *mrc_model_type_name(mrc_model_type type);    // "roberta"; NULL: no such type
 // What stands between the encoder and the two logits of a row: nothing; linear layers with GELU;
@@ -2101,7 +2103,7 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
 
 typedef struct mrc_index mrc_index;     // belongs to its context's thread
 MRCDEF mrc_status   mrc_index_open(mrc_ctx *ctx, mrc_index **out, const char *path);
-MRCDEF void         mrc_index_close(mrc_index *ix);                 // NULL is fine
+MRCDEF void         mrc_index_close(mrc_index *ix);     // NULL is fine; before its context
 MRCDEF size_t       mrc_index_size(const mrc_index *ix);            // passages
 MRCDEF size_t       mrc_index_terms(const mrc_index *ix);
 MRCDEF mrc_analyzer mrc_index_analyzer(const mrc_index *ix);
@@ -2784,10 +2786,13 @@ static void mrc__pool_free(mrc__pool *p, const mrc_allocator *host) {
     host->free(host->user, p);
 }
 
-// The beginning of a small file of the kernel's, as text; 0: there is none.
-static size_t mrc__proc_read(const char *path, char *text, size_t room) {
+// The beginning of a small file of the kernel's, as text; 0: there is none.  root is "" but in
+// tests, which have such files in a folder.
+static size_t mrc__proc_read(const char *root, const char *path, char *text, size_t room) {
+    char whole[5120];
     size_t n = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int length = snprintf(whole, sizeof whole, "%s%s", root, path);
+    int fd = length > 0 && (size_t)length < sizeof whole ? open(whole, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return 0;
     for (ssize_t got; n + 1 < room && (got = read(fd, text + n, room - 1 - n)) > 0; ) {
         n += (size_t)got;
@@ -2798,10 +2803,10 @@ static size_t mrc__proc_read(const char *path, char *text, size_t room) {
 }
 
 // Processors in this process's affinity mask, which /proc tells in hexadecimal; 0: not known.
-static size_t mrc__affinity(void) {
+static size_t mrc__affinity(const char *root) {
     char text[8192];
     size_t n = 0;
-    const char *at = mrc__proc_read("/proc/self/status", text, sizeof text)
+    const char *at = mrc__proc_read(root, "/proc/self/status", text, sizeof text)
                    ? strstr(text, "\nCpus_allowed:") : NULL;
     if (!at) return 0;
     for (at += 14; *at && *at != '\n'; at++) {
@@ -2823,36 +2828,37 @@ static size_t mrc__quota(const char *text) {
 }
 
 // The smallest quota of this process's cgroup and of those above it; 0: none.
-static size_t mrc__cgroup_quota(void) {
+static size_t mrc__cgroup_quota(const char *root) {
     char groups[4096], path[4600], text[128], period[64];
     size_t best = 0;
-    const char *at = mrc__proc_read("/proc/self/cgroup", groups, sizeof groups)
+    const char *at = mrc__proc_read(root, "/proc/self/cgroup", groups, sizeof groups)
                    ? strstr(groups, "0::/") : NULL;
     char *group = at ? groups + (at - groups) + 3 : NULL;
     if (group) group[strcspn(group, "\n")] = 0;
     while (group) {
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group[1] ? group : "");
-        size_t quota = mrc__proc_read(path, text, sizeof text) ? mrc__quota(text) : 0;
+        size_t quota = mrc__proc_read(root, path, text, sizeof text) ? mrc__quota(text) : 0;
         if (quota && (!best || quota < best)) best = quota;
         char *slash = group[1] ? strrchr(group, '/') : NULL;
         if (!slash) break;
         slash[slash == group] = 0;
     }
-    if (best || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
-        || !mrc__proc_read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
+    if (best || !mrc__proc_read(root, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, 64)
+        || !mrc__proc_read(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", period, 64)) return best;
     text[strcspn(text, "\n")] = 0;
     snprintf(text + strlen(text), sizeof period + 2, " %s", period);
     return mrc__quota(text);
 }
 
-MRCDEF size_t mrc_processors(void) {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity();
-    size_t quota = mrc__cgroup_quota();
+static size_t mrc__processors(const char *root, long online) {
+    size_t n = online > 0 ? (size_t)online : 1, affinity = mrc__affinity(root);
+    size_t quota = mrc__cgroup_quota(root);
     if (affinity && affinity < n) n = affinity;
     if (quota && quota < n) n = quota;
     return n < MRC__POOL_MAX ? n : MRC__POOL_MAX;
 }
+
+MRCDEF size_t mrc_processors(void) { return mrc__processors("", sysconf(_SC_NPROCESSORS_ONLN)); }
 
 // threads 0: as many as mrc_processors().
 static mrc_status mrc__pool_new(mrc__pool **out, const mrc_allocator *host, size_t threads) {
@@ -3383,7 +3389,9 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index) {
 // What may help where a byte broke UTF-8: Korean files are often in CP949, two bytes a syllable.
 static const char *mrc__utf8_hint(const char *s, size_t bytes) {
     const unsigned char *p = (const unsigned char *)s;
+    uint32_t cp;
     if (bytes < 2 || p[0] < 0x81 || p[0] == 0xff || p[1] < 0x41 || p[1] == 0xff) return "";
+    if (mrc_utf8_decode(s, bytes, &cp)) return "";
     return " (if it is CP949: iconv -f CP949 -t UTF-8 FILE)";
 }
 
@@ -3749,7 +3757,8 @@ static mrc_status mrc__lexer_next(mrc__lexer *lx) {
         return MRC_OK;
     }
     if (c > 0x20 && c < 0x7f) return mrc__lexer_fail(lx, lx->column, "unexpected '%c'", c);
-    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x", c);
+    return mrc__lexer_fail(lx, lx->column, "unexpected byte 0x%02x%s", c,
+                           mrc__utf8_hint(p, (size_t)(lx->end - p)));
 }
 
 // What a checked string means; out has room for as many bytes as the file's text.
@@ -3936,6 +3945,14 @@ static const char *mrc__foreign(const char *s, size_t bytes) {
         }
     }
     return NULL;
+}
+
+// Refuses such a file by name, before it is read as what it is not.
+static mrc_status mrc__not_foreign(mrc_ctx *ctx, const char *path, const char *s, size_t bytes,
+                                   const char *expected) {
+    const char *foreign = mrc__foreign(s, bytes);
+    return !foreign ? MRC_OK : mrc__fail(ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected %s)",
+                                         path, foreign, expected);
 }
 
 // One value that begins on the given line of a larger text: what JSONL readers call.
@@ -16231,40 +16248,63 @@ static int mrc__all_finite(const void *data, mrc_dtype dtype, size_t bytes) {
     return !odd;
 }
 
-// What is not finite is not saved: it would only be found when the last good weights are gone.
-// Between a file's order of columns, (K, I) with the last tap first, and that of mrc_unfold(),
-// (I, K): values (O, I K) in place.
-static mrc_status mrc__param_taps(mrc_ctx *ctx, const mrc_tensor *t, void *values, int from_file) {
-    const size_t columns = t->shape[1], in = columns / t->taps, size = mrc_dtype_bytes(t->dtype);
-    char *row = ctx->host.alloc(ctx->host.user, columns * size), *to = values;
-    if (!row) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
-    for (size_t r = 0; r < t->shape[0]; r++, to += columns * size) {
-        memcpy(row, to, columns * size);
-        for (size_t c = 0; c < columns; c++) {
-            const size_t file = (t->taps - 1 - c % t->taps) * in + c / t->taps;
-            memcpy(to + (from_file ? c : file) * size, row + (from_file ? file : c) * size, size);
-        }
+// Whether a parameter stands otherwise in files than in memory.
+static int mrc__param_moved(const mrc_tensor *t) { return t->taps || t->heads; }
+
+// Where byte `at` of a moved parameter's file stands in memory; *run: the bytes that follow it
+// there as they do in the file, as many at least as the element has left.
+static size_t mrc__param_place(const mrc_tensor *t, size_t at, size_t *run) {
+    const size_t size = mrc_dtype_bytes(t->dtype), columns = t->shape[1];
+    if (t->heads) {                         // blocks of D rows: (A, 3) in files, (3, A) here
+        const size_t block = t->shape[0] / (3 * t->heads) * columns * size, k = at / block;
+        *run = block - at % block;
+        return (k % 3 * t->heads + k / 3) * block + at % block;
     }
-    ctx->host.free(ctx->host.user, row);
+    const size_t in = columns / t->taps, element = at / size, c = element % columns;
+    *run = size - at % size;
+    return (element - c + c % in * t->taps + t->taps - 1 - c / in) * size + at % size;
+}
+
+// From a file's order to that of memory: values of t in place.
+static mrc_status mrc__param_from_file(mrc_ctx *ctx, const mrc_tensor *t, void *values) {
+    const size_t bytes = t->numel * mrc_dtype_bytes(t->dtype);
+    char *file = ctx->host.alloc(ctx->host.user, bytes);
+    if (!file) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+    memcpy(file, values, bytes);
+    for (size_t at = 0, run; at < bytes; at += run) {
+        const size_t to = mrc__param_place(t, at, &run);
+        memcpy((char *)values + to, file + at, run);
+    }
+    ctx->host.free(ctx->host.user, file);
     return MRC_OK;
 }
 
-// A piece of a parameter whose columns stand otherwise in files.
-static mrc_status mrc__param_fill_taps(mrc_ctx *ctx, const mrc_tensor *t, uint64_t offset,
-                                       void *dst, size_t bytes) {
-    void *all = ctx->host.alloc(ctx->host.user, t->numel * mrc_dtype_bytes(t->dtype));
-    if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
-    mrc_status s = mrc_tensor_download(ctx, t, all);
-    if (s == MRC_OK) s = mrc__param_taps(ctx, t, all, 0);
-    if (s == MRC_OK) memcpy(dst, (char *)all + offset, bytes);
-    ctx->host.free(ctx->host.user, all);
+// A piece of a moved parameter in a file's order.  What moves one by one is downloaded whole.
+static mrc_status mrc__param_fill_moved(mrc_ctx *ctx, const mrc_tensor *t, uint64_t offset,
+                                        void *dst, size_t bytes) {
+    char *all = NULL;
+    mrc_status s = MRC_OK;
+    if (t->taps) {
+        all = ctx->host.alloc(ctx->host.user, t->numel * mrc_dtype_bytes(t->dtype));
+        if (!all) return mrc__fail(ctx, MRC_ERR_MEM, "%s: no host memory", t->name);
+        s = mrc_tensor_download(ctx, t, all);
+    }
+    for (size_t done = 0, run; s == MRC_OK && done < bytes; done += run) {
+        const size_t from = mrc__param_place(t, (size_t)offset + done, &run);
+        if (run > bytes - done) run = bytes - done;
+        char *to = (char *)dst + done;
+        if (all) memcpy(to, all + from, run);
+        else s = ctx->be->download(ctx->be, to, (const char *)t->data + from, run);
+    }
+    if (all) ctx->host.free(ctx->host.user, all);
     return s;
 }
 
+// What is not finite is not saved: it would only be found when the last good weights are gone.
 static mrc_status mrc__param_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *dst,
                                size_t bytes) {
     const mrc_tensor *t = user;
-    mrc_status s = t->taps ? mrc__param_fill_taps(ctx, t, offset, dst, bytes)
+    mrc_status s = mrc__param_moved(t) ? mrc__param_fill_moved(ctx, t, offset, dst, bytes)
                  : ctx->be->download(ctx->be, dst, (const char *)t->data + offset, bytes);
     if (s != MRC_OK) return mrc__fail(ctx, s, "download of %s on %s", t->name, ctx->be->name);
     if (mrc__all_finite(dst, t->dtype, bytes)) return MRC_OK;
@@ -16300,7 +16340,7 @@ static int mrc__param_like(const mrc_st_entry *e, const mrc_tensor *t) {
 
 // Whether a file's tensor has only to be copied to where t is: f32 to f32, on a host.
 static int mrc__param_plain(const mrc_ctx *ctx, const mrc_st_entry *e, const mrc_tensor *t) {
-    if (t->taps) return 0;
+    if (mrc__param_moved(t)) return 0;
     return ctx->be->is_host && !t->copy && !t->packed && t->dtype == MRC_DTYPE_F32
         && !strcmp(e->dtype, "F32") && mrc__param_like(e, t);
 }
@@ -16420,7 +16460,7 @@ static mrc_status mrc__param_load(mrc_ctx *ctx, mrc_safetensors *st, const mrc_s
     if (s == MRC_OK && !strcmp(e->dtype, "I8")) {
         s = mrc__param_dequantise(ctx, st, e, t, host, path);
     }
-    if (s == MRC_OK && t->taps) s = mrc__param_taps(ctx, t, host, 1);
+    if (s == MRC_OK && mrc__param_moved(t)) s = mrc__param_from_file(ctx, t, host);
     if (s == MRC_OK) s = mrc_tensor_upload(ctx, t, host);
     ctx->host.free(ctx->host.user, host);
     return s;
@@ -17092,14 +17132,19 @@ static mrc_status mrc__tok_too_large(mrc__tok_source *src) {
 static mrc_status mrc__tok_lines(mrc__tok_source *src, char **data, size_t *bytes, size_t *lines) {
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_file_read(src->ctx, data, bytes, src->path.data));
+    mrc_status named = mrc__not_foreign(src->ctx, src->path.data, *data, *bytes,
+                                        "text, one token or merge a line");
+    if (named != MRC_OK) mrc_file_free(src->ctx, *data);
+    MRC__TRY(named);
     size_t valid = mrc_utf8_valid(*data, *bytes), line = 1;
     *lines = 0;
     for (size_t i = 0; i < *bytes; i++) *lines += (*data)[i] == '\n';
     if (*bytes && (*data)[*bytes - 1] != '\n') ++*lines;
     if (valid == *bytes) return MRC_OK;
     for (size_t i = 0; i < valid; i++) line += (*data)[i] == '\n';
-    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)",
-                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid]);
+    mrc_status s = mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s:%zu: ill-formed UTF-8 (byte 0x%02x)%s",
+                             src->path.data, line, (unsigned)(unsigned char)(*data)[valid],
+                             mrc__utf8_hint(*data + valid, *bytes - valid));
     mrc_file_free(src->ctx, *data);
     return s;
 }
@@ -17207,6 +17252,9 @@ static int mrc__tok_class(const mrc__tok_source *src) {
         if (strcmp(src->class_name.data, mrc__tok_classes[i].name) == 0) return (int)i;
     }
     return -1;
+}
+static int mrc__tok_is_class(const mrc__tok_source *src, const char *name) {
+    return src->class_name.bytes && strcmp(src->class_name.data, name) == 0;
 }
 static int mrc__tok_is_bert(const mrc__tok_source *src) {
     int class = mrc__tok_class(src);
@@ -20404,7 +20452,8 @@ static mrc_status mrc__sp_read(mrc__tok_source *src, mrc_tokenizer *tok, const c
     size_t bytes;
     MRC__TRY(mrc__tok_too_large(src));
     MRC__TRY(mrc_file_read(src->ctx, &data, &bytes, src->path.data));
-    mrc_status s = mrc__sp_parse(src, &m, data, bytes);
+    mrc_status s = mrc__not_foreign(src->ctx, src->path.data, data, bytes, "a SentencePiece model");
+    if (s == MRC_OK) s = mrc__sp_parse(src, &m, data, bytes);
     if (s == MRC_OK) s = mrc__sp_build(src, tok, &m, dir, n_added);
     if (m.pieces) src->ctx->host.free(src->ctx->host.user, m.pieces);
     mrc_file_free(src->ctx, data);
@@ -20538,8 +20587,9 @@ static mrc_status mrc__tok_find_special(mrc__tok_source *src, mrc_tokenizer *tok
         if (id < 0 || src->json) continue;
         int known = tok->flags[id] & MRC__TOK_ADDED;
         MRC__TRY(mrc__tok_add_special(src, tok, &at, name, strlen(name), id, 0));
-        // RobertaTokenizer's mask takes the space before it.
-        int lstrip = src->mask_lstrip < 0 ? src->angles && !known : src->mask_lstrip;
+        // RobertaTokenizer's and DebertaTokenizer's mask takes the space before it.
+        int takes = !known && (src->angles || mrc__tok_is_class(src, "DebertaTokenizer"));
+        int lstrip = src->mask_lstrip < 0 ? takes : src->mask_lstrip;
         if (i == MRC__TOK_MASK && lstrip) tok->flags[id] |= MRC__TOK_LSTRIP;
     }
     if (tok->unk >= 0) tok->special.unk = tok->unk;
@@ -20551,6 +20601,29 @@ static void mrc__tok_find_ends(mrc_tokenizer *tok) {
     const mrc__tok_item *first = &t->item[0], *last = &t->item[t->n - 1];
     if (tok->special.cls < 0 && first->sequence < 0) tok->special.cls = first->id;
     if (tok->special.sep < 0 && last->sequence < 0) tok->special.sep = last->id;
+}
+
+// Splinter's pairs: [CLS] A [QUESTION] . [SEP] B [SEP], types 0 0 0 0 0 1 1.
+static mrc_status mrc__tok_splinter_template(mrc__tok_source *src, mrc_tokenizer *tok) {
+    const mrc_json *given = src->config ? mrc_json_get(src->config, "question_token") : NULL;
+    if (given && given->type == MRC_JSON_OBJECT) given = mrc_json_get(given, "content");
+    const char *const names[2] = { given && given->type == MRC_JSON_STRING ? given->string
+                                 : "[QUESTION]", "." };
+    int32_t id[2];
+    for (int i = 0; i < 2; i++) {
+        id[i] = mrc_tokenizer_id(tok, names[i]);
+        if (id[i] >= 0) continue;
+        return mrc__fail(src->ctx, MRC_ERR_FORMAT, "%s: \"%.60s\", which Splinter puts behind each "
+                         "question, is not in the vocabulary of %zu tokens", src->path.data,
+                         names[i], tok->n);
+    }
+    const mrc_json at = { .line = (size_t)id[0] + 1, .column = 1 };
+    const mrc__tok_item cls = { -1, 0, tok->special.cls }, sep = { -1, 0, tok->special.sep };
+    MRC__TRY(mrc__tok_add_special(src, tok, &at, names[0], strlen(names[0]), id[0], 0));
+    tok->class_name = "SplinterTokenizer";
+    tok->pair = (mrc__tok_template){ 7, 5, { cls, { 0, 0, 0 }, { -1, 0, id[0] }, { -1, 0, id[1] },
+                                             sep, { 1, 1, 0 }, { -1, 1, sep.id } } };
+    return MRC_OK;
 }
 
 static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok, size_t n_added) {
@@ -20570,23 +20643,26 @@ static mrc_status mrc__tok_read_lines(mrc__tok_source *src, mrc_tokenizer *tok, 
 static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, const char *dir,
                                      int bytes) {
     static const mrc_json none = { .type = MRC_JSON_NULL };
+    const int deberta = bytes && mrc__tok_is_class(src, "DebertaTokenizer");
     size_t n_added;
     tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
-    tok->class_name = bytes ? "RobertaTokenizer" : "BertTokenizer";
-    src->angles = bytes;
+    tok->class_name = deberta ? "DebertaTokenizer" : bytes ? "RobertaTokenizer" : "BertTokenizer";
+    src->angles = bytes && !deberta;
     MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
     if (bytes) {
         int prefix = src->prefix_space == 1;
         src->prefix_space = prefix;
         MRC__TRY(mrc__tok_step_add(src, tok, &tok->pre_tokenizer, "ByteLevel", &none));
         MRC__TRY(mrc__bpe_read_files(src, tok, dir, n_added));
+        tok->trim = !deberta;               // its post-processor leaves the space before a word
     } else {
         MRC__TRY(mrc__tok_read_lines(src, tok, n_added));
     }
     MRC__TRY(mrc__tok_read_extra(src, tok, dir));
     MRC__TRY(mrc__tok_find_special(src, tok));
-    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, bytes);
-    return MRC_OK;
+    mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    return !bytes && mrc__tok_is_class(src, "SplinterTokenizer")
+         ? mrc__tok_splinter_template(src, tok) : MRC_OK;
 }
 
 // A *.model file, whose path is in src.  configs: the folder whose configurations count, or NULL.
@@ -20746,14 +20822,19 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
     return tok->kind->finish(src, tok);
 }
 
-// What config.json says where tokenizer_config.json names no class; only CamemBERT's files have
-// the names of another family's.
+// What config.json says where tokenizer_config.json names no class, of the families whose files
+// have the names of another family's.
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
+    static const char *const classes[][2] = {
+        { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
+        { "splinter", "SplinterTokenizer" } };
     mrc_json *config;
     if (src->class_name.bytes) return MRC_OK;
     MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
-    if (mrc__tok_is(mrc_json_get(config, "model_type"), "camembert"))
-        mrc_text_printf(&src->class_name, "CamembertTokenizer");
+    for (size_t i = 0; i < MRC__COUNT(classes); i++) {
+        if (mrc__tok_is(mrc_json_get(config, "model_type"), classes[i][0]))
+            mrc_text_printf(&src->class_name, "%s", classes[i][1]);
+    }
     mrc_json_free(config);
     return src->class_name.failed ? mrc__tok_no_memory(src) : MRC_OK;
 }
@@ -20774,11 +20855,11 @@ static mrc_status mrc__tok_read_folder(mrc__tok_source *src, mrc_tokenizer *tok,
     MRC__TRY(mrc__tok_read_configs(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "tokenizer.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_json(src, tok);
+    MRC__TRY(mrc__tok_guess_class(src, dir));
     MRC__TRY(mrc__tok_path(src, dir, "vocab.txt"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_vocab_folder(src, tok, dir);
     MRC__TRY(mrc__tok_path(src, dir, "vocab.json"));
     if (mrc_file_exists(src->path.data) == 1) return mrc__tok_read_text(src, tok, dir, 1);
-    MRC__TRY(mrc__tok_guess_class(src, dir));
     MRC__TRY(mrc__tok_find_model(src->ctx, &src->path, dir, 0));
     if (src->path.data[0]) return mrc__tok_read_sentencepiece(src, tok, dir);
     return mrc__fail(src->ctx, MRC_ERR_ARG, "%s: neither tokenizer.json nor vocab.txt nor "
@@ -20873,7 +20954,7 @@ static mrc_status mrc__tok_save_config(mrc_ctx *ctx, const char *dir, const mrc_
     mrc_text t;
     mrc_text_init(&t, ctx);
     mrc_text_printf(&t, "{\n  \"tokenizer_class\": \"%s\"", class);
-    if (strcmp(class, "BertTokenizer") == 0) {
+    if (tok->kind == &mrc__tok_wordpiece && strcmp(class, "PreTrainedTokenizerFast")) {
         mrc_text_printf(&t, ",\n  \"do_lower_case\": %s,\n  \"strip_accents\": %s,\n  "
                         "\"tokenize_chinese_chars\": %s", tok->lowercase ? "true" : "false",
                         tok->strip_accents < 0 ? "null" : tok->strip_accents ? "true" : "false",
@@ -24329,6 +24410,7 @@ typedef struct mrc__family {
     int         optional_positions;         // the table of positions is there as the config says
     const char *layer;                      // with # for the layer's number: "encoder.layer.#."
     const char *in_norm, *qkv;              // pre-norm only; one map for query, key and value
+    const char *query_bias, *value_bias;    // of qkv, whole names, where the key has none
     const char *query, *key, *value, *out, *out_norm;
     const char *up, *down, *down_norm;
     const char *bias;                       // of all layers, by distance: (buckets, A)
@@ -24339,6 +24421,7 @@ typedef struct mrc__family {
     const char *wide, *wide_norm;           // back to H
     int         plain_norms;                // norms are weight and bias alone
     const char *pos_key, *pos_query;        // maps of it, where they are not key and query
+    int         bare_pos_key;               // pos_key has no bias
     const char *conv, *conv_norm;           // after the first layer
     const char *final_norm;                 // after the last layer
     const char *dense, *dense_norm, *answer;    // the head: the first two may be absent
@@ -24454,6 +24537,12 @@ static const mrc__family mrc__families[MRC_MODEL_TYPE_COUNT] = {
                       .attention_probs_dropout_prob = 0.1, .initializer_range = 0.02,
                       .layer_norm_eps = 1e-7, .hidden_act = MRC_ACT_GELU,
                       .conv_act = MRC_ACT_TANH, .position_biased_input = 1 } },
+    [MRC_MODEL_DEBERTA] = { .word = "deberta", .architecture = "DebertaForQuestionAnswering",
+        MRC__DEBERTA_ROW, .qkv = "attention.self.in_proj", .query_bias = "attention.self.q_bias",
+        .value_bias = "attention.self.v_bias", .pos_key = "attention.self.pos_proj",
+        .bare_pos_key = 1, .pos_query = "attention.self.pos_q_proj",
+        .defaults = { MRC__BASE_SIZES, .vocab_size = 50265, .layer_norm_eps = 1e-7,
+                      .position_biased_input = 1 } },
     [MRC_MODEL_MODERNBERT] = { .word = "modernbert",
         .architecture = "ModernBertForQuestionAnswering", .prefix = "model.",
         .words = "embeddings.tok_embeddings", .norm = "embeddings.norm", .layer = "layers.#.",
@@ -24613,7 +24702,7 @@ typedef struct mrc__key {
 } mrc__key;
 
 #define MRC__IN(NAME)   ((uint32_t)1 << MRC_MODEL_##NAME)
-#define MRC__DEBERTAS   MRC__IN(DEBERTA_V2)
+#define MRC__DEBERTAS   (MRC__IN(DEBERTA) | MRC__IN(DEBERTA_V2))
 #define MRC__AT(member) offsetof(mrc_model_config, member)
 static const mrc__key mrc__keys[] = {
     { "layer_types", MRC__KEY_LAYERS, MRC__AT(sliding_layers), 0, 0, MRC__IN(MODERNBERT) },
@@ -24667,7 +24756,7 @@ static const mrc__key mrc__keys[] = {
     { "qa_dropout", MRC__KEY_NUMBER, MRC__AT(classifier_dropout), 0, 1, MRC__IN(DISTILBERT) },
     { "vocab_size", MRC__KEY_SIZE, MRC__AT(vocab_size), 1, 1 << 28, UINT32_MAX },
     { "embedding_size", MRC__KEY_SIZE, MRC__AT(embedding_size), 1, 1 << 16,
-      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__IN(DEBERTA_V2) | MRC__IN(MOBILEBERT) },
+      MRC__IN(ELECTRA) | MRC__IN(ALBERT) | MRC__DEBERTAS | MRC__IN(MOBILEBERT) },
     { "intra_bottleneck_size", MRC__KEY_SIZE, MRC__AT(intra_bottleneck_size), 1, 1 << 16,
       MRC__IN(MOBILEBERT) },
     { "num_feedforward_networks", MRC__KEY_SIZE, MRC__AT(num_feedforward_networks), 1, 16,
@@ -24937,12 +25026,9 @@ static mrc_status mrc__field_span(const mrc__fields *f, const char *key, int64_t
 
 static mrc_status mrc__field_fixed(const mrc__fields *f, const char *key, double only) {
     const mrc_json *v = mrc__field(f, key);
-    char expected[32];
     if (!v || v->type == (only == 0 ? MRC_JSON_FALSE : MRC_JSON_TRUE)) return MRC_OK;
     if (v->type == MRC_JSON_NUMBER && v->number == only) return MRC_OK;
-    snprintf(expected, sizeof expected, "%s", only == 0 ? "false" : "1 or true");
-    mrc_status s = mrc__field_wrong(f, v, key, expected);
-    return s == MRC_ERR_FORMAT ? MRC_ERR_UNSUPPORTED : s;
+    return mrc__field_refuse(f, MRC_ERR_UNSUPPORTED, v, key, only == 0 ? "false" : "1 or true");
 }
 
 // One word of pos_att_type, in any case, with spaces around it.
@@ -24960,23 +25046,26 @@ static mrc_status mrc__field_term(const mrc__fields *f, const mrc_json *v, const
     return MRC_OK;
 }
 
-static mrc_status mrc__field_terms(const mrc__fields *f, const char *key, int *out) {
+// DeBERTa v1 divides its scores by the number of words, whatever they are: each term once.
+static mrc_status mrc__field_terms(const mrc__fields *f, const char *key, mrc_model_config *c) {
     const mrc_json *v = mrc__field(f, key);
+    int *out = &c->pos_att_type, words = 0;
     if (!v) return MRC_OK;
     *out = 0;
     if (v->type == MRC_JSON_ARRAY) {
-        for (const mrc_json *c = v->child; c; c = c->next) {
-            if (c->type != MRC_JSON_STRING) return mrc__field_wrong(f, c, key, "words");
-            MRC__TRY(mrc__field_term(f, c, c->string, c->bytes, out));
+        for (const mrc_json *k = v->child; k; k = k->next, words++) {
+            if (k->type != MRC_JSON_STRING) return mrc__field_wrong(f, k, key, "words");
+            MRC__TRY(mrc__field_term(f, k, k->string, k->bytes, out));
         }
-        return MRC_OK;
+    } else if (v->type != MRC_JSON_STRING) {
+        return mrc__field_wrong(f, v, key, "a list or a string");
     }
-    if (v->type != MRC_JSON_STRING) return mrc__field_wrong(f, v, key, "a list or a string");
-    for (size_t at = 0, n; at <= v->bytes; at += n + 1) {
+    for (size_t at = 0, n; v->type == MRC_JSON_STRING && at <= v->bytes; at += n + 1, words++) {
         n = strcspn(v->string + at, "|");
         MRC__TRY(mrc__field_term(f, v, v->string + at, n, out));
     }
-    return MRC_OK;
+    if (c->model_type != MRC_MODEL_DEBERTA || words == (*out & 1) + (*out >> 1 & 1)) return MRC_OK;
+    return mrc__field_refuse(f, MRC_ERR_UNSUPPORTED, v, key, "c2p, p2c or both, each once");
 }
 
 static mrc_status mrc__field_normed(const mrc__fields *f, const char *key, int *out) {
@@ -25066,7 +25155,7 @@ static mrc_status mrc__config_keys(const mrc__fields *f, mrc_model_config *c) {
             MRC__TRY(mrc__field_span(f, k->name, (int64_t)k->max, (size_t *)(void *)to));
             break;
         case MRC__KEY_FIXED:  MRC__TRY(mrc__field_fixed(f, k->name, k->min)); break;
-        case MRC__KEY_TERMS:  MRC__TRY(mrc__field_terms(f, k->name, &c->pos_att_type)); break;
+        case MRC__KEY_TERMS:  MRC__TRY(mrc__field_terms(f, k->name, c)); break;
         case MRC__KEY_NORMED: MRC__TRY(mrc__field_normed(f, k->name, &c->norm_rel_ebd)); break;
         case MRC__KEY_LAYERS: MRC__TRY(mrc__field_layers(f, k->name, c)); break;
         case MRC__KEY_ROPE:   MRC__TRY(mrc__field_rope(f, k->name, c)); break;
@@ -25212,6 +25301,7 @@ typedef struct mrc__map { mrc_tensor *weight, *bias; } mrc__map;
 
 typedef struct mrc__layer_weights {
     mrc__map in_norm, qkv;          // (H) (H); (3 H, H) (3 H): in place of query, key and value
+    mrc_tensor *query_bias, *value_bias;    // (H): of qkv, whose own bias then is zeros
     mrc__map query, key, value;     // (H, H) (H)
     mrc__map pos_key, pos_query;    // (H, H) (H): of the table of distances
     mrc__map narrow, narrow_norm, narrow_shared, narrow_shared_norm, wide, wide_norm;
@@ -25443,15 +25533,23 @@ static void mrc__make_layer(mrc__builder *b, size_t l) {
     const size_t inner = c->intermediate_size;
     if (f->in_norm && l > 0) w->in_norm = mrc__make_norm(b, h, f->in_norm);
     if (f->qkv) {
-        w->qkv = mrc__make_map_of(b, 3 * h, h, f->qkv, sigma, attention_bias);
-    } else {
+        w->qkv = mrc__make_map_of(b, 3 * h, h, f->qkv, sigma, attention_bias && !f->query_bias);
+    }
+    if (f->query_bias) {
+        if (w->qkv.weight) w->qkv.weight->heads = c->num_attention_heads;
+        w->query_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->query_bias);
+        w->value_bias = mrc__make(b, h, 0, MRC__INIT_ZERO, 0, "%s", f->value_bias);
+    }
+    if (!f->qkv) {
         w->query = mrc__make_linear(b, h, h, f->query);
         w->key = mrc__make_linear(b, h, h, f->key);
         w->value = mrc__make_linear(b, h, c->hidden_size, f->value);
     }
     if (f->narrow) mrc__make_bottleneck(b, w);
     if (c->relative_attention && !c->share_att_key) {
-        if (c->pos_att_type & MRC_C2P) w->pos_key = mrc__make_linear(b, h, h, f->pos_key);
+        if (c->pos_att_type & MRC_C2P) {
+            w->pos_key = mrc__make_map_of(b, h, h, f->pos_key, sigma, !f->bare_pos_key);
+        }
         if (c->pos_att_type & MRC_P2C) w->pos_query = mrc__make_linear(b, h, h, f->pos_query);
     }
     w->out = mrc__make_map_of(b, h, h, f->out, last, attention_bias);
@@ -25861,6 +25959,38 @@ static double mrc__layer_drop(const mrc__layer_run *run, mrc__drop place) {
     return run->dropout ? mrc__drop_of(&run->m->config, place) : 0;
 }
 
+// Parts of a vector (3 H): the query's, none for the key, the value's.
+static mrc_status mrc__join_biases_backward(mrc_ctx *ctx, void *user,
+                                            const mrc_custom_call *call) {
+    (void)user;
+    for (size_t k = 0; k < 2; k++) {
+        const size_t h = call->in[k]->numel, bytes = h * mrc_dtype_bytes(call->dy.dtype);
+        mrc_axpby_args a = { .n = h, .alpha = 1, .x = call->dy };
+        MRC__TRY(mrc_grad_target(ctx, call->in[k], &a.y));
+        if (!a.y.data) continue;
+        // forward was: out[2 k H ..] = in[k]
+        a.x.data = (const char *)call->dy.data + 2 * k * bytes;
+        a.beta = a.y.accumulate;
+        MRC__TRY(MRC__RUN(ctx, call->dy.dtype, axpby, &a));
+    }
+    return MRC_OK;
+}
+
+static mrc_tensor *mrc__join_biases(mrc_ctx *ctx, mrc_tensor *query, mrc_tensor *value) {
+    static const mrc_custom_desc desc = { .name = "biases", .backward = mrc__join_biases_backward };
+    const size_t h = query->numel, n = 3 * h, bytes = h * mrc_dtype_bytes(query->dtype);
+    mrc_tensor *const in[2] = { query, value };
+    mrc_tensor *out = mrc_tensor_new(ctx, query->dtype, 1, &n, 0);
+    if (!out || mrc__tensor_zero(ctx, out) != MRC_OK) return NULL;
+    for (size_t k = 0; k < 2; k++) {
+        mrc_axpby_args a = { .n = h, .alpha = 1, .x = mrc__flat_in(in[k], in[k]->data),
+                             .y = mrc__flat_out(out) };
+        a.y.data = (char *)out->data + 2 * k * bytes;
+        if (MRC__RUN(ctx, query->dtype, axpby, &a) != MRC_OK) return NULL;
+    }
+    return mrc_custom(ctx, &desc, out, in, 2);
+}
+
 // Query, key and value of x (N, H): three maps (N, H), or one for all, (N, 3 H), three times.
 static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *x,
                            mrc_tensor *qkv[3]) {
@@ -25872,7 +26002,9 @@ static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *
         qkv[k] = mrc_linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE);
     }
     if (!w->qkv.weight) return;
-    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, w->qkv.bias, MRC_ACT_NONE), *r = y;
+    mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)
+                     : w->qkv.bias;
+    mrc_tensor *y = mrc_linear(ctx, x, w->qkv.weight, bias, MRC_ACT_NONE), *r = y;
     if (mrc__family_of(c)->rotary) {
         r = mrc_rope(ctx, y, 3 * heads, 2 * heads, mrc__layer_slides(c, run->index)
                      ? c->local_rope_theta : c->global_rope_theta, &run->batch);
@@ -28991,11 +29123,7 @@ static mrc_status mrc__ps_read(mrc__ps_loader *l, const char *text, size_t bytes
     size_t at = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0, begin = at;
     mrc_json *root;
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
-    const char *foreign = mrc__foreign(text, bytes);
-    if (foreign) {
-        return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s:1:1: found %s (expected JSON, JSONL or "
-                         "tab-separated text)", l->path, foreign);
-    }
+    MRC__TRY(mrc__not_foreign(l->ctx, l->path, text, bytes, "JSON, JSONL or tab-separated text"));
     if (begin < bytes && text[begin] != '{' && text[begin] != '[') {
         mrc_text field[3];
         for (int i = 0; i < 3; i++) mrc_text_init(&field[i], l->ctx);
@@ -33649,7 +33777,11 @@ static mrc_status mrc__encode_take(void *user, size_t text, const float *values,
 MRCDEF mrc_status mrc_encoder_encode(mrc_encoder *e, mrc_side side, const mrc_passage *list,
                                      size_t n, mrc_vectors *out) {
     mrc__text_rows *rows;
-    if (!e || !out || (n && !list)) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!out || (n && !list) || (side != MRC_SIDE_QUERY && side != MRC_SIDE_PASSAGE)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no texts, no place for their vectors, or "
+                         "no such side (found %d)", (int)side);
+    }
     *out = (mrc_vectors){0};
     size_t width = mrc_encoder_width(e), n_rows = n;
     int tokens = e->config.head == MRC_HEAD_TOKENS;
@@ -33728,7 +33860,10 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
                                           const mrc_passage *const *list, size_t n,
                                           double *scores) {
     mrc__text_rows *rows;
-    if (!e || (n && (!queries || !list || !scores))) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (n && (!queries || !list || !scores)) {
+        return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no pairs, or no place for their scores");
+    }
     if (e->config.head != MRC_HEAD_SCORE) return mrc__score_vectors(e, queries, list, n, scores);
     MRC__TRY(mrc__encoder_pairs(e, queries, list, n, &rows));
     mrc_status s = mrc__encoder_run(e, MRC_SIDE_PASSAGE, rows, n, mrc__score_take, scores);
@@ -33739,7 +33874,8 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 MRCDEF mrc_status mrc_encoder_score(mrc_encoder *e, const mrc_passage *query,
                                     const mrc_passage *const *list, size_t n, double *scores) {
     size_t bytes;
-    if (!e || !query) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
+    if (!query) return mrc__fail(e->ctx, MRC_ERR_ARG, "encoder: no query");
     const mrc_passage **queries = mrc__mul(n + 1, sizeof *queries, &bytes)
                                 ? e->ctx->host.alloc(e->ctx->host.user, bytes) : NULL;
     if (!queries) return mrc__fail(e->ctx, MRC_ERR_MEM, "encoder: out of memory");
@@ -34471,10 +34607,14 @@ static int mrc__pairs_is_lists(const char *text, size_t bytes) {
 static mrc_status mrc__pairs_file(mrc__pairs_loader *l, char *text, size_t bytes) {
     size_t begin = 0;
     mrc_json *root;
+    MRC__TRY(mrc__not_foreign(l->ctx, l->path, text, bytes, "JSON, JSONL or tab-separated text"));
     while (begin < bytes && strchr(" \t\r\n", text[begin]) && text[begin]) begin++;
     if (begin == bytes || (text[begin] != '{' && text[begin] != '[')) {
-        if (mrc_utf8_valid(text, bytes) < bytes) {
-            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8", l->path);
+        const size_t valid = mrc_utf8_valid(text, bytes);
+        if (valid < bytes) {
+            return mrc__fail(l->ctx, MRC_ERR_FORMAT, "%s: ill-formed UTF-8, byte 0x%02x at offset "
+                             "%zu%s", l->path, (unsigned)(unsigned char)text[valid], valid,
+                             mrc__utf8_hint(text + valid, bytes - valid));
         }
         return mrc__pairs_triples(l, text);
     }
@@ -35173,8 +35313,12 @@ static const char *mrc__contrast_refusal(const mrc_encoder *e, const mrc_contras
 
 MRCDEF mrc_status mrc_contrastive_step(mrc_encoder *e, mrc_optimizer *o,
                                        const mrc_contrastive_desc *desc, mrc_step_result *out) {
-    if (!e || !o || !desc || !out) return MRC_ERR_ARG;
+    if (!e) return MRC_ERR_ARG;
     mrc_ctx *ctx = e->ctx;
+    if (!o || !desc || !out) {
+        return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: no optimizer, no desc, or no place "
+                         "for the result");
+    }
     const char *refusal = mrc__contrast_refusal(e, desc);
     *out = (mrc_step_result){0};
     if (refusal) return mrc__fail(ctx, MRC_ERR_ARG, "contrastive step: %s", refusal);

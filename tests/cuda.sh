@@ -36,7 +36,8 @@ cuda_planted() {
         flags="-O1"
         [ $sanitizer = none ] || flags="-O1 -g -fsanitize=$sanitizer"
         # shellcheck disable=SC2086
-        "$1" $CUDA_WARN $flags -x c++ -Itests/cuda tests/cuda/planted.cu -o "$2/planted-$sanitizer" \
+        "$1" $CUDA_WARN $flags -x c++ -Itests/cuda tests/cuda/planted.cu \
+            -o "$2/planted-$sanitizer" \
             || { bad "planted.cu does not compile with sanitizer $sanitizer"; continue; }
         if "$2/planted-$sanitizer" >"$2/planted.out" 2>&1; then ok
         else bad "planted.cu without a bug, sanitizer $sanitizer: exit code $?"; fi

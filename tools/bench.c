@@ -1582,7 +1582,7 @@ static int run(tool_program *p) {
 }
 
 static tool_flag the_flags[] = {
-    { .name = "output_dir", .group = "table",
+    { .name = "output_dir", .alias = "output", .group = "table",
       .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "where bench.tsv goes, and what is made on the way" },
     { .name = "python", .string = &args.python, .value = "PROGRAM", .preset = "python3",

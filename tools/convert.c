@@ -36,9 +36,8 @@ static int convert_is_layer(const mrc_st_entry *e) {
 // Its rows in bytes, or their scales: the largest of a row is 127.
 static mrc_status convert_quantise(mrc_ctx *ctx, convert_item *item) {
     const size_t rows = (size_t)item->e->shape[0], columns = (size_t)item->e->shape[1];
-    float *values = malloc(rows * columns * sizeof *values + 1);
-    item->data = malloc((size_t)item->bytes + 1);
-    if (!values || !item->data) tool_fail(TOOL_NO_MEMORY, "%s: no memory", item->e->name);
+    float *values = tool_allocate(rows * columns, sizeof *values);
+    item->data = tool_allocate((size_t)item->bytes, 1);
     mrc_status status = mrc_safetensors_read(item->st, item->e, MRC_DTYPE_F32, values);
     for (size_t r = 0; status == MRC_OK && r < rows; r++) {
         float most = 0;
@@ -66,8 +65,7 @@ static mrc_status convert_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *
     mrc_status status = MRC_OK;
     if (!item->data && item->form >= CONVERT_BYTES) status = convert_quantise(ctx, item);
     if (!item->data) {
-        item->data = malloc((size_t)item->bytes);
-        if (!item->data) return MRC_ERR_MEM;
+        item->data = tool_allocate((size_t)item->bytes, 1);
         status = item->form == CONVERT_F32
                ? mrc_safetensors_read(item->st, item->e, MRC_DTYPE_F32, item->data)
                : mrc_safetensors_bytes(item->st, item->e, item->data);
@@ -81,12 +79,11 @@ static mrc_status convert_fill(mrc_ctx *ctx, void *user, uint64_t offset, void *
 }
 
 // The scales of a layer's matrix, a tensor of its own.
-static void convert_scales(const convert_flags *a, const convert_item *of, mrc_st_tensor *t,
+static void convert_scales(const convert_item *of, mrc_st_tensor *t,
                            convert_item *item) {
     const size_t room = strlen(of->e->name) + strlen("_scale") + 1;
     *item = (convert_item){ .st = of->st, .e = of->e, .form = CONVERT_SCALES,
-                            .bytes = 4 * of->e->shape[0], .scale_name = malloc(room) };
-    if (!item->scale_name) tool_fail(TOOL_NO_MEMORY, "%s: no memory for its names", a->from);
+                            .bytes = 4 * of->e->shape[0], .scale_name = tool_allocate(room, 1) };
     snprintf(item->scale_name, room, "%s_scale", of->e->name);
     *t = (mrc_st_tensor){ .name = item->scale_name, .dtype = "F32", .ndim = 2,
                           .shape = { of->e->shape[0], 1 }, .fill = convert_fill, .user = item };
@@ -121,7 +118,7 @@ static size_t convert_list(mrc_safetensors *st, const convert_flags *a, mrc_st_t
         memcpy(t->shape, e->shape, sizeof t->shape);
         if (item->form != CONVERT_BYTES) continue;
         count++;
-        convert_scales(a, item, &(*list)[count], &(*items)[count]);
+        convert_scales(item, &(*list)[count], &(*items)[count]);
     }
     return count;
 }
@@ -204,7 +201,7 @@ static void convert_config(mrc_ctx *ctx, const convert_flags *a, const mrc_st_te
                     "\"strategy\": \"channel\", \"dynamic\": false}, \"input_activations\": "
                     "{\"num_bits\": 8, \"type\": \"int\", \"symmetric\": true, \"strategy\": "
                     "\"token\", \"dynamic\": true}, \"output_activations\": null}}}\n}\n");
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s: no memory for it", path);
+    tool_check_text(&t);
     tool_path(path, a->output, "config.json");
     tool_check(ctx, mrc_file_write(ctx, path, t.data, t.bytes));
     mrc_text_free(&t);
@@ -282,7 +279,7 @@ static int run(tool_program *p) {
 }
 
 static tool_flag flags[] = {
-    { .name = "output", .group = "output",
+    { .name = "output", .alias = "output_dir", .group = "output",
       .string = &a.output, .value = "DIR|FILE.safetensors", .required = 1,
       .help = "a model directory, or one file" },
     { .name = "max_shard_size", .size = &a.shard, .unit = "MB", .preset = "0", .min = 0,

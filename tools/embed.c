@@ -49,7 +49,7 @@ static tool_flag flags[] = {
       .help = "JSONL with text or question, lines of id and text between tabs, or plain lines" },
     { .name = "side", .choice = &a.side, .choices = "query|passage", .preset = "passage",
       .help = "whose prompt, marker and length to use" },
-    { .name = "output", .string = &a.output, .value = "FILE", .required = 1,
+    { .name = "output", .alias = "output_file", .string = &a.output, .value = "FILE", .required = 1,
       .help = "X.npy, or X.safetensors; row i is text i" },
     { .name = "pooling", .string = &a.pooling, .value = "NAME", .otherwise = "the directory's",
       .help = "cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken or pooler" },

@@ -152,7 +152,7 @@ TOOL_DEF void engine_open(engine *e, mrc_ctx *ctx) {
     mrc_text_init(&e->answer, ctx);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     e->curl = curl_easy_init();
-    if (!e->curl || !e->n_urls) tool_fail(TOOL_NO_MEMORY, "--url: no connection can be made");
+    if (!e->curl || !e->n_urls) tool_no_memory("a connection to --url");
     curl_easy_setopt(e->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e->curl, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e->curl, CURLOPT_NOSIGNAL, 1L);
@@ -205,7 +205,7 @@ TOOL_DEF long engine_once(engine *e, const char *method, const char *path, const
     if (!*e->reason && code != CURLE_OK) {
         snprintf(e->reason, sizeof e->reason, "%s", curl_easy_strerror(code));
     }
-    if (code == CURLE_OUT_OF_MEMORY) tool_fail(TOOL_NO_MEMORY, "no memory for a request");
+    if (code == CURLE_OUT_OF_MEMORY) tool_no_memory("a request");
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
         tool_fail(TOOL_IO, "%s: %s", engine_url(e), e->reason);
     }
@@ -451,7 +451,7 @@ TOOL_DEF void engine_add(engine_load *l, size_t i) {
     mrc_text_printf(&l->body, ", \"terms\": ");
     mrc_text_json_string(&l->body, l->terms.data ? l->terms.data : "", l->terms.bytes, 0);
     mrc_text_printf(&l->body, "}\n");
-    if (l->body.failed) tool_fail(TOOL_NO_MEMORY, "no memory for a request");
+    tool_check_text(&l->body);
 }
 
 // Walks the answer's items beside what was sent.  Accepted passages are marked; the others stay in
@@ -675,7 +675,7 @@ TOOL_DEF void engine_query(engine *e, mrc_text *body, mrc_text *terms, const cha
                     "\"timeout\": \"30s\", \"query\": {\"match\": {\"terms\": ", top_k);
     mrc_text_json_string(body, terms->data ? terms->data : "", terms->bytes, 0);
     mrc_text_printf(body, "}}, \"sort\": [{\"_score\": \"desc\"}, {\"ord\": \"asc\"}]}\n");
-    if (body->failed) tool_fail(TOOL_NO_MEMORY, "no memory for a request");
+    tool_check_text(body);
 }
 
 // The hits of one response; fn is given each.

@@ -223,7 +223,9 @@ static inputs in;
 static int run(tool_program *p) {
     (void)p;
     take_files(&in, &a);
-    const char *needed = a.method == LOGIT_MEAN ? a.output : a.output_dir;
+    if (!a.output) a.output = a.output_dir;             // one place: either name will do
+    if (!a.output_dir) a.output_dir = a.output;
+    const char *needed = a.output;
     if (!needed) {
         tool_fail(TOOL_USAGE, "--%s is missing (found none, expected a path)",
                   a.method == LOGIT_MEAN ? "output" : "output_dir");

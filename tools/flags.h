@@ -220,9 +220,8 @@ static void tool__expected(const tool_flag *f, char *out, size_t bytes) {
 }
 
 static void tool_list_add(tool_list *l, const char *item) {
-    const char **more = realloc(l->item, (l->n + 1) * sizeof *more);
-    if (!more) tool_no_memory("a list of %zu values", l->n + 1);
-    l->item = more;
+    size_t capacity = l->n;
+    l->item = tool_grow(l->item, l->n, &capacity, sizeof *l->item);
     l->item[l->n++] = item;
 }
 

@@ -11,9 +11,9 @@ static struct {
     double      k;
 } a;
 
-typedef struct line { const char *query, *passage; double score; size_t run, number; } line;
+typedef struct line { const char *query, *passage; double score; size_t run; } line;
 static mrc_ctx *ctx;
-static char *texts[MOST_RUNS];
+static run_file files[MOST_RUNS];
 static line *lines;
 static size_t n_lines;
 static const char **passages;           // in their order: by number where all ids are numbers
@@ -24,39 +24,13 @@ static uint32_t *passage_of;            // by line
 // Reading
 //==============================================================================
 static void read_run(size_t run) {
-    size_t number = 0, capacity = n_lines;
-    const size_t before = n_lines;
-    const char *path = a.runs.item[run];
-    texts[run] = tool_read_text(ctx, path);
-    for (char *at = texts[run], *next; at && *at; at = next) {
-        char *field[7], *save = NULL;
-        size_t n = 0;
-        double score = 0;
-        next = strchr(at, '\n');
-        if (next) *next++ = 0;
-        number++;
-        for (char *f = strtok_r(at, " \t\r", &save); f && n < 7;
-             f = strtok_r(NULL, " \t\r", &save)) field[n++] = f;
-        if (!n) continue;
-        int ok = (n == 6 || n == 5 || n == 3)
-              && tool__parse_real(field[n == 3 ? 2 : 4], &score);
-        if (!ok) {
-            tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %zu fields, or no score (expected query, Q0, "
-                      "passage, rank, score and tag)", path, number, n);
-        }
-        if (n_lines == capacity) {
-            capacity = capacity ? 2 * capacity : 4096;
-            line *more = realloc(lines, capacity * sizeof *more);
-            if (!more) tool_no_memory("the hits of %s", path);
-            lines = more;
-        }
-        // MS MARCO's three columns end with a rank.
-        lines[n_lines++] = (line){ field[0], field[n == 3 ? 1 : 2], n == 3 ? -score : score, run,
-                                   number };
-    }
-    if (n_lines == before) {
-        tool_fail(TOOL_BAD_INPUT, "%s: is no run (found no hit, expected lines of query, Q0, "
-                  "passage, rank, score and tag)", path);
+    files[run] = run_read(ctx, a.runs.item[run]);
+    line *more = realloc(lines, (n_lines + files[run].n) * sizeof *more);
+    if (!more) tool_no_memory("the hits of %s", a.runs.item[run]);
+    lines = more;
+    for (size_t i = 0; i < files[run].n; i++) {
+        const run_line *x = &files[run].list[i];
+        lines[n_lines++] = (line){ x->query, x->passage, x->score, run };
     }
 }
 
@@ -244,7 +218,7 @@ static void write_run(const double *weights, double k, mrc_hit *room) {
                             passages[room[i].passage], i + 1, room[i].score, a.tag);
         }
     }
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     tool_check(ctx, mrc_file_write(ctx, a.run, t.data ? t.data : "", t.bytes));
     mrc_text_free(&t);
 }
@@ -289,7 +263,7 @@ static int run(tool_program *p) {
     void *parts[] = { room, hits, begin, line_order, passages, questions, passage_of, question_of,
                       lines };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) free(parts[i]);
-    for (size_t r = 0; r < a.runs.n; r++) mrc_file_free(ctx, texts[r]);
+    for (size_t r = 0; r < a.runs.n; r++) run_free(ctx, &files[r]);
     mrc_ctx_free(ctx);
     return tool_finish();
 }

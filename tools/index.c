@@ -114,7 +114,7 @@ static tool_flag flags[] = {
       .help = "what terms are: words, the pieces of --tokenizer_name (of any kind), every two "
               "neighbouring characters of a word, or Korean words without particles and their "
               "bigrams" },
-    { .name = "output", .string = &a.output, .value = "DIR", .required = 1,
+    { .name = "output", .alias = "output_dir", .string = &a.output, .value = "DIR", .required = 1,
       .help = "the index: a folder, made if it is not there; with --engine the name of an alias" },
     { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
       .otherwise = "none; needed with --analyzer wordpiece",

@@ -18,9 +18,8 @@ TOOL_DEF void words_add(words *w, const char *fmt, ...) {
     char *word = tool_allocate(n < 0 ? 1 : (size_t)n + 1, 1);
     vsnprintf(word, n < 0 ? 1 : (size_t)n + 1, fmt, ap);
     va_end(ap);
-    char **more = realloc(w->text, (w->n + 2) * sizeof *more);
-    if (!more) tool_no_memory("a command line");
-    w->text = more;
+    size_t capacity = w->n;
+    w->text = tool_grow(w->text, w->n + 1, &capacity, sizeof *w->text);
     w->text[w->n++] = word;
     w->text[w->n] = NULL;
 }

@@ -34,12 +34,7 @@ TOOL_DEF qrels qrels_read(mrc_ctx *ctx, const char *path) {
             tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %d fields (expected query, passage and a "
                       "number, or query, 0, passage and a number)", path, line, fields);
         }
-        if (q.n == capacity) {
-            capacity = capacity ? 2 * capacity : 1024;
-            qrel *more = realloc(q.list, capacity * sizeof *more);
-            if (!more) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", path);
-            q.list = more;
-        }
+        q.list = tool_grow(q.list, q.n, &capacity, sizeof *q.list);
         q.list[q.n++] = (qrel){ field[0], field[fields - 2], relevance };
     }
     if (q.n) qsort(q.list, q.n, sizeof *q.list, qrels_order);
@@ -90,6 +85,59 @@ TOOL_DEF void ranking_add(mrc_ctx *ctx, mrc_rank_result *sum, const qrels *q, co
     free(list);
 }
 
+//==============================================================================
+// Runs
+//==============================================================================
+typedef struct run_line { const char *query, *passage; double score; size_t number; } run_line;
+typedef struct run_file { run_line *list; size_t n; char *text; } run_file;
+
+// The hits of a TREC run (query, Q0, passage, rank, score, tag; the rank is not trusted) or of MS
+// MARCO's three columns, in the file's order.  Ids point into the text that is kept.
+TOOL_DEF run_file run_read(mrc_ctx *ctx, const char *path) {
+    run_file r = { NULL, 0, NULL };
+    size_t number = 0, capacity = 0;
+    r.text = tool_read_text(ctx, path);
+    for (char *at = r.text, *next; at && *at; at = next) {
+        char *field[7], *save = NULL;
+        size_t n = 0;
+        double score = 0;
+        next = strchr(at, '\n');
+        if (next) *next++ = 0;
+        number++;
+        for (char *f = strtok_r(at, " \t\r", &save); f && n < 7;
+             f = strtok_r(NULL, " \t\r", &save)) field[n++] = f;
+        if (!n) continue;
+        int ok = (n == 6 || n == 5 || n == 3)
+              && tool__parse_real(field[n == 3 ? 2 : 4], &score);
+        if (!ok) {
+            tool_fail(TOOL_BAD_INPUT, "%s:%zu: found %zu fields, or no score (expected query, Q0, "
+                      "passage, rank, score and tag)", path, number, n);
+        }
+        if (r.n == capacity) {
+            capacity = capacity ? 2 * capacity : 4096;
+            run_line *more = realloc(r.list, capacity * sizeof *more);
+            if (!more) tool_no_memory("the hits of %s", path);
+            r.list = more;
+        }
+        // MS MARCO's three columns end with a rank.
+        r.list[r.n++] = (run_line){ field[0], field[n == 3 ? 1 : 2], n == 3 ? -score : score,
+                                    number };
+    }
+    if (!r.n) {
+        tool_fail(TOOL_BAD_INPUT, "%s: is no run (found no hit, expected lines of query, Q0, "
+                  "passage, rank, score and tag)", path);
+    }
+    return r;
+}
+
+TOOL_DEF void run_free(mrc_ctx *ctx, run_file *r) {
+    if (r->text) mrc_file_free(ctx, r->text);
+    free(r->list);
+}
+
+//==============================================================================
+// Measures
+//==============================================================================
 // How many queries have a relevant passage, whether a run knows them or not.
 TOOL_DEF size_t qrels_queries(const qrels *q) {
     size_t n = 0;

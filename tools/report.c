@@ -1,10 +1,13 @@
 // Runs of `train` side by side in one HTML file: settings that differ, figures, learning curves,
-// which setting mattered, lengths, and for single questions the scores over the words.
+// which setting mattered, lengths, and for single questions the scores over the words; and runs of
+// `search`: recall curves and the questions that tell them apart (report_retrieval.h).
 //
 // The file stands alone: no script, no network, pictures as inline SVG.  Everything that is drawn
 // was read from the runs' own files (trainer_state.json, log.jsonl, all_results.json); the last two
 // parts run the models on --test_file.
 #include "answers.h"
+#include "ranking.h"
+#include "texts.h"
 
 #define MAX_RUNS  64
 #define MAX_FLAGS 256
@@ -17,8 +20,8 @@ typedef struct report_run {
 } report_run;
 
 static struct report_args {
-    const char *output, *test_file, *metric, *title;
-    tool_list   dirs, ids;
+    const char *output, *test_file, *metric, *title, *qrels, *queries;
+    tool_list   dirs, ids, runs;
     size_t      examples;
 } args;
 
@@ -49,11 +52,7 @@ static void load_log(report_run *r) {
         const char *end = memchr(text + at, '\n', bytes - at);
         size_t n = end ? (size_t)(end - text) - at : bytes - at;
         if (n) {
-            if (r->n_lines == capacity) {
-                capacity = capacity ? 2 * capacity : 64;
-                r->lines = realloc(r->lines, capacity * sizeof *r->lines);
-                if (!r->lines) tool_no_memory("the lines of %s", path);
-            }
+            r->lines = tool_grow(r->lines, r->n_lines, &capacity, sizeof *r->lines);
             tool_check(ctx, mrc_json_parse(ctx, &r->lines[r->n_lines], path, text + at, n, 0));
             r->n_lines++;
         }
@@ -233,6 +232,7 @@ static void put_head(void) {
         ".w i{display:block;height:1.4rem;position:relative}"
         ".w i b{position:absolute;left:1px;right:1px}.w .s b{bottom:0;background:var(--s)}"
         ".w .e b{top:0;background:var(--e)}.w.a{background:var(--mark)}\n"
+        ".found td:first-child{white-space:normal;min-width:18rem}"
         ".key{display:inline-block;width:.8em;height:.8em}summary{cursor:pointer}"
         "</style></head>\n<body><h1>");
     put_text(args.title);
@@ -481,13 +481,17 @@ static void put_effects(void) {
 //==============================================================================
 // Learning curves
 //==============================================================================
-static void put_axes(axis x, axis y, const char *x_name) {
+static void put_axis_y(axis y) {
     for (double v = ceil(y.low / y.tick) * y.tick; v <= y.high + 1e-9 * y.tick; v += y.tick) {
         double shown = fabs(v) < 1e-9 * y.tick ? 0 : v;
         put("<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%d\" "
             "y=\"%.1f\" text-anchor=\"end\">%.4g</text>\n", LEFT, WIDE - RIGHT, at_y(y, v),
             at_y(y, v), LEFT - 6, at_y(y, v) + 4, shown);
     }
+}
+
+static void put_axes(axis x, axis y, const char *x_name) {
+    put_axis_y(y);
     for (double v = ceil(x.low / x.tick) * x.tick; v <= x.high + 1e-9 * x.tick; v += x.tick) {
         put("<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.6g</text>\n", at_x(x, v),
             HIGH - BOTTOM + 18, v);
@@ -610,9 +614,8 @@ static mrc_status keep_logits(mrc_ctx *c, void *user, const mrc_feature *f, cons
                               const float *end) {
     reader *r = user;
     size_t n = (size_t)f->length;
-    float *copy = malloc((2 * n + 1) * sizeof *copy);
+    float *copy = tool_allocate(2 * n + 1, sizeof *copy);
     (void)c;
-    if (!copy) return MRC_ERR_MEM;
     memcpy(copy, start, n * sizeof *copy);
     memcpy(copy + n, end, n * sizeof *copy);
     r->logits[r->n_logits++] = copy;
@@ -796,6 +799,8 @@ static void put_test_file(void) {
     mrc_dataset_free(t.data);
 }
 
+#include "report_retrieval.h"
+
 //==============================================================================
 // main
 //==============================================================================
@@ -816,16 +821,19 @@ static void write_page(void) {
     mrc_text_init(&page, ctx);
     for (size_t i = 0; i < args.dirs.n; i++) load_dir(args.dirs.item[i]);
     find_differing();
-    choose_metric();
+    if (n_runs) choose_metric();
     put_head();
-    put_runs();
-    put_effects();
-    put_charts();
+    if (n_runs) {
+        put_runs();
+        put_effects();
+        put_charts();
+    }
     if (args.test_file) put_test_file();
+    if (args.runs.n) put_found();
     put("</body></html>\n");
     tool_check_text(&page);
     tool_check(ctx, mrc_file_write(ctx, args.output, page.data, page.bytes));
-    tool_print("%s: %zu runs, %zu bytes\n", args.output, n_runs, page.bytes);
+    tool_print("%s: %zu runs, %zu bytes\n", args.output, n_runs + args.runs.n, page.bytes);
     mrc_text_free(&page);
     free_runs();
     mrc_ctx_free(ctx);
@@ -834,14 +842,26 @@ static void write_page(void) {
 
 static int run(tool_program *p) {
     (void)p;
+    if (!args.dirs.n && !args.runs.n) {
+        tool_fail(TOOL_USAGE, "DIR is missing (found nothing, expected the output_dir of a run of "
+                  "train, or --runs; see --help)");
+    }
+    if (!args.runs.n != !args.qrels) {
+        tool_fail(TOOL_USAGE, "--%s is missing (found nothing, expected FILE: --runs are measured "
+                  "by --qrels)", args.runs.n ? "qrels" : "runs");
+    }
+    if (args.test_file && !args.dirs.n) {
+        tool_fail(TOOL_USAGE, "--test_file: nothing to ask (found no DIR, expected the output_dir "
+                  "of a run of train)");
+    }
     write_page();
     return tool_finish();
 }
 
 static tool_flag flags[] = {
-    { .name = "DIR", .list = &args.dirs, .positional = 1, .value = "DIR ..", .required = 1,
+    { .name = "DIR", .list = &args.dirs, .positional = 1, .value = "DIR ..",
       .help = "the output_dir of a run of train, or a folder of such, as sweep makes it" },
-    { .name = "output", .group = "output",
+    { .name = "output", .alias = "output_file|output_dir", .group = "output",
       .string = &args.output, .value = "FILE.html", .required = 1,
       .help = "the report" },
     { .name = "metric", .group = "figures", .string = &args.metric, .value = "KEY",
@@ -850,21 +870,30 @@ static tool_flag flags[] = {
     { .name = "test_file", .group = "questions", .string = &args.test_file, .value = "FILE",
       .help = "questions: adds their lengths, and answers with the scores over the words" },
     { .name = "examples", .size = &args.examples, .preset = "5", .min = 0, .max = 1000,
-      .unit = "questions", .help = "how many of them, from the first on" },
+      .unit = "questions",
+      .help = "how many of them, and of each list of --runs, from the first on" },
     { .name = "ids", .list = &args.ids, .value = "ID ..",
       .help = "these questions instead" },
     { .name = "title", .string = &args.title, .preset = "Runs side by side",
       .help = "the heading" },
+    { .name = "runs", .group = "search", .list = &args.runs, .value = "RUN ..",
+      .help = "what search or fuse wrote: adds recall curves, and the questions on which one run "
+              "is better than another" },
+    { .name = "qrels", .string = &args.qrels, .value = "FILE",
+      .help = "the right passages that --runs are measured by, TREC's or BEIR's" },
+    { .name = "queries", .string = &args.queries, .value = "FILE",
+      .help = "the questions' texts, as search takes them" },
     { 0 }
 };
 
 static tool_program program = {
     .name = "report", .group = "train and compare", .run = run,
-    .purpose = "Lays runs of train side by side in one HTML file that needs no network: "
-               "settings, figures, curves, and scores over the words of single questions.",
-    .usage = "DIR [DIR ..] --output FILE.html [flags]",
+    .purpose = "Lays runs of train, and runs of search, side by side in one HTML file that needs "
+               "no network: settings, figures, curves, scores over the words of single questions.",
+    .usage = "[DIR ..] [--runs RUN .. --qrels FILE] --output FILE.html [flags]",
     .examples = { "report runs --output report.html --test_file data/validation.jsonl",
-                  "report out --output out.html --metric eval/f1" },
+                  "report --runs bm25.run hybrid.run --qrels qrels.tsv --queries dev.jsonl "
+                  "--output found.html" },
     .flags = flags,
 };
 TOOL_PROGRAM(report, program)

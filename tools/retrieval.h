@@ -103,7 +103,7 @@ TOOL_DEF void retrieval_encoder_write(mrc_ctx *ctx, const char *index, int token
         mrc_text_printf(&t, "}");
     }
     mrc_text_printf(&t, "\n}\n");
-    if (t.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&t);
     retrieval_path(file, sizeof file, index, "encoders.json");
     tool_check(ctx, mrc_file_write(ctx, file, t.data, t.bytes));
     mrc_text_free(&t);
@@ -316,7 +316,7 @@ TOOL_DEF mrc_status retrieval_run(retrieval *r, const mrc_passage *queries, size
     for (int s = 0; s < 3 && status == MRC_OK; s++) {
         if (s == STAGE_BM25 ? !r->searcher : !r->dense[s - 1]) continue;
         if (n && depth > SIZE_MAX / sizeof **hits / n) {
-            tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", n, depth);
+            tool_no_memory("%zu times %zu hits", n, depth);
         }
         hits[s] = tool_allocate(n * depth, sizeof *hits[s]);
         n_hits[s] = tool_allocate(n, sizeof *n_hits[s]);

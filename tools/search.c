@@ -54,7 +54,7 @@ static void answer_queries(search_run *s) {
     size_t n = s->questions.n, passages = local ? mrc_index_size(s->r.ix) : SIZE_MAX;
     if (a.top_k > passages) a.top_k = passages;
     if (n && a.top_k > (local ? SIZE_MAX / sizeof *s->hits : UINT32_MAX) / n) {
-        tool_fail(TOOL_NO_MEMORY, "no memory for %zu times %zu hits", n, a.top_k);
+        tool_no_memory("%zu times %zu hits", n, a.top_k);
     }
     s->n_hits = tool_allocate(n, sizeof *s->n_hits);
     s->hits = tool_allocate(n * a.top_k, sizeof *s->hits);
@@ -111,7 +111,7 @@ static void write_run(search_run *s) {
                             i + 1, hit->score, a.tag);
         }
     }
-    if (s->out.failed) tool_fail(TOOL_NO_MEMORY, "%s", mrc_status_string(MRC_ERR_MEM));
+    tool_check_text(&s->out);
     if (!a.run) tool_write_text(&s->out);
     else tool_check(s->ctx, mrc_file_write(s->ctx, a.run, s->out.data ? s->out.data : "",
                                            s->out.bytes));

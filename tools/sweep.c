@@ -667,7 +667,7 @@ static tool_flag flags[] = {
     { .name = "SWEEP_FILE", .string = &args.file, .positional = 1, .required = 1,
       .help = "YAML or JSON with base: the flags of all runs, and grid: lists of values; with "
               "folds there may be no grid" },
-    { .name = "output_dir", .group = "runs",
+    { .name = "output_dir", .alias = "output", .group = "runs",
       .string = &args.output_dir, .value = "DIR", .required = 1,
       .help = "a folder for each run, and its messages in a .log beside it" },
     { .name = "jobs", .size = &args.jobs, .preset = "1", .min = 1, .max = 256,

@@ -37,12 +37,7 @@ TOOL_DEF texts texts_read(mrc_ctx *ctx, const char *path) {
     for (char *at = t.file, *end = t.file + bytes; at < end;) {
         char *stop = memchr(at, '\n', (size_t)(end - at));
         size_t n = stop ? (size_t)(stop - at) : (size_t)(end - at);
-        if (t.n == capacity) {
-            capacity = capacity ? 2 * capacity : 1024;
-            mrc_passage *more = realloc(t.list, capacity * sizeof *more);
-            if (!more) tool_fail(TOOL_NO_MEMORY, "%s: out of memory", path);
-            t.list = more;
-        }
+        t.list = tool_grow(t.list, t.n, &capacity, sizeof *t.list);
         size_t kept = n && at[n - 1] == '\r' ? n - 1 : n;
         t.list[t.n++] = (mrc_passage){ "", "", at, kept };
         at += n + 1;

@@ -157,6 +157,16 @@ TOOL_DEF void *tool_allocate(size_t n, size_t each) {
     return p;
 }
 
+// Room for element n of a list, which grows by half and is moved: NULL grows too.
+TOOL_DEF void *tool_grow(void *list, size_t n, size_t *capacity, size_t each) {
+    if (n < *capacity) return list;
+    const size_t more = n + n / 2 + 64;
+    void *p = more > n && more <= SIZE_MAX / each ? realloc(list, more * each) : NULL;
+    if (!p) tool_no_memory("%zu times %zu bytes", more, each);
+    *capacity = more;
+    return p;
+}
+
 TOOL_DEF char *tool_copy(const char *s) {
     return strcpy(tool_allocate(strlen(s) + 1, 1), s);
 }
@@ -505,6 +515,11 @@ TOOL_DEF void tool_want_model(const char *path) {
     }
     if (kind != 2) {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        const int local = slash == path || *path == '.' || *path == '~' || !*name
+                       || (slash && memchr(path, '/', (size_t)(slash - path)));
+        if (local) {
+            tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected a model directory)", path);
+        }
         tool_fail(TOOL_BAD_INPUT, "%s: no such folder (expected a model directory; one of the hub "
                   "is downloaded first: hf download %s --local-dir %s)", path, path, name);
     }
@@ -608,9 +623,8 @@ TOOL_DEF mrc_features_config tool_reader_features(mrc_ctx *ctx, const char *path
 TOOL_DEF mrc_dataset *tool_fold(mrc_ctx *ctx, const mrc_dataset *d, const char *path, size_t k,
                                 size_t fold, int inside) {
     size_t n = mrc_dataset_size(d), kept = 0;
-    size_t *folds = malloc((2 * n + 1) * sizeof *folds);
+    size_t *folds = tool_allocate(2 * n + 1, sizeof *folds);
     mrc_dataset *part;
-    if (!folds) tool_fail(TOOL_NO_MEMORY, "no memory for the folds of %zu examples", n);
     if (k < 2 || fold >= k) {
         tool_fail(TOOL_USAGE, "--fold: is not one of the folds (found %zu of --num_folds %zu, "
                   "expected 0 to %zu of at least 2)", fold, k, k > 1 ? k - 1 : 1);

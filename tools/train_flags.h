@@ -258,7 +258,7 @@ static tool_flag the_flags[] = {
       .otherwise = "output_dir/runs/DATE_HOST", .help = "where TensorBoard's event file is begun" },
     { .name = "run_name", .string = &A.run_name, .value = "NAME",
       .otherwise = "--output_dir", .help = "of the run in W&B" },
-    { .name = "output_dir", .group = "checkpoints",
+    { .name = "output_dir", .alias = "output", .group = "checkpoints",
       .string = &A.output_dir, .value = "DIR", .required = 1,
       .help = "for the final model, best/, checkpoints, log.jsonl and results" },
     { .name = "overwrite_output_dir", .flag = &A.overwrite_output_dir,

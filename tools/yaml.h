@@ -626,7 +626,10 @@ static mrc_status yaml_check_text(yaml_reader *y) {
     uint32_t cp = 0;
     for (const char *p = y->at; p < y->end; ) {
         size_t n = mrc_utf8_decode(p, (size_t)(y->end - p), &cp);
-        if (n == 0) return yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x", (unsigned char)*p);
+        if (n == 0) {
+            return yaml_fail(y, p, "ill-formed UTF-8, byte 0x%02x (if it is CP949: iconv -f CP949 "
+                             "-t UTF-8 FILE)", (unsigned char)*p);
+        }
         int crlf = cp == '\r' && p + 1 < y->end && p[1] == '\n';
         if ((cp < 0x20 && cp != '\t' && cp != '\n' && !crlf) || (cp >= 0x7F && cp < 0xA0)
             || cp == 0xFEFF || cp == 0xFFFE || cp == 0xFFFF || cp == 0x2028 || cp == 0x2029) {
@@ -644,7 +647,12 @@ static mrc_status yaml_check_text(yaml_reader *y) {
 
 static mrc_status yaml_document(yaml_reader *y) {
     mrc_json *root = &y->doc->root;
+    const char *lfs = "version https://git-lfs";
     YAML_TRY(yaml_check_text(y));
+    if ((size_t)(y->end - y->at) > strlen(lfs) && !memcmp(y->at, lfs, strlen(lfs))) {
+        return yaml_fail(y, y->at, "found a Git LFS pointer (git lfs pull brings the file) "
+                         "(expected YAML)");
+    }
     YAML_TRY(yaml_skip(y));
     if (y->at == y->end) return yaml_fail(y, y->at, "no value: the file is empty");
     root->line = y->line;

@@ -89,6 +89,29 @@ does fuse --runs "$dir/bm25.run" "$dir/dense.run" --qrels "$dir/qrels" --tune mr
 [ "$(grep -c '^weights ' "$dir/out")" = 21 ] && ok || bad "fuse tries $(wc -l <"$dir/out") weights"
 grep -q queries "$dir/out" && bad "fuse gives figures of the questions it chose weights on" || ok
 
+# The report of runs says what search said, and which questions one run alone has at rank 1.
+does search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
+    "$dir/bm25.run" --qrels "$dir/qrels"
+figure=$(sed -n 's/.*"ndcg@10": \(0\.[0-9]*\).*/\1/p' "$dir/out" | awk '{ printf "%.4f", $1 }')
+printf '1 Q0 1 1 9 x\n2 Q0 none 1 9 x\n2 Q0 1 2 8 x\n' >"$dir/made.run"
+does report --runs "$dir/bm25.run" "$dir/made.run" --qrels "$dir/qrels" --queries \
+    "$dir/questions.jsonl" --output "$dir/found.html"
+grep -q "made.run</td><td class=\"n[^>]*>0.0167<.*>0.0333<" "$dir/found.html" && ok \
+    || bad "report: recall@1 and @5 of a run of one right passage first and one second"
+grep -q "bm25.run</td>.*>$figure<" "$dir/found.html" && ok || bad "report: ndcg@10 is not $figure"
+# Against bm25.run: better where that has the passage lower or not at all.
+first=$(awk '$3 == 1 && ($1 == 1 || $1 == 2) { print $1, $4 }' "$dir/bm25.run" | awk '
+    { rank[$1] = $2 } END { print (rank[1] != 1) + (rank[2] == 0 || rank[2] > 2) }')
+grep -q "made.run</th><td class=\"n\">$first</td><td></td>" "$dir/found.html" && ok \
+    || bad "report: made.run is better on $first questions"
+refuses 2 '--qrels is missing' report --runs "$dir/bm25.run" --output "$dir/no.html"
+refuses 2 'DIR is missing' report --output "$dir/no.html"
+refuses 3 'is no run' report --runs /dev/null --qrels "$dir/qrels" --output "$dir/no.html"
+awk '{ print "x" $0 }' "$dir/qrels" >"$dir/others"
+refuses 3 'has none of the questions' report --runs "$dir/bm25.run" --qrels "$dir/others" --output \
+    "$dir/no.html"
+[ -e "$dir/no.html" ] && bad "a report that failed is there" || ok
+
 # Vectors of texts: the same for one text alone and among others.
 awk -F'"' '{ print $2 }' "$dir/lines" >"$dir/plain"
 sed -n 7p "$dir/plain" >"$dir/one"

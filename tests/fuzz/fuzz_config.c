@@ -22,5 +22,9 @@ const char *const fuzz_seeds[] = {
     "\"num_attention_heads\": 2, \"intermediate_size\": 16, \"max_position_embeddings\": 64, "
     "\"hidden_act\": \"gelu\", \"position_embedding_type\": \"absolute\", \"mrc_head\": {\"type\": "
     "\"conv1d\", \"num_layers\": 1, \"kernel_size\": 3, \"pad_to_max_length\": true}}",
-    "{\"model_type\": \"bert\"}", NULL
+    "{\"model_type\": \"bert\"}",
+    "{\"model_type\": \"deberta\", \"vocab_size\": 100, \"hidden_size\": 8, \"num_hidden_layers\": "
+    "1, \"num_attention_heads\": 2, \"intermediate_size\": 16, \"max_position_embeddings\": 64, "
+    "\"relative_attention\": true, \"pos_att_type\": \"c2p|p2c\", \"max_relative_positions\": -1, "
+    "\"position_biased_input\": false, \"type_vocab_size\": 0, \"talking_head\": false}", NULL
 };

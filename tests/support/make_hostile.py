@@ -42,7 +42,13 @@ GOOD = {  # by "function.parameter", "type name" or type
     "mrc_kfold.k": "2", "mrc_kfold.n": "4", "mrc_attention.heads": "1", "mrc_unfold.size": "1", "size_t bytes": "4",
     "size_t text_bytes": "4", "size_t pair_bytes": "4", "mrc_ctx_reserve.bytes": "4096", "mrc_checkpoint_find.capacity": "sizeof H.bytes",
     "mrc_decode.capacity": "8", "const size_t *indices": "H.indices", "size_t *fold": "H.folds", "char *path": "H.bytes",
-    "const char *const *": "NULL", "mrc_encoder *": "NULL", "mrc_pairs *": "NULL", "mrc_custom.out": "H.step", "mrc_grad_seed.y": "H.one", "mrc_drop.t": "H.step",
+    "const char *const *": "NULL", "mrc_encoder *": "H.encoder", "mrc_pairs *": "H.pairs",
+    "mrc_encoder_encode.list": "H.texts", "mrc_encoder_score.query": "H.texts", "mrc_encoder_score.list": "H.text_list",
+    "mrc_encoder_score_pairs.queries": "H.text_list", "mrc_encoder_score_pairs.list": "H.text_list",
+    "mrc_encoder_score.scores": "H.scores", "mrc_encoder_score_pairs.scores": "H.scores", "mrc_encoder_encode.out": "hostile_zero()",
+    "mrc_contrastive_step.desc": "&H.contrastive", "mrc_contrastive_step.o": "H.encoder_optimizer", "mrc_encoder_new.path": "H.encoder_path",
+    "mrc_encoder_config_load.path": "H.encoder_path", "mrc_pairs_load.desc": "&H.pairs_desc", "mrc_pairs_plan.batch": "2",
+    "mrc_pairs_plan.num_negatives": "1", "mrc_custom.out": "H.step", "mrc_grad_seed.y": "H.one", "mrc_drop.t": "H.step",
     "mrc_random random": "(mrc_random){ 1, 1, 0 }", "mrc_mark mark": "(mrc_mark){ 1 }", "mrc_fuse.n_runs": "1",
     "mrc_checkpointed.fn": "hostile_segment", "mrc_model_batch.features": "H.feature_list", "mrc_metric_score.answers": "&H.answer",
 }
@@ -54,7 +60,8 @@ FREES = {"mrc_file_free.data": "NULL", "mrc_dataset_free.d": "hostile_dataset()"
          "mrc_optimizer_free.o": "NULL", "mrc_tokenizer_free.tok": "NULL", "mrc_features_free.f": "hostile_zero()",
          "mrc_batch_plan_free.p": "hostile_zero()", "mrc_encodings_free.e": "hostile_zero()", "mrc_vectors_free.v": "hostile_zero()",
          "mrc_text_free.t": "hostile_zero()", "mrc_file_writer_commit.w": "hostile_writer()",
-         "mrc_file_writer_abort.w": "hostile_writer()", "mrc_encoder_free.e": "NULL", "mrc_cross_free.c": "NULL"}
+         "mrc_file_writer_abort.w": "hostile_writer()", "mrc_encoder_free.e": "hostile_encoder()", "mrc_pairs_free.p": "hostile_pairs()",
+         "mrc_pair_plan_free.plan": "hostile_zero()"}
 
 
 def split(params):
@@ -143,7 +150,7 @@ for kind, name, params in functions:
     for i, values in enumerate(calls):
         call = "%s(%s)" % (name, ", ".join(values))
         macro = {"mrc_status": "STATUS", "void": "DOES", "mrc_tensor *": "TENSOR"}.get(kind, "VALUE")
-        own = bool(values) and values[0] == "H.ctx"
+        own = bool(values) and values[0] in ("H.ctx", "H.encoder", "H.reader")
         lines.append("    case %d: %s(%d, %s); break;" % (i, macro, own, call))
     lines.append("    }")
     lines.append("}")

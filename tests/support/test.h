@@ -37,6 +37,15 @@ enum { TEST_ON_GPU = 0 };
 // For what not every test uses.
 #define TEST_HELPER __attribute__((unused)) static
 
+// Ends a child process at once; under `./build.sh coverage` what it ran counts too.
+extern void __gcov_dump(void) __attribute__((weak));
+extern void _exit(int);
+TEST_HELPER _Noreturn void test_leave(int code) {
+    if (__gcov_dump) __gcov_dump();
+    _exit(code);
+    for (;;) continue;
+}
+
 static int test_passed, test_failed, test_skipped;
 
 // The instruction sets that are compiled for this architecture; the machine may lack some.

@@ -412,6 +412,67 @@ static int test_cuda(void) {
     return test_end();
 }
 
+// A device is spoken to a few times a step, however many parameters and micro-batches there are:
+// gradients are zeroed, averages taken and losses summed by kernels.
+static struct transfers {
+    size_t uploads, downloads, upload_bytes;
+    mrc_status (*upload)(mrc_backend *be, void *dst, const void *src, size_t bytes);
+    mrc_status (*download)(mrc_backend *be, void *dst, const void *src, size_t bytes);
+} transfers;
+static mrc_status transfers_upload(mrc_backend *be, void *dst, const void *src, size_t bytes) {
+    transfers.uploads++;
+    transfers.upload_bytes += bytes;
+    return transfers.upload(be, dst, src, bytes);
+}
+static mrc_status transfers_download(mrc_backend *be, void *dst, const void *src, size_t bytes) {
+    transfers.downloads++;
+    return transfers.download(be, dst, src, bytes);
+}
+static void test_transfers(void) {
+    size_t parameter_bytes = 0, uploads[2] = { 0, 0 };
+    for (int k = 0; k < 2; k++) {
+        mrc_backend *be;
+        golden g = {0};
+        mrc_optimizer *o;
+        mrc_step_result result;
+        mrc_optimizer_config config = mrc_optimizer_config_default();
+        if (!CHECK(mrc_backend_naive_new(&be, NULL) == MRC_OK, "naive")) return;
+        transfers = (struct transfers){ .upload = be->upload, .download = be->download };
+        be->upload = transfers_upload;
+        be->download = transfers_download;
+        be->is_host = 0;                // its memory is the host's, but nobody may know
+        mrc_ctx *ctx = new_ctx(be);
+        golden_open(ctx, &g, EXPERIMENT "linear", "ragged");
+        mrc_model *m = load(ctx, EXPERIMENT "linear", MRC_DTYPE_F32);
+        config.ema_decay = 0.9;
+        CHECK(mrc_optimizer_new(ctx, &o, m->params, &config) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        mrc_step_desc desc = { .features = g.list, .n = g.b, .micro_batch = k ? 1 : g.b,
+                               .lr = 1e-3, .random = { .seed = 1 },
+                               .forward = mrc_forward_config_default() };
+        for (uint32_t step = 0; step < 2; step++) {
+            transfers.uploads = transfers.downloads = transfers.upload_bytes = 0;
+            desc.random.step = step;
+            CHECK(mrc_train_step(ctx, m, o, &desc, &result) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        }
+        for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+            parameter_bytes += mrc_params_at(m->params, i)->numel * sizeof(float);
+        }
+        uploads[k] = transfers.uploads;
+        CHECK(transfers.downloads <= 3, "%zu downloads in a step of %zu micro-batches",
+              transfers.downloads, k ? g.b : (size_t)1);
+        CHECK(transfers.uploads <= 16 * (k ? g.b : 1)
+              && transfers.upload_bytes < parameter_bytes / 4,
+              "%zu uploads of %zu bytes in a step of %zu micro-batches, parameters have %zu",
+              transfers.uploads, transfers.upload_bytes, k ? g.b : (size_t)1, parameter_bytes);
+        mrc_optimizer_free(o);
+        golden_close(&g);
+        mrc_ctx_free(ctx);
+        mrc_model_free(m);
+        mrc_backend_free(be);
+    }
+    CHECK(uploads[0] > 0 && uploads[1] > uploads[0], "%zu and %zu uploads", uploads[0], uploads[1]);
+}
+
 int main(void) {
     mrc_backend *naive, *cpu;
     if (TEST_ON_CUDA) return test_cuda();
@@ -427,6 +488,7 @@ int main(void) {
     for (int variant = MRC_ADAMW_TORCH; variant <= MRC_SGD; variant++) {
         test_resume(cpu, (mrc_optim)variant);
     }
+    test_transfers();
     test_batch_by_value(cpu);
     test_swapped(cpu);
     test_misuse(cpu);

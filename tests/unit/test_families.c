@@ -5,7 +5,7 @@
 
 static const char *const families[] = {
     "xlm_roberta", "camembert", "electra", "electra_wide", "distilbert", "albert", "albert_groups",
-    "mpnet", "deberta_v3", "deberta_v2", "deberta_v2_c2p", "deberta_plain", "modernbert",
+    "mpnet", "deberta_v3", "deberta_v2", "deberta_v2_c2p", "deberta_plain", "deberta", "modernbert",
     "modernbert_biases", "mobilebert", "big_bird",
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
@@ -64,7 +64,7 @@ static double *golden_of(mrc_ctx *ctx, golden *g, const char *prefix, const mrc_
     double *want = golden_read(ctx, g, name, MRC_DTYPE_F64, NULL);
     mrc_tensor wide = *t;
     wide.dtype = MRC_DTYPE_F64;
-    if (t->taps) CHECK(mrc__param_taps(ctx, &wide, want, 1) == MRC_OK, "%s", t->name);
+    if (mrc__param_moved(t)) CHECK(mrc__param_from_file(ctx, &wide, want) == MRC_OK, "%s", t->name);
     return want;
 }
 

@@ -224,6 +224,21 @@ static void test_named(void) {
     CHECK(mrc_dir_new(ctx, path_of("folder")) == MRC_OK, "%s", mrc_ctx_message(ctx));
     data_refused(path_of("folder"), "is a folder without a state.json");
     data_refused("owner/name", "there is no folder owner|hf download");
+    // A folder that may be a name of the hub, and what may not: "name" or "owner/name" of letters,
+    // digits, - _ .
+    static const struct { const char *path; int hinted; } names[] = {
+        { "zA0-9_z.Z/f", 1 }, { "Z/9/f", 1 }, { "9/z-Z/f", 1 }, { "a/b c/f", 0 }, { "-a/f", 0 },
+        { "a/b-/f", 0 }, { "a/b[/f", 0 }, { "a{/f", 0 }, { "a@/f", 0 }, { "a/b/c/f", 0 },
+        { "a:/f", 0 }, { "a/b", 1 }, { "a", 0 },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        mrc_safetensors *w = NULL;
+        mrc_status s = mrc_weights_open(ctx, &w, names[i].path);
+        int found = strstr(mrc_ctx_message(ctx), "hf download") != NULL;
+        CHECK(s != MRC_OK && found == names[i].hinted, "%s: %s", names[i].path,
+              mrc_ctx_message(ctx));
+        mrc_ctx_clear_error(ctx);
+    }
     data_refused("/proc/absent/data.json", "there is no folder /proc/absent");
     data_refused("data/absent.json", "No such file");
     passages_refused(path_of("folder"), "is a folder (expected a file)");
@@ -375,17 +390,17 @@ static size_t tasks(void) {
 static void one_processor(void) {
     cpu_set_t all, one;
     mrc_backend *be;
-    if (sched_getaffinity(0, sizeof all, &all) != 0) _exit(2);
-    if ((size_t)CPU_COUNT(&all) < mrc_processors()) _exit(3);
+    if (sched_getaffinity(0, sizeof all, &all) != 0) test_leave(2);
+    if ((size_t)CPU_COUNT(&all) < mrc_processors()) test_leave(3);
     CPU_ZERO(&one);
     for (size_t i = 0; i < CPU_SETSIZE; i++) {
         if (CPU_ISSET(i, &all) && !CPU_COUNT(&one)) CPU_SET(i, &one);
     }
-    if (sched_setaffinity(0, sizeof one, &one) != 0) _exit(4);
-    if (mrc_processors() != 1) _exit(5);
+    if (sched_setaffinity(0, sizeof one, &one) != 0) test_leave(4);
+    if (mrc_processors() != 1) test_leave(5);
     const size_t before = tasks();
-    if (mrc_backend_cpu_new(&be, NULL) != MRC_OK) _exit(6);
-    _exit(before && tasks() == before ? 0 : 7);
+    if (mrc_backend_cpu_new(&be, NULL) != MRC_OK) test_leave(6);
+    test_leave(before && tasks() == before ? 0 : 7);
 }
 static void test_processors(void) {
     int status = 0;
@@ -491,6 +506,127 @@ static void test_status(void) {
     refused(mrc_ctx_status(ctx), "config.json", "softsign");
 }
 
+// Each family's own keys of config.json: what is read, and what is refused by the key's name.
+static const struct { const char *family, *keys, *words; int terms; } config_keys[] = {
+    { "deberta-v2", "", NULL, 0 },
+    { "deberta-v2", "\"pos_att_type\": \"c2p|p2c\"", NULL, 3 },
+    { "deberta-v2", "\"pos_att_type\": \" C2P | none\"", NULL, 1 },
+    { "deberta-v2", "\"pos_att_type\": [\"P2C\"]", NULL, 2 },
+    { "deberta-v2", "\"pos_att_type\": [\"P2C\", \"c2P\", \"\"]", NULL, 3 },
+    { "deberta-v2", "\"pos_att_type\": null", NULL, 0 },
+    { "deberta-v2", "\"pos_att_type\": \"p2p\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"cxp\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"c2x\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"pxc\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"p2x\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"noun\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": \"both\"", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"pos_att_type\": [3]", "pos_att_type|words", 0 },
+    { "deberta-v2", "\"pos_att_type\": 3", "pos_att_type|a list or a string", 0 },
+    { "deberta-v2", "\"pos_att_type\": [\"x\"]", "pos_att_type|c2p, p2c or both", 0 },
+    { "deberta-v2", "\"norm_rel_ebd\": \"layer_norm\"", NULL, 0 },
+    { "deberta-v2", "\"norm_rel_ebd\": \"none\"", NULL, 0 },
+    { "deberta-v2", "\"norm_rel_ebd\": 3", "norm_rel_ebd|a string", 0 },
+    { "deberta-v2", "\"relative_attention\": 3", "relative_attention|true or false", 0 },
+    { "deberta-v2", "\"relative_attention\": true, \"max_relative_positions\": -1", NULL, 0 },
+    { "deberta-v2", "\"max_relative_positions\": 0", NULL, 0 },
+    { "deberta-v2", "\"max_relative_positions\": 16, \"position_buckets\": 8", NULL, 0 },
+    { "deberta-v2", "\"max_relative_positions\": \"x\"", "max_relative_positions", 0 },
+    { "deberta-v2", "\"max_relative_positions\": 9999999", "max_relative_positions", 0 },
+    { "deberta-v2", "\"max_relative_positions\": 1.5", "max_relative_positions", 0 },
+    { "deberta-v2", "\"position_buckets\": 3", "position_buckets", 0 },
+    { "deberta-v2", "\"position_buckets\": 64, \"max_relative_positions\": 8",
+      "position_buckets", 0 },
+    { "deberta-v2", "\"position_buckets\": 8", NULL, 0 },
+    { "deberta-v2", "\"position_buckets\": 1024", "position_buckets", 0 },
+    { "deberta-v2", "\"conv_kernel_size\": 2", "conv_kernel_size", 0 },
+    { "deberta-v2", "\"conv_kernel_size\": 3, \"conv_act\": \"tanh\", \"conv_groups\": 1", NULL,
+      0 },
+    { "deberta-v2", "\"conv_kernel_size\": 3, \"conv_act\": \"selu\"", "conv_act", 0 },
+    { "deberta-v2", "\"conv_groups\": 2", "conv_groups", 0 },
+    { "deberta-v2", "\"conv_groups\": true", NULL, 0 },
+    { "deberta-v2", "\"conv_groups\": \"1\"", "conv_groups", 0 },
+    { "deberta-v2", "\"talking_head\": false", NULL, 0 },
+    { "deberta-v2", "\"talking_head\": 0", NULL, 0 },
+    { "deberta-v2", "\"talking_head\": true", "talking_head|false", 0 },
+    { "deberta-v2", "\"talking_head\": [0]", "talking_head|false", 0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]", NULL, 0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\"]", "layer_types|found 1, expected 2",
+      0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\", \"linear\"]", "layer_types", 0 },
+    { "modernbert", "\"layer_types\": [\"full_attention\", 1]", "layer_types", 0 },
+    { "modernbert", "\"layer_types\": \"full_attention\"", "layer_types|a list", 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\", "
+      "\"rope_theta\": 5e4}, \"sliding_attention\": null}", NULL, 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"yarn\"}}",
+      "rope_type", 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": {\"rope_theta\": -1}}",
+      "rope_theta", 0 },
+    { "modernbert", "\"rope_parameters\": {\"full_attention\": 3}", NULL, 0 },
+    { "modernbert", "\"rope_parameters\": 3", "rope_parameters|an object", 0 },
+    { "modernbert", "\"local_rope_theta\": null, \"global_rope_theta\": 7", NULL, 0 },
+    { "modernbert", "\"local_rope_theta\": 3", NULL, 0 },
+    { "modernbert", "\"norm_bias\": 1", "norm_bias|true or false", 0 },
+    { "modernbert", "\"norm_bias\": true, \"mlp_bias\": false", NULL, 0 },
+    { "modernbert", "\"num_attention_heads\": 8", "cannot be rotated", 0 },
+    { "modernbert", "\"hidden_activation\": \"elu\"", "hidden_activation", 0 },
+    { "big_bird", "\"attention_type\": \"original_full\"", NULL, 0 },
+    { "big_bird", "\"attention_type\": \"block_sparse\", \"block_size\": 16, "
+      "\"num_random_blocks\": 1, \"max_position_embeddings\": 4096", NULL, 0 },
+    { "big_bird", "\"attention_type\": \"x\"", "attention_type", 0 },
+    { "big_bird", "\"use_bias\": false", "use_bias|1 or true", 0 },
+    { "big_bird", "\"rescale_embeddings\": true", "rescale_embeddings", 0 },
+    { "mobilebert", "\"intra_bottleneck_size\": 7", "intra_bottleneck_size", 0 },
+    { "mobilebert", "\"intra_bottleneck_size\": 8, \"normalization_type\": \"no_norm\"", NULL,
+      0 },
+    { "mobilebert", "\"normalization_type\": \"layer_norm\"", "normalization_type", 0 },
+    { "mobilebert", "\"trigram_input\": false", "trigram_input", 0 },
+    { "mobilebert", "\"use_bottleneck_attention\": true", "use_bottleneck_attention", 0 },
+    { "albert", "\"num_hidden_groups\": 3", "num_hidden_groups", 0 },
+    { "albert", "\"num_hidden_groups\": 2", NULL, 0 },
+    { "bert", "\"position_embedding_type\": \"relative_key\"", "position_embedding_type", 0 },
+    { "bert", "\"hidden_size\": 7", "hidden_size 7", 0 },
+    { "bert", "\"is_decoder\": true", "is_decoder", 0 },
+    { "bert", "\"is_decoder\": false", NULL, 0 },
+    { "bert", "\"mrc_head\": {\"type\": \"conv1d\", \"num_layers\": 1, \"kernel_size\": 3, "
+      "\"pad_to_max_length\": false}", NULL, 0 },
+    { "bert", "\"mrc_head\": {\"type\": \"conv1d\", \"num_layers\": 1, \"kernel_size\": 0}",
+      "kernel_size", 0 },
+    { "bert", "\"mrc_head\": {\"type\": \"mlp\", \"num_layers\": 1, \"hidden_size\": 4, "
+      "\"pad_to_max_length\": 1}", "pad_to_max_length", 0 },
+    { "dpr", "", NULL, 0 }, { "xlnet", "", "xlnet", 0 },
+};
+static void test_config_keys(void) {
+    for (size_t i = 0; i < sizeof config_keys / sizeof *config_keys; i++) {
+        const char *family = config_keys[i].family, *keys = config_keys[i].keys;
+        char text[1024];
+        mrc_model_config c;
+        // The last of two equal keys would be refused, so the sizes are given but where the row has
+        // them.
+        size_t at = (size_t)snprintf(text, sizeof text, "{\"model_type\": \"%s\"", family);
+        static const char *const sizes[][2] = {
+            { "vocab_size", "20" }, { "hidden_size", "8" }, { "num_hidden_layers", "2" },
+            { "num_attention_heads", "2" }, { "intermediate_size", "8" },
+            { "max_position_embeddings", "64" }, { "pad_token_id", "0" } };
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            if (strstr(keys, sizes[k][0])) continue;
+            at += (size_t)snprintf(text + at, sizeof text - at, ", \"%s\": %s", sizes[k][0],
+                                   sizes[k][1]);
+        }
+        snprintf(text + at, sizeof text - at, "%s%s}", *keys ? ", " : "", keys);
+        mrc_status s = mrc_model_config_load(ctx, &c, text_new("config.json", text));
+        if (config_keys[i].words) {
+            refused(s, text, config_keys[i].words);
+            continue;
+        }
+        CHECK(s == MRC_OK, "%s: %s", text, mrc_ctx_message(ctx));
+        if (config_keys[i].terms) {
+            CHECK(c.pos_att_type == config_keys[i].terms, "%s: %d", text, c.pos_att_type);
+        }
+        mrc_ctx_clear_error(ctx);
+    }
+}
+
 int main(void) {
     const mrc_ctx_desc desc = { .log = note };
     if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
@@ -499,6 +635,7 @@ int main(void) {
     test_unanswerable();
     test_shapes();
     test_named();
+    test_config_keys();
     test_tables();
     test_writers();
     test_errno();

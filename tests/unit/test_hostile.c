@@ -36,6 +36,14 @@ static struct hostile {
     mrc_vectors vectors;
     mrc_dense *dense;
     mrc_reader *reader;
+    mrc_encoder *encoder;
+    mrc_optimizer *encoder_optimizer;
+    mrc_model *encoder_model;
+    mrc_pairs *pairs;
+    mrc_pairs_desc pairs_desc;
+    mrc_contrastive_desc contrastive;
+    mrc_passage texts[2];
+    const mrc_passage *text_list[2];
     mrc_json *json;
     mrc_safetensors *st;
     const mrc_st_entry *entry;
@@ -51,7 +59,10 @@ static struct hostile {
     int32_t ids[64];
     float floats[64];
     uint32_t numbers[16];
+    double scores[4];
+    uint32_t queries[2];
     char folder[64], path[128], text[64], bytes[8192], long_text[6000];
+    char encoder_path[128], pairs_path[128];
     void *out[16], *list[16];
 } H;
 
@@ -76,6 +87,14 @@ static mrc_json *hostile_json(void) {
 static mrc_file_writer *hostile_writer(void) {
     mrc_file_writer *w = NULL;
     return mrc_file_writer_new(H.ctx, &w, H.path) == MRC_OK ? w : NULL;
+}
+static mrc_encoder *hostile_encoder(void) {
+    mrc_encoder *e = NULL;
+    return mrc_encoder_new(H.ctx, &e, H.encoder_path, NULL) == MRC_OK ? e : NULL;
+}
+static mrc_pairs *hostile_pairs(void) {
+    mrc_pairs *p = NULL;
+    return mrc_pairs_load(H.ctx, &p, &H.pairs_desc) == MRC_OK ? p : NULL;
 }
 static mrc_status hostile_fn_mrc_dir_list(mrc_ctx *ctx, void *user, const char *name) {
     (void)ctx;
@@ -191,6 +210,41 @@ static void begin_retrieval(void) {
     GOOD(mrc_dense_open(H.ctx, &H.dense, H.path, 0));
 }
 
+// A bi-encoder, its optimizer, three questions with their passages.
+static void begin_encoder(void) {
+    const char *rows = "{\"query\": \"a\", \"positive\": \"p\", \"negative\": \"n\"}\n"
+                       "{\"query\": \"b\", \"positive\": \"q\", \"negative\": \"p\"}\n"
+                       "{\"query\": \"c\", \"positive\": \"r\", \"negative\": \"p\"}\n";
+    mrc_model_config c = mrc_model_config_default();
+    c.vocab_size = mrc_tokenizer_size(H.tok);
+    c.hidden_size = c.intermediate_size = 4;
+    c.num_hidden_layers = c.num_attention_heads = 1;
+    c.max_position_embeddings = 34;
+    c.head = MRC_HEAD_POOL;
+    c.encoder = (mrc_encoder_config){ .poolings = 1u << MRC_POOLING_MEAN, .num_labels = 1,
+                                      .classifier_dropout = -1, .query_max_length = 16,
+                                      .passage_max_length = 16 };
+    GOOD(mrc_model_new(H.ctx, &H.encoder_model, &c, MRC_DTYPE_F32, 1));
+    snprintf(H.encoder_path, sizeof H.encoder_path, "%s/encoder", H.folder);
+    GOOD(mrc_model_save(H.ctx, H.encoder_model, H.encoder_path, "data"));
+    const mrc_encoder_desc desc = { .config = &c, .model = H.encoder_model };
+    GOOD(mrc_encoder_new(H.ctx, &H.encoder, H.encoder_path, &desc));
+    const mrc_optimizer_config o = mrc_optimizer_config_default();
+    GOOD(mrc_optimizer_new(H.ctx, &H.encoder_optimizer, H.encoder_model->params, &o));
+    snprintf(H.pairs_path, sizeof H.pairs_path, "%s/pairs.jsonl", H.folder);
+    GOOD(mrc_file_write(H.ctx, H.pairs_path, rows, strlen(rows)));
+    H.pairs_desc.path = H.pairs_path;
+    GOOD(mrc_pairs_load(H.ctx, &H.pairs, &H.pairs_desc));
+    for (size_t i = 0; i < 2; i++) {
+        H.texts[i] = (mrc_passage){ "1", "", "a b", 3 };
+        H.text_list[i] = &H.texts[i];
+        H.queries[i] = (uint32_t)i;
+    }
+    H.contrastive = (mrc_contrastive_desc){
+        .pairs = H.pairs, .queries = H.queries, .n = 2, .num_negatives = 1, .lr = 1e-3,
+        .random = { 1, 1, 0 }, .forward = mrc_forward_config_default() };
+}
+
 static int begin(void) {
     if (mrc_backend_naive_new(&H.be, NULL) != MRC_OK) return 0;
     const mrc_ctx_desc desc = { .backend = H.be };
@@ -212,6 +266,7 @@ static int begin(void) {
     begin_tensors();
     begin_model();
     begin_retrieval();
+    begin_encoder();
     snprintf(H.path, sizeof H.path, "%s/target", H.folder);
     GOOD(mrc_file_writer_new(H.ctx, &H.writer, H.path));
     return !test_failed;
@@ -226,7 +281,7 @@ static void child(const struct hostile_row *row, size_t from) {
         row->call(i);
         report->made++;
     }
-    _exit(0);
+    test_leave(0);
 }
 
 // All calls of a function; after a crash the next ones are made by another child.
@@ -291,10 +346,192 @@ static void test_rows(void) {
     mrc_file_free(H.ctx, text);
 }
 
+//==============================================================================
+// Objects freed in every order that the API allows, and made again at the same addresses
+//==============================================================================
+// An allocator that gives back what was freed last, so that new objects lie where old ones were;
+// it counts what is live.
+enum { REUSE_MAX = 4096 };
+static struct reuse { void *block[REUSE_MAX]; size_t bytes[REUSE_MAX], n, live; } reuse;
+typedef union reuse_head { size_t bytes; char pad[64]; } reuse_head;
+static void *reuse_alloc(void *user, size_t bytes) {
+    (void)user;
+    for (size_t i = reuse.n; i-- > 0;) {
+        if (reuse.bytes[i] < bytes || reuse.bytes[i] > 2 * bytes + 256) continue;
+        void *p = reuse.block[i];
+        reuse.n--;
+        memmove(&reuse.block[i], &reuse.block[i + 1], (reuse.n - i) * sizeof *reuse.block);
+        memmove(&reuse.bytes[i], &reuse.bytes[i + 1], (reuse.n - i) * sizeof *reuse.bytes);
+        reuse.live++;
+        return memset(p, 0xA5, bytes);
+    }
+    reuse_head *h = malloc(sizeof *h + bytes);
+    if (!h) return NULL;
+    h->bytes = bytes;
+    reuse.live++;
+    return memset(h + 1, 0xA5, bytes);
+}
+static void reuse_free(void *user, void *p) {
+    (void)user;
+    if (!p) return;
+    reuse_head *h = (reuse_head *)p - 1;
+    memset(p, 0x5A, h->bytes);          // what reads it afterwards reads nonsense
+    reuse.live--;
+    if (reuse.n == REUSE_MAX) {
+        free(h);
+        return;
+    }
+    reuse.block[reuse.n] = p;
+    reuse.bytes[reuse.n++] = h->bytes;
+}
+
+enum { O_BACKEND, O_CTX, O_TOKENIZER, O_DATASET, O_FEATURES, O_MODEL, O_OPTIMIZER, O_READER,
+       O_INDEX, O_SEARCHER, O_DENSE, O_PASSAGES, O_JSON, O_WEIGHTS, O_ENCODER, O_PAIRS, O_COUNT };
+// Who must be freed before whom, as the header says; all else may be freed in any order.
+static const uint32_t freed_after[O_COUNT] = {
+    [O_BACKEND] = 1u << O_CTX | 1u << O_MODEL,
+    [O_CTX] = 1u << O_READER | 1u << O_INDEX | 1u << O_SEARCHER | 1u << O_DENSE | 1u << O_WEIGHTS
+            | 1u << O_ENCODER,
+    [O_MODEL] = 1u << O_CTX | 1u << O_OPTIMIZER, [O_INDEX] = 1u << O_SEARCHER,
+    [O_DATASET] = 1u << O_FEATURES, [O_TOKENIZER] = 1u << O_FEATURES,
+};
+typedef struct life {
+    mrc_backend *be;
+    mrc_ctx *ctx;
+    mrc_tokenizer *tok;
+    mrc_dataset *dataset;
+    mrc_features features;
+    mrc_model *model;
+    mrc_optimizer *optimizer;
+    mrc_reader *reader;
+    mrc_index *index;
+    mrc_searcher *searcher;
+    mrc_dense *dense;
+    mrc_passages *passages;
+    mrc_json *json;
+    mrc_safetensors *st;
+    mrc_encoder *encoder;
+    mrc_pairs *pairs;
+} life;
+
+static int life_begin(life *l) {
+    const mrc_example e = { .context = "a b c", .context_bytes = 5, .question = "q",
+                            .question_bytes = 1 };
+    const mrc_ctx_desc desc = { .backend = l->be, .allocator = { reuse_alloc, reuse_free, NULL } };
+    const mrc_features_config f = mrc_features_config_default();
+    mrc_search_config search = mrc_search_config_default((mrc_bm25)0);
+    char path[200];
+    search.threads = 1;
+    if (mrc_ctx_new(&l->ctx, &desc) != MRC_OK) return 0;
+    snprintf(path, sizeof path, "%s/index", H.folder);
+    int ok = mrc_tokenizer_load(l->ctx, &l->tok, "data") == MRC_OK
+          && mrc_dataset_new(l->ctx, &l->dataset, &e, 1) == MRC_OK
+          && mrc_features_new(l->ctx, &l->features, l->dataset, l->tok, &f) == MRC_OK
+          && mrc_index_open(l->ctx, &l->index, path) == MRC_OK
+          && mrc_searcher_new(l->ctx, &l->searcher, l->index, &search) == MRC_OK
+          && mrc_dense_open(l->ctx, &l->dense, path, 0) == MRC_OK
+          && mrc_encoder_new(l->ctx, &l->encoder, H.encoder_path, NULL) == MRC_OK
+          && mrc_pairs_load(l->ctx, &l->pairs, &H.pairs_desc) == MRC_OK
+          && mrc_json_parse(l->ctx, &l->json, "j", "{\"a\": [1]}", 10, 0) == MRC_OK;
+    snprintf(path, sizeof path, "%s/corpus.tsv", H.folder);
+    ok = ok && mrc_passages_load(l->ctx, &l->passages, path, NULL) == MRC_OK;
+    snprintf(path, sizeof path, "%s/model", H.folder);
+    ok = ok && mrc_reader_new(l->ctx, &l->reader, path, NULL) == MRC_OK;
+    snprintf(path, sizeof path, "%s/model/model.safetensors", H.folder);
+    return ok && mrc_safetensors_open(l->ctx, &l->st, path) == MRC_OK;
+}
+
+// A model of `width`, its optimizer, and one step: gradients lie where those of another one were.
+static int life_step(life *l, size_t width, uint32_t step) {
+    mrc_model_config c = mrc_model_config_default();
+    const mrc_optimizer_config o = mrc_optimizer_config_default();
+    const mrc_feature *list[1];
+    mrc_step_result result;
+    c.vocab_size = mrc_tokenizer_size(l->tok);
+    c.hidden_size = c.intermediate_size = width;
+    c.num_hidden_layers = c.num_attention_heads = 1;
+    c.max_position_embeddings = 514;
+    if (mrc_model_new(l->ctx, &l->model, &c, MRC_DTYPE_F32, 1) != MRC_OK
+        || mrc_optimizer_new(l->ctx, &l->optimizer, l->model->params, &o) != MRC_OK) return 0;
+    list[0] = &l->features.list[0];
+    const mrc_step_desc desc = { .features = list, .n = 1, .lr = 1e-3,
+                                 .random = { .seed = 1, .step = step },
+                                 .forward = mrc_forward_config_default() };
+    return mrc_train_step(l->ctx, l->model, l->optimizer, &desc, &result) == MRC_OK
+        && isfinite(result.loss);
+}
+
+static void life_free(life *l, int object) {
+    switch (object) {
+    case O_BACKEND:   mrc_backend_free(l->be); break;
+    case O_CTX:       mrc_ctx_free(l->ctx); break;
+    case O_TOKENIZER: mrc_tokenizer_free(l->tok); break;
+    case O_DATASET:   mrc_dataset_free(l->dataset); break;
+    case O_FEATURES:  mrc_features_free(&l->features); break;
+    case O_MODEL:     mrc_model_free(l->model); break;
+    case O_OPTIMIZER: mrc_optimizer_free(l->optimizer); break;
+    case O_READER:    mrc_reader_free(l->reader); break;
+    case O_INDEX:     mrc_index_close(l->index); break;
+    case O_SEARCHER:  mrc_searcher_free(l->searcher); break;
+    case O_DENSE:     mrc_dense_close(l->dense); break;
+    case O_PASSAGES:  mrc_passages_free(l->passages); break;
+    case O_JSON:      mrc_json_free(l->json); break;
+    case O_WEIGHTS:   mrc_safetensors_close(l->st); break;
+    case O_ENCODER:   mrc_encoder_free(l->encoder); break;
+    default:          mrc_pairs_free(l->pairs); break;
+    }
+}
+
+// One life: everything made, models of three widths after each other in one context, then all freed
+// in the order that `seed` draws.  0: well.
+static int life_run(uint32_t seed) {
+    life l = {0};
+    uint32_t gone = 0;
+    const size_t live = reuse.live;
+    alarm(60);
+    if (mrc_backend_naive_new(&l.be, NULL) != MRC_OK || !life_begin(&l)) return 2;
+    for (uint32_t k = 0; k < 3; k++) {
+        static const size_t widths[] = { 4, 16, 8 };
+        mrc_optimizer_free(l.optimizer);
+        if (l.model) mrc_grad_forget(l.ctx);
+        mrc_model_free(l.model);
+        l.model = NULL;
+        l.optimizer = NULL;
+        if (!life_step(&l, widths[(k + seed) % 3], k)) return 3;
+    }
+    for (int n = 0; n < O_COUNT; n++) {
+        int object;
+        do {
+            seed = seed * 1664525u + 1013904223u;
+            object = (int)(seed >> 8) % O_COUNT;
+        } while (gone >> object & 1 || (freed_after[object] & ~gone));
+        gone |= 1u << object;
+        life_free(&l, object);
+    }
+    return reuse.live == live ? 0 : 4;
+}
+static void test_lives(void) {
+    for (uint32_t seed = 1; seed <= 24; seed++) {
+        int status = 0;
+        fflush(stdout);
+        pid_t pid = fork();
+        if (pid == 0) {
+            // Twice: the second life lies where the first one was.
+            int code = life_run(seed);
+            test_leave(code ? code : life_run(seed + 100));
+        }
+        if (!CHECK(pid > 0 && waitpid(pid, &status, 0) == pid, "no child")) return;
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "order %u: %s %d (3: a step failed, "
+              "4: something is left)", seed, WIFEXITED(status) ? "code" : "signal",
+              WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    }
+}
+
 int main(void) {
     report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (!CHECK(report != MAP_FAILED && begin(), "what the calls need")) return test_end();
     test_rows();
+    test_lives();
     for (size_t i = 0; i < sizeof hostile_rows / sizeof *hostile_rows; i++) {
         call_all(&hostile_rows[i]);
     }

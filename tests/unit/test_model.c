@@ -366,10 +366,12 @@ static void test_init(mrc_backend *be) {
 // when it is written.
 static void test_config_defaults(mrc_ctx *ctx, const char *path) {
     static const char *const empty[] = { "roberta", "bert", "distilbert", "electra", "albert",
-                                         "mpnet", "deberta-v2", "modernbert", "mobilebert" };
-    static const double eps[] = { 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-7, 1e-5, 1e-12 };
-    static const size_t types[] = { 2, 2, 0, 2, 2, 0, 0, 0, 2 };
-    static const size_t hidden[] = { 768, 768, 768, 256, 4096, 768, 1536, 768, 512 };
+                                         "mpnet", "deberta-v2", "modernbert", "mobilebert",
+                                         "deberta" };
+    static const double eps[] = { 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-12, 1e-7, 1e-5, 1e-12,
+                                  1e-7 };
+    static const size_t types[] = { 2, 2, 0, 2, 2, 0, 0, 0, 2, 0 };
+    static const size_t hidden[] = { 768, 768, 768, 256, 4096, 768, 1536, 768, 512, 768 };
     mrc_model_config c;
     char text[512];
     for (size_t i = 0; i < sizeof eps / sizeof *eps; i++) {
@@ -408,6 +410,10 @@ static void test_wrong_configs(const char *dir) {
         { "{\"model_type\": \"bert\", \"is_decoder\": 1}", "is_decoder" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"mish\"}", "mish" },
         { "{\"model_type\": \"bert\", \"hidden_act\": \"gelu_10\"}", "gelu_10" },
+        { "{\"model_type\": \"deberta\", \"talking_head\": true}", "talking_head" },
+        { "{\"model_type\": \"deberta\", \"pos_att_type\": \"c2p|c2p\"}", "each once" },
+        { "{\"model_type\": \"deberta\", \"pos_att_type\": [\"none\"]}", "each once" },
+        { "{\"model_type\": \"deberta\", \"pos_att_type\": \"p2p\"}", "c2p, p2c or both" },
         { "{\"model_type\": \"bert\", \"vocab_size\": 9, \"hidden_size\": 10, "
           "\"num_hidden_layers\": 1, \"num_attention_heads\": 3, \"intermediate_size\": 4, "
           "\"max_position_embeddings\": 8}", "10 is no multiple of num_attention_heads 3" },

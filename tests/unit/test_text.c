@@ -239,6 +239,76 @@ static void test_json_tree(mrc_ctx *ctx) {
     mrc_json_free(NULL);
 }
 
+// What the kernel's files say of the processors that a process may use, from files made here.
+static void test_processors(mrc_ctx *ctx) {
+    static const struct {
+        const char *status, *cgroup, *whole, *outer, *inner, *quota, *period;
+        long online;
+        size_t want;
+    } cases[] = {
+        { .online = 8, .want = 8 }, { .online = 0, .want = 1 }, { .online = -1, .want = 1 },
+        { .online = 1000, .want = 64 },
+        { .status = "Name: x\nCpus_allowed:\tf0,00000003\nMems", .online = 64, .want = 6 },
+        { .status = "Name: x\nCpus_allowed:\tA\n", .online = 64, .want = 64 },      // only 0 to f
+        { .status = "Name: x\n", .online = 5, .want = 5 },
+        { .status = "\nCpus_allowed:\tff\n", .online = 4, .want = 4 },
+        { .cgroup = "0::/\n", .whole = "max 100000\n", .online = 8, .want = 8 },
+        { .cgroup = "0::/\n", .whole = "150000 100000\n", .online = 8, .want = 2 },
+        { .cgroup = "0::/\n", .whole = "50000 100000\n", .online = 8, .want = 1 },
+        { .cgroup = "0::/\n", .whole = "-1 100000\n", .online = 8, .want = 8 },
+        { .cgroup = "0::/\n", .whole = "100000 0\n", .online = 8, .want = 8 },
+        { .cgroup = "1:cpu:/x\n0::/a/b\n", .inner = "400000 100000\n", .outer = "300000 100000\n",
+          .online = 8, .want = 3 },
+        { .cgroup = "0::/a/b\n", .inner = "200000 100000\n", .outer = "300000 100000\n",
+          .whole = "max 100000\n", .online = 8, .want = 2 },
+        { .cgroup = "0::/a/b\n", .outer = "max 100000\n", .whole = "600000 100000", .online = 8,
+          .want = 6 },
+        { .cgroup = "0::/a/b", .quota = "250000\n", .period = "100000\n", .online = 8, .want = 3 },
+        { .quota = "-1\n", .period = "100000\n", .online = 8, .want = 8 },
+        { .quota = "200000\n", .online = 8, .want = 8 },                            // no period
+        { .status = "\nCpus_allowed:\tf\n", .cgroup = "0::/\n", .whole = "200000 100000\n",
+          .online = 8, .want = 2 },
+    };
+    static const char *const places[] = {
+        "/proc/self/status", "/proc/self/cgroup", "/sys/fs/cgroup/cpu.max",
+        "/sys/fs/cgroup/a/cpu.max", "/sys/fs/cgroup/a/b/cpu.max",
+        "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us" };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const texts[] = { cases[i].status, cases[i].cgroup, cases[i].whole,
+                                      cases[i].outer, cases[i].inner, cases[i].quota,
+                                      cases[i].period };
+        const char *root = "build/test_processors";
+        char path[256];
+        CHECK(mrc_dir_remove(ctx, root) == MRC_OK, "%s", mrc_ctx_message(ctx));
+        for (size_t k = 0; k < sizeof places / sizeof *places; k++) {
+            snprintf(path, sizeof path, "%s%s", root, places[k]);
+            char *slash = strrchr(path, '/');
+            *slash = 0;
+            CHECK(mrc_dir_new(ctx, path) == MRC_OK, "%s", mrc_ctx_message(ctx));
+            *slash = '/';
+            if (texts[k]) mrc_file_write(ctx, path, texts[k], strlen(texts[k]));
+        }
+        const size_t found = mrc__processors(root, cases[i].online);
+        CHECK(found == cases[i].want, "row %zu: %zu, expected %zu", i, found, cases[i].want);
+        CHECK(mrc_dir_remove(ctx, root) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    }
+}
+
+// White space is what Python's str.split() parts at.
+static void test_spaces(void) {
+    size_t n = 0;
+    for (uint32_t cp = 0; cp < 0x4000; cp++) {
+        char text[8];
+        const size_t bytes = mrc_utf8_encode(cp, text);
+        if (!bytes || !mrc__is_space(cp)) continue;
+        n++;
+        CHECK((cp >= 9 && cp <= 13) || (cp >= 28 && cp <= 32) || cp == 0x85 || cp == 0xa0
+              || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029
+              || cp == 0x202f || cp == 0x205f || cp == 0x3000, "U+%04X", (unsigned)cp);
+    }
+    CHECK(n == 29, "%zu kinds of white space, Python has 29", n);
+}
+
 // Where and what, in words.
 static void test_json_messages(mrc_ctx *ctx) {
     static const struct { const char *text, *message; } cases[] = {
@@ -267,8 +337,21 @@ static void test_json_messages(mrc_ctx *ctx) {
               mrc_ctx_message(ctx), cases[i].message);
         mrc_ctx_clear_error(ctx);
     }
-    CHECK(text_parse(ctx, &root, "[\0\0\0", 4) == MRC_ERR_FORMAT, "UTF-32");
-    CHECK(strstr(mrc_ctx_message(ctx), "UTF-32"), "%s", mrc_ctx_message(ctx));
+    // Other encodings, by their marks and by their zeros.
+    static const struct { const char *text; size_t bytes; const char *name; } encodings[] = {
+        { "[\0\0\0", 4, "UTF-32" }, { "\0\0\0[", 4, "UTF-32" }, { "\0\0\xFE\xFF", 4, "UTF-32" },
+        { "\xFF\xFE\0\0", 4, "UTF-32" }, { "\xFE\xFF\0[", 4, "UTF-16" }, { "[\0", 2, "UTF-16" },
+        { "\xFF\xFE[\0", 4, "UTF-16" }, { "\0[\0]", 4, "UTF-16" }, { "[\0]\0", 4, "UTF-16" },
+    };
+    for (size_t i = 0; i < sizeof encodings / sizeof *encodings; i++) {
+        CHECK(text_parse(ctx, &root, encodings[i].text, encodings[i].bytes) == MRC_ERR_FORMAT
+              && strstr(mrc_ctx_message(ctx), encodings[i].name), "%s, row %zu: %s",
+              encodings[i].name, i, mrc_ctx_message(ctx));
+        mrc_ctx_clear_error(ctx);
+    }
+    CHECK(text_parse(ctx, &root, "\xb0\xa1", 2) == MRC_ERR_FORMAT
+          && strstr(mrc_ctx_message(ctx), "0xb0 (if it is CP949: iconv"), "%s",
+          mrc_ctx_message(ctx));
     mrc_ctx_clear_error(ctx);
 }
 
@@ -699,6 +782,8 @@ static void run(void) {
     test_json_suite(ctx);
     test_json_transform(ctx);
     test_json_tree(ctx);
+    test_spaces();
+    test_processors(ctx);
     test_json_messages(ctx);
     test_json_depth(ctx);
     test_json_line(ctx);
