@@ -67,8 +67,8 @@ cuda_count() {
             || "$2" $CUDA_WARN $flags -x c++ -Itests/cuda -c $source -o "$object" || return 1
     done
     # shellcheck disable=SC2086
-    "$(config_cc "$1")" $STD $WARN -Wno-unused-function $WERROR -pthread -O1 -DMRC_TEST_CUDA $SPLIT \
-        -c tests/cuda/count_run.c -o "$3/count_run.o" \
+    "$(config_cc "$1")" $STD $WARN -Wno-unused-function $WERROR -pthread -O1 -DMRC_TEST_CUDA \
+        $SPLIT -c tests/cuda/count_run.c -o "$3/count_run.o" \
         && "$2" "$3/count_run.o" "$3/count-cuda.cu.o" "$3/count-count.cc.o" "$3/kernels.o" $LIBS \
             -o "$3/count_run" || return 1
     limited "$3/count_run"
