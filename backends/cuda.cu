@@ -295,72 +295,82 @@ static mrc_status mrc_cuda_linear_bwd_run(mrc_backend *be, const mrc_linear_bwd_
 //==============================================================================
 // The tables
 //==============================================================================
+// A kernel as others call it: the thread that calls may have another device as its current one.
+template <auto RUN> struct mrc_cuda_entry;
+template <class Args, mrc_status (*RUN)(mrc_backend *, const Args *)> struct mrc_cuda_entry<RUN> {
+    static mrc_status run(mrc_backend *be, const Args *g) {
+        mrc_cuda *c = (mrc_cuda *)be->self;
+        MRC_CUDA_TRY(mrc_cuda_check(c, cudaSetDevice(c->device)));
+        return RUN(be, g);
+    }
+};
+
 template <class T> static void mrc_cuda_fill(mrc_kernels *k) {
-    k->gemm                        = mrc_cuda_gemm_run<T>;
-    k->embedding_fwd               = mrc_cuda_embedding_fwd_run<T>;
-    k->embedding_bwd               = mrc_cuda_embedding_bwd_run<T>;
-    k->linear_fwd                  = mrc_cuda_linear_fwd_run<T>;
-    k->linear_bwd                  = mrc_cuda_linear_bwd_run<T>;
+    k->gemm                        = mrc_cuda_entry<mrc_cuda_gemm_run<T>>::run;
+    k->embedding_fwd               = mrc_cuda_entry<mrc_cuda_embedding_fwd_run<T>>::run;
+    k->embedding_bwd               = mrc_cuda_entry<mrc_cuda_embedding_bwd_run<T>>::run;
+    k->linear_fwd                  = mrc_cuda_entry<mrc_cuda_linear_fwd_run<T>>::run;
+    k->linear_bwd                  = mrc_cuda_entry<mrc_cuda_linear_bwd_run<T>>::run;
     k->linear_bwd_workspace        = mrc_cuda_linear_bwd_scratch<T>;
-    k->attention_fwd               = mrc_cuda_attention_fwd_run<T>;
-    k->attention_bwd               = mrc_cuda_attention_bwd_run<T>;
+    k->attention_fwd               = mrc_cuda_entry<mrc_cuda_attention_fwd_run<T>>::run;
+    k->attention_bwd               = mrc_cuda_entry<mrc_cuda_attention_bwd_run<T>>::run;
     k->attention_bwd_workspace     = mrc_cuda_attention_bwd_scratch;
-    k->activation_fwd              = mrc_cuda_activation_fwd_run<T>;
-    k->activation_bwd              = mrc_cuda_activation_bwd_run<T>;
-    k->add_fwd                     = mrc_cuda_add_fwd_run<T>;
-    k->add_bwd                     = mrc_cuda_add_bwd_run<T>;
-    k->fill                        = mrc_cuda_fill_run<T>;
-    k->axpby                       = mrc_cuda_axpby_run<T>;
-    k->glu_fwd                     = mrc_cuda_glu_fwd_run<T>;
-    k->glu_bwd                     = mrc_cuda_glu_bwd_run<T>;
-    k->rope_fwd                    = mrc_cuda_rope_run<T>;
-    k->rope_bwd                    = mrc_cuda_rope_run<T>;
-    k->layer_norm_fwd              = mrc_cuda_layer_norm_fwd_run<T>;
-    k->layer_norm_bwd              = mrc_cuda_layer_norm_bwd_run<T>;
+    k->activation_fwd              = mrc_cuda_entry<mrc_cuda_activation_fwd_run<T>>::run;
+    k->activation_bwd              = mrc_cuda_entry<mrc_cuda_activation_bwd_run<T>>::run;
+    k->add_fwd                     = mrc_cuda_entry<mrc_cuda_add_fwd_run<T>>::run;
+    k->add_bwd                     = mrc_cuda_entry<mrc_cuda_add_bwd_run<T>>::run;
+    k->fill                        = mrc_cuda_entry<mrc_cuda_fill_run<T>>::run;
+    k->axpby                       = mrc_cuda_entry<mrc_cuda_axpby_run<T>>::run;
+    k->glu_fwd                     = mrc_cuda_entry<mrc_cuda_glu_fwd_run<T>>::run;
+    k->glu_bwd                     = mrc_cuda_entry<mrc_cuda_glu_bwd_run<T>>::run;
+    k->rope_fwd                    = mrc_cuda_entry<mrc_cuda_rope_run<T>>::run;
+    k->rope_bwd                    = mrc_cuda_entry<mrc_cuda_rope_run<T>>::run;
+    k->layer_norm_fwd              = mrc_cuda_entry<mrc_cuda_layer_norm_fwd_run<T>>::run;
+    k->layer_norm_bwd              = mrc_cuda_entry<mrc_cuda_layer_norm_bwd_run<T>>::run;
     k->layer_norm_bwd_workspace    = mrc_cuda_layer_norm_bwd_scratch;
-    k->add_norm_fwd                = mrc_cuda_add_norm_fwd_run<T>;
-    k->add_norm_bwd                = mrc_cuda_add_norm_bwd_run<T>;
+    k->add_norm_fwd                = mrc_cuda_entry<mrc_cuda_add_norm_fwd_run<T>>::run;
+    k->add_norm_bwd                = mrc_cuda_entry<mrc_cuda_add_norm_bwd_run<T>>::run;
     k->add_norm_bwd_workspace      = mrc_cuda_add_norm_bwd_scratch;
-    k->dropout_fwd                 = mrc_cuda_dropout_run<T>;
-    k->dropout_bwd                 = mrc_cuda_dropout_run<T>;
-    k->lstm_fwd                    = mrc_cuda_lstm_fwd_run<T>;
+    k->dropout_fwd                 = mrc_cuda_entry<mrc_cuda_dropout_run<T>>::run;
+    k->dropout_bwd                 = mrc_cuda_entry<mrc_cuda_dropout_run<T>>::run;
+    k->lstm_fwd                    = mrc_cuda_entry<mrc_cuda_lstm_fwd_run<T>>::run;
     k->lstm_fwd_workspace          = mrc_cuda_lstm_fwd_scratch<T>;
-    k->lstm_bwd                    = mrc_cuda_lstm_bwd_run<T>;
+    k->lstm_bwd                    = mrc_cuda_entry<mrc_cuda_lstm_bwd_run<T>>::run;
     k->lstm_bwd_workspace          = mrc_cuda_lstm_bwd_scratch<T>;
-    k->gru_fwd                     = mrc_cuda_gru_fwd_run<T>;
+    k->gru_fwd                     = mrc_cuda_entry<mrc_cuda_gru_fwd_run<T>>::run;
     k->gru_fwd_workspace           = mrc_cuda_gru_fwd_scratch<T>;
-    k->gru_bwd                     = mrc_cuda_gru_bwd_run<T>;
+    k->gru_bwd                     = mrc_cuda_entry<mrc_cuda_gru_bwd_run<T>>::run;
     k->gru_bwd_workspace           = mrc_cuda_gru_bwd_scratch<T>;
-    k->unfold_fwd                  = mrc_cuda_unfold_fwd_run<T>;
-    k->unfold_bwd                  = mrc_cuda_unfold_bwd_run<T>;
-    k->cross_entropy_fwd           = mrc_cuda_cross_entropy_fwd_run<T>;
+    k->unfold_fwd                  = mrc_cuda_entry<mrc_cuda_unfold_fwd_run<T>>::run;
+    k->unfold_bwd                  = mrc_cuda_entry<mrc_cuda_unfold_bwd_run<T>>::run;
+    k->cross_entropy_fwd           = mrc_cuda_entry<mrc_cuda_cross_entropy_fwd_run<T>>::run;
     k->cross_entropy_fwd_workspace = mrc_cuda_loss_scratch<mrc_cross_entropy_fwd_args>;
-    k->cross_entropy_bwd           = mrc_cuda_cross_entropy_bwd_run<T>;
-    k->symmetric_kl_fwd            = mrc_cuda_symmetric_kl_fwd_run<T>;
+    k->cross_entropy_bwd           = mrc_cuda_entry<mrc_cuda_cross_entropy_bwd_run<T>>::run;
+    k->symmetric_kl_fwd            = mrc_cuda_entry<mrc_cuda_symmetric_kl_fwd_run<T>>::run;
     k->symmetric_kl_fwd_workspace  = mrc_cuda_loss_scratch<mrc_symmetric_kl_fwd_args>;
-    k->symmetric_kl_bwd            = mrc_cuda_symmetric_kl_bwd_run<T>;
-    k->pool_fwd                    = mrc_cuda_pool_fwd_run<T>;
-    k->pool_bwd                    = mrc_cuda_pool_bwd_run<T>;
-    k->normalize_fwd               = mrc_cuda_normalize_fwd_run<T>;
-    k->normalize_bwd               = mrc_cuda_normalize_bwd_run<T>;
-    k->maxsim_fwd                  = mrc_cuda_maxsim_fwd_run<T>;
+    k->symmetric_kl_bwd            = mrc_cuda_entry<mrc_cuda_symmetric_kl_bwd_run<T>>::run;
+    k->pool_fwd                    = mrc_cuda_entry<mrc_cuda_pool_fwd_run<T>>::run;
+    k->pool_bwd                    = mrc_cuda_entry<mrc_cuda_pool_bwd_run<T>>::run;
+    k->normalize_fwd               = mrc_cuda_entry<mrc_cuda_normalize_fwd_run<T>>::run;
+    k->normalize_bwd               = mrc_cuda_entry<mrc_cuda_normalize_bwd_run<T>>::run;
+    k->maxsim_fwd                  = mrc_cuda_entry<mrc_cuda_maxsim_fwd_run<T>>::run;
     k->maxsim_fwd_workspace        = mrc_cuda_maxsim_scratch;
-    k->maxsim_bwd                  = mrc_cuda_maxsim_bwd_run<T>;
-    k->score_loss_fwd              = mrc_cuda_score_loss_fwd_run<T>;
+    k->maxsim_bwd                  = mrc_cuda_entry<mrc_cuda_maxsim_bwd_run<T>>::run;
+    k->score_loss_fwd              = mrc_cuda_entry<mrc_cuda_score_loss_fwd_run<T>>::run;
     k->score_loss_fwd_workspace    = mrc_cuda_score_loss_scratch;
-    k->score_loss_bwd              = mrc_cuda_score_loss_bwd_run<T>;
+    k->score_loss_bwd              = mrc_cuda_entry<mrc_cuda_score_loss_bwd_run<T>>::run;
 }
 
 static void mrc_cuda_fill_optim(mrc_kernels *k) {
-    k->fold                = mrc_cuda_fold_run;
-    k->squares             = mrc_cuda_squares_run;
+    k->fold                = mrc_cuda_entry<mrc_cuda_fold_run>::run;
+    k->squares             = mrc_cuda_entry<mrc_cuda_squares_run>::run;
     k->squares_workspace   = mrc_cuda_optim_scratch<mrc_squares_args>;
-    k->grad_norm           = mrc_cuda_grad_norm_run;
-    k->adamw               = mrc_cuda_adamw_run;
+    k->grad_norm           = mrc_cuda_entry<mrc_cuda_grad_norm_run>::run;
+    k->adamw               = mrc_cuda_entry<mrc_cuda_adamw_run>::run;
     k->adamw_workspace     = mrc_cuda_optim_scratch<mrc_adamw_args>;
-    k->adamp               = mrc_cuda_adamp_run;
+    k->adamp               = mrc_cuda_entry<mrc_cuda_adamp_run>::run;
     k->adamp_workspace     = mrc_cuda_adamp_scratch;
-    k->sgd                 = mrc_cuda_sgd_run;
+    k->sgd                 = mrc_cuda_entry<mrc_cuda_sgd_run>::run;
     k->sgd_workspace       = mrc_cuda_optim_scratch<mrc_sgd_args>;
 }
 
@@ -419,6 +429,7 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
         || cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, c->device)) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "the CUDA device answers no questions", 0);
     }
+    cudaFuncAttributes kernel;
     c->arch = 10 * major + minor;
     c->shared_limit = (size_t)shared;
     const int own = c->arch >= 80 ? 80 : 70;
@@ -427,6 +438,12 @@ static mrc_status mrc_cuda_choose(mrc_cuda *c, const mrc_cuda_desc *desc) {
     if (c->arch < 70) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "the CUDA device has compute capability "
                            "%d / 10, and 7.0 is the least that will do", c->arch);
+    }
+    if (cudaFuncGetAttributes(&kernel, mrc_cuda_fill_array<float>) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "this build has no code for the CUDA "
+                           "device's compute capability, %d / 10 (CUDA 13 makes none below 7.5: "
+                           "build with 11.8 or 12)", c->arch);
     }
     if ((c->path != 70 && c->path != 80) || c->path > own) {
         return mrc_cuda_no(desc, MRC_ERR_UNSUPPORTED, "CUDA path %d: not one that this device has "

@@ -8,10 +8,10 @@
 // Unwritten device and shared memory is 0xff: a NaN.  What no GPU would do ends the program with a
 // line that says where: divergent barriers, lanes missing from a mask.
 //
-// MRC_SHIM_ARCH=70|75|80|90 is the device that it pretends to be (default 80), MRC_SHIM_MEMORY the
-// bytes of its memory (default 64 GiB).  With MRC_COUNT it counts requests (count.h).  Not covered:
-// speed, registers, streams (everything is synchronous), fast-math, the hardware's order of
-// accumulation.
+// MRC_SHIM_ARCH=70|75|80|90 is the device that it pretends to be (default 80), MRC_SHIM_DEVICES how
+// many there are (default 1), MRC_SHIM_MEMORY the bytes of its memory (default 64 GiB).  With
+// MRC_COUNT it counts requests (count.h).  Not covered: speed, registers, streams (everything is
+// synchronous), fast-math, the hardware's order of accumulation.
 #pragma once
 #include "bugs.h"
 #include <cmath>
@@ -655,6 +655,15 @@ inline int launch(const char *name, dim3 g, dim3 b, size_t smem, bool coop, F &&
     return run(
         name, g, b, smem, coop, [](void *p) { (*(std::remove_reference_t<F> *)p)(); }, (void *)&f);
 }
+// The device that a thread of the host has chosen last, and of what device a stream is: a launch on
+// another one's stream fails.
+inline thread_local int device = 0;
+} // namespace mrc_shim
+typedef struct mrc_shim_stream {
+    int device;
+} *cudaStream_t;
+namespace mrc_shim {
+inline bool is_foreign(cudaStream_t s) { return s && s->device != device; }
 } // namespace mrc_shim
 #define threadIdx (mrc_shim::S.cur->tid)
 #define blockIdx (mrc_shim::S.cur->bid)
@@ -664,12 +673,16 @@ inline int launch(const char *name, dim3 g, dim3 b, size_t smem, bool coop, F &&
 #define __syncthreads() mrc_shim::syncthreads()
 #define MRC_SPIN() mrc_shim::yield_to_next(true)
 #define MRC_DYN_SMEM(T, name) T *name = (T *)mrc_shim::S.cur->blk->smem
+// 400: an invalid resource handle.
+#define MRC_SHIM_LAUNCH(kern, grid, block, smem, coop, stream, ...)              \
+    (mrc_shim::is_foreign(stream)                                                \
+         ? 400                                                                   \
+         : mrc_shim::launch(#kern, dim3(grid), dim3(block), smem, coop,          \
+                            [&] { kern(__VA_ARGS__); }))
 #define MRC_LAUNCH(kern, grid, block, smem, stream, ...) \
-    ((void)(stream),                                     \
-     mrc_shim::launch(#kern, dim3(grid), dim3(block), smem, false, [&] { kern(__VA_ARGS__); }))
+    MRC_SHIM_LAUNCH(kern, grid, block, smem, false, stream, __VA_ARGS__)
 #define MRC_LAUNCH_COOP(kern, grid, block, smem, stream, ...) \
-    ((void)(stream),                                          \
-     mrc_shim::launch(#kern, dim3(grid), dim3(block), smem, true, [&] { kern(__VA_ARGS__); }))
+    MRC_SHIM_LAUNCH(kern, grid, block, smem, true, stream, __VA_ARGS__)
 
 // ---------------------------------------------------------------- warp operations
 namespace mrc_shim {
@@ -882,14 +895,14 @@ static inline float __bfloat162float(__nv_bfloat16 b) { return b; }
 
 // ---------------------------------------------------------------- the runtime calls of a backend
 typedef int cudaError_t;
-typedef struct mrc_shim_stream *cudaStream_t;
 typedef struct mrc_shim_event *cudaEvent_t;
 enum {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
-    cudaErrorNoDevice = 100
+    cudaErrorNoDevice = 100,
+    cudaErrorNoKernelImageForDevice = 209
 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaMemcpyKind {
@@ -977,11 +990,25 @@ static inline cudaError_t cudaMemsetAsync(void *d, int v, size_t n, cudaStream_t
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetDeviceCount(int *n) {
-    *n = getenv("MRC_SHIM_NO_DEVICE") ? 0 : 1;
+    const char *devices = getenv("MRC_SHIM_DEVICES");
+    *n = getenv("MRC_SHIM_NO_DEVICE") ? 0 : devices ? atoi(devices) : 1;
     return *n ? cudaSuccess : cudaErrorNoDevice;
 }
 static inline cudaError_t cudaSetDevice(int device) {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+    int n = 0;
+    if (cudaGetDeviceCount(&n) != cudaSuccess || device < 0 || device >= n) {
+        return cudaErrorInvalidValue;
+    }
+    mrc_shim::device = device;
+    return cudaSuccess;
+}
+// Whether the device's own code is in the program: MRC_SHIM_NO_IMAGE says that it is not.
+struct cudaFuncAttributes {
+    int binaryVersion;
+};
+template <class F> static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, F) {
+    a->binaryVersion = mrc_shim::arch();
+    return getenv("MRC_SHIM_NO_IMAGE") ? cudaErrorNoKernelImageForDevice : cudaSuccess;
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr a, int) {
     *value = a == cudaDevAttrMultiProcessorCount            ? mrc_shim::processors
@@ -992,10 +1019,13 @@ static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr a, i
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
-    *s = nullptr;
+    *s = new mrc_shim_stream{mrc_shim::device};
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+static inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    delete s;
+    return cudaSuccess;
+}
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
     MRC_COUNTED(mrc_count_wait());
     return cudaSuccess;

@@ -198,6 +198,7 @@ static void test_choice(void) {
     refused("MRC_CUDA_PATH", "60", (mrc_cuda_desc){0}, "path 60");
     refused("MRC_CUDA_PATH", "70", (mrc_cuda_desc){ .tf32 = 1 }, "path 70");
     refused("MRC_SHIM_ARCH", "75", (mrc_cuda_desc){ .tf32 = 1 }, "TF32");
+    refused("MRC_SHIM_NO_IMAGE", "1", (mrc_cuda_desc){0}, "no code");
     refused(NULL, NULL, (mrc_cuda_desc){ .device = 3 }, "no such CUDA device: 3");
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         setenv("MRC_SHIM_ARCH", choices[i].arch, 1);
@@ -217,6 +218,31 @@ static void test_choice(void) {
         if (be) mrc_backend_free(be);
         CHECK(f.live == 0, "allocation %ld: %ld stay", fail_at, f.live);
     }
+}
+
+// An instance computes on its own device, whichever the calling thread has chosen last.
+static void test_devices(void) {
+    mrc_backend *one = NULL, *two = NULL;
+    double got[5];
+    setenv("MRC_SHIM_DEVICES", "2", 1);
+    CHECK(mrc_backend_cuda_new(&two, &(mrc_cuda_desc){ .device = 1 }) == MRC_OK
+          && mrc_backend_cuda_new(&one, NULL) == MRC_OK, "two devices");
+    for (int k = 0; one && two && k < 4; k++) {
+        mrc_backend *be = k % 2 ? two : one, *other = k % 2 ? one : two;
+        float *far = be->alloc(be, 5 * sizeof *far), word;
+        const mrc_fill_args a = { .n = 5, .value = k, .y = { MRC_DTYPE_F32, 5, far, 0 } };
+        void *near = other->alloc(other, sizeof word);
+        CHECK(other->download(other, &word, near, sizeof word) == MRC_OK, "download");
+        CHECK(be->kernels[MRC_DTYPE_F32].fill(be, &a) == MRC_OK, "device %d: %s", k % 2,
+              mrc_cuda_error(be));
+        test_read(be, MRC_DTYPE_F32, far, 5, got);
+        CHECK(got[0] == k && got[4] == k, "device %d has %g", k % 2, got[0]);
+        be->free(be, far);
+        other->free(other, near);
+    }
+    mrc_backend_free(one);
+    mrc_backend_free(two);
+    unsetenv("MRC_SHIM_DEVICES");
 }
 
 // Pieces of a reserved chunk never overlap and are joined again; what does not fit is taken apart.
@@ -371,6 +397,7 @@ int main(void) {
     if (!slow) product(naive, paths[1], 40, 1200, 1100);
     if (!TEST_ON_GPU) {
         test_choice();
+        test_devices();
         test_memory();
     }
     mrc_backend_free(paths[0]);
