@@ -2268,8 +2268,6 @@ MRCDEF mrc_status mrc_rank_add(mrc_ctx *ctx, mrc_rank_result *sum, const mrc_hit
 // ("cls", "mean", ..) is taken in place of the folder's, whose file of it need not be there; NULL.
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,
                                           mrc_head_type head, const char *pooling);
-// Sets the pooling by its name, as --pooling has it: cls, mean, ..
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name);
 typedef enum mrc_side { MRC_SIDE_QUERY, MRC_SIDE_PASSAGE } mrc_side;
 typedef struct mrc_encoder mrc_encoder;     // belongs to its context's thread
 typedef struct mrc_encoder_desc {   // zero-initialised is the default
@@ -20736,10 +20734,14 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
                                      int bytes) {
     static const mrc_json none = { .type = MRC_JSON_NULL };
     const int deberta = bytes && mrc__tok_is_class(src, "DebertaTokenizer");
+    const int mpnet = !bytes && mrc__tok_is_class(src, "MPNetTokenizer");
     size_t n_added;
     tok->kind = bytes ? &mrc__tok_bpe : &mrc__tok_wordpiece;
-    tok->class_name = deberta ? "DebertaTokenizer" : bytes ? "RobertaTokenizer" : "BertTokenizer";
-    src->angles = bytes && !deberta;
+    tok->class_name = deberta ? "DebertaTokenizer" : mpnet ? "MPNetTokenizer"
+                    : bytes ? "RobertaTokenizer" : "BertTokenizer";
+    src->angles = mpnet || (bytes && !deberta);
+    if (mpnet && !src->names[MRC__TOK_UNK].bytes)
+        mrc_text_printf(&src->names[MRC__TOK_UNK], "[UNK]");
     MRC__TRY(mrc__tok_count_extra(src, dir, &n_added));
     if (bytes) {
         int prefix = src->prefix_space == 1;
@@ -20753,6 +20755,7 @@ static mrc_status mrc__tok_read_text(mrc__tok_source *src, mrc_tokenizer *tok, c
     MRC__TRY(mrc__tok_read_extra(src, tok, dir));
     MRC__TRY(mrc__tok_find_special(src, tok));
     mrc__tok_usual_template(tok, tok->special.cls, tok->special.sep, src->angles);
+    if (mpnet) tok->pair.item[4].type_id = tok->pair.item[5].type_id = 1;
     return !bytes && mrc__tok_is_class(src, "SplinterTokenizer")
          ? mrc__tok_splinter_template(src, tok) : MRC_OK;
 }
@@ -20919,7 +20922,7 @@ static mrc_status mrc__tok_finish(mrc__tok_source *src, mrc_tokenizer *tok) {
 static mrc_status mrc__tok_guess_class(mrc__tok_source *src, const char *dir) {
     static const char *const classes[][2] = {
         { "camembert", "CamembertTokenizer" }, { "deberta", "DebertaTokenizer" },
-        { "splinter", "SplinterTokenizer" } };
+        { "splinter", "SplinterTokenizer" }, { "mpnet", "MPNetTokenizer" } };
     mrc_json *config;
     if (src->class_name.bytes) return MRC_OK;
     MRC__TRY(mrc__tok_optional(src, &config, dir, "config.json"));
@@ -34110,8 +34113,8 @@ static mrc_status mrc__dir_tokens(const mrc__encoder_dir *d) {
     if (!d->colbert && !type) {         // no settings: real rows only, whole texts
         c->query_max_length = c->passage_max_length = mrc__dir_length(d);
     }
-    if (c->query_max_length > longest) c->query_max_length = longest;
-    if (c->passage_max_length > longest) c->passage_max_length = longest;
+    if (!c->query_max_length || c->query_max_length > longest) c->query_max_length = longest;
+    if (!c->passage_max_length || c->passage_max_length > longest) c->passage_max_length = longest;
     return MRC_OK;
 }
 
@@ -34184,13 +34187,6 @@ static mrc_status mrc__encoder_config(mrc_ctx *ctx, mrc_model_config *out, const
     }
     mrc__dir_free(&d);
     return s;
-}
-
-MRCDEF mrc_status mrc_encoder_pooling(mrc_ctx *ctx, mrc_encoder_config *c, const char *name) {
-    MRC__ARG(ctx, !c || !name);
-    c->poolings = 0;
-    c->pooler = 0;
-    return mrc__pooling_bit(ctx, "--pooling", name, c);
 }
 
 MRCDEF mrc_status mrc_encoder_config_load(mrc_ctx *ctx, mrc_model_config *out, const char *path,

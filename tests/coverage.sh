@@ -26,7 +26,8 @@ coverage_source() {
     esac
 }
 
-# coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.
+# coverage_build SUITE: its object, with one mrc.o for those that are linked, and the program.  What
+# child processes run counts too: test_leave() calls __gcov_dump(), which -u brings in.
 coverage_build() {
     dir=$OUT/coverage object=
     if [ "${1#fuzz_}" != "$1" ] || is_linked "$1"; then
@@ -38,7 +39,7 @@ coverage_build() {
         || gcc $STD -w -pthread -O0 --coverage -c "$(coverage_source "$1")" -o "$dir/$1.o" \
         || return 1
     # shellcheck disable=SC2086
-    gcc -pthread --coverage "$dir/$1.o" $object $LIBS -o "$dir/$1"
+    gcc -pthread --coverage -Wl,-u,__gcov_dump "$dir/$1.o" $object $LIBS -o "$dir/$1"
 }
 
 # What gcov says of mrc.h in each program, added up: "LINE line COUNT", "LINE branch INDEX COUNT".

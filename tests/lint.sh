@@ -1,16 +1,6 @@
 # Part of build.sh: the verb lint, and the suite that holds mrc.h as other programs include it.
 
-#===================================================================================================
-# What lint and the header's check count
-#===================================================================================================
-passed=0 failed=0 skipped=0
-ok()      { passed=$((passed + 1)); }
-bad()     { failed=$((failed + 1)); echo "FAIL $*"; }
-skip()    { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-summary() {
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-}
+. tests/count.sh
 
 # none WHAT COMMAND...: COMMAND prints the violations, one a line.
 none() {

@@ -23,7 +23,7 @@ enum { ENGINE_NONE, ENGINE_ELASTICSEARCH, ENGINE_OPENSEARCH };
 
 typedef struct engine_args {
     int         kind, overwrite, resume, global_statistics;
-    const char *url, *auth_file, *ca_cert, *name, *tokenizer;
+    const char *url, *auth_file, *ca_cert, *client_cert, *client_key, *name, *tokenizer;
     double      k1, b;
     size_t      shards, replicas, retry_seconds;
 } engine_args;
@@ -44,6 +44,12 @@ static engine_args engine_a = { .k1 = 1.2, .b = 0.75, .global_statistics = 1, .s
     { .name = "ca_cert", .string = &engine_a.ca_cert, .value = "FILE", \
       .otherwise = "the system's", .group = "search cluster", \
       .help = "certificates that the cluster's is checked against" }, \
+    { .name = "client_cert", .string = &engine_a.client_cert, .value = "FILE", \
+      .group = "search cluster", \
+      .help = "the certificate that this program shows, PEM, where the cluster asks for one" }, \
+    { .name = "client_key", .string = &engine_a.client_key, .value = "FILE", \
+      .otherwise = "in --client_cert", .group = "search cluster", \
+      .help = "its private key, PEM, mode 0600" }, \
     { .name = "retry_seconds", .size = &engine_a.retry_seconds, .preset = "300", .min = 0, \
       .max = 86400, .group = "search cluster", \
       .help = "how long an overloaded or absent cluster is asked again" }
@@ -84,23 +90,47 @@ TOOL_DEF size_t engine_receive(char *data, size_t size, size_t n, void *user) {
     return e->answer.failed ? 0 : n;
 }
 
+// The whole name: http://localhost.example.com is another machine.
 TOOL_DEF int engine_is_loopback(const char *url) {
-    return !strncmp(url, "http://127.0.0.1", 16) || !strncmp(url, "http://localhost", 16)
-        || !strncmp(url, "http://[::1]", 12);
+    static const char *const names[] = { "http://127.0.0.1", "http://localhost", "http://[::1]" };
+    for (int i = 0; i < 3; i++) {
+        const size_t n = strlen(names[i]);
+        if (!strncmp(url, names[i], n) && strchr(":/", url[n])) return 1;      // or the end
+    }
+    return 0;
+}
+
+// A file with a secret: only its owner may read it.
+TOOL_DEF FILE *engine_secret(const char *path) {
+    struct stat info;
+    FILE *f = fopen(path, "r");
+    if (!f) tool_fail(TOOL_BAD_INPUT, "%s: %s", path, strerror(errno));
+    if (fstat(fileno(f), &info) != 0 || info.st_mode & 077) {
+        tool_fail(TOOL_USAGE, "%s: others may read it (expected mode 0600)", path);
+    }
+    return f;
+}
+
+// Who is who: the cluster's certificate is always checked, and its name.
+TOOL_DEF void engine_certificates(engine *e) {
+    const char *key = engine_a.client_key ? engine_a.client_key : engine_a.client_cert;
+    if (engine_a.ca_cert) curl_easy_setopt(e->curl, CURLOPT_CAINFO, engine_a.ca_cert);
+    if (engine_a.client_key && !engine_a.client_cert) {
+        tool_fail(TOOL_USAGE, "--client_key: of no certificate (found no --client_cert, expected "
+                  "both)");
+    }
+    if (!key) return;
+    fclose(engine_secret(key));
+    curl_easy_setopt(e->curl, CURLOPT_SSLCERT, engine_a.client_cert);
+    curl_easy_setopt(e->curl, CURLOPT_SSLKEY, key);
 }
 
 // The credentials' header; the line is wiped.
 TOOL_DEF void engine_authorize(engine *e) {
     char line[2048] = "", header[4096], *secret;
     const char *given = getenv("MRC_SEARCH_AUTH");
-    struct stat info;
     if (engine_a.auth_file) {
-        FILE *f = fopen(engine_a.auth_file, "r");
-        if (!f) tool_fail(TOOL_BAD_INPUT, "%s: %s", engine_a.auth_file, strerror(errno));
-        if (fstat(fileno(f), &info) != 0 || info.st_mode & 077) {
-            tool_fail(TOOL_USAGE, "%s: others may read it (expected mode 0600)",
-                      engine_a.auth_file);
-        }
+        FILE *f = engine_secret(engine_a.auth_file);
         if (!fgets(line, sizeof line, f)) line[0] = 0;
         fclose(f);
     } else if (given) {
@@ -161,7 +191,7 @@ TOOL_DEF void engine_open(engine *e, mrc_ctx *ctx) {
     curl_easy_setopt(e->curl, CURLOPT_LOW_SPEED_TIME, 60L);
     curl_easy_setopt(e->curl, CURLOPT_PROXY, "");
     curl_easy_setopt(e->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (engine_a.ca_cert) curl_easy_setopt(e->curl, CURLOPT_CAINFO, engine_a.ca_cert);
+    engine_certificates(e);
     curl_easy_setopt(e->curl, CURLOPT_ERRORBUFFER, e->reason);
     curl_easy_setopt(e->curl, CURLOPT_WRITEFUNCTION, engine_receive);
     curl_easy_setopt(e->curl, CURLOPT_WRITEDATA, e);
@@ -206,7 +236,8 @@ TOOL_DEF long engine_once(engine *e, const char *method, const char *path, const
         snprintf(e->reason, sizeof e->reason, "%s", curl_easy_strerror(code));
     }
     if (code == CURLE_OUT_OF_MEMORY) tool_no_memory("a request");
-    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE
+        || code == CURLE_SSL_CERTPROBLEM) {         // which no waiting changes
         tool_fail(TOOL_IO, "%s: %s", engine_url(e), e->reason);
     }
     mrc_text_add(&e->answer, "", 0);

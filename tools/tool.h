@@ -700,6 +700,36 @@ TOOL_DEF size_t tool_peak_bytes(void) { // resident memory, at its highest so fa
 #endif
 }
 
+// The least memory that this process's control group and those above it may use; SIZE_MAX where
+// nothing says so.  root is "" but in tests, which have the kernel's files in a folder.
+TOOL_DEF size_t tool_memory_limit(const char *root) {
+    static const struct { const char *group, *folder, *file; } kinds[] = {
+        { "\n0::/", "", "memory.max" }, { "memory:/", "/memory", "memory.limit_in_bytes" } };
+    char groups[4096] = "\n", path[8192], text[32];
+    size_t limit = SIZE_MAX;
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    FILE *f = fopen(path, "r");
+    if (f) groups[1 + fread(groups + 1, 1, sizeof groups - 2, f)] = 0;
+    if (f) fclose(f);
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(groups, kinds[i].group);
+        at = at ? at + strlen(kinds[i].group) - 1 : "/";
+        // A container may see its own group as the root, whatever its name: so the root last.
+        for (int n = (int)strcspn(at, "\n"); n >= 0; n--) {
+            if (n && at[n] != '/' && at[n] != '\n' && at[n]) continue;
+            snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%.*s/%s", root, kinds[i].folder, n, at,
+                     kinds[i].file);
+            if ((f = fopen(path, "r")) == NULL) continue;
+            if (fgets(text, sizeof text, f) && text[0] >= '0' && text[0] <= '9') {
+                unsigned long long bytes = strtoull(text, NULL, 10);
+                if (bytes < limit) limit = (size_t)bytes;
+            }
+            fclose(f);
+        }
+    }
+    return limit;
+}
+
 // Members of an object on one line: add "{", members, "}".
 TOOL_DEF void tool_json_key(mrc_text *t, const char *key) {
     if (t->bytes && t->data[t->bytes - 1] != '{') mrc_text_add(t, ", ", 2);

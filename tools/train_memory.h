@@ -73,24 +73,6 @@ static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t 
     return memory;
 }
 
-// The memory that a container may use, SIZE_MAX where nothing says so.
-static size_t memory_limit(void) {
-    static const char *const files[] = { "/sys/fs/cgroup/memory.max",
-                                         "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
-    size_t limit = SIZE_MAX;
-    for (int i = 0; i < 2; i++) {
-        char text[32] = "";
-        FILE *f = fopen(files[i], "r");
-        if (!f) continue;
-        if (fgets(text, sizeof text, f) && text[0] >= '0' && text[0] <= '9') {
-            unsigned long long bytes = strtoull(text, NULL, 10);
-            if (bytes < limit) limit = (size_t)bytes;
-        }
-        fclose(f);
-    }
-    return limit;
-}
-
 static int can_have(run *r, size_t bytes) {
     void *probe = r->be->alloc(r->be, bytes);
     if (probe) r->be->free(r->be, probe);
@@ -101,7 +83,7 @@ static int can_have(run *r, size_t bytes) {
 static size_t memory_to_be_had(run *r, size_t wanted) {
     size_t had;
     if (tool_backend_reserve(r->be, wanted, &had)) return had;
-    size_t limit = memory_limit(), used = tool_peak_bytes();
+    size_t limit = tool_memory_limit(""), used = tool_peak_bytes();
     size_t room = limit > used ? limit - used : 0, low = 0, high = wanted < room ? wanted : room;
     if (can_have(r, high)) return high;
     while (high - low > 1 << 20) {

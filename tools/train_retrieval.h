@@ -32,6 +32,10 @@ static void retrieval_check(train_args *a, const tool_program *p) {
                   "focal or label_smoothing)");
     }
     if (!a->task) return;
+    if (a->pooling && a->task != TASK_BIENCODER) {
+        tool_fail(TOOL_USAGE, "--pooling: is of --task biencoder (found --task %s, whose texts do "
+                  "not become one vector)", a->task == TASK_COLBERT ? "colbert" : "cross");
+    }
     if (!tool_given(p, "loss")) a->loss = a->task == TASK_CROSS
                                     ? LOSS_INFONCE + MRC_CONTRASTIVE_BCE : LOSS_INFONCE;
     if (a->loss < LOSS_INFONCE) {
@@ -65,11 +69,6 @@ static mrc_model_config retrieval_config(run *r, const tool_program *p, const ch
     mrc_encoder_config *e = &c.encoder;
     size_t longest = mrc_model_config_max_length(&c);
     int fresh = e->query_max_length == e->passage_max_length;
-    if (a->pooling) {
-        mrc_encoder_config own = *e;
-        tool_check(r->ctx, mrc_encoder_pooling(r->ctx, &own, a->pooling));
-        *e = own;
-    }
     if (tool_given(p, "similarity")) {
         e->similarity = a->similarity ? MRC_SIMILARITY_DOT : MRC_SIMILARITY_COS;
         if (a->task == TASK_BIENCODER) e->normalize = !a->similarity;

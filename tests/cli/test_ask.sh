@@ -1,26 +1,9 @@
 #!/bin/sh
 # index, search and ask together on a small corpus; ask's answers against predict's.  The reader has
 # random weights: what is tested is that all see the same passages and say the same.
-# Run after ./build.sh; the last line is the count.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
-# says CODE TEXT COMMAND...: that exit code, TEXT somewhere in what it prints.
-says() {
-    expected=$1 text=$2
-    shift 2
-    "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-    if [ $code = "$expected" ] && cat "$dir/out" "$dir/err" | grep -qF -e "$text"; then ok
-    else bad "$*: exit $code, expected $expected and '$text'"; head -n 3 "$dir/out" "$dir/err"; fi
-}
-
-# holds TEXT: the last command printed it.
-holds() { grep -qF -e "$1" "$dir/out" && ok || bad "nothing printed '$1'"; }
-
+# Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 model=$dir/model
 build/train --config_name data/config.json --tokenizer_name data --train_file data/question.jsonl \
     --validation_file data/question.jsonl --output_dir "$model" --max_steps 1 --seed 3 \
@@ -29,13 +12,13 @@ build/train --config_name data/config.json --tokenizer_name data --train_file da
 head -n 20 data/validation.jsonl >"$dir/questions.jsonl"
 awk '{ sub(/"id": *"[^"]*"/, "\"id\": \"p" NR "\""); print }' "$dir/questions.jsonl" \
     >"$dir/passages.jsonl"
-says 0 "20 passages" build/index --passages "$dir/passages.jsonl" --analyzer korean \
+gives 0 "20 passages" build/index --passages "$dir/passages.jsonl" --analyzer korean \
     --output "$dir/index"
-says 0 "left out" build/index --passages "$dir/passages.jsonl" --unique --analyzer whitespace \
+gives 0 "left out" build/index --passages "$dir/passages.jsonl" --unique --analyzer whitespace \
     --output "$dir/unique"
-says 2 "--tokenizer_name is missing" build/index --passages "$dir/passages.jsonl" \
+gives 2 "--tokenizer_name is missing" build/index --passages "$dir/passages.jsonl" \
     --analyzer wordpiece --output "$dir/pieces"
-says 0 "passages" build/index --passages "$dir/passages.jsonl" --analyzer wordpiece \
+gives 0 "passages" build/index --passages "$dir/passages.jsonl" --analyzer wordpiece \
     --tokenizer_name data --output "$dir/pieces"
 
 #---------------------------------------------------------------------------------------------------
@@ -51,17 +34,17 @@ for method in okapi l l_rank_bm25 plus lucene robertson atire bm25s_l bm25s_plus
 done
 awk '{ split($0, a, "\""); print }' "$dir/questions.jsonl" \
     | sed 's/.*"id": *"\([^"]*\)".*/\1/' | awk '{ print $1, 0, "p" NR, 1 }' >"$dir/qrels"
-says 0 '"recall@1":' build/search --index "$dir/index" --queries "$dir/questions.jsonl" \
+gives 0 '"recall@1":' build/search --index "$dir/index" --queries "$dir/questions.jsonl" \
     --run "$dir/the.run" --qrels "$dir/qrels"
-holds '{"queries": 20, "recall@1": '
+says '{"queries": 20, "recall@1": '
 [ -s "$dir/the.run" ] && ok || bad "no run"
-says 3 "qrels:1: found 2 fields" sh -c "echo 'a b' >$dir/qrels; exec build/search --index \
+gives 3 "qrels:1: found 2 fields" sh -c "echo 'a b' >$dir/qrels; exec build/search --index \
     $dir/index --queries $dir/questions.jsonl --run $dir/other.run --qrels $dir/qrels"
-says 2 "--run is missing" build/search --index "$dir/index" --queries "$dir/questions.jsonl" \
+gives 2 "--run is missing" build/search --index "$dir/index" --queries "$dir/questions.jsonl" \
     --qrels "$dir/qrels"
 cp -r "$dir/index" "$dir/broken"
 printf 'x' | dd of="$dir/broken/index.bin" bs=1 seek=3 conv=notrunc 2>/dev/null
-says 3 "block 0, from byte 0, is damaged" build/search --index "$dir/broken" \
+gives 3 "block 0, from byte 0, is damaged" build/search --index "$dir/broken" \
     --queries "$dir/questions.jsonl"
 
 #---------------------------------------------------------------------------------------------------
@@ -85,35 +68,35 @@ score=$(tr ',' '\n' <"$dir/out" | sed -n 's/ "span_score": //p' | head -n 1 \
 grep -q '"start": [0-9]*, "end": [0-9]*, ' "$dir/out" && ok || bad "ask --json has no offsets"
 # The offsets are the answer's place in the passage.
 answer=$(sed 's/.*"answers": \[{"answer": "//; s/", "confidence.*//' "$dir/out")
-says 0 "%)" build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
+gives 0 "%)" build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
     --question "$question" --n_answers 1
-holds "1. $answer  ("
+says "1. $answer  ("
 # Weights in bytes and in bf16: other scores, as predict's of that precision.
 for dtype in int8 bf16; do
-    says 0 '"span_score": ' build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
+    gives 0 '"span_score": ' build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
         --question "$question" --json --dtype $dtype
     other=$(tr ',' '\n' <"$dir/out" | sed -n 's/ "span_score": //p' | head -n 1 \
         | awk '{ printf "%.4f", $1 }')
     [ -n "$other" ] && [ "$other" != "$score" ] && ok || bad "ask --dtype $dtype scores $other"
 done
-says 2 "--int8_keep: no such layer (found middle" build/ask --model_name_or_path "$model" \
+gives 2 "--int8_keep: no such layer (found middle" build/ask --model_name_or_path "$model" \
     --context "$dir/context.txt" --question "$question" --dtype int8 --int8_keep middle
 # Over the index: as many passages as there are at most; every answer names its passage.
-says 0 '"passage": "p' build/ask --model_name_or_path "$model" --index "$dir/index" --top_k 4 \
+gives 0 '"passage": "p' build/ask --model_name_or_path "$model" --index "$dir/index" --top_k 4 \
     --json --question "$question"
-holds '"retrieval_score": '
+says '"retrieval_score": '
 printf '%s\n\n%s\n' "$question" "$question" | build/ask --model_name_or_path "$model" \
     --index "$dir/index" --top_k 100 --json >"$dir/out" 2>"$dir/err"
 [ $? = 0 ] && [ "$(wc -l <"$dir/out")" -eq 2 ] && [ "$(uniq "$dir/out" | wc -l)" -eq 1 ] && ok \
     || bad "two questions: $(cat "$dir/err")"
-says 0 "no answer" build/ask --model_name_or_path "$model" --index "$dir/index" \
+gives 0 "no answer" build/ask --model_name_or_path "$model" --index "$dir/index" \
     --question "qqqqqqqq zzzzzz"
-says 0 "no answer" build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
+gives 0 "no answer" build/ask --model_name_or_path "$model" --context "$dir/context.txt" \
     --question "$question" --version_2_with_negative --null_score_diff_threshold -1000
-says 2 "found neither" build/ask --model_name_or_path "$model" --question x
-says 2 "found both" build/ask --model_name_or_path "$model" --question x --context x --index y
+gives 2 "found neither" build/ask --model_name_or_path "$model" --question x
+gives 2 "found both" build/ask --model_name_or_path "$model" --question x --context x --index y
 printf 'abc\377' >"$dir/bad.txt"
-says 3 "is not UTF-8 (found byte ff at offset 3)" build/ask --model_name_or_path "$model" \
+gives 3 "is not UTF-8 (found byte ff at offset 3)" build/ask --model_name_or_path "$model" \
     --context "$dir/bad.txt" --question x
 
 #---------------------------------------------------------------------------------------------------
@@ -125,10 +108,10 @@ awk '/^```c$/ { text = ""; inside = 1; next }
 lines=$(wc -l <"$dir/example.c")
 [ "$lines" -ge 10 ] && [ "$lines" -le 30 ] && ok || bad "the README's reader has $lines lines"
 # shellcheck disable=SC2086
-${CC:-cc} -I. "$dir/example.c" -o "$dir/example" -lm -lpthread && ok || bad "example.c"
-says 0 "%" "$dir/example" "$model" "$question" "$(cat "$dir/context.txt")"
+$CC -I. "$dir/example.c" -o "$dir/example" -lm -lpthread && ok || bad "example.c"
+gives 0 "%" "$dir/example" "$model" "$question" "$(cat "$dir/context.txt")"
 cp "$dir/out" "$dir/expected"
-says 1 "nowhere" "$dir/example" "$dir/nowhere" "$question" x
+gives 1 "nowhere" "$dir/example" "$dir/nowhere" "$question" x
 for cxx in c++ g++ clang++; do command -v $cxx >/dev/null && break; done
 if command -v "$cxx" >/dev/null; then
     # The library stays C, in build/mrc.o; the program loses one line.
@@ -136,9 +119,8 @@ if command -v "$cxx" >/dev/null; then
     } >"$dir/example.cc"
     $cxx -Wall -I. "$dir/example.cc" build/mrc.o -o "$dir/example_cxx" -lm -lpthread && ok \
         || bad "example.cc"
-    says 0 "%" "$dir/example_cxx" "$model" "$question" "$(cat "$dir/context.txt")"
+    gives 0 "%" "$dir/example_cxx" "$model" "$question" "$(cat "$dir/context.txt")"
     cmp -s "$dir/out" "$dir/expected" && ok || bad "C++ gives another answer"
-else echo "SKIP: no C++ compiler"; fi
+else skip "no C++ compiler"; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+end

@@ -1,15 +1,11 @@
 #!/bin/sh
 # build/bench: it runs at tiny sizes, its rows are well formed, a peer that is not there is said to
 # be missing, and what is there is run beside it.  No time is looked at.
-# Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 PYTHON=${PYTHON:-python3}
 
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
 
 # bench PYTHON ROW..: build/bench --quick, its streams in files.
 bench() {
@@ -116,5 +112,4 @@ code=$?
 if [ $code = 2 ] && grep -q "no_such_row: no such row" "$dir/stderr"; then ok
 else bad "no_such_row: exit $code"; fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+end

@@ -1,10 +1,7 @@
 #!/bin/sh
-# The demo, and what it must not be able to do: answer when the questions are blank.  The last line
-# is 'N passed, N failed'.
-cd "$(dirname "$0")/../.." || exit 2
-passed=0 failed=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+# The demo, and what it must not be able to do: answer when the questions are blank.
+. "$(dirname "$0")/../lib.sh"
+begin
 out=build/demo
 
 # exact DATA_FILE NAME: the exact match of the demo's model, 0 to 100.
@@ -63,5 +60,4 @@ found=$(paste -d '\n' $out/expected.txt $out/asked.txt \
 echo "right answers with only an index: $found of 100"
 [ "$found" -ge 80 ] && ok || bad "ask: $found of 100 right, not 80"
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+end

@@ -1,25 +1,8 @@
 #!/bin/sh
 # Retrieval that learns, from end to end on small models: train --task, embed, index, search, fuse, ask.
-# Run from the repository root after ./build.sh; the last line is the count.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
-# does NAME ARG..: the program ends with 0
-does() {
-    if build/"$@" >"$dir/out" 2>"$dir/err"; then ok; else bad "$*: $(tail -n 1 "$dir/err")"; fi
-}
-# refuses CODE TEXT NAME ARG..: that exit code, one line on stderr with that text
-refuses() {
-    code=$1 text=$2
-    shift 2
-    build/"$@" >"$dir/out" 2>"$dir/err"
-    [ $? = "$code" ] && grep -q -- "$text" "$dir/err" && ok \
-        || bad "$* does not end with $code and \"$text\": $(tail -n 1 "$dir/err")"
-}
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 is not $2"; fi; }
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 begin="--config_name data/config.json --tokenizer_name data --train_file data/train.jsonl
        --validation_file data/validation.jsonl --per_device_train_batch_size 8 --logging_steps 3
@@ -27,25 +10,27 @@ begin="--config_name data/config.json --tokenizer_name data --train_file data/tr
 
 # A run that is stopped and resumed ends with the bytes of one that was not; the split of a step is
 # exact but for the last bits, so its log has the same evaluations.
-does train --task biencoder $begin --max_steps 8 --output_dir "$dir/bi"
-does train --task biencoder $begin --max_steps 8 --output_dir "$dir/cut"
+works build/train --task biencoder $begin --max_steps 8 --output_dir "$dir/bi"
+works build/train --task biencoder $begin --max_steps 8 --output_dir "$dir/cut"
 rm -rf "$dir/cut/checkpoint-8" "$dir/cut/checkpoint-6" "$dir/cut/model.safetensors" \
     "$dir/cut/trainer_state.json"
-does train --task biencoder $begin --max_steps 8 --output_dir "$dir/cut" --resume_from_checkpoint
+works build/train --task biencoder $begin --max_steps 8 --output_dir "$dir/cut" --resume_from_checkpoint
 same "$dir/bi/model.safetensors" "$dir/cut/model.safetensors"
 same "$dir/bi/log.jsonl" "$dir/cut/log.jsonl"
 same "$dir/bi/best/model.safetensors" "$dir/cut/best/model.safetensors"
 grep -q '"eval/ndcg@10": 0\.' "$dir/bi/log.jsonl" && ok || bad "no eval/ndcg@10 in log.jsonl"
-does train --task biencoder $begin --max_steps 2 --output_dir "$dir/pieces" --mini_batch_size 3
+works build/train --task biencoder $begin --max_steps 2 --output_dir "$dir/pieces" --mini_batch_size 3
 # A folder that lacks the file of its pooling, as downloads of single files do.
 cp -r "$dir/pieces" "$dir/lacks" && rm -r "$dir/lacks/1_Pooling"
 lacking="--model_name_or_path $dir/lacks --train_file data/train.jsonl --per_device_train_batch_size 4"
-refuses 3 '--pooling goes without' train --task biencoder $lacking --max_steps 1 \
+fails 3 '--pooling goes without' build/train --task biencoder $lacking --max_steps 1 \
     --output_dir "$dir/no"
-does train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
-does train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
+works build/train --task biencoder $lacking --max_steps 1 --pooling mean --output_dir "$dir/lacked"
+refuses 2 '--pooling: is of --task biencoder' build/train --task colbert $begin --max_steps 1 \
+    --pooling mean --output_dir "$dir/no"
+works build/train --task colbert $begin --max_steps 2 --output_dir "$dir/colbert" --projection_size 16 \
     --query_marker "" --passage_marker ""
-refuses 3 'no marker' train --task colbert $begin --max_steps 1 --output_dir "$dir/marked"
+fails 3 'no marker' build/train --task colbert $begin --max_steps 1 --output_dir "$dir/marked"
 
 # Lists with negatives, for a cross-encoder.
 awk 'NR <= 60' data/train.jsonl | sed 's/.*"context": \("[^"]*"\).*"question": \("[^"]*"\).*/\2 \1/' \
@@ -54,47 +39,47 @@ awk -F'" "' 'NR > 1 { print "{\"query\": " $1 "\", \"pos\": [\"" $2 "], \"neg\":
     { before = $2 }' "$dir/lines" >"$dir/lists.jsonl"
 cross="--config_name data/config.json --tokenizer_name data --train_file $dir/lists.jsonl
        --validation_file $dir/lists.jsonl --per_device_train_batch_size 4 --num_negatives 1"
-does train --task cross $cross --max_steps 2 --output_dir "$dir/cross"
-does train --task cross $cross --max_steps 2 --output_dir "$dir/cross2" --loss listwise
-refuses 2 'is of --task reader' train --task cross $cross --max_steps 1 --output_dir "$dir/no" \
+works build/train --task cross $cross --max_steps 2 --output_dir "$dir/cross"
+works build/train --task cross $cross --max_steps 2 --output_dir "$dir/cross2" --loss listwise
+fails 2 'is of --task reader' build/train --task cross $cross --max_steps 1 --output_dir "$dir/no" \
     --loss focal
-refuses 2 'is not of this --task' train $begin --max_steps 1 --output_dir "$dir/no" --scale 3
+fails 2 'is not of this --task' build/train $begin --max_steps 1 --output_dir "$dir/no" --scale 3
 
 # One index for words, vectors and token rows.
 awk '{ print NR "\t" $0 }' "$dir/lines" | awk -F'\t' '{ split($2, part, "\" \""); sub(/"$/, "", part[2])
     print $1 "\t" part[2] }' | sort -u -t"$(printf '\t')" -k2 >"$dir/passages.tsv"
-does index --passages "$dir/passages.tsv" --unique --analyzer char_bigram --output "$dir/ix" \
+works build/index --passages "$dir/passages.tsv" --unique --analyzer char_bigram --output "$dir/ix" \
     --model_name_or_path "$dir/bi" --graph
-does index --passages "$dir/passages.tsv" --unique --output "$dir/ix" --model_name_or_path \
+works build/index --passages "$dir/passages.tsv" --unique --output "$dir/ix" --model_name_or_path \
     "$dir/colbert"
 awk -F'"' '{ print "{\"id\": \"" NR "\", \"question\": \"" $2 "\"}" }' "$dir/lines" \
     >"$dir/questions.jsonl"
 awk '{ print NR "\t0\t1\t1" }' "$dir/lines" >"$dir/qrels"
 for retriever in bm25 dense colbert hybrid; do
-    does search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever $retriever \
+    works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever $retriever \
         --top_k 5 --run "$dir/$retriever.run" --qrels "$dir/qrels"
     tail -n 1 "$dir/out" | grep -q '^{"queries": 60, "recall@1": .*"recall@100": .*"mrr@10": .*"ndcg@10": .*"map@100": ' \
         && ok || bad "$retriever: $(tail -n 1 "$dir/out")"
 done
-does search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever hybrid --top_k 5 \
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever hybrid --top_k 5 \
     --reranker "$dir/cross" --rerank_top_k 4 --run "$dir/reranked.run"
-refuses 3 'is not the model that made' search --index "$dir/ix" --queries "$dir/questions.jsonl" \
+fails 3 'is not the model that made' build/search --index "$dir/ix" --queries "$dir/questions.jsonl" \
     --retriever dense --retrieval_model "$dir/pieces"
-does search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever dense \
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever dense \
     --retrieval_model "$dir/pieces" --any_model
-does fuse --runs "$dir/bm25.run" "$dir/dense.run" --method rrf --run "$dir/f.run" --qrels \
+works build/fuse --runs "$dir/bm25.run" "$dir/dense.run" --method rrf --run "$dir/f.run" --qrels \
     "$dir/qrels"
-does fuse --runs "$dir/bm25.run" "$dir/dense.run" --qrels "$dir/qrels" --tune mrr@10 --run \
+works build/fuse --runs "$dir/bm25.run" "$dir/dense.run" --qrels "$dir/qrels" --tune mrr@10 --run \
     "$dir/f.run"
 [ "$(grep -c '^weights ' "$dir/out")" = 21 ] && ok || bad "fuse tries $(wc -l <"$dir/out") weights"
 grep -q queries "$dir/out" && bad "fuse gives figures of the questions it chose weights on" || ok
 
 # The report of runs says what search said, and which questions one run alone has at rank 1.
-does search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
+works build/search --index "$dir/ix" --queries "$dir/questions.jsonl" --retriever bm25 --top_k 5 --run \
     "$dir/bm25.run" --qrels "$dir/qrels"
 figure=$(sed -n 's/.*"ndcg@10": \(0\.[0-9]*\).*/\1/p' "$dir/out" | awk '{ printf "%.4f", $1 }')
 printf '1 Q0 1 1 9 x\n2 Q0 none 1 9 x\n2 Q0 1 2 8 x\n' >"$dir/made.run"
-does report --runs "$dir/bm25.run" "$dir/made.run" --qrels "$dir/qrels" --queries \
+works build/report --runs "$dir/bm25.run" "$dir/made.run" --qrels "$dir/qrels" --queries \
     "$dir/questions.jsonl" --output "$dir/found.html"
 grep -q "made.run</td><td class=\"n[^>]*>0.0167<.*>0.0333<" "$dir/found.html" && ok \
     || bad "report: recall@1 and @5 of a run of one right passage first and one second"
@@ -104,19 +89,19 @@ first=$(awk '$3 == 1 && ($1 == 1 || $1 == 2) { print $1, $4 }' "$dir/bm25.run" |
     { rank[$1] = $2 } END { print (rank[1] != 1) + (rank[2] == 0 || rank[2] > 2) }')
 grep -q "made.run</th><td class=\"n\">$first</td><td></td>" "$dir/found.html" && ok \
     || bad "report: made.run is better on $first questions"
-refuses 2 '--qrels is missing' report --runs "$dir/bm25.run" --output "$dir/no.html"
-refuses 2 'DIR is missing' report --output "$dir/no.html"
-refuses 3 'is no run' report --runs /dev/null --qrels "$dir/qrels" --output "$dir/no.html"
+refuses 2 '--qrels is missing' build/report --runs "$dir/bm25.run" --output "$dir/no.html"
+refuses 2 'DIR is missing' build/report --output "$dir/no.html"
+refuses 3 'is no run' build/report --runs /dev/null --qrels "$dir/qrels" --output "$dir/no.html"
 awk '{ print "x" $0 }' "$dir/qrels" >"$dir/others"
-refuses 3 'has none of the questions' report --runs "$dir/bm25.run" --qrels "$dir/others" --output \
+refuses 3 'has none of the questions' build/report --runs "$dir/bm25.run" --qrels "$dir/others" --output \
     "$dir/no.html"
 [ -e "$dir/no.html" ] && bad "a report that failed is there" || ok
 
 # Vectors of texts: the same for one text alone and among others.
 awk -F'"' '{ print $2 }' "$dir/lines" >"$dir/plain"
 sed -n 7p "$dir/plain" >"$dir/one"
-does embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output "$dir/a.npy"
-does embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --output "$dir/b.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output "$dir/a.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --output "$dir/b.npy"
 tail -c +1665 "$dir/a.npy" | head -c 256 >"$dir/row"
 tail -c 256 "$dir/b.npy" >"$dir/alone"
 same "$dir/row" "$dir/alone"
@@ -124,18 +109,18 @@ same "$dir/row" "$dir/alone"
 awk 'NR == 7 { print "{\"title\": \"T\", \"question\": \"" $0 "\", \"text\": \"other words\"}" }' \
     "$dir/plain" >"$dir/row.jsonl"
 echo 'T other words' >"$dir/titled"
-does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --side query --output "$dir/c.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --side query --output "$dir/c.npy"
 same "$dir/b.npy" "$dir/c.npy"
-does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
-does embed --model_name_or_path "$dir/bi" --input "$dir/titled" --output "$dir/d.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/titled" --output "$dir/d.npy"
 same "$dir/c.npy" "$dir/d.npy"
 echo '{"question": "T other words"}' >"$dir/row.jsonl"
-does embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/row.jsonl" --output "$dir/c.npy"
 same "$dir/c.npy" "$dir/d.npy"
 # With weights of bytes: nearly those of fp32, each the same for one text alone and among others.
-does embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/plain" --side query --output \
     "$dir/a8.npy" --dtype int8
-does embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --output \
+works build/embed --model_name_or_path "$dir/bi" --input "$dir/one" --side query --output \
     "$dir/b8.npy" --dtype int8
 tail -c +1665 "$dir/a8.npy" | head -c 256 >"$dir/row8"
 tail -c 256 "$dir/b8.npy" >"$dir/alone8"
@@ -144,14 +129,13 @@ cmp -s "$dir/row" "$dir/row8" && bad "--dtype int8 changes no bit" || ok
 for row in row row8; do od -An -v -w4 -t f4 "$dir/$row" >"$dir/$row.txt"; done
 paste "$dir/row.txt" "$dir/row8.txt" | awk '{ xy += $1 * $2; xx += $1 * $1; yy += $2 * $2 }
     END { exit !(NR == 64 && xy > 0.99 * sqrt(xx * yy)) }' && ok || bad "--dtype int8 is far off"
-refuses 2 '--int8_keep: needs --dtype int8' embed --model_name_or_path "$dir/bi" --input \
+fails 2 '--int8_keep: needs --dtype int8' build/embed --model_name_or_path "$dir/bi" --input \
     "$dir/one" --output "$dir/no.npy" --int8_keep down
-does embed --model_name_or_path "$dir/colbert" --input "$dir/plain" --side query --output \
+works build/embed --model_name_or_path "$dir/colbert" --input "$dir/plain" --side query --output \
     "$dir/t.safetensors"
-refuses 3 'expected a name that ends in .safetensors' embed --model_name_or_path "$dir/colbert" \
+fails 3 'expected a name that ends in .safetensors' build/embed --model_name_or_path "$dir/colbert" \
     --input "$dir/plain" --output "$dir/t.npy"
-refuses 3 'a cross-encoder scores pairs' embed --model_name_or_path "$dir/cross" --input \
+fails 3 'a cross-encoder scores pairs' build/embed --model_name_or_path "$dir/cross" --input \
     "$dir/plain" --output "$dir/t.npy"
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed = 0 ]
+end

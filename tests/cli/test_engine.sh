@@ -2,53 +2,45 @@
 # index and search --engine against a cluster that misbehaves as it is told, which is
 # tests/support/bad_server.c: each ends with its exit code and one line, and no credential is in any.
 # tests/peers/compare_engine.py holds the rankings of a real node. Run from the repository root after
-# ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-server=
-trap 'kill $server 2>/dev/null; rm -rf "$dir"' EXIT
-passed=0 failed=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+# ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 printf '1\ta b\n2\tb c\n3\tc d\n' >"$dir/p.tsv"
 printf '{"id": "q", "question": "a"}\n' >"$dir/q.jsonl"
 if build/index --passages "$dir/p.tsv" --analyzer whitespace --output x --engine elasticsearch \
     2>&1 | grep -q 'no libcurl'; then
-    echo "SKIP: this build has no libcurl: a search cluster in place of an index"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
+    skip "this build has no libcurl: a search cluster in place of an index"
+    end
 fi
-${CC:-cc} -std=c11 -O0 -o "$dir/server" tests/support/bad_server.c || exit 3
+$CC -std=c11 -O0 -o "$dir/server" tests/support/bad_server.c || exit 3
 
 # start MODE: the server, its address in $url.
 start() {
-    [ -z "$server" ] || kill $server
+    [ -z "$running" ] || kill "$running"
     rm -f "$dir/port"
     "$dir/server" "$dir/port" "$1" &
-    server=$!
-    for _ in 1 2 3 4 5 6 7 8 9 10; do [ -s "$dir/port" ] && break; sleep 0.2; done
+    running=$!
+    wait_for 30 test -s "$dir/port"
     url=http://127.0.0.1:$(cat "$dir/port")
 }
 
-# gives CODE TEXT PROGRAM ARGUMENTS..
-gives() {
+# engine CODE TEXT PROGRAM ARGUMENTS..: gives, and what it printed is kept.
+engine() {
     code=$1 text=$2 program=$3
     shift 3
-    "build/$program" "$@" --engine elasticsearch >"$dir/out" 2>"$dir/err"
-    found=$?
+    gives "$code" "$text" "build/$program" "$@" --engine elasticsearch
     cat "$dir/out" "$dir/err" >>"$dir/all"
-    if [ $found -eq "$code" ] && grep -q -F -- "$text" "$dir/out" "$dir/err"; then ok
-    else bad "$program $*: exit code $found, expected $code '$text': $(tail -n 3 "$dir/err")"; fi
 }
 index() {
     code=$1 text=$2
     shift 2
-    gives "$code" "$text" index --passages "$dir/p.tsv" --analyzer whitespace --output k \
+    engine "$code" "$text" index --passages "$dir/p.tsv" --analyzer whitespace --output k \
         --retry_seconds 1 "$@"
 }
 search() {
     code=$1 text=$2
     shift 2
-    gives "$code" "$text" search --queries "$dir/q.jsonl" --index k --retry_seconds 1 "$@"
+    engine "$code" "$text" search --queries "$dir/q.jsonl" --index k --retry_seconds 1 "$@"
 }
 
 index 2 '--url is missing'
@@ -61,6 +53,9 @@ chmod 644 "$dir/auth"
 index 2 'expected mode 0600' --url http://127.0.0.1:1 --auth_file "$dir/auth"
 chmod 600 "$dir/auth"
 index 2 'credentials go over https only' --url http://192.0.2.1:9200 --auth_file "$dir/auth"
+for name in localhost.example.com 127.0.0.1.example.com; do      # not this machine
+    index 2 'credentials go over https only' --url http://$name:9200 --auth_file "$dir/auth"
+done
 echo 'secret7' >"$dir/auth2"
 chmod 600 "$dir/auth2"
 index 2 'credentials: unknown form' --url http://127.0.0.1:1 --auth_file "$dir/auth2"
@@ -94,6 +89,44 @@ for row in "missing 5 status 404" "stranger 3 was not made by index" "late 5 did
     row=${row#* }
     search "${row%% *}" "${row#* }" --url "$url"
 done
+# https: openssl's own server, which answers with a page about itself, so that "is this a search
+# cluster?" means that the connection stood.
+certificate() {
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$2" -addext "$3" \
+        -keyout "$dir/$1.key" -out "$dir/$1.pem" 2>/dev/null || exit 3
+    chmod 600 "$dir/$1.key"
+}
+tls() {
+    [ -z "$running" ] || { kill "$running"; wait "$running"; } 2>/dev/null
+    : >"$dir/tls"
+    openssl s_server -www -accept 127.0.0.1:0 "$@" >"$dir/tls" 2>&1 &
+    running=$!
+    wait_for 30 grep -q ACCEPT "$dir/tls"
+    url=https://127.0.0.1:$(sed -n 's/^ACCEPT.*:\([0-9]*\).*/\1/p' "$dir/tls")
+}
+if command -v openssl >/dev/null 2>&1; then
+    certificate own cluster subjectAltName=IP:127.0.0.1
+    certificate other cluster subjectAltName=DNS:elsewhere
+    certificate client client basicConstraints=CA:TRUE
+    tls -cert "$dir/own.pem" -key "$dir/own.key"
+    search 3 'is this a search cluster' --url "$url" --ca_cert "$dir/own.pem" \
+        --auth_file "$dir/auth"
+    search 5 'certificate' --url "$url" --auth_file "$dir/auth"
+    search 5 'certificate' --url "$url" --ca_cert "$dir/other.pem"
+    search 5 "$dir/none.pem" --url "$url" --ca_cert "$dir/none.pem"
+    tls -cert "$dir/other.pem" -key "$dir/other.key"
+    search 5 '127.0.0.1' --url "$url" --ca_cert "$dir/other.pem"
+    tls -cert "$dir/own.pem" -key "$dir/own.key" -CAfile "$dir/client.pem" -Verify 1 \
+        -verify_return_error
+    search 5 "$url" --url "$url" --ca_cert "$dir/own.pem"
+    search 3 'is this a search cluster' --url "$url" --ca_cert "$dir/own.pem" \
+        --client_cert "$dir/client.pem" --client_key "$dir/client.key"
+    search 2 'of no certificate' --url "$url" --client_key "$dir/client.key"
+    chmod 644 "$dir/client.key"
+    search 2 'expected mode 0600' --url "$url" --client_cert "$dir/client.pem" \
+        --client_key "$dir/client.key"
+else
+    skip "no openssl: a cluster behind https"
+fi
 if grep -q secret7 "$dir/all"; then bad "a credential: $(grep secret7 "$dir/all")"; else ok; fi
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+end

@@ -1,13 +1,8 @@
 #!/bin/sh
 # ensemble: votes over n-best files, among them five folds of a real run and the vote that was
 # recorded from them; the mean of logits; what it refuses.  Run after ./build.sh.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 is not $2"; diff "$1" "$2" | head -n 5; fi; }
+. "$(dirname "$0")/../lib.sh"
+begin
 
 # The case: a probability sum over the 20 best, 200 of 200.
 cases=../shared/cases/ensemble
@@ -20,8 +15,7 @@ if [ -d $cases ]; then
     # 200 answers and two braces; the last answer has no comma in either file
     [ "$right" = 202 ] && ok || bad "the recorded vote: $right of 202 lines"
 else
-    skipped=$((skipped + 1))
-    echo "SKIP: no ../shared/cases/ensemble: the recorded vote"
+    skip "no ../shared/cases/ensemble: the recorded vote"
 fi
 
 # Two models by hand, the second without one question.
@@ -33,16 +27,16 @@ cat >"$dir/b.json" <<'END'
 {"q1": [{"text": "b", "probability": 0.5}, {"text": "c", "probability": 0.3}]}
 END
 vote() {
-    build/ensemble --files "$dir/a.json,$dir/b.json" --output_dir "$dir/out" "$@" 2>"$dir/err" \
+    build/ensemble --files "$dir/a.json,$dir/b.json" --output_dir "$dir/vote" "$@" 2>"$dir/err" \
         || bad "ensemble $*: $(cat "$dir/err")"
-    grep -q "\"q1\": \"$want\"" "$dir/out/predictions.json" && ok || bad "ensemble $*: not $want"
-    grep -q '"q2": "only"' "$dir/out/predictions.json" && ok || bad "ensemble $*: q2"
+    grep -q "\"q1\": \"$want\"" "$dir/vote/predictions.json" && ok || bad "ensemble $*: not $want"
+    grep -q '"q2": "only"' "$dir/vote/predictions.json" && ok || bad "ensemble $*: q2"
 }
 want=b vote
 # Questions that only a later file has come behind: folds are put together that way.
-build/ensemble --files "$dir/b.json,$dir/a.json" --output_dir "$dir/out" 2>"$dir/err"
+build/ensemble --files "$dir/b.json,$dir/a.json" --output_dir "$dir/vote" 2>"$dir/err"
 printf '{\n    "q1": "b",\n    "q2": "only"\n}\n' >"$dir/union.json"
-same "$dir/out/predictions.json" "$dir/union.json"
+same "$dir/vote/predictions.json" "$dir/union.json"
 want=b vote --method fold_combine
 want='\\uc11c\\uc6b8' vote --method hard_vote
 want='\\uc11c\\uc6b8' vote --weights 3,0.1
@@ -56,20 +50,11 @@ build/predict --logits "$dir/mean.safetensors" --tokenizer_name $given/vocab.txt
     --output_dir "$dir/decoded" 2>"$dir/err" || bad "$(cat "$dir/err")"
 same "$dir/decoded/nbest_predictions.json" $given/v1/nbest_predictions.json
 
-# refuses EXIT WORDS FLAGS...
-refuses() {
-    code=$1 words=$2
-    shift 2
-    build/ensemble "$@" >"$dir/stdout" 2>"$dir/err"
-    [ $? = "$code" ] && grep -q "$words" "$dir/err" && [ "$(wc -l <"$dir/err")" = 1 ] && ok \
-        || bad "ensemble $*: $(cat "$dir/err")"
-}
 echo '{"q1": [{"text": 3}]}' >"$dir/bad.json"
-refuses 2 'is missing' --files "$dir/a.json"
-refuses 2 'not one for each file' --files "$dir/a.json" --weights 1,2 --output_dir "$dir/out"
-refuses 2 'found x, expected numbers from 0' --files "$dir/a.json" --weights x --output_dir "$dir/out"
-refuses 3 'has no text and probability' --files "$dir/bad.json" --output_dir "$dir/out"
-refuses 3 'no such file\|cannot be\|No such' --files "$dir/none.json" --output_dir "$dir/out"
+refuses 2 'is missing' build/ensemble --files "$dir/a.json"
+refuses 2 'not one for each file' build/ensemble --files "$dir/a.json" --weights 1,2 --output_dir "$dir/vote"
+refuses 2 'found x, expected numbers from 0' build/ensemble --files "$dir/a.json" --weights x --output_dir "$dir/vote"
+refuses 3 'has no text and probability' build/ensemble --files "$dir/bad.json" --output_dir "$dir/vote"
+refuses 3 'none.json: cannot open it: ' build/ensemble --files "$dir/none.json" --output_dir "$dir/vote"
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+end

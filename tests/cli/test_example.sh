@@ -1,16 +1,9 @@
 #!/bin/sh
 # The examples: each compiles with nothing but the header (or the library as an object), runs, and
 # says what the programs say; and the programs that the README shows are these, to the letter.
-# Run after ./build.sh; the last line is 'N passed, N failed, N skipped'.
-cd "$(dirname "$0")/../.." || exit 2
-passed=0 failed=0 skipped=0 server=
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-dir=build/test_example.$$
-mkdir -p "$dir" || exit 5
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null; rm -rf "$dir"' EXIT
-cc=${CC:-cc}
+# Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 warn="-Wall -Wextra -Werror"
 
 #---------------------------------------------------------------------------------------------------
@@ -38,14 +31,14 @@ done
 # They compile and run
 #---------------------------------------------------------------------------------------------------
 # shellcheck disable=SC2086
-$cc -I. tests/examples/tokens.c -o "$dir/tokens" -lm -lpthread && ok \
+$CC -I. tests/examples/tokens.c -o "$dir/tokens" -lm -lpthread && ok \
     || bad "tokens.c does not compile"
 "$dir/tokens" >"$dir/out" && grep -q '^\[CLS\]$' "$dir/out" && grep -q '^\[SEP\]$' "$dir/out" \
     && ok || bad "tokens: $(head -n 3 "$dir/out")"
 
 # A head and a loss of one's own check their gradients against differences, and learn.
 # shellcheck disable=SC2086
-$cc -std=c11 $warn -O2 tests/examples/custom_head.c build/mrc.o -o "$dir/head" -lm -lpthread && ok \
+$CC -std=c11 $warn -O2 tests/examples/custom_head.c build/mrc.o -o "$dir/head" -lm -lpthread && ok \
     || bad "custom_head.c does not compile"
 "$dir/head" tests/golden/experiment/linear >"$dir/losses" 2>"$dir/err" \
     && awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(NR == 80 && last < first / 2) }' \
@@ -63,7 +56,7 @@ build/predict --model_name_or_path "$dir/model" --test_file "$dir/row.jsonl" \
 expected=$(sed -n 's/^    "[^"]*": "\(.*\)"$/"\1"/p' "$dir/answers/predictions.json")
 
 # shellcheck disable=SC2086
-$cc -I. tests/examples/answer.c -o "$dir/answer" -lm -lpthread && ok \
+$CC -I. tests/examples/answer.c -o "$dir/answer" -lm -lpthread && ok \
     || bad "answer.c does not compile"
 "$dir/answer" "$dir/model" "$question" "$passage" >"$dir/said" 2>"$dir/err" && ok \
     || bad "answer: $(cat "$dir/err")"
@@ -88,16 +81,10 @@ else
 fi
 
 # shellcheck disable=SC2086
-$cc -std=c11 $warn tests/examples/http_client.c -o "$dir/http_client" && ok \
+$CC -std=c11 $warn tests/examples/http_client.c -o "$dir/http_client" && ok \
     || bad "http_client.c does not compile"
 if [ -e build/serve ]; then
-    build/serve --model_name_or_path "$dir/model" --port 0 --log errors >"$dir/out" 2>"$dir/err" &
-    server=$! tries=0 port=
-    while [ -z "$port" ] && [ $tries -lt 300 ] && kill -0 $server 2>/dev/null; do
-        sleep 0.1
-        tries=$((tries + 1))
-        port=$(sed -n 's/.*"port": \([0-9]*\)}$/\1/p' "$dir/out")
-    done
+    serves build/serve --model_name_or_path "$dir/model" || bad "serve: $(cat "$dir/err")"
     "$dir/http_client" 127.0.0.1 "$port" "$question" "$passage" >"$dir/reply.json" 2>"$dir/err"
     [ $? = 0 ] && grep -qF "{\"answer\": \"$said\"" "$dir/reply.json" && ok \
         || bad "http_client: $(cat "$dir/err" "$dir/reply.json")"
@@ -106,5 +93,4 @@ else
     skip "no libmicrohttpd: the HTTP client was compiled, not run"
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

@@ -1,27 +1,21 @@
 #!/bin/sh
 # train's flags as users of run_qa.py and transformers write them: taken with their meaning, or
-# answered with what to write here.  Run from the repository root after ./build.sh; the last line is
-# the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+# answered with what to write here.  Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 sed 's/: 64,/: 8,/; s/: 128,/: 8,/' data/config.json >"$dir/config.json"
 head -n 40 data/train.jsonl >"$dir/rows.jsonl"
 head -n 8 data/validation.jsonl >"$dir/dev.jsonl"
 
-# train FLAGS..: into $dir/run, made anew; its exit code in $code.
+program=train                           # what its functions run
+# train FLAGS..: into $dir/run, made anew.
 train() {
     rm -rf "$dir/run"
-    build/train --config_name "$dir/config.json" --tokenizer_name data \
+    $limit build/train --config_name "$dir/config.json" --tokenizer_name data \
         --train_file "$dir/rows.jsonl" --output_dir "$dir/run" --threads 1 \
-        --per_device_train_batch_size 4 "$@" >"$dir/out" 2>"$dir/err"
-    code=$?
+        --per_device_train_batch_size 4 "$@"
 }
-shows() { echo "    exit $code"; tail -n 4 "$dir/err" | sed 's/^/    /'; }
 # steps PATTERN: the steps of the lines of log.jsonl that have it.
 steps() {
     grep "$1" "$dir/run/log.jsonl" | sed 's/{"step": \([0-9]*\),.*/\1/' | tr '\n' ' '
@@ -33,7 +27,7 @@ checkpoints() {
 logs() {
     logged=$1 evaluated=$2 saved=$3
     shift 3
-    train --validation_file "$dir/dev.jsonl" --max_steps 20 "$@"
+    run train --validation_file "$dir/dev.jsonl" --max_steps 20 "$@"
     if [ $code = 0 ] && [ "$(steps train/loss)" = "$logged" ] \
         && [ "$(steps eval/loss)" = "$evaluated" ] && [ "$(checkpoints)" = "$saved" ]; then ok
     else bad "$*: logged $(steps train/loss), evaluated $(steps eval/loss), saved $(checkpoints)"
@@ -48,7 +42,7 @@ logs "1 8 16 " "8 16 20 " "20 " --logging_first_step --logging_steps 8 --eval_st
 logs "" "10 20 " "20 " --logging_strategy no --save_strategy best
 
 # Warm-up: half of 20 steps, so after one step the rate of the next is 1/10 of it.
-train --max_steps 20 --warmup_steps 0.5 --logging_steps 1 --learning_rate 1
+run train --max_steps 20 --warmup_steps 0.5 --logging_steps 1 --learning_rate 1
 if [ "$(sed -n 's/.*"train\/learning_rate": \([0-9.]*\),.*/\1/p' "$dir/run/log.jsonl" \
     | head -n 1)" = 0.1 ]; then ok; else bad "--warmup_steps 0.5"; head -n 1 "$dir/run/log.jsonl"; fi
 # What is written can be read again.
@@ -58,22 +52,22 @@ if build/train "$dir/args.json" >"$dir/out" 2>"$dir/err" && cmp -s "$dir/args.js
     "$dir/run/train_args.json"; then ok; else bad "train_args.json"; code=; shows; fi
 
 # Equal meanings: the same log to the byte.
-same() {
-    train --max_steps 4 --logging_steps 1 "$1"
+alike() {
+    run train --max_steps 4 --logging_steps 1 "$1"
     [ $code = 0 ] || { bad "$1"; shows; }
     mv "$dir/run/log.jsonl" "$dir/log.jsonl"
-    train --max_steps 4 --logging_steps 1 "$2"
+    run train --max_steps 4 --logging_steps 1 "$2"
     if cmp -s "$dir/log.jsonl" "$dir/run/log.jsonl"; then ok; else bad "$1 is not $2"; shows; fi
 }
-same --optim=adamw_torch_fused --optim=adamw_torch
-same --data_seed=42 --seed=42
-same --batch_size=2 --per-device-train-batch-size=2
-train --max_steps 4 --logging_steps 1 --data_seed 7
+alike --optim=adamw_torch_fused --optim=adamw_torch
+alike --data_seed=42 --seed=42
+alike --batch_size=2 --per-device-train-batch-size=2
+run train --max_steps 4 --logging_steps 1 --data_seed 7
 if [ $code = 0 ] && ! cmp -s "$dir/log.jsonl" "$dir/run/log.jsonl"; then ok
 else bad "--data_seed changes nothing"; fi
 
 # --load_best_model_at_end: the final model is best/, and so are the results.
-train --validation_file "$dir/dev.jsonl" --max_steps 9 --eval_steps 3 --learning_rate 5 \
+run train --validation_file "$dir/dev.jsonl" --max_steps 9 --eval_steps 3 --learning_rate 5 \
     --metric_for_best_model loss --load_best_model_at_end
 if [ $code = 0 ] && cmp -s "$dir/run/model.safetensors" "$dir/run/best/model.safetensors" \
     && grep -q 'the final model is that of step' "$dir/err"; then ok
@@ -84,7 +78,7 @@ else bad "eval_results.json is not of best/"; cat "$dir/run/eval_results.json"; 
 
 # Passed over, with a line that says why.
 idle() {
-    train --max_steps 1 "$@"
+    run train --max_steps 1 "$@"
     if [ $code = 0 ] && grep -q "^train: $1: changes nothing here: " "$dir/err"; then ok
     else bad "$*"; shows; fi
 }
@@ -97,55 +91,47 @@ idle --cache_dir /nowhere
 idle --disable_tqdm true
 idle --save_safetensors
 for flag in do_predict push_to_hub group_by_length no_cuda; do
-    train --max_steps 1 --$flag False
+    run train --max_steps 1 --$flag False
     if [ $code = 0 ]; then ok; else bad "--$flag False"; shows; fi
 done
 
 # Answered: exit 2, one line with what to write.
-answered() {
-    text=$1
-    shift
-    train "$@"
-    if [ $code = 2 ] && [ "$(wc -l <"$dir/err")" -eq 1 ] && grep -qF -e "$text" "$dir/err"; then ok
-    else bad "$*: expected '$text'"; shows; fi
-}
-answered "--lr: write --learning_rate;" --lr 1e-5
-answered "--label_smoothing_factor: write --loss label_smoothing --smoothing X;" \
-    --label_smoothing_factor 0.1
-answered "--group_by_length: write --batching sorted;" --group_by_length
-answered "--do_predict: write \`predict --model_name_or_path OUTPUT_DIR --test_file FILE\`" \
-    --do_predict
-answered "--test_file: write \`predict --test_file FILE\` afterwards" --test_file x
-answered 'datasets.load_dataset(NAME)["train"].to_json("train.jsonl")' --dataset_name klue
-answered "--no_cuda: write --backend cpu;" --no_cuda
-answered "--per_gpu_train_batch_size: write --per_device_train_batch_size;" \
-    --per_gpu_train_batch_size=4
-answered "2 unknown flags (found --fsdp: not here: several processes are --ddp_backend; \
---adafactor: not here; write --optim adamw_torch; --help lists all)" --fsdp x --adafactor
-answered "expected a whole number, or a part of all below 1" --save_steps 2.5
-answered "--load_best_model_at_end: nothing is measured" --load_best_model_at_end
+refuses 2 "--lr: write --learning_rate;" train --lr 1e-5
+refuses 2 "--label_smoothing_factor: write --loss label_smoothing --smoothing X;" \
+    train --label_smoothing_factor 0.1
+refuses 2 "--group_by_length: write --batching sorted;" train --group_by_length
+refuses 2 "--do_predict: write \`predict --model_name_or_path OUTPUT_DIR --test_file FILE\`" \
+    train --do_predict
+refuses 2 "--test_file: write \`predict --test_file FILE\` afterwards" train --test_file x
+refuses 2 'datasets.load_dataset(NAME)["train"].to_json("train.jsonl")' train --dataset_name klue
+refuses 2 "--no_cuda: write --backend cpu;" train --no_cuda
+refuses 2 "--per_gpu_train_batch_size: write --per_device_train_batch_size;" \
+    train --per_gpu_train_batch_size=4
+refuses 2 "2 unknown flags (found --fsdp: not here: several processes are --ddp_backend; \
+--adafactor: not here; write --optim adamw_torch; --help lists all)" train --fsdp x --adafactor
+refuses 2 "expected a whole number, or a part of all below 1" train --save_steps 2.5
+refuses 2 "--load_best_model_at_end: nothing is measured" train --load_best_model_at_end
 printf 'lr: 1\n' >"$dir/lr.yaml"
-train "$dir/lr.yaml"
+run train "$dir/lr.yaml"
 if [ $code = 3 ] && grep -q 'lr.yaml:1:.*unknown key (found lr: write --learning_rate' "$dir/err"
 then ok; else bad "lr in a config file"; shows; fi
 printf 'report_to: [tensorboard, wandb]\noverwrite_cache: true\nmax_steps: 1\n' >"$dir/list.yaml"
-train "$dir/list.yaml"
+run train "$dir/list.yaml"
 if [ $code = 0 ] && [ -d "$dir/run/wandb" ] && [ -d "$dir/run/runs" ]; then ok
 else bad "a list in a config file"; shows; fi
 
 # --head NAME on a folder that has that head: what is not given comes from the folder.
-train --head bilstm --num_rnn_layers 1 --rnn_hidden_size 4 --rnn_dropout 0 --max_steps 1
+run train --head bilstm --num_rnn_layers 1 --rnn_hidden_size 4 --rnn_dropout 0 --max_steps 1
 mv "$dir/run" "$dir/bilstm"
 again() {
     rm -rf "$dir/run"
     build/train --model_name_or_path "$dir/bilstm" --train_file "$dir/rows.jsonl" --max_steps 1 \
-        --output_dir "$dir/run" --threads 1 "$@" >"$dir/out" 2>"$dir/err"
-    code=$?
+        --output_dir "$dir/run" --threads 1 "$@"
 }
 head_is() {
     expected=$1
     shift
-    again "$@"
+    run again "$@"
     if [ $code = 0 ] && grep -q "$expected" "$dir/run/config.json"; then ok
     else bad "$*: expected $expected"; shows; grep -A6 mrc_head "$dir/run/config.json"; fi
 }
@@ -156,13 +142,13 @@ head_is '"num_layers": 1, "hidden_size": 4, "dropout": 0.5' --head bilstm --rnn_
 head_is '"num_layers": 2, "hidden_size": 4, "dropout": 0.2' --head bigru --rnn_hidden_size 4
 
 # What computes is said in one line, before anything else.
-says() {
+tells() {
     if grep -q -e "$1" "$dir/err"; then ok; else bad "expected '$1'"; head -n 3 "$dir/err"; fi
 }
-train --max_steps 1 --backend naive
-says '^train: backend: naive c, 1 thread$'
-train --max_steps 1 --backend cpu --threads 2
-says '^train: backend: cpu [a-z0-9]*, 2 threads$'
+run train --max_steps 1 --backend naive
+tells '^train: backend: naive c, 1 thread$'
+run train --max_steps 1 --backend cpu --threads 2
+tells '^train: backend: cpu [a-z0-9]*, 2 threads$'
 [ "$(grep -c 'backend: ' "$dir/err")" = 1 ] && head -n 1 "$dir/err" | grep -q backend && ok \
     || bad "the line of the backend"
 
@@ -172,7 +158,7 @@ head -n 300 data/vocab.txt >"$dir/small/vocab.txt"
 rm -rf "$dir/run"
 build/train --config_name "$dir/config.json" --tokenizer_name "$dir/small" --train_file \
     "$dir/rows.jsonl" --output_dir "$dir/run" --max_steps 1 --threads 1 >"$dir/out" 2>"$dir/err"
-says 'small: the vocabulary is smaller than the model.s (found 300 tokens, its vocab_size is 812)'
+tells 'small: the vocabulary is smaller than the model.s (found 300 tokens, its vocab_size is 812)'
 
 # A folder that datasets saved is a data file too, and a resumed run knows it again.
 mkdir "$dir/arrow"
@@ -180,18 +166,17 @@ cp tests/fixtures/small.arrow "$dir/arrow/"
 echo '{"_data_files": [{"filename": "small.arrow"}]}' >"$dir/arrow/state.json"
 arrow() {
     build/train --config_name "$dir/config.json" --tokenizer_name data --train_file "$dir/arrow" \
-        --output_dir "$dir/run" --max_steps 1 --threads 1 "$@" >"$dir/out" 2>"$dir/err"
-    code=$?
+        --output_dir "$dir/run" --max_steps 1 --threads 1 "$@"
 }
 rm -rf "$dir/run"
-arrow
+run arrow
 if [ $code = 0 ] && grep -q 'arrow: 3 rows -> 3 kept' "$dir/out"; then ok
 else bad "--train_file FOLDER"; shows; fi
-arrow --resume_from_checkpoint
+run arrow --resume_from_checkpoint
 if [ $code = 0 ] && grep -q 'the run is finished' "$dir/err"; then ok
 else bad "--train_file FOLDER, finished"; shows; fi
 echo ' ' >>"$dir/arrow/state.json"
-arrow --resume_from_checkpoint
+run arrow --resume_from_checkpoint
 if [ $code = 3 ] && grep -q 'train_file is not that of the run' "$dir/err"; then ok
 else bad "--train_file FOLDER, changed"; shows; fi
 
@@ -213,24 +198,16 @@ done
 
 # A place that cannot be written ends a program before it works, and nothing is left there.
 : >"$dir/file"
-place() {
-    text=$1
-    shift
-    "$@" >"$dir/out" 2>"$dir/err"
-    code=$?
-    if [ $code = 5 ] && [ "$(wc -l <"$dir/err")" = 1 ] && grep -qF -e "$text" "$dir/err"; then ok
-    else bad "$*: expected '$text'"; shows; fi
-}
-place "file/x: cannot be written: $dir/file: Not a directory" build/predict --model_name_or_path \
+refuses 5 "file/x: cannot be written: $dir/file: Not a directory" build/predict --model_name_or_path \
     "$dir/bilstm" --test_file "$dir/rows.jsonl" --output_dir "$dir/file/x"
-place "file/x.st: cannot be written: $dir/file: Not a directory" build/predict \
+refuses 5 "file/x.st: cannot be written: $dir/file: Not a directory" build/predict \
     --model_name_or_path "$dir/bilstm" --test_file "$dir/rows.jsonl" --output_dir "$dir/answers" \
     --save_logits "$dir/file/x.st"
-place "file/x.html: cannot be written" build/report "$dir/bilstm" --output "$dir/file/x.html"
-place "file/x: cannot be written" build/index --passages "$dir/rows.jsonl" --analyzer korean \
+refuses 5 "file/x.html: cannot be written" build/report "$dir/bilstm" --output "$dir/file/x.html"
+refuses 5 "file/x: cannot be written" build/index --passages "$dir/rows.jsonl" --analyzer korean \
     --output "$dir/file/x"
-place "file/x: cannot be written" build/ensemble --files "$dir/none.json" --output_dir "$dir/file/x"
-place "file/x: cannot be written" build/convert "$dir/bilstm" --output "$dir/file/x"
+refuses 5 "file/x: cannot be written" build/ensemble --files "$dir/none.json" --output_dir "$dir/file/x"
+refuses 5 "file/x: cannot be written" build/convert "$dir/bilstm" --output "$dir/file/x"
 [ ! -e "$dir/answers" ] && ok || bad "predict left a folder"
 
 # predict says what it wrote, and how windows are cut.
@@ -256,5 +233,4 @@ for flag in $(cat tests/fixtures/hf_flags.txt); do
     else bad "--$flag is neither taken nor answered"; shows; fi
 done
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

@@ -1,13 +1,10 @@
 #!/bin/sh
 # The seeds of the fuzz targets against the parsers' own tables in mrc.h: a format, variant, dtype or
 # column type that a parser knows and no accepted seed has is a failure, as mutation hardly finds it.
-# Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 OUT=$dir
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
 newer() { return 1; }
 mkdir "$dir/fuzz"
 for program in index train embed; do ln -s "$PWD/build/$program" "$dir/$program"; done
@@ -20,7 +17,7 @@ seeds=$dir/fuzz/seeds
 accepts() {
     target=$1
     shift
-    [ -e "$dir/fuzz_$target" ] || ${CC:-cc} -std=c11 -O0 -o "$dir/fuzz_$target" "tests/fuzz/fuzz_$target.c" \
+    [ -e "$dir/fuzz_$target" ] || $CC -std=c11 -O0 -o "$dir/fuzz_$target" "tests/fuzz/fuzz_$target.c" \
         build/mrc.o -lm -lpthread || exit 3
     for file; do
         if [ -e "$file" ] && "$dir/fuzz_$target" --accepts "$file" >"$dir/out" 2>&1; then ok
@@ -65,5 +62,4 @@ for format in $(parser_table dataset); do
     if grep -q "\"format\": \"$format\"" "$dir/formats"; then ok
     else bad "dataset: no seed of format $format"; fi
 done
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+end

@@ -1,19 +1,8 @@
 #!/bin/sh
 # ./build.sh install and uninstall: what is there works from there, and nothing is left.  Run from
-# the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-# check WHAT COMMAND...: it succeeds.
-check() {
-    what=$1
-    shift
-    if "$@" >"$dir/checked" 2>&1; then ok; else bad "$what"; sed 's/^/    /' "$dir/checked"; fi
-}
+# the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 root=$(pwd)
 prefix=$dir/pre\ fix
@@ -36,7 +25,6 @@ cat >"$dir/use.c" <<'C'
 #include <mrc.h>
 int main(void) { mrc_ctx *ctx; if (mrc_ctx_new(&ctx, 0)) return 1; mrc_ctx_free(ctx); return 0; }
 C
-for CC in ${CC:+"$CC"} cc gcc clang; do command -v "${CC%% *}" >/dev/null && break; done
 # shellcheck disable=SC2086
 if $CC -std=c11 "$dir/use.c" -I "$prefix/include" -L "$prefix/lib" -Wl,-rpath,"$prefix/lib" -lmrc \
     -lm -lpthread -o "$dir/use" && "$dir/use"; then ok
@@ -74,5 +62,4 @@ if PREFIX=relative ./build.sh install >"$dir/out" 2>"$dir/err"; then bad "PREFIX
 elif [ $? = 2 ] && grep -q 'PREFIX: no absolute path' "$dir/err"; then ok
 else bad "PREFIX=relative"; cat "$dir/err"; fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

@@ -3,15 +3,11 @@
 # "<!-- mrc help --markdown NAME -->" and "<!-- end -->" are what that command prints.
 #     sh tests/cli/test_manual.sh             checks
 #     sh tests/cli/test_manual.sh --write     writes these parts anew
-# Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 manual=tools/README.md
-passed=0 failed=0 skipped=0
 
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
 
 names=$(build/mrc help --names)
 for name in $names; do build/mrc help --markdown "$name" >"$dir/$name.md" || bad "$name"; done
@@ -51,5 +47,4 @@ done
     || bad "$manual: a part has no end"
 if [ -x build/serve ]; then ok; else skip "serve is not built here: its part is not checked"; fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

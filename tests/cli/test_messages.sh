@@ -2,23 +2,18 @@
 # What programs say of a file that is not what they need: the line names what was found and what
 # helps.  Every kind of foreign file in the place of a data set, passages, pairs, a vocabulary, a
 # config, weights and a model; then the messages of flags, of places and of pipes.
-# Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 # says CODE LINE COMMAND..: it ends with CODE, and its last line on stderr is "program: LINE".
 says() {
-    code=$1 text=$2
+    wanted=$1 text=$2
     shift 2
-    "$@" >"$dir/out" 2>"$dir/err"
-    found=$?
+    bounded "$@"
     name=$(basename "$1")
-    if [ $found = "$code" ] && [ "$(tail -n 1 "$dir/err")" = "$name: $text" ]; then ok
-    else bad "$*: exit $found (expected $code)"
+    if [ "$code" = "$wanted" ] && [ "$(tail -n 1 "$dir/err")" = "$name: $text" ]; then ok
+    else bad "$*: exit $code (expected $wanted)"
         echo "    expected $name: $text"; echo "    found    $(tail -n 1 "$dir/err")"; fi
 }
 
@@ -152,5 +147,4 @@ says 5 "$dir/file/x: cannot be written: $dir/file: Not a directory" build/ensemb
 build/train --help 2>"$dir/err" | head -n 1 >/dev/null
 [ ! -s "$dir/err" ] && ok || bad "--help into a closed pipe: $(cat "$dir/err")"
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

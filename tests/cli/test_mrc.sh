@@ -1,30 +1,11 @@
 #!/bin/sh
 # tests/cli/test_mrc.sh: the one program: names, links, help, manual pages, completion, version.
-# Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 mrc=build/mrc
 
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
 
-# check WHAT COMMAND...: it succeeds.
-check() {
-    what=$1
-    shift
-    if "$@" >"$dir/checked" 2>&1; then ok; else bad "$what"; sed 's/^/    /' "$dir/checked"; fi
-}
-# fails CODE TEXT COMMAND...: that exit code, one line on stderr that is TEXT.
-fails() {
-    expected=$1 text=$2
-    shift 2
-    "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-    if [ $code = "$expected" ] && [ "$(cat "$dir/err")" = "$text" ] && [ ! -s "$dir/out" ]; then ok
-    else bad "$*: exit $code, $(cat "$dir/err")"; fi
-}
 
 names=$($mrc help --names)
 [ -n "$names" ] || bad "mrc help --names"
@@ -63,15 +44,15 @@ for name in $names; do
 done
 command -v groff >/dev/null || skip "no groff: warnings of manual pages"
 
-fails 2 "mrc: which program? (found nothing; \`mrc help\` lists all)" $mrc
-fails 2 "mrc: no such program (found trian, expected perhaps train; \`mrc help\` lists all)" \
+refuses 2 "mrc: which program? (found nothing; \`mrc help\` lists all)" $mrc
+refuses 2 "mrc: no such program (found trian, expected perhaps train; \`mrc help\` lists all)" \
     $mrc trian
-fails 2 "mrc: no such program (found x, expected another; \`mrc help\` lists all)" $mrc help x
-fails 2 "mrc: help: unknown flag (found --foo, expected --man [NAME], --markdown NAME, --names or \
+refuses 2 "mrc: no such program (found x, expected another; \`mrc help\` lists all)" $mrc help x
+refuses 2 "mrc: help: unknown flag (found --foo, expected --man [NAME], --markdown NAME, --names or \
 --completion SHELL)" $mrc help --foo
-fails 2 "mrc: help --completion: no such shell (found csh, expected bash or zsh)" \
+refuses 2 "mrc: help --completion: no such shell (found csh, expected bash or zsh)" \
     $mrc help --completion csh
-fails 2 "mrc: help: one argument too many (found predict)" $mrc help train predict
+refuses 2 "mrc: help: one argument too many (found predict)" $mrc help train predict
 for flag in --help -h help; do
     check "mrc $flag" sh -c "$mrc $flag | cmp - '$dir/list' || $mrc $flag >'$dir/list'"
 done
@@ -119,5 +100,4 @@ $mrc help --completion zsh >"$dir/_mrc"
 check "zsh's completion begins as it must" sh -c "head -n 1 '$dir/_mrc' | grep -qx '#compdef mrc'"
 if command -v zsh >/dev/null; then check "zsh -n" zsh -n "$dir/_mrc"; else skip "no zsh"; fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

@@ -1,25 +1,18 @@
 #!/bin/sh
 # train's memory from outside: the plan is printed and kept, checkpointing changes no byte, and what
 # does not fit is refused before training, with flags that do.  Run from the repository root after
-# ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
+# ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 # train_in DIR FLAG...: a few steps on data/, dropout on; messages in $dir/err.
 train_in() {
     to=$1
     shift
-    build/train --config_name data/config.json --tokenizer_name data --train_file "$dir/train.jsonl" \
+    $limit build/train --config_name data/config.json --tokenizer_name data --train_file "$dir/train.jsonl" \
         --validation_file "$dir/dev.jsonl" --output_dir "$to" --rnn_hidden_size 64 \
         --per_device_train_batch_size 8 --gradient_accumulation_steps 2 --learning_rate 1e-3 \
-        --logging_steps 1 --eval_steps 2 --save_steps 0 --seed 5 --threads 2 "$@" \
-        >"$dir/out" 2>"$dir/err"
+        --logging_steps 1 --eval_steps 2 --save_steps 0 --seed 5 --threads 2 "$@"
 }
 
 head -n 300 data/train.jsonl >"$dir/train.jsonl"
@@ -31,11 +24,10 @@ for form in "--head linear" "--head bilstm --batching token_budget" \
     "--head bilstm --pad_to_max_length --max_seq_length 96"; do
     rm -rf "$dir/plain" "$dir/again"
     # shellcheck disable=SC2086
-    if train_in "$dir/plain" $form --max_steps 5; then ok; else bad "$form"; cat "$dir/err"; fi
+    works train_in "$dir/plain" $form --max_steps 5
     plain=$(step_mib)
     # shellcheck disable=SC2086
-    if train_in "$dir/again" $form --max_steps 5 --gradient_checkpointing; then ok
-    else bad "$form, checkpointed"; cat "$dir/err"; fi
+    works train_in "$dir/again" $form --max_steps 5 --gradient_checkpointing
     again=$(step_mib)
     if [ "${again:-1}" -lt "${plain:-0}" ]; then ok
     else bad "$form: a step of $plain MiB, checkpointed $again"; fi
@@ -49,7 +41,8 @@ try_within() {                          # KIB FLAG...
     limit=$1
     shift
     rm -rf "$dir/small"
-    (ulimit -v "$limit" && train_in "$dir/small" --head linear --max_steps 1 "$@")
+    (ulimit -v "$limit" && train_in "$dir/small" --head linear --max_steps 1 "$@") \
+        >"$dir/out" 2>"$dir/err"
 }
 if (ulimit -v 4000000) 2>/dev/null && try_within 4000000; then
     found=
@@ -77,5 +70,4 @@ else
     skip "the shell does not limit address space"
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+end

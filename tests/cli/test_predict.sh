@@ -1,13 +1,8 @@
 #!/bin/sh
 # predict and evaluate on committed fixtures: the three files of answers to the byte, and the
-# figures of the metrics on edge cases.  Run after ./build.sh; the last line is the count.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 is not $2"; diff "$1" "$2" | head -n 5; fi; }
+# figures of the metrics on edge cases.  Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 #---------------------------------------------------------------------------------------------------
 # Decoding: tests/fixtures/decode is made by tests/peers/compare_decode.py
@@ -77,5 +72,4 @@ figures squad_v2 squad_v2
 figures squad_v2_na squad_v2 --na_prob_file $given/null_odds.json --na_prob_thresh 0.5
 figures klue klue
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+end

@@ -1,17 +1,15 @@
 #!/bin/sh
 # tools/mrc.py against the programs: the same answers, ids and hits, errors as exceptions, and
 # threads, garbage collection and forks.  Needs a Python of 3.8 or later (PYTHON says which), no
-# package.  Run after ./build.sh; the last line is the count.
-cd "$(dirname "$0")/../.." || exit 2
+# package.  Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 python=${PYTHON:-python3}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
-    echo "SKIP: no Python of 3.8 or later (found $("$python" --version 2>&1 | tail -n 1))"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
+    skip "no Python of 3.8 or later (found $("$python" --version 2>&1 | tail -n 1))"
+    end
 fi
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-stop() { echo "FAIL $1: $(tail -n 1 "$dir/err")"; echo "0 passed, 1 failed"; exit 1; }
+stop() { bad "$1: $(tail -n 1 "$dir/err")"; end; }
 
 build/train --config_name data/config.json --tokenizer_name data --train_file data/train.jsonl \
     --output_dir "$dir/model" --max_steps 30 --learning_rate 1e-3 --max_seq_length 64 \

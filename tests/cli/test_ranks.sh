@@ -1,20 +1,10 @@
 #!/bin/sh
 # train on several processes over MPI: the bytes of one process, runs that are killed and go on with
 # other numbers of ranks, ranks that differ, stall or die.  Run after ./build.sh.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 is not $2"; fi; }
-skip() {
-    echo "SKIP: $*"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
-}
-command -v mpirun >/dev/null 2>&1 || skip "no mpirun: train on several ranks"
-ldd build/mrc 2>/dev/null | grep -q 'libmpi' || skip "build/mrc has no MPI: train on several ranks"
+. "$(dirname "$0")/../lib.sh"
+begin
+command -v mpirun >/dev/null 2>&1 || { skip "no mpirun: train on several ranks"; end; }
+ldd build/mrc 2>/dev/null | grep -q 'libmpi' || { skip "build/mrc has no MPI: train on several ranks"; end; }
 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1       # in a container
 export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
 if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then options='--oversubscribe --bind-to none'
@@ -70,11 +60,10 @@ equal "$dir/more2" "$dir/more0" 3
 long="--max_steps 40 --eval_steps 10 --save_steps 5"
 # shellcheck disable=SC2086
 ranks 0 "$dir/whole" $long 2>"$dir/err" || bad "whole: $(tail -n 2 "$dir/err")"
-wait_for() { i=0; while [ ! -e "$1" ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i + 1)); done; }
 # shellcheck disable=SC2086
 ranks 2 "$dir/parts" $long 2>"$dir/err" &
 job=$!
-wait_for "$dir/parts/checkpoint-5/trainer_state.json"
+wait_for 30 test -e "$dir/parts/checkpoint-5/trainer_state.json"
 children() { ps -e -o pid= -o args= | awk -v out="$1" '/build\/train/ && !/mpirun/ && !/awk/ &&
     index($0, out) { print $1 }'; }
 victim=$(children "$dir/parts" | tail -n 1)
@@ -85,7 +74,7 @@ code=$?
 # shellcheck disable=SC2086
 ranks 3 "$dir/parts" $long --sharded_optimizer --resume_from_checkpoint 2>"$dir/err" &
 job=$!
-wait_for "$dir/parts/checkpoint-15/trainer_state.json"
+wait_for 30 test -e "$dir/parts/checkpoint-15/trainer_state.json"
 victim=$(children "$dir/parts" | tail -n 1)
 [ -n "$victim" ] && kill -TERM "$victim"
 wait $job
@@ -96,6 +85,33 @@ code=$?
 ranks 0 "$dir/parts" $long --resume_from_checkpoint 2>"$dir/err" \
     || bad "resumed on 1: $(tail -n 2 "$dir/err")"
 equal "$dir/parts" "$dir/whole" 40
+
+# SIGUSR1, which a launcher passes on: all save, and end with 7.
+# shellcheck disable=SC2086
+ranks 2 "$dir/asked" $long 2>"$dir/err" &
+job=$!
+wait_for "$dir/asked/checkpoint-5/trainer_state.json"
+launcher=$(ps -e -o pid= -o args= | awk -v out="$dir/asked" '/mpirun/ && !/awk/ && index($0, out) {
+    print $1 }' | head -n 1)
+[ -n "$launcher" ] && kill -USR1 "$launcher"
+wait $job
+code=$?
+[ $code -eq 7 ] && ok || bad "SIGUSR1 to the launcher: exit code $code: $(tail -n 3 "$dir/err")"
+[ "$(grep -c 'stopped by a signal' "$dir/err")" = 1 ] && ok || bad "said more or less than once"
+
+# Another build: the commit it was made from is a word in it.
+commit=$(build/mrc version | sed -n 's/.*commit[: ]*\([0-9a-f]\{7,\}\).*/\1/p' | head -n 1)
+other=$(echo "$commit" | tr '0-9a-f' '1-9a-f0')
+if [ -n "$commit" ]; then
+    LC_ALL=C sed "s/$commit/$other/g" build/mrc >"$dir/mrc" && chmod 755 "$dir/mrc"
+    # shellcheck disable=SC2086
+    mpirun $options -n 1 build/train $base $short --output_dir "$dir/x" \
+        --train_file data/train.jsonl : -n 1 "$dir/mrc" train $base $short --output_dir "$dir/x" \
+        --train_file data/train.jsonl >/dev/null 2>"$dir/err"
+    code=$?
+    [ $code -eq 3 ] && grep -q "the build of rank 1 .*$other.*(expected rank 0" "$dir/err" && ok \
+        || bad "another build: exit code $code, $(tail -n 3 "$dir/err")"
+fi
 
 # Ranks that differ: whose, in what, and both values; exit code 3.
 sed '1s/./ &/' data/train.jsonl >"$dir/other.jsonl"
@@ -111,6 +127,8 @@ differs() {
     grep -q -e "$words" "$dir/err" && ok || bad "$what: $(cat "$dir/err")"
 }
 differs "another data file" 'train_file of rank 1 ' --train_file "$dir/other.jsonl"
+differs "another backend" 'the backend (--backend) of rank 1 (.*) is naive' \
+    --train_file data/train.jsonl --backend naive
 differs "another optimizer" '--sharded_optimizer of rank 1 (.*) is true (expected rank 0' \
     --train_file data/train.jsonl --sharded_optimizer
 differs "another flag" '--learning_rate of rank 1 (.*) is 0.001 (expected rank 0' \
@@ -135,7 +153,7 @@ once "AdamP shared out" 2 'adamp looks at whole matrices' --sharded_optimizer --
 # shellcheck disable=SC2086
 ranks 2 "$dir/still" $long --ddp_timeout 2 2>"$dir/err" &
 job=$!
-wait_for "$dir/still/checkpoint-5/trainer_state.json"
+wait_for 30 test -e "$dir/still/checkpoint-5/trainer_state.json"
 victim=$(children "$dir/still" | tail -n 1)
 [ -n "$victim" ] && kill -STOP "$victim"
 wait $job
@@ -144,5 +162,4 @@ code=$?
 [ $code -eq 5 ] && ok || bad "a rank that stands still: exit code $code"
 grep -q 'nothing from rank [01] (.*) for 2 s' "$dir/err" && ok || bad "$(tail -n 3 "$dir/err")"
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+end

@@ -4,16 +4,9 @@
 #
 # MRC_SERVE_SECONDS=60 adds 64 clients for as long, during which memory must not grow.  MRC_SERVE is
 # a folder with another build of serve, predict and ask, as one with a sanitizer.
-# Run after ./build.sh; the last line is the count.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-server=
-trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null; rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-end()  { echo "$passed passed, $failed failed, $skipped skipped"; [ "$failed" -eq 0 ]; exit; }
+# Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 programs=${MRC_SERVE:-build}
 serve=$programs/serve
@@ -27,7 +20,7 @@ build/train --config_name data/config.json --tokenizer_name data --train_file da
     --head bilstm --num_rnn_layers 1 --rnn_hidden_size 64 --per_device_train_batch_size 8 \
     --learning_rate 1e-3 --warmup_steps 0 >"$dir/log" 2>&1 || bad "train: $(tail -n 2 "$dir/log")"
 # shellcheck disable=SC2086
-${CC:-cc} -std=c11 -O1 tests/support/serve_client.c build/mrc.o -o "$dir/client" -lm -lpthread \
+$CC -std=c11 -O1 tests/support/serve_client.c build/mrc.o -o "$dir/client" -lm -lpthread \
     >"$dir/log" 2>&1 || bad "serve_client.c: $(head -n 3 "$dir/log")"
 head -n 100 data/validation.jsonl >"$dir/questions.jsonl"
 awk '{ sub(/"id": *"[^"]*"/, "\"id\": \"p" NR "\""); print }' "$dir/questions.jsonl" \
@@ -37,21 +30,14 @@ build/index --passages "$dir/passages.jsonl" --unique --analyzer korean --output
 
 # start FLAGS...: a service at a port of its own choice, which becomes $port.
 start() {
-    "$serve" --model_name_or_path "$model" --port 0 --log errors "$@" >"$dir/out" 2>"$dir/err" &
-    server=$! tries=0 port=
-    while [ -z "$port" ] && [ $tries -lt 300 ] && kill -0 $server 2>/dev/null; do
-        sleep 0.1
-        tries=$((tries + 1))
-        port=$(sed -n 's/.*"port": \([0-9]*\)}$/\1/p' "$dir/out")
-    done
-    [ -n "$port" ] && ok || { bad "serve $*: $(cat "$dir/err")"; end; }
+    serves "$serve" --model_name_or_path "$model" "$@" && ok || { bad "serve $*: $(cat "$dir/err")"; end; }
 }
 # stop: it ends when it is told, with 0.
 stop() {
     kill "$server"
     wait "$server"
     code=$?
-    server=
+    running=
     [ $code = 0 ] && ok || { bad "the service ends with $code"; cat "$dir/err"; }
 }
 # client WHAT FLAGS...: its checks, added to these.
@@ -68,16 +54,6 @@ client() {
 gets() {
     "$dir/client" --port "$port" --get "$1" >"$dir/got" 2>&1
     grep -qF -e "$2" "$dir/got" && ok || { bad "$1 lacks '$2'"; head -n 20 "$dir/got"; }
-}
-# fails CODE TEXT FLAGS...: serve does not even start.  One that does is ended, by timeout's code 124.
-within=$(command -v timeout >/dev/null && echo "timeout -k 5 60")
-fails() {
-    expected=$1 text=$2
-    shift 2
-    $within "$serve" "$@" >"$dir/out" 2>"$dir/err"
-    code=$?
-    [ $code = "$expected" ] && grep -qF -e "$text" "$dir/err" && ok \
-        || { bad "serve $*: exit $code, expected $expected and '$text'"; cat "$dir/err"; }
 }
 # predict_to NAME FLAGS...: what the answers must be.
 predict_to() {
@@ -141,8 +117,8 @@ page() {
         --virtual-time-budget=10000 --dump-dom "http://127.0.0.1:$port/?$1" \
         >"$dir/dom" 2>"$dir/log"
 }
-# shows TEXT: it stands in that page.
-shows() { grep -qF -e "$1" "$dir/dom" && ok || bad "the page does not show '$1'"; }
+# page_shows TEXT: it stands in that page.
+page_shows() { grep -qF -e "$1" "$dir/dom" && ok || bad "the page does not show '$1'"; }
 if [ -z "$browser" ]; then
     skip "no Chromium: the page"
 else
@@ -158,10 +134,10 @@ else
     page "lang=en&context=$coded&q=$question&auto"
     answer=$("$dir/client" --port "$port" --answer_of "$dir/one/predictions.json")
     [ -n "$answer" ] && ok || bad "no answer to look for"
-    shows "<mark>$answer</mark>"
-    shows "<p id=\"answer\">$answer <small>"
-    shows '&lt;b&gt;x&amp;amp;&lt;/b&gt; '
-    shows 'aria-pressed="true"><span>'
+    page_shows "<mark>$answer</mark>"
+    page_shows "<p id=\"answer\">$answer <small>"
+    page_shows '&lt;b&gt;x&amp;amp;&lt;/b&gt; '
+    page_shows 'aria-pressed="true"><span>'
     # The bars: one word at least has more than nothing, and heights agree with what is read out.
     tr '>' '\n' <"$dir/dom" | sed -n 's/.*aria-label="\([^"]*: starts [^"]*\)".*/\1/p' >"$dir/bars"
     [ "$(wc -l <"$dir/bars")" -ge 10 ] && ok || bad "the page has $(wc -l <"$dir/bars") bars"
@@ -176,13 +152,13 @@ else
         }
         END { exit wrong > 0 || n == 0 }' && ok || bad "bars are not as high as they say"
     page "lang=ko&q=$(printf '오지우의 고향' | od -An -v -tx1 | tr -d '\n' | sed 's/ /%/g')&auto"
-    shows '<html lang="ko">'
-    shows '함께 읽은 다른 지문'
-    shows '답이 여기서 시작할 확률'
+    page_shows '<html lang="ko">'
+    page_shows '함께 읽은 다른 지문'
+    page_shows '답이 여기서 시작할 확률'
     page "lang=en&context=x&q=&auto"
-    shows 'Type a question first.'
+    page_shows 'Type a question first.'
     page "lang=en&context=x&q=$(awk 'BEGIN { while (n++ < 1100) printf "a" }')&auto"
-    shows 'The service has refused this: question is too long (found 1100 characters, expected'
+    page_shows 'The service has refused this: question is too long (found 1100 characters, expected'
 fi
 
 #---------------------------------------------------------------------------------------------------
@@ -252,7 +228,7 @@ stop
 predict_to negative --version_2_with_negative --null_score_diff_threshold -3
 start --version_2_with_negative --null_score_diff_threshold -3 --host localhost
 client "no answers" --questions "$dir/questions.jsonl" --answers "$dir/negative" --requests 100
-fails 5 "cannot listen at localhost port $port" --model_name_or_path "$model" --host localhost \
+fails 5 "cannot listen at localhost port $port" "$serve" --model_name_or_path "$model" --host localhost \
     --port "$port"
 stop
 # Weights of fewer bits: what predict answers with them.
@@ -263,15 +239,15 @@ for dtype in int8 bf16; do
         --clients 2 --requests 50
     stop
 done
-fails 2 "--int8_keep: no such layer (found middle" --model_name_or_path "$model" --port 0 \
+fails 2 "--int8_keep: no such layer (found middle" "$serve" --model_name_or_path "$model" --port 0 \
     --dtype int8 --int8_keep middle
-fails 2 "--int8_keep: needs --dtype int8" --model_name_or_path "$model" --port 0 --int8_keep down
-fails 2 "--model_name_or_path is missing" --port 0
-fails 2 "--port: not a value of this flag (found 65536" --model_name_or_path "$model" --port 65536
-fails 2 "--max_queue: a request may have more" --model_name_or_path "$model" --max_queue 8
-fails 2 "--top_k: more than a request may have" --model_name_or_path "$model" --top_k 100 \
+fails 2 "--int8_keep: needs --dtype int8" "$serve" --model_name_or_path "$model" --port 0 --int8_keep down
+fails 2 "--model_name_or_path is missing" "$serve" --port 0
+fails 2 "--port: not a value of this flag (found 65536" "$serve" --model_name_or_path "$model" --port 65536
+fails 2 "--max_queue: a request may have more" "$serve" --model_name_or_path "$model" --max_queue 8
+fails 2 "--top_k: more than a request may have" "$serve" --model_name_or_path "$model" --top_k 100 \
     --index "$dir/index"
-fails 3 "nowhere" --model_name_or_path "$dir/nowhere" --port 0
-fails 3 "--host: " --model_name_or_path "$model" --host "no such host" --port 0
+fails 3 "nowhere" "$serve" --model_name_or_path "$dir/nowhere" --port 0
+fails 3 "--host: " "$serve" --model_name_or_path "$model" --host "no such host" --port 0
 
 end

@@ -1,23 +1,9 @@
 #!/bin/sh
 # sweep and report from outside: a grid that is killed and goes on gives what one that was not gives;
 # the report names what differs, stands alone and is well-formed.  Run from the repository root after
-# ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
-fails() {                               # CODE TEXT COMMAND..: one line that has TEXT
-    code=$1 text=$2
-    shift 2
-    "$@" >"$dir/out" 2>"$dir/err"
-    got=$?
-    if [ $got = "$code" ] && [ "$(grep -vc ': backend: ' "$dir/err")" -eq 1 ] \
-        && grep -q "$text" "$dir/err"; then ok
-    else bad "$*: exit code $got, expected $code and \"$text\""; cat "$dir/err"; fi
-}
+# ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 
 head -n 300 data/train.jsonl >"$dir/train.jsonl"
 head -n 40 data/validation.jsonl >"$dir/dev.jsonl"
@@ -45,6 +31,7 @@ else bad "sweep"; cat "$dir/err"; fi
 if [ "$(wc -l <"$dir/table")" -eq 5 ] && head -n 1 "$dir/table" | tr '\t' ' ' | grep -q '^head learning_rate eval_exact_match '
 then ok; else bad "the table of a sweep"; cat "$dir/table"; fi
 cp "$dir/table" "$dir/table_whole"
+parts_ended() { ! pgrep -f "output_dir=$dir/parts" >/dev/null 2>&1; }
 stopped=0
 for signal in TERM KILL; do
     build/sweep "$dir/grid.yaml" --output_dir "$dir/parts" >"$dir/out" 2>"$dir/err" &
@@ -61,7 +48,7 @@ for signal in TERM KILL; do
     code=$?
     [ $signal = KILL ] || [ $code = 7 ] || [ $code = 0 ] || bad "stopped by $signal: exit code $code"
     # A killed sweep leaves its run alone; the next one may come only when that has ended.
-    while pgrep -f "output_dir=$dir/parts" >/dev/null 2>&1; do sleep 0.1; done
+    wait_for 60 parts_ended || bad "a run of a stopped sweep does not end"
 done
 [ $stopped -gt 0 ] || bad "no sweep was stopped"
 if build/sweep "$dir/grid.yaml" --output_dir "$dir/parts" --json >"$dir/json" 2>"$dir/err"; then ok
@@ -79,11 +66,11 @@ if [ "$(grep -c -e ' train .*--max_steps=7 ' "$dir/commands")" -eq 4 ] \
     && [ "$(grep -c -e '--max_steps=60' "$dir/commands")" -eq 0 ] \
     && [ "$(grep -c -e ' --fp16=true --report_to=a,b ' "$dir/commands")" -eq 4 ]; then ok
 else bad "flags of train beside a sweep"; cat "$dir/commands" "$dir/err"; fi
-fails 2 'unknown flag (found --max_step, expected perhaps --max_steps' \
+refuses 2 'unknown flag (found --max_step, expected perhaps --max_steps' \
     build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" --max_step 7
-fails 2 "the sweep's own" build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" \
+refuses 2 "the sweep's own" build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" \
     --resume_from_checkpoint x
-fails 3 'in base or on the command line too' build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" \
+refuses 3 'in base or on the command line too' build/sweep "$dir/grid.yaml" --output_dir "$dir/dry" \
     --head linear
 [ ! -e "$dir/dry" ] && ok || bad "a sweep that was refused left something"
 
@@ -128,7 +115,7 @@ for text in '"params": [{"head": "linear"}, {"head": "bilstm"}]' '"split3_test_f
     '"mean_test_exact_match": [' '"std_test_loss": [' '"rank_test_accuracy": ['; do
     if grep -qF "$text" "$dir/folds/cv_results.json"; then ok; else bad "cv_results.json: $text"; fi
 done
-fails 2 'there are no folds' build/sweep "$dir/grid.yaml" --output_dir "$dir/none" --out_of_fold
+refuses 2 'there are no folds' build/sweep "$dir/grid.yaml" --output_dir "$dir/none" --out_of_fold
 
 # The report: nothing from outside, one row a run, the setting that mattered, scores over words.
 if build/report "$dir/whole" --output "$dir/r.html" --test_file "$dir/dev.jsonl" --examples 2 \
@@ -170,14 +157,14 @@ build/report "$dir/whole" --output "$dir/m.html" --test_file "$dir/markup.jsonl"
 if grep -q '&lt;b&gt;&amp;' "$dir/m.html" && ! grep -q '<h3><b>' "$dir/m.html"; then ok
 else bad "markup in a question"; fi
 
-fails 3 'no run here' build/report tests --output "$dir/n.html"
-fails 3 'no run has logged it' build/report "$dir/whole" --output "$dir/n.html" --metric eval/none
+refuses 3 'no run here' build/report tests --output "$dir/n.html"
+refuses 3 'no run has logged it' build/report "$dir/whole" --output "$dir/n.html" --metric eval/none
 fails 3 'no question with this id' build/report "$dir/whole" --output "$dir/n.html" \
     --test_file "$dir/dev.jsonl" --ids nobody
 [ ! -e "$dir/n.html" ] && ok || bad "a report that failed is there"
 bad_grid() {                            # TEXT OF FILE, MESSAGE
     printf '%b' "$1" >"$dir/bad.yaml"
-    fails 3 "$2" build/sweep "$dir/bad.yaml" --output_dir "$dir/none"
+    refuses 3 "$2" build/sweep "$dir/bad.yaml" --output_dir "$dir/none"
 }
 bad_grid 'base:\n  seed: 1\n' 'no "grid"'
 bad_grid 'grid:\n  seed: 1\n' 'expected a list of values'
@@ -198,5 +185,4 @@ if [ $code = 2 ] && [ -e "$dir/half/head=linear,learning_rate=0.001/model.safete
     && grep -q 'head=lstm,learning_rate=0.001: ended with exit code 2' "$dir/err"; then ok
 else bad "a run that is refused: exit code $code"; cat "$dir/err"; fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+end

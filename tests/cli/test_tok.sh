@@ -1,14 +1,13 @@
 #!/bin/sh
 # build/tok from outside: what it prints, what it refuses.  Run from the repository root after
-# ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
+# ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 cased=tests/fixtures/tokenizer/cased
-passed=0 failed=0
 
-# gives CODE EXPECTED INPUT FLAGS...: the exit code, and what is printed (or, on failure, a part of
+# tokens CODE EXPECTED INPUT FLAGS...: the exit code, and what is printed (or, on failure, a part of
 # the one line on stderr).
-gives() {
+tokens() {
     want=$1 expected=$2 input=$3
     shift 3
     printf '%b' "$input" | build/tok "$@" >"$dir/out" 2>"$dir/err"
@@ -19,52 +18,44 @@ gives() {
         [ "$code" = "$want" ] && grep -qF -- "$expected" "$dir/err" \
             && [ "$(wc -l <"$dir/err")" -eq 1 ]
     fi
-    if [ $? = 0 ]; then passed=$((passed + 1)); return; fi
-    failed=$((failed + 1))
-    echo "FAIL tok $*: exit $code, expected $want and: $expected"
-    head -n 3 "$dir/out" "$dir/err"
+    if [ $? = 0 ]; then ok; else bad "tok $*: exit $code, expected $want and: $expected"; shows; fi
 }
 
-gives 0 '[CLS] the read ##er . [SEP]' 'the reader.\n' --tokenizer_name $cased
-gives 0 '[CLS] the [SEP]' 'the' --tokenizer_name=$cased/vocab.txt
-gives 0 '[CLS] [SEP]
+tokens 0 '[CLS] the read ##er . [SEP]' 'the reader.\n' --tokenizer_name $cased
+tokens 0 '[CLS] the [SEP]' 'the' --tokenizer_name=$cased/vocab.txt
+tokens 0 '[CLS] [SEP]
 [CLS] a [SEP]' '\na\r\n' --tokenizer_name $cased
-gives 0 'a [MASK] b' 'a[MASK]b\n' --tokenizer_name $cased --no_special_tokens
-gives 0 '[CLS] a b [SEP]' 'a b c\n' --tokenizer_name $cased --max_length 4
-gives 0 '' '' --tokenizer_name $cased
-gives 0 '{"overflow_to_sample_mapping": 0, "input_ids": [0,19,23,2], "token_type_ids": [0,0,0,0], "tokens": ["[CLS]","a","##b","[SEP]"], "offset_mapping": [[0,0],[0,1],[1,2],[0,0]], "sequence_ids": [null,0,0,null]}' \
+tokens 0 'a [MASK] b' 'a[MASK]b\n' --tokenizer_name $cased --no_special_tokens
+tokens 0 '[CLS] a b [SEP]' 'a b c\n' --tokenizer_name $cased --max_length 4
+tokens 0 '' '' --tokenizer_name $cased
+tokens 0 '{"overflow_to_sample_mapping": 0, "input_ids": [0,19,23,2], "token_type_ids": [0,0,0,0], "tokens": ["[CLS]","a","##b","[SEP]"], "offset_mapping": [[0,0],[0,1],[1,2],[0,0]], "sequence_ids": [null,0,0,null]}' \
     '"ab"\n' --tokenizer_name $cased --jsonl
-gives 0 '{"overflow_to_sample_mapping": 0, "input_ids": [0,19,2,19,20,2], "token_type_ids": [0,0,0,1,1,1], "tokens": ["[CLS]","a","[SEP]","a","b","[SEP]"], "offset_mapping": [[0,0],[0,1],[0,0],[0,1],[2,3],[0,0]], "sequence_ids": [null,0,null,1,1,null]}
+tokens 0 '{"overflow_to_sample_mapping": 0, "input_ids": [0,19,2,19,20,2], "token_type_ids": [0,0,0,1,1,1], "tokens": ["[CLS]","a","[SEP]","a","b","[SEP]"], "offset_mapping": [[0,0],[0,1],[0,0],[0,1],[2,3],[0,0]], "sequence_ids": [null,0,null,1,1,null]}
 {"overflow_to_sample_mapping": 0, "input_ids": [0,19,2,20,21,2], "token_type_ids": [0,0,0,1,1,1], "tokens": ["[CLS]","a","[SEP]","b","c","[SEP]"], "offset_mapping": [[0,0],[0,1],[0,0],[2,3],[4,5],[0,0]], "sequence_ids": [null,0,null,1,1,null]}
 {"overflow_to_sample_mapping": 1, "input_ids": [0,2,2], "token_type_ids": [0,0,1], "tokens": ["[CLS]","[SEP]","[SEP]"], "offset_mapping": [[0,0],[0,0],[0,0]], "sequence_ids": [null,null,null]}' \
     '{"text": "a", "text_pair": "a b c"}\n\n{"text": "", "text_pair": ""}\n' \
     --tokenizer_name $cased --jsonl --max_length 6 --truncation only_second --stride 1
 
-gives 2 'tokenizer_name' '' --jsonl
-gives 2 'max_length' 'a\n' --tokenizer_name $cased --max_lenght 3
-gives 2 'only_second' 'a\n' --tokenizer_name $cased --truncation only_third
-gives 3 'no such file or folder' 'a\n' --tokenizer_name "$dir/none"
-gives 3 'neither tokenizer.json nor vocab.txt' 'a\n' --tokenizer_name "$dir"
-gives 3 'tok: stdin:2:' '"a"\n{\n' --tokenizer_name $cased --jsonl
-gives 3 'tok: stdin:2: not a text' '"a"\n[]\n' --tokenizer_name $cased --jsonl
-gives 3 'tok: stdin:1: not a text' '{"text": "a", "text_pair": 3}\n' --tokenizer_name $cased --jsonl
-gives 3 'tok: stdin:1: tokenizer: only_second, but there is one text' '{"text": "", "text_pair": null}\n' \
+tokens 2 'tokenizer_name' '' --jsonl
+tokens 2 'max_length' 'a\n' --tokenizer_name $cased --max_lenght 3
+tokens 2 'only_second' 'a\n' --tokenizer_name $cased --truncation only_third
+tokens 3 'no such file or folder' 'a\n' --tokenizer_name "$dir/none"
+tokens 3 'neither tokenizer.json nor vocab.txt' 'a\n' --tokenizer_name "$dir"
+tokens 3 'tok: stdin:2:' '"a"\n{\n' --tokenizer_name $cased --jsonl
+tokens 3 'tok: stdin:2: not a text' '"a"\n[]\n' --tokenizer_name $cased --jsonl
+tokens 3 'tok: stdin:1: not a text' '{"text": "a", "text_pair": 3}\n' --tokenizer_name $cased --jsonl
+tokens 3 'tok: stdin:1: tokenizer: only_second, but there is one text' '{"text": "", "text_pair": null}\n' \
     --tokenizer_name $cased --jsonl --max_length 9 --truncation only_second
-gives 3 'tok: stdin:1: tokenizer: max_length 4 leaves no room' '{"text": "a", "text_pair": "b c"}\n' \
+tokens 3 'tok: stdin:1: tokenizer: max_length 4 leaves no room' '{"text": "a", "text_pair": "b c"}\n' \
     --tokenizer_name $cased --jsonl --max_length 4 --truncation only_second
-gives 3 'tok: stdin:1: tokenizer: max_length 1' 'a\n' --tokenizer_name $cased --max_length 1
+tokens 3 'tok: stdin:1: tokenizer: max_length 1' 'a\n' --tokenizer_name $cased --max_length 1
 
 # A line of 4 MB, and output that nobody can take.
 head -c 4000000 /dev/zero | tr '\0' 'a' >"$dir/long"
-if [ "$(build/tok --tokenizer_name $cased <"$dir/long")" = '[CLS] [UNK] [SEP]' ]; then
-    passed=$((passed + 1))
-else
-    failed=$((failed + 1))
-    echo "FAIL tok: a line of 4 MB"
-fi
+if [ "$(build/tok --tokenizer_name $cased <"$dir/long")" = '[CLS] [UNK] [SEP]' ]; then ok
+else bad "tok: a line of 4 MB"; fi
 if [ -w /dev/full ]; then
     echo a | build/tok --tokenizer_name $cased >/dev/full 2>"$dir/err"
-    if [ $? = 5 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAIL /dev/full"; fi
+    if [ $? = 5 ]; then ok; else bad "/dev/full"; fi
 fi
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+end

@@ -1,32 +1,12 @@
 #!/bin/sh
 # The programs from outside: flags, messages, exit codes, streams.  First tools/tool.h alone,
 # through a probe with one flag of each kind; then every program in build/.
-# Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
+# Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 probe=$dir/probe
-passed=0 failed=0 skipped=0
-unset TERM
 
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-finish() {
-    echo "$passed passed, $failed failed, $skipped skipped"
-    [ "$failed" -eq 0 ]
-    exit
-}
 
-# run COMMAND...: its exit code in $code, its streams in files.
-run() {
-    "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-}
-shows() {
-    echo "    exit $code"
-    sed 's/^/    out: /' "$dir/out" | head -n 5
-    sed 's/^/    err: /' "$dir/err" | head -n 5
-}
 # prints TEXT COMMAND...: exit 0, and this is all it prints.
 prints() {
     expected=$1
@@ -34,17 +14,6 @@ prints() {
     run "$@"
     if [ "$code" = 0 ] && [ "$(cat "$dir/out")" = "$expected" ] && [ ! -s "$dir/err" ]; then ok
     else bad "$*: expected '$expected'"; shows; fi
-}
-# fails CODE TEXT COMMAND...: that exit code, nothing on stdout, one line on stderr that holds TEXT
-# and begins with the program's name.
-fails() {
-    expected=$1 text=$2
-    shift 2
-    run "$@"
-    name=$(basename "$1")
-    if [ "$code" = "$expected" ] && [ ! -s "$dir/out" ] && [ "$(wc -l <"$dir/err")" -eq 1 ] \
-        && grep -q "^$name: " "$dir/err" && grep -qF -e "$text" "$dir/err"; then ok
-    else bad "$*: expected exit $expected and one line with '$text'"; shows; fi
 }
 
 #---------------------------------------------------------------------------------------------------
@@ -104,43 +73,43 @@ f - - - -1 384 $rates 0 1 $last" "$probe" --save_steps $steps f
 }
 
 test_refusals() {
-    fails 2 "FILE" "$probe"
-    fails 2 "found c, expected none" "$probe" a b c
-    fails 2 "found --max_seq_len, expected perhaps --max_seq_length" "$probe" --max_seq_len 5 f
-    fails 2 "found --Threads, expected perhaps --threads" "$probe" --Threads=5 f
-    fails 2 "found --do_evals, expected perhaps --do_eval" "$probe" --do_evals f
-    fails 2 "found --FILE" "$probe" --FILE f
-    fails 2 "found --versoin, expected perhaps --version" "$probe" --versoin
+    refuses 2 "FILE" "$probe"
+    refuses 2 "found c, expected none" "$probe" a b c
+    refuses 2 "found --max_seq_len, expected perhaps --max_seq_length" "$probe" --max_seq_len 5 f
+    refuses 2 "found --Threads, expected perhaps --threads" "$probe" --Threads=5 f
+    refuses 2 "found --do_evals, expected perhaps --do_eval" "$probe" --do_evals f
+    refuses 2 "found --FILE" "$probe" --FILE f
+    refuses 2 "found --versoin, expected perhaps --version" "$probe" --versoin
     # Beginnings and ends come first; no guess beyond a third of the name.
-    fails 2 "found --learning, expected perhaps --learning_rate" "$probe" --learning 1 f
-    fails 2 "found --rate, expected perhaps --learning_rate" "$probe" --rate 1 f
-    fails 2 "(found --lxyn, expected another; --help lists all)" "$probe" --lxyn 1 f
-    fails 2 "(found --lr: write --learning_rate; --help lists all)" "$probe" --lr 1 f
-    fails 2 "3 unknown flags (found --lr: write --learning_rate; --max-seq-len: perhaps \
+    refuses 2 "found --learning, expected perhaps --learning_rate" "$probe" --learning 1 f
+    refuses 2 "found --rate, expected perhaps --learning_rate" "$probe" --rate 1 f
+    refuses 2 "(found --lxyn, expected another; --help lists all)" "$probe" --lxyn 1 f
+    refuses 2 "(found --lr: write --learning_rate; --help lists all)" "$probe" --lr 1 f
+    refuses 2 "3 unknown flags (found --lr: write --learning_rate; --max-seq-len: perhaps \
 --max_seq_length; --zzz; --help lists all)" "$probe" --lr=1 --max-seq-len 5 f --zzz g h
-    fails 2 "found 1.5, expected a whole number, or a part of all below 1" "$probe" \
+    refuses 2 "found 1.5, expected a whole number, or a part of all below 1" "$probe" \
         --save_steps 1.5 f
-    fails 2 "names: not a value of this flag (found a,,b, expected NAME)" "$probe" f --names a,,b
-    fails 2 "--max_seq_length: a value is missing" "$probe" f --max_seq_length
-    fails 2 "--max_seq_length: a value is missing" "$probe" f --max_seq_length --do_eval
+    refuses 2 "names: not a value of this flag (found a,,b, expected NAME)" "$probe" f --names a,,b
+    refuses 2 "--max_seq_length: a value is missing" "$probe" f --max_seq_length
+    refuses 2 "--max_seq_length: a value is missing" "$probe" f --max_seq_length --do_eval
     for value in 2 65537 5x 5.0 '' ' 5' 0x10 1e3 99999999999999999999 -5; do
-        fails 2 "expected an integer from 3 to 65536" "$probe" "--max_seq_length=$value" f
+        refuses 2 "expected an integer from 3 to 65536" "$probe" "--max_seq_length=$value" f
     done
     for value in nan inf -1 1.5 1,5 0x1p-3 '1 ' . e5 1e 1e999 --; do
-        fails 2 "(found $value, expected a number from 0 to 1)" "$probe" "--learning_rate=$value" f
+        refuses 2 "(found $value, expected a number from 0 to 1)" "$probe" "--learning_rate=$value" f
     done
     for value in 0 1; do
-        fails 2 "expected a number above 0, below 1" "$probe" --dropout $value f
+        refuses 2 "expected a number above 0, below 1" "$probe" --dropout $value f
     done
-    fails 2 "found -2, expected an integer from -1" "$probe" --max_steps -2 f
+    refuses 2 "found -2, expected an integer from -1" "$probe" --max_steps -2 f
     for value in 9223372036854775808 18446744073709551617 -9223372036854775809; do
-        fails 2 "found $value, expected an integer from -1" "$probe" "--max_steps=$value" f
+        refuses 2 "found $value, expected an integer from -1" "$probe" "--max_steps=$value" f
     done
-    fails 2 "found maybe, expected true or false" "$probe" --do_eval=maybe f
-    fails 2 "found gru, expected linear|bilstm" "$probe" --head gru f
-    fails 2 "found bil, expected linear|bilstm" "$probe" --head bil f
+    refuses 2 "found maybe, expected true or false" "$probe" --do_eval=maybe f
+    refuses 2 "found gru, expected linear|bilstm" "$probe" --head gru f
+    refuses 2 "found bil, expected linear|bilstm" "$probe" --head bil f
     # One line, whatever the value holds.
-    fails 2 "found a b, expected linear|bilstm" "$probe" --head "a
+    refuses 2 "found a b, expected linear|bilstm" "$probe" --head "a
 b" f
 }
 
@@ -179,7 +148,7 @@ test_ends() {
     pid=$!
     grep -m 1 -q ready "$dir/ready"
     kill -TERM $pid
-    while [ ! -s "$dir/err" ]; do :; done
+    wait_for 30 test -s "$dir/err"
     kill -TERM $pid
     wait $pid
     code=$?
@@ -235,14 +204,14 @@ test_common() {
     run "$2" --version
     if [ "$code" = 0 ] && grep -q "^$1 [0-9]*\.[0-9]*\.[0-9]*$" "$dir/out"; then ok
     else bad "$1 --version"; shows; fi
-    fails 2 "expected perhaps --version" "$2" --versoin
-    fails 2 "expected perhaps --threads" "$2" --thread 2
-    fails 2 "2 unknown flags (found --thread: perhaps --threads; --versoin: perhaps --version" \
+    refuses 2 "expected perhaps --version" "$2" --versoin
+    refuses 2 "expected perhaps --threads" "$2" --thread 2
+    refuses 2 "2 unknown flags (found --thread: perhaps --threads; --versoin: perhaps --version" \
         "$2" --thread 2 --versoin
-    fails 2 "expected an integer from 1 to 1024" "$2" --threads 0
-    fails 2 "found fast, expected auto|naive|cpu|openblas|cuda" "$2" --backend fast
-    fails 2 "found -1, expected an integer from 0" "$2" --seed -1
-    fails 2 "is missing" "$2"
+    refuses 2 "expected an integer from 1 to 1024" "$2" --threads 0
+    refuses 2 "found fast, expected auto|naive|cpu|openblas|cuda" "$2" --backend fast
+    refuses 2 "found -1, expected an integer from 0" "$2" --seed -1
+    refuses 2 "is missing" "$2"
 
     if [ -w /dev/full ]; then
         "$2" --help >/dev/full 2>"$dir/err" </dev/null
@@ -327,7 +296,7 @@ ends() {
     program=$1
     shift
     [ -x "build/$program" ] || { bad "build/$program is missing"; return; }
-    run "build/$program" "$@"
+    bounded "build/$program" "$@"
     if [ "$code" = "$expected" ] && tail -n 1 "$dir/err" | grep "^$program: " \
         | grep -qF -e "$what"; then ok
     else bad "$program $*: expected exit $expected and a line with $what"; shows; fi
@@ -354,10 +323,38 @@ test_exit_codes() {
     done
 }
 
-for CC in ${CC:+"$CC"} cc gcc clang; do command -v "${CC%% *}" >/dev/null && break; done
+# memory_limit EXPECTED [FILE TEXT]..: what files like the kernel's say of a container's memory.
+memory_limit() {
+    expected=$1 root=$dir/kernel
+    shift
+    rm -rf "$root"
+    mkdir "$root"
+    while [ $# -gt 0 ]; do
+        mkdir -p "$root/$(dirname "$1")"
+        printf "$2" >"$root/$1"
+        shift 2
+    done
+    found=$("$probe" memory "$root" | sed -n 's/^limit //p')
+    [ "$found" = "$expected" ] && ok || bad "memory limit $found, expected $expected"
+}
+test_memory_limit() {
+    none=18446744073709551615 groups=proc/self/cgroup v2=sys/fs/cgroup v1=sys/fs/cgroup/memory
+    memory_limit $none
+    memory_limit $none $groups '0::/a/b\n'
+    memory_limit 1048576 $v2/memory.max '1048576\n'
+    memory_limit $none $v2/memory.max 'max\n'
+    memory_limit 4096 $groups '0::/a/b\n' $v2/a/b/memory.max '4096\n' $v2/a/memory.max '8192\n'
+    memory_limit 4096 $groups '0::/a/b\n' $v2/a/b/memory.max 'max\n' $v2/a/memory.max '4096\n'
+    memory_limit 4096 $groups '0::/a/b\n' $v2/a/b/memory.max '8192\n' $v2/memory.max '4096\n'
+    memory_limit $none $groups '0::/a/b\n' $v2/a/bc/memory.max '4096\n'
+    memory_limit 4096 $groups '5:cpu:/y\n4:memory:/x\n0::/\n' $v1/x/memory.limit_in_bytes '4096\n'
+    memory_limit 4096 $groups '4:cpu,memory:/x' $v1/memory.limit_in_bytes '4096\n'
+    memory_limit $none $groups '4:memory:/x\n' $v1/x/memory.limit_in_bytes '\n'
+}
+
 if [ ! -e build/mrc.o ]; then
     bad "build/mrc.o is missing: run ./build.sh first"
-    finish
+    end
 fi
 # shellcheck disable=SC2086
 if $CC -std=c11 -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror tests/support/tool_probe.c \
@@ -366,6 +363,7 @@ if $CC -std=c11 -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror tests
     test_refusals
     test_ends
     test_terminal
+    test_memory_limit
     test_common probe "$probe" tests/support/tool_probe.c
 else bad "tests/support/tool_probe.c does not compile"; fi
 
@@ -376,4 +374,4 @@ for source in tools/*.c; do
     test_common "$name" "build/$name" "$source"
 done
 test_exit_codes
-finish
+end

@@ -1,52 +1,12 @@
 #!/bin/sh
 # train and predict from outside: results and files, exact resuming after kills, equal results for
 # any number of threads, refusals and their exit codes.  A model and data so small that a run takes
-# a second.  Run from the repository root after ./build.sh; the last line is the count.
-dir=$(mktemp -d) || exit 2
-running=                                # what was started and not yet waited for
-trap '[ -z "$running" ] || kill -9 "$running" 2>/dev/null; rm -rf "$dir"' EXIT
-passed=0 failed=0 skipped=0
-unset TERM
+# a second.  Run from the repository root after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
+program=train                           # what its functions run
 export LC_ALL=C
 
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
-skip() { skipped=$((skipped + 1)); echo "SKIP: $*"; }
-
-# run COMMAND...: its exit code in $code, its streams in files.
-run() {
-    "$@" >"$dir/out" 2>"$dir/err" </dev/null
-    code=$?
-}
-shows() {
-    echo "    exit $code"
-    sed 's/^/    out: /' "$dir/out" | tail -n 3
-    sed 's/^/    err: /' "$dir/err" | tail -n 5
-}
-# works COMMAND...: exit 0.
-works() {
-    run "$@"
-    if [ "$code" = 0 ]; then ok; else bad "$*"; shows; fi
-}
-# says TEXT: the last command's streams hold it.
-says() {
-    if grep -qF -e "$1" "$dir/out" "$dir/err"; then ok; else bad "expected '$1'"; shows; fi
-}
-# fails CODE TEXT COMMAND...: that exit code, and the last line of stderr holds TEXT.
-fails() {
-    expected=$1 text=$2
-    shift 2
-    run "$@"
-    name=$(basename "$1")
-    case $name in train_in|from_model) name=train ;; esac
-    if [ "$code" = "$expected" ] && tail -n 1 "$dir/err" | grep -q "^$name: " \
-        && tail -n 1 "$dir/err" | grep -qF -e "$text"; then ok
-    else bad "$*: expected exit $expected and '$text'"; shows; fi
-}
-# same A B: equal files.
-same() {
-    if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi
-}
 # log_history of a finished run, and what else its state counts.
 history_of() {
     sed -n 's/.*"num_input_tokens_seen": \([0-9]*\).*"log_history": \(\[[^]]*\]\).*/\1 \2/p' \
@@ -106,7 +66,7 @@ EOF
 train_in() {
     to=$1
     shift
-    $exec build/train --config_name "$dir/config.json" --tokenizer_name "$dir/tok" \
+    $exec $limit build/train --config_name "$dir/config.json" --tokenizer_name "$dir/tok" \
         --train_file "$dir/train.jsonl" --validation_file "$dir/dev.jsonl" --output_dir "$to" \
         --head bilstm --num_rnn_layers 2 --rnn_hidden_size 8 --learning_rate 3e-3 \
         --per_device_train_batch_size 3 --gradient_accumulation_steps 2 --num_train_epochs 2.5 \
@@ -921,8 +881,8 @@ else
     KILLS=12 STOPS=6 EACH="1 26" THREADS="7"
 fi
 exec=
-for program in train predict evaluate; do
-    [ -x build/$program ] || { skip "build/$program is not built"; set -- none; }
+for name in train predict evaluate; do
+    [ -x build/$name ] || { skip "build/$name is not built"; set -- none; }
 done
 if [ $# -eq 0 ]; then
     make_inputs
@@ -944,5 +904,4 @@ if [ $# -eq 0 ]; then
     test_logs
     test_config
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+end

@@ -1,15 +1,10 @@
 #!/bin/sh
 # Questions without an answer, from training to the vote: what train measures is what predict and
 # evaluate make of the model it leaves, to the last digit, in all four metrics and each decoding;
-# and a reader's windows are those of its training.  Run after ./build.sh; the last line is the
-# count.
-cd "$(dirname "$0")/../.." || exit 2
-dir=$(mktemp -d) || exit 2
-trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
+# and a reader's windows are those of its training.  Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
 export LC_ALL=C
-ok()  { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL $*"; }
 
 # The demo's questions; every third asks another article's passage and has no answer.
 mix() {                                 # ROWS
@@ -142,4 +137,4 @@ vote probability_sum 0.9 ""
 vote probability_sum 1.1 a
 vote fold_combine 1.1 a
 
-echo "$passed passed, $failed failed"
+end

@@ -4,8 +4,6 @@
 #include "test.h"
 #include <pthread.h>
 
-static int cases_skipped;
-
 // What any input must do with (RELIABILITY A11): the tests that read files run on such a stack, and
 // under a sanitizer, whose frames are larger, on no more.
 enum { CASES_STACK = 256 * 1024 };
@@ -29,14 +27,8 @@ TEST_HELPER int cases_find(char *path, size_t bytes, const char *below) {
     snprintf(path, bytes, "%s/%s", root ? root : "../shared", below);
     if (mrc_file_exists(path)) return 1;
     printf("SKIP: %s is not here\n", path);
-    cases_skipped++;
+    test_skipped++;
     return 0;
-}
-
-TEST_HELPER int cases_end(void) {
-    if (!cases_skipped) return test_end();
-    printf("%d passed, %d failed, %d skipped\n", test_passed, test_failed, cases_skipped);
-    return test_failed != 0;
 }
 
 // Cuts the next line off *text, which is changed; NULL at the end.
@@ -57,5 +49,23 @@ TEST_HELPER char *cases_field(char **line) {
     if (end) *end = 0;
     return field ? field : none;
 }
+
+// The text of the manifest in the folder `below`, whose path is put into `folder`; NULL: absent.
+TEST_HELPER char *cases_manifest(mrc_ctx *ctx, char *folder, size_t bytes, const char *below) {
+    char path[1024], *text = NULL;
+    size_t n;
+    if (!cases_find(folder, bytes, below)) return NULL;
+    snprintf(path, sizeof path, "%s/manifest.tsv", folder);
+    CHECK(mrc_file_read(ctx, &text, &n, path) == MRC_OK, "%s", path);
+    return text;
+}
+
+// An allocator for so many allocations.
+__attribute__((unused)) static size_t allocations_left;
+TEST_HELPER void *alloc_some(void *user, size_t bytes) {
+    (void)user;
+    return allocations_left ? allocations_left--, malloc(bytes) : NULL;
+}
+TEST_HELPER void free_some(void *user, void *p) { (void)user; free(p); }
 
 #endif

@@ -66,6 +66,7 @@ int main(int argc, char **argv) {
         if (a.more) nanosleep(&(struct timespec){ .tv_sec = 20 }, NULL);
         return TOOL_INTERRUPTED;
     }
+    if (strcmp(a.file, "memory") == 0) tool_print("limit %zu\n", tool_memory_limit(a.more));
     if (strcmp(a.file, "bar") == 0) {
         tool_bar bar;
         tool_bar_seconds = a.more ? 0.1 : 60;

@@ -1,33 +1,10 @@
 // Vectors on disk and in an index, and what is found in it, against plain loops in double.
 // tags: threads
 #define TEST_LINKED
-#include "../support/test.h"
-#include <unistd.h>
+#include "../support/folder.h"
 
-static char folder[64];
 static mrc_backend *be;
 static mrc_ctx *ctx;
-static char message[1024];
-
-static void keep_message(void *user, mrc_status status, const char *text) {
-    (void)user, (void)status;
-    snprintf(message, sizeof message, "%s", text);
-}
-
-static const char *path_of(const char *name) {
-    static char room[4][256];
-    static int at;
-    char *path = room[at++ % 4];
-    snprintf(path, sizeof room[0], "%s/%s", folder, name);
-    return path;
-}
-
-static void file_new(const char *path, const void *data, size_t bytes) {
-    FILE *f = fopen(path, "wb");
-    if (!f) return;
-    fwrite(data, 1, bytes, f);
-    fclose(f);
-}
 
 // n rows in [-1, 1), every fifth a copy of the one before: ties.
 static mrc_vectors vectors_new(size_t n, size_t width) {
@@ -94,7 +71,7 @@ static void test_npy(void) {
         for (size_t k = 0; k < c->data; k++) file[10 + length + k] = (unsigned char)(k % 60);
         const char *path = path_of("a.npy");
         mrc_vectors v;
-        file_new(path, file, 10 + length + c->data);
+        bytes_new("a.npy", file, 10 + length + c->data);
         mrc_status s = mrc_vectors_load(ctx, &v, path);
         CHECK((s == MRC_OK) == !c->wrong, "npy %zu: %s", i, mrc_ctx_message(ctx));
         if (s == MRC_OK) CHECK(v.n == 2 && v.width == 3, "npy %zu: %zu, %zu", i, v.n, v.width);
@@ -102,7 +79,7 @@ static void test_npy(void) {
         mrc_vectors_free(&v);
         mrc_ctx_clear_error(ctx);
         for (size_t cut = 0; cut < 10 + length; cut += 7) {
-            file_new(path, file, cut);
+            bytes_new("a.npy", file, cut);
             CHECK(mrc_vectors_load(ctx, &v, path) != MRC_OK, "npy %zu cut at %zu", i, cut);
             mrc_ctx_clear_error(ctx);
         }
@@ -364,7 +341,7 @@ static void damage_case(const char *name, int tokens, const mrc_vectors *q) {
         mrc_dense *d = NULL;
         memcpy(copy, data, bytes);
         copy[i] = (char)(copy[i] ^ 0x41);
-        file_new(path, copy, bytes);
+        bytes_new(name, copy, bytes);
         mrc_status s = mrc_dense_open(ctx, &d, folder, tokens);
         if (s == MRC_OK) s = mrc_dense_check(d);
         tried++;
@@ -376,11 +353,11 @@ static void damage_case(const char *name, int tokens, const mrc_vectors *q) {
     CHECK(found == tried, "%s: %zu of %zu flipped bytes found", name, found, tried);
     for (size_t cut = 0; cut < bytes; cut += 1 + bytes / 97) {
         mrc_dense *d;
-        file_new(path, data, cut);
+        bytes_new(name, data, cut);
         CHECK(mrc_dense_open(ctx, &d, folder, tokens) != MRC_OK, "%s cut at %zu", name, cut);
         mrc_ctx_clear_error(ctx);
     }
-    file_new(path, data, bytes);
+    bytes_new(name, data, bytes);
     mrc_file_free(ctx, data);
     free(copy);
 }
@@ -408,7 +385,7 @@ static void test_fuse(void) {
     const mrc_hit a[] = { { 3, 9 }, { 1, 5 }, { 2, 4 } }, b[] = { { 2, .5 }, { 4, .4 } };
     const mrc_hits runs[] = { { a, 3 }, { b, 2 } };
     mrc_hit out[5];
-    size_t n;
+    size_t n = 0;
     mrc_fuse_desc desc = { .method = MRC_FUSE_RRF };
     CHECK(mrc_fuse(ctx, &desc, runs, 2, out, &n) == MRC_OK && n == 4, "rrf: %zu", n);
     CHECK(out[0].passage == 2 && fabs(out[0].score - (1 / 63. + 1 / 61.)) < 1e-15
@@ -450,10 +427,9 @@ static void test_measures(void) {
 }
 
 int main(void) {
-    snprintf(folder, sizeof folder, "/tmp/mrc_dense_%ld", (long)getpid());
+    if (!folder_new("dense")) return test_end();
     mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
-    mrc_dir_new(ctx, folder);
     test_npy();
     test_exact();
     test_forms();
@@ -462,8 +438,8 @@ int main(void) {
     test_damage();
     test_fuse();
     test_measures();
-    mrc_dir_remove(ctx, folder);
     mrc_ctx_free(ctx);
     mrc_backend_free(be);
+    folder_end();
     return test_end();
 }

@@ -687,7 +687,7 @@ static mrc_status read_json(reading *r) {
 }
 
 static mrc_status read_yaml(reading *r) {
-    mrc_json *j;
+    mrc_json *j = NULL;
     MRC__TRY(yaml_load(r->ctx, &j, r->path));
     digest_tree(r, j);
     yaml_free(j);

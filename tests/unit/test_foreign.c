@@ -627,6 +627,194 @@ static void test_config_keys(void) {
     }
 }
 
+// Directories for retrieval: what each sign in their files means, and what is refused by name.
+#define MODULE(kind) "{\"path\": \"1\", \"type\": \"x." kind "\"}"
+#define POOL "[" MODULE("Pooling") "]"
+#define DENSE "[" MODULE("Dense") "]"
+#define TOKENS "{\"model_type\": \"ColBERT\"}"
+#define MULTI "{\"model_type\": \"MultiVectorEncoder\"}"
+#define MASK "[" MODULE("MultiVectorMask") "]"
+#define CLASS(name) "\"architectures\": [\"" name "\"]"
+#define DPR CLASS("DPRQuestionEncoder")
+#define LONG "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define LONGER LONG LONG LONG LONG LONG
+static const struct encoder_dir_case {
+    const char *keys, *modules, *module, *similar, *transformer, *colbert, *pooling;
+    mrc_head_type head;                     // asked for
+    const char *words;                      // NULL: read, and then
+    mrc_head_type found;
+    unsigned poolings;
+    size_t width, query, passage;           // 0: not looked at
+} encoder_dirs[] = {
+    { .found = MRC_HEAD_POOL, .poolings = 4, .query = 64, .passage = 64 },      // the mean
+    { .modules = POOL, .module = "{\"pooling_mode_cls_token\": true}", .poolings = 1 },
+    { .modules = POOL, .module = "{\"pooling_mode_cls_token\": false}", .poolings = 4 },
+    { .modules = POOL, .module = "{\"pooling_mode\": \"max\"}", .poolings = 2 },
+    { .modules = POOL, .module = "{\"pooling_mode\": [\"mean_tokens\", \"cls\"]}", .poolings = 5 },
+    { .modules = POOL, .module = "{\"pooling_mode\": \"pooler\"}", .poolings = 1 },
+    { .modules = POOL, .module = "{\"pooling_mode\": [\"max\", 3]}", .words = "pooling  is not" },
+    { .modules = POOL, .module = "{\"pooling_mode\": \"sum\"}", .words = "pooling sum is not" },
+    { .modules = POOL, .module = "{\"pooling_mode\": 3}", .poolings = 4 },
+    { .modules = POOL, .module = NULL, .words = "1/config.json|modules.json names it" },
+    { .modules = POOL, .module = "{", .words = "1/config.json:1:2" },
+    { .modules = POOL, .pooling = "lasttoken", .poolings = 32 },
+    { .modules = POOL, .pooling = "last", .poolings = 32 },
+    { .modules = POOL, .pooling = "pooler", .poolings = 1 },
+    { .modules = POOL, .pooling = "no", .words = "--pooling|pooling no is not" },
+    { .modules = "[" MODULE("LSTM") "]", .words = "modules.json:1:2|LSTM" },
+    { .modules = "[{\"path\": \"/x\", \"type\": \"Pooling\"}]", .words = "leads out" },
+    { .modules = "[{\"path\": \"a/../b\", \"type\": \"Pooling\"}]", .words = "leads out" },
+    { .modules = "[{\"type\": 3}]", .words = "has a module" },
+    { .modules = "[" MODULE("Dense") ", " MODULE("Dense") "]", .module = "{\"out_features\": 4}",
+      .words = "has again a module Dense" },
+    { .modules = DENSE, .module = "{\"out_features\": 4}", .width = 4 },
+    { .modules = DENSE, .module = "{\"out_features\": 4, \"activation_function\": \"a.GELU\"}",
+      .width = 4 },
+    { .modules = DENSE, .module = "{\"out_features\": 4, \"activation_function\": \"Identity\", "
+      "\"bias\": false, \"use_residual\": 3}", .width = 4 },
+    { .modules = DENSE, .module = "{\"out_features\": 4, \"activation_function\": \"a.ReLU\"}",
+      .words = "activation_function ReLU" },
+    { .modules = DENSE, .module = "{\"out_features\": 4, \"use_residual\": true}",
+      .words = "use_residual" },
+    { .modules = DENSE, .module = "{}", .words = "out_features" },
+    { .modules = DENSE, .module = "{\"out_features\": 65537}", .words = "out_features" },
+    { .modules = DENSE, .words = "modules.json names it" },
+    { .modules = "[{\"path\": \"1\", \"type\": \"pylate.models.Dense\"}]", .module =
+      "{\"out_features\": 4}", .similar = TOKENS, .found = MRC_HEAD_TOKENS, .width = 4,
+      .query = 32, .passage = 64 },
+    { .modules = "[" MODULE("Normalize") ", " MODULE("Dropout") ", " MODULE("Transformer") "]",
+      .poolings = 4 },
+    { .keys = DPR, .poolings = 1, .passage = 64 },
+    { .keys = DPR ", \"projection_dim\": 3, \"max_position_embeddings\": 512", .width = 3,
+      .query = 512, .passage = 256 },
+    { .keys = CLASS("DPRContextEncoder"), .modules = POOL, .module = "{}", .poolings = 4 },
+    { .similar = "{\"prompts\": {\"query\": \"q: \", \"corpus\": \"c: \"}, "
+      "\"default_prompt_name\": \"corpus\", \"similarity_fn_name\": \"dot\"}", .poolings = 4 },
+    { .similar = "{\"prompts\": {\"query\": \"q\\u0000\"}, \"default_prompt_name\": \"x\", "
+      "\"similarity_fn_name\": \"cosine\"}", .poolings = 4 },
+    { .similar = "{\"similarity_fn_name\": \"MaxSim\"}", .poolings = 4 },
+    { .similar = "{\"similarity_fn_name\": \"maxsim\"}", .poolings = 4 },
+    { .similar = "{\"similarity_fn_name\": \"euclidean\"}", .words = "similarity_fn_name euclid" },
+    { .similar = "{\"prompts\": {\"query\": \"" LONGER "\"}}", .words = "the query prompt" },
+    { .similar = "{\"prompts\": {\"document\": \"" LONGER "\"}}", .words = "the passage prompt" },
+    { .transformer = "{\"max_seq_length\": 16}", .query = 16, .passage = 16 },
+    { .transformer = "{\"max_seq_length\": 512}", .query = 64 },
+    { .transformer = "[", .words = "sentence_bert_config.json" },
+    // Token rows: Stanford's, PyLate's, sentence-transformers'.
+    { .head = MRC_HEAD_TOKENS, .found = MRC_HEAD_TOKENS, .query = 64, .passage = 64 },
+    { .keys = CLASS("HF_ColBERT"), .found = MRC_HEAD_TOKENS, .width = 128 },
+    { .colbert = "{}", .found = MRC_HEAD_TOKENS, .width = 128, .query = 32, .passage = 64 },
+    { .colbert = "{\"dim\": 8, \"query_maxlen\": 0, \"doc_maxlen\": 0, \"mask_punctuation\": false,"
+      " \"similarity\": \"l2\", \"attend_to_mask_tokens\": true, \"query_token_id\": \"[Q]\", "
+      "\"doc_token_id\": \"[D]\"}", .found = MRC_HEAD_TOKENS, .width = 8, .query = 64,
+      .passage = 64 },
+    { .colbert = "{\"similarity\": \"cosine\"}", .found = MRC_HEAD_TOKENS },
+    { .colbert = "{\"similarity\": \"dot\"}", .words = "similarity dot" },
+    { .colbert = "{\"query_token_id\": \"" LONGER "\"}", .words = "query_token_id" },
+    { .colbert = "{\"doc_token_id\": \"" LONGER "\"}", .words = "doc_token_id" },
+    { .similar = TOKENS, .found = MRC_HEAD_TOKENS, .query = 32, .passage = 64 },
+    { .similar = "{\"model_type\": \"ColBERT\", \"query_prefix\": \"" LONGER "\"}",
+      .words = "query_prefix" },
+    { .similar = "{\"model_type\": \"ColBERT\", \"document_prefix\": \"" LONGER "\"}",
+      .words = "document_prefix" },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": [\"a\", \"b\"], "
+      "\"query_prefix\": \"[q]\", \"document_prefix\": \"[d]\"}", .found = MRC_HEAD_TOKENS },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": 3}",
+      .found = MRC_HEAD_TOKENS },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": [\"a b\"]}",
+      .words = "skiplist_words" },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": [3]}",
+      .words = "skiplist_words" },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": [\"\"]}",
+      .words = "skiplist_words" },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": [\"a\\u0000\"]}",
+      .words = "skiplist_words" },
+    { .similar = "{\"model_type\": \"ColBERT\", \"skiplist_words\": [\"" LONGER LONGER LONGER LONGER
+      "\"]}", .words = "skiplist_words" },
+    { .similar = MULTI, .found = MRC_HEAD_TOKENS, .query = 64 },
+    { .similar = MULTI, .transformer = "{\"query_expansion\": {\"strategy\": \"min\", "
+      "\"length\": 9}, \"document_length\": 7}", .found = MRC_HEAD_TOKENS, .query = 9,
+      .passage = 7 },
+    { .similar = MULTI, .transformer = "{\"query_expansion\": {\"strategy\": \"fixed\"}}",
+      .found = MRC_HEAD_TOKENS },
+    { .similar = MULTI, .transformer = "{\"query_expansion\": {}}", .found = MRC_HEAD_TOKENS },
+    { .similar = MULTI, .transformer = "{\"query_expansion\": 3}", .found = MRC_HEAD_TOKENS },
+    { .similar = MULTI, .transformer = "{\"query_expansion\": {\"strategy\": \"max\"}}",
+      .words = "query_expansion max" },
+    { .similar = MULTI, .modules = MASK, .module = "{\"skiplist_words\": [\"!\"]}",
+      .found = MRC_HEAD_TOKENS },
+    { .similar = MULTI, .modules = MASK, .module = "{\"skiplist_words\": [1]}",
+      .words = "skiplist_words" },
+    { .similar = MULTI, .modules = MASK, .words = "modules.json names it" },
+    { .similar = TOKENS, .modules = DENSE, .module = "{}", .words = "out_features" },
+    { .similar = TOKENS, .modules = "[" MODULE("CNN") "]", .words = "CNN" },
+    // Cross-encoders.
+    { .similar = "{\"model_type\": \"CrossEncoder\"}", .found = MRC_HEAD_SCORE },
+    { .similar = "{\"model_type\": \"other\"}", .found = MRC_HEAD_POOL },
+    { .keys = CLASS("BertForSequenceClassification"), .found = MRC_HEAD_SCORE },
+    { .keys = "\"num_labels\": 0", .head = MRC_HEAD_SCORE, .words = "of 0 labels" },
+    { .keys = "\"num_labels\": 3", .head = MRC_HEAD_SCORE, .words = "of 3 labels" },
+    { .keys = "\"id2label\": {\"0\": \"a\", \"1\": \"b\"}, \"classifier_dropout\": 0.5, "
+      "\"sbert_ce_default_activation_function\": \"torch.nn.Identity\"", .head = MRC_HEAD_SCORE,
+      .found = MRC_HEAD_SCORE },
+    { .keys = "\"id2label\": {}, \"classifier_dropout\": 1, \"sentence_transformers\": "
+      "{\"activation_fn\": \"Softmax\"}", .head = MRC_HEAD_SCORE, .words = "activation Softmax" },
+    { .keys = "\"id2label\": [], \"classifier_dropout\": -1", .head = MRC_HEAD_SCORE,
+      .found = MRC_HEAD_SCORE },
+    { .keys = "\"model_type\": \"electra\", \"classifier_dropout\": null", .head = MRC_HEAD_SCORE,
+      .found = MRC_HEAD_SCORE },
+    { .keys = "\"architectures\": [3]", .found = MRC_HEAD_POOL },
+    { .keys = "\"architectures\": 3", .found = MRC_HEAD_POOL },
+};
+// A folder "d" below `dir` that has the files of a row, config.json in `base` of it.
+static void encoder_dir_new(const struct encoder_dir_case *c, const char *base) {
+    const char *const files[][2] = {
+        { "d/modules.json", c->modules }, { "d/1/config.json", c->module },
+        { "d/config_sentence_transformers.json", c->similar },
+        { "d/artifact.metadata", c->colbert } };
+    const char *keys = c->keys ? c->keys : "\"pad_token_id\": 0";
+    char config[512], name[80];
+    CHECK(mrc_dir_remove(ctx, path_of("d")) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    snprintf(name, sizeof name, "d/%s", base);
+    CHECK(mrc_dir_new(ctx, path_of("d")) == MRC_OK && mrc_dir_new(ctx, path_of("d/1")) == MRC_OK
+          && mrc_dir_new(ctx, path_of(name)) == MRC_OK, "%s", mrc_ctx_message(ctx));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (files[i][1]) text_new(files[i][0], files[i][1]);
+    }
+    snprintf(config, sizeof config, "{%s%s%s, \"vocab_size\": 20, \"hidden_size\": 8, "
+             "\"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 8}",
+             strstr(keys, "model_type") ? "" : "\"model_type\": \"bert\", ",
+             strstr(keys, "max_position") ? "" : "\"max_position_embeddings\": 64, ", keys);
+    snprintf(name, sizeof name, "d/%s/config.json", base);
+    text_new(name, config);
+    snprintf(name, sizeof name, "d/%s/sentence_bert_config.json", base);
+    if (c->transformer) text_new(name, c->transformer);
+}
+static void test_encoder_dirs(void) {
+    for (size_t i = 0; i < 2 * sizeof encoder_dirs / sizeof *encoder_dirs; i++) {
+        const struct encoder_dir_case *c = &encoder_dirs[i / 2];
+        mrc_model_config m;
+        encoder_dir_new(c, i % 2 ? "0_Transformer" : ".");      // as old directories have it
+        mrc_status s = mrc_encoder_config_load(ctx, &m, path_of("d"), c->head, c->pooling);
+        char what[32];
+        snprintf(what, sizeof what, "row %zu", i / 2);
+        if (c->words) {
+            refused(s, what, c->words);
+            continue;
+        }
+        if (!CHECK(s == MRC_OK, "%s: %s", what, mrc_ctx_message(ctx))) continue;
+        const mrc_encoder_config *e = &m.encoder;
+        CHECK(m.head == (c->found ? c->found : MRC_HEAD_POOL), "%s: head %d", what, (int)m.head);
+        CHECK(!c->poolings || e->poolings == c->poolings, "%s: poolings %u", what, e->poolings);
+        CHECK(!c->width || e->projection_size == c->width, "%s: width %zu", what,
+              e->projection_size);
+        CHECK((!c->query || e->query_max_length == c->query)
+              && (!c->passage || e->passage_max_length == c->passage), "%s: %zu and %zu tokens",
+              what, e->query_max_length, e->passage_max_length);
+        CHECK(e->query_max_length && e->passage_max_length && e->num_labels, "%s", what);
+    }
+}
+
 int main(void) {
     const mrc_ctx_desc desc = { .log = note };
     if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
@@ -636,6 +824,7 @@ int main(void) {
     test_shapes();
     test_named();
     test_config_keys();
+    test_encoder_dirs();
     test_tables();
     test_writers();
     test_errno();
@@ -647,5 +836,5 @@ int main(void) {
     test_arena();
     CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_ctx_free(ctx);
-    return cases_end();
+    return test_end();
 }

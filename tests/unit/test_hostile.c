@@ -327,11 +327,11 @@ static void test_rows(void) {
             if (length < sizeof declared - 2) declared[length++] = *at;
         }
         declared[length] = 0;
-        const char *open = strstr(declared, "mrc_"), *paren;
+        const char *open = strstr(declared, "mrc_"), *paren = open ? strchr(open, '(') : NULL;
         while (open && open[strspn(open, "abcdefghijklmnopqrstuvwxyz0123456789_")] != '(') {
             open = strstr(open + 1, "mrc_");
         }
-        if (!CHECK(open && (paren = strchr(open, '(')) != NULL, "%s", declared)) continue;
+        if (!CHECK(paren != NULL, "%s", declared)) continue;
         snprintf(name, sizeof name, "%.*s", (int)(paren - open), open);
         size_t i = 0, rows = sizeof hostile_rows / sizeof *hostile_rows;
         while (i < rows && strcmp(hostile_rows[i].name, name)) i++;

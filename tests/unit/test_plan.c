@@ -74,7 +74,7 @@ static void run_epochs(mrc_ctx *ctx, const setup *s, mrc_model *m, mrc_optimizer
     mrc_step_result result;
     uint32_t step = 0;
     for (uint32_t epoch = 0; epoch < 2; epoch++) {
-        mrc_batch_plan order;
+        mrc_batch_plan order = {0};
         CHECK(mrc_batch_plan_new(ctx, &order, &s->train, p->batching,
                                  p->micro_batch * p->accumulation, 3, epoch) == MRC_OK, "order");
         for (size_t b = 0; b < order.n_batches; b++) {

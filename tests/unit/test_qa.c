@@ -3,47 +3,15 @@
 // MRC_SHARED) also the corpus of broken files, the reference run's counts, figures, 474 windows.
 #define TEST_LINKED
 #include "../support/cases.h"
-#include <sys/stat.h>
-#include <unistd.h>
-
-static int test_skipped;
-static char folder[64] = "build/test_qa.XXXXXX";
-
-static void skip(const char *reason) {
-    printf("SKIP: %s\n", reason);
-    test_skipped++;
-}
-
-static char logged[4096];
-static int  n_logged;
-static void keep_log(void *user, mrc_status status, const char *message) {
-    (void)user;
-    (void)status;
-    n_logged++;
-    snprintf(logged, sizeof logged, "%s", message);
-}
+#include "../support/folder.h"
 
 static mrc_ctx *ctx_new(void) {
     mrc_ctx *ctx = NULL;
-    mrc_ctx_desc desc = { .log = keep_log };
-    n_logged = 0;
-    logged[0] = 0;
+    mrc_ctx_desc desc = { .log = keep_message };
+    n_messages = 0;
+    message[0] = 0;
     mrc_ctx_new(&ctx, &desc);
     return ctx;
-}
-
-// A file in the test's folder; its path is good until the next but three.
-static const char *file_new(const char *name, const char *text) {
-    static char paths[4][256];
-    static int turn;
-    char *path = paths[turn++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    FILE *f = fopen(path, "wb");
-    if (f) {
-        fwrite(text, 1, strlen(text), f);
-        fclose(f);
-    }
-    return path;
 }
 
 static const char *shared(const char *name) {
@@ -147,8 +115,8 @@ static void test_datasets(void) {
             CHECK(c->reason ? reason && !strcmp(reason, c->reason) : !reason, "%s: %s", c->what,
                   reason ? reason : "none");
             CHECK(!mrc_dataset_skipped(d, 1, &count), "%s: a second reason", c->what);
-            CHECK(c->reason ? strstr(logged, c->reason) != NULL : !n_logged, "%s: logged %s",
-                  c->what, logged);
+            CHECK(c->reason ? strstr(message, c->reason) != NULL : !n_messages, "%s: logged %s",
+                  c->what, message);
         }
         mrc_dataset_free(d);
         mrc_ctx_free(ctx);
@@ -169,7 +137,8 @@ static void test_dataset_contents(void) {
           "texts");
     CHECK(x->n_answers == 1 && x->answers[0].answer_start == 10 && x->answers[0].bytes == 6,
           "answer");
-    CHECK(n_logged == 2 && strstr(logged, "an id that another has"), "%d: %s", n_logged, logged);
+    CHECK(n_messages == 2 && strstr(message, "an id that another has"), "%d: %s", n_messages,
+          message);
     mrc_dataset_free(d);
 
     // Everything that has an id stays when questions are loaded.
@@ -218,16 +187,16 @@ static void test_squad_corpus(void) {
         mrc_ctx *own = ctx_new();
         mrc_status status = mrc_dataset_load(own, &d, shared(path));
         size_t left_out = d ? mrc_dataset_rows(d) - mrc_dataset_size(d) : 0;
-        const char *message = mrc_ctx_message(own);
+        const char *said = mrc_ctx_message(own);
         if (!strcmp(verdict, "error")) {
-            const char *place = strstr(message, ".json:");
+            const char *place = strstr(said, ".json:");
             CHECK(status == MRC_ERR_FORMAT && place && place[6] >= '1' && place[6] <= '9',
-                  "%s: %d %s", name, status, message);
+                  "%s: %d %s", name, status, said);
         } else {
-            CHECK(status == MRC_OK, "%s: %s", name, message);
-            CHECK(!strcmp(verdict, "skip") ? left_out == 1 && n_logged == 1 : left_out == 0,
-                  "%s: %zu left out, %d messages", name, left_out, n_logged);
-            if (!strcmp(verdict, "warn")) CHECK(n_logged == 1, "%s: no warning", name);
+            CHECK(status == MRC_OK, "%s: %s", name, said);
+            CHECK(!strcmp(verdict, "skip") ? left_out == 1 && n_messages == 1 : left_out == 0,
+                  "%s: %zu left out, %d messages", name, left_out, n_messages);
+            if (!strcmp(verdict, "warn")) CHECK(n_messages == 1, "%s: no warning", name);
         }
         mrc_dataset_free(d);
         mrc_ctx_free(own);
@@ -1080,13 +1049,6 @@ static void test_recorded_figures(void) {
 //==============================================================================
 // Every allocation that can fail: MRC_ERR_MEM, and nothing leaks (ASan says)
 //==============================================================================
-static size_t allocations_left;
-static void *alloc_some(void *user, size_t bytes) {
-    (void)user;
-    return allocations_left ? allocations_left--, malloc(bytes) : NULL;
-}
-static void free_some(void *user, void *p) { (void)user; free(p); }
-
 static mrc_status all_of_it(mrc_ctx *ctx, const char *data, const char *words,
                             mrc_encoding_kind kind) {
     mrc_dataset *d = NULL;
@@ -1148,8 +1110,7 @@ static void test_out_of_memory(void) {
 }
 
 int main(void) {
-    mkdir("build", 0777);
-    if (!CHECK(mkdtemp(folder) != NULL, "%s", folder)) return test_end();
+    if (!folder_new("qa")) return test_end();
     test_datasets();
     test_dataset_contents();
     test_dataset_nul();
@@ -1176,11 +1137,9 @@ int main(void) {
         test_recorded_probabilities();
         test_recorded_figures();
     } else {
-        skip("../shared is absent: broken files, reference counts, 474 windows, recorded figures");
+        test_skip("../shared is absent: broken files, reference counts, 474 windows, "
+                  "recorded figures");
     }
-    mrc_ctx *ctx = ctx_new();
-    mrc_dir_remove(ctx, folder);
-    mrc_ctx_free(ctx);
-    printf("%d passed, %d failed, %d skipped\n", test_passed, test_failed, test_skipped);
-    return test_failed != 0;
+    folder_end();
+    return test_end();
 }

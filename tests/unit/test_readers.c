@@ -2,24 +2,11 @@
 // Each says MRC_ERR_ARG, touches nothing and goes on; what may be absent is.
 // tags: threads
 #define TEST_LINKED
-#include "../support/test.h"
+#include "../support/folder.h"
 #include "../support/pickles.h"
 #include <unistd.h>
 
 static mrc_ctx *ctx;
-static char folder[64] = "build/test_readers.XXXXXX";
-
-// A file in the test's folder; its path is good until the next.
-static const char *path_of(const char *name) {
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-static const char *file_new(const char *name, const char *text) {
-    CHECK(mrc_file_write(ctx, path_of(name), text, strlen(text)) == MRC_OK, "%s", name);
-    return path_of(name);
-}
-
 #define REFUSED(call) do { \
         CHECK((call) == MRC_ERR_ARG, "%s", #call); \
         mrc_ctx_clear_error(ctx); \
@@ -476,8 +463,9 @@ static void test_arrow(void) {
 }
 
 int main(void) {
-    if (!CHECK(mrc_ctx_new(&ctx, NULL) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
-               && mkdtemp(folder) != NULL, "%s", folder)) return test_end();
+    if (!CHECK(mrc_ctx_new(&ctx, NULL) == MRC_OK, "a context") || !folder_new("readers")) {
+        return test_end();
+    }
     test_trees();
     test_files();
     test_weights();
@@ -489,7 +477,7 @@ int main(void) {
     test_passages();
     test_examples();
     test_arrow();
-    CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_ctx_free(ctx);
+    folder_end();
     return test_end();
 }

@@ -1,31 +1,10 @@
 // Training for retrieval: what the files say, which questions go together, the gradients of a step.
 // tags: threads
 #define TEST_LINKED
-#include "../support/test.h"
-#include <unistd.h>
+#include "../support/folder.h"
 
-static char folder[64];
 static mrc_backend *be;
 static mrc_ctx *ctx;
-static char message[1024];
-
-static void keep_message(void *user, mrc_status status, const char *text) {
-    (void)user, (void)status;
-    snprintf(message, sizeof message, "%s", text);
-}
-
-static const char *file_new(const char *name, const char *text) {
-    static char room[6][256];
-    static int at;
-    char *path = room[at++ % 6];
-    snprintf(path, sizeof room[0], "%s/%s", folder, name);
-    FILE *f = fopen(path, "wb");
-    if (f) {
-        fwrite(text, 1, strlen(text), f);
-        fclose(f);
-    }
-    return path;
-}
 
 //==============================================================================
 // Files
@@ -356,17 +335,16 @@ static void test_directories(void) {
 }
 
 int main(void) {
-    snprintf(folder, sizeof folder, "/tmp/mrc_retrieval_%ld", (long)getpid());
+    if (!folder_new("retrieval")) return test_end();
     mrc_backend_cpu_new(&be, &(mrc_backend_desc){ .threads = 2 });
     mrc_ctx_new(&ctx, &(mrc_ctx_desc){ .backend = be, .log = keep_message });
-    mrc_dir_new(ctx, folder);
     test_files();
     test_ids();
     test_plan();
     test_caching();
     test_directories();
-    mrc_dir_remove(ctx, folder);
     mrc_ctx_free(ctx);
     mrc_backend_free(be);
+    folder_end();
     return test_end();
 }

@@ -10,13 +10,12 @@ static mrc_ctx *st_ctx(void) {
 
 // The manifest: file, verdict of the strict rules, reason.
 static void test_manifest(mrc_ctx *ctx) {
-    char folder[512], path[1024], *text = NULL, *rest, *line;
-    size_t bytes, n_ok = 0, n_bad = 0;
+    char folder[512], path[1024];
+    size_t n_ok = 0, n_bad = 0;
     mrc_safetensors *st;
-    if (!cases_find(folder, sizeof folder, "cases/safetensors")) return;
-    snprintf(path, sizeof path, "%s/manifest.tsv", folder);
-    if (!CHECK(mrc_file_read(ctx, &text, &bytes, path) == MRC_OK, "%s", path)) return;
-    rest = text;
+    char *text = cases_manifest(ctx, folder, sizeof folder, "cases/safetensors");
+    char *rest = text, *line;
+    if (!text) return;
     cases_line(&rest);
     while ((line = cases_line(&rest)) != NULL) {
         const char *file = cases_field(&line), *verdict = cases_field(&line);
@@ -419,5 +418,5 @@ static void run(void) {
 
 int main(void) {
     cases_on_small_stack(run);
-    return cases_end();
+    return test_end();
 }

@@ -1,27 +1,9 @@
 // Passages, analyzers, the index on disk and BM25, against plain loops over the formulas.
 // tags: threads
 #include "../support/cases.h"
+#include "../support/folder.h"
 #include <sys/stat.h>
 
-static char folder[64];              // in memory where that can be had: every index is synced
-static char path_room[4][256];
-
-static const char *path_of(const char *name) {
-    static int at;
-    char *path = path_room[at++ % 4];
-    snprintf(path, sizeof path_room[0], "%s/%s", folder, name);
-    return path;
-}
-
-static const char *file_new(const char *name, const char *text) {
-    const char *path = path_of(name);
-    FILE *f = fopen(path, "wb");
-    if (f) {
-        fwrite(text, 1, strlen(text), f);
-        fclose(f);
-    }
-    return path;
-}
 
 static mrc_ctx *ctx_new(void) {
     mrc_ctx *ctx;
@@ -460,13 +442,6 @@ static void test_damage(void) {
     mrc_ctx_free(ctx);
 }
 
-static size_t allocations_left;
-static void *alloc_some(void *user, size_t bytes) {
-    (void)user;
-    return allocations_left ? allocations_left--, malloc(bytes) : NULL;
-}
-static void free_some(void *user, void *p) { (void)user; free(p); }
-
 static void test_out_of_memory(void) {
     file_new("oom", "1\ta b c\ttitle\n2\ta a\n3\tc\n");
     file_new("vocab.txt", "[CLS]\n[PAD]\n[SEP]\n[UNK]\n[MASK]\na\nb\n");
@@ -494,10 +469,7 @@ static void test_out_of_memory(void) {
 }
 
 int main(void) {
-    mkdir("build", 0777);
-    snprintf(folder, sizeof folder, "%s/test_search.XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "build");
-    if (!CHECK(mkdtemp(folder) != NULL, "%s", folder)) return test_end();
+    if (!folder_new("search")) return test_end();
     test_passages();
     test_unique();
     test_analyzers();
@@ -505,8 +477,6 @@ int main(void) {
     test_wordpiece();
     test_damage();
     test_out_of_memory();
-    mrc_ctx *ctx = ctx_new();
-    mrc_dir_remove(ctx, folder);
-    mrc_ctx_free(ctx);
-    return cases_end();
+    folder_end();
+    return test_end();
 }

@@ -1309,7 +1309,7 @@ static void check_model(const mrc_json *line) {
 }
 static void test_kinds(void) {
     each_line("tests/fixtures/tokenizer/pipelines.jsonl", 26, check_pipeline);
-    each_line("tests/fixtures/tokenizer/models.jsonl", 10, check_model);
+    each_line("tests/fixtures/tokenizer/models.jsonl", 11, check_model);
 }
 
 // SentencePiece models that are none.
@@ -1455,7 +1455,7 @@ static void test_memory(void) {
                                          "tests/fixtures/tokenizer/prefix" };
     for (int i = 0; i < 4; i++) check_memory(paths[i]);
     each_line("tests/fixtures/tokenizer/pipelines.jsonl", 26, check_line_memory);
-    each_line("tests/fixtures/tokenizer/models.jsonl", 10, check_line_memory);
+    each_line("tests/fixtures/tokenizer/models.jsonl", 11, check_line_memory);
 }
 
 int main(void) {

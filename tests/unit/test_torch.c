@@ -23,12 +23,10 @@ static int torch_opens(const char *path, size_t *tensors) {
 }
 
 static void test_manifest(void) {
-    char folder[512], path[1024], *text, *rest, *line;
-    size_t bytes, n_ok = 0, n_bad = 0, tensors;
-    if (!cases_find(folder, sizeof folder, "cases/torch")) return;
-    snprintf(path, sizeof path, "%s/manifest.tsv", folder);
-    if (!CHECK(mrc_file_read(pt_ctx, &text, &bytes, path) == MRC_OK, "%s", path)) return;
-    rest = text;
+    char folder[512], path[1024];
+    size_t n_ok = 0, n_bad = 0, tensors;
+    char *text = cases_manifest(pt_ctx, folder, sizeof folder, "cases/torch"), *rest = text, *line;
+    if (!text) return;
     cases_line(&rest);
     while ((line = cases_line(&rest)) != NULL) {
         const char *file = cases_field(&line), *verdict = cases_field(&line);
@@ -229,5 +227,5 @@ static void run(void) {
 
 int main(void) {
     cases_on_small_stack(run);
-    return cases_end();
+    return test_end();
 }

@@ -302,5 +302,5 @@ static void run(void) {
 
 int main(void) {
     cases_on_small_stack(run);
-    return cases_end();
+    return test_end();
 }
