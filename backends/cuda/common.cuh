@@ -188,7 +188,7 @@ template <int WIDTH> __device__ __forceinline__ float mrc_cuda_max(float v) {
 // Dropout masks (contract D) and packed rows
 //==============================================================================
 typedef struct mrc_cuda_mask { uint32_t key[2], threshold; float scale; } mrc_cuda_mask;
-static inline mrc_cuda_mask mrc_cuda_mask_of(const mrc_mask *m) {
+static inline mrc_cuda_mask mrc_cuda_mask_of(const mrc_dropout_mask *m) {
     return { { m->key[0], m->key[1] }, (uint32_t)m->threshold, (float)m->scale };
 }
 

@@ -482,7 +482,7 @@ template <class T> __global__ void mrc_cuda_dropout(mrc_cuda_drop<T> a) {
     mrc_cuda_store4(a.to.at((size_t)row, 0), f, a.h, a.four, a.to.accumulate, x);
 }
 template <class T, class Args>
-static mrc_status mrc_cuda_mask_rows(mrc_backend *be, const Args *g, const mrc_mask &mask,
+static mrc_status mrc_cuda_mask_rows(mrc_backend *be, const Args *g, const mrc_dropout_mask &mask,
                                      mrc_in from, mrc_in residual, mrc_out to) {
     mrc_cuda *c = (mrc_cuda *)be->self;
     mrc_cuda_drop<T> a = { (int)g->n_sequences, (int)g->h, mrc_cuda_mask_of(&mask),
@@ -507,7 +507,7 @@ static mrc_status mrc_cuda_add_fwd_run(mrc_backend *be, const mrc_add_fwd_args *
 }
 template <class T>
 static mrc_status mrc_cuda_add_bwd_run(mrc_backend *be, const mrc_add_bwd_args *g) {
-    mrc_mask none = {};
+    mrc_dropout_mask none = {};
     none.scale = 1;
     MRC_CUDA_TRY(mrc_cuda_mask_rows<T>(be, g, g->mask, g->dy, {}, g->dx));
     return mrc_cuda_mask_rows<T>(be, g, none, g->dy, {}, g->dresidual);

@@ -50,6 +50,28 @@ tokens 3 'tok: stdin:1: tokenizer: max_length 4 leaves no room' '{"text": "a", "
     --tokenizer_name $cased --jsonl --max_length 4 --truncation only_second
 tokens 3 'tok: stdin:1: tokenizer: max_length 1' 'a\n' --tokenizer_name $cased --max_length 1
 
+# SentencePiece's files alone, by path and in their folder: the tokens of transformers 4.57.6.
+pieces=tests/fixtures/tokenizer/pieces
+text='the cat reads  café 한국어를 읽는다'
+alone() {
+    tokens 0 "$2" "$text\n" --tokenizer_name "$pieces/$1"
+    tokens 0 "$2" "$text\n" --tokenizer_name "$pieces/${1%/*}"
+}
+alone xlm/sentencepiece.bpe.model \
+    '<s> ▁t h e ▁ca t ▁read s ▁ca f é ▁한국어 를 ▁읽 는 다 </s>'
+alone albert/spiece.model '[CLS] ▁t h e ▁ca t ▁read s ▁ca f e ▁ <unk> ▁ <unk> [SEP]'
+alone deberta/spm.model \
+    '[CLS] ▁t h e ▁ca t ▁read s ▁ca f é ▁한국어 를 ▁읽 는 다 [SEP]'
+alone bigbird/spiece.model \
+    '[CLS] ▁the ▁cat ▁reads ▁ca fé ▁한국어 를 ▁읽 는다 [SEP]'
+tokens 0 '{"overflow_to_sample_mapping": 0, "input_ids": [0,29,4,46,16,2,2,14,10,8,12,7,2], "token_type_ids": [0,0,0,0,0,0,0,0,0,0,0,0,0], "tokens": ["<s>","▁ab","▁","c","d","</s>","</s>","▁t","h","e","▁ca","t","</s>"], "offset_mapping": [[0,0],[0,2],[2,3],[3,4],[4,5],[0,0],[0,0],[0,1],[1,2],[2,3],[3,6],[6,7],[0,0]], "sequence_ids": [null,0,0,0,0,null,null,1,1,1,1,1,null]}' \
+    '{"text": "ab cd", "text_pair": "the cat"}\n' --tokenizer_name $pieces/xlm --jsonl
+mkdir "$dir/cut"
+head -c 900 $pieces/deberta/spm.model >"$dir/cut/spm.model"
+tokens 3 'spm.model: no SentencePiece model: malformed protobuf' 'a\n' --tokenizer_name "$dir/cut"
+cp $pieces/deberta/spm.model "$dir/other.model"
+tokens 3 'no family of readers' 'a\n' --tokenizer_name "$dir/other.model"
+
 # A line of 4 MB, and output that nobody can take.
 head -c 4000000 /dev/zero | tr '\0' 'a' >"$dir/long"
 if [ "$(build/tok --tokenizer_name $cased <"$dir/long")" = '[CLS] [UNK] [SEP]' ]; then ok

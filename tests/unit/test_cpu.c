@@ -145,10 +145,10 @@ static batch batch_of(const setting *c) {
     }
     return b;
 }
-static const mrc_mask no_mask = { .scale = 1 };
-static mrc_mask mask_of(const setting *c) {
+static const mrc_dropout_mask no_mask = { .scale = 1 };
+static mrc_dropout_mask mask_of(const setting *c) {
     if (c->p == 0) return no_mask;
-    return (mrc_mask){ { 11, 77 }, (uint64_t)(c->p * 4294967296.0), 1 / (1 - c->p) };
+    return (mrc_dropout_mask){ { 11, 77 }, (uint64_t)(c->p * 4294967296.0), 1 / (1 - c->p) };
 }
 
 // What a case needs: sizes of its buffers (those of outputs negative), and how it is called.

@@ -426,7 +426,7 @@ static mrc_status plant_attention_pads(mrc_backend *be, const mrc_attention_bwd_
 // dx does not get the mask.
 static mrc_status plant_add(mrc_backend *be, const mrc_add_bwd_args *a) {
     mrc_add_bwd_args b = *a;
-    b.mask = (mrc_mask){ .scale = 1 };
+    b.mask = (mrc_dropout_mask){ .scale = 1 };
     return PLANT(add_bwd)(be, &b);
 }
 // The residual's gradient gets the mask.
