@@ -162,6 +162,10 @@ typedef struct mrc_allocator {
 
 //==============================================================================
 // >>api.status   every fallible function returns one of these, or NULL
+//
+// A function that makes a tensor returns NULL when it fails; all others that can fail return a
+// status.  The context keeps the first error: mrc_ctx_status() and mrc_ctx_message() say which and
+// why.
 //==============================================================================
 #define MRC_STATUS_LIST(X)                                              \
     X(OK,              0, "ok")                                         \
@@ -183,7 +187,9 @@ typedef enum mrc_status {
 MRCDEF const char *mrc_status_string(mrc_status status);    // static text, never NULL
 
 //==============================================================================
-// >>api.backend   contract A: what backends/openblas.h and backends/cuda.cu implement
+// >>api.backend   what computes: the functions that a backend implements (cpu, CUDA, OpenBLAS)
+//
+// Whoever only uses the library needs mrc_backend_cpu_new() of this section and nothing else.
 //
 // Matrices are row-major.  Every kernel takes one args struct.  The rules of all kernels:
 //   - no kernel allocates: results, saved values and workspace are given to it;
@@ -892,6 +898,10 @@ MRCDEF mrc_status mrc_comm_check(mrc_ctx *ctx, const mrc_params *params);
 
 //==============================================================================
 // >>api.ctx   one context per thread; no global state
+//
+// A context is the first argument of almost every function.  It knows the backend that computes,
+// the allocator and the log; it owns the tensors of the current step and keeps the first error.
+// Two threads use two contexts, which may share one model.
 //==============================================================================
 
 typedef struct mrc_ctx_desc {
@@ -947,6 +957,9 @@ MRCDEF size_t mrc_utf8_offset(const char *s, size_t bytes, size_t index);
 
 //==============================================================================
 // >>api.json   a tree that is read-only, and text that grows
+//
+// mrc_json_parse() makes a tree of a JSON text, with the place of each value for messages; members
+// are found by key.  mrc_text collects text of any length, JSON strings and numbers among it.
 //==============================================================================
 typedef enum mrc_json_type {
     MRC_JSON_NULL, MRC_JSON_FALSE, MRC_JSON_TRUE, MRC_JSON_NUMBER, MRC_JSON_STRING, MRC_JSON_ARRAY,
@@ -999,6 +1012,9 @@ MRCDEF void mrc_text_number(mrc_text *t, double x);
 
 //==============================================================================
 // >>api.file   reading whole files; writing them whole or not at all
+//
+// A file that is written appears under its name only when all of it is on the disk: a program that
+// is killed leaves the old file or the new one, never a part.
 //==============================================================================
 // A file's bytes and one NUL behind them, freed by mrc_file_free.  A missing file is MRC_ERR_ARG
 // (bad input), a failing read MRC_ERR_IO.
@@ -1028,7 +1044,9 @@ MRCDEF mrc_status mrc_dir_list(mrc_ctx *ctx, const char *path,
                                void *user);
 
 //==============================================================================
-// >>api.safetensors   RELIABILITY 3.1, both ways
+// >>api.safetensors   named tensors in a file: reading and writing Hugging Face's format
+//
+// tests/RELIABILITY.md 3.1 says which files are refused, and why.
 //==============================================================================
 // A reader checks the whole header before it shows a tensor.  Data stays in the file until read.
 typedef struct mrc_st_entry {
@@ -1082,7 +1100,10 @@ MRCDEF mrc_status mrc_safetensors_write(mrc_ctx *ctx, const char *path, const mr
                                         size_t n, const char *const *metadata);
 
 //==============================================================================
-// >>api.tensor   a tensor holds no context: weights may be shared by several
+// >>api.tensor   tensors of a step, and parameters: the weights of a model
+//
+// A tensor of a step belongs to the context that made it and is gone after mrc_ctx_reset().  A
+// parameter holds no context, so several contexts may read the same weights.
 //==============================================================================
 // Read-only for users.  data is a backend address: use upload and download.
 typedef struct mrc_tensor {
@@ -1169,7 +1190,10 @@ typedef struct mrc_batch_desc {
 MRCDEF mrc_status mrc_batch_new(mrc_ctx *ctx, mrc_batch *out, const mrc_batch_desc *desc);
 
 //==============================================================================
-// >>api.tape   contract C
+// >>api.tape   gradients: every op is recorded as it runs, and backward goes through the record
+//
+// An op computes at once and leaves a node on its context's tape.  mrc_backward() runs the nodes in
+// reverse, each once, and leaves the gradients of the parameters in the context.
 //==============================================================================
 // Backward from y.  dy has y's shape and is only read; NULL for a scalar y means 1.  (A loss scale
 // is a dy that lives on the device.)  A node that has run is gone, and with it the gradient of its
@@ -1234,7 +1258,10 @@ MRCDEF mrc_tensor *mrc_custom(mrc_ctx *ctx, const mrc_custom_desc *desc, mrc_ten
 MRCDEF mrc_status  mrc_grad_target(mrc_ctx *ctx, const mrc_tensor *t, mrc_out *out);
 
 //==============================================================================
-// >>api.random   contract D: masks are counted, not drawn
+// >>api.random   dropout whose masks are computed from counters, not drawn from a generator
+//
+// Whether an element is dropped depends on its place alone: the same mask comes out on every
+// backend, for any number of threads, for any split of a step, and after a resume.
 //
 //   mask key = words 0, 1 of philox(counter {step, pass, site, "drop"}, key {seed low, seed high})
 //   element  = word f % 4 of philox(counter {f / 4, position, sequence, head}, mask key)
@@ -1254,9 +1281,11 @@ MRCDEF void     mrc_philox4x32(const uint32_t counter[4], const uint32_t key[2],
 MRCDEF void     mrc_dropout_key(mrc_random random, uint32_t site, uint32_t key[2]);
 
 //==============================================================================
-// >>api.ops   NULL in -> NULL out; the first error stays in the context
+// >>api.ops   the ops that models are made of, each with its gradient
 //
-// So NULL never means "none": a linear without bias will be another function.
+// An op that is given NULL returns NULL, so a chain of ops is checked once, at its end; the context
+// has the first error.  Therefore NULL is never "no tensor" here: mrc_matmul() is the linear map
+// without a bias.  N is the rows (tokens) of a batch, H the width of a row.
 //==============================================================================
 // weight (O, I), or more axes whose product is I.
 MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
@@ -1355,6 +1384,9 @@ MRCDEF mrc_tensor *mrc_score_loss(mrc_ctx *ctx, mrc_tensor *z, mrc_tensor *label
 
 //==============================================================================
 // >>api.optim   AdamW in both variants, AdamP, SGD, averages, schedules (PARITY 3.11, 3.12)
+//
+// An optimizer holds the moments of a list of parameters.  A step turns gradients into new
+// weights; a schedule says the learning rate of each step.
 //==============================================================================
 // What may differ from parameter to parameter.
 typedef struct mrc_param_group { double lr_scale, weight_decay; } mrc_param_group;
@@ -1432,7 +1464,10 @@ MRCDEF mrc_schedule_config mrc_schedule_config_default(mrc_schedule kind);
 MRCDEF double mrc_schedule_factor(const mrc_schedule_config *config, uint64_t step);
 
 //==============================================================================
-// >>api.tokenizer   every tokenizer of Hugging Face's readers: WordPiece, BPE, Unigram
+// >>api.tokenizer   text into token ids: WordPiece, BPE and Unigram, as Hugging Face's readers do
+//
+// mrc_tokenizer_load() reads what a model directory has.  Every token knows the code points of the
+// text that it stands for, so that an answer can be cut out of its passage.
 //==============================================================================
 // A loaded tokenizer is immutable and may be shared by threads.
 typedef struct mrc_tokenizer mrc_tokenizer;
@@ -1492,7 +1527,10 @@ MRCDEF mrc_status mrc_tokenizer_encode(mrc_ctx *ctx, const mrc_tokenizer *tok, m
 MRCDEF void       mrc_encodings_free(mrc_encodings *e);             // zeroed is fine
 
 //==============================================================================
-// >>api.dataset   SQuAD, KorQuAD, KLUE JSON, flat JSONL and Arrow, one record type out
+// >>api.dataset   questions with their passages and answers, read from a file
+//
+// SQuAD, KorQuAD and KLUE JSON, JSONL and Arrow become one list of mrc_example.  A row that cannot
+// be used is left out, counted and logged.
 //==============================================================================
 typedef struct mrc_answer {
     const char *text;
@@ -1536,7 +1574,10 @@ MRCDEF const char *mrc_dataset_version(const mrc_dataset *d);       // the file'
 MRCDEF const char *mrc_dataset_skipped(const mrc_dataset *d, size_t index, size_t *count);
 
 //==============================================================================
-// >>api.encode   examples -> features: what the model is given
+// >>api.encode   examples into features, the rows of token ids that a model is given
+//
+// A passage that is longer than the model's rows becomes several overlapping windows, each with
+// the whole question: one feature is one window.
 //==============================================================================
 // One window of one example.  Positions count rows of the window.
 typedef struct mrc_feature {
@@ -1576,7 +1617,10 @@ MRCDEF mrc_status mrc_features_new(mrc_ctx *ctx, mrc_features *out, const mrc_da
 MRCDEF void       mrc_features_free(mrc_features *f);
 
 //==============================================================================
-// >>api.batch   which features go together (their order), and how they reach the device
+// >>api.batch   which features go together, and how they reach the device
+//
+// A plan orders the features of an epoch into batches.  A batch lays its features behind one
+// another without padding and has them in the backend's memory.
 //==============================================================================
 typedef enum mrc_batching {
     MRC_BATCHING_RANDOM, MRC_BATCHING_SEQUENTIAL, MRC_BATCHING_SORTED, MRC_BATCHING_TOKEN_BUDGET
@@ -1597,7 +1641,10 @@ MRCDEF mrc_status mrc_batch_plan_new(mrc_ctx *ctx, mrc_batch_plan *out, const mr
 MRCDEF void       mrc_batch_plan_free(mrc_batch_plan *p);
 
 //==============================================================================
-// >>api.decode   logits -> answers, in three ways that Hugging Face's code has
+// >>api.decode   logits into answers, in three ways that Hugging Face's code has
+//
+// A model gives each token a logit as the first of the answer and one as the last.  Decoding finds
+// the spans with the best pairs over all windows of a question, best first.
 //==============================================================================
 typedef enum mrc_decode_kind {
     // run_qa's postprocess_qa_predictions(): the best starts with the best ends, by the sum of both
@@ -1719,7 +1766,11 @@ MRCDEF mrc_status mrc_metric_best(mrc_ctx *ctx, const mrc_scored *list, size_t n
                                   double *best, double *threshold);
 
 //==============================================================================
-// >>api.model   RoBERTa and BERT encoders, heads, the Hugging Face model directory
+// >>api.model   encoders with their heads, and Hugging Face's model directory
+//
+// A model is an encoder (token ids to one row of H numbers a token) and a head (rows to what the
+// task wants: logits of answers, vectors, a score).  It is loaded from and saved as a model
+// directory: config.json, model.safetensors and the tokenizer's files.
 //==============================================================================
 // The families of encoders, Hugging Face's model_type.
 typedef enum mrc_model_type {
@@ -1867,10 +1918,10 @@ typedef struct mrc_model_load_desc {
 // A missing encoder weight or a wrong shape is an error; names are matched with any prefix.
 MRCDEF mrc_status mrc_model_load(mrc_ctx *ctx, mrc_model **out, const mrc_model_load_desc *desc);
 MRCDEF void       mrc_model_free(mrc_model *m);             // NULL is fine; after its contexts
-// The embeddings and the first n_layers layers want no gradient, all others do; 0: embeddings do
-// too.  Layers that share weights are one.  Before the optimizer is made.  A pooler that nothing
-// uses never does.
-MRCDEF void       mrc_model_freeze(mrc_model *m, size_t n_layers);
+// The first n_layers layers and what lies below them, the embeddings, want no gradient; all others
+// do.  embeddings 1: they want none with n_layers 0 either.  Layers that share weights are one.
+// Before the optimizer is made.  A pooler that nothing uses never wants one.
+MRCDEF void       mrc_model_freeze(mrc_model *m, int embeddings, size_t n_layers);
 // config.json, model.safetensors and, from tokenizer_dir, the tokenizer's files, into a folder
 // that is made if it is not there.  Each file appears whole or not at all.
 MRCDEF mrc_status mrc_model_save(mrc_ctx *ctx, const mrc_model *m, const char *path,
@@ -1898,7 +1949,10 @@ MRCDEF mrc_status  mrc_model_batch(mrc_ctx *ctx, const mrc_model *m, mrc_batch *
                                    size_t first_index);
 
 //==============================================================================
-// >>api.checkpoint   contract E: resumable states on disk
+// >>api.checkpoint   states of a training run on disk, from which it goes on to the same bytes
+//
+// A checkpoint is a folder that appears whole or not at all.  The newest whose checksums hold is
+// found again after a kill.
 //==============================================================================
 // Writes output_dir/checkpoint-<step>/: a model directory, optimizer.safetensors and
 // trainer_state.json, which is `state` (a JSON object) with checksums added.  Weights and moments
@@ -1964,7 +2018,8 @@ typedef struct mrc_train_plan_desc {
     mrc_dtype            dtype;         // of the model
     mrc_forward_config   forward;
     mrc_objective        objective;
-    size_t               freeze_layers; // see mrc_model_freeze()
+    int                  freeze_embeddings;             // see mrc_model_freeze()
+    size_t               freeze_layers;
     const mrc_features  *features;
     mrc_batching         batching;
     size_t               micro_batch, accumulation;     // features; micro-batches in a step
@@ -2095,7 +2150,9 @@ typedef enum mrc_analyzer {
     MRC_ANALYZER_WHITESPACE,        // Python's str.split()
     MRC_ANALYZER_WORDPIECE,         // the tokens of a tokenizer
     MRC_ANALYZER_CHAR_BIGRAM,       // of each word, every two neighbouring characters
-    MRC_ANALYZER_KOREAN             // words without punctuation and particles, and their bigrams
+    MRC_ANALYZER_KOREAN,            // words without punctuation and particles, and their bigrams
+    MRC_ANALYZER_ENGLISH,           // stems of words that mean something, as Lucene's of that name
+    MRC_ANALYZER_COUNT
 } mrc_analyzer;
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer);        // as index's flag has it
 // A text's terms with spaces between them, in out, whose old text goes: what a search engine beside
@@ -2226,6 +2283,9 @@ MRCDEF mrc_status mrc_dense_score(mrc_dense *d, const mrc_vectors *queries, size
 
 //==============================================================================
 // >>api.ranking   several runs into one, and how good a run is
+//
+// A run is what a search found for each query, best first.  Fusion makes one run of several; the
+// measures hold a run against what is known to be relevant.
 //==============================================================================
 typedef enum mrc_fusion {
     MRC_FUSE_RRF,       // sum of weight / (k + rank); absent: 0
@@ -2303,6 +2363,9 @@ MRCDEF mrc_status mrc_encoder_score_pairs(mrc_encoder *e, const mrc_passage *con
 
 //==============================================================================
 // >>api.contrastive   training for retrieval: questions, their passages, one optimizer step
+//
+// A step takes questions with right and wrong passages and moves the encoder so that right ones
+// score higher.  The passages of the other questions of the batch count as wrong ones too.
 //==============================================================================
 // One question with the passages that are known: the first positive is the gold.
 typedef struct mrc_pair {
@@ -8135,6 +8198,7 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
     mrc_tensor *t = mrc_tensor_new(ctx, dtype, 1, &n, 0);
     void *values = t ? mrc__host_zalloc(&ctx->host, n * mrc_dtype_bytes(dtype)) : NULL;
+    if (t && !values) return mrc__fail_null(ctx, MRC_ERR_MEM, "%zu zeros: no host memory", n);
     mrc_status s = values ? mrc_tensor_upload(ctx, t, values) : MRC_ERR_MEM;
     if (values) ctx->host.free(ctx->host.user, values);
     return s == MRC_OK ? t : NULL;
@@ -25812,11 +25876,12 @@ static void mrc__make_head(mrc__builder *b) {
     w->answer.bias = mrc__make(b, 2, 0, MRC__INIT_UNIFORM, fan, "qa_head.bias");
 }
 
-MRCDEF void mrc_model_freeze(mrc_model *m, size_t n_layers) {
+MRCDEF void mrc_model_freeze(mrc_model *m, int embeddings, size_t n_layers) {
+    const int some = embeddings || n_layers;
     if (!m) return;
     mrc_tensor *t;
     for (size_t i = 0; (t = mrc_params_at(m->params, i)) != NULL; i++) {
-        t->requires_grad = !(n_layers && t->depth <= n_layers) && !t->unused;
+        t->requires_grad = !(some && t->depth <= n_layers) && !t->unused;
     }
 }
 
@@ -29217,7 +29282,9 @@ static mrc_status mrc__plan_run(mrc_ctx *ctx, mrc_backend *null, const mrc_train
     for (int k = 0; k < 2 && s == MRC_OK; k++) {
         s = mrc_ctx_new(&one[k], &planner);
         if (s == MRC_OK && k == 0) s = mrc__model_make(one[0], &m, desc->model, desc->dtype, 0, 0);
-        if (s == MRC_OK && k == 0) mrc_model_freeze(m, desc->freeze_layers);
+        if (s == MRC_OK && k == 0) {
+            mrc_model_freeze(m, desc->freeze_embeddings, desc->freeze_layers);
+        }
         if (s == MRC_OK && k == 0) s = mrc__plan_train(one[0], desc, m, out);
         if (s == MRC_OK && k == 1 && desc->eval && desc->eval->n) {
             s = mrc__plan_eval(one[1], desc, m, out);
@@ -29877,16 +29944,17 @@ typedef struct mrc__an {
     const mrc_tokenizer *tok;       // wordpiece
     mrc_ctx             *ctx;       // wordpiece: for its messages
     mrc_allocator        host;
-    char                *room;      // korean: the word in lower case
+    char                *room;      // korean, english: the word in lower case
     size_t               capacity;
     void               (*emit)(void *user, const char *s, size_t bytes);
     void                *user;
     int                  failed;    // out of memory
 } mrc__an;
 
-static const char *const mrc__an_names[] = { "whitespace", "wordpiece", "char_bigram", "korean" };
+static const char *const mrc__an_names[MRC_ANALYZER_COUNT] = { "whitespace", "wordpiece",
+                                                               "char_bigram", "korean", "english" };
 MRCDEF const char *mrc_analyzer_name(mrc_analyzer analyzer) {
-    return (unsigned)analyzer <= MRC_ANALYZER_KOREAN ? mrc__an_names[analyzer] : "";
+    return (unsigned)analyzer < MRC_ANALYZER_COUNT ? mrc__an_names[analyzer] : "";
 }
 
 // Bytes of the character at s, or of what is there of it.
@@ -29992,6 +30060,232 @@ static void mrc__an_korean(mrc__an *a, const char *s, size_t bytes) {
     }
 }
 
+//------------------------------------------------------------------------------
+// English: words, without possessives and the commonest words, as Porter's stems (Porter 1980, with
+// the three changes of his own program)
+//------------------------------------------------------------------------------
+// A word is lower case; other bytes than a to z count as consonants.  y is one at first and behind
+// a vowel.
+static int mrc__en_consonant(const char *word, size_t i) {
+    int turned = 0;
+    for (; word[i] == 'y' && i; i--) turned = !turned;
+    int vowel = word[i] == 'a' || word[i] == 'e' || word[i] == 'i' || word[i] == 'o'
+             || word[i] == 'u';
+    return turned ? vowel : !vowel;
+}
+
+// Porter's m: how often a vowel is followed by a consonant in the first n bytes.
+static int mrc__en_measure(const char *word, size_t n) {
+    int m = 0, before = 1;
+    for (size_t i = 0; i < n; i++) {
+        int consonant = mrc__en_consonant(word, i);
+        m += consonant && !before;
+        before = consonant;
+    }
+    return m;
+}
+
+static int mrc__en_has_vowel(const char *word, size_t n) {
+    for (size_t i = 0; i < n; i++) if (!mrc__en_consonant(word, i)) return 1;
+    return 0;
+}
+
+// Whether the n bytes end as "hop" does: consonant, vowel, consonant that is not w, x or y.
+static int mrc__en_short(const char *word, size_t n) {
+    return n >= 3 && mrc__en_consonant(word, n - 3) && !mrc__en_consonant(word, n - 2)
+        && mrc__en_consonant(word, n - 1) && !strchr("wxy", word[n - 1]);
+}
+
+static int mrc__en_double(const char *word, size_t n) {
+    return n >= 2 && word[n - 1] == word[n - 2] && mrc__en_consonant(word, n - 1);
+}
+
+static int mrc__en_ends(const char *word, size_t n, const char *end) {
+    size_t length = strlen(end);
+    return length <= n && !memcmp(word + n - length, end, length);
+}
+
+// Of rules { ending, what takes its place } the first ending that fits decides: it is replaced
+// where the rest's measure is above `least`.  Longer endings stand before those they end with.
+static size_t mrc__en_replace(char *word, size_t n, const char *const (*rules)[2], int least) {
+    for (; (*rules)[0]; rules++) {
+        if (!mrc__en_ends(word, n, (*rules)[0])) continue;
+        size_t rest = n - strlen((*rules)[0]), length = strlen((*rules)[1]);
+        // "ion" goes only behind s or t, and is looked for elsewhere without it.
+        if (!strcmp((*rules)[0], "ion") && (!rest || !strchr("st", word[rest - 1]))) continue;
+        if (mrc__en_measure(word, rest) <= least) return n;
+        memcpy(word + rest, (*rules)[1], length);
+        return rest + length;
+    }
+    return n;
+}
+
+// Plurals, -ed and -ing, y.
+static size_t mrc__en_inflections(char *word, size_t n) {
+    if (mrc__en_ends(word, n, "sses") || mrc__en_ends(word, n, "ies")) n -= 2;
+    else if (word[n - 1] == 's' && !mrc__en_ends(word, n, "ss")) n--;
+    size_t ed = mrc__en_ends(word, n, "ed") ? 2 : mrc__en_ends(word, n, "ing") ? 3 : 0;
+    if (mrc__en_ends(word, n, "eed")) {
+        if (mrc__en_measure(word, n - 3) > 0) n--;
+    } else if (ed && mrc__en_has_vowel(word, n - ed)) {
+        n -= ed;
+        if (mrc__en_ends(word, n, "at") || mrc__en_ends(word, n, "bl")
+            || mrc__en_ends(word, n, "iz")) word[n++] = 'e';
+        else if (mrc__en_double(word, n)) n -= !strchr("lsz", word[n - 1]);
+        else if (mrc__en_measure(word, n) == 1 && mrc__en_short(word, n)) word[n++] = 'e';
+    }
+    if (n && word[n - 1] == 'y' && mrc__en_has_vowel(word, n - 1)) word[n - 1] = 'i';
+    return n;
+}
+
+// The stem of n lower-case bytes, in their place: its length.
+static size_t mrc__en_stem(char *word, size_t n) {
+    static const char *const two[][2] = {
+        { "ational", "ate" }, { "tional", "tion" }, { "enci", "ence" }, { "anci", "ance" },
+        { "izer", "ize" }, { "bli", "ble" }, { "alli", "al" }, { "entli", "ent" }, { "eli", "e" },
+        { "ousli", "ous" }, { "ization", "ize" }, { "ation", "ate" }, { "ator", "ate" },
+        { "alism", "al" }, { "iveness", "ive" }, { "fulness", "ful" }, { "ousness", "ous" },
+        { "aliti", "al" }, { "iviti", "ive" }, { "biliti", "ble" }, { "logi", "log" },
+        { NULL, NULL }
+    };
+    static const char *const three[][2] = {
+        { "icate", "ic" }, { "ative", "" }, { "alize", "al" }, { "iciti", "ic" }, { "ical", "ic" },
+        { "ful", "" }, { "ness", "" }, { NULL, NULL }
+    };
+    static const char *const four[][2] = {
+        { "al", "" }, { "ance", "" }, { "ence", "" }, { "er", "" }, { "ic", "" }, { "able", "" },
+        { "ible", "" }, { "ant", "" }, { "ement", "" }, { "ment", "" }, { "ent", "" },
+        { "ion", "" }, { "ou", "" }, { "ism", "" }, { "ate", "" }, { "iti", "" }, { "ous", "" },
+        { "ive", "" }, { "ize", "" }, { NULL, NULL }
+    };
+    n = mrc__en_inflections(word, n);
+    n = mrc__en_replace(word, n, two, 0);
+    n = mrc__en_replace(word, n, three, 0);
+    n = mrc__en_replace(word, n, four, 1);
+    int m = mrc__en_measure(word, n);
+    if (n && word[n - 1] == 'e' && (m > 1 || (m == 1 && !mrc__en_short(word, n - 1)))) n--;
+    return m > 1 && mrc__en_double(word, n) && word[n - 1] == 'l' ? n - 1 : n;
+}
+
+// 1: a letter; 2: a digit; 3: _, which joins all; 4: a character that is a word; 5 to 7: what joins
+// letters, digits, both; 0: anything else.
+static int mrc__en_class(uint32_t cp) {
+    switch (cp) {
+    case '_': return 3;
+    case ':': case 0xb7: case 0x2027: case 0xff1a: return 5;
+    case ',': case ';': case 0x2044: return 6;
+    case '.': case '\'': case 0x2018: case 0x2019: case 0x2024: case 0xff07: case 0xff0e: return 7;
+    }
+    if (cp < 0x80) return cp >= '0' && cp <= '9' ? 2 : mrc__an_class(cp);
+    if ((cp >= 0x3040 && cp <= 0x309f) || (cp >= 0x3400 && cp <= 0x9fff)
+        || (cp >= 0xf900 && cp <= 0xfaff) || (cp >= 0x20000 && cp <= 0x3ffff)) return 4;
+    const mrc__unicode *u = &mrc__unicode_tables;       // kinds: 4 is what \w matches, no fractions
+    const mrc__uni_range *r = &u->kinds[mrc__tok_search(u->kinds, u->n_kinds, sizeof *r, cp)];
+    if (cp < r->first || cp > r->last || !(r->value & 4)) return 0;
+    r = &u->gpt2[mrc__tok_search(u->gpt2, u->n_gpt2, sizeof *r, cp)];
+    int number = cp >= r->first && cp <= r->last && (r->value & MRC__KIND_NUMBER);
+    return number && !(cp >= 0x2160 && cp <= 0x2188) ? 2 : 1;       // these are Roman ones
+}
+
+// Bytes at s in lower case, at out, which has room for as many and four: how many.
+static size_t mrc__en_lower(const char *s, size_t bytes, char *out) {
+    const mrc__unicode *u = &mrc__unicode_tables;
+    size_t length = 0;
+    for (size_t at = 0; at < bytes;) {
+        uint32_t cp = 0;
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp);
+        const mrc__uni_lower *l = u->lowers;
+        l += mrc__tok_search(l, u->n_lowers, sizeof *l, cp);
+        char lower[4];
+        size_t m = 0;
+        if (cp >= 'A' && cp <= 'Z') lower[0] = (char)(cp + 32), m = 1;
+        else if (cp >= 0x80 && cp >= l->first && cp <= l->last && (cp - l->first) % l->step == 0) {
+            m = mrc_utf8_encode((uint32_t)((int32_t)cp + l->delta), lower);
+        }
+        if (m && m <= n) memcpy(out + length, lower, m);
+        else memcpy(out + length, s + at, m = n);
+        length += m;
+        at += n;
+    }
+    return length;
+}
+
+// Signs that are not seen, as a soft hyphen: they belong to what stands before them.
+static int mrc__en_unseen(uint32_t cp) {
+    return cp == 0xad || (cp >= 0x200c && cp <= 0x200f) || (cp >= 0x202a && cp <= 0x202e)
+        || (cp >= 0x2060 && cp <= 0x206f && cp != 0x2065) || cp == 0xfeff;
+}
+
+// The end of the word that begins at s with that class; what stands between letters, or between
+// digits, belongs to it.  *bare: it has neither.
+static size_t mrc__en_word(const char *s, size_t bytes, int class, int *bare) {
+    uint32_t cp = 0;
+    size_t at = mrc_utf8_next(s, bytes, &cp);
+    *bare = class == 3;
+    while (at < bytes) {
+        size_t n = mrc_utf8_next(s + at, bytes - at, &cp), after = 0;
+        int next = mrc__en_class(cp);
+        if (mrc__en_unseen(cp)) {
+            at += n;
+            continue;
+        }
+        if (class == 4) break;
+        if (next > 4 && at + n < bytes) {
+            after = mrc_utf8_next(s + at + n, bytes - at - n, &cp);
+            int third = mrc__en_class(cp);
+            if (third != class || (class == 1 ? next == 6 : class == 2 ? next == 5 : 1)) break;
+            next = third;
+        }
+        if (next < 1 || next > 3) break;
+        at += n + after;
+        class = next;
+        *bare &= class == 3;
+    }
+    return at;
+}
+
+static int mrc__en_is_stop(const char *word, size_t n) {
+    static const char *const words[] = {
+        "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is",
+        "it", "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there",
+        "these", "they", "this", "to", "was", "will", "with"
+    };
+    for (size_t i = 0; n <= 5 && i < sizeof words / sizeof *words; i++) {
+        if (strlen(words[i]) == n && !memcmp(words[i], word, n)) return 1;
+    }
+    return 0;
+}
+
+// The bytes of a possessive 's at the end of a word: with ', U+2019 or U+FF07.
+static size_t mrc__en_possessive(const char *word, size_t n) {
+    if (mrc__en_ends(word, n, "'s")) return 2;
+    return mrc__en_ends(word, n, "\xe2\x80\x99s") || mrc__en_ends(word, n, "\xef\xbc\x87s") ? 4 : 0;
+}
+
+static void mrc__an_english(mrc__an *a, const char *s, size_t bytes) {
+    for (size_t at = 0, n; at < bytes; at += n) {
+        uint32_t cp = 0;
+        n = mrc_utf8_next(s + at, bytes - at, &cp);
+        int class = mrc__en_class(cp);
+        if (class < 1 || class > 4) continue;
+        int bare;
+        n = mrc__en_word(s + at, bytes - at, class, &bare);
+        if (bare) continue;
+        void *room = a->room;
+        if (!mrc__grow(&a->host, &room, &a->capacity, n + 4, 1)) {
+            a->failed = 1;
+            return;
+        }
+        a->room = room;
+        size_t length = mrc__en_lower(s + at, n, a->room), letters = 0;
+        length -= mrc__en_possessive(a->room, length);
+        if (mrc__en_is_stop(a->room, length)) continue;
+        for (size_t i = 0; i < length; i++) letters += ((unsigned char)a->room[i] & 0xc0) != 0x80;
+        if (letters > 2 && length < 256) length = mrc__en_stem(a->room, length);
+        if (length) a->emit(a->user, a->room, length);
+    }
+}
+
 static void mrc__an_wordpiece(mrc__an *a, const char *s, size_t bytes) {
     mrc_encode_options options = { .no_special_tokens = 1 };
     mrc_encodings e = {0};
@@ -30012,6 +30306,7 @@ static void mrc__an_run(mrc__an *a, const char *s, size_t bytes) {
     size_t n;
     if (a->kind == MRC_ANALYZER_WORDPIECE) mrc__an_wordpiece(a, s, bytes);
     if (a->kind == MRC_ANALYZER_KOREAN) mrc__an_korean(a, s, bytes);
+    if (a->kind == MRC_ANALYZER_ENGLISH) mrc__an_english(a, s, bytes);
     if (a->kind == MRC_ANALYZER_WHITESPACE) {
         while ((word = mrc__an_word(&s, end, &n)) != NULL) a->emit(a->user, word, n);
     }
@@ -30056,7 +30351,7 @@ static void mrc__an_join(void *user, const char *s, size_t bytes) {
 }
 MRCDEF mrc_status mrc_analyze(mrc_ctx *ctx, mrc_analyzer analyzer, const mrc_tokenizer *tok,
                               const char *text, size_t bytes, mrc_text *out) {
-    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer > MRC_ANALYZER_KOREAN);
+    MRC__ARG(ctx, !out || (bytes && !text) || (unsigned)analyzer >= MRC_ANALYZER_COUNT);
     MRC__ARG(ctx, analyzer == MRC_ANALYZER_WORDPIECE && !tok);
     mrc__an a = { .kind = analyzer, .tok = tok, .ctx = ctx, .host = ctx->host,
                   .emit = mrc__an_join, .user = out };
@@ -30661,7 +30956,7 @@ MRCDEF mrc_status mrc_index_new(mrc_ctx *ctx, const char *path, const mrc_index_
     mrc_tokenizer *tok = NULL;
     int pieces = desc->analyzer == MRC_ANALYZER_WORDPIECE;
     if (!b.n_passages || b.n_passages >= UINT32_MAX
-        || (unsigned)desc->analyzer > MRC_ANALYZER_KOREAN || (pieces && !desc->tokenizer)) {
+        || (unsigned)desc->analyzer >= MRC_ANALYZER_COUNT || (pieces && !desc->tokenizer)) {
         return mrc__fail(ctx, MRC_ERR_ARG, "index: %s (found %zu passages)",
                          pieces && !desc->tokenizer ? "wordpiece needs a tokenizer"
                          : b.n_passages ? "too many passages, or no such analyzer"
@@ -30693,7 +30988,7 @@ struct mrc_index {
 // Whether the sections have the sizes that the counts say.
 static int mrc__ix_end_fits(const void *record) {
     const mrc__ix_end *e = record;
-    if (e->analyzer > MRC_ANALYZER_KOREAN
+    if (e->analyzer >= MRC_ANALYZER_COUNT
         || !e->n_passages || e->n_passages >= UINT32_MAX || e->n_terms >= UINT32_MAX
         || (e->n_slots & (e->n_slots - 1)) || e->n_slots > UINT32_MAX
         || (e->n_terms && e->n_slots <= e->n_terms)) return 0;

@@ -5,15 +5,14 @@
 #
 # The suites that read files run at -O0, fault loops among them, and each fuzz target COVERAGE_RUNS
 # times.  A branch taken only when memory or a system call fails counts like any other.  What no run
-# took stands in build/coverage/missing.txt.  The list of what is left,
-# tests/coverage_left.tsv, must be what was found, no more and no less, with a reason each: a branch
-# that no test takes cannot be added unseen, and one that a test takes leaves the list.
-# `coverage --write` writes the list anew; rows without a reason then stand in it as "?", which
+# took stands in build/coverage/missing.txt, and each of it must stand in tests/coverage_left.tsv
+# with a reason: a branch that no test takes cannot be added unseen.  `coverage --write` writes the
+# list anew, without what a test takes by now; rows without a reason then stand in it as "?", which
 # fails.  The list is of gcc 12 and of a machine that has the cases of ../shared.
 #===================================================================================================
 COVERAGE_SUITES="test_text test_yaml test_safetensors test_torch test_tokenizer test_data test_model
     test_families test_checkpoint test_search test_dense test_retrieval test_qa test_readers
-    test_foreign test_hostile test_faults"
+    test_foreign test_hostile test_memory test_faults"
 COVERAGE_SECTIONS="utf8 json file safetensors pickle torch trie vocabulary tok_files
     sentencepiece tok_load tokenizer bpe arrow dataset config weights model_dir checkpoint corpus
     blocks index vectors dense encoder_dir pairs"
@@ -115,34 +114,19 @@ coverage_left() {
         mrc.h "$1" | LC_ALL=C sort
 }
 
-# coverage_compare LEFT LIST: what of the two is not the same.  LIST has section, count, kind, text
-# and lines "# kind NAME: what it means"; a count may be "0-3" where it depends on the run.
+# coverage_compare LEFT LIST: what is left and not in the list.  LIST has section, the most branches
+# of that text that may be left, kind and text, and lines "# kind NAME: what it means".
 coverage_compare() {
     awk -F '\t' '
         FILENAME == ARGV[1] {
             if (/^# kind /) { split($0, word, /[ :]/); kinds[word[3]] = 1 }
             if (/^#/ || !NF) next
-            key = $1 "\t" $4
-            split($2, range, "-")
-            least[key] = range[1]
-            most[key] = range[2] == "" ? range[1] : range[2]
-            listed[key] = $0
+            most[$1 "\t" $4] = $2
             if (!($3 in kinds)) print "no reason: " $0
             next
         }
-        {
-            key = $1 "\t" $3
-            found[key] = $2
-            if (!(key in listed)) print "not in the list: " $0
-            else if ($2 > most[key]) print "more than in the list: " $0
-        }
-        END {
-            for (key in listed) {
-                if (found[key] + 0 < least[key]) {
-                    print "taken now, or gone (" found[key] + 0 " left): " listed[key]
-                }
-            }
-        }' "$2" "$1"
+        !($1 "\t" $3 in most) { print "not in the list: " $0; next }
+        $2 > most[$1 "\t" $3] + 0 { print "more than in the list: " $0 }' "$2" "$1"
 }
 
 # The list with the counts of $1, each row keeping its reason; "?" where there is none.
@@ -150,14 +134,10 @@ coverage_write() {
     awk -F '\t' '
         FILENAME == ARGV[1] {
             if (/^#/) print
-            else { kind[$1 "\t" $4] = $3; if ($2 ~ /-/) range[$1 "\t" $4] = $2 }
+            else kind[$1 "\t" $4] = $3
             next
         }
-        {
-            key = $1 "\t" $3
-            print $1 "\t" (key in range ? range[key] : $2) "\t" \
-                (key in kind ? kind[key] : "?") "\t" $3
-        }
+        { print $1 "\t" $2 "\t" ($1 "\t" $3 in kind ? kind[$1 "\t" $3] : "?") "\t" $3 }
         ' tests/coverage_left.tsv "$1" \
         >"$OUT/coverage/written.tsv" && cp "$OUT/coverage/written.tsv" tests/coverage_left.tsv
 }

@@ -1,5 +1,5 @@
 // A search cluster in place of an index folder: Elasticsearch 7 to 9 and OpenSearch 1 to 3, by HTTP
-// through libcurl.  index --engine .. fills it, search --engine .. asks it.
+// through libcurl.  index --engine .. fills it, search and ask --engine .. ask it.
 //
 // The text is analysed here and sent as terms with spaces between them, which the server's own
 // whitespace analyzer parts again: one definition of a term for the local index and the cluster,
@@ -31,7 +31,7 @@ typedef struct engine_args {
 static engine_args engine_a = { .k1 = 1.2, .b = 0.75, .global_statistics = 1, .shards = 1,
                                 .retry_seconds = 300 };
 
-// The flags of index and search alike.
+// The flags of all that go to a cluster.
 #define ENGINE_FLAGS \
     { .name = "engine", .choice = &engine_a.kind, .choices = "none|elasticsearch|opensearch", \
       .preset = "none", .group = "search cluster", \
@@ -53,6 +53,25 @@ static engine_args engine_a = { .k1 = 1.2, .b = 0.75, .global_statistics = 1, .s
     { .name = "retry_seconds", .size = &engine_a.retry_seconds, .preset = "300", .min = 0, \
       .max = 86400, .group = "search cluster", \
       .help = "how long an overloaded or absent cluster is asked again" }
+// Of those that ask it.
+#define ENGINE_QUERY_FLAGS \
+    { .name = "tokenizer_name", .string = &engine_a.tokenizer, .value = "DIR", \
+      .group = "search cluster", .help = "of an index by word pieces: what it was made with" }, \
+    { .name = "global_statistics", .flag = &engine_a.global_statistics, .preset = "true", \
+      .group = "search cluster", \
+      .help = "count terms over all parts of the index, not in each: the local ranking" }
+
+// Called for each hit of query `query`; title and text are "" unless they were asked for; all of it
+// lives until fn returns.
+typedef void (*engine_hit_fn)(void *user, size_t query, size_t rank, const mrc_passage *p,
+                              double score);
+
+// A cluster is asked by words; words: whether that is all that was asked for.
+TOOL_DEF void engine_check_stages(int words) {
+    if (engine_a.kind == ENGINE_NONE || words) return;
+    tool_fail(TOOL_USAGE, "--engine: a cluster is searched by words (found --retriever or "
+              "--reranker, expected neither)");
+}
 
 #ifndef MRC_CURL
 _Noreturn TOOL_DEF void engine_missing(void) {
@@ -680,8 +699,8 @@ TOOL_DEF void engine_begin_search(engine *e, const char *index) {
     m = mrc_json_get(mrc_json_get(mrc_json_get(m, "mappings"), "_meta"), "mrc");
     const char *name = engine_text(m, "analyzer");
     int kind = 0;
-    while (kind < 4 && strcmp(mrc_analyzer_name((mrc_analyzer)kind), name)) kind++;
-    if (kind == 4 || root->n != 1) {
+    while (kind < MRC_ANALYZER_COUNT && strcmp(mrc_analyzer_name((mrc_analyzer)kind), name)) kind++;
+    if (kind == MRC_ANALYZER_COUNT || root->n != 1) {
         tool_fail(TOOL_BAD_INPUT, "%s: was not made by index --engine (found no _meta.mrc with an "
                   "analyzer)", index);
     }
@@ -698,12 +717,13 @@ TOOL_DEF void engine_begin_search(engine *e, const char *index) {
 
 // One query's two lines of _msearch.
 TOOL_DEF void engine_query(engine *e, mrc_text *body, mrc_text *terms, const char *index,
-                         const mrc_query *q, size_t top_k) {
+                           const mrc_query *q, size_t top_k, int texts) {
     tool_check(e->ctx, mrc_analyze(e->ctx, e->analyzer, e->tok, q->text, q->bytes, terms));
     mrc_text_printf(body, "{\"index\": \"%s\"%s}\n", index, engine_a.global_statistics
                     ? ", \"search_type\": \"dfs_query_then_fetch\"" : "");
-    mrc_text_printf(body, "{\"size\": %zu, \"track_total_hits\": false, \"_source\": false, "
-                    "\"timeout\": \"30s\", \"query\": {\"match\": {\"terms\": ", top_k);
+    mrc_text_printf(body, "{\"size\": %zu, \"track_total_hits\": false, \"_source\": %s, "
+                    "\"timeout\": \"30s\", \"query\": {\"match\": {\"terms\": ", top_k,
+                    texts ? "[\"title\", \"text\"]" : "false");
     mrc_text_json_string(body, terms->data ? terms->data : "", terms->bytes, 0);
     mrc_text_printf(body, "}}, \"sort\": [{\"_score\": \"desc\"}, {\"ord\": \"asc\"}]}\n");
     tool_check_text(body);
@@ -711,8 +731,7 @@ TOOL_DEF void engine_query(engine *e, mrc_text *body, mrc_text *terms, const cha
 
 // The hits of one response; fn is given each.
 TOOL_DEF size_t engine_hits(engine *e, const mrc_json *response, size_t query, size_t top_k,
-                          void (*fn)(void *user, size_t query, size_t rank, const char *id,
-                                     double score), void *user) {
+                            int texts, engine_hit_fn fn, void *user) {
     const mrc_json *hits = mrc_json_get(mrc_json_get(response, "hits"), "hits");
     const mrc_json *late = mrc_json_get(response, "timed_out");
     const mrc_json *failed = mrc_json_get(mrc_json_get(response, "_shards"), "failed");
@@ -733,53 +752,62 @@ TOOL_DEF size_t engine_hits(engine *e, const mrc_json *response, size_t query, s
             tool_fail(TOOL_BAD_INPUT, "%s: query %zu: a hit without id or score", engine_url(e),
                       query + 1);
         }
-        fn(user, query, n++, engine_text(h, "_id"), score->number);
+        const mrc_json *source = mrc_json_get(h, "_source"), *text = mrc_json_get(source, "text");
+        if (texts && (!text || text->type != MRC_JSON_STRING)) {
+            tool_fail(TOOL_BAD_INPUT, "%s: query %zu: passage %.100s without its text",
+                      engine_url(e), query + 1, engine_text(h, "_id"));
+        }
+        mrc_passage p = { engine_text(h, "_id"), texts ? engine_text(source, "title") : "",
+                          texts ? text->string : "", 0 };
+        p.text_bytes = strlen(p.text);
+        fn(user, query, n++, &p, score->number);
     }
     return n;
 }
 
-// search --engine: the best passages' ids of each query, as the cluster ranks them.
-TOOL_DEF void engine_search(mrc_ctx *ctx, const char *index, const mrc_query *queries, size_t n,
-                            size_t top_k, size_t *n_hits,
-                            void (*fn)(void *user, size_t query, size_t rank, const char *id,
-                                       double score), void *user) {
-    engine e;
-    mrc_text body, terms;
+// Opens the alias `index` for queries of top_k passages.
+TOOL_DEF void engine_search_open(engine *e, mrc_ctx *ctx, const char *index, size_t top_k) {
     engine_check_name(index);
     if (top_k > 10000) {
         tool_fail(TOOL_USAGE, "--top_k is out of range (found %zu, a cluster gives 10000 at most)",
                   top_k);
     }
-    engine_open(&e, ctx);
-    mrc_text_init(&body, ctx);
-    mrc_text_init(&terms, ctx);
-    engine_begin_search(&e, index);
+    engine_open(e, ctx);
+    engine_begin_search(e, index);
+}
+
+// The best passages of each query, as the cluster ranks them; texts: with title and text.
+TOOL_DEF void engine_search(engine *e, const char *index, const mrc_query *queries, size_t n,
+                            size_t top_k, int texts, size_t *n_hits, engine_hit_fn fn,
+                            void *user) {
+    mrc_text body, terms;
+    mrc_text_init(&body, e->ctx);
+    mrc_text_init(&terms, e->ctx);
     for (size_t at = 0; at < n; ) {
         size_t some = n - at < 64 ? n - at : 64;
         char why[512];
         body.bytes = 0;
         for (size_t i = 0; i < some; i++) {
-            engine_query(&e, &body, &terms, index, &queries[at + i], top_k);
+            engine_query(e, &body, &terms, index, &queries[at + i], top_k, texts);
         }
-        long status = engine_ask(&e, "POST", "/_msearch", body.data, body.bytes, 1);
-        engine_explain(&e, why, sizeof why);
+        long status = engine_ask(e, "POST", "/_msearch", body.data, body.bytes, 1);
+        engine_explain(e, why, sizeof why);
         if (status >= 300) {
-            tool_fail(TOOL_BAD_INPUT, "%s: _msearch: status %ld %s", engine_url(&e), status, why);
+            tool_fail(TOOL_BAD_INPUT, "%s: _msearch: status %ld %s", engine_url(e), status, why);
         }
-        mrc_json *root = engine_json(&e);
+        mrc_json *root = engine_json(e);
         const mrc_json *all = mrc_json_get(root, "responses");
         if (!all || all->type != MRC_JSON_ARRAY || all->n != some) {
-            tool_fail(TOOL_BAD_INPUT, "%s: answers %zu queries (expected %zu)", engine_url(&e),
+            tool_fail(TOOL_BAD_INPUT, "%s: answers %zu queries (expected %zu)", engine_url(e),
                       all ? all->n : 0, some);
         }
         for (const mrc_json *r = all->child; r; r = r->next, at++) {
-            n_hits[at] = engine_hits(&e, r, at, top_k, fn, user);
+            n_hits[at] = engine_hits(e, r, at, top_k, texts, fn, user);
         }
         mrc_json_free(root);
     }
     mrc_text_free(&body);
     mrc_text_free(&terms);
-    engine_close(&e);
 }
 #endif
 #endif

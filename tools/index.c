@@ -61,8 +61,8 @@ static int run(tool_program *p) {
     int words = a.analyzer >= 0;
     if (!words && (!a.model || !stages_has(a.output, "index.bin"))) {
         tool_fail(TOOL_USAGE, "--analyzer is missing (found nothing, expected whitespace, "
-                  "wordpiece, char_bigram or korean; only vectors for an index that is there go "
-                  "without)");
+                  "wordpiece, char_bigram, korean or english; only vectors for an index that is "
+                  "there go without)");
     }
     tool_try_place(a.output, 1);
     mrc_backend *be = a.model ? tool_backend_new() : NULL;
@@ -109,11 +109,11 @@ static tool_flag flags[] = {
       .help = "JSONL or JSON records of id, title and text (or context), or lines of id, text "
               "and title between tabs" },
     { .name = "analyzer", .choice = &a.analyzer,
-      .choices = "whitespace|wordpiece|char_bigram|korean",
+      .choices = "whitespace|wordpiece|char_bigram|korean|english",
       .otherwise = "needed, but for vectors of an index that is there",
       .help = "what terms are: words, the pieces of --tokenizer_name (of any kind), every two "
-              "neighbouring characters of a word, or Korean words without particles and their "
-              "bigrams" },
+              "neighbouring characters of a word, Korean words without particles and their "
+              "bigrams, or stems of English words without the commonest, as Lucene's" },
     { .name = "output", .alias = "output_dir", .string = &a.output, .value = "DIR", .required = 1,
       .help = "the index: a folder, made if it is not there; with --engine the name of an alias" },
     { .name = "tokenizer_name", .string = &a.tokenizer, .value = "DIR",
@@ -159,7 +159,8 @@ static tool_flag flags[] = {
 static tool_program program = {
     .name = "index", .group = "search", .run = run, .flags = flags,
     .purpose = "Indexes passages by words, and by vectors: what search and ask look things up in.",
-    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean --output DIR\n"
+    .usage = "--passages FILE --analyzer whitespace|wordpiece|char_bigram|korean|english "
+             "--output DIR\n"
              "       [--model_name_or_path DIR] [--engine elasticsearch|opensearch --url URL]",
     .examples = { "index --passages wikipedia_documents.json --unique --analyzer korean "
                   "--output wiki",

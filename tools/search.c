@@ -24,12 +24,13 @@ typedef struct search_run {
 } search_run;
 
 // A hit of the cluster: its passage's number here is its place among all hits.
-static void engine_hit(void *user, size_t query, size_t rank, const char *id, double score) {
+static void engine_hit(void *user, size_t query, size_t rank, const mrc_passage *p,
+                       double score) {
     search_run *s = user;
     size_t at = query * a.top_k + rank;
     s->hits[at] = (stage_hit){ .passage = (uint32_t)at, .score = score };
-    s->passage_ids[at] = tool_allocate(strlen(id) + 1, 1);
-    strcpy(s->passage_ids[at], id);
+    s->passage_ids[at] = tool_allocate(strlen(p->id) + 1, 1);
+    strcpy(s->passage_ids[at], p->id);
 }
 
 static void search_cluster(search_run *s) {
@@ -41,7 +42,10 @@ static void search_cluster(search_run *s) {
     for (size_t i = 0; i < s->n_ids; i++) free(s->passage_ids[i]);
     memset(s->passage_ids, 0, s->n_ids * sizeof *s->passage_ids);
 #ifdef MRC_CURL
-    engine_search(s->ctx, o.index, queries, n, a.top_k, s->n_hits, engine_hit, s);
+    engine e;
+    engine_search_open(&e, s->ctx, o.index, a.top_k);
+    engine_search(&e, o.index, queries, n, a.top_k, 0, s->n_hits, engine_hit, s);
+    engine_close(&e);
 #else
     (void)engine_hit;
     engine_missing();
@@ -167,7 +171,8 @@ static int run(tool_program *p) {
                   "figures go to stdout)");
     }
     if (a.run) tool_try_place(a.run, 0);
-    int words = stages_are_words(&o) || engine_a.kind != ENGINE_NONE;
+    const int words = stages_are_words(&o);
+    engine_check_stages(words);
     mrc_backend *be = words ? NULL : tool_backend_new();
     s.ctx = tool_ctx_new(be, 0);
     mrc_text_init(&s.out, s.ctx);
@@ -220,11 +225,7 @@ static tool_flag flags[] = {
     { .name = "repeat", .size = &a.repeat, .preset = "1", .min = 1, .max = 1e9,
       .help = "answer all queries that often, to time it: reports the first and the last" },
     ENGINE_FLAGS,
-    { .name = "tokenizer_name", .string = &engine_a.tokenizer, .value = "DIR",
-      .group = "search cluster", .help = "of an index by word pieces: what it was made with" },
-    { .name = "global_statistics", .flag = &engine_a.global_statistics, .preset = "true",
-      .group = "search cluster",
-      .help = "count terms over all parts of the index, not in each: the local ranking" },
+    ENGINE_QUERY_FLAGS,
     { 0 }
 };
 

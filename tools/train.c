@@ -155,7 +155,7 @@ static void load_weights(run *r, const mrc_model_config *config) {
 
 static void load_model(run *r, const mrc_model_config *config) {
     load_weights(r, config);
-    mrc_model_freeze(r->model, r->a->freeze_layers);
+    mrc_model_freeze(r->model, r->a->freeze_embeddings, r->a->freeze_layers);
 }
 
 static void load_optimizer(run *r) {

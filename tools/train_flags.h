@@ -32,6 +32,7 @@ typedef struct train_args {
     double  gamma, smoothing, rdrop_alpha, fgm_epsilon;
     double  momentum, adamp_delta, adamp_wd_ratio, ema_decay, layerwise_lr_decay;
     double  head_learning_rate, lr_num_cycles, lr_power, lr_end;
+    int     freeze_embeddings;
     size_t  head_kernel_size, freeze_layers, num_folds, fold, patience;
     const char *metric_for_best_model, *config;
     tool_list   report_to;
@@ -76,6 +77,8 @@ static tool_flag the_flags[] = {
       .max = 1023, .unit = "tokens", .help = "of --head conv1d, an odd number" },
     { .name = "freeze_layers", .size = &A.freeze_layers, .preset = "0", .max = 1000,
       .help = "the embeddings and so many layers are not trained; 0: all are" },
+    { .name = "freeze_embeddings", .flag = &A.freeze_embeddings,
+      .help = "the embeddings are not trained, with no layer of --freeze_layers either" },
     { .name = "train_file", .group = "data",
       .string = &A.train_file, .value = "FILE", .required = 1,
       .help = "SQuAD, KorQuAD or KLUE JSON, or JSONL" },
@@ -393,9 +396,10 @@ static void check_experiment(train_args *a, const tool_program *p) {
         tool_fail(TOOL_USAGE, "--patience: nothing is measured (found neither --validation_file "
                   "nor --num_folds, expected one)");
     }
-    if (a->fgm_epsilon > 0 && a->freeze_layers) {
-        tool_fail(TOOL_USAGE, "--fgm_epsilon: moves the word embeddings, which --freeze_layers "
-                  "freezes (found both, expected one)");
+    if (a->fgm_epsilon > 0 && (a->freeze_layers || a->freeze_embeddings)) {
+        tool_fail(TOOL_USAGE, "--fgm_epsilon: moves the word embeddings, which %s freezes (found "
+                  "both, expected one)", a->freeze_layers ? "--freeze_layers"
+                                                          : "--freeze_embeddings");
     }
     static const struct { const char *flag; int loss; } of[] = { { "gamma", 1 },
                                                                   { "smoothing", 2 } };

@@ -62,6 +62,7 @@ static mrc_train_memory memory_of(run *r, const mrc_model_config *model, size_t 
     mrc_train_plan_desc desc = {
         .model = model, .optimizer = &optimizer, .dtype = model_dtype(r),
         .forward = mrc_forward_config_default(), .objective = objective_of(r),
+        .freeze_embeddings = r->a->freeze_embeddings,
         .freeze_layers = r->a->freeze_layers, .features = &r->train,
         .batching = (mrc_batching)r->a->batching, .micro_batch = micro_batch,
         .accumulation = r->a->train_batch_size / micro_batch * r->micro_batches,

@@ -1,8 +1,8 @@
 #!/bin/sh
-# index and search --engine against a cluster that misbehaves as it is told, which is
-# tests/support/bad_server.c: each ends with its exit code and one line, and no credential is in any.
-# tests/peers/compare_engine.py holds the rankings of a real node. Run from the repository root after
-# ./build.sh.
+# index, search and ask --engine against a cluster that misbehaves as it is told, which is
+# tests/support/bad_server.c: each ends with its exit code and one line, and no credential is in
+# any.  tests/peers/compare_engine.py holds the rankings of a real node.  Run from the repository
+# root after ./build.sh.
 . "$(dirname "$0")/../lib.sh"
 begin
 printf '1\ta b\n2\tb c\n3\tc d\n' >"$dir/p.tsv"
@@ -89,6 +89,39 @@ for row in "missing 5 status 404" "stranger 3 was not made by index" "late 5 did
     row=${row#* }
     search "${row%% *}" "${row#* }" --url "$url"
 done
+search 2 'searched by words' --url "$url" --retriever dense
+# ask reads the passages that the cluster finds, as it would those of a folder.
+build/train --config_name data/config.json --tokenizer_name data --train_file data/train.jsonl \
+    --output_dir "$dir/model" --head linear --max_steps 1 --max_train_samples 8 >/dev/null 2>&1 \
+    || bad "no model to ask"
+printf '{"id": "a", "title": "T", "text": "Anna lives in Oslo."}\n' >"$dir/a.jsonl"
+build/index --passages "$dir/a.jsonl" --analyzer whitespace --output "$dir/local" 2>/dev/null \
+    || bad "no local index"
+read_answers() {                        # but for what the index's scores go into
+    sed 's/"score": [^,]*, //g; s/"confidence": [^,]*, //g; s/, "retrieval_score": [^,}]*//g'
+}
+start good
+asks() {
+    code=$1 text=$2
+    shift 2
+    engine "$code" "$text" ask --model_name_or_path "$dir/model" --question 'Where does Anna live' --json \
+        --retry_seconds 1 "$@"
+}
+asks 0 '"passage": "a", "title": "T"' --index k --url "$url"
+read_answers <"$dir/out" >"$dir/theirs"
+grep -q '"retrieval_score": 1.5' "$dir/out" && ok || bad "ask: its score: $(cat "$dir/out")"
+build/ask --model_name_or_path "$dir/model" --question 'Where does Anna live' --json \
+    --index "$dir/local" 2>/dev/null | read_answers >"$dir/ours"
+cmp -s "$dir/ours" "$dir/theirs" && ok || bad "ask: other answers: $(cat "$dir/ours" "$dir/theirs")"
+asks 2 'of which index' --url "$url" --context README.md
+asks 2 'searched by words' --url "$url" --index k --retriever hybrid
+for row in "no_text 3 without its text" "missing 5 status 404" "401 5 refuses the credentials" \
+    "stranger 3 was not made by index"; do
+    start "${row%% *}"
+    row=${row#* }
+    asks "${row%% *}" "${row#* }" --index k --url "$url" --auth_file "$dir/auth"
+done
+
 # https: openssl's own server, which answers with a page about itself, so that "is this a search
 # cluster?" means that the connection stood.
 certificate() {
@@ -101,7 +134,7 @@ tls() {
     : >"$dir/tls"
     openssl s_server -www -accept 127.0.0.1:0 "$@" >"$dir/tls" 2>&1 &
     running=$!
-    wait_for 30 grep -q ACCEPT "$dir/tls"
+    wait_for 10 grep -q ACCEPT "$dir/tls"
     url=https://127.0.0.1:$(sed -n 's/^ACCEPT.*:\([0-9]*\).*/\1/p' "$dir/tls")
 }
 if command -v openssl >/dev/null 2>&1; then

@@ -1,41 +1,35 @@
 #!/bin/sh
 # train on two hosts, which are two network namespaces of this machine with a cable between them:
-# the bytes of one process; a cable that is cut, a rank of the other host that is killed.  Wants
-# root, ip netns and Open MPI.  Run after ./build.sh.
-cd "$(dirname "$0")/../.." || exit 2
-skip() {
-    echo "SKIP: $*: train on two hosts"
-    echo "0 passed, 0 failed, 1 skipped"
-    exit 0
+# the bytes of one process, a data file that differs, a cable that is cut.  Wants root, ip netns and
+# Open MPI.  Run after ./build.sh.
+. "$(dirname "$0")/../lib.sh"
+begin
+alone() {
+    skip "$*: train on two hosts"
+    end
 }
-[ "$(id -u)" = 0 ] || skip "not root"
+[ "$(id -u)" = 0 ] || alone "not root"
 for program in ip unshare mpirun; do
-    command -v $program >/dev/null 2>&1 || skip "no $program"
+    command -v $program >/dev/null 2>&1 || alone "no $program"
 done
-mpirun --version 2>/dev/null | grep -q 'Open MPI' || skip "mpirun is not Open MPI's"
-ldd build/mrc 2>/dev/null | grep -q 'libmpi' || skip "build/mrc has no MPI"
+mpirun --version 2>/dev/null | grep -q 'Open MPI' || alone "mpirun is not Open MPI's"
+ldd build/mrc 2>/dev/null | grep -q 'libmpi' || alone "build/mrc has no MPI"
 a=mrca$$ b=mrcb$$ wire=mw$$
-dir=$(mktemp -d) || exit 2
-watcher=
-end() {
-    [ -z "$watcher" ] || kill "$watcher" 2>/dev/null
+unplug() {
     for host in $a $b; do
         for pid in $(ip netns pids $host 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done
         ip netns del $host 2>/dev/null
     done
     rm -rf "$dir"
 }
-trap end EXIT
+trap unplug EXIT
 ip netns add $a 2>/dev/null && ip netns add $b 2>/dev/null \
     && ip link add ${wire}a netns $a type veth peer name ${wire}b netns $b 2>/dev/null \
-    || skip "no network namespaces"
+    || alone "no network namespaces"
 ip -n $a addr add 10.77.0.1/24 dev ${wire}a && ip -n $b addr add 10.77.0.2/24 dev ${wire}b
 for host in $a $b; do ip -n $host link set lo up; done
 ip -n $a link set ${wire}a up
 ip -n $b link set ${wire}b up
-passed=0 failed=0
-ok()   { passed=$((passed + 1)); }
-bad()  { failed=$((failed + 1)); echo "FAIL $*"; }
 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
 
@@ -61,7 +55,6 @@ hosts() {
         --host 10.77.0.1:1,10.77.0.2:1 -n 2 build/train $base --output_dir "$out" "$@" \
         >/dev/null 2>"$dir/err"
 }
-wait_for() { i=0; while [ ! -e "$1" ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i + 1)); done; }
 
 short="--max_steps 6 --eval_steps 3 --save_steps 6"
 # shellcheck disable=SC2086
@@ -118,7 +111,7 @@ long="--max_steps 400 --eval_steps 400 --save_steps 5 --ddp_timeout 3 --overwrit
 # shellcheck disable=SC2086
 hosts "$dir/cut" $long &
 job=$!
-wait_for "$dir/cut/checkpoint-5/trainer_state.json"
+wait_for 30 test -e "$dir/cut/checkpoint-5/trainer_state.json"
 ip -n $b link set ${wire}b down
 ended $job 'nothing from rank 1 (other) for 3 s'
 ip -n $b link set ${wire}b up
@@ -127,5 +120,4 @@ for saved in "$dir"/cut/checkpoint-*; do
     build/inspect --as checkpoint "$saved" >/dev/null 2>"$dir/err" && ok \
         || bad "after the cut: $(cat "$dir/err")"
 done
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+end

@@ -668,6 +668,7 @@ test_choices() {
         --head_learning_rate 1e-2 --lr_scheduler_type polynomial
     choice drop --rdrop_alpha 1 --fgm_epsilon 0.5 --lr_scheduler_type inverse_sqrt \
         --loss_positions valid --pad_to_max_length --max_seq_length 48
+    choice words --freeze_embeddings --head linear
     choice cold --freeze_layers 1 --metric_for_best_model eval_loss \
         --lr_scheduler_type cosine_with_restarts --lr_num_cycles 2
     head='"type": "conv1d", "num_layers": 2, "hidden_size": 8, "dropout": 0.2, "kernel_size": 5'
@@ -709,6 +710,8 @@ test_choices() {
     fails 2 "--metric_for_best_model: no such metric" train_in "$dir/no" \
         --metric_for_best_model rouge
     fails 2 "--head_kernel_size: is not odd" train_in "$dir/no" --head conv1d --head_kernel_size 4
+    fails 2 "which --freeze_embeddings freezes" train_in "$dir/no" --freeze_embeddings \
+        --fgm_epsilon 1
     fails 2 "--freeze_layers: the model has fewer" train_in "$dir/no" --freeze_layers 2
     absent "$dir/no"
 }

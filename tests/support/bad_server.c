@@ -75,7 +75,9 @@ static int search(void) {
             : is("clauses") ? "{\"status\": 400, \"error\": {\"type\": \"too_many_clauses\", "
                               "\"reason\": \"maxClauseCount is set to 1024\"}}"
             : is("no_score") ? "{\"hits\": {\"hits\": [{\"_id\": \"a\", \"sort\": [null, 0]}]}}"
-            : "{\"hits\": {\"hits\": [{\"_id\": \"a\", \"sort\": [1.5, 0]}]}}");
+            : is("no_text") ? "{\"hits\": {\"hits\": [{\"_id\": \"a\", \"sort\": [1.5, 0]}]}}"
+            : "{\"hits\": {\"hits\": [{\"_id\": \"a\", \"_source\": {\"title\": \"T\", \"text\": "
+              "\"Anna lives in Oslo.\"}, \"sort\": [1.5, 0]}]}}");
         at++;
     }
     add("]}");

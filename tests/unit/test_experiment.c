@@ -96,7 +96,7 @@ static void test_recipe(mrc_backend *be, mrc_dtype dtype, recipe r) {
     golden_open(ctx, &g, model, r.form ? r.form : "ragged");
     for (size_t i = 0; r.valid && i < g.b; i++) g.features[i].loss_end = g.lengths[i];
     mrc_model *m = load(ctx, model, dtype);
-    mrc_model_freeze(m, r.freeze);
+    mrc_model_freeze(m, 0, r.freeze);
     mrc_optimizer_config config = optimizer_of(&r);
     double *losses = golden_read(ctx, &g, losses_name, MRC_DTYPE_F64, NULL);
     if (!CHECK(mrc_optimizer_new(ctx, &o, m->params, &config) == MRC_OK, "%s",
@@ -345,7 +345,7 @@ static void test_misuse(mrc_backend *be) {
     CHECK(mrc_optimizer_swap(ctx, o) == MRC_ERR_ARG, "no averages");
     mrc_ctx_clear_error(ctx);
     mrc_optimizer_free(o);
-    mrc_model_freeze(m, 1);
+    mrc_model_freeze(m, 1, 0);
     CHECK(mrc_optimizer_new(ctx, &o, m->params, &config) == MRC_OK, "new");
     mrc_step_desc desc = { .features = g.list, .n = g.b, .lr = 1e-3,
                            .forward = mrc_forward_config_default(),

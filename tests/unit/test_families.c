@@ -194,12 +194,14 @@ static void test_heads(mrc_backend *be, int k, const char *dir) {
         CHECK(mrc_train_step(ctx, m, o, &desc, &r) == MRC_OK && r.loss > 0 && !r.skipped,
               "%s with head %d: %s", path, head, mrc_ctx_message(ctx));
         mrc_optimizer_free(o);
-        mrc_model_freeze(m, 1);
-        for (size_t i = 0; mrc_params_at(m->params, i); i++) {
-            const mrc_tensor *t = mrc_params_at(m->params, i);
-            CHECK(t->requires_grad == (t->depth > 1 && !t->unused), "%s: %s frozen", path,
-                  t->name);
-            CHECK(t->depth <= m->max_depth, "%s: %s at depth %zu", path, t->name, t->depth);
+        for (size_t layers = 0; layers < 2; layers++) {
+            mrc_model_freeze(m, layers == 0, layers);
+            for (size_t i = 0; mrc_params_at(m->params, i); i++) {
+                const mrc_tensor *t = mrc_params_at(m->params, i);
+                CHECK(t->requires_grad == (t->depth > layers && !t->unused), "%s: %s, frozen to "
+                      "layer %zu", path, t->name, layers);
+                CHECK(t->depth <= m->max_depth, "%s: %s at depth %zu", path, t->name, t->depth);
+            }
         }
         test_saved(ctx, be, m, &g, dir, 0);
         if (head != MRC_HEAD_CONV1D) test_saved(ctx, be, m, &g, dir, 1);

@@ -105,6 +105,24 @@ static void test_analyzers(void) {
         { MRC_ANALYZER_KOREAN, "BERT-base가 2019년에", "bert|base|가|가_|2019|년에|년에_|" },
         { MRC_ANALYZER_KOREAN, "나는, 가", "나는|나는_|가|가_|" },
         { MRC_ANALYZER_KOREAN, "\xff\xea 「집」", "집|집_|" },
+        // What Lucene's EnglishAnalyzer gives.
+        { MRC_ANALYZER_ENGLISH, "The Relational databases' conditions weren't hopping: it's "
+          "valley's.", "relat|databas|condit|weren't|hop|vallei|" },
+        { MRC_ANALYZER_ENGLISH, "caresses ponies ties cats agreed plastered bled motoring sing "
+          "conflated troubled sized hissing failing filing happy sky",
+          "caress|poni|ti|cat|agre|plaster|bled|motor|sing|conflat|troubl|size|hiss|fail|file|"
+          "happi|sky|" },
+        { MRC_ANALYZER_ENGLISH, "vietnamization predication operator feudalism decisiveness "
+          "hopefulness callousness formality sensitivity sensibility analogies",
+          "vietnam|predic|oper|feudal|decis|hope|callous|formal|sensit|sensibl|analog|" },
+        { MRC_ANALYZER_ENGLISH, "triplicate electricity adjustable defensible irritant replacement "
+          "adoption communism controlling roll probate rate cease by yes",
+          "triplic|electr|adjust|defens|irrit|replac|adopt|commun|control|roll|probat|rate|ceas|"
+          "ye|" },
+        { MRC_ANALYZER_ENGLISH, "3.14 1,000 U.S. a_b __ x:y 나는 漢字 ÉTÉS 5½ km² dog’s",
+          "3.14|1,000|u.|a_b|x:y|나는|漢|字|été|5|km|dog|" },
+        { MRC_ANALYZER_ENGLISH, "and the s ss yy 's \xff\xe2", "s|ss|yy|s|" },
+        { MRC_ANALYZER_ENGLISH, "e\xef\xbb\xbf co\xc2\xad" "op", "e\xef\xbb\xbf|co\xc2\xad" "op|" },
     };
     mrc_ctx *ctx = ctx_new();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
