@@ -7,6 +7,7 @@
 # line on stdout is its result.  tests/README.md says what each verb shows and how long it takes.
 #     CC            the compiler (default: the first of cc, gcc, clang); CFLAGS adds flags
 #     JOBS          how many compilations or tests run at a time (default: the processors)
+#     WERROR        -Werror makes warnings errors, as check does; WERROR= check does without
 #     OPENBLAS=0, CUDA=0, MICROHTTPD=0, MPI=0     leave out what is found; MPICC=.. names MPI's
 #                   compiler wrapper (mpicc of Open MPI or MPICH); CUDA=1 compiles CUDA without a
 #                   driver too, NVCC=.. names its compiler
@@ -17,7 +18,6 @@ cd "$(dirname "$0")" || exit 2
 
 STD="-std=c11"
 WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion"
-WERROR=${WERROR-}                       # -Werror: warnings of what is compiled are errors
 LIBS="-lm -lpthread"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
 OUT=build
@@ -532,7 +532,10 @@ esac
 case $verb in
 all)     build_all ;;
 demo)    demo ;;
-check)   run_tests gcc sh lint ;;
+check)
+    WERROR=${WERROR--Werror}            # of a compiler that is known; WERROR= for another
+    export WERROR
+    run_tests gcc sh lint ;;
 test)    run_tests "$@" ;;
 run-job) run_job "$1" "$2" ;;
 run-object) run_object "$1" "$2" ;;

@@ -30210,15 +30210,26 @@ static size_t mrc__en_lower(const char *s, size_t bytes, char *out) {
     return length;
 }
 
+// Signs that are not seen, as a soft hyphen: they belong to what stands before them.
+static int mrc__en_unseen(uint32_t cp) {
+    return cp == 0xad || (cp >= 0x200c && cp <= 0x200f) || (cp >= 0x202a && cp <= 0x202e)
+        || (cp >= 0x2060 && cp <= 0x206f && cp != 0x2065) || cp == 0xfeff;
+}
+
 // The end of the word that begins at s with that class; what stands between letters, or between
 // digits, belongs to it.  *bare: it has neither.
 static size_t mrc__en_word(const char *s, size_t bytes, int class, int *bare) {
     uint32_t cp = 0;
     size_t at = mrc_utf8_next(s, bytes, &cp);
     *bare = class == 3;
-    while (class != 4 && at < bytes) {
+    while (at < bytes) {
         size_t n = mrc_utf8_next(s + at, bytes - at, &cp), after = 0;
         int next = mrc__en_class(cp);
+        if (mrc__en_unseen(cp)) {
+            at += n;
+            continue;
+        }
+        if (class == 4) break;
         if (next > 4 && at + n < bytes) {
             after = mrc_utf8_next(s + at + n, bytes - at - n, &cp);
             int third = mrc__en_class(cp);

@@ -32,6 +32,7 @@ typedef struct tc_args {
     void *c, *z;                        // z: c before the activation, NULL: not wanted
     size_t ldc, ldz;
     int c_f32, accumulate, act;
+    int pairs;                          // two columns can be written at once, from even ones on
     mrc_cuda_vector bias;
     float *parts;                       // not NULL: (parts, m, n)
 } tc_args;
@@ -205,6 +206,50 @@ template <class T> __device__ void tc_put(const tc_args &g, int row, int col, fl
     else mrc_cuda_give((T *)g.c + at, v, g.accumulate);
 }
 
+// Two elements that stand side by side.
+template <class T> __device__ __forceinline__ void tc_store2(void *at, float a, float b) {
+    union { unsigned bits; T e[2]; } u;
+    u.e[0] = (T)a;
+    u.e[1] = (T)b;
+    *(unsigned *)at = u.bits;
+}
+template <> __device__ __forceinline__ void tc_store2<float>(void *at, float a, float b) {
+    *(float2 *)at = make_float2(a, b);
+}
+template <class T>
+__device__ __forceinline__ void tc_give2(void *base, size_t at, float a, float b,
+                                         int accumulate) {
+    T *to = (T *)base + at;
+    if (accumulate) tc_store2<T>(to, (float)to[0] + a, (float)to[1] + b);
+    else tc_store2<T>(to, a, b);
+}
+
+// As tc_put() of columns col, which is even, and col + 1.
+template <class T> __device__ void tc_put2(const tc_args &g, int row, int col, float a, float b) {
+    if (!g.pairs) {
+        tc_put<T>(g, row, col, a);
+        tc_put<T>(g, row, col + 1, b);
+        return;
+    }
+    if (row >= g.m || col >= g.n) return;
+    if (g.parts) {
+        tc_give2<float>(g.parts, ((size_t)blockIdx.y * g.m + row) * g.n + col, a, b, 0);
+        return;
+    }
+    if (g.bias.data) {
+        a += mrc_cuda_at(g.bias, (size_t)col);
+        b += mrc_cuda_at(g.bias, (size_t)col + 1);
+    }
+    if (g.z) tc_give2<T>(g.z, (size_t)row * g.ldz + col, a, b, 0);
+    if (g.act) {
+        a = mrc_cuda_act(g.act, (float)(T)a);
+        b = mrc_cuda_act(g.act, (float)(T)b);
+    }
+    const size_t at = (size_t)row * g.ldc + col;
+    if (g.c_f32) tc_give2<float>(g.c, at, a, b, g.accumulate);
+    else tc_give2<T>(g.c, at, a, b, g.accumulate);
+}
+
 // What a block makes: its tile's rows and columns, a warp's place in it, and its part of k.
 typedef struct tc_place_of { int m0, n0, row, col, lane, k0, k_end, slices; } tc_place_of;
 
@@ -297,10 +342,11 @@ __global__ void __launch_bounds__(BM / WM *(BN / TC_WN) * 32) tc_gemm_kernel(tc_
 #pragma unroll
         for (int j = 0; j < 2; j++) {
 #pragma unroll
-            for (int e = 0; e < 8; e++) {
+            for (int e = 0; e < 8; e += 2) {
                 int r, c;
                 tc_place<ARCH>(p.lane, e, &r, &c);
-                tc_put<T>(g, p.m0 + p.row + i * 16 + r, p.n0 + p.col + j * 16 + c, sums[i][j][e]);
+                tc_put2<T>(g, p.m0 + p.row + i * 16 + r, p.n0 + p.col + j * 16 + c,
+                           sums[i][j][e], sums[i][j][e + 1]);
             }
         }
     }
@@ -400,6 +446,8 @@ static mrc_status mrc_cuda_gemm_tc(mrc_cuda *c, const mrc_cuda_product *p, void 
     g.act = p->act;
     g.bias = mrc_cuda_vector_of(p->bias);
     g.parts = parts > 1 ? (float *)scratch : nullptr;
+    g.pairs = p->n % 2 == 0 && p->c.ld % 2 == 0 && p->z.ld % 2 == 0
+           && ((uintptr_t)g.c | (uintptr_t)g.z | (uintptr_t)g.parts) % 8 == 0;
     int e = tc_pick_path(T(), g, c->path, !p->a_transposed, p->b_transposed, tc_is_large(p),
                          (int)parts, c->stream);
     if (e || parts == 1) return mrc_cuda_check(c, e);

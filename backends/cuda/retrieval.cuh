@@ -188,7 +188,8 @@ __global__ void __launch_bounds__(128) mrc_cuda_maxsim_rows(mrc_cuda_similar<T> 
     enum { D = MRC_CUDA_SIM_D, Q = MRC_CUDA_SIM_Q };
     MRC_DYN_SMEM(mrc_cuda_sim_tiles, s);
     const int x = (int)threadIdx.x % 8, y = (int)threadIdx.x / 8;
-    const int m = (int)blockIdx.y, q0 = (int)blockIdx.x * Q, end = a.dc[m + 1];
+    const int m = (int)blockIdx.x % a.n_documents, q0 = (int)blockIdx.x / a.n_documents * Q;
+    const int end = a.dc[m + 1];
     float most[4] = {};
     int best[4] = { -1, -1, -1, -1 };
     for (int b0 = a.dc[m]; b0 < end; b0 += MRC_CUDA_KEYS) {
@@ -232,7 +233,8 @@ __global__ void __launch_bounds__(128) mrc_cuda_maxsim_rows(mrc_cuda_similar<T> 
 }
 // A thread adds up the rows of a query, in their order.
 template <class T> __global__ void mrc_cuda_maxsim_sums(mrc_cuda_similar<T> a) {
-    const int m = (int)(blockIdx.x * blockDim.x + threadIdx.x), s = (int)blockIdx.y;
+    const int blocks = (a.n_documents + 63) / 64, s = (int)blockIdx.x / blocks;
+    const int m = (int)blockIdx.x % blocks * 64 + (int)threadIdx.x;
     if (m >= a.n_documents) return;
     float sum = 0;
     for (int r = a.qc[s]; r < a.qc[s + 1] - MRC_BUG(MAXSIM_SUMS); r++) {
@@ -311,16 +313,20 @@ static mrc_status mrc_cuda_maxsim_fwd_run(mrc_backend *be, const mrc_maxsim_fwd_
     a.to = mrc_cuda_into<T>(g->y);
     a.vectors = g->d % 4 == 0 && mrc_cuda_by_four(a.q) && mrc_cuda_by_four(a.document);
     if (g->n_documents == 0 || g->n_queries == 0) return MRC_OK;
-    if (g->n_documents > 65535 || g->n_queries > 65535) return MRC_ERR_UNSUPPORTED;
-    if (g->n_query_rows) {
-        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH(
-            (mrc_cuda_maxsim_rows<T>), dim3(mrc_cuda_blocks(g->n_query_rows, MRC_CUDA_SIM_Q),
-                                            (unsigned)g->n_documents),
-            2 * MRC_CUDA_SIM_Q, sizeof(mrc_cuda_sim_tiles), c->stream, a)));
+    // Of one dimension, which alone may have more than 65,535 blocks.
+    const size_t tiles = mrc_cuda_blocks(g->n_query_rows, MRC_CUDA_SIM_Q);
+    const size_t sums = mrc_cuda_blocks(g->n_documents, 64);
+    if (tiles > INT32_MAX / g->n_documents || sums > INT32_MAX / g->n_queries) {
+        return MRC_ERR_UNSUPPORTED;
+    }
+    if (tiles) {
+        MRC_CUDA_TRY(mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_maxsim_rows<T>),
+                                                  (unsigned)(tiles * g->n_documents),
+                                                  2 * MRC_CUDA_SIM_Q, sizeof(mrc_cuda_sim_tiles),
+                                                  c->stream, a)));
     }
     return mrc_cuda_check(c, MRC_LAUNCH((mrc_cuda_maxsim_sums<T>),
-                                        dim3(mrc_cuda_blocks(g->n_documents, 64),
-                                             (unsigned)g->n_queries), 64, 0, c->stream, a));
+                                        (unsigned)(sums * g->n_queries), 64, 0, c->stream, a));
 }
 template <class T>
 static mrc_status mrc_cuda_maxsim_bwd_run(mrc_backend *be, const mrc_maxsim_bwd_args *g) {

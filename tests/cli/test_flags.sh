@@ -227,7 +227,7 @@ done
 # Every flag of run_qa.py and of TrainingArguments (transformers 4.57) is known: taken or answered.
 for flag in $(cat tests/fixtures/hf_flags.txt); do
     case $flag in ddp_backend|ddp_timeout) build/train --help | grep -q "^  --$flag " || continue ;; esac
-    train "--$flag"
+    run train "--$flag"
     if [ $code != 2 ] || ! grep -q 'unknown flag' "$dir/err" \
         || grep -q "unknown flag (found --$flag: " "$dir/err"; then ok
     else bad "--$flag is neither taken nor answered"; shows; fi

@@ -333,6 +333,38 @@ static void product(mrc_backend *naive, mrc_backend *cuda, size_t n, size_t in, 
     free(x), free(dy), free(dw), free(got), free(want);
 }
 
+// More documents than a grid's second dimension has blocks.
+static void test_many_documents(mrc_backend *cuda) {
+    enum { M = 66000 };
+    float *x = malloc((M + 1) * sizeof *x);
+    int32_t *cu = malloc((M + 3) * sizeof *cu), wrong = 0;      // the query's follow
+    double *y = malloc(M * sizeof *y);
+    for (int i = 0; i <= M; i++) {
+        cu[i] = i;
+        x[i] = i < M ? (float)(i % 7) : 2;                      // the last one is the query
+    }
+    cu[M + 1] = 0;
+    cu[M + 2] = 1;
+    char *far = cuda->alloc(cuda, 4 * sizeof *x * (M + 4));
+    float *rows = (float *)(void *)far, *out = rows + M + 4, *work = out + M + 4;
+    int32_t *begin = (int32_t *)(void *)(work + M + 4);
+    cuda->upload(cuda, rows, x, (M + 1) * sizeof *x);
+    cuda->upload(cuda, begin, cu, (M + 3) * sizeof *cu);
+    mrc_maxsim_fwd_args a = { .n_query_rows = 1, .n_queries = 1, .n_document_rows = M,
+                              .n_documents = M, .d = 1, .workspace = work };
+    a.document_cu_seqlens = (mrc_in){ MRC_DTYPE_I32, 1, begin };
+    a.q_cu_seqlens = (mrc_in){ MRC_DTYPE_I32, 1, begin + M + 1 };
+    a.document = (mrc_in){ MRC_DTYPE_F32, 1, rows };
+    a.q = (mrc_in){ MRC_DTYPE_F32, 1, rows + M };
+    a.y = (mrc_out){ MRC_DTYPE_F32, 1, out, 0 };
+    CHECK(cuda->kernels[MRC_DTYPE_F32].maxsim_fwd(cuda, &a) == MRC_OK, "%d documents", M);
+    test_read(cuda, MRC_DTYPE_F32, out, M, y);
+    for (int i = 0; i < M; i++) wrong += !(fabs(y[i] - 2 * (i % 7)) <= 0);
+    CHECK(wrong == 0, "%d of %d documents have another score", wrong, M);
+    cuda->free(cuda, far);
+    free(x), free(cu), free(y);
+}
+
 //==============================================================================
 // Plans: roberta-large with two BiLSTM layers of 1024, ten sequences of 512
 //==============================================================================
@@ -395,6 +427,7 @@ int main(void) {
     }
     product(naive, paths[1], 700, 33, 35);
     if (!slow) product(naive, paths[1], 40, 1200, 1100);
+    if (!slow) test_many_documents(paths[1]);
     if (!TEST_ON_GPU) {
         test_choice();
         test_devices();

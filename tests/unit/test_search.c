@@ -122,6 +122,7 @@ static void test_analyzers(void) {
         { MRC_ANALYZER_ENGLISH, "3.14 1,000 U.S. a_b __ x:y 나는 漢字 ÉTÉS 5½ km² dog’s",
           "3.14|1,000|u.|a_b|x:y|나는|漢|字|été|5|km|dog|" },
         { MRC_ANALYZER_ENGLISH, "and the s ss yy 's \xff\xe2", "s|ss|yy|s|" },
+        { MRC_ANALYZER_ENGLISH, "e\xef\xbb\xbf co\xc2\xad" "op", "e\xef\xbb\xbf|co\xc2\xad" "op|" },
     };
     mrc_ctx *ctx = ctx_new();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
