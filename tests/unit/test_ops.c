@@ -578,6 +578,7 @@ static void axpby_run(mrc_backend *be, mrc_dtype type, mrc_dtype into, mrc_axpby
                       const double *x, const double *y, double *out) {
     double raw[32];
     void *far[2];
+    mrc_ctx *ctx = all_ctx(be);                 // whose memory a guard watches
     for (int k = 0; k < 2; k++) {
         const mrc_dtype one = k ? into : type;
         const size_t bytes = a.n * mrc_dtype_bytes(one);
@@ -591,6 +592,7 @@ static void axpby_run(mrc_backend *be, mrc_dtype type, mrc_dtype into, mrc_axpby
     test_read(be, into, far[1], a.n, out);
     be->free(be, far[0]);
     be->free(be, far[1]);
+    mrc_ctx_free(ctx);
 }
 
 static void test_axpby(const all_backends *all) {
