@@ -27,7 +27,7 @@ parser_table() {
             | sed -n '/format = /,/;/p' | grep -o '"[a-z_0-9]*"' | tr -d '"' \
             | grep -v '^memory$' | sort -u ;;
     index)
-        sed -n '/mrc__an_names\[\]/,/};/p' mrc.h | grep -o '"[a-z_]*"' | tr -d '"' ;;
+        sed -n '/mrc__an_names\[/,/};/p' mrc.h | grep -o '"[a-z_]*"' | tr -d '"' ;;
     config)
         sed -n '/\[MRC_MODEL_[A-Z_0-9]*\] = /p' mrc.h | grep -o 'word = "[a-z_0-9-]*"' \
             | sed 's/.*"\(.*\)"/\1/' ;;
