@@ -2,23 +2,9 @@
 // fails once, then for good.  What must hold: MRC_ERR_MEM with a text or the whole result, nothing
 // is left, and the same call succeeds afterwards in a new context.
 #define TEST_LINKED
-#include "../support/test.h"
-#include <unistd.h>
+#include "../support/folder.h"
 
-static char folder[64];
 static mrc_backend *be;
-
-static const char *path_of(const char *name) {
-    static char room[8][256];
-    static int at;
-    char *path = room[at++ % 8];
-    snprintf(path, sizeof room[0], "%s/%s", folder, name);
-    return path;
-}
-static void file_new(mrc_ctx *ctx, const char *name, const char *text) {
-    CHECK(mrc_file_write(ctx, path_of(name), text, strlen(text)) == MRC_OK, "%s",
-          mrc_ctx_message(ctx));
-}
 
 //==============================================================================
 // The calls
@@ -228,24 +214,24 @@ static void begin(mrc_ctx *ctx) {
     for (size_t i = 0; i + 1 < sizeof pair_files / sizeof *pair_files; i++) {
         char name[16];
         snprintf(name, sizeof name, "pairs%zu", i);
-        file_new(ctx, name, pair_files[i]);
+        file_new(name, pair_files[i]);
     }
-    file_new(ctx, "corpus.jsonl", "{\"_id\": \"d1\", \"title\": \"t\", \"text\": \"A\"}\n"
+    file_new("corpus.jsonl", "{\"_id\": \"d1\", \"title\": \"t\", \"text\": \"A\"}\n"
              "{\"_id\": \"d2\", \"text\": \"B\"}\n{\"_id\": \"d3\", \"text\": \"C\"}\n");
-    file_new(ctx, "queries.jsonl", "{\"_id\": \"q1\", \"text\": \"one\"}\n");
-    file_new(ctx, "qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
-    file_new(ctx, "run.trec", "q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 1e1 x\nq1 Q0 d3 3 -1 x\n");
+    file_new("queries.jsonl", "{\"_id\": \"q1\", \"text\": \"one\"}\n");
+    file_new("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
+    file_new("run.trec", "q1 Q0 d1 1 9.5 x\nq1 Q0 d2 2 1e1 x\nq1 Q0 d3 3 -1 x\n");
     model_new(ctx, "pool", MRC_HEAD_POOL);
     model_new(ctx, "tokens", MRC_HEAD_TOKENS);
 }
 
 int main(void) {
     mrc_ctx *ctx;
-    snprintf(folder, sizeof folder, "build/test_memory.XXXXXX");
     if (!CHECK(mrc_backend_naive_new(&be, NULL) == MRC_OK, "naive")) return test_end();
     const mrc_ctx_desc desc = { .backend = be };
-    if (!CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK && mrc_dir_new(ctx, "build") == MRC_OK
-               && mkdtemp(folder) != NULL, "%s", folder)) return test_end();
+    if (!folder_new("memory") || !CHECK(mrc_ctx_new(&ctx, &desc) == MRC_OK, "context")) {
+        return test_end();
+    }
     begin(ctx);
     CHECK(mrc_dir_new(ctx, path_of("saved")) == MRC_OK, "%s", mrc_ctx_message(ctx));
     for (size_t k = 0; k < sizeof calls / sizeof *calls; k++) {
@@ -260,8 +246,8 @@ int main(void) {
             run_failing(&calls[k], i, -1, 0);
         }
     }
-    CHECK(mrc_dir_remove(ctx, folder) == MRC_OK, "%s", mrc_ctx_message(ctx));
     mrc_ctx_free(ctx);
     mrc_backend_free(be);
+    folder_end();
     return test_end();
 }
