@@ -1642,9 +1642,9 @@ static tool_flag the_flags[] = {
     { .name = "quick", .flag = &args.quick,
       .help = "tiny sizes, one turn: whether it works, no figure means anything" },
     { .name = "ROW", .list = &args.names, .positional = 1, .value = "ROW ..", .otherwise = "all",
-      .help = "names of rows, or how they begin: gemm, train_base, train_bf16, memory, self, rate, "
-              "limit, forward, onnx, openvino, ctranslate2, epoch, tokenizer, search, reader, "
-              "question, cold_start" },
+      .help = "names of rows, or how they begin: gemm, torch_gemm, train_base, train_bf16, memory, "
+              "self, rate, limit, forward, onnx, openvino, ctranslate2, epoch, tokenizer, "
+              "search, reader, question, cold_start" },
     { 0 }
 };
 
