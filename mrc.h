@@ -238,6 +238,8 @@ typedef struct mrc_gemm_args {
 typedef struct mrc_linear_fwd_args {
     size_t  n, in, out;             // rows, columns of x, columns of y
     mrc_act act;
+    int     again;                  // x is, unchanged, that of the linear_fwd just before: what was
+                                    // made of it then may be used (a backend may ignore this)
     mrc_in  x, weight, bias;        // (N, I) (O, I) (O)
     mrc_out y, z;                   // (N, O); z: y before the activation, saved for backward
     void   *workspace;
@@ -7432,7 +7434,8 @@ struct mrc_node {
     mrc_tensor *out;
     mrc_tensor *saved[MRC__MAX_SAVED];  // the op's own buffers, released after its backward
     union {                             // what the kernels need beyond tensors
-        struct { mrc_act act; } linear, activation;
+        struct { mrc_act act; int again; } linear;
+        struct { mrc_act act; } activation;
         struct { double eps; } layer_norm;
         struct { mrc_dropout_mask mask; } dropout, add;
         struct { mrc_dropout_mask mask; double eps; } add_norm;
@@ -8166,8 +8169,9 @@ static mrc_status mrc__linear_remake(mrc_ctx *ctx, mrc_node *node) {
     return MRC__RUN(ctx, node->out->dtype, activation_fwd, &a);
 }
 
-MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
-                              mrc_act act) {
+// again: x is that of the linear map just before.
+static mrc_tensor *mrc__linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                               mrc_act act, int again) {
     size_t shape[MRC_MAX_DIMS];
     MRC__WANT(ctx, !x || !weight || !bias);
     size_t in = x->ndim > 0 ? x->shape[x->ndim - 1] : 0;
@@ -8188,11 +8192,17 @@ MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, m
     mrc_node *node = mrc__node_new(ctx, MRC__OP_LINEAR, (mrc_tensor *[]){ x, weight, bias }, 3);
     if (!node) return NULL;
     node->attr.linear.act = act;
+    node->attr.linear.again = again;
     if (act != MRC_ACT_NONE) {
         size_t count = x->numel / in * weight->shape[0];        // y's, which mrc__apply checks
         if (mrc__node_save(ctx, node, 0, x->dtype, count) != MRC_OK) return NULL;
     }
     return mrc__apply(ctx, node, x->dtype, x->ndim, shape);
+}
+
+MRCDEF mrc_tensor *mrc_linear(mrc_ctx *ctx, mrc_tensor *x, mrc_tensor *weight, mrc_tensor *bias,
+                              mrc_act act) {
+    return mrc__linear(ctx, x, weight, bias, act, 0);
 }
 
 static mrc_tensor *mrc__zeros(mrc_ctx *ctx, mrc_dtype dtype, size_t n) {
@@ -8214,7 +8224,8 @@ static mrc_status mrc__linear_forward(mrc_ctx *ctx, mrc_node *node) {
     mrc_tensor *x = node->in[0], *w = node->in[1];
     const size_t in = mrc__weight_columns(w);
     mrc_linear_fwd_args a = { .n = x->numel / in, .in = in, .out = w->shape[0],
-                              .act = node->attr.linear.act, .x = mrc__in(x),
+                              .act = node->attr.linear.act, .again = node->attr.linear.again,
+                              .x = mrc__in(x),
                               .weight = mrc__param_in(w, x->dtype),
                               .bias = mrc__param_in(node->in[2], x->dtype),
                               .y = mrc__out(node->out), .z = mrc__out(node->saved[0]) };
@@ -11086,6 +11097,10 @@ typedef struct mrc__host_backend {
     int           dot_bf16;         // cpu: products of bf16 by the instruction for them
     int           dot_int8;         // of bytes: MRC__DOT_NONE, or by which
     int           signed_int8;      // and it takes bytes of a as signed
+    struct {                        // what pack_a holds whole, as words; x NULL: nothing
+        const void *x;
+        size_t      ld, n, in, form;
+    } kept;
 } mrc__host_backend;
 
 // The hooks promise no alignment: take more, and keep the hook's address just before ours.
@@ -12383,10 +12398,10 @@ static void MRC__T(gemm_block)(MRC__T(gemm_job) *job, int pack_a, int pack_b) {
                   job);
 }
 
-// rounded: operands are rounded to bf16 first.
+// rounded: operands are rounded to bf16 first; again: a may be packed already.
 static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
-                                   const MRC__T(finish) *finish, int rounded) {
-    const mrc__host_backend *h = be->self;
+                                   const MRC__T(finish) *finish, int rounded, int again) {
+    mrc__host_backend *h = be->self;
     const int packed = g->b.ld == 0 && g->b_transposed;
     MRC__T(gemm_job) job = { .g = g, .h = h, .form = MRC__T(form_of)(h, g, packed, rounded),
                              .packed = packed ? g->b.data : NULL };
@@ -12395,6 +12410,9 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
     job.a_rows = elements > 1 && !g->a_transposed;
     job.stride = mrc__row_words(job.k_all);
     if (g->m == 0 || g->n == 0) return MRC_OK;
+    again = again && h->kept.x == g->a.data && h->kept.ld == g->a.ld && h->kept.n == g->m
+         && h->kept.in == g->k && h->kept.form == (size_t)job.form;
+    h->kept.x = NULL;
     const MRC__T(slices) s = MRC__T(slices_of)(&job);
     const int bytes = job.form == MRC__QUADS || job.form == MRC__SHORTS;
     if (!bytes) job.stride = mrc__row_words(s.k);
@@ -12410,15 +12428,23 @@ static mrc_status MRC__T(gemm_run)(mrc_backend *be, const mrc_gemm_args *g,
             for (job.i0 = 0; job.i0 < g->m; job.i0 += s.rows) {
                 job.rows = mrc__min(s.rows, g->m - job.i0);
                 const int kept = bytes && job.k0 + job.j0 > 0 && s.rows >= g->m;
-                MRC__T(gemm_block)(&job, !kept, !s.ready && job.i0 == 0);
+                MRC__T(gemm_block)(&job, !kept && !again, !s.ready && job.i0 == 0);
             }
         }
+    }
+    // All of a in one block: bytes have all of k there, pairs one slice.
+    if (job.a_rows && s.rows >= g->m && (bytes || s.k >= job.k_all)) {
+        h->kept.x = g->a.data;
+        h->kept.ld = g->a.ld;
+        h->kept.n = g->m;
+        h->kept.in = g->k;
+        h->kept.form = job.form;
     }
     return MRC_OK;
 }
 
 static mrc_status MRC__T(gemm)(mrc_backend *be, const mrc_gemm_args *g) {
-    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16);
+    return MRC__T(gemm_run)(be, g, NULL, be->math == MRC_MATH_BF16, 0);
 }
 
 // Whether a linear map to `out` columns has its operands rounded to bf16.
@@ -12430,7 +12456,7 @@ static mrc_status MRC__T(product)(mrc_backend *be, const mrc_gemm_args *g, size_
     mrc_status (*gemm)(mrc_backend *, const mrc_gemm_args *) = be->kernels[g->a.dtype].gemm;
     if (!g->c.data) return MRC_OK;
     if (gemm != MRC__T(gemm)) return gemm(be, g);
-    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out));
+    return MRC__T(gemm_run)(be, g, NULL, MRC__T(rounded)(be, out), 0);
 }
 
 #if MRC__F32
@@ -12650,7 +12676,7 @@ MRC__TARGET static mrc_status MRC__T(linear_fwd)(mrc_backend *be, const mrc_line
     }
 #endif
     if (be->kernels[a->x.dtype].gemm == MRC__T(gemm) || a->weight.ld == 0) {
-        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out));
+        return MRC__T(gemm_run)(be, &g, &job.f, MRC__T(rounded)(be, a->out), a->again);
     }
     MRC__TRY(be->kernels[a->x.dtype].gemm(be, &g));
     mrc__pool_run(h->pool, mrc__cpu_row_tasks(a->n), a->n * a->out / 4, MRC__T(finish_task), &job);
@@ -26301,7 +26327,7 @@ static void mrc__layer_qkv(mrc_ctx *ctx, const mrc__layer_run *run, mrc_tensor *
     const mrc__map *const maps[3] = { &w->query, &w->key, &w->value };
     const size_t heads = c->num_attention_heads;
     for (int k = 0; !w->qkv.weight && k < 3; k++) {
-        qkv[k] = mrc_linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE);
+        qkv[k] = mrc__linear(ctx, x, maps[k]->weight, maps[k]->bias, MRC_ACT_NONE, k > 0);
     }
     if (!w->qkv.weight) return;
     mrc_tensor *bias = w->query_bias ? mrc__join_biases(ctx, w->query_bias, w->value_bias)
